@@ -1,0 +1,152 @@
+"""The frozen design: every array and every name that the two engines share."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+
+from bayeslmm.design.covariance import CovarianceStructure
+from bayeslmm.types import FloatArray, IntArray
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """One grouping factor, coded over the cells that occur.
+
+    Attributes
+    ----------
+    name : str
+        ``"Subject"``, or ``"batch:cask"`` for an interaction.
+    codes : IntArray, shape (n,)
+        Level of each row, 0 .. n_levels - 1; every level occurs.
+    levels : tuple of str
+        Level names; parts of an interaction are joined with ``":"``.
+    """
+
+    name: str
+    codes: IntArray
+    levels: tuple[str, ...]
+
+    @property
+    def n_levels(self) -> int:
+        return len(self.levels)
+
+
+@dataclass(frozen=True)
+class RandomTerm:
+    """One bar term: a block of effects with one covariance matrix, repeated for every level.
+
+    Attributes
+    ----------
+    label : str
+        The term as written after expansion, e.g. ``"(Days | Subject)"``.
+    group : str
+        Name of its `Grouping`.
+    effects : tuple of str
+        Column names, e.g. ``("Intercept", "Days")``.
+    Z : FloatArray, shape (n, c)
+        Left-hand columns in the user's units, not multiplied by the group indicators.
+    structure : CovarianceStructure
+        Which entries of its factor are free.
+    """
+
+    label: str
+    group: str
+    effects: tuple[str, ...]
+    Z: FloatArray
+    structure: CovarianceStructure
+
+
+@dataclass(frozen=True)
+class DroppedRows:
+    """Rows that did not enter the design and why.
+
+    Attributes
+    ----------
+    labels : tuple
+        Index labels of the dropped rows in the user's data frame, in its order.
+    reasons : dict
+        Reason (``"missing Days"``, ``"weight 0"``) to the labels concerned; a row may have several.
+    """
+
+    labels: tuple[Hashable, ...] = ()
+    reasons: dict[str, tuple[Hashable, ...]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __str__(self) -> str:
+        if not self.labels:
+            return "no rows dropped"
+        parts = [f"{reason}: {_shorten(rows)}" for reason, rows in self.reasons.items()]
+        noun = "row" if len(self) == 1 else "rows"
+        return f"{len(self)} {noun} dropped ({'; '.join(parts)})"
+
+
+def _shorten(labels: tuple[Hashable, ...], limit: int = 8) -> str:
+    shown = ", ".join(str(label) for label in labels[:limit])
+    return shown if len(labels) <= limit else f"{shown}, ... ({len(labels)} in all)"
+
+
+@dataclass(frozen=True)
+class Design:
+    """A formula evaluated on data: what every later layer works from.
+
+    Attributes
+    ----------
+    formula : str
+        As typed.
+    response : str
+        Text of the left-hand side.
+    y : FloatArray, shape (n,)
+        Response in its own units (offset not subtracted).
+    X : FloatArray, shape (n, p)
+        Fixed-effects columns, full column rank (dependent columns are in `aliased`).
+    fixed_names : tuple of str
+        Names of the columns of X, ``"Intercept"`` first where there is one.
+    aliased : tuple of str
+        Columns left out of X because the ones before them span them.
+    terms : tuple of RandomTerm
+        In the order of the formula.
+    groupings : dict
+        Name to `Grouping`, in order of first appearance.
+    weights : FloatArray or None, shape (n,)
+        Precision weights (residual variance of row i is ``sigma^2 / weights[i]``), all positive.
+    offset : FloatArray or None, shape (n,)
+        Known part of the mean.
+    index : tuple
+        Index labels of the rows kept.
+    dropped : DroppedRows
+        The rows that were not kept.
+    """
+
+    formula: str
+    response: str
+    y: FloatArray
+    X: FloatArray
+    fixed_names: tuple[str, ...]
+    aliased: tuple[str, ...]
+    terms: tuple[RandomTerm, ...]
+    groupings: dict[str, Grouping]
+    weights: FloatArray | None
+    offset: FloatArray | None
+    index: tuple[Hashable, ...]
+    dropped: DroppedRows
+
+    @property
+    def n(self) -> int:
+        return int(self.y.shape[0])
+
+    @property
+    def p(self) -> int:
+        return int(self.X.shape[1])
+
+    @property
+    def q(self) -> int:
+        """Number of random effects over all terms."""
+        return sum(len(t.effects) * self.groupings[t.group].n_levels for t in self.terms)
+
+    @property
+    def n_theta(self) -> int:
+        """Number of covariance parameters besides sigma."""
+        return sum(len(t.structure.rows) for t in self.terms)

@@ -1,0 +1,58 @@
+"""Exceptions and warnings. Every message says what was found, why it matters and what to do."""
+
+from __future__ import annotations
+
+
+class BayesLMMError(Exception):
+    """Base of every error that bayeslmm raises on purpose."""
+
+
+class FormulaError(BayesLMMError, ValueError):
+    """The formula cannot be read as a linear mixed model.
+
+    Parameters
+    ----------
+    problem : str
+        What was found, why it matters, what to do.
+    formula : str, optional
+        The formula as the user typed it; shown with a caret under `position`.
+    position : int, optional
+        Zero-based offset into `formula`.
+    length : int
+        Number of characters to underline.
+    """
+
+    def __init__(
+        self, problem: str, formula: str | None = None, position: int | None = None, length: int = 1
+    ) -> None:
+        self.problem = problem
+        self.formula = formula
+        self.position = position
+        message = problem
+        if formula is not None and position is not None:
+            message = f"{problem}\n\n    {formula}\n    {' ' * position}{'^' * max(length, 1)}"
+        super().__init__(message)
+
+
+class DesignError(BayesLMMError, ValueError):
+    """The data do not fit the formula (missing columns, constant response, one group, ...)."""
+
+
+class PriorError(BayesLMMError, ValueError):
+    """A prior cannot be used with this model."""
+
+
+class FitError(BayesLMMError, RuntimeError):
+    """The criterion could not be optimised or the posterior not be computed."""
+
+
+class BayesLMMWarning(UserWarning):
+    """Base of every warning that bayeslmm emits, so that all can be filtered at once."""
+
+
+class ConvergenceWarning(BayesLMMWarning):
+    """An optimiser or sampler stopped before its own criteria were met."""
+
+
+class SingularFitWarning(BayesLMMWarning):
+    """The estimate lies on the boundary: some variance is zero or some correlation is +-1."""
