@@ -1,0 +1,187 @@
+"""Conditional distribution of (beta, u) given the variance parameters: means, covariances, exact draws."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bayeslmm.likelihood import small
+from bayeslmm.likelihood.crossproducts import CrossProducts
+from bayeslmm.likelihood.factor import Factor, apply_lambda
+from bayeslmm.likelihood.normal_prior import NormalPrior, Rotation, rotate
+from bayeslmm.types import FloatArray
+
+
+@dataclass(frozen=True)
+class Conditional:
+    """Coefficients in the user's units at K points.
+
+    Attributes
+    ----------
+    beta : FloatArray, shape (K, p)
+    b : tuple of FloatArray, each (K, J, c)
+        Random effects of each block of ``cp.blocks``, in the user's columns.
+    """
+
+    beta: FloatArray
+    b: tuple[FloatArray, ...]
+
+
+def user_beta(cp: CrossProducts, solution: FloatArray) -> FloatArray:
+    """Fixed effects in the user's columns from internal ones (K, p)."""
+    response = cp.response
+    shift = response.coef + response.constant * response.constant_coef
+    return np.asarray((solution + shift) @ cp.fixed.transform.T)
+
+
+def beta_covariance(cp: CrossProducts, factor: Factor) -> FloatArray:
+    """Covariance of beta given theta divided by sigma^2, flat prior; shape (K, p, p)."""
+    L = factor.chol[:, cp.q_trailing :, cp.q_trailing :]
+    half = np.linalg.solve(L, np.broadcast_to(np.eye(cp.p), L.shape)) @ cp.fixed.transform.T
+    return small.transpose(half) @ half
+
+
+def conditional_means(
+    cp: CrossProducts, factors: Sequence[FloatArray], factor: Factor
+) -> Conditional:
+    """Conditional estimates of beta and of the random effects (BLUPs) at K points."""
+    return _complete(cp, factors, factor.solution, None, None)
+
+
+def conditional_draws(
+    cp: CrossProducts,
+    factors: Sequence[FloatArray],
+    factor: Factor,
+    sigma: FloatArray,
+    rng: np.random.Generator,
+    prior: NormalPrior | None = None,
+) -> Conditional:
+    """One exact draw of (beta, b) at each of K points.
+
+    Parameters
+    ----------
+    cp : CrossProducts
+    factors : sequence of FloatArray, each (K, c, c)
+        Internal relative factors.
+    factor : Factor
+        ``evaluate(cp, factors)``.
+    sigma : FloatArray, shape (K,)
+        Units of y.
+    rng : numpy.random.Generator
+    prior : NormalPrior, optional
+        Normal prior on beta; flat if None.
+
+    Returns
+    -------
+    Conditional
+    """
+    q2 = cp.q_trailing
+    L_X = factor.chol[:, q2:, q2:]
+    beta = _draw_beta(cp, factor, L_X, sigma, rng, prior)
+    draw = np.empty_like(factor.solution)
+    draw[:, q2:] = beta
+    if q2:
+        shift = beta - factor.solution[:, q2:]
+        right = sigma[:, None] * rng.standard_normal((beta.shape[0], q2))
+        cross = small.transpose(factor.chol[:, q2:, :q2])
+        right -= (cross @ shift[..., None])[..., 0]
+        upper = small.transpose(factor.chol[:, :q2, :q2])
+        draw[:, :q2] = factor.solution[:, :q2] + np.linalg.solve(upper, right[..., None])[..., 0]
+    return _complete(cp, factors, draw, sigma, rng)
+
+
+def _draw_beta(
+    cp: CrossProducts,
+    factor: Factor,
+    L_X: FloatArray,
+    sigma: FloatArray,
+    rng: np.random.Generator,
+    prior: NormalPrior | None,
+) -> FloatArray:
+    z = rng.standard_normal((sigma.shape[0], cp.p))
+    estimate = factor.solution[:, cp.q_trailing :]
+    if prior is None:
+        step = sigma[:, None] * z
+        return estimate + np.linalg.solve(small.transpose(L_X), step[..., None])[..., 0]
+    rotation: Rotation = rotate(cp, factor, prior)
+    shrink = 1.0 + sigma[:, None] ** 2 * rotation.eigenvalues
+    w = rotation.distance / shrink + sigma[:, None] * z / np.sqrt(shrink)
+    step = (rotation.vectors @ w[..., None])
+    return rotation.mean + np.linalg.solve(small.transpose(L_X), step)[..., 0]
+
+
+def _complete(
+    cp: CrossProducts,
+    factors: Sequence[FloatArray],
+    trailing: FloatArray,
+    sigma: FloatArray | None,
+    rng: np.random.Generator | None,
+) -> Conditional:
+    """Effects of the first block given those of the others and beta, then the user's units."""
+    q2 = cp.q_trailing
+    lam = trailing[..., None]
+    if q2:
+        lam = apply_lambda(cp, factors[1:], lam, transposed=False)
+    residual = cp.E[..., -1] - (cp.E[..., :-1].reshape(-1, lam.shape[1]) @ lam).reshape(
+        lam.shape[0], *cp.E.shape[:2]
+    )
+    F = cp.R @ factors[0][:, None]
+    Ft = small.transpose(F)
+    M = Ft @ F
+    diagonal = np.arange(M.shape[-1])
+    M[..., diagonal, diagonal] += 1.0
+    lower = small.cholesky(M)
+    half = small.solve_lower(lower, Ft @ residual[..., None])
+    if sigma is not None and rng is not None:
+        half = half + sigma[:, None, None, None] * rng.standard_normal(half.shape)
+    u = small.solve_upper(lower, half)
+    internal = [(factors[0][:, None] @ u)[..., 0]]
+    start = 0
+    for block in cp.blocks[1:]:
+        part = lam[:, start : start + block.q, 0]
+        internal.append(part.reshape(-1, block.n_levels, block.size))
+        start += block.q
+    b = tuple(v @ block.basis.T for v, block in zip(internal, cp.blocks, strict=True))
+    return Conditional(user_beta(cp, trailing[:, q2:]), b)
+
+
+def conditional_variances(
+    cp: CrossProducts, factors: Sequence[FloatArray], factor: Factor, *, fixed_known: bool = True
+) -> tuple[FloatArray, ...]:
+    """Covariance of the effects of each level given theta, divided by sigma^2 (one point).
+
+    Parameters
+    ----------
+    fixed_known : bool
+        Hold beta at its estimate (lme4's condVar); otherwise beta is integrated over a flat prior.
+
+    Returns
+    -------
+    tuple of FloatArray, each (J, c, c)
+        For every block, in the user's columns.
+    """
+    q2 = cp.q_trailing
+    t = q2 if fixed_known else q2 + cp.p
+    L = factor.chol[0, :t, :t]
+    root = np.linalg.solve(L, np.eye(t))
+    F = cp.R @ factors[0][0]
+    Ft = small.transpose(F)
+    lower = small.cholesky(np.eye(F.shape[-1]) + Ft @ F)
+    gain = small.solve_upper(lower, small.solve_lower(lower, Ft @ cp.E[..., :t]))
+    scaled = apply_lambda(cp, factors[1:], root.T[None], transposed=False)[0] if q2 else root.T
+    own = small.solve_lower(lower, np.broadcast_to(np.eye(F.shape[-1]), F.shape))
+    half = np.concatenate([small.transpose(own), gain @ scaled], axis=-1)
+    variances = [_user_variance(factors[0][0] @ half, cp.blocks[0].basis)]
+    start = 0
+    for block in cp.blocks[1:]:
+        rows = scaled[start : start + block.q].reshape(block.n_levels, block.size, -1)
+        variances.append(_user_variance(rows, block.basis))
+        start += block.q
+    return tuple(variances)
+
+
+def _user_variance(half: FloatArray, basis: FloatArray) -> FloatArray:
+    rows = basis @ half
+    return rows @ small.transpose(rows)

@@ -1,0 +1,254 @@
+"""Everything of the data that the criteria need, computed once.
+
+The largest grouping factor is eliminated level by level, so its rows of the cross-product matrix are stored
+split into a between and a within part: with ``Z_l = Q_l R_l`` for level l, ``E_l = Q_l' W`` (between) and
+``D = W'W - sum_l E_l'E_l`` (within), where W collects the columns of the other random terms, of X and y. For
+any variances the eliminated matrix is then ``D + sum_l E_l' (I + R_l Sigma R_l')^-1 E_l``: a sum of positive
+terms, without the cancellation of ``W'W - ...``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.linalg import block_diag
+
+from bayeslmm.design.design import Design, Grouping, RandomTerm
+from bayeslmm.likelihood.columns import Basis, Response, orthogonalise, rescale, residualise
+from bayeslmm.likelihood.within import grouped_qr, level_sums
+from bayeslmm.types import FloatArray, IntArray
+
+
+@dataclass(frozen=True)
+class Block:
+    """All random terms of one grouping factor.
+
+    Attributes
+    ----------
+    grouping : Grouping
+        The factor with J levels.
+    terms : tuple of int
+        Positions of its terms in ``design.terms``.
+    slices : tuple of slice
+        Columns of each of these terms within the block.
+    basis : FloatArray, shape (c, c)
+        Block-diagonal change of basis: effects in the user's units are ``basis @ (internal effects)``.
+    """
+
+    grouping: Grouping
+    terms: tuple[int, ...]
+    slices: tuple[slice, ...]
+    basis: FloatArray
+
+    @property
+    def n_levels(self) -> int:
+        return self.grouping.n_levels
+
+    @property
+    def size(self) -> int:
+        """c, the number of effects per level."""
+        return int(self.basis.shape[0])
+
+    @property
+    def q(self) -> int:
+        return self.n_levels * self.size
+
+    @cached_property
+    def inverse_basis(self) -> FloatArray:
+        return np.asarray(np.linalg.inv(self.basis))
+
+
+@dataclass(frozen=True)
+class CrossProducts:
+    """Sufficient statistics of a design for the linear mixed model with Gaussian residuals.
+
+    Attributes
+    ----------
+    design : Design
+    blocks : tuple of Block
+        By decreasing number of random effects; the first is eliminated level by level.
+    R : FloatArray, shape (J, c, c)
+        Triangular factors of the first block within each level.
+    E : FloatArray, shape (J, c, m)
+        Between part of the trailing columns: random effects of the other blocks (q2), X (p), y (1).
+    D : FloatArray, shape (m, m)
+        Within part of their cross-products.
+    fixed : Basis
+        Coordinates used for X.
+    response : Response
+        The response with its least-squares fit taken out.
+    log_weights : float
+        Sum of the log precision weights (slw).
+    """
+
+    design: Design
+    blocks: tuple[Block, ...]
+    R: FloatArray
+    E: FloatArray
+    D: FloatArray
+    fixed: Basis
+    response: Response
+    log_weights: float
+
+    @property
+    def n(self) -> int:
+        return self.design.n
+
+    @property
+    def p(self) -> int:
+        return self.design.p
+
+    @property
+    def q_trailing(self) -> int:
+        return sum(block.q for block in self.blocks[1:])
+
+    @cached_property
+    def log_det_fixed(self) -> float:
+        """Add this to ``log |X'V^-1X|`` in the orthogonalised columns to have it in the user's units."""
+        return -2.0 * self.fixed.log_abs_det
+
+    @cached_property
+    def moments(self) -> tuple[FloatArray, FloatArray, FloatArray] | None:
+        """Between parts summed over levels that share R, for scalar first blocks.
+
+        Returns
+        -------
+        tuple of arrays or None
+            Distinct ``R^2`` (U,), how many levels have it (U,), and ``sum E_l'E_l`` (U, m, m). None where
+            storing them would take more room than E itself.
+        """
+        if self.R.shape[1] != 1:
+            return None
+        squares, which = _distinct(self.R[:, 0, 0] ** 2)
+        m = self.E.shape[2]
+        if squares.size * m > max(8 * self.R.shape[0], 64):
+            return None
+        rows = self.E[:, 0, :]
+        sums = np.zeros((squares.size, m, m))
+        for u in range(squares.size):
+            part = rows[which == u]
+            sums[u] = part.T @ part
+        return squares, np.bincount(which).astype(float), sums
+
+
+def _distinct(values: FloatArray) -> tuple[FloatArray, IntArray]:
+    """Distinct values up to the rounding of sums over rows, and the place of each value among them."""
+    ordered = np.sort(values)
+    new = np.r_[True, np.diff(ordered) > 1e-14 * ordered[1:]]
+    distinct = ordered[new]
+    return distinct, np.searchsorted(distinct, values, side="right") - 1
+
+
+def cross_products(design: Design) -> CrossProducts:
+    """Reduce a design to the cross-products that every criterion evaluation starts from.
+
+    Parameters
+    ----------
+    design : Design
+
+    Returns
+    -------
+    CrossProducts
+
+    References
+    ----------
+    Bates, Maechler, Bolker & Walker (2015), J. Stat. Softw. 67(1), sec. 3, for the blocked elimination; the
+    between-within split is the one of the analysis of variance.
+    """
+    weights = design.weights
+    root = None if weights is None else np.sqrt(weights)
+    fixed = orthogonalise(design.X, weights)
+    y = design.y if design.offset is None else design.y - design.offset
+    response = residualise(y, fixed, weights)
+    blocks, columns = _blocks(design)
+    Xy = _weigh(np.column_stack([fixed.columns, response.residual]), root)
+    Z = [_weigh(z, root) for z in columns]
+    R, E, D = _split(blocks, Z, Xy)
+    slw = 0.0 if weights is None else float(np.log(weights).sum())
+    return CrossProducts(design, blocks, R, E, D, fixed, response, slw)
+
+
+def _weigh(columns: FloatArray, root: FloatArray | None) -> FloatArray:
+    return columns if root is None else columns * root[:, None]
+
+
+def _term_basis(term: RandomTerm, weights: FloatArray | None) -> Basis:
+    change = orthogonalise if term.structure.basis_free else rescale
+    return change(term.Z, weights)
+
+
+def _blocks(design: Design) -> tuple[tuple[Block, ...], list[FloatArray]]:
+    """Merge the terms of each grouping factor and sort the blocks by size, largest first."""
+    built: list[tuple[Block, FloatArray]] = []
+    for grouping in design.groupings.values():
+        members = [i for i, term in enumerate(design.terms) if term.group == grouping.name]
+        bases = [_term_basis(design.terms[i], design.weights) for i in members]
+        ends = np.cumsum([0, *(basis.columns.shape[1] for basis in bases)])
+        slices = tuple(slice(int(a), int(b)) for a, b in zip(ends[:-1], ends[1:], strict=True))
+        transform = block_diag(*(basis.transform for basis in bases))
+        block = Block(grouping, tuple(members), slices, transform)
+        built.append((block, np.column_stack([basis.columns for basis in bases])))
+    built.sort(key=lambda pair: -pair[0].q)
+    return tuple(block for block, _ in built), [columns for _, columns in built]
+
+
+def _split(
+    blocks: tuple[Block, ...], Z: list[FloatArray], Xy: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Between and within parts of the trailing columns with respect to the first block."""
+    first, rest = blocks[0], blocks[1:]
+    codes, n_levels, c = first.grouping.codes, first.n_levels, first.size
+    Q, R = grouped_qr(Z[0], codes, n_levels)
+    q2 = sum(block.q for block in rest)
+    m = q2 + Xy.shape[1]
+    E = np.empty((n_levels, c, m))
+    residual = Xy
+    for a in range(c):
+        E[:, a, q2:] = level_sums(codes, Q[:, a, None] * Xy, n_levels)
+        residual = residual - Q[:, a, None] * E[codes, a, q2:]
+    D = np.empty((m, m))
+    D[q2:, q2:] = residual.T @ residual
+    if rest:
+        _trailing(blocks, Z, Q, residual, E, D)
+    return R, E, D
+
+
+def _trailing(
+    blocks: tuple[Block, ...],
+    Z: list[FloatArray],
+    Q: FloatArray,
+    residual: FloatArray,
+    E: FloatArray,
+    D: FloatArray,
+) -> None:
+    """Fill the rows and columns of E and D that belong to the other grouping factors."""
+    q2 = D.shape[0] - residual.shape[1]
+    offsets = np.cumsum([0, *(block.q for block in blocks[1:])])
+    spans = [slice(int(a), int(b)) for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+    for j, (block, span) in enumerate(zip(blocks[1:], spans, strict=True), start=1):
+        E[:, :, span] = _cross(Q, blocks[0], Z[j], block).reshape(*E.shape[:2], block.q)
+        for k in range(1, j + 1):
+            tile = _cross(Z[j], block, Z[k], blocks[k]).reshape(block.q, blocks[k].q)
+            D[span, spans[k - 1]] = tile
+            D[spans[k - 1], span] = tile.T
+        sums = np.stack(
+            [level_sums(block.grouping.codes, z[:, None] * residual, block.n_levels) for z in Z[j].T], 1
+        )
+        D[span, q2:] = sums.reshape(block.q, -1)
+        D[q2:, span] = D[span, q2:].T
+    between = E[:, :, :q2].reshape(-1, q2)
+    D[:q2, :q2] -= between.T @ between
+
+
+def _cross(A: FloatArray, a: Block, B: FloatArray, b: Block) -> FloatArray:
+    """Cross-products of two blocks, shape (J_a, c_a, J_b, c_b)."""
+    cell = a.grouping.codes * b.n_levels + b.grouping.codes
+    size = a.n_levels * b.n_levels
+    out = np.empty((a.n_levels, a.size, b.n_levels, b.size))
+    for i in range(a.size):
+        for k in range(b.size):
+            sums = np.bincount(cell, weights=A[:, i] * B[:, k], minlength=size)
+            out[:, i, :, k] = sums.reshape(a.n_levels, b.n_levels)
+    return out

@@ -1,0 +1,166 @@
+"""One evaluation: blocked elimination at given relative covariance factors, for one or many points at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bayeslmm.likelihood import small
+from bayeslmm.likelihood.crossproducts import CrossProducts
+from bayeslmm.types import FloatArray
+
+# Doubles held at once by the widest temporary of a batched evaluation (about 64 MB).
+_CHUNK = 8_000_000
+
+
+@dataclass(frozen=True)
+class Factor:
+    """What the criteria need at K points (theta_k), all on the orthogonalised coordinates.
+
+    Attributes
+    ----------
+    log_det : FloatArray, shape (K,)
+        ld = log |I + Z Lambda Lambda' Z'|.
+    log_det_fixed : FloatArray, shape (K,)
+        ldX = log |X' V0^-1 X| in the user's columns of X.
+    r2 : FloatArray, shape (K,)
+        Penalised weighted residual sum of squares at the conditional estimates.
+    trailing : FloatArray, shape (K, m, m)
+        Cross-products of (Z2, X, y) after the first block is eliminated; not multiplied by Lambda.
+    chol : FloatArray, shape (K, m - 1, m - 1)
+        Cholesky factor of the joint matrix of (u2, beta) given the first block.
+    solution : FloatArray, shape (K, m - 1)
+        Conditional estimates of (u2, beta) on internal coordinates.
+    """
+
+    log_det: FloatArray
+    log_det_fixed: FloatArray
+    r2: FloatArray
+    trailing: FloatArray
+    chol: FloatArray
+    solution: FloatArray
+
+
+def evaluate(
+    cp: CrossProducts, factors: Sequence[FloatArray], precision: FloatArray | None = None
+) -> Factor:
+    """Eliminate the random effects at K points.
+
+    Parameters
+    ----------
+    cp : CrossProducts
+    factors : sequence of FloatArray, each of shape (K, c, c)
+        Internal relative factor of each block of ``cp.blocks``; any square root of the covariance will do,
+        singular ones included.
+    precision : FloatArray, shape (p, p), optional
+        Added to ``X' V0^-1 X`` (prior precision relative to 1/sigma^2, orthogonalised coordinates).
+
+    Returns
+    -------
+    Factor
+
+    References
+    ----------
+    Bates et al. (2015), J. Stat. Softw. 67(1), eqs 18-25.
+    """
+    points = factors[0].shape[0]
+    width = cp.D.shape[0] ** 2 + cp.E.size * (cp.moments is None)
+    step = max(1, _CHUNK // max(width, 1))
+    if points <= step:
+        return _evaluate(cp, factors, precision)
+    parts = [
+        _evaluate(cp, [f[k : k + step] for f in factors], precision) for k in range(0, points, step)
+    ]
+    names = Factor.__dataclass_fields__
+    return Factor(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+def _evaluate(
+    cp: CrossProducts, factors: Sequence[FloatArray], precision: FloatArray | None
+) -> Factor:
+    log_det, trailing = eliminate_first(cp, factors[0])
+    q2, p = cp.q_trailing, cp.p
+    joint = trailing[:, :-1, :-1]
+    right = trailing[:, :-1, -1]
+    if q2:
+        joint, right = _multiply_lambda(cp, factors[1:], joint, right)
+    if precision is not None:
+        joint = joint.copy()
+        joint[:, q2:, q2:] += precision
+    chol = np.linalg.cholesky(joint)
+    half = np.linalg.solve(chol, right[..., None])
+    r2 = trailing[:, -1, -1] - (half[..., 0] ** 2).sum(-1)
+    solution = np.linalg.solve(small.transpose(chol), half)[..., 0]
+    logs = 2.0 * np.log(np.diagonal(chol, axis1=1, axis2=2))
+    log_det = log_det + logs[:, :q2].sum(-1)
+    log_det_fixed = logs[:, q2 : q2 + p].sum(-1) + cp.log_det_fixed
+    return Factor(log_det, log_det_fixed, r2, trailing, chol, solution)
+
+
+def eliminate_first(cp: CrossProducts, T: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Eliminate the first block: its log determinant (K,) and the trailing cross-products (K, m, m)."""
+    if cp.moments is not None:
+        return _eliminate_scalar(cp.moments, cp.D, T[:, 0, 0] ** 2)
+    lower, half = whiten_first(cp, T)
+    log_det = small.log_det(lower).sum(-1)
+    flat = half.reshape(half.shape[0], -1, half.shape[-1])
+    return log_det, cp.D + small.transpose(flat) @ flat
+
+
+def _eliminate_scalar(
+    moments: tuple[FloatArray, FloatArray, FloatArray], D: FloatArray, ratio: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Scalar first block: levels with equal information are taken together."""
+    squares, counts, sums = moments
+    spread = 1.0 + ratio[:, None] * squares
+    log_det = np.log(spread) @ counts
+    m = D.shape[0]
+    trailing = (1.0 / spread) @ sums.reshape(squares.size, m * m)
+    return log_det, D + trailing.reshape(-1, m, m)
+
+
+def whiten_first(cp: CrossProducts, T: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Cholesky factors of ``I + R Sigma R'`` (K, J, c, c) and ``L^-1 E`` (K, J, c, m)."""
+    F = cp.R @ T[:, None]
+    M = F @ small.transpose(F)
+    diagonal = np.arange(M.shape[-1])
+    M[..., diagonal, diagonal] += 1.0
+    lower = small.cholesky(M)
+    return lower, small.solve_lower(lower, np.broadcast_to(cp.E, (T.shape[0], *cp.E.shape)))
+
+
+def _multiply_lambda(
+    cp: CrossProducts, factors: Sequence[FloatArray], joint: FloatArray, right: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """``Lambda' S Lambda + I`` on the rows and columns of the trailing random effects."""
+    joint = apply_lambda(cp, factors, joint)
+    joint = small.transpose(apply_lambda(cp, factors, small.transpose(joint)))
+    right = apply_lambda(cp, factors, right[..., None])[..., 0]
+    diagonal = np.arange(cp.q_trailing)
+    joint[:, diagonal, diagonal] += 1.0
+    return joint, right
+
+
+def apply_lambda(
+    cp: CrossProducts, factors: Sequence[FloatArray], rows: FloatArray, transposed: bool = True
+) -> FloatArray:
+    """Multiply the rows of the trailing random effects by Lambda' (or Lambda), leaving the others alone.
+
+    Parameters
+    ----------
+    factors : sequence of FloatArray, each of shape (K, c, c)
+        Factors of ``cp.blocks[1:]``.
+    rows : FloatArray, shape (K, r, k)
+        The first ``q_trailing`` rows belong to random effects.
+    """
+    out = rows.copy()
+    start = 0
+    for block, T in zip(cp.blocks[1:], factors, strict=True):
+        stop = start + block.q
+        tiles = rows[:, start:stop].reshape(rows.shape[0], block.n_levels, block.size, -1)
+        T = small.transpose(T) if transposed else T
+        out[:, start:stop] = (T[:, None] @ tiles).reshape(rows.shape[0], block.q, -1)
+        start = stop
+    return out

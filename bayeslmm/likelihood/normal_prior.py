@@ -1,0 +1,99 @@
+"""A normal prior on beta inside the collapsed likelihood (math: the density d_N)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bayeslmm.likelihood import small
+from bayeslmm.likelihood.criteria import LOG_2PI
+from bayeslmm.likelihood.crossproducts import CrossProducts
+from bayeslmm.likelihood.factor import Factor
+from bayeslmm.types import FloatArray
+
+
+@dataclass(frozen=True)
+class NormalPrior:
+    """Independent normal priors on the fixed effects; an infinite sd is a flat prior on that coefficient.
+
+    Attributes
+    ----------
+    mean : FloatArray, shape (p,)
+        Units of y per unit of the column.
+    sd : FloatArray, shape (p,)
+        Positive; ``inf`` where flat.
+    """
+
+    mean: FloatArray
+    sd: FloatArray
+
+    @property
+    def precision(self) -> FloatArray:
+        return 1.0 / self.sd**2
+
+    @property
+    def proper(self) -> FloatArray:
+        """Mask of the coefficients that have a proper prior."""
+        return np.isfinite(self.sd)
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """Coordinates in which likelihood and prior of beta are both diagonal, at K points.
+
+    With ``w = V' L_X' (beta - m)`` the likelihood is ``N(w; distance, sigma^2 I)`` and the prior has precision
+    `eigenvalues`.
+    """
+
+    eigenvalues: FloatArray  # (K, p)
+    vectors: FloatArray  # (K, p, p)
+    distance: FloatArray  # (K, p)
+    mean: FloatArray  # (p,) prior mean, internal coordinates
+
+
+def rotate(cp: CrossProducts, factor: Factor, prior: NormalPrior) -> Rotation:
+    """Diagonalise the prior precision against the likelihood's at every point."""
+    q2 = cp.q_trailing
+    L_X = factor.chol[:, q2:, q2:]
+    A = cp.fixed.transform
+    precision = A.T @ (prior.precision[:, None] * A)
+    response = cp.response
+    shift = response.coef + response.constant * response.constant_coef
+    mean = np.linalg.solve(A, prior.mean) - shift
+    left = np.linalg.solve(L_X, np.broadcast_to(precision, L_X.shape))
+    whitened = np.linalg.solve(L_X, small.transpose(left))
+    eigenvalues, vectors = np.linalg.eigh(0.5 * (whitened + small.transpose(whitened)))
+    offset = (small.transpose(L_X) @ (factor.solution[:, q2:] - mean)[..., None])
+    distance = (small.transpose(vectors) @ offset)[..., 0]
+    return Rotation(np.maximum(eigenvalues, 0.0), vectors, distance, mean)
+
+
+def minus_two_log_density_normal(
+    cp: CrossProducts, factor: Factor, sigma: FloatArray, prior: NormalPrior
+) -> FloatArray:
+    """``d_N``: -2 log p(y | theta, sigma) with beta integrated over its normal (or partly flat) prior.
+
+    Parameters
+    ----------
+    sigma : FloatArray, shape (K, S)
+
+    Returns
+    -------
+    FloatArray, shape (K, S)
+    """
+    rotation = rotate(cp, factor, prior)
+    variance = np.asarray(sigma, dtype=float) ** 2
+    inflated = 1.0 + variance[..., None] * rotation.eigenvalues[:, None, :]
+    quadratic = (rotation.distance**2 * rotation.eigenvalues)[:, None, :] / inflated
+    n_flat = int((~prior.proper).sum())
+    log_prior_scale = 2.0 * float(np.log(prior.sd[prior.proper]).sum())
+    constant = factor.log_det + factor.log_det_fixed - cp.log_weights + log_prior_scale
+    return np.asarray(
+        (cp.n - n_flat) * LOG_2PI
+        + (cp.n - cp.p) * np.log(variance)
+        + constant[:, None]
+        + np.log(inflated).sum(-1)
+        + factor.r2[:, None] / variance
+        + quadratic.sum(-1)
+    )

@@ -1,0 +1,68 @@
+"""Orthonormal columns within every level of a grouping factor, all levels at once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bayeslmm.types import FloatArray, IntArray
+
+# A column whose part outside the earlier ones is below this share of its length is rounding noise.
+_DEPENDENT = 1e-12
+
+
+def level_sums(codes: IntArray, values: FloatArray, n_levels: int) -> FloatArray:
+    """Sum values over the rows of each level.
+
+    Parameters
+    ----------
+    codes : IntArray, shape (n,)
+    values : FloatArray, shape (n,) or (n, k)
+    n_levels : int
+        J.
+
+    Returns
+    -------
+    FloatArray, shape (J,) or (J, k)
+    """
+    if values.ndim == 1:
+        return np.bincount(codes, weights=values, minlength=n_levels)
+    sums = np.empty((n_levels, values.shape[1]))
+    for k in range(values.shape[1]):
+        sums[:, k] = np.bincount(codes, weights=values[:, k], minlength=n_levels)
+    return sums
+
+
+def grouped_qr(Z: FloatArray, codes: IntArray, n_levels: int) -> tuple[FloatArray, FloatArray]:
+    """QR factorisation of the rows of every level, ``Z[codes == l] = Q[codes == l] @ R[l]``.
+
+    Modified Gram-Schmidt with one reorthogonalisation; each step runs over all levels at once. Levels with
+    fewer rows than columns, or with dependent columns, get zero columns in Q and zero rows in R.
+
+    Parameters
+    ----------
+    Z : FloatArray, shape (n, c)
+    codes : IntArray, shape (n,)
+    n_levels : int
+        J.
+
+    Returns
+    -------
+    Q : FloatArray, shape (n, c)
+    R : FloatArray, shape (J, c, c)
+        Upper triangular.
+    """
+    n, c = Z.shape
+    Q = np.zeros((n, c))
+    R = np.zeros((n_levels, c, c))
+    for j in range(c):
+        column = Z[:, j]
+        length = np.sqrt(level_sums(codes, column**2, n_levels))
+        for i in [*range(j), *range(j)]:
+            projection = level_sums(codes, Q[:, i] * column, n_levels)
+            column = column - projection[codes] * Q[:, i]
+            R[:, i, j] += projection
+        norm = np.sqrt(level_sums(codes, column**2, n_levels)) if j else length
+        keep = norm > _DEPENDENT * length
+        R[:, j, j] = np.where(keep, norm, 0.0)
+        Q[:, j] = column * np.where(keep, 1.0 / np.where(keep, norm, 1.0), 0.0)[codes]
+    return Q, R
