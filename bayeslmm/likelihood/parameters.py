@@ -18,7 +18,7 @@ from bayeslmm.likelihood.small import transpose
 from bayeslmm.types import FloatArray
 
 
-def _term_order(cp: CrossProducts) -> list[tuple[int, slice, CovarianceStructure]]:
+def term_order(cp: CrossProducts) -> list[tuple[int, slice, CovarianceStructure]]:
     """(block, columns, structure) of every term in the internal order."""
     return [
         (b, columns, cp.design.terms[term].structure)
@@ -30,7 +30,7 @@ def _term_order(cp: CrossProducts) -> list[tuple[int, slice, CovarianceStructure
 def start(cp: CrossProducts) -> FloatArray:
     """Identity factors on the orthogonalised columns: between and within variation alike."""
     return np.concatenate(
-        [(s.rows == s.cols).astype(float) for _, _, s in _term_order(cp)] or [np.zeros(0)]
+        [(s.rows == s.cols).astype(float) for _, _, s in term_order(cp)] or [np.zeros(0)]
     )
 
 
@@ -39,7 +39,7 @@ def internal_factors(cp: CrossProducts, internal: FloatArray) -> list[FloatArray
     internal = np.atleast_2d(internal)
     factors = [np.zeros((internal.shape[0], block.size, block.size)) for block in cp.blocks]
     position = 0
-    for b, columns, structure in _term_order(cp):
+    for b, columns, structure in term_order(cp):
         stop = position + len(structure.rows)
         factors[b][:, columns, columns] = factor_from_theta(structure, internal[:, position:stop])
         position = stop
@@ -112,7 +112,7 @@ def terms_from_theta(cp: CrossProducts, theta: FloatArray) -> list[FloatArray]:
 def gradient(cp: CrossProducts, factors: Sequence[FloatArray], first: Derivatives) -> FloatArray:
     """Gradient of the profiled criterion in the internal vector, shape (k,)."""
     parts = []
-    for b, columns, structure in _term_order(cp):
+    for b, columns, structure in term_order(cp):
         full = 2.0 * first.blocks[b][columns, columns] @ factors[b][0, columns, columns]
         parts.append(full[structure.rows, structure.cols])
     return np.concatenate(parts)
@@ -122,7 +122,7 @@ def hessian(cp: CrossProducts, factors: Sequence[FloatArray], first: Derivatives
     """Hessian of the profiled criterion in the internal vector, shape (k, k)."""
     directions: list[tuple[int, FloatArray]] = []
     curvature: list[FloatArray] = []
-    for b, columns, structure in _term_order(cp):
+    for b, columns, structure in term_order(cp):
         T = factors[b][0]
         for a, j in zip(structure.rows, structure.cols, strict=True):
             gamma = np.zeros_like(T)

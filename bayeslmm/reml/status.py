@@ -1,0 +1,41 @@
+"""How an optimisation ended, in words."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class FitStatus(Enum):
+    """Outcome of a fit; ``str(status)`` is the text for people, ``status.ok`` whether to use the numbers."""
+
+    converged = (
+        "converged: the gradient is zero and the curvature positive to rounding error",
+        True,
+    )
+    converged_at_boundary = (
+        "converged at the boundary: the best covariance has a direction without variance, and the "
+        "criterion rises when that direction is given any (a singular fit; see docs/boundary)",
+        True,
+    )
+    evaluation_limit = (
+        "stopped at the evaluation limit: the criterion was still falling. Raise max_evaluations, look at "
+        "fit.trace, and check whether two terms describe the same variation",
+        False,
+    )
+    no_descent = (
+        "stopped: no step lowers the criterion although the gradient is not zero. Usually rounding error "
+        "from columns that are nearly dependent; rescale or centre predictors and drop redundant ones",
+        False,
+    )
+    non_finite = (
+        "stopped: the criterion is not finite. The residual variance has gone to zero (the model "
+        "reproduces the response exactly); remove a random term or check for duplicated responses",
+        False,
+    )
+
+    def __init__(self, text: str, ok: bool) -> None:
+        self.text = text
+        self.ok = ok
+
+    def __str__(self) -> str:
+        return self.text
