@@ -7,6 +7,7 @@ which entries of T are free parameters (theta) and names them; a new structure i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -56,11 +57,11 @@ class Unstructured:
     keyword: str = "us"
     basis_free: bool = True
 
-    @property
+    @cached_property
     def rows(self) -> IntArray:
         return np.concatenate([np.arange(j, self.size) for j in range(self.size)])
 
-    @property
+    @cached_property
     def cols(self) -> IntArray:
         return np.concatenate([np.full(self.size - j, j) for j in range(self.size)])
 
@@ -73,11 +74,11 @@ class Diagonal:
     keyword: str = "diag"
     basis_free: bool = False
 
-    @property
+    @cached_property
     def rows(self) -> IntArray:
         return np.arange(self.size)
 
-    @property
+    @cached_property
     def cols(self) -> IntArray:
         return np.arange(self.size)
 

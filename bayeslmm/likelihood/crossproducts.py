@@ -15,6 +15,7 @@ from functools import cached_property
 import numpy as np
 from scipy.linalg import block_diag
 
+from bayeslmm.design.covariance import CovarianceStructure
 from bayeslmm.design.design import Design, Grouping, RandomTerm
 from bayeslmm.likelihood.columns import Basis, Response, orthogonalise, rescale, residualise
 from bayeslmm.likelihood.within import grouped_qr, level_sums
@@ -46,12 +47,12 @@ class Block:
     def n_levels(self) -> int:
         return self.grouping.n_levels
 
-    @property
+    @cached_property
     def size(self) -> int:
         """c, the number of effects per level."""
         return int(self.basis.shape[0])
 
-    @property
+    @cached_property
     def q(self) -> int:
         return self.n_levels * self.size
 
@@ -100,8 +101,18 @@ class CrossProducts:
     def p(self) -> int:
         return self.design.p
 
-    @property
+    @cached_property
+    def term_order(self) -> tuple[tuple[int, slice, CovarianceStructure], ...]:
+        """Block, columns within it and structure of every term, in the internal order."""
+        return tuple(
+            (b, columns, self.design.terms[term].structure)
+            for b, block in enumerate(self.blocks)
+            for term, columns in zip(block.terms, block.slices, strict=True)
+        )
+
+    @cached_property
     def q_trailing(self) -> int:
+        """q2, the number of random effects outside the first block."""
         return sum(block.q for block in self.blocks[1:])
 
     @cached_property

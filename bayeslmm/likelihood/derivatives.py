@@ -63,7 +63,7 @@ class Derivatives:
 
 def _sweep(L: FloatArray, factors: Sequence[FloatArray], cp: CrossProducts, t: int) -> FloatArray:
     """``[Lambda 0; 0 I] K^-1 [Lambda 0; 0 I]'`` for the leading t x t part of the joint matrix."""
-    half = solve_triangular(L[:t, :t], np.eye(t), lower=True)
+    half = _inverse_lower(L[:t, :t])
     if cp.q_trailing:
         half = small.transpose(
             apply_lambda(cp, factors, small.transpose(half)[None], transposed=False)
@@ -71,10 +71,16 @@ def _sweep(L: FloatArray, factors: Sequence[FloatArray], cp: CrossProducts, t: i
     return np.asarray(half.T @ half)
 
 
+def _inverse_lower(L: FloatArray) -> FloatArray:
+    if L.shape[0] < 64:  # SciPy's checks cost more than the solve
+        return np.asarray(np.linalg.inv(L))
+    return np.asarray(solve_triangular(L, np.eye(L.shape[0]), lower=True))
+
+
 def _pieces(cp: CrossProducts, factors: Sequence[FloatArray], factor: Factor, reml: bool) -> _Pieces:
     q2, t = cp.q_trailing, cp.q_trailing + cp.p
     lower, half = whiten_first(cp, factors[0])
-    Y = small.solve_lower(lower, np.broadcast_to(cp.R, lower.shape))[0]
+    Y = small.solve_lower(lower, cp.R[None])[0]
     Yt = small.transpose(Y)
     B_all = Yt @ half[0]
     B, B_y = B_all[..., :-1], B_all[..., -1]
@@ -141,11 +147,26 @@ def _diagonal_tiles(matrix: FloatArray, size: int) -> FloatArray:
     return np.asarray(np.moveaxis(np.diagonal(tiles, axis1=0, axis2=2), -1, 0))
 
 
-type Direction = tuple[int, FloatArray]
+@dataclass(frozen=True)
+class _Stack:
+    """Contractions of the d directions of one block, stacked along the first axis."""
+
+    gamma: FloatArray  # (d, c, c)
+    s: FloatArray  # Gamma s, level by level (d, J, c)
+    slope: FloatArray  # s' dG s (d,)
+
+
+@dataclass(frozen=True)
+class _FirstStack(_Stack):
+    """Further contractions of the first block."""
+
+    GB: FloatArray  # Gamma B_l (d, J, c, t)
+    U: FloatArray  # sum B_l' Gamma B_l (d, t, t)
+    v: FloatArray  # sum B_l' Gamma s_l (d, t)
 
 
 def second_derivatives(
-    cp: CrossProducts, first: Derivatives, directions: Sequence[Direction]
+    cp: CrossProducts, first: Derivatives, directions: Sequence[FloatArray]
 ) -> FloatArray:
     """Second derivatives of the profiled criterion along changes of G.
 
@@ -154,8 +175,8 @@ def second_derivatives(
     cp : CrossProducts
     first : Derivatives
         At the same point.
-    directions : sequence of (block, Gamma)
-        Index of the block and the symmetric change (c, c) of its covariance.
+    directions : sequence of FloatArray, each (d_b, c, c)
+        For every block the symmetric changes of its covariance; the result has them one block after the other.
 
     Returns
     -------
@@ -163,116 +184,87 @@ def second_derivatives(
         ``d^2 f [Gamma_a, Gamma_b]`` with sigma profiled out (curvature of G itself is not included).
     """
     pieces, scale = first.pieces, first.nu / first.r2
-    slope = np.array([_slope(cp, pieces, direction) for direction in directions])
-    traces, curves = _pairings(cp, pieces, directions)
+    head = _stack_first(pieces, directions[0])
+    tails, spans, start = list[_Stack](), list[slice](), 0
+    for block, gamma in zip(cp.blocks[1:], directions[1:], strict=True):
+        spans.append(slice(start, start + block.q))
+        tails.append(_stack(pieces.s2[spans[-1]].reshape(-1, block.size), gamma))
+        start += block.q
+    slope = np.concatenate([head.slope, *(tail.slope for tail in tails)])
+    traces, curves = _assemble(pieces, head, tails, spans)
     return -traces + scale * (2.0 * curves - np.outer(slope, slope) / first.r2)
 
 
-def _slope(cp: CrossProducts, pieces: _Pieces, direction: Direction) -> float:
-    """``s' dG s``."""
-    s = _level_parts(cp, pieces, direction[0])
-    return float(np.einsum("la,ab,lb->", s, direction[1], s))
+def _stack(s: FloatArray, gamma: FloatArray) -> _Stack:
+    moved = s @ gamma
+    return _Stack(gamma, moved, (moved * s).sum((1, 2)))
 
 
-def _level_parts(cp: CrossProducts, pieces: _Pieces, block: int) -> FloatArray:
-    if block == 0:
-        return pieces.s1
-    start = sum(b.q for b in cp.blocks[1:block])
-    return pieces.s2[start : start + cp.blocks[block].q].reshape(-1, cp.blocks[block].size)
-
-
-@dataclass(frozen=True)
-class _FirstBlock:
-    """Contractions of a direction of the first block."""
-
-    A: FloatArray  # A_l Gamma (J, c, c)
-    U: FloatArray  # sum B_l' Gamma B_l (t, t)
-    GB: FloatArray  # Gamma B_l (J, c, t)
-    s: FloatArray  # Gamma s_l (J, c)
-    v: FloatArray  # sum B_l' Gamma s_l (t,)
-
-
-@dataclass(frozen=True)
-class _Trailing:
-    """Contractions of a direction of a trailing block."""
-
-    expand: FloatArray  # (I (x) Gamma) s2, zero outside its block (q2,)
-    gamma: FloatArray
-    span: slice
-
-
-def _prepare_first(pieces: _Pieces, gamma: FloatArray) -> _FirstBlock:
-    GB = gamma @ pieces.B
+def _stack_first(pieces: _Pieces, gamma: FloatArray) -> _FirstStack:
+    base = _stack(pieces.s1, gamma)
     t = pieces.B.shape[-1]
-    U = pieces.B.reshape(-1, t).T @ GB.reshape(-1, t)
-    s = pieces.s1 @ gamma
-    v = np.tensordot(pieces.B, s, ([0, 1], [0, 1]))
-    return _FirstBlock(pieces.A @ gamma, U, GB, s, v)
+    GB = gamma[:, None] @ pieces.B
+    flat = pieces.B.reshape(-1, t)
+    d = gamma.shape[0]
+    U = flat.T @ GB.reshape(d, -1, t)
+    v = base.s.reshape(d, -1) @ flat
+    return _FirstStack(gamma, base.s, base.slope, GB, U, v)
 
 
-def _prepare_trailing(cp: CrossProducts, pieces: _Pieces, direction: Direction) -> _Trailing:
-    block = cp.blocks[direction[0]]
-    start = sum(b.q for b in cp.blocks[1 : direction[0]])
-    span = slice(start, start + block.q)
-    expand = np.zeros(pieces.s2.shape)
-    expand[span] = (pieces.s2[span].reshape(-1, block.size) @ direction[1]).ravel()
-    return _Trailing(expand, direction[1], span)
-
-
-def _pairings(
-    cp: CrossProducts, pieces: _Pieces, directions: Sequence[Direction]
+def _assemble(
+    pieces: _Pieces, head: _FirstStack, tails: Sequence[_Stack], spans: Sequence[slice]
 ) -> tuple[FloatArray, FloatArray]:
     """``tr(S dG_a S dG_b)`` and ``s' dG_a S dG_b s`` for all pairs."""
-    prepared = [
-        _prepare_first(pieces, gamma) if block == 0 else _prepare_trailing(cp, pieces, (block, gamma))
-        for block, gamma in directions
-    ]
-    d = len(prepared)
-    traces, curves = np.empty((d, d)), np.empty((d, d))
-    for a in range(d):
-        for b in range(a + 1):
-            pair = _pair(pieces, prepared[a], prepared[b])
-            traces[a, b], curves[a, b] = pair
-            traces[b, a], curves[b, a] = pair
+    ends = np.cumsum([0, head.gamma.shape[0], *(tail.gamma.shape[0] for tail in tails)])
+    rows = [slice(int(a), int(b)) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    traces, curves = np.empty((ends[-1], ends[-1])), np.empty((ends[-1], ends[-1]))
+
+    def put(i: int, j: int, pair: tuple[FloatArray, FloatArray]) -> None:
+        traces[rows[i], rows[j]], curves[rows[i], rows[j]] = pair
+        traces[rows[j], rows[i]], curves[rows[j], rows[i]] = pair[0].T, pair[1].T
+
+    put(0, 0, _pair_first(pieces, head))
+    for i, (tail, span) in enumerate(zip(tails, spans, strict=True), start=1):
+        put(0, i, _pair_mixed(pieces, head, tail, span))
+        for j in range(1, i + 1):
+            put(i, j, _pair_trailing(pieces, (tail, span), (tails[j - 1], spans[j - 1])))
     return traces, curves
 
 
-def _pair(
-    pieces: _Pieces, a: _FirstBlock | _Trailing, b: _FirstBlock | _Trailing
-) -> tuple[float, float]:
-    if isinstance(a, _FirstBlock) and isinstance(b, _FirstBlock):
-        return _pair_first(pieces, a, b)
-    if isinstance(a, _Trailing) and isinstance(b, _Trailing):
-        return _pair_trailing(pieces, a, b)
-    if isinstance(a, _Trailing):
-        a, b = b, a
-    assert isinstance(a, _FirstBlock) and isinstance(b, _Trailing)
-    return _pair_mixed(pieces, a, b)
+def _inner(a: FloatArray, b: FloatArray) -> FloatArray:
+    """All inner products of two stacks over everything but their first axis."""
+    return np.asarray(a.reshape(a.shape[0], -1) @ b.reshape(b.shape[0], -1).T)
 
 
-def _pair_first(pieces: _Pieces, a: _FirstBlock, b: _FirstBlock) -> tuple[float, float]:
-    Q = pieces.Q_trace
-    cross = np.einsum("lij,lji->", a.A, b.A)
-    AGB = pieces.A @ b.GB
-    t = Q.shape[0]
-    cross -= 2.0 * ((a.GB.reshape(-1, t).T @ AGB.reshape(-1, t)) * Q).sum()
-    cross += np.einsum("ij,ji->", Q @ a.U, Q @ b.U)
-    curve = np.einsum("li,lij,lj->", a.s, pieces.A, b.s) - a.v @ pieces.Q @ b.v
-    return float(cross), float(curve)
+def _pair_first(pieces: _Pieces, x: _FirstStack) -> tuple[FloatArray, FloatArray]:
+    # With S = A - B Q B' level by level: tr(A Ga A Gb) - 2 tr(Q B' Ga A Gb B) + tr(Q U_a Q U_b).
+    AG = pieces.A @ x.gamma[:, None]
+    QU = pieces.Q_trace @ x.U
+    trace = _inner(AG, small.transpose(AG)) + _inner(QU, small.transpose(QU))
+    trace -= 2.0 * _inner(x.GB @ pieces.Q_trace, pieces.A @ x.GB)
+    moved = (pieces.A @ x.s[..., None])[..., 0]
+    return trace, _inner(x.s, moved) - x.v @ pieces.Q @ x.v.T
 
 
-def _pair_mixed(pieces: _Pieces, a: _FirstBlock, b: _Trailing) -> tuple[float, float]:
-    R2 = pieces.R2_trace
-    inner = R2[:, b.span].T @ a.U @ R2[:, b.span]
-    tiles = _diagonal_tiles(inner, b.gamma.shape[0]).sum(0)
-    curve = a.v @ pieces.R2 @ b.expand
-    return float((tiles * b.gamma).sum()), float(curve)
+def _pair_mixed(
+    pieces: _Pieces, a: _FirstStack, b: _Stack, span: slice
+) -> tuple[FloatArray, FloatArray]:
+    R2 = pieces.R2_trace[:, span]
+    c = b.gamma.shape[-1]
+    inner = (R2.T @ a.U @ R2).reshape(a.U.shape[0], -1, c, R2.shape[1] // c, c)
+    tiles = np.diagonal(inner, axis1=1, axis2=3).sum(-1)
+    return _inner(tiles, b.gamma), a.v @ pieces.R2[:, span] @ b.s.reshape(b.s.shape[0], -1).T
 
 
-def _pair_trailing(pieces: _Pieces, a: _Trailing, b: _Trailing) -> tuple[float, float]:
-    S = pieces.S22_trace[a.span, b.span]
-    ca, cb = a.gamma.shape[0], b.gamma.shape[0]
-    tiles = S.reshape(-1, ca, S.shape[1] // cb, cb)
-    left = np.einsum("lamb,bd->lamd", tiles, b.gamma)
-    trace = np.einsum("lamd,lcmd,ca->", left, tiles, a.gamma)
-    return float(trace), float(a.expand @ pieces.S22 @ b.expand)
+def _pair_trailing(
+    pieces: _Pieces, a: tuple[_Stack, slice], b: tuple[_Stack, slice]
+) -> tuple[FloatArray, FloatArray]:
+    (x, rows), (z, columns) = a, b
+    ca, cb = x.gamma.shape[-1], z.gamma.shape[-1]
+    S = pieces.S22_trace[rows, columns]
+    tiles = np.moveaxis(S.reshape(-1, ca, S.shape[1] // cb, cb), 2, 1)
+    left = x.gamma[:, None, None] @ tiles
+    right = tiles @ z.gamma[:, None, None]
+    S_s = pieces.S22[rows, columns]
+    curve = x.s.reshape(x.s.shape[0], -1) @ S_s @ z.s.reshape(z.s.shape[0], -1).T
+    return _inner(left, right), curve

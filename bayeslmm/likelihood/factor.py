@@ -128,7 +128,7 @@ def whiten_first(cp: CrossProducts, T: FloatArray) -> tuple[FloatArray, FloatArr
     diagonal = np.arange(M.shape[-1])
     M[..., diagonal, diagonal] += 1.0
     lower = small.cholesky(M)
-    return lower, small.solve_lower(lower, np.broadcast_to(cp.E, (T.shape[0], *cp.E.shape)))
+    return lower, small.solve_lower(lower, cp.E[None])
 
 
 def _multiply_lambda(

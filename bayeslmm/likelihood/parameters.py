@@ -8,30 +8,30 @@ columns, terms in the order of the formula, column by column: lme4's).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 
-from bayeslmm.design.covariance import CovarianceStructure, factor_from_theta
+from bayeslmm.design.covariance import factor_from_theta
 from bayeslmm.likelihood.crossproducts import Block, CrossProducts
 from bayeslmm.likelihood.derivatives import Derivatives, second_derivatives
 from bayeslmm.likelihood.small import transpose
 from bayeslmm.types import FloatArray
 
 
-def term_order(cp: CrossProducts) -> list[tuple[int, slice, CovarianceStructure]]:
-    """(block, columns, structure) of every term in the internal order."""
-    return [
-        (b, columns, cp.design.terms[term].structure)
-        for b, block in enumerate(cp.blocks)
-        for term, columns in zip(block.terms, block.slices, strict=True)
-    ]
+# Ratios of between to within standard deviation tried for every block before the first step.
+_RATIOS = {1: (0.25, 0.5, 1.0, 2.0, 4.0, 8.0), 2: (0.3, 1.0, 3.0), 3: (0.5, 2.0)}
 
 
-def start(cp: CrossProducts) -> FloatArray:
-    """Identity factors on the orthogonalised columns: between and within variation alike."""
-    return np.concatenate(
-        [(s.rows == s.cols).astype(float) for _, _, s in term_order(cp)] or [np.zeros(0)]
-    )
+def starts(cp: CrossProducts) -> FloatArray:
+    """Candidate starts (K, k): multiples of identity factors on the orthogonalised columns."""
+    blocks = len(cp.blocks)
+    ratios = _RATIOS.get(blocks, (1.0,))
+    order = cp.term_order
+    owner = np.concatenate([np.full(s.rows.size, b) for b, _, s in order])
+    diagonal = np.concatenate([s.rows == s.cols for _, _, s in order])
+    grid = np.array(list(product(ratios, repeat=blocks)))
+    return np.asarray(grid[:, owner] * diagonal)
 
 
 def internal_factors(cp: CrossProducts, internal: FloatArray) -> list[FloatArray]:
@@ -39,7 +39,7 @@ def internal_factors(cp: CrossProducts, internal: FloatArray) -> list[FloatArray
     internal = np.atleast_2d(internal)
     factors = [np.zeros((internal.shape[0], block.size, block.size)) for block in cp.blocks]
     position = 0
-    for b, columns, structure in term_order(cp):
+    for b, columns, structure in cp.term_order:
         stop = position + len(structure.rows)
         factors[b][:, columns, columns] = factor_from_theta(structure, internal[:, position:stop])
         position = stop
@@ -112,7 +112,7 @@ def terms_from_theta(cp: CrossProducts, theta: FloatArray) -> list[FloatArray]:
 def gradient(cp: CrossProducts, factors: Sequence[FloatArray], first: Derivatives) -> FloatArray:
     """Gradient of the profiled criterion in the internal vector, shape (k,)."""
     parts = []
-    for b, columns, structure in term_order(cp):
+    for b, columns, structure in cp.term_order:
         full = 2.0 * first.blocks[b][columns, columns] @ factors[b][0, columns, columns]
         parts.append(full[structure.rows, structure.cols])
     return np.concatenate(parts)
@@ -120,29 +120,21 @@ def gradient(cp: CrossProducts, factors: Sequence[FloatArray], first: Derivative
 
 def hessian(cp: CrossProducts, factors: Sequence[FloatArray], first: Derivatives) -> FloatArray:
     """Hessian of the profiled criterion in the internal vector, shape (k, k)."""
-    directions: list[tuple[int, FloatArray]] = []
+    directions: list[list[FloatArray]] = [[] for _ in cp.blocks]
     curvature: list[FloatArray] = []
-    for b, columns, structure in term_order(cp):
+    for b, columns, structure in cp.term_order:
         T = factors[b][0]
-        for a, j in zip(structure.rows, structure.cols, strict=True):
-            gamma = np.zeros_like(T)
-            gamma[columns.start + a] = T[:, columns.start + j]
-            directions.append((b, gamma + gamma.T))
-        same = structure.cols[:, None] == structure.cols
+        rows, cols = structure.rows, structure.cols
+        gamma = np.zeros((rows.size, *T.shape))
+        gamma[np.arange(rows.size), columns.start + rows] = T[:, columns.start + cols].T
+        directions[b].append(gamma + transpose(gamma))
         local = first.blocks[b][columns, columns]
-        curvature.append(2.0 * local[np.ix_(structure.rows, structure.rows)] * same)
-    H = second_derivatives(cp, first, directions)
+        curvature.append(2.0 * local[np.ix_(rows, rows)] * (cols[:, None] == cols))
+    stacks = [d[0] if len(d) == 1 else np.concatenate(d) for d in directions]
+    H = second_derivatives(cp, first, stacks)
     position = 0
-    for block in curvature:
-        stop = position + block.shape[0]
-        H[position:stop, position:stop] += block
+    for local in curvature:
+        stop = position + local.shape[0]
+        H[position:stop, position:stop] += local
         position = stop
     return H
-
-
-def block_of(cp: CrossProducts, name: str) -> tuple[int, Block]:
-    """Position and block of a grouping factor."""
-    for b, block in enumerate(cp.blocks):
-        if block.grouping.name == name:
-            return b, block
-    raise KeyError(name)

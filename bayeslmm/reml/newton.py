@@ -45,6 +45,14 @@ class Point:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """Value at a point, with the derivatives on demand."""
+
+    value: float
+    expand: Callable[[], Point]
+
+
+@dataclass(frozen=True)
 class Step:
     """One accepted or rejected trial, for the trace."""
 
@@ -65,8 +73,7 @@ class NewtonResult:
 
 
 def minimise(
-    value: Callable[[FloatArray], float],
-    expand: Callable[[FloatArray], Point],
+    evaluate: Callable[[FloatArray], Trial],
     x: FloatArray,
     max_evaluations: int = 200,
 ) -> NewtonResult:
@@ -77,10 +84,8 @@ def minimise(
 
     Parameters
     ----------
-    value : callable
-        The function alone; may return inf.
-    expand : callable
-        Value, gradient and Hessian.
+    evaluate : callable
+        Returns the value at a point (inf where undefined) and a way to its derivatives.
     x : FloatArray, shape (k,)
         Start.
     max_evaluations : int
@@ -93,7 +98,7 @@ def minimise(
     ----------
     Nocedal & Wright (2006), Numerical Optimization, ch. 4; Dauphin et al. (2014) for absolute curvatures.
     """
-    point, evaluations, steps = expand(x), 1, list[Step]()
+    point, evaluations, steps = evaluate(x).expand(), 1, list[Step]()
     radius = max(1.0, float(np.abs(x).max(initial=0.0)))
     while evaluations < max_evaluations:
         if not np.isfinite(point.value) or not np.isfinite(point.hessian).all():
@@ -103,8 +108,8 @@ def minimise(
             return NewtonResult(point, Ending.converged, evaluations, tuple(steps))
         length = float(np.linalg.norm(direction))
         shrink = min(1.0, radius / length)
-        trial = point.x + shrink * direction
-        new_value = value(trial)
+        trial = evaluate(point.x + shrink * direction)
+        new_value = trial.value
         evaluations += 1
         noise = 4e-15 * (abs(point.value) + 1.0) * max(1.0, np.sqrt(point.x.size))
         accepted = new_value < point.value or (
@@ -113,7 +118,7 @@ def minimise(
         steps.append(Step(new_value, decrement, shrink * length, bool(accepted)))
         if accepted:
             radius = 2.0 * radius if shrink < 1.0 else max(radius, 2.0 * length)
-            point = expand(trial)
+            point = trial.expand()
             if decrement < _NEARLY and not saddle:
                 return NewtonResult(point, Ending.converged, evaluations, tuple(steps))
         else:

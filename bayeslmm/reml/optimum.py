@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from bayeslmm.likelihood import CrossProducts, Factor, derivatives, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.criteria import degrees_of_freedom
-from bayeslmm.reml.newton import Ending, NewtonResult, Point, Step, minimise
+from bayeslmm.reml.newton import Ending, NewtonResult, Point, Step, Trial, minimise
 from bayeslmm.reml.status import FitStatus
 from bayeslmm.types import FloatArray
 
@@ -93,30 +93,28 @@ class Criterion:
     cp: CrossProducts
     reml: bool
 
-    def value(self, x: FloatArray) -> float:
-        """Criterion at x; inf where it is not defined."""
-        try:
-            factor = evaluate(self.cp, par.internal_factors(self.cp, x))
-        except np.linalg.LinAlgError:
-            return float("inf")
-        if not factor.r2[0] > 0:
-            return float("-inf") if factor.r2[0] <= 0 else float("inf")
-        return float(profiled(self.cp, factor, self.reml)[0])
-
-    def expand(self, x: FloatArray) -> Point:
-        """Criterion, gradient and Hessian at x."""
+    def __call__(self, x: FloatArray) -> Trial:
+        """Criterion at x (inf where it is not defined, -inf for a perfect fit) and its derivatives."""
         factors = par.internal_factors(self.cp, x)
-        factor = evaluate(self.cp, factors)
+        try:
+            factor = evaluate(self.cp, factors)
+        except np.linalg.LinAlgError:
+            return self._undefined(x, float("inf"))
         if not factor.r2[0] > 0:
-            k = x.size
-            return Point(x, float("-inf"), np.full(k, np.nan), np.full((k, k), np.nan))
-        first = derivatives(self.cp, factors, factor, self.reml)
-        return Point(
-            x,
-            float(profiled(self.cp, factor, self.reml)[0]),
-            par.gradient(self.cp, factors, first),
-            par.hessian(self.cp, factors, first),
-        )
+            return self._undefined(x, float("-inf"))
+        value = float(profiled(self.cp, factor, self.reml)[0])
+
+        def expand() -> Point:
+            first = derivatives(self.cp, factors, factor, self.reml)
+            gradient = par.gradient(self.cp, factors, first)
+            return Point(x, value, gradient, par.hessian(self.cp, factors, first))
+
+        return Trial(value, expand)
+
+    @staticmethod
+    def _undefined(x: FloatArray, value: float) -> Trial:
+        nan = np.full((x.size, x.size), np.nan)
+        return Trial(value, lambda: Point(x, value, nan[0], nan))
 
 
 def optimise(
@@ -132,7 +130,7 @@ def optimise(
     cp : CrossProducts
     reml : bool
     start : FloatArray, shape (k,), optional
-        Internal start; identity factors on the orthogonalised columns by default.
+        Internal start; the best of a few multiples of the identity by default.
     max_evaluations : int
 
     Returns
@@ -146,11 +144,20 @@ def optimise(
     zero variance is a smooth stationary point and a false zero is a saddle with negative curvature.
     """
     criterion = Criterion(cp, reml)
-    x = par.start(cp) if start is None else start
-    result = minimise(criterion.value, criterion.expand, x, max_evaluations)
+    x = _best_start(cp, reml) if start is None else start
+    result = minimise(criterion, x, max_evaluations)
     if result.ending is Ending.converged:
         result = _snap(criterion, result, max_evaluations)
     return _finish(criterion, result)
+
+
+def _best_start(cp: CrossProducts, reml: bool) -> FloatArray:
+    candidates = par.starts(cp)
+    if candidates.shape[0] == 1:
+        return np.asarray(candidates[0])
+    factor = evaluate(cp, par.internal_factors(cp, candidates))
+    factor = replace(factor, r2=np.maximum(factor.r2, np.finfo(float).tiny))
+    return np.asarray(candidates[np.argmin(profiled(cp, factor, reml))])
 
 
 def _snap(criterion: Criterion, result: NewtonResult, max_evaluations: int) -> NewtonResult:
@@ -159,10 +166,10 @@ def _snap(criterion: Criterion, result: NewtonResult, max_evaluations: int) -> N
     x = _without_small(criterion.cp, best.x)
     if np.array_equal(x, best.x):
         return result
-    value = criterion.value(x)
+    value = criterion(x).value
     if not value <= best.value + _ROUNDING * (1.0 + abs(best.value)):
         return result
-    polished = minimise(criterion.value, criterion.expand, x, max_evaluations)
+    polished = minimise(criterion, x, max_evaluations)
     total = result.evaluations + 1 + polished.evaluations
     return NewtonResult(polished.point, polished.ending, total, result.steps + polished.steps)
 
@@ -170,7 +177,7 @@ def _snap(criterion: Criterion, result: NewtonResult, max_evaluations: int) -> N
 def _without_small(cp: CrossProducts, x: FloatArray) -> FloatArray:
     """The internal vector with singular values below the threshold replaced by zeros."""
     parts, position = [], 0
-    for _, _, structure in par.term_order(cp):
+    for _, _, structure in cp.term_order:
         stop = position + len(structure.rows)
         T = par.factor_from_theta(structure, x[position:stop])
         U, s, Vt = np.linalg.svd(T)
