@@ -10,7 +10,7 @@ import numpy as np
 from bayeslmm.likelihood import CrossProducts, Factor, derivatives, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.criteria import degrees_of_freedom
-from bayeslmm.reml.newton import Ending, NewtonResult, Point, Step, Trial, minimise
+from bayeslmm.numerics.newton import Ending, NewtonResult, Point, Step, Trial, minimise
 from bayeslmm.reml.status import FitStatus
 from bayeslmm.types import FloatArray
 

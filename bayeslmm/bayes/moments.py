@@ -1,0 +1,91 @@
+"""Posterior means and sds without Monte Carlo error, from the quadrature grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bayeslmm.bayes.quadrature import Grid
+from bayeslmm.bayes.target import Target
+from bayeslmm.likelihood import beta_covariance, evaluate
+from bayeslmm.likelihood import parameters as par
+from bayeslmm.likelihood.conditional import user_beta
+from bayeslmm.likelihood.normal_prior import rotate
+from bayeslmm.types import FloatArray
+
+
+@dataclass(frozen=True)
+class ExactMoments:
+    """Posterior means and standard deviations from quadrature.
+
+    Attributes
+    ----------
+    sd_mean, sd_sd : tuple of FloatArray, each (c,)
+        Group-level standard deviations, terms in the order of the formula.
+    sigma_mean, sigma_sd : float
+    beta_mean, beta_sd : FloatArray, shape (p,)
+    """
+
+    sd_mean: tuple[FloatArray, ...]
+    sd_sd: tuple[FloatArray, ...]
+    sigma_mean: float
+    sigma_sd: float
+    beta_mean: FloatArray
+    beta_sd: FloatArray
+
+
+def grid_moments(target: Target, grid: Grid) -> ExactMoments:
+    """Moments of the posterior over a grid of relative sds and the nodes of sigma."""
+    p = np.exp(grid.log_mass - grid.log_evidence)
+    keep = p > 1e-16 * p.max()
+    points = grid.points
+    log_sigma, log_joint = points.log_sigma[keep], points.log_joint[keep]
+    conditional = np.exp(log_joint - log_joint.max(axis=1, keepdims=True))
+    conditional /= conditional.sum(axis=1, keepdims=True)
+    mass = (p[keep] / p[keep].sum())[:, None] * conditional
+    sigma = np.exp(log_sigma)
+    factors, sds, _ = target.terms(points.x[keep])
+    sd_moments = [
+        np.array([_mean_sd(mass, t[:, k, None] * sigma) for k in range(t.shape[1])]) for t in sds
+    ]
+    sigma_mean, sigma_sd = _mean_sd(mass, sigma)
+    beta_mean, beta_sd = _beta_moments(target, factors, sigma, mass)
+    return ExactMoments(
+        tuple(m[:, 0] for m in sd_moments),
+        tuple(m[:, 1] for m in sd_moments),
+        sigma_mean,
+        sigma_sd,
+        beta_mean,
+        beta_sd,
+    )
+
+
+def _mean_sd(mass: FloatArray, values: FloatArray) -> tuple[float, float]:
+    mean = float((mass * values).sum())
+    return mean, float(np.sqrt((mass * (values - mean) ** 2).sum()))
+
+
+def _beta_moments(
+    target: Target, factors: list[FloatArray], sigma: FloatArray, mass: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    cp = target.cp
+    factor = evaluate(cp, par.block_factors(cp, factors))
+    prior = target.priors.beta
+    if prior is None:
+        means = user_beta(cp, factor.solution[:, cp.q_trailing :])
+        variances = np.diagonal(beta_covariance(cp, factor), axis1=1, axis2=2)
+        centre = mass.sum(1) @ means
+        within = (mass * sigma**2).sum(1) @ variances
+        return centre, np.sqrt(within + mass.sum(1) @ (means - centre) ** 2)
+    rotation = rotate(cp, factor, prior)
+    L_X = factor.chol[:, cp.q_trailing :, cp.q_trailing :]
+    back = np.linalg.solve(np.swapaxes(L_X, 1, 2), rotation.vectors)
+    shrink = 1.0 + (sigma**2)[..., None] * rotation.eigenvalues[:, None, :]
+    w = rotation.distance[:, None, :] / shrink
+    means = user_beta(cp, rotation.mean + np.einsum("kij,ksj->ksi", back, w))
+    rows = cp.fixed.transform @ back
+    variances = np.einsum("kij,ksj->ksi", rows**2, (sigma**2)[..., None] / shrink)
+    centre = np.einsum("ks,ksi->i", mass, means)
+    spread = np.einsum("ks,ksi->i", mass, variances + (means - centre) ** 2)
+    return centre, np.sqrt(spread)

@@ -1,0 +1,183 @@
+"""The collapsed posterior: beta and the random effects integrated out exactly, sigma on a line.
+
+At a point of relative factors the likelihood as a function of sigma is known in closed form (two numbers),
+so the integral over sigma costs no further elimination; what is left are the relative sds and correlations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.special import logsumexp
+
+from bayeslmm.bayes.coordinates import TermCoordinates
+from bayeslmm.bayes.priors import Priors
+from bayeslmm.likelihood import (
+    CrossProducts,
+    Factor,
+    evaluate,
+    minus_two_log_density,
+    minus_two_log_density_normal,
+)
+from bayeslmm.likelihood import parameters as par
+from bayeslmm.types import FloatArray
+
+# The integrand in log sigma is followed down to this log density below its peak.
+_DEPTH = 38.0
+# Spacing in units of the peak's width: the trapezoidal rule has then converged to rounding.
+_SPACING = 0.5
+
+
+@dataclass(frozen=True)
+class Points:
+    """K points of the collapsed posterior.
+
+    Attributes
+    ----------
+    x : FloatArray, shape (K, d)
+    log_density : FloatArray, shape (K,)
+        log p(x, y): sigma, beta and the random effects integrated out; normalised but for flat priors.
+    log_sigma : FloatArray, shape (K, S)
+        Nodes at each point.
+    log_joint : FloatArray, shape (K, S)
+        log p(x, log sigma, y) at the nodes.
+    """
+
+    x: FloatArray
+    log_density: FloatArray
+    log_sigma: FloatArray
+    log_joint: FloatArray
+
+
+@dataclass(frozen=True)
+class Target:
+    """Log posterior density of a model on the unconstrained coordinates.
+
+    Attributes
+    ----------
+    cp : CrossProducts
+    priors : Priors
+    coordinates : tuple of TermCoordinates
+        Terms in the order of the formula.
+    """
+
+    cp: CrossProducts
+    priors: Priors
+    coordinates: tuple[TermCoordinates, ...]
+
+    @cached_property
+    def dimension(self) -> int:
+        """d, the number of relative sds and correlations."""
+        return sum(c.dimension for c in self.coordinates)
+
+    @cached_property
+    def folded(self) -> FloatArray:
+        """Mask (d,) of the coordinates in which the density is even."""
+        return np.array([f for c in self.coordinates for f in c.folded], dtype=bool)
+
+    def terms(self, x: FloatArray) -> tuple[list[FloatArray], list[FloatArray], FloatArray]:
+        """Relative factors (K, c, c) and relative sds (K, c) of every term; log LKJ plus log Jacobians (K,)."""
+        factors, sds, total, position = [], [], np.zeros(x.shape[0]), 0
+        for coordinates in self.coordinates:
+            part = x[:, position : position + coordinates.dimension]
+            t, log_slope = coordinates.sds(part)
+            L, log_density = coordinates.correlation_factor(part)
+            factors.append(t[:, :, None] * L)
+            sds.append(t)
+            total = total + log_slope + log_density
+            position += coordinates.dimension
+        return factors, sds, total
+
+    def evaluate(self, x: FloatArray) -> Points:
+        """Integrate sigma out at K points."""
+        factors, sds, log_jacobian = self.terms(x)
+        factor = evaluate(self.cp, par.block_factors(self.cp, factors))
+        log_sigma = self._nodes(factor)
+        log_joint = self.log_joint(factor, sds, log_jacobian, log_sigma)
+        step = log_sigma[:, 1] - log_sigma[:, 0]
+        log_density = logsumexp(log_joint, axis=1) + np.log(step)
+        return Points(x, np.nan_to_num(log_density, nan=-np.inf), log_sigma, log_joint)
+
+    def log_joint(
+        self,
+        factor: Factor,
+        sds: Sequence[FloatArray],
+        log_jacobian: FloatArray,
+        log_sigma: FloatArray,
+    ) -> FloatArray:
+        """log p(x, log sigma, y) at S values of log sigma for each of K points, shape (K, S)."""
+        sigma = np.exp(log_sigma)
+        if self.priors.beta is None:
+            log_p = -0.5 * minus_two_log_density(self.cp, factor, sigma, reml=True)
+        else:
+            log_p = -0.5 * minus_two_log_density_normal(self.cp, factor, sigma, self.priors.beta)
+        log_p = log_p + self.priors.sigma.log_density(sigma) + log_sigma + log_jacobian[:, None]
+        for priors, t in zip(self.priors.sds, sds, strict=True):
+            for k, prior in enumerate(priors):
+                # density of the ratio t = sd / sigma: p(t sigma) sigma
+                log_p = log_p + prior.log_density(t[:, k, None] * sigma) + log_sigma
+        return np.asarray(log_p)
+
+    def _nodes(self, factor: Factor) -> FloatArray:
+        nu = float(self.cp.n - self.cp.p)
+        lower, upper = _sigma_range(nu)
+        count = int(np.ceil((upper - lower) / (_SPACING / np.sqrt(2.0 * nu)))) + 1
+        centre = 0.5 * np.log(np.maximum(factor.r2, 1e-300) / nu)
+        return np.asarray(centre[:, None] + np.linspace(lower, upper, count))
+
+
+def _sigma_range(nu: float) -> tuple[float, float]:
+    """Where ``-nu u - nu/2 (exp(-2u) - 1)``, the log likelihood in u = log(sigma / peak), is above -depth."""
+    lower = upper = np.sqrt(_DEPTH / nu)
+    for _ in range(60):
+        drop = -nu * lower + 0.5 * nu * np.expm1(2 * lower)
+        lower -= (drop - _DEPTH) / (nu * np.expm1(2 * lower))
+        rise = nu * upper + 0.5 * nu * np.expm1(-2 * upper)
+        upper -= (rise - _DEPTH) / (-nu * np.expm1(-2 * upper))
+    return -float(lower), float(upper)
+
+
+def make_target(
+    cp: CrossProducts, priors: Priors, relative_terms: Sequence[FloatArray]
+) -> tuple[Target, FloatArray]:
+    """Target with coordinates scaled to the data, and a start.
+
+    Parameters
+    ----------
+    cp : CrossProducts
+    priors : Priors
+    relative_terms : sequence of FloatArray, each (c, c)
+        A fit (REML) on the user's columns; gives the scales and the start.
+
+    Returns
+    -------
+    Target
+    FloatArray, shape (d,)
+        Coordinates of the fit.
+    """
+    coordinates = []
+    for term, T, sd_priors, eta in zip(
+        cp.design.terms, relative_terms, priors.sds, priors.lkj, strict=True
+    ):
+        c = len(term.effects)
+        correlated = len(term.structure.rows) > c
+        fitted = np.sqrt((T**2).sum(-1))
+        resolution = _resolution(cp, term.Z, term.group)
+        scale = np.hypot(fitted, resolution)
+        even = tuple(prior.even for prior in sd_priors)
+        coordinates.append(TermCoordinates(c, correlated, even, scale, eta))
+    target = Target(cp, priors, tuple(coordinates))
+    start = [c.inverse(T) for c, T in zip(coordinates, relative_terms, strict=True)]
+    return target, np.concatenate(start)
+
+
+def _resolution(cp: CrossProducts, Z: FloatArray, group: str) -> FloatArray:
+    """Relative sd that the data can tell from zero: the information of one level, spread over the levels."""
+    design = cp.design
+    weights = 1.0 if design.weights is None else design.weights[:, None]
+    levels = design.groupings[group].n_levels
+    information = (weights * Z**2).sum(0) / levels
+    return np.asarray((2.0 / levels) ** 0.25 / np.sqrt(np.maximum(information, 1e-300)))

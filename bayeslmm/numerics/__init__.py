@@ -1,0 +1,1 @@
+"""Small numerical methods that know nothing of mixed models."""
