@@ -177,7 +177,7 @@ def _diagnose(
 
 def pareto_k(log_weights: FloatArray) -> float:
     """Shape of the upper tail of importance weights; -inf where they are all but equal."""
-    from arviz_stats import array_stats
+    from arviz_stats.base import array_stats
 
     if np.ptp(log_weights) < 1e-12:
         return float("-inf")

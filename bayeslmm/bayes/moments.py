@@ -12,7 +12,7 @@ from bayeslmm.likelihood import beta_covariance, evaluate
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.conditional import user_beta
 from bayeslmm.likelihood.normal_prior import rotate
-from bayeslmm.types import FloatArray
+from bayeslmm.types import BoolArray, FloatArray
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,10 @@ def grid_moments(target: Target, grid: Grid) -> ExactMoments:
     mass = (p[keep] / p[keep].sum())[:, None] * conditional
     sigma = np.exp(log_sigma)
     factors, sds, _ = target.terms(points.x[keep])
+    corrections = iter(_end_corrections(target, grid, keep, (mass * sigma).sum(1)))
     sd_moments = [
-        np.array([_mean_sd(mass, t[:, k, None] * sigma) for k in range(t.shape[1])]) for t in sds
+        np.array([_mean_sd(mass, t[:, k, None] * sigma, next(corrections)) for k in range(t.shape[1])])
+        for t in sds
     ]
     sigma_mean, sigma_sd = _mean_sd(mass, sigma)
     beta_mean, beta_sd = _beta_moments(target, factors, sigma, mass)
@@ -61,9 +63,30 @@ def grid_moments(target: Target, grid: Grid) -> ExactMoments:
     )
 
 
-def _mean_sd(mass: FloatArray, values: FloatArray) -> tuple[float, float]:
-    mean = float((mass * values).sum())
-    return mean, float(np.sqrt((mass * (values - mean) ** 2).sum()))
+def _mean_sd(mass: FloatArray, values: FloatArray, correction: float = 0.0) -> tuple[float, float]:
+    mean = float((mass * values).sum()) + correction
+    square = float((mass * values**2).sum())
+    return mean, float(np.sqrt(max(square - mean**2, 0.0)))
+
+
+def _end_corrections(
+    target: Target, grid: Grid, keep: BoolArray, sigma_mass: FloatArray
+) -> list[float]:
+    """Euler-Maclaurin term of the mean of each sd, whose integrand has a slope where it is folded.
+
+    On a folded axis the density is even and the trapezoidal rule needs no correction, but
+    ``sd = c sinh(x) sigma`` is odd: its integral over x >= 0 lacks ``h^2 / 12`` times the slope at 0.
+    """
+    corrections, axis = [], 0
+    x = grid.points.x[keep]
+    for coordinates in target.coordinates:
+        for k in range(coordinates.size):
+            nodes = grid.axes[axis + k]
+            at_zero = sigma_mass[x[:, axis + k] == 0.0].sum() if nodes[0] == 0.0 else 0.0
+            step = nodes[1] - nodes[0]
+            corrections.append(float(coordinates.scale[k] * at_zero * step / 6.0))
+        axis += coordinates.dimension
+    return corrections
 
 
 def _beta_moments(

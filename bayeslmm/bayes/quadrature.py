@@ -11,12 +11,12 @@ from scipy.special import logsumexp
 from bayeslmm.bayes.importance import Weighted, find_mode
 from bayeslmm.bayes.target import Points, Target
 from bayeslmm.errors import FitError
-from bayeslmm.types import FloatArray
+from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 # The grid reaches to where the log density is this far below its maximum.
-_DEPTH = 34.0
-_NODES = {1: 241, 2: 81, 3: 37}
-_REACH = 60.0
+_DEPTH = {1: 34.0, 2: 34.0, 3: 24.0}
+# All nodes together; shared out over the axes in proportion to their extent in widths of the posterior.
+_NODES = {1: 321, 2: 8_000, 3: 90_000}
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,23 @@ def integrate(target: Target, start: FloatArray) -> Grid:
             f"Quadrature was asked for {d} relative standard deviations and correlations; a grid is practical "
             "for at most 3. Use method='importance' or method='nuts'."
         )
-    lower, upper = _box(target, find_mode(target, start).x)
-    count = _NODES[d]
-    axes = tuple(np.linspace(a, b, count) for a, b in zip(lower, upper, strict=True))
+    mode = find_mode(target, start)
+    lower, upper = _box(target, mode.x)
+    counts = _share_nodes((upper - lower) * np.sqrt(np.maximum(np.diagonal(mode.hessian), 0.3)))
+    axes = tuple(np.linspace(a, b, n) for a, b, n in zip(lower, upper, counts, strict=True))
     points = target.evaluate(_mesh(axes))
     log_weights = _log_weights(target, axes)
     log_mass = points.log_density + log_weights
     evidence = float(logsumexp(log_mass))
     return Grid(axes, points, log_mass, evidence, _error(target, axes, points, log_mass, evidence))
+
+
+def _share_nodes(extent: FloatArray) -> IntArray:
+    """Odd numbers of nodes, proportional to the extents, whose product is the budget."""
+    d = extent.size
+    shares = extent / np.exp(np.log(extent).mean())
+    counts = shares * _NODES[d] ** (1.0 / d)
+    return np.maximum(2 * (counts / 2).astype(int) + 1, 9)
 
 
 def _mesh(axes: tuple[FloatArray, ...]) -> FloatArray:
@@ -102,9 +111,9 @@ def _box(target: Target, mode: FloatArray) -> tuple[FloatArray, FloatArray]:
         # The mode is added to every axis, or a coarse grid could step over a narrow peak.
         with_mode = tuple(np.unique(np.append(a, m)) for a, m in zip(axes, mode, strict=True))
         density = target.evaluate(_mesh(with_mode)).log_density.reshape([a.size for a in with_mode])
-        inside = density > density.max() - _DEPTH
+        inside = density > density.max() - _DEPTH[target.dimension]
         new = [_extent(inside, k, axis) for k, axis in enumerate(with_mode)]
-        new_lower = np.where(target.folded & (lower == 0), np.array([n[0] for n in new]), [n[0] for n in new])
+        new_lower = np.array([n[0] for n in new])
         new_upper = np.array([n[1] for n in new])
         shrunk = (new_upper - new_lower) / (upper - lower)
         lower, upper = new_lower, new_upper
@@ -113,7 +122,7 @@ def _box(target: Target, mode: FloatArray) -> tuple[FloatArray, FloatArray]:
     return lower, upper
 
 
-def _log_coordinates(target: Target) -> FloatArray:
+def _log_coordinates(target: Target) -> BoolArray:
     flags = [
         not even and k < c.size
         for c in target.coordinates
@@ -122,7 +131,7 @@ def _log_coordinates(target: Target) -> FloatArray:
     return np.array(flags)
 
 
-def _extent(inside: FloatArray, k: int, axis: FloatArray) -> tuple[float, float]:
+def _extent(inside: BoolArray, k: int, axis: FloatArray) -> tuple[float, float]:
     hit = np.flatnonzero(inside.any(axis=tuple(j for j in range(inside.ndim) if j != k)))
     first, last = max(hit[0] - 1, 0), min(hit[-1] + 1, axis.size - 1)
     return float(axis[first]), float(axis[last])
@@ -189,5 +198,5 @@ def _log_interpolant(grid: Grid, p: FloatArray, x: FloatArray) -> FloatArray:
         return np.asarray(np.log(total) - np.log(steps).sum())
 
 
-def _folded_axes(grid: Grid) -> FloatArray:
+def _folded_axes(grid: Grid) -> BoolArray:
     return np.array([a[0] == 0.0 for a in grid.axes])
