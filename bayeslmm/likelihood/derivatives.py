@@ -79,7 +79,7 @@ def _inverse_lower(L: FloatArray) -> FloatArray:
 
 def _pieces(cp: CrossProducts, factors: Sequence[FloatArray], factor: Factor, reml: bool) -> _Pieces:
     q2, t = cp.q_trailing, cp.q_trailing + cp.p
-    lower, half = whiten_first(cp, factors[0])
+    lower, half = factor.first or whiten_first(cp, factors[0])
     Y = small.solve_lower(lower, cp.R[None])[0]
     Yt = small.transpose(Y)
     B_all = Yt @ half[0]

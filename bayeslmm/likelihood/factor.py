@@ -33,6 +33,9 @@ class Factor:
         Cholesky factor of the joint matrix of (u2, beta) given the first block.
     solution : FloatArray, shape (K, m - 1)
         Conditional estimates of (u2, beta) on internal coordinates.
+    first : tuple of FloatArray or None
+        Cholesky factors (K, J, c, c) and ``L^-1 E`` (K, J, c, m) of the first block, kept for derivatives at a
+        single point.
     """
 
     log_det: FloatArray
@@ -41,6 +44,7 @@ class Factor:
     trailing: FloatArray
     chol: FloatArray
     solution: FloatArray
+    first: tuple[FloatArray, FloatArray] | None = None
 
 
 def evaluate(
@@ -73,14 +77,14 @@ def evaluate(
     parts = [
         _evaluate(cp, [f[k : k + step] for f in factors], precision) for k in range(0, points, step)
     ]
-    names = Factor.__dataclass_fields__
+    names = ("log_det", "log_det_fixed", "r2", "trailing", "chol", "solution")
     return Factor(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def _evaluate(
     cp: CrossProducts, factors: Sequence[FloatArray], precision: FloatArray | None
 ) -> Factor:
-    log_det, trailing = eliminate_first(cp, factors[0])
+    log_det, trailing, first = eliminate_first(cp, factors[0])
     q2, p = cp.q_trailing, cp.p
     joint = trailing[:, :-1, :-1]
     right = trailing[:, :-1, -1]
@@ -96,17 +100,20 @@ def _evaluate(
     logs = 2.0 * np.log(np.diagonal(chol, axis1=1, axis2=2))
     log_det = log_det + logs[:, :q2].sum(-1)
     log_det_fixed = logs[:, q2 : q2 + p].sum(-1) + cp.log_det_fixed
-    return Factor(log_det, log_det_fixed, r2, trailing, chol, solution)
+    return Factor(log_det, log_det_fixed, r2, trailing, chol, solution, first)
 
 
-def eliminate_first(cp: CrossProducts, T: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Eliminate the first block: its log determinant (K,) and the trailing cross-products (K, m, m)."""
+def eliminate_first(
+    cp: CrossProducts, T: FloatArray
+) -> tuple[FloatArray, FloatArray, tuple[FloatArray, FloatArray] | None]:
+    """Eliminate the first block: log determinant (K,), trailing cross-products (K, m, m), and its factors."""
     if cp.moments is not None:
-        return _eliminate_scalar(cp.moments, cp.D, T[:, 0, 0] ** 2)
+        return *_eliminate_scalar(cp.moments, cp.D, T[:, 0, 0] ** 2), None
     lower, half = whiten_first(cp, T)
     log_det = small.log_det(lower).sum(-1)
     flat = half.reshape(half.shape[0], -1, half.shape[-1])
-    return log_det, cp.D + small.transpose(flat) @ flat
+    kept = (lower, half) if T.shape[0] == 1 else None
+    return log_det, cp.D + small.transpose(flat) @ flat, kept
 
 
 def _eliminate_scalar(
