@@ -6,7 +6,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from bayeslmm.design.covariance import CovarianceStructure
-from bayeslmm.types import FloatArray, IntArray
+from bayeslmm.types import AnyArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Design:
         Precision weights (residual variance of row i is ``sigma^2 / weights[i]``), all positive.
     offset : FloatArray or None, shape (n,)
         Known part of the mean.
-    index : tuple
+    index : array, shape (n,)
         Index labels of the rows kept.
     dropped : DroppedRows
         The rows that were not kept.
@@ -130,7 +130,7 @@ class Design:
     groupings: dict[str, Grouping]
     weights: FloatArray | None
     offset: FloatArray | None
-    index: tuple[Hashable, ...]
+    index: AnyArray
     dropped: DroppedRows
 
     @property

@@ -1,0 +1,185 @@
+"""The hierarchical model in PyMC, written out as one would on a blackboard.
+
+The same model as the collapsed posterior, with the fixed and random effects kept as parameters. It is there to
+be read, extended and sampled with NUTS; results carry the same names, dims and coords.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bayeslmm.bayes.layout import (
+    GroupLayout,
+    Layout,
+    group_columns,
+    make_layout,
+    pair_positions,
+)
+from bayeslmm.bayes.priors import (
+    Exponential,
+    Flat,
+    HalfNormal,
+    HalfT,
+    InverseGammaVariance,
+    Power,
+    Priors,
+    SdPrior,
+    Uniform,
+)
+from bayeslmm.design.design import Design
+from bayeslmm.errors import PriorError
+
+
+def build_pymc_model(design: Design, priors: Priors, noncentered: bool = True) -> Any:
+    """Write the model of a design in PyMC, in the user's units.
+
+    Parameters
+    ----------
+    design : Design
+    priors : Priors
+    noncentered : bool
+        Whether the random effects are written as standard normals times their standard deviations, which
+        samples well when groups say little; the centred form samples well when they say much, and fails
+        at a zero standard deviation.
+
+    Returns
+    -------
+    pymc.Model
+        Free variables ``beta``, ``sigma``, ``sd_<group>``, ``z_<group>`` and, where effects are correlated,
+        ``L_<group>``, the Cholesky factor of their correlation matrix.
+    """
+    import pymc as pm
+
+    layout = make_layout(design)
+    with pm.Model(coords=_coords(layout)) as model:
+        sigma = _sd("sigma", [priors.sigma])
+        mu = pm.Data("offset", design.offset, dims="obs") if design.offset is not None else 0.0
+        if layout.coef:
+            X = pm.Data("X", design.X, dims=("obs", "coef"))
+            mu = mu + X @ _beta(priors, layout)
+        for group in layout.groups:
+            b = _random_effects(group, priors, noncentered)
+            Z = pm.Data(group.columns, group_columns(design, group), dims=("obs", group.effect_dim))
+            codes = pm.Data(group.codes, design.groupings[group.name].codes, dims="obs")
+            mu = mu + (Z * b[codes]).sum(axis=1)
+        if design.weights is not None:
+            sigma = sigma / pm.math.sqrt(pm.Data("weights", design.weights, dims="obs"))
+        pm.Normal(layout.response, mu=mu, sigma=sigma, observed=design.y, dims="obs")
+    return model
+
+
+def _coords(layout: Layout) -> dict[str, list[Any]]:
+    return {dim: np.asarray(labels).tolist() for dim, labels in layout.coords.items()}
+
+
+def _beta(priors: Priors, layout: Layout) -> Any:
+    import pymc as pm
+
+    prior = priors.beta
+    if prior is None:
+        return pm.Flat("beta", dims="coef")
+    if prior.proper.all():
+        return pm.Normal("beta", mu=prior.mean, sigma=prior.sd, dims="coef")
+    beta = pm.Flat("beta", dims="coef")
+    proper = np.flatnonzero(prior.proper)
+    normal = pm.Normal.dist(mu=prior.mean[proper], sigma=prior.sd[proper])
+    pm.Potential("beta_prior", pm.logp(normal, beta[proper]).sum())
+    return beta
+
+
+def _random_effects(group: GroupLayout, priors: Priors, noncentered: bool) -> Any:
+    """Effects of every level, ``b = z (diag(sd) L)'`` with z standard normal, or normal as they are."""
+    import pymc as pm
+
+    sd = _sd(group.sd, [prior for k in group.terms for prior in priors.sds[k]], group)
+    L = _correlation_factor(group, priors)
+    dims = (group.dim, group.effect_dim)
+    if noncentered:
+        z = pm.Normal(f"z_{group.name}", mu=0.0, sigma=1.0, dims=dims)
+        b = z * sd if L is None else z @ (sd[:, None] * L).T
+        return pm.Deterministic(group.b, b, dims=dims)
+    if L is None:
+        return pm.Normal(group.b, mu=0.0, sigma=sd, dims=dims)
+    return pm.MvNormal(group.b, mu=np.zeros(len(group.effects)), chol=sd[:, None] * L, dims=dims)
+
+
+def _correlation_factor(group: GroupLayout, priors: Priors) -> Any:
+    """Cholesky factor of the correlations of all effects of a group, or None if they are independent."""
+    import pymc as pm
+    import pytensor.tensor as pt
+
+    if not group.pairs:
+        return None
+    blocks, correlations = [], []
+    for k, columns, correlated in zip(group.terms, group.slices, group.correlated, strict=True):
+        size = columns.stop - columns.start
+        if not correlated:
+            blocks.append(pt.eye(size))
+            continue
+        name = f"L_{group.name}" + ("" if not correlations else f"_{k}")
+        L = pm.LKJCorr(name, n=size, eta=priors.lkj[k])
+        blocks.append(L)
+        correlations.append((L @ L.T)[pair_positions(size)])
+    pm.Deterministic(group.corr, pt.concatenate(correlations), dims=group.pair_dim)
+    return blocks[0] if len(blocks) == 1 else pt.linalg.block_diag(*blocks)
+
+
+def _sd(name: str, priors: Sequence[SdPrior], group: GroupLayout | None = None) -> Any:
+    """Standard deviations: one vector if their priors are of one family, else one variable each."""
+    import pymc as pm
+    import pytensor.tensor as pt
+
+    if group is None:
+        return _sd_variable(name, [priors[0]], None)
+    if len({type(prior) for prior in priors}) == 1:
+        return _sd_variable(name, priors, group.effect_dim)
+    parts = [
+        _sd_variable(f"{name}__{effect}", [prior], None)
+        for effect, prior in zip(group.effects, priors, strict=True)
+    ]
+    return pm.Deterministic(name, pt.stack(parts), dims=group.effect_dim)
+
+
+def _sd_variable(name: str, priors: Sequence[SdPrior], dims: str | None) -> Any:
+    """A PyMC variable with priors of one family; a scalar if it has no dims."""
+    import pymc as pm
+
+    def values(parameter: str) -> Any:
+        numbers = [float(getattr(prior, parameter)) for prior in priors]
+        return np.array(numbers) if dims else numbers[0]
+
+    match priors[0]:
+        case HalfT():
+            return pm.HalfStudentT(name, nu=values("df"), sigma=values("scale"), dims=dims)
+        case HalfNormal():
+            return pm.HalfNormal(name, sigma=values("scale"), dims=dims)
+        case Exponential():
+            return pm.Exponential(name, scale=values("mean"), dims=dims)
+        case Uniform():
+            return pm.Uniform(name, lower=0.0, upper=values("upper"), dims=dims)
+        case Flat():
+            return pm.HalfFlat(name, dims=dims)
+        case Power():
+            sd = pm.HalfFlat(name, dims=dims)
+            pm.Potential(f"{name}_prior", (values("exponent") * pm.math.log(sd)).sum())
+            return sd
+        case InverseGammaVariance():
+            return _root_inverse_gamma(name, values("shape"), values("rate"), dims)
+    raise PriorError(
+        f"The prior of {name} is {priors[0]!r}, which has no counterpart in PyMC. Use one of the priors of "
+        "bayeslmm, or sample with method='importance'."
+    )
+
+
+def _root_inverse_gamma(name: str, shape: Any, rate: Any, dims: str | None) -> Any:
+    """Square root of an inverse-gamma variance; PyMC derives its density."""
+    import pymc as pm
+
+    def root(alpha: Any, beta: Any, size: Any) -> Any:
+        return pm.math.sqrt(pm.InverseGamma.dist(alpha=alpha, beta=beta, size=size))
+
+    positive = pm.distributions.transforms.log
+    return pm.CustomDist(name, shape, rate, dist=root, transform=positive, dims=dims)

@@ -1,0 +1,212 @@
+"""From a formula and a data frame to a frozen design."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.design import data as checks
+from bayeslmm.design.covariance import CovarianceStructure, Diagonal, Unstructured
+from bayeslmm.design.design import Design, Grouping, RandomTerm
+from bayeslmm.design.evaluate import NAMESPACE, Evaluator
+from bayeslmm.design.formula import Bar, Formula, parse_formula
+from bayeslmm.design.groups import group_by
+from bayeslmm.design.rank import independent_columns
+from bayeslmm.design.tokens import tokenize
+from bayeslmm.errors import DesignError
+from bayeslmm.types import FloatArray
+
+
+def build_design(
+    formula: str,
+    data: Any,
+    *,
+    weights: Any = None,
+    contrasts: Mapping[str, Any] | None = None,
+    extra_namespace: Mapping[str, Any] | None = None,
+    saturated: Literal["error", "allow"] = "error",
+) -> Design:
+    """Evaluate a formula on a data frame.
+
+    Parameters
+    ----------
+    formula : str
+        lme4-style, e.g. ``"y ~ x + (x | g)"``.
+    data : pandas, polars or pyarrow table
+        Never modified.
+    weights : str or array of shape (rows,), optional
+        Precision weights: the residual variance of row i is ``sigma^2 / weights[i]``. A string is a column or an
+        expression of columns.
+    contrasts : mapping, optional
+        Column name to ``"treatment"``, ``"sum"``, ``"helmert"``, ``"poly"`` or a matrix. Ordered categoricals
+        default to ``"poly"``, others to ``"treatment"``, as in R.
+    extra_namespace : mapping, optional
+        Functions and values the formula may use besides the columns.
+    saturated : {"error", "allow"}
+        Whether a single level, or as many random effects as rows, is an error.
+
+    Returns
+    -------
+    Design
+
+    Raises
+    ------
+    FormulaError
+        The formula cannot be read.
+    DesignError
+        The data do not fit it.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> frame = pd.DataFrame({"y": [1.0, 2.0, 4.0, 3.0], "g": ["a", "a", "b", "b"]})
+    >>> design = build_design("y ~ 1 + (1 | g)", frame)
+    >>> design.n, design.p, design.q
+    (4, 1, 2)
+    """
+    parsed = parse_formula(formula)
+    frame = checks.to_pandas(data)
+    namespace = {**NAMESPACE, **(extra_namespace or {})}
+    names = checks.used_columns(parsed, frame, namespace)
+    weight_values = _weights(weights, frame, namespace)
+    extra = {} if weight_values is None else {"weights": weight_values}
+    keep, dropped = checks.complete_rows(frame, names, extra)
+    columns = {name: frame[name] if keep.all() else frame[name][keep] for name in names}
+    checks.check_finite_columns(columns)
+    _check_response(parsed, columns)
+    evaluator = Evaluator(columns, _known(contrasts, columns), namespace)
+    y, X, fixed_names = evaluator.response_and_columns(parsed.response, parsed.fixed)
+    index = frame.index if keep.all() else frame.index[keep]
+    offset = _offset(parsed, evaluator, index)
+    _check_values(parsed, y, X, fixed_names, offset, index)
+    independent = independent_columns(X)
+    groupings = _groupings(parsed, columns)
+    terms = tuple(_term(bar, evaluator, groupings, index) for bar in parsed.bars)
+    kept_weights = None if weight_values is None else weight_values[keep]
+    design = Design(
+        formula=formula,
+        response=parsed.response,
+        y=y,
+        X=X if independent.size == X.shape[1] else X[:, independent],
+        fixed_names=tuple(fixed_names[j] for j in independent),
+        aliased=tuple(n for j, n in enumerate(fixed_names) if j not in set(independent.tolist())),
+        terms=terms,
+        groupings=groupings,
+        weights=kept_weights,
+        offset=offset,
+        index=index.to_numpy(),
+        dropped=dropped,
+    )
+    _check_size(design)
+    if saturated == "error":
+        _check_identified(design)
+    return design
+
+
+def _weights(weights: Any, frame: pd.DataFrame, namespace: Mapping[str, Any]) -> FloatArray | None:
+    if not isinstance(weights, str):
+        return checks.read_weights(weights, frame)
+    if weights in frame.columns:
+        return checks.read_weights(frame[weights].to_numpy(dtype=float, na_value=np.nan), frame)
+    tokens = tokenize(weights)
+    formula = Formula(weights, weights, "1", (), ())
+    names = checks.used_columns(formula, frame, namespace)
+    if not names:
+        raise DesignError(
+            f"weights={weights!r} names no column ({len(tokens)} token(s)). Give a column or an expression of columns."
+        )
+    evaluator = Evaluator({name: frame[name] for name in names}, {}, namespace)
+    return checks.read_weights(evaluator.vector(weights), frame)
+
+
+def _known(contrasts: Mapping[str, Any] | None, columns: Mapping[str, Any]) -> Mapping[str, Any]:
+    for name in contrasts or {}:
+        if name not in columns:
+            raise DesignError(
+                f"contrasts names {name!r}, which the formula does not use. It uses: {', '.join(columns)}."
+            )
+    return contrasts or {}
+
+
+def _check_response(formula: Formula, columns: Mapping[str, pd.Series]) -> None:
+    name = formula.response.strip("`")
+    if name in columns:
+        checks.check_response_column(name, columns[name])
+
+
+def _offset(formula: Formula, evaluator: Evaluator, index: pd.Index) -> FloatArray | None:
+    if not formula.offsets:
+        return None
+    total = np.zeros(evaluator.n)
+    for text in formula.offsets:
+        values = evaluator.vector(text)
+        checks.check_finite_result(f"offset({text})", values, index)
+        total = total + values
+    return total
+
+
+def _check_values(
+    formula: Formula,
+    y: FloatArray,
+    X: FloatArray,
+    names: tuple[str, ...],
+    offset: FloatArray | None,
+    index: pd.Index,
+) -> None:
+    checks.check_finite_result(f"The response {formula.response}", y, index)
+    checks.check_response_values(formula.response, y, offset)
+    if not np.isfinite(X).all():
+        for name, column in zip(names, X.T, strict=True):
+            checks.check_finite_result(f"The fixed-effects column {name}", column, index)
+
+
+def _groupings(formula: Formula, columns: Mapping[str, pd.Series]) -> dict[str, Grouping]:
+    groupings: dict[str, Grouping] = {}
+    for bar in formula.bars:
+        if bar.group not in groupings:
+            groupings[bar.group] = group_by(columns, bar.factors)
+    return groupings
+
+
+def _term(
+    bar: Bar, evaluator: Evaluator, groupings: Mapping[str, Grouping], index: pd.Index
+) -> RandomTerm:
+    Z, effects = evaluator.columns(bar.left)
+    if Z.shape[1] == 0:
+        raise DesignError(f"The random term {bar.label} has no columns: its left side removes everything.")
+    if not np.isfinite(Z).all():
+        for name, column in zip(effects, Z.T, strict=True):
+            checks.check_finite_result(f"The column {name} of {bar.label}", column, index)
+    size = len(effects)
+    structure: CovarianceStructure = Unstructured(size) if bar.correlated else Diagonal(size)
+    return RandomTerm(bar.label, groupings[bar.group].name, effects, Z, structure)
+
+
+def _check_size(design: Design) -> None:
+    if design.n <= design.p:
+        raise DesignError(
+            f"{design.n} complete row(s) are not enough for {design.p} fixed effects: nothing is left to estimate "
+            "variances from. Use fewer predictors or more data."
+        )
+
+
+def _check_identified(design: Design) -> None:
+    for term in design.terms:
+        grouping = design.groupings[term.group]
+        if grouping.n_levels == 1:
+            raise DesignError(
+                f"{term.group!r} has a single level ({grouping.levels[0]!r}), so the variance between its levels cannot be "
+                "estimated. A random term needs at least two levels (better five or more); leave "
+                f"{term.label} out, or check whether rows were lost."
+            )
+        effects = len(term.effects) * grouping.n_levels
+        constant = design.weights is None or bool((design.weights == design.weights[0]).all())
+        if effects >= design.n and constant:
+            raise DesignError(
+                f"{term.label} has {effects} random effects ({grouping.n_levels} levels of {term.group!r} times "
+                f"{len(term.effects)}) for {design.n} rows, so its variance and the residual variance cannot be told "
+                "apart. Use a grouping factor with fewer levels, or known residual precisions (weights)."
+            )

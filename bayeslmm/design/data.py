@@ -1,0 +1,247 @@
+"""Check the data, and drop and count the rows that cannot be used."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import narwhals.stable.v2 as nw
+import numpy as np
+import pandas as pd
+
+from bayeslmm.design.design import DroppedRows
+from bayeslmm.design.formula import Formula
+from bayeslmm.design.tokens import tokenize
+from bayeslmm.errors import DesignError, FormulaError
+from bayeslmm.types import BoolArray, FloatArray
+
+_SHOWN = 5
+
+
+def to_pandas(data: Any) -> pd.DataFrame:
+    """The data as a pandas frame (polars and pyarrow through narwhals); never a copy of a pandas frame.
+
+    Raises
+    ------
+    DesignError
+        Not a data frame, no rows, duplicated column names.
+    """
+    if not isinstance(data, pd.DataFrame):
+        try:
+            data = nw.from_native(data, eager_only=True).to_pandas()
+        except TypeError as error:
+            raise DesignError(
+                f"data is a {type(data).__name__}, not a data frame. Pass a pandas, polars or pyarrow table, "
+                "e.g. pandas.DataFrame(your_dict)."
+            ) from error
+    if data.shape[0] == 0:
+        raise DesignError(
+            f"The data frame has no rows ({data.shape[1]} columns). Check the filter or the file it came from."
+        )
+    return data
+
+
+def used_columns(
+    formula: Formula, data: pd.DataFrame, namespace: Mapping[str, Any], extra: Iterable[str] = ()
+) -> list[str]:
+    """Names of the columns that the formula needs, each known to exist exactly once.
+
+    Raises
+    ------
+    DesignError
+        Missing or duplicated columns.
+    """
+    available = [str(name) for name in data.columns]
+    names: dict[str, None] = {}
+    pieces = [formula.response, formula.fixed, *formula.offsets, *(bar.left for bar in formula.bars)]
+    for text in dict.fromkeys(pieces):
+        names |= dict.fromkeys(_names_in(text, available, namespace))
+    for bar in formula.bars:
+        names |= dict.fromkeys(bar.factors)
+    names |= dict.fromkeys(extra)
+    for name in names:
+        if name not in available:
+            raise _missing(name, available, formula)
+        if available.count(name) > 1:
+            raise DesignError(
+                f"The data frame has {available.count(name)} columns named {name!r}, so it is not clear which one the "
+                "formula means. Rename or drop the others."
+            )
+    return list(names)
+
+
+def _names_in(text: str, available: Sequence[str], namespace: Mapping[str, Any]) -> list[str]:
+    found = []
+    tokens = tokenize(text)
+    for i, token in enumerate(tokens):
+        following = tokens[i + 1].text if i + 1 < len(tokens) else ""
+        if token.kind == "quoted":
+            found.append(token.text.strip("`"))
+        elif token.kind == "name" and following not in ("(", "="):
+            if token.text in available:
+                found.append(token.text)
+            elif token.text.split(".")[0] not in namespace and token.text not in ("True", "False", "None"):
+                found.append(token.text)
+    return found
+
+
+def _missing(name: str, available: Sequence[str], formula: Formula) -> DesignError:
+    near = difflib.get_close_matches(name, available, n=2, cutoff=0.6)
+    near = near or [column for column in available if column.lower() == name.lower()]
+    hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+    shown = ", ".join(available[:20]) + (", ..." if len(available) > 20 else "")
+    message = (
+        f"The formula uses {name!r}, which is not a column of the data.{hint} Columns are: {shown}."
+    )
+    position = formula.text.find(name)
+    located = FormulaError(message, formula.text, position, len(name)) if position >= 0 else message
+    return DesignError(str(located))
+
+
+def complete_rows(
+    data: pd.DataFrame, columns: Sequence[str], extra: Mapping[str, FloatArray]
+) -> tuple[BoolArray, DroppedRows]:
+    """Which rows have no missing value, and a record of the others.
+
+    Parameters
+    ----------
+    data : pandas.DataFrame
+    columns : sequence of str
+    extra : mapping
+        Further vectors (weights, offsets) by name.
+
+    Raises
+    ------
+    DesignError
+        A column without any value, no complete row.
+    """
+    keep = np.ones(data.shape[0], dtype=bool)
+    masks: dict[str, BoolArray] = {}
+    for name in columns:
+        missing = np.asarray(data[name].isna())
+        if missing.any():
+            if missing.all():
+                raise DesignError(
+                    f"Column {name!r} has no value in any of the {missing.size} rows. Leave it out of the formula "
+                    "or check how the data were read."
+                )
+            masks[f"missing {name}"] = missing
+    for name, vector in extra.items():
+        if np.isnan(vector).any():
+            masks[f"missing {name}"] = np.isnan(vector)
+        if name == "weights" and (vector == 0).any():
+            masks["weight 0"] = vector == 0
+    for mask in masks.values():
+        keep &= ~mask
+    if not keep.any():
+        raise DesignError(
+            f"No row is complete: {'; '.join(f'{reason} in {int(m.sum())} rows' for reason, m in masks.items())}. "
+            "Leave out the columns with most missing values."
+        )
+    index = data.index
+    reasons = {reason: tuple(index[mask]) for reason, mask in masks.items()}
+    return keep, DroppedRows(tuple(index[~keep]) if masks else (), reasons)
+
+
+def check_finite_columns(columns: Mapping[str, pd.Series]) -> None:
+    """Refuse infinite values.
+
+    Raises
+    ------
+    DesignError
+    """
+    for name, series in columns.items():
+        if not pd.api.types.is_numeric_dtype(series.dtype) or series.dtype == bool:
+            continue
+        values = series.to_numpy(dtype=float, na_value=np.nan)
+        bad = np.isinf(values)
+        if bad.any():
+            raise DesignError(
+                f"Column {name!r} has {int(bad.sum())} infinite value(s), at row(s) {_rows(series.index, bad)}. A "
+                "likelihood cannot use them: replace them, or set them to missing to have the rows dropped."
+            )
+
+
+def check_finite_result(name: str, values: FloatArray, index: pd.Index) -> None:
+    """Refuse values that a transformation has made infinite or undefined."""
+    bad = ~np.isfinite(values)
+    if bad.any():
+        raise DesignError(
+            f"{name} is infinite or undefined at row(s) {_rows(index, bad)} although the columns it is made from are "
+            "not (a logarithm of zero or of a negative number, a division by zero?). Change the expression or "
+            "drop these rows."
+        )
+
+
+def _rows(index: pd.Index, bad: BoolArray) -> str:
+    labels = [str(label) for label in index[bad][:_SHOWN]]
+    return ", ".join(labels) + (", ..." if int(bad.sum()) > _SHOWN else "")
+
+
+def check_response_column(name: str, series: pd.Series) -> None:
+    """Refuse a response that is not numeric.
+
+    Raises
+    ------
+    DesignError
+    """
+    shown = ", ".join(repr(v) for v in pd.unique(series.dropna())[:3])
+    if pd.api.types.is_bool_dtype(series.dtype):
+        raise DesignError(
+            f"The response {name!r} is boolean. A linear mixed model describes a numeric response with normal "
+            "errors; for a yes/no response use a logistic mixed model (bambi, brms, glmer), or convert on "
+            f"purpose with data[{name!r}].astype(float)."
+        )
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        raise DesignError(
+            f"The response {name!r} is categorical (values {shown}, ...). A linear mixed model needs a numeric "
+            "response; convert it, or use a model for categories (bambi, brms)."
+        )
+    if not pd.api.types.is_numeric_dtype(series.dtype):
+        raise DesignError(
+            f"The response {name!r} is not numeric: it has type {series.dtype} with values such as {shown}. Convert "
+            f"it, e.g. pandas.to_numeric(data[{name!r}], errors='coerce')."
+        )
+
+
+def check_response_values(name: str, y: FloatArray, offset: FloatArray | None) -> None:
+    """Refuse a constant response."""
+    rest = y if offset is None else y - offset
+    if rest.size and (rest == rest[0]).all():
+        raise DesignError(
+            f"The response {name} is constant: all {rest.size} values are {rest[0]:g}. There is no variation to "
+            "model. Check the column."
+        )
+
+
+def read_weights(weights: Any, data: pd.DataFrame) -> FloatArray | None:
+    """Precision weights (n,), not yet restricted to complete rows.
+
+    Parameters
+    ----------
+    weights : str, array or None
+        A column name or an expression of columns (``"1 / (1 + Days)"``), or one value per row.
+
+    Raises
+    ------
+    DesignError
+        Wrong length, not numeric, negative or infinite values.
+    """
+    if weights is None:
+        return None
+    values = np.asarray(weights, dtype=float)
+    if values.shape != (data.shape[0],):
+        raise DesignError(
+            f"weights has shape {values.shape}, but the data have {data.shape[0]} rows. Give one weight per row, or "
+            "the name of a column."
+        )
+    bad = (values < 0) | np.isinf(values)
+    if bad.any():
+        first = ", ".join(f"{v:g}" for v in values[bad][:_SHOWN])
+        raise DesignError(
+            f"{int(bad.sum())} weight(s) are negative or infinite ({first} at row(s) {_rows(data.index, bad)}). A weight is "
+            "a precision: the residual variance of a row is sigma^2 / weight. Use positive numbers; a weight of 0 "
+            "leaves the row out."
+        )
+    return values

@@ -1,0 +1,161 @@
+"""Evaluate formula text on data with formulae, under names that cannot clash."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from formulae import design_matrices
+
+from bayeslmm.design.contrasts import MatrixEncoding, factor, ordered
+from bayeslmm.design.tokens import tokenize
+from bayeslmm.errors import BayesLMMError, DesignError
+from bayeslmm.types import FloatArray
+
+_FUNCTIONS: dict[str, Any] = {
+    name: getattr(np, name)
+    for name in ("log", "log2", "log10", "log1p", "exp", "expm1", "sqrt", "abs", "sin", "cos", "tan")
+}
+NAMESPACE: dict[str, Any] = {**_FUNCTIONS, "np": np, "pi": np.pi, "ordered": ordered, "factor": factor}
+
+
+class Evaluator:
+    """Formula text to columns.
+
+    Every data column gets a private identifier before formulae sees the text, so that names with spaces,
+    dots or quotes, or names of functions, mean the column; labels are translated back.
+
+    Parameters
+    ----------
+    columns : mapping of str to pandas.Series
+        The complete rows of the columns in use.
+    contrasts : mapping
+        Column name to contrasts.
+    namespace : mapping
+        Further names that formulas may use.
+    """
+
+    def __init__(
+        self,
+        columns: Mapping[str, pd.Series],
+        contrasts: Mapping[str, Any],
+        namespace: Mapping[str, Any],
+    ) -> None:
+        self.n = len(next(iter(columns.values())))
+        self._ids = {name: f"v{i}_" for i, name in enumerate(columns)}
+        self._names = {private: name for name, private in self._ids.items()}
+        self._namespace = {**NAMESPACE, **namespace}
+        self._coded: dict[str, str] = {}
+        data = {}
+        for name, series in columns.items():
+            private = self._ids[name]
+            data[private] = prepared = _prepare(series)
+            kind = contrasts.get(name)
+            if kind is None and getattr(series.dtype, "ordered", False):
+                kind = "poly"
+            if kind is not None:
+                if not isinstance(prepared.dtype, pd.CategoricalDtype):
+                    raise DesignError(
+                        f"contrasts names {name!r}, which is numeric. Make it categorical first: "
+                        f"data[{name!r}].astype('category')."
+                    )
+                self._namespace[f"c{private}"] = MatrixEncoding(kind)
+                self._coded[name] = f"C({private}, c{private})"
+        self._frame = pd.DataFrame(data, copy=False)
+        self._cache: dict[str, tuple[FloatArray, tuple[str, ...]]] = {}
+
+    def response_and_columns(
+        self, response: str, right: str
+    ) -> tuple[FloatArray, FloatArray, tuple[str, ...]]:
+        """Response (n,), columns (n, p) and their names, in one call of formulae."""
+        left = self._translate(response, code=False)
+        design = self._call(f"I({left}) ~ {self._translate(right)}")
+        y = np.asarray(design.response.design_matrix, dtype=float)
+        matrix, names = self._common(design)
+        self._cache[right] = (matrix, names)
+        return y.reshape(self.n), matrix, names
+
+    def columns(self, right: str) -> tuple[FloatArray, tuple[str, ...]]:
+        """Columns (n, c) of ``model.matrix(~ right)`` and their names."""
+        if right.strip() == "1":
+            return np.ones((self.n, 1)), ("Intercept",)
+        if right not in self._cache:
+            self._cache[right] = self._common(self._call(self._translate(right)))
+        return self._cache[right]
+
+    def vector(self, text: str) -> FloatArray:
+        """One numeric column, e.g. an offset."""
+        matrix, _ = self._common(self._call(f"0 + I({self._translate(text, code=False)})"))
+        return np.asarray(matrix[:, 0])
+
+    def _call(self, text: str) -> Any:
+        try:
+            with np.errstate(all="ignore"):
+                return design_matrices(
+                    text, self._frame, na_action="pass", extra_namespace=self._namespace
+                )
+        except BayesLMMError:
+            raise
+        except Exception as error:
+            raise DesignError(
+                f"{self._back(text)!r} could not be evaluated: {type(error).__name__}: {self._back(str(error))}. "
+                "Check the names of functions (numpy functions are np.name) and the types of the columns."
+            ) from error
+
+    def _common(self, design: Any) -> tuple[FloatArray, tuple[str, ...]]:
+        if design.common is None:
+            return np.empty((self.n, 0)), ()
+        names: list[str] = []
+        for term in design.common.terms.values():
+            labels = term.labels if isinstance(term.labels, list) else [term.labels]
+            names += [self._back(label) for label in labels]
+        return np.asarray(design.common.design_matrix, dtype=float), tuple(names)
+
+    def _translate(self, text: str, code: bool = True) -> str:
+        out, tokens = [], tokenize(text)
+        for i, token in enumerate(tokens):
+            name = token.text.strip("`")
+            called = i + 1 < len(tokens) and tokens[i + 1].text == "("
+            if token.kind in ("name", "quoted") and name in self._ids and not called:
+                inside_call = token.depth > 0 and _within_call(tokens, i)
+                coded = self._coded.get(name) if code and not inside_call else None
+                out.append(coded or self._ids[name])
+            else:
+                out.append(token.text)
+        return " ".join(out)
+
+    def _back(self, label: str) -> str:
+        label = re.sub(r"C\((v\d+_), cv\d+_\)", r"\1", label)
+        label = re.sub(r"v\d+_", lambda m: self._names.get(m.group(), m.group()), label)
+        label = re.sub(r"\[(\.[LQC]|\^\d+)\]", r"\1", label)
+        return re.sub(r"(poly\(.*?\))\[(\d+)\]", lambda m: f"{m[1]}[{int(m[2]) + 1}]", label)
+
+
+def _within_call(tokens: Any, i: int) -> bool:
+    """Whether token i is an argument of a function (not merely in grouping parentheses)."""
+    depth = tokens[i].depth
+    for j in range(i - 1, -1, -1):
+        if tokens[j].text == "(" and tokens[j].depth < depth:
+            if j > 0 and tokens[j - 1].kind in ("name", "quoted"):
+                return True
+            depth = tokens[j].depth
+    return False
+
+
+def _prepare(series: pd.Series) -> pd.Series:
+    """Numbers as they are; everything else as an ordered categorical over the values that occur."""
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        values = series.cat.remove_unused_categories().cat.as_ordered()
+    elif pd.api.types.is_bool_dtype(series.dtype):
+        values = series.astype(float)
+    elif pd.api.types.is_numeric_dtype(series.dtype):
+        if pd.api.types.is_extension_array_dtype(series.dtype):
+            return series.astype(float).reset_index(drop=True)
+        values = series
+    else:
+        levels = sorted(pd.unique(series).tolist(), key=lambda v: (str(type(v)), v))
+        values = series.astype(pd.CategoricalDtype(levels, ordered=True))
+    return values.reset_index(drop=True)

@@ -1,0 +1,281 @@
+"""Read a formula: response, fixed part, offsets and bar terms, kept as written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from bayeslmm.design.tokens import Token, tokenize
+from bayeslmm.errors import FormulaError
+
+_NO_RANDOM = (
+    "The formula has no random-effects term, so there is nothing for a mixed model to do. Add one, for "
+    "example (1 | group), or fit an ordinary regression with another package (statsmodels, formulae)."
+)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One random-effects term after expansion.
+
+    Attributes
+    ----------
+    left : str
+        Left side as formula text, e.g. ``"Days"`` or ``"0 + Days"``.
+    factors : tuple of str
+        Columns whose combination is the grouping factor.
+    correlated : bool
+        False for ``||``.
+    position : int
+        Where the bar stands in the formula.
+    """
+
+    left: str
+    factors: tuple[str, ...]
+    correlated: bool
+    position: int
+
+    @property
+    def group(self) -> str:
+        return ":".join(self.factors)
+
+    @property
+    def label(self) -> str:
+        return f"({self.left} {'|' if self.correlated else '||'} {self.group})"
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A formula split into its parts.
+
+    Attributes
+    ----------
+    text : str
+    response : str
+    fixed : str
+        Right side without bars and offsets; ``"1"`` if nothing is left.
+    offsets : tuple of str
+        Arguments of ``offset()``.
+    bars : tuple of Bar
+    """
+
+    text: str
+    response: str
+    fixed: str
+    offsets: tuple[str, ...]
+    bars: tuple[Bar, ...]
+
+
+@lru_cache(maxsize=256)
+def parse_formula(text: str) -> Formula:
+    """Split an lme4-style formula.
+
+    ``(x | a/b)`` becomes ``(x | a) + (x | a:b)``; ``y ~ x | g`` without parentheses is read as
+    ``y ~ 1 + (x | g)``.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    Formula
+
+    Raises
+    ------
+    FormulaError
+        With a caret under the place.
+
+    Examples
+    --------
+    >>> f = parse_formula("y ~ x + offset(o) + (x || a/b)")
+    >>> f.fixed, f.offsets, [bar.label for bar in f.bars]
+    ('x', ('o',), ['(x || a)', '(x || a:b)'])
+    """
+    tokens = tokenize(text)
+    tilde = _tilde(text, tokens)
+    left, right = tokens[:tilde], tokens[tilde + 1 :]
+    for token in left:
+        if token.text in ("|", "||"):
+            raise FormulaError(
+                "A bar | stands left of ~. Random effects belong to the right side: y ~ x + (1 | g).",
+                text,
+                token.start,
+            )
+    if not right:
+        raise FormulaError("Nothing stands right of ~.", text, len(text.rstrip()))
+    response = _render(left)
+    bare = [token for token in right if token.text in ("|", "||") and token.depth == 0]
+    if bare:
+        return _bare(text, response, right, bare)
+    fixed, offsets, bars = _right_side(text, right)
+    if not bars:
+        raise FormulaError(_NO_RANDOM, text, right[-1].end - 1)
+    return Formula(text, response, fixed, offsets, tuple(bars))
+
+
+def _tilde(text: str, tokens: Sequence[Token]) -> int:
+    places = [i for i, token in enumerate(tokens) if token.text == "~"]
+    if not places:
+        raise FormulaError(
+            "The formula has no ~. Write response ~ predictors + (1 | group).", text, 0, max(len(text), 1)
+        )
+    if len(places) > 1:
+        raise FormulaError("The formula has a second ~.", text, tokens[places[1]].start)
+    if places[0] == 0:
+        raise FormulaError("No response stands left of ~.", text, tokens[0].start)
+    return places[0]
+
+
+def _bare(text: str, response: str, right: Sequence[Token], bare: Sequence[Token]) -> Formula:
+    """``y ~ left | group`` without parentheses."""
+    if len(bare) > 1:
+        raise FormulaError(
+            "Two bars without parentheses. Put each random term in its own: (x | g) + (1 | h).",
+            text,
+            bare[1].start,
+        )
+    bar = right.index(bare[0])
+    after = right[bar + 1 :]
+    for token in after:
+        if token.depth == 0 and token.text in ("+", "-", "*"):
+            raise FormulaError(
+                "It is not clear where the random term ends. Put it in parentheses: (x | g) + z.",
+                text,
+                bare[0].start,
+            )
+    return Formula(text, response, "1", (), tuple(_bars(text, right[:bar], bare[0], after)))
+
+
+def _right_side(
+    text: str, right: Sequence[Token]
+) -> tuple[str, tuple[str, ...], list[Bar]]:
+    kept: list[str] = []
+    offsets: list[str] = []
+    bars: list[Bar] = []
+    for sign, term in _terms(text, right):
+        inner = _inside(term)
+        bar = None if inner is None else _top_bar(text, inner)
+        stray = next((t for t in term if t.text in ("|", "||")), None)
+        if bar is not None and inner is not None:
+            _positive(text, sign, term, "A random term")
+            i = inner.index(bar)
+            bars += _bars(text, inner[:i], bar, inner[i + 1 :])
+        elif stray is not None:
+            raise FormulaError(
+                "A bar | stands where no random term can be. Random terms are whole summands in parentheses: "
+                "y ~ x + (x | g).",
+                text,
+                stray.start,
+            )
+        elif term[0].text == "offset" and len(term) > 1 and term[1].text == "(":
+            _positive(text, sign, term, "An offset")
+            offsets.append(_render(term[2:-1]))
+        else:
+            kept.append(f"{sign} {_render(term)}" if kept or sign == "-" else _render(term))
+    fixed = " ".join(kept) or "1"
+    return (f"1 {fixed}" if fixed.startswith("-") else fixed), tuple(offsets), bars
+
+
+def _positive(text: str, sign: str, term: Sequence[Token], what: str) -> None:
+    if sign == "-":
+        raise FormulaError(f"{what} cannot be subtracted. Leave it out instead.", text, term[0].start)
+
+
+def _terms(text: str, tokens: Sequence[Token]) -> list[tuple[str, list[Token]]]:
+    """Summands of the right side with their signs."""
+    terms: list[tuple[str, list[Token]]] = []
+    sign, current = "+", list[Token]()
+    for token in tokens:
+        if token.depth == 0 and token.text in ("+", "-"):
+            if current:
+                terms.append((sign, current))
+            elif terms or token.text == "+":
+                raise FormulaError("A term is missing before this sign.", text, token.start)
+            sign, current = token.text, []
+        else:
+            current.append(token)
+    if not current:
+        raise FormulaError("A term is missing after the last sign.", text, tokens[-1].start)
+    return [*terms, (sign, current)]
+
+
+def _inside(term: Sequence[Token]) -> list[Token] | None:
+    """Tokens within the parentheses that enclose a whole term, or None."""
+    if term[0].text != "(" or term[-1].text != ")":
+        return None
+    closes = next(i for i, t in enumerate(term) if t.text == ")" and t.depth == term[0].depth)
+    return list(term[1:-1]) if closes == len(term) - 1 else None
+
+
+def _top_bar(text: str, inner: Sequence[Token]) -> Token | None:
+    depth = min((t.depth for t in inner), default=0)
+    bars = [t for t in inner if t.text in ("|", "||") and t.depth == depth]
+    if len(bars) > 1:
+        raise FormulaError(
+            "A second bar within one random term. Write (x | g) + (x | h) for two grouping factors, or "
+            "(x | g:h) for their combination.",
+            text,
+            bars[1].start,
+        )
+    return bars[0] if bars else None
+
+
+def _bars(text: str, left: Sequence[Token], bar: Token, right: Sequence[Token]) -> list[Bar]:
+    if not left:
+        raise FormulaError("Nothing stands left of the bar. Write (1 | g) for intercepts.", text, bar.start)
+    if not right:
+        raise FormulaError("Nothing stands right of the bar: the grouping factor is missing.", text, bar.start)
+    for token in [*left, *right]:
+        if token.text in ("|", "||"):
+            raise FormulaError("A bar within a bar term has no meaning.", text, token.start)
+    lhs = _render(left)
+    correlated = bar.text == "|"
+    return [Bar(lhs, factors, correlated, bar.start) for factors in _grouping(text, right)]
+
+
+def _grouping(text: str, tokens: Sequence[Token]) -> list[tuple[str, ...]]:
+    """Expand ``a/b`` and ``a:b``; every part must be a column name."""
+    nested: list[list[str]] = [[]]
+    expect_name = True
+    for token in (t for t in tokens if t.text not in ("(", ")")):
+        if expect_name != (token.kind in ("name", "quoted")):
+            raise FormulaError(
+                f"{token.text!r} cannot be part of a grouping factor. Right of the bar stand column names, joined by "
+                ": (combination) or / (nesting); make a new column for anything else.",
+                text,
+                token.start,
+                len(token.text),
+            )
+        if token.text == "/":
+            nested.append([])
+        elif token.text not in (":",):
+            if not expect_name:
+                break
+            nested[-1].append(token.text.strip("`"))
+        expect_name = not expect_name
+    if expect_name or any(t.text in ("(",) and i for i, t in enumerate(tokens)):
+        raise FormulaError(
+            "The grouping factor is not a column name or a combination of them.", text, tokens[-1].start
+        )
+    levels: list[tuple[str, ...]] = []
+    for part in nested:
+        levels.append((*(levels[-1] if levels else ()), *part))
+    return levels
+
+
+_TIGHT = {":", "(", ")", ",", "[", "]", "**", "^"}
+
+
+def _render(tokens: Sequence[Token]) -> str:
+    """Text that formulae reads; ``^`` becomes ``**``."""
+    out = ""
+    for i, token in enumerate(tokens):
+        word = "**" if token.text == "^" else token.text
+        call = token.text == "(" and i > 0 and tokens[i - 1].kind in ("name", "quoted")
+        tight = not out or out[-1] in "([:" or token.text in {":", ")", ",", "]", "["} or call
+        tight = tight or word == "**" or out.endswith("**")
+        unary = i > 0 and tokens[i - 1].text in ("-", "+") and (i == 1 or tokens[i - 2].text in "(,")
+        out += word if tight or unary else f" {word}"
+    return out
