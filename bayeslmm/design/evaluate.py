@@ -106,12 +106,24 @@ class Evaluator:
             ) from error
 
     def _common(self, design: Any) -> tuple[FloatArray, tuple[str, ...]]:
+        """Columns in R's order: main effects before interactions, the first factor of these varying fastest."""
         if design.common is None:
             return np.empty((self.n, 0)), ()
-        names: list[str] = []
-        for term in design.common.terms.values():
-            labels = term.labels if isinstance(term.labels, list) else [term.labels]
-            names += [self._back(label) for label in labels]
+        terms = list(design.common.terms.values())
+        if all(len(getattr(term, "components", ())) < 2 for term in terms):
+            return self._plain(design, terms)
+        terms.sort(key=lambda term: len(getattr(term, "components", ())))
+        blocks, names = [], list[str]()
+        for term in terms:
+            block = np.asarray(term.data, dtype=float).reshape(self.n, -1)
+            order = _first_fastest(term, block.shape[1])
+            blocks.append(block[:, order])
+            labels = _labels(term)
+            names += [self._back(labels[k]) for k in order]
+        return np.column_stack(blocks), tuple(names)
+
+    def _plain(self, design: Any, terms: list[Any]) -> tuple[FloatArray, tuple[str, ...]]:
+        names = [self._back(label) for term in terms for label in _labels(term)]
         return np.asarray(design.common.design_matrix, dtype=float), tuple(names)
 
     def _translate(self, text: str, code: bool = True) -> str:
@@ -132,6 +144,22 @@ class Evaluator:
         label = re.sub(r"v\d+_", lambda m: self._names.get(m.group(), m.group()), label)
         label = re.sub(r"\[(\.[LQC]|\^\d+)\]", r"\1", label)
         return re.sub(r"(poly\(.*?\))\[(\d+)\]", lambda m: f"{m[1]}[{int(m[2]) + 1}]", label)
+
+
+def _labels(term: Any) -> list[str]:
+    return list(term.labels) if isinstance(term.labels, list) else [term.labels]
+
+
+def _first_fastest(term: Any, columns: int) -> list[int]:
+    """Order of an interaction's columns in which its first component varies fastest."""
+    components = getattr(term, "components", ())
+    if len(components) < 2:
+        return list(range(columns))
+    sizes = [1 if np.ndim(c.value) == 1 else c.value.shape[1] for c in components]
+    if int(np.prod(sizes)) != columns:
+        return list(range(columns))
+    places = np.arange(columns).reshape(sizes)
+    return [int(k) for k in places.transpose().ravel()]
 
 
 def _within_call(tokens: Any, i: int) -> bool:
