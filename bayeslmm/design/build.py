@@ -77,7 +77,8 @@ def build_design(
     columns = {name: frame[name] if keep.all() else frame[name][keep] for name in names}
     checks.check_finite_columns(columns)
     _check_response(parsed, columns)
-    evaluator = Evaluator(columns, _known(contrasts, columns), namespace)
+    known = _known(contrasts, columns)
+    evaluator = Evaluator(_without_groups(parsed, columns), known, namespace)
     y, X, fixed_names = evaluator.response_and_columns(parsed.response, parsed.fixed)
     index = frame.index if keep.all() else frame.index[keep]
     offset = _offset(parsed, evaluator, index)
@@ -120,6 +121,16 @@ def _weights(weights: Any, frame: pd.DataFrame, namespace: Mapping[str, Any]) ->
         )
     evaluator = Evaluator({name: frame[name] for name in names}, {}, namespace)
     return checks.read_weights(evaluator.vector(weights), frame)
+
+
+def _without_groups(
+    formula: Formula, columns: Mapping[str, pd.Series]
+) -> Mapping[str, pd.Series]:
+    """Columns that formulae has to see; grouping factors may have very many levels."""
+    pieces = (formula.response, formula.fixed, *formula.offsets, *(bar.left for bar in formula.bars))
+    tokens = {token.text.strip("`") for text in dict.fromkeys(pieces) for token in tokenize(text)}
+    needed = {name: series for name, series in columns.items() if name in tokens}
+    return needed or dict(columns)
 
 
 def _known(contrasts: Mapping[str, Any] | None, columns: Mapping[str, Any]) -> Mapping[str, Any]:
