@@ -7,14 +7,15 @@ entries and, having no correlation, no ``corr_g``.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from bayeslmm.design.design import Design, RandomTerm
-from bayeslmm.types import FloatArray, IntArray
+from bayeslmm.design.design import Design
+from bayeslmm.design.labels import GroupLabels, group_labels
+from bayeslmm.types import AnyArray, FloatArray, IntArray
 
 # Dims of every posterior; xarray and PyMC allow no variable and no other dim of these names.
 _SAMPLE_DIMS = ("chain", "draw")
@@ -26,32 +27,17 @@ class GroupLayout:
 
     Attributes
     ----------
+    labels : GroupLabels
+        Levels, effects and correlations.
     name : str
-        The grouping factor, e.g. ``"Subject"``.
+        The grouping factor as it appears in variable names.
     dim : str
         Dim of its levels: the name itself unless a variable is called so.
-    levels : tuple of str
-        Coords of `dim`.
-    effects : tuple of str
-        Effects of all its terms; a repeated one gets ``".1"``, ``".2"``.
-    pairs : tuple of str
-        ``"Intercept.Days"`` for every estimated correlation; empty if there is none.
-    terms : tuple of int
-        Positions of its terms in ``design.terms``.
-    slices : tuple of slice
-        Columns of each of these terms among `effects`.
-    correlated : tuple of bool
-        For each of these terms, whether it has correlations.
     """
 
+    labels: GroupLabels
     name: str
     dim: str
-    levels: tuple[str, ...]
-    effects: tuple[str, ...]
-    pairs: tuple[str, ...]
-    terms: tuple[int, ...]
-    slices: tuple[slice, ...]
-    correlated: tuple[bool, ...]
 
     @property
     def effect_dim(self) -> str:
@@ -60,6 +46,11 @@ class GroupLayout:
     @property
     def pair_dim(self) -> str:
         return f"{self.dim}__pair"
+
+    @property
+    def pairs(self) -> tuple[str, ...]:
+        """``"Intercept.Days"`` for every estimated correlation; empty if there is none."""
+        return tuple(label for *_, label in self.labels.pairs)
 
     @property
     def sd(self) -> str:
@@ -112,8 +103,8 @@ class Layout:
         if self.coef:
             coords["coef"] = self.coef
         for group in self.groups:
-            coords[group.dim] = group.levels
-            coords[group.effect_dim] = group.effects
+            coords[group.dim] = group.labels.levels
+            coords[group.effect_dim] = group.labels.effects
             if group.pairs:
                 coords[group.pair_dim] = group.pairs
         return coords
@@ -151,69 +142,21 @@ def make_layout(design: Design) -> Layout:
     -------
     Layout
     """
-    names = list(dict.fromkeys(term.group for term in design.terms))
-    variables = _variable_names(names)
+    labels = group_labels(design)
+    variables = _variable_names(label.group for label in labels)
     response = _free(_without_slash(design.response), variables)
-    groups = tuple(_group_layout(design, name, {*variables, response}) for name in names)
-    return Layout(response, design.fixed_names, _obs_labels(design), groups)
+    groups = tuple(_group_layout(label, {*variables, response}) for label in labels)
+    return Layout(response, design.fixed_names, _obs_labels(design.index), groups)
 
 
-def _group_layout(design: Design, name: str, taken: Collection[str]) -> GroupLayout:
-    positions = tuple(k for k, term in enumerate(design.terms) if term.group == name)
-    terms = [design.terms[k] for k in positions]
-    ends = np.cumsum([0, *(len(term.effects) for term in terms)]).tolist()
-    slices = tuple(slice(a, b) for a, b in zip(ends[:-1], ends[1:], strict=True))
-    effects = _distinct(effect for term in terms for effect in term.effects)
-    correlated = tuple(has_correlations(term) for term in terms)
-    blocks = [effects[part] for part, flag in zip(slices, correlated, strict=True) if flag]
-    return GroupLayout(
-        name=_without_slash(name),
-        dim=_free(_without_slash(name), taken),
-        levels=design.groupings[name].levels,
-        effects=effects,
-        pairs=tuple(pair for block in blocks for pair in _pair_names(block)),
-        terms=positions,
-        slices=slices,
-        correlated=correlated,
-    )
-
-
-def has_correlations(term: RandomTerm) -> bool:
-    """Whether the structure of a term has more free entries than its variances."""
-    return len(term.structure.rows) > len(term.effects)
-
-
-def pair_positions(size: int) -> tuple[IntArray, IntArray]:
-    """Positions (a, b), a < b, of the correlations of `size` effects: (0, 1), (0, 2), ..., (1, 2), ...
-
-    Examples
-    --------
-    >>> [x.tolist() for x in pair_positions(3)]
-    [[0, 0, 1], [1, 2, 2]]
-    """
-    return np.triu_indices(size, 1)
+def _group_layout(labels: GroupLabels, taken: Collection[str]) -> GroupLayout:
+    name = _without_slash(labels.group)
+    return GroupLayout(labels, name, _free(name, taken))
 
 
 def group_columns(design: Design, group: GroupLayout) -> FloatArray:
     """Columns of Z of all terms of a grouping factor, shape (n, c)."""
-    return np.concatenate([design.terms[k].Z for k in group.terms], axis=1)
-
-
-def _pair_names(effects: tuple[str, ...]) -> list[str]:
-    rows, cols = pair_positions(len(effects))
-    return [f"{effects[a]}.{effects[b]}" for a, b in zip(rows, cols, strict=True)]
-
-
-def _distinct(effects: Iterable[str]) -> tuple[str, ...]:
-    """Number repeated labels: ``("a", "b", "a")`` becomes ``("a", "b", "a.1")``."""
-    out: list[str] = []
-    for effect in effects:
-        label, number = effect, 0
-        while label in out:
-            number += 1
-            label = f"{effect}.{number}"
-        out.append(label)
-    return tuple(out)
+    return np.concatenate([design.terms[k].Z for k in group.labels.terms], axis=1)
 
 
 def _variable_names(groups: Iterable[str]) -> set[str]:
@@ -234,15 +177,13 @@ def _without_slash(name: str) -> str:
     return name.replace("/", "_")
 
 
-def _obs_labels(design: Design) -> IntArray | tuple[str, ...]:
+def _obs_labels(index: AnyArray) -> IntArray | tuple[str, ...]:
     """Index labels of the rows kept where they identify the rows, else their positions."""
-    if _unique_of_type(design.index, str):
-        return tuple(str(label) for label in design.index)
-    if _unique_of_type(design.index, int | np.integer):
-        return np.array(design.index, dtype=np.int64)
-    return np.arange(design.n)
-
-
-def _unique_of_type(labels: tuple[Hashable, ...], kind: object) -> bool:
-    same = all(isinstance(label, kind) and not isinstance(label, bool) for label in labels)  # type: ignore[arg-type]
-    return same and len(set(labels)) == len(labels)
+    labels = list(index)
+    if len(set(labels)) < len(labels):
+        return np.arange(len(labels))
+    if all(isinstance(label, str) for label in labels):
+        return tuple(labels)
+    if all(isinstance(label, int | np.integer) for label in labels):
+        return np.array(labels, dtype=np.int64)
+    return np.arange(len(labels))

@@ -16,7 +16,6 @@ from bayeslmm.bayes.layout import (
     Layout,
     group_columns,
     make_layout,
-    pair_positions,
 )
 from bayeslmm.bayes.priors import (
     Exponential,
@@ -63,7 +62,7 @@ def build_pymc_model(design: Design, priors: Priors, noncentered: bool = True) -
         for group in layout.groups:
             b = _random_effects(group, priors, noncentered)
             Z = pm.Data(group.columns, group_columns(design, group), dims=("obs", group.effect_dim))
-            codes = pm.Data(group.codes, design.groupings[group.name].codes, dims="obs")
+            codes = pm.Data(group.codes, design.groupings[group.labels.group].codes, dims="obs")
             mu = mu + (Z * b[codes]).sum(axis=1)
         if design.weights is not None:
             sigma = sigma / pm.math.sqrt(pm.Data("weights", design.weights, dims="obs"))
@@ -94,7 +93,7 @@ def _random_effects(group: GroupLayout, priors: Priors, noncentered: bool) -> An
     """Effects of every level, ``b = z (diag(sd) L)'`` with z standard normal, or normal as they are."""
     import pymc as pm
 
-    sd = _sd(group.sd, [prior for k in group.terms for prior in priors.sds[k]], group)
+    sd = _sd(group.sd, [prior for k in group.labels.terms for prior in priors.sds[k]], group)
     L = _correlation_factor(group, priors)
     dims = (group.dim, group.effect_dim)
     if noncentered:
@@ -103,7 +102,7 @@ def _random_effects(group: GroupLayout, priors: Priors, noncentered: bool) -> An
         return pm.Deterministic(group.b, b, dims=dims)
     if L is None:
         return pm.Normal(group.b, mu=0.0, sigma=sd, dims=dims)
-    return pm.MvNormal(group.b, mu=np.zeros(len(group.effects)), chol=sd[:, None] * L, dims=dims)
+    return pm.MvNormal(group.b, mu=np.zeros(len(group.labels.effects)), chol=sd[:, None] * L, dims=dims)
 
 
 def _correlation_factor(group: GroupLayout, priors: Priors) -> Any:
@@ -138,7 +137,7 @@ def _sd(name: str, priors: Sequence[SdPrior], group: GroupLayout | None = None) 
         return _sd_variable(name, priors, group.effect_dim)
     parts = [
         _sd_variable(f"{name}__{effect}", [prior], None)
-        for effect, prior in zip(group.effects, priors, strict=True)
+        for effect, prior in zip(group.labels.effects, priors, strict=True)
     ]
     return pm.Deterministic(name, pt.stack(parts), dims=group.effect_dim)
 

@@ -1,0 +1,244 @@
+"""Posterior draws as an ArviZ DataTree: the same groups, names, dims and coords whatever drew them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from math import gcd
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bayeslmm.bayes.collapsed import CollapsedDraws, Diagnostics
+from bayeslmm.bayes.layout import GroupLayout, Layout, group_columns, make_layout
+from bayeslmm.bayes.nuts import NutsDraws
+from bayeslmm.bayes.priors import Priors
+from bayeslmm.design.design import Design
+from bayeslmm.likelihood import CrossProducts
+from bayeslmm.types import AnyArray, FloatArray
+
+if TYPE_CHECKING:
+    from xarray import DataTree
+
+# Doubles of the pointwise log likelihood computed at once.
+_CHUNK = 4_000_000
+_LOG_2PI = float(np.log(2.0 * np.pi))
+
+
+def build_datatree(
+    cp: CrossProducts,
+    priors: Priors,
+    draws: CollapsedDraws,
+    *,
+    chains: int = 4,
+    sample_stats: Mapping[str, FloatArray] | None = None,
+    log_likelihood: bool = False,
+) -> DataTree:
+    """DataTree of a collapsed posterior.
+
+    Parameters
+    ----------
+    cp : CrossProducts
+        What `draws` were drawn from.
+    priors : Priors
+    draws : CollapsedDraws
+        S independent draws.
+    chains : int
+        The draws are independent; they are dealt to this many chains (or the largest divisor it shares with S) so
+        that diagnostics that compare chains can be computed.
+    sample_stats : mapping, optional
+        Name to one number per draw, shape (S,).
+    log_likelihood : bool
+        Whether to add the pointwise log likelihood, S times n numbers.
+
+    Returns
+    -------
+    xarray.DataTree
+        Groups posterior, sample_stats, observed_data, constant_data and, if asked for, log_likelihood.
+    """
+    layout = make_layout(cp.design)
+    shape = _chain_shape(draws.sigma.size, chains)
+    posterior = _by_chain(_posterior(cp, layout, draws), shape)
+    stats = _by_chain(sample_stats or {}, shape)
+    attrs = {"method": draws.diagnostics.method, **_library("bayeslmm")}
+    certificate = _certificate(draws.diagnostics)
+    return _tree(cp.design, priors, posterior, stats, attrs, certificate, log_likelihood)
+
+
+def nuts_datatree(
+    design: Design, priors: Priors, draws: NutsDraws, *, log_likelihood: bool = False
+) -> DataTree:
+    """DataTree of a posterior drawn by NUTS: the groups and variables of `build_datatree`.
+
+    Parameters
+    ----------
+    design : Design
+    priors : Priors
+    draws : NutsDraws
+    log_likelihood : bool
+
+    Returns
+    -------
+    xarray.DataTree
+    """
+    attrs = {"method": "nuts", **_library(draws.library)}
+    return _tree(design, priors, draws.posterior, draws.stats, attrs, {}, log_likelihood)
+
+
+def add_log_likelihood(tree: DataTree, design: Design) -> DataTree:
+    """A new tree with the group log_likelihood: log density of each response given all parameters.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+        From `build_datatree` or `nuts_datatree`.
+    design : Design
+
+    Returns
+    -------
+    xarray.DataTree
+    """
+    from arviz_base import from_dict
+
+    layout = make_layout(design)
+    posterior = {name: tree["posterior"][name].to_numpy() for name in layout.posterior_dims}
+    group = {layout.response: _pointwise(design, layout, posterior)}
+    dims = {layout.response: ["obs"]}
+    new = from_dict(
+        {"log_likelihood": group},
+        coords=_coords(layout),
+        dims=dims,
+        attrs={"log_likelihood": dict(tree.attrs)},
+    )
+    out = tree.copy()
+    out["log_likelihood"] = new["log_likelihood"]
+    return out
+
+
+def _tree(
+    design: Design,
+    priors: Priors,
+    posterior: Mapping[str, AnyArray],
+    stats: Mapping[str, AnyArray],
+    attrs: Mapping[str, str],
+    certificate: Mapping[str, float],
+    log_likelihood: bool,
+) -> DataTree:
+    from arviz_base import from_dict
+
+    layout = make_layout(design)
+    common = {**attrs, **_library("bayeslmm", "creation_library"), "formula": design.formula}
+    groups: dict[str, dict[str, Any]] = {
+        "posterior": dict(posterior),
+        "sample_stats": dict(stats),
+        "observed_data": {layout.response: design.y},
+        "constant_data": _constant_data(design, layout),
+    }
+    if log_likelihood:
+        groups["log_likelihood"] = {layout.response: _pointwise(design, layout, posterior)}
+    dims = layout.posterior_dims | layout.data_dims
+    extra = {"posterior": {"priors": _prior_text(layout, priors)}, "sample_stats": certificate}
+    return from_dict(
+        groups,
+        coords=_coords(layout),
+        dims={name: list(d) for name, d in dims.items()},
+        attrs={"/": common, **{name: {**common, **extra.get(name, {})} for name in groups}},
+    )
+
+
+def _coords(layout: Layout) -> dict[str, AnyArray]:
+    return {dim: np.asarray(labels) for dim, labels in layout.coords.items()}
+
+
+def _posterior(cp: CrossProducts, layout: Layout, draws: CollapsedDraws) -> dict[str, FloatArray]:
+    effects = {block.grouping.name: b for block, b in zip(cp.blocks, draws.b, strict=True)}
+    out = {"beta": draws.beta} if layout.coef else {}
+    out["sigma"] = draws.sigma
+    for group in layout.groups:
+        out[group.sd] = np.concatenate([draws.sds[k] for k in group.labels.terms], axis=1)
+        if group.pairs:
+            out[group.corr] = _correlations(group, draws)
+        out[group.b] = effects[group.labels.group]
+    return {name: out[name] for name in layout.posterior_dims}
+
+
+def _correlations(group: GroupLayout, draws: CollapsedDraws) -> FloatArray:
+    return np.stack([draws.corrs[k][:, a, b] for k, a, b, _ in group.labels.pairs], axis=1)
+
+
+def _constant_data(design: Design, layout: Layout) -> dict[str, AnyArray]:
+    data: dict[str, AnyArray] = {"X": design.X} if layout.coef else {}
+    data["weights"] = np.ones(design.n) if design.weights is None else design.weights
+    data["offset"] = np.zeros(design.n) if design.offset is None else design.offset
+    for group in layout.groups:
+        data[group.columns] = group_columns(design, group)
+        data[group.codes] = design.groupings[group.labels.group].codes
+    return data
+
+
+def _pointwise(design: Design, layout: Layout, posterior: Mapping[str, AnyArray]) -> FloatArray:
+    """Log density of every response given all parameters, shape (chain, draw, n)."""
+    shape = posterior["sigma"].shape
+    flat = {name: posterior[name].reshape(-1, *posterior[name].shape[2:]) for name in layout.posterior_dims}
+    total = flat["sigma"].shape[0]
+    out = np.empty((total, design.n))
+    step = max(1, _CHUNK // design.n)
+    for start in range(0, total, step):
+        part = slice(start, start + step)
+        out[part] = _log_density(design, layout, {k: v[part] for k, v in flat.items()})
+    return out.reshape(*shape, design.n)
+
+
+def _log_density(design: Design, layout: Layout, draws: Mapping[str, FloatArray]) -> FloatArray:
+    residual = np.broadcast_to(design.y, (draws["sigma"].size, design.n))
+    if design.offset is not None:
+        residual = residual - design.offset
+    if layout.coef:
+        residual = residual - draws["beta"] @ design.X.T
+    for group in layout.groups:
+        Z, codes = group_columns(design, group), design.groupings[group.labels.group].codes
+        for k in range(Z.shape[1]):
+            residual = residual - Z[:, k] * draws[group.b][:, codes, k]
+    weights = np.ones(design.n) if design.weights is None else design.weights
+    sigma = draws["sigma"][:, None]
+    return np.asarray(
+        -0.5 * (_LOG_2PI + weights * (residual / sigma) ** 2) - np.log(sigma) + 0.5 * np.log(weights)
+    )
+
+
+def _chain_shape(total: int, chains: int) -> tuple[int, int]:
+    used = gcd(total, chains)
+    return used, total // used
+
+
+def _by_chain(arrays: Mapping[str, FloatArray], shape: tuple[int, int]) -> dict[str, FloatArray]:
+    return {name: values.reshape(*shape, *values.shape[1:]) for name, values in arrays.items()}
+
+
+def _certificate(diagnostics: Diagnostics) -> dict[str, float]:
+    # netCDF attributes know neither None nor a method name among numbers.
+    values = asdict(diagnostics)
+    del values["method"]
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _library(name: str, role: str = "inference_library") -> dict[str, str]:
+    try:
+        number = version(name)
+    except PackageNotFoundError:
+        number = "not installed"
+    return {role: name, f"{role}_version": number}
+
+
+def _prior_text(layout: Layout, priors: Priors) -> str:
+    lines = [f"sigma ~ {priors.sigma}", f"beta ~ {'flat' if priors.beta is None else 'normal'}"]
+    for group in layout.groups:
+        sds = [prior for k in group.labels.terms for prior in priors.sds[k]]
+        lines += [
+            f"{group.sd}[{effect}] ~ {prior}"
+            for effect, prior in zip(group.labels.effects, sds, strict=True)
+        ]
+        shapes = {priors.lkj[k]: None for k, *_ in group.labels.pairs}
+        lines += [f"{group.corr} ~ LKJ({eta:g})" for eta in shapes]
+    return "; ".join(lines)

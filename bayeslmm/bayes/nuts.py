@@ -1,0 +1,123 @@
+"""The hierarchical model sampled by NUTS: nutpie where it is installed, else PyMC's own sampler."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from bayeslmm.bayes.layout import Layout
+from bayeslmm.types import AnyArray
+
+# Names of the ArviZ schema for what nutpie calls otherwise.
+_STATS = {
+    "logp": "lp",
+    "depth": "tree_depth",
+    "maxdepth_reached": "reached_max_treedepth",
+    "mean_tree_accept": "acceptance_rate",
+}
+_KEPT = (*_STATS.values(), "energy", "diverging", "n_steps", "step_size")
+
+
+@dataclass(frozen=True)
+class NutsDraws:
+    """Draws of NUTS.
+
+    Attributes
+    ----------
+    posterior : dict
+        Documented variables (see `Layout.posterior_dims`), shape (chain, draw, ...).
+    stats : dict
+        Sampler statistics under the names of the ArviZ schema, shape (chain, draw).
+    library : str
+        ``"nutpie"`` or ``"pymc"``.
+    """
+
+    posterior: dict[str, AnyArray]
+    stats: dict[str, AnyArray]
+    library: str
+
+
+def sample_nuts(
+    model: Any,
+    layout: Layout,
+    *,
+    draws: int = 1000,
+    tune: int = 1000,
+    chains: int = 4,
+    random_seed: int | None = None,
+    cores: int | None = None,
+    target_accept: float = 0.9,
+    progress: bool = False,
+    sampler: str = "auto",
+) -> NutsDraws:
+    """Sample a model of `build_pymc_model`.
+
+    Parameters
+    ----------
+    model : pymc.Model
+    layout : Layout
+        ``make_layout(design)`` of the design it was built from.
+    draws, tune, chains : int
+        Draws kept and draws of the warm-up per chain.
+    random_seed : int, optional
+    cores : int, optional
+        Chains run at once; default as many as there are processors.
+    target_accept : float
+        Above the usual 0.8 because standard deviations near zero bend the posterior sharply.
+    progress : bool
+        Whether to show a progress bar.
+    sampler : {"auto", "nutpie", "pymc"}
+
+    Returns
+    -------
+    NutsDraws
+    """
+    options = {"draws": draws, "tune": tune, "chains": chains, "cores": cores, "target_accept": target_accept}
+    if sampler == "auto":
+        sampler = "nutpie" if find_spec("nutpie") and find_spec("numba") else "pymc"
+    run = _nutpie if sampler == "nutpie" else _pymc
+    trace = run(model, layout, random_seed, progress, options)
+    posterior = {
+        name: trace["posterior"][name].transpose("chain", "draw", *dims).to_numpy()
+        for name, dims in layout.posterior_dims.items()
+    }
+    return NutsDraws(posterior, _schema_stats(trace["sample_stats"]), sampler)
+
+
+def _nutpie(
+    model: Any, layout: Layout, seed: int | None, progress: bool, options: dict[str, Any]
+) -> Any:
+    import nutpie
+
+    # A jitter of one is harmless on a log scale but not in the units of the response.
+    jitter = {rv for rv in model.free_RVs if rv.name != "beta"}
+    compiled = nutpie.compile_pymc_model(model, jitter_rvs=jitter, var_names=_names(model, layout))
+    return nutpie.sample(compiled, seed=seed, progress_bar=progress, save_warmup=False, **options)
+
+
+def _pymc(
+    model: Any, layout: Layout, seed: int | None, progress: bool, options: dict[str, Any]
+) -> Any:
+    import pymc as pm
+
+    return pm.sample(
+        model=model,
+        random_seed=seed,
+        progressbar=progress,
+        var_names=_names(model, layout),
+        nuts_sampler="pymc",
+        compute_convergence_checks=False,
+        quiet=not progress,
+        **options,
+    )
+
+
+def _names(model: Any, layout: Layout) -> list[str]:
+    return [name for name in layout.posterior_dims if name in model.named_vars]
+
+
+def _schema_stats(stats: Iterable[Any] | Any) -> dict[str, AnyArray]:
+    renamed = {_STATS.get(str(name), str(name)): stats[name].to_numpy() for name in stats.data_vars}
+    return {name: values for name, values in renamed.items() if name in _KEPT and values.ndim == 2}

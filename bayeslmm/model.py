@@ -1,0 +1,301 @@
+"""The front door: one formula, two inferences."""
+
+from __future__ import annotations
+
+import html
+import warnings
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.bayes.collapsed import sample_collapsed
+from bayeslmm.bayes.default_priors import PriorSpec, resolve_priors
+from bayeslmm.design import Design, DroppedRows, build_design
+from bayeslmm.errors import ConvergenceWarning, FitError
+from bayeslmm.likelihood import CrossProducts, cross_products
+from bayeslmm.reml import Optimum, optimise
+from bayeslmm.results import Posterior, REMLResult
+from bayeslmm.results.prior_table import prior_table
+
+
+class Model:
+    """A linear mixed model: formula and data, not yet fitted.
+
+    Parameters
+    ----------
+    formula : str
+        lme4-style, e.g. ``"Reaction ~ Days + (Days | Subject)"``.
+    data : pandas, polars or pyarrow table
+        Never modified. Rows with missing values in a column that is used are dropped and listed in `dropped`.
+    weights : str or array of shape (rows,), optional
+        Precision weights: the residual variance of row i is ``sigma^2 / weights[i]``.
+    contrasts : mapping, optional
+        Column name to ``"treatment"``, ``"sum"``, ``"helmert"``, ``"poly"`` or a matrix.
+    extra_namespace : mapping, optional
+        Functions and values that the formula may use.
+    saturated : {"error", "allow"}
+        Whether a single level, or as many random effects as rows, is an error.
+
+    Raises
+    ------
+    FormulaError
+        The formula cannot be read.
+    DesignError
+        The data do not fit it.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
+    >>> model
+    Model: Yield ~ 1 + (1 | Batch)
+      30 observations, 1 fixed effect, 6 random effects
+      (1 | Batch): 6 levels x Intercept, 1 covariance parameter
+    """
+
+    def __init__(
+        self,
+        formula: str,
+        data: Any,
+        *,
+        weights: Any = None,
+        contrasts: Mapping[str, Any] | None = None,
+        extra_namespace: Mapping[str, Any] | None = None,
+        saturated: Literal["error", "allow"] = "error",
+    ) -> None:
+        self._design = build_design(
+            formula,
+            data,
+            weights=weights,
+            contrasts=contrasts,
+            extra_namespace=extra_namespace,
+            saturated=saturated,
+        )
+        self._optima: dict[bool, Optimum] = {}
+
+    @property
+    def design(self) -> Design:
+        """The frozen design: every array and name."""
+        return self._design
+
+    @property
+    def formula(self) -> str:
+        return self._design.formula
+
+    @property
+    def dropped(self) -> DroppedRows:
+        """Rows left out, and why."""
+        return self._design.dropped
+
+    @property
+    def n(self) -> int:
+        """Number of observations used."""
+        return self._design.n
+
+    @property
+    def p(self) -> int:
+        """Number of fixed effects."""
+        return self._design.p
+
+    @property
+    def q(self) -> int:
+        """Number of random effects."""
+        return self._design.q
+
+    @cached_property
+    def cross_products(self) -> CrossProducts:
+        """The sufficient statistics that both engines start from."""
+        return cross_products(self._design)
+
+    def fit(
+        self, reml: bool = True, *, on_failure: Literal["warn", "raise", "ignore"] = "warn"
+    ) -> REMLResult:
+        """Fit by REML, or by ML with ``reml=False``.
+
+        Parameters
+        ----------
+        reml : bool
+        on_failure : {"warn", "raise", "ignore"}
+            What to do when the optimiser did not converge. A singular fit is a finding, not a failure.
+
+        Returns
+        -------
+        REMLResult
+
+        Raises
+        ------
+        FitError
+            Not converged and ``on_failure="raise"``.
+
+        Examples
+        --------
+        >>> import bayeslmm as bl
+        >>> fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff2")).fit()
+        >>> fit.is_singular, round(fit.sigma, 4)
+        (True, 3.7157)
+        """
+        optimum = self._optimum(reml)
+        if not optimum.status.ok and on_failure != "ignore":
+            message = f"{self.formula}: {optimum.status}"
+            if on_failure == "raise":
+                raise FitError(message)
+            warnings.warn(message, ConvergenceWarning, stacklevel=2)
+        return REMLResult(self._design, self.cross_products, optimum)
+
+    def _optimum(self, reml: bool) -> Optimum:
+        if reml not in self._optima:
+            self._optima[reml] = optimise(self.cross_products, reml)
+        return self._optima[reml]
+
+    def priors(self, priors: PriorSpec = None) -> pd.DataFrame:
+        """The priors that `sample` would use, in the units of the data.
+
+        Parameters
+        ----------
+        priors : None, "default", "weak", Priors or mapping
+            As in `sample`.
+        """
+        return prior_table(self._design, resolve_priors(self._design, priors))
+
+    def sample(
+        self,
+        draws: int = 4000,
+        *,
+        method: Literal["auto", "quadrature", "importance", "nuts"] = "auto",
+        priors: PriorSpec = None,
+        random_seed: int | np.random.Generator | None = None,
+        chains: int = 4,
+        tune: int = 1000,
+        progressbar: bool = False,
+        log_likelihood: bool = True,
+    ) -> Posterior:
+        """Sample the posterior.
+
+        Parameters
+        ----------
+        draws : int
+            Draws over all chains.
+        method : {"auto", "quadrature", "importance", "nuts"}
+            ``"auto"``: quadrature for at most three variance parameters (sigma included), else importance sampling;
+            both integrate the fixed and random effects out and draw them exactly afterwards. ``"nuts"`` samples the
+            full hierarchical model with PyMC.
+        priors : None, "default", "weak", Priors or mapping
+            E.g. ``{"sd_Subject": bl.HalfNormal(50), "lkj": 2, "beta": "weak"}``.
+        random_seed : int or numpy.random.Generator, optional
+        chains, tune : int
+            For ``"nuts"``; the draws of the other methods are independent and are laid out as `chains` chains.
+        progressbar : bool
+            For ``"nuts"``.
+        log_likelihood : bool
+            Whether to store the pointwise log likelihood, which ``az.loo`` needs (n x draws numbers).
+
+        Returns
+        -------
+        Posterior
+
+        Raises
+        ------
+        PriorError
+            The prior does not fit the model, or makes the posterior improper.
+
+        Examples
+        --------
+        >>> import bayeslmm as bl
+        >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff2"))
+        >>> post = model.sample(500, random_seed=1)
+        >>> post.method
+        'quadrature'
+        """
+        resolved = resolve_priors(self._design, priors)
+        if method == "nuts":
+            return self._nuts(resolved, draws, chains, tune, random_seed, progressbar, log_likelihood)
+        if method not in ("auto", "quadrature", "importance"):
+            raise FitError(
+                f"method={method!r} is unknown. Use 'auto', 'quadrature', 'importance' or 'nuts'."
+            )
+        from bayeslmm.bayes.datatree import build_datatree
+
+        rng = np.random.default_rng(random_seed)
+        drawn = sample_collapsed(
+            self.cross_products,
+            resolved,
+            self._optimum(True).terms,
+            draws=draws,
+            method=method,
+            rng=rng,
+        )
+        tree = build_datatree(
+            self._design, self.cross_products, drawn, chains=chains, log_likelihood=log_likelihood
+        )
+        d = drawn.diagnostics
+        return Posterior(self._design, tree, resolved, d.method, d, drawn.exact)
+
+    def _nuts(
+        self,
+        priors: Any,
+        draws: int,
+        chains: int,
+        tune: int,
+        random_seed: int | np.random.Generator | None,
+        progressbar: bool,
+        log_likelihood: bool,
+    ) -> Posterior:
+        from bayeslmm.bayes.nuts import sample_nuts
+
+        tree, diagnostics = sample_nuts(
+            self._design,
+            priors,
+            draws=-(-draws // chains),
+            tune=tune,
+            chains=chains,
+            random_seed=random_seed,
+            progressbar=progressbar,
+            log_likelihood=log_likelihood,
+        )
+        return Posterior(self._design, tree, priors, "nuts", diagnostics)
+
+    def to_pymc(self, priors: PriorSpec = None, *, noncentered: bool = True) -> Any:
+        """The hierarchical model as a ``pm.Model``, to read, extend or sample by hand.
+
+        Parameters
+        ----------
+        priors : None, "default", "weak", Priors or mapping
+        noncentered : bool
+            Whether effects are written as ``sd * z`` with standard normal z.
+
+        Returns
+        -------
+        pymc.Model
+        """
+        from bayeslmm.bayes.pymc_model import build_pymc_model
+
+        return build_pymc_model(
+            self._design, resolve_priors(self._design, priors), noncentered=noncentered
+        )
+
+    def _lines(self) -> list[str]:
+        design = self._design
+        plural = "" if design.p == 1 else "s"
+        lines = [f"{design.n} observations, {design.p} fixed effect{plural}, {design.q} random effects"]
+        for term in design.terms:
+            k = len(term.structure.rows)
+            levels = design.groupings[term.group].n_levels
+            lines.append(
+                f"{term.label}: {levels} levels x {', '.join(term.effects)}, "
+                f"{k} covariance parameter{'' if k == 1 else 's'}"
+            )
+        if design.aliased:
+            lines.append(f"left out because earlier columns span them: {', '.join(design.aliased)}")
+        if len(design.dropped):
+            lines.append(str(design.dropped))
+        return lines
+
+    def __repr__(self) -> str:
+        return "\n  ".join([f"Model: {self.formula}", *self._lines()])
+
+    def _repr_html_(self) -> str:
+        items = "".join(f"<li>{html.escape(line)}</li>" for line in self._lines())
+        return f"<div><b>Model:</b> <code>{html.escape(self.formula)}</code><ul>{items}</ul></div>"

@@ -1,0 +1,128 @@
+"""The parameters of a model under the names that tables, figures and both engines use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bayeslmm.bayes.layout import GroupLayout, make_layout, pair_positions
+from bayeslmm.design.design import Design
+from bayeslmm.errors import DesignError
+from bayeslmm.types import FloatArray
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a model.
+
+    Attributes
+    ----------
+    label : str
+        ``"sd_Subject[Days]"``, ``"corr_Subject[Intercept.Days]"``, ``"sigma"`` or a coefficient's name.
+    kind : {"sd", "corr", "sigma", "fixed"}
+    group : str or None
+        Grouping factor; ``"Residual"`` for sigma.
+    term : str
+        Name in tidy tables: ``"sd__Days"``, ``"cor__Intercept.Days"``, ``"sd__Observation"``, ``"Days"``.
+    position : int
+        Position of the design's term, or of the coefficient.
+    effects : tuple of int
+        Effect (or pair) within the term.
+    column : int
+        Place in the posterior variable.
+    """
+
+    label: str
+    kind: str
+    group: str | None
+    term: str
+    position: int
+    effects: tuple[int, ...]
+    column: int
+
+
+def parameters(design: Design) -> tuple[Parameter, ...]:
+    """All parameters: sds, correlations, sigma, fixed effects."""
+    groups = make_layout(design).groups
+    sds = [p for group in groups for p in _sds(group)]
+    corrs = [p for group in groups for p in _corrs(design, group)]
+    sigma = Parameter("sigma", "sigma", "Residual", "sd__Observation", -1, (), 0)
+    fixed = [
+        Parameter(name, "fixed", None, name, j, (), j) for j, name in enumerate(design.fixed_names)
+    ]
+    return (*sds, *corrs, sigma, *fixed)
+
+
+def _sds(group: GroupLayout) -> list[Parameter]:
+    return [
+        Parameter(
+            f"sd_{group.name}[{group.effects[column]}]",
+            "sd",
+            group.name,
+            f"sd__{group.effects[column]}",
+            term,
+            (column - part.start,),
+            column,
+        )
+        for term, part in zip(group.terms, group.slices, strict=True)
+        for column in range(part.start, part.stop)
+    ]
+
+
+def _corrs(design: Design, group: GroupLayout) -> list[Parameter]:
+    out: list[Parameter] = []
+    for term, correlated in zip(group.terms, group.correlated, strict=True):
+        if not correlated:
+            continue
+        for a, b in zip(*pair_positions(len(design.terms[term].effects)), strict=True):
+            column = len(out)
+            pair = group.pairs[column]
+            label = f"corr_{group.name}[{pair}]"
+            out.append(
+                Parameter(label, "corr", group.name, f"cor__{pair}", term, (int(a), int(b)), column)
+            )
+    return out
+
+
+def find(design: Design, label: str) -> Parameter:
+    """The parameter of a label; ``sd_Batch`` will do for ``sd_Batch[Intercept]`` if it is the only one.
+
+    Raises
+    ------
+    DesignError
+        No such parameter, or several.
+    """
+    known = parameters(design)
+    exact = [p for p in known if p.label == label]
+    loose = [p for p in known if p.label.split("[")[0] == label]
+    chosen = exact or loose
+    if len(chosen) != 1:
+        raise DesignError(
+            f"{label!r} names {'no' if not chosen else 'more than one'} parameter of the model. "
+            f"Parameters are: {', '.join(p.label for p in known)}."
+        )
+    return chosen[0]
+
+
+def estimates(
+    known: Sequence[Parameter], terms: Sequence[FloatArray], sigma: float, beta: FloatArray
+) -> FloatArray:
+    """Values of the parameters from relative factors (c, c), sigma and beta."""
+    values = []
+    for p in known:
+        if p.kind == "sigma":
+            values.append(sigma)
+        elif p.kind == "fixed":
+            values.append(beta[p.position])
+        else:
+            covariance = terms[p.position] @ terms[p.position].T
+            sd = np.sqrt(np.diagonal(covariance))
+            if p.kind == "sd":
+                values.append(sigma * sd[p.effects[0]])
+            else:
+                a, b = p.effects
+                both = sd[a] * sd[b]
+                values.append(covariance[a, b] / both if both > 0 else np.nan)
+    return np.array(values, dtype=float)

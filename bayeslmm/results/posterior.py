@@ -1,0 +1,245 @@
+"""The result of sampling: a labelled posterior with the accessors of a fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.bayes.collapsed import Diagnostics, ExactMoments
+from bayeslmm.bayes.layout import make_layout
+from bayeslmm.bayes.priors import Priors
+from bayeslmm.design.design import Design
+from bayeslmm.results.intervals import hdi
+from bayeslmm.results.labels import Parameter, find, parameters
+from bayeslmm.results.summary import Summary, posterior_summary
+from bayeslmm.results.tables import tidy_table
+from bayeslmm.types import FloatArray
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Posterior of a linear mixed model.
+
+    Attributes
+    ----------
+    design : Design
+    data : xarray.DataTree
+        ArviZ groups ``posterior``, ``observed_data``, ``constant_data``, ``sample_stats``, ``log_likelihood``.
+    priors : Priors
+    method : str
+        ``"quadrature"``, ``"importance"`` or ``"nuts"``.
+    diagnostics : Diagnostics or mapping
+        Certificate of the method.
+    exact : ExactMoments or None
+        Means and standard deviations without Monte Carlo error (quadrature).
+    """
+
+    design: Design
+    data: Any = field(repr=False)
+    priors: Priors
+    method: str
+    diagnostics: Diagnostics | Mapping[str, float]
+    exact: ExactMoments | None = field(default=None, repr=False)
+
+    @cached_property
+    def _parameters(self) -> tuple[Parameter, ...]:
+        return parameters(self.design)
+
+    @property
+    def formula(self) -> str:
+        return self.design.formula
+
+    @property
+    def n(self) -> int:
+        return self.design.n
+
+    @cached_property
+    def n_draws(self) -> int:
+        """Draws over all chains."""
+        sigma = self.data["posterior"]["sigma"]
+        return int(sigma.size)
+
+    def draws(self, label: str) -> FloatArray:
+        """All draws (S,) of one parameter by its label, e.g. ``"sd_Subject[Days]"``."""
+        return self._draws(find(self.design, label))
+
+    def _draws(self, p: Parameter) -> FloatArray:
+        posterior = self.data["posterior"]
+        if p.kind == "sigma":
+            return np.asarray(posterior["sigma"]).ravel()
+        name = {"fixed": "beta", "sd": f"sd_{p.group}", "corr": f"corr_{p.group}"}[p.kind]
+        values = np.asarray(posterior[name])
+        return np.asarray(values[..., p.column].ravel())
+
+    def _all(self) -> FloatArray:
+        return np.stack([self._draws(p) for p in self._parameters], axis=1)
+
+    def fixef(self) -> pd.Series:
+        """Posterior means of the fixed effects."""
+        means = self.estimates()
+        return means[list(self.design.fixed_names)].rename("estimate")
+
+    def std_error(self) -> pd.Series:
+        """Posterior standard deviations of the fixed effects."""
+        return self.table()["sd"][list(self.design.fixed_names)].rename("std_error")
+
+    @property
+    def sigma(self) -> float:
+        """Posterior mean of the residual standard deviation."""
+        return float(self.estimates()["sigma"])
+
+    def estimates(self) -> pd.Series:
+        """Posterior means of all parameters under their labels."""
+        return self.table()["mean"].rename("estimate")
+
+    def table(self, level: float = 0.95) -> pd.DataFrame:
+        """Mean, sd, median and highest-density interval of every parameter.
+
+        By quadrature the means and sds of sds, sigma and fixed effects carry no Monte Carlo error.
+        """
+        draws = self._all()
+        intervals = [hdi(x, level, p.kind) for x, p in zip(draws.T, self._parameters, strict=True)]
+        frame = pd.DataFrame(
+            {
+                "mean": draws.mean(0),
+                "sd": draws.std(0, ddof=1),
+                "median": np.median(draws, axis=0),
+                "hdi_low": [low for low, _ in intervals],
+                "hdi_high": [high for _, high in intervals],
+            },
+            index=[p.label for p in self._parameters],
+        )
+        for p, mean, sd in self._exact():
+            frame.loc[p.label, ["mean", "sd"]] = mean, sd
+        return frame
+
+    def _exact(self) -> list[tuple[Parameter, float, float]]:
+        exact = self.exact
+        if exact is None:
+            return []
+        rows = []
+        for p in self._parameters:
+            if p.kind == "sigma":
+                rows.append((p, exact.sigma_mean, exact.sigma_sd))
+            elif p.kind == "fixed":
+                rows.append((p, exact.beta_mean[p.position], exact.beta_sd[p.position]))
+            elif p.kind == "sd":
+                k = p.effects[0]
+                rows.append((p, exact.sd_mean[p.position][k], exact.sd_sd[p.position][k]))
+        return rows
+
+    def hdi(self, level: float = 0.95) -> pd.DataFrame:
+        """Highest-density intervals; that of an sd is on the sd scale and may start at 0."""
+        table = self.table(level)[["hdi_low", "hdi_high"]]
+        return table.rename(columns={"hdi_low": "conf_low", "hdi_high": "conf_high"})
+
+    def confint(self, level: float = 0.95) -> pd.DataFrame:
+        """The same as `hdi`, under the name that fits use."""
+        return self.hdi(level)
+
+    def probability_below(self, label: str, delta: float) -> float:
+        """Posterior probability that a parameter is below `delta`."""
+        return float(np.mean(self.draws(label) < delta))
+
+    def ranef(self) -> dict[str, pd.DataFrame]:
+        """Posterior means of the random effects: group to frame of levels x effects."""
+        return self._effects("mean")
+
+    def ranef_sd(self) -> dict[str, pd.DataFrame]:
+        """Posterior standard deviations of the random effects."""
+        return self._effects("std")
+
+    def _effects(self, statistic: str) -> dict[str, pd.DataFrame]:
+        frames = {}
+        for group in make_layout(self.design).groups:
+            b = np.asarray(self.data["posterior"][group.b])
+            values = getattr(b, statistic)(axis=(0, 1))
+            index = pd.Index(list(group.levels), name=group.name)
+            frames[group.name] = pd.DataFrame(values, index=index, columns=list(group.effects))
+        return frames
+
+    def varcorr(self) -> pd.DataFrame:
+        """Posterior means: group, effect1, effect2, vcov, sdcor."""
+        rows: list[tuple[str, str | None, str | None, float, float]] = []
+        for p in self._parameters:
+            if p.kind == "fixed":
+                continue
+            draws = self._draws(p)
+            if p.kind == "corr":
+                a, b = (self._sd_draws(p, k) for k in p.effects)
+                names = p.term.removeprefix("cor__")
+                first, second = self._pair_names(p, names)
+                rows.append((str(p.group), first, second, float(np.mean(draws * a * b)), float(draws.mean())))
+            else:
+                effect = None if p.kind == "sigma" else p.term.removeprefix("sd__")
+                rows.append((str(p.group), effect, None, float(np.mean(draws**2)), float(draws.mean())))
+        return pd.DataFrame(rows, columns=["group", "effect1", "effect2", "vcov", "sdcor"])
+
+    def _sd_draws(self, p: Parameter, effect: int) -> FloatArray:
+        for q in self._parameters:
+            if q.kind == "sd" and q.position == p.position and q.effects == (effect,):
+                return self._draws(q)
+        raise KeyError(p.label)
+
+    def _pair_names(self, p: Parameter, names: str) -> tuple[str, str]:
+        for group in make_layout(self.design).groups:
+            if p.position in group.terms:
+                own = group.effects[group.slices[group.terms.index(p.position)]]
+                return own[p.effects[0]], own[p.effects[1]]
+        raise KeyError(names)
+
+    def fitted(self) -> pd.Series:
+        """Posterior mean of the conditional mean of every observation."""
+        design, posterior = self.design, self.data["posterior"]
+        mean = design.X @ np.asarray(posterior["beta"]).mean(axis=(0, 1)) if design.p else 0.0
+        mean = mean + (0.0 if design.offset is None else design.offset)
+        for group in make_layout(design).groups:
+            b = np.asarray(posterior[group.b]).mean(axis=(0, 1))
+            Z = np.concatenate([design.terms[k].Z for k in group.terms], axis=1)
+            codes = design.groupings[design.terms[group.terms[0]].group].codes
+            mean = mean + (Z * b[codes]).sum(axis=1)
+        return pd.Series(mean, index=design.index, name="fitted")
+
+    def predict(self) -> pd.Series:
+        """Predictions for the rows of the data, the same as `fitted`."""
+        return self.fitted()
+
+    def residuals(self) -> pd.Series:
+        """Response minus fitted values."""
+        values = self.design.y - self.fitted().to_numpy()
+        return pd.Series(values, index=self.design.index, name="residual")
+
+    def tidy(self, level: float = 0.95) -> pd.DataFrame:
+        """One row per parameter with broom.mixed's columns; estimate is the mean, the interval the HDI."""
+        table = self.table(level)
+        return tidy_table(
+            self._parameters, table["mean"].to_numpy(), table["sd"].to_numpy(), self.hdi(level)
+        )
+
+    def prior_table(self) -> pd.DataFrame:
+        """The priors in words, by parameter."""
+        from bayeslmm.results.prior_table import prior_table
+
+        return prior_table(self.design, self.priors)
+
+    def certificate(self) -> str:
+        """How far the draws can be trusted, in one line."""
+        d = self.diagnostics
+        if isinstance(d, Mapping):
+            return ", ".join(f"{key} {value:.3g}" for key, value in d.items())
+        text = f"independent draws, Pareto k {d.pareto_k:.2f}, efficiency {d.efficiency:.0%}"
+        if d.quadrature_error is not None:
+            text += f", quadrature error below {d.quadrature_error:.0e}"
+        return text
+
+    def summary(self) -> Summary:
+        """Printable summary; text in a terminal, a table in a notebook."""
+        return posterior_summary(self)
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()

@@ -1,0 +1,289 @@
+"""The result of a REML or ML fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from bayeslmm.bayes.layout import make_layout
+from bayeslmm.design.design import Design
+from bayeslmm.errors import DesignError
+from bayeslmm.inference import Profile, ProfileTarget, profile_curve, profile_interval
+from bayeslmm.likelihood import (
+    Conditional,
+    CrossProducts,
+    beta_covariance,
+    conditional_means,
+    conditional_variances,
+)
+from bayeslmm.reml import FitStatus, Optimum
+from bayeslmm.results.effects import by_group, fitted_values, variances_by_group
+from bayeslmm.results.labels import Parameter, estimates, find, parameters
+from bayeslmm.results.summary import Summary, reml_summary
+from bayeslmm.results.tables import tidy_table, varcorr_table
+from bayeslmm.types import FloatArray
+
+
+@dataclass(frozen=True)
+class REMLResult:
+    """Estimates of a linear mixed model by restricted or full maximum likelihood.
+
+    Attributes
+    ----------
+    design : Design
+    cp : CrossProducts
+    optimum : Optimum
+        Everything about the optimisation.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).fit()
+    >>> round(fit.sigma, 3), round(float(fit.fixef()["Intercept"]), 1)
+    (49.51, 1527.5)
+    """
+
+    design: Design
+    cp: CrossProducts
+    optimum: Optimum
+
+    @property
+    def reml(self) -> bool:
+        """Whether the restricted criterion was used."""
+        return self.optimum.reml
+
+    @property
+    def formula(self) -> str:
+        return self.design.formula
+
+    @property
+    def n(self) -> int:
+        """Number of observations used."""
+        return self.design.n
+
+    @property
+    def sigma(self) -> float:
+        """Residual standard deviation, units of y."""
+        return self.optimum.sigma
+
+    @property
+    def theta(self) -> FloatArray:
+        """Relative covariance parameters in lme4's order, shape (k,)."""
+        return self.optimum.theta
+
+    @property
+    def criterion(self) -> float:
+        """REML criterion or deviance: -2 log (restricted) likelihood at the optimum."""
+        return self.optimum.criterion
+
+    @property
+    def loglik(self) -> float:
+        """Log (restricted) likelihood."""
+        return -0.5 * self.optimum.criterion
+
+    @property
+    def df(self) -> int:
+        """Number of parameters: fixed effects, theta and sigma."""
+        return self.design.p + self.design.n_theta + 1
+
+    @property
+    def aic(self) -> float:
+        return self.criterion + 2.0 * self.df
+
+    @property
+    def bic(self) -> float:
+        return self.criterion + float(np.log(self.n)) * self.df
+
+    @property
+    def status(self) -> FitStatus:
+        """How the optimisation ended; ``str(status)`` says it in words."""
+        return self.optimum.status
+
+    @property
+    def is_singular(self) -> bool:
+        """Whether some combination of effects has no variance."""
+        return bool(self.optimum.vanished)
+
+    @property
+    def evaluations(self) -> int:
+        return self.optimum.evaluations
+
+    @cached_property
+    def trace(self) -> pd.DataFrame:
+        """Trial steps of the optimiser: value, predicted fall, length, accepted."""
+        return pd.DataFrame([vars(step) for step in self.optimum.trace])
+
+    @cached_property
+    def _parameters(self) -> tuple[Parameter, ...]:
+        return parameters(self.design)
+
+    @cached_property
+    def _conditional(self) -> Conditional:
+        return conditional_means(self.cp, self.optimum.factors, self.optimum.factor)
+
+    def fixef(self) -> pd.Series:
+        """Fixed effects, indexed by coefficient."""
+        return pd.Series(self._conditional.beta[0], index=list(self.design.fixed_names), name="estimate")
+
+    def vcov(self) -> pd.DataFrame:
+        """Covariance of the fixed effects, theta taken as known."""
+        values = beta_covariance(self.cp, self.optimum.factor)[0] * self.sigma**2
+        names = list(self.design.fixed_names)
+        return pd.DataFrame(values, index=names, columns=names)
+
+    def std_error(self) -> pd.Series:
+        """Standard errors of the fixed effects, theta taken as known."""
+        values = np.sqrt(np.diagonal(self.vcov().to_numpy()))
+        return pd.Series(values, index=list(self.design.fixed_names), name="std_error")
+
+    def ranef(self) -> dict[str, pd.DataFrame]:
+        """Conditional means of the random effects (BLUPs): group to frame of levels x effects."""
+        return by_group(self.design, self.cp, [b[0] for b in self._conditional.b])
+
+    def ranef_variances(self, *, fixed_known: bool = True) -> dict[str, FloatArray]:
+        """Conditional covariances of the random effects: group to array (levels, c, c).
+
+        Parameters
+        ----------
+        fixed_known : bool
+            Hold the fixed effects at their estimates, as lme4's condVar does; False adds their uncertainty.
+        """
+        optimum = self.optimum
+        blocks = conditional_variances(
+            self.cp, optimum.factors, optimum.factor, fixed_known=fixed_known
+        )
+        return variances_by_group(self.design, self.cp, [v * self.sigma**2 for v in blocks])
+
+    def varcorr(self) -> pd.DataFrame:
+        """Variances, standard deviations and correlations: group, effect1, effect2, vcov, sdcor."""
+        return varcorr_table(self.design, self.optimum.terms, self.sigma)
+
+    def fitted(self) -> pd.Series:
+        """Fitted values including random effects and offset, indexed as the rows kept."""
+        values = fitted_values(self.design, self.cp, self._conditional.beta[0], [b[0] for b in self._conditional.b])
+        return pd.Series(values, index=self.design.index, name="fitted")
+
+    def predict(self) -> pd.Series:
+        """Predictions for the rows of the data, the same as `fitted`."""
+        return self.fitted()
+
+    def residuals(self) -> pd.Series:
+        """Response minus fitted values, units of y."""
+        return pd.Series(self.design.y - self.fitted().to_numpy(), index=self.design.index, name="residual")
+
+    def estimates(self) -> pd.Series:
+        """Estimates of all parameters under their labels."""
+        values = estimates(
+            self._parameters, self.optimum.terms, self.sigma, self._conditional.beta[0]
+        )
+        return pd.Series(values, index=[p.label for p in self._parameters], name="estimate")
+
+    def profile(self, label: str, values: FloatArray | None = None) -> pd.DataFrame:
+        """Profile of the fitted criterion for an sd, a correlation or sigma.
+
+        Parameters
+        ----------
+        label : str
+            E.g. ``"sd_Subject[Days]"``.
+        values : array, optional
+            Where to evaluate; by default 41 points over the 99.5 % interval, zero included for an sd.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``value`` and ``criterion``.
+        """
+        profile = self._profile(find(self.design, label))
+        if values is None:
+            lower, upper = profile_interval(profile, 0.995)
+            lower = 0.0 if label.startswith("sd_") else lower
+            values = np.linspace(lower, upper, 41)
+        return pd.DataFrame({"value": values, "criterion": profile_curve(profile, values)})
+
+    def _profile(self, parameter: Parameter) -> Profile:
+        if parameter.kind == "fixed":
+            raise DesignError(
+                f"The profile of the fixed effect {parameter.label!r} is not available; its Wald interval is in "
+                "confint()."
+            )
+        target = ProfileTarget(parameter.kind, parameter.position, parameter.effects)
+        return Profile(self.cp, self.optimum, target)
+
+    def confint(
+        self,
+        level: float = 0.95,
+        method: Literal["profile", "wald"] = "profile",
+        parameters: Sequence[str] | None = None,
+    ) -> pd.DataFrame:
+        """Intervals of the parameters.
+
+        Parameters
+        ----------
+        level : float
+        method : {"profile", "wald"}
+            ``"profile"``: profile of the fitted criterion (REML after a REML fit) for sds, correlations and sigma,
+            one-sided at zero; Wald for the fixed effects. ``"wald"``: fixed effects only.
+        parameters : sequence of str, optional
+            Labels; all by default.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``conf_low``, ``conf_high``; indexed by label.
+        """
+        chosen = self._chosen(parameters, method)
+        wald = norm.ppf(0.5 + level / 2) * self.std_error().to_numpy()
+        beta = self._conditional.beta[0]
+        ends = []
+        for p in chosen:
+            if p.kind == "fixed":
+                ends.append((beta[p.position] - wald[p.position], beta[p.position] + wald[p.position]))
+            elif p.kind == "corr" and np.isnan(self.estimates()[p.label]):
+                ends.append((-1.0, 1.0))
+            else:
+                ends.append(profile_interval(self._profile(p), level))
+        index = [p.label for p in chosen]
+        return pd.DataFrame(ends, index=index, columns=["conf_low", "conf_high"], dtype=float)
+
+    def _chosen(self, labels: Sequence[str] | None, method: str) -> list[Parameter]:
+        if method not in ("profile", "wald"):
+            raise DesignError(f"method={method!r} is unknown. Use 'profile' or 'wald'.")
+        if labels is not None:
+            chosen = [find(self.design, label) for label in labels]
+        else:
+            chosen = [p for p in self._parameters if method == "profile" or p.kind == "fixed"]
+        if method == "wald" and any(p.kind != "fixed" for p in chosen):
+            raise DesignError(
+                "Wald intervals of standard deviations and correlations are not offered: they are symmetric, can be "
+                "negative and are undefined at zero. Use method='profile', or the posterior."
+            )
+        return chosen
+
+    def tidy(self, level: float = 0.95) -> pd.DataFrame:
+        """One row per parameter with broom.mixed's columns (effect, group, term, estimate, ...)."""
+        interval = self.confint(level)
+        errors = self.std_error()
+        std_error = [errors.get(p.label, np.nan) if p.kind == "fixed" else np.nan for p in self._parameters]
+        return tidy_table(self._parameters, self.estimates().to_numpy(), np.array(std_error), interval)
+
+    def summary(self) -> Summary:
+        """Printable summary; text in a terminal, a table in a notebook."""
+        return reml_summary(self)
+
+    def __repr__(self) -> str:
+        name = "REML" if self.reml else "ML"
+        return f"<{name} fit of {self.formula!r}: criterion {self.criterion:.4f}, {self.status.name}>"
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of the grouping factors."""
+        return tuple(group.name for group in make_layout(self.design).groups)

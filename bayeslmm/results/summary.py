@@ -1,0 +1,137 @@
+"""Printable summaries: aligned text for a terminal, tables for a notebook, from the same content."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.design.design import Design
+from bayeslmm.reml import Vanished
+
+if TYPE_CHECKING:
+    from bayeslmm.results.posterior import Posterior
+    from bayeslmm.results.reml_result import REMLResult
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Title, notes and tables of a result.
+
+    Attributes
+    ----------
+    title : str
+    notes : tuple of str
+        Lines before the tables.
+    tables : tuple of (str, DataFrame)
+    remarks : tuple of str
+        Lines after the tables.
+    """
+
+    title: str
+    notes: tuple[str, ...]
+    tables: tuple[tuple[str, pd.DataFrame], ...]
+    remarks: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        parts = [self.title, *self.notes]
+        for heading, table in self.tables:
+            parts += ["", heading, table.to_string(na_rep="", float_format=number, index_names=False)]
+        if self.remarks:
+            parts += ["", *self.remarks]
+        return "\n".join(parts)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        parts = [f"<p><b>{html.escape(self.title)}</b></p>"]
+        parts += [f"<div>{html.escape(note)}</div>" for note in self.notes]
+        for heading, table in self.tables:
+            parts.append(f"<p>{html.escape(heading)}</p>")
+            parts.append(table.to_html(na_rep="", float_format=number, border=0, index_names=False))
+        parts += [f"<p>{html.escape(remark)}</p>" for remark in self.remarks]
+        return "\n".join(parts)
+
+
+def number(value: float) -> str:
+    """Five significant digits."""
+    return f"{value:.5g}"
+
+
+def _sizes(design: Design) -> str:
+    groups = ", ".join(f"{g.name} {g.n_levels}" for g in design.groupings.values())
+    return f"{design.n} observations; groups: {groups}"
+
+
+def _design_notes(design: Design) -> list[str]:
+    notes = [f"Formula: {design.formula}", _sizes(design)]
+    if len(design.dropped):
+        notes.append(f"Note: {design.dropped}")
+    if design.aliased:
+        notes.append(f"Note: left out because earlier columns span them: {', '.join(design.aliased)}")
+    return notes
+
+
+def reml_summary(result: REMLResult) -> Summary:
+    """Summary of a REML or ML fit."""
+    name = "restricted maximum likelihood (REML)" if result.reml else "maximum likelihood (ML)"
+    criterion = "REML criterion" if result.reml else "deviance"
+    notes = [
+        *_design_notes(result.design),
+        f"{criterion} {result.criterion:.4f}; log likelihood {result.loglik:.4f}; AIC {result.aic:.2f}; "
+        f"BIC {result.bic:.2f}",
+        f"Status: {result.status}",
+    ]
+    notes += [describe_vanished(result.design, v) for v in result.optimum.vanished]
+    random = result.varcorr().drop(columns="vcov").rename(columns={"sdcor": "sd / corr"})
+    random = random.astype({"effect1": object, "effect2": object}).fillna({"effect1": "", "effect2": ""})
+    fixed = pd.DataFrame({"estimate": result.fixef(), "std_error": result.std_error()})
+    fixed["t"] = fixed["estimate"] / fixed["std_error"]
+    return Summary(
+        f"Linear mixed model fitted by {name}",
+        tuple(notes),
+        (("Random effects", random.set_index("group")), ("Fixed effects", fixed)),
+    )
+
+
+def describe_vanished(design: Design, vanished: Vanished) -> str:
+    """Which combination of effects has no variance, in words."""
+    term = design.terms[vanished.term]
+    parts = [
+        f"{value:+.3g} {name}" if abs(value) != 1 else f"{'+' if value > 0 else '-'} {name}"
+        for value, name in zip(vanished.direction, term.effects, strict=True)
+        if abs(value) > 1e-6
+    ]
+    combination = " ".join(parts).removeprefix("+ ").removeprefix("+")
+    return (
+        f"Singular: {term.label} leaves no variance between levels of {term.group} in {combination}; the criterion "
+        f"rises by {max(vanished.slope, 0.0):.4g} per unit of its variance / sigma^2. See docs/boundary: zero is an "
+        "estimate, look at its interval or at the posterior."
+    )
+
+
+def posterior_summary(post: Posterior) -> Summary:
+    """Summary of a posterior."""
+    table = post.table()
+    notes = [*_design_notes(post.design), f"{post.n_draws} draws by {post.method}; {post.certificate()}"]
+    remarks = []
+    bounds = [label for label, low in table["hdi_low"].items() if str(label).startswith("sd_") and low == 0]
+    if bounds:
+        remarks.append(
+            f"The interval of {', '.join(map(str, bounds))} reaches 0: read its upper end as an upper bound."
+        )
+    return Summary(
+        "Posterior of a linear mixed model",
+        tuple(notes),
+        (("Parameters", table), ("Priors", post.prior_table())),
+        tuple(remarks),
+    )
+
+
+def finite(values: object) -> bool:
+    """Whether every number of an array is finite."""
+    return bool(np.isfinite(np.asarray(values, dtype=float)).all())

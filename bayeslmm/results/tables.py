@@ -1,0 +1,49 @@
+"""Tables that results share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.bayes.layout import make_layout
+from bayeslmm.design.design import Design
+from bayeslmm.results.labels import Parameter
+from bayeslmm.types import FloatArray
+
+
+def varcorr_table(design: Design, terms: Sequence[FloatArray], sigma: float) -> pd.DataFrame:
+    """Covariance table from relative factors (c, c): one row per variance and per free covariance."""
+    rows: list[tuple[str, str | None, str | None, float, float]] = []
+    for group in make_layout(design).groups:
+        for term, part, correlated in zip(group.terms, group.slices, group.correlated, strict=True):
+            names = group.effects[part]
+            covariance = sigma**2 * terms[term] @ terms[term].T
+            sd = np.sqrt(np.diagonal(covariance))
+            rows += [(group.name, name, None, covariance[k, k], sd[k]) for k, name in enumerate(names)]
+            if correlated:
+                for a in range(len(names)):
+                    for b in range(a + 1, len(names)):
+                        both = sd[a] * sd[b]
+                        rho = covariance[a, b] / both if both > 0 else np.nan
+                        rows.append((group.name, names[a], names[b], covariance[a, b], rho))
+    rows.append(("Residual", None, None, sigma**2, sigma))
+    return pd.DataFrame(rows, columns=["group", "effect1", "effect2", "vcov", "sdcor"])
+
+
+def tidy_table(
+    known: Sequence[Parameter], estimate: FloatArray, std_error: FloatArray, interval: pd.DataFrame
+) -> pd.DataFrame:
+    """broom.mixed's table of parameters."""
+    return pd.DataFrame(
+        {
+            "effect": ["fixed" if p.kind == "fixed" else "ran_pars" for p in known],
+            "group": [p.group for p in known],
+            "term": [p.term for p in known],
+            "estimate": estimate,
+            "std_error": std_error,
+            "conf_low": interval["conf_low"].to_numpy(),
+            "conf_high": interval["conf_high"].to_numpy(),
+        }
+    )
