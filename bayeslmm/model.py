@@ -13,11 +13,13 @@ import pandas as pd
 
 from bayeslmm.bayes.collapsed import sample_collapsed
 from bayeslmm.bayes.default_priors import PriorSpec, resolve_priors
+from bayeslmm.bayes.priors import Priors
 from bayeslmm.design import Design, DroppedRows, build_design
 from bayeslmm.errors import ConvergenceWarning, FitError
 from bayeslmm.likelihood import CrossProducts, cross_products
 from bayeslmm.reml import Optimum, optimise
 from bayeslmm.results import Posterior, REMLResult
+from bayeslmm.results.diagnostics import nuts_diagnostics
 from bayeslmm.results.prior_table import prior_table
 
 
@@ -228,14 +230,14 @@ class Model:
             rng=rng,
         )
         tree = build_datatree(
-            self._design, self.cross_products, drawn, chains=chains, log_likelihood=log_likelihood
+            self.cross_products, resolved, drawn, chains=chains, log_likelihood=log_likelihood
         )
         d = drawn.diagnostics
         return Posterior(self._design, tree, resolved, d.method, d, drawn.exact)
 
     def _nuts(
         self,
-        priors: Any,
+        priors: Priors,
         draws: int,
         chains: int,
         tune: int,
@@ -243,19 +245,23 @@ class Model:
         progressbar: bool,
         log_likelihood: bool,
     ) -> Posterior:
+        from bayeslmm.bayes.datatree import nuts_datatree
+        from bayeslmm.bayes.layout import make_layout
         from bayeslmm.bayes.nuts import sample_nuts
+        from bayeslmm.bayes.pymc_model import build_pymc_model
 
-        tree, diagnostics = sample_nuts(
-            self._design,
-            priors,
+        rng = np.random.default_rng(random_seed)
+        drawn = sample_nuts(
+            build_pymc_model(self._design, priors),
+            make_layout(self._design),
             draws=-(-draws // chains),
             tune=tune,
             chains=chains,
-            random_seed=random_seed,
-            progressbar=progressbar,
-            log_likelihood=log_likelihood,
+            random_seed=int(rng.integers(2**31)),
+            progress=progressbar,
         )
-        return Posterior(self._design, tree, priors, "nuts", diagnostics)
+        tree = nuts_datatree(self._design, priors, drawn, log_likelihood=log_likelihood)
+        return Posterior(self._design, tree, priors, "nuts", nuts_diagnostics(tree))
 
     def to_pymc(self, priors: PriorSpec = None, *, noncentered: bool = True) -> Any:
         """The hierarchical model as a ``pm.Model``, to read, extend or sample by hand.

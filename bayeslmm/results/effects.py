@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from bayeslmm.bayes.layout import GroupLayout, make_layout
 from bayeslmm.design.design import Design
+from bayeslmm.design.labels import GroupLabels, group_labels
 from bayeslmm.likelihood import CrossProducts
 from bayeslmm.types import FloatArray, IntArray
 
 
-def _block(cp: CrossProducts, group: GroupLayout) -> tuple[int, IntArray]:
+def _block(cp: CrossProducts, group: GroupLabels) -> tuple[int, IntArray]:
     """Block of a grouping factor and its columns in the order of the layout."""
     for b, block in enumerate(cp.blocks):
         if set(block.terms) == set(group.terms):
@@ -23,7 +23,7 @@ def _block(cp: CrossProducts, group: GroupLayout) -> tuple[int, IntArray]:
                 for part in [block.slices[block.terms.index(term)]]
             ]
             return b, np.concatenate(columns)
-    raise KeyError(group.name)
+    raise KeyError(group.group)
 
 
 def by_group(
@@ -31,10 +31,10 @@ def by_group(
 ) -> dict[str, pd.DataFrame]:
     """Frames (levels x effects) from effects (J, c) of every block."""
     frames = {}
-    for group in make_layout(design).groups:
+    for group in group_labels(design):
         k, columns = _block(cp, group)
-        index = pd.Index(list(group.levels), name=group.name)
-        frames[group.name] = pd.DataFrame(b[k][:, columns], index=index, columns=list(group.effects))
+        index = pd.Index(list(group.levels), name=group.group)
+        frames[group.group] = pd.DataFrame(b[k][:, columns], index=index, columns=list(group.effects))
     return frames
 
 
@@ -43,9 +43,9 @@ def variances_by_group(
 ) -> dict[str, FloatArray]:
     """Covariances (J, c, c) of every grouping factor."""
     out = {}
-    for group in make_layout(design).groups:
+    for group in group_labels(design):
         k, columns = _block(cp, group)
-        out[group.name] = v[k][:, columns][:, :, columns]
+        out[group.group] = v[k][:, columns][:, :, columns]
     return out
 
 
@@ -54,9 +54,9 @@ def draws_by_group(
 ) -> dict[str, FloatArray]:
     """Draws (S, J, c) of every grouping factor from those of the blocks."""
     out = {}
-    for group in make_layout(design).groups:
+    for group in group_labels(design):
         k, columns = _block(cp, group)
-        out[group.name] = b[k][:, :, columns]
+        out[group.group] = b[k][:, :, columns]
     return out
 
 

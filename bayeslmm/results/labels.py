@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bayeslmm.bayes.layout import GroupLayout, make_layout, pair_positions
 from bayeslmm.design.design import Design
+from bayeslmm.design.labels import GroupLabels, group_labels
 from bayeslmm.errors import DesignError
 from bayeslmm.types import FloatArray
 
@@ -45,9 +45,9 @@ class Parameter:
 
 def parameters(design: Design) -> tuple[Parameter, ...]:
     """All parameters: sds, correlations, sigma, fixed effects."""
-    groups = make_layout(design).groups
+    groups = group_labels(design)
     sds = [p for group in groups for p in _sds(group)]
-    corrs = [p for group in groups for p in _corrs(design, group)]
+    corrs = [p for group in groups for p in _corrs(group)]
     sigma = Parameter("sigma", "sigma", "Residual", "sd__Observation", -1, (), 0)
     fixed = [
         Parameter(name, "fixed", None, name, j, (), j) for j, name in enumerate(design.fixed_names)
@@ -55,35 +55,29 @@ def parameters(design: Design) -> tuple[Parameter, ...]:
     return (*sds, *corrs, sigma, *fixed)
 
 
-def _sds(group: GroupLayout) -> list[Parameter]:
+def _sds(labels: GroupLabels) -> list[Parameter]:
     return [
         Parameter(
-            f"sd_{group.name}[{group.effects[column]}]",
+            f"sd_{labels.group}[{labels.effects[column]}]",
             "sd",
-            group.name,
-            f"sd__{group.effects[column]}",
+            labels.group,
+            f"sd__{labels.effects[column]}",
             term,
             (column - part.start,),
             column,
         )
-        for term, part in zip(group.terms, group.slices, strict=True)
+        for term, part in zip(labels.terms, labels.slices, strict=True)
         for column in range(part.start, part.stop)
     ]
 
 
-def _corrs(design: Design, group: GroupLayout) -> list[Parameter]:
-    out: list[Parameter] = []
-    for term, correlated in zip(group.terms, group.correlated, strict=True):
-        if not correlated:
-            continue
-        for a, b in zip(*pair_positions(len(design.terms[term].effects)), strict=True):
-            column = len(out)
-            pair = group.pairs[column]
-            label = f"corr_{group.name}[{pair}]"
-            out.append(
-                Parameter(label, "corr", group.name, f"cor__{pair}", term, (int(a), int(b)), column)
-            )
-    return out
+def _corrs(labels: GroupLabels) -> list[Parameter]:
+    return [
+        Parameter(
+            f"corr_{labels.group}[{label}]", "corr", labels.group, f"cor__{label}", term, (a, b), column
+        )
+        for column, (term, a, b, label) in enumerate(labels.pairs)
+    ]
 
 
 def find(design: Design, label: str) -> Parameter:

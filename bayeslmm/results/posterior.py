@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.bayes.collapsed import Diagnostics, ExactMoments
-from bayeslmm.bayes.layout import make_layout
+from bayeslmm.bayes.layout import GroupLayout, group_columns, make_layout
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.design.design import Design
 from bayeslmm.results.intervals import hdi
@@ -72,9 +72,16 @@ class Posterior:
         posterior = self.data["posterior"]
         if p.kind == "sigma":
             return np.asarray(posterior["sigma"]).ravel()
-        name = {"fixed": "beta", "sd": f"sd_{p.group}", "corr": f"corr_{p.group}"}[p.kind]
-        values = np.asarray(posterior[name])
+        if p.kind == "fixed":
+            values = np.asarray(posterior["beta"])
+        else:
+            layout = self._layout(p)
+            values = np.asarray(posterior[layout.sd if p.kind == "sd" else layout.corr])
         return np.asarray(values[..., p.column].ravel())
+
+    def _layout(self, p: Parameter) -> GroupLayout:
+        groups = make_layout(self.design).groups
+        return next(group for group in groups if group.labels.group == p.group)
 
     def _all(self) -> FloatArray:
         return np.stack([self._draws(p) for p in self._parameters], axis=1)
@@ -159,8 +166,9 @@ class Posterior:
         for group in make_layout(self.design).groups:
             b = np.asarray(self.data["posterior"][group.b])
             values = getattr(b, statistic)(axis=(0, 1))
-            index = pd.Index(list(group.levels), name=group.name)
-            frames[group.name] = pd.DataFrame(values, index=index, columns=list(group.effects))
+            labels = group.labels
+            index = pd.Index(list(labels.levels), name=labels.group)
+            frames[labels.group] = pd.DataFrame(values, index=index, columns=list(labels.effects))
         return frames
 
     def varcorr(self) -> pd.DataFrame:
@@ -172,8 +180,7 @@ class Posterior:
             draws = self._draws(p)
             if p.kind == "corr":
                 a, b = (self._sd_draws(p, k) for k in p.effects)
-                names = p.term.removeprefix("cor__")
-                first, second = self._pair_names(p, names)
+                first, second = self._pair_names(p)
                 rows.append((str(p.group), first, second, float(np.mean(draws * a * b)), float(draws.mean())))
             else:
                 effect = None if p.kind == "sigma" else p.term.removeprefix("sd__")
@@ -186,12 +193,10 @@ class Posterior:
                 return self._draws(q)
         raise KeyError(p.label)
 
-    def _pair_names(self, p: Parameter, names: str) -> tuple[str, str]:
-        for group in make_layout(self.design).groups:
-            if p.position in group.terms:
-                own = group.effects[group.slices[group.terms.index(p.position)]]
-                return own[p.effects[0]], own[p.effects[1]]
-        raise KeyError(names)
+    def _pair_names(self, p: Parameter) -> tuple[str, str]:
+        labels = self._layout(p).labels
+        own = labels.term_effects(p.position)
+        return own[p.effects[0]], own[p.effects[1]]
 
     def fitted(self) -> pd.Series:
         """Posterior mean of the conditional mean of every observation."""
@@ -200,9 +205,8 @@ class Posterior:
         mean = mean + (0.0 if design.offset is None else design.offset)
         for group in make_layout(design).groups:
             b = np.asarray(posterior[group.b]).mean(axis=(0, 1))
-            Z = np.concatenate([design.terms[k].Z for k in group.terms], axis=1)
-            codes = design.groupings[design.terms[group.terms[0]].group].codes
-            mean = mean + (Z * b[codes]).sum(axis=1)
+            codes = design.groupings[group.labels.group].codes
+            mean = mean + (group_columns(design, group) * b[codes]).sum(axis=1)
         return pd.Series(mean, index=design.index, name="fitted")
 
     def predict(self) -> pd.Series:

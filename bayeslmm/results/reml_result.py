@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from bayeslmm.bayes.layout import make_layout
 from bayeslmm.design.design import Design
 from bayeslmm.errors import DesignError
 from bayeslmm.inference import Profile, ProfileTarget, profile_curve, profile_interval
@@ -286,4 +285,4 @@ class REMLResult:
     @property
     def groups(self) -> tuple[str, ...]:
         """Names of the grouping factors."""
-        return tuple(group.name for group in make_layout(self.design).groups)
+        return tuple(self.design.groupings)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from bayeslmm.bayes.layout import make_layout
 from bayeslmm.design.design import Design
+from bayeslmm.design.labels import group_labels
 from bayeslmm.results.labels import Parameter
 from bayeslmm.types import FloatArray
 
@@ -16,18 +16,19 @@ from bayeslmm.types import FloatArray
 def varcorr_table(design: Design, terms: Sequence[FloatArray], sigma: float) -> pd.DataFrame:
     """Covariance table from relative factors (c, c): one row per variance and per free covariance."""
     rows: list[tuple[str, str | None, str | None, float, float]] = []
-    for group in make_layout(design).groups:
-        for term, part, correlated in zip(group.terms, group.slices, group.correlated, strict=True):
+    for group in group_labels(design):
+        correlated = {term for term, *_ in group.pairs}
+        for term, part in zip(group.terms, group.slices, strict=True):
             names = group.effects[part]
             covariance = sigma**2 * terms[term] @ terms[term].T
             sd = np.sqrt(np.diagonal(covariance))
-            rows += [(group.name, name, None, covariance[k, k], sd[k]) for k, name in enumerate(names)]
-            if correlated:
+            rows += [(group.group, name, None, covariance[k, k], sd[k]) for k, name in enumerate(names)]
+            if term in correlated:
                 for a in range(len(names)):
                     for b in range(a + 1, len(names)):
                         both = sd[a] * sd[b]
                         rho = covariance[a, b] / both if both > 0 else np.nan
-                        rows.append((group.name, names[a], names[b], covariance[a, b], rho))
+                        rows.append((group.group, names[a], names[b], covariance[a, b], rho))
     rows.append(("Residual", None, None, sigma**2, sigma))
     return pd.DataFrame(rows, columns=["group", "effect1", "effect2", "vcov", "sdcor"])
 
