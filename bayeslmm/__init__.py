@@ -1,1 +1,125 @@
-"""bayeslmm."""
+"""bayeslmm: one lme4-style formula, two inferences.
+
+Public names are resolved on first use, so that importing the package costs next to nothing and loads neither
+pandas nor PyMC.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bayeslmm.bayes.priors import (
+        Exponential,
+        Flat,
+        HalfCauchy,
+        HalfNormal,
+        HalfT,
+        InverseGammaVariance,
+        Power,
+        Priors,
+        Uniform,
+    )
+    from bayeslmm.comparison import Comparison, compare
+    from bayeslmm.datasets import list_datasets, load_dataset
+    from bayeslmm.design import Design, parse_formula
+    from bayeslmm.errors import (
+        BayesLMMError,
+        BayesLMMWarning,
+        ConvergenceWarning,
+        DatasetError,
+        DesignError,
+        FitError,
+        FormulaError,
+        PriorError,
+        SingularFitWarning,
+    )
+    from bayeslmm.likelihood import NormalPrior
+    from bayeslmm.model import Model
+    from bayeslmm.plots import plot_boundary, plot_shrinkage, plot_variance
+    from bayeslmm.results import Posterior, REMLResult
+
+__version__ = "0.1.0"
+
+_PRIORS = "bayeslmm.bayes.priors"
+_ERRORS = "bayeslmm.errors"
+_HOMES = {
+    "Model": "bayeslmm.model",
+    "REMLResult": "bayeslmm.results",
+    "Posterior": "bayeslmm.results",
+    "Design": "bayeslmm.design",
+    "parse_formula": "bayeslmm.design",
+    "compare": "bayeslmm.comparison",
+    "Comparison": "bayeslmm.comparison",
+    "plot_variance": "bayeslmm.plots",
+    "plot_boundary": "bayeslmm.plots",
+    "plot_shrinkage": "bayeslmm.plots",
+    "load_dataset": "bayeslmm.datasets",
+    "list_datasets": "bayeslmm.datasets",
+    "HalfT": _PRIORS,
+    "HalfNormal": _PRIORS,
+    "HalfCauchy": _PRIORS,
+    "Exponential": _PRIORS,
+    "Uniform": _PRIORS,
+    "Flat": _PRIORS,
+    "Power": _PRIORS,
+    "InverseGammaVariance": _PRIORS,
+    "Priors": _PRIORS,
+    "NormalPrior": "bayeslmm.likelihood",
+    "BayesLMMError": _ERRORS,
+    "FormulaError": _ERRORS,
+    "DesignError": _ERRORS,
+    "PriorError": _ERRORS,
+    "FitError": _ERRORS,
+    "DatasetError": _ERRORS,
+    "BayesLMMWarning": _ERRORS,
+    "ConvergenceWarning": _ERRORS,
+    "SingularFitWarning": _ERRORS,
+}
+
+__all__ = [
+    "BayesLMMError",
+    "BayesLMMWarning",
+    "Comparison",
+    "ConvergenceWarning",
+    "DatasetError",
+    "Design",
+    "DesignError",
+    "Exponential",
+    "FitError",
+    "Flat",
+    "FormulaError",
+    "HalfCauchy",
+    "HalfNormal",
+    "HalfT",
+    "InverseGammaVariance",
+    "Model",
+    "NormalPrior",
+    "Posterior",
+    "Power",
+    "PriorError",
+    "Priors",
+    "REMLResult",
+    "SingularFitWarning",
+    "Uniform",
+    "compare",
+    "list_datasets",
+    "load_dataset",
+    "parse_formula",
+    "plot_boundary",
+    "plot_shrinkage",
+    "plot_variance",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'bayeslmm' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

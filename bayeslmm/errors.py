@@ -56,3 +56,7 @@ class ConvergenceWarning(BayesLMMWarning):
 
 class SingularFitWarning(BayesLMMWarning):
     """The estimate lies on the boundary: some variance is zero or some correlation is +-1."""
+
+
+class DatasetError(BayesLMMError, ValueError):
+    """No data set of that name ships with the package."""

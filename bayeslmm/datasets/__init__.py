@@ -1,0 +1,113 @@
+"""Small data sets of the field, shipped with their sources; nothing is downloaded."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from bayeslmm.errors import DatasetError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["describe_dataset", "list_datasets", "load_dataset"]
+
+
+@cache
+def _sources() -> dict[str, Any]:
+    text = files(__name__).joinpath("data/sources.json").read_text(encoding="utf-8")
+    sources: dict[str, Any] = json.loads(text)
+    return sources
+
+
+def load_dataset(name: str) -> pd.DataFrame:
+    """Load a data set that ships with the package.
+
+    Parameters
+    ----------
+    name : str
+        One of `list_datasets`; case does not matter.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Factors are categorical, with the levels in the order of the source. ``attrs`` holds description, source
+        and the units of the columns.
+
+    Raises
+    ------
+    DatasetError
+        Unknown name.
+
+    Examples
+    --------
+    >>> load_dataset("Dyestuff").shape
+    (30, 2)
+    """
+    import pandas as pd
+
+    entry = describe_dataset(name)
+    path = files(__name__).joinpath("data").joinpath(entry["file"])
+    compression = "xz" if entry["file"].endswith(".xz") else None
+    categorical = {c: str for c, info in entry["columns"].items() if "levels" in info}
+    with path.open("rb") as handle:
+        frame = pd.read_csv(handle, compression=compression, dtype=categorical)
+    for column, info in entry["columns"].items():
+        if "levels" in info:
+            levels = info["levels"]
+            if levels == "sorted":
+                levels = sorted(frame[column].unique(), key=int)
+            frame[column] = pd.Categorical(frame[column], categories=levels, ordered=info["ordered"])
+    frame.attrs = {
+        "description": entry["description"],
+        "source": entry["source"],
+        "columns": {c: info["description"] for c, info in entry["columns"].items()},
+    }
+    return frame
+
+
+def describe_dataset(name: str) -> dict[str, Any]:
+    """Description, source, columns and a formula of a data set.
+
+    Raises
+    ------
+    DatasetError
+        Unknown name.
+    """
+    sources = _sources()
+    by_lower = {known.lower(): known for known in sources}
+    found = by_lower.get(str(name).lower())
+    if found is None:
+        near = difflib.get_close_matches(str(name).lower(), by_lower, n=2)
+        hint = f" Did you mean {' or '.join(repr(by_lower[n]) for n in near)}?" if near else ""
+        raise DatasetError(
+            f"There is no data set named {name!r}.{hint} Shipped are: {', '.join(sources)}. For data of your own "
+            "pass a data frame to bl.Model."
+        )
+    return dict(sources[found])
+
+
+def list_datasets() -> pd.DataFrame:
+    """Table of the data sets: rows, columns, description, a formula, source.
+
+    Examples
+    --------
+    >>> "sleepstudy" in list_datasets().index
+    True
+    """
+    import pandas as pd
+
+    rows = {
+        name: {
+            "rows": entry["rows"],
+            "columns": ", ".join(entry["columns"]),
+            "description": entry["description"],
+            "formula": entry["formula"],
+            "source": entry["source"],
+        }
+        for name, entry in _sources().items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("name")
