@@ -1,0 +1,48 @@
+# Every target does its own set-up: the environment is made once and again when pyproject.toml changes.
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DOCS_STAMP := $(VENV)/.installed-docs
+# One thread each: results and timings do not depend on how many a library would take.
+ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
+
+.PHONY: demo test check docs bench calibrate notebooks clean
+
+demo: $(STAMP)
+	$(BIN)/bayeslmm demo --out demo-output
+
+test: $(STAMP)
+	$(ONE_THREAD) MPLBACKEND=Agg $(BIN)/python -m pytest -q
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(DOCS_STAMP)
+	$(ONE_THREAD) $(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+
+bench: $(STAMP)
+	$(ONE_THREAD) $(BIN)/python tests/benchmarks/run.py
+
+calibrate: $(STAMP)
+	$(ONE_THREAD) $(BIN)/python -m pytest -q -m calibration
+
+notebooks: $(STAMP)
+	$(ONE_THREAD) $(BIN)/python tools/run_notebooks.py --write
+
+clean:
+	rm -rf $(VENV) docs/_build docs/generated docs/notebooks demo-output
+
+$(STAMP): pyproject.toml
+	@python="$$(sh tools/find-python.sh)" || exit 1; \
+	test -x $(BIN)/python || "$$python" -m venv $(VENV)
+	@echo "Installing bayeslmm and its tools into $(VENV) (a few minutes the first time) ..."
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e ".[dev,sampling]" \
+	  || $(BIN)/python -m pip install -q --disable-pip-version-check -e ".[dev,sampling]"
+	@touch $@
+
+$(DOCS_STAMP): pyproject.toml $(STAMP)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e ".[docs]"
+	@touch $@
