@@ -1,4 +1,4 @@
-"""Posterior draws as an ArviZ DataTree: the same groups, names, dims and coords whatever drew them."""
+"""Posterior draws as an ArviZ DataTree: the same groups, names, dims and coords for all methods."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def build_datatree(
     draws : CollapsedDraws
         S independent draws.
     chains : int
-        The draws are independent; they are dealt to this many chains (or the largest divisor it shares with S) so
-        that diagnostics that compare chains can be computed.
+        The draws are independent; they are dealt to this many chains (or the largest divisor it
+        shares with S) so that diagnostics that compare chains can be computed.
     sample_stats : mapping, optional
         Name to one number per draw, shape (S,).
     log_likelihood : bool
@@ -55,7 +55,8 @@ def build_datatree(
     Returns
     -------
     xarray.DataTree
-        Groups posterior, sample_stats, observed_data, constant_data and, if asked for, log_likelihood.
+        Groups posterior, sample_stats, observed_data, constant_data and, if asked for,
+        log_likelihood.
     """
     layout = make_layout(cp.design)
     shape = _chain_shape(draws.sigma.size, chains)
@@ -180,7 +181,10 @@ def _constant_data(design: Design, layout: Layout) -> dict[str, AnyArray]:
 def _pointwise(design: Design, layout: Layout, posterior: Mapping[str, AnyArray]) -> FloatArray:
     """Log density of every response given all parameters, shape (chain, draw, n)."""
     shape = posterior["sigma"].shape
-    flat = {name: posterior[name].reshape(-1, *posterior[name].shape[2:]) for name in layout.posterior_dims}
+    flat = {
+        name: posterior[name].reshape(-1, *posterior[name].shape[2:])
+        for name in layout.posterior_dims
+    }
     total = flat["sigma"].shape[0]
     out = np.empty((total, design.n))
     step = max(1, _CHUNK // design.n)
@@ -203,7 +207,9 @@ def _log_density(design: Design, layout: Layout, draws: Mapping[str, FloatArray]
     weights = np.ones(design.n) if design.weights is None else design.weights
     sigma = draws["sigma"][:, None]
     return np.asarray(
-        -0.5 * (_LOG_2PI + weights * (residual / sigma) ** 2) - np.log(sigma) + 0.5 * np.log(weights)
+        -0.5 * (_LOG_2PI + weights * (residual / sigma) ** 2)
+        - np.log(sigma)
+        + 0.5 * np.log(weights)
     )
 
 

@@ -1,8 +1,8 @@
 """Names, dims and coords of a posterior, shared by the collapsed path and the hierarchical model.
 
-Posterior variables are ``beta``, ``sigma`` and, for every grouping factor g, ``sd_g``, ``corr_g`` and ``b_g``. The
-terms of one factor are merged in the order of the formula: ``(1 | g) + (0 + x | g)`` has one ``sd_g`` with two
-entries and, having no correlation, no ``corr_g``.
+Posterior variables are ``beta``, ``sigma`` and, for every grouping factor g, ``sd_g``, ``corr_g``
+and ``b_g``. The terms of one factor are merged in the order of the formula:
+``(1 | g) + (0 + x | g)`` has one ``sd_g`` with two entries and, having no correlation, no ``corr_g``.
 """
 
 from __future__ import annotations

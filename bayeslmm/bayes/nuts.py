@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -74,7 +73,13 @@ def sample_nuts(
     -------
     NutsDraws
     """
-    options = {"draws": draws, "tune": tune, "chains": chains, "cores": cores, "target_accept": target_accept}
+    options = {
+        "draws": draws,
+        "tune": tune,
+        "chains": chains,
+        "cores": cores,
+        "target_accept": target_accept,
+    }
     if sampler == "auto":
         sampler = "nutpie" if find_spec("nutpie") and find_spec("numba") else "pymc"
     run = _nutpie if sampler == "nutpie" else _pymc
@@ -118,6 +123,6 @@ def _names(model: Any, layout: Layout) -> list[str]:
     return [name for name in layout.posterior_dims if name in model.named_vars]
 
 
-def _schema_stats(stats: Iterable[Any] | Any) -> dict[str, AnyArray]:
+def _schema_stats(stats: Any) -> dict[str, AnyArray]:
     renamed = {_STATS.get(str(name), str(name)): stats[name].to_numpy() for name in stats.data_vars}
     return {name: values for name, values in renamed.items() if name in _KEPT and values.ndim == 2}

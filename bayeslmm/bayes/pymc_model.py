@@ -1,7 +1,7 @@
 """The hierarchical model in PyMC, written out as one would on a blackboard.
 
-The same model as the collapsed posterior, with the fixed and random effects kept as parameters. It is there to
-be read, extended and sampled with NUTS; results carry the same names, dims and coords.
+The same model as the collapsed posterior, with the fixed and random effects kept as parameters. It
+is there to be read, extended and sampled with NUTS; results carry the same names, dims and coords.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from bayeslmm.bayes.priors import (
 )
 from bayeslmm.design.design import Design
 from bayeslmm.errors import PriorError
+from bayeslmm.likelihood import NormalPrior
+from bayeslmm.types import FloatArray
 
 
 def build_pymc_model(design: Design, priors: Priors, noncentered: bool = True) -> Any:
@@ -40,15 +42,16 @@ def build_pymc_model(design: Design, priors: Priors, noncentered: bool = True) -
     design : Design
     priors : Priors
     noncentered : bool
-        Whether the random effects are written as standard normals times their standard deviations, which
-        samples well when groups say little; the centred form samples well when they say much, and fails
-        at a zero standard deviation.
+        Whether the random effects are written as standard normals times their standard deviations,
+        which samples well when groups say little; the centred form samples well when they say much,
+        and fails at a zero standard deviation.
 
     Returns
     -------
     pymc.Model
-        Free variables ``beta``, ``sigma``, ``sd_<group>``, ``z_<group>`` and, where effects are correlated,
-        ``L_<group>``, the Cholesky factor of their correlation matrix.
+        Free variables ``beta``, ``sigma``, ``sd_<group>``, ``z_<group>`` and, where effects are
+        correlated, ``r_<group>``: one number per pair, ``(1 + partial correlation) / 2``. Their
+        independent beta priors are the LKJ prior on the correlation matrix.
     """
     import pymc as pm
 
@@ -58,7 +61,7 @@ def build_pymc_model(design: Design, priors: Priors, noncentered: bool = True) -
         mu = pm.Data("offset", design.offset, dims="obs") if design.offset is not None else 0.0
         if layout.coef:
             X = pm.Data("X", design.X, dims=("obs", "coef"))
-            mu = mu + X @ _beta(priors, layout)
+            mu = mu + X @ _beta(priors.beta, _least_squares(design))
         for group in layout.groups:
             b = _random_effects(group, priors, noncentered)
             Z = pm.Data(group.columns, group_columns(design, group), dims=("obs", group.effect_dim))
@@ -74,15 +77,20 @@ def _coords(layout: Layout) -> dict[str, list[Any]]:
     return {dim: np.asarray(labels).tolist() for dim, labels in layout.coords.items()}
 
 
-def _beta(priors: Priors, layout: Layout) -> Any:
+def _least_squares(design: Design) -> FloatArray:
+    y = design.y if design.offset is None else design.y - design.offset
+    return np.asarray(np.linalg.lstsq(design.X, y)[0])
+
+
+def _beta(prior: NormalPrior | None, start: FloatArray) -> Any:
     import pymc as pm
 
-    prior = priors.beta
-    if prior is None:
-        return pm.Flat("beta", dims="coef")
-    if prior.proper.all():
+    if prior is not None and prior.proper.all():
         return pm.Normal("beta", mu=prior.mean, sigma=prior.sd, dims="coef")
-    beta = pm.Flat("beta", dims="coef")
+    # Zero, where a flat variable starts otherwise, may be thousands of standard deviations away.
+    beta = pm.Flat("beta", dims="coef", initval=start)
+    if prior is None:
+        return beta
     proper = np.flatnonzero(prior.proper)
     normal = pm.Normal.dist(mu=prior.mean[proper], sigma=prior.sd[proper])
     pm.Potential("beta_prior", pm.logp(normal, beta[proper]).sum())
@@ -90,7 +98,7 @@ def _beta(priors: Priors, layout: Layout) -> Any:
 
 
 def _random_effects(group: GroupLayout, priors: Priors, noncentered: bool) -> Any:
-    """Effects of every level, ``b = z (diag(sd) L)'`` with z standard normal, or normal as they are."""
+    """Effects of every level: ``b = z (diag(sd) L)'`` with z standard normal, or centred."""
     import pymc as pm
 
     sd = _sd(group.sd, [prior for k in group.labels.terms for prior in priors.sds[k]], group)
@@ -102,28 +110,57 @@ def _random_effects(group: GroupLayout, priors: Priors, noncentered: bool) -> An
         return pm.Deterministic(group.b, b, dims=dims)
     if L is None:
         return pm.Normal(group.b, mu=0.0, sigma=sd, dims=dims)
-    return pm.MvNormal(group.b, mu=np.zeros(len(group.labels.effects)), chol=sd[:, None] * L, dims=dims)
+    return pm.MvNormal(
+        group.b, mu=np.zeros(len(group.labels.effects)), chol=sd[:, None] * L, dims=dims
+    )
 
 
 def _correlation_factor(group: GroupLayout, priors: Priors) -> Any:
-    """Cholesky factor of the correlations of all effects of a group, or None if they are independent."""
+    """Cholesky factor of the correlations of a group's effects, or None if they are independent."""
     import pymc as pm
     import pytensor.tensor as pt
 
     if not group.pairs:
         return None
-    blocks, correlations = [], []
-    for k, columns, correlated in zip(group.terms, group.slices, group.correlated, strict=True):
-        size = columns.stop - columns.start
-        if not correlated:
-            blocks.append(pt.eye(size))
-            continue
-        name = f"L_{group.name}" + ("" if not correlations else f"_{k}")
-        L = pm.LKJCorr(name, n=size, eta=priors.lkj[k])
+    r = pm.Beta(f"r_{group.name}", *_lkj_shapes(group, priors), dims=group.pair_dim)
+    correlated = {term for term, *_ in group.labels.pairs}
+    blocks, correlations, start = [], [], 0
+    for k in group.labels.terms:
+        size = len(group.labels.term_effects(k))
+        free = size * (size - 1) // 2 if k in correlated else 0
+        L = _factor_from_partials(r[start : start + free], size) if free else pt.eye(size)
         blocks.append(L)
-        correlations.append((L @ L.T)[pair_positions(size)])
+        if free:
+            correlations.append((L @ L.T)[np.triu_indices(size, 1)])
+        start += free
     pm.Deterministic(group.corr, pt.concatenate(correlations), dims=group.pair_dim)
     return blocks[0] if len(blocks) == 1 else pt.linalg.block_diag(*blocks)
+
+
+def _lkj_shapes(group: GroupLayout, priors: Priors) -> tuple[Any, Any]:
+    """Beta shapes of ``(1 + partial correlation) / 2`` that make the correlation matrix LKJ.
+
+    The correlation of effects a < b given those before a has both shapes ``eta + (c - 2 - a) / 2``
+    (Lewandowski, Kurowicka & Joe 2009, J. Multivariate Anal. 100, 1989-2001).
+    """
+    sizes = {k: len(group.labels.term_effects(k)) for k in group.labels.terms}
+    shapes = [priors.lkj[k] + (sizes[k] - 2 - a) / 2.0 for k, a, *_ in group.labels.pairs]
+    return np.array(shapes), np.array(shapes)
+
+
+def _factor_from_partials(r: Any, size: int) -> Any:
+    """Lower-triangular L with unit rows from ``r = (1 + partial correlation) / 2``, pairs a < b."""
+    import pytensor.tensor as pt
+
+    pairs = list(zip(*np.triu_indices(size, 1), strict=True))
+    rows: list[list[Any]] = [[0.0] * size for _ in range(size)]
+    left: list[Any] = [1.0] * size
+    for k, (a, b) in enumerate(pairs):
+        rows[b][a] = (2.0 * r[k] - 1.0) * left[b]
+        left[b] = left[b] * 2.0 * pt.sqrt(r[k] * (1.0 - r[k]))
+    for k in range(size):
+        rows[k][k] = left[k]
+    return pt.stack([pt.stack(row) for row in rows])
 
 
 def _sd(name: str, priors: Sequence[SdPrior], group: GroupLayout | None = None) -> Any:
@@ -168,8 +205,8 @@ def _sd_variable(name: str, priors: Sequence[SdPrior], dims: str | None) -> Any:
         case InverseGammaVariance():
             return _root_inverse_gamma(name, values("shape"), values("rate"), dims)
     raise PriorError(
-        f"The prior of {name} is {priors[0]!r}, which has no counterpart in PyMC. Use one of the priors of "
-        "bayeslmm, or sample with method='importance'."
+        f"The prior of {name} is {priors[0]!r}, which has no counterpart in PyMC. Use one of the "
+        "priors of bayeslmm, or sample with method='importance'."
     )
 
 

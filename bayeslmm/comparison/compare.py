@@ -1,0 +1,210 @@
+"""Lay a REML fit and a posterior of the same model side by side."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.design.design import Design
+from bayeslmm.errors import DesignError
+from bayeslmm.reml import optimise
+from bayeslmm.results import Posterior, REMLResult, parameters
+from bayeslmm.results.intervals import mode
+from bayeslmm.results.labels import Parameter
+from bayeslmm.results.summary import number
+
+# Share of sd(y) / rms(column) below which a standard deviation is called negligible unless the user says.
+_NEGLIGIBLE = 0.05
+_HEADINGS = {
+    "ml": "ML",
+    "reml": "REML",
+    "reml_low": "REML low",
+    "reml_high": "REML high",
+    "mean": "mean",
+    "median": "median",
+    "mode": "mode",
+    "hdi_low": "HDI low",
+    "hdi_high": "HDI high",
+    "p_below": "P(sd < delta)",
+    "delta": "delta",
+    "note": "",
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """REML, ML and posterior of one model.
+
+    Attributes
+    ----------
+    reml : REMLResult
+    ml : REMLResult
+    posterior : Posterior
+    level : float
+        Level of all intervals.
+    delta : float or None
+        What counts as negligible for an sd, units of y; None: 5 % of sd(y) / rms(column).
+    """
+
+    reml: REMLResult
+    ml: REMLResult
+    posterior: Posterior
+    level: float = 0.95
+    delta: float | None = None
+
+    @property
+    def design(self) -> Design:
+        return self.reml.design
+
+    @cached_property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Parameters in the order of the table."""
+        return parameters(self.design)
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row per parameter.
+
+        Columns: ``ml``, ``reml`` (estimates), ``reml_low``, ``reml_high`` (profile of the REML criterion; Wald for the
+        fixed effects), ``mean``, ``median``, ``mode``, ``hdi_low``, ``hdi_high`` (posterior), ``p_below`` and ``delta`` (sds:
+        posterior probability that the sd is below delta), ``note``.
+        """
+        interval = self.reml.confint(self.level)
+        posterior = self.posterior.table(self.level)
+        frame = pd.DataFrame(index=[p.label for p in self.parameters])
+        frame["ml"] = self.ml.estimates()
+        frame["reml"] = self.reml.estimates()
+        frame["reml_low"], frame["reml_high"] = interval["conf_low"], interval["conf_high"]
+        frame["mean"], frame["median"] = posterior["mean"], posterior["median"]
+        frame["mode"] = [mode(self.posterior.draws(p.label), p.kind) for p in self.parameters]
+        frame["hdi_low"], frame["hdi_high"] = posterior["hdi_low"], posterior["hdi_high"]
+        frame["delta"] = [self._delta(p) for p in self.parameters]
+        frame["p_below"] = [self._below(p) for p in self.parameters]
+        frame["note"] = [self._note(p, frame.loc[p.label]) for p in self.parameters]
+        return frame[list(_HEADINGS)]
+
+    def _delta(self, p: Parameter) -> float:
+        if p.kind != "sd":
+            return float("nan")
+        if self.delta is not None:
+            return self.delta
+        design = self.design
+        y = design.y if design.offset is None else design.y - design.offset
+        column = design.terms[p.position].Z[:, p.effects[0]]
+        rms = float(np.sqrt(np.mean(column**2)))
+        return _NEGLIGIBLE * float(np.std(y - y[0], ddof=1)) / (rms if rms > 0 else 1.0)
+
+    def _below(self, p: Parameter) -> float:
+        return self.posterior.probability_below(p.label, self._delta(p)) if p.kind == "sd" else float("nan")
+
+    def _note(self, p: Parameter, row: pd.Series) -> str:
+        notes = []
+        if p.kind == "sd" and row["reml"] == 0:
+            notes.append("REML says 0")
+        if p.kind == "sd" and row["hdi_low"] == 0:
+            notes.append("upper bound")
+        return "; ".join(notes)
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        """Lines that say what is compared."""
+        post, percent = self.posterior, f"{100 * self.level:g} %"
+        delta = "5 % of sd(y)/rms(column)" if self.delta is None else f"{self.delta:g}"
+        return (
+            f"{self.reml.formula}   ({self.design.n} observations)",
+            f"REML: {self.reml.status.name.replace('_', ' ')}; {percent} profile intervals (Wald for fixed effects)",
+            f"posterior: {post.n_draws} draws by {post.method}, {post.certificate()}; {percent} highest-density intervals",
+            f"delta: {delta}",
+        )
+
+    def __str__(self) -> str:
+        return "\n".join([*self.header, "", self.printable().to_string(na_rep="", float_format=number)])
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def printable(self) -> pd.DataFrame:
+        """The table with short headings, without empty columns."""
+        frame = self.table.rename(columns=_HEADINGS)
+        return frame.drop(columns="") if not self.table["note"].any() else frame
+
+    def _repr_html_(self) -> str:
+        lines = "".join(f"<div>{html.escape(line)}</div>" for line in self.header)
+        return lines + self.printable().to_html(na_rep="", float_format=number, border=0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Numbers of the table and certificates, ready for JSON (missing numbers are None)."""
+        rows: dict[str, dict[str, Any]] = {}
+        for label, row in self.table.iterrows():
+            rows[str(label)] = {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in row.items()}
+        return {
+            "formula": self.reml.formula,
+            "n": self.design.n,
+            "level": self.level,
+            "reml_criterion": self.reml.criterion,
+            "ml_deviance": self.ml.criterion,
+            "status": self.reml.status.name,
+            "singular": self.reml.is_singular,
+            "posterior_method": self.posterior.method,
+            "draws": self.posterior.n_draws,
+            "certificate": self.posterior.certificate(),
+            "parameters": rows,
+        }
+
+
+def compare(
+    reml: REMLResult, posterior: Posterior, *, level: float = 0.95, delta: float | None = None
+) -> Comparison:
+    """Compare a REML (or ML) fit with a posterior of the same model.
+
+    Parameters
+    ----------
+    reml : REMLResult
+        The other criterion is fitted too, for its column.
+    posterior : Posterior
+    level : float
+        Level of the intervals.
+    delta : float, optional
+        Standard deviations below it are called negligible; by default 5 % of sd(y) / rms(column).
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    DesignError
+        Different formulas or data.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff2"))
+    >>> both = bl.compare(model.fit(), model.sample(500, random_seed=1))
+    >>> both.table.loc["sd_Batch[Intercept]", "note"]
+    'REML says 0; upper bound'
+    """
+    if not isinstance(reml, REMLResult) or not isinstance(posterior, Posterior):
+        raise DesignError(
+            f"compare() got a {type(reml).__name__} and a {type(posterior).__name__}. It takes the result of model.fit() first "
+            "and that of model.sample() second."
+        )
+    if not _same(reml.design, posterior.design):
+        raise DesignError(
+            f"compare() got fits of different models: {reml.formula!r} on {reml.n} rows and {posterior.formula!r} on "
+            f"{posterior.n} rows. Fit and sample the same Model."
+        )
+    other = REMLResult(reml.design, reml.cp, optimise(reml.cp, not reml.reml))
+    restricted, full = (reml, other) if reml.reml else (other, reml)
+    return Comparison(restricted, full, posterior, level, delta)
+
+
+def _same(a: Design, b: Design) -> bool:
+    return a is b or (
+        a.formula == b.formula and a.n == b.n and np.array_equal(a.y, b.y) and np.array_equal(a.X, b.X)
+    )

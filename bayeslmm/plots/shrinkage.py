@@ -1,0 +1,90 @@
+"""No pooling, REML predictions and posterior of the effects of every level."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from bayeslmm.comparison import Comparison
+from bayeslmm.errors import DesignError
+from bayeslmm.plots.style import NEUTRAL, POSTERIOR, REML
+from bayeslmm.types import FloatArray
+
+_MOST_LEVELS = 60
+
+
+def plot_shrinkage(both: Comparison, group: str | None = None, effect: str | None = None) -> Any:
+    """How far each level is drawn towards the mean.
+
+    Per level: least squares on that level alone (of what the fixed effects leave), the REML prediction (BLUP) and
+    the posterior mean with its interval. The first 60 levels by REML prediction are shown.
+
+    Parameters
+    ----------
+    both : Comparison
+    group : str, optional
+        Grouping factor; the first by default.
+    effect : str, optional
+        One effect; all by default, a panel each.
+
+    Returns
+    -------
+    numpy.ndarray of matplotlib.axes.Axes
+    """
+    import matplotlib.pyplot as plt
+
+    group = group or next(iter(both.design.groupings))
+    blups = both.reml.ranef()
+    if group not in blups:
+        raise DesignError(f"{group!r} is not a grouping factor. The model has: {', '.join(blups)}.")
+    effects = list(blups[group].columns) if effect is None else [effect]
+    unknown = set(effects) - set(blups[group].columns)
+    if unknown:
+        raise DesignError(f"{effect!r} is not an effect of {group}. It has: {', '.join(blups[group].columns)}.")
+    levels = min(len(blups[group]), _MOST_LEVELS)
+    figure, panels = plt.subplots(
+        1, len(effects), squeeze=False, figsize=(4.2 * len(effects) + 0.6, 1.6 + 0.22 * levels), layout="constrained"
+    )
+    for axis, name in zip(panels[0], effects, strict=True):
+        _panel(both, group, name, axis, levels)
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    return panels[0]
+
+
+def _panel(both: Comparison, group: str, effect: str, axis: Any, levels: int) -> None:
+    blup = both.reml.ranef()[group][effect]
+    column = list(both.reml.ranef()[group].columns).index(effect)
+    order = np.argsort(blup.to_numpy())[:levels]
+    mean = both.posterior.ranef()[group][effect].to_numpy()
+    sd = both.posterior.ranef_sd()[group][effect].to_numpy()
+    alone = no_pooling(both, group)[:, column]
+    y = np.arange(order.size)
+    axis.axvline(0.0, color="0.8", linewidth=1)
+    axis.errorbar(mean[order], y, xerr=1.96 * sd[order], fmt="o", color=POSTERIOR, markersize=5, linewidth=1.4, label="posterior mean, +-1.96 sd")
+    axis.plot(blup.to_numpy()[order], y, "D", color=REML, markersize=4, label="REML prediction (BLUP)")
+    axis.plot(alone[order], y, "x", color=NEUTRAL, markersize=6, label="level alone (no pooling)")
+    axis.set_yticks(y, [str(blup.index[k]) for k in order], fontsize=8)
+    axis.set_title(f"{effect} by {group}", fontsize=10)
+    axis.set_xlabel(f"deviation from the mean ({both.design.response})")
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
+
+
+def no_pooling(both: Comparison, group: str) -> FloatArray:
+    """Least-squares effects of every level on what the fixed effects leave, (J, c); nan where not estimable."""
+    design = both.design
+    residual = design.y - design.X @ both.reml.fixef().to_numpy()
+    if design.offset is not None:
+        residual = residual - design.offset
+    Z = np.concatenate([term.Z for term in design.terms if term.group == group], axis=1)
+    root = np.ones(design.n) if design.weights is None else np.sqrt(design.weights)
+    codes = design.groupings[group].codes
+    out = np.full((design.groupings[group].n_levels, Z.shape[1]), np.nan)
+    for level in range(out.shape[0]):
+        rows = codes == level
+        A = Z[rows] * root[rows, None]
+        if np.linalg.matrix_rank(A) == Z.shape[1]:
+            out[level] = np.linalg.lstsq(A, residual[rows] * root[rows])[0]
+    return out
