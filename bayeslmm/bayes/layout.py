@@ -2,7 +2,7 @@
 
 Posterior variables are ``beta``, ``sigma`` and, for every grouping factor g, ``sd_g``, ``corr_g``
 and ``b_g``. The terms of one factor are merged in the order of the formula:
-``(1 | g) + (0 + x | g)`` has one ``sd_g`` with two entries and, having no correlation, no ``corr_g``.
+``(1 | g) + (0 + x | g)`` has one ``sd_g`` with two entries and no ``corr_g``.
 """
 
 from __future__ import annotations

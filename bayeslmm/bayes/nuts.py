@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
+import numpy as np
+
 from bayeslmm.bayes.layout import Layout
-from bayeslmm.types import AnyArray
+from bayeslmm.types import AnyArray, FloatArray
 
 # Names of the ArviZ schema for what nutpie calls otherwise.
 _STATS = {
@@ -98,7 +100,12 @@ def _nutpie(
 
     # A jitter of one is harmless on a log scale but not in the units of the response.
     jitter = {rv for rv in model.free_RVs if rv.name != "beta"}
-    compiled = nutpie.compile_pymc_model(model, jitter_rvs=jitter, var_names=_names(model, layout))
+    compiled = nutpie.compile_pymc_model(
+        model,
+        jitter_rvs=jitter,
+        initial_points=_start(model, layout),
+        var_names=_names(model, layout),
+    )
     return nutpie.sample(compiled, seed=seed, progress_bar=progress, save_warmup=False, **options)
 
 
@@ -109,6 +116,7 @@ def _pymc(
 
     return pm.sample(
         model=model,
+        initvals=_start(model, layout),
         random_seed=seed,
         progressbar=progress,
         var_names=_names(model, layout),
@@ -117,6 +125,19 @@ def _pymc(
         quiet=not progress,
         **options,
     )
+
+
+def _start(model: Any, layout: Layout) -> dict[str, FloatArray]:
+    """Least-squares fixed effects: zero may be thousands of standard deviations away.
+
+    Not an initial value of the model itself, because PyMC can neither condition nor copy such models.
+    """
+    if not layout.coef:
+        return {}
+    y = model.rvs_to_values[model[layout.response]].data
+    if "offset" in model.named_vars:
+        y = y - model["offset"].get_value()
+    return {"beta": np.linalg.lstsq(model["X"].get_value(), y)[0]}
 
 
 def _names(model: Any, layout: Layout) -> list[str]:

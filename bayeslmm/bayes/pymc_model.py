@@ -31,7 +31,6 @@ from bayeslmm.bayes.priors import (
 from bayeslmm.design.design import Design
 from bayeslmm.errors import PriorError
 from bayeslmm.likelihood import NormalPrior
-from bayeslmm.types import FloatArray
 
 
 def build_pymc_model(design: Design, priors: Priors, noncentered: bool = True) -> Any:
@@ -61,7 +60,7 @@ def build_pymc_model(design: Design, priors: Priors, noncentered: bool = True) -
         mu = pm.Data("offset", design.offset, dims="obs") if design.offset is not None else 0.0
         if layout.coef:
             X = pm.Data("X", design.X, dims=("obs", "coef"))
-            mu = mu + X @ _beta(priors.beta, _least_squares(design))
+            mu = mu + X @ _beta(priors.beta)
         for group in layout.groups:
             b = _random_effects(group, priors, noncentered)
             Z = pm.Data(group.columns, group_columns(design, group), dims=("obs", group.effect_dim))
@@ -77,18 +76,12 @@ def _coords(layout: Layout) -> dict[str, list[Any]]:
     return {dim: np.asarray(labels).tolist() for dim, labels in layout.coords.items()}
 
 
-def _least_squares(design: Design) -> FloatArray:
-    y = design.y if design.offset is None else design.y - design.offset
-    return np.asarray(np.linalg.lstsq(design.X, y)[0])
-
-
-def _beta(prior: NormalPrior | None, start: FloatArray) -> Any:
+def _beta(prior: NormalPrior | None) -> Any:
     import pymc as pm
 
     if prior is not None and prior.proper.all():
         return pm.Normal("beta", mu=prior.mean, sigma=prior.sd, dims="coef")
-    # Zero, where a flat variable starts otherwise, may be thousands of standard deviations away.
-    beta = pm.Flat("beta", dims="coef", initval=start)
+    beta = pm.Flat("beta", dims="coef")
     if prior is None:
         return beta
     proper = np.flatnonzero(prior.proper)
