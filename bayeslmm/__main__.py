@@ -1,0 +1,5 @@
+"""``python -m bayeslmm``."""
+
+from bayeslmm.cli import main
+
+main()

@@ -1,0 +1,173 @@
+"""The command line: fit, compare, demo."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bayeslmm.comparison import Comparison, compare
+from bayeslmm.datasets import describe_dataset, load_dataset
+from bayeslmm.errors import BayesLMMError, DatasetError
+from bayeslmm.model import Model
+from bayeslmm.results.summary import Summary, number
+
+app = typer.Typer(
+    help="Linear mixed models: one lme4-style formula, REML and posterior compared.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+DEMO = ("sleepstudy", "Dyestuff2")
+# A terminal narrower than the comparison would cut its columns.
+_WIDTH = 150
+
+Formula = Annotated[str, typer.Argument(help='lme4-style formula in quotes, e.g. "y ~ x + (x | g)".')]
+Data = Annotated[str, typer.Option("--data", help="Name of a shipped data set, or path of a CSV or parquet file.")]
+Weights = Annotated[str | None, typer.Option("--weights", help="Column or expression of precision weights.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Folder for figures, numbers (JSON) and an HTML report.")]
+
+
+@app.command()
+def fit(
+    formula: Formula,
+    data: Data,
+    weights: Weights = None,
+    ml: Annotated[bool, typer.Option("--ml", help="Maximum likelihood instead of REML.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the tidy table (fit.json, fit.csv).")] = None,
+) -> None:
+    """Fit by REML (or ML) and print estimates and intervals."""
+    result = Model(formula, read_data(data), weights=weights).fit(reml=not ml)
+    console = _console()
+    show_summary(result.summary(), console)
+    tidy = result.tidy()
+    console.print(as_table("Estimates with 95 % intervals", tidy.set_index("term")))
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        tidy.to_csv(out / "fit.csv", index=False)
+        tidy.to_json(out / "fit.json", orient="records", indent=2)
+        console.print(f"Wrote {out / 'fit.csv'} and {out / 'fit.json'}.")
+
+
+@app.command(name="compare")
+def compare_command(
+    formula: Formula,
+    data: Data,
+    weights: Weights = None,
+    method: Annotated[str, typer.Option("--method", help="auto, quadrature, importance or nuts.")] = "auto",
+    draws: Annotated[int, typer.Option("--draws", help="Posterior draws over all chains.")] = 4000,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the draws.")] = 1,
+    out: Out = None,
+) -> None:
+    """Fit by REML, sample the posterior, and print both side by side."""
+    model = Model(formula, read_data(data), weights=weights)
+    both = compare(model.fit(), model.sample(draws, method=method, random_seed=seed))  # type: ignore[arg-type]
+    show_comparison(both, _console())
+    if out is not None:
+        _write([(Path(data).stem, both)], out)
+
+
+@app.command()
+def demo(out: Out = Path("demo-output"), seed: Annotated[int, typer.Option("--seed")] = 1) -> None:
+    """Compare both engines on sleepstudy and on Dyestuff2, where REML says the variance is zero."""
+    console, comparisons = _console(), list[tuple[str, Comparison]]()
+    for name in DEMO:
+        entry = describe_dataset(name)
+        model = Model(entry["formula"], load_dataset(name))
+        both = compare(model.fit(), model.sample(random_seed=seed))
+        console.rule(f"[bold]{name}")
+        console.print(f"{entry['description']}. Source: {entry['source']}.")
+        show_comparison(both, console)
+        comparisons.append((name, both))
+    _write(comparisons, out or Path("demo-output"))
+
+
+def read_data(name: str) -> Any:
+    """A shipped data set, or a CSV or parquet file.
+
+    Raises
+    ------
+    DatasetError
+        Neither, or a file type that is not read.
+    """
+    import pandas as pd
+
+    path = Path(name)
+    if not path.exists() and path.suffix == "":
+        return load_dataset(name)
+    if not path.exists():
+        raise DatasetError(f"There is no file {name!r}. Give the path of a CSV or parquet file, or a data set's name.")
+    if path.suffix == ".parquet":
+        return pd.read_parquet(path)
+    if path.suffix in (".csv", ".tsv", ".txt"):
+        return pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",")
+    raise DatasetError(f"{name!r} is neither CSV (.csv, .tsv) nor parquet (.parquet).")
+
+
+def _console() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=_WIDTH)
+
+
+def _write(comparisons: list[tuple[str, Comparison]], folder: Path) -> None:
+    import matplotlib
+
+    from bayeslmm import report
+
+    matplotlib.use("Agg")
+    console = _console()
+    console.print(f"\nWritten to {folder}:")
+    for path in report.write(comparisons, folder):
+        console.print(f"  {path.name}", highlight=False)
+
+
+def show_comparison(both: Comparison, console: Console) -> None:
+    """Print a comparison."""
+    for line in both.header:
+        console.print(line, highlight=False)
+    for vanished in both.reml.summary().notes[4:]:
+        console.print(vanished, style="yellow", highlight=False)
+    console.print(as_table("", both.printable()))
+
+
+def show_summary(summary: Summary, console: Console) -> None:
+    """Print a summary."""
+    console.print(summary.title, style="bold", highlight=False)
+    for note in summary.notes:
+        console.print(note, highlight=False)
+    for heading, table in summary.tables:
+        console.print(as_table(heading, table))
+
+
+def as_table(title: str, frame: Any) -> Table:
+    """A rich table of a data frame."""
+    table = Table(title=title or None, title_justify="left")
+    table.add_column(frame.index.name or "", no_wrap=True)
+    for column in frame.columns:
+        table.add_column(str(column), justify="right")
+    for label, row in frame.iterrows():
+        table.add_row(str(label), *(_cell(value) for value in row))
+    return table
+
+
+def _cell(value: Any) -> str:
+    if value is None or value != value:
+        return ""
+    return number(value) if isinstance(value, float) else str(value)
+
+
+def main() -> None:
+    """Entry point: errors of the package are printed as text, without a traceback."""
+    try:
+        app()
+    except BayesLMMError as error:
+        Console(stderr=True, width=_WIDTH).print(f"Error: {error}", style="red", markup=False, highlight=False)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
