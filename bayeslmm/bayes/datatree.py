@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from math import gcd
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from bayeslmm.bayes.layout import GroupLayout, Layout, group_columns, make_layou
 from bayeslmm.bayes.nuts import NutsDraws
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.design.design import Design
-from bayeslmm.likelihood import CrossProducts
+from bayeslmm.likelihood import CrossProducts, NormalPrior
 from bayeslmm.types import AnyArray, FloatArray
 
 if TYPE_CHECKING:
@@ -233,12 +234,22 @@ def _library(name: str, role: str = "inference_library") -> dict[str, str]:
     try:
         number = version(name)
     except PackageNotFoundError:
-        number = "not installed"
+        # Run from a source tree.
+        number = str(getattr(import_module(name), "__version__", "unknown"))
     return {role: name, f"{role}_version": number}
 
 
+def _beta_text(layout: Layout, prior: NormalPrior | None) -> list[str]:
+    if prior is None:
+        return ["beta ~ flat"] if layout.coef else []
+    return [
+        f"beta[{coef}] ~ " + (f"normal({mean:.4g}, {sd:.4g})" if np.isfinite(sd) else "flat")
+        for coef, mean, sd in zip(layout.coef, prior.mean, prior.sd, strict=True)
+    ]
+
+
 def _prior_text(layout: Layout, priors: Priors) -> str:
-    lines = [f"sigma ~ {priors.sigma}", f"beta ~ {'flat' if priors.beta is None else 'normal'}"]
+    lines = [f"sigma ~ {priors.sigma}", *_beta_text(layout, priors.beta)]
     for group in layout.groups:
         sds = [prior for k in group.labels.terms for prior in priors.sds[k]]
         lines += [

@@ -130,7 +130,7 @@ def _pymc(
 def _start(model: Any, layout: Layout) -> dict[str, FloatArray]:
     """Least-squares fixed effects, since zero may be thousands of standard deviations away.
 
-    Not an initial value of the model itself, because PyMC can neither condition nor copy such models.
+    Not an initial value of the model itself: PyMC can neither condition nor copy such models.
     """
     if not layout.coef:
         return {}
