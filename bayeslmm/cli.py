@@ -116,12 +116,12 @@ def _console() -> Console:
 def _write(comparisons: list[tuple[str, Comparison]], folder: Path) -> None:
     import matplotlib
 
-    from bayeslmm import report
+    from bayeslmm.report import write
 
     matplotlib.use("Agg")
     console = _console()
     console.print(f"\nWritten to {folder}:")
-    for path in report.write(comparisons, folder):
+    for path in write(comparisons, folder):
         console.print(f"  {path.name}", highlight=False)
 
 

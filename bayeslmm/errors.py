@@ -22,9 +22,7 @@ class FormulaError(BayesLMMError, ValueError):
         Number of characters to underline.
     """
 
-    def __init__(
-        self, problem: str, formula: str | None = None, position: int | None = None, length: int = 1
-    ) -> None:
+    def __init__(self, problem: str, formula: str | None = None, position: int | None = None, length: int = 1) -> None:
         self.problem = problem
         self.formula = formula
         self.position = position

@@ -112,9 +112,7 @@ class Model:
         """The sufficient statistics that both engines start from."""
         return cross_products(self._design)
 
-    def fit(
-        self, reml: bool = True, *, on_failure: Literal["warn", "raise", "ignore"] = "warn"
-    ) -> REMLResult:
+    def fit(self, reml: bool = True, *, on_failure: Literal["warn", "raise", "ignore"] = "warn") -> REMLResult:
         """Fit by REML, or by ML with ``reml=False``.
 
         Parameters
@@ -215,9 +213,7 @@ class Model:
         if method == "nuts":
             return self._nuts(resolved, draws, chains, tune, random_seed, progressbar, log_likelihood)
         if method not in ("auto", "quadrature", "importance"):
-            raise FitError(
-                f"method={method!r} is unknown. Use 'auto', 'quadrature', 'importance' or 'nuts'."
-            )
+            raise FitError(f"method={method!r} is unknown. Use 'auto', 'quadrature', 'importance' or 'nuts'.")
         from bayeslmm.bayes.datatree import build_datatree
 
         rng = np.random.default_rng(random_seed)
@@ -229,9 +225,7 @@ class Model:
             method=method,
             rng=rng,
         )
-        tree = build_datatree(
-            self.cross_products, resolved, drawn, chains=chains, log_likelihood=log_likelihood
-        )
+        tree = build_datatree(self.cross_products, resolved, drawn, chains=chains, log_likelihood=log_likelihood)
         d = drawn.diagnostics
         return Posterior(self._design, tree, resolved, d.method, d, drawn.exact)
 
@@ -278,9 +272,7 @@ class Model:
         """
         from bayeslmm.bayes.pymc_model import build_pymc_model
 
-        return build_pymc_model(
-            self._design, resolve_priors(self._design, priors), noncentered=noncentered
-        )
+        return build_pymc_model(self._design, resolve_priors(self._design, priors), noncentered=noncentered)
 
     def _lines(self) -> list[str]:
         design = self._design

@@ -153,9 +153,7 @@ def check_propriety(cp: CrossProducts, priors: Priors) -> None:
                 )
 
 
-def _diagnose(
-    sample: Weighted, method: str, evidence: float, error: float | None
-) -> Diagnostics:
+def _diagnose(sample: Weighted, method: str, evidence: float, error: float | None) -> Diagnostics:
     weights = normalised(sample.log_weights)
     size = weights.size
     k = pareto_k(sample.log_weights)
@@ -230,9 +228,7 @@ def _effects(
     return beta, b
 
 
-def _draw_sigma(
-    target: Target, sample: Weighted, rng: np.random.Generator
-) -> tuple[FloatArray, FloatArray]:
+def _draw_sigma(target: Target, sample: Weighted, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
     """One sigma per point from the linear interpolant of its conditional density, and the log correction."""
     nodes, log_joint = sample.points.log_sigma, sample.points.log_joint
     step = nodes[:, 1] - nodes[:, 0]
@@ -240,7 +236,7 @@ def _draw_sigma(
     total = p.sum(axis=1)
     cumulative = np.cumsum(p, axis=1) / total[:, None]
     rows = np.arange(nodes.shape[0])
-    node = (cumulative < rng.random(nodes.shape[0])[:, None]).sum(axis=1)
+    node = (cumulative < rng.random((nodes.shape[0], 1))).sum(axis=1)
     node = np.minimum(node, nodes.shape[1] - 1)
     place = node + rng.random(nodes.shape[0]) + rng.random(nodes.shape[0]) - 1.0
     log_sigma = nodes[:, 0] + place * step

@@ -68,9 +68,7 @@ def build_datatree(
     return _tree(cp.design, priors, posterior, stats, attrs, certificate, log_likelihood)
 
 
-def nuts_datatree(
-    design: Design, priors: Priors, draws: NutsDraws, *, log_likelihood: bool = False
-) -> DataTree:
+def nuts_datatree(design: Design, priors: Priors, draws: NutsDraws, *, log_likelihood: bool = False) -> DataTree:
     """DataTree of a posterior drawn by NUTS: the groups and variables of `build_datatree`.
 
     Parameters
@@ -182,10 +180,7 @@ def _constant_data(design: Design, layout: Layout) -> dict[str, AnyArray]:
 def _pointwise(design: Design, layout: Layout, posterior: Mapping[str, AnyArray]) -> FloatArray:
     """Log density of every response given all parameters, shape (chain, draw, n)."""
     shape = posterior["sigma"].shape
-    flat = {
-        name: posterior[name].reshape(-1, *posterior[name].shape[2:])
-        for name in layout.posterior_dims
-    }
+    flat = {name: posterior[name].reshape(-1, *posterior[name].shape[2:]) for name in layout.posterior_dims}
     total = flat["sigma"].shape[0]
     out = np.empty((total, design.n))
     step = max(1, _CHUNK // design.n)
@@ -207,11 +202,7 @@ def _log_density(design: Design, layout: Layout, draws: Mapping[str, FloatArray]
             residual = residual - Z[:, k] * draws[group.b][:, codes, k]
     weights = np.ones(design.n) if design.weights is None else design.weights
     sigma = draws["sigma"][:, None]
-    return np.asarray(
-        -0.5 * (_LOG_2PI + weights * (residual / sigma) ** 2)
-        - np.log(sigma)
-        + 0.5 * np.log(weights)
-    )
+    return np.asarray(-0.5 * (_LOG_2PI + weights * (residual / sigma) ** 2) - np.log(sigma) + 0.5 * np.log(weights))
 
 
 def _chain_shape(total: int, chains: int) -> tuple[int, int]:
@@ -252,10 +243,7 @@ def _prior_text(layout: Layout, priors: Priors) -> str:
     lines = [f"sigma ~ {priors.sigma}", *_beta_text(layout, priors.beta)]
     for group in layout.groups:
         sds = [prior for k in group.labels.terms for prior in priors.sds[k]]
-        lines += [
-            f"{group.sd}[{effect}] ~ {prior}"
-            for effect, prior in zip(group.labels.effects, sds, strict=True)
-        ]
+        lines += [f"{group.sd}[{effect}] ~ {prior}" for effect, prior in zip(group.labels.effects, sds, strict=True)]
         shapes = {priors.lkj[k]: None for k, *_ in group.labels.pairs}
         lines += [f"{group.corr} ~ LKJ({eta:g})" for eta in shapes]
     return "; ".join(lines)

@@ -34,9 +34,7 @@ def default_priors(design: Design) -> Priors:
     Priors
     """
     spread = response_sd(design)
-    sds = tuple(
-        tuple(HalfT(DEGREES_OF_FREEDOM, spread / rms) for rms in _rms(term.Z)) for term in design.terms
-    )
+    sds = tuple(tuple(HalfT(DEGREES_OF_FREEDOM, spread / rms) for rms in _rms(term.Z)) for term in design.terms)
     return Priors(sds, (1.0,) * len(design.terms), HalfT(DEGREES_OF_FREEDOM, spread))
 
 
@@ -52,8 +50,10 @@ def _rms(Z: FloatArray) -> FloatArray:
 
 
 def weak_beta(design: Design) -> NormalPrior:
-    """Normal priors on the fixed effects, wide in units of sd(y) / sd(column); the intercept's is centred at
-    the mean of y and covers the whole shift that moving the predictors can cause."""
+    """Proper normal priors on the fixed effects, wide in units of sd(y) / sd(column).
+
+    The intercept's is centred at the mean of y and covers the whole shift that moving the predictors can cause.
+    """
     y = design.y if design.offset is None else design.y - design.offset
     spread = response_sd(design)
     sd_x = design.X.std(axis=0)

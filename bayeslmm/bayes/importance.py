@@ -41,9 +41,7 @@ class Weighted:
         return float(top + np.log(np.mean(np.exp(self.log_weights - top))))
 
 
-def importance_points(
-    target: Target, start: FloatArray, size: int, rng: np.random.Generator
-) -> Weighted:
+def importance_points(target: Target, start: FloatArray, size: int, rng: np.random.Generator) -> Weighted:
     """Weighted points whose Kish effective size is about `size`.
 
     A t at the mode, then mixtures fitted to the weighted points of the round before, then one final sample;

@@ -48,8 +48,7 @@ def grid_moments(target: Target, grid: Grid) -> ExactMoments:
     factors, sds, _ = target.terms(points.x[keep])
     corrections = iter(_end_corrections(target, grid, keep, (mass * sigma).sum(1)))
     sd_moments = [
-        np.array([_mean_sd(mass, t[:, k, None] * sigma, next(corrections)) for k in range(t.shape[1])])
-        for t in sds
+        np.array([_mean_sd(mass, t[:, k, None] * sigma, next(corrections)) for k in range(t.shape[1])]) for t in sds
     ]
     sigma_mean, sigma_sd = _mean_sd(mass, sigma)
     beta_mean, beta_sd = _beta_moments(target, factors, sigma, mass)
@@ -69,9 +68,7 @@ def _mean_sd(mass: FloatArray, values: FloatArray, correction: float = 0.0) -> t
     return mean, float(np.sqrt(max(square - mean**2, 0.0)))
 
 
-def _end_corrections(
-    target: Target, grid: Grid, keep: BoolArray, sigma_mass: FloatArray
-) -> list[float]:
+def _end_corrections(target: Target, grid: Grid, keep: BoolArray, sigma_mass: FloatArray) -> list[float]:
     """Euler-Maclaurin term of the mean of each sd, whose integrand has a slope where it is folded.
 
     On a folded axis the density is even and the trapezoidal rule needs no correction, but

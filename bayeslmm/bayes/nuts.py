@@ -93,9 +93,7 @@ def sample_nuts(
     return NutsDraws(posterior, _schema_stats(trace["sample_stats"]), sampler)
 
 
-def _nutpie(
-    model: Any, layout: Layout, seed: int | None, progress: bool, options: dict[str, Any]
-) -> Any:
+def _nutpie(model: Any, layout: Layout, seed: int | None, progress: bool, options: dict[str, Any]) -> Any:
     import nutpie
 
     # A jitter of one is harmless on a log scale but not in the units of the response.
@@ -106,12 +104,12 @@ def _nutpie(
         initial_points=_start(model, layout),
         var_names=_names(model, layout),
     )
-    return nutpie.sample(compiled, seed=seed, progress_bar=progress, save_warmup=False, **options)
+    return nutpie.sample(
+        compiled, seed=seed, progress_bar=progress, save_warmup=False, adaptation="low_rank", **options
+    )
 
 
-def _pymc(
-    model: Any, layout: Layout, seed: int | None, progress: bool, options: dict[str, Any]
-) -> Any:
+def _pymc(model: Any, layout: Layout, seed: int | None, progress: bool, options: dict[str, Any]) -> Any:
     import pymc as pm
 
     return pm.sample(

@@ -222,9 +222,7 @@ class InverseGammaVariance:
         a, b = self.shape, self.rate
         with np.errstate(divide="ignore", over="ignore"):
             tail = np.where(s > 0, b / np.maximum(s, 1e-300) ** 2, np.inf)
-            return np.asarray(
-                a * np.log(b) - gammaln(a) - (2 * a + 1) * np.log(np.maximum(s, 1e-300)) - tail + _LOG_2
-            )
+            return np.asarray(a * np.log(b) - gammaln(a) - (2 * a + 1) * np.log(np.maximum(s, 1e-300)) - tail + _LOG_2)
 
     def __str__(self) -> str:
         return f"inverse-gamma({self.shape:g}, {self.rate:g}) on the variance"

@@ -42,7 +42,7 @@ class MixtureT:
         z = rng.standard_normal((size, self.means.shape[1]))
         scale = np.sqrt(self.df[which] / rng.chisquare(self.df[which]))
         x = self.means[which] + scale[:, None] * (self.chols[which] @ z[..., None])[..., 0]
-        return np.where(self.folded, np.abs(x), x)
+        return np.asarray(np.where(self.folded, np.abs(x), x))
 
     def log_density(self, x: FloatArray) -> FloatArray:
         """Log density (K,) of the folded mixture at x (K, d) with nonnegative folded coordinates."""

@@ -103,9 +103,7 @@ def _random_effects(group: GroupLayout, priors: Priors, noncentered: bool) -> An
         return pm.Deterministic(group.b, b, dims=dims)
     if L is None:
         return pm.Normal(group.b, mu=0.0, sigma=sd, dims=dims)
-    return pm.MvNormal(
-        group.b, mu=np.zeros(len(group.labels.effects)), chol=sd[:, None] * L, dims=dims
-    )
+    return pm.MvNormal(group.b, mu=np.zeros(len(group.labels.effects)), chol=sd[:, None] * L, dims=dims)
 
 
 def _correlation_factor(group: GroupLayout, priors: Priors) -> Any:

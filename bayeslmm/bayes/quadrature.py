@@ -83,7 +83,7 @@ def _share_nodes(extent: FloatArray) -> IntArray:
     d = extent.size
     shares = extent / np.exp(np.log(extent).mean())
     counts = shares * _NODES[d] ** (1.0 / d)
-    return np.maximum(2 * (counts / 2).astype(int) + 1, 9)
+    return np.asarray(np.maximum(2 * (counts / 2).astype(int) + 1, 9))
 
 
 def _mesh(axes: tuple[FloatArray, ...]) -> FloatArray:

@@ -23,7 +23,7 @@ from bayeslmm.likelihood import (
     minus_two_log_density_normal,
 )
 from bayeslmm.likelihood import parameters as par
-from bayeslmm.types import FloatArray
+from bayeslmm.types import BoolArray, FloatArray
 
 # The integrand in log sigma is followed down to this log density below its peak.
 _DEPTH = 38.0
@@ -74,7 +74,7 @@ class Target:
         return sum(c.dimension for c in self.coordinates)
 
     @cached_property
-    def folded(self) -> FloatArray:
+    def folded(self) -> BoolArray:
         """Mask (d,) of the coordinates in which the density is even."""
         return np.array([f for c in self.coordinates for f in c.folded], dtype=bool)
 
@@ -108,7 +108,7 @@ class Target:
         log_jacobian: FloatArray,
         log_sigma: FloatArray,
     ) -> FloatArray:
-        """log p(x, log sigma, y) at S values of log sigma for each of K points, shape (K, S)."""
+        """Log p(x, log sigma, y) at S values of log sigma for each of K points, shape (K, S)."""
         sigma = np.exp(log_sigma)
         if self.priors.beta is None:
             log_p = -0.5 * minus_two_log_density(self.cp, factor, sigma, reml=True)
@@ -140,9 +140,7 @@ def _sigma_range(nu: float) -> tuple[float, float]:
     return -float(lower), float(upper)
 
 
-def make_target(
-    cp: CrossProducts, priors: Priors, relative_terms: Sequence[FloatArray]
-) -> tuple[Target, FloatArray]:
+def make_target(cp: CrossProducts, priors: Priors, relative_terms: Sequence[FloatArray]) -> tuple[Target, FloatArray]:
     """Target with coordinates scaled to the data, and a start.
 
     Parameters
@@ -159,9 +157,7 @@ def make_target(
         Coordinates of the fit.
     """
     coordinates = []
-    for term, T, sd_priors, eta in zip(
-        cp.design.terms, relative_terms, priors.sds, priors.lkj, strict=True
-    ):
+    for term, T, sd_priors, eta in zip(cp.design.terms, relative_terms, priors.sds, priors.lkj, strict=True):
         c = len(term.effects)
         correlated = len(term.structure.rows) > c
         fitted = np.sqrt((T**2).sum(-1))

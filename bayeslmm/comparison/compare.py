@@ -70,9 +70,9 @@ class Comparison:
     def table(self) -> pd.DataFrame:
         """One row per parameter.
 
-        Columns: ``ml``, ``reml`` (estimates), ``reml_low``, ``reml_high`` (profile of the REML criterion; Wald for the
-        fixed effects), ``mean``, ``median``, ``mode``, ``hdi_low``, ``hdi_high`` (posterior), ``p_below`` and ``delta`` (sds:
-        posterior probability that the sd is below delta), ``note``.
+        Columns: ``ml``, ``reml`` (estimates), ``reml_low``, ``reml_high`` (profile of the REML criterion; Wald for
+        the fixed effects), ``mean``, ``median``, ``mode``, ``hdi_low``, ``hdi_high`` (posterior), ``p_below`` and
+        ``delta`` (sds: posterior probability that the sd is below delta), ``note``.
         """
         interval = self.reml.confint(self.level)
         posterior = self.posterior.table(self.level)
@@ -85,7 +85,9 @@ class Comparison:
         frame["hdi_low"], frame["hdi_high"] = posterior["hdi_low"], posterior["hdi_high"]
         frame["delta"] = [self._delta(p) for p in self.parameters]
         frame["p_below"] = [self._below(p) for p in self.parameters]
-        frame["note"] = [self._note(p, frame.loc[p.label]) for p in self.parameters]
+        frame["note"] = [
+            self._note(p, frame["reml"].iloc[k], frame["hdi_low"].iloc[k]) for k, p in enumerate(self.parameters)
+        ]
         return frame[list(_HEADINGS)]
 
     def _delta(self, p: Parameter) -> float:
@@ -102,11 +104,12 @@ class Comparison:
     def _below(self, p: Parameter) -> float:
         return self.posterior.probability_below(p.label, self._delta(p)) if p.kind == "sd" else float("nan")
 
-    def _note(self, p: Parameter, row: pd.Series) -> str:
+    @staticmethod
+    def _note(p: Parameter, reml: float, hdi_low: float) -> str:
         notes = []
-        if p.kind == "sd" and row["reml"] == 0:
+        if p.kind == "sd" and reml == 0:
             notes.append("REML says 0")
-        if p.kind == "sd" and row["hdi_low"] == 0:
+        if p.kind == "sd" and hdi_low == 0:
             notes.append("upper bound")
         return "; ".join(notes)
 
@@ -118,7 +121,8 @@ class Comparison:
         return (
             f"{self.reml.formula}   ({self.design.n} observations)",
             f"REML: {self.reml.status.name.replace('_', ' ')}; {percent} profile intervals (Wald for fixed effects)",
-            f"posterior: {post.n_draws} draws by {post.method}, {post.certificate()}; {percent} highest-density intervals",
+            f"posterior: {post.n_draws} draws by {post.method}, {post.certificate()}; "
+            f"{percent} highest-density intervals",
             f"delta: {delta}",
         )
 
@@ -139,9 +143,10 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Numbers of the table and certificates, ready for JSON (missing numbers are None)."""
-        rows: dict[str, dict[str, Any]] = {}
-        for label, row in self.table.iterrows():
-            rows[str(label)] = {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in row.items()}
+        rows = {
+            str(label): {str(k): None if isinstance(v, float) and np.isnan(v) else v for k, v in row.items()}
+            for label, row in self.table.iterrows()
+        }
         return {
             "formula": self.reml.formula,
             "n": self.design.n,
@@ -157,9 +162,7 @@ class Comparison:
         }
 
 
-def compare(
-    reml: REMLResult, posterior: Posterior, *, level: float = 0.95, delta: float | None = None
-) -> Comparison:
+def compare(reml: REMLResult, posterior: Posterior, *, level: float = 0.95, delta: float | None = None) -> Comparison:
     """Compare a REML (or ML) fit with a posterior of the same model.
 
     Parameters
@@ -191,8 +194,8 @@ def compare(
     """
     if not isinstance(reml, REMLResult) or not isinstance(posterior, Posterior):
         raise DesignError(
-            f"compare() got a {type(reml).__name__} and a {type(posterior).__name__}. It takes the result of model.fit() first "
-            "and that of model.sample() second."
+            f"compare() got a {type(reml).__name__} and a {type(posterior).__name__}. It takes the result of "
+            "model.fit() first and that of model.sample() second."
         )
     if not _same(reml.design, posterior.design):
         raise DesignError(
@@ -205,6 +208,4 @@ def compare(
 
 
 def _same(a: Design, b: Design) -> bool:
-    return a is b or (
-        a.formula == b.formula and a.n == b.n and np.array_equal(a.y, b.y) and np.array_equal(a.X, b.X)
-    )
+    return a is b or (a.formula == b.formula and a.n == b.n and np.array_equal(a.y, b.y) and np.array_equal(a.X, b.X))

@@ -51,10 +51,9 @@ def load_dataset(name: str) -> pd.DataFrame:
 
     entry = describe_dataset(name)
     path = files(__name__).joinpath("data").joinpath(entry["file"])
-    compression = "xz" if entry["file"].endswith(".xz") else None
     categorical = {c: str for c, info in entry["columns"].items() if "levels" in info}
     with path.open("rb") as handle:
-        frame = pd.read_csv(handle, compression=compression, dtype=categorical)
+        frame = pd.read_csv(handle, compression="xz" if entry["file"].endswith(".xz") else None, dtype=categorical)
     for column, info in entry["columns"].items():
         if "levels" in info:
             levels = info["levels"]

@@ -112,20 +112,15 @@ def _weights(weights: Any, frame: pd.DataFrame, namespace: Mapping[str, Any]) ->
         return checks.read_weights(weights, frame)
     if weights in frame.columns:
         return checks.read_weights(frame[weights].to_numpy(dtype=float, na_value=np.nan), frame)
-    tokens = tokenize(weights)
     formula = Formula(weights, weights, "1", (), ())
     names = checks.used_columns(formula, frame, namespace)
     if not names:
-        raise DesignError(
-            f"weights={weights!r} names no column ({len(tokens)} token(s)). Give a column or an expression of columns."
-        )
+        raise DesignError(f"weights={weights!r} names no column. Give a column or an expression of columns.")
     evaluator = Evaluator({name: frame[name] for name in names}, {}, namespace)
     return checks.read_weights(evaluator.vector(weights), frame)
 
 
-def _without_groups(
-    formula: Formula, columns: Mapping[str, pd.Series]
-) -> Mapping[str, pd.Series]:
+def _without_groups(formula: Formula, columns: Mapping[str, pd.Series]) -> Mapping[str, pd.Series]:
     """Columns that formulae has to see; grouping factors may have very many levels."""
     pieces = (formula.response, formula.fixed, *formula.offsets, *(bar.left for bar in formula.bars))
     tokens = {token.text.strip("`") for text in dict.fromkeys(pieces) for token in tokenize(text)}
@@ -182,9 +177,7 @@ def _groupings(formula: Formula, columns: Mapping[str, pd.Series]) -> dict[str, 
     return groupings
 
 
-def _term(
-    bar: Bar, evaluator: Evaluator, groupings: Mapping[str, Grouping], index: pd.Index
-) -> RandomTerm:
+def _term(bar: Bar, evaluator: Evaluator, groupings: Mapping[str, Grouping], index: pd.Index) -> RandomTerm:
     Z, effects = evaluator.columns(bar.left)
     if Z.shape[1] == 0:
         raise DesignError(f"The random term {bar.label} has no columns: its left side removes everything.")
@@ -209,8 +202,8 @@ def _check_identified(design: Design) -> None:
         grouping = design.groupings[term.group]
         if grouping.n_levels == 1:
             raise DesignError(
-                f"{term.group!r} has a single level ({grouping.levels[0]!r}), so the variance between its levels cannot be "
-                "estimated. A random term needs at least two levels (better five or more); leave "
+                f"{term.group!r} has a single level ({grouping.levels[0]!r}), so the variance between its levels "
+                "cannot be estimated. A random term needs at least two levels (better five or more); leave "
                 f"{term.label} out, or check whether rows were lost."
             )
         effects = len(term.effects) * grouping.n_levels

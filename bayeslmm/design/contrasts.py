@@ -76,9 +76,7 @@ def contrast_matrix(kind: str | FloatArray, levels: int) -> FloatArray:
         scores = np.arange(levels) - (levels - 1) / 2.0
         Q, R = np.linalg.qr(np.vander(scores, increasing=True))
         return np.asarray((Q * np.sign(np.diagonal(R)))[:, 1:])
-    raise DesignError(
-        f"Unknown contrasts {kind!r}. Known: 'treatment', 'sum', 'helmert', 'poly', or a matrix."
-    )
+    raise DesignError(f"Unknown contrasts {kind!r}. Known: 'treatment', 'sum', 'helmert', 'poly', or a matrix.")
 
 
 def ordered(x: Any) -> CategoricalBox:

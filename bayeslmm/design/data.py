@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import narwhals.stable.v2 as nw
 import numpy as np
@@ -29,7 +29,7 @@ def to_pandas(data: Any) -> pd.DataFrame:
     """
     if not isinstance(data, pd.DataFrame):
         try:
-            data = nw.from_native(data, eager_only=True).to_pandas()
+            data = pd.DataFrame(nw.from_native(data, eager_only=True).to_pandas())
         except TypeError as error:
             raise DesignError(
                 f"data is a {type(data).__name__}, not a data frame. Pass a pandas, polars or pyarrow table, "
@@ -39,7 +39,7 @@ def to_pandas(data: Any) -> pd.DataFrame:
         raise DesignError(
             f"The data frame has no rows ({data.shape[1]} columns). Check the filter or the file it came from."
         )
-    return data
+    return cast(pd.DataFrame, data)
 
 
 def used_columns(
@@ -79,9 +79,8 @@ def _names_in(text: str, available: Sequence[str], namespace: Mapping[str, Any])
         if token.kind == "quoted":
             found.append(token.text.strip("`"))
         elif token.kind == "name" and following not in ("(", "="):
-            if token.text in available:
-                found.append(token.text)
-            elif token.text.split(".")[0] not in namespace and token.text not in ("True", "False", "None"):
+            known = token.text.split(".")[0] in namespace or token.text in ("True", "False", "None")
+            if token.text in available or not known:
                 found.append(token.text)
     return found
 
@@ -91,9 +90,7 @@ def _missing(name: str, available: Sequence[str], formula: Formula) -> DesignErr
     near = near or [column for column in available if column.lower() == name.lower()]
     hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
     shown = ", ".join(available[:20]) + (", ..." if len(available) > 20 else "")
-    message = (
-        f"The formula uses {name!r}, which is not a column of the data.{hint} Columns are: {shown}."
-    )
+    message = f"The formula uses {name!r}, which is not a column of the data.{hint} Columns are: {shown}."
     position = formula.text.find(name)
     located = FormulaError(message, formula.text, position, len(name)) if position >= 0 else message
     return DesignError(str(located))
@@ -240,8 +237,8 @@ def read_weights(weights: Any, data: pd.DataFrame) -> FloatArray | None:
     if bad.any():
         first = ", ".join(f"{v:g}" for v in values[bad][:_SHOWN])
         raise DesignError(
-            f"{int(bad.sum())} weight(s) are negative or infinite ({first} at row(s) {_rows(data.index, bad)}). A weight is "
-            "a precision: the residual variance of a row is sigma^2 / weight. Use positive numbers; a weight of 0 "
-            "leaves the row out."
+            f"{int(bad.sum())} weight(s) are negative or infinite ({first} at row(s) {_rows(data.index, bad)}). A "
+            "weight is a precision: the residual variance of a row is sigma^2 / weight. Use positive numbers; a "
+            "weight of 0 leaves the row out."
         )
     return values

@@ -67,9 +67,7 @@ class Evaluator:
         self._frame = pd.DataFrame(data, copy=False)
         self._cache: dict[str, tuple[FloatArray, tuple[str, ...]]] = {}
 
-    def response_and_columns(
-        self, response: str, right: str
-    ) -> tuple[FloatArray, FloatArray, tuple[str, ...]]:
+    def response_and_columns(self, response: str, right: str) -> tuple[FloatArray, FloatArray, tuple[str, ...]]:
         """Response (n,), columns (n, p) and their names, in one call of formulae."""
         left = self._translate(response, code=False)
         design = self._call(f"I({left}) ~ {self._translate(right)}")
@@ -94,9 +92,7 @@ class Evaluator:
     def _call(self, text: str) -> Any:
         try:
             with np.errstate(all="ignore"):
-                return design_matrices(
-                    text, self._frame, na_action="pass", extra_namespace=self._namespace
-                )
+                return design_matrices(text, self._frame, na_action="pass", extra_namespace=self._namespace)
         except BayesLMMError:
             raise
         except Exception as error:
@@ -175,14 +171,12 @@ def _within_call(tokens: Any, i: int) -> bool:
 
 def _prepare(series: pd.Series) -> pd.Series:
     """Numbers as they are; everything else as an ordered categorical over the values that occur."""
+    values: pd.Series
     if isinstance(series.dtype, pd.CategoricalDtype):
         values = series.cat.remove_unused_categories().cat.as_ordered()
-    elif pd.api.types.is_bool_dtype(series.dtype):
-        values = series.astype(float)
     elif pd.api.types.is_numeric_dtype(series.dtype):
-        if pd.api.types.is_extension_array_dtype(series.dtype):
-            return series.astype(float).reset_index(drop=True)
-        values = series
+        plain = isinstance(series.dtype, np.dtype) and series.dtype != bool
+        values = series if plain else series.astype(float)
     else:
         levels = sorted(pd.unique(series).tolist(), key=lambda v: (str(type(v)), v))
         values = series.astype(pd.CategoricalDtype(levels, ordered=True))

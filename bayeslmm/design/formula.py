@@ -148,9 +148,7 @@ def _bare(text: str, response: str, right: Sequence[Token], bare: Sequence[Token
     return Formula(text, response, "1", (), tuple(_bars(text, right[:bar], bare[0], after)))
 
 
-def _right_side(
-    text: str, right: Sequence[Token]
-) -> tuple[str, tuple[str, ...], list[Bar]]:
+def _right_side(text: str, right: Sequence[Token]) -> tuple[str, tuple[str, ...], list[Bar]]:
     kept: list[str] = []
     offsets: list[str] = []
     bars: list[Bar] = []
@@ -256,9 +254,7 @@ def _grouping(text: str, tokens: Sequence[Token]) -> list[tuple[str, ...]]:
             nested[-1].append(token.text.strip("`"))
         expect_name = not expect_name
     if expect_name or any(t.text in ("(",) and i for i, t in enumerate(tokens)):
-        raise FormulaError(
-            "The grouping factor is not a column name or a combination of them.", text, tokens[-1].start
-        )
+        raise FormulaError("The grouping factor is not a column name or a combination of them.", text, tokens[-1].start)
     levels: list[tuple[str, ...]] = []
     for part in nested:
         levels.append((*(levels[-1] if levels else ()), *part))

@@ -24,7 +24,7 @@ def factorize(series: pd.Series) -> tuple[IntArray, list[str]]:
         present = np.flatnonzero(np.bincount(raw, minlength=len(series.cat.categories)))
         position = np.zeros(len(series.cat.categories), dtype=np.int64)
         position[present] = np.arange(present.size)
-        return position[raw], [level_name(series.cat.categories[i]) for i in present]
+        return position[raw], [level_name(series.cat.categories[int(i)]) for i in present]
     try:
         codes, levels = pd.factorize(series, sort=True)
     except TypeError:

@@ -59,9 +59,7 @@ def _labels(design: Design, name: str) -> GroupLabels:
         slices.append(slice(start, len(effects)))
         if len(term.structure.rows) > len(term.effects):
             own = effects[start:]
-            pairs += [
-                (i, a, b, f"{own[a]}.{own[b]}") for a in range(len(own)) for b in range(a + 1, len(own))
-            ]
+            pairs += [(i, a, b, f"{own[a]}.{own[b]}") for a in range(len(own)) for b in range(a + 1, len(own))]
     levels = design.groupings[name].levels
     return GroupLabels(name, levels, members, tuple(effects), tuple(slices), tuple(pairs))
 

@@ -44,7 +44,7 @@ def independent_columns(X: FloatArray) -> IntArray:
 
 
 def _centre_and_scale(X: FloatArray) -> FloatArray:
-    constant = (X == X[0]).all(axis=0)
+    constant = (X[0] == X).all(axis=0)
     centred = X.copy()
     if constant.any():
         centred[:, ~constant] -= X[:, ~constant].mean(axis=0)

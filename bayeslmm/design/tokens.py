@@ -72,9 +72,7 @@ def tokenize(formula: str) -> tuple[Token, ...]:
         position = match.end()
     if open_brackets:
         last = open_brackets[-1]
-        raise FormulaError(
-            f"The bracket {last.text!r} is never closed. Add the matching bracket.", formula, last.start
-        )
+        raise FormulaError(f"The bracket {last.text!r} is never closed. Add the matching bracket.", formula, last.start)
     return tuple(tokens)
 
 
@@ -89,9 +87,7 @@ def _unreadable(character: str) -> str:
 
 def _close(formula: str, text: str, position: int, open_brackets: list[Token]) -> None:
     if not open_brackets:
-        raise FormulaError(
-            f"The bracket {text!r} closes nothing. Remove it or add the opening one.", formula, position
-        )
+        raise FormulaError(f"The bracket {text!r} closes nothing. Remove it or add the opening one.", formula, position)
     if open_brackets[-1].text != _CLOSING[text]:
         raise FormulaError(
             f"The bracket {text!r} does not match {open_brackets[-1].text!r} before it.", formula, position

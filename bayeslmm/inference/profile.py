@@ -58,9 +58,7 @@ class Profile:
         self._order = self._permutation()
         self._scales = self._term_scales()
         self.estimate = self._read(optimum)
-        self.minimum = float(
-            minus_two_log_density(cp, optimum.factor, np.array([optimum.sigma]), optimum.reml)[0]
-        )
+        self.minimum = float(minus_two_log_density(cp, optimum.factor, np.array([optimum.sigma]), optimum.reml)[0])
         self._start = self._free_at_optimum()
         self._path: dict[float, FloatArray] = {self.estimate: self._start}
         self._values: dict[float, float] = {self.estimate: self.minimum}

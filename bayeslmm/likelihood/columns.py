@@ -62,7 +62,7 @@ def orthogonalise(columns: FloatArray, weights: FloatArray | None) -> Basis:
     Basis
         With ``columns' W columns`` close to ``n I``; only rescaled if the columns are linearly dependent.
     """
-    n, c = columns.shape
+    c = columns.shape[1]
     if c == 0:
         return Basis(columns, np.eye(0))
     centred, shift = _centre(columns, weights)
@@ -137,7 +137,7 @@ def residualise(y: FloatArray, basis: Basis, weights: FloatArray | None) -> Resp
     arithmetic when the responses agree in their leading digits, which is where NIST's SmLs data sets have them.
     """
     X = basis.columns
-    n, p = X.shape
+    p = X.shape[1]
     zero = np.zeros(p)
     if p == 0:
         return Response(y, zero, 0.0, zero)

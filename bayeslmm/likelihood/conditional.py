@@ -43,9 +43,7 @@ def beta_covariance(cp: CrossProducts, factor: Factor) -> FloatArray:
     return small.transpose(half) @ half
 
 
-def conditional_means(
-    cp: CrossProducts, factors: Sequence[FloatArray], factor: Factor
-) -> Conditional:
+def conditional_means(cp: CrossProducts, factors: Sequence[FloatArray], factor: Factor) -> Conditional:
     """Conditional estimates of beta and of the random effects (BLUPs) at K points."""
     return _complete(cp, factors, factor.solution, None, None)
 
@@ -108,7 +106,7 @@ def _draw_beta(
     rotation: Rotation = rotate(cp, factor, prior)
     shrink = 1.0 + sigma[:, None] ** 2 * rotation.eigenvalues
     w = rotation.distance / shrink + sigma[:, None] * z / np.sqrt(shrink)
-    step = (rotation.vectors @ w[..., None])
+    step = rotation.vectors @ w[..., None]
     return rotation.mean + np.linalg.solve(small.transpose(L_X), step)[..., 0]
 
 
@@ -124,9 +122,7 @@ def _complete(
     lam = trailing[..., None]
     if q2:
         lam = apply_lambda(cp, factors[1:], lam, transposed=False)
-    residual = cp.E[..., -1] - (cp.E[..., :-1].reshape(-1, lam.shape[1]) @ lam).reshape(
-        lam.shape[0], *cp.E.shape[:2]
-    )
+    residual = cp.E[..., -1] - (cp.E[..., :-1].reshape(-1, lam.shape[1]) @ lam).reshape(lam.shape[0], *cp.E.shape[:2])
     F = cp.R @ factors[0][:, None]
     Ft = small.transpose(F)
     M = Ft @ F

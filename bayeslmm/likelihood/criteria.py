@@ -21,7 +21,7 @@ LOG_2PI = float(np.log(2.0 * np.pi))
 
 
 def degrees_of_freedom(cp: CrossProducts, reml: bool) -> int:
-    """n - p for REML, n for ML."""
+    """N - p for REML, n for ML."""
     return cp.n - cp.p if reml else cp.n
 
 
@@ -37,9 +37,7 @@ def profiled(cp: CrossProducts, factor: Factor, reml: bool = True) -> FloatArray
     return log_determinant(cp, factor, reml) + nu * (1.0 + LOG_2PI + np.log(factor.r2 / nu))
 
 
-def minus_two_log_density(
-    cp: CrossProducts, factor: Factor, sigma: FloatArray, reml: bool = True
-) -> FloatArray:
+def minus_two_log_density(cp: CrossProducts, factor: Factor, sigma: FloatArray, reml: bool = True) -> FloatArray:
     """``d_R`` (or ``d_ML`` at the conditional estimate of beta).
 
     Parameters
@@ -61,6 +59,4 @@ def minus_two_log_density(
     shape = (-1,) + (1,) * max(sigma.ndim - 1, 0)
     constant = log_determinant(cp, factor, reml).reshape(shape)
     nu = degrees_of_freedom(cp, reml)
-    return np.asarray(
-        nu * (LOG_2PI + 2.0 * np.log(sigma)) + constant + factor.r2.reshape(shape) / sigma**2
-    )
+    return np.asarray(nu * (LOG_2PI + 2.0 * np.log(sigma)) + constant + factor.r2.reshape(shape) / sigma**2)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from scipy.linalg import block_diag
@@ -197,7 +198,7 @@ def _blocks(design: Design) -> tuple[tuple[Block, ...], list[FloatArray]]:
         members = [i for i, term in enumerate(design.terms) if term.group == grouping.name]
         bases = [_term_basis(design.terms[i], design.weights) for i in members]
         ends = np.cumsum([0, *(basis.columns.shape[1] for basis in bases)])
-        slices = tuple(slice(int(a), int(b)) for a, b in zip(ends[:-1], ends[1:], strict=True))
+        slices = tuple(slice(int(a), int(b)) for a, b in pairwise(ends))
         transform = block_diag(*(basis.transform for basis in bases))
         block = Block(grouping, tuple(members), slices, transform)
         built.append((block, np.column_stack([basis.columns for basis in bases])))
@@ -205,9 +206,7 @@ def _blocks(design: Design) -> tuple[tuple[Block, ...], list[FloatArray]]:
     return tuple(block for block, _ in built), [columns for _, columns in built]
 
 
-def _split(
-    blocks: tuple[Block, ...], Z: list[FloatArray], Xy: FloatArray
-) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _split(blocks: tuple[Block, ...], Z: list[FloatArray], Xy: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Between and within parts of the trailing columns with respect to the first block."""
     first, rest = blocks[0], blocks[1:]
     codes, n_levels, c = first.grouping.codes, first.n_levels, first.size
@@ -237,16 +236,14 @@ def _trailing(
     """Fill the rows and columns of E and D that belong to the other grouping factors."""
     q2 = D.shape[0] - residual.shape[1]
     offsets = np.cumsum([0, *(block.q for block in blocks[1:])])
-    spans = [slice(int(a), int(b)) for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+    spans = [slice(int(a), int(b)) for a, b in pairwise(offsets)]
     for j, (block, span) in enumerate(zip(blocks[1:], spans, strict=True), start=1):
         E[:, :, span] = _cross(Q, blocks[0], Z[j], block).reshape(*E.shape[:2], block.q)
         for k in range(1, j + 1):
             tile = _cross(Z[j], block, Z[k], blocks[k]).reshape(block.q, blocks[k].q)
             D[span, spans[k - 1]] = tile
             D[spans[k - 1], span] = tile.T
-        sums = np.stack(
-            [level_sums(block.grouping.codes, z[:, None] * residual, block.n_levels) for z in Z[j].T], 1
-        )
+        sums = np.stack([level_sums(block.grouping.codes, z[:, None] * residual, block.n_levels) for z in Z[j].T], 1)
         D[span, q2:] = sums.reshape(block.q, -1)
         D[q2:, span] = D[span, q2:].T
     between = E[:, :, :q2].reshape(-1, q2)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy.linalg import solve_triangular
@@ -65,9 +66,7 @@ def _sweep(L: FloatArray, factors: Sequence[FloatArray], cp: CrossProducts, t: i
     """``[Lambda 0; 0 I] K^-1 [Lambda 0; 0 I]'`` for the leading t x t part of the joint matrix."""
     half = _inverse_lower(L[:t, :t])
     if cp.q_trailing:
-        half = small.transpose(
-            apply_lambda(cp, factors, small.transpose(half)[None], transposed=False)
-        )[0]
+        half = small.transpose(apply_lambda(cp, factors, small.transpose(half)[None], transposed=False))[0]
     return np.asarray(half.T @ half)
 
 
@@ -95,9 +94,7 @@ def _pieces(cp: CrossProducts, factors: Sequence[FloatArray], factor: Factor, re
     R2, S22 = _trailing_part(Q, D_t, q2)
     R2_trace, S22_trace = _trailing_part(Q_trace, D_t, q2)
     s2 = D_y[:q2] - D_t[:q2] @ x
-    return _Pieces(
-        Yt @ Y, B, Q, Q_trace, R2, R2_trace, S22, S22_trace, B_y - B @ x, np.asarray(s2)
-    )
+    return _Pieces(Yt @ Y, B, Q, Q_trace, R2, R2_trace, S22, S22_trace, B_y - B @ x, np.asarray(s2))
 
 
 def _trailing_part(Q: FloatArray, D: FloatArray, q2: int) -> tuple[FloatArray, FloatArray]:
@@ -105,9 +102,7 @@ def _trailing_part(Q: FloatArray, D: FloatArray, q2: int) -> tuple[FloatArray, F
     return R2, D[:q2] @ R2
 
 
-def derivatives(
-    cp: CrossProducts, factors: Sequence[FloatArray], factor: Factor, reml: bool = True
-) -> Derivatives:
+def derivatives(cp: CrossProducts, factors: Sequence[FloatArray], factor: Factor, reml: bool = True) -> Derivatives:
     """Gradient of the profiled criterion in the covariance of every block.
 
     Parameters
@@ -165,9 +160,7 @@ class _FirstStack(_Stack):
     v: FloatArray  # sum B_l' Gamma s_l (d, t)
 
 
-def second_derivatives(
-    cp: CrossProducts, first: Derivatives, directions: Sequence[FloatArray]
-) -> FloatArray:
+def second_derivatives(cp: CrossProducts, first: Derivatives, directions: Sequence[FloatArray]) -> FloatArray:
     """Second derivatives of the profiled criterion along changes of G.
 
     Parameters
@@ -216,7 +209,7 @@ def _assemble(
 ) -> tuple[FloatArray, FloatArray]:
     """``tr(S dG_a S dG_b)`` and ``s' dG_a S dG_b s`` for all pairs."""
     ends = np.cumsum([0, head.gamma.shape[0], *(tail.gamma.shape[0] for tail in tails)])
-    rows = [slice(int(a), int(b)) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    rows = [slice(int(a), int(b)) for a, b in pairwise(ends)]
     traces, curves = np.empty((ends[-1], ends[-1])), np.empty((ends[-1], ends[-1]))
 
     def put(i: int, j: int, pair: tuple[FloatArray, FloatArray]) -> None:
@@ -246,9 +239,7 @@ def _pair_first(pieces: _Pieces, x: _FirstStack) -> tuple[FloatArray, FloatArray
     return trace, _inner(x.s, moved) - x.v @ pieces.Q @ x.v.T
 
 
-def _pair_mixed(
-    pieces: _Pieces, a: _FirstStack, b: _Stack, span: slice
-) -> tuple[FloatArray, FloatArray]:
+def _pair_mixed(pieces: _Pieces, a: _FirstStack, b: _Stack, span: slice) -> tuple[FloatArray, FloatArray]:
     R2 = pieces.R2_trace[:, span]
     c = b.gamma.shape[-1]
     inner = (R2.T @ a.U @ R2).reshape(a.U.shape[0], -1, c, R2.shape[1] // c, c)
@@ -256,9 +247,7 @@ def _pair_mixed(
     return _inner(tiles, b.gamma), a.v @ pieces.R2[:, span] @ b.s.reshape(b.s.shape[0], -1).T
 
 
-def _pair_trailing(
-    pieces: _Pieces, a: tuple[_Stack, slice], b: tuple[_Stack, slice]
-) -> tuple[FloatArray, FloatArray]:
+def _pair_trailing(pieces: _Pieces, a: tuple[_Stack, slice], b: tuple[_Stack, slice]) -> tuple[FloatArray, FloatArray]:
     (x, rows), (z, columns) = a, b
     ca, cb = x.gamma.shape[-1], z.gamma.shape[-1]
     S = pieces.S22_trace[rows, columns]

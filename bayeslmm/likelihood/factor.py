@@ -47,9 +47,7 @@ class Factor:
     first: tuple[FloatArray, FloatArray] | None = None
 
 
-def evaluate(
-    cp: CrossProducts, factors: Sequence[FloatArray], precision: FloatArray | None = None
-) -> Factor:
+def evaluate(cp: CrossProducts, factors: Sequence[FloatArray], precision: FloatArray | None = None) -> Factor:
     """Eliminate the random effects at K points.
 
     Parameters
@@ -74,16 +72,18 @@ def evaluate(
     step = max(1, _CHUNK // max(width, 1))
     if points <= step:
         return _evaluate(cp, factors, precision)
-    parts = [
-        _evaluate(cp, [f[k : k + step] for f in factors], precision) for k in range(0, points, step)
-    ]
-    names = ("log_det", "log_det_fixed", "r2", "trailing", "chol", "solution")
-    return Factor(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    parts = [_evaluate(cp, [f[k : k + step] for f in factors], precision) for k in range(0, points, step)]
+    return Factor(
+        np.concatenate([part.log_det for part in parts]),
+        np.concatenate([part.log_det_fixed for part in parts]),
+        np.concatenate([part.r2 for part in parts]),
+        np.concatenate([part.trailing for part in parts]),
+        np.concatenate([part.chol for part in parts]),
+        np.concatenate([part.solution for part in parts]),
+    )
 
 
-def _evaluate(
-    cp: CrossProducts, factors: Sequence[FloatArray], precision: FloatArray | None
-) -> Factor:
+def _evaluate(cp: CrossProducts, factors: Sequence[FloatArray], precision: FloatArray | None) -> Factor:
     log_det, trailing, first = eliminate_first(cp, factors[0])
     q2, p = cp.q_trailing, cp.p
     joint = trailing[:, :-1, :-1]

@@ -10,7 +10,7 @@ from bayeslmm.likelihood import small
 from bayeslmm.likelihood.criteria import LOG_2PI
 from bayeslmm.likelihood.crossproducts import CrossProducts
 from bayeslmm.likelihood.factor import Factor
-from bayeslmm.types import FloatArray
+from bayeslmm.types import BoolArray, FloatArray
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class NormalPrior:
         return 1.0 / self.sd**2
 
     @property
-    def proper(self) -> FloatArray:
+    def proper(self) -> BoolArray:
         """Mask of the coefficients that have a proper prior."""
         return np.isfinite(self.sd)
 
@@ -64,7 +64,7 @@ def rotate(cp: CrossProducts, factor: Factor, prior: NormalPrior) -> Rotation:
     left = np.linalg.solve(L_X, np.broadcast_to(precision, L_X.shape))
     whitened = np.linalg.solve(L_X, small.transpose(left))
     eigenvalues, vectors = np.linalg.eigh(0.5 * (whitened + small.transpose(whitened)))
-    offset = (small.transpose(L_X) @ (factor.solution[:, q2:] - mean)[..., None])
+    offset = small.transpose(L_X) @ (factor.solution[:, q2:] - mean)[..., None]
     distance = (small.transpose(vectors) @ offset)[..., 0]
     return Rotation(np.maximum(eigenvalues, 0.0), vectors, distance, mean)
 

@@ -13,11 +13,10 @@ from itertools import product
 import numpy as np
 
 from bayeslmm.design.covariance import factor_from_theta
-from bayeslmm.likelihood.crossproducts import Block, CrossProducts
+from bayeslmm.likelihood.crossproducts import CrossProducts
 from bayeslmm.likelihood.derivatives import Derivatives, second_derivatives
 from bayeslmm.likelihood.small import transpose
 from bayeslmm.types import FloatArray
-
 
 # Ratios of between to within standard deviation tried for every block before the first step.
 _RATIOS = {1: (0.25, 0.5, 1.0, 2.0, 4.0, 8.0), 2: (0.3, 1.0, 3.0), 3: (0.5, 2.0)}
@@ -92,10 +91,7 @@ def canonical(T: FloatArray) -> FloatArray:
 
 def theta_from_terms(cp: CrossProducts, terms: Sequence[FloatArray]) -> FloatArray:
     """The user's theta (K, k) from factors on the user's columns."""
-    parts = [
-        T[..., term.structure.rows, term.structure.cols]
-        for term, T in zip(cp.design.terms, terms, strict=True)
-    ]
+    parts = [T[..., term.structure.rows, term.structure.cols] for term, T in zip(cp.design.terms, terms, strict=True)]
     return np.concatenate(parts, axis=-1)
 
 

@@ -112,9 +112,7 @@ def minimise(
         new_value = trial.value
         evaluations += 1
         noise = 4e-15 * (abs(point.value) + 1.0) * max(1.0, np.sqrt(point.x.size))
-        accepted = new_value < point.value or (
-            decrement < _NEARLY and new_value <= point.value + max(noise, 1e-11)
-        )
+        accepted = new_value < point.value or (decrement < _NEARLY and new_value <= point.value + max(noise, 1e-11))
         steps.append(Step(new_value, decrement, shrink * length, bool(accepted)))
         if accepted:
             radius = 2.0 * radius if shrink < 1.0 else max(radius, 2.0 * length)

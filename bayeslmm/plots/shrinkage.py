@@ -49,7 +49,9 @@ def plot_shrinkage(both: Comparison, group: str | None = None, effect: str | Non
     for axis, name in zip(panels[0], effects, strict=True):
         _panel(both, group, name, axis, levels)
     handles, labels = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3 if len(effects) > 1 else 1, frameon=False, fontsize=9)
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=3 if len(effects) > 1 else 1, frameon=False, fontsize=9
+    )
     return panels[0]
 
 
@@ -62,7 +64,16 @@ def _panel(both: Comparison, group: str, effect: str, axis: Any, levels: int) ->
     alone = no_pooling(both, group)[:, column]
     y = np.arange(order.size)
     axis.axvline(0.0, color="0.8", linewidth=1)
-    axis.errorbar(mean[order], y, xerr=1.96 * sd[order], fmt="o", color=POSTERIOR, markersize=5, linewidth=1.4, label="posterior mean ± 1.96 sd")
+    axis.errorbar(
+        mean[order],
+        y,
+        xerr=1.96 * sd[order],
+        fmt="o",
+        color=POSTERIOR,
+        markersize=5,
+        linewidth=1.4,
+        label="posterior mean ± 1.96 sd",
+    )
     axis.plot(blup.to_numpy()[order], y, "D", color=REML, markersize=4, label="REML prediction (BLUP)")
     axis.plot(alone[order], y, "x", color=NEUTRAL, markersize=6, label="level alone (no pooling)")
     axis.set_yticks(y, [str(blup.index[k]) for k in order], fontsize=8)

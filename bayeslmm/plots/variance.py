@@ -56,13 +56,44 @@ def _panel(both: Comparison, p: Parameter, axis: Any) -> None:
     percent = f"{100 * both.level:g} %"
     axis.fill_between(grid, height, color=POSTERIOR, alpha=0.25, linewidth=0)
     axis.plot(grid, height, color=POSTERIOR, label="posterior density")
-    axis.plot([row["hdi_low"], row["hdi_high"]], [-0.08 * top] * 2, color=POSTERIOR, linewidth=4, solid_capstyle="butt", label=f"posterior {percent} HDI")
-    axis.plot([row["reml_low"], row["reml_high"]], [-0.19 * top] * 2, color=REML, linewidth=4, solid_capstyle="butt", label=f"REML {percent} profile")
+    axis.plot(
+        [row["hdi_low"], row["hdi_high"]],
+        [-0.08 * top] * 2,
+        color=POSTERIOR,
+        linewidth=4,
+        solid_capstyle="butt",
+        label=f"posterior {percent} HDI",
+    )
+    axis.plot(
+        [row["reml_low"], row["reml_high"]],
+        [-0.19 * top] * 2,
+        color=REML,
+        linewidth=4,
+        solid_capstyle="butt",
+        label=f"REML {percent} profile",
+    )
     if np.isfinite(row["reml"]):
-        axis.plot(row["reml"], -0.19 * top, "o", color="white", markeredgecolor=REML, markersize=7, label="REML", clip_on=False)
+        axis.plot(
+            row["reml"],
+            -0.19 * top,
+            "o",
+            color="white",
+            markeredgecolor=REML,
+            markersize=7,
+            label="REML",
+            clip_on=False,
+        )
     if np.isfinite(row["ml"]):
         axis.plot(row["ml"], -0.30 * top, "d", color=ML, markersize=7, label="ML", clip_on=False)
-    axis.plot(row["median"], -0.08 * top, "o", color="white", markeredgecolor=POSTERIOR, markersize=6, label="posterior median")
+    axis.plot(
+        row["median"],
+        -0.08 * top,
+        "o",
+        color="white",
+        markeredgecolor=POSTERIOR,
+        markersize=6,
+        label="posterior median",
+    )
     axis.set_ylim(-0.38 * top, 1.05 * top)
     axis.set_title(p.label, fontsize=10)
     tidy_axes(axis)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bayeslmm.design.covariance import factor_from_theta
 from bayeslmm.likelihood import CrossProducts, Factor, derivatives, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.criteria import degrees_of_freedom
@@ -179,7 +180,7 @@ def _without_small(cp: CrossProducts, x: FloatArray) -> FloatArray:
     parts, position = [], 0
     for _, _, structure in cp.term_order:
         stop = position + len(structure.rows)
-        T = par.factor_from_theta(structure, x[position:stop])
+        T = factor_from_theta(structure, x[position:stop])
         U, s, Vt = np.linalg.svd(T)
         if (s < _TRY_ZERO).any():
             T = par.canonical(((U * np.where(s < _TRY_ZERO, 0.0, s)) @ Vt)[None])[0]
@@ -222,9 +223,7 @@ def _status(ending: Ending, vanished: tuple[Vanished, ...]) -> FitStatus:
     return FitStatus[ending.name]
 
 
-def _vanished(
-    criterion: Criterion, factors: Sequence[FloatArray], factor: Factor
-) -> tuple[Vanished, ...]:
+def _vanished(criterion: Criterion, factors: Sequence[FloatArray], factor: Factor) -> tuple[Vanished, ...]:
     """Null directions of every term's covariance and the slope of the criterion along them."""
     cp = criterion.cp
     found: list[Vanished] = []

@@ -26,9 +26,7 @@ def _block(cp: CrossProducts, group: GroupLabels) -> tuple[int, IntArray]:
     raise KeyError(group.group)
 
 
-def by_group(
-    design: Design, cp: CrossProducts, b: Sequence[FloatArray]
-) -> dict[str, pd.DataFrame]:
+def by_group(design: Design, cp: CrossProducts, b: Sequence[FloatArray]) -> dict[str, pd.DataFrame]:
     """Frames (levels x effects) from effects (J, c) of every block."""
     frames = {}
     for group in group_labels(design):
@@ -38,9 +36,7 @@ def by_group(
     return frames
 
 
-def variances_by_group(
-    design: Design, cp: CrossProducts, v: Sequence[FloatArray]
-) -> dict[str, FloatArray]:
+def variances_by_group(design: Design, cp: CrossProducts, v: Sequence[FloatArray]) -> dict[str, FloatArray]:
     """Covariances (J, c, c) of every grouping factor."""
     out = {}
     for group in group_labels(design):
@@ -49,9 +45,7 @@ def variances_by_group(
     return out
 
 
-def draws_by_group(
-    design: Design, cp: CrossProducts, b: Sequence[FloatArray]
-) -> dict[str, FloatArray]:
+def draws_by_group(design: Design, cp: CrossProducts, b: Sequence[FloatArray]) -> dict[str, FloatArray]:
     """Draws (S, J, c) of every grouping factor from those of the blocks."""
     out = {}
     for group in group_labels(design):
@@ -60,9 +54,7 @@ def draws_by_group(
     return out
 
 
-def fitted_values(
-    design: Design, cp: CrossProducts, beta: FloatArray, b: Sequence[FloatArray]
-) -> FloatArray:
+def fitted_values(design: Design, cp: CrossProducts, beta: FloatArray, b: Sequence[FloatArray]) -> FloatArray:
     """``offset + X beta + Z b`` from effects (J, c) of every block."""
     mean = design.X @ beta
     if design.offset is not None:

@@ -67,7 +67,7 @@ def density(draws: FloatArray, kind: str, grid: FloatArray) -> FloatArray:
 
 def _scott(draws: FloatArray) -> float:
     spread = min(float(draws.std()), float(np.subtract(*np.percentile(draws, [75, 25]))) / 1.34)
-    return 1.06 * max(spread, 1e-300) * draws.size ** (-0.2)
+    return float(1.06 * max(spread, 1e-300) * draws.size ** (-0.2))
 
 
 def mode(draws: FloatArray, kind: str) -> float:

@@ -49,9 +49,7 @@ def parameters(design: Design) -> tuple[Parameter, ...]:
     sds = [p for group in groups for p in _sds(group)]
     corrs = [p for group in groups for p in _corrs(group)]
     sigma = Parameter("sigma", "sigma", "Residual", "sd__Observation", -1, (), 0)
-    fixed = [
-        Parameter(name, "fixed", None, name, j, (), j) for j, name in enumerate(design.fixed_names)
-    ]
+    fixed = [Parameter(name, "fixed", None, name, j, (), j) for j, name in enumerate(design.fixed_names)]
     return (*sds, *corrs, sigma, *fixed)
 
 
@@ -73,9 +71,7 @@ def _sds(labels: GroupLabels) -> list[Parameter]:
 
 def _corrs(labels: GroupLabels) -> list[Parameter]:
     return [
-        Parameter(
-            f"corr_{labels.group}[{label}]", "corr", labels.group, f"cor__{label}", term, (a, b), column
-        )
+        Parameter(f"corr_{labels.group}[{label}]", "corr", labels.group, f"cor__{label}", term, (a, b), column)
         for column, (term, a, b, label) in enumerate(labels.pairs)
     ]
 
@@ -100,9 +96,7 @@ def find(design: Design, label: str) -> Parameter:
     return chosen[0]
 
 
-def estimates(
-    known: Sequence[Parameter], terms: Sequence[FloatArray], sigma: float, beta: FloatArray
-) -> FloatArray:
+def estimates(known: Sequence[Parameter], terms: Sequence[FloatArray], sigma: float, beta: FloatArray) -> FloatArray:
     """Values of the parameters from relative factors (c, c), sigma and beta."""
     values = []
     for p in known:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayeslmm.bayes.collapsed import Diagnostics, ExactMoments
+from bayeslmm.bayes.collapsed import Diagnostics
 from bayeslmm.bayes.layout import GroupLayout, group_columns, make_layout
+from bayeslmm.bayes.moments import ExactMoments
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.design.design import Design
 from bayeslmm.results.intervals import hdi
@@ -221,9 +222,7 @@ class Posterior:
     def tidy(self, level: float = 0.95) -> pd.DataFrame:
         """One row per parameter with broom.mixed's columns; estimate is the mean, the interval the HDI."""
         table = self.table(level)
-        return tidy_table(
-            self._parameters, table["mean"].to_numpy(), table["sd"].to_numpy(), self.hdi(level)
-        )
+        return tidy_table(self._parameters, table["mean"].to_numpy(), table["sd"].to_numpy(), self.hdi(level))
 
     def prior_table(self) -> pd.DataFrame:
         """The priors in words, by parameter."""

@@ -40,7 +40,10 @@ def upper_95(prior: SdPrior) -> float:
     def mass(upper: float) -> float:
         # log scale: priors such as the inverse gamma have most mass over many decades
         value, _ = quad(
-            lambda t: float(np.exp(prior.log_density(np.array(np.exp(t))) + t)), np.log(upper) - 60, np.log(upper), limit=200
+            lambda t: float(np.exp(prior.log_density(np.array(np.exp(t))) + t)),
+            np.log(upper) - 60,
+            np.log(upper),
+            limit=200,
         )
         return float(value) - 0.95
 

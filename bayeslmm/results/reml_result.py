@@ -154,9 +154,7 @@ class REMLResult:
             Hold the fixed effects at their estimates, as lme4's condVar does; False adds their uncertainty.
         """
         optimum = self.optimum
-        blocks = conditional_variances(
-            self.cp, optimum.factors, optimum.factor, fixed_known=fixed_known
-        )
+        blocks = conditional_variances(self.cp, optimum.factors, optimum.factor, fixed_known=fixed_known)
         return variances_by_group(self.design, self.cp, [v * self.sigma**2 for v in blocks])
 
     def varcorr(self) -> pd.DataFrame:
@@ -178,9 +176,7 @@ class REMLResult:
 
     def estimates(self) -> pd.Series:
         """Estimates of all parameters under their labels."""
-        values = estimates(
-            self._parameters, self.optimum.terms, self.sigma, self._conditional.beta[0]
-        )
+        values = estimates(self._parameters, self.optimum.terms, self.sigma, self._conditional.beta[0])
         return pd.Series(values, index=[p.label for p in self._parameters], name="estimate")
 
     def profile(self, label: str, values: FloatArray | None = None) -> pd.DataFrame:

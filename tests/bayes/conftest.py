@@ -13,14 +13,10 @@ from bayeslmm.design.design import Design, DroppedRows, Grouping, RandomTerm
 N = 30
 
 
-def _term(
-    label: str, group: str, effects: Sequence[str], structure: CovarianceStructure
-) -> RandomTerm:
+def _term(label: str, group: str, effects: Sequence[str], structure: CovarianceStructure) -> RandomTerm:
     x, w = _covariates()
     columns = {"Intercept": np.ones(N), "x": x, "w": w}
-    return RandomTerm(
-        label, group, tuple(effects), np.column_stack([columns[e] for e in effects]), structure
-    )
+    return RandomTerm(label, group, tuple(effects), np.column_stack([columns[e] for e in effects]), structure)
 
 
 def _covariates() -> tuple[np.ndarray, np.ndarray]:

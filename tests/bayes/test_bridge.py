@@ -84,9 +84,7 @@ CASES = {
     "uniform": Case("slopes", family=(Uniform(9.0), Uniform(7.0))),
     "flat": Case("slopes", family=(Flat(), Flat())),
     "power": Case("slopes", family=(Power(1.0), Power(0.5))),
-    "inverse gamma": Case(
-        "slopes", family=(InverseGammaVariance(0.5, 0.2), InverseGammaVariance(2.0, 1.0))
-    ),
+    "inverse gamma": Case("slopes", family=(InverseGammaVariance(0.5, 0.2), InverseGammaVariance(2.0, 1.0))),
     "mixed families": Case("slopes", family=(Exponential(2.0), HalfT(4.0, 3.0))),
     "centred": Case("blocks and crossed", noncentered=False),
     "centred, independent": Case("uncorrelated", noncentered=False),
@@ -105,9 +103,7 @@ class Point:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_joint_density_is_collapsed_times_conditional(
-    name: str, design: Callable[..., Design]
-) -> None:
+def test_joint_density_is_collapsed_times_conditional(name: str, design: Callable[..., Design]) -> None:
     case = CASES[name]
     data = design(case.kind, **case.options)
     priors = _priors(data, case)
@@ -154,9 +150,7 @@ def _correlation_factor(design: Design, k: int, rng: np.random.Generator) -> np.
 # The PyMC side.
 
 
-def _pymc_log_density(
-    design: Design, priors: Priors, noncentered: bool
-) -> Callable[[Point], float]:
+def _pymc_log_density(design: Design, priors: Priors, noncentered: bool) -> Callable[[Point], float]:
     from pymc.model.transform.conditioning import remove_value_transforms
 
     model = remove_value_transforms(build_pymc_model(design, priors, noncentered))
@@ -197,13 +191,9 @@ def _partials(L: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _log_prior(design: Design, priors: Priors, point: Point) -> float:
     total = float(priors.sigma.log_density(np.array(point.sigma)))
     for group in make_layout(design).groups:
-        for k, columns, L in zip(
-            group.labels.terms, group.labels.slices, point.L[group.name], strict=True
-        ):
+        for k, columns, L in zip(group.labels.terms, group.labels.slices, point.L[group.name], strict=True):
             sd = point.sd[group.name][columns]
-            total += sum(
-                float(p.log_density(np.array(s))) for p, s in zip(priors.sds[k], sd, strict=True)
-            )
+            total += sum(float(p.log_density(np.array(s))) for p, s in zip(priors.sds[k], sd, strict=True))
             if any(pair[0] == k for pair in group.labels.pairs):
                 total += _log_lkj(L, priors.lkj[k])
     return total
@@ -224,9 +214,7 @@ def _log_lkj(L: np.ndarray, eta: float) -> float:
 def _log_marginal(design: Design, priors: Priors, point: Point) -> float:
     factors: list[np.ndarray] = [np.empty(0)] * len(design.terms)
     for group in make_layout(design).groups:
-        for k, columns, L in zip(
-            group.labels.terms, group.labels.slices, point.L[group.name], strict=True
-        ):
+        for k, columns, L in zip(group.labels.terms, group.labels.slices, point.L[group.name], strict=True):
             relative = point.sd[group.name][columns] / point.sigma
             factors[k] = (relative[:, None] * L)[None]
     cp = cross_products(design)

@@ -239,8 +239,6 @@ def test_scale_equivariance() -> None:
     for frame in (data, moved):
         cp = cross_products(build_design(formula, frame))
         rng = np.random.default_rng(0)
-        exacts.append(
-            sample_collapsed(cp, default_priors(cp.design), optimise(cp).terms, draws=100, rng=rng).exact
-        )
+        exacts.append(sample_collapsed(cp, default_priors(cp.design), optimise(cp).terms, draws=100, rng=rng).exact)
     # 1e6 + 1e-6 y keeps only about four digits of y in binary64
     np.testing.assert_allclose(exacts[1].sd_mean[0], 1e-6 * exacts[0].sd_mean[0], rtol=1e-3)

@@ -85,9 +85,7 @@ def test_values_go_where_their_labels_say(kind: str, design: Make) -> None:
         assert cp.blocks[block].terms == labels.terms
         for k in labels.terms:
             chosen = posterior[group.sd].sel({group.effect_dim: list(labels.term_effects(k))})
-            np.testing.assert_array_equal(
-                chosen.to_numpy().reshape(-1, chosen.shape[-1]), draws.sds[k]
-            )
+            np.testing.assert_array_equal(chosen.to_numpy().reshape(-1, chosen.shape[-1]), draws.sds[k])
         for k, i, j, label in labels.pairs:
             chosen = posterior[group.corr].sel({group.pair_dim: label})
             np.testing.assert_array_equal(chosen.to_numpy().ravel(), draws.corrs[k][:, i, j])
@@ -202,9 +200,7 @@ def test_nuts_agrees_with_the_collapsed_posterior(sampler: str, design: Make) ->
 
     data = design("nested", weights=True)
     priors, layout = default_priors(data), make_layout(data)
-    draws = sample_nuts(
-        build_pymc_model(data, priors), layout, draws=1000, chains=2, random_seed=4, sampler=sampler
-    )
+    draws = sample_nuts(build_pymc_model(data, priors), layout, draws=1000, chains=2, random_seed=4, sampler=sampler)
     assert draws.library == sampler
     nuts = nuts_datatree(data, priors, draws)
     assert {"lp", "diverging", "energy", "tree_depth"} <= set(nuts["sample_stats"].data_vars)

@@ -67,9 +67,7 @@ def test_no_fixed_effects_means_no_beta(design: Make) -> None:
     assert "X" not in layout.data_dims
 
 
-@pytest.mark.parametrize(
-    "name", ["sigma", "beta", "obs", "coef", "draw", "X", "offset", "sd_sigma"]
-)
+@pytest.mark.parametrize("name", ["sigma", "beta", "obs", "coef", "draw", "X", "offset", "sd_sigma"])
 def test_dim_never_shares_a_name_with_a_variable(name: str, design: Make) -> None:
     layout = make_layout(_renamed(design("one-way"), name))
     variables = {*layout.posterior_dims, *layout.data_dims, "chain", "draw"}
@@ -101,9 +99,7 @@ def test_group_with_the_name_of_the_response(design: Make) -> None:
         (np.array([0.5, 1.5, 2.5]), [0, 1, 2]),
     ],
 )
-def test_observations_keep_labels_that_identify_them(
-    index: np.ndarray, expected: list[object], design: Make
-) -> None:
+def test_observations_keep_labels_that_identify_them(index: np.ndarray, expected: list[object], design: Make) -> None:
     layout = make_layout(replace(design("one-way"), index=index))
     assert list(layout.coords["obs"]) == expected
 

@@ -39,9 +39,7 @@ KINDS = ["one-way", "nested", "slopes 3x3", "uncorrelated", "repeated effect", "
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("noncentered", [True, False])
-def test_names_dims_and_coords_are_those_of_the_layout(
-    kind: str, noncentered: bool, design: Make
-) -> None:
+def test_names_dims_and_coords_are_those_of_the_layout(kind: str, noncentered: bool, design: Make) -> None:
     data = design(kind, weights=True, offset=True)
     layout = make_layout(data)
     model = build_pymc_model(data, default_priors(data), noncentered)
