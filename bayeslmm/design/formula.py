@@ -13,6 +13,10 @@ _NO_RANDOM = (
     "The formula has no random-effects term, so there is nothing for a mixed model to do. Add one, for "
     "example (1 | group), or fit an ordinary regression with another package (statsmodels, formulae)."
 )
+_NO_GROUP = (
+    "{!r} cannot be part of a grouping factor. Right of the bar stand column names, joined by : (combination) or "
+    "/ (nesting); make a new column for anything else."
+)
 
 
 @dataclass(frozen=True)
@@ -237,24 +241,24 @@ def _grouping(text: str, tokens: Sequence[Token]) -> list[tuple[str, ...]]:
     """Expand ``a/b`` and ``a:b``; every part must be a column name."""
     nested: list[list[str]] = [[]]
     expect_name = True
-    for token in (t for t in tokens if t.text not in ("(", ")")):
-        if expect_name != (token.kind in ("name", "quoted")):
-            raise FormulaError(
-                f"{token.text!r} cannot be part of a grouping factor. Right of the bar stand column names, joined by "
-                ": (combination) or / (nesting); make a new column for anything else.",
-                text,
-                token.start,
-                len(token.text),
-            )
+    for i, token in enumerate(tokens):
+        called = i + 1 < len(tokens) and tokens[i + 1].text == "("
+        if (
+            called
+            or expect_name != (token.kind in ("name", "quoted"))
+            or (token.text not in ("/", ":")
+            and not expect_name)
+        ):
+            raise FormulaError(_NO_GROUP.format(token.text), text, token.start, len(token.text))
         if token.text == "/":
             nested.append([])
-        elif token.text not in (":",):
-            if not expect_name:
-                break
+        elif expect_name:
             nested[-1].append(token.text.strip("`"))
         expect_name = not expect_name
-    if expect_name or any(t.text in ("(",) and i for i, t in enumerate(tokens)):
-        raise FormulaError("The grouping factor is not a column name or a combination of them.", text, tokens[-1].start)
+    if expect_name:
+        raise FormulaError(
+            "The grouping factor ends with an operator; a column name is missing.", text, tokens[-1].start
+        )
     levels: list[tuple[str, ...]] = []
     for part in nested:
         levels.append((*(levels[-1] if levels else ()), *part))
