@@ -1,0 +1,30 @@
+"""Sphinx configuration."""
+
+import shutil
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+# Notebooks live at the top of the repository; the site shows copies.
+target = HERE / "notebooks"
+shutil.rmtree(target, ignore_errors=True)
+target.mkdir()
+for notebook in sorted((HERE.parent / "notebooks").glob("*.ipynb")):
+    shutil.copy(notebook, target / notebook.name)
+
+project = "bayeslmm"
+author = "bayeslmm developers"
+release = "0.1.0"
+extensions = ["myst_nb", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.autosummary"]
+exclude_patterns = ["_build", "generated/.*"]
+html_theme = "pydata_sphinx_theme"
+html_title = "bayeslmm"
+html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False}
+nb_execution_mode = "off"
+myst_enable_extensions = ["dollarmath", "amsmath"]
+myst_heading_anchors = 3
+autosummary_generate = True
+autodoc_typehints = "none"
+numpydoc_show_class_members = False
+numpydoc_class_members_toctree = False
+suppress_warnings = ["myst.header", "mystnb.unknown_mime_type"]
