@@ -14,12 +14,12 @@ from bayeslmm.comparison import Comparison
 from bayeslmm.plots import plot_boundary, plot_shrinkage, plot_variance
 
 _STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 86rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; margin-top: 2.5rem; } h3 { font-size: 1.05rem; }
-table { border-collapse: collapse; font-size: .85rem; margin: 1rem 0; display: block; overflow-x: auto; }
+table { border-collapse: collapse; font-size: .82rem; margin: 1rem 0; display: block; overflow-x: auto; }
 th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
 tbody th { text-align: left; font-weight: 600; }
-img { max-width: 100%; margin: .5rem 0; }
+figure { display: inline-block; margin: .5rem; vertical-align: top; } img { max-width: 100%; max-height: 30rem; }
 pre { background: #f6f6f6; padding: .75rem; overflow-x: auto; white-space: pre-wrap; }
 """
 
