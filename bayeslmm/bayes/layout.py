@@ -18,7 +18,8 @@ from bayeslmm.design.labels import GroupLabels, group_labels
 from bayeslmm.types import AnyArray, FloatArray, IntArray
 
 # Dims of every posterior; xarray and PyMC allow no variable and no other dim of these names.
-_SAMPLE_DIMS = ("chain", "draw")
+# ArviZ stacks chain and draw into "sample".
+_SAMPLE_DIMS = ("chain", "draw", "sample")
 
 
 @dataclass(frozen=True)

@@ -122,35 +122,49 @@ class CrossProducts:
         return -2.0 * self.fixed.log_abs_det
 
     @cached_property
-    def moments(self) -> tuple[FloatArray, FloatArray, FloatArray] | None:
-        """Between parts summed over levels that share R, for scalar first blocks.
-
-        Returns
-        -------
-        tuple of arrays or None
-            Distinct ``R^2`` (U,), how many levels have it (U,), and ``sum E_l'E_l`` (U, m, m). None where
-            storing them would take more room than E itself.
-        """
-        if self.R.shape[1] != 1:
+    def moments(self) -> Moments | None:
+        """Between parts summed over levels that share R; None where that would take more room than E itself."""
+        c, m = self.R.shape[1], self.E.shape[2]
+        which, first = _distinct(self.R.reshape(self.R.shape[0], -1))
+        if first.size * c * m > max(8 * self.R.shape[0], 64):
             return None
-        squares, which = _distinct(self.R[:, 0, 0] ** 2)
-        m = self.E.shape[2]
-        if squares.size * m > max(8 * self.R.shape[0], 64):
-            return None
-        rows = self.E[:, 0, :]
-        sums = np.zeros((squares.size, m, m))
-        for u in range(squares.size):
-            part = rows[which == u]
-            sums[u] = part.T @ part
-        return squares, np.bincount(which).astype(float), sums
+        sums = np.zeros((first.size, c, c, m, m))
+        for u in range(first.size):
+            part = self.E[which == u]
+            for a in range(c):
+                for b in range(c):
+                    sums[u, a, b] = part[:, a].T @ part[:, b]
+        return Moments(self.R[first], np.bincount(which).astype(float), sums)
 
 
-def _distinct(values: FloatArray) -> tuple[FloatArray, IntArray]:
-    """Distinct values up to the rounding of sums over rows, and the place of each value among them."""
-    ordered = np.sort(values)
-    new = np.r_[True, np.diff(ordered) > 1e-14 * ordered[1:]]
-    distinct = ordered[new]
-    return distinct, np.searchsorted(distinct, values, side="right") - 1
+@dataclass(frozen=True)
+class Moments:
+    """Statistics of the first block, taken together over levels with the same columns.
+
+    Attributes
+    ----------
+    R : FloatArray, shape (U, c, c)
+        Distinct triangular factors.
+    counts : FloatArray, shape (U,)
+        Levels that have each.
+    sums : FloatArray, shape (U, c, c, m, m)
+        ``sum_l E_l[a]' E_l[b]``.
+    """
+
+    R: FloatArray
+    counts: FloatArray
+    sums: FloatArray
+
+
+def _distinct(rows: FloatArray) -> tuple[IntArray, IntArray]:
+    """Group rows that are equal up to the rounding of sums: the group of each row, a row of each group."""
+    scale = np.abs(rows).max(axis=0)
+    keys = np.round(rows / np.where(scale > 0, scale, 1.0), 13) + 0.0
+    if keys.shape[1] == 1:
+        _, first, which = np.unique(keys[:, 0], return_index=True, return_inverse=True)
+    else:
+        _, first, which = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    return which.ravel(), first
 
 
 def cross_products(design: Design) -> CrossProducts:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayeslmm.likelihood import small
-from bayeslmm.likelihood.crossproducts import CrossProducts
+from bayeslmm.likelihood.crossproducts import CrossProducts, Moments
 from bayeslmm.types import FloatArray
 
 # Doubles held at once by the widest temporary of a batched evaluation (about 64 MB).
@@ -107,8 +107,9 @@ def eliminate_first(
     cp: CrossProducts, T: FloatArray
 ) -> tuple[FloatArray, FloatArray, tuple[FloatArray, FloatArray] | None]:
     """Eliminate the first block: log determinant (K,), trailing cross-products (K, m, m), and its factors."""
-    if cp.moments is not None:
-        return *_eliminate_scalar(cp.moments, cp.D, T[:, 0, 0] ** 2), None
+    # A single point of a vector-valued block is evaluated without forming inverses, for the last digits.
+    if cp.moments is not None and (T.shape[-1] == 1 or T.shape[0] > 1):
+        return *_eliminate_moments(cp.moments, cp.D, T), None
     lower, half = whiten_first(cp, T)
     log_det = small.log_det(lower).sum(-1)
     flat = half.reshape(half.shape[0], -1, half.shape[-1])
@@ -116,16 +117,21 @@ def eliminate_first(
     return log_det, cp.D + small.transpose(flat) @ flat, kept
 
 
-def _eliminate_scalar(
-    moments: tuple[FloatArray, FloatArray, FloatArray], D: FloatArray, ratio: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Scalar first block: levels with equal information are taken together."""
-    squares, counts, sums = moments
-    spread = 1.0 + ratio[:, None] * squares
-    log_det = np.log(spread) @ counts
-    m = D.shape[0]
-    trailing = (1.0 / spread) @ sums.reshape(squares.size, m * m)
-    return log_det, D + trailing.reshape(-1, m, m)
+def _eliminate_moments(moments: Moments, D: FloatArray, T: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Levels with equal columns are taken together: the cost does not grow with their number."""
+    K, m, c = T.shape[0], D.shape[0], T.shape[-1]
+    F = moments.R @ T[:, None]
+    M = F @ small.transpose(F)
+    diagonal = np.arange(c)
+    M[..., diagonal, diagonal] += 1.0
+    if c == 1:
+        inverse, log_dets = 1.0 / M, np.log(M[..., 0, 0])
+    else:
+        lower = small.cholesky(M)
+        half = small.solve_lower(lower, np.eye(c)[None, None])
+        inverse, log_dets = small.transpose(half) @ half, small.log_det(lower)
+    trailing = inverse.reshape(K, -1) @ moments.sums.reshape(-1, m * m)
+    return log_dets @ moments.counts, D + trailing.reshape(K, m, m)
 
 
 def whiten_first(cp: CrossProducts, T: FloatArray) -> tuple[FloatArray, FloatArray]:

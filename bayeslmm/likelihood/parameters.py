@@ -18,18 +18,29 @@ from bayeslmm.likelihood.derivatives import Derivatives, second_derivatives
 from bayeslmm.likelihood.small import transpose
 from bayeslmm.types import FloatArray
 
-# Ratios of between to within standard deviation tried for every block before the first step.
-_RATIOS = {1: (0.25, 0.5, 1.0, 2.0, 4.0, 8.0), 2: (0.3, 1.0, 3.0), 3: (0.5, 2.0)}
+# Ratios of between to within standard deviation tried for every effect before the first step, by the number of
+# effects; more effects share one ratio per block. A batch of points costs little more than one.
+_RATIOS: dict[int, FloatArray] = {
+    1: np.geomspace(0.06, 16.0, 25),
+    2: np.geomspace(0.1, 10.0, 9),
+    3: np.geomspace(0.15, 6.0, 5),
+    4: np.geomspace(0.2, 3.0, 3),
+}
+_PER_BLOCK = np.array([0.3, 1.0, 3.0])
+# With this many trailing effects an evaluation is no longer cheap.
+_LARGE = 60
 
 
 def starts(cp: CrossProducts) -> FloatArray:
-    """Candidate starts (K, k): multiples of identity factors on the orthogonalised columns."""
-    blocks = len(cp.blocks)
-    ratios = _RATIOS.get(blocks, (1.0,))
+    """Candidate starts (K, k): diagonal factors on the orthogonalised columns."""
     order = cp.term_order
-    owner = np.concatenate([np.full(s.rows.size, b) for b, _, s in order])
     diagonal = np.concatenate([s.rows == s.cols for _, _, s in order])
-    grid = np.array(list(product(ratios, repeat=blocks)))
+    owner = np.cumsum(diagonal) - 1
+    ratios = _RATIOS.get(int(diagonal.sum()))
+    if ratios is None or cp.q_trailing > _LARGE:
+        owner = np.concatenate([np.full(s.rows.size, b) for b, _, s in order])
+        ratios = _PER_BLOCK if len(cp.blocks) <= 2 and cp.q_trailing <= _LARGE else np.ones(1)
+    grid = np.array(list(product(ratios, repeat=int(owner.max()) + 1)))
     return np.asarray(grid[:, owner] * diagonal)
 
 
