@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,11 @@ _FUNCTIONS: dict[str, Any] = {
     for name in ("log", "log2", "log10", "log1p", "exp", "expm1", "sqrt", "abs", "sin", "cos", "tan")
 }
 NAMESPACE: dict[str, Any] = {**_FUNCTIONS, "np": np, "pi": np.pi, "ordered": ordered, "factor": factor}
+
+
+# A sum of names, 0 and 1.
+_SUMMAND = re.compile(r"([+-]?)\s*(`[^`]*`|[^\W\d][\w.]*|[01])\s*")
+_SUM = re.compile(r"(?:[+-]?\s*(?:`[^`]*`|[^\W\d][\w.]*|[01])\s*(?=[+-]|$))+")
 
 
 class Evaluator:
@@ -45,30 +51,36 @@ class Evaluator:
         namespace: Mapping[str, Any],
     ) -> None:
         self.n = len(next(iter(columns.values())))
+        self._columns = columns
+        self._contrasts = {**_ordered_contrasts(columns), **contrasts}
+        for name in contrasts:
+            if not _is_categorical(columns[name]):
+                raise DesignError(
+                    f"contrasts names {name!r}, which is numeric. Make it categorical first: "
+                    f"data[{name!r}].astype('category')."
+                )
         self._ids = {name: f"v{i}_" for i, name in enumerate(columns)}
         self._names = {private: name for name, private in self._ids.items()}
         self._namespace = {**NAMESPACE, **namespace}
         self._coded: dict[str, str] = {}
-        data = {}
-        for name, series in columns.items():
+        for name, kind in self._contrasts.items():
             private = self._ids[name]
-            data[private] = prepared = _prepare(series)
-            kind = contrasts.get(name)
-            if kind is None and getattr(series.dtype, "ordered", False):
-                kind = "poly"
-            if kind is not None:
-                if not isinstance(prepared.dtype, pd.CategoricalDtype):
-                    raise DesignError(
-                        f"contrasts names {name!r}, which is numeric. Make it categorical first: "
-                        f"data[{name!r}].astype('category')."
-                    )
-                self._namespace[f"c{private}"] = MatrixEncoding(kind)
-                self._coded[name] = f"C({private}, c{private})"
-        self._frame = pd.DataFrame(data, copy=False)
+            self._namespace[f"c{private}"] = MatrixEncoding(kind)
+            self._coded[name] = f"C({private}, c{private})"
         self._cache: dict[str, tuple[FloatArray, tuple[str, ...]]] = {}
+
+    @cached_property
+    def _frame(self) -> pd.DataFrame:
+        data = {self._ids[name]: _prepare(series) for name, series in self._columns.items()}
+        return pd.DataFrame(data, copy=False)
 
     def response_and_columns(self, response: str, right: str) -> tuple[FloatArray, FloatArray, tuple[str, ...]]:
         """Response (n,), columns (n, p) and their names, in one call of formulae."""
+        plain = self._sum_of_columns(right)
+        column = self._plain_column(response)
+        if plain is not None and column is not None:
+            self._cache[right] = plain
+            return column, *plain
         left = self._translate(response, code=False)
         design = self._call(f"I({left}) ~ {self._translate(right)}")
         y = np.asarray(design.response.design_matrix, dtype=float)
@@ -81,13 +93,40 @@ class Evaluator:
         if right.strip() == "1":
             return np.ones((self.n, 1)), ("Intercept",)
         if right not in self._cache:
-            self._cache[right] = self._common(self._call(self._translate(right)))
+            plain = self._sum_of_columns(right)
+            self._cache[right] = plain or self._common(self._call(self._translate(right)))
         return self._cache[right]
 
     def vector(self, text: str) -> FloatArray:
         """One numeric column, e.g. an offset."""
         matrix, _ = self._common(self._call(f"0 + I({self._translate(text, code=False)})"))
         return np.asarray(matrix[:, 0])
+
+    def _plain_column(self, text: str) -> FloatArray | None:
+        """Values of a column if the text is nothing but the name of a numeric one."""
+        series = self._columns.get(text.strip("`"))
+        if series is None or _is_categorical(series):
+            return None
+        return series.to_numpy(dtype=float, na_value=np.nan)
+
+    def _sum_of_columns(self, right: str) -> tuple[FloatArray, tuple[str, ...]] | None:
+        """Columns of a sum of numeric columns, 1 and 0, which needs no parser; None for anything else."""
+        if not _SUM.fullmatch(right):
+            return None
+        columns: dict[str, FloatArray] = {}
+        intercept = True
+        for sign, word in _SUMMAND.findall(right):
+            if word in ("0", "1"):
+                intercept = (word == "1") != (sign == "-")
+                continue
+            values = self._plain_column(word)
+            if values is None or sign == "-":
+                return None
+            columns[word.strip("`")] = values
+        if intercept:
+            columns = {"Intercept": np.ones(self.n), **columns}
+        matrix = np.column_stack(list(columns.values())) if columns else np.empty((self.n, 0))
+        return matrix, tuple(columns)
 
     def _call(self, text: str) -> Any:
         try:
@@ -167,6 +206,14 @@ def _within_call(tokens: Any, i: int) -> bool:
                 return True
             depth = tokens[j].depth
     return False
+
+
+def _is_categorical(series: pd.Series) -> bool:
+    return not pd.api.types.is_numeric_dtype(series.dtype)
+
+
+def _ordered_contrasts(columns: Mapping[str, pd.Series]) -> dict[str, str]:
+    return {name: "poly" for name, series in columns.items() if getattr(series.dtype, "ordered", False)}
 
 
 def _prepare(series: pd.Series) -> pd.Series:

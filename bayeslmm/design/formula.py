@@ -246,8 +246,7 @@ def _grouping(text: str, tokens: Sequence[Token]) -> list[tuple[str, ...]]:
         if (
             called
             or expect_name != (token.kind in ("name", "quoted"))
-            or (token.text not in ("/", ":")
-            and not expect_name)
+            or (token.text not in ("/", ":") and not expect_name)
         ):
             raise FormulaError(_NO_GROUP.format(token.text), text, token.start, len(token.text))
         if token.text == "/":
