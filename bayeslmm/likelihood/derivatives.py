@@ -92,12 +92,14 @@ def _pieces(cp: CrossProducts, factors: Sequence[FloatArray], factor: Factor, re
         Q_trace[:q2, :q2] = _sweep(factor.chol[0], factors[1:], cp, q2)
     x = Q @ D_y
     R2, S22 = _trailing_part(Q, D_t, q2)
-    R2_trace, S22_trace = _trailing_part(Q_trace, D_t, q2)
+    R2_trace, S22_trace = (R2, S22) if reml else _trailing_part(Q_trace, D_t, q2)
     s2 = D_y[:q2] - D_t[:q2] @ x
     return _Pieces(Yt @ Y, B, Q, Q_trace, R2, R2_trace, S22, S22_trace, B_y - B @ x, np.asarray(s2))
 
 
 def _trailing_part(Q: FloatArray, D: FloatArray, q2: int) -> tuple[FloatArray, FloatArray]:
+    if q2 == 0:
+        return D[:, :0], D[:0, :0]
     R2 = np.eye(D.shape[0])[:, :q2] - Q @ D[:, :q2]
     return R2, D[:q2] @ R2
 
@@ -124,8 +126,8 @@ def derivatives(cp: CrossProducts, factors: Sequence[FloatArray], factor: Factor
     c = cp.blocks[0].size
     rows = pieces.B.reshape(-1, pieces.B.shape[-1])
     swept = (rows @ pieces.Q_trace).reshape(pieces.B.shape)
-    N = pieces.A.sum(0) - np.tensordot(swept, pieces.B, ([0, 2], [0, 2]))
-    blocks = [N.reshape(c, c) - scale * pieces.s1.T @ pieces.s1]
+    between = np.einsum("lat,lbt->ab", swept, pieces.B)
+    blocks = [(pieces.A.sum(0) - between).reshape(c, c) - scale * pieces.s1.T @ pieces.s1]
     start = 0
     for block in cp.blocks[1:]:
         span = slice(start, start + block.q)
@@ -183,7 +185,7 @@ def second_derivatives(cp: CrossProducts, first: Derivatives, directions: Sequen
         spans.append(slice(start, start + block.q))
         tails.append(_stack(pieces.s2[spans[-1]].reshape(-1, block.size), gamma))
         start += block.q
-    slope = np.concatenate([head.slope, *(tail.slope for tail in tails)])
+    slope = np.concatenate([head.slope, *(tail.slope for tail in tails)]) if tails else head.slope
     traces, curves = _assemble(pieces, head, tails, spans)
     return -traces + scale * (2.0 * curves - np.outer(slope, slope) / first.r2)
 
@@ -208,6 +210,8 @@ def _assemble(
     pieces: _Pieces, head: _FirstStack, tails: Sequence[_Stack], spans: Sequence[slice]
 ) -> tuple[FloatArray, FloatArray]:
     """``tr(S dG_a S dG_b)`` and ``s' dG_a S dG_b s`` for all pairs."""
+    if not tails:
+        return _pair_first(pieces, head)
     ends = np.cumsum([0, head.gamma.shape[0], *(tail.gamma.shape[0] for tail in tails)])
     rows = [slice(int(a), int(b)) for a, b in pairwise(ends)]
     traces, curves = np.empty((ends[-1], ends[-1])), np.empty((ends[-1], ends[-1]))

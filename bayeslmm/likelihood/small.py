@@ -32,6 +32,11 @@ def cholesky(a: FloatArray) -> FloatArray:
     if c == 1:
         return np.sqrt(a)
     lower = np.zeros_like(a)
+    if c == 2:
+        lower[..., 0, 0] = first = np.sqrt(a[..., 0, 0])
+        lower[..., 1, 0] = below = a[..., 1, 0] / first
+        lower[..., 1, 1] = np.sqrt(a[..., 1, 1] - below * below)
+        return lower
     for j in range(c):
         done = lower[..., j, :j]
         pivot = np.sqrt(a[..., j, j] - (done * done).sum(-1))
@@ -91,9 +96,11 @@ def solve_upper(lower: FloatArray, b: FloatArray) -> FloatArray:
 
 def log_det(lower: FloatArray) -> FloatArray:
     """``log |L L'|`` of a stack of Cholesky factors, shape (...)."""
+    if lower.shape[-1] == 1:
+        return np.asarray(2.0 * np.log(lower[..., 0, 0]))
     return np.asarray(2.0 * np.log(np.diagonal(lower, axis1=-2, axis2=-1)).sum(-1))
 
 
 def transpose(a: FloatArray) -> FloatArray:
     """Transpose the last two axes."""
-    return np.swapaxes(a, -1, -2)
+    return a.mT

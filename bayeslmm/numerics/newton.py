@@ -11,9 +11,9 @@ import numpy as np
 from bayeslmm.types import FloatArray
 
 # Newton decrement (predicted fall of the criterion, in -2 log likelihood units) below which the next step
-# would be lost in rounding; one further step is taken from ten decades above it.
+# would be lost in rounding; convergence is quadratic, so that one step from `_NEARLY` is the last.
 _TINY = 1e-18
-_NEARLY = 1e-9
+_NEARLY = 1e-8
 # Directions whose curvature is below this share of the largest are flat: no step along them.
 _FLAT = 1e-12
 

@@ -17,6 +17,9 @@ from bayeslmm.types import FloatArray
 
 # Singular values of a relative factor (on orthogonalised columns) below this are tried at exactly zero.
 _TRY_ZERO = 1e-2
+# A residual sd below this share of what the fixed effects leave, or of the rounding of y, is no variance.
+_PERFECT = 1e-11
+_EPSILONS = 2e-15
 # A criterion that rises by less than this share of itself has not risen: rounding of a sum of n terms.
 _ROUNDING = 1e-13
 
@@ -211,13 +214,17 @@ def _finish(criterion: Criterion, result: NewtonResult) -> Optimum:
         gradient=point.gradient,
         hessian=point.hessian,
         vanished=vanished,
-        status=_status(result.ending, vanished),
+        status=_status(cp, float(factor.r2[0]) / nu, result.ending, vanished),
         evaluations=result.evaluations,
         trace=result.steps,
     )
 
 
-def _status(ending: Ending, vanished: tuple[Vanished, ...]) -> FitStatus:
+def _status(cp: CrossProducts, variance: float, ending: Ending, vanished: tuple[Vanished, ...]) -> FitStatus:
+    y = cp.design.y if cp.design.offset is None else cp.design.y - cp.design.offset
+    spread = float(np.sqrt(np.mean(cp.response.residual**2)))
+    if variance <= max(_PERFECT * spread, _EPSILONS * float(np.abs(y).max())) ** 2:
+        return FitStatus.non_finite
     if ending is Ending.converged and vanished:
         return FitStatus.converged_at_boundary
     return FitStatus[ending.name]
