@@ -7,17 +7,22 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.measure import Measurement
+from rich.rule import Rule
 from rich.table import Table
+from rich.text import Text
 
 from bayeslmm.comparison import Comparison, compare
 from bayeslmm.datasets import describe_dataset, load_dataset
 from bayeslmm.errors import BayesLMMError, DatasetError
 from bayeslmm.model import Model
-from bayeslmm.results.summary import Summary, number
+from bayeslmm.results.summary import Summary, describe_vanished, number
 
 app = typer.Typer(
-    help="Linear mixed models: one lme4-style formula, REML and posterior compared.",
+    help="Linear mixed models: one lme4-style formula, REML and posterior compared.\n\n"
+    'Example: bayeslmm compare "Reaction ~ Days + (Days | Subject)" --data sleepstudy --out results',
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -29,6 +34,7 @@ _WIDTH = 150
 Formula = Annotated[str, typer.Argument(help='lme4-style formula in quotes, e.g. "y ~ x + (x | g)".')]
 Data = Annotated[str, typer.Option("--data", help="Name of a shipped data set, or path of a CSV or parquet file.")]
 Weights = Annotated[str | None, typer.Option("--weights", help="Column or expression of precision weights.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of the draws.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder for figures, numbers (JSON) and an HTML report.")]
 
 
@@ -60,7 +66,7 @@ def compare_command(
     weights: Weights = None,
     method: Annotated[str, typer.Option("--method", help="auto, quadrature, importance or nuts.")] = "auto",
     draws: Annotated[int, typer.Option("--draws", help="Posterior draws over all chains.")] = 4000,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the draws.")] = 1,
+    seed: Seed = 1,
     out: Out = None,
 ) -> None:
     """Fit by REML, sample the posterior, and print both side by side."""
@@ -72,14 +78,14 @@ def compare_command(
 
 
 @app.command()
-def demo(out: Out = Path("demo-output"), seed: Annotated[int, typer.Option("--seed")] = 1) -> None:
+def demo(out: Out = Path("demo-output"), seed: Seed = 1) -> None:
     """Compare both engines on sleepstudy and on Dyestuff2, where REML says the variance is zero."""
     console, comparisons = _console(), list[tuple[str, Comparison]]()
     for name in DEMO:
         entry = describe_dataset(name)
         model = Model(entry["formula"], load_dataset(name))
         both = compare(model.fit(), model.sample(random_seed=seed))
-        console.rule(f"[bold]{name}")
+        console.print(Rule(Text(name, style="bold")))
         console.print(f"{entry['description']}. Source: {entry['source']}.")
         show_comparison(both, console)
         comparisons.append((name, both))
@@ -109,8 +115,9 @@ def read_data(name: str) -> Any:
 
 
 def _console() -> Console:
-    console = Console()
-    return console if console.is_terminal else Console(width=_WIDTH)
+    # Labels such as sd_g[x] are not markup, terms such as a:b:c no emoji.
+    console = Console(markup=False, emoji=False)
+    return console if console.is_terminal else Console(width=_WIDTH, markup=False, emoji=False)
 
 
 def _write(comparisons: list[tuple[str, Comparison]], folder: Path) -> None:
@@ -122,33 +129,43 @@ def _write(comparisons: list[tuple[str, Comparison]], folder: Path) -> None:
     console = _console()
     console.print(f"\nWritten to {folder}:")
     for path in write(comparisons, folder):
-        console.print(f"  {path.name}", highlight=False)
+        console.print(f"  {path.name}")
 
 
 def show_comparison(both: Comparison, console: Console) -> None:
-    """Print a comparison."""
+    """Print a comparison; a narrow terminal gets a table for each engine."""
     for line in both.header:
-        console.print(line, highlight=False)
-    for vanished in both.reml.summary().notes[4:]:
-        console.print(vanished, style="yellow", highlight=False)
-    console.print(as_table("", both.printable()))
+        console.print(line)
+    for vanished in both.reml.optimum.vanished:
+        console.print(describe_vanished(both.design, vanished), style="yellow")
+    frame = both.printable()
+    table = as_table("", frame)
+    if Measurement.get(console, console.options.update(max_width=10 * _WIDTH), table).minimum <= console.width:
+        console.print(table)
+        return
+    posterior = list(frame.columns).index("mean")
+    console.print(as_table("REML and ML", frame.iloc[:, :posterior]))
+    console.print(as_table("Posterior", frame.iloc[:, posterior:]))
 
 
 def show_summary(summary: Summary, console: Console) -> None:
     """Print a summary."""
-    console.print(summary.title, style="bold", highlight=False)
+    console.print(summary.title, style="bold")
     for note in summary.notes:
-        console.print(note, highlight=False)
+        console.print(note)
     for heading, table in summary.tables:
         console.print(as_table(heading, table))
 
 
 def as_table(title: str, frame: Any) -> Table:
-    """A rich table of a data frame."""
-    table = Table(title=title or None, title_justify="left")
-    table.add_column(frame.index.name or "", no_wrap=True)
+    """A rich table of a data frame; numbers are never cut, words may be wrapped."""
+    table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column(frame.index.name or "", min_width=max((len(str(label)) for label in frame.index), default=0))
     for column in frame.columns:
-        table.add_column(str(column), justify="right")
+        numeric = frame[column].dtype.kind in "fi"
+        words = (word for value in frame[column] for word in ([_cell(value)] if numeric else _cell(value).split()))
+        width = max((len(word) for word in words), default=0)
+        table.add_column(str(column), justify="right" if numeric else "left", min_width=width)
     for label, row in frame.iterrows():
         table.add_row(str(label), *(_cell(value) for value in row))
     return table
@@ -165,7 +182,8 @@ def main() -> None:
     try:
         app()
     except BayesLMMError as error:
-        Console(stderr=True, width=_WIDTH).print(f"Error: {error}", style="red", markup=False, highlight=False)
+        console = Console(stderr=True, width=_WIDTH, markup=False, emoji=False, highlight=False)
+        console.print(f"Error: {error}", style="red")
         sys.exit(1)
 
 

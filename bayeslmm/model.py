@@ -209,6 +209,8 @@ class Model:
         >>> post.method
         'quadrature'
         """
+        if chains < 1 or draws < chains:
+            raise FitError(f"draws={draws}, chains={chains}: there must be at least one draw in each chain.")
         resolved = resolve_priors(self._design, priors)
         if method == "nuts":
             return self._nuts(resolved, draws, chains, tune, random_seed, progressbar, log_likelihood)
