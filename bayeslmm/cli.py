@@ -133,7 +133,7 @@ def _write(comparisons: list[tuple[str, Comparison]], folder: Path) -> None:
 
 
 def show_comparison(both: Comparison, console: Console) -> None:
-    """Print a comparison; a narrow terminal gets a table for each engine."""
+    """Print a comparison; in a narrow terminal in three parts."""
     for line in both.header:
         console.print(line)
     for vanished in both.reml.optimum.vanished:
@@ -143,9 +143,10 @@ def show_comparison(both: Comparison, console: Console) -> None:
     if Measurement.get(console, console.options.update(max_width=10 * _WIDTH), table).minimum <= console.width:
         console.print(table)
         return
-    posterior = list(frame.columns).index("mean")
+    posterior, zero = (list(frame.columns).index(name) for name in ("mean", "P(sd < delta)"))
     console.print(as_table("REML and ML", frame.iloc[:, :posterior]))
-    console.print(as_table("Posterior", frame.iloc[:, posterior:]))
+    console.print(as_table("Posterior", frame.iloc[:, posterior:zero]))
+    console.print(as_table("Near zero", frame.iloc[:, zero:][frame["delta"].notna()]))
 
 
 def show_summary(summary: Summary, console: Console) -> None:

@@ -12,8 +12,11 @@ from bayeslmm.types import FloatArray
 
 # Newton decrement (predicted fall of the criterion, in -2 log likelihood units) below which the next step
 # would be lost in rounding; convergence is quadratic, so that one step from `_NEARLY` is the last.
-_TINY = 1e-18
-_NEARLY = 1e-8
+_TINY = 1e-26
+_NEARLY = 1e-13
+# Below this predicted fall the value itself is rounding error, and a step that keeps it is as good as one that
+# lowers it.
+_CLOSE = 1e-7
 # Directions whose curvature is below this share of the largest are flat: no step along them.
 _FLAT = 1e-12
 
@@ -111,8 +114,8 @@ def minimise(
         trial = evaluate(point.x + shrink * direction)
         new_value = trial.value
         evaluations += 1
-        noise = 4e-15 * (abs(point.value) + 1.0) * max(1.0, np.sqrt(point.x.size))
-        accepted = new_value < point.value or (decrement < _NEARLY and new_value <= point.value + max(noise, 1e-11))
+        noise = max(1e-11, 4e-14 * abs(point.value))
+        accepted = new_value < point.value or (decrement < _CLOSE and new_value <= point.value + noise)
         steps.append(Step(new_value, decrement, shrink * length, bool(accepted)))
         if accepted:
             radius = 2.0 * radius if shrink < 1.0 else max(radius, 2.0 * length)

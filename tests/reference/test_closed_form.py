@@ -39,7 +39,7 @@ def test_balanced_one_way(name: str, method: str) -> None:
     assert fit.criterion == pytest.approx(expected["criterion"], rel=EXACT)
     assert fit.sigma**2 == pytest.approx(expected["sigma2"], rel=EXACT)
     # At F = 1 exactly, rounding decides on which side of zero the estimate falls: theta^2 is then noise.
-    assert fit.theta[0] ** 2 * fit.sigma**2 == pytest.approx(expected["sigma2_b"], rel=1e-7, abs=1e-9 * fit.sigma**2)
+    assert fit.theta[0] ** 2 * fit.sigma**2 == pytest.approx(expected["sigma2_b"], rel=EXACT, abs=1e-12 * fit.sigma**2)
     assert fit.std_error().iloc[0] == pytest.approx(expected["se_mean"], rel=EXACT)
     if expected["boundary"]:
         assert fit.theta[0] == 0.0
@@ -71,5 +71,5 @@ def test_nist_keeps_every_digit_of_the_data(name: str, method: str) -> None:
     fit = bl.Model("response ~ 1 + (1 | treatment)", data).fit(reml=method == "reml")
     assert fit.sigma**2 == pytest.approx(expected["sigma2"], rel=EXACT)
     assert fit.criterion == pytest.approx(expected["criterion"], rel=EXACT)
-    assert fit.theta[0] ** 2 * fit.sigma**2 == pytest.approx(expected["sigma2_b"], rel=1e-8, abs=1e-12 * fit.sigma**2)
+    assert fit.theta[0] ** 2 * fit.sigma**2 == pytest.approx(expected["sigma2_b"], rel=EXACT, abs=1e-12 * fit.sigma**2)
     assert fit.is_singular == expected["boundary"]
