@@ -17,6 +17,7 @@ from bayeslmm.results import Posterior, REMLResult, parameters
 from bayeslmm.results.intervals import mode
 from bayeslmm.results.labels import Parameter
 from bayeslmm.results.summary import number
+from bayeslmm.types import AnyArray
 
 # Share of sd(y) / rms(column) below which a standard deviation is called negligible unless the user says.
 _NEGLIGIBLE = 0.05
@@ -49,6 +50,8 @@ class Comparison:
         Level of all intervals.
     delta : float or None
         What counts as negligible for an sd, units of y; None: 5 % of sd(y) / rms(column).
+    more : tuple of Posterior
+        Further posteriors of the model, e.g. under other priors.
     """
 
     reml: REMLResult
@@ -56,6 +59,7 @@ class Comparison:
     posterior: Posterior
     level: float = 0.95
     delta: float | None = None
+    more: tuple[Posterior, ...] = ()
 
     @property
     def design(self) -> Design:
@@ -72,7 +76,8 @@ class Comparison:
 
         Columns: ``ml``, ``reml`` (estimates), ``reml_low``, ``reml_high`` (profile of the REML criterion; Wald for
         the fixed effects), ``mean``, ``median``, ``mode``, ``hdi_low``, ``hdi_high`` (posterior), ``p_below`` and
-        ``delta`` (sds: posterior probability that the sd is below delta), ``note``.
+        ``delta`` (sds: posterior probability that the sd is below delta), ``note``. A further posterior adds
+        ``mean_2``, ``hdi_low_2``, ``hdi_high_2``, and so on.
         """
         interval = self.reml.confint(self.level)
         posterior = self.posterior.table(self.level)
@@ -88,7 +93,11 @@ class Comparison:
         frame["note"] = [
             self._note(p, frame["reml"].iloc[k], frame["hdi_low"].iloc[k]) for k, p in enumerate(self.parameters)
         ]
-        return frame[list(_HEADINGS)]
+        frame = frame[list(_HEADINGS)]
+        return pd.concat([frame, *(self._further(k, post) for k, post in enumerate(self.more, 2))], axis=1)
+
+    def _further(self, k: int, post: Posterior) -> pd.DataFrame:
+        return post.table(self.level)[["mean", "hdi_low", "hdi_high"]].add_suffix(f"_{k}")
 
     def _delta(self, p: Parameter) -> float:
         if p.kind != "sd":
@@ -116,15 +125,21 @@ class Comparison:
     @property
     def header(self) -> tuple[str, ...]:
         """Lines that say what is compared."""
-        post, percent = self.posterior, f"{100 * self.level:g} %"
+        percent = f"{100 * self.level:g} %"
         delta = "5 % of sd(y)/rms(column)" if self.delta is None else f"{self.delta:g}"
         return (
             f"{self.reml.formula}   ({self.design.n} observations)",
             f"REML: {self.reml.status.name.replace('_', ' ')}; {percent} profile intervals (Wald for fixed effects)",
-            f"posterior: {post.n_draws} draws by {post.method}, {post.certificate()}; "
-            f"{percent} highest-density intervals",
+            *self._posterior_lines(f"{percent} highest-density intervals"),
             f"delta: {delta}",
         )
+
+    def _posterior_lines(self, intervals: str) -> list[str]:
+        return [
+            f"posterior{'' if k == 1 else f' {k}'}: {post.n_draws} draws by {post.method}, {post.certificate()}; "
+            f"{intervals}"
+            for k, post in enumerate((self.posterior, *self.more), 1)
+        ]
 
     def __str__(self) -> str:
         return "\n".join([*self.header, "", self.printable().to_string(na_rep="", float_format=number)])
@@ -134,7 +149,12 @@ class Comparison:
 
     def printable(self) -> pd.DataFrame:
         """The table with short headings, without empty columns."""
-        frame = self.table.rename(columns=_HEADINGS)
+        further = {
+            f"{name}_{k}": f"{_HEADINGS[name]} {k}"
+            for k in range(2, 2 + len(self.more))
+            for name in ("mean", "hdi_low", "hdi_high")
+        }
+        frame = self.table.rename(columns=_HEADINGS | further)
         return frame.drop(columns="") if not self.table["note"].any() else frame
 
     def _repr_html_(self) -> str:
@@ -162,7 +182,13 @@ class Comparison:
         }
 
 
-def compare(reml: REMLResult, posterior: Posterior, *, level: float = 0.95, delta: float | None = None) -> Comparison:
+def compare(
+    reml: REMLResult,
+    posterior: Posterior,
+    *more: Posterior,
+    level: float = 0.95,
+    delta: float | None = None,
+) -> Comparison:
     """Compare a REML (or ML) fit with a posterior of the same model.
 
     Parameters
@@ -170,6 +196,8 @@ def compare(reml: REMLResult, posterior: Posterior, *, level: float = 0.95, delt
     reml : REMLResult
         The other criterion is fitted too, for its column.
     posterior : Posterior
+    *more : Posterior
+        Further posteriors of the same model, e.g. under other priors; each adds a mean and an interval.
     level : float
         Level of the intervals.
     delta : float, optional
@@ -182,7 +210,7 @@ def compare(reml: REMLResult, posterior: Posterior, *, level: float = 0.95, delt
     Raises
     ------
     DesignError
-        Different formulas or data.
+        Different formulas or data, or arguments out of their range.
 
     Examples
     --------
@@ -192,6 +220,18 @@ def compare(reml: REMLResult, posterior: Posterior, *, level: float = 0.95, delt
     >>> both.table.loc["sd_Batch[Intercept]", "note"]
     'REML says 0; upper bound'
     """
+    if not 0 < level < 1:
+        raise DesignError(f"level={level:g} is not between 0 and 1; 0.95 asks for 95 % intervals.")
+    if delta is not None and not delta >= 0:
+        raise DesignError(f"delta={delta:g}: a standard deviation below which it is negligible cannot be negative.")
+    for post in (posterior, *more):
+        _check(reml, post)
+    other = REMLResult(reml.design, reml.cp, optimise(reml.cp, not reml.reml))
+    restricted, full = (reml, other) if reml.reml else (other, reml)
+    return Comparison(restricted, full, posterior, level, delta, more)
+
+
+def _check(reml: REMLResult, posterior: Posterior) -> None:
     if not isinstance(reml, REMLResult) or not isinstance(posterior, Posterior):
         raise DesignError(
             f"compare() got a {type(reml).__name__} and a {type(posterior).__name__}. It takes the result of "
@@ -202,10 +242,20 @@ def compare(reml: REMLResult, posterior: Posterior, *, level: float = 0.95, delt
             f"compare() got fits of different models: {reml.formula!r} on {reml.n} rows and {posterior.formula!r} on "
             f"{posterior.n} rows. Fit and sample the same Model."
         )
-    other = REMLResult(reml.design, reml.cp, optimise(reml.cp, not reml.reml))
-    restricted, full = (reml, other) if reml.reml else (other, reml)
-    return Comparison(restricted, full, posterior, level, delta)
 
 
 def _same(a: Design, b: Design) -> bool:
-    return a is b or (a.formula == b.formula and a.n == b.n and np.array_equal(a.y, b.y) and np.array_equal(a.X, b.X))
+    if a is b:
+        return True
+    if (a.formula, a.n, a.fixed_names, list(a.groupings)) != (b.formula, b.n, b.fixed_names, list(b.groupings)):
+        return False
+    return all(_equal(x, y) for x, y in zip(_arrays(a), _arrays(b), strict=True))
+
+
+def _arrays(design: Design) -> list[AnyArray | None]:
+    codes = [g.codes for g in design.groupings.values()]
+    return [design.y, design.X, design.weights, design.offset, *codes, *(term.Z for term in design.terms)]
+
+
+def _equal(a: AnyArray | None, b: AnyArray | None) -> bool:
+    return a is b or (a is not None and b is not None and np.array_equal(a, b))

@@ -48,11 +48,17 @@ def plot_boundary(both: Comparison, parameter: str, axes: Any = None) -> Any:
     _marks(both, p, grid, posterior, axes)
     axes.set_xlim(grid[0], grid[-1])
     axes.set_ylim(0, 1.3 * posterior.max())
-    axes.set_xlabel(f"{p.label} (units of {both.design.response})")
+    axes.set_xlabel(f"{p.label} ({_unit(both, p)})")
     axes.set_title("likelihood x prior = posterior", fontsize=11, loc="left")
     axes.legend(frameon=False, fontsize=9, loc="upper right")
     tidy_axes(axes)
     return axes
+
+
+def _unit(both: Comparison, p: Parameter) -> str:
+    effect = p.term.removeprefix("sd__")
+    per = "" if effect in ("Intercept", "Observation") else f" per unit of {effect}"
+    return f"units of {both.design.response}{per}"
 
 
 def _curves(both: Comparison, p: Parameter, grid: FloatArray, posterior: FloatArray, axes: Any) -> None:
@@ -79,14 +85,15 @@ def _marks(both: Comparison, p: Parameter, grid: FloatArray, posterior: FloatArr
     axes.plot(
         row["reml"], 0, "o", color=REML, markersize=9, clip_on=False, zorder=5, label=f"REML estimate {row['reml']:.3g}"
     )
-    if p.kind != "sd" or not row["p_below"] > 0:
+    if p.kind != "sd":
         return
-    below = grid <= row["delta"]
+    axes.axvline(row["delta"], color=NEUTRAL, linewidth=1, linestyle=":")
+    below = np.append(grid[grid < row["delta"]], row["delta"])
     axes.fill_between(
-        grid[below],
-        posterior[below],
+        below,
+        np.interp(below, grid, posterior),
         color=POSTERIOR,
         alpha=0.45,
         linewidth=0,
-        label=f"P(sd < {row['delta']:.2g}) = {row['p_below']:.2f}",
+        label=f"P(sd < {row['delta']:.2g}) = {row['p_below']:.2g}",
     )

@@ -12,13 +12,15 @@ from bayeslmm.plots.style import NEUTRAL, POSTERIOR, REML
 from bayeslmm.types import FloatArray
 
 _MOST_LEVELS = 60
+# Rows between the engines, so that equal values do not hide each other.
+_APART = 0.16
 
 
 def plot_shrinkage(both: Comparison, group: str | None = None, effect: str | None = None) -> Any:
     """How far each level is drawn towards the mean.
 
     Per level: least squares on that level alone (of what the fixed effects leave), the REML prediction (BLUP) and
-    the posterior mean with its interval. The first 60 levels by REML prediction are shown.
+    the posterior mean with its equal-tailed interval. The first 60 levels by REML prediction are shown.
 
     Parameters
     ----------
@@ -58,24 +60,25 @@ def plot_shrinkage(both: Comparison, group: str | None = None, effect: str | Non
 def _panel(both: Comparison, group: str, effect: str, axis: Any, levels: int) -> None:
     blup = both.reml.ranef()[group][effect]
     column = list(both.reml.ranef()[group].columns).index(effect)
-    order = np.argsort(blup.to_numpy())[:levels]
     mean = both.posterior.ranef()[group][effect].to_numpy()
-    sd = both.posterior.ranef_sd()[group][effect].to_numpy()
+    low, high = (ends[group][effect].to_numpy() for ends in both.posterior.ranef_interval(both.level))
+    # A singular fit predicts 0 for all: the posterior then decides the order.
+    order = np.lexsort((mean, blup.to_numpy()))[:levels]
     alone = no_pooling(both, group)[:, column]
     y = np.arange(order.size)
     axis.axvline(0.0, color="0.8", linewidth=1)
     axis.errorbar(
         mean[order],
-        y,
-        xerr=1.96 * sd[order],
+        y - _APART,
+        xerr=np.maximum([(mean - low)[order], (high - mean)[order]], 0.0),
         fmt="o",
         color=POSTERIOR,
         markersize=5,
         linewidth=1.4,
-        label="posterior mean ± 1.96 sd",
+        label=f"posterior mean, {100 * both.level:g} % interval",
     )
-    axis.plot(blup.to_numpy()[order], y, "D", color=REML, markersize=4, label="REML prediction (BLUP)")
-    axis.plot(alone[order], y, "x", color=NEUTRAL, markersize=6, label="level alone (no pooling)")
+    axis.plot(blup.to_numpy()[order], y + _APART, "D", color=REML, markersize=4, label="REML prediction (BLUP)")
+    axis.plot(alone[order], y + _APART, "x", color=NEUTRAL, markersize=6, label="level alone (no pooling)")
     axis.set_yticks(y, [str(blup.index[k]) for k in order], fontsize=8)
     axis.set_title(f"{effect} by {group}", fontsize=10)
     axis.set_xlabel(f"deviation from the mean ({both.design.response})")

@@ -96,4 +96,7 @@ def _panel(both: Comparison, p: Parameter, axis: Any) -> None:
     )
     axis.set_ylim(-0.38 * top, 1.05 * top)
     axis.set_title(p.label, fontsize=10)
+    axis.locator_params(axis="x", nbins=6)
+    if p.kind == "corr":
+        axis.set_xlim(-1.05, 1.05)
     tidy_axes(axis)

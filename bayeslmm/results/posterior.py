@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -156,17 +156,24 @@ class Posterior:
 
     def ranef(self) -> dict[str, pd.DataFrame]:
         """Posterior means of the random effects: group to frame of levels x effects."""
-        return self._effects("mean")
+        return self._effects(np.mean)
 
     def ranef_sd(self) -> dict[str, pd.DataFrame]:
         """Posterior standard deviations of the random effects."""
-        return self._effects("std")
+        return self._effects(np.std)
 
-    def _effects(self, statistic: str) -> dict[str, pd.DataFrame]:
+    def ranef_interval(self, level: float = 0.95) -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
+        """Lower and upper ends of the equal-tailed intervals of the random effects."""
+        low, high = (
+            self._effects(lambda b, axis, q=q: np.quantile(b, q, axis=axis)) for q in (0.5 - level / 2, 0.5 + level / 2)
+        )
+        return low, high
+
+    def _effects(self, statistic: Callable[..., FloatArray]) -> dict[str, pd.DataFrame]:
         frames = {}
         for group in make_layout(self.design).groups:
             b = np.asarray(self.data["posterior"][group.b])
-            values = getattr(b, statistic)(axis=(0, 1))
+            values = statistic(b, axis=(0, 1))
             labels = group.labels
             index = pd.Index(list(labels.levels), name=labels.group)
             frames[labels.group] = pd.DataFrame(values, index=index, columns=list(labels.effects))
