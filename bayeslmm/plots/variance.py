@@ -38,6 +38,7 @@ def plot_variance(both: Comparison) -> Any:
     figure, panels = plt.subplots(
         rows, columns, squeeze=False, figsize=(4.4 * columns, 2.7 * rows + 0.6), layout="constrained"
     )
+    figure.get_layout_engine().set(hspace=0.06, wspace=0.03)
     axes = panels.ravel()
     for axis, p in zip(axes, chosen, strict=False):
         _panel(both, p, axis)

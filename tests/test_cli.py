@@ -1,0 +1,177 @@
+"""The command line, through Typer's runner and through the entry point."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+from pathlib import Path
+
+import bayeslmm as bl
+import numpy as np
+import pandas as pd
+import pytest
+from bayeslmm.cli import app, as_table, main, read_data, show_comparison
+from bayeslmm.errors import DatasetError
+from rich.console import Console
+from typer.testing import CliRunner
+
+SMALL = "Yield ~ 1 + (1 | Batch)"
+
+
+def run(*arguments: str) -> str:
+    result = CliRunner().invoke(app, list(arguments))
+    assert result.exit_code == 0, result.output + repr(result.exception)
+    return result.output
+
+
+def plain(text: str) -> str:
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+def fails(monkeypatch, capsys, *arguments: str) -> str:
+    monkeypatch.setattr(sys, "argv", ["bayeslmm", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 1
+    shown = capsys.readouterr()
+    assert "Traceback" not in shown.err + shown.out
+    return plain(shown.err)
+
+
+@pytest.fixture
+def slopes(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(1)
+    data = pd.DataFrame({"x": rng.normal(size=80), "g": np.repeat(list("abcdefgh"), 10)})
+    data["y"] = 1 + data["x"] + np.repeat(rng.normal(size=8), 10) + rng.normal(size=80)
+    data.loc[[3, 9], "x"] = np.nan
+    path = tmp_path / "slopes.csv"
+    data.to_csv(path, index=False)
+    return path
+
+
+@pytest.mark.parametrize("arguments", [(), ("fit",), ("compare",), ("demo",)])
+def test_help_texts(arguments):
+    text = plain(run(*arguments, "--help"))
+    assert "Usage" in text
+    if arguments in (("fit",), ("compare",)):
+        assert "--data" in text
+        assert "parquet" in text
+
+
+def test_fit_prints_and_writes_the_tidy_table(tmp_path):
+    text = run("fit", SMALL, "--data", "Dyestuff", "--out", str(tmp_path / "a" / "b"))
+    assert "restricted maximum likelihood" in text
+    written = pd.read_csv(tmp_path / "a" / "b" / "fit.csv")
+    tidy = bl.Model(SMALL, bl.load_dataset("Dyestuff")).fit().tidy()
+    np.testing.assert_allclose(written["estimate"], tidy["estimate"])
+    assert len(json.loads((tmp_path / "a" / "b" / "fit.json").read_text())) == len(tidy)
+
+
+def test_fit_by_maximum_likelihood():
+    assert "maximum likelihood (ML)" in run("fit", SMALL, "--data", "Dyestuff", "--ml")
+
+
+def test_compare_prints_every_label_and_no_cut_number(slopes):
+    text = run("compare", "y ~ x + (x | g)", "--data", str(slopes), "--draws", "400")
+    for label in ("sd_g[Intercept]", "sd_g[x]", "corr_g[Intercept.x]", "sigma", "Intercept"):
+        assert label in text
+    assert "…" not in text
+
+
+def test_compare_writes_figures_numbers_and_a_report_that_stands_alone(tmp_path):
+    text = run("compare", SMALL, "--data", "Dyestuff2", "--draws", "400", "--out", str(tmp_path))
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {
+        "Dyestuff2_variance.png",
+        "Dyestuff2_boundary_sd_Batch_Intercept.png",
+        "Dyestuff2_shrinkage_Batch.png",
+        "comparison.json",
+        "report.html",
+    }
+    assert all(name in text for name in names)
+    assert all(path.read_bytes()[:4] == b"\x89PNG" for path in tmp_path.glob("*.png"))
+    numbers = json.loads((tmp_path / "comparison.json").read_text())["Dyestuff2"]
+    assert numbers["formula"] == SMALL
+    assert numbers["parameters"]["sd_Batch[Intercept]"]["note"] == "REML says 0; upper bound"
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 3
+    assert "http://" not in page
+    assert "https://" not in page
+    for words in (
+        "Yield ~ 1 + (1 | Batch)",
+        "converged at the boundary",
+        "half-t(3",
+        "Pareto k",
+        "sd_Batch[Intercept]",
+    ):
+        assert words in page
+
+
+def test_compare_is_reproducible(slopes):
+    first, second = (
+        run("compare", "y ~ x + (1 | g)", "--data", str(slopes), "--draws", "200", "--seed", "3") for _ in range(2)
+    )
+    assert first == second
+
+
+def test_demo_compares_both_data_sets(tmp_path):
+    text = run("demo", "--out", str(tmp_path))
+    assert "sleepstudy" in text
+    assert "Singular: (1 | Batch) leaves no variance" in text
+    assert "upper" in text
+    listed = [line.strip() for line in text.split("Written to")[1].splitlines()[1:] if line.strip()]
+    assert listed == [name for name in listed if (tmp_path / name).is_file()]
+    assert {path.name for path in tmp_path.iterdir()} == set(listed)
+    assert set(json.loads((tmp_path / "comparison.json").read_text())) == {"sleepstudy", "Dyestuff2"}
+
+
+def test_narrow_terminals_get_three_tables():
+    model = bl.Model(SMALL, bl.load_dataset("Dyestuff2"))
+    both = bl.compare(model.fit(), model.sample(200, random_seed=1))
+    screen = io.StringIO()
+    show_comparison(both, Console(width=80, markup=False, file=screen))
+    text = screen.getvalue()
+    assert "…" not in text
+    for heading in ("REML and ML", "Posterior", "Near zero"):
+        assert heading in text
+
+
+def test_tables_show_missing_numbers_as_blanks():
+    table = as_table("t", pd.DataFrame({"a": [1.23456789, np.nan]}, index=["x[b]", "y"]))
+    assert [list(column.cells) for column in table.columns] == [["x[b]", "y"], ["1.2346", ""]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("fit", "y ~ x", "--data", "nosuch"), "no data set named 'nosuch'"),
+        (("fit", "y ~ x", "--data", "no.csv"), "no file 'no.csv'"),
+        (("fit", "Yield ~ 1 + (1 | Nobody)", "--data", "Dyestuff"), "'Nobody'"),
+        (("fit", "Yield ~ (1 | Batch", "--data", "Dyestuff"), "^"),
+        (("compare", SMALL, "--data", "Dyestuff", "--method", "magic"), "'magic' is unknown"),
+        (("compare", SMALL, "--data", "Dyestuff", "--draws", "0"), "draws=0"),
+    ],
+)
+def test_errors_are_text_and_exit_code_one(monkeypatch, capsys, arguments, words):
+    text = fails(monkeypatch, capsys, *arguments)
+    assert text.startswith("Error: ")
+    assert words in text
+
+
+def test_reads_csv_tsv_and_parquet(tmp_path):
+    data = pd.DataFrame({"y": [1.0, 2.5], "g": ["a", "b"]})
+    data.to_csv(tmp_path / "d.csv", index=False)
+    data.to_csv(tmp_path / "d.tsv", index=False, sep="\t")
+    data.to_parquet(tmp_path / "d.parquet")
+    for name in ("d.csv", "d.tsv", "d.parquet"):
+        pd.testing.assert_frame_equal(read_data(str(tmp_path / name)), data, check_dtype=False)
+    (tmp_path / "d.xlsx").write_text("")
+    with pytest.raises(DatasetError, match="neither CSV"):
+        read_data(str(tmp_path / "d.xlsx"))
+
+
+def test_shipped_names_win_over_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pd.testing.assert_frame_equal(read_data("Dyestuff"), bl.load_dataset("Dyestuff"))
