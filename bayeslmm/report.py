@@ -19,7 +19,8 @@ h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; margin-top: 2.5rem; } h3 { fo
 table { border-collapse: collapse; font-size: .82rem; margin: 1rem 0; display: block; overflow-x: auto; }
 th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
 tbody th { text-align: left; font-weight: 600; }
-figure { display: inline-block; margin: .5rem; vertical-align: top; } img { max-width: 100%; max-height: 30rem; }
+figure { display: inline-block; margin: .5rem; vertical-align: top; max-width: 46%; } img { max-width: 100%; }
+@media (max-width: 60rem) { figure { max-width: 100%; } }
 pre { background: #f6f6f6; padding: .75rem; overflow-x: auto; white-space: pre-wrap; }
 """
 

@@ -8,14 +8,15 @@ import re
 import sys
 from pathlib import Path
 
-import bayeslmm as bl
 import numpy as np
 import pandas as pd
 import pytest
-from bayeslmm.cli import app, as_table, main, read_data, show_comparison
-from bayeslmm.errors import DatasetError
 from rich.console import Console
 from typer.testing import CliRunner
+
+import bayeslmm as bl
+from bayeslmm.cli import app, as_table, main, read_data, show_comparison
+from bayeslmm.errors import DatasetError
 
 SMALL = "Yield ~ 1 + (1 | Batch)"
 

@@ -35,10 +35,8 @@ def plot_variance(both: Comparison) -> Any:
     chosen = [p for p in both.parameters if p.kind != "fixed"]
     columns = min(len(chosen), 2)
     rows = -(-len(chosen) // columns)
-    figure, panels = plt.subplots(
-        rows, columns, squeeze=False, figsize=(4.4 * columns, 2.7 * rows + 0.6), layout="constrained"
-    )
-    figure.get_layout_engine().set(hspace=0.06, wspace=0.03)
+    figure, panels = plt.subplots(rows, columns, squeeze=False, figsize=(4.4 * columns, 2.7 * rows + 0.6))
+    figure.set_layout_engine("constrained", h_pad=0.08, w_pad=0.06)
     axes = panels.ravel()
     for axis, p in zip(axes, chosen, strict=False):
         _panel(both, p, axis)

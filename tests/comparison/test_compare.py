@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 
-import bayeslmm as bl
 import numpy as np
 import pytest
+
+import bayeslmm as bl
 from bayeslmm.comparison import Comparison
 from bayeslmm.errors import DesignError
 

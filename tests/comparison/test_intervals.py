@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from bayeslmm.results.intervals import density, hdi, mode
 from scipy.stats import beta, expon, gamma, halfnorm, norm
+
+from bayeslmm.results.intervals import density, hdi, mode
 
 
 def quantiles(distribution, size=4000):

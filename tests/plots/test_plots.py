@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import bayeslmm as bl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+
+import bayeslmm as bl
 from bayeslmm.comparison import Comparison
 from bayeslmm.errors import DesignError
 from bayeslmm.plots.shrinkage import no_pooling
