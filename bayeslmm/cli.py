@@ -108,7 +108,12 @@ def read_data(name: str) -> Any:
     if not path.exists():
         raise DatasetError(f"There is no file {name!r}. Give the path of a CSV or parquet file, or a data set's name.")
     if path.suffix == ".parquet":
-        return pd.read_parquet(path)
+        try:
+            return pd.read_parquet(path)
+        except ImportError as error:
+            raise DatasetError(
+                f"Reading {name!r} needs pyarrow, which is not installed: pip install pyarrow."
+            ) from error
     if path.suffix in (".csv", ".tsv", ".txt"):
         return pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",")
     raise DatasetError(f"{name!r} is neither CSV (.csv, .tsv) nor parquet (.parquet).")

@@ -15,7 +15,14 @@ for notebook in sorted((HERE.parent / "notebooks").glob("*.ipynb")):
 project = "bayeslmm"
 author = "bayeslmm developers"
 release = "0.1.0"
-extensions = ["myst_nb", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.autosummary"]
+extensions = [
+    "myst_nb",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx-mathjax-offline",  # formulas are readable without a network
+]
+templates_path = ["_templates"]
 exclude_patterns = ["_build", "generated/.*"]
 html_theme = "pydata_sphinx_theme"
 html_title = "bayeslmm"
@@ -26,5 +33,6 @@ myst_heading_anchors = 3
 autosummary_generate = True
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
+numpydoc_attributes_as_param_list = False
 numpydoc_class_members_toctree = False
 suppress_warnings = ["myst.header", "mystnb.unknown_mime_type"]
