@@ -122,7 +122,9 @@ def _complete(
     lam = trailing[..., None]
     if q2:
         lam = apply_lambda(cp, factors[1:], lam, transposed=False)
-    residual = cp.E[..., -1] - (cp.E[..., :-1].reshape(-1, lam.shape[1]) @ lam).reshape(lam.shape[0], *cp.E.shape[:2])
+    J, c = cp.E.shape[:2]
+    rows = cp.E[..., :-1].reshape(J * c, lam.shape[1])
+    residual = cp.E[..., -1] - (rows @ lam).reshape(lam.shape[0], J, c)
     F = cp.R @ factors[0][:, None]
     Ft = small.transpose(F)
     M = Ft @ F

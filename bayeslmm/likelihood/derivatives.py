@@ -9,6 +9,7 @@ zero variance is an ordinary point: the derivative in theta^2 at theta = 0 is an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -123,8 +124,8 @@ def derivatives(cp: CrossProducts, factors: Sequence[FloatArray], factor: Factor
     pieces = _pieces(cp, factors, factor, reml)
     nu, r2 = degrees_of_freedom(cp, reml), float(factor.r2[0])
     scale = nu / r2
-    c = cp.blocks[0].size
-    rows = pieces.B.reshape(-1, pieces.B.shape[-1])
+    J, c, t = pieces.B.shape
+    rows = pieces.B.reshape(J * c, t)
     swept = (rows @ pieces.Q_trace).reshape(pieces.B.shape)
     between = np.einsum("lat,lbt->ab", swept, pieces.B)
     blocks = [(pieces.A.sum(0) - between).reshape(c, c) - scale * pieces.s1.T @ pieces.s1]
@@ -197,12 +198,12 @@ def _stack(s: FloatArray, gamma: FloatArray) -> _Stack:
 
 def _stack_first(pieces: _Pieces, gamma: FloatArray) -> _FirstStack:
     base = _stack(pieces.s1, gamma)
-    t = pieces.B.shape[-1]
+    J, c, t = pieces.B.shape
     GB = gamma[:, None] @ pieces.B
-    flat = pieces.B.reshape(-1, t)
+    flat = pieces.B.reshape(J * c, t)
     d = gamma.shape[0]
-    U = flat.T @ GB.reshape(d, -1, t)
-    v = base.s.reshape(d, -1) @ flat
+    U = flat.T @ GB.reshape(d, J * c, t)
+    v = base.s.reshape(d, J * c) @ flat
     return _FirstStack(gamma, base.s, base.slope, GB, U, v)
 
 
@@ -230,7 +231,8 @@ def _assemble(
 
 def _inner(a: FloatArray, b: FloatArray) -> FloatArray:
     """All inner products of two stacks over everything but their first axis."""
-    return np.asarray(a.reshape(a.shape[0], -1) @ b.reshape(b.shape[0], -1).T)
+    size = math.prod(a.shape[1:])
+    return np.asarray(a.reshape(a.shape[0], size) @ b.reshape(b.shape[0], size).T)
 
 
 def _pair_first(pieces: _Pieces, x: _FirstStack) -> tuple[FloatArray, FloatArray]:

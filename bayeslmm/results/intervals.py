@@ -4,39 +4,77 @@ from __future__ import annotations
 
 import numpy as np
 
+from bayeslmm.errors import DesignError
 from bayeslmm.types import FloatArray
 
 _BOUNDS = {"sd": (0.0, np.inf), "sigma": (0.0, np.inf), "corr": (-1.0, 1.0), "fixed": (-np.inf, np.inf)}
 
 
+def check_level(level: float) -> float:
+    """The level, if it is a probability.
+
+    Raises
+    ------
+    DesignError
+        Not strictly between 0 and 1.
+    """
+    if not 0.0 < level < 1.0:
+        hint = f" Write level={level / 100:g} for {level:g} %." if 1.0 < level < 100.0 else ""
+        raise DesignError(f"level={level!r} is not a probability strictly between 0 and 1.{hint}")
+    return level
+
+
+def check_range(values: FloatArray, kind: str, label: str) -> None:
+    """Refuse values that a parameter of this kind cannot take.
+
+    Raises
+    ------
+    DesignError
+        Some value is not finite or outside the range; sigma must be positive.
+    """
+    lower, upper = _BOUNDS[kind]
+    inside = (values >= lower) & (values <= upper) & np.isfinite(values)
+    if kind == "sigma":
+        inside &= values > 0
+    if not inside.all():
+        end = "-1 to 1" if kind == "corr" else "positive" if kind == "sigma" else "0 or more"
+        raise DesignError(f"{label} cannot be {values[~inside][0]:g}; its values are {end}.")
+
+
 def hdi(draws: FloatArray, level: float, kind: str) -> tuple[float, float]:
-    """Shortest interval with the given mass; its end is the end of the range if the density falls from there.
+    """Shortest interval with the given mass; it starts at the end of the range if the density asks for that.
 
     Parameters
     ----------
     draws : FloatArray, shape (S,)
     level : float
-    kind : {"sd", "sigma", "corr", "fixed"}
+    kind : {"sd", "corr", "sigma", "fixed"}
 
     Returns
     -------
     tuple of float
-        For an sd whose density is highest at 0 the lower end is exactly 0.
+        For an sd whose density at 0 is no lower than at the upper end, the lower end is exactly 0.
     """
     ordered = np.sort(draws)
     size = ordered.size
     inside = max(int(np.ceil(level * size)), 1)
-    widths = ordered[inside - 1 :] - ordered[: size - inside + 1]
-    # With draws whose density is flat or falling from the bound, the shortest sample interval starts among
-    # the first few order statistics; from the bound it is hardly longer.
-    k = int(np.argmin(widths))
-    low, high = float(ordered[k]), float(ordered[k + inside - 1])
     lower, upper = _BOUNDS[kind]
-    if np.isfinite(lower) and ordered[inside - 1] - lower <= (1.0 + 2.0 / np.sqrt(size)) * (high - low):
-        return lower, float(ordered[inside - 1])
-    if np.isfinite(upper) and upper - ordered[size - inside] <= (1.0 + 2.0 / np.sqrt(size)) * (high - low):
-        return float(ordered[size - inside]), upper
-    return low, high
+    low, high = float(ordered[size - inside]), float(ordered[inside - 1])
+    if _ends_at(lower, high, ordered, kind):
+        return lower, high
+    if _ends_at(upper, low, ordered, kind):
+        return low, upper
+    k = int(np.argmin(ordered[inside - 1 :] - ordered[: size - inside + 1]))
+    return float(ordered[k]), float(ordered[k + inside - 1])
+
+
+def _ends_at(bound: float, other: float, draws: FloatArray, kind: str) -> bool:
+    # The shortest sample interval cannot tell: draws never equal the bound, and where the density has about the
+    # same height at both ends its place is mostly noise. Density at the two ends decides.
+    if not np.isfinite(bound) or _scott(draws) < 1e-12 * (abs(other) + abs(float(draws[0]))):
+        return False
+    at = dict(zip(sorted((bound, other)), density(draws, kind, np.sort([bound, other])), strict=False))
+    return bool(at[bound] >= at[other])
 
 
 def density(draws: FloatArray, kind: str, grid: FloatArray) -> FloatArray:

@@ -15,7 +15,7 @@ from bayeslmm.bayes.layout import GroupLayout, group_columns, make_layout
 from bayeslmm.bayes.moments import ExactMoments
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.design.design import Design
-from bayeslmm.results.intervals import hdi
+from bayeslmm.results.intervals import check_level, hdi
 from bayeslmm.results.labels import Parameter, find, parameters
 from bayeslmm.results.summary import Summary, posterior_summary
 from bayeslmm.results.tables import tidy_table
@@ -164,6 +164,7 @@ class Posterior:
 
     def ranef_interval(self, level: float = 0.95) -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
         """Lower and upper ends of the equal-tailed intervals of the random effects."""
+        check_level(level)
         low, high = (
             self._effects(lambda b, axis, q=q: np.quantile(b, q, axis=axis)) for q in (0.5 - level / 2, 0.5 + level / 2)
         )
@@ -250,6 +251,9 @@ class Posterior:
     def summary(self) -> Summary:
         """Printable summary; text in a terminal, a table in a notebook."""
         return posterior_summary(self)
+
+    def __repr__(self) -> str:
+        return f"<Posterior of {self.formula!r}: {self.n_draws} draws by {self.method}>"
 
     def _repr_html_(self) -> str:
         return self.summary()._repr_html_()

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy.stats import norm
 
 from bayeslmm.design.design import Design
@@ -23,6 +24,7 @@ from bayeslmm.likelihood import (
 )
 from bayeslmm.reml import FitStatus, Optimum
 from bayeslmm.results.effects import by_group, fitted_values, variances_by_group
+from bayeslmm.results.intervals import check_level, check_range
 from bayeslmm.results.labels import Parameter, estimates, find, parameters
 from bayeslmm.results.summary import Summary, reml_summary
 from bayeslmm.results.tables import tidy_table, varcorr_table
@@ -179,27 +181,36 @@ class REMLResult:
         values = estimates(self._parameters, self.optimum.terms, self.sigma, self._conditional.beta[0])
         return pd.Series(values, index=[p.label for p in self._parameters], name="estimate")
 
-    def profile(self, label: str, values: FloatArray | None = None) -> pd.DataFrame:
+    def profile(self, label: str, values: ArrayLike | None = None) -> pd.DataFrame:
         """Profile of the fitted criterion for an sd, a correlation or sigma.
 
         Parameters
         ----------
         label : str
             E.g. ``"sd_Subject[Days]"``.
-        values : array, optional
+        values : array-like, optional
             Where to evaluate; by default 41 points over the 99.5 % interval, zero included for an sd.
 
         Returns
         -------
         pandas.DataFrame
             Columns ``value`` and ``criterion``.
+
+        Raises
+        ------
+        DesignError
+            The parameter has no profile, or a value is outside its range.
         """
-        profile = self._profile(find(self.design, label))
+        parameter = find(self.design, label)
+        profile = self._profile(parameter)
         if values is None:
             lower, upper = profile_interval(profile, 0.995)
-            lower = 0.0 if label.startswith("sd_") else lower
-            values = np.linspace(lower, upper, 41)
-        return pd.DataFrame({"value": values, "criterion": profile_curve(profile, values)})
+            lower = 0.0 if parameter.kind == "sd" else lower
+            grid = np.linspace(lower, upper, 41)
+        else:
+            grid = np.atleast_1d(np.asarray(values, dtype=float))
+            check_range(grid, parameter.kind, parameter.label)
+        return pd.DataFrame({"value": grid, "criterion": profile_curve(profile, grid)})
 
     def _profile(self, parameter: Parameter) -> Profile:
         if parameter.kind == "fixed":
@@ -214,7 +225,7 @@ class REMLResult:
         self,
         level: float = 0.95,
         method: Literal["profile", "wald"] = "profile",
-        parameters: Sequence[str] | None = None,
+        parameters: str | Sequence[str] | None = None,
     ) -> pd.DataFrame:
         """Intervals of the parameters.
 
@@ -224,14 +235,20 @@ class REMLResult:
         method : {"profile", "wald"}
             ``"profile"``: profile of the fitted criterion (REML after a REML fit) for sds, correlations and sigma,
             one-sided at zero; Wald for the fixed effects. ``"wald"``: fixed effects only.
-        parameters : sequence of str, optional
+        parameters : str or sequence of str, optional
             Labels; all by default.
 
         Returns
         -------
         pandas.DataFrame
             Columns ``conf_low``, ``conf_high``; indexed by label.
+
+        Raises
+        ------
+        DesignError
+            The level is not strictly between 0 and 1, a label or the method is unknown.
         """
+        check_level(level)
         chosen = self._chosen(parameters, method)
         wald = norm.ppf(0.5 + level / 2) * self.std_error().to_numpy()
         beta = self._conditional.beta[0]
@@ -246,11 +263,11 @@ class REMLResult:
         index = [p.label for p in chosen]
         return pd.DataFrame(ends, index=index, columns=["conf_low", "conf_high"], dtype=float)
 
-    def _chosen(self, labels: Sequence[str] | None, method: str) -> list[Parameter]:
+    def _chosen(self, labels: str | Sequence[str] | None, method: str) -> list[Parameter]:
         if method not in ("profile", "wald"):
             raise DesignError(f"method={method!r} is unknown. Use 'profile' or 'wald'.")
         if labels is not None:
-            chosen = [find(self.design, label) for label in labels]
+            chosen = [find(self.design, label) for label in ([labels] if isinstance(labels, str) else labels)]
         else:
             chosen = [p for p in self._parameters if method == "profile" or p.kind == "fixed"]
         if method == "wald" and any(p.kind != "fixed" for p in chosen):

@@ -94,7 +94,7 @@ def reml_summary(result: REMLResult) -> Summary:
     return Summary(
         f"Linear mixed model fitted by {name}",
         tuple(notes),
-        (("Random effects", random.set_index("group")), ("Fixed effects", fixed)),
+        (("Random effects", random.set_index("group")), *((("Fixed effects", fixed),) if len(fixed) else ())),
     )
 
 

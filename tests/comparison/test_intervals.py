@@ -57,3 +57,27 @@ def test_density_is_not_lost_at_zero():
     assert np.trapezoid(height, grid) == pytest.approx(1, abs=2e-3)
     assert height[0] == pytest.approx(halfnorm.pdf(0), rel=0.05)
     assert not density(draws, "sd", np.linspace(-1, -0.1, 5)).any()
+
+
+def test_a_low_but_positive_density_at_zero_does_not_reach_it():
+    # Density at 0 is 0.7 of that at the upper end: the interval starts inside, if only just.
+    distribution = norm(14, 9.5)
+    draws = np.abs(quantiles(distribution))
+    low, high = hdi(draws, 0.95, "sd")
+    folded = distribution.pdf([0.0, low, high]) + distribution.pdf([0.0, -low, -high])
+    assert folded[0] < folded[2]
+    assert 0 < low < 5
+
+
+def test_a_mode_inside_may_still_reach_zero():
+    # Highest at 1, but at 0 still above the upper end.
+    draws = np.abs(quantiles(norm(1, 1)))
+    low, high = hdi(draws, 0.95, "sd")
+    assert low == 0
+    assert high == pytest.approx(np.quantile(draws, 0.95), rel=1e-3)
+    assert mode(draws, "sd") > 0.5
+
+
+def test_draws_without_spread():
+    assert hdi(np.full(100, 2.0), 0.95, "sd") == (2.0, 2.0)
+    assert hdi(np.zeros(100), 0.95, "sd") == (0.0, 0.0)

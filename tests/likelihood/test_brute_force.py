@@ -37,6 +37,7 @@ FORMULAS = {
     "two terms of a factor": "y ~ x + (1 | g) + (0 + x | g)",
     "cell means": "y ~ 0 + f + (1 | g)",
     "factor slopes": "y ~ f + (0 + f | h)",
+    "no fixed effects": "y ~ 0 + (x | g) + (1 | h)",
     "offset": "y ~ z + offset(3 * x) + (x | g)",
     "far from zero": "y ~ w + (w | g)",
 }
