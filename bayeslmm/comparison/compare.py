@@ -14,7 +14,7 @@ from bayeslmm.design.design import Design
 from bayeslmm.errors import DesignError
 from bayeslmm.reml import optimise
 from bayeslmm.results import Posterior, REMLResult, parameters
-from bayeslmm.results.intervals import mode
+from bayeslmm.results.intervals import check_level, mode
 from bayeslmm.results.labels import Parameter
 from bayeslmm.results.summary import number
 from bayeslmm.types import AnyArray
@@ -220,8 +220,7 @@ def compare(
     >>> both.table.loc["sd_Batch[Intercept]", "note"]
     'REML says 0; upper bound'
     """
-    if not 0 < level < 1:
-        raise DesignError(f"level={level:g} is not between 0 and 1; 0.95 asks for 95 % intervals.")
+    check_level(level)
     if delta is not None and not delta >= 0:
         raise DesignError(f"delta={delta:g}: a standard deviation below which it is negligible cannot be negative.")
     for post in (posterior, *more):
