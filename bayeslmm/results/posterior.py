@@ -110,6 +110,7 @@ class Posterior:
 
         By quadrature the means and sds of sds, sigma and fixed effects carry no Monte Carlo error.
         """
+        check_level(level)
         draws = self._all()
         intervals = [hdi(x, level, p.kind) for x, p in zip(draws.T, self._parameters, strict=True)]
         frame = pd.DataFrame(

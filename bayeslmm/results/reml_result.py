@@ -128,20 +128,24 @@ class REMLResult:
     def _conditional(self) -> Conditional:
         return conditional_means(self.cp, self.optimum.factors, self.optimum.factor)
 
+    @property
+    def _coefficients(self) -> pd.Index:
+        # An empty list of names would give an index without a type.
+        return pd.Index(list(self.design.fixed_names), dtype=str)
+
     def fixef(self) -> pd.Series:
         """Fixed effects, indexed by coefficient."""
-        return pd.Series(self._conditional.beta[0], index=list(self.design.fixed_names), name="estimate")
+        return pd.Series(self._conditional.beta[0], index=self._coefficients, name="estimate")
 
     def vcov(self) -> pd.DataFrame:
         """Covariance of the fixed effects, theta taken as known."""
         values = beta_covariance(self.cp, self.optimum.factor)[0] * self.sigma**2
-        names = list(self.design.fixed_names)
-        return pd.DataFrame(values, index=names, columns=names)
+        return pd.DataFrame(values, index=self._coefficients, columns=self._coefficients)
 
     def std_error(self) -> pd.Series:
         """Standard errors of the fixed effects, theta taken as known."""
         values = np.sqrt(np.diagonal(self.vcov().to_numpy()))
-        return pd.Series(values, index=list(self.design.fixed_names), name="std_error")
+        return pd.Series(values, index=self._coefficients, name="std_error")
 
     def ranef(self) -> dict[str, pd.DataFrame]:
         """Conditional means of the random effects (BLUPs): group to frame of levels x effects."""
