@@ -191,8 +191,11 @@ def _complete(
     diagnostics: Diagnostics,
     exact: ExactMoments | None,
 ) -> CollapsedDraws:
-    sigma, correction = _draw_sigma(target, sample, rng)
-    weights = normalised(sample.log_weights + correction)
+    # Proposals so far out that their density cannot be represented carry no weight; one nan would spoil all weights.
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        sigma, correction = _draw_sigma(target, sample, rng)
+    log_weights = sample.log_weights + correction
+    weights = normalised(np.where(np.isfinite(log_weights), log_weights, -np.inf))
     chosen = systematic(weights, draws, rng)
     sigma = sigma[chosen]
     factors, relative, _ = target.terms(sample.points.x[chosen])

@@ -93,12 +93,14 @@ class Target:
 
     def evaluate(self, x: FloatArray) -> Points:
         """Integrate sigma out at K points."""
-        factors, sds, log_jacobian = self.terms(x)
-        factor = evaluate(self.cp, par.block_factors(self.cp, factors))
-        log_sigma = self._nodes(factor)
-        log_joint = self.log_joint(factor, sds, log_jacobian, log_sigma)
-        step = log_sigma[:, 1] - log_sigma[:, 0]
-        log_density = logsumexp(log_joint, axis=1) + np.log(step)
+        # Far out, relative sds overflow and the density is nan: zero, as it is there to rounding.
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            factors, sds, log_jacobian = self.terms(x)
+            factor = evaluate(self.cp, par.block_factors(self.cp, factors))
+            log_sigma = self._nodes(factor)
+            log_joint = self.log_joint(factor, sds, log_jacobian, log_sigma)
+            step = log_sigma[:, 1] - log_sigma[:, 0]
+            log_density = logsumexp(log_joint, axis=1) + np.log(step)
         return Points(x, np.nan_to_num(log_density, nan=-np.inf), log_sigma, log_joint)
 
     def log_joint(

@@ -19,8 +19,16 @@ def kish(weights: FloatArray) -> float:
 
 
 def systematic(weights: FloatArray, size: int, rng: np.random.Generator) -> IntArray:
-    """Systematic resampling: indices (size,) in random order, each drawn about ``size * weight`` times."""
+    """Systematic resampling: indices (size,) in random order, each drawn about ``size * weight`` times.
+
+    Raises
+    ------
+    ValueError
+        Some weight is not finite.
+    """
     places = (rng.random() + np.arange(size)) / size
+    if not np.isfinite(weights).all():
+        raise ValueError("weights are not finite: every draw would be the same")
     cumulative = np.cumsum(weights)
     cumulative[-1] = 1.0
     return np.asarray(rng.permutation(np.searchsorted(cumulative, places, side="right")))
