@@ -79,7 +79,8 @@ def build_design(
     _check_response(parsed, columns)
     known = _known(contrasts, columns)
     evaluator = Evaluator(_without_groups(parsed, columns), known, namespace)
-    y, X, fixed_names = evaluator.response_and_columns(parsed.response, parsed.fixed)
+    y = evaluator.vector(parsed.response)
+    X, fixed_names = evaluator.columns(parsed.fixed)
     index = frame.index if keep.all() else frame.index[keep]
     offset = _offset(parsed, evaluator, index)
     _check_values(parsed, y, X, fixed_names, offset, index)

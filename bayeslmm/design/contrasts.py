@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from formulae.categorical import CategoricalBox, ContrastMatrix, Encoding
 
 from bayeslmm.errors import DesignError
@@ -80,10 +81,23 @@ def contrast_matrix(kind: str | FloatArray, levels: int) -> FloatArray:
 
 
 def ordered(x: Any) -> CategoricalBox:
-    """Ordered factor in a formula: polynomial contrasts over the sorted values."""
-    return CategoricalBox(x, MatrixEncoding("poly"), sorted(set(np.asarray(x).tolist())))
+    """Ordered factor in a formula: polynomial contrasts over the levels."""
+    return CategoricalBox(x, MatrixEncoding("poly"), _levels(x))
 
 
 def factor(x: Any) -> CategoricalBox:
-    """Unordered factor in a formula: treatment contrasts over the sorted values."""
-    return CategoricalBox(x, MatrixEncoding("treatment"), sorted(set(np.asarray(x).tolist())))
+    """Unordered factor in a formula: treatment contrasts over the levels."""
+    return CategoricalBox(x, MatrixEncoding("treatment"), _levels(x))
+
+
+def _levels(x: Any) -> list[Any]:
+    if isinstance(getattr(x, "dtype", None), pd.CategoricalDtype):
+        return list(x.dtype.categories)
+    return sorted(set(np.asarray(x).tolist()))
+
+
+def scale(x: Any, center: bool = True, scale: bool = True) -> Any:
+    """R's scale(): minus the mean, divided by the standard deviation with n - 1."""
+    centred = x - np.mean(x) if center else x
+    length = np.sqrt(np.sum(np.square(centred)) / (len(x) - 1))
+    return centred / length if scale else centred

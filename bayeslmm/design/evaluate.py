@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from formulae import design_matrices
+from formulae import model_description
+from formulae.categorical import Sum, Treatment
+from formulae.environment import Environment
 
-from bayeslmm.design.contrasts import MatrixEncoding, factor, ordered
-from bayeslmm.design.tokens import tokenize
+from bayeslmm.design.coding import Columns, indicator_coded, ordered_terms, product
+from bayeslmm.design.contrasts import MatrixEncoding, factor, ordered, scale
+from bayeslmm.design.tokens import Token, tokenize
 from bayeslmm.errors import BayesLMMError, DesignError
 from bayeslmm.types import FloatArray
 
@@ -20,8 +23,20 @@ _FUNCTIONS: dict[str, Any] = {
     name: getattr(np, name)
     for name in ("log", "log2", "log10", "log1p", "exp", "expm1", "sqrt", "abs", "sin", "cos", "tan")
 }
-NAMESPACE: dict[str, Any] = {**_FUNCTIONS, "np": np, "pi": np.pi, "ordered": ordered, "factor": factor}
-
+NAMESPACE: dict[str, Any] = {
+    **_FUNCTIONS,
+    "np": np,
+    "pi": np.pi,
+    "ordered": ordered,
+    "factor": factor,
+    "scale_": scale,
+    "Sum": Sum,
+    "Treatment": Treatment,
+    "TRUE": True,
+    "FALSE": False,
+}
+# formulae's own scale() divides by the standard deviation of a population, R's by that of a sample.
+_RENAMED = {"scale": "scale_", "as.factor": "factor", "as.ordered": "ordered"}
 
 # A sum of names, 0 and 1.
 _SUMMAND = re.compile(r"([+-]?)\s*(`[^`]*`|[^\W\d][\w.]*|[01])\s*")
@@ -32,7 +47,8 @@ class Evaluator:
     """Formula text to columns.
 
     Every data column gets a private identifier before formulae sees the text, so that names with spaces,
-    dots or quotes, or names of functions, mean the column; labels are translated back.
+    dots or quotes, or names of functions, mean the column; labels are translated back. formulae expands the text
+    into terms and evaluates their components, each once; which columns these give is decided here, as in R.
 
     Parameters
     ----------
@@ -62,45 +78,64 @@ class Evaluator:
         self._ids = {name: f"v{i}_" for i, name in enumerate(columns)}
         self._names = {private: name for name, private in self._ids.items()}
         self._namespace = {**NAMESPACE, **namespace}
-        self._coded: dict[str, str] = {}
+        # What a column means as a term of its own; within calls it stays what it is.
+        self._coded = {name: f"{self._ids[name]}b" for name in columns if _is_boolean(columns[name])}
         for name, kind in self._contrasts.items():
-            private = self._ids[name]
+            private = self._coded.get(name, self._ids[name])
             self._namespace[f"c{private}"] = MatrixEncoding(kind)
             self._coded[name] = f"C({private}, c{private})"
-        self._cache: dict[str, tuple[FloatArray, tuple[str, ...]]] = {}
+        self._components: dict[str, Any] = {}
+        self._blocks: dict[tuple[str, bool], Columns] = {}
+        self._cache: dict[str, Columns] = {}
 
     @cached_property
     def _frame(self) -> pd.DataFrame:
-        data = {self._ids[name]: _prepare(series) for name, series in self._columns.items()}
+        data: dict[str, Any] = {}
+        for name, series in self._columns.items():
+            data[self._ids[name]] = _prepare(series)
+            if _is_boolean(series):
+                data[f"{self._ids[name]}b"] = _as_factor(series.astype(bool).astype("category"))
         return pd.DataFrame(data, copy=False)
 
-    def response_and_columns(self, response: str, right: str) -> tuple[FloatArray, FloatArray, tuple[str, ...]]:
-        """Response (n,), columns (n, p) and their names, in one call of formulae."""
-        plain = self._sum_of_columns(right)
-        column = self._plain_column(response)
-        if plain is not None and column is not None:
-            self._cache[right] = plain
-            return column, *plain
-        left = self._translate(response, code=False)
-        design = self._call(f"I({left}) ~ {self._translate(right)}")
-        y = np.asarray(design.response.design_matrix, dtype=float)
-        matrix, names = self._common(design)
-        self._cache[right] = (matrix, names)
-        return y.reshape(self.n), matrix, names
-
-    def columns(self, right: str) -> tuple[FloatArray, tuple[str, ...]]:
+    def columns(self, right: str) -> Columns:
         """Columns (n, c) of ``model.matrix(~ right)`` and their names."""
         if right.strip() == "1":
             return np.ones((self.n, 1)), ("Intercept",)
         if right not in self._cache:
-            plain = self._sum_of_columns(right)
-            self._cache[right] = plain or self._common(self._call(self._translate(right)))
+            self._cache[right] = self._sum_of_columns(right) or self._evaluated(right, self._model_columns)
         return self._cache[right]
 
     def vector(self, text: str) -> FloatArray:
-        """One numeric column, e.g. an offset."""
-        matrix, _ = self._common(self._call(f"0 + I({self._translate(text, code=False)})"))
-        return np.asarray(matrix[:, 0])
+        """One numeric column, e.g. the response or an offset.
+
+        Raises
+        ------
+        DesignError
+            The text gives something else.
+        """
+        plain = self._plain_column(text)
+        return plain if plain is not None else self._evaluated(text, self._single_column)
+
+    def _evaluated[T](self, text: str, compute: Callable[[str], T]) -> T:
+        try:
+            with np.errstate(all="ignore"):
+                return compute(text)
+        except BayesLMMError:
+            raise
+        except Exception as error:
+            raise DesignError(self._failure(text, error)) from error
+
+    def _failure(self, text: str, error: Exception) -> str:
+        if isinstance(error, KeyError):
+            known = ", ".join([*_FUNCTIONS, "I", "C", "poly", "scale", "center", "bs"])
+            return (
+                f"{text!r} could not be evaluated: {self._back(str(error.args[0]))!r} is no known function. "
+                f"Known are {known}, everything in numpy as np.name, and what extra_namespace passes."
+            )
+        return (
+            f"{text!r} could not be evaluated: {type(error).__name__}: {self._back(str(error))} Check the names of "
+            "functions (numpy functions are np.name) and the types of the columns."
+        )
 
     def _plain_column(self, text: str) -> FloatArray | None:
         """Values of a column if the text is nothing but the name of a numeric one."""
@@ -109,7 +144,7 @@ class Evaluator:
             return None
         return series.to_numpy(dtype=float, na_value=np.nan)
 
-    def _sum_of_columns(self, right: str) -> tuple[FloatArray, tuple[str, ...]] | None:
+    def _sum_of_columns(self, right: str) -> Columns | None:
         """Columns of a sum of numeric columns, 1 and 0, which needs no parser; None for anything else."""
         if not _SUM.fullmatch(right):
             return None
@@ -128,38 +163,60 @@ class Evaluator:
         matrix = np.column_stack(list(columns.values())) if columns else np.empty((self.n, 0))
         return matrix, tuple(columns)
 
-    def _call(self, text: str) -> Any:
-        try:
-            with np.errstate(all="ignore"):
-                return design_matrices(text, self._frame, na_action="pass", extra_namespace=self._namespace)
-        except BayesLMMError:
-            raise
-        except Exception as error:
-            raise DesignError(
-                f"{self._back(text)!r} could not be evaluated: {type(error).__name__}: {self._back(str(error))}. "
-                "Check the names of functions (numpy functions are np.name) and the types of the columns."
-            ) from error
-
-    def _common(self, design: Any) -> tuple[FloatArray, tuple[str, ...]]:
-        """Columns in R's order: main effects before interactions, the first factor of these varying fastest."""
-        if design.common is None:
+    def _model_columns(self, right: str) -> Columns:
+        parsed = model_description(self._translate(right))
+        intercept = any(term.name == "Intercept" for term in parsed.common_terms)
+        given = [term.components for term in parsed.common_terms if term.kind != "intercept"]
+        for component in (component for components in given for component in components):
+            self._evaluate(component)
+        terms = ordered_terms([tuple(c.name for c in components) for components in given])
+        factors = {name for name, component in self._components.items() if component.kind == "categoric"}
+        blocks: list[Columns] = [(np.ones((self.n, 1)), ("Intercept",))] if intercept else []
+        for term, full in zip(terms, indicator_coded(terms, factors, intercept), strict=True):
+            blocks.append(product([self._block(name, name in full) for name in term]))
+        if not blocks:
             return np.empty((self.n, 0)), ()
-        terms = list(design.common.terms.values())
-        if all(len(getattr(term, "components", ())) < 2 for term in terms):
-            return self._plain(design, terms)
-        terms.sort(key=lambda term: len(getattr(term, "components", ())))
-        blocks, names = [], list[str]()
-        for term in terms:
-            block = np.asarray(term.data, dtype=float).reshape(self.n, -1)
-            order = _first_fastest(term, block.shape[1])
-            blocks.append(block[:, order])
-            labels = _labels(term)
-            names += [self._back(labels[k]) for k in order]
-        return np.column_stack(blocks), tuple(names)
+        return np.column_stack([matrix for matrix, _ in blocks]), tuple(name for _, names in blocks for name in names)
 
-    def _plain(self, design: Any, terms: list[Any]) -> tuple[FloatArray, tuple[str, ...]]:
-        names = [self._back(label) for term in terms for label in _labels(term)]
-        return np.asarray(design.common.design_matrix, dtype=float), tuple(names)
+    def _single_column(self, text: str) -> FloatArray:
+        parsed = model_description(f"0 + I({self._translate(text, code=False)})")
+        component = parsed.common_terms[-1].components[0]
+        self._evaluate(component)
+        if component.kind != "numeric":
+            raise DesignError(f"{text!r} is not numeric. A response, an offset and weights have to be numbers.")
+        component.set_data(False)
+        values = np.asarray(component.value)
+        if values.dtype == bool:
+            raise DesignError(
+                f"{text!r} is a comparison, true or false, where a number is needed. A linear mixed model describes a "
+                "numeric response; for a yes/no response use a logistic mixed model (bambi, brms, glmer)."
+            )
+        if values.size != self.n:
+            raise DesignError(f"{text!r} gives {values.size} values for {self.n} rows. Give one value per row.")
+        return values.astype(float).reshape(self.n)
+
+    def _evaluate(self, component: Any) -> None:
+        if component.name not in self._components:
+            if hasattr(component, "call"):
+                component.set_type(self._frame, Environment([self._namespace]))
+            else:
+                component.set_type(self._frame)
+            self._components[component.name] = component
+
+    def _block(self, name: str, full: bool) -> Columns:
+        """Columns of one component: its values, its contrasts, or (full) one indicator per level."""
+        if (name, full) not in self._blocks:
+            component = self._components[name]
+            component.set_data(full)
+            values = np.asarray(component.value, dtype=float).reshape(self.n, -1)
+            labels = component.labels
+            if full and component.kind == "categoric":
+                # Some encodings of formulae answer with a mean and contrasts: back to indicators.
+                matrix = component.contrast_matrix.matrix
+                values = values if np.array_equal(matrix, np.eye(len(matrix))) else values @ np.linalg.inv(matrix)
+                labels = [f"{name}[{level}]" for level in component.levels]
+            self._blocks[name, full] = values, tuple(self._back(label) for label in labels)
+        return self._blocks[name, full]
 
     def _translate(self, text: str, code: bool = True) -> str:
         out, tokens = [], tokenize(text)
@@ -167,49 +224,37 @@ class Evaluator:
             name = token.text.strip("`")
             called = i + 1 < len(tokens) and tokens[i + 1].text == "("
             if token.kind in ("name", "quoted") and name in self._ids and not called:
-                inside_call = token.depth > 0 and _within_call(tokens, i)
-                coded = self._coded.get(name) if code and not inside_call else None
-                out.append(coded or self._ids[name])
+                alone = code and not (token.depth > 0 and _within_call(tokens, i))
+                out.append(self._coded.get(name, self._ids[name]) if alone else self._ids[name])
             else:
-                out.append(token.text)
+                out.append(_RENAMED.get(token.text, token.text) if called else token.text)
         return " ".join(out)
 
     def _back(self, label: str) -> str:
-        label = re.sub(r"C\((v\d+_), cv\d+_\)", r"\1", label)
-        label = re.sub(r"v\d+_", lambda m: self._names.get(m.group(), m.group()), label)
+        label = re.sub(r"C\((v\d+_b?), cv\d+_b?\)", r"\1", label)
+        label = re.sub(r"(v\d+_)b?", lambda m: self._names.get(m[1], m[1]), label)
+        label = label.replace("scale_(", "scale(")
         label = re.sub(r"\[(\.[LQC]|\^\d+)\]", r"\1", label)
         return re.sub(r"(poly\(.*?\))\[(\d+)\]", lambda m: f"{m[1]}[{int(m[2]) + 1}]", label)
 
 
-def _labels(term: Any) -> list[str]:
-    return list(term.labels) if isinstance(term.labels, list) else [term.labels]
-
-
-def _first_fastest(term: Any, columns: int) -> list[int]:
-    """Order of an interaction's columns in which its first component varies fastest."""
-    components = getattr(term, "components", ())
-    if len(components) < 2:
-        return list(range(columns))
-    sizes = [1 if np.ndim(c.value) == 1 else c.value.shape[1] for c in components]
-    if int(np.prod(sizes)) != columns:
-        return list(range(columns))
-    places = np.arange(columns).reshape(sizes)
-    return [int(k) for k in places.transpose().ravel()]
-
-
-def _within_call(tokens: Any, i: int) -> bool:
+def _within_call(tokens: Sequence[Token], i: int) -> bool:
     """Whether token i is an argument of a function (not merely in grouping parentheses)."""
     depth = tokens[i].depth
     for j in range(i - 1, -1, -1):
-        if tokens[j].text == "(" and tokens[j].depth < depth:
-            if j > 0 and tokens[j - 1].kind in ("name", "quoted"):
+        if tokens[j].text in ("(", "{") and tokens[j].depth < depth:
+            if tokens[j].text == "{" or (j > 0 and tokens[j - 1].kind in ("name", "quoted")):
                 return True
             depth = tokens[j].depth
     return False
 
 
+def _is_boolean(series: pd.Series) -> bool:
+    return not isinstance(series.dtype, pd.CategoricalDtype) and pd.api.types.is_bool_dtype(series.dtype)
+
+
 def _is_categorical(series: pd.Series) -> bool:
-    return not pd.api.types.is_numeric_dtype(series.dtype)
+    return _is_boolean(series) or not pd.api.types.is_numeric_dtype(series.dtype)
 
 
 def _ordered_contrasts(columns: Mapping[str, pd.Series]) -> dict[str, str]:
@@ -218,12 +263,16 @@ def _ordered_contrasts(columns: Mapping[str, pd.Series]) -> dict[str, str]:
 
 def _prepare(series: pd.Series) -> pd.Series:
     """Numbers as they are; everything else as an ordered categorical over the values that occur."""
-    values: pd.Series
+    if not pd.api.types.is_numeric_dtype(series.dtype):
+        return _as_factor(series)
+    plain = isinstance(series.dtype, np.dtype) and series.dtype != bool
+    return (series if plain else series.astype(float)).reset_index(drop=True)
+
+
+def _as_factor(series: pd.Series) -> pd.Series:
+    """Ordered, because formulae sorts the levels of what is not."""
     if isinstance(series.dtype, pd.CategoricalDtype):
         values = series.cat.remove_unused_categories().cat.as_ordered()
-    elif pd.api.types.is_numeric_dtype(series.dtype):
-        plain = isinstance(series.dtype, np.dtype) and series.dtype != bool
-        values = series if plain else series.astype(float)
     else:
         levels = sorted(pd.unique(series).tolist(), key=lambda v: (str(type(v)), v))
         values = series.astype(pd.CategoricalDtype(levels, ordered=True))

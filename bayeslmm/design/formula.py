@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
+from bayeslmm.design.algebra import check_terms
 from bayeslmm.design.tokens import Token, tokenize
 from bayeslmm.errors import FormulaError
 
@@ -114,6 +116,7 @@ def parse_formula(text: str) -> Formula:
     if bare:
         return _bare(text, response, right, bare)
     fixed, offsets, bars = _right_side(text, right)
+    _check_response(text, left, right)
     if not bars:
         raise FormulaError(_NO_RANDOM, text, right[-1].end - 1)
     return Formula(text, response, fixed, offsets, tuple(bars))
@@ -130,6 +133,17 @@ def _tilde(text: str, tokens: Sequence[Token]) -> int:
     if places[0] == 0:
         raise FormulaError("No response stands left of ~.", text, tokens[0].start)
     return places[0]
+
+
+def _check_response(text: str, left: Sequence[Token], right: Sequence[Token]) -> None:
+    for token in right:
+        if len(left) == 1 and token.text == left[0].text and token.kind in ("name", "quoted") and token.depth == 0:
+            raise FormulaError(
+                f"The response {token.text} also stands among its predictors, which would explain it completely.",
+                text,
+                token.start,
+                len(token.text),
+            )
 
 
 def _bare(text: str, response: str, right: Sequence[Token], bare: Sequence[Token]) -> Formula:
@@ -158,6 +172,8 @@ def _right_side(text: str, right: Sequence[Token]) -> tuple[str, tuple[str, ...]
     bars: list[Bar] = []
     for sign, term in _terms(text, right):
         inner = _inside(term)
+        while inner is not None and (deeper := _inside(inner)) is not None:
+            inner = deeper
         bar = None if inner is None else _top_bar(text, inner)
         stray = next((t for t in term if t.text in ("|", "||")), None)
         if bar is not None and inner is not None:
@@ -171,13 +187,33 @@ def _right_side(text: str, right: Sequence[Token]) -> tuple[str, tuple[str, ...]
                 text,
                 stray.start,
             )
-        elif term[0].text == "offset" and len(term) > 1 and term[1].text == "(":
+        elif term[0].text == "offset" and (argument := _inside(term[1:])):
             _positive(text, sign, term, "An offset")
-            offsets.append(_render(term[2:-1]))
+            offsets.append(_render(argument))
         else:
+            _check_fixed(text, sign, term, bool(kept))
             kept.append(f"{sign} {_render(term)}" if kept or sign == "-" else _render(term))
     fixed = " ".join(kept) or "1"
     return (f"1 {fixed}" if fixed.startswith("-") else fixed), tuple(offsets), bars
+
+
+def _check_fixed(text: str, sign: str, term: Sequence[Token], more: bool) -> None:
+    if sign == "-" and not more and [token.text for token in term] not in (["0"], ["1"]):
+        raise FormulaError(
+            "Nothing stands before this minus to be taken away from. For the negative of a column write I(-x).",
+            text,
+            term[0].start,
+        )
+    check_terms(text, term)
+    for token, following in pairwise(term):
+        if token.text == "offset" and following.text == "(":
+            raise FormulaError(
+                "An offset has to be a summand of its own, with the known part of the mean in its brackets: "
+                "y ~ x + offset(z).",
+                text,
+                token.start,
+                len(token.text),
+            )
 
 
 def _positive(text: str, sign: str, term: Sequence[Token], what: str) -> None:
@@ -205,7 +241,7 @@ def _terms(text: str, tokens: Sequence[Token]) -> list[tuple[str, list[Token]]]:
 
 def _inside(term: Sequence[Token]) -> list[Token] | None:
     """Tokens within the parentheses that enclose a whole term, or None."""
-    if term[0].text != "(" or term[-1].text != ")":
+    if len(term) < 2 or term[0].text != "(" or term[-1].text != ")":
         return None
     closes = next(i for i, t in enumerate(term) if t.text == ")" and t.depth == term[0].depth)
     return list(term[1:-1]) if closes == len(term) - 1 else None
@@ -232,6 +268,7 @@ def _bars(text: str, left: Sequence[Token], bar: Token, right: Sequence[Token]) 
     for token in [*left, *right]:
         if token.text in ("|", "||"):
             raise FormulaError("A bar within a bar term has no meaning.", text, token.start)
+    check_terms(text, left)
     lhs = _render(left)
     correlated = bar.text == "|"
     return [Bar(lhs, factors, correlated, bar.start) for factors in _grouping(text, right)]
@@ -239,6 +276,7 @@ def _bars(text: str, left: Sequence[Token], bar: Token, right: Sequence[Token]) 
 
 def _grouping(text: str, tokens: Sequence[Token]) -> list[tuple[str, ...]]:
     """Expand ``a/b`` and ``a:b``; every part must be a column name."""
+    tokens = _inside(tokens) or tokens
     nested: list[list[str]] = [[]]
     expect_name = True
     for i, token in enumerate(tokens):
@@ -264,16 +302,16 @@ def _grouping(text: str, tokens: Sequence[Token]) -> list[tuple[str, ...]]:
     return levels
 
 
-_TIGHT = {":", "(", ")", ",", "[", "]", "**", "^"}
+_WORDS = {"^": "**", "%in%": ":"}
 
 
 def _render(tokens: Sequence[Token]) -> str:
-    """Text that formulae reads; ``^`` becomes ``**``."""
+    """Text that formulae reads; ``^`` becomes ``**``, ``%in%`` becomes ``:``."""
     out = ""
     for i, token in enumerate(tokens):
-        word = "**" if token.text == "^" else token.text
+        word = _WORDS.get(token.text, token.text)
         call = token.text == "(" and i > 0 and tokens[i - 1].kind in ("name", "quoted")
-        tight = not out or out[-1] in "([:" or token.text in {":", ")", ",", "]", "["} or call
+        tight = not out or out[-1] in "([:" or word in {":", ")", ",", "]", "["} or call
         tight = tight or word == "**" or out.endswith("**")
         unary = i > 0 and tokens[i - 1].text in ("-", "+") and (i == 1 or tokens[i - 2].text in "(,")
         out += word if tight or unary else f" {word}"

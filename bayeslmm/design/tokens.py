@@ -79,6 +79,8 @@ def tokenize(formula: str) -> tuple[Token, ...]:
 def _unreadable(character: str) -> str:
     if character in "`\"'":
         return f"The quote {character} is never closed. Add the second one."
+    if character == ".":
+        return "A dot alone (all other columns) is not supported. Name the predictors."
     return (
         f"The character {character!r} has no meaning in a formula. Column names with spaces or other "
         "signs are written in backquotes, e.g. `reaction time`."

@@ -1,0 +1,140 @@
+"""Check the algebra of terms: what may stand between + signs outside function calls.
+
+formulae stops reading at the first token that it does not expect and drops the rest without a word, so everything
+handed to it has to be sound before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bayeslmm.design.tokens import Token
+from bayeslmm.errors import FormulaError
+
+_OPERATORS = {"+", "-", "*", ":", "/", "^", "**", "%in%"}
+_POWERS = {"^", "**"}
+
+
+def check_terms(text: str, tokens: Sequence[Token]) -> None:
+    """Refuse whatever is not terms joined by operators.
+
+    Parameters
+    ----------
+    text : str
+        The formula, for the message.
+    tokens : sequence of Token
+        Fixed part or left side of a bar, brackets balanced.
+
+    Raises
+    ------
+    FormulaError
+        With a caret under the place.
+
+    Examples
+    --------
+    >>> from bayeslmm.design.tokens import tokenize
+    >>> check_terms("x + log(z) * (f + 0)", tokenize("x + log(z) * (f + 0)"))
+    """
+    i, operand_next = 0, True
+    while i < len(tokens):
+        step = _operand if operand_next else _operator
+        i, operand_next = step(text, tokens, i)
+    if operand_next:
+        last = tokens[-1]
+        raise FormulaError("A term is missing after the last sign.", text, last.start, len(last.text))
+
+
+def _operand(text: str, tokens: Sequence[Token], i: int) -> tuple[int, bool]:
+    token = tokens[i]
+    opens = i == 0 or tokens[i - 1].text == "("
+    if token.text == "(":
+        return i + 1, True
+    if token.text == "{":
+        return _after_bracket(tokens, i), False
+    if token.kind in ("name", "quoted"):
+        called = i + 1 < len(tokens) and tokens[i + 1].text == "("
+        return (_after_bracket(tokens, i + 1) if called else i + 1), False
+    if token.kind == "number":
+        _check_number(text, tokens, i)
+        return i + 1, False
+    if token.text in ("+", "-") and opens:
+        _check_leading_sign(text, tokens, i)
+        return i + 1, True
+    if token.text in _OPERATORS or token.text == ")":
+        raise FormulaError("A term is missing before this sign.", text, token.start, len(token.text))
+    raise FormulaError(
+        f"{token.text!r} cannot be a term. Terms are columns and calls of functions.",
+        text,
+        token.start,
+        len(token.text),
+    )
+
+
+def _operator(text: str, tokens: Sequence[Token], i: int) -> tuple[int, bool]:
+    token = tokens[i]
+    if token.text == ")":
+        return i + 1, False
+    if token.text in _POWERS:
+        _check_power(text, tokens, i)
+    if token.text in _OPERATORS:
+        return i + 1, True
+    raise FormulaError(
+        f"{token.text!r} cannot stand here. Join terms by + : * / and put arithmetic or comparisons into I(...), "
+        "for example I(x > 1).",
+        text,
+        token.start,
+        len(token.text),
+    )
+
+
+def _check_number(text: str, tokens: Sequence[Token], i: int) -> None:
+    before = tokens[i - 1].text if i else "+"
+    after = tokens[i + 1].text if i + 1 < len(tokens) else "+"
+    alone = before in ("+", "-", "(") and after in ("+", "-", ")")
+    if before in _POWERS or (alone and tokens[i].text in ("0", "1")):
+        return
+    raise FormulaError(
+        f"The number {tokens[i].text} cannot be part of a term; alone, 1 is the intercept and 0 leaves it out. Put "
+        "arithmetic into I(...), for example I(2 * x).",
+        text,
+        tokens[i].start,
+        len(tokens[i].text),
+    )
+
+
+def _check_leading_sign(text: str, tokens: Sequence[Token], i: int) -> None:
+    following = tokens[i + 1].text if i + 1 < len(tokens) else ""
+    if tokens[i].text == "-" and following not in ("0", "1"):
+        raise FormulaError(
+            "Nothing stands before this minus to be taken away from. For the negative of a column write I(-x).",
+            text,
+            tokens[i].start,
+        )
+
+
+def _check_power(text: str, tokens: Sequence[Token], i: int) -> None:
+    exponent = tokens[i + 1] if i + 1 < len(tokens) else tokens[i]
+    if tokens[i - 1].text != ")" or _is_call(tokens, i - 1):
+        base = tokens[i - 1].text if tokens[i - 1].kind in ("name", "quoted") else "x"
+        raise FormulaError(
+            f"A power outside I(...) counts interactions, so here it would change nothing. Write I({base}**2) for "
+            "the square, or (x + z)^2 for x + z + x:z.",
+            text,
+            tokens[i].start,
+            len(tokens[i].text),
+        )
+    if not exponent.text.isdigit() or int(exponent.text) < 1:
+        raise FormulaError("The power of a sum of terms must be a whole number.", text, exponent.start)
+
+
+def _is_call(tokens: Sequence[Token], closing: int) -> bool:
+    opening = max(j for j in range(closing) if tokens[j].text == "(" and tokens[j].depth == tokens[closing].depth)
+    return opening > 0 and tokens[opening - 1].kind in ("name", "quoted")
+
+
+def _after_bracket(tokens: Sequence[Token], opening: int) -> int:
+    """Position after the bracket that closes the one at `opening`."""
+    depth = tokens[opening].depth
+    return 1 + next(
+        j for j in range(opening + 1, len(tokens)) if tokens[j].depth == depth and tokens[j].text in (")", "}")
+    )
