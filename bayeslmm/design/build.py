@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +17,7 @@ from bayeslmm.design.formula import Bar, Formula, parse_formula
 from bayeslmm.design.groups import group_by
 from bayeslmm.design.rank import independent_columns
 from bayeslmm.design.tokens import tokenize
-from bayeslmm.errors import DesignError
+from bayeslmm.errors import DesignError, FormulaError
 from bayeslmm.types import FloatArray
 
 
@@ -67,6 +68,8 @@ def build_design(
     >>> design.n, design.p, design.q
     (4, 1, 2)
     """
+    if not isinstance(formula, str):
+        raise FormulaError(f"The formula is a {type(formula).__name__}, not a string such as 'y ~ x + (x | g)'.")
     parsed = parse_formula(formula)
     frame = checks.to_pandas(data)
     namespace = {**NAMESPACE, **(extra_namespace or {})}
@@ -111,10 +114,12 @@ def build_design(
 def _weights(weights: Any, frame: pd.DataFrame, namespace: Mapping[str, Any]) -> FloatArray | None:
     if not isinstance(weights, str):
         return checks.read_weights(weights, frame)
-    if weights in frame.columns:
-        return checks.read_weights(frame[weights].to_numpy(dtype=float, na_value=np.nan), frame)
-    formula = Formula(weights, weights, "1", (), ())
-    names = checks.used_columns(formula, frame, namespace)
+    formula = Formula(f"`{weights}`" if weights in frame.columns else weights, "1", "1", (), ())
+    formula = replace(formula, response=formula.text)
+    try:
+        names = checks.used_columns(formula, frame, namespace)
+    except DesignError as error:
+        raise DesignError(f"In weights={weights!r}: {error}") from error
     if not names:
         raise DesignError(f"weights={weights!r} names no column. Give a column or an expression of columns.")
     evaluator = Evaluator({name: frame[name] for name in names}, {}, namespace)
@@ -194,7 +199,8 @@ def _check_size(design: Design) -> None:
     if design.n <= design.p:
         raise DesignError(
             f"{design.n} complete row(s) are not enough for {design.p} fixed effects: nothing is left to estimate "
-            "variances from. Use fewer predictors or more data."
+            "variances from. Use fewer predictors or more data. (Text and categorical columns take one column per "
+            "level: was a column of numbers read as text?)"
         )
 
 

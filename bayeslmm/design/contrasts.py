@@ -44,8 +44,15 @@ class MatrixEncoding(Encoding):  # type: ignore[misc]
         return [str(j + 1) for j in range(k)]
 
 
-def contrast_matrix(kind: str | FloatArray, levels: int) -> FloatArray:
+def contrast_matrix(kind: str | FloatArray, levels: int, name: str = "a factor") -> FloatArray:
     """R's contr.treatment, contr.sum, contr.helmert, contr.poly, or a user's matrix.
+
+    Parameters
+    ----------
+    kind : str or array of shape (levels, k)
+    levels : int
+    name : str
+        What the contrasts are for, named in messages.
 
     Raises
     ------
@@ -61,8 +68,8 @@ def contrast_matrix(kind: str | FloatArray, levels: int) -> FloatArray:
         matrix = np.asarray(kind, dtype=float)
         if matrix.ndim != 2 or matrix.shape[0] != levels:
             raise DesignError(
-                f"A contrast matrix has shape {matrix.shape}, but the factor has {levels} levels. It needs one row "
-                "per level and one column per contrast."
+                f"The contrast matrix for {name} has shape {matrix.shape}, but there are {levels} levels. It needs one "
+                "row per level and one column per contrast."
             )
         return matrix
     if kind == "treatment":
@@ -77,7 +84,9 @@ def contrast_matrix(kind: str | FloatArray, levels: int) -> FloatArray:
         scores = np.arange(levels) - (levels - 1) / 2.0
         Q, R = np.linalg.qr(np.vander(scores, increasing=True))
         return np.asarray((Q * np.sign(np.diagonal(R)))[:, 1:])
-    raise DesignError(f"Unknown contrasts {kind!r}. Known: 'treatment', 'sum', 'helmert', 'poly', or a matrix.")
+    raise DesignError(
+        f"Unknown contrasts {kind!r} for {name}. Known: 'treatment', 'sum', 'helmert', 'poly', or a matrix."
+    )
 
 
 def ordered(x: Any) -> CategoricalBox:

@@ -17,6 +17,7 @@ from bayeslmm.errors import DesignError, FormulaError
 from bayeslmm.types import BoolArray, FloatArray
 
 _SHOWN = 5
+_NUMBER_OBJECTS = ("integer", "floating", "mixed-integer-float", "decimal", "complex")
 
 
 def to_pandas(data: Any) -> pd.DataFrame:
@@ -91,8 +92,8 @@ def _missing(name: str, available: Sequence[str], formula: Formula) -> DesignErr
     hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
     shown = ", ".join(available[:20]) + (", ..." if len(available) > 20 else "")
     message = f"The formula uses {name!r}, which is not a column of the data.{hint} Columns are: {shown}."
-    position = formula.text.find(name)
-    located = FormulaError(message, formula.text, position, len(name)) if position >= 0 else message
+    token = next((t for t in tokenize(formula.text) if t.text.strip("`") == name), None)
+    located = FormulaError(message, formula.text, token.start, len(token.text)) if token else message
     return DesignError(str(located))
 
 
@@ -133,8 +134,8 @@ def complete_rows(
         keep &= ~mask
     if not keep.any():
         raise DesignError(
-            f"No row is complete: {'; '.join(f'{reason} in {int(m.sum())} rows' for reason, m in masks.items())}. "
-            "Leave out the columns with most missing values."
+            f"No row can be used: {'; '.join(f'{reason} in {int(m.sum())} rows' for reason, m in masks.items())}. "
+            "Leave out the columns with most missing values, or check the weights."
         )
     index = data.index
     reasons = {reason: tuple(index[mask]) for reason, mask in masks.items()}
@@ -142,13 +143,15 @@ def complete_rows(
 
 
 def check_finite_columns(columns: Mapping[str, pd.Series]) -> None:
-    """Refuse infinite values.
+    """Refuse infinite values and complex numbers.
 
     Raises
     ------
     DesignError
     """
     for name, series in columns.items():
+        if pd.api.types.is_complex_dtype(series.dtype):
+            raise DesignError(f"Column {name!r} holds complex numbers. Use the real part, the modulus or the angle.")
         if not pd.api.types.is_numeric_dtype(series.dtype) or series.dtype == bool:
             continue
         values = series.to_numpy(dtype=float, na_value=np.nan)
@@ -176,6 +179,33 @@ def _rows(index: pd.Index, bad: BoolArray) -> str:
     return ", ".join(labels) + (", ..." if int(bad.sum()) > _SHOWN else "")
 
 
+def check_usable(name: str, series: pd.Series) -> None:
+    """Refuse predictors that are neither numbers nor levels of a factor.
+
+    Raises
+    ------
+    DesignError
+        Numbers stored as objects.
+    """
+    if series.dtype == object and pd.api.types.infer_dtype(series, skipna=True) in _NUMBER_OBJECTS:
+        raise DesignError(
+            f"Column {name!r} holds numbers as Python objects, so it is not clear whether it is a number or a factor. "
+            f"Convert it: pandas.to_numeric(data[{name!r}]) for a number, data[{name!r}].astype('category') for a "
+            "factor."
+        )
+
+
+def check_no_time(name: str, series: pd.Series) -> None:
+    """Refuse dates and durations as terms of their own: their unit has to be chosen first."""
+    if pd.api.types.is_datetime64_any_dtype(series.dtype) or pd.api.types.is_timedelta64_dtype(series.dtype):
+        first = series.iloc[0]
+        raise DesignError(
+            f"Column {name!r} holds dates or durations (first: {first}); a slope needs a number with a unit. Convert "
+            f"it, e.g. (data[{name!r}] - data[{name!r}].min()) / pandas.Timedelta('1D') for days, or "
+            f"data[{name!r}].astype('category') for a factor."
+        )
+
+
 def check_response_column(name: str, series: pd.Series) -> None:
     """Refuse a response that is not numeric.
 
@@ -183,8 +213,12 @@ def check_response_column(name: str, series: pd.Series) -> None:
     ------
     DesignError
     """
-    shown = ", ".join(repr(v) for v in pd.unique(series.dropna())[:3])
-    if pd.api.types.is_bool_dtype(series.dtype):
+    boolean = pd.api.types.is_bool_dtype(series.dtype)
+    if pd.api.types.is_numeric_dtype(series.dtype) and not boolean:
+        return
+    values = series.drop_duplicates()[:3].tolist()
+    shown = ", ".join(repr(v) if isinstance(v, str) else str(v) for v in values)
+    if boolean or all(isinstance(v, bool) for v in values):
         raise DesignError(
             f"The response {name!r} is boolean. A linear mixed model describes a numeric response with normal "
             "errors; for a yes/no response use a logistic mixed model (bambi, brms, glmer), or convert on "
@@ -195,17 +229,16 @@ def check_response_column(name: str, series: pd.Series) -> None:
             f"The response {name!r} is categorical (values {shown}, ...). A linear mixed model needs a numeric "
             "response; convert it, or use a model for categories (bambi, brms)."
         )
-    if not pd.api.types.is_numeric_dtype(series.dtype):
-        raise DesignError(
-            f"The response {name!r} is not numeric: it has type {series.dtype} with values such as {shown}. Convert "
-            f"it, e.g. pandas.to_numeric(data[{name!r}], errors='coerce')."
-        )
+    raise DesignError(
+        f"The response {name!r} is not numeric: it has type {series.dtype} with values such as {shown}. Convert "
+        f"it, e.g. pandas.to_numeric(data[{name!r}], errors='coerce')."
+    )
 
 
 def check_response_values(name: str, y: FloatArray, offset: FloatArray | None) -> None:
     """Refuse a constant response."""
     rest = y if offset is None else y - offset
-    if rest.size and (rest == rest[0]).all():
+    if rest.size > 1 and (rest == rest[0]).all():
         raise DesignError(
             f"The response {name} is constant: all {rest.size} values are {rest[0]:g}. There is no variation to "
             "model. Check the column."
@@ -227,7 +260,15 @@ def read_weights(weights: Any, data: pd.DataFrame) -> FloatArray | None:
     """
     if weights is None:
         return None
-    values = np.asarray(weights, dtype=float)
+    if isinstance(weights, pd.Series) and not weights.index.equals(data.index):
+        raise DesignError(
+            "weights is a Series with another index than the data, so its order may be another one. Make it a column "
+            "of the data, or pass weights.to_numpy() if row i of one belongs to row i of the other."
+        )
+    try:
+        values = np.asarray(weights, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise DesignError(f"weights are not numbers: {error}. A weight is a known precision of its row.") from error
     if values.shape != (data.shape[0],):
         raise DesignError(
             f"weights has shape {values.shape}, but the data have {data.shape[0]} rows. Give one weight per row, or "

@@ -14,7 +14,8 @@ from formulae.categorical import Sum, Treatment
 from formulae.environment import Environment
 
 from bayeslmm.design.coding import Columns, indicator_coded, ordered_terms, product
-from bayeslmm.design.contrasts import MatrixEncoding, factor, ordered, scale
+from bayeslmm.design.contrasts import MatrixEncoding, contrast_matrix, factor, ordered, scale
+from bayeslmm.design.data import check_no_time, check_usable
 from bayeslmm.design.tokens import Token, tokenize
 from bayeslmm.errors import BayesLMMError, DesignError
 from bayeslmm.types import FloatArray
@@ -40,6 +41,7 @@ _RENAMED = {"scale": "scale_", "as.factor": "factor", "as.ordered": "ordered"}
 
 # A sum of names, 0 and 1.
 _SUMMAND = re.compile(r"([+-]?)\s*(`[^`]*`|[^\W\d][\w.]*|[01])\s*")
+_NUMBER = re.compile(r"-?\s*(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _SUM = re.compile(r"(?:[+-]?\s*(?:`[^`]*`|[^\W\d][\w.]*|[01])\s*(?=[+-]|$))+")
 
 
@@ -84,6 +86,7 @@ class Evaluator:
             private = self._coded.get(name, self._ids[name])
             self._namespace[f"c{private}"] = MatrixEncoding(kind)
             self._coded[name] = f"C({private}, c{private})"
+            contrast_matrix(kind, _n_levels(columns[name]), name)
         self._components: dict[str, Any] = {}
         self._blocks: dict[tuple[str, bool], Columns] = {}
         self._cache: dict[str, Columns] = {}
@@ -113,6 +116,8 @@ class Evaluator:
         DesignError
             The text gives something else.
         """
+        if _NUMBER.fullmatch(text):
+            return np.full(self.n, float(text))
         plain = self._plain_column(text)
         return plain if plain is not None else self._evaluated(text, self._single_column)
 
@@ -133,8 +138,8 @@ class Evaluator:
                 f"Known are {known}, everything in numpy as np.name, and what extra_namespace passes."
             )
         return (
-            f"{text!r} could not be evaluated: {type(error).__name__}: {self._back(str(error))} Check the names of "
-            "functions (numpy functions are np.name) and the types of the columns."
+            f"{text!r} could not be evaluated: {type(error).__name__}: {self._back(str(error)).rstrip('.')}. Check the "
+            "names of functions (numpy functions are np.name) and the types of the columns."
         )
 
     def _plain_column(self, text: str) -> FloatArray | None:
@@ -224,7 +229,10 @@ class Evaluator:
             name = token.text.strip("`")
             called = i + 1 < len(tokens) and tokens[i + 1].text == "("
             if token.kind in ("name", "quoted") and name in self._ids and not called:
+                check_usable(name, self._columns[name])
                 alone = code and not (token.depth > 0 and _within_call(tokens, i))
+                if alone:
+                    check_no_time(name, self._columns[name])
                 out.append(self._coded.get(name, self._ids[name]) if alone else self._ids[name])
             else:
                 out.append(_RENAMED.get(token.text, token.text) if called else token.text)
@@ -257,12 +265,18 @@ def _is_categorical(series: pd.Series) -> bool:
     return _is_boolean(series) or not pd.api.types.is_numeric_dtype(series.dtype)
 
 
+def _n_levels(series: pd.Series) -> int:
+    return int(series.nunique())
+
+
 def _ordered_contrasts(columns: Mapping[str, pd.Series]) -> dict[str, str]:
     return {name: "poly" for name, series in columns.items() if getattr(series.dtype, "ordered", False)}
 
 
 def _prepare(series: pd.Series) -> pd.Series:
     """Numbers as they are; everything else as an ordered categorical over the values that occur."""
+    if pd.api.types.is_datetime64_any_dtype(series.dtype) or pd.api.types.is_timedelta64_dtype(series.dtype):
+        return series.reset_index(drop=True)
     if not pd.api.types.is_numeric_dtype(series.dtype):
         return _as_factor(series)
     plain = isinstance(series.dtype, np.dtype) and series.dtype != bool

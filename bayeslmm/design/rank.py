@@ -6,8 +6,10 @@ import numpy as np
 
 from bayeslmm.types import FloatArray, IntArray
 
-# A column is dependent if less than this share of its (centred) length is left outside the earlier ones.
+# A column is dependent if less than this share of its length about its mean is left outside the earlier ones,
+# or less than this share of its length about zero, which is rounding.
 _DEPENDENT = 1e-7
+_ROUNDING = 1e-13
 _GRAM_CLEAR = 1e-6
 
 
@@ -32,12 +34,13 @@ def independent_columns(X: FloatArray) -> IntArray:
         return np.arange(p)
     keep: list[int] = []
     basis = np.empty((X.shape[0], 0))
+    spread = np.linalg.norm(scaled - scaled.mean(axis=0), axis=0)
     for j in np.flatnonzero(usable):
         rest = scaled[:, j]
         for _ in range(2):
             rest = rest - basis @ (basis.T @ rest)
         length = float(np.linalg.norm(rest))
-        if length > _DEPENDENT:
+        if length > max(_DEPENDENT * spread[j], _ROUNDING):
             keep.append(int(j))
             basis = np.column_stack([basis, rest / length])
     return np.array(keep, dtype=np.int64)
@@ -46,7 +49,7 @@ def independent_columns(X: FloatArray) -> IntArray:
 def _centre_and_scale(X: FloatArray) -> FloatArray:
     constant = (X[0] == X).all(axis=0)
     centred = X.copy()
-    if constant.any():
+    if constant[:1].any():
         centred[:, ~constant] -= X[:, ~constant].mean(axis=0)
     length = np.sqrt((centred**2).sum(0))
     return centred / np.where(length > 0, length, 1.0)

@@ -197,3 +197,150 @@ def test_unknown_contrasts(data: pd.DataFrame) -> None:
     assert "numeric" in design_error("y ~ x + (1 | g)", data, contrasts={"x": "sum"})
     data["f"] = np.tile(list("uv"), 12)
     assert "'summ'" in design_error("y ~ f + (1 | g)", data, contrasts={"f": "summ"})
+
+
+@pytest.mark.parametrize(
+    ("formula", "place", "part"),
+    [
+        ("y ~ x, z + (1 | g)", 5, "','"),
+        ("y ~ x z + (1 | g)", 6, "'z'"),
+        ("y ~ (x z | g)", 7, "'z'"),
+        ("y ~ x == 1 + (1 | g)", 6, "I(x > 1)"),
+        ("y ~ 2 * x + (1 | g)", 4, "I(2 * x)"),
+        ("y ~ x + 3 + (1 | g)", 8, "number 3"),
+        ("y ~ -x + (1 | g)", 5, "I(-x)"),
+        ("y ~ 1 + (-x | g)", 9, "I(-x)"),
+        ("y ~ x^2 + (1 | g)", 5, "I(x**2)"),
+        ("y ~ log(x)**2 + (1 | g)", 10, "I("),
+        ("y ~ (x + z)^w + (1 | g)", 12, "whole number"),
+        ("y ~ x * + (1 | g)", 6, "missing after"),
+        ("y ~ x + (x:| g)", 10, "missing after"),
+        ("y ~ (x + ()) + (1 | g)", 10, "missing before"),
+        ("y ~ f[1] + (1 | g)", 5, "'['"),
+        ("y ~ 'x' + (1 | g)", 4, "cannot be a term"),
+        ("y ~ . + (1 | g)", 4, "Name the predictors"),
+        ("y ~ offset(x) * z + (1 | g)", 4, "summand of its own"),
+        ("y ~ log(offset(x)) + (1 | g)", 8, "summand of its own"),
+        ("y ~ x + y + (1 | g)", 8, "response y"),
+        ("y ~ x | g | h", 10, "Two bars"),
+        ("y ~ x * (1 | g)", 11, "whole summands"),
+        ("y ~ x - (1 | g)", 8, "subtracted"),
+    ],
+)
+def test_text_without_meaning(data: pd.DataFrame, formula: str, place: int, part: str) -> None:
+    error = formula_error(formula, data)
+    assert part in str(error) and error.position == place
+
+
+def test_formula_that_is_no_string(data: pd.DataFrame) -> None:
+    with pytest.raises(bl.FormulaError, match="int, not a string"):
+        bl.Model(5, data)
+
+
+def test_caret_stands_under_the_whole_name() -> None:
+    data = pd.DataFrame({"Reaction": np.arange(6.0), "g": list("uuvvww")})
+    text = design_error("Reaction ~ a + (1 | g)", data)
+    assert text.splitlines()[-1].index("^") == 4 + len("Reaction ~ ")
+
+
+@pytest.mark.parametrize("values", [[1.5] * 12 + [2.5] * 12, [1] * 12 + [2] * 12])
+def test_numbers_stored_as_objects(data: pd.DataFrame, values: list[float]) -> None:
+    data["x"] = pd.Series(values, dtype=object)
+    text = design_error("y ~ x + (1 | g)", data)
+    assert "'x'" in text and "to_numeric" in text and "category" in text
+
+
+def test_dates_as_predictor(data: pd.DataFrame) -> None:
+    data["x"] = pd.date_range("2024-03-01", periods=24)
+    text = design_error("y ~ x + (1 | g)", data)
+    assert "2024-03-01" in text and "Timedelta('1D')" in text
+
+
+def test_complex_numbers(data: pd.DataFrame) -> None:
+    data["x"] = data["x"] * 1j
+    assert "'x' holds complex" in design_error("y ~ x + (1 | g)", data)
+
+
+def test_numbers_read_as_text(data: pd.DataFrame) -> None:
+    data["x"] = data["x"].map(str)
+    text = design_error("y ~ x + (1 | g)", data)
+    assert "24 fixed effects" in text and "read as text" in text
+
+
+@pytest.mark.parametrize("response", ["I(y > 0)", "I(g)"])
+def test_expression_that_gives_no_number(data: pd.DataFrame, response: str) -> None:
+    text = design_error(f"{response} ~ x + (1 | g)", data)
+    assert response in text and "number" in text
+
+
+def test_boolean_objects_as_response(data: pd.DataFrame) -> None:
+    data["y"] = pd.Series([True, False] * 12, dtype=object)
+    assert "boolean" in design_error("y ~ x + (1 | g)", data)
+
+
+def test_logarithm_of_a_negative_response(data: pd.DataFrame) -> None:
+    data["y"] = np.arange(24) - 1.0
+    text = design_error("log(y) ~ x + (1 | g)", data)
+    assert "log(y)" in text and "row(s) 0, 1" in text and "negative number" in text
+
+
+def test_categorical_offset(data: pd.DataFrame) -> None:
+    assert "'g' is not numeric" in design_error("y ~ x + offset(g) + (1 | g)", data)
+
+
+def test_function_with_one_value(data: pd.DataFrame) -> None:
+    assert "np.mean(x)" in design_error("y ~ np.mean(x) + (1 | g)", data)
+
+
+def test_rows_that_are_never_complete(data: pd.DataFrame) -> None:
+    data.loc[:11, "x"] = np.nan
+    data.loc[12:, "y"] = np.nan
+    text = design_error("y ~ x + (1 | g)", data)
+    assert "missing x in 12 rows" in text and "missing y in 12 rows" in text
+
+
+def test_constant_after_dropping(data: pd.DataFrame) -> None:
+    data["y"] = [1.0] * 23 + [2.0]
+    data.loc[23, "x"] = np.nan
+    assert "all 23 values are 1" in design_error("y ~ x + (1 | g)", data)
+
+
+@pytest.mark.parametrize(
+    ("weights", "part"),
+    [
+        ("nope", "weights='nope'"),
+        ("1 / nope", "'nope', which is not a column"),
+        ("g", "not numeric"),
+        ("2.0", "names no column"),
+        ("1 / zero", "infinite"),
+        (["a"] * 24, "not numbers"),
+        (np.zeros(24), "weight 0 in 24 rows"),
+        (2.0, "24 rows"),
+    ],
+)
+def test_other_weights(data: pd.DataFrame, weights: object, part: str) -> None:
+    data["zero"] = np.arange(24)
+    assert part in design_error("y ~ x + (1 | g)", data, weights=weights)
+
+
+def test_weights_in_another_order(data: pd.DataFrame) -> None:
+    weights = pd.Series(np.ones(24)).sort_index(ascending=False)
+    text = design_error("y ~ x + (1 | g)", data, weights=weights)
+    assert "another index" in text and "to_numpy" in text
+
+
+def test_levels_of_the_same_name(data: pd.DataFrame) -> None:
+    data["a"] = ["x:y"] * 12 + ["x"] * 12
+    data["b"] = ["z"] * 12 + ["y:z"] * 12
+    text = design_error("y ~ x + (1 | a:b)", data)
+    assert "'x:y:z'" in text and "Rename" in text
+
+
+def test_random_term_without_columns(data: pd.DataFrame) -> None:
+    assert "(0 | g) has no columns" in design_error("y ~ x + (0 | g)", data)
+
+
+def test_shape_of_contrasts(data: pd.DataFrame) -> None:
+    text = design_error("y ~ g + (1 | g)", data, contrasts={"g": np.ones((3, 1))})
+    assert "for g" in text and "(3, 1)" in text and "6 levels" in text
+    assert "does not use" in design_error("y ~ x + (1 | g)", data, contrasts={"f": "sum"})

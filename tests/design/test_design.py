@@ -11,6 +11,7 @@ import pytest
 import bayeslmm as bl
 from bayeslmm.design import Diagonal, Unstructured, build_design, parse_formula
 from bayeslmm.design.contrasts import contrast_matrix
+from bayeslmm.design.groups import group_by, level_name
 from bayeslmm.design.rank import independent_columns
 
 
@@ -194,3 +195,92 @@ def test_designs_pickle(data: pd.DataFrame) -> None:
     again = pickle.loads(pickle.dumps(design))
     np.testing.assert_array_equal(again.X, design.X)
     assert again.fixed_names == design.fixed_names
+
+
+@pytest.mark.parametrize(
+    ("formula", "fixed", "labels"),
+    [
+        ("y ~ x + ((1 | g))", "x", ["(1 | g)"]),
+        ("y ~ x + (1 | (a / b))", "x", ["(1 | a)", "(1 | a:b)"]),
+        ("y ~ x || g", "1", ["(x || g)"]),
+        ("y ~ -1 + x + (-1 + x | g)", "1 - 1 + x", ["(-1 + x | g)"]),
+        ("y ~ x + z %in% f + (1 | g)", "x + z:f", ["(1 | g)"]),
+        ("y ~ (1 | `the g`:h) + {x * 2}", "{x*2}", ["(1 | the g:h)"]),
+    ],
+)
+def test_parse_further(formula: str, fixed: str, labels: list[str]) -> None:
+    parsed = parse_formula(formula)
+    assert parsed.fixed.replace(" ", "") == fixed.replace(" ", "")
+    assert [bar.label for bar in parsed.bars] == labels
+
+
+def test_offsets_are_added(data: pd.DataFrame) -> None:
+    design = build_design("y ~ offset(2 * x) + offset(3) + (1 | g)", data)
+    np.testing.assert_allclose(design.offset, 2 * data["x"] + 3)
+    assert design.fixed_names == ("Intercept",)
+
+
+def test_names_of_functions_may_be_columns(data: pd.DataFrame) -> None:
+    data = data.assign(log=np.exp(data["x"]), np=1.0 + data["x"] ** 2)
+    design = build_design("y ~ log + log(log) + np.sqrt(np) + (1 | g)", data)
+    np.testing.assert_allclose(design.X[:, 1:], np.column_stack([data["log"], data["x"], np.sqrt(data["np"])]))
+    assert design.fixed_names[1:] == ("log", "log(log)", "np.sqrt(np)")
+
+
+def test_names_in_backquotes_within_calls_and_groups(data: pd.DataFrame) -> None:
+    odd = data.assign(**{"a b": np.exp(data["x"])}).rename(columns={"g": "it's g"})
+    design = build_design("log(`a b`) ~ exp(`a b`) + (log(`a b`) | `it's g`:h)", odd, saturated="allow")
+    np.testing.assert_allclose(design.y, data["x"])
+    assert design.fixed_names == ("Intercept", "exp(a b)")
+    assert design.terms[0].effects == ("Intercept", "log(a b)") and design.terms[0].group == "it's g:h"
+
+
+@pytest.mark.parametrize(
+    ("values", "levels"),
+    [
+        (["10", "9", "10 ", "9"], ("10", "10 ", "9")),
+        ([10, 9, 100, 9], ("9", "10", "100")),
+        ([True, False, True, False], ("False", "True")),
+        (pd.Categorical(["u", "w", "u", "w"], ["w", "v", "u"]), ("w", "u")),
+        (pd.Categorical(["u", "w", "u", "w"], ["w", "v", "u"], ordered=True), ("w", "u")),
+        (pd.Categorical([2.0, 1.0, 2.0, 1.0]), ("1", "2")),
+        ([1, "a", 1, "a"], ("1", "a")),
+    ],
+)
+def test_order_and_names_of_levels(values: object, levels: tuple[str, ...]) -> None:
+    grouping = group_by({"g": pd.Series(values)}, ("g",))
+    assert grouping.levels == levels
+    expected = [level_name(value) for value in pd.Series(values).tolist()]
+    assert [grouping.levels[code] for code in grouping.codes] == expected
+
+
+def test_nullable_columns(data: pd.DataFrame) -> None:
+    nullable = data.convert_dtypes()
+    nullable.loc[3, "x"] = pd.NA
+    design = build_design("y ~ x + (1 | g)", nullable)
+    np.testing.assert_array_equal(design.X[:, 1], data["x"].drop(index=3))
+    assert design.dropped.reasons == {"missing x": (3,)}
+
+
+def test_repeated_index_labels(data: pd.DataFrame) -> None:
+    data.loc[[3, 4], "x"] = np.nan
+    design = build_design("y ~ x + (1 | g)", data.set_axis([7] * 36))
+    assert design.n == 34 and design.dropped.labels == (7, 7)
+
+
+def test_rank_far_from_zero_without_intercept(data: pd.DataFrame) -> None:
+    z = 1e8 + 1e-3 * data["x"].to_numpy()
+    f = indicator(data, "cab")
+    assert independent_columns(np.column_stack([f, z])).tolist() == [0, 1, 2, 3]
+    assert independent_columns(np.column_stack([f, z, z])).tolist() == [0, 1, 2, 3]
+    assert independent_columns(np.column_stack([f, np.ones(36), z])).tolist() == [0, 1, 2, 4]
+
+
+def test_rank_of_very_different_scales(data: pd.DataFrame) -> None:
+    x, z = data["x"].to_numpy(), np.exp(data["x"].to_numpy())
+    X = np.column_stack([np.ones(36), 1e-9 * x, 1e9 * z, x])
+    assert independent_columns(X).tolist() == [0, 1, 2]
+
+
+def test_a_million_labels_are_not_a_tuple(data: pd.DataFrame) -> None:
+    assert isinstance(build_design("y ~ x + (1 | g)", data).index, np.ndarray)
