@@ -17,7 +17,7 @@ class FormulaError(BayesLMMError, ValueError):
     formula : str, optional
         The formula as the user typed it; shown with a caret under `position`.
     position : int, optional
-        Zero-based offset into `formula`.
+        Zero-based offset into `formula`; of several lines, the one concerned is shown.
     length : int
         Number of characters to underline.
     """
@@ -28,7 +28,9 @@ class FormulaError(BayesLMMError, ValueError):
         self.position = position
         message = problem
         if formula is not None and position is not None:
-            message = f"{problem}\n\n    {formula}\n    {' ' * position}{'^' * max(length, 1)}"
+            start = formula.rfind("\n", 0, position) + 1
+            line = formula[start:].split("\n", 1)[0].replace("\t", " ")
+            message = f"{problem}\n\n    {line}\n    {' ' * (position - start)}{'^' * max(length, 1)}"
         super().__init__(message)
 
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 import narwhals.stable.v2 as nw
 import numpy as np
 import pandas as pd
+from narwhals.exceptions import DuplicateError
 
 from bayeslmm.design.design import DroppedRows
 from bayeslmm.design.formula import Formula
@@ -31,6 +32,8 @@ def to_pandas(data: Any) -> pd.DataFrame:
     if not isinstance(data, pd.DataFrame):
         try:
             data = pd.DataFrame(nw.from_native(data, eager_only=True).to_pandas())
+        except DuplicateError as error:
+            raise DesignError(f"The table has several columns of one name. Rename or drop them. ({error})") from error
         except TypeError as error:
             raise DesignError(
                 f"data is a {type(data).__name__}, not a data frame. Pass a pandas, polars or pyarrow table, "

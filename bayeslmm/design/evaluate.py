@@ -16,6 +16,7 @@ from formulae.environment import Environment
 from bayeslmm.design.coding import Columns, indicator_coded, ordered_terms, product
 from bayeslmm.design.contrasts import MatrixEncoding, contrast_matrix, factor, ordered, scale
 from bayeslmm.design.data import check_no_time, check_usable
+from bayeslmm.design.groups import level_name
 from bayeslmm.design.tokens import Token, tokenize
 from bayeslmm.errors import BayesLMMError, DesignError
 from bayeslmm.types import FloatArray
@@ -219,7 +220,9 @@ class Evaluator:
                 # Some encodings of formulae answer with a mean and contrasts: back to indicators.
                 matrix = component.contrast_matrix.matrix
                 values = values if np.array_equal(matrix, np.eye(len(matrix))) else values @ np.linalg.inv(matrix)
-                labels = [f"{name}[{level}]" for level in component.levels]
+                labels = [f"{name}[{level_name(level)}]" for level in component.levels]
+            elif component.kind == "categoric":
+                labels = [re.sub(r"\.0\]$", "]", label) for label in labels]
             self._blocks[name, full] = values, tuple(self._back(label) for label in labels)
         return self._blocks[name, full]
 
@@ -274,13 +277,13 @@ def _ordered_contrasts(columns: Mapping[str, pd.Series]) -> dict[str, str]:
 
 
 def _prepare(series: pd.Series) -> pd.Series:
-    """Numbers as they are; everything else as an ordered categorical over the values that occur."""
+    """Numbers as doubles; everything else as an ordered categorical over the values that occur."""
     if pd.api.types.is_datetime64_any_dtype(series.dtype) or pd.api.types.is_timedelta64_dtype(series.dtype):
         return series.reset_index(drop=True)
     if not pd.api.types.is_numeric_dtype(series.dtype):
         return _as_factor(series)
-    plain = isinstance(series.dtype, np.dtype) and series.dtype != bool
-    return (series if plain else series.astype(float)).reset_index(drop=True)
+    # Powers and differences of integers would wrap around.
+    return (series if series.dtype == np.float64 else series.astype(float)).reset_index(drop=True)
 
 
 def _as_factor(series: pd.Series) -> pd.Series:

@@ -344,3 +344,14 @@ def test_shape_of_contrasts(data: pd.DataFrame) -> None:
     text = design_error("y ~ g + (1 | g)", data, contrasts={"g": np.ones((3, 1))})
     assert "for g" in text and "(3, 1)" in text and "6 levels" in text
     assert "does not use" in design_error("y ~ x + (1 | g)", data, contrasts={"f": "sum"})
+
+
+def test_caret_in_a_formula_of_several_lines(data: pd.DataFrame) -> None:
+    lines = str(formula_error("y ~ x +\n  (1 | g) +\n\t2 * x", data)).splitlines()
+    assert lines[-2] == "     2 * x" and lines[-1] == "     ^"
+
+
+def test_duplicated_column_names_of_another_table(data: pd.DataFrame) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    columns = [arrow.array(data[name]) for name in ("y", "x", "x", "g")]
+    assert "'x'" in design_error("y ~ x + (1 | g)", arrow.Table.from_arrays(columns, names=["y", "x", "x", "g"]))

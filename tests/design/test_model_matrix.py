@@ -118,3 +118,18 @@ def test_codings_of_formulae(data: pd.DataFrame, text: str, names: list[str]) ->
     np.testing.assert_allclose(
         full.X, np.eye(3)[:, order][pd.Categorical(data["f"], ["c", "a", "b"]).codes], atol=1e-15
     )
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint8", "int64", "float32", "Int16"])
+def test_integers_do_not_wrap_around(data: pd.DataFrame, kind: str) -> None:
+    whole = np.arange(24)
+    data["m"] = pd.Series(whole).astype(kind)
+    design = build_design("y ~ I(m**2) + I(m - 20) + (1 | g)", data)
+    np.testing.assert_array_equal(design.X[:, 1], whole**2)
+    np.testing.assert_array_equal(design.X[:, 2], whole - 20)
+
+
+@pytest.mark.parametrize("text", ["factor(m)", "C(m)"])
+def test_levels_of_whole_numbers(data: pd.DataFrame, text: str) -> None:
+    assert build_design(f"y ~ {text} + (1 | g)", data).fixed_names[1:3] == (f"{text}[2]", f"{text}[3]")
+    assert build_design(f"y ~ 0 + {text} + (1 | g)", data).fixed_names[:2] == (f"{text}[1]", f"{text}[2]")
