@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import json
 from functools import cache
@@ -71,10 +72,27 @@ def load_dataset(name: str) -> pd.DataFrame:
 def describe_dataset(name: str) -> dict[str, Any]:
     """Description, source, columns and a formula of a data set.
 
+    Parameters
+    ----------
+    name : str
+        One of `list_datasets`; case does not matter.
+
+    Returns
+    -------
+    dict
+        ``file``, ``rows``, ``description``, ``formula``, ``source``, ``licence`` and ``columns``: for each column
+        its ``description`` with the unit and, for a factor, its ``levels`` in order (``"sorted"``: by number) and
+        whether they are ``ordered``. A copy.
+
     Raises
     ------
     DatasetError
         Unknown name.
+
+    Examples
+    --------
+    >>> describe_dataset("rail")["columns"]["travel"]
+    {'description': 'nanoseconds above 36,100'}
     """
     sources = _sources()
     by_lower = {known.lower(): known for known in sources}
@@ -86,11 +104,17 @@ def describe_dataset(name: str) -> dict[str, Any]:
             f"There is no data set named {name!r}.{hint} Shipped are: {', '.join(sources)}. For data of your own "
             "pass a data frame to bl.Model."
         )
-    return dict(sources[found])
+    entry: dict[str, Any] = copy.deepcopy(sources[found])
+    return entry
 
 
 def list_datasets() -> pd.DataFrame:
-    """Table of the data sets: rows, columns, description, a formula, source.
+    """Table of the data sets.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each name: number of rows, names of the columns, description, a suggested formula, source.
 
     Examples
     --------
