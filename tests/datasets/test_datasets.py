@@ -134,11 +134,11 @@ def test_case_does_not_matter(name: str) -> None:
 
 
 def test_unknown_names_get_the_nearest() -> None:
-    with pytest.raises(bl.DatasetError, match="'sleepstuddy'.*Did you mean 'sleepstudy'") as caught:
+    with pytest.raises(bl.DatasetError, match=r"'sleepstuddy'.*Did you mean 'sleepstudy'") as caught:
         bl.load_dataset("sleepstuddy")
     assert "Dyestuff2" in str(caught.value)
     assert isinstance(caught.value, ValueError)
-    with pytest.raises(bl.DatasetError, match="no data set named 'xyz'. Shipped are"):
+    with pytest.raises(bl.DatasetError, match=r"no data set named 'xyz'\. Shipped are"):
         bl.load_dataset("xyz")
 
 
