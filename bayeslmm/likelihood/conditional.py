@@ -9,8 +9,12 @@ import numpy as np
 
 from bayeslmm.likelihood import small
 from bayeslmm.likelihood.crossproducts import CrossProducts
+from bayeslmm.likelihood.elimination import backward, eliminate
 from bayeslmm.likelihood.factor import Factor, apply_lambda
+from bayeslmm.likelihood.hierarchy import Hierarchy
+from bayeslmm.likelihood.large import Dense, without_fixed
 from bayeslmm.likelihood.normal_prior import NormalPrior, Rotation, rotate
+from bayeslmm.likelihood.selected import selected
 from bayeslmm.types import FloatArray
 
 
@@ -118,14 +122,16 @@ def _complete(
     rng: np.random.Generator | None,
 ) -> Conditional:
     """Effects of the first block given those of the others and beta, then the user's units."""
-    q2 = cp.q_trailing
+    if isinstance(cp.store, Hierarchy):
+        return _complete_hierarchy(cp, cp.store, factors, trailing, sigma, rng)
+    q2, store = cp.q_trailing, cp.levels
     lam = trailing[..., None]
     if q2:
         lam = apply_lambda(cp, factors[1:], lam, transposed=False)
-    J, c = cp.E.shape[:2]
-    rows = cp.E[..., :-1].reshape(J * c, lam.shape[1])
-    residual = cp.E[..., -1] - (rows @ lam).reshape(lam.shape[0], J, c)
-    F = cp.R @ factors[0][:, None]
+    J, c = store.E.shape[:2]
+    rows = store.E[..., :-1].reshape(J * c, lam.shape[1])
+    residual = store.E[..., -1] - (rows @ lam).reshape(lam.shape[0], J, c)
+    F = store.R @ factors[0][:, None]
     Ft = small.transpose(F)
     M = Ft @ F
     diagonal = np.arange(M.shape[-1])
@@ -160,14 +166,16 @@ def conditional_variances(
     tuple of FloatArray, each (J, c, c)
         For every block, in the user's columns.
     """
-    q2 = cp.q_trailing
+    if isinstance(cp.store, Hierarchy):
+        return _variances_hierarchy(cp, cp.store, factors, factor, fixed_known)
+    q2, store = cp.q_trailing, cp.levels
     t = q2 if fixed_known else q2 + cp.p
     L = factor.chol[0, :t, :t]
     root = np.linalg.solve(L, np.eye(t))
-    F = cp.R @ factors[0][0]
+    F = store.R @ factors[0][0]
     Ft = small.transpose(F)
     lower = small.cholesky(np.eye(F.shape[-1]) + Ft @ F)
-    gain = small.solve_upper(lower, small.solve_lower(lower, Ft @ cp.E[..., :t]))
+    gain = small.solve_upper(lower, small.solve_lower(lower, Ft @ store.E[..., :t]))
     scaled = apply_lambda(cp, factors[1:], root.T[None], transposed=False)[0] if q2 else root.T
     own = small.solve_lower(lower, np.broadcast_to(np.eye(F.shape[-1]), F.shape))
     half = np.concatenate([small.transpose(own), gain @ scaled], axis=-1)
@@ -178,6 +186,54 @@ def conditional_variances(
         variances.append(_user_variance(rows, block.basis))
         start += block.q
     return tuple(variances)
+
+
+def _complete_hierarchy(
+    cp: CrossProducts,
+    h: Hierarchy,
+    factors: Sequence[FloatArray],
+    trailing: FloatArray,
+    sigma: FloatArray | None,
+    rng: np.random.Generator | None,
+) -> Conditional:
+    """Effects of the chain given those of the dense block and beta, one point after the other."""
+    q, chain = h.q_dense, h.plan.chain
+    b = [np.empty((trailing.shape[0], block.n_levels, block.size)) for block in cp.blocks]
+    for k in range(trailing.shape[0]):
+        eliminated = eliminate(h, [T[k] for T in factors[:chain]])
+        shell = Dense(h.D[:0], tuple(T[k] for T in factors[chain:]), tuple(x.n_levels for x in cp.trailing_blocks))
+        dense = shell.scale(trailing[k, :, None], False)
+        noise = None
+        if sigma is not None and rng is not None:
+            noise = [sigma[k] * rng.standard_normal((x.n_levels, x.size, 1)) for x in cp.blocks[:chain]]
+        halves = [member.half.fixed[..., -1:] for member in eliminated.members]
+        for i, part in enumerate(backward(h, eliminated, halves, dense, noise)):
+            b[i][k] = part[..., 0]
+        start = 0
+        for i, block in enumerate(cp.trailing_blocks, start=chain):
+            b[i][k] = dense[start : start + block.q, 0].reshape(block.n_levels, block.size)
+            start += block.q
+    user = tuple(v @ block.basis.T for v, block in zip(b, cp.blocks, strict=True))
+    return Conditional(user_beta(cp, trailing[:, q:]), user)
+
+
+def _variances_hierarchy(
+    cp: CrossProducts, h: Hierarchy, factors: Sequence[FloatArray], factor: Factor, fixed_known: bool
+) -> tuple[FloatArray, ...]:
+    if factor.hierarchy is None:
+        raise TypeError("variances are computed at a single point")
+    eliminated, dense = factor.hierarchy
+    q, table = h.q_dense, np.zeros(h.D.shape)
+    inverse = dense.inverse()
+    table[:-1, :-1] = without_fixed(inverse, q) if fixed_known else inverse
+    out = [part.own for part in selected(h, eliminated, table)]
+    start = 0
+    for block in cp.trailing_blocks:
+        span = slice(start, start + block.q)
+        tiles = table[span, span].reshape(block.n_levels, block.size, block.n_levels, block.size)
+        out.append(np.moveaxis(np.diagonal(tiles, axis1=0, axis2=2), -1, 0))
+        start += block.q
+    return tuple(block.basis @ v @ block.basis.T for v, block in zip(out, cp.blocks, strict=True))
 
 
 def _user_variance(half: FloatArray, basis: FloatArray) -> FloatArray:

@@ -19,6 +19,8 @@ from scipy.linalg import block_diag
 from bayeslmm.design.covariance import CovarianceStructure
 from bayeslmm.design.design import Design, Grouping, RandomTerm
 from bayeslmm.likelihood.columns import Basis, Response, orthogonalise, rescale, residualise
+from bayeslmm.likelihood.hierarchy import Columns, Hierarchy, build
+from bayeslmm.likelihood.structure import DENSE, Elimination, plan
 from bayeslmm.likelihood.within import grouped_qr, level_sums
 from bayeslmm.types import FloatArray, IntArray
 
@@ -63,63 +65,22 @@ class Block:
 
 
 @dataclass(frozen=True)
-class CrossProducts:
-    """Sufficient statistics of a design for the linear mixed model with Gaussian residuals.
+class Levels:
+    """Cross-products with one block eliminated level by level and all else dense.
 
     Attributes
     ----------
-    design : Design
-    blocks : tuple of Block
-        By decreasing number of random effects; the first is eliminated level by level.
     R : FloatArray, shape (J, c, c)
         Triangular factors of the first block within each level.
     E : FloatArray, shape (J, c, m)
         Between part of the trailing columns: random effects of the other blocks (q2), X (p), y (1).
     D : FloatArray, shape (m, m)
         Within part of their cross-products.
-    fixed : Basis
-        Coordinates used for X.
-    response : Response
-        The response with its least-squares fit taken out.
-    log_weights : float
-        Sum of the log precision weights (slw).
     """
 
-    design: Design
-    blocks: tuple[Block, ...]
     R: FloatArray
     E: FloatArray
     D: FloatArray
-    fixed: Basis
-    response: Response
-    log_weights: float
-
-    @property
-    def n(self) -> int:
-        return self.design.n
-
-    @property
-    def p(self) -> int:
-        return self.design.p
-
-    @cached_property
-    def term_order(self) -> tuple[tuple[int, slice, CovarianceStructure], ...]:
-        """Block, columns within it and structure of every term, in the internal order."""
-        return tuple(
-            (b, columns, self.design.terms[term].structure)
-            for b, block in enumerate(self.blocks)
-            for term, columns in zip(block.terms, block.slices, strict=True)
-        )
-
-    @cached_property
-    def q_trailing(self) -> int:
-        """q2, the number of random effects outside the first block."""
-        return sum(block.q for block in self.blocks[1:])
-
-    @cached_property
-    def log_det_fixed(self) -> float:
-        """Add this to ``log |X'V^-1X|`` in the orthogonalised columns to have it in the user's units."""
-        return -2.0 * self.fixed.log_abs_det
 
     @cached_property
     def moments(self) -> Moments | None:
@@ -135,6 +96,74 @@ class CrossProducts:
                 for b in range(c):
                     sums[u, a, b] = part[:, a].T @ part[:, b]
         return Moments(self.R[first], np.bincount(which).astype(float), sums)
+
+
+@dataclass(frozen=True)
+class CrossProducts:
+    """Sufficient statistics of a design for the linear mixed model with Gaussian residuals.
+
+    Attributes
+    ----------
+    design : Design
+    blocks : tuple of Block
+        In the order of elimination: the chain, then the blocks that are left to the dense trailing matrix.
+    plan : Elimination
+    store : Levels or Hierarchy
+        `Levels` where one block is eliminated and the rest is small, `Hierarchy` otherwise.
+    fixed : Basis
+        Coordinates used for X.
+    response : Response
+        The response with its least-squares fit taken out.
+    log_weights : float
+        Sum of the log precision weights (slw).
+    """
+
+    design: Design
+    blocks: tuple[Block, ...]
+    plan: Elimination
+    store: Levels | Hierarchy
+    fixed: Basis
+    response: Response
+    log_weights: float
+
+    @property
+    def n(self) -> int:
+        return self.design.n
+
+    @property
+    def p(self) -> int:
+        return self.design.p
+
+    @property
+    def levels(self) -> Levels:
+        """The dense store; an error of the program if there is a hierarchy instead."""
+        if not isinstance(self.store, Levels):
+            raise TypeError("these cross-products are stored as a hierarchy")
+        return self.store
+
+    @property
+    def trailing_blocks(self) -> tuple[Block, ...]:
+        """Blocks outside the chain."""
+        return self.blocks[self.plan.chain :]
+
+    @cached_property
+    def term_order(self) -> tuple[tuple[int, slice, CovarianceStructure], ...]:
+        """Block, columns within it and structure of every term, in the internal order."""
+        return tuple(
+            (b, columns, self.design.terms[term].structure)
+            for b, block in enumerate(self.blocks)
+            for term, columns in zip(block.terms, block.slices, strict=True)
+        )
+
+    @cached_property
+    def q_trailing(self) -> int:
+        """q2, the number of random effects outside the chain."""
+        return sum(block.q for block in self.trailing_blocks)
+
+    @cached_property
+    def log_det_fixed(self) -> float:
+        """Add this to ``log |X'V^-1X|`` in the orthogonalised columns to have it in the user's units."""
+        return -2.0 * self.fixed.log_abs_det
 
 
 @dataclass(frozen=True)
@@ -188,12 +217,17 @@ def cross_products(design: Design) -> CrossProducts:
     fixed = orthogonalise(design.X, weights)
     y = design.y if design.offset is None else design.y - design.offset
     response = residualise(y, fixed, weights)
-    blocks, columns = _blocks(design)
+    order, blocks, columns = _blocks(design)
     Xy = _weigh(np.column_stack([fixed.columns, response.residual]), root)
     Z = [_weigh(z, root) for z in columns]
-    R, E, D = _split(blocks, Z, Xy)
+    store: Levels | Hierarchy
+    if order.chain == 1 and sum(block.q for block in blocks[1:]) <= DENSE:
+        store = Levels(*_split(blocks, Z, Xy))
+    else:
+        factors = [Columns(b.grouping.codes, b.n_levels, z) for b, z in zip(blocks, Z, strict=True)]
+        store = build(order, factors, Xy)
     slw = 0.0 if weights is None else float(np.log(weights).sum())
-    return CrossProducts(design, blocks, R, E, D, fixed, response, slw)
+    return CrossProducts(design, blocks, order, store, fixed, response, slw)
 
 
 def _weigh(columns: FloatArray, root: FloatArray | None) -> FloatArray:
@@ -205,8 +239,8 @@ def _term_basis(term: RandomTerm, weights: FloatArray | None) -> Basis:
     return change(term.Z, weights)
 
 
-def _blocks(design: Design) -> tuple[tuple[Block, ...], list[FloatArray]]:
-    """Merge the terms of each grouping factor and sort the blocks by size, largest first."""
+def _blocks(design: Design) -> tuple[Elimination, tuple[Block, ...], list[FloatArray]]:
+    """Merge the terms of each grouping factor and put the blocks into the order of elimination."""
     built: list[tuple[Block, FloatArray]] = []
     for grouping in design.groupings.values():
         members = [i for i, term in enumerate(design.terms) if term.group == grouping.name]
@@ -216,8 +250,9 @@ def _blocks(design: Design) -> tuple[tuple[Block, ...], list[FloatArray]]:
         transform = block_diag(*(basis.transform for basis in bases))
         block = Block(grouping, tuple(members), slices, transform)
         built.append((block, np.column_stack([basis.columns for basis in bases])))
-    built.sort(key=lambda pair: -pair[0].q)
-    return tuple(block for block, _ in built), [columns for _, columns in built]
+    order = plan([block.grouping for block, _ in built], [block.q for block, _ in built])
+    blocks = tuple(built[i][0] for i in order.order)
+    return order, blocks, [built[i][1] for i in order.order]
 
 
 def _split(blocks: tuple[Block, ...], Z: list[FloatArray], Xy: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:

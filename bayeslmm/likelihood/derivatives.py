@@ -17,10 +17,11 @@ from itertools import pairwise
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from bayeslmm.likelihood import small
+from bayeslmm.likelihood import large, small
 from bayeslmm.likelihood.criteria import degrees_of_freedom
 from bayeslmm.likelihood.crossproducts import CrossProducts
 from bayeslmm.likelihood.factor import Factor, apply_lambda, whiten_first
+from bayeslmm.likelihood.hierarchy import Hierarchy
 from bayeslmm.types import FloatArray
 
 
@@ -58,7 +59,7 @@ class Derivatives:
     """
 
     blocks: tuple[FloatArray, ...]
-    pieces: _Pieces
+    pieces: _Pieces | large.Pieces
     nu: int
     r2: float
 
@@ -80,7 +81,7 @@ def _inverse_lower(L: FloatArray) -> FloatArray:
 def _pieces(cp: CrossProducts, factors: Sequence[FloatArray], factor: Factor, reml: bool) -> _Pieces:
     q2, t = cp.q_trailing, cp.q_trailing + cp.p
     lower, half = factor.first or whiten_first(cp, factors[0])
-    Y = small.solve_lower(lower, cp.R[None])[0]
+    Y = small.solve_lower(lower, cp.levels.R[None])[0]
     Yt = small.transpose(Y)
     B_all = Yt @ half[0]
     B, B_y = B_all[..., :-1], B_all[..., -1]
@@ -121,9 +122,14 @@ def derivatives(cp: CrossProducts, factors: Sequence[FloatArray], factor: Factor
     -------
     Derivatives
     """
-    pieces = _pieces(cp, factors, factor, reml)
     nu, r2 = degrees_of_freedom(cp, reml), float(factor.r2[0])
     scale = nu / r2
+    if factor.hierarchy is not None and isinstance(cp.store, Hierarchy):
+        eliminated, dense = factor.hierarchy
+        solution = dense.scale(factor.solution.T, False)[:, 0]
+        parts, kept = large.gradient(cp.store, eliminated, dense, solution, scale, reml)
+        return Derivatives(tuple(parts), kept, nu, r2)
+    pieces = _pieces(cp, factors, factor, reml)
     J, c, t = pieces.B.shape
     rows = pieces.B.reshape(J * c, t)
     swept = (rows @ pieces.Q_trace).reshape(pieces.B.shape)
@@ -180,6 +186,8 @@ def second_derivatives(cp: CrossProducts, first: Derivatives, directions: Sequen
         ``d^2 f [Gamma_a, Gamma_b]`` with sigma profiled out (curvature of G itself is not included).
     """
     pieces, scale = first.pieces, first.nu / first.r2
+    if isinstance(pieces, large.Pieces):
+        return large.information(pieces, directions, scale, first.r2)
     head = _stack_first(pieces, directions[0])
     tails, spans, start = list[_Stack](), list[slice](), 0
     for block, gamma in zip(cp.blocks[1:], directions[1:], strict=True):

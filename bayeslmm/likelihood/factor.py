@@ -9,6 +9,9 @@ import numpy as np
 
 from bayeslmm.likelihood import small
 from bayeslmm.likelihood.crossproducts import CrossProducts, Moments
+from bayeslmm.likelihood.elimination import Eliminated, eliminate
+from bayeslmm.likelihood.hierarchy import Hierarchy
+from bayeslmm.likelihood.large import Dense, factor_dense
 from bayeslmm.types import FloatArray
 
 # Doubles held at once by the widest temporary of a batched evaluation (about 64 MB).
@@ -36,6 +39,8 @@ class Factor:
     first : tuple of FloatArray or None
         Cholesky factors (K, J, c, c) and ``L^-1 E`` (K, J, c, m) of the first block, kept for derivatives at a
         single point.
+    hierarchy : tuple or None
+        The same for cross-products stored as a hierarchy.
     """
 
     log_det: FloatArray
@@ -45,6 +50,7 @@ class Factor:
     chol: FloatArray
     solution: FloatArray
     first: tuple[FloatArray, FloatArray] | None = None
+    hierarchy: tuple[Eliminated, Dense] | None = None
 
 
 def evaluate(cp: CrossProducts, factors: Sequence[FloatArray], precision: FloatArray | None = None) -> Factor:
@@ -68,11 +74,19 @@ def evaluate(cp: CrossProducts, factors: Sequence[FloatArray], precision: FloatA
     Bates et al. (2015), J. Stat. Softw. 67(1), eqs 18-25.
     """
     points = factors[0].shape[0]
-    width = cp.D.shape[0] ** 2 + cp.E.size * (cp.moments is None)
+    if isinstance(cp.store, Hierarchy):
+        return _stack([_evaluate_hierarchy(cp, cp.store, factors, k, precision) for k in range(points)])
+    store = cp.levels
+    width = store.D.shape[0] ** 2 + store.E.size * (store.moments is None)
     step = max(1, _CHUNK // max(width, 1))
     if points <= step:
         return _evaluate(cp, factors, precision)
-    parts = [_evaluate(cp, [f[k : k + step] for f in factors], precision) for k in range(0, points, step)]
+    return _stack([_evaluate(cp, [f[k : k + step] for f in factors], precision) for k in range(0, points, step)])
+
+
+def _stack(parts: Sequence[Factor]) -> Factor:
+    if len(parts) == 1:
+        return parts[0]
     return Factor(
         np.concatenate([part.log_det for part in parts]),
         np.concatenate([part.log_det_fixed for part in parts]),
@@ -80,6 +94,33 @@ def evaluate(cp: CrossProducts, factors: Sequence[FloatArray], precision: FloatA
         np.concatenate([part.trailing for part in parts]),
         np.concatenate([part.chol for part in parts]),
         np.concatenate([part.solution for part in parts]),
+    )
+
+
+def _evaluate_hierarchy(
+    cp: CrossProducts, h: Hierarchy, factors: Sequence[FloatArray], k: int, precision: FloatArray | None
+) -> Factor:
+    q = h.q_dense
+    eliminated = eliminate(h, [T[k] for T in factors[: h.plan.chain]])
+    S = eliminated.trailing
+    if precision is not None:
+        S = S.copy()
+        S[q:-1, q:-1] += precision
+    dense = factor_dense(
+        S[:-1, :-1], [T[k] for T in factors[h.plan.chain :]], [block.n_levels for block in cp.trailing_blocks]
+    )
+    half = dense.half(S[:-1, -1:])
+    r2 = S[-1, -1] - (half**2).sum()
+    logs = 2.0 * np.log(np.diagonal(dense.chol))
+    solution = dense.back(half)
+    return Factor(
+        np.array([eliminated.log_det + logs[:q].sum()]),
+        np.array([logs[q:].sum() + cp.log_det_fixed]),
+        np.array([r2]),
+        S[None],
+        dense.chol[None],
+        solution.T,
+        hierarchy=(eliminated, dense),
     )
 
 
@@ -108,13 +149,14 @@ def eliminate_first(
 ) -> tuple[FloatArray, FloatArray, tuple[FloatArray, FloatArray] | None]:
     """Eliminate the first block: log determinant (K,), trailing cross-products (K, m, m), and its factors."""
     # A single point of a vector-valued block is evaluated without forming inverses, for the last digits.
-    if cp.moments is not None and (T.shape[-1] == 1 or T.shape[0] > 1):
-        return *_eliminate_moments(cp.moments, cp.D, T), None
+    store = cp.levels
+    if store.moments is not None and (T.shape[-1] == 1 or T.shape[0] > 1):
+        return *_eliminate_moments(store.moments, store.D, T), None
     lower, half = whiten_first(cp, T)
     log_det = small.log_det(lower).sum(-1)
     flat = half.reshape(half.shape[0], -1, half.shape[-1])
     kept = (lower, half) if T.shape[0] == 1 else None
-    return log_det, cp.D + small.transpose(flat) @ flat, kept
+    return log_det, store.D + small.transpose(flat) @ flat, kept
 
 
 def _eliminate_moments(moments: Moments, D: FloatArray, T: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -136,12 +178,13 @@ def _eliminate_moments(moments: Moments, D: FloatArray, T: FloatArray) -> tuple[
 
 def whiten_first(cp: CrossProducts, T: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Cholesky factors of ``I + R Sigma R'`` (K, J, c, c) and ``L^-1 E`` (K, J, c, m)."""
-    F = cp.R @ T[:, None]
+    store = cp.levels
+    F = store.R @ T[:, None]
     M = F @ small.transpose(F)
     diagonal = np.arange(M.shape[-1])
     M[..., diagonal, diagonal] += 1.0
     lower = small.cholesky(M)
-    return lower, small.solve_lower(lower, cp.E[None])
+    return lower, small.solve_lower(lower, store.E[None])
 
 
 def _multiply_lambda(

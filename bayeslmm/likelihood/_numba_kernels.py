@@ -1,0 +1,51 @@
+"""Compiled loops over the cells that occur; imported late, by `kernels` only."""
+
+from __future__ import annotations
+
+from numba import njit
+
+from bayeslmm.types import FloatArray, IntArray
+
+
+@njit(cache=True)
+def add_outer_products(starts: IntArray, columns: IntArray, values: FloatArray, out: FloatArray) -> None:
+    """Add ``sum_l V_l' V_l`` to the lower triangle of out."""
+    c = values.shape[1]
+    for level in range(starts.size - 1):
+        first, end = starts[level], starts[level + 1]
+        for i in range(first, end):
+            row = out[columns[i]]
+            if c == 1:
+                value = values[i, 0]
+                for j in range(first, i + 1):
+                    row[columns[j]] += value * values[j, 0]
+            else:
+                for j in range(first, i + 1):
+                    total = 0.0
+                    for a in range(c):
+                        total += values[i, a] * values[j, a]
+                    row[columns[j]] += total
+
+
+@njit(cache=True)
+def quadratic_forms(
+    starts: IntArray, columns: IntArray, values: FloatArray, table: FloatArray, out: FloatArray
+) -> None:
+    """``out_l = V_l table V_l'`` for a symmetric table."""
+    c = values.shape[1]
+    for level in range(starts.size - 1):
+        first, end = starts[level], starts[level + 1]
+        for i in range(first, end):
+            row = table[columns[i]]
+            if c == 1:
+                total = 0.0
+                for j in range(first, i):
+                    total += values[j, 0] * row[columns[j]]
+                value = values[i, 0]
+                out[level, 0, 0] += value * (2.0 * total + value * row[columns[i]])
+            else:
+                for j in range(first, end):
+                    entry = row[columns[j]]
+                    for a in range(c):
+                        for b in range(c):
+                            out[level, a, b] += values[i, a] * entry * values[j, b]

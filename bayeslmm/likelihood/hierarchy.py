@@ -1,0 +1,187 @@
+"""Cross-products of nested factors (a chain) and of sparse crossed ones.
+
+The members of the chain stay block diagonal when they are eliminated one after the other, because every level of
+one lies in a single level of the next. Only cells that occur are kept of the couplings between the first member
+and the factors that are crossed with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from bayeslmm.likelihood.kernels import Cells, outer_products
+from bayeslmm.likelihood.structure import Elimination
+from bayeslmm.likelihood.within import grouped_qr, level_sums
+from bayeslmm.types import FloatArray, IntArray
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a cross-product matrix that belong to the levels of one factor.
+
+    Attributes
+    ----------
+    own : FloatArray, shape (J, c, c)
+    up : tuple of FloatArray, each (J, c, c_m)
+        Columns of the levels of the later chain members that each level lies in.
+    effects : FloatArray, shape (J, c, q_d)
+        Columns of the random effects in the dense block.
+    fixed : FloatArray, shape (J, c, p + 1)
+        Columns of X and y.
+    """
+
+    own: FloatArray
+    up: tuple[FloatArray, ...]
+    effects: FloatArray
+    fixed: FloatArray
+
+
+@dataclass(frozen=True)
+class Hierarchy:
+    """Between and within cross-products with respect to the first member of the chain.
+
+    Attributes
+    ----------
+    plan : Elimination
+    R : FloatArray, shape (J, c, c)
+        Triangular factors of the first member within each level.
+    up : tuple of FloatArray, each (J, c, c_m)
+        Between part of the later members' columns.
+    cells : Cells
+        Between part of the dense block's random effects, where it is not zero.
+    fixed : FloatArray, shape (J, c, p + 1)
+        Between part of X and y.
+    rows : tuple of Rows
+        Within part of the rows of the later members.
+    D : FloatArray, shape (m, m)
+        Within part of the dense block: random effects (q_d), X (p), y (1).
+    """
+
+    plan: Elimination
+    R: FloatArray
+    up: tuple[FloatArray, ...]
+    cells: Cells
+    fixed: FloatArray
+    rows: tuple[Rows, ...]
+    D: FloatArray
+
+    @property
+    def q_dense(self) -> int:
+        return int(self.cells.width)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Weighted columns of one factor: its levels by row and its effects' columns."""
+
+    codes: IntArray
+    n_levels: int
+    Z: FloatArray  # (n, c)
+
+    @property
+    def q(self) -> int:
+        return self.n_levels * self.Z.shape[1]
+
+
+def build(plan: Elimination, factors: Sequence[Columns], Xy: FloatArray) -> Hierarchy:
+    """Sum the columns up.
+
+    Parameters
+    ----------
+    plan : Elimination
+    factors : sequence of Columns
+        In the order of the plan.
+    Xy : FloatArray, shape (n, p + 1)
+    """
+    first, chain, dense = factors[0], factors[1 : plan.chain], factors[plan.chain :]
+    Q, R = grouped_qr(first.Z, first.codes, first.n_levels)
+    up = tuple(_between(Q, first, member.Z) for member in chain)
+    fixed = _between(Q, first, Xy)
+    cells = _cells(Q, first, dense)
+    rest = _within(Q, first, fixed, Xy)
+    rest_up = [_within(Q, first, e, member.Z) for e, member in zip(up, chain, strict=True)]
+    indicators = _indicators(dense, Xy.shape[0])
+    rows = tuple(
+        Rows(
+            own=sums_of_products(member, rest_up[k], rest_up[k]),
+            up=tuple(sums_of_products(member, rest_up[k], later) for later in rest_up[k + 1 :]),
+            effects=_cell_products(member, rest_up[k], indicators),
+            fixed=sums_of_products(member, rest_up[k], rest),
+        )
+        for k, member in enumerate(chain)
+    )
+    q = cells.width
+    D = np.empty((q + Xy.shape[1],) * 2)
+    D[q:, q:] = rest.T @ rest
+    D[:q, q:] = indicators.T @ rest
+    D[q:, :q] = D[:q, q:].T
+    D[:q, :q] = (indicators.T @ indicators).toarray() - outer_products(cells)
+    return Hierarchy(plan, R, up, cells, fixed, rows, D)
+
+
+def _between(Q: FloatArray, first: Columns, columns: FloatArray) -> FloatArray:
+    return np.stack([level_sums(first.codes, q[:, None] * columns, first.n_levels) for q in Q.T], axis=1)
+
+
+def _within(Q: FloatArray, first: Columns, between: FloatArray, columns: FloatArray) -> FloatArray:
+    rest = columns
+    for a in range(Q.shape[1]):
+        rest = rest - Q[:, a, None] * between[first.codes, a]
+    return rest
+
+
+def sums_of_products(member: Columns, left: FloatArray, right: FloatArray) -> FloatArray:
+    """``sum left_i right_i'`` over the rows of each level, shape (J, c, k)."""
+    parts = [level_sums(member.codes, z[:, None] * right, member.n_levels) for z in left.T]
+    return np.stack(parts, axis=1)
+
+
+def _indicators(dense: Sequence[Columns], n: int) -> sparse.csr_array:
+    """The columns of the dense block's random effects, shape (n, q_d)."""
+    width, columns, values = 0, [], []
+    for factor in dense:
+        c = factor.Z.shape[1]
+        columns.append(width + factor.codes[:, None] * c + np.arange(c))
+        values.append(factor.Z)
+        width += factor.q
+    if not dense:
+        return sparse.csr_array((n, 0), dtype=float)
+    stacked = np.hstack(columns)
+    starts = np.arange(n + 1) * stacked.shape[1]
+    return sparse.csr_array((np.hstack(values).ravel(), stacked.ravel(), starts), shape=(n, width))
+
+
+def _cells(Q: FloatArray, first: Columns, dense: Sequence[Columns]) -> Cells:
+    width = sum(factor.q for factor in dense)
+    c = Q.shape[1]
+    if not dense:
+        empty = np.zeros(0, dtype=np.int64)
+        return Cells(np.zeros(first.n_levels + 1, dtype=np.int64), empty, 0, np.zeros((0, c)))
+    indicators = _indicators(dense, Q.shape[0])
+    per_row = indicators.indices.size // Q.shape[0]
+    rows = np.repeat(first.codes, per_row)
+    values, pattern = [], None
+    for a in range(c):
+        entries = np.repeat(Q[:, a], per_row) * indicators.data
+        pattern = sparse.coo_array((entries, (rows, indicators.indices)), shape=(first.n_levels, width)).tocsr()
+        pattern.sum_duplicates()
+        values.append(pattern.data)
+    assert pattern is not None
+    starts, columns = pattern.indptr.astype(np.int64), pattern.indices.astype(np.int64)
+    return Cells(starts, columns, width, np.stack(values, axis=1))
+
+
+def _cell_products(member: Columns, left: FloatArray, indicators: sparse.csr_array) -> FloatArray:
+    """``left' Z_d`` by level, shape (J, c, q_d)."""
+    n, width = indicators.shape
+    out = np.zeros((member.n_levels, left.shape[1], width))
+    if width:
+        starts = np.arange(n + 1)
+        for a in range(left.shape[1]):
+            by_row = sparse.csr_array((left[:, a], member.codes, starts), shape=(n, member.n_levels))
+            out[:, a] = (by_row.T @ indicators).toarray()
+    return out

@@ -1,0 +1,115 @@
+"""Sums over the cells of two crossed factors that occur in the data.
+
+Compiled by numba where it is installed; otherwise the same sums through SciPy's sparse products.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache, cached_property
+from types import ModuleType
+
+import numpy as np
+from scipy import sparse
+
+from bayeslmm.types import FloatArray, IntArray
+
+
+@cache
+def _compiled() -> ModuleType | None:
+    try:
+        from bayeslmm.likelihood import _numba_kernels
+    except ImportError:
+        return None
+    return _numba_kernels
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Rows of a sparse matrix with c numbers in every cell, grouped by the level they belong to.
+
+    Attributes
+    ----------
+    starts : IntArray, shape (J + 1,)
+        Level l has the cells ``starts[l]:starts[l + 1]``.
+    columns : IntArray, shape (nnz,)
+        Ascending within a level.
+    width : int
+        Number of columns.
+    values : FloatArray, shape (nnz, c)
+    """
+
+    starts: IntArray
+    columns: IntArray
+    width: int
+    values: FloatArray
+
+    @cached_property
+    def levels(self) -> IntArray:
+        """Level of every cell, shape (nnz,)."""
+        return np.repeat(np.arange(self.starts.size - 1), np.diff(self.starts))
+
+    def with_values(self, values: FloatArray) -> Cells:
+        """The same cells with other numbers."""
+        new = Cells(self.starts, self.columns, self.width, values)
+        new.__dict__["levels"] = self.levels
+        return new
+
+    def matrix(self, a: int) -> sparse.csr_array:
+        """The a-th number of every cell as a (J, width) matrix."""
+        shape = (self.starts.size - 1, self.width)
+        return sparse.csr_array((self.values[:, a], self.columns, self.starts), shape=shape)
+
+    def times(self, right: FloatArray) -> FloatArray:
+        """``V_l right`` for every level: (width, k) to (J, c, k)."""
+        return np.stack([self.matrix(a) @ right for a in range(self.values.shape[1])], axis=1)
+
+    def transposed_times(self, left: FloatArray) -> FloatArray:
+        """``sum_l V_l' left_l``: (J, c, k) to (width, k)."""
+        parts = [self.matrix(a).T @ left[:, a] for a in range(self.values.shape[1])]
+        return np.asarray(sum(parts[1:], parts[0]))
+
+
+def outer_products(cells: Cells) -> FloatArray:
+    """``sum_l V_l' V_l``, shape (width, width)."""
+    compiled = _compiled()
+    if compiled is None:
+        parts = [cells.matrix(a) for a in range(cells.values.shape[1])]
+        return np.asarray(sum(((m.T @ m).toarray() for m in parts), np.zeros((cells.width, cells.width))))
+    out = np.zeros((cells.width, cells.width))
+    compiled.add_outer_products(cells.starts, cells.columns, cells.values, out)
+    return mirror(out)
+
+
+def mirror(lower: FloatArray) -> FloatArray:
+    """Fill the upper triangle of a square matrix from its lower one, in place."""
+    size = lower.shape[0]
+    step = 256  # tiles that stay in cache
+    for i in range(0, size, step):
+        for j in range(0, i, step):
+            lower[j : j + step, i : i + step] = lower[i : i + step, j : j + step].T
+        tile = lower[i : i + step, i : i + step]
+        tile += np.tril(tile, -1).T - np.triu(tile, 1)
+    return lower
+
+
+def quadratic_forms(cells: Cells, table: FloatArray) -> FloatArray:
+    """``V_l table V_l'`` for every level, shape (J, c, c); the table is symmetric.
+
+    Parameters
+    ----------
+    cells : Cells
+    table : FloatArray, shape (width, width)
+    """
+    J, c = cells.starts.size - 1, cells.values.shape[1]
+    out = np.zeros((J, c, c))
+    compiled = _compiled()
+    if compiled is not None:
+        compiled.quadratic_forms(cells.starts, cells.columns, cells.values, np.ascontiguousarray(table), out)
+        return out
+    for a in range(c):
+        swept = cells.matrix(a) @ table
+        for b in range(a + 1):
+            rows = cells.matrix(b).multiply(swept).sum(axis=1)
+            out[:, a, b] = out[:, b, a] = np.asarray(rows).ravel()
+    return out

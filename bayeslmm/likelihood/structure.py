@@ -1,0 +1,70 @@
+"""In which order the grouping factors are eliminated, and what stays sparse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bayeslmm.design.design import Grouping
+from bayeslmm.types import IntArray
+
+# Up to this many effects outside the first factor the trailing block is formed densely in one piece, which has
+# the exact Hessian and runs over many points at once.
+DENSE = 120
+
+
+@dataclass(frozen=True)
+class Elimination:
+    """Order of the grouping factors.
+
+    Attributes
+    ----------
+    order : tuple of int
+        Positions of the factors: the chain first, then those that are left to the dense block.
+    chain : int
+        How many are eliminated level by level: each is nested in the next one.
+    up : tuple of tuple of IntArray
+        ``up[k][m]`` (J_k,) is the level of chain member m > k that each level of member k lies in.
+    """
+
+    order: tuple[int, ...]
+    chain: int
+    up: tuple[tuple[IntArray, ...], ...]
+
+
+def plan(groupings: Sequence[Grouping], sizes: Sequence[int]) -> Elimination:
+    """Choose the order of elimination.
+
+    Parameters
+    ----------
+    groupings : sequence of Grouping
+    sizes : sequence of int
+        Random effects of each.
+
+    Returns
+    -------
+    Elimination
+        A single factor is eliminated by itself, and everything else densely, if the rest is small.
+    """
+    by_size = sorted(range(len(sizes)), key=lambda i: -sizes[i])
+    if sum(sizes) - sizes[by_size[0]] <= DENSE:
+        return Elimination(tuple(by_size), 1, ((),))
+    chain = [by_size[0]]
+    for i in by_size[1:]:
+        if _parents(groupings[chain[-1]], groupings[i]) is not None:
+            chain.append(i)
+    up: list[tuple[IntArray, ...]] = []
+    for k, i in enumerate(chain):
+        ancestors = [_parents(groupings[i], groupings[j]) for j in chain[k + 1 :]]
+        up.append(tuple(a for a in ancestors if a is not None))
+    rest = [i for i in by_size if i not in chain]
+    return Elimination((*chain, *rest), len(chain), tuple(up))
+
+
+def _parents(inner: Grouping, outer: Grouping) -> IntArray | None:
+    """Level of `outer` that every level of `inner` lies in; None if it is not nested."""
+    parent = np.zeros(inner.n_levels, dtype=np.int64)
+    parent[inner.codes] = outer.codes
+    return parent if np.array_equal(parent[inner.codes], outer.codes) else None
