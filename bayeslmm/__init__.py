@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from bayeslmm.model import Model
     from bayeslmm.plots import plot_boundary, plot_shrinkage, plot_variance
     from bayeslmm.results import Posterior, REMLResult
+    from bayeslmm.teaching import error_contrasts, lm_list
 
 __version__ = "0.1.0"
 
@@ -55,6 +56,8 @@ _HOMES = {
     "plot_variance": "bayeslmm.plots",
     "plot_boundary": "bayeslmm.plots",
     "plot_shrinkage": "bayeslmm.plots",
+    "error_contrasts": "bayeslmm.teaching",
+    "lm_list": "bayeslmm.teaching",
     "load_dataset": "bayeslmm.datasets",
     "list_datasets": "bayeslmm.datasets",
     "HalfT": _PRIORS,
@@ -104,7 +107,9 @@ __all__ = [
     "SingularFitWarning",
     "Uniform",
     "compare",
+    "error_contrasts",
     "list_datasets",
+    "lm_list",
     "load_dataset",
     "parse_formula",
     "plot_boundary",

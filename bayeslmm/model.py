@@ -6,10 +6,11 @@ import html
 import warnings
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from bayeslmm.bayes.collapsed import sample_collapsed
 from bayeslmm.bayes.default_priors import PriorSpec, resolve_priors
@@ -21,6 +22,9 @@ from bayeslmm.reml import Optimum, optimise
 from bayeslmm.results import Posterior, REMLResult
 from bayeslmm.results.diagnostics import nuts_diagnostics
 from bayeslmm.results.prior_table import prior_table
+
+if TYPE_CHECKING:
+    from bayeslmm.teaching import Matrices
 
 
 class Model:
@@ -149,6 +153,33 @@ class Model:
         if reml not in self._optima:
             self._optima[reml] = optimise(self.cross_products, reml)
         return self._optima[reml]
+
+    def matrices(self, theta: ArrayLike | None = None, sigma: float | None = None) -> Matrices:
+        """X, Z, Lambda, G, R and V, with names on rows and columns.
+
+        Parameters
+        ----------
+        theta : array-like of shape (k,), optional
+            Relative covariance parameters in lme4's order; the REML estimate by default.
+        sigma : float, optional
+            Residual standard deviation; the REML estimate by default.
+
+        Raises
+        ------
+        DesignError
+            theta has another length, or sigma is not a positive number.
+
+        Examples
+        --------
+        >>> import bayeslmm as bl
+        >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
+        >>> model.matrices(theta=[2.0], sigma=10.0).V[:2, :2].tolist()
+        [[500.0, 400.0], [400.0, 500.0]]
+        """
+        from bayeslmm.teaching import build_matrices, factors_from_theta
+
+        terms = self.fit().optimum.terms if theta is None else factors_from_theta(self._design, theta)
+        return build_matrices(self._design, terms, self.fit().sigma if sigma is None else sigma)
 
     def priors(self, priors: PriorSpec = None) -> pd.DataFrame:
         """The priors that `sample` would use, in the units of the data.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,9 @@ from bayeslmm.results.labels import Parameter, estimates, find, parameters
 from bayeslmm.results.summary import Summary, reml_summary
 from bayeslmm.results.tables import tidy_table, varcorr_table
 from bayeslmm.types import FloatArray
+
+if TYPE_CHECKING:
+    from bayeslmm.teaching import Matrices, MixedModelEquations
 
 
 @dataclass(frozen=True)
@@ -162,6 +165,66 @@ class REMLResult:
         optimum = self.optimum
         blocks = conditional_variances(self.cp, optimum.factors, optimum.factor, fixed_known=fixed_known)
         return variances_by_group(self.design, self.cp, [v * self.sigma**2 for v in blocks])
+
+    def matrices(self) -> Matrices:
+        """X, Z, Lambda, G, R and V at the estimates, with names on rows and columns."""
+        from bayeslmm.teaching import build_matrices
+
+        return build_matrices(self.design, self.optimum.terms, self.sigma)
+
+    def _effects(self) -> tuple[FloatArray, ...]:
+        """Predictions (J, c) of every term, in the order of the formula."""
+        from bayeslmm.teaching import effects_by_term
+
+        return effects_by_term(self.design, {group: frame.to_numpy() for group, frame in self.ranef().items()})
+
+    def mme(self, form: Literal["auto", "b", "u"] = "auto") -> MixedModelEquations:
+        """Henderson's mixed-model equations at the estimates, solved, with standard errors.
+
+        Parameters
+        ----------
+        form : {"auto", "b", "u"}
+            Unknowns (beta, b), which needs G^-1, or (beta, u) with b = Lambda u, which does not. ``"auto"`` takes the
+            first unless G is singular.
+
+        Raises
+        ------
+        FitError
+            ``form="b"`` with a singular G.
+        DesignError
+            So many effects that C^-1 would have more than 25 million entries.
+        """
+        from bayeslmm.teaching import henderson
+
+        effects = [effects.ravel() for effects in self._effects()]
+        reference = np.concatenate([self.fixef().to_numpy(), *effects])
+        return henderson(self.design, self.optimum.terms, self.sigma, reference, form)
+
+    def shrinkage(self) -> pd.DataFrame:
+        """How far every level is drawn towards the mean.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per term, level and effect. ``n``: rows of the level. ``raw``: least squares on the level alone, of
+            what the fixed effects and the predictions of the other terms leave; nan where the level does not determine
+            it. ``blup``: the prediction; for every level ``blup = W raw``. ``weight``: diagonal of the shrinkage matrix
+            ``W = Sigma (Sigma + sigma^2 (Z_i'Z_i)^-1)^-1``, for one intercept ``sd^2 / (sd^2 + sigma^2 / n)``: 1 is the
+            level's own mean, 0 the overall mean. ``weight_min``, ``weight_max``: extreme eigenvalues of W, always in
+            [0, 1); entries of its diagonal need not be, when a term has several correlated effects.
+
+        Examples
+        --------
+        >>> import bayeslmm as bl
+        >>> fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).fit()
+        >>> fit.shrinkage()[["level", "n", "raw", "blup", "weight"]].head(2).round(4)
+          level  n   raw     blup  weight
+        0     A  5 -22.5 -17.6069  0.7825
+        1     B  5   0.5   0.3913  0.7825
+        """
+        from bayeslmm.teaching import shrinkage_table
+
+        return shrinkage_table(self.design, self.optimum.terms, self.fixef().to_numpy(), self._effects())
 
     def varcorr(self) -> pd.DataFrame:
         """Variances, standard deviations and correlations: group, effect1, effect2, vcov, sdcor."""

@@ -1,0 +1,146 @@
+"""Error contrasts: the combinations of y that know nothing of beta, and REML as their likelihood."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.linalg import cholesky, qr, solve_triangular
+
+from bayeslmm.design.design import Design
+from bayeslmm.teaching.size import check_dense
+from bayeslmm.teaching.terms import (
+    block_diagonal,
+    check_sigma,
+    factors_from_theta,
+    response,
+    sparse_Z,
+    weights,
+)
+from bayeslmm.types import FloatArray
+
+
+class HasDesign(Protocol):
+    """A model, or a fit of one."""
+
+    @property
+    def design(self) -> Design: ...
+
+
+@dataclass(frozen=True, eq=False)
+class ErrorContrasts:
+    """n - p combinations K'y whose mean is zero whatever beta is.
+
+    Attributes
+    ----------
+    design : Design
+    K : FloatArray, shape (n, n - p)
+        ``K'X = 0``. Columns of W^-1/2 K are orthonormal; without weights, those of K.
+    """
+
+    design: Design
+    K: FloatArray
+
+    @property
+    def values(self) -> FloatArray:
+        """The contrasts K'y (offset subtracted), shape (n - p,)."""
+        return self.K.T @ response(self.design)
+
+    def criterion(self, theta: ArrayLike, sigma: float) -> float:
+        """-2 log density of K'y, normal with mean zero and covariance K'VK.
+
+        Parameters
+        ----------
+        theta : array-like, shape (k,)
+            Relative covariance parameters in lme4's order, as ``fit.theta``.
+        sigma : float
+            Residual standard deviation.
+
+        Raises
+        ------
+        DesignError
+            theta has another length; sigma is not positive.
+
+        Examples
+        --------
+        >>> import bayeslmm as bl
+        >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
+        >>> fit, contrasts = model.fit(), bl.error_contrasts(model)
+        >>> round(contrasts.criterion(fit.theta, fit.sigma) + contrasts.constant, 6) == round(fit.criterion, 6)
+        True
+        """
+        check_sigma(sigma)
+        factors = factors_from_theta(self.design, theta)
+        half = (sparse_Z(self.design) @ block_diagonal(self.design, factors)).T @ self.K
+        residual = self.K / np.sqrt(weights(self.design))[:, None]
+        covariance = sigma**2 * (residual.T @ residual + half.T @ half)
+        L = cholesky(covariance, lower=True)
+        standardised = solve_triangular(L, self.values, lower=True)
+        log_det = 2.0 * np.log(np.diagonal(L)).sum()
+        return float(len(standardised) * np.log(2.0 * np.pi) + log_det + standardised @ standardised)
+
+    @property
+    def constant(self) -> float:
+        """What the REML criterion has on top: ``log|X'X| - log|K'K|``, the same for every theta and sigma.
+
+        The second part is zero for orthonormal K; it makes up for the scale of K, so the sum
+        ``criterion(theta, sigma) + constant`` does not depend on which contrasts were chosen.
+        """
+        return _log_det_gram(self.design.X) - _log_det_gram(self.K)
+
+
+def _log_det_gram(A: FloatArray) -> float:
+    """``log|A'A|`` by QR, zero for no columns."""
+    if A.shape[1] == 0:
+        return 0.0
+    R = np.linalg.qr(A, mode="r")
+    return 2.0 * float(np.log(np.abs(np.diagonal(R))).sum())
+
+
+def error_contrasts(model: HasDesign, *, force: bool = False) -> ErrorContrasts:
+    """Error contrasts K with ``K'X = 0``: REML is the likelihood of K'y.
+
+    The REML criterion of a fit is -2 log density of K'y plus ``log|X'X| - log|K'K|`` (Harville 1974), a constant.
+    Any other basis of the same space gives the same criterion.
+
+    Parameters
+    ----------
+    model : Model or REMLResult
+        Whatever has a design.
+    force : bool
+        Make K whatever its size.
+
+    Returns
+    -------
+    ErrorContrasts
+
+    Raises
+    ------
+    DesignError
+        K would have more than 25 million entries, and not forced.
+
+    References
+    ----------
+    Patterson & Thompson (1971), Biometrika 58; Harville (1974), Biometrika 61.
+
+    Examples
+    --------
+    >>> import numpy as np, bayeslmm as bl
+    >>> contrasts = bl.error_contrasts(bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")))
+    >>> contrasts.K.shape, bool(np.allclose(contrasts.K.sum(axis=0), 0.0))
+    ((30, 29), True)
+    """
+    design = model.design
+    if not force:
+        check_dense(
+            "K", design.n, design.n - design.p, "Take fewer rows, or force it: error_contrasts(model, force=True)."
+        )
+    root = np.sqrt(weights(design))[:, None]
+    if design.p == 0:
+        return ErrorContrasts(design, np.diag(root[:, 0]))
+    # Columns of one length, so that the choice of units does not cost digits of K'X = 0.
+    columns = root * design.X
+    Q, _ = qr(columns / np.linalg.norm(columns, axis=0))
+    return ErrorContrasts(design, root * Q[:, design.p :])

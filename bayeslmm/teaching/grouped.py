@@ -1,0 +1,104 @@
+"""Least squares on every level of a grouping factor, all levels at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bayeslmm.design.design import Grouping
+from bayeslmm.likelihood.within import grouped_qr, level_sums
+from bayeslmm.types import BoolArray, FloatArray, IntArray
+
+# A coefficient is determined if the null space of its level's columns (scaled to one length) touches it by no more.
+_ESTIMABLE = 1e-8
+
+
+@dataclass(frozen=True)
+class LevelFits:
+    """Least squares on every level.
+
+    Attributes
+    ----------
+    coefficients : FloatArray, shape (J, c)
+        nan where the rows of the level do not determine it.
+    unscaled : FloatArray, shape (J, c)
+        Diagonal of the inverse cross-products: variance of the coefficient divided by sigma^2; nan likewise.
+    rank : IntArray, shape (J,)
+    n : IntArray, shape (J,)
+        Rows.
+    rss : FloatArray, shape (J,)
+        Weighted residual sum of squares.
+    residuals : FloatArray, shape (n,)
+        Unweighted.
+    """
+
+    coefficients: FloatArray
+    unscaled: FloatArray
+    rank: IntArray
+    n: IntArray
+    rss: FloatArray
+    residuals: FloatArray
+
+
+def cross_products_by_level(Z: FloatArray, w: FloatArray, grouping: Grouping) -> FloatArray:
+    """``Z_l' W_l Z_l`` of every level, shape (J, c, c)."""
+    c = Z.shape[1]
+    products = (w[:, None, None] * Z[:, :, None] * Z[:, None, :]).reshape(len(w), c * c)
+    return level_sums(grouping.codes, products, grouping.n_levels).reshape(-1, c, c)
+
+
+def least_squares_by_level(Z: FloatArray, y: FloatArray, w: FloatArray, grouping: Grouping) -> LevelFits:
+    """Weighted least squares of y on Z within every level.
+
+    An orthogonalisation (no normal equations), each step over all levels at once; a first constant column centres
+    the others within the levels.
+
+    Parameters
+    ----------
+    Z : FloatArray, shape (n, c)
+    y : FloatArray, shape (n,)
+    w : FloatArray, shape (n,)
+        Positive weights.
+    grouping : Grouping
+        J levels.
+    """
+    codes, J = grouping.codes, grouping.n_levels
+    root = np.sqrt(w)
+    columns = Z * root[:, None]
+    Q, R = grouped_qr(columns, codes, J)
+    projection, rest = _project(Q, y * root, codes, J)
+    independent = np.diagonal(R, axis1=1, axis2=2) > 0
+    padded = R + np.eye(Z.shape[1]) * ~independent[:, None, :]
+    coefficients = np.linalg.solve(padded, projection[:, :, None])[:, :, 0]
+    inverse = np.linalg.inv(padded)
+    unscaled = (inverse**2 * independent[:, None, :]).sum(axis=2)
+    known = _determined(padded, R, independent, np.sqrt(level_sums(codes, columns**2, J)))
+    return LevelFits(
+        np.where(known, coefficients, np.nan),
+        np.where(known, unscaled, np.nan),
+        independent.sum(axis=1),
+        np.bincount(codes, minlength=J),
+        level_sums(codes, rest**2, J),
+        rest / root,
+    )
+
+
+def _project(Q: FloatArray, y: FloatArray, codes: IntArray, J: int) -> tuple[FloatArray, FloatArray]:
+    """Coefficients (J, c) of y on the orthonormal columns, and what is left (n,)."""
+    total = np.zeros((J, Q.shape[1]))
+    rest = y
+    for k in [*range(Q.shape[1]), *range(Q.shape[1])]:
+        part = level_sums(codes, Q[:, k] * rest, J)
+        rest = rest - part[codes] * Q[:, k]
+        total[:, k] += part
+    return total, rest
+
+
+def _determined(padded: FloatArray, R: FloatArray, independent: BoolArray, length: FloatArray) -> BoolArray:
+    """Which coefficients (J, c) no null vector of the level's columns touches."""
+    # Column k of `spanned` says how a dependent column is made of the independent ones before it.
+    spanned = np.linalg.solve(padded, R) * ~independent[:, None, :]
+    ratio = length[:, :, None] / np.where(length > 0, length, 1.0)[:, None, :]
+    touched = np.abs(spanned * ratio).max(axis=2, initial=0.0)
+    return np.asarray(independent & (touched <= _ESTIMABLE))

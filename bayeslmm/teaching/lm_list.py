@@ -1,0 +1,220 @@
+"""A regression for every group on its own: no pooling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import t as student
+
+from bayeslmm.design import Design, build_design
+from bayeslmm.errors import DesignError, FormulaError
+from bayeslmm.teaching.grouped import LevelFits, least_squares_by_level
+from bayeslmm.teaching.terms import response, weights
+from bayeslmm.types import FloatArray
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class LmList:
+    """Least squares on every group on its own, with a pooled residual standard deviation.
+
+    Attributes
+    ----------
+    design : Design
+    fits : LevelFits
+        The numbers, as arrays.
+    """
+
+    design: Design
+    fits: LevelFits
+
+    @property
+    def formula(self) -> str:
+        return self.design.formula
+
+    @property
+    def group(self) -> str:
+        """Name of the grouping factor."""
+        return self.design.terms[0].group
+
+    @property
+    def _levels(self) -> pd.Index:
+        return pd.Index(list(self.design.groupings[self.group].levels), name=self.group)
+
+    def _frame(self, values: FloatArray) -> pd.DataFrame:
+        return pd.DataFrame(values, index=self._levels, columns=list(self.design.terms[0].effects))
+
+    def coef(self) -> pd.DataFrame:
+        """Coefficients, levels x coefficients; nan where a group's rows do not determine one."""
+        return self._frame(self.fits.coefficients)
+
+    @property
+    def df(self) -> int:
+        """Residual degrees of freedom over all groups."""
+        return int((self.fits.n - self.fits.rank).sum())
+
+    @property
+    def sigma(self) -> float:
+        """Pooled residual standard deviation; nan if no group has residual degrees of freedom."""
+        return float(np.sqrt(self.fits.rss.sum() / self.df)) if self.df else float("nan")
+
+    def groups(self) -> pd.DataFrame:
+        """Per group: rows ``n``, residual ``df``, own ``sigma`` (nan for df 0) and a ``note`` ("" if all is well)."""
+        df = self.fits.n - self.fits.rank
+        own = np.sqrt(self.fits.rss / np.where(df > 0, df, 1))
+        own[df == 0] = np.nan
+        columns = {"n": self.fits.n, "df": df, "sigma": own, "note": self._notes()}
+        return pd.DataFrame(columns, index=self._levels)
+
+    def _notes(self) -> list[str]:
+        c = self.fits.coefficients.shape[1]
+        few = "{} row{} for {} coefficients"
+        dependent = "columns dependent in this group (rank {} of {})"
+        return [
+            "" if rank == c else (few.format(n, "s"[: n > 1], c) if n < c else dependent.format(rank, c))
+            for n, rank in zip(self.fits.n.tolist(), self.fits.rank.tolist(), strict=True)
+        ]
+
+    def std_error(self, pool: bool = True) -> pd.DataFrame:
+        """Standard errors, levels x coefficients.
+
+        Parameters
+        ----------
+        pool : bool
+            With the pooled residual standard deviation, or every group's own.
+        """
+        return self._frame(self._scale(pool)[:, None] * np.sqrt(self.fits.unscaled))
+
+    def _scale(self, pool: bool) -> FloatArray:
+        own: FloatArray = self.groups()["sigma"].to_numpy()
+        return np.full_like(own, self.sigma) if pool else own
+
+    def confint(self, level: float = 0.95, pool: bool = True) -> pd.DataFrame:
+        """Intervals of all coefficients by the t distribution.
+
+        Parameters
+        ----------
+        level : float
+        pool : bool
+            With the pooled residual standard deviation and its degrees of freedom, or every group's own.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Indexed by (level, coefficient): ``estimate``, ``std_error``, ``conf_low``, ``conf_high``.
+
+        Raises
+        ------
+        DesignError
+            The level is not strictly between 0 and 1.
+        """
+        if not 0.0 < level < 1.0:
+            raise DesignError(f"level={level} is not strictly between 0 and 1. Use e.g. 0.95.")
+        own = (self.fits.n - self.fits.rank).astype(float)
+        df = np.full_like(own, self.df) if pool else own
+        quantile = np.asarray(student.ppf(0.5 + level / 2, np.where(df > 0, df, np.nan)))
+        estimate, error = self.fits.coefficients, self.std_error(pool).to_numpy()
+        half = quantile[:, None] * error
+        names = pd.Index(list(self.design.terms[0].effects), name="coefficient")
+        columns = {"estimate": estimate, "std_error": error, "conf_low": estimate - half, "conf_high": estimate + half}
+        index = pd.MultiIndex.from_product([self._levels, names])
+        return pd.DataFrame({name: values.ravel() for name, values in columns.items()}, index=index)
+
+    def residuals(self) -> pd.Series:
+        """Response minus the fit of its own group, indexed as the rows kept."""
+        return pd.Series(self.fits.residuals, index=self.design.index, name="residual")
+
+    def __repr__(self) -> str:
+        notes = self.groups()["note"]
+        poor = notes[notes != ""]
+        lines = [
+            f"Least squares by group: {self.formula}",
+            f"  {len(notes)} groups, {self.design.n} observations, pooled sigma {self.sigma:.6g} on {self.df} df",
+        ]
+        if len(poor):
+            shown = "; ".join(f"{level}: {note}" for level, note in poor.iloc[:_SHOWN].items())
+            more = "; ..." if len(poor) > _SHOWN else ""
+            lines.append(f"  {len(poor)} without all coefficients ({shown}{more})")
+        return "\n".join(lines)
+
+
+def lm_list(
+    formula: str,
+    data: Any,
+    *,
+    weights: Any = None,
+    contrasts: Mapping[str, Any] | None = None,
+    extra_namespace: Mapping[str, Any] | None = None,
+) -> LmList:
+    """Fit a least-squares regression to every group on its own (nlme's and lme4's lmList).
+
+    A mixed model draws these coefficients together; here no group knows of another, except for the pooled residual
+    standard deviation.
+
+    Parameters
+    ----------
+    formula : str
+        ``"y ~ x | g"``; ``"y ~ (x | g) + offset(o)"`` with an offset.
+    data : pandas, polars or pyarrow table
+    weights : str or array of shape (rows,), optional
+        Precision weights.
+    contrasts : mapping, optional
+        As in `Model`.
+    extra_namespace : mapping, optional
+        Functions and values that the formula may use.
+
+    Returns
+    -------
+    LmList
+        A group whose rows do not determine a coefficient has nan there and a note; what its rows say about the
+        residual variance is used all the same.
+
+    Raises
+    ------
+    FormulaError
+        The formula has no bar, or cannot be read.
+    DesignError
+        More than one bar, predictors outside the bar, or the data do not fit the formula.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> lines = bl.lm_list("Reaction ~ Days | Subject", bl.load_dataset("sleepstudy"))
+    >>> lines.coef().loc["308"].round(3).tolist()
+    [244.193, 21.765]
+    >>> lines
+    Least squares by group: Reaction ~ Days | Subject
+      18 groups, 180 observations, pooled sigma 25.5918 on 144 df
+    """
+    if isinstance(formula, str) and "|" not in formula:
+        raise FormulaError(
+            f"The formula {formula!r} has no bar, so there are no groups to fit. Write response ~ predictors | group."
+        )
+    design = build_design(
+        formula, data, weights=weights, contrasts=contrasts, extra_namespace=extra_namespace, saturated="allow"
+    )
+    _check_one_term(design)
+    return LmList(design, _fit(design))
+
+
+def _check_one_term(design: Design) -> None:
+    if len(design.terms) != 1:
+        raise DesignError(
+            f"The formula has {len(design.terms)} grouping terms ({', '.join(t.label for t in design.terms)}), but "
+            "every row can belong to one group only. Write one bar; y ~ x | a:b takes the combinations of two columns."
+        )
+    if design.fixed_names != ("Intercept",):
+        raise DesignError(
+            f"The formula has predictors outside the bar ({', '.join(design.fixed_names) or 'none, not even a 1'}). "
+            "Every group gets its own coefficients, so all predictors stand left of the bar: y ~ x | g."
+        )
+
+
+def _fit(design: Design) -> LevelFits:
+    term = design.terms[0]
+    return least_squares_by_level(term.Z, response(design), weights(design), design.groupings[term.group])

@@ -1,0 +1,101 @@
+"""How far every level is drawn towards the mean, and what draws it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.design.design import Design, Grouping, RandomTerm
+from bayeslmm.design.labels import group_labels
+from bayeslmm.teaching.grouped import cross_products_by_level, least_squares_by_level
+from bayeslmm.teaching.terms import response, weights
+from bayeslmm.types import FloatArray
+
+
+def shrinkage_matrices(A: FloatArray, T: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """``W = Sigma (Sigma + sigma^2 A^-1)^-1`` of every level and its eigenvalues.
+
+    Written as ``T (I + T'AT)^-1 T'A``, which needs neither inverse: a singular Sigma and a level that does not
+    determine its own effects are ordinary cases.
+
+    Parameters
+    ----------
+    A : FloatArray, shape (J, c, c)
+        Weighted cross-products of every level's columns.
+    T : FloatArray, shape (c, c)
+        Relative factor, ``Sigma = sigma^2 T T'``.
+
+    Returns
+    -------
+    W : FloatArray, shape (J, c, c)
+    eigenvalues : FloatArray, shape (J, c)
+        Rising, each in [0, 1).
+    """
+    inner = T.T @ A @ T
+    W = T @ np.linalg.solve(np.eye(len(T)) + inner, T.T @ A)
+    eigen = np.maximum(np.linalg.eigvalsh(inner), 0.0)
+    return W, eigen / (1.0 + eigen)
+
+
+def shrinkage_table(
+    design: Design, terms: Sequence[FloatArray], beta: FloatArray, effects: Sequence[FloatArray]
+) -> pd.DataFrame:
+    """One row per term, level and effect.
+
+    Parameters
+    ----------
+    design : Design
+    terms : sequence of FloatArray, each (c, c)
+        Relative factors in the user's units.
+    beta : FloatArray, shape (p,)
+    effects : sequence of FloatArray, each (J, c)
+        Predictions (BLUPs) of every term.
+
+    Returns
+    -------
+    pandas.DataFrame
+        See ``REMLResult.shrinkage``.
+    """
+    predicted = [
+        (term.Z * b[design.groupings[term.group].codes]).sum(axis=1)
+        for term, b in zip(design.terms, effects, strict=True)
+    ]
+    rest = response(design) - design.X @ beta - np.sum(predicted, axis=0)
+    names = {i: labels.term_effects(i) for labels in group_labels(design) for i in labels.terms}
+    frames = [
+        _frame(term, design.groupings[term.group], names[i], weights(design), rest + predicted[i], terms[i], effects[i])
+        for i, term in enumerate(design.terms)
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def _frame(
+    term: RandomTerm,
+    grouping: Grouping,
+    names: tuple[str, ...],
+    w: FloatArray,
+    partial: FloatArray,
+    T: FloatArray,
+    blup: FloatArray,
+) -> pd.DataFrame:
+    A = cross_products_by_level(term.Z, w, grouping)
+    W, eigenvalues = shrinkage_matrices(A, T)
+    raw = least_squares_by_level(term.Z, partial, w, grouping).coefficients
+    J, c = blup.shape
+    counts = np.bincount(grouping.codes, minlength=J)
+    return pd.DataFrame(
+        {
+            "term": term.label,
+            "group": term.group,
+            "level": np.repeat(np.array(grouping.levels, dtype=object), c),
+            "effect": np.tile(np.array(names, dtype=object), J),
+            "n": np.repeat(counts, c),
+            "raw": raw.ravel(),
+            "blup": blup.ravel(),
+            "weight": np.diagonal(W, axis1=1, axis2=2).ravel(),
+            "weight_min": np.repeat(eigenvalues[:, 0], c),
+            "weight_max": np.repeat(eigenvalues[:, -1], c),
+        }
+    )
