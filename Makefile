@@ -6,7 +6,7 @@ DOCS_STAMP := $(VENV)/.installed-docs
 # One thread each: results and timings do not depend on how many a library would take.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
-.PHONY: demo test check docs bench calibrate notebooks clean
+.PHONY: demo test check docs bench bench-peers calibrate notebooks clean
 
 demo: $(STAMP)
 	$(BIN)/bayeslmm demo --out demo-output
@@ -25,6 +25,10 @@ docs: $(DOCS_STAMP)
 
 bench: $(STAMP)
 	$(ONE_THREAD) $(BIN)/python tests/benchmarks/run.py
+
+# PEERS_PYTHON: interpreter in which the Python peers are installed; PEERS_ARGS: e.g. "--only bayeslmm".
+bench-peers: $(STAMP)
+	$(ONE_THREAD) $(BIN)/python tests/benchmarks/peers.py $(PEERS_ARGS)
 
 calibrate: $(STAMP)
 	$(ONE_THREAD) $(BIN)/python -m pytest -q -m calibration

@@ -1,0 +1,124 @@
+"""Writes results/peers.md from results/peers.csv."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+from cases import ALL
+from peers import PACKAGES, PEERS
+
+INTRODUCTION = """# Speed against lme4 and Python peers
+
+Whole calls from data frame to REML result, defaults of each package, one thread, warm, medians (one run over 5 s).
+`off`: the result differs from bayeslmm's (second table). A dash: the package has no such model. gpboost maximises
+the likelihood, not REML. Refits: 1,000 new responses for the sleepstudy design, by the package's own way where it
+has one, otherwise 1,000 whole calls. Fresh process: start, import, reading a CSV file and first fit.
+"""
+
+
+def by_cell(results: pd.DataFrame) -> dict[tuple[str, str], pd.Series]:
+    """Rows by (case, package)."""
+    return {(row["case"], row["package"]): row for _, row in results.iterrows()}
+
+
+def reference(cells: dict[tuple[str, str], pd.Series], case: str) -> pd.Series | None:
+    """The better of bayeslmm and lme4 by criterion."""
+    rows = [cells[case, name] for name in ("bayeslmm", "lme4") if (case, name) in cells]
+    rows = [row for row in rows if row["status"] == "ok" and math.isfinite(row["criterion"])]
+    return min(rows, key=lambda row: row["criterion"]) if rows else None
+
+
+def verdict(row: pd.Series, best: pd.Series | None) -> str:
+    """What is wrong with a result; empty where it agrees with the reference.
+
+    The tolerances are wide: 0.01 of the criterion, 1 % of sigma and 1 % of the first standard deviation (15 % for
+    gpboost, since maximum likelihood shrinks it where groups are few).
+    """
+    if best is None or row["status"] != "ok":
+        return ""
+    gap = row["criterion"] - best["criterion"]
+    if math.isfinite(gap) and abs(gap) > 0.01:
+        return f"off: criterion {gap:+.3g}"
+    for name, tolerance in (("sigma", 0.01), ("sd", 0.15 if row["package"] == "gpboost" else 0.01)):
+        if math.isfinite(row[name]) and abs(row[name] / best[name] - 1) > tolerance:
+            return f"off: {name} {row[name]:.4g}, not {best[name]:.4g}"
+    return ""
+
+
+def time_cell(row: pd.Series | None, best: pd.Series | None) -> str:
+    """Seconds, or why there are none."""
+    if row is None:
+        return ""
+    if row["status"] != "ok":
+        return "-" if row["status"] == "no such model" else row["status"]
+    return f"{row['seconds']:.3g}" + (" (off)" if verdict(row, best) else "")
+
+
+def time_row(cells: dict[tuple[str, str], pd.Series], case: str) -> list[str]:
+    """One row of the table of times."""
+    best, ours = reference(cells, case), cells.get((case, "bayeslmm"))
+    rows = {name: cells.get((case, name)) for name in PACKAGES}
+    right = {
+        name: row["seconds"]
+        for name, row in rows.items()
+        if row is not None and row["status"] == "ok" and not verdict(row, best)
+    }
+    seconds = right.get("bayeslmm", math.nan)
+    fastest = min((right[name] for name in PEERS if name in right), default=math.nan)
+    ratios = [
+        f"{value / seconds:.3g}" if math.isfinite(value / seconds) else ""
+        for value in (right.get("lme4", math.nan), fastest)
+    ]
+    megabytes = f"{ours['mb']:.0f}" if ours is not None and math.isfinite(ours["mb"]) else ""
+    times = {name: time_cell(row, best) for name, row in rows.items()}
+    return [case, times["bayeslmm"], times["lme4"], ratios[0], *(times[name] for name in PEERS), ratios[1], megabytes]
+
+
+def estimate_cell(row: pd.Series | None, best: pd.Series | None) -> str:
+    """Sigma and criterion, what is wrong with them, or the reason of a failure."""
+    if row is None or row["status"] == "absent":
+        return ""
+    if row["status"] != "ok":
+        return f"{row['status']}: {row['note']}" if row["note"] else row["status"]
+    parts = [f"{row['sigma']:.6g}"] if math.isfinite(row["sigma"]) else []
+    parts += [f"{row['criterion']:.9g}"] if math.isfinite(row["criterion"]) else []
+    return "; ".join([" / ".join(parts), *filter(None, (verdict(row, best), row["note"]))])
+
+
+def memory_cell(row: pd.Series | None) -> str:
+    """MB above the data and, in brackets, of the whole process."""
+    if row is None or row["status"] != "ok" or not math.isfinite(row["mb"]):
+        return ""
+    return f"{row['mb']:.0f} ({row['peak_mb']:.0f})"
+
+
+def markdown(header: list[str], rows: list[list[str]]) -> str:
+    """A table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "/") for cell in line) + " |" for line in lines) + "\n"
+
+
+def report(results: pd.DataFrame) -> str:
+    """The whole file."""
+    cells = by_cell(results)
+    names = [case.name for case in ALL]
+    header = ["case", "bayeslmm s", "lme4 s", "lme4 / bayeslmm", *(f"{name} s" for name in PEERS)]
+    header += ["best peer / bayeslmm", "bayeslmm MB"]
+    times = markdown(header, [time_row(cells, name) for name in names])
+    estimates, megabytes = [], []
+    for name in names:
+        best = reference(cells, name)
+        rows = [cells.get((name, package)) for package in PACKAGES]
+        if name not in ("refits", "fresh process"):
+            estimates.append([name, *(estimate_cell(row, best) for row in rows)])
+            megabytes.append([name, *(memory_cell(row) for row in rows)])
+    versions = results[results["version"] != ""].drop_duplicates("package")
+    text = ", ".join(f"{row.package} {row.version}" for row in versions.itertuples())
+    formulas = "\n".join(f"- {case.name}: `{case.formula}`" for case in ALL)
+    return (
+        f"{INTRODUCTION}\nVersions: {text}.\n\n## Seconds\n\n{times}\n"
+        f"## Estimates: sigma / REML criterion\n\n{markdown(['case', *PACKAGES], estimates)}\n"
+        f"## MB above the data (peak of the whole process)\n\n{markdown(['case', *PACKAGES], megabytes)}\n"
+        f"## Models\n\n{formulas}\n"
+    )
