@@ -34,9 +34,10 @@ if TYPE_CHECKING:
         FormulaError,
         PriorError,
         SingularFitWarning,
+        StorageError,
     )
     from bayeslmm.likelihood import NormalPrior
-    from bayeslmm.model import Model
+    from bayeslmm.model import Model, load
     from bayeslmm.plots import plot_boundary, plot_shrinkage, plot_variance
     from bayeslmm.results import Posterior, REMLResult
     from bayeslmm.teaching import error_contrasts, lm_list
@@ -47,6 +48,7 @@ _PRIORS = "bayeslmm.bayes.priors"
 _ERRORS = "bayeslmm.errors"
 _HOMES = {
     "Model": "bayeslmm.model",
+    "load": "bayeslmm.model",
     "REMLResult": "bayeslmm.results",
     "Posterior": "bayeslmm.results",
     "Design": "bayeslmm.design",
@@ -79,6 +81,7 @@ _HOMES = {
     "BayesLMMWarning": _ERRORS,
     "ConvergenceWarning": _ERRORS,
     "SingularFitWarning": _ERRORS,
+    "StorageError": _ERRORS,
 }
 
 __all__ = [
@@ -105,11 +108,13 @@ __all__ = [
     "Priors",
     "REMLResult",
     "SingularFitWarning",
+    "StorageError",
     "Uniform",
     "compare",
     "error_contrasts",
     "list_datasets",
     "lm_list",
+    "load",
     "load_dataset",
     "parse_formula",
     "plot_boundary",

@@ -46,6 +46,10 @@ class FitError(BayesLMMError, RuntimeError):
     """The criterion could not be optimised or the posterior not be computed."""
 
 
+class StorageError(BayesLMMError, ValueError):
+    """A file cannot be written, or is not one that can be read."""
+
+
 class BayesLMMWarning(UserWarning):
     """Base of every warning that bayeslmm emits, so that all can be filtered at once."""
 

@@ -22,6 +22,7 @@ from bayeslmm.reml import Optimum, optimise
 from bayeslmm.results import Posterior, REMLResult
 from bayeslmm.results.diagnostics import nuts_diagnostics
 from bayeslmm.results.prior_table import prior_table
+from bayeslmm.storage import FilePath, load_parts, save_parts
 
 if TYPE_CHECKING:
     from bayeslmm.teaching import Matrices
@@ -307,6 +308,29 @@ class Model:
 
         return build_pymc_model(self._design, resolve_priors(self._design, priors), noncentered=noncentered)
 
+    def save(self, path: FilePath, *, overwrite: bool = False) -> None:
+        """Write the model (its design, not the data frame) to one file, to be read by `load`; no pickle.
+
+        Parameters
+        ----------
+        path : str or path
+            Taken as it is; no extension is added.
+        overwrite : bool
+            Whether an existing file may be replaced.
+
+        Raises
+        ------
+        StorageError
+            The path exists, its folder does not, or a row label cannot be kept.
+        """
+        save_parts(path, self._design, overwrite=overwrite)
+
+    @classmethod
+    def _from_design(cls, design: Design) -> Model:
+        model = cls.__new__(cls)
+        model._design, model._optima = design, {}
+        return model
+
     def _lines(self) -> list[str]:
         design = self._design
         plural = "" if design.p == 1 else "s"
@@ -330,3 +354,37 @@ class Model:
     def _repr_html_(self) -> str:
         items = "".join(f"<li>{html.escape(line)}</li>" for line in self._lines())
         return f"<div><b>Model:</b> <code>{html.escape(self.formula)}</code><ul>{items}</ul></div>"
+
+
+def load(path: FilePath) -> Model | REMLResult:
+    """Read a model or a fit that its ``save`` has written; a fit is not computed again.
+
+    Parameters
+    ----------
+    path : str or path
+
+    Returns
+    -------
+    Model or REMLResult
+
+    Raises
+    ------
+    FileNotFoundError
+    StorageError
+        Another kind of file, a damaged one, or one of a version that is not known.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> import bayeslmm as bl
+    >>> fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).fit()
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     fit.save(pathlib.Path(folder) / "dyestuff.npz")
+    ...     again = bl.load(pathlib.Path(folder) / "dyestuff.npz")
+    >>> again.criterion == fit.criterion
+    True
+    """
+    design, cp, optimum = load_parts(path)
+    if cp is None or optimum is None:
+        return Model._from_design(design)
+    return REMLResult(design, cp, optimum)

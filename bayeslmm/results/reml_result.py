@@ -28,6 +28,7 @@ from bayeslmm.results.intervals import check_level, check_range
 from bayeslmm.results.labels import Parameter, estimates, find, parameters
 from bayeslmm.results.summary import Summary, reml_summary
 from bayeslmm.results.tables import tidy_table, varcorr_table
+from bayeslmm.storage import FilePath, save_parts
 from bayeslmm.types import FloatArray
 
 if TYPE_CHECKING:
@@ -350,6 +351,23 @@ class REMLResult:
         errors = self.std_error()
         std_error = [errors.get(p.label, np.nan) if p.kind == "fixed" else np.nan for p in self._parameters]
         return tidy_table(self._parameters, self.estimates().to_numpy(), np.array(std_error), interval)
+
+    def save(self, path: FilePath, *, overwrite: bool = False) -> None:
+        """Write the fit to one file, to be read by `bayeslmm.load`; no pickle.
+
+        Parameters
+        ----------
+        path : str or path
+            Taken as it is; no extension is added.
+        overwrite : bool
+            Whether an existing file may be replaced.
+
+        Raises
+        ------
+        StorageError
+            The path exists, its folder does not, or a row label cannot be kept.
+        """
+        save_parts(path, self.design, self.optimum, overwrite=overwrite)
 
     def summary(self) -> Summary:
         """Printable summary; text in a terminal, a table in a notebook."""

@@ -1,0 +1,242 @@
+"""Values to JSON and arrays and back, types kept; nothing that is read can run code.
+
+JSON has no tuples, no infinite numbers, no dates and no classes, so these become objects with a tag under
+``"#"``. Arrays of numbers are set aside under a key. Of classes, only dataclasses and enumerations of bayeslmm are
+written and read.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from enum import Enum
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.errors import StorageError
+from bayeslmm.types import AnyArray
+
+_TAG = "#"
+_PLAIN = (str, int, bool, type(None))
+_NUMERIC = "biufcMmUS"
+_PACKAGES = ("bayeslmm.design.", "bayeslmm.reml.", "bayeslmm.numerics.")
+
+
+class Encoder:
+    """Values to what JSON can hold; arrays are collected in `arrays`.
+
+    Examples
+    --------
+    >>> Encoder().encode({"a": (1, 2.5)})
+    {'#': 'dict', 'items': [['a', {'#': 'tuple', 'items': [1, 2.5]}]]}
+    """
+
+    def __init__(self) -> None:
+        self.arrays: dict[str, AnyArray] = {}
+        self._known: dict[int, str] = {}
+
+    def encode(self, value: Any, where: str = "value") -> Any:
+        """A value as JSON.
+
+        Parameters
+        ----------
+        where : str
+            Its name in error messages.
+
+        Raises
+        ------
+        StorageError
+            It has a type that cannot be kept.
+        """
+        if type(value) in _PLAIN:
+            return value
+        if type(value) is float:
+            return value if math.isfinite(value) else {_TAG: "float", "value": repr(value)}
+        if isinstance(value, np.ndarray):
+            return self._array(value, where)
+        if type(value) in (tuple, list):
+            return {_TAG: type(value).__name__, "items": self._all(value, where)}
+        if type(value) is dict:
+            items = [[self.encode(k, where), self.encode(v, f"{where}[{k!r}]")] for k, v in value.items()]
+            return {_TAG: "dict", "items": items}
+        if isinstance(value, Enum):
+            return {_TAG: "enum", "class": _path(value, where), "name": value.name}
+        if is_dataclass(value) and not isinstance(value, type):
+            return self._dataclass(value, where)
+        return _label(value, where, self.encode)
+
+    def _all(self, values: Iterable[Any], where: str) -> list[Any]:
+        return [v if type(v) in _PLAIN else self.encode(v, f"{where}[{i}]") for i, v in enumerate(values)]
+
+    def _array(self, array: AnyArray, where: str) -> dict[str, Any]:
+        if array.dtype == object:
+            return {_TAG: "objects", "shape": list(array.shape), "items": self._all(array.ravel().tolist(), where)}
+        if array.dtype.kind not in _NUMERIC:
+            raise StorageError(f"{where} is an array of {array.dtype}, which cannot be saved.")
+        if id(array) not in self._known:
+            key = f"array{len(self.arrays)}"
+            # Held in `arrays`, so that its id stays its own.
+            self._known[id(array)], self.arrays[key] = key, array
+        return {_TAG: "array", "key": self._known[id(array)]}
+
+    def _dataclass(self, value: Any, where: str) -> dict[str, Any]:
+        content = {f.name: self.encode(getattr(value, f.name), f"{where}.{f.name}") for f in fields(value) if f.init}
+        return {_TAG: "object", "class": _path(value, where), "fields": content}
+
+
+def _path(value: Any, where: str) -> str:
+    kind = type(value)
+    if not kind.__module__.startswith(_PACKAGES) or "." in kind.__qualname__:
+        raise StorageError(f"{where} is a {kind.__module__}.{kind.__qualname__}, which cannot be saved.")
+    return f"{kind.__module__}:{kind.__name__}"
+
+
+def _label(value: Any, where: str, encode: Callable[[Any], Any]) -> dict[str, Any]:
+    """Scalars, times and other labels of rows."""
+    out = _scalar(value, encode)
+    # Time zones of other libraries, subclasses and such would come back as something else.
+    if out is None or not _same(Decoder({}).decode(out), value):
+        shown = repr(value)
+        raise StorageError(
+            f"{where} is {shown[:60]} of type {type(value).__module__}.{type(value).__qualname__}, which cannot be "
+            "saved without pickle. If it labels a row, give the data other row labels first (data.reset_index(), or "
+            "data.index = data.index.astype(str)) and fit again."
+        )
+    return out
+
+
+def _scalar(value: Any, encode: Callable[[Any], Any]) -> dict[str, Any] | None:
+    out: dict[str, Any] | None = None
+    if value is pd.NaT or value is pd.NA:
+        out = {_TAG: "missing", "name": "NaT" if value is pd.NaT else "NA"}
+    elif isinstance(value, np.datetime64 | np.timedelta64):
+        out = {_TAG: "scalar", "dtype": value.dtype.str, "value": int(value.view(np.int64))}
+    elif isinstance(value, np.bool | np.integer | np.float16 | np.float32 | np.float64 | np.str_):
+        out = {_TAG: "scalar", "dtype": value.dtype.str, "value": encode(value.item())}
+    elif isinstance(value, pd.Timestamp):
+        out = {_TAG: "Timestamp", "value": int(value.asm8.view(np.int64)), "unit": value.unit}
+        out["tz"] = None if value.tz is None else str(value.tz)
+    elif isinstance(value, pd.Timedelta):
+        out = {_TAG: "Timedelta", "value": int(value.asm8.view(np.int64)), "unit": value.unit}
+    elif isinstance(value, pd.Period):
+        out = {_TAG: "Period", "value": value.ordinal, "freq": value.freqstr}
+    elif isinstance(value, pd.Interval):
+        out = {_TAG: "Interval", "ends": [encode(value.left), encode(value.right)], "closed": value.closed}
+    elif type(value) in _ISO:
+        out = {_TAG: type(value).__name__, "value": value.isoformat()}
+    elif type(value) is decimal.Decimal:
+        out = {_TAG: "Decimal", "value": str(value)}
+    elif type(value) is slice:
+        out = {_TAG: "slice", "parts": [encode(v) for v in (value.start, value.stop, value.step)]}
+    return out
+
+
+_ISO: dict[Any, Any] = {dt.datetime: dt.datetime, dt.date: dt.date, dt.time: dt.time}
+
+
+def _same(a: Any, b: Any) -> bool:
+    if type(a) is not type(b):
+        return False
+    zones = str(getattr(a, "tzinfo", None)) == str(getattr(b, "tzinfo", None))
+    return zones and (a is b or bool(a == b) or bool(a != a and b != b))
+
+
+class Decoder:
+    """JSON and arrays back to values.
+
+    Parameters
+    ----------
+    arrays : mapping of str to array
+
+    Examples
+    --------
+    >>> Decoder({}).decode({"#": "tuple", "items": [1, 2.5]})
+    (1, 2.5)
+    """
+
+    def __init__(self, arrays: Mapping[str, AnyArray]) -> None:
+        self._arrays = arrays
+        self._makers: dict[str, Callable[[dict[str, Any]], Any]] = {
+            "float": lambda d: float(d["value"]),
+            "array": lambda d: self._arrays[d["key"]],
+            "objects": self._objects,
+            "tuple": lambda d: tuple(self._all(d["items"])),
+            "list": lambda d: self._all(d["items"]),
+            "dict": lambda d: {self.decode(k): self.decode(v) for k, v in d["items"]},
+            "enum": lambda d: _class(d["class"], Enum)[d["name"]],
+            "object": self._object,
+            "slice": lambda d: slice(*self._all(d["parts"])),
+            "missing": lambda d: {"NaT": pd.NaT, "NA": pd.NA}[d["name"]],
+            "scalar": self._numpy_scalar,
+            "Timestamp": _timestamp,
+            "Timedelta": lambda d: pd.Timedelta(np.timedelta64(d["value"], d["unit"])),
+            "Period": lambda d: pd.Period(ordinal=d["value"], freq=d["freq"]),
+            "Interval": lambda d: pd.Interval(self.decode(d["ends"][0]), self.decode(d["ends"][1]), d["closed"]),
+            "Decimal": lambda d: decimal.Decimal(d["value"]),
+            **{kind.__name__: lambda d, kind=kind: kind.fromisoformat(d["value"]) for kind in _ISO},  # type: ignore[misc]
+        }
+
+    def decode(self, value: Any) -> Any:
+        """The value that `Encoder.encode` was given.
+
+        Raises
+        ------
+        StorageError
+            It names a class or field that this version does not have.
+        KeyError, TypeError, ValueError
+            It was not written by `Encoder`.
+        """
+        return self._makers[value[_TAG]](value) if isinstance(value, dict) else value
+
+    def _all(self, values: list[Any]) -> list[Any]:
+        return [self.decode(v) if type(v) is dict else v for v in values]
+
+    def _objects(self, d: dict[str, Any]) -> AnyArray:
+        out = np.empty(len(d["items"]), dtype=object)
+        # Item by item: assigning a list of tuples at once would make a matrix of it.
+        for i, item in enumerate(self._all(d["items"])):
+            out[i] = item
+        return out.reshape(d["shape"])
+
+    def _numpy_scalar(self, d: dict[str, Any]) -> Any:
+        dtype = np.dtype(d["dtype"])
+        if dtype.kind in "mM":
+            return np.array(d["value"], dtype=np.int64).view(dtype)[()]
+        return np.array(self.decode(d["value"]), dtype=dtype)[()]
+
+    def _object(self, d: dict[str, Any]) -> Any:
+        kind = _class(d["class"], object)
+        known = {f.name: f for f in fields(kind) if f.init}
+        content = {name: self.decode(value) for name, value in d["fields"].items()}
+        required = {n for n, f in known.items() if f.default is MISSING and f.default_factory is MISSING}
+        odd = sorted((set(content) - set(known)) | (required - set(content)))
+        if odd:
+            raise StorageError(
+                f"The file and this version of bayeslmm do not agree on the fields of {kind.__name__} "
+                f"({', '.join(odd)})."
+            )
+        return kind(**content)
+
+
+def _timestamp(d: dict[str, Any]) -> pd.Timestamp:
+    stamp = pd.Timestamp(np.datetime64(d["value"], d["unit"]))
+    return stamp if d["tz"] is None else stamp.tz_localize("UTC").tz_convert(d["tz"])
+
+
+def _class(path: str, base: type) -> Any:
+    module, _, name = path.partition(":")
+    kind: Any = None
+    if module.startswith(_PACKAGES):
+        try:
+            kind = getattr(import_module(module), name, None)
+        except ImportError:
+            kind = None
+    if not isinstance(kind, type) or not issubclass(kind, base) or not (is_dataclass(kind) or issubclass(kind, Enum)):
+        raise StorageError(f"The file holds a {path!r}, which this version of bayeslmm does not know.")
+    return kind
