@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bayeslmm.comparison import Comparison, compare
     from bayeslmm.datasets import list_datasets, load_dataset
     from bayeslmm.design import Design, parse_formula
+    from bayeslmm.design.lint import lint
     from bayeslmm.errors import (
         BayesLMMError,
         BayesLMMWarning,
@@ -53,6 +54,7 @@ _HOMES = {
     "Posterior": "bayeslmm.results",
     "Design": "bayeslmm.design",
     "parse_formula": "bayeslmm.design",
+    "lint": "bayeslmm.design.lint",
     "compare": "bayeslmm.comparison",
     "Comparison": "bayeslmm.comparison",
     "plot_variance": "bayeslmm.plots",
@@ -112,6 +114,7 @@ __all__ = [
     "Uniform",
     "compare",
     "error_contrasts",
+    "lint",
     "list_datasets",
     "lm_list",
     "load",

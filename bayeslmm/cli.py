@@ -1,4 +1,4 @@
-"""The command line: fit, compare, demo."""
+"""The command line: fit, compare, lint, demo."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from rich.text import Text
 
 from bayeslmm.comparison import Comparison, compare
 from bayeslmm.datasets import describe_dataset, load_dataset
+from bayeslmm.design.lint import lint
 from bayeslmm.errors import BayesLMMError, DatasetError
 from bayeslmm.model import Model
 from bayeslmm.results.summary import Summary, describe_vanished, number
@@ -75,6 +76,17 @@ def compare_command(
     show_comparison(both, _console())
     if out is not None:
         _write([(Path(data).stem, both)], out)
+
+
+@app.command(name="lint")
+def lint_command(
+    formula: Formula,
+    data: Annotated[str | None, typer.Option("--data", help="Data set or file, for findings about columns.")] = None,
+) -> None:
+    """Say where lme4, brms, bambi or formulae would read a formula differently."""
+    report = lint(formula, None if data is None else read_data(data))
+    console = _console()
+    console.print(str(report), highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -1,0 +1,392 @@
+"""The linter against what formulae does now and what lme4 did (lint_lme4.R wrote the file)."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from formulae import design_matrices, model_description
+
+import bayeslmm as bl
+from bayeslmm.design import build_design
+from bayeslmm.design.lint import LintReport, lint
+from bayeslmm.errors import DesignError, FormulaError
+
+STORED: dict[str, Any] = json.loads((Path(__file__).parent / "lint_lme4.json").read_text())
+FACTS: dict[str, Any] = STORED["facts"]
+
+
+@pytest.fixture
+def data() -> pd.DataFrame:
+    frame = pd.DataFrame(STORED["data"])
+    frame["f"] = pd.Categorical(frame["f"], ["c", "a", "b"])
+    frame["o"] = pd.Categorical(frame["o"], ["lo", "mid", "hi"], ordered=True)
+    return frame
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Any:
+    """formulae logs advice about powers."""
+    logging.disable(logging.WARNING)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def found(formula: str, data: pd.DataFrame | None = None) -> dict[str, Any]:
+    return {finding.rule: finding for finding in lint(formula, data).findings}
+
+
+def said(formula: str, package: str, data: pd.DataFrame | None = None) -> str:
+    """The worst that is said about one package."""
+    order = ["error there", "error here", "different model", "different parametrisation", "note"]
+    severities = [f.severity for f in lint(formula, data).about(package).findings]
+    return min(severities, key=order.index, default="")
+
+
+def fixed_terms(formula: str) -> list[str]:
+    return [term.name for term in model_description(formula).common_terms]
+
+
+def group_terms(formula: str) -> list[str]:
+    return [term.name for term in model_description(formula).group_terms]
+
+
+# What formulae does, asked at the time of the test.
+
+
+@pytest.mark.parametrize("formula", ["y ~ x + (x | g)", "y ~ x + (1 + x | g)", "y ~ 1 + (x * z | g)"])
+def test_formulae_splits_correlated_terms(formula):
+    assert len(group_terms(formula)) > 1
+    assert found(formula)["independent effects"].severity == "different model"
+
+
+@pytest.mark.parametrize(
+    "formula", ["y ~ x + (1 | g)", "y ~ x + (0 + x | g)", "y ~ x + (1 | g) + (0 + x | g)", "y ~ x + (-1 + x | g)"]
+)
+def test_no_findings_where_all_agree(formula, data):
+    assert len(group_terms(formula)) == len(bl.parse_formula(formula).bars)
+    for report in (lint(formula), lint(formula, data)):
+        assert not report.findings
+        assert "No findings" in str(report)
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "y ~ x + (x || g)",
+        "y ~ x + (x - 1 | g)",
+        "y ~ x + (x + 0 | g)",
+        "y ~ (x + z)^2 + (1 | g)",
+        "y ~ I(x^2) + (1 | g)",
+        "y ~ x^2 + (1 | g)",
+        "z/2 ~ x + (1 | g)",
+        "z*2 ~ x + (1 | g)",
+        "y ~ . + (1 | g)",
+        "y ~ 1 + (x %in% f | g)",
+        "y ~ log(z) + (1 | g)",
+        "y ~ sqrt(z) + (1 | g)",
+        "y ~ factor(m) + (1 | g)",
+        "y ~ ordered(m) + (1 | g)",
+        "y ~ scale(x, center = False) + (1 | g)",
+        "y ~ poly(x, 2, raw = TRUE) + (1 | g)",
+        "y ~ 1 + (1 | gr(g))",
+        "y ~ 2*z + (1 | g)",
+        "y ~ -x + (1 | g)",
+    ],
+)
+def test_errors_in_formulae_are_announced(formula, data):
+    with pytest.raises(Exception):  # noqa: B017 - formulae raises errors of many classes
+        design_matrices(formula, data)
+    assert said(formula, "formulae") in ("error there", "error here")
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "y ~ (x + z)**2 + (1 | g)",
+        "y ~ I(x**2) + (1 | g)",
+        "y ~ np.log(z) + (1 | g)",
+        "y ~ center(x) + (1 | g)",
+        "y ~ C(m) + (1 | g)",
+        "y ~ T(f, 'a') + (1 | g)",
+        "y ~ poly(x, 2, raw = True) + (1 | g)",
+        "y ~ {x**2} + (1 | g)",
+        "I(z/2) ~ x + (1 | g)",
+    ],
+)
+def test_no_error_is_announced_where_formulae_has_none(formula, data):
+    design_matrices(formula, data)
+    assert "error" not in said(formula, "formulae")
+
+
+def test_bars_without_brackets_are_lost():
+    assert group_terms("y ~ x | g") == []
+    assert fixed_terms("y ~ x | g") == ["Intercept", "x"]
+    finding = found("y ~ x | g")["random term without brackets"]
+    assert finding.severity == "different model"
+    assert finding.elsewhere["bambi"].endswith("x becomes the fixed part.")
+    assert lint(f"y ~ {finding.remedy}").about("brms").findings == ()
+
+
+@pytest.mark.parametrize(
+    ("left", "there"),
+    [("x + z - 1", ["1", "x", "z"]), ("x + z + 0", ["1", "x", "z"]), ("0 + x + 1", ["x"])],
+)
+def test_intercepts_that_formulae_keeps_or_loses(left, there):
+    formula = f"y ~ 1 + ({left} | g)"
+    assert group_terms(formula) == [f"{name}|g" for name in there]
+    finding = found(formula)["left side of a bar"]
+    assert finding.severity == "different model"
+    assert ", ".join(there) in finding.elsewhere["formulae"]
+    assert "left side of a bar" not in found(f"y ~ 1 + {finding.remedy}")
+
+
+def test_what_stands_after_in_is_dropped():
+    assert fixed_terms("y ~ x %in% f + z + (1 | g)") == ["Intercept", "x"]
+    finding = found("y ~ x %in% f + z + (1 | g)")["%in%"]
+    assert (finding.position, finding.severity) == (6, "different model")
+
+
+@pytest.mark.parametrize("response", ["y - z", "y**2"])
+def test_arithmetic_in_the_response_is_dropped(response):
+    assert model_description(f"{response} ~ x").response.term.name == "y"
+    finding = found(f"{response} ~ x + (1 | g)")["arithmetic in the response"]
+    assert finding.severity == "different model"
+    assert model_description(f"{finding.remedy} ~ x").response.term.name != "y"
+
+
+def test_labels_between_bars_are_dropped():
+    assert group_terms("y ~ 1 + (x | ID | g)") == ["1|g"]
+    finding = found("y ~ 1 + (x | ID | g)")["not read by bayeslmm"]
+    assert "ID" in finding.elsewhere["formulae"]
+    assert "label" in finding.elsewhere["brms"]
+
+
+@pytest.mark.parametrize(("sign", "there"), [("*", ["1|a", "1|d", "1|a:d"]), ("+", ["1|a", "1|d"])])
+def test_sums_of_groups(sign, there):
+    formula = f"y ~ 1 + (1 | a {sign} d)"
+    assert group_terms(formula) == there
+    finding = found(formula)["not read by bayeslmm"]
+    assert finding.severity == "error here"
+    assert ("combinations" in finding.elsewhere["bambi"]) == (sign == "*")
+    assert FACTS[formula.replace(" * ", "*")]["error"].startswith("Invalid grouping")
+
+
+@pytest.mark.parametrize("formula", ["y ~ x + (1 | g) + (x | g)", "y ~ 1 + (1 | g) + (1 | g)"])
+def test_repeated_effects(formula):
+    assert len(group_terms(formula)) == len(set(group_terms(formula)))
+    assert FACTS[formula]["groups"] == ["g", "g"]
+    assert found(formula)["effect given twice"].severity == "different model"
+    assert "effect given twice" not in found("y ~ x + (1 | a/d) + (0 + x | a)")
+    assert "effect given twice" in found("y ~ 1 + (1 | a) + (1 | a/d)")
+
+
+def test_empty_cells_are_counted(data):
+    shape = design_matrices("y ~ 1 + (1 | a:d)", data).group.terms["1|a:d"].data.shape
+    assert f"{shape[1]} instead of 6" in found("y ~ 1 + (1 | a:d)", data)["combined grouping factor"].elsewhere["bambi"]
+    assert found("y ~ 1 + (1 | a/d)")["combined grouping factor"].severity == "note"
+    assert "combined grouping factor" not in found("y ~ 1 + (1 | a:h)", data)
+
+
+def test_order_of_levels(data):
+    assert design_matrices("y ~ f", data).common.terms["f"].labels == ["f[b]", "f[c]"]
+    assert FACTS["y ~ f + (f || g)"]["fixed"] == ["(Intercept)", "fa", "fb"]
+    finding = found("y ~ f + (1 | g)", data)["order of levels"]
+    assert (finding.position, finding.severity) == (4, "different parametrisation")
+    assert "'c'" in finding.here
+    assert "'a'" in finding.elsewhere["bambi"]
+    assert "order of levels" not in found("y ~ 0 + f + (1 | g)", data)
+    data["f"] = data["f"].cat.reorder_categories(["a", "b", "c"])
+    assert not found("y ~ f + (1 | g)", data)
+
+
+def test_ordered_factors(data):
+    assert design_matrices("y ~ o", data).common.terms["o"].labels == ["o[mid]", "o[hi]"]
+    assert FACTS["y ~ o + (1 | g)"]["fixed"] == ["(Intercept)", "o.L", "o.Q"]
+    assert found("y ~ o + (1 | g)", data)["ordered factor"].severity == "different parametrisation"
+    data["o"] = data["o"].cat.add_categories("top")
+    assert not design_matrices("y ~ o", data).common.design_matrix[:, 3].any()
+    assert "zeros" in found("y ~ o + (1 | g)", data)["ordered factor"].elsewhere["formulae"]
+
+
+def test_booleans(data):
+    assert design_matrices("y ~ 0 + b", data).common.design_matrix.shape == (24, 1)
+    assert FACTS["y ~ 0 + b + (1 | g)"]["fixed"] == ["bFALSE", "bTRUE"]
+    assert found("y ~ 0 + b + (1 | g)", data)["boolean"].severity == "different model"
+    assert not found("y ~ b + (1 | g)", data)
+    assert "boolean" not in found("y ~ 0 + b + (1 | g)")
+
+
+@pytest.mark.parametrize(("left", "columns"), [("f:x", 3), ("f/x", 5), ("0 + f*x", 7)])
+def test_factors_within_bars(data, left, columns):
+    data["one"] = "a"
+    matrix = design_matrices(f"y ~ 1 + ({left} | one)", data).group.design_matrix
+    assert matrix.shape[1] == columns
+    finding = found(f"y ~ x + ({left} | g)", data)["columns within bars"]
+    assert f"{columns} columns" in finding.elsewhere["formulae"]
+    assert finding.severity == "different model"
+
+
+@pytest.mark.parametrize("left", ["f", "f*x", "x + f:x", "poly(x, 2)", "0 + f", "log(z)"])
+def test_factors_within_bars_that_agree(data, left):
+    assert "columns within bars" not in found(f"y ~ x + ({left} | g)", data)
+
+
+def test_indicators_after_an_intercept(data):
+    formula = "y ~ f + (1 | g) + (0 + f | g)"
+    assert design_matrices(formula, data).group.terms["f|g"].data.shape == (24, 12)
+    assert FACTS[formula]["blocks"][1] == ["fc", "fa", "fb"]
+    assert found(formula, data)["columns within bars"].position == formula.index("(0")
+
+
+def test_scale_divides_by_another_number(data):
+    column = np.asarray(design_matrices("y ~ scale(x)", data).common.terms["scale(x)"].data).ravel()
+    ours = build_design("y ~ scale(x) + (1 | g)", data).X[:, 1]
+    np.testing.assert_allclose(ours, FACTS["y ~ scale(x) + (1 | g)"]["column2"], atol=1e-12)
+    np.testing.assert_allclose(ours, column * np.sqrt(23 / 24), atol=1e-12)
+    assert found("y ~ scale(x) + (1 | g)")["function"].severity == "different parametrisation"
+
+
+def test_polynomials_agree(data):
+    column = np.asarray(design_matrices("y ~ poly(x, 2)", data).common.terms["poly(x, 2)"].data)[:, 0]
+    np.testing.assert_allclose(column, FACTS["y ~ poly(x, 2) + (1 | g)"]["column2"], atol=1e-12)
+    assert not lint("y ~ poly(x, 2) + (1 | g)", data).findings
+
+
+# What lme4 did, stored.
+
+
+def test_factors_left_of_a_double_bar(data):
+    for formula, names in {"y ~ f + (f || g)": 3, "y ~ b + (b || g)": 2, "y ~ x + (poly(x, 2) || g)": 2}.items():
+        assert max(len(block) for block in FACTS[formula]["blocks"]) == names
+        finding = found(formula, data)["factor left of a double bar"]
+        assert finding.severity == "different model"
+        assert "lme4" in finding.elsewhere
+        assert found(formula)["factor left of a double bar"].elsewhere["lme4"].startswith("If it is a factor")
+    assert FACTS["y ~ x + (x || g)"]["parameters"] == 2
+    assert "factor left of a double bar" not in found("y ~ x + (x || g)", data)
+
+
+@pytest.mark.parametrize("formula", FACTS)
+def test_errors_of_lme4(formula, data):
+    announced = said(formula, "lme4", data)
+    if "error" in FACTS[formula] and not any(word in formula for word in ("us(", "diag(", "cs(", "ar1(")):
+        assert announced in ("error there", "error here")
+    elif "error" not in FACTS[formula] and found(formula).get("not read by bayeslmm") is None:
+        assert "error" not in announced
+
+
+@pytest.mark.parametrize("formula", [f for f in FACTS if "error" not in FACTS[f]])
+def test_lme4_agrees_unless_the_linter_says_otherwise(formula, data):
+    """Fixed columns and covariance parameters of bayeslmm and lme4, where nothing is reported."""
+    if lint(formula, data).about("lme4").findings:
+        return
+    design = build_design(formula, data, saturated="allow")
+    assert len(design.aliased) + design.p == len(FACTS[formula]["fixed"])
+    assert sum(term.structure.rows.size for term in design.terms) == FACTS[formula]["parameters"]
+    assert (design.offset is not None) == FACTS[formula]["offset"]
+
+
+@pytest.mark.parametrize("formula", ["y ~ x^2 + (1 | g)", "y ~ x**2 + (1 | g)"])
+def test_powers_of_a_column(formula):
+    assert FACTS[formula]["fixed"] == ["(Intercept)", "x"]
+    finding = found(formula)["not read by bayeslmm"]
+    assert finding.severity == "error here"
+    assert finding.elsewhere["lme4"].startswith("The column itself")
+    assert "caret" not in found(formula)
+
+
+# Other rules and the report.
+
+
+def test_missing_values(data):
+    data["x"] = data["x"].where(np.arange(24) != 3)
+    with pytest.raises(ValueError, match="incomplete"):
+        design_matrices("y ~ x", data, na_action="error")
+    finding = found("y ~ x + (1 | g)", data)["missing values"]
+    assert (finding.position, list(finding.elsewhere)) == (4, ["bambi"])
+
+
+def test_numbers_as_labels_and_labels_as_numbers(data):
+    data["w"] = np.repeat([1.5, 2, 3, 4, 5, 6], 4)
+    assert "6 levels" in found("y ~ x + (1 | w)", data)["grouping factor with decimals"].here
+    assert "4 distinct" in found("y ~ m + (1 | g)", data)["few whole numbers"].here
+    assert "few whole numbers" not in found("y ~ C(m) + x + (1 | g)", data)
+    data["w"] = np.repeat([1, 2, 3, 4, 5, 6], 4)
+    assert not found("y ~ x + (1 | w)", data)
+
+
+def test_text_sorted_by_language(data):
+    data["s"] = np.tile(["a", "B"], 12)
+    assert build_design("y ~ s + (1 | g)", data).fixed_names == ("Intercept", "s[a]")
+    assert found("y ~ s + (1 | g)", data)["order of text"].severity == "different parametrisation"
+    data["s"] = np.tile(["a", "b"], 12)
+    assert not found("y ~ s + (1 | g)", data)
+
+
+def test_offsets_are_columns_of_formulae(data):
+    assert "offset(z)" in design_matrices("y ~ offset(z)", data).common.terms
+    assert FACTS["y ~ x + offset(z) + (1 | g)"]["offset"]
+    assert list(found("y ~ x + offset(z) + (1 | g)")["offset"].elsewhere) == ["formulae"]
+
+
+def test_carets_stand_under_the_text():
+    lines = str(lint("y ~ x +\n  (x || g)")).splitlines()
+    place = next(i for i, line in enumerate(lines) if "^" in line)
+    start, stop = lines[place].index("^"), lines[place].rindex("^") + 1
+    assert lines[place - 1][start:stop] == "(x || g)"
+
+
+def test_report(data):
+    report = lint("y ~ f + (f || g) + (1 | `h<i>`)", data.rename(columns={"h": "h<i>"}))
+    assert isinstance(report, LintReport)
+    assert [f.position for f in report.findings] == sorted(f.position for f in report.findings)
+    frame = report.to_frame()
+    assert len(frame) == len(report) == 3
+    assert list(frame.columns[5:9]) == ["lme4", "brms", "bambi", "formulae"]
+    assert (frame["lme4"] != "").sum() == len(report.about("lme4")) == 1
+    page = report._repr_html_()
+    assert "h&lt;i&gt;" in page
+    assert page.count("<table>") == 3
+    assert "without data" not in str(report).lower()
+    assert "Without data" in str(lint("y ~ x + (1 | g)"))
+    with pytest.raises(ValueError, match="'nlme'"):
+        report.about("nlme")
+
+
+def test_empty_report():
+    report = lint("y ~ x + (1 | g)")
+    assert (len(report), report.to_frame().shape[0]) == (0, 0)
+    assert "No findings" in report._repr_html_()
+
+
+def test_refused_formulas_are_reported_and_bad_input_is_raised(data):
+    assert found("y ~ x")["not read by bayeslmm"].elsewhere["bambi"] == "An ordinary regression."
+    assert FACTS["y ~ x"]["error"].startswith("No random effects")
+    assert found("y ~ (1 | g")["not read by bayeslmm"].elsewhere == {}
+    assert lint("", data).findings
+    with pytest.raises(FormulaError, match="list"):
+        lint([])
+    with pytest.raises(DesignError, match="'nobody'"):
+        lint("y ~ nobody + (1 | g)", data)
+
+
+def test_names_are_not_taken_for_functions(data):
+    data = data.rename(columns={"x": "log", "g": "T"})
+    assert not lint("y ~ log + (1 | T)", data).findings
+
+
+def test_command_line():
+    from typer.testing import CliRunner
+
+    from bayeslmm.cli import app
+
+    result = CliRunner().invoke(app, ["lint", "Reaction ~ Days + (Days | Subject)", "--data", "sleepstudy"])
+    assert result.exit_code == 0
+    assert "1 finding." in result.output
+    assert "no correlations" in result.output
