@@ -28,7 +28,9 @@ html_theme = "pydata_sphinx_theme"
 html_title = "bayeslmm"
 html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False}
 # Pages without children have nothing to show beside them.
-html_sidebars = {name: [] for name in ("index", "start", "model", "boundary", "architecture", "notebooks/**")}
+html_sidebars = {
+    name: [] for name in ("index", "start", "model", "boundary", "teaching", "architecture", "notebooks/**")
+}
 nb_execution_mode = "off"
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 3

@@ -121,10 +121,11 @@ class MixedModelEquations:
 
     def __repr__(self) -> str:
         m = self.matrices
+        singular = "; G is singular, it has none" if singular_terms(m) else ""
         unknown = {
-            "b": "unknowns (beta, b): C = [X'R^-1X, X'R^-1Z; Z'R^-1X, Z'R^-1Z + G^-1]",
-            "u": "unknowns (beta, u), b = Lambda u: C = [X'R^-1X, X'R^-1ZL; L'Z'R^-1X, L'Z'R^-1ZL + I/sigma^2], "
-            "L = Lambda; no inverse of G is needed" + (", and there is none" if singular_terms(m) else ""),
+            "b": "unknowns (beta, b), C = [X'R^-1X, X'R^-1Z; Z'R^-1X, Z'R^-1Z + G^-1]",
+            "u": "unknowns (beta, u), b = Lambda u, C = [X'R^-1X, X'R^-1A; A'R^-1X, A'R^-1A + I/sigma^2], A = Z Lambda"
+            f"\n  no inverse of G is needed{singular}",
         }[self.form]
         return (
             f"Mixed-model equations of {m.formula}\n  {unknown}\n  {m.p} fixed and {m.q} random effects, "

@@ -11,7 +11,8 @@ LIMIT = 25_000_000
 def memory(rows: int, columns: int) -> str:
     """What a dense array of doubles takes."""
     size = 8.0 * rows * columns
-    return f"{size / 1e9:,.3g} GB" if size >= 1e9 else f"{size / 1e6:.3g} MB"
+    unit, name = (1e9, "GB") if size >= 1e9 else (1e6, "MB") if size >= 1e6 else (1e3, "kB")
+    return f"{size / unit:,.0f} {name}" if size >= 100 * unit else f"{size / unit:.3g} {name}"
 
 
 def check_dense(what: str, rows: int, columns: int, remedy: str) -> None:

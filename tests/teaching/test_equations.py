@@ -232,7 +232,9 @@ def test_singular_equations_say_so() -> None:
     with pytest.raises(FitError, match="singular"):
         fit.mme("b")
     mme = fit.mme()
-    assert "no inverse of G" in repr(mme)
+    assert "G is singular" in repr(mme)
+    regular = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).fit()
+    assert "singular" not in repr(regular.mme("u"))
     y = bl.load_dataset("Dyestuff2")["Yield"]
     # with no variance between batches all is the ordinary mean and its standard error
     np.testing.assert_allclose(mme.solution, [y.mean(), *[0.0] * 6], rtol=1e-12)
