@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bayeslmm.comparison import Comparison, compare
     from bayeslmm.datasets import list_datasets, load_dataset
     from bayeslmm.design import Design, parse_formula
+    from bayeslmm.design.contrasts import Treatment
     from bayeslmm.design.lint import lint
     from bayeslmm.errors import (
         BayesLMMError,
@@ -55,6 +56,7 @@ _HOMES = {
     "Design": "bayeslmm.design",
     "parse_formula": "bayeslmm.design",
     "lint": "bayeslmm.design.lint",
+    "Treatment": "bayeslmm.design.contrasts",
     "compare": "bayeslmm.comparison",
     "Comparison": "bayeslmm.comparison",
     "plot_variance": "bayeslmm.plots",
@@ -111,6 +113,7 @@ __all__ = [
     "REMLResult",
     "SingularFitWarning",
     "StorageError",
+    "Treatment",
     "Uniform",
     "compare",
     "error_contrasts",

@@ -87,7 +87,7 @@ class Evaluator:
             private = self._coded.get(name, self._ids[name])
             self._namespace[f"c{private}"] = MatrixEncoding(kind)
             self._coded[name] = f"C({private}, c{private})"
-            contrast_matrix(kind, _n_levels(columns[name]), name)
+            contrast_matrix(kind, _levels(columns[name]), name)
         self._components: dict[str, Any] = {}
         self._blocks: dict[tuple[str, bool], Columns] = {}
         self._cache: dict[str, Columns] = {}
@@ -268,8 +268,10 @@ def _is_categorical(series: pd.Series) -> bool:
     return _is_boolean(series) or not pd.api.types.is_numeric_dtype(series.dtype)
 
 
-def _n_levels(series: pd.Series) -> int:
-    return int(series.nunique())
+def _levels(series: pd.Series) -> list[Any]:
+    """Levels that occur, in their order."""
+    factor = _as_factor(series.astype(bool).astype("category") if _is_boolean(series) else series)
+    return list(factor.cat.categories)
 
 
 def _ordered_contrasts(columns: Mapping[str, pd.Series]) -> dict[str, str]:
