@@ -6,9 +6,9 @@ handed to it has to be sound before.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from bayeslmm.design.tokens import Token
+from bayeslmm.design.tokens import Token, tokenize
 from bayeslmm.errors import FormulaError
 
 _OPERATORS = {"+", "-", "*", ":", "/", "^", "**", "%in%"}
@@ -42,6 +42,24 @@ def check_terms(text: str, tokens: Sequence[Token]) -> None:
     if operand_next:
         last = tokens[-1]
         raise FormulaError("A term is missing after the last sign.", text, last.start, len(last.text))
+
+
+def operands(text: str) -> Iterator[str]:
+    """Columns and calls of a sound text, in the order in which they stand.
+
+    Examples
+    --------
+    >>> list(operands("(x + log(z)):f - x"))
+    ['x', 'log(z)', 'f', 'x']
+    """
+    tokens, i = tokenize(text), 0
+    while i < len(tokens):
+        token, end = tokens[i], i + 1
+        if token.kind in ("name", "quoted") or token.text == "{":
+            called = token.text != "{" and end < len(tokens) and tokens[end].text == "("
+            end = _after_bracket(tokens, i + called) if called or token.text == "{" else end
+            yield text[token.start : tokens[end - 1].end]
+        i = end
 
 
 def _operand(text: str, tokens: Sequence[Token], i: int) -> tuple[int, bool]:

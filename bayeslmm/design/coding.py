@@ -12,18 +12,25 @@ type Term = tuple[str, ...]
 type Columns = tuple[FloatArray, tuple[str, ...]]
 
 
-def ordered_terms(terms: Sequence[Term]) -> tuple[Term, ...]:
+def ordered_terms(terms: Sequence[Term], variables: Sequence[str] = ()) -> tuple[Term, ...]:
     """Distinct terms by degree, variables within a term in the order of their first appearance.
+
+    Parameters
+    ----------
+    terms : sequence of tuple of str
+    variables : sequence of str
+        The variables in the order of the formula, which is not that of the terms after ``a*b - a`` or ``(a + b):c``.
 
     Examples
     --------
     >>> ordered_terms([("k",), ("f", "k"), ("x",), ("k", "f")])
     (('k',), ('x',), ('k', 'f'))
+    >>> ordered_terms([("k",), ("f", "k")], ["f", "k"])
+    (('k',), ('f', 'k'))
     """
     place: dict[str, int] = {}
-    for term in terms:
-        for name in term:
-            place.setdefault(name, len(place))
+    for name in (*variables, *(name for term in terms for name in term)):
+        place.setdefault(name, len(place))
     distinct = dict.fromkeys(tuple(sorted(set(term), key=place.__getitem__)) for term in terms)
     return tuple(sorted(distinct, key=len))
 

@@ -13,6 +13,7 @@ from formulae import model_description
 from formulae.categorical import Sum, Treatment
 from formulae.environment import Environment
 
+from bayeslmm.design.algebra import operands
 from bayeslmm.design.coding import Columns, indicator_coded, ordered_terms, product
 from bayeslmm.design.contrasts import MatrixEncoding, contrast_matrix, factor, ordered, scale
 from bayeslmm.design.data import check_no_time, check_usable
@@ -170,12 +171,13 @@ class Evaluator:
         return matrix, tuple(columns)
 
     def _model_columns(self, right: str) -> Columns:
-        parsed = model_description(self._translate(right))
+        text = self._translate(right)
+        parsed = model_description(text)
         intercept = any(term.name == "Intercept" for term in parsed.common_terms)
         given = [term.components for term in parsed.common_terms if term.kind != "intercept"]
         for component in (component for components in given for component in components):
             self._evaluate(component)
-        terms = ordered_terms([tuple(c.name for c in components) for components in given])
+        terms = ordered_terms([tuple(c.name for c in components) for components in given], _variables(text))
         factors = {name for name, component in self._components.items() if component.kind == "categoric"}
         blocks: list[Columns] = [(np.ones((self.n, 1)), ("Intercept",))] if intercept else []
         for term, full in zip(terms, indicator_coded(terms, factors, intercept), strict=True):
@@ -247,6 +249,12 @@ class Evaluator:
         label = label.replace("scale_(", "scale(")
         label = re.sub(r"\[(\.[LQC]|\^\d+)\]", r"\1", label)
         return re.sub(r"(poly\(.*?\))\[(\d+)\]", lambda m: f"{m[1]}[{int(m[2]) + 1}]", label)
+
+
+def _variables(text: str) -> list[str]:
+    """Names formulae gives to the columns and calls of a text, in the order in which they stand."""
+    parsed = (model_description(f"0 + {piece}").common_terms for piece in dict.fromkeys(operands(text)))
+    return [component.name for terms in parsed for term in terms for component in term.components]
 
 
 def _within_call(tokens: Sequence[Token], i: int) -> bool:
