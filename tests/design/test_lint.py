@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from formulae import design_matrices, model_description
 
 import bayeslmm as bl
-from bayeslmm.design import build_design
+from bayeslmm.design import build_design, lint_formula
 from bayeslmm.design.lint import LintReport, lint
 from bayeslmm.errors import DesignError, FormulaError
 
@@ -390,3 +391,18 @@ def test_command_line():
     assert result.exit_code == 0
     assert "1 finding." in result.output
     assert "no correlations" in result.output
+
+
+@pytest.mark.parametrize(("name", "lme4"), [("us", "2.x knows it"), ("ar1", "2.x knows it"), ("id", "does not know")])
+def test_covariance_keywords(name, lme4):
+    """A formula whose bar stands in a call, whether or not the parser takes it already."""
+    text = f"y ~ 1 + {name}(x | g)"
+    plain = bl.parse_formula("y ~ 1 + (x | g)")
+    bars = tuple(replace(bar, position=text.index("|")) for bar in plain.bars)
+    (finding,) = lint_formula.random_terms(lint_formula.read(text, replace(plain, text=text, bars=bars), None))
+    assert (finding.text, finding.severity) == (f"{name}(x | g)", "error there")
+    assert lme4 in finding.elsewhere["lme4"]
+    with pytest.raises(Exception, match="PIPE"):
+        model_description(text)
+    if name != "id":
+        assert "error" in FACTS[f"y ~ 1 + {name}(x | g)"]
