@@ -95,7 +95,8 @@ def find_mode(target: Target, start: FloatArray) -> Point:
         value = -target.evaluate(x).log_density
         return np.where(np.isfinite(value), value, 1e300)
 
-    point = minimise(trials(minus_log), start, max_evaluations=60).point
+    problem = trials(minus_log)
+    point = problem(minimise(problem, start, max_evaluations=60).x).expand()
     return Point(np.where(target.folded, np.abs(point.x), point.x), point.value, *_folded(target, point))
 
 

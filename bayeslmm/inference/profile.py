@@ -83,7 +83,7 @@ class Profile:
             from bayeslmm.numerics.newton import Point
 
             return Point(start, float(criterion(start[None])[0]), start, np.zeros((0, 0)))
-        return minimise(trials(criterion), start, max_evaluations=80).point
+        return minimise(trials(criterion), start, max_evaluations=80)
 
     def _permutation(self) -> list[list[int]]:
         orders = [list(range(len(term.effects))) for term in self._cp.design.terms]

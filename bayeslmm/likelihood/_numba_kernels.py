@@ -8,15 +8,15 @@ from bayeslmm.types import FloatArray, IntArray
 
 
 @njit(cache=True)
-def add_outer_products(starts: IntArray, columns: IntArray, values: FloatArray, out: FloatArray) -> None:
-    """Add ``sum_l V_l' V_l`` to the lower triangle of out."""
+def add_outer_products(starts: IntArray, columns: IntArray, values: FloatArray, sign: float, out: FloatArray) -> None:
+    """Add ``sign sum_l V_l' V_l`` to the lower triangle of out."""
     c = values.shape[1]
     for level in range(starts.size - 1):
         first, end = starts[level], starts[level + 1]
         for i in range(first, end):
             row = out[columns[i]]
             if c == 1:
-                value = values[i, 0]
+                value = sign * values[i, 0]
                 for j in range(first, i + 1):
                     row[columns[j]] += value * values[j, 0]
             else:
@@ -24,14 +24,14 @@ def add_outer_products(starts: IntArray, columns: IntArray, values: FloatArray, 
                     total = 0.0
                     for a in range(c):
                         total += values[i, a] * values[j, a]
-                    row[columns[j]] += total
+                    row[columns[j]] += sign * total
 
 
 @njit(cache=True)
 def quadratic_forms(
     starts: IntArray, columns: IntArray, values: FloatArray, table: FloatArray, out: FloatArray
 ) -> None:
-    """``out_l = V_l table V_l'`` for a symmetric table."""
+    """``out_l = V_l table V_l'`` from the lower triangle of a symmetric table."""
     c = values.shape[1]
     for level in range(starts.size - 1):
         first, end = starts[level], starts[level + 1]
@@ -44,8 +44,8 @@ def quadratic_forms(
                 value = values[i, 0]
                 out[level, 0, 0] += value * (2.0 * total + value * row[columns[i]])
             else:
-                for j in range(first, end):
-                    entry = row[columns[j]]
+                for j in range(first, i + 1):
+                    entry = row[columns[j]] if j < i else 0.5 * row[columns[j]]
                     for a in range(c):
                         for b in range(c):
-                            out[level, a, b] += values[i, a] * entry * values[j, b]
+                            out[level, a, b] += entry * (values[i, a] * values[j, b] + values[j, a] * values[i, b])

@@ -17,6 +17,10 @@ from bayeslmm.types import FloatArray
 # Below this smallest eigenvalue of a correlation-like Gram matrix its Cholesky factor has lost half its
 # digits and a QR factorisation of the columns themselves is used instead.
 _GRAM_OK = 1e-8
+# Above this one, columns need no rotation to be well conditioned.
+_GRAM_GOOD = 0.1
+# A residual that is a smaller share of the response has lost digits in the subtraction and is refined.
+_REFINE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -29,10 +33,16 @@ class Basis:
         Centred, scaled and (where allowed) orthogonal.
     transform : FloatArray, shape (c, c)
         Invertible; coefficients map back as ``old_coef = transform @ new_coef``.
+    one : FloatArray or None, shape (c,)
+        Coefficients of the new columns that give the constant 1, where an old column is constant.
+    good : bool
+        Whether the new columns are well conditioned.
     """
 
     columns: FloatArray
     transform: FloatArray
+    one: FloatArray | None = None
+    good: bool = False
 
     @property
     def log_abs_det(self) -> float:
@@ -42,12 +52,12 @@ class Basis:
 
 def rescale(columns: FloatArray, weights: FloatArray | None) -> Basis:
     """Divide each column by its weighted root mean square (the only change a diagonal covariance allows)."""
-    rms = np.sqrt(_mean_square(columns, weights))
-    scale = np.where(rms > 0, rms, 1.0)
-    return Basis(columns / scale, np.diag(1.0 / scale))
+    rows = np.array(columns.T, order="C")
+    scale = _root_mean_square(rows, weights)
+    return Basis((rows / scale[:, None]).T, np.diag(1.0 / scale))
 
 
-def orthogonalise(columns: FloatArray, weights: FloatArray | None) -> Basis:
+def orthogonalise(columns: FloatArray, weights: FloatArray | None, rotate: bool = True) -> Basis:
     """Centre (where a constant column allows it), scale and orthogonalise columns.
 
     Parameters
@@ -56,54 +66,74 @@ def orthogonalise(columns: FloatArray, weights: FloatArray | None) -> Basis:
         Columns in the user's units.
     weights : FloatArray or None, shape (n,)
         Precision weights that define the inner product.
+    rotate : bool
+        Whether the columns are to be orthogonal even if they are well conditioned as they are.
 
     Returns
     -------
     Basis
-        With ``columns' W columns`` close to ``n I``; only rescaled if the columns are linearly dependent.
+        With ``columns' W columns`` close to ``n I`` if rotated; only rescaled if the columns are linearly dependent.
     """
-    c = columns.shape[1]
+    n, c = columns.shape
     if c == 0:
-        return Basis(columns, np.eye(0))
-    centred, shift = _centre(columns, weights)
-    scaled = rescale(centred, weights)
-    start = shift @ scaled.transform
-    upper = _triangular_factor(scaled.columns, weights)
-    if upper is None:
-        return rescale(columns, weights)
-    inverse = np.linalg.inv(upper)
-    return Basis(scaled.columns @ inverse, start @ inverse)
+        return Basis(columns, np.eye(0), good=True)
+    # One row per column: every pass over the data then runs through memory in order.
+    rows = np.array(columns.T, order="C")
+    constant = next((k for k, row in enumerate(rows) if _is_constant(row)), None)
+    transform = _centre(rows, constant, weights)
+    scale = _root_mean_square(rows, weights)
+    rows /= scale[:, None]
+    transform = transform / scale
+    gram = (rows @ rows.T if weights is None else (rows * weights) @ rows.T) / n
+    smallest = float(np.linalg.eigvalsh(gram)[0])
+    if smallest < _GRAM_GOOD or (rotate and c > 1):
+        upper = _triangular_factor(rows, gram, smallest, weights)
+        if upper is None:
+            return rescale(columns, weights)
+        inverse = np.linalg.inv(upper)
+        rows, transform = inverse.T @ rows, transform @ inverse
+    one = None
+    if constant is not None:
+        one = np.linalg.solve(transform, np.eye(c)[constant] / columns[0, constant])
+    return Basis(rows.T, transform, one, smallest > _GRAM_GOOD or rotate)
 
 
-def _centre(columns: FloatArray, weights: FloatArray | None) -> tuple[FloatArray, FloatArray]:
-    c = columns.shape[1]
+def _is_constant(row: FloatArray) -> bool:
+    first = row[0]
+    return bool(first != 0 and row[-1] == first and (row == first).all())
+
+
+def _centre(rows: FloatArray, constant: int | None, weights: FloatArray | None) -> FloatArray:
+    """Subtract the means from the other rows, in place, if one is constant; the change of basis."""
+    c = rows.shape[0]
     shift = np.eye(c)
-    constant = np.flatnonzero((columns == columns[0]).all(axis=0) & (columns[0] != 0))
-    if constant.size == 0 or c == 1:
-        return columns, shift
-    k = int(constant[0])
-    means = np.average(columns, axis=0, weights=weights)
-    means[k] = 0.0
-    shift[k] -= means / columns[0, k]
-    return columns - means, shift
+    if constant is None or c == 1:
+        return shift
+    for k in range(c):
+        if k != constant:
+            mean = float(rows[k].mean()) if weights is None else float(np.average(rows[k], weights=weights))
+            rows[k] -= mean
+            shift[constant, k] = -mean / rows[constant, 0]
+    return shift
 
 
-def _mean_square(columns: FloatArray, weights: FloatArray | None) -> FloatArray:
-    squares = columns**2 if weights is None else columns**2 * weights[:, None]
-    return np.asarray(squares.mean(axis=0))
+def _root_mean_square(rows: FloatArray, weights: FloatArray | None) -> FloatArray:
+    """Per row; 1 where it is zero."""
+    squares = np.array([row @ (row if weights is None else row * weights) for row in rows]) / rows.shape[1]
+    return np.where(squares > 0, np.sqrt(squares), 1.0)
 
 
-def _triangular_factor(columns: FloatArray, weights: FloatArray | None) -> FloatArray | None:
-    """Upper R with ``R'R = columns' W columns / n``, or None if the columns are dependent."""
-    n = columns.shape[0]
-    weighted = columns if weights is None else columns * np.sqrt(weights)[:, None]
-    gram = weighted.T @ weighted / n
-    smallest = np.linalg.eigvalsh(gram)[0]
+def _triangular_factor(
+    rows: FloatArray, gram: FloatArray, smallest: float, weights: FloatArray | None
+) -> FloatArray | None:
+    """Upper R with ``R'R = gram``, or None if the columns are dependent."""
     if smallest > _GRAM_OK:
         return np.asarray(np.linalg.cholesky(gram).T)
+    c, n = rows.shape
+    weighted = rows.T if weights is None else (rows * np.sqrt(weights)).T
     upper = np.linalg.qr(weighted / np.sqrt(n), mode="r")
     diagonal = np.abs(np.diagonal(upper))
-    if upper.shape[0] < columns.shape[1] or diagonal.min() < 1e-10 * max(diagonal.max(), 1e-300):
+    if upper.shape[0] < c or diagonal.min() < 1e-10 * max(diagonal.max(), 1e-300):
         return None
     return np.asarray(upper)
 
@@ -143,15 +173,20 @@ def residualise(y: FloatArray, basis: Basis, weights: FloatArray | None) -> Resp
         return Response(y, zero, 0.0, zero)
     weighted = X if weights is None else X * weights[:, None]
     gram = weighted.T @ X
-    one = np.linalg.solve(gram, weighted.sum(axis=0))
-    spans = bool(np.abs(X @ one - 1.0).max() < 1e-8)
-    level = float(y[0]) if spans else 0.0
+    one = basis.one
+    if one is None:
+        one = np.linalg.solve(gram, weighted.sum(axis=0))
+        one = one if np.abs(X @ one - 1.0).max() < 1e-8 else None
+    level = 0.0 if one is None else float(y[0])
     residual = y - level
-    drift = float(np.average(residual, weights=weights)) if spans else 0.0
-    residual = residual - drift
-    coef = zero
-    for _ in range(2):
+    drift = 0.0
+    if one is not None:
+        drift = float(residual.mean()) if weights is None else float(np.average(residual, weights=weights))
+        residual -= drift
+    size = float(residual @ residual)
+    coef = np.linalg.solve(gram, weighted.T @ residual)
+    residual -= X @ coef
+    if not basis.good or float(residual @ residual) < _REFINE**2 * size:
         step = np.linalg.solve(gram, weighted.T @ residual)
         residual, coef = residual - X @ step, coef + step
-    constant = level + drift
-    return Response(residual, coef, constant, one if spans else zero)
+    return Response(residual, coef, level + drift, zero if one is None else one)

@@ -12,6 +12,7 @@ from bayeslmm.likelihood.crossproducts import CrossProducts
 from bayeslmm.likelihood.elimination import backward, eliminate
 from bayeslmm.likelihood.factor import Factor, apply_lambda
 from bayeslmm.likelihood.hierarchy import Hierarchy
+from bayeslmm.likelihood.kernels import mirror
 from bayeslmm.likelihood.large import Dense, without_fixed
 from bayeslmm.likelihood.normal_prior import NormalPrior, Rotation, rotate
 from bayeslmm.likelihood.selected import selected
@@ -202,7 +203,7 @@ def _complete_hierarchy(
     for k in range(trailing.shape[0]):
         eliminated = eliminate(h, [T[k] for T in factors[:chain]])
         shell = Dense(h.D[:0], tuple(T[k] for T in factors[chain:]), tuple(x.n_levels for x in cp.trailing_blocks))
-        dense = shell.scale(trailing[k, :, None], False)
+        dense = shell.scale(trailing[k, :, None].copy(), False)
         noise = None
         if sigma is not None and rng is not None:
             noise = [sigma[k] * rng.standard_normal((x.n_levels, x.size, 1)) for x in cp.blocks[:chain]]
@@ -225,7 +226,7 @@ def _variances_hierarchy(
     eliminated, dense = factor.hierarchy
     q, table = h.q_dense, np.zeros(h.D.shape)
     inverse = dense.inverse()
-    table[:-1, :-1] = without_fixed(inverse, q) if fixed_known else inverse
+    table[:-1, :-1] = mirror(without_fixed(inverse, q) if fixed_known else inverse)
     out = [part.own for part in selected(h, eliminated, table)]
     start = 0
     for block in cp.trailing_blocks:

@@ -21,8 +21,12 @@ from bayeslmm.design.design import Design, Grouping, RandomTerm
 from bayeslmm.likelihood.columns import Basis, Response, orthogonalise, rescale, residualise
 from bayeslmm.likelihood.hierarchy import Columns, Hierarchy, build
 from bayeslmm.likelihood.structure import DENSE, Elimination, plan
-from bayeslmm.likelihood.within import grouped_qr, level_sums
+from bayeslmm.likelihood.within import grouped_qr, level_sums, split_columns
 from bayeslmm.types import FloatArray, IntArray
+
+# Levels are taken together by their R up to this many kinds; beyond `_MANY` levels that has to save something.
+_KINDS = 256
+_MANY = 256
 
 
 @dataclass(frozen=True)
@@ -84,18 +88,22 @@ class Levels:
 
     @cached_property
     def moments(self) -> Moments | None:
-        """Between parts summed over levels that share R; None where that would take more room than E itself."""
-        c, m = self.R.shape[1], self.E.shape[2]
-        which, first = _distinct(self.R.reshape(self.R.shape[0], -1))
-        if first.size * c * m > max(8 * self.R.shape[0], 64):
+        """Between parts summed over levels that share R; None where few do."""
+        J, c, m = self.E.shape
+        # Half the levels are enough to see that there are too many kinds.
+        if J > _MANY and _distinct(self.R[: J // 2].reshape(J // 2, -1))[1].size > _KINDS:
             return None
-        sums = np.zeros((first.size, c, c, m, m))
-        for u in range(first.size):
-            part = self.E[which == u]
-            for a in range(c):
-                for b in range(c):
-                    sums[u, a, b] = part[:, a].T @ part[:, b]
-        return Moments(self.R[first], np.bincount(which).astype(float), sums)
+        which, first = _distinct(self.R.reshape(J, -1))
+        kinds = first.size
+        if kinds > _KINDS or kinds * c * m > max(8 * J, 64) or (J > _MANY and kinds > J / 4):
+            return None
+        order = np.argsort(which, kind="stable")
+        counts = np.bincount(which)
+        sums = np.zeros((kinds, c, c, m, m))
+        for u, part in enumerate(np.split(self.E[order], np.cumsum(counts)[:-1])):
+            flat = part.reshape(part.shape[0], c * m)
+            sums[u] = (flat.T @ flat).reshape(c, m, c, m).transpose(0, 2, 1, 3)
+        return Moments(self.R[first], counts.astype(float), sums)
 
 
 @dataclass(frozen=True)
@@ -214,12 +222,12 @@ def cross_products(design: Design) -> CrossProducts:
     """
     weights = design.weights
     root = None if weights is None else np.sqrt(weights)
-    fixed = orthogonalise(design.X, weights)
+    fixed = orthogonalise(design.X, weights, rotate=False)
     y = design.y if design.offset is None else design.y - design.offset
     response = residualise(y, fixed, weights)
     order, blocks, columns = _blocks(design)
-    Xy = _weigh(np.column_stack([fixed.columns, response.residual]), root)
-    Z = [_weigh(z, root) for z in columns]
+    Xy = _weigh(np.concatenate([fixed.columns.T, response.residual[None]]), root).T
+    Z = [_weigh(z.T, root).T for z in columns]
     store: Levels | Hierarchy
     if order.chain == 1 and sum(block.q for block in blocks[1:]) <= DENSE:
         store = Levels(*_split(blocks, Z, Xy))
@@ -230,8 +238,8 @@ def cross_products(design: Design) -> CrossProducts:
     return CrossProducts(design, blocks, order, store, fixed, response, slw)
 
 
-def _weigh(columns: FloatArray, root: FloatArray | None) -> FloatArray:
-    return columns if root is None else columns * root[:, None]
+def _weigh(rows: FloatArray, root: FloatArray | None) -> FloatArray:
+    return rows if root is None else rows * root
 
 
 def _term_basis(term: RandomTerm, weights: FloatArray | None) -> Basis:
@@ -249,7 +257,8 @@ def _blocks(design: Design) -> tuple[Elimination, tuple[Block, ...], list[FloatA
         slices = tuple(slice(int(a), int(b)) for a, b in pairwise(ends))
         transform = block_diag(*(basis.transform for basis in bases))
         block = Block(grouping, tuple(members), slices, transform)
-        built.append((block, np.column_stack([basis.columns for basis in bases])))
+        columns = [basis.columns.T for basis in bases]
+        built.append((block, (columns[0] if len(columns) == 1 else np.concatenate(columns)).T))
     order = plan([block.grouping for block, _ in built], [block.q for block, _ in built])
     blocks = tuple(built[i][0] for i in order.order)
     return order, blocks, [built[i][1] for i in order.order]
@@ -263,10 +272,8 @@ def _split(blocks: tuple[Block, ...], Z: list[FloatArray], Xy: FloatArray) -> tu
     q2 = sum(block.q for block in rest)
     m = q2 + Xy.shape[1]
     E = np.empty((n_levels, c, m))
-    residual = Xy
-    for a in range(c):
-        E[:, a, q2:] = level_sums(codes, Q[:, a, None] * Xy, n_levels)
-        residual = residual - Q[:, a, None] * E[codes, a, q2:]
+    residual, between = split_columns(Q, Xy, codes, n_levels)
+    E[:, :, q2:] = between
     D = np.empty((m, m))
     D[q2:, q2:] = residual.T @ residual
     if rest:

@@ -19,29 +19,43 @@ from scipy.linalg import solve_triangular
 
 from bayeslmm.likelihood import large, small
 from bayeslmm.likelihood.criteria import degrees_of_freedom
-from bayeslmm.likelihood.crossproducts import CrossProducts
+from bayeslmm.likelihood.crossproducts import CrossProducts, Moments
 from bayeslmm.likelihood.factor import Factor, apply_lambda, whiten_first
 from bayeslmm.likelihood.hierarchy import Hierarchy
 from bayeslmm.types import FloatArray
 
 
 @dataclass(frozen=True)
-class _Pieces:
-    """Blocks of S and s, with J, c of the first block, t = q2 + p trailing columns.
+class _Sums:
+    """Sums over the levels of the first block.
 
-    ``S_ll' = [l = l'] A_l - B_l Q B_l''``, ``S_l2 = B_l R2``, ``S_22 = S22``; first index: which trace (the
-    columns of X swept out, or not). The projections of y always have X swept out.
+    With ``A_l = R'M^-1R``, ``B_l = R'M^-1E_l`` (m columns, y last), ``K_l = B_l Q B_l'`` and ``s_l = B_l v`` the
+    blocks of S are ``S_ll' = [l = l'] A_l - B_l Q B_l''``.
     """
 
-    A: FloatArray  # (J, c, c)
-    B: FloatArray  # (J, c, t)
+    A: FloatArray  # (c, c)
+    BB: FloatArray  # (c, c, m, m)   sum B_l[a]' B_l[b]
+    AA: FloatArray  # (c2, c2)   sum A_l[a, b] A_l[e, f], pairs of indices flattened
+    KA: FloatArray  # (c2, c2)   sum K_l[a, b] A_l[e, f]
+    SA: FloatArray  # (c2, c2)   sum s_l[a] s_l[b] A_l[e, f]
+
+
+@dataclass(frozen=True)
+class _Pieces:
+    """Blocks of S and s, with t = q2 + p trailing columns.
+
+    ``S_l2 = B_l R2``, ``S_22 = S22``; first index: which trace (the columns of X swept out, or not). The
+    projections of y always have X swept out.
+    """
+
+    sums: _Sums
     Q: FloatArray  # (t, t)   with X
     Q_trace: FloatArray  # (t, t)   with or without X
+    v: FloatArray  # (m,)   columns of the residual: (-solution, 1)
     R2: FloatArray  # (t, q2)
     R2_trace: FloatArray
     S22: FloatArray  # (q2, q2)
     S22_trace: FloatArray
-    s1: FloatArray  # (J, c)
     s2: FloatArray  # (q2,)
 
 
@@ -63,6 +77,11 @@ class Derivatives:
     nu: int
     r2: float
 
+    @property
+    def exact(self) -> bool:
+        """Whether second derivatives are exact (a hierarchy has the average information)."""
+        return isinstance(self.pieces, _Pieces)
+
 
 def _sweep(L: FloatArray, factors: Sequence[FloatArray], cp: CrossProducts, t: int) -> FloatArray:
     """``[Lambda 0; 0 I] K^-1 [Lambda 0; 0 I]'`` for the leading t x t part of the joint matrix."""
@@ -80,11 +99,6 @@ def _inverse_lower(L: FloatArray) -> FloatArray:
 
 def _pieces(cp: CrossProducts, factors: Sequence[FloatArray], factor: Factor, reml: bool) -> _Pieces:
     q2, t = cp.q_trailing, cp.q_trailing + cp.p
-    lower, half = factor.first or whiten_first(cp, factors[0])
-    Y = small.solve_lower(lower, cp.levels.R[None])[0]
-    Yt = small.transpose(Y)
-    B_all = Yt @ half[0]
-    B, B_y = B_all[..., :-1], B_all[..., -1]
     D = factor.trailing[0]
     D_t, D_y = D[:-1, :-1], D[:-1, -1]
     Q = _sweep(factor.chol[0], factors[1:], cp, t)
@@ -93,10 +107,56 @@ def _pieces(cp: CrossProducts, factors: Sequence[FloatArray], factor: Factor, re
         Q_trace = np.zeros((t, t))
         Q_trace[:q2, :q2] = _sweep(factor.chol[0], factors[1:], cp, q2)
     x = Q @ D_y
+    v = np.append(-x, 1.0)
+    sums = _level_sums(cp, factors[0], factor, Q_trace, v)
     R2, S22 = _trailing_part(Q, D_t, q2)
     R2_trace, S22_trace = (R2, S22) if reml else _trailing_part(Q_trace, D_t, q2)
     s2 = D_y[:q2] - D_t[:q2] @ x
-    return _Pieces(Yt @ Y, B, Q, Q_trace, R2, R2_trace, S22, S22_trace, B_y - B @ x, np.asarray(s2))
+    return _Pieces(sums, Q, Q_trace, v, R2, R2_trace, S22, S22_trace, s2)
+
+
+def _level_sums(cp: CrossProducts, T: FloatArray, factor: Factor, Q: FloatArray, v: FloatArray) -> _Sums:
+    if cp.levels.moments is not None:
+        return _sums_from_moments(cp.levels.moments, T, Q, v)
+    lower, half = factor.first or whiten_first(cp, T)
+    Y = small.solve_lower(lower[0], cp.levels.R)
+    Yt = small.transpose(Y)
+    A, B = small.dot(Yt, Y), small.dot(Yt, half[0])
+    J, c, m = B.shape
+    t = m - 1
+    flat = B.reshape(J, c * m)
+    BB = (flat.T @ flat).reshape(c, m, c, m).transpose(0, 2, 1, 3)
+    K = small.dot(small.dot(B[..., :t], Q), small.transpose(B[..., :t])).reshape(J, c * c)
+    s = B.reshape(J * c, m) @ v
+    ss = small.dot(s.reshape(J, c, 1), s.reshape(J, 1, c)).reshape(J, c * c)
+    pairs = A.reshape(J, c * c)
+    return _Sums(A.sum(0), BB, pairs.T @ pairs, K.T @ pairs, ss.T @ pairs)
+
+
+def _sums_from_moments(moments: Moments, T: FloatArray, Q: FloatArray, v: FloatArray) -> _Sums:
+    """The same with levels that share R taken together."""
+    U, c, m = moments.R.shape[0], moments.R.shape[1], v.size
+    F = moments.R @ T[0]
+    M = F @ small.transpose(F)
+    diagonal = np.arange(c)
+    M[:, diagonal, diagonal] += 1.0
+    Y = small.solve_lower(small.cholesky(M), np.concatenate([moments.R, np.broadcast_to(np.eye(c), M.shape)], axis=2))
+    A = small.transpose(Y[..., :c]) @ Y[..., :c]
+    C = small.transpose(Y[..., :c]) @ Y[..., c:]
+    both = (C[:, :, None, :, None] * C[:, None, :, None, :]).reshape(U, c * c, c * c)
+    BB = both @ moments.sums.reshape(U, c * c, m * m)
+    table = np.zeros((m, m))
+    table[:-1, :-1] = Q
+    forms = BB @ np.stack([table.ravel(), np.outer(v, v).ravel()], axis=1)
+    pairs = A.reshape(U, c * c)
+    counted = moments.counts[:, None] * pairs
+    return _Sums(
+        counted.sum(0).reshape(c, c),
+        BB.sum(0).reshape(c, c, m, m),
+        pairs.T @ counted,
+        forms[..., 0].T @ pairs,
+        forms[..., 1].T @ pairs,
+    )
 
 
 def _trailing_part(Q: FloatArray, D: FloatArray, q2: int) -> tuple[FloatArray, FloatArray]:
@@ -126,15 +186,13 @@ def derivatives(cp: CrossProducts, factors: Sequence[FloatArray], factor: Factor
     scale = nu / r2
     if factor.hierarchy is not None and isinstance(cp.store, Hierarchy):
         eliminated, dense = factor.hierarchy
-        solution = dense.scale(factor.solution.T, False)[:, 0]
+        solution = dense.scale(factor.solution.T.copy(), False)[:, 0]
         parts, kept = large.gradient(cp.store, eliminated, dense, solution, scale, reml)
         return Derivatives(tuple(parts), kept, nu, r2)
     pieces = _pieces(cp, factors, factor, reml)
-    J, c, t = pieces.B.shape
-    rows = pieces.B.reshape(J * c, t)
-    swept = (rows @ pieces.Q_trace).reshape(pieces.B.shape)
-    between = np.einsum("lat,lbt->ab", swept, pieces.B)
-    blocks = [(pieces.A.sum(0) - between).reshape(c, c) - scale * pieces.s1.T @ pieces.s1]
+    sums = pieces.sums
+    between = np.tensordot(sums.BB[..., :-1, :-1], pieces.Q_trace, 2)
+    blocks = [sums.A - between - scale * (sums.BB @ pieces.v) @ pieces.v]
     start = 0
     for block in cp.blocks[1:]:
         span = slice(start, start + block.q)
@@ -161,10 +219,11 @@ class _Stack:
 
 
 @dataclass(frozen=True)
-class _FirstStack(_Stack):
-    """Further contractions of the first block."""
+class _FirstStack:
+    """Contractions of the directions of the first block."""
 
-    GB: FloatArray  # Gamma B_l (d, J, c, t)
+    gamma: FloatArray  # (d, c, c)
+    slope: FloatArray  # (d,)
     U: FloatArray  # sum B_l' Gamma B_l (d, t, t)
     v: FloatArray  # sum B_l' Gamma s_l (d, t)
 
@@ -205,14 +264,11 @@ def _stack(s: FloatArray, gamma: FloatArray) -> _Stack:
 
 
 def _stack_first(pieces: _Pieces, gamma: FloatArray) -> _FirstStack:
-    base = _stack(pieces.s1, gamma)
-    J, c, t = pieces.B.shape
-    GB = gamma[:, None] @ pieces.B
-    flat = pieces.B.reshape(J * c, t)
-    d = gamma.shape[0]
-    U = flat.T @ GB.reshape(d, J * c, t)
-    v = base.s.reshape(d, J * c) @ flat
-    return _FirstStack(gamma, base.s, base.slope, GB, U, v)
+    BB = pieces.sums.BB
+    d, c, m = gamma.shape[0], gamma.shape[1], BB.shape[2]
+    U = (gamma.reshape(d, c * c) @ BB.reshape(c * c, m * m)).reshape(d, m, m)
+    v = U @ pieces.v
+    return _FirstStack(gamma, v @ pieces.v, U[:, :-1, :-1], v[:, :-1])
 
 
 def _assemble(
@@ -244,13 +300,16 @@ def _inner(a: FloatArray, b: FloatArray) -> FloatArray:
 
 
 def _pair_first(pieces: _Pieces, x: _FirstStack) -> tuple[FloatArray, FloatArray]:
-    # With S = A - B Q B' level by level: tr(A Ga A Gb) - 2 tr(Q B' Ga A Gb B) + tr(Q U_a Q U_b).
-    AG = pieces.A @ x.gamma[:, None]
+    # With S = A - B Q B' level by level: tr(A Ga A Gb) - 2 tr(K Ga A Gb) + tr(Q U_a Q U_b).
+    sums, (d, c) = pieces.sums, x.gamma.shape[:2]
+    gamma = x.gamma.reshape(d, c * c)
+    local = np.stack([sums.AA - sums.KA - sums.KA.T, sums.SA]).reshape(2, c, c, c, c)
+    # tr(P Ga N Gb) = sum P[a, b] Ga[b, e] N[e, f] Gb[f, a]
+    kernel = local.transpose(0, 2, 3, 4, 1).reshape(2, c * c, c * c)
+    trace, curve = gamma @ kernel @ gamma.T
     QU = pieces.Q_trace @ x.U
-    trace = _inner(AG, small.transpose(AG)) + _inner(QU, small.transpose(QU))
-    trace -= 2.0 * _inner(x.GB @ pieces.Q_trace, pieces.A @ x.GB)
-    moved = (pieces.A @ x.s[..., None])[..., 0]
-    return trace, _inner(x.s, moved) - x.v @ pieces.Q @ x.v.T
+    trace = trace + _inner(QU, small.transpose(QU))
+    return trace, curve - x.v @ pieces.Q @ x.v.T
 
 
 def _pair_mixed(pieces: _Pieces, a: _FirstStack, b: _Stack, span: slice) -> tuple[FloatArray, FloatArray]:

@@ -18,7 +18,8 @@ import numpy as np
 
 from bayeslmm.likelihood import small
 from bayeslmm.likelihood.hierarchy import Hierarchy, Rows
-from bayeslmm.likelihood.kernels import Cells, outer_products
+from bayeslmm.likelihood.kernels import Cells, add_outer_products
+from bayeslmm.likelihood.small import dot
 from bayeslmm.likelihood.within import level_sums
 from bayeslmm.types import FloatArray, IntArray
 
@@ -31,7 +32,7 @@ class Member:
     ----------
     T : FloatArray, shape (c, c)
     rows : Rows
-        C (own) and e (the rest) when its turn came; for the first member C is ``R'R`` and e is not formed.
+        C (own) and e (the rest) when its turn came; not formed for the first member.
     lower : FloatArray, shape (J, c, c)
         Cholesky factor of ``I + T'CT`` (first member: of ``I + R G R'``).
     half : Rows
@@ -52,7 +53,7 @@ class Eliminated:
     ----------
     log_det : float
     trailing : FloatArray, shape (m, m)
-        Cross-products of the dense block that are left.
+        Cross-products of the dense block that are left; the lower triangle, and all of X and y.
     members : tuple of Member
     cells : Cells
         ``lower^-1 E`` of the first member in its cells.
@@ -86,13 +87,13 @@ def eliminate(h: Hierarchy, factors: Sequence[FloatArray]) -> Eliminated:
     """
     first, cells = _eliminate_first(h, factors[0])
     q = h.q_dense
-    trailing = h.D + 0.0
+    trailing = h.D.copy()
     if q:
-        trailing[:q, :q] += outer_products(cells)
+        add_outer_products(cells, trailing[:q, :q])
         trailing[:q, q:] += cells.transposed_times(first.half.fixed)
         trailing[q:, :q] = trailing[:q, q:].T
     flat = _flat(first.half.fixed)
-    trailing[q:, q:] += flat.T @ flat
+    trailing[q:, q:] += dot(flat.T, flat)
     pending = _after_first(h, first, cells)
     members = [first]
     log_det = float(small.log_det(first.lower).sum())
@@ -101,14 +102,14 @@ def eliminate(h: Hierarchy, factors: Sequence[FloatArray]) -> Eliminated:
         pending = _after(h, k, member, pending[1:])
         log_det += float(small.log_det(member.lower).sum())
         flat = _flat(np.concatenate([member.half.effects, member.half.fixed], axis=2))
-        trailing -= flat.T @ flat
+        trailing -= dot(flat.T, flat)
         members.append(member)
     return Eliminated(log_det, trailing, tuple(members), cells)
 
 
 def _eliminate_first(h: Hierarchy, T: FloatArray) -> tuple[Member, Cells]:
-    F = h.R @ T
-    lower = small.cholesky(_plus_identity(F @ small.transpose(F)))
+    F = dot(h.R, T)
+    lower = small.cholesky(_plus_identity(dot(F, small.transpose(F))))
     values = h.cells.values
     if values.size:
         values = small.solve_lower(lower[h.cells.levels], values[:, :, None])[:, :, 0]
@@ -118,17 +119,15 @@ def _eliminate_first(h: Hierarchy, T: FloatArray) -> tuple[Member, Cells]:
         effects=lower[:0],
         fixed=small.solve_lower(lower, h.fixed),
     )
-    return Member(T, Rows(small.transpose(h.R) @ h.R, (), lower[:0], lower[:0]), lower, half), h.cells.with_values(
-        values
-    )
+    return Member(T, Rows(lower[:0], (), lower[:0], lower[:0]), lower, half), h.cells.with_values(values)
 
 
 def _eliminate_next(rows: Rows, T: FloatArray) -> Member:
     Tt = T.T
-    lower = small.cholesky(_plus_identity(Tt @ rows.own @ T))
+    lower = small.cholesky(_plus_identity(dot(dot(Tt, rows.own), T)))
 
     def whiten(e: FloatArray) -> FloatArray:
-        return small.solve_lower(lower, Tt @ e)
+        return small.solve_lower(lower, dot(Tt, e))
 
     half = Rows(lower[:0], tuple(whiten(e) for e in rows.up), whiten(rows.effects), whiten(rows.fixed))
     return Member(T, rows, lower, half)
@@ -151,13 +150,13 @@ def _after_first(h: Hierarchy, first: Member, cells: Cells) -> list[Rows]:
             effects = effects + _cell_sums(parents, J, first.half.up[m], cells)
         out.append(
             Rows(
-                own=rows.own + sums_by(parents, left @ first.half.up[m], J),
+                own=rows.own + sums_by(parents, dot(left, first.half.up[m]), J),
                 up=tuple(
-                    e + sums_by(parents, left @ other, J)
+                    e + sums_by(parents, dot(left, other), J)
                     for e, other in zip(rows.up, first.half.up[m + 1 :], strict=True)
                 ),
                 effects=effects,
-                fixed=rows.fixed + sums_by(parents, left @ first.half.fixed, J),
+                fixed=rows.fixed + sums_by(parents, dot(left, first.half.fixed), J),
             )
         )
     return out
@@ -183,13 +182,13 @@ def _after(h: Hierarchy, k: int, member: Member, pending: Sequence[Rows]) -> lis
         left = small.transpose(member.half.up[m])
         out.append(
             Rows(
-                own=rows.own - sums_by(parents, left @ member.half.up[m], J),
+                own=rows.own - sums_by(parents, dot(left, member.half.up[m]), J),
                 up=tuple(
-                    e - sums_by(parents, left @ other, J)
+                    e - sums_by(parents, dot(left, other), J)
                     for e, other in zip(rows.up, member.half.up[m + 1 :], strict=True)
                 ),
-                effects=rows.effects - sums_by(parents, left @ member.half.effects, J),
-                fixed=rows.fixed - sums_by(parents, left @ member.half.fixed, J),
+                effects=rows.effects - sums_by(parents, dot(left, member.half.effects), J),
+                fixed=rows.fixed - sums_by(parents, dot(left, member.half.fixed), J),
             )
         )
     return out
@@ -228,21 +227,21 @@ def product(h: Hierarchy, z: Sequence[FloatArray]) -> Column:
         Coefficients of the chain's members (J_k, c_k, d), then of the dense block (q_d, d).
     """
     chain, dense, q = z[: h.plan.chain], z[-1], h.q_dense
-    between = h.R @ chain[0]
+    between = dot(h.R, chain[0])
     for e, own, parents in zip(h.up, chain[1:], h.plan.up[0], strict=True):
-        between = between + e @ own[parents]
+        between = between + dot(e, own[parents])
     if q:
         between = between + h.cells.times(dense)
-    within = [rows.own @ own for rows, own in zip(h.rows, chain[1:], strict=True)]
-    total = h.D[:-1, :q] @ dense
+    within = [dot(rows.own, own) for rows, own in zip(h.rows, chain[1:], strict=True)]
+    total = dot(h.D[:-1, :q], dense)
     for k, rows in enumerate(h.rows, start=1):
         for m, e in enumerate(rows.up):
             parents, later = h.plan.up[k][m], k + m
-            within[k - 1] = within[k - 1] + e @ chain[later + 1][parents]
-            within[later] = within[later] + sums_by(parents, small.transpose(e) @ chain[k], within[later].shape[0])
-        within[k - 1] = within[k - 1] + rows.effects @ dense
+            within[k - 1] = within[k - 1] + dot(e, chain[later + 1][parents])
+            within[later] = within[later] + sums_by(parents, dot(small.transpose(e), chain[k]), within[later].shape[0])
+        within[k - 1] = within[k - 1] + dot(rows.effects, dense)
         tail = np.concatenate([rows.effects, rows.fixed[..., :-1]], axis=2)
-        total = total + _flat(tail).T @ _flat(chain[k])
+        total = total + dot(_flat(tail).T, _flat(chain[k]))
     return Column(between, tuple(within), total)
 
 
@@ -260,23 +259,23 @@ def forward(h: Hierarchy, e: Eliminated, column: Column) -> tuple[list[FloatArra
     first = e.members[0]
     halves = [small.solve_lower(first.lower, column.between)]
     pending = [
-        rows + sums_by(parents, small.transpose(up) @ halves[0], rows.shape[0])
+        rows + sums_by(parents, dot(small.transpose(up), halves[0]), rows.shape[0])
         for rows, parents, up in zip(column.within, h.plan.up[0], first.half.up, strict=True)
     ]
     fixed = first.half.fixed[..., :-1]
-    added = _flat(fixed).T @ _flat(halves[0])
+    added = dot(_flat(fixed).T, _flat(halves[0]))
     dense = dense.copy()
     dense[q:] += added
     if q:
         dense[:q] += e.cells.transposed_times(halves[0])
     for k, member in enumerate(e.members[1:], start=1):
-        half = small.solve_lower(member.lower, member.T.T @ pending[0])
+        half = small.solve_lower(member.lower, dot(member.T.T, pending[0]))
         pending = [
-            rows - sums_by(parents, small.transpose(up) @ half, rows.shape[0])
+            rows - sums_by(parents, dot(small.transpose(up), half), rows.shape[0])
             for rows, parents, up in zip(pending[1:], h.plan.up[k], member.half.up, strict=True)
         ]
         tail = np.concatenate([member.half.effects, member.half.fixed[..., :-1]], axis=2)
-        dense -= _flat(tail).T @ _flat(half)
+        dense -= dot(_flat(tail).T, _flat(half))
         halves.append(half)
     return halves, dense
 
@@ -306,20 +305,20 @@ def backward(
     q, found = h.q_dense, list[FloatArray]()
     for k in reversed(range(len(e.members))):
         member = e.members[k]
-        right = halves[k] - member.half.fixed[..., :-1] @ dense[q:]
+        right = halves[k] - dot(member.half.fixed[..., :-1], dense[q:])
         if q:
-            right = right - (member.half.effects @ dense[:q] if k else e.cells.times(dense[:q]))
+            right = right - (dot(member.half.effects, dense[:q]) if k else e.cells.times(dense[:q]))
         for parents, up, effects in zip(h.plan.up[k], member.half.up, found, strict=True):
-            right = right - up @ effects[parents]
+            right = right - dot(up, effects[parents])
         if k:
             right = right if noise is None else right + noise[k]
-            b = member.T @ small.solve_upper(member.lower, right)
+            b = dot(member.T, small.solve_upper(member.lower, right))
         else:
-            F = h.R @ member.T
-            b = member.T @ (small.transpose(F) @ small.solve_upper(member.lower, right))
+            F = dot(h.R, member.T)
+            b = dot(member.T, dot(small.transpose(F), small.solve_upper(member.lower, right)))
             if noise is not None:
-                own = small.cholesky(_plus_identity(small.transpose(F) @ F))
-                b = b + member.T @ small.solve_upper(own, noise[0])
+                own = small.cholesky(_plus_identity(dot(small.transpose(F), F)))
+                b = b + dot(member.T, small.solve_upper(own, noise[0]))
         found.insert(0, b)
     return found
 
@@ -341,12 +340,12 @@ def scores(h: Hierarchy, column: Column, b: Sequence[FloatArray], dense: FloatAr
     """
     q = h.q_dense
     fit = product(h, [*b, dense[:q]])
-    between = column.between - fit.between - h.fixed[..., :-1] @ dense[q:]
-    out = [small.transpose(h.R) @ between]
+    between = column.between - fit.between - dot(h.fixed[..., :-1], dense[q:])
+    out = [dot(small.transpose(h.R), between)]
     for rows, parents, up, own, fitted in zip(h.rows, h.plan.up[0], h.up, column.within, fit.within, strict=True):
-        within = own - fitted - rows.fixed[..., :-1] @ dense[q:]
-        out.append(within + sums_by(parents, small.transpose(up) @ between, own.shape[0]))
-    last = column.dense[:q] - fit.dense[:q] - h.D[:q, q:-1] @ dense[q:]
+        within = own - fitted - dot(rows.fixed[..., :-1], dense[q:])
+        out.append(within + sums_by(parents, dot(small.transpose(up), between), own.shape[0]))
+    last = column.dense[:q] - fit.dense[:q] - dot(h.D[:q, q:-1], dense[q:])
     if q:
         last = last + h.cells.transposed_times(between)
     return [*out, last]

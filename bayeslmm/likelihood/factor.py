@@ -179,8 +179,8 @@ def _eliminate_moments(moments: Moments, D: FloatArray, T: FloatArray) -> tuple[
 def whiten_first(cp: CrossProducts, T: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Cholesky factors of ``I + R Sigma R'`` (K, J, c, c) and ``L^-1 E`` (K, J, c, m)."""
     store = cp.levels
-    F = store.R @ T[:, None]
-    M = F @ small.transpose(F)
+    F = small.dot(store.R, T[:, None]) if T.shape[0] > 1 else small.dot(store.R, T[0])[None]
+    M = small.dot(F, small.transpose(F)) if T.shape[0] > 1 else small.dot(F[0], small.transpose(F[0]))[None]
     diagonal = np.arange(M.shape[-1])
     M[..., diagonal, diagonal] += 1.0
     lower = small.cholesky(M)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from bayeslmm.likelihood.kernels import Cells, outer_products
+from bayeslmm.likelihood.kernels import Cells, add_outer_products, mirror
 from bayeslmm.likelihood.structure import Elimination
-from bayeslmm.likelihood.within import grouped_qr, level_sums
+from bayeslmm.likelihood.within import grouped_qr, split_columns
 from bayeslmm.types import FloatArray, IntArray
 
 
@@ -84,7 +84,7 @@ class Columns:
 
     @property
     def q(self) -> int:
-        return self.n_levels * self.Z.shape[1]
+        return self.n_levels * int(self.Z.shape[1])
 
 
 def build(plan: Elimination, factors: Sequence[Columns], Xy: FloatArray) -> Hierarchy:
@@ -99,11 +99,10 @@ def build(plan: Elimination, factors: Sequence[Columns], Xy: FloatArray) -> Hier
     """
     first, chain, dense = factors[0], factors[1 : plan.chain], factors[plan.chain :]
     Q, R = grouped_qr(first.Z, first.codes, first.n_levels)
-    up = tuple(_between(Q, first, member.Z) for member in chain)
-    fixed = _between(Q, first, Xy)
+    split = [split_columns(Q, member.Z, first.codes, first.n_levels) for member in chain]
+    rest_up, up = [part[0] for part in split], tuple(part[1] for part in split)
+    rest, fixed = split_columns(Q, Xy, first.codes, first.n_levels)
     cells = _cells(Q, first, dense)
-    rest = _within(Q, first, fixed, Xy)
-    rest_up = [_within(Q, first, e, member.Z) for e, member in zip(up, chain, strict=True)]
     indicators = _indicators(dense, Xy.shape[0])
     rows = tuple(
         Rows(
@@ -119,25 +118,19 @@ def build(plan: Elimination, factors: Sequence[Columns], Xy: FloatArray) -> Hier
     D[q:, q:] = rest.T @ rest
     D[:q, q:] = indicators.T @ rest
     D[q:, :q] = D[:q, q:].T
-    D[:q, :q] = (indicators.T @ indicators).toarray() - outer_products(cells)
+    D[:q, :q] = (indicators.T @ indicators).toarray()
+    add_outer_products(cells, D[:q, :q], sign=-1.0)
+    mirror(D[:q, :q])
     return Hierarchy(plan, R, up, cells, fixed, rows, D)
-
-
-def _between(Q: FloatArray, first: Columns, columns: FloatArray) -> FloatArray:
-    return np.stack([level_sums(first.codes, q[:, None] * columns, first.n_levels) for q in Q.T], axis=1)
-
-
-def _within(Q: FloatArray, first: Columns, between: FloatArray, columns: FloatArray) -> FloatArray:
-    rest = columns
-    for a in range(Q.shape[1]):
-        rest = rest - Q[:, a, None] * between[first.codes, a]
-    return rest
 
 
 def sums_of_products(member: Columns, left: FloatArray, right: FloatArray) -> FloatArray:
     """``sum left_i right_i'`` over the rows of each level, shape (J, c, k)."""
-    parts = [level_sums(member.codes, z[:, None] * right, member.n_levels) for z in left.T]
-    return np.stack(parts, axis=1)
+    out = np.empty((member.n_levels, left.shape[1], right.shape[1]))
+    for a, z in enumerate(left.T):
+        for k, column in enumerate(right.T):
+            out[:, a, k] = np.bincount(member.codes, weights=z * column, minlength=member.n_levels)
+    return out
 
 
 def _indicators(dense: Sequence[Columns], n: int) -> sparse.csr_array:

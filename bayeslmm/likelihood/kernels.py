@@ -70,15 +70,18 @@ class Cells:
         return np.asarray(sum(parts[1:], parts[0]))
 
 
-def outer_products(cells: Cells) -> FloatArray:
-    """``sum_l V_l' V_l``, shape (width, width)."""
+def add_outer_products(cells: Cells, out: FloatArray, sign: float = 1.0) -> None:
+    """Add ``sign sum_l V_l' V_l`` to the lower triangle of out, shape (width, width).
+
+    What becomes of the upper triangle is left open.
+    """
     compiled = _compiled()
-    if compiled is None:
-        parts = [cells.matrix(a) for a in range(cells.values.shape[1])]
-        return np.asarray(sum(((m.T @ m).toarray() for m in parts), np.zeros((cells.width, cells.width))))
-    out = np.zeros((cells.width, cells.width))
-    compiled.add_outer_products(cells.starts, cells.columns, cells.values, out)
-    return mirror(out)
+    if compiled is not None:
+        compiled.add_outer_products(cells.starts, cells.columns, cells.values, sign, out)
+        return
+    for a in range(cells.values.shape[1]):
+        matrix = cells.matrix(a)
+        out += sign * (matrix.T @ matrix).toarray()
 
 
 def mirror(lower: FloatArray) -> FloatArray:
@@ -94,7 +97,7 @@ def mirror(lower: FloatArray) -> FloatArray:
 
 
 def quadratic_forms(cells: Cells, table: FloatArray) -> FloatArray:
-    """``V_l table V_l'`` for every level, shape (J, c, c); the table is symmetric.
+    """``V_l table V_l'`` for every level, shape (J, c, c), from the lower triangle of a symmetric table.
 
     Parameters
     ----------
@@ -105,8 +108,9 @@ def quadratic_forms(cells: Cells, table: FloatArray) -> FloatArray:
     out = np.zeros((J, c, c))
     compiled = _compiled()
     if compiled is not None:
-        compiled.quadratic_forms(cells.starts, cells.columns, cells.values, np.ascontiguousarray(table), out)
+        compiled.quadratic_forms(cells.starts, cells.columns, cells.values, table, out)
         return out
+    table = mirror(table.copy())
     for a in range(c):
         swept = cells.matrix(a) @ table
         for b in range(a + 1):

@@ -30,50 +30,67 @@ class Dense:
 
     Attributes
     ----------
-    chol : FloatArray, shape (t, t)
-        Lower Cholesky factor of ``[Lambda 0; 0 I]' S [Lambda 0; 0 I] + [I 0; 0 0]``, t = q_d + p.
+    upper : FloatArray, shape (t, t)
+        Upper Cholesky factor, column by column in memory, of ``[Lambda 0; 0 I]' S [Lambda 0; 0 I] + [I 0; 0 0]``,
+        t = q_d + p.
     lam : tuple of FloatArray, each (c, c)
         Relative factors of the dense blocks.
     levels : tuple of int
         Their numbers of levels.
     """
 
-    chol: FloatArray
+    upper: FloatArray
     lam: tuple[FloatArray, ...]
     levels: tuple[int, ...]
 
+    @property
+    def chol(self) -> FloatArray:
+        """Lower Cholesky factor."""
+        return self.upper.T
+
     def scale(self, rows: FloatArray, transposed: bool) -> FloatArray:
-        """Multiply the rows of the random effects by Lambda' (or Lambda)."""
-        out = np.array(rows)
+        """Multiply the rows of the random effects by Lambda' (or Lambda), in place."""
         start = 0
         for T, J in zip(self.lam, self.levels, strict=True):
             stop = start + J * T.shape[0]
             if T.shape[0] == 1:
-                out[start:stop] *= T[0, 0]
+                rows[start:stop] *= T[0, 0]
             else:
                 tiles = rows[start:stop].reshape(J, T.shape[0], -1)
-                out[start:stop] = ((T.T if transposed else T) @ tiles).reshape(stop - start, -1)
+                rows[start:stop] = ((T.T if transposed else T) @ tiles).reshape(stop - start, -1)
             start = stop
-        return out
+        return rows
+
+    def both_sides(self, S: FloatArray, transposed: bool) -> FloatArray:
+        """``Lambda' S Lambda`` (or ``Lambda S Lambda'``) in place; only the lower triangle of S is read and right."""
+        if all(T.shape[0] == 1 for T in self.lam):
+            factors = np.ones(S.shape[0])
+            stop = sum(self.levels)
+            factors[:stop] = np.repeat([T[0, 0] for T in self.lam], self.levels)
+            S *= factors
+            S *= factors[:, None]
+            return S
+        mirror(S)
+        self.scale(S, transposed)
+        return self.scale(np.ascontiguousarray(S.T), transposed)
 
     def half(self, right: FloatArray) -> FloatArray:
         """``chol^-1 Lambda' right``."""
-        return np.asarray(lapack.dtrtrs(self.chol, self.scale(right, True), lower=1)[0])
+        return np.asarray(lapack.dtrtrs(self.upper, self.scale(right.copy(), True), lower=0, trans=1)[0])
 
     def back(self, half: FloatArray) -> FloatArray:
         """The solution (u, beta) from `half`."""
-        return np.asarray(lapack.dtrtrs(self.chol, half, lower=1, trans=1)[0])
+        return np.asarray(lapack.dtrtrs(self.upper, half, lower=0)[0])
 
     def solve(self, right: FloatArray) -> FloatArray:
         """Effects b = Lambda u and beta for right-hand sides (t, d)."""
         return self.scale(self.back(self.half(right)), False)
 
     def inverse(self) -> FloatArray:
-        """``[Lambda 0; 0 I] K^-1 [Lambda 0; 0 I]'``, shape (t, t)."""
-        if not self.chol.size:
-            return np.zeros_like(self.chol)
-        inverse = mirror(lapack.dpotri(self.chol, lower=1)[0])
-        return self.scale(self.scale(inverse.T, False).T, False)
+        """``[Lambda 0; 0 I] K^-1 [Lambda 0; 0 I]'``, shape (t, t); lower triangle."""
+        if not self.upper.size:
+            return np.zeros_like(self.upper)
+        return self.both_sides(lapack.dpotri(self.upper, lower=0)[0].T, False)
 
 
 def factor_dense(S: FloatArray, lam: Sequence[FloatArray], levels: Sequence[int]) -> Dense:
@@ -82,7 +99,7 @@ def factor_dense(S: FloatArray, lam: Sequence[FloatArray], levels: Sequence[int]
     Parameters
     ----------
     S : FloatArray, shape (t, t)
-        Cross-products of its random effects and X after the chain is eliminated.
+        Cross-products of its random effects and X after the chain is eliminated; the lower triangle is read.
 
     Raises
     ------
@@ -90,16 +107,16 @@ def factor_dense(S: FloatArray, lam: Sequence[FloatArray], levels: Sequence[int]
         Not positive definite to rounding.
     """
     shell = Dense(S[:0], tuple(lam), tuple(levels))
-    joint = shell.scale(shell.scale(S, True).T, True)
+    joint = shell.both_sides(np.array(S, order="C"), True)
     q = sum(T.shape[0] * J for T, J in zip(lam, levels, strict=True))
     diagonal = np.arange(q)
     joint[diagonal, diagonal] += 1.0
     if not joint.size:
         return Dense(joint, shell.lam, shell.levels)
-    chol, failed = lapack.dpotrf(joint.T, lower=1, clean=1, overwrite_a=1)
+    upper, failed = lapack.dpotrf(joint.T, lower=0, clean=1, overwrite_a=1)
     if failed:
         raise np.linalg.LinAlgError("dense block is not positive definite")
-    return Dense(chol, shell.lam, shell.levels)
+    return Dense(upper, shell.lam, shell.levels)
 
 
 @dataclass(frozen=True)
@@ -137,14 +154,18 @@ def gradient(
     b = el.backward(h, eliminated, halves, solution[:, None])
     scores = el.scores(h, column, b, solution[:, None])
     table = np.zeros((m, m))
-    table[:-1, :-1] = Q = dense.inverse()
+    Q = table[:-1, :-1]
+    Q[:] = dense.inverse()
     if not reml:
-        table[:-1, :-1] = Q = without_fixed(Q, q)
+        Q[:] = without_fixed(Q, q)
+    # A single member reads the dense block's effects from the lower triangle.
+    mirror(Q if len(eliminated.members) > 1 else Q[q:, q:])
+    Q[:q, q:] = Q[q:, :q].T
     chain = selected(h, eliminated, table)
     blocks = [(part.gain - part.form).sum(0) for part in chain]
     for k, s in enumerate(scores[:-1]):
         blocks[k] = blocks[k] - scale * s[..., 0].T @ s[..., 0]
-    S = eliminated.trailing[:q, :-1]
+    S = eliminated.trailing[:-1, :-1]
     start = 0
     for T, J in zip(dense.lam, dense.levels, strict=True):
         c = T.shape[0]
@@ -157,11 +178,12 @@ def gradient(
 
 
 def without_fixed(Q: FloatArray, q: int) -> FloatArray:
-    """The inverse of the block without X, padded with zeros, from the inverse with X."""
+    """The inverse of the block without X, padded with zeros, from the inverse with X; lower triangles."""
     out = np.zeros_like(Q)
     out[:q, :q] = Q[:q, :q]
     if q and Q.shape[0] > q:
-        out[:q, :q] -= Q[:q, q:] @ np.linalg.solve(Q[q:, q:], Q[q:, :q])
+        across = Q[q:, :q]
+        out[:q, :q] -= across.T @ np.linalg.solve(mirror(Q[q:, q:].copy()), across)
     return out
 
 
@@ -179,8 +201,8 @@ def _projected_tiles(S: FloatArray, Q: FloatArray, span: slice, T: FloatArray) -
         middle = own.size * np.eye(c) - inverse @ total @ inverse.T
         total = inverse.T @ middle @ inverse
         return 0.5 * (total + total.T)
-    rows = S[span]
-    swept = rows @ Q
+    rows = mirror(S.copy())[span]
+    swept = rows @ mirror(Q.copy())
     for a in range(c):
         for b in range(c):
             direct = S[own + a, own + b].sum()

@@ -8,40 +8,45 @@ columns, terms in the order of the formula, column by column: lme4's).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import product
 
 import numpy as np
 
 from bayeslmm.design.covariance import factor_from_theta
-from bayeslmm.likelihood.crossproducts import CrossProducts
+from bayeslmm.likelihood.crossproducts import CrossProducts, Levels
 from bayeslmm.likelihood.derivatives import Derivatives, second_derivatives
 from bayeslmm.likelihood.small import transpose
+from bayeslmm.likelihood.starts import moment_factors
 from bayeslmm.types import FloatArray
 
-# Ratios of between to within standard deviation tried for every effect before the first step, by the number of
-# effects; more effects share one ratio per block. A batch of points costs little more than one.
-_RATIOS: dict[int, FloatArray] = {
-    1: np.geomspace(0.06, 16.0, 25),
-    2: np.geomspace(0.1, 10.0, 9),
-    3: np.geomspace(0.15, 6.0, 5),
-    4: np.geomspace(0.2, 3.0, 3),
-}
-_PER_BLOCK = np.array([0.3, 1.0, 3.0])
-# With this many trailing effects an evaluation is no longer cheap.
-_LARGE = 60
+# Ratios of between to within standard deviation tried beside the moment estimate before the first step: a batch of
+# points costs little more than one, and a single variance can have two local minima.
+_RATIOS = np.geomspace(0.06, 16.0, 25)
+_FEW = np.array([0.3, 1.0, 3.0])
 
 
 def starts(cp: CrossProducts) -> FloatArray:
-    """Candidate starts (K, k): diagonal factors on the orthogonalised columns."""
+    """Candidate starts (K, k): the moment estimate and, where evaluations are cheap, multiples of the identity."""
+    candidates = [from_blocks(cp, moment_factors(cp))]
     order = cp.term_order
     diagonal = np.concatenate([s.rows == s.cols for _, _, s in order])
-    owner = np.cumsum(diagonal) - 1
-    ratios = _RATIOS.get(int(diagonal.sum()))
-    if ratios is None or cp.q_trailing > _LARGE:
-        owner = np.concatenate([np.full(s.rows.size, b) for b, _, s in order])
-        ratios = _PER_BLOCK if len(cp.blocks) <= 2 and cp.q_trailing <= _LARGE else np.ones(1)
-    grid = np.array(list(product(ratios, repeat=int(owner.max()) + 1)))
-    return np.asarray(grid[:, owner] * diagonal)
+    if isinstance(cp.store, Levels):
+        ratios = _RATIOS if diagonal.sum() == 1 else _FEW
+        candidates += [np.where(diagonal, ratio, 0.0) for ratio in ratios]
+    return np.array(candidates)
+
+
+def from_blocks(cp: CrossProducts, factors: Sequence[FloatArray]) -> FloatArray:
+    """Internal vector (k,) from lower-triangular factors (c, c) of the blocks, or what the structures keep of them."""
+    parts = []
+    for b, columns, structure in cp.term_order:
+        T = factors[b]
+        own = (
+            np.linalg.cholesky((T @ T.T)[columns, columns])
+            if structure.basis_free
+            else np.diag(np.sqrt((T**2).sum(1)[columns]))
+        )
+        parts.append(own[structure.rows, structure.cols])
+    return np.concatenate(parts)
 
 
 def internal_factors(cp: CrossProducts, internal: FloatArray) -> list[FloatArray]:

@@ -16,6 +16,7 @@ from bayeslmm.likelihood import small
 from bayeslmm.likelihood.elimination import Eliminated, Member
 from bayeslmm.likelihood.hierarchy import Hierarchy, Rows
 from bayeslmm.likelihood.kernels import quadratic_forms
+from bayeslmm.likelihood.small import dot
 from bayeslmm.types import FloatArray
 
 
@@ -60,31 +61,31 @@ def selected(h: Hierarchy, e: Eliminated, table: FloatArray) -> list[Selected]:
         N, W = _gains(member)
         Ne = Rows(
             N[:0],
-            tuple(N @ x for x in member.rows.up),
-            N @ member.rows.effects,
-            N @ member.rows.fixed,
+            tuple(dot(N, x) for x in member.rows.up),
+            dot(N, member.rows.effects),
+            dot(N, member.rows.fixed),
         )
         P = _times_table(h, k, Ne, later, table)
         form = sum(
-            (p @ small.transpose(x) for p, x in zip(P.up, Ne.up, strict=True)),
-            P.effects @ small.transpose(Ne.effects) + P.fixed @ small.transpose(Ne.fixed),
+            (dot(p, small.transpose(x)) for p, x in zip(P.up, Ne.up, strict=True)),
+            dot(P.effects, small.transpose(Ne.effects)) + dot(P.fixed, small.transpose(Ne.fixed)),
         )
         form = np.asarray(0.5 * (form + small.transpose(form)))
-        G = member.T @ member.T.T
-        own = W + G @ form @ G
-        out.insert(0, Selected(N @ member.rows.own, form, own))
-        later.insert(0, Rows(own, tuple(-G @ p for p in P.up), -G @ P.effects, -G @ P.fixed))
+        G = dot(member.T, member.T.T)
+        own = W + dot(dot(G, form), G)
+        out.insert(0, Selected(dot(N, member.rows.own), form, own))
+        later.insert(0, Rows(own, tuple(dot(-G, p) for p in P.up), dot(-G, P.effects), dot(-G, P.fixed)))
     return [_first(h, e, later, table), *out]
 
 
 def _gains(member: Member) -> tuple[FloatArray, FloatArray]:
     """``N = (I + C G)^-1`` and ``W = G N``."""
-    G = member.T @ member.T.T
+    G = dot(member.T, member.T.T)
     if G.shape[0] == 1:
         N = 1.0 / (1.0 + member.rows.own * G)
         return N, G * N
-    N = np.linalg.inv(np.eye(G.shape[0]) + member.rows.own @ G)
-    W = G @ N
+    N = np.linalg.inv(np.eye(G.shape[0]) + dot(member.rows.own, G))
+    W = dot(G, N)
     return N, 0.5 * (W + small.transpose(W))
 
 
@@ -102,18 +103,18 @@ def _times_table(h: Hierarchy, k: int, left: Rows, later: Sequence[Rows], table:
     parents, q = h.plan.up[k], h.q_dense
     up = []
     for j, rows in enumerate(later):
-        total = left.fixed @ small.transpose(rows.fixed[parents[j]])
+        total = dot(left.fixed, small.transpose(rows.fixed[parents[j]]))
         if q:
-            total = total + left.effects @ small.transpose(rows.effects[parents[j]])
+            total = total + dot(left.effects, small.transpose(rows.effects[parents[j]]))
         for i, x in enumerate(left.up):
-            total = total + x @ _coupling(h, k, later, i, j)
+            total = total + dot(x, _coupling(h, k, later, i, j))
         up.append(total)
-    effects = left.effects @ table[:q, :q] + left.fixed @ table[q:, :q]
-    fixed = left.effects @ table[:q, q:] + left.fixed @ table[q:, q:]
+    effects = dot(left.effects, table[:q, :q]) + dot(left.fixed, table[q:, :q])
+    fixed = dot(left.effects, table[:q, q:]) + dot(left.fixed, table[q:, q:])
     for x, rows, p in zip(left.up, later, parents, strict=True):
-        fixed = fixed + x @ rows.fixed[p]
+        fixed = fixed + dot(x, rows.fixed[p])
         if q:
-            effects = effects + x @ rows.effects[p]
+            effects = effects + dot(x, rows.effects[p])
     return Rows(left.own, tuple(up), effects, fixed)
 
 
@@ -121,22 +122,22 @@ def _first(h: Hierarchy, e: Eliminated, later: Sequence[Rows], table: FloatArray
     member, q = e.members[0], h.q_dense
     Y = small.solve_lower(member.lower, h.R)
     Yt = small.transpose(Y)
-    up = tuple(Yt @ x for x in member.half.up)
-    fixed = Yt @ member.half.fixed
-    form = _symmetric(0.5 * (fixed @ table[q:, q:] @ small.transpose(fixed)))
+    up = tuple(dot(Yt, x) for x in member.half.up)
+    fixed = dot(Yt, member.half.fixed)
+    form = _symmetric(0.5 * (dot(dot(fixed, table[q:, q:]), small.transpose(fixed))))
     parents = h.plan.up[0]
     for j, rows in enumerate(later):
-        half = fixed @ small.transpose(rows.fixed[parents[j]]) + 0.5 * up[j] @ rows.own[parents[j]]
+        half = dot(fixed, small.transpose(rows.fixed[parents[j]])) + dot(0.5 * up[j], rows.own[parents[j]])
         for i in range(j):
-            half = half + up[i] @ _coupling(h, 0, later, i, j)
-        form = form + _symmetric(half @ small.transpose(up[j]))
+            half = half + dot(up[i], _coupling(h, 0, later, i, j))
+        form = form + _symmetric(dot(half, small.transpose(up[j])))
     if q:
         form = form + _cell_forms(h, e, Yt, up, fixed, later, table)
-    F = h.R @ member.T
-    own = small.cholesky(np.eye(F.shape[-1]) + small.transpose(F) @ F)
+    F = dot(h.R, member.T)
+    own = small.cholesky(np.eye(F.shape[-1]) + dot(small.transpose(F), F))
     root = small.solve_lower(own, np.broadcast_to(member.T.T, own.shape))
-    G = member.T @ member.T.T
-    return Selected(Yt @ Y, form, small.transpose(root) @ root + G @ form @ G)
+    G = dot(member.T, member.T.T)
+    return Selected(dot(Yt, Y), form, dot(small.transpose(root), root) + dot(dot(G, form), G))
 
 
 def _symmetric(a: FloatArray) -> FloatArray:
@@ -154,9 +155,9 @@ def _cell_forms(
 ) -> FloatArray:
     """The part of the first member's forms in which the dense block's effects take part."""
     q, levels = h.q_dense, e.cells.levels
-    cells = e.cells.with_values((Yt[levels] @ e.cells.values[:, :, None])[:, :, 0])
+    cells = e.cells.with_values((dot(Yt[levels], e.cells.values[:, :, None]))[:, :, 0])
     form = quadratic_forms(cells, table[:q, :q])
-    form = form + _symmetric(cells.times(table[:q, q:]) @ small.transpose(fixed))
+    form = form + _symmetric(dot(cells.times(table[:q, q:]), small.transpose(fixed)))
     for j, rows in enumerate(later):
         entries = rows.effects[h.plan.up[0][j][levels], :, cells.columns]
         products = cells.values[:, :, None] * entries[:, None, :]
@@ -168,5 +169,5 @@ def _cell_forms(
             ],
             axis=1,
         ).reshape(form.shape[0], *products.shape[1:])
-        form = form + _symmetric(sums @ small.transpose(up[j]))
+        form = form + _symmetric(dot(sums, small.transpose(up[j])))
     return form

@@ -6,9 +6,15 @@ it is faster to run the textbook recursion over the matrix index and let NumPy r
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from bayeslmm.types import FloatArray
+
+# A product over this many matrices with an inner dimension up to that runs faster term by term.
+_MANY = 200
+_FEW_TERMS = 6
 
 
 def cholesky(a: FloatArray) -> FloatArray:
@@ -92,6 +98,33 @@ def solve_upper(lower: FloatArray, b: FloatArray) -> FloatArray:
             row = row - lower[..., j, i, None] * x[..., j, :]
         x[..., i, :] = row / lower[..., i, i, None]
     return x
+
+
+def dot(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Matrix product over a stack; the same as ``a @ b``, faster for thousands of tiny matrices.
+
+    Parameters
+    ----------
+    a : FloatArray, shape (..., r, c)
+    b : FloatArray, shape (..., c, k)
+
+    Returns
+    -------
+    FloatArray, shape (..., r, k)
+    """
+    c = a.shape[-1]
+    if a.ndim == b.ndim == 2:
+        return a @ b
+    if c == 1:
+        return np.asarray(a * b)
+    if b.ndim == 2:
+        return (a.reshape(math.prod(a.shape[:-1]), c) @ b).reshape(*a.shape[:-1], b.shape[1])
+    if 1 < c <= _FEW_TERMS and max(a.shape[0], b.shape[0]) > _MANY:
+        total = a[..., :, 0, None] * b[..., 0, None, :]
+        for j in range(1, c):
+            total += a[..., :, j, None] * b[..., j, None, :]
+        return total
+    return a @ b
 
 
 def log_det(lower: FloatArray) -> FloatArray:

@@ -52,17 +52,49 @@ def grouped_qr(Z: FloatArray, codes: IntArray, n_levels: int) -> tuple[FloatArra
         Upper triangular.
     """
     n, c = Z.shape
-    Q = np.zeros((n, c))
+    Q = np.empty((c, n))
     R = np.zeros((n_levels, c, c))
     for j in range(c):
-        column = Z[:, j]
+        column = np.ascontiguousarray(Z[:, j])
         length = np.sqrt(level_sums(codes, column**2, n_levels))
         for i in [*range(j), *range(j)]:
-            projection = level_sums(codes, Q[:, i] * column, n_levels)
-            column = column - projection[codes] * Q[:, i]
+            projection = level_sums(codes, Q[i] * column, n_levels)
+            column = column - projection[codes] * Q[i]
             R[:, i, j] += projection
         norm = np.sqrt(level_sums(codes, column**2, n_levels)) if j else length
         keep = norm > _DEPENDENT * length
         R[:, j, j] = np.where(keep, norm, 0.0)
-        Q[:, j] = column * np.where(keep, 1.0 / np.where(keep, norm, 1.0), 0.0)[codes]
-    return Q, R
+        np.multiply(column, np.where(keep, 1.0 / np.where(keep, norm, 1.0), 0.0)[codes], out=Q[j])
+    return Q.T, R
+
+
+def split_columns(Q: FloatArray, columns: FloatArray, codes: IntArray, n_levels: int) -> tuple[FloatArray, FloatArray]:
+    """Split columns into what lies in the span of Q within every level and the rest.
+
+    Parameters
+    ----------
+    Q : FloatArray, shape (n, c)
+        From `grouped_qr`.
+    columns : FloatArray, shape (n, k)
+    codes : IntArray, shape (n,)
+    n_levels : int
+        J.
+
+    Returns
+    -------
+    rest : FloatArray, shape (n, k)
+    between : FloatArray, shape (J, c, k)
+        Coefficients on Q.
+    """
+    n, c = Q.shape
+    rest = np.empty((columns.shape[1], n))
+    between = np.empty((n_levels, c, columns.shape[1]))
+    for k, column in enumerate(columns.T):
+        left = column
+        for a in range(c):
+            q = Q[:, a]
+            between[:, a, k] = sums = np.bincount(codes, weights=q * column, minlength=n_levels)
+            fit = sums[codes]
+            fit *= q
+            left = np.subtract(left, fit, out=rest[k])
+    return rest.T, between

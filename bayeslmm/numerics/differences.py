@@ -54,3 +54,19 @@ def trials(function: BatchFunction) -> Callable[[FloatArray], Trial]:
         return Trial(value, lambda: expand(function, x, value))
 
     return evaluate
+
+
+def jacobian(gradient: Callable[[FloatArray], FloatArray], x: FloatArray) -> FloatArray:
+    """Hessian (d, d) of a function from its gradient, by central differences.
+
+    Parameters
+    ----------
+    gradient : callable
+        Maps a point (d,) to the gradient there.
+    x : FloatArray, shape (d,)
+    """
+    h = _STEP * np.maximum(1.0, np.abs(x))
+    steps = np.diag(h)
+    rows = [(gradient(x + step) - gradient(x - step)) / (2.0 * step.sum()) for step in steps]
+    matrix = np.array(rows).reshape(x.size, x.size)
+    return np.asarray(0.5 * (matrix + matrix.T))

@@ -11,12 +11,16 @@ import numpy as np
 from bayeslmm.types import FloatArray
 
 # Newton decrement (predicted fall of the criterion, in -2 log likelihood units) below which the next step
-# would be lost in rounding; convergence is quadratic, so that one step from `_NEARLY` is the last.
+# would be lost in rounding; convergence is quadratic, so that one step from `_NEARLY` is the last. With an
+# approximate Hessian it is superlinear only, and the problem large enough for the rest not to matter.
 _TINY = 1e-26
 _NEARLY = 1e-13
+_NEARLY_APPROXIMATE = 1e-7
 # Below this predicted fall the value itself is rounding error, and a step that keeps it is as good as one that
 # lowers it.
 _CLOSE = 1e-7
+# Predicted fall below which a step is short enough for a secant correction.
+_LOCAL = 0.1
 # Directions whose curvature is below this share of the largest are flat: no step along them.
 _FLAT = 1e-12
 
@@ -39,12 +43,15 @@ class Point:
     x, gradient : FloatArray, shape (k,)
     hessian : FloatArray, shape (k, k)
     value : float
+    exact : bool
+        Whether the Hessian is exact; secant corrections are added to one that is not.
     """
 
     x: FloatArray
     value: float
     gradient: FloatArray
     hessian: FloatArray
+    exact: bool = True
 
 
 @dataclass(frozen=True)
@@ -67,9 +74,10 @@ class Step:
 
 @dataclass(frozen=True)
 class NewtonResult:
-    """Where and why the iteration stopped."""
+    """Where and why the iteration stopped; derivatives at the end are not needed for stopping, so not formed."""
 
-    point: Point
+    x: FloatArray
+    value: float
     ending: Ending
     evaluations: int
     steps: tuple[Step, ...]
@@ -99,41 +107,70 @@ def minimise(
 
     References
     ----------
-    Nocedal & Wright (2006), Numerical Optimization, ch. 4; Dauphin et al. (2014) for absolute curvatures.
+    Nocedal & Wright (2006), Numerical Optimization, ch. 4 and 6.2; Dauphin et al. (2014) for absolute curvatures.
     """
     point, evaluations, steps = evaluate(x).expand(), 1, list[Step]()
+    secants = _Secants()
     radius = max(1.0, float(np.abs(x).max(initial=0.0)))
+
+    def end(ending: Ending, x: FloatArray = point.x, value: float = point.value) -> NewtonResult:
+        return NewtonResult(x, value, ending, evaluations, tuple(steps))
+
     while evaluations < max_evaluations:
         if not np.isfinite(point.value) or not np.isfinite(point.hessian).all():
-            return NewtonResult(point, Ending.non_finite, evaluations, tuple(steps))
-        direction, decrement, saddle = _direction(point, radius)
+            return end(Ending.non_finite, point.x, point.value)
+        direction, decrement, saddle = _direction(point.gradient, secants.correct(point), radius)
         if decrement < _TINY and not saddle:
-            return NewtonResult(point, Ending.converged, evaluations, tuple(steps))
+            return end(Ending.converged, point.x, point.value)
         length = float(np.linalg.norm(direction))
         shrink = min(1.0, radius / length)
-        trial = evaluate(point.x + shrink * direction)
-        new_value = trial.value
+        step = shrink * direction
+        trial = evaluate(point.x + step)
         evaluations += 1
         noise = max(1e-11, 4e-14 * abs(point.value))
-        accepted = new_value < point.value or (decrement < _CLOSE and new_value <= point.value + noise)
-        steps.append(Step(new_value, decrement, shrink * length, bool(accepted)))
+        accepted = trial.value < point.value or (decrement < _CLOSE and trial.value <= point.value + noise)
+        steps.append(Step(trial.value, decrement, shrink * length, bool(accepted)))
         if accepted:
+            if decrement < (_NEARLY if point.exact else _NEARLY_APPROXIMATE) and not saddle:
+                return end(Ending.converged, point.x + step, trial.value)
             radius = 2.0 * radius if shrink < 1.0 else max(radius, 2.0 * length)
-            point = trial.expand()
-            if decrement < _NEARLY and not saddle:
-                return NewtonResult(point, Ending.converged, evaluations, tuple(steps))
+            before, point = point, trial.expand()
+            secants.add(step, point.gradient - before.gradient, decrement)
         else:
             radius = 0.25 * shrink * length
             if radius < 1e-13 * (1.0 + float(np.abs(point.x).max())):
                 ending = Ending.converged if decrement < 1e-7 else Ending.no_descent
-                return NewtonResult(point, ending, evaluations, tuple(steps))
-    return NewtonResult(point, Ending.evaluation_limit, evaluations, tuple(steps))
+                return end(ending, point.x, point.value)
+    return end(Ending.evaluation_limit, point.x, point.value)
 
 
-def _direction(point: Point, radius: float) -> tuple[FloatArray, float, bool]:
+class _Secants:
+    """Symmetric rank-one corrections of an approximate Hessian from the last changes of the gradient."""
+
+    def __init__(self) -> None:
+        self._pairs: list[tuple[FloatArray, FloatArray]] = []
+
+    def add(self, step: FloatArray, change: FloatArray, decrement: float) -> None:
+        # Far from the optimum the curvature changes along the step by more than the approximation is off.
+        if decrement < _LOCAL:
+            self._pairs = [*self._pairs[-step.size :], (step, change)]
+
+    def correct(self, point: Point) -> FloatArray:
+        if point.exact:
+            return point.hessian
+        hessian = point.hessian
+        for step, change in self._pairs:
+            rest = change - hessian @ step
+            against = float(rest @ step)
+            if abs(against) > 1e-6 * float(np.linalg.norm(rest) * np.linalg.norm(step)):
+                hessian = hessian + np.outer(rest, rest) / against
+        return hessian
+
+
+def _direction(gradient: FloatArray, hessian: FloatArray, radius: float) -> tuple[FloatArray, float, bool]:
     """Step, predicted fall, and whether the point is a saddle."""
-    curvature, vectors = np.linalg.eigh(point.hessian)
-    slope = vectors.T @ point.gradient
+    curvature, vectors = np.linalg.eigh(hessian)
+    slope = vectors.T @ gradient
     largest = float(np.abs(curvature).max(initial=0.0))
     steep = np.maximum(np.abs(curvature), _FLAT * max(largest, 1e-300))
     decrement = float((slope**2 / steep).sum())

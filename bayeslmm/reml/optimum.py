@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from bayeslmm.design.covariance import factor_from_theta
 from bayeslmm.likelihood import CrossProducts, Factor, derivatives, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.criteria import degrees_of_freedom
+from bayeslmm.numerics.differences import jacobian
 from bayeslmm.numerics.newton import Ending, NewtonResult, Point, Step, Trial, minimise
 from bayeslmm.reml.status import FitStatus
 from bayeslmm.types import FloatArray
@@ -50,6 +52,7 @@ class Optimum:
 
     Attributes
     ----------
+    cp : CrossProducts
     reml : bool
     internal : FloatArray, shape (k,)
         Parameters on the orthogonalised columns.
@@ -65,8 +68,6 @@ class Optimum:
         -2 log restricted likelihood (or likelihood).
     factor : Factor
         The evaluation at the optimum.
-    gradient, hessian : FloatArray
-        In `internal`.
     vanished : tuple of Vanished
         Empty for a regular fit.
     status : FitStatus
@@ -74,6 +75,7 @@ class Optimum:
     trace : tuple of Step
     """
 
+    cp: CrossProducts
     reml: bool
     internal: FloatArray
     factors: tuple[FloatArray, ...]
@@ -82,12 +84,24 @@ class Optimum:
     sigma: float
     criterion: float
     factor: Factor
-    gradient: FloatArray
-    hessian: FloatArray
     vanished: tuple[Vanished, ...]
     status: FitStatus
     evaluations: int
     trace: tuple[Step, ...]
+
+    @cached_property
+    def gradient(self) -> FloatArray:
+        """Gradient in `internal`, shape (k,)."""
+        return Criterion(self.cp, self.reml)(self.internal).expand().gradient
+
+    @cached_property
+    def hessian(self) -> FloatArray:
+        """Hessian in `internal`, shape (k, k); by differences of the exact gradient where it is not exact itself."""
+        criterion = Criterion(self.cp, self.reml)
+        point = criterion(self.internal).expand()
+        if point.exact:
+            return point.hessian
+        return jacobian(lambda x: criterion(x).expand().gradient, self.internal)
 
 
 @dataclass(frozen=True)
@@ -111,7 +125,7 @@ class Criterion:
         def expand() -> Point:
             first = derivatives(self.cp, factors, factor, self.reml)
             gradient = par.gradient(self.cp, factors, first)
-            return Point(x, value, gradient, par.hessian(self.cp, factors, first))
+            return Point(x, value, gradient, par.hessian(self.cp, factors, first), first.exact)
 
         return Trial(value, expand)
 
@@ -166,16 +180,15 @@ def _best_start(cp: CrossProducts, reml: bool) -> FloatArray:
 
 def _snap(criterion: Criterion, result: NewtonResult, max_evaluations: int) -> NewtonResult:
     """Set small singular values to exactly zero where the criterion does not rise, then polish."""
-    best = result.point
-    x = _without_small(criterion.cp, best.x)
-    if np.array_equal(x, best.x):
+    x = _without_small(criterion.cp, result.x)
+    if np.array_equal(x, result.x):
         return result
     value = criterion(x).value
-    if not value <= best.value + _ROUNDING * (1.0 + abs(best.value)):
+    if not value <= result.value + _ROUNDING * (1.0 + abs(result.value)):
         return result
     polished = minimise(criterion, x, max_evaluations)
     total = result.evaluations + 1 + polished.evaluations
-    return NewtonResult(polished.point, polished.ending, total, result.steps + polished.steps)
+    return NewtonResult(polished.x, polished.value, polished.ending, total, result.steps + polished.steps)
 
 
 def _without_small(cp: CrossProducts, x: FloatArray) -> FloatArray:
@@ -196,23 +209,22 @@ def _without_small(cp: CrossProducts, x: FloatArray) -> FloatArray:
 
 
 def _finish(criterion: Criterion, result: NewtonResult) -> Optimum:
-    cp, point = criterion.cp, result.point
-    factors = tuple(par.internal_factors(cp, point.x))
+    cp = criterion.cp
+    factors = tuple(par.internal_factors(cp, result.x))
     factor = evaluate(cp, factors)
     terms = par.term_factors(cp, factors)
-    vanished = _vanished(criterion, factors, factor) if np.isfinite(point.value) else ()
+    vanished = _vanished(criterion, factors, factor) if np.isfinite(result.value) else ()
     nu = degrees_of_freedom(cp, criterion.reml)
     return Optimum(
         reml=criterion.reml,
-        internal=point.x,
+        cp=cp,
+        internal=result.x,
         factors=factors,
         terms=tuple(T[0] for T in terms),
         theta=par.theta_from_terms(cp, terms)[0],
         sigma=float(np.sqrt(max(factor.r2[0], 0.0) / nu)),
-        criterion=point.value,
+        criterion=result.value,
         factor=factor,
-        gradient=point.gradient,
-        hessian=point.hessian,
         vanished=vanished,
         status=_status(cp, float(factor.r2[0]) / nu, result.ending, vanished),
         evaluations=result.evaluations,

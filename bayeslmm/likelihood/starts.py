@@ -1,0 +1,78 @@
+"""A start for the optimiser from moments of the sums over levels.
+
+For a level with cross-products ``F = Z'Z`` and sums ``s = Z'y`` the model has ``E s s' = F Sigma F + sigma^2 F``
+(other terms left out); with columns orthogonal over the data F is nearly a multiple of the identity, and one
+equation for Sigma follows by adding up over levels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bayeslmm.likelihood import elimination as el
+from bayeslmm.likelihood import small
+from bayeslmm.likelihood.crossproducts import CrossProducts, Levels
+from bayeslmm.likelihood.hierarchy import Hierarchy
+from bayeslmm.types import FloatArray
+
+# Relative sds of a start stay between these: a start at zero would be a saddle, one far out slow.
+_SMALLEST, _LARGEST = 0.1, 10.0
+
+
+def moment_factors(cp: CrossProducts) -> list[FloatArray]:
+    """Relative factors (c, c), lower triangular and regular, of every block."""
+    store = cp.store
+    sums, products, within = _levels(cp, store) if isinstance(store, Levels) else _hierarchy(cp, store)
+    out = []
+    for s, F in zip(sums, products, strict=True):
+        c = s.shape[1]
+        n = np.trace(F, axis1=1, axis2=2) / c
+        moment = (s.T @ s - within * F.sum(0)) / max(float((n**2).sum()), 1e-300)
+        values, vectors = np.linalg.eigh(moment / within)
+        values = np.clip(values, _SMALLEST**2, _LARGEST**2)
+        out.append(np.linalg.cholesky((vectors * values) @ vectors.T))
+    return out
+
+
+def _levels(cp: CrossProducts, store: Levels) -> tuple[list[FloatArray], list[FloatArray], float]:
+    Rt = small.transpose(store.R)
+    sums, products = [(Rt @ store.E[..., -1:])[..., 0]], [Rt @ store.R]
+    start = 0
+    for block in cp.trailing_blocks:
+        span = slice(start, start + block.q)
+        E = store.E[:, :, span]
+        full = store.D[span, span] + np.tensordot(E, E, ((0, 1), (0, 1)))
+        y = store.D[span, -1] + np.tensordot(E, store.E[..., -1], ((0, 1), (0, 1)))
+        sums.append(y.reshape(block.n_levels, block.size))
+        tiles = full.reshape(block.n_levels, block.size, block.n_levels, block.size)
+        products.append(np.moveaxis(np.diagonal(tiles, axis1=0, axis2=2), -1, 0))
+        start = span.stop
+    return sums, products, _within(cp, float(store.D[-1, -1]), store.R, float((store.E[..., -1] ** 2).sum()))
+
+
+def _hierarchy(cp: CrossProducts, h: Hierarchy) -> tuple[list[FloatArray], list[FloatArray], float]:
+    zeros = [np.zeros((block.n_levels, block.size, 1)) for block in cp.blocks[: h.plan.chain]]
+    all_sums = el.scores(h, el.response(h), zeros, np.zeros((h.D.shape[0] - 1, 1)))
+    sums = [s[..., 0] for s in all_sums[:-1]]
+    products = [small.transpose(h.R) @ h.R]
+    for rows, parents, up in zip(h.rows, h.plan.up[0], h.up, strict=True):
+        products.append(rows.own + el.sums_by(parents, small.transpose(up) @ up, rows.own.shape[0]))
+    start = 0
+    squares = np.zeros((h.q_dense, h.cells.values.shape[1]))
+    np.add.at(squares, h.cells.columns, h.cells.values**2)
+    diagonal = np.diagonal(h.D)[: h.q_dense] + squares.sum(1)
+    for block in cp.trailing_blocks:
+        span = slice(start, start + block.q)
+        sums.append(all_sums[-1][span, 0].reshape(block.n_levels, block.size))
+        products.append(diagonal[span].reshape(block.n_levels, block.size)[:, None] * np.eye(block.size))
+        start = span.stop
+    return sums, products, _within(cp, float(h.D[-1, -1]), h.R, float((h.fixed[..., -1] ** 2).sum()))
+
+
+def _within(cp: CrossProducts, within: float, R: FloatArray, between: float) -> float:
+    """Variance left within the levels of the first block, per degree of freedom."""
+    rank = int((np.diagonal(R, axis1=1, axis2=2) > 0).sum())
+    free = cp.n - rank - cp.p
+    total = (within + between) / cp.n
+    # Saturated levels say nothing about sigma: a share of the total variance will do.
+    return max(within / free, 1e-4 * total) if free > 0 else 0.2 * total
