@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -71,20 +71,25 @@ def build_design(
     if not isinstance(formula, str):
         raise FormulaError(f"The formula is a {type(formula).__name__}, not a string such as 'y ~ x + (x | g)'.")
     parsed = parse_formula(formula)
-    frame = checks.to_pandas(data)
+    table, available = checks.open_table(data)
     namespace = {**NAMESPACE, **(extra_namespace or {})}
-    names = checks.used_columns(parsed, frame, namespace)
-    weight_values = _weights(weights, frame, namespace)
+    names = checks.used_columns(parsed, available, namespace)
+    weight_names = _weight_columns(weights, available, namespace)
+    frame = checks.to_pandas(table, list(dict.fromkeys([*names, *weight_names])))
+    weight_values = _weights(weights, weight_names, frame, namespace)
     extra = {} if weight_values is None else {"weights": weight_values}
-    keep, dropped = checks.complete_rows(frame, names, extra)
-    columns = {name: frame[name] if keep.all() else frame[name][keep] for name in names}
+    columns = {name: frame[name] for name in names}
+    keep, dropped = checks.complete_rows(frame, columns, extra)
+    if len(dropped):
+        columns = {name: series[keep] for name, series in columns.items()}
     checks.check_finite_columns(columns)
     _check_response(parsed, columns)
     known = _known(contrasts, columns)
     evaluator = Evaluator(_without_groups(parsed, columns), known, namespace)
-    y = evaluator.vector(parsed.response)
+    # Not a view of the user's column, which may change later.
+    y = evaluator.vector(parsed.response).copy()
     X, fixed_names = evaluator.columns(parsed.fixed)
-    index = frame.index if keep.all() else frame.index[keep]
+    index = frame.index[keep] if len(dropped) else frame.index
     offset = _offset(parsed, evaluator, index)
     _check_values(parsed, y, X, fixed_names, offset, index)
     independent = independent_columns(X)
@@ -111,17 +116,25 @@ def build_design(
     return design
 
 
-def _weights(weights: Any, frame: pd.DataFrame, namespace: Mapping[str, Any]) -> FloatArray | None:
+def _weight_columns(weights: Any, available: Sequence[str], namespace: Mapping[str, Any]) -> list[str]:
     if not isinstance(weights, str):
-        return checks.read_weights(weights, frame)
-    formula = Formula(f"`{weights}`" if weights in frame.columns else weights, "1", "1", (), ())
+        return []
+    formula = Formula(f"`{weights}`" if weights in available else weights, "1", "1", (), ())
     formula = replace(formula, response=formula.text)
     try:
-        names = checks.used_columns(formula, frame, namespace)
+        names = checks.used_columns(formula, available, namespace)
     except DesignError as error:
         raise DesignError(f"In weights={weights!r}: {error}") from error
     if not names:
         raise DesignError(f"weights={weights!r} names no column. Give a column or an expression of columns.")
+    return names
+
+
+def _weights(
+    weights: Any, names: Sequence[str], frame: pd.DataFrame, namespace: Mapping[str, Any]
+) -> FloatArray | None:
+    if not names:
+        return checks.read_weights(weights, frame)
     evaluator = Evaluator({name: frame[name] for name in names}, {}, namespace)
     return checks.read_weights(evaluator.vector(weights), frame)
 

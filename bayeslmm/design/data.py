@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import narwhals.stable.v2 as nw
 import numpy as np
@@ -13,25 +13,33 @@ from narwhals.exceptions import DuplicateError
 
 from bayeslmm.design.design import DroppedRows
 from bayeslmm.design.formula import Formula
+from bayeslmm.design.lazy import Labels, LabelsByReason
 from bayeslmm.design.tokens import tokenize
 from bayeslmm.errors import DesignError, FormulaError
-from bayeslmm.types import BoolArray, FloatArray
+from bayeslmm.types import AnyArray, BoolArray, FloatArray
 
 _SHOWN = 5
 _NUMBER_OBJECTS = ("integer", "floating", "mixed-integer-float", "decimal", "complex")
 
 
-def to_pandas(data: Any) -> pd.DataFrame:
-    """The data as a pandas frame (polars and pyarrow through narwhals); never a copy of a pandas frame.
+type Table = pd.DataFrame | nw.DataFrame[Any]
+
+
+def open_table(data: Any) -> tuple[Table, list[str]]:
+    """The data as a table, nothing copied or converted, and the names of its columns.
 
     Raises
     ------
     DesignError
-        Not a data frame, no rows, duplicated column names.
+        Not a data frame, no rows, duplicated column names (of other tables than pandas frames).
     """
-    if not isinstance(data, pd.DataFrame):
+    table: Table
+    if isinstance(data, pd.DataFrame):
+        table, names = data, [str(name) for name in data.columns]
+    else:
         try:
-            data = pd.DataFrame(nw.from_native(data, eager_only=True).to_pandas())
+            table = nw.from_native(data, eager_only=True)
+            names = list(table.schema)
         except DuplicateError as error:
             raise DesignError(f"The table has several columns of one name. Rename or drop them. ({error})") from error
         except TypeError as error:
@@ -39,24 +47,50 @@ def to_pandas(data: Any) -> pd.DataFrame:
                 f"data is a {type(data).__name__}, not a data frame. Pass a pandas, polars or pyarrow table, "
                 "e.g. pandas.DataFrame(your_dict)."
             ) from error
-    if data.shape[0] == 0:
+    if table.shape[0] == 0:
         raise DesignError(
-            f"The data frame has no rows ({data.shape[1]} columns). Check the filter or the file it came from."
+            f"The data frame has no rows ({table.shape[1]} columns). Check the filter or the file it came from."
         )
-    return cast(pd.DataFrame, data)
+    return table, names
+
+
+def to_pandas(table: Any, names: Sequence[str] | None = None) -> pd.DataFrame:
+    """A pandas frame with the columns named, by default all; of a pandas frame with all, not copied.
+
+    Raises
+    ------
+    DesignError
+        As `open_table`.
+    """
+    if names is None:
+        table, names = open_table(table)
+    if isinstance(table, pd.DataFrame):
+        # pandas copies attrs along with every column.
+        return pd.DataFrame(table, copy=False) if table.attrs else table
+    return pd.DataFrame(table.select(*names).to_pandas())
 
 
 def used_columns(
-    formula: Formula, data: pd.DataFrame, namespace: Mapping[str, Any], extra: Iterable[str] = ()
+    formula: Formula, data: pd.DataFrame | Sequence[str], namespace: Mapping[str, Any], extra: Iterable[str] = ()
 ) -> list[str]:
     """Names of the columns that the formula needs, each known to exist exactly once.
+
+    Parameters
+    ----------
+    formula : Formula
+    data : pandas.DataFrame or sequence of str
+        The data or the names of its columns.
+    namespace : mapping
+        What else a formula may use.
+    extra : iterable of str
+        Further columns.
 
     Raises
     ------
     DesignError
         Missing or duplicated columns.
     """
-    available = [str(name) for name in data.columns]
+    available = [str(name) for name in (data.columns if isinstance(data, pd.DataFrame) else data)]
     names: dict[str, None] = {}
     pieces = [formula.response, formula.fixed, *formula.offsets, *(bar.left for bar in formula.bars)]
     for text in dict.fromkeys(pieces):
@@ -101,14 +135,15 @@ def _missing(name: str, available: Sequence[str], formula: Formula) -> DesignErr
 
 
 def complete_rows(
-    data: pd.DataFrame, columns: Sequence[str], extra: Mapping[str, FloatArray]
+    data: pd.DataFrame, columns: Sequence[str] | Mapping[str, pd.Series], extra: Mapping[str, FloatArray]
 ) -> tuple[BoolArray, DroppedRows]:
     """Which rows have no missing value, and a record of the others.
 
     Parameters
     ----------
     data : pandas.DataFrame
-    columns : sequence of str
+    columns : sequence of str or mapping
+        Names, or the columns by name.
     extra : mapping
         Further vectors (weights, offsets) by name.
 
@@ -120,8 +155,8 @@ def complete_rows(
     keep = np.ones(data.shape[0], dtype=bool)
     masks: dict[str, BoolArray] = {}
     for name in columns:
-        missing = np.asarray(data[name].isna())
-        if missing.any():
+        missing = _missing_values(columns[name] if isinstance(columns, Mapping) else data[name])
+        if missing is not None:
             if missing.all():
                 raise DesignError(
                     f"Column {name!r} has no value in any of the {missing.size} rows. Leave it out of the formula "
@@ -135,14 +170,35 @@ def complete_rows(
             masks["weight 0"] = vector == 0
     for mask in masks.values():
         keep &= ~mask
+    if not masks:
+        return keep, DroppedRows()
     if not keep.any():
         raise DesignError(
             f"No row can be used: {'; '.join(f'{reason} in {int(m.sum())} rows' for reason, m in masks.items())}. "
             "Leave out the columns with most missing values, or check the weights."
         )
     index = data.index
-    reasons = {reason: tuple(index[mask]) for reason, mask in masks.items()}
-    return keep, DroppedRows(tuple(index[~keep]) if masks else (), reasons)
+    reasons = {reason: Labels(index[mask]) for reason, mask in masks.items()}
+    return keep, DroppedRows(Labels(index[~keep]), LabelsByReason(reasons))
+
+
+def _missing_values(series: pd.Series) -> BoolArray | None:
+    """Where values are missing; None if they are nowhere, which is found without a mask where possible."""
+    dtype = series.dtype
+    if isinstance(dtype, np.dtype) and (dtype.kind in "iub" or _surely_finite(series.to_numpy())):
+        return None
+    if isinstance(dtype, pd.CategoricalDtype) and np.asarray(series.array.codes).min() >= 0:
+        return None
+    missing: BoolArray = np.asarray(series.isna())
+    return missing if missing.any() else None
+
+
+def _surely_finite(values: AnyArray) -> bool:
+    """Whether all are finite, by one pass that may overflow and then knows nothing."""
+    if values.dtype.kind != "f":
+        return False
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(values.sum()))
 
 
 def check_finite_columns(columns: Mapping[str, pd.Series]) -> None:
@@ -157,6 +213,8 @@ def check_finite_columns(columns: Mapping[str, pd.Series]) -> None:
             raise DesignError(f"Column {name!r} holds complex numbers. Use the real part, the modulus or the angle.")
         if not pd.api.types.is_numeric_dtype(series.dtype) or series.dtype == bool:
             continue
+        if isinstance(series.dtype, np.dtype) and (series.dtype.kind in "iu" or _surely_finite(series.to_numpy())):
+            continue
         values = series.to_numpy(dtype=float, na_value=np.nan)
         bad = np.isinf(values)
         if bad.any():
@@ -168,6 +226,8 @@ def check_finite_columns(columns: Mapping[str, pd.Series]) -> None:
 
 def check_finite_result(name: str, values: FloatArray, index: pd.Index) -> None:
     """Refuse values that a transformation has made infinite or undefined."""
+    if _surely_finite(values):
+        return
     bad = ~np.isfinite(values)
     if bad.any():
         raise DesignError(
@@ -241,7 +301,7 @@ def check_response_column(name: str, series: pd.Series) -> None:
 def check_response_values(name: str, y: FloatArray, offset: FloatArray | None) -> None:
     """Refuse a constant response."""
     rest = y if offset is None else y - offset
-    if rest.size > 1 and (rest == rest[0]).all():
+    if rest.size > 1 and rest[-1] == rest[0] and (rest == rest[0]).all():
         raise DesignError(
             f"The response {name} is constant: all {rest.size} values are {rest[0]:g}. There is no variation to "
             "model. Check the column."

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from bayeslmm.design.covariance import CovarianceStructure
+from bayeslmm.design.lazy import LabelsByReason, Lazy
 from bayeslmm.types import AnyArray, FloatArray, IntArray
 
 
@@ -25,11 +27,11 @@ class Grouping:
 
     name: str
     codes: IntArray
-    levels: tuple[str, ...]
+    levels: Lazy[tuple[str, ...]] = Lazy()  # noqa: RUF009
 
     @property
     def n_levels(self) -> int:
-        return len(self.levels)
+        return len(vars(self)["levels"])
 
 
 @dataclass(frozen=True)
@@ -69,21 +71,23 @@ class DroppedRows:
         Reason (``"missing Days"``, ``"weight 0"``) to the labels concerned; a row may have several.
     """
 
-    labels: tuple[Hashable, ...] = ()
-    reasons: dict[str, tuple[Hashable, ...]] = field(default_factory=dict)
+    labels: Lazy[tuple[Hashable, ...]] = Lazy(())  # noqa: RUF009
+    reasons: Lazy[dict[str, tuple[Hashable, ...]]] = Lazy(LabelsByReason({}))  # noqa: RUF009
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(vars(self)["labels"])
 
     def __str__(self) -> str:
-        if not self.labels:
+        if not len(self):
             return "no rows dropped"
-        parts = [f"{reason}: {_shorten(rows)}" for reason, rows in self.reasons.items()]
+        reasons = vars(self)["reasons"]
+        found: Mapping[str, Any] = reasons.reasons if isinstance(reasons, LabelsByReason) else reasons
+        parts = [f"{reason}: {_shorten(rows)}" for reason, rows in found.items()]
         noun = "row" if len(self) == 1 else "rows"
         return f"{len(self)} {noun} dropped ({'; '.join(parts)})"
 
 
-def _shorten(labels: tuple[Hashable, ...], limit: int = 8) -> str:
+def _shorten(labels: Sequence[Hashable], limit: int = 8) -> str:
     shown = ", ".join(str(label) for label in labels[:limit])
     return shown if len(labels) <= limit else f"{shown}, ... ({len(labels)} in all)"
 

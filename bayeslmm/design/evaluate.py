@@ -41,6 +41,8 @@ NAMESPACE: dict[str, Any] = {
 # formulae's own scale() divides by the standard deviation of a population, R's by that of a sample.
 _RENAMED = {"scale": "scale_", "as.factor": "factor", "as.ordered": "ordered"}
 
+_BLOCK = 8192
+
 # A sum of names, 0 and 1.
 _SUMMAND = re.compile(r"([+-]?)\s*(`[^`]*`|[^\W\d][\w.]*|[01])\s*")
 _NUMBER = re.compile(r"-?\s*(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -149,6 +151,8 @@ class Evaluator:
         series = self._columns.get(text.strip("`"))
         if series is None or _is_categorical(series):
             return None
+        if isinstance(series.dtype, np.dtype):
+            return series.to_numpy(dtype=float)
         return series.to_numpy(dtype=float, na_value=np.nan)
 
     def _sum_of_columns(self, right: str) -> Columns | None:
@@ -167,8 +171,7 @@ class Evaluator:
             columns[word.strip("`")] = values
         if intercept:
             columns = {"Intercept": np.ones(self.n), **columns}
-        matrix = np.column_stack(list(columns.values())) if columns else np.empty((self.n, 0))
-        return matrix, tuple(columns)
+        return _side_by_side(list(columns.values()), self.n), tuple(columns)
 
     def _model_columns(self, right: str) -> Columns:
         text = self._translate(right)
@@ -266,6 +269,15 @@ def _within_call(tokens: Sequence[Token], i: int) -> bool:
                 return True
             depth = tokens[j].depth
     return False
+
+
+def _side_by_side(columns: Sequence[FloatArray], n: int) -> FloatArray:
+    """The matrix (n, c) of c columns, written some rows at a time while they are in the cache."""
+    matrix = np.empty((n, len(columns)))
+    for k in range(0, n, _BLOCK):
+        for j, column in enumerate(columns):
+            matrix[k : k + _BLOCK, j] = column[k : k + _BLOCK]
+    return matrix
 
 
 def _is_boolean(series: pd.Series) -> bool:

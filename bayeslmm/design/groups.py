@@ -9,11 +9,17 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.design.design import Grouping
+from bayeslmm.design.lazy import CellNames, LevelNames, level_name
 from bayeslmm.errors import DesignError
-from bayeslmm.types import IntArray
+from bayeslmm.types import AnyArray, IntArray
+
+__all__ = ["factorize", "group_by", "level_name"]
+
+# Counting takes room for every value between the smallest and the largest; more than this per row is sorted instead.
+_ROOM = 4
 
 
-def factorize(series: pd.Series) -> tuple[IntArray, list[str]]:
+def factorize(series: pd.Series) -> tuple[IntArray, LevelNames]:
     """Codes (n,) and level names, levels in category order or sorted.
 
     Parameters
@@ -21,24 +27,33 @@ def factorize(series: pd.Series) -> tuple[IntArray, list[str]]:
     series : pandas.Series
         No missing values.
     """
-    if isinstance(series.dtype, pd.CategoricalDtype):
-        raw = series.cat.codes.to_numpy()
-        present = np.flatnonzero(np.bincount(raw, minlength=len(series.cat.categories)))
-        position = np.zeros(len(series.cat.categories), dtype=np.int64)
-        position[present] = np.arange(present.size)
-        return position[raw], [level_name(v) for v in series.cat.categories[present].tolist()]
+    dtype = series.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        codes, present = _occurring(np.asarray(series.array.codes), len(dtype.categories))
+        return codes, LevelNames(dtype.categories, None if present.size == len(dtype.categories) else present)
+    if isinstance(dtype, np.dtype) and dtype.kind in "iu" and len(series):
+        values = series.to_numpy()
+        low, high = int(values.min()), int(values.max())
+        if high - low < _ROOM * max(values.size, 256) and high < 2**63:
+            shifted = values.astype(np.int64)
+            shifted -= low
+            codes, present = _occurring(shifted, high - low + 1)
+            return codes, LevelNames(present + low)
     try:
         codes, levels = pd.factorize(series, sort=True)
     except TypeError:
         codes, levels = pd.factorize(series.astype(str), sort=True)
-    return codes.astype(np.int64), [level_name(level) for level in levels.tolist()]
+    return codes.astype(np.int64, copy=False), LevelNames(levels)
 
 
-def level_name(value: object) -> str:
-    """Text of a level; integral floats lose their ``.0``."""
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        return str(int(value))
-    return str(value)
+def _occurring(values: IntArray, size: int) -> tuple[IntArray, IntArray]:
+    """Codes of integers in [0, size) over those that occur, and these in ascending order."""
+    present = np.flatnonzero(np.bincount(values, minlength=size))
+    if present.size == size:
+        return values.astype(np.int64, copy=False), present
+    position = np.zeros(size, dtype=np.int64)
+    position[present] = np.arange(present.size)
+    return position[values], present
 
 
 def group_by(columns: Mapping[str, pd.Series], factors: Sequence[str]) -> Grouping:
@@ -55,17 +70,36 @@ def group_by(columns: Mapping[str, pd.Series], factors: Sequence[str]) -> Groupi
     DesignError
         Different levels that would have the same name.
     """
-    codes, levels = factorize(columns[factors[0]])
+    codes, first = factorize(columns[factors[0]])
+    names: LevelNames | CellNames = first
+    distinct = _distinct_names(first.values, colons=len(factors) > 1)
     for name in factors[1:]:
-        inner, inner_levels = factorize(columns[name])
-        cell = codes * len(inner_levels) + inner
-        occurring, codes = np.unique(cell, return_inverse=True)
-        outer_part, inner_part = np.divmod(occurring, len(inner_levels))
-        levels = [f"{levels[a]}:{inner_levels[b]}" for a, b in zip(outer_part, inner_part, strict=True)]
-        codes = codes.astype(np.int64)
+        inner, inner_names = factorize(columns[name])
+        cell = codes * len(inner_names) + inner
+        codes, occurring = _cells(cell, len(names) * len(inner_names))
+        i, j = np.divmod(occurring, len(inner_names))
+        names = CellNames(names, inner_names, i, j)
+        distinct = distinct and _distinct_names(inner_names.values, colons=True)
     name = ":".join(factors)
-    _check_distinct(name, levels)
-    return Grouping(name, codes, tuple(levels))
+    if not distinct:
+        _check_distinct(name, names.resolve())
+    return Grouping(name, codes, names)
+
+
+def _cells(cell: IntArray, size: int) -> tuple[IntArray, IntArray]:
+    if size <= _ROOM * max(cell.size, 256):
+        return _occurring(cell, size)
+    occurring, codes = np.unique(cell, return_inverse=True)
+    return codes.astype(np.int64, copy=False), occurring
+
+
+def _distinct_names(values: AnyArray | pd.Index, *, colons: bool) -> bool:
+    """Whether distinct levels surely have distinct names, also when joined by colons."""
+    if values.dtype.kind in "iu":
+        return True
+    if not isinstance(values.dtype, pd.StringDtype) and pd.api.types.infer_dtype(values, skipna=False) != "string":
+        return False
+    return not colons or not any(":" in value for value in values.tolist())
 
 
 def _check_distinct(name: str, levels: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from bayeslmm.errors import FormulaError
 
@@ -42,6 +43,7 @@ class Token:
     depth: int
 
 
+@lru_cache(maxsize=1024)
 def tokenize(formula: str) -> tuple[Token, ...]:
     """Tokens of a formula.
 

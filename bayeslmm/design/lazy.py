@@ -1,0 +1,161 @@
+"""Fields of frozen dataclasses that are made when they are first read.
+
+Names of fifty thousand levels or of a million dropped rows take longer to make than the rest of a design, and most
+fits never show them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.types import AnyArray
+
+
+class Deferred[T](ABC):
+    """A value that is known but not yet made."""
+
+    @abstractmethod
+    def resolve(self) -> T:
+        """Make it."""
+
+
+class Lazy[T]:
+    """Field that holds a value or a `Deferred` one, and always reads as the value.
+
+    Parameters
+    ----------
+    default : optional
+        Value of the field if none is given.
+
+    Examples
+    --------
+    >>> @dataclass(frozen=True)
+    ... class Rows:
+    ...     labels: Lazy[tuple[object, ...]] = Lazy(())
+    >>> Rows().labels, Rows(Labels(pd.RangeIndex(2))).labels
+    ((), (0, 1))
+    """
+
+    def __init__(self, default: T | Deferred[T] | None = None) -> None:
+        self._default = default
+        self._name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> T | Deferred[T]: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> T: ...
+    def __get__(self, instance: object | None, owner: type) -> T | Deferred[T]:
+        if instance is None:
+            # What a dataclass takes for the default.
+            if self._default is None:
+                raise AttributeError(self._name)
+            return self._default
+        value: T | Deferred[T] = vars(instance)[self._name]
+        if isinstance(value, Deferred):
+            value = value.resolve()
+            vars(instance)[self._name] = value
+        return value
+
+    def __set__(self, instance: object, value: T | Deferred[T]) -> None:
+        vars(instance)[self._name] = value
+
+
+def level_name(value: object) -> str:
+    """Text of a level; integral floats lose their ``.0``."""
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
+@dataclass(frozen=True, eq=False)
+class LevelNames(Deferred[tuple[str, ...]]):
+    """Names of the levels of one column.
+
+    Attributes
+    ----------
+    values : array or pandas.Index
+    present : IntArray, optional
+        Positions of the levels among `values`; all by default.
+    """
+
+    values: AnyArray | pd.Index
+    present: AnyArray | None = None
+
+    def __len__(self) -> int:
+        return len(self.values if self.present is None else self.present)
+
+    def resolve(self) -> tuple[str, ...]:
+        values = (self.values if self.present is None else self.values[self.present]).tolist()
+        if self.values.dtype.kind in "iu":
+            return tuple(map(str, values))
+        return tuple(value if type(value) is str else level_name(value) for value in values)
+
+
+@dataclass(frozen=True, eq=False)
+class CellNames(Deferred[tuple[str, ...]]):
+    """Names of the cells of two factors that occur, joined by a colon.
+
+    Attributes
+    ----------
+    outer, inner : Deferred
+        Names of their levels.
+    i, j : IntArray
+        Levels of each cell.
+    """
+
+    outer: Deferred[tuple[str, ...]]
+    inner: Deferred[tuple[str, ...]]
+    i: AnyArray
+    j: AnyArray
+
+    def __len__(self) -> int:
+        return len(self.i)
+
+    def resolve(self) -> tuple[str, ...]:
+        outer, inner = self.outer.resolve(), self.inner.resolve()
+        return tuple(f"{outer[a]}:{inner[b]}" for a, b in zip(self.i.tolist(), self.j.tolist(), strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class Labels(Deferred[tuple[object, ...]]):
+    """Labels of rows.
+
+    Attributes
+    ----------
+    index : pandas.Index
+    """
+
+    index: pd.Index
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, rows: slice) -> tuple[object, ...]:
+        return tuple(self.index[rows])
+
+    def resolve(self) -> tuple[object, ...]:
+        return tuple(self.index)
+
+
+@dataclass(frozen=True, eq=False)
+class LabelsByReason(Deferred[dict[str, tuple[object, ...]]]):
+    """Labels of rows by the reason for which they were dropped.
+
+    Attributes
+    ----------
+    reasons : mapping of str to Labels
+    """
+
+    reasons: Mapping[str, Labels]
+
+    def resolve(self) -> dict[str, tuple[object, ...]]:
+        return {reason: labels.resolve() for reason, labels in self.reasons.items()}
