@@ -31,6 +31,10 @@ _PACKAGES = ("bayeslmm.design.", "bayeslmm.reml.", "bayeslmm.numerics.")
 class Encoder:
     """Values to what JSON can hold; arrays are collected in `arrays`.
 
+    Kept with their types: None, booleans, integers, floats, strings, tuples, lists, dictionaries, slices, arrays and
+    scalars of NumPy, dates, times, time stamps, periods, intervals, decimals, and bayeslmm's own dataclasses. Anything
+    else is refused, subclasses of these included.
+
     Examples
     --------
     >>> Encoder().encode({"a": (1, 2.5)})
