@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from bayeslmm.datasets import list_datasets, load_dataset
     from bayeslmm.design import Design, parse_formula
     from bayeslmm.design.contrasts import Treatment
+    from bayeslmm.design.covariance import Diagonal, Unstructured
     from bayeslmm.design.lint import lint
+    from bayeslmm.design.shared import AR1, CompoundSymmetry, Identity
     from bayeslmm.errors import (
         BayesLMMError,
         BayesLMMWarning,
@@ -57,6 +59,11 @@ _HOMES = {
     "parse_formula": "bayeslmm.design",
     "lint": "bayeslmm.design.lint",
     "Treatment": "bayeslmm.design.contrasts",
+    "Unstructured": "bayeslmm.design.covariance",
+    "Diagonal": "bayeslmm.design.covariance",
+    "Identity": "bayeslmm.design.shared",
+    "CompoundSymmetry": "bayeslmm.design.shared",
+    "AR1": "bayeslmm.design.shared",
     "compare": "bayeslmm.comparison",
     "Comparison": "bayeslmm.comparison",
     "plot_variance": "bayeslmm.plots",
@@ -89,13 +96,16 @@ _HOMES = {
 }
 
 __all__ = [
+    "AR1",
     "BayesLMMError",
     "BayesLMMWarning",
     "Comparison",
+    "CompoundSymmetry",
     "ConvergenceWarning",
     "DatasetError",
     "Design",
     "DesignError",
+    "Diagonal",
     "Exponential",
     "FitError",
     "Flat",
@@ -103,6 +113,7 @@ __all__ = [
     "HalfCauchy",
     "HalfNormal",
     "HalfT",
+    "Identity",
     "InverseGammaVariance",
     "Model",
     "NormalPrior",
@@ -115,6 +126,7 @@ __all__ = [
     "StorageError",
     "Treatment",
     "Uniform",
+    "Unstructured",
     "compare",
     "error_contrasts",
     "lint",

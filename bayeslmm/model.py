@@ -15,10 +15,11 @@ from numpy.typing import ArrayLike
 from bayeslmm.bayes.collapsed import sample_collapsed
 from bayeslmm.bayes.default_priors import PriorSpec, resolve_priors
 from bayeslmm.bayes.priors import Priors
-from bayeslmm.design import Design, DroppedRows, build_design
+from bayeslmm.design import CovarianceStructure, Design, DroppedRows, build_design
 from bayeslmm.errors import ConvergenceWarning, FitError
 from bayeslmm.likelihood import CrossProducts, cross_products
 from bayeslmm.reml import Optimum, optimise
+from bayeslmm.reml.fixed import resolve_fixed
 from bayeslmm.results import Posterior, REMLResult
 from bayeslmm.results.diagnostics import nuts_diagnostics
 from bayeslmm.results.prior_table import prior_table
@@ -45,6 +46,10 @@ class Model:
         Functions and values that the formula may use.
     saturated : {"error", "allow"}
         Whether a single level, or as many random effects as rows, is an error.
+    cov : mapping, optional
+        Grouping factor, or random term as written, to the covariance structure of its effects: `Unstructured`,
+        `Diagonal`, `Identity`, `CompoundSymmetry` or `AR1`. The same as a keyword in the formula (``us``, ``diag``,
+        ``id``, ``cs``, ``ar1``), e.g. ``cs(0 + f | g)``.
 
     Raises
     ------
@@ -72,6 +77,7 @@ class Model:
         contrasts: Mapping[str, Any] | None = None,
         extra_namespace: Mapping[str, Any] | None = None,
         saturated: Literal["error", "allow"] = "error",
+        cov: Mapping[str, CovarianceStructure] | None = None,
     ) -> None:
         self._design = build_design(
             formula,
@@ -80,6 +86,7 @@ class Model:
             contrasts=contrasts,
             extra_namespace=extra_namespace,
             saturated=saturated,
+            cov=cov,
         )
         self._optima: dict[bool, Optimum] = {}
 
@@ -117,7 +124,13 @@ class Model:
         """The sufficient statistics that both engines start from."""
         return cross_products(self._design)
 
-    def fit(self, reml: bool = True, *, on_failure: Literal["warn", "raise", "ignore"] = "warn") -> REMLResult:
+    def fit(
+        self,
+        reml: bool = True,
+        *,
+        on_failure: Literal["warn", "raise", "ignore"] = "warn",
+        fix: Mapping[str, ArrayLike] | None = None,
+    ) -> REMLResult:
         """Fit by REML, or by ML with ``reml=False``.
 
         Parameters
@@ -125,6 +138,10 @@ class Model:
         reml : bool
         on_failure : {"warn", "raise", "ignore"}
             What to do when the optimiser did not converge. A singular fit is a finding, not a failure.
+        fix : mapping, optional
+            Covariance parameters that are known, relative to sigma as in ``result.theta``: ``{"theta": values}`` for
+            all, or grouping factor (or random term as written) to the values of that term. The others, sigma and the
+            fixed effects are estimated given these.
 
         Returns
         -------
@@ -134,6 +151,8 @@ class Model:
         ------
         FitError
             Not converged and ``on_failure="raise"``.
+        DesignError
+            `fix` names no term, has the wrong number of values, or values that are no covariance.
 
         Examples
         --------
@@ -142,7 +161,8 @@ class Model:
         >>> fit.is_singular, round(fit.sigma, 4)
         (True, 3.7157)
         """
-        optimum = self._optimum(reml)
+        fixed = resolve_fixed(self._design, fix)
+        optimum = optimise(self.cross_products, reml, fixed=fixed) if fixed else self._optimum(reml)
         if not optimum.status.ok and on_failure != "ignore":
             message = f"{self.formula}: {optimum.status}"
             if on_failure == "raise":

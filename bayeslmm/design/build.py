@@ -10,12 +10,14 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.design import data as checks
-from bayeslmm.design.covariance import CovarianceStructure, Diagonal, Unstructured
+from bayeslmm.design.choice import chosen_structures, term_structure
+from bayeslmm.design.covariance import CovarianceStructure
 from bayeslmm.design.design import Design, Grouping, RandomTerm
 from bayeslmm.design.evaluate import NAMESPACE, Evaluator
 from bayeslmm.design.formula import Bar, Formula, parse_formula
 from bayeslmm.design.groups import group_by
 from bayeslmm.design.rank import independent_columns
+from bayeslmm.design.shared import AR1
 from bayeslmm.design.tokens import tokenize
 from bayeslmm.errors import DesignError, FormulaError
 from bayeslmm.types import FloatArray
@@ -29,6 +31,7 @@ def build_design(
     contrasts: Mapping[str, Any] | None = None,
     extra_namespace: Mapping[str, Any] | None = None,
     saturated: Literal["error", "allow"] = "error",
+    cov: Mapping[str, CovarianceStructure] | None = None,
 ) -> Design:
     """Evaluate a formula on a data frame.
 
@@ -48,6 +51,9 @@ def build_design(
         Functions and values the formula may use besides the columns.
     saturated : {"error", "allow"}
         Whether a single level, or as many random effects as rows, is an error.
+    cov : mapping, optional
+        Grouping factor, or term as written in the formula, to the covariance structure of its effects, e.g.
+        ``{"Subject": CompoundSymmetry()}``; the same as a keyword in the formula.
 
     Returns
     -------
@@ -71,6 +77,7 @@ def build_design(
     if not isinstance(formula, str):
         raise FormulaError(f"The formula is a {type(formula).__name__}, not a string such as 'y ~ x + (x | g)'.")
     parsed = parse_formula(formula)
+    structures = chosen_structures(parsed.bars, cov)
     table, available = checks.open_table(data)
     namespace = {**NAMESPACE, **(extra_namespace or {})}
     names = checks.used_columns(parsed, available, namespace)
@@ -94,7 +101,10 @@ def build_design(
     _check_values(parsed, y, X, fixed_names, offset, index)
     independent = independent_columns(X)
     groupings = _groupings(parsed, columns)
-    terms = tuple(_term(bar, evaluator, groupings, index) for bar in parsed.bars)
+    terms = tuple(
+        _term(bar, structure, evaluator, groupings, index)
+        for bar, structure in zip(parsed.bars, structures, strict=True)
+    )
     kept_weights = None if weight_values is None else weight_values[keep]
     design = Design(
         formula=formula,
@@ -196,16 +206,20 @@ def _groupings(formula: Formula, columns: Mapping[str, pd.Series]) -> dict[str, 
     return groupings
 
 
-def _term(bar: Bar, evaluator: Evaluator, groupings: Mapping[str, Grouping], index: pd.Index) -> RandomTerm:
+def _term(
+    bar: Bar,
+    structure: CovarianceStructure,
+    evaluator: Evaluator,
+    groupings: Mapping[str, Grouping],
+    index: pd.Index,
+) -> RandomTerm:
     Z, effects = evaluator.columns(bar.left)
     if Z.shape[1] == 0:
         raise DesignError(f"The random term {bar.label} has no columns: its left side removes everything.")
     if not np.isfinite(Z).all():
         for name, column in zip(effects, Z.T, strict=True):
             checks.check_finite_result(f"The column {name} of {bar.label}", column, index)
-    size = len(effects)
-    structure: CovarianceStructure = Unstructured(size) if bar.correlated else Diagonal(size)
-    return RandomTerm(bar.label, groupings[bar.group].name, effects, Z, structure)
+    return RandomTerm(bar.label, groupings[bar.group].name, effects, Z, term_structure(bar, structure, effects, Z))
 
 
 def _check_size(design: Design) -> None:
@@ -228,7 +242,9 @@ def _check_identified(design: Design) -> None:
             )
         effects = len(term.effects) * grouping.n_levels
         constant = design.weights is None or bool((design.weights == design.weights[0]).all())
-        if effects >= design.n and constant:
+        # correlations that depend on the distance tell an autoregression from residuals with one row per effect
+        told_apart = isinstance(term.structure, AR1) and len(term.effects) > 2
+        if effects >= design.n and constant and not told_apart:
             raise DesignError(
                 f"{term.label} has {effects} random effects ({grouping.n_levels} levels of {term.group!r} times "
                 f"{len(term.effects)}) for {design.n} rows, so its variance and the residual variance cannot be told "

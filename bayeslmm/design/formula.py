@@ -15,6 +15,7 @@ _NO_RANDOM = (
     "The formula has no random-effects term, so there is nothing for a mixed model to do. Add one, for "
     "example (1 | group), or fit an ordinary regression with another package (statsmodels, formulae)."
 )
+_STRUCTURES = ("us", "diag", "id", "cs", "ar1")
 _NO_GROUP = (
     "{!r} cannot be part of a grouping factor. Right of the bar stand column names, joined by : (combination) or "
     "/ (nesting); make a new column for anything else."
@@ -35,20 +36,28 @@ class Bar:
         False for ``||``.
     position : int
         Where the bar stands in the formula.
+    keyword : str
+        Covariance structure written before the parentheses, e.g. ``"cs"``; empty if there is none.
     """
 
     left: str
     factors: tuple[str, ...]
     correlated: bool
     position: int
+    keyword: str = ""
 
     @property
     def group(self) -> str:
         return ":".join(self.factors)
 
     @property
+    def structure(self) -> str:
+        """Keyword of the covariance structure."""
+        return self.keyword or ("us" if self.correlated else "diag")
+
+    @property
     def label(self) -> str:
-        return f"({self.left} {'|' if self.correlated else '||'} {self.group})"
+        return f"{self.keyword}({self.left} {'|' if self.correlated else '||'} {self.group})"
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,8 @@ def parse_formula(text: str) -> Formula:
     """Split an lme4-style formula.
 
     ``(x | a/b)`` becomes ``(x | a) + (x | a:b)``; ``y ~ x | g`` without parentheses is read as
-    ``y ~ 1 + (x | g)``.
+    ``y ~ 1 + (x | g)``. One of ``us``, ``diag``, ``id``, ``cs``, ``ar1`` before the parentheses of a random term
+    is its covariance structure.
 
     Parameters
     ----------
@@ -98,6 +108,8 @@ def parse_formula(text: str) -> Formula:
     >>> f = parse_formula("y ~ x + offset(o) + (x || a/b)")
     >>> f.fixed, f.offsets, [bar.label for bar in f.bars]
     ('x', ('o',), ['(x || a)', '(x || a:b)'])
+    >>> [bar.structure for bar in parse_formula("y ~ 1 + ar1(0 + t | g) + (1 | h)").bars]
+    ['ar1', 'us']
     """
     tokens = tokenize(text)
     tilde = _tilde(text, tokens)
@@ -171,7 +183,8 @@ def _right_side(text: str, right: Sequence[Token]) -> tuple[str, tuple[str, ...]
     offsets: list[str] = []
     bars: list[Bar] = []
     for sign, term in _terms(text, right):
-        inner = _inside(term)
+        keyword = _keyword(term)
+        inner = _inside(term[1:] if keyword else term)
         while inner is not None and (deeper := _inside(inner)) is not None:
             inner = deeper
         bar = None if inner is None else _top_bar(text, inner)
@@ -179,11 +192,11 @@ def _right_side(text: str, right: Sequence[Token]) -> tuple[str, tuple[str, ...]
         if bar is not None and inner is not None:
             _positive(text, sign, term, "A random term")
             i = inner.index(bar)
-            bars += _bars(text, inner[:i], bar, inner[i + 1 :])
+            bars += _bars(text, inner[:i], bar, inner[i + 1 :], keyword)
         elif stray is not None:
             raise FormulaError(
                 "A bar | stands where no random term can be. Random terms are whole summands in parentheses: "
-                "y ~ x + (x | g).",
+                f"y ~ x + (x | g), with or without a covariance structure ({', '.join(_STRUCTURES)}) before them.",
                 text,
                 stray.start,
             )
@@ -247,6 +260,13 @@ def _inside(term: Sequence[Token]) -> list[Token] | None:
     return list(term[1:-1]) if closes == len(term) - 1 else None
 
 
+def _keyword(term: Sequence[Token]) -> str:
+    """Covariance structure named before the parentheses of a random term, or nothing."""
+    inner = _inside(term[1:])
+    bar = inner is not None and any(token.text in ("|", "||") for token in inner)
+    return term[0].text if bar and term[0].text in _STRUCTURES else ""
+
+
 def _top_bar(text: str, inner: Sequence[Token]) -> Token | None:
     depth = min((t.depth for t in inner), default=0)
     bars = [t for t in inner if t.text in ("|", "||") and t.depth == depth]
@@ -260,7 +280,7 @@ def _top_bar(text: str, inner: Sequence[Token]) -> Token | None:
     return bars[0] if bars else None
 
 
-def _bars(text: str, left: Sequence[Token], bar: Token, right: Sequence[Token]) -> list[Bar]:
+def _bars(text: str, left: Sequence[Token], bar: Token, right: Sequence[Token], keyword: str = "") -> list[Bar]:
     if not left:
         raise FormulaError("Nothing stands left of the bar. Write (1 | g) for intercepts.", text, bar.start)
     if not right:
@@ -271,7 +291,14 @@ def _bars(text: str, left: Sequence[Token], bar: Token, right: Sequence[Token]) 
     check_terms(text, left)
     lhs = _render(left)
     correlated = bar.text == "|"
-    return [Bar(lhs, factors, correlated, bar.start) for factors in _grouping(text, right)]
+    if keyword and not correlated:
+        raise FormulaError(
+            f"{keyword} and || both say how the effects are correlated. Write {keyword}({lhs} | ...).",
+            text,
+            bar.start,
+            2,
+        )
+    return [Bar(lhs, factors, correlated, bar.start, keyword) for factors in _grouping(text, right)]
 
 
 def _grouping(text: str, tokens: Sequence[Token]) -> list[tuple[str, ...]]:

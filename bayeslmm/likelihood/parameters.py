@@ -1,20 +1,21 @@
 """Between parameter vectors and the relative factors of the blocks.
 
-Two vectors are in use: the *internal* one (lower-triangular factors on the orthogonalised columns, term by
-term in the order of the blocks), on which the optimiser works, and the user's *theta* (factors on the user's
-columns, terms in the order of the formula, column by column: lme4's).
+Two vectors are in use: the *internal* one (coordinates of every term's structure, term by term in the order of the
+blocks), on which the optimiser works, and the user's *theta* (terms in the order of the formula). Where the structure
+allows it, internal coordinates describe the factor on the orthogonalised columns; a structure that is not closed
+under a rescaling of single columns keeps to the user's columns, up to one common scale.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 
-from bayeslmm.design.covariance import factor_from_theta
+from bayeslmm.design.covariance import CovarianceStructure, canonical, factor_from_theta
 from bayeslmm.likelihood.crossproducts import CrossProducts, Levels
 from bayeslmm.likelihood.derivatives import Derivatives, second_derivatives
-from bayeslmm.likelihood.small import transpose
 from bayeslmm.likelihood.starts import moment_factors
 from bayeslmm.types import FloatArray
 
@@ -25,28 +26,36 @@ _FEW = np.array([0.3, 1.0, 3.0])
 
 
 def starts(cp: CrossProducts) -> FloatArray:
-    """Candidate starts (K, k): the moment estimate and, where evaluations are cheap, multiples of the identity."""
+    """Candidate starts (K, k): the moment estimate and, where evaluations are cheap, multiples of the identity.
+
+    The latter also with other shapes where a structure asks for that.
+    """
     candidates = [from_blocks(cp, moment_factors(cp))]
     order = cp.term_order
-    diagonal = np.concatenate([s.rows == s.cols for _, _, s in order])
+    scales = np.concatenate([s.scales for _, _, s in order])
     if isinstance(cp.store, Levels):
-        ratios = _RATIOS if diagonal.sum() == 1 else _FEW
-        candidates += [np.where(diagonal, ratio, 0.0) for ratio in ratios]
+        ratios = _RATIOS if scales.sum() == 1 else _FEW
+        shapes = [(0.0,) if scale else s.shapes_tried for _, _, s in order for scale in s.scales]
+        candidates += [np.where(scales, ratio, shape) for shape in product(*shapes) for ratio in ratios]
     return np.array(candidates)
 
 
 def from_blocks(cp: CrossProducts, factors: Sequence[FloatArray]) -> FloatArray:
-    """Internal vector (k,) from lower-triangular factors (c, c) of the blocks, or what the structures keep of them."""
+    """Internal vector (k,) from regular factors (c, c) of the blocks, or what the structures keep of them."""
     parts = []
     for b, columns, structure in cp.term_order:
-        T = factors[b]
-        own = (
-            np.linalg.cholesky((T @ T.T)[columns, columns])
-            if structure.basis_free
-            else np.diag(np.sqrt((T**2).sum(1)[columns]))
-        )
-        parts.append(own[structure.rows, structure.cols])
+        T, W = factors[b][columns], frame(cp, b, columns, structure)
+        T = T if W is None else np.linalg.solve(W, T)
+        parts.append(structure.nearest(T @ T.T))
     return np.concatenate(parts)
+
+
+def frame(cp: CrossProducts, b: int, columns: slice, structure: CovarianceStructure) -> FloatArray | None:
+    """W (c, c) with ``internal factor = W @ structure.factor(x)``; None for the identity."""
+    if structure.scale_free:
+        return None
+    W = cp.blocks[b].inverse_basis[columns, columns]
+    return np.asarray(W / np.linalg.norm(W))
 
 
 def internal_factors(cp: CrossProducts, internal: FloatArray) -> list[FloatArray]:
@@ -56,9 +65,32 @@ def internal_factors(cp: CrossProducts, internal: FloatArray) -> list[FloatArray
     position = 0
     for b, columns, structure in cp.term_order:
         stop = position + len(structure.rows)
-        factors[b][:, columns, columns] = factor_from_theta(structure, internal[:, position:stop])
+        T = structure.factor(internal[:, position:stop])
+        W = frame(cp, b, columns, structure)
+        factors[b][:, columns, columns] = T if W is None else W @ T
         position = stop
     return factors
+
+
+def internal_from_terms(cp: CrossProducts, terms: Sequence[FloatArray]) -> FloatArray:
+    """Internal vector (k,) from factors (c, c) on the user's columns, terms in the order of the formula."""
+    parts = []
+    for b, (columns, term) in enumerate_terms(cp):
+        structure = cp.design.terms[term].structure
+        W = frame(cp, b, columns, structure)
+        inverse = cp.blocks[b].inverse_basis[columns, columns]
+        T = inverse @ terms[term] if W is None else np.linalg.solve(W, inverse @ terms[term])
+        parts.append(structure.coordinates(structure.theta(canonical(T))))
+    return np.concatenate(parts)
+
+
+def enumerate_terms(cp: CrossProducts) -> list[tuple[int, tuple[slice, int]]]:
+    """(block, (columns within the block, position in design.terms)) of every term, in the internal order."""
+    return [
+        (b, (columns, term))
+        for b, block in enumerate(cp.blocks)
+        for term, columns in zip(block.terms, block.slices, strict=True)
+    ]
 
 
 def term_factors(cp: CrossProducts, factors: Sequence[FloatArray]) -> list[FloatArray]:
@@ -92,22 +124,9 @@ def block_factors(cp: CrossProducts, terms: Sequence[FloatArray]) -> list[FloatA
     return factors
 
 
-def canonical(T: FloatArray) -> FloatArray:
-    """The lower-triangular square root of T T' with nonnegative diagonal, by orthogonal reduction.
-
-    Works at singular T: an orthogonal reduction needs no pivot to be positive.
-    """
-    if T.shape[-1] == 1:
-        return np.abs(T)
-    upper = np.linalg.qr(transpose(T), mode="r")
-    signs = np.where(np.diagonal(upper, axis1=-2, axis2=-1) < 0, -1.0, 1.0)
-    lower: FloatArray = transpose(upper * signs[..., :, None])
-    return np.tril(lower)
-
-
 def theta_from_terms(cp: CrossProducts, terms: Sequence[FloatArray]) -> FloatArray:
     """The user's theta (K, k) from factors on the user's columns."""
-    parts = [T[..., term.structure.rows, term.structure.cols] for term, T in zip(cp.design.terms, terms, strict=True)]
+    parts = [term.structure.theta(T) for term, T in zip(cp.design.terms, terms, strict=True)]
     return np.concatenate(parts, axis=-1)
 
 
@@ -121,12 +140,20 @@ def terms_from_theta(cp: CrossProducts, theta: FloatArray) -> list[FloatArray]:
     ]
 
 
+def in_frame(
+    cp: CrossProducts, factors: Sequence[FloatArray], first: Derivatives, b: int, columns: slice, W: FloatArray | None
+) -> tuple[FloatArray, FloatArray]:
+    """Factor and gradient (c, c) of one term in the frame of its structure."""
+    T, slopes = factors[b][0, columns, columns], first.blocks[b][columns, columns]
+    return (T, slopes) if W is None else (np.linalg.solve(W, T), W.T @ slopes @ W)
+
+
 def gradient(cp: CrossProducts, factors: Sequence[FloatArray], first: Derivatives) -> FloatArray:
     """Gradient of the profiled criterion in the internal vector, shape (k,)."""
     parts = []
     for b, columns, structure in cp.term_order:
-        full = 2.0 * first.blocks[b][columns, columns] @ factors[b][0, columns, columns]
-        parts.append(full[structure.rows, structure.cols])
+        W = frame(cp, b, columns, structure)
+        parts.append(structure.gradient(*in_frame(cp, factors, first, b, columns, W)))
     return np.concatenate(parts)
 
 
@@ -135,13 +162,16 @@ def hessian(cp: CrossProducts, factors: Sequence[FloatArray], first: Derivatives
     directions: list[list[FloatArray]] = [[] for _ in cp.blocks]
     curvature: list[FloatArray] = []
     for b, columns, structure in cp.term_order:
-        T = factors[b][0]
-        rows, cols = structure.rows, structure.cols
-        gamma = np.zeros((rows.size, *T.shape))
-        gamma[np.arange(rows.size), columns.start + rows] = T[:, columns.start + cols].T
-        directions[b].append(gamma + transpose(gamma))
-        local = first.blocks[b][columns, columns]
-        curvature.append(2.0 * local[np.ix_(rows, rows)] * (cols[:, None] == cols))
+        W = frame(cp, b, columns, structure)
+        T, slopes = in_frame(cp, factors, first, b, columns, W)
+        change = structure.directions(T)
+        change = change if W is None else W @ change @ W.T
+        if len(cp.blocks[b].slices) > 1:
+            whole = np.zeros((change.shape[0], *factors[b].shape[1:]))
+            whole[:, columns, columns] = change
+            change = whole
+        directions[b].append(change)
+        curvature.append(structure.curvature(T, slopes))
     stacks = [d[0] if len(d) == 1 else np.concatenate(d) for d in directions]
     H = second_derivatives(cp, first, stacks)
     position = 0

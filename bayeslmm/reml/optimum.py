@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
-from bayeslmm.design.covariance import factor_from_theta
+from bayeslmm.design.shared import Shared
 from bayeslmm.likelihood import CrossProducts, Factor, derivatives, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.criteria import degrees_of_freedom
 from bayeslmm.numerics.differences import jacobian
 from bayeslmm.numerics.newton import Ending, NewtonResult, Point, Step, Trial, minimise
+from bayeslmm.reml.fixed import Held, free_entries, hold
 from bayeslmm.reml.status import FitStatus
 from bayeslmm.types import FloatArray
 
@@ -24,6 +25,8 @@ _PERFECT = 1e-11
 _EPSILONS = 2e-15
 # A criterion that rises by less than this share of itself has not risen: rounding of a sum of n terms.
 _ROUNDING = 1e-13
+# Beside the largest, a singular value below this is zero.
+_NO_RANK = 1e-9
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,8 @@ class Optimum:
     status : FitStatus
     evaluations : int
     trace : tuple of Step
+    fixed : tuple of int
+        Positions in ``design.terms`` of the terms whose theta was given, not estimated.
     """
 
     cp: CrossProducts
@@ -88,32 +93,40 @@ class Optimum:
     status: FitStatus
     evaluations: int
     trace: tuple[Step, ...]
+    fixed: tuple[int, ...] = ()
 
     @cached_property
     def gradient(self) -> FloatArray:
-        """Gradient in `internal`, shape (k,)."""
-        return Criterion(self.cp, self.reml)(self.internal).expand().gradient
+        """Gradient in the entries of `internal` that are not fixed, shape (f,)."""
+        criterion, x = self._problem
+        return criterion(x).expand().gradient
 
     @cached_property
     def hessian(self) -> FloatArray:
-        """Hessian in `internal`, shape (k, k); by differences of the exact gradient where it is not exact itself."""
-        criterion = Criterion(self.cp, self.reml)
-        point = criterion(self.internal).expand()
+        """Hessian in these, shape (f, f); by differences of the exact gradient where it is not exact itself."""
+        criterion, x = self._problem
+        point = criterion(x).expand()
         if point.exact:
             return point.hessian
-        return jacobian(lambda x: criterion(x).expand().gradient, self.internal)
+        return jacobian(lambda x: criterion(x).expand().gradient, x)
+
+    @property
+    def _problem(self) -> tuple[Criterion, FloatArray]:
+        held = Held(self.fixed, self.internal, free_entries(self.cp, self.fixed))
+        return Criterion(self.cp, self.reml, held), self.internal[held.free]
 
 
 @dataclass(frozen=True)
 class Criterion:
-    """The profiled criterion of one data set as a function of the internal vector."""
+    """The profiled criterion of one data set as a function of the free entries of the internal vector."""
 
     cp: CrossProducts
     reml: bool
+    held: Held
 
     def __call__(self, x: FloatArray) -> Trial:
         """Criterion at x (inf where it is not defined, -inf for a perfect fit) and its derivatives."""
-        factors = par.internal_factors(self.cp, x)
+        factors = par.internal_factors(self.cp, self.held.full(x) if self.held.terms else x)
         try:
             factor = evaluate(self.cp, factors)
         except np.linalg.LinAlgError:
@@ -124,8 +137,11 @@ class Criterion:
 
         def expand() -> Point:
             first = derivatives(self.cp, factors, factor, self.reml)
-            gradient = par.gradient(self.cp, factors, first)
-            return Point(x, value, gradient, par.hessian(self.cp, factors, first), first.exact)
+            gradient, hessian = par.gradient(self.cp, factors, first), par.hessian(self.cp, factors, first)
+            if self.held.terms:
+                free = self.held.free
+                gradient, hessian = gradient[free], hessian[np.ix_(free, free)]
+            return Point(x, value, gradient, hessian, first.exact)
 
         return Trial(value, expand)
 
@@ -140,6 +156,7 @@ def optimise(
     reml: bool = True,
     start: FloatArray | None = None,
     max_evaluations: int = 200,
+    fixed: Mapping[int, FloatArray] | None = None,
 ) -> Optimum:
     """Minimise the profiled REML or ML criterion.
 
@@ -150,6 +167,8 @@ def optimise(
     start : FloatArray, shape (k,), optional
         Internal start; the best of a few multiples of the identity by default.
     max_evaluations : int
+    fixed : mapping, optional
+        Position of a term in the design to its theta, which is then not estimated.
 
     Returns
     -------
@@ -161,16 +180,20 @@ def optimise(
     boundary needs no bounds: the criterion is even in every column of the factor, so that a minimum at a
     zero variance is a smooth stationary point and a false zero is a saddle with negative curvature.
     """
-    criterion = Criterion(cp, reml)
-    x = _best_start(cp, reml) if start is None else start
+    held = hold(cp, fixed)
+    criterion = Criterion(cp, reml, held)
+    x = (_best_start(cp, reml, held) if start is None else start)[held.free]
     result = minimise(criterion, x, max_evaluations)
     if result.ending is Ending.converged:
         result = _snap(criterion, result, max_evaluations)
+        result = _escape(criterion, result, max_evaluations)
     return _finish(criterion, result)
 
 
-def _best_start(cp: CrossProducts, reml: bool) -> FloatArray:
+def _best_start(cp: CrossProducts, reml: bool, held: Held) -> FloatArray:
     candidates = par.starts(cp)
+    if held.terms:
+        candidates = np.unique(held.full(candidates[:, held.free]), axis=0)
     if candidates.shape[0] == 1:
         return np.asarray(candidates[0])
     factor = evaluate(cp, par.internal_factors(cp, candidates))
@@ -180,37 +203,60 @@ def _best_start(cp: CrossProducts, reml: bool) -> FloatArray:
 
 def _snap(criterion: Criterion, result: NewtonResult, max_evaluations: int) -> NewtonResult:
     """Set small singular values to exactly zero where the criterion does not rise, then polish."""
-    x = _without_small(criterion.cp, result.x)
+    x = _without_small(criterion.cp, criterion.held, result.x)
     if np.array_equal(x, result.x):
         return result
     value = criterion(x).value
     if not value <= result.value + _ROUNDING * (1.0 + abs(result.value)):
         return result
-    polished = minimise(criterion, x, max_evaluations)
-    total = result.evaluations + 1 + polished.evaluations
-    return NewtonResult(polished.x, polished.value, polished.ending, total, result.steps + polished.steps)
+    return _continue(criterion, result, x, max_evaluations)
 
 
-def _without_small(cp: CrossProducts, x: FloatArray) -> FloatArray:
-    """The internal vector with singular values below the threshold replaced by zeros."""
-    parts, position = [], 0
+def _continue(criterion: Criterion, result: NewtonResult, x: FloatArray, max_evaluations: int) -> NewtonResult:
+    again = minimise(criterion, x, max_evaluations)
+    total = result.evaluations + 1 + again.evaluations
+    return NewtonResult(again.x, again.value, again.ending, total, result.steps + again.steps)
+
+
+def _without_small(cp: CrossProducts, held: Held, x: FloatArray) -> FloatArray:
+    """The free entries with singular values below the threshold replaced by zeros."""
+    full, parts, position = held.full(x), [], 0
     for _, _, structure in cp.term_order:
         stop = position + len(structure.rows)
-        T = factor_from_theta(structure, x[position:stop])
-        U, s, Vt = np.linalg.svd(T)
-        if (s < _TRY_ZERO).any():
-            T = par.canonical(((U * np.where(s < _TRY_ZERO, 0.0, s)) @ Vt)[None])[0]
-            T[np.abs(T) < 1e-14 * max(s[0], 1e-300)] = 0.0
-            if s[0] < _TRY_ZERO:
-                T = np.zeros_like(T)
-        parts.append(T[structure.rows, structure.cols])
+        parts.append(structure.cleaned(full[position:stop], _TRY_ZERO))
         position = stop
-    return np.concatenate(parts)
+    return np.asarray(np.concatenate(parts)[held.free])
+
+
+def _escape(criterion: Criterion, result: NewtonResult, max_evaluations: int) -> NewtonResult:
+    """Leave a zero that is a minimum for the shape it was reached with, but not for all.
+
+    At a zero covariance the shape of G has no effect, so that no derivative tells of a better one.
+    """
+    cp, full, position = criterion.cp, criterion.held.full(result.x), 0
+    for b, (columns, term) in par.enumerate_terms(cp):
+        structure = cp.design.terms[term].structure
+        part = slice(position, position + len(structure.rows))
+        position = part.stop
+        if not isinstance(structure, Shared) or term in criterion.held.terms or full[part].any():
+            continue
+        factors = par.internal_factors(cp, full)
+        first = derivatives(cp, factors, evaluate(cp, factors), criterion.reml)
+        W = par.frame(cp, b, columns, structure)
+        away = structure.escape(par.in_frame(cp, factors, first, b, columns, W)[1])
+        if away is not None:
+            full[part] = away
+            again = _continue(criterion, result, full[criterion.held.free], max_evaluations)
+            if again.ending is Ending.converged and again.value < result.value:
+                return _snap(criterion, again, max_evaluations)
+            full = criterion.held.full(result.x)
+    return result
 
 
 def _finish(criterion: Criterion, result: NewtonResult) -> Optimum:
     cp = criterion.cp
-    factors = tuple(par.internal_factors(cp, result.x))
+    internal = criterion.held.full(result.x)
+    factors = tuple(par.internal_factors(cp, internal))
     factor = evaluate(cp, factors)
     terms = par.term_factors(cp, factors)
     vanished = _vanished(criterion, factors, factor) if np.isfinite(result.value) else ()
@@ -218,7 +264,7 @@ def _finish(criterion: Criterion, result: NewtonResult) -> Optimum:
     return Optimum(
         reml=criterion.reml,
         cp=cp,
-        internal=result.x,
+        internal=internal,
         factors=factors,
         terms=tuple(T[0] for T in terms),
         theta=par.theta_from_terms(cp, terms)[0],
@@ -229,6 +275,7 @@ def _finish(criterion: Criterion, result: NewtonResult) -> Optimum:
         status=_status(cp, float(factor.r2[0]) / nu, result.ending, vanished),
         evaluations=result.evaluations,
         trace=result.steps,
+        fixed=criterion.held.terms,
     )
 
 
@@ -247,26 +294,25 @@ def _vanished(criterion: Criterion, factors: Sequence[FloatArray], factor: Facto
     cp = criterion.cp
     found: list[Vanished] = []
     first = None
-    for b, (columns, term) in enumerate_terms(cp):
-        T = factors[b][0, columns, columns]
-        U, s, _ = np.linalg.svd(T)
-        if (s > 0).all() and s[-1] > 1e-9 * s[0]:
+    for b, (columns, term) in par.enumerate_terms(cp):
+        if term in criterion.held.terms:
+            continue
+        structure = cp.design.terms[term].structure
+        U, s, _ = np.linalg.svd(factors[b][0, columns, columns])
+        if (s > 0).all() and s[-1] > _NO_RANK * s[0]:
             continue
         first = first or derivatives(cp, factors, factor, criterion.reml)
+        if isinstance(structure, Shared):
+            W = par.frame(cp, b, columns, structure)
+            T, slopes = par.in_frame(cp, factors, first, b, columns, W)
+            unit = float(np.linalg.norm(cp.blocks[b].inverse_basis[columns, columns])) ** 2
+            found += [Vanished(term, v, unit * slope) for v, slope in structure.vanished(T, slopes)]
+            continue
         slopes = first.blocks[b][columns, columns]
         inverse = cp.blocks[b].inverse_basis[columns, columns]
-        for i in np.flatnonzero(s <= 1e-9 * max(s[0], 1e-300)):
+        for i in np.flatnonzero(s <= _NO_RANK * max(s[0], 1e-300)):
             normal = inverse.T @ U[:, i]
             largest = normal[np.argmax(np.abs(normal))]
             slope = float(U[:, i] @ slopes @ U[:, i]) * float(largest**2)
             found.append(Vanished(term, normal / largest, slope))
     return tuple(found)
-
-
-def enumerate_terms(cp: CrossProducts) -> list[tuple[int, tuple[slice, int]]]:
-    """(block, (columns within the block, position in design.terms)) of every term."""
-    return [
-        (b, (columns, term))
-        for b, block in enumerate(cp.blocks)
-        for term, columns in zip(block.terms, block.slices, strict=True)
-    ]

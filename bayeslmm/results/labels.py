@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayeslmm.design.design import Design
-from bayeslmm.design.labels import GroupLabels, group_labels
+from bayeslmm.design.labels import GroupLabels
+from bayeslmm.design.variances import SdLabel, variance_labels
 from bayeslmm.errors import DesignError
 from bayeslmm.types import FloatArray
 
@@ -20,7 +21,8 @@ class Parameter:
     Attributes
     ----------
     label : str
-        ``"sd_Subject[Days]"``, ``"corr_Subject[Intercept.Days]"``, ``"sigma"`` or a coefficient's name.
+        ``"sd_Subject[Days]"``, ``"corr_Subject[Intercept.Days]"``, ``"sigma"`` or a coefficient's name. Effects that
+        share a parameter share its label: ``"sd_Worker[cs]"``, ``"corr_Worker[cs]"``.
     kind : {"sd", "corr", "sigma", "fixed"}
     group : str or None
         Grouping factor; ``"Residual"`` for sigma.
@@ -29,7 +31,7 @@ class Parameter:
     position : int
         Position of the design's term, or of the coefficient.
     effects : tuple of int
-        Effect (or pair) within the term.
+        Effect (or all effects that share the sd, or pair) within the term.
     column : int
         Place in the posterior variable.
     """
@@ -45,27 +47,18 @@ class Parameter:
 
 def parameters(design: Design) -> tuple[Parameter, ...]:
     """All parameters: sds, correlations, sigma, fixed effects."""
-    groups = group_labels(design)
-    sds = [p for group in groups for p in _sds(group)]
-    corrs = [p for group in groups for p in _corrs(group)]
+    groups = variance_labels(design)
+    sds = [p for labels, own in groups for p in _sds(labels.group, own)]
+    corrs = [p for labels, _ in groups for p in _corrs(labels)]
     sigma = Parameter("sigma", "sigma", "Residual", "sd__Observation", -1, (), 0)
     fixed = [Parameter(name, "fixed", None, name, j, (), j) for j, name in enumerate(design.fixed_names)]
     return (*sds, *corrs, sigma, *fixed)
 
 
-def _sds(labels: GroupLabels) -> list[Parameter]:
+def _sds(group: str, sds: Sequence[SdLabel]) -> list[Parameter]:
     return [
-        Parameter(
-            f"sd_{labels.group}[{labels.effects[column]}]",
-            "sd",
-            labels.group,
-            f"sd__{labels.effects[column]}",
-            term,
-            (column - part.start,),
-            column,
-        )
-        for term, part in zip(labels.terms, labels.slices, strict=True)
-        for column in range(part.start, part.stop)
+        Parameter(f"sd_{group}[{sd.name}]", "sd", group, f"sd__{sd.name}", sd.term, sd.effects, column)
+        for column, sd in enumerate(sds)
     ]
 
 

@@ -8,27 +8,31 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.design.design import Design
-from bayeslmm.design.labels import group_labels
+from bayeslmm.design.variances import variance_labels
 from bayeslmm.results.labels import Parameter
 from bayeslmm.types import FloatArray
 
 
 def varcorr_table(design: Design, terms: Sequence[FloatArray], sigma: float) -> pd.DataFrame:
-    """Covariance table from relative factors (c, c): one row per variance and per free covariance."""
+    """Covariance table from relative factors (c, c): one row per variance and per free correlation.
+
+    Effects that share a standard deviation have one row, under the keyword of their structure; so has the correlation
+    that they share (for ar1 the one of neighbours), with the keyword as both effects.
+    """
     rows: list[tuple[str, str | None, str | None, float, float]] = []
-    for group in group_labels(design):
-        correlated = {term for term, *_ in group.pairs}
-        for term, part in zip(group.terms, group.slices, strict=True):
-            names = group.effects[part]
+    for group, sds in variance_labels(design):
+        for term in group.terms:
+            own = [sd for sd in sds if sd.term == term]
             covariance = sigma**2 * terms[term] @ terms[term].T
             sd = np.sqrt(np.diagonal(covariance))
-            rows += [(group.group, name, None, covariance[k, k], sd[k]) for k, name in enumerate(names)]
-            if term in correlated:
-                for a in range(len(names)):
-                    for b in range(a + 1, len(names)):
-                        both = sd[a] * sd[b]
-                        rho = covariance[a, b] / both if both > 0 else np.nan
-                        rows.append((group.group, names[a], names[b], covariance[a, b], rho))
+            for label in own:
+                k = label.effects[0]
+                rows.append((group.group, label.name, None, covariance[k, k], sd[k]))
+            names = {k: label.name for label in own for k in label.effects}
+            for _, a, b, _ in (pair for pair in group.pairs if pair[0] == term):
+                both = sd[a] * sd[b]
+                rho = covariance[a, b] / both if both > 0 else np.nan
+                rows.append((group.group, names[a], names[b], covariance[a, b], rho))
     rows.append(("Residual", None, None, sigma**2, sigma))
     return pd.DataFrame(rows, columns=["group", "effect1", "effect2", "vcov", "sdcor"])
 
