@@ -149,16 +149,17 @@ class _Entries:
         return factor
 
     def gradient(self, T: FloatArray, slopes: FloatArray) -> FloatArray:
-        full = 2.0 * slopes @ T
-        return np.asarray(full[self.rows, self.cols])
+        full = 2.0 * (slopes @ T)
+        return np.asarray(full[..., self.rows, self.cols])
 
     def directions(self, T: FloatArray) -> FloatArray:
-        half = np.zeros((self.rows.size, self.size, self.size))
-        half[np.arange(self.rows.size), self.rows] = T[:, self.cols].T
-        return half + np.swapaxes(half, 1, 2)
+        half = np.zeros((*T.shape[:-2], self.rows.size, self.size, self.size))
+        half[..., np.arange(self.rows.size), self.rows, :] = T.mT[..., self.cols, :]
+        return half + half.mT
 
     def curvature(self, T: FloatArray, slopes: FloatArray) -> FloatArray:
-        return np.asarray(2.0 * slopes[np.ix_(self.rows, self.rows)] * (self.cols[:, None] == self.cols))
+        same = 2.0 * (self.cols[:, None] == self.cols)
+        return np.asarray(slopes[..., self.rows[:, None], self.rows] * same)
 
     def coordinates(self, theta: FloatArray) -> FloatArray:
         return theta

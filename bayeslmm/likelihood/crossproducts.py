@@ -123,7 +123,7 @@ class CrossProducts:
     response : Response
         The response with its least-squares fit taken out.
     log_weights : float
-        Sum of the log precision weights (slw).
+        Sum of the log precision weights over the observations (slw).
     """
 
     design: Design
@@ -136,7 +136,7 @@ class CrossProducts:
 
     @property
     def n(self) -> int:
-        return self.design.n
+        return self.design.n_observations
 
     @property
     def p(self) -> int:
@@ -220,9 +220,9 @@ def cross_products(design: Design) -> CrossProducts:
     Bates, Maechler, Bolker & Walker (2015), J. Stat. Softw. 67(1), sec. 3, for the blocked elimination; the
     between-within split is the one of the analysis of variance.
     """
-    weights = design.weights
+    weights = design.row_weights
     root = None if weights is None else np.sqrt(weights)
-    fixed = orthogonalise(design.X, weights, rotate=False)
+    fixed = orthogonalise(design.X, _mean_weights(design), rotate=False)
     y = design.y if design.offset is None else design.y - design.offset
     response = residualise(y, fixed, weights)
     order, blocks, columns = _blocks(design)
@@ -234,8 +234,20 @@ def cross_products(design: Design) -> CrossProducts:
     else:
         factors = [Columns(b.grouping.codes, b.n_levels, z) for b, z in zip(blocks, Z, strict=True)]
         store = build(order, factors, Xy)
-    slw = 0.0 if weights is None else float(np.log(weights).sum())
-    return CrossProducts(design, blocks, order, store, fixed, response, slw)
+    return CrossProducts(design, blocks, order, store, fixed, response, _log_weights(design))
+
+
+def _mean_weights(design: Design) -> FloatArray | None:
+    """Weights of the rows under which a mean over rows is one over observations."""
+    weights = design.row_weights
+    return weights if design.frequency is None or weights is None else weights * (design.n / design.n_observations)
+
+
+def _log_weights(design: Design) -> float:
+    if design.weights is None:
+        return 0.0
+    logs = np.log(design.weights)
+    return float(logs.sum() if design.frequency is None else design.frequency @ logs)
 
 
 def _weigh(rows: FloatArray, root: FloatArray | None) -> FloatArray:
@@ -252,7 +264,7 @@ def _blocks(design: Design) -> tuple[Elimination, tuple[Block, ...], list[FloatA
     built: list[tuple[Block, FloatArray]] = []
     for grouping in design.groupings.values():
         members = [i for i, term in enumerate(design.terms) if term.group == grouping.name]
-        bases = [_term_basis(design.terms[i], design.weights) for i in members]
+        bases = [_term_basis(design.terms[i], _mean_weights(design)) for i in members]
         ends = np.cumsum([0, *(basis.columns.shape[1] for basis in bases)])
         slices = tuple(slice(int(a), int(b)) for a, b in pairwise(ends))
         transform = block_diag(*(basis.transform for basis in bases))

@@ -1,10 +1,13 @@
-"""Exact first and second derivatives of the profiled criteria at one point.
+"""Exact first and second derivatives of the profiled criteria, at one or many points.
 
 With ``S = Z' P0 Z`` and ``s = Z' P0 y`` (P0 the projection that removes the fixed effects under
 ``V0 = I + Z G Z'``; for ML the trace terms use V0^-1 in place of P0) the criterion's logarithmic part changes by
 ``tr(S dG)`` and ``r2`` by ``-s' dG s``, and each once more by ``-tr(S dG S dG')`` and ``2 s' dG S dG' s``. Only
 the blocks of S that the covariance couples are formed. Everything is in terms of G = Lambda Lambda', so that a
 zero variance is an ordinary point: the derivative in theta^2 at theta = 0 is an entry of the gradient in G.
+
+The first axis of every array counts points. Sums over the levels of the first block are formed once; what
+follows does not depend on their number.
 """
 
 from __future__ import annotations
@@ -15,12 +18,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from scipy.linalg import solve_triangular
 
 from bayeslmm.likelihood import large, small
 from bayeslmm.likelihood.criteria import degrees_of_freedom
 from bayeslmm.likelihood.crossproducts import CrossProducts, Moments
-from bayeslmm.likelihood.factor import Factor, apply_lambda, whiten_first
+from bayeslmm.likelihood.factor import Factor, apply_lambda
 from bayeslmm.likelihood.hierarchy import Hierarchy
 from bayeslmm.types import FloatArray
 
@@ -30,140 +32,68 @@ class _Sums:
     """Sums over the levels of the first block.
 
     With ``A_l = R'M^-1R``, ``B_l = R'M^-1E_l`` (m columns, y last), ``K_l = B_l Q B_l'`` and ``s_l = B_l v`` the
-    blocks of S are ``S_ll' = [l = l'] A_l - B_l Q B_l''``.
+    blocks of S are ``S_ll' = [l = l'] A_l - B_l Q B_l''``. Pairs of indices are flattened (c2 = c^2, m2 = m^2).
     """
 
-    A: FloatArray  # (c, c)
-    BB: FloatArray  # (c, c, m, m)   sum B_l[a]' B_l[b]
-    AA: FloatArray  # (c2, c2)   sum A_l[a, b] A_l[e, f], pairs of indices flattened
-    KA: FloatArray  # (c2, c2)   sum K_l[a, b] A_l[e, f]
-    SA: FloatArray  # (c2, c2)   sum s_l[a] s_l[b] A_l[e, f]
+    A: FloatArray  # (K, c2)
+    BB: FloatArray  # (K, c2, m2)   sum B_l[a]' B_l[b]
+    KK: FloatArray  # (K, c2)   sum K_l
+    SS: FloatArray  # (K, c2)   sum s_l s_l'
+    AA: FloatArray  # (K, c2, c2)   sum A_l[a, b] A_l[e, f]
+    KA: FloatArray  # (K, c2, c2)   sum K_l[a, b] A_l[e, f]
+    SA: FloatArray  # (K, c2, c2)   sum s_l[a] s_l[b] A_l[e, f]
 
 
 @dataclass(frozen=True)
-class _Pieces:
-    """Blocks of S and s, with t = q2 + p trailing columns.
+class _Trailing:
+    """The trailing random effects, with t = q2 + p trailing columns: ``S_l2 = B_l R2`` and ``S_22``.
 
-    ``S_l2 = B_l R2``, ``S_22 = S22``; first index: which trace (the columns of X swept out, or not). The
-    projections of y always have X swept out.
+    For the traces the columns of X are swept out, or not; the projections of y always have them swept out.
     """
 
-    sums: _Sums
-    Q: FloatArray  # (t, t)   with X
-    Q_trace: FloatArray  # (t, t)   with or without X
-    v: FloatArray  # (m,)   columns of the residual: (-solution, 1)
-    R2: FloatArray  # (t, q2)
+    R2: FloatArray  # (K, t, q2)
     R2_trace: FloatArray
-    S22: FloatArray  # (q2, q2)
+    S22: FloatArray  # (K, q2, q2)
     S22_trace: FloatArray
-    s2: FloatArray  # (q2,)
+    s2: FloatArray  # (K, q2)
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """What the derivatives are made from."""
+
+    sums: _Sums
+    Q: FloatArray  # (K, t, t)   with X
+    Q_trace: FloatArray  # (K, t, t)   with or without X
+    v: FloatArray  # (K, m)   columns of the residual: (-solution, 1)
+    trailing: _Trailing | None
 
 
 @dataclass(frozen=True)
 class Derivatives:
-    """Derivatives of the profiled criterion at one point.
+    """Derivatives of the profiled criterion.
 
     Attributes
     ----------
-    blocks : tuple of FloatArray, each (c, c)
+    blocks : tuple of FloatArray, each (K, c, c)
         Gradient in the relative covariance G of each block (symmetric; element (a, b) is the derivative
         along a change of G whose only entry is (a, b)).
-    pieces : _Pieces
+    pieces : Pieces or large.Pieces
         Kept for second derivatives.
+    scale : FloatArray, shape (K,)
+        nu / r2.
+    r2 : FloatArray, shape (K,)
     """
 
     blocks: tuple[FloatArray, ...]
-    pieces: _Pieces | large.Pieces
-    nu: int
-    r2: float
+    pieces: Pieces | large.Pieces
+    scale: FloatArray
+    r2: FloatArray
 
     @property
     def exact(self) -> bool:
         """Whether second derivatives are exact (a hierarchy has the average information)."""
-        return isinstance(self.pieces, _Pieces)
-
-
-def _sweep(L: FloatArray, factors: Sequence[FloatArray], cp: CrossProducts, t: int) -> FloatArray:
-    """``[Lambda 0; 0 I] K^-1 [Lambda 0; 0 I]'`` for the leading t x t part of the joint matrix."""
-    half = _inverse_lower(L[:t, :t])
-    if cp.q_trailing:
-        half = small.transpose(apply_lambda(cp, factors, small.transpose(half)[None], transposed=False))[0]
-    return np.asarray(half.T @ half)
-
-
-def _inverse_lower(L: FloatArray) -> FloatArray:
-    if L.shape[0] < 64:  # SciPy's checks cost more than the solve
-        return np.asarray(np.linalg.inv(L))
-    return np.asarray(solve_triangular(L, np.eye(L.shape[0]), lower=True))
-
-
-def _pieces(cp: CrossProducts, factors: Sequence[FloatArray], factor: Factor, reml: bool) -> _Pieces:
-    q2, t = cp.q_trailing, cp.q_trailing + cp.p
-    D = factor.trailing[0]
-    D_t, D_y = D[:-1, :-1], D[:-1, -1]
-    Q = _sweep(factor.chol[0], factors[1:], cp, t)
-    Q_trace = Q
-    if not reml:
-        Q_trace = np.zeros((t, t))
-        Q_trace[:q2, :q2] = _sweep(factor.chol[0], factors[1:], cp, q2)
-    x = Q @ D_y
-    v = np.append(-x, 1.0)
-    sums = _level_sums(cp, factors[0], factor, Q_trace, v)
-    R2, S22 = _trailing_part(Q, D_t, q2)
-    R2_trace, S22_trace = (R2, S22) if reml else _trailing_part(Q_trace, D_t, q2)
-    s2 = D_y[:q2] - D_t[:q2] @ x
-    return _Pieces(sums, Q, Q_trace, v, R2, R2_trace, S22, S22_trace, s2)
-
-
-def _level_sums(cp: CrossProducts, T: FloatArray, factor: Factor, Q: FloatArray, v: FloatArray) -> _Sums:
-    if cp.levels.moments is not None:
-        return _sums_from_moments(cp.levels.moments, T, Q, v)
-    lower, half = factor.first or whiten_first(cp, T)
-    Y = small.solve_lower(lower[0], cp.levels.R)
-    Yt = small.transpose(Y)
-    A, B = small.dot(Yt, Y), small.dot(Yt, half[0])
-    J, c, m = B.shape
-    t = m - 1
-    flat = B.reshape(J, c * m)
-    BB = (flat.T @ flat).reshape(c, m, c, m).transpose(0, 2, 1, 3)
-    K = small.dot(small.dot(B[..., :t], Q), small.transpose(B[..., :t])).reshape(J, c * c)
-    s = B.reshape(J * c, m) @ v
-    ss = small.dot(s.reshape(J, c, 1), s.reshape(J, 1, c)).reshape(J, c * c)
-    pairs = A.reshape(J, c * c)
-    return _Sums(A.sum(0), BB, pairs.T @ pairs, K.T @ pairs, ss.T @ pairs)
-
-
-def _sums_from_moments(moments: Moments, T: FloatArray, Q: FloatArray, v: FloatArray) -> _Sums:
-    """The same with levels that share R taken together."""
-    U, c, m = moments.R.shape[0], moments.R.shape[1], v.size
-    F = moments.R @ T[0]
-    M = F @ small.transpose(F)
-    diagonal = np.arange(c)
-    M[:, diagonal, diagonal] += 1.0
-    Y = small.solve_lower(small.cholesky(M), np.concatenate([moments.R, np.broadcast_to(np.eye(c), M.shape)], axis=2))
-    A = small.transpose(Y[..., :c]) @ Y[..., :c]
-    C = small.transpose(Y[..., :c]) @ Y[..., c:]
-    both = (C[:, :, None, :, None] * C[:, None, :, None, :]).reshape(U, c * c, c * c)
-    BB = both @ moments.sums.reshape(U, c * c, m * m)
-    table = np.zeros((m, m))
-    table[:-1, :-1] = Q
-    forms = BB @ np.stack([table.ravel(), np.outer(v, v).ravel()], axis=1)
-    pairs = A.reshape(U, c * c)
-    counted = moments.counts[:, None] * pairs
-    return _Sums(
-        counted.sum(0).reshape(c, c),
-        BB.sum(0).reshape(c, c, m, m),
-        pairs.T @ counted,
-        forms[..., 0].T @ pairs,
-        forms[..., 1].T @ pairs,
-    )
-
-
-def _trailing_part(Q: FloatArray, D: FloatArray, q2: int) -> tuple[FloatArray, FloatArray]:
-    if q2 == 0:
-        return D[:, :0], D[:0, :0]
-    R2 = np.eye(D.shape[0])[:, :q2] - Q @ D[:, :q2]
-    return R2, D[:q2] @ R2
+        return isinstance(self.pieces, Pieces)
 
 
 def derivatives(cp: CrossProducts, factors: Sequence[FloatArray], factor: Factor, reml: bool = True) -> Derivatives:
@@ -172,60 +102,164 @@ def derivatives(cp: CrossProducts, factors: Sequence[FloatArray], factor: Factor
     Parameters
     ----------
     cp : CrossProducts
-    factors : sequence of FloatArray, each (1, c, c)
-        Internal relative factors.
+    factors : sequence of FloatArray, each (K, c, c)
+        Internal relative factors; K is 1 for a hierarchy.
     factor : Factor
-        ``evaluate(cp, factors)``.
+        ``evaluate(cp, factors)``, with ``keep=True`` if K > 1.
     reml : bool
 
     Returns
     -------
     Derivatives
     """
-    nu, r2 = degrees_of_freedom(cp, reml), float(factor.r2[0])
-    scale = nu / r2
+    r2 = factor.r2
+    scale = degrees_of_freedom(cp, reml) / r2
     if factor.hierarchy is not None and isinstance(cp.store, Hierarchy):
         eliminated, dense = factor.hierarchy
         solution = dense.scale(factor.solution.T.copy(), False)[:, 0]
-        parts, kept = large.gradient(cp.store, eliminated, dense, solution, scale, reml)
-        return Derivatives(tuple(parts), kept, nu, r2)
+        parts, kept = large.gradient(cp.store, eliminated, dense, solution, float(scale[0]), reml)
+        return Derivatives(tuple(part[None] for part in parts), kept, scale, r2)
     pieces = _pieces(cp, factors, factor, reml)
-    sums = pieces.sums
-    between = np.tensordot(sums.BB[..., :-1, :-1], pieces.Q_trace, 2)
-    blocks = [sums.A - between - scale * (sums.BB @ pieces.v) @ pieces.v]
-    start = 0
-    for block in cp.blocks[1:]:
-        span = slice(start, start + block.q)
-        tiles = _diagonal_tiles(pieces.S22_trace[span, span], block.size)
-        s = pieces.s2[span].reshape(-1, block.size)
-        blocks.append(tiles.sum(0) - scale * s.T @ s)
-        start += block.q
-    return Derivatives(tuple(blocks), pieces, nu, r2)
+    K, c = scale.size, cp.blocks[0].size
+    first = pieces.sums.A - pieces.sums.KK - scale[:, None] * pieces.sums.SS
+    blocks = [first.reshape(K, c, c)]
+    if pieces.trailing is not None:
+        start = 0
+        for block in cp.blocks[1:]:
+            span = slice(start, start + block.q)
+            tiles = _diagonal_tiles(pieces.trailing.S22_trace[:, span, span], block.size)
+            s = pieces.trailing.s2[:, span].reshape(K, block.n_levels, block.size)
+            blocks.append(tiles - scale[:, None, None] * (small.transpose(s) @ s))
+            start += block.q
+    return Derivatives(tuple(blocks), pieces, scale, r2)
+
+
+def _pieces(cp: CrossProducts, factors: Sequence[FloatArray], factor: Factor, reml: bool) -> Pieces:
+    q2, t, K = cp.q_trailing, cp.q_trailing + cp.p, factor.r2.size
+    D = factor.trailing
+    Q = _sweep(factor.chol, factors[1:], cp, t)
+    Q_trace = Q
+    if not reml:
+        Q_trace = np.zeros((K, t, t))
+        if q2:
+            Q_trace[:, :q2, :q2] = _sweep(factor.chol, factors[1:], cp, q2)
+    v = np.ones((K, t + 1))
+    v[:, :-1] = -(Q @ D[:, :-1, -1:])[..., 0]
+    sums = _level_sums(cp, factors[0], factor, Q_trace, v)
+    if not q2:
+        return Pieces(sums, Q, Q_trace, v, None)
+    R2, S22 = _trailing_part(Q, D, q2)
+    R2_trace, S22_trace = (R2, S22) if reml else _trailing_part(Q_trace, D, q2)
+    s2 = (D[:, :q2] @ v[..., None])[..., 0]
+    return Pieces(sums, Q, Q_trace, v, _Trailing(R2, R2_trace, S22, S22_trace, s2))
+
+
+def _sweep(L: FloatArray, factors: Sequence[FloatArray], cp: CrossProducts, t: int) -> FloatArray:
+    """``[Lambda 0; 0 I] K^-1 [Lambda 0; 0 I]'`` for the leading t x t part of the joint matrix."""
+    half = np.linalg.inv(L[:, :t, :t])
+    if cp.q_trailing:
+        half = small.transpose(apply_lambda(cp, factors, small.transpose(half), transposed=False))
+    return np.asarray(small.transpose(half) @ half)
+
+
+def _trailing_part(Q: FloatArray, D: FloatArray, q2: int) -> tuple[FloatArray, FloatArray]:
+    R2 = -(Q @ D[:, :-1, :q2])
+    diagonal = np.arange(q2)
+    R2[:, diagonal, diagonal] += 1.0
+    return R2, D[:, :q2, :-1] @ R2
+
+
+def _level_sums(cp: CrossProducts, T: FloatArray, factor: Factor, Q: FloatArray, v: FloatArray) -> _Sums:
+    K, m = v.shape
+    table = np.zeros((K, m, m, 2))
+    table[:, :-1, :-1, 0] = Q
+    table[..., 1] = v[:, :, None] * v[:, None, :]
+    if cp.levels.moments is not None and not factor.replicated:
+        return _sums_from_moments(cp.levels.moments, T, table.reshape(K, m * m, 2))
+    if factor.first is None:
+        raise TypeError("derivatives at many points need evaluate(..., keep=True)")
+    lower, half = factor.first
+    Y = small.solve_lower(lower, cp.levels.R[None])
+    Yt = small.transpose(Y)
+    A, B = small.dot(Yt, Y), small.dot(Yt, half)
+    J, c = B.shape[1:3]
+    flat = B.reshape(K, J, c * m)
+    BB = (small.transpose(flat) @ flat).reshape(K, c, m, c, m).transpose(0, 1, 3, 2, 4).reshape(K, c * c, m * m)
+    rows = B.reshape(K, J * c, m)
+    swept = (rows[..., :-1] @ Q).reshape(K, J, c, m - 1)
+    forms = small.dot(swept, small.transpose(B[..., :-1])).reshape(K, J, c * c)
+    s = (rows @ v[..., None]).reshape(K, J, c)
+    ss = (s[..., :, None] * s[..., None, :]).reshape(K, J, c * c)
+    pairs = A.reshape(K, J, c * c)
+    return _Sums(
+        pairs.sum(1),
+        BB,
+        forms.sum(1),
+        ss.sum(1),
+        small.transpose(pairs) @ pairs,
+        small.transpose(forms) @ pairs,
+        small.transpose(ss) @ pairs,
+    )
+
+
+def _sums_from_moments(moments: Moments, T: FloatArray, table: FloatArray) -> _Sums:
+    """The same with levels that share R taken together; tables (K, m2, 2) of Q and of v v'."""
+    K, m2 = table.shape[:2]
+    U, c = moments.R.shape[:2]
+    F = moments.R @ T[:, None]
+    M = F @ small.transpose(F)
+    diagonal = np.arange(c)
+    M[..., diagonal, diagonal] += 1.0
+    if c == 1:
+        C = moments.R / M
+        A = C * moments.R
+        both = C * C
+    else:
+        lower = small.cholesky(M)
+        Y = small.solve_lower(lower, moments.R[None])
+        A = small.transpose(Y) @ Y
+        C = small.transpose(Y) @ small.solve_lower(lower, np.eye(c)[None, None])
+        both = (C[..., :, None, :, None] * C[..., None, :, None, :]).reshape(K, U, c * c, c * c)
+    BB = both @ moments.sums.reshape(U, c * c, m2)
+    forms = BB @ table[:, None]
+    pairs = A.reshape(K, U, c * c)
+    counted = moments.counts[:, None] * pairs
+    KK, SS = forms[..., 0], forms[..., 1]
+    return _Sums(
+        counted.sum(1),
+        BB.sum(1),
+        KK.sum(1),
+        SS.sum(1),
+        small.transpose(pairs) @ counted,
+        small.transpose(KK) @ pairs,
+        small.transpose(SS) @ pairs,
+    )
 
 
 def _diagonal_tiles(matrix: FloatArray, size: int) -> FloatArray:
-    levels = matrix.shape[0] // size
-    tiles = matrix.reshape(levels, size, levels, size)
-    return np.asarray(np.moveaxis(np.diagonal(tiles, axis1=0, axis2=2), -1, 0))
+    """Sum of the diagonal tiles (K, c, c) of a matrix (K, J c, J c)."""
+    K, levels = matrix.shape[0], matrix.shape[1] // size
+    tiles = matrix.reshape(K, levels, size, levels, size)
+    return np.asarray(np.einsum("kjajb->kab", tiles))
 
 
 @dataclass(frozen=True)
 class _Stack:
-    """Contractions of the d directions of one block, stacked along the first axis."""
+    """Contractions of the d directions of one trailing block."""
 
-    gamma: FloatArray  # (d, c, c)
-    s: FloatArray  # Gamma s, level by level (d, J, c)
-    slope: FloatArray  # s' dG s (d,)
+    gamma: FloatArray  # (K, d, c, c)
+    s: FloatArray  # Gamma s, level by level (K, d, J c)
+    slope: FloatArray  # s' dG s (K, d)
 
 
 @dataclass(frozen=True)
 class _FirstStack:
     """Contractions of the directions of the first block."""
 
-    gamma: FloatArray  # (d, c, c)
-    slope: FloatArray  # (d,)
-    U: FloatArray  # sum B_l' Gamma B_l (d, t, t)
-    v: FloatArray  # sum B_l' Gamma s_l (d, t)
+    gamma: FloatArray  # (K, d, c, c)
+    slope: FloatArray  # (K, d)
+    U: FloatArray  # sum B_l' Gamma B_l (K, d, t, t)
+    v: FloatArray  # sum B_l' Gamma s_l (K, d, t)
 
 
 def second_derivatives(cp: CrossProducts, first: Derivatives, directions: Sequence[FloatArray]) -> FloatArray:
@@ -235,98 +269,116 @@ def second_derivatives(cp: CrossProducts, first: Derivatives, directions: Sequen
     ----------
     cp : CrossProducts
     first : Derivatives
-        At the same point.
-    directions : sequence of FloatArray, each (d_b, c, c)
+        At the same points.
+    directions : sequence of FloatArray, each (K, d_b, c, c)
         For every block the symmetric changes of its covariance; the result has them one block after the other.
 
     Returns
     -------
-    FloatArray, shape (d, d)
+    FloatArray, shape (K, d, d)
         ``d^2 f [Gamma_a, Gamma_b]`` with sigma profiled out (curvature of G itself is not included).
     """
-    pieces, scale = first.pieces, first.nu / first.r2
+    pieces = first.pieces
     if isinstance(pieces, large.Pieces):
-        return large.information(pieces, directions, scale, first.r2)
+        single = [gamma[0] for gamma in directions]
+        return large.information(pieces, single, float(first.scale[0]), float(first.r2[0]))[None]
     head = _stack_first(pieces, directions[0])
     tails, spans, start = list[_Stack](), list[slice](), 0
     for block, gamma in zip(cp.blocks[1:], directions[1:], strict=True):
         spans.append(slice(start, start + block.q))
-        tails.append(_stack(pieces.s2[spans[-1]].reshape(-1, block.size), gamma))
+        tails.append(_stack(pieces.trailing, spans[-1], gamma))
         start += block.q
-    slope = np.concatenate([head.slope, *(tail.slope for tail in tails)]) if tails else head.slope
+    slope = np.concatenate([head.slope, *(tail.slope for tail in tails)], axis=1) if tails else head.slope
     traces, curves = _assemble(pieces, head, tails, spans)
-    return -traces + scale * (2.0 * curves - np.outer(slope, slope) / first.r2)
+    products = slope[:, :, None] * slope[:, None, :]
+    scale, r2 = first.scale[:, None, None], first.r2[:, None, None]
+    return np.asarray(scale * (2.0 * curves - products / r2) - traces)
 
 
-def _stack(s: FloatArray, gamma: FloatArray) -> _Stack:
+def _stack(trailing: _Trailing | None, span: slice, gamma: FloatArray) -> _Stack:
+    assert trailing is not None
+    K, d, c = gamma.shape[:3]
+    s = trailing.s2[:, None, span].reshape(K, 1, -1, c)
     moved = s @ gamma
-    return _Stack(gamma, moved, (moved * s).sum((1, 2)))
+    return _Stack(gamma, moved.reshape(K, d, -1), (moved * s).sum((2, 3)))
 
 
-def _stack_first(pieces: _Pieces, gamma: FloatArray) -> _FirstStack:
-    BB = pieces.sums.BB
-    d, c, m = gamma.shape[0], gamma.shape[1], BB.shape[2]
-    U = (gamma.reshape(d, c * c) @ BB.reshape(c * c, m * m)).reshape(d, m, m)
-    v = U @ pieces.v
-    return _FirstStack(gamma, v @ pieces.v, U[:, :-1, :-1], v[:, :-1])
+def _stack_first(pieces: Pieces, gamma: FloatArray) -> _FirstStack:
+    (K, d, c), m = gamma.shape[:3], pieces.v.shape[1]
+    U = (gamma.reshape(K, d, c * c) @ pieces.sums.BB).reshape(K, d, m, m)
+    v = (U @ pieces.v[:, None, :, None])[..., 0]
+    return _FirstStack(gamma, (v * pieces.v[:, None]).sum(-1), U[..., :-1, :-1], v[..., :-1])
 
 
 def _assemble(
-    pieces: _Pieces, head: _FirstStack, tails: Sequence[_Stack], spans: Sequence[slice]
+    pieces: Pieces, head: _FirstStack, tails: Sequence[_Stack], spans: Sequence[slice]
 ) -> tuple[FloatArray, FloatArray]:
     """``tr(S dG_a S dG_b)`` and ``s' dG_a S dG_b s`` for all pairs."""
-    if not tails:
+    if not tails or pieces.trailing is None:
         return _pair_first(pieces, head)
-    ends = np.cumsum([0, head.gamma.shape[0], *(tail.gamma.shape[0] for tail in tails)])
+    ends = np.cumsum([0, head.gamma.shape[1], *(tail.gamma.shape[1] for tail in tails)])
     rows = [slice(int(a), int(b)) for a, b in pairwise(ends)]
-    traces, curves = np.empty((ends[-1], ends[-1])), np.empty((ends[-1], ends[-1]))
+    shape = (head.gamma.shape[0], int(ends[-1]), int(ends[-1]))
+    traces, curves = np.empty(shape), np.empty(shape)
 
     def put(i: int, j: int, pair: tuple[FloatArray, FloatArray]) -> None:
-        traces[rows[i], rows[j]], curves[rows[i], rows[j]] = pair
-        traces[rows[j], rows[i]], curves[rows[j], rows[i]] = pair[0].T, pair[1].T
+        traces[:, rows[i], rows[j]], curves[:, rows[i], rows[j]] = pair
+        if i != j:
+            traces[:, rows[j], rows[i]] = small.transpose(pair[0])
+            curves[:, rows[j], rows[i]] = small.transpose(pair[1])
 
     put(0, 0, _pair_first(pieces, head))
     for i, (tail, span) in enumerate(zip(tails, spans, strict=True), start=1):
-        put(0, i, _pair_mixed(pieces, head, tail, span))
+        put(0, i, _pair_mixed(pieces.trailing, head, tail, span))
         for j in range(1, i + 1):
-            put(i, j, _pair_trailing(pieces, (tail, span), (tails[j - 1], spans[j - 1])))
+            put(i, j, _pair_trailing(pieces.trailing, (tail, span), (tails[j - 1], spans[j - 1])))
     return traces, curves
 
 
 def _inner(a: FloatArray, b: FloatArray) -> FloatArray:
-    """All inner products of two stacks over everything but their first axis."""
-    size = math.prod(a.shape[1:])
-    return np.asarray(a.reshape(a.shape[0], size) @ b.reshape(b.shape[0], size).T)
+    """All inner products of two stacks (K, d, ...) over everything but their first two axes."""
+    size = math.prod(a.shape[2:])
+    return a.reshape(*a.shape[:2], size) @ small.transpose(b.reshape(*b.shape[:2], size))
 
 
-def _pair_first(pieces: _Pieces, x: _FirstStack) -> tuple[FloatArray, FloatArray]:
+def _pair_first(pieces: Pieces, x: _FirstStack) -> tuple[FloatArray, FloatArray]:
     # With S = A - B Q B' level by level: tr(A Ga A Gb) - 2 tr(K Ga A Gb) + tr(Q U_a Q U_b).
-    sums, (d, c) = pieces.sums, x.gamma.shape[:2]
-    gamma = x.gamma.reshape(d, c * c)
-    local = np.stack([sums.AA - sums.KA - sums.KA.T, sums.SA]).reshape(2, c, c, c, c)
-    # tr(P Ga N Gb) = sum P[a, b] Ga[b, e] N[e, f] Gb[f, a]
-    kernel = local.transpose(0, 2, 3, 4, 1).reshape(2, c * c, c * c)
-    trace, curve = gamma @ kernel @ gamma.T
-    QU = pieces.Q_trace @ x.U
-    trace = trace + _inner(QU, small.transpose(QU))
-    return trace, curve - x.v @ pieces.Q @ x.v.T
+    sums, (K, d, c) = pieces.sums, x.gamma.shape[:3]
+    local = sums.AA - sums.KA - small.transpose(sums.KA)
+    curve = sums.SA
+    gamma = x.gamma.reshape(K, d, c * c)
+    if c > 1:
+        # tr(P Ga N Gb) = sum P[a, b] Ga[b, e] N[e, f] Gb[f, a]
+        local, curve = (
+            a.reshape(K, c, c, c, c).transpose(0, 2, 3, 4, 1).reshape(K, c * c, c * c) for a in (local, curve)
+        )
+    QU = pieces.Q_trace[:, None] @ x.U
+    trace = gamma @ local @ small.transpose(gamma) + _inner(QU, small.transpose(QU))
+    return trace, gamma @ curve @ small.transpose(gamma) - x.v @ pieces.Q @ small.transpose(x.v)
 
 
-def _pair_mixed(pieces: _Pieces, a: _FirstStack, b: _Stack, span: slice) -> tuple[FloatArray, FloatArray]:
-    R2 = pieces.R2_trace[:, span]
-    c = b.gamma.shape[-1]
-    inner = (R2.T @ a.U @ R2).reshape(a.U.shape[0], -1, c, R2.shape[1] // c, c)
-    tiles = np.diagonal(inner, axis1=1, axis2=3).sum(-1)
-    return _inner(tiles, b.gamma), a.v @ pieces.R2[:, span] @ b.s.reshape(b.s.shape[0], -1).T
+def _pair_mixed(trailing: _Trailing, a: _FirstStack, b: _Stack, span: slice) -> tuple[FloatArray, FloatArray]:
+    R2 = trailing.R2_trace[..., span]
+    c, (K, d, t) = b.gamma.shape[-1], a.U.shape[:3]
+    tiles = R2.reshape(K, 1, t, -1, c)
+    swept = (a.U @ R2[:, None]).reshape(K, d, t, -1, c)
+    if c == 1:
+        diagonal = (tiles * swept).sum((2, 3))[..., None]
+    else:
+        diagonal = np.einsum("kdtja,kdtjb->kdab", np.broadcast_to(tiles, swept.shape), swept)
+    return _inner(diagonal, b.gamma), a.v @ trailing.R2[..., span] @ small.transpose(b.s)
 
 
-def _pair_trailing(pieces: _Pieces, a: tuple[_Stack, slice], b: tuple[_Stack, slice]) -> tuple[FloatArray, FloatArray]:
+def _pair_trailing(
+    trailing: _Trailing, a: tuple[_Stack, slice], b: tuple[_Stack, slice]
+) -> tuple[FloatArray, FloatArray]:
     (x, rows), (z, columns) = a, b
-    ca, cb = x.gamma.shape[-1], z.gamma.shape[-1]
-    S = pieces.S22_trace[rows, columns]
-    tiles = np.moveaxis(S.reshape(-1, ca, S.shape[1] // cb, cb), 2, 1)
-    left = x.gamma[:, None, None] @ tiles
-    right = tiles @ z.gamma[:, None, None]
-    S_s = pieces.S22[rows, columns]
-    curve = x.s.reshape(x.s.shape[0], -1) @ S_s @ z.s.reshape(z.s.shape[0], -1).T
+    K, ca, cb = x.gamma.shape[0], x.gamma.shape[-1], z.gamma.shape[-1]
+    S = trailing.S22_trace[:, rows, columns]
+    curve = x.s @ trailing.S22[:, rows, columns] @ small.transpose(z.s)
+    if ca == cb == 1:
+        return x.gamma[..., 0] * (S * S).sum((1, 2))[:, None, None] * small.transpose(z.gamma[..., 0]), curve
+    tiles = S.reshape(K, 1, -1, ca, S.shape[2] // cb, cb).swapaxes(3, 4)
+    left = x.gamma[:, :, None, None] @ tiles
+    right = tiles @ z.gamma[:, :, None, None]
     return _inner(left, right), curve

@@ -12,7 +12,7 @@ from bayeslmm.likelihood.crossproducts import CrossProducts, Moments
 from bayeslmm.likelihood.elimination import Eliminated, eliminate
 from bayeslmm.likelihood.hierarchy import Hierarchy
 from bayeslmm.likelihood.large import Dense, factor_dense
-from bayeslmm.types import FloatArray
+from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 # Doubles held at once by the widest temporary of a batched evaluation (about 64 MB).
 _CHUNK = 8_000_000
@@ -38,9 +38,11 @@ class Factor:
         Conditional estimates of (u2, beta) on internal coordinates.
     first : tuple of FloatArray or None
         Cholesky factors (K, J, c, c) and ``L^-1 E`` (K, J, c, m) of the first block, kept for derivatives at a
-        single point.
+        single point, or asked for.
     hierarchy : tuple or None
         The same for cross-products stored as a hierarchy.
+    replicated : bool
+        Whether every point has a response of its own.
     """
 
     log_det: FloatArray
@@ -51,9 +53,36 @@ class Factor:
     solution: FloatArray
     first: tuple[FloatArray, FloatArray] | None = None
     hierarchy: tuple[Eliminated, Dense] | None = None
+    replicated: bool = False
 
 
-def evaluate(cp: CrossProducts, factors: Sequence[FloatArray], precision: FloatArray | None = None) -> Factor:
+@dataclass(frozen=True)
+class Replicates:
+    """Further responses of the same design, one per point.
+
+    Attributes
+    ----------
+    E : FloatArray, shape (K, J, c)
+        Between part of each.
+    D : FloatArray, shape (K, m)
+        Within part of the cross-products with the trailing columns, and of its square.
+    """
+
+    E: FloatArray
+    D: FloatArray
+
+    def part(self, chosen: slice | IntArray | BoolArray) -> Replicates:
+        """Some of them."""
+        return Replicates(self.E[chosen], self.D[chosen])
+
+
+def evaluate(
+    cp: CrossProducts,
+    factors: Sequence[FloatArray],
+    precision: FloatArray | None = None,
+    replicates: Replicates | None = None,
+    keep: bool = False,
+) -> Factor:
     """Eliminate the random effects at K points.
 
     Parameters
@@ -64,6 +93,10 @@ def evaluate(cp: CrossProducts, factors: Sequence[FloatArray], precision: FloatA
         singular ones included.
     precision : FloatArray, shape (p, p), optional
         Added to ``X' V0^-1 X`` (prior precision relative to 1/sigma^2, orthogonalised coordinates).
+    replicates : Replicates, optional
+        One response for each point in place of the design's.
+    keep : bool
+        Whether derivatives at more than one point will be asked for.
 
     Returns
     -------
@@ -76,6 +109,8 @@ def evaluate(cp: CrossProducts, factors: Sequence[FloatArray], precision: FloatA
     points = factors[0].shape[0]
     if isinstance(cp.store, Hierarchy):
         return _stack([_evaluate_hierarchy(cp, cp.store, factors, k, precision) for k in range(points)])
+    if keep or replicates is not None:
+        return _evaluate(cp, factors, precision, replicates, True)
     store = cp.levels
     width = store.D.shape[0] ** 2 + store.E.size * (store.moments is None)
     step = max(1, _CHUNK // max(width, 1))
@@ -124,8 +159,14 @@ def _evaluate_hierarchy(
     )
 
 
-def _evaluate(cp: CrossProducts, factors: Sequence[FloatArray], precision: FloatArray | None) -> Factor:
-    log_det, trailing, first = eliminate_first(cp, factors[0])
+def _evaluate(
+    cp: CrossProducts,
+    factors: Sequence[FloatArray],
+    precision: FloatArray | None,
+    replicates: Replicates | None = None,
+    keep: bool = False,
+) -> Factor:
+    log_det, trailing, first = eliminate_first(cp, factors[0], replicates, keep)
     q2, p = cp.q_trailing, cp.p
     joint = trailing[:, :-1, :-1]
     right = trailing[:, :-1, -1]
@@ -141,22 +182,29 @@ def _evaluate(cp: CrossProducts, factors: Sequence[FloatArray], precision: Float
     logs = 2.0 * np.log(np.diagonal(chol, axis1=1, axis2=2))
     log_det = log_det + logs[:, :q2].sum(-1)
     log_det_fixed = logs[:, q2 : q2 + p].sum(-1) + cp.log_det_fixed
-    return Factor(log_det, log_det_fixed, r2, trailing, chol, solution, first)
+    return Factor(log_det, log_det_fixed, r2, trailing, chol, solution, first, replicated=replicates is not None)
 
 
 def eliminate_first(
-    cp: CrossProducts, T: FloatArray
+    cp: CrossProducts, T: FloatArray, replicates: Replicates | None = None, keep: bool = False
 ) -> tuple[FloatArray, FloatArray, tuple[FloatArray, FloatArray] | None]:
     """Eliminate the first block: log determinant (K,), trailing cross-products (K, m, m), and its factors."""
     # A single point of a vector-valued block is evaluated without forming inverses, for the last digits.
     store = cp.levels
-    if store.moments is not None and (T.shape[-1] == 1 or T.shape[0] > 1):
+    points, c = T.shape[0], T.shape[-1]
+    if store.moments is not None and replicates is None and (c == 1 or points > 1):
         return *_eliminate_moments(store.moments, store.D, T), None
-    lower, half = whiten_first(cp, T)
+    E, D = store.E[None], store.D
+    if replicates is not None:
+        E = np.broadcast_to(E, (points, *store.E.shape)).copy()
+        E[..., -1] = replicates.E
+        D = np.broadcast_to(D, (points, *D.shape)).copy()
+        D[:, -1] = D[:, :, -1] = replicates.D
+    lower, half = whiten_first(cp, T, E)
     log_det = small.log_det(lower).sum(-1)
-    flat = half.reshape(half.shape[0], -1, half.shape[-1])
-    kept = (lower, half) if T.shape[0] == 1 else None
-    return log_det, store.D + small.transpose(flat) @ flat, kept
+    flat = half.reshape(points, -1, half.shape[-1])
+    kept = (lower, half) if keep or points == 1 else None
+    return log_det, D + small.transpose(flat) @ flat, kept
 
 
 def _eliminate_moments(moments: Moments, D: FloatArray, T: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -176,15 +224,14 @@ def _eliminate_moments(moments: Moments, D: FloatArray, T: FloatArray) -> tuple[
     return log_dets @ moments.counts, D + trailing.reshape(K, m, m)
 
 
-def whiten_first(cp: CrossProducts, T: FloatArray) -> tuple[FloatArray, FloatArray]:
+def whiten_first(cp: CrossProducts, T: FloatArray, E: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Cholesky factors of ``I + R Sigma R'`` (K, J, c, c) and ``L^-1 E`` (K, J, c, m)."""
-    store = cp.levels
-    F = small.dot(store.R, T[:, None]) if T.shape[0] > 1 else small.dot(store.R, T[0])[None]
-    M = small.dot(F, small.transpose(F)) if T.shape[0] > 1 else small.dot(F[0], small.transpose(F[0]))[None]
+    F = small.dot(cp.levels.R, T[:, None])
+    M = small.dot(F, small.transpose(F))
     diagonal = np.arange(M.shape[-1])
     M[..., diagonal, diagonal] += 1.0
     lower = small.cholesky(M)
-    return lower, small.solve_lower(lower, store.E[None])
+    return lower, small.solve_lower(lower, E)
 
 
 def _multiply_lambda(

@@ -8,7 +8,7 @@ under a rescaling of single columns keeps to the user's columns, up to one commo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 
 import numpy as np
@@ -143,40 +143,48 @@ def terms_from_theta(cp: CrossProducts, theta: FloatArray) -> list[FloatArray]:
 def in_frame(
     cp: CrossProducts, factors: Sequence[FloatArray], first: Derivatives, b: int, columns: slice, W: FloatArray | None
 ) -> tuple[FloatArray, FloatArray]:
-    """Factor and gradient (c, c) of one term in the frame of its structure."""
-    T, slopes = factors[b][0, columns, columns], first.blocks[b][columns, columns]
+    """Factor and gradient (K, c, c) of one term in the frame of its structure."""
+    T, slopes = factors[b][:, columns, columns], first.blocks[b][:, columns, columns]
     return (T, slopes) if W is None else (np.linalg.solve(W, T), W.T @ slopes @ W)
 
 
 def gradient(cp: CrossProducts, factors: Sequence[FloatArray], first: Derivatives) -> FloatArray:
-    """Gradient of the profiled criterion in the internal vector, shape (k,)."""
+    """Gradient of the profiled criterion in the internal vector, shape (K, k)."""
     parts = []
     for b, columns, structure in cp.term_order:
         W = frame(cp, b, columns, structure)
-        parts.append(structure.gradient(*in_frame(cp, factors, first, b, columns, W)))
-    return np.concatenate(parts)
+        T, slopes = in_frame(cp, factors, first, b, columns, W)
+        parts.append(_each(structure, structure.gradient, T, slopes))
+    return np.concatenate(parts, axis=1)
 
 
 def hessian(cp: CrossProducts, factors: Sequence[FloatArray], first: Derivatives) -> FloatArray:
-    """Hessian of the profiled criterion in the internal vector, shape (k, k)."""
+    """Hessian of the profiled criterion in the internal vector, shape (K, k, k)."""
     directions: list[list[FloatArray]] = [[] for _ in cp.blocks]
     curvature: list[FloatArray] = []
     for b, columns, structure in cp.term_order:
         W = frame(cp, b, columns, structure)
         T, slopes = in_frame(cp, factors, first, b, columns, W)
-        change = structure.directions(T)
+        change = _each(structure, structure.directions, T)
         change = change if W is None else W @ change @ W.T
         if len(cp.blocks[b].slices) > 1:
-            whole = np.zeros((change.shape[0], *factors[b].shape[1:]))
-            whole[:, columns, columns] = change
+            whole = np.zeros((*change.shape[:2], *factors[b].shape[1:]))
+            whole[:, :, columns, columns] = change
             change = whole
         directions[b].append(change)
-        curvature.append(structure.curvature(T, slopes))
-    stacks = [d[0] if len(d) == 1 else np.concatenate(d) for d in directions]
+        curvature.append(_each(structure, structure.curvature, T, slopes))
+    stacks = [d[0] if len(d) == 1 else np.concatenate(d, axis=1) for d in directions]
     H = second_derivatives(cp, first, stacks)
     position = 0
     for local in curvature:
-        stop = position + local.shape[0]
-        H[position:stop, position:stop] += local
+        stop = position + local.shape[1]
+        H[:, position:stop, position:stop] += local
         position = stop
     return H
+
+
+def _each(structure: CovarianceStructure, method: Callable[..., FloatArray], *arrays: FloatArray) -> FloatArray:
+    """A method of a structure at every point; those with free entries take all at once."""
+    if not structure.shared:
+        return method(*arrays)
+    return np.stack([method(*one) for one in zip(*arrays, strict=True)])

@@ -119,7 +119,7 @@ def dot(a: FloatArray, b: FloatArray) -> FloatArray:
         return np.asarray(a * b)
     if b.ndim == 2:
         return (a.reshape(math.prod(a.shape[:-1]), c) @ b).reshape(*a.shape[:-1], b.shape[1])
-    if 1 < c <= _FEW_TERMS and max(a.shape[0], b.shape[0]) > _MANY:
+    if 1 < c <= _FEW_TERMS and max(math.prod(a.shape[:-2]), math.prod(b.shape[:-2])) > _MANY:
         total = a[..., :, 0, None] * b[..., 0, None, :]
         for j in range(1, c):
             total += a[..., :, j, None] * b[..., j, None, :]

@@ -137,7 +137,7 @@ class Criterion:
 
         def expand() -> Point:
             first = derivatives(self.cp, factors, factor, self.reml)
-            gradient, hessian = par.gradient(self.cp, factors, first), par.hessian(self.cp, factors, first)
+            gradient, hessian = par.gradient(self.cp, factors, first)[0], par.hessian(self.cp, factors, first)[0]
             if self.held.terms:
                 free = self.held.free
                 gradient, hessian = gradient[free], hessian[np.ix_(free, free)]
@@ -243,7 +243,7 @@ def _escape(criterion: Criterion, result: NewtonResult, max_evaluations: int) ->
         factors = par.internal_factors(cp, full)
         first = derivatives(cp, factors, evaluate(cp, factors), criterion.reml)
         W = par.frame(cp, b, columns, structure)
-        away = structure.escape(par.in_frame(cp, factors, first, b, columns, W)[1])
+        away = structure.escape(par.in_frame(cp, factors, first, b, columns, W)[1][0])
         if away is not None:
             full[part] = away
             again = _continue(criterion, result, full[criterion.held.free], max_evaluations)
@@ -304,11 +304,11 @@ def _vanished(criterion: Criterion, factors: Sequence[FloatArray], factor: Facto
         first = first or derivatives(cp, factors, factor, criterion.reml)
         if isinstance(structure, Shared):
             W = par.frame(cp, b, columns, structure)
-            T, slopes = par.in_frame(cp, factors, first, b, columns, W)
+            T, slopes = (part[0] for part in par.in_frame(cp, factors, first, b, columns, W))
             unit = float(np.linalg.norm(cp.blocks[b].inverse_basis[columns, columns])) ** 2
             found += [Vanished(term, v, unit * slope) for v, slope in structure.vanished(T, slopes)]
             continue
-        slopes = first.blocks[b][columns, columns]
+        slopes = first.blocks[b][0, columns, columns]
         inverse = cp.blocks[b].inverse_basis[columns, columns]
         for i in np.flatnonzero(s <= _NO_RANK * max(s[0], 1e-300)):
             normal = inverse.T @ U[:, i]

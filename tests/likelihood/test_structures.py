@@ -143,7 +143,7 @@ def test_gradient_and_hessian_by_differences(name: str, reml: bool) -> None:
     def slopes(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         factors = par.internal_factors(cp, x)
         first = derivatives(cp, factors, evaluate(cp, factors), reml)
-        return par.gradient(cp, factors, first), par.hessian(cp, factors, first)
+        return par.gradient(cp, factors, first)[0], par.hessian(cp, factors, first)[0]
 
     for x in points:
         gradient, hessian = slopes(x)
@@ -276,7 +276,7 @@ def test_a_zero_that_is_none_for_another_correlation_is_left() -> None:
     data["y"] = within + 0.25 * np.repeat(rng.normal(size=(30, 1)) * signs, 2)
     cp = cross_products(build_design("y ~ t + ar1(0 + t | g)", data))
     factors = par.internal_factors(cp, np.zeros(2))
-    slopes = derivatives(cp, factors, evaluate(cp, factors)).blocks[0]
+    slopes = derivatives(cp, factors, evaluate(cp, factors)).blocks[0][0]
     # no slope downwards with independent effects, but with alternating ones
     assert np.trace(slopes) > 0 > signs @ slopes @ signs
     assert optimise(cp, start=np.zeros(2)).criterion == pytest.approx(optimise(cp).criterion, abs=1e-9)
