@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bayeslmm.design.shared import Shared
 from bayeslmm.types import FloatArray
 
 
@@ -54,12 +55,7 @@ class TermCoordinates:
 
     def sds(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Relative sds (K, c) and the log Jacobian of the map (K,)."""
-        even = np.array(self.even)
-        part = x[:, : self.size]
-        clipped = np.clip(part, -300.0, 300.0)
-        t = np.where(even, self.scale * np.abs(np.sinh(clipped)), np.exp(clipped))
-        log_slope = np.where(even, np.log(self.scale) + np.log(np.cosh(clipped)), clipped)
-        return t, log_slope.sum(-1)
+        return _relative_sds(x[:, : self.size], self.even, self.scale)
 
     def correlation_factor(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Cholesky factor of the correlation matrix (K, c, c), and log LKJ density plus log Jacobian (K,).
@@ -95,14 +91,93 @@ class TermCoordinates:
     def inverse(self, T: FloatArray) -> FloatArray:
         """Coordinates (d,) of a relative factor (c, c); zero sds and perfect correlations are moved inside."""
         sd = np.sqrt((T**2).sum(-1))
-        even = np.array(self.even)
-        floor = 1e-2 * self.scale
-        safe = np.where(even, np.maximum(sd, 0.0), np.maximum(sd, floor))
-        x = [np.where(even, np.arcsinh(safe / self.scale), np.log(np.maximum(safe, 1e-300)))]
+        x = [_from_relative_sds(sd, self.even, self.scale)]
         if self.correlated:
             L = T / np.where(sd > 0, sd, 1.0)[:, None]
             x.append(_partial_correlations(L))
         return np.concatenate(x)
+
+
+@dataclass(frozen=True)
+class SharedCoordinates:
+    """Coordinates of a term whose effects share one sd and at most one correlation.
+
+    The correlation is ``low + (high - low) (1 + tanh w) / 2`` on its range, so that its place on the range has a
+    beta(eta, eta) prior; for two effects that is LKJ(eta).
+
+    Attributes
+    ----------
+    structure : Shared
+    even : tuple of bool
+        Whether the sd uses the folded sinh coordinate (one entry).
+    scale : FloatArray, shape (1,)
+        c of the sinh coordinate, relative to sigma.
+    eta : float
+    """
+
+    structure: Shared
+    even: tuple[bool, ...]
+    scale: FloatArray
+    eta: float
+
+    @property
+    def size(self) -> int:
+        """Number of sds."""
+        return 1
+
+    @property
+    def n_correlations(self) -> int:
+        return int(self.structure.correlated)
+
+    @property
+    def dimension(self) -> int:
+        return 1 + self.n_correlations
+
+    @property
+    def folded(self) -> tuple[bool, ...]:
+        """Which coordinates the density is even in."""
+        return (*self.even, *([False] * self.n_correlations))
+
+    def sds(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Relative sd (K, 1) and the log Jacobian of the map (K,)."""
+        return _relative_sds(x[:, :1], self.even, self.scale)
+
+    def correlation_factor(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """A square root of the correlation matrix (K, c, c), and log prior plus log Jacobian (K,)."""
+        theta = np.ones((x.shape[0], self.dimension))
+        log_density = np.zeros(x.shape[0])
+        if self.structure.correlated:
+            low, high = self.structure.correlation_range
+            theta[:, 1] = low + (high - low) * 0.5 * (1.0 + np.tanh(x[:, 1]))
+            log_one_minus = -2.0 * np.log(np.cosh(np.clip(x[:, 1], -300, 300)))
+            log_density = self.eta * log_one_minus - _log_beta_constant(self.eta)
+        return self.structure.factor(self.structure.coordinates(theta)), log_density
+
+    def inverse(self, T: FloatArray) -> FloatArray:
+        """Coordinates (d,) of a relative factor (c, c); a zero sd and the ends of the correlation are moved inside."""
+        theta = self.structure.theta(T)
+        x = [_from_relative_sds(theta[:1], self.even, self.scale)]
+        if self.structure.correlated:
+            low, high = self.structure.correlation_range
+            place = 2.0 * (theta[1:] - low) / (high - low) - 1.0
+            x.append(np.arctanh(np.clip(place, -0.95, 0.95)))
+        return np.concatenate(x)
+
+
+type Coordinates = TermCoordinates | SharedCoordinates
+
+
+def _relative_sds(x: FloatArray, even: tuple[bool, ...], scale: FloatArray) -> tuple[FloatArray, FloatArray]:
+    folded = np.array(even)
+    clipped = np.clip(x, -300.0, 300.0)
+    t = np.where(folded, scale * np.abs(np.sinh(clipped)), np.exp(clipped))
+    log_slope = np.where(folded, np.log(scale) + np.log(np.cosh(clipped)), clipped)
+    return t, log_slope.sum(-1)
+
+
+def _from_relative_sds(sd: FloatArray, even: tuple[bool, ...], scale: FloatArray) -> FloatArray:
+    safe = np.where(even, np.maximum(sd, 0.0), np.maximum(sd, 1e-2 * scale))
+    return np.where(even, np.arcsinh(safe / scale), np.log(np.maximum(safe, 1e-300)))
 
 
 def _partial_correlations(L: FloatArray) -> FloatArray:

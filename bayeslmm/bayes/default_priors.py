@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from bayeslmm.bayes.priors import HalfT, Priors, SdPrior
-from bayeslmm.design.design import Design
+from bayeslmm.design.design import Design, RandomTerm
 from bayeslmm.errors import PriorError
 from bayeslmm.likelihood import NormalPrior
 from bayeslmm.types import FloatArray
@@ -23,7 +23,9 @@ WEAK_INTERCEPT = 10.0
 def default_priors(design: Design) -> Priors:
     """Half-t(3) on every sd with scale ``sd(y) / rms(column)``, LKJ(1), flat beta.
 
-    Invariant to shifting and rescaling predictors, equivariant to ``y -> a + c y``.
+    An sd that effects share has the scale that its effects together ask for: ``sd(y)`` for the levels of a factor.
+    Its correlation is uniform on its range. Otherwise invariant to shifting and rescaling predictors; equivariant to
+    ``y -> a + c y``.
 
     Parameters
     ----------
@@ -34,7 +36,7 @@ def default_priors(design: Design) -> Priors:
     Priors
     """
     spread = response_sd(design)
-    sds = tuple(tuple(HalfT(DEGREES_OF_FREEDOM, spread / rms) for rms in _rms(term.Z)) for term in design.terms)
+    sds = tuple(tuple(HalfT(DEGREES_OF_FREEDOM, spread / rms) for rms in _term_rms(term)) for term in design.terms)
     return Priors(sds, (1.0,) * len(design.terms), HalfT(DEGREES_OF_FREEDOM, spread))
 
 
@@ -42,6 +44,12 @@ def response_sd(design: Design) -> float:
     """Standard deviation of the response less its offset, in its own units (n - 1 in the denominator)."""
     y = design.y if design.offset is None else design.y - design.offset
     return float(np.std(y - y[0], ddof=1))
+
+
+def _term_rms(term: RandomTerm) -> FloatArray:
+    if not term.structure.shared:
+        return _rms(term.Z)
+    return np.repeat(_rms(np.sqrt((term.Z**2).sum(1, keepdims=True))), len(term.effects))
 
 
 def _rms(Z: FloatArray) -> FloatArray:
@@ -78,8 +86,8 @@ def resolve_priors(design: Design, spec: PriorSpec = None) -> Priors:
     design : Design
     spec : None, "default", "weak", Priors or mapping
         A mapping overrides parts of the default. Keys: ``"sigma"``; ``"sd"`` (every group sd); ``"sd_<group>"``
-        (one group; a sequence gives one prior per effect); ``"lkj"`` (a number); ``"beta"`` (``"flat"``,
-        ``"weak"`` or a `NormalPrior`).
+        (one group; a sequence gives one prior per effect); ``"lkj"`` (a number, also the shape of the beta prior of
+        a correlation that effects share); ``"beta"`` (``"flat"``, ``"weak"`` or a `NormalPrior`).
 
     Returns
     -------
@@ -90,6 +98,12 @@ def resolve_priors(design: Design, spec: PriorSpec = None) -> Priors:
     PriorError
         Unknown name or key, wrong number of priors.
     """
+    priors = _resolve(design, spec)
+    _check_shared(design, priors)
+    return priors
+
+
+def _resolve(design: Design, spec: PriorSpec) -> Priors:
     base = default_priors(design)
     if spec is None or spec == "default":
         return base
@@ -106,6 +120,15 @@ def resolve_priors(design: Design, spec: PriorSpec = None) -> Priors:
         "(proper normal fixed effects), a Priors object, or a mapping such as "
         "{'sd_Subject': bl.HalfNormal(50), 'lkj': 2}."
     )
+
+
+def _check_shared(design: Design, priors: Priors) -> None:
+    for term, sds in zip(design.terms, priors.sds, strict=True):
+        if term.structure.shared and any(prior != sds[0] for prior in sds):
+            raise PriorError(
+                f"The effects of {term.label} share one standard deviation ({term.structure.keyword}), but were given "
+                f"different priors: {', '.join(map(str, sds))}. Give one prior."
+            )
 
 
 def _override(design: Design, priors: Priors, key: str, value: object) -> Priors:

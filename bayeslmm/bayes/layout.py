@@ -2,7 +2,8 @@
 
 Posterior variables are ``beta``, ``sigma`` and, for every grouping factor g, ``sd_g``, ``corr_g``
 and ``b_g``. The terms of one factor are merged in the order of the formula:
-``(1 | g) + (0 + x | g)`` has one ``sd_g`` with two entries and no ``corr_g``.
+``(1 | g) + (0 + x | g)`` has one ``sd_g`` with two entries and no ``corr_g``. Effects that share an sd have one
+entry, named after their structure.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from functools import cached_property
 import numpy as np
 
 from bayeslmm.design.design import Design
-from bayeslmm.design.labels import GroupLabels, group_labels
+from bayeslmm.design.labels import GroupLabels
+from bayeslmm.design.variances import SdLabel, variance_labels
 from bayeslmm.types import AnyArray, FloatArray, IntArray
 
 # Dims of every posterior; xarray and PyMC allow no variable and no other dim of these names.
@@ -30,6 +32,8 @@ class GroupLayout:
     ----------
     labels : GroupLabels
         Levels, effects and correlations.
+    sds : tuple of SdLabel
+        Standard deviations.
     name : str
         The grouping factor as it appears in variable names.
     dim : str
@@ -37,12 +41,28 @@ class GroupLayout:
     """
 
     labels: GroupLabels
+    sds: tuple[SdLabel, ...]
     name: str
     dim: str
 
     @property
     def effect_dim(self) -> str:
         return f"{self.dim}__effect"
+
+    @property
+    def shared(self) -> bool:
+        """Whether some effects share an sd."""
+        return len(self.sds) < len(self.labels.effects)
+
+    @property
+    def sd_dim(self) -> str:
+        """Dim of the sds: that of the effects if every effect has its own."""
+        return f"{self.dim}__sd" if self.shared else self.effect_dim
+
+    @cached_property
+    def sd_of_effect(self) -> IntArray:
+        """Position of the sd of every effect."""
+        return np.array([column for column, sd in enumerate(self.sds) for _ in sd.effects])
 
     @property
     def pair_dim(self) -> str:
@@ -106,6 +126,8 @@ class Layout:
         for group in self.groups:
             coords[group.dim] = group.labels.levels
             coords[group.effect_dim] = group.labels.effects
+            if group.shared:
+                coords[group.sd_dim] = tuple(sd.name for sd in group.sds)
             if group.pairs:
                 coords[group.pair_dim] = group.pairs
         return coords
@@ -115,7 +137,7 @@ class Layout:
         """Posterior variable to its dims (chain and draw left out), in the order of printouts."""
         dims: dict[str, tuple[str, ...]] = {"beta": ("coef",)} if self.coef else {}
         dims["sigma"] = ()
-        dims |= {group.sd: (group.effect_dim,) for group in self.groups}
+        dims |= {group.sd: (group.sd_dim,) for group in self.groups}
         dims |= {group.corr: (group.pair_dim,) for group in self.groups if group.pairs}
         dims |= {group.b: (group.dim, group.effect_dim) for group in self.groups}
         return dims
@@ -143,16 +165,16 @@ def make_layout(design: Design) -> Layout:
     -------
     Layout
     """
-    labels = group_labels(design)
-    variables = _variable_names(label.group for label in labels)
+    labels = variance_labels(design)
+    variables = _variable_names(label.group for label, _ in labels)
     response = _free(_without_slash(design.response), variables)
-    groups = tuple(_group_layout(label, {*variables, response}) for label in labels)
+    groups = tuple(_group_layout(label, sds, {*variables, response}) for label, sds in labels)
     return Layout(response, design.fixed_names, _obs_labels(design.index), groups)
 
 
-def _group_layout(labels: GroupLabels, taken: Collection[str]) -> GroupLayout:
+def _group_layout(labels: GroupLabels, sds: tuple[SdLabel, ...], taken: Collection[str]) -> GroupLayout:
     name = _without_slash(labels.group)
-    return GroupLayout(labels, name, _free(name, taken))
+    return GroupLayout(labels, sds, name, _free(name, taken))
 
 
 def group_columns(design: Design, group: GroupLayout) -> FloatArray:

@@ -235,10 +235,12 @@ class Priors:
     Attributes
     ----------
     sds : tuple of tuple of SdPrior
-        For every term of the design (in its order) one prior per effect.
+        For every term of the design (in its order) one prior per effect; the same for effects that share an sd,
+        where it counts once.
     lkj : tuple of float
         For every term the shape eta of the LKJ prior on its correlation matrix (1 is uniform over
-        correlation matrices); ignored for terms without correlations.
+        correlation matrices); ignored for terms without correlations. A correlation that all effects share
+        (compound symmetry, AR1) has its place on its range distributed as beta(eta, eta).
     sigma : SdPrior
         Residual standard deviation.
     beta : NormalPrior or None

@@ -29,8 +29,10 @@ from bayeslmm.bayes.priors import (
     Uniform,
 )
 from bayeslmm.design.design import Design
+from bayeslmm.design.shared import AR1, CompoundSymmetry, Shared
 from bayeslmm.errors import PriorError
 from bayeslmm.likelihood import NormalPrior
+from bayeslmm.types import FloatArray
 
 
 def build_pymc_model(design: Design, priors: Priors, noncentered: bool = True) -> Any:
@@ -50,7 +52,8 @@ def build_pymc_model(design: Design, priors: Priors, noncentered: bool = True) -
     pymc.Model
         Free variables ``beta``, ``sigma``, ``sd_<group>``, ``z_<group>`` and, where effects are
         correlated, ``r_<group>``: one number per pair, ``(1 + partial correlation) / 2``. Their
-        independent beta priors are the LKJ prior on the correlation matrix.
+        independent beta priors are the LKJ prior on the correlation matrix. For a correlation that
+        all effects share it is the place on the range of that correlation, from 0 to 1.
     """
     import pymc as pm
 
@@ -62,7 +65,7 @@ def build_pymc_model(design: Design, priors: Priors, noncentered: bool = True) -
             X = pm.Data("X", design.X, dims=("obs", "coef"))
             mu = mu + X @ _beta(priors.beta)
         for group in layout.groups:
-            b = _random_effects(group, priors, noncentered)
+            b = _random_effects(design, group, priors, noncentered)
             Z = pm.Data(group.columns, group_columns(design, group), dims=("obs", group.effect_dim))
             codes = pm.Data(group.codes, design.groupings[group.labels.group].codes, dims="obs")
             mu = mu + (Z * b[codes]).sum(axis=1)
@@ -90,12 +93,13 @@ def _beta(prior: NormalPrior | None) -> Any:
     return beta
 
 
-def _random_effects(group: GroupLayout, priors: Priors, noncentered: bool) -> Any:
+def _random_effects(design: Design, group: GroupLayout, priors: Priors, noncentered: bool) -> Any:
     """Effects of every level: ``b = z (diag(sd) L)'`` with z standard normal, or centred."""
     import pymc as pm
 
-    sd = _sd(group.sd, [prior for k in group.labels.terms for prior in priors.sds[k]], group)
-    L = _correlation_factor(group, priors)
+    sd = _sd(group.sd, [priors.sds[label.term][label.effects[0]] for label in group.sds], group)
+    sd = sd[group.sd_of_effect] if group.shared else sd
+    L = _correlation_factor(design, group, priors)
     dims = (group.dim, group.effect_dim)
     if noncentered:
         z = pm.Normal(f"z_{group.name}", mu=0.0, sigma=1.0, dims=dims)
@@ -106,37 +110,77 @@ def _random_effects(group: GroupLayout, priors: Priors, noncentered: bool) -> An
     return pm.MvNormal(group.b, mu=np.zeros(len(group.labels.effects)), chol=sd[:, None] * L, dims=dims)
 
 
-def _correlation_factor(group: GroupLayout, priors: Priors) -> Any:
+def _correlation_factor(design: Design, group: GroupLayout, priors: Priors) -> Any:
     """Cholesky factor of the correlations of a group's effects, or None if they are independent."""
     import pymc as pm
     import pytensor.tensor as pt
 
     if not group.pairs:
         return None
-    r = pm.Beta(f"r_{group.name}", *_lkj_shapes(group, priors), dims=group.pair_dim)
-    correlated = {term for term, *_ in group.labels.pairs}
+    shapes = _beta_shapes(design, group, priors)
+    r = pm.Beta(f"r_{group.name}", shapes, shapes, dims=group.pair_dim)
     blocks, correlations, start = [], [], 0
     for k in group.labels.terms:
-        size = len(group.labels.term_effects(k))
-        free = size * (size - 1) // 2 if k in correlated else 0
-        L = _factor_from_partials(r[start : start + free], size) if free else pt.eye(size)
-        blocks.append(L)
-        if free:
-            correlations.append((L @ L.T)[np.triu_indices(size, 1)])
+        size, structure = len(group.labels.term_effects(k)), design.terms[k].structure
+        free = sum(pair[0] == k for pair in group.labels.pairs)
+        part = r[start : start + free]
         start += free
+        if not free:
+            blocks.append(pt.eye(size))
+        elif isinstance(structure, Shared):
+            low, high = structure.correlation_range
+            rho = low + (high - low) * part[0]
+            blocks.append(_factor_of_one(structure, rho))
+            correlations.append(pt.stack([rho]))
+        else:
+            L = _factor_from_partials(part, size)
+            blocks.append(L)
+            correlations.append((L @ L.T)[np.triu_indices(size, 1)])
     pm.Deterministic(group.corr, pt.concatenate(correlations), dims=group.pair_dim)
     return blocks[0] if len(blocks) == 1 else pt.linalg.block_diag(*blocks)
 
 
-def _lkj_shapes(group: GroupLayout, priors: Priors) -> tuple[Any, Any]:
-    """Beta shapes of ``(1 + partial correlation) / 2`` that make the correlation matrix LKJ.
+def _beta_shapes(design: Design, group: GroupLayout, priors: Priors) -> FloatArray:
+    """Both beta shapes of ``(1 + partial correlation) / 2`` that make the correlation matrix LKJ.
 
     The correlation of effects a < b given those before a has both shapes ``eta + (c - 2 - a) / 2``
-    (Lewandowski, Kurowicka & Joe 2009, J. Multivariate Anal. 100, 1989-2001).
+    (Lewandowski, Kurowicka & Joe 2009, J. Multivariate Anal. 100, 1989-2001). A correlation that all
+    effects share has both shapes eta.
     """
     sizes = {k: len(group.labels.term_effects(k)) for k in group.labels.terms}
-    shapes = [priors.lkj[k] + (sizes[k] - 2 - a) / 2.0 for k, a, *_ in group.labels.pairs]
-    return np.array(shapes), np.array(shapes)
+    return np.array(
+        [
+            priors.lkj[k] + (0.0 if design.terms[k].structure.shared else (sizes[k] - 2 - a) / 2.0)
+            for k, a, *_ in group.labels.pairs
+        ]
+    )
+
+
+def _factor_of_one(structure: Shared, rho: Any) -> Any:
+    """Lower-triangular L with unit rows of a correlation matrix with one correlation."""
+    import pytensor.tensor as pt
+
+    size = structure.size
+    rows: list[list[Any]] = [[pt.zeros(())] * size for _ in range(size)]
+    if isinstance(structure, CompoundSymmetry):
+        for j in range(size):
+            before, here = 1.0 + (j - 1) * rho, 1.0 + j * rho
+            rows[j][j] = pt.sqrt((1.0 - rho) * here / before) if j else pt.ones(())
+            for i in range(j + 1, size):
+                rows[i][j] = rho * (pt.sqrt((1.0 - rho) / (before * here)) if j else 1.0)
+    elif isinstance(structure, AR1):
+        powers = [pt.ones(())]
+        for _ in range(size - 1):
+            powers.append(powers[-1] * rho)
+        rest = pt.sqrt(1.0 - rho**2)
+        for i in range(size):
+            rows[i][: i + 1] = [powers[i], *(powers[i - j] * rest for j in range(1, i + 1))]
+    else:
+        raise PriorError(
+            f"The covariance structure {structure.keyword} has no counterpart in PyMC yet. Sample with "
+            "method='importance' or method='quadrature'."
+        )
+    return pt.stack([pt.stack(row) for row in rows])
 
 
 def _factor_from_partials(r: Any, size: int) -> Any:
@@ -162,12 +206,11 @@ def _sd(name: str, priors: Sequence[SdPrior], group: GroupLayout | None = None) 
     if group is None:
         return _sd_variable(name, [priors[0]], None)
     if len({type(prior) for prior in priors}) == 1:
-        return _sd_variable(name, priors, group.effect_dim)
+        return _sd_variable(name, priors, group.sd_dim)
     parts = [
-        _sd_variable(f"{name}__{effect}", [prior], None)
-        for effect, prior in zip(group.labels.effects, priors, strict=True)
+        _sd_variable(f"{name}__{label.name}", [prior], None) for label, prior in zip(group.sds, priors, strict=True)
     ]
-    return pm.Deterministic(name, pt.stack(parts), dims=group.effect_dim)
+    return pm.Deterministic(name, pt.stack(parts), dims=group.sd_dim)
 
 
 def _sd_variable(name: str, priors: Sequence[SdPrior], dims: str | None) -> Any:

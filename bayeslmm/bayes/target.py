@@ -13,8 +13,9 @@ from functools import cached_property
 import numpy as np
 from scipy.special import logsumexp
 
-from bayeslmm.bayes.coordinates import TermCoordinates
+from bayeslmm.bayes.coordinates import Coordinates, SharedCoordinates, TermCoordinates
 from bayeslmm.bayes.priors import Priors
+from bayeslmm.design.shared import Shared
 from bayeslmm.likelihood import (
     CrossProducts,
     Factor,
@@ -60,13 +61,13 @@ class Target:
     ----------
     cp : CrossProducts
     priors : Priors
-    coordinates : tuple of TermCoordinates
+    coordinates : tuple of TermCoordinates or SharedCoordinates
         Terms in the order of the formula.
     """
 
     cp: CrossProducts
     priors: Priors
-    coordinates: tuple[TermCoordinates, ...]
+    coordinates: tuple[Coordinates, ...]
 
     @cached_property
     def dimension(self) -> int:
@@ -79,7 +80,7 @@ class Target:
         return np.array([f for c in self.coordinates for f in c.folded], dtype=bool)
 
     def terms(self, x: FloatArray) -> tuple[list[FloatArray], list[FloatArray], FloatArray]:
-        """Relative factors (K, c, c) and relative sds (K, c) of every term; log LKJ plus log Jacobians (K,)."""
+        """Relative factors (K, c, c), relative sds (K, c or 1) of every term; log LKJ plus log Jacobians (K,)."""
         factors, sds, total, position = [], [], np.zeros(x.shape[0]), 0
         for coordinates in self.coordinates:
             part = x[:, position : position + coordinates.dimension]
@@ -118,9 +119,9 @@ class Target:
             log_p = -0.5 * minus_two_log_density_normal(self.cp, factor, sigma, self.priors.beta)
         log_p = log_p + self.priors.sigma.log_density(sigma) + log_sigma + log_jacobian[:, None]
         for priors, t in zip(self.priors.sds, sds, strict=True):
-            for k, prior in enumerate(priors):
+            for k in range(t.shape[1]):
                 # density of the ratio t = sd / sigma: p(t sigma) sigma
-                log_p = log_p + prior.log_density(t[:, k, None] * sigma) + log_sigma
+                log_p = log_p + priors[k].log_density(t[:, k, None] * sigma) + log_sigma
         return np.asarray(log_p)
 
     def _nodes(self, factor: Factor) -> FloatArray:
@@ -158,15 +159,18 @@ def make_target(cp: CrossProducts, priors: Priors, relative_terms: Sequence[Floa
     FloatArray, shape (d,)
         Coordinates of the fit.
     """
-    coordinates = []
+    coordinates: list[Coordinates] = []
     for term, T, sd_priors, eta in zip(cp.design.terms, relative_terms, priors.sds, priors.lkj, strict=True):
-        c = len(term.effects)
-        correlated = len(term.structure.rows) > c
         fitted = np.sqrt((T**2).sum(-1))
-        resolution = _resolution(cp, term.Z, term.group)
-        scale = np.hypot(fitted, resolution)
         even = tuple(prior.even for prior in sd_priors)
-        coordinates.append(TermCoordinates(c, correlated, even, scale, eta))
+        structure = term.structure
+        if isinstance(structure, Shared) and structure.shared:
+            resolution = _resolution(cp, np.sqrt((term.Z**2).sum(1, keepdims=True)), term.group)
+            coordinates.append(SharedCoordinates(structure, even[:1], np.hypot(fitted[:1], resolution), eta))
+            continue
+        c = len(term.effects)
+        scale = np.hypot(fitted, _resolution(cp, term.Z, term.group))
+        coordinates.append(TermCoordinates(c, len(structure.rows) > c, even, scale, eta))
     target = Target(cp, priors, tuple(coordinates))
     start = [c.inverse(T) for c, T in zip(coordinates, relative_terms, strict=True)]
     return target, np.concatenate(start)

@@ -9,6 +9,7 @@ import pytest
 
 from bayeslmm.design.covariance import CovarianceStructure, Diagonal, Unstructured
 from bayeslmm.design.design import Design, DroppedRows, Grouping, RandomTerm
+from bayeslmm.design.shared import AR1, CompoundSymmetry, Identity
 
 N = 30
 
@@ -53,6 +54,16 @@ TERMS = {
         ("h", ["Intercept"], Unstructured(1)),
         ("g", ["Intercept", "x"], Unstructured(2)),
         ("g", ["w"], Unstructured(1)),
+    ],
+    "identity": [("g", ["Intercept", "x"], Identity(2))],
+    "compound symmetry": [("g", ["Intercept", "x", "w"], CompoundSymmetry(3))],
+    "autoregression": [("g", ["Intercept", "x", "w"], AR1(3))],
+    "all structures": [
+        ("g", ["Intercept", "x"], Unstructured(2)),
+        ("g", ["Intercept", "x", "w"], CompoundSymmetry(3)),
+        ("h", ["x", "w"], AR1(2)),
+        ("g", ["x", "w"], Identity(2)),
+        ("h", ["Intercept"], Unstructured(1)),
     ],
 }
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.special import betaln
+from scipy.stats import beta
 
 from bayeslmm.bayes.default_priors import default_priors
 from bayeslmm.bayes.layout import GroupLayout, make_layout
@@ -88,12 +89,19 @@ CASES = {
     "mixed families": Case("slopes", family=(Exponential(2.0), HalfT(4.0, 3.0))),
     "centred": Case("blocks and crossed", noncentered=False),
     "centred, independent": Case("uncorrelated", noncentered=False),
+    "identity": Case("identity"),
+    "compound symmetry": Case("compound symmetry", {"weights": True}),
+    "autoregression": Case("autoregression", {"offset": True}),
+    "autoregression, sd zero": Case("autoregression", sd=0.0),
+    "all structures": Case("all structures", beta=INFORMATIVE),
+    "all structures, centred": Case("all structures", noncentered=False),
+    "one sd, uniform": Case("compound symmetry", family=(Uniform(9.0),) * 3),
 }
 
 
 @dataclass(frozen=True)
 class Point:
-    """Values of all parameters; L and z by group, with one block of L for every term."""
+    """Values of all parameters; sd (of every effect), L and z by group, with one block of L for every term."""
 
     beta: np.ndarray
     sigma: float
@@ -131,6 +139,9 @@ def _draw(design: Design, priors: Priors, case: Case, rng: np.random.Generator) 
         sd[group.name] = rng.uniform(0.2, 3.0, size)
         if case.sd is not None:
             sd[group.name][-1] = case.sd * sigma
+        for k, columns in zip(group.labels.terms, group.labels.slices, strict=True):
+            if design.terms[k].structure.keyword in SHARED:
+                sd[group.name][columns] = sd[group.name][columns][-1]
         L[group.name] = [_correlation_factor(design, k, rng) for k in group.labels.terms]
         z[group.name] = rng.normal(size=(len(group.labels.levels), size))
     return Point(rng.normal(3.0, 4.0, design.p), sigma, sd, L, z)
@@ -138,13 +149,47 @@ def _draw(design: Design, priors: Priors, case: Case, rng: np.random.Generator) 
 
 def _correlation_factor(design: Design, k: int, rng: np.random.Generator) -> np.ndarray:
     term = design.terms[k]
-    size = len(term.effects)
-    if len(term.structure.rows) == size:
+    size, keyword = len(term.effects), term.structure.keyword
+    if keyword in ("diag", "id"):
         return np.eye(size)
+    if keyword in ("cs", "ar1"):
+        rho = rng.uniform(_lowest(keyword, size), 1.0)
+        lags = np.abs(np.subtract.outer(np.arange(size), np.arange(size)))
+        return np.linalg.cholesky(rho ** (lags if keyword == "ar1" else np.sign(lags)))
     A = rng.normal(size=(size, size + 1))
     covariance = A @ A.T
     s = np.sqrt(np.diag(covariance))
     return np.linalg.cholesky(covariance / np.outer(s, s))
+
+
+SHARED = ("id", "cs", "ar1")
+
+
+def _lowest(keyword: str, size: int) -> float:
+    """Lower end of the correlation that all effects share."""
+    return -1.0 if keyword == "ar1" else -1.0 / (size - 1)
+
+
+def _own_sds(design: Design, group: GroupLayout, point: Point) -> np.ndarray:
+    """Standard deviations with those that effects share given once."""
+    parts = []
+    for k, columns in zip(group.labels.terms, group.labels.slices, strict=True):
+        sd = point.sd[group.name][columns]
+        parts.append(sd[:1] if design.terms[k].structure.keyword in SHARED else sd)
+    return np.concatenate(parts)
+
+
+def _places(design: Design, group: GroupLayout, point: Point) -> np.ndarray:
+    """What the beta priors are about: ``(1 + partial correlation) / 2``, or the place of a shared correlation."""
+    parts = [np.empty(0)]
+    for k, L in zip(group.labels.terms, point.L[group.name], strict=True):
+        keyword, size = design.terms[k].structure.keyword, L.shape[0]
+        if keyword in ("cs", "ar1"):
+            low = _lowest(keyword, size)
+            parts.append(np.array([(L[1, 0] - low) / (1.0 - low)]))
+        elif keyword == "us":
+            parts.append((1.0 + _partials(L)[0]) / 2.0)
+    return np.concatenate(parts)
 
 
 # The PyMC side.
@@ -158,23 +203,23 @@ def _pymc_log_density(design: Design, priors: Priors, noncentered: bool) -> Call
     layout = make_layout(design)
 
     def log_p(point: Point) -> float:
-        named = _values(layout.groups, point)
+        named = _values(design, layout.groups, point)
         values = {model.rvs_to_values[rv].name: named[rv.name] for rv in model.free_RVs}
         return float(function(values))
 
     return log_p
 
 
-def _values(groups: tuple[GroupLayout, ...], point: Point) -> dict[str, Any]:
+def _values(design: Design, groups: tuple[GroupLayout, ...], point: Point) -> dict[str, Any]:
     named: dict[str, Any] = {"beta": point.beta, "sigma": point.sigma}
     for group in groups:
         g = group.name
-        sd, z = point.sd[g], point.z[g]
+        sd, z = _own_sds(design, group, point), point.z[g]
         named[group.sd] = sd
-        named |= {f"{group.sd}__{e}": s for e, s in zip(group.labels.effects, sd, strict=True)}
+        named |= {f"{group.sd}__{e}": s for e, s in zip(group.labels.effects, sd, strict=False)}
         named[f"z_{g}"] = z
         named[group.b] = z @ _effect_factor(group, point).T
-        named[f"r_{g}"] = np.concatenate([(1.0 + _partials(L)[0]) / 2.0 for L in point.L[g]])
+        named[f"r_{g}"] = _places(design, group, point)
     return named
 
 
@@ -192,10 +237,14 @@ def _log_prior(design: Design, priors: Priors, point: Point) -> float:
     total = float(priors.sigma.log_density(np.array(point.sigma)))
     for group in make_layout(design).groups:
         for k, columns, L in zip(group.labels.terms, group.labels.slices, point.L[group.name], strict=True):
-            sd = point.sd[group.name][columns]
-            total += sum(float(p.log_density(np.array(s))) for p, s in zip(priors.sds[k], sd, strict=True))
-            if any(pair[0] == k for pair in group.labels.pairs):
+            sd, keyword = point.sd[group.name][columns], design.terms[k].structure.keyword
+            sd = sd[:1] if keyword in SHARED else sd
+            total += sum(float(p.log_density(np.array(s))) for p, s in zip(priors.sds[k], sd, strict=False))
+            if keyword == "us" and L.shape[0] > 1:
                 total += _log_lkj(L, priors.lkj[k])
+            elif keyword in ("cs", "ar1"):
+                low, eta = _lowest(keyword, L.shape[0]), priors.lkj[k]
+                total += float(beta.logpdf((L[1, 0] - low) / (1.0 - low), eta, eta))
     return total
 
 
