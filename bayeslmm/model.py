@@ -50,6 +50,8 @@ class Model:
         Grouping factor, or random term as written, to the covariance structure of its effects: `Unstructured`,
         `Diagonal`, `Identity`, `CompoundSymmetry` or `AR1`. The same as a keyword in the formula (``us``, ``diag``,
         ``id``, ``cs``, ``ar1``), e.g. ``cs(0 + f | g)``.
+    frequency : str or array of shape (rows,), optional
+        How many identical rows each row stands for, whole numbers. The fit is that of the rows written out.
 
     Raises
     ------
@@ -78,6 +80,7 @@ class Model:
         extra_namespace: Mapping[str, Any] | None = None,
         saturated: Literal["error", "allow"] = "error",
         cov: Mapping[str, CovarianceStructure] | None = None,
+        frequency: Any = None,
     ) -> None:
         self._design = build_design(
             formula,
@@ -87,6 +90,7 @@ class Model:
             extra_namespace=extra_namespace,
             saturated=saturated,
             cov=cov,
+            frequency=frequency,
         )
         self._optima: dict[bool, Optimum] = {}
 
@@ -106,8 +110,8 @@ class Model:
 
     @property
     def n(self) -> int:
-        """Number of observations used."""
-        return self._design.n
+        """Number of observations used (with frequencies, their sum)."""
+        return self._design.n_observations
 
     @property
     def p(self) -> int:
@@ -354,7 +358,7 @@ class Model:
     def _lines(self) -> list[str]:
         design = self._design
         plural = "" if design.p == 1 else "s"
-        lines = [f"{design.n} observations, {design.p} fixed effect{plural}, {design.q} random effects"]
+        lines = [f"{design.observations}, {design.p} fixed effect{plural}, {design.q} random effects"]
         for term in design.terms:
             k = len(term.structure.rows)
             levels = design.groupings[term.group].n_levels

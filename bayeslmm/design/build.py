@@ -15,6 +15,7 @@ from bayeslmm.design.covariance import CovarianceStructure
 from bayeslmm.design.design import Design, Grouping, RandomTerm
 from bayeslmm.design.evaluate import NAMESPACE, Evaluator
 from bayeslmm.design.formula import Bar, Formula, parse_formula
+from bayeslmm.design.frequency import evaluator_on_copies, formula_pieces, read_frequency
 from bayeslmm.design.groups import group_by
 from bayeslmm.design.rank import independent_columns
 from bayeslmm.design.shared import AR1
@@ -32,6 +33,7 @@ def build_design(
     extra_namespace: Mapping[str, Any] | None = None,
     saturated: Literal["error", "allow"] = "error",
     cov: Mapping[str, CovarianceStructure] | None = None,
+    frequency: Any = None,
 ) -> Design:
     """Evaluate a formula on a data frame.
 
@@ -54,6 +56,9 @@ def build_design(
     cov : mapping, optional
         Grouping factor, or term as written in the formula, to the covariance structure of its effects, e.g.
         ``{"Subject": CompoundSymmetry()}``; the same as a keyword in the formula.
+    frequency : str or array of shape (rows,), optional
+        How many identical rows each row stands for: whole numbers, 0 leaves the row out. The design is that of the
+        rows written out, ``data.loc[data.index.repeat(frequency)]``. A string is a column or an expression.
 
     Returns
     -------
@@ -81,10 +86,12 @@ def build_design(
     table, available = checks.open_table(data)
     namespace = {**NAMESPACE, **(extra_namespace or {})}
     names = checks.used_columns(parsed, available, namespace)
-    weight_names = _weight_columns(weights, available, namespace)
-    frame = checks.to_pandas(table, list(dict.fromkeys([*names, *weight_names])))
-    weight_values = _weights(weights, weight_names, frame, namespace)
-    extra = {} if weight_values is None else {"weights": weight_values}
+    weight_names = _argument_columns("weights", weights, available, namespace)
+    frequency_names = _argument_columns("frequency", frequency, available, namespace)
+    frame = checks.to_pandas(table, list(dict.fromkeys([*names, *weight_names, *frequency_names])))
+    counts = read_frequency(_argument(frequency, frequency_names, frame, namespace, None), frame)
+    weight_values = checks.read_weights(_argument(weights, weight_names, frame, namespace, counts), frame)
+    extra = {name: v for name, v in (("weights", weight_values), ("frequency", counts)) if v is not None}
     columns = {name: frame[name] for name in names}
     keep, dropped = checks.complete_rows(frame, columns, extra)
     if len(dropped):
@@ -92,7 +99,10 @@ def build_design(
     checks.check_finite_columns(columns)
     _check_response(parsed, columns)
     known = _known(contrasts, columns)
-    evaluator = Evaluator(_without_groups(parsed, columns), known, namespace)
+    kept_counts = None if counts is None else counts[keep].astype(np.int64)
+    evaluator = evaluator_on_copies(
+        formula_pieces(parsed), _without_groups(parsed, columns), known, namespace, kept_counts
+    )
     # Not a view of the user's column, which may change later.
     y = evaluator.vector(parsed.response).copy()
     X, fixed_names = evaluator.columns(parsed.fixed)
@@ -119,6 +129,7 @@ def build_design(
         offset=offset,
         index=index.to_numpy(),
         dropped=dropped,
+        frequency=kept_counts,
     )
     _check_size(design)
     if saturated == "error":
@@ -126,27 +137,37 @@ def build_design(
     return design
 
 
-def _weight_columns(weights: Any, available: Sequence[str], namespace: Mapping[str, Any]) -> list[str]:
-    if not isinstance(weights, str):
+def _argument_columns(what: str, given: Any, available: Sequence[str], namespace: Mapping[str, Any]) -> list[str]:
+    """Columns that an argument of one value per row names; none if it is an array."""
+    if not isinstance(given, str):
         return []
-    formula = Formula(f"`{weights}`" if weights in available else weights, "1", "1", (), ())
+    formula = Formula(f"`{given}`" if given in available else given, "1", "1", (), ())
     formula = replace(formula, response=formula.text)
     try:
         names = checks.used_columns(formula, available, namespace)
     except DesignError as error:
-        raise DesignError(f"In weights={weights!r}: {error}") from error
+        raise DesignError(f"In {what}={given!r}: {error}") from error
     if not names:
-        raise DesignError(f"weights={weights!r} names no column. Give a column or an expression of columns.")
+        raise DesignError(f"{what}={given!r} names no column. Give a column or an expression of columns.")
     return names
 
 
-def _weights(
-    weights: Any, names: Sequence[str], frame: pd.DataFrame, namespace: Mapping[str, Any]
-) -> FloatArray | None:
+def _argument(
+    given: Any, names: Sequence[str], frame: pd.DataFrame, namespace: Mapping[str, Any], counts: FloatArray | None
+) -> Any:
+    """Values of an argument; an expression is evaluated on the rows that occur, each as often as it does."""
     if not names:
-        return checks.read_weights(weights, frame)
-    evaluator = Evaluator({name: frame[name] for name in names}, {}, namespace)
-    return checks.read_weights(evaluator.vector(weights), frame)
+        return given
+    columns = {name: frame[name] for name in names}
+    if counts is None:
+        return Evaluator(columns, {}, namespace).vector(given)
+    occurs = counts > 0
+    values = np.ones(occurs.size)
+    if occurs.any():
+        columns = {name: series[occurs] for name, series in columns.items()}
+        copies = counts[occurs].astype(np.int64)
+        values[occurs] = evaluator_on_copies([given], columns, {}, namespace, copies).vector(given)
+    return values
 
 
 def _without_groups(formula: Formula, columns: Mapping[str, pd.Series]) -> Mapping[str, pd.Series]:
@@ -175,7 +196,7 @@ def _check_response(formula: Formula, columns: Mapping[str, pd.Series]) -> None:
 def _offset(formula: Formula, evaluator: Evaluator, index: pd.Index) -> FloatArray | None:
     if not formula.offsets:
         return None
-    total = np.zeros(evaluator.n)
+    total = np.zeros(len(index))
     for text in formula.offsets:
         values = evaluator.vector(text)
         checks.check_finite_result(f"offset({text})", values, index)
@@ -223,11 +244,11 @@ def _term(
 
 
 def _check_size(design: Design) -> None:
-    if design.n <= design.p:
+    if design.n_observations <= design.p:
         raise DesignError(
-            f"{design.n} complete row(s) are not enough for {design.p} fixed effects: nothing is left to estimate "
-            "variances from. Use fewer predictors or more data. (Text and categorical columns take one column per "
-            "level: was a column of numbers read as text?)"
+            f"{design.n_observations} complete row(s) are not enough for {design.p} fixed effects: nothing is left to "
+            "estimate variances from. Use fewer predictors or more data. (Text and categorical columns take one column "
+            "per level: was a column of numbers read as text?)"
         )
 
 
@@ -244,9 +265,9 @@ def _check_identified(design: Design) -> None:
         constant = design.weights is None or bool((design.weights == design.weights[0]).all())
         # correlations that depend on the distance tell an autoregression from residuals with one row per effect
         told_apart = isinstance(term.structure, AR1) and len(term.effects) > 2
-        if effects >= design.n and constant and not told_apart:
+        if effects >= design.n_observations and constant and not told_apart:
             raise DesignError(
                 f"{term.label} has {effects} random effects ({grouping.n_levels} levels of {term.group!r} times "
-                f"{len(term.effects)}) for {design.n} rows, so its variance and the residual variance cannot be told "
-                "apart. Use a grouping factor with fewer levels, or known residual precisions (weights)."
+                f"{len(term.effects)}) for {design.n_observations} rows, so its variance and the residual variance "
+                "cannot be told apart. Use a grouping factor with fewer levels, or known residual precisions (weights)."
             )

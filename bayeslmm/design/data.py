@@ -145,7 +145,7 @@ def complete_rows(
     columns : sequence of str or mapping
         Names, or the columns by name.
     extra : mapping
-        Further vectors (weights, offsets) by name.
+        Further vectors (weights, frequency) by name.
 
     Raises
     ------
@@ -166,8 +166,8 @@ def complete_rows(
     for name, vector in extra.items():
         if np.isnan(vector).any():
             masks[f"missing {name}"] = np.isnan(vector)
-        if name == "weights" and (vector == 0).any():
-            masks["weight 0"] = vector == 0
+        if (vector == 0).any():
+            masks[f"{name.removesuffix('s')} 0"] = vector == 0
     for mask in masks.values():
         keep &= ~mask
     if not masks:
@@ -175,7 +175,7 @@ def complete_rows(
     if not keep.any():
         raise DesignError(
             f"No row can be used: {'; '.join(f'{reason} in {int(m.sum())} rows' for reason, m in masks.items())}. "
-            "Leave out the columns with most missing values, or check the weights."
+            "Leave out the columns with most missing values, or check the weights and frequencies."
         )
     index = data.index
     reasons = {reason: Labels(index[mask]) for reason, mask in masks.items()}
@@ -219,7 +219,7 @@ def check_finite_columns(columns: Mapping[str, pd.Series]) -> None:
         bad = np.isinf(values)
         if bad.any():
             raise DesignError(
-                f"Column {name!r} has {int(bad.sum())} infinite value(s), at row(s) {_rows(series.index, bad)}. A "
+                f"Column {name!r} has {int(bad.sum())} infinite value(s), at row(s) {row_names(series.index, bad)}. A "
                 "likelihood cannot use them: replace them, or set them to missing to have the rows dropped."
             )
 
@@ -231,13 +231,14 @@ def check_finite_result(name: str, values: FloatArray, index: pd.Index) -> None:
     bad = ~np.isfinite(values)
     if bad.any():
         raise DesignError(
-            f"{name} is infinite or undefined at row(s) {_rows(index, bad)} although the columns it is made from are "
-            "not (a logarithm of zero or of a negative number, a division by zero?). Change the expression or "
+            f"{name} is infinite or undefined at row(s) {row_names(index, bad)} although the columns it is made from "
+            "are not (a logarithm of zero or of a negative number, a division by zero?). Change the expression or "
             "drop these rows."
         )
 
 
-def _rows(index: pd.Index, bad: BoolArray) -> str:
+def row_names(index: pd.Index, bad: BoolArray) -> str:
+    """The first labels of the rows concerned."""
     labels = [str(label) for label in index[bad][:_SHOWN]]
     return ", ".join(labels) + (", ..." if int(bad.sum()) > _SHOWN else "")
 
@@ -321,28 +322,49 @@ def read_weights(weights: Any, data: pd.DataFrame) -> FloatArray | None:
     DesignError
         Wrong length, not numeric, negative or infinite values.
     """
-    if weights is None:
+    values = read_numbers("weights", weights, data)
+    if values is None:
         return None
-    if isinstance(weights, pd.Series) and not weights.index.equals(data.index):
-        raise DesignError(
-            "weights is a Series with another index than the data, so its order may be another one. Make it a column "
-            "of the data, or pass weights.to_numpy() if row i of one belongs to row i of the other."
-        )
-    try:
-        values = np.asarray(weights, dtype=float)
-    except (TypeError, ValueError) as error:
-        raise DesignError(f"weights are not numbers: {error}. A weight is a known precision of its row.") from error
-    if values.shape != (data.shape[0],):
-        raise DesignError(
-            f"weights has shape {values.shape}, but the data have {data.shape[0]} rows. Give one weight per row, or "
-            "the name of a column."
-        )
     bad = (values < 0) | np.isinf(values)
     if bad.any():
         first = ", ".join(f"{v:g}" for v in values[bad][:_SHOWN])
         raise DesignError(
-            f"{int(bad.sum())} weight(s) are negative or infinite ({first} at row(s) {_rows(data.index, bad)}). A "
+            f"{int(bad.sum())} weight(s) are negative or infinite ({first} at row(s) {row_names(data.index, bad)}). A "
             "weight is a precision: the residual variance of a row is sigma^2 / weight. Use positive numbers; a "
             "weight of 0 leaves the row out."
+        )
+    return values
+
+
+def read_numbers(what: str, given: Any, data: pd.DataFrame) -> FloatArray | None:
+    """An argument that gives one number per row (n,), nan where missing; None if it was not given.
+
+    Parameters
+    ----------
+    what : str
+        Name of the argument.
+    given : array or None
+    data : pandas.DataFrame
+
+    Raises
+    ------
+    DesignError
+        Wrong length, another index, not numeric.
+    """
+    if given is None:
+        return None
+    if isinstance(given, pd.Series) and not given.index.equals(data.index):
+        raise DesignError(
+            f"{what} is a Series with another index than the data, so its order may be another one. Make it a column "
+            f"of the data, or pass {what}.to_numpy() if row i of one belongs to row i of the other."
+        )
+    try:
+        values = np.asarray(given, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise DesignError(f"The values of {what} are not numbers: {error}. Give one number per row.") from error
+    if values.shape != (data.shape[0],):
+        raise DesignError(
+            f"{what} has shape {values.shape}, but the data have {data.shape[0]} rows. Give one number per row, or the "
+            "name of a column."
         )
     return values

@@ -68,7 +68,7 @@ class DroppedRows:
     labels : tuple
         Index labels of the dropped rows in the user's data frame, in its order.
     reasons : dict
-        Reason (``"missing Days"``, ``"weight 0"``) to the labels concerned; a row may have several.
+        Reason (``"missing Days"``, ``"weight 0"``, ``"frequency 0"``) to the labels concerned; a row may have several.
     """
 
     labels: Lazy[tuple[Hashable, ...]] = Lazy(())  # noqa: RUF009
@@ -122,6 +122,8 @@ class Design:
         Index labels of the rows kept.
     dropped : DroppedRows
         The rows that were not kept.
+    frequency : IntArray or None, shape (n,)
+        How many identical rows each row stands for, all positive.
     """
 
     formula: str
@@ -136,10 +138,29 @@ class Design:
     offset: FloatArray | None
     index: AnyArray
     dropped: DroppedRows
+    frequency: IntArray | None = None
 
     @property
     def n(self) -> int:
+        """Number of rows stored, the first dimension of every array."""
         return int(self.y.shape[0])
+
+    @property
+    def n_observations(self) -> int:
+        """Number of observations, the sum of the frequencies: the n of degrees of freedom and of BIC."""
+        return self.n if self.frequency is None else int(self.frequency.sum())
+
+    @property
+    def observations(self) -> str:
+        """The number of observations in words."""
+        return f"{self.n_observations} observations" + ("" if self.frequency is None else f" in {self.n} rows")
+
+    @property
+    def row_weights(self) -> FloatArray | None:
+        """What each row counts for in sums of squares, frequency times precision weight; None if 1 for all."""
+        if self.frequency is None:
+            return self.weights
+        return self.frequency.astype(float) if self.weights is None else self.frequency * self.weights
 
     @property
     def p(self) -> int:

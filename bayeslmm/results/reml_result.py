@@ -69,8 +69,8 @@ class REMLResult:
 
     @property
     def n(self) -> int:
-        """Number of observations used."""
-        return self.design.n
+        """Number of observations used (with frequencies, their sum)."""
+        return self.design.n_observations
 
     @property
     def sigma(self) -> float:

@@ -64,7 +64,7 @@ def number(value: float) -> str:
 
 def _sizes(design: Design) -> str:
     groups = ", ".join(f"{g.name} {g.n_levels}" for g in design.groupings.values())
-    return f"{design.n} observations; groups: {groups}"
+    return f"{design.observations}; groups: {groups}"
 
 
 def _design_notes(design: Design) -> list[str]:

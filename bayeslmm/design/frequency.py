@@ -1,0 +1,168 @@
+"""Frequencies: rows that stand for several identical rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.design.coding import Columns
+from bayeslmm.design.data import read_numbers, row_names
+from bayeslmm.design.design import Design
+from bayeslmm.design.evaluate import Evaluator
+from bayeslmm.design.formula import Formula
+from bayeslmm.design.tokens import tokenize
+from bayeslmm.errors import DesignError
+from bayeslmm.types import FloatArray, IntArray
+
+_SHOWN = 5
+# Besides NumPy's universal functions: what gives a row the same value whichever other rows there are.
+_ROW_BY_ROW = {"I", "C", "factor", "as.factor", "ordered", "as.ordered", "Treatment", "Sum"}
+# Beyond it not every count of rows is a double.
+_LARGEST = 2.0**53
+
+
+def read_frequency(frequency: Any, data: pd.DataFrame) -> FloatArray | None:
+    """How many rows each row stands for (n,), nan where missing, not yet restricted to complete rows.
+
+    Parameters
+    ----------
+    frequency : array or None
+        One value per row.
+    data : pandas.DataFrame
+
+    Raises
+    ------
+    DesignError
+        Wrong length, not numeric, negative numbers, no whole numbers.
+    """
+    values = read_numbers("frequency", frequency, data)
+    if values is None:
+        return None
+    with np.errstate(invalid="ignore"):
+        bad = ~np.isnan(values) & ((values < 0) | (values != np.round(values)) | (values > _LARGEST))
+    if bad.any():
+        first = ", ".join(f"{v:g}" for v in values[bad][:_SHOWN])
+        raise DesignError(
+            f"{int(bad.sum())} value(s) of frequency are no counts ({first} at row(s) {row_names(data.index, bad)}). "
+            "A frequency says how many identical rows a row of the data stands for: 0, 1, 2, ... A number that says "
+            "how precisely a row was measured, with residual variance sigma^2 / w (an average of w measurements, R's "
+            "weights), is a precision weight: pass it as weights= instead."
+        )
+    return values
+
+
+def evaluator_on_copies(
+    pieces: Sequence[str],
+    columns: Mapping[str, pd.Series],
+    contrasts: Mapping[str, Any],
+    namespace: Mapping[str, Any],
+    frequency: IntArray | None,
+) -> Evaluator:
+    """An evaluator for which every row counts as often as it occurs.
+
+    Parameters
+    ----------
+    pieces : sequence of str
+        Texts that will be evaluated.
+    columns, contrasts, namespace : mapping
+        As for `Evaluator`.
+    frequency : IntArray or None, shape (n,)
+
+    Returns
+    -------
+    Evaluator
+        A plain one where no function in `pieces` looks at more than one row at a time.
+    """
+    if frequency is None or all(row_by_row(text, namespace) for text in pieces):
+        return Evaluator(columns, contrasts, namespace)
+    return _OnCopies(columns, contrasts, namespace, frequency)
+
+
+def formula_pieces(formula: Formula) -> list[str]:
+    """Texts of a formula that are evaluated to columns."""
+    return [formula.response, formula.fixed, *formula.offsets, *(bar.left for bar in formula.bars)]
+
+
+def row_by_row(text: str, namespace: Mapping[str, Any]) -> bool:
+    """Whether all functions called in a text give each row its value without regard to the others.
+
+    Examples
+    --------
+    >>> [row_by_row(text, {"np": np}) for text in ("np.log(x) + I(x**2)", "scale(x)", "x - np.mean(x)")]
+    [True, False, False]
+    """
+    tokens = tokenize(text)
+    calls = [a.text for a, b in pairwise(tokens) if b.text == "(" and a.kind in ("name", "quoted")]
+    return all(name in _ROW_BY_ROW or isinstance(_find(name, namespace), np.ufunc) for name in calls)
+
+
+def _find(name: str, namespace: Mapping[str, Any]) -> Any:
+    first, *rest = name.split(".")
+    found = namespace.get(first)
+    for part in rest:
+        found = getattr(found, part, None)
+    return found
+
+
+class _OnCopies(Evaluator):
+    """Evaluates on the rows written out, so that means, quantiles and knots are those of all observations."""
+
+    def __init__(
+        self,
+        columns: Mapping[str, pd.Series],
+        contrasts: Mapping[str, Any],
+        namespace: Mapping[str, Any],
+        frequency: IntArray,
+    ) -> None:
+        copies = np.repeat(np.arange(frequency.size), frequency)
+        super().__init__({name: series.iloc[copies] for name, series in columns.items()}, contrasts, namespace)
+        self._first = np.cumsum(frequency) - frequency
+
+    def columns(self, right: str) -> Columns:
+        values, names = super().columns(right)
+        return values[self._first], names
+
+    def vector(self, text: str) -> FloatArray:
+        values: FloatArray = super().vector(text)
+        return np.asarray(values[self._first])
+
+
+def expanded(design: Design) -> Design:
+    """The design with every row written out as often as it occurs; the design itself without frequencies.
+
+    Parameters
+    ----------
+    design : Design
+        n stored rows.
+
+    Returns
+    -------
+    Design
+        `n_observations` rows and no frequencies.
+
+    Examples
+    --------
+    >>> from bayeslmm.design import build_design
+    >>> frame = pd.DataFrame({"y": [1.0, 2.0, 4.0, 3.0], "g": ["a", "a", "b", "b"], "f": [2, 1, 0, 3]})
+    >>> expanded(build_design("y ~ 1 + (1 | g)", frame, frequency="f")).y.tolist()
+    [1.0, 1.0, 2.0, 3.0, 3.0, 3.0]
+    """
+    if design.frequency is None:
+        return design
+    copies = np.repeat(np.arange(design.n), design.frequency)
+    return replace(
+        design,
+        y=design.y[copies],
+        X=design.X[copies],
+        terms=tuple(replace(term, Z=term.Z[copies]) for term in design.terms),
+        groupings={name: replace(g, codes=g.codes[copies]) for name, g in design.groupings.items()},
+        weights=None if design.weights is None else design.weights[copies],
+        offset=None if design.offset is None else design.offset[copies],
+        index=design.index[copies],
+        frequency=None,
+    )
