@@ -82,7 +82,6 @@ def build_design(
     if not isinstance(formula, str):
         raise FormulaError(f"The formula is a {type(formula).__name__}, not a string such as 'y ~ x + (x | g)'.")
     parsed = parse_formula(formula)
-    structures = chosen_structures(parsed.bars, cov)
     table, available = checks.open_table(data)
     namespace = {**NAMESPACE, **(extra_namespace or {})}
     names = checks.used_columns(parsed, available, namespace)
@@ -111,10 +110,7 @@ def build_design(
     _check_values(parsed, y, X, fixed_names, offset, index)
     independent = independent_columns(X)
     groupings = _groupings(parsed, columns)
-    terms = tuple(
-        _term(bar, structure, evaluator, groupings, index)
-        for bar, structure in zip(parsed.bars, structures, strict=True)
-    )
+    terms = _terms(parsed, cov, evaluator, groupings, index)
     kept_weights = None if weight_values is None else weight_values[keep]
     design = Design(
         formula=formula,
@@ -131,10 +127,7 @@ def build_design(
         dropped=dropped,
         frequency=kept_counts,
     )
-    _check_size(design)
-    if saturated == "error":
-        _check_identified(design)
-    return design
+    return _checked(design, saturated)
 
 
 def _argument_columns(what: str, given: Any, available: Sequence[str], namespace: Mapping[str, Any]) -> list[str]:
@@ -227,6 +220,20 @@ def _groupings(formula: Formula, columns: Mapping[str, pd.Series]) -> dict[str, 
     return groupings
 
 
+def _terms(
+    formula: Formula,
+    cov: Mapping[str, CovarianceStructure] | None,
+    evaluator: Evaluator,
+    groupings: Mapping[str, Grouping],
+    index: pd.Index,
+) -> tuple[RandomTerm, ...]:
+    structures = chosen_structures(formula.bars, cov)
+    return tuple(
+        _term(bar, structure, evaluator, groupings, index)
+        for bar, structure in zip(formula.bars, structures, strict=True)
+    )
+
+
 def _term(
     bar: Bar,
     structure: CovarianceStructure,
@@ -241,6 +248,13 @@ def _term(
         for name, column in zip(effects, Z.T, strict=True):
             checks.check_finite_result(f"The column {name} of {bar.label}", column, index)
     return RandomTerm(bar.label, groupings[bar.group].name, effects, Z, term_structure(bar, structure, effects, Z))
+
+
+def _checked(design: Design, saturated: str) -> Design:
+    _check_size(design)
+    if saturated == "error":
+        _check_identified(design)
+    return design
 
 
 def _check_size(design: Design) -> None:
