@@ -225,7 +225,7 @@ def cross_products(design: Design) -> CrossProducts:
     fixed = orthogonalise(design.X, _mean_weights(design), rotate=False)
     y = design.y if design.offset is None else design.y - design.offset
     response = residualise(y, fixed, weights)
-    order, blocks, columns = _blocks(design)
+    order, blocks, columns = internal_blocks(design)
     Xy = _weigh(np.concatenate([fixed.columns.T, response.residual[None]]), root).T
     Z = [_weigh(z.T, root).T for z in columns]
     store: Levels | Hierarchy
@@ -259,7 +259,7 @@ def _term_basis(term: RandomTerm, weights: FloatArray | None) -> Basis:
     return change(term.Z, weights)
 
 
-def _blocks(design: Design) -> tuple[Elimination, tuple[Block, ...], list[FloatArray]]:
+def internal_blocks(design: Design) -> tuple[Elimination, tuple[Block, ...], list[FloatArray]]:
     """Merge the terms of each grouping factor and put the blocks into the order of elimination."""
     built: list[tuple[Block, FloatArray]] = []
     for grouping in design.groupings.values():

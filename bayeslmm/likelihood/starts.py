@@ -12,6 +12,7 @@ import numpy as np
 from bayeslmm.likelihood import elimination as el
 from bayeslmm.likelihood import small
 from bayeslmm.likelihood.crossproducts import CrossProducts, Levels
+from bayeslmm.likelihood.factor import Replicates
 from bayeslmm.likelihood.hierarchy import Hierarchy
 from bayeslmm.types import FloatArray
 
@@ -23,15 +24,33 @@ def moment_factors(cp: CrossProducts) -> list[FloatArray]:
     """Relative factors (c, c), lower triangular and regular, of every block."""
     store = cp.store
     sums, products, within = _levels(cp, store) if isinstance(store, Levels) else _hierarchy(cp, store)
-    out = []
-    for s, F in zip(sums, products, strict=True):
-        c = s.shape[1]
-        n = np.trace(F, axis1=1, axis2=2) / c
-        moment = (s.T @ s - within * F.sum(0)) / max(float((n**2).sum()), 1e-300)
-        values, vectors = np.linalg.eigh(moment / within)
-        values = np.clip(values, _SMALLEST**2, _LARGEST**2)
-        out.append(np.linalg.cholesky((vectors * values) @ vectors.T))
-    return out
+    return [_factor(s[None], F, np.array([within]))[0] for s, F in zip(sums, products, strict=True)]
+
+
+def moment_factors_many(cp: CrossProducts, replicates: Replicates) -> list[FloatArray]:
+    """The same for many responses: (K, c, c) for every block."""
+    store = cp.levels
+    K = replicates.E.shape[0]
+    _, products, _ = _levels(cp, store)
+    sums = [(replicates.E[:, :, None] @ store.R)[:, :, 0]]
+    start = 0
+    for block in cp.trailing_blocks:
+        span = slice(start, start + block.q)
+        y = replicates.D[:, span] + np.tensordot(replicates.E, store.E[:, :, span], ((1, 2), (0, 1)))
+        sums.append(y.reshape(K, block.n_levels, block.size))
+        start = span.stop
+    within = _within(cp, replicates.D[:, -1], store.R, (replicates.E**2).sum((1, 2)))
+    return [_factor(s, F, within) for s, F in zip(sums, products, strict=True)]
+
+
+def _factor(s: FloatArray, F: FloatArray, within: FloatArray) -> FloatArray:
+    """From sums (K, J, c), cross-products (J, c, c) and residual variances (K,)."""
+    n = np.trace(F, axis1=1, axis2=2) / s.shape[2]
+    moment = s.mT @ s - within[:, None, None] * F.sum(0)
+    moment /= max(float((n**2).sum()), 1e-300) * within[:, None, None]
+    values, vectors = np.linalg.eigh(moment)
+    values = np.clip(values, _SMALLEST**2, _LARGEST**2)
+    return np.linalg.cholesky((vectors * values[:, None]) @ vectors.mT)
 
 
 def _levels(cp: CrossProducts, store: Levels) -> tuple[list[FloatArray], list[FloatArray], float]:
@@ -47,7 +66,11 @@ def _levels(cp: CrossProducts, store: Levels) -> tuple[list[FloatArray], list[Fl
         tiles = full.reshape(block.n_levels, block.size, block.n_levels, block.size)
         products.append(np.moveaxis(np.diagonal(tiles, axis1=0, axis2=2), -1, 0))
         start = span.stop
-    return sums, products, _within(cp, float(store.D[-1, -1]), store.R, float((store.E[..., -1] ** 2).sum()))
+    return (
+        sums,
+        products,
+        float(_within(cp, store.D[-1, -1], store.R, float((store.E[..., -1] ** 2).sum()))),
+    )
 
 
 def _hierarchy(cp: CrossProducts, h: Hierarchy) -> tuple[list[FloatArray], list[FloatArray], float]:
@@ -66,13 +89,13 @@ def _hierarchy(cp: CrossProducts, h: Hierarchy) -> tuple[list[FloatArray], list[
         sums.append(all_sums[-1][span, 0].reshape(block.n_levels, block.size))
         products.append(diagonal[span].reshape(block.n_levels, block.size)[:, None] * np.eye(block.size))
         start = span.stop
-    return sums, products, _within(cp, float(h.D[-1, -1]), h.R, float((h.fixed[..., -1] ** 2).sum()))
+    return sums, products, float(_within(cp, h.D[-1, -1], h.R, float((h.fixed[..., -1] ** 2).sum())))
 
 
-def _within(cp: CrossProducts, within: float, R: FloatArray, between: float) -> float:
+def _within(cp: CrossProducts, within: FloatArray | float, R: FloatArray, between: FloatArray | float) -> FloatArray:
     """Variance left within the levels of the first block, per degree of freedom."""
     rank = int((np.diagonal(R, axis1=1, axis2=2) > 0).sum())
     free = cp.n - rank - cp.p
-    total = (within + between) / cp.n
+    total = np.maximum((within + between) / cp.n, 1e-300)
     # Saturated levels say nothing about sigma: a share of the total variance will do.
-    return max(within / free, 1e-4 * total) if free > 0 else 0.2 * total
+    return np.maximum(within / free, 1e-4 * total) if free > 0 else 0.2 * total

@@ -11,18 +11,18 @@ import numpy as np
 from bayeslmm.types import FloatArray
 
 # Newton decrement (predicted fall of the criterion, in -2 log likelihood units) below which the next step
-# would be lost in rounding; convergence is quadratic, so that one step from `_NEARLY` is the last. With an
+# would be lost in rounding; convergence is quadratic, so that one step from `NEARLY` is the last. With an
 # approximate Hessian it is superlinear only, and the problem large enough for the rest not to matter.
-_TINY = 1e-26
-_NEARLY = 1e-13
+TINY = 1e-26
+NEARLY = 1e-13
 _NEARLY_APPROXIMATE = 1e-7
 # Below this predicted fall the value itself is rounding error, and a step that keeps it is as good as one that
 # lowers it.
-_CLOSE = 1e-7
+CLOSE = 1e-7
 # Predicted fall below which a step is short enough for a secant correction.
 _LOCAL = 0.1
 # Directions whose curvature is below this share of the largest are flat: no step along them.
-_FLAT = 1e-12
+FLAT = 1e-12
 
 
 class Ending(Enum):
@@ -120,7 +120,7 @@ def minimise(
         if not np.isfinite(point.value) or not np.isfinite(point.hessian).all():
             return end(Ending.non_finite, point.x, point.value)
         direction, decrement, saddle = _direction(point.gradient, secants.correct(point), radius)
-        if decrement < _TINY and not saddle:
+        if decrement < TINY and not saddle:
             return end(Ending.converged, point.x, point.value)
         length = float(np.linalg.norm(direction))
         shrink = min(1.0, radius / length)
@@ -128,10 +128,10 @@ def minimise(
         trial = evaluate(point.x + step)
         evaluations += 1
         noise = max(1e-11, 4e-14 * abs(point.value))
-        accepted = trial.value < point.value or (decrement < _CLOSE and trial.value <= point.value + noise)
+        accepted = trial.value < point.value or (decrement < CLOSE and trial.value <= point.value + noise)
         steps.append(Step(trial.value, decrement, shrink * length, bool(accepted)))
         if accepted:
-            if decrement < (_NEARLY if point.exact else _NEARLY_APPROXIMATE) and not saddle:
+            if decrement < (NEARLY if point.exact else _NEARLY_APPROXIMATE) and not saddle:
                 return end(Ending.converged, point.x + step, trial.value)
             radius = 2.0 * radius if shrink < 1.0 else max(radius, 2.0 * length)
             before, point = point, trial.expand()
@@ -172,7 +172,7 @@ def _direction(gradient: FloatArray, hessian: FloatArray, radius: float) -> tupl
     curvature, vectors = np.linalg.eigh(hessian)
     slope = vectors.T @ gradient
     largest = float(np.abs(curvature).max(initial=0.0))
-    steep = np.maximum(np.abs(curvature), _FLAT * max(largest, 1e-300))
+    steep = np.maximum(np.abs(curvature), FLAT * max(largest, 1e-300))
     decrement = float((slope**2 / steep).sum())
     step = -slope / steep
     down = curvature < -1e-7 * max(largest, 1e-300)

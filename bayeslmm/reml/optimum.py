@@ -16,17 +16,17 @@ from bayeslmm.numerics.differences import jacobian
 from bayeslmm.numerics.newton import Ending, NewtonResult, Point, Step, Trial, minimise
 from bayeslmm.reml.fixed import Held, free_entries, hold
 from bayeslmm.reml.status import FitStatus
-from bayeslmm.types import FloatArray
+from bayeslmm.types import BoolArray, FloatArray
 
 # Singular values of a relative factor (on orthogonalised columns) below this are tried at exactly zero.
-_TRY_ZERO = 1e-2
+TRY_ZERO = 1e-2
 # A residual sd below this share of what the fixed effects leave, or of the rounding of y, is no variance.
 _PERFECT = 1e-11
 _EPSILONS = 2e-15
 # A criterion that rises by less than this share of itself has not risen: rounding of a sum of n terms.
-_ROUNDING = 1e-13
+ROUNDING = 1e-13
 # Beside the largest, a singular value below this is zero.
-_NO_RANK = 1e-9
+NO_RANK = 1e-9
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ def _snap(criterion: Criterion, result: NewtonResult, max_evaluations: int) -> N
     if np.array_equal(x, result.x):
         return result
     value = criterion(x).value
-    if not value <= result.value + _ROUNDING * (1.0 + abs(result.value)):
+    if not value <= result.value + ROUNDING * (1.0 + abs(result.value)):
         return result
     return _continue(criterion, result, x, max_evaluations)
 
@@ -223,7 +223,7 @@ def _without_small(cp: CrossProducts, held: Held, x: FloatArray) -> FloatArray:
     full, parts, position = held.full(x), [], 0
     for _, _, structure in cp.term_order:
         stop = position + len(structure.rows)
-        parts.append(structure.cleaned(full[position:stop], _TRY_ZERO))
+        parts.append(structure.cleaned(full[position:stop], TRY_ZERO))
         position = stop
     return np.asarray(np.concatenate(parts)[held.free])
 
@@ -282,9 +282,20 @@ def _finish(criterion: Criterion, result: NewtonResult) -> Optimum:
 def _status(cp: CrossProducts, variance: float, ending: Ending, vanished: tuple[Vanished, ...]) -> FitStatus:
     y = cp.design.y if cp.design.offset is None else cp.design.y - cp.design.offset
     spread = float(np.sqrt(np.mean(cp.response.residual**2)))
-    if variance <= max(_PERFECT * spread, _EPSILONS * float(np.abs(y).max())) ** 2:
+    perfect = is_perfect(np.array(variance), np.array(spread), np.abs(y).max())
+    return ending_status(ending, bool(vanished), bool(perfect))
+
+
+def is_perfect(variance: FloatArray, spread: FloatArray, largest: FloatArray) -> BoolArray:
+    """Whether a residual variance is none, beside what the fixed effects leave and the rounding of y."""
+    return np.asarray(variance <= np.maximum(_PERFECT * spread, _EPSILONS * largest) ** 2)
+
+
+def ending_status(ending: Ending, singular: bool, perfect: bool) -> FitStatus:
+    """How an iteration ended, for people."""
+    if perfect:
         return FitStatus.non_finite
-    if ending is Ending.converged and vanished:
+    if ending is Ending.converged and singular:
         return FitStatus.converged_at_boundary
     return FitStatus[ending.name]
 
@@ -299,7 +310,7 @@ def _vanished(criterion: Criterion, factors: Sequence[FloatArray], factor: Facto
             continue
         structure = cp.design.terms[term].structure
         U, s, _ = np.linalg.svd(factors[b][0, columns, columns])
-        if (s > 0).all() and s[-1] > _NO_RANK * s[0]:
+        if (s > 0).all() and s[-1] > NO_RANK * s[0]:
             continue
         first = first or derivatives(cp, factors, factor, criterion.reml)
         if isinstance(structure, Shared):
@@ -310,7 +321,7 @@ def _vanished(criterion: Criterion, factors: Sequence[FloatArray], factor: Facto
             continue
         slopes = first.blocks[b][0, columns, columns]
         inverse = cp.blocks[b].inverse_basis[columns, columns]
-        for i in np.flatnonzero(s <= _NO_RANK * max(s[0], 1e-300)):
+        for i in np.flatnonzero(s <= NO_RANK * max(s[0], 1e-300)):
             normal = inverse.T @ U[:, i]
             largest = normal[np.argmax(np.abs(normal))]
             slope = float(U[:, i] @ slopes @ U[:, i]) * float(largest**2)

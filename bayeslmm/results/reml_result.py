@@ -21,11 +21,14 @@ from bayeslmm.likelihood import (
     beta_covariance,
     conditional_means,
     conditional_variances,
+    cross_products,
 )
-from bayeslmm.reml import FitStatus, Optimum
+from bayeslmm.reml import FitStatus, Optimum, optimise
+from bayeslmm.reml.many import optimise_many
 from bayeslmm.results.effects import by_group, fitted_values, variances_by_group
 from bayeslmm.results.intervals import check_level, check_range
 from bayeslmm.results.labels import Parameter, estimates, find, parameters
+from bayeslmm.results.refits import Refits, check_responses, with_response
 from bayeslmm.results.summary import Summary, reml_summary
 from bayeslmm.results.tables import tidy_table, varcorr_table
 from bayeslmm.storage import FilePath, save_parts
@@ -351,6 +354,59 @@ class REMLResult:
         errors = self.std_error()
         std_error = [errors.get(p.label, np.nan) if p.kind == "fixed" else np.nan for p in self._parameters]
         return tidy_table(self._parameters, self.estimates().to_numpy(), np.array(std_error), interval)
+
+    @property
+    def _fixed(self) -> dict[int, FloatArray]:
+        terms = self.design.terms
+        return {i: terms[i].structure.theta(self.optimum.terms[i]) for i in self.optimum.fixed}
+
+    def refit(self, y: ArrayLike) -> REMLResult:
+        """Fit the same model to another response.
+
+        Parameters
+        ----------
+        y : array-like, shape (n,)
+            In the order of the rows kept; an offset of the model stays.
+
+        Returns
+        -------
+        REMLResult
+
+        Raises
+        ------
+        DesignError
+            Wrong shape, missing or infinite values.
+        """
+        design = with_response(self.design, check_responses(self.design, y, 1))
+        cp = cross_products(design)
+        return REMLResult(design, cp, optimise(cp, self.reml, fixed=self._fixed))
+
+    def refit_many(self, Y: ArrayLike, *, workers: int = 1) -> Refits:
+        """Fit the same model to many responses at once (bootstrap, simulation, permutation).
+
+        Where the design allows it, all are solved together by one vectorised Newton iteration: 1,000 responses of
+        sleepstudy take a few tenths of a second. Each result is the one that `refit` gives, whatever the others and
+        the number of workers are.
+
+        Parameters
+        ----------
+        Y : array-like, shape (n, K)
+            One response per column, rows in the order of the rows kept.
+        workers : int
+            Threads.
+
+        Returns
+        -------
+        Refits
+
+        Raises
+        ------
+        DesignError
+            Wrong shape, missing or infinite values.
+        """
+        values = check_responses(self.design, Y, 2)
+        optima = optimise_many(self.cp, values, self.reml, fixed=self._fixed, workers=workers)
+        return Refits(self.design, self.reml, optima)
 
     def save(self, path: FilePath, *, overwrite: bool = False) -> None:
         """Write the fit to one file, to be read by `bayeslmm.load`; no pickle.

@@ -1,0 +1,96 @@
+"""Many responses of one design: their cross-products, all at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from bayeslmm.likelihood.crossproducts import CrossProducts, internal_blocks
+from bayeslmm.likelihood.factor import Replicates
+from bayeslmm.likelihood.within import grouped_qr
+from bayeslmm.types import FloatArray
+
+
+@dataclass(frozen=True)
+class Responses:
+    """Responses reduced to what the criteria need.
+
+    Attributes
+    ----------
+    replicates : Replicates
+    shift : FloatArray, shape (K, p)
+        Least-squares coefficients that were taken out of each response, orthogonalised columns.
+    spread : FloatArray, shape (K,)
+        Root mean square of what they leave.
+    """
+
+    replicates: Replicates
+    shift: FloatArray
+    spread: FloatArray
+
+
+def reduce_responses(cp: CrossProducts, Y: FloatArray) -> Responses:
+    """Cross-products of further responses with the columns of a design.
+
+    Parameters
+    ----------
+    cp : CrossProducts
+        With dense levels.
+    Y : FloatArray, shape (n, K)
+        Units of y; the design's offset is subtracted.
+    """
+    design, levels = cp.design, cp.levels
+    weights = design.row_weights
+    root = None if weights is None else np.sqrt(weights)[:, None]
+    X = cp.fixed.columns
+    Y = Y if design.offset is None else Y - design.offset[:, None]
+    residual, shift = _residualise(cp, X, Y, weights)
+    spread = np.sqrt(np.mean(residual**2, axis=0))
+    residual = residual if root is None else residual * root
+    columns = [z if root is None else z * root for z in internal_blocks(design)[2]]
+    first = cp.blocks[0]
+    codes, J = first.grouping.codes, first.n_levels
+    Q, _ = grouped_qr(columns[0], codes, J)
+    K, c, m = Y.shape[1], Q.shape[1], levels.D.shape[0]
+    E = np.empty((K, J, c))
+    rest = residual
+    for a in range(c):
+        sums = _indicator(Q[:, a], codes, J).T @ residual
+        E[:, :, a] = sums.T
+        rest = rest - Q[:, a, None] * sums[codes]
+    D = np.empty((K, m))
+    D[:, -1] = (rest**2).sum(axis=0)
+    q2 = cp.q_trailing
+    D[:, q2:-1] = rest.T @ (X if root is None else X * root)
+    start = 0
+    for block, Z in zip(cp.blocks[1:], columns[1:], strict=True):
+        tile = np.stack([_indicator(z, block.grouping.codes, block.n_levels).T @ rest for z in Z.T], axis=1)
+        D[:, start : start + block.q] = tile.reshape(block.q, K).T
+        start += block.q
+    return Responses(Replicates(E, D), shift.T, spread)
+
+
+def _residualise(
+    cp: CrossProducts, X: FloatArray, Y: FloatArray, weights: FloatArray | None
+) -> tuple[FloatArray, FloatArray]:
+    """Least-squares residuals (n, K) and coefficients (p, K)."""
+    if X.shape[1] == 0:
+        return Y, np.zeros((0, Y.shape[1]))
+    one = cp.response.constant_coef
+    level = Y[0] if one.any() else np.zeros(Y.shape[1])
+    residual = Y - level
+    weighted = X if weights is None else X * weights[:, None]
+    gram = weighted.T @ X
+    coef = np.outer(one, level)
+    # The second pass refines the first where that has cancelled digits.
+    for _ in range(2):
+        step = np.linalg.solve(gram, weighted.T @ residual)
+        residual, coef = residual - X @ step, coef + step
+    return residual, coef
+
+
+def _indicator(values: FloatArray, codes: np.ndarray, n_levels: int) -> sparse.csr_array:
+    n = codes.size
+    return sparse.csr_array((values, codes, np.arange(n + 1)), shape=(n, n_levels))

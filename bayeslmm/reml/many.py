@@ -1,0 +1,245 @@
+"""REML and ML estimation for many responses of one design at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bayeslmm.errors import DesignError
+from bayeslmm.likelihood import CrossProducts, Factor, cross_products, derivatives, evaluate, profiled
+from bayeslmm.likelihood import parameters as par
+from bayeslmm.likelihood.conditional import user_beta
+from bayeslmm.likelihood.criteria import degrees_of_freedom
+from bayeslmm.likelihood.crossproducts import Levels
+from bayeslmm.likelihood.factor import Replicates
+from bayeslmm.likelihood.replicates import Responses, reduce_responses
+from bayeslmm.likelihood.starts import moment_factors_many
+from bayeslmm.numerics.newton import Ending
+from bayeslmm.numerics.newton_many import NewtonMany, minimise_many
+from bayeslmm.reml.optimum import NO_RANK, ROUNDING, TRY_ZERO, Optimum, ending_status, is_perfect, optimise
+from bayeslmm.reml.status import FitStatus
+from bayeslmm.types import BoolArray, FloatArray, IntArray
+
+# Doubles in the widest array of a batch (about 16 MB, which stays near the caches).
+_CHUNK = 2_000_000
+
+
+@dataclass(frozen=True)
+class Optima:
+    """Estimates for K responses.
+
+    Attributes
+    ----------
+    theta : FloatArray, shape (K, k)
+        Relative covariance parameters.
+    terms : tuple of FloatArray, each (K, c, c)
+        Relative factors on the user's columns, terms in the order of the formula.
+    sigma : FloatArray, shape (K,)
+        Units of y.
+    beta : FloatArray, shape (K, p)
+        User's columns.
+    criterion : FloatArray, shape (K,)
+    singular : BoolArray, shape (K,)
+        Whether some combination of effects has no variance.
+    status : tuple of FitStatus
+    evaluations : IntArray, shape (K,)
+    """
+
+    theta: FloatArray
+    terms: tuple[FloatArray, ...]
+    sigma: FloatArray
+    beta: FloatArray
+    criterion: FloatArray
+    singular: BoolArray
+    status: tuple[FitStatus, ...]
+    evaluations: IntArray
+
+
+def optimise_many(
+    cp: CrossProducts,
+    Y: FloatArray,
+    reml: bool = True,
+    *,
+    fixed: Mapping[int, FloatArray] | None = None,
+    workers: int = 1,
+    max_evaluations: int = 200,
+) -> Optima:
+    """Minimise the profiled criterion for every column of Y.
+
+    Designs with dense levels are solved together by one vectorised Newton iteration; others one response at a time.
+    Every response is solved by itself in the sense that its result does not depend on the others, nor on `workers`.
+
+    Parameters
+    ----------
+    cp : CrossProducts
+    Y : FloatArray, shape (n, K)
+        Units of y.
+    reml : bool
+    fixed : mapping, optional
+        Position of a term in the design to its theta, which is then not estimated.
+    workers : int
+        Threads.
+    max_evaluations : int
+
+    Returns
+    -------
+    Optima
+    """
+    together = isinstance(cp.store, Levels) and not fixed and not any(s.shared for _, _, s in cp.term_order)
+    width = cp.levels.E.size if together else 0
+    step = max(1, _CHUNK // max(width, 1)) if together else 1
+    if Y.shape[1] == 0:
+        raise DesignError("There is no response to fit: Y has no columns.")
+    chunks = [Y[:, k : k + step] for k in range(0, Y.shape[1], step)]
+
+    def solve(chunk: FloatArray) -> Optima:
+        if together:
+            return _solve_together(cp, chunk, reml, max_evaluations)
+        return _solve_one(cp, chunk[:, 0], reml, fixed, max_evaluations)
+
+    if workers == 1:
+        return _join([solve(chunk) for chunk in chunks])
+    with ThreadPoolExecutor(workers) as pool:
+        return _join(list(pool.map(solve, chunks)))
+
+
+def _join(parts: list[Optima]) -> Optima:
+    if len(parts) == 1:
+        return parts[0]
+    return Optima(
+        np.concatenate([part.theta for part in parts]),
+        tuple(np.concatenate(terms) for terms in zip(*(part.terms for part in parts), strict=True)),
+        np.concatenate([part.sigma for part in parts]),
+        np.concatenate([part.beta for part in parts]),
+        np.concatenate([part.criterion for part in parts]),
+        np.concatenate([part.singular for part in parts]),
+        tuple(status for part in parts for status in part.status),
+        np.concatenate([part.evaluations for part in parts]),
+    )
+
+
+def _solve_one(
+    cp: CrossProducts, y: FloatArray, reml: bool, fixed: Mapping[int, FloatArray] | None, max_evaluations: int
+) -> Optima:
+    own = cross_products(replace(cp.design, y=y))
+    best: Optimum = optimise(own, reml, fixed=fixed, max_evaluations=max_evaluations)
+    return Optima(
+        best.theta[None],
+        tuple(T[None] for T in best.terms),
+        np.array([best.sigma]),
+        user_beta(own, best.factor.solution[:, own.q_trailing :]),
+        np.array([best.criterion]),
+        np.array([bool(best.vanished)]),
+        (best.status,),
+        np.array([best.evaluations]),
+    )
+
+
+def _solve_together(cp: CrossProducts, Y: FloatArray, reml: bool, max_evaluations: int) -> Optima:
+    responses = reduce_responses(cp, Y)
+    function = _function(cp, responses.replicates, reml)
+    result = minimise_many(function, _starts(cp, responses.replicates, reml), max_evaluations)
+    result = _snap(cp, function, responses.replicates, reml, result, max_evaluations)
+    return _finish(cp, responses, Y, reml, result)
+
+
+def _evaluate(cp: CrossProducts, x: FloatArray, replicates: Replicates, reml: bool) -> tuple[Factor, FloatArray]:
+    """Factor and criterion (K,): inf where the matrix is not definite, -inf for a perfect fit."""
+    factors = par.internal_factors(cp, x)
+    factor = evaluate(cp, factors, replicates=replicates)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = profiled(cp, replace(factor, r2=np.maximum(factor.r2, 0.0)), reml)
+    return factor, value
+
+
+def _function(
+    cp: CrossProducts, replicates: Replicates, reml: bool
+) -> Callable[[FloatArray, IntArray], tuple[FloatArray, FloatArray, FloatArray]]:
+    def function(x: FloatArray, which: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        factors = par.internal_factors(cp, x)
+        factor, value = _evaluate(cp, x, replicates.part(which), reml)
+        # A perfect fit has no derivatives; its value stops the iteration.
+        usable = replace(factor, r2=np.where(factor.r2 > 0, factor.r2, np.nan))
+        first = derivatives(cp, factors, usable, reml)
+        return value, par.gradient(cp, factors, first), par.hessian(cp, factors, first)
+
+    return function
+
+
+def _starts(cp: CrossProducts, replicates: Replicates, reml: bool) -> FloatArray:
+    """For every response the better of its moment estimate and a few common points."""
+    own = moment_factors_many(cp, replicates)
+    K = replicates.E.shape[0]
+    candidates = [np.array([par.from_blocks(cp, [T[k] for T in own]) for k in range(K)])]
+    candidates += [np.broadcast_to(point, candidates[0].shape) for point in par.starts(cp)[1:]]
+    values = np.array([_evaluate(cp, x, replicates, reml)[1] for x in candidates])
+    best = np.argmin(np.where(np.isnan(values), np.inf, values), axis=0)
+    return np.asarray(np.array(candidates)[best, np.arange(K)])
+
+
+def _snap(
+    cp: CrossProducts,
+    function: Callable[[FloatArray, IntArray], tuple[FloatArray, FloatArray, FloatArray]],
+    replicates: Replicates,
+    reml: bool,
+    result: NewtonMany,
+    max_evaluations: int,
+) -> NewtonMany:
+    """Small singular values set to exactly zero where the criterion does not rise, as for a single response."""
+    x = result.x.copy()
+    position = 0
+    for _, _, structure in cp.term_order:
+        part = slice(position, position + len(structure.rows))
+        position = part.stop
+        smallest = np.linalg.svd(structure.factor(x[:, part]), compute_uv=False)[:, -1]
+        for k in np.flatnonzero(smallest < TRY_ZERO):
+            x[k, part] = structure.cleaned(x[k, part], TRY_ZERO)
+    converged = np.array([ending is Ending.converged for ending in result.ending])
+    changed = np.flatnonzero(converged & (x != result.x).any(axis=1))
+    if changed.size == 0:
+        return result
+    value = _evaluate(cp, x[changed], replicates.part(changed), reml)[1]
+    kept = value <= result.value[changed] + ROUNDING * (1.0 + np.abs(result.value[changed]))
+    changed = changed[kept]
+    if changed.size == 0:
+        return result
+    again = minimise_many(lambda at, which: function(at, changed[which]), x[changed], max_evaluations)
+    merged = NewtonMany(result.x.copy(), result.value.copy(), result.ending, result.evaluations.copy())
+    merged.x[changed], merged.value[changed] = again.x, again.value
+    merged.evaluations[changed] += again.evaluations + 1
+    endings = list(result.ending)
+    for k, ending in zip(changed, again.ending, strict=True):
+        endings[k] = ending
+    return replace(merged, ending=tuple(endings))
+
+
+def _finish(cp: CrossProducts, responses: Responses, Y: FloatArray, reml: bool, result: NewtonMany) -> Optima:
+    factors = par.internal_factors(cp, result.x)
+    factor, _ = _evaluate(cp, result.x, responses.replicates, reml)
+    terms = par.term_factors(cp, factors)
+    nu = degrees_of_freedom(cp, reml)
+    variance = np.maximum(factor.r2, 0.0) / nu
+    singular = np.zeros(result.value.size, dtype=bool)
+    for b, columns, _ in cp.term_order:
+        s = np.linalg.svd(factors[b][:, columns, columns], compute_uv=False)
+        singular |= (s <= NO_RANK * np.maximum(s[:, :1], 1e-300)).any(axis=1)
+    largest = np.abs(Y if cp.design.offset is None else Y - cp.design.offset[:, None]).max(axis=0)
+    perfect = is_perfect(variance, responses.spread, largest)
+    status = tuple(
+        ending_status(ending, bool(zero), bool(exact))
+        for ending, zero, exact in zip(result.ending, singular, perfect, strict=True)
+    )
+    beta = factor.solution[:, cp.q_trailing :] + responses.shift
+    return Optima(
+        theta=par.theta_from_terms(cp, terms),
+        terms=tuple(terms),
+        sigma=np.sqrt(variance),
+        beta=beta @ cp.fixed.transform.T,
+        criterion=result.value,
+        singular=singular,
+        status=status,
+        evaluations=result.evaluations,
+    )

@@ -1,0 +1,140 @@
+"""The same model fitted to other responses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.design.design import Design
+from bayeslmm.errors import DesignError
+from bayeslmm.reml.many import Optima
+from bayeslmm.results.labels import Parameter, parameters
+from bayeslmm.types import BoolArray, FloatArray
+
+
+@dataclass(frozen=True)
+class Refits:
+    """Estimates of one model for K responses.
+
+    Attributes
+    ----------
+    design : Design
+    reml : bool
+    optima : Optima
+        Arrays over the responses: theta, sigma, beta, criterion, singular, status, evaluations.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import bayeslmm as bl
+    >>> fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).fit()
+    >>> y = fit.design.y
+    >>> refits = fit.refit_many(np.column_stack([y, 2 * y]))
+    >>> refits.estimates().round(1)
+       sd_Batch[Intercept]  sigma  Intercept
+    0                 42.0   49.5     1527.5
+    1                 84.0   99.0     3055.0
+    """
+
+    design: Design
+    reml: bool
+    optima: Optima
+
+    def __len__(self) -> int:
+        return int(self.optima.sigma.size)
+
+    @property
+    def theta(self) -> FloatArray:
+        """Relative covariance parameters, shape (K, k)."""
+        return self.optima.theta
+
+    @property
+    def sigma(self) -> FloatArray:
+        """Residual standard deviations, units of y, shape (K,)."""
+        return self.optima.sigma
+
+    @property
+    def criterion(self) -> FloatArray:
+        """REML criteria or deviances, shape (K,)."""
+        return self.optima.criterion
+
+    @property
+    def is_singular(self) -> BoolArray:
+        """Whether some combination of effects has no variance, shape (K,)."""
+        return self.optima.singular
+
+    @property
+    def ok(self) -> BoolArray:
+        """Whether each fit converged (at the boundary or not), shape (K,)."""
+        return np.array([status.ok for status in self.optima.status])
+
+    def fixef(self) -> pd.DataFrame:
+        """Fixed effects: responses x coefficients."""
+        return pd.DataFrame(self.optima.beta, columns=pd.Index(list(self.design.fixed_names), dtype=str))
+
+    def estimates(self) -> pd.DataFrame:
+        """All parameters under their labels: responses x parameters."""
+        known = parameters(self.design)
+        covariances = [T @ T.mT for T in self.optima.terms]
+        columns = {p.label: _values(p, covariances, self.optima.sigma, self.optima.beta) for p in known}
+        return pd.DataFrame(columns)
+
+    def __repr__(self) -> str:
+        name, singular = "REML" if self.reml else "ML", int(self.is_singular.sum())
+        failed = int((~self.ok).sum())
+        text = f"<{len(self)} {name} fits of {self.design.formula!r}: {singular} singular"
+        return text + (f", {failed} not converged>" if failed else ">")
+
+
+def _values(p: Parameter, covariances: Sequence[FloatArray], sigma: FloatArray, beta: FloatArray) -> FloatArray:
+    if p.kind == "sigma":
+        return sigma
+    if p.kind == "fixed":
+        return beta[:, p.position]
+    G = covariances[p.position]
+    first = np.sqrt(G[:, p.effects[0], p.effects[0]])
+    if p.kind == "sd":
+        return sigma * first
+    both = first * np.sqrt(G[:, p.effects[1], p.effects[1]])
+    return np.where(both > 0, G[:, p.effects[0], p.effects[1]] / np.where(both > 0, both, 1.0), np.nan)
+
+
+def check_responses(design: Design, values: Any, dimensions: int) -> FloatArray:
+    """New responses as an array (n,) or (n, K).
+
+    Raises
+    ------
+    DesignError
+        Not numbers, another number of rows, another index, missing or infinite values.
+    """
+    if isinstance(values, pd.Series | pd.DataFrame) and not values.index.equals(pd.Index(design.index)):
+        raise DesignError(
+            "The new response has another index than the rows of the fit, so its order may be another one. Reindex it "
+            "(new.loc[fit.design.index]), or pass new.to_numpy() if row i of one belongs to row i of the other."
+        )
+    try:
+        array = np.array(values, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise DesignError(f"The new response is not numeric: {error}.") from error
+    if array.ndim != dimensions or array.shape[0] != design.n:
+        expected = f"({design.n},)" if dimensions == 1 else f"({design.n}, K), one column per response"
+        hint = f" {len(design.dropped)} rows of the data were left out of the fit." if len(design.dropped) else ""
+        raise DesignError(f"The new response has shape {array.shape}; the fit needs {expected}.{hint}")
+    bad = ~np.isfinite(array)
+    if bad.any():
+        raise DesignError(
+            f"The new response has {int(bad.sum())} missing or infinite value(s). A refit keeps the rows of the fit; "
+            "to leave rows out, make a new Model."
+        )
+    return array
+
+
+def with_response(design: Design, y: FloatArray) -> Design:
+    """The design with another response."""
+    if y.size > 1 and (y == y[0]).all():
+        raise DesignError(f"The new response is constant: all {y.size} values are {y[0]:g}.")
+    return replace(design, y=y)
