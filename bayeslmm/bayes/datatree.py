@@ -51,7 +51,8 @@ def build_datatree(
     sample_stats : mapping, optional
         Name to one number per draw, shape (S,).
     log_likelihood : bool
-        Whether to add the pointwise log likelihood, S times n numbers.
+        Whether to add the pointwise log likelihood, S times n numbers. With frequencies it is that of one copy of
+        each row; the frequencies are in constant_data.
 
     Returns
     -------
@@ -171,6 +172,8 @@ def _constant_data(design: Design, layout: Layout) -> dict[str, AnyArray]:
     data: dict[str, AnyArray] = {"X": design.X} if layout.coef else {}
     data["weights"] = np.ones(design.n) if design.weights is None else design.weights
     data["offset"] = np.zeros(design.n) if design.offset is None else design.offset
+    if design.frequency is not None:
+        data["frequency"] = design.frequency
     for group in layout.groups:
         data[group.columns] = group_columns(design, group)
         data[group.codes] = design.groupings[group.labels.group].codes
@@ -178,7 +181,7 @@ def _constant_data(design: Design, layout: Layout) -> dict[str, AnyArray]:
 
 
 def _pointwise(design: Design, layout: Layout, posterior: Mapping[str, AnyArray]) -> FloatArray:
-    """Log density of every response given all parameters, shape (chain, draw, n)."""
+    """Log density of one copy of every response given all parameters, shape (chain, draw, n)."""
     shape = posterior["sigma"].shape
     flat = {name: posterior[name].reshape(-1, *posterior[name].shape[2:]) for name in layout.posterior_dims}
     total = flat["sigma"].shape[0]

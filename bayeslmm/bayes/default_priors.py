@@ -36,24 +36,35 @@ def default_priors(design: Design) -> Priors:
     Priors
     """
     spread = response_sd(design)
-    sds = tuple(tuple(HalfT(DEGREES_OF_FREEDOM, spread / rms) for rms in _term_rms(term)) for term in design.terms)
+    sds = tuple(
+        tuple(HalfT(DEGREES_OF_FREEDOM, spread / rms) for rms in _term_rms(design, term)) for term in design.terms
+    )
     return Priors(sds, (1.0,) * len(design.terms), HalfT(DEGREES_OF_FREEDOM, spread))
 
 
 def response_sd(design: Design) -> float:
     """Standard deviation of the response less its offset, in its own units (n - 1 in the denominator)."""
     y = design.y if design.offset is None else design.y - design.offset
-    return float(np.std(y - y[0], ddof=1))
+    y = y - y[0]
+    if design.frequency is None:
+        return float(np.std(y, ddof=1))
+    squares = (y - observation_mean(design, y)) ** 2
+    return float(np.sqrt(design.frequency @ squares / (design.n_observations - 1)))
 
 
-def _term_rms(term: RandomTerm) -> FloatArray:
+def observation_mean(design: Design, values: FloatArray) -> FloatArray:
+    """Mean over observations of values (n,) or (n, k): every row counts as often as it occurs."""
+    return np.asarray(np.average(values, axis=0, weights=design.frequency))
+
+
+def _term_rms(design: Design, term: RandomTerm) -> FloatArray:
     if not term.structure.shared:
-        return _rms(term.Z)
-    return np.repeat(_rms(np.sqrt((term.Z**2).sum(1, keepdims=True))), len(term.effects))
+        return _rms(design, term.Z)
+    return np.repeat(_rms(design, np.sqrt((term.Z**2).sum(1, keepdims=True))), len(term.effects))
 
 
-def _rms(Z: FloatArray) -> FloatArray:
-    rms = np.sqrt(np.mean(Z**2, axis=0))
+def _rms(design: Design, Z: FloatArray) -> FloatArray:
+    rms = np.sqrt(observation_mean(design, Z**2))
     return np.where(rms > 0, rms, 1.0)
 
 
@@ -64,14 +75,15 @@ def weak_beta(design: Design) -> NormalPrior:
     """
     y = design.y if design.offset is None else design.y - design.offset
     spread = response_sd(design)
-    sd_x = design.X.std(axis=0)
+    mean_x = observation_mean(design, design.X)
+    sd_x = np.sqrt(observation_mean(design, (design.X - mean_x) ** 2))
     constant = sd_x <= 1e-12 * np.maximum(np.abs(design.X).max(axis=0), 1e-300)
     slope = WEAK_SLOPE * spread / np.where(constant, 1.0, sd_x)
-    shift = np.sqrt(np.sum((slope * design.X.mean(axis=0))[~constant] ** 2))
+    shift = np.sqrt(np.sum((slope * mean_x)[~constant] ** 2))
     level = np.hypot(WEAK_INTERCEPT * spread, shift)
     value = np.where(constant, np.abs(design.X[0]), 1.0)
     sd = np.where(constant, level / np.where(value > 0, value, 1.0), slope)
-    mean = np.where(constant, float(y.mean()) / np.where(design.X[0] == 0, 1.0, design.X[0]), 0.0)
+    mean = np.where(constant, float(observation_mean(design, y)) / np.where(design.X[0] == 0, 1.0, design.X[0]), 0.0)
     return NormalPrior(mean, sd)
 
 

@@ -110,12 +110,15 @@ class Layout:
         Coords of the observations.
     groups : tuple of GroupLayout
         Grouping factors in order of first appearance.
+    counted : bool
+        Whether rows have frequencies.
     """
 
     response: str
     coef: tuple[str, ...]
     obs: IntArray | tuple[str, ...]
     groups: tuple[GroupLayout, ...]
+    counted: bool = False
 
     @cached_property
     def coords(self) -> dict[str, IntArray | tuple[str, ...]]:
@@ -148,6 +151,7 @@ class Layout:
         dims: dict[str, tuple[str, ...]] = {self.response: ("obs",)}
         dims |= {"X": ("obs", "coef")} if self.coef else {}
         dims |= {"weights": ("obs",), "offset": ("obs",)}
+        dims |= {"frequency": ("obs",)} if self.counted else {}
         for group in self.groups:
             dims[group.columns] = ("obs", group.effect_dim)
             dims[group.codes] = ("obs",)
@@ -166,10 +170,11 @@ def make_layout(design: Design) -> Layout:
     Layout
     """
     labels = variance_labels(design)
-    variables = _variable_names(label.group for label, _ in labels)
+    counted = design.frequency is not None
+    variables = _variable_names(label.group for label, _ in labels) | ({"frequency"} if counted else set())
     response = _free(_without_slash(design.response), variables)
     groups = tuple(_group_layout(label, sds, {*variables, response}) for label, sds in labels)
-    return Layout(response, design.fixed_names, _obs_labels(design.index), groups)
+    return Layout(response, design.fixed_names, _obs_labels(design.index), groups, counted)
 
 
 def _group_layout(labels: GroupLabels, sds: tuple[SdLabel, ...], taken: Collection[str]) -> GroupLayout:

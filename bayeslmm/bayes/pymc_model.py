@@ -54,6 +54,11 @@ def build_pymc_model(design: Design, priors: Priors, noncentered: bool = True) -
         correlated, ``r_<group>``: one number per pair, ``(1 + partial correlation) / 2``. Their
         independent beta priors are the LKJ prior on the correlation matrix. For a correlation that
         all effects share it is the place on the range of that correlation, from 0 to 1.
+
+    Notes
+    -----
+    With frequencies the observed variable holds every row once, and ``further_copies`` adds the log density of its
+    other copies: the log likelihood of a row that PyMC computes is that of one copy.
     """
     import pymc as pm
 
@@ -72,6 +77,10 @@ def build_pymc_model(design: Design, priors: Priors, noncentered: bool = True) -
         if design.weights is not None:
             sigma = sigma / pm.math.sqrt(pm.Data("weights", design.weights, dims="obs"))
         pm.Normal(layout.response, mu=mu, sigma=sigma, observed=design.y, dims="obs")
+        if design.frequency is not None:
+            further = pm.Data("frequency", design.frequency, dims="obs") - 1.0
+            copies = pm.logp(pm.Normal.dist(mu=mu, sigma=sigma), design.y)
+            pm.Potential("further_copies", (further * copies).sum())
     return model
 
 

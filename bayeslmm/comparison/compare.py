@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayeslmm.bayes.default_priors import observation_mean, response_sd
 from bayeslmm.design.design import Design
 from bayeslmm.errors import DesignError
 from bayeslmm.reml import optimise
@@ -105,10 +106,9 @@ class Comparison:
         if self.delta is not None:
             return self.delta
         design = self.design
-        y = design.y if design.offset is None else design.y - design.offset
         column = design.terms[p.position].Z[:, p.effects[0]]
-        rms = float(np.sqrt(np.mean(column**2)))
-        return _NEGLIGIBLE * float(np.std(y - y[0], ddof=1)) / (rms if rms > 0 else 1.0)
+        rms = float(np.sqrt(observation_mean(design, column**2)))
+        return _NEGLIGIBLE * response_sd(design) / (rms if rms > 0 else 1.0)
 
     def _below(self, p: Parameter) -> float:
         return self.posterior.probability_below(p.label, self._delta(p)) if p.kind == "sd" else float("nan")
@@ -128,7 +128,7 @@ class Comparison:
         percent = f"{100 * self.level:g} %"
         delta = "5 % of sd(y)/rms(column)" if self.delta is None else f"{self.delta:g}"
         return (
-            f"{self.reml.formula}   ({self.design.n} observations)",
+            f"{self.reml.formula}   ({self.design.observations})",
             f"REML: {self.reml.status.name.replace('_', ' ')}; {percent} profile intervals (Wald for fixed effects)",
             *self._posterior_lines(f"{percent} highest-density intervals"),
             f"delta: {delta}",
@@ -169,7 +169,7 @@ class Comparison:
         }
         return {
             "formula": self.reml.formula,
-            "n": self.design.n,
+            "n": self.design.n_observations,
             "level": self.level,
             "reml_criterion": self.reml.criterion,
             "ml_deviance": self.ml.criterion,
@@ -238,8 +238,8 @@ def _check(reml: REMLResult, posterior: Posterior) -> None:
         )
     if not _same(reml.design, posterior.design):
         raise DesignError(
-            f"compare() got fits of different models: {reml.formula!r} on {reml.n} rows and {posterior.formula!r} on "
-            f"{posterior.n} rows. Fit and sample the same Model."
+            f"compare() got fits of different models: {reml.formula!r} on {reml.n} observations and "
+            f"{posterior.formula!r} on {posterior.n} observations. Fit and sample the same Model."
         )
 
 
@@ -253,7 +253,8 @@ def _same(a: Design, b: Design) -> bool:
 
 def _arrays(design: Design) -> list[AnyArray | None]:
     codes = [g.codes for g in design.groupings.values()]
-    return [design.y, design.X, design.weights, design.offset, *codes, *(term.Z for term in design.terms)]
+    rows = [design.y, design.X, design.weights, design.offset, design.frequency]
+    return [*rows, *codes, *(term.Z for term in design.terms)]
 
 
 def _equal(a: AnyArray | None, b: AnyArray | None) -> bool:

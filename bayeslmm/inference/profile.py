@@ -112,11 +112,11 @@ class Profile:
         return orders
 
     def _term_scales(self) -> list[FloatArray]:
-        weights = self._cp.design.weights
+        weights = self._cp.design.row_weights
         scales = []
         for term, T in zip(self._cp.design.terms, self._optimum.terms, strict=True):
             w = 1.0 if weights is None else weights[:, None]
-            rms = np.sqrt((w * term.Z**2).mean(0))
+            rms = np.sqrt((w * term.Z**2).sum(0) / self._cp.n)
             fitted = np.sqrt((T**2).sum(-1))
             scales.append(self._optimum.sigma * np.maximum(fitted, 0.3 / np.where(rms > 0, rms, 1.0)))
         return scales

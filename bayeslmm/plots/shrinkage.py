@@ -93,7 +93,7 @@ def no_pooling(both: Comparison, group: str) -> FloatArray:
     if design.offset is not None:
         residual = residual - design.offset
     Z = np.concatenate([term.Z for term in design.terms if term.group == group], axis=1)
-    root = np.ones(design.n) if design.weights is None else np.sqrt(design.weights)
+    root = np.ones(design.n) if design.row_weights is None else np.sqrt(design.row_weights)
     codes = design.groupings[group].codes
     out = np.full((design.groupings[group].n_levels, Z.shape[1]), np.nan)
     for level in range(out.shape[0]):

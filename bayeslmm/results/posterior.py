@@ -57,7 +57,8 @@ class Posterior:
 
     @property
     def n(self) -> int:
-        return self.design.n
+        """Number of observations used (with frequencies, their sum)."""
+        return self.design.n_observations
 
     @cached_property
     def n_draws(self) -> int:

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.linalg import cholesky, qr, solve_triangular
 
 from bayeslmm.design.design import Design
+from bayeslmm.design.frequency import expanded
 from bayeslmm.teaching.size import check_dense
 from bayeslmm.teaching.terms import (
     block_diagonal,
@@ -132,7 +133,7 @@ def error_contrasts(model: HasDesign, *, force: bool = False) -> ErrorContrasts:
     >>> contrasts.K.shape, bool(np.allclose(contrasts.K.sum(axis=0), 0.0))
     ((30, 29), True)
     """
-    design = model.design
+    design = expanded(model.design)
     if not force:
         check_dense(
             "K", design.n, design.n - design.p, "Take fewer rows, or force it: error_contrasts(model, force=True)."

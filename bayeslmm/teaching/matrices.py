@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import sparse
 
 from bayeslmm.design.design import Design
+from bayeslmm.design.frequency import expanded
 from bayeslmm.errors import DesignError
 from bayeslmm.teaching.size import check_dense, memory
 from bayeslmm.teaching.terms import block_diagonal, check_sigma, effect_names, response, sparse_Z, weights
@@ -199,8 +200,14 @@ def build_matrices(design: Design, terms: Sequence[FloatArray], sigma: float) ->
     ------
     DesignError
         sigma is not a positive number.
+
+    Notes
+    -----
+    Rows with a frequency are written out: copies of a row are different observations, which only the matrices of
+    all of them show.
     """
     check_sigma(sigma)
+    design = expanded(design)
     return Matrices(
         formula=design.formula,
         y=response(design),

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.design.design import Design, Grouping, RandomTerm
+from bayeslmm.design.frequency import expanded
 from bayeslmm.design.labels import group_labels
 from bayeslmm.teaching.grouped import cross_products_by_level, least_squares_by_level
 from bayeslmm.teaching.terms import response, weights
@@ -58,6 +59,7 @@ def shrinkage_table(
     pandas.DataFrame
         See ``REMLResult.shrinkage``.
     """
+    design = expanded(design)
     predicted = [
         (term.Z * b[design.groupings[term.group].codes]).sum(axis=1)
         for term, b in zip(design.terms, effects, strict=True)
