@@ -200,13 +200,15 @@ class Posterior:
 
     def _sd_draws(self, p: Parameter, effect: int) -> FloatArray:
         for q in self._parameters:
-            if q.kind == "sd" and q.position == p.position and q.effects == (effect,):
+            if q.kind == "sd" and q.position == p.position and effect in q.effects:
                 return self._draws(q)
         raise KeyError(p.label)
 
     def _pair_names(self, p: Parameter) -> tuple[str, str]:
-        labels = self._layout(p).labels
-        own = labels.term_effects(p.position)
+        if self.design.terms[p.position].structure.shared:
+            name = p.term.removeprefix("cor__")
+            return name, name
+        own = self._layout(p).labels.term_effects(p.position)
         return own[p.effects[0]], own[p.effects[1]]
 
     def fitted(self) -> pd.Series:

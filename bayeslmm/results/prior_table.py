@@ -9,6 +9,7 @@ from scipy.optimize import brentq
 
 from bayeslmm.bayes.priors import Priors, SdPrior
 from bayeslmm.design.design import Design
+from bayeslmm.design.shared import Shared
 from bayeslmm.results.labels import parameters
 
 
@@ -22,7 +23,7 @@ def prior_table(design: Design, priors: Priors) -> pd.DataFrame:
         elif p.kind == "sigma":
             rows.append((p.label, str(priors.sigma), upper_95(priors.sigma)))
         elif p.kind == "corr":
-            rows.append((p.label, f"LKJ({priors.lkj[p.position]:g})", np.nan))
+            rows.append((p.label, _correlation_prior(design, priors, p.position), np.nan))
         elif priors.beta is None or not priors.beta.proper[p.position]:
             rows.append((p.label, "flat", np.nan))
         else:
@@ -30,6 +31,14 @@ def prior_table(design: Design, priors: Priors) -> pd.DataFrame:
             rows.append((p.label, f"normal({mean:.4g}, sd {sd:.4g})", mean + 1.645 * sd))
     frame = pd.DataFrame(rows, columns=["parameter", "prior", "below with probability 0.95"])
     return frame.set_index("parameter")
+
+
+def _correlation_prior(design: Design, priors: Priors, position: int) -> str:
+    structure, eta = design.terms[position].structure, priors.lkj[position]
+    if not (isinstance(structure, Shared) and structure.shared):
+        return f"LKJ({eta:g})"
+    low, high = structure.correlation_range
+    return f"uniform({low:.4g}, {high:g})" if eta == 1 else f"beta({eta:g}, {eta:g}) on ({low:.4g}, {high:g})"
 
 
 def upper_95(prior: SdPrior) -> float:

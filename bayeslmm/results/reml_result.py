@@ -97,8 +97,9 @@ class REMLResult:
 
     @property
     def df(self) -> int:
-        """Number of parameters: fixed effects, theta and sigma."""
-        return self.design.p + self.design.n_theta + 1
+        """Number of parameters that were estimated: fixed effects, theta and sigma."""
+        known = sum(len(self.design.terms[i].structure.rows) for i in self.optimum.fixed)
+        return self.design.p + self.design.n_theta - known + 1
 
     @property
     def aic(self) -> float:
@@ -328,7 +329,7 @@ class REMLResult:
             if p.kind == "fixed":
                 ends.append((beta[p.position] - wald[p.position], beta[p.position] + wald[p.position]))
             elif p.kind == "corr" and np.isnan(self.estimates()[p.label]):
-                ends.append((-1.0, 1.0))
+                ends.append(self._profile(p).range)
             else:
                 ends.append(profile_interval(self._profile(p), level))
         index = [p.label for p in chosen]
