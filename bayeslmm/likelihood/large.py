@@ -205,7 +205,7 @@ def _projected_tiles(S: FloatArray, Q: FloatArray, span: slice, T: FloatArray) -
     swept = rows @ mirror(Q.copy())
     for a in range(c):
         for b in range(c):
-            direct = S[own + a, own + b].sum()
+            direct = rows[own - span.start + a, own + b].sum()
             total[a, b] = direct - np.einsum("ij,ij->", swept[a::c], rows[b::c])
     return 0.5 * (total + total.T)
 
@@ -219,6 +219,12 @@ def information(pieces: Pieces, directions: Sequence[FloatArray], scale: float, 
     directions : sequence of FloatArray, each (d_b, c, c)
         For every block the symmetric changes of its covariance.
     """
+    both, slopes = curves(pieces, directions)
+    return np.asarray(scale * (both - np.outer(slopes, slopes) / r2))
+
+
+def curves(pieces: Pieces, directions: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
+    """``s' dG S dG' s`` (d, d) and ``s' dG s`` (d,) along changes of G."""
     h, dense = pieces.h, pieces.dense
     d = sum(gamma.shape[0] for gamma in directions)
     chain = h.plan.chain
@@ -243,5 +249,5 @@ def information(pieces: Pieces, directions: Sequence[FloatArray], scale: float, 
     solution = dense.solve(right)
     b = el.backward(h, pieces.eliminated, halves, solution)
     projected = el.scores(h, working, b, solution)
-    curves = sum((x.reshape(-1, d).T @ s.reshape(-1, d) for x, s in zip(z, projected, strict=True)), np.zeros((d, d)))
-    return np.asarray(scale * (0.5 * (curves + curves.T) - np.outer(slopes, slopes) / r2))
+    both = sum((x.reshape(-1, d).T @ s.reshape(-1, d) for x, s in zip(z, projected, strict=True)), np.zeros((d, d)))
+    return np.asarray(0.5 * (both + both.T)), slopes
