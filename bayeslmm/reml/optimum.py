@@ -15,6 +15,7 @@ from bayeslmm.likelihood.criteria import degrees_of_freedom
 from bayeslmm.numerics.differences import jacobian
 from bayeslmm.numerics.newton import Ending, NewtonResult, Point, Step, Trial, minimise
 from bayeslmm.reml.fixed import Held, free_entries, hold
+from bayeslmm.reml.identified import Ridge, find_ridges
 from bayeslmm.reml.status import FitStatus
 from bayeslmm.types import BoolArray, FloatArray
 
@@ -25,6 +26,8 @@ _PERFECT = 1e-11
 _EPSILONS = 2e-15
 # A criterion that rises by less than this share of itself has not risen: rounding of a sum of n terms.
 ROUNDING = 1e-13
+# A flattest curvature above this share of the largest leaves no room for a ridge.
+_FLAT_ENOUGH = 1e-5
 # Beside the largest, a singular value below this is zero.
 NO_RANK = 1e-9
 
@@ -73,6 +76,8 @@ class Optimum:
         The evaluation at the optimum.
     vanished : tuple of Vanished
         Empty for a regular fit.
+    ridges : tuple of Ridge
+        Combinations of variances that the data do not show; empty for an identified model.
     status : FitStatus
     evaluations : int
     trace : tuple of Step
@@ -94,6 +99,7 @@ class Optimum:
     evaluations: int
     trace: tuple[Step, ...]
     fixed: tuple[int, ...] = ()
+    ridges: tuple[Ridge, ...] = ()
 
     @cached_property
     def gradient(self) -> FloatArray:
@@ -215,7 +221,7 @@ def _snap(criterion: Criterion, result: NewtonResult, max_evaluations: int) -> N
 def _continue(criterion: Criterion, result: NewtonResult, x: FloatArray, max_evaluations: int) -> NewtonResult:
     again = minimise(criterion, x, max_evaluations)
     total = result.evaluations + 1 + again.evaluations
-    return NewtonResult(again.x, again.value, again.ending, total, result.steps + again.steps)
+    return replace(again, evaluations=total, steps=result.steps + again.steps)
 
 
 def _without_small(cp: CrossProducts, held: Held, x: FloatArray) -> FloatArray:
@@ -260,6 +266,7 @@ def _finish(criterion: Criterion, result: NewtonResult) -> Optimum:
     factor = evaluate(cp, factors)
     terms = par.term_factors(cp, factors)
     vanished = _vanished(criterion, factors, factor) if np.isfinite(result.value) else ()
+    ridges = _ridges(criterion, factors, factor, result, vanished)
     nu = degrees_of_freedom(cp, criterion.reml)
     return Optimum(
         reml=criterion.reml,
@@ -272,17 +279,42 @@ def _finish(criterion: Criterion, result: NewtonResult) -> Optimum:
         criterion=result.value,
         factor=factor,
         vanished=vanished,
-        status=_status(cp, float(factor.r2[0]) / nu, result.ending, vanished),
+        status=_status(cp, float(factor.r2[0]) / nu, result.ending, vanished, ridges),
         evaluations=result.evaluations,
         trace=result.steps,
         fixed=criterion.held.terms,
+        ridges=ridges,
     )
 
 
-def _status(cp: CrossProducts, variance: float, ending: Ending, vanished: tuple[Vanished, ...]) -> FitStatus:
+def _ridges(
+    criterion: Criterion,
+    factors: Sequence[FloatArray],
+    factor: Factor,
+    result: NewtonResult,
+    vanished: tuple[Vanished, ...],
+) -> tuple[Ridge, ...]:
+    """Looked for where the curvature does not already show that there are none."""
+    if criterion.held.terms or not factor.r2[0] > 0 or not np.isfinite(result.value):
+        return ()
+    if not vanished and result.flatness > _FLAT_ENOUGH:
+        return ()
+    first = derivatives(criterion.cp, factors, factor, criterion.reml)
+    return find_ridges(criterion.cp, factors, first, criterion.reml)
+
+
+def _status(
+    cp: CrossProducts,
+    variance: float,
+    ending: Ending,
+    vanished: tuple[Vanished, ...],
+    ridges: tuple[Ridge, ...],
+) -> FitStatus:
     y = cp.design.y if cp.design.offset is None else cp.design.y - cp.design.offset
-    spread = float(np.sqrt(np.mean(cp.response.residual**2)))
+    spread = float(np.sqrt(np.average(cp.response.residual**2, weights=cp.design.frequency)))
     perfect = is_perfect(np.array(variance), np.array(spread), np.abs(y).max())
+    if ridges and not perfect:
+        return FitStatus.not_identified
     return ending_status(ending, bool(vanished), bool(perfect))
 
 
