@@ -168,7 +168,8 @@ class Model:
         fixed = resolve_fixed(self._design, fix)
         optimum = optimise(self.cross_products, reml, fixed=fixed) if fixed else self._optimum(reml)
         if not optimum.status.ok and on_failure != "ignore":
-            message = f"{self.formula}: {optimum.status}"
+            detail = "".join(f"; {ridge}" for ridge in optimum.ridges)
+            message = f"{self.formula}: {optimum.status}{detail}"
             if on_failure == "raise":
                 raise FitError(message)
             warnings.warn(message, ConvergenceWarning, stacklevel=2)

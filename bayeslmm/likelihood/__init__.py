@@ -17,6 +17,7 @@ from bayeslmm.likelihood.criteria import (
 from bayeslmm.likelihood.crossproducts import Block, CrossProducts, cross_products
 from bayeslmm.likelihood.derivatives import Derivatives, derivatives
 from bayeslmm.likelihood.factor import Factor, evaluate
+from bayeslmm.likelihood.layout import Structure, describe_structure
 from bayeslmm.likelihood.normal_prior import NormalPrior, minus_two_log_density_normal
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Derivatives",
     "Factor",
     "NormalPrior",
+    "Structure",
     "beta_covariance",
     "conditional_draws",
     "conditional_means",
@@ -33,6 +35,7 @@ __all__ = [
     "cross_products",
     "degrees_of_freedom",
     "derivatives",
+    "describe_structure",
     "evaluate",
     "minus_two_log_density",
     "minus_two_log_density_normal",

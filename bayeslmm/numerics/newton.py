@@ -74,13 +74,17 @@ class Step:
 
 @dataclass(frozen=True)
 class NewtonResult:
-    """Where and why the iteration stopped; derivatives at the end are not needed for stopping, so not formed."""
+    """Where and why the iteration stopped; derivatives at the end are not needed for stopping, so not formed.
+
+    `hessian` is the one of the last step.
+    """
 
     x: FloatArray
     value: float
     ending: Ending
     evaluations: int
     steps: tuple[Step, ...]
+    hessian: FloatArray
 
 
 def minimise(
@@ -110,16 +114,17 @@ def minimise(
     Nocedal & Wright (2006), Numerical Optimization, ch. 4 and 6.2; Dauphin et al. (2014) for absolute curvatures.
     """
     point, evaluations, steps = evaluate(x).expand(), 1, list[Step]()
-    secants = _Secants()
+    secants, hessian = _Secants(), point.hessian
     radius = max(1.0, float(np.abs(x).max(initial=0.0)))
 
     def end(ending: Ending, x: FloatArray = point.x, value: float = point.value) -> NewtonResult:
-        return NewtonResult(x, value, ending, evaluations, tuple(steps))
+        return NewtonResult(x, value, ending, evaluations, tuple(steps), hessian)
 
     while evaluations < max_evaluations:
         if not np.isfinite(point.value) or not np.isfinite(point.hessian).all():
             return end(Ending.non_finite, point.x, point.value)
-        direction, decrement, saddle = _direction(point.gradient, secants.correct(point), radius)
+        hessian = secants.correct(point)
+        direction, decrement, saddle = _direction(point.gradient, hessian, radius)
         if decrement < TINY and not saddle:
             return end(Ending.converged, point.x, point.value)
         length = float(np.linalg.norm(direction))

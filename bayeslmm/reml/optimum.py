@@ -12,6 +12,7 @@ from bayeslmm.design.shared import Shared
 from bayeslmm.likelihood import CrossProducts, Factor, derivatives, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.criteria import degrees_of_freedom
+from bayeslmm.likelihood.crossproducts import Levels
 from bayeslmm.numerics.differences import jacobian
 from bayeslmm.numerics.newton import Ending, NewtonResult, Point, Step, Trial, minimise
 from bayeslmm.reml.fixed import Held, free_entries, hold
@@ -26,8 +27,8 @@ _PERFECT = 1e-11
 _EPSILONS = 2e-15
 # A criterion that rises by less than this share of itself has not risen: rounding of a sum of n terms.
 ROUNDING = 1e-13
-# A flattest curvature above this share of the largest leaves no room for a ridge.
-_FLAT_ENOUGH = 1e-5
+# Curvatures above this, absolute and after scaling to unit diagonal, leave no room for a ridge.
+_FLAT_ENOUGH = 1e-2
 # Beside the largest, a singular value below this is zero.
 NO_RANK = 1e-9
 
@@ -297,10 +298,21 @@ def _ridges(
     """Looked for where the curvature does not already show that there are none."""
     if criterion.held.terms or not factor.r2[0] > 0 or not np.isfinite(result.value):
         return ()
-    if not vanished and result.flatness > _FLAT_ENOUGH:
+    # Terms of one factor span the same space more easily than an approximate Hessian shows.
+    several = not isinstance(criterion.cp.store, Levels) and any(len(b.terms) > 1 for b in criterion.cp.blocks)
+    if not vanished and not several and _is_curved(result.hessian):
         return ()
     first = derivatives(criterion.cp, factors, factor, criterion.reml)
     return find_ridges(criterion.cp, factors, first, criterion.reml)
+
+
+def _is_curved(hessian: FloatArray) -> bool:
+    """Whether a Hessian is clearly positive definite once its rows are brought to one scale."""
+    diagonal = np.diagonal(hessian)
+    if not (diagonal > _FLAT_ENOUGH).all():
+        return False
+    scale = np.sqrt(diagonal)
+    return bool(np.linalg.eigvalsh(hessian / (scale * scale[:, None]))[0] > _FLAT_ENOUGH)
 
 
 def _status(

@@ -17,6 +17,11 @@ class FitStatus(Enum):
         "criterion rises when that direction is given any (a singular fit; see docs/boundary)",
         True,
     )
+    not_identified = (
+        "not identified: the criterion is at its minimum, but on a ridge, where variances can be exchanged without "
+        "any change; only combinations of them are determined",
+        False,
+    )
     evaluation_limit = (
         "stopped at the evaluation limit: the criterion was still falling. Raise max_evaluations, look at "
         "fit.trace, and check whether two terms describe the same variation",

@@ -18,10 +18,12 @@ from bayeslmm.inference import Profile, ProfileTarget, profile_curve, profile_in
 from bayeslmm.likelihood import (
     Conditional,
     CrossProducts,
+    Structure,
     beta_covariance,
     conditional_means,
     conditional_variances,
     cross_products,
+    describe_structure,
 )
 from bayeslmm.reml import FitStatus, Optimum, optimise
 from bayeslmm.reml.many import optimise_many
@@ -122,6 +124,11 @@ class REMLResult:
     @property
     def evaluations(self) -> int:
         return self.optimum.evaluations
+
+    @property
+    def structure(self) -> Structure:
+        """How the random effects were eliminated: sizes, fill and work of one evaluation."""
+        return describe_structure(self.cp)
 
     @cached_property
     def trace(self) -> pd.DataFrame:

@@ -87,6 +87,7 @@ def reml_summary(result: REMLResult) -> Summary:
         f"Status: {result.status}",
     ]
     notes += [f"Fixed, not estimated: theta of {result.design.terms[i].label}" for i in result.optimum.fixed]
+    notes += [f"Not identified: {ridge}." for ridge in result.optimum.ridges]
     notes += [describe_vanished(result.design, v) for v in result.optimum.vanished]
     random = result.varcorr().drop(columns="vcov").rename(columns={"sdcor": "sd / corr"})
     random = random.astype({"effect1": object, "effect2": object}).fillna({"effect1": "", "effect2": ""})

@@ -1,0 +1,104 @@
+"""What the elimination of a design looks like: sizes, fill and work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bayeslmm.likelihood.crossproducts import CrossProducts, Levels
+from bayeslmm.likelihood.hierarchy import Hierarchy
+
+
+@dataclass(frozen=True)
+class BlockStructure:
+    """One grouping factor.
+
+    Attributes
+    ----------
+    group : str
+    n_levels : int
+        J.
+    size : int
+        c, effects per level.
+    role : {"level by level", "nested", "dense"}
+        ``"nested"``: also level by level, after the factors nested in it; ``"dense"``: part of the matrix that is
+        factored as a whole.
+    """
+
+    group: str
+    n_levels: int
+    size: int
+    role: str
+
+    @property
+    def q(self) -> int:
+        """Number of random effects."""
+        return self.n_levels * self.size
+
+
+@dataclass(frozen=True)
+class Structure:
+    """Order and cost of the elimination.
+
+    Attributes
+    ----------
+    blocks : tuple of BlockStructure
+        In the order of elimination.
+    store : {"levels", "hierarchy"}
+        ``"levels"``: the first factor level by level, the rest dense, for one or many points at once with exact
+        second derivatives; ``"hierarchy"``: nested factors one after the other, crossed ones in cells.
+    dense : int
+        Rows of the matrix that is factored as a whole: dense random effects and fixed effects.
+    cells : int
+        Combinations of the first factor and the dense ones that are stored.
+    fill : float
+        Their share of all combinations; 1 where they are stored densely.
+    numbers : int
+        Doubles stored in all.
+    flops : float
+        Multiplications of one evaluation, roughly.
+    """
+
+    blocks: tuple[BlockStructure, ...]
+    store: str
+    dense: int
+    cells: int
+    fill: float
+    numbers: int
+    flops: float
+
+    def __str__(self) -> str:
+        lines = [f"{b.group}: {b.n_levels:,} levels x {b.size}, {b.role}" for b in self.blocks]
+        lines.append(f"dense matrix: {self.dense:,} x {self.dense:,}")
+        if self.cells:
+            lines.append(f"cells with the dense factors: {self.cells:,} ({100 * self.fill:.3g} % of all)")
+        lines.append(f"{self.numbers:,} numbers stored, about {self.flops:.2g} multiplications per evaluation")
+        return "\n".join(lines)
+
+
+def describe_structure(cp: CrossProducts) -> Structure:
+    """Structure of the cross-products of a design."""
+    roles = ["level by level" if k == 0 else "nested" if k < cp.plan.chain else "dense" for k in range(len(cp.blocks))]
+    blocks = tuple(
+        BlockStructure(b.grouping.name, b.n_levels, b.size, role) for b, role in zip(cp.blocks, roles, strict=True)
+    )
+    t = cp.q_trailing + cp.p
+    store = cp.store
+    if isinstance(store, Levels):
+        cells, numbers = store.E.shape[0] * cp.q_trailing, store.R.size + store.E.size + store.D.size
+        work = store.E.size * t * store.E.shape[1] if store.moments is None else store.moments.sums.size
+        name, fill = "levels", 1.0
+    else:
+        cells, numbers = store.cells.columns.size, _numbers(store)
+        per_level = np.diff(store.cells.starts).astype(float)
+        tails = sum(rows.own.size * (rows.effects.shape[2] + cp.p + 1) for rows in store.rows)
+        work = 0.5 * (per_level**2).sum() * blocks[0].size + store.fixed.size * (cp.p + 1) + tails
+        name, fill = "hierarchy", cells / max(blocks[0].n_levels * store.q_dense, 1)
+    flops = float(work) + sum(b.n_levels * b.size**3 / 3 for b in blocks if b.role != "dense") + t**3 / 3
+    return Structure(blocks, name, t, cells, fill, numbers, flops)
+
+
+def _numbers(h: Hierarchy) -> int:
+    rows = sum(r.own.size + sum(u.size for u in r.up) + r.effects.size + r.fixed.size for r in h.rows)
+    return h.R.size + sum(u.size for u in h.up) + h.cells.values.size + h.fixed.size + rows + h.D.size
