@@ -35,6 +35,9 @@ _WIDTH = 150
 Formula = Annotated[str, typer.Argument(help='lme4-style formula in quotes, e.g. "y ~ x + (x | g)".')]
 Data = Annotated[str, typer.Option("--data", help="Name of a shipped data set, or path of a CSV or parquet file.")]
 Weights = Annotated[str | None, typer.Option("--weights", help="Column or expression of precision weights.")]
+Frequency = Annotated[
+    str | None, typer.Option("--frequency", help="Column or expression of how many identical rows a row stands for.")
+]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the draws.")]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder for figures, numbers (JSON) and an HTML report.")]
 
@@ -44,11 +47,12 @@ def fit(
     formula: Formula,
     data: Data,
     weights: Weights = None,
+    frequency: Frequency = None,
     ml: Annotated[bool, typer.Option("--ml", help="Maximum likelihood instead of REML.")] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the tidy table (fit.json, fit.csv).")] = None,
 ) -> None:
     """Fit by REML (or ML) and print estimates and intervals."""
-    result = Model(formula, read_data(data), weights=weights).fit(reml=not ml)
+    result = Model(formula, read_data(data), weights=weights, frequency=frequency).fit(reml=not ml)
     console = _console()
     show_summary(result.summary(), console)
     tidy = result.tidy()
@@ -65,13 +69,14 @@ def compare_command(
     formula: Formula,
     data: Data,
     weights: Weights = None,
+    frequency: Frequency = None,
     method: Annotated[str, typer.Option("--method", help="auto, quadrature, importance or nuts.")] = "auto",
     draws: Annotated[int, typer.Option("--draws", help="Posterior draws over all chains.")] = 4000,
     seed: Seed = 1,
     out: Out = None,
 ) -> None:
     """Fit by REML, sample the posterior, and print both side by side."""
-    model = Model(formula, read_data(data), weights=weights)
+    model = Model(formula, read_data(data), weights=weights, frequency=frequency)
     both = compare(model.fit(), model.sample(draws, method=method, random_seed=seed))  # type: ignore[arg-type]
     show_comparison(both, _console())
     if out is not None:
