@@ -102,12 +102,12 @@ def _parameters(cp: CrossProducts, factors: Sequence[FloatArray]) -> tuple[Float
         rows, cols = np.tril_indices(cp.blocks[b].size)
         for change, name in zip(allowed, own, strict=True):
             whole = np.zeros((cp.blocks[b].size,) * 2)
-            whole[part, part] = change
+            whole[part, part] = change / np.linalg.norm(change)
             column = np.zeros(int(offsets[-1]))
             column[offsets[b] : offsets[b + 1]] = whole[rows, cols]
             columns.append(column)
             names.append(f"{name} in {term.label}")
-    return np.array(columns).T, names
+    return np.array(columns).reshape(len(columns), int(offsets[-1])).T, names
 
 
 def _allowed(
