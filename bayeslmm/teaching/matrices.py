@@ -51,8 +51,8 @@ class Matrices:
     >>> m = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).fit().matrices()
     >>> m.X.shape, m.Z.shape, m.V.shape
     ((30, 1), (30, 6), (30, 30))
-    >>> m.to_frame("G").iloc[:2, :2].round(1).to_numpy().tolist()
-    [[1764.1, 0.0], [0.0, 1764.1]]
+    >>> m.to_frame("G").iloc[:2, :2].round(0).to_numpy().tolist()
+    [[1764.0, 0.0], [0.0, 1764.0]]
     """
 
     formula: str
