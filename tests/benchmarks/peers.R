@@ -25,7 +25,12 @@ memory <- function(field) {
   if (length(line)) as.numeric(gsub("[^0-9]", "", line)) / 1024 else NA
 }
 reset_peak <- function() invisible(try(cat("5", file = "/proc/self/clear_refs"), silent = TRUE))
-seconds <- function(call) { start <- proc.time()[["elapsed"]]; result <- call(); list(result, proc.time()[["elapsed"]] - start) }
+timed <- function(call, times = 1) {
+  start <- proc.time()
+  for (i in seq_len(times)) result <- call()
+  used <- (proc.time() - start) / times
+  list(result, c(used[["user.self"]] + used[["sys.self"]], used[["elapsed"]]))
+}
 
 data <- read_data()
 options(warn = -1)
@@ -37,18 +42,20 @@ if (case == "refits") {
   size <- file.size(file.path(directory, "Y.f64")) / 8
   Y <- matrix(readBin(file.path(directory, "Y.f64"), "double", n = size), nrow = nrow(data))
   first <- call()
-  call <- function() for (j in seq_len(ncol(Y))) suppressMessages(refit(first, Y[, j]))
+  call <- function() vapply(seq_len(ncol(Y)), function(j) sigma(suppressMessages(refit(first, Y[, j]))), 0)
 }
 invisible(gc()); before <- memory("VmRSS"); reset_peak()
-out <- seconds(call); time <- out[[2]]; runs <- 1
+out <- timed(call); time <- out[[2]]; runs <- 1
 peak <- memory("VmHWM")
-if (time <= 5 && case != "refits") {
-  runs <- if (time < 0.1) 40 else if (time < 1) 7 else 3
-  # the clock of proc.time ticks in ms: short calls are timed together
-  if (time < 0.1) time <- median(replicate(5, seconds(function() for (i in 1:8) call())[[2]] / 8))
-  else time <- median(replicate(runs, seconds(call)[[2]]))
+if (time[1] <= 5 && case != "refits") {
+  # the clock of proc.time ticks in ms: short calls are timed in batches
+  batch <- if (time[1] < 0.1) 8 else 1
+  runs <- if (time[1] < 0.1) 5 else if (time[1] < 1) 7 else 3
+  time <- apply(replicate(runs, timed(call, batch)[[2]]), 1, median)
+  runs <- runs * batch
 }
 sigma_hat <- sd_hat <- criterion <- NaN
+if (case == "refits") sigma_hat <- mean(out[[1]])
 if (case != "refits") {
   fit <- out[[1]]; table <- as.data.frame(VarCorr(fit))
   names <- c(group, "cask:batch"[group == "sample" & case == "Pastes"])

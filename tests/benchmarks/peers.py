@@ -1,4 +1,4 @@
-"""bayeslmm, lme4 and Python peers on the same data: whole calls from data frame to result, one thread.
+"""bayeslmm, lme4 and Python peers on the same data: whole calls from data frame to result, one thread, CPU seconds.
 
 Run with ``make bench-peers``; PEERS_PYTHON (or ``--peers-python``) names the interpreter in which the peers are
 installed. Every (case, package) is measured in a process of its own with a time limit and a memory limit and stored in
@@ -28,7 +28,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 PEERS = ("mixedlm", "lme_python", "interlace-lme", "mixedlm-rs", "statsmodels", "gpboost")
 PACKAGES = ("bayeslmm", "lme4", *PEERS)
-NUMBERS = ["seconds", "runs", "mb", "peak_mb", "sigma", "sd", "criterion"]
+NUMBERS = ["seconds", "wall", "runs", "mb", "peak_mb", "sigma", "sd", "criterion"]
 COLUMNS = ["case", "package", "version", "status", *NUMBERS, "note"]
 ABSENT, NO_MODEL = 3, 4
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS")
@@ -146,7 +146,7 @@ def measure(package: str, case: Case, directory: Path, settings: Settings) -> di
 
 
 def fresh(package: str, case: Case, directory: Path, settings: Settings) -> dict[str, object]:
-    """Median seconds of five new processes: start, imports, reading a CSV file and the first fit."""
+    """Median seconds of five new processes after a first one: start, imports, reading a CSV file, first fit."""
     path = str(directory / "data.csv")
     if package == "lme4":
         text = f"suppressMessages(library(lme4)); d <- read.csv('{path}'); invisible(lmer({case.formula}, d))"
@@ -159,14 +159,21 @@ def fresh(package: str, case: Case, directory: Path, settings: Settings) -> dict
         return {"status": "no such model", "note": "no correlated slopes"}
     times = []
     for _ in range(6):
-        start = time.perf_counter()
+        wall, cpu = time.perf_counter(), children_seconds()
         code, out, err = run(command, settings)
-        times.append(time.perf_counter() - start)
+        times.append((children_seconds() - cpu, time.perf_counter() - wall))
         if code != 0:
             absent = re.search(r"ModuleNotFoundError|there is no package", err)
             status, note = ("absent", "") if absent else status_of(code, out, err, settings)
             return {"status": status, "note": note}
-    return {"status": "ok", "seconds": float(np.median(times[1:])), "runs": 5}
+    cpu, wall = np.median(times[1:], axis=0)
+    return {"status": "ok", "seconds": float(cpu), "wall": float(wall), "runs": 5}
+
+
+def children_seconds() -> float:
+    """CPU seconds of the processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def stored_results() -> pd.DataFrame:
