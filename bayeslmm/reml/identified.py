@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg import block_diag
 
 from bayeslmm.design.covariance import CovarianceStructure
+from bayeslmm.design.design import RandomTerm
 from bayeslmm.likelihood import CrossProducts
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.derivatives import Derivatives, information
@@ -59,21 +61,21 @@ def find_ridges(cp: CrossProducts, factors: Sequence[FloatArray], first: Derivat
     reml : bool
     """
     full = information(cp, factors, first, reml)
-    basis, names = _parameters(cp, factors)
-    basis = np.pad(basis, ((0, 1), (0, 1)))
-    basis[-1, -1] = 1.0
+    basis, to_user, names = _parameters(cp, factors)
+    basis, to_user = (np.pad(part, ((0, 1), (0, 1))) for part in (basis, to_user))
+    basis[-1, -1] = to_user[-1, -1] = 1.0
     names = [*names, "residual variance"]
     reduced = basis.T @ full @ basis
     diagonal = np.diagonal(reduced)
     blank = diagonal <= _NOTHING * diagonal.max()
-    found = [Ridge((names[i],)) for i in np.flatnonzero(blank)]
-    rest = np.flatnonzero(~blank)
-    scale = np.sqrt(diagonal[rest])
-    values, vectors = np.linalg.eigh(reduced[np.ix_(rest, rest)] / np.outer(scale, scale))
-    null = vectors[:, values < _NULL]
-    if null.shape[1]:
-        found += [Ridge(tuple(names[rest[i]] for i in group)) for group in _groups(null)]
-    return tuple(found)
+    scale = np.sqrt(np.where(blank, 1.0, diagonal))
+    scaled = np.where(blank | blank[:, None], 0.0, reduced / np.outer(scale, scale))
+    values, vectors = np.linalg.eigh(scaled)
+    null = to_user @ (vectors[:, values < _NULL] / scale[:, None])
+    if not null.shape[1]:
+        return ()
+    null = np.linalg.qr(null / np.linalg.norm(null, axis=0))[0]
+    return tuple(Ridge(tuple(names[i] for i in group)) for group in _groups(null))
 
 
 def _groups(null: FloatArray) -> list[list[int]]:
@@ -92,22 +94,44 @@ def _groups(null: FloatArray) -> list[list[int]]:
     return groups
 
 
-def _parameters(cp: CrossProducts, factors: Sequence[FloatArray]) -> tuple[FloatArray, list[str]]:
-    """Directions (entries of all G, k) that the structures allow, and their names."""
+def _parameters(cp: CrossProducts, factors: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray, list[str]]:
+    """Changes of all G that the structures allow, on internal columns.
+
+    Returns
+    -------
+    FloatArray, shape (entries, k)
+        One change per column.
+    FloatArray, shape (k, k)
+        To changes of the user's parameters, on columns brought to one length.
+    list of str
+        Names of these.
+    """
     offsets = np.cumsum([0, *(block.size * (block.size + 1) // 2 for block in cp.blocks)])
-    columns, names = [], []
+    columns, maps, names = list[FloatArray](), list[FloatArray](), list[str]()
     for b, (part, position) in par.enumerate_terms(cp):
         term = cp.design.terms[position]
         allowed, own = _allowed(cp, factors, b, part, term.structure, term.effects)
         rows, cols = np.tril_indices(cp.blocks[b].size)
-        for change, name in zip(allowed, own, strict=True):
+        for change in allowed:
             whole = np.zeros((cp.blocks[b].size,) * 2)
             whole[part, part] = change / np.linalg.norm(change)
             column = np.zeros(int(offsets[-1]))
             column[offsets[b] : offsets[b + 1]] = whole[rows, cols]
             columns.append(column)
-            names.append(f"{name} in {term.label}")
-    return np.array(columns).reshape(len(columns), int(offsets[-1])).T, names
+        maps.append(_to_user(cp.blocks[b].basis[part, part], term, allowed))
+        names += [f"{name} in {term.label}" for name in own]
+    basis = np.array(columns).reshape(len(columns), int(offsets[-1])).T
+    return basis, np.asarray(block_diag(*maps)) if columns else np.zeros((0, 0)), names
+
+
+def _to_user(transform: FloatArray, term: RandomTerm, allowed: list[FloatArray]) -> FloatArray:
+    """From changes of a term's internal covariance to those of the user's entries."""
+    if not term.structure.basis_free:
+        return np.eye(len(allowed))
+    length = np.sqrt(np.mean(term.Z**2, axis=0))
+    scaled = length[:, None] * transform
+    rows, cols = np.tril_indices(len(length))
+    return np.array([(scaled @ change @ scaled.T)[rows, cols] / np.linalg.norm(change) for change in allowed]).T
 
 
 def _allowed(
@@ -118,9 +142,8 @@ def _allowed(
     structure: CovarianceStructure,
     effects: tuple[str, ...],
 ) -> tuple[list[FloatArray], list[str]]:
-    """Changes (c, c) of one term's internal covariance."""
+    """Changes (c, c) of one term's internal covariance, and the user's parameters (in the same number)."""
     c = structure.size
-    inverse = cp.blocks[b].inverse_basis[part, part]
     if structure.shared:
         W = par.frame(cp, b, part, structure)
         T = factors[b][0, part, part] if W is None else np.linalg.solve(W, factors[b][0, part, part])
@@ -129,18 +152,13 @@ def _allowed(
         # At a zero covariance its shape has no effect, nor has a correlation at the end of its range: no ridges.
         kept = [(change, f"parameter {name}") for change, name in named if np.abs(change).max() > _AT_AN_END]
         return [change for change, _ in kept], [name for _, name in kept]
-    found, names = [], []
-    for i in range(c):
-        for j in range(i + 1 if structure.basis_free else 0):
-            found.append(_unit(inverse, i, j))
-            names.append(f"variance of {effects[i]}" if i == j else f"covariance of {effects[j]} and {effects[i]}")
-        if not structure.basis_free:
-            found.append(_unit(inverse, i, i))
-            names.append(f"variance of {effects[i]}")
+    pairs = [(i, j) for i in range(c) for j in range(i + 1) if structure.basis_free or i == j]
+    found = []
+    for i, j in pairs:
+        change = np.zeros((c, c))
+        change[i, j] = change[j, i] = 1.0
+        found.append(change)
+    names = [
+        f"variance of {effects[i]}" if i == j else f"covariance of {effects[j]} and {effects[i]}" for i, j in pairs
+    ]
     return found, names
-
-
-def _unit(inverse: FloatArray, i: int, j: int) -> FloatArray:
-    """A unit change of the covariance of effects i and j on the user's columns, in internal ones."""
-    product = np.outer(inverse[:, i], inverse[:, j])
-    return product if i == j else product + product.T
