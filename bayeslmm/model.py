@@ -12,20 +12,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from bayeslmm.bayes.collapsed import sample_collapsed
-from bayeslmm.bayes.default_priors import PriorSpec, resolve_priors
-from bayeslmm.bayes.priors import Priors
 from bayeslmm.design import CovarianceStructure, Design, DroppedRows, build_design
 from bayeslmm.errors import ConvergenceWarning, FitError
 from bayeslmm.likelihood import CrossProducts, cross_products
 from bayeslmm.reml import Optimum, optimise
 from bayeslmm.reml.fixed import resolve_fixed
 from bayeslmm.results import Posterior, REMLResult
-from bayeslmm.results.diagnostics import nuts_diagnostics
-from bayeslmm.results.prior_table import prior_table
 from bayeslmm.storage import FilePath, load_parts, save_parts
 
 if TYPE_CHECKING:
+    from bayeslmm.bayes.default_priors import PriorSpec
     from bayeslmm.teaching import Matrices
 
 
@@ -215,6 +211,9 @@ class Model:
         priors : None, "default", "weak", Priors or mapping
             As in `sample`.
         """
+        from bayeslmm.bayes.default_priors import resolve_priors
+        from bayeslmm.results.prior_table import prior_table
+
         return prior_table(self._design, resolve_priors(self._design, priors))
 
     def sample(
@@ -266,55 +265,10 @@ class Model:
         >>> post.method
         'quadrature'
         """
-        if chains < 1 or draws < chains:
-            raise FitError(f"draws={draws}, chains={chains}: there must be at least one draw in each chain.")
-        resolved = resolve_priors(self._design, priors)
-        if method == "nuts":
-            return self._nuts(resolved, draws, chains, tune, random_seed, progressbar, log_likelihood)
-        if method not in ("auto", "quadrature", "importance"):
-            raise FitError(f"method={method!r} is unknown. Use 'auto', 'quadrature', 'importance' or 'nuts'.")
-        from bayeslmm.bayes.datatree import build_datatree
+        from bayeslmm.sampling import Settings, sample_posterior
 
-        rng = np.random.default_rng(random_seed)
-        drawn = sample_collapsed(
-            self.cross_products,
-            resolved,
-            self._optimum(True).terms,
-            draws=draws,
-            method=method,
-            rng=rng,
-        )
-        tree = build_datatree(self.cross_products, resolved, drawn, chains=chains, log_likelihood=log_likelihood)
-        d = drawn.diagnostics
-        return Posterior(self._design, tree, resolved, d.method, d, drawn.exact)
-
-    def _nuts(
-        self,
-        priors: Priors,
-        draws: int,
-        chains: int,
-        tune: int,
-        random_seed: int | np.random.Generator | None,
-        progressbar: bool,
-        log_likelihood: bool,
-    ) -> Posterior:
-        from bayeslmm.bayes.datatree import nuts_datatree
-        from bayeslmm.bayes.layout import make_layout
-        from bayeslmm.bayes.nuts import sample_nuts
-        from bayeslmm.bayes.pymc_model import build_pymc_model
-
-        rng = np.random.default_rng(random_seed)
-        drawn = sample_nuts(
-            build_pymc_model(self._design, priors),
-            make_layout(self._design),
-            draws=-(-draws // chains),
-            tune=tune,
-            chains=chains,
-            random_seed=int(rng.integers(2**31)),
-            progress=progressbar,
-        )
-        tree = nuts_datatree(self._design, priors, drawn, log_likelihood=log_likelihood)
-        return Posterior(self._design, tree, priors, "nuts", nuts_diagnostics(tree))
+        settings = Settings(draws, method, chains, tune, random_seed, progressbar, log_likelihood)
+        return sample_posterior(self._design, priors, settings, lambda: (self.cross_products, self._optimum(True)))
 
     def to_pymc(self, priors: PriorSpec = None, *, noncentered: bool = True) -> Any:
         """The hierarchical model as a ``pm.Model``, to read, extend or sample by hand.
@@ -329,6 +283,7 @@ class Model:
         -------
         pymc.Model
         """
+        from bayeslmm.bayes.default_priors import resolve_priors
         from bayeslmm.bayes.pymc_model import build_pymc_model
 
         return build_pymc_model(self._design, resolve_priors(self._design, priors), noncentered=noncentered)

@@ -94,7 +94,8 @@ def test_labels() -> None:
         "Days",
     ]
     formula = "Reaction ~ Days + (1 | Subject) + (Days | Subject)"
-    twice = bl.Model(formula, bl.load_dataset("sleepstudy")).fit()
+    # two intercepts of one factor: their variances are not identified
+    twice = bl.Model(formula, bl.load_dataset("sleepstudy")).fit(on_failure="ignore")
     assert list(twice.ranef()) == ["Subject"]
     assert list(twice.estimates().index)[:3] == [
         "sd_Subject[Intercept]",

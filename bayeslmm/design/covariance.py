@@ -8,6 +8,7 @@ correlation are ordinary points.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar, Protocol, Self
@@ -123,6 +124,12 @@ def canonical(T: FloatArray) -> FloatArray:
     return np.tril(lower)
 
 
+def smallest_bound(T: FloatArray) -> float:
+    """A lower bound of the smallest singular value of a triangular T (c, c), without a factorisation."""
+    size = math.sqrt(float((T * T).sum()))
+    return abs(math.prod(T.diagonal().tolist())) / size ** (T.shape[0] - 1) if size > 0 else 0.0
+
+
 class _Entries:
     """Structures whose theta and coordinates are entries of a lower-triangular T."""
 
@@ -174,6 +181,8 @@ class _Entries:
 
     def cleaned(self, x: FloatArray, limit: float) -> FloatArray:
         T = self.factor(x)
+        if smallest_bound(T) > limit:
+            return x
         U, s, Vt = np.linalg.svd(T)
         if (s < limit).any():
             T = canonical(((U * np.where(s < limit, 0.0, s)) @ Vt)[None])[0]

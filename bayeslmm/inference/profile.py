@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.stats import chi2
+from scipy.special import chdtri
 
 from bayeslmm.design.covariance import CovarianceStructure, Diagonal, canonical
 from bayeslmm.design.shared import Shared
@@ -280,7 +280,7 @@ def profile_interval(profile: Profile, level: float = 0.95) -> tuple[float, floa
     """
     if profile.constant:
         return profile.estimate, profile.estimate
-    cut = profile.minimum + float(chi2.ppf(level, 1))
+    cut = profile.minimum + float(chdtri(1, 1.0 - level))
 
     def excess(value: float) -> float:
         return profile(value) - cut

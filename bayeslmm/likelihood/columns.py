@@ -85,7 +85,7 @@ def orthogonalise(columns: FloatArray, weights: FloatArray | None, rotate: bool 
     rows /= scale[:, None]
     transform = transform / scale
     gram = (rows @ rows.T if weights is None else (rows * weights) @ rows.T) / n
-    smallest = float(np.linalg.eigvalsh(gram)[0])
+    smallest = float(gram[0, 0] if c == 1 else np.linalg.eigvalsh(gram)[0])
     if smallest < _GRAM_GOOD or (rotate and c > 1):
         upper = _triangular_factor(rows, gram, smallest, weights)
         if upper is None:

@@ -197,6 +197,8 @@ def _distinct(rows: FloatArray) -> tuple[IntArray, IntArray]:
     """Group rows that are equal up to the rounding of sums: the group of each row, a row of each group."""
     scale = np.abs(rows).max(axis=0)
     keys = np.round(rows / np.where(scale > 0, scale, 1.0), 13) + 0.0
+    if (keys == keys[0]).all():
+        return np.zeros(rows.shape[0], dtype=np.int64), np.zeros(1, dtype=np.int64)
     if keys.shape[1] == 1:
         _, first, which = np.unique(keys[:, 0], return_index=True, return_inverse=True)
     else:
@@ -267,7 +269,7 @@ def internal_blocks(design: Design) -> tuple[Elimination, tuple[Block, ...], lis
         bases = [_term_basis(design.terms[i], _mean_weights(design)) for i in members]
         ends = np.cumsum([0, *(basis.columns.shape[1] for basis in bases)])
         slices = tuple(slice(int(a), int(b)) for a, b in pairwise(ends))
-        transform = block_diag(*(basis.transform for basis in bases))
+        transform = bases[0].transform if len(bases) == 1 else block_diag(*(basis.transform for basis in bases))
         block = Block(grouping, tuple(members), slices, transform)
         columns = [basis.columns.T for basis in bases]
         built.append((block, (columns[0] if len(columns) == 1 else np.concatenate(columns)).T))

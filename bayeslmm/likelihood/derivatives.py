@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from scipy.linalg import lapack
 
 from bayeslmm.likelihood import large, small
 from bayeslmm.likelihood.criteria import degrees_of_freedom
@@ -127,7 +128,7 @@ def derivatives(cp: CrossProducts, factors: Sequence[FloatArray], factor: Factor
         start = 0
         for block in cp.blocks[1:]:
             span = slice(start, start + block.q)
-            tiles = _diagonal_tiles(pieces.trailing.S22_trace[:, span, span], block.size)
+            tiles = diagonal_tiles(pieces.trailing.S22_trace[:, span, span], block.size)
             s = pieces.trailing.s2[:, span].reshape(K, block.n_levels, block.size)
             blocks.append(tiles - scale[:, None, None] * (small.transpose(s) @ s))
             start += block.q
@@ -156,7 +157,8 @@ def _pieces(cp: CrossProducts, factors: Sequence[FloatArray], factor: Factor, re
 
 def _sweep(L: FloatArray, factors: Sequence[FloatArray], cp: CrossProducts, t: int) -> FloatArray:
     """``[Lambda 0; 0 I] K^-1 [Lambda 0; 0 I]'`` for the leading t x t part of the joint matrix."""
-    half = np.linalg.inv(L[:, :t, :t])
+    single = L.shape[0] == 1 and t > 0
+    half = lapack.dtrtri(L[0, :t, :t], lower=1)[0][None] if single else np.linalg.inv(L[:, :t, :t])
     if cp.q_trailing:
         half = small.transpose(apply_lambda(cp, factors, small.transpose(half), transposed=False))
     return np.asarray(small.transpose(half) @ half)
@@ -236,7 +238,7 @@ def _sums_from_moments(moments: Moments, T: FloatArray, table: FloatArray) -> _S
     )
 
 
-def _diagonal_tiles(matrix: FloatArray, size: int) -> FloatArray:
+def diagonal_tiles(matrix: FloatArray, size: int) -> FloatArray:
     """Sum of the diagonal tiles (K, c, c) of a matrix (K, J c, J c)."""
     K, levels = matrix.shape[0], matrix.shape[1] // size
     tiles = matrix.reshape(K, levels, size, levels, size)
@@ -244,7 +246,7 @@ def _diagonal_tiles(matrix: FloatArray, size: int) -> FloatArray:
 
 
 @dataclass(frozen=True)
-class _Stack:
+class Stack:
     """Contractions of the d directions of one trailing block."""
 
     gamma: FloatArray  # (K, d, c, c)
@@ -253,7 +255,7 @@ class _Stack:
 
 
 @dataclass(frozen=True)
-class _FirstStack:
+class FirstStack:
     """Contractions of the directions of the first block."""
 
     gamma: FloatArray  # (K, d, c, c)
@@ -282,36 +284,38 @@ def second_derivatives(cp: CrossProducts, first: Derivatives, directions: Sequen
     if isinstance(pieces, large.Pieces):
         single = [gamma[0] for gamma in directions]
         return large.information(pieces, single, float(first.scale[0]), float(first.r2[0]))[None]
-    head = _stack_first(pieces, directions[0])
-    tails, spans, start = list[_Stack](), list[slice](), 0
+    head = stack_first(pieces, directions[0])
+    tails, spans, start = list[Stack](), list[slice](), 0
     for block, gamma in zip(cp.blocks[1:], directions[1:], strict=True):
         spans.append(slice(start, start + block.q))
-        tails.append(_stack(pieces.trailing, spans[-1], gamma))
+        tails.append(stack(pieces.trailing, spans[-1], gamma))
         start += block.q
     slope = np.concatenate([head.slope, *(tail.slope for tail in tails)], axis=1) if tails else head.slope
-    traces, curves = _assemble(pieces, head, tails, spans)
+    traces, curves = assemble(pieces, head, tails, spans)
     products = slope[:, :, None] * slope[:, None, :]
     scale, r2 = first.scale[:, None, None], first.r2[:, None, None]
     return np.asarray(scale * (2.0 * curves - products / r2) - traces)
 
 
-def _stack(trailing: _Trailing | None, span: slice, gamma: FloatArray) -> _Stack:
+def stack(trailing: _Trailing | None, span: slice, gamma: FloatArray) -> Stack:
+    """Directions (K, d, c, c) of a trailing block with what they do to its part of s."""
     assert trailing is not None
     K, d, c = gamma.shape[:3]
     s = trailing.s2[:, None, span].reshape(K, 1, -1, c)
     moved = s @ gamma
-    return _Stack(gamma, moved.reshape(K, d, -1), (moved * s).sum((2, 3)))
+    return Stack(gamma, moved.reshape(K, d, -1), (moved * s).sum((2, 3)))
 
 
-def _stack_first(pieces: Pieces, gamma: FloatArray) -> _FirstStack:
+def stack_first(pieces: Pieces, gamma: FloatArray) -> FirstStack:
+    """The same for the first block, from sums over its levels."""
     (K, d, c), m = gamma.shape[:3], pieces.v.shape[1]
     U = (gamma.reshape(K, d, c * c) @ pieces.sums.BB).reshape(K, d, m, m)
     v = (U @ pieces.v[:, None, :, None])[..., 0]
-    return _FirstStack(gamma, (v * pieces.v[:, None]).sum(-1), U[..., :-1, :-1], v[..., :-1])
+    return FirstStack(gamma, (v * pieces.v[:, None]).sum(-1), U[..., :-1, :-1], v[..., :-1])
 
 
-def _assemble(
-    pieces: Pieces, head: _FirstStack, tails: Sequence[_Stack], spans: Sequence[slice]
+def assemble(
+    pieces: Pieces, head: FirstStack, tails: Sequence[Stack], spans: Sequence[slice]
 ) -> tuple[FloatArray, FloatArray]:
     """``tr(S dG_a S dG_b)`` and ``s' dG_a S dG_b s`` for all pairs."""
     if not tails or pieces.trailing is None:
@@ -341,7 +345,7 @@ def _inner(a: FloatArray, b: FloatArray) -> FloatArray:
     return a.reshape(*a.shape[:2], size) @ small.transpose(b.reshape(*b.shape[:2], size))
 
 
-def _pair_first(pieces: Pieces, x: _FirstStack) -> tuple[FloatArray, FloatArray]:
+def _pair_first(pieces: Pieces, x: FirstStack) -> tuple[FloatArray, FloatArray]:
     # With S = A - B Q B' level by level: tr(A Ga A Gb) - 2 tr(K Ga A Gb) + tr(Q U_a Q U_b).
     sums, (K, d, c) = pieces.sums, x.gamma.shape[:3]
     local = sums.AA - sums.KA - small.transpose(sums.KA)
@@ -357,7 +361,7 @@ def _pair_first(pieces: Pieces, x: _FirstStack) -> tuple[FloatArray, FloatArray]
     return trace, gamma @ curve @ small.transpose(gamma) - x.v @ pieces.Q @ small.transpose(x.v)
 
 
-def _pair_mixed(trailing: _Trailing, a: _FirstStack, b: _Stack, span: slice) -> tuple[FloatArray, FloatArray]:
+def _pair_mixed(trailing: _Trailing, a: FirstStack, b: Stack, span: slice) -> tuple[FloatArray, FloatArray]:
     R2 = trailing.R2_trace[..., span]
     c, (K, d, t) = b.gamma.shape[-1], a.U.shape[:3]
     tiles = R2.reshape(K, 1, t, -1, c)
@@ -370,7 +374,7 @@ def _pair_mixed(trailing: _Trailing, a: _FirstStack, b: _Stack, span: slice) -> 
 
 
 def _pair_trailing(
-    trailing: _Trailing, a: tuple[_Stack, slice], b: tuple[_Stack, slice]
+    trailing: _Trailing, a: tuple[Stack, slice], b: tuple[Stack, slice]
 ) -> tuple[FloatArray, FloatArray]:
     (x, rows), (z, columns) = a, b
     K, ca, cb = x.gamma.shape[0], x.gamma.shape[-1], z.gamma.shape[-1]
@@ -382,68 +386,3 @@ def _pair_trailing(
     left = x.gamma[:, :, None, None] @ tiles
     right = tiles @ z.gamma[:, :, None, None]
     return _inner(left, right), curve
-
-
-def information(cp: CrossProducts, factors: Sequence[FloatArray], first: Derivatives, reml: bool) -> FloatArray:
-    """Information about (every entry of G, residual variance) at one point, up to a factor.
-
-    Entry (i, j) is ``tr(P0 V_i P0 V_j)`` with V_i the derivative of the covariance of y; for a hierarchy the average
-    information, ``y'P0 V_i P0 V_j P0 y nu / r2``. A null direction is a change of the variances that y cannot show.
-
-    Parameters
-    ----------
-    cp : CrossProducts
-    factors : sequence of FloatArray, each (1, c, c)
-    first : Derivatives
-        At that point.
-    reml : bool
-
-    Returns
-    -------
-    FloatArray, shape (d + 1, d + 1)
-        Blocks in order, in each the pairs (a, b), a >= b, row by row; the residual last.
-    """
-    directions = [_entry_directions(block.size) for block in cp.blocks]
-    ends = np.cumsum([0, *(gamma.shape[0] for gamma in directions)])
-    d = int(ends[-1])
-    # G itself, as a combination of the directions: V0 = I + sum of these.
-    own = np.concatenate([_lower_entries(T[0] @ T[0].T) for T in factors])
-    if isinstance(first.pieces, large.Pieces):
-        scale, r2 = float(first.scale[0]), float(first.r2[0])
-        both, slopes = large.curves(first.pieces, directions)
-        both, slopes, total = scale * both, scale * slopes, scale * r2
-    else:
-        both, slopes = _traces(cp, first.pieces, directions)
-        total = float(degrees_of_freedom(cp, reml))
-    out = np.empty((d + 1, d + 1))
-    out[:d, :d] = both
-    out[:d, d] = out[d, :d] = slopes - both @ own
-    out[d, d] = total - 2.0 * slopes @ own + own @ both @ own
-    return out
-
-
-def _entry_directions(c: int) -> FloatArray:
-    rows, cols = np.tril_indices(c)
-    gamma = np.zeros((rows.size, c, c))
-    gamma[np.arange(rows.size), rows, cols] = gamma[np.arange(rows.size), cols, rows] = 1.0
-    return gamma
-
-
-def _lower_entries(G: FloatArray) -> FloatArray:
-    return np.asarray(G[np.tril_indices(G.shape[0])])
-
-
-def _traces(cp: CrossProducts, pieces: Pieces, directions: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
-    """``tr(S dG S dG')`` and ``tr(S dG)``."""
-    c = cp.blocks[0].size
-    head = _stack_first(pieces, directions[0][None])
-    sums = [(pieces.sums.A - pieces.sums.KK)[0].reshape(c, c)]
-    tails, spans, start = list[_Stack](), list[slice](), 0
-    for block, gamma in zip(cp.blocks[1:], directions[1:], strict=True):
-        spans.append(slice(start, start + block.q))
-        assert pieces.trailing is not None
-        tails.append(_stack(pieces.trailing, spans[-1], gamma[None]))
-        sums.append(_diagonal_tiles(pieces.trailing.S22_trace[:, spans[-1], spans[-1]], block.size)[0])
-        start += block.q
-    slopes = [np.tensordot(gamma, S, 2) for gamma, S in zip(directions, sums, strict=True)]
-    return _assemble(pieces, head, tails, spans)[0][0], np.concatenate(slopes)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg import lapack
 
 from bayeslmm.likelihood import small
 from bayeslmm.likelihood.crossproducts import CrossProducts, Moments
@@ -175,14 +176,26 @@ def _evaluate(
     if precision is not None:
         joint = joint.copy()
         joint[:, q2:, q2:] += precision
-    chol = np.linalg.cholesky(joint)
-    half = np.linalg.solve(chol, right[..., None])
-    r2 = trailing[:, -1, -1] - (half[..., 0] ** 2).sum(-1)
-    solution = np.linalg.solve(small.transpose(chol), half)[..., 0]
+    chol, half, solution = _solve(joint, right)
+    r2 = trailing[:, -1, -1] - (half**2).sum(-1)
     logs = 2.0 * np.log(np.diagonal(chol, axis1=1, axis2=2))
     log_det = log_det + logs[:, :q2].sum(-1)
     log_det_fixed = logs[:, q2 : q2 + p].sum(-1) + cp.log_det_fixed
     return Factor(log_det, log_det_fixed, r2, trailing, chol, solution, first, replicated=replicates is not None)
+
+
+def _solve(joint: FloatArray, right: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Cholesky factors L (K, t, t), ``L^-1 right`` and the solution (K, t)."""
+    if joint.shape[0] == 1 and joint.shape[1]:
+        # NumPy's wrappers cost more than the work on a small matrix.
+        chol, failed = lapack.dpotrf(joint[0], lower=1, clean=1)
+        if failed:
+            raise np.linalg.LinAlgError("trailing block is not positive definite")
+        half = lapack.dtrtrs(chol, right[0], lower=1)[0]
+        return chol[None], half[None], lapack.dtrtrs(chol, half, lower=1, trans=1)[0][None]
+    chol = np.linalg.cholesky(joint)
+    half = np.linalg.solve(chol, right[..., None])
+    return chol, half[..., 0], np.linalg.solve(small.transpose(chol), half)[..., 0]
 
 
 def eliminate_first(

@@ -7,6 +7,8 @@ equation for Sigma follows by adding up over levels.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from bayeslmm.likelihood import elimination as el
@@ -14,17 +16,69 @@ from bayeslmm.likelihood import small
 from bayeslmm.likelihood.crossproducts import CrossProducts, Levels
 from bayeslmm.likelihood.factor import Replicates
 from bayeslmm.likelihood.hierarchy import Hierarchy
-from bayeslmm.types import FloatArray
+from bayeslmm.types import FloatArray, IntArray
 
 # Relative sds of a start stay between these: a start at zero would be a saddle, one far out slow.
 _SMALLEST, _LARGEST = 0.1, 10.0
+# Up to this many effects of the first block, several factors are estimated together.
+_TOGETHER = 300
 
 
 def moment_factors(cp: CrossProducts) -> list[FloatArray]:
     """Relative factors (c, c), lower triangular and regular, of every block."""
     store = cp.store
+    if isinstance(store, Levels) and len(cp.blocks) > 1 and store.E.shape[0] * store.E.shape[1] <= _TOGETHER:
+        return _joint_moments(cp, store)
     sums, products, within = _levels(cp, store) if isinstance(store, Levels) else _hierarchy(cp, store)
     return [_factor(s[None], F, np.array([within]))[0] for s, F in zip(sums, products, strict=True)]
+
+
+def _joint_moments(cp: CrossProducts, store: Levels) -> list[FloatArray]:
+    """Variances of several factors from one system of moment equations.
+
+    With ``S = Z' M Z`` and ``s = Z' M y`` (M takes the fixed effects out) the expectation of ``s_i^2`` is
+    ``sum_j S_ij^2 v_j + sigma^2 S_ii``. Divided by S_ii and added up over the levels of each effect, together with
+    the equation of ``y' M y``, these are as many equations as variances (Henderson 1953; covariances left out).
+    """
+    q2, (J, c) = cp.q_trailing, store.E.shape[:2]
+    left = (small.transpose(store.R) @ store.E).reshape(J * c, -1)
+    below = store.D + np.tensordot(store.E, store.E, ((0, 1), (0, 1)))
+    q = J * c + q2
+    ZZ = np.zeros((q, q))
+    tiles = ZZ[: J * c, : J * c].reshape(J, c, J, c)
+    tiles[np.arange(J), :, np.arange(J)] = small.transpose(store.R) @ store.R
+    ZZ[: J * c, J * c :] = left[:, :q2]
+    ZZ[J * c :, : J * c] = left[:, :q2].T
+    ZZ[J * c :, J * c :] = below[:q2, :q2]
+    right = np.concatenate([left[:, q2:], below[:q2, q2:]])
+    if cp.p:
+        # y is orthogonal to X already.
+        ZZ -= right[:, :-1] @ np.linalg.solve(below[q2:-1, q2:-1], right[:, :-1].T)
+    owner = _effect_numbers(cp)
+    known = np.maximum(np.diagonal(ZZ), 0.0)
+    usable = known > 1e-10 * known.max()
+    weight = np.where(usable, 1.0 / np.where(usable, known, 1.0), 0.0)
+    k = int(owner.max()) + 1
+    member = np.zeros((k, q))
+    member[owner, np.arange(q)] = 1.0
+    system = np.zeros((k + 1, k + 1))
+    system[:k, :k] = (member * weight) @ (ZZ * ZZ) @ member.T
+    system[:k, k] = member @ usable
+    system[k, :k] = member @ known
+    system[k, k] = cp.n - cp.p
+    values = np.append((member * weight) @ right[:, -1] ** 2, below[-1, -1])
+    variances = np.linalg.lstsq(system, values)[0]
+    ratios = variances[:k] / max(float(variances[k]), 1e-3 * values[-1] / max(cp.n - cp.p, 1), 1e-300)
+    ends = np.cumsum([0, *(block.size for block in cp.blocks)])
+    roots = np.sqrt(np.clip(ratios, _SMALLEST**2, _LARGEST**2))
+    return [np.diag(roots[a:b]) for a, b in pairwise(ends)]
+
+
+def _effect_numbers(cp: CrossProducts) -> IntArray:
+    """Number of the effect that each random effect is a level of."""
+    ends = np.cumsum([0, *(block.size for block in cp.blocks)])
+    spans = zip(pairwise(ends), cp.blocks, strict=True)
+    return np.concatenate([np.tile(np.arange(a, b), block.n_levels) for (a, b), block in spans])
 
 
 def moment_factors_many(cp: CrossProducts, replicates: Replicates) -> list[FloatArray]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 import numpy as np
+from scipy.linalg import lapack
 
 from bayeslmm.types import FloatArray
 
@@ -174,7 +175,8 @@ class _Secants:
 
 def _direction(gradient: FloatArray, hessian: FloatArray, radius: float) -> tuple[FloatArray, float, bool]:
     """Step, predicted fall, and whether the point is a saddle."""
-    curvature, vectors = np.linalg.eigh(hessian)
+    # NumPy's wrapper costs more than the work; the Hessian is finite here.
+    curvature, vectors, _ = lapack.dsyevd(hessian)
     slope = vectors.T @ gradient
     largest = float(np.abs(curvature).max(initial=0.0))
     steep = np.maximum(np.abs(curvature), FLAT * max(largest, 1e-300))

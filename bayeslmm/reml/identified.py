@@ -16,7 +16,8 @@ from bayeslmm.design.covariance import CovarianceStructure
 from bayeslmm.design.design import RandomTerm
 from bayeslmm.likelihood import CrossProducts
 from bayeslmm.likelihood import parameters as par
-from bayeslmm.likelihood.derivatives import Derivatives, information
+from bayeslmm.likelihood.derivatives import Derivatives
+from bayeslmm.likelihood.information import information
 from bayeslmm.types import FloatArray
 
 # Eigenvalues of the information, scaled to unit diagonal, below this are zero: exact dependence leaves rounding, the

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 
+from bayeslmm.design.covariance import smallest_bound
 from bayeslmm.design.shared import Shared
 from bayeslmm.likelihood import CrossProducts, Factor, derivatives, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
@@ -130,12 +131,25 @@ class Criterion:
     cp: CrossProducts
     reml: bool
     held: Held
+    _last: dict[bytes, Factor] = field(default_factory=dict, repr=False, compare=False)
+
+    def factor(self, x: FloatArray) -> Factor:
+        """The evaluation at the free entries x, kept from the last call if that was there."""
+        key = x.tobytes()
+        if key not in self._last:
+            self._last.clear()
+            self._last[key] = evaluate(self.cp, self.factors(x))
+        return self._last[key]
+
+    def factors(self, x: FloatArray) -> list[FloatArray]:
+        """Internal factors of the blocks."""
+        return par.internal_factors(self.cp, self.held.full(x) if self.held.terms else x)
 
     def __call__(self, x: FloatArray) -> Trial:
         """Criterion at x (inf where it is not defined, -inf for a perfect fit) and its derivatives."""
-        factors = par.internal_factors(self.cp, self.held.full(x) if self.held.terms else x)
+        factors = self.factors(x)
         try:
-            factor = evaluate(self.cp, factors)
+            factor = self.factor(x)
         except np.linalg.LinAlgError:
             return self._undefined(x, float("inf"))
         if not factor.r2[0] > 0:
@@ -263,8 +277,8 @@ def _escape(criterion: Criterion, result: NewtonResult, max_evaluations: int) ->
 def _finish(criterion: Criterion, result: NewtonResult) -> Optimum:
     cp = criterion.cp
     internal = criterion.held.full(result.x)
-    factors = tuple(par.internal_factors(cp, internal))
-    factor = evaluate(cp, factors)
+    factors = tuple(criterion.factors(result.x))
+    factor = criterion.factor(result.x)
     terms = par.term_factors(cp, factors)
     vanished = _vanished(criterion, factors, factor) if np.isfinite(result.value) else ()
     ridges = _ridges(criterion, factors, factor, result, vanished)
@@ -353,7 +367,10 @@ def _vanished(criterion: Criterion, factors: Sequence[FloatArray], factor: Facto
         if term in criterion.held.terms:
             continue
         structure = cp.design.terms[term].structure
-        U, s, _ = np.linalg.svd(factors[b][0, columns, columns])
+        T = factors[b][0, columns, columns]
+        if not structure.shared and smallest_bound(T) > TRY_ZERO:
+            continue
+        U, s, _ = np.linalg.svd(T)
         if (s > 0).all() and s[-1] > NO_RANK * s[0]:
             continue
         first = first or derivatives(cp, factors, factor, criterion.reml)

@@ -10,26 +10,24 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from bayeslmm.design.design import Design
-from bayeslmm.errors import DesignError
-from bayeslmm.inference import Profile, ProfileTarget, profile_curve, profile_interval
 from bayeslmm.likelihood import (
     Conditional,
     CrossProducts,
-    Structure,
     beta_covariance,
     conditional_means,
     conditional_variances,
     cross_products,
-    describe_structure,
 )
-from bayeslmm.reml import FitStatus, Optimum, optimise
+from bayeslmm.reml import Optimum, optimise
 from bayeslmm.reml.many import optimise_many
 from bayeslmm.results.effects import by_group, fitted_values, variances_by_group
-from bayeslmm.results.intervals import check_level, check_range
+from bayeslmm.results.fit_statistics import FitStatistics
+from bayeslmm.results.intervals import check_level
 from bayeslmm.results.labels import Parameter, estimates, find, parameters
+from bayeslmm.results.profiles import choose_parameters, profile_frame, variance_interval
 from bayeslmm.results.refits import Refits, check_responses, with_response
 from bayeslmm.results.summary import Summary, reml_summary
 from bayeslmm.results.tables import tidy_table, varcorr_table
@@ -41,7 +39,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class REMLResult:
+class REMLResult(FitStatistics):
     """Estimates of a linear mixed model by restricted or full maximum likelihood.
 
     Attributes
@@ -62,78 +60,6 @@ class REMLResult:
     design: Design
     cp: CrossProducts
     optimum: Optimum
-
-    @property
-    def reml(self) -> bool:
-        """Whether the restricted criterion was used."""
-        return self.optimum.reml
-
-    @property
-    def formula(self) -> str:
-        return self.design.formula
-
-    @property
-    def n(self) -> int:
-        """Number of observations used (with frequencies, their sum)."""
-        return self.design.n_observations
-
-    @property
-    def sigma(self) -> float:
-        """Residual standard deviation, units of y."""
-        return self.optimum.sigma
-
-    @property
-    def theta(self) -> FloatArray:
-        """Relative covariance parameters in lme4's order, shape (k,)."""
-        return self.optimum.theta
-
-    @property
-    def criterion(self) -> float:
-        """REML criterion or deviance: -2 log (restricted) likelihood at the optimum."""
-        return self.optimum.criterion
-
-    @property
-    def loglik(self) -> float:
-        """Log (restricted) likelihood."""
-        return -0.5 * self.optimum.criterion
-
-    @property
-    def df(self) -> int:
-        """Number of parameters that were estimated: fixed effects, theta and sigma."""
-        known = sum(len(self.design.terms[i].structure.rows) for i in self.optimum.fixed)
-        return self.design.p + self.design.n_theta - known + 1
-
-    @property
-    def aic(self) -> float:
-        return self.criterion + 2.0 * self.df
-
-    @property
-    def bic(self) -> float:
-        return self.criterion + float(np.log(self.n)) * self.df
-
-    @property
-    def status(self) -> FitStatus:
-        """How the optimisation ended; ``str(status)`` says it in words."""
-        return self.optimum.status
-
-    @property
-    def is_singular(self) -> bool:
-        """Whether some combination of effects has no variance."""
-        return bool(self.optimum.vanished)
-
-    @property
-    def evaluations(self) -> int:
-        return self.optimum.evaluations
-
-    @property
-    def structure(self) -> Structure:
-        """How the random effects were eliminated: sizes, fill and work of one evaluation."""
-        return describe_structure(self.cp)
-
-    @cached_property
-    def trace(self) -> pd.DataFrame:
-        """Trial steps of the optimiser: value, predicted fall, length, accepted."""
-        return pd.DataFrame([vars(step) for step in self.optimum.trace])
 
     @cached_property
     def _parameters(self) -> tuple[Parameter, ...]:
@@ -280,25 +206,7 @@ class REMLResult:
         DesignError
             The parameter has no profile, or a value is outside its range.
         """
-        parameter = find(self.design, label)
-        profile = self._profile(parameter)
-        if values is None:
-            lower, upper = profile_interval(profile, 0.995)
-            lower = 0.0 if parameter.kind == "sd" else lower
-            grid = np.linspace(lower, upper, 41)
-        else:
-            grid = np.atleast_1d(np.asarray(values, dtype=float))
-            check_range(grid, parameter.kind, parameter.label)
-        return pd.DataFrame({"value": grid, "criterion": profile_curve(profile, grid)})
-
-    def _profile(self, parameter: Parameter) -> Profile:
-        if parameter.kind == "fixed":
-            raise DesignError(
-                f"The profile of the fixed effect {parameter.label!r} is not available; its Wald interval is in "
-                "confint()."
-            )
-        target = ProfileTarget(parameter.kind, parameter.position, parameter.effects)
-        return Profile(self.cp, self.optimum, target)
+        return profile_frame(self.cp, self.optimum, find(self.design, label), values)
 
     def confint(
         self,
@@ -328,33 +236,17 @@ class REMLResult:
             The level is not strictly between 0 and 1, a label or the method is unknown.
         """
         check_level(level)
-        chosen = self._chosen(parameters, method)
-        wald = norm.ppf(0.5 + level / 2) * self.std_error().to_numpy()
+        chosen = choose_parameters(self.design, parameters, method)
+        wald = ndtri(0.5 + level / 2) * self.std_error().to_numpy()
         beta = self._conditional.beta[0]
         ends = []
         for p in chosen:
             if p.kind == "fixed":
                 ends.append((beta[p.position] - wald[p.position], beta[p.position] + wald[p.position]))
-            elif p.kind == "corr" and np.isnan(self.estimates()[p.label]):
-                ends.append(self._profile(p).range)
             else:
-                ends.append(profile_interval(self._profile(p), level))
+                ends.append(variance_interval(self.cp, self.optimum, p, self.estimates()[p.label], level))
         index = [p.label for p in chosen]
         return pd.DataFrame(ends, index=index, columns=["conf_low", "conf_high"], dtype=float)
-
-    def _chosen(self, labels: str | Sequence[str] | None, method: str) -> list[Parameter]:
-        if method not in ("profile", "wald"):
-            raise DesignError(f"method={method!r} is unknown. Use 'profile' or 'wald'.")
-        if labels is not None:
-            chosen = [find(self.design, label) for label in ([labels] if isinstance(labels, str) else labels)]
-        else:
-            chosen = [p for p in self._parameters if method == "profile" or p.kind == "fixed"]
-        if method == "wald" and any(p.kind != "fixed" for p in chosen):
-            raise DesignError(
-                "Wald intervals of standard deviations and correlations are not offered: they are symmetric, can be "
-                "negative and are undefined at zero. Use method='profile', or the posterior."
-            )
-        return chosen
 
     def tidy(self, level: float = 0.95) -> pd.DataFrame:
         """One row per parameter with broom.mixed's columns (effect, group, term, estimate, ...)."""

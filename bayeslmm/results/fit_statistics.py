@@ -1,0 +1,93 @@
+"""What a fit says of itself: criterion, information criteria, how the optimisation went."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.design.design import Design
+from bayeslmm.likelihood import CrossProducts, Structure, describe_structure
+from bayeslmm.reml import FitStatus, Optimum
+from bayeslmm.types import FloatArray
+
+
+class FitStatistics:
+    """Read-only numbers of a fit."""
+
+    design: Design
+    cp: CrossProducts
+    optimum: Optimum
+
+    @property
+    def reml(self) -> bool:
+        """Whether the restricted criterion was used."""
+        return self.optimum.reml
+
+    @property
+    def formula(self) -> str:
+        return self.design.formula
+
+    @property
+    def n(self) -> int:
+        """Number of observations used (with frequencies, their sum)."""
+        return self.design.n_observations
+
+    @property
+    def sigma(self) -> float:
+        """Residual standard deviation, units of y."""
+        return self.optimum.sigma
+
+    @property
+    def theta(self) -> FloatArray:
+        """Relative covariance parameters in lme4's order, shape (k,)."""
+        return self.optimum.theta
+
+    @property
+    def criterion(self) -> float:
+        """REML criterion or deviance: -2 log (restricted) likelihood at the optimum."""
+        return self.optimum.criterion
+
+    @property
+    def loglik(self) -> float:
+        """Log (restricted) likelihood."""
+        return -0.5 * self.optimum.criterion
+
+    @property
+    def df(self) -> int:
+        """Number of parameters that were estimated: fixed effects, theta and sigma."""
+        known = sum(len(self.design.terms[i].structure.rows) for i in self.optimum.fixed)
+        return self.design.p + self.design.n_theta - known + 1
+
+    @property
+    def aic(self) -> float:
+        return self.criterion + 2.0 * self.df
+
+    @property
+    def bic(self) -> float:
+        return self.criterion + float(np.log(self.n)) * self.df
+
+    @property
+    def status(self) -> FitStatus:
+        """How the optimisation ended; ``str(status)`` says it in words."""
+        return self.optimum.status
+
+    @property
+    def is_singular(self) -> bool:
+        """Whether some combination of effects has no variance."""
+        return bool(self.optimum.vanished)
+
+    @property
+    def evaluations(self) -> int:
+        return self.optimum.evaluations
+
+    @property
+    def structure(self) -> Structure:
+        """How the random effects were eliminated: sizes, fill and work of one evaluation."""
+        return describe_structure(self.cp)
+
+    @cached_property
+    def trace(self) -> pd.DataFrame:
+        """Trial steps of the optimiser: value, predicted fall, length, accepted."""
+        return pd.DataFrame([vars(step) for step in self.optimum.trace])
