@@ -53,7 +53,7 @@ cases = st.builds(
     st.booleans(),
     st.booleans(),
 )
-few = settings(max_examples=20, derandomize=True, deadline=None)
+few = settings(max_examples=12, derandomize=True, deadline=None)
 
 
 @cache
