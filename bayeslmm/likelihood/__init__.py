@@ -14,11 +14,12 @@ from bayeslmm.likelihood.criteria import (
     minus_two_log_density,
     profiled,
 )
-from bayeslmm.likelihood.crossproducts import Block, CrossProducts, cross_products
+from bayeslmm.likelihood.crossproducts import Block, CrossProducts
 from bayeslmm.likelihood.derivatives import Derivatives, derivatives
 from bayeslmm.likelihood.factor import Factor, evaluate
 from bayeslmm.likelihood.layout import Structure, describe_structure
 from bayeslmm.likelihood.normal_prior import NormalPrior, minus_two_log_density_normal
+from bayeslmm.likelihood.reduction import cross_products
 
 __all__ = [
     "Block",

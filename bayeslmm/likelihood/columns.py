@@ -152,12 +152,15 @@ class Response:
         Level removed beforehand; belongs to the direction `constant_coef`.
     constant_coef : FloatArray, shape (p,)
         Coefficients (orthogonalised basis) whose fit is the constant 1; zero if X does not span it.
+    spread : float
+        Weighted root mean square of what least squares on X leaves.
     """
 
     residual: FloatArray
     coef: FloatArray
     constant: float
     constant_coef: FloatArray
+    spread: float
 
 
 def residualise(y: FloatArray, basis: Basis, weights: FloatArray | None) -> Response:
@@ -170,7 +173,7 @@ def residualise(y: FloatArray, basis: Basis, weights: FloatArray | None) -> Resp
     p = X.shape[1]
     zero = np.zeros(p)
     if p == 0:
-        return Response(y, zero, 0.0, zero)
+        return Response(y, zero, 0.0, zero, _spread(y, weights))
     weighted = X if weights is None else X * weights[:, None]
     gram = weighted.T @ X
     one = basis.one
@@ -189,4 +192,9 @@ def residualise(y: FloatArray, basis: Basis, weights: FloatArray | None) -> Resp
     if not basis.good or float(residual @ residual) < _REFINE**2 * size:
         step = np.linalg.solve(gram, weighted.T @ residual)
         residual, coef = residual - X @ step, coef + step
-    return Response(residual, coef, level + drift, zero if one is None else one)
+    return Response(residual, coef, level + drift, zero if one is None else one, _spread(residual, weights))
+
+
+def _spread(residual: FloatArray, weights: FloatArray | None) -> float:
+    squares = residual @ (residual if weights is None else residual * weights)
+    return float(np.sqrt(squares / (residual.size if weights is None else weights.sum())))

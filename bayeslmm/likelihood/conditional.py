@@ -131,7 +131,10 @@ def _complete(
         lam = apply_lambda(cp, factors[1:], lam, transposed=False)
     J, c = store.E.shape[:2]
     rows = store.E[..., :-1].reshape(J * c, lam.shape[1])
-    residual = store.E[..., -1] - (rows @ lam).reshape(lam.shape[0], J, c)
+    beyond = lam.copy()
+    if cp.reference is not None:
+        beyond[:, :q2, 0] -= cp.reference
+    residual = store.E[..., -1] - (rows @ beyond).reshape(lam.shape[0], J, c)
     F = store.R @ factors[0][:, None]
     Ft = small.transpose(F)
     M = Ft @ F

@@ -133,6 +133,7 @@ class CrossProducts:
     fixed: Basis
     response: Response
     log_weights: float
+    reference: FloatArray | None = None
 
     @property
     def n(self) -> int:
@@ -206,37 +207,35 @@ def _distinct(rows: FloatArray) -> tuple[IntArray, IntArray]:
     return which.ravel(), first
 
 
-def cross_products(design: Design) -> CrossProducts:
-    """Reduce a design to the cross-products that every criterion evaluation starts from.
-
-    Parameters
-    ----------
-    design : Design
-
-    Returns
-    -------
-    CrossProducts
-
-    References
-    ----------
-    Bates, Maechler, Bolker & Walker (2015), J. Stat. Softw. 67(1), sec. 3, for the blocked elimination; the
-    between-within split is the one of the analysis of variance.
-    """
-    weights = design.row_weights
-    root = None if weights is None else np.sqrt(weights)
+def sum_up(design: Design) -> CrossProducts:
+    """Cross-products of a design, the response less its least-squares fit on X."""
     fixed = orthogonalise(design.X, _mean_weights(design), rotate=False)
     y = design.y if design.offset is None else design.y - design.offset
-    response = residualise(y, fixed, weights)
+    response = residualise(y, fixed, design.row_weights)
     order, blocks, columns = internal_blocks(design)
-    Xy = _weigh(np.concatenate([fixed.columns.T, response.residual[None]]), root).T
-    Z = [_weigh(z.T, root).T for z in columns]
     store: Levels | Hierarchy
     if order.chain == 1 and sum(block.q for block in blocks[1:]) <= DENSE:
-        store = Levels(*_split(blocks, Z, Xy))
+        store = split_levels(design, blocks, columns, fixed, response)
     else:
+        Z, Xy = _weighted(design, columns, fixed, response)
         factors = [Columns(b.grouping.codes, b.n_levels, z) for b, z in zip(blocks, Z, strict=True)]
         store = build(order, factors, Xy)
     return CrossProducts(design, blocks, order, store, fixed, response, _log_weights(design))
+
+
+def split_levels(
+    design: Design, blocks: tuple[Block, ...], columns: list[FloatArray], fixed: Basis, response: Response
+) -> Levels:
+    """Sum the columns of the blocks, X and the response up."""
+    return Levels(*_split(blocks, *_weighted(design, columns, fixed, response)))
+
+
+def _weighted(
+    design: Design, columns: list[FloatArray], fixed: Basis, response: Response
+) -> tuple[list[FloatArray], FloatArray]:
+    root = None if design.row_weights is None else np.sqrt(design.row_weights)
+    Xy = _weigh(np.concatenate([fixed.columns.T, response.residual[None]]), root).T
+    return [_weigh(z.T, root).T for z in columns], Xy
 
 
 def _mean_weights(design: Design) -> FloatArray | None:

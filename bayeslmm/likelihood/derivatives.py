@@ -25,6 +25,7 @@ from bayeslmm.likelihood.criteria import degrees_of_freedom
 from bayeslmm.likelihood.crossproducts import CrossProducts, Moments
 from bayeslmm.likelihood.factor import Factor, apply_lambda
 from bayeslmm.likelihood.hierarchy import Hierarchy
+from bayeslmm.likelihood.tiles import trailing_tiles
 from bayeslmm.types import FloatArray
 
 
@@ -57,6 +58,7 @@ class _Trailing:
     S22: FloatArray  # (K, q2, q2)
     S22_trace: FloatArray
     s2: FloatArray  # (K, q2)
+    tiles: tuple[FloatArray, ...]  # (K, c, c) each, sum of the diagonal tiles of S_22 for the traces
 
 
 @dataclass(frozen=True)
@@ -128,9 +130,8 @@ def derivatives(cp: CrossProducts, factors: Sequence[FloatArray], factor: Factor
         start = 0
         for block in cp.blocks[1:]:
             span = slice(start, start + block.q)
-            tiles = diagonal_tiles(pieces.trailing.S22_trace[:, span, span], block.size)
             s = pieces.trailing.s2[:, span].reshape(K, block.n_levels, block.size)
-            blocks.append(tiles - scale[:, None, None] * (small.transpose(s) @ s))
+            blocks.append(pieces.trailing.tiles[len(blocks) - 1] - scale[:, None, None] * (small.transpose(s) @ s))
             start += block.q
     return Derivatives(tuple(blocks), pieces, scale, r2)
 
@@ -138,30 +139,31 @@ def derivatives(cp: CrossProducts, factors: Sequence[FloatArray], factor: Factor
 def _pieces(cp: CrossProducts, factors: Sequence[FloatArray], factor: Factor, reml: bool) -> Pieces:
     q2, t, K = cp.q_trailing, cp.q_trailing + cp.p, factor.r2.size
     D = factor.trailing
-    Q = _sweep(factor.chol, factors[1:], cp, t)
+    Q, inverse = _sweep(factor.chol, factors[1:], cp, t)
     Q_trace = Q
     if not reml:
         Q_trace = np.zeros((K, t, t))
         if q2:
-            Q_trace[:, :q2, :q2] = _sweep(factor.chol, factors[1:], cp, q2)
-    v = np.ones((K, t + 1))
-    v[:, :-1] = -(Q @ D[:, :-1, -1:])[..., 0]
+            Q_trace[:, :q2, :q2], inverse = _sweep(factor.chol, factors[1:], cp, q2)
+    v = factor.residual
     sums = _level_sums(cp, factors[0], factor, Q_trace, v)
     if not q2:
         return Pieces(sums, Q, Q_trace, v, None)
     R2, S22 = _trailing_part(Q, D, q2)
     R2_trace, S22_trace = (R2, S22) if reml else _trailing_part(Q_trace, D, q2)
     s2 = (D[:, :q2] @ v[..., None])[..., 0]
-    return Pieces(sums, Q, Q_trace, v, _Trailing(R2, R2_trace, S22, S22_trace, s2))
+    tiles = trailing_tiles(cp, factors[1:], S22_trace, inverse)
+    return Pieces(sums, Q, Q_trace, v, _Trailing(R2, R2_trace, S22, S22_trace, s2, tiles))
 
 
-def _sweep(L: FloatArray, factors: Sequence[FloatArray], cp: CrossProducts, t: int) -> FloatArray:
-    """``[Lambda 0; 0 I] K^-1 [Lambda 0; 0 I]'`` for the leading t x t part of the joint matrix."""
+def _sweep(L: FloatArray, factors: Sequence[FloatArray], cp: CrossProducts, t: int) -> tuple[FloatArray, FloatArray]:
+    """``[Lambda 0; 0 I] K^-1 [Lambda 0; 0 I]'`` for the leading t x t part of the joint matrix, and ``L^-1``."""
     single = L.shape[0] == 1 and t > 0
     half = lapack.dtrtri(L[0, :t, :t], lower=1)[0][None] if single else np.linalg.inv(L[:, :t, :t])
+    inverse = half
     if cp.q_trailing:
         half = small.transpose(apply_lambda(cp, factors, small.transpose(half), transposed=False))
-    return np.asarray(small.transpose(half) @ half)
+    return np.asarray(small.transpose(half) @ half), inverse
 
 
 def _trailing_part(Q: FloatArray, D: FloatArray, q2: int) -> tuple[FloatArray, FloatArray]:
@@ -236,13 +238,6 @@ def _sums_from_moments(moments: Moments, T: FloatArray, table: FloatArray) -> _S
         small.transpose(KK) @ pairs,
         small.transpose(SS) @ pairs,
     )
-
-
-def diagonal_tiles(matrix: FloatArray, size: int) -> FloatArray:
-    """Sum of the diagonal tiles (K, c, c) of a matrix (K, J c, J c)."""
-    K, levels = matrix.shape[0], matrix.shape[1] // size
-    tiles = matrix.reshape(K, levels, size, levels, size)
-    return np.asarray(np.einsum("kjajb->kab", tiles))
 
 
 @dataclass(frozen=True)

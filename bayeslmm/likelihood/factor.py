@@ -37,6 +37,11 @@ class Factor:
         Cholesky factor of the joint matrix of (u2, beta) given the first block.
     solution : FloatArray, shape (K, m - 1)
         Conditional estimates of (u2, beta) on internal coordinates.
+    residual : FloatArray, shape (K, m)
+        Columns of `trailing` that make up the residual: minus the effects and beta beyond the reference of the
+        response, and 1.
+    cancellation : FloatArray, shape (K,)
+        Sum of squares before the fit is subtracted, as a multiple of r2: digits lost in the difference.
     first : tuple of FloatArray or None
         Cholesky factors (K, J, c, c) and ``L^-1 E`` (K, J, c, m) of the first block, kept for derivatives at a
         single point, or asked for.
@@ -52,6 +57,8 @@ class Factor:
     trailing: FloatArray
     chol: FloatArray
     solution: FloatArray
+    residual: FloatArray
+    cancellation: FloatArray
     first: tuple[FloatArray, FloatArray] | None = None
     hierarchy: tuple[Eliminated, Dense] | None = None
     replicated: bool = False
@@ -130,6 +137,8 @@ def _stack(parts: Sequence[Factor]) -> Factor:
         np.concatenate([part.trailing for part in parts]),
         np.concatenate([part.chol for part in parts]),
         np.concatenate([part.solution for part in parts]),
+        np.concatenate([part.residual for part in parts]),
+        np.concatenate([part.cancellation for part in parts]),
     )
 
 
@@ -156,6 +165,8 @@ def _evaluate_hierarchy(
         S[None],
         dense.chol[None],
         solution.T,
+        np.append(-dense.scale(solution.copy(), False)[:, 0], 1.0)[None],
+        np.array([S[-1, -1] / r2 if r2 > 0 else np.inf]),
         hierarchy=(eliminated, dense),
     )
 
@@ -170,18 +181,79 @@ def _evaluate(
     log_det, trailing, first = eliminate_first(cp, factors[0], replicates, keep)
     q2, p = cp.q_trailing, cp.p
     joint = trailing[:, :-1, :-1]
-    right = trailing[:, :-1, -1]
+    right, total, moved, combination = trailing[:, :-1, -1], trailing[:, -1, -1], None, None
+    if cp.reference is not None and replicates is None:
+        moved, combination = split_reference(cp, cp.reference, factors[1:])
+        column = (trailing @ combination[..., None])[..., 0]
+        right, total = column[:, :-1], (column * combination).sum(-1) + (moved**2).sum(-1)
     if q2:
         joint, right = _multiply_lambda(cp, factors[1:], joint, right)
+    if moved is not None:
+        right[:, :q2] -= moved
     if precision is not None:
         joint = joint.copy()
         joint[:, q2:, q2:] += precision
     chol, half, solution = _solve(joint, right)
-    r2 = trailing[:, -1, -1] - (half**2).sum(-1)
+    r2 = total - (half**2).sum(-1)
+    residual = _residual(cp, factors[1:], solution, combination)
+    if moved is not None:
+        solution[:, :q2] += moved
     logs = 2.0 * np.log(np.diagonal(chol, axis1=1, axis2=2))
     log_det = log_det + logs[:, :q2].sum(-1)
     log_det_fixed = logs[:, q2 : q2 + p].sum(-1) + cp.log_det_fixed
-    return Factor(log_det, log_det_fixed, r2, trailing, chol, solution, first, replicated=replicates is not None)
+    lost = np.where(r2 > 0, total / np.where(r2 > 0, r2, 1.0), np.inf)
+    return Factor(
+        log_det, log_det_fixed, r2, trailing, chol, solution, residual, lost, first, replicated=replicates is not None
+    )
+
+
+def _residual(
+    cp: CrossProducts, factors: Sequence[FloatArray], solution: FloatArray, combination: FloatArray | None
+) -> FloatArray:
+    out = np.ones((solution.shape[0], solution.shape[1] + 1))
+    out[:, :-1] = -solution
+    if cp.q_trailing:
+        out[:, :-1] = apply_lambda(cp, factors, out[:, :-1, None], transposed=False)[..., 0]
+    if combination is not None:
+        out[:, :-1] += combination[:, :-1]
+    return out
+
+
+def split_reference(
+    cp: CrossProducts, reference: FloatArray, factors: Sequence[FloatArray]
+) -> tuple[FloatArray, FloatArray]:
+    """Split the reference effects b0 of the response into ``Lambda u0 + g`` at K points.
+
+    Any split is exact. This one, ``g = (I + k T T')^-1 b0`` and ``u0 = k T' g`` with k rows per level, has both
+    parts small: where T is large g vanishes with 1 / T T', where it is singular u0 does. Taking ``Z Lambda u0`` out of
+    the response and u0 out of u leaves nothing large to cancel.
+
+    Parameters
+    ----------
+    cp : CrossProducts
+    reference : FloatArray, shape (q2,)
+    factors : sequence of FloatArray, each (K, c, c)
+        Factors of ``cp.blocks[1:]``.
+
+    Returns
+    -------
+    u0 : FloatArray, shape (K, q2)
+    combination : FloatArray, shape (K, m)
+        ``(g, 0, 1)``: the response less ``Z Lambda u0`` in terms of the trailing columns.
+    """
+    points, q2, m = factors[0].shape[0], cp.q_trailing, cp.levels.D.shape[0]
+    moved, combination = np.zeros((points, q2)), np.zeros((points, m))
+    combination[:, -1] = 1.0
+    start = 0
+    for block, T in zip(cp.blocks[1:], factors, strict=True):
+        stop = start + block.q
+        rows = cp.n / block.n_levels
+        b0 = reference[start:stop].reshape(block.n_levels, block.size)
+        g = np.linalg.solve(np.eye(block.size) + rows * T @ small.transpose(T), b0.T)
+        combination[:, start:stop] = small.transpose(g).reshape(points, block.q)
+        moved[:, start:stop] = rows * (small.transpose(g) @ T).reshape(points, block.q)
+        start = stop
+    return moved, combination
 
 
 def _solve(joint: FloatArray, right: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:

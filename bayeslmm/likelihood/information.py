@@ -9,7 +9,8 @@ import numpy as np
 from bayeslmm.likelihood import large
 from bayeslmm.likelihood.criteria import degrees_of_freedom
 from bayeslmm.likelihood.crossproducts import CrossProducts
-from bayeslmm.likelihood.derivatives import Derivatives, Pieces, Stack, assemble, diagonal_tiles, stack, stack_first
+from bayeslmm.likelihood.derivatives import Derivatives, Pieces, Stack, assemble, stack, stack_first
+from bayeslmm.likelihood.tiles import diagonal_tiles
 from bayeslmm.types import FloatArray
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from bayeslmm.design.covariance import CovarianceStructure, canonical, factor_from_theta
 from bayeslmm.likelihood.crossproducts import CrossProducts, Levels
 from bayeslmm.likelihood.derivatives import Derivatives, second_derivatives
-from bayeslmm.likelihood.starts import moment_factors
+from bayeslmm.likelihood.starts import at_an_end, moment_factors
 from bayeslmm.types import FloatArray
 
 # Ratios of between to within standard deviation tried beside the moment estimate before the first step: a batch of
@@ -30,10 +30,12 @@ def starts(cp: CrossProducts) -> FloatArray:
 
     The latter also with other shapes where a structure asks for that.
     """
-    candidates = [from_blocks(cp, moment_factors(cp))]
+    factors = moment_factors(cp)
+    candidates = [from_blocks(cp, factors)]
     order = cp.term_order
     scales = np.concatenate([s.scales for _, _, s in order])
-    if isinstance(cp.store, Levels):
+    plain = scales.sum() > 1 and not any(s.shared for _, _, s in order) and not at_an_end(factors)
+    if isinstance(cp.store, Levels) and not plain:
         ratios = _RATIOS if scales.sum() == 1 else _FEW
         shapes = [(0.0,) if scale else s.shapes_tried for _, _, s in order for scale in s.scales]
         candidates += [np.where(scales, ratio, shape) for shape in product(*shapes) for ratio in ratios]

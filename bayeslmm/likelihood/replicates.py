@@ -47,7 +47,7 @@ def reduce_responses(cp: CrossProducts, Y: FloatArray) -> Responses:
     X = cp.fixed.columns
     Y = Y if design.offset is None else Y - design.offset[:, None]
     residual, shift = _residualise(cp, X, Y, weights)
-    spread = np.sqrt(np.average(residual**2, axis=0, weights=design.frequency))
+    spread = np.sqrt(np.average(residual**2, axis=0, weights=weights))
     residual = residual if root is None else residual * root
     columns = [z if root is None else z * root for z in internal_blocks(design)[2]]
     first = cp.blocks[0]

@@ -7,19 +7,24 @@ equation for Sigma follows by adding up over levels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 
+from bayeslmm.design.covariance import smallest_bound
 from bayeslmm.likelihood import elimination as el
 from bayeslmm.likelihood import small
 from bayeslmm.likelihood.crossproducts import CrossProducts, Levels
-from bayeslmm.likelihood.factor import Replicates
+from bayeslmm.likelihood.factor import Replicates, evaluate
 from bayeslmm.likelihood.hierarchy import Hierarchy
 from bayeslmm.types import FloatArray, IntArray
 
 # Relative sds of a start stay between these: a start at zero would be a saddle, one far out slow.
-_SMALLEST, _LARGEST = 0.1, 10.0
+_SMALLEST, _LARGEST = 0.1, 1e6
+# A moment estimate of sigma^2 below this share of the total variance is not used.
+_SMALL_SHARE = 0.02
+_WIDE = 1e5
 # Up to this many effects of the first block, several factors are estimated together.
 _TOGETHER = 300
 
@@ -54,6 +59,11 @@ def _joint_moments(cp: CrossProducts, store: Levels) -> list[FloatArray]:
     if cp.p:
         # y is orthogonal to X already.
         ZZ -= right[:, :-1] @ np.linalg.solve(below[q2:-1, q2:-1], right[:, :-1].T)
+    response, square = right[:, -1], float(below[-1, -1])
+    if cp.reference is not None:
+        back = ZZ[:, J * c :] @ cp.reference
+        square += float(cp.reference @ (2.0 * response[J * c :] + back[J * c :]))
+        response = response + back
     owner = _effect_numbers(cp)
     known = np.maximum(np.diagonal(ZZ), 0.0)
     usable = known > 1e-10 * known.max()
@@ -66,9 +76,14 @@ def _joint_moments(cp: CrossProducts, store: Levels) -> list[FloatArray]:
     system[:k, k] = member @ usable
     system[k, :k] = member @ known
     system[k, k] = cp.n - cp.p
-    values = np.append((member * weight) @ right[:, -1] ** 2, below[-1, -1])
+    values = np.append((member * weight) @ response**2, square)
     variances = np.linalg.lstsq(system, values)[0]
-    ratios = variances[:k] / max(float(variances[k]), 1e-3 * values[-1] / max(cp.n - cp.p, 1), 1e-300)
+    sigma2, total = float(variances[k]), square / max(cp.n - cp.p, 1)
+    if sigma2 < _SMALL_SHARE * total:
+        # Lost in the sampling error of the large variances; at large ratios r2 is close to what those leave.
+        wide = evaluate(cp, [_WIDE * np.eye(block.size)[None] for block in cp.blocks])
+        sigma2 = max(float(wide.r2[0]) / max(cp.n - cp.p, 1), 1e-30 * total, 1e-300)
+    ratios = variances[:k] / sigma2
     ends = np.cumsum([0, *(block.size for block in cp.blocks)])
     roots = np.sqrt(np.clip(ratios, _SMALLEST**2, _LARGEST**2))
     return [np.diag(roots[a:b]) for a, b in pairwise(ends)]
@@ -79,6 +94,15 @@ def _effect_numbers(cp: CrossProducts) -> IntArray:
     ends = np.cumsum([0, *(block.size for block in cp.blocks)])
     spans = zip(pairwise(ends), cp.blocks, strict=True)
     return np.concatenate([np.tile(np.arange(a, b), block.n_levels) for (a, b), block in spans])
+
+
+def at_an_end(factors: Sequence[FloatArray]) -> bool:
+    """Whether a moment estimate had to be moved to where it makes sense."""
+    for T in factors:
+        smallest = smallest_bound(T)
+        if smallest < 1.01 * _SMALLEST and np.linalg.svd(T, compute_uv=False)[-1] < 1.01 * _SMALLEST:
+            return True
+    return False
 
 
 def moment_factors_many(cp: CrossProducts, replicates: Replicates) -> list[FloatArray]:

@@ -51,7 +51,7 @@ def trials(function: BatchFunction) -> Callable[[FloatArray], Trial]:
 
     def evaluate(x: FloatArray) -> Trial:
         value = float(function(x[None])[0])
-        return Trial(value, lambda: expand(function, x, value))
+        return Trial(value, lambda: expand(function, x, value), max(1e-11, 4e-14 * abs(value)))
 
     return evaluate
 

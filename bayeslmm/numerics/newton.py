@@ -20,6 +20,8 @@ _NEARLY_APPROXIMATE = 1e-7
 # Below this predicted fall the value itself is rounding error, and a step that keeps it is as good as one that
 # lowers it.
 CLOSE = 1e-7
+# Rounding of the criterion above which a predicted fall below it ends the iteration.
+_NOISY = 1e-8
 # Predicted fall below which a step is short enough for a secant correction.
 _LOCAL = 0.1
 # Directions whose curvature is below this share of the largest are flat: no step along them.
@@ -57,10 +59,11 @@ class Point:
 
 @dataclass(frozen=True)
 class Trial:
-    """Value at a point, with the derivatives on demand."""
+    """Value at a point with its rounding error, and the derivatives on demand."""
 
     value: float
     expand: Callable[[], Point]
+    noise: float = 1e-11
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,8 @@ def minimise(
     ----------
     Nocedal & Wright (2006), Numerical Optimization, ch. 4 and 6.2; Dauphin et al. (2014) for absolute curvatures.
     """
-    point, evaluations, steps = evaluate(x).expand(), 1, list[Step]()
+    trial = evaluate(x)
+    point, evaluations, steps = trial.expand(), 1, list[Step]()
     secants, hessian = _Secants(), point.hessian
     radius = max(1.0, float(np.abs(x).max(initial=0.0)))
 
@@ -126,15 +130,17 @@ def minimise(
             return end(Ending.non_finite, point.x, point.value)
         hessian = secants.correct(point)
         direction, decrement, saddle = _direction(point.gradient, hessian, radius)
-        if decrement < TINY and not saddle:
+        # Where the criterion is noisy its derivatives are, too, and no sign of a curvature means anything.
+        lost = trial.noise > _NOISY and decrement < 10.0 * trial.noise
+        if lost or (decrement < TINY and not saddle):
             return end(Ending.converged, point.x, point.value)
         length = float(np.linalg.norm(direction))
         shrink = min(1.0, radius / length)
         step = shrink * direction
         trial = evaluate(point.x + step)
         evaluations += 1
-        noise = max(1e-11, 4e-14 * abs(point.value))
-        accepted = trial.value < point.value or (decrement < CLOSE and trial.value <= point.value + noise)
+        close = max(CLOSE, 100.0 * trial.noise)
+        accepted = trial.value < point.value or (decrement < close and trial.value <= point.value + trial.noise)
         steps.append(Step(trial.value, decrement, shrink * length, bool(accepted)))
         if accepted:
             if decrement < (NEARLY if point.exact else _NEARLY_APPROXIMATE) and not saddle:
@@ -145,7 +151,7 @@ def minimise(
         else:
             radius = 0.25 * shrink * length
             if radius < 1e-13 * (1.0 + float(np.abs(point.x).max())):
-                ending = Ending.converged if decrement < 1e-7 else Ending.no_descent
+                ending = Ending.converged if decrement < close else Ending.no_descent
                 return end(ending, point.x, point.value)
     return end(Ending.evaluation_limit, point.x, point.value)
 

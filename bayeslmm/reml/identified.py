@@ -14,9 +14,8 @@ from scipy.linalg import block_diag
 
 from bayeslmm.design.covariance import CovarianceStructure
 from bayeslmm.design.design import RandomTerm
-from bayeslmm.likelihood import CrossProducts
+from bayeslmm.likelihood import CrossProducts, derivatives, evaluate
 from bayeslmm.likelihood import parameters as par
-from bayeslmm.likelihood.derivatives import Derivatives
 from bayeslmm.likelihood.information import information
 from bayeslmm.types import FloatArray
 
@@ -49,19 +48,21 @@ class Ridge:
         return "only a combination is determined of the " + ", the ".join(self.parts)
 
 
-def find_ridges(cp: CrossProducts, factors: Sequence[FloatArray], first: Derivatives, reml: bool) -> tuple[Ridge, ...]:
-    """Ridges of a model, from the null space of the information at one point.
+def find_ridges(cp: CrossProducts, factors: Sequence[FloatArray], reml: bool) -> tuple[Ridge, ...]:
+    """Ridges of a model, from the null space of the information.
+
+    The covariance of y is linear in the variances, so that the null space is the same at every point; it is looked
+    at where all relative factors are the identity, which is well conditioned.
 
     Parameters
     ----------
     cp : CrossProducts
     factors : sequence of FloatArray, each (1, c, c)
-        Internal relative factors.
-    first : Derivatives
-        There.
+        Internal relative factors; only structures that are not linear in their parameters depend on them.
     reml : bool
     """
-    full = information(cp, factors, first, reml)
+    unit = [np.eye(block.size)[None] for block in cp.blocks]
+    full = information(cp, unit, derivatives(cp, unit, evaluate(cp, unit), reml), reml)
     basis, to_user, names = _parameters(cp, factors)
     basis, to_user = (np.pad(part, ((0, 1), (0, 1))) for part in (basis, to_user))
     basis[-1, -1] = to_user[-1, -1] = 1.0
@@ -75,7 +76,9 @@ def find_ridges(cp: CrossProducts, factors: Sequence[FloatArray], first: Derivat
     null = to_user @ (vectors[:, values < _NULL] / scale[:, None])
     if not null.shape[1]:
         return ()
-    null = np.linalg.qr(null / np.linalg.norm(null, axis=0))[0]
+    length = np.linalg.norm(null, axis=0)
+    # A column of zeros has no unit on which its variance could be shown.
+    null = np.linalg.qr(null / np.where(length > 0, length, 1.0))[0]
     return tuple(Ridge(tuple(names[i] for i in group)) for group in _groups(null))
 
 
@@ -130,6 +133,7 @@ def _to_user(transform: FloatArray, term: RandomTerm, allowed: list[FloatArray])
     if not term.structure.basis_free:
         return np.eye(len(allowed))
     length = np.sqrt(np.mean(term.Z**2, axis=0))
+    length = np.where(length > 0, length, 1.0)
     scaled = length[:, None] * transform
     rows, cols = np.tril_indices(len(length))
     return np.array([(scaled @ change @ scaled.T)[rows, cols] / np.linalg.norm(change) for change in allowed]).T

@@ -88,7 +88,12 @@ def optimise_many(
     -------
     Optima
     """
-    together = isinstance(cp.store, Levels) and not fixed and not any(s.shared for _, _, s in cp.term_order)
+    together = (
+        isinstance(cp.store, Levels)
+        and cp.reference is None
+        and not fixed
+        and not any(s.shared for _, _, s in cp.term_order)
+    )
     width = cp.levels.E.size if together else 0
     step = max(1, _CHUNK // max(width, 1)) if together else 1
     if Y.shape[1] == 0:

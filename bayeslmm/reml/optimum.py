@@ -164,7 +164,12 @@ class Criterion:
                 gradient, hessian = gradient[free], hessian[np.ix_(free, free)]
             return Point(x, value, gradient, hessian, first.exact)
 
-        return Trial(value, expand)
+        return Trial(value, expand, self._noise(x, value))
+
+    def _noise(self, x: FloatArray, value: float) -> float:
+        """Rounding of the criterion; with a trailing block also of the determinant of a matrix of condition x^2."""
+        noise = max(1e-11, 4e-14 * abs(value))
+        return max(noise, 2e-15 * float(x @ x)) if self.cp.q_trailing else noise
 
     @staticmethod
     def _undefined(x: FloatArray, value: float) -> Trial:
@@ -230,7 +235,9 @@ def _snap(criterion: Criterion, result: NewtonResult, max_evaluations: int) -> N
     value = criterion(x).value
     if not value <= result.value + ROUNDING * (1.0 + abs(result.value)):
         return result
-    return _continue(criterion, result, x, max_evaluations)
+    again = _continue(criterion, result, x, max_evaluations)
+    # Rounding of the last step leaves 1e-28 where zero was set.
+    return replace(again, x=_without_small(criterion.cp, criterion.held, again.x, NO_RANK))
 
 
 def _continue(criterion: Criterion, result: NewtonResult, x: FloatArray, max_evaluations: int) -> NewtonResult:
@@ -239,12 +246,12 @@ def _continue(criterion: Criterion, result: NewtonResult, x: FloatArray, max_eva
     return replace(again, evaluations=total, steps=result.steps + again.steps)
 
 
-def _without_small(cp: CrossProducts, held: Held, x: FloatArray) -> FloatArray:
+def _without_small(cp: CrossProducts, held: Held, x: FloatArray, limit: float = TRY_ZERO) -> FloatArray:
     """The free entries with singular values below the threshold replaced by zeros."""
     full, parts, position = held.full(x), [], 0
     for _, _, structure in cp.term_order:
         stop = position + len(structure.rows)
-        parts.append(structure.cleaned(full[position:stop], TRY_ZERO))
+        parts.append(structure.cleaned(full[position:stop], limit))
         position = stop
     return np.asarray(np.concatenate(parts)[held.free])
 
@@ -316,8 +323,7 @@ def _ridges(
     several = not isinstance(criterion.cp.store, Levels) and any(len(b.terms) > 1 for b in criterion.cp.blocks)
     if not vanished and not several and _is_curved(result.hessian):
         return ()
-    first = derivatives(criterion.cp, factors, factor, criterion.reml)
-    return find_ridges(criterion.cp, factors, first, criterion.reml)
+    return find_ridges(criterion.cp, factors, criterion.reml)
 
 
 def _is_curved(hessian: FloatArray) -> bool:
@@ -337,9 +343,8 @@ def _status(
     ridges: tuple[Ridge, ...],
 ) -> FitStatus:
     y = cp.design.y if cp.design.offset is None else cp.design.y - cp.design.offset
-    spread = float(np.sqrt(np.average(cp.response.residual**2, weights=cp.design.frequency)))
-    perfect = is_perfect(np.array(variance), np.array(spread), np.abs(y).max())
-    if ridges and not perfect:
+    perfect = is_perfect(np.array(variance), np.array(cp.response.spread), np.abs(y).max())
+    if ridges and not perfect and ending is Ending.converged:
         return FitStatus.not_identified
     return ending_status(ending, bool(vanished), bool(perfect))
 

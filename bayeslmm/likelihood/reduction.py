@@ -1,0 +1,75 @@
+"""From a design to the cross-products that every evaluation starts from.
+
+The residual sum of squares at given variances is what is left of ``y'y`` after the fit is subtracted. Where an
+effect is a thousand times the residual sd, six digits cancel in that difference, whatever the order of the
+elimination. So a reference fit (fixed effects and random effects of the trailing blocks) is taken out of the
+response first, on the rows themselves, and the evaluation accounts for it exactly (`factor.split_reference`).
+The first block needs no reference: its between and within parts are stored apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from bayeslmm.design.design import Design
+from bayeslmm.likelihood.crossproducts import CrossProducts, Levels, internal_blocks, split_levels, sum_up
+from bayeslmm.likelihood.factor import Factor, apply_lambda, evaluate
+from bayeslmm.types import FloatArray
+
+# Ratio of sds at which the reference is fitted: close to least squares, yet never worse conditioned than this.
+_RATIO = 100.0
+# Digits may cancel up to this factor: three of sixteen.
+_CANCELS = 1e3
+# Each pass gains the square of the ratio; more than this has only data without residual.
+_PASSES = 4
+
+
+def cross_products(design: Design) -> CrossProducts:
+    """Reduce a design to the cross-products that every criterion evaluation starts from.
+
+    Parameters
+    ----------
+    design : Design
+
+    Returns
+    -------
+    CrossProducts
+
+    References
+    ----------
+    Bates, Maechler, Bolker & Walker (2015), J. Stat. Softw. 67(1), sec. 3, for the blocked elimination; the
+    between-within split is the one of the analysis of variance.
+    """
+    cp = sum_up(design)
+    if len(cp.blocks) == 1 or not isinstance(cp.store, Levels):
+        return cp
+    factors = [_RATIO * np.eye(block.size)[None] for block in cp.blocks]
+    for _ in range(_PASSES):
+        try:
+            factor = evaluate(cp, factors)
+        except np.linalg.LinAlgError:
+            break
+        if factor.cancellation[0] <= _CANCELS:
+            break
+        cp = _take_out(cp, factors, factor)
+    return cp
+
+
+def _take_out(cp: CrossProducts, factors: list[FloatArray], factor: Factor) -> CrossProducts:
+    """Take the fit at one point out of the response, row by row."""
+    q2 = cp.q_trailing
+    fitted = apply_lambda(cp, factors[1:], factor.solution[..., None], transposed=False)[0, :, 0]
+    beta, effects = fitted[q2:], fitted[:q2]
+    step = effects if cp.reference is None else effects - cp.reference
+    residual = cp.response.residual - cp.fixed.columns @ beta
+    _, blocks, columns = internal_blocks(cp.design)
+    start = 0
+    for block, Z in zip(blocks[1:], columns[1:], strict=True):
+        tile = step[start : start + block.q].reshape(block.n_levels, block.size)
+        residual = residual - (Z * tile[block.grouping.codes]).sum(1)
+        start += block.q
+    response = replace(cp.response, residual=residual, coef=cp.response.coef + beta)
+    store = split_levels(cp.design, blocks, columns, cp.fixed, response)
+    return replace(cp, store=store, response=response, reference=effects)

@@ -1,0 +1,51 @@
+"""Diagonal tiles of the projected cross-products of the trailing random effects, summed over levels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bayeslmm.likelihood import small
+from bayeslmm.likelihood.crossproducts import CrossProducts
+from bayeslmm.types import FloatArray
+
+# Smallest diagonal entry of a relative factor that is inverted.
+_REGULAR = 0.1
+
+
+def trailing_tiles(
+    cp: CrossProducts, factors: Sequence[FloatArray], S22: FloatArray, inverse: FloatArray
+) -> tuple[FloatArray, ...]:
+    """Sums of the diagonal tiles of ``S22 = S - S Q S``.
+
+    For a regular factor ``T' tile T = I - tile of K^-1``, where nothing large cancels; the definition serves the
+    others.
+    """
+    out, start = [], 0
+    for block, T in zip(cp.blocks[1:], factors, strict=True):
+        span = slice(start, start + block.q)
+        start += block.q
+        direct = diagonal_tiles(S22[:, span, span], block.size)
+        regular = np.abs(np.diagonal(T, axis1=1, axis2=2)).min(axis=1) > _REGULAR
+        if regular.any():
+            middle = block.n_levels * np.eye(block.size) - _gram_tiles(inverse[:, :, span], block.size)
+            safe = np.where(regular[:, None, None], T, np.eye(block.size))
+            left = np.linalg.solve(small.transpose(safe), middle)
+            exact = np.linalg.solve(small.transpose(safe), small.transpose(left))
+            direct = np.where(regular[:, None, None], exact, direct)
+        out.append(direct)
+    return tuple(out)
+
+
+def _gram_tiles(half: FloatArray, size: int) -> FloatArray:
+    """Sum over levels of ``H_l' H_l`` for columns H (K, t, J c)."""
+    columns = half.reshape(*half.shape[:2], -1, size)
+    return np.asarray(np.einsum("ktja,ktjb->kab", columns, columns))
+
+
+def diagonal_tiles(matrix: FloatArray, size: int) -> FloatArray:
+    """Sum of the diagonal tiles (K, c, c) of a matrix (K, J c, J c)."""
+    K, levels = matrix.shape[0], matrix.shape[1] // size
+    tiles = matrix.reshape(K, levels, size, levels, size)
+    return np.asarray(np.einsum("kjajb->kab", tiles))
