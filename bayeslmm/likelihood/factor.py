@@ -40,8 +40,8 @@ class Factor:
     residual : FloatArray, shape (K, m)
         Columns of `trailing` that make up the residual: minus the effects and beta beyond the reference of the
         response, and 1.
-    cancellation : FloatArray, shape (K,)
-        Sum of squares before the fit is subtracted, as a multiple of r2: digits lost in the difference.
+    total : FloatArray, shape (K,)
+        Sum of squares before the fit is subtracted; what it exceeds r2 by is lost in digits.
     first : tuple of FloatArray or None
         Cholesky factors (K, J, c, c) and ``L^-1 E`` (K, J, c, m) of the first block, kept for derivatives at a
         single point, or asked for.
@@ -58,7 +58,7 @@ class Factor:
     chol: FloatArray
     solution: FloatArray
     residual: FloatArray
-    cancellation: FloatArray
+    total: FloatArray
     first: tuple[FloatArray, FloatArray] | None = None
     hierarchy: tuple[Eliminated, Dense] | None = None
     replicated: bool = False
@@ -138,7 +138,7 @@ def _stack(parts: Sequence[Factor]) -> Factor:
         np.concatenate([part.chol for part in parts]),
         np.concatenate([part.solution for part in parts]),
         np.concatenate([part.residual for part in parts]),
-        np.concatenate([part.cancellation for part in parts]),
+        np.concatenate([part.total for part in parts]),
     )
 
 
@@ -166,7 +166,7 @@ def _evaluate_hierarchy(
         dense.chol[None],
         solution.T,
         np.append(-dense.scale(solution.copy(), False)[:, 0], 1.0)[None],
-        np.array([S[-1, -1] / r2 if r2 > 0 else np.inf]),
+        S[-1, -1:],
         hierarchy=(eliminated, dense),
     )
 
@@ -201,9 +201,8 @@ def _evaluate(
     logs = 2.0 * np.log(np.diagonal(chol, axis1=1, axis2=2))
     log_det = log_det + logs[:, :q2].sum(-1)
     log_det_fixed = logs[:, q2 : q2 + p].sum(-1) + cp.log_det_fixed
-    lost = np.where(r2 > 0, total / np.where(r2 > 0, r2, 1.0), np.inf)
     return Factor(
-        log_det, log_det_fixed, r2, trailing, chol, solution, residual, lost, first, replicated=replicates is not None
+        log_det, log_det_fixed, r2, trailing, chol, solution, residual, total, first, replicated=replicates is not None
     )
 
 

@@ -51,7 +51,7 @@ def cross_products(design: Design) -> CrossProducts:
             factor = evaluate(cp, factors)
         except np.linalg.LinAlgError:
             break
-        if factor.cancellation[0] <= _CANCELS:
+        if factor.total[0] <= _CANCELS * factor.r2[0]:
             break
         cp = _take_out(cp, factors, factor)
     return cp

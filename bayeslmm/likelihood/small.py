@@ -67,6 +67,12 @@ def solve_lower(lower: FloatArray, b: FloatArray) -> FloatArray:
     c = lower.shape[-1]
     if c == 1:
         return np.asarray(b / lower)
+    if c == 2:
+        first = b[..., 0, :] / lower[..., 0, 0, None]
+        second = (b[..., 1, :] - lower[..., 1, 0, None] * first) / lower[..., 1, 1, None]
+        x = np.empty((*first.shape[:-1], 2, first.shape[-1]))
+        x[..., 0, :], x[..., 1, :] = first, second
+        return x
     x = np.empty((*np.broadcast_shapes(lower.shape[:-2], b.shape[:-2]), *b.shape[-2:]))
     for i in range(c):
         row = b[..., i, :]
@@ -131,6 +137,8 @@ def log_det(lower: FloatArray) -> FloatArray:
     """``log |L L'|`` of a stack of Cholesky factors, shape (...)."""
     if lower.shape[-1] == 1:
         return np.asarray(2.0 * np.log(lower[..., 0, 0]))
+    if lower.shape[-1] == 2:
+        return np.asarray(2.0 * np.log(lower[..., 0, 0] * lower[..., 1, 1]))
     return np.asarray(2.0 * np.log(np.diagonal(lower, axis1=-2, axis2=-1)).sum(-1))
 
 

@@ -20,7 +20,7 @@ _NEARLY_APPROXIMATE = 1e-7
 # Below this predicted fall the value itself is rounding error, and a step that keeps it is as good as one that
 # lowers it.
 CLOSE = 1e-7
-# Rounding of the criterion above which a predicted fall below it ends the iteration.
+# Below this, blurred derivatives are no reason to stop.
 _NOISY = 1e-8
 # Predicted fall below which a step is short enough for a secant correction.
 _LOCAL = 0.1
@@ -59,11 +59,15 @@ class Point:
 
 @dataclass(frozen=True)
 class Trial:
-    """Value at a point with its rounding error, and the derivatives on demand."""
+    """Value at a point with its rounding error, and the derivatives on demand.
+
+    `blur` is a predicted fall that the rounding of the derivatives alone can suggest.
+    """
 
     value: float
     expand: Callable[[], Point]
     noise: float = 1e-11
+    blur: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -130,8 +134,8 @@ def minimise(
             return end(Ending.non_finite, point.x, point.value)
         hessian = secants.correct(point)
         direction, decrement, saddle = _direction(point.gradient, hessian, radius)
-        # Where the criterion is noisy its derivatives are, too, and no sign of a curvature means anything.
-        lost = trial.noise > _NOISY and decrement < 10.0 * trial.noise
+        # Where the derivatives are blurred no sign of a curvature means anything.
+        lost = trial.blur > _NOISY and decrement < trial.blur
         if lost or (decrement < TINY and not saddle):
             return end(Ending.converged, point.x, point.value)
         length = float(np.linalg.norm(direction))

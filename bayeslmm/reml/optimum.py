@@ -133,12 +133,12 @@ class Criterion:
     held: Held
     _last: dict[bytes, Factor] = field(default_factory=dict, repr=False, compare=False)
 
-    def factor(self, x: FloatArray) -> Factor:
+    def factor(self, x: FloatArray, factors: Sequence[FloatArray]) -> Factor:
         """The evaluation at the free entries x, kept from the last call if that was there."""
         key = x.tobytes()
         if key not in self._last:
             self._last.clear()
-            self._last[key] = evaluate(self.cp, self.factors(x))
+            self._last[key] = evaluate(self.cp, factors)
         return self._last[key]
 
     def factors(self, x: FloatArray) -> list[FloatArray]:
@@ -149,7 +149,7 @@ class Criterion:
         """Criterion at x (inf where it is not defined, -inf for a perfect fit) and its derivatives."""
         factors = self.factors(x)
         try:
-            factor = self.factor(x)
+            factor = self.factor(x, factors)
         except np.linalg.LinAlgError:
             return self._undefined(x, float("inf"))
         if not factor.r2[0] > 0:
@@ -164,12 +164,9 @@ class Criterion:
                 gradient, hessian = gradient[free], hessian[np.ix_(free, free)]
             return Point(x, value, gradient, hessian, first.exact)
 
-        return Trial(value, expand, self._noise(x, value))
-
-    def _noise(self, x: FloatArray, value: float) -> float:
-        """Rounding of the criterion; with a trailing block also of the determinant of a matrix of condition x^2."""
-        noise = max(1e-11, 4e-14 * abs(value))
-        return max(noise, 2e-15 * float(x @ x)) if self.cp.q_trailing else noise
+        # The trailing block is a matrix of condition x^2.
+        trailing = 2e-15 * float(x @ x) if self.cp.q_trailing else 0.0
+        return Trial(value, expand, max(1e-11, 4e-14 * abs(value), trailing), 10.0 * trailing)
 
     @staticmethod
     def _undefined(x: FloatArray, value: float) -> Trial:
@@ -285,7 +282,7 @@ def _finish(criterion: Criterion, result: NewtonResult) -> Optimum:
     cp = criterion.cp
     internal = criterion.held.full(result.x)
     factors = tuple(criterion.factors(result.x))
-    factor = criterion.factor(result.x)
+    factor = criterion.factor(result.x, factors)
     terms = par.term_factors(cp, factors)
     vanished = _vanished(criterion, factors, factor) if np.isfinite(result.value) else ()
     ridges = _ridges(criterion, factors, factor, result, vanished)
