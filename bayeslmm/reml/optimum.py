@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from bayeslmm.design.covariance import smallest_bound
+from bayeslmm.design.covariance import canonical, factor_from_theta, smallest_bound
 from bayeslmm.design.shared import Shared
 from bayeslmm.likelihood import CrossProducts, Factor, derivatives, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
@@ -210,7 +210,7 @@ def optimise(
     if result.ending is Ending.converged:
         result = _snap(criterion, result, max_evaluations)
         result = _escape(criterion, result, max_evaluations)
-    return _finish(criterion, result)
+    return _finish(criterion, result, fixed or {})
 
 
 def _best_start(cp: CrossProducts, reml: bool, held: Held) -> FloatArray:
@@ -278,12 +278,15 @@ def _escape(criterion: Criterion, result: NewtonResult, max_evaluations: int) ->
     return result
 
 
-def _finish(criterion: Criterion, result: NewtonResult) -> Optimum:
+def _finish(criterion: Criterion, result: NewtonResult, fixed: Mapping[int, FloatArray]) -> Optimum:
     cp = criterion.cp
     internal = criterion.held.full(result.x)
     factors = tuple(criterion.factors(result.x))
     factor = criterion.factor(result.x, factors)
     terms = par.term_factors(cp, factors)
+    for i, theta in fixed.items():
+        # As given, without the rounding of the way to internal coordinates and back.
+        terms[i] = canonical(factor_from_theta(cp.design.terms[i].structure, theta)[None])
     vanished = _vanished(criterion, factors, factor) if np.isfinite(result.value) else ()
     ridges = _ridges(criterion, factors, factor, result, vanished)
     nu = degrees_of_freedom(cp, criterion.reml)
