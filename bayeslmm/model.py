@@ -37,7 +37,8 @@ class Model:
     weights : str or array of shape (rows,), optional
         Precision weights: the residual variance of row i is ``sigma^2 / weights[i]``.
     contrasts : mapping, optional
-        Column name to ``"treatment"``, ``"sum"``, ``"helmert"``, ``"poly"`` or a matrix.
+        Column name to ``"treatment"``, ``"sum"``, ``"helmert"``, ``"poly"``, ``"diff"``, ``bl.Treatment(reference)``, a
+        matrix, or a DataFrame whose index names levels and whose columns name coefficients.
     extra_namespace : mapping, optional
         Functions and values that the formula may use.
     saturated : {"error", "allow"}
@@ -150,7 +151,7 @@ class Model:
         Raises
         ------
         FitError
-            Not converged and ``on_failure="raise"``.
+            An argument that is none of these; not converged and ``on_failure="raise"``.
         DesignError
             `fix` names no term, has the wrong number of values, or values that are no covariance.
 
@@ -161,6 +162,10 @@ class Model:
         >>> fit.is_singular, round(fit.sigma, 4)
         (True, 3.7157)
         """
+        if not isinstance(reml, bool):
+            raise FitError(f"reml={reml!r} is neither True (REML) nor False (ML). Write model.fit(reml=False) for ML.")
+        if on_failure not in ("warn", "raise", "ignore"):
+            raise FitError(f"on_failure={on_failure!r} is unknown. Use 'warn', 'raise' or 'ignore'.")
         fixed = resolve_fixed(self._design, fix)
         optimum = optimise(self.cross_products, reml, fixed=fixed) if fixed else self._optimum(reml)
         if not optimum.status.ok and on_failure != "ignore":

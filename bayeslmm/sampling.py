@@ -17,6 +17,9 @@ from bayeslmm.reml import Optimum
 from bayeslmm.results import Posterior
 from bayeslmm.results.diagnostics import nuts_diagnostics
 
+# Below this the tail of the importance weights has no shape to be judged by.
+_FEWEST = 20
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -48,6 +51,11 @@ def sample_posterior(
         Gives the cross-products and a REML fit, which only the collapsed methods need.
     """
     draws, chains, method = settings.draws, settings.chains, settings.method
+    for name, value in (("draws", draws), ("chains", chains), ("tune", settings.tune)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise FitError(f"{name}={value!r} is not a whole number.")
+    if method != "nuts" and draws < _FEWEST:
+        raise FitError(f"draws={draws}: the diagnostics of the sample need at least {_FEWEST} draws.")
     if chains < 1 or draws < chains:
         raise FitError(f"draws={draws}, chains={chains}: there must be at least one draw in each chain.")
     resolved = resolve_priors(design, priors)

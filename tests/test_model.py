@@ -105,6 +105,22 @@ def test_labels() -> None:
     assert list(twice.ranef()["Subject"].columns) == ["Intercept", "Intercept.1", "Days"]
 
 
+def test_arguments_that_mean_nothing_are_refused() -> None:
+    one = model("one-way")
+    with pytest.raises(bl.FitError, match="neither True"):
+        one.fit("ML")  # type: ignore[arg-type]
+    with pytest.raises(bl.FitError, match="unknown"):
+        one.fit(on_failure="never")  # type: ignore[arg-type]
+    with pytest.raises(bl.FitError, match="at least 20"):
+        one.sample(12)
+    with pytest.raises(bl.FitError, match="whole number"):
+        one.sample(100.5)  # type: ignore[arg-type]
+    with pytest.raises(bl.DesignError, match="center=True and False"):
+        bl.Model("Reaction ~ scale(Days, 3) + (1 | Subject)", bl.load_dataset("sleepstudy"))
+    with pytest.raises(bl.DesignError, match="different models"):
+        bl.compare(one.fit(fix={"theta": [1.0]}), one.sample(100, random_seed=1))
+
+
 def test_results_are_frozen() -> None:
     one = model("one-way")
     for result, field in ((one.fit(), "optimum"), (one.sample(100, random_seed=1), "method")):

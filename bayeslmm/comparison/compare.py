@@ -225,6 +225,12 @@ def compare(
         raise DesignError(f"delta={delta:g}: a standard deviation below which it is negligible cannot be negative.")
     for post in (posterior, *more):
         _check(reml, post)
+    if reml.optimum.fixed:
+        held = ", ".join(reml.design.terms[i].label for i in reml.optimum.fixed)
+        raise DesignError(
+            f"The fit holds parameters fixed (theta of {held}); the posterior estimates them, so that the columns "
+            "would belong to different models. Compare the posterior with model.fit() without fix=."
+        )
     other = REMLResult(reml.design, reml.cp, optimise(reml.cp, not reml.reml))
     restricted, full = (reml, other) if reml.reml else (other, reml)
     return Comparison(restricted, full, posterior, level, delta, more)

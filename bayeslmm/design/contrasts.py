@@ -213,7 +213,19 @@ def _levels(x: Any) -> list[Any]:
 
 
 def scale(x: Any, center: bool = True, scale: bool = True) -> Any:
-    """R's scale(): minus the mean, divided by the standard deviation with n - 1."""
+    """R's scale(): minus the mean, divided by the standard deviation with n - 1.
+
+    Raises
+    ------
+    DesignError
+        A number where only True or False is understood.
+    """
+    for name, value in (("center", center), ("scale", scale)):
+        if not isinstance(value, bool | np.bool_):
+            raise DesignError(
+                f"scale() in a formula understands {name}=True and False, not {value!r}. Write the arithmetic out: "
+                "I((x - 3) / 2)."
+            )
     centred = x - np.mean(x) if center else x
     length = np.sqrt(np.sum(np.square(centred)) / (len(x) - 1))
     return centred / length if scale else centred

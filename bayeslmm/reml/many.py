@@ -194,31 +194,40 @@ def _snap(
     max_evaluations: int,
 ) -> NewtonMany:
     """Small singular values set to exactly zero where the criterion does not rise, as for a single response."""
-    x = result.x.copy()
-    position = 0
-    for _, _, structure in cp.term_order:
-        part = slice(position, position + len(structure.rows))
-        position = part.stop
-        smallest = np.linalg.svd(structure.factor(x[:, part]), compute_uv=False)[:, -1]
-        for k in np.flatnonzero(smallest < TRY_ZERO):
-            x[k, part] = structure.cleaned(x[k, part], TRY_ZERO)
-    converged = np.array([ending is Ending.converged for ending in result.ending])
-    changed = np.flatnonzero(converged & (x != result.x).any(axis=1))
+    waiting = np.array([ending is Ending.converged for ending in result.ending])
+    zeroed, found = result.x.copy(), list[IntArray]()
+    for limit in TRY_ZERO:
+        x = _without_small(cp, result.x, limit)
+        changed = np.flatnonzero(waiting & (x != result.x).any(axis=1))
+        if changed.size == 0:
+            break
+        value = _evaluate(cp, x[changed], replicates.part(changed), reml)[1]
+        kept = changed[value <= result.value[changed] + ROUNDING * (1.0 + np.abs(result.value[changed]))]
+        zeroed[kept], waiting[kept] = x[kept], False
+        found.append(kept)
+    changed = np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
     if changed.size == 0:
         return result
-    value = _evaluate(cp, x[changed], replicates.part(changed), reml)[1]
-    kept = value <= result.value[changed] + ROUNDING * (1.0 + np.abs(result.value[changed]))
-    changed = changed[kept]
-    if changed.size == 0:
-        return result
-    again = minimise_many(lambda at, which: function(at, changed[which]), x[changed], max_evaluations)
+    again = minimise_many(lambda at, which: function(at, changed[which]), zeroed[changed], max_evaluations)
     merged = NewtonMany(result.x.copy(), result.value.copy(), result.ending, result.evaluations.copy())
-    merged.x[changed], merged.value[changed] = again.x, again.value
+    merged.x[changed], merged.value[changed] = _without_small(cp, again.x, NO_RANK), again.value
     merged.evaluations[changed] += again.evaluations + 1
     endings = list(result.ending)
     for k, ending in zip(changed, again.ending, strict=True):
         endings[k] = ending
     return replace(merged, ending=tuple(endings))
+
+
+def _without_small(cp: CrossProducts, x: FloatArray, limit: float) -> FloatArray:
+    """Internal vectors (K, k) with singular values below the limit replaced by zeros."""
+    out, position = x.copy(), 0
+    for _, _, structure in cp.term_order:
+        part = slice(position, position + len(structure.rows))
+        position = part.stop
+        smallest = np.linalg.svd(structure.factor(x[:, part]), compute_uv=False)[:, -1]
+        for k in np.flatnonzero(smallest < limit):
+            out[k, part] = structure.cleaned(x[k, part], limit)
+    return out
 
 
 def _finish(cp: CrossProducts, responses: Responses, Y: FloatArray, reml: bool, result: NewtonMany) -> Optima:
@@ -232,7 +241,8 @@ def _finish(cp: CrossProducts, responses: Responses, Y: FloatArray, reml: bool, 
         s = np.linalg.svd(factors[b][:, columns, columns], compute_uv=False)
         singular |= (s <= NO_RANK * np.maximum(s[:, :1], 1e-300)).any(axis=1)
     largest = np.abs(Y if cp.design.offset is None else Y - cp.design.offset[:, None]).max(axis=0)
-    perfect = is_perfect(variance, responses.spread, largest)
+    converged = np.array([ending is Ending.converged for ending in result.ending])
+    perfect = is_perfect(variance, responses.spread, largest, converged)
     status = tuple(
         ending_status(ending, bool(zero), bool(exact))
         for ending, zero, exact in zip(result.ending, singular, perfect, strict=True)

@@ -21,10 +21,13 @@ from bayeslmm.reml.identified import Ridge, find_ridges
 from bayeslmm.reml.status import FitStatus
 from bayeslmm.types import BoolArray, FloatArray
 
-# Singular values of a relative factor (on orthogonalised columns) below this are tried at exactly zero.
-TRY_ZERO = 1e-2
+# Singular values of a relative factor (on orthogonalised columns) below these are tried at exactly zero, all at once:
+# with the smaller limits, a zero beside a small variance.
+TRY_ZERO = (1e-2, 1e-3, 1e-4, 1e-6)
 # A residual sd below this share of what the fixed effects leave, or of the rounding of y, is no variance.
 _PERFECT = 1e-11
+# An iteration that got stuck below this share was on its way there.
+_STUCK = 1e-6
 _EPSILONS = 2e-15
 # A criterion that rises by less than this share of itself has not risen: rounding of a sum of n terms.
 ROUNDING = 1e-13
@@ -226,15 +229,15 @@ def _best_start(cp: CrossProducts, reml: bool, held: Held) -> FloatArray:
 
 def _snap(criterion: Criterion, result: NewtonResult, max_evaluations: int) -> NewtonResult:
     """Set small singular values to exactly zero where the criterion does not rise, then polish."""
-    x = _without_small(criterion.cp, criterion.held, result.x)
-    if np.array_equal(x, result.x):
-        return result
-    value = criterion(x).value
-    if not value <= result.value + ROUNDING * (1.0 + abs(result.value)):
-        return result
-    again = _continue(criterion, result, x, max_evaluations)
-    # Rounding of the last step leaves 1e-28 where zero was set.
-    return replace(again, x=_without_small(criterion.cp, criterion.held, again.x, NO_RANK))
+    for limit in TRY_ZERO:
+        x = _without_small(criterion.cp, criterion.held, result.x, limit)
+        if np.array_equal(x, result.x):
+            return result
+        if criterion(x).value <= result.value + ROUNDING * (1.0 + abs(result.value)):
+            again = _continue(criterion, result, x, max_evaluations)
+            # Rounding of the last step leaves 1e-28 where zero was set.
+            return replace(again, x=_without_small(criterion.cp, criterion.held, again.x, NO_RANK))
+    return result
 
 
 def _continue(criterion: Criterion, result: NewtonResult, x: FloatArray, max_evaluations: int) -> NewtonResult:
@@ -243,7 +246,7 @@ def _continue(criterion: Criterion, result: NewtonResult, x: FloatArray, max_eva
     return replace(again, evaluations=total, steps=result.steps + again.steps)
 
 
-def _without_small(cp: CrossProducts, held: Held, x: FloatArray, limit: float = TRY_ZERO) -> FloatArray:
+def _without_small(cp: CrossProducts, held: Held, x: FloatArray, limit: float) -> FloatArray:
     """The free entries with singular values below the threshold replaced by zeros."""
     full, parts, position = held.full(x), [], 0
     for _, _, structure in cp.term_order:
@@ -343,15 +346,17 @@ def _status(
     ridges: tuple[Ridge, ...],
 ) -> FitStatus:
     y = cp.design.y if cp.design.offset is None else cp.design.y - cp.design.offset
-    perfect = is_perfect(np.array(variance), np.array(cp.response.spread), np.abs(y).max())
+    converged = np.array(ending is Ending.converged)
+    perfect = is_perfect(np.array(variance), np.array(cp.response.spread), np.abs(y).max(), converged)
     if ridges and not perfect and ending is Ending.converged:
         return FitStatus.not_identified
     return ending_status(ending, bool(vanished), bool(perfect))
 
 
-def is_perfect(variance: FloatArray, spread: FloatArray, largest: FloatArray) -> BoolArray:
+def is_perfect(variance: FloatArray, spread: FloatArray, largest: FloatArray, converged: BoolArray) -> BoolArray:
     """Whether a residual variance is none, beside what the fixed effects leave and the rounding of y."""
-    return np.asarray(variance <= np.maximum(_PERFECT * spread, _EPSILONS * largest) ** 2)
+    share = np.where(converged, _PERFECT, _STUCK)
+    return np.asarray(variance <= np.maximum(share * spread, _EPSILONS * largest) ** 2)
 
 
 def ending_status(ending: Ending, singular: bool, perfect: bool) -> FitStatus:
@@ -373,7 +378,7 @@ def _vanished(criterion: Criterion, factors: Sequence[FloatArray], factor: Facto
             continue
         structure = cp.design.terms[term].structure
         T = factors[b][0, columns, columns]
-        if not structure.shared and smallest_bound(T) > TRY_ZERO:
+        if not structure.shared and smallest_bound(T) > TRY_ZERO[0]:
             continue
         U, s, _ = np.linalg.svd(T)
         if (s > 0).all() and s[-1] > NO_RANK * s[0]:

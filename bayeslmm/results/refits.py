@@ -130,6 +130,13 @@ def check_responses(design: Design, values: Any, dimensions: int) -> FloatArray:
             f"The new response has {int(bad.sum())} missing or infinite value(s). A refit keeps the rows of the fit; "
             "to leave rows out, make a new Model."
         )
+    if dimensions == 2:
+        constant = np.flatnonzero((array == array[0]).all(axis=0)) if array.shape[0] > 1 else np.zeros(0, dtype=int)
+        if constant.size:
+            raise DesignError(
+                f"Column {int(constant[0])} of the new responses is constant ({constant.size} such column(s)): there "
+                "is no variation to model."
+            )
     return array
 
 

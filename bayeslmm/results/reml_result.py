@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,7 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtri
 
 from bayeslmm.design.design import Design
+from bayeslmm.errors import ConvergenceWarning, DesignError
 from bayeslmm.likelihood import (
     Conditional,
     CrossProducts,
@@ -279,7 +281,10 @@ class REMLResult(FitStatistics):
         """
         design = with_response(self.design, check_responses(self.design, y, 1))
         cp = cross_products(design)
-        return REMLResult(design, cp, optimise(cp, self.reml, fixed=self._fixed))
+        optimum = optimise(cp, self.reml, fixed=self._fixed)
+        if not optimum.status.ok:
+            warnings.warn(f"{self.formula}: {optimum.status}", ConvergenceWarning, stacklevel=2)
+        return REMLResult(design, cp, optimum)
 
     def refit_many(self, Y: ArrayLike, *, workers: int = 1) -> Refits:
         """Fit the same model to many responses at once (bootstrap, simulation, permutation).
@@ -305,6 +310,8 @@ class REMLResult(FitStatistics):
             Wrong shape, missing or infinite values.
         """
         values = check_responses(self.design, Y, 2)
+        if workers < 1:
+            raise DesignError(f"workers={workers}: at least one is needed.")
         optima = optimise_many(self.cp, values, self.reml, fixed=self._fixed, workers=workers)
         return Refits(self.design, self.reml, optima)
 

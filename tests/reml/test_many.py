@@ -103,6 +103,13 @@ def test_a_perfect_fit_among_others_is_named() -> None:
     assert "1 not converged" in repr(many)
 
 
+def test_a_refit_that_fails_warns() -> None:
+    data = frame()
+    fit = bl.Model("y ~ x + (1 | g)", data).fit()
+    with pytest.warns(bl.ConvergenceWarning, match="reproduces the response"):
+        fit.refit(1.0 + 2.0 * data["x"].to_numpy() + data["g"].to_numpy())
+
+
 def test_parameters_held_fixed_stay_so() -> None:
     data = frame()
     fit = bl.Model("y ~ x + (1 | g)", data).fit(fix={"g": [0.7]})
@@ -120,6 +127,7 @@ def test_parameters_held_fixed_stay_so() -> None:
         (lambda Y: Y.astype(str).astype(object) + "a", "not numeric"),
         (lambda Y: pd.DataFrame(Y, index=range(1, 61)), "another index"),
         (lambda Y: Y[:, :0], "no column"),
+        (lambda Y: np.where(np.arange(24) == 5, 1.0, Y), "Column 5 of the new responses is constant"),
     ],
 )
 def test_bad_responses(change, message: str) -> None:  # type: ignore[no-untyped-def]
