@@ -25,21 +25,22 @@ _SMALLEST, _LARGEST = 0.1, 1e6
 # A moment estimate of sigma^2 below this share of the total variance is not used.
 _SMALL_SHARE = 0.02
 _WIDE = 1e5
-# Up to this many effects of the first block, several factors are estimated together.
+# Up to this many effects of the first block, variances are estimated together.
 _TOGETHER = 300
 
 
 def moment_factors(cp: CrossProducts) -> list[FloatArray]:
     """Relative factors (c, c), lower triangular and regular, of every block."""
     store = cp.store
-    if isinstance(store, Levels) and len(cp.blocks) > 1 and store.E.shape[0] * store.E.shape[1] <= _TOGETHER:
+    several = len(cp.blocks) > 1 or cp.blocks[0].size == 1
+    if isinstance(store, Levels) and several and store.E.shape[0] * store.E.shape[1] <= _TOGETHER:
         return _joint_moments(cp, store)
     sums, products, within = _levels(cp, store) if isinstance(store, Levels) else _hierarchy(cp, store)
     return [_factor(s[None], F, np.array([within]))[0] for s, F in zip(sums, products, strict=True)]
 
 
 def _joint_moments(cp: CrossProducts, store: Levels) -> list[FloatArray]:
-    """Variances of several factors from one system of moment equations.
+    """Variances of one or several factors from one system of moment equations.
 
     With ``S = Z' M Z`` and ``s = Z' M y`` (M takes the fixed effects out) the expectation of ``s_i^2`` is
     ``sum_j S_ij^2 v_j + sigma^2 S_ii``. Divided by S_ii and added up over the levels of each effect, together with
