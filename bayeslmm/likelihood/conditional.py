@@ -138,8 +138,7 @@ def _complete(
     F = store.R @ factors[0][:, None]
     Ft = small.transpose(F)
     M = Ft @ F
-    diagonal = np.arange(M.shape[-1])
-    M[..., diagonal, diagonal] += 1.0
+    small.add_identity(M)
     lower = small.cholesky(M)
     half = small.solve_lower(lower, Ft @ residual[..., None])
     if sigma is not None and rng is not None:

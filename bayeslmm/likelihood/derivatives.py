@@ -167,9 +167,7 @@ def _sweep(L: FloatArray, factors: Sequence[FloatArray], cp: CrossProducts, t: i
 
 
 def _trailing_part(Q: FloatArray, D: FloatArray, q2: int) -> tuple[FloatArray, FloatArray]:
-    R2 = -(Q @ D[:, :-1, :q2])
-    diagonal = np.arange(q2)
-    R2[:, diagonal, diagonal] += 1.0
+    R2 = small.add_identity(-(Q @ D[:, :-1, :q2]), q2)
     return R2, D[:, :q2, :-1] @ R2
 
 
@@ -212,8 +210,7 @@ def _sums_from_moments(moments: Moments, T: FloatArray, table: FloatArray) -> _S
     U, c = moments.R.shape[:2]
     F = moments.R @ T[:, None]
     M = F @ small.transpose(F)
-    diagonal = np.arange(c)
-    M[..., diagonal, diagonal] += 1.0
+    small.add_identity(M)
     if c == 1:
         C = moments.R / M
         A = C * moments.R

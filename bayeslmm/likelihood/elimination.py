@@ -94,7 +94,7 @@ def eliminate(h: Hierarchy, factors: Sequence[FloatArray]) -> Eliminated:
         trailing[q:, :q] = trailing[:q, q:].T
     flat = _flat(first.half.fixed)
     trailing[q:, q:] += dot(flat.T, flat)
-    pending = _after_first(h, first, cells)
+    pending = _after(h, 0, first, h.rows, cells)
     members = [first]
     log_det = float(small.log_det(first.lower).sum())
     for k, T in enumerate(factors[1:], start=1):
@@ -109,7 +109,7 @@ def eliminate(h: Hierarchy, factors: Sequence[FloatArray]) -> Eliminated:
 
 def _eliminate_first(h: Hierarchy, T: FloatArray) -> tuple[Member, Cells]:
     F = dot(h.R, T)
-    lower = small.cholesky(_plus_identity(dot(F, small.transpose(F))))
+    lower = small.cholesky(small.add_identity(dot(F, small.transpose(F))))
     values = h.cells.values
     if values.size:
         values = small.solve_lower(lower[h.cells.levels], values[:, :, None])[:, :, 0]
@@ -124,7 +124,7 @@ def _eliminate_first(h: Hierarchy, T: FloatArray) -> tuple[Member, Cells]:
 
 def _eliminate_next(rows: Rows, T: FloatArray) -> Member:
     Tt = T.T
-    lower = small.cholesky(_plus_identity(dot(dot(Tt, rows.own), T)))
+    lower = small.cholesky(small.add_identity(dot(dot(Tt, rows.own), T)))
 
     def whiten(e: FloatArray) -> FloatArray:
         return small.solve_lower(lower, dot(Tt, e))
@@ -133,30 +133,32 @@ def _eliminate_next(rows: Rows, T: FloatArray) -> Member:
     return Member(T, rows, lower, half)
 
 
-def _plus_identity(M: FloatArray) -> FloatArray:
-    diagonal = np.arange(M.shape[-1])
-    M[..., diagonal, diagonal] += 1.0
-    return M
+def _after(h: Hierarchy, k: int, member: Member, pending: Sequence[Rows], cells: Cells | None = None) -> list[Rows]:
+    """Rows of the members after k once member k is eliminated.
 
-
-def _after_first(h: Hierarchy, first: Member, cells: Cells) -> list[Rows]:
-    """Rows of the later members with the first one's part added."""
+    What the first member (the one with cells) explains is added to the within part, what a later one does is taken
+    away.
+    """
+    sign = 1.0 if cells is not None else -1.0
     out = []
-    for m, rows in enumerate(h.rows):
-        parents, J = h.plan.up[0][m], rows.own.shape[0]
-        left = small.transpose(first.half.up[m])
-        effects = rows.effects
-        if h.q_dense:
-            effects = effects + _cell_sums(parents, J, first.half.up[m], cells)
+    for m, rows in enumerate(pending):
+        parents, J, up = h.plan.up[k][m], rows.own.shape[0], member.half.up[m]
+        left = sign * small.transpose(up)
+
+        def change(right: FloatArray, left: FloatArray = left, parents: IntArray = parents, J: int = J) -> FloatArray:
+            return sums_by(parents, dot(left, right), J)
+
+        if cells is None:
+            effects = rows.effects + change(member.half.effects)
+        else:
+            effects = rows.effects + _cell_sums(parents, J, up, cells) if h.q_dense else rows.effects
+        later = zip(rows.up, member.half.up[m + 1 :], strict=True)
         out.append(
             Rows(
-                own=rows.own + sums_by(parents, dot(left, first.half.up[m]), J),
-                up=tuple(
-                    e + sums_by(parents, dot(left, other), J)
-                    for e, other in zip(rows.up, first.half.up[m + 1 :], strict=True)
-                ),
+                own=rows.own + change(up),
+                up=tuple(e + change(other) for e, other in later),
                 effects=effects,
-                fixed=rows.fixed + sums_by(parents, dot(left, first.half.fixed), J),
+                fixed=rows.fixed + change(member.half.fixed),
             )
         )
     return out
@@ -171,26 +173,6 @@ def _cell_sums(parents: IntArray, n_levels: int, up: FloatArray, cells: Cells) -
         entries = (up[levels, :, b] * cells.values).sum(axis=1)
         sums = np.bincount(place, weights=entries, minlength=n_levels * cells.width)
         out[:, b] = sums.reshape(n_levels, cells.width)
-    return out
-
-
-def _after(h: Hierarchy, k: int, member: Member, pending: Sequence[Rows]) -> list[Rows]:
-    """Rows of the members after k with member k's part taken away."""
-    out = []
-    for m, rows in enumerate(pending):
-        parents, J = h.plan.up[k][m], rows.own.shape[0]
-        left = small.transpose(member.half.up[m])
-        out.append(
-            Rows(
-                own=rows.own - sums_by(parents, dot(left, member.half.up[m]), J),
-                up=tuple(
-                    e - sums_by(parents, dot(left, other), J)
-                    for e, other in zip(rows.up, member.half.up[m + 1 :], strict=True)
-                ),
-                effects=rows.effects - sums_by(parents, dot(left, member.half.effects), J),
-                fixed=rows.fixed - sums_by(parents, dot(left, member.half.fixed), J),
-            )
-        )
     return out
 
 
@@ -317,7 +299,7 @@ def backward(
             F = dot(h.R, member.T)
             b = dot(member.T, dot(small.transpose(F), small.solve_upper(member.lower, right)))
             if noise is not None:
-                own = small.cholesky(_plus_identity(dot(small.transpose(F), F)))
+                own = small.cholesky(small.add_identity(dot(small.transpose(F), F)))
                 b = b + dot(member.T, small.solve_upper(own, noise[0]))
         found.insert(0, b)
     return found

@@ -296,8 +296,7 @@ def _eliminate_moments(moments: Moments, D: FloatArray, T: FloatArray) -> tuple[
     K, m, c = T.shape[0], D.shape[0], T.shape[-1]
     F = moments.R @ T[:, None]
     M = F @ small.transpose(F)
-    diagonal = np.arange(c)
-    M[..., diagonal, diagonal] += 1.0
+    small.add_identity(M)
     if c == 1:
         inverse, log_dets = 1.0 / M, np.log(M[..., 0, 0])
     else:
@@ -312,8 +311,7 @@ def whiten_first(cp: CrossProducts, T: FloatArray, E: FloatArray) -> tuple[Float
     """Cholesky factors of ``I + R Sigma R'`` (K, J, c, c) and ``L^-1 E`` (K, J, c, m)."""
     F = small.dot(cp.levels.R, T[:, None])
     M = small.dot(F, small.transpose(F))
-    diagonal = np.arange(M.shape[-1])
-    M[..., diagonal, diagonal] += 1.0
+    small.add_identity(M)
     lower = small.cholesky(M)
     return lower, small.solve_lower(lower, E)
 
@@ -325,9 +323,7 @@ def _multiply_lambda(
     joint = apply_lambda(cp, factors, joint)
     joint = small.transpose(apply_lambda(cp, factors, small.transpose(joint)))
     right = apply_lambda(cp, factors, right[..., None])[..., 0]
-    diagonal = np.arange(cp.q_trailing)
-    joint[:, diagonal, diagonal] += 1.0
-    return joint, right
+    return small.add_identity(joint, cp.q_trailing), right
 
 
 def apply_lambda(

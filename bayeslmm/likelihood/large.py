@@ -15,6 +15,7 @@ import numpy as np
 from scipy.linalg import lapack
 
 from bayeslmm.likelihood import elimination as el
+from bayeslmm.likelihood import small
 from bayeslmm.likelihood.hierarchy import Hierarchy
 from bayeslmm.likelihood.kernels import mirror
 from bayeslmm.likelihood.selected import selected
@@ -109,8 +110,7 @@ def factor_dense(S: FloatArray, lam: Sequence[FloatArray], levels: Sequence[int]
     shell = Dense(S[:0], tuple(lam), tuple(levels))
     joint = shell.both_sides(np.array(S, order="C"), True)
     q = sum(T.shape[0] * J for T, J in zip(lam, levels, strict=True))
-    diagonal = np.arange(q)
-    joint[diagonal, diagonal] += 1.0
+    small.add_identity(joint, q)
     if not joint.size:
         return Dense(joint, shell.lam, shell.levels)
     upper, failed = lapack.dpotrf(joint.T, lower=0, clean=1, overwrite_a=1)

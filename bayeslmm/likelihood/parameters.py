@@ -63,26 +63,21 @@ def frame(cp: CrossProducts, b: int, columns: slice, structure: CovarianceStruct
 def internal_factors(cp: CrossProducts, internal: FloatArray) -> list[FloatArray]:
     """Block factors (K, c, c) of K internal vectors (K, k)."""
     internal = np.atleast_2d(internal)
-    if all(len(block.slices) == 1 for block in cp.blocks) and all(s.scale_free for _, _, s in cp.term_order):
-        return _single_terms(cp, internal)
-    factors = [np.zeros((internal.shape[0], block.size, block.size)) for block in cp.blocks]
+    factors: list[FloatArray] = []
     position = 0
     for b, columns, structure in cp.term_order:
         stop = position + len(structure.rows)
         T = structure.factor(internal[:, position:stop])
         W = frame(cp, b, columns, structure)
-        factors[b][:, columns, columns] = T if W is None else W @ T
+        T = T if W is None else W @ T
         position = stop
-    return factors
-
-
-def _single_terms(cp: CrossProducts, internal: FloatArray) -> list[FloatArray]:
-    """The same where every block has one term, on its own coordinates."""
-    factors, position = [], 0
-    for _, _, structure in cp.term_order:
-        stop = position + len(structure.rows)
-        factors.append(structure.factor(internal[:, position:stop]))
-        position = stop
+        block = cp.blocks[b]
+        if len(block.slices) == 1:
+            factors.append(T)
+            continue
+        if len(factors) == b:
+            factors.append(np.zeros((internal.shape[0], block.size, block.size)))
+        factors[b][:, columns, columns] = T
     return factors
 
 

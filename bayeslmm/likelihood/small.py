@@ -142,6 +142,13 @@ def log_det(lower: FloatArray) -> FloatArray:
     return np.asarray(2.0 * np.log(np.diagonal(lower, axis1=-2, axis2=-1)).sum(-1))
 
 
+def add_identity(a: FloatArray, size: int | None = None) -> FloatArray:
+    """Add 1 to the diagonal (to its first `size` entries) of every matrix of a stack, in place."""
+    diagonal = np.arange(a.shape[-1] if size is None else size)
+    a[..., diagonal, diagonal] += 1.0
+    return a
+
+
 def transpose(a: FloatArray) -> FloatArray:
     """Transpose the last two axes."""
     return a.mT
