@@ -50,7 +50,7 @@ def beta_covariance(cp: CrossProducts, factor: Factor) -> FloatArray:
 
 def conditional_means(cp: CrossProducts, factors: Sequence[FloatArray], factor: Factor) -> Conditional:
     """Conditional estimates of beta and of the random effects (BLUPs) at K points."""
-    return _complete(cp, factors, factor.solution, None, None)
+    return _complete(cp, factors, factor, factor.solution, None, None)
 
 
 def conditional_draws(
@@ -92,7 +92,7 @@ def conditional_draws(
         right -= (cross @ shift[..., None])[..., 0]
         upper = small.transpose(factor.chol[:, :q2, :q2])
         draw[:, :q2] = factor.solution[:, :q2] + np.linalg.solve(upper, right[..., None])[..., 0]
-    return _complete(cp, factors, draw, sigma, rng)
+    return _complete(cp, factors, factor, draw, sigma, rng)
 
 
 def _draw_beta(
@@ -118,13 +118,14 @@ def _draw_beta(
 def _complete(
     cp: CrossProducts,
     factors: Sequence[FloatArray],
+    factor: Factor,
     trailing: FloatArray,
     sigma: FloatArray | None,
     rng: np.random.Generator | None,
 ) -> Conditional:
     """Effects of the first block given those of the others and beta, then the user's units."""
     if isinstance(cp.store, Hierarchy):
-        return _complete_hierarchy(cp, cp.store, factors, trailing, sigma, rng)
+        return _complete_hierarchy(cp, cp.store, factors, factor, trailing, sigma, rng)
     q2, store = cp.q_trailing, cp.levels
     lam = trailing[..., None]
     if q2:
@@ -195,6 +196,7 @@ def _complete_hierarchy(
     cp: CrossProducts,
     h: Hierarchy,
     factors: Sequence[FloatArray],
+    factor: Factor,
     trailing: FloatArray,
     sigma: FloatArray | None,
     rng: np.random.Generator | None,
@@ -203,7 +205,9 @@ def _complete_hierarchy(
     q, chain = h.q_dense, h.plan.chain
     b = [np.empty((trailing.shape[0], block.n_levels, block.size)) for block in cp.blocks]
     for k in range(trailing.shape[0]):
-        eliminated = eliminate(h, [T[k] for T in factors[:chain]])
+        # Of many points only what all of them need is kept.
+        kept = factor.hierarchy
+        eliminated = eliminate(h, [T[k] for T in factors[:chain]]) if kept is None else kept[0]
         shell = Dense(h.D[:0], tuple(T[k] for T in factors[chain:]), tuple(x.n_levels for x in cp.trailing_blocks))
         dense = shell.scale(trailing[k, :, None].copy(), False)
         noise = None

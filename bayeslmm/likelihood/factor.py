@@ -87,7 +87,6 @@ class Replicates:
 def evaluate(
     cp: CrossProducts,
     factors: Sequence[FloatArray],
-    precision: FloatArray | None = None,
     replicates: Replicates | None = None,
     keep: bool = False,
 ) -> Factor:
@@ -99,8 +98,6 @@ def evaluate(
     factors : sequence of FloatArray, each of shape (K, c, c)
         Internal relative factor of each block of ``cp.blocks``; any square root of the covariance will do,
         singular ones included.
-    precision : FloatArray, shape (p, p), optional
-        Added to ``X' V0^-1 X`` (prior precision relative to 1/sigma^2, orthogonalised coordinates).
     replicates : Replicates, optional
         One response for each point in place of the design's.
     keep : bool
@@ -116,15 +113,15 @@ def evaluate(
     """
     points = factors[0].shape[0]
     if isinstance(cp.store, Hierarchy):
-        return _stack([_evaluate_hierarchy(cp, cp.store, factors, k, precision) for k in range(points)])
+        return _stack([_evaluate_hierarchy(cp, cp.store, factors, k) for k in range(points)])
     if keep or replicates is not None:
-        return _evaluate(cp, factors, precision, replicates, True)
+        return _evaluate(cp, factors, replicates, True)
     store = cp.levels
     width = store.D.shape[0] ** 2 + store.E.size * (store.moments is None)
     step = max(1, _CHUNK // max(width, 1))
     if points <= step:
-        return _evaluate(cp, factors, precision)
-    return _stack([_evaluate(cp, [f[k : k + step] for f in factors], precision) for k in range(0, points, step)])
+        return _evaluate(cp, factors)
+    return _stack([_evaluate(cp, [f[k : k + step] for f in factors]) for k in range(0, points, step)])
 
 
 def _stack(parts: Sequence[Factor]) -> Factor:
@@ -142,15 +139,10 @@ def _stack(parts: Sequence[Factor]) -> Factor:
     )
 
 
-def _evaluate_hierarchy(
-    cp: CrossProducts, h: Hierarchy, factors: Sequence[FloatArray], k: int, precision: FloatArray | None
-) -> Factor:
+def _evaluate_hierarchy(cp: CrossProducts, h: Hierarchy, factors: Sequence[FloatArray], k: int) -> Factor:
     q = h.q_dense
     eliminated = eliminate(h, [T[k] for T in factors[: h.plan.chain]])
     S = eliminated.trailing
-    if precision is not None:
-        S = S.copy()
-        S[q:-1, q:-1] += precision
     dense = factor_dense(
         S[:-1, :-1], [T[k] for T in factors[h.plan.chain :]], [block.n_levels for block in cp.trailing_blocks]
     )
@@ -174,7 +166,6 @@ def _evaluate_hierarchy(
 def _evaluate(
     cp: CrossProducts,
     factors: Sequence[FloatArray],
-    precision: FloatArray | None,
     replicates: Replicates | None = None,
     keep: bool = False,
 ) -> Factor:
@@ -190,9 +181,6 @@ def _evaluate(
         joint, right = _multiply_lambda(cp, factors[1:], joint, right)
     if moved is not None:
         right[:, :q2] -= moved
-    if precision is not None:
-        joint = joint.copy()
-        joint[:, q2:, q2:] += precision
     chol, half, solution = _solve(joint, right)
     r2 = total - (half**2).sum(-1)
     residual = _residual(cp, factors[1:], solution, combination)

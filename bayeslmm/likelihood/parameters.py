@@ -149,6 +149,17 @@ def terms_from_theta(cp: CrossProducts, theta: FloatArray) -> list[FloatArray]:
     ]
 
 
+def without_small(cp: CrossProducts, internal: FloatArray, limit: float) -> FloatArray:
+    """Internal vectors (K, k) with singular values of the structures' factors below the limit replaced by zeros."""
+    out, position = internal.copy(), 0
+    for _, _, structure in cp.term_order:
+        part = slice(position, position + len(structure.rows))
+        position = part.stop
+        for k, x in enumerate(internal[:, part]):
+            out[k, part] = structure.cleaned(x, limit)
+    return out
+
+
 def in_frame(
     cp: CrossProducts, factors: Sequence[FloatArray], first: Derivatives, b: int, columns: slice, W: FloatArray | None
 ) -> tuple[FloatArray, FloatArray]:

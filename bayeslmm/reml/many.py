@@ -197,7 +197,7 @@ def _snap(
     waiting = np.array([ending is Ending.converged for ending in result.ending])
     zeroed, found = result.x.copy(), list[IntArray]()
     for limit in TRY_ZERO:
-        x = _without_small(cp, result.x, limit)
+        x = par.without_small(cp, result.x, limit)
         changed = np.flatnonzero(waiting & (x != result.x).any(axis=1))
         if changed.size == 0:
             break
@@ -210,24 +210,12 @@ def _snap(
         return result
     again = minimise_many(lambda at, which: function(at, changed[which]), zeroed[changed], max_evaluations)
     merged = NewtonMany(result.x.copy(), result.value.copy(), result.ending, result.evaluations.copy())
-    merged.x[changed], merged.value[changed] = _without_small(cp, again.x, NO_RANK), again.value
+    merged.x[changed], merged.value[changed] = par.without_small(cp, again.x, NO_RANK), again.value
     merged.evaluations[changed] += again.evaluations + 1
     endings = list(result.ending)
     for k, ending in zip(changed, again.ending, strict=True):
         endings[k] = ending
     return replace(merged, ending=tuple(endings))
-
-
-def _without_small(cp: CrossProducts, x: FloatArray, limit: float) -> FloatArray:
-    """Internal vectors (K, k) with singular values below the limit replaced by zeros."""
-    out, position = x.copy(), 0
-    for _, _, structure in cp.term_order:
-        part = slice(position, position + len(structure.rows))
-        position = part.stop
-        smallest = np.linalg.svd(structure.factor(x[:, part]), compute_uv=False)[:, -1]
-        for k in np.flatnonzero(smallest < limit):
-            out[k, part] = structure.cleaned(x[k, part], limit)
-    return out
 
 
 def _finish(cp: CrossProducts, responses: Responses, Y: FloatArray, reml: bool, result: NewtonMany) -> Optima:

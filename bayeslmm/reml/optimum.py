@@ -191,7 +191,7 @@ def optimise(
     cp : CrossProducts
     reml : bool
     start : FloatArray, shape (k,), optional
-        Internal start; the best of a few multiples of the identity by default.
+        Internal start; by default the best of a moment estimate and, where evaluations are cheap, a few others.
     max_evaluations : int
     fixed : mapping, optional
         Position of a term in the design to its theta, which is then not estimated.
@@ -247,13 +247,8 @@ def _continue(criterion: Criterion, result: NewtonResult, x: FloatArray, max_eva
 
 
 def _without_small(cp: CrossProducts, held: Held, x: FloatArray, limit: float) -> FloatArray:
-    """The free entries with singular values below the threshold replaced by zeros."""
-    full, parts, position = held.full(x), [], 0
-    for _, _, structure in cp.term_order:
-        stop = position + len(structure.rows)
-        parts.append(structure.cleaned(full[position:stop], limit))
-        position = stop
-    return np.asarray(np.concatenate(parts)[held.free])
+    """The free entries with singular values below the limit replaced by zeros."""
+    return np.asarray(par.without_small(cp, held.full(x)[None], limit)[0, held.free])
 
 
 def _escape(criterion: Criterion, result: NewtonResult, max_evaluations: int) -> NewtonResult:
