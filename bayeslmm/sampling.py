@@ -70,7 +70,7 @@ def sample_posterior(
     drawn = sample_collapsed(cp, resolved, optimum.terms, draws=draws, method=method, rng=rng)
     tree = build_datatree(cp, resolved, drawn, chains=chains, log_likelihood=settings.log_likelihood)
     d = drawn.diagnostics
-    return Posterior(design, tree, resolved, d.method, d, drawn.exact)
+    return Posterior(design, tree, resolved, d.method, d, drawn.exact, cp)
 
 
 def _nuts(design: Design, priors: Priors, settings: Settings) -> Posterior:

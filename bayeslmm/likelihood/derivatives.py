@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -78,9 +79,9 @@ class Derivatives:
 
     Attributes
     ----------
-    blocks : tuple of FloatArray, each (K, c, c)
-        Gradient in the relative covariance G of each block (symmetric; element (a, b) is the derivative
-        along a change of G whose only entry is (a, b)).
+    traces, squares : tuple of FloatArray, each (K, c, c)
+        Derivatives of the logarithmic part, and of minus r2, in the relative covariance G of each block (symmetric;
+        element (a, b) is the derivative along a change of G whose only entry is (a, b)).
     pieces : Pieces or large.Pieces
         Kept for second derivatives.
     scale : FloatArray, shape (K,)
@@ -88,10 +89,17 @@ class Derivatives:
     r2 : FloatArray, shape (K,)
     """
 
-    blocks: tuple[FloatArray, ...]
+    traces: tuple[FloatArray, ...]
+    squares: tuple[FloatArray, ...]
     pieces: Pieces | large.Pieces
     scale: FloatArray
     r2: FloatArray
+
+    @cached_property
+    def blocks(self) -> tuple[FloatArray, ...]:
+        """Gradient of the profiled criterion in G of each block, each (K, c, c)."""
+        scale = self.scale[:, None, None]
+        return tuple(trace - scale * square for trace, square in zip(self.traces, self.squares, strict=True))
 
     @property
     def exact(self) -> bool:
@@ -120,20 +128,21 @@ def derivatives(cp: CrossProducts, factors: Sequence[FloatArray], factor: Factor
     if factor.hierarchy is not None and isinstance(cp.store, Hierarchy):
         eliminated, dense = factor.hierarchy
         solution = dense.scale(factor.solution.T.copy(), False)[:, 0]
-        parts, kept = large.gradient(cp.store, eliminated, dense, solution, float(scale[0]), reml)
-        return Derivatives(tuple(part[None] for part in parts), kept, scale, r2)
+        traces, squares, kept = large.gradient(cp.store, eliminated, dense, solution, reml)
+        return Derivatives(tuple(a[None] for a in traces), tuple(a[None] for a in squares), kept, scale, r2)
     pieces = _pieces(cp, factors, factor, reml)
     K, c = scale.size, cp.blocks[0].size
-    first = pieces.sums.A - pieces.sums.KK - scale[:, None] * pieces.sums.SS
-    blocks = [first.reshape(K, c, c)]
+    traces = [(pieces.sums.A - pieces.sums.KK).reshape(K, c, c)]
+    squares = [pieces.sums.SS.reshape(K, c, c)]
     if pieces.trailing is not None:
         start = 0
         for block in cp.blocks[1:]:
             span = slice(start, start + block.q)
             s = pieces.trailing.s2[:, span].reshape(K, block.n_levels, block.size)
-            blocks.append(pieces.trailing.tiles[len(blocks) - 1] - scale[:, None, None] * (small.transpose(s) @ s))
+            squares.append(small.transpose(s) @ s)
             start += block.q
-    return Derivatives(tuple(blocks), pieces, scale, r2)
+        traces += pieces.trailing.tiles
+    return Derivatives(tuple(traces), tuple(squares), pieces, scale, r2)
 
 
 def _pieces(cp: CrossProducts, factors: Sequence[FloatArray], factor: Factor, reml: bool) -> Pieces:

@@ -136,16 +136,14 @@ class Pieces:
 
 
 def gradient(
-    h: Hierarchy, eliminated: el.Eliminated, dense: Dense, solution: FloatArray, scale: float, reml: bool
-) -> tuple[list[FloatArray], Pieces]:
-    """Gradient of the profiled criterion in the covariance of every block, chain first.
+    h: Hierarchy, eliminated: el.Eliminated, dense: Dense, solution: FloatArray, reml: bool
+) -> tuple[list[FloatArray], list[FloatArray], Pieces]:
+    """Derivatives of the logarithmic part and of minus r2 in the covariance of every block, chain first.
 
     Parameters
     ----------
     solution : FloatArray, shape (t,)
         Effects of the dense block (Lambda u) and beta.
-    scale : float
-        nu / r2.
     reml : bool
     """
     q, m = h.q_dense, h.D.shape[0]
@@ -162,19 +160,18 @@ def gradient(
     mirror(Q if len(eliminated.members) > 1 else Q[q:, q:])
     Q[:q, q:] = Q[q:, :q].T
     chain = selected(h, eliminated, table)
-    blocks = [(part.gain - part.form).sum(0) for part in chain]
-    for k, s in enumerate(scores[:-1]):
-        blocks[k] = blocks[k] - scale * s[..., 0].T @ s[..., 0]
+    traces = [(part.gain - part.form).sum(0) for part in chain]
+    squares = [s[..., 0].T @ s[..., 0] for s in scores[:-1]]
     S = eliminated.trailing[:-1, :-1]
     start = 0
     for T, J in zip(dense.lam, dense.levels, strict=True):
         c = T.shape[0]
         span = slice(start, start + c * J)
-        tiles = _projected_tiles(S, Q, span, T)
         s = scores[-1][span, 0].reshape(J, c)
-        blocks.append(tiles - scale * s.T @ s)
+        traces.append(_projected_tiles(S, Q, span, T))
+        squares.append(s.T @ s)
         start = span.stop
-    return blocks, Pieces(h, eliminated, dense, scores)
+    return traces, squares, Pieces(h, eliminated, dense, scores)
 
 
 def without_fixed(Q: FloatArray, q: int) -> FloatArray:

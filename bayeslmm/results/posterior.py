@@ -15,6 +15,7 @@ from bayeslmm.bayes.layout import GroupLayout, group_columns, make_layout
 from bayeslmm.bayes.moments import ExactMoments
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.design.design import Design
+from bayeslmm.likelihood import CrossProducts, cross_products
 from bayeslmm.results.intervals import check_level, hdi
 from bayeslmm.results.labels import Parameter, find, parameters
 from bayeslmm.results.summary import Summary, posterior_summary
@@ -38,6 +39,8 @@ class Posterior:
         Certificate of the method.
     exact : ExactMoments or None
         Means and standard deviations without Monte Carlo error (quadrature).
+    cp : CrossProducts or None
+        What the draws were drawn from.
     """
 
     design: Design
@@ -46,6 +49,12 @@ class Posterior:
     method: str
     diagnostics: Diagnostics | Mapping[str, float]
     exact: ExactMoments | None = field(default=None, repr=False)
+    cp: CrossProducts | None = field(default=None, repr=False)
+
+    @cached_property
+    def cross_products(self) -> CrossProducts:
+        """The sufficient statistics of the data, formed now if the sampler did not need them."""
+        return cross_products(self.design) if self.cp is None else self.cp
 
     @cached_property
     def _parameters(self) -> tuple[Parameter, ...]:
