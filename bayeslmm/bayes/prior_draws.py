@@ -1,0 +1,284 @@
+"""Draws of all parameters from a proper prior, and of responses given them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bayeslmm.bayes.priors import (
+    Exponential,
+    HalfNormal,
+    HalfT,
+    InverseGammaVariance,
+    Priors,
+    SdPrior,
+    Uniform,
+)
+from bayeslmm.design.design import Design, RandomTerm
+from bayeslmm.design.shared import Shared
+from bayeslmm.errors import PriorError
+from bayeslmm.likelihood.structure import plan
+from bayeslmm.types import FloatArray
+
+# Doubles of responses computed at once.
+_CHUNK = 2_000_000
+# Accuracy in probability of the numerical inverse of a distribution function.
+_RESOLUTION = 1e-10
+# Log of the largest ratio to a typical value that is looked at.
+_FAR = 300.0
+
+
+@dataclass(frozen=True)
+class PriorDraws:
+    """Independent draws from the prior in the user's units, laid out as `CollapsedDraws`.
+
+    Attributes
+    ----------
+    beta : FloatArray, shape (S, p)
+    sigma : FloatArray, shape (S,)
+    sds : tuple of FloatArray, each (S, c), or (S, 1) where effects share one
+        Terms in the order of the formula.
+    corrs : tuple of FloatArray, each (S, c, c)
+    b : tuple of FloatArray, each (S, J, c)
+        Random effects of every block, in the order of ``cross_products(design).blocks``.
+    block_terms : tuple of tuple of int
+        Positions in ``design.terms`` of the terms of each block, whose effects are its columns.
+    """
+
+    beta: FloatArray
+    sigma: FloatArray
+    sds: tuple[FloatArray, ...]
+    corrs: tuple[FloatArray, ...]
+    b: tuple[FloatArray, ...]
+    block_terms: tuple[tuple[int, ...], ...]
+
+
+def draw_prior(design: Design, priors: Priors, size: int, rng: np.random.Generator) -> PriorDraws:
+    """Draw standard deviations, correlations, sigma, beta and random effects from their prior.
+
+    Parameters
+    ----------
+    design : Design
+    priors : Priors
+        Proper in every parameter.
+    size : int
+        S, the number of draws.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    PriorDraws
+
+    Raises
+    ------
+    PriorError
+        A prior is improper, so that there is nothing to draw from.
+
+    References
+    ----------
+    Lewandowski, Kurowicka & Joe (2009), J. Multivariate Analysis 100, 1989-2001, for the LKJ distribution by partial
+    correlations.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> from bayeslmm.bayes.default_priors import resolve_priors
+    >>> design = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).design
+    >>> drawn = draw_prior(design, resolve_priors(design, "weak"), 100, np.random.default_rng(1))
+    >>> drawn.beta.shape, drawn.sds[0].shape, drawn.b[0].shape
+    ((100, 1), (100, 1), (100, 6, 1))
+    """
+    check_proper(design, priors)
+    sigma = draw_sd(priors.sigma, size, rng)
+    sds, corrs, roots = [], [], []
+    for term, sd_priors, eta in zip(design.terms, priors.sds, priors.lkj, strict=True):
+        count = 1 if term.structure.shared else len(term.effects)
+        values = np.stack([draw_sd(prior, size, rng) for prior in sd_priors[:count]], axis=1)
+        root = _correlation_root(term, eta, size, rng)
+        sds.append(values)
+        corrs.append(root @ np.swapaxes(root, -1, -2))
+        roots.append(values[:, :, None] * root)
+    beta = np.zeros((size, 0))
+    if priors.beta is not None:
+        beta = priors.beta.mean + priors.beta.sd * rng.standard_normal((size, design.p))
+    blocks = block_terms(design)
+    b = tuple(_effects(design, terms, roots, rng) for terms in blocks)
+    return PriorDraws(beta, sigma, tuple(sds), tuple(corrs), b, blocks)
+
+
+def check_proper(design: Design, priors: Priors) -> None:
+    """Refuse priors that cannot be drawn from.
+
+    Raises
+    ------
+    PriorError
+    """
+    wrong = [] if priors.sigma.proper else [f"sigma ~ {priors.sigma}"]
+    for term, sds in zip(design.terms, priors.sds, strict=True):
+        wrong += [
+            f"sd_{term.group}[{e}] ~ {prior}" for e, prior in zip(term.effects, sds, strict=True) if not prior.proper
+        ]
+    flat = np.ones(design.p, dtype=bool) if priors.beta is None else ~priors.beta.proper
+    wrong += [f"beta[{name}] ~ flat" for name, is_flat in zip(design.fixed_names, flat, strict=True) if is_flat]
+    if wrong:
+        shown = ", ".join(wrong[:6]) + (f", ... ({len(wrong)} in all)" if len(wrong) > 6 else "")
+        raise PriorError(
+            f"This prior cannot be drawn from: it is improper, its density does not integrate to one ({shown}). "
+            "Use priors='weak', which gives the fixed effects proper normal priors and keeps the half-t priors of the "
+            "standard deviations, or give each of these a proper prior."
+        )
+
+
+def draw_sd(prior: SdPrior, size: int, rng: np.random.Generator) -> FloatArray:
+    """Draws (S,) from a prior of one standard deviation.
+
+    Families known to SciPy are drawn by it; any other proper density by numerical inversion of its distribution
+    function.
+
+    Parameters
+    ----------
+    prior : SdPrior
+    size : int
+    rng : numpy.random.Generator
+
+    Raises
+    ------
+    PriorError
+        The prior is improper.
+    """
+    from scipy import stats
+
+    match prior:
+        case HalfT(df=df, scale=scale):
+            return np.abs(stats.t.rvs(df, scale=scale, size=size, random_state=rng))
+        case HalfNormal(scale=scale):
+            return np.asarray(stats.halfnorm.rvs(scale=scale, size=size, random_state=rng))
+        case Exponential(mean=mean):
+            return np.asarray(stats.expon.rvs(scale=mean, size=size, random_state=rng))
+        case Uniform(upper=upper):
+            return rng.uniform(0.0, upper, size)
+        case InverseGammaVariance(shape=shape, rate=rate):
+            return np.sqrt(stats.invgamma.rvs(shape, scale=rate, size=size, random_state=rng))
+    return _by_inversion(prior, size, rng)
+
+
+def _by_inversion(prior: SdPrior, size: int, rng: np.random.Generator) -> FloatArray:
+    """Inversion of the distribution function of x = log(s / c): light tails whatever those of s."""
+    from scipy.stats.sampling import NumericalInversePolynomial
+
+    if not prior.proper:
+        raise PriorError(f"The prior {prior} is improper: it cannot be drawn from. Give a proper one.")
+    scale = _typical(prior)
+
+    class Density:
+        def pdf(self, x: float) -> float:
+            if abs(x) > _FAR:
+                return 0.0
+            with np.errstate(all="ignore"):
+                value = prior.log_density(np.asarray(scale * np.exp(x))) + x
+            return float(np.exp(value)) if np.isfinite(value) else 0.0
+
+    density: Any = Density()
+    generator = NumericalInversePolynomial(density, center=0.0, u_resolution=_RESOLUTION, random_state=rng)
+    return np.asarray(scale * np.exp(generator.rvs(size)))
+
+
+def _typical(prior: SdPrior) -> float:
+    """Where the density of log s is largest, roughly."""
+    s = np.geomspace(1e-12, 1e12, 2401)
+    with np.errstate(all="ignore"):
+        mass = prior.log_density(s) + np.log(s)
+    return float(s[np.argmax(np.where(np.isnan(mass), -np.inf, mass))])
+
+
+def _correlation_root(term: RandomTerm, eta: float, size: int, rng: np.random.Generator) -> FloatArray:
+    """Square roots (S, c, c) of correlation matrices drawn from the prior of a term."""
+    structure, c = term.structure, len(term.effects)
+    if isinstance(structure, Shared) and structure.shared:
+        theta = np.ones((size, len(structure.rows)))
+        if structure.correlated:
+            low, high = structure.correlation_range
+            theta[:, 1] = low + (high - low) * rng.beta(eta, eta, size)
+        return structure.factor(structure.coordinates(theta))
+    if len(structure.rows) == c:
+        return np.broadcast_to(np.eye(c), (size, c, c))
+    return _lkj_root(c, eta, size, rng)
+
+
+def _lkj_root(c: int, eta: float, size: int, rng: np.random.Generator) -> FloatArray:
+    """Cholesky factors of LKJ(eta) matrices; the partial correlation of i > j given those before j is a scaled beta."""
+    L = np.zeros((size, c, c))
+    for i in range(c):
+        left = np.ones(size)
+        for j in range(i):
+            shape = eta + (c - 2 - j) / 2.0
+            partial = 2.0 * rng.beta(shape, shape, size) - 1.0
+            L[:, i, j] = partial * np.sqrt(left)
+            left = left * (1.0 - partial**2)
+        L[:, i, i] = np.sqrt(left)
+    return L
+
+
+def block_terms(design: Design) -> tuple[tuple[int, ...], ...]:
+    """Positions of the terms of every block, in the order of ``cross_products(design).blocks``."""
+    groupings = list(design.groupings.values())
+    terms = [tuple(i for i, term in enumerate(design.terms) if term.group == g.name) for g in groupings]
+    sizes = [
+        g.n_levels * sum(len(design.terms[i].effects) for i in own) for g, own in zip(groupings, terms, strict=True)
+    ]
+    return tuple(terms[i] for i in plan(groupings, sizes).order)
+
+
+def _effects(design: Design, terms: tuple[int, ...], roots: list[FloatArray], rng: np.random.Generator) -> FloatArray:
+    levels = design.groupings[design.terms[terms[0]].group].n_levels
+    parts = []
+    for k in terms:
+        size, c = roots[k].shape[:2]
+        z = rng.standard_normal((size, levels, c))
+        parts.append(z @ np.swapaxes(roots[k], -1, -2))
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+
+
+def simulate_response(design: Design, draws: PriorDraws, rng: np.random.Generator) -> FloatArray:
+    """One response per draw, shape (S, n): an observation for every row of the design (for one copy of each row).
+
+    Parameters
+    ----------
+    design : Design
+    draws : PriorDraws
+        Anything with its attributes.
+    rng : numpy.random.Generator
+    """
+    out = np.empty((draws.sigma.size, design.n))
+    for part, values in simulate_in_chunks(design, draws, rng):
+        out[part] = values
+    return out
+
+
+def simulate_in_chunks(
+    design: Design, draws: PriorDraws, rng: np.random.Generator
+) -> Iterator[tuple[slice, FloatArray]]:
+    """Slices of the draws and their responses (k, n), never more than a few million numbers at once."""
+    step = max(1, _CHUNK // design.n)
+    for start in range(0, draws.sigma.size, step):
+        part = slice(start, min(start + step, draws.sigma.size))
+        mean = _mean(design, draws, part)
+        noise = draws.sigma[part, None] * rng.standard_normal(mean.shape)
+        if design.weights is not None:
+            noise /= np.sqrt(design.weights)
+        yield part, mean + noise
+
+
+def _mean(design: Design, draws: PriorDraws, part: slice) -> FloatArray:
+    mean = draws.beta[part] @ design.X.T
+    if design.offset is not None:
+        mean += design.offset
+    for terms, b in zip(draws.block_terms, draws.b, strict=True):
+        codes = design.groupings[design.terms[terms[0]].group].codes
+        Z = np.concatenate([design.terms[k].Z for k in terms], axis=1)
+        for k in range(Z.shape[1]):
+            mean += Z[:, k] * b[part, :, k][:, codes]
+    return np.asarray(mean)
