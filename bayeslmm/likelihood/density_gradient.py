@@ -1,0 +1,148 @@
+"""Value and exact gradient of the marginal density of y in the covariances and sigma, at one point.
+
+With V = sigma^2 (I + Z G Z'), plus X S0 X' where beta has a normal prior, -2 log p(y) changes by ``tr(S dG)`` minus
+``s' dG s / sigma^2`` with ``S = Z' P Z`` and ``s = Z' P y``, P being sigma^2 V^-1, or its limit for a flat prior.
+A normal prior on beta adds ``sigma^2 S0^-1`` to X'V0^-1 X inside P, so that S and s are those of a flat
+prior with another trailing Cholesky factor and another estimate of beta. Nothing is divided by a variance of the random
+effects: zero is an ordinary point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bayeslmm.likelihood import large, small
+from bayeslmm.likelihood import parameters as par
+from bayeslmm.likelihood.criteria import minus_two_log_density
+from bayeslmm.likelihood.crossproducts import CrossProducts
+from bayeslmm.likelihood.derivatives import derivatives
+from bayeslmm.likelihood.factor import Factor, apply_lambda, evaluate
+from bayeslmm.likelihood.normal_prior import NormalPrior, Rotation, minus_two_log_density_normal, rotate
+from bayeslmm.types import FloatArray
+
+
+@dataclass(frozen=True)
+class DensityGradient:
+    """-2 log p(y | G, sigma) and its derivatives, beta integrated out.
+
+    Attributes
+    ----------
+    value : float
+    covariances : tuple of FloatArray, each (c, c)
+        Derivatives in the relative covariance G of every term on the user's columns, terms in the order of the
+        formula, at fixed sigma. Symmetric: element (a, b) is the derivative along a change of that entry alone.
+    log_sigma : float
+        Derivative in log sigma at fixed relative covariances.
+    """
+
+    value: float
+    covariances: tuple[FloatArray, ...]
+    log_sigma: float
+
+    def in_factors(self, terms: Sequence[FloatArray]) -> tuple[FloatArray, ...]:
+        """Derivatives in factors T (c, c) with ``G = T T'``."""
+        return tuple(2.0 * slope @ T for slope, T in zip(self.covariances, terms, strict=True))
+
+
+def density_gradient(
+    cp: CrossProducts, terms: Sequence[FloatArray], sigma: float, prior: NormalPrior | None = None
+) -> DensityGradient:
+    """-2 log p(y | G, sigma) with beta and the random effects integrated out, and its gradient.
+
+    Parameters
+    ----------
+    cp : CrossProducts
+    terms : sequence of FloatArray, each (c, c)
+        Relative factors on the user's columns, terms in the order of the formula: any square roots, zero included.
+    sigma : float
+        Residual standard deviation in the units of y.
+    prior : NormalPrior, optional
+        Of beta; flat by default.
+
+    Returns
+    -------
+    DensityGradient
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        The covariances are so large that the system is singular to rounding.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import bayeslmm as bl
+    >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
+    >>> fit = model.fit()
+    >>> at_reml = density_gradient(model.cross_products, fit.optimum.terms, fit.sigma)
+    >>> bool(abs(at_reml.value - fit.criterion) < 1e-8), bool(abs(at_reml.log_sigma) < 1e-6)
+    (True, True)
+    """
+    factors = par.block_factors(cp, [np.asarray(T, dtype=float)[None] for T in terms])
+    factor = evaluate(cp, factors, keep=True)
+    at = np.array([[sigma]])
+    if prior is None or not cp.p:
+        value, slope = minus_two_log_density(cp, factor, at), _slope_flat(cp, factor, sigma)
+    else:
+        rotation = rotate(cp, factor, prior)
+        value = minus_two_log_density_normal(cp, factor, at, prior)
+        slope = _slope_normal(cp, factor, sigma, rotation)
+        factor = _with_prior(cp, factors, factor, sigma, prior, rotation)
+    first = derivatives(cp, factors, factor)
+    blocks = [trace[0] - square[0] / sigma**2 for trace, square in zip(first.traces, first.squares, strict=True)]
+    return DensityGradient(float(value[0, 0]), _on_terms(cp, blocks), slope)
+
+
+def _slope_flat(cp: CrossProducts, factor: Factor, sigma: float) -> float:
+    return float(2.0 * (cp.n - cp.p) - 2.0 * factor.r2[0] / sigma**2)
+
+
+def _slope_normal(cp: CrossProducts, factor: Factor, sigma: float, rotation: Rotation) -> float:
+    ratio = sigma**2 * rotation.eigenvalues[0]
+    shares = ratio / (1.0 + ratio)
+    quadratic = rotation.distance[0] ** 2 * rotation.eigenvalues[0] / (1.0 + ratio)
+    return _slope_flat(cp, factor, sigma) + float((2.0 * shares - 2.0 * quadratic * shares).sum())
+
+
+def _with_prior(
+    cp: CrossProducts,
+    factors: Sequence[FloatArray],
+    factor: Factor,
+    sigma: float,
+    prior: NormalPrior,
+    rotation: Rotation,
+) -> Factor:
+    """The factor with the prior's precision in the block of beta and the estimates shrunk accordingly."""
+    q2, A = cp.q_trailing, cp.fixed.transform
+    precision = sigma**2 * A.T @ (prior.precision[:, None] * A)
+    chol = factor.chol.copy()
+    L_X, across = chol[0, q2:, q2:].copy(), chol[0, q2:, :q2]
+    whole = L_X @ L_X.T + precision
+    chol[0, q2:, q2:] = np.linalg.cholesky(whole)
+    move = np.empty((1, q2 + cp.p))
+    move[0, q2:] = np.linalg.solve(whole, precision @ (rotation.mean - factor.solution[0, q2:]))
+    move[0, :q2] = -np.linalg.solve(chol[0, :q2, :q2].T, across.T @ move[0, q2:])
+    hierarchy = factor.hierarchy
+    residual = factor.residual.copy()
+    if hierarchy is not None:
+        eliminated, dense = hierarchy
+        residual[:, :-1] -= dense.scale(move.T.copy(), False)[:, 0]
+        hierarchy = eliminated, large.Dense(np.asfortranarray(chol[0].T), dense.lam, dense.levels)
+    else:
+        scaled = apply_lambda(cp, factors[1:], move[..., None], transposed=False) if q2 else move[..., None]
+        residual[:, :-1] -= scaled[..., 0]
+    solution = factor.solution + move
+    return replace(factor, chol=chol, solution=solution, residual=residual, hierarchy=hierarchy)
+
+
+def _on_terms(cp: CrossProducts, blocks: Sequence[FloatArray]) -> tuple[FloatArray, ...]:
+    """Gradients in the covariances of the user's columns from those of the internal ones."""
+    out: list[FloatArray] = [np.zeros((0, 0))] * len(cp.design.terms)
+    for b, (columns, term) in par.enumerate_terms(cp):
+        inverse = cp.blocks[b].inverse_basis[columns, columns]
+        slope = inverse.T @ blocks[b][columns, columns] @ inverse
+        out[term] = 0.5 * (slope + small.transpose(slope))
+    return tuple(out)
