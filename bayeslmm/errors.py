@@ -58,6 +58,10 @@ class ConvergenceWarning(BayesLMMWarning):
     """An optimiser or sampler stopped before its own criteria were met."""
 
 
+class PriorWarning(BayesLMMWarning):
+    """A prior does something that its users seldom want."""
+
+
 class SingularFitWarning(BayesLMMWarning):
     """The estimate lies on the boundary: some variance is zero or some correlation is +-1."""
 

@@ -1,231 +1,90 @@
-"""Priors as plain data: densities of a standard deviation, and the set of priors of a model.
-
-Every density is of a standard deviation s >= 0 in the units of the data, vectorised and normalised where it
-can be; an improper one says so with ``proper = False`` and is a density up to a constant.
-"""
+"""The set of priors of a model; the families are in ``prior_families`` and ``term_priors``."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
-from scipy.special import gammaln
 
+from bayeslmm.bayes.prior_families import (
+    Exponential,
+    Flat,
+    Gamma,
+    HalfCauchy,
+    HalfNormal,
+    HalfT,
+    InverseGammaVariance,
+    Power,
+    SdPrior,
+    Uniform,
+)
+from bayeslmm.bayes.term_priors import (
+    Chi,
+    Decov,
+    DecovMarginal,
+    FlatFactor,
+    Relative,
+    TermPrior,
+    Wishart,
+    lkj_shapes,
+)
 from bayeslmm.errors import PriorError
 from bayeslmm.likelihood import NormalPrior
 from bayeslmm.types import FloatArray
 
-_LOG_2 = float(np.log(2.0))
-
-
-class SdPrior(Protocol):
-    """A prior on one standard deviation.
-
-    Attributes
-    ----------
-    proper : bool
-        Whether the density integrates to one.
-    even : bool
-        Whether its mirror image continues it smoothly through zero, so that the boundary can be unfolded.
-    """
-
-    @property
-    def proper(self) -> bool: ...
-    @property
-    def even(self) -> bool: ...
-
-    def log_density(self, s: FloatArray) -> FloatArray:
-        """Log density at s >= 0."""
-        ...
-
-    def __str__(self) -> str: ...
-
-
-def _check_scale(name: str, value: float) -> None:
-    if not (np.isfinite(value) and value > 0):
-        raise PriorError(
-            f"{name} is {value!r}, but a scale must be a positive finite number in the units of the "
-            "response. Give a positive number, e.g. the standard deviation of the response."
-        )
+__all__ = [
+    "Chi",
+    "Decov",
+    "DecovMarginal",
+    "Exponential",
+    "Flat",
+    "FlatFactor",
+    "Gamma",
+    "HalfCauchy",
+    "HalfNormal",
+    "HalfT",
+    "InverseGammaVariance",
+    "Normal",
+    "Power",
+    "Priors",
+    "Relative",
+    "SdPrior",
+    "TermPrior",
+    "Uniform",
+    "Wishart",
+]
 
 
 @dataclass(frozen=True)
-class HalfT:
-    """Half-t prior: the default for every standard deviation (3 degrees of freedom).
+class Normal:
+    """Normal prior on one fixed effect.
 
     Parameters
     ----------
-    df : float
-        Degrees of freedom; 1 is the half-Cauchy.
-    scale : float
-        Units of y (per unit of the column, for a slope).
-
-    References
-    ----------
-    Gelman (2006), Bayesian Analysis 1, 515-534.
+    mean : float
+        Units of y per unit of the column.
+    sd : float
+        The same units; positive.
 
     Examples
     --------
-    >>> round(float(HalfT(3, 10.0).log_density(np.array(0.0))), 4)
-    -2.6103
-    """
-
-    df: float
-    scale: float
-    proper: bool = True
-    even: bool = True
-
-    def __post_init__(self) -> None:
-        _check_scale("The scale of a half-t prior", self.scale)
-        _check_scale("The degrees of freedom of a half-t prior", self.df)
-
-    def log_density(self, s: FloatArray) -> FloatArray:
-        """Log density at s >= 0."""
-        nu, c = self.df, self.scale
-        constant = _LOG_2 + gammaln((nu + 1) / 2) - gammaln(nu / 2) - 0.5 * np.log(nu * np.pi)
-        return np.asarray(constant - np.log(c) - (nu + 1) / 2 * np.log1p((s / c) ** 2 / nu))
-
-    def __str__(self) -> str:
-        name = "half-Cauchy(" if self.df == 1 else f"half-t({self.df:g}, "
-        return f"{name}scale {self.scale:.4g})"
-
-
-def HalfCauchy(scale: float) -> HalfT:
-    """Half-Cauchy prior: a half-t with one degree of freedom."""
-    return HalfT(1.0, scale)
-
-
-@dataclass(frozen=True)
-class HalfNormal:
-    """Half-normal prior with the given scale (the sd of the unfolded normal)."""
-
-    scale: float
-    proper: bool = True
-    even: bool = True
-
-    def __post_init__(self) -> None:
-        _check_scale("The scale of a half-normal prior", self.scale)
-
-    def log_density(self, s: FloatArray) -> FloatArray:
-        """Log density at s >= 0."""
-        constant = _LOG_2 - 0.5 * np.log(2 * np.pi) - np.log(self.scale)
-        return np.asarray(constant - 0.5 * (s / self.scale) ** 2)
-
-    def __str__(self) -> str:
-        return f"half-normal(scale {self.scale:.4g})"
-
-
-@dataclass(frozen=True)
-class Exponential:
-    """Exponential prior with the given mean; the penalised-complexity prior of a standard deviation.
-
-    References
-    ----------
-    Simpson, Rue, Riebler, Martins & Sorbye (2017), Statistical Science 32, 1-28.
+    >>> print(Normal(0, 10))
+    normal(0, sd 10)
     """
 
     mean: float
-    proper: bool = True
-    even: bool = False
+    sd: float
 
     def __post_init__(self) -> None:
-        _check_scale("The mean of an exponential prior", self.mean)
-
-    @classmethod
-    def pc(cls, upper: float, probability: float = 0.05) -> Exponential:
-        """The prior with ``P(s > upper) = probability``."""
-        return cls(-upper / float(np.log(probability)))
-
-    def log_density(self, s: FloatArray) -> FloatArray:
-        """Log density at s >= 0."""
-        return np.asarray(-np.log(self.mean) - s / self.mean)
+        if not (np.isfinite(self.mean) and np.isfinite(self.sd) and self.sd > 0):
+            raise PriorError(
+                f"Normal({self.mean!r}, {self.sd!r}) needs a finite mean and a positive finite sd, in units of y per "
+                "unit of the column. For no prior information use 'flat'."
+            )
 
     def __str__(self) -> str:
-        return f"exponential(mean {self.mean:.4g})"
-
-
-@dataclass(frozen=True)
-class Uniform:
-    """Uniform prior on (0, upper)."""
-
-    upper: float
-    proper: bool = True
-    even: bool = False
-
-    def __post_init__(self) -> None:
-        _check_scale("The upper end of a uniform prior", self.upper)
-
-    def log_density(self, s: FloatArray) -> FloatArray:
-        """Log density at s >= 0."""
-        return np.where(s <= self.upper, -np.log(self.upper), -np.inf)
-
-    def __str__(self) -> str:
-        return f"uniform(0, {self.upper:.4g})"
-
-
-@dataclass(frozen=True)
-class Flat:
-    """Improper uniform prior on (0, inf); with it the posterior mode in theta is the REML estimate."""
-
-    proper: bool = False
-    even: bool = True
-
-    def log_density(self, s: FloatArray) -> FloatArray:
-        """Zero: a density up to a constant."""
-        return np.zeros_like(s, dtype=float)
-
-    def __str__(self) -> str:
-        return "flat"
-
-
-@dataclass(frozen=True)
-class Power:
-    """Improper density proportional to ``s ** exponent``; exponent 1 is the boundary-avoiding gamma(2, 0).
-
-    References
-    ----------
-    Chung, Rabe-Hesketh, Dorie, Gelman & Liu (2013), Psychometrika 78, 685-709.
-    """
-
-    exponent: float
-    proper: bool = False
-    even: bool = False
-
-    def log_density(self, s: FloatArray) -> FloatArray:
-        """``exponent * log s``."""
-        with np.errstate(divide="ignore"):
-            return np.asarray(self.exponent * np.log(s))
-
-    def __str__(self) -> str:
-        return f"density proportional to s^{self.exponent:g}"
-
-
-@dataclass(frozen=True)
-class InverseGammaVariance:
-    """Inverse-gamma(shape, rate) prior on the variance s^2, as a density of s.
-
-    With small shape and rate it is not vague: it puts a spike at s of order ``sqrt(rate)`` (Gelman 2006).
-    """
-
-    shape: float
-    rate: float
-    proper: bool = True
-    even: bool = False
-
-    def __post_init__(self) -> None:
-        _check_scale("The shape of an inverse-gamma prior", self.shape)
-        _check_scale("The rate of an inverse-gamma prior", self.rate)
-
-    def log_density(self, s: FloatArray) -> FloatArray:
-        """Log density at s >= 0."""
-        a, b = self.shape, self.rate
-        with np.errstate(divide="ignore", over="ignore"):
-            tail = np.where(s > 0, b / np.maximum(s, 1e-300) ** 2, np.inf)
-            return np.asarray(a * np.log(b) - gammaln(a) - (2 * a + 1) * np.log(np.maximum(s, 1e-300)) - tail + _LOG_2)
-
-    def __str__(self) -> str:
-        return f"inverse-gamma({self.shape:g}, {self.rate:g}) on the variance"
+        return f"normal({self.mean:.4g}, sd {self.sd:.4g})"
 
 
 @dataclass(frozen=True)
@@ -236,7 +95,7 @@ class Priors:
     ----------
     sds : tuple of tuple of SdPrior
         For every term of the design (in its order) one prior per effect; the same for effects that share an sd,
-        where it counts once.
+        where it counts once. A term with a joint prior has its marginals here.
     lkj : tuple of float
         For every term the shape eta of the LKJ prior on its correlation matrix (1 is uniform over
         correlation matrices); ignored for terms without correlations. A correlation that all effects share
@@ -245,15 +104,115 @@ class Priors:
         Residual standard deviation.
     beta : NormalPrior or None
         None is flat, which is what makes the posterior comparable with REML.
+    joint : tuple of TermPrior or None
+        For every term a joint prior on its relative sds, which takes the place of ``sds``, or None. Empty: no term has
+        one.
+    notes : tuple of str
+        What to know about these priors, e.g. where a preset differs from the package it is named after.
     """
 
     sds: tuple[tuple[SdPrior, ...], ...]
     lkj: tuple[float, ...]
     sigma: SdPrior
     beta: NormalPrior | None = None
+    joint: tuple[TermPrior | None, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.sigma.relative:
+            raise PriorError(
+                f"The prior of sigma is {self.sigma}, relative to sigma itself. Give an absolute prior, e.g. bl.HalfT."
+            )
+
+    @property
+    def joints(self) -> tuple[TermPrior | None, ...]:
+        """One entry per term."""
+        return self.joint or (None,) * len(self.sds)
 
     @property
     def proper(self) -> bool:
         """Whether the joint prior can be drawn from."""
         sds = all(prior.proper for term in self.sds for prior in term)
-        return sds and self.sigma.proper and self.beta is not None and bool(self.beta.proper.all())
+        joint = all(prior is None or prior.proper for prior in self.joints)
+        return sds and joint and self.sigma.proper and self.beta is not None and bool(self.beta.proper.all())
+
+    @property
+    def even(self) -> tuple[tuple[bool, ...], ...]:
+        """Per term and sd, whether the density continues evenly and smoothly through zero."""
+        return tuple(
+            tuple(joint is None and prior.even for prior in sds)
+            for sds, joint in zip(self.sds, self.joints, strict=True)
+        )
+
+    def log_density_relative(self, t: Sequence[FloatArray], sigma: FloatArray) -> FloatArray:
+        """Log density of the relative sds of all terms given sigma.
+
+        Parameters
+        ----------
+        t : sequence of FloatArray, each (K, c), or (K, 1) where effects share one sd
+            Ratios sd / sigma.
+        sigma : FloatArray, shape (K, S)
+
+        Returns
+        -------
+        FloatArray, shape (K, S)
+            An absolute prior p(s) has the density p(t sigma) sigma in t.
+        """
+        total = np.zeros(np.shape(sigma))
+        log_sigma = np.log(sigma)
+        for priors, joint, ratios in zip(self.sds, self.joints, t, strict=True):
+            if joint is not None:
+                total = total + joint.log_density(ratios)[:, None]
+                continue
+            for k in range(ratios.shape[1]):
+                column = ratios[:, k, None]
+                if priors[k].relative:
+                    total = total + priors[k].log_density(column)
+                else:
+                    total = total + priors[k].log_density(column * sigma) + log_sigma
+        return total
+
+    def partial_shapes(self, position: int, size: int) -> FloatArray:
+        """Shapes (c, c) of the densities of the canonical partial correlations of a term.
+
+        Entry (i, j), i > j from 0: given the effects before j, the partial correlation z of effects i and j has a
+        density proportional to ``(1 - z^2)^(shape - 1)``, independently of the others; its shape is
+        ``eta + (c - 2 - j) / 2`` for LKJ(eta).
+        """
+        joint = self.joints[position]
+        return lkj_shapes(self.lkj[position], size) if joint is None else joint.partial_shapes(size)
+
+    def log_density_sd(self, position: int, effect: int, s: FloatArray) -> FloatArray:
+        """Marginal prior log density of one sd in the units of the data, whatever the form of its prior.
+
+        Parameters
+        ----------
+        position, effect : int
+            Term of the design, effect within it.
+        s : FloatArray, shape (G,)
+
+        Returns
+        -------
+        FloatArray, shape (G,)
+            nan where a prior on the ratio sd / sigma meets an improper prior on sigma.
+        """
+        prior = self.sds[position][effect]
+        if not prior.relative:
+            return prior.log_density(s)
+        if not self.sigma.proper:
+            return np.full(np.shape(s), np.nan)
+        probabilities, weights = _unit_interval(200)
+        sigma = np.array([self.sigma.quantile(float(p)) for p in probabilities])
+        values = prior.log_density(np.asarray(s, dtype=float)[:, None] / sigma) - np.log(sigma)
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log(np.exp(values) @ weights))
+
+
+def _unit_interval(size: int) -> tuple[FloatArray, FloatArray]:
+    """Nodes and weights of an integral over (0, 1) that allows for infinities at the ends."""
+    from scipy.special import roots_legendre
+
+    nodes, weights = roots_legendre(size)
+    x = 0.5 * (1.0 + nodes)
+    # p = x^3 (10 - 15 x + 6 x^2): flat at both ends
+    return x**3 * (10 - 15 * x + 6 * x**2), 15 * weights * x**2 * (1 - x) ** 2

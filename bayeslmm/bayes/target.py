@@ -97,12 +97,16 @@ class Target:
         # Far out, relative sds overflow and the density is nan: zero, as it is there to rounding.
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             factors, sds, log_jacobian = self.terms(x)
-            factor = evaluate(self.cp, par.block_factors(self.cp, factors))
+            factor = self.factor(x, factors)
             log_sigma = self._nodes(factor)
             log_joint = self.log_joint(factor, sds, log_jacobian, log_sigma)
             step = log_sigma[:, 1] - log_sigma[:, 0]
             log_density = logsumexp(log_joint, axis=1) + np.log(step)
         return Points(x, np.nan_to_num(log_density, nan=-np.inf), log_sigma, log_joint)
+
+    def factor(self, x: FloatArray, factors: Sequence[FloatArray]) -> Factor:
+        """Eliminate at K points x with relative factors (K, c, c) on the user's columns."""
+        return evaluate(self.cp, par.block_factors(self.cp, factors))
 
     def log_joint(
         self,
@@ -118,10 +122,7 @@ class Target:
         else:
             log_p = -0.5 * minus_two_log_density_normal(self.cp, factor, sigma, self.priors.beta)
         log_p = log_p + self.priors.sigma.log_density(sigma) + log_sigma + log_jacobian[:, None]
-        for priors, t in zip(self.priors.sds, sds, strict=True):
-            for k in range(t.shape[1]):
-                # density of the ratio t = sd / sigma: p(t sigma) sigma
-                log_p = log_p + priors[k].log_density(t[:, k, None] * sigma) + log_sigma
+        log_p = log_p + self.priors.log_density_relative(sds, sigma)
         return np.asarray(log_p)
 
     def _nodes(self, factor: Factor) -> FloatArray:
@@ -160,9 +161,8 @@ def make_target(cp: CrossProducts, priors: Priors, relative_terms: Sequence[Floa
         Coordinates of the fit.
     """
     coordinates: list[Coordinates] = []
-    for term, T, sd_priors, eta in zip(cp.design.terms, relative_terms, priors.sds, priors.lkj, strict=True):
+    for term, T, even, eta in zip(cp.design.terms, relative_terms, priors.even, priors.lkj, strict=True):
         fitted = np.sqrt((T**2).sum(-1))
-        even = tuple(prior.even for prior in sd_priors)
         structure = term.structure
         if isinstance(structure, Shared) and structure.shared:
             resolution = _resolution(cp, np.sqrt((term.Z**2).sum(1, keepdims=True)), term.group)
