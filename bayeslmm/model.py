@@ -275,23 +275,59 @@ class Model:
         settings = Settings(draws, method, chains, tune, random_seed, progressbar, log_likelihood)
         return sample_posterior(self._design, priors, settings, lambda: (self.cross_products, self._optimum(True)))
 
-    def to_pymc(self, priors: PriorSpec = None, *, noncentered: bool = True) -> Any:
-        """The hierarchical model as a ``pm.Model``, to read, extend or sample by hand.
+    def to_pymc(
+        self,
+        priors: PriorSpec = None,
+        *,
+        form: Literal["noncentered", "centered", "auto", "collapsed"] | Mapping[str, str] = "noncentered",
+    ) -> Any:
+        """The model as a ``pm.Model``, to read, extend or sample by hand.
 
         Parameters
         ----------
         priors : None, "default", "weak", Priors or mapping
-        noncentered : bool
-            Whether effects are written as ``sd * z`` with standard normal z.
+        form : {"noncentered", "centered", "auto", "collapsed"} or mapping
+            How random effects are written: ``"noncentered"`` as ``sd * z`` with standard normal z; ``"centered"`` as
+            normals with their own sd; ``"auto"`` either, for each grouping factor, as `forms` explains. A mapping
+            gives each grouping factor its form. ``"collapsed"`` integrates fixed and random effects
+            out: only the variance parameters are left, and the likelihood is the one that REML maximises.
 
         Returns
         -------
         pymc.Model
+
+        Raises
+        ------
+        PriorError
+            An unknown form, or a prior without a counterpart in PyMC.
         """
         from bayeslmm.bayes.default_priors import resolve_priors
-        from bayeslmm.bayes.pymc_model import build_pymc_model
+        from bayeslmm.bayes.forms import resolve_forms
+        from bayeslmm.bayes.pymc_model import build_collapsed_model, build_pymc_model
 
-        return build_pymc_model(self._design, resolve_priors(self._design, priors), noncentered=noncentered)
+        resolved = resolve_priors(self._design, priors)
+        if form == "collapsed":
+            return build_collapsed_model(self.cross_products, resolved)
+        forms = resolve_forms(self._design, form, lambda: self._optimum(True).terms)
+        return build_pymc_model(self._design, resolved, forms)
+
+    def forms(self) -> pd.DataFrame:
+        """The form that ``to_pymc(form="auto")`` gives the effects of each grouping factor, and why.
+
+        Examples
+        --------
+        >>> import bayeslmm as bl
+        >>> model = bl.Model("diameter ~ 1 + (1 | plate) + (1 | sample)", bl.load_dataset("Penicillin"))
+        >>> model.forms()["form"].to_dict(), model.forms()["ratio"].round(1).to_dict()
+        ({'plate': 'centered', 'sample': 'noncentered'}, {'plate': 14.2, 'sample': 296.1})
+        """
+        from bayeslmm.bayes.forms import choose_forms
+
+        rows = [
+            (c.group, c.form, c.ratio, c.levels, c.reason)
+            for c in choose_forms(self._design, self._optimum(True).terms)
+        ]
+        return pd.DataFrame(rows, columns=["group", "form", "ratio", "levels", "reason"]).set_index("group")
 
     def save(self, path: FilePath, *, overwrite: bool = False) -> None:
         """Write the model (its design, not the data frame) to one file, to be read by `load`; no pickle.

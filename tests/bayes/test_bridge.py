@@ -56,7 +56,7 @@ class Case:
     beta: NormalPrior | None = None
     sd: float | None = None
     family: tuple[Any, ...] = ()
-    noncentered: bool = True
+    form: str = "noncentered"
 
 
 INFORMATIVE = NormalPrior(np.array([8.0, 0.5]), np.array([3.0, 0.7]))
@@ -87,14 +87,14 @@ CASES = {
     "power": Case("slopes", family=(Power(1.0), Power(0.5))),
     "inverse gamma": Case("slopes", family=(InverseGammaVariance(0.5, 0.2), InverseGammaVariance(2.0, 1.0))),
     "mixed families": Case("slopes", family=(Exponential(2.0), HalfT(4.0, 3.0))),
-    "centred": Case("blocks and crossed", noncentered=False),
-    "centred, independent": Case("uncorrelated", noncentered=False),
+    "centred": Case("blocks and crossed", form="centered"),
+    "centred, independent": Case("uncorrelated", form="centered"),
     "identity": Case("identity"),
     "compound symmetry": Case("compound symmetry", {"weights": True}),
     "autoregression": Case("autoregression", {"offset": True}),
     "autoregression, sd zero": Case("autoregression", sd=0.0),
     "all structures": Case("all structures", beta=INFORMATIVE),
-    "all structures, centred": Case("all structures", noncentered=False),
+    "all structures, centred": Case("all structures", form="centered"),
     "one sd, uniform": Case("compound symmetry", family=(Uniform(9.0),) * 3),
 }
 
@@ -115,13 +115,13 @@ def test_joint_density_is_collapsed_times_conditional(name: str, design: Callabl
     case = CASES[name]
     data = design(case.kind, **case.options)
     priors = _priors(data, case)
-    log_p = _pymc_log_density(data, priors, case.noncentered)
+    log_p = _pymc_log_density(data, priors, case.form)
     rng = np.random.default_rng(3)
     for _ in range(POINTS):
         point = _draw(data, priors, case, rng)
         expected = _log_prior(data, priors, point) + _log_marginal(data, priors, point)
         expected += _log_conditional(data, priors, point)
-        if not case.noncentered:
+        if case.form == "centered":
             expected -= _log_jacobian_of_effects(data, point)
         assert log_p(point) == pytest.approx(expected, rel=TOLERANCE, abs=TOLERANCE)
 
@@ -195,10 +195,10 @@ def _places(design: Design, group: GroupLayout, point: Point) -> np.ndarray:
 # The PyMC side.
 
 
-def _pymc_log_density(design: Design, priors: Priors, noncentered: bool) -> Callable[[Point], float]:
+def _pymc_log_density(design: Design, priors: Priors, form: str) -> Callable[[Point], float]:
     from pymc.model.transform.conditioning import remove_value_transforms
 
-    model = remove_value_transforms(build_pymc_model(design, priors, noncentered))
+    model = remove_value_transforms(build_pymc_model(design, priors, form))
     function = model.compile_logp(jacobian=False, mode="FAST_COMPILE")
     layout = make_layout(design)
 

@@ -38,11 +38,11 @@ KINDS = ["one-way", "nested", "slopes 3x3", "uncorrelated", "repeated effect", "
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("noncentered", [True, False])
-def test_names_dims_and_coords_are_those_of_the_layout(kind: str, noncentered: bool, design: Make) -> None:
+@pytest.mark.parametrize("form", ["noncentered", "centered"])
+def test_names_dims_and_coords_are_those_of_the_layout(kind: str, form: str, design: Make) -> None:
     data = design(kind, weights=True, offset=True)
     layout = make_layout(data)
-    model = build_pymc_model(data, default_priors(data), noncentered)
+    model = build_pymc_model(data, default_priors(data), form)
     for name, dims in (layout.posterior_dims | layout.data_dims).items():
         assert model.named_vars_to_dims.get(name, ()) == dims
     assert set(model.coords) == set(layout.coords)
@@ -56,7 +56,7 @@ def test_free_variables(design: Make) -> None:
     model = build_pymc_model(data, default_priors(data))
     free = {rv.name for rv in model.free_RVs}
     assert free == {"beta", "sigma", "sd_g", "sd_h", "z_g", "z_h", "r_g"}
-    centred = build_pymc_model(data, default_priors(data), noncentered=False)
+    centred = build_pymc_model(data, default_priors(data), "centered")
     assert {rv.name for rv in centred.free_RVs} == {*free, "b_g", "b_h"} - {"z_g", "z_h"}
 
 

@@ -200,10 +200,10 @@ def test_columns_called_frequency() -> None:
     assert list(plain["observed_data"].data_vars) == ["frequency"]
 
 
-@pytest.mark.parametrize("noncentered", [True, False])
-def test_density_of_the_pymc_model(noncentered: bool) -> None:
+@pytest.mark.parametrize("form", ["noncentered", "centered"])
+def test_density_of_the_pymc_model(form: str) -> None:
     pytest.importorskip("pymc")
-    short, long = (m.to_pymc(noncentered=noncentered) for m in both("y ~ x + (x | g) + (1 | h)", "w"))
+    short, long = (m.to_pymc(form=form) for m in both("y ~ x + (x | g) + (1 | h)", "w"))
     priors = [m.priors() for m in both("y ~ x + (x | g) + (1 | h)", "w")]
     pd.testing.assert_frame_equal(*priors)
     log_short, log_long = short.compile_logp(), long.compile_logp()

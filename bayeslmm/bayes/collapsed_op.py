@@ -1,0 +1,181 @@
+"""The collapsed log likelihood as a PyTensor Op with its exact gradient, for PyMC models over the variances alone.
+
+Value and gradient come from one evaluation: the Op returns both, and its pullback reads the gradient off. Compiled by
+numba it runs in object mode, in JAX as a callback, so that every sampler that PyMC knows can use it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import pytensor.tensor as pt
+from pytensor.gradient import DisconnectedType, grad_not_implemented
+from pytensor.graph.basic import Apply
+from pytensor.graph.op import Op
+
+from bayeslmm.likelihood import CrossProducts, NormalPrior
+from bayeslmm.likelihood.density_gradient import density_gradient
+from bayeslmm.types import AnyArray, FloatArray
+
+
+class CollapsedLogLikelihood(Op):  # type: ignore[misc]
+    """Log p(y | covariances, sigma) with the fixed and random effects integrated out.
+
+    Inputs are one relative factor T (c, c) for every term of the formula (``T T'`` is the covariance of its effects
+    divided by sigma^2; any square root will do) and log sigma. Outputs are the log likelihood, its gradient in every
+    T, and its derivative in log sigma. Where the system is singular to rounding the log likelihood is minus infinity.
+
+    Parameters
+    ----------
+    cp : CrossProducts
+    prior : NormalPrior or None
+        Of beta; None is flat.
+    """
+
+    def __init__(self, cp: CrossProducts, prior: NormalPrior | None) -> None:
+        self.cp, self.prior = cp, prior
+
+    def __eq__(self, other: object) -> bool:
+        same = isinstance(other, CollapsedLogLikelihood)
+        return same and self.cp is other.cp and self.prior is other.prior  # type: ignore[attr-defined]
+
+    def __hash__(self) -> int:
+        return hash((type(self), id(self.cp), id(self.prior)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _make, (self.cp, self.prior)
+
+    def __str__(self) -> str:
+        return type(self).__name__
+
+    def make_node(self, *inputs: Any) -> Apply[Any]:
+        """Node for the factors and log sigma."""
+        sizes = [len(term.effects) for term in self.cp.design.terms]
+        types = [*(pt.TensorType("float64", shape=(c, c)) for c in sizes), pt.TensorType("float64", shape=())]
+        variables = [pt.as_tensor_variable(value, dtype="float64") for value in inputs]
+        if len(variables) != len(types):
+            raise ValueError(f"{len(types)} inputs wanted (the factors of {len(sizes)} terms, log sigma).")
+        variables = [type_.filter_variable(v) for type_, v in zip(types, variables, strict=True)]
+        return Apply(self, variables, [pt.dscalar(), *(type_() for type_ in types)])
+
+    def values(self, *inputs: AnyArray) -> tuple[FloatArray, ...]:
+        """Log likelihood and gradient at numbers."""
+        *terms, log_sigma = (np.asarray(value, dtype=float) for value in inputs)
+        try:
+            with np.errstate(all="ignore"):
+                found = density_gradient(self.cp, terms, float(np.exp(log_sigma)), self.prior)
+                slopes = [-0.5 * slope for slope in found.in_factors(terms)]
+        except (np.linalg.LinAlgError, FloatingPointError):
+            return self._impossible(terms)
+        result = (np.array(-0.5 * found.value), *slopes, np.array(-0.5 * found.log_sigma))
+        return result if all(np.isfinite(a).all() for a in result) else self._impossible(terms)
+
+    def _impossible(self, terms: Sequence[AnyArray]) -> tuple[FloatArray, ...]:
+        return np.array(-np.inf), *(np.zeros_like(T) for T in terms), np.array(0.0)
+
+    def perform(self, node: Any, inputs: Sequence[Any], output_storage: Any) -> None:
+        """Evaluate in Python."""
+        for storage, value in zip(output_storage, self.values(*inputs), strict=True):
+            storage[0] = value
+
+    def infer_shape(self, fgraph: Any, node: Any, input_shapes: Any) -> list[Any]:
+        """A scalar, and the shapes of the inputs."""
+        return [(), *input_shapes]
+
+    def do_constant_folding(self, fgraph: Any, node: Any) -> bool:
+        """Leave evaluations to run time."""
+        return False
+
+    def connection_pattern(self, node: Any) -> list[list[bool]]:
+        """The gradient that comes with the value is itself not differentiated."""
+        return [[True, *([False] * len(node.inputs))] for _ in node.inputs]
+
+    def pullback(self, inputs: Sequence[Any], outputs: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
+        """Gradient of a function of the log likelihood."""
+        above, *others = cotangents
+        if not all(isinstance(g.type, DisconnectedType) for g in others):
+            return [grad_not_implemented(self, k, v, "no second derivatives") for k, v in enumerate(inputs)]
+        return [above * slope for slope in outputs[1:]]
+
+
+def collapsed_log_likelihood(
+    cp: CrossProducts, terms: Sequence[Any], log_sigma: Any, prior: NormalPrior | None = None
+) -> Any:
+    """Log p(y | covariances, sigma) as a PyTensor scalar.
+
+    Parameters
+    ----------
+    cp : CrossProducts
+    terms : sequence of (c, c) matrices
+        Relative factors on the user's columns, terms in the order of the formula.
+    log_sigma : scalar
+    prior : NormalPrior, optional
+        Of beta; flat by default.
+    """
+    return _make(cp, prior)(*terms, log_sigma)[0]
+
+
+def _make(cp: CrossProducts, prior: NormalPrior | None) -> CollapsedLogLikelihood:
+    """The Op, known to the compilers that are installed, also in the process that unpickles it."""
+    _register_numba()
+    if find_spec("jax") is not None:
+        _register_jax()
+    return CollapsedLogLikelihood(cp, prior)
+
+
+def _register_numba() -> None:
+    try:
+        numba = import_module("numba")
+        basic = import_module("pytensor.link.numba.dispatch.basic")
+    except ImportError:
+        return
+    if CollapsedLogLikelihood not in basic.numba_funcify.registry:
+        basic.numba_funcify.register(CollapsedLogLikelihood, partial(_for_numba, numba, basic))
+
+
+def _for_numba(numba: Any, basic: Any, op: CollapsedLogLikelihood, node: Any = None, **kwargs: Any) -> Any:
+    signature = numba.types.Tuple([basic.get_numba_type(output.type) for output in node.outputs])
+
+    def in_python(inputs: tuple[AnyArray, ...]) -> tuple[FloatArray, ...]:
+        return op.values(*inputs)
+
+    def evaluate(*inputs: Any) -> Any:
+        with numba.objmode(result=signature):
+            result = in_python(inputs)
+        return result
+
+    return basic.numba_njit(evaluate)
+
+
+def _register_jax() -> None:
+    dispatch = import_module("pytensor.link.jax.dispatch")
+    if CollapsedLogLikelihood not in dispatch.jax_funcify.registry:
+        dispatch.jax_funcify.register(CollapsedLogLikelihood, _for_jax)
+
+
+def _for_jax(op: CollapsedLogLikelihood, **kwargs: Any) -> Any:
+    jax = import_module("jax")
+
+    def host(*inputs: Any) -> tuple[FloatArray, ...]:
+        return op.values(*(np.asarray(value) for value in inputs))
+
+    def evaluate(*inputs: Any) -> Any:
+        scalar = jax.ShapeDtypeStruct((), np.float64)
+        shapes = (scalar, *(jax.ShapeDtypeStruct(np.shape(value), np.float64) for value in inputs))
+        return jax.pure_callback(host, shapes, *inputs, vmap_method="sequential")
+
+    def forward(*inputs: Any) -> tuple[Any, Any]:
+        result = evaluate(*inputs)
+        return result, result[1:]
+
+    def backward(slopes: Any, above: Any) -> Any:
+        return tuple(above[0] * slope for slope in slopes)
+
+    differentiable = jax.custom_vjp(evaluate)
+    differentiable.defvjp(forward, backward)
+    return differentiable
