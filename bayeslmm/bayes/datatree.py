@@ -13,6 +13,7 @@ import numpy as np
 
 from bayeslmm.bayes.collapsed import CollapsedDraws, Diagnostics
 from bayeslmm.bayes.layout import GroupLayout, Layout, group_columns, make_layout
+from bayeslmm.bayes.log_likelihood import pointwise
 from bayeslmm.bayes.nuts import NutsDraws
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.design.design import Design
@@ -21,10 +22,6 @@ from bayeslmm.types import AnyArray, FloatArray
 
 if TYPE_CHECKING:
     from xarray import DataTree
-
-# Doubles of the pointwise log likelihood computed at once.
-_CHUNK = 4_000_000
-_LOG_2PI = float(np.log(2.0 * np.pi))
 
 
 def build_datatree(
@@ -104,7 +101,7 @@ def add_log_likelihood(tree: DataTree, design: Design) -> DataTree:
 
     layout = make_layout(design)
     posterior = {name: tree["posterior"][name].to_numpy() for name in layout.posterior_dims}
-    group = {layout.response: _pointwise(design, layout, posterior)}
+    group = {layout.response: pointwise(design, posterior)}
     dims = {layout.response: ["obs"]}
     new = from_dict(
         {"log_likelihood": group},
@@ -137,7 +134,7 @@ def _tree(
         "constant_data": _constant_data(design, layout),
     }
     if log_likelihood:
-        groups["log_likelihood"] = {layout.response: _pointwise(design, layout, posterior)}
+        groups["log_likelihood"] = {layout.response: pointwise(design, posterior)}
     dims = layout.posterior_dims | layout.data_dims
     extra = {"posterior": {"priors": _prior_text(layout, priors)}, "sample_stats": certificate}
     return from_dict(
@@ -178,34 +175,6 @@ def _constant_data(design: Design, layout: Layout) -> dict[str, AnyArray]:
         data[group.columns] = group_columns(design, group)
         data[group.codes] = design.groupings[group.labels.group].codes
     return data
-
-
-def _pointwise(design: Design, layout: Layout, posterior: Mapping[str, AnyArray]) -> FloatArray:
-    """Log density of one copy of every response given all parameters, shape (chain, draw, n)."""
-    shape = posterior["sigma"].shape
-    flat = {name: posterior[name].reshape(-1, *posterior[name].shape[2:]) for name in layout.posterior_dims}
-    total = flat["sigma"].shape[0]
-    out = np.empty((total, design.n))
-    step = max(1, _CHUNK // design.n)
-    for start in range(0, total, step):
-        part = slice(start, start + step)
-        out[part] = _log_density(design, layout, {k: v[part] for k, v in flat.items()})
-    return out.reshape(*shape, design.n)
-
-
-def _log_density(design: Design, layout: Layout, draws: Mapping[str, FloatArray]) -> FloatArray:
-    residual = np.broadcast_to(design.y, (draws["sigma"].size, design.n))
-    if design.offset is not None:
-        residual = residual - design.offset
-    if layout.coef:
-        residual = residual - draws["beta"] @ design.X.T
-    for group in layout.groups:
-        Z, codes = group_columns(design, group), design.groupings[group.labels.group].codes
-        for k in range(Z.shape[1]):
-            residual = residual - Z[:, k] * draws[group.b][:, codes, k]
-    weights = np.ones(design.n) if design.weights is None else design.weights
-    sigma = draws["sigma"][:, None]
-    return np.asarray(-0.5 * (_LOG_2PI + weights * (residual / sigma) ** 2) - np.log(sigma) + 0.5 * np.log(weights))
 
 
 def _chain_shape(total: int, chains: int) -> tuple[int, int]:

@@ -1,0 +1,296 @@
+"""Log likelihoods of draws: of observations given all parameters, of groups with their effects integrated out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from bayeslmm.bayes.layout import Layout, group_columns, make_layout
+from bayeslmm.design.design import Design, Grouping
+from bayeslmm.design.shared import Shared
+from bayeslmm.errors import FitError
+from bayeslmm.likelihood import CrossProducts, evaluate, small
+from bayeslmm.likelihood import parameters as par
+from bayeslmm.likelihood.crossproducts import internal_blocks
+from bayeslmm.likelihood.within import grouped_qr
+from bayeslmm.types import AnyArray, FloatArray, IntArray
+
+# Doubles held at once.
+_CHUNK = 4_000_000
+_LOG_2PI = float(np.log(2.0 * np.pi))
+
+
+@dataclass(frozen=True)
+class VarianceDraws:
+    """Variance parameters of K draws.
+
+    Attributes
+    ----------
+    sigma : FloatArray, shape (K,)
+        Units of y.
+    relative_sds : tuple of FloatArray, each (K, c), or (K, 1) where effects share one sd
+        Terms in the order of the formula, divided by sigma.
+    factors : tuple of FloatArray, each (K, c, c)
+        Relative factors of the terms on the user's columns; square roots of the covariance, not always triangular.
+    correlations : tuple of FloatArray or None
+        Correlation matrices (K, c, c); of effects that share one correlation that number, (K, 1); None without any.
+    beta : FloatArray, shape (K, p)
+    """
+
+    sigma: FloatArray
+    relative_sds: tuple[FloatArray, ...]
+    factors: tuple[FloatArray, ...]
+    correlations: tuple[FloatArray | None, ...]
+    beta: FloatArray
+
+    def part(self, chosen: slice | IntArray) -> VarianceDraws:
+        """Some of the draws."""
+        return VarianceDraws(
+            self.sigma[chosen],
+            tuple(t[chosen] for t in self.relative_sds),
+            tuple(T[chosen] for T in self.factors),
+            tuple(None if r is None else r[chosen] for r in self.correlations),
+            self.beta[chosen],
+        )
+
+
+def variance_draws(design: Design, posterior: Mapping[str, AnyArray]) -> VarianceDraws:
+    """Variance parameters and fixed effects of the variables of a posterior.
+
+    Parameters
+    ----------
+    design : Design
+    posterior : mapping of str to array
+        Variables of `Layout.posterior_dims` with leading dims chain and draw; random effects are not needed.
+    """
+    layout = make_layout(design)
+
+    def flat(name: str) -> FloatArray:
+        values = np.asarray(posterior[name], dtype=float)
+        return values.reshape(-1, *values.shape[2:])
+
+    sigma = flat("sigma")
+    beta = flat("beta") if layout.coef else np.empty((sigma.size, 0))
+    sds: dict[int, FloatArray] = {}
+    correlations: dict[int, FloatArray | None] = {}
+    for group in layout.groups:
+        columns = flat(group.sd) / sigma[:, None]
+        pairs = flat(group.corr) if group.pairs else columns[:, :0]
+        for term in group.labels.terms:
+            sds[term] = columns[:, [k for k, sd in enumerate(group.sds) if sd.term == term]]
+            own = [k for k, (position, *_) in enumerate(group.labels.pairs) if position == term]
+            places = [(group.labels.pairs[k][1], group.labels.pairs[k][2]) for k in own]
+            correlations[term] = _correlation(design, term, pairs[:, own], places)
+    positions = range(len(design.terms))
+    factors = tuple(_factor(design, k, sds[k], correlations[k]) for k in positions)
+    return VarianceDraws(
+        sigma, tuple(sds[k] for k in positions), factors, tuple(correlations[k] for k in positions), beta
+    )
+
+
+def _correlation(design: Design, term: int, values: FloatArray, places: Sequence[tuple[int, int]]) -> FloatArray | None:
+    if not values.shape[1]:
+        return None
+    if design.terms[term].structure.shared:
+        return values
+    c = len(design.terms[term].effects)
+    matrix = np.zeros((values.shape[0], c, c)) + np.eye(c)
+    for column, (a, b) in enumerate(places):
+        matrix[:, a, b] = matrix[:, b, a] = values[:, column]
+    return matrix
+
+
+def _factor(design: Design, term: int, t: FloatArray, correlation: FloatArray | None) -> FloatArray:
+    structure, c = design.terms[term].structure, len(design.terms[term].effects)
+    if isinstance(structure, Shared) and structure.shared:
+        theta = t if correlation is None else np.concatenate([t, correlation], axis=1)
+        return structure.factor(structure.coordinates(theta))
+    if correlation is None:
+        return t[:, :, None] * np.eye(c)
+    # Draws at the edge are singular to rounding; a square root by eigenvalues does not mind.
+    values, vectors = np.linalg.eigh(correlation)
+    return np.asarray(t[:, :, None] * vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :])
+
+
+def marginal_log_likelihood(cp: CrossProducts, draws: VarianceDraws) -> FloatArray:
+    """Log p(y | beta, variance parameters), the random effects integrated out, shape (K,).
+
+    Parameters
+    ----------
+    cp : CrossProducts
+    draws : VarianceDraws
+
+    References
+    ----------
+    Bates, Maechler, Bolker & Walker (2015), J. Stat. Softw. 67(1), eq. 24.
+    """
+    factor = evaluate(cp, par.block_factors(cp, draws.factors))
+    q2, response, variance = cp.q_trailing, cp.response, draws.sigma**2
+    shift = response.coef + response.constant * response.constant_coef
+    internal = np.linalg.solve(cp.fixed.transform, draws.beta.T).T - shift
+    L_X = factor.chol[:, q2:, q2:]
+    distance = (small.transpose(L_X) @ (internal - factor.solution[:, q2:])[..., None])[..., 0]
+    squares = factor.r2 + (distance**2).sum(-1)
+    return np.asarray(
+        -0.5 * (cp.n * (_LOG_2PI + np.log(variance)) + factor.log_det - cp.log_weights + squares / variance)
+    )
+
+
+def pointwise(design: Design, posterior: Mapping[str, AnyArray]) -> FloatArray:
+    """Log density of one copy of every response given all parameters, shape (chain, draw, n)."""
+    layout = make_layout(design)
+    shape = posterior["sigma"].shape
+    flat = {name: posterior[name].reshape(-1, *posterior[name].shape[2:]) for name in layout.posterior_dims}
+    total = flat["sigma"].shape[0]
+    out = np.empty((total, design.n))
+    step = max(1, _CHUNK // design.n)
+    for start in range(0, total, step):
+        part = slice(start, start + step)
+        out[part] = _log_density(design, layout, {k: v[part] for k, v in flat.items()})
+    return out.reshape(*shape, design.n)
+
+
+def _log_density(design: Design, layout: Layout, draws: Mapping[str, FloatArray]) -> FloatArray:
+    residual = np.broadcast_to(design.y, (draws["sigma"].size, design.n))
+    if design.offset is not None:
+        residual = residual - design.offset
+    if layout.coef:
+        residual = residual - draws["beta"] @ design.X.T
+    for group in layout.groups:
+        Z, codes = group_columns(design, group), design.groupings[group.labels.group].codes
+        for k in range(Z.shape[1]):
+            residual = residual - Z[:, k] * draws[group.b][:, codes, k]
+    weights = np.ones(design.n) if design.weights is None else design.weights
+    sigma = draws["sigma"][:, None]
+    return np.asarray(-0.5 * (_LOG_2PI + weights * (residual / sigma) ** 2) - np.log(sigma) + 0.5 * np.log(weights))
+
+
+def independent_groups(design: Design) -> Grouping:
+    """The grouping factor whose levels are independent given the fixed effects and the variance parameters.
+
+    Raises
+    ------
+    FitError
+        There is none: some factors are crossed.
+    """
+    order = sorted(design.groupings.values(), key=lambda grouping: grouping.n_levels)
+    outer = order[0]
+    for inner in order[1:]:
+        if np.unique(np.stack([inner.codes, outer.codes]), axis=1).shape[1] > inner.n_levels:
+            raise FitError(
+                f"{inner.name} and {outer.name} are crossed, so that no groups of rows are independent given the "
+                "parameters, and there is no log likelihood by group. post.loo(kind='group', group=...) leaves out "
+                "groups of crossed factors, given all other rows."
+            )
+    return outer
+
+
+def group_log_likelihood(cp: CrossProducts, draws: VarianceDraws) -> tuple[Grouping, FloatArray]:
+    """Log p(y_g | beta, variance parameters) of every independent group, its effects integrated out.
+
+    Parameters
+    ----------
+    cp : CrossProducts
+    draws : VarianceDraws
+
+    Returns
+    -------
+    Grouping
+        The outermost factor.
+    FloatArray, shape (K, J)
+        They add up to `marginal_log_likelihood`.
+
+    Raises
+    ------
+    FitError
+        Crossed factors.
+    """
+    outer, nest = independent_groups(cp.design), _Nest.of(cp)
+    step = max(1, _CHUNK // (nest.within.size + 1))
+    parts = [nest.log_density(draws.part(slice(k, k + step))) for k in range(0, draws.sigma.size, step)]
+    return outer, np.concatenate(parts)
+
+
+@dataclass(frozen=True)
+class _Nest:
+    """Cross-products of nested factors, kept apart by the levels of the innermost one."""
+
+    cp: CrossProducts
+    order: tuple[int, ...]  # blocks, innermost first
+    up: tuple[IntArray, ...]  # level of each factor -> level of the next one
+    R: FloatArray  # (J, c, c)
+    between: FloatArray  # (J, c, m): effects of the outer factors, X, y
+    within: FloatArray  # (J, m, m)
+    counts: FloatArray  # (J_outer,)
+    log_weights: FloatArray  # (J_outer,)
+
+    @classmethod
+    def of(cls, cp: CrossProducts) -> _Nest:
+        design, (_, blocks, columns) = cp.design, internal_blocks(cp.design)
+        order = tuple(sorted(range(len(blocks)), key=lambda k: -blocks[k].n_levels))
+        root = np.ones(design.n) if design.row_weights is None else np.sqrt(design.row_weights)
+        first = blocks[order[0]].grouping
+        Q, R = grouped_qr(columns[order[0]] * root[:, None], first.codes, first.n_levels)
+        y = design.y if design.offset is None else design.y - design.offset
+        # Centred on the least-squares fit, so that little cancels in the squares.
+        shift = cp.response.coef + cp.response.constant * cp.response.constant_coef
+        rest = y - design.X @ (cp.fixed.transform @ shift)
+        W = np.column_stack([*(columns[k] for k in order[1:]), cp.fixed.columns, rest]) * root[:, None]
+        between = np.stack([_sums(first, Q[:, a, None] * W) for a in range(Q.shape[1])], axis=1)
+        left = W - np.einsum("na,nam->nm", Q, between[first.codes])
+        within = np.stack([_sums(first, left[:, a, None] * left) for a in range(W.shape[1])], axis=1)
+        chain = [blocks[k].grouping for k in order]
+        up = tuple(_parents(inner, outer) for inner, outer in pairwise(chain))
+        counts = np.ones(design.n) if design.frequency is None else design.frequency.astype(float)
+        logs = np.zeros(design.n) if design.weights is None else counts * np.log(design.weights)
+        sums = _sums(chain[-1], np.stack([counts, logs], axis=1))
+        return cls(cp, order, up, R, between, within, sums[:, 0], sums[:, 1])
+
+    def log_density(self, draws: VarianceDraws) -> FloatArray:
+        """Log densities (K, J_outer)."""
+        cp = self.cp
+        factors = par.block_factors(cp, draws.factors)
+        F = self.R @ factors[self.order[0]][:, None]
+        M = small.add_identity(F @ small.transpose(F))
+        log_det = np.linalg.slogdet(M)[1]
+        C = self.within + small.transpose(self.between) @ np.linalg.solve(M, self.between)
+        for k, parents in zip(self.order[1:], self.up, strict=True):
+            C, log_det = _gather(C, parents), _gather(log_det, parents)
+            C, change = _eliminate(C, factors[k])
+            log_det = log_det + change
+        shift = cp.response.coef + cp.response.constant * cp.response.constant_coef
+        internal = np.linalg.solve(cp.fixed.transform, draws.beta.T).T - shift
+        v = np.concatenate([-internal, np.ones((draws.sigma.size, 1))], axis=1)
+        squares = np.einsum("ka,kjab,kb->kj", v, C, v) / draws.sigma[:, None] ** 2
+        constant = self.counts * (_LOG_2PI + 2.0 * np.log(draws.sigma)[:, None])
+        return np.asarray(-0.5 * (constant + log_det - self.log_weights + squares))
+
+
+def _sums(grouping: Grouping, values: FloatArray) -> FloatArray:
+    columns = [np.bincount(grouping.codes, weights=column, minlength=grouping.n_levels) for column in values.T]
+    return np.stack(columns, axis=1)
+
+
+def _parents(inner: Grouping, outer: Grouping) -> IntArray:
+    parents = np.empty(inner.n_levels, dtype=np.int64)
+    parents[inner.codes] = outer.codes
+    return parents
+
+
+def _gather(values: FloatArray, parents: IntArray) -> FloatArray:
+    """Sum axis 1 over the levels that share a parent."""
+    order = np.argsort(parents, kind="stable")
+    starts = np.searchsorted(parents[order], np.arange(parents.max() + 1))
+    return np.asarray(np.add.reduceat(values[:, order], starts, axis=1))
+
+
+def _eliminate(C: FloatArray, T: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Integrate the effects of the leading c columns out: what is left, and the log determinant."""
+    c = T.shape[-1]
+    M = small.add_identity(small.transpose(T)[:, None] @ C[..., :c, :c] @ T[:, None])
+    cross = small.transpose(T)[:, None] @ C[..., :c, c:]
+    left = C[..., c:, c:] - small.transpose(cross) @ np.linalg.solve(M, cross)
+    return left, np.linalg.slogdet(M)[1]

@@ -1,0 +1,344 @@
+"""Rows left out without a refit: their predictive density given the variance parameters and all other rows.
+
+With fixed and random effects integrated out, y is normal with precision ``P / sigma^2``. Rows g given all others are
+normal with precision ``P_gg / sigma^2`` and residual ``P_gg^-1 (P (y - X m))_g``; m is the prior mean of beta, and
+drops out where its prior is flat. The blocks of P come from the rows of the eliminated system, a few draws or a few
+groups at a time; no n x n matrix is formed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from scipy import sparse
+
+from bayeslmm.errors import FitError
+from bayeslmm.likelihood import small
+from bayeslmm.likelihood.criteria import LOG_2PI
+from bayeslmm.likelihood.crossproducts import CrossProducts, internal_blocks
+from bayeslmm.likelihood.factor import apply_lambda
+from bayeslmm.likelihood.normal_prior import NormalPrior
+from bayeslmm.likelihood.within import grouped_qr
+from bayeslmm.types import BoolArray, FloatArray, IntArray
+
+# Doubles of the rows of the eliminated system held at once.
+_CHUNK = 4_000_000
+# Share of a direction of X that rests on the rows left out, from which on nothing of it is left.
+_LOST = 1.0 - 1e-9
+# Largest group whose block of P is formed.
+_LARGEST = 5_000
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Predictive distribution of every observation given the others, at K draws.
+
+    Attributes
+    ----------
+    mean, sd : FloatArray, shape (K, n)
+        In the units of y, the offset included.
+    log_density : FloatArray, shape (K, n)
+        Of the observation itself. With frequencies one copy of the row is left out.
+    log_density_kept : FloatArray, shape (K, n)
+        Of a new observation in the same place and of the same value, given all observations.
+    """
+
+    mean: FloatArray
+    sd: FloatArray
+    log_density: FloatArray
+    log_density_kept: FloatArray
+
+
+@dataclass(frozen=True)
+class GroupsLeftOut:
+    """Log densities of the rows of every group at K draws.
+
+    Attributes
+    ----------
+    log_density : FloatArray, shape (K, G)
+        Given all other rows; -inf where some flat coefficient rests on the group alone.
+    log_density_kept : FloatArray, shape (K, G)
+        Of new rows with the same columns and values and the same effects, given all rows.
+    """
+
+    log_density: FloatArray
+    log_density_kept: FloatArray
+
+
+def leave_one_out(
+    cp: CrossProducts, factors: Sequence[FloatArray], sigma: FloatArray, prior: NormalPrior | None = None
+) -> LeftOut:
+    """Predictive distribution of every observation given the others and the variance parameters.
+
+    Parameters
+    ----------
+    cp : CrossProducts
+    factors : sequence of FloatArray, each (K, c, c)
+        Internal relative factors of the blocks; singular ones included.
+    sigma : FloatArray, shape (K,)
+        Units of y.
+    prior : NormalPrior, optional
+        On beta; flat if None.
+
+    Returns
+    -------
+    LeftOut
+        Infinite sd where the observation is the only one that some flat coefficient rests on.
+
+    References
+    ----------
+    Sundararajan & Keerthi (2001), Neural Computation 13, 1103-1118, for the formula with the inverse.
+    """
+    design, system = cp.design, _System.of(cp)
+    counts = np.ones(design.n) if design.frequency is None else design.frequency.astype(float)
+    weights = np.ones(design.n) if design.weights is None else design.weights
+    P, e = (np.empty((sigma.size, design.n)) for _ in range(2))
+    for part, rows, block in _blocks(system, factors, sigma, prior, np.arange(design.n)):
+        leverage = block.within_diagonal + (block.half**2).sum(-1)
+        P[part, rows] = 1.0 - leverage / counts[rows]
+        e[part, rows] = block.residual / np.sqrt(counts[rows])
+    lost = lost_without(cp, None, prior)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        variance = np.where(lost, np.inf, sigma[:, None] ** 2 / (P * weights))
+        distance = np.where(lost, 0.0, e / (P * np.sqrt(weights)))
+        log_density = -0.5 * (LOG_2PI + np.log(variance) + distance**2 / variance)
+    kept = sigma[:, None] ** 2 * (2.0 - P) / weights
+    log_kept = -0.5 * (LOG_2PI + np.log(kept) + e**2 / (weights * kept))
+    return LeftOut(design.y - distance, np.sqrt(variance), log_density, log_kept)
+
+
+def leave_group_out(
+    cp: CrossProducts,
+    factors: Sequence[FloatArray],
+    sigma: FloatArray,
+    codes: IntArray,
+    prior: NormalPrior | None = None,
+) -> GroupsLeftOut:
+    """Log density of all rows of a group given all other rows and the variance parameters.
+
+    Parameters
+    ----------
+    codes : IntArray, shape (n,)
+        Group of each row, 0 .. G - 1; any partition of the rows.
+
+    Returns
+    -------
+    GroupsLeftOut
+
+    Raises
+    ------
+    FitError
+        A group has more rows than can be held as a dense block.
+    """
+    design, system = cp.design, _System.of(cp)
+    sizes = np.bincount(codes)
+    if sizes.max() > _LARGEST:
+        raise FitError(
+            f"A group to leave out has {sizes.max()} rows; its dense covariance is formed for at most {_LARGEST}. "
+            "Leave out smaller groups, or fit again without this one."
+        )
+    counts = np.ones(design.n) if design.frequency is None else design.frequency
+    logs = np.zeros(design.n) if design.weights is None else counts * np.log(design.weights)
+    observations, jacobian = np.bincount(codes, weights=counts), 0.5 * np.bincount(codes, weights=logs)
+    without, kept = np.empty((sigma.size, sizes.size)), np.empty((sigma.size, sizes.size))
+    for part, rows, block in _blocks(system, factors, sigma, prior, codes):
+        for members in _by_size(codes[rows]):
+            groups = codes[rows[members[:, 0]]]
+            constant = jacobian[groups] - 0.5 * observations[groups] * (LOG_2PI + 2.0 * np.log(sigma[part])[:, None])
+            first, second = _block_terms(system, block, rows, members, sigma[part])
+            without[part, groups], kept[part, groups] = constant + first, constant + second
+    return GroupsLeftOut(np.where(lost_without(cp, codes, prior), -np.inf, without), kept)
+
+
+def lost_without(cp: CrossProducts, codes: IntArray | None, prior: NormalPrior | None) -> BoolArray:
+    """Mask (G,) of the groups (observations if `codes` is None) without which a flat coefficient is not estimable."""
+    design = cp.design
+    flat = np.ones(cp.p, dtype=bool) if prior is None else ~prior.proper
+    if not flat.any():
+        return np.zeros(design.n if codes is None else int(codes.max()) + 1, dtype=bool)
+    U = np.linalg.qr(cp.fixed.columns if flat.all() else design.X[:, flat] / np.abs(design.X[:, flat]).max(0))[0]
+    if codes is None:
+        several = np.zeros(design.n, dtype=bool) if design.frequency is None else design.frequency > 1
+        return np.asarray(((U**2).sum(1) > _LOST) & ~several)
+    share = np.zeros((int(codes.max()) + 1, U.shape[1], U.shape[1]))
+    for a in range(U.shape[1]):
+        for b in range(a + 1):
+            share[:, a, b] = share[:, b, a] = np.bincount(codes, weights=U[:, a] * U[:, b])
+    return np.asarray(np.linalg.eigvalsh(share)[:, -1] > _LOST)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Some rows at some draws, the first block of effects eliminated."""
+
+    half: FloatArray  # (K, r, t): B L^-T, so that P = V_1^-1 - half half'
+    residual: FloatArray  # (K, r): P (y - X m)
+    within_diagonal: FloatArray  # (K, r): diagonal of I - V_1^-1
+    shrink: FloatArray  # (K, J, c, c): q_i' shrink q_j is that matrix within a level
+
+
+@dataclass(frozen=True)
+class _System:
+    """Rows of the design in internal coordinates, split with respect to the levels of the first block."""
+
+    cp: CrossProducts
+    Q: FloatArray  # (n, c) orthonormal within levels
+    R: FloatArray  # (J, c, c)
+    spread: sparse.csr_array  # (n, J c): Q in the columns of its level
+    within: sparse.csr_array  # (n, m): the other effects, X and y
+    between: sparse.csr_array  # (J c, m)
+    D: FloatArray  # (m, m)
+
+    @classmethod
+    def of(cls, cp: CrossProducts) -> _System:
+        design = cp.design
+        _, blocks, columns = internal_blocks(design)
+        root = np.ones(design.n) if design.row_weights is None else np.sqrt(design.row_weights)
+        first, codes = blocks[0], blocks[0].grouping.codes
+        Q, R = grouped_qr(columns[0] * root[:, None], codes, first.n_levels)
+        parts = [
+            _indicators(Z * root[:, None], block.grouping.codes, block.n_levels)
+            for block, Z in zip(blocks[1:], columns[1:], strict=True)
+        ]
+        y = root * cp.response.residual
+        if cp.reference is not None:
+            # Shrinkage towards zero is that of the whole effects, so the reference goes back into the response.
+            y = y + sparse.hstack(parts).tocsr() @ cp.reference
+        parts.append(sparse.csr_array(np.column_stack([cp.fixed.columns * root[:, None], y])))
+        W = sparse.csr_array(sparse.hstack(parts))
+        spread = _indicators(Q, codes, first.n_levels)
+        between = sparse.csr_array(spread.T @ W)
+        within = sparse.csr_array(W - spread @ between)
+        return cls(cp, Q, R, spread, within, between, (within.T @ within).toarray())
+
+    @property
+    def width(self) -> int:
+        return int(self.D.shape[0])
+
+
+def _indicators(Z: FloatArray, codes: IntArray, n_levels: int) -> sparse.csr_array:
+    n, c = Z.shape
+    columns = codes[:, None] * c + np.arange(c)
+    return sparse.csr_array((Z.ravel(), columns.ravel(), np.arange(n + 1) * c), shape=(n, n_levels * c))
+
+
+def _blocks(
+    system: _System,
+    factors: Sequence[FloatArray],
+    sigma: FloatArray,
+    prior: NormalPrior | None,
+    codes: IntArray,
+) -> Iterator[tuple[slice, IntArray, _Block]]:
+    """Draws, rows and their eliminated system; the rows of a group always come together."""
+    order = np.argsort(codes, kind="stable")
+    ends = np.cumsum(np.bincount(codes))
+    most = max(1, _CHUNK // system.width)
+    cuts = [0]
+    while cuts[-1] < ends[-1]:
+        fits = int(np.searchsorted(ends, cuts[-1] + most, side="right"))
+        upto = int(ends[max(fits - 1, 0)])
+        cuts.append(upto if upto > cuts[-1] else int(ends[fits]))
+    chunks = [order[a:b] for a, b in pairwise(cuts)]
+    step = max(1, _CHUNK // (system.width * max(order.size, system.width)))
+    for start in range(0, sigma.size, step):
+        part = slice(start, min(start + step, sigma.size))
+        solved = _solve(system, [T[part] for T in factors], sigma[part], prior)
+        for rows in chunks:
+            yield part, rows, _rows(system, [T[part] for T in factors], solved, rows)
+
+
+@dataclass(frozen=True)
+class _Solved:
+    """The trailing system at some draws."""
+
+    inverse: FloatArray  # (K, J, c, c): (I + R G R')^-1
+    shrink: FloatArray  # (K, J, c, c): I minus that
+    chol: FloatArray  # (K, t, t)
+    solution: FloatArray  # (K, t)
+
+
+def _solve(system: _System, factors: Sequence[FloatArray], sigma: FloatArray, prior: NormalPrior | None) -> _Solved:
+    cp, t = system.cp, system.width - 1
+    q2 = t - cp.p
+    F = system.R @ factors[0][:, None]
+    M = F @ small.transpose(F)
+    shrink = np.linalg.solve(small.add_identity(M.copy()), M)
+    inverse = np.linalg.inv(small.add_identity(M))
+    S = np.stack([system.D + (system.between.T @ (_spread(K) @ system.between)).toarray() for K in inverse])
+    joint, right = _scaled(cp, factors, S[:, :-1, :-1]), S[:, :-1, -1:]
+    joint = small.transpose(_scaled(cp, factors, small.transpose(joint)))
+    right = _scaled(cp, factors, right)[..., 0]
+    if q2:
+        small.add_identity(joint, q2)
+    if prior is not None:
+        precision, mean = _internal_prior(cp, prior)
+        joint[:, q2:, q2:] += sigma[:, None, None] ** 2 * precision
+        right[:, q2:] += sigma[:, None] ** 2 * (precision @ mean)
+    chol = np.linalg.cholesky(joint)
+    half = np.linalg.solve(chol, right[..., None])
+    return _Solved(inverse, shrink, chol, np.linalg.solve(small.transpose(chol), half)[..., 0])
+
+
+def _internal_prior(cp: CrossProducts, prior: NormalPrior) -> tuple[FloatArray, FloatArray]:
+    """Precision (p, p) and mean (p,) of beta in internal coordinates, beyond the response's reference."""
+    A, response = cp.fixed.transform, cp.response
+    shift = response.coef + response.constant * response.constant_coef
+    return A.T @ (prior.precision[:, None] * A), np.linalg.solve(A, prior.mean) - shift
+
+
+def _scaled(cp: CrossProducts, factors: Sequence[FloatArray], rows: FloatArray) -> FloatArray:
+    return apply_lambda(cp, factors[1:], rows) if len(cp.blocks) > 1 else rows.copy()
+
+
+def _spread(blocks: FloatArray) -> sparse.bsr_array:
+    """Block-diagonal matrix of (J, c, c) blocks."""
+    J, c = blocks.shape[:2]
+    return sparse.bsr_array((blocks, np.arange(J), np.arange(J + 1)), shape=(J * c, J * c))
+
+
+def _rows(system: _System, factors: Sequence[FloatArray], solved: _Solved, rows: IntArray) -> _Block:
+    cp = system.cp
+    within, spread = system.within[rows], system.spread[rows]
+    full = np.stack([(within + spread @ (_spread(K) @ system.between)).toarray() for K in solved.inverse])
+    left = small.transpose(_scaled(cp, factors, small.transpose(full[:, :, :-1])))
+    residual = full[:, :, -1] - (left @ solved.solution[..., None])[..., 0]
+    half = small.transpose(np.linalg.solve(solved.chol, small.transpose(left)))
+    codes, Q = cp.blocks[0].grouping.codes[rows], system.Q[rows]
+    diagonal = np.einsum("na,knab,nb->kn", Q, solved.shrink[:, codes], Q)
+    return _Block(half, residual, diagonal, solved.shrink)
+
+
+def _by_size(codes: IntArray) -> Iterator[IntArray]:
+    """Rows (G', size) of the groups of each size; equal codes stand together."""
+    starts = np.flatnonzero(np.r_[True, np.diff(codes) != 0])
+    sizes = np.diff(np.r_[starts, codes.size])
+    for size in np.unique(sizes):
+        members = starts[sizes == size][:, None] + np.arange(size)
+        step = max(1, _CHUNK // (size * size))
+        for start in range(0, members.shape[0], step):
+            yield members[start : start + step]
+
+
+def _block_terms(
+    system: _System, block: _Block, rows: IntArray, members: IntArray, sigma: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Log densities (K, G') of groups of one size but for their constants: without the group, and with it."""
+    codes = system.cp.blocks[0].grouping.codes[rows[members]]
+    Q = system.Q[rows[members]]
+    same = codes[:, :, None] == codes[:, None, :]
+    without, kept = (np.empty((sigma.size, members.shape[0])) for _ in range(2))
+    for k, scale in enumerate(sigma):
+        half, e = block.half[k][members], block.residual[k][members] / scale
+        shrunk = np.einsum("gia,giab->gib", Q, block.shrink[k][codes])
+        P = np.eye(members.shape[1]) - same * (shrunk @ small.transpose(Q)) - half @ small.transpose(half)
+        values, vectors = np.linalg.eigh(0.5 * (P + small.transpose(P)))
+        # Groups that some coefficient rests on alone are singular here and answered elsewhere.
+        values = np.maximum(values, 1e-300)
+        squares = (small.transpose(vectors) @ e[..., None])[..., 0] ** 2
+        without[k] = 0.5 * (np.log(values) - squares / values).sum(-1)
+        # Covariance I + H_gg = 2 I - P_gg of what is predicted, residual e.
+        kept[k] = -0.5 * (np.log(2.0 - values) + squares / (2.0 - values)).sum(-1)
+    return without, kept
