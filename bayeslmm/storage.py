@@ -13,7 +13,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -63,7 +63,7 @@ def save_parts(path: FilePath, design: Design, optimum: Optimum | None = None, *
     target = Path(path)
     _check_target(target, overwrite)
     encoder = Encoder()
-    content: dict[str, Any] = {"design": encoder.encode(design, "design")}
+    content: dict[str, Any] = {"design": encoder.encode(_storable(design), "design")}
     if optimum is not None:
         content["optimum"] = {
             f.name: encoder.encode(getattr(optimum, f.name), f"optimum.{f.name}")
@@ -85,6 +85,22 @@ def save_parts(path: FilePath, design: Design, optimum: Optimum | None = None, *
     finally:
         part.unlink(missing_ok=True)
     return target
+
+
+def _storable(design: Design) -> Design:
+    """The design without functions of the user's own, which only predictions for new rows would need."""
+    if design.recipe is None:
+        return design
+    lost = [name for name, value in design.recipe.namespace.items() if not _can_be_kept(value)]
+    return replace(design, recipe=design.recipe.without(lost))
+
+
+def _can_be_kept(value: Any) -> bool:
+    try:
+        Encoder().encode(value)
+    except StorageError:
+        return False
+    return True
 
 
 def _check_target(target: Path, overwrite: bool) -> None:

@@ -18,10 +18,11 @@ from bayeslmm.design.formula import Bar, Formula, parse_formula
 from bayeslmm.design.frequency import evaluator_on_copies, formula_pieces, read_frequency
 from bayeslmm.design.groups import group_by
 from bayeslmm.design.rank import independent_columns
+from bayeslmm.design.recipe import make_recipe
 from bayeslmm.design.shared import AR1
 from bayeslmm.design.tokens import tokenize
 from bayeslmm.errors import DesignError, FormulaError
-from bayeslmm.types import FloatArray
+from bayeslmm.types import FloatArray, IntArray
 
 
 def build_design(
@@ -102,8 +103,7 @@ def build_design(
     evaluator = evaluator_on_copies(
         formula_pieces(parsed), _without_groups(parsed, columns), known, namespace, kept_counts
     )
-    # Not a view of the user's column, which may change later.
-    y = evaluator.vector(parsed.response).copy()
+    y = evaluator.vector(parsed.response).copy()  # not a view of the user's column, which may change later
     X, fixed_names = evaluator.columns(parsed.fixed)
     index = frame.index[keep] if len(dropped) else frame.index
     offset = _offset(parsed, evaluator, index)
@@ -126,6 +126,7 @@ def build_design(
         index=index.to_numpy(),
         dropped=dropped,
         frequency=kept_counts,
+        recipe=make_recipe(parsed, columns, known, extra_namespace or {}, weights, _aliased(X, independent)),
     )
     return _checked(design, saturated)
 
@@ -178,6 +179,14 @@ def _known(contrasts: Mapping[str, Any] | None, columns: Mapping[str, Any]) -> M
                 f"contrasts names {name!r}, which the formula does not use. It uses: {', '.join(columns)}."
             )
     return contrasts or {}
+
+
+def _aliased(X: FloatArray, independent: IntArray) -> FloatArray:
+    """Columns left out of X as combinations of those that are kept, shape (p, a)."""
+    left_out = np.setdiff1d(np.arange(X.shape[1]), independent)
+    if not left_out.size:
+        return np.empty((independent.size, 0))
+    return np.linalg.lstsq(X[:, independent], X[:, left_out])[0]
 
 
 def _check_response(formula: Formula, columns: Mapping[str, pd.Series]) -> None:

@@ -212,20 +212,38 @@ def _levels(x: Any) -> list[Any]:
     return sorted(set(np.asarray(x).tolist()))
 
 
-def scale(x: Any, center: bool = True, scale: bool = True) -> Any:
-    """R's scale(): minus the mean, divided by the standard deviation with n - 1.
+class Scale:
+    """R's scale() in a formula: minus the mean, divided by the standard deviation with n - 1.
+
+    The first call settles both; further ones, on other rows, use them again.
 
     Raises
     ------
     DesignError
         A number where only True or False is understood.
+
+    Examples
+    --------
+    >>> scale = Scale()
+    >>> scale(np.array([1.0, 2.0, 3.0])).tolist(), scale(np.array([4.0])).tolist()
+    ([-1.0, 0.0, 1.0], [2.0])
     """
-    for name, value in (("center", center), ("scale", scale)):
-        if not isinstance(value, bool | np.bool_):
-            raise DesignError(
-                f"scale() in a formula understands {name}=True and False, not {value!r}. Write the arithmetic out: "
-                "I((x - 3) / 2)."
-            )
-    centred = x - np.mean(x) if center else x
-    length = np.sqrt(np.sum(np.square(centred)) / (len(x) - 1))
-    return centred / length if scale else centred
+
+    # Tells formulae to make one object for every call in a formula, and to keep it.
+    __stateful_transform__ = True
+
+    def __init__(self) -> None:
+        self._state: tuple[Any, Any] | None = None
+
+    def __call__(self, x: Any, center: bool = True, scale: bool = True) -> Any:
+        for name, value in (("center", center), ("scale", scale)):
+            if not isinstance(value, bool | np.bool_):
+                raise DesignError(
+                    f"scale() in a formula understands {name}=True and False, not {value!r}. Write the arithmetic out: "
+                    "I((x - 3) / 2)."
+                )
+        if self._state is None:
+            mean = np.mean(x) if center else 0.0
+            self._state = mean, np.sqrt(np.sum(np.square(x - mean)) / (len(x) - 1)) if scale else 1.0
+        centred = x - self._state[0] if center else x
+        return centred / self._state[1] if scale else centred

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from bayeslmm.design.covariance import CovarianceStructure
 from bayeslmm.design.lazy import LabelsByReason, Lazy
 from bayeslmm.types import AnyArray, FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from bayeslmm.design.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,8 @@ class Design:
         The rows that were not kept.
     frequency : IntArray or None, shape (n,)
         How many identical rows each row stands for, all positive.
+    recipe : Recipe or None
+        How to evaluate the formula on other rows; None for a design put together by hand.
     """
 
     formula: str
@@ -139,6 +144,7 @@ class Design:
     index: AnyArray
     dropped: DroppedRows
     frequency: IntArray | None = None
+    recipe: Recipe | None = field(default=None, repr=False)
 
     @property
     def n(self) -> int:

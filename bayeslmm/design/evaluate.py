@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -15,12 +16,12 @@ from formulae.environment import Environment
 
 from bayeslmm.design.algebra import operands
 from bayeslmm.design.coding import Columns, indicator_coded, ordered_terms, product
-from bayeslmm.design.contrasts import MatrixEncoding, contrast_matrix, factor, ordered, scale
+from bayeslmm.design.contrasts import MatrixEncoding, Scale, contrast_matrix, factor, ordered
 from bayeslmm.design.data import check_no_time, check_usable
 from bayeslmm.design.groups import level_name
 from bayeslmm.design.tokens import Token, tokenize
 from bayeslmm.errors import BayesLMMError, DesignError
-from bayeslmm.types import FloatArray
+from bayeslmm.types import AnyArray, FloatArray
 
 _FUNCTIONS: dict[str, Any] = {
     name: getattr(np, name)
@@ -32,7 +33,7 @@ NAMESPACE: dict[str, Any] = {
     "pi": np.pi,
     "ordered": ordered,
     "factor": factor,
-    "scale_": scale,
+    "scale_": Scale,
     "Sum": Sum,
     "Treatment": Treatment,
     "TRUE": True,
@@ -94,6 +95,24 @@ class Evaluator:
         self._components: dict[str, Any] = {}
         self._blocks: dict[tuple[str, bool], Columns] = {}
         self._cache: dict[str, Columns] = {}
+        # Which evaluator the components know their means, knots and levels from, if it is another one.
+        self._trained: Evaluator | None = None
+
+    def on(self, columns: Mapping[str, pd.Series], n: int) -> Evaluator:
+        """An evaluator of other rows, with the means, knots, levels and contrasts of these.
+
+        Parameters
+        ----------
+        columns : mapping of str to pandas.Series
+            What will be asked for, of the same kinds; no level that these rows do not have.
+        n : int
+            Number of rows.
+        """
+        other = copy.copy(self)
+        other.n, other._columns, other._trained = n, columns, self
+        other._blocks, other._cache = {}, {}
+        vars(other).pop("_frame", None)
+        return other
 
     @cached_property
     def _frame(self) -> pd.DataFrame:
@@ -193,10 +212,11 @@ class Evaluator:
         parsed = model_description(f"0 + I({self._translate(text, code=False)})")
         component = parsed.common_terms[-1].components[0]
         self._evaluate(component)
+        component = self._components[component.name]
         if component.kind != "numeric":
             raise DesignError(f"{text!r} is not numeric. A response, an offset and weights have to be numbers.")
         component.set_data(False)
-        values = np.asarray(component.value)
+        values = self._values(component)
         if values.dtype == bool:
             raise DesignError(
                 f"{text!r} is a comparison, true or false, where a number is needed. A linear mixed model describes a "
@@ -206,8 +226,14 @@ class Evaluator:
             raise DesignError(f"{text!r} gives {values.size} values for {self.n} rows. Give one value per row.")
         return values.astype(float).reshape(self.n)
 
+    def _values(self, component: Any) -> AnyArray:
+        """Values of a component whose `set_data` has been called."""
+        return np.asarray(component.value if self._trained is None else component.eval_new_data(self._frame))
+
     def _evaluate(self, component: Any) -> None:
-        if component.name not in self._components:
+        if self._trained is not None:
+            self._trained._evaluate(component)
+        elif component.name not in self._components:
             if hasattr(component, "call"):
                 component.set_type(self._frame, Environment([self._namespace]))
             else:
@@ -219,7 +245,7 @@ class Evaluator:
         if (name, full) not in self._blocks:
             component = self._components[name]
             component.set_data(full)
-            values = np.asarray(component.value, dtype=float).reshape(self.n, -1)
+            values = self._values(component).astype(float).reshape(self.n, -1)
             labels = component.labels
             if full and component.kind == "categoric":
                 # Some encodings of formulae answer with a mean and contrasts: back to indicators.

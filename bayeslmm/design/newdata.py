@@ -1,0 +1,369 @@
+"""New rows through the formula of a design: the means, knots, levels and contrasts are those of its own rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.design import data as checks
+from bayeslmm.design.design import Design, DroppedRows
+from bayeslmm.design.evaluate import NAMESPACE, Evaluator
+from bayeslmm.design.formula import Bar, Formula, parse_formula
+from bayeslmm.design.groups import group_by, level_name
+from bayeslmm.design.lazy import Labels, LabelsByReason
+from bayeslmm.design.recipe import Column, Recipe, columns_in, level_positions, training_evaluator
+from bayeslmm.errors import DesignError
+from bayeslmm.types import AnyArray, BoolArray, FloatArray, IntArray
+
+_SHOWN = 8
+# A row is estimable if a column left out of X differs from its combination of the others by no more than this share.
+_ESTIMABLE = 1e-7
+
+
+@dataclass(frozen=True)
+class RowLevels:
+    """Levels of one grouping factor at some rows.
+
+    Attributes
+    ----------
+    codes : IntArray, shape (k,)
+        Level of each row in the design's `Grouping`; from its n_levels on, those that the design does not have.
+    new : tuple of str
+        Names of the latter.
+    """
+
+    codes: IntArray
+    new: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows on which a model is asked for a prediction.
+
+    Attributes
+    ----------
+    index : array, shape (m,)
+        Labels of all rows.
+    complete : BoolArray, shape (m,)
+        Rows without missing values, k of them.
+    skipped : DroppedRows
+        The others and why.
+    X : FloatArray, shape (k, p)
+    offset : FloatArray or None, shape (k,)
+    Z : dict of int to FloatArray, each (k, c)
+        Columns of the terms of the grouping factors asked for, by position in ``design.terms``.
+    levels : dict of str to RowLevels
+        By grouping factor.
+    weights : FloatArray or None, shape (k,)
+        Precision weights, where they were asked for.
+    """
+
+    index: AnyArray
+    complete: BoolArray
+    skipped: DroppedRows
+    X: FloatArray
+    offset: FloatArray | None
+    Z: dict[int, FloatArray]
+    levels: dict[str, RowLevels]
+    weights: FloatArray | None = None
+
+    @property
+    def n(self) -> int:
+        """k, the number of complete rows."""
+        return int(self.X.shape[0])
+
+    def part(self, chosen: slice) -> Rows:
+        """Some of the complete rows."""
+        return replace(
+            self,
+            X=self.X[chosen],
+            offset=None if self.offset is None else self.offset[chosen],
+            Z={k: z[chosen] for k, z in self.Z.items()},
+            levels={name: replace(own, codes=own.codes[chosen]) for name, own in self.levels.items()},
+            weights=None if self.weights is None else self.weights[chosen],
+        )
+
+
+def own_rows(design: Design, groups: Sequence[str]) -> Rows:
+    """The rows of the design itself.
+
+    Parameters
+    ----------
+    design : Design
+    groups : sequence of str
+        Grouping factors that the predictions use.
+    """
+    return Rows(
+        design.index,
+        np.ones(design.n, dtype=bool),
+        DroppedRows(),
+        design.X,
+        design.offset,
+        {k: term.Z for k, term in enumerate(design.terms) if term.group in groups},
+        {name: RowLevels(design.groupings[name].codes) for name in groups},
+        design.weights,
+    )
+
+
+def new_rows(
+    design: Design, newdata: Any, groups: Sequence[str], *, weights: Any = None, weighted: bool = False
+) -> Rows:
+    """Evaluate the formula of a design on other rows.
+
+    Parameters
+    ----------
+    design : Design
+    newdata : pandas, polars or pyarrow table
+        The response is not needed, nor are columns that only other grouping factors use.
+    groups : sequence of str
+        Grouping factors that the predictions use.
+    weights : str or array, optional
+        Precision weights of the new rows; by default the expression that the model was given.
+    weighted : bool
+        Whether weights are needed.
+
+    Returns
+    -------
+    Rows
+
+    Raises
+    ------
+    DesignError
+        A missing column, a level of a fixed factor that the data did not have, a column of another kind, a design
+        that does not know where it came from.
+
+    Examples
+    --------
+    >>> from bayeslmm.design import build_design
+    >>> frame = pd.DataFrame({"y": [1.0, 2.0, 4.0, 3.0], "x": [1.0, 2.0, 3.0, 6.0], "g": ["a", "a", "b", "b"]})
+    >>> design = build_design("y ~ scale(x) + (1 | g)", frame)
+    >>> rows = new_rows(design, pd.DataFrame({"x": [3.0, 3.0], "g": ["b", "z"]}), ["g"])
+    >>> rows.X.tolist(), rows.levels["g"].codes.tolist(), rows.levels["g"].new
+    ([[1.0, 0.0], [1.0, 0.0]], [1, 2], ('z',))
+    """
+    recipe = _recipe(design)
+    formula = parse_formula(design.formula)
+    bars = [bar for bar in formula.bars if bar.group in groups]
+    table, available = checks.open_table(newdata)
+    needed = _needed(formula, bars, recipe)
+    text = _weights_text(recipe, weights) if weighted else None
+    weight_names = [] if text is None else _weight_columns(text, available)
+    _check_columns([*needed, *weight_names], available, formula)
+    frame = checks.to_pandas(table, list(dict.fromkeys([*needed, *weight_names])))
+    index = frame.index if isinstance(table, pd.DataFrame) else pd.RangeIndex(len(frame))
+    given = _weight_values(weights if text is None else text, frame, weight_names, recipe) if weighted else None
+    complete, skipped = _complete(frame, needed, given, index)
+    columns = {name: frame[name][complete].reset_index(drop=True) for name in needed}
+    checks.check_finite_columns(columns)
+    rows = _evaluated(design, recipe, formula, columns, int(complete.sum()), index[complete], bars)
+    rows = replace(rows, index=index.to_numpy(), complete=complete, skipped=skipped)
+    rows = replace(rows, weights=None if given is None else given[complete])
+    return rows
+
+
+def _recipe(design: Design) -> Recipe:
+    if design.recipe is None:
+        raise DesignError(
+            "This design does not know how its columns were made, so it cannot be evaluated on new rows: it was put "
+            "together by hand, or read from a file of an earlier version. Make the model again from formula and data."
+        )
+    if design.recipe.lost:
+        names = ", ".join(map(repr, design.recipe.lost))
+        raise DesignError(
+            f"The formula uses {names} from extra_namespace, which could not be written to the file that this model "
+            "was read from (functions are not saved). Make the model again from formula and data to predict new rows."
+        )
+    return design.recipe
+
+
+def _needed(formula: Formula, bars: Sequence[Bar], recipe: Recipe) -> list[str]:
+    pieces = [formula.fixed, *formula.offsets, *(bar.left for bar in bars)]
+    names = columns_in(pieces, recipe.columns)
+    return list(dict.fromkeys([*names, *(factor for bar in bars for factor in bar.factors)]))
+
+
+def _check_columns(names: Sequence[str], available: Sequence[str], formula: Formula) -> None:
+    missing = [name for name in dict.fromkeys(names) if name not in available]
+    if not missing:
+        return
+    shown = ", ".join(map(str, available[:20])) + (", ..." if len(available) > 20 else "")
+    groups = [bar.group for bar in formula.bars if set(bar.factors) & set(missing)]
+    hint = ""
+    if groups and all(any(name in bar.factors for bar in formula.bars) for name in missing):
+        hint = " Without it there are predictions for the typical group: random=None."
+    raise DesignError(
+        f"The new data have no column {', '.join(map(repr, missing))}, which {formula.text!r} needs. Columns are: "
+        f"{shown}.{hint}"
+    )
+
+
+def _complete(
+    frame: pd.DataFrame, names: Sequence[str], weights: FloatArray | None, index: pd.Index
+) -> tuple[BoolArray, DroppedRows]:
+    masks = {f"missing {name}": np.asarray(frame[name].isna()) for name in names}
+    if weights is not None:
+        masks["missing weights"] = np.isnan(weights)
+    masks = {reason: mask for reason, mask in masks.items() if mask.any()}
+    keep = np.ones(len(frame), dtype=bool)
+    for mask in masks.values():
+        keep &= ~mask
+    if not masks:
+        return keep, DroppedRows()
+    reasons = {reason: Labels(index[mask]) for reason, mask in masks.items()}
+    return keep, DroppedRows(Labels(index[~keep]), LabelsByReason(reasons))
+
+
+def _evaluated(
+    design: Design,
+    recipe: Recipe,
+    formula: Formula,
+    columns: Mapping[str, pd.Series],
+    n: int,
+    index: pd.Index,
+    bars: Sequence[Bar],
+) -> Rows:
+    if n == 0:
+        return _no_rows(design, bars)
+    alike = {name: _alike(name, recipe.columns[name], columns[name]) for name in columns if name in recipe.columns}
+    evaluator = training_evaluator(recipe, formula, design.frequency).on(alike, n)
+    X = _fixed(design, recipe, evaluator, formula, index)
+    offset = None
+    for text in formula.offsets:
+        values = np.broadcast_to(evaluator.vector(text), (n,))
+        checks.check_finite_result(f"offset({text})", values, index)
+        offset = values if offset is None else offset + values
+    Z = {k: _term(evaluator, bar, design.terms[k].effects, index) for k, bar in enumerate(formula.bars) if bar in bars}
+    levels = {bar.group: _levels(design, bar, columns) for bar in bars}
+    return Rows(index.to_numpy(), np.ones(n, dtype=bool), DroppedRows(), X, offset, Z, levels)
+
+
+def _no_rows(design: Design, bars: Sequence[Bar]) -> Rows:
+    Z = {k: np.empty((0, len(t.effects))) for k, t in enumerate(design.terms) if t.group in {b.group for b in bars}}
+    levels = {bar.group: RowLevels(np.empty(0, dtype=np.int64)) for bar in bars}
+    none = np.empty(0, dtype=bool)
+    return Rows(none, none, DroppedRows(), np.empty((0, design.p)), None, Z, levels)
+
+
+def _fixed(design: Design, recipe: Recipe, evaluator: Evaluator, formula: Formula, index: pd.Index) -> FloatArray:
+    values, names = evaluator.columns(formula.fixed)
+    for name, column in zip(names, values.T, strict=True):
+        checks.check_finite_result(f"The fixed-effects column {name}", column, index)
+    kept = [j for j, name in enumerate(names) if name in design.fixed_names]
+    X = values[:, kept]
+    if recipe.aliased.size:
+        left_out = values[:, [j for j in range(len(names)) if j not in kept]]
+        difference = np.abs(left_out - X @ recipe.aliased)
+        size = np.maximum(np.abs(left_out), np.abs(X) @ np.abs(recipe.aliased))
+        bad = (difference > _ESTIMABLE * np.maximum(size, 1e-300)).any(axis=1)
+        if bad.any():
+            raise DesignError(
+                f"The fixed effects cannot predict {int(bad.sum())} row(s) ({checks.row_names(index, bad)}): the data "
+                "of the model had no information on a combination that they need "
+                f"({', '.join(design.aliased[:_SHOWN])} was left out of it because other columns spanned it; in these "
+                "rows they do not). Leave these rows out, or use a model without these columns."
+            )
+    return np.asarray(X)
+
+
+def _term(evaluator: Evaluator, bar: Bar, effects: tuple[str, ...], index: pd.Index) -> FloatArray:
+    Z, names = evaluator.columns(bar.left)
+    if names != effects:
+        raise DesignError(
+            f"{bar.label} has the columns {', '.join(names)} on new rows, but {', '.join(effects)} before."
+        )
+    for name, column in zip(names, Z.T, strict=True):
+        checks.check_finite_result(f"The column {name} of {bar.label}", column, index)
+    return Z
+
+
+def _levels(design: Design, bar: Bar, columns: Mapping[str, pd.Series]) -> RowLevels:
+    found = group_by(columns, bar.factors)
+    known = design.groupings[bar.group]
+    position = {name: code for code, name in enumerate(known.levels)}
+    new = tuple(name for name in found.levels if name not in position)
+    position |= {name: known.n_levels + i for i, name in enumerate(new)}
+    codes = np.array([position[name] for name in found.levels], dtype=np.int64)
+    return RowLevels(codes[found.codes], new)
+
+
+def _alike(name: str, column: Column, series: pd.Series) -> pd.Series:
+    """A column of the new data as one of the kind that the model was made from."""
+    dtype = series.dtype
+    numeric = pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)
+    if column.kind == "number":
+        if not pd.api.types.is_numeric_dtype(dtype):
+            raise _other_kind(name, "numbers", series)
+        return series.astype(float)
+    if column.kind == "boolean":
+        values = series.to_numpy(dtype=object)
+        if not all(value in (0, 1) for value in values):
+            raise _other_kind(name, "true and false", series)
+        return series.astype(bool)
+    if column.kind == "time":
+        if numeric or isinstance(dtype, pd.CategoricalDtype):
+            raise _other_kind(name, "dates or durations", series)
+        return series
+    return _known_levels(name, column, series)
+
+
+def _other_kind(name: str, kind: str, series: pd.Series) -> DesignError:
+    return DesignError(
+        f"Column {name!r} held {kind} in the data that the model was made from; in the new data it is of type "
+        f"{series.dtype} with values such as {series.iloc[0]!r}. Convert it to what it was."
+    )
+
+
+def _known_levels(name: str, column: Column, series: pd.Series) -> pd.Series:
+    codes, values = pd.factorize(series)
+    position = level_positions(column.levels)
+    names = [level_name(value) for value in values]
+    unknown = [level for level in names if level not in position]
+    if unknown:
+        shown = ", ".join(map(repr, unknown[:_SHOWN])) + (", ..." if len(unknown) > _SHOWN else "")
+        known = list(position)
+        raise DesignError(
+            f"Column {name!r} has {len(unknown)} level(s) that the data of the model did not have: {shown}. The effect "
+            "of a fixed factor is known for its own levels only: "
+            f"{', '.join(known[:20])}{', ...' if len(known) > 20 else ''}. "
+            "Leave these rows out, or make it a grouping factor (1 | ...), which can predict new levels."
+        )
+    place = np.array([position[level] for level in names], dtype=np.int64)
+    return Column("factor", place[codes], column.levels, column.ordered).series()
+
+
+def _weights_text(recipe: Recipe, weights: Any) -> str | None:
+    if isinstance(weights, str):
+        return weights
+    if weights is not None or not recipe.weighted:
+        return None
+    if recipe.weights is None:
+        raise DesignError(
+            "The model was given its precision weights as numbers, so it does not know those of new rows, and a new "
+            "observation has residual variance sigma^2 / weight. Pass weights= to predict, or kind='mean'."
+        )
+    return recipe.weights
+
+
+def _weight_columns(text: str, available: Sequence[str]) -> list[str]:
+    if text in available:
+        return [text]
+    parsed = Formula(text, text, "1", (), ())
+    return checks.used_columns(parsed, available, NAMESPACE)
+
+
+def _weight_values(given: Any, frame: pd.DataFrame, names: Sequence[str], recipe: Recipe) -> FloatArray | None:
+    if isinstance(given, str):
+        text = f"`{given}`" if given in frame.columns else given
+        given = Evaluator({name: frame[name] for name in names}, {}, recipe.namespace).vector(text)
+    values = checks.read_weights(given, frame)
+    if values is not None and (values == 0).any():
+        zero = values == 0
+        raise DesignError(
+            f"{int(zero.sum())} weight(s) of the new data are 0 (at row(s) {checks.row_names(frame.index, zero)}): an "
+            "observation of weight 0 has no finite variance. Give positive weights."
+        )
+    return values

@@ -1,0 +1,289 @@
+"""What a design keeps of its data so that its formula can be evaluated on other rows."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.design.evaluate import NAMESPACE, Evaluator
+from bayeslmm.design.formula import Formula
+from bayeslmm.design.frequency import row_by_row
+from bayeslmm.design.groups import level_name
+from bayeslmm.design.lazy import Deferred, Lazy
+from bayeslmm.design.tokens import tokenize
+from bayeslmm.errors import DesignError
+from bayeslmm.types import AnyArray, FloatArray, IntArray
+
+# Rows kept of a numeric column that no function looks at as a whole.
+_SAMPLE = 64
+# Relative difference between a value and the one that the same row has among others.
+_SAME = 1e-8
+# Before version 3 an assignment to a data frame reached the columns taken from it.
+_SHARED = int(pd.__version__.split(".")[0]) < 3
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the data, or some rows of it that have all its levels.
+
+    Attributes
+    ----------
+    kind : str
+        ``"number"``, ``"boolean"``, ``"factor"`` or ``"time"``.
+    values : array
+        Values, or the codes of a factor.
+    levels : tuple
+        Levels of a factor in their order.
+    ordered : bool
+    """
+
+    kind: str
+    values: AnyArray
+    levels: tuple[Any, ...] = ()
+    ordered: bool = False
+
+    def series(self, rows: int | None = None) -> pd.Series:
+        """The column again, repeated or cut to a number of rows."""
+        values = self.values if rows is None else np.resize(self.values, rows)
+        if self.kind == "factor":
+            levels = pd.Index(list(self.levels), tupleize_cols=False)
+            return pd.Series(pd.Categorical.from_codes(values.astype(int), levels, ordered=self.ordered))
+        # Time stamps with a zone are objects to NumPy.
+        return pd.Series(values.tolist() if values.dtype == object else values)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingColumns(Deferred[dict[str, Column]]):
+    """Columns not yet looked at.
+
+    Attributes
+    ----------
+    series : dict of str to pandas.Series
+    whole : bool
+        Whether all rows are kept, or of a factor its levels only.
+    """
+
+    series: Mapping[str, pd.Series]
+    whole: bool
+
+    def resolve(self) -> dict[str, Column]:
+        return {name: _column(series, self.whole) for name, series in self.series.items()}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the columns of a design come from a data frame.
+
+    Attributes
+    ----------
+    columns : dict of str to Column
+        The columns that the fixed part, the left sides of bars and the offsets use.
+    whole : bool
+        Whether the columns have all rows of the data, which functions such as ``scale()`` take their state from.
+    contrasts : dict
+        As given; a matrix with names is a pair (row names, column names, matrix).
+    namespace : dict
+        What the formula uses of ``extra_namespace``.
+    weights : str or None
+        The text of the weights.
+    weighted : bool
+        Whether the model has precision weights, as a text or as numbers.
+    aliased : FloatArray, shape (p, a)
+        Columns left out of X as combinations of those that are in it.
+    lost : tuple of str
+        Names of the namespace that could not be saved.
+    """
+
+    columns: Lazy[dict[str, Column]] = Lazy()  # noqa: RUF009
+    whole: bool = False
+    contrasts: dict[str, Any] = field(default_factory=dict)
+    namespace: dict[str, Any] = field(default_factory=dict)
+    weights: str | None = None
+    weighted: bool = False
+    aliased: FloatArray = field(default_factory=lambda: np.empty((0, 0)))
+    lost: tuple[str, ...] = ()
+
+    def without(self, names: Sequence[str]) -> Recipe:
+        """The recipe without some names of its namespace, which are remembered as lost."""
+        kept = {name: value for name, value in self.namespace.items() if name not in names}
+        return replace(self, namespace=kept, lost=(*self.lost, *names)) if names else self
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = self.without([name for name, value in self.namespace.items() if not _picklable(value)])
+        return dict(vars(kept))
+
+
+def _picklable(value: Any) -> bool:
+    try:
+        pickle.dumps(value)
+    except Exception:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class NamedContrasts:
+    """A contrast matrix with the levels of its rows and the names of its columns."""
+
+    rows: tuple[Any, ...]
+    names: tuple[str, ...]
+    matrix: FloatArray
+
+    def frame(self) -> pd.DataFrame:
+        """As it was given."""
+        return pd.DataFrame(self.matrix, index=list(self.rows), columns=list(self.names))
+
+
+def evaluated_pieces(formula: Formula) -> list[str]:
+    """Texts that are evaluated on new rows."""
+    return list(dict.fromkeys([formula.fixed, *formula.offsets, *(bar.left for bar in formula.bars)]))
+
+
+def make_recipe(
+    formula: Formula,
+    columns: Mapping[str, pd.Series],
+    contrasts: Mapping[str, Any],
+    extra: Mapping[str, Any],
+    weights: Any,
+    aliased: FloatArray,
+) -> Recipe:
+    """The recipe of a design; nothing is evaluated or converted yet.
+
+    Parameters
+    ----------
+    formula : Formula
+    columns : mapping of str to pandas.Series
+        The rows kept.
+    contrasts, extra : mapping
+        As given by the user.
+    weights : str, array or None
+    aliased : FloatArray, shape (p, a)
+    """
+    pieces = evaluated_pieces(formula)
+    names = columns_in(pieces, columns)
+    namespace = {**NAMESPACE, **extra}
+    whole = not all(_value_by_value(text, namespace) for text in pieces)
+    kept = {}
+    for name in names:
+        series = columns[name]
+        if not whole and pd.api.types.is_numeric_dtype(series.dtype):
+            series = series.iloc[:_SAMPLE].copy()
+        kept[name] = series.copy(deep=_SHARED)
+    used = {token.text.split(".")[0] for text in pieces for token in tokenize(text)}
+    return Recipe(
+        TrainingColumns(kept, whole),
+        whole,
+        {name: _named(kind) for name, kind in contrasts.items() if name in names},
+        {name: value for name, value in extra.items() if name in used},
+        weights if isinstance(weights, str) else None,
+        weights is not None,
+        aliased,
+    )
+
+
+def columns_in(pieces: Sequence[str], columns: Mapping[str, Any]) -> list[str]:
+    """Names of the columns that some texts use."""
+    found: dict[str, None] = {}
+    for text in pieces:
+        tokens = tokenize(text)
+        for i, token in enumerate(tokens):
+            following = tokens[i + 1].text if i + 1 < len(tokens) else ""
+            name = token.text.strip("`")
+            if token.kind in ("name", "quoted") and following not in ("(", "=") and name in columns:
+                found[name] = None
+    return list(found)
+
+
+def _value_by_value(text: str, namespace: Mapping[str, Any]) -> bool:
+    """Whether a text asks nothing of a column but one value at a time."""
+    tokens = tokenize(text)
+    calls = [a.text for a, b in pairwise(tokens) if b.text == "(" and a.kind in ("name", "quoted")]
+    return row_by_row(text, namespace) and not any(
+        name in ("C", "factor", "as.factor", "ordered", "as.ordered", "Treatment", "Sum") for name in calls
+    )
+
+
+def _named(kind: Any) -> Any:
+    if isinstance(kind, pd.DataFrame) and not isinstance(kind.index, pd.RangeIndex):
+        return NamedContrasts(tuple(kind.index), tuple(map(str, kind.columns)), np.asarray(kind, dtype=float))
+    if isinstance(kind, pd.DataFrame):
+        matrix = np.asarray(kind, dtype=float)
+        return NamedContrasts(tuple(range(matrix.shape[0])), tuple(map(str, kind.columns)), matrix)
+    return kind
+
+
+def _column(series: pd.Series, whole: bool) -> Column:
+    dtype = series.dtype
+    if pd.api.types.is_bool_dtype(dtype) and not isinstance(dtype, pd.CategoricalDtype):
+        values = series.to_numpy(dtype=bool)
+        return Column("boolean", values if whole else np.unique(values))
+    if pd.api.types.is_datetime64_any_dtype(dtype) or pd.api.types.is_timedelta64_dtype(dtype):
+        return Column("time", series.to_numpy())
+    if pd.api.types.is_numeric_dtype(dtype):
+        return Column("number", series.to_numpy(dtype=float))
+    if not isinstance(dtype, pd.CategoricalDtype):
+        levels = sorted(pd.unique(series).tolist(), key=lambda v: (str(type(v)), v))
+        series = series.astype(pd.CategoricalDtype(levels))
+    array = series.array.remove_unused_categories()
+    codes: IntArray = np.asarray(array.codes, dtype=np.int64)
+    if not whole:
+        codes = np.arange(len(array.categories))
+    return Column("factor", codes, tuple(array.categories.tolist()), bool(array.ordered))
+
+
+def training_evaluator(recipe: Recipe, formula: Formula, frequency: IntArray | None) -> Evaluator:
+    """An evaluator of the columns kept, from which one of new rows takes its state.
+
+    Raises
+    ------
+    DesignError
+        The value that some function gives to a row depends on the other rows, in a way that cannot be kept.
+    """
+    rows = None if recipe.whole else max([1, *(c.values.shape[0] for c in recipe.columns.values())])
+    columns = {name: column.series(rows) for name, column in recipe.columns.items()} or {"": pd.Series([0.0])}
+    pieces = evaluated_pieces(formula)
+    if frequency is not None and not all(row_by_row(text, NAMESPACE) for text in pieces):
+        copies = np.repeat(np.arange(frequency.size), frequency)
+        columns = {name: series.iloc[copies].reset_index(drop=True) for name, series in columns.items()}
+    contrasts = {
+        name: kind.frame() if isinstance(kind, NamedContrasts) else kind for name, kind in recipe.contrasts.items()
+    }
+    evaluator = Evaluator(columns, contrasts, recipe.namespace)
+    if recipe.whole:
+        _check_state_is_kept(evaluator, columns, formula, recipe)
+    return evaluator
+
+
+def _check_state_is_kept(
+    evaluator: Evaluator, columns: Mapping[str, pd.Series], formula: Formula, recipe: Recipe
+) -> None:
+    """Evaluate some of the rows alone: they must come out as they did among all others."""
+    n = evaluator.n
+    namespace = {**NAMESPACE, **recipe.namespace}
+    offsets = set(formula.offsets)
+    for text in evaluated_pieces(formula):
+        if row_by_row(text, namespace):
+            continue
+        for chosen in (np.array([n - 1]), np.arange(0, n, 3)):
+            part = {name: series.iloc[chosen].reset_index(drop=True) for name, series in columns.items()}
+            alone = evaluator.on(part, chosen.size)
+            one = evaluator.vector(text) if text in offsets else evaluator.columns(text)[0]
+            other = alone.vector(text) if text in offsets else alone.columns(text)[0]
+            if not np.allclose(one[chosen], other, rtol=_SAME, atol=_SAME * float(np.abs(one).max(initial=0.0))):
+                raise DesignError(
+                    f"{text!r} gives a row another value when other rows are left out, so it cannot be evaluated on "
+                    "new rows: a mean or another summary in it would be that of the new rows. Write it with a "
+                    "function that keeps its state (scale(x), center(x), poly(x, 2), bs(x, df=4)), or compute the "
+                    "column in both data frames first."
+                )
+
+
+def level_positions(levels: Sequence[Any]) -> dict[str, int]:
+    """Position of every level by its name."""
+    return {level_name(level): i for i, level in enumerate(levels)}
