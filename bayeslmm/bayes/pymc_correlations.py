@@ -55,19 +55,15 @@ def joined(blocks: list[Any]) -> Any:
 
 
 def _beta_shapes(design: Design, group: GroupLayout, priors: Priors) -> FloatArray:
-    """Both beta shapes of ``(1 + partial correlation) / 2`` that make the correlation matrix LKJ.
+    """Both beta shapes of ``(1 + partial correlation) / 2`` of every pair, see `Priors.partial_shapes`.
 
-    The correlation of effects a < b given those before a has both shapes ``eta + (c - 2 - a) / 2``
-    (Lewandowski, Kurowicka & Joe 2009, J. Multivariate Anal. 100, 1989-2001). A correlation that all
-    effects share has both shapes eta.
+    A correlation that all effects share has both shapes eta.
     """
-    sizes = {k: len(group.labels.term_effects(k)) for k in group.labels.terms}
-    return np.array(
-        [
-            priors.lkj[k] + (0.0 if design.terms[k].structure.shared else (sizes[k] - 2 - a) / 2.0)
-            for k, a, *_ in group.labels.pairs
-        ]
-    )
+    shapes = []
+    for k, a, b, _ in group.labels.pairs:
+        size = len(group.labels.term_effects(k))
+        shapes.append(priors.lkj[k] if design.terms[k].structure.shared else priors.partial_shapes(k, size)[b, a])
+    return np.array(shapes)
 
 
 def _factor_of_one(structure: Shared, rho: Any) -> Any:

@@ -40,7 +40,8 @@ def build_pymc_model(design: Design, priors: Priors, form: Form | Mapping[str, F
         Free variables ``beta``, ``sigma``, ``sd_<group>``, ``z_<group>`` (``b_<group>`` where centred) and, where
         effects are correlated, ``r_<group>``: one number per pair, ``(1 + partial correlation) / 2``. Their
         independent beta priors are the LKJ prior on the correlation matrix. For a correlation that
-        all effects share it is the place on the range of that correlation, from 0 to 1.
+        all effects share it is the place on the range of that correlation, from 0 to 1. Priors on the ratio to sigma
+        have ``ratio_<group>`` in place of ``sd_<group>``, decov ``tau_<group>`` and ``shares_<group>``.
 
     Notes
     -----
@@ -113,7 +114,7 @@ def _coords(layout: Layout) -> dict[str, list[Any]]:
 
 def _covariance(design: Design, group: GroupLayout, priors: Priors, sigma: Any) -> tuple[Any, list[Any] | None]:
     """Standard deviation of every effect, and factors of the correlations term by term."""
-    sd = sd_variables(design, group, priors, sigma)
+    sd = sd_variables(group, priors, sigma)
     sd = sd[group.sd_of_effect] if group.shared else sd
     return sd, correlation_factors(design, group, priors)
 

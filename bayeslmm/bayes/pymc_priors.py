@@ -8,18 +8,20 @@ from typing import Any
 import numpy as np
 
 from bayeslmm.bayes.layout import GroupLayout
-from bayeslmm.bayes.priors import (
+from bayeslmm.bayes.prior_families import (
     Exponential,
     Flat,
+    Gamma,
     HalfNormal,
     HalfT,
     InverseGammaVariance,
     Power,
-    Priors,
     SdPrior,
     Uniform,
 )
-from bayeslmm.design.design import Design
+from bayeslmm.bayes.priors import Priors
+from bayeslmm.bayes.term_priors import Chi, Decov, Relative
+from bayeslmm.design.variances import SdLabel
 from bayeslmm.errors import PriorError
 from bayeslmm.likelihood import NormalPrior
 
@@ -31,7 +33,7 @@ def beta_variable(prior: NormalPrior | None) -> Any:
     if prior is not None and prior.proper.all():
         return pm.Normal("beta", mu=prior.mean, sigma=prior.sd, dims="coef")
     beta = pm.Flat("beta", dims="coef")
-    if prior is None:
+    if prior is None or not prior.proper.any():
         return beta
     proper = np.flatnonzero(prior.proper)
     normal = pm.Normal.dist(mu=prior.mean[proper], sigma=prior.sd[proper])
@@ -41,24 +43,74 @@ def beta_variable(prior: NormalPrior | None) -> Any:
 
 def sigma_variable(priors: Priors) -> Any:
     """The residual standard deviation."""
-    return _sd_variable("sigma", [priors.sigma], None)
+    return _variable("sigma", [priors.sigma], None)
 
 
-def sd_variables(design: Design, group: GroupLayout, priors: Priors, sigma: Any) -> Any:
-    """Standard deviations of a group, a vector: one variable if their priors are of one family, else one each."""
+def sd_variables(group: GroupLayout, priors: Priors, sigma: Any) -> Any:
+    """Standard deviations of a group, a vector ``sd_<group>``.
+
+    One free variable if their priors are of one family, else one each. A prior on the ratio to sigma makes the free
+    variable ``ratio_<group>``; decov has ``tau_<group>`` and ``shares_<group>``.
+    """
     import pymc as pm
     import pytensor.tensor as pt
 
+    joint = [isinstance(priors.joints[label.term], Decov) for label in group.sds]
     own = [priors.sds[label.term][label.effects[0]] for label in group.sds]
-    if len({type(prior) for prior in own}) == 1:
-        return _sd_variable(group.sd, own, group.sd_dim)
-    parts = [
-        _sd_variable(f"{group.sd}__{label.name}", [prior], None) for label, prior in zip(group.sds, own, strict=True)
-    ]
-    return pm.Deterministic(group.sd, pt.stack(parts), dims=group.sd_dim)
+    if not any(joint) and len({_family(prior) for prior in own}) == 1:
+        return _group_sds(group, own, sigma)
+    parts = []
+    for term in group.labels.terms:
+        labels = [label for label in group.sds if label.term == term]
+        prior = priors.joints[term]
+        if isinstance(prior, Decov):
+            parts.append(_decov(group, labels, prior) * sigma)
+            continue
+        for label in labels:
+            parts.append(pt.atleast_1d(_single_sd(group, label, priors.sds[term][label.effects[0]], sigma)))
+    return pm.Deterministic(group.sd, pt.concatenate(parts), dims=group.sd_dim)
 
 
-def _sd_variable(name: str, priors: Sequence[SdPrior], dims: str | None) -> Any:
+def _family(prior: SdPrior) -> tuple[object, ...]:
+    if isinstance(prior, Relative):
+        return Relative, *_family(prior.prior)
+    return type(prior), prior.proper
+
+
+def _group_sds(group: GroupLayout, priors: Sequence[SdPrior], sigma: Any) -> Any:
+    import pymc as pm
+
+    absolute = _ratios(priors)
+    if absolute is None:
+        return _variable(group.sd, priors, group.sd_dim)
+    ratio = _variable(f"ratio_{group.name}", absolute, group.sd_dim)
+    return pm.Deterministic(group.sd, ratio * sigma, dims=group.sd_dim)
+
+
+def _single_sd(group: GroupLayout, label: SdLabel, prior: SdPrior, sigma: Any) -> Any:
+    ratio = _ratios([prior])
+    if ratio is None:
+        return _variable(f"{group.sd}__{label.name}", [prior], None)
+    return _variable(f"ratio_{group.name}__{label.name}", ratio, None) * sigma
+
+
+def _ratios(priors: Sequence[SdPrior]) -> list[SdPrior] | None:
+    """Priors of the ratios to sigma, or None if these are priors of sds."""
+    inner = [prior.prior for prior in priors if isinstance(prior, Relative)]
+    return inner or None
+
+
+def _decov(group: GroupLayout, labels: Sequence[SdLabel], prior: Decov) -> Any:
+    """Sds relative to sigma of one term: their root mean square tau and the shares of the variances."""
+    import pymc as pm
+
+    suffix = group.name if len(group.labels.terms) == 1 else f"{group.name}__{labels[0].name}"
+    tau = pm.Gamma(f"tau_{suffix}", alpha=prior.shape, beta=1.0 / prior.scale)
+    shares = pm.Dirichlet(f"shares_{suffix}", a=np.full(len(labels), prior.concentration))
+    return tau * pm.math.sqrt(len(labels) * shares)
+
+
+def _variable(name: str, priors: Sequence[SdPrior], dims: str | None) -> Any:
     """A PyMC variable with priors of one family; a scalar if it has no dims."""
     import pymc as pm
 
@@ -75,18 +127,42 @@ def _sd_variable(name: str, priors: Sequence[SdPrior], dims: str | None) -> Any:
             return pm.Exponential(name, scale=values("mean"), dims=dims)
         case Uniform():
             return pm.Uniform(name, lower=0.0, upper=values("upper"), dims=dims)
+        case Gamma(proper=True):
+            return pm.Gamma(name, alpha=values("shape"), beta=values("rate"), dims=dims)
+        case Gamma():
+            return _power(name, values("shape") - 1.0, dims)
         case Flat():
             return pm.HalfFlat(name, dims=dims)
         case Power():
-            sd = pm.HalfFlat(name, dims=dims)
-            pm.Potential(f"{name}_prior", (values("exponent") * pm.math.log(sd)).sum())
-            return sd
+            return _power(name, values("exponent"), dims)
+        case Chi():
+            return _root_gamma(name, 0.5 * values("df"), 0.5 / values("scale") ** 2, dims)
         case InverseGammaVariance():
             return _root_inverse_gamma(name, values("shape"), values("rate"), dims)
     raise PriorError(
         f"The prior of {name} is {priors[0]!r}, which has no counterpart in PyMC. Use one of the "
         "priors of bayeslmm, or sample with method='importance'."
     )
+
+
+def _power(name: str, exponent: Any, dims: str | None) -> Any:
+    """An improper density ``s^exponent``."""
+    import pymc as pm
+
+    sd = pm.HalfFlat(name, dims=dims)
+    pm.Potential(f"{name}_prior", (exponent * pm.math.log(sd)).sum())
+    return sd
+
+
+def _root_gamma(name: str, shape: Any, rate: Any, dims: str | None) -> Any:
+    """Square root of a gamma variance; PyMC derives its density."""
+    import pymc as pm
+
+    def root(alpha: Any, beta: Any, size: Any) -> Any:
+        return pm.math.sqrt(pm.Gamma.dist(alpha=alpha, beta=beta, size=size))
+
+    positive = pm.distributions.transforms.log
+    return pm.CustomDist(name, shape, rate, dist=root, transform=positive, dims=dims)
 
 
 def _root_inverse_gamma(name: str, shape: Any, rate: Any, dims: str | None) -> Any:

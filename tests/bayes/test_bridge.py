@@ -4,6 +4,8 @@ times the conditional density of the fixed and random effects, at points drawn a
     log p(y, beta, z, sd, corr, sigma) = log prior(sd, corr, sigma) + log p(y | sd, corr, sigma)
                                          + log N(beta, z | conditional mean and covariance)
 
+The collapsed form of the PyMC model is the first two terms of the right side.
+
 The left side is evaluated in PyMC's graph. The marginal likelihood on the right is the one that
 REML maximises; the conditional comes from a dense precision matrix formed here, which shares no
 code with the package.
@@ -17,22 +19,27 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.special import betaln
+from scipy.special import betaln, gammaln
 from scipy.stats import beta
 
-from bayeslmm.bayes.default_priors import default_priors
 from bayeslmm.bayes.layout import GroupLayout, make_layout
+from bayeslmm.bayes.presets import PRESETS, default_priors
 from bayeslmm.bayes.priors import (
+    Chi,
+    Decov,
     Exponential,
     Flat,
+    FlatFactor,
+    Gamma,
     HalfNormal,
     HalfT,
     InverseGammaVariance,
     Power,
     Priors,
+    Relative,
     Uniform,
 )
-from bayeslmm.bayes.pymc_model import build_pymc_model
+from bayeslmm.bayes.pymc_model import build_collapsed_model, build_pymc_model
 from bayeslmm.design.design import Design
 from bayeslmm.likelihood import (
     NormalPrior,
@@ -56,7 +63,8 @@ class Case:
     beta: NormalPrior | None = None
     sd: float | None = None
     family: tuple[Any, ...] = ()
-    form: str = "noncentered"
+    form: str | dict[str, str] = "noncentered"
+    preset: str | None = None
 
 
 INFORMATIVE = NormalPrior(np.array([8.0, 0.5]), np.array([3.0, 0.7]))
@@ -95,7 +103,35 @@ CASES = {
     "autoregression, sd zero": Case("autoregression", sd=0.0),
     "all structures": Case("all structures", beta=INFORMATIVE),
     "all structures, centred": Case("all structures", form="centered"),
+    "mixed forms": Case("blocks and crossed", form={"g": "centered", "h": "noncentered"}),
+    "mixed forms, the other way": Case("all structures", form={"g": "noncentered", "h": "centered"}),
+    "gamma": Case("slopes", family=(Gamma(2.0, 0.3), Gamma(1.5, 0.7))),
+    "gamma, proper and not": Case("slopes", family=(Gamma(2.0, 0.3), Gamma(2.0, 0.0))),
+    "chi": Case("slopes", family=(Chi(3.0, 2.0), Chi(1.0, 0.5))),
+    "relative": Case("slopes", family=(Relative(HalfT(3.0, 2.0)), Relative(HalfT(4.0, 1.0)))),
+    "relative and absolute": Case("uncorrelated", family=(Relative(Exponential(2.0)), HalfNormal(2.0))),
+    "collapsed": Case("slopes 3x3", {"weights": True, "offset": True}, form="collapsed"),
+    "collapsed, nested": Case("nested", beta=INFORMATIVE, form="collapsed"),
+    "collapsed, no fixed effects": Case("one-way", {"fixed": ()}, form="collapsed"),
+    "collapsed, sd zero": Case("blocks and crossed", sd=0.0, form="collapsed"),
+    "collapsed, partly flat beta": Case(
+        "slopes", beta=replace(INFORMATIVE, sd=np.array([np.inf, 0.7])), form="collapsed"
+    ),
+    "collapsed, all structures": Case("all structures", beta=INFORMATIVE, form="collapsed"),
+    "collapsed, two terms": Case("repeated effect", family=(), form="collapsed"),
     "one sd, uniform": Case("compound symmetry", family=(Uniform(9.0),) * 3),
+}
+
+
+CASES |= {
+    f"{preset}, {form}": Case(kind, preset=preset, form=form)
+    for preset in PRESETS
+    for form, kind in (
+        ("noncentered", "blocks and crossed"),
+        ("centered", "all structures"),
+        ("collapsed", "slopes 3x3"),
+        ("collapsed", "blocks and crossed"),
+    )
 }
 
 
@@ -116,17 +152,24 @@ def test_joint_density_is_collapsed_times_conditional(name: str, design: Callabl
     data = design(case.kind, **case.options)
     priors = _priors(data, case)
     log_p = _pymc_log_density(data, priors, case.form)
+    centred = [g for g, form in _forms(data, case).items() if form == "centered"]
     rng = np.random.default_rng(3)
     for _ in range(POINTS):
         point = _draw(data, priors, case, rng)
         expected = _log_prior(data, priors, point) + _log_marginal(data, priors, point)
-        expected += _log_conditional(data, priors, point)
-        if case.form == "centered":
-            expected -= _log_jacobian_of_effects(data, point)
+        if case.form != "collapsed":
+            expected += _log_conditional(data, priors, point)
+        expected -= _log_jacobian_of_effects(data, point, centred)
         assert log_p(point) == pytest.approx(expected, rel=TOLERANCE, abs=TOLERANCE)
 
 
+def _forms(design: Design, case: Case) -> dict[str, str]:
+    return case.form if isinstance(case.form, dict) else dict.fromkeys(design.groupings, case.form)
+
+
 def _priors(design: Design, case: Case) -> Priors:
+    if case.preset:
+        return PRESETS[case.preset](design)
     priors = replace(default_priors(design), beta=case.beta, lkj=(1.7,) * len(design.terms))
     return replace(priors, sds=(case.family,)) if case.family else priors
 
@@ -195,10 +238,14 @@ def _places(design: Design, group: GroupLayout, point: Point) -> np.ndarray:
 # The PyMC side.
 
 
-def _pymc_log_density(design: Design, priors: Priors, form: str) -> Callable[[Point], float]:
+def _pymc_log_density(design: Design, priors: Priors, form: Any) -> Callable[[Point], float]:
     from pymc.model.transform.conditioning import remove_value_transforms
 
-    model = remove_value_transforms(build_pymc_model(design, priors, form))
+    collapsed = form == "collapsed"
+    built = (
+        build_collapsed_model(cross_products(design), priors) if collapsed else build_pymc_model(design, priors, form)
+    )
+    model = remove_value_transforms(built)
     function = model.compile_logp(jacobian=False, mode="FAST_COMPILE")
     layout = make_layout(design)
 
@@ -216,10 +263,26 @@ def _values(design: Design, groups: tuple[GroupLayout, ...], point: Point) -> di
         g = group.name
         sd, z = _own_sds(design, group, point), point.z[g]
         named[group.sd] = sd
-        named |= {f"{group.sd}__{e}": s for e, s in zip(group.labels.effects, sd, strict=False)}
+        named[f"ratio_{g}"] = sd / point.sigma
+        for label, s in zip(group.sds, sd, strict=True):
+            named |= {f"{group.sd}__{label.name}": s, f"ratio_{g}__{label.name}": s / point.sigma}
+        named |= _decov_values(group, sd / point.sigma)
         named[f"z_{g}"] = z
         named[group.b] = z @ _effect_factor(group, point).T
         named[f"r_{g}"] = _places(design, group, point)
+    return named
+
+
+def _decov_values(group: GroupLayout, ratios: np.ndarray) -> dict[str, Any]:
+    """Root mean square and shares of the squares of the ratios, term by term."""
+    named: dict[str, Any] = {}
+    for term in group.labels.terms:
+        own = [k for k, label in enumerate(group.sds) if label.term == term]
+        suffix = group.name if len(group.labels.terms) == 1 else f"{group.name}__{group.sds[own[0]].name}"
+        squares = ratios[own] ** 2
+        if squares.any():
+            named[f"tau_{suffix}"] = np.sqrt(squares.mean())
+            named[f"shares_{suffix}"] = squares / squares.sum()
     return named
 
 
@@ -234,18 +297,42 @@ def _partials(L: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _log_prior(design: Design, priors: Priors, point: Point) -> float:
+    """Log prior of sigma, of the sds (ratios to sigma where the prior is of these) and of the correlations."""
     total = float(priors.sigma.log_density(np.array(point.sigma)))
     for group in make_layout(design).groups:
         for k, columns, L in zip(group.labels.terms, group.labels.slices, point.L[group.name], strict=True):
             sd, keyword = point.sd[group.name][columns], design.terms[k].structure.keyword
             sd = sd[:1] if keyword in SHARED else sd
-            total += sum(float(p.log_density(np.array(s))) for p, s in zip(priors.sds[k], sd, strict=False))
+            total += _log_prior_of_sds(priors, k, sd, point.sigma)
             if keyword == "us" and L.shape[0] > 1:
-                total += _log_lkj(L, priors.lkj[k])
+                flat = isinstance(priors.joints[k], FlatFactor)
+                total += _log_flat_rows(L) if flat else _log_lkj(L, priors.lkj[k])
             elif keyword in ("cs", "ar1"):
                 low, eta = _lowest(keyword, L.shape[0]), priors.lkj[k]
                 total += float(beta.logpdf((L[1, 0] - low) / (1.0 - low), eta, eta))
     return total
+
+
+def _log_prior_of_sds(priors: Priors, k: int, sd: np.ndarray, sigma: float) -> float:
+    t, c = sd / sigma, sd.size
+    joint = priors.joints[k]
+    if joint is not None:
+        total = float(joint.log_density(t[None])[0])
+        if isinstance(joint, Decov):
+            # density of (tau, shares): t_k^2 = c tau^2 share_k
+            squares = (t**2).sum()
+            total += (c - 1) * np.log(squares) + np.log(2.0 * c * np.sqrt(squares / c)) - np.log(2.0 * t).sum()
+        return total
+    return sum(
+        float(p.log_density(np.array(r if p.relative else s))) for p, s, r in zip(priors.sds[k], sd, t, strict=False)
+    )
+
+
+def _log_flat_rows(L: np.ndarray) -> float:
+    """Rows of L uniform on half-spheres, as a density of r = (1 + partial correlation) / 2."""
+    i = np.arange(1, L.shape[0])
+    log_area = (i + 1) / 2.0 * np.log(np.pi) - gammaln((i + 1) / 2.0)
+    return float(-(log_area + np.log(np.diag(L)[1:])).sum() + np.log(2.0 * _partials(L)[1]).sum())
 
 
 def _log_lkj(L: np.ndarray, eta: float) -> float:
@@ -311,9 +398,10 @@ def _effect_factor(group: GroupLayout, point: Point) -> np.ndarray:
     return point.sd[group.name][:, None] * L
 
 
-def _log_jacobian_of_effects(design: Design, point: Point) -> float:
-    """Log |d b / d z|."""
+def _log_jacobian_of_effects(design: Design, point: Point, groups: list[str]) -> float:
+    """Log |d b / d z| for the effects of some grouping factors."""
     return sum(
         len(group.labels.levels) * float(np.log(np.diag(_effect_factor(group, point))).sum())
         for group in make_layout(design).groups
+        if group.labels.group in groups
     )
