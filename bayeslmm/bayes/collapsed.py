@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bayeslmm.bayes import surrogate as sur
+from bayeslmm.bayes.completion import Completed, complete
 from bayeslmm.bayes.importance import Weighted, importance_points
 from bayeslmm.bayes.moments import ExactMoments, grid_moments
 from bayeslmm.bayes.priors import Priors
+from bayeslmm.bayes.progress import Progress
+from bayeslmm.bayes.propriety import check_propriety
 from bayeslmm.bayes.quadrature import draw_from_grid, integrate
 from bayeslmm.bayes.target import Target, make_target
-from bayeslmm.errors import ConvergenceWarning, FitError, PriorError
-from bayeslmm.likelihood import CrossProducts, conditional_draws, evaluate
-from bayeslmm.likelihood import parameters as par
-from bayeslmm.numerics.resample import kish, normalised, systematic
+from bayeslmm.errors import ConvergenceWarning, FitError
+from bayeslmm.likelihood import CrossProducts
+from bayeslmm.likelihood.hierarchy import Hierarchy
+from bayeslmm.numerics.resample import kish, normalised
 from bayeslmm.types import FloatArray
 
-# Doubles of random effects drawn at once.
-_CHUNK = 4_000_000
 # Ratio of the largest weight to the mean beyond which a bad Pareto k is believed: weights that are bounded
 # can show a large k without harm.
 _LARGE_WEIGHT = 20.0
+# Pareto k and efficiency beyond which weights are not to be trusted.
+_BAD_K = 0.7
+_BAD_EFFICIENCY = 0.05
+# Doubles that an evaluation touches from which on a polynomial takes its place.
+_DEAR = 2000.0
+# Exact evaluations that its error is measured at, and the error that is too much.
+_CHECKS = {False: 100, True: 24}
+_BAD_ERROR = 0.1
 
 
 @dataclass(frozen=True)
@@ -46,6 +56,9 @@ class Diagnostics:
         Upper bound of the relative error of the grid.
     points : int
         Evaluations of the final sample.
+    surrogate_error : float or None
+        Where a polynomial took the place of the likelihood: root mean square of the error of the log density at
+        posterior draws.
     """
 
     method: str
@@ -55,6 +68,14 @@ class Diagnostics:
     log_evidence: float
     quadrature_error: float | None
     points: int
+    surrogate_error: float | None = None
+
+    @property
+    def reliable(self) -> bool:
+        """Whether the draws can be used as they are."""
+        heavy = self.pareto_k > _BAD_K and self.largest_weight > _LARGE_WEIGHT
+        wrong = self.surrogate_error is not None and not self.surrogate_error < _BAD_ERROR
+        return not heavy and not wrong and self.efficiency >= _BAD_EFFICIENCY
 
 
 @dataclass(frozen=True)
@@ -68,8 +89,8 @@ class CollapsedDraws:
     sds : tuple of FloatArray, each (S, c)
         Terms in the order of the formula.
     corrs : tuple of FloatArray, each (S, c, c)
-    b : tuple of FloatArray, each (S, J, c)
-        Random effects of every block of ``cp.blocks``, columns in the order of its terms.
+    b : tuple of FloatArray or None, each (S, J, c)
+        Random effects of every block of ``cp.blocks``, columns in the order of its terms; None where not kept.
     diagnostics : Diagnostics
     exact : ExactMoments or None
         Means and sds without Monte Carlo error (quadrature only).
@@ -79,7 +100,7 @@ class CollapsedDraws:
     sigma: FloatArray
     sds: tuple[FloatArray, ...]
     corrs: tuple[FloatArray, ...]
-    b: tuple[FloatArray, ...]
+    b: tuple[FloatArray | None, ...]
     diagnostics: Diagnostics
     exact: ExactMoments | None
 
@@ -92,6 +113,9 @@ def sample_collapsed(
     draws: int = 4000,
     method: str = "auto",
     rng: np.random.Generator,
+    keep: Sequence[bool] | None = None,
+    progress: Progress | None = None,
+    warn: bool = True,
 ) -> CollapsedDraws:
     """Draw from the posterior with beta and the random effects integrated out.
 
@@ -106,10 +130,16 @@ def sample_collapsed(
         ``"auto"``: quadrature for at most three variance parameters (sigma included), else importance
         sampling.
     rng : numpy.random.Generator
+    keep : sequence of bool, optional
+        For every block of ``cp.blocks`` whether its random effects are stored.
+    progress : Progress, optional
+    warn : bool
+        Whether to warn of an unreliable result; its diagnostics say so in any case.
 
     Returns
     -------
     CollapsedDraws
+        Fewer draws than asked for, with a warning, if interrupted while effects are drawn.
 
     Warns
     -----
@@ -117,9 +147,10 @@ def sample_collapsed(
         If the importance weights have a heavy tail.
     """
     check_propriety(cp, priors)
-    target, start = make_target(cp, priors, start_terms)
-    if method == "auto":
-        method = "quadrature" if target.dimension <= 2 else "importance"
+    progress = Progress() if progress is None else progress
+    target, start, method = _prepare(cp, priors, start_terms, method)
+    if sur.cost(cp) > _DEAR and sur.available(target):
+        target = sur.build_surrogate(target, start, progress)
     if method == "quadrature":
         grid = integrate(target, start)
         sample = draw_from_grid(target, grid, int(np.ceil(1.05 * draws)), rng)
@@ -128,29 +159,28 @@ def sample_collapsed(
         sample = importance_points(target, start, draws, rng)
         exact, evidence, error = None, sample.log_evidence, None
     diagnostics = _diagnose(sample, method, evidence, error)
-    return _complete(target, sample, draws, rng, diagnostics, exact)
+    if isinstance(target, sur.SurrogateTarget):
+        checked = sur.check(target, sample, _CHECKS[isinstance(cp.store, Hierarchy)], rng, progress)
+        diagnostics = replace(diagnostics, surrogate_error=checked.error)
+    if warn and not diagnostics.reliable:
+        warnings.warn(_unreliable(diagnostics), ConvergenceWarning, stacklevel=3)
+    completed = complete(target, sample, draws, rng, keep, progress)
+    return _in_units(completed, diagnostics, exact)
 
 
-def check_propriety(cp: CrossProducts, priors: Priors) -> None:
-    """Refuse priors under which the posterior of a variance is known to be improper.
-
-    A flat prior on the sd of J exchangeable effects needs J >= 3, a density proportional to s^a needs
-    J >= 3 + a (Gelman 2006, sec. 3.2).
-
-    Raises
-    ------
-    PriorError
-    """
-    for term, sd_priors in zip(cp.design.terms, priors.sds, strict=True):
-        levels = cp.design.groupings[term.group].n_levels
-        for effect, prior in zip(term.effects, sd_priors, strict=True):
-            needed = 3 + getattr(prior, "exponent", 0)
-            if not prior.proper and levels < needed:
-                raise PriorError(
-                    f"The prior of sd_{term.group}[{effect}] is {prior}, and {term.group} has {levels} "
-                    f"levels: the posterior is improper (its tail does not fall fast enough below "
-                    f"{needed:g} levels). Use a proper prior such as the default half-t."
-                )
+def _prepare(
+    cp: CrossProducts, priors: Priors, start_terms: Sequence[FloatArray], method: str
+) -> tuple[Target, FloatArray, str]:
+    """Coordinates that suit the method, and the method itself."""
+    target, start = make_target(cp, priors, start_terms)
+    smooth = bool(all(even for term in priors.even for even in term))
+    if method == "auto":
+        # A grid needs the long tail of log sd where a density is not smooth at zero, a polynomial cannot follow it there.
+        dear = sur.cost(cp) > _DEAR and not smooth
+        method = "quadrature" if target.dimension <= 2 and not dear else "importance"
+    if method == "importance" and not smooth:
+        target, start = make_target(cp, priors, start_terms, smooth=False)
+    return target, start, method
 
 
 def _diagnose(sample: Weighted, method: str, evidence: float, error: float | None) -> Diagnostics:
@@ -163,14 +193,15 @@ def _diagnose(sample: Weighted, method: str, evidence: float, error: float | Non
             "The importance weights are not finite: the posterior could not be evaluated around its mode. "
             "Check the scales of the predictors, or use method='nuts'."
         )
-    if (k > 0.7 and largest > _LARGE_WEIGHT) or efficiency < 0.05:
-        warnings.warn(
-            f"The importance sample of the posterior is unreliable: Pareto k = {k:.2f}, efficiency "
-            f"{efficiency:.0%}, largest weight {largest:.0f} times the mean. Use method='nuts'.",
-            ConvergenceWarning,
-            stacklevel=4,
-        )
     return Diagnostics(method, k, efficiency, largest, evidence, error, size)
+
+
+def _unreliable(d: Diagnostics) -> str:
+    error = "" if d.surrogate_error is None else f", error of the polynomial {d.surrogate_error:.2g}"
+    return (
+        f"The sample of the posterior is unreliable: Pareto k = {d.pareto_k:.2f}, efficiency {d.efficiency:.0%}, "
+        f"largest weight {d.largest_weight:.0f} times the mean{error}. Use method='nuts'."
+    )
 
 
 def pareto_k(log_weights: FloatArray) -> float:
@@ -183,72 +214,15 @@ def pareto_k(log_weights: FloatArray) -> float:
     return float(array_stats.psislw(-log_weights)[1])
 
 
-def _complete(
-    target: Target,
-    sample: Weighted,
-    draws: int,
-    rng: np.random.Generator,
-    diagnostics: Diagnostics,
-    exact: ExactMoments | None,
-) -> CollapsedDraws:
-    # Proposals so far out that their density cannot be represented carry no weight; one nan would spoil all weights.
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        sigma, correction = _draw_sigma(target, sample, rng)
-    log_weights = sample.log_weights + correction
-    weights = normalised(np.where(np.isfinite(log_weights), log_weights, -np.inf))
-    chosen = systematic(weights, draws, rng)
-    sigma = sigma[chosen]
-    factors, relative, _ = target.terms(sample.points.x[chosen])
-    blocks = par.block_factors(target.cp, factors)
-    beta, b = _effects(target, blocks, sigma, rng)
-    sds = tuple(t * sigma[:, None] for t in relative)
-    corrs = tuple(_correlations(T, t) for T, t in zip(factors, relative, strict=True))
-    return CollapsedDraws(beta, sigma, sds, corrs, b, diagnostics, exact)
+def _in_units(completed: Completed, diagnostics: Diagnostics, exact: ExactMoments | None) -> CollapsedDraws:
+    """Absolute sds and correlations from the relative factors."""
+    sigma = completed.sigma
+    sds = tuple(t * sigma[:, None] for t in completed.relative)
+    pairs = zip(completed.factors, completed.relative, strict=True)
+    corrs = tuple(_correlations(T, t) for T, t in pairs)
+    return CollapsedDraws(completed.beta, sigma, sds, corrs, completed.b, diagnostics, exact)
 
 
 def _correlations(T: FloatArray, t: FloatArray) -> FloatArray:
     L = T / np.where(t > 0, t, 1.0)[:, :, None]
     return L @ np.swapaxes(L, -1, -2)
-
-
-def _effects(
-    target: Target, blocks: Sequence[FloatArray], sigma: FloatArray, rng: np.random.Generator
-) -> tuple[FloatArray, tuple[FloatArray, ...]]:
-    cp = target.cp
-    size = sigma.size
-    beta = np.empty((size, cp.p))
-    b = tuple(np.empty((size, block.n_levels, block.size)) for block in cp.blocks)
-    width = cp.blocks[0].n_levels * cp.blocks[0].size ** 2 + cp.q_trailing**2 + 1
-    step = max(1, _CHUNK // width)
-    for start in range(0, size, step):
-        part = slice(start, start + step)
-        factors = [f[part] for f in blocks]
-        factor = evaluate(cp, factors)
-        drawn = conditional_draws(cp, factors, factor, sigma[part], rng, target.priors.beta)
-        beta[part] = drawn.beta
-        for out, values in zip(b, drawn.b, strict=True):
-            out[part] = values
-    return beta, b
-
-
-def _draw_sigma(target: Target, sample: Weighted, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-    """One sigma per point from the linear interpolant of its conditional density, and the log correction."""
-    nodes, log_joint = sample.points.log_sigma, sample.points.log_joint
-    step = nodes[:, 1] - nodes[:, 0]
-    p = np.exp(log_joint - log_joint.max(axis=1, keepdims=True))
-    total = p.sum(axis=1)
-    cumulative = np.cumsum(p, axis=1) / total[:, None]
-    rows = np.arange(nodes.shape[0])
-    node = (cumulative < rng.random((nodes.shape[0], 1))).sum(axis=1)
-    node = np.minimum(node, nodes.shape[1] - 1)
-    place = node + rng.random(nodes.shape[0]) + rng.random(nodes.shape[0]) - 1.0
-    log_sigma = nodes[:, 0] + place * step
-    left = np.floor(place).astype(int)
-    share = place - left
-    lower = np.where(left >= 0, p[rows, np.clip(left, 0, None)], 0.0)
-    upper = np.where(left + 1 < p.shape[1], p[rows, np.clip(left + 1, None, p.shape[1] - 1)], 0.0)
-    log_q = np.log((1 - share) * lower + share * upper) - np.log(total * step)
-    factors, sds, log_jacobian = target.terms(sample.points.x)
-    factor = evaluate(target.cp, par.block_factors(target.cp, factors))
-    exact = target.log_joint(factor, sds, log_jacobian, log_sigma[:, None])[:, 0]
-    return np.exp(log_sigma), exact - sample.points.log_density - log_q

@@ -214,7 +214,7 @@ def _beta_text(layout: Layout, prior: NormalPrior | None) -> list[str]:
 def _prior_text(layout: Layout, priors: Priors) -> str:
     lines = [f"sigma ~ {priors.sigma}", *_beta_text(layout, priors.beta)]
     for group in layout.groups:
-        sds = [prior for k in group.labels.terms for prior in priors.sds[k]]
+        sds = [priors.joints[k] or prior for k in group.labels.terms for prior in priors.sds[k]]
         lines += [f"{group.sd}[{effect}] ~ {prior}" for effect, prior in zip(group.labels.effects, sds, strict=True)]
         shapes = {priors.lkj[k]: None for k, *_ in group.labels.pairs}
         lines += [f"{group.corr} ~ LKJ({eta:g})" for eta in shapes]

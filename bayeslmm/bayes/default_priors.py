@@ -1,91 +1,52 @@
-"""The default priors of a design and what users may put in their place."""
+"""What users may give as ``priors=``: a preset, a mapping of overrides, or a full set."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 
 import numpy as np
 
-from bayeslmm.bayes.priors import HalfT, Priors, SdPrior
-from bayeslmm.design.design import Design, RandomTerm
-from bayeslmm.errors import PriorError
+from bayeslmm.bayes.presets import (
+    DEGREES_OF_FREEDOM,
+    PRESETS,
+    WEAK_INTERCEPT,
+    WEAK_SLOPE,
+    correlated,
+    default_priors,
+    term_prior,
+    weak_beta,
+)
+from bayeslmm.bayes.prior_scales import observation_mean, response_sd
+from bayeslmm.bayes.priors import (
+    Decov,
+    Flat,
+    FlatFactor,
+    InverseGammaVariance,
+    Normal,
+    Priors,
+    Relative,
+    SdPrior,
+    Wishart,
+)
+from bayeslmm.design.design import Design
+from bayeslmm.design.variances import variance_labels
+from bayeslmm.errors import PriorError, PriorWarning
 from bayeslmm.likelihood import NormalPrior
-from bayeslmm.types import FloatArray
 
-DEGREES_OF_FREEDOM = 3.0
-
-# Width of the proper normal priors of the "weak" set, in standard deviations of y.
-WEAK_SLOPE = 2.5
-WEAK_INTERCEPT = 10.0
-
-
-def default_priors(design: Design) -> Priors:
-    """Half-t(3) on every sd with scale ``sd(y) / rms(column)``, LKJ(1), flat beta.
-
-    An sd that effects share has the scale that its effects together ask for: ``sd(y)`` for the levels of a factor.
-    Its correlation is uniform on its range. Otherwise invariant to shifting and rescaling predictors; equivariant to
-    ``y -> a + c y``.
-
-    Parameters
-    ----------
-    design : Design
-
-    Returns
-    -------
-    Priors
-    """
-    spread = response_sd(design)
-    sds = tuple(
-        tuple(HalfT(DEGREES_OF_FREEDOM, spread / rms) for rms in _term_rms(design, term)) for term in design.terms
-    )
-    return Priors(sds, (1.0,) * len(design.terms), HalfT(DEGREES_OF_FREEDOM, spread))
-
-
-def response_sd(design: Design) -> float:
-    """Standard deviation of the response less its offset, in its own units (n - 1 in the denominator)."""
-    y = design.y if design.offset is None else design.y - design.offset
-    y = y - y[0]
-    if design.frequency is None:
-        return float(np.std(y, ddof=1))
-    squares = (y - observation_mean(design, y)) ** 2
-    return float(np.sqrt(design.frequency @ squares / (design.n_observations - 1)))
-
-
-def observation_mean(design: Design, values: FloatArray) -> FloatArray:
-    """Mean over observations of values (n,) or (n, k): every row counts as often as it occurs."""
-    return np.asarray(np.average(values, axis=0, weights=design.frequency))
-
-
-def _term_rms(design: Design, term: RandomTerm) -> FloatArray:
-    if not term.structure.shared:
-        return _rms(design, term.Z)
-    return np.repeat(_rms(design, np.sqrt((term.Z**2).sum(1, keepdims=True))), len(term.effects))
-
-
-def _rms(design: Design, Z: FloatArray) -> FloatArray:
-    rms = np.sqrt(observation_mean(design, Z**2))
-    return np.where(rms > 0, rms, 1.0)
-
-
-def weak_beta(design: Design) -> NormalPrior:
-    """Proper normal priors on the fixed effects, wide in units of sd(y) / sd(column).
-
-    The intercept's is centred at the mean of y and covers the whole shift that moving the predictors can cause.
-    """
-    y = design.y if design.offset is None else design.y - design.offset
-    spread = response_sd(design)
-    mean_x = observation_mean(design, design.X)
-    sd_x = np.sqrt(observation_mean(design, (design.X - mean_x) ** 2))
-    constant = sd_x <= 1e-12 * np.maximum(np.abs(design.X).max(axis=0), 1e-300)
-    slope = WEAK_SLOPE * spread / np.where(constant, 1.0, sd_x)
-    shift = np.sqrt(np.sum((slope * mean_x)[~constant] ** 2))
-    level = np.hypot(WEAK_INTERCEPT * spread, shift)
-    value = np.where(constant, np.abs(design.X[0]), 1.0)
-    sd = np.where(constant, level / np.where(value > 0, value, 1.0), slope)
-    mean = np.where(constant, float(observation_mean(design, y)) / np.where(design.X[0] == 0, 1.0, design.X[0]), 0.0)
-    return NormalPrior(mean, sd)
-
+__all__ = [
+    "DEGREES_OF_FREEDOM",
+    "WEAK_INTERCEPT",
+    "WEAK_SLOPE",
+    "PriorSpec",
+    "default_priors",
+    "observation_mean",
+    "resolve_priors",
+    "response_sd",
+    "weak_beta",
+]
 
 type PriorSpec = str | Priors | Mapping[str, object] | None
 
@@ -96,10 +57,18 @@ def resolve_priors(design: Design, spec: PriorSpec = None) -> Priors:
     Parameters
     ----------
     design : Design
-    spec : None, "default", "weak", Priors or mapping
-        A mapping overrides parts of the default. Keys: ``"sigma"``; ``"sd"`` (every group sd); ``"sd_<group>"``
-        (one group; a sequence gives one prior per effect); ``"lkj"`` (a number, also the shape of the beta prior of
-        a correlation that effects share); ``"beta"`` (``"flat"``, ``"weak"`` or a `NormalPrior`).
+    spec : None, str, Priors or mapping
+        A string names a preset: ``"default"``, ``"weak"``, ``"brms"``, ``"rstanarm"``, ``"bambi"``, ``"pc"``,
+        ``"boundary_avoiding"``, ``"flat"``. A mapping overrides parts of the default, or of the preset under the key
+        ``"preset"``; a more specific key wins over a more general one:
+
+        * ``"sigma"``: a prior of an sd;
+        * ``"sd"``, ``"sd_<group>"``, ``"(<effects> | <group>)"`` (a term as written), ``"sd_<group>[<effect>]"``: a
+          prior of an sd, ``"flat"``, or for whole terms also `Wishart`, `Decov` or a sequence, one prior per effect;
+        * ``"lkj"``, ``"lkj_<group>"`` or ``"corr_<group>"``: a number, the LKJ shape (also the shape of the beta prior
+          of a correlation that effects share);
+        * ``"beta"``: ``"flat"``, ``"weak"``, `Normal` or a `NormalPrior`; ``"beta[<coefficient>]"``: ``"flat"`` or
+          `Normal`.
 
     Returns
     -------
@@ -108,30 +77,59 @@ def resolve_priors(design: Design, spec: PriorSpec = None) -> Priors:
     Raises
     ------
     PriorError
-        Unknown name or key, wrong number of priors.
+        Unknown name or key, wrong kind or number of priors.
+
+    Warns
+    -----
+    PriorWarning
+        An inverse-gamma prior on a variance.
     """
     priors = _resolve(design, spec)
     _check_shared(design, priors)
+    _warn_inverse_gamma(design, priors)
     return priors
 
 
 def _resolve(design: Design, spec: PriorSpec) -> Priors:
-    base = default_priors(design)
-    if spec is None or spec == "default":
-        return base
+    if spec is None:
+        return default_priors(design)
     if isinstance(spec, Priors):
+        _check_lengths(design, spec)
         return spec
-    if spec == "weak":
-        return replace(base, beta=weak_beta(design))
+    if isinstance(spec, str):
+        return _preset(design, spec)
     if isinstance(spec, Mapping):
-        for key, value in spec.items():
-            base = _override(design, base, key, value)
-        return base
+        return _apply(design, dict(spec))
     raise PriorError(
-        f"priors={spec!r} is not a known set of priors. Use 'default' (half-t, flat fixed effects), 'weak' "
-        "(proper normal fixed effects), a Priors object, or a mapping such as "
-        "{'sd_Subject': bl.HalfNormal(50), 'lkj': 2}."
+        f"priors={spec!r} is not a set of priors. Use one of {_quoted(list(PRESETS))}, a Priors object, or a mapping "
+        "such as {'sd_Subject': bl.HalfNormal(50), 'lkj': 2}."
     )
+
+
+def _preset(design: Design, name: object) -> Priors:
+    if isinstance(name, str) and name in PRESETS:
+        return PRESETS[name](design)
+    raise PriorError(f"priors={name!r} is not a known set of priors.{_meant(name, list(PRESETS))}")
+
+
+def _meant(key: object, known: list[str]) -> str:
+    close = get_close_matches(str(key), known, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return f"{hint} Known: {_quoted(known)}."
+
+
+def _quoted(names: list[str]) -> str:
+    return ", ".join(repr(name) for name in names)
+
+
+def _check_lengths(design: Design, priors: Priors) -> None:
+    given, needed = [len(sds) for sds in priors.sds], [len(term.effects) for term in design.terms]
+    if given != needed or len(priors.lkj) != len(needed) or len(priors.joints) != len(needed):
+        raise PriorError(
+            f"The Priors object has {given} sds and {len(priors.lkj)} correlation priors by term, but the terms "
+            f"{', '.join(term.label for term in design.terms)} have {needed} effects. Priors belong to one model: "
+            "start from model.priors or give a mapping."
+        )
 
 
 def _check_shared(design: Design, priors: Priors) -> None:
@@ -143,55 +141,176 @@ def _check_shared(design: Design, priors: Priors) -> None:
             )
 
 
-def _override(design: Design, priors: Priors, key: str, value: object) -> Priors:
-    if key == "sigma":
-        return replace(priors, sigma=_sd_prior(key, value))
-    if key == "lkj":
-        return replace(priors, lkj=(_positive(key, value),) * len(design.terms))
-    if key == "beta":
-        return replace(priors, beta=_beta(design, value))
-    groups = [term.group for term in design.terms]
-    if key == "sd" or (key.startswith("sd_") and key[3:] in groups):
-        sds = tuple(
-            _term_sds(key, value, len(term.effects)) if key in ("sd", f"sd_{term.group}") else old
-            for term, old in zip(design.terms, priors.sds, strict=True)
+def _warn_inverse_gamma(design: Design, priors: Priors) -> None:
+    found = [("sigma", priors.sigma)]
+    for labels, sds in variance_labels(design):
+        found += [(f"sd_{labels.group}[{sd.name}]", priors.sds[sd.term][sd.effects[0]]) for sd in sds]
+    for label, prior in found:
+        inner = prior.prior if isinstance(prior, Relative) else prior
+        if isinstance(inner, InverseGammaVariance):
+            peak = float(np.sqrt(2 * inner.rate / (2 * inner.shape + 1)))
+            warnings.warn(
+                f"{label} has the prior {prior}. It is not noninformative: its density is zero at sd = 0 and peaks at "
+                f"{peak:.3g}, which is of order sqrt(rate) and means something else in other units of the response; "
+                "where small values are plausible it decides the posterior (Gelman 2006). Use the default half-t or "
+                "bl.HalfNormal(scale).",
+                PriorWarning,
+                stacklevel=4,
+            )
+
+
+@dataclass(frozen=True)
+class _Key:
+    """Parsed key of a mapping: which parameters it names and how specific it is."""
+
+    rank: int
+    kind: str  # "sigma", "sd", "effect", "lkj", "beta", "coef"
+    terms: tuple[int, ...] = ()
+    effects: tuple[int, ...] = ()
+
+
+def _keys(design: Design) -> dict[str, _Key]:
+    """Every key that a mapping may have."""
+    every = tuple(range(len(design.terms)))
+    keys = {
+        "sigma": _Key(0, "sigma"),
+        "beta": _Key(0, "beta"),
+        "sd": _Key(0, "sd", every),
+        "lkj": _Key(0, "lkj", every),
+    }
+    for labels, sds in variance_labels(design):
+        keys[f"sd_{labels.group}"] = _Key(1, "sd", labels.terms)
+        keys[f"lkj_{labels.group}"] = keys[f"corr_{labels.group}"] = _Key(1, "lkj", labels.terms)
+        keys |= {f"sd_{labels.group}[{sd.name}]": _Key(3, "effect", (sd.term,), sd.effects) for sd in sds}
+    keys |= {_plain(term.label): _Key(2, "sd", (k,)) for k, term in enumerate(design.terms)}
+    keys |= {f"beta[{name}]": _Key(1, "coef", effects=(j,)) for j, name in enumerate(design.fixed_names)}
+    return keys
+
+
+def _plain(label: str) -> str:
+    """A term's text whatever its spaces and outer parentheses."""
+    text = "".join(label.split())
+    return text if text.endswith(")") else f"({text})"
+
+
+def _apply(design: Design, spec: dict[str, object]) -> Priors:
+    base = _preset(design, spec.pop("preset", "default"))
+    known = _keys(design)
+    chosen: list[tuple[_Key, str, object]] = []
+    for name, value in spec.items():
+        key = known.get(name) or known.get(_plain(str(name)))
+        if key is None:
+            raise PriorError(
+                f"priors has the key {name!r}, which names no parameter.{_meant(name, ['preset', *known])}"
+            )
+        chosen.append((key, name, value))
+    for key, name, value in sorted(chosen, key=lambda item: item[0].rank):
+        base = _override(design, base, key, name, value)
+    return base
+
+
+def _override(design: Design, priors: Priors, key: _Key, name: str, value: object) -> Priors:
+    match key.kind:
+        case "sigma":
+            return replace(priors, sigma=_sd_prior(name, value))
+        case "beta":
+            return _without_notes(replace(priors, beta=_beta(design, value)), *design.fixed_names)
+        case "coef":
+            return _coefficient(design, priors, key.effects[0], name, value)
+        case "effect":
+            return _effect(priors, key, name, value)
+        case "lkj":
+            for k in key.terms:
+                priors = _lkj(design, priors, k, name, value)
+            return priors
+    for k in key.terms:
+        priors = _term(design, priors, k, name, value)
+    return priors
+
+
+def _without_notes(priors: Priors, *labels: str) -> Priors:
+    return replace(priors, notes=tuple(note for note in priors.notes if note[0] not in labels))
+
+
+def _with_term(priors: Priors, k: int, **values: object) -> Priors:
+    """Replace entry k of per-term fields."""
+
+    def put(old: tuple[object, ...], new: object) -> tuple[object, ...]:
+        return (*old[:k], new, *old[k + 1 :])
+
+    fields = {"sds": priors.sds, "lkj": priors.lkj, "joint": priors.joints}
+    return replace(priors, **{name: put(fields[name], value) for name, value in values.items()})  # type: ignore[arg-type]
+
+
+def _term(design: Design, priors: Priors, k: int, name: str, value: object) -> Priors:
+    """Prior of the sds of one term, or of its covariance."""
+    term = design.terms[k]
+    c = len(term.effects)
+    if isinstance(value, Decov):
+        sds, eta, joint = term_prior(value, term)
+        return _with_term(priors, k, sds=sds, lkj=eta, joint=joint)
+    if isinstance(value, Wishart):
+        eta = value.eta(c) if correlated(term) else priors.lkj[k]
+        return _with_term(priors, k, sds=value.sds(c), lkj=eta, joint=None)
+    if isinstance(value, list | tuple):
+        if len(value) != c:
+            raise PriorError(
+                f"{name} got {len(value)} priors, but {term.label} has {c} effects: {', '.join(term.effects)}. "
+                f"Give one prior for all or a sequence of {c}."
+            )
+        return _with_term(priors, k, sds=tuple(_sd_prior(name, item) for item in value), joint=None)
+    return _with_term(priors, k, sds=(_sd_prior(name, value),) * c, joint=None)
+
+
+def _effect(priors: Priors, key: _Key, name: str, value: object) -> Priors:
+    k = key.terms[0]
+    joint = priors.joints[k]
+    if joint is not None:
+        raise PriorError(
+            f"{name} is given a prior of its own, but its term has the joint prior {joint}. Give one for all effects "
+            "of the term, then override single ones."
         )
-        return replace(priors, sds=sds)
-    known = ["sigma", "lkj", "beta", "sd", *(f"sd_{g}" for g in dict.fromkeys(groups))]
-    raise PriorError(f"priors has the key {key!r}, which names no parameter. Known: {', '.join(known)}.")
+    prior = _sd_prior(name, value)
+    sds = tuple(prior if j in key.effects else old for j, old in enumerate(priors.sds[k]))
+    return _with_term(priors, k, sds=sds)
+
+
+def _lkj(design: Design, priors: Priors, k: int, name: str, value: object) -> Priors:
+    eta, joint = _positive(name, value), priors.joints[k]
+    if isinstance(joint, Decov):
+        return _with_term(priors, k, lkj=eta, joint=replace(joint, regularization=eta))
+    if isinstance(joint, FlatFactor):
+        raise PriorError(
+            f"{name} = {eta:g} was given with the prior '{joint}' of {design.terms[k].label}, which is a prior on the "
+            "correlations as well. Give the sds another prior too, e.g. 'flat'."
+        )
+    return _with_term(priors, k, lkj=eta)
 
 
 def _sd_prior(key: str, value: object) -> SdPrior:
-    if not hasattr(value, "log_density"):
+    if isinstance(value, str) and value == "flat":
+        return Flat()
+    if not hasattr(value, "log_density") or not hasattr(value, "even"):
         raise PriorError(
-            f"The prior of {key} is {value!r}, which is no prior object. Use one of bl.HalfT, bl.HalfNormal, "
-            "bl.HalfCauchy, bl.Exponential, bl.Uniform, bl.Flat."
+            f"The prior of {key} is {value!r}, which is no prior of a standard deviation. Use 'flat' or one of "
+            "bl.HalfT, bl.HalfNormal, bl.HalfCauchy, bl.Exponential, bl.Gamma, bl.Uniform, bl.Relative."
         )
     return value  # type: ignore[return-value]
 
 
-def _term_sds(key: str, value: object, size: int) -> tuple[SdPrior, ...]:
-    if isinstance(value, list | tuple):
-        if len(value) != size:
-            raise PriorError(
-                f"{key} got {len(value)} priors, but the term has {size} effects. Give one prior for all or "
-                f"a sequence of {size}."
-            )
-        return tuple(_sd_prior(key, item) for item in value)
-    return (_sd_prior(key, value),) * size
-
-
 def _positive(key: str, value: object) -> float:
-    if not isinstance(value, int | float) or not value > 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
         raise PriorError(f"{key} is {value!r}; the LKJ shape must be a positive number (1 is uniform).")
     return float(value)
 
 
 def _beta(design: Design, value: object) -> NormalPrior | None:
-    if value is None or value == "flat":
+    if value is None or (isinstance(value, str) and value == "flat"):
         return None
-    if value == "weak":
+    if isinstance(value, str) and value == "weak":
         return weak_beta(design)
+    if isinstance(value, Normal):
+        return NormalPrior(np.full(design.p, float(value.mean)), np.full(design.p, float(value.sd)))
     if isinstance(value, NormalPrior):
         if value.mean.shape != (design.p,) or value.sd.shape != (design.p,):
             raise PriorError(
@@ -199,4 +318,18 @@ def _beta(design: Design, value: object) -> NormalPrior | None:
                 f"{design.p} fixed effects: {', '.join(design.fixed_names)}."
             )
         return value
-    raise PriorError(f"The prior of beta is {value!r}; use 'flat', 'weak' or a NormalPrior.")
+    raise PriorError(f"The prior of beta is {value!r}; use 'flat', 'weak', bl.Normal(mean, sd) or a NormalPrior.")
+
+
+def _coefficient(design: Design, priors: Priors, j: int, name: str, value: object) -> Priors:
+    """Replace the prior of one coefficient."""
+    old = priors.beta or NormalPrior(np.zeros(design.p), np.full(design.p, np.inf))
+    mean, sd = old.mean.copy(), old.sd.copy()
+    if isinstance(value, str) and value == "flat":
+        mean[j], sd[j] = 0.0, np.inf
+    elif isinstance(value, Normal):
+        mean[j], sd[j] = value.mean, value.sd
+    else:
+        raise PriorError(f"The prior of {name} is {value!r}; use 'flat' or bl.Normal(mean, sd).")
+    beta = NormalPrior(mean, sd) if np.isfinite(sd).any() else None
+    return _without_notes(replace(priors, beta=beta), design.fixed_names[j])

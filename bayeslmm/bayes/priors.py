@@ -107,8 +107,9 @@ class Priors:
     joint : tuple of TermPrior or None
         For every term a joint prior on its relative sds, which takes the place of ``sds``, or None. Empty: no term has
         one.
-    notes : tuple of str
-        What to know about these priors, e.g. where a preset differs from the package it is named after.
+    notes : tuple of tuple of str
+        Pairs (label or kind of parameter, text): what to know, e.g. where a preset differs from the package it is named
+        after.
     """
 
     sds: tuple[tuple[SdPrior, ...], ...]
@@ -116,7 +117,7 @@ class Priors:
     sigma: SdPrior
     beta: NormalPrior | None = None
     joint: tuple[TermPrior | None, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if self.sigma.relative:

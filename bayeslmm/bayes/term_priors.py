@@ -63,6 +63,7 @@ class Relative:
 
     Examples
     --------
+    >>> from bayeslmm.bayes.priors import HalfNormal
     >>> print(Relative(HalfNormal(2.0)))
     half-normal(scale 2) times sigma
     """
@@ -124,7 +125,7 @@ class TermPrior(Protocol):
 
 
 def lkj_shapes(eta: float, size: int) -> FloatArray:
-    """Shape (i, j), i > j: under LKJ(eta) a partial correlation has the density ``(1 - z^2)^(shape - 1)`` up to a factor.
+    """Shape (i, j), i > j: under LKJ(eta) a partial correlation has density ~ ``(1 - z^2)^(shape - 1)``.
 
     References
     ----------

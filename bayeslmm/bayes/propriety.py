@@ -1,0 +1,208 @@
+"""Which improper priors give an improper posterior, and why: power counting along every direction to infinity.
+
+If the sds of a set A of random effects grow as a common factor s, the likelihood with flat fixed effects falls as
+``s^-rank((I - P_X) Z_A)``; densities ``s^e`` add ``s^(e + 1)`` each. The posterior is proper iff the likelihood wins
+for every A (with sigma among the sds: against n - p), no density has infinite mass at zero, and sigma = 0 cannot fit
+the data exactly unless its prior can bear that. Proper priors cannot make it worse.
+
+References
+----------
+Hobert & Casella (1996), J. American Statistical Association 91, 1461-1473; Gelman (2006), Bayesian Analysis 1, 515-534.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from bayeslmm.bayes.prior_families import Flat, Gamma, Power, SdPrior
+from bayeslmm.bayes.prior_scales import response_sd
+from bayeslmm.bayes.priors import Priors
+from bayeslmm.bayes.term_priors import Relative
+from bayeslmm.design.design import Design
+from bayeslmm.design.variances import variance_labels
+from bayeslmm.errors import PriorError
+from bayeslmm.likelihood import CrossProducts
+from bayeslmm.types import FloatArray
+
+# Beyond this many improper sds only single ones, pairs and all together are examined.
+_ALL_SUBSETS = 8
+# Eigenvalues of a scaled cross-product below this are zero.
+_ZERO = 1e-9
+# Columns beyond which ranks are not computed: the bound by the number of levels has decided long before.
+_MANY = 3000
+
+
+@dataclass(frozen=True)
+class _Improper:
+    """An sd with an improper prior ``s^exponent``: its place in the design and the effects that have it."""
+
+    label: str
+    prior: SdPrior
+    exponent: float
+    term: int
+    effects: tuple[int, ...]
+
+    @property
+    def power(self) -> float:
+        """What the prior adds to the power of s in the integral."""
+        return self.exponent + 1.0
+
+
+def check_propriety(cp: CrossProducts, priors: Priors) -> None:
+    """`check_posterior` for a design that has its cross-products."""
+    check_posterior(cp.design, priors)
+
+
+def check_posterior(design: Design, priors: Priors) -> None:
+    """Refuse priors under which the posterior is improper.
+
+    Parameters
+    ----------
+    design : Design
+    priors : Priors
+
+    Raises
+    ------
+    PriorError
+        The posterior does not integrate; the message says where and what to use.
+    """
+    improper = _improper(design, priors)
+    for item in improper:
+        _check_zero(item, design)
+    flat = design.X if priors.beta is None else design.X[:, ~priors.beta.proper]
+    for subset in _subsets(improper):
+        _check_infinity(design, subset, flat)
+    exponent = exponent_of(priors.sigma)
+    if exponent is not None:
+        _check_sigma(design, priors, exponent, improper, flat.shape[1])
+
+
+def exponent_of(prior: SdPrior) -> float | None:
+    """Power of s that an improper density is proportional to; None if the prior is proper.
+
+    Examples
+    --------
+    >>> exponent_of(Gamma(2, 0)), exponent_of(Gamma(2, 1))
+    (1.0, None)
+    """
+    match prior:
+        case Relative(prior=inner):
+            return exponent_of(inner)
+        case Flat():
+            return 0.0
+        case Power(exponent=exponent):
+            return exponent
+        case Gamma(shape=shape, rate=0):
+            return shape - 1.0
+    return None
+
+
+def _improper(design: Design, priors: Priors) -> list[_Improper]:
+    found = []
+    for labels, sds in variance_labels(design):
+        for sd in sds:
+            prior = priors.sds[sd.term][sd.effects[0]]
+            exponent = exponent_of(prior)
+            if exponent is not None:
+                label = f"sd_{labels.group}[{sd.name}]"
+                found.append(_Improper(label, prior, exponent, sd.term, sd.effects))
+    return found
+
+
+def _subsets(improper: Sequence[_Improper]) -> list[tuple[_Improper, ...]]:
+    m = len(improper)
+    sizes = range(1, m + 1) if m <= _ALL_SUBSETS else (1, 2, m)
+    return [subset for size in sizes for subset in combinations(improper, size)]
+
+
+def _remedy(design: Design, label: str) -> str:
+    key = label.split("[")[0]
+    return f"Use a proper prior such as the default half-t: priors={{'{key}': bl.HalfT(3, {response_sd(design):.3g})}}."
+
+
+def _check_zero(item: _Improper, design: Design) -> None:
+    if item.power <= 0:
+        raise PriorError(
+            f"The posterior is improper: the prior of {item.label} is a {item.prior}, which has infinite mass near "
+            "zero, and the likelihood is positive at zero, because random effects are not observed (Hobert & "
+            f"Casella 1996). {_remedy(design, item.label)}"
+        )
+
+
+def _check_infinity(design: Design, subset: tuple[_Improper, ...], X: FloatArray) -> None:
+    needed = sum(item.power for item in subset)
+    levels = [_levels(design, item) for item in subset]
+    if max(levels) - X.shape[1] > needed or sum(levels) > _MANY:
+        return
+    rank = _rank(design, subset, X)
+    if rank > needed:
+        return
+    names, priors = ", ".join(s.label for s in subset), ", ".join(str(s.prior) for s in subset)
+    counts = ", ".join(f"{design.terms[s.term].group} has {n} levels" for s, n in zip(subset, levels, strict=True))
+    several = "are jointly improper" if len(subset) > 1 else "is improper"
+    raise PriorError(
+        f"The prior of {names} ({priors}) {several}, and {counts}, which leaves {rank} degree(s) of freedom beside the "
+        f"fixed effects that do not vary within them: more than {needed:g} are needed. The posterior is improper: for "
+        f"large values s the likelihood falls only as s^-{rank}, too slowly for the integral to be finite (Hobert & "
+        f"Casella 1996; Gelman 2006). {_remedy(design, subset[0].label)}"
+    )
+
+
+def _levels(design: Design, item: _Improper) -> int:
+    """Levels whose rows have any effect of the sd."""
+    term = design.terms[item.term]
+    grouping = design.groupings[term.group]
+    present = (term.Z[:, item.effects] != 0).any(axis=1)
+    return int(np.unique(grouping.codes[present]).size)
+
+
+def _rank(design: Design, subset: Sequence[_Improper], X: FloatArray) -> int:
+    """Rank of the columns of the random effects once those of X are projected out."""
+    from scipy import sparse
+
+    blocks = []
+    for item in subset:
+        term = design.terms[item.term]
+        grouping, rows = design.groupings[term.group], np.arange(design.n)
+        for k in item.effects:
+            shape = (design.n, grouping.n_levels)
+            blocks.append(sparse.csr_array((term.Z[:, k], (rows, grouping.codes)), shape=shape))
+    Z = sparse.hstack(blocks, format="csr")
+    size = np.sqrt(np.asarray(Z.multiply(Z).sum(axis=0)).ravel())
+    scaled = sparse.csr_array(Z[:, np.flatnonzero(size > 0)] / size[size > 0])
+    projected = scaled.T @ np.linalg.qr(X)[0]
+    gram = (scaled.T @ scaled).toarray() - projected @ projected.T
+    return int((np.linalg.eigvalsh(gram) > _ZERO * max(gram.shape)).sum())
+
+
+def _check_sigma(design: Design, priors: Priors, exponent: float, improper: Sequence[_Improper], n_flat: int) -> None:
+    power = exponent + 1.0
+    absolute = power + sum(item.power for item in improper if not item.prior.relative)
+    df = design.n_observations - n_flat
+    if df <= absolute:
+        raise PriorError(
+            f"The posterior is improper: sigma has the prior {priors.sigma}, and {design.n_observations} observations "
+            f"less {n_flat} fixed effects leave {df} degrees of freedom, but the improper priors of sigma and the sds "
+            f"need more than {absolute:g}. Use a proper prior of sigma such as bl.HalfT(3, {response_sd(design):.3g})."
+        )
+    ratios = sum(item.power for item in improper if item.prior.relative)
+    bounded = all(prior.relative and prior.proper for term in priors.sds for prior in term)
+    if power <= ratios and not bounded and _saturated(design):
+        raise PriorError(
+            f"The posterior is improper: sigma has the prior {priors.sigma}, which has infinite mass near zero, and "
+            f"the fixed and random effects can fit all {design.n} rows exactly, so that the likelihood is positive at "
+            f"sigma = 0. Use a proper prior of sigma such as bl.HalfT(3, {response_sd(design):.3g})."
+        )
+
+
+def _saturated(design: Design) -> bool:
+    """Whether [X Z] has the rank of the number of rows."""
+    effects = [_Improper("", Flat(), 0.0, k, tuple(range(len(t.effects)))) for k, t in enumerate(design.terms)]
+    columns = sum(design.groupings[t.group].n_levels * len(t.effects) for t in design.terms)
+    if columns + design.p < design.n or columns > _MANY:
+        return False
+    return _rank(design, effects, design.X) + design.p >= design.n
