@@ -8,15 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from bayeslmm.bayes.priors import (
+from bayeslmm.bayes.prior_families import (
     Exponential,
+    Gamma,
     HalfNormal,
     HalfT,
     InverseGammaVariance,
-    Priors,
     SdPrior,
     Uniform,
 )
+from bayeslmm.bayes.priors import Priors
+from bayeslmm.bayes.term_priors import Chi, Relative
 from bayeslmm.design.design import Design, RandomTerm
 from bayeslmm.design.shared import Shared
 from bayeslmm.errors import PriorError
@@ -94,10 +96,9 @@ def draw_prior(design: Design, priors: Priors, size: int, rng: np.random.Generat
     check_proper(design, priors)
     sigma = draw_sd(priors.sigma, size, rng)
     sds, corrs, roots = [], [], []
-    for term, sd_priors, eta in zip(design.terms, priors.sds, priors.lkj, strict=True):
-        count = 1 if term.structure.shared else len(term.effects)
-        values = np.stack([draw_sd(prior, size, rng) for prior in sd_priors[:count]], axis=1)
-        root = _correlation_root(term, eta, size, rng)
+    for k, term in enumerate(design.terms):
+        values = _term_sds(term, priors, k, sigma, rng)
+        root = _correlation_root(term, priors, k, size, rng)
         sds.append(values)
         corrs.append(root @ np.swapaxes(root, -1, -2))
         roots.append(values[:, :, None] * root)
@@ -117,7 +118,10 @@ def check_proper(design: Design, priors: Priors) -> None:
     PriorError
     """
     wrong = [] if priors.sigma.proper else [f"sigma ~ {priors.sigma}"]
-    for term, sds in zip(design.terms, priors.sds, strict=True):
+    for term, sds, joint in zip(design.terms, priors.sds, priors.joints, strict=True):
+        if joint is not None:
+            wrong += [] if joint.proper else [f"sds and correlations of {term.label} ~ {joint}"]
+            continue
         wrong += [
             f"sd_{term.group}[{e}] ~ {prior}" for e, prior in zip(term.effects, sds, strict=True) if not prior.proper
         ]
@@ -133,7 +137,7 @@ def check_proper(design: Design, priors: Priors) -> None:
 
 
 def draw_sd(prior: SdPrior, size: int, rng: np.random.Generator) -> FloatArray:
-    """Draws (S,) from a prior of one standard deviation.
+    """Draws (S,) from a prior of one standard deviation, or of its ratio to sigma where the prior is of that.
 
     Families known to SciPy are drawn by it; any other proper density by numerical inversion of its distribution
     function.
@@ -158,6 +162,12 @@ def draw_sd(prior: SdPrior, size: int, rng: np.random.Generator) -> FloatArray:
             return np.asarray(stats.halfnorm.rvs(scale=scale, size=size, random_state=rng))
         case Exponential(mean=mean):
             return np.asarray(stats.expon.rvs(scale=mean, size=size, random_state=rng))
+        case Gamma(shape=shape, rate=rate) if rate > 0:
+            return np.asarray(stats.gamma.rvs(shape, scale=1.0 / rate, size=size, random_state=rng))
+        case Chi(df=df, scale=scale):
+            return np.asarray(stats.chi.rvs(df, scale=scale, size=size, random_state=rng))
+        case Relative(prior=ratio):
+            return draw_sd(ratio, size, rng)
         case Uniform(upper=upper):
             return rng.uniform(0.0, upper, size)
         case InverseGammaVariance(shape=shape, rate=rate):
@@ -194,28 +204,45 @@ def _typical(prior: SdPrior) -> float:
     return float(s[np.argmax(np.where(np.isnan(mass), -np.inf, mass))])
 
 
-def _correlation_root(term: RandomTerm, eta: float, size: int, rng: np.random.Generator) -> FloatArray:
+def _term_sds(
+    term: RandomTerm, priors: Priors, position: int, sigma: FloatArray, rng: np.random.Generator
+) -> FloatArray:
+    """Standard deviations (S, c) of one term, or (S, 1) where its effects share one."""
+    size, joint = sigma.size, priors.joints[position]
+    if joint is not None:
+        if not hasattr(joint, "draw"):
+            raise PriorError(f"The prior {joint} of {term.label} has no way to draw from it. Give another one.")
+        return np.asarray(sigma[:, None] * joint.draw(len(term.effects), size, rng))
+    own = priors.sds[position][: 1 if term.structure.shared else len(term.effects)]
+    values = [draw_sd(prior, size, rng) * (sigma if prior.relative else 1.0) for prior in own]
+    return np.stack(values, axis=1)
+
+
+def _correlation_root(
+    term: RandomTerm, priors: Priors, position: int, size: int, rng: np.random.Generator
+) -> FloatArray:
     """Square roots (S, c, c) of correlation matrices drawn from the prior of a term."""
     structure, c = term.structure, len(term.effects)
     if isinstance(structure, Shared) and structure.shared:
         theta = np.ones((size, len(structure.rows)))
         if structure.correlated:
             low, high = structure.correlation_range
+            eta = priors.lkj[position]
             theta[:, 1] = low + (high - low) * rng.beta(eta, eta, size)
         return structure.factor(structure.coordinates(theta))
     if len(structure.rows) == c:
         return np.broadcast_to(np.eye(c), (size, c, c))
-    return _lkj_root(c, eta, size, rng)
+    return _root_from_partials(priors.partial_shapes(position, c), size, rng)
 
 
-def _lkj_root(c: int, eta: float, size: int, rng: np.random.Generator) -> FloatArray:
-    """Cholesky factors of LKJ(eta) matrices; the partial correlation of i > j given those before j is a scaled beta."""
+def _root_from_partials(shapes: FloatArray, size: int, rng: np.random.Generator) -> FloatArray:
+    """Cholesky factors of correlation matrices; the partial correlation of i > j given those before j is a beta."""
+    c = shapes.shape[0]
     L = np.zeros((size, c, c))
     for i in range(c):
         left = np.ones(size)
         for j in range(i):
-            shape = eta + (c - 2 - j) / 2.0
-            partial = 2.0 * rng.beta(shape, shape, size) - 1.0
+            partial = 2.0 * rng.beta(shapes[i, j], shapes[i, j], size) - 1.0
             L[:, i, j] = partial * np.sqrt(left)
             left = left * (1.0 - partial**2)
         L[:, i, i] = np.sqrt(left)

@@ -12,14 +12,17 @@ from scipy import integrate, stats
 from bayeslmm.bayes.default_priors import resolve_priors
 from bayeslmm.bayes.prior_draws import draw_prior, draw_sd, simulate_response
 from bayeslmm.bayes.priors import (
+    Chi,
     Exponential,
     Flat,
+    Gamma,
     HalfCauchy,
     HalfNormal,
     HalfT,
     InverseGammaVariance,
     Power,
     Priors,
+    Relative,
     SdPrior,
     Uniform,
 )
@@ -38,6 +41,10 @@ class _Rayleigh:
 
     proper: bool = True
     even: bool = False
+    relative: bool = False
+
+    def quantile(self, probability: float) -> float:
+        return float(stats.rayleigh(scale=3.0).ppf(probability))
 
     def log_density(self, s: np.ndarray) -> np.ndarray:
         with np.errstate(divide="ignore"):
@@ -53,6 +60,10 @@ class _Rayleigh:
         Exponential(7.0),
         Uniform(3.0),
         InverseGammaVariance(2.0, 3.0),
+        Gamma(2.5, 0.3),
+        Gamma(0.5, 2.0),
+        Chi(4.0, 0.7),
+        Relative(HalfNormal(2.0)),
     ],
     ids=str,
 )
@@ -152,6 +163,31 @@ def test_an_improper_prior_is_refused_with_its_names_and_the_remedy() -> None:
     priors = resolve_priors(design, {"beta": "weak", "sd_g": (Flat(), HalfNormal(1.0)), "sigma": Power(1.0)})
     with pytest.raises(PriorError, match=r"sigma ~ density proportional to s\^1, sd_g\[Intercept\] ~ flat"):
         draw_prior(design, priors, 2, np.random.default_rng(1))
+
+
+def test_a_prior_on_the_ratio_moves_with_sigma() -> None:
+    design = make_design("one-way")
+    priors = resolve_priors(design, {"beta": "weak", "sd_g": Relative(HalfNormal(2.0)), "sigma": HalfNormal(3.0)})
+    drawn = draw_prior(design, priors, 20_000, np.random.default_rng(1))
+    ratio = drawn.sds[0][:, 0] / drawn.sigma
+    assert stats.kstest(ratio, stats.halfnorm(scale=2.0).cdf).pvalue > ALARM
+    assert abs(stats.spearmanr(ratio, drawn.sigma).statistic) < 5 / np.sqrt(20_000)
+
+
+def test_decov_has_its_trace_and_shares() -> None:
+    # trace / c = tau^2 sigma^2 with tau ~ exponential(1); with concentration 1 the first share is beta(1, c - 1).
+    design = make_design("slopes 3x3")
+    drawn = draw_prior(design, resolve_priors(design, "rstanarm"), 20_000, np.random.default_rng(2))
+    variances = (drawn.sds[0] / drawn.sigma[:, None]) ** 2
+    assert stats.kstest(np.sqrt(variances.mean(1)), stats.expon.cdf).pvalue > ALARM
+    assert stats.kstest(variances[:, 0] / variances.sum(1), stats.beta(1, 2).cdf).pvalue > ALARM
+
+
+@pytest.mark.parametrize("preset", ["brms", "flat", "pc", "boundary_avoiding"])
+def test_presets_that_are_improper_are_refused(preset: str) -> None:
+    design = make_design("slopes")
+    with pytest.raises(PriorError, match="does not integrate to one"):
+        draw_prior(design, resolve_priors(design, preset), 2, np.random.default_rng(1))
 
 
 def test_the_same_seed_gives_the_same_draws() -> None:
