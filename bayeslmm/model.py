@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -230,8 +230,9 @@ class Model:
         random_seed: int | np.random.Generator | None = None,
         chains: int = 4,
         tune: int = 1000,
-        progressbar: bool = False,
-        log_likelihood: bool = True,
+        progressbar: bool = True,
+        log_likelihood: bool | None = None,
+        keep: Sequence[str] | None = None,
     ) -> Posterior:
         """Sample the posterior.
 
@@ -249,9 +250,13 @@ class Model:
         chains, tune : int
             For ``"nuts"``; the draws of the other methods are independent and are laid out as `chains` chains.
         progressbar : bool
-            For ``"nuts"``.
-        log_likelihood : bool
-            Whether to store the pointwise log likelihood, which ``az.loo`` needs (n x draws numbers).
+            Whether to show, in a terminal or a notebook, the progress of what takes longer than a second.
+        log_likelihood : bool, optional
+            Whether to store the pointwise log likelihood, which ``az.loo`` needs (n x draws numbers); by default up to
+            four million of them. ``post.loo()`` does not need it.
+        keep : sequence of str, optional
+            Grouping factors (or ``"b_<group>"``) whose random effects are stored; all by default, ``()`` for none.
+            Fixed effects, standard deviations, correlations and sigma always are.
 
         Returns
         -------
@@ -272,7 +277,7 @@ class Model:
         """
         from bayeslmm.sampling import Settings, sample_posterior
 
-        settings = Settings(draws, method, chains, tune, random_seed, progressbar, log_likelihood)
+        settings = Settings(draws, method, chains, tune, random_seed, progressbar, log_likelihood, keep)
         return sample_posterior(self._design, priors, settings, lambda: (self.cross_products, self._optimum(True)))
 
     def to_pymc(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from bayeslmm.bayes.collapsed import sample_collapsed
 from bayeslmm.bayes.default_priors import PriorSpec, resolve_priors
+from bayeslmm.bayes.layout import make_layout
 from bayeslmm.bayes.priors import Priors
+from bayeslmm.bayes.progress import Progress, interactive
 from bayeslmm.design import Design
 from bayeslmm.errors import FitError
 from bayeslmm.likelihood import CrossProducts
@@ -19,6 +21,9 @@ from bayeslmm.results.diagnostics import nuts_diagnostics
 
 # Below this the tail of the importance weights has no shape to be judged by.
 _FEWEST = 20
+# Numbers of the pointwise log likelihood (n times draws) that are stored without being asked for.
+_LOG_LIKELIHOOD = 4_000_000
+_METHODS = ("auto", "quadrature", "importance", "nuts")
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,8 @@ class Settings:
     tune: int
     random_seed: int | np.random.Generator | None
     progressbar: bool
-    log_likelihood: bool
+    log_likelihood: bool | None
+    keep: Sequence[str] | None
 
 
 def sample_posterior(
@@ -45,49 +51,109 @@ def sample_posterior(
     Parameters
     ----------
     design : Design
-    priors : None, "default", "weak", Priors or mapping
+    priors : None, str, Priors or mapping
     settings : Settings
     fitted : callable
         Gives the cross-products and a REML fit, which only the collapsed methods need.
     """
-    draws, chains, method = settings.draws, settings.chains, settings.method
-    for name, value in (("draws", draws), ("chains", chains), ("tune", settings.tune)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer):
-            raise FitError(f"{name}={value!r} is not a whole number.")
-    if method != "nuts" and draws < _FEWEST:
-        raise FitError(f"draws={draws}: the diagnostics of the sample need at least {_FEWEST} draws.")
-    if chains < 1 or draws < chains:
-        raise FitError(f"draws={draws}, chains={chains}: there must be at least one draw in each chain.")
+    _check(settings)
+    kept = kept_groups(design, settings.keep)
+    log_likelihood = _with_log_likelihood(design, settings, all(kept.values()))
     resolved = resolve_priors(design, priors)
-    if method == "nuts":
-        return _nuts(design, resolved, settings)
-    if method not in ("auto", "quadrature", "importance"):
-        raise FitError(f"method={method!r} is unknown. Use 'auto', 'quadrature', 'importance' or 'nuts'.")
+    if settings.method == "nuts":
+        return _nuts(design, resolved, settings, kept, log_likelihood)
     from bayeslmm.bayes.datatree import build_datatree
 
     cp, optimum = fitted()
-    rng = np.random.default_rng(settings.random_seed)
-    drawn = sample_collapsed(cp, resolved, optimum.terms, draws=draws, method=method, rng=rng)
-    tree = build_datatree(cp, resolved, drawn, chains=chains, log_likelihood=settings.log_likelihood)
+    with Progress(settings.progressbar) as progress:
+        drawn = sample_collapsed(
+            cp,
+            resolved,
+            optimum.terms,
+            draws=settings.draws,
+            method=settings.method,
+            rng=_generator(settings.random_seed),
+            keep=[kept[block.grouping.name] for block in cp.blocks],
+            progress=progress,
+        )
+    tree = build_datatree(cp, resolved, drawn, chains=settings.chains, log_likelihood=log_likelihood)
     d = drawn.diagnostics
     return Posterior(design, tree, resolved, d.method, d, drawn.exact, cp)
 
 
-def _nuts(design: Design, priors: Priors, settings: Settings) -> Posterior:
+def _check(settings: Settings) -> None:
+    draws, chains, method = settings.draws, settings.chains, settings.method
+    for name, value in (("draws", draws), ("chains", chains), ("tune", settings.tune)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise FitError(f"{name}={value!r} is not a whole number.")
+    if method not in _METHODS:
+        raise FitError(f"method={method!r} is unknown. Use {', '.join(map(repr, _METHODS))}.")
+    if method != "nuts" and draws < _FEWEST:
+        raise FitError(f"draws={draws}: the diagnostics of the sample need at least {_FEWEST} draws.")
+    if chains < 1 or draws < chains:
+        raise FitError(f"draws={draws}, chains={chains}: there must be at least one draw in each chain.")
+    _generator(settings.random_seed)
+
+
+def _generator(seed: int | np.random.Generator | None) -> np.random.Generator:
+    try:
+        return np.random.default_rng(seed)
+    except (TypeError, ValueError) as error:
+        raise FitError(
+            f"random_seed={seed!r} is no seed ({error}). Give a nonnegative whole number, a numpy Generator, or None."
+        ) from error
+
+
+def kept_groups(design: Design, keep: Sequence[str] | None) -> dict[str, bool]:
+    """For every grouping factor whether its random effects are stored.
+
+    Raises
+    ------
+    FitError
+        A name that is neither a grouping factor nor its variable ``b_<group>``.
+    """
+    groups = make_layout(design).groups
+    if keep is None:
+        return {group.labels.group: True for group in groups}
+    wanted = {keep} if isinstance(keep, str) else set(keep)
+    known = {name for group in groups for name in (group.labels.group, group.b)}
+    if not wanted <= known:
+        raise FitError(
+            f"keep={sorted(map(str, wanted))} names {', '.join(sorted(map(str, wanted - known)))}, which has no random "
+            f"effects. Known: {', '.join(group.b for group in groups)}; keep=() stores none of them."
+        )
+    return {group.labels.group: bool({group.labels.group, group.b} & wanted) for group in groups}
+
+
+def _with_log_likelihood(design: Design, settings: Settings, complete: bool) -> bool:
+    if settings.log_likelihood and not complete:
+        raise FitError(
+            "log_likelihood=True needs the random effects of all grouping factors, but keep= leaves some out. Drop one "
+            "of the two arguments."
+        )
+    if settings.log_likelihood is None:
+        return complete and design.n * settings.draws <= _LOG_LIKELIHOOD
+    return settings.log_likelihood
+
+
+def _nuts(design: Design, priors: Priors, settings: Settings, kept: dict[str, bool], log_likelihood: bool) -> Posterior:
     from bayeslmm.bayes.datatree import nuts_datatree
-    from bayeslmm.bayes.layout import make_layout
     from bayeslmm.bayes.nuts import sample_nuts
     from bayeslmm.bayes.pymc_model import build_pymc_model
 
-    rng = np.random.default_rng(settings.random_seed)
+    rng = _generator(settings.random_seed)
+    layout = make_layout(design)
     drawn = sample_nuts(
         build_pymc_model(design, priors),
-        make_layout(design),
+        layout,
         draws=-(-settings.draws // settings.chains),
         tune=settings.tune,
         chains=settings.chains,
         random_seed=int(rng.integers(2**31)),
-        progress=settings.progressbar,
+        progress=settings.progressbar and interactive(),
     )
-    tree = nuts_datatree(design, priors, drawn, log_likelihood=settings.log_likelihood)
+    for group in layout.groups:
+        if not kept[group.labels.group]:
+            drawn.posterior.pop(group.b, None)
+    tree = nuts_datatree(design, priors, drawn, log_likelihood=log_likelihood)
     return Posterior(design, tree, priors, "nuts", nuts_diagnostics(tree))

@@ -175,7 +175,7 @@ def _prepare(
     target, start = make_target(cp, priors, start_terms)
     smooth = bool(all(even for term in priors.even for even in term))
     if method == "auto":
-        # A grid needs the long tail of log sd where a density is not smooth at zero, a polynomial cannot follow it there.
+        # Where a density is not smooth at zero a grid needs the long tail of log sd, which no polynomial follows.
         dear = sur.cost(cp) > _DEAR and not smooth
         method = "quadrature" if target.dimension <= 2 and not dear else "importance"
     if method == "importance" and not smooth:

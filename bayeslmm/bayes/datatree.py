@@ -157,8 +157,10 @@ def _posterior(cp: CrossProducts, layout: Layout, draws: CollapsedDraws) -> dict
         out[group.sd] = np.concatenate([draws.sds[k] for k in group.labels.terms], axis=1)
         if group.pairs:
             out[group.corr] = _correlations(group, draws)
-        out[group.b] = effects[group.labels.group]
-    return {name: out[name] for name in layout.posterior_dims}
+        b = effects[group.labels.group]
+        if b is not None:
+            out[group.b] = b
+    return {name: out[name] for name in layout.posterior_dims if name in out}
 
 
 def _correlations(group: GroupLayout, draws: CollapsedDraws) -> FloatArray:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.special import logsumexp
 
+from bayeslmm.bayes.default_priors import default_priors
 from bayeslmm.bayes.proposals import MixtureT, blend, fit_mixture, single
 from bayeslmm.bayes.target import Points, Target
 from bayeslmm.numerics.differences import trials
@@ -13,11 +16,15 @@ from bayeslmm.numerics.newton import Point, minimise
 from bayeslmm.numerics.resample import kish, normalised
 from bayeslmm.types import FloatArray
 
-_PILOT = 1000
+# Points of a round: few parameters need few.
+_PILOT = {True: 1000, False: 2000}
+_FEW = 4
 _DEFENSIVE = 0.1
-# Rounds of adaptation and the efficiency that makes a further round pointless.
-_ROUNDS = 3
-_GOOD = 0.85
+# Rounds of adaptation, and the efficiency that makes a further one pointless.
+_ROUNDS = 6
+_GOOD = 0.8
+_FAIR = 0.5
+_COMPONENTS = 3
 
 
 @dataclass(frozen=True)
@@ -44,8 +51,8 @@ class Weighted:
 def importance_points(target: Target, start: FloatArray, size: int, rng: np.random.Generator) -> Weighted:
     """Weighted points whose Kish effective size is about `size`.
 
-    A t at the mode, then mixtures fitted to the weighted points of the round before, then one final sample;
-    adapted rounds are not used for the result, so that the weights of the final one are independent.
+    A t at the mode, then mixtures fitted to the weighted points of all rounds before, then one final sample; adapted
+    rounds are not used for the result, so that the weights of the final one are independent.
 
     Parameters
     ----------
@@ -58,28 +65,52 @@ def importance_points(target: Target, start: FloatArray, size: int, rng: np.rand
     References
     ----------
     Vehtari, Simpson, Gelman, Yao & Gabry (2024), JMLR 25(72), for the diagnostic; Cappe, Douc, Guillin, Marin
-    & Robert (2008), Statistics and Computing 18, for adaptive mixtures.
+    & Robert (2008), Statistics and Computing 18, for adaptive mixtures; Cornuet, Marin, Mira & Robert (2012),
+    Scandinavian J. of Statistics 39, for weights over all rounds.
     """
     pilot = laplace(target, start)
-    proposal = pilot
-    sample = draw(target, proposal, _PILOT, rng)
-    efficiency = _efficiency(sample)
+    count = _PILOT[target.dimension <= _FEW]
+    rounds = [Round(pilot, draw(target, pilot, count, rng))]
     for _ in range(_ROUNDS):
-        if efficiency > _GOOD:
+        if rounds[-1].efficiency > _GOOD or _settled(rounds):
             break
-        adapted = _adapt(sample, pilot, rng)
-        trial = draw(target, adapted, _PILOT, rng)
-        better = _efficiency(trial)
-        if better <= efficiency * 1.02:
-            break
-        proposal, sample, efficiency = adapted, trial, better
+        proposal = blend(_adapt(target, rounds, rng), pilot, _DEFENSIVE)
+        rounds.append(Round(proposal, draw(target, proposal, count, rng)))
+    best = max(rounds, key=lambda r: r.efficiency)
     # Some spare points, so that resampling repeats few of them.
-    final = int(np.ceil(size * min(max(1.0 / efficiency, 1.0) * 1.1, 6.0)))
-    return draw(target, proposal, final, rng)
+    final = int(np.ceil(size * min(max(1.0 / best.efficiency, 1.0) * 1.1, 6.0)))
+    return draw(target, best.proposal, final, rng, keep=True)
+
+
+@dataclass(frozen=True)
+class Round:
+    """One proposal and the points drawn from it."""
+
+    proposal: MixtureT
+    sample: Weighted
+
+    @property
+    def efficiency(self) -> float:
+        """Kish's effective size over the number of points."""
+        return kish(normalised(self.sample.log_weights)) / self.sample.log_weights.size
+
+
+def _settled(rounds: Sequence[Round]) -> bool:
+    """Whether a further round is not worth its evaluations."""
+    if len(rounds) < 2 or rounds[-1].efficiency < _FAIR:
+        return False
+    return rounds[-1].efficiency < 1.05 * rounds[-2].efficiency
 
 
 def laplace(target: Target, start: FloatArray) -> MixtureT:
-    """A t at the mode with the curvature there."""
+    """A t at the mode with the curvature there.
+
+    Where a prior has a kink or a zero at sd = 0 that is the mode under the default priors, which have neither.
+    """
+    smooth = all(even for term in target.priors.even for even in term)
+    if not smooth:
+        usual = default_priors(target.cp.design)
+        target = replace(target, priors=replace(usual, lkj=target.priors.lkj, beta=target.priors.beta))
     mode = find_mode(target, start)
     curvature, vectors = np.linalg.eigh(mode.hessian)
     # The density is bounded in every direction on these coordinates, but may be nearly flat.
@@ -105,25 +136,30 @@ def _folded(target: Target, point: Point) -> tuple[FloatArray, FloatArray]:
     return point.gradient * sign, point.hessian * np.outer(sign, sign)
 
 
-def draw(target: Target, proposal: MixtureT, size: int, rng: np.random.Generator) -> Weighted:
+def draw(target: Target, proposal: MixtureT, size: int, rng: np.random.Generator, keep: bool = False) -> Weighted:
     """Draw from the proposal and weigh."""
     x = proposal.draw(size, rng)
-    points = target.evaluate(x)
+    points = target.evaluate(x, keep)
     # The density of |x| is the sum over both signs of an even density: one factor 2 per folded coordinate is
     # not needed, because the target is a density on the positive side already.
     return Weighted(points, points.log_density - proposal.log_density(x))
 
 
-def _efficiency(sample: Weighted) -> float:
-    return kish(normalised(sample.log_weights)) / sample.log_weights.size
-
-
-def _adapt(sample: Weighted, pilot: MixtureT, rng: np.random.Generator) -> MixtureT:
-    weights = normalised(sample.log_weights)
-    x = sample.points.x
+def _adapt(target: Target, rounds: Sequence[Round], rng: np.random.Generator) -> MixtureT:
+    """Fit a mixture to the points of all rounds, weighted by the mixture of all proposals."""
+    x = np.concatenate([r.sample.points.x for r in rounds])
+    log_density = np.concatenate([r.sample.points.log_density for r in rounds])
+    proposals = logsumexp(np.stack([r.proposal.log_density(x) for r in rounds]), axis=0)
+    weights = _tempered(log_density - proposals, 20 * target.dimension)
     # Let EM see both mirror images where the density reaches zero, so that components there stay centred.
-    signs = np.where(pilot.folded, rng.choice([-1.0, 1.0], size=x.shape), 1.0)
-    near = pilot.folded & (weights @ (x**2) < 4.0 * (weights @ x**2 - (weights @ x) ** 2))
-    mirrored = np.where(near, x * signs, x)
-    fitted = fit_mixture(mirrored, weights, 3, pilot.folded, rng)
-    return blend(fitted, pilot, _DEFENSIVE)
+    signs = np.where(target.folded, rng.choice([-1.0, 1.0], size=x.shape), 1.0)
+    near = target.folded & (weights @ (x**2) < 4.0 * (weights @ x**2 - (weights @ x) ** 2))
+    return fit_mixture(np.where(near, x * signs, x), weights, _COMPONENTS, target.folded, rng)
+
+
+def _tempered(log_weights: FloatArray, size: int) -> FloatArray:
+    """Normalised weights, flattened until their effective size is that of a fit."""
+    power = 1.0
+    while kish(normalised(power * log_weights)) < size and power > 0.05:
+        power *= 0.8
+    return normalised(power * log_weights)

@@ -8,8 +8,7 @@ import numpy as np
 
 from bayeslmm.bayes.quadrature import Grid
 from bayeslmm.bayes.target import Target
-from bayeslmm.likelihood import beta_covariance, evaluate
-from bayeslmm.likelihood import parameters as par
+from bayeslmm.likelihood import beta_covariance
 from bayeslmm.likelihood.conditional import user_beta
 from bayeslmm.likelihood.normal_prior import rotate
 from bayeslmm.types import BoolArray, FloatArray
@@ -51,7 +50,7 @@ def grid_moments(target: Target, grid: Grid) -> ExactMoments:
         np.array([_mean_sd(mass, t[:, k, None] * sigma, next(corrections)) for k in range(t.shape[1])]) for t in sds
     ]
     sigma_mean, sigma_sd = _mean_sd(mass, sigma)
-    beta_mean, beta_sd = _beta_moments(target, factors, sigma, mass)
+    beta_mean, beta_sd = _beta_moments(target, points.x[keep], factors, sigma, mass)
     return ExactMoments(
         tuple(m[:, 0] for m in sd_moments),
         tuple(m[:, 1] for m in sd_moments),
@@ -87,19 +86,20 @@ def _end_corrections(target: Target, grid: Grid, keep: BoolArray, sigma_mass: Fl
 
 
 def _beta_moments(
-    target: Target, factors: list[FloatArray], sigma: FloatArray, mass: FloatArray
+    target: Target, x: FloatArray, factors: list[FloatArray], sigma: FloatArray, mass: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     cp = target.cp
-    factor = evaluate(cp, par.block_factors(cp, factors))
+    factor = target.factor(x, factors)
     prior = target.priors.beta
     if prior is None:
-        means = user_beta(cp, factor.solution[:, cp.q_trailing :])
+        means = user_beta(cp, factor.solution[:, factor.chol.shape[1] - cp.p :])
         variances = np.diagonal(beta_covariance(cp, factor), axis1=1, axis2=2)
         centre = mass.sum(1) @ means
         within = (mass * sigma**2).sum(1) @ variances
         return centre, np.sqrt(within + mass.sum(1) @ (means - centre) ** 2)
     rotation = rotate(cp, factor, prior)
-    L_X = factor.chol[:, cp.q_trailing :, cp.q_trailing :]
+    q2 = factor.chol.shape[1] - cp.p
+    L_X = factor.chol[:, q2:, q2:]
     back = np.linalg.solve(np.swapaxes(L_X, 1, 2), rotation.vectors)
     shrink = 1.0 + (sigma**2)[..., None] * rotation.eigenvalues[:, None, :]
     w = rotation.distance[:, None, :] / shrink

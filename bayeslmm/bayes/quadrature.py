@@ -174,7 +174,7 @@ def draw_from_grid(target: Target, grid: Grid, size: int, rng: np.random.Generat
     for k, axis in enumerate(grid.axes):
         x[:, k] = axis[index[:, k]] + (axis[1] - axis[0]) * tent[:, k]
     x = np.where(target.folded & (np.array([a[0] for a in grid.axes]) == 0.0), np.abs(x), x)
-    points = target.evaluate(x)
+    points = target.evaluate(x, keep=True)
     return Weighted(points, points.log_density - _log_interpolant(grid, p.reshape(shape), x))
 
 

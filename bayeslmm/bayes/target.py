@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from bayeslmm.bayes.coordinates import Coordinates, SharedCoordinates, TermCoordinates
-from bayeslmm.bayes.priors import Priors
+from bayeslmm.bayes.priors import InverseGammaVariance, Priors
 from bayeslmm.design.shared import Shared
 from bayeslmm.likelihood import (
     CrossProducts,
@@ -30,6 +30,8 @@ from bayeslmm.types import BoolArray, FloatArray
 _DEPTH = 38.0
 # Spacing in units of the peak's width: the trapezoidal rule has then converged to rounding.
 _SPACING = 0.5
+# Doubles of Cholesky factors that are kept to be used again.
+_KEPT = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,15 @@ class Points:
         Nodes at each point.
     log_joint : FloatArray, shape (K, S)
         log p(x, log sigma, y) at the nodes.
+    factor : Factor or None
+        The eliminations, where they were kept.
     """
 
     x: FloatArray
     log_density: FloatArray
     log_sigma: FloatArray
     log_joint: FloatArray
+    factor: Factor | None = None
 
 
 @dataclass(frozen=True)
@@ -92,8 +97,8 @@ class Target:
             position += coordinates.dimension
         return factors, sds, total
 
-    def evaluate(self, x: FloatArray) -> Points:
-        """Integrate sigma out at K points."""
+    def evaluate(self, x: FloatArray, keep: bool = False) -> Points:
+        """Integrate sigma out at K points; `keep` the eliminations for draws there."""
         # Far out, relative sds overflow and the density is nan: zero, as it is there to rounding.
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             factors, sds, log_jacobian = self.terms(x)
@@ -102,7 +107,8 @@ class Target:
             log_joint = self.log_joint(factor, sds, log_jacobian, log_sigma)
             step = log_sigma[:, 1] - log_sigma[:, 0]
             log_density = logsumexp(log_joint, axis=1) + np.log(step)
-        return Points(x, np.nan_to_num(log_density, nan=-np.inf), log_sigma, log_joint)
+        kept = factor if keep and factor.chol.size <= _KEPT else None
+        return Points(x, np.nan_to_num(log_density, nan=-np.inf), log_sigma, log_joint, kept)
 
     def factor(self, x: FloatArray, factors: Sequence[FloatArray]) -> Factor:
         """Eliminate at K points x with relative factors (K, c, c) on the user's columns."""
@@ -144,7 +150,9 @@ def _sigma_range(nu: float) -> tuple[float, float]:
     return -float(lower), float(upper)
 
 
-def make_target(cp: CrossProducts, priors: Priors, relative_terms: Sequence[FloatArray]) -> tuple[Target, FloatArray]:
+def make_target(
+    cp: CrossProducts, priors: Priors, relative_terms: Sequence[FloatArray], *, smooth: bool = True
+) -> tuple[Target, FloatArray]:
     """Target with coordinates scaled to the data, and a start.
 
     Parameters
@@ -153,6 +161,9 @@ def make_target(cp: CrossProducts, priors: Priors, relative_terms: Sequence[Floa
     priors : Priors
     relative_terms : sequence of FloatArray, each (c, c)
         A fit (REML) on the user's columns; gives the scales and the start.
+    smooth : bool
+        Whether a density with a kink or a zero at sd = 0 has to be smooth on the coordinates (as quadrature needs), for
+        which it pays with a long tail of log sd; or only has to be well covered by a folded proposal.
 
     Returns
     -------
@@ -161,7 +172,8 @@ def make_target(cp: CrossProducts, priors: Priors, relative_terms: Sequence[Floa
         Coordinates of the fit.
     """
     coordinates: list[Coordinates] = []
-    for term, T, even, eta in zip(cp.design.terms, relative_terms, priors.even, priors.lkj, strict=True):
+    folded = priors.even if smooth else _bounded_at_zero(priors)
+    for term, T, even, eta in zip(cp.design.terms, relative_terms, folded, priors.lkj, strict=True):
         fitted = np.sqrt((T**2).sum(-1))
         structure = term.structure
         if isinstance(structure, Shared) and structure.shared:
@@ -174,6 +186,17 @@ def make_target(cp: CrossProducts, priors: Priors, relative_terms: Sequence[Floa
     target = Target(cp, priors, tuple(coordinates))
     start = [c.inverse(T) for c, T in zip(coordinates, relative_terms, strict=True)]
     return target, np.concatenate(start)
+
+
+def _bounded_at_zero(priors: Priors) -> tuple[tuple[bool, ...], ...]:
+    """Per term and sd, whether the prior density is bounded near zero and does not live on many decades there."""
+    zero = np.zeros(1)
+    return tuple(
+        tuple(
+            not isinstance(prior, InverseGammaVariance) and bool(prior.log_density(zero)[0] < np.inf) for prior in sds
+        )
+        for sds in priors.sds
+    )
 
 
 def _resolution(cp: CrossProducts, Z: FloatArray, group: str) -> FloatArray:

@@ -43,7 +43,8 @@ def user_beta(cp: CrossProducts, solution: FloatArray) -> FloatArray:
 
 def beta_covariance(cp: CrossProducts, factor: Factor) -> FloatArray:
     """Covariance of beta given theta divided by sigma^2, flat prior; shape (K, p, p)."""
-    L = factor.chol[:, cp.q_trailing :, cp.q_trailing :]
+    q2 = factor.chol.shape[1] - cp.p
+    L = factor.chol[:, q2:, q2:]
     half = np.linalg.solve(L, np.broadcast_to(np.eye(cp.p), L.shape)) @ cp.fixed.transform.T
     return small.transpose(half) @ half
 

@@ -63,6 +63,20 @@ class Factor:
     hierarchy: tuple[Eliminated, Dense] | None = None
     replicated: bool = False
 
+    def take(self, chosen: IntArray) -> Factor:
+        """What draws and densities at some of the points need, in that order."""
+        empty = self.residual[:0]
+        return Factor(
+            self.log_det[chosen],
+            self.log_det_fixed[chosen],
+            self.r2[chosen],
+            self.trailing[:0],
+            self.chol[chosen],
+            self.solution[chosen],
+            empty,
+            empty,
+        )
+
 
 @dataclass(frozen=True)
 class Replicates:

@@ -52,15 +52,18 @@ class Rotation:
     mean: FloatArray  # (p,) prior mean, internal coordinates
 
 
+def internal_prior(cp: CrossProducts, prior: NormalPrior) -> tuple[FloatArray, FloatArray]:
+    """Precision matrix (p, p) and mean (p,) of the fixed effects on internal coordinates."""
+    A, response = cp.fixed.transform, cp.response
+    shift = response.coef + response.constant * response.constant_coef
+    return A.T @ (prior.precision[:, None] * A), np.linalg.solve(A, prior.mean) - shift
+
+
 def rotate(cp: CrossProducts, factor: Factor, prior: NormalPrior) -> Rotation:
     """Diagonalise the prior precision against the likelihood's at every point."""
-    q2 = cp.q_trailing
+    q2 = factor.chol.shape[1] - cp.p
     L_X = factor.chol[:, q2:, q2:]
-    A = cp.fixed.transform
-    precision = A.T @ (prior.precision[:, None] * A)
-    response = cp.response
-    shift = response.coef + response.constant * response.constant_coef
-    mean = np.linalg.solve(A, prior.mean) - shift
+    precision, mean = internal_prior(cp, prior)
     left = np.linalg.solve(L_X, np.broadcast_to(precision, L_X.shape))
     whitened = np.linalg.solve(L_X, small.transpose(left))
     eigenvalues, vectors = np.linalg.eigh(0.5 * (whitened + small.transpose(whitened)))

@@ -1,0 +1,155 @@
+"""From weighted points of the relative parameters to draws of everything: sigma, beta, random effects, exactly."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bayeslmm.bayes.importance import Weighted
+from bayeslmm.bayes.progress import Progress
+from bayeslmm.bayes.target import Target
+from bayeslmm.errors import ConvergenceWarning
+from bayeslmm.likelihood import Conditional, conditional_draws, evaluate
+from bayeslmm.likelihood import parameters as par
+from bayeslmm.likelihood.hierarchy import Hierarchy
+from bayeslmm.likelihood.joint_draws import draws_by_reference
+from bayeslmm.numerics.resample import normalised, systematic
+from bayeslmm.types import FloatArray, IntArray
+
+# Doubles of random effects drawn at once.
+_CHUNK = 4_000_000
+# Draws of a large design made together; an interruption keeps the ones before.
+_LARGE_CHUNK = 1200
+
+
+@dataclass(frozen=True)
+class Completed:
+    """Draws on the scale of the relative parameters.
+
+    Attributes
+    ----------
+    sigma : FloatArray, shape (S,)
+    factors : list of FloatArray, each (S, c, c)
+        Relative factors, terms in the order of the formula.
+    relative : list of FloatArray, each (S, c) or (S, 1)
+        Relative sds.
+    beta : FloatArray, shape (S, p)
+    b : tuple of FloatArray or None, each (S, J, c)
+    """
+
+    sigma: FloatArray
+    factors: list[FloatArray]
+    relative: list[FloatArray]
+    beta: FloatArray
+    b: tuple[FloatArray | None, ...]
+
+
+def complete(
+    target: Target,
+    sample: Weighted,
+    draws: int,
+    rng: np.random.Generator,
+    keep: Sequence[bool] | None,
+    progress: Progress,
+) -> Completed:
+    """Resample the points and draw sigma, beta and the random effects given them.
+
+    Parameters
+    ----------
+    target : Target
+    sample : Weighted
+    draws : int
+    rng : numpy.random.Generator
+    keep : sequence of bool, optional
+        For every block whether its random effects are stored.
+    progress : Progress
+    """
+    # Proposals so far out that their density cannot be represented carry no weight; one nan would spoil all weights.
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        sigma, correction = _draw_sigma(target, sample, rng)
+    log_weights = sample.log_weights + correction
+    weights = normalised(np.where(np.isfinite(log_weights), log_weights, -np.inf))
+    chosen = systematic(weights, draws, rng)
+    kept = (True,) * len(target.cp.blocks) if keep is None else tuple(keep)
+    done, beta, b = _effects(target, sample, chosen, sigma[chosen], rng, kept, progress)
+    factors, relative, _ = target.terms(sample.points.x[chosen[:done]])
+    return Completed(sigma[chosen[:done]], factors, relative, beta, b)
+
+
+def _effects(
+    target: Target,
+    sample: Weighted,
+    chosen: IntArray,
+    sigma: FloatArray,
+    rng: np.random.Generator,
+    kept: Sequence[bool],
+    progress: Progress,
+) -> tuple[int, FloatArray, tuple[FloatArray | None, ...]]:
+    """Draws of beta and b in chunks; how many were made before an interruption."""
+    cp, size = target.cp, chosen.size
+    beta = np.empty((size, cp.p))
+    b = tuple(np.empty((size, x.n_levels, x.size)) if keep else None for x, keep in zip(cp.blocks, kept, strict=True))
+    large = isinstance(cp.store, Hierarchy)
+    width = cp.blocks[0].n_levels * cp.blocks[0].size ** 2 + cp.q_trailing**2 + 1
+    step = _LARGE_CHUNK if large else max(1, _CHUNK // width)
+    done = 0
+    try:
+        for start in range(0, size, step):
+            part = slice(start, start + step)
+            drawn = _draw_part(target, sample, chosen[part], sigma[part], rng)
+            beta[part] = drawn.beta
+            for out, values in zip(b, drawn.b, strict=True):
+                if out is not None:
+                    out[part] = values
+            done = min(start + step, size)
+            progress.report("random effects", done, size)
+    except KeyboardInterrupt:
+        if not done:
+            raise
+        warnings.warn(
+            f"Interrupted: {done} of {size} draws were made and are returned. They are independent, so fewer draws "
+            "mean larger Monte Carlo errors and nothing else.",
+            ConvergenceWarning,
+            stacklevel=5,
+        )
+    return done, beta[:done], tuple(x if x is None else x[:done] for x in b)
+
+
+def _draw_part(
+    target: Target, sample: Weighted, chosen: IntArray, sigma: FloatArray, rng: np.random.Generator
+) -> Conditional:
+    cp, prior, points = target.cp, target.priors.beta, sample.points
+    factors = par.block_factors(cp, target.terms(points.x[chosen])[0])
+    if isinstance(cp.store, Hierarchy):
+        return draws_by_reference(cp, factors, sigma, rng, prior)
+    # A polynomial has no factor of the random effects.
+    has_factor = points.factor is not None and points.factor.chol.shape[1] == cp.q_trailing + cp.p
+    factor = points.factor.take(chosen) if has_factor and points.factor else evaluate(cp, factors)
+    return conditional_draws(cp, factors, factor, sigma, rng, prior)
+
+
+def _draw_sigma(target: Target, sample: Weighted, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+    """One sigma per point from the linear interpolant of its conditional density, and the log correction."""
+    nodes, log_joint = sample.points.log_sigma, sample.points.log_joint
+    step = nodes[:, 1] - nodes[:, 0]
+    p = np.exp(log_joint - log_joint.max(axis=1, keepdims=True))
+    total = p.sum(axis=1)
+    cumulative = np.cumsum(p, axis=1) / total[:, None]
+    rows = np.arange(nodes.shape[0])
+    node = (cumulative < rng.random((nodes.shape[0], 1))).sum(axis=1)
+    node = np.minimum(node, nodes.shape[1] - 1)
+    place = node + rng.random(nodes.shape[0]) + rng.random(nodes.shape[0]) - 1.0
+    log_sigma = nodes[:, 0] + place * step
+    left = np.floor(place).astype(int)
+    share = place - left
+    lower = np.where(left >= 0, p[rows, np.clip(left, 0, None)], 0.0)
+    upper = np.where(left + 1 < p.shape[1], p[rows, np.clip(left + 1, None, p.shape[1] - 1)], 0.0)
+    log_q = np.log((1 - share) * lower + share * upper) - np.log(total * step)
+    factors, sds, log_jacobian = target.terms(sample.points.x)
+    factor = sample.points.factor
+    factor = target.factor(sample.points.x, factors) if factor is None else factor
+    exact = target.log_joint(factor, sds, log_jacobian, log_sigma[:, None])[:, 0]
+    return np.exp(log_sigma), exact - sample.points.log_density - log_q

@@ -1,0 +1,348 @@
+"""A polynomial in place of an expensive likelihood, fitted where the posterior is.
+
+Sigma apart, the likelihood enters the posterior through two numbers of a point: a log determinant and r2. Both are
+analytic functions of the coordinates, so that a polynomial fitted to some dozens of evaluations with their exact
+gradients has them to many digits over the whole region that carries mass; everything that follows (mode, grid,
+importance sampling) then costs nothing, whatever the size of the data. The error is measured at draws of the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from math import comb
+
+import numpy as np
+from numpy.polynomial import chebyshev
+from scipy.stats import qmc
+
+from bayeslmm.bayes.importance import Weighted, importance_points
+from bayeslmm.bayes.progress import Progress
+from bayeslmm.bayes.target import Target
+from bayeslmm.likelihood import CrossProducts, Factor, evaluate
+from bayeslmm.likelihood import parameters as par
+from bayeslmm.likelihood.derivatives import derivatives
+from bayeslmm.likelihood.hierarchy import Hierarchy
+from bayeslmm.numerics.resample import normalised, systematic
+from bayeslmm.types import BoolArray, FloatArray, IntArray
+
+# Total degree by dimension: first while the region is looked for, then for the result.
+_ROUGH = {1: 8, 2: 6, 3: 5, 4: 4, 5: 4, 6: 3, 7: 3, 8: 3}
+_DEGREE = {1: 16, 2: 11, 3: 9, 4: 7, 5: 6, 6: 5, 7: 4, 8: 4}
+# Equations for each coefficient.
+_SURPLUS = 1.8
+# The region reaches to where the log density is this far below its maximum.
+_DEPTH = 16.0
+_ROUNDS = 6
+# Nodes evaluated at once where the store can.
+_BATCH = 40
+_STEP = 1e-5
+
+
+@dataclass(frozen=True)
+class Polynomial:
+    """Polynomials of a total degree in Chebyshev form on a box.
+
+    Attributes
+    ----------
+    lower, upper : FloatArray, shape (d,)
+    exponents : IntArray, shape (C, d)
+    coefficients : FloatArray, shape (C, O)
+    """
+
+    lower: FloatArray
+    upper: FloatArray
+    exponents: IntArray
+    coefficients: FloatArray
+
+    def __call__(self, x: FloatArray) -> FloatArray:
+        """Values (K, O) at x (K, d)."""
+        return _basis(_scaled(x, self.lower, self.upper), self.exponents) @ self.coefficients
+
+    def inside(self, x: FloatArray) -> BoolArray:
+        """Mask (K,) of the points in the box."""
+        return np.asarray((np.abs(_scaled(x, self.lower, self.upper)) <= 1.0 + 1e-9).all(axis=1))
+
+
+def _scaled(x: FloatArray, lower: FloatArray, upper: FloatArray) -> FloatArray:
+    return (2.0 * x - lower - upper) / (upper - lower)
+
+
+def _exponents(d: int, degree: int) -> IntArray:
+    return np.array([e for e in product(range(degree + 1), repeat=d) if sum(e) <= degree])
+
+
+def _basis(z: FloatArray, exponents: IntArray, along: int | None = None) -> FloatArray:
+    """Products of Chebyshev polynomials (K, C), or their derivatives along one coordinate."""
+    degree = int(exponents.max(initial=0))
+    out = np.ones((z.shape[0], exponents.shape[0]))
+    for k in range(z.shape[1]):
+        table = chebyshev.chebvander(z[:, k], degree)
+        if k == along:
+            slopes = chebyshev.chebder(np.eye(degree + 1)) if degree else np.zeros((1, 1))
+            table = chebyshev.chebvander(z[:, k], max(degree - 1, 0)) @ slopes
+        out *= table[:, exponents[:, k]]
+    return out
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Exact evaluations.
+
+    Attributes
+    ----------
+    x : FloatArray, shape (K, d)
+    values : FloatArray, shape (K, 2)
+        Both log determinants together, log r2.
+    slopes : FloatArray, shape (K, 2, d)
+    fixed : FloatArray, shape (K, p (p + 1) / 2 + p)
+        Lower triangle of the Cholesky factor and solution of the fixed effects.
+    """
+
+    x: FloatArray
+    values: FloatArray
+    slopes: FloatArray
+    fixed: FloatArray
+
+    def within(self, lower: FloatArray, upper: FloatArray) -> Nodes:
+        """Those in a box."""
+        keep = ((self.x >= lower) & (self.x <= upper)).all(axis=1)
+        return Nodes(self.x[keep], self.values[keep], self.slopes[keep], self.fixed[keep])
+
+    def __add__(self, other: Nodes) -> Nodes:
+        return Nodes(
+            np.concatenate([self.x, other.x]),
+            np.concatenate([self.values, other.values]),
+            np.concatenate([self.slopes, other.slopes]),
+            np.concatenate([self.fixed, other.fixed]),
+        )
+
+
+def evaluate_nodes(target: Target, x: FloatArray) -> Nodes:
+    """Exact values and gradients at K points."""
+    cp = target.cp
+    batch = 1 if isinstance(cp.store, Hierarchy) else _BATCH
+    parts = [_evaluate_batch(target, x[k : k + batch]) for k in range(0, x.shape[0], batch)]
+    return Nodes(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("x", "values", "slopes", "fixed")))
+
+
+def _evaluate_batch(target: Target, x: FloatArray) -> Nodes:
+    cp, (K, d) = target.cp, x.shape
+    factors = par.block_factors(cp, target.terms(x)[0])
+    factor = evaluate(cp, factors, keep=not isinstance(cp.store, Hierarchy))
+    first = derivatives(cp, factors, factor)
+    slopes = np.zeros((K, 2, d))
+    for k in range(d):
+        change = _covariance_slopes(target, x, k)
+        slopes[:, 0, k] = sum((a * g).sum((1, 2)) for a, g in zip(first.traces, change, strict=True))
+        squares = sum((a * g).sum((1, 2)) for a, g in zip(first.squares, change, strict=True))
+        slopes[:, 1, k] = -squares / factor.r2
+    q2, p = factor.chol.shape[1] - cp.p, cp.p
+    lower = factor.chol[:, q2:, q2:][:, *np.tril_indices(p)]
+    values = np.stack([factor.log_det + factor.log_det_fixed, np.log(factor.r2)], axis=1)
+    return Nodes(x, values, slopes, np.concatenate([lower, factor.solution[:, q2:]], axis=1))
+
+
+def _covariance_slopes(target: Target, x: FloatArray, k: int) -> list[FloatArray]:
+    """Derivative (K, c, c) of the relative covariance of every block along one coordinate."""
+    step = np.zeros(x.shape[1])
+    step[k] = _STEP
+    ends = []
+    for sign in (1.0, -1.0):
+        T = par.block_factors(target.cp, target.terms(np.where(target.folded, np.abs(x), x) + sign * step)[0])
+        ends.append([t @ np.swapaxes(t, 1, 2) for t in T])
+    return [(a - b) / (2.0 * _STEP) for a, b in zip(*ends, strict=True)]
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """Polynomials for the likelihood part of a target.
+
+    Attributes
+    ----------
+    likelihood : Polynomial
+        Outputs: both log determinants together, log r2.
+    fixed : Polynomial
+        Cholesky factor and solution of the fixed effects.
+    p : int
+    """
+
+    likelihood: Polynomial
+    fixed: Polynomial
+    p: int
+
+    def __call__(self, x: FloatArray) -> Factor:
+        """The parts of a `Factor` that a density in sigma and beta needs, at K points."""
+        K, p = x.shape[0], self.p
+        values = self.likelihood(x)
+        # Polynomials are worthless beyond their box, which ends where the density is negligible.
+        log_det = np.where(self.likelihood.inside(x), values[:, 0], np.inf)
+        fixed = self.fixed(x)
+        chol = np.zeros((K, p, p))
+        size = p * (p + 1) // 2
+        chol[:, *np.tril_indices(p)] = fixed[:, :size]
+        empty = np.zeros((K, 0))
+        r2 = np.exp(np.clip(values[:, 1], -700.0, 700.0))
+        return Factor(log_det, np.zeros(K), r2, empty[..., None], chol, fixed[:, size:], empty, r2)
+
+
+def _fit(nodes: Nodes, lower: FloatArray, upper: FloatArray, degree: int) -> Polynomial:
+    """Least squares on values and gradients."""
+    d = lower.size
+    exponents = _exponents(d, degree)
+    z = _scaled(nodes.x, lower, upper)
+    half = 0.5 * (upper - lower)
+    # A slope counts for as much as the value it would predict over the spacing of nodes.
+    weight = 1.0 / max(degree, 1)
+    rows = [_basis(z, exponents)] + [weight * _basis(z, exponents, k) for k in range(d)]
+    right = [nodes.values] + [weight * nodes.slopes[:, :, k] * half[k] for k in range(d)]
+    solution = np.linalg.lstsq(np.concatenate(rows), np.concatenate(right), rcond=1e-13)[0]
+    return Polynomial(lower, upper, exponents, solution)
+
+
+def _fit_values(nodes: Nodes, lower: FloatArray, upper: FloatArray) -> Polynomial:
+    d, count = lower.size, nodes.x.shape[0]
+    degree = max(g for g in range(20) if comb(d + g, d) <= max(count / 1.4, 1))
+    exponents = _exponents(d, degree)
+    solution = np.linalg.lstsq(_basis(_scaled(nodes.x, lower, upper), exponents), nodes.fixed, rcond=1e-13)[0]
+    return Polynomial(lower, upper, exponents, solution)
+
+
+def _spread(lower: FloatArray, upper: FloatArray, count: int, seed: int) -> FloatArray:
+    """Quasi-random points, denser towards the faces of the box."""
+    u = qmc.Halton(lower.size, scramble=True, rng=seed).random(count)
+    return np.asarray(0.5 * (lower + upper) - 0.5 * (upper - lower) * np.cos(np.pi * u))
+
+
+def _count(d: int, degree: int) -> int:
+    return int(np.ceil(_SURPLUS * comb(d + degree, d) / (d + 1))) + 2
+
+
+def _make(target: Target, nodes: Nodes, lower: FloatArray, upper: FloatArray, degree: int) -> SurrogateTarget:
+    likelihood = _fit(nodes, lower, upper, degree)
+    surrogate = Surrogate(likelihood, _fit_values(nodes, lower, upper), target.cp.p)
+    return SurrogateTarget(target.cp, target.priors, target.coordinates, surrogate)
+
+
+@dataclass(frozen=True)
+class SurrogateTarget(Target):
+    """A target whose likelihood is a polynomial; densities outside its box are zero."""
+
+    surrogate: Surrogate
+
+    def factor(self, x: FloatArray, factors: Sequence[FloatArray]) -> Factor:
+        """Predicted in place of an elimination."""
+        return self.surrogate(x)
+
+    @cached_property
+    def exact(self) -> Target:
+        """The target that this one stands for."""
+        return Target(self.cp, self.priors, self.coordinates)
+
+
+def available(target: Target) -> bool:
+    """Whether the dimension is small enough."""
+    return 1 <= target.dimension <= max(_DEGREE)
+
+
+def build_surrogate(target: Target, start: FloatArray, progress: Progress) -> SurrogateTarget:
+    """Find the region that carries the posterior and fit the polynomials there.
+
+    Parameters
+    ----------
+    target : Target
+    start : FloatArray, shape (d,)
+        Near the mode (the REML fit).
+    progress : Progress
+    """
+    d = target.dimension
+    lower, upper = _first_box(target, start)
+    rng = np.random.default_rng(0)
+    nodes = evaluate_nodes(target, np.where(target.folded, np.maximum(start, 1e-4), start)[None])
+    for attempt in range(_ROUNDS):
+        inside = nodes.within(lower, upper)
+        missing = max(_count(d, _ROUGH[d]) - inside.x.shape[0], d + 2)
+        nodes = nodes + evaluate_nodes(target, _spread(lower, upper, missing, attempt))
+        rough = _make(target, nodes.within(lower, upper), lower, upper, _ROUGH[d])
+        new_lower, new_upper, settled = _region(rough, start, rng)
+        lower, upper = new_lower, new_upper
+        progress.report("likelihood", nodes.x.shape[0], nodes.x.shape[0] + _count(d, _DEGREE[d]))
+        if settled:
+            break
+    degree = _DEGREE[d]
+    inside = nodes.within(lower, upper)
+    missing = max(_count(d, degree) - inside.x.shape[0], 0)
+    inside = inside + evaluate_nodes(target, _spread(lower, upper, missing, 99))
+    return _make(target, inside, lower, upper, degree)
+
+
+def _first_box(target: Target, start: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Five standard errors around the start, from the curvature there."""
+    d, h = start.size, 1e-3
+    centre = np.where(target.folded, np.maximum(start, 2 * h), start)
+    points = centre + h * np.concatenate([np.eye(d), -np.eye(d)])
+    slopes = evaluate_nodes(target, points).slopes
+    nu = target.cp.n - target.cp.p
+    gradient = 0.5 * (slopes[:, 0] + nu * slopes[:, 1])
+    H = (gradient[:d] - gradient[d:]) / (2 * h)
+    values, vectors = np.linalg.eigh(0.5 * (H + H.T))
+    se = np.sqrt(np.diagonal((vectors / np.maximum(np.abs(values), 0.3)) @ vectors.T))
+    return np.where(target.folded, np.maximum(centre - 5 * se, 0.0), centre - 5 * se), centre + 5.5 * se
+
+
+def _region(rough: SurrogateTarget, start: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray, bool]:
+    """Box around what carries mass, and whether the present one already was."""
+    lower, upper = rough.surrogate.likelihood.lower, rough.surrogate.likelihood.upper
+    sample = importance_points(rough, np.clip(start, lower, upper), 1500, rng)
+    density = sample.points.log_density
+    x = sample.points.x[density > density.max() - _DEPTH]
+    low, high, width = x.min(axis=0), x.max(axis=0), upper - lower
+    margin = 0.1 * (high - low)
+    at_low = (low - lower < 0.03 * width) & ~(rough.folded & (lower <= 0.0))
+    at_high = upper - high < 0.03 * width
+    new_lower = np.where(at_low, lower - 0.5 * width, low - margin)
+    new_upper = np.where(at_high, upper + 0.5 * width, high + margin)
+    new_lower = np.where(rough.folded, np.maximum(new_lower, 0.0), new_lower)
+    settled = not (at_low | at_high).any() and bool(((new_upper - new_lower) > 0.6 * width).all())
+    return new_lower, new_upper, settled
+
+
+@dataclass(frozen=True)
+class Check:
+    """Error of a surrogate at draws from it.
+
+    Attributes
+    ----------
+    error : float
+        Root mean square of the error of the log density (less its mean).
+    largest : float
+    points : int
+    """
+
+    error: float
+    largest: float
+    points: int
+
+
+def check(target: SurrogateTarget, sample: Weighted, count: int, rng: np.random.Generator, progress: Progress) -> Check:
+    """Compare with exact evaluations at some draws."""
+    chosen = systematic(normalised(sample.log_weights), count, rng)
+    x = sample.points.x[chosen]
+    exact = np.empty(count)
+    batch = 1 if isinstance(target.cp.store, Hierarchy) else count
+    for k in range(0, count, batch):
+        exact[k : k + batch] = target.exact.evaluate(x[k : k + batch]).log_density
+        progress.report("certificate", k + batch, count)
+    difference = exact - sample.points.log_density[chosen]
+    difference = difference - difference.mean()
+    return Check(float(np.sqrt(np.mean(difference**2))), float(np.abs(difference).max()), count)
+
+
+def cost(cp: CrossProducts) -> float:
+    """Doubles that one evaluation touches: where many, a surrogate pays."""
+    if isinstance(cp.store, Hierarchy):
+        return float("inf")
+    store = cp.levels
+    return float(store.D.shape[0] ** 2 + store.E.size * (store.moments is None))
