@@ -118,6 +118,7 @@ __all__ = [
     "AR1",
     "BayesLMMError",
     "BayesLMMWarning",
+    "Calibration",
     "Chi",
     "Comparison",
     "CompoundSymmetry",

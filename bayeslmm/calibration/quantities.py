@@ -1,0 +1,130 @@
+"""What is ranked: parameters, intraclass correlations, random effects of one level, and the log likelihood."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from bayeslmm.bayes.prior_draws import block_terms
+from bayeslmm.design import Design
+from bayeslmm.design.labels import group_labels
+from bayeslmm.likelihood import CrossProducts, evaluate
+from bayeslmm.likelihood import parameters as par
+from bayeslmm.likelihood.criteria import LOG_2PI
+from bayeslmm.results.labels import Parameter, parameters
+from bayeslmm.types import FloatArray
+
+LOG_LIKELIHOOD = "log likelihood"
+
+
+class Draws(Protocol):
+    """Draws of all parameters in the user's units, laid out as `CollapsedDraws`."""
+
+    @property
+    def beta(self) -> FloatArray:
+        """Shape (S, p)."""
+
+    @property
+    def sigma(self) -> FloatArray:
+        """Shape (S,)."""
+
+    @property
+    def sds(self) -> Sequence[FloatArray]:
+        """Each (S, c), or (S, 1) where effects share one."""
+
+    @property
+    def corrs(self) -> Sequence[FloatArray]:
+        """Each (S, c, c)."""
+
+    @property
+    def b(self) -> Sequence[FloatArray | None]:
+        """Each (S, J, c), blocks in the order of elimination."""
+
+
+def quantity_names(design: Design) -> tuple[str, ...]:
+    """Names of the columns of `quantity_values`.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> quantity_names(bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).design)
+    ('sd_Batch[Intercept]', 'sigma', 'Intercept', 'icc_Batch', 'b_Batch[A, Intercept]', 'log likelihood')
+    """
+    names = [p.label for p in parameters(design)]
+    if _is_scalar(design):
+        names += [f"icc_{term.group}" for term in design.terms]
+    groups = {labels.group: labels for labels in group_labels(design)}
+    for k, term in enumerate(design.terms):
+        own = groups[term.group]
+        names.append(f"b_{term.group}[{own.levels[0]}, {own.term_effects(k)[-1]}]")
+    return (*names, LOG_LIKELIHOOD)
+
+
+def quantity_values(cp: CrossProducts, draws: Draws) -> FloatArray:
+    """Values of all quantities at every draw, shape (S, Q).
+
+    The parameters; where every term is a random intercept, the share of each group in the variance; the last effect of
+    the first level of every term; and the log likelihood of sds, correlations, sigma and beta with the random effects
+    integrated out, which sees errors that no single parameter shows (Modrak et al. 2023).
+
+    Parameters
+    ----------
+    cp : CrossProducts
+        Of the response that the draws are given.
+    draws : Draws
+    """
+    design = cp.design
+    columns = [_parameter(p, draws) for p in parameters(design)]
+    if _is_scalar(design):
+        variances = np.stack([s[:, 0] ** 2 for s in draws.sds], axis=1)
+        columns += list((variances / (variances.sum(1) + draws.sigma**2)[:, None]).T)
+    columns += [_first_level(design, draws, k) for k in range(len(design.terms))]
+    return np.stack([*columns, log_likelihood(cp, draws)], axis=1)
+
+
+def log_likelihood(cp: CrossProducts, draws: Draws) -> FloatArray:
+    """Log p(y | beta, sds, correlations, sigma), random effects integrated out; shape (S,)."""
+    factors = [
+        (sd / draws.sigma[:, None])[:, :, None] * _root(corr) for sd, corr in zip(draws.sds, draws.corrs, strict=True)
+    ]
+    factor = evaluate(cp, par.block_factors(cp, factors))
+    q2 = factor.chol.shape[1] - cp.p
+    response = cp.response
+    shift = response.coef + response.constant * response.constant_coef
+    internal = np.linalg.solve(cp.fixed.transform, draws.beta.T).T - shift
+    step = internal - factor.solution[:, q2:]
+    half = np.swapaxes(factor.chol[:, q2:, q2:], 1, 2) @ step[..., None]
+    squares = factor.r2 + (half[..., 0] ** 2).sum(1)
+    determinant = cp.n * (LOG_2PI + 2.0 * np.log(draws.sigma)) + factor.log_det - cp.log_weights
+    return np.asarray(-0.5 * (determinant + squares / draws.sigma**2))
+
+
+def _is_scalar(design: Design) -> bool:
+    return all(term.effects == ("Intercept",) for term in design.terms)
+
+
+def _parameter(p: Parameter, draws: Draws) -> FloatArray:
+    if p.kind == "sigma":
+        return draws.sigma
+    if p.kind == "fixed":
+        return draws.beta[:, p.position]
+    if p.kind == "sd":
+        return draws.sds[p.position][:, p.effects[0]]
+    return draws.corrs[p.position][:, p.effects[0], p.effects[1]]
+
+
+def _first_level(design: Design, draws: Draws, position: int) -> FloatArray:
+    """Last effect of a term at the first level of its factor, shape (S,)."""
+    for terms, b in zip(block_terms(design), draws.b, strict=True):
+        if position in terms and b is not None:
+            before = terms[: terms.index(position) + 1]
+            return np.asarray(b[:, 0, sum(len(design.terms[k].effects) for k in before) - 1])
+    raise LookupError(f"the random effects of term {position} were not kept")
+
+
+def _root(corr: FloatArray) -> FloatArray:
+    """Square roots of correlation matrices, which may be singular to rounding."""
+    values, vectors = np.linalg.eigh(corr)
+    return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :])

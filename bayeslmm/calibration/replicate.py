@@ -1,0 +1,125 @@
+"""One replicate: parameters from the prior, a response, its posterior, and where the parameters rank in it."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bayeslmm.bayes.prior_draws import PriorDraws, draw_prior, simulate_response
+from bayeslmm.bayes.priors import Priors
+from bayeslmm.calibration.quantities import quantity_values
+from bayeslmm.calibration.samplers import Sampler
+from bayeslmm.design import Design
+from bayeslmm.likelihood import CrossProducts, cross_products
+from bayeslmm.reml.many import optimise_many
+from bayeslmm.types import FloatArray, IntArray
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every replicate of a calibration has in common.
+
+    Attributes
+    ----------
+    design : Design
+        Its response is not looked at.
+    priors : Priors
+        Parameters are drawn from it; `sampler` has its own.
+    sampler : callable
+    entropy : int
+        Replicate k has the seed ``SeedSequence(entropy, spawn_key=(k,))``, whoever computes it.
+    draws : int
+        L, how many draws the sampler returns.
+    """
+
+    design: Design
+    priors: Priors
+    sampler: Sampler
+    entropy: int
+    draws: int
+
+    def simulate(self, number: int) -> tuple[PriorDraws, FloatArray, np.random.Generator]:
+        """Parameters (one draw), response (n,) and the generator that goes on to sample."""
+        rng = np.random.default_rng(np.random.SeedSequence(self.entropy, spawn_key=(number,)))
+        truth = draw_prior(self.design, self.priors, 1, rng)
+        return truth, simulate_response(self.design, truth, rng)[0], rng
+
+
+@dataclass(frozen=True)
+class Replicate:
+    """What became of one replicate.
+
+    Attributes
+    ----------
+    number : int
+    ranks : IntArray, shape (Q,), or None
+        Number of draws below the true value; None if it failed.
+    seconds : float
+    warning : str
+        What the sampler warned of, or empty.
+    error : str
+        Why it failed, or empty.
+    """
+
+    number: int
+    ranks: IntArray | None
+    seconds: float
+    warning: str
+    error: str
+
+
+def replicates(task: Task, cp: CrossProducts, numbers: Sequence[int]) -> Iterator[Replicate]:
+    """Run replicates one after the other; their REML fits, where sampling starts, are computed together.
+
+    Parameters
+    ----------
+    task : Task
+    cp : CrossProducts
+        Of the design, with any response.
+    numbers : sequence of int
+    """
+    simulated = [task.simulate(number) for number in numbers]
+    starts = _starts(cp, np.column_stack([y for _, y, _ in simulated]))
+    for number, (truth, y, rng), start in zip(numbers, simulated, starts, strict=True):
+        began = time.perf_counter()
+        ranks, error = None, ""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                if isinstance(start, Exception):
+                    raise start
+                ranks = _ranks(task, truth, y, start, rng)
+            except Exception as problem:
+                # Whatever happened belongs to this replicate; the others go on.
+                error = f"{type(problem).__name__}: {problem}"
+        warning = str(caught[0].message) if caught else ""
+        yield Replicate(number, ranks, time.perf_counter() - began, warning, error)
+
+
+def _ranks(
+    task: Task, truth: PriorDraws, y: FloatArray, start: Sequence[FloatArray], rng: np.random.Generator
+) -> IntArray:
+    cp = cross_products(replace(task.design, y=y))
+    true = quantity_values(cp, truth)
+    drawn = quantity_values(cp, task.sampler(cp, start, rng))
+    if drawn.shape[0] < task.draws:
+        # A sampler that is interrupted returns what it has.
+        raise KeyboardInterrupt
+    if not (np.isfinite(true).all() and np.isfinite(drawn).all()):
+        raise FloatingPointError("a quantity is not finite")
+    return np.asarray((drawn < true).sum(axis=0))
+
+
+def _starts(cp: CrossProducts, Y: FloatArray) -> list[list[FloatArray] | Exception]:
+    """REML estimates for every column, or what prevented it."""
+    try:
+        optima = optimise_many(cp, Y)
+    except Exception as problem:
+        if Y.shape[1] == 1:
+            return [problem]
+        return [_starts(cp, Y[:, k : k + 1])[0] for k in range(Y.shape[1])]
+    return [[T[k] for T in optima.terms] for k in range(Y.shape[1])]

@@ -1,0 +1,234 @@
+"""Run a calibration: replicates in order or in worker processes, progress, interruption."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from bayeslmm.bayes.default_priors import resolve_priors
+from bayeslmm.bayes.prior_draws import check_proper
+from bayeslmm.calibration.quantities import quantity_names
+from bayeslmm.calibration.replicate import Replicate, Task, replicates
+from bayeslmm.calibration.result import Calibration
+from bayeslmm.calibration.samplers import make_sampler
+from bayeslmm.errors import ConvergenceWarning, DesignError, FitError
+from bayeslmm.likelihood import CrossProducts, cross_products
+
+if TYPE_CHECKING:
+    from bayeslmm.bayes.default_priors import PriorSpec
+    from bayeslmm.model import Model
+
+# Replicates whose REML fits are computed together; fixed, so that results do not depend on the workers.
+_CHUNK = 20
+_FEWEST_DRAWS = 20
+
+
+def calibrate(
+    model: Model,
+    n: int = 1000,
+    *,
+    priors: PriorSpec = "weak",
+    method: Literal["auto", "quadrature", "importance", "nuts"] = "auto",
+    random_seed: int | np.random.Generator | None = None,
+    draws: int = 255,
+    progressbar: bool | None = None,
+    n_jobs: int = 1,
+) -> Calibration:
+    """Check the posterior of a model by simulation from its prior (simulation-based calibration).
+
+    Each replicate draws all parameters from the prior, simulates a response for the rows of the model, samples its
+    posterior, and counts the draws below the true value. Over replicates that rank is uniform if, and in practice
+    only if, prior, likelihood and sampler agree. A run of 1,000 replicates takes a minute or so; with NUTS take 50.
+
+    Parameters
+    ----------
+    model : Model
+        Its design is used; its response only fixes the scale of default priors, once for all replicates.
+    n : int
+        Replicates.
+    priors : "weak", Priors or mapping
+        As in `Model.sample`; proper, since there must be something to draw from.
+    method : {"auto", "quadrature", "importance", "nuts"}
+        As in `Model.sample`.
+    random_seed : int or numpy.random.Generator, optional
+        Results do not depend on `n_jobs`; replicate k is the same for every n.
+    draws : int
+        L, posterior draws per replicate. 255 makes the 256 possible ranks fill 16 bins evenly.
+    progressbar : bool, optional
+        By default if the standard error stream is a terminal.
+    n_jobs : int
+        Worker processes. A script that uses more than one needs ``if __name__ == "__main__":``.
+
+    Returns
+    -------
+    Calibration
+        Interrupting the run (Ctrl-C) returns what was done so far.
+
+    Raises
+    ------
+    PriorError
+        The prior is improper.
+    DesignError
+        Rows with frequencies, which are not independent observations when simulated.
+    FitError
+        An argument out of range; a worker process that died.
+
+    Warns
+    -----
+    ConvergenceWarning
+        Some replicates failed; they are listed in ``failures``.
+
+    References
+    ----------
+    Talts, Betancourt, Simpson, Vehtari & Gelman (2018), arXiv:1804.06788; Modrak et al. (2025), Bayesian Analysis 20,
+    461-488, for the quantities; Sailynoja, Burkner & Vehtari (2022), Statistics and Computing 32, 32, for the band.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
+    >>> calibration = bl.calibrate(model, n=40, random_seed=1)
+    >>> calibration.ok, calibration.n
+    (True, 40)
+    """
+    _check(model, n, method, draws, n_jobs)
+    resolved = resolve_priors(model.design, priors)
+    check_proper(model.design, resolved)
+    task = Task(model.design, resolved, make_sampler(resolved, draws, method), _entropy(random_seed), draws)
+    return run(task, n, method=method, progressbar=progressbar, n_jobs=n_jobs)
+
+
+def run(task: Task, n: int, *, method: str, progressbar: bool | None = False, n_jobs: int = 1) -> Calibration:
+    """Run a task, which may have a sampler of its own.
+
+    Parameters
+    ----------
+    task : Task
+    n : int
+    method : str
+        Name of the sampler, for printing.
+    progressbar, n_jobs
+        As in `calibrate`.
+    """
+    began = time.perf_counter()
+    chunks = [range(k, min(k + _CHUNK, n)) for k in range(0, n, _CHUNK)]
+    done: list[Replicate] = []
+    try:
+        with _progress(n, progressbar) as advance:
+            for replicate in _parallel(task, chunks, n_jobs) if n_jobs > 1 else _serial(task, chunks):
+                done.append(replicate)
+                advance()
+    except KeyboardInterrupt:
+        if not done:
+            raise
+    done.sort(key=lambda replicate: replicate.number)
+    seconds = time.perf_counter() - began
+    result = Calibration(task, method, quantity_names(task.design), tuple(done), n, seconds)
+    _report_failures(result)
+    return result
+
+
+def _check(model: Model, n: int, method: str, draws: int, n_jobs: int) -> None:
+    for name, value, least in (("n", n, 1), ("draws", draws, _FEWEST_DRAWS), ("n_jobs", n_jobs, 1)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            raise FitError(f"{name}={value!r} is not a whole number of at least {least}.")
+    if method not in ("auto", "quadrature", "importance", "nuts"):
+        raise FitError(f"method={method!r} is unknown. Use 'auto', 'quadrature', 'importance' or 'nuts'.")
+    if model.design.frequency is not None:
+        raise DesignError(
+            "The rows of this model have frequencies: one simulated response per row would stand for several equal "
+            "observations, which the model takes for independent ones. Write the rows out, then calibrate."
+        )
+
+
+def _entropy(random_seed: int | np.random.Generator | None) -> int:
+    if isinstance(random_seed, np.random.Generator):
+        return int(random_seed.integers(2**63))
+    entropy = np.random.SeedSequence(random_seed).entropy
+    return int(entropy)  # type: ignore[arg-type]
+
+
+def _serial(task: Task, chunks: Sequence[range]) -> Iterator[Replicate]:
+    cp = cross_products(task.design)
+    for numbers in chunks:
+        yield from replicates(task, cp, numbers)
+
+
+def _parallel(task: Task, chunks: Sequence[range], n_jobs: int) -> Iterator[Replicate]:
+    import multiprocessing
+
+    # Not fork: threads of libraries that are loaded already would be copied in the middle of what they do.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(n_jobs, len(chunks)), context, initializer=_prepare, initargs=(task,))
+    try:
+        waiting = {pool.submit(_run_chunk, numbers): numbers for numbers in chunks}
+        for future in as_completed(waiting):
+            yield from _collect(future, waiting[future])
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _collect(future: Future[list[Replicate]], numbers: range) -> list[Replicate]:
+    try:
+        return future.result()
+    except BrokenProcessPool as error:
+        raise FitError(
+            f"A worker process died while replicates such as {numbers[0]} to {numbers[-1]} were running: it was killed "
+            "(memory?), or the script that called calibrate has no 'if __name__ == \"__main__\":'. Use n_jobs=1 to see "
+            "where."
+        ) from error
+
+
+# The task of a worker process and the cross-products of its design.
+_worker: tuple[Task, CrossProducts] | None = None
+
+
+def _prepare(task: Task) -> None:
+    """Set a worker process up; Ctrl-C is the business of the parent."""
+    global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _worker = (task, cross_products(task.design))
+
+
+def _run_chunk(numbers: range) -> list[Replicate]:
+    if _worker is None:
+        raise RuntimeError("the worker process was not set up")
+    return list(replicates(*_worker, numbers))
+
+
+@contextmanager
+def _progress(total: int, show: bool | None) -> Iterator[Callable[[], None]]:
+    if show is None:
+        show = sys.stderr.isatty()
+    if not show:
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        job = bar.add_task("Calibrating", total=total)
+        yield lambda: bar.advance(job)
+
+
+def _report_failures(result: Calibration) -> None:
+    failures = result.failures
+    if len(failures):
+        shown = ", ".join(str(number) for number in failures.index[:5]) + (", ..." if len(failures) > 5 else "")
+        warnings.warn(
+            f"{len(failures)} of {len(result.replicates)} replicates failed ({shown}) and have no ranks. The first: "
+            f"{failures['error'].iloc[0]} [seed {failures['seed'].iloc[0]}]. See calibration.failures; "
+            "calibration.simulate(number) gives the response.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
