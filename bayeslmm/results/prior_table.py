@@ -4,62 +4,195 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from scipy.integrate import quad
-from scipy.optimize import brentq
+from scipy.special import betaincinv, ndtri
 
-from bayeslmm.bayes.priors import Priors, SdPrior
+from bayeslmm.bayes.priors import FlatFactor, Priors, SdPrior
+from bayeslmm.bayes.propriety import exponent_of
 from bayeslmm.design.design import Design
 from bayeslmm.design.shared import Shared
-from bayeslmm.results.labels import parameters
+from bayeslmm.results.labels import Parameter, parameters
+from bayeslmm.types import FloatArray
+
+# Probability that the table speaks of.
+PROBABILITY = 0.95
 
 
 def prior_table(design: Design, priors: Priors) -> pd.DataFrame:
-    """One row per parameter: the prior, and the value it is below with probability 0.95."""
+    """One row per parameter: the prior, the value it is below with probability 0.95, and a sentence.
+
+    Parameters
+    ----------
+    design : Design
+    priors : Priors
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index ``parameter``; columns ``prior``, ``below with probability 0.95`` (in the units of the parameter;
+        nan where the prior is improper, or relative to sigma) and ``in words``.
+    """
     rows = []
     for p in parameters(design):
-        if p.kind == "sd":
-            prior = priors.sds[p.position][p.effects[0]]
-            rows.append((p.label, str(prior), upper_95(prior)))
-        elif p.kind == "sigma":
-            rows.append((p.label, str(priors.sigma), upper_95(priors.sigma)))
-        elif p.kind == "corr":
-            rows.append((p.label, _correlation_prior(design, priors, p.position), np.nan))
-        elif priors.beta is None or not priors.beta.proper[p.position]:
-            rows.append((p.label, "flat", np.nan))
-        else:
-            mean, sd = priors.beta.mean[p.position], priors.beta.sd[p.position]
-            rows.append((p.label, f"normal({mean:.4g}, sd {sd:.4g})", mean + 1.645 * sd))
-    frame = pd.DataFrame(rows, columns=["parameter", "prior", "below with probability 0.95"])
-    return frame.set_index("parameter")
+        text, upper = _prior(design, priors, p)
+        words = " ".join([_sentence(design, priors, p), *_notes(priors, p)])
+        rows.append((p.label, text, upper, words))
+    columns = ["parameter", "prior", f"below with probability {PROBABILITY:g}", "in words"]
+    return pd.DataFrame(rows, columns=columns).set_index("parameter")
+
+
+def explain(design: Design, priors: Priors) -> str:
+    """What the priors say, one sentence per parameter in the units of the data.
+
+    Parameters
+    ----------
+    design : Design
+    priors : Priors
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> from bayeslmm.bayes.default_priors import resolve_priors
+    >>> design = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).design
+    >>> print(explain(design, resolve_priors(design, {"sd": bl.HalfNormal(100)})))
+    sd_Batch[Intercept]: The sd between levels of Batch is below 196 (units of Yield) with probability 0.95.
+    sigma: The residual sd is below 201 (units of Yield) with probability 0.95.
+    Intercept: The intercept may have any value (flat).
+    """
+    table = prior_table(design, priors)
+    return "\n".join(f"{label}: {words}" for label, words in table["in words"].items())
+
+
+def _prior(design: Design, priors: Priors, p: Parameter) -> tuple[str, float]:
+    """Name of a prior, and its quantile in the units of the parameter."""
+    if p.kind in ("sd", "sigma"):
+        prior = _sd_prior(priors, p)
+        joint = priors.joints[p.position] if p.kind == "sd" else None
+        return str(joint or prior), float("nan") if prior.relative else prior.quantile(PROBABILITY)
+    if p.kind == "corr":
+        return _correlation_prior(design, priors, p.position), float("nan")
+    if priors.beta is None or not priors.beta.proper[p.position]:
+        return "flat", float("nan")
+    mean, sd = priors.beta.mean[p.position], priors.beta.sd[p.position]
+    return f"normal({mean:.4g}, sd {sd:.4g})", float(mean + ndtri(PROBABILITY) * sd)
+
+
+def _sd_prior(priors: Priors, p: Parameter) -> SdPrior:
+    return priors.sigma if p.kind == "sigma" else priors.sds[p.position][p.effects[0]]
 
 
 def _correlation_prior(design: Design, priors: Priors, position: int) -> str:
     structure, eta = design.terms[position].structure, priors.lkj[position]
+    if isinstance(priors.joints[position], FlatFactor):
+        return str(priors.joints[position])
     if not (isinstance(structure, Shared) and structure.shared):
         return f"LKJ({eta:g})"
     low, high = structure.correlation_range
     return f"uniform({low:.4g}, {high:g})" if eta == 1 else f"beta({eta:g}, {eta:g}) on ({low:.4g}, {high:g})"
 
 
-def upper_95(prior: SdPrior) -> float:
-    """0.95 quantile of a proper prior; nan if improper."""
-    if not prior.proper:
-        return float("nan")
+def _sentence(design: Design, priors: Priors, p: Parameter) -> str:
+    match p.kind:
+        case "sd" | "sigma":
+            return _sd_sentence(design, _sd_prior(priors, p), p)
+        case "corr":
+            return _correlation_sentence(design, priors, p)
+    return _coefficient_sentence(design, priors, p)
 
-    def mass(upper: float) -> float:
-        # log scale: priors such as the inverse gamma have most mass over many decades
-        value, _ = quad(
-            lambda t: float(np.exp(prior.log_density(np.array(np.exp(t))) + t)),
-            np.log(upper) - 60,
-            np.log(upper),
-            limit=200,
-        )
-        return float(value) - 0.95
 
-    scale = float(getattr(prior, "scale", getattr(prior, "mean", getattr(prior, "upper", 1.0))))
-    lower, upper = 1e-3 * scale, scale
-    while mass(upper) < 0:
-        lower, upper = upper, 4 * upper
-        if upper > 1e12 * scale:
-            return float("inf")
-    return float(brentq(mass, lower, upper, rtol=1e-8))
+def _sd_sentence(design: Design, prior: SdPrior, p: Parameter) -> str:
+    name = _sd_name(design, p)
+    exponent = exponent_of(prior)
+    ratio = " relative to sigma" if prior.relative else ""
+    if exponent == 0:
+        return f"Every value of {name}{ratio} is equally plausible (flat, improper)."
+    if exponent == -1:
+        return f"Every order of magnitude of {name}{ratio} is equally plausible (flat on its logarithm, improper)."
+    if exponent is not None:
+        ends = "excludes zero" if exponent > 0 else "favours zero"
+        return f"The density of {name}{ratio} is proportional to its power {exponent:g} ({ends}, improper)."
+    upper = prior.quantile(PROBABILITY)
+    units = _sd_units(design, p)
+    per = units.removeprefix(design.response) if units.startswith(f"{design.response} per unit") else ""
+    value = f"{upper:.3g} times sigma{per}" if prior.relative else f"{upper:.3g} ({units})"
+    return f"{name[0].upper()}{name[1:]} is below {value} with probability {PROBABILITY:g}."
+
+
+def _sd_name(design: Design, p: Parameter) -> str:
+    if p.kind == "sigma":
+        return "the residual sd"
+    term = design.terms[p.position]
+    if len(p.effects) > 1:
+        return f"the sd that the effects of {term.label} share"
+    effect = term.effects[p.effects[0]]
+    return f"the sd {'' if effect == 'Intercept' else f'of {effect} '}between levels of {term.group}"
+
+
+def _sd_units(design: Design, p: Parameter) -> str:
+    if p.kind == "sigma" or len(p.effects) > 1:
+        return f"units of {design.response}"
+    term = design.terms[p.position]
+    return _units(design, term.effects[p.effects[0]], term.Z[:, p.effects[0]])
+
+
+def _units(design: Design, effect: str, column: FloatArray) -> str:
+    """Units of a coefficient; a column of zeros and ones has none of its own."""
+    if np.isin(column, (-1.0, 0.0, 1.0)).all():
+        return f"units of {design.response}"
+    return f"{design.response} per unit of {effect}"
+
+
+def _correlation_sentence(design: Design, priors: Priors, p: Parameter) -> str:
+    term, structure = design.terms[p.position], design.terms[p.position].structure
+    if isinstance(structure, Shared) and structure.shared:
+        low, high = structure.correlation_range
+        shape, subject = priors.lkj[p.position], f"the correlation that the effects of {term.label} share"
+    else:
+        low, high, shape = -1.0, 1.0, marginal_shape(priors, p.position, max(p.effects), len(term.effects))
+        a, b = (term.effects[k] for k in p.effects)
+        subject = f"the correlation of {a} and {b} across levels of {term.group}"
+    tail = (1.0 - PROBABILITY) / 2.0
+    bounds = [low + (high - low) * float(betaincinv(shape, shape, q)) for q in (tail, 1.0 - tail)]
+    between = " and ".join(f"{bound:.2g}" if abs(bound) < 0.99 else f"{bound:.4f}" for bound in bounds)
+    return f"{subject[0].upper()}{subject[1:]} is between {between} with probability {PROBABILITY:g}."
+
+
+def marginal_shape(priors: Priors, position: int, last: int, size: int) -> float:
+    """Shape a of the beta(a, a) distribution on (-1, 1) that a correlation has.
+
+    Parameters
+    ----------
+    priors : Priors
+    position : int
+        Term.
+    last : int
+        The later of the two effects, from 0; matters only for the prior that is flat in theta, where its row of the
+        Cholesky factor is uniform on a half-sphere.
+    size : int
+        c effects.
+
+    References
+    ----------
+    Lewandowski, Kurowicka & Joe (2009), J. Multivariate Analysis 100, 1989-2001.
+    """
+    if isinstance(priors.joints[position], FlatFactor):
+        return last / 2.0
+    return priors.lkj[position] + (size - 2) / 2.0
+
+
+def _coefficient_sentence(design: Design, priors: Priors, p: Parameter) -> str:
+    j = p.position
+    name = "The intercept" if p.label == "Intercept" else f"The coefficient of {p.label}"
+    if priors.beta is None or not priors.beta.proper[j]:
+        return f"{name} may have any value (flat)."
+    mean, sd = priors.beta.mean[j], priors.beta.sd[j]
+    reach = float(ndtri((1.0 + PROBABILITY) / 2.0)) * sd
+    units = _units(design, p.label, design.X[:, j])
+    return f"{name} is between {mean - reach:.3g} and {mean + reach:.3g} ({units}) with probability {PROBABILITY:g}."
+
+
+def _notes(priors: Priors, p: Parameter) -> list[str]:
+    return [f"({text}.)" for key, text in priors.notes if key in (p.label, p.kind)]

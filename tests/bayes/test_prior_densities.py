@@ -12,16 +12,20 @@ from scipy.integrate import quad
 from scipy.special import gammaln
 
 from bayeslmm.bayes.priors import (
+    Chi,
     Exponential,
     Flat,
+    Gamma,
     HalfCauchy,
     HalfNormal,
     HalfT,
     InverseGammaVariance,
     Power,
+    Relative,
     SdPrior,
     Uniform,
 )
+from bayeslmm.errors import PriorError
 
 LOG_2 = float(np.log(2.0))
 PROPER: list[tuple[SdPrior, Any]] = [
@@ -31,6 +35,11 @@ PROPER: list[tuple[SdPrior, Any]] = [
     (HalfNormal(0.3), stats.halfnorm(scale=0.3).logpdf),
     (Exponential(5.0), stats.expon(scale=5.0).logpdf),
     (Exponential.pc(3.0, 0.01), stats.expon(scale=3.0 / np.log(100.0)).logpdf),
+    (Gamma(2.0, 0.4), stats.gamma(2.0, scale=2.5).logpdf),
+    (Gamma(0.7, 3.0), stats.gamma(0.7, scale=1 / 3.0).logpdf),
+    (Chi(4.5, 2.0), stats.chi(4.5, scale=2.0).logpdf),
+    (Chi(1.0, 2.0), stats.halfnorm(scale=2.0).logpdf),
+    (Relative(HalfNormal(0.3)), stats.halfnorm(scale=0.3).logpdf),
     (Uniform(6.0), stats.uniform(0.0, 6.0).logpdf),
     (InverseGammaVariance(2.0, 3.0), lambda s: LOG_2 + np.log(s) + stats.invgamma(2.0, scale=3.0).logpdf(s**2)),
     (InverseGammaVariance(0.5, 0.1), lambda s: LOG_2 + np.log(s) + stats.invgamma(0.5, scale=0.1).logpdf(s**2)),
@@ -57,6 +66,15 @@ def test_agrees_with_scipy(prior: SdPrior, reference: Any) -> None:
     np.testing.assert_allclose(prior.log_density(s), reference(s), rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("probability", [0.05, 0.95, 0.999])
+@pytest.mark.parametrize(("prior", "reference"), PROPER, ids=[str(p) for p, _ in PROPER])
+def test_quantile_has_its_probability_below(prior: SdPrior, reference: Any, probability: float) -> None:
+    upper = np.log(prior.quantile(probability))
+    pieces = pairwise([upper - 60.0, *np.arange(upper - 12.0, upper, 0.5), upper])
+    mass = sum(quad(lambda t: float(np.exp(reference(np.exp(t)) + t)), a, b, limit=200)[0] for a, b in pieces)
+    assert mass == pytest.approx(probability, abs=1e-8)
+
+
 @pytest.mark.parametrize("prior", [p for p, _ in PROPER if p.even] + [Flat()], ids=str)
 def test_even_priors_are_flat_at_zero(prior: SdPrior) -> None:
     step = 1e-4
@@ -71,6 +89,25 @@ def test_improper_priors() -> None:
     assert not Power(1.0).proper
     np.testing.assert_array_equal(Flat().log_density(s), [0.0, 0.0])
     np.testing.assert_allclose(np.exp(Power(2.0).log_density(s)), s**2)
+    np.testing.assert_allclose(np.exp(Gamma(2.5, 0.0).log_density(s)), s**1.5)
+    assert not Gamma(2.5, 0.0).proper
+    assert np.isnan([p.quantile(0.95) for p in (Flat(), Power(1.0), Gamma(2.0, 0.0))]).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: HalfT(3.0, 0.0), "scale of a half-t prior is 0.0"),
+        (lambda: Gamma(-1.0, 1.0), "shape of a gamma prior is -1.0"),
+        (lambda: InverseGammaVariance(0.0, 0.0), "infinite|diverges at s = 0"),
+        (lambda: Exponential.pc(1.0, 1.5), r"PC prior is 1.5"),
+        (lambda: Relative(Relative(Flat())), "ratio sd / sigma"),
+        (lambda: Relative(3.0), "was given 3.0"),
+    ],
+)
+def test_wrong_numbers_are_refused(make: Any, message: str) -> None:
+    with pytest.raises(PriorError, match=message):
+        make()
 
 
 def test_zero_is_outside_the_support_of_some() -> None:
