@@ -22,7 +22,7 @@ from bayeslmm.types import FloatArray, IntArray
 # Doubles of random effects drawn at once.
 _CHUNK = 4_000_000
 # Draws of a large design made together; an interruption keeps the ones before.
-_LARGE_CHUNK = 1200
+_LARGE_CHUNK = 2000
 
 
 @dataclass(frozen=True)

@@ -207,6 +207,8 @@ def _without_slash(name: str) -> str:
 
 def _obs_labels(index: AnyArray) -> IntArray | tuple[str, ...]:
     """Index labels of the rows kept where they identify the rows, else their positions."""
+    if index.dtype.kind in "iu":
+        return np.asarray(index if np.unique(index).size == index.size else np.arange(index.size), dtype=np.int64)
     labels = list(index)
     if len(set(labels)) < len(labels):
         return np.arange(len(labels))

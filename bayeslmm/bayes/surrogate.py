@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
-from math import comb
 
 import numpy as np
 from numpy.polynomial import chebyshev
@@ -28,9 +26,12 @@ from bayeslmm.likelihood.hierarchy import Hierarchy
 from bayeslmm.numerics.resample import normalised, systematic
 from bayeslmm.types import BoolArray, FloatArray, IntArray
 
-# Total degree by dimension: first while the region is looked for, then for the result.
-_ROUGH = {1: 8, 2: 6, 3: 5, 4: 4, 5: 4, 6: 3, 7: 3, 8: 3}
-_DEGREE = {1: 16, 2: 11, 3: 9, 4: 7, 5: 6, 6: 5, 7: 4, 8: 4}
+# Degree along a coordinate that spans one unit (a factor e in an sd) or more, first while the region is looked for,
+# then for the result; lower along shorter ones, and where the coefficients would be too many.
+_ROUGH, _DEGREE = 7, 14
+_SHORT = 0.5
+_MOST_ROUGH, _MOST = 120, 330
+_MOST_DIMENSIONS = 8
 # Equations for each coefficient.
 _SURPLUS = 1.8
 # The region reaches to where the log density is this far below its maximum.
@@ -70,8 +71,18 @@ def _scaled(x: FloatArray, lower: FloatArray, upper: FloatArray) -> FloatArray:
     return (2.0 * x - lower - upper) / (upper - lower)
 
 
-def _exponents(d: int, degree: int) -> IntArray:
-    return np.array([e for e in product(range(degree + 1), repeat=d) if sum(e) <= degree])
+def _exponents(width: FloatArray, degree: int, most: float) -> IntArray:
+    """Exponents (C, d) of at most that many terms: low degrees along short coordinates."""
+    share = np.clip(width, _SHORT, 1.0)
+    for largest in range(degree, -1, -1):
+        counts = [range(int(largest * s + 1e-9) + 1) for s in share]
+        if np.prod([len(c) for c in counts], dtype=float) > 1e6:
+            continue
+        grid = np.stack([g.ravel() for g in np.meshgrid(*counts, indexing="ij")], axis=1)
+        chosen = grid[(grid / share).sum(axis=1) <= largest + 1e-9]
+        if chosen.shape[0] <= most:
+            return np.asarray(chosen)
+    raise ValueError(f"no polynomial has at most {most} terms")
 
 
 def _basis(z: FloatArray, exponents: IntArray, along: int | None = None) -> FloatArray:
@@ -188,10 +199,9 @@ class Surrogate:
         return Factor(log_det, np.zeros(K), r2, empty[..., None], chol, fixed[:, size:], empty, r2)
 
 
-def _fit(nodes: Nodes, lower: FloatArray, upper: FloatArray, degree: int) -> Polynomial:
+def _fit(nodes: Nodes, lower: FloatArray, upper: FloatArray, exponents: IntArray) -> Polynomial:
     """Least squares on values and gradients."""
-    d = lower.size
-    exponents = _exponents(d, degree)
+    d, degree = lower.size, int(exponents.max())
     z = _scaled(nodes.x, lower, upper)
     half = 0.5 * (upper - lower)
     # A slope counts for as much as the value it would predict over the spacing of nodes.
@@ -203,9 +213,7 @@ def _fit(nodes: Nodes, lower: FloatArray, upper: FloatArray, degree: int) -> Pol
 
 
 def _fit_values(nodes: Nodes, lower: FloatArray, upper: FloatArray) -> Polynomial:
-    d, count = lower.size, nodes.x.shape[0]
-    degree = max(g for g in range(20) if comb(d + g, d) <= max(count / 1.4, 1))
-    exponents = _exponents(d, degree)
+    exponents = _exponents(upper - lower, _DEGREE, max(nodes.x.shape[0] / 1.4, 1.0))
     solution = np.linalg.lstsq(_basis(_scaled(nodes.x, lower, upper), exponents), nodes.fixed, rcond=1e-13)[0]
     return Polynomial(lower, upper, exponents, solution)
 
@@ -216,12 +224,13 @@ def _spread(lower: FloatArray, upper: FloatArray, count: int, seed: int) -> Floa
     return np.asarray(0.5 * (lower + upper) - 0.5 * (upper - lower) * np.cos(np.pi * u))
 
 
-def _count(d: int, degree: int) -> int:
-    return int(np.ceil(_SURPLUS * comb(d + degree, d) / (d + 1))) + 2
+def _count(exponents: IntArray) -> int:
+    terms, d = exponents.shape
+    return int(np.ceil(_SURPLUS * terms / (d + 1))) + 2
 
 
-def _make(target: Target, nodes: Nodes, lower: FloatArray, upper: FloatArray, degree: int) -> SurrogateTarget:
-    likelihood = _fit(nodes, lower, upper, degree)
+def _make(target: Target, nodes: Nodes, lower: FloatArray, upper: FloatArray, exponents: IntArray) -> SurrogateTarget:
+    likelihood = _fit(nodes, lower, upper, exponents)
     surrogate = Surrogate(likelihood, _fit_values(nodes, lower, upper), target.cp.p)
     return SurrogateTarget(target.cp, target.priors, target.coordinates, surrogate)
 
@@ -244,7 +253,7 @@ class SurrogateTarget(Target):
 
 def available(target: Target) -> bool:
     """Whether the dimension is small enough."""
-    return 1 <= target.dimension <= max(_DEGREE)
+    return 1 <= target.dimension <= _MOST_DIMENSIONS
 
 
 def build_surrogate(target: Target, start: FloatArray, progress: Progress) -> SurrogateTarget:
@@ -262,20 +271,20 @@ def build_surrogate(target: Target, start: FloatArray, progress: Progress) -> Su
     rng = np.random.default_rng(0)
     nodes = evaluate_nodes(target, np.where(target.folded, np.maximum(start, 1e-4), start)[None])
     for attempt in range(_ROUNDS):
-        inside = nodes.within(lower, upper)
-        missing = max(_count(d, _ROUGH[d]) - inside.x.shape[0], d + 2)
+        exponents = _exponents(upper - lower, _ROUGH, _MOST_ROUGH)
+        missing = max(_count(exponents) - nodes.within(lower, upper).x.shape[0], d + 2)
         nodes = nodes + evaluate_nodes(target, _spread(lower, upper, missing, attempt))
-        rough = _make(target, nodes.within(lower, upper), lower, upper, _ROUGH[d])
+        rough = _make(target, nodes.within(lower, upper), lower, upper, exponents)
         new_lower, new_upper, settled = _region(rough, start, rng)
         lower, upper = new_lower, new_upper
-        progress.report("likelihood", nodes.x.shape[0], nodes.x.shape[0] + _count(d, _DEGREE[d]))
+        exponents = _exponents(upper - lower, _DEGREE, _MOST)
+        progress.report("likelihood", nodes.x.shape[0], nodes.x.shape[0] + _count(exponents))
         if settled:
             break
-    degree = _DEGREE[d]
     inside = nodes.within(lower, upper)
-    missing = max(_count(d, degree) - inside.x.shape[0], 0)
+    missing = max(_count(exponents) - inside.x.shape[0], 0)
     inside = inside + evaluate_nodes(target, _spread(lower, upper, missing, 99))
-    return _make(target, inside, lower, upper, degree)
+    return _make(target, inside, lower, upper, exponents)
 
 
 def _first_box(target: Target, start: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -19,7 +19,7 @@ Hestenes & Stiefel (1952), J. Research of the National Bureau of Standards 49, 4
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,8 +36,10 @@ from bayeslmm.types import FloatArray, IntArray
 
 # Draws solved for at once: enough for matrix products, few enough for the memory of some copies.
 _WIDTH = 400
-# Error of a draw, in units of its conditional standard deviation.
-_TOLERANCE = 1e-8
+# Logarithm of the range of a relative sd among draws solved for together: the wider, the more iterations.
+_RANGE = 0.5
+# Error of all effects of a draw together, in the metric of the posterior (units of conditional standard deviations).
+_TOLERANCE = 1e-6
 _ITERATIONS = 150
 
 type Parts = list[FloatArray]
@@ -120,23 +122,30 @@ def draws_by_reference(
     K = sigma.size
     beta = np.empty((K, cp.p))
     b = tuple(np.empty((K, block.n_levels, block.size)) for block in cp.blocks)
-    order = _order(factors)
-    for start in range(0, K, _WIDTH):
-        chosen = order[start : start + _WIDTH]
+    done = 0
+    for chosen in _batches(factors):
         drawn = _draw_together(cp, [T[chosen] for T in factors], sigma[chosen], rng, prior)
         beta[chosen] = drawn.beta
         for out, values in zip(b, drawn.b, strict=True):
             out[chosen] = values
+        done += chosen.size
         if report is not None:
-            report(min(start + _WIDTH, K))
+            report(done)
     return Conditional(beta, b)
 
 
-def _order(factors: Sequence[FloatArray]) -> IntArray:
-    """Draws in the order of the block whose scale varies most: those solved together then differ least."""
-    logs = [np.log(np.maximum((T**2).sum((1, 2)), 1e-300)) for T in factors]
+def _batches(factors: Sequence[FloatArray]) -> Iterator[IntArray]:
+    """Draws in the order of the block whose scale varies most, in parts that differ little."""
+    logs = [0.5 * np.log(np.maximum((T**2).sum((1, 2)), 1e-300)) for T in factors]
     widest = max(logs, key=lambda x: float(np.std(x)))
-    return np.argsort(widest)
+    order = np.argsort(widest)
+    values = widest[order]
+    start = 0
+    while start < order.size:
+        stop = int(np.searchsorted(values, values[start] + _RANGE, side="right"))
+        stop = min(stop, start + _WIDTH)
+        yield order[start:stop]
+        start = stop
 
 
 def _draw_together(
