@@ -46,7 +46,7 @@ class Rows:
 
     Attributes
     ----------
-    index : array, shape (m,)
+    index : array or pandas.Index, shape (m,)
         Labels of all rows.
     complete : BoolArray, shape (m,)
         Rows without missing values, k of them.
@@ -62,7 +62,7 @@ class Rows:
         Precision weights, where they were asked for.
     """
 
-    index: AnyArray
+    index: AnyArray | pd.Index
     complete: BoolArray
     skipped: DroppedRows
     X: FloatArray
@@ -160,7 +160,7 @@ def new_rows(
     columns = {name: frame[name][complete].reset_index(drop=True) for name in needed}
     checks.check_finite_columns(columns)
     rows = _evaluated(design, recipe, formula, columns, int(complete.sum()), index[complete], bars)
-    rows = replace(rows, index=index.to_numpy(), complete=complete, skipped=skipped)
+    rows = replace(rows, index=index, complete=complete, skipped=skipped)
     rows = replace(rows, weights=None if given is None else given[complete])
     return rows
 
@@ -238,7 +238,7 @@ def _evaluated(
         offset = values if offset is None else offset + values
     Z = {k: _term(evaluator, bar, design.terms[k].effects, index) for k, bar in enumerate(formula.bars) if bar in bars}
     levels = {bar.group: _levels(design, bar, columns) for bar in bars}
-    return Rows(index.to_numpy(), np.ones(n, dtype=bool), DroppedRows(), X, offset, Z, levels)
+    return Rows(index, np.ones(n, dtype=bool), DroppedRows(), X, offset, Z, levels)
 
 
 def _no_rows(design: Design, bars: Sequence[Bar]) -> Rows:

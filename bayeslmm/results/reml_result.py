@@ -29,6 +29,7 @@ from bayeslmm.results.effects import by_group, fitted_values, variances_by_group
 from bayeslmm.results.fit_statistics import FitStatistics
 from bayeslmm.results.intervals import check_level
 from bayeslmm.results.labels import Parameter, estimates, find, parameters
+from bayeslmm.results.predictions import FitPredictions
 from bayeslmm.results.profiles import choose_parameters, profile_frame, variance_interval
 from bayeslmm.results.refits import Refits, check_responses, with_response
 from bayeslmm.results.summary import Summary, reml_summary
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class REMLResult(FitStatistics):
+class REMLResult(FitStatistics, FitPredictions):
     """Estimates of a linear mixed model by restricted or full maximum likelihood.
 
     Attributes
@@ -174,10 +175,6 @@ class REMLResult(FitStatistics):
         """Fitted values including random effects and offset, indexed as the rows kept."""
         values = fitted_values(self.design, self.cp, self._conditional.beta[0], [b[0] for b in self._conditional.b])
         return pd.Series(values, index=self.design.index, name="fitted")
-
-    def predict(self) -> pd.Series:
-        """Predictions for the rows of the data, the same as `fitted`."""
-        return self.fitted()
 
     def residuals(self) -> pd.Series:
         """Response minus fitted values, units of y."""

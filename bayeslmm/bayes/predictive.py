@@ -1,0 +1,213 @@
+"""Draws of means and of new observations at given rows from a posterior, a few rows at a time; groups of a DataTree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bayeslmm.bayes.layout import GroupLayout, make_layout
+from bayeslmm.bayes.log_likelihood import VarianceDraws, variance_draws
+from bayeslmm.bayes.prior_draws import draw_prior, simulate_response
+from bayeslmm.bayes.priors import Priors
+from bayeslmm.design.design import Design
+from bayeslmm.design.newdata import Rows, own_rows
+from bayeslmm.errors import FitError
+from bayeslmm.types import AnyArray, FloatArray
+
+if TYPE_CHECKING:
+    from xarray import DataTree
+
+# Doubles of draws held at once.
+_CHUNK = 4_000_000
+_NOISE, _LEVELS = 0, 1
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is drawn at every row.
+
+    Attributes
+    ----------
+    groups : tuple of str
+        Grouping factors whose effects are part of the mean.
+    observation : bool
+        Whether residual noise is added: a new observation instead of its mean.
+    sample_new : bool
+        Whether a level that the design does not have gets effects drawn from the distribution between levels,
+        the same ones in all its rows; zero otherwise.
+    """
+
+    groups: tuple[str, ...]
+    observation: bool = False
+    sample_new: bool = False
+
+
+def predictive_draws(
+    design: Design, posterior: Mapping[str, AnyArray], rows: Rows, request: Request, rng: np.random.Generator
+) -> Iterator[tuple[slice, FloatArray, FloatArray]]:
+    """Draws at the complete rows.
+
+    Parameters
+    ----------
+    design : Design
+    posterior : mapping of str to array
+        Variables of `Layout.posterior_dims`, leading dims chain and draw.
+    rows : Rows
+    request : Request
+    rng : numpy.random.Generator
+
+    Yields
+    ------
+    slice
+        Some of the rows.
+    FloatArray, shape (S, k)
+        Draws of their means, chain after chain.
+    FloatArray, shape (S, k)
+        Draws of an observation, or of the mean again if no observation is asked for.
+
+    Raises
+    ------
+    FitError
+        The draws of the random effects were not kept.
+    """
+    draws = variance_draws(design, posterior)
+    groups = [group for group in make_layout(design).groups if group.labels.group in request.groups]
+    entropy = int(rng.integers(2**63))
+    noise = np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(_NOISE,)))
+    step = max(1, _CHUNK // draws.sigma.size)
+    for start in range(0, rows.n, step):
+        part = slice(start, min(start + step, rows.n))
+        own = rows.part(part)
+        mean = draws.beta @ own.X.T
+        if own.offset is not None:
+            mean += own.offset
+        for position, group in enumerate(groups):
+            _add_known(mean, design, own, group, posterior)
+            if request.sample_new:
+                _add_new(mean, design, own, group, draws, (entropy, position))
+        if not request.observation:
+            yield part, mean, mean
+            continue
+        # Row after row, so that the draws do not depend on how many rows are taken at once.
+        z = noise.standard_normal((own.n, draws.sigma.size)).T
+        yield part, mean, mean + draws.sigma[:, None] * z / (1.0 if own.weights is None else np.sqrt(own.weights))
+
+
+def _flat_effects(posterior: Mapping[str, AnyArray], group: GroupLayout) -> FloatArray:
+    if group.b not in posterior:
+        raise FitError(
+            f"The draws of {group.b} were not kept, so levels of {group.labels.group} that are known cannot be "
+            "predicted. Sample again and keep them, or predict with random=None or random='new'."
+        )
+    b = np.asarray(posterior[group.b])
+    return b.reshape(-1, *b.shape[2:])
+
+
+def _columns(rows: Rows, group: GroupLayout) -> FloatArray:
+    return np.concatenate([rows.Z[k] for k in group.labels.terms], axis=1)
+
+
+def _add_known(
+    mean: FloatArray, design: Design, rows: Rows, group: GroupLayout, posterior: Mapping[str, AnyArray]
+) -> None:
+    codes = rows.levels[group.labels.group].codes
+    known = np.flatnonzero(codes < design.groupings[group.labels.group].n_levels)
+    if not known.size:
+        return
+    Z, b = _columns(rows, group)[known], _flat_effects(posterior, group)
+    total = np.zeros((mean.shape[0], known.size))
+    for k in range(Z.shape[1]):
+        total += Z[:, k] * b[:, codes[known], k]
+    mean[:, known] += total
+
+
+def _add_new(
+    mean: FloatArray, design: Design, rows: Rows, group: GroupLayout, draws: VarianceDraws, key: tuple[int, int]
+) -> None:
+    codes = rows.levels[group.labels.group].codes
+    first = design.groupings[group.labels.group].n_levels
+    for code in np.unique(codes[codes >= first]):
+        # Every level has numbers of its own, the same whenever its rows come up.
+        seed = np.random.SeedSequence(key[0], spawn_key=(_LEVELS, key[1], int(code) - first))
+        rng = np.random.default_rng(seed)
+        at = np.flatnonzero(codes == code)
+        for k in group.labels.terms:
+            T = draws.factors[k]
+            z = draws.sigma[:, None, None] * rng.standard_normal((T.shape[0], T.shape[1], 1))
+            mean[:, at] += (T @ z)[:, :, 0] @ rows.Z[k][at].T
+
+
+def posterior_predictive(design: Design, tree: DataTree, rng: np.random.Generator) -> DataTree:
+    """A new tree with the group posterior_predictive: a new observation at every row of the data, per draw.
+
+    Parameters
+    ----------
+    design : Design
+        With frequencies, one observation for one copy of each row.
+    tree : xarray.DataTree
+        With a posterior.
+    rng : numpy.random.Generator
+    """
+    groups = tuple(design.groupings)
+    posterior: Any = tree["posterior"].to_dataset()
+    shape = posterior["sigma"].shape
+    values = np.empty((posterior["sigma"].size, design.n))
+    for part, _, drawn in predictive_draws(design, posterior, own_rows(design, groups), Request(groups, True), rng):
+        values[:, part] = drawn
+    out = tree.copy()
+    group = {make_layout(design).response: values.reshape(*shape, design.n)}
+    out["posterior_predictive"] = _groups(design, {"posterior_predictive": group}, tree.attrs)["posterior_predictive"]
+    return out
+
+
+def prior_tree(
+    design: Design, priors: Priors, draws: int, rng: np.random.Generator, predictive: bool = True
+) -> DataTree:
+    """Draws of all parameters from the prior, and of a response for each.
+
+    Parameters
+    ----------
+    design : Design
+    priors : Priors
+        Proper in every parameter.
+    draws : int
+        One chain of so many.
+    rng : numpy.random.Generator
+    predictive : bool
+        Whether responses are drawn, n numbers per draw.
+
+    Returns
+    -------
+    xarray.DataTree
+        Groups prior, prior_predictive, observed_data.
+
+    Raises
+    ------
+    PriorError
+        The prior is improper.
+    """
+    layout, drawn = make_layout(design), draw_prior(design, priors, draws, rng)
+    effects = {design.terms[terms[0]].group: b for terms, b in zip(drawn.block_terms, drawn.b, strict=True)}
+    prior = {"beta": drawn.beta, "sigma": drawn.sigma}
+    for group in layout.groups:
+        prior[group.sd] = np.concatenate([drawn.sds[k] for k in group.labels.terms], axis=1)
+        if group.pairs:
+            prior[group.corr] = np.stack([drawn.corrs[k][:, a, b] for k, a, b, _ in group.labels.pairs], axis=1)
+        prior[group.b] = effects[group.labels.group]
+    groups: dict[str, dict[str, AnyArray]] = {"prior": {name: prior[name][None] for name in layout.posterior_dims}}
+    if predictive:
+        groups["prior_predictive"] = {layout.response: simulate_response(design, drawn, rng)[None]}
+    groups["observed_data"] = {layout.response: design.y}
+    return _groups(design, groups, {"formula": design.formula})
+
+
+def _groups(design: Design, groups: dict[str, dict[str, AnyArray]], attrs: Mapping[Any, Any]) -> DataTree:
+    from arviz_base import from_dict
+
+    layout = make_layout(design)
+    dims = {name: list(own) for name, own in (layout.posterior_dims | {layout.response: ("obs",)}).items()}
+    coords = {dim: np.asarray(labels) for dim, labels in layout.coords.items()}
+    return from_dict(groups, coords=coords, dims=dims, attrs={name: dict(attrs) for name in groups})

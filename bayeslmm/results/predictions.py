@@ -1,0 +1,399 @@
+"""Predictions of both engines under one set of arguments and labels."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+from scipy.special import ndtri
+
+from bayeslmm.bayes.default_priors import PriorSpec, resolve_priors
+from bayeslmm.bayes.predictive import Request, posterior_predictive, predictive_draws, prior_tree
+from bayeslmm.bayes.priors import Priors
+from bayeslmm.design.design import Design
+from bayeslmm.design.newdata import RowLevels, Rows, new_rows, own_rows
+from bayeslmm.errors import BayesLMMWarning, DesignError
+from bayeslmm.inference.prediction import new_level_variance, prediction_variance
+from bayeslmm.likelihood import Conditional, CrossProducts
+from bayeslmm.reml import Optimum
+from bayeslmm.results.intervals import check_level
+from bayeslmm.types import AnyArray, FloatArray
+
+if TYPE_CHECKING:
+    from xarray import DataArray, DataTree
+
+type Kind = Literal["mean", "observation"]
+type Random = str | Sequence[str] | None
+type NewLevels = Literal["error", "sample", "zero"]
+
+_KINDS = ("mean", "observation")
+_NEW_LEVELS = ("error", "sample", "zero")
+_GROUPS = ("posterior_predictive", "log_likelihood", "prior", "prior_predictive")
+_SHOWN = 8
+
+
+class FitPredictions:
+    """Predictions of a REML or ML fit."""
+
+    design: Design
+    cp: CrossProducts
+    optimum: Optimum
+
+    @property
+    def _conditional(self) -> Conditional:
+        """Estimates of the fixed and predictions of the random effects."""
+        raise NotImplementedError
+
+    def predict(
+        self,
+        newdata: Any = None,
+        *,
+        kind: Kind = "mean",
+        random: Random = "all",
+        new_levels: NewLevels = "error",
+        level: float = 0.95,
+        weights: Any = None,
+        random_seed: int | np.random.Generator | None = None,
+    ) -> pd.DataFrame:
+        """Predictions with standard errors and intervals.
+
+        Parameters
+        ----------
+        newdata : pandas, polars or pyarrow table, optional
+            The rows of the model by default. The response is not needed. Transformations such as ``scale(x)`` use the
+            means, standard deviations and knots of the model's own data.
+        kind : {"mean", "observation"}
+            The mean at a row, with a confidence interval; or a new observation there, with a prediction interval that
+            has the residual variance ``sigma^2 / weight`` in it.
+        random : "all", None, "new" or sequence of str
+            Which random effects are part of the prediction. ``"all"``: those of the row's levels. None: none, the
+            typical group (all effects zero). A name or names of grouping factors: theirs, all others zero. ``"new"``:
+            every level is taken for one never seen, whatever its name: predictions for the population of groups.
+        new_levels : {"error", "sample", "zero"}
+            What a level of a grouping factor that the data did not have means: an error; a group drawn from the
+            distribution between groups, whose variance widens the interval; or the typical group.
+        level : float
+            Of the intervals.
+        weights : str or array, optional
+            Precision weights of the new rows, for ``kind="observation"``; by default the expression that the model was
+            given.
+        random_seed : int or Generator, optional
+            As for a posterior, of which some predictions are drawn; those of a fit are exact and use none.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``estimate``, ``std_error``, ``conf_low``, ``conf_high``; index as `newdata`, nan in rows with missing
+            values. The standard error is that of prediction minus truth with fixed and random effects estimated
+            together (Henderson), theta taken as known; intervals are normal.
+
+        Raises
+        ------
+        DesignError
+            A missing column, unknown levels, an argument that is not one of those above.
+
+        Warns
+        -----
+        BayesLMMWarning
+            Rows with missing values.
+
+        Examples
+        --------
+        >>> import bayeslmm as bl, pandas as pd
+        >>> fit = bl.Model("Reaction ~ Days + (Days | Subject)", bl.load_dataset("sleepstudy")).fit()
+        >>> at = pd.DataFrame({"Days": [10, 10], "Subject": ["308", "new"]})
+        >>> fit.predict(at, new_levels="sample").round(1)
+           estimate  std_error  conf_low  conf_high
+        0     450.3       15.9     419.3      481.4
+        1     356.1       67.6     223.6      488.5
+        """
+        check_level(level)
+        rows, request = _asked(self.design, newdata, kind, random, new_levels, weights)
+        mean = self._mean(rows, request)
+        variance = prediction_variance(self.cp, self.optimum.factors, self.optimum.factor, rows, request.groups)
+        if request.sample_new:
+            levels = {k: (t.group, self.design.groupings[t.group].n_levels) for k, t in enumerate(self.design.terms)}
+            asked = {k: value for k, value in levels.items() if value[0] in request.groups}
+            variance = variance + new_level_variance(self.optimum.terms, rows, asked)
+        if request.observation:
+            variance = variance + (1.0 if rows.weights is None else 1.0 / rows.weights)
+        error = self.optimum.sigma * np.sqrt(variance)
+        half = float(ndtri(0.5 + level / 2)) * error
+        return _frame(rows, np.column_stack([mean, error, mean - half, mean + half]))
+
+    def _mean(self, rows: Rows, request: Request) -> FloatArray:
+        mean = rows.X @ self._conditional.beta[0]
+        if rows.offset is not None:
+            mean = mean + rows.offset
+        for block, b in zip(self.cp.blocks, self._conditional.b, strict=True):
+            name = block.grouping.name
+            if name in request.groups:
+                codes = rows.levels[name].codes
+                known = codes < block.n_levels
+                Z = np.concatenate([rows.Z[k] for k in block.terms], axis=1)
+                mean = mean + np.where(known, (Z * b[0][np.where(known, codes, 0)]).sum(1), 0.0)
+        return np.asarray(mean)
+
+
+class PosteriorPredictions:
+    """Predictions of a posterior, and the groups of its DataTree that are drawn from it or from the prior."""
+
+    design: Design
+    data: Any
+    priors: Priors
+
+    def predict(
+        self,
+        newdata: Any = None,
+        *,
+        kind: Kind = "mean",
+        random: Random = "all",
+        new_levels: NewLevels = "error",
+        level: float = 0.95,
+        weights: Any = None,
+        random_seed: int | np.random.Generator | None = None,
+    ) -> pd.DataFrame:
+        """Predictions with posterior standard deviations and intervals; arguments as for a fit.
+
+        Parameters
+        ----------
+        newdata : pandas, polars or pyarrow table, optional
+            The rows of the model by default.
+        kind : {"mean", "observation"}
+            The mean at a row, with a credible interval; or a new observation, with a prediction interval.
+        random : "all", None, "new" or sequence of str
+            Random effects of the row's levels; none (the typical group); those of some grouping factors; or every level
+            taken for one never seen (averaged over the population of groups).
+        new_levels : {"error", "sample", "zero"}
+            What to make of levels that the data did not have. ``"sample"`` draws their effects given every draw of the
+            variances: rows of one new level share them, different new levels are independent.
+        level : float
+        weights : str or array, optional
+            Precision weights of the new rows, for ``kind="observation"``.
+        random_seed : int or Generator, optional
+            For new levels and new observations.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``estimate`` (posterior mean of the mean), ``std_error`` (standard deviation), ``conf_low`` and
+            ``conf_high`` (equal-tailed); index as `newdata`, nan in rows with missing values.
+
+        Raises
+        ------
+        DesignError
+            A missing column, unknown levels, an argument that is not one of those above.
+        FitError
+            The draws of random effects that are needed were not kept.
+
+        Warns
+        -----
+        BayesLMMWarning
+            Rows with missing values.
+
+        Examples
+        --------
+        >>> import bayeslmm as bl, pandas as pd
+        >>> post = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).sample(random_seed=1)
+        >>> table = post.predict(pd.DataFrame({"Batch": ["A", "new"]}), new_levels="sample", random_seed=2)
+        >>> table["estimate"].round(-1).tolist()
+        [1510.0, 1530.0]
+        """
+        check_level(level)
+        rows, request = _asked(self.design, newdata, kind, random, new_levels, weights)
+        ends = [0.5 - level / 2, 0.5 + level / 2]
+        out = np.empty((rows.n, 4))
+        posterior = self.data["posterior"].to_dataset()
+        rng = np.random.default_rng(random_seed)
+        for part, mean, drawn in predictive_draws(self.design, posterior, rows, request, rng):
+            out[part, 0], out[part, 1] = mean.mean(0), drawn.std(0, ddof=1)
+            out[part, 2:] = np.quantile(drawn, ends, axis=0).T
+        return _frame(rows, out)
+
+    def predict_draws(
+        self,
+        newdata: Any = None,
+        *,
+        kind: Kind = "mean",
+        random: Random = "all",
+        new_levels: NewLevels = "error",
+        weights: Any = None,
+        random_seed: int | np.random.Generator | None = None,
+    ) -> DataArray:
+        """All draws of the predictions; arguments as for `predict`.
+
+        Returns
+        -------
+        xarray.DataArray
+            Dims chain, draw, obs; obs has the labels of `newdata`'s rows where they are numbers or texts that identify
+            them, else their positions. nan in rows with missing values.
+
+        Examples
+        --------
+        >>> import bayeslmm as bl, pandas as pd
+        >>> post = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).sample(random_seed=1)
+        >>> draws = post.predict_draws(pd.DataFrame({"Batch": ["A", "B"]}))
+        >>> dict(draws.sizes)
+        {'chain': 4, 'draw': 1000, 'obs': 2}
+        """
+        from xarray import DataArray
+
+        rows, request = _asked(self.design, newdata, kind, random, new_levels, weights)
+        posterior = self.data["posterior"].to_dataset()
+        sigma = posterior["sigma"]
+        values = np.full((sigma.size, rows.complete.size), np.nan)
+        places = np.flatnonzero(rows.complete)
+        rng = np.random.default_rng(random_seed)
+        for part, _, drawn in predictive_draws(self.design, posterior, rows, request, rng):
+            values[:, places[part]] = drawn
+        coords = {"chain": sigma["chain"].to_numpy(), "draw": sigma["draw"].to_numpy(), "obs": _obs_labels(rows.index)}
+        return DataArray(values.reshape(*sigma.shape, -1), coords, ("chain", "draw", "obs"), name=self.design.response)
+
+    def add_groups(self, *groups: str, draws: int = 1000, random_seed: int | np.random.Generator | None = None) -> Any:
+        """A new posterior whose `data` has further groups.
+
+        Parameters
+        ----------
+        *groups : {"posterior_predictive", "log_likelihood", "prior", "prior_predictive"}
+            Each but the prior is an array of draws times rows.
+        draws : int
+            Draws from the prior.
+        random_seed : int or Generator, optional
+
+        Returns
+        -------
+        Posterior
+
+        Raises
+        ------
+        DesignError
+            Another name.
+        PriorError
+            A group of the prior, which is improper: sample with ``priors="weak"``.
+        """
+        for name in groups:
+            if name not in _GROUPS:
+                raise DesignError(f"There is no group {name!r} to add. Known: {', '.join(_GROUPS)}.")
+        rng = np.random.default_rng(random_seed)
+        tree = self.data.copy()
+        if "posterior_predictive" in groups:
+            tree = posterior_predictive(self.design, tree, rng)
+        if "log_likelihood" in groups:
+            from bayeslmm.bayes.datatree import add_log_likelihood
+
+            tree = add_log_likelihood(tree, self.design)
+        wanted = [name for name in ("prior", "prior_predictive") if name in groups]
+        if wanted:
+            prior = prior_tree(self.design, self.priors, draws, rng, predictive="prior_predictive" in groups)
+            for name in wanted:
+                tree[name] = prior[name]
+        return replace(self, data=tree)  # type: ignore[type-var]
+
+
+def prior_predictive(
+    design: Design, priors: PriorSpec = None, draws: int = 1000, random_seed: int | np.random.Generator | None = None
+) -> DataTree:
+    """Draws from the prior and responses given them: what the model expects before it has seen the data.
+
+    Parameters
+    ----------
+    design : Design
+    priors : str, Priors or mapping, optional
+        As for `Model.sample`; they have to be proper, e.g. ``"weak"``.
+    draws : int
+    random_seed : int or Generator, optional
+
+    Returns
+    -------
+    xarray.DataTree
+        Groups prior, prior_predictive, observed_data.
+
+    Raises
+    ------
+    PriorError
+        A prior is improper, as the default one of the fixed effects is.
+    """
+    if isinstance(draws, bool) or not isinstance(draws, int | np.integer) or draws < 1:
+        raise DesignError(f"draws={draws!r} is not a positive whole number.")
+    return prior_tree(design, resolve_priors(design, priors), int(draws), np.random.default_rng(random_seed))
+
+
+def _asked(
+    design: Design, newdata: Any, kind: str, random: Random, new_levels: str, weights: Any
+) -> tuple[Rows, Request]:
+    """Read the arguments of a prediction and evaluate the rows."""
+    if kind not in _KINDS:
+        raise DesignError(f"kind={kind!r} is unknown. Use 'mean' or 'observation'.")
+    if new_levels not in _NEW_LEVELS:
+        raise DesignError(f"new_levels={new_levels!r} is unknown. Use 'error', 'sample' or 'zero'.")
+    groups = _chosen_groups(design, random)
+    observation = kind == "observation"
+    if weights is not None and (newdata is None or not observation):
+        raise DesignError("weights= are those of new observations: give newdata and kind='observation' with them.")
+    if newdata is None:
+        rows = own_rows(design, groups)
+    else:
+        rows = new_rows(design, newdata, groups, weights=weights, weighted=observation)
+    if len(rows.skipped):
+        text = str(rows.skipped).replace("dropped", "without prediction")
+        warnings.warn(f"Missing values in the new data: {text}.", BayesLMMWarning, stacklevel=3)
+    if random == "new" and "new" not in design.groupings:
+        rows = replace(rows, levels={name: _all_new(design, name, own) for name, own in rows.levels.items()})
+        return rows, Request(groups, observation, True)
+    if new_levels == "error":
+        _refuse_new_levels(rows)
+    return rows, Request(groups, observation, new_levels == "sample")
+
+
+def _chosen_groups(design: Design, random: Random) -> tuple[str, ...]:
+    if random is None:
+        return ()
+    every = tuple(design.groupings)
+    if isinstance(random, str):
+        if random in every:
+            return (random,)
+        if random in ("all", "new"):
+            return every
+        random = (random,)
+    unknown = [name for name in random if name not in every]
+    if unknown:
+        raise DesignError(
+            f"random names {', '.join(map(repr, unknown))}, which is no grouping factor of the model. It has "
+            f"{', '.join(map(repr, every))}; 'all', 'new' and None stand for all of them, for levels never seen, and "
+            "for no random effects."
+        )
+    return tuple(name for name in every if name in set(random))
+
+
+def _all_new(design: Design, name: str, levels: RowLevels) -> RowLevels:
+    known = design.groupings[name]
+    return RowLevels(levels.codes + known.n_levels, (*known.levels, *levels.new))
+
+
+def _refuse_new_levels(rows: Rows) -> None:
+    for name, levels in rows.levels.items():
+        if levels.new:
+            shown = ", ".join(map(repr, levels.new[:_SHOWN])) + (", ..." if len(levels.new) > _SHOWN else "")
+            raise DesignError(
+                f"{name} has {len(levels.new)} level(s) that the data of the model did not have: {shown}. Say what "
+                "they stand for: new_levels='sample' for groups drawn from the same population, its variance in the "
+                "interval; new_levels='zero' for the typical group."
+            )
+
+
+def _frame(rows: Rows, values: FloatArray) -> pd.DataFrame:
+    full = np.full((rows.complete.size, values.shape[1]), np.nan)
+    full[rows.complete] = values
+    return pd.DataFrame(full, index=rows.index, columns=["estimate", "std_error", "conf_low", "conf_high"])
+
+
+def _obs_labels(index: AnyArray | pd.Index) -> AnyArray:
+    labels = list(index)
+    plain = all(isinstance(v, str) for v in labels) or all(isinstance(v, int | np.integer) for v in labels)
+    if not plain or len(set(labels)) < len(labels):
+        return np.arange(len(labels))
+    return np.asarray(labels)
