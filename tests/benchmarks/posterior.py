@@ -141,6 +141,12 @@ def store(row: dict[str, object]) -> None:
     table.to_csv(FILE, index=False, float_format="%.6g", lineterminator="\n")
 
 
+def measured(case: PosteriorCase) -> set[str]:
+    """Packages that have numbers for a case."""
+    rows = stored_results()
+    return set(rows["package"][(rows["case"] == case.name) & (rows["status"] == "ok")])
+
+
 def names(known: tuple[str, ...]) -> object:
     """Reader of a list of names between commas."""
 
@@ -163,6 +169,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--cases", type=names(cases), default=cases, help="cases to measure: a,b")
     parser.add_argument("--limit", type=float, default=600, help="seconds per process")
     parser.add_argument("--memory", type=float, default=12, help="GB of address space per process")
+    parser.add_argument("--missing", action="store_true", help="only what has no numbers yet")
     parser.add_argument("--table", action="store_true", help="only write the table from the stored results")
     return parser.parse_args()
 
@@ -176,7 +183,8 @@ def main() -> None:
     for case in ALL:
         if options.table or case.name not in options.cases:
             continue
-        for package in (name for name in PACKAGES if name in options.only):
+        done = measured(case) if options.missing else set()
+        for package in (name for name in PACKAGES if name in options.only and name not in done):
             with tempfile.TemporaryDirectory() as name:
                 write_data(case, Path(name))
                 row = measure(package, case, Path(name), settings)

@@ -216,21 +216,22 @@ def compilation(package: Any, case: PosteriorCase, data: pd.DataFrame) -> dict[s
     return {"compile_cold": cold, "compile_warm": warm}
 
 
-def only_one_thread(directory: Path) -> None:
+def only_one_thread(directory: Path, pinned: bool) -> None:
     """Compile caches of this case's own; JAX, which starts threads whatever it is told, is kept on one processor."""
     os.environ["PYTENSOR_FLAGS"] = f"base_compiledir={directory / 'pytensor'}"
     os.environ["NUMBA_CACHE_DIR"] = str(directory / "numba")
     os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-    with contextlib.suppress(AttributeError, OSError):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    if pinned:
+        with contextlib.suppress(AttributeError, OSError):
+            os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
 def main(name: str, case: PosteriorCase, directory: Path, draws: int) -> int:
     """Measure, store the draws and print the line of results."""
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    only_one_thread(directory)
     package = PACKAGES[name]
+    only_one_thread(directory, pinned="numpyro" in package.modules)
     try:
         for module in package.modules:
             __import__(module)
