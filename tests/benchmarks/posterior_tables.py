@@ -9,6 +9,8 @@ from posterior import ENOUGH, PACKAGES
 from posterior_cases import ALL, PosteriorCase
 from tables import by_cell, markdown
 
+# R-hat from which an ESS means nothing.
+CONVERGED = 1.05
 INTRODUCTION = """# Time to posterior
 
 From data frame to draws, one thread, warm process, CPU seconds (wall seconds are in posterior_peers.csv). Min ESS is
@@ -56,18 +58,28 @@ def number(value: float, digits: int = 3) -> str:
     return f"{value:,.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"
 
 
+def peer_cell(value: float, row: pd.Series | None, case: PosteriorCase) -> str:
+    """Rate and name of a peer, and what is wrong with it."""
+    if row is None:
+        return "none"
+    faults = [f"{row['divergences']:.0f} divergences"] if row["divergences"] else []
+    faults += ["not converged"] if row["max_rhat"] >= CONVERGED else []
+    faults += ["no correlation"] if case.cor_labels and "bambi" in row["package"] else []
+    return f"{number(value)} ({', '.join([row['package'], *faults])})"
+
+
 def overview_row(cells: dict[tuple[str, str], pd.Series], case: PosteriorCase) -> list[str]:
     """bayeslmm beside the best peer."""
     ours = cells.get((case.name, "bayeslmm"))
     peers = {name: cells.get((case.name, name)) for name in PACKAGES[1:]}
     best, whole = (
-        max(((f(row), name) for name, row in peers.items() if math.isfinite(f(row))), default=(math.nan, "none"))
+        max(((f(row), name) for name, row in peers.items() if math.isfinite(f(row))), default=(math.nan, ""))
         for f in (rate, whole_rate)
     )
     own = whole_rate(ours)
     text = [ours["method"], number(ours["seconds"]), number(ours["min_ess"])] if good(ours) else ["", "", ""]
     certificate = ours["certificate"] if good(ours) else ""
-    peer_cells = [f"{number(value)} ({name})".strip() for value, name in (best, whole)]
+    peer_cells = [peer_cell(value, peers.get(name), case) for value, name in (best, whole)]
     ratios = [number(own / value) for value, _ in (best, whole)]
     return [case.name, *text, number(own), number(case.aim), *peer_cells, *ratios, certificate]
 
@@ -80,7 +92,7 @@ def detail_row(row: pd.Series) -> list[str]:
     count = f"{row['chains']:.0f} x {row['draws']:.0f}" + (f" + {row['tune']:.0f}" if row["tune"] else "")
     times = [number(row[name]) for name in ("seconds", "sampling", "compile_cold", "compile_warm")]
     quality = [number(row["divergences"]), f"{row['max_rhat']:.3f}", number(row["mb"])]
-    notes = [] if row["max_rhat"] < 1.05 else ["not converged"]
+    notes = [] if row["max_rhat"] < CONVERGED else ["not converged"]
     ess = [number(row["min_ess"]), row["worst"], number(rate(row)), to_enough(row)]
     return [*head, count, *times, *ess, *quality, "; ".join([*notes, *filter(None, [row["note"]])])]
 
