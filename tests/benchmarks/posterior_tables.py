@@ -43,12 +43,16 @@ def whole_rate(row: pd.Series | None) -> float:
     return row["min_ess"] / row["seconds"] if good(row) else math.nan
 
 
+def seconds_to_enough(row: pd.Series | None) -> float:
+    """Seconds of a whole call to an ESS of 1,000: those measured, or more where the ESS fell short."""
+    if not good(row):
+        return math.nan
+    return row["seconds"] + row["sampling"] * max(ENOUGH / row["min_ess"] - 1.0, 0.0)
+
+
 def to_enough(row: pd.Series) -> str:
-    """Seconds of a whole call to an ESS of 1,000; with ``~`` extrapolated from a shorter run."""
-    if row["min_ess"] >= ENOUGH:
-        return f"{row['seconds']:.3g}"
-    compiled = max(row["seconds"] - row["sampling"], 0.0)
-    return f"~{compiled + row['sampling'] * ENOUGH / row['min_ess']:.3g}"
+    """The same as text; with ``~`` extrapolated from a shorter run."""
+    return ("" if row["min_ess"] >= ENOUGH else "~") + f"{seconds_to_enough(row):.3g}"
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -81,7 +85,8 @@ def overview_row(cells: dict[tuple[str, str], pd.Series], case: PosteriorCase) -
     certificate = ours["certificate"] if good(ours) else ""
     peer_cells = [peer_cell(value, peers.get(name), case) for value, name in (best, whole)]
     ratios = [number(own / value) for value, _ in (best, whole)]
-    return [case.name, *text, number(own), number(case.aim), *peer_cells, *ratios, certificate]
+    quickest = min((seconds_to_enough(row) for row in peers.values() if good(row)), default=math.nan)
+    return [case.name, *text, number(own), number(case.aim), *peer_cells, number(quickest), *ratios, certificate]
 
 
 def detail_row(row: pd.Series) -> list[str]:
@@ -114,7 +119,13 @@ def report(results: pd.DataFrame) -> str:
     """The whole file."""
     cells = by_cell(results)
     header = ["case", "method", "seconds", "min ESS", "min ESS / s", "aim", "best peer, sampling only"]
-    header += ["best peer, whole call", "bayeslmm / sampling only", "bayeslmm / whole call", "certificate"]
+    header += [
+        "best peer, whole call",
+        "quickest peer, seconds to 1,000",
+        "bayeslmm / sampling only",
+        "bayeslmm / whole call",
+        "certificate",
+    ]
     overview = markdown(header, [overview_row(cells, case) for case in ALL])
     header = ["case", "package", "chains x draws + tune", "seconds", "sampling", "compile cold", "compile warm"]
     header += ["min ESS", "of", "min ESS / s", "seconds to 1,000", "divergences", "max R-hat", "MB above data", "note"]
