@@ -12,6 +12,7 @@ from bayeslmm.bayes.default_priors import PriorSpec, resolve_priors
 from bayeslmm.bayes.layout import make_layout
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.progress import Progress, interactive
+from bayeslmm.bayes.propriety import check_posterior
 from bayeslmm.design import Design
 from bayeslmm.errors import FitError
 from bayeslmm.likelihood import CrossProducts
@@ -141,6 +142,7 @@ def _nuts(design: Design, priors: Priors, settings: Settings, kept: dict[str, bo
     from bayeslmm.bayes.nuts import sample_nuts
     from bayeslmm.bayes.pymc_model import build_pymc_model
 
+    check_posterior(design, priors)
     rng = _generator(settings.random_seed)
     layout = make_layout(design)
     drawn = sample_nuts(

@@ -30,15 +30,15 @@ class TermCoordinates:
         Which sds use the folded sinh coordinate.
     scale : FloatArray, shape (c,)
         c of the sinh coordinate, relative to sigma.
-    eta : float
-        Shape of the LKJ prior.
+    shapes : FloatArray, shape (c, c)
+        Shapes of the densities of the canonical partial correlations, see `Priors.partial_shapes`.
     """
 
     size: int
     correlated: bool
     even: tuple[bool, ...]
     scale: FloatArray
-    eta: float
+    shapes: FloatArray
 
     @property
     def n_correlations(self) -> int:
@@ -58,10 +58,10 @@ class TermCoordinates:
         return _relative_sds(x[:, : self.size], self.even, self.scale)
 
     def correlation_factor(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Cholesky factor of the correlation matrix (K, c, c), and log LKJ density plus log Jacobian (K,).
+        """Cholesky factor of the correlation matrix (K, c, c), and log prior density plus log Jacobian (K,).
 
-        The canonical partial correlation of effects i > j (given those before j) has under LKJ(eta) the
-        density proportional to ``(1 - z^2)^(eta + (c - 2 - j) / 2 - 1)``, j from 0.
+        The canonical partial correlation of effects i > j (given those before j) has a density proportional to
+        ``(1 - z^2)^(shape - 1)``; under LKJ(eta) its shape is ``eta + (c - 2 - j) / 2``, j from 0.
 
         References
         ----------
@@ -82,7 +82,7 @@ class TermCoordinates:
                 z, log_one_minus = np.tanh(w), -2.0 * np.log(np.cosh(np.clip(w, -300, 300)))
                 L[:, i, j] = z * np.sqrt(left)
                 left = left * np.exp(log_one_minus)
-                shape = self.eta + (c - 2 - j) / 2.0
+                shape = float(self.shapes[i, j])
                 log_density += shape * log_one_minus - _log_beta_constant(shape)
                 position += 1
             L[:, i, i] = np.sqrt(left)

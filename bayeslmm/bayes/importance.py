@@ -71,10 +71,12 @@ def importance_points(target: Target, start: FloatArray, size: int, rng: np.rand
     pilot = laplace(target, start)
     count = _PILOT[target.dimension <= _FEW]
     rounds = [Round(pilot, draw(target, pilot, count, rng))]
+    table = np.zeros((0, 0))
     for _ in range(_ROUNDS):
         if rounds[-1].efficiency > _GOOD or _settled(rounds):
             break
-        proposal = blend(_adapt(target, rounds, rng), pilot, _DEFENSIVE)
+        table = _extend(table, rounds)
+        proposal = blend(_adapt(target, rounds, table, rng), pilot, _DEFENSIVE)
         rounds.append(Round(proposal, draw(target, proposal, count, rng)))
     best = max(rounds, key=lambda r: r.efficiency)
     # Some spare points, so that resampling repeats few of them.
@@ -145,12 +147,28 @@ def draw(target: Target, proposal: MixtureT, size: int, rng: np.random.Generator
     return Weighted(points, points.log_density - proposal.log_density(x))
 
 
-def _adapt(target: Target, rounds: Sequence[Round], rng: np.random.Generator) -> MixtureT:
+def _extend(table: FloatArray, rounds: Sequence[Round]) -> FloatArray:
+    """Log density of every proposal (rows) at the points of all rounds, from the table without the last round."""
+    old = [r.sample.points.x for r in rounds[:-1]]
+    new = rounds[-1].sample
+    columns = np.stack(
+        [
+            *(r.proposal.log_density(new.points.x) for r in rounds[:-1]),
+            # Points without density have no weight, whatever their proposal's.
+            np.nan_to_num(new.points.log_density - new.log_weights),
+        ]
+    )
+    if not old:
+        return columns
+    row = rounds[-1].proposal.log_density(np.concatenate(old))
+    return np.concatenate([np.concatenate([table, row[None]]), columns], axis=1)
+
+
+def _adapt(target: Target, rounds: Sequence[Round], table: FloatArray, rng: np.random.Generator) -> MixtureT:
     """Fit a mixture to the points of all rounds, weighted by the mixture of all proposals."""
     x = np.concatenate([r.sample.points.x for r in rounds])
     log_density = np.concatenate([r.sample.points.log_density for r in rounds])
-    proposals = logsumexp(np.stack([r.proposal.log_density(x) for r in rounds]), axis=0)
-    weights = _tempered(log_density - proposals, 20 * target.dimension)
+    weights = _tempered(log_density - logsumexp(table, axis=0), 20 * target.dimension)
     # Let EM see both mirror images where the density reaches zero, so that components there stay centred.
     signs = np.where(target.folded, rng.choice([-1.0, 1.0], size=x.shape), 1.0)
     near = target.folded & (weights @ (x**2) < 4.0 * (weights @ x**2 - (weights @ x) ** 2))

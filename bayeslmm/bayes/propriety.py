@@ -21,7 +21,7 @@ import numpy as np
 from bayeslmm.bayes.prior_families import Flat, Gamma, Power, SdPrior
 from bayeslmm.bayes.prior_scales import response_sd
 from bayeslmm.bayes.priors import Priors
-from bayeslmm.bayes.term_priors import FlatFactor, Relative
+from bayeslmm.bayes.term_priors import Relative
 from bayeslmm.design.design import Design
 from bayeslmm.design.variances import variance_labels
 from bayeslmm.errors import PriorError
@@ -70,7 +70,6 @@ def check_posterior(design: Design, priors: Priors) -> None:
     PriorError
         The posterior does not integrate; the message says where and what to use.
     """
-    _check_flat_factor(design, priors)
     improper = _improper(design, priors)
     for item in improper:
         _check_zero(item, design)
@@ -80,16 +79,6 @@ def check_posterior(design: Design, priors: Priors) -> None:
     exponent = exponent_of(priors.sigma)
     if exponent is not None:
         _check_sigma(design, priors, exponent, improper, flat.shape[1])
-
-
-def _check_flat_factor(design: Design, priors: Priors) -> None:
-    # The coordinates of the collapsed posterior have LKJ shapes, which for three effects and more this prior has not.
-    for term, joint in zip(design.terms, priors.joints, strict=True):
-        if isinstance(joint, FlatFactor) and len(term.effects) > 2:
-            raise PriorError(
-                f"{term.label} has {len(term.effects)} correlated effects and the prior 'flat in theta', which is "
-                "available for at most two. Use 'boundary_avoiding' or flat sds with LKJ(1): priors={'sd': 'flat'}."
-            )
 
 
 def exponent_of(prior: SdPrior) -> float | None:

@@ -14,7 +14,9 @@ import numpy as np
 from scipy.special import logsumexp
 
 from bayeslmm.bayes.coordinates import Coordinates, SharedCoordinates, TermCoordinates
-from bayeslmm.bayes.priors import InverseGammaVariance, Priors
+from bayeslmm.bayes.prior_families import InverseGammaVariance, SdPrior
+from bayeslmm.bayes.priors import Priors
+from bayeslmm.bayes.term_priors import Relative
 from bayeslmm.design.shared import Shared
 from bayeslmm.likelihood import (
     CrossProducts,
@@ -173,16 +175,16 @@ def make_target(
     """
     coordinates: list[Coordinates] = []
     folded = priors.even if smooth else _bounded_at_zero(priors)
-    for term, T, even, eta in zip(cp.design.terms, relative_terms, folded, priors.lkj, strict=True):
+    for k, (term, T, even) in enumerate(zip(cp.design.terms, relative_terms, folded, strict=True)):
         fitted = np.sqrt((T**2).sum(-1))
         structure = term.structure
         if isinstance(structure, Shared) and structure.shared:
             resolution = _resolution(cp, np.sqrt((term.Z**2).sum(1, keepdims=True)), term.group)
-            coordinates.append(SharedCoordinates(structure, even[:1], np.hypot(fitted[:1], resolution), eta))
+            coordinates.append(SharedCoordinates(structure, even[:1], np.hypot(fitted[:1], resolution), priors.lkj[k]))
             continue
         c = len(term.effects)
         scale = np.hypot(fitted, _resolution(cp, term.Z, term.group))
-        coordinates.append(TermCoordinates(c, len(structure.rows) > c, even, scale, eta))
+        coordinates.append(TermCoordinates(c, len(structure.rows) > c, even, scale, priors.partial_shapes(k, c)))
     target = Target(cp, priors, tuple(coordinates))
     start = [c.inverse(T) for c, T in zip(coordinates, relative_terms, strict=True)]
     return target, np.concatenate(start)
@@ -192,11 +194,14 @@ def _bounded_at_zero(priors: Priors) -> tuple[tuple[bool, ...], ...]:
     """Per term and sd, whether the prior density is bounded near zero and does not live on many decades there."""
     zero = np.zeros(1)
     return tuple(
-        tuple(
-            not isinstance(prior, InverseGammaVariance) and bool(prior.log_density(zero)[0] < np.inf) for prior in sds
-        )
+        tuple(not _over_decades(prior) and bool(prior.log_density(zero)[0] < np.inf) for prior in sds)
         for sds in priors.sds
     )
+
+
+def _over_decades(prior: SdPrior) -> bool:
+    inner = prior.prior if isinstance(prior, Relative) else prior
+    return isinstance(inner, InverseGammaVariance)
 
 
 def _resolution(cp: CrossProducts, Z: FloatArray, group: str) -> FloatArray:

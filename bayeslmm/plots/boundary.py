@@ -66,8 +66,12 @@ def _curves(both: Comparison, p: Parameter, grid: FloatArray, posterior: FloatAr
     curve = both.reml.profile(p.label, coarse)["criterion"].to_numpy()
     likelihood = np.exp(-0.5 * (np.interp(grid, coarse, curve) - both.reml.criterion))
     priors = both.posterior.priors
-    prior = priors.sigma if p.kind == "sigma" else priors.sds[p.position][p.effects[0]]
-    prior_density = np.exp(prior.log_density(grid))
+    if p.kind == "sigma":
+        prior, log_prior = priors.sigma, priors.sigma.log_density(grid)
+    else:
+        prior = priors.sds[p.position][p.effects[0]]
+        log_prior = priors.log_density_sd(p.position, p.effects[0], grid)
+    prior_density = np.exp(np.nan_to_num(log_prior, nan=0.0))
     product = likelihood * prior_density
     area = float(np.trapezoid(product, grid))
     top = posterior.max()

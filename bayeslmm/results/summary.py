@@ -129,7 +129,7 @@ def posterior_summary(post: Posterior) -> Summary:
     return Summary(
         "Posterior of a linear mixed model",
         tuple(notes),
-        (("Parameters", table), ("Priors", post.prior_table())),
+        (("Parameters", table), ("Priors", post.prior_table().drop(columns="in words"))),
         tuple(remarks),
     )
 

@@ -208,7 +208,7 @@ def test_three_by_three_block_has_sound_weights() -> None:
 
 def test_lkj_density_integrates_to_one() -> None:
     # c = 2: one coordinate; trapezoidal rule on the atanh line
-    coordinates = TermCoordinates(2, True, (True, True), np.ones(2), 2.5)
+    coordinates = TermCoordinates(2, True, (True, True), np.ones(2), np.full((2, 2), 2.5))
     w = np.linspace(-40, 40, 4001)
     x = np.column_stack([np.zeros((w.size, 2)), w])
     _, log_density = coordinates.correlation_factor(x)

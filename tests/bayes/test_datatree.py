@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from bayeslmm.bayes import datatree
+from bayeslmm.bayes import log_likelihood
 from bayeslmm.bayes.collapsed import CollapsedDraws, sample_collapsed
 from bayeslmm.bayes.datatree import add_log_likelihood, build_datatree, nuts_datatree
 from bayeslmm.bayes.default_priors import default_priors, resolve_priors
@@ -100,7 +100,7 @@ def test_selection_by_level_and_effect(design: Make) -> None:
 @pytest.mark.parametrize("kind", ["one-way", "blocks and crossed"])
 def test_pointwise_log_likelihood(kind: str, design: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     data = design(kind, weights=True, offset=True)
-    monkeypatch.setattr(datatree, "_CHUNK", 7 * data.n)
+    monkeypatch.setattr(log_likelihood, "_CHUNK", 7 * data.n)
     tree = _tree(data, log_likelihood=True)
     posterior = tree["posterior"].to_dataset()
     assert data.offset is not None and data.weights is not None

@@ -154,12 +154,6 @@ def test_message_says_what_was_found_and_what_to_use() -> None:
         check_posterior(design, resolve_priors(design, {"sd": "flat"}))
 
 
-def test_flat_in_theta_of_three_effects_is_refused() -> None:
-    design = one_way(9, "y ~ x + (x + h | g)")
-    with pytest.raises(PriorError, match="3 correlated effects"):
-        check_posterior(design, resolve_priors(design, "flat"))
-
-
 def test_many_levels_cost_nothing() -> None:
     design = one_way(2000, "y ~ x + (x | g)", n=3)
     check_posterior(design, Priors(((Flat(), Flat()),), (1.0,), Flat()))
