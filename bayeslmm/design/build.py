@@ -126,7 +126,7 @@ def build_design(
         index=index.to_numpy(),
         dropped=dropped,
         frequency=kept_counts,
-        recipe=make_recipe(parsed, columns, known, extra_namespace or {}, weights, _aliased(X, independent)),
+        recipe=make_recipe(parsed, columns, known, extra_namespace, weights, _aliased(X, independent), kept_counts),
     )
     return _checked(design, saturated)
 

@@ -13,6 +13,7 @@ from bayeslmm.design import data as checks
 from bayeslmm.design.design import Design, DroppedRows
 from bayeslmm.design.evaluate import NAMESPACE, Evaluator
 from bayeslmm.design.formula import Bar, Formula, parse_formula
+from bayeslmm.design.frequency import row_by_row
 from bayeslmm.design.groups import group_by, level_name
 from bayeslmm.design.lazy import Labels, LabelsByReason
 from bayeslmm.design.recipe import Column, Recipe, columns_in, level_positions, training_evaluator
@@ -151,7 +152,7 @@ def new_rows(
     table, available = checks.open_table(newdata)
     needed = _needed(formula, bars, recipe)
     text = _weights_text(recipe, weights) if weighted else None
-    weight_names = [] if text is None else _weight_columns(text, available)
+    weight_names = [] if text is None else _weight_columns(text, available, recipe)
     _check_columns([*needed, *weight_names], available, formula)
     frame = checks.to_pandas(table, list(dict.fromkeys([*needed, *weight_names])))
     index = frame.index if isinstance(table, pd.DataFrame) else pd.RangeIndex(len(frame))
@@ -188,6 +189,9 @@ def _needed(formula: Formula, bars: Sequence[Bar], recipe: Recipe) -> list[str]:
 
 def _check_columns(names: Sequence[str], available: Sequence[str], formula: Formula) -> None:
     missing = [name for name in dict.fromkeys(names) if name not in available]
+    for name in names:
+        if available.count(name) > 1:
+            raise DesignError(f"The new data have {available.count(name)} columns {name!r}. Rename or drop the others.")
     if not missing:
         return
     shown = ", ".join(map(str, available[:20])) + (", ..." if len(available) > 20 else "")
@@ -229,7 +233,7 @@ def _evaluated(
     if n == 0:
         return _no_rows(design, bars)
     alike = {name: _alike(name, recipe.columns[name], columns[name]) for name in columns if name in recipe.columns}
-    evaluator = training_evaluator(recipe, formula, design.frequency).on(alike, n)
+    evaluator = training_evaluator(recipe, formula).on(alike, n)
     X = _fixed(design, recipe, evaluator, formula, index)
     offset = None
     for text in formula.offsets:
@@ -348,11 +352,16 @@ def _weights_text(recipe: Recipe, weights: Any) -> str | None:
     return recipe.weights
 
 
-def _weight_columns(text: str, available: Sequence[str]) -> list[str]:
+def _weight_columns(text: str, available: Sequence[str], recipe: Recipe) -> list[str]:
     if text in available:
         return [text]
-    parsed = Formula(text, text, "1", (), ())
-    return checks.used_columns(parsed, available, NAMESPACE)
+    namespace = {**NAMESPACE, **recipe.namespace}
+    if not row_by_row(text, namespace):
+        raise DesignError(
+            f"The weights {text!r} may depend on more than one row at a time, so those of new rows are not known. Pass "
+            "them to predict as numbers, weights=, on the scale that the model was given."
+        )
+    return checks.used_columns(Formula(text, text, "1", (), ()), available, namespace)
 
 
 def _weight_values(given: Any, frame: pd.DataFrame, names: Sequence[str], recipe: Recipe) -> FloatArray | None:

@@ -96,6 +96,8 @@ class Recipe:
         Whether the model has precision weights, as a text or as numbers.
     aliased : FloatArray, shape (p, a)
         Columns left out of X as combinations of those that are in it.
+    frequency : IntArray or None
+        How often each row of the columns counts, where functions look at whole columns.
     lost : tuple of str
         Names of the namespace that could not be saved.
     """
@@ -107,6 +109,7 @@ class Recipe:
     weights: str | None = None
     weighted: bool = False
     aliased: FloatArray = field(default_factory=lambda: np.empty((0, 0)))
+    frequency: IntArray | None = None
     lost: tuple[str, ...] = ()
 
     def without(self, names: Sequence[str]) -> Recipe:
@@ -149,9 +152,10 @@ def make_recipe(
     formula: Formula,
     columns: Mapping[str, pd.Series],
     contrasts: Mapping[str, Any],
-    extra: Mapping[str, Any],
+    extra: Mapping[str, Any] | None,
     weights: Any,
     aliased: FloatArray,
+    frequency: IntArray | None,
 ) -> Recipe:
     """The recipe of a design; nothing is evaluated or converted yet.
 
@@ -161,12 +165,14 @@ def make_recipe(
     columns : mapping of str to pandas.Series
         The rows kept.
     contrasts, extra : mapping
-        As given by the user.
+        As given by the user; None for an empty `extra`.
     weights : str, array or None
     aliased : FloatArray, shape (p, a)
+    frequency : IntArray or None, shape (n,)
     """
     pieces = evaluated_pieces(formula)
     names = columns_in(pieces, columns)
+    extra = extra or {}
     namespace = {**NAMESPACE, **extra}
     whole = not all(_value_by_value(text, namespace) for text in pieces)
     kept = {}
@@ -175,7 +181,8 @@ def make_recipe(
         if not whole and pd.api.types.is_numeric_dtype(series.dtype):
             series = series.iloc[:_SAMPLE].copy()
         kept[name] = series.copy(deep=_SHARED)
-    used = {token.text.split(".")[0] for text in pieces for token in tokenize(text)}
+    texts = [*pieces, weights] if isinstance(weights, str) else pieces
+    used = {token.text.split(".")[0] for text in texts for token in tokenize(text)}
     return Recipe(
         TrainingColumns(kept, whole),
         whole,
@@ -184,6 +191,7 @@ def make_recipe(
         weights if isinstance(weights, str) else None,
         weights is not None,
         aliased,
+        frequency if whole else None,
     )
 
 
@@ -237,7 +245,7 @@ def _column(series: pd.Series, whole: bool) -> Column:
     return Column("factor", codes, tuple(array.categories.tolist()), bool(array.ordered))
 
 
-def training_evaluator(recipe: Recipe, formula: Formula, frequency: IntArray | None) -> Evaluator:
+def training_evaluator(recipe: Recipe, formula: Formula) -> Evaluator:
     """An evaluator of the columns kept, from which one of new rows takes its state.
 
     Raises
@@ -247,9 +255,8 @@ def training_evaluator(recipe: Recipe, formula: Formula, frequency: IntArray | N
     """
     rows = None if recipe.whole else max([1, *(c.values.shape[0] for c in recipe.columns.values())])
     columns = {name: column.series(rows) for name, column in recipe.columns.items()} or {"": pd.Series([0.0])}
-    pieces = evaluated_pieces(formula)
-    if frequency is not None and not all(row_by_row(text, NAMESPACE) for text in pieces):
-        copies = np.repeat(np.arange(frequency.size), frequency)
+    if recipe.frequency is not None:
+        copies = np.repeat(np.arange(recipe.frequency.size), recipe.frequency)
         columns = {name: series.iloc[copies].reset_index(drop=True) for name, series in columns.items()}
     contrasts = {
         name: kind.frame() if isinstance(kind, NamedContrasts) else kind for name, kind in recipe.contrasts.items()

@@ -14,6 +14,7 @@ import pytest
 
 from bayeslmm import Model, load
 from bayeslmm.design import Design, build_design
+from bayeslmm.design.frequency import expanded
 from bayeslmm.design.newdata import Rows, new_rows, own_rows
 from bayeslmm.errors import DesignError
 
@@ -113,6 +114,7 @@ def test_state_is_that_of_the_rows_with_their_frequencies(frame: pd.DataFrame) -
     assert new_rows(design, at, ["g"]).X[0, 1] == pytest.approx((1.0 - mean) / sd, rel=1e-12)
     one = new_rows(build_design("y ~ scale(x) + poly(z, 2) + (1 | g) + (1 | h)", long.reset_index()), at, ["g"])
     np.testing.assert_allclose(new_rows(design, at, ["g"]).X, one.X, rtol=1e-10)
+    np.testing.assert_allclose(new_rows(expanded(design), at, ["g"]).X, one.X, rtol=1e-10)
 
 
 def test_only_the_groups_asked_for_are_needed(frame: pd.DataFrame) -> None:
@@ -225,6 +227,13 @@ def test_weights_of_new_rows(frame: pd.DataFrame) -> None:
     with pytest.raises(DesignError, match="Pass weights="):
         new_rows(plain, new, [], weighted=True)
     assert new_rows(build_design("y ~ x + (1 | g)", frame), new, [], weighted=True).weights is None
+    relative = build_design("y ~ x + (1 | g)", frame, weights="w / np.mean(w)")
+    with pytest.raises(DesignError, match="more than one row at a time"):
+        new_rows(relative, new, [], weighted=True)
+    scaled = build_design("y ~ x + (1 | g)", frame.drop(columns="k"), weights="k * w", extra_namespace={"k": 3.0})
+    np.testing.assert_allclose(new_rows(scaled, new.drop(columns="k"), [], weighted=True).weights, 3 * new["w"])
+    with pytest.raises(DesignError, match="2 columns 'x'"):
+        new_rows(scaled, pd.concat([new, new[["x"]]], axis=1), [])
 
 
 def test_a_pickled_design_still_evaluates_new_rows(frame: pd.DataFrame) -> None:
