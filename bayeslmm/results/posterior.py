@@ -18,13 +18,14 @@ from bayeslmm.design.design import Design
 from bayeslmm.likelihood import CrossProducts, cross_products
 from bayeslmm.results.intervals import check_level, hdi
 from bayeslmm.results.labels import Parameter, find, parameters
+from bayeslmm.results.predictions import PosteriorPredictions
 from bayeslmm.results.summary import Summary, posterior_summary
 from bayeslmm.results.tables import tidy_table
 from bayeslmm.types import FloatArray
 
 
 @dataclass(frozen=True)
-class Posterior:
+class Posterior(PosteriorPredictions):
     """Posterior of a linear mixed model.
 
     Attributes
@@ -230,10 +231,6 @@ class Posterior:
             codes = design.groupings[group.labels.group].codes
             mean = mean + (group_columns(design, group) * b[codes]).sum(axis=1)
         return pd.Series(mean, index=design.index, name="fitted")
-
-    def predict(self) -> pd.Series:
-        """Predictions for the rows of the data, the same as `fitted`."""
-        return self.fitted()
 
     def residuals(self) -> pd.Series:
         """Response minus fitted values."""
