@@ -25,7 +25,7 @@ from bayeslmm.types import AnyArray
 _TAG = "#"
 _PLAIN = (str, int, bool, type(None))
 _NUMERIC = "biufcMmUS"
-_PACKAGES = ("bayeslmm.design.", "bayeslmm.reml.", "bayeslmm.numerics.")
+_PACKAGES = tuple(f"bayeslmm.{name}." for name in ("design", "reml", "numerics", "likelihood", "bayes"))
 
 
 class Encoder:

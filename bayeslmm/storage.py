@@ -8,6 +8,7 @@ cross-products and the factorisation at the optimum follow from these without an
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import zipfile
@@ -61,9 +62,9 @@ def save_parts(path: FilePath, design: Design, optimum: Optimum | None = None, *
         The path exists, its folder does not, or a row label cannot be kept.
     """
     target = Path(path)
-    _check_target(target, overwrite)
+    check_target(target, overwrite)
     encoder = Encoder()
-    content: dict[str, Any] = {"design": encoder.encode(_storable(design), "design")}
+    content: dict[str, Any] = {"design": encoder.encode(storable(design), "design")}
     if optimum is not None:
         content["optimum"] = {
             f.name: encoder.encode(getattr(optimum, f.name), f"optimum.{f.name}")
@@ -87,7 +88,7 @@ def save_parts(path: FilePath, design: Design, optimum: Optimum | None = None, *
     return target
 
 
-def _storable(design: Design) -> Design:
+def storable(design: Design) -> Design:
     """The design without functions of the user's own, which only predictions for new rows would need."""
     if design.recipe is None:
         return design
@@ -103,7 +104,13 @@ def _can_be_kept(value: Any) -> bool:
     return True
 
 
-def _check_target(target: Path, overwrite: bool) -> None:
+def check_target(target: Path, overwrite: bool) -> None:
+    """Refuse a path that cannot be written to.
+
+    Raises
+    ------
+    StorageError
+    """
     if target.is_dir():
         raise StorageError(f"{target} is a folder. Give the name of a file in it.")
     if target.exists() and not overwrite:
@@ -112,7 +119,47 @@ def _check_target(target: Path, overwrite: bool) -> None:
         raise StorageError(f"The folder {target.parent} does not exist. Create it first.")
 
 
-def _write(path: Path, header: Mapping[str, Any], arrays: Mapping[str, AnyArray]) -> None:
+def pack(kind: str, formula: str, content: Mapping[str, Any]) -> bytes:
+    """The bytes of a file of another kind, for storage inside other formats; read by `unpack`.
+
+    Raises
+    ------
+    StorageError
+        Some value cannot be kept.
+    """
+    encoder = Encoder()
+    header = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "kind": kind,
+        "formula": formula,
+        "written_by": {name: version(name) for name in ("bayeslmm", "numpy", "pandas")},
+        "content": {name: encoder.encode(value, name) for name, value in content.items()},
+    }
+    buffer = io.BytesIO()
+    _write(buffer, header, encoder.arrays)
+    return buffer.getvalue()
+
+
+def unpack(packed: bytes, source: Path) -> dict[str, Any]:
+    """The content that `pack` was given; `source` is the file named in errors.
+
+    Raises
+    ------
+    StorageError
+        Damaged, or of a version that is not known.
+    """
+    header, arrays = _read_archive(source, io.BytesIO(packed), packed[:4])
+    try:
+        decoder = Decoder(arrays)
+        return {name: decoder.decode(value) for name, value in header["content"].items()}
+    except StorageError as error:
+        raise StorageError(f"{source}: {error} It was written by {_writer(header)}; read it there.") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StorageError(_damaged(source, f"{type(error).__name__}: {error}")) from error
+
+
+def _write(path: Path | io.BytesIO, header: Mapping[str, Any], arrays: Mapping[str, AnyArray]) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         text = json.dumps(header, allow_nan=False)
         archive.writestr(zipfile.ZipInfo(_HEADER), text, zipfile.ZIP_DEFLATED)
@@ -170,8 +217,15 @@ def _read(source: Path) -> tuple[dict[str, Any], dict[str, AnyArray]]:
         raise StorageError(f"{source} is a folder, not a file.")
     with open(source, "rb") as file:
         start = file.read(4)
+    header, arrays = _read_archive(source, source, start)
+    if header.get("kind") not in ("model", "fit"):
+        raise StorageError(f"{source} holds a {header.get('kind')!r}; known are 'model' and 'fit'.")
+    return header, arrays
+
+
+def _read_archive(source: Path, file: Path | io.BytesIO, start: bytes) -> tuple[dict[str, Any], dict[str, AnyArray]]:
     try:
-        with zipfile.ZipFile(source) as archive:
+        with zipfile.ZipFile(file) as archive:
             header = _read_header(source, archive)
             names = [name for name in archive.namelist() if name.endswith(".npy")]
             return header, {name.removesuffix(".npy"): _read_array(archive, name) for name in names}
@@ -203,8 +257,6 @@ def _read_header(source: Path, archive: zipfile.ZipFile) -> dict[str, Any]:
             f"{source} has format version {found!r}; this version of bayeslmm reads {FORMAT_VERSION}. It was written "
             f"by {_writer(header)}: use that version, or save it again there."
         )
-    if header.get("kind") not in ("model", "fit"):
-        raise StorageError(f"{source} holds a {header.get('kind')!r}; known are 'model' and 'fit'.")
     return header
 
 

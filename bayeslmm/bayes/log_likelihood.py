@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from bayeslmm.bayes.layout import Layout, group_columns, make_layout
+from bayeslmm.design.covariance import canonical
 from bayeslmm.design.design import Design, Grouping
 from bayeslmm.design.shared import Shared
 from bayeslmm.errors import FitError
@@ -113,6 +114,15 @@ def _factor(design: Design, term: int, t: FloatArray, correlation: FloatArray | 
     # Draws at the edge are singular to rounding; a square root by eigenvalues does not mind.
     values, vectors = np.linalg.eigh(correlation)
     return np.asarray(t[:, :, None] * vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :])
+
+
+def typical_factors(design: Design, draws: VarianceDraws) -> list[FloatArray]:
+    """Relative factors (c, c), lower triangular, at the medians of the sds and the means of the correlations."""
+    out = []
+    for k, (t, correlation) in enumerate(zip(draws.relative_sds, draws.correlations, strict=True)):
+        centre = None if correlation is None else correlation.mean(0)[None]
+        out.append(canonical(_factor(design, k, np.median(t, axis=0)[None], centre))[0])
+    return out
 
 
 def marginal_log_likelihood(cp: CrossProducts, draws: VarianceDraws) -> FloatArray:

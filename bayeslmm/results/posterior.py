@@ -16,6 +16,7 @@ from bayeslmm.bayes.moments import ExactMoments
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.design.design import Design
 from bayeslmm.likelihood import CrossProducts, cross_products
+from bayeslmm.results.checks import Checks
 from bayeslmm.results.intervals import check_level, hdi
 from bayeslmm.results.labels import Parameter, find, parameters
 from bayeslmm.results.predictions import PosteriorPredictions
@@ -25,7 +26,7 @@ from bayeslmm.types import FloatArray
 
 
 @dataclass(frozen=True)
-class Posterior(PosteriorPredictions):
+class Posterior(Checks, PosteriorPredictions):
     """Posterior of a linear mixed model.
 
     Attributes

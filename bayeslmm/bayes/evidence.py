@@ -1,0 +1,296 @@
+"""Evidence of a model, of the model without one standard deviation, and of the data without some rows.
+
+A density ratio at a zero sd (Savage and Dickey) is a ratio of evidences, because the collapsed likelihood is defined
+there: ``p(sd = 0 | y) / p(sd = 0) = p(y | sd = 0) / p(y)``. The numerator is the evidence of the model without the
+effect; its correlations integrate to one, and what an LKJ(eta) prior leaves to the c - 1 others is LKJ(eta + 1/2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.integrate import quad
+
+from bayeslmm.bayes.importance import importance_points
+from bayeslmm.bayes.priors import Priors
+from bayeslmm.bayes.quadrature import integrate
+from bayeslmm.bayes.target import make_target
+from bayeslmm.design.covariance import canonical
+from bayeslmm.design.design import Design, Grouping
+from bayeslmm.errors import PriorError
+from bayeslmm.likelihood import (
+    CrossProducts,
+    cross_products,
+    evaluate,
+    minus_two_log_density,
+    minus_two_log_density_normal,
+)
+from bayeslmm.numerics.resample import kish, normalised
+from bayeslmm.types import FloatArray, IntArray
+
+# More relative sds and correlations than this are integrated by importance sampling.
+_QUADRATURE = 3
+_DRAWS = 4000
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Log p(y), or why there is none.
+
+    Attributes
+    ----------
+    value : float
+        nan where the priors do not define it.
+    error : float
+        Relative error of p(y): a bound for quadrature, a Monte Carlo standard error for importance sampling.
+    method : str
+        ``"quadrature"`` or ``"importance"``.
+    reason : str
+        Why the value is nan; empty otherwise.
+    """
+
+    value: float
+    error: float = 0.0
+    method: str = "quadrature"
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class BayesFactor:
+    """Bayes factor of "this sd is zero" against "it has its prior".
+
+    Attributes
+    ----------
+    label : str
+        Label of the standard deviation.
+    log_bf01 : float
+        Log of the Bayes factor in favour of zero.
+    prior : str
+        Prior of the sd.
+    log_prior_at_zero : float
+        Log prior density of the sd at zero, in one over the units of the sd.
+    error : float
+        Relative error of the Bayes factor.
+    scales : tuple of float
+        Factors on the scale of that prior.
+    log_bf01_at_scales : tuple of float
+        Log Bayes factors under these priors; nan where the draws cannot tell.
+    """
+
+    label: str
+    log_bf01: float
+    prior: str
+    log_prior_at_zero: float
+    error: float
+    scales: tuple[float, ...]
+    log_bf01_at_scales: tuple[float, ...]
+
+    @property
+    def bf01(self) -> float:
+        """Bayes factor in favour of zero."""
+        return float(np.exp(self.log_bf01))
+
+    @property
+    def bf10(self) -> float:
+        """Bayes factor in favour of a positive sd."""
+        return float(np.exp(-self.log_bf01))
+
+    @property
+    def posterior_density_at_zero(self) -> float:
+        """Posterior density of the sd at zero, in one over its units."""
+        return float(np.exp(self.log_bf01 + self.log_prior_at_zero))
+
+    def __repr__(self) -> str:
+        lines = [f"{self.label} = 0 against {self.prior}: BF01 = {self.bf01:.3g} (BF10 = {self.bf10:.3g})"]
+        if self.error > 2e-3:
+            lines[0] += f", Monte Carlo error {self.error:.1%}"
+        lines.append("It depends on the scale of that prior:")
+        for scale, log_bf in zip(self.scales, self.log_bf01_at_scales, strict=True):
+            value = "not reached by the draws" if np.isnan(log_bf) else f"BF01 = {np.exp(log_bf):.3g}"
+            lines.append(f"  scale x {scale:<5g} {value}")
+        return "\n".join(lines)
+
+
+def improper_parts(design: Design, priors: Priors) -> str:
+    """Which priors of variance parameters are improper, in words; empty if none."""
+    found = [
+        f"sd_{term.group}[{effect}] is {prior}"
+        for term, own, joint in zip(design.terms, priors.sds, priors.joints, strict=True)
+        for effect, prior in zip(term.effects, own, strict=True)
+        if not (prior.proper and (joint is None or joint.proper))
+    ]
+    return "; ".join([*found, *([] if priors.sigma.proper else [f"sigma is {priors.sigma}"])])
+
+
+def log_evidence(cp: CrossProducts, priors: Priors, terms: Sequence[FloatArray], rng: np.random.Generator) -> Evidence:
+    """Log p(y) of a model.
+
+    Parameters
+    ----------
+    cp : CrossProducts
+    priors : Priors
+        A flat prior on a fixed effect counts with density one per its unit; improper priors of variances leave the
+        evidence undefined.
+    terms : sequence of FloatArray, each (c, c)
+        Relative factors near the bulk of the posterior.
+    rng : numpy.random.Generator
+        For models of more than three relative sds and correlations.
+    """
+    improper = improper_parts(cp.design, priors)
+    if improper:
+        reason = f"the evidence has an arbitrary constant under an improper prior ({improper})"
+        return Evidence(float("nan"), float("nan"), "none", reason)
+    return integrated(cp, priors, terms, rng)
+
+
+def integrated(cp: CrossProducts, priors: Priors, terms: Sequence[FloatArray], rng: np.random.Generator) -> Evidence:
+    """The same up to the constants of improper priors, which cancel between models that share them."""
+    target, start = make_target(cp, priors, [canonical(np.asarray(T)) for T in terms])
+    if target.dimension <= _QUADRATURE:
+        grid = integrate(target, start)
+        return Evidence(grid.log_evidence, grid.error)
+    sample = importance_points(target, start, _DRAWS, rng)
+    weights = normalised(sample.log_weights)
+    error = np.sqrt(max(1.0 / kish(weights) - 1.0 / weights.size, 0.0))
+    return Evidence(sample.log_evidence, float(error), "importance")
+
+
+def log_evidence_without_effects(cp: CrossProducts, priors: Priors) -> Evidence:
+    """Log p(y) with all random effects at zero: a linear model, sigma integrated by quadrature."""
+    factors = [np.zeros((1, block.size, block.size)) for block in cp.blocks]
+    factor = evaluate(cp, factors)
+    centre = 0.5 * np.log(factor.r2[0] / (cp.n - cp.p))
+
+    def log_joint(log_sigma: float) -> float:
+        sigma = np.array([[np.exp(log_sigma)]])
+        if priors.beta is None:
+            log_p = -0.5 * minus_two_log_density(cp, factor, sigma, reml=True)
+        else:
+            log_p = -0.5 * minus_two_log_density_normal(cp, factor, sigma, priors.beta)
+        return float((log_p + priors.sigma.log_density(sigma))[0, 0]) + log_sigma
+
+    top = max(log_joint(float(s)) for s in centre + np.linspace(-2.0, 2.0, 41))
+    width = 40.0 / np.sqrt(cp.n - cp.p)
+    value = quad(
+        lambda s: np.exp(log_joint(s) - top), centre - width, centre + width, points=[centre], limit=400, epsabs=0.0,
+        epsrel=1e-10,
+    )[0]  # fmt: skip
+    return Evidence(float(top + np.log(value)))
+
+
+def log_evidence_at_zero(
+    cp: CrossProducts,
+    priors: Priors,
+    terms: Sequence[FloatArray],
+    position: int,
+    effect: int,
+    rng: np.random.Generator,
+) -> Evidence:
+    """Log p(y | sd = 0): the prior of everything else as it is, and the constants of improper ones as in `integrated`.
+
+    Parameters
+    ----------
+    terms : sequence of FloatArray, each (c, c)
+        Relative factors near the bulk of the posterior.
+    position, effect : int
+        Term, and effect within it; effects that share an sd vanish together.
+
+    Raises
+    ------
+    PriorError
+        The prior density of the sd at zero is zero, infinite or has no scale.
+    """
+    check_density_at_zero(cp.design, priors, position, effect)
+    design, remaining, kept = without_effect(cp.design, priors, position, effect)
+    if not design.terms:
+        return log_evidence_without_effects(cp, priors)
+    covariances = [T @ T.T for T in terms]
+    own = covariances[position][np.ix_(kept, kept)]
+    left = [*covariances[:position], *([own] if kept.size else []), *covariances[position + 1 :]]
+    roots = [_root(G) for G in left]
+    return integrated(cross_products(design), remaining, roots, rng)
+
+
+def _root(G: FloatArray) -> FloatArray:
+    values, vectors = np.linalg.eigh(G)
+    return canonical(vectors * np.sqrt(np.maximum(values, 0.0)))
+
+
+def check_density_at_zero(design: Design, priors: Priors, position: int, effect: int) -> float:
+    """Log prior density of a standard deviation at zero, if a Bayes factor against zero exists.
+
+    Raises
+    ------
+    PriorError
+    """
+    term, prior, joint = design.terms[position], priors.sds[position][effect], priors.joints[position]
+    name = f"sd_{term.group}[{term.effects[effect]}]"
+    advice = "Sample with a prior that is proper and positive at 0: half-t (the default), half-normal or exponential."
+    if joint is not None:
+        raise PriorError(
+            f"The term {term.label} has a joint prior ({joint}): there is no prior of {name} alone whose density at "
+            f"zero could be compared. {advice}"
+        )
+    if not prior.proper:
+        raise PriorError(
+            f"The prior of {name} is {prior}, which is improper: its density at zero, and with it any Bayes factor, "
+            f"has an arbitrary constant. {advice}"
+        )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        at_zero = float(prior.log_density(np.zeros(1))[0])
+    if not np.isfinite(at_zero):
+        size = "infinite" if at_zero > 0 else "zero"
+        raise PriorError(
+            f"The prior of {name} is {prior}, whose density at zero is {size}: it decides the Bayes factor before any "
+            f"data. {advice}"
+        )
+    return float(priors.log_density_sd(position, effect, np.zeros(1))[0])
+
+
+def without_effect(design: Design, priors: Priors, position: int, effect: int) -> tuple[Design, Priors, IntArray]:
+    """Design and priors of the model in which an sd is zero, and the effects of its term that are left."""
+    term = design.terms[position]
+    c = len(term.effects)
+    kept = np.array([k for k in range(c) if k != effect and not term.structure.shared], dtype=np.int64)
+    terms, sds, lkj = list(design.terms), list(priors.sds), list(priors.lkj)
+    joint = list(priors.joints)
+    if kept.size:
+        names = tuple(term.effects[k] for k in kept)
+        structure = term.structure.resized(kept.size)
+        terms[position] = replace(term, effects=names, Z=term.Z[:, kept], structure=structure)
+        sds[position] = tuple(sds[position][k] for k in kept)
+        lkj[position] += 0.5
+    else:
+        for values in (terms, sds, lkj, joint):
+            del values[position]
+    used = {t.group for t in terms}
+    groupings = {name: grouping for name, grouping in design.groupings.items() if name in used}
+    smaller = replace(design, terms=tuple(terms), groupings=groupings)
+    return smaller, replace(priors, sds=tuple(sds), lkj=tuple(lkj), joint=tuple(joint)), kept
+
+
+def without_rows(design: Design, rows: IntArray) -> Design:
+    """The design without some rows; levels that no longer occur are gone."""
+    keep = np.setdiff1d(np.arange(design.n), rows)
+    groupings = {}
+    for name, grouping in design.groupings.items():
+        levels, codes = np.unique(grouping.codes[keep], return_inverse=True)
+        groupings[name] = Grouping(name, codes.astype(np.int64), tuple(grouping.levels[k] for k in levels))
+    terms = tuple(replace(term, Z=term.Z[keep]) for term in design.terms)
+
+    def part[Array: (FloatArray, IntArray)](values: Array | None) -> Array | None:
+        return None if values is None else values[keep]
+
+    return replace(
+        design,
+        y=design.y[keep],
+        X=design.X[keep],
+        terms=terms,
+        groupings=groupings,
+        weights=part(design.weights),
+        offset=part(design.offset),
+        frequency=part(design.frequency),
+        index=design.index[keep],
+    )

@@ -1,0 +1,255 @@
+"""Leave-one-out cross-validation in which only the variance parameters are reweighted.
+
+Given the variance parameters the predictive density of the rows left out is known exactly (`likelihood.leave_out`),
+with fixed and random effects integrated out. The importance ratio of a draw is one over that density, so what has to
+be bridged by weights is the change of a handful of variance parameters; with the usual conditional likelihood it is
+that of every random effect too, which fails as soon as a group is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import TYPE_CHECKING, Any
+from warnings import catch_warnings, simplefilter, warn
+
+import numpy as np
+from scipy.special import logsumexp
+
+from bayeslmm.bayes.evidence import integrated, without_rows
+from bayeslmm.bayes.layout import GroupLayout, Layout, make_layout
+from bayeslmm.bayes.log_likelihood import variance_draws
+from bayeslmm.bayes.priors import Priors
+from bayeslmm.design.design import Design
+from bayeslmm.errors import ConvergenceWarning, DesignError, FitError
+from bayeslmm.likelihood import CrossProducts, NormalPrior, cross_products
+from bayeslmm.likelihood import parameters as par
+from bayeslmm.likelihood.leave_out import leave_group_out, leave_one_out, lost_without
+from bayeslmm.types import AnyArray, FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from arviz_stats.utils import ELPDDataLOO
+    from xarray import DataTree
+
+# Draws used unless the design is large: their weights concern few parameters, and draws are independent.
+DRAWS = 1000
+_FEWEST = 100
+# Multiplications that a default run may take, some minutes of one core.
+_WORK = 1e13
+
+
+@dataclass(frozen=True)
+class LeftOutDraws:
+    """Log densities at the draws that are used, with leading dims chain and draw.
+
+    Attributes
+    ----------
+    without : FloatArray, shape (chain, draw, units)
+        Of each unit (observation or group) given all others.
+    kept : FloatArray, shape (chain, draw, units)
+        Of a new unit of the same values given all.
+    labels : sequence
+        Names of the units.
+    dim : str
+        Their dim.
+    name : str
+        Name of the variable.
+    codes : IntArray or None
+        Unit of every row; None for the rows themselves.
+    step : int
+        Every how-manieth draw was used.
+    """
+
+    without: FloatArray
+    kept: FloatArray
+    labels: Sequence[Any] | AnyArray
+    dim: str
+    name: str
+    codes: IntArray | None
+    step: int
+
+
+def default_draws(design: Design) -> int:
+    """How many draws leave-one-out uses if none are asked for."""
+    largest = max(len(t.effects) * design.groupings[t.group].n_levels for t in design.terms)
+    width = max(design.q - largest, 0) + design.p + 1
+    return int(min(DRAWS, max(_FEWEST, _WORK / (design.n * width**2))))
+
+
+def leave_out(
+    cp: CrossProducts, tree: DataTree, prior: NormalPrior | None, kind: str, group: str | None, draws: int | None
+) -> LeftOutDraws:
+    """Exact log densities of what is left out, at a thinned set of draws.
+
+    Parameters
+    ----------
+    cp : CrossProducts
+    tree : xarray.DataTree
+        With the group posterior.
+    prior : NormalPrior or None
+        On beta.
+    kind : {"observation", "group"}
+    group : str or None
+        Grouping factor; may be left out if there is one only.
+    draws : int or None
+
+    Raises
+    ------
+    DesignError
+        Unknown kind or factor.
+    FitError
+        Frequencies with ``kind="observation"``; a unit that a flat coefficient rests on alone.
+    """
+    design, layout = cp.design, make_layout(cp.design)
+    chosen = _layout_of(layout, kind, group)
+    if chosen is None and design.frequency is not None:
+        raise FitError(
+            "The rows have frequencies, and ELPD adds up rows, not observations. Write the rows out "
+            "(data.loc[data.index.repeat(frequency)]), or leave out groups: loo(kind='group')."
+        )
+    codes = None if chosen is None else design.groupings[chosen.labels.group].codes
+    labels = _labels(layout, chosen)
+    _check_estimable(cp, prior, lost_without(cp, codes, prior), labels, kind)
+    posterior = tree["posterior"].to_dataset()
+    total = int(posterior["sigma"].size)
+    wanted = default_draws(design) if draws is None else min(draws, total)
+    if wanted < 1:
+        raise FitError(f"draws={draws!r}: give a positive number of draws to use.")
+    step = max(1, ceil(total / wanted))
+    thinned = posterior.isel(draw=slice(None, None, step))
+    values = variance_draws(design, {str(k): v.to_numpy() for k, v in thinned.items()})
+    factors = par.block_factors(cp, values.factors)
+    shape = (thinned.sizes["chain"], thinned.sizes["draw"], -1)
+    if codes is None:
+        left = leave_one_out(cp, factors, values.sigma, prior)
+        return LeftOutDraws(*_shaped(left, shape), labels, "obs", layout.response, None, step)
+    assert chosen is not None
+    groups = leave_group_out(cp, factors, values.sigma, codes, prior)
+    return LeftOutDraws(*_shaped(groups, shape), labels, chosen.dim, f"{layout.response}_{chosen.name}", codes, step)
+
+
+def _shaped(left: Any, shape: tuple[int, ...]) -> tuple[FloatArray, FloatArray]:
+    return left.log_density.reshape(shape), left.log_density_kept.reshape(shape)
+
+
+def _layout_of(layout: Layout, kind: str, group: str | None) -> GroupLayout | None:
+    if kind == "observation":
+        if group is not None:
+            raise DesignError(f"group={group!r} goes with kind='group'. Leave it out, or pass kind='group'.")
+        return None
+    names = [g.labels.group for g in layout.groups]
+    if kind != "group":
+        raise DesignError(f"kind={kind!r} is unknown. Use 'observation' or 'group'.")
+    if group is None and len(names) == 1:
+        return layout.groups[0]
+    if group not in names:
+        found = "group was not given" if group is None else f"group={group!r} is no grouping factor"
+        raise DesignError(f"{found}; the model has {', '.join(names)}. Pass group= one of these.")
+    return layout.groups[names.index(str(group))]
+
+
+def _labels(layout: Layout, chosen: GroupLayout | None) -> Sequence[Any] | AnyArray:
+    return layout.obs if chosen is None else chosen.labels.levels
+
+
+def _check_estimable(
+    cp: CrossProducts, prior: NormalPrior | None, lost: AnyArray, labels: Sequence[Any] | AnyArray, kind: str
+) -> None:
+    if lost.any():
+        names = ", ".join(str(labels[k]) for k in np.flatnonzero(lost)[:8])
+        raise FitError(
+            f"Without {kind} {names} some fixed effect cannot be estimated, and with a flat prior on it nothing can be "
+            "predicted there. Give the fixed effects a proper prior (priors='weak') or leave out another unit."
+        )
+
+
+def psis_loo(left: LeftOutDraws, tree: DataTree, method: str) -> ELPDDataLOO:
+    """ELPD by Pareto-smoothed importance sampling, as ArviZ's own object.
+
+    Parameters
+    ----------
+    left : LeftOutDraws
+    tree : xarray.DataTree
+        The posterior that `left` is about.
+    method : str
+        Draws of ``"nuts"`` are correlated, those of the other methods are not.
+
+    Returns
+    -------
+    arviz_stats.utils.ELPDDataLOO
+        Its ``p`` compares with the log density of the units given all data, itself included, as is usual.
+
+    References
+    ----------
+    Vehtari, Gelman & Gabry (2017), Statistics and Computing 27, 1413-1432; Merkle, Furr & Rabe-Hesketh (2019),
+    Psychometrika 84, 802-829, for the choice between conditional and marginal likelihoods.
+    """
+    from arviz_base import from_dict
+    from arviz_stats import loo
+
+    names = [str(name) for name in tree["posterior"].data_vars if str(name).startswith(("sigma", "sd_", "corr_"))]
+    posterior = {name: tree["posterior"][name].to_numpy()[:, :: left.step] for name in names}
+    small = from_dict(
+        {"posterior": posterior, "log_likelihood": {left.name: left.without}},
+        coords={left.dim: np.asarray(left.labels)},
+        dims={left.name: [left.dim]},
+    )
+    with catch_warnings():
+        simplefilter("ignore", UserWarning)
+        result = loo(small, pointwise=True, reff=None if method == "nuts" else 1.0)
+    draws = left.kept.shape[0] * left.kept.shape[1]
+    given_all = logsumexp(left.kept, axis=(0, 1)) - np.log(draws)
+    each = result.elpd_i.copy(data=given_all - result.elpd_i.to_numpy())
+    return replace(result, p=float(each.sum()), p_loo_i=each)
+
+
+def warn_about_k(result: ELPDDataLOO, left: LeftOutDraws) -> None:
+    """Name the units whose weights cannot be trusted.
+
+    Warns
+    -----
+    ConvergenceWarning
+    """
+    bad = np.flatnonzero(result.pareto_k.to_numpy() > result.good_k)
+    if bad.size:
+        names = ", ".join(f"{left.labels[i]} (k {float(result.pareto_k[i]):.2f})" for i in bad[:6])
+        warn(
+            f"Leaving out {names} changes the posterior of the variances too much for reweighting (Pareto k above "
+            f"{result.good_k:.2f}; {bad.size} of {len(left.labels)} units). Pass refit=True to integrate the posterior "
+            "without each of these instead.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+
+
+def refitted(
+    cp: CrossProducts, priors: Priors, terms: Sequence[FloatArray], left: LeftOutDraws, result: ELPDDataLOO
+) -> ELPDDataLOO:
+    """The result with units of large Pareto k computed as ``p(y) / p(y without the unit)``; their k is set to 0.
+
+    Parameters
+    ----------
+    terms : sequence of FloatArray, each (c, c)
+        Relative factors near the bulk of the posterior.
+    """
+    k, elpd = result.pareto_k.to_numpy().copy(), result.elpd_i.to_numpy().copy()
+    bad = np.flatnonzero(k > result.good_k)
+    if not bad.size:
+        return result
+    kept = elpd + result.p_loo_i.to_numpy()
+    whole = integrated(cp, priors, terms, np.random.default_rng(0)).value
+    for unit in bad:
+        rows = np.array([unit]) if left.codes is None else np.flatnonzero(left.codes == unit)
+        rest = cross_products(without_rows(cp.design, rows))
+        elpd[unit], k[unit] = whole - integrated(rest, priors, terms, np.random.default_rng(0)).value, 0.0
+    return replace(
+        result,
+        elpd=float(elpd.sum()),
+        se=float(np.sqrt(elpd.size * elpd.var())),
+        p=float((kept - elpd).sum()),
+        warning=False,
+        elpd_i=result.elpd_i.copy(data=elpd),
+        p_loo_i=result.elpd_i.copy(data=kept - elpd),
+        pareto_k=result.pareto_k.copy(data=k),
+    )

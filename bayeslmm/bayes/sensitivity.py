@@ -1,0 +1,309 @@
+"""The posterior under other priors, and its sensitivity to prior and likelihood, by exact reweighting of the draws.
+
+Prior and likelihood are known at every draw: the log prior of the variance parameters and fixed effects, and the log
+likelihood with the random effects integrated out. Draws of the random effects follow along, because they are drawn
+given these parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy.special import gammaln, logsumexp
+
+from bayeslmm.bayes.default_priors import PriorSpec, resolve_priors
+from bayeslmm.bayes.log_likelihood import VarianceDraws
+from bayeslmm.bayes.priors import Priors, SdPrior
+from bayeslmm.bayes.term_priors import lkj_shapes
+from bayeslmm.design.design import Design
+from bayeslmm.design.shared import Shared
+from bayeslmm.errors import PriorError
+from bayeslmm.numerics.resample import kish, normalised
+from bayeslmm.types import FloatArray
+
+# Beyond this the tail of the weights is too heavy for their mean to be trusted (Vehtari et al. 2024) ...
+GOOD_K = 0.7
+# ... unless no weight stands out: k can be large for weights that are bounded.
+_LARGE_WEIGHT = 20.0
+_LEAST_EFFICIENT = 0.05
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A prior of an sd with its scale multiplied: the prior of `factor` times the variable.
+
+    Examples
+    --------
+    >>> from bayeslmm.bayes.priors import HalfNormal
+    >>> wide = Scaled(HalfNormal(10.0), 2.0)
+    >>> print(wide, round(wide.quantile(0.95), 2), round(HalfNormal(20.0).quantile(0.95), 2))
+    2 x half-normal(scale 10) 39.2 39.2
+    """
+
+    prior: SdPrior
+    factor: float
+
+    @property
+    def proper(self) -> bool:
+        return self.prior.proper
+
+    @property
+    def even(self) -> bool:
+        return self.prior.even
+
+    @property
+    def relative(self) -> bool:
+        return self.prior.relative
+
+    def log_density(self, s: FloatArray) -> FloatArray:
+        """Log density at s >= 0."""
+        return np.asarray(self.prior.log_density(np.asarray(s) / self.factor) - np.log(self.factor))
+
+    def quantile(self, probability: float) -> float:
+        """Value that s is below with the given probability."""
+        return self.factor * self.prior.quantile(probability)
+
+    def __str__(self) -> str:
+        return f"{self.factor:g} x {self.prior}"
+
+
+@dataclass(frozen=True)
+class Reweighted:
+    """Weights that turn draws of one posterior into draws of another.
+
+    Attributes
+    ----------
+    weights : FloatArray, shape (S,)
+        Smoothed, adding up to one.
+    pareto_k : float
+        Shape of the tail of the raw weights; -inf where they are all equal.
+    ess : float
+        Kish's effective number of draws.
+    largest : float
+        Largest raw weight in units of their mean.
+    log_evidence_ratio : float
+        Log of the evidence under the new prior over that under the old; nan where either is improper.
+    """
+
+    weights: FloatArray
+    pareto_k: float
+    ess: float
+    largest: float
+    log_evidence_ratio: float
+
+    @property
+    def reliable(self) -> bool:
+        """Whether the weighted draws can stand for the other posterior."""
+        heavy = self.pareto_k > GOOD_K and self.largest > _LARGE_WEIGHT
+        return not heavy and self.ess > _LEAST_EFFICIENT * self.weights.size
+
+
+def log_prior_parts(design: Design, priors: Priors, draws: VarianceDraws) -> dict[str, FloatArray]:
+    """Log prior of K draws, by kind: ``"sd"``, ``"corr"``, ``"sigma"``, ``"beta"``; each (K,).
+
+    Densities are of sds, correlations, sigma and beta themselves; what is flat contributes 0.
+    """
+    log_sigma = np.log(draws.sigma)
+    count = sum(t.shape[1] for t in draws.relative_sds)
+    sds = priors.log_density_relative(draws.relative_sds, draws.sigma[:, None])[:, 0] - count * log_sigma
+    corr = np.zeros(draws.sigma.size)
+    for position, correlation in enumerate(draws.correlations):
+        if correlation is not None:
+            corr = corr + _log_correlation(design, priors, position, correlation)
+    return {
+        "sd": sds,
+        "corr": corr,
+        "sigma": np.asarray(priors.sigma.log_density(draws.sigma)),
+        "beta": _log_beta(priors, draws.beta),
+    }
+
+
+def log_prior(design: Design, priors: Priors, draws: VarianceDraws) -> FloatArray:
+    """Log prior density of K draws, shape (K,)."""
+    return np.asarray(sum(log_prior_parts(design, priors, draws).values()))
+
+
+def _log_beta(priors: Priors, beta: FloatArray) -> FloatArray:
+    prior = priors.beta
+    if prior is None or not prior.proper.any():
+        return np.zeros(beta.shape[0])
+    mean, sd = prior.mean[prior.proper], prior.sd[prior.proper]
+    z = (beta[:, prior.proper] - mean) / sd
+    return np.asarray(-0.5 * (z**2).sum(1) - np.log(sd).sum() - 0.5 * sd.size * np.log(2 * np.pi))
+
+
+def _log_correlation(design: Design, priors: Priors, position: int, correlation: FloatArray) -> FloatArray:
+    """Log prior density relative to the uniform distribution."""
+    structure = design.terms[position].structure
+    if isinstance(structure, Shared) and structure.shared:
+        low, high = structure.correlation_range
+        place = np.clip(2.0 * (correlation[:, 0] - low) / (high - low) - 1.0, -1.0, 1.0)
+        eta = priors.lkj[position]
+        return _power(eta - 1.0, 1.0 - place**2) - (_log_beta_constant(eta) - _log_beta_constant(1.0))
+    c = correlation.shape[-1]
+    shapes, uniform = priors.partial_shapes(position, c), lkj_shapes(1.0, c)
+    total, squares = np.zeros(correlation.shape[0]), _one_minus_squares(correlation)
+    for i in range(1, c):
+        for j in range(i):
+            change = float(shapes[i, j] - uniform[i, j])
+            constant = _log_beta_constant(float(shapes[i, j])) - _log_beta_constant(float(uniform[i, j]))
+            total = total + _power(change, squares[:, i, j]) - constant
+    return total
+
+
+def _power(exponent: float, values: FloatArray) -> FloatArray:
+    with np.errstate(divide="ignore"):
+        return np.zeros_like(values) if exponent == 0 else np.asarray(exponent * np.log(values))
+
+
+def _one_minus_squares(correlation: FloatArray) -> FloatArray:
+    """``1 - z^2`` of the canonical partial correlations, (K, c, c); a share of the row's length that is left."""
+    c = correlation.shape[-1]
+    out, L = np.ones_like(correlation), np.zeros_like(correlation)
+    left = np.ones(correlation.shape[:2])
+    for j in range(c):
+        L[:, j, j] = np.sqrt(np.maximum(left[:, j], 0.0))
+        for i in range(j + 1, c):
+            cross = correlation[:, i, j] - (L[:, i, :j] * L[:, j, :j]).sum(-1)
+            L[:, i, j] = np.divide(cross, L[:, j, j], out=np.zeros_like(cross), where=L[:, j, j] > 0)
+            before = left[:, i].copy()
+            left[:, i] = np.maximum(before - L[:, i, j] ** 2, 0.0)
+            out[:, i, j] = np.divide(left[:, i], before, out=np.zeros_like(before), where=before > 0)
+    return out
+
+
+def _log_beta_constant(shape: float) -> float:
+    """Log of the integral of ``(1 - z^2)^(shape - 1)`` over (-1, 1)."""
+    return float(0.5 * np.log(np.pi) + gammaln(shape) - gammaln(shape + 0.5))
+
+
+def reweight(design: Design, old: Priors, new: Priors, draws: VarianceDraws) -> Reweighted:
+    """Weights new prior / old prior at the draws.
+
+    Parameters
+    ----------
+    design : Design
+    old, new : Priors
+        Those of the draws, and the others.
+    draws : VarianceDraws
+        S draws of the posterior under `old`.
+
+    Raises
+    ------
+    PriorError
+        No draw has a positive density under the new priors.
+
+    References
+    ----------
+    Vehtari, Simpson, Gelman, Yao & Gabry (2024), JMLR 25(72), for the smoothing and k.
+    """
+    from arviz_stats.base import array_stats
+
+    before, after = log_prior_parts(design, old, draws), log_prior_parts(design, new, draws)
+    ratio = sum((after[name] - before[name] for name in after), np.zeros(draws.sigma.size))
+    if not np.isfinite(ratio).any():
+        raise PriorError("The new prior is zero at all draws. Sample again with that prior.")
+    log_ratio = float(logsumexp(ratio) - np.log(ratio.size))
+    if not (_normalised(old, new)):
+        log_ratio = float("nan")
+    if np.ptp(ratio[np.isfinite(ratio)]) < 1e-10 and np.isfinite(ratio).all():
+        return Reweighted(np.full(ratio.size, 1.0 / ratio.size), -np.inf, float(ratio.size), 1.0, log_ratio)
+    raw = normalised(ratio)
+    finite = np.isfinite(ratio)
+    smooth = np.full(ratio.size, -np.inf)
+    # ArviZ takes the log likelihood ratio of a leave-one-out weight: minus our log weight.
+    smooth[finite], k = array_stats.psislw(-ratio[finite])
+    weights = normalised(smooth)
+    return Reweighted(weights, float(k), kish(weights), float(raw.max() * raw.size), log_ratio)
+
+
+def _normalised(old: Priors, new: Priors) -> bool:
+    """Whether what differs between the priors is proper on both sides."""
+    pairs: list[tuple[Any, Any]] = [
+        *((a, b) for x, y in zip(old.sds, new.sds, strict=True) for a, b in zip(x, y, strict=True)),
+        *((a, b) for a, b in zip(old.joints, new.joints, strict=True) if a is not None and b is not None),
+        (old.sigma, new.sigma),
+    ]
+    flat = [prior.beta is None or not prior.beta.proper.all() for prior in (old, new)]
+    same_beta = old.beta is new.beta or (not flat[0] and not flat[1])
+    return same_beta and all(a == b or (a.proper and b.proper) for a, b in pairs)
+
+
+def scaled_priors(
+    design: Design, priors: Priors, factor: float, labels: Sequence[tuple[int, int]], sigma: bool
+) -> Priors:
+    """Priors with the scales of some sds multiplied.
+
+    Parameters
+    ----------
+    factor : float
+    labels : sequence of (position, effect)
+        Terms and effects whose prior is widened.
+    sigma : bool
+        Whether that of sigma is too.
+
+    Raises
+    ------
+    PriorError
+        A prior without a scale, or of a whole term.
+    """
+    if not (np.isfinite(factor) and factor > 0):
+        raise PriorError(f"A prior cannot be scaled by {factor!r}; give positive numbers, e.g. scales=(0.5, 1, 2).")
+    sds = [list(own) for own in priors.sds]
+    for position, effect in labels:
+        term = design.terms[position]
+        if priors.joints[position] is not None:
+            raise PriorError(
+                f"{term.label} has a joint prior ({priors.joints[position]}), whose scale is not that of one sd. Pass "
+                "the other priors by name: prior_sweep({'wider': {...}})."
+            )
+        shared = range(len(term.effects)) if term.structure.shared else (effect,)
+        for k in shared:
+            sds[position][k] = _scaled(priors.sds[position][k], factor, f"sd_{term.group}[{term.effects[k]}]")
+    return replace(
+        priors,
+        sds=tuple(tuple(own) for own in sds),
+        sigma=_scaled(priors.sigma, factor, "sigma") if sigma else priors.sigma,
+    )
+
+
+def _scaled(prior: SdPrior, factor: float, name: str) -> SdPrior:
+    if not prior.proper:
+        raise PriorError(
+            f"The prior of {name} is {prior}, which has no scale to multiply. Name the parameters whose priors have "
+            "one (parameters=...), or pass other priors by name."
+        )
+    return prior if factor == 1 else Scaled(prior, factor)
+
+
+def overridden(design: Design, base: Priors, spec: PriorSpec | SdPrior) -> Priors:
+    """`base` with the parts that a user's ``priors=`` argument names; a single prior is that of every group sd."""
+    if hasattr(spec, "log_density") and not isinstance(spec, Mapping | str | Priors):
+        spec = {"sd": spec}
+    resolved = resolve_priors(design, spec)
+    if not isinstance(spec, Mapping) or "preset" in spec:
+        return resolved
+    plain, keys = resolve_priors(design, None), {str(key) for key in spec}
+    sds, lkj, joint = list(base.sds), list(base.lkj), list(base.joints)
+    for k, term in enumerate(design.terms):
+        own = tuple(
+            new if new != default or keys & {"sd", f"sd_{term.group}", f"sd_{term.group}[{name}]"} else old
+            for name, old, new, default in zip(term.effects, sds[k], resolved.sds[k], plain.sds[k], strict=True)
+        )
+        if resolved.joints[k] is not None or own != sds[k]:
+            joint[k] = resolved.joints[k]
+        sds[k] = own
+        if resolved.lkj[k] != plain.lkj[k] or keys & {"lkj", f"lkj_{term.group}", f"corr_{term.group}"}:
+            lkj[k] = resolved.lkj[k]
+    named_beta = any(key.startswith("beta") for key in keys)
+    return replace(
+        base,
+        sds=tuple(sds),
+        lkj=tuple(lkj),
+        joint=tuple(joint) if any(prior is not None for prior in joint) else (),
+        sigma=resolved.sigma if "sigma" in keys else base.sigma,
+        beta=resolved.beta if named_beta else base.beta,
+    )

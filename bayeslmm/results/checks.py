@@ -1,0 +1,251 @@
+"""Questions to a posterior: cross-validation, sensitivity to the prior, evidence, storage."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from bayeslmm.bayes.evidence import (
+    BayesFactor,
+    check_density_at_zero,
+    improper_parts,
+    integrated,
+    log_evidence,
+    log_evidence_at_zero,
+)
+from bayeslmm.bayes.layout import make_layout
+from bayeslmm.bayes.log_likelihood import group_log_likelihood, typical_factors
+from bayeslmm.bayes.sensitivity import reweight, scaled_priors
+from bayeslmm.errors import BayesLMMWarning, DesignError
+from bayeslmm.results.labels import find
+from bayeslmm.results.prior_checks import SCALES, PriorChecks
+from bayeslmm.storage import FilePath
+from bayeslmm.types import FloatArray
+
+if TYPE_CHECKING:
+    from arviz_stats.utils import ELPDDataLOO
+    from xarray import DataArray
+
+# Models with at most this many relative sds and correlations are integrated anew for every scale of a prior.
+_INTEGRATED = 2
+
+
+class Checks(PriorChecks):
+    """Methods that every `Posterior` has."""
+
+    def loo(
+        self,
+        kind: Literal["observation", "group"] = "observation",
+        group: str | None = None,
+        *,
+        draws: int | None = None,
+        refit: bool = False,
+    ) -> ELPDDataLOO:
+        """Leave-one-out cross-validation with fixed and random effects integrated out exactly.
+
+        Only the variance parameters are reweighted (Pareto-smoothed importance sampling), so that leaving out a whole
+        group works too: it is then predicted as a new group.
+
+        Parameters
+        ----------
+        kind : {"observation", "group"}
+            What is left out at a time.
+        group : str, optional
+            Grouping factor, for ``kind="group"``; all rows of a level are left out together.
+        draws : int, optional
+            How many draws to use, at most; 1,000 by default, fewer for very large designs.
+        refit : bool
+            Whether units with a large Pareto k are computed as ratios of evidences, with the posterior integrated
+            anew without them; their k is then 0.
+
+        Returns
+        -------
+        arviz_stats.ELPDDataLOO
+            With pointwise values: for ``az.compare`` and ``az.plot_khat``.
+
+        Raises
+        ------
+        DesignError
+            `kind` or `group` names nothing.
+        FitError
+            The rows have frequencies (observations), or a coefficient with a flat prior rests on one unit alone.
+
+        Warns
+        -----
+        ConvergenceWarning
+            A Pareto k is too large, and ``refit=False``.
+
+        Examples
+        --------
+        >>> import bayeslmm as bl
+        >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
+        >>> left = model.sample(1000, random_seed=1).loo("group")
+        >>> int(left.n_data_points), round(left.elpd)
+        (6, -167)
+        """
+        from bayeslmm.bayes.loo import leave_out, psis_loo, refitted, warn_about_k
+
+        cp = self.cross_products
+        left = leave_out(cp, self.data, self.priors.beta, kind, group, draws)
+        result = psis_loo(left, self.data, self.method)
+        if refit:
+            return refitted(cp, self.priors, self._typical, left, result)
+        warn_about_k(result, left)
+        return result
+
+    def group_log_likelihood(self) -> DataArray:
+        """Log density of each group's observations given fixed effects and variances, its effects integrated out.
+
+        Returns
+        -------
+        xarray.DataArray
+            Named ``<response>_<group>``, dims chain, draw and the levels of the outermost factor.
+
+        Raises
+        ------
+        FitError
+            Crossed factors: no groups of rows are independent.
+
+        Examples
+        --------
+        >>> import bayeslmm as bl
+        >>> post = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).sample(200, random_seed=1)
+        >>> log_lik = post.group_log_likelihood()
+        >>> log_lik.name, dict(log_lik.sizes)
+        ('Yield_Batch', {'chain': 4, 'draw': 50, 'Batch': 6})
+        """
+        from xarray import DataArray
+
+        grouping, values = group_log_likelihood(self.cross_products, self._variance_draws)
+        layout = make_layout(self.design)
+        own = next(g for g in layout.groups if g.labels.group == grouping.name)
+        coords = {
+            **{name: self.data["posterior"][name] for name in ("chain", "draw")},
+            own.dim: np.asarray(own.labels.levels),
+        }
+        return DataArray(
+            self._by_chain(values), coords, ("chain", "draw", own.dim), name=f"{layout.response}_{own.name}"
+        )
+
+    @cached_property
+    def _typical(self) -> list[FloatArray]:
+        """Relative factors in the middle of the posterior, where integration starts."""
+        return typical_factors(self.design, self._variance_draws)
+
+    @cached_property
+    def log_evidence(self) -> float:
+        """Log p(y), flat priors of fixed effects counting with density one per unit; nan with improper priors.
+
+        Warns
+        -----
+        BayesLMMWarning
+            Why it is nan.
+
+        Examples
+        --------
+        >>> import bayeslmm as bl
+        >>> post = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).sample(200, random_seed=1)
+        >>> round(post.log_evidence, 2)
+        -162.71
+        """
+        improper = improper_parts(self.design, self.priors)
+        if not improper and not isinstance(self.diagnostics, Mapping):
+            return float(self.diagnostics.log_evidence)
+        found = log_evidence(self.cross_products, self.priors, self._typical, np.random.default_rng(0))
+        if found.reason:
+            warnings.warn(
+                f"There is no log evidence: {found.reason}. Sample with proper priors of the sds and of sigma.",
+                BayesLMMWarning,
+                stacklevel=3,
+            )
+        return found.value
+
+    def bayes_factor(self, label: str, *, scales: Sequence[float] = SCALES) -> BayesFactor:
+        """Bayes factor of a zero standard deviation against its prior (Savage-Dickey, as a ratio of evidences).
+
+        Parameters
+        ----------
+        label : str
+            Of an sd, e.g. ``"sd_Subject[Days]"``.
+        scales : sequence of float
+            Factors on the scale of its prior, for the table of how much the Bayes factor depends on it.
+
+        Returns
+        -------
+        BayesFactor
+
+        Raises
+        ------
+        DesignError
+            `label` is no standard deviation.
+        PriorError
+            The prior density of the sd at zero is zero, infinite or has no scale.
+
+        References
+        ----------
+        Dickey (1971), Annals of Mathematical Statistics 42, 204-223.
+
+        Examples
+        --------
+        >>> import bayeslmm as bl
+        >>> post = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff2")).sample(200, random_seed=1)
+        >>> post.bayes_factor("sd_Batch", scales=(0.5, 1, 2))
+        sd_Batch[Intercept] = 0 against half-t(3, scale 3.716): BF01 = 3.5 (BF10 = 0.286)
+        It depends on the scale of that prior:
+          scale x 0.5   BF01 = 2.2
+          scale x 1     BF01 = 3.5
+          scale x 2     BF01 = 6.32
+        """
+        p = find(self.design, label)
+        if p.kind != "sd":
+            raise DesignError(f"{label!r} is no standard deviation of random effects. Name one, e.g. 'sd_<group>'.")
+        position, effect = p.position, p.effects[0]
+        at_zero = check_density_at_zero(self.design, self.priors, position, effect)
+        rng, cp = np.random.default_rng(0), self.cross_products
+        with_prior = integrated(cp, self.priors, self._typical, rng)
+        without = log_evidence_at_zero(cp, self.priors, self._typical, position, effect, rng)
+        log_bf = without.value - with_prior.value
+        ratios = [self._evidence_ratio(s, position, effect, with_prior.value) for s in scales]
+        return BayesFactor(
+            p.label,
+            log_bf,
+            str(self.priors.sds[position][effect]),
+            at_zero,
+            float(np.hypot(with_prior.error, without.error)),
+            tuple(map(float, scales)),
+            tuple(log_bf - ratio for ratio in ratios),
+        )
+
+    def _evidence_ratio(self, scale: float, position: int, effect: int, reference: float) -> float:
+        """Log of the evidence with the scale of one prior multiplied, over that without."""
+        if scale == 1:
+            return 0.0
+        changed = scaled_priors(self.design, self.priors, scale, [(position, effect)], False)
+        if self.design.n_theta <= _INTEGRATED:
+            found = integrated(self.cross_products, changed, self._typical, np.random.default_rng(0))
+            return found.value - reference
+        weighed = reweight(self.design, self.priors, changed, self._variance_draws)
+        return weighed.log_evidence_ratio if weighed.reliable else float("nan")
+
+    def save(self, path: FilePath, *, overwrite: bool = False) -> None:
+        """Write the posterior to a NetCDF file or zarr store, to be read by ``bl.load_posterior``; no pickle.
+
+        Parameters
+        ----------
+        path : str or path
+            Ends in ``.nc`` or ``.zarr``.
+        overwrite : bool
+            Whether an existing file may be replaced.
+
+        Raises
+        ------
+        StorageError
+            Another extension, a path that cannot be written to, or a value that cannot be kept.
+        """
+        from bayeslmm.results.posterior_storage import save_posterior
+
+        save_posterior(self, path, overwrite=overwrite)  # type: ignore[arg-type]

@@ -1,0 +1,236 @@
+"""How a posterior depends on its priors: power-scaling, and a sweep over other priors without sampling again."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.bayes.layout import make_layout
+from bayeslmm.bayes.log_likelihood import VarianceDraws, marginal_log_likelihood, variance_draws
+from bayeslmm.bayes.priors import Priors
+from bayeslmm.bayes.sensitivity import Reweighted, log_prior, overridden, reweight, scaled_priors
+from bayeslmm.errors import ConvergenceWarning, DesignError
+from bayeslmm.numerics.resample import systematic
+from bayeslmm.results.intervals import check_level, hdi
+from bayeslmm.results.labels import Parameter, find
+from bayeslmm.types import FloatArray
+
+if TYPE_CHECKING:
+    from xarray import DataTree
+
+    from bayeslmm.design.design import Design
+    from bayeslmm.likelihood import CrossProducts
+
+SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
+# An sd below this share of sigma (per root mean square of its column) is called small.
+_SMALL = 0.1
+
+
+class PriorChecks:
+    """Methods of a `Posterior` about its priors."""
+
+    if TYPE_CHECKING:
+        design: Design
+        data: Any
+        priors: Priors
+        method: str
+        diagnostics: Any
+
+        @property
+        def _parameters(self) -> tuple[Parameter, ...]: ...
+
+        @property
+        def cross_products(self) -> CrossProducts: ...
+
+        def _draws(self, p: Parameter) -> FloatArray: ...
+
+    @cached_property
+    def _variance_draws(self) -> VarianceDraws:
+        posterior = self.data["posterior"]
+        names = [str(name) for name in posterior.data_vars if not str(name).startswith("b_")]
+        return variance_draws(self.design, {name: posterior[name].to_numpy() for name in names})
+
+    def _by_chain(self, values: FloatArray) -> FloatArray:
+        shape = self.data["posterior"]["sigma"].shape
+        return values.reshape(*shape, *values.shape[1:])
+
+    def psense(self, *, threshold: float = 0.05) -> pd.DataFrame:
+        """Sensitivity of every parameter to a change of the power of the prior and of the likelihood.
+
+        Parameters
+        ----------
+        threshold : float
+            Sensitivities above it count.
+
+        Returns
+        -------
+        DataFrame
+            Columns prior, likelihood, diagnosis. The prior is that of sds, correlations, sigma and fixed effects
+            (flat parts count nothing); the likelihood has the random effects integrated out.
+
+        References
+        ----------
+        Kallioinen, Paananen, Burkner & Vehtari (2024), Statistics and Computing 34, 57.
+
+        Examples
+        --------
+        >>> import bayeslmm as bl
+        >>> post = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).sample(1000, random_seed=1)
+        >>> post.psense()["diagnosis"].tolist()
+        ['prior and data may disagree', 'ok', 'ok']
+        """
+        from arviz_stats import psense
+
+        tree = self.power_tree()
+        found = {}
+        for name in ("prior", "likelihood"):
+            values = psense(tree, group=name)
+            found[name] = [float(np.asarray(values[self._variable(p)]).ravel()[p.column]) for p in self._parameters]
+        frame = pd.DataFrame(found, index=[p.label for p in self._parameters])
+        prior, likelihood = frame["prior"] >= threshold, frame["likelihood"] >= threshold
+        frame["diagnosis"] = np.select(
+            [prior & likelihood, prior], ["prior and data may disagree", "strong prior or weak data"], "ok"
+        )
+        return frame
+
+    def power_tree(self) -> DataTree:
+        """DataTree with what ArviZ's functions on power-scaling need.
+
+        Returns
+        -------
+        xarray.DataTree
+            Groups posterior (without random effects), log_prior and log_likelihood, both one number per draw.
+        """
+        from arviz_base import from_dict
+
+        posterior = self.data["posterior"]
+        names = [str(name) for name in posterior.data_vars if not str(name).startswith("b_")]
+        draws = self._variance_draws
+        prior = log_prior(self.design, self.priors, draws)
+        likelihood = marginal_log_likelihood(self.cross_products, draws)
+        return from_dict(
+            {
+                "posterior": {name: posterior[name].to_numpy() for name in names},
+                "log_prior": {"log_prior": self._by_chain(prior)},
+                "log_likelihood": {make_layout(self.design).response: self._by_chain(likelihood)},
+            },
+            coords={str(k): v.to_numpy() for k, v in posterior.coords.items() if k not in ("chain", "draw")},
+            dims={name: [str(d) for d in posterior[name].dims[2:]] for name in names},
+        )
+
+    def _variable(self, p: Parameter) -> str:
+        if p.kind in ("sigma", "fixed"):
+            return "sigma" if p.kind == "sigma" else "beta"
+        own = next(g for g in make_layout(self.design).groups if g.labels.group == p.group)
+        return own.sd if p.kind == "sd" else own.corr
+
+    def prior_sweep(
+        self,
+        priors: Mapping[str, Any] | None = None,
+        *,
+        scales: Sequence[float] = SCALES,
+        parameters: Sequence[str] | None = None,
+        delta: float | None = None,
+        level: float = 0.95,
+    ) -> pd.DataFrame:
+        """The posterior under other priors, by reweighting the draws.
+
+        Parameters
+        ----------
+        priors : mapping, optional
+            Name to what ``sample(priors=...)`` takes, or to one prior for every group sd. A mapping changes the
+            priors that it names and leaves the others of this posterior.
+        scales : sequence of float
+            Without `priors`: factors on the scales of the priors of `parameters`.
+        parameters : sequence of str, optional
+            Labels of the sds (or ``"sigma"``) whose priors are scaled; all group sds by default.
+        delta : float, optional
+            For P(sd < delta); by default a tenth of the posterior mean of sigma, per root mean square of the column.
+        level : float
+            Of the highest-density intervals.
+
+        Returns
+        -------
+        DataFrame
+            One row per prior and parameter: mean, sd, interval, P(sd < delta); log of the evidence relative to that
+            of this posterior's priors; Pareto k, effective number of draws, and whether these say that the row can
+            be relied on.
+
+        Warns
+        -----
+        ConvergenceWarning
+            Some rows cannot: sample with these priors instead.
+
+        Examples
+        --------
+        >>> import bayeslmm as bl
+        >>> post = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).sample(2000, random_seed=1)
+        >>> sweep = post.prior_sweep({"half-normal": bl.HalfNormal(60), "exponential": bl.Exponential(60)})
+        >>> sweep.loc[("half-normal", "sd_Batch[Intercept]"), "reliable"].item()
+        True
+        """
+        check_level(level)
+        rows = []
+        for name, changed in self._swept(priors, scales, parameters):
+            weighed = reweight(self.design, self.priors, changed, self._variance_draws)
+            rows += [self._swept_row(name, p, weighed, delta, level) for p in self._parameters]
+        frame = pd.DataFrame(rows).set_index(["prior", "parameter"])
+        bad = list(dict.fromkeys(frame.index[~frame["reliable"]].get_level_values(0)))
+        if bad:
+            warnings.warn(
+                f"The draws cannot tell the posterior under {', '.join(bad)} (Pareto k above 0.7 or few effective "
+                "draws): these priors put mass where there are no draws. Sample with them: sample(priors=...).",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        return frame
+
+    def _swept(
+        self, priors: Mapping[str, Any] | None, scales: Sequence[float], labels: Sequence[str] | None
+    ) -> list[tuple[str, Priors]]:
+        if priors is not None:
+            return [(str(name), overridden(self.design, self.priors, spec)) for name, spec in priors.items()]
+        chosen = [p for p in self._parameters if p.kind == "sd"]
+        if labels is not None:
+            chosen = [find(self.design, label) for label in labels]
+            odd = [p.label for p in chosen if p.kind not in ("sd", "sigma")]
+            if odd:
+                raise DesignError(f"{', '.join(odd)}: only priors of standard deviations have scales. Name sds.")
+        places = [(p.position, p.effects[0]) for p in chosen if p.kind == "sd"]
+        sigma = any(p.kind == "sigma" for p in chosen)
+        return [(f"scale x {s:g}", scaled_priors(self.design, self.priors, s, places, sigma)) for s in scales]
+
+    def _swept_row(
+        self, name: str, p: Parameter, weighed: Reweighted, delta: float | None, level: float
+    ) -> dict[str, Any]:
+        draws, w = self._draws(p), weighed.weights
+        mean = float(w @ draws)
+        # The same stream for all rows, so that equal weights give equal intervals.
+        low, high = hdi(draws[systematic(w, draws.size, np.random.default_rng(0))], level, p.kind)
+        threshold = self._delta(p) if delta is None else delta
+        return {
+            "prior": name,
+            "parameter": p.label,
+            "mean": mean,
+            "sd": float(np.sqrt(w @ (draws - mean) ** 2)),
+            "hdi_low": low,
+            "hdi_high": high,
+            "delta": threshold if p.kind == "sd" else np.nan,
+            "p_below": float(w[draws < threshold].sum()) if p.kind == "sd" else np.nan,
+            "log_evidence_ratio": weighed.log_evidence_ratio,
+            "pareto_k": weighed.pareto_k,
+            "ess": weighed.ess,
+            "reliable": weighed.reliable,
+        }
+
+    def _delta(self, p: Parameter) -> float:
+        if p.kind != "sd":
+            return float("nan")
+        Z = self.design.terms[p.position].Z[:, list(p.effects)]
+        size = np.sqrt(np.average((Z**2).sum(1), weights=self.design.frequency))
+        return _SMALL * float(np.mean(self._variance_draws.sigma)) / (float(size) or 1.0)
