@@ -1,4 +1,4 @@
-"""The collapsed log likelihood as a PyTensor Op with its exact gradient, for PyMC models over the variances alone.
+"""The collapsed log likelihood with its exact gradient as a PyTensor Op, for PyMC models over the variances alone.
 
 Value and gradient come from one evaluation: the Op returns both, and its pullback reads the gradient off. Compiled by
 numba it runs in object mode, in JAX as a callback, so that every sampler that PyMC knows can use it.
@@ -6,7 +6,8 @@ numba it runs in object mode, in JAX as a callback, so that every sampler that P
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -14,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pytensor.tensor as pt
-from pytensor.gradient import DisconnectedType, grad_not_implemented
 from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
 
@@ -23,65 +23,43 @@ from bayeslmm.likelihood.density_gradient import density_gradient
 from bayeslmm.types import AnyArray, FloatArray
 
 
-class CollapsedLogLikelihood(Op):  # type: ignore[misc]
-    """Log p(y | covariances, sigma) with the fixed and random effects integrated out.
-
-    Inputs are one relative factor T (c, c) for every term of the formula (``T T'`` is the covariance of its effects
-    divided by sigma^2; any square root will do) and log sigma. Outputs are the log likelihood, its gradient in every
-    T, and its derivative in log sigma. Where the system is singular to rounding the log likelihood is minus infinity.
+class ValueAndGradient(Op):  # type: ignore[misc]
+    """A scalar function in NumPy that comes with its gradient: outputs are the value and one gradient per input.
 
     Parameters
     ----------
-    cp : CrossProducts
-    prior : NormalPrior or None
-        Of beta; None is flat.
+    function : callable
+        Of arrays with the shapes of the inputs; gives the value and the gradients. Compared by identity; has to be
+        picklable for samplers that run in other processes.
+    shapes : tuple of tuple of int
+        Shapes of the inputs.
     """
 
-    def __init__(self, cp: CrossProducts, prior: NormalPrior | None) -> None:
-        self.cp, self.prior = cp, prior
+    def __init__(self, function: Callable[..., tuple[FloatArray, ...]], shapes: tuple[tuple[int, ...], ...]) -> None:
+        self.function, self.shapes = function, shapes
 
     def __eq__(self, other: object) -> bool:
-        same = isinstance(other, CollapsedLogLikelihood)
-        return same and self.cp is other.cp and self.prior is other.prior  # type: ignore[attr-defined]
+        return type(other) is type(self) and self.function is other.function
 
     def __hash__(self) -> int:
-        return hash((type(self), id(self.cp), id(self.prior)))
+        return hash((type(self), id(self.function)))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _make, (self.cp, self.prior)
-
-    def __str__(self) -> str:
-        return type(self).__name__
+        return _make, (self.function, self.shapes)
 
     def make_node(self, *inputs: Any) -> Apply[Any]:
-        """Node for the factors and log sigma."""
-        sizes = [len(term.effects) for term in self.cp.design.terms]
-        types = [*(pt.TensorType("float64", shape=(c, c)) for c in sizes), pt.TensorType("float64", shape=())]
-        variables = [pt.as_tensor_variable(value, dtype="float64") for value in inputs]
-        if len(variables) != len(types):
-            raise ValueError(f"{len(types)} inputs wanted (the factors of {len(sizes)} terms, log sigma).")
-        variables = [type_.filter_variable(v) for type_, v in zip(types, variables, strict=True)]
+        """Node for inputs of the right shapes."""
+        types = [pt.TensorType("float64", shape=shape) for shape in self.shapes]
+        variables = [
+            type_.filter_variable(pt.as_tensor_variable(value, dtype="float64"))
+            for type_, value in zip(types, inputs, strict=True)
+        ]
         return Apply(self, variables, [pt.dscalar(), *(type_() for type_ in types)])
-
-    def values(self, *inputs: AnyArray) -> tuple[FloatArray, ...]:
-        """Log likelihood and gradient at numbers."""
-        *terms, log_sigma = (np.asarray(value, dtype=float) for value in inputs)
-        try:
-            with np.errstate(all="ignore"):
-                found = density_gradient(self.cp, terms, float(np.exp(log_sigma)), self.prior)
-                slopes = [-0.5 * slope for slope in found.in_factors(terms)]
-        except (np.linalg.LinAlgError, FloatingPointError):
-            return self._impossible(terms)
-        result = (np.array(-0.5 * found.value), *slopes, np.array(-0.5 * found.log_sigma))
-        return result if all(np.isfinite(a).all() for a in result) else self._impossible(terms)
-
-    def _impossible(self, terms: Sequence[AnyArray]) -> tuple[FloatArray, ...]:
-        return np.array(-np.inf), *(np.zeros_like(T) for T in terms), np.array(0.0)
 
     def perform(self, node: Any, inputs: Sequence[Any], output_storage: Any) -> None:
         """Evaluate in Python."""
-        for storage, value in zip(output_storage, self.values(*inputs), strict=True):
-            storage[0] = value
+        for storage, value in zip(output_storage, self.function(*inputs), strict=True):
+            storage[0] = np.asarray(value)
 
     def infer_shape(self, fgraph: Any, node: Any, input_shapes: Any) -> list[Any]:
         """A scalar, and the shapes of the inputs."""
@@ -96,11 +74,42 @@ class CollapsedLogLikelihood(Op):  # type: ignore[misc]
         return [[True, *([False] * len(node.inputs))] for _ in node.inputs]
 
     def pullback(self, inputs: Sequence[Any], outputs: Sequence[Any], cotangents: Sequence[Any]) -> list[Any]:
-        """Gradient of a function of the log likelihood."""
-        above, *others = cotangents
-        if not all(isinstance(g.type, DisconnectedType) for g in others):
-            return [grad_not_implemented(self, k, v, "no second derivatives") for k, v in enumerate(inputs)]
-        return [above * slope for slope in outputs[1:]]
+        """Gradient of a function of the value."""
+        return [cotangents[0] * slope for slope in outputs[1:]]
+
+
+@dataclass(frozen=True, eq=False)
+class CollapsedLogLikelihood:
+    """Log p(y | covariances, sigma) with the fixed and random effects integrated out, and its gradient.
+
+    Called with one relative factor T (c, c) for every term of the formula (``T T'`` is the covariance of its effects
+    divided by sigma^2; any square root will do) and log sigma. Where the system is singular to rounding the log
+    likelihood is minus infinity.
+
+    Attributes
+    ----------
+    cp : CrossProducts
+    prior : NormalPrior or None
+        Of beta; None is flat.
+    """
+
+    cp: CrossProducts
+    prior: NormalPrior | None = None
+
+    def __call__(self, *inputs: AnyArray) -> tuple[FloatArray, ...]:
+        *terms, log_sigma = (np.asarray(value, dtype=float) for value in inputs)
+        try:
+            with np.errstate(all="ignore"):
+                found = density_gradient(self.cp, terms, float(np.exp(log_sigma)), self.prior)
+                slopes = [-0.5 * slope for slope in found.in_factors(terms)]
+        except np.linalg.LinAlgError:
+            return _impossible(terms)
+        result = (np.array(-0.5 * found.value), *slopes, np.array(-0.5 * found.log_sigma))
+        return result if all(np.isfinite(a).all() for a in result) else _impossible(terms)
+
+
+def _impossible(terms: Sequence[AnyArray]) -> tuple[FloatArray, ...]:
+    return np.array(-np.inf), *(np.zeros_like(T) for T in terms), np.array(0.0)
 
 
 def collapsed_log_likelihood(
@@ -117,15 +126,23 @@ def collapsed_log_likelihood(
     prior : NormalPrior, optional
         Of beta; flat by default.
     """
-    return _make(cp, prior)(*terms, log_sigma)[0]
+    shapes = tuple((len(term.effects),) * 2 for term in cp.design.terms)
+    return value_and_gradient(CollapsedLogLikelihood(cp, prior), (*shapes, ()), [*terms, log_sigma])
 
 
-def _make(cp: CrossProducts, prior: NormalPrior | None) -> CollapsedLogLikelihood:
+def value_and_gradient(
+    function: Callable[..., tuple[FloatArray, ...]], shapes: tuple[tuple[int, ...], ...], inputs: Sequence[Any]
+) -> Any:
+    """The value of a function that comes with its gradient (`ValueAndGradient`), as a PyTensor scalar."""
+    return _make(function, shapes)(*inputs)[0]
+
+
+def _make(function: Callable[..., tuple[FloatArray, ...]], shapes: tuple[tuple[int, ...], ...]) -> ValueAndGradient:
     """The Op, known to the compilers that are installed, also in the process that unpickles it."""
     _register_numba()
     if find_spec("jax") is not None:
         _register_jax()
-    return CollapsedLogLikelihood(cp, prior)
+    return ValueAndGradient(function, shapes)
 
 
 def _register_numba() -> None:
@@ -134,15 +151,15 @@ def _register_numba() -> None:
         basic = import_module("pytensor.link.numba.dispatch.basic")
     except ImportError:
         return
-    if CollapsedLogLikelihood not in basic.numba_funcify.registry:
-        basic.numba_funcify.register(CollapsedLogLikelihood, partial(_for_numba, numba, basic))
+    if ValueAndGradient not in basic.numba_funcify.registry:
+        basic.numba_funcify.register(ValueAndGradient, partial(_for_numba, numba, basic))
 
 
-def _for_numba(numba: Any, basic: Any, op: CollapsedLogLikelihood, node: Any = None, **kwargs: Any) -> Any:
+def _for_numba(numba: Any, basic: Any, op: ValueAndGradient, node: Any = None, **kwargs: Any) -> Any:
     signature = numba.types.Tuple([basic.get_numba_type(output.type) for output in node.outputs])
 
     def in_python(inputs: tuple[AnyArray, ...]) -> tuple[FloatArray, ...]:
-        return op.values(*inputs)
+        return tuple(np.asarray(value) for value in op.function(*inputs))
 
     def evaluate(*inputs: Any) -> Any:
         with numba.objmode(result=signature):
@@ -154,15 +171,15 @@ def _for_numba(numba: Any, basic: Any, op: CollapsedLogLikelihood, node: Any = N
 
 def _register_jax() -> None:
     dispatch = import_module("pytensor.link.jax.dispatch")
-    if CollapsedLogLikelihood not in dispatch.jax_funcify.registry:
-        dispatch.jax_funcify.register(CollapsedLogLikelihood, _for_jax)
+    if ValueAndGradient not in dispatch.jax_funcify.registry:
+        dispatch.jax_funcify.register(ValueAndGradient, _for_jax)
 
 
-def _for_jax(op: CollapsedLogLikelihood, **kwargs: Any) -> Any:
+def _for_jax(op: ValueAndGradient, **kwargs: Any) -> Any:
     jax = import_module("jax")
 
     def host(*inputs: Any) -> tuple[FloatArray, ...]:
-        return op.values(*(np.asarray(value) for value in inputs))
+        return op.function(*(np.asarray(value) for value in inputs))
 
     def evaluate(*inputs: Any) -> Any:
         scalar = jax.ShapeDtypeStruct((), np.float64)

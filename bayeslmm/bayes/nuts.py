@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
+from bayeslmm.bayes.interrupted import OneAfterTheOther, complete_draws, sampling
 from bayeslmm.bayes.layout import Layout
+from bayeslmm.bayes.nuts_stats import schema_stats
 from bayeslmm.types import AnyArray, FloatArray
-
-# Names of the ArviZ schema for what nutpie calls otherwise.
-_STATS = {
-    "logp": "lp",
-    "depth": "tree_depth",
-    "maxdepth_reached": "reached_max_treedepth",
-    "mean_tree_accept": "acceptance_rate",
-}
-_KEPT = (*_STATS.values(), "energy", "diverging", "n_steps", "step_size")
 
 # Condition number of the scaled columns of X beyond which coefficients need a joint mass matrix.
 _COLLINEAR = 30.0
@@ -55,6 +50,7 @@ def sample_nuts(
     target_accept: float = 0.9,
     progress: bool = False,
     sampler: str = "auto",
+    callback: Callable[..., None] | None = None,
 ) -> NutsDraws:
     """Sample a model of `build_pymc_model`.
 
@@ -73,30 +69,53 @@ def sample_nuts(
     progress : bool
         Whether to show a progress bar.
     sampler : {"auto", "nutpie", "pymc"}
+    callback : callable, optional
+        Called after every draw (PyMC) or from time to time (nutpie) with what the library passes.
 
     Returns
     -------
     NutsDraws
+
+    Raises
+    ------
+    FitError
+        A chain failed, or its process died.
+    KeyboardInterrupt
+        Interrupted before a draw was kept.
+
+    Warns
+    -----
+    ConvergenceWarning
+        Interrupted (Ctrl-C): what was drawn is returned.
     """
     options = {
         "draws": draws,
         "tune": tune,
         "chains": chains,
-        "cores": cores,
+        "cores": min(cores or os.cpu_count() or 1, chains),
         "target_accept": target_accept,
     }
     if sampler == "auto":
         sampler = "nutpie" if find_spec("nutpie") and find_spec("numba") else "pymc"
     run = _nutpie if sampler == "nutpie" else _pymc
-    trace = run(model, layout, random_seed, progress, options)
+    with sampling(chains):
+        trace = run(model, layout, random_seed, progress, options, callback)
     posterior = {
         name: trace["posterior"][name].transpose("chain", "draw", *dims).to_numpy()
         for name, dims in layout.posterior_dims.items()
     }
-    return NutsDraws(posterior, _schema_stats(trace["sample_stats"]), sampler)
+    posterior, stats = complete_draws(posterior, schema_stats(trace["sample_stats"]), draws, chains)
+    return NutsDraws(posterior, stats, sampler)
 
 
-def _nutpie(model: Any, layout: Layout, seed: int | None, progress: bool, options: dict[str, Any]) -> Any:
+def _nutpie(
+    model: Any,
+    layout: Layout,
+    seed: int | None,
+    progress: bool,
+    options: dict[str, Any],
+    callback: Callable[..., None] | None,
+) -> Any:
     import nutpie
 
     # A jitter of one is harmless on a log scale but not in the units of the response.
@@ -113,13 +132,23 @@ def _nutpie(model: Any, layout: Layout, seed: int | None, progress: bool, option
         progress_bar=progress,
         save_warmup=False,
         adaptation=_adaptation(model, layout),
+        progress_callback=callback,
         **options,
     )
 
 
-def _pymc(model: Any, layout: Layout, seed: int | None, progress: bool, options: dict[str, Any]) -> Any:
+def _pymc(
+    model: Any,
+    layout: Layout,
+    seed: int | None,
+    progress: bool,
+    options: dict[str, Any],
+    callback: Callable[..., None] | None,
+) -> Any:
     import pymc as pm
 
+    if options["chains"] == 1 or options["cores"] == 1:
+        callback = OneAfterTheOther(options["draws"] + options["tune"], callback)
     return pm.sample(
         model=model,
         initvals=_start(model, layout),
@@ -129,6 +158,7 @@ def _pymc(model: Any, layout: Layout, seed: int | None, progress: bool, options:
         nuts_sampler="pymc",
         compute_convergence_checks=False,
         quiet=not progress,
+        callback=callback,
         **options,
     )
 
@@ -160,8 +190,3 @@ def _start(model: Any, layout: Layout) -> dict[str, FloatArray]:
 
 def _names(model: Any, layout: Layout) -> list[str]:
     return [name for name in layout.posterior_dims if name in model.named_vars]
-
-
-def _schema_stats(stats: Any) -> dict[str, AnyArray]:
-    renamed = {_STATS.get(str(name), str(name)): stats[name].to_numpy() for name in stats.data_vars}
-    return {name: values for name, values in renamed.items() if name in _KEPT and values.ndim == 2}

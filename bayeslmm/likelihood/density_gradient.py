@@ -82,7 +82,7 @@ def density_gradient(
     (True, True)
     """
     factors = par.block_factors(cp, [np.asarray(T, dtype=float)[None] for T in terms])
-    factor = evaluate(cp, factors, keep=True)
+    factor = evaluate(cp, factors)
     at = np.array([[sigma]])
     if prior is None or not cp.p:
         value, slope = minus_two_log_density(cp, factor, at), _slope_flat(cp, factor, sigma)

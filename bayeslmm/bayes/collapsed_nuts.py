@@ -1,0 +1,336 @@
+"""NUTS on the collapsed posterior: the few variance parameters only, from a warm start, without compiling anything.
+
+Coordinates are those of the collapsed target with the sign of a standard deviation restored: over the whole line the
+density is then smooth and symmetric, and zero is an ordinary point that no trajectory has to avoid. They are centred at
+the mode and scaled by the curvature there, so that little is left to adapt to.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from scipy.optimize import minimize
+
+from bayeslmm.bayes.interrupted import OneAfterTheOther, complete_draws, sampling
+from bayeslmm.bayes.nuts_stats import schema_stats
+from bayeslmm.bayes.priors import Priors
+from bayeslmm.bayes.target import Target, make_target
+from bayeslmm.errors import FitError
+from bayeslmm.likelihood import CrossProducts
+from bayeslmm.likelihood.density_gradient import density_gradient
+from bayeslmm.types import AnyArray, FloatArray
+
+# Step of central differences of the map from coordinates to factors and of the log prior.
+_STEP = 1e-5
+# Step of central differences of the gradient, for the curvature.
+_CURVATURE_STEP = 1e-4
+# Gradient at which the search for the mode ends: only a centre is wanted.
+_FLAT = 1e-2
+# Largest scale of a direction in which the posterior at its mode is flat or not concave.
+_WIDEST = 1.5
+# Quantiles whose estimates the tail effective size is about.
+_TAIL = (0.05, 0.95)
+# Spread of the first points around the mode, in posterior standard deviations.
+_JITTER = 0.7
+
+
+@dataclass(frozen=True, eq=False)
+class SignedDensity:
+    """Log posterior density of (x, log sigma) and its gradient, x on the whole line.
+
+    Attributes
+    ----------
+    target : Target
+        Gives the coordinates, with scales; ``x[k]`` of a folded coordinate may have either sign.
+    """
+
+    target: Target
+
+    @property
+    def dimension(self) -> int:
+        """Number of relative sds and correlations, d, and log sigma."""
+        return self.target.dimension + 1
+
+    def terms(self, x: FloatArray) -> tuple[list[FloatArray], list[FloatArray], FloatArray]:
+        """Relative factors with signed rows (K, c, c), relative sds (K, c or 1); log LKJ plus log Jacobians (K,).
+
+        A negative row of a factor is a change of sign of all correlations of that effect, so that factors are smooth
+        functions of the coordinates.
+        """
+        factors, sds, log_density = self.target.terms(x)
+        position = 0
+        for k, coordinates in enumerate(self.target.coordinates):
+            own = x[:, position : position + sds[k].shape[1]]
+            signs = np.where(np.array(coordinates.folded[: own.shape[1]]) & (own < 0), -1.0, 1.0)
+            factors[k] = signs[:, :, None] * factors[k]
+            position += coordinates.dimension
+        return factors, sds, log_density
+
+    def __call__(self, z: AnyArray) -> tuple[float, FloatArray]:
+        """Log density and gradient at one point (d + 1,); minus infinity and zeros where it cannot be evaluated."""
+        z = np.asarray(z, dtype=float)
+        try:
+            with np.errstate(all="ignore"):
+                value, slope = self._evaluate(z)
+        except np.linalg.LinAlgError:
+            return -np.inf, np.zeros_like(z)
+        if not (np.isfinite(value) and np.isfinite(slope).all()):
+            return -np.inf, np.zeros_like(z)
+        return value, slope
+
+    def _evaluate(self, z: FloatArray) -> tuple[float, FloatArray]:
+        # The likelihood has its exact gradient; what is elementary around it is differentiated numerically.
+        size, target = z.size, self.target
+        points = np.vstack([z, z + _STEP * np.eye(size), z - _STEP * np.eye(size)])
+        log_sigma = points[:, -1:]
+        sigma = np.exp(log_sigma)
+        factors, sds, log_jacobian = self.terms(points[:, :-1])
+        prior = target.priors.sigma.log_density(sigma) + log_sigma + target.priors.log_density_relative(sds, sigma)
+        log_prior = prior[:, 0] + log_jacobian
+        likelihood = density_gradient(target.cp, [T[0] for T in factors], float(sigma[0, 0]), target.priors.beta)
+        slope = (log_prior[1 : size + 1] - log_prior[size + 1 :]) / (2.0 * _STEP)
+        for T, S in zip(factors, likelihood.in_factors([T[0] for T in factors]), strict=True):
+            change = (T[1 : size + 1] - T[size + 1 :]) / (2.0 * _STEP)
+            slope = slope - 0.5 * (change * S).sum((1, 2))
+        slope[-1] -= 0.5 * likelihood.log_sigma
+        return float(log_prior[0] - 0.5 * likelihood.value), slope
+
+
+@dataclass(frozen=True, eq=False)
+class ScaledDensity:
+    """A density on coordinates w with ``z = origin + basis w``; called as a `ValueAndGradient` function."""
+
+    density: SignedDensity
+    origin: FloatArray
+    basis: FloatArray
+
+    def __call__(self, w: AnyArray) -> tuple[AnyArray, ...]:
+        value, slope = self.density(self.origin + self.basis @ np.asarray(w, dtype=float))
+        return np.asarray(value), self.basis.T @ slope
+
+
+@dataclass(frozen=True)
+class CollapsedNuts:
+    """Draws of the variance parameters.
+
+    Attributes
+    ----------
+    factors : tuple of FloatArray, each (chain, draw, c, c)
+        Relative factors on the user's columns, terms in the order of the formula. Rows may have either sign: square
+        roots of the covariance, not canonical ones.
+    sds : tuple of FloatArray, each (chain, draw, c), or (chain, draw, 1) where effects share one
+        Relative to sigma, not negative.
+    sigma : FloatArray, shape (chain, draw)
+    stats : dict
+        Sampler statistics under the names of the ArviZ schema, shape (chain, draw).
+    library : str
+        ``"nutpie"`` or ``"pymc"``.
+    """
+
+    factors: tuple[FloatArray, ...]
+    sds: tuple[FloatArray, ...]
+    sigma: FloatArray
+    stats: dict[str, AnyArray]
+    library: str
+
+    @property
+    def divergences(self) -> int:
+        return int(np.sum(self.stats["diverging"]))
+
+    @cached_property
+    def quantities(self) -> FloatArray:
+        """Log sigma, relative sds and covariances between effects, shape (chain, draw, k): what R-hat is about."""
+        parts = [np.log(self.sigma)[..., None], *self.sds]
+        for T in self.factors:
+            G = T @ np.swapaxes(T, -1, -2)
+            a, b = np.triu_indices(T.shape[-1], 1)
+            free = np.ptp(G[..., a, b], axis=(0, 1)) > 0
+            parts.append(G[..., a, b][..., free])
+        return np.concatenate(parts, axis=-1)
+
+    @cached_property
+    def rhat(self) -> float:
+        """Largest rank-normalised R-hat (Vehtari et al. 2021); nan for a single chain."""
+        from arviz_stats.base import array_stats
+
+        if self.sigma.shape[0] == 1:
+            return float("nan")
+        return float(np.max(array_stats.rhat(self.quantities, chain_axis=0, draw_axis=1)))
+
+    @cached_property
+    def ess(self) -> float:
+        """Smallest effective sample size, bulk or tail."""
+        from arviz_stats.base import array_stats
+
+        values = self.quantities
+        bulk = array_stats.ess(values, chain_axis=0, draw_axis=1, method="bulk")
+        tail = array_stats.ess(values, chain_axis=0, draw_axis=1, method="tail", prob=_TAIL)
+        return float(min(np.min(bulk), np.min(tail)))
+
+
+def sample_collapsed_nuts(
+    cp: CrossProducts,
+    priors: Priors,
+    start_terms: Sequence[FloatArray],
+    *,
+    draws: int = 1000,
+    tune: int = 400,
+    chains: int = 4,
+    random_seed: int | np.random.Generator | None = None,
+    cores: int | None = None,
+    target_accept: float = 0.9,
+    progress: bool = False,
+    sampler: str = "auto",
+) -> CollapsedNuts:
+    """Sample the variance parameters with the fixed and random effects integrated out.
+
+    Parameters
+    ----------
+    cp : CrossProducts
+    priors : Priors
+    start_terms : sequence of FloatArray, each (c, c)
+        Relative factors of a REML fit on the user's columns; gives scales and the start of the search for the mode.
+    draws, tune : int
+        Draws kept and draws of the warm-up, per chain.
+    chains : int
+    random_seed : int or numpy.random.Generator, optional
+    cores : int, optional
+        Chains run at once; default as many as there are processors.
+    target_accept : float
+    progress : bool
+        Whether to show a progress bar.
+    sampler : {"auto", "nutpie", "pymc"}
+
+    Returns
+    -------
+    CollapsedNuts
+
+    Raises
+    ------
+    FitError
+        The density cannot be evaluated at the start; a worker died.
+
+    Warns
+    -----
+    ConvergenceWarning
+        The run was interrupted: what was drawn is returned.
+    """
+    target, start = make_target(cp, priors, start_terms)
+    density = SignedDensity(target)
+    scaled = scaled_to_mode(density, np.append(start, _log_sigma(target, start)))
+    rng = np.random.default_rng(random_seed)
+    starts = _JITTER * rng.normal(size=(chains, density.dimension))
+    if sampler == "auto":
+        sampler = "nutpie" if find_spec("nutpie") and find_spec("numba") else "pymc"
+    cores = min(cores or os.cpu_count() or 1, chains)
+    options = {"draws": draws, "tune": tune, "chains": chains, "cores": cores, "target_accept": target_accept}
+    run = _nutpie if sampler == "nutpie" else _pymc
+    with sampling(chains):
+        w, stats = run(scaled, starts, int(rng.integers(2**31)), progress, options)
+    kept, stats = complete_draws({"w": w}, stats, draws, chains)
+    return _collect(density, scaled.origin + kept["w"] @ scaled.basis.T, stats, sampler)
+
+
+def _collect(density: SignedDensity, z: FloatArray, stats: dict[str, AnyArray], library: str) -> CollapsedNuts:
+    shape = z.shape[:2]
+    factors, sds, _ = density.terms(z[..., :-1].reshape(-1, density.dimension - 1))
+    return CollapsedNuts(
+        tuple(T.reshape(*shape, *T.shape[1:]) for T in factors),
+        tuple(t.reshape(*shape, -1) for t in sds),
+        np.exp(z[..., -1]),
+        stats,
+        library,
+    )
+
+
+def _log_sigma(target: Target, x: FloatArray) -> float:
+    points = target.evaluate(x[None])
+    return float(points.log_sigma[0, np.argmax(points.log_joint[0])])
+
+
+def scaled_to_mode(density: SignedDensity, start: FloatArray) -> ScaledDensity:
+    """Coordinates centred at the posterior mode and scaled by the curvature there.
+
+    Parameters
+    ----------
+    start : FloatArray, shape (d + 1,)
+
+    Raises
+    ------
+    FitError
+        The density cannot be evaluated at the start.
+    """
+    if not np.isfinite(density(start)[0]):
+        raise FitError(
+            "The posterior density is not finite at the REML fit, so that no chain can start. Check the scales of the "
+            "predictors and that the priors allow for the REML estimates."
+        )
+    found = minimize(lambda z: _negative(density(z)), start, jac=True, method="BFGS", tol=_FLAT)  # type: ignore[call-overload]
+    mode = np.asarray(found.x)
+    steps = _CURVATURE_STEP * np.eye(mode.size)
+    H = np.array([(density(mode - h)[1] - density(mode + h)[1]) / (2.0 * _CURVATURE_STEP) for h in steps])
+    values, vectors = np.linalg.eigh(0.5 * (H + H.T))
+    basis = vectors / np.sqrt(np.maximum(values, _WIDEST**-2))
+    return ScaledDensity(density, mode, basis)
+
+
+def _negative(pair: tuple[float, FloatArray]) -> tuple[float, FloatArray]:
+    return -pair[0], -pair[1]
+
+
+def _nutpie(
+    scaled: ScaledDensity, starts: FloatArray, seed: int, progress: bool, options: dict[str, Any]
+) -> tuple[FloatArray, dict[str, AnyArray]]:
+    import nutpie
+    from nutpie.compiled_pyfunc import from_pyfunc
+
+    size = starts.shape[1]
+    remaining = list(starts)
+
+    def first(seed: int) -> FloatArray:
+        return np.asarray(remaining.pop() if remaining else _JITTER * np.random.default_rng(seed).normal(size=size))
+
+    model = from_pyfunc(
+        size,
+        lambda: lambda w: tuple(scaled(w)),
+        lambda *_: lambda w: {"w": np.array(w)},
+        [np.dtype("float64")],
+        [(size,)],
+        ["w"],
+        make_initial_point_fn=first,
+    )
+    tree = nutpie.sample(model, seed=seed, progress_bar=progress, save_warmup=False, **options)
+    return tree["posterior"]["w"].to_numpy(), schema_stats(tree["sample_stats"])
+
+
+def _pymc(
+    scaled: ScaledDensity, starts: FloatArray, seed: int, progress: bool, options: dict[str, Any]
+) -> tuple[FloatArray, dict[str, AnyArray]]:
+    import pymc as pm
+
+    from bayeslmm.bayes.collapsed_op import value_and_gradient
+
+    size = starts.shape[1]
+    with pm.Model() as model:
+        w = pm.Flat("w", shape=size)
+        pm.Potential("log_density", value_and_gradient(scaled, ((size,),), [w]))
+    tree = pm.sample(
+        model=model,
+        initvals=[{"w": row} for row in starts],
+        init="adapt_diag",
+        random_seed=seed,
+        progressbar=progress,
+        nuts_sampler="pymc",
+        compute_convergence_checks=False,
+        quiet=not progress,
+        compile_kwargs={"mode": "FAST_COMPILE"},
+        callback=OneAfterTheOther(options["draws"] + options["tune"]) if options["cores"] == 1 else None,
+        **options,
+    )
+    return tree["posterior"]["w"].to_numpy(), schema_stats(tree["sample_stats"])

@@ -1,0 +1,22 @@
+"""Sampler statistics of NUTS libraries under the names of the ArviZ schema."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bayeslmm.types import AnyArray
+
+# Names of the ArviZ schema for what nutpie calls otherwise.
+_STATS = {
+    "logp": "lp",
+    "depth": "tree_depth",
+    "maxdepth_reached": "reached_max_treedepth",
+    "mean_tree_accept": "acceptance_rate",
+}
+_KEPT = (*_STATS.values(), "energy", "diverging", "n_steps", "step_size")
+
+
+def schema_stats(stats: Any) -> dict[str, AnyArray]:
+    """Statistics (chain, draw) of a ``sample_stats`` group."""
+    renamed = {_STATS.get(str(name), str(name)): stats[name].to_numpy() for name in stats.data_vars}
+    return {name: values for name, values in renamed.items() if name in _KEPT and values.ndim == 2}
