@@ -194,11 +194,11 @@ class Checks(PriorChecks):
         >>> import bayeslmm as bl
         >>> post = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff2")).sample(200, random_seed=1)
         >>> post.bayes_factor("sd_Batch", scales=(0.5, 1, 2))
-        sd_Batch[Intercept] = 0 against half-t(3, scale 3.716): BF01 = 3.5 (BF10 = 0.286)
+        sd_Batch[Intercept] = 0 against half-t(3, scale 3.716): BF01 = 3.41 (BF10 = 0.294)
         It depends on the scale of that prior:
-          scale x 0.5   BF01 = 2.2
-          scale x 1     BF01 = 3.5
-          scale x 2     BF01 = 6.32
+          scale x 0.5   BF01 = 2.01
+          scale x 1     BF01 = 3.41
+          scale x 2     BF01 = 6.39
         """
         p = find(self.design, label)
         if p.kind != "sd":

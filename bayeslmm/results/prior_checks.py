@@ -89,6 +89,10 @@ class PriorChecks:
         tree = self.power_tree()
         found = {}
         for name in ("prior", "likelihood"):
+            if name == "prior" and np.ptp(tree["log_prior"]["log_prior"].to_numpy()) == 0:
+                # Flat throughout: there is nothing to scale, and ArviZ would look for the tail of a constant.
+                found[name] = [0.0] * len(self._parameters)
+                continue
             values = psense(tree, group=name)
             found[name] = [float(np.asarray(values[self._variable(p)]).ravel()[p.column]) for p in self._parameters]
         frame = pd.DataFrame(found, index=[p.label for p in self._parameters])
