@@ -14,6 +14,7 @@ from itertools import pairwise
 
 import numpy as np
 from scipy import sparse
+from scipy.linalg import solve_triangular
 
 from bayeslmm.errors import FitError
 from bayeslmm.likelihood import small
@@ -28,6 +29,8 @@ from bayeslmm.types import BoolArray, FloatArray, IntArray
 _CHUNK = 4_000_000
 # Share of a direction of X that rests on the rows left out, from which on nothing of it is left.
 _LOST = 1.0 - 1e-9
+# Below this share of entries that are not zero, sparse products are faster.
+_SPARSE = 0.1
 # Largest group whose block of P is formed.
 _LARGEST = 5_000
 
@@ -247,7 +250,7 @@ def _blocks(
         part = slice(start, min(start + step, sigma.size))
         solved = _solve(system, [T[part] for T in factors], sigma[part], prior)
         for rows in chunks:
-            yield part, rows, _rows(system, [T[part] for T in factors], solved, rows)
+            yield part, rows, _rows(system, solved, rows)
 
 
 @dataclass(frozen=True)
@@ -256,8 +259,8 @@ class _Solved:
 
     inverse: FloatArray  # (K, J, c, c): (I + R G R')^-1
     shrink: FloatArray  # (K, J, c, c): I minus that
-    chol: FloatArray  # (K, t, t)
-    solution: FloatArray  # (K, t)
+    gain: FloatArray  # (K, t, t): Lambda L^-T
+    effects: FloatArray  # (K, t): Lambda u2, beta
 
 
 def _solve(system: _System, factors: Sequence[FloatArray], sigma: FloatArray, prior: NormalPrior | None) -> _Solved:
@@ -277,9 +280,12 @@ def _solve(system: _System, factors: Sequence[FloatArray], sigma: FloatArray, pr
         precision, mean = _internal_prior(cp, prior)
         joint[:, q2:, q2:] += sigma[:, None, None] ** 2 * precision
         right[:, q2:] += sigma[:, None] ** 2 * (precision @ mean)
-    chol = np.linalg.cholesky(joint)
-    half = np.linalg.solve(chol, right[..., None])
-    return _Solved(inverse, shrink, chol, np.linalg.solve(small.transpose(chol), half)[..., 0])
+    gain = np.stack([solve_triangular(L, np.eye(t), lower=True).T for L in np.linalg.cholesky(joint)])
+    effects = gain @ (small.transpose(gain) @ right[..., None])
+    if q2:
+        gain = apply_lambda(cp, factors[1:], gain, transposed=False)
+        effects = apply_lambda(cp, factors[1:], effects, transposed=False)
+    return _Solved(inverse, shrink, gain, effects[..., 0])
 
 
 def _internal_prior(cp: CrossProducts, prior: NormalPrior) -> tuple[FloatArray, FloatArray]:
@@ -299,13 +305,15 @@ def _spread(blocks: FloatArray) -> sparse.bsr_array:
     return sparse.bsr_array((blocks, np.arange(J), np.arange(J + 1)), shape=(J * c, J * c))
 
 
-def _rows(system: _System, factors: Sequence[FloatArray], solved: _Solved, rows: IntArray) -> _Block:
-    cp = system.cp
+def _rows(system: _System, solved: _Solved, rows: IntArray) -> _Block:
+    cp, t = system.cp, system.width - 1
     within, spread = system.within[rows], system.spread[rows]
-    full = np.stack([(within + spread @ (_spread(K) @ system.between)).toarray() for K in solved.inverse])
-    left = small.transpose(_scaled(cp, factors, small.transpose(full[:, :, :-1])))
-    residual = full[:, :, -1] - (left @ solved.solution[..., None])[..., 0]
-    half = small.transpose(np.linalg.solve(solved.chol, small.transpose(left)))
+    half, residual = np.empty((len(solved.gain), rows.size, t)), np.empty((len(solved.gain), rows.size))
+    for k, inverse in enumerate(solved.inverse):
+        full = within + spread @ (_spread(inverse) @ system.between)
+        left = full[:, :t] if full.nnz < _SPARSE * rows.size * t else full[:, :t].toarray()
+        half[k] = left @ solved.gain[k]
+        residual[k] = full @ np.append(-solved.effects[k], 1.0)
     codes, Q = cp.blocks[0].grouping.codes[rows], system.Q[rows]
     diagonal = np.einsum("na,knab,nb->kn", Q, solved.shrink[:, codes], Q)
     return _Block(half, residual, diagonal, solved.shrink)
