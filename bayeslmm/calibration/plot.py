@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bayeslmm.calibration.bands import ecdf_difference
-from bayeslmm.plots.style import NEUTRAL, POSTERIOR, REML
+from bayeslmm.plots.style import ML, NEUTRAL, POSTERIOR, PRIOR, REML
 
 if TYPE_CHECKING:
     from bayeslmm.calibration.result import Calibration
@@ -22,10 +23,15 @@ def plot_calibration(calibration: Calibration, ax: Any = None) -> Any:
     places = np.arange(calibration.draws + 2) / (calibration.draws + 1)
     ends = [np.concatenate([[0.0], end, [0.0]]) for end in calibration.band]
     ax.fill_between(places, *ends, color=NEUTRAL, alpha=0.2, linewidth=0, label="simultaneous 99% band")
+    striking = cycle([REML, ML, PRIOR])
     passed = calibration.table["ok"].to_numpy()
     differences = ecdf_difference(calibration.ranks, calibration.draws).T
     for name, difference, fine in zip(calibration.quantities, differences, passed, strict=True):
-        style = {"color": POSTERIOR, "alpha": 0.5, "linewidth": 1.0} if fine else {"color": REML, "linewidth": 1.8}
+        style = (
+            {"color": POSTERIOR, "alpha": 0.5, "linewidth": 1.0}
+            if fine
+            else {"color": next(striking), "linewidth": 1.8}
+        )
         (line,) = ax.plot(places, [0.0, *difference, 0.0], **style)
         if not fine:
             line.set_label(f"{name} fails")

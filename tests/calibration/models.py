@@ -119,3 +119,24 @@ def wrong_jacobian(model: bl.Model, n: int, seed: int, factor: float = 0.0) -> C
     """Parameters from the prior, posterior with a wrong slope of the coordinate."""
     priors = resolve_priors(model.design, "weak")
     return run(Task(model.design, priors, WrongJacobian(priors, factor), seed, DRAWS), n, method="wrong Jacobian")
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """One row per model of a table of results."""
+    rows = [
+        {
+            "model": name,
+            "method": part["method"].iloc[0],
+            "replicates": part["replicates"].iloc[0],
+            "quantities": len(part),
+            "smallest p": f"{part['p'].min():.2g}",
+            "limit": f"{0.001 / len(part):.2g}",
+            "largest ecdf": f"{part['ecdf'].max():.2f}",
+            "fails for": ", ".join(part["quantity"][~part["ok"]]) or "none",
+            "failures": part["failures"].iloc[0],
+            "warnings": part["warnings"].iloc[0],
+            "seconds": f"{part['seconds'].iloc[0]:.0f}",
+        }
+        for name, part in table.groupby("model", sort=False)
+    ]
+    return pd.DataFrame(rows)
