@@ -316,6 +316,71 @@ class Model:
         forms = resolve_forms(self._design, form, lambda: self._optimum(True).terms)
         return build_pymc_model(self._design, resolved, forms)
 
+    def pymc_source(
+        self,
+        priors: PriorSpec = None,
+        *,
+        form: Literal["noncentered", "centered", "auto"] | Mapping[str, str] = "noncentered",
+    ) -> str:
+        """Runnable source of the hierarchical model in PyMC, as one would write it by hand.
+
+        Parameters
+        ----------
+        priors : None, "default", "weak", Priors or mapping
+        form : {"noncentered", "centered", "auto"} or mapping
+            As in `to_pymc`.
+
+        Returns
+        -------
+        str
+            Needs numpy, pandas, PyMC and the data frame ``df``; a comment lists what has to be given as an array.
+
+        Examples
+        --------
+        >>> import bayeslmm as bl
+        >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
+        >>> print(model.pymc_source().splitlines()[-1].strip())
+        pm.Normal("Yield", mu=mu, sigma=sigma, observed=y)
+        """
+        from bayeslmm.bayes.default_priors import resolve_priors
+        from bayeslmm.bayes.forms import resolve_forms
+        from bayeslmm.bayes.pymc_source import write_pymc_source
+
+        forms = resolve_forms(self._design, form, lambda: self._optimum(True).terms)
+        return write_pymc_source(self._design, resolve_priors(self._design, priors), forms)
+
+    def latex(self, *, numbers: bool = False, priors: PriorSpec | bool = False) -> str:
+        r"""The model in equations; notebooks show them typeset.
+
+        Parameters
+        ----------
+        numbers : bool
+            Whether the REML estimates take the place of the symbols.
+        priors : bool, or as in `sample`
+            Priors to add: True for the default ones.
+
+        Returns
+        -------
+        str
+
+        Examples
+        --------
+        >>> import bayeslmm as bl
+        >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
+        >>> print(model.latex(numbers=True).splitlines()[2])
+        b_{j} &\sim N(0, 42^2), \quad j = 1, \dots, 6 \text{ (Batch)}
+        """
+        from bayeslmm.results.latex import Estimates, prior_lines, write_latex
+
+        fit = self.fit() if numbers else None
+        estimates = None if fit is None else Estimates(fit.fixef().to_numpy(), fit.sigma, fit.optimum.terms)
+        if priors is False:
+            return write_latex(self._design, estimates)
+        from bayeslmm.bayes.default_priors import resolve_priors
+
+        resolved = resolve_priors(self._design, None if priors is True else priors)
+        return write_latex(self._design, estimates, prior_lines(self._design, resolved))
+
     def forms(self) -> pd.DataFrame:
         """The form that ``to_pymc(form="auto")`` gives the effects of each grouping factor, and why.
 

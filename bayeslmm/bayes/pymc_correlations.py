@@ -24,7 +24,7 @@ def correlation_factors(design: Design, group: GroupLayout, priors: Priors) -> l
 
     if not group.pairs:
         return None
-    shapes = _beta_shapes(design, group, priors)
+    shapes = beta_shapes(design, group, priors)
     r = pm.Beta(f"r_{group.name}", shapes, shapes, dims=group.pair_dim)
     blocks, correlations, start = [], [], 0
     for k in group.labels.terms:
@@ -54,7 +54,7 @@ def joined(blocks: list[Any]) -> Any:
     return blocks[0] if len(blocks) == 1 else pt.linalg.block_diag(*blocks)
 
 
-def _beta_shapes(design: Design, group: GroupLayout, priors: Priors) -> FloatArray:
+def beta_shapes(design: Design, group: GroupLayout, priors: Priors) -> FloatArray:
     """Both beta shapes of ``(1 + partial correlation) / 2`` of every pair, see `Priors.partial_shapes`.
 
     A correlation that all effects share has both shapes eta.

@@ -55,10 +55,8 @@ def sd_variables(group: GroupLayout, priors: Priors, sigma: Any) -> Any:
     import pymc as pm
     import pytensor.tensor as pt
 
-    joint = [isinstance(priors.joints[label.term], Decov) for label in group.sds]
-    own = [priors.sds[label.term][label.effects[0]] for label in group.sds]
-    if not any(joint) and len({_family(prior) for prior in own}) == 1:
-        return _group_sds(group, own, sigma)
+    if one_variable(group, priors):
+        return _group_sds(group, [priors.sds[label.term][label.effects[0]] for label in group.sds], sigma)
     parts = []
     for term in group.labels.terms:
         labels = [label for label in group.sds if label.term == term]
@@ -69,6 +67,17 @@ def sd_variables(group: GroupLayout, priors: Priors, sigma: Any) -> Any:
         for label in labels:
             parts.append(pt.atleast_1d(_single_sd(group, label, priors.sds[term][label.effects[0]], sigma)))
     return pm.Deterministic(group.sd, pt.concatenate(parts), dims=group.sd_dim)
+
+
+def one_variable(group: GroupLayout, priors: Priors) -> bool:
+    """Whether all sds of a group have independent priors of one family."""
+    own = {_family(priors.sds[label.term][label.effects[0]]) for label in group.sds}
+    return len(own) == 1 and not any(isinstance(priors.joints[label.term], Decov) for label in group.sds)
+
+
+def suffix_of(group: GroupLayout, labels: Sequence[SdLabel]) -> str:
+    """What names of a term's own variables end in."""
+    return group.name if len(group.labels.terms) == 1 else f"{group.name}__{labels[0].name}"
 
 
 def _family(prior: SdPrior) -> tuple[object, ...]:
@@ -104,7 +113,7 @@ def _decov(group: GroupLayout, labels: Sequence[SdLabel], prior: Decov) -> Any:
     """Sds relative to sigma of one term: their root mean square tau and the shares of the variances."""
     import pymc as pm
 
-    suffix = group.name if len(group.labels.terms) == 1 else f"{group.name}__{labels[0].name}"
+    suffix = suffix_of(group, labels)
     tau = pm.Gamma(f"tau_{suffix}", alpha=prior.shape, beta=1.0 / prior.scale)
     shares = pm.Dirichlet(f"shares_{suffix}", a=np.full(len(labels), prior.concentration))
     return tau * pm.math.sqrt(len(labels) * shares)

@@ -1,0 +1,228 @@
+"""Source text of the hierarchical model in PyMC, as one would write it by hand."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bayeslmm.bayes.forms import Form
+from bayeslmm.bayes.layout import GroupLayout, Layout, make_layout
+from bayeslmm.bayes.priors import Priors
+from bayeslmm.bayes.source_priors import HELPERS, correlation_lines, quoted, sd_lines, variable
+from bayeslmm.design.design import Design
+
+_INDENT = " " * 4
+
+
+class Source(str):
+    """Text that notebooks show as Python code."""
+
+    __slots__ = ()
+
+    def _repr_markdown_(self) -> str:
+        return f"```python\n{self}\n```"
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+@dataclass(frozen=True)
+class _Data:
+    """Lines that make the arrays from a data frame ``df``, and what has to be given as an array."""
+
+    lines: tuple[str, ...]
+    given: tuple[str, ...]
+
+
+def write_pymc_source(design: Design, priors: Priors, form: Form | Mapping[str, Form] = "noncentered") -> Source:
+    """Runnable source of the model that `build_pymc_model` builds.
+
+    Parameters
+    ----------
+    design : Design
+    priors : Priors
+    form : {"noncentered", "centered"} or mapping
+        Of all grouping factors, or grouping factor to its form.
+
+    Returns
+    -------
+    Source
+        A string. It needs numpy, pandas, PyMC and the data frame ``df`` that the formula was written for; arrays
+        that cannot be read off a data frame by name are listed in a comment at the top.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> from bayeslmm.bayes.default_priors import resolve_priors
+    >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
+    >>> priors = resolve_priors(model.design, {"sigma": bl.HalfNormal(50), "sd": bl.HalfNormal(40)})
+    >>> print(write_pymc_source(model.design, priors))
+    import numpy as np
+    import pandas as pd
+    import pymc as pm
+    <BLANKLINE>
+    y = df["Yield"].to_numpy(float)
+    X = np.column_stack([np.ones(len(df))])
+    Z_Batch = np.column_stack([np.ones(len(df))])
+    codes_Batch = pd.factorize(df["Batch"], sort=True)[0]
+    <BLANKLINE>
+    coords = {
+        "coef": ["Intercept"],
+        "Batch": range(codes_Batch.max() + 1),
+        "Batch__effect": ["Intercept"],
+    }
+    <BLANKLINE>
+    with pm.Model(coords=coords) as model:
+        sigma = pm.HalfNormal("sigma", sigma=50.0)
+        beta = pm.Flat("beta", dims="coef")
+    <BLANKLINE>
+        # Batch: Intercept
+        sd_Batch = pm.HalfNormal("sd_Batch", sigma=40.0, dims="Batch__effect")
+        z_Batch = pm.Normal("z_Batch", mu=0, sigma=1, dims=("Batch", "Batch__effect"))
+        b_Batch = pm.Deterministic("b_Batch", z_Batch * sd_Batch, dims=("Batch", "Batch__effect"))
+    <BLANKLINE>
+        mu = X @ beta + (Z_Batch * b_Batch[codes_Batch]).sum(axis=1)
+        pm.Normal("Yield", mu=mu, sigma=sigma, observed=y)
+    <BLANKLINE>
+    """
+    layout = make_layout(design)
+    body = [*_fixed_lines(layout, priors)]
+    for group in layout.groups:
+        centred = (form if isinstance(form, str) else form[group.labels.group]) == "centered"
+        body += ["", *_group_lines(design, group, priors, centred)]
+    body += ["", *_likelihood_lines(design, layout)]
+    data = _data(design, layout)
+    text = "\n".join(body)
+    lines = ["import numpy as np", *(["import pandas as pd"] if "pd." in "\n".join(data.lines) else [])]
+    lines += ["import pymc as pm", *(["import pytensor.tensor as pt"] if "pt." in text else [])]
+    lines += [line for name, helper in HELPERS.items() if f"{name}" in text for line in ("", "", *helper)]
+    if "pt." in "\n".join(lines) and "import pytensor.tensor as pt" not in lines:
+        lines.insert(lines.index("import pymc as pm") + 1, "import pytensor.tensor as pt")
+    if data.given:
+        lines += ["", "# Arrays that are not columns of a data frame have to exist:"]
+        lines += [f"#   {given}" for given in data.given]
+    lines += ["", *data.lines, "", *_coords_lines(layout), "", "with pm.Model(coords=coords) as model:"]
+    lines += [f"{_INDENT}{line}".rstrip() for line in body]
+    return Source("\n".join(lines) + "\n")
+
+
+def identifier(name: str) -> str:
+    """A Python name for a grouping factor."""
+    return re.sub(r"\W", "_", name)
+
+
+def _column(name: str) -> str | None:
+    """Expression of a column by its name, or None if the name is not enough."""
+    if name == "Intercept":
+        return "np.ones(len(df))"
+    parts = name.split(":")
+    if not all(part.isidentifier() for part in parts):
+        return None
+    return " * ".join(f'df["{part}"]' for part in parts)
+
+
+def _columns(names: Sequence[str]) -> str | None:
+    columns = [_column(name) for name in names]
+    return None if None in columns else f"np.column_stack([{', '.join(map(str, columns))}])"
+
+
+def _data(design: Design, layout: Layout) -> _Data:
+    lines, given = list[str](), list[str]()
+    if len(design.dropped):
+        lines.append("df = df.dropna()  # rows with missing values in columns of the formula are not used")
+
+    def add(name: str, expression: str | None, meaning: str) -> None:
+        if expression is None:
+            given.append(f"{name}: {meaning}")
+        else:
+            lines.append(f"{name} = {expression}")
+
+    response = _column(design.response)
+    add("y", response and f"{response}.to_numpy(float)", "response (n,), model.design.y")
+    if layout.coef:
+        add("X", _columns(design.fixed_names), f"columns {', '.join(design.fixed_names)} (n, p), model.design.X")
+    for group in layout.groups:
+        name = identifier(group.name)
+        effects = [effect for k in group.labels.terms for effect in design.terms[k].effects]
+        meaning = f"columns {', '.join(effects)} (n, {len(effects)}), design.terms[k].Z side by side"
+        add(f"Z_{name}", _columns(effects), meaning)
+        add(f"codes_{name}", _codes(group.labels.group), f'level of each row, design.groupings["{group.name}"].codes')
+    for name in ("weights", "offset", "frequency"):
+        if getattr(design, name) is not None:
+            given.append(f"{name} (n,), model.design.{name}")
+    return _Data(tuple(lines), tuple(given))
+
+
+def _codes(group: str) -> str | None:
+    factors = group.split(":")
+    if not all(factor.isidentifier() for factor in factors):
+        return None
+    if len(factors) == 1:
+        return f'pd.factorize(df["{group}"], sort=True)[0]'
+    return f"df.groupby({quoted(factors)}, observed=True).ngroup().to_numpy()"
+
+
+def _coords_lines(layout: Layout) -> list[str]:
+    lines = ["coords = {"]
+    if layout.coef:
+        lines.append(f'{_INDENT}"coef": {quoted(layout.coef)},')
+    for group in layout.groups:
+        lines.append(f"{_INDENT}{quoted(group.dim)}: range(codes_{identifier(group.name)}.max() + 1),")
+        for dim in dict.fromkeys((group.effect_dim, group.sd_dim, *([group.pair_dim] if group.pairs else []))):
+            lines.append(f"{_INDENT}{quoted(dim)}: {quoted([str(label) for label in layout.coords[dim]])},")
+    return [*lines, "}"]
+
+
+def _fixed_lines(layout: Layout, priors: Priors) -> list[str]:
+    lines = variable("sigma", [priors.sigma], None, "sigma")
+    if not layout.coef:
+        return lines
+    prior = priors.beta
+    if prior is None or not prior.proper.any():
+        return [*lines, 'beta = pm.Flat("beta", dims="coef")']
+    mean, sd = prior.mean.tolist(), prior.sd.tolist()
+    if prior.proper.all():
+        return [*lines, f'beta = pm.Normal("beta", mu={mean}, sigma={sd}, dims="coef")']
+    own = np.flatnonzero(prior.proper).tolist()
+    normal = f"pm.Normal.dist(mu={[mean[k] for k in own]}, sigma={[sd[k] for k in own]})"
+    return [
+        *lines,
+        'beta = pm.Flat("beta", dims="coef")',
+        f'pm.Potential("beta_prior", pm.logp({normal}, beta[{own}]).sum())',
+    ]
+
+
+def _group_lines(design: Design, group: GroupLayout, priors: Priors, centred: bool) -> list[str]:
+    name, dims = identifier(group.name), f'dims=("{group.dim}", "{group.effect_dim}")'
+    lines = [f"# {group.labels.group}: {', '.join(group.labels.effects)}", *sd_lines(group, priors, name)]
+    sd = f"sd_{name}[{group.sd_of_effect.tolist()}]" if group.shared else f"sd_{name}"
+    if group.pairs:
+        lines += correlation_lines(design, group, priors, name)
+    factor = f"{sd}[:, None] * L_{name}"
+    if centred and group.pairs:
+        size = len(group.labels.effects)
+        return [*lines, f'b_{name} = pm.MvNormal("{group.b}", mu=np.zeros({size}), chol={factor}, {dims})']
+    if centred:
+        return [*lines, f'b_{name} = pm.Normal("{group.b}", mu=0, sigma={sd}, {dims})']
+    b = f"z_{name} @ ({factor}).T" if group.pairs else f"z_{name} * {sd}"
+    return [
+        *lines,
+        f'z_{name} = pm.Normal("z_{group.name}", mu=0, sigma=1, {dims})',
+        f'b_{name} = pm.Deterministic("{group.b}", {b}, {dims})',
+    ]
+
+
+def _likelihood_lines(design: Design, layout: Layout) -> list[str]:
+    parts = ["X @ beta"] if layout.coef else []
+    parts += ["offset"] if design.offset is not None else []
+    names = [identifier(group.name) for group in layout.groups]
+    parts += [f"(Z_{name} * b_{name}[codes_{name}]).sum(axis=1)" for name in names]
+    scale = "sigma" if design.weights is None else "sigma / np.sqrt(weights)"
+    lines = [f"mu = {' + '.join(parts)}", f'pm.Normal("{layout.response}", mu=mu, sigma={scale}, observed=y)']
+    if design.frequency is not None:
+        copies = f"pm.logp(pm.Normal.dist(mu=mu, sigma={scale}), y)"
+        lines.append(f'pm.Potential("further_copies", ((frequency - 1) * {copies}).sum())')
+    return lines

@@ -1,0 +1,164 @@
+"""Source text of priors in PyMC: standard deviations and correlations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from bayeslmm.bayes.layout import GroupLayout
+from bayeslmm.bayes.prior_families import (
+    Exponential,
+    Flat,
+    Gamma,
+    HalfNormal,
+    HalfT,
+    InverseGammaVariance,
+    Power,
+    SdPrior,
+    Uniform,
+)
+from bayeslmm.bayes.priors import Priors
+from bayeslmm.bayes.pymc_correlations import beta_shapes
+from bayeslmm.bayes.pymc_priors import one_variable, suffix_of
+from bayeslmm.bayes.term_priors import Chi, Decov, Relative
+from bayeslmm.design.design import Design
+from bayeslmm.design.shared import CompoundSymmetry, Shared
+from bayeslmm.errors import PriorError
+
+# Functions that a source needs if it calls them.
+HELPERS: dict[str, tuple[str, ...]] = {
+    "root_inverse_gamma": (
+        "def root_inverse_gamma(alpha, beta, size):",
+        "    return pm.math.sqrt(pm.InverseGamma.dist(alpha=alpha, beta=beta, size=size))",
+    ),
+    "root_gamma": (
+        "def root_gamma(alpha, beta, size):",
+        "    return pm.math.sqrt(pm.Gamma.dist(alpha=alpha, beta=beta, size=size))",
+    ),
+    "correlation_factor": (
+        "def correlation_factor(partial, size):",
+        '    """Cholesky factor of a correlation matrix from partial correlations of a < b given those before a."""',
+        "    L = [[0.0] * size for _ in range(size)]",
+        "    rest = [1.0] * size",
+        "    for k, (a, b) in enumerate(zip(*np.triu_indices(size, 1))):",
+        "        L[b][a] = partial[k] * rest[b]",
+        "        rest[b] = rest[b] * pt.sqrt(1 - partial[k] ** 2)",
+        "    for k in range(size):",
+        "        L[k][k] = rest[k]",
+        "    return pt.stack([pt.stack(row) for row in L])",
+    ),
+}
+
+
+# Families with a distribution in PyMC: its name, and its parameters with the attributes that hold them.
+_FAMILIES: dict[type, tuple[str, dict[str, str]]] = {
+    HalfT: ("HalfStudentT", {"nu": "df", "sigma": "scale"}),
+    HalfNormal: ("HalfNormal", {"sigma": "scale"}),
+    Exponential: ("Exponential", {"scale": "mean"}),
+    Uniform: ("Uniform", {"upper": "upper"}),
+    Gamma: ("Gamma", {"alpha": "shape", "beta": "rate"}),
+    Flat: ("HalfFlat", {}),
+}
+
+
+def quoted(value: str | Sequence[str]) -> str:
+    """A string, or a list of strings, as Python source with double quotes."""
+    return json.dumps(value if isinstance(value, str) else list(value), ensure_ascii=False)
+
+
+def variable(name: str, priors: Sequence[SdPrior], dims: str | None, python: str) -> list[str]:
+    """Lines that make a variable with priors of one family; a scalar if it has no dims."""
+
+    def numbers(parameter: str) -> Any:
+        values = [float(getattr(prior, parameter)) for prior in priors]
+        return values if len(set(values)) > 1 else values[0]
+
+    end = f", dims={quoted(dims)})" if dims else ")"
+
+    def root(helper: str, shape: str, rate: str) -> list[str]:
+        options = f"dist={helper}, transform=pm.distributions.transforms.log"
+        return [f"{python} = pm.CustomDist({quoted(name)}, {shape}, {rate}, {options}{end}"]
+
+    def power(exponent: str) -> list[str]:
+        potential = f'pm.Potential("{name}_prior", ({exponent} * pm.math.log({python})).sum())'
+        return [f"{python} = pm.HalfFlat({quoted(name)}{end}", potential]
+
+    match priors[0]:
+        case Gamma(proper=False):
+            return power(f"(np.array({numbers('shape')}) - 1)")
+        case Power():
+            return power(f"np.array({numbers('exponent')})")
+        case Chi():
+            return root("root_gamma", f"np.array({numbers('df')}) / 2", f"0.5 / np.array({numbers('scale')}) ** 2")
+        case InverseGammaVariance():
+            return root("root_inverse_gamma", f"np.array({numbers('shape')})", f"np.array({numbers('rate')})")
+    if type(priors[0]) not in _FAMILIES:
+        raise PriorError(f"The prior of {name} is {priors[0]!r}, which has no counterpart in PyMC.")
+    family, parameters = _FAMILIES[type(priors[0])]
+    arguments = "".join(f", {key}={numbers(attribute)}" for key, attribute in parameters.items())
+    return [f"{python} = pm.{family}({quoted(name)}{arguments}{end}"]
+
+
+def sd_lines(group: GroupLayout, priors: Priors, name: str) -> list[str]:
+    """Lines that make ``sd_<name>`` of a grouping factor, a vector; variables as in `sd_variables`."""
+    own = [priors.sds[label.term][label.effects[0]] for label in group.sds]
+    if one_variable(group, priors):
+        if not isinstance(own[0], Relative):
+            return variable(group.sd, own, group.sd_dim, f"sd_{name}")
+        ratios = variable(f"ratio_{group.name}", [p.prior for p in own if isinstance(p, Relative)], group.sd_dim, "t")
+        return [*ratios, f'sd_{name} = pm.Deterministic("{group.sd}", t * sigma, dims="{group.sd_dim}")']
+    lines, parts = list[str](), list[str]()
+    for term in group.labels.terms:
+        labels, joint = [label for label in group.sds if label.term == term], priors.joints[term]
+        if isinstance(joint, Decov):
+            lines += _decov_lines(suffix_of(group, labels), joint, len(labels), f"t{len(parts)}")
+            parts.append(f"t{len(parts)} * sigma")
+            continue
+        for label in labels:
+            prior, python = priors.sds[term][label.effects[0]], f"t{len(parts)}"
+            relative = isinstance(prior, Relative)
+            inner = prior.prior if isinstance(prior, Relative) else prior
+            start = f"ratio_{group.name}" if relative else group.sd
+            lines += variable(f"{start}__{label.name}", [inner], None, python)
+            parts.append(f"pt.atleast_1d({python}{' * sigma' if relative else ''})")
+    joined = f"pt.concatenate([{', '.join(parts)}])"
+    return [*lines, f'sd_{name} = pm.Deterministic("{group.sd}", {joined}, dims="{group.sd_dim}")']
+
+
+def _decov_lines(suffix: str, prior: Decov, size: int, python: str) -> list[str]:
+    return [
+        f'tau = pm.Gamma("tau_{suffix}", alpha={float(prior.shape)}, beta={1.0 / float(prior.scale)})',
+        f'shares = pm.Dirichlet("shares_{suffix}", a={[float(prior.concentration)] * size})',
+        f"{python} = tau * pm.math.sqrt({size} * shares)",
+    ]
+
+
+def correlation_lines(design: Design, group: GroupLayout, priors: Priors, name: str) -> list[str]:
+    """Lines that make ``L_<name>``, the Cholesky factor of the correlations of a grouping factor's effects."""
+    shapes = beta_shapes(design, group, priors).tolist()
+    lines = [f'r = pm.Beta("r_{group.name}", alpha={shapes}, beta={shapes}, dims="{group.pair_dim}")']
+    blocks, correlations, start = list[str](), list[str](), 0
+    for k in group.labels.terms:
+        size, structure = len(group.labels.term_effects(k)), design.terms[k].structure
+        free = sum(pair[0] == k for pair in group.labels.pairs)
+        if not free:
+            blocks.append(f"pt.eye({size})")
+            continue
+        if isinstance(structure, Shared):
+            low, high = structure.correlation_range
+            lines.append(f"rho = {low} + {high - low} * r[{start}]")
+            compound = isinstance(structure, CompoundSymmetry)
+            power = f"np.not_equal.outer(range({size}), range({size}))"
+            power = power if compound else f"abs(np.subtract.outer(range({size}), range({size})))"
+            lines.append(f"L{k} = pt.linalg.cholesky(rho ** {power})")
+            correlations.append("pt.atleast_1d(rho)")
+        else:
+            lines.append(f"L{k} = correlation_factor(2 * r[{start}:{start + free}] - 1, {size})")
+            correlations.append(f"(L{k} @ L{k}.T)[np.triu_indices({size}, 1)]")
+        blocks.append(f"L{k}")
+        start += free
+    joined = blocks[0] if len(blocks) == 1 else f"pt.linalg.block_diag({', '.join(blocks)})"
+    lines.append(f"L_{name} = {joined}")
+    together = correlations[0] if len(correlations) == 1 else f"pt.concatenate([{', '.join(correlations)}])"
+    return [*lines, f'pm.Deterministic("{group.corr}", {together}, dims="{group.pair_dim}")']
