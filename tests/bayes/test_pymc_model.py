@@ -9,12 +9,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
-from scipy.stats import beta, invgamma, kstest
+from scipy.stats import beta, chi, expon, invgamma, kstest
 
+import bayeslmm as bl
 from bayeslmm.bayes.default_priors import default_priors, resolve_priors
+from bayeslmm.bayes.forms import choose_forms, resolve_forms
 from bayeslmm.bayes.layout import make_layout
+from bayeslmm.bayes.presets import PRESETS
 from bayeslmm.bayes.priors import (
+    Chi,
     Exponential,
     Flat,
     HalfCauchy,
@@ -23,6 +28,7 @@ from bayeslmm.bayes.priors import (
     InverseGammaVariance,
     Power,
     Priors,
+    Relative,
     SdPrior,
     Uniform,
 )
@@ -162,7 +168,10 @@ def test_model_can_be_conditioned(design: Make) -> None:
 
 
 def test_pymc_is_imported_late() -> None:
-    modules = "bayeslmm, bayeslmm.bayes.pymc_model, bayeslmm.bayes.nuts, bayeslmm.bayes.datatree"
+    modules = (
+        "bayeslmm, bayeslmm.bayes.pymc_model, bayeslmm.bayes.nuts, bayeslmm.bayes.datatree, "
+        "bayeslmm.bayes.collapsed_nuts, bayeslmm.bayes.pymc_source"
+    )
     late = "pymc", "arviz", "nutpie"
     code = f"import sys, {modules}; sys.exit(any(m in sys.modules for m in {late}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -174,3 +183,89 @@ def _with_sds(design: Design, *sds: Any) -> Priors:
 
 def _draw(variable: Any, size: int) -> np.ndarray:
     return np.asarray(pm.draw(variable, size, random_seed=1, mode="FAST_COMPILE"))
+
+
+# Forms.
+
+
+def test_auto_takes_the_form_from_the_information_ratio() -> None:
+    """A balanced one-way layout: the ratio is n_i sd^2 / sigma^2 at the REML fit, here in closed form."""
+    levels, rows = 12, 5
+    rng = np.random.default_rng(3)
+    for between, form in ((6.0, "centered"), (0.6, "noncentered")):
+        effect = rng.normal(size=levels)
+        noise = rng.normal(size=(levels, rows))
+        y = between * effect[:, None] + noise
+        data = pd.DataFrame({"y": y.ravel(), "g": np.repeat(np.arange(levels), rows)})
+        model = bl.Model("y ~ 1 + (1 | g)", data)
+        within = ((y - y.mean(1, keepdims=True)) ** 2).sum() / (levels * (rows - 1))
+        means = rows * ((y.mean(1) - y.mean()) ** 2).sum() / (levels - 1)
+        chosen = model.forms().loc["g"]
+        assert chosen["ratio"] == pytest.approx((means - within) / within, rel=1e-5)
+        assert chosen["form"] == form
+        assert f"{chosen['ratio']:.3g}" in chosen["reason"]
+        free = {rv.name for rv in model.to_pymc(form="auto").free_RVs}
+        assert ("b_g" in free) == (form == "centered")
+
+
+def test_auto_stays_away_from_zero_variances_and_few_levels() -> None:
+    zero = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff2"))
+    assert zero.forms().loc["Batch", "form"] == "noncentered"
+    assert "zero at the REML fit" in zero.forms().loc["Batch", "reason"]
+    few = bl.Model("diameter ~ 1 + (1 | plate) + (1 | sample)", bl.load_dataset("Penicillin")).forms()
+    assert few["form"].to_dict() == {"plate": "centered", "sample": "noncentered"}
+    assert "6 levels" in few.loc["sample", "reason"]
+
+
+def test_one_direction_about_which_the_data_say_nothing_decides(design: Make) -> None:
+    data = design("slopes")
+    T = np.array([[30.0, 0.0], [20.0, 0.0]])
+    (choice,) = choose_forms(data, [T])
+    assert (choice.ratio, choice.form) == (0.0, "noncentered")
+
+
+def test_forms_of_single_groups(design: Make) -> None:
+    data = design("blocks and crossed")
+    forms = resolve_forms(data, {"g": "centered", "h": "noncentered"}, lambda: [])
+    free = {rv.name for rv in build_pymc_model(data, default_priors(data), forms).free_RVs}
+    assert free >= {"b_g", "z_h"}
+    assert not free & {"z_g", "b_h"}
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        ("centred", "form='centred' is unknown"),
+        ({"g": "centered"}, "the grouping factors are 'h', 'g'"),
+        ({"g": "auto", "h": "centered"}, "form='auto' is unknown"),
+    ],
+)
+def test_unknown_forms_are_refused(form: Any, message: str, design: Make) -> None:
+    with pytest.raises(PriorError, match=message):
+        resolve_forms(design("blocks and crossed"), form, lambda: [])
+
+
+# Prior draws of the families that PyMC has no distribution for.
+
+
+def test_prior_draws_of_a_chi(design: Make) -> None:
+    data = design("one-way")
+    draws = _draw(build_pymc_model(data, _with_sds(data, Chi(3.0, 2.0)))["sd_g"], 2000)
+    assert kstest(draws[:, 0], chi(3.0, scale=2.0).cdf).pvalue > 1e-3
+
+
+def test_prior_draws_of_a_ratio(design: Make) -> None:
+    data = design("one-way")
+    model = build_pymc_model(data, _with_sds(data, Relative(Exponential(2.0))))
+    sd, sigma = pm.draw([model["sd_g"], model["sigma"]], 2000, random_seed=1, mode="FAST_COMPILE")
+    assert kstest(sd[:, 0] / sigma, expon(scale=2.0).cdf).pvalue > 1e-3
+
+
+def test_prior_draws_of_decov(design: Make) -> None:
+    data = design("slopes 3x3")
+    model = build_pymc_model(data, PRESETS["rstanarm"](data))
+    sd, sigma = pm.draw([model["sd_g"], model["sigma"]], 2000, random_seed=1, mode="FAST_COMPILE")
+    squares = (sd / sigma[:, None]) ** 2
+    assert kstest(np.sqrt(squares.mean(1)), expon().cdf).pvalue > 1e-3
+    # one share of a flat Dirichlet of three
+    assert kstest(squares[:, 1] / squares.sum(1), beta(1, 2).cdf).pvalue > 1e-3
