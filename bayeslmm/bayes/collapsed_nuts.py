@@ -198,10 +198,9 @@ def sample_collapsed_nuts(
         Relative factors of a REML fit on the user's columns; gives scales and the start of the search for the mode.
     draws, tune : int
         Draws kept and draws of the warm-up, per chain.
-    chains : int
     random_seed : int or numpy.random.Generator, optional
-    cores : int, optional
-        Chains run at once; default as many as there are processors.
+    chains, cores : int, optional
+        Cores: chains run at once; default as many as there are processors.
     target_accept : float
     progress : bool
         Whether to show a progress bar.

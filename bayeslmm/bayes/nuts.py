@@ -61,9 +61,8 @@ def sample_nuts(
         ``make_layout(design)`` of the design it was built from.
     draws, tune, chains : int
         Draws kept and draws of the warm-up per chain.
-    random_seed : int, optional
-    cores : int, optional
-        Chains run at once; default as many as there are processors.
+    random_seed, cores : int, optional
+        Cores: chains run at once; default as many as there are processors.
     target_accept : float
         Above the usual 0.8 because standard deviations near zero bend the posterior sharply.
     progress : bool
@@ -78,23 +77,16 @@ def sample_nuts(
 
     Raises
     ------
-    FitError
-        A chain failed, or its process died.
-    KeyboardInterrupt
-        Interrupted before a draw was kept.
+    FitError, KeyboardInterrupt
+        A chain failed, or its process died; interrupted before a draw was kept.
 
     Warns
     -----
     ConvergenceWarning
         Interrupted (Ctrl-C): what was drawn is returned.
     """
-    options = {
-        "draws": draws,
-        "tune": tune,
-        "chains": chains,
-        "cores": min(cores or os.cpu_count() or 1, chains),
-        "target_accept": target_accept,
-    }
+    cores = min(cores or os.cpu_count() or 1, chains)
+    options = {"draws": draws, "tune": tune, "chains": chains, "cores": cores, "target_accept": target_accept}
     if sampler == "auto":
         sampler = "nutpie" if find_spec("nutpie") and find_spec("numba") else "pymc"
     run = _nutpie if sampler == "nutpie" else _pymc

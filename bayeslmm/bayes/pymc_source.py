@@ -95,18 +95,21 @@ def write_pymc_source(design: Design, priors: Priors, form: Form | Mapping[str, 
         body += ["", *_group_lines(design, group, priors, centred)]
     body += ["", *_likelihood_lines(design, layout)]
     data = _data(design, layout)
-    text = "\n".join(body)
-    lines = ["import numpy as np", *(["import pandas as pd"] if "pd." in "\n".join(data.lines) else [])]
-    lines += ["import pymc as pm", *(["import pytensor.tensor as pt"] if "pt." in text else [])]
-    lines += [line for name, helper in HELPERS.items() if f"{name}" in text for line in ("", "", *helper)]
-    if "pt." in "\n".join(lines) and "import pytensor.tensor as pt" not in lines:
-        lines.insert(lines.index("import pymc as pm") + 1, "import pytensor.tensor as pt")
+    lines = _head_lines("\n".join(body), "\n".join(data.lines))
     if data.given:
         lines += ["", "# Arrays that are not columns of a data frame have to exist:"]
         lines += [f"#   {given}" for given in data.given]
     lines += ["", *data.lines, "", *_coords_lines(layout), "", "with pm.Model(coords=coords) as model:"]
     lines += [f"{_INDENT}{line}".rstrip() for line in body]
     return Source("\n".join(lines) + "\n")
+
+
+def _head_lines(text: str, data: str) -> list[str]:
+    """Imports and the functions that the model calls."""
+    helpers = [line for name, helper in HELPERS.items() if name in text for line in ("", "", *helper)]
+    lines = ["import numpy as np", *(["import pandas as pd"] if "pd." in data else []), "import pymc as pm"]
+    needs_tensors = "pt." in text or any("pt." in line for line in helpers)
+    return [*lines, *(["import pytensor.tensor as pt"] if needs_tensors else []), *helpers]
 
 
 def identifier(name: str) -> str:
