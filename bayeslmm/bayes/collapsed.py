@@ -34,6 +34,8 @@ _DEAR = 2000.0
 # Exact evaluations that its error is measured at, and the error that is too much.
 _CHECKS = {False: 100, True: 24}
 _BAD_ERROR = 0.1
+# Error of a polynomial from which on a better one is tried.
+_FINE_ERROR = 0.02
 
 
 @dataclass(frozen=True)
@@ -149,23 +151,62 @@ def sample_collapsed(
     check_propriety(cp, priors)
     progress = Progress() if progress is None else progress
     target, start, method = _prepare(cp, priors, start_terms, method)
-    if sur.cost(cp) > _DEAR and sur.available(target):
-        target = sur.build_surrogate(target, start, progress)
+    drawn = _points(_cheap(target, start, progress), start, method, draws, rng, progress)
+    for most in _further_terms(target, drawn.diagnostics):
+        # The polynomial has not met the likelihood: more terms, then the likelihood itself.
+        again = sur.build_surrogate(target, start, progress, most) if most else target
+        drawn = _points(again, start, method, draws, rng, progress)
+        if drawn.diagnostics.reliable:
+            break
+    diagnostics = drawn.diagnostics
+    if warn and not diagnostics.reliable:
+        warnings.warn(_unreliable(diagnostics), ConvergenceWarning, stacklevel=3)
+    completed = complete(drawn.target, drawn.sample, draws, rng, keep, progress)
+    return _in_units(completed, diagnostics, drawn.exact)
+
+
+@dataclass(frozen=True)
+class _Points:
+    """Weighted points of the relative parameters with their certificate."""
+
+    target: Target
+    sample: Weighted
+    diagnostics: Diagnostics
+    exact: ExactMoments | None
+
+
+def _cheap(target: Target, start: FloatArray, progress: Progress) -> Target:
+    """A polynomial where evaluations are dear."""
+    if sur.cost(target.cp) > _DEAR and sur.available(target):
+        return sur.build_surrogate(target, start, progress)
+    return target
+
+
+def _further_terms(target: Target, diagnostics: Diagnostics) -> tuple[int, ...]:
+    """Terms of the polynomials to try next; 0 is the likelihood itself."""
+    error = diagnostics.surrogate_error
+    if error is None or (error < _FINE_ERROR and diagnostics.reliable):
+        return ()
+    # Where the store evaluates many points at once the likelihood itself costs little more than further nodes.
+    return (3 * sur.MOST_TERMS, 0) if isinstance(target.cp.store, Hierarchy) else (0,)
+
+
+def _points(
+    target: Target, start: FloatArray, method: str, draws: int, rng: np.random.Generator, progress: Progress
+) -> _Points:
+    exact, error = None, None
     if method == "quadrature":
         grid = integrate(target, start)
         sample = draw_from_grid(target, grid, int(np.ceil(1.05 * draws)), rng)
         exact, evidence, error = grid_moments(target, grid), grid.log_evidence, grid.error
     else:
         sample = importance_points(target, start, draws, rng)
-        exact, evidence, error = None, sample.log_evidence, None
+        evidence = sample.log_evidence
     diagnostics = _diagnose(sample, method, evidence, error)
     if isinstance(target, sur.SurrogateTarget):
-        checked = sur.check(target, sample, _CHECKS[isinstance(cp.store, Hierarchy)], rng, progress)
+        checked = sur.check(target, sample, _CHECKS[isinstance(target.cp.store, Hierarchy)], rng, progress)
         diagnostics = replace(diagnostics, surrogate_error=checked.error)
-    if warn and not diagnostics.reliable:
-        warnings.warn(_unreliable(diagnostics), ConvergenceWarning, stacklevel=3)
-    completed = complete(target, sample, draws, rng, keep, progress)
-    return _in_units(completed, diagnostics, exact)
+    return _Points(target, sample, diagnostics, exact)
 
 
 def _prepare(

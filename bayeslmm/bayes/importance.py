@@ -25,6 +25,8 @@ _ROUNDS = 6
 _GOOD = 0.8
 _FAIR = 0.5
 _COMPONENTS = 3
+# Minus log density where there is none; its second differences must not overflow.
+_NOWHERE = 1e100
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ def find_mode(target: Target, start: FloatArray) -> Point:
 
     def minus_log(x: FloatArray) -> FloatArray:
         value = -target.evaluate(x).log_density
-        return np.where(np.isfinite(value), value, 1e300)
+        return np.where(np.isfinite(value), value, _NOWHERE)
 
     problem = trials(minus_log)
     point = problem(minimise(problem, start, max_evaluations=60).x).expand()

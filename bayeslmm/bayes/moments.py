@@ -13,6 +13,12 @@ from bayeslmm.likelihood.conditional import user_beta
 from bayeslmm.likelihood.normal_prior import rotate
 from bayeslmm.types import BoolArray, FloatArray
 
+# Added to the weights of nodes 1 to 4 so that x, x^3, x^5 and x^7 have no error at the end 0 (Euler-Maclaurin):
+# B_2/2, B_4/4, B_6/6, B_8/8.
+_ODD_ENDS = np.linalg.solve(
+    np.arange(1.0, 5.0) ** np.array([[1], [3], [5], [7]]), [1 / 12, -1 / 120, 1 / 252, -1 / 240]
+)
+
 
 @dataclass(frozen=True)
 class ExactMoments:
@@ -45,9 +51,9 @@ def grid_moments(target: Target, grid: Grid) -> ExactMoments:
     mass = (p[keep] / p[keep].sum())[:, None] * conditional
     sigma = np.exp(log_sigma)
     factors, sds, _ = target.terms(points.x[keep])
-    corrections = iter(_end_corrections(target, grid, keep, (mass * sigma).sum(1)))
+    shares = iter(_odd_weights(target, grid, keep))
     sd_moments = [
-        np.array([_mean_sd(mass, t[:, k, None] * sigma, next(corrections)) for k in range(t.shape[1])]) for t in sds
+        np.array([_mean_sd(mass, t[:, k, None] * sigma, next(shares)) for k in range(t.shape[1])]) for t in sds
     ]
     sigma_mean, sigma_sd = _mean_sd(mass, sigma)
     beta_mean, beta_sd = _beta_moments(target, points.x[keep], factors, sigma, mass)
@@ -61,28 +67,31 @@ def grid_moments(target: Target, grid: Grid) -> ExactMoments:
     )
 
 
-def _mean_sd(mass: FloatArray, values: FloatArray, correction: float = 0.0) -> tuple[float, float]:
-    mean = float((mass * values).sum()) + correction
+def _mean_sd(mass: FloatArray, values: FloatArray, odd: FloatArray | float = 1.0) -> tuple[float, float]:
+    mean = float(((mass * values).sum(1) * odd).sum())
     square = float((mass * values**2).sum())
     return mean, float(np.sqrt(max(square - mean**2, 0.0)))
 
 
-def _end_corrections(target: Target, grid: Grid, keep: BoolArray, sigma_mass: FloatArray) -> list[float]:
-    """Euler-Maclaurin term of the mean of each sd, whose integrand has a slope where it is folded.
+def _odd_weights(target: Target, grid: Grid, keep: BoolArray) -> list[FloatArray]:
+    """What each node counts for in the mean of every sd, relative to its weight in the grid, shape (K,).
 
-    On a folded axis the density is even and the trapezoidal rule needs no correction, but
-    ``sd = c sinh(x) sigma`` is odd: its integral over x >= 0 lacks ``h^2 / 12`` times the slope at 0.
+    On a folded axis the density is even and the trapezoidal rule converges geometrically, but ``sd = c sinh(x) sigma``
+    is odd: the Euler-Maclaurin terms at 0 are made up for at the first nodes.
     """
-    corrections, axis = [], 0
+    out, axis = [], 0
     x = grid.points.x[keep]
     for coordinates in target.coordinates:
         for k in range(coordinates.size):
             nodes = grid.axes[axis + k]
-            at_zero = sigma_mass[x[:, axis + k] == 0.0].sum() if nodes[0] == 0.0 else 0.0
-            step = nodes[1] - nodes[0]
-            corrections.append(float(coordinates.scale[k] * at_zero * step / 6.0))
+            weight = np.ones(x.shape[0])
+            if nodes[0] == 0.0:
+                place = np.rint(x[:, axis + k] / nodes[1]).astype(int)
+                near = (place > 0) & (place <= _ODD_ENDS.size)
+                weight[near] += _ODD_ENDS[place[near] - 1]
+            out.append(weight)
         axis += coordinates.dimension
-    return corrections
+    return out
 
 
 def _beta_moments(

@@ -30,13 +30,17 @@ from bayeslmm.types import BoolArray, FloatArray, IntArray
 # then for the result; lower along shorter ones, and where the coefficients would be too many.
 _ROUGH, _DEGREE = 7, 14
 _SHORT = 0.5
-_MOST_ROUGH, _MOST = 120, 330
+_MOST_ROUGH, MOST_TERMS = 120, 330
 _MOST_DIMENSIONS = 8
 # Equations for each coefficient.
 _SURPLUS = 1.8
 # The region reaches to where the log density is this far below its maximum.
 _DEPTH = 16.0
 _ROUNDS = 6
+# Standard errors of the first region to each side.
+_FIRST = 3.0
+# Steepness of the density beyond the box.
+_WALL = 2000.0
 # Nodes evaluated at once where the store can.
 _BATCH = 40
 _STEP = 1e-5
@@ -62,9 +66,10 @@ class Polynomial:
         """Values (K, O) at x (K, d)."""
         return _basis(_scaled(x, self.lower, self.upper), self.exponents) @ self.coefficients
 
-    def inside(self, x: FloatArray) -> BoolArray:
-        """Mask (K,) of the points in the box."""
-        return np.asarray((np.abs(_scaled(x, self.lower, self.upper)) <= 1.0 + 1e-9).all(axis=1))
+    def beyond(self, x: FloatArray) -> FloatArray:
+        """How far (K,) points are out of the box, in squared half widths."""
+        excess = np.maximum(np.abs(_scaled(x, self.lower, self.upper)) - 1.0, 0.0)
+        return np.asarray((np.minimum(excess, 1e6) ** 2).sum(axis=1))
 
 
 def _scaled(x: FloatArray, lower: FloatArray, upper: FloatArray) -> FloatArray:
@@ -177,20 +182,25 @@ class Surrogate:
         Outputs: both log determinants together, log r2.
     fixed : Polynomial
         Cholesky factor and solution of the fixed effects.
+    folded : BoolArray, shape (d,)
     p : int
     """
 
     likelihood: Polynomial
     fixed: Polynomial
+    folded: BoolArray
     p: int
 
     def __call__(self, x: FloatArray) -> Factor:
         """The parts of a `Factor` that a density in sigma and beta needs, at K points."""
         K, p = x.shape[0], self.p
-        values = self.likelihood(x)
-        # Polynomials are worthless beyond their box, which ends where the density is negligible.
-        log_det = np.where(self.likelihood.inside(x), values[:, 0], np.inf)
-        fixed = self.fixed(x)
+        x = np.where(self.folded, np.abs(x), x)
+        box = np.clip(x, self.likelihood.lower, self.likelihood.upper)
+        values = self.likelihood(box)
+        # Polynomials are worthless beyond their box, which ends where the density is negligible: there it falls off
+        # from its value on the face, smoothly, so that derivatives by differences still mean something.
+        log_det = values[:, 0] + _WALL * self.likelihood.beyond(x)
+        fixed = self.fixed(box)
         chol = np.zeros((K, p, p))
         size = p * (p + 1) // 2
         chol[:, *np.tril_indices(p)] = fixed[:, :size]
@@ -231,7 +241,7 @@ def _count(exponents: IntArray) -> int:
 
 def _make(target: Target, nodes: Nodes, lower: FloatArray, upper: FloatArray, exponents: IntArray) -> SurrogateTarget:
     likelihood = _fit(nodes, lower, upper, exponents)
-    surrogate = Surrogate(likelihood, _fit_values(nodes, lower, upper), target.cp.p)
+    surrogate = Surrogate(likelihood, _fit_values(nodes, lower, upper), target.folded, target.cp.p)
     return SurrogateTarget(target.cp, target.priors, target.coordinates, surrogate)
 
 
@@ -256,7 +266,7 @@ def available(target: Target) -> bool:
     return 1 <= target.dimension <= _MOST_DIMENSIONS
 
 
-def build_surrogate(target: Target, start: FloatArray, progress: Progress) -> SurrogateTarget:
+def build_surrogate(target: Target, start: FloatArray, progress: Progress, most: int = MOST_TERMS) -> SurrogateTarget:
     """Find the region that carries the posterior and fit the polynomials there.
 
     Parameters
@@ -265,6 +275,8 @@ def build_surrogate(target: Target, start: FloatArray, progress: Progress) -> Su
     start : FloatArray, shape (d,)
         Near the mode (the REML fit).
     progress : Progress
+    most : int
+        Terms of a polynomial.
     """
     d = target.dimension
     lower, upper = _first_box(target, start)
@@ -277,7 +289,7 @@ def build_surrogate(target: Target, start: FloatArray, progress: Progress) -> Su
         rough = _make(target, nodes.within(lower, upper), lower, upper, exponents)
         new_lower, new_upper, settled = _region(rough, start, rng)
         lower, upper = new_lower, new_upper
-        exponents = _exponents(upper - lower, _DEGREE, _MOST)
+        exponents = _exponents(upper - lower, _DEGREE, most)
         progress.report("likelihood", nodes.x.shape[0], nodes.x.shape[0] + _count(exponents))
         if settled:
             break
@@ -288,7 +300,7 @@ def build_surrogate(target: Target, start: FloatArray, progress: Progress) -> Su
 
 
 def _first_box(target: Target, start: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Five standard errors around the start, from the curvature there."""
+    """Some standard errors around the start, from the curvature there."""
     d, h = start.size, 1e-3
     centre = np.where(target.folded, np.maximum(start, 2 * h), start)
     points = centre + h * np.concatenate([np.eye(d), -np.eye(d)])
@@ -298,7 +310,8 @@ def _first_box(target: Target, start: FloatArray) -> tuple[FloatArray, FloatArra
     H = (gradient[:d] - gradient[d:]) / (2 * h)
     values, vectors = np.linalg.eigh(0.5 * (H + H.T))
     se = np.sqrt(np.diagonal((vectors / np.maximum(np.abs(values), 0.3)) @ vectors.T))
-    return np.where(target.folded, np.maximum(centre - 5 * se, 0.0), centre - 5 * se), centre + 5.5 * se
+    lower = centre - _FIRST * se
+    return np.where(target.folded, np.maximum(lower, 0.0), lower), centre + _FIRST * se
 
 
 def _region(rough: SurrogateTarget, start: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray, bool]:

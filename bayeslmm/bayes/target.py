@@ -103,8 +103,13 @@ class Target:
         """Integrate sigma out at K points; `keep` the eliminations for draws there."""
         # Far out, relative sds overflow and the density is nan: zero, as it is there to rounding.
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            factors, sds, log_jacobian = self.terms(x)
-            factor = self.factor(x, factors)
+            factor = self.factor(x, self.terms(x)[0])
+        return self.evaluate_with(x, factor, keep)
+
+    def evaluate_with(self, x: FloatArray, factor: Factor, keep: bool = False) -> Points:
+        """The same with eliminations that were made before."""
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            _, sds, log_jacobian = self.terms(x)
             log_sigma = self._nodes(factor)
             log_joint = self.log_joint(factor, sds, log_jacobian, log_sigma)
             step = log_sigma[:, 1] - log_sigma[:, 0]

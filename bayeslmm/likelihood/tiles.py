@@ -10,7 +10,7 @@ from bayeslmm.likelihood import small
 from bayeslmm.likelihood.crossproducts import CrossProducts
 from bayeslmm.types import FloatArray
 
-# Smallest diagonal entry of a relative factor that is inverted.
+# Smallest singular value of a relative factor that is inverted.
 _REGULAR = 0.1
 
 
@@ -27,7 +27,7 @@ def trailing_tiles(
         span = slice(start, start + block.q)
         start += block.q
         direct = diagonal_tiles(S22[:, span, span], block.size)
-        regular = np.abs(np.diagonal(T, axis1=1, axis2=2)).min(axis=1) > _REGULAR
+        regular = _smallest(T) > _REGULAR
         if regular.any():
             middle = block.n_levels * np.eye(block.size) - _gram_tiles(inverse[:, :, span], block.size)
             safe = np.where(regular[:, None, None], T, np.eye(block.size))
@@ -36,6 +36,13 @@ def trailing_tiles(
             direct = np.where(regular[:, None, None], exact, direct)
         out.append(direct)
     return tuple(out)
+
+
+def _smallest(T: FloatArray) -> FloatArray:
+    """Smallest singular values (K,) of factors (K, c, c), which need not be triangular."""
+    if T.shape[-1] == 1:
+        return np.asarray(np.abs(T[:, 0, 0]))
+    return np.asarray(np.linalg.svd(T, compute_uv=False)[:, -1])
 
 
 def _gram_tiles(half: FloatArray, size: int) -> FloatArray:
