@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import html
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
 
+from bayeslmm.bayesian import BayesianModel
 from bayeslmm.design import CovarianceStructure, Design, DroppedRows, build_design
 from bayeslmm.errors import ConvergenceWarning, FitError
 from bayeslmm.likelihood import CrossProducts, cross_products
 from bayeslmm.reml import Optimum, optimise
 from bayeslmm.reml.fixed import resolve_fixed
 from bayeslmm.results import Posterior, REMLResult
+from bayeslmm.results.posterior_storage import load_posterior
 from bayeslmm.storage import FilePath, load_parts, save_parts
 
 if TYPE_CHECKING:
-    from bayeslmm.bayes.default_priors import PriorSpec
     from bayeslmm.teaching import Matrices
 
 
-class Model:
+class Model(BayesianModel):
     """A linear mixed model: formula and data, not yet fitted.
 
     Parameters
@@ -208,197 +208,6 @@ class Model:
         terms = self.fit().optimum.terms if theta is None else factors_from_theta(self._design, theta)
         return build_matrices(self._design, terms, self.fit().sigma if sigma is None else sigma)
 
-    def priors(self, priors: PriorSpec = None) -> pd.DataFrame:
-        """The priors that `sample` would use, in the units of the data.
-
-        Parameters
-        ----------
-        priors : None, "default", "weak", Priors or mapping
-            As in `sample`.
-        """
-        from bayeslmm.bayes.default_priors import resolve_priors
-        from bayeslmm.results.prior_table import prior_table
-
-        return prior_table(self._design, resolve_priors(self._design, priors))
-
-    def sample(
-        self,
-        draws: int = 4000,
-        *,
-        method: Literal["auto", "quadrature", "importance", "nuts"] = "auto",
-        priors: PriorSpec = None,
-        random_seed: int | np.random.Generator | None = None,
-        chains: int = 4,
-        tune: int = 1000,
-        progressbar: bool = True,
-        log_likelihood: bool | None = None,
-        keep: Sequence[str] | None = None,
-    ) -> Posterior:
-        """Sample the posterior.
-
-        Parameters
-        ----------
-        draws : int
-            Draws over all chains.
-        method : {"auto", "quadrature", "importance", "nuts"}
-            ``"auto"``: quadrature for at most three variance parameters (sigma included), else importance sampling;
-            both integrate the fixed and random effects out and draw them exactly afterwards. ``"nuts"`` samples the
-            full hierarchical model with PyMC.
-        priors : None, "default", "weak", Priors or mapping
-            E.g. ``{"sd_Subject": bl.HalfNormal(50), "lkj": 2, "beta": "weak"}``.
-        random_seed : int or numpy.random.Generator, optional
-        chains, tune : int
-            For ``"nuts"``; the draws of the other methods are independent and are laid out as `chains` chains.
-        progressbar : bool
-            Whether to show, in a terminal or a notebook, the progress of what takes longer than a second.
-        log_likelihood : bool, optional
-            Whether to store the pointwise log likelihood, which ``az.loo`` needs (n x draws numbers); by default up to
-            four million of them. ``post.loo()`` does not need it.
-        keep : sequence of str, optional
-            Grouping factors (or ``"b_<group>"``) whose random effects are stored; all by default, ``()`` for none.
-            Fixed effects, standard deviations, correlations and sigma always are.
-
-        Returns
-        -------
-        Posterior
-
-        Raises
-        ------
-        PriorError
-            The prior does not fit the model, or makes the posterior improper.
-
-        Examples
-        --------
-        >>> import bayeslmm as bl
-        >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff2"))
-        >>> post = model.sample(500, random_seed=1)
-        >>> post.method
-        'quadrature'
-        """
-        from bayeslmm.sampling import Settings, sample_posterior
-
-        settings = Settings(draws, method, chains, tune, random_seed, progressbar, log_likelihood, keep)
-        return sample_posterior(self._design, priors, settings, lambda: (self.cross_products, self._optimum(True)))
-
-    def to_pymc(
-        self,
-        priors: PriorSpec = None,
-        *,
-        form: Literal["noncentered", "centered", "auto", "collapsed"] | Mapping[str, str] = "noncentered",
-    ) -> Any:
-        """The model as a ``pm.Model``, to read, extend or sample by hand.
-
-        Parameters
-        ----------
-        priors : None, "default", "weak", Priors or mapping
-        form : {"noncentered", "centered", "auto", "collapsed"} or mapping
-            How random effects are written: ``"noncentered"`` as ``sd * z`` with standard normal z; ``"centered"`` as
-            normals with their own sd; ``"auto"`` either, for each grouping factor, as `forms` explains. A mapping
-            gives each grouping factor its form. ``"collapsed"`` integrates fixed and random effects
-            out: only the variance parameters are left, and the likelihood is the one that REML maximises.
-
-        Returns
-        -------
-        pymc.Model
-
-        Raises
-        ------
-        PriorError
-            An unknown form, or a prior without a counterpart in PyMC.
-        """
-        from bayeslmm.bayes.default_priors import resolve_priors
-        from bayeslmm.bayes.forms import resolve_forms
-        from bayeslmm.bayes.pymc_model import build_collapsed_model, build_pymc_model
-
-        resolved = resolve_priors(self._design, priors)
-        if form == "collapsed":
-            return build_collapsed_model(self.cross_products, resolved)
-        forms = resolve_forms(self._design, form, lambda: self._optimum(True).terms)
-        return build_pymc_model(self._design, resolved, forms)
-
-    def pymc_source(
-        self,
-        priors: PriorSpec = None,
-        *,
-        form: Literal["noncentered", "centered", "auto"] | Mapping[str, str] = "noncentered",
-    ) -> str:
-        """Runnable source of the hierarchical model in PyMC, as one would write it by hand.
-
-        Parameters
-        ----------
-        priors : None, "default", "weak", Priors or mapping
-        form : {"noncentered", "centered", "auto"} or mapping
-            As in `to_pymc`.
-
-        Returns
-        -------
-        str
-            Needs numpy, pandas, PyMC and the data frame ``df``; a comment lists what has to be given as an array.
-
-        Examples
-        --------
-        >>> import bayeslmm as bl
-        >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
-        >>> print(model.pymc_source().splitlines()[-1].strip())
-        pm.Normal("Yield", mu=mu, sigma=sigma, observed=y)
-        """
-        from bayeslmm.bayes.default_priors import resolve_priors
-        from bayeslmm.bayes.forms import resolve_forms
-        from bayeslmm.bayes.pymc_source import write_pymc_source
-
-        forms = resolve_forms(self._design, form, lambda: self._optimum(True).terms)
-        return write_pymc_source(self._design, resolve_priors(self._design, priors), forms)
-
-    def latex(self, *, numbers: bool = False, priors: PriorSpec | bool = False) -> str:
-        r"""The model in equations; notebooks show them typeset.
-
-        Parameters
-        ----------
-        numbers : bool
-            Whether the REML estimates take the place of the symbols.
-        priors : bool, or as in `sample`
-            Priors to add: True for the default ones.
-
-        Returns
-        -------
-        str
-
-        Examples
-        --------
-        >>> import bayeslmm as bl
-        >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
-        >>> print(model.latex(numbers=True).splitlines()[2])
-        b_{j} &\sim N(0, 42^2), \quad j = 1, \dots, 6 \text{ (Batch)}
-        """
-        from bayeslmm.results.latex import Estimates, prior_lines, write_latex
-
-        fit = self.fit() if numbers else None
-        estimates = None if fit is None else Estimates(fit.fixef().to_numpy(), fit.sigma, fit.optimum.terms)
-        if priors is False:
-            return write_latex(self._design, estimates)
-        from bayeslmm.bayes.default_priors import resolve_priors
-
-        resolved = resolve_priors(self._design, None if priors is True else priors)
-        return write_latex(self._design, estimates, prior_lines(self._design, resolved))
-
-    def forms(self) -> pd.DataFrame:
-        """The form that ``to_pymc(form="auto")`` gives the effects of each grouping factor, and why.
-
-        Examples
-        --------
-        >>> import bayeslmm as bl
-        >>> model = bl.Model("diameter ~ 1 + (1 | plate) + (1 | sample)", bl.load_dataset("Penicillin"))
-        >>> model.forms()["form"].to_dict(), model.forms()["ratio"].round(1).to_dict()
-        ({'plate': 'centered', 'sample': 'noncentered'}, {'plate': 14.2, 'sample': 296.1})
-        """
-        from bayeslmm.bayes.forms import choose_forms
-
-        rows = [
-            (c.group, c.form, c.ratio, c.levels, c.reason)
-            for c in choose_forms(self._design, self._optimum(True).terms)
-        ]
-        return pd.DataFrame(rows, columns=["group", "form", "ratio", "levels", "reason"]).set_index("group")
-
     def save(self, path: FilePath, *, overwrite: bool = False) -> None:
         """Write the model (its design, not the data frame) to one file, to be read by `load`; no pickle.
 
@@ -447,16 +256,17 @@ class Model:
         return f"<div><b>Model:</b> <code>{html.escape(self.formula)}</code><ul>{items}</ul></div>"
 
 
-def load(path: FilePath) -> Model | REMLResult:
-    """Read a model or a fit that its ``save`` has written; a fit is not computed again.
+def load(path: FilePath) -> Model | REMLResult | Posterior:
+    """Read a model, a fit or a posterior that its ``save`` has written; nothing is computed again.
 
     Parameters
     ----------
     path : str or path
+        ``.nc`` and ``.zarr`` hold posteriors.
 
     Returns
     -------
-    Model or REMLResult
+    Model, REMLResult or Posterior
 
     Raises
     ------
@@ -475,6 +285,8 @@ def load(path: FilePath) -> Model | REMLResult:
     >>> again.criterion == fit.criterion
     True
     """
+    if Path(path).suffix in (".nc", ".zarr"):
+        return load_posterior(path)
     design, cp, optimum = load_parts(path)
     if cp is None or optimum is None:
         return Model._from_design(design)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bayeslmm.bayes.collapsed import sample_collapsed
+from bayeslmm.bayes.collapsed import Diagnostics, UnreliableWeightsError, sample_collapsed
 from bayeslmm.bayes.default_priors import PriorSpec, resolve_priors
 from bayeslmm.bayes.layout import make_layout
 from bayeslmm.bayes.priors import Priors
@@ -24,7 +24,7 @@ from bayeslmm.results.diagnostics import nuts_diagnostics
 _FEWEST = 20
 # Numbers of the pointwise log likelihood (n times draws) that are stored without being asked for.
 _LOG_LIKELIHOOD = 4_000_000
-_METHODS = ("auto", "quadrature", "importance", "nuts")
+_METHODS = ("auto", "quadrature", "importance", "collapsed_nuts", "nuts")
 
 
 @dataclass(frozen=True)
@@ -66,20 +66,65 @@ def sample_posterior(
     from bayeslmm.bayes.datatree import build_datatree
 
     cp, optimum = fitted()
+    keep = [kept[block.grouping.name] for block in cp.blocks]
+    rng = _generator(settings.random_seed)
     with Progress(settings.progressbar) as progress:
-        drawn = sample_collapsed(
-            cp,
-            resolved,
-            optimum.terms,
-            draws=settings.draws,
-            method=settings.method,
-            rng=_generator(settings.random_seed),
-            keep=[kept[block.grouping.name] for block in cp.blocks],
-            progress=progress,
-        )
+        if settings.method == "collapsed_nuts":
+            return _chains(cp, resolved, optimum, settings, keep, rng, progress, log_likelihood)
+        try:
+            drawn = sample_collapsed(
+                cp,
+                resolved,
+                optimum.terms,
+                draws=settings.draws,
+                method=settings.method,
+                rng=rng,
+                keep=keep,
+                progress=progress,
+                unreliable="raise" if settings.method == "auto" else "warn",
+            )
+        except UnreliableWeightsError:
+            return _chains(cp, resolved, optimum, settings, keep, rng, progress, log_likelihood)
     tree = build_datatree(cp, resolved, drawn, chains=settings.chains, log_likelihood=log_likelihood)
     d = drawn.diagnostics
+    assert isinstance(d, Diagnostics)
     return Posterior(design, tree, resolved, d.method, d, drawn.exact, cp)
+
+
+def _chains(
+    cp: CrossProducts,
+    priors: Priors,
+    optimum: Optimum,
+    settings: Settings,
+    keep: Sequence[bool],
+    rng: np.random.Generator,
+    progress: Progress,
+    log_likelihood: bool,
+) -> Posterior:
+    """Collapsed NUTS: asked for, or where importance weights cannot be trusted."""
+    from bayeslmm.bayes.chains import sample_chains
+    from bayeslmm.bayes.datatree import build_datatree
+
+    drawn, run = sample_chains(
+        cp,
+        priors,
+        optimum.terms,
+        draws=-(-settings.draws // settings.chains),
+        tune=settings.tune,
+        chains=settings.chains,
+        rng=rng,
+        keep=keep,
+        progress=progress,
+    )
+    stats = {name: np.asarray(values).ravel() for name, values in run.stats.items()}
+    chains = run.sigma.shape[0]
+    tree = build_datatree(cp, priors, drawn, chains=chains, sample_stats=stats, log_likelihood=log_likelihood)
+    certificate = {
+        "largest R-hat": run.rhat,
+        "smallest ESS": run.ess,
+        "divergences": float(run.divergences),
+    }
+    return Posterior(cp.design, tree, priors, "collapsed_nuts", certificate, None, cp)
 
 
 def _check(settings: Settings) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -81,8 +82,27 @@ class Diagnostics:
 
 
 @dataclass(frozen=True)
+class ChainDiagnostics:
+    """Certificate of Markov chains on the collapsed posterior.
+
+    Attributes
+    ----------
+    largest_rhat : float
+    smallest_ess : float
+        Bulk or tail, over sds, correlations and sigma.
+    divergences : int
+    method : str
+    """
+
+    largest_rhat: float
+    smallest_ess: float
+    divergences: int
+    method: str = "collapsed_nuts"
+
+
+@dataclass(frozen=True)
 class CollapsedDraws:
-    """Independent posterior draws in the user's units.
+    """Posterior draws in the user's units: independent, or in the order of chains.
 
     Attributes
     ----------
@@ -93,7 +113,7 @@ class CollapsedDraws:
     corrs : tuple of FloatArray, each (S, c, c)
     b : tuple of FloatArray or None, each (S, J, c)
         Random effects of every block of ``cp.blocks``, columns in the order of its terms; None where not kept.
-    diagnostics : Diagnostics
+    diagnostics : Diagnostics or ChainDiagnostics
     exact : ExactMoments or None
         Means and sds without Monte Carlo error (quadrature only).
     """
@@ -103,8 +123,12 @@ class CollapsedDraws:
     sds: tuple[FloatArray, ...]
     corrs: tuple[FloatArray, ...]
     b: tuple[FloatArray | None, ...]
-    diagnostics: Diagnostics
+    diagnostics: Diagnostics | ChainDiagnostics
     exact: ExactMoments | None
+
+
+class UnreliableWeightsError(FitError):
+    """Importance weights that are not to be trusted; Markov chains can take over."""
 
 
 def sample_collapsed(
@@ -117,7 +141,7 @@ def sample_collapsed(
     rng: np.random.Generator,
     keep: Sequence[bool] | None = None,
     progress: Progress | None = None,
-    warn: bool = True,
+    unreliable: Literal["warn", "raise"] = "warn",
 ) -> CollapsedDraws:
     """Draw from the posterior with beta and the random effects integrated out.
 
@@ -135,13 +159,19 @@ def sample_collapsed(
     keep : sequence of bool, optional
         For every block of ``cp.blocks`` whether its random effects are stored.
     progress : Progress, optional
-    warn : bool
-        Whether to warn of an unreliable result; its diagnostics say so in any case.
+    unreliable : {"warn", "raise"}
+        What to do when the weights are not to be trusted: warn and return the draws all the same, or not.
 
     Returns
     -------
     CollapsedDraws
         Fewer draws than asked for, with a warning, if interrupted while effects are drawn.
+
+    Raises
+    ------
+    PriorError
+        The posterior is improper.
+    UnreliableWeightsError
 
     Warns
     -----
@@ -159,10 +189,12 @@ def sample_collapsed(
         if drawn.diagnostics.reliable:
             break
     diagnostics = drawn.diagnostics
-    if warn and not diagnostics.reliable:
+    if not diagnostics.reliable:
+        if unreliable == "raise":
+            raise UnreliableWeightsError(_unreliable(diagnostics))
         warnings.warn(_unreliable(diagnostics), ConvergenceWarning, stacklevel=3)
     completed = complete(drawn.target, drawn.sample, draws, rng, keep, progress)
-    return _in_units(completed, diagnostics, drawn.exact)
+    return in_units(completed, diagnostics, drawn.exact)
 
 
 @dataclass(frozen=True)
@@ -241,7 +273,7 @@ def _unreliable(d: Diagnostics) -> str:
     error = "" if d.surrogate_error is None else f", error of the polynomial {d.surrogate_error:.2g}"
     return (
         f"The sample of the posterior is unreliable: Pareto k = {d.pareto_k:.2f}, efficiency {d.efficiency:.0%}, "
-        f"largest weight {d.largest_weight:.0f} times the mean{error}. Use method='nuts'."
+        f"largest weight {d.largest_weight:.0f} times the mean{error}. Use method='collapsed_nuts'."
     )
 
 
@@ -255,7 +287,9 @@ def pareto_k(log_weights: FloatArray) -> float:
     return float(array_stats.psislw(-log_weights)[1])
 
 
-def _in_units(completed: Completed, diagnostics: Diagnostics, exact: ExactMoments | None) -> CollapsedDraws:
+def in_units(
+    completed: Completed, diagnostics: Diagnostics | ChainDiagnostics, exact: ExactMoments | None
+) -> CollapsedDraws:
     """Absolute sds and correlations from the relative factors."""
     sigma = completed.sigma
     sds = tuple(t * sigma[:, None] for t in completed.relative)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from bayeslmm.bayes.importance import Weighted
 from bayeslmm.bayes.progress import Progress
 from bayeslmm.bayes.target import Target
 from bayeslmm.errors import ConvergenceWarning
-from bayeslmm.likelihood import Conditional, conditional_draws, evaluate
+from bayeslmm.likelihood import Conditional, CrossProducts, Factor, NormalPrior, conditional_draws, evaluate
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.hierarchy import Hierarchy
 from bayeslmm.likelihood.joint_draws import draws_by_reference
@@ -73,33 +73,70 @@ def complete(
     log_weights = sample.log_weights + correction
     weights = normalised(np.where(np.isfinite(log_weights), log_weights, -np.inf))
     chosen = systematic(weights, draws, rng)
-    kept = (True,) * len(target.cp.blocks) if keep is None else tuple(keep)
-    done, beta, b = _effects(target, sample, chosen, sigma[chosen], rng, kept, progress)
+    given = _Given(target, chosen, sample)
+    done, beta, b = draw_effects(target.cp, given, sigma[chosen], target.priors.beta, rng, keep, progress)
     factors, relative, _ = target.terms(sample.points.x[chosen[:done]])
     return Completed(sigma[chosen[:done]], factors, relative, beta, b)
 
 
-def _effects(
-    target: Target,
-    sample: Weighted,
-    chosen: IntArray,
+@dataclass(frozen=True)
+class _Given:
+    """Factors of the blocks at some of the chosen points, and the eliminations there where they were kept."""
+
+    target: Target
+    chosen: IntArray
+    sample: Weighted
+
+    def __call__(self, part: slice) -> tuple[list[FloatArray], Factor | None]:
+        cp, points, chosen = self.target.cp, self.sample.points, self.chosen[part]
+        factors = par.block_factors(cp, self.target.terms(points.x[chosen])[0])
+        # A polynomial has no factor of the random effects.
+        whole = points.factor is not None and points.factor.chol.shape[1] == cp.q_trailing + cp.p
+        return factors, points.factor.take(chosen) if whole and points.factor is not None else None
+
+
+def draw_effects(
+    cp: CrossProducts,
+    given: Callable[[slice], tuple[list[FloatArray], Factor | None]],
     sigma: FloatArray,
+    prior: NormalPrior | None,
     rng: np.random.Generator,
-    kept: Sequence[bool],
+    keep: Sequence[bool] | None,
     progress: Progress,
 ) -> tuple[int, FloatArray, tuple[FloatArray | None, ...]]:
-    """Draws of beta and b in chunks; how many were made before an interruption."""
-    cp, size = target.cp, chosen.size
+    """Exact draws of beta and b in chunks.
+
+    Parameters
+    ----------
+    cp : CrossProducts
+    given : callable
+        Relative factors of the blocks for a part of the draws, and eliminations there if they are at hand.
+    sigma : FloatArray, shape (S,)
+    prior : NormalPrior or None
+        Of beta.
+    rng : numpy.random.Generator
+    keep : sequence of bool, optional
+        For every block whether its random effects are stored.
+    progress : Progress
+
+    Returns
+    -------
+    int
+        How many draws were made before an interruption.
+    FloatArray, shape (S, p)
+    tuple of FloatArray or None, each (S, J, c)
+    """
+    size = sigma.size
+    kept = (True,) * len(cp.blocks) if keep is None else tuple(keep)
     beta = np.empty((size, cp.p))
-    b = tuple(np.empty((size, x.n_levels, x.size)) if keep else None for x, keep in zip(cp.blocks, kept, strict=True))
-    large = isinstance(cp.store, Hierarchy)
+    b = tuple(np.empty((size, x.n_levels, x.size)) if k else None for x, k in zip(cp.blocks, kept, strict=True))
     width = cp.blocks[0].n_levels * cp.blocks[0].size ** 2 + cp.q_trailing**2 + 1
-    step = _LARGE_CHUNK if large else max(1, _CHUNK // width)
+    step = _LARGE_CHUNK if isinstance(cp.store, Hierarchy) else max(1, _CHUNK // width)
     done = 0
     try:
         for start in range(0, size, step):
             part = slice(start, start + step)
-            drawn = _draw_part(target, sample, chosen[part], sigma[part], rng)
+            drawn = _draw_part(cp, *given(part), sigma[part], prior, rng)
             beta[part] = drawn.beta
             for out, values in zip(b, drawn.b, strict=True):
                 if out is not None:
@@ -113,22 +150,22 @@ def _effects(
             f"Interrupted: {done} of {size} draws were made and are returned. They are independent, so fewer draws "
             "mean larger Monte Carlo errors and nothing else.",
             ConvergenceWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
     return done, beta[:done], tuple(x if x is None else x[:done] for x in b)
 
 
 def _draw_part(
-    target: Target, sample: Weighted, chosen: IntArray, sigma: FloatArray, rng: np.random.Generator
+    cp: CrossProducts,
+    factors: list[FloatArray],
+    factor: Factor | None,
+    sigma: FloatArray,
+    prior: NormalPrior | None,
+    rng: np.random.Generator,
 ) -> Conditional:
-    cp, prior, points = target.cp, target.priors.beta, sample.points
-    factors = par.block_factors(cp, target.terms(points.x[chosen])[0])
     if isinstance(cp.store, Hierarchy):
         return draws_by_reference(cp, factors, sigma, rng, prior)
-    # A polynomial has no factor of the random effects.
-    has_factor = points.factor is not None and points.factor.chol.shape[1] == cp.q_trailing + cp.p
-    factor = points.factor.take(chosen) if has_factor and points.factor else evaluate(cp, factors)
-    return conditional_draws(cp, factors, factor, sigma, rng, prior)
+    return conditional_draws(cp, factors, evaluate(cp, factors) if factor is None else factor, sigma, rng, prior)
 
 
 def _draw_sigma(target: Target, sample: Weighted, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:

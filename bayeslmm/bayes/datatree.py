@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayeslmm.bayes.collapsed import CollapsedDraws, Diagnostics
+from bayeslmm.bayes.collapsed import ChainDiagnostics, CollapsedDraws, Diagnostics
 from bayeslmm.bayes.layout import GroupLayout, Layout, group_columns, make_layout
 from bayeslmm.bayes.log_likelihood import pointwise
 from bayeslmm.bayes.nuts import NutsDraws
@@ -188,7 +188,7 @@ def _by_chain(arrays: Mapping[str, FloatArray], shape: tuple[int, int]) -> dict[
     return {name: values.reshape(*shape, *values.shape[1:]) for name, values in arrays.items()}
 
 
-def _certificate(diagnostics: Diagnostics) -> dict[str, float]:
+def _certificate(diagnostics: Diagnostics | ChainDiagnostics) -> dict[str, float]:
     # netCDF attributes know neither None nor a method name among numbers.
     values = asdict(diagnostics)
     del values["method"]

@@ -190,7 +190,9 @@ def group_columns(design: Design, group: GroupLayout) -> FloatArray:
 def _variable_names(groups: Iterable[str]) -> set[str]:
     names = {*_SAMPLE_DIMS, "obs", "coef", "beta", "sigma", "mu", "X", "weights", "offset"}
     for group in map(_without_slash, groups):
-        names |= {f"{prefix}_{group}" for prefix in ("sd", "corr", "b", "z", "L", "Z", "codes")}
+        names |= {
+            f"{prefix}_{group}" for prefix in ("sd", "corr", "b", "z", "L", "Z", "codes", "r", "ratio", "tau", "shares")
+        }
     return names
 
 

@@ -24,6 +24,11 @@ class Progress:
         self._bar: Any = None
         self._tasks: dict[str, Any] = {}
 
+    @property
+    def wanted(self) -> bool:
+        """Whether to show anything."""
+        return self._show
+
     def report(self, stage: str, done: int, total: int) -> None:
         """Tell that `done` of `total` steps of a stage are finished."""
         if not self._show or time.monotonic() - self._begun < _PATIENCE:

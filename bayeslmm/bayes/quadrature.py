@@ -17,7 +17,7 @@ from bayeslmm.types import BoolArray, FloatArray, IntArray
 _DEPTH = {1: 34.0, 2: 34.0, 3: 24.0}
 # All nodes together, tried until the error is small enough; shared out over the axes in proportion to their extent
 # in widths of the posterior.
-_NODES = {1: (101, 301, 1201), 2: (1_600, 4_500, 11_000, 30_000), 3: (12_000, 90_000)}
+_NODES = {1: (101, 301, 1201), 2: (1_600, 4_500, 11_000, 30_000), 3: (90_000,)}
 _SMALL = 1e-8
 
 

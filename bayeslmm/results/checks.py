@@ -232,7 +232,7 @@ class Checks(PriorChecks):
         return weighed.log_evidence_ratio if weighed.reliable else float("nan")
 
     def save(self, path: FilePath, *, overwrite: bool = False) -> None:
-        """Write the posterior to a NetCDF file or zarr store, to be read by ``bl.load_posterior``; no pickle.
+        """Write the posterior to a NetCDF file or zarr store, to be read by ``bl.load``; no pickle.
 
         Parameters
         ----------

@@ -11,7 +11,7 @@ import pytest
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-@pytest.mark.parametrize(("name", "least"), [("teaching.md", 16), ("fitting.md", 20)])
+@pytest.mark.parametrize(("name", "least"), [("teaching.md", 16), ("fitting.md", 20), ("predict.md", 20), ("checks.md", 25)])
 def test_examples_run(name: str, least: int, capsys: pytest.CaptureFixture[str]) -> None:
     page = DOCS / name
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)

@@ -159,7 +159,8 @@ def test_missing_parts_are_named(nested: Posterior, tmp_path: Path) -> None:
         load_posterior(tmp_path / "less.nc")
 
 
-def test_a_model_file_is_no_posterior_and_says_so(nested: Posterior, tmp_path: Path) -> None:
+def test_load_tells_a_posterior_from_a_fit(nested: Posterior, tmp_path: Path) -> None:
     nested.save(tmp_path / "post.nc")
-    with pytest.raises(bl.StorageError):
-        bl.load(tmp_path / "post.nc")
+    again = bl.load(tmp_path / "post.nc")
+    assert isinstance(again, Posterior)
+    np.testing.assert_array_equal(again.draws("sigma"), nested.draws("sigma"))

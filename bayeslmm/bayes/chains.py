@@ -1,0 +1,79 @@
+"""Collapsed NUTS completed: chains of the variance parameters, everything else drawn exactly given them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bayeslmm.bayes.collapsed import ChainDiagnostics, CollapsedDraws, in_units
+from bayeslmm.bayes.collapsed_nuts import CollapsedNuts, sample_collapsed_nuts
+from bayeslmm.bayes.completion import Completed, draw_effects
+from bayeslmm.bayes.priors import Priors
+from bayeslmm.bayes.progress import Progress, interactive
+from bayeslmm.bayes.propriety import check_propriety
+from bayeslmm.likelihood import CrossProducts, Factor
+from bayeslmm.likelihood import parameters as par
+from bayeslmm.types import FloatArray
+
+
+def sample_chains(
+    cp: CrossProducts,
+    priors: Priors,
+    start_terms: Sequence[FloatArray],
+    *,
+    draws: int,
+    tune: int,
+    chains: int,
+    rng: np.random.Generator,
+    keep: Sequence[bool] | None = None,
+    progress: Progress | None = None,
+) -> tuple[CollapsedDraws, CollapsedNuts]:
+    """NUTS on the collapsed posterior, then exact draws of beta and the random effects.
+
+    Parameters
+    ----------
+    cp : CrossProducts
+    priors : Priors
+    start_terms : sequence of FloatArray, each (c, c)
+        Relative factors of a REML fit on the user's columns.
+    draws, tune : int
+        Per chain.
+    chains : int
+    rng : numpy.random.Generator
+    keep : sequence of bool, optional
+        For every block of ``cp.blocks`` whether its random effects are stored.
+    progress : Progress, optional
+
+    Returns
+    -------
+    CollapsedDraws
+        Chain after chain.
+    CollapsedNuts
+        What the sampler says about the chains.
+    """
+    check_propriety(cp, priors)
+    progress = Progress() if progress is None else progress
+    run = sample_collapsed_nuts(
+        cp,
+        priors,
+        start_terms,
+        draws=draws,
+        tune=tune,
+        chains=chains,
+        random_seed=rng,
+        progress=progress.wanted and interactive(),
+    )
+    factors = [T.reshape(-1, *T.shape[2:]) for T in run.factors]
+    relative = [t.reshape(-1, t.shape[-1]) for t in run.sds]
+    sigma = run.sigma.ravel()
+
+    def given(part: slice) -> tuple[list[FloatArray], Factor | None]:
+        return par.block_factors(cp, [T[part] for T in factors]), None
+
+    done, beta, b = draw_effects(cp, given, sigma, priors.beta, rng, keep, progress)
+    if done < sigma.size:
+        # Some chains would be without effects: what is not whole cannot be laid out by chain.
+        raise KeyboardInterrupt
+    diagnostics = ChainDiagnostics(run.rhat, run.ess, int(run.divergences))
+    return in_units(Completed(sigma, factors, relative, beta, b), diagnostics, None), run
