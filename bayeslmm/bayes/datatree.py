@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import UTC, datetime
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from math import gcd
@@ -22,6 +23,8 @@ from bayeslmm.types import AnyArray, FloatArray
 
 if TYPE_CHECKING:
     from xarray import DataTree
+
+_WITHOUT_DRAWS = ("observed_data", "constant_data")
 
 
 def build_datatree(
@@ -123,8 +126,6 @@ def _tree(
     certificate: Mapping[str, float],
     log_likelihood: bool,
 ) -> DataTree:
-    from arviz_base import from_dict
-
     layout = make_layout(design)
     common = {**attrs, **_library("bayeslmm", "creation_library"), "formula": design.formula}
     groups: dict[str, dict[str, Any]] = {
@@ -135,14 +136,35 @@ def _tree(
     }
     if log_likelihood:
         groups["log_likelihood"] = {layout.response: pointwise(design, posterior)}
-    dims = layout.posterior_dims | layout.data_dims
     extra = {"posterior": {"priors": _prior_text(layout, priors)}, "sample_stats": certificate}
-    return from_dict(
-        groups,
-        coords=_coords(layout),
-        dims={name: list(d) for name, d in dims.items()},
-        attrs={"/": common, **{name: {**common, **extra.get(name, {})} for name in groups}},
-    )
+    return _datatree(layout, groups, common, extra)
+
+
+def _datatree(
+    layout: Layout,
+    groups: Mapping[str, Mapping[str, AnyArray]],
+    common: Mapping[str, Any],
+    extra: Mapping[str, Mapping[str, Any]],
+) -> DataTree:
+    """Groups of the ArviZ schema, one dataset each: building every variable by itself takes as long as the sampling."""
+    from xarray import Dataset, DataTree
+
+    dims = layout.posterior_dims | layout.data_dims
+    labels = _coords(layout)
+    created = {"created_at": datetime.now(UTC).isoformat()}
+    out = {}
+    for group, variables in groups.items():
+        sampled = () if group in _WITHOUT_DRAWS else ("chain", "draw")
+        own = {name: ((*sampled, *dims.get(name, ())), values) for name, values in variables.items()}
+        used = {dim for names, _ in own.values() for dim in names}
+        coords = {dim: values for dim, values in labels.items() if dim in used}
+        if sampled and own:
+            shape = next(iter(own.values()))[1].shape
+            coords = {"chain": np.arange(shape[0]), "draw": np.arange(shape[1]), **coords}
+        out[group] = Dataset(own, coords, {**common, **created, **extra.get(group, {})})
+    tree = DataTree.from_dict(out)
+    tree.attrs = {**common, **created}
+    return tree
 
 
 def _coords(layout: Layout) -> dict[str, AnyArray]:
