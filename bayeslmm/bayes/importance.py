@@ -17,7 +17,7 @@ from bayeslmm.numerics.resample import kish, normalised
 from bayeslmm.types import FloatArray
 
 # Points of a round: few parameters need few.
-_PILOT = {True: 1000, False: 2000}
+_PILOT = {True: 1000, False: 1500}
 _FEW = 4
 _DEFENSIVE = 0.1
 # Rounds of adaptation, and the efficiency that makes a further one pointless.

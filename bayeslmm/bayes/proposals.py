@@ -83,7 +83,7 @@ def fit_mixture(
     components: int,
     folded: BoolArray,
     rng: np.random.Generator,
-    rounds: int = 12,
+    rounds: int = 6,
 ) -> MixtureT:
     """Fit a Gaussian mixture to weighted points by EM and give it t tails.
 
