@@ -231,7 +231,7 @@ def _beta_text(layout: Layout, prior: NormalPrior | None) -> list[str]:
         return ["beta ~ flat"] if layout.coef else []
     return [
         f"beta[{coef}] ~ " + (f"normal({mean:.4g}, {sd:.4g})" if np.isfinite(sd) else "flat")
-        for coef, mean, sd in zip(layout.coef, prior.mean, prior.sd, strict=True)
+        for coef, mean, sd in zip(layout.coef, prior.centre, prior.marginal_sd, strict=True)
     ]
 
 

@@ -324,7 +324,7 @@ def _beta(design: Design, value: object) -> NormalPrior | None:
 def _coefficient(design: Design, priors: Priors, j: int, name: str, value: object) -> Priors:
     """Replace the prior of one coefficient."""
     old = priors.beta or NormalPrior(np.zeros(design.p), np.full(design.p, np.inf))
-    mean, sd = old.mean.copy(), old.sd.copy()
+    mean, sd = old.centre.copy(), old.marginal_sd.copy()
     if isinstance(value, str) and value == "flat":
         mean[j], sd[j] = 0.0, np.inf
     elif isinstance(value, Normal):

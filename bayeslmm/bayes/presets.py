@@ -79,24 +79,28 @@ def weak_beta(design: Design) -> NormalPrior:
 
     The intercept's is centred at the mean of y and covers the whole shift that moving the predictors can cause.
     """
-    return _scaled_beta(design, WEAK_SLOPE, WEAK_INTERCEPT, ddof=1)[0]
+    return _scaled_beta(design, WEAK_SLOPE, WEAK_INTERCEPT, ddof=1)
 
 
 def _scaled_beta(
-    design: Design, slope: float, intercept: float, *, ddof: int, column_ddof: int = 0, shifts: int = 1
-) -> tuple[NormalPrior, bool]:
-    """Normal priors in units of sd(y) / sd(column); whether the intercept was widened for the means of predictors.
+    design: Design, slope: float, intercept: float, *, ddof: int, column_ddof: int = 0, centred: bool = False
+) -> NormalPrior:
+    """Normal priors in units of sd(y) / sd(column).
 
-    The intercept has the variance of ``alpha - sum mean(x) beta`` with alpha the centred one, counting `shifts` times
-    the variance that the slopes contribute.
+    With `centred` the prior of the intercept is that at the means of the predictors; else the intercept itself has the
+    variance of ``alpha - sum mean(x) beta`` with alpha the centred one, independently of the slopes.
     """
     spread, x = response_sd(design, ddof), columns(design, design.X, column_ddof)
     slopes = slope * spread / x.sd
-    shift = np.sqrt(shifts * np.sum((slopes * x.mean)[~x.constant] ** 2))
+    shift = 0.0 if centred else np.sqrt(np.sum((slopes * x.mean)[~x.constant] ** 2))
     level = np.hypot(intercept * spread, shift)
     sd = np.where(x.constant, level / np.abs(x.value), slopes)
     mean = np.where(x.constant, float(observation_mean(design, response(design))) / x.value, 0.0)
-    return NormalPrior(mean, sd), bool(x.constant.any() and shift > 0)
+    if not centred or x.constant.sum() != 1 or not (x.mean[~x.constant] != 0).any():
+        return NormalPrior(mean, sd)
+    basis, k = np.eye(design.p), int(np.flatnonzero(x.constant)[0])
+    basis[k] = np.where(x.constant, 1.0, x.mean / x.value[k])
+    return NormalPrior(mean, sd, basis)
 
 
 def brms_priors(design: Design) -> Priors:
@@ -118,15 +122,14 @@ def brms_priors(design: Design) -> Priors:
 def rstanarm_priors(design: Design) -> Priors:
     """The defaults of rstanarm: decov(1, 1, 1, 1), sigma exponential(1 / sd(y)), autoscaled normal fixed effects.
 
-    Slopes are normal(0, 2.5 sd(y) / sd(x)) and the centred intercept normal(mean(y), 2.5 sd(y)). The latter makes
-    intercept and slopes correlated; here they are independent with the same means and standard deviations, the
-    nearest independent normals.
+    Slopes are normal(0, 2.5 sd(y) / sd(x)) and the centred intercept normal(mean(y), 2.5 sd(y)), which makes intercept
+    and slopes correlated.
     """
-    beta, shifted = _scaled_beta(design, _AUTOSCALE, _AUTOSCALE, ddof=1, column_ddof=1)
+    beta = _scaled_beta(design, _AUTOSCALE, _AUTOSCALE, ddof=1, column_ddof=1, centred=True)
     parts = [term_prior(Decov(), term) for term in design.terms]
     sds, lkj, joint = tuple(p[0] for p in parts), tuple(p[1] for p in parts), tuple(p[2] for p in parts)
     sigma = Exponential(response_sd(design))
-    return Priors(sds, lkj, sigma, beta, joint, _centred_note("rstanarm", design) if shifted else ())
+    return Priors(sds, lkj, sigma, beta, joint, _centred_note(design, beta))
 
 
 def term_prior(prior: Decov, term: RandomTerm) -> tuple[tuple[SdPrior, ...], float, TermPrior | None]:
@@ -137,8 +140,10 @@ def term_prior(prior: Decov, term: RandomTerm) -> tuple[tuple[SdPrior, ...], flo
     return tuple(prior.marginal(k, c) for k in range(c)), prior.regularization, prior
 
 
-def _centred_note(package: str, design: Design) -> tuple[tuple[str, str], ...]:
-    text = f"{package}: on the centred intercept, hence correlated with the slopes; here independent, same mean and sd"
+def _centred_note(design: Design, beta: NormalPrior) -> tuple[tuple[str, str], ...]:
+    if beta.basis is None:
+        return ()
+    text = "stated for the intercept at the means of the predictors, hence correlated with the slopes"
     constant = columns(design, design.X).constant
     return tuple((name, text) for name, is_constant in zip(design.fixed_names, constant, strict=True) if is_constant)
 
@@ -154,8 +159,8 @@ def bambi_priors(design: Design) -> Priors:
     spread, x = response_sd(design, 0), columns(design, design.X)
     width = float(np.hypot(1.0, np.sqrt(np.sum((x.mean / x.sd)[~x.constant] ** 2)))) * _AUTOSCALE * spread
     sds = tuple(tuple(HalfNormal(float(v)) for v in _bambi_scales(design, term, width)) for term in design.terms)
-    beta, shifted = _scaled_beta(design, _AUTOSCALE, _AUTOSCALE, ddof=0, shifts=2)
-    notes = _centred_note("bambi", design) if shifted else ()
+    beta = _scaled_beta(design, _AUTOSCALE, width / spread if spread else _AUTOSCALE, ddof=0, centred=True)
+    notes = _centred_note(design, beta)
     if any(correlated(term) for term in design.terms):
         notes += (("corr", "bambi has no correlations within a term"),)
     return Priors(sds, (1.0,) * len(design.terms), HalfT(4.0, spread), beta, notes=notes)

@@ -104,7 +104,8 @@ def draw_prior(design: Design, priors: Priors, size: int, rng: np.random.Generat
         roots.append(values[:, :, None] * root)
     beta = np.zeros((size, 0))
     if priors.beta is not None:
-        beta = priors.beta.mean + priors.beta.sd * rng.standard_normal((size, design.p))
+        prior = priors.beta
+        beta = prior.coefficients(prior.mean + prior.sd * rng.standard_normal((size, design.p)))
     blocks = block_terms(design)
     b = tuple(_effects(design, terms, roots, rng) for terms in blocks)
     return PriorDraws(beta, sigma, tuple(sds), tuple(corrs), b, blocks)

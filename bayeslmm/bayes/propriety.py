@@ -25,7 +25,7 @@ from bayeslmm.bayes.term_priors import Relative
 from bayeslmm.design.design import Design
 from bayeslmm.design.variances import variance_labels
 from bayeslmm.errors import PriorError
-from bayeslmm.likelihood import CrossProducts
+from bayeslmm.likelihood import CrossProducts, NormalPrior
 from bayeslmm.types import FloatArray
 
 # Beyond this many improper sds only single ones, pairs and all together are examined.
@@ -73,12 +73,17 @@ def check_posterior(design: Design, priors: Priors) -> None:
     improper = _improper(design, priors)
     for item in improper:
         _check_zero(item, design)
-    flat = design.X if priors.beta is None else design.X[:, ~priors.beta.proper]
+    flat = design.X if priors.beta is None else _flat_columns(design.X, priors.beta)
     for subset in _subsets(improper):
         _check_infinity(design, subset, flat)
     exponent = exponent_of(priors.sigma)
     if exponent is not None:
         _check_sigma(design, priors, exponent, improper, flat.shape[1])
+
+
+def _flat_columns(X: FloatArray, prior: NormalPrior) -> FloatArray:
+    """Columns of X along which the prior is flat."""
+    return np.asarray(X if prior.basis is None else np.linalg.solve(prior.basis.T, X.T).T)[:, ~prior.proper]
 
 
 def exponent_of(prior: SdPrior) -> float | None:

@@ -27,17 +27,18 @@ from bayeslmm.likelihood import NormalPrior
 
 
 def beta_variable(prior: NormalPrior | None) -> Any:
-    """Fixed effects; a potential holds the prior where only some coefficients have a proper one."""
+    """Fixed effects; a potential holds the prior where it is on combinations, or not on all coefficients."""
     import pymc as pm
 
-    if prior is not None and prior.proper.all():
+    if prior is not None and prior.proper.all() and prior.basis is None:
         return pm.Normal("beta", mu=prior.mean, sigma=prior.sd, dims="coef")
     beta = pm.Flat("beta", dims="coef")
     if prior is None or not prior.proper.any():
         return beta
     proper = np.flatnonzero(prior.proper)
     normal = pm.Normal.dist(mu=prior.mean[proper], sigma=prior.sd[proper])
-    pm.Potential("beta_prior", pm.logp(normal, beta[proper]).sum())
+    on = beta if prior.basis is None else pm.math.dot(prior.basis, beta)
+    pm.Potential("beta_prior", pm.logp(normal, on[proper]).sum())
     return beta
 
 

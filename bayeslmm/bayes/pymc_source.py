@@ -187,14 +187,15 @@ def _fixed_lines(layout: Layout, priors: Priors) -> list[str]:
     if prior is None or not prior.proper.any():
         return [*lines, 'beta = pm.Flat("beta", dims="coef")']
     mean, sd = prior.mean.tolist(), prior.sd.tolist()
-    if prior.proper.all():
+    if prior.proper.all() and prior.basis is None:
         return [*lines, f'beta = pm.Normal("beta", mu={mean}, sigma={sd}, dims="coef")']
     own = np.flatnonzero(prior.proper).tolist()
     normal = f"pm.Normal.dist(mu={[mean[k] for k in own]}, sigma={[sd[k] for k in own]})"
     return [
         *lines,
         'beta = pm.Flat("beta", dims="coef")',
-        f'pm.Potential("beta_prior", pm.logp({normal}, beta[{own}]).sum())',
+        *([] if prior.basis is None else [f"on = np.array({prior.basis.tolist()}) @ beta"]),
+        f'pm.Potential("beta_prior", pm.logp({normal}, {"beta" if prior.basis is None else "on"}[{own}]).sum())',
     ]
 
 

@@ -131,7 +131,7 @@ def _log_beta(priors: Priors, beta: FloatArray) -> FloatArray:
     if prior is None or not prior.proper.any():
         return np.zeros(beta.shape[0])
     mean, sd = prior.mean[prior.proper], prior.sd[prior.proper]
-    z = (beta[:, prior.proper] - mean) / sd
+    z = (prior.combinations(beta)[:, prior.proper] - mean) / sd
     return np.asarray(-0.5 * (z**2).sum(1) - np.log(sd).sum() - 0.5 * sd.size * np.log(2 * np.pi))
 
 

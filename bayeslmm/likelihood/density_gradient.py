@@ -117,7 +117,7 @@ def _with_prior(
 ) -> Factor:
     """The factor with the prior's precision in the block of beta and the estimates shrunk accordingly."""
     q2, A = cp.q_trailing, cp.fixed.transform
-    precision = sigma**2 * A.T @ (prior.precision[:, None] * A)
+    precision = sigma**2 * A.T @ prior.precision_matrix @ A
     chol = factor.chol.copy()
     L_X, across = chol[0, q2:, q2:].copy(), chol[0, q2:, :q2]
     whole = L_X @ L_X.T + precision

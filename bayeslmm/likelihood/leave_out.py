@@ -21,7 +21,7 @@ from bayeslmm.likelihood import small
 from bayeslmm.likelihood.criteria import LOG_2PI
 from bayeslmm.likelihood.crossproducts import CrossProducts, internal_blocks
 from bayeslmm.likelihood.factor import apply_lambda
-from bayeslmm.likelihood.normal_prior import NormalPrior
+from bayeslmm.likelihood.normal_prior import NormalPrior, internal_prior
 from bayeslmm.likelihood.within import grouped_qr
 from bayeslmm.types import BoolArray, FloatArray, IntArray
 
@@ -277,7 +277,7 @@ def _solve(system: _System, factors: Sequence[FloatArray], sigma: FloatArray, pr
     if q2:
         small.add_identity(joint, q2)
     if prior is not None:
-        precision, mean = _internal_prior(cp, prior)
+        precision, mean = internal_prior(cp, prior)
         joint[:, q2:, q2:] += sigma[:, None, None] ** 2 * precision
         right[:, q2:] += sigma[:, None] ** 2 * (precision @ mean)
     gain = np.stack([solve_triangular(L, np.eye(t), lower=True).T for L in np.linalg.cholesky(joint)])
@@ -286,13 +286,6 @@ def _solve(system: _System, factors: Sequence[FloatArray], sigma: FloatArray, pr
         gain = apply_lambda(cp, factors[1:], gain, transposed=False)
         effects = apply_lambda(cp, factors[1:], effects, transposed=False)
     return _Solved(inverse, shrink, gain, effects[..., 0])
-
-
-def _internal_prior(cp: CrossProducts, prior: NormalPrior) -> tuple[FloatArray, FloatArray]:
-    """Precision (p, p) and mean (p,) of beta in internal coordinates, beyond the response's reference."""
-    A, response = cp.fixed.transform, cp.response
-    shift = response.coef + response.constant * response.constant_coef
-    return A.T @ (prior.precision[:, None] * A), np.linalg.solve(A, prior.mean) - shift
 
 
 def _scaled(cp: CrossProducts, factors: Sequence[FloatArray], rows: FloatArray) -> FloatArray:

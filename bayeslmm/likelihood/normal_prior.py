@@ -15,7 +15,7 @@ from bayeslmm.types import BoolArray, FloatArray
 
 @dataclass(frozen=True)
 class NormalPrior:
-    """Independent normal priors on the fixed effects; an infinite sd is a flat prior on that coefficient.
+    """Independent normal priors on the fixed effects, or on combinations of them.
 
     Attributes
     ----------
@@ -23,14 +23,48 @@ class NormalPrior:
         Units of y per unit of the column.
     sd : FloatArray, shape (p,)
         Positive; ``inf`` where flat.
+    basis : FloatArray, shape (p, p), or None
+        H with determinant one: the priors are on ``H beta``, e.g. on the intercept at the mean of the predictors in
+        place of the intercept at zero. None for the coefficients themselves.
     """
 
     mean: FloatArray
     sd: FloatArray
+    basis: FloatArray | None = None
 
     @property
     def precision(self) -> FloatArray:
+        """Precision (p,) of each prior."""
         return 1.0 / self.sd**2
+
+    @property
+    def precision_matrix(self) -> FloatArray:
+        """Precision matrix (p, p) of the coefficients."""
+        own = self.precision
+        return np.diag(own) if self.basis is None else self.basis.T @ (own[:, None] * self.basis)
+
+    def combinations(self, beta: FloatArray) -> FloatArray:
+        """What the priors are on, from coefficients (..., p)."""
+        return beta if self.basis is None else beta @ self.basis.T
+
+    def coefficients(self, combinations: FloatArray) -> FloatArray:
+        """Coefficients (..., p) from what the priors are on."""
+        return combinations if self.basis is None else np.linalg.solve(self.basis, combinations[..., None])[..., 0]
+
+    @property
+    def centre(self) -> FloatArray:
+        """Prior mean (p,) of the coefficients."""
+        return self.coefficients(self.mean)
+
+    @property
+    def marginal_sd(self) -> FloatArray:
+        """Prior sd (p,) of each coefficient; ``inf`` where flat."""
+        if self.basis is None:
+            return self.sd
+        back = np.linalg.inv(self.basis)
+        variance = np.where(np.abs(back) > 1e-14, back**2, 0.0)
+        with np.errstate(invalid="ignore"):
+            return np.asarray(np.sqrt(np.nansum(variance * self.sd**2, axis=1)))
 
     @property
     def proper(self) -> BoolArray:
@@ -56,7 +90,7 @@ def internal_prior(cp: CrossProducts, prior: NormalPrior) -> tuple[FloatArray, F
     """Precision matrix (p, p) and mean (p,) of the fixed effects on internal coordinates."""
     A, response = cp.fixed.transform, cp.response
     shift = response.coef + response.constant * response.constant_coef
-    return A.T @ (prior.precision[:, None] * A), np.linalg.solve(A, prior.mean) - shift
+    return A.T @ prior.precision_matrix @ A, np.linalg.solve(A, prior.centre) - shift
 
 
 def rotate(cp: CrossProducts, factor: Factor, prior: NormalPrior) -> Rotation:

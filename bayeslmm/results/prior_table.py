@@ -76,7 +76,7 @@ def _prior(design: Design, priors: Priors, p: Parameter) -> tuple[str, float]:
         return _correlation_prior(design, priors, p.position), float("nan")
     if priors.beta is None or not priors.beta.proper[p.position]:
         return "flat", float("nan")
-    mean, sd = priors.beta.mean[p.position], priors.beta.sd[p.position]
+    mean, sd = priors.beta.centre[p.position], priors.beta.marginal_sd[p.position]
     return f"normal({mean:.4g}, sd {sd:.4g})", float(mean + ndtri(PROBABILITY) * sd)
 
 
@@ -188,7 +188,7 @@ def _coefficient_sentence(design: Design, priors: Priors, p: Parameter) -> str:
     name = "The intercept" if p.label == "Intercept" else f"The coefficient of {p.label}"
     if priors.beta is None or not priors.beta.proper[j]:
         return f"{name} may have any value (flat)."
-    mean, sd = priors.beta.mean[j], priors.beta.sd[j]
+    mean, sd = priors.beta.centre[j], priors.beta.marginal_sd[j]
     reach = float(ndtri((1.0 + PROBABILITY) / 2.0)) * sd
     units = _units(design, p.label, design.X[:, j])
     return f"{name} is between {mean - reach:.3g} and {mean + reach:.3g} ({units}) with probability {PROBABILITY:g}."

@@ -367,11 +367,14 @@ def _log_conditional(design: Design, priors: Priors, point: Point) -> float:
     y = design.y if design.offset is None else design.y - design.offset
     A = np.hstack([design.X, *_effect_columns(design, point)])
     A, y = A * np.sqrt(weights)[:, None] / point.sigma, y * np.sqrt(weights) / point.sigma
-    prior_precision, prior_mean = np.ones(A.shape[1]), np.zeros(A.shape[1])
+    # Rows of H are what the priors of beta are on; those of z are on z itself.
+    H, prior_precision, prior_mean = np.eye(A.shape[1]), np.ones(A.shape[1]), np.zeros(A.shape[1])
     prior_precision[: design.p] = 0.0 if priors.beta is None else priors.beta.sd**-2.0
     prior_mean[: design.p] = 0.0 if priors.beta is None else priors.beta.mean
-    precision = A.T @ A + np.diag(prior_precision)
-    mean = np.linalg.solve(precision, A.T @ y + prior_precision * prior_mean)
+    if priors.beta is not None and priors.beta.basis is not None:
+        H[: design.p, : design.p] = priors.beta.basis
+    precision = A.T @ A + H.T @ (prior_precision[:, None] * H)
+    mean = np.linalg.solve(precision, A.T @ y + H.T @ (prior_precision * prior_mean))
     difference = np.concatenate([point.beta, *(z.ravel() for z in point.z.values())]) - mean
     log_det = np.linalg.slogdet(precision)[1]
     quadratic = difference @ precision @ difference

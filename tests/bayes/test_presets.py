@@ -121,9 +121,9 @@ def test_bambi_scales_with_slopes() -> None:
     y, days = design.y, design.X[:, 1]
     assert slope.scale == pytest.approx(2.5 * y.std() / days.std())
     assert priors.beta is not None
-    assert priors.beta.mean == pytest.approx([y.mean(), 0.0])
+    assert priors.beta.centre == pytest.approx([y.mean(), 0.0])
     # the intercept is the centred one, of sd 261.009..., less 4.5 slopes
-    assert priors.beta.sd == pytest.approx([np.hypot(261.009248433, days.mean() * slope.scale), slope.scale])
+    assert priors.beta.marginal_sd == pytest.approx([np.hypot(261.009248433, days.mean() * slope.scale), slope.scale])
     assert {"corr", "Intercept"} == set(dict(priors.notes))
 
 
@@ -136,7 +136,7 @@ def test_rstanarm_with_slopes() -> None:
     assert priors.sigma.mean == pytest.approx(y.std(ddof=1))
     slope = 2.5 * y.std(ddof=1) / days.std(ddof=1)
     assert priors.beta is not None
-    assert priors.beta.sd == pytest.approx([np.hypot(2.5 * y.std(ddof=1), days.mean() * slope), slope])
+    assert priors.beta.marginal_sd == pytest.approx([np.hypot(2.5 * y.std(ddof=1), days.mean() * slope), slope])
     assert "Intercept" in dict(priors.notes)
 
 
