@@ -274,6 +274,6 @@ class BayesianModel:
         >>> tree["prior_predictive"]["Yield"].shape
         (1, 100, 30)
         """
-        from bayeslmm.results.predictions import prior_predictive
+        from bayeslmm.bayes.predictive import prior_predictive
 
         return prior_predictive(self._design, priors, draws, random_seed)

@@ -26,13 +26,17 @@ templates_path = ["_templates"]
 exclude_patterns = ["_build", "generated/.*"]
 html_theme = "pydata_sphinx_theme"
 html_title = "bayeslmm"
-html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False}
+html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False, "header_links_before_dropdown": 4}
 # Pages without children have nothing to show beside them.
 html_sidebars = {
-    name: [] for name in ("index", "start", "model", "boundary", "teaching", "architecture", "notebooks/**")
+    name: []
+    for name in (
+        *("index", "start", "model", "formulas", "fitting", "posterior", "predict", "checks", "calibration"),
+        *("boundary", "teaching", "architecture", "notebooks/**"),
+    )
 }
 nb_execution_mode = "off"
-myst_enable_extensions = ["dollarmath", "amsmath"]
+myst_enable_extensions = ["dollarmath", "amsmath", "deflist"]
 myst_heading_anchors = 3
 autosummary_generate = True
 autodoc_typehints = "none"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bayeslmm.bayes.default_priors import PriorSpec, resolve_priors
 from bayeslmm.bayes.layout import GroupLayout, make_layout
 from bayeslmm.bayes.log_likelihood import VarianceDraws, variance_draws
 from bayeslmm.bayes.prior_draws import draw_prior, simulate_response
@@ -211,3 +212,31 @@ def _groups(design: Design, groups: dict[str, dict[str, AnyArray]], attrs: Mappi
     dims = {name: list(own) for name, own in (layout.posterior_dims | {layout.response: ("obs",)}).items()}
     coords = {dim: np.asarray(labels) for dim, labels in layout.coords.items()}
     return from_dict(groups, coords=coords, dims=dims, attrs={name: dict(attrs) for name in groups})
+
+
+def prior_predictive(
+    design: Design, priors: PriorSpec = None, draws: int = 1000, random_seed: int | np.random.Generator | None = None
+) -> DataTree:
+    """Draws from the prior and responses given them: what the model expects before it has seen the data.
+
+    Parameters
+    ----------
+    design : Design
+    priors : str, Priors or mapping, optional
+        As for `Model.sample`; they have to be proper, e.g. ``"weak"``.
+    draws : int
+    random_seed : int or Generator, optional
+
+    Returns
+    -------
+    xarray.DataTree
+        Groups prior, prior_predictive, observed_data.
+
+    Raises
+    ------
+    PriorError
+        A prior is improper, as the default one of the fixed effects is.
+    """
+    if isinstance(draws, bool) or not isinstance(draws, int | np.integer) or draws < 1:
+        raise DesignError(f"draws={draws!r} is not a positive whole number.")
+    return prior_tree(design, resolve_priors(design, priors), int(draws), np.random.default_rng(random_seed))

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from bayeslmm.bayes.default_priors import PriorSpec, resolve_priors
 from bayeslmm.bayes.predictive import Request, posterior_predictive, predictive_draws, prior_tree
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.design.design import Design
@@ -24,7 +23,7 @@ from bayeslmm.results.intervals import check_level
 from bayeslmm.types import AnyArray, FloatArray
 
 if TYPE_CHECKING:
-    from xarray import DataArray, DataTree
+    from xarray import DataArray
 
 type Kind = Literal["mean", "observation"]
 type Random = str | Sequence[str] | None
@@ -32,7 +31,7 @@ type NewLevels = Literal["error", "sample", "zero"]
 
 _KINDS = ("mean", "observation")
 _NEW_LEVELS = ("error", "sample", "zero")
-_GROUPS = ("posterior_predictive", "log_likelihood", "prior", "prior_predictive")
+_GROUPS = ("posterior_predictive", "log_likelihood", "integrated_log_likelihood", "prior", "prior_predictive")
 _SHOWN = 8
 
 
@@ -146,6 +145,10 @@ class PosteriorPredictions:
     data: Any
     priors: Priors
 
+    def group_log_likelihood(self) -> DataArray:
+        """Log density of each group's rows with its effects integrated out."""
+        raise NotImplementedError
+
     def predict(
         self,
         newdata: Any = None,
@@ -258,8 +261,9 @@ class PosteriorPredictions:
 
         Parameters
         ----------
-        *groups : {"posterior_predictive", "log_likelihood", "prior", "prior_predictive"}
-            Each but the prior is an array of draws times rows.
+        *groups : {"posterior_predictive", "log_likelihood", "integrated_log_likelihood", "prior", "prior_predictive"}
+            Arrays of draws times rows, but for the prior and for the integrated log likelihood, which has draws times
+            levels: that of a level's rows with its effects integrated out (``post.group_log_likelihood()``).
         draws : int
             Draws from the prior.
         random_seed : int or Generator, optional
@@ -272,6 +276,8 @@ class PosteriorPredictions:
         ------
         DesignError
             Another name.
+        FitError
+            ``"integrated_log_likelihood"`` with crossed factors: no groups of rows are independent.
         PriorError
             A group of the prior, which is improper: sample with ``priors="weak"``.
         """
@@ -286,40 +292,16 @@ class PosteriorPredictions:
             from bayeslmm.bayes.datatree import add_log_likelihood
 
             tree = add_log_likelihood(tree, self.design)
+        if "integrated_log_likelihood" in groups:
+            from xarray import DataTree
+
+            tree["integrated_log_likelihood"] = DataTree(self.group_log_likelihood().to_dataset())
         wanted = [name for name in ("prior", "prior_predictive") if name in groups]
         if wanted:
             prior = prior_tree(self.design, self.priors, draws, rng, predictive="prior_predictive" in groups)
             for name in wanted:
                 tree[name] = prior[name]
         return replace(self, data=tree)  # type: ignore[type-var]
-
-
-def prior_predictive(
-    design: Design, priors: PriorSpec = None, draws: int = 1000, random_seed: int | np.random.Generator | None = None
-) -> DataTree:
-    """Draws from the prior and responses given them: what the model expects before it has seen the data.
-
-    Parameters
-    ----------
-    design : Design
-    priors : str, Priors or mapping, optional
-        As for `Model.sample`; they have to be proper, e.g. ``"weak"``.
-    draws : int
-    random_seed : int or Generator, optional
-
-    Returns
-    -------
-    xarray.DataTree
-        Groups prior, prior_predictive, observed_data.
-
-    Raises
-    ------
-    PriorError
-        A prior is improper, as the default one of the fixed effects is.
-    """
-    if isinstance(draws, bool) or not isinstance(draws, int | np.integer) or draws < 1:
-        raise DesignError(f"draws={draws!r} is not a positive whole number.")
-    return prior_tree(design, resolve_priors(design, priors), int(draws), np.random.default_rng(random_seed))
 
 
 def _asked(

@@ -347,3 +347,15 @@ def test_improper_priors_are_refused_and_the_posterior_is_kept() -> None:
     post = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).sample(random_seed=1)
     with pytest.raises(PriorError, match="priors='weak'"):
         post.add_groups("prior")
+
+
+def test_integrated_log_likelihood_is_that_of_the_dense_normal() -> None:
+    d = bl.load_dataset("Dyestuff")
+    post = bl.Model("Yield ~ 1 + (1 | Batch)", d).sample(100, random_seed=1).add_groups("integrated_log_likelihood")
+    group = post.data["integrated_log_likelihood"]["Yield_Batch"]
+    sample = post.data["posterior"].to_dataset().isel(chain=1, draw=3)
+    rows = d["Batch"].astype(str).to_numpy() == "C"
+    sd, sigma, mean = (float(sample[name].to_numpy().ravel()[0]) for name in ("sd_Batch", "sigma", "beta"))
+    V = sigma**2 * np.eye(5) + sd**2
+    expected = stats.multivariate_normal(np.full(5, mean), V).logpdf(d["Yield"].to_numpy()[rows])
+    assert float(group.isel(chain=1, draw=3).sel(Batch="C")) == pytest.approx(expected, rel=1e-9)
