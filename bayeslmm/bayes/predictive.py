@@ -15,7 +15,7 @@ from bayeslmm.bayes.prior_draws import draw_prior, simulate_response
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.design.design import Design
 from bayeslmm.design.newdata import Rows, own_rows
-from bayeslmm.errors import FitError
+from bayeslmm.errors import DesignError, FitError
 from bayeslmm.types import AnyArray, FloatArray
 
 if TYPE_CHECKING:
