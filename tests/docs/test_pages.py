@@ -8,10 +8,19 @@ from pathlib import Path
 
 import pytest
 
+import bayeslmm as bl
+
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-PAGES = [("teaching.md", 16), ("fitting.md", 20), ("posterior.md", 25), ("predict.md", 20), ("checks.md", 25)]
+PAGES = [
+    ("teaching.md", 16),
+    ("fitting.md", 20),
+    ("posterior.md", 25),
+    ("predict.md", 20),
+    ("checks.md", 25),
+    ("calibration.md", 4),
+]
 
 
 @pytest.mark.parametrize(("name", "least"), PAGES)
@@ -23,3 +32,18 @@ def test_examples_run(name: str, least: int, capsys: pytest.CaptureFixture[str])
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
     result = runner.run(test)
     assert result.failed == 0, capsys.readouterr().out
+
+
+def test_every_public_name_is_on_the_api_page() -> None:
+    page = (DOCS / "api.md").read_text(encoding="utf-8").splitlines()
+    listed = [line.strip() for line in page if line.startswith("   ") and not line.strip().startswith(":")]
+    assert sorted(listed) == sorted(bl.__all__)
+
+
+def test_the_methods_that_the_api_page_names_exist() -> None:
+    page = (DOCS / "api.md").read_text(encoding="utf-8")
+    owners = {"model": bl.Model, "fit": bl.REMLResult, "post": bl.Posterior}
+    named = re.findall(r"`(model|fit|post)\.(\w+)`", page)
+    assert len(named) > 30
+    fields = set(bl.Posterior.__dataclass_fields__)
+    assert [f"{who}.{what}" for who, what in named if not hasattr(owners[who], what) and what not in fields] == []
