@@ -153,13 +153,10 @@ def _extend(table: FloatArray, rounds: Sequence[Round]) -> FloatArray:
     """Log density of every proposal (rows) at the points of all rounds, from the table without the last round."""
     old = [r.sample.points.x for r in rounds[:-1]]
     new = rounds[-1].sample
-    columns = np.stack(
-        [
-            *(r.proposal.log_density(new.points.x) for r in rounds[:-1]),
-            # Points without density have no weight, whatever their proposal's.
-            np.nan_to_num(new.points.log_density - new.log_weights),
-        ]
-    )
+    with np.errstate(invalid="ignore"):
+        # Points without density have no weight, whatever their proposal's.
+        own = np.nan_to_num(new.points.log_density - new.log_weights)
+    columns = np.stack([*(r.proposal.log_density(new.points.x) for r in rounds[:-1]), own])
     if not old:
         return columns
     row = rounds[-1].proposal.log_density(np.concatenate(old))

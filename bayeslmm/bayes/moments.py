@@ -13,12 +13,6 @@ from bayeslmm.likelihood.conditional import user_beta
 from bayeslmm.likelihood.normal_prior import rotate
 from bayeslmm.types import BoolArray, FloatArray
 
-# Added to the weights of nodes 1 to 4 so that x, x^3, x^5 and x^7 have no error at the end 0 (Euler-Maclaurin):
-# B_2/2, B_4/4, B_6/6, B_8/8.
-_ODD_ENDS = np.linalg.solve(
-    np.arange(1.0, 5.0) ** np.array([[1], [3], [5], [7]]), [1 / 12, -1 / 120, 1 / 252, -1 / 240]
-)
-
 
 @dataclass(frozen=True)
 class ExactMoments:
@@ -51,10 +45,8 @@ def grid_moments(target: Target, grid: Grid) -> ExactMoments:
     mass = (p[keep] / p[keep].sum())[:, None] * conditional
     sigma = np.exp(log_sigma)
     factors, sds, _ = target.terms(points.x[keep])
-    shares = iter(_odd_weights(target, grid, keep))
-    sd_moments = [
-        np.array([_mean_sd(mass, t[:, k, None] * sigma, next(shares)) for k in range(t.shape[1])]) for t in sds
-    ]
+    ends = iter(_end_corrections(target, grid, keep, (mass * sigma).sum(1)))
+    sd_moments = [np.array([_mean_sd(mass, t[:, k, None] * sigma, next(ends)) for k in range(t.shape[1])]) for t in sds]
     sigma_mean, sigma_sd = _mean_sd(mass, sigma)
     beta_mean, beta_sd = _beta_moments(target, points.x[keep], factors, sigma, mass)
     return ExactMoments(
@@ -67,31 +59,34 @@ def grid_moments(target: Target, grid: Grid) -> ExactMoments:
     )
 
 
-def _mean_sd(mass: FloatArray, values: FloatArray, odd: FloatArray | float = 1.0) -> tuple[float, float]:
-    mean = float(((mass * values).sum(1) * odd).sum())
+def _mean_sd(mass: FloatArray, values: FloatArray, correction: float = 0.0) -> tuple[float, float]:
+    mean = float((mass * values).sum()) + correction
     square = float((mass * values**2).sum())
     return mean, float(np.sqrt(max(square - mean**2, 0.0)))
 
 
-def _odd_weights(target: Target, grid: Grid, keep: BoolArray) -> list[FloatArray]:
-    """What each node counts for in the mean of every sd, relative to its weight in the grid, shape (K,).
+def _end_corrections(target: Target, grid: Grid, keep: BoolArray, sigma_mass: FloatArray) -> list[float]:
+    """Euler-Maclaurin terms of the mean of each sd, whose integrand is odd where its axis is folded.
 
-    On a folded axis the density is even and the trapezoidal rule converges geometrically, but ``sd = c sinh(x) sigma``
-    is odd: the Euler-Maclaurin terms at 0 are made up for at the first nodes.
+    On a folded axis the density D is even and the trapezoidal rule converges geometrically, but ``g = c sinh(x) D`` is
+    odd: its integral over x >= 0 lacks ``h^2 / 12 g'(0) - h^4 / 720 g'''(0)``, with ``g' = c D`` and
+    ``g''' = c (D + 3 D'')`` there, and the second derivative of D from its values at 0 and h.
     """
-    out, axis = [], 0
+    corrections, axis = [], 0
     x = grid.points.x[keep]
     for coordinates in target.coordinates:
         for k in range(coordinates.size):
-            nodes = grid.axes[axis + k]
-            weight = np.ones(x.shape[0])
+            nodes, correction = grid.axes[axis + k], 0.0
             if nodes[0] == 0.0:
-                place = np.rint(x[:, axis + k] / nodes[1]).astype(int)
-                near = (place > 0) & (place <= _ODD_ENDS.size)
-                weight[near] += _ODD_ENDS[place[near] - 1]
-            out.append(weight)
+                h = nodes[1]
+                # Half the weight belongs to the node at zero.
+                at_zero = 2.0 * sigma_mass[x[:, axis + k] == 0.0].sum() / h
+                at_step = sigma_mass[x[:, axis + k] == h].sum() / h
+                third = at_zero + 6.0 * (at_step - at_zero) / h**2
+                correction = float(coordinates.scale[k] * (h**2 / 12.0 * at_zero - h**4 / 720.0 * third))
+            corrections.append(correction)
         axis += coordinates.dimension
-    return out
+    return corrections
 
 
 def _beta_moments(

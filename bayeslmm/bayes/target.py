@@ -7,7 +7,7 @@ so the integral over sigma costs no further elimination; what is left are the re
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -32,6 +32,8 @@ from bayeslmm.types import BoolArray, FloatArray
 _DEPTH = 38.0
 # Spacing in units of the peak's width: the trapezoidal rule has then converged to rounding.
 _SPACING = 0.5
+# Relative sds, on orthogonalised columns and in units of their scale, from which on a point has no density.
+_LARGE, _ABOVE = 1e6, 1e3
 # Doubles of Cholesky factors that are kept to be used again.
 _KEPT = 10_000_000
 
@@ -103,8 +105,31 @@ class Target:
         """Integrate sigma out at K points; `keep` the eliminations for draws there."""
         # Far out, relative sds overflow and the density is nan: zero, as it is there to rounding.
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            factor = self.factor(x, self.terms(x)[0])
-        return self.evaluate_with(x, factor, keep)
+            factors, sds, _ = self.terms(x)
+            beyond = self._beyond(factors, sds)
+            place = x
+            if beyond.any():
+                place = np.where(beyond[:, None], 0.0, x)
+                factors = self.terms(place)[0]
+            factor = self.factor(place, factors)
+        points = self.evaluate_with(place, factor, keep)
+        if not beyond.any():
+            return points
+        log_density = np.where(beyond, -np.inf, points.log_density)
+        return replace(
+            points, x=x, log_density=log_density, log_joint=np.where(beyond[:, None], -np.inf, points.log_joint)
+        )
+
+    def _beyond(self, factors: Sequence[FloatArray], sds: Sequence[FloatArray]) -> BoolArray:
+        """Mask (K,) of points with effects so large, beside noise and scale, that they have no density.
+
+        There the elimination fails, and one such point would be the end of the batch.
+        """
+        internal = par.block_factors(self.cp, factors)
+        large = np.any([~(np.abs(T).max(axis=(1, 2)) <= _LARGE) for T in internal], axis=0)
+        pairs = zip(sds, self.coordinates, strict=True)
+        above = np.any([~(t <= _ABOVE * c.scale).all(axis=1) for t, c in pairs], axis=0)
+        return np.asarray(large & above)
 
     def evaluate_with(self, x: FloatArray, factor: Factor, keep: bool = False) -> Points:
         """The same with eliminations that were made before."""
