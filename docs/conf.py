@@ -26,6 +26,8 @@ templates_path = ["_templates"]
 exclude_patterns = ["_build", "generated/.*"]
 html_theme = "pydata_sphinx_theme"
 html_title = "bayeslmm"
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False, "header_links_before_dropdown": 4}
 # Pages without children have nothing to show beside them.
 html_sidebars = {
