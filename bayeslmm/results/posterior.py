@@ -24,6 +24,9 @@ from bayeslmm.results.summary import Summary, posterior_summary
 from bayeslmm.results.tables import tidy_table
 from bayeslmm.types import FloatArray
 
+# No sum of some thousand terms is more accurate.
+_ROUNDING = 1e-14
+
 
 @dataclass(frozen=True)
 class Posterior(Checks, PosteriorPredictions):
@@ -36,7 +39,7 @@ class Posterior(Checks, PosteriorPredictions):
         ArviZ groups ``posterior``, ``observed_data``, ``constant_data``, ``sample_stats``, ``log_likelihood``.
     priors : Priors
     method : str
-        ``"quadrature"``, ``"importance"`` or ``"nuts"``.
+        ``"quadrature"``, ``"importance"``, ``"collapsed_nuts"`` or ``"nuts"``.
     diagnostics : Diagnostics or mapping
         Certificate of the method.
     exact : ExactMoments or None
@@ -256,7 +259,9 @@ class Posterior(Checks, PosteriorPredictions):
             return ", ".join(f"{key} {value:.3g}" for key, value in d.items())
         text = f"independent draws, Pareto k {d.pareto_k:.2f}, efficiency {d.efficiency:.0%}"
         if d.quadrature_error is not None:
-            text += f", quadrature error below {d.quadrature_error:.0e}"
+            text += f", quadrature error below {max(d.quadrature_error, _ROUNDING):.0e}"
+        if d.surrogate_error is not None:
+            text += f", error of the polynomial {d.surrogate_error:.0e}"
         return text
 
     def summary(self) -> Summary:
