@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.polynomial import chebyshev
 from scipy.stats import qmc
 
 from bayeslmm.bayes.importance import Weighted, importance_points
@@ -23,20 +22,24 @@ from bayeslmm.likelihood import CrossProducts, Factor, evaluate
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.derivatives import derivatives
 from bayeslmm.likelihood.hierarchy import Hierarchy
+from bayeslmm.numerics.polynomial import Polynomial, basis, exponents_of, scaled
 from bayeslmm.numerics.resample import normalised, systematic
 from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 # Degree along a coordinate that spans one unit (a factor e in an sd) or more, first while the region is looked for,
 # then for the result; lower along shorter ones, and where the coefficients would be too many.
 _ROUGH, _DEGREE = 7, 14
-_SHORT = 0.5
 _MOST_ROUGH, MOST_TERMS = 120, 330
 _MOST_DIMENSIONS = 8
 # Equations for each coefficient.
 _SURPLUS = 1.8
 # The region reaches to where the log density is this far below its maximum.
 _DEPTH = 16.0
-_ROUNDS = 6
+_ROUNDS = 8
+# Refits of a rough polynomial with nodes where it sees mass, and the error there that lets it choose the region.
+_PROBES = 4
+_TRUSTED, _FINE = 1.5, 0.01
+_WEIGHT = 0.08
 # Standard errors of the first region to each side.
 _FIRST = 3.0
 # Steepness of the density beyond the box.
@@ -44,63 +47,6 @@ _WALL = 2000.0
 # Nodes evaluated at once where the store can.
 _BATCH = 40
 _STEP = 1e-5
-
-
-@dataclass(frozen=True)
-class Polynomial:
-    """Polynomials of a total degree in Chebyshev form on a box.
-
-    Attributes
-    ----------
-    lower, upper : FloatArray, shape (d,)
-    exponents : IntArray, shape (C, d)
-    coefficients : FloatArray, shape (C, O)
-    """
-
-    lower: FloatArray
-    upper: FloatArray
-    exponents: IntArray
-    coefficients: FloatArray
-
-    def __call__(self, x: FloatArray) -> FloatArray:
-        """Values (K, O) at x (K, d)."""
-        return _basis(_scaled(x, self.lower, self.upper), self.exponents) @ self.coefficients
-
-    def beyond(self, x: FloatArray) -> FloatArray:
-        """How far (K,) points are out of the box, in squared half widths."""
-        excess = np.maximum(np.abs(_scaled(x, self.lower, self.upper)) - 1.0, 0.0)
-        return np.asarray((np.minimum(excess, 1e6) ** 2).sum(axis=1))
-
-
-def _scaled(x: FloatArray, lower: FloatArray, upper: FloatArray) -> FloatArray:
-    return (2.0 * x - lower - upper) / (upper - lower)
-
-
-def _exponents(width: FloatArray, degree: int, most: float) -> IntArray:
-    """Exponents (C, d) of at most that many terms: low degrees along short coordinates."""
-    share = np.clip(width, _SHORT, 1.0)
-    for largest in range(degree, -1, -1):
-        counts = [range(int(largest * s + 1e-9) + 1) for s in share]
-        if np.prod([len(c) for c in counts], dtype=float) > 1e6:
-            continue
-        grid = np.stack([g.ravel() for g in np.meshgrid(*counts, indexing="ij")], axis=1)
-        chosen = grid[(grid / share).sum(axis=1) <= largest + 1e-9]
-        if chosen.shape[0] <= most:
-            return np.asarray(chosen)
-    raise ValueError(f"no polynomial has at most {most} terms")
-
-
-def _basis(z: FloatArray, exponents: IntArray, along: int | None = None) -> FloatArray:
-    """Products of Chebyshev polynomials (K, C), or their derivatives along one coordinate."""
-    degree = int(exponents.max(initial=0))
-    out = np.ones((z.shape[0], exponents.shape[0]))
-    for k in range(z.shape[1]):
-        table = chebyshev.chebvander(z[:, k], degree)
-        if k == along:
-            slopes = chebyshev.chebder(np.eye(degree + 1)) if degree else np.zeros((1, 1))
-            table = chebyshev.chebvander(z[:, k], max(degree - 1, 0)) @ slopes
-        out *= table[:, exponents[:, k]]
-    return out
 
 
 @dataclass(frozen=True)
@@ -114,7 +60,8 @@ class Nodes:
         Both log determinants together, log r2.
     slopes : FloatArray, shape (K, 2, d)
     fixed : FloatArray, shape (K, p (p + 1) / 2 + p)
-        Lower triangle of the Cholesky factor and solution of the fixed effects.
+        Of the fixed effects, the lower triangle of the Cholesky factor (logarithms on the diagonal, below it ratios to
+        the diagonal of the column) and the solution.
     """
 
     x: FloatArray
@@ -156,7 +103,10 @@ def _evaluate_batch(target: Target, x: FloatArray) -> Nodes:
         squares = sum((a * g).sum((1, 2)) for a, g in zip(first.squares, change, strict=True))
         slopes[:, 1, k] = -squares / factor.r2
     q2, p = factor.chol.shape[1] - cp.p, cp.p
-    lower = factor.chol[:, q2:, q2:][:, *np.tril_indices(p)]
+    L = factor.chol[:, q2:, q2:]
+    diagonal = np.diagonal(L, axis1=1, axis2=2)
+    # Ratios and logarithms: all entries fall off together, by orders of magnitude, where an sd grows.
+    lower = (L / diagonal[:, None, :] + np.eye(p) * (np.log(diagonal) - 1.0)[:, None, :])[:, *np.tril_indices(p)]
     values = np.stack([factor.log_det + factor.log_det_fixed, np.log(factor.r2)], axis=1)
     return Nodes(x, values, slopes, np.concatenate([lower, factor.solution[:, q2:]], axis=1))
 
@@ -193,7 +143,7 @@ class Surrogate:
 
     def __call__(self, x: FloatArray) -> Factor:
         """The parts of a `Factor` that a density in sigma and beta needs, at K points."""
-        K, p = x.shape[0], self.p
+        p = self.p
         x = np.where(self.folded, np.abs(x), x)
         box = np.clip(x, self.likelihood.lower, self.likelihood.upper)
         values = self.likelihood(box)
@@ -201,30 +151,39 @@ class Surrogate:
         # from its value on the face, smoothly, so that derivatives by differences still mean something.
         log_det = values[:, 0] + _WALL * self.likelihood.beyond(x)
         fixed = self.fixed(box)
-        chol = np.zeros((K, p, p))
-        size = p * (p + 1) // 2
-        chol[:, *np.tril_indices(p)] = fixed[:, :size]
-        empty = np.zeros((K, 0))
-        r2 = np.exp(np.clip(values[:, 1], -700.0, 700.0))
-        return Factor(log_det, np.zeros(K), r2, empty[..., None], chol, fixed[:, size:], empty, r2)
+        values = np.column_stack([log_det, np.clip(values[:, 1], -700.0, 700.0)])
+        return _as_factor(values, fixed, p)
 
 
-def _fit(nodes: Nodes, lower: FloatArray, upper: FloatArray, exponents: IntArray) -> Polynomial:
+def _as_factor(values: FloatArray, fixed: FloatArray, p: int) -> Factor:
+    """The parts of a `Factor` that a density needs."""
+    K, size = values.shape[0], p * (p + 1) // 2
+    chol = np.zeros((K, p, p))
+    chol[:, *np.tril_indices(p)] = fixed[:, :size]
+    diagonal = np.exp(np.clip(np.diagonal(chol, axis1=1, axis2=2), -300.0, 300.0))
+    chol[:, np.arange(p), np.arange(p)] = 1.0
+    chol *= diagonal[:, None, :]
+    empty, r2 = np.zeros((K, 0)), np.exp(values[:, 1])
+    return Factor(values[:, 0], np.zeros(K), r2, empty[..., None], chol, fixed[:, size:], empty, r2)
+
+
+def _fit(nodes: Nodes, lower: FloatArray, upper: FloatArray, exponents: IntArray, importance: FloatArray) -> Polynomial:
     """Least squares on values and gradients."""
     d, degree = lower.size, int(exponents.max())
-    z = _scaled(nodes.x, lower, upper)
+    z = scaled(nodes.x, lower, upper)
     half = 0.5 * (upper - lower)
     # A slope counts for as much as the value it would predict over the spacing of nodes.
     weight = 1.0 / max(degree, 1)
-    rows = [_basis(z, exponents)] + [weight * _basis(z, exponents, k) for k in range(d)]
+    rows = [basis(z, exponents)] + [weight * basis(z, exponents, k) for k in range(d)]
     right = [nodes.values] + [weight * nodes.slopes[:, :, k] * half[k] for k in range(d)]
-    solution = np.linalg.lstsq(np.concatenate(rows), np.concatenate(right), rcond=1e-13)[0]
+    share = np.tile(importance, len(rows))[:, None]
+    solution = np.linalg.lstsq(share * np.concatenate(rows), share * np.concatenate(right), rcond=1e-13)[0]
     return Polynomial(lower, upper, exponents, solution)
 
 
 def _fit_values(nodes: Nodes, lower: FloatArray, upper: FloatArray) -> Polynomial:
-    exponents = _exponents(upper - lower, _DEGREE, max(nodes.x.shape[0] / 1.4, 1.0))
-    solution = np.linalg.lstsq(_basis(_scaled(nodes.x, lower, upper), exponents), nodes.fixed, rcond=1e-13)[0]
+    exponents = exponents_of(upper - lower, _DEGREE, max(nodes.x.shape[0] / 1.4, 1.0))
+    solution = np.linalg.lstsq(basis(scaled(nodes.x, lower, upper), exponents), nodes.fixed, rcond=1e-13)[0]
     return Polynomial(lower, upper, exponents, solution)
 
 
@@ -240,7 +199,10 @@ def _count(exponents: IntArray) -> int:
 
 
 def _make(target: Target, nodes: Nodes, lower: FloatArray, upper: FloatArray, exponents: IntArray) -> SurrogateTarget:
-    likelihood = _fit(nodes, lower, upper, exponents)
+    density = _exact(target, nodes)
+    # The polynomial has to be right where the mass is; elsewhere it only has to say that there is none.
+    importance = np.exp(np.maximum(density - density.max(), -3.0 * _DEPTH) * _WEIGHT)
+    likelihood = _fit(nodes, lower, upper, exponents, importance)
     surrogate = Surrogate(likelihood, _fit_values(nodes, lower, upper), target.folded, target.cp.p)
     return SurrogateTarget(target.cp, target.priors, target.coordinates, surrogate)
 
@@ -278,25 +240,65 @@ def build_surrogate(target: Target, start: FloatArray, progress: Progress, most:
     most : int
         Terms of a polynomial.
     """
-    d = target.dimension
     lower, upper = _first_box(target, start)
     rng = np.random.default_rng(0)
     nodes = evaluate_nodes(target, np.where(target.folded, np.maximum(start, 1e-4), start)[None])
     for attempt in range(_ROUNDS):
-        exponents = _exponents(upper - lower, _ROUGH, _MOST_ROUGH)
-        missing = max(_count(exponents) - nodes.within(lower, upper).x.shape[0], d + 2)
+        exponents = exponents_of(upper - lower, _ROUGH, _MOST_ROUGH)
+        missing = max(_count(exponents) - nodes.within(lower, upper).x.shape[0], target.dimension + 2)
         nodes = nodes + evaluate_nodes(target, _spread(lower, upper, missing, attempt))
-        rough = _make(target, nodes.within(lower, upper), lower, upper, exponents)
-        new_lower, new_upper, settled = _region(rough, start, rng)
-        lower, upper = new_lower, new_upper
-        exponents = _exponents(upper - lower, _DEGREE, most)
+        nodes, sample, trusted = _probe(target, nodes, lower, upper, exponents, start, rng, _TRUSTED)
+        if trusted:
+            lower, upper, settled = _region(target, sample, lower, upper)
+        else:
+            lower, upper, settled = *_known_region(target, nodes), False
+        exponents = exponents_of(upper - lower, _DEGREE, most)
         progress.report("likelihood", nodes.x.shape[0], nodes.x.shape[0] + _count(exponents))
         if settled:
             break
-    inside = nodes.within(lower, upper)
-    missing = max(_count(exponents) - inside.x.shape[0], 0)
-    inside = inside + evaluate_nodes(target, _spread(lower, upper, missing, 99))
-    return _make(target, inside, lower, upper, exponents)
+    missing = _count(exponents) - nodes.within(lower, upper).x.shape[0]
+    if missing > 0:
+        nodes = nodes + evaluate_nodes(target, _spread(lower, upper, missing, 99))
+    nodes, _, _ = _probe(target, nodes, lower, upper, exponents, start, rng, _FINE)
+    return _make(target, nodes.within(lower, upper), lower, upper, exponents)
+
+
+def _probe(
+    target: Target,
+    nodes: Nodes,
+    lower: FloatArray,
+    upper: FloatArray,
+    exponents: IntArray,
+    start: FloatArray,
+    rng: np.random.Generator,
+    tolerance: float,
+) -> tuple[Nodes, Weighted, bool]:
+    """Sample a polynomial, with exact nodes where it sees mass until there is some, or for a few rounds."""
+    for k in range(_PROBES):
+        rough = _make(target, nodes.within(lower, upper), lower, upper, exponents)
+        sample = importance_points(rough, np.clip(start, lower, upper), 1500, rng)
+        chosen = systematic(normalised(sample.log_weights), 2 ** (k + 1) * (target.dimension + 1), rng)
+        x = np.clip(sample.points.x[chosen], lower, upper)
+        more = evaluate_nodes(target, x)
+        nodes = nodes + more
+        # Not less its mean: a spurious peak is off by about the same everywhere on it.
+        if np.abs(rough.evaluate(x).log_density - _exact(target, more)).max() < tolerance:
+            return nodes, sample, True
+    return nodes, sample, False
+
+
+def _exact(target: Target, nodes: Nodes) -> FloatArray:
+    """Log density (K,) at the nodes."""
+    return target.evaluate_with(nodes.x, _as_factor(nodes.values, nodes.fixed, target.cp.p)).log_density
+
+
+def _known_region(target: Target, nodes: Nodes) -> tuple[FloatArray, FloatArray]:
+    """Box around the nodes with mass."""
+    density = _exact(target, nodes)
+    x = nodes.x[density > density.max() - _DEPTH]
+    low, high = x.min(axis=0), x.max(axis=0)
+    margin = np.maximum(0.15 * (high - low), 0.05)
+    return np.where(target.folded, np.maximum(low - margin, 0.0), low - margin), high + margin
 
 
 def _first_box(target: Target, start: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -314,19 +316,20 @@ def _first_box(target: Target, start: FloatArray) -> tuple[FloatArray, FloatArra
     return np.where(target.folded, np.maximum(lower, 0.0), lower), centre + _FIRST * se
 
 
-def _region(rough: SurrogateTarget, start: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray, bool]:
+def _region(
+    target: Target, sample: Weighted, lower: FloatArray, upper: FloatArray
+) -> tuple[FloatArray, FloatArray, bool]:
     """Box around what carries mass, and whether the present one already was."""
-    lower, upper = rough.surrogate.likelihood.lower, rough.surrogate.likelihood.upper
-    sample = importance_points(rough, np.clip(start, lower, upper), 1500, rng)
     density = sample.points.log_density
     x = sample.points.x[density > density.max() - _DEPTH]
     low, high, width = x.min(axis=0), x.max(axis=0), upper - lower
-    margin = 0.1 * (high - low)
-    at_low = (low - lower < 0.03 * width) & ~(rough.folded & (lower <= 0.0))
+    # The ends of 1500 draws, not of the region.
+    margin = 0.25 * (high - low)
+    at_low = (low - lower < 0.03 * width) & ~(target.folded & (lower <= 0.0))
     at_high = upper - high < 0.03 * width
     new_lower = np.where(at_low, lower - 0.5 * width, low - margin)
     new_upper = np.where(at_high, upper + 0.5 * width, high + margin)
-    new_lower = np.where(rough.folded, np.maximum(new_lower, 0.0), new_lower)
+    new_lower = np.where(target.folded, np.maximum(new_lower, 0.0), new_lower)
     settled = not (at_low | at_high).any() and bool(((new_upper - new_lower) > 0.6 * width).all())
     return new_lower, new_upper, settled
 
@@ -338,7 +341,8 @@ class Check:
     Attributes
     ----------
     error : float
-        Root mean square of the error of the log density (less its mean).
+        Root mean square of the error of the log density. Its mean counts: a spurious peak is off by about the same
+        all over, and the evidence is off by it.
     largest : float
     points : int
     """
@@ -358,7 +362,6 @@ def check(target: SurrogateTarget, sample: Weighted, count: int, rng: np.random.
         exact[k : k + batch] = target.exact.evaluate(x[k : k + batch]).log_density
         progress.report("certificate", k + batch, count)
     difference = exact - sample.points.log_density[chosen]
-    difference = difference - difference.mean()
     return Check(float(np.sqrt(np.mean(difference**2))), float(np.abs(difference).max()), count)
 
 

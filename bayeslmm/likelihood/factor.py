@@ -266,9 +266,18 @@ def _solve(joint: FloatArray, right: FloatArray) -> tuple[FloatArray, FloatArray
             raise np.linalg.LinAlgError("trailing block is not positive definite")
         half = lapack.dtrtrs(chol, right[0], lower=1)[0]
         return chol[None], half[None], lapack.dtrtrs(chol, half, lower=1, trans=1)[0][None]
-    chol = np.linalg.cholesky(joint)
+    try:
+        chol = np.linalg.cholesky(joint)
+    except np.linalg.LinAlgError:
+        # Ratios of 1e9 leave no digits at one point; the others must not suffer.
+        chol = np.stack([_cholesky_or_nan(matrix) for matrix in joint])
     half = np.linalg.solve(chol, right[..., None])
     return chol, half[..., 0], np.linalg.solve(small.transpose(chol), half)[..., 0]
+
+
+def _cholesky_or_nan(matrix: FloatArray) -> FloatArray:
+    chol, failed = lapack.dpotrf(matrix, lower=1, clean=1)
+    return np.full_like(matrix, np.nan) if failed else np.asarray(chol)
 
 
 def eliminate_first(

@@ -100,7 +100,11 @@ def rotate(cp: CrossProducts, factor: Factor, prior: NormalPrior) -> Rotation:
     precision, mean = internal_prior(cp, prior)
     left = np.linalg.solve(L_X, np.broadcast_to(precision, L_X.shape))
     whitened = np.linalg.solve(L_X, small.transpose(left))
+    lost = ~np.isfinite(whitened).all(axis=(1, 2))
+    # A point without digits must not end the batch.
+    whitened = np.where(lost[:, None, None], 0.0, whitened)
     eigenvalues, vectors = np.linalg.eigh(0.5 * (whitened + small.transpose(whitened)))
+    eigenvalues = np.where(lost[:, None], np.nan, eigenvalues)
     offset = small.transpose(L_X) @ (factor.solution[:, q2:] - mean)[..., None]
     distance = (small.transpose(vectors) @ offset)[..., 0]
     return Rotation(np.maximum(eigenvalues, 0.0), vectors, distance, mean)
