@@ -36,7 +36,7 @@ _DEAR = 2000.0
 _CHECKS = {False: 100, True: 24}
 _BAD_ERROR = 0.1
 # Error of a polynomial from which on a better one is tried.
-_FINE_ERROR = 0.02
+_FINE_ERROR = 0.01
 
 
 @dataclass(frozen=True)

@@ -109,9 +109,15 @@ def _scott(draws: FloatArray) -> float:
 
 
 def mode(draws: FloatArray, kind: str) -> float:
-    """Mode of the kernel density."""
+    """Mode of the kernel density; the lower end of the range if the density there is the highest to sampling error."""
     low, high = np.percentile(draws, [0.0, 99.5])
     lower, _ = _BOUNDS[kind]
     start = lower if kind in ("sd", "sigma") else low
     grid = np.linspace(start, high, 401)
-    return float(grid[np.argmax(density(draws, kind, grid))])
+    height = density(draws, kind, grid)
+    top = int(np.argmax(height))
+    # Variance of a Gaussian kernel estimate at a point; twice that where it is reflected.
+    error = np.sqrt(height[top] / (np.sqrt(np.pi) * draws.size * max(_scott(draws), 1e-300)))
+    if start == lower and height[0] >= height[top] - 2.0 * error:
+        return float(lower)
+    return float(grid[top])

@@ -61,32 +61,6 @@ DESIGNS: dict[str, tuple[str, Callable[[], pd.DataFrame]]] = {
 STORES = {"levels": 10**9, "hierarchy": -1}
 
 
-# Fails with polynomials whose region follows a spurious peak, whose check forgives what all draws share, and whose
-# tail of the fixed effects is off.
-KNOWN = {
-    "test_few_parameters_have_many_digits[compound symmetry-levels]",
-    "test_few_parameters_have_many_digits[compound symmetry-hierarchy]",
-    "test_what_is_sampled_is_the_posterior[one-way at zero-pc]",
-    "test_what_is_sampled_is_the_posterior[slopes-default]",
-    "test_what_is_sampled_is_the_posterior[slopes-pc]",
-    "test_what_is_sampled_is_the_posterior[crossed-flat]",
-    "test_every_part_of_the_likelihood",
-    "test_quadrature_moments_with_and_without[crossed-default]",
-    "test_quadrature_moments_with_and_without[crossed-weak]",
-    "test_quadrature_moments_with_and_without[nested-default]",
-    "test_quadrature_moments_with_and_without[nested-weak]",
-    "test_quadrature_moments_with_and_without[compound symmetry-default]",
-    "test_an_error_that_all_draws_share_is_an_error[20.0]",
-    "test_an_error_that_all_draws_share_is_an_error[10000.0]",
-}
-
-
-@pytest.fixture(autouse=True)
-def _known(request: pytest.FixtureRequest) -> None:
-    if request.node.name in KNOWN:
-        request.applymarker(pytest.mark.xfail(reason="region, check and fixed effects of the polynomial", strict=False))
-
-
 @pytest.fixture
 def build(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], tuple[CrossProducts, Any]]:
     def make(name: str, store: str) -> tuple[CrossProducts, Any]:
