@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,9 +15,10 @@ from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.progress import Progress, interactive
 from bayeslmm.bayes.propriety import check_posterior
 from bayeslmm.design import Design
-from bayeslmm.errors import FitError
+from bayeslmm.errors import BayesLMMWarning, ConvergenceWarning, FitError
 from bayeslmm.likelihood import CrossProducts
 from bayeslmm.reml import Optimum
+from bayeslmm.reml.status import FitStatus
 from bayeslmm.results import Posterior
 from bayeslmm.results.diagnostics import nuts_diagnostics
 
@@ -66,6 +68,13 @@ def sample_posterior(
     from bayeslmm.bayes.datatree import build_datatree
 
     cp, optimum = fitted()
+    if optimum.status is FitStatus.non_finite:
+        warnings.warn(
+            "The model reproduces the response exactly: the residual variance is zero but for rounding, and so "
+            "are the numbers that depend on it. Remove a random term or check for duplicated responses.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
     keep = [kept[block.grouping.name] for block in cp.blocks]
     rng = _generator(settings.random_seed)
     with Progress(settings.progressbar) as progress:
@@ -83,7 +92,12 @@ def sample_posterior(
                 progress=progress,
                 unreliable="raise" if settings.method == "auto" else "warn",
             )
-        except UnreliableWeightsError:
+        except UnreliableWeightsError as error:
+            warnings.warn(
+                f"{error} It takes over, which takes longer; centring a covariate far from zero helps.",
+                BayesLMMWarning,
+                stacklevel=3,
+            )
             return _chains(cp, resolved, optimum, settings, keep, rng, progress, log_likelihood)
     tree = build_datatree(cp, resolved, drawn, chains=settings.chains, log_likelihood=log_likelihood)
     d = drawn.diagnostics

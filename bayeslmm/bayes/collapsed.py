@@ -13,6 +13,7 @@ from bayeslmm.bayes import surrogate as sur
 from bayeslmm.bayes.completion import Completed, complete
 from bayeslmm.bayes.importance import Weighted, importance_points
 from bayeslmm.bayes.moments import ExactMoments, grid_moments
+from bayeslmm.bayes.prior_families import Uniform
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.progress import Progress
 from bayeslmm.bayes.propriety import check_propriety
@@ -250,7 +251,9 @@ def _prepare(
     if method == "auto":
         # Where a density is not smooth at zero a grid needs the long tail of log sd, which no polynomial follows.
         dear = sur.cost(cp) > _DEAR and not smooth
-        method = "quadrature" if target.dimension <= 2 and not dear else "importance"
+        # A grid is blind to a jump, whose place in sd / sigma depends on sigma.
+        jumps = any(isinstance(prior, Uniform) for term in priors.sds for prior in term)
+        method = "quadrature" if target.dimension <= 2 and not dear and not jumps else "importance"
     if method == "importance" and not smooth:
         target, start = make_target(cp, priors, start_terms, smooth=False)
     return target, start, method

@@ -36,6 +36,7 @@ _FLAT = 1e-2
 _WIDEST = 1.5
 # Quantiles whose estimates the tail effective size is about.
 _TAIL = (0.05, 0.95)
+_DEEPEST = 8
 # Spread of the first points around the mode, in posterior standard deviations.
 _JITTER = 0.7
 
@@ -304,7 +305,8 @@ def _nutpie(
         ["w"],
         make_initial_point_fn=first,
     )
-    tree = nutpie.sample(model, seed=seed, progress_bar=progress, save_warmup=False, **options)
+    # Scaled to the curvature, a trajectory that needs more steps than this is lost and only costs time.
+    tree = nutpie.sample(model, seed=seed, progress_bar=progress, save_warmup=False, maxdepth=_DEEPEST, **options)
     return tree["posterior"]["w"].to_numpy(), schema_stats(tree["sample_stats"])
 
 

@@ -61,7 +61,7 @@ class ValueAndGradient(Op):  # type: ignore[misc]
         for storage, value in zip(output_storage, self.function(*inputs), strict=True):
             storage[0] = np.asarray(value)
 
-    def infer_shape(self, fgraph: Any, node: Any, input_shapes: Any) -> list[Any]:
+    def infer_shape(self, node: Any, input_shapes: Any) -> list[Any]:
         """A scalar, and the shapes of the inputs."""
         return [(), *input_shapes]
 

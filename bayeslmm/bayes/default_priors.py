@@ -290,7 +290,7 @@ def _lkj(design: Design, priors: Priors, k: int, name: str, value: object) -> Pr
 def _sd_prior(key: str, value: object) -> SdPrior:
     if isinstance(value, str) and value == "flat":
         return Flat()
-    if not hasattr(value, "log_density") or not hasattr(value, "even"):
+    if isinstance(value, type) or not hasattr(value, "log_density") or not hasattr(value, "even"):
         raise PriorError(
             f"The prior of {key} is {value!r}, which is no prior of a standard deviation. Use 'flat' or one of "
             "bl.HalfT, bl.HalfNormal, bl.HalfCauchy, bl.Exponential, bl.Gamma, bl.Uniform, bl.Relative."

@@ -58,7 +58,8 @@ def check_scale(name: str, value: float) -> None:
     ------
     PriorError
     """
-    if not (np.isfinite(value) and value > 0):
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not (number and np.isfinite(value) and value > 0):
         raise PriorError(
             f"{name} is {value!r}, but it must be a positive finite number (a scale: in the units of the "
             "response). Give a positive number, e.g. the standard deviation of the response."

@@ -18,7 +18,7 @@ from itertools import combinations
 
 import numpy as np
 
-from bayeslmm.bayes.prior_families import Flat, Gamma, Power, SdPrior
+from bayeslmm.bayes.prior_families import Flat, Gamma, HalfT, InverseGammaVariance, Power, SdPrior
 from bayeslmm.bayes.prior_scales import response_sd
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.term_priors import Relative
@@ -79,6 +79,40 @@ def check_posterior(design: Design, priors: Priors) -> None:
     exponent = exponent_of(priors.sigma)
     if exponent is not None:
         _check_sigma(design, priors, exponent, improper, flat.shape[1])
+
+
+def finite_moments(design: Design, priors: Priors) -> dict[tuple[int, int], int]:
+    """How many moments of each sd the posterior has, 0 to 2, where not both; keyed by term and effect.
+
+    For large s the likelihood falls as ``s^-rank`` and the prior as ``s^-tail``, so that the moment of order k is
+    finite where ``rank + tail > k + 1``.
+    """
+    X = design.X if priors.beta is None else _flat_columns(design.X, priors.beta)
+    found: dict[tuple[int, int], int] = {}
+    for _, sds in variance_labels(design):
+        for sd in sds:
+            prior = priors.sds[sd.term][sd.effects[0]]
+            tail = _tail(prior)
+            item = _Improper("", prior, 0.0, sd.term, sd.effects)
+            if tail >= 3.0 or _levels(design, item) - X.shape[1] + tail > 3.0:
+                continue
+            orders = _rank(design, [item], X) + tail - 1.0
+            if orders <= 2.0:
+                found |= {(sd.term, k): int(orders > 1.0) for k in sd.effects}
+    return found
+
+
+def _tail(prior: SdPrior) -> float:
+    """Power with which a prior density falls for large s; infinite where faster than any."""
+    match prior:
+        case Relative(prior=inner):
+            return _tail(inner)
+        case HalfT(df=df):
+            return df + 1.0
+        case InverseGammaVariance(shape=shape):
+            return 2.0 * shape + 1.0
+    exponent = exponent_of(prior)
+    return np.inf if exponent is None else -exponent
 
 
 def _flat_columns(X: FloatArray, prior: NormalPrior) -> FloatArray:

@@ -74,7 +74,8 @@ def _ends_at(bound: float, other: float, draws: FloatArray, kind: str) -> bool:
     if not np.isfinite(bound) or _scott(draws) < 1e-12 * (abs(other) + abs(float(draws[0]))):
         return False
     at = dict(zip(sorted((bound, other)), density(draws, kind, np.sort([bound, other])), strict=False))
-    return bool(at[bound] >= at[other])
+    # Far from narrow posteriors both underflow to zero.
+    return bool(at[bound] >= at[other] > 0.0)
 
 
 def density(draws: FloatArray, kind: str, grid: FloatArray) -> FloatArray:

@@ -14,7 +14,9 @@ from bayeslmm.bayes.collapsed import Diagnostics
 from bayeslmm.bayes.layout import GroupLayout, group_columns, make_layout
 from bayeslmm.bayes.moments import ExactMoments
 from bayeslmm.bayes.priors import Priors
+from bayeslmm.bayes.propriety import finite_moments
 from bayeslmm.design.design import Design
+from bayeslmm.errors import FitError
 from bayeslmm.likelihood import CrossProducts, cross_products
 from bayeslmm.results.checks import Checks
 from bayeslmm.results.intervals import check_level, hdi
@@ -123,7 +125,8 @@ class Posterior(Checks, PosteriorPredictions):
     def table(self, level: float = 0.95) -> pd.DataFrame:
         """Mean, sd, median and highest-density interval of every parameter.
 
-        By quadrature the means and sds of sds, sigma and fixed effects carry no Monte Carlo error.
+        By quadrature the means and sds of sds, sigma and fixed effects carry no Monte Carlo error. Where the posterior
+        of an sd has no finite mean or sd (few levels and a prior with a long tail), these are infinite.
         """
         check_level(level)
         draws = self._all()
@@ -140,7 +143,17 @@ class Posterior(Checks, PosteriorPredictions):
         )
         for p, mean, sd in self._exact():
             frame.loc[p.label, ["mean", "sd"]] = mean, sd
+        for p in self._parameters:
+            if p.kind == "sd" and (p.position, p.effects[0]) in self._finite_moments:
+                # A number would be a property of the grid or of the seed.
+                frame.loc[p.label, "sd"] = np.inf
+                if self._finite_moments[p.position, p.effects[0]] < 1:
+                    frame.loc[p.label, "mean"] = np.inf
         return frame
+
+    @cached_property
+    def _finite_moments(self) -> dict[tuple[int, int], int]:
+        return finite_moments(self.design, self.priors)
 
     def _exact(self) -> list[tuple[Parameter, float, float]]:
         exact = self.exact
@@ -189,12 +202,19 @@ class Posterior(Checks, PosteriorPredictions):
     def _effects(self, statistic: Callable[..., FloatArray]) -> dict[str, pd.DataFrame]:
         frames = {}
         for group in make_layout(self.design).groups:
-            b = np.asarray(self.data["posterior"][group.b])
-            values = statistic(b, axis=(0, 1))
+            values = statistic(self._kept_effects(group), axis=(0, 1))
             labels = group.labels
             index = pd.Index(list(labels.levels), name=labels.group)
             frames[labels.group] = pd.DataFrame(values, index=index, columns=list(labels.effects))
         return frames
+
+    def _kept_effects(self, group: GroupLayout) -> FloatArray:
+        if group.b not in self.data["posterior"]:
+            raise FitError(
+                f"The draws of {group.b} were not kept (keep=), so there are none to summarise. Sample again with "
+                f"keep=None, or with {group.b!r} among the names."
+            )
+        return np.asarray(self.data["posterior"][group.b])
 
     def varcorr(self) -> pd.DataFrame:
         """Posterior means: group, effect1, effect2, vcov, sdcor."""
@@ -231,7 +251,7 @@ class Posterior(Checks, PosteriorPredictions):
         mean = design.X @ np.asarray(posterior["beta"]).mean(axis=(0, 1)) if design.p else 0.0
         mean = mean + (0.0 if design.offset is None else design.offset)
         for group in make_layout(design).groups:
-            b = np.asarray(posterior[group.b]).mean(axis=(0, 1))
+            b = self._kept_effects(group).mean(axis=(0, 1))
             codes = design.groupings[group.labels.group].codes
             mean = mean + (group_columns(design, group) * b[codes]).sum(axis=1)
         return pd.Series(mean, index=design.index, name="fitted")
