@@ -186,7 +186,9 @@ def sample_collapsed(
     for most in _further_terms(target, drawn.diagnostics):
         # The polynomial has not met the likelihood: more terms, then the likelihood itself.
         again = sur.build_surrogate(target, start, progress, most) if most else target
-        drawn = _points(again, start, method, draws, rng, progress)
+        # One at a time, the evaluations of a grid would take hours.
+        slow = not most and isinstance(cp.store, Hierarchy)
+        drawn = _points(again, start, "importance" if slow else method, draws, rng, progress)
         if drawn.diagnostics.reliable:
             break
     diagnostics = drawn.diagnostics
