@@ -22,8 +22,8 @@ from bayeslmm.likelihood import CrossProducts
 from bayeslmm.types import FloatArray
 
 DRAWS = 255
-# Ending of a model's name in the table of results: a second run with another seed.
-REPEATED = ", repeated"
+# Ending of a model's name in the table of results: the run gone on to four times its length.
+REPEATED = ", continued"
 
 
 def one_way(levels: int) -> bl.Model:
