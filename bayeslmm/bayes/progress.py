@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from importlib.util import find_spec
 from typing import Any
 
 # Seconds before anything is shown.
@@ -64,7 +65,10 @@ def interactive() -> bool:
 
 
 def _interactive(console: Any) -> bool:
-    return bool(console.is_terminal or console.is_jupyter)
+    if console.is_jupyter:
+        # Without it rich prints a warning in place of a bar.
+        return find_spec("ipywidgets") is not None
+    return bool(console.is_terminal)
 
 
 def _console() -> Any:
