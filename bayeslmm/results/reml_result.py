@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.special import ndtri
 
 from bayeslmm.design.design import Design
 from bayeslmm.errors import ConvergenceWarning, DesignError
@@ -26,11 +24,13 @@ from bayeslmm.likelihood import (
 from bayeslmm.reml import Optimum, optimise
 from bayeslmm.reml.many import optimise_many
 from bayeslmm.results.effects import by_group, fitted_values, variances_by_group
+from bayeslmm.results.fit_boundary import FitBoundary
+from bayeslmm.results.fit_coefficients import FitCoefficients
+from bayeslmm.results.fit_intervals import FitIntervals
 from bayeslmm.results.fit_statistics import FitStatistics
-from bayeslmm.results.intervals import check_level
-from bayeslmm.results.labels import Parameter, estimates, find, parameters
+from bayeslmm.results.fit_zero_tests import FitZeroTests
+from bayeslmm.results.labels import Parameter, estimates, parameters
 from bayeslmm.results.predictions import FitPredictions
-from bayeslmm.results.profiles import choose_parameters, profile_frame, variance_interval
 from bayeslmm.results.refits import Refits, check_responses, with_response
 from bayeslmm.results.summary import Summary, reml_summary
 from bayeslmm.results.tables import tidy_table, varcorr_table
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class REMLResult(FitStatistics, FitPredictions):
+class REMLResult(FitStatistics, FitPredictions, FitIntervals, FitZeroTests, FitCoefficients, FitBoundary):
     """Estimates of a linear mixed model by restricted or full maximum likelihood.
 
     Attributes
@@ -184,68 +184,6 @@ class REMLResult(FitStatistics, FitPredictions):
         """Estimates of all parameters under their labels."""
         values = estimates(self._parameters, self.optimum.terms, self.sigma, self._conditional.beta[0])
         return pd.Series(values, index=[p.label for p in self._parameters], name="estimate")
-
-    def profile(self, label: str, values: ArrayLike | None = None) -> pd.DataFrame:
-        """Profile of the fitted criterion for an sd, a correlation or sigma.
-
-        Parameters
-        ----------
-        label : str
-            E.g. ``"sd_Subject[Days]"``.
-        values : array-like, optional
-            Where to evaluate; by default 41 points over the 99.5 % interval, zero included for an sd.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Columns ``value`` and ``criterion``.
-
-        Raises
-        ------
-        DesignError
-            The parameter has no profile, or a value is outside its range.
-        """
-        return profile_frame(self.cp, self.optimum, find(self.design, label), values)
-
-    def confint(
-        self,
-        level: float = 0.95,
-        method: Literal["profile", "wald"] = "profile",
-        parameters: str | Sequence[str] | None = None,
-    ) -> pd.DataFrame:
-        """Intervals of the parameters.
-
-        Parameters
-        ----------
-        level : float
-        method : {"profile", "wald"}
-            ``"profile"``: profile of the fitted criterion (REML after a REML fit) for sds, correlations and sigma,
-            one-sided at zero; Wald for the fixed effects. ``"wald"``: fixed effects only.
-        parameters : str or sequence of str, optional
-            Labels; all by default.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Columns ``conf_low``, ``conf_high``; indexed by label.
-
-        Raises
-        ------
-        DesignError
-            The level is not strictly between 0 and 1, a label or the method is unknown.
-        """
-        check_level(level)
-        chosen = choose_parameters(self.design, parameters, method)
-        wald = ndtri(0.5 + level / 2) * self.std_error().to_numpy()
-        beta = self._conditional.beta[0]
-        ends = []
-        for p in chosen:
-            if p.kind == "fixed":
-                ends.append((beta[p.position] - wald[p.position], beta[p.position] + wald[p.position]))
-            else:
-                ends.append(variance_interval(self.cp, self.optimum, p, self.estimates()[p.label], level))
-        index = [p.label for p in chosen]
-        return pd.DataFrame(ends, index=index, columns=["conf_low", "conf_high"], dtype=float)
 
     def tidy(self, level: float = 0.95) -> pd.DataFrame:
         """One row per parameter with broom.mixed's columns (effect, group, term, estimate, ...)."""
