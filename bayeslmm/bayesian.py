@@ -114,7 +114,7 @@ class BayesianModel:
         >>> post.method
         'quadrature'
         """
-        from bayeslmm.sampling import Settings, sample_posterior
+        from bayeslmm.results.sampling import Settings, sample_posterior
 
         settings = Settings(draws, method, chains, tune, random_seed, progressbar, log_likelihood, keep)
         return sample_posterior(self._design, priors, settings, lambda: (self.cross_products, self._optimum(True)))

@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 
 import bayeslmm as bl
-from bayeslmm import sampling
 from bayeslmm.bayes import completion
 from bayeslmm.bayes.collapsed import sample_collapsed
 from bayeslmm.bayes.default_priors import default_priors
@@ -20,6 +19,7 @@ from bayeslmm.design import build_design
 from bayeslmm.errors import ConvergenceWarning, FitError
 from bayeslmm.likelihood import CrossProducts, cross_products, crossproducts, structure
 from bayeslmm.reml import optimise
+from bayeslmm.results import sampling
 
 STORES = {"levels": 10**9, "hierarchy": -1}
 

@@ -19,8 +19,8 @@ from bayeslmm.errors import BayesLMMWarning, ConvergenceWarning, FitError
 from bayeslmm.likelihood import CrossProducts
 from bayeslmm.reml import Optimum
 from bayeslmm.reml.status import FitStatus
-from bayeslmm.results import Posterior
 from bayeslmm.results.diagnostics import nuts_diagnostics
+from bayeslmm.results.posterior import Posterior
 
 # Below this the tail of the importance weights has no shape to be judged by.
 _FEWEST = 20
