@@ -1,0 +1,383 @@
+"""One variance of a linear mixed model reduced to independent contrasts.
+
+With one random term of variance ``lambda sigma^2`` the data enter every question about lambda through r contrasts
+``t_k ~ N(0, sigma^2 (1 + lambda mu_k))`` and a residual sum of squares ``SSE ~ sigma^2 chi2_f``, all independent:
+``mu_k`` are the positive eigenvalues of ``Z'(I - P_X)Z``. F tests, exact intervals and the exact null distribution of
+the likelihood ratio are functions of these numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy.linalg import lapack, qr
+
+from bayeslmm.design.design import Design, RandomTerm
+from bayeslmm.design.shared import Identity
+from bayeslmm.errors import DesignError
+from bayeslmm.likelihood import CrossProducts
+from bayeslmm.likelihood.columns import orthogonalise
+from bayeslmm.likelihood.within import grouped_qr, level_sums
+from bayeslmm.types import FloatArray, IntArray
+
+# Columns whose part outside the earlier ones is a smaller share of them lie in their span.
+_IN_SPAN = 1e-8
+# Dense eigenproblems up to this size; some seconds.
+LARGEST = 2000
+# Entries of the dense columns that are moved into X; 400 MB.
+_ENTRIES = 50_000_000
+# Eigenvalues closer than this, relative to the largest, are one eigenvalue.
+_SAME = 1e-9
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """One scalar variance reduced to independent contrasts.
+
+    Attributes
+    ----------
+    mu : FloatArray, shape (r,)
+        Positive eigenvalues of ``Z'(I - P_X)Z``, largest first (rows multiplied by the roots of the weights).
+    xi : FloatArray, shape (q,)
+        Positive eigenvalues of ``Z'Z``.
+    t : FloatArray, shape (K, r)
+        Projections of K responses on the eigenvectors; units of y.
+    sse : FloatArray, shape (K,)
+        Residual sum of squares of the responses on [X Z].
+    f : int
+        Its degrees of freedom, ``n - p - r``.
+    n : int
+        Observations (the sum of the frequencies, where there are any).
+    p : int
+        Rank of the X used, the projected columns of the other terms included.
+    """
+
+    mu: FloatArray
+    xi: FloatArray
+    t: FloatArray
+    sse: FloatArray
+    f: int
+    n: int
+    p: int
+
+    @property
+    def r(self) -> int:
+        """Number of contrasts that know of the variance."""
+        return int(self.mu.size)
+
+    @property
+    def equal(self) -> bool:
+        """Whether all mu agree up to rounding, as in balanced layouts: F decides everything then."""
+        return bool(self.mu[0] - self.mu[-1] <= _SAME * self.mu[0])
+
+
+def spectrum(
+    design: Design | CrossProducts,
+    term: int,
+    effects: tuple[int, ...],
+    Y: FloatArray | None = None,
+    others: Literal["projected", "ignored"] = "projected",
+) -> Spectrum:
+    """Reduce one variance of a design to independent contrasts.
+
+    Parameters
+    ----------
+    design : Design or CrossProducts
+    term : int
+        Position in ``design.terms``.
+    effects : tuple of int
+        Effects of the term that have this variance: one, or all of an identity structure.
+    Y : FloatArray, shape (n, K), optional
+        Responses in units of y, from which the offset is subtracted; by default the response of the design.
+    others : {"projected", "ignored"}
+        What happens to all other random effects, those of the same term included. ``"projected"``: their columns
+        join X, so that everything is exact whatever their variances. ``"ignored"``: as if there were none.
+
+    Returns
+    -------
+    Spectrum
+
+    Raises
+    ------
+    DesignError
+        The effects have no variance of their own; nothing of Z is left once X is taken out, or (projected) nothing of
+        the residual; too large for dense linear algebra.
+
+    References
+    ----------
+    Seely & El-Bassiouni (1983), Ann. Stat. 11, 197-210; Harville & Fenech (1985), Biometrics 41, 137-152; Crainiceanu &
+    Ruppert (2004), J. R. Stat. Soc. B 66, 165-185.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
+    >>> found = spectrum(model.design, 0, (0,))
+    >>> found.mu.round(10).tolist(), found.f
+    ([5.0, 5.0, 5.0, 5.0, 5.0], 24)
+    """
+    design = design.design if isinstance(design, CrossProducts) else design
+    chosen = design.terms[term]
+    _check_scalar(chosen, effects)
+    name = _name(chosen, effects)
+    if len(effects) > 1 and design.groupings[chosen.group].n_levels * len(effects) > LARGEST:
+        raise DesignError(_too_large(name, design.groupings[chosen.group].n_levels * len(effects)))
+    codes, J = design.groupings[chosen.group].codes, design.groupings[chosen.group].n_levels
+    columns = _columns(design, term, effects, others)
+    Q, R, X = columns.Q, columns.R, columns.X
+    y = _responses(design, Y, columns)
+    E = _between(Q, X, codes, J)
+    outside = _span(X - _expand(Q, E, codes))
+    r = int(np.count_nonzero(np.einsum("lii->li", R))) - (X.shape[1] - outside.shape[1])
+    f = design.n_observations - columns.p - max(r, 0)
+    _check_left(name, r, f, others, design)
+    Ey = _between(Q, y, codes, J)
+    rest = y - _expand(Q, Ey, codes)
+    rest = rest - outside @ (outside.T @ rest)
+    sse = np.einsum("nk,nk->k", rest, rest) if f > 0 else np.zeros(y.shape[1])
+    mu, t = _eigen(R, E, Ey, r, name)
+    return Spectrum(mu, _own_eigenvalues(design, chosen, effects), t, sse, f, design.n_observations, columns.p)
+
+
+def _check_scalar(term: RandomTerm, effects: tuple[int, ...]) -> None:
+    if len(effects) == 1 and not term.structure.shared:
+        return
+    if isinstance(term.structure, Identity) and len(effects) == len(term.effects):
+        return
+    if len(term.effects) == 1 and effects == (0,):
+        return
+    raise DesignError(
+        f"The effects {', '.join(term.effects[k] for k in effects)} of {term.label} do not have one variance of their "
+        f"own (structure {term.structure.keyword!r}), so that the data cannot be reduced to independent contrasts. "
+        "Exact methods exist for one effect, or for all effects of an identity structure."
+    )
+
+
+def _name(term: RandomTerm, effects: tuple[int, ...]) -> str:
+    return f"sd_{term.group}[{', '.join(term.effects[k] for k in effects)}]"
+
+
+def _too_large(name: str, size: int) -> str:
+    return (
+        f"{name} has {size} random effects; its exact distribution needs the eigenvalues of a dense matrix of that "
+        f"size (at most {LARGEST}). Use the chi-bar-square test or a profile interval; with so many levels they are "
+        "accurate."
+    )
+
+
+def _weigh(columns: FloatArray, root: FloatArray | None) -> FloatArray:
+    return columns if root is None else columns * root[:, None]
+
+
+def _root(design: Design) -> FloatArray | None:
+    return None if design.row_weights is None else np.sqrt(design.row_weights)
+
+
+def _own_eigenvalues(design: Design, term: RandomTerm, effects: tuple[int, ...]) -> FloatArray:
+    """Positive eigenvalues of Z'Z, largest first."""
+    grouping = design.groupings[term.group]
+    R = grouped_qr(_weigh(term.Z[:, list(effects)], _root(design)), grouping.codes, grouping.n_levels)[1]
+    xi = np.linalg.eigvalsh(R @ R.mT).ravel()
+    return np.sort(xi[xi > _IN_SPAN**2 * xi.max()])[::-1]
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Weighted columns of a design, those of Z and X without what is projected within levels.
+
+    Attributes
+    ----------
+    Q : FloatArray, shape (n, c)
+        Of the effects in question, orthonormal within every level.
+    R : FloatArray, shape (J, c, c)
+    same : FloatArray, shape (n, s)
+        Other effects of the same grouping factor, likewise; they are projected level by level.
+    X : FloatArray, shape (n, k)
+        Orthonormal columns of all else that is projected, orthogonal to `same`.
+    p : int
+        Rank of what is projected.
+    root : FloatArray or None, shape (n,)
+    codes : IntArray, shape (n,)
+    n_levels : int
+    """
+
+    Q: FloatArray
+    R: FloatArray
+    same: FloatArray
+    X: FloatArray
+    p: int
+    root: FloatArray | None
+    codes: IntArray
+    n_levels: int
+
+    def project(self, columns: FloatArray) -> FloatArray:
+        """Columns without what X and the effects of the same factor explain."""
+        columns = _without(columns, self.same, self.codes, self.n_levels)
+        return columns - self.X @ (self.X.T @ columns)
+
+
+def _columns(design: Design, term: int, effects: tuple[int, ...], others: str) -> _Columns:
+    if others not in ("projected", "ignored"):
+        raise DesignError(f"others={others!r} is unknown. Use 'projected' or 'ignored'.")
+    root, chosen = _root(design), design.terms[term]
+    grouping = design.groupings[chosen.group]
+    codes, J = grouping.codes, grouping.n_levels
+    beside: dict[str, list[FloatArray]] = {name: [] for name in design.groupings}
+    if others == "projected":
+        for i, other in enumerate(design.terms):
+            beside[other.group] += [other.Z[:, k] for k in range(len(other.effects)) if i != term or k not in effects]
+    same = beside.pop(grouping.name)
+    together = np.column_stack([*same, *chosen.Z[:, list(effects)].T])
+    Q, R = grouped_qr(_weigh(together, root), codes, J)
+    s = len(same)
+    X = orthogonalise(design.X, design.row_weights).columns / np.sqrt(design.n)
+    fixed = _span(_without(_weigh(X, root), Q[:, :s], codes, J))
+    if any(beside.values()):
+        # X comes first and stays exact; the rest loses what lies in it.
+        rest = _without(_dense(design, beside, root), Q[:, :s], codes, J)
+        for _ in range(2):
+            rest = rest - fixed @ (fixed.T @ rest)
+        fixed = np.concatenate([fixed, _span(rest)], axis=1)
+    p = int(np.count_nonzero(np.einsum("lii->li", R[:, :s, :s]))) + fixed.shape[1]
+    return _Columns(Q[:, s:], R[:, s:, s:], Q[:, :s], fixed, p, root, codes, J)
+
+
+def _dense(design: Design, beside: dict[str, list[FloatArray]], root: FloatArray | None) -> FloatArray:
+    """Columns (n, k) of the effects of the other grouping factors, of length 1."""
+    size = sum(len(z) * design.groupings[name].n_levels for name, z in beside.items())
+    if design.n * size > _ENTRIES or size > LARGEST:
+        raise DesignError(
+            f"Taking out the other random terms needs {size} dense columns of {design.n} rows (at most {LARGEST} "
+            f"columns and {_ENTRIES:,} numbers). Use the chi-bar-square test or a profile interval."
+        )
+    found = []
+    for name, z in beside.items():
+        if z:
+            grouping = design.groupings[name]
+            Q, _ = grouped_qr(_weigh(np.column_stack(z), root), grouping.codes, grouping.n_levels)
+            found.append(_spread(Q, grouping.codes, grouping.n_levels))
+    return np.concatenate(found, axis=1)
+
+
+def _without(columns: FloatArray, Q: FloatArray, codes: IntArray, J: int) -> FloatArray:
+    """Columns (n, k) without their part in the span of Q (n, c) within levels; twice, against rounding."""
+    for _ in range(2 if Q.shape[1] else 0):
+        columns = columns - _expand(Q, _between(Q, columns, codes, J), codes)
+    return columns
+
+
+def _span(columns: FloatArray) -> FloatArray:
+    """Orthonormal basis of what is left of columns that had length 1, by QR with pivoting."""
+    if columns.shape[1] == 0:
+        return columns
+    Q, R, _ = qr(columns, mode="economic", pivoting=True, check_finite=False)
+    size = np.abs(np.diagonal(R))
+    return np.asarray(Q[:, : size.size][:, size > _IN_SPAN])
+
+
+def _spread(Q: FloatArray, codes: IntArray, J: int) -> FloatArray:
+    """Columns within levels (n, c) as columns of indicators (n, J c), those that are zero left out."""
+    n, c = Q.shape
+    tiles = np.zeros((n, J, c))
+    tiles[np.arange(n), codes] = Q
+    dense = tiles.reshape(n, J * c)
+    return np.asarray(dense[:, dense.any(axis=0)])
+
+
+def _between(Q: FloatArray, columns: FloatArray, codes: IntArray, J: int) -> FloatArray:
+    """``Q'columns``, shape (J, c, k)."""
+    return np.stack([level_sums(codes, q[:, None] * columns, J) for q in Q.T], axis=1)
+
+
+def _expand(Q: FloatArray, between: FloatArray, codes: IntArray) -> FloatArray:
+    """``Q between``, shape (n, k)."""
+    return np.asarray(sum(Q[:, a, None] * between[codes, a] for a in range(Q.shape[1])))
+
+
+def _responses(design: Design, Y: FloatArray | None, columns: _Columns) -> FloatArray:
+    """Weighted responses (n, K) without what is projected."""
+    y = design.y[:, None] if Y is None else np.asarray(Y, dtype=float)
+    y = y if design.offset is None else y - design.offset[:, None]
+    one = np.ones((design.n, 1)) if columns.root is None else columns.root[:, None]
+    if np.linalg.norm(columns.project(one)) < _IN_SPAN * np.linalg.norm(one):
+        # The difference to the first observation is exact where responses agree in their leading digits.
+        y = y - y[0]
+    y = y * one
+    for _ in range(3):
+        y = columns.project(y)
+    return y
+
+
+def _check_left(name: str, r: int, f: int, others: str, design: Design) -> None:
+    inside = "the fixed effects" + (" and the other random terms" if others == "projected" and design.q else "")
+    if r < 1:
+        raise DesignError(
+            f"Every column of {name} lies in the span of {inside}: nothing is left that would tell its variance from "
+            "them without assumptions about the others. Use the likelihood-ratio tests or a profile interval."
+        )
+    if f < 1 and others == "projected":
+        raise DesignError(
+            f"The columns of {inside} and of {name} together fit {design.n_observations} observations without residual "
+            "(0 degrees of freedom), so that there is nothing to compare with. Use the likelihood-ratio tests or a "
+            "profile interval."
+        )
+
+
+def _eigen(R: FloatArray, E: FloatArray, Ey: FloatArray, r: int, name: str) -> tuple[FloatArray, FloatArray]:
+    """The r largest eigenvalues of ``R'(I - EE')R`` and the projections (K, r)."""
+    J, c, p = E.shape
+    if J * c > LARGEST:
+        return _eigen_classes(R[:, 0, 0], E[:, 0], Ey[:, 0], r, name)
+    K = Ey.shape[2]
+    RE = np.einsum("lab,lap->lbp", R, E).reshape(J * c, p)
+    Ry = np.einsum("lab,lak->lbk", R, Ey).reshape(J * c, K)
+    M = -(RE @ RE.T)
+    blocks = M.reshape(J, c, J, c)
+    levels = np.arange(J)
+    blocks[levels, :, levels, :] += R.mT @ R
+    values, vectors = np.linalg.eigh(M)
+    mu = values[::-1][:r]
+    return mu, (Ry.T @ vectors[:, ::-1][:, :r]) / np.sqrt(mu)
+
+
+def _eigen_classes(
+    length: FloatArray, E: FloatArray, Ey: FloatArray, r: int, name: str
+) -> tuple[FloatArray, FloatArray]:
+    """The same for one effect per level: levels with columns of one length are rotated until few know of X."""
+    p = E.shape[1]
+    _, which = np.unique(np.round(length / length.max(), 13), return_inverse=True)
+    order = np.argsort(which, kind="stable")
+    members = np.split(order, np.cumsum(np.bincount(which))[:-1])
+    size = sum(min(rows.size, p) for rows in members)
+    if size > LARGEST:
+        raise DesignError(_too_large(name, size))
+    tops: list[tuple[float, FloatArray, FloatArray]] = []
+    mu, t = [], []
+    for rows in members:
+        top, rotated = _rotate(E[rows], Ey[rows])
+        tops.append((float(length[rows[0]]), top, rotated[: top.shape[0]]))
+        mu.append(np.full(rows.size - top.shape[0], length[rows[0]] ** 2))
+        t.append(rotated[top.shape[0] :].T)
+    small = np.concatenate([np.full(top.shape[0], a) for a, top, _ in tops])
+    inner = r - sum(m.size for m in mu)
+    if inner > 0:
+        R = small[:, None, None]
+        top = np.concatenate([top for _, top, _ in tops])[:, None]
+        values, projections = _eigen(R, top, np.concatenate([y for _, _, y in tops])[:, None], inner, name)
+        mu.append(values)
+        t.append(projections)
+    merged = np.concatenate(mu)
+    largest_first = np.argsort(-merged, kind="stable")
+    return merged[largest_first], np.concatenate(t, axis=1)[:, largest_first]
+
+
+def _rotate(E: FloatArray, Ey: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Rotate rows so that only the first min(m, p) of E (m, p) are not zero: these rows, and all rows of Ey."""
+    if E.shape[0] <= E.shape[1]:
+        return E, Ey
+    packed, tau, _, _ = lapack.dgeqrf(np.asfortranarray(E))
+    work = max(64 * Ey.shape[1], 1)
+    rotated, _, _ = lapack.dormqr("L", "T", packed, tau, np.asfortranarray(Ey), work)
+    return np.triu(packed[: E.shape[1]]), np.asarray(rotated)
