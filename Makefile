@@ -12,7 +12,7 @@ demo: $(STAMP)
 	$(BIN)/bayeslmm demo --out demo-output
 
 test: $(STAMP)
-	$(ONE_THREAD) MPLBACKEND=Agg $(BIN)/python -m pytest -q
+	$(ONE_THREAD) MPLBACKEND=Agg $(BIN)/python -m pytest -q -n auto --dist loadfile
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -1,0 +1,41 @@
+"""The criterion where a variance is zero: how steeply it leaves, whatever the estimate is."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bayeslmm.likelihood import CrossProducts, derivatives
+from bayeslmm.likelihood import parameters as par
+from bayeslmm.reml import optimise
+
+
+def slope_at_zero(cp: CrossProducts, term: int, reml: bool = True) -> float:
+    """Derivative of the criterion in (sd / sigma)^2 of a term with one effect, at zero, the others re-estimated.
+
+    Parameters
+    ----------
+    cp : CrossProducts
+    term : int
+        Position in ``design.terms``.
+    reml : bool
+
+    Returns
+    -------
+    float
+        Positive if zero is a local minimum: then the data vary less between levels than chance alone would make them.
+        The derivative is ``tr(Z'PZ) - |Z'Py|^2 / sigma^2`` with P that of the model without the term.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff2"))
+    >>> round(slope_at_zero(model.cross_products, 0), 3)
+    9.905
+    """
+    without = optimise(cp, reml, fixed={term: np.zeros(1)})
+    first = derivatives(cp, without.factors, without.factor, reml)
+    for b, (columns, position) in par.enumerate_terms(cp):
+        if position == term:
+            unit = float(cp.blocks[b].inverse_basis[columns, columns][0, 0])
+            return float(first.blocks[b][0, columns, columns][0, 0]) * unit**2
+    raise IndexError(f"no term {term}")
