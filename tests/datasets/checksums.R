@@ -1,12 +1,13 @@
-# Writes checksums.json from the data sets as lme4 and nlme ship them:
-# Rscript tests/datasets/checksums.R  (lme4 1.1-31, nlme 3.1-162)
+# Writes checksums.json from the data sets as lme4, nlme and MASS ship them:
+# Rscript tests/datasets/checksums.R  (lme4 1.1-31, nlme 3.1-162, MASS 7.3)
 # For a factor x stands for its integer codes, so that the order of levels and of rows is covered.
 library(jsonlite)
 suppressMessages(library(lme4))
 
 sets <- list(
   lme4 = c("Dyestuff", "Dyestuff2", "sleepstudy", "Penicillin", "Pastes", "cake", "InstEval"),
-  nlme = c("Rail", "Oats", "Machines", "Orthodont", "ergoStool")
+  nlme = c("Rail", "Oats", "Machines", "Orthodont", "ergoStool"),
+  MASS = "coop"
 )
 
 checksum <- function(column) {
