@@ -82,7 +82,7 @@ def internal_factors(cp: CrossProducts, internal: FloatArray) -> list[FloatArray
 
 
 def internal_from_terms(cp: CrossProducts, terms: Sequence[FloatArray]) -> FloatArray:
-    """Internal vector (k,) from factors (c, c) on the user's columns, terms in the order of the formula."""
+    """Internal vector (..., k) from factors (..., c, c) on the user's columns, terms in the order of the formula."""
     parts = []
     for b, (columns, term) in enumerate_terms(cp):
         structure = cp.design.terms[term].structure
@@ -90,7 +90,7 @@ def internal_from_terms(cp: CrossProducts, terms: Sequence[FloatArray]) -> Float
         inverse = cp.blocks[b].inverse_basis[columns, columns]
         T = inverse @ terms[term] if W is None else np.linalg.solve(W, inverse @ terms[term])
         parts.append(structure.coordinates(structure.theta(canonical(T))))
-    return np.concatenate(parts)
+    return np.concatenate(parts, axis=-1)
 
 
 def enumerate_terms(cp: CrossProducts) -> list[tuple[int, tuple[slice, int]]]:

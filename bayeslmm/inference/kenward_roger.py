@@ -1,0 +1,336 @@
+"""Kenward and Roger's adjusted covariance of the fixed effects, and degrees of freedom, after REML.
+
+The estimate ``Phi = (X'V^-1 X)^-1`` of the covariance of beta is too small, since the variances in V are
+estimates themselves. With ``V_i = dV / d v_i`` for parameters in which V is linear, the inverse W of their expected
+information ``tr(P V_i P V_j) / 2`` and ``D_i = dPhi / d v_i`` the adjusted covariance is
+
+    Phi_A = Phi + 2 sum_ij W_ij  Phi X'V^-1 V_i P V_j V^-1 X Phi .
+
+The parameters are the entries of the covariances of the effects and the residual variance, not standard deviations:
+at a variance of zero they have derivatives like anywhere else, and its uncertainty counts. That is where the method
+parts from Satterthwaite's: 5 and 29 degrees of freedom for the mean of Dyestuff2.
+
+Of the direction of the residual variance only its sum with the others is used, V itself, for which everything is known
+(``P V P = P``, ``P X = 0``). What is left are forms in ``Z'PZ`` and ``Z'V^-1 X Phi``, whose cost does not depend on n.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise, product
+
+import numpy as np
+from scipy.stats import f as f_distribution
+
+from bayeslmm.design.covariance import CovarianceStructure
+from bayeslmm.errors import DesignError
+from bayeslmm.inference.satterthwaite import independent_rows
+from bayeslmm.inference.sensitivity import Sensitivity, scaled_inverse, sensitivity
+from bayeslmm.likelihood import CrossProducts, Derivatives, derivatives, evaluate, small
+from bayeslmm.likelihood import parameters as par
+from bayeslmm.likelihood.crossproducts import Levels, internal_blocks, split_levels
+from bayeslmm.likelihood.derivatives import Pieces, Stack, assemble, stack, stack_first
+from bayeslmm.reml import Optimum
+from bayeslmm.types import FloatArray
+
+# Doubles that the cross-products of a design with many levels may take when they are formed densely (200 MB).
+_DENSE = 25_000_000
+# Random effects outside the first factor then.
+_TRAILING = 2_000
+# Doubles in the widest array of a batch.
+_CHUNK = 2_000_000
+# Eigenvalues of the information, scaled to a unit diagonal, below this are none: variances that cannot be told apart.
+_FLAT = 1e-10
+
+
+@dataclass(frozen=True)
+class KenwardRoger:
+    """Adjusted covariance and what degrees of freedom are made from, at K points; sigma is 1 throughout.
+
+    Attributes
+    ----------
+    plain : FloatArray, shape (K, p, p)
+        Covariance of the user's coefficients, variances taken as known, divided by sigma^2.
+    adjusted : FloatArray, shape (K, p, p)
+        Phi_A divided by sigma^2.
+    changes : FloatArray, shape (K, d, p, p)
+        Derivatives of `plain` along the variances, V as a whole last.
+    inverse_information : FloatArray, shape (K, d, d)
+    """
+
+    plain: FloatArray
+    adjusted: FloatArray
+    changes: FloatArray
+    inverse_information: FloatArray
+
+    def std_error(self, L: FloatArray) -> FloatArray:
+        """Adjusted standard errors (K, m) of contrasts L (m, p), divided by sigma."""
+        return np.sqrt(np.einsum("mi,kij,mj->km", L, self.adjusted, L))
+
+    def df(self, L: FloatArray) -> FloatArray:
+        """Degrees of freedom (K, m) of each of the contrasts L (m, p); nan for a contrast of zeros."""
+        variance = np.einsum("mi,kij,mj->km", L, self.plain, L)
+        relative = np.einsum("mi,kdij,mj->kmd", L, self.changes, L)
+        spread = np.einsum("kmd,kde,kme->km", relative, self.inverse_information, relative)
+        # One row is the case l = 1 of `f_scale`: lambda is 1 and the degrees of freedom are 2 / A_2.
+        return np.asarray(2.0 * variance**2 / np.where(spread > 0, spread, np.nan))
+
+    def f_scale(self, L: FloatArray) -> tuple[float, float]:
+        """Scale and denominator degrees of freedom of the F statistic of linearly independent rows (l, p), l > 1.
+
+        References
+        ----------
+        Kenward & Roger (1997), Biometrics 53, 983-997, sec. 3.
+        """
+        rows = L.shape[0]
+        theta = L.T @ np.linalg.solve(L @ self.plain[0] @ L.T, L)
+        moved = theta @ self.changes[0]
+        W = self.inverse_information[0]
+        traces = np.trace(moved, axis1=1, axis2=2)
+        A1 = float(traces @ W @ traces)
+        A2 = float((W * np.einsum("aij,bji->ab", moved, moved)).sum())
+        B = (A1 + 6.0 * A2) / (2.0 * rows)
+        g = ((rows + 1) * A1 - (rows + 4) * A2) / ((rows + 2) * A2)
+        below = 3.0 * rows + 2.0 * (1.0 - g)
+        c1, c2, c3 = g / below, (rows - g) / below, (rows + 2 - g) / below
+        mean = 1.0 / (1.0 - A2 / rows)
+        variance = 2.0 / rows * (1.0 + c1 * B) / ((1.0 - c2 * B) ** 2 * (1.0 - c3 * B))
+        df = 4.0 + (rows + 2) / (rows * variance / (2.0 * mean**2) - 1.0)
+        return df / (mean * (df - 2.0)), df
+
+
+def kenward_roger(cp: CrossProducts, optimum: Optimum) -> KenwardRoger:
+    """Kenward and Roger's quantities of one REML fit.
+
+    Parameters
+    ----------
+    cp : CrossProducts
+    optimum : Optimum
+        By REML; terms that were held fixed count as known.
+
+    Returns
+    -------
+    KenwardRoger
+        One point (K = 1).
+
+    Raises
+    ------
+    DesignError
+        A fit by maximum likelihood; a covariance that is not linear in variances (``ar1``); so many random effects that
+        dense matrices of them do not fit.
+
+    References
+    ----------
+    Kenward & Roger (1997), Biometrics 53, 983-997; Alnosaier (2007), thesis, Oregon State University, for A_1 and A_2.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff2")).fit()
+    >>> kenward_roger(fit.cp, fit.optimum).df(np.eye(1)).round(6)
+    array([[5.]])
+    """
+    if not optimum.reml:
+        raise DesignError(
+            "The adjustment of Kenward and Roger is about REML estimates, and this fit is by maximum likelihood, whose "
+            "variances are too small by an amount that it does not know. Fit with reml=True, or use "
+            "ddf='satterthwaite'."
+        )
+    return _adjust(_dense(cp), optimum.factors, frozenset(optimum.fixed))
+
+
+def kenward_roger_many(cp: CrossProducts, terms: Sequence[FloatArray]) -> KenwardRoger:
+    """Kenward and Roger's quantities at K estimates of one design; they depend on the data through these alone.
+
+    Parameters
+    ----------
+    cp : CrossProducts
+    terms : sequence of FloatArray, each (K, c, c)
+        Relative factors on the user's columns (``Optima.terms``), by REML.
+
+    Returns
+    -------
+    KenwardRoger
+        Multiply standard errors by sigma (K,).
+
+    Raises
+    ------
+    DesignError
+        As `kenward_roger`.
+    """
+    cp = _dense(cp)
+    factors = par.block_factors(cp, terms)
+    width = cp.levels.E.size + 4 * sum(block.size**2 for block in cp.blocks) * cp.levels.D.size
+    step = max(1, _CHUNK // max(width, 1))
+    parts = [_adjust(cp, [T[k : k + step] for T in factors], frozenset()) for k in range(0, factors[0].shape[0], step)]
+    names = ("plain", "adjusted", "changes", "inverse_information")
+    return KenwardRoger(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+def kenward_roger_f(
+    result: KenwardRoger, sigma: float, beta: FloatArray, L: FloatArray
+) -> tuple[float, int, float, float]:
+    """F test of ``L beta = 0``.
+
+    Parameters
+    ----------
+    result : KenwardRoger
+        Of one fit.
+    sigma : float
+        Units of y.
+    beta : FloatArray, shape (p,)
+    L : FloatArray, shape (m, p)
+        Rows may depend on each other.
+
+    Returns
+    -------
+    tuple
+        F (scaled), numerator and denominator degrees of freedom, p value.
+    """
+    rows, _ = independent_rows(result.plain[0], L)
+    scale, df = (1.0, float(result.df(rows)[0, 0])) if rows.shape[0] == 1 else result.f_scale(rows)
+    estimate = rows @ beta / sigma
+    wald = float(estimate @ np.linalg.solve(rows @ result.adjusted[0] @ rows.T, estimate))
+    F = scale * wald / rows.shape[0]
+    return F, rows.shape[0], df, float(f_distribution.sf(F, rows.shape[0], df))
+
+
+def _dense(cp: CrossProducts) -> CrossProducts:
+    """Cross-products with dense levels."""
+    if isinstance(cp.store, Levels):
+        return cp
+    first, rest = cp.blocks[0], sum(block.q for block in cp.blocks[1:])
+    if rest > _TRAILING or first.q * (rest + cp.p + 1) > _DENSE:
+        raise DesignError(
+            f"The adjustment of Kenward and Roger needs dense matrices of the random effects, and this design has "
+            f"{first.q + rest:,} of them ({rest:,} outside {first.grouping.name!r}; at most {_TRAILING:,}). With so "
+            f"many levels it changes little: use ddf='satterthwaite'."
+        )
+    _, blocks, columns = internal_blocks(cp.design)
+    store = split_levels(cp.design, blocks, columns, cp.fixed, cp.response)
+    return replace(cp, store=store, plan=replace(cp.plan, chain=1), reference=None)
+
+
+def linear_directions(structure: CovarianceStructure) -> FloatArray | None:
+    """A basis (d, c, c) of the covariances of a structure; None if they are no linear space."""
+    k = len(structure.rows)
+    points = [np.eye(k)[i] for i in range(k)]
+    points += [
+        np.eye(k)[i] + scale * np.eye(k)[j] for i, j in product(range(k), repeat=2) for scale in (1.0, 2.0, -0.5)
+    ]
+    T = structure.factor(np.array(points))
+    G = (T @ small.transpose(T)).reshape(len(points), -1)
+    _, s, Vt = np.linalg.svd(G / np.maximum(np.linalg.norm(G, axis=1, keepdims=True), 1e-300))
+    rank = int((s > 1e-9 * s[0]).sum())
+    return Vt[:rank].reshape(rank, *T.shape[1:]) if rank <= k else None
+
+
+def _directions(cp: CrossProducts, fixed: frozenset[int]) -> list[FloatArray]:
+    """Changes (d_b, c, c) of the covariance of every block that are estimated."""
+    found: list[list[FloatArray]] = [[np.zeros((0, block.size, block.size))] for block in cp.blocks]
+    for b, (columns, term) in par.enumerate_terms(cp):
+        if term in fixed:
+            continue
+        structure = cp.design.terms[term].structure
+        own = linear_directions(structure)
+        if own is None:
+            raise DesignError(
+                f"The adjustment of Kenward and Roger is for covariances that are sums of variances and covariances, "
+                f"and {structure.keyword}(...) of {cp.design.terms[term].label!r} is not: its entries are powers of a "
+                f"correlation. Use ddf='satterthwaite'."
+            )
+        W = par.frame(cp, b, columns, structure)
+        whole = np.zeros((own.shape[0], cp.blocks[b].size, cp.blocks[b].size))
+        whole[:, columns, columns] = own if W is None else W @ own @ W.T
+        found[b].append(whole)
+    return [np.concatenate(parts) for parts in found]
+
+
+def _adjust(cp: CrossProducts, factors: Sequence[FloatArray], fixed: frozenset[int]) -> KenwardRoger:
+    factor = evaluate(cp, factors, keep=True)
+    # Nothing here depends on the response of the design, which may even be constant.
+    factor = replace(factor, r2=np.ones_like(factor.r2))
+    first = derivatives(cp, factors, factor)
+    pieces = sensitivity(cp, factors, factor, first)
+    own = _directions(cp, fixed)
+    K = factor.r2.size
+    directions = [np.broadcast_to(gamma, (K, *gamma.shape)) for gamma in own]
+    inverse, _ = scaled_inverse(_information(cp, first, directions), _FLAT)
+    T = cp.fixed.transform
+    C = T @ pieces.C @ T.T
+    changes = [T @ change @ T.T for change in _changes(directions, pieces)]
+    return KenwardRoger(
+        plain=C,
+        adjusted=C + 2.0 * T @ _excess(first, pieces, directions, inverse[:, :-1, :-1]) @ T.T,
+        changes=np.concatenate([*changes, C[:, None]], axis=1),
+        inverse_information=inverse,
+    )
+
+
+def _information(cp: CrossProducts, first: Derivatives, directions: Sequence[FloatArray]) -> FloatArray:
+    """``tr(P V_i P V_j) / 2`` (K, d + 1, d + 1), V itself last, at sigma = 1."""
+    pieces = _of_levels(first)
+    head = stack_first(pieces, directions[0])
+    tails, spans, start = list[Stack](), list[slice](), 0
+    for block, gamma in zip(cp.blocks[1:], directions[1:], strict=True):
+        spans.append(slice(start, start + block.q))
+        tails.append(stack(pieces.trailing, spans[-1], gamma))
+        start += block.q
+    traces, _ = assemble(pieces, head, tails, spans)
+    slopes = [np.einsum("kdab,kab->kd", gamma, S) for gamma, S in zip(directions, first.traces, strict=True)]
+    d = traces.shape[1]
+    out = np.full((traces.shape[0], d + 1, d + 1), float(cp.n - cp.p))
+    out[:, :d, :d] = traces
+    out[:, :d, d] = out[:, d, :d] = np.concatenate(slopes, axis=1)
+    return 0.5 * out
+
+
+def _of_levels(first: Derivatives) -> Pieces:
+    if not isinstance(first.pieces, Pieces):
+        raise TypeError("the derivatives of dense levels are needed")
+    return first.pieces
+
+
+def _changes(directions: Sequence[FloatArray], pieces: Sensitivity) -> list[FloatArray]:
+    """``W' dG W`` (K, d_b, p, p) for the directions of every block."""
+    out = []
+    for gamma, W in zip(directions, pieces.W, strict=True):
+        K, J, c, p = W.shape
+        flat = W.reshape(K, J, c * p)
+        sums = (small.transpose(flat) @ flat).reshape(K, c, p, c, p)
+        out.append(np.einsum("kdab,kapbq->kdpq", gamma, sums))
+    return out
+
+
+def _excess(
+    first: Derivatives, pieces: Sensitivity, directions: Sequence[FloatArray], inverse: FloatArray
+) -> FloatArray:
+    """``sum_ij inverse_ij (E_i W)' S (E_j W)`` (K, p, p), a sum of squares in a root of `inverse`."""
+    values, vectors = np.linalg.eigh(inverse)
+    root = vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
+    ends = np.cumsum([0, *(gamma.shape[1] for gamma in directions)])
+    total = np.zeros_like(pieces.C)
+    for j in range(root.shape[2]):
+        moved = [
+            np.einsum("kd,kdab->kab", root[:, a:b, j], gamma)[:, None] @ W
+            for gamma, W, (a, b) in zip(directions, pieces.W, pairwise(ends), strict=True)
+        ]
+        total += _form(_of_levels(first), pieces, moved)
+    return total
+
+
+def _form(pieces: Pieces, own: Sensitivity, moved: Sequence[FloatArray]) -> FloatArray:
+    """``Y' S Y`` (K, p, p) with S = Z'PZ and the rows of Y block by block, each (K, J, c, p)."""
+    if own.first is None:
+        raise TypeError("the sensitivity of dense levels is needed")
+    (A, B), Y = own.first, moved[0]
+    K, p = Y.shape[0], Y.shape[-1]
+    flat = Y.reshape(K, -1, p)
+    N = small.transpose(B.reshape(K, flat.shape[1], -1)) @ flat
+    out = small.transpose(flat) @ (A @ Y).reshape(K, -1, p) - small.transpose(N) @ pieces.Q @ N
+    if pieces.trailing is not None:
+        rest = np.concatenate([y.reshape(K, -1, p) for y in moved[1:]], axis=1)
+        across = small.transpose(N) @ pieces.trailing.R2 @ rest
+        out += across + small.transpose(across) + small.transpose(rest) @ pieces.trailing.S22 @ rest
+    return np.asarray(out)

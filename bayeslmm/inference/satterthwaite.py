@@ -1,0 +1,221 @@
+"""Satterthwaite's degrees of freedom of linear combinations of the fixed effects, from exact derivatives.
+
+The variance ``f = l'Cl`` of a contrast is estimated; if ``2 f^2 / var(f)`` is its degrees of freedom, f is about as
+variable as a mean square with that many. The variance of f follows from its gradient and the Hessian of the criterion.
+With sigma profiled out, in coordinates x of the relative covariance, this becomes
+
+    1 / df = 1 / nu + h' H^-1 h,    h = d log(f r2 / sigma^2) / dx,    H the Hessian of the profiled criterion,
+
+nu = n - p (REML) or n (ML), which does not depend on the unit of y.
+
+At a singular fit the coordinates of a direction without variance have no influence on f to first order, so that it is
+treated as known to be zero. This is the method as published, and its weakness there: see `kenward_roger`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from scipy.stats import f as f_distribution
+
+from bayeslmm.errors import FitError
+from bayeslmm.inference.sensitivity import Sensitivity, contrasts, scaled_inverse, sensitivity
+from bayeslmm.likelihood import CrossProducts, Derivatives, cross_products, derivatives, evaluate
+from bayeslmm.likelihood import parameters as par
+from bayeslmm.likelihood.criteria import degrees_of_freedom
+from bayeslmm.likelihood.crossproducts import Levels
+from bayeslmm.likelihood.replicates import reduce_responses
+from bayeslmm.reml import Optimum
+from bayeslmm.reml.fixed import free_entries
+from bayeslmm.reml.many import Optima
+from bayeslmm.types import BoolArray, FloatArray
+
+# Curvatures below this, after scaling to a unit diagonal, are none: along a vanished direction, or a ridge.
+_FLAT = 1e-8
+# Doubles in the widest array of a batch.
+_CHUNK = 2_000_000
+
+
+def satterthwaite_df(cp: CrossProducts, optimum: Optimum, L: FloatArray) -> FloatArray:
+    """Degrees of freedom of contrasts of the fixed effects.
+
+    Parameters
+    ----------
+    cp : CrossProducts
+    optimum : Optimum
+        REML or ML; terms that were held fixed count as known.
+    L : FloatArray, shape (m, p)
+        Contrasts of the user's coefficients.
+
+    Returns
+    -------
+    FloatArray, shape (m,)
+        nan for a contrast of zeros.
+
+    Raises
+    ------
+    FitError
+        The criterion does not curve upwards at the optimum (a fit that did not converge), or the residual variance
+        is zero.
+
+    References
+    ----------
+    Satterthwaite (1946), Biometrics Bulletin 2, 110-114; Giesbrecht & Burns (1985), Biometrics 41, 477-486; Kuznetsova,
+    Brockhoff & Christensen (2017), J. Stat. Softw. 82(13).
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> fit = bl.Model("Reaction ~ Days + (Days | Subject)", bl.load_dataset("sleepstudy")).fit()
+    >>> satterthwaite_df(fit.cp, fit.optimum, np.eye(2)).round(6)
+    array([17., 17.])
+    """
+    if not optimum.factor.r2[0] > 0:
+        raise FitError(
+            "The residual variance is zero: the model reproduces the response exactly, so that no contrast has an "
+            "error whose degrees of freedom could be asked for. Remove a random term."
+        )
+    factors = list(optimum.factors)
+    first = derivatives(cp, factors, optimum.factor, optimum.reml)
+    free = free_entries(cp, optimum.fixed)
+    pieces = sensitivity(cp, factors, optimum.factor, first)
+    df = _df(cp, factors, first, pieces, optimum.hessian[None], free, optimum.reml, L)[0]
+    if np.isnan(df[np.abs(np.atleast_2d(L)).sum(1) > 0]).any():
+        raise FitError(
+            f"Satterthwaite's degrees of freedom need a minimum of the criterion, and it does not curve upwards where "
+            f"the optimisation ended ({optimum.status}). Use ddf='z' for standard errors alone, or see fit.status."
+        )
+    return df
+
+
+def satterthwaite_many(
+    cp: CrossProducts, optima: Optima, Y: FloatArray, L: FloatArray, reml: bool = True
+) -> FloatArray:
+    """The same for many responses of one design.
+
+    Parameters
+    ----------
+    cp : CrossProducts
+    optima : Optima
+        ``optimise_many(cp, Y, reml)`` with no term held.
+    Y : FloatArray, shape (n, K)
+        The responses.
+    L : FloatArray, shape (m, p)
+    reml : bool
+
+    Returns
+    -------
+    FloatArray, shape (K, m)
+        nan where a response has no regular minimum or no residual variance.
+    """
+    together = isinstance(cp.store, Levels) and cp.reference is None
+    step = max(1, _CHUNK // max(cp.levels.E.size, 1)) if together else 1
+    parts = []
+    for start in range(0, Y.shape[1], step):
+        part = slice(start, start + step)
+        internal = par.internal_from_terms(cp, [T[part] for T in optima.terms])
+        parts.append(_many(cp, internal, Y[:, part], L, reml, together))
+    return np.concatenate(parts) if parts else np.zeros((0, np.atleast_2d(L).shape[0]))
+
+
+def _many(
+    cp: CrossProducts, internal: FloatArray, Y: FloatArray, L: FloatArray, reml: bool, together: bool
+) -> FloatArray:
+    replicates = None
+    if together:
+        replicates = reduce_responses(cp, Y).replicates
+    else:
+        cp = cross_products(replace(cp.design, y=Y[:, 0]))
+    factors = par.internal_factors(cp, internal)
+    factor = evaluate(cp, factors, replicates=replicates, keep=together)
+    factor = replace(factor, r2=np.where(factor.r2 > 0, factor.r2, np.nan))
+    first = derivatives(cp, factors, factor, reml)
+    hessian = par.hessian(cp, factors, first)
+    if not first.exact:
+        raise FitError(
+            "Satterthwaite's degrees of freedom of many responses need exact second derivatives, which designs with "
+            "many levels of crossed or nested factors do not have. Fit the responses one at a time."
+        )
+    free = np.ones(internal.shape[1], dtype=bool)
+    return _df(cp, factors, first, sensitivity(cp, factors, factor, first), hessian, free, reml, L)
+
+
+def _df(
+    cp: CrossProducts,
+    factors: list[FloatArray],
+    first: Derivatives,
+    pieces: Sensitivity,
+    hessian: FloatArray,
+    free: BoolArray,
+    reml: bool,
+    L: FloatArray,
+) -> FloatArray:
+    inverse, smallest = scaled_inverse(hessian, _FLAT)
+    regular = smallest > -_FLAT
+    own = contrasts(cp, L)
+    out = np.full((hessian.shape[0], own.shape[0]), np.nan)
+    for i, row in enumerate(own):
+        if not row.any():
+            continue
+        variance = (pieces.C @ row) @ row
+        moved = [W @ row for W in pieces.W]
+        shares = tuple(np.swapaxes(w, 1, 2) @ w / variance[:, None, None] for w in moved)
+        # Minus `squares` is the gradient of r2: the sum is that of log(f r2).
+        h = par.gradient(cp, factors, replace(first, traces=shares, scale=1.0 / first.r2))[:, free]
+        curved = (h[:, None, :] @ inverse @ h[:, :, None])[:, 0, 0]
+        out[:, i] = np.where(regular, 1.0 / (1.0 / degrees_of_freedom(cp, reml) + curved), np.nan)
+    return out
+
+
+def independent_rows(covariance: FloatArray, L: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Combinations of the rows of L whose estimates are uncorrelated: rows (r, p) and their variances (r,).
+
+    Rows that others imply are left out.
+    """
+    size = np.sqrt(np.diagonal(L @ covariance @ L.T))
+    rows = L[size > 0] / size[size > 0, None]
+    values, vectors = np.linalg.eigh(rows @ covariance @ rows.T)
+    kept = values > 1e-10
+    return np.asarray(vectors[:, kept].T @ rows), np.asarray(values[kept])
+
+
+def combined_df(df: FloatArray) -> float:
+    """Denominator degrees of freedom of a mean of squared t statistics that are independent.
+
+    The F distribution is given the mean of the sum of ``t_i^2``, which is ``sum df_i / (df_i - 2)``.
+
+    References
+    ----------
+    Fai & Cornelius (1996), J. Stat. Comput. Simul. 54, 363-378.
+    """
+    if np.ptp(df) <= 1e-8 * df.max():
+        return float(df.mean())
+    if (df <= 2).any():
+        return 2.0
+    mean = float((df / (df - 2.0)).sum())
+    return 2.0 * mean / (mean - df.size)
+
+
+def satterthwaite_f(
+    cp: CrossProducts, optimum: Optimum, beta: FloatArray, covariance: FloatArray, L: FloatArray
+) -> tuple[float, int, float, float]:
+    """F test of ``L beta = 0``.
+
+    Parameters
+    ----------
+    beta : FloatArray, shape (p,)
+    covariance : FloatArray, shape (p, p)
+        Of beta, units of y squared.
+    L : FloatArray, shape (m, p)
+        Rows may depend on each other.
+
+    Returns
+    -------
+    tuple
+        F, numerator and denominator degrees of freedom, p value.
+    """
+    rows, variances = independent_rows(covariance, L)
+    F = float(((rows @ beta) ** 2 / variances).mean())
+    df = combined_df(satterthwaite_df(cp, optimum, rows))
+    return F, variances.size, df, float(f_distribution.sf(F, variances.size, df))
