@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from bayeslmm.model import Model, load
     from bayeslmm.plots import plot_boundary, plot_shrinkage, plot_variance
     from bayeslmm.results import Posterior, REMLResult
+    from bayeslmm.results.zero_tests import ZeroTest, ZeroTests, ranova
     from bayeslmm.teaching import error_contrasts, lm_list
 
 __version__ = "0.1.0"
@@ -78,6 +79,9 @@ _HOMES = {
     "compare": "bayeslmm.comparison",
     "Comparison": "bayeslmm.comparison",
     "plot_variance": "bayeslmm.plots",
+    "ranova": "bayeslmm.results.zero_tests",
+    "ZeroTest": "bayeslmm.results.zero_tests",
+    "ZeroTests": "bayeslmm.results.zero_tests",
     "plot_boundary": "bayeslmm.plots",
     "plot_shrinkage": "bayeslmm.plots",
     "error_contrasts": "bayeslmm.teaching",
@@ -155,6 +159,8 @@ __all__ = [
     "Uniform",
     "Unstructured",
     "Wishart",
+    "ZeroTest",
+    "ZeroTests",
     "calibrate",
     "compare",
     "error_contrasts",
@@ -167,6 +173,7 @@ __all__ = [
     "plot_boundary",
     "plot_shrinkage",
     "plot_variance",
+    "ranova",
 ]
 
 

@@ -14,10 +14,12 @@ import numpy as np
 from scipy import stats
 from scipy.optimize import nnls
 
-from bayeslmm.types import FloatArray, IntArray
+from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 _ITERATIONS = 500
 _STILL = 1e-9
+# Draws that need no projection.
+_CONE_DRAWS = 400_000
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,13 @@ class Mixture:
         p = float(tails @ np.array(self.weights))
         # Errors of the weights of one simulation are negatively correlated: this is a bound.
         return p, float(tails @ np.array(self.errors)) if self.errors else 0.0
+
+    @property
+    def p_zero(self) -> float:
+        """Probability that the statistic is exactly 0."""
+        if self.draws is not None:
+            return float((self.draws <= 0.0).mean())
+        return float(sum(w for d, w in zip(self.dof, self.weights, strict=True) if d == 0))
 
     def __str__(self) -> str:
         if self.draws is not None:
@@ -151,7 +160,7 @@ def positive_semidefinite(information: FloatArray, draws: int, seed: int | np.ra
     Returns
     -------
     Mixture
-        By draws: the weights of a cone that is not polyhedral are not needed.
+        For two effects by weights, for more by draws.
 
     References
     ----------
@@ -162,10 +171,30 @@ def positive_semidefinite(information: FloatArray, draws: int, seed: int | np.ra
     if c == 1:
         return adding(1)
     upper = np.linalg.cholesky(information).T
+    if c == 2:
+        return _two_effects(information, upper, np.random.default_rng(seed))
     Z = np.linalg.solve(upper, np.random.default_rng(seed).standard_normal((k, draws))).T
     G = _nearest(information, Z, c)
     lengths = np.einsum("bi,ij,bj->b", G, information, G)
     return Mixture(draws=np.where(lengths > _STILL, lengths, 0.0))
+
+
+def _two_effects(information: FloatArray, upper: FloatArray, rng: np.random.Generator) -> Mixture:
+    """Weights from how often a normal matrix is in the cone, or in its polar: alternate weights add up to one half."""
+    Z = np.linalg.solve(upper, rng.standard_normal((3, _CONE_DRAWS))).T
+    full = float(_is_positive(Z).mean())
+    dual = -(Z @ information)
+    dual[:, 1] /= 2.0
+    none = float(_is_positive(dual).mean())
+    errors = [math.sqrt(p * (1.0 - p) / _CONE_DRAWS) for p in (none, full)]
+    weights = (none, 0.5 - full, 0.5 - none, full)
+    return Mixture((0, 1, 2, 3), weights, None, (errors[0], errors[1], errors[0], errors[1]))
+
+
+def _is_positive(entries: FloatArray) -> BoolArray:
+    """Whether symmetric matrices of two rows, given by (11, 21, 22), are positive definite."""
+    a, b, d = entries.T
+    return np.asarray((a > 0) & (a * d > b**2))
 
 
 def _nearest(information: FloatArray, Z: FloatArray, c: int) -> FloatArray:

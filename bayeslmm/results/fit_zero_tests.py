@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Literal, cast
+
+import numpy as np
+
 from bayeslmm.design.design import Design
+from bayeslmm.inference.rlrt import DRAWS
 from bayeslmm.likelihood import CrossProducts
 from bayeslmm.reml import Optimum
+from bayeslmm.results.zero_tests import ZeroTest, resolve, zero_test
+
+if TYPE_CHECKING:
+    from bayeslmm.results.reml_result import REMLResult
 
 
 class FitZeroTests:
@@ -13,3 +22,58 @@ class FitZeroTests:
     design: Design
     cp: CrossProducts
     optimum: Optimum
+
+    def test_zero(
+        self,
+        what: str,
+        *,
+        method: Literal["auto", "exact", "F", "chi-bar-square", "bootstrap"] = "auto",
+        draws: int = DRAWS,
+        refits: int = 1_000,
+        random_seed: int | np.random.Generator | None = None,
+    ) -> ZeroTest:
+        """Test that random effects have no variance.
+
+        Parameters
+        ----------
+        what : str
+            Grouping factor (``"Subject"``) or random term as written, all of whose effects are removed; or the label of
+            one standard deviation, ``"sd_Subject[Days]"``, whose effect is removed with its correlations.
+        method : {"auto", "exact", "F", "chi-bar-square", "bootstrap"}
+            Which p value the result speaks for; the others that cost little stand beside it in its table. ``"auto"``
+            takes the exact (restricted) likelihood-ratio test for one variance, and the parametric bootstrap for
+            several or correlated effects, unless the design is so large that large-sample theory will do.
+        draws : int
+            Of the exact null distribution where it has to be simulated.
+        refits : int
+            Of the parametric bootstrap; 0 for none.
+        random_seed : int, numpy.random.Generator or None
+            None is a fixed seed, so that p values are the same every time.
+
+        Returns
+        -------
+        ZeroTest
+
+        Raises
+        ------
+        DesignError
+            `what` names no random effects, or the method does not apply to them.
+        FitError
+            Theta held fixed, or a fit that did not converge.
+
+        References
+        ----------
+        Crainiceanu & Ruppert (2004), J. R. Stat. Soc. B 66, 165-185 (exact); Greven et al. (2008), J. Comput. Graph.
+        Stat. 17, 870-891 (several terms); Wald (1947), Ann. Math. Stat. 18, 586-589 (F); Self & Liang (1987), J. Am.
+        Stat. Assoc. 82, 605-610, and Stram & Lee (1994), Biometrics 50, 1171-1177 (chi-bar-square).
+
+        Examples
+        --------
+        >>> import bayeslmm as bl
+        >>> fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff2")).fit()
+        >>> test = fit.test_zero("Batch")
+        >>> test.p_value, round(test.p_zero, 3)
+        (1.0, 0.561)
+        """
+        fit = cast("REMLResult", self)
+        return zero_test(fit, resolve(self.design, what), method, draws, random_seed, refits)

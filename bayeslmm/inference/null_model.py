@@ -1,0 +1,312 @@
+"""A model without one of its random terms, or without some effects of a term, and what both say of many responses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bayeslmm.design.design import Design
+from bayeslmm.errors import DesignError, FitError
+from bayeslmm.inference.mixture import Mixture, adding, orthant, positive_semidefinite
+from bayeslmm.likelihood import CrossProducts, cross_products, derivatives, evaluate, profiled
+from bayeslmm.likelihood.crossproducts import Levels
+from bayeslmm.likelihood.information import information
+from bayeslmm.likelihood.parameters import internal_factors
+from bayeslmm.likelihood.replicates import reduce_responses
+from bayeslmm.reml import Optimum, optimise
+from bayeslmm.reml.many import optimise_many
+from bayeslmm.types import BoolArray, FloatArray
+
+# A rise of the criterion below this is rounding: two sums of n terms, each optimised.
+_ROUNDING = 1e-9
+_ROUNDING_SHARE = 1e-12
+# Responses fitted at a time.
+_BATCH = 1000
+# An eigenvalue of an information matrix below this share of its diagonal is none.
+_SINGULAR = 1e-10
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What a null hypothesis takes out of a model.
+
+    Attributes
+    ----------
+    term : int
+        Position in ``design.terms``.
+    removed, kept : tuple of int
+        Effects of the term.
+    """
+
+    term: int
+    removed: tuple[int, ...]
+    kept: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class NullModel:
+    """A model and the same without what a removal takes out, both fitted.
+
+    Attributes
+    ----------
+    full : Optimum
+    design : Design
+        Of the null hypothesis; may have no random terms.
+    null : Optimum or None
+        None where no random terms are left.
+    criterion : float
+        Of the null hypothesis.
+    """
+
+    full: Optimum
+    design: Design
+    null: Optimum | None
+    criterion: float
+
+    @property
+    def statistic(self) -> float:
+        """Rise of the criterion; exactly 0 where it is rounding."""
+        return float(clamp(np.array([self.criterion - self.full.criterion]), self.full.criterion)[0])
+
+
+def clamp(rise: FloatArray, criterion: float) -> FloatArray:
+    """Rises of a criterion (K,) of the given size, 0 where they are not above rounding."""
+    limit = _ROUNDING + _ROUNDING_SHARE * abs(criterion)
+    return np.where(rise > limit, rise, 0.0)
+
+
+def null_model(full: Optimum, removal: Removal) -> NullModel:
+    """Fit a model without what a removal takes out.
+
+    Parameters
+    ----------
+    full : Optimum
+    removal : Removal
+
+    Returns
+    -------
+    NullModel
+
+    Raises
+    ------
+    FitError
+        One of the two models has no finite criterion, or the optimiser failed.
+    """
+    design = without(full.cp.design, removal)
+    null = optimise(cross_products(design), full.reml) if design.terms else None
+    criterion = float(_no_effects(full.cp, full.reml)) if null is None else null.criterion
+    failed = [o.status for o in (full, null) if o is not None and not o.status.ok]
+    if failed or not np.isfinite([criterion, full.criterion]).all():
+        raise FitError(
+            f"A likelihood ratio needs both fits to converge; found: {', '.join(str(status) for status in failed)}. "
+            "Scale the covariates, or simplify the model."
+        )
+    return NullModel(full, design, null, criterion)
+
+
+def without(design: Design, removal: Removal) -> Design:
+    """The design of a null hypothesis."""
+    terms = list(design.terms)
+    if removal.kept:
+        term, kept = terms[removal.term], list(removal.kept)
+        terms[removal.term] = replace(
+            term,
+            effects=tuple(term.effects[k] for k in kept),
+            Z=term.Z[:, kept],
+            structure=term.structure.resized(len(kept)),
+        )
+    else:
+        del terms[removal.term]
+    used = {term.group for term in terms}
+    groupings = {name: grouping for name, grouping in design.groupings.items() if name in used}
+    return replace(design, terms=tuple(terms), groupings=groupings)
+
+
+def _zeros(cp: CrossProducts, points: int) -> list[FloatArray]:
+    return [np.zeros((points, block.size, block.size)) for block in cp.blocks]
+
+
+def _no_effects(cp: CrossProducts, reml: bool) -> FloatArray:
+    return np.asarray(profiled(cp, evaluate(cp, _zeros(cp, 1)), reml)[0])
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """Statistics of responses simulated under a null hypothesis.
+
+    Attributes
+    ----------
+    statistics : FloatArray, shape (B,)
+        Of the refits that succeeded.
+    failed : int
+        Refits that did not, left out.
+    """
+
+    statistics: FloatArray
+    failed: int
+
+    def p_value(self, statistic: float) -> tuple[float, float]:
+        """``(1 + #{T* >= T}) / (B + 1)`` and its Monte Carlo error; 1 at 0."""
+        B = self.statistics.size
+        if statistic <= 0.0:
+            return 1.0, 0.0
+        p = (1.0 + int((self.statistics >= statistic * (1.0 - 1e-9)).sum())) / (B + 1.0)
+        return p, float(np.sqrt(p * (1.0 - p) / B))
+
+    @property
+    def p_zero(self) -> float:
+        """Share of statistics that are exactly 0."""
+        return float((self.statistics <= 0.0).mean())
+
+
+def bootstrap(model: NullModel, draws: int, seed: int | np.random.Generator, workers: int = 1) -> Bootstrap:
+    """Parametric bootstrap of the likelihood ratio under the null hypothesis.
+
+    The statistic depends neither on beta nor on the scale of y, so that only the fitted relative covariances of the
+    null hypothesis are used.
+
+    Parameters
+    ----------
+    model : NullModel
+    draws : int
+    seed : int or numpy.random.Generator
+    workers : int
+        Threads.
+
+    Returns
+    -------
+    Bootstrap
+
+    Raises
+    ------
+    DesignError
+        Rows that stand for several observations, whose responses would have to differ.
+    FitError
+        Not one refit succeeded.
+    """
+    if model.full.cp.design.frequency is not None:
+        raise DesignError(
+            "The bootstrap simulates a response for every observation, but this model has rows that stand for several "
+            "(frequency=). Write the rows out, or use another method."
+        )
+    rng = np.random.default_rng(seed)
+    parts, valid = [], []
+    for start in range(0, draws, _BATCH):
+        T, ok = _statistics(model, _responses(model, min(_BATCH, draws - start), rng), workers)
+        parts.append(T)
+        valid.append(ok)
+    T, ok = np.concatenate(parts), np.concatenate(valid)
+    if not ok.any():
+        raise FitError(f"None of {draws} refits of simulated responses succeeded. Simplify the model.")
+    return Bootstrap(T[ok], int((~ok).sum()))
+
+
+def _responses(model: NullModel, count: int, rng: np.random.Generator) -> FloatArray:
+    """Responses (n, count) simulated under the null hypothesis with beta = 0 and sigma = 1."""
+    design = model.design
+    Y = rng.standard_normal((design.n, count))
+    if design.weights is not None:
+        Y /= np.sqrt(design.weights)[:, None]
+    for term, T in zip(design.terms, () if model.null is None else model.null.terms, strict=True):
+        grouping = design.groupings[term.group]
+        b = rng.standard_normal((grouping.n_levels, count, T.shape[0])) @ T.T
+        for k in range(T.shape[0]):
+            Y += term.Z[:, k, None] * b[grouping.codes, :, k]
+    return Y if design.offset is None else Y + design.offset[:, None]
+
+
+def _statistics(model: NullModel, Y: FloatArray, workers: int) -> tuple[FloatArray, BoolArray]:
+    """Rises of the criterion (B,) and whether both refits succeeded."""
+    full, null = model.full, model.null
+    ours = optimise_many(full.cp, Y, full.reml, workers=workers)
+    ok = np.array([status.ok for status in ours.status])
+    if null is None:
+        theirs = _no_effects_many(full.cp, Y, full.reml)
+    else:
+        found = optimise_many(null.cp, Y, full.reml, workers=workers)
+        theirs = found.criterion
+        ok &= np.array([status.ok for status in found.status])
+    rise = theirs - ours.criterion
+    ok &= np.isfinite(rise)
+    return clamp(np.where(ok, rise, 0.0), full.criterion), ok
+
+
+def _no_effects_many(cp: CrossProducts, Y: FloatArray, reml: bool) -> FloatArray:
+    """Criteria (K,) without random effects."""
+    if isinstance(cp.store, Levels) and cp.reference is None:
+        found = reduce_responses(cp, Y)
+        return profiled(cp, evaluate(cp, _zeros(cp, Y.shape[1]), found.replicates), reml)
+    return np.array([_no_effects(cross_products(replace(cp.design, y=y)), reml) for y in Y.T])
+
+
+def mixture(model: NullModel, removal: Removal, draws: int, seed: int | np.random.Generator) -> Mixture | str:
+    """Asymptotic distribution of the statistic, or why there is none.
+
+    Parameters
+    ----------
+    model : NullModel
+    removal : Removal
+    draws : int
+        Where weights are not known in closed form.
+    seed : int or numpy.random.Generator
+
+    Returns
+    -------
+    Mixture or str
+    """
+    term = model.full.cp.design.terms[removal.term]
+    keyword, c = term.structure.keyword, len(term.effects)
+    if c == 1 or keyword == "id":
+        return adding(1)
+    if keyword == "diag":
+        return orthant(_information(model, removal, True), draws, seed) if len(removal.removed) > 1 else adding(1)
+    if keyword != "us":
+        return f"under the null hypothesis the correlation of {term.label} does not exist, so that no weights are known"
+    if len(removal.removed) == 1:
+        return adding(c)
+    if removal.kept:
+        return "no weights are known for the removal of several, but not all, correlated effects"
+    return positive_semidefinite(_information(model, removal, False), draws, seed)
+
+
+def _information(model: NullModel, removal: Removal, diagonal: bool) -> FloatArray:
+    """Information about the removed variances (and covariances) under the null hypothesis, all else estimated."""
+    full, cp = model.full, model.full.cp
+    factors = internal_factors(cp, _null_point(model, removal))
+    first = derivatives(cp, factors, evaluate(cp, factors), full.reml)
+    whole = 0.5 * information(cp, factors, first, full.reml)
+    own, nuisance = _entries(cp, removal, diagonal)
+    wanted = whole[np.ix_(own, own)]
+    beside = whole[np.ix_(nuisance, nuisance)]
+    scale = np.sqrt(np.diagonal(beside))
+    inverse = np.linalg.pinv(beside / (scale * scale[:, None]), rcond=_SINGULAR, hermitian=True)
+    cross = whole[np.ix_(own, nuisance)] / scale
+    return np.asarray(wanted - cross @ inverse @ cross.T)
+
+
+def _null_point(model: NullModel, removal: Removal) -> FloatArray:
+    """Internal parameters of the full model at the null hypothesis (whole terms only)."""
+    cp = model.full.cp
+    fixed = {removal.term: np.zeros(len(cp.design.terms[removal.term].structure.rows))}
+    return optimise(cp, model.full.reml, fixed=fixed).internal[None]
+
+
+def _entries(cp: CrossProducts, removal: Removal, diagonal: bool) -> tuple[list[int], list[int]]:
+    """Positions in the information of the removed entries, and of the other free parameters."""
+    own: list[int] = []
+    nuisance: list[int] = []
+    start = 0
+    for block in cp.blocks:
+        rows, cols = np.tril_indices(block.size)
+        for term, columns in zip(block.terms, block.slices, strict=True):
+            structure = cp.design.terms[term].structure
+            inside = (rows >= columns.start) & (rows < columns.stop) & (cols >= columns.start) & (cols < columns.stop)
+            only = rows == cols if structure.keyword == "diag" else np.ones(rows.size, dtype=bool)
+            found = (start + np.flatnonzero(inside & only)).tolist()
+            if term == removal.term:
+                own += found
+            else:
+                nuisance += found
+        start += rows.size
+    return own, [*nuisance, start]

@@ -1,0 +1,326 @@
+"""Tests of zero variances: every method that applies, side by side, and which of them to believe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.design.design import Design
+from bayeslmm.design.terms import term_position
+from bayeslmm.errors import DesignError, FitError
+from bayeslmm.inference.null_model import Removal, null_model
+from bayeslmm.inference.rlrt import SEED
+from bayeslmm.results.labels import find
+from bayeslmm.results.summary import Summary
+from bayeslmm.results.zero_methods import all_rows, bootstrap_row, choose, needs_refits
+
+if TYPE_CHECKING:
+    from bayeslmm.results.reml_result import REMLResult
+
+METHODS = ("auto", "exact", "F", "chi-bar-square", "bootstrap")
+_COLUMNS = ("method", "statistic", "distribution", "p_value", "mc_error", "note")
+_REFITS = 1_000
+
+
+@dataclass(frozen=True)
+class ZeroTest:
+    """Test that some random effects have no variance.
+
+    Attributes
+    ----------
+    hypothesis : str
+        The null hypothesis in words.
+    statistic : float
+        Rise of the criterion (-2 log restricted likelihood, or likelihood) when the effects are left out; of `method`.
+    p_value : float
+    method : str
+        Row of the table that these are from.
+    mc_error : float
+        Monte Carlo standard error of the p value; 0 where there is no simulation.
+    p_zero : float
+        Probability, under the null hypothesis, that the statistic is exactly 0; nan where the method does not say.
+    criterion : {"REML", "ML"}
+    rise : float
+        Rise of the fit's own criterion.
+    table : pandas.DataFrame
+        One row per method: statistic, distribution, p_value, mc_error, note. A method that does not apply has no p
+        value and a note that says why.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> test = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).fit().test_zero("Batch")
+    >>> test.method, round(test.p_value, 6)
+    ('exact RLRT', 0.004398)
+    """
+
+    hypothesis: str
+    statistic: float
+    p_value: float
+    method: str
+    mc_error: float
+    p_zero: float
+    criterion: str
+    rise: float
+    table: pd.DataFrame = field(repr=False)
+    _remarks: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def conclusion(self) -> str:
+        """What the p value says, and what it does not."""
+        if self.rise <= 0.0:
+            zero = (
+                "" if np.isnan(self.p_zero) else f" (it is, in {self.p_zero:.0%} of samples, when the variance is zero)"
+            )
+            return (
+                f"p = 1: leaving the effects out does not make the fit worse, the estimate is on the boundary{zero}. "
+                "This is not evidence that the variance is zero: see an upper confidence limit or the posterior."
+            )
+        p = p_text(self.p_value, self.mc_error)
+        if self.p_value < 0.05:
+            return f"{p}: so large a rise of the criterion would be rare if the variance were zero."
+        return (
+            f"{p}: such a rise of the criterion is not unusual if the variance is zero. That does not show that it is "
+            "zero: see a confidence interval for the values that are compatible with the data."
+        )
+
+    @cached_property
+    def _summary(self) -> Summary:
+        name = "REML criterion" if self.criterion == "REML" else "Deviance (ML)"
+        notes = [f"Null hypothesis: {self.hypothesis}", f"{name} rises by {self.rise:.5g} without them."]
+        if np.isfinite(self.p_zero):
+            notes.append(f"Probability that it does not rise at all, under the null hypothesis: {self.p_zero:.3f}")
+        shown = self.table.drop(columns="note")
+        remarks = [f"{method}: {note}" for method, note in self.table["note"].items() if note]
+        return Summary(
+            "Test of a zero variance",
+            tuple(notes),
+            (("By method", shown),),
+            (f"By {self.method}, {self.conclusion}", *remarks, *self._remarks),
+        )
+
+    def __str__(self) -> str:
+        return str(self._summary)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return self._summary._repr_html_()
+
+
+def p_text(p: float, mc_error: float) -> str:
+    """A p value in words, with its Monte Carlo error."""
+    text = f"p = {p:.3g}"
+    return text if mc_error == 0.0 else f"{text} (Monte Carlo error {mc_error:.1g})"
+
+
+@dataclass(frozen=True)
+class ZeroTests:
+    """Tests of every random term of a fit, and of every effect of correlated terms.
+
+    Attributes
+    ----------
+    tests : tuple of ZeroTest
+    table : pandas.DataFrame
+        One row per removal: term, removed, rise of the criterion, asymptotic distribution and its p value
+        (``p_chi_bar``), the p value to believe with its Monte Carlo error and method.
+    criterion : {"REML", "ML"}
+    """
+
+    tests: tuple[ZeroTest, ...]
+    table: pd.DataFrame
+    criterion: str
+
+    @cached_property
+    def _summary(self) -> Summary:
+        name = "REML criterion" if self.criterion == "REML" else "deviance (ML)"
+        remark = (
+            "p_value is of the method named beside it; p_chi_bar is its large-sample approximation. A large p value is "
+            "not evidence that a variance is zero."
+        )
+        return Summary(
+            "Random effects left out one at a time", (f"rise: of the {name}",), (("Tests", self.table),), (remark,)
+        )
+
+    def __str__(self) -> str:
+        return str(self._summary)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return self._summary._repr_html_()
+
+
+def resolve(design: Design, what: str) -> Removal:
+    """What a user means to test.
+
+    Parameters
+    ----------
+    design : Design
+    what : str
+        Grouping factor, random term as written, or label of a standard deviation.
+
+    Raises
+    ------
+    DesignError
+        No such term, several, or a parameter that is not the standard deviation of random effects.
+    """
+    if not isinstance(what, str):
+        raise DesignError(f"test_zero needs a name such as 'Subject' or 'sd_Subject[Days]', not {what!r}.")
+    labels, groups = [term.label for term in design.terms], [term.group for term in design.terms]
+    if what in groups or any("".join(label.split()) == "".join(what.split()) for label in labels):
+        return whole(design, term_position(what, labels, groups, "test_zero"))
+    parameter = find(design, what)
+    if parameter.kind == "sigma":
+        raise DesignError(
+            "sigma is the residual standard deviation; it is zero only where the model fits the data perfectly, which "
+            "needs no test. Name a random term."
+        )
+    if parameter.kind != "sd":
+        reason = "a fixed effect" if parameter.kind == "fixed" else "a correlation, for which zero is not a boundary"
+        raise DesignError(
+            f"{what!r} is {reason}. test_zero is about standard deviations of random effects; use confint for this one."
+        )
+    term = design.terms[parameter.position]
+    kept = tuple(k for k in range(len(term.effects)) if k not in parameter.effects)
+    return Removal(parameter.position, parameter.effects, kept)
+
+
+def whole(design: Design, term: int) -> Removal:
+    """The removal of a whole term."""
+    return Removal(term, tuple(range(len(design.terms[term].effects))))
+
+
+def zero_test(
+    fit: REMLResult, removal: Removal, method: str, draws: int, seed: int | np.random.Generator | None, refits: int
+) -> ZeroTest:
+    """Test one removal by every method that applies; see `FitZeroTests.test_zero`."""
+    _check(fit, method)
+    seed = SEED if seed is None else seed
+    model = null_model(fit.optimum, removal)
+    rows = all_rows(fit, model, removal, draws, seed)
+    if method == "bootstrap" or (method == "auto" and needs_refits(fit, rows) and refits):
+        rows.append(bootstrap_row(model, refits or _REFITS, seed))
+    chosen = choose(rows, method)
+    table = pd.DataFrame([[getattr(row, c) for c in _COLUMNS] for row in rows], columns=list(_COLUMNS))
+    return ZeroTest(
+        hypothesis=in_words(fit.design, removal),
+        statistic=chosen.statistic,
+        p_value=chosen.p_value,
+        method=chosen.method,
+        mc_error=chosen.mc_error,
+        p_zero=chosen.p_zero,
+        criterion="REML" if fit.reml else "ML",
+        rise=model.statistic,
+        table=table.set_index("method"),
+        _remarks=_remarks(fit, removal),
+    )
+
+
+def _check(fit: REMLResult, method: str) -> None:
+    if method not in METHODS:
+        raise FitError(f"method={method!r} is unknown. Use one of {', '.join(map(repr, METHODS))}.")
+    if fit.optimum.fixed:
+        fixed = ", ".join(fit.design.terms[i].label for i in fit.optimum.fixed)
+        raise FitError(
+            f"This fit holds theta of {fixed} fixed (fix=). A test compares maxima over all variances. Fit without fix."
+        )
+
+
+def in_words(design: Design, removal: Removal) -> str:
+    """The null hypothesis in words."""
+    term = design.terms[removal.term]
+    gone = ", ".join(term.effects[k] for k in removal.removed)
+    if not removal.kept:
+        plural = "s" if len(removal.removed) > 1 else ""
+        return f"no variation between levels of {term.group} in {gone}: {term.label} has zero variance{plural}"
+    left = ", ".join(term.effects[k] for k in removal.kept)
+    return f"no variation between levels of {term.group} in {gone}; in {left} there may be"
+
+
+def _remarks(fit: REMLResult, removal: Removal) -> tuple[str, ...]:
+    term = fit.design.terms[removal.term]
+    found = []
+    if removal.kept and "Intercept" in [term.effects[k] for k in removal.removed]:
+        found.append("A model with random slopes but no random intercepts depends on where the covariate is zero.")
+    if fit.optimum.ridges:
+        found.append("The variances of this model cannot all be told apart; tests of them are to be distrusted.")
+    beside = [v for v in fit.optimum.vanished if v.term != removal.term]
+    if beside:
+        labels = ", ".join(dict.fromkeys(fit.design.terms[v.term].label for v in beside))
+        found.append(
+            f"Other variances are estimated at the boundary ({labels}); large-sample results assume they are not."
+        )
+    return tuple(found)
+
+
+def ranova(
+    fit: REMLResult,
+    *,
+    draws: int = 100_000,
+    refits: int = _REFITS,
+    random_seed: int | np.random.Generator | None = None,
+) -> ZeroTests:
+    """Leave every random term out in turn, and every effect of terms of several correlated effects.
+
+    Parameters
+    ----------
+    fit : REMLResult
+        REML or ML; the tests are of its criterion.
+    draws : int
+        Of exact null distributions, where they are simulated.
+    refits : int
+        Of a parametric bootstrap for correlated effects; 0 for none.
+    random_seed : int, numpy.random.Generator or None
+        None is a fixed seed, so that p values are the same every time.
+
+    Returns
+    -------
+    ZeroTests
+
+    Raises
+    ------
+    FitError
+        Theta held fixed, or a fit that did not converge.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> fit = bl.Model("strength ~ 1 + (1 | batch/cask)", bl.load_dataset("Pastes")).fit()
+    >>> ranova(fit).table.set_index("term")["p_chi_bar"].round(4).to_dict()
+    {'(1 | batch)': 0.2087, '(1 | batch:cask)': 0.0}
+    """
+    removals = _removals(fit.design)
+    tests = tuple(zero_test(fit, removal, "auto", draws, random_seed, refits) for removal in removals)
+    rows: list[dict[str, Any]] = []
+    for removal, test in zip(removals, tests, strict=True):
+        term, bar = fit.design.terms[removal.term], test.table.loc["chi-bar-square"]
+        rows.append(
+            {
+                "term": term.label,
+                "removed": ", ".join(term.effects[k] for k in removal.removed),
+                "rise": test.rise,
+                "distribution": bar["distribution"],
+                "p_chi_bar": bar["p_value"],
+                "p_value": test.p_value,
+                "mc_error": test.mc_error,
+                "method": test.method,
+            }
+        )
+    return ZeroTests(tests, pd.DataFrame(rows), "REML" if fit.reml else "ML")
+
+
+def _removals(design: Design) -> list[Removal]:
+    found = []
+    for i, term in enumerate(design.terms):
+        found.append(whole(design, i))
+        c = len(term.effects)
+        if c > 1 and not term.structure.shared:
+            found += [Removal(i, (k,), tuple(j for j in range(c) if j != k)) for k in range(c)]
+    return found
