@@ -1,89 +1,360 @@
-"""Profile of the fitted criterion for one standard deviation, correlation or sigma, and intervals from it.
+"""Profiles of a criterion for any one parameter of a fit, and intervals from them.
 
-The criterion is the one that was fitted: a REML fit is profiled in the REML criterion. Ends are roots, not
-spline interpolations, and one-sided where the parameter's range ends.
+The criterion is the one that was fitted: a REML fit is profiled in the REML criterion. For a fixed effect of a REML
+fit it is the likelihood with all other fixed effects integrated over a flat prior, since the REML criterion itself
+knows no fixed effects. Ends are roots, not spline interpolations, and one-sided where the parameter's range ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import chdtri
 
-from bayeslmm.design.covariance import CovarianceStructure, Diagonal, canonical
-from bayeslmm.design.shared import Shared
 from bayeslmm.errors import DesignError
-from bayeslmm.likelihood import evaluate, minus_two_log_density
+from bayeslmm.inference.profile_coordinates import Axis, ProfileTarget, axis, from_value, to_value
+from bayeslmm.inference.profile_criterion import Criterion, reference
+from bayeslmm.inference.profile_many import Search, find_ends
+from bayeslmm.likelihood import CrossProducts, cross_products
 from bayeslmm.likelihood import parameters as par
-from bayeslmm.likelihood.crossproducts import CrossProducts
-from bayeslmm.numerics.differences import trials
-from bayeslmm.numerics.newton import minimise
+from bayeslmm.likelihood.conditional import user_beta
+from bayeslmm.likelihood.crossproducts import Levels
+from bayeslmm.likelihood.replicates import reduce_responses
+from bayeslmm.numerics.newton import NewtonResult, Point, Trial, minimise
+from bayeslmm.numerics.newton_many import minimise_many
 from bayeslmm.reml import Optimum
-from bayeslmm.types import FloatArray
+from bayeslmm.reml.many import Optima
+from bayeslmm.types import FloatArray, IntArray
+
+# Responses whose ends are looked for together.
+_TOGETHER = 4096
 
 
 @dataclass(frozen=True)
-class ProfileTarget:
-    """The parameter to profile.
+class _Start:
+    """Minima that searches start from, one for each (target, response).
 
     Attributes
     ----------
-    kind : {"sd", "corr", "sigma"}
-    term : int
-        Position in ``design.terms`` (not for sigma).
-    effects : tuple of int
-        The effect, or the pair of a correlation.
+    target, response : IntArray, shape (S,)
+    x : FloatArray, shape (S, d)
+    u : FloatArray, shape (S, k + 2)
+    minimum : FloatArray, shape (S,)
     """
 
-    kind: str
-    term: int = -1
-    effects: tuple[int, ...] = ()
+    target: IntArray
+    response: IntArray
+    x: FloatArray
+    u: FloatArray
+    minimum: FloatArray
+
+
+def _starts(criterion: Criterion, n_responses: int) -> _Start:
+    T, everyone = len(criterion.axes), np.arange(n_responses)
+    target, response = np.repeat(np.arange(T), n_responses), np.tile(everyone, T)
+    both = [criterion.starts(t, everyone) for t in range(T)]
+    x, u = (np.concatenate(parts) for parts in zip(*both, strict=True))
+    minimum = np.empty(x.shape[0])
+    moved = np.array([criterion.reml and criterion.axes[t].target.kind == "fixed" for t in target])
+    rows = np.flatnonzero(moved)
+    if rows.size:
+        # The other fixed effects are integrated out, so that the minimum is not that of the REML criterion.
+        x[rows], minimum[rows] = _minimise_all(criterion, x[rows], u[rows], target[rows], response[rows])
+    rows = np.flatnonzero(~moved)
+    if rows.size:
+        minimum[rows] = criterion.expand(x[rows], u[rows], target[rows], response[rows])[0]
+    return _Start(target, response, x, u, minimum)
+
+
+def _minimise_all(
+    criterion: Criterion, x: FloatArray, u: FloatArray, target: IntArray, response: IntArray
+) -> tuple[FloatArray, FloatArray]:
+    if criterion.exact:
+        found = minimise_many(lambda at, k: criterion.expand(at, u[k], target[k], response[k]), x)
+        return found.x, found.value
+    out = [_minimise(criterion, x[k], u[k], int(target[k]), int(response[k])) for k in range(x.shape[0])]
+    return np.array([one.x for one in out]), np.array([one.value for one in out])
+
+
+def _minimise(
+    criterion: Criterion, x: FloatArray, u: FloatArray, target: int, response: int, t: float | None = None
+) -> NewtonResult:
+    """Minimise over all coordinates, or with the target's held at t over the others."""
+    first = 0 if t is None else 1
+
+    def evaluate(free: FloatArray) -> Trial:
+        point = free if t is None else np.append(t, free)
+        one = criterion.expand(point[None], u[None], np.array([target]), np.array([response]))
+        value = float(one[0][0]) if np.isfinite(one[0][0]) else np.inf
+        made = Point(free, value, one[1][0, first:], one[2][0, first:, first:], criterion.exact)
+        return Trial(value, lambda: made, max(1e-11, 4e-14 * abs(value)))
+
+    return minimise(evaluate, x[first:])
+
+
+def _search(criterion: Criterion, start: _Start, level: float) -> tuple[FloatArray, FloatArray]:
+    """Coordinates of the lower and upper ends (S,)."""
+    S = start.target.size
+    which = np.tile(np.arange(S), 2)
+    side = np.repeat([-1.0, 1.0], S)
+    ends = np.array([criterion.axes[t].ends for t in start.target])
+    kinds = np.array([criterion.axes[t].target.kind for t in start.target])[which]
+    size = np.abs(start.x[which, 0])
+    relative = np.isin(kinds, ["sd", "ratio"])
+    search = Search(
+        lambda x, k: criterion.expand(x, start.u[which[k]], start.target[which[k]], start.response[which[k]]),
+        start.x[which],
+        start.minimum[which],
+        float(chdtri(1, 1.0 - level)),
+        side,
+        np.concatenate([ends[:, 0], ends[:, 1]]),
+        relative,
+        np.where(relative, np.maximum(1.0, size), np.where(kinds == "fixed", 4.0, 0.7)),
+        np.where(kinds == "sigma", 28.0, 1e6 * np.maximum(1.0, size)),
+    )
+    t = find_ends(search).t
+    for k in np.flatnonzero(np.isnan(t)):
+        if np.isfinite(search.minimum[k]):
+            t[k] = _nested(criterion, start, int(which[k]), search, int(k))
+    return t[:S], t[S:]
+
+
+def _nested(criterion: Criterion, start: _Start, s: int, search: Search, k: int) -> float:
+    """An end by minimising over the other coordinates at every value of the target."""
+    t0, side, room = float(start.x[s, 0]), float(search.side[k]), float(search.room[k])
+    path = {0.0: start.x[s, 1:]}
+
+    def excess(out: float) -> float:
+        near = path[min(path, key=lambda known: abs(known - out))]
+        found = _minimise(
+            criterion, np.append(0.0, near), start.u[s], int(start.target[s]), int(start.response[s]), t0 + side * out
+        )
+        path[out] = found.x
+        return min(found.value, 1e300) - float(start.minimum[s]) - search.cut
+
+    inside, step = 0.0, 0.1 * float(search.reach[k])
+    while True:
+        outside = min(inside + step, room)
+        if excess(outside) > 0:
+            out = float(brentq(excess, inside, outside, xtol=1e-13 * max(outside, 1e-300), rtol=1e-11))
+            return t0 + side * out
+        if outside >= room:
+            return float(search.end[k])
+        if outside > search.far[k]:
+            return float(search.end[k]) if np.isfinite(search.end[k]) else side * np.inf
+        inside, step = outside, 1.6 * step
+
+
+def _values(criterion: Criterion, start: _Start, t: FloatArray, beta: FloatArray) -> FloatArray:
+    """Values of the parameters in the user's units from their coordinates (S,)."""
+    out = np.empty(t.size)
+    for i, a in enumerate(criterion.axes):
+        rows = np.flatnonzero(start.target == i)
+        response = start.response[rows]
+        sigma = criterion.base.sigma[response]
+        if a.target.kind == "fixed":
+            unit = criterion.base.unit(np.broadcast_to(a.functional, (rows.size, a.functional.size)), response)
+            out[rows] = beta[response, a.target.term] + unit * t[rows]
+        else:
+            out[rows] = to_value(a, t[rows], sigma)
+    return out
+
+
+def profile_ends(
+    cp: CrossProducts, optimum: Optimum, targets: Sequence[ProfileTarget], level: float = 0.95
+) -> tuple[FloatArray, FloatArray]:
+    """Profile intervals of several parameters of a fit.
+
+    Parameters
+    ----------
+    cp : CrossProducts
+    optimum : Optimum
+        The criterion profiled is the one that was minimised.
+    targets : sequence of ProfileTarget
+    level : float
+
+    Returns
+    -------
+    low, high : FloatArray, shape (T,)
+        Units of the parameters. Where the cut is not reached before, the end of the parameter's range (0, +-1, inf). A
+        term that was fixed keeps its ratio to sigma: its sd has the interval of sigma, its correlations have both
+        ends at their values.
+
+    References
+    ----------
+    Venzon & Moolgavkar (1988), Applied Statistics 37, 87-94.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).fit()
+    >>> low, high = profile_ends(fit.cp, fit.optimum, [ProfileTarget("sd", 0, (0,)), ProfileTarget("sigma")])
+    >>> low.round(3), high.round(3)
+    (array([15.657, 38.23 ]), array([101.066,  67.658]))
+    """
+    low, high = np.full(len(targets), np.nan), np.full(len(targets), np.nan)
+    if not optimum.sigma > 0:
+        return low, high
+    free = [t for t in targets if not _is_held(optimum, t)]
+    sigma = ProfileTarget("sigma")
+    asked = list(dict.fromkeys([*free, *([sigma] if len(free) < len(targets) else [])]))
+    criterion = _criterion(cp, optimum, asked)
+    start = _starts(criterion, 1)
+    beta = user_beta(cp, criterion.base.solution)
+    a, b = (_values(criterion, start, t, beta) for t in _search(criterion, start, level))
+    a, b = np.minimum(a, b), np.maximum(a, b)
+    for i, target in enumerate(targets):
+        if not _is_held(optimum, target):
+            low[i], high[i] = a[asked.index(target)], b[asked.index(target)]
+            continue
+        estimate, share = _held_value(optimum, target)
+        k = asked.index(sigma)
+        low[i], high[i] = (estimate, estimate) if share == 0 else (share * a[k], share * b[k])
+    return low, high
+
+
+def _criterion(cp: CrossProducts, optimum: Optimum, targets: Sequence[ProfileTarget]) -> Criterion:
+    base = reference(cp, optimum.factors, np.array([optimum.sigma]))
+    axes = tuple(axis(cp, optimum.fixed, target) for target in targets)
+    return Criterion(cp, optimum.reml, optimum.fixed, base, axes)
+
+
+def _is_held(optimum: Optimum, target: ProfileTarget) -> bool:
+    return target.kind in ("sd", "corr", "ratio") and target.term in optimum.fixed
+
+
+def _held_value(optimum: Optimum, target: ProfileTarget) -> tuple[float, float]:
+    """Estimate of a parameter of a term that was fixed, and its share of sigma if it moves with it."""
+    T = optimum.terms[target.term]
+    sd = np.sqrt((T**2).sum(-1))
+    first = float(sd[target.effects[0]])
+    if target.kind == "sd":
+        return first * optimum.sigma, first
+    if target.kind == "ratio":
+        return first**2, 0.0
+    a, b = target.effects
+    both = float(sd[a] * sd[b])
+    return (float(T[a] @ T[b]) / both if both > 0 else 0.0), 0.0
+
+
+def profile_ends_many(
+    cp: CrossProducts, Y: FloatArray, optima: Optima, target: ProfileTarget, level: float = 0.95, reml: bool = True
+) -> tuple[FloatArray, FloatArray]:
+    """Profile intervals of one parameter for many responses of one design.
+
+    Parameters
+    ----------
+    cp : CrossProducts
+    Y : FloatArray, shape (n, K)
+        Units of y.
+    optima : Optima
+        ``optimise_many(cp, Y, reml)``.
+    target : ProfileTarget
+    level : float
+    reml : bool
+
+    Returns
+    -------
+    low, high : FloatArray, shape (K,)
+        As of `profile_ends`; nan for a response that is fitted without residual.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> from bayeslmm.reml.many import optimise_many
+    >>> fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).fit()
+    >>> Y = fit.design.y[:, None] * [1.0, 2.0]
+    >>> low, high = profile_ends_many(fit.cp, Y, optimise_many(fit.cp, Y), ProfileTarget("sigma"))
+    >>> high.round(2)
+    array([ 67.66, 135.32])
+    """
+    low, high = np.full(Y.shape[1], np.nan), np.full(Y.shape[1], np.nan)
+    usable = np.flatnonzero(optima.sigma > 0)
+    together = isinstance(cp.store, Levels) and cp.reference is None
+    step = _TOGETHER if together else 1
+    for k in range(0, usable.size, step):
+        rows = usable[k : k + step]
+        terms = [T[rows] for T in optima.terms]
+        own = cp if together else cross_products(replace(cp.design, y=Y[:, rows[0]]))
+        replicates = reduce_responses(cp, Y[:, rows]).replicates if together else None
+        base = reference(own, par.block_factors(own, terms), optima.sigma[rows], replicates)
+        criterion = Criterion(own, reml, (), base, (axis(own, (), target),))
+        start = _starts(criterion, rows.size)
+        a, b = (_values(criterion, start, t, optima.beta[rows]) for t in _search(criterion, start, level))
+        low[rows], high[rows] = np.minimum(a, b), np.maximum(a, b)
+    return low, high
 
 
 class Profile:
     """The criterion as a function of one parameter, minimised over all others.
-
-    Coordinates of the others are absolute: entries of the lower factor of every term's covariance (effects of
-    the target's term permuted so that the target comes first), or the coordinates of a structure whose effects share
-    an sd, scaled to the fit; and log sigma. A term that was fixed stays so in relation to sigma, so that its sd has
-    the profile of sigma.
 
     Parameters
     ----------
     cp : CrossProducts
     optimum : Optimum
     target : ProfileTarget
+
+    Attributes
+    ----------
+    estimate : float
+        Where the profile has its minimum, units of the parameter.
+    minimum : float
+        Criterion there.
     """
 
     def __init__(self, cp: CrossProducts, optimum: Optimum, target: ProfileTarget) -> None:
-        self._cp, self._optimum, self.target = cp, optimum, target
-        self._fixed = target.term in optimum.fixed
-        self._order = self._permutation()
-        self._scales = self._term_scales()
-        self.estimate = self._read(optimum)
-        self.minimum = float(minus_two_log_density(cp, optimum.factor, np.array([optimum.sigma]), optimum.reml)[0])
-        self._own = [self._term_at_optimum(i) for i in range(len(cp.design.terms))]
-        self._start = self._free_at_optimum()
-        self._path: dict[float, FloatArray] = {self.estimate: self._start}
-        self._values: dict[float, float] = {self.estimate: self.minimum}
+        self.target = target
+        self._held = _is_held(optimum, target)
+        self._criterion = _criterion(cp, optimum, [ProfileTarget("sigma") if self._held else target])
+        self._start = _starts(self._criterion, 1)
+        self.minimum = float(self._start.minimum[0])
+        self._beta = user_beta(cp, self._criterion.base.solution)
+        self._share = 1.0
+        if self._held:
+            self.estimate, self._share = _held_value(optimum, target)
+        else:
+            self.estimate = float(_values(self._criterion, self._start, self._start.x[:, 0], self._beta)[0])
+        self._path = {float(self._start.x[0, 0]): (self._start.x[0, 1:], self.minimum)}
+
+    @property
+    def _axis(self) -> Axis:
+        return self._criterion.axes[0]
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Ends of the values that the target can take."""
+        if self.target.kind == "fixed":
+            return -np.inf, np.inf
+        if self.target.kind != "corr":
+            return 0.0, np.inf
+        return self._axis.shared.correlation_range if self._axis.shared is not None else (-1.0, 1.0)
+
+    @property
+    def constant(self) -> bool:
+        """Whether the target was fixed and does not move with sigma either."""
+        return self._held and self._share == 0
 
     def __call__(self, value: float) -> float:
         """Criterion at a value of the parameter, minimised over the others."""
-        value = float(value)
-        if self._fixed and value == 0 != self.estimate:
+        self._check(value)
+        if value == 0 and self._axis.target.kind == "sigma":
             return float("inf")
-        if value not in self._values:
-            self._check(value)
-            near = min(self._path, key=lambda known: abs(known - value))
-            best = self._minimise(value, self._path[near])
-            if near != self.estimate and best.value > self.minimum + 50.0:
-                again = self._minimise(value, self._start)
-                best = again if again.value < best.value else best
-            self._path[value], self._values[value] = best.x, best.value
-        return self._values[value]
+        t = self._coordinate(float(value))
+        if t not in self._path:
+            near = self._path[min(self._path, key=lambda known: abs(known - t))][0]
+            found = _minimise(self._criterion, np.append(t, near), self._start.u[0], 0, 0, t)
+            self._path[t] = found.x, found.value
+        return self._path[t][1]
+
+    def _coordinate(self, value: float) -> float:
+        base = self._criterion.base
+        if self.target.kind != "fixed":
+            return float(from_value(self._axis, np.array(value / self._share), base.sigma[0]))
+        unit = base.unit(self._axis.functional[None], np.zeros(1, dtype=int))[0]
+        return float((value - self._beta[0, self.target.term]) / unit)
 
     def _check(self, value: float) -> None:
         low, high = self.range
@@ -92,244 +363,6 @@ class Profile:
             raise DesignError(
                 f"The parameter profiled {what}; {value:g} was asked for. Its estimate is {self.estimate:g}."
             )
-
-    def _minimise(self, value: float, start: FloatArray):  # type: ignore[no-untyped-def]
-        def criterion(free: FloatArray) -> FloatArray:
-            return self._criterion(value, free)
-
-        if start.size == 0:
-            from bayeslmm.numerics.newton import Point
-
-            return Point(start, float(criterion(start[None])[0]), start, np.zeros((0, 0)))
-        return minimise(trials(criterion), start, max_evaluations=80)
-
-    def _permutation(self) -> list[list[int]]:
-        orders = [list(range(len(term.effects))) for term in self._cp.design.terms]
-        if self.target.kind != "sigma":
-            first = list(self.target.effects)
-            rest = [k for k in orders[self.target.term] if k not in first]
-            orders[self.target.term] = first + rest
-        return orders
-
-    def _term_scales(self) -> list[FloatArray]:
-        weights = self._cp.design.row_weights
-        scales = []
-        for term, T in zip(self._cp.design.terms, self._optimum.terms, strict=True):
-            w = 1.0 if weights is None else weights[:, None]
-            rms = np.sqrt((w * term.Z**2).sum(0) / self._cp.n)
-            fitted = np.sqrt((T**2).sum(-1))
-            scales.append(self._optimum.sigma * np.maximum(fitted, 0.3 / np.where(rms > 0, rms, 1.0)))
-        return scales
-
-    def _absolute(self, i: int) -> FloatArray:
-        """Lower factor of term i at the optimum, effects permuted."""
-        order = self._order[i]
-        T = self._optimum.terms[i][order] * self._optimum.sigma
-        if isinstance(self._structure(i), Diagonal):
-            return np.asarray(np.diag(np.sqrt((T**2).sum(-1))))
-        return np.asarray(canonical(T[None])[0])
-
-    def _structure(self, i: int) -> CovarianceStructure:
-        return self._cp.design.terms[i].structure
-
-    def _read(self, optimum: Optimum) -> float:
-        if self.target.kind == "sigma":
-            return optimum.sigma
-        C = self._absolute(self.target.term)
-        if self.target.kind == "sd":
-            return float(C[0, 0])
-        size = float(np.hypot(C[1, 0], C[1, 1]))
-        return float(C[1, 0] / size) if size > 0 else 0.0
-
-    def _entries(self, i: int) -> list[tuple[int, int]]:
-        """Free entries of the permuted factor of term i, without those the target fixes."""
-        structure = self._structure(i)
-        entries = list(zip(structure.rows.tolist(), structure.cols.tolist(), strict=True))
-        if i == self.target.term and self.target.kind == "sd":
-            entries.remove((0, 0))
-        if i == self.target.term and self.target.kind == "corr":
-            entries.remove((1, 0))
-        return entries
-
-    def _free_at_optimum(self) -> FloatArray:
-        free: list[float] = [x for own in self._own for x in own]
-        if self.target.kind != "sigma" and not self._fixed:
-            free.append(float(np.log(self._optimum.sigma)))
-        return np.array(free)
-
-    def _term_at_optimum(self, i: int) -> list[float]:
-        if i in self._optimum.fixed:
-            return []
-        structure = self._structure(i)
-        return self._shared_at_optimum(i, structure) if isinstance(structure, Shared) else self._entries_at_optimum(i)
-
-    def _entries_at_optimum(self, i: int) -> list[float]:
-        C, scale = self._absolute(i), self._scales[i][self._order[i]]
-        free = []
-        for a, b in self._entries(i):
-            entry = C[a, b]
-            if self.target.kind == "corr" and i == self.target.term and (a, b) == (1, 1):
-                entry = np.hypot(C[1, 0], C[1, 1])
-            free.append(float(entry / scale[a]))
-        return free
-
-    def _shared_at_optimum(self, i: int, structure: Shared) -> list[float]:
-        """Coordinates of a structure with one sd; of the target's, the one of sd and correlation that is free."""
-        theta = structure.theta(self._optimum.terms[i] * self._optimum.sigma)
-        if i != self.target.term:
-            x = structure.coordinates(theta)
-            return list(np.where(structure.scales, x / self._scales[i][0], x))
-        if self.target.kind == "corr":
-            return [float(theta[0] / self._scales[i][0])]
-        return [float(structure.angle(theta[1]))] if structure.correlated else []
-
-    def _criterion(self, value: float, free: FloatArray) -> FloatArray:
-        K, position = free.shape[0], 0
-        sigma = np.full(K, self._sigma_of(value))
-        if self.target.kind != "sigma" and not self._fixed:
-            sigma = np.exp(np.clip(free[:, -1], -700, 700))
-        terms = []
-        for i in range(len(self._cp.design.terms)):
-            part = free[:, position : position + len(self._own[i])]
-            terms.append(self._relative(i, part, value, sigma))
-            position += len(self._own[i])
-        try:
-            factor = evaluate(self._cp, par.block_factors(self._cp, terms))
-        except np.linalg.LinAlgError:
-            return np.full(K, 1e300)
-        out = minus_two_log_density(self._cp, factor, sigma, self._optimum.reml)
-        return np.where(np.isfinite(out), out, 1e300)
-
-    def _relative(self, i: int, part: FloatArray, value: float, sigma: FloatArray) -> FloatArray:
-        """Relative factors (K, c, c) of term i."""
-        T, structure = self._optimum.terms[i], self._structure(i)
-        if i in self._optimum.fixed:
-            return np.broadcast_to(T, (part.shape[0], *T.shape))
-        if isinstance(structure, Shared):
-            return self._shared_factor(i, structure, part, value) / sigma[:, None, None]
-        return self._entry_factor(i, part, value) / sigma[:, None, None]
-
-    def _sigma_of(self, value: float) -> float:
-        """Sigma, where the value of the target determines it."""
-        if not self._fixed:
-            return value
-        return value / self.estimate * self._optimum.sigma
-
-    def _entry_factor(self, i: int, part: FloatArray, value: float) -> FloatArray:
-        scale = self._scales[i][self._order[i]]
-        C = np.zeros((part.shape[0], scale.size, scale.size))
-        for k, (a, b) in enumerate(self._entries(i)):
-            C[:, a, b] = part[:, k] * scale[a]
-        if i == self.target.term:
-            self._fix(C, value)
-        return np.asarray(C[:, np.argsort(self._order[i])])
-
-    def _shared_factor(self, i: int, structure: Shared, part: FloatArray, value: float) -> FloatArray:
-        scale = self._scales[i][0]
-        if i != self.target.term:
-            return structure.factor(np.where(structure.scales, part * scale, part))
-        given = np.full(part.shape[0], value)
-        if self.target.kind == "corr":
-            theta = [part[:, 0] * scale, given]
-        elif structure.correlated:
-            theta = [given, structure.correlation(part[:, 0])]
-        else:
-            theta = [given]
-        return structure.factor(structure.coordinates(np.stack(theta, axis=-1)))
-
-    def _fix(self, C: FloatArray, value: float) -> None:
-        if self.target.kind == "sd":
-            C[:, 0, 0] = value
-        elif self.target.kind == "corr":
-            size = C[:, 1, 1].copy()
-            C[:, 1, 0] = value * size
-            C[:, 1, 1] = size * np.sqrt(max(1.0 - value**2, 0.0))
-
-    @property
-    def range(self) -> tuple[float, float]:
-        """Ends of the values that the target can take."""
-        if self.target.kind != "corr":
-            return 0.0, np.inf
-        structure = self._structure(self.target.term)
-        return structure.correlation_range if isinstance(structure, Shared) else (-1.0, 1.0)
-
-    @property
-    def moves_sigma(self) -> bool:
-        """Whether a value of the target is a value of sigma, so that zero is out of reach."""
-        return self.target.kind == "sigma" or self._fixed
-
-    @property
-    def constant(self) -> bool:
-        """Whether the target was fixed and does not move with sigma either."""
-        return self._fixed and (self.target.kind == "corr" or self.estimate == 0)
-
-
-def profile_interval(profile: Profile, level: float = 0.95) -> tuple[float, float]:
-    """Interval of the values whose profiled criterion rises by less than the chi-square quantile.
-
-    Parameters
-    ----------
-    profile : Profile
-    level : float
-
-    Returns
-    -------
-    tuple of float
-        Lower and upper end; an end of the parameter's range (0, +-1) where that comes first. A fixed parameter that
-        does not move with sigma has both ends at its value.
-    """
-    if profile.constant:
-        return profile.estimate, profile.estimate
-    cut = profile.minimum + float(chdtri(1, 1.0 - level))
-
-    def excess(value: float) -> float:
-        return profile(value) - cut
-
-    if profile.target.kind == "corr":
-        low, high = profile.range
-        return _towards(excess, profile.estimate, low), _towards(excess, profile.estimate, high)
-    if profile.estimate <= 0:
-        return 0.0, _outwards(excess, *_first_step(profile))
-    lower = 0.0
-    if profile.moves_sigma or excess(0.0) > 0:
-        lower = _downwards(excess, profile.estimate)
-    return lower, _outwards(excess, profile.estimate, 1.4 * profile.estimate)
-
-
-def _first_step(profile: Profile) -> tuple[float, float]:
-    scale = float(profile._scales[profile.target.term][profile.target.effects[0]])
-    return 0.0, scale
-
-
-def _towards(excess: Callable[[float], float], estimate: float, end: float) -> float:
-    """Root between the estimate and the end of the range, or the end."""
-    inside, step = estimate, 0.25
-    while True:
-        outside = inside + step * (end - inside)
-        if abs(end - outside) < 1e-7:
-            return end
-        if excess(outside) > 0:
-            return float(brentq(excess, inside, outside, xtol=1e-11, rtol=1e-11))
-        inside, step = outside, min(2 * step, 0.7)
-
-
-def _downwards(excess: Callable[[float], float], estimate: float) -> float:
-    inside = estimate
-    while True:
-        outside = 0.7 * inside
-        if excess(outside) > 0:
-            return float(brentq(excess, outside, inside, xtol=1e-14 * estimate, rtol=1e-10))
-        inside = outside
-        if inside < 1e-12 * estimate:
-            return 0.0
-
-
-def _outwards(excess: Callable[[float], float], inside: float, outside: float) -> float:
-    while excess(outside) < 0:
-        inside, outside = outside, 1.6 * outside
-        if not np.isfinite(outside) or outside > 1e12 * max(inside, 1e-300):
-            return float("inf")
-    return float(brentq(excess, inside, outside, xtol=1e-14 * outside, rtol=1e-10))
 
 
 def profile_curve(profile: Profile, values: FloatArray) -> FloatArray:

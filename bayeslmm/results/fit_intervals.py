@@ -10,11 +10,11 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtri
 
 from bayeslmm.design.design import Design
+from bayeslmm.errors import DesignError
 from bayeslmm.likelihood import Conditional, CrossProducts
 from bayeslmm.reml import Optimum
 from bayeslmm.results.intervals import check_level
-from bayeslmm.results.labels import find
-from bayeslmm.results.profiles import choose_parameters, profile_frame, variance_interval
+from bayeslmm.results.profiles import choose_parameters, find_derived, profile_frame, profile_intervals
 
 
 class FitIntervals:
@@ -57,7 +57,7 @@ class FitIntervals:
         DesignError
             The parameter has no profile, or a value is outside its range.
         """
-        return profile_frame(self.cp, self.optimum, find(self.design, label), values)
+        return profile_frame(self.cp, self.optimum, find_derived(self.design, label), values)
 
     def confint(
         self,
@@ -87,14 +87,18 @@ class FitIntervals:
             The level is not strictly between 0 and 1, a label or the method is unknown.
         """
         check_level(level)
-        chosen = choose_parameters(self.design, parameters, method)
-        wald = ndtri(0.5 + level / 2) * self.std_error().to_numpy()
-        beta = self._conditional.beta[0]
-        ends = []
-        for p in chosen:
-            if p.kind == "fixed":
-                ends.append((beta[p.position] - wald[p.position], beta[p.position] + wald[p.position]))
-            else:
-                ends.append(variance_interval(self.cp, self.optimum, p, self.estimates()[p.label], level))
+        chosen = choose_parameters(self.design, parameters)
+        if method == "wald":
+            if parameters is None:
+                chosen = [p for p in chosen if p.kind == "fixed"]
+            if any(p.kind != "fixed" for p in chosen):
+                raise DesignError("Wald intervals of variance parameters are not offered. Use method='profile'.")
+            wald = ndtri(0.5 + level / 2) * self.std_error().to_numpy()
+            beta = self._conditional.beta[0]
+            ends = [(beta[p.position] - wald[p.position], beta[p.position] + wald[p.position]) for p in chosen]
+        elif method == "profile":
+            ends = profile_intervals(self.cp, self.optimum, chosen, self.estimates(), level)
+        else:
+            raise DesignError(f"method={method!r} is unknown. Use 'profile' or 'wald'.")
         index = [p.label for p in chosen]
         return pd.DataFrame(ends, index=index, columns=["conf_low", "conf_high"], dtype=float)

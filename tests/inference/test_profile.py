@@ -201,8 +201,3 @@ def test_values_outside_the_range_are_refused(label: str, value: float, words: s
 def test_correlations_beyond_one_are_refused(sleep: bl.Model) -> None:
     with pytest.raises(DesignError, match="-1 to 1"):
         sleep.fit().profile("corr_Subject[Intercept.Days]", [1.2])
-
-
-def test_fixed_effects_point_to_their_wald_interval() -> None:
-    with pytest.raises(DesignError, match="Wald"):
-        model("dyestuff").fit().profile("Intercept")
