@@ -17,7 +17,10 @@ from bayeslmm.errors import ConvergenceWarning, FitError
 from bayeslmm.likelihood import CrossProducts, cross_products
 from bayeslmm.reml import Optimum, optimise
 from bayeslmm.reml.fixed import resolve_fixed
+from bayeslmm.reml.penalised import optimise_penalised
+from bayeslmm.reml.penalty import Penalty, resolve_penalty
 from bayeslmm.results import Posterior, REMLResult
+from bayeslmm.results.penalised_result import fit_result
 from bayeslmm.results.posterior_storage import load_posterior
 from bayeslmm.storage import FilePath, load_parts, save_parts
 
@@ -131,6 +134,7 @@ class Model(BayesianModel):
         *,
         on_failure: Literal["warn", "raise", "ignore"] = "warn",
         fix: Mapping[str, ArrayLike] | None = None,
+        penalty: Literal["boundary_avoiding", "gamma", "wishart"] | float | Penalty | None = None,
     ) -> REMLResult:
         """Fit by REML, or by ML with ``reml=False``.
 
@@ -143,6 +147,12 @@ class Model(BayesianModel):
             Covariance parameters that are known, relative to sigma as in ``result.theta``: ``{"theta": values}`` for
             all, or grouping factor (or random term as written) to the values of that term. The others, sigma and the
             fixed effects are estimated given these.
+        penalty : {"boundary_avoiding", "gamma", "wishart"} or float, optional
+            Keep the estimates of variances off zero by adding ``(shape - 1) log theta`` to the log likelihood for every
+            single sd (theta = sd / sigma; a gamma prior with rate 0), and ``(shape - 1) log |det T|`` for every free
+            covariance matrix ``sigma^2 T T'`` (Wishart with c + shape degrees of freedom, infinite scale). The shapes
+            are 2 and 2.5 for ``"boundary_avoiding"``, both 2 for ``"gamma"``, both 2.5 for ``"wishart"`` (blme's
+            default), both the number otherwise. A point estimate; intervals and tests are those of an ordinary fit.
 
         Returns
         -------
@@ -151,7 +161,8 @@ class Model(BayesianModel):
         Raises
         ------
         FitError
-            An argument that is none of these; not converged and ``on_failure="raise"``.
+            An argument that is none of these; a penalty too strong for the number of levels; not converged and
+            ``on_failure="raise"``.
         DesignError
             `fix` names no term, has the wrong number of values, or values that are no covariance.
 
@@ -161,20 +172,27 @@ class Model(BayesianModel):
         >>> fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff2")).fit()
         >>> fit.is_singular, round(fit.sigma, 4)
         (True, 3.7157)
+        >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff2"))
+        >>> model.fit(penalty="boundary_avoiding").theta.round(4)
+        array([0.3214])
         """
         if not isinstance(reml, bool):
             raise FitError(f"reml={reml!r} is neither True (REML) nor False (ML). Write model.fit(reml=False) for ML.")
         if on_failure not in ("warn", "raise", "ignore"):
             raise FitError(f"on_failure={on_failure!r} is unknown. Use 'warn', 'raise' or 'ignore'.")
         fixed = resolve_fixed(self._design, fix)
-        optimum = optimise(self.cross_products, reml, fixed=fixed) if fixed else self._optimum(reml)
+        chosen = resolve_penalty(penalty)
+        if chosen is not None:
+            optimum = optimise_penalised(self.cross_products, reml, chosen, fixed=fixed)
+        else:
+            optimum = optimise(self.cross_products, reml, fixed=fixed) if fixed else self._optimum(reml)
         if not optimum.status.ok and on_failure != "ignore":
             detail = "".join(f"; {ridge}" for ridge in optimum.ridges)
             message = f"{self.formula}: {optimum.status}{detail}"
             if on_failure == "raise":
                 raise FitError(message)
             warnings.warn(message, ConvergenceWarning, stacklevel=2)
-        return REMLResult(self._design, self.cross_products, optimum)
+        return fit_result(self._design, self.cross_products, optimum)
 
     def _optimum(self, reml: bool) -> Optimum:
         if reml not in self._optima:
@@ -290,4 +308,4 @@ def load(path: FilePath) -> Model | REMLResult | Posterior:
     design, cp, optimum = load_parts(path)
     if cp is None or optimum is None:
         return Model._from_design(design)
-    return REMLResult(design, cp, optimum)
+    return fit_result(design, cp, optimum)

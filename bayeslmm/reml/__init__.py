@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from bayeslmm.reml.optimum import Criterion, Optimum, Vanished, optimise
+from bayeslmm.reml.criterion import Criterion
+from bayeslmm.reml.optimum import Optimum, Vanished, optimise
+from bayeslmm.reml.penalised import optimise_penalised
+from bayeslmm.reml.penalty import Penalty, resolve_penalty
 from bayeslmm.reml.status import FitStatus
 
-__all__ = ["Criterion", "FitStatus", "Optimum", "Vanished", "optimise"]
+__all__ = [
+    "Criterion",
+    "FitStatus",
+    "Optimum",
+    "Penalty",
+    "Vanished",
+    "optimise",
+    "optimise_penalised",
+    "resolve_penalty",
+]

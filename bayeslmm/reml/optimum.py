@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -15,9 +15,11 @@ from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.criteria import degrees_of_freedom
 from bayeslmm.likelihood.crossproducts import Levels
 from bayeslmm.numerics.differences import jacobian
-from bayeslmm.numerics.newton import Ending, NewtonResult, Point, Step, Trial, minimise
+from bayeslmm.numerics.newton import Ending, NewtonResult, Step, minimise
+from bayeslmm.reml.criterion import Criterion
 from bayeslmm.reml.fixed import Held, free_entries, hold
 from bayeslmm.reml.identified import Ridge, find_ridges
+from bayeslmm.reml.penalty import Penalty, off_zero, penalty_value
 from bayeslmm.reml.status import FitStatus
 from bayeslmm.types import BoolArray, FloatArray
 
@@ -35,6 +37,8 @@ ROUNDING = 1e-13
 _FLAT_ENOUGH = 1e-2
 # Beside the largest, a singular value below this is zero.
 NO_RANK = 1e-9
+# Relative sd that a penalised start has at least: at zero the penalty is infinite.
+_OFF_ZERO = 0.1
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,8 @@ class Optimum:
     trace : tuple of Step
     fixed : tuple of int
         Positions in ``design.terms`` of the terms whose theta was given, not estimated.
+    penalty : Penalty or None
+        What the criterion was penalised by for the estimates; `criterion` is without it.
     """
 
     cp: CrossProducts
@@ -105,10 +111,19 @@ class Optimum:
     trace: tuple[Step, ...]
     fixed: tuple[int, ...] = ()
     ridges: tuple[Ridge, ...] = ()
+    penalty: Penalty | None = None
+
+    @property
+    def objective(self) -> float:
+        """What was minimised: the criterion minus twice the log penalty in theta, units of the user's columns."""
+        if self.penalty is None:
+            return self.criterion
+        structures = [term.structure for term in self.cp.design.terms]
+        return self.criterion - 2.0 * self.penalty.log_density(structures, self.terms, self.fixed)
 
     @cached_property
     def gradient(self) -> FloatArray:
-        """Gradient in the entries of `internal` that are not fixed, shape (f,)."""
+        """Gradient of what was minimised in the entries of `internal` that are not fixed, shape (f,)."""
         criterion, x = self._problem
         return criterion(x).expand().gradient
 
@@ -124,57 +139,7 @@ class Optimum:
     @property
     def _problem(self) -> tuple[Criterion, FloatArray]:
         held = Held(self.fixed, self.internal, free_entries(self.cp, self.fixed))
-        return Criterion(self.cp, self.reml, held), self.internal[held.free]
-
-
-@dataclass(frozen=True)
-class Criterion:
-    """The profiled criterion of one data set as a function of the free entries of the internal vector."""
-
-    cp: CrossProducts
-    reml: bool
-    held: Held
-    _last: dict[bytes, Factor] = field(default_factory=dict, repr=False, compare=False)
-
-    def factor(self, x: FloatArray, factors: Sequence[FloatArray]) -> Factor:
-        """The evaluation at the free entries x, kept from the last call if that was there."""
-        key = x.tobytes()
-        if key not in self._last:
-            self._last.clear()
-            self._last[key] = evaluate(self.cp, factors)
-        return self._last[key]
-
-    def factors(self, x: FloatArray) -> list[FloatArray]:
-        """Internal factors of the blocks."""
-        return par.internal_factors(self.cp, self.held.full(x) if self.held.terms else x)
-
-    def __call__(self, x: FloatArray) -> Trial:
-        """Criterion at x (inf where it is not defined, -inf for a perfect fit) and its derivatives."""
-        factors = self.factors(x)
-        try:
-            factor = self.factor(x, factors)
-        except np.linalg.LinAlgError:
-            return self._undefined(x, float("inf"))
-        if not factor.r2[0] > 0:
-            return self._undefined(x, float("-inf"))
-        value = float(profiled(self.cp, factor, self.reml)[0])
-
-        def expand() -> Point:
-            first = derivatives(self.cp, factors, factor, self.reml)
-            gradient, hessian = par.gradient(self.cp, factors, first)[0], par.hessian(self.cp, factors, first)[0]
-            if self.held.terms:
-                free = self.held.free
-                gradient, hessian = gradient[free], hessian[np.ix_(free, free)]
-            return Point(x, value, gradient, hessian, first.exact)
-
-        # The trailing block is a matrix of condition x^2.
-        trailing = 2e-15 * float(x @ x) if self.cp.q_trailing else 0.0
-        return Trial(value, expand, max(1e-11, 4e-14 * abs(value), trailing), 10.0 * trailing)
-
-    @staticmethod
-    def _undefined(x: FloatArray, value: float) -> Trial:
-        nan = np.full((x.size, x.size), np.nan)
-        return Trial(value, lambda: Point(x, value, nan[0], nan))
+        return Criterion(self.cp, self.reml, held, self.penalty), self.internal[held.free]
 
 
 def optimise(
@@ -183,6 +148,7 @@ def optimise(
     start: FloatArray | None = None,
     max_evaluations: int = 200,
     fixed: Mapping[int, FloatArray] | None = None,
+    penalty: Penalty | None = None,
 ) -> Optimum:
     """Minimise the profiled REML or ML criterion.
 
@@ -195,6 +161,8 @@ def optimise(
     max_evaluations : int
     fixed : mapping, optional
         Position of a term in the design to its theta, which is then not estimated.
+    penalty : Penalty, optional
+        Its logarithm, twice, is subtracted from the criterion; see `penalised.optimise_penalised`.
 
     Returns
     -------
@@ -207,8 +175,8 @@ def optimise(
     zero variance is a smooth stationary point and a false zero is a saddle with negative curvature.
     """
     held = hold(cp, fixed)
-    criterion = Criterion(cp, reml, held)
-    x = (_best_start(cp, reml, held) if start is None else start)[held.free]
+    criterion = Criterion(cp, reml, held, penalty)
+    x = (_best_start(criterion) if start is None else start)[held.free]
     result = minimise(criterion, x, max_evaluations)
     if result.ending is Ending.converged:
         result = _snap(criterion, result, max_evaluations)
@@ -216,15 +184,21 @@ def optimise(
     return _finish(criterion, result, fixed or {})
 
 
-def _best_start(cp: CrossProducts, reml: bool, held: Held) -> FloatArray:
+def _best_start(criterion: Criterion) -> FloatArray:
+    cp, held = criterion.cp, criterion.held
     candidates = par.starts(cp)
+    if criterion.penalty is not None:
+        candidates = off_zero(cp, candidates, _OFF_ZERO)
     if held.terms:
         candidates = np.unique(held.full(candidates[:, held.free]), axis=0)
     if candidates.shape[0] == 1:
         return np.asarray(candidates[0])
     factor = evaluate(cp, par.internal_factors(cp, candidates))
     factor = replace(factor, r2=np.maximum(factor.r2, np.finfo(float).tiny))
-    return np.asarray(candidates[np.argmin(profiled(cp, factor, reml))])
+    values = profiled(cp, factor, criterion.reml)
+    if criterion.penalty is not None:
+        values = values + [penalty_value(cp, criterion.penalty, x, held.terms) for x in candidates]
+    return np.asarray(candidates[np.argmin(values)])
 
 
 def _snap(criterion: Criterion, result: NewtonResult, max_evaluations: int) -> NewtonResult:
@@ -288,6 +262,7 @@ def _finish(criterion: Criterion, result: NewtonResult, fixed: Mapping[int, Floa
     vanished = _vanished(criterion, factors, factor) if np.isfinite(result.value) else ()
     ridges = _ridges(criterion, factors, factor, result, vanished)
     nu = degrees_of_freedom(cp, criterion.reml)
+    penalised = criterion.penalty is not None and np.isfinite(result.value)
     return Optimum(
         reml=criterion.reml,
         cp=cp,
@@ -296,7 +271,7 @@ def _finish(criterion: Criterion, result: NewtonResult, fixed: Mapping[int, Floa
         terms=tuple(T[0] for T in terms),
         theta=par.theta_from_terms(cp, terms)[0],
         sigma=float(np.sqrt(max(factor.r2[0], 0.0) / nu)),
-        criterion=result.value,
+        criterion=float(profiled(cp, factor, criterion.reml)[0]) if penalised else result.value,
         factor=factor,
         vanished=vanished,
         status=_status(cp, float(factor.r2[0]) / nu, result.ending, vanished, ridges),
@@ -304,6 +279,7 @@ def _finish(criterion: Criterion, result: NewtonResult, fixed: Mapping[int, Floa
         trace=result.steps,
         fixed=criterion.held.terms,
         ridges=ridges,
+        penalty=criterion.penalty,
     )
 
 
@@ -319,7 +295,9 @@ def _ridges(
         return ()
     # Terms of one factor span the same space more easily than an approximate Hessian shows.
     several = not isinstance(criterion.cp.store, Levels) and any(len(b.terms) > 1 for b in criterion.cp.blocks)
-    if not vanished and not several and _is_curved(result.hessian):
+    # The curvature of a penalty is not the data's.
+    curved = criterion.penalty is None and _is_curved(result.hessian)
+    if not vanished and not several and curved:
         return ()
     return find_ridges(criterion.cp, factors, criterion.reml)
 

@@ -23,6 +23,7 @@ from bayeslmm.likelihood import (
 )
 from bayeslmm.reml import Optimum, optimise
 from bayeslmm.reml.many import optimise_many
+from bayeslmm.reml.penalty import Penalty
 from bayeslmm.results.effects import by_group, fitted_values, variances_by_group
 from bayeslmm.results.fit_boundary import FitBoundary
 from bayeslmm.results.fit_coefficients import FitCoefficients
@@ -193,6 +194,11 @@ class REMLResult(FitStatistics, FitPredictions, FitIntervals, FitZeroTests, FitC
         return tidy_table(self._parameters, self.estimates().to_numpy(), np.array(std_error), interval)
 
     @property
+    def penalty(self) -> Penalty | None:
+        """What kept the variances off zero; None for an ordinary fit."""
+        return self.optimum.penalty
+
+    @property
     def _fixed(self) -> dict[int, FloatArray]:
         terms = self.design.terms
         return {i: terms[i].structure.theta(self.optimum.terms[i]) for i in self.optimum.fixed}
@@ -216,10 +222,10 @@ class REMLResult(FitStatistics, FitPredictions, FitIntervals, FitZeroTests, FitC
         """
         design = with_response(self.design, check_responses(self.design, y, 1))
         cp = cross_products(design)
-        optimum = optimise(cp, self.reml, fixed=self._fixed)
+        optimum = optimise(cp, self.reml, fixed=self._fixed, penalty=self.optimum.penalty)
         if not optimum.status.ok:
             warnings.warn(f"{self.formula}: {optimum.status}", ConvergenceWarning, stacklevel=2)
-        return REMLResult(design, cp, optimum)
+        return type(self)(design, cp, optimum)
 
     def refit_many(self, Y: ArrayLike, *, workers: int = 1) -> Refits:
         """Fit the same model to many responses at once (bootstrap, simulation, permutation).

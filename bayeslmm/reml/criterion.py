@@ -1,0 +1,73 @@
+"""The profiled criterion, with or without a penalty, as the optimiser sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bayeslmm.likelihood import CrossProducts, Factor, derivatives, evaluate, profiled
+from bayeslmm.likelihood import parameters as par
+from bayeslmm.numerics.newton import Point, Trial
+from bayeslmm.reml.fixed import Held
+from bayeslmm.reml.penalty import Penalty, penalty_derivatives, penalty_value
+from bayeslmm.types import FloatArray
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """The profiled criterion of one data set as a function of the free entries of the internal vector."""
+
+    cp: CrossProducts
+    reml: bool
+    held: Held
+    penalty: Penalty | None = None
+    _last: dict[bytes, Factor] = field(default_factory=dict, repr=False, compare=False)
+
+    def factor(self, x: FloatArray, factors: Sequence[FloatArray]) -> Factor:
+        """The evaluation at the free entries x, kept from the last call if that was there."""
+        key = x.tobytes()
+        if key not in self._last:
+            self._last.clear()
+            self._last[key] = evaluate(self.cp, factors)
+        return self._last[key]
+
+    def factors(self, x: FloatArray) -> list[FloatArray]:
+        """Internal factors of the blocks."""
+        return par.internal_factors(self.cp, self.held.full(x) if self.held.terms else x)
+
+    def __call__(self, x: FloatArray) -> Trial:
+        """Criterion at x (inf where it is not defined, -inf for a perfect fit) and its derivatives."""
+        factors = self.factors(x)
+        try:
+            factor = self.factor(x, factors)
+        except np.linalg.LinAlgError:
+            return self._undefined(x, float("inf"))
+        if not factor.r2[0] > 0:
+            return self._undefined(x, float("-inf"))
+        value = float(profiled(self.cp, factor, self.reml)[0])
+        if self.penalty is not None:
+            value += penalty_value(self.cp, self.penalty, self.held.full(x), self.held.terms)
+            if value == np.inf:
+                return self._undefined(x, value)
+
+        def expand() -> Point:
+            first = derivatives(self.cp, factors, factor, self.reml)
+            gradient, hessian = par.gradient(self.cp, factors, first)[0], par.hessian(self.cp, factors, first)[0]
+            if self.penalty is not None:
+                more = penalty_derivatives(self.cp, self.penalty, self.held.full(x), self.held.terms)
+                gradient, hessian = gradient + more[0], hessian + more[1]
+            if self.held.terms:
+                free = self.held.free
+                gradient, hessian = gradient[free], hessian[np.ix_(free, free)]
+            return Point(x, value, gradient, hessian, first.exact)
+
+        # The trailing block is a matrix of condition x^2.
+        trailing = 2e-15 * float(x @ x) if self.cp.q_trailing else 0.0
+        return Trial(value, expand, max(1e-11, 4e-14 * abs(value), trailing), 10.0 * trailing)
+
+    @staticmethod
+    def _undefined(x: FloatArray, value: float) -> Trial:
+        nan = np.full((x.size, x.size), np.nan)
+        return Trial(value, lambda: Point(x, value, nan[0], nan))

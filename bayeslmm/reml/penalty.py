@@ -1,0 +1,171 @@
+"""Penalties on the relative covariance factors that keep estimates away from the boundary."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bayeslmm.design.covariance import CovarianceStructure
+from bayeslmm.errors import FitError
+from bayeslmm.likelihood import CrossProducts
+from bayeslmm.likelihood import parameters as par
+from bayeslmm.types import FloatArray
+
+# Name to the shape for a single sd and that for a covariance matrix.
+_NAMED = {"boundary_avoiding": (2.0, 2.5), "gamma": (2.0, 2.0), "wishart": (2.5, 2.5)}
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """What is added to the log likelihood: the log density of a prior, up to a constant.
+
+    With T the relative factor (``Sigma = sigma^2 T T'``) a term with one standard deviation adds
+    ``(sd_shape - 1) log theta``, which is a gamma prior with rate 0 on ``theta = sd / sigma``, and a term with a free
+    covariance matrix of c effects ``(matrix_shape - 1) log |det T|``, a Wishart prior with ``c + matrix_shape`` degrees
+    of freedom and an infinite scale. Effects without correlations count as terms of their own.
+
+    Attributes
+    ----------
+    name : str
+    sd_shape : float
+        Above 1.
+    matrix_shape : float
+        Above 1.
+
+    References
+    ----------
+    Chung, Rabe-Hesketh, Dorie, Gelman & Liu (2013), Psychometrika 78, 685-709; Chung, Gelman, Rabe-Hesketh, Liu & Dorie
+    (2015), J. Educational and Behavioral Statistics 40, 136-157.
+
+    Examples
+    --------
+    >>> print(resolve_penalty("boundary_avoiding"))
+    boundary_avoiding: gamma(2, rate 0) on sd / sigma, Wishart(c + 2.5 df, infinite scale) on c x c covariances
+    """
+
+    name: str
+    sd_shape: float
+    matrix_shape: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name}: gamma({self.sd_shape:g}, rate 0) on sd / sigma, Wishart(c + {self.matrix_shape:g} df, "
+            "infinite scale) on c x c covariances"
+        )
+
+    def multiple(self, structure: CovarianceStructure) -> float:
+        """What the logarithm of an sd (or determinant) of a term is multiplied with."""
+        free = not structure.shared and len(structure.rows) > structure.size
+        return (self.matrix_shape if free else self.sd_shape) - 1.0
+
+    def log_density(
+        self, structures: Sequence[CovarianceStructure], terms: Sequence[FloatArray], held: Collection[int]
+    ) -> float:
+        """Logarithm of the penalty.
+
+        Parameters
+        ----------
+        structures : sequence of CovarianceStructure
+        terms : sequence of FloatArray, each (c, c)
+            Relative factors on the user's columns, lower triangular; the value depends on the units of the columns.
+        held : collection of int
+            Positions of the terms that are not penalised.
+        """
+        total = 0.0
+        for i, (structure, T) in enumerate(zip(structures, terms, strict=True)):
+            if i not in held:
+                sizes = np.linalg.norm(T[:1], axis=1) if structure.shared else np.abs(np.diagonal(T))
+                total += self.multiple(structure) * sum(_log(size) for size in sizes.tolist())
+        return total
+
+
+def resolve_penalty(penalty: Any) -> Penalty | None:
+    """Read the user's ``penalty=``: None, a name, a shape above 1, or a `Penalty`.
+
+    Raises
+    ------
+    FitError
+        None of these.
+
+    Examples
+    --------
+    >>> resolve_penalty(3).matrix_shape
+    3.0
+    """
+    if penalty is None or isinstance(penalty, Penalty):
+        return penalty
+    if isinstance(penalty, str) and penalty in _NAMED:
+        return Penalty(penalty, *_NAMED[penalty])
+    if isinstance(penalty, int | float) and not isinstance(penalty, bool) and 1.0 < penalty < math.inf:
+        return Penalty(f"shape {penalty:g}", float(penalty), float(penalty))
+    raise FitError(
+        f"penalty={penalty!r} is unknown. Use {', '.join(map(repr, _NAMED))}, or the shape of the gamma (Wishart) "
+        "prior: a number above 1, at which there is no penalty."
+    )
+
+
+def penalty_value(cp: CrossProducts, penalty: Penalty, x: FloatArray, held: Collection[int]) -> float:
+    """Minus twice the log penalty at internal coordinates x (k,), up to a constant; inf where some sd is 0."""
+    total = 0.0
+    for structure, own in _parts(cp, x, held):
+        sizes = np.linalg.norm(structure.factor(own)[:1], axis=1) if structure.shared else own[structure.scales]
+        total += penalty.multiple(structure) * sum(_log(abs(size)) for size in sizes.tolist())
+    return -2.0 * total
+
+
+def penalty_derivatives(
+    cp: CrossProducts, penalty: Penalty, x: FloatArray, held: Collection[int]
+) -> tuple[FloatArray, FloatArray]:
+    """Gradient (k,) and Hessian (k, k) of `penalty_value`."""
+    gradient, hessian = np.zeros(x.size), np.zeros((x.size, x.size))
+    position = 0
+    for _, (_, term) in par.enumerate_terms(cp):
+        structure = cp.design.terms[term].structure
+        part = slice(position, position + len(structure.rows))
+        position = part.stop
+        if term not in held:
+            own = _shared(structure, x[part]) if structure.shared else _entries(structure, x[part])
+            gradient[part] = -2.0 * penalty.multiple(structure) * own[0]
+            hessian[part, part] = -2.0 * penalty.multiple(structure) * own[1]
+    return gradient, hessian
+
+
+def off_zero(cp: CrossProducts, x: FloatArray, least: float) -> FloatArray:
+    """Starts (K, k) with standard deviations (diagonals of T) of at least `least`."""
+    scales = np.concatenate([cp.design.terms[term].structure.scales for _, (_, term) in par.enumerate_terms(cp)])
+    return np.where(scales & (np.abs(x) < least), least, x)
+
+
+def _parts(cp: CrossProducts, x: FloatArray, held: Collection[int]) -> list[tuple[CovarianceStructure, FloatArray]]:
+    parts, position = [], 0
+    for _, (_, term) in par.enumerate_terms(cp):
+        structure = cp.design.terms[term].structure
+        stop = position + len(structure.rows)
+        if term not in held:
+            parts.append((structure, x[position:stop]))
+        position = stop
+    return parts
+
+
+def _entries(structure: CovarianceStructure, x: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Derivatives of log |det T| for triangular T: the sum over its diagonal."""
+    slope = np.where(structure.scales, 1.0 / np.where(structure.scales, x, 1.0), 0.0)
+    return slope, np.diag(-(slope**2))
+
+
+def _shared(structure: CovarianceStructure, x: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Derivatives of ``log sd = log G[0, 0] / 2`` from those of G, which the structure has."""
+    T = structure.factor(x)
+    first = np.zeros_like(T)
+    first[0, 0] = 1.0
+    variance = float(T[0] @ T[0])
+    slope = structure.gradient(T, first) / variance
+    return 0.5 * slope, 0.5 * (structure.curvature(T, first) / variance - np.outer(slope, slope))
+
+
+def _log(size: float) -> float:
+    return math.log(size) if size > 0 else -math.inf
