@@ -32,7 +32,7 @@ from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.crossproducts import Levels, internal_blocks, split_levels
 from bayeslmm.likelihood.derivatives import Pieces, Stack, assemble, stack, stack_first
 from bayeslmm.reml import Optimum
-from bayeslmm.types import FloatArray
+from bayeslmm.types import BoolArray, FloatArray
 
 # Doubles that the cross-products of a design with many levels may take when they are formed densely (200 MB).
 _DENSE = 25_000_000
@@ -66,7 +66,7 @@ class KenwardRoger:
 
     def std_error(self, L: FloatArray) -> FloatArray:
         """Adjusted standard errors (K, m) of contrasts L (m, p), divided by sigma."""
-        return np.sqrt(np.einsum("mi,kij,mj->km", L, self.adjusted, L))
+        return np.asarray(np.sqrt(np.einsum("mi,kij,mj->km", L, self.adjusted, L)))
 
     def df(self, L: FloatArray) -> FloatArray:
         """Degrees of freedom (K, m) of each of the contrasts L (m, p); nan for a contrast of zeros."""
@@ -226,14 +226,13 @@ def linear_directions(structure: CovarianceStructure) -> FloatArray | None:
     return Vt[:rank].reshape(rank, *T.shape[1:]) if rank <= k else None
 
 
-def _directions(cp: CrossProducts, fixed: frozenset[int]) -> list[FloatArray]:
-    """Changes (d_b, c, c) of the covariance of every block that are estimated."""
-    found: list[list[FloatArray]] = [[np.zeros((0, block.size, block.size))] for block in cp.blocks]
+def _directions(cp: CrossProducts, fixed: frozenset[int]) -> tuple[list[FloatArray], BoolArray]:
+    """Changes (d_b, c, c) of the covariance of every block, and which of all these (d,) are estimated."""
+    found: list[list[FloatArray]] = [[] for _ in cp.blocks]
+    free: list[bool] = []
     for b, (columns, term) in par.enumerate_terms(cp):
-        if term in fixed:
-            continue
         structure = cp.design.terms[term].structure
-        own = linear_directions(structure)
+        own = np.eye(structure.size)[None] if term in fixed else linear_directions(structure)
         if own is None:
             raise DesignError(
                 f"The adjustment of Kenward and Roger is for covariances that are sums of variances and covariances, "
@@ -244,7 +243,8 @@ def _directions(cp: CrossProducts, fixed: frozenset[int]) -> list[FloatArray]:
         whole = np.zeros((own.shape[0], cp.blocks[b].size, cp.blocks[b].size))
         whole[:, columns, columns] = own if W is None else W @ own @ W.T
         found[b].append(whole)
-    return [np.concatenate(parts) for parts in found]
+        free += [term not in fixed] * own.shape[0]
+    return [np.concatenate(parts) for parts in found], np.array(free, dtype=bool)
 
 
 def _adjust(cp: CrossProducts, factors: Sequence[FloatArray], fixed: frozenset[int]) -> KenwardRoger:
@@ -253,10 +253,14 @@ def _adjust(cp: CrossProducts, factors: Sequence[FloatArray], fixed: frozenset[i
     factor = replace(factor, r2=np.ones_like(factor.r2))
     first = derivatives(cp, factors, factor)
     pieces = sensitivity(cp, factors, factor, first)
-    own = _directions(cp, fixed)
+    own, free = _directions(cp, fixed)
     K = factor.r2.size
     directions = [np.broadcast_to(gamma, (K, *gamma.shape)) for gamma in own]
-    inverse, _ = scaled_inverse(_information(cp, first, directions), _FLAT)
+    estimated = np.flatnonzero(np.append(free, True))
+    information = _information(cp, first, directions)
+    inverse = np.zeros_like(information)
+    part = np.ix_(np.arange(K), estimated, estimated)
+    inverse[part] = scaled_inverse(information[part], _FLAT)[0]
     T = cp.fixed.transform
     C = T @ pieces.C @ T.T
     changes = [T @ change @ T.T for change in _changes(directions, pieces)]
@@ -325,12 +329,12 @@ def _form(pieces: Pieces, own: Sensitivity, moved: Sequence[FloatArray]) -> Floa
     if own.first is None:
         raise TypeError("the sensitivity of dense levels is needed")
     (A, B), Y = own.first, moved[0]
-    K, p = Y.shape[0], Y.shape[-1]
-    flat = Y.reshape(K, -1, p)
-    N = small.transpose(B.reshape(K, flat.shape[1], -1)) @ flat
-    out = small.transpose(flat) @ (A @ Y).reshape(K, -1, p) - small.transpose(N) @ pieces.Q @ N
+    K, J, c, p = Y.shape
+    flat = Y.reshape(K, J * c, p)
+    N = small.transpose(B.reshape(K, J * c, B.shape[-1])) @ flat
+    out = small.transpose(flat) @ (A @ Y).reshape(K, J * c, p) - small.transpose(N) @ pieces.Q @ N
     if pieces.trailing is not None:
-        rest = np.concatenate([y.reshape(K, -1, p) for y in moved[1:]], axis=1)
+        rest = np.concatenate([y.reshape(K, y.shape[1] * y.shape[2], p) for y in moved[1:]], axis=1)
         across = small.transpose(N) @ pieces.trailing.R2 @ rest
         out += across + small.transpose(across) + small.transpose(rest) @ pieces.trailing.S22 @ rest
     return np.asarray(out)

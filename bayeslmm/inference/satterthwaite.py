@@ -33,6 +33,8 @@ from bayeslmm.types import BoolArray, FloatArray
 
 # Curvatures below this, after scaling to a unit diagonal, are none: along a vanished direction, or a ridge.
 _FLAT = 1e-8
+# A variance of a combination of contrasts below this, beside the largest, is rounding.
+_DEPENDENT = 1e-10
 # Doubles in the widest array of a batch.
 _CHUNK = 2_000_000
 
@@ -86,7 +88,7 @@ def satterthwaite_df(cp: CrossProducts, optimum: Optimum, L: FloatArray) -> Floa
             f"Satterthwaite's degrees of freedom need a minimum of the criterion, and it does not curve upwards where "
             f"the optimisation ended ({optimum.status}). Use ddf='z' for standard errors alone, or see fit.status."
         )
-    return df
+    return np.asarray(df)
 
 
 def satterthwaite_many(
@@ -171,12 +173,17 @@ def _df(
 def independent_rows(covariance: FloatArray, L: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Combinations of the rows of L whose estimates are uncorrelated: rows (r, p) and their variances (r,).
 
-    Rows that others imply are left out.
+    They are the principal components of ``L beta``. Rows that others imply are left out; where that, or units that are
+    far apart, would lose digits, the rows are scaled to unit variance first.
     """
     size = np.sqrt(np.diagonal(L @ covariance @ L.T))
-    rows = L[size > 0] / size[size > 0, None]
+    L, size = L[size > 0], size[size > 0]
+    values, vectors = np.linalg.eigh(L @ covariance @ L.T / size.max() ** 2)
+    if values[0] > _DEPENDENT:
+        return np.asarray(vectors.T @ L), np.asarray(values * size.max() ** 2)
+    rows = L / size[:, None]
     values, vectors = np.linalg.eigh(rows @ covariance @ rows.T)
-    kept = values > 1e-10
+    kept = values > _DEPENDENT
     return np.asarray(vectors[:, kept].T @ rows), np.asarray(values[kept])
 
 
