@@ -1,0 +1,117 @@
+"""Heat maps of a coverage study: one panel for the share of singular fits, one for every kind of interval."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bayeslmm.errors import DesignError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_TITLES = {
+    "reml_profile": "REML profile",
+    "ml_profile": "ML profile",
+    "pivot": "F pivot (sd / sigma)",
+    "hdi": "posterior, HDI",
+    "equal_tailed": "posterior, equal-tailed",
+    "z": "plug-in z",
+    "satterthwaite": "Satterthwaite",
+    "kenward_roger": "Kenward-Roger",
+    "posterior": "posterior",
+}
+
+
+def plot_coverage(
+    study: Any, parameter: str = "sd[Intercept]", design: str = "balanced", *, level: float = 0.95
+) -> Any:
+    """Coverage of every kind of interval of one parameter, by design and true variance.
+
+    Orange: the interval holds the truth less often than it says. Blue: more often.
+
+    Parameters
+    ----------
+    study : CoverageStudy or pandas.DataFrame
+        A study, or its table.
+    parameter : {"sd[Intercept]", "sd[x]", "Intercept", "x"}
+    design : {"balanced", "unbalanced", "x || g", "x | g"}
+    level : float
+
+    Returns
+    -------
+    numpy.ndarray of matplotlib.axes.Axes
+
+    Raises
+    ------
+    DesignError
+        The table has no such rows.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> len(bl.plot_coverage(bl.coverage_atlas(), "Intercept"))
+    5
+    """
+    import matplotlib.pyplot as plt
+
+    table = getattr(study, "table", study)
+    own = table[(table["parameter"] == parameter) & (table["design"] == design)]
+    if own.empty:
+        known = table[["design", "parameter"]].drop_duplicates().itertuples(index=False)
+        raise DesignError(
+            f"The study has no rows of parameter {parameter!r} in design {design!r}. It has "
+            f"{'; '.join(f'{p} in {d}' for d, p in known)}."
+        )
+    methods = list(dict.fromkeys(own["method"]))
+    across = _across(own)
+    height = 1.5 + 0.26 * len(own[["groups", "size"]].drop_duplicates())
+    width = 1.3 + (0.42 * len(across.drop_duplicates()) + 0.35) * (len(methods) + 1)
+    _, axes = plt.subplots(1, len(methods) + 1, figsize=(width, height), sharey=True, layout="constrained")
+    _panel(axes[0], _square(own[own["method"] == methods[0]], "zero_share"), "REML says zero", "Greys", (0.0, 1.0))
+    limits = (level - 0.1, level + 0.1)
+    for ax, method in zip(axes[1:], methods, strict=True):
+        _panel(ax, _square(own[own["method"] == method], "coverage"), _TITLES[method], _colours(), limits)
+    axes[0].set_ylabel("groups x observations")
+    label = "slope sd / intercept sd; correlation" if "|" in design else "true intraclass correlation"
+    axes[0].figure.supxlabel(label, fontsize=9)
+    axes[0].figure.suptitle(f"{parameter}, {design}: coverage of {level:.0%} intervals, per cent", fontsize=10)
+    return axes
+
+
+def _across(rows: pd.DataFrame) -> pd.Series:
+    if (rows["slope_sd"] > 0).any():
+        shown = rows["slope_sd"].map("{:g}".format)
+        return shown.where(rows["rho"] == 0, shown + "; " + rows["rho"].map("{:g}".format))
+    return rows["icc"].map("{:g}".format)
+
+
+def _square(rows: pd.DataFrame, values: str) -> pd.DataFrame:
+    labelled = rows.assign(across=_across(rows), down=rows["groups"].astype(str) + " x " + rows["size"].astype(str))
+    square = labelled.pivot(index="down", columns="across", values=values)
+    return square.loc[labelled["down"].unique(), labelled["across"].unique()]
+
+
+def _panel(ax: Any, square: pd.DataFrame, title: str, colours: Any, limits: tuple[float, float]) -> None:
+    values = square.to_numpy(dtype=float)
+    image = ax.imshow(values, cmap=colours, vmin=limits[0], vmax=limits[1], aspect="auto")
+    for (row, column), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            red, green, blue, _ = image.cmap(image.norm(value))
+            dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
+            text = f"{100 * value:.0f}" if title == "REML says zero" else f"{100 * value:.1f}"
+            ax.text(column, row, text, ha="center", va="center", fontsize=6.5, color="white" if dark else "black")
+    ax.set_xticks(range(square.shape[1]), square.columns, fontsize=7)
+    ax.set_yticks(range(square.shape[0]), square.index, fontsize=7)
+    ax.set_title(title, fontsize=8.5)
+    ax.tick_params(length=0)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
+def _colours() -> Any:
+    from matplotlib.colors import LinearSegmentedColormap
+
+    stops = ["#8A3B00", "#D55E00", "#F6F6F6", "#7DB8DE", "#0072B2"]
+    return LinearSegmentedColormap.from_list("coverage", stops)
