@@ -28,7 +28,15 @@ if TYPE_CHECKING:
         Uniform,
         Wishart,
     )
-    from bayeslmm.calibration import Calibration, calibrate
+    from bayeslmm.calibration import (
+        Calibration,
+        Cell,
+        CoverageStudy,
+        calibrate,
+        coverage_atlas,
+        coverage_grid,
+        coverage_study,
+    )
     from bayeslmm.comparison import Comparison, compare
     from bayeslmm.datasets import list_datasets, load_dataset
     from bayeslmm.design import Design, parse_formula
@@ -51,7 +59,7 @@ if TYPE_CHECKING:
     )
     from bayeslmm.likelihood import NormalPrior
     from bayeslmm.model import Model, load
-    from bayeslmm.plots import plot_boundary, plot_shrinkage, plot_variance
+    from bayeslmm.plots import plot_boundary, plot_coverage, plot_shrinkage, plot_variance
     from bayeslmm.results import Posterior, REMLResult
     from bayeslmm.results.zero_tests import ZeroTest, ZeroTests, ranova
     from bayeslmm.teaching import error_contrasts, lm_list
@@ -76,6 +84,11 @@ _HOMES = {
     "AR1": "bayeslmm.design.shared",
     "calibrate": "bayeslmm.calibration",
     "Calibration": "bayeslmm.calibration",
+    "Cell": "bayeslmm.calibration",
+    "CoverageStudy": "bayeslmm.calibration",
+    "coverage_atlas": "bayeslmm.calibration",
+    "coverage_grid": "bayeslmm.calibration",
+    "coverage_study": "bayeslmm.calibration",
     "compare": "bayeslmm.comparison",
     "Comparison": "bayeslmm.comparison",
     "plot_variance": "bayeslmm.plots",
@@ -83,6 +96,7 @@ _HOMES = {
     "ZeroTest": "bayeslmm.results.zero_tests",
     "ZeroTests": "bayeslmm.results.zero_tests",
     "plot_boundary": "bayeslmm.plots",
+    "plot_coverage": "bayeslmm.plots",
     "plot_shrinkage": "bayeslmm.plots",
     "error_contrasts": "bayeslmm.teaching",
     "lm_list": "bayeslmm.teaching",
@@ -123,10 +137,12 @@ __all__ = [
     "BayesLMMError",
     "BayesLMMWarning",
     "Calibration",
+    "Cell",
     "Chi",
     "Comparison",
     "CompoundSymmetry",
     "ConvergenceWarning",
+    "CoverageStudy",
     "DatasetError",
     "Decov",
     "Design",
@@ -163,6 +179,9 @@ __all__ = [
     "ZeroTests",
     "calibrate",
     "compare",
+    "coverage_atlas",
+    "coverage_grid",
+    "coverage_study",
     "error_contrasts",
     "lint",
     "list_datasets",
@@ -171,6 +190,7 @@ __all__ = [
     "load_dataset",
     "parse_formula",
     "plot_boundary",
+    "plot_coverage",
     "plot_shrinkage",
     "plot_variance",
     "ranova",

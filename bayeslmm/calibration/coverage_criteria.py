@@ -32,8 +32,8 @@ def band(level: float, replicates: int, cells: int) -> tuple[float, float]:
     >>> [round(end, 3) for end in band(0.95, 4000, 75)]
     [0.938, 0.962]
     """
-    z = float(ndtri(1.0 - 0.5 * _FAMILY / cells))
-    reach = z * np.sqrt(level * (1.0 - level) / replicates)
+    z = ndtri(1.0 - 0.5 * _FAMILY / cells)
+    reach = float(z * np.sqrt(level * (1.0 - level) / replicates))
     return level - reach, level + reach
 
 
