@@ -30,7 +30,7 @@ _SAME = 1e-9
 # Step of the grid in log(1 + lambda mu_1). The criterion is analytic there in a strip of half-width pi.
 _STEP = 0.4
 # Doubles in the widest array of a batch.
-_CHUNK = 1_000_000
+_CHUNK = 500_000
 _STEPS = 60
 _LONGEST = 80.0
 # Two statistics closer than this, relative to the larger, are equal.
@@ -133,6 +133,28 @@ def maximise(problem: Profile, W: FloatArray, w: FloatArray) -> tuple[FloatArray
     return statistic, ratio
 
 
+def estimate_ratio(spectrum: Spectrum, reml: bool = True) -> FloatArray:
+    """REML (or ML) estimates of ``sd^2 / sigma^2`` for K responses, shape (K,); nan where there is no residual.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> from bayeslmm.inference.spectral import spectrum
+    >>> design = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).design
+    >>> estimate_ratio(spectrum(design, 0, (0,))).round(6).tolist()
+    [0.719653]
+    """
+    problem = profile(spectrum, reml)
+    W, w = observed_squares(spectrum, problem)
+    found = np.full(w.size, np.nan)
+    good = np.flatnonzero(w > 0)
+    size = max(1, _CHUNK // (problem.mu.size + 40))
+    for start in range(0, good.size, size):
+        rows = good[start : start + size]
+        found[rows] = maximise(problem, W[rows], w[rows])[1]
+    return found
+
+
 def _brackets(problem: Profile, W: FloatArray, w: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, IntArray]:
     """Every local maximum on a grid of log(1 + lambda mu_1): the point, its neighbours, and the row."""
     grid: FloatArray = np.arange(-1.0, int(_furthest(problem, W, w) / _STEP) + 3) * _STEP
@@ -163,31 +185,30 @@ def _polish(
     problem: Profile, W: FloatArray, w: FloatArray, s: FloatArray, low: FloatArray, high: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """Newton's method inside brackets, with bisection where it leaves them; the points and their values."""
-    found, value = s.copy(), np.empty(s.size)
+    found = s.copy()
     todo = np.arange(s.size)
-    log_total = np.log(W.sum(axis=1) + w)
+    open_W, open_w = W, w
     for _ in range(_STEPS):
         if not todo.size:
             break
-        now, slope, curvature = _derivatives(problem, W, w, s)
+        slope, curvature = _derivatives(problem, open_W, open_w, s)
         low, high = np.where(slope > 0, s, low), np.where(slope > 0, high, s)
         with np.errstate(divide="ignore", invalid="ignore"):
             step = -slope / curvature
         inside = (curvature < 0) & (s + step > low) & (s + step < high)
         step = np.where(inside, step, 0.5 * (low + high) - s)
-        value[todo] = problem.nu * log_total + now + 0.5 * slope * step * inside
         found[todo] = s = s + step
-        # The value is off by the square of the next step, which is itself about the square of this one.
-        open_ = (np.abs(step) > 1e-5 * np.maximum(s, 1e-5)) & (high - low > 1e-15)
-        todo, s, low, high = todo[open_], s[open_], low[open_], high[open_]
-        W, w, log_total = W[open_], w[open_], log_total[open_]
-    return found, value
+        # The next step would be about the square of this one, and the value is off by the square of that.
+        far = (np.abs(step) > 1e-5 * np.maximum(s, 1e-5)) & (high - low > 1e-15)
+        todo, s, low, high = todo[far], s[far], low[far], high[far]
+        open_W, open_w = open_W[far], open_w[far]
+    lam = np.expm1(found) / problem.mu[0]
+    D = np.einsum("bg,bg->b", W, 1.0 / (1.0 + lam[:, None] * problem.mu)) + w
+    return found, problem.nu * np.log((W.sum(axis=1) + w) / D) - problem.penalty(lam)
 
 
-def _derivatives(
-    problem: Profile, W: FloatArray, w: FloatArray, s: FloatArray
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """``-nu log D - penalty`` and its two derivatives in ``s = log(1 + lambda mu_1)``, each (B,)."""
+def _derivatives(problem: Profile, W: FloatArray, w: FloatArray, s: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """First and second derivative of ``-nu log D - penalty`` in ``s = log(1 + lambda mu_1)``, each (B,)."""
     lam = np.expm1(s) / problem.mu[0]
     rate = lam + 1.0 / problem.mu[0]
     p = 1.0 / (1.0 + lam[:, None] * problem.mu)
@@ -200,8 +221,7 @@ def _derivatives(
     share = problem.x / (1.0 + lam[:, None] * problem.x) if problem.x is not problem.mu else p * problem.mu
     slope = problem.nu * first - share @ problem.x_counts
     curvature = problem.nu * (first**2 - 2.0 * second) + share**2 @ problem.x_counts
-    value = -problem.nu * np.log(D) - problem.penalty(lam)
-    return value, slope * rate, curvature * rate**2 + slope * rate
+    return slope * rate, curvature * rate**2 + slope * rate
 
 
 def simulate(
@@ -233,12 +253,13 @@ def batches(
     """Squares (B, g) and residuals (B,) of simulated responses, in batches."""
     rng = np.random.default_rng(seed)
     size = max(1, min(_CHUNK // (problem.mu.size + 40), 20_000))
+    several = np.flatnonzero(problem.counts > 1)
     for start in range(0, draws, size):
         count = min(size, draws - start)
-        W = np.empty((count, problem.mu.size))
-        single = problem.counts == 1
-        W[:, single] = rng.standard_normal((count, int(single.sum()))) ** 2
-        W[:, ~single] = rng.chisquare(problem.counts[~single], (count, int((~single).sum())))
+        W = rng.standard_normal((count, problem.mu.size))
+        np.square(W, out=W)
+        if several.size:
+            W[:, several] = rng.chisquare(problem.counts[several], (count, several.size))
         W *= 1.0 + ratio * problem.mu
         yield W, rng.chisquare(problem.f, count)
 

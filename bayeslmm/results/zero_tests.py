@@ -12,7 +12,7 @@ import pandas as pd
 from bayeslmm.design.design import Design
 from bayeslmm.design.terms import term_position
 from bayeslmm.errors import DesignError, FitError
-from bayeslmm.inference.null_model import Removal, null_model
+from bayeslmm.inference.null_model import NullModel, Removal, null_model
 from bayeslmm.inference.rlrt import SEED
 from bayeslmm.results.labels import find
 from bayeslmm.results.summary import Summary
@@ -115,7 +115,7 @@ class ZeroTest:
 
 def p_text(p: float, mc_error: float) -> str:
     """A p value in words, with its Monte Carlo error."""
-    text = f"p = {p:.3g}"
+    text = f"p = {p:.3g}" if p > 1e-12 else "p < 1e-12"
     return text if mc_error == 0.0 else f"{text} (Monte Carlo error {mc_error:.1g})"
 
 
@@ -219,7 +219,7 @@ def zero_test(
         criterion="REML" if fit.reml else "ML",
         rise=model.statistic,
         table=table.set_index("method"),
-        _remarks=_remarks(fit, removal),
+        _remarks=_remarks(fit, model, removal),
     )
 
 
@@ -244,18 +244,18 @@ def in_words(design: Design, removal: Removal) -> str:
     return f"no variation between levels of {term.group} in {gone}; in {left} there may be"
 
 
-def _remarks(fit: REMLResult, removal: Removal) -> tuple[str, ...]:
+def _remarks(fit: REMLResult, model: NullModel, removal: Removal) -> tuple[str, ...]:
     term = fit.design.terms[removal.term]
     found = []
     if removal.kept and "Intercept" in [term.effects[k] for k in removal.removed]:
         found.append("A model with random slopes but no random intercepts depends on where the covariate is zero.")
     if fit.optimum.ridges:
         found.append("The variances of this model cannot all be told apart; tests of them are to be distrusted.")
-    beside = [v for v in fit.optimum.vanished if v.term != removal.term]
-    if beside:
-        labels = ", ".join(dict.fromkeys(fit.design.terms[v.term].label for v in beside))
+    if model.null is not None and model.null.vanished:
+        labels = ", ".join(dict.fromkeys(model.design.terms[v.term].label for v in model.null.vanished))
         found.append(
-            f"Other variances are estimated at the boundary ({labels}); large-sample results assume they are not."
+            f"Without the effects, other variances are estimated at the boundary ({labels}); large-sample results "
+            "assume that they are not."
         )
     return tuple(found)
 

@@ -14,8 +14,10 @@ from scipy import stats
 
 import bayeslmm as bl
 from bayeslmm.errors import DesignError, FitError
+from bayeslmm.inference import spectral
 from bayeslmm.inference.mixture import Mixture, adding, orthant, positive_semidefinite
 from bayeslmm.inference.null_model import Removal, bootstrap, null_model
+from bayeslmm.results import zero_methods
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 STORED: dict[str, Any] = json.loads((Path(__file__).parent / "exact_rlrt.json").read_text())
@@ -247,6 +249,33 @@ def test_shared_structures() -> None:
     test = compound.test_zero("Worker", refits=50)
     assert test.method == "bootstrap"
     assert "no weights are known" in test.table.loc["chi-bar-square", "note"]
+
+
+def test_levels_too_many_for_dense_algebra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spectral, "LARGEST", 50)
+    monkeypatch.setattr(zero_methods, "LARGEST", 50)
+    rng = np.random.default_rng(10)
+    frame = pd.DataFrame({"g": rng.integers(0, 60, 300), "h": rng.integers(0, 55, 300), "x": rng.normal(size=300)})
+    frame["y"] = rng.normal(size=300) + 0.7 * rng.normal(size=60)[frame["g"]]
+    test = bl.Model("y ~ 1 + id(0 + C(k) | g)", frame.assign(k=frame["h"] % 2)).fit().test_zero("g", refits=0)
+    assert test.method == "chi-bar-square"
+    assert "dense matrix" in test.table.loc["exact RLRT", "note"]
+    crossed = bl.Model("y ~ 1 + (1 | g) + (1 | h)", frame).fit().test_zero("g", draws=1000)
+    assert crossed.method == "approximate RLRT"
+    assert "dense columns" in crossed.table.loc["F (Wald)", "note"]
+    assert bl.Model("y ~ x + (x | g)", frame).fit().test_zero("g").method == "chi-bar-square"
+
+
+def test_weights_and_offset_in_the_bootstrap() -> None:
+    rng = np.random.default_rng(11)
+    frame = pd.DataFrame(
+        {"g": np.repeat(np.arange(8), 5), "w": rng.uniform(0.3, 3.0, 40), "o": rng.normal(1e3, 50.0, 40)}
+    )
+    frame["y"] = frame["o"] + rng.normal(size=40) / np.sqrt(frame["w"])
+    fit = bl.Model("y ~ offset(o) + (1 | g)", frame, weights="w").fit()
+    found = bootstrap(null_model(fit.optimum, Removal(0, (0,))), 2000, 12)
+    exact = fit.test_zero("g", draws=20_000)
+    assert stats.binomtest(int((found.statistics == 0).sum()), 2000, exact.p_zero).pvalue > 1e-3
 
 
 def test_refusals() -> None:

@@ -19,6 +19,7 @@ from bayeslmm.inference.ratio import f_test
 from bayeslmm.inference.rlrt import (
     Profile,
     batches,
+    estimate_ratio,
     maximise,
     null_test,
     observed_squares,
@@ -164,6 +165,22 @@ def test_p_values_are_uniform_with_an_atom_at_one() -> None:
     assert stats.binomtest(int((p == 1).sum()), 4000, p_zero).pvalue > 1e-3
     assert stats.kstest(p[p < 1], stats.uniform(0, 1 - p_zero).cdf).pvalue > 1e-3
     assert stats.binomtest(int((p < 0.05).sum()), 4000, 0.05).pvalue > 1e-3
+
+
+def test_power_in_a_balanced_layout() -> None:
+    codes, ratio, K = np.repeat(np.arange(6), 5), 0.3 / 0.7, 4000
+    rng = np.random.default_rng(14)
+    Y = np.sqrt(ratio) * rng.normal(size=(6, K))[codes] + rng.normal(size=(30, K))
+    many = spectrum(bl.Model("y ~ 1 + (1 | g)", pd.DataFrame({"y": Y[:, 0], "g": codes})).design, 0, (0,), Y)
+    statistic, estimate = maximise(profile(many), *observed_squares(many, profile(many)))
+    expected = stats.f.sf(stats.f.isf(0.05, 5, 24) / (1 + 5 * ratio), 5, 24)
+    p = [null_test(many, cut, own=False).p_value for cut in np.quantile(statistic, [0.3, 0.9])]
+    assert p == sorted(p, reverse=True)
+    assert stats.binomtest(int((f_test(many).p_value < 0.05).sum()), K, expected).pvalue > 1e-3
+    # the closed form of the estimate
+    F = f_test(many).statistic
+    np.testing.assert_allclose(estimate, np.maximum(F - 1, 0) / 5, rtol=1e-8)
+    np.testing.assert_array_equal(estimate_ratio(many), estimate)
 
 
 @pytest.mark.parametrize(("ratio", "reml"), [(0.0, True), (0.0, False), (0.2, True)])

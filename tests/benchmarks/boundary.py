@@ -1,0 +1,75 @@
+"""Times of what is asked of a fit near a zero variance: ``python tests/benchmarks/boundary.py``.
+
+Prints seconds of processor time, the best of three, on one core if ``OMP_NUM_THREADS=1`` is set.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+import bayeslmm as bl
+from bayeslmm.inference.rlrt import DRAWS, profile, simulate
+from bayeslmm.inference.spectral import spectrum
+
+
+def seconds(run: Callable[[], object], repeats: int = 3) -> float:
+    """Least processor time of a few runs."""
+    best = np.inf
+    for _ in range(repeats):
+        start = time.process_time()
+        run()
+        best = min(best, time.process_time() - start)
+    return float(best)
+
+
+def unbalanced(levels: int, rows: int, weighted: bool = False) -> bl.Model:
+    """Random group sizes; weights make every eigenvalue another one."""
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"g": rng.integers(0, levels, rows), "x": rng.normal(size=rows), "y": rng.normal(size=rows)})
+    frame["w"] = rng.uniform(0.5, 2.0, rows) if weighted else 1.0
+    return bl.Model("y ~ x + (1 | g)", frame, weights="w" if weighted else None)
+
+
+def null_distributions() -> list[tuple[str, float]]:
+    """Exact null distributions of the restricted likelihood ratio."""
+    models = {
+        "Dyestuff": bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")),
+        "sleepstudy, intercepts": bl.Model("Reaction ~ Days + (1 | Subject)", bl.load_dataset("sleepstudy")),
+        "tablets_missing": bl.Model("y ~ method + (1 | tablet)", bl.load_dataset("tablets_missing")),
+        "30 levels, 150 rows": unbalanced(30, 150),
+        "300 levels, 1500 rows": unbalanced(300, 1500),
+        "1500 levels, 6000 rows": unbalanced(1500, 6000),
+        "200 levels, weights": unbalanced(200, 2000, weighted=True),
+    }
+    found = []
+    for name, model in models.items():
+        problem = profile(spectrum(model.design, 0, (0,)))
+        label = f"{DRAWS:,} draws of RLRT, {name} ({problem.mu.size} distinct eigenvalues)"
+        found.append((label, seconds(lambda problem=problem: simulate(problem, DRAWS, 1))))  # type: ignore[misc]
+    return found
+
+
+def tests() -> list[tuple[str, float]]:
+    """Tests of zero variances, every method of the table."""
+    sleep = bl.Model("Reaction ~ Days + (Days | Subject)", bl.load_dataset("sleepstudy")).fit()
+    dyestuff = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).fit()
+    return [
+        ("test_zero, Dyestuff", seconds(lambda: dyestuff.test_zero("Batch"))),
+        ("test_zero, 1,000 refits, Dyestuff", seconds(lambda: dyestuff.test_zero("Batch", method="bootstrap"))),
+        ("test_zero, slope of sleepstudy (1,000 refits)", seconds(lambda: sleep.test_zero("sd_Subject[Days]"))),
+        ("ranova, sleepstudy (3 x 1,000 refits)", seconds(lambda: bl.ranova(sleep))),
+    ]
+
+
+def main() -> None:
+    """Print all times."""
+    for name, value in [*null_distributions(), *tests()]:
+        print(f"{value:8.3f} s  {name}")
+
+
+if __name__ == "__main__":
+    main()
