@@ -130,6 +130,14 @@ def smallest_bound(T: FloatArray) -> float:
     return abs(math.prod(T.diagonal().tolist())) / size ** (T.shape[0] - 1) if size > 0 else 0.0
 
 
+def _smallest_bounds(T: FloatArray) -> FloatArray:
+    """The same for many points (K, c, c)."""
+    size = np.sqrt((T * T).sum(axis=(1, 2)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        bound = np.abs(np.diagonal(T, axis1=1, axis2=2).prod(axis=1)) / size ** (T.shape[1] - 1)
+    return np.where(size > 0, bound, 0.0)
+
+
 class _Entries:
     """Structures whose theta and coordinates are entries of a lower-triangular T."""
 
@@ -180,16 +188,21 @@ class _Entries:
         )
 
     def cleaned(self, x: FloatArray, limit: float) -> FloatArray:
-        T = self.factor(x)
-        if smallest_bound(T) > limit:
+        """Also of many points (..., k) at once."""
+        T = self.factor(np.atleast_2d(x))
+        suspect = np.flatnonzero(~(_smallest_bounds(T) > limit))
+        if suspect.size == 0:
             return x
-        U, s, Vt = np.linalg.svd(T)
-        if (s < limit).any():
-            T = canonical(((U * np.where(s < limit, 0.0, s)) @ Vt)[None])[0]
-            T[np.abs(T) < 1e-14 * max(s[0], 1e-300)] = 0.0
-            if s[0] < limit:
-                T = np.zeros_like(T)
-        return np.asarray(T[self.rows, self.cols])
+        U, s, Vt = np.linalg.svd(T[suspect])
+        small = s < limit
+        changed = small.any(axis=1)
+        if not changed.any():
+            return x
+        new = canonical((U * np.where(small, 0.0, s)[:, None, :]) @ Vt)
+        new[np.abs(new) < 1e-14 * np.maximum(s[:, :1, None], 1e-300)] = 0.0
+        new[small[:, 0]] = 0.0
+        T[suspect[changed]] = new[changed]
+        return np.asarray(T[:, self.rows, self.cols]).reshape(x.shape)
 
     def check(self, theta: FloatArray) -> None:
         pass

@@ -155,6 +155,9 @@ def without_small(cp: CrossProducts, internal: FloatArray, limit: float) -> Floa
     for _, _, structure in cp.term_order:
         part = slice(position, position + len(structure.rows))
         position = part.stop
+        if not structure.shared:
+            out[:, part] = structure.cleaned(internal[:, part], limit)
+            continue
         for k, x in enumerate(internal[:, part]):
             out[k, part] = structure.cleaned(x, limit)
     return out
