@@ -23,6 +23,7 @@ HERE = Path(__file__).parent
 STORED: dict[str, Any] = json.loads(gzip.decompress((HERE / "exact_ratio_intervals.json.gz").read_bytes()))
 CASES: dict[str, Any] = json.loads(gzip.decompress((HERE.parent / "reference" / "lme4_cases.json.gz").read_bytes()))
 ONEWAY: dict[str, Any] = json.loads(gzip.decompress((HERE.parent / "reference" / "oneway.json.gz").read_bytes()))
+NIST: dict[str, Any] = json.loads(gzip.decompress((HERE.parent / "reference" / "nist_anova.json.gz").read_bytes()))
 CONTRASTS = {"contr.sum": "sum", "contr.helmert": "helmert"}
 INTERVAL = 1e-8
 
@@ -57,6 +58,15 @@ def test_one_way_closed_form() -> None:
     np.testing.assert_allclose((found.t**2).sum(), expected["SSB"], rtol=1e-12)
     for level, block in expected["exact_F_pivot_intervals"].items():
         np.testing.assert_allclose(np.ravel(pivot_interval(found, float(level))), block["lambda"], rtol=INTERVAL)
+
+
+@pytest.mark.parametrize("name", NIST)
+def test_f_of_nist_data_sets_with_many_constant_digits(name: str) -> None:
+    expected = NIST[name]
+    frame = pd.read_csv(HERE.parent / "reference" / "nist" / expected["file"])
+    group, y = frame.columns
+    found = f_test(spectrum(bl.Model(f"{y} ~ 1 + (1 | {group})", frame).design, 0, (0,)))
+    assert found.statistic[0] == pytest.approx(expected["exact_from_binary64_data"]["F"], rel=1e-12)
 
 
 def data(rng: np.random.Generator, n: int = 150) -> pd.DataFrame:

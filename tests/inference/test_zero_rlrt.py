@@ -210,6 +210,16 @@ def test_equal_eigenvalues_need_no_draws_and_others_state_their_error() -> None:
     assert null_test(balanced(5, 4), 1.3).draws == 0
 
 
+def test_likelihood_ratio_with_one_eigenvalue_and_another_penalty() -> None:
+    found = balanced(6, 5)
+    other = Spectrum(found.mu, np.array([9.0, 5.0, 5.0, 2.0, 0.5, 0.1]), found.t, found.sse, found.f, found.n, found.p)
+    statistic, _ = simulate(profile(other, reml=False), 40_000, 4)
+    test = null_test(other, 1.7, reml=False, own=False)
+    assert test.draws == 0
+    assert stats.binomtest(int((statistic == 0).sum()), 40_000, test.p_zero).pvalue > 1e-3
+    assert stats.binomtest(int((statistic >= 1.7).sum()), 40_000, test.p_value).pvalue > 1e-3
+
+
 def test_refusals() -> None:
     found = balanced(5, 4)
     with pytest.raises(DesignError, match="at least 0 and below 1"):
