@@ -222,6 +222,17 @@ def _criterion(cp: CrossProducts, optimum: Optimum, targets: Sequence[ProfileTar
     return Criterion(cp, optimum.reml, optimum.fixed, base, axes)
 
 
+def expand_at_estimate(
+    cp: CrossProducts, optimum: Optimum, targets: Sequence[ProfileTarget]
+) -> tuple[tuple[Axis, ...], FloatArray, FloatArray]:
+    """Coordinates of several targets, x (T, d) at the estimate and Hessians (T, d, d) of the criterion there."""
+    criterion = _criterion(cp, optimum, targets)
+    both = [criterion.starts(t, np.zeros(1, dtype=int)) for t in range(len(targets))]
+    x, u = (np.concatenate(parts) for parts in zip(*both, strict=True))
+    hessian = criterion.expand(x, u, np.arange(len(targets)), np.zeros(len(targets), dtype=int))[2]
+    return criterion.axes, x, hessian
+
+
 def _is_held(optimum: Optimum, target: ProfileTarget) -> bool:
     return target.kind in ("sd", "corr", "ratio") and target.term in optimum.fixed
 

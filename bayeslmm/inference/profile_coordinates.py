@@ -325,3 +325,10 @@ def from_value(axes: Axis, value: FloatArray, sigma: FloatArray) -> FloatArray:
     if kind == "ratio":
         return np.asarray(np.sqrt(value) * axes.unit)
     return np.asarray(np.arcsin(np.clip(value, -1.0, 1.0)) if axes.shared is None else axes.shared.angle(value))
+
+
+def value_slope(axes: Axis, x: float) -> float:
+    """Derivative of a correlation in its angle."""
+    if axes.shared is None or isinstance(axes.shared, AR1):
+        return float(np.cos(x))
+    return float(-np.sin(2.0 * x) * axes.shared.size / (axes.shared.size - 1.0))

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from functools import cached_property
+from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.special import ndtri
 
 from bayeslmm.design.design import Design
 from bayeslmm.errors import DesignError
-from bayeslmm.likelihood import Conditional, CrossProducts
-from bayeslmm.reml import Optimum
+from bayeslmm.inference.bootstrap import bootstrap_optima, simulate_responses
+from bayeslmm.likelihood import Conditional, CrossProducts, conditional_means
+from bayeslmm.reml import Optimum, optimise
+from bayeslmm.results import interval_methods as methods
+from bayeslmm.results.bootstraps import Bootstrap
 from bayeslmm.results.intervals import check_level
-from bayeslmm.results.profiles import choose_parameters, find_derived, profile_frame, profile_intervals
+from bayeslmm.results.labels import estimates as read_estimates
+from bayeslmm.results.labels import parameters as all_parameters
+from bayeslmm.results.profiles import find_derived, profile_frame
+from bayeslmm.results.refits import Refits
+from bayeslmm.types import FloatArray
 
 
 class FitIntervals:
-    """Profiles and intervals of a fit."""
+    """Profiles, bootstrap and intervals of a fit."""
 
     design: Design
     cp: CrossProducts
@@ -37,15 +45,40 @@ class FitIntervals:
         """Estimates of all parameters under their labels."""
         raise NotImplementedError
 
-    def profile(self, label: str, values: ArrayLike | None = None) -> pd.DataFrame:
-        """Profile of the fitted criterion for an sd, a correlation or sigma.
+    @property
+    def _fixed(self) -> dict[int, FloatArray]:
+        """Theta of the terms that were not estimated."""
+        raise NotImplementedError
+
+    @cached_property
+    def _other_optimum(self) -> Optimum:
+        """The minimum of the other criterion, ML after REML and the reverse."""
+        return optimise(self.cp, not self.optimum.reml, fixed=self._fixed)
+
+    def _by_criterion(self, criterion: str | None) -> Optimum:
+        if criterion not in (None, "REML", "ML"):
+            raise DesignError(f"criterion={criterion!r} is unknown. Use 'REML', 'ML' or None for the one fitted.")
+        return self.optimum if criterion in (None, self._criterion_name) else self._other_optimum
+
+    @property
+    def _criterion_name(self) -> str:
+        return "REML" if self.optimum.reml else "ML"
+
+    def profile(
+        self, label: str, values: ArrayLike | None = None, *, criterion: Literal["REML", "ML"] | None = None
+    ) -> pd.DataFrame:
+        """Profile of the criterion: minimised over all parameters but one.
 
         Parameters
         ----------
         label : str
-            E.g. ``"sd_Subject[Days]"``.
+            E.g. ``"sd_Subject[Days]"``, ``"corr_Subject[Intercept.Days]"``, ``"sigma"``, a fixed effect, or
+            ``"ratio_Subject[Days]"`` (variance / residual variance) and ``"icc_Subject[Days]"`` (ratio / (1 + ratio)).
         values : array-like, optional
             Where to evaluate; by default 41 points over the 99.5 % interval, zero included for an sd.
+        criterion : {"REML", "ML"}, optional
+            By default the one that was fitted. The REML profile of a fixed effect is minus twice the log likelihood
+            with the other fixed effects integrated over a flat prior.
 
         Returns
         -------
@@ -55,50 +88,194 @@ class FitIntervals:
         Raises
         ------
         DesignError
-            The parameter has no profile, or a value is outside its range.
+            The parameter was fixed, or a value is outside its range.
+
+        Examples
+        --------
+        >>> import bayeslmm as bl
+        >>> fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).fit()
+        >>> curve = fit.profile("sd_Batch", [0.0, 42.0])
+        >>> (curve["criterion"] - fit.criterion).round(2).tolist()
+        [7.92, 0.0]
         """
-        return profile_frame(self.cp, self.optimum, find_derived(self.design, label), values)
+        return profile_frame(self.cp, self._by_criterion(criterion), find_derived(self.design, label), values)
 
     def confint(
         self,
         level: float = 0.95,
-        method: Literal["profile", "wald"] = "profile",
+        method: Literal["profile", "bootstrap", "wald", "pivot"] = "profile",
         parameters: str | Sequence[str] | None = None,
+        *,
+        criterion: Literal["REML", "ML"] | None = None,
+        kind: Literal["percentile", "basic"] = "percentile",
+        n: int = 1000,
+        random_seed: int | np.random.Generator | None = None,
     ) -> pd.DataFrame:
         """Intervals of the parameters.
 
         Parameters
         ----------
         level : float
-        method : {"profile", "wald"}
-            ``"profile"``: profile of the fitted criterion (REML after a REML fit) for sds, correlations and sigma,
-            one-sided at zero; Wald for the fixed effects. ``"wald"``: fixed effects only.
+        method : {"profile", "bootstrap", "wald", "pivot"}
+            ``"profile"``: all values for which the criterion, minimised over the other parameters, rises by less than
+            the chi-square quantile; roots, one-sided at zero and at correlations of +-1. ``"wald"``: estimate +- z
+            standard errors for fixed effects; on the scale of log sd, log sigma and atanh correlation for variance
+            parameters that are asked for by name, refused at the boundary. ``"pivot"``: exact interval of variance
+            ratios and intraclass correlations from F (Wald 1940), whatever the other variances are. ``"bootstrap"``:
+            parametric, see `bootstrap`.
         parameters : str or sequence of str, optional
-            Labels; all by default.
+            Labels. By default all sds, correlations, sigma and fixed effects (profile, bootstrap), the fixed effects
+            (wald), all ratios and intraclass correlations that have a pivot (pivot). ``"ratio_g[x]"``, the variance of
+            an effect divided by sigma^2, and ``"icc_g[x]"``, ratio / (1 + ratio), can be asked for by all methods.
+        criterion : {"REML", "ML"}, optional
+            By default the one that was fitted. The REML profile of a fixed effect is that of the likelihood with the
+            other fixed effects integrated over a flat prior; the ML profile is the one of lme4.
+        kind : {"percentile", "basic"}
+            Of bootstrap intervals.
+        n : int
+            Simulated responses of a bootstrap.
+        random_seed : int or numpy.random.Generator, optional
+            Of a bootstrap.
 
         Returns
         -------
         pandas.DataFrame
-            Columns ``conf_low``, ``conf_high``; indexed by label.
+            Columns ``conf_low``, ``conf_high``; indexed by label. ``attrs`` says how they were made.
 
         Raises
         ------
         DesignError
-            The level is not strictly between 0 and 1, a label or the method is unknown.
+            The level is not strictly between 0 and 1; a label, method or criterion is unknown; the method has no
+            interval for a parameter (with the reason, and what to use instead).
+
+        Examples
+        --------
+        >>> import bayeslmm as bl
+        >>> fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).fit()
+        >>> fit.confint().round(2)
+                             conf_low  conf_high
+        sd_Batch[Intercept]     15.66     101.07
+        sigma                   38.23      67.66
+        Intercept             1486.45    1568.55
+        >>> fit.confint(method="pivot", parameters="icc_Batch").round(3)
+                              conf_low  conf_high
+        icc_Batch[Intercept]     0.084      0.848
         """
         check_level(level)
-        chosen = choose_parameters(self.design, parameters)
-        if method == "wald":
-            if parameters is None:
-                chosen = [p for p in chosen if p.kind == "fixed"]
-            if any(p.kind != "fixed" for p in chosen):
-                raise DesignError("Wald intervals of variance parameters are not offered. Use method='profile'.")
-            wald = ndtri(0.5 + level / 2) * self.std_error().to_numpy()
-            beta = self._conditional.beta[0]
-            ends = [(beta[p.position] - wald[p.position], beta[p.position] + wald[p.position]) for p in chosen]
-        elif method == "profile":
-            ends = profile_intervals(self.cp, self.optimum, chosen, self.estimates(), level)
+        optimum = self._by_criterion(criterion)
+        if method == "bootstrap":
+            return self.bootstrap(n, random_seed, criterion=criterion).confint(level, kind, parameters)
+        if method == "profile":
+            ends = methods.profile(self.design, self.cp, optimum, self._estimates_of(optimum), parameters, level)
+        elif method == "wald":
+            ends = methods.wald(self.design, self.cp, optimum, self._estimates_of(optimum), parameters, level)
+        elif method == "pivot":
+            ends = methods.pivot(self.design, parameters, level)
         else:
-            raise DesignError(f"method={method!r} is unknown. Use 'profile' or 'wald'.")
-        index = [p.label for p in chosen]
-        return pd.DataFrame(ends, index=index, columns=["conf_low", "conf_high"], dtype=float)
+            raise DesignError(f"method={method!r} is unknown. Use 'profile', 'wald', 'pivot' or 'bootstrap'.")
+        ends.attrs.update(method=method, level=level)
+        if method != "pivot":
+            ends.attrs["criterion"] = "REML" if optimum.reml else "ML"
+        return ends
+
+    def _estimates_of(self, optimum: Optimum) -> pd.Series:
+        if optimum is self.optimum:
+            return self.estimates()
+        known = all_parameters(self.design)
+        values = read_estimates(known, optimum.terms, optimum.sigma, self._beta_of(optimum))
+        return pd.Series(values, index=[p.label for p in known], name="estimate")
+
+    def _beta_of(self, optimum: Optimum) -> FloatArray:
+        if optimum is self.optimum:
+            return np.asarray(self._conditional.beta[0])
+        return np.asarray(conditional_means(self.cp, optimum.factors, optimum.factor).beta[0])
+
+    def simulate(self, n: int = 1, random_seed: int | np.random.Generator | None = None) -> pd.DataFrame:
+        """Responses of the rows of the fit with new random effects and new residuals.
+
+        Parameters
+        ----------
+        n : int
+        random_seed : int or numpy.random.Generator, optional
+
+        Returns
+        -------
+        pandas.DataFrame, shape (rows, n)
+            Units of y; indexed as the rows kept.
+
+        Raises
+        ------
+        DesignError
+            Rows of the fit stand for several observations (``frequency=``); n is not positive.
+
+        Examples
+        --------
+        >>> import bayeslmm as bl
+        >>> fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).fit()
+        >>> fit.refit_many(fit.simulate(10, random_seed=1)).ok.all()
+        np.True_
+        """
+        rng = np.random.default_rng(random_seed)
+        beta = np.asarray(self._conditional.beta[0])
+        Y = simulate_responses(self.design, self.optimum.terms, self.optimum.sigma, beta, _count(n), rng)
+        return pd.DataFrame(Y, index=self.design.index)
+
+    def bootstrap(
+        self,
+        n: int = 1000,
+        random_seed: int | np.random.Generator | None = None,
+        *,
+        criterion: Literal["REML", "ML"] | None = None,
+        workers: int = 1,
+    ) -> Bootstrap:
+        """Parametric bootstrap: simulate responses from the fit and refit the model to each.
+
+        Parameters
+        ----------
+        n : int
+        random_seed : int or numpy.random.Generator, optional
+        criterion : {"REML", "ML"}, optional
+            By default the one that was fitted.
+        workers : int
+            Threads.
+
+        Returns
+        -------
+        Bootstrap
+            ``.draws``, ``.confint(level, kind)``, ``.share_singular``, ``.failed``.
+
+        Raises
+        ------
+        DesignError
+            Rows of the fit stand for several observations (``frequency=``); n is not positive.
+
+        Notes
+        -----
+        Near a zero variance percentile intervals are not to be relied on: at an estimate of zero, nothing but zero is
+        simulated from. `Bootstrap.confint` says so.
+        """
+        optimum = self._by_criterion(criterion)
+        rng = np.random.default_rng(random_seed)
+        beta = self._beta_of(optimum)
+        parts = [
+            Refits(self.design, optimum.reml, optima)
+            for optima in bootstrap_optima(
+                self.cp, optimum.terms, optimum.sigma, beta, _count(n), rng,
+                reml=optimum.reml, fixed=self._fixed, workers=workers,
+            )
+        ]  # fmt: skip
+        status = [status for part in parts for status in part.optima.status]
+        return Bootstrap(
+            self.design,
+            self._estimates_of(optimum),
+            pd.concat([part.estimates() for part in parts], ignore_index=True),
+            tuple(one.name for one in status),
+            pd.Series([one.ok for one in status], dtype=bool),
+            pd.Series(np.concatenate([part.is_singular for part in parts])),
+        )
+
+
+def _count(n: Any) -> int:
+    if not isinstance(n, int | np.integer) or n < 1:
+        raise DesignError(f"n={n!r}: the number of simulated responses must be a whole number, at least 1.")
+    return int(n)

@@ -100,7 +100,7 @@ def choose_parameters(design: Design, labels: str | Sequence[str] | None) -> lis
     Raises
     ------
     DesignError
-        Unknown label.
+        Unknown label, or one twice.
     """
     if labels is None:
         return list(parameters(design))

@@ -1,0 +1,173 @@
+"""Parametric bootstrap of a fit: draws by label, intervals, and when not to trust them."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.design.design import Design
+from bayeslmm.errors import BayesLMMWarning, DesignError
+from bayeslmm.results.intervals import check_level
+from bayeslmm.results.labels import Parameter
+from bayeslmm.results.profiles import choose_parameters, share
+from bayeslmm.types import FloatArray
+
+_RANGES = {"sd": (0.0, np.inf), "sigma": (0.0, np.inf), "ratio": (0.0, np.inf), "icc": (0.0, 1.0), "corr": (-1.0, 1.0)}
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """Estimates of a model from responses that were simulated from a fit of it.
+
+    Attributes
+    ----------
+    design : Design
+    estimates : pandas.Series
+        What was simulated from, by label.
+    all_draws : pandas.DataFrame
+        Estimates of every simulated response, by label; also of those that failed.
+    outcome : tuple of str
+        How each refit ended.
+    ok : pandas.Series
+        Which refits can be used.
+    singular : pandas.Series
+        Which of them have some combination of effects without variance.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).fit()
+    >>> boot = fit.bootstrap(200, random_seed=1)
+    >>> boot
+    <200 bootstrap refits of 'Yield ~ 1 + (1 | Batch)': 10 singular>
+    """
+
+    design: Design
+    estimates: pd.Series
+    all_draws: pd.DataFrame
+    outcome: tuple[str, ...]
+    ok: pd.Series
+    singular: pd.Series
+
+    def __len__(self) -> int:
+        return len(self.all_draws)
+
+    @property
+    def draws(self) -> pd.DataFrame:
+        """Estimates of the refits that can be used: refits x parameters; nan for correlations with an sd of zero."""
+        return self.all_draws.loc[self.ok]
+
+    @property
+    def failed(self) -> dict[str, int]:
+        """Refits that cannot be used, counted by how they ended."""
+        return dict(Counter(name for name, ok in zip(self.outcome, self.ok, strict=True) if not ok))
+
+    @property
+    def share_singular(self) -> float:
+        """Share of singular fits among those that can be used."""
+        return float(self.singular[self.ok].mean())
+
+    def confint(
+        self, level: float = 0.95, kind: str = "percentile", parameters: str | Sequence[str] | None = None
+    ) -> pd.DataFrame:
+        """Bootstrap intervals.
+
+        Parameters
+        ----------
+        level : float
+        kind : {"percentile", "basic"}
+            Quantiles of the draws, or twice the estimate less these, cut off at the ends of the parameter's range.
+        parameters : str or sequence of str, optional
+            Labels; all by default. ``ratio_g[x]`` and ``icc_g[x]`` can be asked for.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``conf_low``, ``conf_high``; ``attrs["notes"]`` says by label why an interval is not to be trusted.
+
+        Raises
+        ------
+        DesignError
+            Unknown kind or label, no probability, no refit that can be used.
+
+        Warns
+        -----
+        BayesLMMWarning
+            Some interval is unreliable: an estimate is zero, or so many of the draws are zero that the lower end is
+            zero by the resampling alone; or a correlation is not defined in some of the draws.
+
+        References
+        ----------
+        Davison & Hinkley (1997), Bootstrap Methods and their Application, ch. 5.
+        """
+        check_level(level)
+        if kind not in ("percentile", "basic"):
+            raise DesignError(f"kind={kind!r} is unknown. Use 'percentile' or 'basic'.")
+        if not self.ok.any():
+            raise DesignError(f"None of the {len(self)} refits can be used: {self.failed}.")
+        chosen = choose_parameters(self.design, parameters)
+        ends, notes = {}, {}
+        for p in chosen:
+            values, estimate = self._values(p)
+            ends[p.label] = _interval(values[np.isfinite(values)], estimate, level, kind, _RANGES.get(p.kind))
+            note = _note(p, values, estimate, level)
+            if note:
+                notes[p.label] = note
+        frame = pd.DataFrame.from_dict(ends, orient="index", columns=["conf_low", "conf_high"], dtype=float)
+        frame.attrs.update(method="bootstrap", kind=kind, refits=int(self.ok.sum()), failed=self.failed, notes=notes)
+        if notes:
+            text = "\n".join(f"{label}: {note}" for label, note in notes.items())
+            warnings.warn(f"Bootstrap intervals that should not be relied on:\n{text}", BayesLMMWarning, stacklevel=2)
+        return frame
+
+    def _values(self, p: Parameter) -> tuple[FloatArray, float]:
+        if p.kind not in ("ratio", "icc"):
+            return self.draws[p.label].to_numpy(), float(self.estimates[p.label])
+        sd = f"sd_{p.label.partition('_')[2]}"
+        values = (self.draws[sd] / self.draws["sigma"]).to_numpy() ** 2
+        estimate = float((self.estimates[sd] / self.estimates["sigma"]) ** 2)
+        return (share(values), float(share(np.array(estimate)))) if p.kind == "icc" else (values, estimate)
+
+    def __repr__(self) -> str:
+        text = f"<{len(self)} bootstrap refits of {self.design.formula!r}: {int(self.singular.sum())} singular"
+        failed = ", ".join(f"{count} {name}" for name, count in self.failed.items())
+        return text + (f", not usable: {failed}>" if failed else ">")
+
+
+def _interval(
+    values: FloatArray, estimate: float, level: float, kind: str, ends: tuple[float, float] | None
+) -> tuple[float, float]:
+    if not values.size:
+        return ends or (np.nan, np.nan)
+    low, high = np.quantile(values, [0.5 - level / 2.0, 0.5 + level / 2.0])
+    if kind == "basic" and np.isfinite(estimate):
+        low, high = 2.0 * estimate - high, 2.0 * estimate - low
+    least, most = ends or (-np.inf, np.inf)
+    return float(np.clip(low, least, most)), float(np.clip(high, least, most))
+
+
+def _note(p: Parameter, values: FloatArray, estimate: float, level: float) -> str:
+    """Why an interval is not to be relied on; empty if there is no reason."""
+    instead = f"Use method='profile'{'' if p.kind == 'corr' else ', or the pivot of the ratio'}, or the posterior."
+    undefined = float(np.mean(~np.isfinite(values)))
+    if p.kind == "corr" and (undefined > 0 or not np.isfinite(estimate)):
+        what = f"not defined in {undefined:.1%} of the draws (an sd is zero there), which were left out"
+        return f"the correlation is {what}. {instead}"
+    if p.kind == "corr" and abs(estimate) > 1.0 - 1e-9:
+        return f"the estimate is {estimate:.3g}: all draws are from a model without one of its components. {instead}"
+    if p.kind not in ("sd", "ratio", "icc"):
+        return ""
+    if estimate == 0:
+        return (
+            "the estimate is 0, and so is the variance that responses were simulated from: the upper end says how "
+            f"large an estimate can be when nothing varies, not how large the variance can be. {instead}"
+        )
+    zero = float(np.mean(values <= 1e-9 * estimate))
+    if zero > 0.5 - level / 2.0:
+        return f"{zero:.1%} of the draws are zero, so that the lower end is 0 whatever the data say. {instead}"
+    return ""
