@@ -15,6 +15,7 @@ import numpy as np
 
 from bayeslmm.design.design import Design
 from bayeslmm.errors import PriorError
+from bayeslmm.likelihood.within import level_products
 from bayeslmm.types import FloatArray
 
 type Form = Literal["noncentered", "centered"]
@@ -132,12 +133,7 @@ def information_ratio(design: Design, group: str, terms: Sequence[FloatArray]) -
     weights = np.ones(design.n) if design.row_weights is None else design.row_weights
     own = [(term, T) for term, T in zip(design.terms, terms, strict=True) if term.group == group]
     scaled = np.concatenate([term.Z @ T for term, T in own], axis=1) * np.sqrt(weights)[:, None]
-    c = scaled.shape[1]
-    information = np.zeros((grouping.n_levels, c, c))
-    for a in range(c):
-        for b in range(c):
-            products = scaled[:, a] * scaled[:, b]
-            information[:, a, b] = np.bincount(grouping.codes, products, grouping.n_levels)
+    information = level_products(grouping.codes, scaled, scaled, grouping.n_levels)
     smallest = np.linalg.eigvalsh(information)[:, 0]
     ratio = float(np.median(smallest))
     rounding = 1e-10 * float(np.abs(information).max(initial=0.0))

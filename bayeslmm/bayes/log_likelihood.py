@@ -15,8 +15,10 @@ from bayeslmm.design.shared import Shared
 from bayeslmm.errors import FitError
 from bayeslmm.likelihood import CrossProducts, evaluate, small
 from bayeslmm.likelihood import parameters as par
+from bayeslmm.likelihood.conditional import internal_beta
 from bayeslmm.likelihood.crossproducts import internal_blocks
-from bayeslmm.likelihood.within import grouped_qr
+from bayeslmm.likelihood.structure import parents
+from bayeslmm.likelihood.within import grouped_qr, level_products, level_sums, split_columns
 from bayeslmm.types import AnyArray, FloatArray, IntArray
 
 # Doubles held at once.
@@ -138,11 +140,9 @@ def marginal_log_likelihood(cp: CrossProducts, draws: VarianceDraws) -> FloatArr
     Bates, Maechler, Bolker & Walker (2015), J. Stat. Softw. 67(1), eq. 24.
     """
     factor = evaluate(cp, par.block_factors(cp, draws.factors))
-    q2, response, variance = cp.q_trailing, cp.response, draws.sigma**2
-    shift = response.coef + response.constant * response.constant_coef
-    internal = np.linalg.solve(cp.fixed.transform, draws.beta.T).T - shift
+    q2, variance = cp.q_trailing, draws.sigma**2
     L_X = factor.chol[:, q2:, q2:]
-    distance = (small.transpose(L_X) @ (internal - factor.solution[:, q2:])[..., None])[..., 0]
+    distance = (small.transpose(L_X) @ (internal_beta(cp, draws.beta) - factor.solution[:, q2:])[..., None])[..., 0]
     squares = factor.r2 + (distance**2).sum(-1)
     return np.asarray(
         -0.5 * (cp.n * (_LOG_2PI + np.log(variance)) + factor.log_det - cp.log_weights + squares / variance)
@@ -189,7 +189,7 @@ def independent_groups(design: Design) -> Grouping:
     order = sorted(design.groupings.values(), key=lambda grouping: grouping.n_levels)
     outer = order[0]
     for inner in order[1:]:
-        if np.unique(np.stack([inner.codes, outer.codes]), axis=1).shape[1] > inner.n_levels:
+        if parents(inner, outer) is None:
             raise FitError(
                 f"{inner.name} and {outer.name} are crossed, so that no groups of rows are independent given the "
                 "parameters, and there is no log likelihood by group. post.loo(kind='group', group=...) leaves out "
@@ -246,17 +246,15 @@ class _Nest:
         Q, R = grouped_qr(columns[order[0]] * root[:, None], first.codes, first.n_levels)
         y = design.y if design.offset is None else design.y - design.offset
         # Centred on the least-squares fit, so that little cancels in the squares.
-        shift = cp.response.coef + cp.response.constant * cp.response.constant_coef
-        rest = y - design.X @ (cp.fixed.transform @ shift)
+        rest = y - design.X @ (cp.fixed.transform @ cp.response.removed)
         W = np.column_stack([*(columns[k] for k in order[1:]), cp.fixed.columns, rest]) * root[:, None]
-        between = np.stack([_sums(first, Q[:, a, None] * W) for a in range(Q.shape[1])], axis=1)
-        left = W - np.einsum("na,nam->nm", Q, between[first.codes])
-        within = np.stack([_sums(first, left[:, a, None] * left) for a in range(W.shape[1])], axis=1)
+        left, between = split_columns(Q, W, first.codes, first.n_levels)
+        within = level_products(first.codes, left, left, first.n_levels)
         chain = [blocks[k].grouping for k in order]
-        up = tuple(_parents(inner, outer) for inner, outer in pairwise(chain))
+        up = tuple(_levels_above(inner, outer) for inner, outer in pairwise(chain))
         counts = np.ones(design.n) if design.frequency is None else design.frequency.astype(float)
         logs = np.zeros(design.n) if design.weights is None else counts * np.log(design.weights)
-        sums = _sums(chain[-1], np.stack([counts, logs], axis=1))
+        sums = level_sums(chain[-1].codes, np.stack([counts, logs], axis=1), chain[-1].n_levels)
         return cls(cp, order, up, R, between, within, sums[:, 0], sums[:, 1])
 
     def log_density(self, draws: VarianceDraws) -> FloatArray:
@@ -267,27 +265,24 @@ class _Nest:
         M = small.add_identity(F @ small.transpose(F))
         log_det = np.linalg.slogdet(M)[1]
         C = self.within + small.transpose(self.between) @ np.linalg.solve(M, self.between)
-        for k, parents in zip(self.order[1:], self.up, strict=True):
-            C, log_det = _gather(C, parents), _gather(log_det, parents)
+        for k, above in zip(self.order[1:], self.up, strict=True):
+            C, log_det = _gather(C, above), _gather(log_det, above)
             C, change = _eliminate(C, factors[k])
             log_det = log_det + change
-        shift = cp.response.coef + cp.response.constant * cp.response.constant_coef
-        internal = np.linalg.solve(cp.fixed.transform, draws.beta.T).T - shift
-        v = np.concatenate([-internal, np.ones((draws.sigma.size, 1))], axis=1)
+        v = np.concatenate([-internal_beta(cp, draws.beta), np.ones((draws.sigma.size, 1))], axis=1)
         squares = np.einsum("ka,kjab,kb->kj", v, C, v) / draws.sigma[:, None] ** 2
         constant = self.counts * (_LOG_2PI + 2.0 * np.log(draws.sigma)[:, None])
         return np.asarray(-0.5 * (constant + log_det - self.log_weights + squares))
 
 
-def _sums(grouping: Grouping, values: FloatArray) -> FloatArray:
-    columns = [np.bincount(grouping.codes, weights=column, minlength=grouping.n_levels) for column in values.T]
-    return np.stack(columns, axis=1)
-
-
-def _parents(inner: Grouping, outer: Grouping) -> IntArray:
-    parents = np.empty(inner.n_levels, dtype=np.int64)
-    parents[inner.codes] = outer.codes
-    return parents
+def _levels_above(inner: Grouping, outer: Grouping) -> IntArray:
+    above = parents(inner, outer)
+    if above is None:
+        raise FitError(
+            f"{inner.name} and {outer.name} are crossed within larger groups. The log likelihood by group is computed "
+            "for factors each of which is nested in the next; post.loo(kind='group', group=...) works for all."
+        )
+    return above
 
 
 def _gather(values: FloatArray, parents: IntArray) -> FloatArray:

@@ -162,6 +162,11 @@ class Response:
     constant_coef: FloatArray
     spread: float
 
+    @property
+    def removed(self) -> FloatArray:
+        """Coefficients (p,) of all that was taken out: add them to those of the residual."""
+        return self.coef + self.constant * self.constant_coef
+
 
 def residualise(y: FloatArray, basis: Basis, weights: FloatArray | None) -> Response:
     """Take the least-squares fit out of y; the criteria do not change because X spans it.

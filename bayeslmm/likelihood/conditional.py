@@ -36,9 +36,12 @@ class Conditional:
 
 def user_beta(cp: CrossProducts, solution: FloatArray) -> FloatArray:
     """Fixed effects in the user's columns from internal ones (K, p)."""
-    response = cp.response
-    shift = response.coef + response.constant * response.constant_coef
-    return np.asarray((solution + shift) @ cp.fixed.transform.T)
+    return np.asarray((solution + cp.response.removed) @ cp.fixed.transform.T)
+
+
+def internal_beta(cp: CrossProducts, beta: FloatArray) -> FloatArray:
+    """The inverse of `user_beta`: internal fixed effects of those in the user's columns (K, p)."""
+    return np.asarray(np.linalg.solve(cp.fixed.transform, beta.T).T - cp.response.removed)
 
 
 def beta_covariance(cp: CrossProducts, factor: Factor) -> FloatArray:

@@ -15,7 +15,7 @@ from scipy import sparse
 
 from bayeslmm.likelihood.kernels import Cells, add_outer_products, mirror
 from bayeslmm.likelihood.structure import Elimination
-from bayeslmm.likelihood.within import grouped_qr, split_columns
+from bayeslmm.likelihood.within import grouped_qr, level_products, split_columns
 from bayeslmm.types import FloatArray, IntArray
 
 
@@ -103,13 +103,13 @@ def build(plan: Elimination, factors: Sequence[Columns], Xy: FloatArray) -> Hier
     rest_up, up = [part[0] for part in split], tuple(part[1] for part in split)
     rest, fixed = split_columns(Q, Xy, first.codes, first.n_levels)
     cells = _cells(Q, first, dense)
-    indicators = _indicators(dense, Xy.shape[0])
+    indicators = effect_columns(dense, Xy.shape[0])
     rows = tuple(
         Rows(
-            own=sums_of_products(member, rest_up[k], rest_up[k]),
-            up=tuple(sums_of_products(member, rest_up[k], later) for later in rest_up[k + 1 :]),
+            own=level_products(member.codes, rest_up[k], rest_up[k], member.n_levels),
+            up=tuple(level_products(member.codes, rest_up[k], later, member.n_levels) for later in rest_up[k + 1 :]),
             effects=_cell_products(member, rest_up[k], indicators),
-            fixed=sums_of_products(member, rest_up[k], rest),
+            fixed=level_products(member.codes, rest_up[k], rest, member.n_levels),
         )
         for k, member in enumerate(chain)
     )
@@ -124,24 +124,15 @@ def build(plan: Elimination, factors: Sequence[Columns], Xy: FloatArray) -> Hier
     return Hierarchy(plan, R, up, cells, fixed, rows, D)
 
 
-def sums_of_products(member: Columns, left: FloatArray, right: FloatArray) -> FloatArray:
-    """``sum left_i right_i'`` over the rows of each level, shape (J, c, k)."""
-    out = np.empty((member.n_levels, left.shape[1], right.shape[1]))
-    for a, z in enumerate(left.T):
-        for k, column in enumerate(right.T):
-            out[:, a, k] = np.bincount(member.codes, weights=z * column, minlength=member.n_levels)
-    return out
-
-
-def _indicators(dense: Sequence[Columns], n: int) -> sparse.csr_array:
-    """The columns of the dense block's random effects, shape (n, q_d)."""
+def effect_columns(factors: Sequence[Columns], n: int) -> sparse.csr_array:
+    """Columns of the random effects of some factors, one block per level, shape (n, q)."""
     width, columns, values = 0, [], []
-    for factor in dense:
+    for factor in factors:
         c = factor.Z.shape[1]
         columns.append(width + factor.codes[:, None] * c + np.arange(c))
         values.append(factor.Z)
         width += factor.q
-    if not dense:
+    if not factors:
         return sparse.csr_array((n, 0), dtype=float)
     stacked = np.hstack(columns)
     starts = np.arange(n + 1) * stacked.shape[1]
@@ -154,7 +145,7 @@ def _cells(Q: FloatArray, first: Columns, dense: Sequence[Columns]) -> Cells:
     if not dense:
         empty = np.zeros(0, dtype=np.int64)
         return Cells(np.zeros(first.n_levels + 1, dtype=np.int64), empty, 0, np.zeros((0, c)))
-    indicators = _indicators(dense, Q.shape[0])
+    indicators = effect_columns(dense, Q.shape[0])
     per_row = indicators.indices.size // Q.shape[0]
     rows = np.repeat(first.codes, per_row)
     values, pattern = [], None

@@ -21,8 +21,9 @@ from bayeslmm.likelihood import small
 from bayeslmm.likelihood.criteria import LOG_2PI
 from bayeslmm.likelihood.crossproducts import CrossProducts, internal_blocks
 from bayeslmm.likelihood.factor import apply_lambda
+from bayeslmm.likelihood.hierarchy import Columns, effect_columns
 from bayeslmm.likelihood.normal_prior import NormalPrior, internal_prior
-from bayeslmm.likelihood.within import grouped_qr
+from bayeslmm.likelihood.within import grouped_qr, level_products
 from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 # Doubles of the rows of the eliminated system held at once.
@@ -166,10 +167,7 @@ def lost_without(cp: CrossProducts, codes: IntArray | None, prior: NormalPrior |
     if codes is None:
         several = np.zeros(design.n, dtype=bool) if design.frequency is None else design.frequency > 1
         return np.asarray(((U**2).sum(1) > _LOST) & ~several)
-    share = np.zeros((int(codes.max()) + 1, U.shape[1], U.shape[1]))
-    for a in range(U.shape[1]):
-        for b in range(a + 1):
-            share[:, a, b] = share[:, b, a] = np.bincount(codes, weights=U[:, a] * U[:, b])
+    share = level_products(codes, U, U, int(codes.max()) + 1)
     return np.asarray(np.linalg.eigvalsh(share)[:, -1] > _LOST)
 
 
@@ -202,17 +200,18 @@ class _System:
         root = np.ones(design.n) if design.row_weights is None else np.sqrt(design.row_weights)
         first, codes = blocks[0], blocks[0].grouping.codes
         Q, R = grouped_qr(columns[0] * root[:, None], codes, first.n_levels)
-        parts = [
-            _indicators(Z * root[:, None], block.grouping.codes, block.n_levels)
+        others = [
+            Columns(block.grouping.codes, block.n_levels, Z * root[:, None])
             for block, Z in zip(blocks[1:], columns[1:], strict=True)
         ]
+        effects = effect_columns(others, design.n)
         y = root * cp.response.residual
         if cp.reference is not None:
             # Shrinkage towards zero is that of the whole effects, so the reference goes back into the response.
-            y = y + sparse.hstack(parts).tocsr() @ cp.reference
-        parts.append(sparse.csr_array(np.column_stack([cp.fixed.columns * root[:, None], y])))
-        W = sparse.csr_array(sparse.hstack(parts))
-        spread = _indicators(Q, codes, first.n_levels)
+            y = y + effects @ cp.reference
+        Xy = sparse.csr_array(np.column_stack([cp.fixed.columns * root[:, None], y]))
+        W = sparse.csr_array(sparse.hstack([effects, Xy]))
+        spread = effect_columns([Columns(codes, first.n_levels, Q)], design.n)
         between = sparse.csr_array(spread.T @ W)
         within = sparse.csr_array(W - spread @ between)
         return cls(cp, Q, R, spread, within, between, (within.T @ within).toarray())
@@ -220,12 +219,6 @@ class _System:
     @property
     def width(self) -> int:
         return int(self.D.shape[0])
-
-
-def _indicators(Z: FloatArray, codes: IntArray, n_levels: int) -> sparse.csr_array:
-    n, c = Z.shape
-    columns = codes[:, None] * c + np.arange(c)
-    return sparse.csr_array((Z.ravel(), columns.ravel(), np.arange(n + 1) * c), shape=(n, n_levels * c))
 
 
 def _blocks(

@@ -88,9 +88,8 @@ class Rotation:
 
 def internal_prior(cp: CrossProducts, prior: NormalPrior) -> tuple[FloatArray, FloatArray]:
     """Precision matrix (p, p) and mean (p,) of the fixed effects on internal coordinates."""
-    A, response = cp.fixed.transform, cp.response
-    shift = response.coef + response.constant * response.constant_coef
-    return A.T @ prior.precision_matrix @ A, np.linalg.solve(A, prior.centre) - shift
+    A = cp.fixed.transform
+    return A.T @ prior.precision_matrix @ A, np.linalg.solve(A, prior.centre) - cp.response.removed
 
 
 def rotate(cp: CrossProducts, factor: Factor, prior: NormalPrior) -> Rotation:

@@ -53,17 +53,17 @@ def plan(groupings: Sequence[Grouping], sizes: Sequence[int]) -> Elimination:
         return Elimination(tuple(by_size), 1, ((),))
     chain = [by_size[0]]
     for i in by_size[1:]:
-        if _parents(groupings[chain[-1]], groupings[i]) is not None:
+        if parents(groupings[chain[-1]], groupings[i]) is not None:
             chain.append(i)
     up: list[tuple[IntArray, ...]] = []
     for k, i in enumerate(chain):
-        ancestors = [_parents(groupings[i], groupings[j]) for j in chain[k + 1 :]]
+        ancestors = [parents(groupings[i], groupings[j]) for j in chain[k + 1 :]]
         up.append(tuple(a for a in ancestors if a is not None))
     rest = [i for i in by_size if i not in chain]
     return Elimination((*chain, *rest), len(chain), tuple(up))
 
 
-def _parents(inner: Grouping, outer: Grouping) -> IntArray | None:
+def parents(inner: Grouping, outer: Grouping) -> IntArray | None:
     """Level of `outer` that every level of `inner` lies in; None if it is not nested."""
     parent = np.zeros(inner.n_levels, dtype=np.int64)
     parent[inner.codes] = outer.codes

@@ -32,6 +32,28 @@ def level_sums(codes: IntArray, values: FloatArray, n_levels: int) -> FloatArray
     return sums
 
 
+def level_products(codes: IntArray, left: FloatArray, right: FloatArray, n_levels: int) -> FloatArray:
+    """Sum ``left_i right_i'`` over the rows i of each level.
+
+    Parameters
+    ----------
+    codes : IntArray, shape (n,)
+    left : FloatArray, shape (n, c)
+    right : FloatArray, shape (n, k)
+    n_levels : int
+        J.
+
+    Returns
+    -------
+    FloatArray, shape (J, c, k)
+    """
+    out = np.empty((n_levels, left.shape[1], right.shape[1]))
+    for a, column in enumerate(left.T):
+        for k, other in enumerate(right.T):
+            out[:, a, k] = np.bincount(codes, weights=column * other, minlength=n_levels)
+    return out
+
+
 def grouped_qr(Z: FloatArray, codes: IntArray, n_levels: int) -> tuple[FloatArray, FloatArray]:
     """QR factorisation of the rows of every level, ``Z[codes == l] = Q[codes == l] @ R[l]``.
 

@@ -229,3 +229,11 @@ def test_crossed_factors_have_no_independent_groups() -> None:
     )
     with pytest.raises(bl.FitError, match="crossed"):
         post.group_log_likelihood()
+
+
+def test_factors_crossed_within_a_larger_group_are_refused() -> None:
+    a, b, c = (part.ravel() for part in np.meshgrid([0, 1], [0, 1, 2], [0, 1, 2, 3], indexing="ij"))
+    frame = pd.DataFrame({"a": a, "b": 3 * a + b, "c": 4 * a + c, "y": np.random.default_rng(1).normal(size=a.size)})
+    post = bl.Model("y ~ 1 + (1 | a) + (1 | b) + (1 | c)", frame).sample(40, random_seed=1, progressbar=False)
+    with pytest.raises(bl.FitError, match="c and b are crossed within larger groups"):
+        post.group_log_likelihood()
