@@ -2,14 +2,72 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
 from bayeslmm.design.design import Design
 from bayeslmm.likelihood import CrossProducts
 from bayeslmm.reml import Optimum
 
+if TYPE_CHECKING:
+    from bayeslmm.results.boundary_report import BoundaryReport
+    from bayeslmm.results.posterior import Posterior
+
 
 class FitBoundary:
-    """What the boundary means for a REML or ML fit."""
+    """The boundary report of a fit."""
 
     design: Design
     cp: CrossProducts
     optimum: Optimum
+
+    def boundary(
+        self,
+        posterior: Posterior | Literal["sample", "none"] = "sample",
+        *,
+        level: float = 0.95,
+        delta: float | None = None,
+        random_seed: int | np.random.Generator = 1,
+    ) -> BoundaryReport:
+        """Say what a variance of zero, or one near it, means for this fit, and what can be done.
+
+        Parameters
+        ----------
+        posterior : Posterior or {"sample", "none"}
+            Posterior of the same model; by default one under the default priors is drawn. ``"none"`` leaves it out.
+        level : float
+            Level of the one-sided limits.
+        delta : float, optional
+            Standard deviations below it are called negligible; by default 5 % of sd(y) / rms(column).
+        random_seed : int or numpy.random.Generator
+            For simulations and draws.
+
+        Returns
+        -------
+        BoundaryReport
+            Prints as text, shows as tables in a notebook; ``report["tests"]`` is one table, ``report.to_dict()`` all.
+
+        Raises
+        ------
+        DesignError
+            The level is not strictly between 0.5 and 1; the posterior is one of another model; there is no standard
+            deviation that was estimated.
+
+        Notes
+        -----
+        Designs with more than 2,000 random effects do without exact tests and simulations.
+
+        Examples
+        --------
+        >>> import bayeslmm as bl
+        >>> fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff2")).fit()
+        >>> report = fit.boundary()
+        >>> report.singular
+        True
+        >>> report["limits"].loc["sd_Batch[Intercept]", "REML high"].round(3)
+        2.008
+        """
+        from bayeslmm.results.boundary_build import build_report
+
+        return build_report(self, posterior, level=level, delta=delta, random_seed=random_seed)  # type: ignore[arg-type]

@@ -1,0 +1,27 @@
+"""Whether two designs are of the same model and data."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bayeslmm.design.design import Design
+from bayeslmm.types import AnyArray
+
+
+def same_design(a: Design, b: Design) -> bool:
+    """Whether two designs have the same formula, names and numbers."""
+    if a is b:
+        return True
+    if (a.formula, a.n, a.fixed_names, list(a.groupings)) != (b.formula, b.n, b.fixed_names, list(b.groupings)):
+        return False
+    return all(_equal(x, y) for x, y in zip(_arrays(a), _arrays(b), strict=True))
+
+
+def _arrays(design: Design) -> list[AnyArray | None]:
+    codes = [g.codes for g in design.groupings.values()]
+    rows = [design.y, design.X, design.weights, design.offset, design.frequency]
+    return [*rows, *codes, *(term.Z for term in design.terms)]
+
+
+def _equal(a: AnyArray | None, b: AnyArray | None) -> bool:
+    return a is b or (a is not None and b is not None and np.array_equal(a, b))

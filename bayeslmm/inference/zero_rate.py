@@ -1,0 +1,85 @@
+"""How often a fit would be singular if a variance were what one supposes, by simulation at the design."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bayeslmm.inference.bootstrap import simulate_responses
+from bayeslmm.likelihood import CrossProducts
+from bayeslmm.reml.many import Optima, optimise_many
+from bayeslmm.types import BoolArray, FloatArray
+
+# Beside the largest, a singular value of a factor below this is zero.
+_NONE = 1e-8
+
+
+def singular_rate(
+    cp: CrossProducts,
+    terms: Sequence[FloatArray],
+    position: int,
+    effect: int,
+    shares: Sequence[float],
+    *,
+    reml: bool = True,
+    replicates: int = 400,
+    rng: np.random.Generator,
+) -> tuple[FloatArray, FloatArray]:
+    """Share of fits in which a term is singular, given the true share of variance of one of its effects.
+
+    All other variances are as given; the effect is independent of the other effects of its term.
+
+    Parameters
+    ----------
+    cp : CrossProducts
+    terms : sequence of FloatArray, each (c, c)
+        Relative factors on the user's columns, e.g. those of a fit.
+    position, effect : int
+        Term and effect in it.
+    shares : sequence of float
+        ``v / (v + sigma^2)``, v the variance that the effect adds to an observation (its variance times the mean
+        square of its column).
+    reml : bool
+    replicates : int
+        Responses for each share; the same random numbers for all, so that the rates are comparable.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    rate, error : FloatArray, shape (len(shares),)
+        And their Monte Carlo standard errors.
+    """
+    seed = rng.integers(2**63)
+    rates = []
+    for share in shares:
+        changed = list(terms)
+        changed[position] = with_share(cp, terms[position], position, effect, share)
+        Y = simulate_responses(cp.design, changed, 1.0, np.zeros(cp.p), replicates, np.random.default_rng(seed))
+        rates.append(is_singular(optimise_many(cp, Y, reml), position, effect).mean())
+    rate = np.array(rates)
+    return rate, np.sqrt(np.maximum(rate * (1.0 - rate), 0.25 / replicates**2) / replicates)
+
+
+def with_share(cp: CrossProducts, T: FloatArray, position: int, effect: int, share: float) -> FloatArray:
+    """The relative factor of a term with one effect independent of the others and of a given share of variance."""
+    term = cp.design.terms[position]
+    size = float(np.average(term.Z[:, effect] ** 2, weights=cp.design.frequency))
+    G = T @ T.T
+    if term.structure.shared:
+        own = share / (1.0 - share) / float(np.average((term.Z**2).sum(axis=1), weights=cp.design.frequency))
+        scaled = np.sqrt(own) * np.eye(G.shape[0]) if not G[0, 0] > 0 else T * np.sqrt(own / G[0, 0])
+        return np.asarray(scaled)
+    G[effect] = G[:, effect] = 0.0
+    G[effect, effect] = share / (1.0 - share) / size
+    values, vectors = np.linalg.eigh(G)
+    return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)))
+
+
+def is_singular(optima: Optima, position: int, effect: int) -> BoolArray:
+    """Whether the term has a direction without variance, shape (K,); an uncorrelated effect of its own is that."""
+    T = optima.terms[position]
+    if not np.tril(T, -1).any():
+        return np.asarray((T[:, effect] == 0).all(axis=1))
+    s = np.linalg.svd(T, compute_uv=False)
+    return np.asarray(s[:, -1] <= _NONE * np.maximum(s[:, 0], 1e-300))

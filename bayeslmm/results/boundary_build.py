@@ -1,0 +1,212 @@
+"""Compute the boundary report of a fit: sections, verdict, advice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.design.same import same_design
+from bayeslmm.errors import DesignError, FitError
+from bayeslmm.reml.status import FitStatus
+from bayeslmm.results.advice import Findings, for_regular, for_singular
+from bayeslmm.results.boundary_report import BoundaryReport
+from bayeslmm.results.boundary_sections import Material, combination
+from bayeslmm.results.intervals import check_level
+from bayeslmm.results.labels import parameters
+from bayeslmm.results.posterior import Posterior
+from bayeslmm.results.summary import number
+
+if TYPE_CHECKING:
+    from bayeslmm.results.reml_result import REMLResult
+
+# Rise of the criterion at zero up to which a 95 % profile interval reaches zero.
+_IN_REACH = 3.84
+# Share of variance that the advice is given for.
+_QUOTED = 0.1
+
+
+def build_report(
+    fit: REMLResult,
+    posterior: Posterior | str,
+    *,
+    level: float,
+    delta: float | None,
+    random_seed: int | np.random.Generator,
+) -> BoundaryReport:
+    """The report; see `REMLResult.boundary`."""
+    if not check_level(level) > 0.5:
+        raise DesignError(f"level={level:g}: a one-sided limit needs a level above 0.5, e.g. 0.95.")
+    rng = np.random.default_rng(random_seed)
+    material = Material(fit, _posterior(fit, posterior, rng), level, delta, int(rng.integers(2**31)))
+    if not material.sds:
+        raise DesignError("The fit has no standard deviation that was estimated, so that none can be at its boundary.")
+    made = (
+        material.components(),
+        material.edge(),
+        material.limit_section(),
+        material.test_section(),
+        material.zero_section(),
+        material.posterior_section(),
+        material.penalty_section(),
+    )
+    advice = for_singular(_findings(material)) if fit.is_singular else for_regular()
+    sections = tuple(section for section in made if section is not None)
+    return BoundaryReport(fit.formula, fit.is_singular, _verdict(material), _words(fit), sections, advice, level)
+
+
+def _posterior(fit: REMLResult, posterior: Posterior | str, rng: np.random.Generator) -> Posterior | None:
+    from bayeslmm.results.sampling import Settings, sample_posterior
+
+    if isinstance(posterior, Posterior):
+        if not same_design(fit.design, posterior.design):
+            raise DesignError(
+                f"The posterior is one of another model: {posterior.formula!r} on {posterior.n} observations, the fit "
+                f"{fit.formula!r} on {fit.n}. Sample the Model that was fitted."
+            )
+        return posterior
+    if posterior not in ("sample", "none"):
+        raise DesignError(f"posterior={posterior!r} is neither a posterior of the model, nor 'sample' or 'none'.")
+    # A posterior estimates what fix= holds: it would be one of another model.
+    if posterior == "none" or fit.optimum.fixed or not np.isfinite(fit.criterion):
+        return None
+    settings = Settings(4000, "auto", 4, 1000, rng, False, False, ())
+    return sample_posterior(fit.design, None, settings, lambda: (fit.cp, fit.optimum))
+
+
+def _words(fit: REMLResult) -> tuple[str, ...]:
+    """Which combinations of effects vanished."""
+    found = []
+    for v in fit.optimum.vanished:
+        term = fit.design.terms[v.term]
+        found.append(
+            f"No variance between levels of {term.group} in {combination(v.direction, term.effects)}; the criterion "
+            f"rises by {max(v.slope, 0.0):.4g} per unit of (sd / sigma)^2 of it."
+        )
+    return tuple(found)
+
+
+def _verdict(material: Material) -> str:
+    fit = material.fit
+    if fit.status is FitStatus.non_finite:
+        return "The model reproduces the response exactly, so that nothing can be said of its variances. " + str(
+            fit.status
+        )
+    if fit.is_singular:
+        return (
+            "The fit is singular: the best value of a variance is exactly zero. That is an estimate and not a failure; "
+            "nor is it evidence that nothing varies. The data vary less in that direction than chance alone would "
+            "make them on average."
+        )
+    if fit.status is FitStatus.not_identified:
+        return f"The fit is not singular, but {fit.status}."
+    rise = material.rises
+    near = [label for label in rise.index if rise[label] < _IN_REACH]
+    ends = _open_correlations(material)
+    if near or ends:
+        reach = [f"zero is in reach of the data for {', '.join(near)}"] if near else []
+        reach += [f"the profile interval of {', '.join(ends)} ends at the edge"] if ends else []
+        return (
+            f"The fit is not singular, but {' and '.join(reach)}: read the upper limits, and take the estimates for no "
+            "more than they are."
+        )
+    share = min(float(s) for s in material.smallest_shares)
+    parts = f", and every combination of effects varies (the smallest has {share:.1%} of its term's variance)"
+    return (
+        "The fit is not singular and there is nothing to worry about: at zero the criterion would be higher by "
+        f"{number(float(rise.min()))} or more for every sd (a 95 % interval reaches zero below 3.84)"
+        f"{parts if share < 1 else ''}."
+    )
+
+
+def _open_correlations(material: Material) -> list[str]:
+    """Correlations whose interval ends at the end of their range."""
+    fit = material.fit
+    labels = [p.label for p in parameters(fit.design) if p.kind == "corr" and p.position not in fit.optimum.fixed]
+    if not labels or not material.small:
+        return []
+    ends = fit.confint(parameters=labels)
+    return [label for label in labels if (np.abs(ends.loc[label].to_numpy()) == 1).any()]
+
+
+def _findings(material: Material) -> Findings:
+    fit, estimates = material.fit, material.estimates
+    zero = [p.label for p in material.sds if estimates[p.label] == 0]
+    several = any(len(fit.design.terms[v.term].effects) > 1 for v in fit.optimum.vanished)
+    what = ", ".join(zero) if zero else "the sds of the term"
+    shown = zero or [p.label for p in material.sds if p.position in {v.term for v in fit.optimum.vanished}]
+    return Findings(
+        vanished=what,
+        correlated=several,
+        often_zero=_often_zero(material, shown),
+        upper=_upper(material, shown),
+        penalised=_penalised(material, shown),
+        posterior=_said_by_posterior(material, shown),
+        degrees=_degrees(fit),
+    )
+
+
+def _often_zero(material: Material, labels: list[str]) -> str:
+    section = material.zero_section()
+    if section is None or _QUOTED not in section.table.index:
+        return ""
+    rates = {label: float(section.table[label].loc[_QUOTED]) for label in labels}
+    parts = [f"{100 * rate:.0f} of 100 such experiments ({label})" for label, rate in rates.items()]
+    return (
+        f"at a true share of variance of {_QUOTED:g} the estimate would be singular in {', '.join(parts)}."
+        if parts
+        else ""
+    )
+
+
+def _upper(material: Material, labels: list[str]) -> str:
+    limits, percent = material.limits, f"{100 * material.level:g} %"
+    parts = []
+    for label in labels:
+        text = f"{label} below {number(_at(limits, label, 'REML high'))} (REML profile)"
+        if "ICC high" in limits and np.isfinite(_at(limits, label, "ICC high")):
+            text += f", ICC below {number(_at(limits, label, 'ICC high'))} (exact)"
+        parts.append(text)
+    return f"{'; '.join(parts)}, each with {percent} confidence."
+
+
+def _at(table: pd.DataFrame, row: str, column: str) -> float:
+    return float(table[column].loc[row])
+
+
+def _penalised(material: Material, labels: list[str]) -> str:
+    values = material.penalised
+    if values is None:
+        return ""
+    return ", ".join(f"{label} = {number(float(values[label]))}" for label in labels) + "."
+
+
+def _said_by_posterior(material: Material, labels: list[str]) -> str:
+    section = material.posterior_section()
+    if section is None:
+        return ""
+    parts = []
+    for label in labels:
+        low, high, delta, below = (
+            _at(section.table, label, c) for c in ("HDI low", "HDI high", "delta", "P(sd < delta)")
+        )
+        span = f"below {number(high)}" if low == 0 else f"from {number(low)} to {number(high)}"
+        parts.append(f"{label} {span}, P({label} < {number(delta)}) = {below:.2f}")
+    return "; ".join(parts) + "."
+
+
+def _degrees(fit: REMLResult) -> str:
+    """The coefficient whose degrees of freedom differ most."""
+    if not fit.reml or fit.design.p == 0:
+        return ""
+    try:
+        small, large = fit.coefficients(ddf="kenward-roger")["df"], fit.coefficients(ddf="satterthwaite")["df"]
+    except (DesignError, FitError):
+        return ""
+    ratio: pd.Series = large / small
+    label = str(ratio.abs().idxmax())
+    return (
+        f"{label} has {number(float(large[label]))} degrees of freedom by Satterthwaite and "
+        f"{number(float(small[label]))} by Kenward-Roger."
+    )

@@ -1,0 +1,307 @@
+"""The sections of a boundary report: what each table is computed from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.bayes.evidence import BayesFactor
+from bayeslmm.bayes.prior_scales import rms
+from bayeslmm.errors import DesignError, FitError, PriorError
+from bayeslmm.inference.components import principal_components
+from bayeslmm.inference.edge import slope_at_zero
+from bayeslmm.inference.spectral import spectrum
+from bayeslmm.inference.zero_fraction import zero_probability
+from bayeslmm.inference.zero_rate import singular_rate
+from bayeslmm.results.boundary_report import Section
+from bayeslmm.results.labels import Parameter, parameters
+from bayeslmm.results.negligible import negligible_sd
+from bayeslmm.results.posterior import Posterior
+from bayeslmm.types import FloatArray
+
+if TYPE_CHECKING:
+    from bayeslmm.results.reml_result import REMLResult
+    from bayeslmm.results.zero_tests import ZeroTest
+
+# Shares of variance that the frequency of zero estimates is given for.
+ICC = (0.0, 0.01, 0.05, 0.1, 0.3)
+# Effects from which on numbers that need many fits or a dense eigenproblem are left out.
+MANY = 2000
+
+
+@dataclass(frozen=True)
+class Material:
+    """A fit and what the sections of its report are made from.
+
+    Attributes
+    ----------
+    fit : REMLResult
+    posterior : Posterior or None
+    level : float
+        Of the one-sided limits.
+    delta : float or None
+        What counts as negligible; None for 5 % of sd(y) / rms(column).
+    random_seed : int
+    """
+
+    fit: REMLResult
+    posterior: Posterior | None
+    level: float
+    delta: float | None
+    random_seed: int
+
+    @cached_property
+    def sds(self) -> tuple[Parameter, ...]:
+        """The standard deviations that were estimated."""
+        held = self.fit.optimum.fixed
+        return tuple(p for p in parameters(self.fit.design) if p.kind == "sd" and p.position not in held)
+
+    @cached_property
+    def estimates(self) -> pd.Series:
+        return self.fit.estimates()
+
+    @cached_property
+    def small(self) -> bool:
+        """Whether there are few enough effects for the exact methods."""
+        return self.fit.design.q <= MANY
+
+    @cached_property
+    def limits(self) -> pd.DataFrame:
+        """One-sided limits: ends of two-sided intervals with twice the error."""
+        labels = [p.label for p in self.sds]
+        two_sided = 2.0 * self.level - 1.0
+        table = pd.DataFrame({"estimate": self.estimates[labels]})
+        for name in ("REML", "ML"):
+            ends = self.fit.confint(two_sided, parameters=labels, criterion=name)
+            table[f"{name} low"], table[f"{name} high"] = ends["conf_low"], ends["conf_high"]
+        return table.join(self._icc(two_sided))
+
+    def _icc(self, level: float) -> pd.DataFrame:
+        """Exact limits of the intraclass correlation."""
+        found = {}
+        for p in self.sds if self.small else ():
+            try:
+                ends = self.fit.confint(level, method="pivot", parameters=p.label.replace("sd_", "icc_", 1))
+            except DesignError:
+                continue
+            found[p.label] = ends.to_numpy()[0]
+        return pd.DataFrame.from_dict(found, orient="index", columns=["ICC low", "ICC high"], dtype=float)
+
+    @cached_property
+    def tests(self) -> dict[str, ZeroTest]:
+        """Tests that a standard deviation is zero, where there are any."""
+        found = {}
+        for p in self.sds:
+            try:
+                found[p.label] = self.fit.test_zero(p.label, random_seed=self.random_seed)
+            except FitError as error:
+                self.untested[p.label] = str(error)
+        return found
+
+    @cached_property
+    def untested(self) -> dict[str, str]:
+        """Standard deviations without a test, and why."""
+        return {}
+
+    @cached_property
+    def bayes_factors(self) -> dict[str, BayesFactor]:
+        """Bayes factors of zero, where the prior has a density there."""
+        found = {}
+        for p in self.sds if self.posterior is not None else ():
+            assert self.posterior is not None
+            try:
+                found[p.label] = self.posterior.bayes_factor(p.label, scales=(0.5, 1.0, 2.0))
+            except PriorError:
+                continue
+        return found
+
+    @cached_property
+    def penalised(self) -> pd.Series | None:
+        """Estimates with the boundary-avoiding penalty; None where there are none."""
+        from bayeslmm.reml.penalised import optimise_penalised
+        from bayeslmm.results.penalised_result import fit_result
+
+        try:
+            optimum = optimise_penalised(self.fit.cp, self.fit.reml)
+        except FitError:
+            return None
+        return fit_result(self.fit.design, self.fit.cp, optimum).estimates()
+
+    @cached_property
+    def rises(self) -> pd.Series:
+        """How much higher the criterion is where an sd is zero."""
+        labels = [p.label for p in self.sds]
+        at = [float(self.fit.profile(label, [0.0])["criterion"].iloc[0]) for label in labels]
+        rise = pd.Series(at, index=labels) - self.fit.criterion
+        return rise.where(self.estimates[labels] > 0, 0.0).clip(lower=0.0)
+
+    @property
+    def smallest_shares(self) -> list[float]:
+        """Share of variance of the last principal component of every term."""
+        own = principal_components(self.fit.design, self.fit.optimum.terms, self.fit.sigma)
+        return [float(c.share[-1]) for c in own if c.term not in self.fit.optimum.fixed]
+
+    def components(self) -> Section:
+        """Principal components of every term."""
+        design, rows = self.fit.design, []
+        for own in principal_components(design, self.fit.optimum.terms, self.fit.sigma):
+            term = design.terms[own.term]
+            for k, (sd, share) in enumerate(zip(own.sd, own.share, strict=True)):
+                made = combination(own.loadings[:, k], term.effects)
+                rows.append((term.label, k + 1, sd, share, made if k < own.rank else f"{made}: no variance"))
+        table = pd.DataFrame(rows, columns=["term", "component", "sd", "share", "combination of effects"])
+        reading = (
+            "Effects are measured by what they add to the response (effect times the root mean square of its column); "
+            "sds are in units of the response."
+        )
+        return Section(
+            "components", "What varies, and what does not", table.set_index(["term", "component"]), (reading,)
+        )
+
+    def edge(self) -> Section:
+        """The criterion at zero."""
+        labels = [p.label for p in self.sds]
+        table = pd.DataFrame({"estimate": self.estimates[labels]})
+        table["rise at 0"] = self.rises
+        table["slope at 0"] = [self._slope(p) for p in self.sds]
+        reading = (
+            f"Rise at 0: how much the {'REML criterion' if self.fit.reml else 'deviance'} (-2 log likelihood) is "
+            "higher when that sd is zero; below 3.84 a 95 % profile interval reaches zero. Slope at 0: its derivative "
+            "in (sd / sigma)^2 there; positive where zero is a minimum."
+        )
+        return Section("edge", "The criterion at the edge", table.dropna(axis=1, how="all"), (reading,))
+
+    def _slope(self, p: Parameter) -> float:
+        """At the estimate where that is zero, else at the optimum without the term; nan for one of several effects."""
+        own = [v for v in self.fit.optimum.vanished if v.term == p.position]
+        alone = [v for v in own if np.count_nonzero(v.direction) == 1 and v.direction[p.effects[0]] != 0]
+        if alone:
+            return alone[0].slope
+        single = len(self.fit.design.terms[p.position].effects) == 1 and not self.fit.optimum.fixed
+        return slope_at_zero(self.fit.cp, p.position, self.fit.reml) if single else float("nan")
+
+    def limit_section(self) -> Section:
+        """One-sided limits."""
+        table = self.limits.copy()
+        percent = f"{100 * self.level:g} %"
+        reading = [
+            f"Each number is a one-sided {percent} limit: the true value is below the upper one, or above the lower "
+            f"one, with {percent} confidence. REML and ML: profiles of the criterion.",
+        ]
+        if "ICC high" in table and table["ICC high"].notna().any():
+            reading.append(
+                "ICC = sd^2 / (sd^2 + sigma^2) of a unit of the effect: exact limits by an F pivot (Wald 1940, "
+                "Harville & Fenech 1985), whatever the group sizes."
+            )
+        return Section(
+            "limits",
+            f"How large it may be: one-sided {percent} limits",
+            table.dropna(axis=1, how="all"),
+            tuple(reading),
+        )
+
+    def test_section(self) -> Section:
+        """All tests of zero, the Bayes factor beside them."""
+        rows, notes = list[tuple[object, ...]](), dict[str, None]()
+        for label, test in self.tests.items():
+            for method, row in test.table.iterrows():
+                rows.append((label, method, row["statistic"], row["p_value"], row["mc_error"]))
+                if row["note"]:
+                    notes[f"{method}: {row['note']}.".replace("..", ".")] = None
+        table = pd.DataFrame(rows, columns=["parameter", "test of 0", "statistic", "p", "mc_error"])
+        skipped = [f"{label} was not tested: {reason}" for label, reason in self.untested.items()]
+        reading = (
+            "A large p is no evidence for zero: see how often the estimate would be zero, below.",
+            *notes,
+            *skipped,
+        )
+        return Section("tests", "Tests that the sd is zero", table.set_index(["parameter", "test of 0"]), reading)
+
+    def zero_section(self) -> Section | None:
+        """How often an estimate would be singular."""
+        return self._zero_section
+
+    @cached_property
+    def _zero_section(self) -> Section | None:
+        if not self.small or self.fit.design.frequency is not None:
+            return None
+        table, errors = pd.DataFrame(index=pd.Index(ICC, name="true share")), [0.0]
+        for p in self.sds:
+            table[p.label], error = self._zero_rates(p)
+            errors.append(float(error.max()))
+        exact, name = max(errors) == 0, "REML" if self.fit.reml else "ML"
+        reading = (
+            "True share: variance that the effect adds to an observation, over that plus sigma^2 (for an intercept "
+            f"the ICC). Entries: share of experiments of this design in which the {name} estimate "
+            f"{'is zero' if exact else 'of the term is singular'}, "
+            + (
+                "exactly."
+                if exact
+                else f"by simulation (standard error up to {max(errors):.2g}), other parameters as estimated."
+            ),
+        )
+        return Section("zero_rate", "How often the estimate would be zero in such an experiment", table, reading)
+
+    def _zero_rates(self, p: Parameter) -> tuple[FloatArray, FloatArray]:
+        fit = self.fit
+        if len(fit.design.terms) == 1 and len(fit.design.terms[0].effects) == 1:
+            size = float(rms(fit.design, fit.design.terms[0].Z)[0]) ** 2
+            # zero_probability has ICC of a unit of the effect.
+            ratio = np.array(ICC) / (1.0 - np.array(ICC)) / size
+            return zero_probability(spectrum(fit.design, 0, (0,)), ratio / (1.0 + ratio), reml=fit.reml)
+        rng = np.random.default_rng(self.random_seed)
+        return singular_rate(fit.cp, fit.optimum.terms, p.position, p.effects[0], ICC, reml=fit.reml, rng=rng)
+
+    def posterior_section(self) -> Section | None:
+        """What the posterior says."""
+        post = self.posterior
+        if post is None:
+            return None
+        interval, rows = post.hdi(self.level), {}
+        for p in self.sds:
+            delta = negligible_sd(self.fit.design, p) if self.delta is None else self.delta
+            factor = self.bayes_factors.get(p.label)
+            rows[p.label] = {
+                "HDI low": interval.loc[p.label].iloc[0],
+                "HDI high": interval.loc[p.label].iloc[1],
+                "delta": delta,
+                "P(sd < delta)": post.probability_below(p.label, delta),
+                "BF01": factor.bf01 if factor else np.nan,
+                "BF01, prior / 2": np.exp(factor.log_bf01_at_scales[0]) if factor else np.nan,
+                "BF01, prior x 2": np.exp(factor.log_bf01_at_scales[2]) if factor else np.nan,
+                "prior": str(post.priors.sds[p.position][p.effects[0]]),
+            }
+        reading = (
+            f"HDI: the shortest interval with {100 * self.level:g} % of the posterior; from 0 on it is an upper limit. "
+            "delta: what counts as negligible. BF01: how much better the data are predicted by a zero than by the "
+            "prior; it depends on the scale of the prior, as its columns show.",
+        )
+        return Section(
+            "posterior", "The posterior of the same model", pd.DataFrame.from_dict(rows, orient="index"), reading
+        )
+
+    def penalty_section(self) -> Section | None:
+        """What a boundary-avoiding prior would give."""
+        if self.penalised is None:
+            return None
+        labels = [p.label for p in parameters(self.fit.design) if p.kind in ("sd", "corr", "sigma")]
+        table = pd.DataFrame({"estimate": self.estimates[labels], "with penalty": self.penalised[labels]})
+        reading = (
+            "The penalty adds the log of sd / sigma (of 1.5 times the log determinant, for correlated effects) to the "
+            "log likelihood: a point estimate off zero, by construction.",
+        )
+        return Section("penalised", "With a boundary-avoiding penalty", table, reading)
+
+
+def combination(loadings: Sequence[float] | np.ndarray, effects: Sequence[str]) -> str:
+    """A combination of effects in words, small parts left out."""
+    loadings = np.asarray(loadings, dtype=float)
+    if loadings.size == 1:
+        return effects[0]
+    parts = [(x, name) for x, name in zip(loadings, effects, strict=True) if abs(x) > 0.05]
+    return " ".join(f"{'-' if x < 0 else '+'} {abs(x):.2f} {name}" for x, name in parts).removeprefix("+ ")

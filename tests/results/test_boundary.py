@@ -1,0 +1,154 @@
+"""The boundary report: what it says, against closed forms and stored numbers."""
+
+from __future__ import annotations
+
+import json
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import f as f_distribution
+
+import bayeslmm as bl
+from bayeslmm.errors import DesignError
+from bayeslmm.results.boundary_report import BoundaryReport
+
+
+def report(formula: str, frame: pd.DataFrame, **arguments: object) -> BoundaryReport:
+    return bl.Model(formula, frame).fit().boundary(**arguments)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def dyestuff2() -> BoundaryReport:
+    return report("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff2"))
+
+
+@pytest.fixture(scope="module")
+def sleep() -> BoundaryReport:
+    return report("Reaction ~ Days + (Days | Subject)", bl.load_dataset("sleepstudy"))
+
+
+def test_zero_estimate_in_numbers(dyestuff2: BoundaryReport) -> None:
+    label = "sd_Batch[Intercept]"
+    assert dyestuff2.singular
+    # Roots of the criteria by an independent program (profile_root of the reference cases): ends at 90 %.
+    assert dyestuff2["limits"].loc[label, "REML high"] == pytest.approx(2.0079485399944, rel=1e-8)
+    assert dyestuff2["limits"].loc[label, "ML high"] == pytest.approx(1.67658438081259, rel=1e-8)
+    # Exact F pivot: the upper end is where F / (1 + 5 lambda) is the 5 % point.
+    data = bl.load_dataset("Dyestuff2")
+    by = data.groupby("Batch", observed=True)["Yield"]
+    F = 5 * by.mean().var() / by.var().mean()
+    ratio = max((F / f_distribution.ppf(0.05, 5, 24) - 1) / 5, 0)
+    assert dyestuff2["limits"].loc[label, "ICC high"] == pytest.approx(ratio / (1 + ratio), rel=1e-9)
+    rates = dyestuff2["zero_rate"][label]
+    for icc, rate in rates.items():
+        k = 1 + 5 * float(str(icc)) / (1 - float(str(icc)))
+        assert rate == pytest.approx(f_distribution.cdf(1 / k, 5, 24), rel=1e-9)
+
+
+def test_zero_estimate_in_words(dyestuff2: BoundaryReport) -> None:
+    assert max(len(line) for line in str(dyestuff2).splitlines()) < 140
+    text = " ".join(str(dyestuff2).split())
+    assert "The fit is singular" in dyestuff2.verdict
+    assert "No variance between levels of Batch" in dyestuff2.findings[0]
+    assert "sd_Batch[Intercept] below 2.0079" in text
+    assert "33 of 100" in text  # P(F(5, 24) < 1 / (1 + 5 / 9)) = .331
+    # Degrees of freedom by lmerTest and pbkrtest.
+    assert "29 degrees of freedom by Satterthwaite and 5 by Kenward-Roger" in text
+    for advice in dyestuff2.advice:
+        assert advice.source
+    html = dyestuff2._repr_html_()
+    assert html.count("<table") == len(dyestuff2.sections)
+
+
+def test_penalised_estimate_is_that_of_blme(dyestuff2: BoundaryReport) -> None:
+    table = dyestuff2["penalised"]
+    # gamma(shape = 2, rate = 0) of blme 1.0-5
+    assert table.loc["sd_Batch[Intercept]", "with penalty"] == pytest.approx(1.17288674366176, rel=1e-6)
+    assert table.loc["sigma", "with penalty"] == pytest.approx(3.64921573253039, rel=1e-6)
+
+
+def test_tests_of_a_zero_estimate_have_p_one(dyestuff2: BoundaryReport) -> None:
+    likelihood = dyestuff2["tests"].reset_index()
+    rows = likelihood[likelihood["test of 0"].str.contains("RLRT")]
+    assert (rows["statistic"] == 0).all()
+    assert (rows["p"] == 1).all()
+
+
+def test_a_regular_fit_has_nothing_to_worry_about(sleep: BoundaryReport) -> None:
+    assert not sleep.singular
+    assert "nothing to worry about" in sleep.verdict
+    assert len(sleep.advice) == 1
+    assert sleep.findings == ()
+
+
+def test_near_zero_is_said() -> None:
+    data = bl.load_dataset("Dyestuff2").copy()
+    levels = data["Batch"].cat.codes.to_numpy()
+    # Moved apart until the estimate is just positive.
+    data["Yield"] = data["Yield"] + 1.3 * (levels - levels.mean())
+    fit = bl.Model("Yield ~ 1 + (1 | Batch)", data).fit()
+    assert not fit.is_singular
+    found = fit.boundary(posterior="none")
+    assert "zero is in reach" in found.verdict
+    assert "posterior" not in [section.name for section in found.sections]
+
+
+def test_a_correlation_at_its_end_names_the_combination() -> None:
+    rng = np.random.default_rng(2)
+    frame = pd.DataFrame({"g": np.repeat(np.arange(8), 6), "x": np.tile(np.linspace(-1, 1, 6), 8)})
+    level = 2.0 * rng.normal(size=8)
+    frame["y"] = level[frame["g"]] * (1 + 0.8 * frame["x"]) + rng.normal(size=48)
+    fit = bl.Model("y ~ x + (x | g)", frame).fit()
+    assert fit.is_singular
+    assert not (fit.estimates()[["sd_g[Intercept]", "sd_g[x]"]] == 0).any()
+    found = fit.boundary()
+    components = found["components"]
+    assert components["share"].iloc[-1] == pytest.approx(0.0, abs=1e-10)
+    assert "no variance" in components["combination of effects"].iloc[-1]
+    assert "||" in str(found)
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1e6])
+def test_numbers_move_with_the_unit_of_the_response(dyestuff2: BoundaryReport, factor: float) -> None:
+    data = bl.load_dataset("Dyestuff2").copy()
+    data["Yield"] = factor * (data["Yield"] + 10.0)
+    moved = report("Yield ~ 1 + (1 | Batch)", data, posterior="none")
+    for column in ("REML high", "ML high"):
+        np.testing.assert_allclose(moved["limits"][column], factor * dyestuff2["limits"][column], rtol=1e-8)
+    for column in ("ICC low", "ICC high"):
+        np.testing.assert_allclose(moved["limits"][column], dyestuff2["limits"][column], rtol=1e-8)
+
+
+def test_as_plain_data(dyestuff2: BoundaryReport) -> None:
+    content = json.loads(json.dumps(dyestuff2.to_dict(), allow_nan=False))
+    assert content["singular"] is True
+    rows = content["sections"]["limits"]["rows"]
+    assert rows[0]["REML high"] == dyestuff2["limits"]["REML high"].iloc[0]
+    with pytest.raises(KeyError, match="limits"):
+        dyestuff2["limit"]
+
+
+def test_refused_arguments() -> None:
+    fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff2")).fit()
+    with pytest.raises(DesignError, match=r"level=0\.4"):
+        fit.boundary(level=0.4)
+    with pytest.raises(DesignError, match="posterior='no'"):
+        fit.boundary("no")  # type: ignore[arg-type]
+    other = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).sample(200, random_seed=1)
+    with pytest.raises(DesignError, match="another model"):
+        fit.boundary(other)
+    held = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff2")).fit(fix={"Batch": [0.0]})
+    with pytest.raises(DesignError, match="estimated"):
+        held.boundary()
+
+
+def test_large_designs_do_without_what_needs_hours() -> None:
+    rng = np.random.default_rng(5)
+    frame = pd.DataFrame({"g": np.repeat(np.arange(2500), 2), "y": rng.normal(size=5000)})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = report("y ~ 1 + (1 | g)", frame, posterior="none")
+    assert "zero_rate" not in [section.name for section in found.sections]
+    assert "tests" in [section.name for section in found.sections]
