@@ -6,7 +6,7 @@ DOCS_STAMP := $(VENV)/.installed-docs
 # One thread each: results and timings do not depend on how many a library would take.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
-.PHONY: demo test check docs bench bench-peers bench-posterior calibrate notebooks clean
+.PHONY: demo test check docs bench bench-peers bench-posterior calibrate atlas notebooks clean
 
 demo: $(STAMP)
 	$(BIN)/bayeslmm demo --out demo-output
@@ -36,6 +36,10 @@ bench-posterior: $(STAMP)
 
 calibrate: $(STAMP)
 	$(ONE_THREAD) $(BIN)/python -m pytest -q -m calibration
+
+# Half an hour on two cores; killed and started again it continues.
+atlas: $(STAMP)
+	$(ONE_THREAD) MPLBACKEND=Agg $(BIN)/python tools/coverage_atlas.py
 
 notebooks: $(STAMP)
 	$(ONE_THREAD) $(BIN)/python tools/run_notebooks.py --write

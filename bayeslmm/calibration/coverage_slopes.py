@@ -184,10 +184,14 @@ def profile_ends(data: Slopes, T: FloatArray, sigma: FloatArray, reml: bool, lev
     a = np.where(top > 0, cov[:, 0, 1] / safe, 0.0)
     b = np.sqrt(np.maximum(cov[:, 1, 1] - a * a, 0.0))
     unit = sigma * np.sqrt(np.diagonal(data.noise))[:, None]
-    # Not at zero, where the criterion is a saddle if it is not a minimum.
-    start = np.stack([a, np.maximum(b, 0.1 * unit[1]), np.log(sigma)], axis=1)
+    floor = 0.1 * unit[1]
+    start = np.stack([a, np.maximum(b, floor), np.log(sigma)], axis=1)
 
     def height(s: FloatArray, rows: IntArray) -> FloatArray:
-        return profile(data.part(rows), s, start[rows], reml)[0] - lowest[rows]
+        value, found = profile(data.part(rows), s, start[rows], reml)
+        # The next place is near this one; not at b = 0, where the slope along b is none.
+        found[:, 1] = np.maximum(np.abs(found[:, 1]), floor[rows])
+        start[rows] = found
+        return value - lowest[rows]
 
     return likelihood_ends(height, top, unit[0], level)

@@ -174,11 +174,11 @@ def _draw(
     for k in range(K):
         for i in range(d):
             place[k, i] = np.interp(u[k, i], cdf[k, i], np.arange(B + 1.0))
-    rows = np.arange(K)[:, None]
     width = (box.high - box.low) / B
+    log_height = np.log(histogram) - np.log(width)[:, :, None]
     for i in range(d):
         bins = np.minimum(place[:, i].astype(int), B - 1)
-        log_q += np.log(histogram[rows, i, bins]) - np.log(width[:, i, None])
+        log_q += np.take_along_axis(log_height[:, i], bins, axis=1)
     return box.low[:, :, None] + width[:, :, None] * place, log_q, place
 
 
