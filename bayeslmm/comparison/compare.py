@@ -2,45 +2,40 @@
 
 from __future__ import annotations
 
-import html
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
-from bayeslmm.bayes.default_priors import observation_mean, response_sd
+from bayeslmm.comparison import export
+from bayeslmm.comparison.draws import BOOTSTRAP, Bootstrap, draw_bootstrap
+from bayeslmm.comparison.fixed import fixed_table
+from bayeslmm.comparison.groups import group_table
+from bayeslmm.comparison.long import long_table
+from bayeslmm.comparison.same import check_same
+from bayeslmm.comparison.tables import FURTHER, HEADINGS, posterior_names, sd_table, variance_table
 from bayeslmm.design.design import Design
-from bayeslmm.errors import DesignError
-from bayeslmm.reml import optimise
+from bayeslmm.errors import DesignError, FitError
+from bayeslmm.reml import optimise, optimise_penalised
 from bayeslmm.results import Posterior, REMLResult, parameters
-from bayeslmm.results.intervals import check_level, mode
+from bayeslmm.results.intervals import check_level
 from bayeslmm.results.labels import Parameter
+from bayeslmm.results.penalised_result import fit_result
 from bayeslmm.results.summary import number
-from bayeslmm.types import AnyArray
 
-# Share of sd(y) / rms(column) below which a standard deviation is called negligible unless the user says.
-_NEGLIGIBLE = 0.05
-_HEADINGS = {
-    "ml": "ML",
-    "reml": "REML",
-    "reml_low": "REML low",
-    "reml_high": "REML high",
-    "mean": "mean",
-    "median": "median",
-    "mode": "mode",
-    "hdi_low": "HDI low",
-    "hdi_high": "HDI high",
-    "p_below": "P(sd < delta)",
-    "delta": "delta",
-    "note": "",
-}
+if TYPE_CHECKING:
+    from xarray import DataTree
+
+Scale = Literal["sd", "variance"]
 
 
 @dataclass(frozen=True)
 class Comparison:
     """REML, ML and posterior of one model.
+
+    What costs time (bootstrap, profiles, adjusted degrees of freedom) is computed when it is first asked for, and kept.
 
     Attributes
     ----------
@@ -53,6 +48,8 @@ class Comparison:
         What counts as negligible for an sd, units of y; None: 5 % of sd(y) / rms(column).
     more : tuple of Posterior
         Further posteriors of the model, e.g. under other priors.
+    scale : {"sd", "variance"}
+        How variance parameters are shown. Modes and highest-density intervals are found on the sd scale and squared.
     """
 
     reml: REMLResult
@@ -61,6 +58,7 @@ class Comparison:
     level: float = 0.95
     delta: float | None = None
     more: tuple[Posterior, ...] = ()
+    scale: Scale = "sd"
 
     @property
     def design(self) -> Design:
@@ -71,68 +69,167 @@ class Comparison:
         """Parameters in the order of the table."""
         return parameters(self.design)
 
+    @property
+    def posteriors(self) -> dict[str, Posterior]:
+        """All posteriors under the names that `long` and `fixed` use."""
+        everything = (self.posterior, *self.more)
+        return dict(zip(self._posterior_names, everything, strict=True))
+
+    @cached_property
+    def _posterior_names(self) -> tuple[str, ...]:
+        return posterior_names((self.posterior, *self.more))
+
+    @cached_property
+    def penalised(self) -> REMLResult | None:
+        """REML with the boundary-avoiding penalty; None where it has no minimum (very few levels)."""
+        try:
+            optimum = optimise_penalised(self.reml.cp, True)
+        except FitError:
+            return None
+        return fit_result(self.design, self.reml.cp, optimum)
+
+    @cached_property
+    def sd_table(self) -> pd.DataFrame:
+        """`table` on the scale of sds, whatever `scale` is."""
+        return sd_table(self)
+
     @cached_property
     def table(self) -> pd.DataFrame:
         """One row per parameter.
 
-        Columns: ``ml``, ``reml`` (estimates), ``reml_low``, ``reml_high`` (profile of the REML criterion; Wald for
-        the fixed effects), ``mean``, ``median``, ``mode``, ``hdi_low``, ``hdi_high`` (posterior), ``p_below`` and
-        ``delta`` (sds: posterior probability that the sd is below delta), ``note``. A further posterior adds
-        ``mean_2``, ``hdi_low_2``, ``hdi_high_2``, and so on.
+        Columns: ``ml``, ``reml`` (estimates), ``reml_low``, ``reml_high`` (profile of the REML criterion),
+        ``penalised`` (REML with the boundary-avoiding penalty, a point estimate; nan where it has none), ``mean``,
+        ``median``, ``mode``, ``hdi_low``, ``hdi_high`` (posterior), ``p_below`` and ``delta`` (sds: posterior
+        probability that the sd is below delta), ``note``. A further posterior adds ``mean_2``, ``hdi_low_2``,
+        ``hdi_high_2``, and so on.
         """
-        interval = self.reml.confint(self.level)
-        posterior = self.posterior.table(self.level)
-        frame = pd.DataFrame(index=[p.label for p in self.parameters])
-        frame["ml"] = self.ml.estimates()
-        frame["reml"] = self.reml.estimates()
-        frame["reml_low"], frame["reml_high"] = interval["conf_low"], interval["conf_high"]
-        frame["mean"], frame["median"] = posterior["mean"], posterior["median"]
-        frame["mode"] = [mode(self.posterior.draws(p.label), p.kind) for p in self.parameters]
-        frame["hdi_low"], frame["hdi_high"] = posterior["hdi_low"], posterior["hdi_high"]
-        frame["delta"] = [self._delta(p) for p in self.parameters]
-        frame["p_below"] = [self._below(p) for p in self.parameters]
-        frame["note"] = [
-            self._note(p, frame["reml"].iloc[k], frame["hdi_low"].iloc[k]) for k, p in enumerate(self.parameters)
-        ]
-        frame = frame[list(_HEADINGS)]
-        return pd.concat([frame, *(self._further(k, post) for k, post in enumerate(self.more, 2))], axis=1)
+        return self.sd_table if self.scale == "sd" else variance_table(self)
 
-    def _further(self, k: int, post: Posterior) -> pd.DataFrame:
-        return post.table(self.level)[["mean", "hdi_low", "hdi_high"]].add_suffix(f"_{k}")
+    @cached_property
+    def long(self) -> pd.DataFrame:
+        """One row per parameter and method, intraclass correlations and R2 included.
 
-    def _delta(self, p: Parameter) -> float:
-        if p.kind != "sd":
-            return float("nan")
-        if self.delta is not None:
-            return self.delta
-        design = self.design
-        column = design.terms[p.position].Z[:, p.effects[0]]
-        rms = float(np.sqrt(observation_mean(design, column**2)))
-        return _NEGLIGIBLE * response_sd(design) / (rms if rms > 0 else 1.0)
+        Columns ``parameter``, ``method`` (``ML``, ``REML``, ``REML + penalty`` and the names of `posteriors`),
+        ``estimate`` (posteriors: the mean, or the median where there is no finite mean), ``conf_low``, ``conf_high``,
+        ``interval`` (``profile``, ``pivot``, ``bootstrap``, ``Wald z``, ``HDI`` or ``none``), ``note``. Where an
+        intraclass correlation has no exact interval, and for R2, the REML fit is bootstrapped.
+        """
+        return long_table(self)
 
-    def _below(self, p: Parameter) -> float:
-        return self.posterior.probability_below(p.label, self._delta(p)) if p.kind == "sd" else float("nan")
+    @cached_property
+    def groups(self) -> pd.DataFrame:
+        """One row per grouping factor, level and effect: no pooling, BLUP and posterior.
 
-    @staticmethod
-    def _note(p: Parameter, reml: float, hdi_low: float) -> str:
-        notes = []
-        if p.kind == "sd" and reml == 0:
-            notes.append("REML says 0")
-        if p.kind == "sd" and hdi_low == 0:
-            notes.append("upper bound")
-        return "; ".join(notes)
+        Columns ``term``, ``group``, ``level``, ``effect``, ``n`` (rows of the level), ``no_pooling`` (least squares of
+        the level alone, of what fixed effects and other terms leave), ``blup``, ``posterior_mean``; ``weight`` (share
+        of the level's own data in its BLUP, at the REML estimates: ``sd^2 / (sd^2 + sigma^2 / n)`` for an intercept),
+        ``weight_mean``, ``weight_low``, ``weight_high`` (its posterior); ``cond_sd`` (conditional sd of the effect,
+        variances and fixed effects taken as known), ``plug_in_sd`` (variances taken as known), ``posterior_sd``, and
+        ``sd_ratio``, cond_sd / posterior_sd: below 1 by what plug-in intervals miss.
+        """
+        return group_table(self)
+
+    def by_group(self, group: str | None = None) -> pd.DataFrame:
+        """The rows of `groups` of one grouping factor.
+
+        Parameters
+        ----------
+        group : str, optional
+            All factors by default.
+
+        Raises
+        ------
+        DesignError
+            No such grouping factor.
+        """
+        if group is None:
+            return self.groups
+        if group not in self.design.groupings:
+            known = ", ".join(self.design.groupings)
+            raise DesignError(f"There is no grouping factor {group!r}. Grouping factors are: {known}.")
+        return self.groups[self.groups["group"] == group].reset_index(drop=True)
+
+    @cached_property
+    def fixed(self) -> pd.DataFrame:
+        """Fixed effects, one row per coefficient and method.
+
+        Methods: ``Wald z``, ``Satterthwaite``, ``Kenward-Roger``, ``profile`` of the REML fit, and HDI and equal-tailed
+        interval of each posterior. Columns ``estimate``, ``std_error`` (posterior sd), ``df``, ``conf_low``,
+        ``conf_high``, ``note`` (why there is no interval).
+        """
+        return fixed_table(self)
+
+    def bootstrap(self, n: int = BOOTSTRAP, random_seed: int = 1) -> Bootstrap:
+        """REML estimates from `n` responses simulated from the REML fit; kept for the next call.
+
+        Raises
+        ------
+        DesignError
+            Rows stand for several observations (``frequency=``); n is not positive.
+        """
+        if n < 1:
+            raise DesignError(f"n={n}: a bootstrap needs at least one replicate, and some hundreds for an interval.")
+        if (n, random_seed) not in self._bootstraps:
+            self._bootstraps[n, random_seed] = draw_bootstrap(self.reml, n, np.random.default_rng(random_seed))
+        return self._bootstraps[n, random_seed]
+
+    @cached_property
+    def _bootstraps(self) -> dict[tuple[int, int], Bootstrap]:
+        return {}
+
+    def to_datatree(self, n: int = BOOTSTRAP, random_seed: int = 1) -> DataTree:
+        """Posteriors, bootstrap and profiles in one tree, under the same names, for ``group=`` of ArviZ's functions.
+
+        Parameters
+        ----------
+        n : int
+            Bootstrap replicates, and draws from the profiles.
+        random_seed : int
+
+        Returns
+        -------
+        xarray.DataTree
+            Groups ``posterior``, ``posterior_2``, ... (parameters only), ``bootstrap`` and ``profile``. The last has
+            for every parameter draws from its confidence distribution: standard normal values of the signed root of the
+            profiled criterion (one parameter at a time: no joint distribution). Undefined correlations are nan.
+        """
+        from bayeslmm.comparison.datatree import build_tree
+
+        return build_tree(self, n, random_seed)
+
+    def datatrees(self, n: int = BOOTSTRAP, random_seed: int = 1) -> dict[str, DataTree]:
+        """The same as one tree each with a group ``posterior``, as ArviZ's comparing plots take them.
+
+        All are thinned to one number of draws, since ArviZ aligns them.
+
+        Examples
+        --------
+        >>> import bayeslmm as bl
+        >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
+        >>> trees = bl.compare(model.fit(), model.sample(400, random_seed=1)).datatrees(200)
+        >>> list(trees)
+        ['posterior (default)', 'REML bootstrap', 'REML profile']
+
+        ``arviz_plots.plot_forest(trees)`` draws them side by side.
+        """
+        from bayeslmm.comparison.datatree import build_trees
+
+        return build_trees(self, n, random_seed)
 
     @property
     def header(self) -> tuple[str, ...]:
         """Lines that say what is compared."""
         percent = f"{100 * self.level:g} %"
         delta = "5 % of sd(y)/rms(column)" if self.delta is None else f"{self.delta:g}"
-        return (
+        lines = (
             f"{self.reml.formula}   ({self.design.observations})",
-            f"REML: {self.reml.status.name.replace('_', ' ')}; {percent} profile intervals (Wald for fixed effects)",
+            f"REML: {self.reml.status.name.replace('_', ' ')}; {percent} profile intervals",
             *self._posterior_lines(f"{percent} highest-density intervals"),
             f"delta: {delta}",
         )
+        if self.scale == "sd":
+            return lines
+        return (*lines, "variances; modes and highest-density intervals are those of the sds, squared")
 
     def _posterior_lines(self, intervals: str) -> list[str]:
         return [
@@ -148,29 +245,47 @@ class Comparison:
         return str(self)
 
     def printable(self) -> pd.DataFrame:
-        """The table with short headings, without empty columns."""
-        further = {
-            f"{name}_{k}": f"{_HEADINGS[name]} {k}"
-            for k in range(2, 2 + len(self.more))
-            for name in ("mean", "hdi_low", "hdi_high")
-        }
-        frame = self.table.rename(columns=_HEADINGS | further)
+        """The table with short headings, without empty columns and, to fit a terminal, penalised estimates."""
+        further = {f"{name}_{k}": f"{HEADINGS[name]} {k}" for k in range(2, 2 + len(self.more)) for name in FURTHER}
+        frame = self.table.drop(columns="penalised").rename(columns=HEADINGS | further)
         return frame.drop(columns="") if not self.table["note"].any() else frame
 
     def _repr_html_(self) -> str:
-        lines = "".join(f"<div>{html.escape(line)}</div>" for line in self.header)
-        return lines + self.printable().to_html(na_rep="", float_format=number, border=0)
+        return export.html_page(self)
+
+    def to_latex(self, what: export.What = "table") -> str:
+        """A ``tabular`` environment of the table, or of another one.
+
+        Parameters
+        ----------
+        what : {"table", "long", "groups", "fixed"}
+
+        Raises
+        ------
+        DesignError
+            Another name.
+        """
+        return export.latex(export.text_frame(self, what))
+
+    def to_markdown(self, what: export.What = "table") -> str:
+        """A pipe table; see `to_latex`."""
+        return export.markdown(export.text_frame(self, what))
+
+    def on_scale(self, scale: Scale) -> Comparison:
+        """The same comparison with sds or with variances."""
+        return replace(self, scale=_check_scale(scale))
 
     def to_dict(self) -> dict[str, Any]:
         """Numbers of the table and certificates, ready for JSON (missing numbers are None)."""
         rows = {
-            str(label): {str(k): None if isinstance(v, float) and np.isnan(v) else v for k, v in row.items()}
+            str(label): {str(k): None if isinstance(v, float) and not np.isfinite(v) else v for k, v in row.items()}
             for label, row in self.table.iterrows()
         }
         return {
             "formula": self.reml.formula,
             "n": self.design.n_observations,
             "level": self.level,
+            "scale": self.scale,
             "reml_criterion": self.reml.criterion,
             "ml_deviance": self.ml.criterion,
             "status": self.reml.status.name,
@@ -188,6 +303,7 @@ def compare(
     *more: Posterior,
     level: float = 0.95,
     delta: float | None = None,
+    scale: Scale = "sd",
 ) -> Comparison:
     """Compare a REML (or ML) fit with a posterior of the same model.
 
@@ -202,6 +318,8 @@ def compare(
         Level of the intervals.
     delta : float, optional
         Standard deviations below it are called negligible; by default 5 % of sd(y) / rms(column).
+    scale : {"sd", "variance"}
+        How variance parameters are shown.
 
     Returns
     -------
@@ -210,7 +328,7 @@ def compare(
     Raises
     ------
     DesignError
-        Different formulas or data, or arguments out of their range.
+        Different formulas or data, arguments out of their range, a fit with parameters held fixed or with a penalty.
 
     Examples
     --------
@@ -221,47 +339,28 @@ def compare(
     'REML says 0; upper bound'
     """
     check_level(level)
+    _check_scale(scale)
     if delta is not None and not delta >= 0:
         raise DesignError(f"delta={delta:g}: a standard deviation below which it is negligible cannot be negative.")
     for post in (posterior, *more):
-        _check(reml, post)
+        check_same(reml, post)
     if reml.optimum.fixed:
         held = ", ".join(reml.design.terms[i].label for i in reml.optimum.fixed)
         raise DesignError(
             f"The fit holds parameters fixed (theta of {held}); the posterior estimates them, so that the columns "
             "would belong to different models. Compare the posterior with model.fit() without fix=."
         )
+    if reml.penalty is not None:
+        raise DesignError(
+            f"The fit has a penalty ({reml.penalty}), so that it has no profile intervals. Compare the posterior with "
+            "model.fit(); the comparison has estimates with the boundary-avoiding penalty beside it."
+        )
     other = REMLResult(reml.design, reml.cp, optimise(reml.cp, not reml.reml))
     restricted, full = (reml, other) if reml.reml else (other, reml)
-    return Comparison(restricted, full, posterior, level, delta, more)
+    return Comparison(restricted, full, posterior, level, delta, more, scale)
 
 
-def _check(reml: REMLResult, posterior: Posterior) -> None:
-    if not isinstance(reml, REMLResult) or not isinstance(posterior, Posterior):
-        raise DesignError(
-            f"compare() got a {type(reml).__name__} and a {type(posterior).__name__}. It takes the result of "
-            "model.fit() first and that of model.sample() second."
-        )
-    if not _same(reml.design, posterior.design):
-        raise DesignError(
-            f"compare() got fits of different models: {reml.formula!r} on {reml.n} observations and "
-            f"{posterior.formula!r} on {posterior.n} observations. Fit and sample the same Model."
-        )
-
-
-def _same(a: Design, b: Design) -> bool:
-    if a is b:
-        return True
-    if (a.formula, a.n, a.fixed_names, list(a.groupings)) != (b.formula, b.n, b.fixed_names, list(b.groupings)):
-        return False
-    return all(_equal(x, y) for x, y in zip(_arrays(a), _arrays(b), strict=True))
-
-
-def _arrays(design: Design) -> list[AnyArray | None]:
-    codes = [g.codes for g in design.groupings.values()]
-    rows = [design.y, design.X, design.weights, design.offset, design.frequency]
-    return [*rows, *codes, *(term.Z for term in design.terms)]
-
-
-def _equal(a: AnyArray | None, b: AnyArray | None) -> bool:
-    return a is b or (a is not None and b is not None and np.array_equal(a, b))
+def _check_scale(scale: Any) -> Scale:
+    if scale not in get_args(Scale):
+        raise DesignError(f"scale={scale!r} is unknown. Use 'sd' or 'variance'.")
+    return scale  # type: ignore[no-any-return]

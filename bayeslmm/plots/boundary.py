@@ -85,7 +85,7 @@ def _curves(both: Comparison, p: Parameter, grid: FloatArray, posterior: FloatAr
 
 
 def _marks(both: Comparison, p: Parameter, grid: FloatArray, posterior: FloatArray, axes: Any) -> None:
-    row = both.table.loc[p.label]
+    row = both.sd_table.loc[p.label]
     axes.plot(
         row["reml"], 0, "o", color=REML, markersize=9, clip_on=False, zorder=5, label=f"REML estimate {row['reml']:.3g}"
     )

@@ -29,7 +29,7 @@ def grid_for(both: Comparison, p: Parameter, points: int = 401) -> FloatArray:
     """Values of a parameter that cover posterior and REML interval; zero included for an sd."""
     draws = both.posterior.draws(p.label)
     low, high = np.percentile(draws, [0.2, 99.5])
-    row = both.table.loc[p.label]
+    row = both.sd_table.loc[p.label]
     ends = [v for v in (row["reml_low"], row["reml_high"]) if np.isfinite(v)]
     low, high = min([low, *ends]), max([high, *ends])
     if p.kind == "sd":

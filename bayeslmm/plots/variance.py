@@ -48,7 +48,7 @@ def plot_variance(both: Comparison) -> Any:
 
 
 def _panel(both: Comparison, p: Parameter, axis: Any) -> None:
-    row = both.table.loc[p.label]
+    row = both.sd_table.loc[p.label]
     grid = grid_for(both, p)
     height = posterior_density(both, p, grid)
     top = float(height.max())

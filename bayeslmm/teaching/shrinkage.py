@@ -23,19 +23,19 @@ def shrinkage_matrices(A: FloatArray, T: FloatArray) -> tuple[FloatArray, FloatA
 
     Parameters
     ----------
-    A : FloatArray, shape (J, c, c)
+    A : FloatArray, shape (..., c, c)
         Weighted cross-products of every level's columns.
-    T : FloatArray, shape (c, c)
+    T : FloatArray, shape (..., c, c)
         Relative factor, ``Sigma = sigma^2 T T'``.
 
     Returns
     -------
-    W : FloatArray, shape (J, c, c)
-    eigenvalues : FloatArray, shape (J, c)
+    W : FloatArray, shape (..., c, c)
+    eigenvalues : FloatArray, shape (..., c)
         Rising, each in [0, 1).
     """
-    inner = T.T @ A @ T
-    W = T @ np.linalg.solve(np.eye(len(T)) + inner, T.T @ A)
+    inner = T.mT @ A @ T
+    W = T @ np.linalg.solve(np.eye(T.shape[-1]) + inner, T.mT @ A)
     eigen = np.maximum(np.linalg.eigvalsh(inner), 0.0)
     return W, eigen / (1.0 + eigen)
 

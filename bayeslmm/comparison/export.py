@@ -1,0 +1,135 @@
+"""A comparison as HTML, LaTeX and Markdown."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.comparison.tables import shown_label
+from bayeslmm.errors import DesignError
+from bayeslmm.results.summary import number
+
+if TYPE_CHECKING:
+    from bayeslmm.comparison.compare import Comparison
+
+What = Literal["table", "long", "groups", "fixed"]
+_HEADINGS = {"sd": "Standard deviations", "corr": "Correlations", "sigma": "Residual", "fixed": "Fixed effects"}
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "_": r"\_",
+    "%": r"\%",
+    "&": r"\&",
+    "#": r"\#",
+    "$": r"\$",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    "|": r"\textbar{}",
+}
+
+
+def compact(both: Comparison) -> pd.DataFrame:
+    """The table as text with intervals in one column each, for pages of ordinary width."""
+    table, level = both.table, f"{100 * both.level:g} %"
+    frame = pd.DataFrame(index=table.index)
+    frame["ML"], frame["REML"] = _texts(table["ml"]), _texts(table["reml"])
+    frame[f"{level} profile"] = _intervals(table["reml_low"], table["reml_high"])
+    frame["penalised"] = _texts(table["penalised"])
+    for k in range(1, 2 + len(both.more)):
+        end = "" if k == 1 else f"_{k}"
+        name = "posterior" if k == 1 else f"posterior {k}"
+        frame[f"{name} mean"] = _texts(table[f"mean{end}"])
+        interval = f"{level} HDI" if k == 1 else f"{level} HDI {k}"
+        frame[interval] = _intervals(table[f"hdi_low{end}"], table[f"hdi_high{end}"])
+    below = [
+        "" if np.isnan(p) else f"{p:.2g} (delta {number(d)})"
+        for p, d in zip(table["p_below"], table["delta"], strict=True)
+    ]
+    frame["P(sd < delta)"] = below
+    if table["note"].any():
+        frame["note"] = table["note"]
+    return frame
+
+
+def html_page(both: Comparison) -> str:
+    """What is compared, and a table in groups of parameters."""
+    frame = compact(both)
+    lines = "".join(f"<div>{html.escape(line)}</div>" for line in both.header)
+    head = "".join(f"<th>{html.escape(str(name))}</th>" for name in ("", "parameter", *frame.columns))
+    kinds = [p.kind for p in both.parameters]
+    body = ""
+    for kind in dict.fromkeys(kinds):
+        chosen = [shown_label(p, both.scale) for p in both.parameters if p.kind == kind]
+        first = f'<th rowspan="{len(chosen)}" style="vertical-align:top;text-align:left">{_heading(both, kind)}</th>'
+        body += "<tbody>"
+        for k, label in enumerate(chosen):
+            cells = "".join(f"<td>{html.escape(str(cell))}</td>" for cell in frame.loc[label])
+            body += f"<tr>{first if k == 0 else ''}<td><code>{html.escape(label)}</code></td>{cells}</tr>"
+        body += "</tbody>"
+    return f'{lines}<table border="0" class="dataframe"><thead><tr>{head}</tr></thead>{body}</table>'
+
+
+def _heading(both: Comparison, kind: str) -> str:
+    return "Variances" if both.scale == "variance" and kind == "sd" else _HEADINGS[kind]
+
+
+def text_frame(both: Comparison, what: What) -> pd.DataFrame:
+    """One of the tables as text, with its index as columns.
+
+    Raises
+    ------
+    DesignError
+        Another name.
+    """
+    if what not in get_args(What):
+        raise DesignError(
+            f"what={what!r} is no table of a comparison. Use one of {', '.join(map(repr, get_args(What)))}."
+        )
+    if what == "table":
+        return compact(both).rename_axis("parameter").reset_index()
+    frame = both.fixed.reset_index() if what == "fixed" else both.long if what == "long" else both.groups
+    return pd.DataFrame({str(name): _texts(frame[name]) for name in frame.columns}, dtype=object)
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """A pipe table."""
+    rows = [[_in_pipes(str(cell)) for cell in row] for row in frame.itertuples(index=False)]
+    names = [_in_pipes(str(name)) for name in frame.columns]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [names, ["---"] * len(names), *rows])
+
+
+def latex(frame: pd.DataFrame) -> str:
+    """A ``tabular`` environment; needs no package."""
+    rows = [[str(name) for name in frame.columns], *(list(map(str, row)) for row in frame.itertuples(index=False))]
+    lines = [" & ".join(_in_latex(cell) for cell in row) + r" \\" for row in rows]
+    body = "\n".join([lines[0], r"\hline", *lines[1:]])
+    return f"\\begin{{tabular}}{{{'l' * len(frame.columns)}}}\n\\hline\n{body}\n\\hline\n\\end{{tabular}}"
+
+
+def _in_pipes(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
+
+
+def _in_latex(text: str) -> str:
+    return re.sub(r"[\\{}_%&#$^~<|]", lambda found: _LATEX[found.group()], text.replace("\n", " "))
+
+
+def _texts(values: Sequence[object] | pd.Series) -> list[str]:
+    return [_text(value) for value in values]
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float | np.floating):
+        return "" if np.isnan(value) else number(float(value))
+    return str(value)
+
+
+def _intervals(low: pd.Series, high: pd.Series) -> list[str]:
+    return ["" if np.isnan(a) and np.isnan(b) else f"[{_text(a)}, {_text(b)}]" for a, b in zip(low, high, strict=True)]

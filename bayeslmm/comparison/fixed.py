@@ -1,0 +1,63 @@
+"""Fixed effects: every interval that is in use, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.errors import DesignError, FitError
+from bayeslmm.results import Posterior
+
+if TYPE_CHECKING:
+    from bayeslmm.comparison.compare import Comparison
+    from bayeslmm.results.fit_coefficients import DDF
+
+COLUMNS = ("estimate", "std_error", "df", "conf_low", "conf_high", "note")
+_DDF: dict[str, DDF] = {"Wald z": "z", "Satterthwaite": "satterthwaite", "Kenward-Roger": "kenward-roger"}
+
+
+def fixed_table(both: Comparison) -> pd.DataFrame:
+    """See `Comparison.fixed`."""
+    names = list(both.design.fixed_names)
+    parts = {name: _or_nothing(names, partial(_adjusted, both, ddf)) for name, ddf in _DDF.items()}
+    parts["profile"] = _or_nothing(names, partial(_profile, both, names))
+    for name, post in both.posteriors.items():
+        parts[f"{name}, HDI"] = _posterior(post, both.level, names, equal_tailed=False)
+        parts[f"{name}, equal-tailed"] = _posterior(post, both.level, names, equal_tailed=True)
+    if not names:
+        return pd.DataFrame(columns=list(COLUMNS))
+    whole = pd.concat(parts, names=["method", "coefficient"]).swaplevel()
+    return whole.loc[[(name, method) for name in names for method in parts]]
+
+
+def _or_nothing(names: list[str], make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """A table, or an empty one with the reason."""
+    try:
+        frame = make()
+    except (DesignError, FitError) as error:
+        frame = pd.DataFrame(np.nan, index=names, columns=list(COLUMNS[:-1])).assign(note=str(error))
+    return frame[list(COLUMNS)]
+
+
+def _adjusted(both: Comparison, ddf: DDF) -> pd.DataFrame:
+    return both.reml.coefficients(ddf=ddf, level=both.level).assign(note="")
+
+
+def _profile(both: Comparison, names: list[str]) -> pd.DataFrame:
+    ends = both.reml.confint(both.level, parameters=names)
+    frame = pd.DataFrame({"estimate": both.reml.fixef(), "std_error": both.reml.std_error(), "df": np.nan})
+    return frame.join(ends).assign(note="")
+
+
+def _posterior(post: Posterior, level: float, names: list[str], equal_tailed: bool) -> pd.DataFrame:
+    table = post.table(level).loc[names]
+    frame = pd.DataFrame({"estimate": table["mean"], "std_error": table["sd"], "df": np.nan})
+    frame["conf_low"], frame["conf_high"] = table["hdi_low"], table["hdi_high"]
+    if equal_tailed:
+        ends = [np.quantile(post.draws(name), [0.5 - level / 2, 0.5 + level / 2]) for name in names]
+        frame[["conf_low", "conf_high"]] = np.reshape(ends, (-1, 2))
+    return frame.assign(note="")

@@ -1,0 +1,132 @@
+"""The table of a comparison: one row per parameter, on the scale of sds or of variances."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.bayes.default_priors import observation_mean, response_sd
+from bayeslmm.bayes.presets import PRESETS
+from bayeslmm.design.design import Design
+from bayeslmm.errors import BayesLMMError
+from bayeslmm.results import Posterior
+from bayeslmm.results.intervals import mode
+from bayeslmm.results.labels import Parameter
+
+if TYPE_CHECKING:
+    from bayeslmm.comparison.compare import Comparison
+
+# Share of sd(y) / rms(column) below which a standard deviation is called negligible unless the user says.
+_NEGLIGIBLE = 0.05
+HEADINGS = {
+    "ml": "ML",
+    "reml": "REML",
+    "reml_low": "REML low",
+    "reml_high": "REML high",
+    "penalised": "penalised",
+    "mean": "mean",
+    "median": "median",
+    "mode": "mode",
+    "hdi_low": "HDI low",
+    "hdi_high": "HDI high",
+    "p_below": "P(sd < delta)",
+    "delta": "delta",
+    "note": "",
+}
+_SQUARED = ("ml", "reml", "reml_low", "reml_high", "penalised", "median", "mode", "hdi_low", "hdi_high", "delta")
+FURTHER = ("mean", "hdi_low", "hdi_high")
+
+
+def sd_table(both: Comparison) -> pd.DataFrame:
+    """One row per parameter, standard deviations as such; see `Comparison.table`."""
+    known = both.parameters
+    interval, posterior = both.reml.confint(both.level), both.posterior.table(both.level)
+    frame = pd.DataFrame(index=[p.label for p in known])
+    frame["ml"], frame["reml"] = both.ml.estimates(), both.reml.estimates()
+    frame["reml_low"], frame["reml_high"] = interval["conf_low"], interval["conf_high"]
+    frame["penalised"] = np.nan if both.penalised is None else both.penalised.estimates()
+    frame["mean"], frame["median"] = posterior["mean"], posterior["median"]
+    frame["mode"] = [mode(both.posterior.draws(p.label), p.kind) for p in known]
+    frame["hdi_low"], frame["hdi_high"] = posterior["hdi_low"], posterior["hdi_high"]
+    frame["delta"] = [_delta(both, p) for p in known]
+    frame["p_below"] = [_below(both.posterior, p, delta) for p, delta in zip(known, frame["delta"], strict=True)]
+    frame["note"] = [_note(p, reml, low) for p, reml, low in zip(known, frame["reml"], frame["hdi_low"], strict=True)]
+    more = [post.table(both.level)[list(FURTHER)].add_suffix(f"_{k}") for k, post in enumerate(both.more, 2)]
+    return pd.concat([frame[list(HEADINGS)], *more], axis=1)
+
+
+def variance_table(both: Comparison) -> pd.DataFrame:
+    """The same with variances in place of sds: all squared but the posterior means, which are those of variances."""
+    frame = both.sd_table.copy()
+    rows = [p.label for p in both.parameters if is_scale(p)]
+    squared = [name for name in frame.columns if name.rstrip("_0123456789") in _SQUARED]
+    frame.loc[rows, squared] = frame.loc[rows, squared] ** 2
+    for k, post in enumerate((both.posterior, *both.more), 1):
+        moments = post.table(both.level).loc[rows]
+        frame.loc[rows, "mean" if k == 1 else f"mean_{k}"] = mean_square(moments)
+    frame.index = pd.Index([shown_label(p, "variance") for p in both.parameters])
+    return frame
+
+
+def is_scale(p: Parameter) -> bool:
+    """Whether a parameter is a standard deviation."""
+    return p.kind in ("sd", "sigma")
+
+
+def mean_square(moments: pd.DataFrame) -> pd.Series:
+    """Means of squares from columns ``mean`` and ``sd``."""
+    return moments["mean"] ** 2 + moments["sd"] ** 2
+
+
+def shown_label(p: Parameter, scale: str) -> str:
+    """Label on a scale: ``var_Subject[Days]``, ``sigma^2``."""
+    if scale == "sd" or not is_scale(p):
+        return p.label
+    return "sigma^2" if p.kind == "sigma" else f"var_{p.label.removeprefix('sd_')}"
+
+
+def _delta(both: Comparison, p: Parameter) -> float:
+    if p.kind != "sd":
+        return float("nan")
+    if both.delta is not None:
+        return both.delta
+    column = both.design.terms[p.position].Z[:, p.effects[0]]
+    rms = float(np.sqrt(observation_mean(both.design, column**2)))
+    return _NEGLIGIBLE * response_sd(both.design) / (rms if rms > 0 else 1.0)
+
+
+def _below(post: Posterior, p: Parameter, delta: float) -> float:
+    return post.probability_below(p.label, delta) if p.kind == "sd" else float("nan")
+
+
+def _note(p: Parameter, reml: float, hdi_low: float) -> str:
+    notes = []
+    if p.kind == "sd" and reml == 0:
+        notes.append("REML says 0")
+    if p.kind == "sd" and hdi_low == 0:
+        notes.append("upper bound")
+    return "; ".join(notes)
+
+
+def posterior_names(posteriors: tuple[Posterior, ...]) -> tuple[str, ...]:
+    """``posterior (<preset>)`` where the priors are a preset, else ``posterior``, ``posterior 2``, ..."""
+    names: list[str] = []
+    for k, post in enumerate(posteriors, 1):
+        preset = _preset(post)
+        name = f"posterior ({preset})" if preset else f"posterior {k}" if k > 1 else "posterior"
+        names.append(f"{name} {k}" if name in names else name)
+    return tuple(names)
+
+
+def _preset(post: Posterior) -> str | None:
+    return next((name for name in PRESETS if _is_preset(post.design, post, name)), None)
+
+
+def _is_preset(design: Design, post: Posterior, name: str) -> bool:
+    try:
+        return bool(PRESETS[name](design) == post.priors)
+    except BayesLMMError:
+        # A preset that does not exist for this design.
+        return False
