@@ -39,6 +39,8 @@ class Findings:
         What has no variance, e.g. "the variance between levels of Batch".
     correlated : bool
         Whether a term with several correlated effects is what is singular.
+    rank : str
+        How many components of a term the data show; empty for terms with one effect.
     often_zero : str
         How often the estimate would be zero at a stated true share of variance; empty if not known.
     upper : str
@@ -53,6 +55,7 @@ class Findings:
 
     vanished: str
     correlated: bool
+    rank: str
     often_zero: str
     upper: str
     penalised: str
@@ -63,8 +66,8 @@ class Findings:
 def for_singular(found: Findings) -> tuple[Advice, ...]:
     """Ways to go on from a singular fit, none of them wrong for everybody."""
     simplify = (
-        "Drop what the data cannot show, the correlations first (write || for |), if the term is there for the model "
-        "and not for the design. The likelihood at the estimate stays the same."
+        "Take out what the data cannot show, the correlations first (write || for |), if the term is there for the "
+        "model and not for the design, and look at how far the criterion rises."
         if found.correlated
         else "Drop the term if nothing in the design asks for it. The estimates stay what they are, for a variance "
         "of zero is the model without the term."
@@ -83,7 +86,9 @@ def for_singular(found: Findings) -> tuple[Advice, ...]:
             found.often_zero,
             "Hurlbert 1984; Barr, Levy, Scheepers & Tily 2013",
         ),
-        Advice("Simplify the model", simplify, "", "Bates, Kliegl, Vasishth & Baayen 2015; Matuschek et al. 2017"),
+        Advice(
+            "Simplify the model", simplify, found.rank, "Bates, Kliegl, Vasishth & Baayen 2015; Matuschek et al. 2017"
+        ),
         Advice(
             "Do not lean on the standard errors",
             "Standard errors of the fixed effects take the zero as known. Degrees of freedom decide more than usual.",

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from bayeslmm.bayes.progress import Progress
 from bayeslmm.design.same import same_design
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.reml.status import FitStatus
 from bayeslmm.results.advice import Findings, for_regular, for_singular
-from bayeslmm.results.boundary_report import BoundaryReport
+from bayeslmm.results.boundary_report import BoundaryReport, Section
 from bayeslmm.results.boundary_sections import Material, combination
 from bayeslmm.results.intervals import check_level
 from bayeslmm.results.labels import parameters
@@ -27,6 +29,17 @@ _IN_REACH = 3.84
 _QUOTED = 0.1
 
 
+_SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
+    Material.components,
+    Material.edge,
+    Material.limit_section,
+    Material.test_section,
+    Material.zero_section,
+    Material.posterior_section,
+    Material.penalty_section,
+)
+
+
 def build_report(
     fit: REMLResult,
     posterior: Posterior | str,
@@ -34,6 +47,7 @@ def build_report(
     level: float,
     delta: float | None,
     random_seed: int | np.random.Generator,
+    progressbar: bool,
 ) -> BoundaryReport:
     """The report; see `REMLResult.boundary`."""
     if not check_level(level) > 0.5:
@@ -42,17 +56,13 @@ def build_report(
     material = Material(fit, _posterior(fit, posterior, rng), level, delta, int(rng.integers(2**31)))
     if not material.sds:
         raise DesignError("The fit has no standard deviation that was estimated, so that none can be at its boundary.")
-    made = (
-        material.components(),
-        material.edge(),
-        material.limit_section(),
-        material.test_section(),
-        material.zero_section(),
-        material.posterior_section(),
-        material.penalty_section(),
-    )
+    made = []
+    with Progress(progressbar) as progress:
+        for k, section in enumerate(_SECTIONS):
+            progress.report("boundary report", k, len(_SECTIONS))
+            made.append(section(material))
     advice = for_singular(_findings(material)) if fit.is_singular else for_regular()
-    sections = tuple(section for section in made if section is not None)
+    sections = tuple(found for found in made if found is not None)
     return BoundaryReport(fit.formula, fit.is_singular, _verdict(material), _words(fit), sections, advice, level)
 
 
@@ -94,8 +104,10 @@ def _verdict(material: Material) -> str:
             fit.status
         )
     if fit.is_singular:
+        zero = (material.estimates[[p.label for p in material.sds]] == 0).any()
+        what = "the best value of a variance" if zero else "the best variance of some combination of effects"
         return (
-            "The fit is singular: the best value of a variance is exactly zero. That is an estimate and not a failure; "
+            f"The fit is singular: {what} is exactly zero. That is an estimate and not a failure; "
             "nor is it evidence that nothing varies. The data vary less in that direction than chance alone would "
             "make them on average."
         )
@@ -111,7 +123,7 @@ def _verdict(material: Material) -> str:
             f"The fit is not singular, but {' and '.join(reach)}: read the upper limits, and take the estimates for no "
             "more than they are."
         )
-    share = min(float(s) for s in material.smallest_shares)
+    share = min(float(own.share[-1]) for own in material.principal)
     parts = f", and every combination of effects varies (the smallest has {share:.1%} of its term's variance)"
     return (
         "The fit is not singular and there is nothing to worry about: at zero the criterion would be higher by "
@@ -133,13 +145,15 @@ def _open_correlations(material: Material) -> list[str]:
 def _findings(material: Material) -> Findings:
     fit, estimates = material.fit, material.estimates
     zero = [p.label for p in material.sds if estimates[p.label] == 0]
-    several = any(len(fit.design.terms[v.term].effects) > 1 for v in fit.optimum.vanished)
-    what = ", ".join(zero) if zero else "the sds of the term"
-    shown = zero or [p.label for p in material.sds if p.position in {v.term for v in fit.optimum.vanished}]
+    terms = {v.term for v in fit.optimum.vanished}
+    several = any(len(fit.design.terms[i].effects) > 1 for i in terms)
+    own = [p.label for p in material.sds if p.position in terms]
+    shown = zero or [label for label in own if material.rises[label] < _IN_REACH] or own
     return Findings(
-        vanished=what,
+        vanished=", ".join(zero) if zero else "each sd of the term",
         correlated=several,
-        often_zero=_often_zero(material, shown),
+        rank=_rank(material),
+        often_zero=_often_zero(material, zero, own),
         upper=_upper(material, shown),
         penalised=_penalised(material, shown),
         posterior=_said_by_posterior(material, shown),
@@ -147,16 +161,29 @@ def _findings(material: Material) -> Findings:
     )
 
 
-def _often_zero(material: Material, labels: list[str]) -> str:
+def _rank(material: Material) -> str:
+    parts = [
+        f"{material.fit.design.terms[own.term].label} has {own.rank} of {own.sd.size} components with variance"
+        for own in material.principal
+        if own.rank < own.sd.size > 1
+    ]
+    return f"{'; '.join(parts)}." if parts else ""
+
+
+def _often_zero(material: Material, zero: list[str], own: list[str]) -> str:
     section = material.zero_section()
-    if section is None or _QUOTED not in section.table.index:
+    if section is None:
         return ""
-    rates = {label: float(section.table[label].loc[_QUOTED]) for label in labels}
-    parts = [f"{100 * rate:.0f} of 100 such experiments ({label})" for label, rate in rates.items()]
+    if zero:
+        rates = {label: float(section.table[label].loc[_QUOTED]) for label in zero}
+        parts = [f"{100 * rate:.0f} of 100 such experiments ({label})" for label, rate in rates.items()]
+        return f"at a true share of variance of {_QUOTED:g} the estimate would be singular in {', '.join(parts)}."
+    largest = section.table.index[-1]
+    rates = section.table.loc[largest, own].astype(float)
+    span = f"{100 * rates.min():.0f}" if rates.size == 1 else f"{100 * rates.min():.0f} to {100 * rates.max():.0f}"
     return (
-        f"at a true share of variance of {_QUOTED:g} the estimate would be singular in {', '.join(parts)}."
-        if parts
-        else ""
+        f"with a true share of variance of {largest:g} for one of its effects, {span} of 100 such experiments would "
+        "give a singular term."
     )
 
 
@@ -165,7 +192,7 @@ def _upper(material: Material, labels: list[str]) -> str:
     parts = []
     for label in labels:
         text = f"{label} below {number(_at(limits, label, 'REML high'))} (REML profile)"
-        if "ICC high" in limits and np.isfinite(_at(limits, label, "ICC high")):
+        if "ICC high" in limits and _at(limits, label, "ICC high") > 0:
             text += f", ICC below {number(_at(limits, label, 'ICC high'))} (exact)"
         parts.append(text)
     return f"{'; '.join(parts)}, each with {percent} confidence."

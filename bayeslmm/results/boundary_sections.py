@@ -13,7 +13,7 @@ import pandas as pd
 from bayeslmm.bayes.evidence import BayesFactor
 from bayeslmm.bayes.prior_scales import rms
 from bayeslmm.errors import DesignError, FitError, PriorError
-from bayeslmm.inference.components import principal_components
+from bayeslmm.inference.components import Components, principal_components
 from bayeslmm.inference.edge import slope_at_zero
 from bayeslmm.inference.spectral import spectrum
 from bayeslmm.inference.zero_fraction import zero_probability
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 # Shares of variance that the frequency of zero estimates is given for.
 ICC = (0.0, 0.01, 0.05, 0.1, 0.3)
+# Refits of a bootstrap test, and of each entry of the simulated rates of zero.
+_REFITS, _REPLICATES = 500, 300
 # Effects from which on numbers that need many fits or a dense eigenproblem are left out.
 MANY = 2000
 
@@ -98,7 +100,7 @@ class Material:
         found = {}
         for p in self.sds:
             try:
-                found[p.label] = self.fit.test_zero(p.label, random_seed=self.random_seed)
+                found[p.label] = self.fit.test_zero(p.label, refits=_REFITS, random_seed=self.random_seed)
             except FitError as error:
                 self.untested[p.label] = str(error)
         return found
@@ -140,16 +142,16 @@ class Material:
         rise = pd.Series(at, index=labels) - self.fit.criterion
         return rise.where(self.estimates[labels] > 0, 0.0).clip(lower=0.0)
 
-    @property
-    def smallest_shares(self) -> list[float]:
-        """Share of variance of the last principal component of every term."""
+    @cached_property
+    def principal(self) -> tuple[Components, ...]:
+        """Principal components of every term that was estimated."""
         own = principal_components(self.fit.design, self.fit.optimum.terms, self.fit.sigma)
-        return [float(c.share[-1]) for c in own if c.term not in self.fit.optimum.fixed]
+        return tuple(c for c in own if c.term not in self.fit.optimum.fixed)
 
     def components(self) -> Section:
         """Principal components of every term."""
         design, rows = self.fit.design, []
-        for own in principal_components(design, self.fit.optimum.terms, self.fit.sigma):
+        for own in self.principal:
             term = design.terms[own.term]
             for k, (sd, share) in enumerate(zip(own.sd, own.share, strict=True)):
                 made = combination(own.loadings[:, k], term.effects)
@@ -196,8 +198,13 @@ class Material:
         if "ICC high" in table and table["ICC high"].notna().any():
             reading.append(
                 "ICC = sd^2 / (sd^2 + sigma^2) of a unit of the effect: exact limits by an F pivot (Wald 1940, "
-                "Harville & Fenech 1985), whatever the group sizes."
+                "Harville & Fenech 1985), whatever the group sizes and the other variances."
             )
+            if (table["ICC high"] == 0).any():
+                reading.append(
+                    "ICC from 0 to 0: the mean square is so small that no ratio would make it likely. That is an empty "
+                    "interval rather than a certain one; take the profiles."
+                )
         return Section(
             "limits",
             f"How large it may be: one-sided {percent} limits",
@@ -255,7 +262,9 @@ class Material:
             ratio = np.array(ICC) / (1.0 - np.array(ICC)) / size
             return zero_probability(spectrum(fit.design, 0, (0,)), ratio / (1.0 + ratio), reml=fit.reml)
         rng = np.random.default_rng(self.random_seed)
-        return singular_rate(fit.cp, fit.optimum.terms, p.position, p.effects[0], ICC, reml=fit.reml, rng=rng)
+        return singular_rate(
+            fit.cp, fit.optimum.terms, p.position, p.effects[0], ICC, reml=fit.reml, replicates=_REPLICATES, rng=rng
+        )
 
     def posterior_section(self) -> Section | None:
         """What the posterior says."""

@@ -29,6 +29,7 @@ class FitBoundary:
         level: float = 0.95,
         delta: float | None = None,
         random_seed: int | np.random.Generator = 1,
+        progressbar: bool = True,
     ) -> BoundaryReport:
         """Say what a variance of zero, or one near it, means for this fit, and what can be done.
 
@@ -42,6 +43,8 @@ class FitBoundary:
             Standard deviations below it are called negligible; by default 5 % of sd(y) / rms(column).
         random_seed : int or numpy.random.Generator
             For simulations and draws.
+        progressbar : bool
+            Whether to show, in a terminal or a notebook, the progress of what takes longer than a second.
 
         Returns
         -------
@@ -70,4 +73,11 @@ class FitBoundary:
         """
         from bayeslmm.results.boundary_build import build_report
 
-        return build_report(self, posterior, level=level, delta=delta, random_seed=random_seed)  # type: ignore[arg-type]
+        return build_report(
+            self,  # type: ignore[arg-type]
+            posterior,
+            level=level,
+            delta=delta,
+            random_seed=random_seed,
+            progressbar=progressbar,
+        )
