@@ -28,6 +28,8 @@ from bayeslmm.results.summary import number
 if TYPE_CHECKING:
     from xarray import DataTree
 
+    from bayeslmm.results.boundary_report import BoundaryReport
+
 Scale = Literal["sd", "variance"]
 
 
@@ -158,6 +160,11 @@ class Comparison:
         ``conf_high``, ``note`` (why there is no interval).
         """
         return fixed_table(self)
+
+    @cached_property
+    def boundary(self) -> BoundaryReport:
+        """What a variance of zero, or one near it, means here: `REMLResult.boundary` with the first posterior."""
+        return self.reml.boundary(self.posterior, level=self.level, delta=self.delta)
 
     def bootstrap(self, n: int = BOOTSTRAP, random_seed: int = 1) -> Bootstrap:
         """REML estimates from `n` responses simulated from the REML fit; kept for the next call.

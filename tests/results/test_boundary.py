@@ -152,3 +152,15 @@ def test_large_designs_do_without_what_needs_hours() -> None:
         found = report("y ~ 1 + (1 | g)", frame, posterior="none")
     assert "zero_rate" not in [section.name for section in found.sections]
     assert "tests" in [section.name for section in found.sections]
+
+
+def test_of_a_comparison_has_its_posterior_and_its_delta() -> None:
+    model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff2"))
+    post = model.sample(500, priors={"sd": bl.HalfNormal(2.0)}, random_seed=1)
+    both = bl.compare(model.fit(reml=False), post, level=0.9, delta=0.5)
+    row = both.boundary["posterior"].loc["sd_Batch[Intercept]"]
+    assert row["prior"] == "half-normal(scale 2)"
+    assert row["delta"] == 0.5
+    assert row["P(sd < delta)"] == post.probability_below("sd_Batch", 0.5)
+    assert row["BF01"] == pytest.approx(post.bayes_factor("sd_Batch").bf01, rel=1e-9)
+    assert both.boundary.level == 0.9
