@@ -8,147 +8,28 @@ knows no fixed effects. Ends are roots, not spline interpolations, and one-sided
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import chdtri
 
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.profile_coordinates import Axis, ProfileTarget, axis, from_value, to_value
 from bayeslmm.inference.profile_criterion import Criterion, reference
-from bayeslmm.inference.profile_many import Search, find_ends
+from bayeslmm.inference.profile_search import Start, minima, minimise_others, search_ends
 from bayeslmm.likelihood import CrossProducts, cross_products
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.conditional import user_beta
 from bayeslmm.likelihood.crossproducts import Levels
 from bayeslmm.likelihood.replicates import reduce_responses
-from bayeslmm.numerics.newton import NewtonResult, Point, Trial, minimise
-from bayeslmm.numerics.newton_many import minimise_many
 from bayeslmm.reml import Optimum
 from bayeslmm.reml.many import Optima
-from bayeslmm.types import FloatArray, IntArray
+from bayeslmm.types import FloatArray
 
 # Responses whose ends are looked for together.
 _TOGETHER = 4096
 
 
-@dataclass(frozen=True)
-class _Start:
-    """Minima that searches start from, one for each (target, response).
-
-    Attributes
-    ----------
-    target, response : IntArray, shape (S,)
-    x : FloatArray, shape (S, d)
-    u : FloatArray, shape (S, k + 2)
-    minimum : FloatArray, shape (S,)
-    """
-
-    target: IntArray
-    response: IntArray
-    x: FloatArray
-    u: FloatArray
-    minimum: FloatArray
-
-
-def _starts(criterion: Criterion, n_responses: int) -> _Start:
-    T, everyone = len(criterion.axes), np.arange(n_responses)
-    target, response = np.repeat(np.arange(T), n_responses), np.tile(everyone, T)
-    both = [criterion.starts(t, everyone) for t in range(T)]
-    x, u = (np.concatenate(parts) for parts in zip(*both, strict=True))
-    minimum = np.empty(x.shape[0])
-    moved = np.array([criterion.reml and criterion.axes[t].target.kind == "fixed" for t in target])
-    rows = np.flatnonzero(moved)
-    if rows.size:
-        # The other fixed effects are integrated out, so that the minimum is not that of the REML criterion.
-        x[rows], minimum[rows] = _minimise_all(criterion, x[rows], u[rows], target[rows], response[rows])
-    rows = np.flatnonzero(~moved)
-    if rows.size:
-        minimum[rows] = criterion.expand(x[rows], u[rows], target[rows], response[rows])[0]
-    return _Start(target, response, x, u, minimum)
-
-
-def _minimise_all(
-    criterion: Criterion, x: FloatArray, u: FloatArray, target: IntArray, response: IntArray
-) -> tuple[FloatArray, FloatArray]:
-    if criterion.exact:
-        found = minimise_many(lambda at, k: criterion.expand(at, u[k], target[k], response[k]), x)
-        return found.x, found.value
-    out = [_minimise(criterion, x[k], u[k], int(target[k]), int(response[k])) for k in range(x.shape[0])]
-    return np.array([one.x for one in out]), np.array([one.value for one in out])
-
-
-def _minimise(
-    criterion: Criterion, x: FloatArray, u: FloatArray, target: int, response: int, t: float | None = None
-) -> NewtonResult:
-    """Minimise over all coordinates, or with the target's held at t over the others."""
-    first = 0 if t is None else 1
-
-    def evaluate(free: FloatArray) -> Trial:
-        point = free if t is None else np.append(t, free)
-        one = criterion.expand(point[None], u[None], np.array([target]), np.array([response]))
-        value = float(one[0][0]) if np.isfinite(one[0][0]) else np.inf
-        made = Point(free, value, one[1][0, first:], one[2][0, first:, first:], criterion.exact)
-        return Trial(value, lambda: made, max(1e-11, 4e-14 * abs(value)))
-
-    return minimise(evaluate, x[first:])
-
-
-def _search(criterion: Criterion, start: _Start, level: float) -> tuple[FloatArray, FloatArray]:
-    """Coordinates of the lower and upper ends (S,)."""
-    S = start.target.size
-    which = np.tile(np.arange(S), 2)
-    side = np.repeat([-1.0, 1.0], S)
-    ends = np.array([criterion.axes[t].ends for t in start.target])
-    kinds = np.array([criterion.axes[t].target.kind for t in start.target])[which]
-    size = np.abs(start.x[which, 0])
-    relative = np.isin(kinds, ["sd", "ratio"])
-    search = Search(
-        lambda x, k: criterion.expand(x, start.u[which[k]], start.target[which[k]], start.response[which[k]]),
-        start.x[which],
-        start.minimum[which],
-        float(chdtri(1, 1.0 - level)),
-        side,
-        np.concatenate([ends[:, 0], ends[:, 1]]),
-        relative,
-        np.where(relative, np.maximum(1.0, size), np.where(kinds == "fixed", 4.0, 0.7)),
-        np.where(kinds == "sigma", 28.0, 1e6 * np.maximum(1.0, size)),
-    )
-    t = find_ends(search).t
-    for k in np.flatnonzero(np.isnan(t)):
-        if np.isfinite(search.minimum[k]):
-            t[k] = _nested(criterion, start, int(which[k]), search, int(k))
-    return t[:S], t[S:]
-
-
-def _nested(criterion: Criterion, start: _Start, s: int, search: Search, k: int) -> float:
-    """An end by minimising over the other coordinates at every value of the target."""
-    t0, side, room = float(start.x[s, 0]), float(search.side[k]), float(search.room[k])
-    path = {0.0: start.x[s, 1:]}
-
-    def excess(out: float) -> float:
-        near = path[min(path, key=lambda known: abs(known - out))]
-        found = _minimise(
-            criterion, np.append(0.0, near), start.u[s], int(start.target[s]), int(start.response[s]), t0 + side * out
-        )
-        path[out] = found.x
-        return min(found.value, 1e300) - float(start.minimum[s]) - search.cut
-
-    inside, step = 0.0, 0.1 * float(search.reach[k])
-    while True:
-        outside = min(inside + step, room)
-        if excess(outside) > 0:
-            out = float(brentq(excess, inside, outside, xtol=1e-13 * max(outside, 1e-300), rtol=1e-11))
-            return t0 + side * out
-        if outside >= room:
-            return float(search.end[k])
-        if outside > search.far[k]:
-            return float(search.end[k]) if np.isfinite(search.end[k]) else side * np.inf
-        inside, step = outside, 1.6 * step
-
-
-def _values(criterion: Criterion, start: _Start, t: FloatArray, beta: FloatArray) -> FloatArray:
+def _values(criterion: Criterion, start: Start, t: FloatArray, beta: FloatArray) -> FloatArray:
     """Values of the parameters in the user's units from their coordinates (S,)."""
     out = np.empty(t.size)
     for i, a in enumerate(criterion.axes):
@@ -202,9 +83,9 @@ def profile_ends(
     sigma = ProfileTarget("sigma")
     asked = list(dict.fromkeys([*free, *([sigma] if len(free) < len(targets) else [])]))
     criterion = _criterion(cp, optimum, asked)
-    start = _starts(criterion, 1)
+    start = minima(criterion, 1)
     beta = user_beta(cp, criterion.base.solution)
-    a, b = (_values(criterion, start, t, beta) for t in _search(criterion, start, level))
+    a, b = (_values(criterion, start, t, beta) for t in search_ends(criterion, start, level, again=True))
     a, b = np.minimum(a, b), np.maximum(a, b)
     for i, target in enumerate(targets):
         if not _is_held(optimum, target):
@@ -293,8 +174,8 @@ def profile_ends_many(
         replicates = reduce_responses(cp, Y[:, rows]).replicates if together else None
         base = reference(own, par.block_factors(own, terms), optima.sigma[rows], replicates)
         criterion = Criterion(own, reml, (), base, (axis(own, (), target),))
-        start = _starts(criterion, rows.size)
-        a, b = (_values(criterion, start, t, optima.beta[rows]) for t in _search(criterion, start, level))
+        start = minima(criterion, rows.size)
+        a, b = (_values(criterion, start, t, optima.beta[rows]) for t in search_ends(criterion, start, level))
         low[rows], high[rows] = np.minimum(a, b), np.maximum(a, b)
     return low, high
 
@@ -320,7 +201,7 @@ class Profile:
         self.target = target
         self._held = _is_held(optimum, target)
         self._criterion = _criterion(cp, optimum, [ProfileTarget("sigma") if self._held else target])
-        self._start = _starts(self._criterion, 1)
+        self._start = minima(self._criterion, 1)
         self.minimum = float(self._start.minimum[0])
         self._beta = user_beta(cp, self._criterion.base.solution)
         self._share = 1.0
@@ -356,7 +237,7 @@ class Profile:
         t = self._coordinate(float(value))
         if t not in self._path:
             near = self._path[min(self._path, key=lambda known: abs(known - t))][0]
-            found = _minimise(self._criterion, np.append(t, near), self._start.u[0], 0, 0, t)
+            found = minimise_others(self._criterion, np.append(t, near), self._start.u[0], 0, 0, t)
             self._path[t] = found.x, found.value
         return self._path[t][1]
 

@@ -44,7 +44,7 @@ def wald_ends(
     >>> fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).fit()
     >>> low, high = wald_ends(fit.cp, fit.optimum, [ProfileTarget("sd", 0, (0,))])
     >>> low.round(2), high.round(2)
-    (array([17.97]), array([98.2]))
+    (array([18.95]), array([93.09]))
     """
     axes, x, hessian = expand_at_estimate(cp, optimum, targets)
     z = float(ndtri(0.5 + level / 2.0))

@@ -44,7 +44,7 @@ class Bootstrap:
     >>> fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).fit()
     >>> boot = fit.bootstrap(200, random_seed=1)
     >>> boot
-    <200 bootstrap refits of 'Yield ~ 1 + (1 | Batch)': 10 singular>
+    <200 bootstrap refits of 'Yield ~ 1 + (1 | Batch)': 14 singular>
     """
 
     design: Design

@@ -96,7 +96,7 @@ class FitIntervals:
         >>> fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).fit()
         >>> curve = fit.profile("sd_Batch", [0.0, 42.0])
         >>> (curve["criterion"] - fit.criterion).round(2).tolist()
-        [7.92, 0.0]
+        [6.37, 0.0]
         """
         return profile_frame(self.cp, self._by_criterion(criterion), find_derived(self.design, label), values)
 

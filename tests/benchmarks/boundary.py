@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
 import bayeslmm as bl
+from bayeslmm.inference import ProfileTarget, profile_ends_many
 from bayeslmm.inference.rlrt import DRAWS, profile, simulate
 from bayeslmm.inference.spectral import spectrum
+from bayeslmm.reml.many import optimise_many
 
 
 def seconds(run: Callable[[], object], repeats: int = 3) -> float:
@@ -65,9 +68,44 @@ def tests() -> list[tuple[str, float]]:
     ]
 
 
+def crossed(rows: int, first: int, second: int, slopes: bool) -> bl.Model:
+    """Two crossed factors, slopes of the first on request."""
+    rng = np.random.default_rng(0)
+    g, h, x = rng.integers(0, first, rows), rng.integers(0, second, rows), rng.normal(size=rows)
+    y = 1 + 0.5 * x + 0.6 * rng.normal(size=first)[g] + 0.3 * rng.normal(size=second)[h] + rng.normal(size=rows)
+    if slopes:
+        y += 0.2 * rng.normal(size=first)[g] * x
+    frame = pd.DataFrame({"y": y, "x": x, "g": g.astype(str), "h": h.astype(str)})
+    return bl.Model(f"y ~ x + ({'1 + x' if slopes else '1'} | g) + (1 | h)", frame)
+
+
+def intervals() -> list[tuple[str, float]]:
+    """Intervals of all parameters."""
+    sleep = bl.Model("Reaction ~ Days + (Days | Subject)", bl.load_dataset("sleepstudy")).fit()
+    large = crossed(100_000, 10_000, 500, slopes=True).fit()
+    evaluations = crossed(73_421, 2_972, 1_128, slopes=False).fit()
+    found = [
+        ("profile intervals, sleepstudy (6 parameters)", seconds(sleep.confint)),
+        ("Wald intervals, sleepstudy", seconds(lambda: sleep.confint(method="wald"))),
+        ("pivot intervals, sleepstudy", seconds(lambda: sleep.confint(method="pivot"))),
+        ("bootstrap, sleepstudy, 1,000 refits", seconds(lambda: sleep.bootstrap(1000, 1))),
+        ("profile intervals, 10,000 x 500 slopes, 100,000 rows (7 parameters)", seconds(large.confint, 1)),
+        ("profile intervals, crossed as InstEval, 73,421 rows (5 parameters)", seconds(evaluations.confint, 1)),
+    ]
+    Y = sleep.simulate(4000, 1).to_numpy()
+    for reml in (True, False):
+        optima = optimise_many(sleep.cp, Y, reml)
+        for k, name in enumerate(("intercepts", "slopes")):
+            target = ProfileTarget("sd", 0, (k,))
+            label = f"profile intervals of the sd of {name}, 4,000 responses of sleepstudy, {'REML' if reml else 'ML'}"
+            run = partial(profile_ends_many, sleep.cp, Y, optima, target, 0.95, reml)
+            found.append((label, seconds(run, 1)))
+    return found
+
+
 def main() -> None:
     """Print all times."""
-    for name, value in [*null_distributions(), *tests()]:
+    for name, value in [*null_distributions(), *tests(), *intervals()]:
         print(f"{value:8.3f} s  {name}")
 
 

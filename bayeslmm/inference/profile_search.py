@@ -1,0 +1,160 @@
+"""Searches for the ends of profile intervals: where they start, all at once, and one at a time where that fails."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import chdtri
+
+from bayeslmm.inference.profile_criterion import Criterion
+from bayeslmm.inference.profile_many import Search, find_ends
+from bayeslmm.numerics.newton import NewtonResult, Point, Trial, minimise
+from bayeslmm.numerics.newton_many import minimise_many
+from bayeslmm.types import FloatArray, IntArray
+
+# Evaluations for the check that no minimum lower than this is missed at an end.
+_RECHECK = 60
+_LOWER = 1e-5
+
+
+@dataclass(frozen=True)
+class Start:
+    """Minima that searches start from, one for each (target, response).
+
+    Attributes
+    ----------
+    target, response : IntArray, shape (S,)
+    x : FloatArray, shape (S, d)
+    u : FloatArray, shape (S, k + 2)
+    minimum : FloatArray, shape (S,)
+    """
+
+    target: IntArray
+    response: IntArray
+    x: FloatArray
+    u: FloatArray
+    minimum: FloatArray
+
+
+def minima(criterion: Criterion, n_responses: int) -> Start:
+    """Minima of the criteria of all targets and responses: the fits, or what is near them for a fixed effect."""
+    T, everyone = len(criterion.axes), np.arange(n_responses)
+    target, response = np.repeat(np.arange(T), n_responses), np.tile(everyone, T)
+    both = [criterion.starts(t, everyone) for t in range(T)]
+    x, u = (np.concatenate(parts) for parts in zip(*both, strict=True))
+    minimum = np.empty(x.shape[0])
+    moved = np.array([criterion.reml and criterion.axes[t].target.kind == "fixed" for t in target])
+    rows = np.flatnonzero(moved)
+    if rows.size:
+        # The other fixed effects are integrated out, so that the minimum is not that of the REML criterion.
+        x[rows], minimum[rows] = _minimise_all(criterion, x[rows], u[rows], target[rows], response[rows])
+    rows = np.flatnonzero(~moved)
+    if rows.size:
+        minimum[rows] = criterion.expand(x[rows], u[rows], target[rows], response[rows])[0]
+    return Start(target, response, x, u, minimum)
+
+
+def _minimise_all(
+    criterion: Criterion, x: FloatArray, u: FloatArray, target: IntArray, response: IntArray
+) -> tuple[FloatArray, FloatArray]:
+    if criterion.exact:
+        found = minimise_many(lambda at, k: criterion.expand(at, u[k], target[k], response[k]), x)
+        return found.x, found.value
+    out = [minimise_others(criterion, x[k], u[k], int(target[k]), int(response[k])) for k in range(x.shape[0])]
+    return np.array([one.x for one in out]), np.array([one.value for one in out])
+
+
+def minimise_others(
+    criterion: Criterion, x: FloatArray, u: FloatArray, target: int, response: int, t: float | None = None
+) -> NewtonResult:
+    """Minimise over all coordinates, or with the target's held at t over the others."""
+    first = 0 if t is None else 1
+
+    def evaluate(free: FloatArray) -> Trial:
+        point = free if t is None else np.append(t, free)
+        one = criterion.expand(point[None], u[None], np.array([target]), np.array([response]))
+        value = float(one[0][0]) if np.isfinite(one[0][0]) else np.inf
+        made = Point(free, value, one[1][0, first:], one[2][0, first:, first:], criterion.exact)
+        return Trial(value, lambda: made, max(1e-11, 4e-14 * abs(value)))
+
+    return minimise(evaluate, x[first:])
+
+
+def search_ends(criterion: Criterion, start: Start, level: float, again: bool = False) -> tuple[FloatArray, FloatArray]:
+    """Coordinates of the lower and upper ends (S,); `again`: look for lower minima at the ends found."""
+    S = start.target.size
+    which = np.tile(np.arange(S), 2)
+    side = np.repeat([-1.0, 1.0], S)
+    ends = np.array([criterion.axes[t].ends for t in start.target])
+    kinds = np.array([criterion.axes[t].target.kind for t in start.target])[which]
+    size = np.abs(start.x[which, 0])
+    relative = np.isin(kinds, ["sd", "ratio"])
+    search = Search(
+        lambda x, k: criterion.expand(x, start.u[which[k]], start.target[which[k]], start.response[which[k]]),
+        start.x[which],
+        start.minimum[which],
+        float(chdtri(1, 1.0 - level)),
+        side,
+        np.concatenate([ends[:, 0], ends[:, 1]]),
+        relative,
+        np.where(relative, np.maximum(1.0, size), np.where(kinds == "fixed", 4.0, 0.7)),
+        np.where(kinds == "sigma", 28.0, 1e6 * np.maximum(1.0, size)),
+    )
+    t = find_ends(search).t
+    failed = np.flatnonzero(np.isnan(t) & np.isfinite(search.minimum)).tolist()
+    for k in failed:
+        t[k] = _nested(criterion, start, int(which[k]), search, k)
+    if again and criterion.exact:
+        for k, x in _lower(search, t).items():
+            t[k] = _nested(criterion, start, int(which[k]), search, k, (float(t[k]), x))
+    return t[:S], t[S:]
+
+
+def _lower(search: Search, t: FloatArray) -> dict[int, FloatArray]:
+    """Ends where the criterion has a lower minimum, reached from the estimate, than the one that was followed."""
+    rows = np.flatnonzero(np.isfinite(t) & (np.abs(t - search.end) > 1e-13))
+
+    def function(free: FloatArray, which: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        f, g, H = search.function(np.column_stack([t[rows[which]], free]), rows[which])
+        return f, g[:, 1:], H[:, 1:, 1:]
+
+    if not rows.size:
+        return {}
+    found = minimise_many(function, search.start[rows, 1:], _RECHECK)
+    rise = found.value - search.minimum[rows]
+    return {int(rows[i]): found.x[i] for i in np.flatnonzero(rise < search.cut - _LOWER)}
+
+
+def _nested(
+    criterion: Criterion,
+    start: Start,
+    s: int,
+    search: Search,
+    k: int,
+    begin: tuple[float, FloatArray] | None = None,
+) -> float:
+    """An end by minimising over the other coordinates at every value of the target, from `begin` on outwards."""
+    t0, side, room = float(start.x[s, 0]), float(search.side[k]), float(search.room[k])
+    path = {0.0: start.x[s, 1:]} if begin is None else {side * (begin[0] - t0): begin[1]}
+
+    def excess(out: float) -> float:
+        near = path[min(path, key=lambda known: abs(known - out))]
+        found = minimise_others(
+            criterion, np.append(0.0, near), start.u[s], int(start.target[s]), int(start.response[s]), t0 + side * out
+        )
+        path[out] = found.x
+        return min(found.value, 1e300) - float(start.minimum[s]) - search.cut
+
+    inside, step = next(iter(path)), 0.1 * float(search.reach[k])
+    while True:
+        outside = min(inside + step, room)
+        if excess(outside) > 0:
+            out = float(brentq(excess, inside, outside, xtol=1e-13 * max(outside, 1e-300), rtol=1e-11))
+            return t0 + side * out
+        if outside >= room:
+            return float(search.end[k])
+        if outside > search.far[k]:
+            return float(search.end[k]) if np.isfinite(search.end[k]) else side * np.inf
+        inside, step = outside, 1.6 * step
