@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.comparison import export
-from bayeslmm.comparison.draws import BOOTSTRAP, Bootstrap, draw_bootstrap
+from bayeslmm.comparison.draws import Bootstrap, draw_bootstrap, replicates
 from bayeslmm.comparison.fixed import fixed_table
 from bayeslmm.comparison.groups import group_table
 from bayeslmm.comparison.long import long_table
@@ -166,14 +166,21 @@ class Comparison:
         """What a variance of zero, or one near it, means here: `REMLResult.boundary` with the first posterior."""
         return self.reml.boundary(self.posterior, level=self.level, delta=self.delta)
 
-    def bootstrap(self, n: int = BOOTSTRAP, random_seed: int = 1) -> Bootstrap:
+    def bootstrap(self, n: int | None = None, random_seed: int = 1) -> Bootstrap:
         """REML estimates from `n` responses simulated from the REML fit; kept for the next call.
+
+        Parameters
+        ----------
+        n : int, optional
+            By default 1,000, or 200 where many responses cannot be fitted together or there are many random effects.
+        random_seed : int
 
         Raises
         ------
         DesignError
             Rows stand for several observations (``frequency=``); n is not positive.
         """
+        n = replicates(self.reml) if n is None else n
         if n < 1:
             raise DesignError(f"n={n}: a bootstrap needs at least one replicate, and some hundreds for an interval.")
         if (n, random_seed) not in self._bootstraps:
@@ -184,13 +191,13 @@ class Comparison:
     def _bootstraps(self) -> dict[tuple[int, int], Bootstrap]:
         return {}
 
-    def to_datatree(self, n: int = BOOTSTRAP, random_seed: int = 1) -> DataTree:
+    def to_datatree(self, n: int | None = None, random_seed: int = 1) -> DataTree:
         """Posteriors, bootstrap and profiles in one tree, under the same names, for ``group=`` of ArviZ's functions.
 
         Parameters
         ----------
-        n : int
-            Bootstrap replicates, and draws from the profiles.
+        n : int, optional
+            Bootstrap replicates (see `bootstrap`), and draws from the profiles.
         random_seed : int
 
         Returns
@@ -199,12 +206,17 @@ class Comparison:
             Groups ``posterior``, ``posterior_2``, ... (parameters only), ``bootstrap`` and ``profile``. The last has
             for every parameter draws from its confidence distribution: standard normal values of the signed root of the
             profiled criterion (one parameter at a time: no joint distribution). Undefined correlations are nan.
+
+        Raises
+        ------
+        DesignError
+            As `bootstrap`.
         """
         from bayeslmm.comparison.datatree import build_tree
 
         return build_tree(self, n, random_seed)
 
-    def datatrees(self, n: int = BOOTSTRAP, random_seed: int = 1) -> dict[str, DataTree]:
+    def datatrees(self, n: int | None = None, random_seed: int = 1) -> dict[str, DataTree]:
         """The same as one tree each with a group ``posterior``, as ArviZ's comparing plots take them.
 
         All are thinned to one number of draws, since ArviZ aligns them.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bayeslmm.bayes.layout import make_layout
-from bayeslmm.comparison.draws import profile_draws
+from bayeslmm.comparison.draws import profile_draws, replicates
 from bayeslmm.results.labels import Parameter
 from bayeslmm.types import FloatArray
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _CHAINS = 4
 
 
-def build_tree(both: Comparison, n: int, random_seed: int) -> DataTree:
+def build_tree(both: Comparison, n: int | None, random_seed: int) -> DataTree:
     """See `Comparison.to_datatree`."""
     from xarray import DataTree
 
@@ -33,7 +33,7 @@ def build_tree(both: Comparison, n: int, random_seed: int) -> DataTree:
     return DataTree.from_dict(groups)
 
 
-def build_trees(both: Comparison, n: int, random_seed: int) -> dict[str, DataTree]:
+def build_trees(both: Comparison, n: int | None, random_seed: int) -> dict[str, DataTree]:
     """See `Comparison.datatrees`."""
     from xarray import DataTree
 
@@ -81,13 +81,14 @@ def _parameters_of(both: Comparison, posterior: Dataset) -> Dataset:
     return posterior[list(dict.fromkeys(_variable(both, p) for p in both.parameters))]
 
 
-def _bootstrap(both: Comparison, n: int, random_seed: int) -> Dataset:
+def _bootstrap(both: Comparison, n: int | None, random_seed: int) -> Dataset:
     boot = both.bootstrap(n, random_seed)
     attrs = {"method": "parametric bootstrap of the REML fit", "not_converged": boot.failed}
     return _dataset(both, {p.label: boot.estimates[p.label].to_numpy() for p in both.parameters}, attrs)
 
 
-def _profile(both: Comparison, n: int, random_seed: int) -> Dataset:
+def _profile(both: Comparison, n: int | None, random_seed: int) -> Dataset:
+    n = replicates(both.reml) if n is None else n
     draws = profile_draws(both.reml, both.parameters, n, np.random.default_rng(random_seed))
     return _dataset(both, draws, {"method": "confidence distributions from profiles of REML, one parameter at a time"})
 

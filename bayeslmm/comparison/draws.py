@@ -12,6 +12,7 @@ from scipy.special import ndtr, ndtri
 
 from bayeslmm.inference.bootstrap import bootstrap_optima
 from bayeslmm.inference.explained import explained
+from bayeslmm.likelihood.crossproducts import Levels
 from bayeslmm.reml.many import Optima
 from bayeslmm.results import REMLResult
 from bayeslmm.results.explained import icc_columns, r2_columns
@@ -19,10 +20,19 @@ from bayeslmm.results.labels import Parameter
 from bayeslmm.results.refits import Refits
 from bayeslmm.types import FloatArray
 
-# Replicates unless the user says.
-BOOTSTRAP = 1_000
+# Replicates unless the user says, and where many would take long.
+BOOTSTRAP, FEW = 1_000, 200
+# Random effects above which they would.
+_MANY = 1_000
 # Signed roots at which profiles are inverted.
 _ROOTS = np.linspace(0.5, 4.0, 8)
+
+
+def replicates(fit: REMLResult) -> int:
+    """How many replicates unless the user says: fewer where responses are fitted one by one, or slowly."""
+    structures = [term.structure for term in fit.design.terms]
+    quick = isinstance(fit.cp.store, Levels) and fit.design.q <= _MANY and not any(s.shared for s in structures)
+    return BOOTSTRAP if quick else FEW
 
 
 @dataclass(frozen=True)

@@ -23,13 +23,13 @@ _DDF: dict[str, DDF] = {"Wald z": "z", "Satterthwaite": "satterthwaite", "Kenwar
 def fixed_table(both: Comparison) -> pd.DataFrame:
     """See `Comparison.fixed`."""
     names = list(both.design.fixed_names)
+    if not names:
+        return pd.DataFrame(columns=list(COLUMNS))
     parts = {name: _or_nothing(names, partial(_adjusted, both, ddf)) for name, ddf in _DDF.items()}
     parts["profile"] = _or_nothing(names, partial(_profile, both, names))
     for name, post in both.posteriors.items():
         parts[f"{name}, HDI"] = _posterior(post, both.level, names, equal_tailed=False)
         parts[f"{name}, equal-tailed"] = _posterior(post, both.level, names, equal_tailed=True)
-    if not names:
-        return pd.DataFrame(columns=list(COLUMNS))
     whole = pd.concat(parts, names=["method", "coefficient"]).swaplevel()
     return whole.loc[[(name, method) for name in names for method in parts]]
 

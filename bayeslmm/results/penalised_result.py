@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
@@ -60,17 +61,28 @@ class PenalisedResult(REMLResult):
         """Refused: many responses are fitted without a penalty only."""
         raise self._refusal("bootstrap")
 
-    def confint(self, level: float = 0.95, method: str = "wald", *args: Any, **kwargs: Any) -> pd.DataFrame:
+    def confint(
+        self,
+        level: float = 0.95,
+        method: str = "wald",
+        parameters: str | Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> pd.DataFrame:
         """Wald intervals of the fixed effects, theta taken as known; those of variances are refused.
 
         Raises
         ------
         FitError
-            Another method than ``"wald"``.
+            Another method than ``"wald"``, or another parameter.
         """
-        if method != "wald":
+        if method != "wald" or kwargs:
             raise self._refusal(f"confint(method={method!r})")
-        return super().confint(level, "wald", *args, **kwargs)
+        names = list(self.design.fixed_names) if parameters is None else parameters
+        chosen = [names] if isinstance(names, str) else list(names)
+        others = [label for label in chosen if label not in self.design.fixed_names]
+        if others:
+            raise self._refusal(f"An interval of {', '.join(others)}")
+        return super().confint(level, "wald", parameters)
 
     def tidy(self, level: float = 0.95) -> pd.DataFrame:
         """One row per parameter with broom.mixed's columns; intervals (Wald) for the fixed effects only."""

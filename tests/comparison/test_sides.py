@@ -284,6 +284,23 @@ def test_a_method_that_does_not_apply_says_why(slopes):
     assert "ar1" in found["note"]
 
 
+def test_a_model_without_fixed_effects_has_none():
+    both = compared("Yield ~ 0 + (1 | Batch)", "Dyestuff", 200)
+    assert len(both.fixed) == 0
+    assert {"sd_Batch[Intercept]", "sigma", "icc_Batch"} <= set(both.long["parameter"])
+    assert both.to_markdown("fixed").count("\n") == 1
+
+
+def test_rows_that_stand_for_several_cannot_be_simulated():
+    model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff").assign(f=2), frequency="f")
+    both = bl.compare(model.fit(), model.sample(200, random_seed=1))
+    found = row(both, "r2_conditional", "REML")
+    assert found["interval"] == "none"
+    assert "frequency=" in found["note"]
+    with pytest.raises(DesignError, match="frequency="):
+        both.to_datatree(10)
+
+
 # trees
 
 

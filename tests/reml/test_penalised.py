@@ -198,6 +198,9 @@ def test_what_needs_the_top_of_the_likelihood_is_refused():
     asks = [
         lambda: fit.profile("sigma"),
         lambda: fit.confint(method="profile"),
+        lambda: fit.confint(method="bootstrap"),
+        lambda: fit.confint(parameters="sd_Batch[Intercept]"),
+        lambda: fit.bootstrap(10),
         lambda: fit.test_zero("Batch"),
         lambda: fit.boundary(),
         lambda: fit.refit_many(fit.design.y[:, None]),
