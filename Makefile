@@ -6,7 +6,7 @@ DOCS_STAMP := $(VENV)/.installed-docs
 # One thread each: results and timings do not depend on how many a library would take.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
-.PHONY: demo test check docs bench bench-peers bench-posterior calibrate atlas notebooks clean
+.PHONY: demo test check docs bench bench-peers bench-posterior bench-boundary calibrate atlas notebooks clean
 
 demo: $(STAMP)
 	$(BIN)/bayeslmm demo --out demo-output
@@ -33,6 +33,9 @@ bench-peers: $(STAMP)
 # PEERS_PYTHON: interpreter with bambi, nutpie and numpyro; PEERS_ARGS: e.g. "--only bayeslmm --cases Dyestuff,Pastes".
 bench-posterior: $(STAMP)
 	$(ONE_THREAD) $(BIN)/python tests/benchmarks/posterior.py $(PEERS_ARGS)
+
+bench-boundary: $(STAMP)
+	$(ONE_THREAD) $(BIN)/python tests/benchmarks/boundary.py
 
 calibrate: $(STAMP)
 	$(ONE_THREAD) $(BIN)/python -m pytest -q -m calibration

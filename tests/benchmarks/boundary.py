@@ -1,6 +1,7 @@
-"""Times of what is asked of a fit near a zero variance: ``python tests/benchmarks/boundary.py``.
+"""Times of what is asked of a fit near a zero variance: ``make bench-boundary``.
 
-Prints seconds of processor time, the best of three, on one core if ``OMP_NUM_THREADS=1`` is set.
+Seconds of processor time, the best of three for what is short, on one core; printed and written to
+``results/boundary.md``.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -103,10 +105,51 @@ def intervals() -> list[tuple[str, float]]:
     return found
 
 
+def studies() -> list[tuple[str, float]]:
+    """Cells of a coverage study, 4,000 replicates with every interval."""
+    cells = [
+        bl.Cell("balanced", 6, 5, 0.1),
+        bl.Cell("balanced", 30, 20, 0.1),
+        bl.Cell("unbalanced", 10, 20, 0.1),
+        bl.Cell("x || g", 18, 10, 0.5, 0.5),
+        bl.Cell("x | g", 30, 10, 0.5, 0.5, 0.9),
+    ]
+    return [
+        (f"coverage cell {cell}, 4,000 replicates", seconds(lambda cell=cell: bl.coverage_study([cell]), 1))  # type: ignore[misc]
+        for cell in cells
+    ]
+
+
+def reports() -> list[tuple[str, float]]:
+    """Boundary reports, a posterior included, and comparisons in full."""
+    zero = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff2"))
+    sleep = bl.Model("Reaction ~ Days + (Days | Subject)", bl.load_dataset("sleepstudy"))
+    both = (sleep.fit(), sleep.sample(random_seed=1))
+    return [
+        ("boundary report, Dyestuff2", seconds(zero.fit().boundary)),
+        ("boundary report, sleepstudy", seconds(sleep.fit().boundary, 1)),
+        ("compare, sleepstudy: table", seconds(lambda: bl.compare(*both).table)),
+        ("compare, sleepstudy: all tables (long, groups, fixed), 1,000 refits", seconds(lambda: everything(*both), 1)),
+    ]
+
+
+def everything(fit: bl.REMLResult, posterior: bl.Posterior) -> None:
+    """Every table of a comparison."""
+    both = bl.compare(fit, posterior)
+    for name in ("table", "long", "groups", "fixed"):
+        getattr(both, name)
+
+
 def main() -> None:
-    """Print all times."""
-    for name, value in [*null_distributions(), *tests(), *intervals()]:
-        print(f"{value:8.3f} s  {name}")
+    """Print and store all times."""
+    rows = []
+    for part in (null_distributions, tests, intervals, reports, studies):
+        for name, value in part():
+            print(f"{value:8.3f} s  {name}", flush=True)
+            rows.append(f"| {name} | {value:.3f} |")
+    text = "# Near a zero variance: seconds of processor time on one core\n\n| what | s |\n|---|---|\n"
+    path = Path(__file__).parent / "results" / "boundary.md"
+    path.write_text(text + "\n".join(rows) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
