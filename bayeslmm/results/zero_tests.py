@@ -231,6 +231,11 @@ def _check(fit: REMLResult, method: str) -> None:
         raise FitError(
             f"This fit holds theta of {fixed} fixed (fix=). A test compares maxima over all variances. Fit without fix."
         )
+    if fit.penalty is not None:
+        raise FitError(
+            f"This fit has a penalty ({fit.penalty}); a test compares maxima of the likelihood, and "
+            "the penalised estimate is not there. Fit without penalty=."
+        )
 
 
 def in_words(design: Design, removal: Removal) -> str:

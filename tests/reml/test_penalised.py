@@ -202,6 +202,7 @@ def test_what_needs_the_top_of_the_likelihood_is_refused():
         lambda: fit.confint(parameters="sd_Batch[Intercept]"),
         lambda: fit.bootstrap(10),
         lambda: fit.test_zero("Batch"),
+        lambda: bl.ranova(fit),
         lambda: fit.boundary(),
         lambda: fit.refit_many(fit.design.y[:, None]),
     ]
