@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
+import pandas as pd
+
 import bayeslmm as bl
+from bayeslmm.calibration.coverage_table import CELL_COLUMNS
 
 ROOT = Path(__file__).parents[1]
 TABLE = ROOT / "bayeslmm" / "datasets" / "data" / "coverage_atlas.csv"
+SOURCES = TABLE.parent / "sources.json"
+STATIC = ROOT / "docs" / "_static"
+RESULTS = ROOT / "tests" / "calibration" / "results"
+WORST = [*CELL_COLUMNS, "parameter", "method", "coverage", "below", "above"]
+SHOWN = {
+    "sd[Intercept]": ("reml_profile", "ml_profile", "hdi"),
+    "sd[x]": ("reml_profile", "hdi"),
+    "Intercept": ("z", "satterthwaite", "kenward_roger", "posterior"),
+}
 FIGURES = {
     "coverage_sd.png": ("sd[Intercept]", "balanced"),
     "coverage_mean.png": ("Intercept", "balanced"),
@@ -24,16 +37,27 @@ def main() -> None:
     arguments = parser.parse_args()
     study = bl.coverage_study(n_jobs=arguments.jobs, store=arguments.store)
     print(study)
+    if not (study.table["replicates"] == study.replicates).all():
+        raise SystemExit("Interrupted: nothing was written. Start again to continue.")
     study.to_csv(TABLE)
-    draw()
+    sources = json.loads(SOURCES.read_text(encoding="utf-8"))
+    sources["coverage_atlas"]["rows"] = len(study.table)
+    SOURCES.write_text(json.dumps(sources, indent=1), encoding="utf-8")
+    show()
 
 
-def draw() -> None:
-    """Figures of the shipped table."""
+def show() -> None:
+    """Figures and short tables of the shipped one."""
     atlas = bl.coverage_atlas()
+    verdicts = atlas.criteria
+    verdicts.to_csv(RESULTS / "coverage_criteria.csv", index=False, float_format="%.3f", lineterminator="\n")
+    summary = atlas.summary.reset_index()
+    summary.to_csv(RESULTS / "coverage_summary.csv", index=False, float_format="%.3f", lineterminator="\n")
+    worst = [atlas.worst(5, parameter, method)[WORST] for parameter, methods in SHOWN.items() for method in methods]
+    pd.concat(worst).to_csv(RESULTS / "coverage_worst.csv", index=False, float_format="%.4g", lineterminator="\n")
     for name, (parameter, design) in FIGURES.items():
         figure = atlas.plot(parameter, design)[0].figure
-        figure.savefig(ROOT / "docs" / "_static" / name, dpi=110, metadata={"Software": None})
+        figure.savefig(STATIC / name, dpi=110, metadata={"Software": None})
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ PAGES = [
     ("predict.md", 20),
     ("checks.md", 25),
     ("calibration.md", 4),
+    ("boundary.md", 14),
+    ("coverage.md", 8),
 ]
 
 
