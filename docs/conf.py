@@ -34,7 +34,7 @@ html_sidebars = {
     name: []
     for name in (
         *("index", "start", "model", "formulas", "fitting", "posterior", "predict", "checks", "calibration"),
-        *("boundary", "teaching", "architecture", "notebooks/**"),
+        *("boundary", "coverage", "teaching", "architecture", "notebooks/**"),
     )
 }
 nb_execution_mode = "off"
