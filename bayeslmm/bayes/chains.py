@@ -11,9 +11,8 @@ from bayeslmm.bayes.collapsed_nuts import CollapsedNuts, sample_collapsed_nuts
 from bayeslmm.bayes.completion import Completed, draw_effects
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.progress import Progress, interactive
-from bayeslmm.bayes.propriety import check_propriety
-from bayeslmm.likelihood import CrossProducts, Factor
-from bayeslmm.likelihood import parameters as par
+from bayeslmm.bayes.propriety import check_posterior
+from bayeslmm.likelihood import CrossProducts
 from bayeslmm.types import FloatArray
 
 
@@ -52,7 +51,7 @@ def sample_chains(
     CollapsedNuts
         What the sampler says about the chains.
     """
-    check_propriety(cp, priors)
+    check_posterior(cp.design, priors)
     progress = Progress() if progress is None else progress
     run = sample_collapsed_nuts(
         cp,
@@ -67,11 +66,7 @@ def sample_chains(
     factors = [T.reshape(-1, *T.shape[2:]) for T in run.factors]
     relative = [t.reshape(-1, t.shape[-1]) for t in run.sds]
     sigma = run.sigma.ravel()
-
-    def given(part: slice) -> tuple[list[FloatArray], Factor | None]:
-        return par.block_factors(cp, [T[part] for T in factors]), None
-
-    done, beta, b = draw_effects(cp, given, sigma, priors.beta, rng, keep, progress)
+    done, beta, b = draw_effects(cp, factors, sigma, priors.beta, rng, keep, progress)
     if done < sigma.size:
         # Some chains would be without effects: what is not whole cannot be laid out by chain.
         raise KeyboardInterrupt

@@ -16,21 +16,15 @@ from bayeslmm.bayes.moments import ExactMoments, grid_moments
 from bayeslmm.bayes.prior_families import Uniform
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.progress import Progress
-from bayeslmm.bayes.propriety import check_propriety
+from bayeslmm.bayes.propriety import check_posterior
 from bayeslmm.bayes.quadrature import draw_from_grid, integrate
 from bayeslmm.bayes.target import Target, make_target
 from bayeslmm.errors import ConvergenceWarning, FitError
 from bayeslmm.likelihood import CrossProducts
 from bayeslmm.likelihood.hierarchy import Hierarchy
-from bayeslmm.numerics.resample import kish, normalised
+from bayeslmm.numerics.resample import kish, normalised, trustworthy
 from bayeslmm.types import FloatArray
 
-# Ratio of the largest weight to the mean beyond which a bad Pareto k is believed: weights that are bounded
-# can show a large k without harm.
-_LARGE_WEIGHT = 20.0
-# Pareto k and efficiency beyond which weights are not to be trusted.
-_BAD_K = 0.7
-_BAD_EFFICIENCY = 0.05
 # Doubles that an evaluation touches from which on a polynomial takes its place.
 _DEAR = 2000.0
 # Exact evaluations that its error is measured at, and the error that is too much.
@@ -38,6 +32,7 @@ _CHECKS = {False: 100, True: 24}
 _BAD_ERROR = 0.1
 # Error of a polynomial from which on a better one is tried.
 _FINE_ERROR = 0.01
+_ADVICE = "Use method='collapsed_nuts'."
 
 
 @dataclass(frozen=True)
@@ -57,7 +52,7 @@ class Diagnostics:
     log_evidence : float
         Log p(y); None of its meaning survives a flat prior on a variance parameter.
     quadrature_error : float or None
-        Upper bound of the relative error of the grid.
+        Estimate of the relative error of the grid.
     points : int
         Evaluations of the final sample.
     surrogate_error : float or None
@@ -77,9 +72,8 @@ class Diagnostics:
     @property
     def reliable(self) -> bool:
         """Whether the draws can be used as they are."""
-        heavy = self.pareto_k > _BAD_K and self.largest_weight > _LARGE_WEIGHT
         wrong = self.surrogate_error is not None and not self.surrogate_error < _BAD_ERROR
-        return not heavy and not wrong and self.efficiency >= _BAD_EFFICIENCY
+        return not wrong and trustworthy(self.pareto_k, self.largest_weight, self.efficiency)
 
 
 @dataclass(frozen=True)
@@ -129,7 +123,17 @@ class CollapsedDraws:
 
 
 class UnreliableWeightsError(FitError):
-    """Importance weights that are not to be trusted; Markov chains can take over."""
+    """Importance weights that are not to be trusted; Markov chains can take over.
+
+    Attributes
+    ----------
+    found : str
+        What is wrong, without the advice.
+    """
+
+    def __init__(self, found: str) -> None:
+        super().__init__(f"{found} {_ADVICE}")
+        self.found = found
 
 
 def sample_collapsed(
@@ -179,7 +183,7 @@ def sample_collapsed(
     ConvergenceWarning
         If the importance weights have a heavy tail.
     """
-    check_propriety(cp, priors)
+    check_posterior(cp.design, priors)
     progress = Progress() if progress is None else progress
     target, start, method = _prepare(cp, priors, start_terms, method)
     drawn = _points(_cheap(target, start, progress), start, method, draws, rng, progress)
@@ -195,7 +199,7 @@ def sample_collapsed(
     if not diagnostics.reliable:
         if unreliable == "raise":
             raise UnreliableWeightsError(_unreliable(diagnostics))
-        warnings.warn(_unreliable(diagnostics), ConvergenceWarning, stacklevel=3)
+        warnings.warn(f"{_unreliable(diagnostics)} {_ADVICE}", ConvergenceWarning, stacklevel=3)
     completed = complete(drawn.target, drawn.sample, draws, rng, keep, progress)
     return in_units(completed, diagnostics, drawn.exact)
 
@@ -249,14 +253,13 @@ def _prepare(
 ) -> tuple[Target, FloatArray, str]:
     """Coordinates that suit the method, and the method itself."""
     target, start = make_target(cp, priors, start_terms)
-    smooth = bool(all(even for term in priors.even for even in term))
     if method == "auto":
         # Where a density is not smooth at zero a grid needs the long tail of log sd, which no polynomial follows.
-        dear = sur.cost(cp) > _DEAR and not smooth
+        dear = sur.cost(cp) > _DEAR and not priors.smooth
         # A grid is blind to a jump, whose place in sd / sigma depends on sigma.
         jumps = any(isinstance(prior, Uniform) for term in priors.sds for prior in term)
         method = "quadrature" if target.dimension <= 2 and not dear and not jumps else "importance"
-    if method == "importance" and not smooth:
+    if method == "importance" and not priors.smooth:
         target, start = make_target(cp, priors, start_terms, smooth=False)
     return target, start, method
 
@@ -278,7 +281,7 @@ def _unreliable(d: Diagnostics) -> str:
     error = "" if d.surrogate_error is None else f", error of the polynomial {d.surrogate_error:.2g}"
     return (
         f"The sample of the posterior is unreliable: Pareto k = {d.pareto_k:.2f}, efficiency {d.efficiency:.0%}, "
-        f"largest weight {d.largest_weight:.0f} times the mean{error}. Use method='collapsed_nuts'."
+        f"largest weight {d.largest_weight:.0f} times the mean{error}."
     )
 
 
@@ -299,10 +302,11 @@ def in_units(
     sigma = completed.sigma
     sds = tuple(t * sigma[:, None] for t in completed.relative)
     pairs = zip(completed.factors, completed.relative, strict=True)
-    corrs = tuple(_correlations(T, t) for T, t in pairs)
+    corrs = tuple(correlations(T, t) for T, t in pairs)
     return CollapsedDraws(completed.beta, sigma, sds, corrs, completed.b, diagnostics, exact)
 
 
-def _correlations(T: FloatArray, t: FloatArray) -> FloatArray:
+def correlations(T: FloatArray, t: FloatArray) -> FloatArray:
+    """Correlation matrices (S, c, c) of relative factors (S, c, c) with the sds t, (S, c) or (S, 1)."""
     L = T / np.where(t > 0, t, 1.0)[:, :, None]
     return L @ np.swapaxes(L, -1, -2)

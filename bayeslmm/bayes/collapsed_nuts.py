@@ -11,14 +11,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
 
 from bayeslmm.bayes.interrupted import OneAfterTheOther, complete_draws, sampling
-from bayeslmm.bayes.nuts_stats import schema_stats
+from bayeslmm.bayes.nuts_stats import library, schema_stats
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.target import Target, make_target
 from bayeslmm.errors import FitError
@@ -36,6 +35,7 @@ _FLAT = 1e-2
 _WIDEST = 1.5
 # Quantiles whose estimates the tail effective size is about.
 _TAIL = (0.05, 0.95)
+# Scaled to the curvature, a trajectory that needs more doublings than this is lost and only costs time.
 _DEEPEST = 8
 # Spread of the first points around the mode, in posterior standard deviations.
 _JITTER = 0.7
@@ -89,12 +89,9 @@ class SignedDensity:
         # The likelihood has its exact gradient; what is elementary around it is differentiated numerically.
         size, target = z.size, self.target
         points = np.vstack([z, z + _STEP * np.eye(size), z - _STEP * np.eye(size)])
-        log_sigma = points[:, -1:]
-        sigma = np.exp(log_sigma)
         factors, sds, log_jacobian = self.terms(points[:, :-1])
-        prior = target.priors.sigma.log_density(sigma) + log_sigma + target.priors.log_density_relative(sds, sigma)
-        log_prior = prior[:, 0] + log_jacobian
-        likelihood = density_gradient(target.cp, [T[0] for T in factors], float(sigma[0, 0]), target.priors.beta)
+        log_prior = target.log_prior(sds, log_jacobian, points[:, -1:])[:, 0]
+        likelihood = density_gradient(target.cp, [T[0] for T in factors], float(np.exp(z[-1])), target.priors.beta)
         slope = (log_prior[1 : size + 1] - log_prior[size + 1 :]) / (2.0 * _STEP)
         for T, S in zip(factors, likelihood.in_factors([T[0] for T in factors]), strict=True):
             change = (T[1 : size + 1] - T[size + 1 :]) / (2.0 * _STEP)
@@ -226,8 +223,7 @@ def sample_collapsed_nuts(
     scaled = scaled_to_mode(density, np.append(start, _log_sigma(target, start)))
     rng = np.random.default_rng(random_seed)
     starts = _JITTER * rng.normal(size=(chains, density.dimension))
-    if sampler == "auto":
-        sampler = "nutpie" if find_spec("nutpie") and find_spec("numba") else "pymc"
+    sampler = library(sampler)
     cores = min(cores or os.cpu_count() or 1, chains)
     options = {"draws": draws, "tune": tune, "chains": chains, "cores": cores, "target_accept": target_accept}
     run = _nutpie if sampler == "nutpie" else _pymc
@@ -305,7 +301,6 @@ def _nutpie(
         ["w"],
         make_initial_point_fn=first,
     )
-    # Scaled to the curvature, a trajectory that needs more steps than this is lost and only costs time.
     tree = nutpie.sample(model, seed=seed, progress_bar=progress, save_warmup=False, maxdepth=_DEEPEST, **options)
     return tree["posterior"]["w"].to_numpy(), schema_stats(tree["sample_stats"])
 

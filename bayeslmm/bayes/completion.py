@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,50 +67,39 @@ def complete(
         For every block whether its random effects are stored.
     progress : Progress
     """
+    cp, points = target.cp, sample.points
     # Proposals so far out that their density cannot be represented carry no weight; one nan would spoil all weights.
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        sigma, correction = _draw_sigma(target, sample, rng)
+        terms = target.terms(points.x)
+        sigma, correction = _draw_sigma(target, sample, terms, rng)
     log_weights = sample.log_weights + correction
     weights = normalised(np.where(np.isfinite(log_weights), log_weights, -np.inf))
     chosen = systematic(weights, draws, rng)
-    given = _Given(target, chosen, sample)
-    done, beta, b = draw_effects(target.cp, given, sigma[chosen], target.priors.beta, rng, keep, progress)
-    factors, relative, _ = target.terms(sample.points.x[chosen[:done]])
-    return Completed(sigma[chosen[:done]], factors, relative, beta, b)
-
-
-@dataclass(frozen=True)
-class _Given:
-    """Factors of the blocks at some of the chosen points, and the eliminations there where they were kept."""
-
-    target: Target
-    chosen: IntArray
-    sample: Weighted
-
-    def __call__(self, part: slice) -> tuple[list[FloatArray], Factor | None]:
-        cp, points, chosen = self.target.cp, self.sample.points, self.chosen[part]
-        factors = par.block_factors(cp, self.target.terms(points.x[chosen])[0])
-        # A polynomial has no factor of the random effects.
-        whole = points.factor is not None and points.factor.chol.shape[1] == cp.q_trailing + cp.p
-        return factors, points.factor.take(chosen) if whole and points.factor is not None else None
+    factors, relative = [T[chosen] for T in terms[0]], [t[chosen] for t in terms[1]]
+    # A polynomial has no factor of the random effects.
+    whole = points.factor is not None and points.factor.chol.shape[1] == cp.q_trailing + cp.p
+    at_hand = (points.factor, chosen) if whole and points.factor is not None else None
+    done, beta, b = draw_effects(cp, factors, sigma[chosen], target.priors.beta, rng, keep, progress, at_hand)
+    return Completed(sigma[chosen[:done]], [T[:done] for T in factors], [t[:done] for t in relative], beta, b)
 
 
 def draw_effects(
     cp: CrossProducts,
-    given: Callable[[slice], tuple[list[FloatArray], Factor | None]],
+    factors: Sequence[FloatArray],
     sigma: FloatArray,
     prior: NormalPrior | None,
     rng: np.random.Generator,
     keep: Sequence[bool] | None,
     progress: Progress,
+    at_hand: tuple[Factor, IntArray] | None = None,
 ) -> tuple[int, FloatArray, tuple[FloatArray | None, ...]]:
     """Exact draws of beta and b in chunks.
 
     Parameters
     ----------
     cp : CrossProducts
-    given : callable
-        Relative factors of the blocks for a part of the draws, and eliminations there if they are at hand.
+    factors : sequence of FloatArray, each (S, c, c)
+        Relative factors on the user's columns, terms in the order of the formula.
     sigma : FloatArray, shape (S,)
     prior : NormalPrior or None
         Of beta.
@@ -118,6 +107,8 @@ def draw_effects(
     keep : sequence of bool, optional
         For every block whether its random effects are stored.
     progress : Progress
+    at_hand : (Factor, IntArray of shape (S,)), optional
+        Eliminations that were made before, and which of them belongs to each draw.
 
     Returns
     -------
@@ -136,7 +127,9 @@ def draw_effects(
     try:
         for start in range(0, size, step):
             part = slice(start, start + step)
-            drawn = _draw_part(cp, *given(part), sigma[part], prior, rng)
+            own = par.block_factors(cp, [T[part] for T in factors])
+            factor = None if at_hand is None else at_hand[0].take(at_hand[1][part])
+            drawn = _draw_part(cp, own, factor, sigma[part], prior, rng)
             beta[part] = drawn.beta
             for out, values in zip(b, drawn.b, strict=True):
                 if out is not None:
@@ -168,7 +161,12 @@ def _draw_part(
     return conditional_draws(cp, factors, evaluate(cp, factors) if factor is None else factor, sigma, rng, prior)
 
 
-def _draw_sigma(target: Target, sample: Weighted, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+def _draw_sigma(
+    target: Target,
+    sample: Weighted,
+    terms: tuple[list[FloatArray], list[FloatArray], FloatArray],
+    rng: np.random.Generator,
+) -> tuple[FloatArray, FloatArray]:
     """One sigma per point from the linear interpolant of its conditional density, and the log correction."""
     nodes, log_joint = sample.points.log_sigma, sample.points.log_joint
     step = nodes[:, 1] - nodes[:, 0]
@@ -185,7 +183,7 @@ def _draw_sigma(target: Target, sample: Weighted, rng: np.random.Generator) -> t
     lower = np.where(left >= 0, p[rows, np.clip(left, 0, None)], 0.0)
     upper = np.where(left + 1 < p.shape[1], p[rows, np.clip(left + 1, None, p.shape[1] - 1)], 0.0)
     log_q = np.log((1 - share) * lower + share * upper) - np.log(total * step)
-    factors, sds, log_jacobian = target.terms(sample.points.x)
+    factors, sds, log_jacobian = terms
     factor = sample.points.factor
     factor = target.factor(sample.points.x, factors) if factor is None else factor
     exact = target.log_joint(factor, sds, log_jacobian, log_sigma[:, None])[:, 0]

@@ -83,7 +83,7 @@ class TermCoordinates:
                 L[:, i, j] = z * np.sqrt(left)
                 left = left * np.exp(log_one_minus)
                 shape = float(self.shapes[i, j])
-                log_density += shape * log_one_minus - _log_beta_constant(shape)
+                log_density += shape * log_one_minus - log_beta_constant(shape)
                 position += 1
             L[:, i, i] = np.sqrt(left)
         return L, log_density
@@ -150,7 +150,7 @@ class SharedCoordinates:
             low, high = self.structure.correlation_range
             theta[:, 1] = low + (high - low) * 0.5 * (1.0 + np.tanh(x[:, 1]))
             log_one_minus = -2.0 * np.log(np.cosh(np.clip(x[:, 1], -300, 300)))
-            log_density = self.eta * log_one_minus - _log_beta_constant(self.eta)
+            log_density = self.eta * log_one_minus - log_beta_constant(self.eta)
         return self.structure.factor(self.structure.coordinates(theta)), log_density
 
     def inverse(self, T: FloatArray) -> FloatArray:
@@ -191,7 +191,7 @@ def _partial_correlations(L: FloatArray) -> FloatArray:
     return np.array(out)
 
 
-def _log_beta_constant(shape: float) -> float:
+def log_beta_constant(shape: float) -> float:
     """Log of the integral of ``(1 - z^2)^(shape - 1)`` over (-1, 1)."""
     from scipy.special import gammaln
 

@@ -11,22 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.integrate import quad
 
 from bayeslmm.bayes.importance import importance_points
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.quadrature import integrate
-from bayeslmm.bayes.target import make_target
+from bayeslmm.bayes.target import Target, make_target
 from bayeslmm.design.covariance import canonical
 from bayeslmm.design.design import Design, Grouping
 from bayeslmm.errors import PriorError
-from bayeslmm.likelihood import (
-    CrossProducts,
-    cross_products,
-    evaluate,
-    minus_two_log_density,
-    minus_two_log_density_normal,
-)
+from bayeslmm.likelihood import CrossProducts, cross_products, evaluate
 from bayeslmm.numerics.resample import kish, normalised
 from bayeslmm.types import FloatArray, IntArray
 
@@ -158,26 +151,10 @@ def integrated(cp: CrossProducts, priors: Priors, terms: Sequence[FloatArray], r
 
 
 def log_evidence_without_effects(cp: CrossProducts, priors: Priors) -> Evidence:
-    """Log p(y) with all random effects at zero: a linear model, sigma integrated by quadrature."""
-    factors = [np.zeros((1, block.size, block.size)) for block in cp.blocks]
-    factor = evaluate(cp, factors)
-    centre = 0.5 * np.log(factor.r2[0] / (cp.n - cp.p))
-
-    def log_joint(log_sigma: float) -> float:
-        sigma = np.array([[np.exp(log_sigma)]])
-        if priors.beta is None:
-            log_p = -0.5 * minus_two_log_density(cp, factor, sigma, reml=True)
-        else:
-            log_p = -0.5 * minus_two_log_density_normal(cp, factor, sigma, priors.beta)
-        return float((log_p + priors.sigma.log_density(sigma))[0, 0]) + log_sigma
-
-    top = max(log_joint(float(s)) for s in centre + np.linspace(-2.0, 2.0, 41))
-    width = 40.0 / np.sqrt(cp.n - cp.p)
-    value = quad(
-        lambda s: np.exp(log_joint(s) - top), centre - width, centre + width, points=[centre], limit=400, epsabs=0.0,
-        epsrel=1e-10,
-    )[0]  # fmt: skip
-    return Evidence(float(top + np.log(value)))
+    """Log p(y) with all random effects at zero: a linear model, sigma integrated on a line."""
+    factor = evaluate(cp, [np.zeros((1, block.size, block.size)) for block in cp.blocks])
+    target = Target(cp, replace(priors, sds=(), lkj=(), joint=()), ())
+    return Evidence(float(target.evaluate_with(np.zeros((1, 0)), factor).log_density[0]))
 
 
 def log_evidence_at_zero(

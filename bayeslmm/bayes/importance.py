@@ -111,8 +111,7 @@ def laplace(target: Target, start: FloatArray) -> MixtureT:
 
     Where a prior has a kink or a zero at sd = 0 that is the mode under the default priors, which have neither.
     """
-    smooth = all(even for term in target.priors.even for even in term)
-    if not smooth:
+    if not target.priors.smooth:
         usual = default_priors(target.cp.design)
         target = replace(target, priors=replace(usual, lkj=target.priors.lkj, beta=target.priors.beta))
     mode = find_mode(target, start)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from bayeslmm.bayes.interrupted import OneAfterTheOther, complete_draws, sampling
 from bayeslmm.bayes.layout import Layout
-from bayeslmm.bayes.nuts_stats import schema_stats
+from bayeslmm.bayes.nuts_stats import library, schema_stats
 from bayeslmm.types import AnyArray, FloatArray
 
 # Condition number of the scaled columns of X beyond which coefficients need a joint mass matrix.
@@ -87,8 +86,7 @@ def sample_nuts(
     """
     cores = min(cores or os.cpu_count() or 1, chains)
     options = {"draws": draws, "tune": tune, "chains": chains, "cores": cores, "target_accept": target_accept}
-    if sampler == "auto":
-        sampler = "nutpie" if find_spec("nutpie") and find_spec("numba") else "pymc"
+    sampler = library(sampler)
     run = _nutpie if sampler == "nutpie" else _pymc
     with sampling(chains):
         trace = run(model, layout, random_seed, progress, options, callback)

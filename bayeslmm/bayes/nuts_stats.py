@@ -1,7 +1,8 @@
-"""Sampler statistics of NUTS libraries under the names of the ArviZ schema."""
+"""The libraries that run NUTS, and their sampler statistics under the names of the ArviZ schema."""
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 from bayeslmm.types import AnyArray
@@ -14,6 +15,13 @@ _STATS = {
     "mean_tree_accept": "acceptance_rate",
 }
 _KEPT = (*_STATS.values(), "energy", "diverging", "n_steps", "step_size")
+
+
+def library(sampler: str) -> str:
+    """The library to use: ``"auto"`` is nutpie where it can run, else PyMC."""
+    if sampler != "auto":
+        return sampler
+    return "nutpie" if find_spec("nutpie") and find_spec("numba") else "pymc"
 
 
 def schema_stats(stats: Any) -> dict[str, AnyArray]:

@@ -145,6 +145,11 @@ class Priors:
             for sds, joint in zip(self.sds, self.joints, strict=True)
         )
 
+    @property
+    def smooth(self) -> bool:
+        """Whether the densities of all group sds are even."""
+        return all(even for term in self.even for even in term)
+
     def log_density_relative(self, t: Sequence[FloatArray], sigma: FloatArray) -> FloatArray:
         """Log density of the relative sds of all terms given sigma.
 

@@ -25,7 +25,7 @@ from bayeslmm.bayes.term_priors import Relative
 from bayeslmm.design.design import Design
 from bayeslmm.design.variances import variance_labels
 from bayeslmm.errors import PriorError
-from bayeslmm.likelihood import CrossProducts, NormalPrior
+from bayeslmm.likelihood import NormalPrior
 from bayeslmm.types import FloatArray
 
 # Beyond this many improper sds only single ones, pairs and all together are examined.
@@ -50,11 +50,6 @@ class _Improper:
     def power(self) -> float:
         """What the prior adds to the power of s in the integral."""
         return self.exponent + 1.0
-
-
-def check_propriety(cp: CrossProducts, priors: Priors) -> None:
-    """`check_posterior` for a design that has its cross-products."""
-    check_posterior(cp.design, priors)
 
 
 def check_posterior(design: Design, priors: Priors) -> None:

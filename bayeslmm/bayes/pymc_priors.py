@@ -146,9 +146,9 @@ def _variable(name: str, priors: Sequence[SdPrior], dims: str | None) -> Any:
         case Power():
             return _power(name, values("exponent"), dims)
         case Chi():
-            return _root_gamma(name, 0.5 * values("df"), 0.5 / values("scale") ** 2, dims)
+            return _root_of(name, pm.Gamma, 0.5 * values("df"), 0.5 / values("scale") ** 2, dims)
         case InverseGammaVariance():
-            return _root_inverse_gamma(name, values("shape"), values("rate"), dims)
+            return _root_of(name, pm.InverseGamma, values("shape"), values("rate"), dims)
     raise PriorError(
         f"The prior of {name} is {priors[0]!r}, which has no counterpart in PyMC. Use one of the "
         "priors of bayeslmm, or sample with method='importance'."
@@ -164,23 +164,12 @@ def _power(name: str, exponent: Any, dims: str | None) -> Any:
     return sd
 
 
-def _root_gamma(name: str, shape: Any, rate: Any, dims: str | None) -> Any:
-    """Square root of a gamma variance; PyMC derives its density."""
+def _root_of(name: str, variance: Any, shape: Any, rate: Any, dims: str | None) -> Any:
+    """Square root of a variance with a gamma or inverse-gamma prior; PyMC derives its density."""
     import pymc as pm
 
     def root(alpha: Any, beta: Any, size: Any) -> Any:
-        return pm.math.sqrt(pm.Gamma.dist(alpha=alpha, beta=beta, size=size))
-
-    positive = pm.distributions.transforms.log
-    return pm.CustomDist(name, shape, rate, dist=root, transform=positive, dims=dims)
-
-
-def _root_inverse_gamma(name: str, shape: Any, rate: Any, dims: str | None) -> Any:
-    """Square root of an inverse-gamma variance; PyMC derives its density."""
-    import pymc as pm
-
-    def root(alpha: Any, beta: Any, size: Any) -> Any:
-        return pm.math.sqrt(pm.InverseGamma.dist(alpha=alpha, beta=beta, size=size))
+        return pm.math.sqrt(variance.dist(alpha=alpha, beta=beta, size=size))
 
     positive = pm.distributions.transforms.log
     return pm.CustomDist(name, shape, rate, dist=root, transform=positive, dims=dims)

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.special import gammaln, logsumexp
+from scipy.special import logsumexp
 
+from bayeslmm.bayes.coordinates import log_beta_constant
 from bayeslmm.bayes.default_priors import PriorSpec, resolve_priors
 from bayeslmm.bayes.log_likelihood import VarianceDraws
 from bayeslmm.bayes.priors import Priors, SdPrior
@@ -21,14 +22,8 @@ from bayeslmm.bayes.term_priors import lkj_shapes
 from bayeslmm.design.design import Design
 from bayeslmm.design.shared import Shared
 from bayeslmm.errors import PriorError
-from bayeslmm.numerics.resample import kish, normalised
+from bayeslmm.numerics.resample import kish, normalised, trustworthy
 from bayeslmm.types import FloatArray
-
-# Beyond this the tail of the weights is too heavy for their mean to be trusted (Vehtari et al. 2024) ...
-GOOD_K = 0.7
-# ... unless no weight stands out: k can be large for weights that are bounded.
-_LARGE_WEIGHT = 20.0
-_LEAST_EFFICIENT = 0.05
 
 
 @dataclass(frozen=True)
@@ -97,8 +92,7 @@ class Reweighted:
     @property
     def reliable(self) -> bool:
         """Whether the weighted draws can stand for the other posterior."""
-        heavy = self.pareto_k > GOOD_K and self.largest > _LARGE_WEIGHT
-        return not heavy and self.ess > _LEAST_EFFICIENT * self.weights.size
+        return trustworthy(self.pareto_k, self.largest, self.ess / self.weights.size)
 
 
 def log_prior_parts(design: Design, priors: Priors, draws: VarianceDraws) -> dict[str, FloatArray]:
@@ -142,14 +136,14 @@ def _log_correlation(design: Design, priors: Priors, position: int, correlation:
         low, high = structure.correlation_range
         place = np.clip(2.0 * (correlation[:, 0] - low) / (high - low) - 1.0, -1.0, 1.0)
         eta = priors.lkj[position]
-        return _power(eta - 1.0, 1.0 - place**2) - (_log_beta_constant(eta) - _log_beta_constant(1.0))
+        return _power(eta - 1.0, 1.0 - place**2) - (log_beta_constant(eta) - log_beta_constant(1.0))
     c = correlation.shape[-1]
     shapes, uniform = priors.partial_shapes(position, c), lkj_shapes(1.0, c)
     total, squares = np.zeros(correlation.shape[0]), _one_minus_squares(correlation)
     for i in range(1, c):
         for j in range(i):
             change = float(shapes[i, j] - uniform[i, j])
-            constant = _log_beta_constant(float(shapes[i, j])) - _log_beta_constant(float(uniform[i, j]))
+            constant = log_beta_constant(float(shapes[i, j])) - log_beta_constant(float(uniform[i, j]))
             total = total + _power(change, squares[:, i, j]) - constant
     return total
 
@@ -173,11 +167,6 @@ def _one_minus_squares(correlation: FloatArray) -> FloatArray:
             left[:, i] = np.maximum(before - L[:, i, j] ** 2, 0.0)
             out[:, i, j] = np.divide(left[:, i], before, out=np.zeros_like(before), where=before > 0)
     return out
-
-
-def _log_beta_constant(shape: float) -> float:
-    """Log of the integral of ``(1 - z^2)^(shape - 1)`` over (-1, 1)."""
-    return float(0.5 * np.log(np.pi) + gammaln(shape) - gammaln(shape + 0.5))
 
 
 def reweight(design: Design, old: Priors, new: Priors, draws: VarianceDraws) -> Reweighted:

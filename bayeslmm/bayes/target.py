@@ -22,7 +22,6 @@ from bayeslmm.likelihood import (
     CrossProducts,
     Factor,
     evaluate,
-    minus_two_log_density,
     minus_two_log_density_normal,
 )
 from bayeslmm.likelihood import parameters as par
@@ -154,14 +153,14 @@ class Target:
         log_sigma: FloatArray,
     ) -> FloatArray:
         """Log p(x, log sigma, y) at S values of log sigma for each of K points, shape (K, S)."""
+        log_p = -0.5 * minus_two_log_density_normal(self.cp, factor, np.exp(log_sigma), self.priors.beta)
+        return log_p + self.log_prior(sds, log_jacobian, log_sigma)
+
+    def log_prior(self, sds: Sequence[FloatArray], log_jacobian: FloatArray, log_sigma: FloatArray) -> FloatArray:
+        """Log p(x, log sigma) at S values of log sigma for each of K points, shape (K, S)."""
         sigma = np.exp(log_sigma)
-        if self.priors.beta is None:
-            log_p = -0.5 * minus_two_log_density(self.cp, factor, sigma, reml=True)
-        else:
-            log_p = -0.5 * minus_two_log_density_normal(self.cp, factor, sigma, self.priors.beta)
-        log_p = log_p + self.priors.sigma.log_density(sigma) + log_sigma + log_jacobian[:, None]
-        log_p = log_p + self.priors.log_density_relative(sds, sigma)
-        return np.asarray(log_p)
+        own = self.priors.sigma.log_density(sigma) + log_sigma + log_jacobian[:, None]
+        return np.asarray(own + self.priors.log_density_relative(sds, sigma))
 
     def _nodes(self, factor: Factor) -> FloatArray:
         nu = float(self.cp.n - self.cp.p)

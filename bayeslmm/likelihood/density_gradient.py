@@ -16,7 +16,6 @@ import numpy as np
 
 from bayeslmm.likelihood import large, small
 from bayeslmm.likelihood import parameters as par
-from bayeslmm.likelihood.criteria import minus_two_log_density
 from bayeslmm.likelihood.crossproducts import CrossProducts
 from bayeslmm.likelihood.derivatives import derivatives
 from bayeslmm.likelihood.factor import Factor, apply_lambda, evaluate
@@ -83,12 +82,11 @@ def density_gradient(
     """
     factors = par.block_factors(cp, [np.asarray(T, dtype=float)[None] for T in terms])
     factor = evaluate(cp, factors)
-    at = np.array([[sigma]])
+    value = minus_two_log_density_normal(cp, factor, np.array([[sigma]]), prior)
     if prior is None or not cp.p:
-        value, slope = minus_two_log_density(cp, factor, at), _slope_flat(cp, factor, sigma)
+        slope = _slope_flat(cp, factor, sigma)
     else:
         rotation = rotate(cp, factor, prior)
-        value = minus_two_log_density_normal(cp, factor, at, prior)
         slope = _slope_normal(cp, factor, sigma, rotation)
         factor = _with_prior(cp, factors, factor, sigma, prior, rotation)
     first = derivatives(cp, factors, factor)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayeslmm.likelihood import small
-from bayeslmm.likelihood.criteria import LOG_2PI
+from bayeslmm.likelihood.criteria import LOG_2PI, minus_two_log_density
 from bayeslmm.likelihood.crossproducts import CrossProducts
 from bayeslmm.likelihood.factor import Factor
 from bayeslmm.types import BoolArray, FloatArray
@@ -110,18 +110,22 @@ def rotate(cp: CrossProducts, factor: Factor, prior: NormalPrior) -> Rotation:
 
 
 def minus_two_log_density_normal(
-    cp: CrossProducts, factor: Factor, sigma: FloatArray, prior: NormalPrior
+    cp: CrossProducts, factor: Factor, sigma: FloatArray, prior: NormalPrior | None
 ) -> FloatArray:
     """``d_N``: -2 log p(y | theta, sigma) with beta integrated over its normal (or partly flat) prior.
 
     Parameters
     ----------
     sigma : FloatArray, shape (K, S)
+    prior : NormalPrior or None
+        None is flat: ``d_R``.
 
     Returns
     -------
     FloatArray, shape (K, S)
     """
+    if prior is None:
+        return minus_two_log_density(cp, factor, sigma, reml=True)
     rotation = rotate(cp, factor, prior)
     variance = np.asarray(sigma, dtype=float) ** 2
     inflated = 1.0 + variance[..., None] * rotation.eigenvalues[:, None, :]

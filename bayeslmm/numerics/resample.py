@@ -6,6 +6,12 @@ import numpy as np
 
 from bayeslmm.types import FloatArray, IntArray
 
+# Beyond this the tail of the weights is too heavy for their mean to be trusted ...
+_GOOD_K = 0.7
+# ... unless no weight stands out: k can be large for weights that are bounded.
+_LARGE_WEIGHT = 20.0
+_LEAST_EFFICIENT = 0.05
+
 
 def normalised(log_weights: FloatArray) -> FloatArray:
     """Weights that sum to one."""
@@ -16,6 +22,26 @@ def normalised(log_weights: FloatArray) -> FloatArray:
 def kish(weights: FloatArray) -> float:
     """Kish's effective sample size of normalised weights."""
     return float(1.0 / np.sum(weights**2))
+
+
+def trustworthy(pareto_k: float, largest: float, efficiency: float) -> bool:
+    """Whether means under importance weights can be relied on.
+
+    Parameters
+    ----------
+    pareto_k : float
+        Shape of the tail of the weights.
+    largest : float
+        Largest weight in units of their mean.
+    efficiency : float
+        Kish's effective size over the number of weights.
+
+    References
+    ----------
+    Vehtari, Simpson, Gelman, Yao & Gabry (2024), JMLR 25(72), for the limit of k.
+    """
+    heavy = pareto_k > _GOOD_K and largest > _LARGE_WEIGHT
+    return not heavy and efficiency >= _LEAST_EFFICIENT
 
 
 def systematic(weights: FloatArray, size: int, rng: np.random.Generator) -> IntArray:

@@ -76,7 +76,7 @@ def sample_posterior(
             stacklevel=3,
         )
     keep = [kept[block.grouping.name] for block in cp.blocks]
-    rng = _generator(settings.random_seed)
+    rng = generator(settings.random_seed)
     with Progress(settings.progressbar) as progress:
         if settings.method == "collapsed_nuts":
             return _chains(cp, resolved, optimum, settings, keep, rng, progress, log_likelihood)
@@ -94,7 +94,8 @@ def sample_posterior(
             )
         except UnreliableWeightsError as error:
             warnings.warn(
-                f"{error} It takes over, which takes longer; centring a covariate far from zero helps.",
+                f"{error.found} Markov chains (method='collapsed_nuts') take over, which takes longer; centring a "
+                "covariate far from zero may help.",
                 BayesLMMWarning,
                 stacklevel=3,
             )
@@ -146,16 +147,27 @@ def _check(settings: Settings) -> None:
     for name, value in (("draws", draws), ("chains", chains), ("tune", settings.tune)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer):
             raise FitError(f"{name}={value!r} is not a whole number.")
+    if settings.log_likelihood is not None and not isinstance(settings.log_likelihood, bool | np.bool_):
+        raise FitError(
+            f"log_likelihood={settings.log_likelihood!r} is neither True nor False, nor None (where it fits in memory)."
+        )
     if method not in _METHODS:
         raise FitError(f"method={method!r} is unknown. Use {', '.join(map(repr, _METHODS))}.")
     if method != "nuts" and draws < _FEWEST:
         raise FitError(f"draws={draws}: the diagnostics of the sample need at least {_FEWEST} draws.")
     if chains < 1 or draws < chains:
         raise FitError(f"draws={draws}, chains={chains}: there must be at least one draw in each chain.")
-    _generator(settings.random_seed)
+    generator(settings.random_seed)
 
 
-def _generator(seed: int | np.random.Generator | None) -> np.random.Generator:
+def generator(seed: int | np.random.Generator | None) -> np.random.Generator:
+    """The generator of a user's ``random_seed``.
+
+    Raises
+    ------
+    FitError
+        It is no seed.
+    """
     try:
         return np.random.default_rng(seed)
     except (TypeError, ValueError) as error:
@@ -202,7 +214,7 @@ def _nuts(design: Design, priors: Priors, settings: Settings, kept: dict[str, bo
     from bayeslmm.bayes.pymc_model import build_pymc_model
 
     check_posterior(design, priors)
-    rng = _generator(settings.random_seed)
+    rng = generator(settings.random_seed)
     layout = make_layout(design)
     drawn = sample_nuts(
         build_pymc_model(design, priors),

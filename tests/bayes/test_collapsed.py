@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bayeslmm.bayes.collapsed import CollapsedDraws, check_propriety, sample_collapsed
+from bayeslmm.bayes.collapsed import CollapsedDraws, sample_collapsed
 from bayeslmm.bayes.coordinates import TermCoordinates
 from bayeslmm.bayes.default_priors import default_priors, resolve_priors
 from bayeslmm.bayes.priors import (
@@ -22,6 +22,7 @@ from bayeslmm.bayes.priors import (
     Power,
     Priors,
 )
+from bayeslmm.bayes.propriety import check_posterior
 from bayeslmm.bayes.target import make_target
 from bayeslmm.datasets import load_dataset
 from bayeslmm.design import build_design
@@ -228,7 +229,7 @@ def test_improper_posterior_is_refused_with_the_reason() -> None:
     cp = cross_products(build_design("Yield ~ 1 + (1 | Batch)", two))
     flat = Priors(((Flat(),),), (1.0,), Flat())
     with pytest.raises(PriorError, match=r"2 levels.*improper"):
-        check_propriety(cp, flat)
+        check_posterior(cp.design, flat)
 
 
 def test_scale_equivariance() -> None:

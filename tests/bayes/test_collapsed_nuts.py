@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import bayeslmm as bl
-from bayeslmm.bayes import collapsed_nuts
+from bayeslmm.bayes import collapsed, collapsed_nuts
 from bayeslmm.bayes.collapsed_nuts import SignedDensity, sample_collapsed_nuts, scaled_to_mode
 from bayeslmm.bayes.default_priors import resolve_priors
 from bayeslmm.bayes.priors import Exponential
@@ -143,3 +143,15 @@ def test_start_where_the_density_is_zero_is_refused() -> None:
     priors = resolve_priors(model.design, {"sigma": bl.Uniform(1e-3)})
     with pytest.raises(FitError, match="not finite at the REML fit"):
         sample_collapsed_nuts(model.cross_products, priors, model.fit().optimum.terms, **SMALL)
+
+
+def test_chains_take_over_from_bad_weights_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collapsed.Diagnostics, "reliable", property(lambda self: False))
+    model = bl.Model("Reaction ~ Days + (Days || Subject)", bl.load_dataset("sleepstudy"))
+    monkeypatch.setattr(collapsed, "_prepare", lambda *args: (*make_target(*args[:3]), "importance"))
+    said = (
+        r"largest weight \d+ times the mean\. Markov chains \(method='collapsed_nuts'\) take over, which takes longer"
+    )
+    with pytest.warns(bl.BayesLMMWarning, match=said):
+        post = model.sample(40, chains=2, tune=100, random_seed=1, progressbar=False)
+    assert post.method == "collapsed_nuts"
