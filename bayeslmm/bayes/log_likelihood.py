@@ -113,9 +113,14 @@ def _factor(design: Design, term: int, t: FloatArray, correlation: FloatArray | 
         return structure.factor(structure.coordinates(theta))
     if correlation is None:
         return t[:, :, None] * np.eye(c)
+    return t[:, :, None] * correlation_root(correlation)
+
+
+def correlation_root(correlation: FloatArray) -> FloatArray:
+    """Square roots (K, c, c) of correlation matrices, not triangular."""
     # Draws at the edge are singular to rounding; a square root by eigenvalues does not mind.
     values, vectors = np.linalg.eigh(correlation)
-    return np.asarray(t[:, :, None] * vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :])
+    return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :])
 
 
 def typical_factors(design: Design, draws: VarianceDraws) -> list[FloatArray]:
@@ -127,22 +132,27 @@ def typical_factors(design: Design, draws: VarianceDraws) -> list[FloatArray]:
     return out
 
 
-def marginal_log_likelihood(cp: CrossProducts, draws: VarianceDraws) -> FloatArray:
+def marginal_log_likelihood(
+    cp: CrossProducts, factors: Sequence[FloatArray], sigma: FloatArray, beta: FloatArray
+) -> FloatArray:
     """Log p(y | beta, variance parameters), the random effects integrated out, shape (K,).
 
     Parameters
     ----------
     cp : CrossProducts
-    draws : VarianceDraws
+    factors : sequence of FloatArray, each (K, c, c)
+        Relative factors of the terms on the user's columns, any square roots.
+    sigma : FloatArray, shape (K,)
+    beta : FloatArray, shape (K, p)
 
     References
     ----------
     Bates, Maechler, Bolker & Walker (2015), J. Stat. Softw. 67(1), eq. 24.
     """
-    factor = evaluate(cp, par.block_factors(cp, draws.factors))
-    q2, variance = cp.q_trailing, draws.sigma**2
+    factor = evaluate(cp, par.block_factors(cp, factors))
+    q2, variance = cp.q_trailing, sigma**2
     L_X = factor.chol[:, q2:, q2:]
-    distance = (small.transpose(L_X) @ (internal_beta(cp, draws.beta) - factor.solution[:, q2:])[..., None])[..., 0]
+    distance = (small.transpose(L_X) @ (internal_beta(cp, beta) - factor.solution[:, q2:])[..., None])[..., 0]
     squares = factor.r2 + (distance**2).sum(-1)
     return np.asarray(
         -0.5 * (cp.n * (_LOG_2PI + np.log(variance)) + factor.log_det - cp.log_weights + squares / variance)

@@ -7,12 +7,11 @@ from typing import Protocol
 
 import numpy as np
 
+from bayeslmm.bayes.log_likelihood import correlation_root, marginal_log_likelihood
 from bayeslmm.bayes.prior_draws import block_terms
 from bayeslmm.design import Design
 from bayeslmm.design.labels import group_labels
-from bayeslmm.likelihood import CrossProducts, evaluate
-from bayeslmm.likelihood import parameters as par
-from bayeslmm.likelihood.criteria import LOG_2PI
+from bayeslmm.likelihood import CrossProducts
 from bayeslmm.results.labels import Parameter, parameters
 from bayeslmm.types import FloatArray
 
@@ -86,19 +85,9 @@ def quantity_values(cp: CrossProducts, draws: Draws) -> FloatArray:
 
 def log_likelihood(cp: CrossProducts, draws: Draws) -> FloatArray:
     """Log p(y | beta, sds, correlations, sigma), random effects integrated out; shape (S,)."""
-    factors = [
-        (sd / draws.sigma[:, None])[:, :, None] * _root(corr) for sd, corr in zip(draws.sds, draws.corrs, strict=True)
-    ]
-    factor = evaluate(cp, par.block_factors(cp, factors))
-    q2 = factor.chol.shape[1] - cp.p
-    response = cp.response
-    shift = response.coef + response.constant * response.constant_coef
-    internal = np.linalg.solve(cp.fixed.transform, draws.beta.T).T - shift
-    step = internal - factor.solution[:, q2:]
-    half = np.swapaxes(factor.chol[:, q2:, q2:], 1, 2) @ step[..., None]
-    squares = factor.r2 + (half[..., 0] ** 2).sum(1)
-    determinant = cp.n * (LOG_2PI + 2.0 * np.log(draws.sigma)) + factor.log_det - cp.log_weights
-    return np.asarray(-0.5 * (determinant + squares / draws.sigma**2))
+    relative = [sd / draws.sigma[:, None] for sd in draws.sds]
+    factors = [t[:, :, None] * correlation_root(corr) for t, corr in zip(relative, draws.corrs, strict=True)]
+    return marginal_log_likelihood(cp, factors, draws.sigma, draws.beta)
 
 
 def _is_scalar(design: Design) -> bool:
@@ -122,9 +111,3 @@ def _first_level(design: Design, draws: Draws, position: int) -> FloatArray:
             before = terms[: terms.index(position) + 1]
             return np.asarray(b[:, 0, sum(len(design.terms[k].effects) for k in before) - 1])
     raise LookupError(f"the random effects of term {position} were not kept")
-
-
-def _root(corr: FloatArray) -> FloatArray:
-    """Square roots of correlation matrices, which may be singular to rounding."""
-    values, vectors = np.linalg.eigh(corr)
-    return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :])

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import signal
-import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from bayeslmm.bayes.default_priors import resolve_priors
 from bayeslmm.bayes.prior_draws import check_proper
+from bayeslmm.bayes.progress import Progress
 from bayeslmm.calibration.quantities import quantity_names
 from bayeslmm.calibration.replicate import Replicate, Task, replicates
 from bayeslmm.calibration.result import Calibration
 from bayeslmm.calibration.samplers import make_sampler
 from bayeslmm.errors import ConvergenceWarning, DesignError, FitError
 from bayeslmm.likelihood import CrossProducts, cross_products
+from bayeslmm.results.sampling import generator
 
 if TYPE_CHECKING:
     from bayeslmm.bayes.default_priors import PriorSpec
@@ -54,7 +54,7 @@ def calibrate(
     model : Model
         Its design is used; its response only fixes the scale of default priors, once for all replicates.
     n : int
-        Replicates.
+        Replicates; a few dozen see gross errors only.
     priors : "weak", Priors or mapping
         As in `Model.sample`; proper, since there must be something to draw from.
     method : {"auto", "quadrature", "importance", "nuts"}
@@ -64,7 +64,7 @@ def calibrate(
     draws : int
         L, posterior draws per replicate. 255 makes the 256 possible ranks fill 16 bins evenly.
     progressbar : bool, optional
-        By default if the standard error stream is a terminal.
+        Shown in a terminal or a notebook unless False.
     n_jobs : int
         Worker processes. A script that uses more than one needs ``if __name__ == "__main__":``.
 
@@ -123,10 +123,10 @@ def run(task: Task, n: int, *, method: str, progressbar: bool | None = False, n_
     chunks = [range(k, min(k + _CHUNK, n)) for k in range(0, n, _CHUNK)]
     done: list[Replicate] = []
     try:
-        with _progress(n, progressbar) as advance:
+        with Progress(progressbar is not False) as progress:
             for replicate in _parallel(task, chunks, n_jobs) if n_jobs > 1 else _serial(task, chunks):
                 done.append(replicate)
-                advance()
+                progress.report("Calibrating", len(done), n)
     except KeyboardInterrupt:
         if not done:
             raise
@@ -151,10 +151,10 @@ def _check(model: Model, n: int, method: str, draws: int, n_jobs: int) -> None:
 
 
 def _entropy(random_seed: int | np.random.Generator | None) -> int:
-    if isinstance(random_seed, np.random.Generator):
-        return int(random_seed.integers(2**63))
-    entropy = np.random.SeedSequence(random_seed).entropy
-    return int(entropy)  # type: ignore[arg-type]
+    rng = generator(random_seed)
+    if rng is random_seed:
+        return int(rng.integers(2**63))
+    return int(rng.bit_generator.seed_seq.entropy)  # type: ignore[attr-defined]
 
 
 def _serial(task: Task, chunks: Sequence[range]) -> Iterator[Replicate]:
@@ -203,22 +203,6 @@ def _run_chunk(numbers: range) -> list[Replicate]:
     if _worker is None:
         raise RuntimeError("the worker process was not set up")
     return list(replicates(*_worker, numbers))
-
-
-@contextmanager
-def _progress(total: int, show: bool | None) -> Iterator[Callable[[], None]]:
-    if show is None:
-        show = sys.stderr.isatty()
-    if not show:
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        job = bar.add_task("Calibrating", total=total)
-        yield lambda: bar.advance(job)
 
 
 def _report_failures(result: Calibration) -> None:

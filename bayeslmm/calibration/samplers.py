@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bayeslmm.bayes.collapsed import sample_collapsed
-from bayeslmm.bayes.layout import GroupLayout, make_layout
+from bayeslmm.bayes.collapsed import correlations, sample_collapsed
+from bayeslmm.bayes.layout import make_layout
+from bayeslmm.bayes.log_likelihood import variance_draws
 from bayeslmm.bayes.prior_draws import PriorDraws, block_terms
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.calibration.quantities import Draws
 from bayeslmm.design import Design
-from bayeslmm.design.shared import Shared
 from bayeslmm.likelihood import CrossProducts
 from bayeslmm.model import Model
 from bayeslmm.types import FloatArray
@@ -83,39 +83,14 @@ def make_sampler(priors: Priors, draws: int, method: Literal["auto", "quadrature
 
 def _thinned(design: Design, posterior: Any, draws: int) -> PriorDraws:
     """Every fourth draw of both chains in the layout of the collapsed draws."""
-    layout = make_layout(design)
-
-    def flat(name: str) -> FloatArray:
-        values = posterior[name].transpose("chain", "draw", *layout.posterior_dims[name]).to_numpy()
-        return np.asarray(values.reshape(-1, *values.shape[2:])[_THIN - 1 :: _THIN][:draws])
-
-    sigma = flat("sigma")
-    sds: list[FloatArray] = [sigma] * len(design.terms)
-    corrs = sds.copy()
-    effects = {}
-    for group in layout.groups:
-        values, pairs = flat(group.sd), flat(group.corr) if group.pairs else sigma[:, None]
-        for k in group.labels.terms:
-            sds[k] = values[:, [column for column, sd in enumerate(group.sds) if sd.term == k]]
-            corrs[k] = _correlation(design, group, k, pairs)
-        effects[group.labels.group] = flat(group.b)
+    drawn = variance_draws(design, posterior)
+    chosen = np.arange(_THIN - 1, drawn.sigma.size, _THIN)[:draws]
+    drawn = drawn.part(chosen)
+    relative = drawn.relative_sds
+    sds = tuple(t * drawn.sigma[:, None] for t in relative)
+    corrs = tuple(correlations(T, t) for T, t in zip(drawn.factors, relative, strict=True))
+    effects = {group.labels.group: np.asarray(posterior[group.b]) for group in make_layout(design).groups}
     blocks = block_terms(design)
-    b = tuple(effects[design.terms[terms[0]].group] for terms in blocks)
-    beta = flat("beta") if layout.coef else np.zeros((sigma.size, 0))
-    return PriorDraws(beta, sigma, tuple(sds), tuple(corrs), b, blocks)
-
-
-def _correlation(design: Design, group: GroupLayout, position: int, pairs: FloatArray) -> FloatArray:
-    """Correlation matrices (S, c, c) of one term from the free correlations of its group."""
-    term = design.terms[position]
-    own = [(column, a, b) for column, (k, a, b, _) in enumerate(group.labels.pairs) if k == position]
-    if isinstance(term.structure, Shared):
-        theta = np.ones((pairs.shape[0], len(term.structure.rows)))
-        if own:
-            theta[:, 1] = pairs[:, own[0][0]]
-        root = term.structure.factor(term.structure.coordinates(theta))
-        return np.asarray(root @ np.swapaxes(root, 1, 2))
-    out = np.tile(np.eye(len(term.effects)), (pairs.shape[0], 1, 1))
-    for column, a, b in own:
-        out[:, a, b] = out[:, b, a] = pairs[:, column]
-    return out
+    kept = (effects[design.terms[terms[0]].group] for terms in blocks)
+    b = tuple(values.reshape(-1, *values.shape[2:])[chosen] for values in kept)
+    return PriorDraws(drawn.beta, drawn.sigma, sds, corrs, b, blocks)

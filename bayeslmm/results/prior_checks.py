@@ -116,7 +116,7 @@ class PriorChecks:
         names = [str(name) for name in posterior.data_vars if not str(name).startswith("b_")]
         draws = self._variance_draws
         prior = log_prior(self.design, self.priors, draws)
-        likelihood = marginal_log_likelihood(self.cross_products, draws)
+        likelihood = marginal_log_likelihood(self.cross_products, draws.factors, draws.sigma, draws.beta)
         return from_dict(
             {
                 "posterior": {name: posterior[name].to_numpy() for name in names},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -54,6 +55,11 @@ def test_the_posterior_of_a_one_way_model_passes() -> None:
     assert calibration.ok
     assert calibration.n == 50
     assert len(calibration.failures) == 0
+    # The 99 % point of the Kolmogorov-Smirnov statistic is 1.63 / sqrt(n); the band is narrower at the ends.
+    missed = float(
+        re.search(r"50 replicates reject little: ECDFs that are off by up to (0\.\d\d) pass", repr(calibration))[1]
+    )
+    assert missed == pytest.approx(1.63 / np.sqrt(50), rel=0.25)
 
 
 def test_a_prior_of_another_scale_fails() -> None:
