@@ -115,7 +115,7 @@ def read_data(name: str) -> Any:
     Raises
     ------
     DatasetError
-        Neither, or a file type that is not read.
+        Neither, a file type that is not read, or a file without a table.
     """
     import pandas as pd
 
@@ -132,7 +132,13 @@ def read_data(name: str) -> Any:
                 f"Reading {name!r} needs pyarrow, which is not installed: pip install pyarrow."
             ) from error
     if path.suffix in (".csv", ".tsv", ".txt"):
-        return pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",")
+        try:
+            return pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",")
+        except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+            raise DatasetError(
+                f"{name!r} cannot be read as a table ({error}). The first line has to hold the names of the columns, "
+                "the others one row each, in UTF-8."
+            ) from error
     raise DatasetError(f"{name!r} is neither CSV (.csv, .tsv) nor parquet (.parquet).")
 
 

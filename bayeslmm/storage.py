@@ -212,9 +212,24 @@ def _check_criterion(source: Path, cp: CrossProducts, optimum: Optimum) -> None:
         )
 
 
+def check_source(source: Path) -> None:
+    """Say what was looked for if there is nothing to read.
+
+    Raises
+    ------
+    FileNotFoundError
+    """
+    if not source.exists():
+        raise FileNotFoundError(
+            f"There is no file {str(source.absolute())!r}. Give the path of a file that save() has written, ending and "
+            "all: a model, a fit or a posterior."
+        )
+
+
 def _read(source: Path) -> tuple[dict[str, Any], dict[str, AnyArray]]:
     if source.is_dir():
         raise StorageError(f"{source} is a folder, not a file.")
+    check_source(source)
     with open(source, "rb") as file:
         start = file.read(4)
     header, arrays = _read_archive(source, source, start)

@@ -173,6 +173,13 @@ def test_reads_csv_tsv_and_parquet(tmp_path):
         read_data(str(tmp_path / "d.xlsx"))
 
 
+@pytest.mark.parametrize("text", [b"", b'a,b\n1,"2\n', b"a,b\n1,2,3\n4,5,6,7\n", b"a,b\n\xff\xfe,1\n"])
+def test_files_without_a_table_are_named(tmp_path, text):
+    (tmp_path / "d.csv").write_bytes(text)
+    with pytest.raises(DatasetError, match=r"d\.csv' cannot be read as a table"):
+        read_data(str(tmp_path / "d.csv"))
+
+
 def test_shipped_names_win_over_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pd.testing.assert_frame_equal(read_data("Dyestuff"), bl.load_dataset("Dyestuff"))

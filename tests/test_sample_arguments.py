@@ -41,6 +41,7 @@ def test_numbers_that_are_not_whole(model: bl.Model, name: str, value: Any) -> N
         ({"draws": 2, "chains": 3, "method": "nuts"}, r"draws=2, chains=3"),
         ({"keep": ["Cask"]}, r"names Cask.*b_Batch"),
         ({"keep": [1]}, r"names 1.*b_Batch"),
+        ({"log_likelihood": "yes"}, r"log_likelihood='yes' is neither True nor False"),
     ],
 )
 def test_other_arguments(model: bl.Model, arguments: dict[str, Any], found: str) -> None:

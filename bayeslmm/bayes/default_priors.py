@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
@@ -204,9 +204,30 @@ def _apply(design: Design, spec: dict[str, object]) -> Priors:
                 f"priors has the key {name!r}, which names no parameter.{_meant(name, ['preset', *known])}"
             )
         chosen.append((key, name, value))
-    for key, name, value in sorted(chosen, key=lambda item: item[0].rank):
+    for key, name, value in sorted(chosen, key=lambda item: (item[0].rank, item[0].kind == "lkj")):
+        if key.kind == "lkj":
+            _check_lkj_counts(design, key, name, value, chosen)
         base = _override(design, base, key, name, value)
     return base
+
+
+def _check_lkj_counts(
+    design: Design, key: _Key, name: str, value: object, chosen: Sequence[tuple[_Key, str, object]]
+) -> None:
+    """Refuse a shape of correlations all of which have a more specific prior of the whole covariance."""
+    whole = {
+        k: (other, prior)
+        for own, other, prior in chosen
+        if (isinstance(prior, Decov) and own.rank > key.rank) or (isinstance(prior, Wishart) and own.rank >= key.rank)
+        for k in own.terms
+    }
+    terms = [k for k in key.terms if correlated(design.terms[k])]
+    if terms and all(k in whole for k in terms):
+        other, prior = whole[terms[0]]
+        raise PriorError(
+            f"{name} = {value!r} would have no effect: {other} is {prior}, which is a prior of the correlations too. "
+            f"Drop {name}, or give Decov its regularization."
+        )
 
 
 def _override(design: Design, priors: Priors, key: _Key, name: str, value: object) -> Priors:

@@ -309,6 +309,14 @@ class Wishart:
     df: float
     scale: float | Sequence[float] = float("inf")
 
+    def __post_init__(self) -> None:
+        scales = (self.scale,) if isinstance(self.scale, int | float) else tuple(self.scale)
+        if not all(v > 0 for v in scales):
+            raise PriorError(
+                f"The Wishart prior has the scale {self.scale!r}; it is a variance, in the units of y squared, and has "
+                "to be positive (inf for the improper prior)."
+            )
+
     def sds(self, size: int) -> tuple[SdPrior, ...]:
         """Priors of the c = `size` sds."""
         scales = (self.scale,) * size if isinstance(self.scale, int | float) else tuple(self.scale)

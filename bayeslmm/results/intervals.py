@@ -16,8 +16,10 @@ def check_level(level: float) -> float:
     Raises
     ------
     DesignError
-        Not strictly between 0 and 1.
+        No number, or not strictly between 0 and 1.
     """
+    if isinstance(level, bool) or not isinstance(level, int | float | np.number):
+        raise DesignError(f"level={level!r} is no number. Give a probability between 0 and 1, e.g. level=0.95.")
     if not 0.0 < level < 1.0:
         hint = f" Write level={level / 100:g} for {level:g} %." if 1.0 < level < 100.0 else ""
         raise DesignError(f"level={level!r} is not a probability strictly between 0 and 1.{hint}")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayeslmm.errors import StorageError
-from bayeslmm.storage import FilePath, check_target, pack, storable, unpack
+from bayeslmm.storage import FilePath, check_source, check_target, pack, storable, unpack
 
 if TYPE_CHECKING:
     from bayeslmm.results.posterior import Posterior
@@ -51,8 +51,6 @@ def save_posterior(post: Posterior, path: FilePath, *, overwrite: bool = False) 
         check_target(target, overwrite)
     content = {name: getattr(post, name) for name in _FIELDS}
     content["design"] = storable(post.design)
-    if isinstance(content["diagnostics"], dict):
-        content["diagnostics"] = dict(content["diagnostics"])
     packed = pack("posterior", post.formula, content)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
@@ -96,8 +94,7 @@ def load_posterior(path: FilePath) -> Posterior:
 
     source = Path(path)
     zarr = _kind(source) == ".zarr"
-    if not source.exists():
-        raise FileNotFoundError(f"{source} does not exist.")
+    check_source(source)
     tree = _read(source, zarr)
     if _GROUP not in tree.children or "packed" not in tree[_GROUP].data_vars:
         raise StorageError(

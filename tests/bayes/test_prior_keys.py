@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from bayeslmm.bayes.default_priors import default_priors, resolve_priors
@@ -59,6 +60,7 @@ def test_correlation_by_group(sleep: Design, key: str) -> None:
     decov = resolve_priors(sleep, {"preset": "rstanarm", key: 4.0})
     assert decov.joint == (Decov(regularization=4.0),)
     assert decov.lkj == (4.0,)
+    assert resolve_priors(sleep, {key: 4.0, "sd": Decov()}).joint == (Decov(regularization=4.0),)
     with pytest.raises(PriorError, match=f"{key} is -1"):
         resolve_priors(sleep, {key: -1})
 
@@ -126,6 +128,8 @@ def test_an_override_takes_the_note_of_the_preset_with_it(sleep: Design) -> None
         ({"sd": (A, B, C)}, r"sd got 3 priors, but \(Days \| Subject\) has 2 effects: Intercept, Days"),
         ({"sd": Decov(), "sd_Subject[Days]": A}, r"joint prior decov\(1, 1, 1, 1\)"),
         ({"preset": "flat", "lkj": 2}, "prior on the correlations as well"),
+        ({"sd_Subject": Decov(), "lkj": 2}, r"lkj = 2 would have no effect: sd_Subject is decov\(1, 1, 1, 1\)"),
+        ({"lkj": 2, "sd": Wishart(4.0)}, r"lkj = 2 would have no effect: sd is Wishart\(4, inf\)"),
         ({"beta[Days]": A}, r"use 'flat' or bl.Normal"),
         ({"beta": NormalPrior(np.zeros(3), np.ones(3))}, "2 fixed effects: Intercept, Days"),
         ({"beta": 1.0}, "prior of beta is 1.0"),
@@ -145,3 +149,21 @@ def test_inverse_gamma_warns_with_the_reason(sleep: Design, wrap: Callable[[obje
         resolve_priors(sleep, {"sd_Subject[Days]": prior})
     s = np.array([2.99, 3.0, 3.01])
     assert InverseGammaVariance(0.5, 9.0).log_density(s).argmax() == 1
+
+
+@pytest.mark.parametrize("scale", [-1.0, 0.0, (1.0, -2.0), (1.0, float("nan"))])
+def test_wishart_scales_are_variances(scale: float | tuple[float, ...]) -> None:
+    with pytest.raises(PriorError, match=r"it is a variance.*has to be positive"):
+        Wishart(4.0, scale)
+
+
+def test_a_general_shape_still_counts_for_other_groups() -> None:
+    two = build_design("y ~ 1 + (x | g) + (x | h)", _two_groups())
+    priors = resolve_priors(two, {"sd_g": Decov(), "lkj": 2.0})
+    assert priors.lkj == (1.0, 2.0)
+
+
+def _two_groups() -> pd.DataFrame:
+    rng = np.random.default_rng(1)
+    g, h = rng.integers(0, 6, 60), rng.integers(0, 5, 60)
+    return pd.DataFrame({"y": rng.normal(size=60), "x": rng.normal(size=60), "g": g, "h": h})

@@ -102,7 +102,7 @@ def test_paths_that_cannot_be(nested: Posterior, tmp_path: Path) -> None:
         nested.save(tmp_path / "post.pkl")
     with pytest.raises(bl.StorageError, match="does not exist"):
         nested.save(tmp_path / "no" / "post.nc")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match=r"There is no file '/.*nothing\.nc'\. Give the path"):
         load_posterior(tmp_path / "nothing.nc")
 
 

@@ -129,6 +129,9 @@ def test_a_percentage_is_understood_and_answered() -> None:
     fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).fit()
     with pytest.raises(DesignError, match=r"level=0\.95 for 95 %"):
         fit.confint(95)
+    for level in ("a", None, True):
+        with pytest.raises(DesignError, match=rf"level={level!r} is no number"):
+            fit.confint(level=level)  # type: ignore[arg-type]
 
 
 def test_exact_moments_of_quadrature_do_not_depend_on_the_seed(zero: bl.Model) -> None:

@@ -345,7 +345,7 @@ def test_other_archives_folders_and_nothing(tmp_path: Path) -> None:
         bl.load(tmp_path / "arrays.npz")
     with pytest.raises(StorageError, match="folder"):
         bl.load(tmp_path)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match=r"There is no file '/.*nothing'\. Give the path"):
         bl.load(tmp_path / "nothing")
 
 
