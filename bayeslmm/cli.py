@@ -1,4 +1,4 @@
-"""The command line: fit, compare, lint, demo."""
+"""The command line: fit, compare, boundary, lint, demo."""
 
 from __future__ import annotations
 
@@ -81,6 +81,27 @@ def compare_command(
     show_comparison(both, _console())
     if out is not None:
         _write([(Path(data).stem, both)], out)
+
+
+@app.command()
+def boundary(
+    formula: Formula,
+    data: Data,
+    weights: Weights = None,
+    frequency: Frequency = None,
+    ml: Annotated[bool, typer.Option("--ml", help="Maximum likelihood instead of REML.")] = False,
+    seed: Seed = 1,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the report (boundary.html, .json).")] = None,
+) -> None:
+    """Say what a variance of zero, or one near it, means for a fit, and what can be done."""
+    result = Model(formula, read_data(data), weights=weights, frequency=frequency).fit(reml=not ml)
+    report, console = result.boundary(random_seed=seed), _console()
+    console.print(str(report), markup=False, highlight=False)
+    if out is not None:
+        from bayeslmm.report import write_boundary
+
+        paths = write_boundary(report, out)
+        console.print(f"Wrote {' and '.join(map(str, paths))}.")
 
 
 @app.command(name="lint")

@@ -12,6 +12,7 @@ from typing import Any
 
 from bayeslmm.comparison import Comparison
 from bayeslmm.plots import plot_boundary, plot_shrinkage, plot_variance
+from bayeslmm.results.boundary_report import BoundaryReport
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 86rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -71,8 +72,17 @@ def write(comparisons: Sequence[tuple[str, Comparison]], folder: Path) -> list[P
     numbers = folder / "comparison.json"
     numbers.write_text(json.dumps({name: both.to_dict() for name, both in comparisons}, indent=2), encoding="utf-8")
     page = folder / "report.html"
-    page.write_text(_page(sections), encoding="utf-8")
+    page.write_text(_page("One formula, two inferences: REML and posterior compared", sections), encoding="utf-8")
     return [*written, numbers, page]
+
+
+def write_boundary(report: BoundaryReport, folder: Path) -> list[Path]:
+    """Write a boundary report as ``boundary.html`` and ``boundary.json``; the folder is made if it does not exist."""
+    folder.mkdir(parents=True, exist_ok=True)
+    page, numbers = folder / "boundary.html", folder / "boundary.json"
+    page.write_text(_page(f"Boundary report: {report.formula}", [report._repr_html_()]), encoding="utf-8")
+    numbers.write_text(json.dumps(report.to_dict(), indent=2, allow_nan=False), encoding="utf-8")
+    return [page, numbers]
 
 
 def _embedded(figure: Any) -> str:
@@ -93,10 +103,10 @@ def _section(name: str, both: Comparison, images: Sequence[tuple[str, str]]) -> 
     )
 
 
-def _page(sections: Sequence[str]) -> str:
+def _page(title: str, sections: Sequence[str]) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>bayeslmm: REML and posterior compared</title><style>{_STYLE}</style></head><body>"
-        "<h1>One formula, two inferences: REML and posterior compared</h1>" + "".join(sections) + "</body></html>\n"
+        f"<title>bayeslmm: {html.escape(title)}</title><style>{_STYLE}</style></head><body>"
+        f"<h1>{html.escape(title)}</h1>" + "".join(sections) + "</body></html>\n"
     )

@@ -52,7 +52,7 @@ def slopes(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("arguments", [(), ("fit",), ("compare",), ("demo",)])
+@pytest.mark.parametrize("arguments", [(), ("fit",), ("compare",), ("boundary",), ("demo",)])
 def test_help_texts(arguments):
     text = plain(run(*arguments, "--help"))
     assert "Usage" in text
@@ -108,6 +108,17 @@ def test_compare_writes_figures_numbers_and_a_report_that_stands_alone(tmp_path)
         "sd_Batch[Intercept]",
     ):
         assert words in page
+
+
+def test_boundary_prints_and_writes_the_report(tmp_path):
+    text = plain(run("boundary", SMALL, "--data", "Dyestuff2", "--out", str(tmp_path / "b")))
+    assert "The fit is singular" in text
+    # the upper end by an independent program, and P(F(5, 24) <= 1)
+    assert "2.0079" in text
+    assert "0.56109" in text
+    numbers = json.loads((tmp_path / "b" / "boundary.json").read_text())
+    assert numbers["sections"]["limits"]["rows"][0]["REML high"] == pytest.approx(2.0079485399944, rel=1e-8)
+    assert "What to do" in (tmp_path / "b" / "boundary.html").read_text()
 
 
 def test_compare_is_reproducible(slopes):
