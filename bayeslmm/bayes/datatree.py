@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from math import gcd
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -100,20 +101,15 @@ def add_log_likelihood(tree: DataTree, design: Design) -> DataTree:
     -------
     xarray.DataTree
     """
-    from arviz_base import from_dict
-
     layout = make_layout(design)
     posterior = {name: tree["posterior"][name].to_numpy() for name in layout.posterior_dims}
-    group = {layout.response: pointwise(design, posterior)}
-    dims = {layout.response: ["obs"]}
-    new = from_dict(
-        {"log_likelihood": group},
-        coords=_coords(layout),
-        dims=dims,
-        attrs={"log_likelihood": dict(tree.attrs)},
-    )
+    return with_group(tree, layout, "log_likelihood", {layout.response: pointwise(design, posterior)})
+
+
+def with_group(tree: DataTree, layout: Layout, name: str, variables: Mapping[str, AnyArray]) -> DataTree:
+    """A new tree with one more group, whose variables have the leading dims chain and draw."""
     out = tree.copy()
-    out["log_likelihood"] = new["log_likelihood"]
+    out[name] = groups_tree(layout, {name: variables}, tree.attrs)[name]
     return out
 
 
@@ -127,7 +123,7 @@ def _tree(
     log_likelihood: bool,
 ) -> DataTree:
     layout = make_layout(design)
-    common = {**attrs, **_library("bayeslmm", "creation_library"), "formula": design.formula}
+    common = {**attrs, "formula": design.formula}
     groups: dict[str, dict[str, Any]] = {
         "posterior": dict(posterior),
         "sample_stats": dict(stats),
@@ -137,21 +133,21 @@ def _tree(
     if log_likelihood:
         groups["log_likelihood"] = {layout.response: pointwise(design, posterior)}
     extra = {"posterior": {"priors": _prior_text(layout, priors)}, "sample_stats": certificate}
-    return _datatree(layout, groups, common, extra)
+    return groups_tree(layout, groups, common, extra)
 
 
-def _datatree(
+def groups_tree(
     layout: Layout,
     groups: Mapping[str, Mapping[str, AnyArray]],
-    common: Mapping[str, Any],
-    extra: Mapping[str, Mapping[str, Any]],
+    common: Mapping[Any, Any],
+    extra: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> DataTree:
     """Groups of the ArviZ schema, one dataset each: building every variable by itself takes as long as the sampling."""
     from xarray import Dataset, DataTree
 
     dims = layout.posterior_dims | layout.data_dims
-    labels = _coords(layout)
-    created = {"created_at": datetime.now(UTC).isoformat()}
+    labels = {dim: np.asarray(values) for dim, values in layout.coords.items()}
+    created = {**_library("bayeslmm", "creation_library"), "created_at": datetime.now(UTC).isoformat()}
     out = {}
     for group, variables in groups.items():
         sampled = () if group in _WITHOUT_DRAWS else ("chain", "draw")
@@ -165,10 +161,6 @@ def _datatree(
     tree = DataTree.from_dict(out)
     tree.attrs = {**common, **created}
     return tree
-
-
-def _coords(layout: Layout) -> dict[str, AnyArray]:
-    return {dim: np.asarray(labels) for dim, labels in layout.coords.items()}
 
 
 def _posterior(cp: CrossProducts, layout: Layout, draws: CollapsedDraws) -> dict[str, FloatArray]:

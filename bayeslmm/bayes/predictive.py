@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bayeslmm.bayes.datatree import groups_tree, with_group
 from bayeslmm.bayes.default_priors import PriorSpec, resolve_priors
 from bayeslmm.bayes.layout import GroupLayout, make_layout
 from bayeslmm.bayes.log_likelihood import VarianceDraws, variance_draws
@@ -158,10 +159,8 @@ def posterior_predictive(design: Design, tree: DataTree, rng: np.random.Generato
     values = np.empty((posterior["sigma"].size, design.n))
     for part, _, drawn in predictive_draws(design, posterior, own_rows(design, groups), Request(groups, True), rng):
         values[:, part] = drawn
-    out = tree.copy()
-    group = {make_layout(design).response: values.reshape(*shape, design.n)}
-    out["posterior_predictive"] = _groups(design, {"posterior_predictive": group}, tree.attrs)["posterior_predictive"]
-    return out
+    layout = make_layout(design)
+    return with_group(tree, layout, "posterior_predictive", {layout.response: values.reshape(*shape, design.n)})
 
 
 def prior_tree(
@@ -202,16 +201,7 @@ def prior_tree(
     if predictive:
         groups["prior_predictive"] = {layout.response: simulate_response(design, drawn, rng)[None]}
     groups["observed_data"] = {layout.response: design.y}
-    return _groups(design, groups, {"formula": design.formula})
-
-
-def _groups(design: Design, groups: dict[str, dict[str, AnyArray]], attrs: Mapping[Any, Any]) -> DataTree:
-    from arviz_base import from_dict
-
-    layout = make_layout(design)
-    dims = {name: list(own) for name, own in (layout.posterior_dims | {layout.response: ("obs",)}).items()}
-    coords = {dim: np.asarray(labels) for dim, labels in layout.coords.items()}
-    return from_dict(groups, coords=coords, dims=dims, attrs={name: dict(attrs) for name in groups})
+    return groups_tree(layout, groups, {"formula": design.formula})
 
 
 def prior_predictive(
