@@ -121,7 +121,7 @@ def test_same_seed_same_draws() -> None:
 def test_interrupted_nutpie_returns_what_was_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("nutpie")
     model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
-    wanted, calls = 100_000, [0]
+    wanted, calls = 400_000, [0]
     original = collapsed_nuts.ScaledDensity.__call__
 
     def counted(self: Any, w: Any) -> Any:
