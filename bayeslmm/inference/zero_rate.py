@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -24,6 +24,7 @@ def singular_rate(
     *,
     reml: bool = True,
     replicates: int = 400,
+    fixed: Mapping[int, FloatArray] | None = None,
     rng: np.random.Generator,
 ) -> tuple[FloatArray, FloatArray]:
     """Share of fits in which a term is singular, given the true share of variance of one of its effects.
@@ -43,6 +44,8 @@ def singular_rate(
     reml : bool
     replicates : int
         Responses for each share; the same random numbers for all, so that the rates are comparable.
+    fixed : mapping, optional
+        Position of a term to its theta, where the fit holds it.
     rng : numpy.random.Generator
 
     Returns
@@ -56,7 +59,7 @@ def singular_rate(
         changed = list(terms)
         changed[position] = with_share(cp, terms[position], position, effect, share)
         Y = simulate_responses(cp.design, changed, 1.0, np.zeros(cp.p), replicates, np.random.default_rng(seed))
-        rates.append(is_singular(optimise_many(cp, Y, reml), position, effect).mean())
+        rates.append(is_singular(optimise_many(cp, Y, reml, fixed=fixed), position, effect).mean())
     rate = np.array(rates)
     return rate, np.sqrt(np.maximum(rate * (1.0 - rate), 0.25 / replicates**2) / replicates)
 

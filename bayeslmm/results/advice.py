@@ -36,9 +36,11 @@ class Findings:
     Attributes
     ----------
     vanished : str
-        What has no variance, e.g. "the variance between levels of Batch".
+        What has no variance or might have none, e.g. "sd_Batch[Intercept]".
     correlated : bool
         Whether a term with several correlated effects is what is singular.
+    disagreement : str
+        Where exact tests contradict an estimate of zero; empty if they do not.
     rank : str
         How many components of a term the data show; empty for terms with one effect.
     often_zero : str
@@ -55,6 +57,7 @@ class Findings:
 
     vanished: str
     correlated: bool
+    disagreement: str
     rank: str
     often_zero: str
     upper: str
@@ -65,30 +68,12 @@ class Findings:
 
 def for_singular(found: Findings) -> tuple[Advice, ...]:
     """Ways to go on from a singular fit, none of them wrong for everybody."""
-    simplify = (
-        "Take out what the data cannot show, the correlations first (write || for |), if the term is there for the "
-        "model and not for the design, and look at how far the criterion rises."
-        if found.correlated
-        else "Drop the term if nothing in the design asks for it. The estimates stay what they are, for a variance "
-        "of zero is the model without the term."
-    )
     return (
-        Advice(
-            "Report the limit, not the zero",
-            f"An estimate of zero is the best value, not the only one: give the upper limit of {found.vanished}.",
-            found.upper,
-            "Harville & Fenech 1985; Crainiceanu & Ruppert 2004",
+        _limit(
+            f"An estimate of zero is the best value, not the only one: give the upper limit of {found.vanished}.", found
         ),
-        Advice(
-            "Keep the term if the design has it",
-            "Where observations were taken within levels, or treatments given to whole levels, the term belongs to the "
-            "design: leaving it out because its estimate is zero treats the observations as independent.",
-            found.often_zero,
-            "Hurlbert 1984; Barr, Levy, Scheepers & Tily 2013",
-        ),
-        Advice(
-            "Simplify the model", simplify, found.rank, "Bates, Kliegl, Vasishth & Baayen 2015; Matuschek et al. 2017"
-        ),
+        _keep(found),
+        _simplify(found),
         Advice(
             "Do not lean on the standard errors",
             "Standard errors of the fixed effects take the zero as known. Degrees of freedom decide more than usual.",
@@ -102,12 +87,35 @@ def for_singular(found: Findings) -> tuple[Advice, ...]:
             found.penalised,
             "Chung, Rabe-Hesketh, Dorie, Gelman & Liu 2013; Chung et al. 2015",
         ),
+        _average(found),
+    )
+
+
+def for_near(found: Findings) -> tuple[Advice, ...]:
+    """What to do where zero, or a correlation of 1, is in reach of the data."""
+    return (
+        _limit(f"The data do not tell {found.vanished} from zero: give the limits, not the estimate alone.", found),
+        _keep(found),
+        _average(found),
+    )
+
+
+def for_open_correlations(labels: str) -> tuple[Advice, ...]:
+    """What to do where only a correlation is not determined."""
+    return (
         Advice(
-            "Average over what the variance may be",
-            "The posterior has no zero to stop at: its interval starts there and has an upper end, and the fixed "
-            "effects are averaged over it. Say which prior was used.",
-            found.posterior,
-            "Gelman 2006; Simpson et al. 2017",
+            "Report the interval of the correlation",
+            f"The standard deviations are away from zero, but the data hardly say anything about {labels}: its "
+            "interval ends where correlations end. Do not interpret the estimate.",
+            "",
+            "Bates, Kliegl, Vasishth & Baayen 2015",
+        ),
+        Advice(
+            "Leave it in or take it out",
+            "Without the correlation (|| for |) the model is simpler, but then it depends on where the predictor has "
+            "its zero. With it, nothing is lost but a parameter.",
+            "",
+            "Barr, Levy, Scheepers & Tily 2013; Matuschek et al. 2017",
         ),
     )
 
@@ -122,4 +130,72 @@ def for_regular() -> tuple[Advice, ...]:
             "",
             "Barr, Levy, Scheepers & Tily 2013",
         ),
+    )
+
+
+def for_unidentified(ridges: str) -> tuple[Advice, ...]:
+    """What to do where variances can be exchanged for each other."""
+    return (
+        Advice(
+            "Take out one of what cannot be told apart",
+            "Two terms describe the same variation, so that only a combination of their variances has an estimate. "
+            "Remove one of them, or hold one fixed (fix=); then ask for this report again.",
+            ridges,
+            "Wang 2013, Electronic Journal of Statistics 7",
+        ),
+    )
+
+
+def for_unusable(status: str) -> tuple[Advice, ...]:
+    """What to do where there is no minimum to speak of."""
+    return (
+        Advice(
+            "Mend the fit first",
+            "Nothing that rests on the minimum of the criterion means anything here. Look for duplicated responses, "
+            "for terms with as many effects as rows, for predictors that determine the response; then fit again.",
+            status,
+            "Bates, Maechler, Bolker & Walker 2015",
+        ),
+    )
+
+
+def _limit(text: str, found: Findings) -> Advice:
+    return Advice(
+        "Report the limit, not the zero", text, found.upper, "Harville & Fenech 1985; Crainiceanu & Ruppert 2004"
+    )
+
+
+def _keep(found: Findings) -> Advice:
+    return Advice(
+        "Keep the term if the design has it",
+        "Where observations were taken within levels, or treatments given to whole levels, the term belongs to the "
+        "design: leaving it out because its estimate is small treats the observations as independent.",
+        found.often_zero,
+        "Hurlbert 1984; Barr, Levy, Scheepers & Tily 2013",
+    )
+
+
+def _simplify(found: Findings) -> Advice:
+    if found.disagreement:
+        text = "Dropping the term is no safe way here, for the exact tests do not agree with the zero."
+        return Advice("Do not simplify unseen", text, found.disagreement, "Matuschek et al. 2017")
+    text = (
+        "Take out what the data cannot show, the correlations first (write || for |), if the term is there for the "
+        "model and not for the design, and look at how far the criterion rises."
+        if found.correlated
+        else "Drop the term if nothing in the design asks for it. The estimates stay what they are, for a variance "
+        "of zero is the model without the term."
+    )
+    return Advice(
+        "Simplify the model", text, found.rank, "Bates, Kliegl, Vasishth & Baayen 2015; Matuschek et al. 2017"
+    )
+
+
+def _average(found: Findings) -> Advice:
+    return Advice(
+        "Average over what the variance may be",
+        "The posterior has no zero to stop at: where its density is highest at zero its interval starts there and has "
+        "an upper end, and the fixed effects are averaged over it. Say which prior was used.",
+        found.posterior,
+        "Gelman 2006; Simpson et al. 2017",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,12 +13,21 @@ from bayeslmm.bayes.progress import Progress
 from bayeslmm.design.same import same_design
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.reml.status import FitStatus
-from bayeslmm.results.advice import Findings, for_regular, for_singular
+from bayeslmm.results.advice import (
+    Advice,
+    Findings,
+    for_near,
+    for_open_correlations,
+    for_regular,
+    for_singular,
+    for_unidentified,
+    for_unusable,
+)
 from bayeslmm.results.boundary_report import BoundaryReport, Section
 from bayeslmm.results.boundary_sections import Material, combination
 from bayeslmm.results.intervals import check_level
-from bayeslmm.results.labels import parameters
 from bayeslmm.results.posterior import Posterior
+from bayeslmm.results.sampling import Settings, generator, sample_posterior
 from bayeslmm.results.summary import number
 
 if TYPE_CHECKING:
@@ -25,6 +35,8 @@ if TYPE_CHECKING:
 
 # Rise of the criterion at zero up to which a 95 % profile interval reaches zero.
 _IN_REACH = 3.84
+# P value of an exact F test from which on it contradicts an estimate of zero.
+_CONTRADICTS = 0.05
 # Share of variance that the advice is given for.
 _QUOTED = 0.1
 
@@ -52,8 +64,12 @@ def build_report(
     """The report; see `REMLResult.boundary`."""
     if not check_level(level) > 0.5:
         raise DesignError(f"level={level:g}: a one-sided limit needs a level above 0.5, e.g. 0.95.")
-    rng = np.random.default_rng(random_seed)
-    material = Material(fit, _posterior(fit, posterior, rng), level, delta, int(rng.integers(2**31)))
+    check_delta(delta)
+    rng = generator(random_seed)
+    post = _posterior(fit, posterior, rng)
+    if not fit.status.ok:
+        return _unusable(fit, level)
+    material = Material(fit, post, level, delta, int(rng.integers(2**31)))
     if not material.sds:
         raise DesignError("The fit has no standard deviation that was estimated, so that none can be at its boundary.")
     made = []
@@ -61,14 +77,42 @@ def build_report(
         for k, section in enumerate(_SECTIONS):
             progress.report("boundary report", k, len(_SECTIONS))
             made.append(section(material))
-    advice = for_singular(_findings(material)) if fit.is_singular else for_regular()
     sections = tuple(found for found in made if found is not None)
-    return BoundaryReport(fit.formula, fit.is_singular, _verdict(material), _words(fit), sections, advice, level)
+    verdict, advice = _judge(material)
+    return BoundaryReport(fit.formula, fit.is_singular, verdict, _words(material), sections, advice, level)
+
+
+def check_delta(delta: float | None) -> None:
+    """Refuse what is no size of a standard deviation.
+
+    Raises
+    ------
+    DesignError
+    """
+    if delta is None:
+        return
+    if isinstance(delta, bool) or not isinstance(delta, Real) or not (np.isfinite(delta) and delta >= 0):
+        raise DesignError(
+            f"delta={delta!r}: a standard deviation below which it is negligible is a number of at least 0, in the "
+            "units of the response."
+        )
+
+
+def _unusable(fit: REMLResult, level: float) -> BoundaryReport:
+    """The report of a fit that has no minimum, or not one."""
+    if fit.status is FitStatus.not_identified:
+        verdict = f"The variances cannot be told apart. The fit is {fit.status}."
+        advice = for_unidentified("; ".join(map(str, fit.optimum.ridges)) + ".")
+    elif fit.status is FitStatus.non_finite:
+        verdict = "The model reproduces the response exactly, so that nothing can be said of its variances."
+        advice = for_unusable(f"the fit {fit.status}.")
+    else:
+        verdict = "The fit did not converge, so that nothing can be said of its variances."
+        advice = for_unusable(f"the fit {fit.status}.")
+    return BoundaryReport(fit.formula, fit.is_singular, verdict, (), (), advice, level)
 
 
 def _posterior(fit: REMLResult, posterior: Posterior | str, rng: np.random.Generator) -> Posterior | None:
-    from bayeslmm.results.sampling import Settings, sample_posterior
-
     if isinstance(posterior, Posterior):
         if not same_design(fit.design, posterior.design):
             raise DesignError(
@@ -79,72 +123,92 @@ def _posterior(fit: REMLResult, posterior: Posterior | str, rng: np.random.Gener
     if posterior not in ("sample", "none"):
         raise DesignError(f"posterior={posterior!r} is neither a posterior of the model, nor 'sample' or 'none'.")
     # A posterior estimates what fix= holds: it would be one of another model.
-    if posterior == "none" or fit.optimum.fixed or not np.isfinite(fit.criterion):
+    if posterior == "none" or fit.optimum.fixed or not fit.status.ok:
         return None
     settings = Settings(4000, "auto", 4, 1000, rng, False, False, ())
     return sample_posterior(fit.design, None, settings, lambda: (fit.cp, fit.optimum))
 
 
-def _words(fit: REMLResult) -> tuple[str, ...]:
-    """Which combinations of effects vanished."""
-    found = []
+def _words(material: Material) -> tuple[str, ...]:
+    """Which combinations of effects vanished, and which exact tests do not agree."""
+    fit, found = material.fit, list[str]()
     for v in fit.optimum.vanished:
         term = fit.design.terms[v.term]
+        units = " (effects in their own units)" if np.count_nonzero(v.direction) > 1 else ""
         found.append(
-            f"No variance between levels of {term.group} in {combination(v.direction, term.effects)}; the criterion "
-            f"rises by {max(v.slope, 0.0):.4g} per unit of (sd / sigma)^2 of it."
+            f"No variance between levels of {term.group} in {combination(v.direction, term.effects)}{units}; the "
+            f"criterion rises by {max(v.slope, 0.0):.4g} per unit of (sd / sigma)^2 of it."
         )
-    return tuple(found)
+    for p in material.correlations:
+        value = material.estimates[p.label]
+        if np.isfinite(value) and abs(value) > 1.0 - 1e-6:
+            found.append(f"The correlation {p.label} is {value:+.0f}: one effect determines the other.")
+    disagreement = _disagreement(material)
+    return (*found, disagreement) if disagreement else tuple(found)
 
 
-def _verdict(material: Material) -> str:
-    fit = material.fit
-    if fit.status is FitStatus.non_finite:
-        return "The model reproduces the response exactly, so that nothing can be said of its variances. " + str(
-            fit.status
-        )
-    if fit.is_singular:
+def _disagreement(material: Material) -> str:
+    """Where an estimate is zero although the exact F test says that levels differ."""
+    parts = []
+    for label, test in material.tests.items():
+        if material.estimates[label] != 0 or "F (Wald)" not in test.table.index:
+            continue
+        p = _at(test.table, "F (Wald)", "p_value")
+        if p < _CONTRADICTS:
+            parts.append(f"{label} is estimated as 0, but the exact F test has p = {p:.2g}")
+    if not parts:
+        return ""
+    return (
+        f"{'; '.join(parts)}. The F test takes all levels alike, the likelihood listens more to levels with many "
+        "observations: small levels differ here, large ones hardly do. Look at the levels."
+    )
+
+
+def _judge(material: Material) -> tuple[str, tuple[Advice, ...]]:
+    """Verdict and advice."""
+    if material.fit.is_singular:
         zero = (material.estimates[[p.label for p in material.sds]] == 0).any()
         what = "the best value of a variance" if zero else "the best variance of some combination of effects"
-        return (
-            f"The fit is singular: {what} is exactly zero. That is an estimate and not a failure; "
-            "nor is it evidence that nothing varies. The data vary less in that direction than chance alone would "
-            "make them on average."
+        verdict = (
+            f"The fit is singular: {what} is exactly zero. That is an estimate and not a failure; nor is it evidence "
+            "that nothing varies. As the likelihood weighs them, the data vary less in that direction than chance "
+            "alone would make them on average."
         )
-    if fit.status is FitStatus.not_identified:
-        return f"The fit is not singular, but {fit.status}."
+        return verdict, for_singular(_findings(material))
     rise = material.rises
     near = [label for label in rise.index if rise[label] < _IN_REACH]
     ends = _open_correlations(material)
     if near or ends:
         reach = [f"zero is in reach of the data for {', '.join(near)}"] if near else []
         reach += [f"the profile interval of {', '.join(ends)} ends at the edge"] if ends else []
-        return (
-            f"The fit is not singular, but {' and '.join(reach)}: read the upper limits, and take the estimates for no "
-            "more than they are."
+        verdict = (
+            f"The fit is not singular, but {' and '.join(reach)}: read the limits, and take the estimates for no more "
+            "than they are."
         )
+        return verdict, for_near(_findings(material, near)) if near else for_open_correlations(", ".join(ends))
     share = min(float(own.share[-1]) for own in material.principal)
     parts = f", and every combination of effects varies (the smallest has {share:.1%} of its term's variance)"
-    return (
+    verdict = (
         "The fit is not singular and there is nothing to worry about: at zero the criterion would be higher by "
         f"{number(float(rise.min()))} or more for every sd (a 95 % interval reaches zero below 3.84)"
         f"{parts if share < 1 else ''}."
     )
+    return verdict, for_regular()
 
 
 def _open_correlations(material: Material) -> list[str]:
     """Correlations whose interval ends at the end of their range."""
-    fit = material.fit
-    labels = [p.label for p in parameters(fit.design) if p.kind == "corr" and p.position not in fit.optimum.fixed]
+    labels = [p.label for p in material.correlations]
     if not labels or not material.small:
         return []
-    ends = fit.confint(parameters=labels)
+    ends = material.fit.confint(parameters=labels)
     return [label for label in labels if (np.abs(ends.loc[label].to_numpy()) == 1).any()]
 
 
-def _findings(material: Material) -> Findings:
+def _findings(material: Material, near: list[str] | None = None) -> Findings:
+    """What the advice says of the vanished, or of those near zero."""
     fit, estimates = material.fit, material.estimates
-    zero = [p.label for p in material.sds if estimates[p.label] == 0]
+    zero = near if near else [p.label for p in material.sds if estimates[p.label] == 0]
     terms = {v.term for v in fit.optimum.vanished}
     several = any(len(fit.design.terms[i].effects) > 1 for i in terms)
     own = [p.label for p in material.sds if p.position in terms]
@@ -152,6 +216,7 @@ def _findings(material: Material) -> Findings:
     return Findings(
         vanished=", ".join(zero) if zero else "each sd of the term",
         correlated=several,
+        disagreement=_disagreement(material),
         rank=_rank(material),
         often_zero=_often_zero(material, zero, own),
         upper=_upper(material, shown),
@@ -191,11 +256,11 @@ def _upper(material: Material, labels: list[str]) -> str:
     limits, percent = material.limits, f"{100 * material.level:g} %"
     parts = []
     for label in labels:
-        text = f"{label} below {number(_at(limits, label, 'REML high'))} (REML profile)"
+        text = f"{label} below {number(_at(limits, label, 'REML high'))} (profile, approximate)"
         if "ICC high" in limits and _at(limits, label, "ICC high") > 0:
             text += f", ICC below {number(_at(limits, label, 'ICC high'))} (exact)"
         parts.append(text)
-    return f"{'; '.join(parts)}, each with {percent} confidence."
+    return f"{'; '.join(parts)}, at a level of {percent}."
 
 
 def _at(table: pd.DataFrame, row: str, column: str) -> float:

@@ -76,7 +76,8 @@ class BoundaryReport:
         lines = [f"Boundary report: {self.formula}", "", *_wrap(self.verdict)]
         lines += [line for finding in self.findings for line in _wrap(finding)]
         for section in self.sections:
-            lines += ["", section.title, section.table.to_string(na_rep="", float_format=number)]
+            lines += ["", section.title]
+            lines += [section.table.to_string(na_rep="", float_format=number)] if len(section.table) else []
             lines += [line for reading in section.reading for line in _wrap(reading)]
         lines += ["", "What to do"]
         for k, advice in enumerate(self.advice, 1):
@@ -91,7 +92,8 @@ class BoundaryReport:
         parts += [f"<p>{html.escape(text)}</p>" for text in (self.verdict, *self.findings)]
         for section in self.sections:
             parts.append(f"<p><b>{html.escape(section.title)}</b></p>")
-            parts.append(section.table.to_html(na_rep="", float_format=number, border=0))
+            if len(section.table):
+                parts.append(section.table.to_html(na_rep="", float_format=number, border=0))
             parts += [f"<p>{html.escape(reading)}</p>" for reading in section.reading]
         parts.append("<p><b>What to do</b></p><ol>")
         parts += [_advice_html(advice) for advice in self.advice]

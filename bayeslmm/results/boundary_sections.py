@@ -18,6 +18,7 @@ from bayeslmm.inference.edge import slope_at_zero
 from bayeslmm.inference.spectral import spectrum
 from bayeslmm.inference.zero_fraction import zero_probability
 from bayeslmm.inference.zero_rate import singular_rate
+from bayeslmm.likelihood.crossproducts import Levels
 from bayeslmm.results.boundary_report import Section
 from bayeslmm.results.labels import Parameter, parameters
 from bayeslmm.results.negligible import negligible_sd
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
 
 # Shares of variance that the frequency of zero estimates is given for.
 ICC = (0.0, 0.01, 0.05, 0.1, 0.3)
-# Refits of a bootstrap test, and of each entry of the simulated rates of zero.
-_REFITS, _REPLICATES = 500, 300
+# Refits of a bootstrap test, and of each entry of the simulated rates of zero; fewer for terms with many effects.
+_REFITS, _REPLICATES = {False: 500, True: 200}, {False: 300, True: 100}
+_WIDE = 3
 # Effects from which on numbers that need many fits or a dense eigenproblem are left out.
 MANY = 2000
 
@@ -64,6 +66,12 @@ class Material:
         return tuple(p for p in parameters(self.fit.design) if p.kind == "sd" and p.position not in held)
 
     @cached_property
+    def correlations(self) -> tuple[Parameter, ...]:
+        """The correlations that were estimated."""
+        held = self.fit.optimum.fixed
+        return tuple(p for p in parameters(self.fit.design) if p.kind == "corr" and p.position not in held)
+
+    @cached_property
     def estimates(self) -> pd.Series:
         return self.fit.estimates()
 
@@ -71,6 +79,11 @@ class Material:
     def small(self) -> bool:
         """Whether there are few enough effects for the exact methods."""
         return self.fit.design.q <= MANY
+
+    @cached_property
+    def wide(self) -> bool:
+        """Whether a term has so many effects that refits take long."""
+        return any(len(term.effects) >= _WIDE for term in self.fit.design.terms)
 
     @cached_property
     def limits(self) -> pd.DataFrame:
@@ -100,7 +113,7 @@ class Material:
         found = {}
         for p in self.sds:
             try:
-                found[p.label] = self.fit.test_zero(p.label, refits=_REFITS, random_seed=self.random_seed)
+                found[p.label] = self.fit.test_zero(p.label, refits=_REFITS[self.wide], random_seed=self.random_seed)
             except FitError as error:
                 self.untested[p.label] = str(error)
         return found
@@ -129,7 +142,7 @@ class Material:
         from bayeslmm.results.penalised_result import fit_result
 
         try:
-            optimum = optimise_penalised(self.fit.cp, self.fit.reml)
+            optimum = optimise_penalised(self.fit.cp, self.fit.reml, fixed=held_theta(self.fit))
         except FitError:
             return None
         return fit_result(self.fit.design, self.fit.cp, optimum).estimates()
@@ -171,12 +184,14 @@ class Material:
         table = pd.DataFrame({"estimate": self.estimates[labels]})
         table["rise at 0"] = self.rises
         table["slope at 0"] = [self._slope(p) for p in self.sds]
+        table = table.dropna(axis=1, how="all")
         reading = (
             f"Rise at 0: how much the {'REML criterion' if self.fit.reml else 'deviance'} (-2 log likelihood) is "
-            "higher when that sd is zero; below 3.84 a 95 % profile interval reaches zero. Slope at 0: its derivative "
-            "in (sd / sigma)^2 there; positive where zero is a minimum."
+            "higher when that sd is zero; below 3.84 a 95 % profile interval reaches zero."
         )
-        return Section("edge", "The criterion at the edge", table.dropna(axis=1, how="all"), (reading,))
+        if "slope at 0" in table:
+            reading += " Slope at 0: its derivative in (sd / sigma)^2 there; positive where zero is a minimum."
+        return Section("edge", "The criterion at the edge", table, (reading,))
 
     def _slope(self, p: Parameter) -> float:
         """At the estimate where that is zero, else at the optimum without the term; nan for one of several effects."""
@@ -192,12 +207,12 @@ class Material:
         table = self.limits.copy()
         percent = f"{100 * self.level:g} %"
         reading = [
-            f"Each number is a one-sided {percent} limit: the true value is below the upper one, or above the lower "
-            f"one, with {percent} confidence. REML and ML: profiles of the criterion.",
+            "REML, ML: where the profile of the criterion has risen by the chi-square quantile. Their confidence is "
+            f"about {percent}: near that for REML also with few groups, less for ML when the variance is not small.",
         ]
         if "ICC high" in table and table["ICC high"].notna().any():
             reading.append(
-                "ICC = sd^2 / (sd^2 + sigma^2) of a unit of the effect: exact limits by an F pivot (Wald 1940, "
+                "ICC = sd^2 / (sd^2 + sigma^2) of a unit of the effect: exact limits, by an F pivot (Wald 1940, "
                 "Harville & Fenech 1985), whatever the group sizes and the other variances."
             )
             if (table["ICC high"] == 0).any():
@@ -207,7 +222,7 @@ class Material:
                 )
         return Section(
             "limits",
-            f"How large it may be: one-sided {percent} limits",
+            f"How large it may be: one-sided limits at {percent}",
             table.dropna(axis=1, how="all"),
             tuple(reading),
         )
@@ -222,11 +237,8 @@ class Material:
                     notes[f"{method}: {row['note']}.".replace("..", ".")] = None
         table = pd.DataFrame(rows, columns=["parameter", "test of 0", "statistic", "p", "mc_error"])
         skipped = [f"{label} was not tested: {reason}" for label, reason in self.untested.items()]
-        reading = (
-            "A large p is no evidence for zero: see how often the estimate would be zero, below.",
-            *notes,
-            *skipped,
-        )
+        below = ": see how often the estimate would be zero, below." if self.zero_section() else "."
+        reading = (*((f"A large p is no evidence for zero{below}",) if rows else ()), *notes, *skipped)
         return Section("tests", "Tests that the sd is zero", table.set_index(["parameter", "test of 0"]), reading)
 
     def zero_section(self) -> Section | None:
@@ -235,12 +247,16 @@ class Material:
 
     @cached_property
     def _zero_section(self) -> Section | None:
-        if not self.small or self.fit.design.frequency is not None:
+        if not self.small or self.fit.design.frequency is not None or not isinstance(self.fit.cp.store, Levels):
             return None
         table, errors = pd.DataFrame(index=pd.Index(ICC, name="true share")), [0.0]
-        for p in self.sds:
-            table[p.label], error = self._zero_rates(p)
-            errors.append(float(error.max()))
+        try:
+            for p in self.sds:
+                table[p.label], error = self._zero_rates(p)
+                errors.append(float(error.max()))
+        except DesignError:
+            # Too few rows to estimate anything beside the fixed effects.
+            return None
         exact, name = max(errors) == 0, "REML" if self.fit.reml else "ML"
         reading = (
             "True share: variance that the effect adds to an observation, over that plus sigma^2 (for an intercept "
@@ -263,7 +279,15 @@ class Material:
             return zero_probability(spectrum(fit.design, 0, (0,)), ratio / (1.0 + ratio), reml=fit.reml)
         rng = np.random.default_rng(self.random_seed)
         return singular_rate(
-            fit.cp, fit.optimum.terms, p.position, p.effects[0], ICC, reml=fit.reml, replicates=_REPLICATES, rng=rng
+            fit.cp,
+            fit.optimum.terms,
+            p.position,
+            p.effects[0],
+            ICC,
+            reml=fit.reml,
+            replicates=_REPLICATES[self.wide],
+            fixed=held_theta(fit),
+            rng=rng,
         )
 
     def posterior_section(self) -> Section | None:
@@ -314,3 +338,8 @@ def combination(loadings: Sequence[float] | np.ndarray, effects: Sequence[str]) 
         return effects[0]
     parts = [(x, name) for x, name in zip(loadings, effects, strict=True) if abs(x) > 0.05]
     return " ".join(f"{'-' if x < 0 else '+'} {abs(x):.2f} {name}" for x, name in parts).removeprefix("+ ")
+
+
+def held_theta(fit: REMLResult) -> dict[int, FloatArray]:
+    """Theta of the terms that were not estimated, by position."""
+    return {i: fit.design.terms[i].structure.theta(fit.optimum.terms[i]) for i in fit.optimum.fixed}

@@ -92,6 +92,11 @@ def test_near_zero_is_said() -> None:
     assert not fit.is_singular
     found = fit.boundary(posterior="none")
     assert "zero is in reach" in found.verdict
+    assert [advice.title for advice in found.advice] == [
+        "Report the limit, not the zero",
+        "Keep the term if the design has it",
+        "Average over what the variance may be",
+    ]
     assert "posterior" not in [section.name for section in found.sections]
 
 
@@ -128,6 +133,65 @@ def test_as_plain_data(dyestuff2: BoundaryReport) -> None:
     assert rows[0]["REML high"] == dyestuff2["limits"]["REML high"].iloc[0]
     with pytest.raises(KeyError, match="limits"):
         dyestuff2["limit"]
+
+
+def test_exact_tests_that_contradict_a_zero_are_named() -> None:
+    """Six levels of one observation that differ, two large ones that do not: the likelihood listens to the large."""
+    rng = np.random.default_rng(15)
+    frame = pd.DataFrame({"g": np.repeat(np.arange(8), [1] * 6 + [60, 40])})
+    frame["y"] = rng.normal(size=106)
+    frame.loc[:5, "y"] *= 2.0
+    sizes = frame.groupby("g")["y"]
+    between = sizes.count() * (sizes.mean() - frame["y"].mean()) ** 2
+    within = frame["y"].var() * 105 - between.sum()
+    F = (between.sum() / 7) / (within / 98)
+    fit = bl.Model("y ~ 1 + (1 | g)", frame).fit()
+    assert fit.is_singular
+    assert f_distribution.sf(F, 7, 98) < 0.05
+    found = fit.boundary("none")
+    assert "but the exact F test has p = " in found.findings[-1]
+    assert "Do not simplify unseen" in [advice.title for advice in found.advice]
+
+
+def test_fits_that_cannot_be_used_say_so_and_no_more() -> None:
+    g = np.repeat(np.arange(6), 5)
+    rng = np.random.default_rng(0)
+    exact = pd.DataFrame({"g": g, "x": rng.normal(size=30)})
+    exact["y"] = 1 + 2 * exact["x"] + exact["g"]
+    perfect = bl.Model("y ~ x + (1 | g)", exact).fit(on_failure="ignore").boundary()
+    assert "reproduces the response exactly" in perfect.verdict
+    assert perfect.sections == ()
+    twin = pd.DataFrame({"g": g, "k": g, "y": rng.normal(size=6)[g] + rng.normal(size=30)})
+    same = bl.Model("y ~ 1 + (1 | g) + (1 | k)", twin).fit(on_failure="ignore").boundary()
+    assert "cannot be told apart" in same.verdict
+    assert "only a combination is determined" in same.advice[0].here
+    for found in (perfect, same):
+        assert "Nothing to do" not in str(found)
+
+
+def test_a_design_without_residual_degrees_of_freedom_has_no_rates() -> None:
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"g": [0, 0, 1, 1, 2, 2, 3, 4, 5, 5, 6, 6], "y": rng.normal(size=12)})
+    for name in "abcde":
+        frame[name] = rng.normal(size=12)
+    fit = bl.Model("y ~ a + b + c + d + e + (1 | g)", frame).fit(on_failure="ignore")
+    found = fit.boundary("none")
+    assert "zero_rate" not in [section.name for section in found.sections]
+
+
+def test_parameters_held_fixed_stay_so() -> None:
+    formula = "Reaction ~ Days + (1 | Subject) + (0 + Days | Subject)"
+    fit = bl.Model(formula, bl.load_dataset("sleepstudy")).fit(fix={"(0 + Days | Subject)": [0.01]})
+    table = fit.boundary("none")["penalised"]
+    held = table.loc["sd_Subject[Days]"] / table.loc["sigma"]
+    np.testing.assert_allclose(held, 0.01, rtol=1e-9)
+
+
+@pytest.mark.parametrize("delta", [-1.0, float("nan"), float("inf"), "a", True])
+def test_refused_sizes_of_what_is_negligible(delta: object) -> None:
+    fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff2")).fit()
+    with pytest.raises(DesignError, match="delta="):
+        fit.boundary("none", delta=delta)  # type: ignore[arg-type]
 
 
 def test_refused_arguments() -> None:
