@@ -12,7 +12,7 @@ import pandas as pd
 
 from bayeslmm.comparison.tables import shown_label
 from bayeslmm.errors import DesignError
-from bayeslmm.results.summary import number
+from bayeslmm.results.summary import STYLE, number
 
 if TYPE_CHECKING:
     from bayeslmm.comparison.compare import Comparison
@@ -62,18 +62,18 @@ def html_page(both: Comparison) -> str:
     """What is compared, and a table in groups of parameters."""
     frame = compact(both)
     lines = "".join(f"<div>{html.escape(line)}</div>" for line in both.header)
-    head = "".join(f"<th>{html.escape(str(name))}</th>" for name in ("", "parameter", *frame.columns))
+    head = "".join(f"<th>{html.escape(str(name))}</th>" for name in ("parameter", *frame.columns))
     kinds = [p.kind for p in both.parameters]
     body = ""
     for kind in dict.fromkeys(kinds):
         chosen = [shown_label(p, both.scale) for p in both.parameters if p.kind == kind]
-        first = f'<th rowspan="{len(chosen)}" style="vertical-align:top;text-align:left">{_heading(both, kind)}</th>'
-        body += "<tbody>"
-        for k, label in enumerate(chosen):
+        body += f'<tbody><tr><th colspan="{1 + len(frame.columns)}">{_heading(both, kind)}</th></tr>'
+        for label in chosen:
             cells = "".join(f"<td>{html.escape(str(cell))}</td>" for cell in frame.loc[label])
-            body += f"<tr>{first if k == 0 else ''}<td><code>{html.escape(label)}</code></td>{cells}</tr>"
+            body += f"<tr><th><code>{html.escape(label)}</code></th>{cells}</tr>"
         body += "</tbody>"
-    return f'{lines}<table border="0" class="dataframe"><thead><tr>{head}</tr></thead>{body}</table>'
+    table = f'<table border="0" class="dataframe"><thead><tr>{head}</tr></thead>{body}</table>'
+    return f'<div class="bayeslmm">{STYLE}{lines}{table}</div>'
 
 
 def _heading(both: Comparison, kind: str) -> str:

@@ -24,11 +24,11 @@ from bayeslmm.results.advice import (
     for_unusable,
 )
 from bayeslmm.results.boundary_report import BoundaryReport, Section
-from bayeslmm.results.boundary_sections import Material, combination
+from bayeslmm.results.boundary_sections import Material
 from bayeslmm.results.intervals import check_level
 from bayeslmm.results.posterior import Posterior
 from bayeslmm.results.sampling import Settings, generator, sample_posterior
-from bayeslmm.results.summary import number
+from bayeslmm.results.summary import describe_direction, number
 
 if TYPE_CHECKING:
     from bayeslmm.results.reml_result import REMLResult
@@ -136,7 +136,7 @@ def _words(material: Material) -> tuple[str, ...]:
         term = fit.design.terms[v.term]
         units = " (effects in their own units)" if np.count_nonzero(v.direction) > 1 else ""
         found.append(
-            f"No variance between levels of {term.group} in {combination(v.direction, term.effects)}{units}; the "
+            f"No variance between levels of {term.group} in {describe_direction(fit.design, v)}{units}; the "
             f"criterion rises by {max(v.slope, 0.0):.4g} per unit of (sd / sigma)^2 of it."
         )
     for p in material.correlations:

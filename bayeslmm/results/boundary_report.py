@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.results.advice import Advice
-from bayeslmm.results.summary import number
+from bayeslmm.results.summary import STYLE, number
 
 _WIDTH = 110
 
@@ -97,7 +97,7 @@ class BoundaryReport:
             parts += [f"<p>{html.escape(reading)}</p>" for reading in section.reading]
         parts.append("<p><b>What to do</b></p><ol>")
         parts += [_advice_html(advice) for advice in self.advice]
-        return '<div class="bayeslmm-boundary">' + "\n".join(parts) + "</ol></div>"
+        return f'<div class="bayeslmm">{STYLE}' + "\n".join(parts) + "</ol></div>"
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain data, ready for JSON (missing numbers are None, infinite ones the text ``"inf"``)."""

@@ -17,6 +17,16 @@ if TYPE_CHECKING:
     from bayeslmm.results.reml_result import REMLResult
 
 
+# Outside a notebook nothing else styles the tables; one that is too wide scrolls by itself.
+STYLE = """<style>
+.bayeslmm table { display: block; width: fit-content; max-width: 100%; overflow-x: auto; font-size: 0.9em; }
+.bayeslmm table { border-collapse: collapse; margin: 0.5em 0; }
+.bayeslmm th, .bayeslmm td { padding: 0.15em 0.6em; text-align: right; vertical-align: top; }
+.bayeslmm td { font-variant-numeric: tabular-nums; }
+.bayeslmm tbody th { text-align: left; white-space: nowrap; }
+</style>"""
+
+
 @dataclass(frozen=True)
 class Summary:
     """Title, notes and tables of a result.
@@ -100,19 +110,23 @@ def reml_summary(result: REMLResult) -> Summary:
     )
 
 
+def describe_direction(design: Design, vanished: Vanished) -> str:
+    """A combination of effects on the scale of the data: no part is left out because its unit is small."""
+    parts = [
+        f"{value:+.3g} {name}" if abs(value) != 1 else f"{'+' if value > 0 else '-'} {name}"
+        for value, name in zip(vanished.direction, design.terms[vanished.term].effects, strict=True)
+        if abs(value) > 1e-6
+    ]
+    return " ".join(parts).removeprefix("+ ").removeprefix("+")
+
+
 def describe_vanished(design: Design, vanished: Vanished) -> str:
     """Which combination of effects has no variance, in words."""
     term = design.terms[vanished.term]
-    parts = [
-        f"{value:+.3g} {name}" if abs(value) != 1 else f"{'+' if value > 0 else '-'} {name}"
-        for value, name in zip(vanished.direction, term.effects, strict=True)
-        if abs(value) > 1e-6
-    ]
-    combination = " ".join(parts).removeprefix("+ ").removeprefix("+")
     return (
-        f"Singular: {term.label} leaves no variance between levels of {term.group} in {combination}; the criterion "
-        f"rises by {max(vanished.slope, 0.0):.4g} per unit of its variance / sigma^2. See docs/boundary: zero is an "
-        "estimate, look at its interval or at the posterior."
+        f"Singular: {term.label} leaves no variance between levels of {term.group} in "
+        f"{describe_direction(design, vanished)}; the criterion rises by {max(vanished.slope, 0.0):.4g} per unit of "
+        "its variance / sigma^2. See docs/boundary: zero is an estimate, look at its interval or at the posterior."
     )
 
 

@@ -130,7 +130,7 @@ def test_text_has_no_cut_labels(sleep):
 
 def test_html_escapes_the_formula(sleep):
     html = sleep._repr_html_()
-    assert html.count("<tr") == 1 + len(sleep.table)
+    assert html.count("<th><code>") == len(sleep.table)
     assert "sd_Subject[Days]" in html
 
 

@@ -407,7 +407,8 @@ def test_markdown_and_latex_hold_the_numbers(which, request):
 def test_html_holds_the_numbers_in_groups(slopes):
     html = slopes._repr_html_()
     assert html.count("<tbody>") == 4
-    assert html.count("<tr") == 1 + len(slopes.table)
+    assert html.count("<th><code>") == len(slopes.table)
+    assert html.count("<tr") == 1 + 4 + len(slopes.table)
     for value in slopes.table["reml"]:
         assert f"<td>{value:.5g}</td>" in html
 
