@@ -20,8 +20,9 @@ from bayeslmm.likelihood.starts import at_an_end, moment_factors
 from bayeslmm.types import FloatArray
 
 # Ratios of between to within standard deviation tried beside the moment estimate before the first step: a batch of
-# points costs little more than one, and a single variance can have two local minima.
-_RATIOS = np.geomspace(0.06, 16.0, 25)
+# points costs little more than one, and a single variance can have several local minima. Between the first ratio and
+# zero, and beyond the last, no level changes its weight by much.
+_FIRST, _LAST, _STEP, _POINTS = 0.06, 16.0, 0.2328, 80
 _FEW = np.array([0.3, 1.0, 3.0])
 
 
@@ -36,10 +37,27 @@ def starts(cp: CrossProducts) -> FloatArray:
     scales = np.concatenate([s.scales for _, _, s in order])
     plain = scales.sum() > 1 and not any(s.shared for _, _, s in order) and not at_an_end(factors)
     if isinstance(cp.store, Levels) and not plain:
-        ratios = _RATIOS if scales.sum() == 1 else _FEW
+        ratios = _ratios(cp.store) if scales.sum() == 1 else _FEW
+        ratios = ratio_grid(cp) if scales.size == 1 else ratios
         shapes = [(0.0,) if scale else s.shapes_tried for _, _, s in order for scale in s.scales]
         candidates += [np.where(scales, ratio, shape) for shape in product(*shapes) for ratio in ratios]
     return np.array(candidates)
+
+
+def ratio_grid(cp: CrossProducts) -> FloatArray:
+    """The ratios among the starts of a model with a single parameter, from zero up; they come last. Else none."""
+    if not isinstance(cp.store, Levels) or sum(len(s.rows) for _, _, s in cp.term_order) != 1:
+        return np.zeros(0)
+    return np.append(0.0, _ratios(cp.store))
+
+
+def _ratios(store: Levels) -> FloatArray:
+    """Ratios at which the weights of the levels change, in equal steps of their logarithm."""
+    sizes = (store.R**2).sum(axis=(1, 2))
+    sizes = sizes[sizes > 0]
+    first = min(_FIRST, 0.3 / float(np.sqrt(sizes.max(initial=1.0))))
+    last = max(_LAST, 3.0 / float(np.sqrt(sizes.min(initial=1.0))))
+    return np.geomspace(first, last, min(_POINTS, round(float(np.log(last / first)) / _STEP) + 1))
 
 
 def from_blocks(cp: CrossProducts, factors: Sequence[FloatArray]) -> FloatArray:

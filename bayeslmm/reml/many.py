@@ -19,7 +19,8 @@ from bayeslmm.likelihood.replicates import Responses, reduce_responses
 from bayeslmm.likelihood.starts import moment_factors_many
 from bayeslmm.numerics.newton import Ending
 from bayeslmm.numerics.newton_many import NewtonMany, minimise_many
-from bayeslmm.reml.optimum import NO_RANK, ROUNDING, TRY_ZERO, Optimum, ending_status, is_perfect, optimise
+from bayeslmm.reml.elsewhere import MARGIN, ROUNDING, is_lower, rivals, zero_sets
+from bayeslmm.reml.optimum import NO_RANK, TRY_ZERO, Optimum, ending_status, is_perfect, optimise
 from bayeslmm.reml.status import FitStatus
 from bayeslmm.types import BoolArray, FloatArray, IntArray
 
@@ -145,9 +146,15 @@ def _solve_one(
 
 def _solve_together(cp: CrossProducts, Y: FloatArray, reml: bool, max_evaluations: int) -> Optima:
     responses = reduce_responses(cp, Y)
-    function = _function(cp, responses.replicates, reml)
-    result = minimise_many(function, _starts(cp, responses.replicates, reml), max_evaluations)
-    result = _snap(cp, function, responses.replicates, reml, result, max_evaluations)
+
+    def solve(x: FloatArray, which: IntArray) -> NewtonMany:
+        replicates = responses.replicates.part(which)
+        function = _function(cp, replicates, reml)
+        return _snap(cp, function, replicates, reml, minimise_many(function, x, max_evaluations), max_evaluations)
+
+    start, grid_values = _starts(cp, responses.replicates, reml)
+    result = solve(start, np.arange(len(start)))
+    result = _find_lower(cp, responses.replicates, reml, result, grid_values, solve)
     return _finish(cp, responses, Y, reml, result)
 
 
@@ -174,15 +181,61 @@ def _function(
     return function
 
 
-def _starts(cp: CrossProducts, replicates: Replicates, reml: bool) -> FloatArray:
-    """For every response the better of its moment estimate and a few common points."""
+def _starts(cp: CrossProducts, replicates: Replicates, reml: bool) -> tuple[FloatArray, FloatArray]:
+    """For every response the better of its moment estimate and a few common points; criteria (K, R) on the grid."""
     own = moment_factors_many(cp, replicates)
     K = replicates.E.shape[0]
     candidates = [np.array([par.from_blocks(cp, [T[k] for T in own]) for k in range(K)])]
     candidates += [np.broadcast_to(point, candidates[0].shape) for point in par.starts(cp)[1:]]
     values = np.array([_evaluate(cp, x, replicates, reml)[1] for x in candidates])
-    best = np.argmin(np.where(np.isnan(values), np.inf, values), axis=0)
-    return np.asarray(np.array(candidates)[best, np.arange(K)])
+    values = np.where(np.isnan(values), np.inf, values)
+    best = np.argmin(values, axis=0)
+    on_grid = values[len(values) - par.ratio_grid(cp).size :].T
+    return np.asarray(np.array(candidates)[best, np.arange(K)]), on_grid
+
+
+def _find_lower(
+    cp: CrossProducts,
+    replicates: Replicates,
+    reml: bool,
+    result: NewtonMany,
+    grid_values: FloatArray,
+    solve: Callable[[FloatArray, IntArray], NewtonMany],
+) -> NewtonMany:
+    """Continue from where another minimum may be lower, as for a single response."""
+    converged = np.array([ending is Ending.converged for ending in result.ending])
+    ratios = par.ratio_grid(cp)
+    if ratios.size:
+        chosen = rivals(ratios, grid_values, np.abs(result.x[:, 0]), result.value) & converged[:, None]
+        rows, which = np.nonzero(chosen)
+        points = ratios[which, None]
+    else:
+        rows, points = _zeros_to_try(cp, replicates, reml, result, converged)
+    return _keep_lowest(result, rows, solve(points, rows)) if rows.size else result
+
+
+def _zeros_to_try(
+    cp: CrossProducts, replicates: Replicates, reml: bool, result: NewtonMany, converged: BoolArray
+) -> tuple[IntArray, FloatArray]:
+    """Responses (M,) and points (M, k) with some entries set to zero where that may be lower."""
+    rows, points = [np.zeros(0, dtype=np.int64)], [np.zeros((0, result.x.shape[1]))]
+    for zeros in zero_sets(cp):
+        changed = np.flatnonzero(converged & (result.x[:, zeros] != 0).any(axis=1))
+        x = np.where(zeros, 0.0, result.x[changed])
+        promising = _evaluate(cp, x, replicates.part(changed), reml)[1] < result.value[changed] + MARGIN
+        rows.append(changed[promising])
+        points.append(x[promising])
+    return np.concatenate(rows), np.concatenate(points)
+
+
+def _keep_lowest(result: NewtonMany, rows: IntArray, again: NewtonMany) -> NewtonMany:
+    """Other minima of some responses in place of theirs where they are lower by more than rounding."""
+    x, value, evaluations = result.x.copy(), result.value.copy(), result.evaluations.copy()
+    np.add.at(evaluations, rows, again.evaluations)
+    for i, k in enumerate(rows):
+        if again.ending[i] is Ending.converged and is_lower(float(again.value[i]), float(value[k])):
+            x[k], value[k] = again.x[i], again.value[i]
+    return NewtonMany(x, value, result.ending, evaluations)
 
 
 def _snap(

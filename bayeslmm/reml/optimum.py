@@ -17,9 +17,10 @@ from bayeslmm.likelihood.crossproducts import Levels
 from bayeslmm.numerics.differences import jacobian
 from bayeslmm.numerics.newton import Ending, NewtonResult, Step, minimise
 from bayeslmm.reml.criterion import Criterion
+from bayeslmm.reml.elsewhere import ROUNDING, Starts, choose_start, find_lower
 from bayeslmm.reml.fixed import Held, free_entries, hold
 from bayeslmm.reml.identified import Ridge, find_ridges
-from bayeslmm.reml.penalty import Penalty, off_zero, penalty_value
+from bayeslmm.reml.penalty import Penalty
 from bayeslmm.reml.status import FitStatus
 from bayeslmm.types import BoolArray, FloatArray
 
@@ -31,14 +32,10 @@ _PERFECT = 1e-11
 # An iteration that got stuck below this share was on its way there.
 _STUCK = 1e-6
 _EPSILONS = 2e-15
-# A criterion that rises by less than this share of itself has not risen: rounding of a sum of n terms.
-ROUNDING = 1e-13
 # Curvatures above this, absolute and after scaling to unit diagonal, leave no room for a ridge.
 _FLAT_ENOUGH = 1e-2
 # Beside the largest, a singular value below this is zero.
 NO_RANK = 1e-9
-# Relative sd that a penalised start has at least: at zero the penalty is infinite.
-_OFF_ZERO = 0.1
 
 
 @dataclass(frozen=True)
@@ -176,29 +173,19 @@ def optimise(
     """
     held = hold(cp, fixed)
     criterion = Criterion(cp, reml, held, penalty)
-    x = (_best_start(criterion) if start is None else start)[held.free]
-    result = minimise(criterion, x, max_evaluations)
+    starts = choose_start(criterion) if start is None else Starts(start)
+
+    def solve(x: FloatArray) -> NewtonResult:
+        result = minimise(criterion, x, max_evaluations)
+        if result.ending is Ending.converged:
+            result = _snap(criterion, result, max_evaluations)
+            result = _escape(criterion, result, max_evaluations)
+        return result
+
+    result = solve(starts.best[held.free])
     if result.ending is Ending.converged:
-        result = _snap(criterion, result, max_evaluations)
-        result = _escape(criterion, result, max_evaluations)
+        result = find_lower(criterion, result, starts, solve)
     return _finish(criterion, result, fixed or {})
-
-
-def _best_start(criterion: Criterion) -> FloatArray:
-    cp, held = criterion.cp, criterion.held
-    candidates = par.starts(cp)
-    if criterion.penalty is not None:
-        candidates = off_zero(cp, candidates, _OFF_ZERO)
-    if held.terms:
-        candidates = np.unique(held.full(candidates[:, held.free]), axis=0)
-    if candidates.shape[0] == 1:
-        return np.asarray(candidates[0])
-    factor = evaluate(cp, par.internal_factors(cp, candidates))
-    factor = replace(factor, r2=np.maximum(factor.r2, np.finfo(float).tiny))
-    values = profiled(cp, factor, criterion.reml)
-    if criterion.penalty is not None:
-        values = values + [penalty_value(cp, criterion.penalty, x, held.terms) for x in candidates]
-    return np.asarray(candidates[np.argmin(values)])
 
 
 def _snap(criterion: Criterion, result: NewtonResult, max_evaluations: int) -> NewtonResult:

@@ -1,0 +1,187 @@
+"""Other minima of the profiled criterion than the one that was found.
+
+With very unequal levels the criterion of one variance can have several local minima, zero often among them: the few
+small levels speak for a variance that the large ones do not show. A minimum is therefore compared with what the
+criterion is at zero of each term, and for a single variance with the local minima of a grid over all ratios.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from bayeslmm.likelihood import CrossProducts, evaluate, profiled
+from bayeslmm.likelihood import parameters as par
+from bayeslmm.likelihood.crossproducts import Levels
+from bayeslmm.numerics.newton import Ending, NewtonResult
+from bayeslmm.reml.criterion import Criterion
+from bayeslmm.reml.penalty import off_zero, penalty_value
+from bayeslmm.types import BoolArray, FloatArray
+
+# A criterion that rises by less than this share of itself has not risen: rounding of a sum of n terms.
+ROUNDING = 1e-13
+# The other parameters are at their best for the variance that was found: with a zero that looks worse by less than
+# this, they may still make up for it.
+MARGIN = 0.5
+# A rise at zero above this, by the curvature at the minimum, is not looked at where every look costs a factorisation.
+_CLEAR = 50.0
+# Relative sd that a penalised start has at least: at zero the penalty is infinite.
+_OFF_ZERO = 0.1
+
+
+@dataclass(frozen=True)
+class Starts:
+    """Points at which the criterion was compared before the first step.
+
+    Attributes
+    ----------
+    best : FloatArray, shape (k,)
+    ratios : FloatArray, shape (R,)
+        Increasing values of a single variance parameter, from zero; none for other models.
+    values : FloatArray, shape (R,)
+        Criterion there.
+    """
+
+    best: FloatArray
+    ratios: FloatArray = field(default_factory=lambda: np.zeros(0))
+    values: FloatArray = field(default_factory=lambda: np.zeros(0))
+
+
+def choose_start(criterion: Criterion) -> Starts:
+    """Compare the criterion at the candidates, all at once."""
+    cp, held = criterion.cp, criterion.held
+    candidates, ratios = par.starts(cp), par.ratio_grid(cp)
+    if criterion.penalty is not None:
+        candidates, ratios = off_zero(cp, candidates, _OFF_ZERO), np.zeros(0)
+    if held.terms:
+        candidates, ratios = np.unique(held.full(candidates[:, held.free]), axis=0), np.zeros(0)
+    if candidates.shape[0] == 1:
+        return Starts(np.asarray(candidates[0]))
+    values = values_at(criterion, candidates)
+    return Starts(np.asarray(candidates[np.argmin(values)]), ratios, values[values.size - ratios.size :])
+
+
+def values_at(criterion: Criterion, x: FloatArray) -> FloatArray:
+    """The criterion at internal vectors (K, k), in one evaluation; shape (K,)."""
+    cp, held = criterion.cp, criterion.held
+    factor = evaluate(cp, par.internal_factors(cp, x))
+    factor = replace(factor, r2=np.maximum(factor.r2, np.finfo(float).tiny))
+    values = profiled(cp, factor, criterion.reml)
+    if criterion.penalty is not None:
+        values = values + [penalty_value(cp, criterion.penalty, one, held.terms) for one in x]
+    return values
+
+
+def find_lower(
+    criterion: Criterion, result: NewtonResult, starts: Starts, solve: Callable[[FloatArray], NewtonResult]
+) -> NewtonResult:
+    """Continue from where another minimum may be lower; keep the lowest.
+
+    Parameters
+    ----------
+    criterion : Criterion
+    result : NewtonResult
+        A minimum.
+    starts : Starts
+        What the criterion is known to be elsewhere.
+    solve : callable
+        A minimum from the free entries of a start.
+    """
+    if criterion.penalty is not None:
+        return result
+    if starts.ratios.size:
+        found = float(np.abs(result.x[0]))
+        chosen = rivals(starts.ratios, starts.values[None], np.array([found]), np.array([result.value]))[0]
+        points = starts.ratios[chosen, None]
+    else:
+        points = _zeros_to_try(criterion, result)
+    for x in points:
+        again = solve(x)
+        total = result.evaluations + again.evaluations
+        lower = again.ending is Ending.converged and is_lower(again.value, result.value)
+        result = replace(again if lower else result, evaluations=total, steps=result.steps + again.steps)
+    return result
+
+
+def is_lower(value: float, than: float) -> bool:
+    """Whether a criterion is lower by more than rounding."""
+    return value < than - ROUNDING * (1.0 + abs(than))
+
+
+def rivals(ratios: FloatArray, values: FloatArray, found: FloatArray, reached: FloatArray) -> BoolArray:
+    """Points of a grid beside which there may be a lower minimum than the one found.
+
+    Parameters
+    ----------
+    ratios : FloatArray, shape (R,)
+        Increasing, from zero.
+    values : FloatArray, shape (K, R)
+        Criteria there.
+    found, reached : FloatArray, shape (K,)
+        The minimum, and the criterion there.
+
+    Returns
+    -------
+    BoolArray, shape (K, R)
+        Local minima of the grid with no other neighbours than the found minimum has, from which a parabola through
+        three points, with a margin, falls below it.
+    """
+    # The criterion is even.
+    left = np.concatenate([values[:, 1:2], values[:, :-1]], axis=1)
+    right = np.concatenate([values[:, 1:], values[:, -1:]], axis=1)
+    low = (values <= left) & (values <= right)
+    # A parabola with its lowest point at most half a step away falls by an eighth of the second difference.
+    fall = 0.25 * (left + right - 2.0 * values)
+    below = np.append(-1.0, ratios[:-1])
+    above = np.append(ratios[1:], np.inf)
+    beside = (found[:, None] > below) & (found[:, None] < above) & (found > 0)[:, None] & (ratios > 0)
+    beside |= (found == 0)[:, None] & (ratios == 0)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(low & ~beside & (values - fall < reached[:, None]))
+
+
+def zero_sets(cp: CrossProducts, held: tuple[int, ...] = ()) -> BoolArray:
+    """Entries of the internal vector that vanish with a term, or with one of its effects, shape (M, k)."""
+    k = sum(len(structure.rows) for _, _, structure in cp.term_order)
+    found, position = list[BoolArray](), 0
+    for _, (_, term) in par.enumerate_terms(cp):
+        structure = cp.design.terms[term].structure
+        rows = np.asarray(structure.rows)
+        part = slice(position, position + rows.size)
+        position = part.stop
+        if term in held:
+            continue
+        effects = [] if structure.shared or structure.size == 1 else list(range(structure.size))
+        for mask in [np.ones(rows.size, dtype=bool), *(rows == i for i in effects)]:
+            one = np.zeros(k, dtype=bool)
+            one[part] = mask
+            found.append(one)
+    return np.array(found, dtype=bool).reshape(-1, k)
+
+
+def _zeros_to_try(criterion: Criterion, result: NewtonResult) -> FloatArray:
+    """Free entries with some set to zero where that may be lower, shape (M, f); the most promising first."""
+    cp, free = criterion.cp, criterion.held.free
+    full = criterion.held.full(result.x)
+    sets = zero_sets(cp, criterion.held.terms)
+    sets = sets[(sets & (full != 0)).any(axis=1)]
+    if not isinstance(cp.store, Levels):
+        sets = sets[_expected_rise(result, sets[:, free]) < _CLEAR]
+    if not len(sets):
+        return np.zeros((0, result.x.size))
+    points = np.where(sets, 0.0, full)
+    if isinstance(cp.store, Levels):
+        values = values_at(criterion, points)
+    else:
+        values = np.array([criterion(x[free]).value for x in points])
+    limit = result.value + (MARGIN if result.x.size > 1 else 0.0)
+    order = np.argsort(values)
+    return np.asarray(points[order[values[order] < limit]][:, free])
+
+
+def _expected_rise(result: NewtonResult, sets: BoolArray) -> FloatArray:
+    """Rise of the criterion at zeros by the curvature at the minimum, shape (M,)."""
+    away = np.where(sets, result.x, 0.0)
+    return np.asarray(0.5 * np.einsum("mi,ij,mj->m", away, result.hessian, away))
