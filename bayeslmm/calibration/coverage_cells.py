@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import product
 from typing import Literal, get_args
 
@@ -62,6 +62,7 @@ class Cell:
     rho: float = 0.0
 
     def __post_init__(self) -> None:
+        _check_numbers(self)
         checks = {
             f"design={self.design!r} is not one of {', '.join(map(repr, DESIGNS))}": self.design in DESIGNS,
             f"groups={self.groups!r}: an interval for a variance between groups takes at least 3": self.groups >= 3,
@@ -130,6 +131,14 @@ class Cell:
         return np.asarray(noise + effects[0][codes] + x * effects[1][codes])
 
 
+def _check_numbers(cell: Cell) -> None:
+    for field in fields(cell)[1:]:
+        value, whole = getattr(cell, field.name), field.name in ("groups", "size")
+        if isinstance(value, bool) or not isinstance(value, (int | np.integer) if whole else (int | float | np.number)):
+            kind = "whole number" if whole else "number"
+            raise FitError(f"This is not a cell of a coverage study: {field.name}={value!r} is no {kind}.")
+
+
 def coverage_grid(designs: Sequence[DesignName] = DESIGNS) -> list[Cell]:  # type: ignore[assignment]
     """Cells of the coverage atlas.
 
@@ -154,6 +163,8 @@ def coverage_grid(designs: Sequence[DesignName] = DESIGNS) -> list[Cell]:  # typ
     >>> len(coverage_grid()), len(coverage_grid(["balanced"]))
     (129, 75)
     """
+    if isinstance(designs, str) or not isinstance(designs, Sequence):
+        raise FitError(f"designs={designs!r} is no list of designs. Write for example coverage_grid(['balanced']).")
     cells: list[Cell] = []
     for design in designs:
         if design in SLOPES:

@@ -82,15 +82,18 @@ def coverage_study(
     >>> bool(study.coverage("sd[Intercept]", "hdi").iloc[0] > 0.9)
     True
     """
-    cells = list(dict.fromkeys(coverage_grid() if cells is None else cells))
-    _check(cells, replicates, n_jobs, random_seed, prior)
+    cells = _unique(coverage_grid() if cells is None else cells)
+    _check(replicates, n_jobs, random_seed, prior)
+    _check_client(client)
     began = time.perf_counter()
-    level = check_level(float(level))
+    level = float(check_level(level))
     tasks = [
         Task(cell, k // CHUNK, min(CHUNK, replicates - k), level, random_seed, prior)
         for cell in cells
         for k in range(0, replicates, CHUNK)
     ]
+    if store is not None and not isinstance(store, str | os.PathLike):
+        raise FitError(f"store={store!r} is no path of a folder.")
     kept = None if store is None else Store(store, level, random_seed, prior)
     done = {task: chunk for task in tasks if kept and (chunk := kept.load(task))}
     waiting = [task for task in tasks if task not in done]
@@ -109,14 +112,32 @@ def coverage_study(
     return CoverageStudy(table, level, replicates, len(cells), random_seed, time.perf_counter() - began)
 
 
-def _check(cells: Sequence[object], replicates: int, n_jobs: int, seed: int, prior: SdPrior | None) -> None:
-    if not cells:
+def _unique(cells: Iterable[Cell]) -> list[Cell]:
+    """The different cells, in order."""
+    if not isinstance(cells, Iterable):
+        raise FitError(f"cells={cells!r} is no list of cells. Write for example [bl.Cell('balanced', 6, 5)].")
+    found = list(cells)
+    if not found:
         raise FitError("There is no cell to study: cells is empty. Use bl.coverage_grid() for those of the atlas.")
-    wrong = [cell for cell in cells if not isinstance(cell, Cell)]
+    wrong = [cell for cell in found if not isinstance(cell, Cell)]
     if wrong:
         raise FitError(
             f"cells has {wrong[0]!r}, which is no bl.Cell. Write for example bl.Cell('balanced', groups=6, size=5)."
         )
+    return list(dict.fromkeys(found))
+
+
+def _check_client(client: object) -> None:
+    if client is not None and not (
+        callable(getattr(client, "map", None)) and callable(getattr(client, "cancel", None))
+    ):
+        raise FitError(
+            f"client={client!r} is no Dask client: it cannot run tasks. Pass a dask.distributed.Client, or use n_jobs= "
+            "for processes on this machine."
+        )
+
+
+def _check(replicates: int, n_jobs: int, seed: int, prior: SdPrior | None) -> None:
     for name, value, least in (("replicates", replicates, 1), ("random_seed", seed, 0), ("n_jobs", n_jobs, -1)):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
             raise FitError(f"{name}={value!r} is not a whole number of at least {least}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +16,8 @@ from bayeslmm.likelihood.information import information
 from bayeslmm.likelihood.parameters import internal_factors
 from bayeslmm.likelihood.replicates import reduce_responses
 from bayeslmm.reml import Optimum, optimise
-from bayeslmm.reml.many import optimise_many
+from bayeslmm.reml.many import Optima, optimise_many
+from bayeslmm.reml.status import FitStatus
 from bayeslmm.types import BoolArray, FloatArray
 
 # A rise of the criterion below this is rounding: two sums of n terms, each optimised.
@@ -23,6 +25,11 @@ _ROUNDING = 1e-9
 _ROUNDING_SHARE = 1e-12
 # Responses fitted at a time.
 _BATCH = 1000
+# The same where each takes long, so that progress shows.
+_SLOW_BATCH = 20
+# Milliseconds of one refit, measured: of an evaluation, per double of the widest array, per row, and what is added
+# where responses are fitted one at a time.
+_EVALUATION, _DOUBLE, _ROW, _ALONE = 0.1, 7e-5, 1e-3, 150.0
 # An eigenvalue of an information matrix below this share of its diagonal is none.
 _SINGULAR = 1e-10
 
@@ -65,9 +72,32 @@ class NullModel:
     criterion: float
 
     @property
+    def change(self) -> float:
+        """Criterion without the effects minus that of the model; negative only if the latter is no global minimum."""
+        return self.criterion - self.full.criterion
+
+    @property
     def statistic(self) -> float:
         """Rise of the criterion; exactly 0 where it is rounding."""
-        return float(clamp(np.array([self.criterion - self.full.criterion]), self.full.criterion)[0])
+        return float(clamp(np.array([self.change]), self.full.criterion)[0])
+
+    @property
+    def together(self) -> bool:
+        """Whether many responses are fitted at once (as `optimise_many` decides)."""
+        cp = self.full.cp
+        shared = any(structure.shared for _, _, structure in cp.term_order)
+        return isinstance(cp.store, Levels) and cp.reference is None and not shared
+
+    @property
+    def refit_cost(self) -> float:
+        """Rough milliseconds of one refit of both models, from sizes alone so that it is the same everywhere."""
+        cp = self.full.cp
+        if not isinstance(cp.store, Levels):
+            return np.inf
+        m = cp.levels.E.shape[2]
+        evaluations = 3 + 2 * self.full.theta.size
+        cost = evaluations * (_EVALUATION + _DOUBLE * cp.levels.E.size * (1.0 + m / 100.0)) + _ROW * cp.design.n
+        return float(cost if self.together else _ALONE + 10.0 * cost)
 
 
 def clamp(rise: FloatArray, criterion: float) -> FloatArray:
@@ -158,7 +188,13 @@ class Bootstrap:
         return float((self.statistics <= 0.0).mean())
 
 
-def bootstrap(model: NullModel, draws: int, seed: int | np.random.Generator, workers: int = 1) -> Bootstrap:
+def bootstrap(
+    model: NullModel,
+    draws: int,
+    seed: int | np.random.Generator,
+    workers: int = 1,
+    report: Callable[[int, int], None] | None = None,
+) -> Bootstrap:
     """Parametric bootstrap of the likelihood ratio under the null hypothesis.
 
     The statistic depends neither on beta nor on the scale of y, so that only the fitted relative covariances of the
@@ -171,6 +207,8 @@ def bootstrap(model: NullModel, draws: int, seed: int | np.random.Generator, wor
     seed : int or numpy.random.Generator
     workers : int
         Threads.
+    report : callable, optional
+        Told how many refits of how many are done.
 
     Returns
     -------
@@ -190,10 +228,14 @@ def bootstrap(model: NullModel, draws: int, seed: int | np.random.Generator, wor
         )
     rng = np.random.default_rng(seed)
     parts, valid = [], []
-    for start in range(0, draws, _BATCH):
-        T, ok = _statistics(model, _responses(model, min(_BATCH, draws - start), rng), workers)
+    size = _BATCH if model.together else _SLOW_BATCH
+    for start in range(0, draws, size):
+        count = min(size, draws - start)
+        T, ok = _statistics(model, _responses(model, count, rng), workers)
         parts.append(T)
         valid.append(ok)
+        if report is not None:
+            report(start + count, draws)
     T, ok = np.concatenate(parts), np.concatenate(valid)
     if not ok.any():
         raise FitError(f"None of {draws} refits of simulated responses succeeded. Simplify the model.")
@@ -218,16 +260,21 @@ def _statistics(model: NullModel, Y: FloatArray, workers: int) -> tuple[FloatArr
     """Rises of the criterion (B,) and whether both refits succeeded."""
     full, null = model.full, model.null
     ours = optimise_many(full.cp, Y, full.reml, workers=workers)
-    ok = np.array([status.ok for status in ours.status])
+    ok = _minimised(ours)
     if null is None:
         theirs = _no_effects_many(full.cp, Y, full.reml)
     else:
         found = optimise_many(null.cp, Y, full.reml, workers=workers)
         theirs = found.criterion
-        ok &= np.array([status.ok for status in found.status])
+        ok &= _minimised(found)
     rise = theirs - ours.criterion
     ok &= np.isfinite(rise)
     return clamp(np.where(ok, rise, 0.0), full.criterion), ok
+
+
+def _minimised(found: Optima) -> BoolArray:
+    """Whether each criterion is at its minimum, be it on a ridge."""
+    return np.array([status.ok or status is FitStatus.not_identified for status in found.status])
 
 
 def _no_effects_many(cp: CrossProducts, Y: FloatArray, reml: bool) -> FloatArray:

@@ -42,11 +42,13 @@ class FitZeroTests:
         method : {"auto", "exact", "F", "chi-bar-square", "bootstrap"}
             Which p value the result speaks for; the others that cost little stand beside it in its table. ``"auto"``
             takes the exact (restricted) likelihood-ratio test for one variance, and the parametric bootstrap for
-            several or correlated effects, unless the design is so large that large-sample theory will do.
+            several or correlated effects, unless the design is so large that large-sample theory will do. Where no
+            method applies its p value is nan, and ``conclusion`` says why.
         draws : int
-            Of the exact null distribution where it has to be simulated.
+            Of the exact null distribution where it has to be simulated; at least 1.
         refits : int
-            Of the parametric bootstrap; 0 for none.
+            Of the parametric bootstrap: all of them with ``method="bootstrap"``; with ``"auto"`` no more than take some
+            seconds, by a rule of sizes alone, which the note tells; 0 for none.
         random_seed : int, numpy.random.Generator or None
             None is a fixed seed, so that p values are the same every time.
 
@@ -57,9 +59,10 @@ class FitZeroTests:
         Raises
         ------
         DesignError
-            `what` names no random effects, or the method does not apply to them.
+            `what` names no random effects, the method is unknown or does not apply to them, or `draws` or `refits` is
+            no number of them.
         FitError
-            Theta held fixed, or a fit that did not converge.
+            Theta held fixed, a fit that did not converge, or no seed.
 
         References
         ----------

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bayeslmm.bayes.progress import Progress, interactive
 from bayeslmm.design.design import Design
 from bayeslmm.design.shared import Identity
-from bayeslmm.errors import DesignError
+from bayeslmm.errors import DesignError, FitError
 from bayeslmm.inference.null_model import NullModel, Removal, bootstrap, mixture, null_model
 from bayeslmm.inference.ratio import f_test
 from bayeslmm.inference.rlrt import NullTest, null_test
 from bayeslmm.inference.spectral import LARGEST, Spectrum, spectrum
-from bayeslmm.likelihood.crossproducts import Levels
 from bayeslmm.reml import Optimum, optimise
 
 if TYPE_CHECKING:
     from bayeslmm.results.reml_result import REMLResult
+    from bayeslmm.results.zero_tests import ZeroTest
 
 _CONE_DRAWS = 20_000
+# Milliseconds of refits that nobody asked for, and the fewest that are worth it.
+_BUDGET, _FEWEST = 10_000.0, 50
+# An exact F test below the first and a likelihood ratio above the second disagree.
+_SMALL, _LARGE = 0.05, 0.2
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,7 @@ class Row:
     mc_error: float
     note: str = ""
     p_zero: float = float("nan")
+    reached: str = ""  # where nothing simulated reached the statistic, what did not: p is an upper bound
 
     @property
     def works(self) -> bool:
@@ -73,7 +79,7 @@ def _attempt(method: str, compute: Callable[[], Row]) -> Row:
     """A row, with the reason in its note where the method does not apply."""
     try:
         return compute()
-    except DesignError as error:
+    except (DesignError, FitError) as error:
         return Row(method, float("nan"), "", float("nan"), float("nan"), str(error))
 
 
@@ -88,7 +94,9 @@ def _exact(
         statistic = model.statistic if reml == fit.reml else null_model(_other(fit.optimum), removal).statistic
         found = null_test(reduced, statistic, reml, own=alone, draws=draws, seed=seed)
         note = _exact_note(alone, reml)
-        return Row(method, statistic, _law(reduced, found), found.p_value, found.mc_error, note, found.p_zero)
+        p = found.p_value
+        bound = f"none of {found.draws:,} draws" if found.draws and p * (found.draws + 1) < 1.5 else ""
+        return Row(method, statistic, _law(reduced, found), p, found.mc_error, note, found.p_zero, bound)
 
     return _attempt(method, compute)
 
@@ -128,30 +136,45 @@ def _by_mixture(model: NullModel, removal: Removal, seed: int | np.random.Genera
     return Row("chi-bar-square", model.statistic, str(found), p, error, note, found.p_zero)
 
 
-def bootstrap_row(model: NullModel, refits: int, seed: int | np.random.Generator) -> Row:
+def bootstrap_row(model: NullModel, refits: int, seed: int | np.random.Generator, note: str = "") -> Row:
     """The parametric bootstrap, or why it is none."""
-    return _attempt("bootstrap", lambda: _by_bootstrap(model, refits, seed))
+    return _attempt("bootstrap", lambda: _by_bootstrap(model, refits, seed, note))
 
 
-def _by_bootstrap(model: NullModel, refits: int, seed: int | np.random.Generator) -> Row:
-    found = bootstrap(model, refits, seed)
+def _by_bootstrap(model: NullModel, refits: int, seed: int | np.random.Generator, note: str) -> Row:
+    with Progress(interactive()) as progress:
+        found = bootstrap(model, refits, seed, report=lambda done, total: progress.report("Refits", done, total))
+    B = found.statistics.size
     p, error = found.p_value(model.statistic)
-    note = f"{found.failed} of {refits} refits failed and are left out" if found.failed else ""
-    if p * (found.statistics.size + 1) < 1.5:
-        note = "no refit reached the statistic, so that p is an upper bound" + (f"; {note}" if note else "")
-    law = f"simulated under the null hypothesis, {found.statistics.size:,} refits"
-    return Row("bootstrap", model.statistic, law, p, error, note, found.p_zero)
+    notes = [note] if note else []
+    if found.failed:
+        most = (p * (B + 1) + found.failed) / (refits + 1)
+        notes.append(f"{found.failed} of {refits} refits failed and are left out (p is at most {most:.3g} with them)")
+    bound = p * (B + 1) < 1.5
+    if bound:
+        notes.insert(0, "no refit reached the statistic, so that p is an upper bound")
+    law = f"simulated under the null hypothesis, {B:,} refits"
+    reached = f"none of {B:,} refits" if bound else ""
+    return Row("bootstrap", model.statistic, law, p, error, "; ".join(notes), found.p_zero, reached)
 
 
-def needs_refits(fit: REMLResult, rows: Sequence[Row]) -> bool:
-    """Whether only a bootstrap is better than large-sample theory, and is quick enough to be run unasked."""
-    better = any(row.works and row.method not in ("chi-bar-square", "F (Wald)") for row in rows)
-    quick = isinstance(fit.cp.store, Levels) and fit.design.q <= LARGEST and fit.design.frequency is None
-    return not better and quick
+def unasked_row(model: NullModel, rows: Sequence[Row], refits: int, seed: int | np.random.Generator) -> Row | None:
+    """A bootstrap where only that is better than large-sample theory, of as many refits as take some seconds."""
+    if any(row.works and row.method not in ("chi-bar-square", "F (Wald)") for row in rows) or not refits:
+        return None
+    design, more = model.full.cp.design, "method='bootstrap' with refits= runs as many as you ask for"
+    count = 0 if design.q > LARGEST else min(refits, int(_BUDGET / model.refit_cost))
+    if design.frequency is not None:
+        return bootstrap_row(model, count, seed)
+    if count < min(refits, _FEWEST):
+        note = f"not run unasked, because so large a model takes long; {more}"
+        return Row("bootstrap", float("nan"), "", float("nan"), float("nan"), note)
+    note = "" if count == refits else f"{count} of {refits:,} refits were run, because each takes long; {more}"
+    return bootstrap_row(model, count, seed, note)
 
 
-def choose(rows: Sequence[Row], method: str) -> Row:
-    """The row that the result speaks for."""
+def choose(rows: Sequence[Row], method: str, statistic: float) -> Row:
+    """The row that the result speaks for; of ``"auto"`` one without a p value where no method applies."""
     names = {
         "auto": ("exact", "approximate", "bootstrap", "chi-bar-square", "F"),
         "exact": ("exact", "approximate"),
@@ -161,8 +184,104 @@ def choose(rows: Sequence[Row], method: str) -> Row:
             if row.works and row.method.split(" ")[0] == name:
                 return row
     reasons = "; ".join(f"{row.method}: {row.note}" for row in rows if not row.works)
+    if method == "auto":
+        ran = any(row.method == "bootstrap" for row in rows)
+        found = reasons if ran else f"{reasons}; bootstrap: not run (refits=0)"
+        return Row("none", statistic, "", float("nan"), float("nan"), found)
     raise DesignError(
         f"method={method!r} does not apply to this hypothesis. "
         + (reasons or "An exact distribution exists for one variance only, not for correlated effects.")
-        + " Use method='auto' or method='bootstrap'."
+        + (" Use method='auto'." if method == "bootstrap" else " Use method='auto' or method='bootstrap'.")
+    )
+
+
+def check_count(name: str, value: Any, least: int) -> int:
+    """A number of draws or refits.
+
+    Raises
+    ------
+    DesignError
+        No whole number, or too small.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise DesignError(f"{name}={value!r} is not a whole number of at least {least}.")
+    return int(value)
+
+
+def conclusion(test: ZeroTest) -> str:
+    """What the p value says, and what it does not."""
+    wald = test.method == "F (Wald)"
+    if not wald and max(test.rise, test.statistic) <= 0.0:
+        return _no_rise(test)
+    what = "so large an F" if wald else "so large a rise of the criterion"
+    if test._reached and test.p_value >= _SMALL:
+        return (
+            f"p is at most {test.p_value:.3g} ({test._reached} reached the rise of {test.statistic:.4g}): more of them "
+            "would say how much smaller."
+        )
+    p = _p_text(test)
+    if test.p_value < _SMALL:
+        return f"{p}: {what} would be rare if the variance were zero."
+    return (
+        f"{p}: {what.replace('so large', 'such')} is not unusual if the variance is zero. That does not show that it "
+        "is zero: see a confidence interval for the values that are compatible with the data."
+    )
+
+
+def _no_rise(test: ZeroTest) -> str:
+    caution = "This is not evidence that the variance is zero: see an upper confidence limit or the posterior."
+    if not test._zero:
+        return (
+            f"p = 1: leaving the effects out does not make the fit worse by the criterion (it changes by "
+            f"{test._change:.3g}), although their estimate is not zero: the fit may be a local minimum, or its "
+            f"variances cannot be told apart. {caution}"
+        )
+    zero = "" if np.isnan(test.p_zero) else f" (it is, in {test.p_zero:.0%} of samples, when the variance is zero)"
+    return (
+        f"p = 1: leaving the effects out does not make the fit worse, the estimate is on the boundary{zero}. {caution}"
+    )
+
+
+def _p_text(test: ZeroTest) -> str:
+    if test._reached:
+        return f"p is at most {test.p_value:.3g} ({test._reached} reached the rise of {test.statistic:.4g})"
+    text = f"p = {test.p_value:.3g}" if test.p_value > 1e-12 else "p < 1e-12"
+    return text if test.mc_error == 0.0 else f"{text} (Monte Carlo error {test.mc_error:.1g})"
+
+
+def disagreement(test: ZeroTest) -> str:
+    """What to make of a small p value of the exact F test beside a large one of the likelihood ratio.
+
+    Both have the right level. In unbalanced designs the estimate of a variance can be zero, and the likelihood ratio
+    with it, although the means of many small groups differ by more than chance.
+
+    Parameters
+    ----------
+    test : ZeroTest
+
+    Returns
+    -------
+    str
+        Empty where they do not disagree.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> from bayeslmm.results.zero_tests import disagreement
+    >>> disagreement(bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff2")).fit().test_zero("Batch"))
+    ''
+    """
+    table = test.table.dropna(subset="p_value")
+    ratios = [method for method in table.index if method != "F (Wald)"]
+    if not ratios or "F (Wald)" not in table.index:
+        return ""
+    name = test.method if test.method in ratios else ratios[0]
+    f, ratio = table["p_value"].loc[["F (Wald)", name]].to_numpy(dtype=float)
+    if not (f < _SMALL and ratio > _LARGE):
+        return ""
+    others = " and takes other random effects as fixed" if table.loc["F (Wald)", "note"] else ""
+    return (
+        f"The exact F test (p = {f:.3g}) and the likelihood ratio ({name}, p = {ratio:.3g}) disagree. They weigh "
+        f"levels differently: F counts every level alike{others}, the likelihood counts levels with much data more. "
+        "Neither is wrong; look at the levels themselves."
     )

@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from bayeslmm.bayes.prior_scales import rms
 from bayeslmm.design.design import Design
 from bayeslmm.design.terms import term_position
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.inference.null_model import NullModel, Removal, null_model
 from bayeslmm.inference.rlrt import SEED
 from bayeslmm.results.labels import find
+from bayeslmm.results.sampling import generator
 from bayeslmm.results.summary import Summary
-from bayeslmm.results.zero_methods import all_rows, bootstrap_row, choose, needs_refits
+from bayeslmm.results.zero_methods import all_rows, bootstrap_row, check_count, choose, conclusion, unasked_row
+from bayeslmm.results.zero_methods import disagreement as disagreement
 
 if TYPE_CHECKING:
     from bayeslmm.results.reml_result import REMLResult
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 METHODS = ("auto", "exact", "F", "chi-bar-square", "bootstrap")
 _COLUMNS = ("method", "statistic", "distribution", "p_value", "mc_error", "note")
 _REFITS = 1_000
+# A relative sd below this, in units of what it adds to the response, is none.
+_NONE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class ZeroTest:
         Rise of the criterion (-2 log restricted likelihood, or likelihood) when the effects are left out; of `method`.
     p_value : float
     method : str
-        Row of the table that these are from.
+        Row of the table that these are from; ``"none"``, with a p value of nan, where no method applies.
     mc_error : float
         Monte Carlo standard error of the p value; 0 where there is no simulation.
     p_zero : float
@@ -68,25 +73,17 @@ class ZeroTest:
     rise: float
     table: pd.DataFrame = field(repr=False)
     _remarks: tuple[str, ...] = field(default=(), repr=False)
+    _note: str = field(default="", repr=False)
+    _reached: str = field(default="", repr=False)
+    _change: float = field(default=float("nan"), repr=False)
+    _zero: bool = field(default=True, repr=False)
 
     @property
     def conclusion(self) -> str:
         """What the p value says, and what it does not."""
-        if self.rise <= 0.0:
-            zero = (
-                "" if np.isnan(self.p_zero) else f" (it is, in {self.p_zero:.0%} of samples, when the variance is zero)"
-            )
-            return (
-                f"p = 1: leaving the effects out does not make the fit worse, the estimate is on the boundary{zero}. "
-                "This is not evidence that the variance is zero: see an upper confidence limit or the posterior."
-            )
-        p = p_text(self.p_value, self.mc_error)
-        if self.p_value < 0.05:
-            return f"{p}: so large a rise of the criterion would be rare if the variance were zero."
-        return (
-            f"{p}: such a rise of the criterion is not unusual if the variance is zero. That does not show that it is "
-            "zero: see a confidence interval for the values that are compatible with the data."
-        )
+        if self.method == "none":
+            return f"there is no p value. {self._note}"
+        return " ".join(text for text in (conclusion(self), disagreement(self)) if text)
 
     @cached_property
     def _summary(self) -> Summary:
@@ -113,12 +110,6 @@ class ZeroTest:
         return self._summary._repr_html_()
 
 
-def p_text(p: float, mc_error: float) -> str:
-    """A p value in words, with its Monte Carlo error."""
-    text = f"p = {p:.3g}" if p > 1e-12 else "p < 1e-12"
-    return text if mc_error == 0.0 else f"{text} (Monte Carlo error {mc_error:.1g})"
-
-
 @dataclass(frozen=True)
 class ZeroTests:
     """Tests of every random term of a fit, and of every effect of correlated terms.
@@ -128,7 +119,8 @@ class ZeroTests:
     tests : tuple of ZeroTest
     table : pandas.DataFrame
         One row per removal: term, removed, rise of the criterion, asymptotic distribution and its p value
-        (``p_chi_bar``), the p value to believe with its Monte Carlo error and method.
+        (``p_chi_bar``), the p value to believe with its Monte Carlo error, method and note (nan, with the reasons,
+        where no method applies).
     criterion : {"REML", "ML"}
     """
 
@@ -143,8 +135,14 @@ class ZeroTests:
             "p_value is of the method named beside it; p_chi_bar is its large-sample approximation. A large p value is "
             "not evidence that a variance is zero."
         )
+        notes = [
+            f"{term}, {removed}: {note}"
+            for term, removed, note in self.table[["term", "removed", "note"]].to_numpy()
+            if note
+        ]
+        shown = self.table.drop(columns="note")
         return Summary(
-            "Random effects left out one at a time", (f"rise: of the {name}",), (("Tests", self.table),), (remark,)
+            "Random effects left out one at a time", (f"rise: of the {name}",), (("Tests", shown),), (remark, *notes)
         )
 
     def __str__(self) -> str:
@@ -201,13 +199,17 @@ def zero_test(
     fit: REMLResult, removal: Removal, method: str, draws: int, seed: int | np.random.Generator | None, refits: int
 ) -> ZeroTest:
     """Test one removal by every method that applies; see `FitZeroTests.test_zero`."""
+    draws, refits = check_count("draws", draws, 1), check_count("refits", refits, int(method == "bootstrap"))
+    generator(seed)
     _check(fit, method)
     seed = SEED if seed is None else seed
     model = null_model(fit.optimum, removal)
     rows = all_rows(fit, model, removal, draws, seed)
-    if method == "bootstrap" or (method == "auto" and needs_refits(fit, rows) and refits):
-        rows.append(bootstrap_row(model, refits or _REFITS, seed))
-    chosen = choose(rows, method)
+    if method == "bootstrap":
+        rows.append(bootstrap_row(model, refits, seed))
+    elif method == "auto" and (row := unasked_row(model, rows, refits, seed)) is not None:
+        rows.append(row)
+    chosen = choose(rows, method, model.statistic)
     table = pd.DataFrame([[getattr(row, c) for c in _COLUMNS] for row in rows], columns=list(_COLUMNS))
     return ZeroTest(
         hypothesis=in_words(fit.design, removal),
@@ -220,12 +222,23 @@ def zero_test(
         rise=model.statistic,
         table=table.set_index("method"),
         _remarks=_remarks(fit, model, removal),
+        _note=chosen.note,
+        _reached=chosen.reached,
+        _change=model.change,
+        _zero=_is_zero(model, removal),
     )
+
+
+def _is_zero(model: NullModel, removal: Removal) -> bool:
+    """Whether the estimate of what is removed is zero."""
+    design = model.full.cp.design
+    scaled = model.full.terms[removal.term] * rms(design, design.terms[removal.term].Z)[:, None]
+    return bool(np.linalg.norm(scaled[list(removal.removed)]) <= _NONE * max(1.0, float(np.linalg.norm(scaled))))
 
 
 def _check(fit: REMLResult, method: str) -> None:
     if method not in METHODS:
-        raise FitError(f"method={method!r} is unknown. Use one of {', '.join(map(repr, METHODS))}.")
+        raise DesignError(f"method={method!r} is unknown. Use one of {', '.join(map(repr, METHODS))}.")
     if fit.optimum.fixed:
         fixed = ", ".join(fit.design.terms[i].label for i in fit.optimum.fixed)
         raise FitError(
@@ -281,7 +294,7 @@ def ranova(
     draws : int
         Of exact null distributions, where they are simulated.
     refits : int
-        Of a parametric bootstrap for correlated effects; 0 for none.
+        Of a parametric bootstrap for correlated effects, at most: no more are run than take some seconds; 0 for none.
     random_seed : int, numpy.random.Generator or None
         None is a fixed seed, so that p values are the same every time.
 
@@ -291,8 +304,10 @@ def ranova(
 
     Raises
     ------
+    DesignError
+        `fit` is no REML or ML fit; `draws` or `refits` is no number of them.
     FitError
-        Theta held fixed, or a fit that did not converge.
+        Theta held fixed, a fit that did not converge, or no seed.
 
     Examples
     --------
@@ -301,6 +316,10 @@ def ranova(
     >>> ranova(fit).table.set_index("term")["p_chi_bar"].round(4).to_dict()
     {'(1 | batch)': 0.2087, '(1 | batch:cask)': 0.0}
     """
+    from bayeslmm.results.reml_result import REMLResult
+
+    if not isinstance(fit, REMLResult):
+        raise DesignError(f"ranova compares REML or ML fits, not {fit!r}. Pass what Model(...).fit() returns.")
     removals = _removals(fit.design)
     tests = tuple(zero_test(fit, removal, "auto", draws, random_seed, refits) for removal in removals)
     rows: list[dict[str, Any]] = []
@@ -316,6 +335,7 @@ def ranova(
                 "p_value": test.p_value,
                 "mc_error": test.mc_error,
                 "method": test.method,
+                "note": test._note,
             }
         )
     return ZeroTests(tests, pd.DataFrame(rows), "REML" if fit.reml else "ML")

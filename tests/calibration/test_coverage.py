@@ -205,6 +205,22 @@ def test_arguments() -> None:
         bl.Cell("balanced", 3, 5, 0.1, 0.0, 0.5)
     with pytest.raises(FitError, match="is not one of"):
         bl.Cell("nested", 3, 5)  # type: ignore[arg-type]
+    for values in ({"groups": "a"}, {"groups": 5.5}, {"size": None}, {"icc": "a"}, {"rho": True}):
+        with pytest.raises(FitError, match=f"{next(iter(values))}=.* is no "):
+            bl.Cell(**values)  # type: ignore[arg-type]
+    with pytest.raises(FitError, match="client=3 is no Dask client"):
+        bl.coverage_study(CELLS, 10, client=3)
+    for cells in (3, CELLS[0]):
+        with pytest.raises(FitError, match="is no list of cells"):
+            bl.coverage_study(cells)  # type: ignore[arg-type]
+    with pytest.raises(FitError, match=r"is no bl\.Cell"):
+        bl.coverage_study([[1]])  # type: ignore[list-item]
+    with pytest.raises(DesignError, match="level='a' is no number"):
+        bl.coverage_study(CELLS, 10, level="a")  # type: ignore[arg-type]
+    with pytest.raises(FitError, match="store=3"):
+        bl.coverage_study(CELLS, 10, store=3)  # type: ignore[arg-type]
+    with pytest.raises(FitError, match="is no list of designs"):
+        bl.coverage_grid("balanced")  # type: ignore[arg-type]
 
 
 def test_a_prior_of_ones_own_changes_the_posterior_only() -> None:

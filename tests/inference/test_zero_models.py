@@ -290,7 +290,7 @@ def test_refusals() -> None:
             fit.test_zero(what)
     with pytest.raises(DesignError, match="needs a name"):
         fit.test_zero(3)  # type: ignore[arg-type]
-    with pytest.raises(FitError, match="unknown"):
+    with pytest.raises(DesignError, match="unknown"):
         fit.test_zero("Subject", method="wald")  # type: ignore[arg-type]
     with pytest.raises(DesignError, match="correlated effects"):
         fit.test_zero("Subject", method="exact")

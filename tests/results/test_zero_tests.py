@@ -1,0 +1,174 @@
+"""What tests of zero variances say, how many refits they run unasked, and which arguments they refuse."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import bayeslmm as bl
+from bayeslmm.errors import DesignError, FitError
+from bayeslmm.inference.null_model import NullModel, Removal, null_model
+from bayeslmm.results import zero_methods
+from bayeslmm.results.zero_methods import unasked_row
+from bayeslmm.results.zero_tests import disagreement
+
+
+@pytest.fixture(scope="module")
+def sleep() -> bl.REMLResult:
+    return bl.Model("Reaction ~ Days + (Days | Subject)", bl.load_dataset("sleepstudy")).fit()
+
+
+def oneway(sizes: list[int], seed: int) -> tuple[pd.DataFrame, bl.REMLResult]:
+    g, rng = np.repeat(np.arange(len(sizes)), sizes), np.random.default_rng(seed)
+    frame = pd.DataFrame({"g": g, "y": rng.normal(size=len(sizes))[g] + rng.normal(size=g.size)})
+    return frame, bl.Model("y ~ 1 + (1 | g)", frame).fit()
+
+
+def autoregressive() -> bl.REMLResult:
+    rng = np.random.default_rng(4)
+    frame = pd.DataFrame({"g": np.repeat(np.arange(10), 4), "t": np.tile(np.arange(4), 10)})
+    frame["y"] = rng.normal(size=40) + rng.normal(size=10)[frame["g"]]
+    return bl.Model("y ~ 1 + ar1(0 + C(t) | g)", frame, saturated="allow").fit()
+
+
+def test_f_and_the_likelihood_weigh_groups_differently() -> None:
+    frame, fit = oneway([1, 1, 1, 1, 1, 1, 60, 40], 100)
+    F, p = stats.f_oneway(*(y.to_numpy() for _, y in frame.groupby("g")["y"]))
+    test = fit.test_zero("g", draws=1000)
+    assert (fit.estimates()["sd_g[Intercept]"], test.p_value) == (0.0, 1.0)
+    assert test.table.loc["F (Wald)", "statistic"] == pytest.approx(F, rel=1e-9)
+    assert p < 0.05
+    assert f"(p = {p:.3g})" in disagreement(test)
+    assert "the estimate is on the boundary" in test.conclusion
+    assert disagreement(test) in test.conclusion
+    by_f = fit.test_zero("g", method="F", draws=1000).conclusion
+    assert by_f.startswith(f"p = {p:.3g}: so large an F would be rare")
+    assert "exact RLRT, p = 1" in by_f
+
+
+def test_they_agree_in_a_balanced_layout() -> None:
+    for seed in range(6):
+        _, fit = oneway([5] * 6, seed)
+        assert disagreement(fit.test_zero("g")) == ""
+
+
+def test_no_rise_without_a_zero_estimate_is_not_called_a_boundary() -> None:
+    _, fit = oneway([5] * 6, 1)
+    test = fit.test_zero("g")
+    assert fit.estimates()["sd_g[Intercept]"] > 0.0
+    stuck = replace(test, statistic=0.0, rise=0.0, p_value=1.0, _change=-0.25)
+    assert not test._zero
+    assert "it changes by -0.25" in stuck.conclusion
+    assert "local minimum" in stuck.conclusion
+    assert "boundary" not in stuck.conclusion
+    assert bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff2")).fit().test_zero("Batch")._zero
+
+
+def test_a_bound_is_not_read_as_a_p_value(sleep: bl.REMLResult) -> None:
+    few = sleep.test_zero("sd_Subject[Days]", method="bootstrap", refits=15)
+    assert few.conclusion.startswith("p is at most 0.0625 (none of 15 refits reached the rise of 42.84)")
+    assert "not unusual" not in few.conclusion
+    many = sleep.test_zero("sd_Subject[Days]", method="bootstrap", refits=60)
+    assert many.conclusion.startswith("p is at most 0.0164 (none of 60 refits")
+    assert "rare" in many.conclusion
+    drawn = oneway([3, 5, 7, 9, 11, 13], 2)[1].test_zero("g", draws=200)
+    assert drawn.statistic > 10.0
+    assert drawn.conclusion.startswith("p is at most 0.00498 (none of 200 draws")
+
+
+def test_refits_that_nobody_asked_for_are_few_where_each_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    fit, asked = autoregressive(), list[int]()
+
+    def row(model: NullModel, refits: int, seed: Any, note: str = "") -> zero_methods.Row:
+        asked.append(refits)
+        return zero_methods.Row("bootstrap", 1.0, "", 0.5, 0.0, note)
+
+    monkeypatch.setattr(zero_methods, "bootstrap_row", row)
+    model = null_model(fit.optimum, Removal(0, (0, 1, 2, 3)))
+    found = unasked_row(model, [], 1000, 1)
+    assert found is not None
+    assert 50 <= asked[0] < 100
+    assert found.note.startswith(f"{asked[0]} of 1,000 refits were run")
+    assert "method='bootstrap'" in found.note
+    unasked_row(model, [], 20, 1)
+    assert asked[1] == 20
+    monkeypatch.setattr(zero_methods, "_BUDGET", 1000.0)
+    found = unasked_row(model, [], 1000, 1)
+    assert found is not None
+    assert not found.works
+    assert len(asked) == 2
+    assert "method='bootstrap'" in found.note
+
+
+def test_refits_of_a_small_design_are_all_run(sleep: bl.REMLResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = null_model(sleep.optimum, Removal(0, (0, 1)))
+    assert model.together
+    assert model.refit_cost < 5.0
+    found = sleep.test_zero("Subject", refits=300)
+    assert "300 refits" in found.table.loc["bootstrap", "distribution"]
+
+
+def test_no_method_is_said_not_raised() -> None:
+    fit = autoregressive()
+    found = bl.ranova(fit, refits=0)
+    assert found.table["method"].tolist() == ["none"]
+    assert found.table["p_value"].isna().all()
+    assert "refits=0" in found.table["note"].iloc[0]
+    assert "refits=0" in str(found)
+    test = fit.test_zero("g", refits=0)
+    assert np.isnan(test.p_value)
+    assert test.rise > 0
+    assert "there is no p value" in str(test)
+    with pytest.raises(DesignError, match="does not apply"):
+        fit.test_zero("g", method="chi-bar-square")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"draws": 0},
+        {"draws": -1},
+        {"draws": "a"},
+        {"draws": 2.5},
+        {"draws": None},
+        {"refits": -1},
+        {"refits": "a"},
+        {"refits": 2.5},
+        {"refits": None},
+        {"refits": True},
+    ],
+)
+def test_counts_that_are_none(sleep: bl.REMLResult, arguments: dict[str, Any]) -> None:
+    (name, value), *_ = arguments.items()
+    for compute in (
+        lambda: sleep.test_zero("Subject", **arguments),
+        lambda: sleep.test_zero("Subject", method="bootstrap", **arguments),
+        lambda: bl.ranova(sleep, **arguments),
+    ):
+        with pytest.raises(DesignError, match=f"{name}={value!r} is not a whole number"):
+            compute()
+
+
+def test_a_bootstrap_without_refits(sleep: bl.REMLResult) -> None:
+    with pytest.raises(DesignError, match="refits=0 is not a whole number of at least 1"):
+        sleep.test_zero("Subject", method="bootstrap", refits=0)
+
+
+@pytest.mark.parametrize("seed", ["a", -1, 1.5])
+def test_no_seed(seed: Any) -> None:
+    fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).fit()
+    # balanced: nothing is simulated
+    with pytest.raises(FitError, match="is no seed"):
+        fit.test_zero("Batch", random_seed=seed)
+    with pytest.raises(FitError, match="is no seed"):
+        bl.ranova(fit, random_seed=seed)
+
+
+def test_what_ranova_takes() -> None:
+    with pytest.raises(DesignError, match="not 'x'"):
+        bl.ranova("x")  # type: ignore[arg-type]
