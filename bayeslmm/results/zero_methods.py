@@ -149,9 +149,8 @@ def _by_bootstrap(model: NullModel, refits: int, seed: int | np.random.Generator
     notes = [note] if note else []
     if found.failed:
         most = (p * (B + 1) + found.failed) / (refits + 1)
-        notes.append(
-            f"{found.failed} of {refits} refits failed and are left out (were they all to reach it, p would be {most:.3g})"
-        )
+        left = f"{found.failed} of {refits} refits failed and are left out"
+        notes.append(f"{left} (were they all to reach it, p would be {most:.3g})")
     bound = p * (B + 1) < 1.5
     if bound:
         notes.insert(0, "no refit reached the statistic, so that p is an upper bound")
