@@ -29,14 +29,13 @@ from bayeslmm.results.intervals import check_level
 from bayeslmm.results.posterior import Posterior
 from bayeslmm.results.sampling import Settings, generator, sample_posterior
 from bayeslmm.results.summary import describe_direction, number
+from bayeslmm.results.zero_tests import disagreement
 
 if TYPE_CHECKING:
     from bayeslmm.results.reml_result import REMLResult
 
 # Rise of the criterion at zero up to which a 95 % profile interval reaches zero.
 _IN_REACH = 3.84
-# P value of an exact F test from which on it contradicts an estimate of zero.
-_CONTRADICTS = 0.05
 # Share of variance that the advice is given for.
 _QUOTED = 0.1
 
@@ -149,19 +148,8 @@ def _words(material: Material) -> tuple[str, ...]:
 
 def _disagreement(material: Material) -> str:
     """Where an estimate is zero although the exact F test says that levels differ."""
-    parts = []
-    for label, test in material.tests.items():
-        if material.estimates[label] != 0 or "F (Wald)" not in test.table.index:
-            continue
-        p = _at(test.table, "F (Wald)", "p_value")
-        if p < _CONTRADICTS:
-            parts.append(f"{label} is estimated as 0, but the exact F test has p = {p:.2g}")
-    if not parts:
-        return ""
-    return (
-        f"{'; '.join(parts)}. The F test takes all levels alike, the likelihood listens more to levels with many "
-        "observations: small levels differ here, large ones hardly do. Look at the levels."
-    )
+    zero = [label for label in material.tests if material.estimates[label] == 0]
+    return " ".join(f"{label}: {text}" for label in zero if (text := disagreement(material.tests[label])))
 
 
 def _judge(material: Material) -> tuple[str, tuple[Advice, ...]]:

@@ -149,7 +149,7 @@ def test_exact_tests_that_contradict_a_zero_are_named() -> None:
     assert fit.is_singular
     assert f_distribution.sf(F, 7, 98) < 0.05
     found = fit.boundary("none")
-    assert "but the exact F test has p = " in found.findings[-1]
+    assert f"The exact F test (p = {f_distribution.sf(F, 7, 98):.3g})" in found.findings[-1]
     assert "Do not simplify unseen" in [advice.title for advice in found.advice]
 
 
