@@ -23,6 +23,7 @@ from bayeslmm.results import Posterior, REMLResult, parameters
 from bayeslmm.results.intervals import check_level
 from bayeslmm.results.labels import Parameter
 from bayeslmm.results.penalised_result import fit_result
+from bayeslmm.results.sampling import generator
 from bayeslmm.results.summary import number
 
 if TYPE_CHECKING:
@@ -181,10 +182,10 @@ class Comparison:
             Rows stand for several observations (``frequency=``); n is not positive.
         """
         n = replicates(self.reml) if n is None else n
-        if n < 1:
-            raise DesignError(f"n={n}: a bootstrap needs at least one replicate, and some hundreds for an interval.")
+        if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+            raise DesignError(f"n={n!r}: a bootstrap needs at least one replicate, and some hundreds for an interval.")
         if (n, random_seed) not in self._bootstraps:
-            self._bootstraps[n, random_seed] = draw_bootstrap(self.reml, n, np.random.default_rng(random_seed))
+            self._bootstraps[n, random_seed] = draw_bootstrap(self.reml, n, generator(random_seed))
         return self._bootstraps[n, random_seed]
 
     @cached_property
@@ -318,7 +319,7 @@ class Comparison:
 
 def compare(
     reml: REMLResult,
-    posterior: Posterior,
+    posterior: Posterior | None = None,
     *more: Posterior,
     level: float = 0.95,
     delta: float | None = None,
@@ -357,10 +358,14 @@ def compare(
     >>> both.table.loc["sd_Batch[Intercept]", "note"]
     'REML says 0; upper bound'
     """
-    check_level(level)
+    level = check_level(level)
     _check_scale(scale)
-    if delta is not None and not delta >= 0:
-        raise DesignError(f"delta={delta:g}: a standard deviation below which it is negligible cannot be negative.")
+    _check_delta(delta)
+    if posterior is None:
+        raise DesignError(
+            "compare() got a fit and nothing to compare it with. It needs a posterior of the same model too: "
+            "bl.compare(model.fit(), model.sample())."
+        )
     for post in (posterior, *more):
         check_same(reml, post)
     if reml.optimum.fixed:
@@ -377,6 +382,15 @@ def compare(
     other = REMLResult(reml.design, reml.cp, optimise(reml.cp, not reml.reml))
     restricted, full = (reml, other) if reml.reml else (other, reml)
     return Comparison(restricted, full, posterior, level, delta, more, scale)
+
+
+def _check_delta(delta: Any) -> None:
+    if delta is None:
+        return
+    if isinstance(delta, bool) or not isinstance(delta, int | float | np.number):
+        raise DesignError(f"delta={delta!r} is no number. Give a standard deviation in units of y, or None.")
+    if not delta >= 0:
+        raise DesignError(f"delta={delta:g}: a standard deviation below which it is negligible cannot be negative.")
 
 
 def _check_scale(scale: Any) -> Scale:

@@ -14,6 +14,7 @@ from bayeslmm.inference.ratio import pivot_interval
 from bayeslmm.inference.spectral import spectrum
 from bayeslmm.results import Posterior, REMLResult
 from bayeslmm.results.explained import posterior_icc, posterior_r2
+from bayeslmm.results.interval_methods import or_nan
 from bayeslmm.results.intervals import hdi
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def long_table(both: Comparison) -> pd.DataFrame:
 def _fit_rows(both: Comparison, name: str, fit: REMLResult) -> list[_Row]:
     """Parameters of a fit: profile intervals, or Wald for the fixed effects of a penalised one."""
     values, penalised = fit.estimates().to_dict(), fit.penalty is not None
-    ends = fit.confint(both.level).T.to_dict("list")
+    ends = or_nan(lambda: fit.confint(both.level), [p.label for p in both.parameters]).T.to_dict("list")
     rows = []
     for p in both.parameters:
         power = 2 if both.scale == "variance" and is_scale(p) else 1
@@ -121,6 +122,8 @@ def _share_interval(both: Comparison, label: str) -> tuple[float, float, str, st
     except DesignError as error:
         return _NAN, _NAN, "none", str(error).split(":")[0]
     draws = boot.explained[label].dropna().to_numpy()
+    if not draws.size:
+        return _NAN, _NAN, "none", "no replicate could be fitted"
     low, high = np.quantile(draws, [0.5 - both.level / 2, 0.5 + both.level / 2])
     note = f"percentiles of {len(draws)} replicates"
     if boot.failed:

@@ -12,6 +12,7 @@ from bayeslmm.bayes.presets import PRESETS
 from bayeslmm.design.design import Design
 from bayeslmm.errors import BayesLMMError
 from bayeslmm.results import Posterior
+from bayeslmm.results.interval_methods import or_nan
 from bayeslmm.results.intervals import mode
 from bayeslmm.results.labels import Parameter
 
@@ -42,7 +43,8 @@ FURTHER = ("mean", "hdi_low", "hdi_high")
 def sd_table(both: Comparison) -> pd.DataFrame:
     """One row per parameter, standard deviations as such; see `Comparison.table`."""
     known = both.parameters
-    interval, posterior = both.reml.confint(both.level), both.posterior.table(both.level)
+    interval = or_nan(lambda: both.reml.confint(both.level), [p.label for p in known])
+    posterior = both.posterior.table(both.level)
     frame = pd.DataFrame(index=[p.label for p in known])
     frame["ml"], frame["reml"] = both.ml.estimates(), both.reml.estimates()
     frame["reml_low"], frame["reml_high"] = interval["conf_low"], interval["conf_high"]

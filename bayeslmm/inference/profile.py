@@ -85,7 +85,9 @@ def profile_ends(
     criterion = _criterion(cp, optimum, asked)
     start = minima(criterion, 1)
     beta = user_beta(cp, criterion.base.solution)
-    a, b = (_values(criterion, start, t, beta) for t in search_ends(criterion, start, level, again=True))
+    a, b = (
+        _values(criterion, start, t, beta) for t in search_ends(criterion, start, level, True, bool(optimum.ridges))
+    )
     a, b = np.minimum(a, b), np.maximum(a, b)
     for i, target in enumerate(targets):
         if not _is_held(optimum, target):

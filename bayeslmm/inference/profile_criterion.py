@@ -131,7 +131,9 @@ class Criterion:
         width = self.cp.levels.E.size if self.exact else 1
         step = max(1, _CHUNK // max(width, 1)) if self.exact else 1
         parts = [slice(k, k + step) for k in range(0, x.shape[0], step)]
-        out = [self._expand(x[p], u[p], target[p], response[p]) for p in parts]
+        # A trial step may leave the range of numbers; what is not finite there is refused.
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            out = [self._expand(x[p], u[p], target[p], response[p]) for p in parts]
         return out[0] if len(out) == 1 else tuple(np.concatenate(a) for a in zip(*out, strict=True))  # type: ignore[return-value]
 
     def _expand(self, x: FloatArray, u: FloatArray, target: IntArray, response: IntArray) -> Expansion:

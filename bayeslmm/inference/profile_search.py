@@ -17,6 +17,10 @@ from bayeslmm.types import FloatArray, IntArray
 # Evaluations for the check that no minimum lower than this is missed at an end.
 _RECHECK = 60
 _LOWER = 1e-5
+# Standard deviations and coefficients in units of the fit beyond which there is taken to be no end. On a ridge the
+# covariance of y is a difference of ever larger variances, of which nothing would be left further out.
+_FAR = 1e6
+_FAR_ON_A_RIDGE = 1e4
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,9 @@ def minimise_others(
     return minimise(evaluate, x[first:])
 
 
-def search_ends(criterion: Criterion, start: Start, level: float, again: bool = False) -> tuple[FloatArray, FloatArray]:
+def search_ends(
+    criterion: Criterion, start: Start, level: float, again: bool = False, ridge: bool = False
+) -> tuple[FloatArray, FloatArray]:
     """Coordinates of the lower and upper ends (S,); `again`: look for lower minima at the ends found."""
     S = start.target.size
     which = np.tile(np.arange(S), 2)
@@ -100,7 +106,7 @@ def search_ends(criterion: Criterion, start: Start, level: float, again: bool = 
         np.concatenate([ends[:, 0], ends[:, 1]]),
         relative,
         np.where(relative, np.maximum(1.0, size), np.where(kinds == "fixed", 4.0, 0.7)),
-        np.where(kinds == "sigma", 28.0, 1e6 * np.maximum(1.0, size)),
+        np.where(kinds == "sigma", 28.0, (_FAR_ON_A_RIDGE if ridge else _FAR) * np.maximum(1.0, size)),
     )
     t = find_ends(search).t
     failed = np.flatnonzero(np.isnan(t) & np.isfinite(search.minimum)).tolist()
@@ -114,7 +120,8 @@ def search_ends(criterion: Criterion, start: Start, level: float, again: bool = 
 
 def _lower(search: Search, t: FloatArray) -> dict[int, FloatArray]:
     """Ends where the criterion has a lower minimum, reached from the estimate, than the one that was followed."""
-    rows = np.flatnonzero(np.isfinite(t) & (np.abs(t - search.end) > 1e-13))
+    rows = np.flatnonzero(np.isfinite(t))
+    rows = rows[np.abs(t[rows] - search.end[rows]) > 1e-13]
 
     def function(free: FloatArray, which: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         f, g, H = search.function(np.column_stack([t[rows[which]], free]), rows[which])
@@ -138,8 +145,15 @@ def _nested(
     """An end by minimising over the other coordinates at every value of the target, from `begin` on outwards."""
     t0, side, room = float(start.x[s, 0]), float(search.side[k]), float(search.room[k])
     path = {0.0: start.x[s, 1:]} if begin is None else {side * (begin[0] - t0): begin[1]}
+    known: dict[float, float] = {}
 
     def excess(out: float) -> float:
+        # Asked again, it would start nearer, and at a rounding error or another minimum could change its sign.
+        if out not in known:
+            known[out] = rise(out)
+        return known[out]
+
+    def rise(out: float) -> float:
         near = path[min(path, key=lambda known: abs(known - out))]
         found = minimise_others(
             criterion, np.append(0.0, near), start.u[s], int(start.target[s]), int(start.response[s]), t0 + side * out
@@ -148,6 +162,8 @@ def _nested(
         return min(found.value, 1e300) - float(start.minimum[s]) - search.cut
 
     inside, step = next(iter(path)), 0.1 * float(search.reach[k])
+    if excess(inside) >= 0:
+        return t0 + side * inside
     while True:
         outside = min(inside + step, room)
         if excess(outside) > 0:

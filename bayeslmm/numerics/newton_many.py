@@ -13,6 +13,8 @@ from bayeslmm.types import BoolArray, FloatArray, IntArray
 type ManyFunction = Callable[[FloatArray, IntArray], tuple[FloatArray, FloatArray, FloatArray]]
 
 _ENDINGS = tuple(Ending)
+# Square roots of what numbers can be squared and added.
+_LONGEST = 1e100
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,10 @@ def _directions(state: _State, running: IntArray) -> tuple[FloatArray, FloatArra
     slope = (state.gradient[running, None] @ vectors)[:, 0]
     largest = np.maximum(np.abs(curvature).max(axis=1, keepdims=True), 1e-300)
     steep = np.maximum(np.abs(curvature), FLAT * largest)
-    decrement = (slope**2 / steep).sum(axis=1)
-    step = -slope / steep
+    with np.errstate(over="ignore"):
+        decrement = (slope**2 / steep).sum(axis=1)
+        # Without curvature a step is as long as its radius lets it be; its length must still be a number.
+        step = np.clip(-slope / steep, -_LONGEST, _LONGEST)
     down = curvature < -1e-7 * largest
     saddle = down.any(axis=1)
     if saddle.any():

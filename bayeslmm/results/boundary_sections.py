@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +20,7 @@ from bayeslmm.inference.zero_fraction import zero_probability
 from bayeslmm.inference.zero_rate import singular_rate
 from bayeslmm.likelihood.crossproducts import Levels
 from bayeslmm.results.boundary_report import Section
+from bayeslmm.results.interval_methods import or_nan
 from bayeslmm.results.labels import Parameter, parameters
 from bayeslmm.results.negligible import negligible_sd
 from bayeslmm.results.posterior import Posterior
@@ -92,7 +93,9 @@ class Material:
         two_sided = 2.0 * self.level - 1.0
         table = pd.DataFrame({"estimate": self.estimates[labels]})
         for name in ("REML", "ML"):
-            ends = self.fit.confint(two_sided, parameters=labels, criterion=name)
+            # The verdict says that a fit without residual has none.
+            make = partial(self.fit.confint, two_sided, parameters=labels, criterion=name)
+            ends = or_nan(make, labels, say=False)
             table[f"{name} low"], table[f"{name} high"] = ends["conf_low"], ends["conf_high"]
         return table.join(self._icc(two_sided))
 

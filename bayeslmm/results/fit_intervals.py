@@ -20,8 +20,9 @@ from bayeslmm.results.bootstraps import Bootstrap
 from bayeslmm.results.intervals import check_level
 from bayeslmm.results.labels import estimates as read_estimates
 from bayeslmm.results.labels import parameters as all_parameters
-from bayeslmm.results.profiles import find_derived, profile_frame
+from bayeslmm.results.profiles import check_minimum, find_derived, profile_frame
 from bayeslmm.results.refits import Refits
+from bayeslmm.results.sampling import generator
 from bayeslmm.types import FloatArray
 
 
@@ -88,7 +89,14 @@ class FitIntervals:
         Raises
         ------
         DesignError
-            The parameter was fixed, or a value is outside its range.
+            The parameter was fixed, a value is no number or outside its range.
+        FitError
+            The fit leaves no residual: the criterion has no finite minimum.
+
+        Warns
+        -----
+        BayesLMMWarning
+            The parameter is not identified, or the fit is not a minimum.
 
         Examples
         --------
@@ -98,7 +106,9 @@ class FitIntervals:
         >>> (curve["criterion"] - fit.criterion).round(2).tolist()
         [6.37, 0.0]
         """
-        return profile_frame(self.cp, self._by_criterion(criterion), find_derived(self.design, label), values)
+        optimum, parameter = self._by_criterion(criterion), find_derived(self.design, label)
+        check_minimum(optimum, [parameter])
+        return profile_frame(self.cp, optimum, parameter, values)
 
     def confint(
         self,
@@ -147,6 +157,13 @@ class FitIntervals:
         DesignError
             The level is not strictly between 0 and 1; a label, method or criterion is unknown; the method has no
             interval for a parameter (with the reason, and what to use instead).
+        FitError
+            The fit leaves no residual: the criterion has no finite minimum. (The pivot does not need one.)
+
+        Warns
+        -----
+        BayesLMMWarning
+            Some of the parameters are not identified, with their names, or the fit is not a minimum.
 
         Examples
         --------
@@ -161,7 +178,7 @@ class FitIntervals:
                               conf_low  conf_high
         icc_Batch[Intercept]     0.084      0.848
         """
-        check_level(level)
+        level = check_level(level)
         optimum = self._by_criterion(criterion)
         if method == "bootstrap":
             return self.bootstrap(n, random_seed, criterion=criterion).confint(level, kind, parameters)
@@ -207,6 +224,8 @@ class FitIntervals:
         ------
         DesignError
             Rows of the fit stand for several observations (``frequency=``); n is not positive.
+        FitError
+            random_seed is no seed.
 
         Examples
         --------
@@ -215,7 +234,7 @@ class FitIntervals:
         >>> fit.refit_many(fit.simulate(10, random_seed=1)).ok.all()
         np.True_
         """
-        rng = np.random.default_rng(random_seed)
+        rng = generator(random_seed)
         beta = np.asarray(self._conditional.beta[0])
         Y = simulate_responses(self.design, self.optimum.terms, self.optimum.sigma, beta, _count(n), rng)
         return pd.DataFrame(Y, index=self.design.index)
@@ -247,20 +266,28 @@ class FitIntervals:
         Raises
         ------
         DesignError
-            Rows of the fit stand for several observations (``frequency=``); n is not positive.
+            Rows of the fit stand for several observations (``frequency=``); n or workers is not positive.
+        FitError
+            The fit leaves no residual; random_seed is no seed.
+
+        Warns
+        -----
+        BayesLMMWarning
+            Some parameters are not identified, with their names, or the fit is not a minimum.
 
         Notes
         -----
         Near a zero variance percentile intervals are not to be relied on: at an estimate of zero, nothing but zero is
         simulated from. `Bootstrap.confint` says so.
         """
-        optimum = self._by_criterion(criterion)
-        rng = np.random.default_rng(random_seed)
+        optimum, rng = self._by_criterion(criterion), generator(random_seed)
+        n, workers = _count(n), _threads(workers)
+        check_minimum(optimum, all_parameters(self.design))
         beta = self._beta_of(optimum)
         parts = [
             Refits(self.design, optimum.reml, optima)
             for optima in bootstrap_optima(
-                self.cp, optimum.terms, optimum.sigma, beta, _count(n), rng,
+                self.cp, optimum.terms, optimum.sigma, beta, n, rng,
                 reml=optimum.reml, fixed=self._fixed, workers=workers,
             )
         ]  # fmt: skip
@@ -276,6 +303,12 @@ class FitIntervals:
 
 
 def _count(n: Any) -> int:
-    if not isinstance(n, int | np.integer) or n < 1:
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
         raise DesignError(f"n={n!r}: the number of simulated responses must be a whole number, at least 1.")
     return int(n)
+
+
+def _threads(workers: Any) -> int:
+    if isinstance(workers, bool) or not isinstance(workers, int | np.integer) or workers < 1:
+        raise DesignError(f"workers={workers!r}: the number of threads must be a whole number, at least 1.")
+    return int(workers)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,12 +11,12 @@ import pandas as pd
 from scipy.special import ndtri
 
 from bayeslmm.design.design import Design
-from bayeslmm.errors import DesignError
+from bayeslmm.errors import BayesLMMWarning, DesignError, FitError
 from bayeslmm.inference.wald import wald_ends
 from bayeslmm.likelihood import CrossProducts, beta_covariance
 from bayeslmm.reml import Optimum
 from bayeslmm.results.labels import Parameter, parameters
-from bayeslmm.results.profiles import choose_parameters, profile_intervals, share, target_of
+from bayeslmm.results.profiles import check_minimum, choose_parameters, on_a_ridge, profile_intervals, share, target_of
 
 type Labels = str | Sequence[str] | None
 
@@ -24,11 +25,22 @@ def _frame(chosen: Sequence[Parameter], ends: Sequence[tuple[float, float]]) -> 
     return pd.DataFrame(ends, index=[p.label for p in chosen], columns=["conf_low", "conf_high"], dtype=float)
 
 
+def or_nan(make: Callable[[], pd.DataFrame], labels: Sequence[str], say: bool = True) -> pd.DataFrame:
+    """Intervals, or nan (and a warning) where the fit has none: for tables that have other columns too."""
+    try:
+        return make()
+    except FitError as error:
+        if say:
+            warnings.warn(f"Intervals are missing. {error}", BayesLMMWarning, stacklevel=3)
+        return pd.DataFrame(np.nan, index=list(labels), columns=["conf_low", "conf_high"])
+
+
 def profile(
     design: Design, cp: CrossProducts, optimum: Optimum, estimates: pd.Series, labels: Labels, level: float
 ) -> pd.DataFrame:
     """Profile intervals."""
     chosen = choose_parameters(design, labels)
+    check_minimum(optimum, chosen)
     return _frame(chosen, profile_intervals(cp, optimum, chosen, estimates, level))
 
 
@@ -41,11 +53,14 @@ def wald(
     ------
     DesignError
         A parameter at the end of its range, of a term that was fixed, or without curvature.
+    FitError
+        The fit leaves no residual.
     """
     chosen = choose_parameters(design, labels)
     if labels is None:
         chosen = [p for p in chosen if p.kind == "fixed"]
     variances = [p for p in chosen if p.kind != "fixed"]
+    check_minimum(optimum, [p for p in chosen if p.kind == "fixed"])
     ends = dict(_wald_variances(cp, optimum, estimates, variances, level)) if variances else {}
     error = ndtri(0.5 + level / 2) * optimum.sigma * np.sqrt(np.diagonal(beta_covariance(cp, optimum.factor)[0]))
     for p in chosen:
@@ -60,12 +75,10 @@ def _wald_variances(
     for p in chosen:
         if p.kind != "sigma" and p.position in optimum.fixed:
             raise DesignError(f"{p.label} was fixed, not estimated: it has no standard error.")
-        if not optimum.sigma > 0:
-            raise DesignError(f"{p.label} has no Wald interval: the fit leaves no residual (sigma = 0).")
         _refuse_at_boundary(p, estimates)
     out = []
     for p, low, high in zip(chosen, *wald_ends(cp, optimum, [target_of(p) for p in chosen], level), strict=True):
-        if np.isnan(low):
+        if np.isnan(low) or on_a_ridge(optimum, p):
             raise DesignError(
                 f"{p.label} has no Wald interval: the criterion has no curvature along it at the estimate, as on a "
                 "ridge or at a boundary, so that there is no standard error. Use method='profile', or the posterior."

@@ -11,17 +11,20 @@ _BOUNDS = {"sd": (0.0, np.inf), "sigma": (0.0, np.inf), "corr": (-1.0, 1.0), "fi
 
 
 def check_level(level: float) -> float:
-    """The level, if it is a probability.
+    """The level, if it is a probability; of an array without axes its number.
 
     Raises
     ------
     DesignError
         No number, or not strictly between 0 and 1.
     """
+    if isinstance(level, np.ndarray) and level.ndim == 0:
+        level = level.item()
     if isinstance(level, bool) or not isinstance(level, int | float | np.number):
         raise DesignError(f"level={level!r} is no number. Give a probability between 0 and 1, e.g. level=0.95.")
     if not 0.0 < level < 1.0:
-        hint = f" Write level={level / 100:g} for {level:g} %." if 1.0 < level < 100.0 else ""
+        # What is hardly above 1 was not meant in per cent.
+        hint = f" Write level={level / 100:g} for {level:g} %." if 2.0 <= level < 100.0 else ""
         raise DesignError(f"level={level!r} is not a probability strictly between 0 and 1.{hint}")
     return level
 
@@ -113,7 +116,10 @@ def _scott(draws: FloatArray) -> float:
 
 def mode(draws: FloatArray, kind: str) -> float:
     """Mode of the kernel density; the lower end of the range if the density there is the highest to sampling error."""
-    low, high = np.percentile(draws, [0.0, 99.5])
+    low, first, third, high = np.percentile(draws, [0.0, 25.0, 75.0, 99.5])
+    if first == third:
+        # Half of the draws are one number.
+        return float(first)
     lower, _ = _BOUNDS[kind]
     start = lower if kind in ("sd", "sigma") else low
     grid = np.linspace(start, high, 401)

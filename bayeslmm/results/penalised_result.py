@@ -13,6 +13,7 @@ from bayeslmm.design.design import Design
 from bayeslmm.errors import FitError
 from bayeslmm.likelihood import CrossProducts
 from bayeslmm.reml import Optimum
+from bayeslmm.results.interval_methods import or_nan
 from bayeslmm.results.reml_result import REMLResult
 from bayeslmm.results.summary import Summary, reml_summary
 from bayeslmm.results.tables import tidy_table
@@ -88,7 +89,8 @@ class PenalisedResult(REMLResult):
         """One row per parameter with broom.mixed's columns; intervals (Wald) for the fixed effects only."""
         errors = self.std_error()
         std_error = [errors.get(p.label, np.nan) if p.kind == "fixed" else np.nan for p in self._parameters]
-        interval = self.confint(level).reindex([p.label for p in self._parameters])
+        interval = or_nan(lambda: self.confint(level), self.design.fixed_names)
+        interval = interval.reindex([p.label for p in self._parameters])
         return tidy_table(self._parameters, self.estimates().to_numpy(), np.array(std_error), interval)
 
     def summary(self) -> Summary:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,15 +11,80 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from bayeslmm.design.design import Design
-from bayeslmm.errors import DesignError
+from bayeslmm.errors import BayesLMMWarning, ConvergenceWarning, DesignError, FitError
 from bayeslmm.inference import Profile, ProfileTarget, profile_curve, profile_ends
 from bayeslmm.likelihood import CrossProducts
 from bayeslmm.reml import Optimum
+from bayeslmm.reml.status import FitStatus
 from bayeslmm.results.intervals import check_range
 from bayeslmm.results.labels import Parameter, find, parameters
 from bayeslmm.types import FloatArray
 
 _DERIVED = ("ratio", "icc")
+# Upper end of the values shown of a profile that does not rise to the cut, in units of the estimate and of sigma.
+_OPEN = 10.0
+
+
+class LabelTypeError(DesignError, TypeError):
+    """What was given as the label of a parameter is no text."""
+
+
+def check_minimum(optimum: Optimum, chosen: Sequence[Parameter]) -> None:
+    """Whether the fit is a minimum that intervals of the parameters chosen can be measured from.
+
+    Raises
+    ------
+    FitError
+        The criterion has no finite minimum: nothing is left for the residual.
+
+    Warns
+    -----
+    BayesLMMWarning
+        The fit is on a ridge that some of the parameters take part in, or is not a minimum (ConvergenceWarning).
+    """
+    status, sigma = optimum.status, optimum.sigma
+    if status is FitStatus.non_finite or not sigma > 0:
+        raise FitError(
+            f"The fit has no intervals (status {status.name}): the residual standard deviation is {sigma:.3g}, zero "
+            "but for rounding, so that the criterion has no finite minimum to measure a rise from and there is no "
+            "distribution to simulate from. The model reproduces the response: remove a random term, or check for a "
+            "response that is duplicated or computed from the predictors. fit.estimates() has the estimates."
+        )
+    if status is FitStatus.not_identified:
+        loose = [p.label for p in chosen if on_a_ridge(optimum, p)]
+        if loose:
+            ridges = "; ".join(str(ridge) for ridge in optimum.ridges)
+            warnings.warn(
+                f"Not identified: {', '.join(loose)} ({ridges}). Their estimates are one of many points with the same "
+                "criterion: bootstrap draws of them mean nothing, and profile intervals reach as far as the ridge "
+                "does, without end where nothing bounds them. The other parameters are not concerned. Leave out one "
+                "of the terms.",
+                BayesLMMWarning,
+                stacklevel=4,
+            )
+    elif not status.ok:
+        warnings.warn(
+            f"The fit is not a minimum of the criterion ({status}). Intervals are measured from the point where it "
+            "stopped and should not be relied on.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+
+
+def on_a_ridge(optimum: Optimum, p: Parameter) -> bool:
+    """Whether a parameter can change along a ridge."""
+    if p.kind == "fixed":
+        return False
+    names = {"residual variance"} if p.kind in ("sigma", *_DERIVED) else set[str]()
+    parts = {part for ridge in optimum.ridges for part in ridge.parts}
+    if p.kind == "sigma" or p.position in optimum.fixed:
+        return p.kind != "corr" and bool(names & parts)
+    term = optimum.cp.design.terms[p.position]
+    effects = [term.effects[i] for i in p.effects]
+    names |= {f"variance of {effect} in {term.label}" for effect in effects}
+    names |= {f"covariance of {a} and {b} in {term.label}" for a in effects for b in effects}
+    shared = any(part.startswith("parameter ") and part.endswith(f" in {term.label}") for part in parts)
+    return shared or bool(names & parts)
 
 
 def find_derived(design: Design, label: str) -> Parameter:
@@ -31,6 +97,8 @@ def find_derived(design: Design, label: str) -> Parameter:
     DesignError
         No such parameter, or several.
     """
+    if not isinstance(label, str):
+        raise LabelTypeError(f"{label!r} is no label of a parameter, such as 'sigma'. fit.estimates().index has them.")
     kind, _, rest = label.partition("_")
     if kind not in _DERIVED or not rest:
         return find(design, label)
@@ -63,13 +131,38 @@ def profile_frame(cp: CrossProducts, optimum: Optimum, parameter: Parameter, val
         if parameter.kind == "icc":
             lower, upper = (float(share(np.array(end))) for end in (lower, upper))
         lower = 0.0 if parameter.kind in ("sd", *_DERIVED) else lower
+        if not np.isfinite([lower, upper]).all():
+            lower, upper = _shown(Profile(cp, optimum, target).estimate, optimum.sigma, parameter.kind, lower, upper)
         grid = np.linspace(lower, upper, 41)
     else:
-        grid = np.atleast_1d(np.asarray(values, dtype=float))
+        grid = _numbers(values, parameter)
         _check_values(grid, parameter)
     with np.errstate(divide="ignore"):
         at = grid / (1.0 - grid) if parameter.kind == "icc" else grid
     return pd.DataFrame({"value": grid, "criterion": profile_curve(Profile(cp, optimum, target), at)})
+
+
+def _shown(estimate: float, sigma: float, kind: str, lower: float, upper: float) -> tuple[float, float]:
+    """Ends of the values shown of a profile, in place of those at infinity."""
+    width = _OPEN * max(abs(estimate), 1.0 if kind == "ratio" else sigma)
+    return max(lower, estimate - width), min(upper, estimate + width)
+
+
+def _numbers(values: ArrayLike, parameter: Parameter) -> FloatArray:
+    try:
+        grid = np.atleast_1d(np.asarray(values, dtype=float))
+    except (TypeError, ValueError) as error:
+        raise DesignError(
+            f"{parameter.label} cannot be profiled at values={values!r}: they are no numbers. Give a number or a list "
+            "of numbers."
+        ) from error
+    if grid.ndim > 1 or not grid.size:
+        what = "is empty" if not grid.size else f"has {grid.ndim} axes"
+        raise DesignError(
+            f"values={values!r} {what}; a profile needs a number or a list of numbers. Leave values out for a grid "
+            "over the interval."
+        )
+    return grid
 
 
 def _check_values(grid: FloatArray, parameter: Parameter) -> None:
@@ -100,8 +193,17 @@ def choose_parameters(design: Design, labels: str | Sequence[str] | None) -> lis
     Raises
     ------
     DesignError
-        Unknown label, or one twice.
+        Unknown label, none, or (LabelTypeError, also a TypeError) one that is no text.
     """
     if labels is None:
         return list(parameters(design))
-    return [find_derived(design, label) for label in ([labels] if isinstance(labels, str) else labels)]
+    try:
+        asked = [labels] if isinstance(labels, str) else list(labels)
+    except TypeError as error:
+        raise LabelTypeError(
+            f"parameters={labels!r} is neither a label nor a list of labels. Labels are: "
+            f"{', '.join(p.label for p in parameters(design))}."
+        ) from error
+    if not asked:
+        raise DesignError(f"parameters={labels!r} names no parameter. Leave it out (None) for all of them.")
+    return [find_derived(design, label) for label in asked]

@@ -30,6 +30,7 @@ from bayeslmm.results.fit_coefficients import FitCoefficients
 from bayeslmm.results.fit_intervals import FitIntervals
 from bayeslmm.results.fit_statistics import FitStatistics
 from bayeslmm.results.fit_zero_tests import FitZeroTests
+from bayeslmm.results.interval_methods import or_nan
 from bayeslmm.results.labels import Parameter, estimates, parameters
 from bayeslmm.results.predictions import FitPredictions
 from bayeslmm.results.refits import Refits, check_responses, with_response
@@ -188,7 +189,7 @@ class REMLResult(FitStatistics, FitPredictions, FitIntervals, FitZeroTests, FitC
 
     def tidy(self, level: float = 0.95) -> pd.DataFrame:
         """One row per parameter with broom.mixed's columns (effect, group, term, estimate, ...)."""
-        interval = self.confint(level)
+        interval = or_nan(lambda: self.confint(level), [p.label for p in self._parameters])
         errors = self.std_error()
         std_error = [errors.get(p.label, np.nan) if p.kind == "fixed" else np.nan for p in self._parameters]
         return tidy_table(self._parameters, self.estimates().to_numpy(), np.array(std_error), interval)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import bayeslmm as bl
@@ -174,3 +175,31 @@ def test_swapped_arguments_are_explained(zero):
 def test_arguments_out_of_range_are_refused(zero, arguments):
     with pytest.raises(DesignError, match=next(iter(arguments))):
         bl.compare(zero.reml, zero.posterior, **arguments)
+
+
+def test_one_argument_is_not_enough(zero):
+    with pytest.raises(DesignError, match=r"needs a posterior .*model\.sample\(\)"):
+        bl.compare(zero.reml)
+    with pytest.raises(DesignError, match="delta='a' is no number"):
+        bl.compare(zero.reml, zero.posterior, delta="a")
+    with pytest.raises(bl.FitError, match="is no seed"):
+        zero.bootstrap(10, random_seed=-1)
+    with pytest.raises(DesignError, match=r"n=2\.5"):
+        zero.bootstrap(2.5)
+
+
+@pytest.mark.filterwarnings("ignore::bayeslmm.errors.ConvergenceWarning")
+def test_a_perfect_fit_is_shown_without_intervals():
+    data = pd.DataFrame({"g": np.repeat(np.arange(8), 6), "x": np.arange(48) % 7.0})
+    model = bl.Model("y ~ x + (1 | g)", data.assign(y=lambda d: 2.0 * d["x"] + 3.0))
+    both = bl.compare(model.fit(), model.sample(200, random_seed=1))
+    with pytest.warns(bl.BayesLMMWarning, match="Intervals are missing"):
+        text = str(both)
+    assert "REML: non finite" in text
+    assert both.table[["reml_low", "reml_high"]].isna().all(axis=None)
+    assert both.table.loc["x", "reml"] == pytest.approx(2.0, rel=1e-9)
+    with pytest.warns(bl.BayesLMMWarning, match="Intervals are missing"):
+        long = both.long
+    rows = (long["method"] == "REML") & long["parameter"].isin(both.table.index)
+    assert long.loc[rows, ["conf_low", "conf_high"]].isna().all(axis=None)
+    assert both.fixed.loc[("x", "profile"), "note"].startswith("The fit has no intervals")

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import chi2, f, kstest
 
 import bayeslmm as bl
-from bayeslmm.errors import BayesLMMWarning, DesignError
+from bayeslmm.errors import BayesLMMWarning, DesignError, FitError
 
 
 @pytest.fixture(scope="module")
@@ -132,3 +132,18 @@ def test_seeds_reproduce(dyestuff: bl.REMLResult) -> None:
     one, two = (dyestuff.bootstrap(20, random_seed=7).draws for _ in range(2))
     pd.testing.assert_frame_equal(one, two)
     assert not one.equals(dyestuff.bootstrap(20, random_seed=8).draws)
+
+
+@pytest.mark.parametrize("seed", ["a", -1, 1.5])
+def test_seeds_are_checked(dyestuff: bl.REMLResult, seed: object) -> None:
+    for ask in (dyestuff.simulate, dyestuff.bootstrap):
+        with pytest.raises(FitError, match="is no seed"):
+            ask(10, random_seed=seed)  # type: ignore[operator]
+    with pytest.raises(FitError, match="is no seed"):
+        dyestuff.confint(method="bootstrap", n=10, random_seed=seed)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("workers", [0, -1, "a", 1.5, True])
+def test_threads_are_counted(dyestuff: bl.REMLResult, workers: object) -> None:
+    with pytest.raises(DesignError, match=r"workers=.*whole number"):
+        dyestuff.bootstrap(10, workers=workers)  # type: ignore[arg-type]

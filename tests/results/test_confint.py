@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import f
 
 import bayeslmm as bl
-from bayeslmm.errors import DesignError
+from bayeslmm.errors import BayesLMMWarning, ConvergenceWarning, DesignError, FitError
+from bayeslmm.reml import optimise
 
 Z = 1.959963984540054
 
@@ -101,3 +103,113 @@ def test_unknown_methods_and_labels_are_named(sleep: bl.REMLResult) -> None:
         sleep.confint(method="hdi")  # type: ignore[arg-type]
     with pytest.raises(DesignError, match="no parameter"):
         sleep.confint(parameters="ratio_Subjct[Days]")
+
+
+def grouped() -> pd.DataFrame:
+    rng = np.random.default_rng(5)
+    g, x = np.repeat(np.arange(8), 5), rng.normal(size=40)
+    y = 1 + x + rng.normal(size=8)[g] + 0.5 * x * rng.normal(size=8)[g] + rng.normal(size=40)
+    return pd.DataFrame({"y": y, "x": x, "g": g, "c": 3.0, "h": g})
+
+
+OTHERS = ["sigma", "Intercept", "x"]
+
+
+@pytest.mark.parametrize("level", [0.95, 0.999])
+@pytest.mark.parametrize("term", ["(c | g)", "(c || g)", "(1 | g) + (1 | h)"])
+def test_on_a_ridge_the_identified_parameters_have_the_intervals_of_the_smaller_model(term: str, level: float) -> None:
+    data = grouped()
+    plain = bl.Model("y ~ x + (1 | g)", data).fit().confint(level)
+    fit = bl.Model(f"y ~ x + {term}", data).fit(on_failure="ignore")
+    with pytest.warns(BayesLMMWarning, match=r"Not identified: sd_g\[Intercept\], .*only a combination") as caught:
+        ends = fit.confint(level)
+    assert len(caught) == 1
+    np.testing.assert_allclose(ends.loc[OTHERS], plain.loc[OTHERS], rtol=1e-5)
+    pd.testing.assert_frame_equal(fit.confint(level, parameters=OTHERS), ends.loc[OTHERS])
+    sds = ends[ends.index.str.startswith("sd_")]
+    assert (sds["conf_low"] == 0).all()
+    if term == "(c | g)":
+        # s_00 + 6 s_01 + 9 s_11 stays as it is while both variances grow with a correlation of -1.
+        assert np.isinf(sds["conf_high"]).all()
+        assert ends.loc["corr_g[Intercept.c]"].tolist() == [-1.0, 1.0]
+        return
+    # One variance can take all there is; that of c counts 9 times.
+    share = 3.0 if "||" in term else 1.0
+    np.testing.assert_allclose(sds["conf_high"] * [1.0, share], plain.loc["sd_g[Intercept]", "conf_high"], rtol=1e-5)
+
+
+def test_the_profile_along_a_ridge_is_flat() -> None:
+    fit = bl.Model("y ~ x + (c | g)", grouped()).fit(on_failure="ignore")
+    for label in ("sd_g[Intercept]", "sd_g[c]", "corr_g[Intercept.c]"):
+        with pytest.warns(BayesLMMWarning, match="Not identified"):
+            curve = fit.profile(label)
+        np.testing.assert_allclose(curve["criterion"], fit.criterion, atol=1e-6)
+        assert np.isfinite(curve["value"]).all() and np.ptp(curve["value"]) > 1
+
+
+def test_wald_on_a_ridge_is_refused_and_bootstrap_says_so() -> None:
+    rng = np.random.default_rng(2)
+    data = pd.DataFrame({"y": rng.normal(size=30), "x": rng.normal(size=30), "g": np.arange(30)})
+    fit = bl.Model("y ~ x + (1 | g)", data, saturated="allow").fit(on_failure="ignore")
+    with pytest.raises(DesignError, match="ridge"):
+        fit.confint(method="wald", parameters="sigma")
+    with pytest.warns(BayesLMMWarning) as caught:
+        fit.confint(method="bootstrap", n=100, random_seed=1)
+    assert {one.category for one in caught} == {BayesLMMWarning}
+    assert "Not identified: sd_g[Intercept], sigma" in str(caught[0].message)
+
+
+@pytest.mark.parametrize("formula", ["y ~ x + (1 | g)", "y ~ x + (x | g)", "y ~ x + (x || g)"])
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
+def test_without_residual_there_is_no_interval(formula: str, scale: float) -> None:
+    data = grouped().assign(y=lambda d: scale * (1 + 2 * d["x"] + d["g"]))
+    fit = bl.Model(formula, data).fit(on_failure="ignore")
+    for ask in (
+        fit.confint,
+        lambda: fit.confint(method="wald"),
+        lambda: fit.confint(method="bootstrap", n=10),
+        lambda: fit.confint(criterion="ML"),
+        lambda: fit.profile("sigma"),
+        lambda: fit.profile("x", [2.0]),
+        fit.bootstrap,
+    ):
+        with pytest.raises(FitError, match=r"non_finite.*residual.*no finite minimum.*remove a random term"):
+            ask()
+    with pytest.warns(BayesLMMWarning, match="Intervals are missing"):
+        table = fit.tidy()
+    assert table[["conf_low", "conf_high"]].isna().all(axis=None)
+    assert table.set_index("term").loc["x", "estimate"] == pytest.approx(2 * scale, rel=1e-5)
+
+
+def test_a_point_that_is_no_minimum_is_named() -> None:
+    done = bl.Model("y ~ x + (x | g)", grouped()).fit()
+    stopped = bl.REMLResult(done.design, done.cp, optimise(done.cp, max_evaluations=1))
+    assert stopped.status.name == "evaluation_limit"
+    for ask in (stopped.confint, lambda: stopped.confint(method="wald"), lambda: stopped.profile("sigma", [1.0])):
+        with pytest.warns(ConvergenceWarning, match="not a minimum"):
+            ask()
+
+
+def test_labels_are_texts_and_some(sleep: bl.REMLResult) -> None:
+    with pytest.raises(ValueError, match="names no parameter"):
+        sleep.confint(parameters=[])
+    for labels in (3, [3]):
+        with pytest.raises(TypeError, match="label") as caught:
+            sleep.confint(parameters=labels)  # type: ignore[arg-type]
+        assert isinstance(caught.value, bl.BayesLMMError)
+
+
+def test_levels_near_one_and_without_axes(sleep: bl.REMLResult) -> None:
+    with pytest.raises(DesignError) as caught:
+        sleep.confint(1.5)
+    assert "Write" not in str(caught.value) and "between 0 and 1" in str(caught.value)
+    given = sleep.confint(np.array(0.9), parameters="sigma")  # type: ignore[arg-type]
+    pd.testing.assert_frame_equal(given, sleep.confint(0.9, parameters="sigma"))
+    with pytest.raises(DesignError, match="no number"):
+        sleep.confint(np.array([0.9]))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("values", "words"), [("a", "no numbers"), ([[1, 2]], "2 axes"), ([], "empty"), (["b"], "no")])
+def test_profiles_are_asked_for_at_numbers(sleep: bl.REMLResult, values: object, words: str) -> None:
+    with pytest.raises(DesignError, match=words):
+        sleep.profile("sigma", values)  # type: ignore[arg-type]
