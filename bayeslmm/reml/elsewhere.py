@@ -22,9 +22,6 @@ from bayeslmm.types import BoolArray, FloatArray
 
 # A criterion that rises by less than this share of itself has not risen: rounding of a sum of n terms.
 ROUNDING = 1e-13
-# The other parameters are at their best for the variance that was found: with a zero that looks worse by less than
-# this, they may still make up for it.
-MARGIN = 0.5
 # A rise at zero above this, by the curvature at the minimum, is not looked at where every look costs a factorisation.
 _CLEAR = 50.0
 # Relative sd that a penalised start has at least: at zero the penalty is infinite.
@@ -162,7 +159,7 @@ def zero_sets(cp: CrossProducts, held: tuple[int, ...] = ()) -> BoolArray:
 
 
 def _zeros_to_try(criterion: Criterion, result: NewtonResult) -> FloatArray:
-    """Free entries with some set to zero where that may be lower, shape (M, f); the most promising first."""
+    """Free entries with some set to zero where that is lower, shape (M, f); the most promising first."""
     cp, free = criterion.cp, criterion.held.free
     full = criterion.held.full(result.x)
     sets = zero_sets(cp, criterion.held.terms)
@@ -176,9 +173,9 @@ def _zeros_to_try(criterion: Criterion, result: NewtonResult) -> FloatArray:
         values = values_at(criterion, points)
     else:
         values = np.array([criterion(x[free]).value for x in points])
-    limit = result.value + (MARGIN if result.x.size > 1 else 0.0)
     order = np.argsort(values)
-    return np.asarray(points[order[values[order] < limit]][:, free])
+    lower = [k for k in order if is_lower(float(values[k]), result.value)]
+    return np.asarray(points[lower][:, free])
 
 
 def _expected_rise(result: NewtonResult, sets: BoolArray) -> FloatArray:

@@ -19,7 +19,7 @@ from bayeslmm.likelihood.replicates import Responses, reduce_responses
 from bayeslmm.likelihood.starts import moment_factors_many
 from bayeslmm.numerics.newton import Ending
 from bayeslmm.numerics.newton_many import NewtonMany, minimise_many
-from bayeslmm.reml.elsewhere import MARGIN, ROUNDING, is_lower, rivals, zero_sets
+from bayeslmm.reml.elsewhere import ROUNDING, is_lower, rivals, zero_sets
 from bayeslmm.reml.optimum import NO_RANK, TRY_ZERO, Optimum, ending_status, is_perfect, optimise
 from bayeslmm.reml.status import FitStatus
 from bayeslmm.types import BoolArray, FloatArray, IntArray
@@ -217,14 +217,15 @@ def _find_lower(
 def _zeros_to_try(
     cp: CrossProducts, replicates: Replicates, reml: bool, result: NewtonMany, converged: BoolArray
 ) -> tuple[IntArray, FloatArray]:
-    """Responses (M,) and points (M, k) with some entries set to zero where that may be lower."""
+    """Responses (M,) and points (M, k) with some entries set to zero where that is lower."""
     rows, points = [np.zeros(0, dtype=np.int64)], [np.zeros((0, result.x.shape[1]))]
     for zeros in zero_sets(cp):
         changed = np.flatnonzero(converged & (result.x[:, zeros] != 0).any(axis=1))
         x = np.where(zeros, 0.0, result.x[changed])
-        promising = _evaluate(cp, x, replicates.part(changed), reml)[1] < result.value[changed] + MARGIN
-        rows.append(changed[promising])
-        points.append(x[promising])
+        value, reached = _evaluate(cp, x, replicates.part(changed), reml)[1], result.value[changed]
+        lower = value < reached - ROUNDING * (1.0 + np.abs(reached))
+        rows.append(changed[lower])
+        points.append(x[lower])
     return np.concatenate(rows), np.concatenate(points)
 
 
