@@ -143,6 +143,12 @@ def _log_coordinates(target: Target) -> BoolArray:
 
 def _extent(inside: BoolArray, k: int, axis: FloatArray) -> tuple[float, float]:
     hit = np.flatnonzero(inside.any(axis=tuple(j for j in range(inside.ndim) if j != k)))
+    if hit.size == 0:
+        raise FitError(
+            "The posterior is finite nowhere on the grid: the model reproduces the response exactly, or all but for "
+            "rounding, so that the residual standard deviation has no posterior. Remove a random term or check for "
+            "duplicated responses."
+        )
     first, last = max(hit[0] - 1, 0), min(hit[-1] + 1, axis.size - 1)
     return float(axis[first]), float(axis[last])
 

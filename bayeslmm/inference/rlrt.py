@@ -27,7 +27,8 @@ DRAWS = 100_000
 SEED = 20_240_229
 # Eigenvalues that agree to this share of the largest are taken as one.
 _SAME = 1e-9
-# Step of the grid in log(1 + lambda mu_1). The criterion is analytic there in a strip of half-width pi.
+# Step of the grid in log(1 + lambda m), m the largest of all mu and x. The criterion is analytic there in a strip of
+# half-width pi.
 _STEP = 0.4
 # Doubles in the widest array of a batch.
 _CHUNK = 500_000
@@ -64,6 +65,11 @@ class Profile:
     def slope_limit(self) -> float:
         """The criterion falls at zero where ``sum mu_k w_k / S`` is at most this."""
         return float(self.x @ self.x_counts) / self.nu
+
+    @property
+    def fastest(self) -> float:
+        """Largest of all mu and x: the criterion changes no faster than in ``log(1 + lambda fastest)``."""
+        return float(max(self.mu[0], self.x[0]))
 
     def penalty(self, lam: FloatArray) -> FloatArray:
         """``sum log(1 + lambda x)``, the shape of lambda."""
@@ -129,7 +135,7 @@ def maximise(problem: Profile, W: FloatArray, w: FloatArray) -> tuple[FloatArray
     statistic, ratio = np.zeros(w.size), np.zeros(w.size)
     np.maximum.at(statistic, rows, value)
     best = (value > 0) & (value == statistic[rows])
-    ratio[rows[best]] = np.expm1(s[best]) / problem.mu[0]
+    ratio[rows[best]] = np.expm1(s[best]) / problem.fastest
     return statistic, ratio
 
 
@@ -156,10 +162,10 @@ def estimate_ratio(spectrum: Spectrum, reml: bool = True) -> FloatArray:
 
 
 def _brackets(problem: Profile, W: FloatArray, w: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, IntArray]:
-    """Every local maximum on a grid of log(1 + lambda mu_1): the point, its neighbours, and the row."""
+    """Every local maximum on a grid of log(1 + lambda m): the point, its neighbours, and the row."""
     grid: FloatArray = np.arange(-1.0, int(_furthest(problem, W, w) / _STEP) + 3) * _STEP
     grid[0] = 0.0
-    lam = np.expm1(grid) / problem.mu[0]
+    lam = np.expm1(grid) / problem.fastest
     D = W @ (1.0 / (1.0 + problem.mu[:, None] * lam)) + w[:, None]
     values = -problem.nu * np.log(D) - problem.penalty(lam)
     # The second point repeats zero: a maximum between it and the next one shows in the slope only.
@@ -178,7 +184,7 @@ def rises(problem: Profile, W: FloatArray, w: FloatArray) -> BoolArray:
 def _furthest(problem: Profile, W: FloatArray, w: FloatArray) -> float:
     """A point of the grid beyond which no criterion of the batch rises."""
     worst = float((2.0 * problem.nu * (W @ (1.0 / problem.mu)) / (w * problem.x_counts.sum())).max())
-    return min(float(np.log1p(problem.mu[0] * max(1.0 / problem.x[-1], worst))), _LONGEST)
+    return min(float(np.log1p(problem.fastest * max(1.0 / problem.x[-1], worst))), _LONGEST)
 
 
 def _polish(
@@ -202,15 +208,15 @@ def _polish(
         far = (np.abs(step) > 1e-5 * np.maximum(s, 1e-5)) & (high - low > 1e-15)
         todo, s, low, high = todo[far], s[far], low[far], high[far]
         open_W, open_w = open_W[far], open_w[far]
-    lam = np.expm1(found) / problem.mu[0]
+    lam = np.expm1(found) / problem.fastest
     D = np.einsum("bg,bg->b", W, 1.0 / (1.0 + lam[:, None] * problem.mu)) + w
     return found, problem.nu * np.log((W.sum(axis=1) + w) / D) - problem.penalty(lam)
 
 
 def _derivatives(problem: Profile, W: FloatArray, w: FloatArray, s: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """First and second derivative of ``-nu log D - penalty`` in ``s = log(1 + lambda mu_1)``, each (B,)."""
-    lam = np.expm1(s) / problem.mu[0]
-    rate = lam + 1.0 / problem.mu[0]
+    """First and second derivative of ``-nu log D - penalty`` in ``s = log(1 + lambda m)``, each (B,)."""
+    lam = np.expm1(s) / problem.fastest
+    rate = lam + 1.0 / problem.fastest
     p = 1.0 / (1.0 + lam[:, None] * problem.mu)
     weighted = W * p
     D = weighted.sum(axis=1) + w

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +13,7 @@ from scipy.stats import multivariate_normal
 import bayeslmm as bl
 from bayeslmm.bayes.default_priors import resolve_priors
 from bayeslmm.bayes.propriety import finite_moments
+from bayeslmm.errors import ConvergenceWarning, FitError
 from bayeslmm.results.intervals import hdi
 
 
@@ -111,3 +114,13 @@ def test_a_class_is_no_prior() -> None:
         model.priors({"sd": bl.HalfNormal})
     with pytest.raises(bl.PriorError, match="'a', but it must be a positive finite number"):
         bl.HalfNormal("a")  # type: ignore[arg-type]
+
+
+def test_a_response_without_residual_has_no_posterior_and_says_so() -> None:
+    rng = np.random.default_rng(0)
+    g = np.repeat(np.arange(6), 5)
+    frame = pd.DataFrame({"y": g.astype(float), "x": rng.normal(size=30), "g": g})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        with pytest.raises(FitError, match="reproduces the response exactly"):
+            bl.Model("y ~ x + (1 | g)", frame).sample(200, random_seed=1)

@@ -229,3 +229,22 @@ def test_refusals() -> None:
         profile(none)
     with pytest.raises(DesignError, match="without residual"):
         f_test(none)
+
+
+def test_likelihood_ratios_of_very_unequal_groups_are_not_missed() -> None:
+    """Eigenvalues of Z'Z are far larger than those of Z'(I - P)Z here, so that the criterion changes in two places."""
+    rng = np.random.default_rng(0)
+    g = np.repeat(np.arange(9), [1] * 6 + [30, 300, 1500])
+    design = bl.Model("y ~ 1 + (1 | g)", pd.DataFrame({"g": g, "y": rng.normal(size=g.size)})).design
+    Y = rng.normal(size=(g.size, 200)) + 0.3 * rng.standard_t(2, size=(9, 200))[g]
+    reduced = spectrum(design, 0, (0,), Y)
+    problem = profile(reduced, reml=False)
+    W, w = observed_squares(reduced, problem)
+    statistic = maximise(problem, W, w)[0]
+    lam = np.concatenate([[0.0], np.geomspace(1e-6, 1e4, 4000)])
+    D = W @ (1.0 / (1.0 + problem.mu[:, None] * lam)) + w[:, None]
+    ratio = g.size * np.log((W.sum(axis=1) + w)[:, None] / D)
+    dense = ratio - np.log1p(lam[:, None] * np.bincount(g)).sum(axis=1)
+    gap = dense.max(axis=1) - statistic
+    assert gap.max() < 1e-9
+    assert gap.min() > -1e-3
