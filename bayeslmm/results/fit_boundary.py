@@ -68,7 +68,7 @@ class FitBoundary:
         >>> report = fit.boundary()
         >>> report.singular
         True
-        >>> report["limits"].loc["sd_Batch[Intercept]", "REML high"].round(3)
+        >>> round(float(report["limits"].loc["sd_Batch[Intercept]", "REML high"]), 3)
         2.008
         """
         from bayeslmm.results.boundary_build import build_report
