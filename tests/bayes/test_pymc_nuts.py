@@ -32,6 +32,11 @@ def sample(design: Make, cores: int, callback: Callable[..., None]) -> NutsDraws
     return sample_nuts(model, make_layout(data), **options, sampler="pymc", callback=callback)
 
 
+def children() -> set[int | None]:
+    """Processes of this one: other tests may have left an idle pool, which is theirs."""
+    return {process.pid for process in multiprocessing.active_children()}
+
+
 def interrupt_at(count: int) -> Callable[..., None]:
     calls = [0]
 
@@ -59,9 +64,10 @@ def test_an_interrupt_returns_what_was_drawn(cores: int, design: Make) -> None:
 
 @pytest.mark.parametrize("cores", [1, 2])
 def test_an_interrupt_of_the_warm_up_is_an_interrupt(cores: int, design: Make) -> None:
+    before = children()
     with pytest.raises(KeyboardInterrupt, match="no draws to return"):
         sample(design, cores, interrupt_at(20))
-    assert not multiprocessing.active_children()
+    assert children() <= before
 
 
 @pytest.mark.parametrize("chain", [0, 1])
@@ -74,9 +80,10 @@ def test_a_worker_that_is_killed_is_named(chain: int, design: Make) -> None:
             victim = next(p for p in multiprocessing.active_children() if p.name == f"worker_chain_{chain}")
             os.kill(victim.pid, signal.SIGKILL)
 
+    before = children()
     with pytest.raises(FitError, match=rf"process of chain {chain} \(of 0 to 1\) died"):
         sample(design, 2, kill)
-    assert not multiprocessing.active_children()
+    assert children() <= before
 
 
 def test_a_chain_that_fails_is_named(design: Make, monkeypatch: pytest.MonkeyPatch) -> None:
