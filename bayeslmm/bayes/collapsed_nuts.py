@@ -222,13 +222,12 @@ def sample_collapsed_nuts(
     density = SignedDensity(target)
     scaled = scaled_to_mode(density, np.append(start, _log_sigma(target, start)))
     rng = np.random.default_rng(random_seed)
-    starts = _JITTER * rng.normal(size=(chains, density.dimension))
     sampler = library(sampler)
     cores = min(cores or os.cpu_count() or 1, chains)
     options = {"draws": draws, "tune": tune, "chains": chains, "cores": cores, "target_accept": target_accept}
     run = _nutpie if sampler == "nutpie" else _pymc
     with sampling(chains):
-        w, stats = run(scaled, starts, int(rng.integers(2**31)), progress, options)
+        w, stats = run(scaled, int(rng.integers(2**31)), progress, options)
     kept, stats = complete_draws({"w": w}, stats, draws, chains)
     return _collect(density, scaled.origin + kept["w"] @ scaled.basis.T, stats, sampler)
 
@@ -281,16 +280,16 @@ def _negative(pair: tuple[float, FloatArray]) -> tuple[float, FloatArray]:
 
 
 def _nutpie(
-    scaled: ScaledDensity, starts: FloatArray, seed: int, progress: bool, options: dict[str, Any]
+    scaled: ScaledDensity, seed: int, progress: bool, options: dict[str, Any]
 ) -> tuple[FloatArray, dict[str, AnyArray]]:
     import nutpie
     from nutpie.compiled_pyfunc import from_pyfunc
 
-    size = starts.shape[1]
-    remaining = list(starts)
+    size = scaled.density.dimension
 
     def first(seed: int) -> FloatArray:
-        return np.asarray(remaining.pop() if remaining else _JITTER * np.random.default_rng(seed).normal(size=size))
+        # From the seed of the chain alone: chains that start at once ask in any order.
+        return np.asarray(_JITTER * np.random.default_rng(seed).normal(size=size))
 
     model = from_pyfunc(
         size,
@@ -306,13 +305,14 @@ def _nutpie(
 
 
 def _pymc(
-    scaled: ScaledDensity, starts: FloatArray, seed: int, progress: bool, options: dict[str, Any]
+    scaled: ScaledDensity, seed: int, progress: bool, options: dict[str, Any]
 ) -> tuple[FloatArray, dict[str, AnyArray]]:
     import pymc as pm
 
     from bayeslmm.bayes.collapsed_op import value_and_gradient
 
-    size = starts.shape[1]
+    size = scaled.density.dimension
+    starts = _JITTER * np.random.default_rng(seed).normal(size=(options["chains"], size))
     with pm.Model() as model:
         w = pm.Flat("w", shape=size)
         pm.Potential("log_density", value_and_gradient(scaled, ((size,),), [w]))
