@@ -24,7 +24,7 @@ from bayeslmm.results.intervals import check_level
 from bayeslmm.results.labels import Parameter
 from bayeslmm.results.penalised_result import fit_result
 from bayeslmm.results.sampling import generator
-from bayeslmm.results.summary import number
+from bayeslmm.results.summary import left_out, number
 
 if TYPE_CHECKING:
     from xarray import DataTree
@@ -240,12 +240,12 @@ class Comparison:
     def header(self) -> tuple[str, ...]:
         """Lines that say what is compared."""
         percent = f"{100 * self.level:g} %"
-        delta = "5 % of sd(y)/rms(column)" if self.delta is None else f"{self.delta:g}"
         lines = (
             f"{self.reml.formula}   ({self.design.observations})",
+            *left_out(self.design),
             f"REML: {self.reml.status.name.replace('_', ' ')}; {percent} profile intervals",
             *self._posterior_lines(f"{percent} highest-density intervals"),
-            f"delta: {delta}",
+            f"delta: {'5 % of sd(y)/rms(column)' if self.delta is None else f'{self.delta:g}'}",
         )
         if self.scale == "sd":
             return lines
@@ -304,6 +304,7 @@ class Comparison:
         return {
             "formula": self.reml.formula,
             "n": self.design.n_observations,
+            "left_out": left_out(self.design),
             "level": self.level,
             "scale": self.scale,
             "reml_criterion": self.reml.criterion,

@@ -28,7 +28,7 @@ from bayeslmm.results.boundary_sections import Material
 from bayeslmm.results.intervals import check_level
 from bayeslmm.results.posterior import Posterior
 from bayeslmm.results.sampling import Settings, generator, sample_posterior
-from bayeslmm.results.summary import describe_direction, number
+from bayeslmm.results.summary import describe_direction, left_out, number
 from bayeslmm.results.zero_tests import disagreement
 
 if TYPE_CHECKING:
@@ -78,7 +78,8 @@ def build_report(
             made.append(section(material))
     sections = tuple(found for found in made if found is not None)
     verdict, advice = _judge(material)
-    return BoundaryReport(fit.formula, fit.is_singular, verdict, _words(material), sections, advice, level)
+    left = tuple(left_out(fit.design))
+    return BoundaryReport(fit.formula, fit.is_singular, verdict, _words(material), sections, advice, level, left)
 
 
 def check_delta(delta: float | None) -> None:
@@ -108,7 +109,7 @@ def _unusable(fit: REMLResult, level: float) -> BoundaryReport:
     else:
         verdict = "The fit did not converge, so that nothing can be said of its variances."
         advice = for_unusable(f"the fit {fit.status}.")
-    return BoundaryReport(fit.formula, fit.is_singular, verdict, (), (), advice, level)
+    return BoundaryReport(fit.formula, fit.is_singular, verdict, (), (), advice, level, tuple(left_out(fit.design)))
 
 
 def _posterior(fit: REMLResult, posterior: Posterior | str, rng: np.random.Generator) -> Posterior | None:

@@ -55,6 +55,8 @@ class BoundaryReport:
     advice : tuple of Advice
     level : float
         Level of the one-sided limits.
+    left_out : tuple of str
+        Which rows and columns did not enter the fit, in words.
     """
 
     formula: str
@@ -64,6 +66,7 @@ class BoundaryReport:
     sections: tuple[Section, ...]
     advice: tuple[Advice, ...]
     level: float = 0.95
+    left_out: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> pd.DataFrame:
         """The table of a section by its name."""
@@ -73,7 +76,9 @@ class BoundaryReport:
         return found[name]
 
     def __str__(self) -> str:
-        lines = [f"Boundary report: {self.formula}", "", *_wrap(self.verdict)]
+        lines = [f"Boundary report: {self.formula}"]
+        lines += [line for note in self.left_out for line in _wrap(note)]
+        lines += ["", *_wrap(self.verdict)]
         lines += [line for finding in self.findings for line in _wrap(finding)]
         for section in self.sections:
             lines += ["", section.title]
@@ -89,6 +94,7 @@ class BoundaryReport:
 
     def _repr_html_(self) -> str:
         parts = [f"<p><b>Boundary report:</b> <code>{html.escape(self.formula)}</code></p>"]
+        parts += [f"<div>{html.escape(note)}</div>" for note in self.left_out]
         parts += [f"<p>{html.escape(text)}</p>" for text in (self.verdict, *self.findings)]
         for section in self.sections:
             parts.append(f"<p><b>{html.escape(section.title)}</b></p>")
@@ -103,6 +109,7 @@ class BoundaryReport:
         """Everything as plain data, ready for JSON (missing numbers are None, infinite ones the text ``"inf"``)."""
         return {
             "formula": self.formula,
+            "left_out": list(self.left_out),
             "singular": self.singular,
             "level": self.level,
             "verdict": self.verdict,

@@ -77,13 +77,18 @@ def _sizes(design: Design) -> str:
     return f"{design.observations}; groups: {groups}"
 
 
-def _design_notes(design: Design) -> list[str]:
-    notes = [f"Formula: {design.formula}", _sizes(design)]
+def left_out(design: Design) -> list[str]:
+    """Which rows and which columns of the fixed part did not enter the design, a line each."""
+    notes = []
     if len(design.dropped):
         notes.append(f"Note: {design.dropped}")
     if design.aliased:
         notes.append(f"Note: left out because earlier columns span them: {', '.join(design.aliased)}")
     return notes
+
+
+def _design_notes(design: Design) -> list[str]:
+    return [f"Formula: {design.formula}", _sizes(design), *left_out(design)]
 
 
 def reml_summary(result: REMLResult) -> Summary:

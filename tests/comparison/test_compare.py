@@ -129,6 +129,26 @@ def test_text_has_no_cut_labels(sleep):
     assert repr(sleep) == text
 
 
+def test_what_did_not_enter_the_model_is_said(sleep):
+    frame = bl.load_dataset("sleepstudy")
+    frame["c"] = 2 * frame["Days"]
+    frame.loc[[4, 7], "Reaction"] = float("nan")
+    model = bl.Model("Reaction ~ Days + c + (1 | Subject)", frame)
+    both = bl.compare(model.fit(), model.sample(200, random_seed=1))
+    said = [
+        "Note: 2 rows dropped (missing Reaction: 4, 7)",
+        "Note: left out because earlier columns span them: c",
+    ]
+    for result in (both, both.boundary):
+        for text in (repr(result), result._repr_html_(), *map(str, (both.reml.summary(), both.posterior.summary()))):
+            assert all(line in text for line in said)
+        assert result.to_dict()["left_out"] == said
+    assert both.header[1:3] == tuple(said)
+    for result in (sleep, sleep.boundary):
+        assert result.to_dict()["left_out"] == []
+        assert "dropped" not in str(result)
+
+
 def test_html_escapes_the_formula(sleep):
     html = sleep._repr_html_()
     assert html.count("<th><code>") == len(sleep.table)
