@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,6 +33,19 @@ DEMO = ("sleepstudy", "Dyestuff2")
 # A terminal narrower than the comparison would cut its columns.
 _WIDTH = 150
 
+
+def _usable_folder(folder: Path | None) -> Path | None:
+    """Refuse, before anything is computed, a folder that cannot be made or written to."""
+    if folder is None:
+        return None
+    place = next(p for p in (folder, *folder.absolute().parents) if os.path.lexists(p))
+    if not place.is_dir():
+        raise typer.BadParameter(f"{str(place)!r} is a file. Give a folder; it is made if it does not exist.")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise typer.BadParameter(f"{str(place)!r} cannot be written to. Give another folder.")
+    return folder
+
+
 Formula = Annotated[str, typer.Argument(help='lme4-style formula in quotes, e.g. "y ~ x + (x | g)".')]
 Data = Annotated[str, typer.Option("--data", help="Name of a shipped data set, or path of a CSV or parquet file.")]
 Weights = Annotated[str | None, typer.Option("--weights", help="Column or expression of precision weights.")]
@@ -39,7 +53,10 @@ Frequency = Annotated[
     str | None, typer.Option("--frequency", help="Column or expression of how many identical rows a row stands for.")
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the draws.")]
-Out = Annotated[Path | None, typer.Option("--out", help="Folder for figures, numbers (JSON) and an HTML report.")]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", help="Folder for figures, numbers (JSON) and an HTML report.", callback=_usable_folder),
+]
 
 
 @app.command()
@@ -49,7 +66,10 @@ def fit(
     weights: Weights = None,
     frequency: Frequency = None,
     ml: Annotated[bool, typer.Option("--ml", help="Maximum likelihood instead of REML.")] = False,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for the tidy table (fit.json, fit.csv).")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for the tidy table (fit.json, fit.csv).", callback=_usable_folder),
+    ] = None,
 ) -> None:
     """Fit by REML (or ML) and print estimates and intervals."""
     result = Model(formula, read_data(data), weights=weights, frequency=frequency).fit(reml=not ml)
@@ -70,7 +90,9 @@ def compare_command(
     data: Data,
     weights: Weights = None,
     frequency: Frequency = None,
-    method: Annotated[str, typer.Option("--method", help="auto, quadrature, importance or nuts.")] = "auto",
+    method: Annotated[
+        str, typer.Option("--method", help="auto, quadrature, importance, collapsed_nuts or nuts.")
+    ] = "auto",
     draws: Annotated[int, typer.Option("--draws", help="Posterior draws over all chains.")] = 4000,
     seed: Seed = 1,
     out: Out = None,
@@ -91,7 +113,10 @@ def boundary(
     frequency: Frequency = None,
     ml: Annotated[bool, typer.Option("--ml", help="Maximum likelihood instead of REML.")] = False,
     seed: Seed = 1,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for the report (boundary.html, .json).")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for the report (boundary.html, .json).", callback=_usable_folder),
+    ] = None,
 ) -> None:
     """Say what a variance of zero, or one near it, means for a fit, and what can be done."""
     result = Model(formula, read_data(data), weights=weights, frequency=frequency).fit(reml=not ml)
@@ -141,20 +166,21 @@ def read_data(name: str) -> Any:
     import pandas as pd
 
     path = Path(name)
-    if not path.exists() and path.suffix == "":
+    suffix = path.suffix.lower()
+    if not path.exists() and suffix == "":
         return load_dataset(name)
     if not path.exists():
         raise DatasetError(f"There is no file {name!r}. Give the path of a CSV or parquet file, or a data set's name.")
-    if path.suffix == ".parquet":
+    if suffix == ".parquet":
         try:
             return pd.read_parquet(path)
         except ImportError as error:
             raise DatasetError(
                 f"Reading {name!r} needs pyarrow, which is not installed: pip install pyarrow."
             ) from error
-    if path.suffix in (".csv", ".tsv", ".txt"):
+    if suffix in (".csv", ".tsv", ".txt"):
         try:
-            return pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",")
+            return pd.read_csv(path, sep="\t" if suffix == ".tsv" else ",")
         except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
             raise DatasetError(
                 f"{name!r} cannot be read as a table ({error}). The first line has to hold the names of the columns, "

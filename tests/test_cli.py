@@ -31,11 +31,11 @@ def plain(text: str) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
-def fails(monkeypatch, capsys, *arguments: str) -> str:
+def fails(monkeypatch, capsys, *arguments: str, code: int = 1) -> str:
     monkeypatch.setattr(sys, "argv", ["bayeslmm", *arguments])
     with pytest.raises(SystemExit) as stop:
         main()
-    assert stop.value.code == 1
+    assert stop.value.code == code
     shown = capsys.readouterr()
     assert "Traceback" not in shown.err + shown.out
     return plain(shown.err)
@@ -170,6 +170,56 @@ def test_errors_are_text_and_exit_code_one(monkeypatch, capsys, arguments, words
     text = fails(monkeypatch, capsys, *arguments)
     assert text.startswith("Error: ")
     assert words in text
+
+
+@pytest.mark.parametrize("below", ["", "deeper/folder"])
+@pytest.mark.parametrize("command", ["fit", "compare", "boundary", "demo"])
+def test_a_file_in_place_of_the_folder_is_refused_before_the_work(monkeypatch, capsys, tmp_path, command, below):
+    (tmp_path / "odd.csv").write_text("kept")
+    for engine in ("fit", "sample"):
+        monkeypatch.setattr(bl.Model, engine, lambda *_, **__: pytest.fail("computed before the folder was looked at"))
+    monkeypatch.chdir(tmp_path)
+    arguments = [] if command == "demo" else [SMALL, "--data", "Dyestuff"]
+    text = fails(monkeypatch, capsys, command, *arguments, "--out", str(Path("odd.csv", below)), code=2)
+    assert "odd.csv'isafile.Giveafolder" in re.sub(r"[\s│]+", "", text)
+    assert (tmp_path / "odd.csv").read_text() == "kept"
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_the_work(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr("os.access", lambda *_: False)
+    text = fails(monkeypatch, capsys, "fit", SMALL, "--data", "Dyestuff", "--out", str(tmp_path / "new"), code=2)
+    assert "cannotbewrittento" in re.sub(r"[\s│]+", "", text)
+    assert not (tmp_path / "new").exists()
+
+
+def test_help_names_every_method_of_sampling():
+    text = re.sub(r"[\s│]+", " ", plain(run("compare", "--help")))
+    methods = re.findall(r"[a-z_]+", text.split("--method")[1].split("[default")[0])
+    assert {"auto", "quadrature", "importance", "collapsed_nuts", "nuts"} <= set(methods)
+
+
+@pytest.mark.parametrize("name", ["DATA.CSV", "data.Tsv", "DATA.PARQUET"])
+def test_endings_of_files_in_any_case(tmp_path, name):
+    data, path = pd.DataFrame({"y": [1.0, 2.5], "g": ["a", "b"]}), tmp_path / name
+    if name == "DATA.PARQUET":
+        data.to_parquet(path)
+    else:
+        data.to_csv(path, index=False, sep="\t" if name == "data.Tsv" else ",")
+    pd.testing.assert_frame_equal(read_data(str(path)), data, check_dtype=False)
+
+
+def test_rows_without_values_are_counted(slopes, tmp_path):
+    """Rows 3 and 9 of the file have no x."""
+    data, out, said = ("--data", str(slopes)), tmp_path / "out", "Note: 2 rows dropped (missing x: 3, 9)"
+    assert said in run("compare", "y ~ x + (1 | g)", *data, "--draws", "200", "--out", str(out))
+    assert said in run("boundary", "y ~ x + (1 | g)", *data, "--out", str(out))
+    page = (out / "report.html").read_text()
+    comparison, boundary = page.split("<h3>The boundary</h3>")
+    assert said in comparison
+    assert said in boundary.split("<h3>REML fit</h3>")[0]
+    assert said in (out / "boundary.html").read_text()
+    assert json.loads((out / "boundary.json").read_text())["left_out"] == [said]
+    assert json.loads((out / "comparison.json").read_text())["slopes"]["left_out"] == [said]
 
 
 def test_reads_csv_tsv_and_parquet(tmp_path):
