@@ -3,7 +3,7 @@ r"""The equations of a model in LaTeX, with symbols or with the estimates of a f
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,10 @@ from bayeslmm.types import FloatArray
 # Letters of the effects of the first, second, ... grouping factor, and of its levels.
 _EFFECTS = "bcdefg"
 _LEVELS = "jklmnr"
-_SPECIAL = {c: f"\\{c}" for c in "_%&#$"} | {"^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
+_SIGNS = {c: f"\\{c}" for c in "_%&#${}"}
+_IN_TEXT = _SIGNS | {"^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "\\": r"\textbackslash{}"}
+# Spaces vanish in math mode and a hyphen is a minus there; the commands of text mode are none.
+_IN_MATH = _SIGNS | {" ": r"\ ", "-": r"\text{-}", "^": r"{\wedge}", "~": r"{\sim}", "\\": r"{\backslash}"}
 
 
 class Latex(str):
@@ -148,11 +151,16 @@ def _product(coefficient: str, name: str) -> str:
 
 
 def _name(name: str) -> str:
-    return f"\\mathrm{{{_plain(name)}}}"
+    return f"\\mathrm{{{_escaped(name, _IN_MATH)}}}"
 
 
 def _plain(text: str) -> str:
-    return re.sub(r"[_%&#$^~]", lambda found: _SPECIAL[found.group()], text)
+    return _escaped(text, _IN_TEXT)
+
+
+def _escaped(text: str, signs: Mapping[str, str]) -> str:
+    """Without the backquotes of a formula, and with the signs that mean something in LaTeX written out."""
+    return "".join(signs.get(sign, sign) for sign in re.sub(r"\s", " ", text.replace("`", "")))
 
 
 def _matrix(rows: Sequence[Sequence[str]]) -> str:

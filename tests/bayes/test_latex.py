@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.mathtext import MathTextParser
 
 import bayeslmm as bl
 from bayeslmm.design.design import Design
@@ -53,6 +56,44 @@ def test_every_term_has_its_distribution(kind: str, design: Callable[..., Design
     assert r"\mathrm{a\_b}_{i}" in text
     assert r"\mathrm{offset}_{i}" in text
     assert "/ w_{i}" in text
+
+
+def test_names_in_backquotes_are_typeset_as_words() -> None:
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame(rng.normal(size=(24, 3)), columns=["reaction time", "t [s]", "a-b"])
+    frame["Klasse id"] = np.repeat(range(4), 6)
+    model = bl.Model("`reaction time` ~ `t [s]` + `a-b` + (`t [s]` | `Klasse id`)", frame)
+    text = model.latex(priors=True)
+    assert "`" not in text
+    assert "`" not in bl.Model("log(abs(`reaction time`)) ~ 1 + (1 | `Klasse id`)", frame).latex()
+    assert r"\mathrm{reaction\ time}_{i} &= \beta_{0} + \beta_{1}\,\mathrm{t\ [s]}_{i}" in text
+    assert r"\mathrm{a\text{-}b}_{i}" in text
+    assert r"b_{1,j[i]}\,\mathrm{t\ [s]}_{i}" in text
+    assert r"\text{ (Klasse id)}" in text
+    assert r"\text{sd\_Klasse id[t [s]]} &\sim" in text
+
+
+SIGNS = "_%&#$^~{}\\"
+
+
+@pytest.mark.parametrize("sign", [*SIGNS, SIGNS])
+def test_names_with_signs_of_latex_leave_it_valid(sign: str) -> None:
+    """Braces close, and no sign that means something to LaTeX is left bare."""
+    frame = bl.load_dataset("Dyestuff").rename(columns={"Yield": f"a {sign}b", "Batch": f"{sign} g"})
+    text = bl.Model(f"`a {sign}b` ~ 1 + (1 | `{sign} g`)", frame).latex(priors=True)
+    depth = 0
+    for piece in re.findall(r"\\[A-Za-z]+|\\.|.", text, flags=re.DOTALL):
+        depth += {"{": 1, "}": -1}.get(piece, 0)
+        assert depth >= 0
+    assert depth == 0
+    bare = re.sub(r"\\[A-Za-z]+|\\.", "", text)
+    assert not set("%#$~") & set(bare)
+    assert bare.count("&") == len(text.splitlines()) - 2
+    name = re.search(r"\\mathrm\{(.*)\}_\{i\} &=", text)
+    assert name is not None
+    # Mathtext stands in for LaTeX: it refuses what it cannot read. Two escapes and \\text it does not know.
+    known = re.sub(r"\\[&#]", "n", name.group(1)).replace(r"\text", r"\mathrm")
+    MathTextParser("path").parse(f"$\\mathrm{{{known}}}_{{i}}$")
 
 
 def test_shared_structures(design: Callable[..., Design]) -> None:
