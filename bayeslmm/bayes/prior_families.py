@@ -7,7 +7,7 @@ Every density is of a standard deviation s >= 0 in the units of the data (or of 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from scipy.special import gammainccinv, gammaincinv, gammaln, ndtri, stdtrit
@@ -51,6 +51,12 @@ class SdPrior(Protocol):
     def __str__(self) -> str: ...
 
 
+def is_finite_number(value: Any) -> bool:
+    """Whether a value is one finite number; truth values are none."""
+    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    return number and bool(np.isfinite(value))
+
+
 def check_scale(name: str, value: float) -> None:
     """Refuse what is not a positive finite number.
 
@@ -58,8 +64,7 @@ def check_scale(name: str, value: float) -> None:
     ------
     PriorError
     """
-    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    if not (number and np.isfinite(value) and value > 0):
+    if not (is_finite_number(value) and value > 0):
         raise PriorError(
             f"{name} is {value!r}, but it must be a positive finite number (a scale: in the units of the "
             "response). Give a positive number, e.g. the standard deviation of the response."
@@ -178,7 +183,8 @@ class Exponential:
         >>> round(Exponential.pc(100.0, 0.05).quantile(0.95), 6)
         100.0
         """
-        if not 0 < probability < 1:
+        check_scale("The upper value of a PC prior", upper)
+        if not (is_finite_number(probability) and 0 < probability < 1):
             raise PriorError(
                 f"The probability of a PC prior is {probability!r}, but P(sd > {upper:g}) must lie between 0 and 1. "
                 "Give for example 0.05."
@@ -301,6 +307,13 @@ class Power:
     proper: ClassVar[bool] = False
     even: ClassVar[bool] = False
     relative: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not is_finite_number(self.exponent):
+            raise PriorError(
+                f"The exponent of a power prior is {self.exponent!r}, but the density s^exponent needs a finite "
+                "number. Give for example 1."
+            )
 
     def log_density(self, s: FloatArray) -> FloatArray:
         """``exponent * log s``."""

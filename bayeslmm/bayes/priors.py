@@ -18,6 +18,7 @@ from bayeslmm.bayes.prior_families import (
     Power,
     SdPrior,
     Uniform,
+    is_finite_number,
 )
 from bayeslmm.bayes.term_priors import (
     Chi,
@@ -77,10 +78,11 @@ class Normal:
     sd: float
 
     def __post_init__(self) -> None:
-        if not (np.isfinite(self.mean) and np.isfinite(self.sd) and self.sd > 0):
+        if not (is_finite_number(self.mean) and is_finite_number(self.sd) and self.sd > 0):
             raise PriorError(
-                f"Normal({self.mean!r}, {self.sd!r}) needs a finite mean and a positive finite sd, in units of y per "
-                "unit of the column. For no prior information use 'flat'."
+                f"Normal({self.mean!r}, {self.sd!r}) needs a finite mean and a positive finite sd, one number each, in "
+                "units of y per unit of the column. Give each coefficient a prior of its own; for no prior information "
+                "use 'flat'."
             )
 
     def __str__(self) -> str:

@@ -11,6 +11,7 @@ from scipy import stats
 from scipy.integrate import quad
 from scipy.special import gammaln
 
+import bayeslmm as bl
 from bayeslmm.bayes.priors import (
     Chi,
     Exponential,
@@ -134,3 +135,31 @@ def test_partial_correlations_give_the_lkj_constant(size: int, eta: float) -> No
     vine = ((size - k) * ((2.0 * a - 1.0) * np.log(2.0) + 2.0 * gammaln(a) - gammaln(2.0 * a))).sum()
     onion = (k / 2.0 * np.log(np.pi) + gammaln(eta + (size - 1 - k) / 2.0) - gammaln(eta + (size - 1) / 2.0)).sum()
     assert vine == pytest.approx(onion, abs=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("mean", "sd"), [([0, 1], [1, 2]), ("a", 1), (0, None), (0, -1), (0, 0), (np.inf, 1), (0, np.nan), (True, 1)]
+)
+def test_a_normal_prior_is_of_one_coefficient(mean: Any, sd: Any) -> None:
+    with pytest.raises(PriorError, match=r"finite mean and a positive finite sd.*'flat'") as caught:
+        bl.Normal(mean, sd)
+    assert str(caught.value).startswith(f"Normal({mean!r}, {sd!r})")
+
+
+def test_a_normal_prior_takes_numbers_of_numpy() -> None:
+    assert str(bl.Normal(np.float32(2), np.int64(3))) == "normal(2, sd 3)"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: bl.Power("a"),  # type: ignore[arg-type]
+        lambda: bl.Power(np.nan),
+        lambda: bl.Exponential.pc("a"),  # type: ignore[arg-type]
+        lambda: bl.Exponential.pc(1.0, "a"),  # type: ignore[arg-type]
+        lambda: bl.Exponential.pc(-1.0),
+    ],
+)
+def test_what_is_no_number_is_refused_by_a_prior_error(make: Any) -> None:
+    with pytest.raises(PriorError, match=r"is ('a'|nan|-1.0), but"):
+        make()
