@@ -17,6 +17,7 @@ from scipy.special import logsumexp
 from bayeslmm.bayes.coordinates import log_beta_constant
 from bayeslmm.bayes.default_priors import PriorSpec, resolve_priors
 from bayeslmm.bayes.log_likelihood import VarianceDraws
+from bayeslmm.bayes.prior_families import is_finite_number
 from bayeslmm.bayes.priors import Priors, SdPrior
 from bayeslmm.bayes.term_priors import lkj_shapes
 from bayeslmm.design.design import Design
@@ -24,6 +25,9 @@ from bayeslmm.design.shared import Shared
 from bayeslmm.errors import PriorError
 from bayeslmm.numerics.resample import kish, normalised, trustworthy
 from bayeslmm.types import FloatArray
+
+# Fewer weights have no tail whose shape could be judged: a fifth of them is smoothed.
+_LEAST = 30
 
 
 @dataclass(frozen=True)
@@ -189,8 +193,6 @@ def reweight(design: Design, old: Priors, new: Priors, draws: VarianceDraws) -> 
     ----------
     Vehtari, Simpson, Gelman, Yao & Gabry (2024), JMLR 25(72), for the smoothing and k.
     """
-    from arviz_stats.base import array_stats
-
     before, after = log_prior_parts(design, old, draws), log_prior_parts(design, new, draws)
     ratio = sum((after[name] - before[name] for name in after), np.zeros(draws.sigma.size))
     if not np.isfinite(ratio).any():
@@ -203,10 +205,23 @@ def reweight(design: Design, old: Priors, new: Priors, draws: VarianceDraws) -> 
     raw = normalised(ratio)
     finite = np.isfinite(ratio)
     smooth = np.full(ratio.size, -np.inf)
-    # ArviZ takes the log likelihood ratio of a leave-one-out weight: minus our log weight.
-    smooth[finite], k = array_stats.psislw(-ratio[finite])
+    smooth[finite], k = _smoothed(ratio[finite])
     weights = normalised(smooth)
-    return Reweighted(weights, float(k), kish(weights), float(raw.max() * raw.size), log_ratio)
+    return Reweighted(weights, k, kish(weights), float(raw.max() * raw.size), log_ratio)
+
+
+def _smoothed(log_weights: FloatArray) -> tuple[FloatArray, float]:
+    """Log weights with a smoothed upper tail, and its Pareto k: -inf where the largest are all equal."""
+    from arviz_stats.base import array_stats
+
+    n = log_weights.size
+    if n < _LEAST:
+        return log_weights, float("inf")
+    if np.ptp(np.sort(log_weights)[-min(n // 5, int(3 * np.sqrt(n))) :]) < 1e-10:
+        return log_weights, float("-inf")
+    # ArviZ takes the log likelihood ratio of a leave-one-out weight: minus our log weight.
+    smooth, k = array_stats.psislw(-log_weights)
+    return smooth, float(k)
 
 
 def _normalised(old: Priors, new: Priors) -> bool:
@@ -239,7 +254,7 @@ def scaled_priors(
     PriorError
         A prior without a scale, or of a whole term.
     """
-    if not (np.isfinite(factor) and factor > 0):
+    if not (is_finite_number(factor) and factor > 0):
         raise PriorError(f"A prior cannot be scaled by {factor!r}; give positive numbers, e.g. scales=(0.5, 1, 2).")
     sds = [list(own) for own in priors.sds]
     for position, effect in labels:

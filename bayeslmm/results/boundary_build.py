@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +25,7 @@ from bayeslmm.results.advice import (
 from bayeslmm.results.boundary_report import BoundaryReport, Section
 from bayeslmm.results.boundary_sections import Material
 from bayeslmm.results.intervals import check_level
+from bayeslmm.results.negligible import check_delta
 from bayeslmm.results.posterior import Posterior
 from bayeslmm.results.sampling import Settings, generator, sample_posterior
 from bayeslmm.results.summary import describe_direction, left_out, number
@@ -80,22 +80,6 @@ def build_report(
     verdict, advice = _judge(material)
     left = tuple(left_out(fit.design))
     return BoundaryReport(fit.formula, fit.is_singular, verdict, _words(material), sections, advice, level, left)
-
-
-def check_delta(delta: float | None) -> None:
-    """Refuse what is no size of a standard deviation.
-
-    Raises
-    ------
-    DesignError
-    """
-    if delta is None:
-        return
-    if isinstance(delta, bool) or not isinstance(delta, Real) or not (np.isfinite(delta) and delta >= 0):
-        raise DesignError(
-            f"delta={delta!r}: a standard deviation below which it is negligible is a number of at least 0, in the "
-            "units of the response."
-        )
 
 
 def _unusable(fit: REMLResult, level: float) -> BoundaryReport:

@@ -18,6 +18,7 @@ from bayeslmm.errors import ConvergenceWarning, DesignError
 from bayeslmm.numerics.resample import systematic
 from bayeslmm.results.intervals import check_level, hdi
 from bayeslmm.results.labels import Parameter, find
+from bayeslmm.results.negligible import check_delta
 from bayeslmm.types import FloatArray
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ class PriorChecks:
         scales : sequence of float
             Without `priors`: factors on the scales of the priors of `parameters`.
         parameters : sequence of str, optional
-            Labels of the sds (or ``"sigma"``) whose priors are scaled; all group sds by default.
+            Labels of the sds (or ``"sigma"``) whose priors are scaled; all group sds by default. One label will do.
         delta : float, optional
             For P(sd < delta); by default a tenth of the posterior mean of sigma, per root mean square of the column.
         level : float
@@ -164,6 +165,13 @@ class PriorChecks:
             One row per prior and parameter: mean, sd, interval, P(sd < delta); log of the evidence relative to that
             of this posterior's priors; Pareto k, effective number of draws, and whether these say that the row can
             be relied on.
+
+        Raises
+        ------
+        DesignError
+            `priors` is no mapping or empty, no `scales` or `parameters`, unknown labels, a negative `delta`.
+        PriorError
+            A prior that the model cannot have, a scale that is not positive, or a prior without one.
 
         Warns
         -----
@@ -179,6 +187,7 @@ class PriorChecks:
         True
         """
         check_level(level)
+        check_delta(delta)
         rows = []
         for name, changed in self._swept(priors, scales, parameters):
             weighed = reweight(self.design, self.priors, changed, self._variance_draws)
@@ -198,16 +207,19 @@ class PriorChecks:
         self, priors: Mapping[str, Any] | None, scales: Sequence[float], labels: Sequence[str] | None
     ) -> list[tuple[str, Priors]]:
         if priors is not None:
+            _check_mapping(priors)
             return [(str(name), overridden(self.design, self.priors, spec)) for name, spec in priors.items()]
         chosen = [p for p in self._parameters if p.kind == "sd"]
         if labels is not None:
-            chosen = [find(self.design, label) for label in labels]
+            chosen = [find(self.design, label) for label in _some("parameters", labels)]
             odd = [p.label for p in chosen if p.kind not in ("sd", "sigma")]
             if odd:
                 raise DesignError(f"{', '.join(odd)}: only priors of standard deviations have scales. Name sds.")
         places = [(p.position, p.effects[0]) for p in chosen if p.kind == "sd"]
         sigma = any(p.kind == "sigma" for p in chosen)
-        return [(f"scale x {s:g}", scaled_priors(self.design, self.priors, s, places, sigma)) for s in scales]
+        factors = _some("scales", scales)
+        swept = [scaled_priors(self.design, self.priors, s, places, sigma) for s in factors]
+        return [(f"scale x {s:g}", changed) for s, changed in zip(factors, swept, strict=True)]
 
     def _swept_row(
         self, name: str, p: Parameter, weighed: Reweighted, delta: float | None, level: float
@@ -238,3 +250,39 @@ class PriorChecks:
         Z = self.design.terms[p.position].Z[:, list(p.effects)]
         size = np.sqrt(np.average((Z**2).sum(1), weights=self.design.frequency))
         return _SMALL * float(np.mean(self._variance_draws.sigma)) / (float(size) or 1.0)
+
+
+def listed(name: str, values: Any) -> tuple[Any, ...]:
+    """The elements of an argument that is a sequence; one text is one element.
+
+    Raises
+    ------
+    DesignError
+        It is no sequence.
+    """
+    try:
+        return (values,) if isinstance(values, str) else tuple(values)
+    except TypeError as error:
+        raise DesignError(f"{name}={values!r} is no sequence. Write {name}=[{values!r}] for one of them.") from error
+
+
+def _some(name: str, values: Any) -> tuple[Any, ...]:
+    """The same, and not empty."""
+    chosen = listed(name, values)
+    if not chosen:
+        raise DesignError(
+            f"{name}={values!r} is empty, so that there is nothing to compare. Leave it out for the usual ones."
+        )
+    return chosen
+
+
+def _check_mapping(priors: Any) -> None:
+    example = "prior_sweep({'half-normal': bl.HalfNormal(10), 'weak': 'weak'})"
+    if not isinstance(priors, Mapping):
+        raise DesignError(
+            f"priors={priors!r} has no names for the rows of the table. Give a mapping of names to priors: {example}."
+        )
+    if not priors:
+        raise DesignError(
+            f"priors={priors!r} names no prior. Leave it out to scale those of this posterior, or {example}."
+        )

@@ -194,3 +194,55 @@ def test_prior_sensitivity_falls_as_the_prior_widens() -> None:
     assert wide.loc[label, "diagnosis"] == "ok"
     assert (flat["prior"] == 0).all()
     assert (flat["likelihood"] > 0.05).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"scales": ()}, r"scales=\(\) is empty.*Leave it out"),
+        ({"scales": 2}, r"scales=2 is no sequence. Write scales=\[2\]"),
+        ({"scales": ("a",)}, "cannot be scaled by 'a'; give positive numbers"),
+        ({"scales": (1, -1)}, "cannot be scaled by -1"),
+        ({"priors": [bl.HalfNormal(1)]}, r"HalfNormal\(scale=1\)\] has no names.*Give a mapping"),
+        ({"priors": bl.HalfNormal(1)}, "has no names"),
+        ({"priors": "weak"}, "priors='weak' has no names"),
+        ({"priors": {}}, "names no prior"),
+        ({"parameters": ()}, "is empty"),
+        ({"delta": -1}, "delta=-1: .*at least 0"),
+        ({"delta": float("nan")}, "delta=nan"),
+        ({"delta": "a"}, "delta='a'"),
+    ],
+)
+def test_a_sweep_over_nothing_is_refused(arguments: dict[str, Any], message: str, dyestuff: Posterior) -> None:
+    with pytest.raises((bl.DesignError, bl.PriorError), match=message):
+        dyestuff.prior_sweep(**arguments)
+
+
+def test_one_label_is_a_list_of_one(dyestuff: Posterior) -> None:
+    one = dyestuff.prior_sweep(scales=[2.0], parameters="sd_Batch", delta=0)
+    pd.testing.assert_frame_equal(one, dyestuff.prior_sweep(scales=[2.0], parameters=["sd_Batch"], delta=0))
+    assert one["p_below"].iloc[0] == 0.0
+
+
+@pytest.mark.parametrize("scales", [("a",), 2])
+def test_scales_of_a_bayes_factor(scales: Any, dyestuff: Posterior) -> None:
+    with pytest.raises((bl.DesignError, bl.PriorError), match="scale"):
+        dyestuff.bayes_factor("sd_Batch", scales=scales)
+
+
+def test_a_uniform_prior_that_is_cut_off_keeps_the_draws_below_alike() -> None:
+    post = bl.Model(DYESTUFF, bl.load_dataset("Dyestuff")).sample(4000, priors={"sd": bl.Uniform(300)}, random_seed=3)
+    row = post.prior_sweep({"narrow": bl.Uniform(80)}).loc[("narrow", "sd_Batch[Intercept]")]
+    below = post.draws("sd_Batch")
+    below = below[below < 80]
+    assert row["mean"] == pytest.approx(below.mean())
+    assert row["ess"] == pytest.approx(below.size)
+    assert row["reliable"]
+
+
+def test_a_prior_that_few_draws_reach_is_not_relied_on() -> None:
+    post = bl.Model(DYESTUFF, bl.load_dataset("Dyestuff")).sample(4000, priors={"sd": bl.Uniform(300)}, random_seed=3)
+    upper = float(np.sort(post.draws("sd_Batch"))[10])
+    with pytest.warns(bl.ConvergenceWarning, match="narrow"):
+        sweep = post.prior_sweep({"narrow": bl.Uniform(upper)})
+    assert not sweep["reliable"].any()
