@@ -111,7 +111,7 @@ def test_arguments_that_mean_nothing_are_refused() -> None:
         one.fit("ML")  # type: ignore[arg-type]
     with pytest.raises(bl.FitError, match="unknown"):
         one.fit(on_failure="never")  # type: ignore[arg-type]
-    with pytest.raises(bl.FitError, match="at least 20"):
+    with pytest.raises(bl.FitError, match="at least 30"):
         one.sample(12)
     with pytest.raises(bl.FitError, match="whole number"):
         one.sample(100.5)  # type: ignore[arg-type]

@@ -33,7 +33,7 @@ def test_numbers_that_are_not_whole(model: bl.Model, name: str, value: Any) -> N
     ("arguments", "found"),
     [
         ({"method": "gibbs"}, r"method='gibbs' is unknown.*'nuts'"),
-        ({"draws": 19}, r"draws=19.*at least 20"),
+        ({"draws": 29}, r"draws=29.*at least 30"),
         ({"draws": 0}, r"draws=0"),
         ({"draws": -5}, r"draws=-5"),
         ({"chains": 0}, r"chains=0.*at least one draw"),

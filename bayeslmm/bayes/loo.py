@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 # Draws used unless the design is large: their weights concern few parameters, and draws are independent.
 DRAWS = 1000
 _FEWEST = 100
+# Pareto smoothing takes the largest fifth of the weights, and a tail of fewer than six has no shape.
+_LEAST = 30
 # Multiplications that a default run may take, some minutes of one core.
 _WORK = 1e13
 
@@ -99,7 +101,7 @@ def leave_out(
     DesignError
         Unknown kind or factor.
     FitError
-        Frequencies with ``kind="observation"``; a unit that a flat coefficient rests on alone.
+        Frequencies with ``kind="observation"``; a unit that a flat coefficient rests on alone; too few draws.
     """
     design, layout = cp.design, make_layout(cp.design)
     chosen = _layout_of(layout, kind, group)
@@ -112,11 +114,7 @@ def leave_out(
     labels = _labels(layout, chosen)
     _check_estimable(cp, prior, lost_without(cp, codes, prior), labels, kind)
     posterior = tree["posterior"].to_dataset()
-    total = int(posterior["sigma"].size)
-    wanted = default_draws(design) if draws is None else min(draws, total)
-    if wanted < 1:
-        raise FitError(f"draws={draws!r}: give a positive number of draws to use.")
-    step = max(1, ceil(total / wanted))
+    step = _step(int(posterior["sigma"].size), default_draws(design) if draws is None else draws)
     thinned = posterior.isel(draw=slice(None, None, step))
     values = variance_draws(design, {str(k): v.to_numpy() for k, v in thinned.items()})
     factors = par.block_factors(cp, values.factors)
@@ -127,6 +125,26 @@ def leave_out(
     assert chosen is not None
     groups = leave_group_out(cp, factors, values.sigma, codes, prior)
     return LeftOutDraws(*_shaped(groups, shape), labels, chosen.dim, f"{layout.response}_{chosen.name}", codes, step)
+
+
+def _step(total: int, wanted: int) -> int:
+    """Every how-manieth of `total` draws is used so that they are about `wanted`, and no fewer than smoothing needs.
+
+    Raises
+    ------
+    FitError
+    """
+    if isinstance(wanted, bool) or not isinstance(wanted, int | np.integer) or wanted < _LEAST:
+        raise FitError(
+            f"draws={wanted!r}: leave-one-out needs a whole number of at least {_LEAST} draws, because the weights are "
+            "judged by the shape of their largest fifth. Leave draws out, or give e.g. draws=1000."
+        )
+    if total < _LEAST:
+        raise FitError(
+            f"The posterior has {total} draws, and leave-one-out needs at least {_LEAST}, because the weights are "
+            "judged by the shape of their largest fifth. Sample more: sample(draws=1000)."
+        )
+    return min(ceil(total / min(int(wanted), total)), total // _LEAST)
 
 
 def _shaped(left: Any, shape: tuple[int, ...]) -> tuple[FloatArray, FloatArray]:
@@ -204,6 +222,11 @@ def psis_loo(left: LeftOutDraws, tree: DataTree, method: str) -> ELPDDataLOO:
     return replace(result, p=float(each.sum()), p_loo_i=each)
 
 
+def _unreliable(result: ELPDDataLOO) -> IntArray:
+    # A k that could not be estimated is nan.
+    return np.flatnonzero(~(result.pareto_k.to_numpy() <= result.good_k))
+
+
 def warn_about_k(result: ELPDDataLOO, left: LeftOutDraws) -> None:
     """Name the units whose weights cannot be trusted.
 
@@ -211,7 +234,7 @@ def warn_about_k(result: ELPDDataLOO, left: LeftOutDraws) -> None:
     -----
     ConvergenceWarning
     """
-    bad = np.flatnonzero(result.pareto_k.to_numpy() > result.good_k)
+    bad = _unreliable(result)
     if bad.size:
         names = ", ".join(f"{left.labels[i]} (k {float(result.pareto_k[i]):.2f})" for i in bad[:6])
         warn(
@@ -234,7 +257,7 @@ def refitted(
         Relative factors near the bulk of the posterior.
     """
     k, elpd = result.pareto_k.to_numpy().copy(), result.elpd_i.to_numpy().copy()
-    bad = np.flatnonzero(k > result.good_k)
+    bad = _unreliable(result)
     if not bad.size:
         return result
     kept = elpd + result.p_loo_i.to_numpy()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # Replicates whose REML fits are computed together; fixed, so that results do not depend on the workers.
 _CHUNK = 20
-_FEWEST_DRAWS = 20
+_FEWEST_DRAWS = 30
 
 
 def calibrate(

@@ -22,7 +22,7 @@ from bayeslmm.bayes.log_likelihood import group_log_likelihood, typical_factors
 from bayeslmm.bayes.sensitivity import reweight, scaled_priors
 from bayeslmm.errors import BayesLMMWarning, DesignError
 from bayeslmm.results.labels import find
-from bayeslmm.results.prior_checks import SCALES, PriorChecks
+from bayeslmm.results.prior_checks import SCALES, PriorChecks, listed
 from bayeslmm.storage import FilePath
 from bayeslmm.types import FloatArray
 
@@ -57,7 +57,7 @@ class Checks(PriorChecks):
         group : str, optional
             Grouping factor, for ``kind="group"``; all rows of a level are left out together.
         draws : int, optional
-            How many draws to use, at most; 1,000 by default, fewer for very large designs.
+            About how many draws to use, at least 30; 1,000 by default, fewer for very large designs.
         refit : bool
             Whether units with a large Pareto k are computed as ratios of evidences, with the posterior integrated
             anew without them; their k is then 0.
@@ -72,7 +72,8 @@ class Checks(PriorChecks):
         DesignError
             `kind` or `group` names nothing.
         FitError
-            The rows have frequencies (observations), or a coefficient with a flat prior rests on one unit alone.
+            The rows have frequencies (observations), a coefficient with a flat prior rests on one unit alone, or there
+            are too few draws.
 
         Warns
         -----
@@ -200,7 +201,7 @@ class Checks(PriorChecks):
           scale x 1     BF01 = 3.41
           scale x 2     BF01 = 6.39
         """
-        p = find(self.design, label)
+        p, scales = find(self.design, label), listed("scales", scales)
         if p.kind != "sd":
             raise DesignError(f"{label!r} is no standard deviation of random effects. Name one, e.g. 'sd_<group>'.")
         position, effect = p.position, p.effects[0]

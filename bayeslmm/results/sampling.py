@@ -23,7 +23,7 @@ from bayeslmm.results.diagnostics import nuts_diagnostics
 from bayeslmm.results.posterior import Posterior
 
 # Below this the tail of the importance weights has no shape to be judged by.
-_FEWEST = 20
+_FEWEST = 30
 # Numbers of the pointwise log likelihood (n times draws) that are stored without being asked for.
 _LOG_LIKELIHOOD = 4_000_000
 _METHODS = ("auto", "quadrature", "importance", "collapsed_nuts", "nuts")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import replace
+
 import arviz as az
 import numpy as np
 import pandas as pd
@@ -148,11 +151,37 @@ def test_arguments_that_mean_nothing(posts: dict[str, Posterior]) -> None:
         post.loo("observation", "Batch")
     with pytest.raises(bl.DesignError, match="no grouping factor; the model has Batch"):
         post.loo("group", "Cask")
-    with pytest.raises(bl.FitError, match="draws=0"):
-        post.loo(draws=0)
+    for draws in (0, -5, 3, 29, 50.0, "a", True, float("nan")):
+        with pytest.raises(bl.FitError, match=f"draws={draws!r}: .*at least 30 draws.*draws=1000"):
+            post.loo(draws=draws)  # type: ignore[arg-type]
     crossed = bl.Model("diameter ~ 1 + (1 | plate) + (1 | sample)", bl.load_dataset("Penicillin"))
     with pytest.raises(bl.DesignError, match="plate, sample"):
         crossed.sample(100, random_seed=1).loo("group")
+
+
+@pytest.mark.parametrize(("total", "wanted"), [(30, 1000), (35, 30), (59, 30), (1000, 30), (4000, 1000), (4000, 999)])
+def test_thinning_leaves_about_what_was_asked_for_and_never_too_few(total: int, wanted: int) -> None:
+    step = loo_module._step(total, wanted)
+    used = len(range(0, total, step))
+    assert used >= 30
+    assert used <= max(min(wanted, total), 59)
+
+
+def test_fewest_draws_have_a_pareto_k(posts: dict[str, Posterior]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", bl.ConvergenceWarning)
+        left = posts["Dyestuff"].loo("group", draws=30)
+    assert left.n_samples >= 30
+    assert np.isfinite(left.pareto_k.to_numpy()).all()
+
+
+def test_a_posterior_of_too_few_draws_is_named() -> None:
+    model = bl.Model(FORMULAS["Dyestuff"], bl.load_dataset("Dyestuff"))
+    with pytest.raises(bl.FitError, match="has 20 draws"):
+        few = model.sample(40, random_seed=1)
+        replace(few, data=few.data.isel(draw=slice(5))).loo()
+    # The fewest that can be sampled.
+    assert np.isfinite(model.sample(30, random_seed=1).diagnostics.pareto_k)
 
 
 def test_frequencies_and_rows_that_cannot_be_spared() -> None:
