@@ -227,6 +227,19 @@ def prior_predictive(
     PriorError
         A prior is improper, as the default one of the fixed effects is.
     """
-    if isinstance(draws, bool) or not isinstance(draws, int | np.integer) or draws < 1:
-        raise DesignError(f"draws={draws!r} is not a positive whole number.")
+    check_prior_draws(draws)
     return prior_tree(design, resolve_priors(design, priors), int(draws), np.random.default_rng(random_seed))
+
+
+def check_prior_draws(draws: int) -> None:
+    """Refuse what is no number of draws from the prior.
+
+    Raises
+    ------
+    DesignError
+    """
+    if isinstance(draws, bool) or not isinstance(draws, int | np.integer) or draws < 1:
+        raise DesignError(
+            f"draws={draws!r} is not a positive whole number, so that the prior cannot be drawn from so many times. "
+            "Give e.g. draws=1000."
+        )

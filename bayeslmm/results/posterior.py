@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from bayeslmm.bayes.moments import ExactMoments
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.propriety import finite_moments
 from bayeslmm.design.design import Design
-from bayeslmm.errors import FitError
+from bayeslmm.errors import DesignError, FitError
 from bayeslmm.likelihood import CrossProducts, cross_products
 from bayeslmm.results.checks import Checks
 from bayeslmm.results.intervals import check_level, hdi
@@ -180,7 +181,30 @@ class Posterior(Checks, PosteriorPredictions):
         return self.hdi(level)
 
     def probability_below(self, label: str, delta: float) -> float:
-        """Posterior probability that a parameter is below `delta`."""
+        """Posterior probability that a parameter is below `delta`.
+
+        Parameters
+        ----------
+        label : str
+        delta : float
+            On the scale of the parameter; an sd or sigma in units of y.
+
+        Raises
+        ------
+        DesignError
+            Unknown label, or `delta` is no number.
+
+        Examples
+        --------
+        >>> import bayeslmm as bl
+        >>> post = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff2")).sample(4000, random_seed=1)
+        >>> 0.6 < post.probability_below("sd_Batch", 1.0) < 0.7
+        True
+        """
+        if isinstance(delta, bool) or not isinstance(delta, Real) or np.isnan(delta):
+            raise DesignError(
+                f"delta={delta!r} is no number that {label} could be below. Give one, on the scale of the parameter."
+            )
         return float(np.mean(self.draws(label) < delta))
 
     def ranef(self) -> dict[str, pd.DataFrame]:

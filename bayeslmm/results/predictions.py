@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from bayeslmm.bayes.predictive import Request, posterior_predictive, predictive_draws, prior_tree
+from bayeslmm.bayes.predictive import Request, check_prior_draws, posterior_predictive, predictive_draws, prior_tree
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.design.design import Design
 from bayeslmm.design.newdata import RowLevels, Rows, new_rows, own_rows
@@ -275,7 +275,7 @@ class PosteriorPredictions:
         Raises
         ------
         DesignError
-            Another name.
+            Another name, or `draws` is no positive whole number.
         FitError
             ``"integrated_log_likelihood"`` with crossed factors: no groups of rows are independent.
         PriorError
@@ -284,6 +284,7 @@ class PosteriorPredictions:
         for name in groups:
             if name not in _GROUPS:
                 raise DesignError(f"There is no group {name!r} to add. Known: {', '.join(_GROUPS)}.")
+        check_prior_draws(draws)
         rng = np.random.default_rng(random_seed)
         tree = self.data.copy()
         if "posterior_predictive" in groups:

@@ -343,6 +343,13 @@ def test_groups_are_added_to_a_new_posterior(post: bl.Posterior) -> None:
         post.add_groups("posterior")
 
 
+@pytest.mark.parametrize("draws", [0, -5, 1.5, "a", True])
+def test_draws_of_added_groups_are_a_positive_whole_number(post: bl.Posterior, draws: object) -> None:
+    with pytest.raises(DesignError, match=f"draws={draws!r} is not a positive whole number.*Give"):
+        post.add_groups("prior", draws=draws)  # type: ignore[arg-type]
+    assert "prior" not in post.data.children
+
+
 def test_improper_priors_are_refused_and_the_posterior_is_kept() -> None:
     post = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).sample(random_seed=1)
     with pytest.raises(PriorError, match="priors='weak'"):

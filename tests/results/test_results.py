@@ -112,6 +112,15 @@ def test_summary_of_a_posterior_says_upper_bound_and_the_priors(zero: bl.Model) 
     assert post.probability_below("sd_Batch", 1.0) == pytest.approx(np.mean(post.draws("sd_Batch") < 1.0))
 
 
+@pytest.mark.parametrize("delta", [float("nan"), "a", None, [1, 2], True])
+def test_a_probability_is_below_a_number(zero: bl.Model, delta: object) -> None:
+    post = zero.sample(100, random_seed=1)
+    with pytest.raises(bl.DesignError, match=r"no number that sigma could be below. Give one"):
+        post.probability_below("sigma", delta)  # type: ignore[arg-type]
+    assert post.probability_below("sigma", float("inf")) == 1.0
+    assert post.probability_below("sigma", 0) == 0.0
+
+
 def test_representations_are_short(zero: bl.Model) -> None:
     assert len(repr(zero.fit())) < 200
     assert len(repr(zero.sample(100, random_seed=1))) < 200
