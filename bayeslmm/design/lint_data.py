@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -127,7 +128,7 @@ def numbers(known: Typed) -> Iterator[Finding]:
     """Numbers that may have been meant as labels, and the reverse."""
     groups = {name for bar in known.formula.bars for name in bar.factors}
     sides = [known.formula.fixed, *(bar.left for bar in known.formula.bars)]
-    predictors = {part.strip("`") for side in sides for term in ours(side)[0] for part in term.split(":")}
+    predictors = {name for side in sides for term in ours(side)[0] for name in _plain_names(term)}
     for name, series in known.columns.items():
         if not pd.api.types.is_numeric_dtype(series.dtype) or pd.api.types.is_bool_dtype(series.dtype):
             continue
@@ -153,6 +154,13 @@ def numbers(known: Typed) -> Iterator[Finding]:
             )
 
 
+def _plain_names(term: str) -> Iterator[str]:
+    """Columns that enter a term as they are, not through a function."""
+    for token, following in pairwise([*tokenize(term), None]):
+        if token and token.depth == 0 and token.kind != "operator" and not (following and following.text == "("):
+            yield token.text.strip("`")
+
+
 def coded_numbers(known: Typed) -> Iterator[Finding]:
     """``C(m)`` of a number."""
     for token, arguments in calls(known.reading.tokens, "C"):
@@ -165,7 +173,7 @@ def coded_numbers(known: Typed) -> Iterator[Finding]:
                 "error there",
                 "A factor, as in formulae.",
                 dict.fromkeys(("lme4", "brms"), "Error: C() takes a factor."),
-                f"data[{arguments[0].text!r}].astype('category')",
+                f"data[{arguments[0].text.strip('`')!r}].astype('category')",
             )
 
 

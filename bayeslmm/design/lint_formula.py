@@ -15,7 +15,7 @@ from formulae import model_description
 
 from bayeslmm.design.formula import Bar, Formula
 from bayeslmm.design.lint_report import Finding
-from bayeslmm.design.tokens import Token, tokenize
+from bayeslmm.design.tokens import Token, tokenize, unquoted
 from bayeslmm.errors import FormulaError
 
 _BARS = ("|", "||")
@@ -118,12 +118,9 @@ def may_have_several_columns(left: str) -> bool:
 
 def ours(left: str) -> tuple[tuple[str, ...], bool]:
     """Terms of a left side as R (and bayeslmm) expands it, and whether it has an intercept."""
-    return _expanded(model_description(_readable(left)).common_terms)
-
-
-def _expanded(terms: Any) -> tuple[tuple[str, ...], bool]:
-    names = [term.name for term in terms]
-    return tuple(name for name in names if name != "Intercept"), "Intercept" in names
+    text, written = unquoted(left)
+    names = [term.name for term in model_description(_readable(text)).common_terms]
+    return tuple(written(name) for name in names if name != "Intercept"), "Intercept" in names
 
 
 def _readable(text: str) -> str:
@@ -138,7 +135,8 @@ def formulae_reads(text: str) -> Any:
         return error
 
 
-def _raised(error: Exception) -> str:
+def raised(error: Exception) -> str:
+    """What the error says, as a sentence."""
     return f"Error: {str(error).rstrip('.')}."
 
 
@@ -221,7 +219,8 @@ def _left_side(term: Written) -> Iterator[Finding]:
     """How formulae expands the left side of a bar, against R's expansion."""
     if "^" in term.left or "%in%" in term.left:
         return
-    answer = formulae_reads(f"0 + ({term.left} | g_)")
+    text, written = unquoted(term.left)
+    answer = formulae_reads(f"0 + ({text} | g_)")
     terms, intercept = ours(term.left)
     canonical = " + ".join(["1" if intercept else "0", *terms])
     if isinstance(answer, Exception):
@@ -231,11 +230,11 @@ def _left_side(term: Written) -> Iterator[Finding]:
             term.text,
             "error there",
             f"Columns of ~ {canonical}.",
-            dict.fromkeys(("bambi", "formulae"), _raised(answer)),
+            dict.fromkeys(("bambi", "formulae"), written(raised(answer))),
             f"({canonical} | {term.right})",
         )
         return
-    names = [name.removesuffix("|g_") for name in (group.name for group in answer.group_terms)]
+    names = [written(group.name.removesuffix("|g_")) for group in answer.group_terms]
     if sorted(names) != sorted([*(["1"] if intercept else []), *terms]):
         there = f"Effects {', '.join(names)}."
         yield Finding(
@@ -369,12 +368,12 @@ def response(reading: Reading) -> Iterator[Finding]:
     tilde = next((i for i, token in enumerate(reading.tokens) if token.text == "~"), 0)
     left = reading.tokens[:tilde]
     signs = [token for token in left if token.depth == 0 and token.kind == "operator" and token.text not in "()"]
-    if not signs:
+    if not signs or left[-1] in signs:
         return
     text = reading.text[left[0].start : left[-1].end]
     answer = formulae_reads(f"{text} ~ 1")
     failed = isinstance(answer, Exception)
-    there = _raised(answer) if failed else f"The response is {answer.response.term.name}; the rest is dropped."
+    there = raised(answer) if failed else f"The response is {answer.response.term.name}; the rest is dropped."
     yield Finding(
         "arithmetic in the response",
         left[0].start,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
-from bayeslmm.design.lint_formula import Reading
+from bayeslmm.design.lint_formula import Reading, formulae_reads, raised
 from bayeslmm.design.lint_report import Finding
 from bayeslmm.design.tokens import Token
 from bayeslmm.errors import FormulaError
@@ -21,7 +21,10 @@ def refused(reading: Reading) -> Iterator[Finding]:
     position = error.position or 0
     token = next((t for t in reading.tokens if t.start == position), None)
     text = token.text if token else reading.text[position : position + 1]
-    elsewhere, remedy = _unreadable(text) if token is None else _others(reading, token, error)
+    if found := unparsable(reading.tokens):
+        elsewhere, remedy = _broken(reading.text, found)
+    else:
+        elsewhere, remedy = _unreadable(text) if token is None else _others(reading, token, error)
     yield Finding("not read by bayeslmm", position, text, "error here", error.problem, elsewhere, remedy)
 
 
@@ -36,8 +39,7 @@ def _others(reading: Reading, token: Token, error: FormulaError) -> Others:
     bars = [t for t in reading.tokens if t.text in ("|", "||")]
     before = [t for t in bars if t.start < token.start]
     if not bars and any(t.text == "~" for t in reading.tokens):
-        plain = "An ordinary regression."
-        return {"lme4": "Error as well.", "brms": plain, "bambi": plain, "formulae": plain}, ""
+        return _without_bars(reading.text, token)
     if token.text in ("^", "**"):
         return _power(token.text)
     if token.text == "|" and any(t.depth == token.depth > 0 for t in before):
@@ -52,6 +54,62 @@ def _others(reading: Reading, token: Token, error: FormulaError) -> Others:
         nothing = {"lme4": "Nothing is there to be taken away: the term is ignored."}
         return nothing | dict.fromkeys(("bambi", "formulae"), "Error."), "I(-x)"
     return _AGREED
+
+
+def unparsable(tokens: Sequence[Token]) -> str:
+    """What stops R's parser, in words; empty if nothing does."""
+    operand, previous, holds_arguments = False, "", list[bool]()
+    for token in tokens:
+        text, unexpected = token.text, f"an unexpected {token.text}"
+        may_be_empty = previous in ("(", "[", ",", "=")
+        if token.kind != "operator" or text == "{":
+            if operand:
+                return unexpected
+            operand = text != "{"
+            holds_arguments += [] if operand else [False]
+        elif text in ("(", "["):
+            if text == "[" and not operand:
+                return unexpected
+            holds_arguments.append(operand)
+            operand = False
+        elif text in (")", "]", "}"):
+            arguments = holds_arguments.pop()
+            if not operand and not (arguments and may_be_empty) and previous != "{":
+                return unexpected
+            operand = True
+        elif text == ",":
+            if not any(holds_arguments[-1:]) or not (operand or may_be_empty):
+                return unexpected
+            operand = False
+        elif operand or text in ("+", "-", "~"):
+            operand = False
+        else:
+            return unexpected
+        previous = text
+    return "" if operand or not tokens else "an incomplete expression"
+
+
+def _broken(text: str, found: str) -> Others:
+    """R cannot parse the formula; formulae cannot, or stops reading before its end."""
+    answer = formulae_reads(text)
+    if isinstance(answer, Exception):
+        there = raised(answer)
+    else:
+        terms = ["1" if term.name == "Intercept" else term.name for term in answer.common_terms]
+        left = f"{answer.response.term.name} ~ " if answer.response else ""
+        read = " + ".join([*terms, *(f"({term.name})" for term in answer.group_terms)])
+        there = f"Read as {left}{read}; the rest is dropped without a word."
+    return dict.fromkeys(("lme4", "brms"), f"Error: R finds {found}.") | dict.fromkeys(("bambi", "formulae"), there), ""
+
+
+def _without_bars(text: str, token: Token) -> Others:
+    """No random term: an ordinary regression elsewhere, if nothing else is wrong."""
+    plain, answer = "An ordinary regression.", formulae_reads(text)
+    if token.kind == "number" or token.text == "~":
+        there = raised(answer) if isinstance(answer, Exception) else "Error."
+        return {"lme4": "Error as well.", "brms": "Error."} | dict.fromkeys(("bambi", "formulae"), there), ""
+    there = raised(answer) if isinstance(answer, Exception) else plain
+    return {"lme4": "Error as well.", "brms": plain, "bambi": there, "formulae": there}, ""
 
 
 def _power(sign: str) -> Others:

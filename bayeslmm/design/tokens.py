@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import count
 
 from bayeslmm.errors import FormulaError
 
@@ -76,6 +78,35 @@ def tokenize(formula: str) -> tuple[Token, ...]:
         last = open_brackets[-1]
         raise FormulaError(f"The bracket {last.text!r} is never closed. Add the matching bracket.", formula, last.start)
     return tuple(tokens)
+
+
+def unquoted(formula: str) -> tuple[str, Callable[[str], str]]:
+    """A text with plain names in place of those in backquotes, and what puts these back into a text made from it.
+
+    Backquotes are lost where formulae names terms.
+
+    Examples
+    --------
+    >>> text, written = unquoted("x + `t [s]`")
+    >>> text
+    'x + q0_'
+    >>> written("log(q0_):x")
+    'log(`t [s]`):x'
+    """
+    tokens = tokenize(formula)
+    quoted = list(dict.fromkeys(token.text for token in tokens if token.kind == "quoted"))
+    used = {token.text for token in tokens}
+    free = (name for name in map("q{}_".format, count()) if name not in used)
+    names = dict(zip(quoted, free, strict=False))
+    back = {name: text for text, name in names.items()}
+    out, end = "", 0
+    for i, token in enumerate(tokens):
+        called = tokens[i + 1 : i + 2] and tokens[i + 1].text == "("
+        # x is the same column as `x`.
+        same = f"`{token.text}`" if token.kind == "name" and not called else token.text
+        out += formula[end : token.start] + names.get(same, token.text)
+        end = token.end
+    return out + formula[end:], lambda text: re.sub(r"\bq\d+_(?!\w)", lambda m: back.get(m.group(), m.group()), text)
 
 
 def _unreadable(character: str) -> str:

@@ -12,10 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from formulae import design_matrices, model_description
+from formulae.parser import ParseError
 
 import bayeslmm as bl
 from bayeslmm.design import build_design, lint_formula
 from bayeslmm.design.lint import LintReport, lint
+from bayeslmm.design.lint_refused import unparsable
+from bayeslmm.design.tokens import tokenize
 from bayeslmm.errors import DesignError, FormulaError
 
 STORED: dict[str, Any] = json.loads((Path(__file__).parent / "lint_lme4.json").read_text())
@@ -391,6 +394,133 @@ def test_command_line():
     assert result.exit_code == 0
     assert "1 finding." in result.output
     assert "no correlations" in result.output
+
+
+# Where R stops reading: asked of parse(text = ) in R 4.
+STOPS = {
+    "y ~ x +": "an incomplete expression",
+    "y ~ x * ": "an incomplete expression",
+    "y ~ x + (1 | g) -": "an incomplete expression",
+    "y ~": "an incomplete expression",
+    "y ~ +": "an incomplete expression",
+    "y ~ x z": "an unexpected z",
+    "y ~ -1 x": "an unexpected x",
+    "y ~ 2x": "an unexpected x",
+    "y ~ f(a b)": "an unexpected b",
+    "y ~ x * * z": "an unexpected *",
+    "y ~ x: :z": "an unexpected :",
+    "y ~ (x +)": "an unexpected )",
+    "y ~ ()": "an unexpected )",
+    "y ~ (x | )": "an unexpected )",
+    "y ~ ( | g)": "an unexpected |",
+    "y ~ x | | g": "an unexpected |",
+    "y ~ x, z": "an unexpected ,",
+    "y ~ (a, b)": "an unexpected ,",
+    "y ~ []": "an unexpected [",
+    "= y ~ x": "an unexpected =",
+    "y ~ f(=1)": "an unexpected =",
+}
+READS = [
+    "y + ~ x",
+    "y ~ log(x,)",
+    "y ~ x + log()",
+    "y ~ f(a=)",
+    "y ~ x[1]",
+    "y ~ x[]",
+    "y ~ {x}",
+    "y ~ {}",
+    "y ~ x (z)",
+]
+READS += [
+    "y ~ a = b",
+    "y ~ x ** 2",
+    "y ~ f(x)[1]",
+    "y ~ (x)(y)",
+    "`y` ~ x",
+    "y ~ x || g",
+    "y ~ x + + z",
+    "y ~ -x",
+    "~ x",
+]
+
+
+@pytest.mark.parametrize("formula", [*STOPS, *READS])
+def test_where_the_parser_of_r_stops(formula):
+    assert unparsable(tokenize(formula)) == STOPS.get(formula, "")
+
+
+@pytest.mark.parametrize("formula", ["y ~ x +", "y ~ x * ", "y ~ x:", "y ~", "y ~ * x", "y ~ (x +) + (1 | g)"])
+def test_incomplete_formulas_are_no_ordinary_regressions(formula):
+    with pytest.raises(ParseError):
+        model_description(formula)
+    text = str(lint(formula))
+    assert "ordinary regression" not in text
+    (finding,) = lint(formula).findings
+    assert finding.severity == "error here"
+    if formula != "y ~ x +(":
+        assert all(
+            finding.elsewhere[package].startswith("Error: ") for package in ("lme4", "brms", "bambi", "formulae")
+        )
+
+
+def test_what_formulae_drops_of_what_nobody_else_reads():
+    assert fixed_terms("y ~ x z") == ["Intercept", "x"]
+    elsewhere = found("y ~ x z")["not read by bayeslmm"].elsewhere
+    assert elsewhere["formulae"] == "Read as y ~ 1 + x; the rest is dropped without a word."
+    assert elsewhere["lme4"] == "Error: R finds an unexpected z."
+
+
+@pytest.mark.parametrize("formula", ["y ~ x", "y ~ x + + z", "y ~ -x", "y ~ x^2", "y ~ x ~ z"])
+def test_formulas_without_bars_are_regressions_where_they_can_be_read(formula):
+    elsewhere = found(formula)["not read by bayeslmm"].elsewhere
+    try:
+        model_description(formula)
+    except Exception as error:
+        assert elsewhere["formulae"] == elsewhere["bambi"] == f"Error: {error}."
+    else:
+        assert elsewhere["formulae"] == elsewhere["bambi"] == "An ordinary regression."
+    # lm(y ~ x ~ z) fails in R, the others do not
+    assert elsewhere["brms"] == ("Error." if formula == "y ~ x ~ z" else "An ordinary regression.")
+
+
+@pytest.mark.parametrize(
+    ("formula", "remedy"),
+    [
+        ("y ~ 1 + (`t [s]` || `Klasse id`)", "(1 | `Klasse id`) + (0 + `t [s]` | `Klasse id`) for numeric columns;"),
+        ("y ~ 1 + (`t [s]` | g)", "(1 | g) + (0 + `t [s]` | g) if"),
+        ("y ~ 1 + (q0_ + `t [s]` || g)", "(1 | g) + (0 + q0_ | g) + (0 + `t [s]` | g) for"),
+        ("y ~ 1 + (log(`t [s]`):`a:b` || g)", "(1 | g) + (0 + log(`t [s]`):`a:b` | g) for"),
+        ("y ~ 1 + (x + `x` || g)", "(1 | g) + (0 + `x` | g) for"),
+    ],
+)
+def test_proposed_terms_keep_backquotes_and_can_be_read(formula, remedy):
+    proposals = [finding.remedy for finding in lint(formula).findings]
+    (proposal,) = [text for text in proposals if remedy in text]
+    terms = proposal.removeprefix("Correlations cannot be written in bambi. Without them: ").split(" for ")[0]
+    assert len(bl.parse_formula(f"y ~ 1 + {terms.split(' if ')[0]}").bars) == terms.count("|")
+
+
+def test_columns_in_backquotes_are_looked_up(data):
+    frame = data.rename(columns={"f": "a factor", "x": "t [s]"})
+    for plain, quoted in [
+        ("y ~ x + (f || g)", "y ~ `t [s]` + (`a factor` || g)"),
+        ("y ~ x + (x || g)", "y ~ `t [s]` + (`t [s]` || g)"),
+        ("y ~ x + (0 + f | g)", "y ~ `t [s]` + (0 + `a factor` | g)"),
+        ("y ~ x + (f*x | g)", "y ~ `t [s]` + (`a factor`*`t [s]` | g)"),
+    ]:
+        ours = lint(plain, data).findings
+        theirs = lint(quoted, frame).findings
+        assert [(f.rule, f.severity) for f in ours] == [(f.rule, f.severity) for f in theirs]
+
+
+def test_whole_numbers_under_names_with_colons():
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"y": rng.normal(size=40), "a:b": rng.normal(size=40), "a": np.tile([1, 2, 3, 4], 10)})
+    frame["g"] = np.repeat(list("abcdefgh"), 5)
+    rules = found("y ~ `a:b` + log(a) + (1 | g)", frame)
+    assert "few whole numbers" not in rules
+    assert "few whole numbers" in found("y ~ `a:b` + a + (1 | g)", frame)
+    assert "data['a']" in found("y ~ C(`a`) + (1 | g)", frame)["function"].remedy
 
 
 @pytest.mark.parametrize(("name", "lme4"), [("us", "2.x knows it"), ("ar1", "2.x knows it"), ("id", "does not know")])
