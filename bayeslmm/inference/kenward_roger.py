@@ -25,7 +25,7 @@ from scipy.stats import f as f_distribution
 
 from bayeslmm.design.covariance import CovarianceStructure
 from bayeslmm.errors import DesignError
-from bayeslmm.inference.satterthwaite import independent_rows
+from bayeslmm.inference.hypothesis import hypothesis
 from bayeslmm.inference.sensitivity import Sensitivity, scaled_inverse, sensitivity
 from bayeslmm.likelihood import CrossProducts, Derivatives, derivatives, evaluate, small
 from bayeslmm.likelihood import parameters as par
@@ -48,43 +48,68 @@ _FLAT = 1e-10
 class KenwardRoger:
     """Adjusted covariance and what degrees of freedom are made from, at K points; sigma is 1 throughout.
 
+    Coefficients are those of the orthogonalised columns of X, but for the two properties.
+
     Attributes
     ----------
-    plain : FloatArray, shape (K, p, p)
-        Covariance of the user's coefficients, variances taken as known, divided by sigma^2.
-    adjusted : FloatArray, shape (K, p, p)
+    C : FloatArray, shape (K, p, p)
+        Covariance of the coefficients, variances taken as known, divided by sigma^2.
+    adjusted_own : FloatArray, shape (K, p, p)
         Phi_A divided by sigma^2.
     changes : FloatArray, shape (K, d, p, p)
-        Derivatives of `plain` along the variances, V as a whole last.
+        Derivatives of `C` along the variances, V as a whole last.
     inverse_information : FloatArray, shape (K, d, d)
+    transform : FloatArray, shape (p, p)
+        The user's coefficients from these.
     """
 
-    plain: FloatArray
-    adjusted: FloatArray
+    C: FloatArray
+    adjusted_own: FloatArray
     changes: FloatArray
     inverse_information: FloatArray
+    transform: FloatArray
+
+    @property
+    def plain(self) -> FloatArray:
+        """Covariance of the user's coefficients (K, p, p), variances taken as known, divided by sigma^2."""
+        return np.asarray(self.transform @ self.C @ self.transform.T)
+
+    @property
+    def adjusted(self) -> FloatArray:
+        """Phi_A of the user's coefficients (K, p, p), divided by sigma^2."""
+        return np.asarray(self.transform @ self.adjusted_own @ self.transform.T)
 
     def std_error(self, L: FloatArray) -> FloatArray:
-        """Adjusted standard errors (K, m) of contrasts L (m, p), divided by sigma."""
-        return np.asarray(np.sqrt(np.einsum("mi,kij,mj->km", L, self.adjusted, L)))
+        """Adjusted standard errors (K, m) of contrasts L (m, p) of the user's coefficients, divided by sigma."""
+        own = L @ self.transform
+        return np.asarray(np.sqrt(np.einsum("mi,kij,mj->km", own, self.adjusted_own, own)))
 
     def df(self, L: FloatArray) -> FloatArray:
-        """Degrees of freedom (K, m) of each of the contrasts L (m, p); nan for a contrast of zeros."""
-        variance = np.einsum("mi,kij,mj->km", L, self.plain, L)
-        relative = np.einsum("mi,kdij,mj->kmd", L, self.changes, L)
+        """Degrees of freedom (K, m) of contrasts L (m, p) of the user's coefficients; nan for a contrast of zeros."""
+        return self.df_own(L @ self.transform)
+
+    def df_own(self, own: FloatArray) -> FloatArray:
+        """The same (K, m) of contrasts (m, p) of the coefficients of the orthogonalised columns."""
+        variance = np.einsum("mi,kij,mj->km", own, self.C, own)
+        relative = np.einsum("mi,kdij,mj->kmd", own, self.changes, own)
         spread = np.einsum("kmd,kde,kme->km", relative, self.inverse_information, relative)
         # One row is the case l = 1 of `f_scale`: lambda is 1 and the degrees of freedom are 2 / A_2.
         return np.asarray(2.0 * variance**2 / np.where(spread > 0, spread, np.nan))
 
-    def f_scale(self, L: FloatArray) -> tuple[float, float]:
-        """Scale and denominator degrees of freedom of the F statistic of linearly independent rows (l, p), l > 1.
+    def f_scale(self, own: FloatArray) -> tuple[float, float]:
+        """Scale and denominator degrees of freedom of the F statistic of several rows.
+
+        Parameters
+        ----------
+        own : FloatArray, shape (l, p)
+            Linearly independent combinations of the coefficients of the orthogonalised columns.
 
         References
         ----------
         Kenward & Roger (1997), Biometrics 53, 983-997, sec. 3.
         """
-        rows = L.shape[0]
-        theta = L.T @ np.linalg.solve(L @ self.plain[0] @ L.T, L)
+        rows = own.shape[0]
+        theta = own.T @ np.linalg.solve(own @ self.C[0] @ own.T, own)
         moved = theta @ self.changes[0]
         W = self.inverse_information[0]
         traces = np.trace(moved, axis1=1, axis2=2)
@@ -164,22 +189,26 @@ def kenward_roger_many(cp: CrossProducts, terms: Sequence[FloatArray]) -> Kenwar
     width = cp.levels.E.size + 4 * sum(block.size**2 for block in cp.blocks) * cp.levels.D.size
     step = max(1, _CHUNK // max(width, 1))
     parts = [_adjust(cp, [T[k : k + step] for T in factors], frozenset()) for k in range(0, factors[0].shape[0], step)]
-    names = ("plain", "adjusted", "changes", "inverse_information")
-    return KenwardRoger(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    return KenwardRoger(
+        C=np.concatenate([part.C for part in parts]),
+        adjusted_own=np.concatenate([part.adjusted_own for part in parts]),
+        changes=np.concatenate([part.changes for part in parts]),
+        inverse_information=np.concatenate([part.inverse_information for part in parts]),
+        transform=cp.fixed.transform,
+    )
 
 
 def kenward_roger_f(
-    result: KenwardRoger, sigma: float, beta: FloatArray, L: FloatArray
+    cp: CrossProducts, optimum: Optimum, result: KenwardRoger, L: FloatArray
 ) -> tuple[float, int, float, float]:
     """F test of ``L beta = 0``.
 
     Parameters
     ----------
+    cp : CrossProducts
+    optimum : Optimum
     result : KenwardRoger
-        Of one fit.
-    sigma : float
-        Units of y.
-    beta : FloatArray, shape (p,)
+        Of that fit.
     L : FloatArray, shape (m, p)
         Rows may depend on each other.
 
@@ -188,12 +217,12 @@ def kenward_roger_f(
     tuple
         F (scaled), numerator and denominator degrees of freedom, p value.
     """
-    rows, _ = independent_rows(result.plain[0], L)
-    scale, df = (1.0, float(result.df(rows)[0, 0])) if rows.shape[0] == 1 else result.f_scale(rows)
-    estimate = rows @ beta / sigma
-    wald = float(estimate @ np.linalg.solve(rows @ result.adjusted[0] @ rows.T, estimate))
-    F = scale * wald / rows.shape[0]
-    return F, rows.shape[0], df, float(f_distribution.sf(F, rows.shape[0], df))
+    tested = hypothesis(cp, optimum, L)
+    rows, rank, estimate = tested.rows, tested.values.size, tested.values / optimum.sigma
+    scale, df = (1.0, float(result.df_own(rows)[0, 0])) if rank == 1 else result.f_scale(rows)
+    wald = float(estimate @ np.linalg.solve(rows @ result.adjusted_own[0] @ rows.T, estimate))
+    F = scale * wald / rank
+    return F, rank, df, float(f_distribution.sf(F, rank, df))
 
 
 def _dense(cp: CrossProducts) -> CrossProducts:
@@ -261,14 +290,12 @@ def _adjust(cp: CrossProducts, factors: Sequence[FloatArray], fixed: frozenset[i
     inverse = np.zeros_like(information)
     part = np.ix_(np.arange(K), estimated, estimated)
     inverse[part] = scaled_inverse(information[part], _FLAT)[0]
-    T = cp.fixed.transform
-    C = T @ pieces.C @ T.T
-    changes = [T @ change @ T.T for change in _changes(directions, pieces)]
     return KenwardRoger(
-        plain=C,
-        adjusted=C + 2.0 * T @ _excess(first, pieces, directions, inverse[:, :-1, :-1]) @ T.T,
-        changes=np.concatenate([*changes, C[:, None]], axis=1),
+        C=pieces.C,
+        adjusted_own=pieces.C + 2.0 * _excess(first, pieces, directions, inverse[:, :-1, :-1]),
+        changes=np.concatenate([*_changes(directions, pieces), pieces.C[:, None]], axis=1),
         inverse_information=inverse,
+        transform=cp.fixed.transform,
     )
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from scipy.stats import f as f_distribution
 
 from bayeslmm.errors import FitError
+from bayeslmm.inference.hypothesis import hypothesis
 from bayeslmm.inference.sensitivity import Sensitivity, contrasts, scaled_inverse, sensitivity
 from bayeslmm.likelihood import CrossProducts, Derivatives, cross_products, derivatives, evaluate
 from bayeslmm.likelihood import parameters as par
@@ -33,8 +34,6 @@ from bayeslmm.types import BoolArray, FloatArray
 
 # Curvatures below this, after scaling to a unit diagonal, are none: along a vanished direction, or a ridge.
 _FLAT = 1e-8
-# A variance of a combination of contrasts below this, beside the largest, is rounding.
-_DEPENDENT = 1e-10
 # Doubles in the widest array of a batch.
 _CHUNK = 2_000_000
 
@@ -73,6 +72,11 @@ def satterthwaite_df(cp: CrossProducts, optimum: Optimum, L: FloatArray) -> Floa
     >>> satterthwaite_df(fit.cp, fit.optimum, np.eye(2)).round(6)
     array([17., 17.])
     """
+    return _of_own(cp, optimum, contrasts(cp, L))
+
+
+def _of_own(cp: CrossProducts, optimum: Optimum, own: FloatArray) -> FloatArray:
+    """Degrees of freedom (m,) of contrasts (m, p) of the coefficients of the orthogonalised columns."""
     if not optimum.factor.r2[0] > 0:
         raise FitError(
             "The residual variance is zero: the model reproduces the response exactly, so that no contrast has an "
@@ -82,8 +86,8 @@ def satterthwaite_df(cp: CrossProducts, optimum: Optimum, L: FloatArray) -> Floa
     first = derivatives(cp, factors, optimum.factor, optimum.reml)
     free = free_entries(cp, optimum.fixed)
     pieces = sensitivity(cp, factors, optimum.factor, first)
-    df = _df(cp, factors, first, pieces, optimum.hessian[None], free, optimum.reml, L)[0]
-    if np.isnan(df[np.abs(np.atleast_2d(L)).sum(1) > 0]).any():
+    df = _df(cp, factors, first, pieces, optimum.hessian[None], free, optimum.reml, own)[0]
+    if np.isnan(df[np.abs(own).sum(1) > 0]).any():
         raise FitError(
             f"Satterthwaite's degrees of freedom need a minimum of the criterion, and it does not curve upwards where "
             f"the optimisation ended ({optimum.status}). Use ddf='z' for standard errors alone, or see fit.status."
@@ -140,7 +144,7 @@ def _many(
             "many levels of crossed or nested factors do not have. Fit the responses one at a time."
         )
     free = np.ones(internal.shape[1], dtype=bool)
-    return _df(cp, factors, first, sensitivity(cp, factors, factor, first), hessian, free, reml, L)
+    return _df(cp, factors, first, sensitivity(cp, factors, factor, first), hessian, free, reml, contrasts(cp, L))
 
 
 def _df(
@@ -151,11 +155,10 @@ def _df(
     hessian: FloatArray,
     free: BoolArray,
     reml: bool,
-    L: FloatArray,
+    own: FloatArray,
 ) -> FloatArray:
     inverse, smallest = scaled_inverse(hessian, _FLAT)
     regular = smallest > -_FLAT
-    own = contrasts(cp, L)
     out = np.full((hessian.shape[0], own.shape[0]), np.nan)
     for i, row in enumerate(own):
         if not row.any():
@@ -168,23 +171,6 @@ def _df(
         curved = (h[:, None, :] @ inverse @ h[:, :, None])[:, 0, 0]
         out[:, i] = np.where(regular, 1.0 / (1.0 / degrees_of_freedom(cp, reml) + curved), np.nan)
     return out
-
-
-def independent_rows(covariance: FloatArray, L: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Combinations of the rows of L whose estimates are uncorrelated: rows (r, p) and their variances (r,).
-
-    They are the principal components of ``L beta``. Rows that others imply are left out; where that, or units that are
-    far apart, would lose digits, the rows are scaled to unit variance first.
-    """
-    size = np.sqrt(np.diagonal(L @ covariance @ L.T))
-    L, size = L[size > 0], size[size > 0]
-    values, vectors = np.linalg.eigh(L @ covariance @ L.T / size.max() ** 2)
-    if values[0] > _DEPENDENT:
-        return np.asarray(vectors.T @ L), np.asarray(values * size.max() ** 2)
-    rows = L / size[:, None]
-    values, vectors = np.linalg.eigh(rows @ covariance @ rows.T)
-    kept = values > _DEPENDENT
-    return np.asarray(vectors[:, kept].T @ rows), np.asarray(values[kept])
 
 
 def combined_df(df: FloatArray) -> float:
@@ -204,16 +190,13 @@ def combined_df(df: FloatArray) -> float:
     return 2.0 * mean / (mean - df.size)
 
 
-def satterthwaite_f(
-    cp: CrossProducts, optimum: Optimum, beta: FloatArray, covariance: FloatArray, L: FloatArray
-) -> tuple[float, int, float, float]:
+def satterthwaite_f(cp: CrossProducts, optimum: Optimum, L: FloatArray) -> tuple[float, int, float, float]:
     """F test of ``L beta = 0``.
 
     Parameters
     ----------
-    beta : FloatArray, shape (p,)
-    covariance : FloatArray, shape (p, p)
-        Of beta, units of y squared.
+    cp : CrossProducts
+    optimum : Optimum
     L : FloatArray, shape (m, p)
         Rows may depend on each other.
 
@@ -222,7 +205,7 @@ def satterthwaite_f(
     tuple
         F, numerator and denominator degrees of freedom, p value.
     """
-    rows, variances = independent_rows(covariance, L)
-    F = float(((rows @ beta) ** 2 / variances).mean())
-    df = combined_df(satterthwaite_df(cp, optimum, rows))
-    return F, variances.size, df, float(f_distribution.sf(F, variances.size, df))
+    tested = hypothesis(cp, optimum, L)
+    F, rank = tested.f(optimum.sigma), tested.values.size
+    df = combined_df(_of_own(cp, optimum, tested.rows))
+    return F, rank, df, float(f_distribution.sf(F, rank, df))

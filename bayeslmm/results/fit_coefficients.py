@@ -15,8 +15,9 @@ from scipy import stats
 from bayeslmm.design.design import Design
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.inference.explained import Explained, explained
+from bayeslmm.inference.hypothesis import hypothesis
 from bayeslmm.inference.kenward_roger import KenwardRoger, kenward_roger, kenward_roger_f
-from bayeslmm.inference.satterthwaite import independent_rows, satterthwaite_df, satterthwaite_f
+from bayeslmm.inference.satterthwaite import satterthwaite_df, satterthwaite_f
 from bayeslmm.likelihood import Conditional, CrossProducts
 from bayeslmm.reml import FitStatus, Optimum
 from bayeslmm.results.explained import icc_columns, r2_columns
@@ -131,16 +132,15 @@ class FitCoefficients:
         [87.798, 2.0, 46.0, 0.0]
         """
         self._check_ddf(ddf)
-        rows, beta = self._rows(L), self._conditional.beta[0]
-        covariance = self.vcov().to_numpy()
+        rows = self._rows(L)
         if ddf == "satterthwaite":
-            found = satterthwaite_f(self.cp, self.optimum, beta, covariance, rows)
+            found = satterthwaite_f(self.cp, self.optimum, rows)
         elif ddf == "kenward-roger":
-            found = kenward_roger_f(self._kenward_roger, self.optimum.sigma, beta, rows)
+            found = kenward_roger_f(self.cp, self.optimum, self._kenward_roger, rows)
         else:
-            free, variances = independent_rows(covariance, rows)
-            F, df = float(((free @ beta) ** 2 / variances).mean()), self._common(ddf)
-            found = F, variances.size, df, float(_upper_tail(F, variances.size, df))
+            tested, df = hypothesis(self.cp, self.optimum, rows), self._common(ddf)
+            F, rank = tested.f(self.optimum.sigma), tested.values.size
+            found = F, rank, df, float(_upper_tail(F, rank, df))
         return pd.Series(found, index=["F", "df1", "df2", "p_value"], dtype=float)
 
     def vcov_kenward_roger(self) -> pd.DataFrame:

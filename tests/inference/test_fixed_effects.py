@@ -259,7 +259,7 @@ def test_many_responses_with_a_shared_variance() -> None:
 def test_one_row_is_the_case_of_several() -> None:
     result = kenward_roger(fitted("sleepstudy_poly").cp, fitted("sleepstudy_poly").optimum)
     L = np.array([[0.3, 1.0, -2.0]])
-    scale, df = result.f_scale(L)
+    scale, df = result.f_scale(L @ result.transform)
     assert scale == pytest.approx(1.0, rel=1e-9)
     assert df == pytest.approx(result.df(L)[0, 0], rel=1e-9)
 
