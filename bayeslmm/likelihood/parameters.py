@@ -9,7 +9,7 @@ under a rescaling of single columns keeps to the user's columns, up to one commo
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 
@@ -24,6 +24,10 @@ from bayeslmm.types import FloatArray
 # zero, and beyond the last, no level changes its weight by much.
 _FIRST, _LAST, _STEP, _POINTS = 0.06, 16.0, 0.2328, 80
 _FEW = np.array([0.3, 1.0, 3.0])
+# The same for two or three sds, in all combinations, where some level says this many times as much as another and all
+# points together are no more than so many doubles.
+_COARSE = np.append(0.0, np.geomspace(0.05, 20.0, 5))
+_UNEQUAL, _MOST_SCALES, _AFFORDABLE = 1.5, 3, 200_000
 
 
 def starts(cp: CrossProducts) -> FloatArray:
@@ -49,6 +53,42 @@ def ratio_grid(cp: CrossProducts) -> FloatArray:
     if not isinstance(cp.store, Levels) or sum(len(s.rows) for _, _, s in cp.term_order) != 1:
         return np.zeros(0)
     return np.append(0.0, _ratios(cp.store))
+
+
+def scale_grid(cp: CrossProducts) -> tuple[FloatArray, FloatArray]:
+    """Ratios (R,), from zero, and the internal vectors (R, ..., R, k) with every combination of them as relative sds.
+
+    One axis per sd. Without points where several minima are not to be expected (levels that say about as much as each
+    other), where there are too many combinations, where effects share an sd and where an evaluation is dear.
+    """
+    order = cp.term_order
+    scales = np.concatenate([s.scales for _, _, s in order])
+    count = int(scales.sum())
+    wanted = 1 < count <= _MOST_SCALES and not any(s.shared for _, _, s in order)
+    cheap = wanted and isinstance(cp.store, Levels) and cp.store.E.size * _COARSE.size**count <= _AFFORDABLE
+    if not (cheap and _unequal(cp, cp.levels)):
+        return np.zeros(0), np.zeros((0, scales.size))
+    axes = np.meshgrid(*[_COARSE] * count, indexing="ij")
+    points = np.zeros((*axes[0].shape, scales.size))
+    points[..., scales] = np.stack(axes, axis=-1)
+    return _COARSE, points
+
+
+def _unequal(cp: CrossProducts, store: Levels) -> bool:
+    """Whether the levels of some factor differ much in what they say about an effect."""
+    squares = [(store.R**2).sum(axis=1)]
+    trailing = np.diagonal(store.D)[: cp.q_trailing] + (store.E[..., : cp.q_trailing] ** 2).sum(axis=(0, 1))
+    ends = np.cumsum([0, *(block.q for block in cp.trailing_blocks)])
+    for block, (start, stop) in zip(cp.trailing_blocks, pairwise(ends), strict=True):
+        squares.append(trailing[start:stop].reshape(-1, block.size))
+    return any((part.max(axis=0) > _UNEQUAL * part.min(axis=0)).any() for part in squares)
+
+
+def relative_sds(cp: CrossProducts, x: FloatArray) -> FloatArray:
+    """Relative sds (K, d) of the effects on the orthogonalised columns, in the order of `scale_grid`; x (K, k)."""
+    factors = internal_factors(cp, x)
+    parts = [np.sqrt((factors[b][:, columns, columns] ** 2).sum(axis=2)) for b, columns, _ in cp.term_order]
+    return np.concatenate(parts, axis=1)
 
 
 def _ratios(store: Levels) -> FloatArray:

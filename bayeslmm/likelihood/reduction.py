@@ -4,7 +4,9 @@ The residual sum of squares at given variances is what is left of ``y'y`` after 
 effect is a thousand times the residual sd, six digits cancel in that difference, whatever the order of the
 elimination. So a reference fit (fixed effects and random effects of the trailing blocks) is taken out of the
 response first, on the rows themselves, and the evaluation accounts for it exactly (`factor.split_reference`).
-The first block needs no reference: its between and within parts are stored apart.
+The first block needs no reference: its between and within parts are stored apart. With no other block only the fixed
+effects cancel: between the least-squares fit, which large effects of the levels have pulled away, and the fit within
+levels.
 """
 
 from __future__ import annotations
@@ -16,14 +18,11 @@ import numpy as np
 from bayeslmm.design.design import Design
 from bayeslmm.likelihood.crossproducts import CrossProducts, Levels, internal_blocks, split_levels, sum_up
 from bayeslmm.likelihood.factor import Factor, apply_lambda, evaluate
+from bayeslmm.likelihood.replicates import CANCELS, PASSES, fit_within
 from bayeslmm.types import FloatArray
 
 # Ratio of sds at which the reference is fitted: close to least squares, yet never worse conditioned than this.
 _RATIO = 100.0
-# Digits may cancel up to this factor: three of sixteen.
-_CANCELS = 1e3
-# Each pass gains the square of the ratio; more than this has only data without residual.
-_PASSES = 4
 
 
 def cross_products(design: Design) -> CrossProducts:
@@ -43,17 +42,32 @@ def cross_products(design: Design) -> CrossProducts:
     between-within split is the one of the analysis of variance.
     """
     cp = sum_up(design)
-    if len(cp.blocks) == 1 or not isinstance(cp.store, Levels):
+    if not isinstance(cp.store, Levels):
         return cp
+    if len(cp.blocks) == 1:
+        return _take_out_within(cp)
     factors = [_RATIO * np.eye(block.size)[None] for block in cp.blocks]
-    for _ in range(_PASSES):
+    for _ in range(PASSES):
         try:
             factor = evaluate(cp, factors)
         except np.linalg.LinAlgError:
             break
-        if factor.total[0] <= _CANCELS * factor.r2[0]:
+        if factor.total[0] <= CANCELS * factor.r2[0]:
             break
         cp = _take_out(cp, factors, factor)
+    return cp
+
+
+def _take_out_within(cp: CrossProducts) -> CrossProducts:
+    """Take the fit within levels out of the response of a model with one block, where much would cancel."""
+    for _ in range(PASSES):
+        beta, left = fit_within(cp, cp.levels.D[:-1, -1:], cp.levels.D[-1, -1:])
+        if cp.levels.D[-1, -1] <= CANCELS * left[0]:
+            break
+        residual = cp.response.residual - cp.fixed.columns @ beta[:, 0]
+        response = replace(cp.response, residual=residual, coef=cp.response.coef + beta[:, 0])
+        _, blocks, columns = internal_blocks(cp.design)
+        cp = replace(cp, response=response, store=split_levels(cp.design, blocks, columns, cp.fixed, response))
     return cp
 
 

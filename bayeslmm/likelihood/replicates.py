@@ -9,8 +9,17 @@ from scipy import sparse
 
 from bayeslmm.likelihood.crossproducts import CrossProducts, internal_blocks
 from bayeslmm.likelihood.factor import Replicates
-from bayeslmm.likelihood.within import grouped_qr
+from bayeslmm.likelihood.within import grouped_qr, split_columns
 from bayeslmm.types import FloatArray
+
+# Digits may cancel up to this factor: three of sixteen.
+CANCELS = 1e3
+# A pass that takes a fit out gains about ten digits; more passes than this need only data without residual.
+PASSES = 4
+# Beside the whole, a sum of squares below this is rounding.
+_ROUNDING = 1e-20
+# Columns this close to others within levels are left to them.
+_COLLINEAR = 1e-10
 
 
 @dataclass(frozen=True)
@@ -41,7 +50,7 @@ def reduce_responses(cp: CrossProducts, Y: FloatArray) -> Responses:
     Y : FloatArray, shape (n, K)
         Units of y; the design's offset is subtracted.
     """
-    design, levels = cp.design, cp.levels
+    design = cp.design
     weights = design.row_weights
     root = None if weights is None else np.sqrt(weights)[:, None]
     X = cp.fixed.columns
@@ -50,10 +59,64 @@ def reduce_responses(cp: CrossProducts, Y: FloatArray) -> Responses:
     spread = np.sqrt(np.average(residual**2, axis=0, weights=weights))
     residual = residual if root is None else residual * root
     columns = [z if root is None else z * root for z in internal_blocks(design)[2]]
-    first = cp.blocks[0]
-    codes, J = first.grouping.codes, first.n_levels
+    X = X if root is None else X * root
+    codes, J = cp.blocks[0].grouping.codes, cp.blocks[0].n_levels
     Q, _ = grouped_qr(columns[0], codes, J)
-    K, c, m = Y.shape[1], Q.shape[1], levels.D.shape[0]
+    # Within parts on both sides: what is constant within levels would else leave the rounding of large effects.
+    within = split_columns(Q, X, codes, J)[0]
+    replicates = _sum_up(cp, Q, columns, within, residual)
+    if len(cp.blocks) > 1:
+        return Responses(replicates, shift.T, spread)
+    for _ in range(PASSES):
+        beta, left = fit_within(cp, replicates.D[:, :-1].T, replicates.D[:, -1])
+        far = replicates.D[:, -1] > CANCELS * left
+        if not far.any():
+            break
+        residual, shift = residual - X @ (beta * far), shift + beta * far
+        replicates = _sum_up(cp, Q, columns, within, residual)
+    return Responses(replicates, shift.T, spread)
+
+
+def fit_within(cp: CrossProducts, products: FloatArray, squares: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Fixed effects within the levels of a single block.
+
+    Parameters
+    ----------
+    cp : CrossProducts
+    products : FloatArray, shape (p, K)
+        Within parts of the cross-products of X with K responses.
+    squares : FloatArray, shape (K,)
+        Within sums of squares of the responses.
+
+    Returns
+    -------
+    beta : FloatArray, shape (p, K)
+        Orthogonalised columns; zero for those that do not vary within levels.
+    left : FloatArray, shape (K,)
+        Sums of squares that the fit leaves, digits lost to cancellation included.
+    """
+    D, E = cp.levels.D[:-1, :-1], cp.levels.E[..., :-1]
+    within = np.diagonal(D)
+    # Columns that do not vary within levels leave rounding only.
+    varies = np.flatnonzero(within > _ROUNDING * (within + (E**2).sum(axis=(0, 1))))
+    beta = np.zeros(products.shape)
+    if varies.size:
+        scale = np.sqrt(within[varies])[:, None]
+        scaled = D[np.ix_(varies, varies)] / (scale * scale.T)
+        beta[varies] = np.linalg.lstsq(scaled, products[varies] / scale, rcond=_COLLINEAR)[0] / scale
+    return beta, squares - (beta * products).sum(axis=0)
+
+
+def _sum_up(
+    cp: CrossProducts, Q: FloatArray, columns: list[FloatArray], within: FloatArray, residual: FloatArray
+) -> Replicates:
+    """Between and within parts of the cross-products of residuals (n, K).
+
+    All rows are multiplied by root weights; `Q` (n, c) are the orthonormal columns of the first block, `columns` those
+    of all blocks, `within` (n, p) is what X varies within the levels of the first.
+    """
+    codes, J = cp.blocks[0].grouping.codes, cp.blocks[0].n_levels
+    K, c, m = residual.shape[1], Q.shape[1], cp.levels.D.shape[0]
     E = np.empty((K, J, c))
     rest = residual
     for a in range(c):
@@ -63,13 +126,13 @@ def reduce_responses(cp: CrossProducts, Y: FloatArray) -> Responses:
     D = np.empty((K, m))
     D[:, -1] = (rest**2).sum(axis=0)
     q2 = cp.q_trailing
-    D[:, q2:-1] = rest.T @ (X if root is None else X * root)
+    D[:, q2:-1] = rest.T @ within
     start = 0
     for block, Z in zip(cp.blocks[1:], columns[1:], strict=True):
         tile = np.stack([_indicator(z, block.grouping.codes, block.n_levels).T @ rest for z in Z.T], axis=1)
         D[:, start : start + block.q] = tile.reshape(block.q, K).T
         start += block.q
-    return Responses(Replicates(E, D), shift.T, spread)
+    return Replicates(E, D)
 
 
 def _residualise(

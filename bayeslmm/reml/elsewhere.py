@@ -1,8 +1,9 @@
 """Other minima of the profiled criterion than the one that was found.
 
-With very unequal levels the criterion of one variance can have several local minima, zero often among them: the few
-small levels speak for a variance that the large ones do not show. A minimum is therefore compared with what the
-criterion is at zero of each term, and for a single variance with the local minima of a grid over all ratios.
+With very unequal levels the criterion can have several local minima, zero often among them: the few small levels
+speak for a variance that the large ones do not show. A minimum is therefore compared with what the criterion is at
+zero of each term and with the local minima of a grid: fine for a single variance, coarse for two or three, and then
+only where levels are very unequal.
 """
 
 from __future__ import annotations
@@ -89,11 +90,11 @@ def find_lower(
     if criterion.penalty is not None:
         return result
     if starts.ratios.size:
-        found = float(np.abs(result.x[0]))
-        chosen = rivals(starts.ratios, starts.values[None], np.array([found]), np.array([result.value]))[0]
+        found = np.abs(result.x[None])
+        chosen = rivals(starts.ratios, starts.values[None], found, np.array([result.value]))[0]
         points = starts.ratios[chosen, None]
     else:
-        points = _zeros_to_try(criterion, result)
+        points = np.concatenate([_zeros_to_try(criterion, result), _rivals_to_try(criterion, result)])
     for x in points:
         again = solve(x)
         total = result.evaluations + again.evaluations
@@ -113,30 +114,45 @@ def rivals(ratios: FloatArray, values: FloatArray, found: FloatArray, reached: F
     Parameters
     ----------
     ratios : FloatArray, shape (R,)
-        Increasing, from zero.
-    values : FloatArray, shape (K, R)
+        Increasing, from zero; the same in each of d directions.
+    values : FloatArray, shape (K, R, ..., R)
         Criteria there.
-    found, reached : FloatArray, shape (K,)
-        The minimum, and the criterion there.
+    found : FloatArray, shape (K, d)
+        The minimum.
+    reached : FloatArray, shape (K,)
+        The criterion there.
 
     Returns
     -------
-    BoolArray, shape (K, R)
+    BoolArray, shape (K, R, ..., R)
         Local minima of the grid with no other neighbours than the found minimum has, from which a parabola through
-        three points, with a margin, falls below it.
+        three points in each direction, with a margin, falls below it.
     """
-    # The criterion is even.
-    left = np.concatenate([values[:, 1:2], values[:, :-1]], axis=1)
-    right = np.concatenate([values[:, 1:], values[:, -1:]], axis=1)
-    low = (values <= left) & (values <= right)
-    # A parabola with its lowest point at most half a step away falls by an eighth of the second difference.
-    fall = 0.25 * (left + right - 2.0 * values)
+    d = found.shape[1]
+    low, beside = np.ones(values.shape, dtype=bool), np.ones(values.shape, dtype=bool)
+    fall = np.zeros(values.shape)
+    for axis in range(1, d + 1):
+        along = np.moveaxis(values, axis, 1)
+        # The criterion is even.
+        left = np.moveaxis(np.concatenate([along[:, 1:2], along[:, :-1]], axis=1), 1, axis)
+        right = np.moveaxis(np.concatenate([along[:, 1:], along[:, -1:]], axis=1), 1, axis)
+        low &= (values <= left) & (values <= right)
+        with np.errstate(invalid="ignore"):
+            # A parabola with its lowest point at most half a step away falls by an eighth of the second difference.
+            fall += 0.25 * (left + right - 2.0 * values)
+        near = _neighbours(ratios, found[:, axis - 1])
+        beside &= near.reshape(-1, *(ratios.size if i == axis else 1 for i in range(1, d + 1)))
+    with np.errstate(invalid="ignore"):
+        below = values - fall < reached.reshape(-1, *[1] * d)
+    return np.asarray(low & ~beside & below)
+
+
+def _neighbours(ratios: FloatArray, found: FloatArray) -> BoolArray:
+    """Whether a point lies beside what was found (K,), shape (K, R); zero is a point of its own."""
     below = np.append(-1.0, ratios[:-1])
     above = np.append(ratios[1:], np.inf)
-    beside = (found[:, None] > below) & (found[:, None] < above) & (found > 0)[:, None] & (ratios > 0)
-    beside |= (found == 0)[:, None] & (ratios == 0)
-    with np.errstate(invalid="ignore"):
-        return np.asarray(low & ~beside & (values - fall < reached[:, None]))
+    positive = (found[:, None] > below) & (found[:, None] < above) & (found > 0)[:, None] & (ratios > 0)
+    return np.asarray(positive | ((found == 0)[:, None] & (ratios == 0)))
 
 
 def zero_sets(cp: CrossProducts, held: tuple[int, ...] = ()) -> BoolArray:
@@ -176,6 +192,17 @@ def _zeros_to_try(criterion: Criterion, result: NewtonResult) -> FloatArray:
     order = np.argsort(values)
     lower = [k for k in order if is_lower(float(values[k]), result.value)]
     return np.asarray(points[lower][:, free])
+
+
+def _rivals_to_try(criterion: Criterion, result: NewtonResult) -> FloatArray:
+    """Free entries at local minima of a coarse grid, shape (M, f); the most promising first."""
+    ratios, grid = par.scale_grid(criterion.cp)
+    if criterion.held.terms or not ratios.size:
+        return np.zeros((0, result.x.size))
+    values = values_at(criterion, grid.reshape(-1, result.x.size)).reshape(grid.shape[:-1])
+    found = par.relative_sds(criterion.cp, result.x[None])
+    chosen = rivals(ratios, values[None], found, np.array([result.value]))[0]
+    return np.asarray(grid[chosen][np.argsort(values[chosen])])
 
 
 def _expected_rise(result: NewtonResult, sets: BoolArray) -> FloatArray:

@@ -20,7 +20,7 @@ from bayeslmm.likelihood.starts import moment_factors_many
 from bayeslmm.numerics.newton import Ending
 from bayeslmm.numerics.newton_many import NewtonMany, minimise_many
 from bayeslmm.reml.elsewhere import ROUNDING, is_lower, rivals, zero_sets
-from bayeslmm.reml.optimum import NO_RANK, TRY_ZERO, Optimum, ending_status, is_perfect, optimise
+from bayeslmm.reml.optimum import NO_RANK, PATIENCE, TRY_ZERO, Optimum, ending_status, is_perfect, optimise
 from bayeslmm.reml.status import FitStatus
 from bayeslmm.types import BoolArray, FloatArray, IntArray
 
@@ -72,6 +72,7 @@ def optimise_many(
 
     Designs with dense levels are solved together by one vectorised Newton iteration; others one response at a time.
     Every response is solved by itself in the sense that its result does not depend on the others, nor on `workers`.
+    Other minima are looked for as in `optimise`, but for models with several variances at zeros only.
 
     Parameters
     ----------
@@ -150,7 +151,14 @@ def _solve_together(cp: CrossProducts, Y: FloatArray, reml: bool, max_evaluation
     def solve(x: FloatArray, which: IntArray) -> NewtonMany:
         replicates = responses.replicates.part(which)
         function = _function(cp, replicates, reml)
-        return _snap(cp, function, replicates, reml, minimise_many(function, x, max_evaluations), max_evaluations)
+        result = minimise_many(function, x, min(PATIENCE, max_evaluations))
+        result = _snap(cp, function, replicates, reml, result, max_evaluations)
+        slow = np.flatnonzero([ending is Ending.evaluation_limit for ending in result.ending])
+        if slow.size == 0 or max_evaluations <= PATIENCE:
+            return result
+        more = max_evaluations - PATIENCE
+        again = minimise_many(lambda at, which: function(at, slow[which]), result.x[slow], more)
+        return _snap(cp, function, replicates, reml, _merge(result, slow, again), max_evaluations)
 
     start, grid_values = _starts(cp, responses.replicates, reml)
     result = solve(start, np.arange(len(start)))
@@ -202,11 +210,11 @@ def _find_lower(
     grid_values: FloatArray,
     solve: Callable[[FloatArray, IntArray], NewtonMany],
 ) -> NewtonMany:
-    """Continue from where another minimum may be lower, as for a single response."""
+    """Continue from where another minimum may be lower, as for a single response but without the coarse grid."""
     converged = np.array([ending is Ending.converged for ending in result.ending])
     ratios = par.ratio_grid(cp)
     if ratios.size:
-        chosen = rivals(ratios, grid_values, np.abs(result.x[:, 0]), result.value) & converged[:, None]
+        chosen = rivals(ratios, grid_values, np.abs(result.x), result.value) & converged[:, None]
         rows, which = np.nonzero(chosen)
         points = ratios[which, None]
     else:
@@ -221,6 +229,8 @@ def _zeros_to_try(
     rows, points = [np.zeros(0, dtype=np.int64)], [np.zeros((0, result.x.shape[1]))]
     for zeros in zero_sets(cp):
         changed = np.flatnonzero(converged & (result.x[:, zeros] != 0).any(axis=1))
+        if changed.size == 0:
+            continue
         x = np.where(zeros, 0.0, result.x[changed])
         value, reached = _evaluate(cp, x, replicates.part(changed), reml)[1], result.value[changed]
         lower = value < reached - ROUNDING * (1.0 + np.abs(reached))
@@ -248,7 +258,8 @@ def _snap(
     max_evaluations: int,
 ) -> NewtonMany:
     """Small singular values set to exactly zero where the criterion does not rise, as for a single response."""
-    waiting = np.array([ending is Ending.converged for ending in result.ending])
+    ended = (Ending.converged, Ending.evaluation_limit)
+    waiting = np.array([ending in ended for ending in result.ending])
     zeroed, found = result.x.copy(), list[IntArray]()
     for limit in TRY_ZERO:
         x = par.without_small(cp, result.x, limit)
@@ -263,11 +274,17 @@ def _snap(
     if changed.size == 0:
         return result
     again = minimise_many(lambda at, which: function(at, changed[which]), zeroed[changed], max_evaluations)
+    again = replace(again, x=par.without_small(cp, again.x, NO_RANK), evaluations=again.evaluations + 1)
+    return _merge(result, changed, again)
+
+
+def _merge(result: NewtonMany, rows: IntArray, again: NewtonMany) -> NewtonMany:
+    """Where some responses have been continued."""
     merged = NewtonMany(result.x.copy(), result.value.copy(), result.ending, result.evaluations.copy())
-    merged.x[changed], merged.value[changed] = par.without_small(cp, again.x, NO_RANK), again.value
-    merged.evaluations[changed] += again.evaluations + 1
+    merged.x[rows], merged.value[rows] = again.x, again.value
+    merged.evaluations[rows] += again.evaluations
     endings = list(result.ending)
-    for k, ending in zip(changed, again.ending, strict=True):
+    for k, ending in zip(rows, again.ending, strict=True):
         endings[k] = ending
     return replace(merged, ending=tuple(endings))
 

@@ -34,6 +34,9 @@ _STUCK = 1e-6
 _EPSILONS = 2e-15
 # Curvatures above this, absolute and after scaling to unit diagonal, leave no room for a ridge.
 _FLAT_ENOUGH = 1e-2
+# Evaluations after which it is tried whether small singular values are zeros: beside a zero that is no coordinate the
+# way to the minimum is a narrow bent valley.
+PATIENCE = 50
 # Beside the largest, a singular value below this is zero.
 NO_RANK = 1e-9
 
@@ -176,7 +179,11 @@ def optimise(
     starts = choose_start(criterion) if start is None else Starts(start)
 
     def solve(x: FloatArray) -> NewtonResult:
-        result = minimise(criterion, x, max_evaluations)
+        result = minimise(criterion, x, min(PATIENCE, max_evaluations))
+        if result.ending is Ending.evaluation_limit:
+            result = _snap(criterion, result, max_evaluations)
+        if result.ending is Ending.evaluation_limit and max_evaluations > PATIENCE:
+            result = _continue(criterion, result, result.x, max_evaluations - PATIENCE)
         if result.ending is Ending.converged:
             result = _snap(criterion, result, max_evaluations)
             result = _escape(criterion, result, max_evaluations)
