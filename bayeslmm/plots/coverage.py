@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayeslmm.errors import DesignError
+from bayeslmm.plots.style import wrapped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +23,10 @@ _TITLES = {
     "kenward_roger": "Kenward-Roger",
     "posterior": "posterior",
 }
+
+_TITLE = 8.5
+# Inches that the titles need in two lines.
+_NARROWEST = 1.15
 
 
 def plot_coverage(
@@ -66,17 +71,23 @@ def plot_coverage(
         )
     methods = list(dict.fromkeys(own["method"]))
     across = _across(own)
-    height = 1.5 + 0.26 * len(own[["groups", "size"]].drop_duplicates())
-    width = 1.3 + (0.42 * len(across.drop_duplicates()) + 0.35) * (len(methods) + 1)
+    height = 1.65 + 0.26 * len(own[["groups", "size"]].drop_duplicates())
+    panel = max(0.42 * len(across.drop_duplicates()) + 0.35, _NARROWEST)
+    width = 1.3 + panel * (len(methods) + 1)
     _, axes = plt.subplots(1, len(methods) + 1, figsize=(width, height), sharey=True, layout="constrained")
-    _panel(axes[0], _square(own[own["method"] == methods[0]], "zero_share"), "REML says zero", "Greys", (0.0, 1.0))
+    zeros = _square(own[own["method"] == methods[0]], "zero_share")
+    _panel(axes[0], zeros, "{:.0f}", "Greys", (0.0, 1.0))
     limits = (level - 0.1, level + 0.1)
     for ax, method in zip(axes[1:], methods, strict=True):
-        _panel(ax, _square(own[own["method"] == method], "coverage"), _TITLES[method], _colours(), limits)
+        _panel(ax, _square(own[own["method"] == method], "coverage"), "{:.1f}", _colours(), limits)
+    for ax, title in zip(axes, ("REML says zero", *(_TITLES[method] for method in methods)), strict=True):
+        ax.set_title(wrapped(title, panel - 0.1, _TITLE), fontsize=_TITLE)
     axes[0].set_ylabel("groups x observations")
+    figure = axes[0].figure
     label = "slope sd / intercept sd; correlation" if "|" in design else "true intraclass correlation"
-    axes[0].figure.supxlabel(label, fontsize=9)
-    axes[0].figure.suptitle(f"{parameter}, {design}: coverage of {level:.0%} intervals, per cent", fontsize=10)
+    figure.supxlabel(label, fontsize=9)
+    heading = f"{parameter}, {design}: coverage of {level:.0%} intervals, per cent"
+    figure.suptitle(wrapped(heading, width - 0.2, 10), fontsize=10)
     return axes
 
 
@@ -93,18 +104,17 @@ def _square(rows: pd.DataFrame, values: str) -> pd.DataFrame:
     return square.loc[labelled["down"].unique(), labelled["across"].unique()]
 
 
-def _panel(ax: Any, square: pd.DataFrame, title: str, colours: Any, limits: tuple[float, float]) -> None:
+def _panel(ax: Any, square: pd.DataFrame, numbers: str, colours: Any, limits: tuple[float, float]) -> None:
     values = square.to_numpy(dtype=float)
     image = ax.imshow(values, cmap=colours, vmin=limits[0], vmax=limits[1], aspect="auto")
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
             red, green, blue, _ = image.cmap(image.norm(value))
             dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
-            text = f"{100 * value:.0f}" if title == "REML says zero" else f"{100 * value:.1f}"
+            text = numbers.format(100 * value)
             ax.text(column, row, text, ha="center", va="center", fontsize=6.5, color="white" if dark else "black")
     ax.set_xticks(range(square.shape[1]), square.columns, fontsize=7)
     ax.set_yticks(range(square.shape[0]), square.index, fontsize=7)
-    ax.set_title(title, fontsize=8.5)
     ax.tick_params(length=0)
     for spine in ax.spines.values():
         spine.set_visible(False)

@@ -8,12 +8,14 @@ import numpy as np
 
 from bayeslmm.comparison import Comparison
 from bayeslmm.errors import DesignError
-from bayeslmm.plots.style import NEUTRAL, POSTERIOR, REML
+from bayeslmm.plots.style import NEUTRAL, POSTERIOR, REML, response_name, widest, wrapped
 from bayeslmm.types import FloatArray
 
 _MOST_LEVELS = 60
 # Rows between the engines, so that equal values do not hide each other.
 _APART = 0.16
+# Inches that a panel has besides the names of its levels, and font sizes.
+_INSIDE, _TITLE, _TEXT, _TICK = 3.3, 10, 10, 8
 
 
 def plot_shrinkage(both: Comparison, group: str | None = None, effect: str | None = None) -> Any:
@@ -45,9 +47,13 @@ def plot_shrinkage(both: Comparison, group: str | None = None, effect: str | Non
     if unknown:
         raise DesignError(f"{effect!r} is not an effect of {group}. It has: {', '.join(blups[group].columns)}.")
     levels = min(len(blups[group]), _MOST_LEVELS)
-    figure, panels = plt.subplots(
-        1, len(effects), squeeze=False, figsize=(4.2 * len(effects) + 0.6, 1.6 + 0.22 * levels), layout="constrained"
-    )
+    width = max(4.2, _INSIDE + widest([str(level) for level in blups[group].index], _TICK))
+    titles = [wrapped(f"{name} by {group}", _INSIDE, _TITLE) for name in effects]
+    lines = max(title.count("\n") for title in titles) + _label(both).count("\n")
+    size = (width * len(effects) + 0.6, 1.6 + 0.22 * levels + 0.17 * lines)
+    figure, panels = plt.subplots(1, len(effects), squeeze=False, figsize=size, layout="constrained")
+    for axis, title in zip(panels[0], titles, strict=True):
+        axis.set_title(title, fontsize=_TITLE)
     for axis, name in zip(panels[0], effects, strict=True):
         _panel(both, group, name, axis, levels)
     handles, labels = panels[0][0].get_legend_handles_labels()
@@ -79,11 +85,14 @@ def _panel(both: Comparison, group: str, effect: str, axis: Any, levels: int) ->
     )
     axis.plot(blup.to_numpy()[order], y + _APART, "D", color=REML, markersize=4, label="REML prediction (BLUP)")
     axis.plot(alone[order], y + _APART, "x", color=NEUTRAL, markersize=6, label="level alone (no pooling)")
-    axis.set_yticks(y, [str(blup.index[k]) for k in order], fontsize=8)
-    axis.set_title(f"{effect} by {group}", fontsize=10)
-    axis.set_xlabel(f"deviation from the mean ({both.design.response})")
+    axis.set_yticks(y, [str(blup.index[k]) for k in order], fontsize=_TICK)
+    axis.set_xlabel(_label(both), fontsize=_TEXT)
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
+
+
+def _label(both: Comparison) -> str:
+    return wrapped(f"deviation from the mean ({response_name(both)})", _INSIDE, _TEXT)
 
 
 def no_pooling(both: Comparison, group: str) -> FloatArray:

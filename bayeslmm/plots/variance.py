@@ -7,8 +7,13 @@ from typing import Any
 import numpy as np
 
 from bayeslmm.comparison import Comparison
-from bayeslmm.plots.style import ML, POSTERIOR, REML, grid_for, posterior_density, tidy_axes
+from bayeslmm.comparison.tables import shown_label
+from bayeslmm.plots.style import ML, POSTERIOR, REML, grid_for, posterior_density, tidy_axes, wrapped
 from bayeslmm.results.labels import Parameter
+
+_WIDTH, _HEIGHT, _TITLE = 4.4, 2.7, 10
+# Height of a line of the titles.
+_LINE = 0.17
 
 
 def plot_variance(both: Comparison) -> Any:
@@ -17,6 +22,7 @@ def plot_variance(both: Comparison) -> Any:
     Parameters
     ----------
     both : Comparison
+        With ``scale="variance"`` variances are drawn in place of sds, with the numbers of its table.
 
     Returns
     -------
@@ -35,11 +41,14 @@ def plot_variance(both: Comparison) -> Any:
     chosen = [p for p in both.parameters if p.kind != "fixed"]
     columns = min(len(chosen), 2)
     rows = -(-len(chosen) // columns)
-    figure, panels = plt.subplots(rows, columns, squeeze=False, figsize=(4.4 * columns, 2.7 * rows + 0.6))
+    titles = [wrapped(shown_label(p, both.scale), _WIDTH - 0.4, _TITLE) for p in chosen]
+    height = _HEIGHT + _LINE * max(title.count("\n") for title in titles)
+    figure, panels = plt.subplots(rows, columns, squeeze=False, figsize=(_WIDTH * columns, height * rows + 0.6))
     figure.set_layout_engine("constrained", h_pad=0.08, w_pad=0.06)
     axes = panels.ravel()
-    for axis, p in zip(axes, chosen, strict=False):
+    for axis, p, title in zip(axes, chosen, titles, strict=False):
         _panel(both, p, axis)
+        axis.set_title(title, fontsize=_TITLE)
     for axis in axes[len(chosen) :]:
         axis.set_visible(False)
     handles, labels = axes[0].get_legend_handles_labels()
@@ -48,9 +57,9 @@ def plot_variance(both: Comparison) -> Any:
 
 
 def _panel(both: Comparison, p: Parameter, axis: Any) -> None:
-    row = both.sd_table.loc[p.label]
-    grid = grid_for(both, p)
-    height = posterior_density(both, p, grid)
+    row = both.table.loc[shown_label(p, both.scale)]
+    grid = grid_for(both, p, scale=both.scale)
+    height = posterior_density(both, p, grid, scale=both.scale)
     top = float(height.max())
     percent = f"{100 * both.level:g} %"
     axis.fill_between(grid, height, color=POSTERIOR, alpha=0.25, linewidth=0)
@@ -94,7 +103,6 @@ def _panel(both: Comparison, p: Parameter, axis: Any) -> None:
         label="posterior median",
     )
     axis.set_ylim(-0.38 * top, 1.05 * top)
-    axis.set_title(p.label, fontsize=10)
     axis.locator_params(axis="x", nbins=6)
     if p.kind == "corr":
         axis.set_xlim(-1.05, 1.05)
