@@ -93,10 +93,12 @@ def _exact(
         reduced = spectrum(fit.design, removal.term, removal.removed, others="ignored")
         statistic = model.statistic if reml == fit.reml else null_model(_other(fit.optimum), removal).statistic
         found = null_test(reduced, statistic, reml, own=alone, draws=draws, seed=seed)
-        note = _exact_note(alone, reml)
-        p = found.p_value
-        bound = f"none of {found.draws:,} draws" if found.draws and p * (found.draws + 1) < 1.5 else ""
-        return Row(method, statistic, _law(reduced, found), p, found.mc_error, note, found.p_zero, bound)
+        p, notes = found.p_value, [] if alone else [_exact_note(reml)]
+        bound = bool(found.draws) and p * (found.draws + 1) < 1.5
+        if bound:
+            notes.insert(0, _bound_note("draw", found.draws, statistic))
+        reached = f"none of {found.draws:,} draws" if bound else ""
+        return Row(method, statistic, _law(reduced, found), p, found.mc_error, "; ".join(notes), found.p_zero, reached)
 
     return _attempt(method, compute)
 
@@ -110,9 +112,14 @@ def _law(reduced: Spectrum, found: NullTest) -> str:
     return f"simulated, {found.draws:,} draws" if found.draws else f"function of F({reduced.r}, {reduced.f})"
 
 
-def _exact_note(alone: bool, reml: bool) -> str:
-    if alone:
-        return ""
+def _bound_note(what: str, count: int, statistic: float) -> str:
+    """What a p value of 1 / (count + 1) says."""
+    return (
+        f"no {what} of {count:,} was as large as {statistic:.4g}, so that p is an upper bound (p < {1.0 / count:.3g})"
+    )
+
+
+def _exact_note(reml: bool) -> str:
     name = "restricted likelihood" if reml else "likelihood"
     return (
         f"the {name} ratio against its exact distribution in the model without the other random terms, whose effects "
@@ -153,7 +160,7 @@ def _by_bootstrap(model: NullModel, refits: int, seed: int | np.random.Generator
         notes.append(f"{left} (were they all to reach it, p would be {most:.3g})")
     bound = p * (B + 1) < 1.5
     if bound:
-        notes.insert(0, "no refit reached the statistic, so that p is an upper bound")
+        notes.insert(0, _bound_note("refit", B, model.statistic))
     law = f"simulated under the null hypothesis, {B:,} refits"
     reached = f"none of {B:,} refits" if bound else ""
     return Row("bootstrap", model.statistic, law, p, error, "; ".join(notes), found.p_zero, reached)
