@@ -21,6 +21,7 @@ from bayeslmm.design.rank import independent_columns
 from bayeslmm.design.recipe import make_recipe
 from bayeslmm.design.shared import AR1
 from bayeslmm.design.tokens import tokenize
+from bayeslmm.design.variances import check_labels
 from bayeslmm.errors import DesignError, FormulaError
 from bayeslmm.types import FloatArray, IntArray
 
@@ -261,6 +262,7 @@ def _term(
 
 def _checked(design: Design, saturated: str) -> Design:
     _check_size(design)
+    check_labels(design)
     if saturated == "error":
         _check_identified(design)
     return design

@@ -43,6 +43,8 @@ NAMESPACE: dict[str, Any] = {
 _RENAMED = {"scale": "scale_", "as.factor": "factor", "as.ordered": "ordered"}
 
 _BLOCK = 8192
+# Label of the constant.
+_CONSTANT = "Intercept"
 
 # A sum of names, 0 and 1.
 _SUMMAND = re.compile(r"([+-]?)\s*(`[^`]*`|[^\W\d][\w.]*|[01])\s*")
@@ -126,7 +128,7 @@ class Evaluator:
     def columns(self, right: str) -> Columns:
         """Columns (n, c) of ``model.matrix(~ right)`` and their names."""
         if right.strip() == "1":
-            return np.ones((self.n, 1)), ("Intercept",)
+            return np.ones((self.n, 1)), (_CONSTANT,)
         if right not in self._cache:
             self._cache[right] = self._sum_of_columns(right) or self._evaluated(right, self._model_columns)
         return self._cache[right]
@@ -187,21 +189,23 @@ class Evaluator:
             values = self._plain_column(word)
             if values is None or sign == "-":
                 return None
+            _refuse_constant(word.strip("`"), right)
             columns[word.strip("`")] = values
         if intercept:
-            columns = {"Intercept": np.ones(self.n), **columns}
+            columns = {_CONSTANT: np.ones(self.n), **columns}
         return _side_by_side(list(columns.values()), self.n), tuple(columns)
 
     def _model_columns(self, right: str) -> Columns:
         text = self._translate(right)
         parsed = model_description(text)
-        intercept = any(term.name == "Intercept" for term in parsed.common_terms)
+        intercept = any(term.name == _CONSTANT for term in parsed.common_terms)
         given = [term.components for term in parsed.common_terms if term.kind != "intercept"]
         for component in (component for components in given for component in components):
+            _refuse_constant(self._back(component.name), right)
             self._evaluate(component)
         terms = ordered_terms([tuple(c.name for c in components) for components in given], _variables(text))
         factors = {name for name, component in self._components.items() if component.kind == "categoric"}
-        blocks: list[Columns] = [(np.ones((self.n, 1)), ("Intercept",))] if intercept else []
+        blocks: list[Columns] = [(np.ones((self.n, 1)), (_CONSTANT,))] if intercept else []
         for term, full in zip(terms, indicator_coded(terms, factors, intercept), strict=True):
             blocks.append(product([self._block(name, name in full) for name in term]))
         if not blocks:
@@ -278,6 +282,16 @@ class Evaluator:
         label = label.replace("scale_(", "scale(")
         label = re.sub(r"\[(\.[LQC]|\^\d+)\]", r"\1", label)
         return re.sub(r"(poly\(.*?\))\[(\d+)\]", lambda m: f"{m[1]}[{int(m[2]) + 1}]", label)
+
+
+def _refuse_constant(name: str, right: str) -> None:
+    """Refuse a predictor called like the constant, which would take its place or be taken for it."""
+    if name == _CONSTANT:
+        raise DesignError(
+            f"In {right!r} a column of the data called 'Intercept' is a predictor, but Intercept is the label of the "
+            "constant in every table: the two could not be told apart. Rename the column, or write I(Intercept) if it "
+            "is numeric; for the constant itself write 1."
+        )
 
 
 def _variables(text: str) -> list[str]:

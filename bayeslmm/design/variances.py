@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from bayeslmm.design.design import Design
 from bayeslmm.design.labels import GroupLabels, group_labels
 from bayeslmm.design.shared import Shared
+from bayeslmm.errors import DesignError
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,35 @@ def variance_labels(design: Design) -> tuple[tuple[GroupLabels, tuple[SdLabel, .
     A structure whose effects share one sd and one correlation has one name for each: its keyword.
     """
     return tuple(_labels(design, group) for group in group_labels(design))
+
+
+def check_labels(design: Design) -> None:
+    """Refuse a model in which two parameters have the same label.
+
+    Raises
+    ------
+    DesignError
+        A coefficient is called like the residual sd or like an sd or correlation of the model, or two of these share
+        their label.
+    """
+    whose = {"sigma": "the residual standard deviation"}
+    for group, sds in variance_labels(design):
+        own = [(f"sd_{group.group}[{sd.name}]", "a standard deviation") for sd in sds]
+        own += [(f"corr_{group.group}[{name}]", "a correlation") for *_, name in group.pairs]
+        for label, kind in own:
+            _refuse_label(label, f"{kind} of the effects of {group.group!r}", whose)
+            whose[label] = f"{kind} of the effects of {group.group!r}"
+    for name in (*design.fixed_names, *design.aliased):
+        _refuse_label(name, "a coefficient", whose)
+
+
+def _refuse_label(label: str, kind: str, whose: dict[str, str]) -> None:
+    if label in whose:
+        raise DesignError(
+            f"{label!r} is the label of {kind} and of {whose[label]}: no table or accessor could tell the two apart. "
+            f"Rename the column that it comes from; for a numeric predictor I(...) around its name does as well, which "
+            f"changes the label."
+        )
 
 
 def _labels(design: Design, group: GroupLabels) -> tuple[GroupLabels, tuple[SdLabel, ...]]:

@@ -356,3 +356,48 @@ def test_duplicated_column_names_of_another_table(data: pd.DataFrame) -> None:
     arrow = pytest.importorskip("pyarrow")
     columns = [arrow.array(data[name]) for name in ("y", "x", "x", "g")]
     assert "'x'" in design_error("y ~ x + (1 | g)", arrow.Table.from_arrays(columns, names=["y", "x", "x", "g"]))
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        "y ~ Intercept + (1 | g)",
+        "y ~ x + (Intercept | g)",
+        "y ~ x * Intercept + (1 | g)",
+        "y ~ x + x:Intercept + (1 | g)",
+        "y ~ 0 + `Intercept` + (1 | g)",
+        "y ~ poly(x, 2) + Intercept + (1 | g)",
+    ],
+)
+def test_a_predictor_called_like_the_constant(data: pd.DataFrame, formula: str) -> None:
+    data["Intercept"] = data["x"] ** 2
+    text = design_error(formula, data)
+    assert "'Intercept'" in text and "constant" in text and "I(Intercept)" in text and "Rename" in text
+
+
+def test_other_roles_of_a_column_called_like_the_constant(data: pd.DataFrame) -> None:
+    data["Intercept"] = data["x"] ** 2
+    design = bl.Model("y ~ I(Intercept) + (1 | g)", data).design
+    assert design.fixed_names == ("Intercept", "I(Intercept)")
+    np.testing.assert_array_equal(design.X, np.column_stack([np.ones(24), data["Intercept"]]))
+    np.testing.assert_array_equal(bl.Model("Intercept ~ x + (1 | g)", data).design.y, data["Intercept"])
+    data["Intercept"] = data["g"]
+    assert bl.Model("y ~ x + (1 | Intercept)", data).fit().estimates().index[0] == "sd_Intercept[Intercept]"
+
+
+@pytest.mark.parametrize("name", ["sigma", "sd_g[Intercept]", "sd_g[x]", "corr_g[Intercept.x]"])
+def test_a_predictor_called_like_another_parameter(data: pd.DataFrame, name: str) -> None:
+    data[name] = data["x"] ** 2
+    text = design_error(f"y ~ `{name}` + (x | g)", data)
+    assert repr(name) in text and ("deviation" in text or "correlation" in text)
+    assert "a coefficient" in text and "Rename" in text
+
+
+def test_names_of_parameters_inside_other_terms(data: pd.DataFrame) -> None:
+    data["sigma"] = data["x"] ** 2
+    other = data.rename(columns={"sigma": "z"})
+    found = bl.Model("y ~ I(sigma) + sigma:x + (sigma | g)", data).fit().estimates()
+    expected = bl.Model("y ~ I(z) + x:z + (z | g)", other).fit().estimates()
+    labels = ["sd_g[Intercept]", "sd_g[sigma]", "corr_g[Intercept.sigma]", "sigma", "Intercept", "I(sigma)"]
+    assert list(found.index[:6]) == labels
+    np.testing.assert_allclose(found.to_numpy(), expected.to_numpy(), rtol=1e-9)
