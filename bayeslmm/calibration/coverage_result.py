@@ -22,9 +22,10 @@ class CoverageStudy:
     ----------
     table : pandas.DataFrame
         Columns of the cell (``design``, ``groups``, ``size``, ``icc``, ``slope_sd``, ``rho``), ``parameter`` with its
-        ``truth``, ``method``, ``replicates``; ``coverage`` with its Monte Carlo error ``mc_error``; ``below`` and
-        ``above``, the shares of replicates with the truth below or above the interval; ``width_median`` (the total sd
-        at x = 0 is 1) and for sds ``width_ratio`` to that of the F pivot; ``zero_share`` of singular REML fits, and
+        ``truth``, ``method``, ``replicates``; ``coverage`` with its Monte Carlo error ``mc_error`` (half of Wilson's
+        interval of one standard error, so that it is positive where the coverage is 0 or 1); ``below`` and ``above``,
+        the shares of replicates with the truth below or above the interval; ``width_median`` (the total sd at x = 0
+        is 1) and for sds ``width_ratio`` to that of the F pivot; ``zero_share`` of singular REML fits, and
         ``zero_exact`` where it has a closed form.
     level : float
     replicates : int

@@ -37,6 +37,31 @@ def exact_zero(cell: Cell) -> float:
     return float(fdtr(cell.groups - 1, cell.groups * (cell.size - 1), 1.0 / k))
 
 
+def mc_error(coverage: float, replicates: int) -> float:
+    """Monte Carlo error of a share: half the width of Wilson's interval of one standard error.
+
+    With many replicates it is ``sqrt(p (1 - p) / R)``; where the share is 0 or 1, ``1 / (2 (R + 1))``, because R
+    replicates do not tell a probability that is one from one that is nearly so.
+
+    Parameters
+    ----------
+    coverage : float
+        Share p of the replicates.
+    replicates : int
+        Their number R.
+
+    References
+    ----------
+    Wilson (1927), Journal of the American Statistical Association 22, 209-212.
+
+    Examples
+    --------
+    >>> mc_error(1.0, 1), round(mc_error(1.0, 200), 5), round(mc_error(0.95, 4000), 5)
+    (0.25, 0.00249, 0.00345)
+    """
+    return float(np.sqrt(replicates * coverage * (1.0 - coverage) + 0.25) / (replicates + 1))
+
+
 def make_table(cells: Sequence[Cell], chunks: Mapping[Task, Chunk]) -> pd.DataFrame:
     """Rows of all cells that have replicates, in the order of the cells.
 
@@ -79,7 +104,7 @@ def _rows(cell: Cell, parts: Sequence[Chunk]) -> list[dict[str, object]]:
                 "coverage": coverage,
                 "below": float((outcome[m] < 0).mean()),
                 "above": float((outcome[m] > 0).mean()),
-                "mc_error": float(np.sqrt(coverage * (1.0 - coverage) / R)),
+                "mc_error": mc_error(coverage, R),
                 "width_median": float(width[m]),
                 "width_ratio": float(width[m] / pivot[parameter]) if parameter in pivot else float("nan"),
                 "zero_share": float(singular.mean()),

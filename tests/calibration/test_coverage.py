@@ -228,3 +228,16 @@ def test_a_prior_of_ones_own_changes_the_posterior_only() -> None:
     default, wide = (bl.coverage_study(cells, 60, prior=prior).table for prior in (None, bl.HalfNormal(100.0)))
     changed = default["width_median"] != wide["width_median"]
     assert set(default.loc[changed, "method"]) == {"hdi", "equal_tailed", "posterior"}
+
+
+@pytest.mark.parametrize("replicates", [1, 200])
+def test_full_coverage_has_a_monte_carlo_error(replicates: int) -> None:
+    table = bl.coverage_study([bl.Cell("balanced", 8, 4, 0.2)], replicates, random_seed=2, n_jobs=1).table
+    shares = table["coverage"]
+    assert (table["mc_error"] > 0).all()
+    full = table[shares.isin([0.0, 1.0])]["mc_error"]
+    assert len(full) == len(table) if replicates == 1 else len(full) < len(table)
+    np.testing.assert_allclose(full, 0.5 / (replicates + 1))
+    inner = table[~shares.isin([0.0, 1.0])]
+    usual = np.sqrt(inner["coverage"] * (1 - inner["coverage"]) / replicates)
+    np.testing.assert_allclose(inner["mc_error"], usual, atol=0.5 / replicates)

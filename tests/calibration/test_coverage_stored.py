@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 import bayeslmm as bl
 from bayeslmm.calibration.coverage_chunk import columns
@@ -33,6 +34,16 @@ def test_it_has_every_cell(table: pd.DataFrame) -> None:
     assert list(table[[*CELL_COLUMNS, "parameter", "method"]].itertuples(index=False, name=None)) == expected
     assert (table["replicates"] == 4000).all()
     assert np.abs(table[["coverage", "below", "above"]].sum(axis=1) - 1.0).max() < 1e-6
+
+
+def test_monte_carlo_errors_are_half_of_wilson_intervals(table: pd.DataFrame) -> None:
+    held = (table["coverage"] * table["replicates"]).round().astype(int)
+    assert (held == 0).any()
+    level = 2.0 * stats.norm.cdf(1.0) - 1.0
+    for row, count in zip(table.itertuples(), held, strict=True):
+        interval = stats.binomtest(count, row.replicates).proportion_ci(level, "wilson")
+        # SciPy cuts the interval off at 0 and 1, which it reaches there but for rounding.
+        assert row.mc_error == pytest.approx((interval.high - interval.low) / 2, rel=1e-5)
 
 
 def test_shares_of_zero_are_the_closed_form(table: pd.DataFrame) -> None:
