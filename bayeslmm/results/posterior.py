@@ -198,8 +198,8 @@ class Posterior(Checks, PosteriorPredictions):
         --------
         >>> import bayeslmm as bl
         >>> post = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff2")).sample(4000, random_seed=1)
-        >>> 0.6 < post.probability_below("sd_Batch", 1.0) < 0.7
-        True
+        >>> round(post.probability_below("sd_Batch", 1.0), 1)
+        0.6
         """
         if isinstance(delta, bool) or not isinstance(delta, Real) or np.isnan(delta):
             raise DesignError(
