@@ -9,6 +9,7 @@ import numpy as np
 
 from bayeslmm.design.design import Design
 from bayeslmm.errors import DesignError, FitError
+from bayeslmm.inference.budget import counted_cost, first_refits, fitted_together, refit_cost
 from bayeslmm.inference.mixture import Mixture, adding, orthant, positive_semidefinite
 from bayeslmm.likelihood import CrossProducts, cross_products, derivatives, evaluate, profiled
 from bayeslmm.likelihood.crossproducts import Levels
@@ -27,9 +28,6 @@ _ROUNDING_SHARE = 1e-12
 _BATCH = 1000
 # The same where each takes long, so that progress shows.
 _SLOW_BATCH = 20
-# Milliseconds of one refit, measured: of an evaluation, per double of the widest array, per row, and what is added
-# where responses are fitted one at a time.
-_EVALUATION, _DOUBLE, _ROW, _ALONE = 0.1, 7e-5, 1e-3, 150.0
 # An eigenvalue of an information matrix below this share of its diagonal is none.
 _SINGULAR = 1e-10
 
@@ -83,21 +81,13 @@ class NullModel:
 
     @property
     def together(self) -> bool:
-        """Whether many responses are fitted at once (as `optimise_many` decides)."""
-        cp = self.full.cp
-        shared = any(structure.shared for _, _, structure in cp.term_order)
-        return isinstance(cp.store, Levels) and cp.reference is None and not shared
+        """Whether many responses are fitted at once."""
+        return fitted_together(self.full.cp)
 
     @property
     def refit_cost(self) -> float:
-        """Rough milliseconds of one refit of both models, from sizes alone so that it is the same everywhere."""
-        cp = self.full.cp
-        if not isinstance(cp.store, Levels):
-            return np.inf
-        m = cp.levels.E.shape[2]
-        evaluations = 3 + 2 * self.full.theta.size
-        cost = evaluations * (_EVALUATION + _DOUBLE * cp.levels.E.size * (1.0 + m / 100.0)) + _ROW * cp.design.n
-        return float(cost if self.together else _ALONE + 10.0 * cost)
+        """Rough milliseconds of one refit of both models, before any was run."""
+        return refit_cost(self.full.cp) + (refit_cost(self.null.cp) if self.null is not None else 0.0)
 
 
 def clamp(rise: FloatArray, criterion: float) -> FloatArray:
@@ -194,6 +184,8 @@ def bootstrap(
     seed: int | np.random.Generator,
     workers: int = 1,
     report: Callable[[int, int], None] | None = None,
+    budget: float = np.inf,
+    least: int = 1,
 ) -> Bootstrap:
     """Parametric bootstrap of the likelihood ratio under the null hypothesis.
 
@@ -209,6 +201,10 @@ def bootstrap(
         Threads.
     report : callable, optional
         Told how many refits of how many are done.
+    budget : float
+        Milliseconds: no more refits are run than take that long, by the evaluations of the first.
+    least : int
+        Refits that are run whatever they take.
 
     Returns
     -------
@@ -227,18 +223,22 @@ def bootstrap(
             "(frequency=). Write the rows out, or use another method."
         )
     rng = np.random.default_rng(seed)
-    parts, valid = [], []
+    parts, valid, done = [], [], 0
     size = _BATCH if model.together else _SLOW_BATCH
-    for start in range(0, draws, size):
-        count = min(size, draws - start)
-        T, ok = _statistics(model, _responses(model, count, rng), workers)
+    first = size if np.isinf(budget) else first_refits(model.full.cp)
+    while done < draws:
+        count = min(size if done else first, draws - done)
+        T, ok, cost = _statistics(model, _responses(model, count, rng), workers)
         parts.append(T)
         valid.append(ok)
+        if not done and np.isfinite(budget):
+            draws = min(draws, max(least, int(budget / cost)))
+        done += count
         if report is not None:
-            report(start + count, draws)
+            report(done, max(done, draws))
     T, ok = np.concatenate(parts), np.concatenate(valid)
     if not ok.any():
-        raise FitError(f"None of {draws} refits of simulated responses succeeded. Simplify the model.")
+        raise FitError(f"None of {done} refits of simulated responses succeeded. Simplify the model.")
     return Bootstrap(T[ok], int((~ok).sum()))
 
 
@@ -256,20 +256,21 @@ def _responses(model: NullModel, count: int, rng: np.random.Generator) -> FloatA
     return Y if design.offset is None else Y + design.offset[:, None]
 
 
-def _statistics(model: NullModel, Y: FloatArray, workers: int) -> tuple[FloatArray, BoolArray]:
-    """Rises of the criterion (B,) and whether both refits succeeded."""
+def _statistics(model: NullModel, Y: FloatArray, workers: int) -> tuple[FloatArray, BoolArray, float]:
+    """Rises of the criterion (B,), whether both refits succeeded, and the milliseconds of one by its evaluations."""
     full, null = model.full, model.null
     ours = optimise_many(full.cp, Y, full.reml, workers=workers)
-    ok = _minimised(ours)
+    ok, cost = _minimised(ours), counted_cost(full.cp, ours)
     if null is None:
         theirs = _no_effects_many(full.cp, Y, full.reml)
     else:
         found = optimise_many(null.cp, Y, full.reml, workers=workers)
         theirs = found.criterion
         ok &= _minimised(found)
+        cost += counted_cost(null.cp, found)
     rise = theirs - ours.criterion
     ok &= np.isfinite(rise)
-    return clamp(np.where(ok, rise, 0.0), full.criterion), ok
+    return clamp(np.where(ok, rise, 0.0), full.criterion), ok, cost
 
 
 def _minimised(found: Optima) -> BoolArray:

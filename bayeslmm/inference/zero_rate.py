@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bayeslmm.inference.bootstrap import simulate_responses
+from bayeslmm.inference.budget import counted_cost, first_refits
 from bayeslmm.likelihood import CrossProducts
 from bayeslmm.reml.many import Optima, optimise_many
 from bayeslmm.types import BoolArray, FloatArray
 
 # Beside the largest, a singular value of a factor below this is zero.
 _NONE = 1e-8
+# Replicates that tell a rare zero from a common one.
+_LEAST = 40
 
 
 def singular_rate(
@@ -26,6 +29,7 @@ def singular_rate(
     replicates: int = 400,
     fixed: Mapping[int, FloatArray] | None = None,
     rng: np.random.Generator,
+    budget: float = np.inf,
 ) -> tuple[FloatArray, FloatArray]:
     """Share of fits in which a term is singular, given the true share of variance of one of its effects.
 
@@ -47,19 +51,26 @@ def singular_rate(
     fixed : mapping, optional
         Position of a term to its theta, where the fit holds it.
     rng : numpy.random.Generator
+    budget : float
+        Milliseconds: of the replicates no more than take that long, by the evaluations of a few, but at least 40.
 
     Returns
     -------
     rate, error : FloatArray, shape (len(shares),)
         And their Monte Carlo standard errors.
     """
-    seed = rng.integers(2**63)
-    rates = []
-    for share in shares:
+    seed, held = rng.integers(2**63), bool(fixed)
+
+    def refits(share: float, count: int) -> Optima:
         changed = list(terms)
         changed[position] = with_share(cp, terms[position], position, effect, share)
-        Y = simulate_responses(cp.design, changed, 1.0, np.zeros(cp.p), replicates, np.random.default_rng(seed))
-        rates.append(is_singular(optimise_many(cp, Y, reml, fixed=fixed), position, effect).mean())
+        Y = simulate_responses(cp.design, changed, 1.0, np.zeros(cp.p), count, np.random.default_rng(seed))
+        return optimise_many(cp, Y, reml, fixed=fixed)
+
+    if np.isfinite(budget):
+        cost = counted_cost(cp, refits(shares[0], first_refits(cp, held)), held) * len(shares)
+        replicates = min(replicates, max(_LEAST, int(budget / cost)))
+    rates = [is_singular(refits(share, replicates), position, effect).mean() for share in shares]
     rate = np.array(rates)
     return rate, np.sqrt(np.maximum(rate * (1.0 - rate), 0.25 / replicates**2) / replicates)
 

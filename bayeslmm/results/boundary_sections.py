@@ -13,8 +13,10 @@ import pandas as pd
 from bayeslmm.bayes.evidence import BayesFactor
 from bayeslmm.bayes.prior_scales import rms
 from bayeslmm.errors import DesignError, FitError, PriorError
+from bayeslmm.inference.budget import WHOLE
 from bayeslmm.inference.components import Components, principal_components
 from bayeslmm.inference.edge import slope_at_zero
+from bayeslmm.inference.rlrt import DRAWS
 from bayeslmm.inference.spectral import spectrum
 from bayeslmm.inference.zero_fraction import zero_probability
 from bayeslmm.inference.zero_rate import singular_rate
@@ -24,17 +26,19 @@ from bayeslmm.results.interval_methods import or_nan
 from bayeslmm.results.labels import Parameter, parameters
 from bayeslmm.results.negligible import negligible_sd
 from bayeslmm.results.posterior import Posterior
+from bayeslmm.results.zero_methods import is_scalar
+from bayeslmm.results.zero_tests import ZeroTest, resolve, zero_test
 from bayeslmm.types import FloatArray
 
 if TYPE_CHECKING:
     from bayeslmm.results.reml_result import REMLResult
-    from bayeslmm.results.zero_tests import ZeroTest
 
 # Shares of variance that the frequency of zero estimates is given for.
 ICC = (0.0, 0.01, 0.05, 0.1, 0.3)
-# Refits of a bootstrap test, and of each entry of the simulated rates of zero; fewer for terms with many effects.
-_REFITS, _REPLICATES = {False: 500, True: 200}, {False: 300, True: 100}
-_WIDE = 3
+# Refits of a bootstrap test, and of each entry of the simulated rates of zero, at most.
+_REFITS, _REPLICATES = 500, 300
+# Milliseconds of all of either in one report.
+_HALF = 0.5 * WHOLE
 # Effects from which on numbers that need many fits or a dense eigenproblem are left out.
 MANY = 2000
 
@@ -82,11 +86,6 @@ class Material:
         return self.fit.design.q <= MANY
 
     @cached_property
-    def wide(self) -> bool:
-        """Whether a term has so many effects that refits take long."""
-        return any(len(term.effects) >= _WIDE for term in self.fit.design.terms)
-
-    @cached_property
     def limits(self) -> pd.DataFrame:
         """One-sided limits: ends of two-sided intervals with twice the error."""
         labels = [p.label for p in self.sds]
@@ -113,10 +112,14 @@ class Material:
     @cached_property
     def tests(self) -> dict[str, ZeroTest]:
         """Tests that a standard deviation is zero, where there are any."""
-        found = {}
+        found, fit = {}, self.fit
+        removals = {p.label: resolve(fit.design, p.label) for p in self.sds}
+        simulated = sum(not is_scalar(fit.design, removal) for removal in removals.values())
+        limits = _HALF / max(1, simulated), _REFITS
         for p in self.sds:
             try:
-                found[p.label] = self.fit.test_zero(p.label, refits=_REFITS[self.wide], random_seed=self.random_seed)
+                removal = removals[p.label]
+                found[p.label] = zero_test(fit, removal, "auto", DRAWS, self.random_seed, "auto", limits)
             except FitError as error:
                 self.untested[p.label] = str(error)
         return found
@@ -288,9 +291,10 @@ class Material:
             p.effects[0],
             ICC,
             reml=fit.reml,
-            replicates=_REPLICATES[self.wide],
+            replicates=_REPLICATES,
             fixed=held_theta(fit),
             rng=rng,
+            budget=_HALF / len(self.sds),
         )
 
     def posterior_section(self) -> Section | None:

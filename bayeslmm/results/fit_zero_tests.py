@@ -29,7 +29,7 @@ class FitZeroTests:
         *,
         method: Literal["auto", "exact", "F", "chi-bar-square", "bootstrap"] = "auto",
         draws: int = DRAWS,
-        refits: int = 1_000,
+        refits: int | Literal["auto"] = "auto",
         random_seed: int | np.random.Generator | None = None,
     ) -> ZeroTest:
         """Test that random effects have no variance.
@@ -46,9 +46,10 @@ class FitZeroTests:
             method applies its p value is nan, and ``conclusion`` says why.
         draws : int
             Of the exact null distribution where it has to be simulated; at least 1.
-        refits : int
-            Of the parametric bootstrap: all of them with ``method="bootstrap"``; with ``"auto"`` no more than take some
-            seconds, by a rule of sizes alone, which the note tells; 0 for none.
+        refits : int or "auto"
+            Of the parametric bootstrap, 0 for none; a number is run however long that takes. ``"auto"``: up to 1,000,
+            but no more than take about 10 seconds (at least 50), by a rule of sizes and of the evaluations of the first
+            refits, so that a seed gives the same number; the note tells it.
         random_seed : int, numpy.random.Generator or None
             None is a fixed seed, so that p values are the same every time.
 

@@ -12,6 +12,7 @@ from bayeslmm.bayes.progress import Progress, interactive
 from bayeslmm.design.design import Design
 from bayeslmm.design.shared import Identity
 from bayeslmm.errors import DesignError, FitError
+from bayeslmm.inference.budget import WHOLE
 from bayeslmm.inference.null_model import NullModel, Removal, bootstrap, mixture, null_model
 from bayeslmm.inference.ratio import f_test
 from bayeslmm.inference.rlrt import NullTest, null_test
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     from bayeslmm.results.zero_tests import ZeroTest
 
 _CONE_DRAWS = 20_000
-# Milliseconds of refits that nobody asked for, and the fewest that are worth it.
-_BUDGET, _FEWEST = 10_000.0, 50
+# Refits that nobody asked for: at most, the fewest that are worth it, and the milliseconds those may take in any case.
+_MOST, _FEWEST, _LITTLE = 1_000, 50, 3_000.0
+_MORE = "refits= runs as many as you ask for"
 # An exact F test below the first and a likelihood ratio above the second disagree.
 _SMALL, _LARGE = 0.05, 0.2
 
@@ -52,7 +54,7 @@ def all_rows(
 ) -> list[Row]:
     """Every method that costs little."""
     rows: list[Row] = []
-    if _is_scalar(fit.design, removal):
+    if is_scalar(fit.design, removal):
         for reml in (True,) if fit.reml else (False, True):
             rows.append(_exact(fit, model, removal, reml, draws, seed))
     if _has_own_variance(fit.design, removal):
@@ -61,7 +63,7 @@ def all_rows(
     return rows
 
 
-def _is_scalar(design: Design, removal: Removal) -> bool:
+def is_scalar(design: Design, removal: Removal) -> bool:
     """Whether one variance is all that is removed, covariances included."""
     term = design.terms[removal.term]
     if isinstance(term.structure, Identity) or len(term.effects) == 1:
@@ -72,7 +74,7 @@ def _is_scalar(design: Design, removal: Removal) -> bool:
 def _has_own_variance(design: Design, removal: Removal) -> bool:
     """Whether the removed effects are one, or share a variance without being correlated."""
     term = design.terms[removal.term]
-    return _is_scalar(design, removal) or (len(removal.removed) == 1 and not term.structure.shared)
+    return is_scalar(design, removal) or (len(removal.removed) == 1 and not term.structure.shared)
 
 
 def _attempt(method: str, compute: Callable[[], Row]) -> Row:
@@ -143,21 +145,45 @@ def _by_mixture(model: NullModel, removal: Removal, seed: int | np.random.Genera
     return Row("chi-bar-square", model.statistic, str(found), p, error, note, found.p_zero)
 
 
-def bootstrap_row(model: NullModel, refits: int, seed: int | np.random.Generator, note: str = "") -> Row:
-    """The parametric bootstrap, or why it is none."""
-    return _attempt("bootstrap", lambda: _by_bootstrap(model, refits, seed, note))
+def bootstrap_row(
+    model: NullModel, refits: int | None, seed: int | np.random.Generator, budget: float = WHOLE, most: int = _MOST
+) -> Row:
+    """The parametric bootstrap, or why it is none.
+
+    Parameters
+    ----------
+    model : NullModel
+    refits : int or None
+        As many as the user asked for; None for at most `most`, and no more than the budget allows.
+    seed : int or numpy.random.Generator
+    budget : float
+        Milliseconds.
+    most : int
+    """
+    return _attempt("bootstrap", lambda: _by_bootstrap(model, refits, seed, budget, most))
 
 
-def _by_bootstrap(model: NullModel, refits: int, seed: int | np.random.Generator, note: str) -> Row:
+def _by_bootstrap(
+    model: NullModel, refits: int | None, seed: int | np.random.Generator, budget: float, most: int
+) -> Row:
     with Progress(interactive()) as progress:
-        found = bootstrap(model, refits, seed, report=lambda done, total: progress.report("Refits", done, total))
-    B = found.statistics.size
+        found = bootstrap(
+            model,
+            most if refits is None else refits,
+            seed,
+            report=lambda done, total: progress.report("Refits", done, total),
+            budget=budget if refits is None else np.inf,
+            least=_FEWEST,
+        )
+    B, failed = found.statistics.size, found.failed
+    run, notes = B + failed, list[str]()
     p, error = found.p_value(model.statistic)
-    notes = [note] if note else []
-    if found.failed:
-        most = (p * (B + 1) + found.failed) / (refits + 1)
-        left = f"{found.failed} of {refits} refits failed and are left out"
-        notes.append(f"{left} (were they all to reach it, p would be {most:.3g})")
+    if refits is None and run < most:
+        notes.append(f"{run:,} of {most:,} refits were run, because each takes long; {_MORE}")
+    if failed:
+        worst = (p * (B + 1) + failed) / (run + 1)
+        left = f"{failed} of {run} refits failed and are left out"
+        notes.append(f"{left} (were they all to reach it, p would be {worst:.3g})")
     bound = p * (B + 1) < 1.5
     if bound:
         notes.insert(0, _bound_note("refit", B, model.statistic))
@@ -166,19 +192,23 @@ def _by_bootstrap(model: NullModel, refits: int, seed: int | np.random.Generator
     return Row("bootstrap", model.statistic, law, p, error, "; ".join(notes), found.p_zero, reached)
 
 
-def unasked_row(model: NullModel, rows: Sequence[Row], refits: int, seed: int | np.random.Generator) -> Row | None:
-    """A bootstrap where only that is better than large-sample theory, of as many refits as take some seconds."""
-    if any(row.works and row.method not in ("chi-bar-square", "F (Wald)") for row in rows) or not refits:
+def unasked_row(
+    model: NullModel,
+    rows: Sequence[Row],
+    refits: int | None,
+    seed: int | np.random.Generator,
+    budget: float = WHOLE,
+    most: int = _MOST,
+) -> Row | None:
+    """A bootstrap where only that is better than large-sample theory; arguments as of `bootstrap_row`."""
+    if any(row.works and row.method not in ("chi-bar-square", "F (Wald)") for row in rows) or refits == 0:
         return None
-    design, more = model.full.cp.design, "method='bootstrap' with refits= runs as many as you ask for"
-    count = 0 if design.q > LARGEST else min(refits, int(_BUDGET / model.refit_cost))
-    if design.frequency is not None:
-        return bootstrap_row(model, count, seed)
-    if count < min(refits, _FEWEST):
-        note = f"not run unasked, because so large a model takes long; {more}"
+    design = model.full.cp.design
+    too_long = design.q > LARGEST or model.refit_cost * min(most, _FEWEST) > max(budget, _LITTLE)
+    if refits is None and too_long and design.frequency is None:
+        note = f"not run unasked, because so large a model takes long; {_MORE}"
         return Row("bootstrap", float("nan"), "", float("nan"), float("nan"), note)
-    note = "" if count == refits else f"{count} of {refits:,} refits were run, because each takes long; {more}"
-    return bootstrap_row(model, count, seed, note)
+    return bootstrap_row(model, refits, seed, budget, most)
 
 
 def choose(rows: Sequence[Row], method: str, statistic: float) -> Row:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -13,12 +13,21 @@ from bayeslmm.bayes.prior_scales import rms
 from bayeslmm.design.design import Design
 from bayeslmm.design.terms import term_position
 from bayeslmm.errors import DesignError, FitError
+from bayeslmm.inference.budget import WHOLE
 from bayeslmm.inference.null_model import NullModel, Removal, null_model
 from bayeslmm.inference.rlrt import SEED
 from bayeslmm.results.labels import find
 from bayeslmm.results.sampling import generator
 from bayeslmm.results.summary import Summary
-from bayeslmm.results.zero_methods import all_rows, bootstrap_row, check_count, choose, conclusion, unasked_row
+from bayeslmm.results.zero_methods import (
+    all_rows,
+    bootstrap_row,
+    check_count,
+    choose,
+    conclusion,
+    is_scalar,
+    unasked_row,
+)
 from bayeslmm.results.zero_methods import disagreement as disagreement
 
 if TYPE_CHECKING:
@@ -26,7 +35,7 @@ if TYPE_CHECKING:
 
 METHODS = ("auto", "exact", "F", "chi-bar-square", "bootstrap")
 _COLUMNS = ("method", "statistic", "distribution", "p_value", "mc_error", "note")
-_REFITS = 1_000
+_MOST = 1_000
 # A relative sd below this, in units of what it adds to the response, is none.
 _NONE = 1e-6
 
@@ -196,18 +205,28 @@ def whole(design: Design, term: int) -> Removal:
 
 
 def zero_test(
-    fit: REMLResult, removal: Removal, method: str, draws: int, seed: int | np.random.Generator | None, refits: int
+    fit: REMLResult,
+    removal: Removal,
+    method: str,
+    draws: int,
+    seed: int | np.random.Generator | None,
+    refits: int | Literal["auto"],
+    limits: tuple[float, int] = (WHOLE, _MOST),
 ) -> ZeroTest:
-    """Test one removal by every method that applies; see `FitZeroTests.test_zero`."""
-    draws, refits = check_count("draws", draws, 1), check_count("refits", refits, int(method == "bootstrap"))
+    """Test one removal by every method that applies; see `FitZeroTests.test_zero`.
+
+    `limits` are the milliseconds and the number of refits where `refits` is "auto".
+    """
+    draws = check_count("draws", draws, 1)
+    asked = None if refits == "auto" else check_count("refits", refits, int(method == "bootstrap"))
     generator(seed)
     _check(fit, method)
     seed = SEED if seed is None else seed
     model = null_model(fit.optimum, removal)
     rows = all_rows(fit, model, removal, draws, seed)
     if method == "bootstrap":
-        rows.append(bootstrap_row(model, refits, seed))
-    elif method == "auto" and (row := unasked_row(model, rows, refits, seed)) is not None:
+        rows.append(bootstrap_row(model, asked, seed, *limits))
+    elif method == "auto" and (row := unasked_row(model, rows, asked, seed, *limits)) is not None:
         rows.append(row)
     chosen = choose(rows, method, model.statistic)
     table = pd.DataFrame([[getattr(row, c) for c in _COLUMNS] for row in rows], columns=list(_COLUMNS))
@@ -282,7 +301,7 @@ def ranova(
     fit: REMLResult,
     *,
     draws: int = 100_000,
-    refits: int = _REFITS,
+    refits: int | Literal["auto"] = "auto",
     random_seed: int | np.random.Generator | None = None,
 ) -> ZeroTests:
     """Leave every random term out in turn, and every effect of terms of several correlated effects.
@@ -293,8 +312,10 @@ def ranova(
         REML or ML; the tests are of its criterion.
     draws : int
         Of exact null distributions, where they are simulated.
-    refits : int
-        Of a parametric bootstrap for correlated effects, at most: no more are run than take some seconds; 0 for none.
+    refits : int or "auto"
+        Of a parametric bootstrap for correlated effects: as many for each, 0 for none. ``"auto"``: up to 1,000, but no
+        more than take about 10 seconds for the whole table (at least 50 where that takes little), by a rule of sizes
+        and of the evaluations of the first refits, so that a seed gives the same number; the note tells it.
     random_seed : int, numpy.random.Generator or None
         None is a fixed seed, so that p values are the same every time.
 
@@ -321,7 +342,9 @@ def ranova(
     if not isinstance(fit, REMLResult):
         raise DesignError(f"ranova compares REML or ML fits, not {fit!r}. Pass what Model(...).fit() returns.")
     removals = _removals(fit.design)
-    tests = tuple(zero_test(fit, removal, "auto", draws, random_seed, refits) for removal in removals)
+    simulated = sum(not is_scalar(fit.design, removal) for removal in removals)
+    limits = WHOLE / max(1, simulated), _MOST
+    tests = tuple(zero_test(fit, removal, "auto", draws, random_seed, refits, limits) for removal in removals)
     rows: list[dict[str, Any]] = []
     for removal, test in zip(removals, tests, strict=True):
         term, bar = fit.design.terms[removal.term], test.table.loc["chi-bar-square"]

@@ -17,6 +17,7 @@ from bayeslmm.errors import DesignError, FitError
 from bayeslmm.inference import spectral
 from bayeslmm.inference.mixture import Mixture, adding, orthant, positive_semidefinite
 from bayeslmm.inference.null_model import Removal, bootstrap, null_model
+from bayeslmm.inference.zero_rate import singular_rate
 from bayeslmm.results import zero_methods
 
 REFERENCE = Path(__file__).parents[1] / "reference"
@@ -123,6 +124,30 @@ def test_bootstrap_agrees_with_the_exact_test() -> None:
     assert stats.binomtest(int((found.statistics == 0).sum()), 3000, 0.5610892301448389).pvalue > 1e-3
     for cut, size in ((stats.chi2.isf(0.05, 1), 0.0165), (stats.chi2.isf(0.1, 1), 0.0343)):
         assert stats.binomtest(int((found.statistics > cut).sum()), 3000, size).pvalue > 1e-3
+
+
+def test_a_budget_takes_the_first_of_the_same_refits() -> None:
+    model = null_model(fitted("dyestuff").optimum, Removal(0, (0,)))
+    few, none = bootstrap(model, 3000, 7, budget=50.0, least=30), bootstrap(model, 3000, 7, budget=0.0, least=30)
+    assert 30 < few.statistics.size < 3000
+    assert none.statistics.size == 30
+    np.testing.assert_array_equal(few.statistics[:20], bootstrap(model, 20, 7).statistics)
+    np.testing.assert_array_equal(few.statistics, bootstrap(model, 3000, 7, budget=50.0, least=30).statistics)
+
+
+def test_rates_of_zero_keep_a_budget() -> None:
+    fit = fitted("dyestuff")
+
+    def rates(**limits: float) -> np.ndarray:
+        rng = np.random.default_rng(3)
+        terms = fit.optimum.terms
+        return singular_rate(fit.cp, terms, 0, 0, (0.0, 0.1), replicates=300, rng=rng, **limits)[0]
+
+    few = rates(budget=0.0) * 40
+    np.testing.assert_array_equal(few, np.rint(few))
+    exact = np.array([0.5610892301448389, stats.f.cdf(1.0 / (1.0 + 5.0 / 9.0), 5, 24)])
+    for found, B in ((few / 40, 40), (rates(budget=1e9), 300)):
+        assert (np.abs(found - exact) < 4 * np.sqrt(exact * (1 - exact) / B)).all()
 
 
 def test_bootstrap_with_another_term_agrees_with_projection() -> None:

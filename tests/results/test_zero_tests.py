@@ -13,7 +13,8 @@ from scipy import stats
 import bayeslmm as bl
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.inference.null_model import NullModel, Removal, null_model
-from bayeslmm.results import zero_methods
+from bayeslmm.inference.rlrt import SEED
+from bayeslmm.results import zero_methods, zero_tests
 from bayeslmm.results.zero_methods import unasked_row
 from bayeslmm.results.zero_tests import disagreement
 
@@ -104,36 +105,58 @@ def test_a_simulation_that_reached_the_statistic_is_no_bound() -> None:
     assert "upper bound" not in str(exact)
 
 
-def test_refits_that_nobody_asked_for_are_few_where_each_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    fit, asked = autoregressive(), list[int]()
+def count(row: zero_methods.Row | None) -> int:
+    """Refits of a row, by what it says."""
+    assert row is not None
+    return int(row.distribution.split(", ")[1].removesuffix(" refits").replace(",", ""))
 
-    def row(model: NullModel, refits: int, seed: Any, note: str = "") -> zero_methods.Row:
-        asked.append(refits)
-        return zero_methods.Row("bootstrap", 1.0, "", 0.5, 0.0, note)
 
-    monkeypatch.setattr(zero_methods, "bootstrap_row", row)
-    model = null_model(fit.optimum, Removal(0, (0, 1, 2, 3)))
-    found = unasked_row(model, [], 1000, 1)
+def compound() -> NullModel:
+    rng = np.random.default_rng(4)
+    frame = pd.DataFrame({"g": np.repeat(np.arange(8), 6), "t": np.tile(list("abc"), 16)})
+    frame["y"] = rng.normal(size=48) + rng.normal(size=8)[frame["g"]]
+    return null_model(bl.Model("y ~ t + cs(0 + t | g)", frame).fit().optimum, Removal(0, (0, 1, 2)))
+
+
+def test_refits_that_nobody_asked_for_are_few_where_each_takes_long() -> None:
+    model = compound()
+    assert not model.together
+    found = unasked_row(model, [], None, 1, budget=900.0)
     assert found is not None
-    assert 50 <= asked[0] < 100
-    assert found.note.startswith(f"{asked[0]} of 1,000 refits were run")
-    assert "method='bootstrap'" in found.note
-    unasked_row(model, [], 20, 1)
-    assert asked[1] == 20
-    monkeypatch.setattr(zero_methods, "_BUDGET", 1000.0)
-    found = unasked_row(model, [], 1000, 1)
+    assert 50 < count(found) < 1000
+    assert f"{count(found)} of 1,000 refits were run" in found.note
+    assert "refits= runs as many as you ask for" in found.note
+    assert count(unasked_row(model, [], 55, 1, budget=1.0)) == 55
+    assert count(zero_methods.bootstrap_row(model, None, 1, 1.0)) == 50
+
+
+def test_refits_that_take_long_are_not_run_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = compound()
+    monkeypatch.setattr(zero_methods, "_LITTLE", 100.0)
+    found = unasked_row(model, [], None, 1, budget=100.0)
     assert found is not None
     assert not found.works
-    assert len(asked) == 2
-    assert "method='bootstrap'" in found.note
+    assert "refits= runs as many" in found.note
+    assert count(unasked_row(model, [], 5, 1, budget=100.0)) == 5
 
 
-def test_refits_of_a_small_design_are_all_run(sleep: bl.REMLResult, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refits_of_a_small_design_are_all_run(sleep: bl.REMLResult) -> None:
     model = null_model(sleep.optimum, Removal(0, (0, 1)))
     assert model.together
     assert model.refit_cost < 5.0
-    found = sleep.test_zero("Subject", refits=300)
-    assert "300 refits" in found.table.loc["bootstrap", "distribution"]
+    found = sleep.test_zero("Subject").table.loc[["bootstrap"], ["distribution", "note"]].to_numpy()[0]
+    assert "1,000 refits" in found[0]
+    assert "refits were run" not in found[1]
+    assert "300 refits" in sleep.test_zero("Subject", refits=300).table.loc["bootstrap", "distribution"]
+
+
+def test_a_table_shares_the_time_of_one_test(sleep: bl.REMLResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zero_tests, "WHOLE", 600.0)
+    model = null_model(sleep.optimum, Removal(0, (0, 1)))
+    one = count(unasked_row(model, [], None, SEED, budget=200.0))
+    assert 50 < one < 500
+    assert f"{one} of 1,000 refits" in bl.ranova(sleep).table["note"].iloc[0]
+    assert "of 1,000 refits" not in str(bl.ranova(sleep, refits=120))
 
 
 def test_no_method_is_said_not_raised() -> None:
