@@ -22,6 +22,7 @@ from bayeslmm.reml import optimise, optimise_penalised
 from bayeslmm.results import Posterior, REMLResult, parameters
 from bayeslmm.results.intervals import check_level
 from bayeslmm.results.labels import Parameter
+from bayeslmm.results.negligible import check_delta
 from bayeslmm.results.penalised_result import fit_result
 from bayeslmm.results.sampling import generator
 from bayeslmm.results.summary import left_out, number
@@ -361,7 +362,7 @@ def compare(
     """
     level = check_level(level)
     _check_scale(scale)
-    _check_delta(delta)
+    check_delta(delta)
     if posterior is None:
         raise DesignError(
             "compare() got a fit and nothing to compare it with. It needs a posterior of the same model too: "
@@ -383,15 +384,6 @@ def compare(
     other = REMLResult(reml.design, reml.cp, optimise(reml.cp, not reml.reml))
     restricted, full = (reml, other) if reml.reml else (other, reml)
     return Comparison(restricted, full, posterior, level, delta, more, scale)
-
-
-def _check_delta(delta: Any) -> None:
-    if delta is None:
-        return
-    if isinstance(delta, bool) or not isinstance(delta, int | float | np.number):
-        raise DesignError(f"delta={delta!r} is no number. Give a standard deviation in units of y, or None.")
-    if not delta >= 0:
-        raise DesignError(f"delta={delta:g}: a standard deviation below which it is negligible cannot be negative.")
 
 
 def _check_scale(scale: Any) -> Scale:

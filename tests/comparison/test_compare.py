@@ -200,7 +200,7 @@ def test_arguments_out_of_range_are_refused(zero, arguments):
 def test_one_argument_is_not_enough(zero):
     with pytest.raises(DesignError, match=r"needs a posterior .*model\.sample\(\)"):
         bl.compare(zero.reml)
-    with pytest.raises(DesignError, match="delta='a' is no number"):
+    with pytest.raises(DesignError, match="delta='a': a standard deviation"):
         bl.compare(zero.reml, zero.posterior, delta="a")
     with pytest.raises(bl.FitError, match="is no seed"):
         zero.bootstrap(10, random_seed=-1)
