@@ -13,11 +13,10 @@ from bayeslmm.bayes import surrogate as sur
 from bayeslmm.bayes.completion import Completed, complete
 from bayeslmm.bayes.importance import Weighted, importance_points
 from bayeslmm.bayes.moments import ExactMoments, grid_moments
-from bayeslmm.bayes.prior_families import Uniform
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.progress import Progress
 from bayeslmm.bayes.propriety import check_posterior
-from bayeslmm.bayes.quadrature import draw_from_grid, integrate
+from bayeslmm.bayes.quadrature import TOLERABLE, draw_from_grid, integrate
 from bayeslmm.bayes.target import Target, make_target
 from bayeslmm.errors import ConvergenceWarning, FitError
 from bayeslmm.likelihood import CrossProducts
@@ -71,9 +70,14 @@ class Diagnostics:
 
     @property
     def reliable(self) -> bool:
-        """Whether the draws can be used as they are."""
+        """Whether the draws can be used as they are: weights, grid and polynomial are good enough."""
         wrong = self.surrogate_error is not None and not self.surrogate_error < _BAD_ERROR
-        return not wrong and trustworthy(self.pareto_k, self.largest_weight, self.efficiency)
+        return self.resolved and not wrong and trustworthy(self.pareto_k, self.largest_weight, self.efficiency)
+
+    @property
+    def resolved(self) -> bool:
+        """Whether the grid, where there is one, is fine enough."""
+        return self.quadrature_error is None or self.quadrature_error < TOLERABLE
 
 
 @dataclass(frozen=True)
@@ -158,8 +162,8 @@ def sample_collapsed(
         Relative factors of a fit on the user's columns, for scales and start.
     draws : int
     method : {"auto", "quadrature", "importance"}
-        ``"auto"``: quadrature for at most three variance parameters (sigma included), else importance
-        sampling.
+        ``"auto"``: quadrature for at most three variance parameters (sigma included), else, or where the grid stays
+        too coarse, importance sampling.
     rng : numpy.random.Generator
     keep : sequence of bool, optional
         For every block of ``cp.blocks`` whether its random effects are stored.
@@ -181,20 +185,13 @@ def sample_collapsed(
     Warns
     -----
     ConvergenceWarning
-        If the importance weights have a heavy tail.
+        If the importance weights have a heavy tail, or a grid that was asked for is too coarse.
     """
     check_posterior(cp.design, priors)
     progress = Progress() if progress is None else progress
-    target, start, method = _prepare(cp, priors, start_terms, method)
-    drawn = _points(_cheap(target, start, progress), start, method, draws, rng, progress)
-    for most in _further_terms(target, drawn.diagnostics):
-        # The polynomial has not met the likelihood: more terms, then the likelihood itself.
-        again = sur.build_surrogate(target, start, progress, most) if most else target
-        # One at a time, the evaluations of a grid would take hours.
-        slow = not most and isinstance(cp.store, Hierarchy)
-        drawn = _points(again, start, "importance" if slow else method, draws, rng, progress)
-        if drawn.diagnostics.reliable:
-            break
+    drawn = _drawn(*_prepare(cp, priors, start_terms, method), draws, rng, progress)
+    if method == "auto" and not drawn.diagnostics.resolved:
+        drawn = _drawn(*_prepare(cp, priors, start_terms, "importance"), draws, rng, progress)
     diagnostics = drawn.diagnostics
     if not diagnostics.reliable:
         if unreliable == "raise":
@@ -212,6 +209,22 @@ class _Points:
     sample: Weighted
     diagnostics: Diagnostics
     exact: ExactMoments | None
+
+
+def _drawn(
+    target: Target, start: FloatArray, method: str, draws: int, rng: np.random.Generator, progress: Progress
+) -> _Points:
+    """Points by one method, from a polynomial, a better one or the likelihood itself."""
+    drawn = _points(_cheap(target, start, progress), start, method, draws, rng, progress)
+    for most in _further_terms(target, drawn.diagnostics):
+        # The polynomial has not met the likelihood: more terms, then the likelihood itself.
+        again = sur.build_surrogate(target, start, progress, most) if most else target
+        # One at a time, the evaluations of a grid would take hours.
+        slow = not most and isinstance(target.cp.store, Hierarchy)
+        drawn = _points(again, start, "importance" if slow else method, draws, rng, progress)
+        if drawn.diagnostics.reliable:
+            break
+    return drawn
 
 
 def _cheap(target: Target, start: FloatArray, progress: Progress) -> Target:
@@ -256,9 +269,7 @@ def _prepare(
     if method == "auto":
         # Where a density is not smooth at zero a grid needs the long tail of log sd, which no polynomial follows.
         dear = sur.cost(cp) > _DEAR and not priors.smooth
-        # A grid is blind to a jump, whose place in sd / sigma depends on sigma.
-        jumps = any(isinstance(prior, Uniform) for term in priors.sds for prior in term)
-        method = "quadrature" if target.dimension <= 2 and not dear and not jumps else "importance"
+        method = "quadrature" if target.dimension <= 2 and not dear and not priors.jumps else "importance"
     if method == "importance" and not priors.smooth:
         target, start = make_target(cp, priors, start_terms, smooth=False)
     return target, start, method
@@ -279,6 +290,8 @@ def _diagnose(sample: Weighted, method: str, evidence: float, error: float | Non
 
 def _unreliable(d: Diagnostics) -> str:
     error = "" if d.surrogate_error is None else f", error of the polynomial {d.surrogate_error:.2g}"
+    if not d.resolved:
+        error += f", relative error of the grid {d.quadrature_error:.1g} where {TOLERABLE:g} is tolerable"
     return (
         f"The sample of the posterior is unreliable: Pareto k = {d.pareto_k:.2f}, efficiency {d.efficiency:.0%}, "
         f"largest weight {d.largest_weight:.0f} times the mean{error}."

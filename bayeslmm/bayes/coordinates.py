@@ -32,6 +32,8 @@ class TermCoordinates:
         c of the sinh coordinate, relative to sigma.
     shapes : FloatArray, shape (c, c)
         Shapes of the densities of the canonical partial correlations, see `Priors.partial_shapes`.
+    ratio : FloatArray, shape (c,)
+        Relative sd that the likelihood speaks of, in units of ``scale``; 1 unless the prior is much narrower.
     """
 
     size: int
@@ -39,6 +41,7 @@ class TermCoordinates:
     even: tuple[bool, ...]
     scale: FloatArray
     shapes: FloatArray
+    ratio: FloatArray | float = 1.0
 
     @property
     def n_correlations(self) -> int:
@@ -113,12 +116,15 @@ class SharedCoordinates:
     scale : FloatArray, shape (1,)
         c of the sinh coordinate, relative to sigma.
     eta : float
+    ratio : FloatArray, shape (1,)
+        Relative sd that the likelihood speaks of, in units of ``scale``; 1 unless the prior is much narrower.
     """
 
     structure: Shared
     even: tuple[bool, ...]
     scale: FloatArray
     eta: float
+    ratio: FloatArray | float = 1.0
 
     @property
     def size(self) -> int:

@@ -7,20 +7,22 @@ effect; its correlations integrate to one, and what an LKJ(eta) prior leaves to 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bayeslmm.bayes.collapsed import pareto_k
 from bayeslmm.bayes.importance import importance_points
 from bayeslmm.bayes.priors import Priors
-from bayeslmm.bayes.quadrature import integrate
+from bayeslmm.bayes.quadrature import TOLERABLE, integrate
 from bayeslmm.bayes.target import Target, make_target
 from bayeslmm.design.covariance import canonical
 from bayeslmm.design.design import Design, Grouping
-from bayeslmm.errors import PriorError
+from bayeslmm.errors import ConvergenceWarning, PriorError
 from bayeslmm.likelihood import CrossProducts, cross_products, evaluate
-from bayeslmm.numerics.resample import kish, normalised
+from bayeslmm.numerics.resample import kish, normalised, trustworthy
 from bayeslmm.types import FloatArray, IntArray
 
 # More relative sds and correlations than this are integrated by importance sampling.
@@ -139,14 +141,34 @@ def log_evidence(cp: CrossProducts, priors: Priors, terms: Sequence[FloatArray],
 
 
 def integrated(cp: CrossProducts, priors: Priors, terms: Sequence[FloatArray], rng: np.random.Generator) -> Evidence:
-    """The same up to the constants of improper priors, which cancel between models that share them."""
-    target, start = make_target(cp, priors, [canonical(np.asarray(T)) for T in terms])
-    if target.dimension <= _QUADRATURE:
+    """The same up to the constants of improper priors, which cancel between models that share them.
+
+    Warns
+    -----
+    ConvergenceWarning
+        Neither a grid nor importance sampling gave a number to be trusted.
+    """
+    factors = [canonical(np.asarray(T)) for T in terms]
+    target, start = make_target(cp, priors, factors)
+    if target.dimension <= _QUADRATURE and not priors.jumps:
         grid = integrate(target, start)
-        return Evidence(grid.log_evidence, grid.error)
+        if grid.error < TOLERABLE:
+            return Evidence(grid.log_evidence, grid.error)
+    if not priors.smooth:
+        target, start = make_target(cp, priors, factors, smooth=False)
     sample = importance_points(target, start, _DRAWS, rng)
     weights = normalised(sample.log_weights)
+    efficiency, largest, k = kish(weights) / weights.size, weights.max() * weights.size, pareto_k(sample.log_weights)
     error = np.sqrt(max(1.0 / kish(weights) - 1.0 / weights.size, 0.0))
+    if not trustworthy(k, largest, efficiency):
+        warnings.warn(
+            f"A log evidence is unreliable: its importance weights have Pareto k = {k:.2f}, efficiency "
+            f"{efficiency:.0%} and a largest weight of {largest:.0f} times the mean. Evidences and Bayes factors made "
+            "of it may be far off. Check for a prior much narrower or wider than the data, or of another order of "
+            "magnitude.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
     return Evidence(sample.log_evidence, float(error), "importance")
 
 

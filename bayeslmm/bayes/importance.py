@@ -9,8 +9,10 @@ import numpy as np
 from scipy.special import logsumexp
 
 from bayeslmm.bayes.default_priors import default_priors
+from bayeslmm.bayes.prior_families import HalfNormal, SdPrior
 from bayeslmm.bayes.proposals import MixtureT, blend, fit_mixture, single
 from bayeslmm.bayes.target import Points, Target
+from bayeslmm.bayes.term_priors import Relative
 from bayeslmm.numerics.differences import trials
 from bayeslmm.numerics.newton import Point, minimise
 from bayeslmm.numerics.resample import kish, normalised
@@ -25,6 +27,8 @@ _ROUNDS = 6
 _GOOD = 0.8
 _FAIR = 0.5
 _COMPONENTS = 3
+# Of a half-normal with scale 1.
+_MEDIAN = 0.6745
 # Minus log density where there is none; its second differences must not overflow.
 _NOWHERE = 1e100
 
@@ -109,17 +113,30 @@ def _settled(rounds: Sequence[Round]) -> bool:
 def laplace(target: Target, start: FloatArray) -> MixtureT:
     """A t at the mode with the curvature there.
 
-    Where a prior has a kink or a zero at sd = 0 that is the mode under the default priors, which have neither.
+    Where a prior has a kink or a zero at sd = 0 that is the mode under the default priors, which have neither, or under
+    half-normals where priors are much narrower.
     """
     if not target.priors.smooth:
         usual = default_priors(target.cp.design)
-        target = replace(target, priors=replace(usual, lkj=target.priors.lkj, beta=target.priors.beta))
+        sds = tuple(
+            tuple(_stand_in(*triple) for triple in zip(own, given, np.broadcast_to(c.ratio, len(own)), strict=True))
+            for own, given, c in zip(usual.sds, target.priors.sds, target.coordinates, strict=True)
+        )
+        target = replace(target, priors=replace(usual, sds=sds, lkj=target.priors.lkj, beta=target.priors.beta))
     mode = find_mode(target, start)
     curvature, vectors = np.linalg.eigh(mode.hessian)
     # The density is bounded in every direction on these coordinates, but may be nearly flat.
     curvature = np.maximum(np.abs(curvature), 0.05)
     covariance = (vectors / curvature) @ vectors.T
     return single(mode.x, 1.2 * covariance, 5.0, target.folded)
+
+
+def _stand_in(usual: SdPrior, given: SdPrior, ratio: float) -> SdPrior:
+    """An even prior where `given` lives: the usual one, unless the coordinate had to follow a narrow prior."""
+    if ratio <= 1.0:
+        return usual
+    narrow = HalfNormal(given.quantile(0.5) / _MEDIAN)
+    return Relative(narrow) if given.relative else narrow
 
 
 def find_mode(target: Target, start: FloatArray) -> Point:
@@ -130,7 +147,9 @@ def find_mode(target: Target, start: FloatArray) -> Point:
         return np.where(np.isfinite(value), value, _NOWHERE)
 
     problem = trials(minus_log)
-    point = problem(minimise(problem, start, max_evaluations=60).x).expand()
+    # Where the model reproduces the response the density has no maximum, and its slopes overflow.
+    with np.errstate(over="ignore", invalid="ignore"):
+        point = problem(minimise(problem, start, max_evaluations=60).x).expand()
     return Point(np.where(target.folded, np.abs(point.x), point.x), point.value, *_folded(target, point))
 
 

@@ -152,6 +152,11 @@ class Priors:
         """Whether the densities of all group sds are even."""
         return all(even for term in self.even for even in term)
 
+    @property
+    def jumps(self) -> bool:
+        """Whether the density of a group sd has a jump: a grid is blind to it, and so is its error estimate."""
+        return any(_jumps(prior) for term in self.sds for prior in term)
+
     def log_density_relative(self, t: Sequence[FloatArray], sigma: FloatArray) -> FloatArray:
         """Log density of the relative sds of all terms given sigma.
 
@@ -214,6 +219,10 @@ class Priors:
         values = prior.log_density(np.asarray(s, dtype=float)[:, None] / sigma) - np.log(sigma)
         with np.errstate(divide="ignore"):
             return np.asarray(np.log(np.exp(values) @ weights))
+
+
+def _jumps(prior: SdPrior) -> bool:
+    return isinstance(prior, Uniform) or isinstance(getattr(prior, "prior", None), Uniform)
 
 
 def _unit_interval(size: int) -> tuple[FloatArray, FloatArray]:

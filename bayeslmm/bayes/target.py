@@ -18,6 +18,7 @@ from bayeslmm.bayes.prior_families import InverseGammaVariance, SdPrior
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.term_priors import Relative
 from bayeslmm.design.shared import Shared
+from bayeslmm.errors import PriorError
 from bayeslmm.likelihood import (
     CrossProducts,
     Factor,
@@ -33,6 +34,15 @@ _DEPTH = 38.0
 _SPACING = 0.5
 # Relative sds, on orthogonalised columns and in units of their scale, from which on a point has no density.
 _LARGE, _ABOVE = 1e6, 1e3
+# Scale of a coordinate in units of the prior's first decile: 1 to 1.3 times the scale of a half-normal or half-t, where
+# their densities are smooth in x. Little changes for the default priors, whose scale is that of the response.
+_NARROW = 8.0
+# Residual sds below this share of the spread of the response are rounding.
+_ROUNDING = 1e-14
+# How far beyond the likelihood, in log sigma, a prior is looked for that contradicts it.
+_CONFLICT = 30.0
+# Below this share of the likelihood's scale a sd is zero to rounding.
+_NARROWEST = 1e-12
 # Doubles of Cholesky factors that are kept to be used again.
 _KEPT = 10_000_000
 
@@ -127,7 +137,7 @@ class Target:
         internal = par.block_factors(self.cp, factors)
         large = np.any([~(np.abs(T).max(axis=(1, 2)) <= _LARGE) for T in internal], axis=0)
         pairs = zip(sds, self.coordinates, strict=True)
-        above = np.any([~(t <= _ABOVE * c.scale).all(axis=1) for t, c in pairs], axis=0)
+        above = np.any([~(t <= _ABOVE * c.scale * c.ratio).all(axis=1) for t, c in pairs], axis=0)
         return np.asarray(large & above)
 
     def evaluate_with(self, x: FloatArray, factor: Factor, keep: bool = False) -> Points:
@@ -201,22 +211,72 @@ def make_target(
     Target
     FloatArray, shape (d,)
         Coordinates of the fit.
+
+    Raises
+    ------
+    PriorError
+        The prior of sigma excludes every value that the likelihood allows.
     """
     coordinates: list[Coordinates] = []
     folded = priors.even if smooth else _bounded_at_zero(priors)
-    for k, (term, T, even) in enumerate(zip(cp.design.terms, relative_terms, folded, strict=True)):
+    terms = [np.asarray(T) for T in relative_terms]
+    sigma = _residual_sd(cp, priors, terms)
+    for k, (term, T, even) in enumerate(zip(cp.design.terms, terms, folded, strict=True)):
         fitted = np.sqrt((T**2).sum(-1))
         structure = term.structure
         if isinstance(structure, Shared) and structure.shared:
             resolution = _resolution(cp, np.sqrt((term.Z**2).sum(1, keepdims=True)), term.group)
-            coordinates.append(SharedCoordinates(structure, even[:1], np.hypot(fitted[:1], resolution), priors.lkj[k]))
+            scale, ratio = _scales(np.hypot(fitted[:1], resolution), priors.sds[k][:1], even[:1], sigma)
+            coordinates.append(SharedCoordinates(structure, even[:1], scale, priors.lkj[k], ratio))
             continue
         c = len(term.effects)
-        scale = np.hypot(fitted, _resolution(cp, term.Z, term.group))
-        coordinates.append(TermCoordinates(c, len(structure.rows) > c, even, scale, priors.partial_shapes(k, c)))
+        scale, ratio = _scales(np.hypot(fitted, _resolution(cp, term.Z, term.group)), priors.sds[k], even, sigma)
+        coordinates.append(TermCoordinates(c, len(structure.rows) > c, even, scale, priors.partial_shapes(k, c), ratio))
     target = Target(cp, priors, tuple(coordinates))
-    start = [c.inverse(T) for c, T in zip(coordinates, relative_terms, strict=True)]
+    start = [c.inverse(T) for c, T in zip(coordinates, terms, strict=True)]
     return target, np.concatenate(start)
+
+
+def _residual_sd(cp: CrossProducts, priors: Priors, terms: Sequence[FloatArray]) -> float:
+    """Residual sd at a fit; its prior and the likelihood must have values in common."""
+    factor = evaluate(cp, par.block_factors(cp, [T[None] for T in terms]))
+    nu = float(cp.n - cp.p)
+    sigma = float(np.sqrt(max(float(factor.r2[0]), 1e-300) / nu))
+    lower, upper = _sigma_range(nu)
+    reach = np.linspace(lower - _CONFLICT, upper + _CONFLICT, 4001)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore", under="ignore"):
+        values = np.exp(np.log(sigma) + reach)
+        log_joint = -nu * reach - 0.5 * nu * np.expm1(-2.0 * reach) + reach + priors.sigma.log_density(values)
+    inside = (reach >= lower) & (reach <= upper)
+    most = log_joint[inside].max()
+    exact = sigma <= _ROUNDING * cp.response.spread
+    if exact or (most > -np.inf and log_joint[~inside].max() < most):
+        return sigma
+    raise PriorError(
+        f"The prior of sigma is {priors.sigma}, but the residual standard deviation is about {sigma:.3g}: the data "
+        f"exclude values below {np.exp(lower) * sigma:.3g} and above {np.exp(upper) * sigma:.3g}, which is where the "
+        "prior is. Give sigma a prior on the scale of the residuals (its scale is in the units of the response), or "
+        "check these units; method='nuts' samples such a conflict all the same."
+    )
+
+
+def _scales(
+    wide: FloatArray, priors: Sequence[SdPrior], even: Sequence[bool], sigma: float
+) -> tuple[FloatArray, FloatArray]:
+    """Scales c of the sinh coordinates, and those of the likelihood over them.
+
+    Much below c the coordinate is linear, and a prior that lives there is a spike no grid resolves. With c of the size
+    of the prior the way up to the likelihood is logarithmic, as smooth as the tail of the prior.
+    """
+    narrow = wide.copy()
+    for k, (prior, folded) in enumerate(zip(priors, even, strict=True)):
+        if not (folded and prior.proper):
+            continue
+        near = _NARROW * prior.quantile(0.1) / (1.0 if prior.relative else sigma)
+        if np.isfinite(near) and near > 0:
+            narrow[k] = min(wide[k], max(near, _NARROWEST * wide[k]))
+    with np.errstate(invalid="ignore"):
+        return narrow, wide / narrow
 
 
 def _bounded_at_zero(priors: Priors) -> tuple[tuple[bool, ...], ...]:

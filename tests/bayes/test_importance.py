@@ -102,6 +102,7 @@ def test_evidence_and_moments_of_quadrature(name: str, kind: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The sample of the posterior is unreliable.*error of the grid")
 @pytest.mark.parametrize("kind", ["exponential", "gamma", "half-cauchy"])
 def test_evidence_of_three_ratios(kind: str) -> None:
     grid, weighted = run("sleepstudy", kind, "quadrature", draws=100), run("sleepstudy", kind, "importance")
