@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from bayeslmm.bayesian import BayesianModel
@@ -26,6 +27,10 @@ from bayeslmm.storage import FilePath, load_parts, save_parts
 
 if TYPE_CHECKING:
     from bayeslmm.teaching import Matrices
+
+
+# Newton's method needs about ten; a fit that is not done after so many has another trouble.
+MAX_EVALUATIONS = 200
 
 
 class Model(BayesianModel):
@@ -135,6 +140,7 @@ class Model(BayesianModel):
         on_failure: Literal["warn", "raise", "ignore"] = "warn",
         fix: Mapping[str, ArrayLike] | None = None,
         penalty: Literal["boundary_avoiding", "gamma", "wishart"] | float | Penalty | None = None,
+        max_evaluations: int = MAX_EVALUATIONS,
     ) -> REMLResult:
         """Fit by REML, or by ML with ``reml=False``.
 
@@ -152,7 +158,11 @@ class Model(BayesianModel):
             single sd (theta = sd / sigma; a gamma prior with rate 0), and ``(shape - 1) log |det T|`` for every free
             covariance matrix ``sigma^2 T T'`` (Wishart with c + shape degrees of freedom, infinite scale). The shapes
             are 2 and 2.5 for ``"boundary_avoiding"``, both 2 for ``"gamma"``, both 2.5 for ``"wishart"`` (blme's
-            default), both the number otherwise. A point estimate; intervals and tests are those of an ordinary fit.
+            default), both the number otherwise. A point estimate with Wald intervals of the fixed
+            effects; profiles and tests of zero, which are about the likelihood alone, are refused.
+        max_evaluations : int
+            Evaluations of the criterion and its derivatives after which the optimiser stops, for a fit whose status
+            says that it did so while the criterion was still falling.
 
         Returns
         -------
@@ -181,11 +191,14 @@ class Model(BayesianModel):
         if on_failure not in ("warn", "raise", "ignore"):
             raise FitError(f"on_failure={on_failure!r} is unknown. Use 'warn', 'raise' or 'ignore'.")
         fixed = resolve_fixed(self._design, fix)
+        limit = _limit(max_evaluations)
         chosen = resolve_penalty(penalty)
         if chosen is not None:
-            optimum = optimise_penalised(self.cross_products, reml, chosen, fixed=fixed)
+            optimum = optimise_penalised(self.cross_products, reml, chosen, max_evaluations=limit, fixed=fixed)
+        elif fixed or limit != MAX_EVALUATIONS:
+            optimum = optimise(self.cross_products, reml, max_evaluations=limit, fixed=fixed)
         else:
-            optimum = optimise(self.cross_products, reml, fixed=fixed) if fixed else self._optimum(reml)
+            optimum = self._optimum(reml)
         if not optimum.status.ok and on_failure != "ignore":
             detail = "".join(f"; {ridge}" for ridge in optimum.ridges)
             message = f"{self.formula}: {optimum.status}{detail}"
@@ -272,6 +285,12 @@ class Model(BayesianModel):
     def _repr_html_(self) -> str:
         items = "".join(f"<li>{html.escape(line)}</li>" for line in self._lines())
         return f"<div><b>Model:</b> <code>{html.escape(self.formula)}</code><ul>{items}</ul></div>"
+
+
+def _limit(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise FitError(f"max_evaluations={value!r} is not a whole number of at least 1; {MAX_EVALUATIONS} by default.")
+    return int(value)
 
 
 def load(path: FilePath) -> Model | REMLResult | Posterior:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from bayeslmm.likelihood import CrossProducts, derivatives
+from bayeslmm.likelihood import CrossProducts, derivatives, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
-from bayeslmm.reml import optimise
+from bayeslmm.reml import Optimum, optimise
+
+# How many times smaller a sigma the criterion is looked at for.
+_SMALLER = 10.0
 
 
 def slope_at_zero(cp: CrossProducts, term: int, reml: bool = True) -> float:
@@ -39,3 +42,30 @@ def slope_at_zero(cp: CrossProducts, term: int, reml: bool = True) -> float:
             unit = float(cp.blocks[b].inverse_basis[columns, columns][0, 0])
             return float(first.blocks[b][0, columns, columns][0, 0]) * unit**2
     raise IndexError(f"no term {term}")
+
+
+def rise_without_residual(cp: CrossProducts, optimum: Optimum) -> float:
+    """How much the criterion rises when sigma is a tenth of what it is beside all random effects.
+
+    Where it is at its minimum at a positive sigma that is about ``2 f log(10)`` or more, f the degrees of freedom of
+    the residual; where random effects can take the residual's place it may not rise at all.
+
+    Parameters
+    ----------
+    cp : CrossProducts
+    optimum : Optimum
+
+    Returns
+    -------
+    float
+        nan where the criterion is not finite.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).fit()
+    >>> rise_without_residual(fit.cp, fit.optimum) > 1
+    True
+    """
+    factors = [_SMALLER * T for T in optimum.factors]
+    return float(profiled(cp, evaluate(cp, factors), optimum.reml)[0]) - optimum.criterion

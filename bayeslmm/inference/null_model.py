@@ -118,7 +118,7 @@ def null_model(full: Optimum, removal: Removal) -> NullModel:
     criterion = float(_no_effects(full.cp, full.reml)) if null is None else null.criterion
     failed = [o.status for o in (full, null) if o is not None and not o.status.ok]
     if failed or not np.isfinite([criterion, full.criterion]).all():
-        found = "; ".join(str(status) for status in failed) or "a criterion that is not finite"
+        found = "; ".join(dict.fromkeys(str(status) for status in failed)) or "a criterion that is not finite"
         raise FitError(f"A likelihood ratio compares two fits that have both converged. Found: {found}")
     return NullModel(full, design, null, criterion)
 

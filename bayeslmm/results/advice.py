@@ -146,6 +146,20 @@ def for_unidentified(ridges: str) -> tuple[Advice, ...]:
     )
 
 
+def for_no_residual(sigma: str) -> tuple[Advice, ...]:
+    """What to do where the residual standard deviation is what is at its boundary."""
+    return (
+        Advice(
+            "Take out the term that does the work of the residual",
+            "With a random effect for every observation, or for every few, the variances of the effects and of the "
+            "residual can hardly be told apart. Remove the term, or look at weights that say how precise observations "
+            "are.",
+            sigma,
+            "Bates, Maechler, Bolker & Walker 2015",
+        ),
+    )
+
+
 def for_unusable(status: str) -> tuple[Advice, ...]:
     """What to do where there is no minimum to speak of."""
     return (

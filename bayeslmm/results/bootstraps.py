@@ -12,7 +12,7 @@ import pandas as pd
 
 from bayeslmm.design.design import Design
 from bayeslmm.errors import BayesLMMWarning, DesignError
-from bayeslmm.results.intervals import check_level
+from bayeslmm.results.intervals import check_level, near_end
 from bayeslmm.results.labels import Parameter
 from bayeslmm.results.profiles import choose_parameters, share
 from bayeslmm.types import FloatArray
@@ -159,7 +159,12 @@ def _note(p: Parameter, values: FloatArray, estimate: float, level: float) -> st
         what = f"not defined in {undefined:.1%} of the draws (an sd is zero there), which were left out"
         return f"the correlation is {what}. {instead}"
     if p.kind == "corr" and abs(estimate) > 1.0 - 1e-9:
-        return f"the estimate is {estimate:.3g}: all draws are from a model without one of its components. {instead}"
+        what = (
+            "all draws are from a model without one of its components"
+            if abs(estimate) == 1.0
+            else "centring the predictor of the effects, whose values are far from zero, gives one that can be read"
+        )
+        return f"the estimate is {near_end(estimate)}: {what}. {instead}"
     if p.kind not in ("sd", "ratio", "icc"):
         return ""
     if estimate == 0:

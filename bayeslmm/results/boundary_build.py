@@ -16,6 +16,7 @@ from bayeslmm.results.advice import (
     Advice,
     Findings,
     for_near,
+    for_no_residual,
     for_open_correlations,
     for_regular,
     for_singular,
@@ -23,8 +24,8 @@ from bayeslmm.results.advice import (
     for_unusable,
 )
 from bayeslmm.results.boundary_report import BoundaryReport, Section
-from bayeslmm.results.boundary_sections import Material
-from bayeslmm.results.intervals import check_level
+from bayeslmm.results.boundary_sections import Material, no_residual, percent
+from bayeslmm.results.intervals import check_level, near_end
 from bayeslmm.results.negligible import check_delta
 from bayeslmm.results.posterior import Posterior
 from bayeslmm.results.sampling import Settings, generator, sample_posterior
@@ -126,7 +127,9 @@ def _words(material: Material) -> tuple[str, ...]:
     for p in material.correlations:
         value = material.estimates[p.label]
         if np.isfinite(value) and abs(value) > 1.0 - 1e-6:
-            found.append(f"The correlation {p.label} is {value:+.0f}: one effect determines the other.")
+            exact = abs(value) == 1.0 or p.position in {v.term for v in fit.optimum.vanished}
+            why = "one effect determines the other" if exact else "far from the data one effect hides the other; centre"
+            found.append(f"The correlation {p.label} is {f'{value:+.0f}' if exact else near_end(value)}: {why}.")
     disagreement = _disagreement(material)
     return (*found, disagreement) if disagreement else tuple(found)
 
@@ -139,6 +142,8 @@ def _disagreement(material: Material) -> str:
 
 def _judge(material: Material) -> tuple[str, tuple[Advice, ...]]:
     """Verdict and advice."""
+    if material.sigma_at_zero:
+        return no_residual(material.fit), for_no_residual(f"sigma = {number(material.fit.sigma)}.")
     if material.fit.is_singular:
         zero = (material.estimates[[p.label for p in material.sds]] == 0).any()
         what = "the best value of a variance" if zero else "the best variance of some combination of effects"
@@ -160,7 +165,7 @@ def _judge(material: Material) -> tuple[str, tuple[Advice, ...]]:
         )
         return verdict, for_near(_findings(material, near)) if near else for_open_correlations(", ".join(ends))
     share = min(float(own.share[-1]) for own in material.principal)
-    parts = f", and every combination of effects varies (the smallest has {share:.1%} of its term's variance)"
+    parts = f", and every combination of effects varies (the smallest has {percent(share)} of its term's variance)"
     verdict = (
         "The fit is not singular and there is nothing to worry about: at zero the criterion would be higher by "
         f"{number(float(rise.min()))} or more for every sd (a 95 % interval reaches zero below 3.84)"

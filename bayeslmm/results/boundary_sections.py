@@ -15,7 +15,7 @@ from bayeslmm.bayes.prior_scales import rms
 from bayeslmm.errors import DesignError, FitError, PriorError
 from bayeslmm.inference.budget import WHOLE
 from bayeslmm.inference.components import Components, principal_components
-from bayeslmm.inference.edge import slope_at_zero
+from bayeslmm.inference.edge import rise_without_residual, slope_at_zero
 from bayeslmm.inference.rlrt import DRAWS
 from bayeslmm.inference.spectral import spectrum
 from bayeslmm.inference.zero_fraction import zero_probability
@@ -26,6 +26,7 @@ from bayeslmm.results.interval_methods import or_nan
 from bayeslmm.results.labels import Parameter, parameters
 from bayeslmm.results.negligible import negligible_sd
 from bayeslmm.results.posterior import Posterior
+from bayeslmm.results.summary import number
 from bayeslmm.results.zero_methods import is_scalar
 from bayeslmm.results.zero_tests import ZeroTest, resolve, zero_test
 from bayeslmm.types import FloatArray
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 ICC = (0.0, 0.01, 0.05, 0.1, 0.3)
 # Refits of a bootstrap test, and of each entry of the simulated rates of zero, at most.
 _REFITS, _REPLICATES = 500, 300
+# Sigma this much smaller than the sd of random effects is at zero if the criterion then rises by less than the second.
+_NO_SIGMA, _NO_RISE = 1e-4, 1e-3
 # Milliseconds of all of either in one report.
 _HALF = 0.5 * WHOLE
 # Effects from which on numbers that need many fits or a dense eigenproblem are left out.
@@ -160,6 +163,15 @@ class Material:
         at = [float(self.fit.profile(label, [0.0])["criterion"].iloc[0]) for label in labels]
         rise = pd.Series(at, index=labels) - self.fit.criterion
         return rise.where(self.estimates[labels] > 0, 0.0).clip(lower=0.0)
+
+    @cached_property
+    def sigma_at_zero(self) -> bool:
+        """Whether the criterion does not rise as sigma goes to zero from where it is estimated."""
+        fit = self.fit
+        size = max((float(own.sd[0]) for own in self.principal), default=0.0)
+        return fit.sigma == 0 or (
+            fit.sigma < _NO_SIGMA * size and rise_without_residual(fit.cp, fit.optimum) < _NO_RISE
+        )
 
     @cached_property
     def principal(self) -> tuple[Components, ...]:
@@ -336,6 +348,26 @@ class Material:
             "log likelihood: a point estimate off zero, by construction.",
         )
         return Section("penalised", "With a boundary-avoiding penalty", table, reading)
+
+
+def no_residual(fit: REMLResult) -> str:
+    """The verdict where sigma is at its zero."""
+    return (
+        f"The residual standard deviation is at its zero: sigma is estimated as {number(fit.sigma)}, and the criterion "
+        "is not higher with any smaller one. The random effects reproduce every observation, so that their standard "
+        "deviations hold what would be residual. Ratios to sigma, and tests that need a residual, mean nothing."
+    )
+
+
+def percent(share: float) -> str:
+    """A share in per cent that does not round to none.
+
+    Examples
+    --------
+    >>> percent(0.376), percent(4.2e-9)
+    ('37.6%', '4.2e-07%')
+    """
+    return f"{share:.1%}" if share >= 0.001 else f"{100.0 * share:.2g}%"
 
 
 def combination(loadings: Sequence[float] | np.ndarray, effects: Sequence[str]) -> str:

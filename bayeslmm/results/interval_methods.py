@@ -15,6 +15,7 @@ from bayeslmm.errors import BayesLMMWarning, DesignError, FitError
 from bayeslmm.inference.wald import wald_ends
 from bayeslmm.likelihood import CrossProducts, beta_covariance
 from bayeslmm.reml import Optimum
+from bayeslmm.results.intervals import near_end
 from bayeslmm.results.labels import Parameter, parameters
 from bayeslmm.results.profiles import check_minimum, choose_parameters, on_a_ridge, profile_intervals, share, target_of
 
@@ -99,7 +100,7 @@ def _refuse_at_boundary(p: Parameter, estimates: pd.Series) -> None:
         if np.isnan(value):
             why = "it is not defined, since one of its standard deviations is estimated as 0"
         elif abs(value) > 1.0 - 1e-9:
-            why = f"its estimate is {value:g}, the end of its range"
+            why = f"its estimate is {near_end(value)}, the end of its range"
     elif value == 0:
         why = "its estimate is 0, the end of its range"
     if why:

@@ -29,6 +29,18 @@ def check_level(level: float) -> float:
     return level
 
 
+def near_end(correlation: float) -> str:
+    """A correlation at the end of its range, or how far from it.
+
+    Examples
+    --------
+    >>> near_end(-1.0), near_end(7e-13 - 1.0)
+    ('-1', 'within 7e-13 of -1')
+    """
+    end = f"{np.sign(correlation):.0f}"
+    return end if abs(correlation) >= 1.0 else f"within {1.0 - abs(correlation):.1g} of {end}"
+
+
 def check_range(values: FloatArray, kind: str, label: str) -> None:
     """Refuse values that a parameter of this kind cannot take.
 
@@ -38,7 +50,9 @@ def check_range(values: FloatArray, kind: str, label: str) -> None:
         Some value is not finite or outside the range; sigma must be positive.
     """
     lower, upper = _BOUNDS[kind]
-    inside = (values >= lower) & (values <= upper) & np.isfinite(values)
+    if not np.isfinite(values).all():
+        raise DesignError(f"{label} cannot be {values[~np.isfinite(values)][0]:g}: give finite numbers.")
+    inside = (values >= lower) & (values <= upper)
     if kind == "sigma":
         inside &= values > 0
     if not inside.all():

@@ -182,6 +182,12 @@ def resolve(design: Design, what: str) -> Removal:
         raise DesignError(f"test_zero needs a name such as 'Subject' or 'sd_Subject[Days]', not {what!r}.")
     labels, groups = [term.label for term in design.terms], [term.group for term in design.terms]
     if what in groups or any("".join(label.split()) == "".join(what.split()) for label in labels):
+        own = [label for label, group in zip(labels, groups, strict=True) if group == what]
+        if len(own) > 1 and what not in labels:
+            raise DesignError(
+                f"test_zero tests one random term, and {what!r} is the grouping factor of {len(own)}: "
+                f"{', '.join(own)}. Name one of them as written; bl.ranova tests them all, one at a time."
+            )
         return whole(design, term_position(what, labels, groups, "test_zero"))
     parameter = find(design, what)
     if parameter.kind == "sigma":
