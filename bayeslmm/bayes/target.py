@@ -238,7 +238,7 @@ def make_target(
 
 
 def _residual_sd(cp: CrossProducts, priors: Priors, terms: Sequence[FloatArray]) -> float:
-    """Residual sd at a fit; its prior and the likelihood must have values in common."""
+    """Residual sd at a fit, nan where it is rounding; its prior and the likelihood must have values in common."""
     factor = evaluate(cp, par.block_factors(cp, [T[None] for T in terms]))
     nu = float(cp.n - cp.p)
     sigma = float(np.sqrt(max(float(factor.r2[0]), 1e-300) / nu))
@@ -249,8 +249,9 @@ def _residual_sd(cp: CrossProducts, priors: Priors, terms: Sequence[FloatArray])
         log_joint = -nu * reach - 0.5 * nu * np.expm1(-2.0 * reach) + reach + priors.sigma.log_density(values)
     inside = (reach >= lower) & (reach <= upper)
     most = log_joint[inside].max()
-    exact = sigma <= _ROUNDING * cp.response.spread
-    if exact or (most > -np.inf and log_joint[~inside].max() < most):
+    if sigma <= _ROUNDING * cp.response.spread:
+        return float("nan")
+    if most > -np.inf and log_joint[~inside].max() < most:
         return sigma
     raise PriorError(
         f"The prior of sigma is {priors.sigma}, but the residual standard deviation is about {sigma:.3g}: the data "
