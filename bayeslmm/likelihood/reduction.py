@@ -18,7 +18,7 @@ import numpy as np
 from bayeslmm.design.design import Design
 from bayeslmm.likelihood.crossproducts import CrossProducts, Levels, internal_blocks, split_levels, sum_up
 from bayeslmm.likelihood.factor import Factor, apply_lambda, evaluate
-from bayeslmm.likelihood.replicates import CANCELS, PASSES, fit_within
+from bayeslmm.likelihood.replicates import CANCELS, EXACT, PASSES, fit_within
 from bayeslmm.types import FloatArray
 
 # Ratio of sds at which the reference is fitted: close to least squares, yet never worse conditioned than this.
@@ -67,7 +67,11 @@ def _take_out_within(cp: CrossProducts) -> CrossProducts:
         residual = cp.response.residual - cp.fixed.columns @ beta[:, 0]
         response = replace(cp.response, residual=residual, coef=cp.response.coef + beta[:, 0])
         _, blocks, columns = internal_blocks(cp.design)
-        cp = replace(cp, response=response, store=split_levels(cp.design, blocks, columns, cp.fixed, response))
+        store = split_levels(cp.design, blocks, columns, cp.fixed, response)
+        if store.D[-1, -1] <= EXACT * (cp.levels.D[-1, -1] + (cp.levels.E[..., -1] ** 2).sum()):
+            # What is left is the rounding of an exact fit, better not magnified.
+            break
+        cp = replace(cp, response=response, store=store)
     return cp
 
 

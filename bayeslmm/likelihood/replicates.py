@@ -16,8 +16,10 @@ from bayeslmm.types import FloatArray
 CANCELS = 1e3
 # A pass that takes a fit out gains about ten digits; more passes than this need only data without residual.
 PASSES = 4
-# Beside the whole, a sum of squares below this is rounding.
+# Beside the whole, a sum of squares of a column below this is rounding; of a response, within levels, that has none
+# beyond its fit.
 _ROUNDING = 1e-20
+EXACT = 1e-27
 # Columns this close to others within levels are left to them.
 _COLLINEAR = 1e-10
 
@@ -72,8 +74,11 @@ def reduce_responses(cp: CrossProducts, Y: FloatArray) -> Responses:
         far = replicates.D[:, -1] > CANCELS * left
         if not far.any():
             break
+        closer = _sum_up(cp, Q, columns, within, residual - X @ (beta * far))
+        far &= closer.D[:, -1] > EXACT * (residual**2).sum(axis=0)
         residual, shift = residual - X @ (beta * far), shift + beta * far
-        replicates = _sum_up(cp, Q, columns, within, residual)
+        E = np.where(far[:, None, None], closer.E, replicates.E)
+        replicates = Replicates(E, np.where(far[:, None], closer.D, replicates.D))
     return Responses(replicates, shift.T, spread)
 
 
