@@ -370,7 +370,7 @@ def test_levels_are_probabilities(level: float) -> None:
 
 @pytest.mark.parametrize(
     ("label", "value", "words"),
-    [("sd_Batch", -1.0, "0 or more"), ("sigma", 0.0, "positive"), ("sigma", np.inf, "positive")],
+    [("sd_Batch", -1.0, "0 or more"), ("sigma", 0.0, "positive"), ("sigma", np.inf, "finite numbers")],
 )
 def test_values_outside_the_range_are_refused(label: str, value: float, words: str) -> None:
     with pytest.raises(DesignError, match=words):
