@@ -10,7 +10,7 @@ import numpy as np
 
 from bayeslmm.likelihood import CrossProducts
 from bayeslmm.likelihood.crossproducts import Levels
-from bayeslmm.reml.many import Optima
+from bayeslmm.reml.many import Optima, fitted_together
 
 # Milliseconds of work that nobody asked for: of one test, of all tests of a table, of all simulations of a report.
 WHOLE = 10_000.0
@@ -23,12 +23,6 @@ _SUPPOSED = 4
 _EVALUATION, _DOUBLE, _ENTRY, _ROW = 0.1, 3e-4, 3e-4, 3e-4
 # Where responses are fitted one at a time: at least, and how often the rest of it.
 _ALONE, _TIMES = 2.0, 3.0
-
-
-def fitted_together(cp: CrossProducts, held: bool = False) -> bool:
-    """Whether many responses are fitted at once (as `optimise_many` decides); `held`: some theta is not estimated."""
-    shared = any(structure.shared for _, _, structure in cp.term_order)
-    return isinstance(cp.store, Levels) and cp.reference is None and not shared and not held
 
 
 def first_refits(cp: CrossProducts, held: bool = False) -> int:

@@ -9,15 +9,14 @@ import numpy as np
 
 from bayeslmm.design.design import Design
 from bayeslmm.errors import DesignError, FitError
-from bayeslmm.inference.budget import counted_cost, first_refits, fitted_together, refit_cost
+from bayeslmm.inference.budget import counted_cost, first_refits, refit_cost
 from bayeslmm.inference.mixture import Mixture, adding, orthant, positive_semidefinite
 from bayeslmm.likelihood import CrossProducts, cross_products, derivatives, evaluate, profiled
-from bayeslmm.likelihood.crossproducts import Levels
 from bayeslmm.likelihood.information import information
 from bayeslmm.likelihood.parameters import internal_factors
 from bayeslmm.likelihood.replicates import reduce_responses
 from bayeslmm.reml import Optimum, optimise
-from bayeslmm.reml.many import Optima, optimise_many
+from bayeslmm.reml.many import Optima, fitted_together, optimise_many
 from bayeslmm.reml.status import FitStatus
 from bayeslmm.types import BoolArray, FloatArray
 
@@ -280,7 +279,7 @@ def _minimised(found: Optima) -> BoolArray:
 
 def _no_effects_many(cp: CrossProducts, Y: FloatArray, reml: bool) -> FloatArray:
     """Criteria (K,) without random effects."""
-    if isinstance(cp.store, Levels) and cp.reference is None:
+    if cp.takes_responses:
         found = reduce_responses(cp, Y)
         return profiled(cp, evaluate(cp, _zeros(cp, Y.shape[1]), found.replicates), reml)
     return np.array([_no_effects(cross_products(replace(cp.design, y=y)), reml) for y in Y.T])

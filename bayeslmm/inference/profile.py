@@ -19,7 +19,6 @@ from bayeslmm.inference.profile_search import Start, minima, minimise_others, se
 from bayeslmm.likelihood import CrossProducts, cross_products
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.conditional import user_beta
-from bayeslmm.likelihood.crossproducts import Levels
 from bayeslmm.likelihood.replicates import reduce_responses
 from bayeslmm.reml import Optimum
 from bayeslmm.reml.many import Optima
@@ -167,7 +166,7 @@ def profile_ends_many(
     """
     low, high = np.full(Y.shape[1], np.nan), np.full(Y.shape[1], np.nan)
     usable = np.flatnonzero(optima.sigma > 0)
-    together = isinstance(cp.store, Levels) and cp.reference is None
+    together = cp.takes_responses
     step = _TOGETHER if together else 1
     for k in range(0, usable.size, step):
         rows = usable[k : k + step]

@@ -155,6 +155,11 @@ class CrossProducts:
         """Blocks outside the chain."""
         return self.blocks[self.plan.chain :]
 
+    @property
+    def takes_responses(self) -> bool:
+        """Whether other responses can be reduced with the columns at hand (`replicates.reduce_responses`)."""
+        return isinstance(self.store, Levels) and self.reference is None
+
     @cached_property
     def term_order(self) -> tuple[tuple[int, slice, CovarianceStructure], ...]:
         """Block, columns within it and structure of every term, in the internal order."""

@@ -103,9 +103,9 @@ def find_lower(
     return result
 
 
-def is_lower(value: float, than: float) -> bool:
-    """Whether a criterion is lower by more than rounding."""
-    return value < than - ROUNDING * (1.0 + abs(than))
+def is_lower(value: float | FloatArray, than: float | FloatArray) -> BoolArray:
+    """Whether criteria are lower than others by more than rounding."""
+    return np.asarray(value < than - ROUNDING * (1.0 + np.abs(than)))
 
 
 def rivals(ratios: FloatArray, values: FloatArray, found: FloatArray, reached: FloatArray) -> BoolArray:
@@ -190,7 +190,7 @@ def _zeros_to_try(criterion: Criterion, result: NewtonResult) -> FloatArray:
     else:
         values = np.array([criterion(x[free]).value for x in points])
     order = np.argsort(values)
-    lower = [k for k in order if is_lower(float(values[k]), result.value)]
+    lower = order[is_lower(values[order], result.value)]
     return np.asarray(points[lower][:, free])
 
 

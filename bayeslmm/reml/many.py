@@ -13,7 +13,6 @@ from bayeslmm.likelihood import CrossProducts, Factor, cross_products, derivativ
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.conditional import user_beta
 from bayeslmm.likelihood.criteria import degrees_of_freedom
-from bayeslmm.likelihood.crossproducts import Levels
 from bayeslmm.likelihood.factor import Replicates
 from bayeslmm.likelihood.replicates import Responses, reduce_responses
 from bayeslmm.likelihood.starts import moment_factors_many
@@ -90,12 +89,7 @@ def optimise_many(
     -------
     Optima
     """
-    together = (
-        isinstance(cp.store, Levels)
-        and cp.reference is None
-        and not fixed
-        and not any(s.shared for _, _, s in cp.term_order)
-    )
+    together = fitted_together(cp, bool(fixed))
     width = cp.levels.E.size if together else 0
     step = max(1, _CHUNK // max(width, 1)) if together else 1
     if Y.shape[1] == 0:
@@ -111,6 +105,11 @@ def optimise_many(
         return _join([solve(chunk) for chunk in chunks])
     with ThreadPoolExecutor(workers) as pool:
         return _join(list(pool.map(solve, chunks)))
+
+
+def fitted_together(cp: CrossProducts, held: bool = False) -> bool:
+    """Whether `optimise_many` solves all responses by one iteration; `held`: some theta is not estimated."""
+    return cp.takes_responses and not held and not any(s.shared for _, _, s in cp.term_order)
 
 
 def _join(parts: list[Optima]) -> Optima:
@@ -233,7 +232,7 @@ def _zeros_to_try(
             continue
         x = np.where(zeros, 0.0, result.x[changed])
         value, reached = _evaluate(cp, x, replicates.part(changed), reml)[1], result.value[changed]
-        lower = value < reached - ROUNDING * (1.0 + np.abs(reached))
+        lower = is_lower(value, reached)
         rows.append(changed[lower])
         points.append(x[lower])
     return np.concatenate(rows), np.concatenate(points)
@@ -244,7 +243,7 @@ def _keep_lowest(result: NewtonMany, rows: IntArray, again: NewtonMany) -> Newto
     x, value, evaluations = result.x.copy(), result.value.copy(), result.evaluations.copy()
     np.add.at(evaluations, rows, again.evaluations)
     for i, k in enumerate(rows):
-        if again.ending[i] is Ending.converged and is_lower(float(again.value[i]), float(value[k])):
+        if again.ending[i] is Ending.converged and is_lower(again.value[i], value[k]):
             x[k], value[k] = again.x[i], again.value[i]
     return NewtonMany(x, value, result.ending, evaluations)
 
