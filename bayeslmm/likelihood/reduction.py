@@ -18,11 +18,20 @@ import numpy as np
 from bayeslmm.design.design import Design
 from bayeslmm.likelihood.crossproducts import CrossProducts, Levels, internal_blocks, split_levels, sum_up
 from bayeslmm.likelihood.factor import Factor, apply_lambda, evaluate
-from bayeslmm.likelihood.replicates import CANCELS, EXACT, PASSES, fit_within
 from bayeslmm.types import FloatArray
 
 # Ratio of sds at which the reference is fitted: close to least squares, yet never worse conditioned than this.
 _RATIO = 100.0
+# Digits may cancel up to this factor: three of sixteen.
+CANCELS = 1e3
+# A pass that takes a fit out gains about ten digits; more passes than this need only data without residual.
+PASSES = 4
+# Beside the whole, a sum of squares of a column below this is rounding; of a response, within levels, that has none
+# beyond its fit.
+_ROUNDING = 1e-20
+EXACT = 1e-27
+# Columns this close to others within levels are left to them.
+_COLLINEAR = 1e-10
 
 
 def cross_products(design: Design) -> CrossProducts:
@@ -73,6 +82,36 @@ def _take_out_within(cp: CrossProducts) -> CrossProducts:
             break
         cp = replace(cp, response=response, store=store)
     return cp
+
+
+def fit_within(cp: CrossProducts, products: FloatArray, squares: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Fixed effects within the levels of a single block.
+
+    Parameters
+    ----------
+    cp : CrossProducts
+    products : FloatArray, shape (p, K)
+        Within parts of the cross-products of X with K responses.
+    squares : FloatArray, shape (K,)
+        Within sums of squares of the responses.
+
+    Returns
+    -------
+    beta : FloatArray, shape (p, K)
+        Orthogonalised columns; zero for those that do not vary within levels.
+    left : FloatArray, shape (K,)
+        Sums of squares that the fit leaves, digits lost to cancellation included.
+    """
+    D, E = cp.levels.D[:-1, :-1], cp.levels.E[..., :-1]
+    within = np.diagonal(D)
+    # Columns that do not vary within levels leave rounding only.
+    varies = np.flatnonzero(within > _ROUNDING * (within + (E**2).sum(axis=(0, 1))))
+    beta = np.zeros(products.shape)
+    if varies.size:
+        scale = np.sqrt(within[varies])[:, None]
+        scaled = D[np.ix_(varies, varies)] / (scale * scale.T)
+        beta[varies] = np.linalg.lstsq(scaled, products[varies] / scale, rcond=_COLLINEAR)[0] / scale
+    return beta, squares - (beta * products).sum(axis=0)
 
 
 def _take_out(cp: CrossProducts, factors: list[FloatArray], factor: Factor) -> CrossProducts:
