@@ -21,7 +21,7 @@ from bayeslmm.bayes.target import Target, make_target
 from bayeslmm.errors import ConvergenceWarning, FitError
 from bayeslmm.likelihood import CrossProducts
 from bayeslmm.likelihood.hierarchy import Hierarchy
-from bayeslmm.numerics.resample import kish, normalised, trustworthy
+from bayeslmm.numerics.resample import trustworthy
 from bayeslmm.types import FloatArray
 
 # Doubles that an evaluation touches from which on a polynomial takes its place.
@@ -276,16 +276,14 @@ def _prepare(
 
 
 def _diagnose(sample: Weighted, method: str, evidence: float, error: float | None) -> Diagnostics:
-    weights = normalised(sample.log_weights)
-    size = weights.size
-    k = pareto_k(sample.log_weights)
-    efficiency, largest = kish(weights) / size, float(weights.max() * size)
+    efficiency = sample.efficiency
     if not np.isfinite(efficiency):
         raise FitError(
             "The importance weights are not finite: the posterior could not be evaluated around its mode. "
             "Check the scales of the predictors, or use method='nuts'."
         )
-    return Diagnostics(method, k, efficiency, largest, evidence, error, size)
+    size = sample.log_weights.size
+    return Diagnostics(method, sample.pareto_k, efficiency, sample.largest_weight, evidence, error, size)
 
 
 def _unreliable(d: Diagnostics) -> str:
@@ -296,16 +294,6 @@ def _unreliable(d: Diagnostics) -> str:
         f"The sample of the posterior is unreliable: Pareto k = {d.pareto_k:.2f}, efficiency {d.efficiency:.0%}, "
         f"largest weight {d.largest_weight:.0f} times the mean{error}."
     )
-
-
-def pareto_k(log_weights: FloatArray) -> float:
-    """Shape of the upper tail of importance weights; -inf where they are all but equal."""
-    from arviz_stats.base import array_stats
-
-    if np.ptp(log_weights) < 1e-12:
-        return float("-inf")
-    # ArviZ takes the log likelihood ratio of a leave-one-out weight: minus our log weight.
-    return float(array_stats.psislw(-log_weights)[1])
 
 
 def in_units(

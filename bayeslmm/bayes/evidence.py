@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bayeslmm.bayes.collapsed import pareto_k
 from bayeslmm.bayes.importance import importance_points
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.quadrature import TOLERABLE, integrate
@@ -22,7 +21,7 @@ from bayeslmm.design.covariance import canonical
 from bayeslmm.design.design import Design, Grouping
 from bayeslmm.errors import ConvergenceWarning, PriorError
 from bayeslmm.likelihood import CrossProducts, cross_products, evaluate
-from bayeslmm.numerics.resample import kish, normalised, trustworthy
+from bayeslmm.numerics.resample import trustworthy
 from bayeslmm.types import FloatArray, IntArray
 
 # More relative sds and correlations than this are integrated by importance sampling.
@@ -157,15 +156,14 @@ def integrated(cp: CrossProducts, priors: Priors, terms: Sequence[FloatArray], r
     if not priors.smooth:
         target, start = make_target(cp, priors, factors, smooth=False)
     sample = importance_points(target, start, _DRAWS, rng)
-    weights = normalised(sample.log_weights)
-    efficiency, largest, k = kish(weights) / weights.size, weights.max() * weights.size, pareto_k(sample.log_weights)
-    error = np.sqrt(max(1.0 / kish(weights) - 1.0 / weights.size, 0.0))
-    if not trustworthy(k, largest, efficiency):
+    k, largest = sample.pareto_k, sample.largest_weight
+    error = np.sqrt(max(1.0 / sample.efficiency - 1.0, 0.0) / sample.weights.size)
+    if not trustworthy(k, largest, sample.efficiency):
         warnings.warn(
             f"A log evidence is unreliable: its importance weights have Pareto k = {k:.2f}, efficiency "
-            f"{efficiency:.0%} and a largest weight of {largest:.0f} times the mean. Evidences and Bayes factors made "
-            "of it may be far off. Check for a prior much narrower or wider than the data, or of another order of "
-            "magnitude.",
+            f"{sample.efficiency:.0%} and a largest weight of {largest:.0f} times the mean. Evidences and Bayes "
+            "factors made of it may be far off. Check for a prior much narrower or wider than the data, or of "
+            "another order of magnitude.",
             ConvergenceWarning,
             stacklevel=3,
         )

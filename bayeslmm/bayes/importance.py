@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from scipy.special import logsumexp
@@ -53,6 +54,31 @@ class Weighted:
         top = self.log_weights.max()
         return float(top + np.log(np.mean(np.exp(self.log_weights - top))))
 
+    @cached_property
+    def weights(self) -> FloatArray:
+        """Normalised to sum to one."""
+        return normalised(self.log_weights)
+
+    @property
+    def efficiency(self) -> float:
+        """Kish's effective size over the number of points."""
+        return kish(self.weights) / self.weights.size
+
+    @property
+    def largest_weight(self) -> float:
+        """In units of the mean weight."""
+        return float(self.weights.max() * self.weights.size)
+
+    @property
+    def pareto_k(self) -> float:
+        """Shape of the upper tail of the weights; -inf where they are all but equal."""
+        from arviz_stats.base import array_stats
+
+        if np.ptp(self.log_weights) < 1e-12:
+            return float("-inf")
+        # ArviZ takes the log likelihood ratio of a leave-one-out weight: minus our log weight.
+        return float(array_stats.psislw(-self.log_weights)[1])
+
 
 def importance_points(target: Target, start: FloatArray, size: int, rng: np.random.Generator) -> Weighted:
     """Weighted points whose Kish effective size is about `size`.
@@ -79,14 +105,14 @@ def importance_points(target: Target, start: FloatArray, size: int, rng: np.rand
     rounds = [Round(pilot, draw(target, pilot, count, rng))]
     table = np.zeros((0, 0))
     for _ in range(_ROUNDS):
-        if rounds[-1].efficiency > _GOOD or _settled(rounds):
+        if rounds[-1].sample.efficiency > _GOOD or _settled(rounds):
             break
         table = _extend(table, rounds)
         proposal = blend(_adapt(target, rounds, table, rng), pilot, _DEFENSIVE)
         rounds.append(Round(proposal, draw(target, proposal, count, rng)))
-    best = max(rounds, key=lambda r: r.efficiency)
+    best = max(rounds, key=lambda r: r.sample.efficiency)
     # Some spare points, so that resampling repeats few of them.
-    final = int(np.ceil(size * min(max(1.0 / best.efficiency, 1.0) * 1.1, 6.0)))
+    final = int(np.ceil(size * min(max(1.0 / best.sample.efficiency, 1.0) * 1.1, 6.0)))
     return draw(target, best.proposal, final, rng, keep=True)
 
 
@@ -97,17 +123,12 @@ class Round:
     proposal: MixtureT
     sample: Weighted
 
-    @property
-    def efficiency(self) -> float:
-        """Kish's effective size over the number of points."""
-        return kish(normalised(self.sample.log_weights)) / self.sample.log_weights.size
-
 
 def _settled(rounds: Sequence[Round]) -> bool:
     """Whether a further round is not worth its evaluations."""
-    if len(rounds) < 2 or rounds[-1].efficiency < _FAIR:
+    if len(rounds) < 2 or rounds[-1].sample.efficiency < _FAIR:
         return False
-    return rounds[-1].efficiency < 1.05 * rounds[-2].efficiency
+    return rounds[-1].sample.efficiency < 1.05 * rounds[-2].sample.efficiency
 
 
 def laplace(target: Target, start: FloatArray) -> MixtureT:

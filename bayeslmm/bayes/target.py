@@ -242,6 +242,8 @@ def _residual_sd(cp: CrossProducts, priors: Priors, terms: Sequence[FloatArray])
     factor = evaluate(cp, par.block_factors(cp, [T[None] for T in terms]))
     nu = float(cp.n - cp.p)
     sigma = float(np.sqrt(max(float(factor.r2[0]), 1e-300) / nu))
+    if sigma <= _ROUNDING * cp.response.spread:
+        return float("nan")
     lower, upper = _sigma_range(nu)
     reach = np.linspace(lower - _CONFLICT, upper + _CONFLICT, 4001)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore", under="ignore"):
@@ -249,8 +251,6 @@ def _residual_sd(cp: CrossProducts, priors: Priors, terms: Sequence[FloatArray])
         log_joint = -nu * reach - 0.5 * nu * np.expm1(-2.0 * reach) + reach + priors.sigma.log_density(values)
     inside = (reach >= lower) & (reach <= upper)
     most = log_joint[inside].max()
-    if sigma <= _ROUNDING * cp.response.spread:
-        return float("nan")
     if most > -np.inf and log_joint[~inside].max() < most:
         return sigma
     raise PriorError(
