@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _CONE_DRAWS = 20_000
 # Refits that nobody asked for: at most, the fewest that are worth it, and the milliseconds those may take in any case.
-_MOST, _FEWEST, _LITTLE = 1_000, 50, 3_000.0
+MOST, _FEWEST, _LITTLE = 1_000, 50, 3_000.0
 _MORE = "refits= runs as many as you ask for"
 # An exact F test below the first and a likelihood ratio above the second disagree.
 _SMALL, _LARGE = 0.05, 0.2
@@ -146,7 +146,7 @@ def _by_mixture(model: NullModel, removal: Removal, seed: int | np.random.Genera
 
 
 def bootstrap_row(
-    model: NullModel, refits: int | None, seed: int | np.random.Generator, budget: float = WHOLE, most: int = _MOST
+    model: NullModel, refits: int | None, seed: int | np.random.Generator, budget: float = WHOLE, most: int = MOST
 ) -> Row:
     """The parametric bootstrap, or why it is none.
 
@@ -198,7 +198,7 @@ def unasked_row(
     refits: int | None,
     seed: int | np.random.Generator,
     budget: float = WHOLE,
-    most: int = _MOST,
+    most: int = MOST,
 ) -> Row | None:
     """A bootstrap where only that is better than large-sample theory; arguments as of `bootstrap_row`."""
     if any(row.works and row.method not in ("chi-bar-square", "F (Wald)") for row in rows) or refits == 0:

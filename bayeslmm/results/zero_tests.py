@@ -20,6 +20,7 @@ from bayeslmm.results.labels import find
 from bayeslmm.results.sampling import generator
 from bayeslmm.results.summary import Summary
 from bayeslmm.results.zero_methods import (
+    MOST,
     all_rows,
     bootstrap_row,
     check_count,
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 METHODS = ("auto", "exact", "F", "chi-bar-square", "bootstrap")
 _COLUMNS = ("method", "statistic", "distribution", "p_value", "mc_error", "note")
-_MOST = 1_000
 # A relative sd below this, in units of what it adds to the response, is none.
 _NONE = 1e-6
 
@@ -217,7 +217,7 @@ def zero_test(
     draws: int,
     seed: int | np.random.Generator | None,
     refits: int | Literal["auto"],
-    limits: tuple[float, int] = (WHOLE, _MOST),
+    limits: tuple[float, int] = (WHOLE, MOST),
 ) -> ZeroTest:
     """Test one removal by every method that applies; see `FitZeroTests.test_zero`.
 
@@ -349,7 +349,7 @@ def ranova(
         raise DesignError(f"ranova compares REML or ML fits, not {fit!r}. Pass what Model(...).fit() returns.")
     removals = _removals(fit.design)
     simulated = sum(not is_scalar(fit.design, removal) for removal in removals)
-    limits = WHOLE / max(1, simulated), _MOST
+    limits = WHOLE / max(1, simulated), MOST
     tests = tuple(zero_test(fit, removal, "auto", draws, random_seed, refits, limits) for removal in removals)
     rows: list[dict[str, Any]] = []
     for removal, test in zip(removals, tests, strict=True):
