@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from bayeslmm.design.expressions import read_expression
 from bayeslmm.design.tokens import Token, tokenize
 from bayeslmm.errors import FormulaError
 
@@ -52,13 +53,20 @@ def operands(text: str) -> Iterator[str]:
     >>> list(operands("(x + log(z)):f - x"))
     ['x', 'log(z)', 'f', 'x']
     """
-    tokens, i = tokenize(text), 0
+    tokens = tokenize(text)
+    for start, end in operand_places(tokens):
+        yield text[tokens[start].start : tokens[end - 1].end]
+
+
+def operand_places(tokens: Sequence[Token]) -> Iterator[tuple[int, int]]:
+    """Where columns and calls stand among the tokens: from, and up to but without."""
+    i = 0
     while i < len(tokens):
         token, end = tokens[i], i + 1
         if token.kind in ("name", "quoted") or token.text == "{":
             called = token.text != "{" and end < len(tokens) and tokens[end].text == "("
             end = _after_bracket(tokens, i + called) if called or token.text == "{" else end
-            yield text[token.start : tokens[end - 1].end]
+            yield i, end
         i = end
 
 
@@ -67,15 +75,17 @@ def _operand(text: str, tokens: Sequence[Token], i: int) -> tuple[int, bool]:
     opens = i == 0 or tokens[i - 1].text == "("
     if token.text == "(":
         return i + 1, True
-    if token.text == "{":
-        return _after_bracket(tokens, i), False
-    if token.kind in ("name", "quoted"):
-        called = i + 1 < len(tokens) and tokens[i + 1].text == "("
-        return (_after_bracket(tokens, i + 1) if called else i + 1), False
+    if token.kind in ("name", "quoted") or token.text == "{":
+        called = token.text != "{" and i + 1 < len(tokens) and tokens[i + 1].text == "("
+        if not called and token.text != "{":
+            return i + 1, False
+        end = _after_bracket(tokens, i + called)
+        read_expression(text, tokens[i:end])
+        return end, False
     if token.kind == "number":
         _check_number(text, tokens, i)
         return i + 1, False
-    if token.text in ("+", "-") and opens:
+    if (token.text in ("+", "-") and opens) or (token.text == "+" and tokens[i - 1].text in ("+", "-")):
         _check_leading_sign(text, tokens, i)
         return i + 1, True
     if token.text in _OPERATORS or token.text == ")":

@@ -13,7 +13,7 @@ from bayeslmm.design import data as checks
 from bayeslmm.design.choice import chosen_structures, term_structure
 from bayeslmm.design.covariance import CovarianceStructure
 from bayeslmm.design.design import Design, Grouping, RandomTerm
-from bayeslmm.design.evaluate import NAMESPACE, Evaluator
+from bayeslmm.design.evaluate import Evaluator
 from bayeslmm.design.formula import Bar, Formula, parse_formula
 from bayeslmm.design.frequency import evaluator_on_copies, formula_pieces, read_frequency
 from bayeslmm.design.groups import group_by
@@ -85,7 +85,7 @@ def build_design(
         raise FormulaError(f"The formula is a {type(formula).__name__}, not a string such as 'y ~ x + (x | g)'.")
     parsed = parse_formula(formula)
     table, available = checks.open_table(data)
-    namespace = {**NAMESPACE, **(extra_namespace or {})}
+    namespace = dict(extra_namespace or {})
     names = checks.used_columns(parsed, available, namespace)
     weight_names = _argument_columns("weights", weights, available, namespace)
     frequency_names = _argument_columns("frequency", frequency, available, namespace)

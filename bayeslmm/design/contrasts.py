@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from formulae.categorical import CategoricalBox, ContrastMatrix, Encoding
 
 from bayeslmm.design.groups import level_name
 from bayeslmm.errors import DesignError
@@ -40,27 +39,6 @@ class Treatment:
 
 
 type Contrasts = str | tuple[str, Any] | Treatment | FloatArray | pd.DataFrame
-
-
-class MatrixEncoding(Encoding):  # type: ignore[misc]
-    """Coding by a given matrix; the indicator columns where the term spans the intercept, as R does.
-
-    Parameters
-    ----------
-    kind : str, tuple, Treatment, array or DataFrame
-        What :func:`contrast_matrix` takes.
-    """
-
-    def __init__(self, kind: Contrasts) -> None:
-        self.kind = kind
-
-    def code_with_intercept(self, levels: Sequence[Any]) -> ContrastMatrix:
-        """Indicator columns."""
-        return ContrastMatrix(np.eye(len(levels)), [str(level) for level in levels])
-
-    def code_without_intercept(self, levels: Sequence[Any]) -> ContrastMatrix:
-        """The contrasts."""
-        return ContrastMatrix(contrast_matrix(self.kind, levels), contrast_names(self.kind, levels))
 
 
 def contrast_matrix(kind: Contrasts, levels: int | Sequence[Any], name: str = "a factor") -> FloatArray:
@@ -194,56 +172,3 @@ def _own_matrix(kind: Any, levels: Sequence[Any], name: str) -> FloatArray:
     if not np.isfinite(matrix).all():
         raise DesignError(f"The contrast matrix for {name} holds missing or infinite values. Fill in all of them.")
     return matrix
-
-
-def ordered(x: Any) -> CategoricalBox:
-    """Ordered factor in a formula: polynomial contrasts over the levels."""
-    return CategoricalBox(x, MatrixEncoding("poly"), _levels(x))
-
-
-def factor(x: Any) -> CategoricalBox:
-    """Unordered factor in a formula: treatment contrasts over the levels."""
-    return CategoricalBox(x, MatrixEncoding("treatment"), _levels(x))
-
-
-def _levels(x: Any) -> list[Any]:
-    if isinstance(getattr(x, "dtype", None), pd.CategoricalDtype):
-        return list(x.dtype.categories)
-    return sorted(set(np.asarray(x).tolist()))
-
-
-class Scale:
-    """R's scale() in a formula: minus the mean, divided by the standard deviation with n - 1.
-
-    The first call settles both; further ones, on other rows, use them again.
-
-    Raises
-    ------
-    DesignError
-        A number where only True or False is understood.
-
-    Examples
-    --------
-    >>> scale = Scale()
-    >>> scale(np.array([1.0, 2.0, 3.0])).tolist(), scale(np.array([4.0])).tolist()
-    ([-1.0, 0.0, 1.0], [2.0])
-    """
-
-    # Tells formulae to make one object for every call in a formula, and to keep it.
-    __stateful_transform__ = True
-
-    def __init__(self) -> None:
-        self._state: tuple[Any, Any] | None = None
-
-    def __call__(self, x: Any, center: bool = True, scale: bool = True) -> Any:
-        for name, value in (("center", center), ("scale", scale)):
-            if not isinstance(value, bool | np.bool_):
-                raise DesignError(
-                    f"scale() in a formula understands {name}=True and False, not {value!r}. Write the arithmetic out: "
-                    "I((x - 3) / 2)."
-                )
-        if self._state is None:
-            mean = np.mean(x) if center else 0.0
-            self._state = mean, np.sqrt(np.sum(np.square(x - mean)) / (len(x) - 1)) if scale else 1.0
-        centred = x - self._state[0] if center else x
-        return centred / self._state[1] if scale else centred

@@ -12,9 +12,11 @@ import pandas as pd
 from narwhals.exceptions import DuplicateError
 
 from bayeslmm.design.design import DroppedRows
+from bayeslmm.design.expressions import CONSTANTS
 from bayeslmm.design.formula import Formula
+from bayeslmm.design.functions import is_value
 from bayeslmm.design.lazy import Labels, LabelsByReason
-from bayeslmm.design.tokens import tokenize
+from bayeslmm.design.tokens import WORDS, Token, tokenize
 from bayeslmm.errors import DesignError, FormulaError
 from bayeslmm.types import AnyArray, BoolArray, FloatArray
 
@@ -114,13 +116,19 @@ def _names_in(text: str, available: Sequence[str], namespace: Mapping[str, Any])
     tokens = tokenize(text)
     for i, token in enumerate(tokens):
         following = tokens[i + 1].text if i + 1 < len(tokens) else ""
-        if token.kind == "quoted":
+        if token.kind == "quoted" and following != "(":
             found.append(token.text.strip("`"))
-        elif token.kind == "name" and following not in ("(", "="):
-            known = token.text.split(".")[0] in namespace or token.text in ("True", "False", "None")
-            if token.text in available or not known:
+        elif token.kind == "name" and not _no_column(token, following):
+            if token.text in available or not is_value(token.text, namespace):
                 found.append(token.text)
     return found
+
+
+def _no_column(token: Token, following: str) -> bool:
+    """Whether a name is that of a function or an argument, a constant, or an operator written as a word."""
+    if following == "(" and not (token.inside and token.text in WORDS):
+        return True
+    return token.inside and (following == "=" or token.text in WORDS or token.text in CONSTANTS)
 
 
 def _missing(name: str, available: Sequence[str], formula: Formula) -> DesignError:

@@ -1,46 +1,37 @@
-"""Evaluate formula text on data with formulae, under names that cannot clash."""
+"""Evaluate formula text on data: terms by formulae's algebra, values by our own arithmetic, columns as in R."""
 
 from __future__ import annotations
 
 import copy
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from formulae import model_description
-from formulae.categorical import Sum, Treatment
-from formulae.environment import Environment
 
-from bayeslmm.design.algebra import operands
+from bayeslmm.design.algebra import operand_places
+from bayeslmm.design.arithmetic import (
+    Factor,
+    Memory,
+    Scope,
+    Times,
+    as_factor,
+    column_values,
+    evaluate,
+    kinds_of_calls,
+    recoded,
+)
 from bayeslmm.design.coding import Columns, indicator_coded, ordered_terms, product
-from bayeslmm.design.contrasts import MatrixEncoding, Scale, contrast_matrix, factor, ordered
+from bayeslmm.design.contrasts import contrast_matrix, contrast_names
 from bayeslmm.design.data import check_no_time, check_usable
+from bayeslmm.design.expressions import Call, Name, Node, parse_expression
 from bayeslmm.design.groups import level_name
-from bayeslmm.design.tokens import Token, tokenize
-from bayeslmm.errors import BayesLMMError, DesignError
-from bayeslmm.types import AnyArray, FloatArray
-
-_FUNCTIONS: dict[str, Any] = {
-    name: getattr(np, name)
-    for name in ("log", "log2", "log10", "log1p", "exp", "expm1", "sqrt", "abs", "sin", "cos", "tan")
-}
-NAMESPACE: dict[str, Any] = {
-    **_FUNCTIONS,
-    "np": np,
-    "pi": np.pi,
-    "ordered": ordered,
-    "factor": factor,
-    "scale_": Scale,
-    "Sum": Sum,
-    "Treatment": Treatment,
-    "TRUE": True,
-    "FALSE": False,
-}
-# formulae's own scale() divides by the standard deviation of a population, R's by that of a sample.
-_RENAMED = {"scale": "scale_", "as.factor": "factor", "as.ordered": "ordered"}
+from bayeslmm.design.tokens import Token, quoted, spelled, tokenize
+from bayeslmm.errors import BayesLMMError, DesignError, FormulaError
+from bayeslmm.types import FloatArray, IntArray
 
 _BLOCK = 8192
 # Label of the constant.
@@ -50,14 +41,29 @@ _CONSTANT = "Intercept"
 _SUMMAND = re.compile(r"([+-]?)\s*(`[^`]*`|[^\W\d][\w.]*|[01])\s*")
 _NUMBER = re.compile(r"-?\s*(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _SUM = re.compile(r"(?:[+-]?\s*(?:`[^`]*`|[^\W\d][\w.]*|[01])\s*(?=[+-]|$))+")
+# Names that would be taken for a product or a call, were they not in backquotes.
+_LIKE_A_TERM = re.compile(r".*[:`].*|.*\)")
+
+
+@dataclass(frozen=True, eq=False)
+class _Component:
+    """A column or call of a term on the rows of an evaluator.
+
+    Attributes
+    ----------
+    label : str
+    value : FloatArray of shape (n,) or (n, k), or Factor
+    """
+
+    label: str
+    value: FloatArray | Factor
 
 
 class Evaluator:
     """Formula text to columns.
 
-    Every data column gets a private identifier before formulae sees the text, so that names with spaces,
-    dots or quotes, or names of functions, mean the column; labels are translated back. formulae expands the text
-    into terms and evaluates their components, each once; which columns these give is decided here, as in R.
+    formulae expands the text into terms, of which it sees placeholders only; their values are computed by
+    `arithmetic.evaluate`, each once; which columns these give is decided here, as in R.
 
     Parameters
     ----------
@@ -66,7 +72,9 @@ class Evaluator:
     contrasts : mapping
         Column name to contrasts.
     namespace : mapping
-        Further names that formulas may use.
+        The user's own functions and values.
+    counts : IntArray, shape (n,), optional
+        How often each row counts, where functions look at a whole column.
     """
 
     def __init__(
@@ -74,30 +82,26 @@ class Evaluator:
         columns: Mapping[str, pd.Series],
         contrasts: Mapping[str, Any],
         namespace: Mapping[str, Any],
+        counts: IntArray | None = None,
     ) -> None:
         self.n = len(next(iter(columns.values())))
         self._columns = columns
-        self._contrasts = {**_ordered_contrasts(columns), **contrasts}
+        self._contrasts = contrasts
         for name in contrasts:
             if not _is_categorical(columns[name]):
                 raise DesignError(
                     f"contrasts names {name!r}, which is numeric. Make it categorical first: "
                     f"data[{name!r}].astype('category')."
                 )
-        self._ids = {name: f"v{i}_" for i, name in enumerate(columns)}
-        self._names = {private: name for name, private in self._ids.items()}
-        self._namespace = {**NAMESPACE, **namespace}
-        # What a column means as a term of its own; within calls it stays what it is.
-        self._coded = {name: f"{self._ids[name]}b" for name in columns if _is_boolean(columns[name])}
-        for name, kind in self._contrasts.items():
-            private = self._coded.get(name, self._ids[name])
-            self._namespace[f"c{private}"] = MatrixEncoding(kind)
-            self._coded[name] = f"C({private}, c{private})"
-            contrast_matrix(kind, _levels(columns[name]), name)
-        self._components: dict[str, Any] = {}
-        self._blocks: dict[tuple[str, bool], Columns] = {}
+            contrast_matrix(contrasts[name], list(_column_factor(columns[name]).levels), name)
+        self._namespace = namespace
+        self._counts = counts
+        self._memory = Memory()
+        self._components: dict[Node, _Component] = {}
+        self._blocks: dict[tuple[Node, bool], Columns] = {}
         self._cache: dict[str, Columns] = {}
-        # Which evaluator the components know their means, knots and levels from, if it is another one.
+        self._values: dict[str, Any] = {}
+        # Which evaluator the functions know their means, knots and levels from, if it is another one.
         self._trained: Evaluator | None = None
 
     def on(self, columns: Mapping[str, pd.Series], n: int) -> Evaluator:
@@ -111,19 +115,9 @@ class Evaluator:
             Number of rows.
         """
         other = copy.copy(self)
-        other.n, other._columns, other._trained = n, columns, self
-        other._blocks, other._cache = {}, {}
-        vars(other).pop("_frame", None)
+        other.n, other._columns, other._trained, other._counts = n, columns, self, None
+        other._components, other._blocks, other._cache, other._values = {}, {}, {}, {}
         return other
-
-    @cached_property
-    def _frame(self) -> pd.DataFrame:
-        data: dict[str, Any] = {}
-        for name, series in self._columns.items():
-            data[self._ids[name]] = _prepare(series)
-            if _is_boolean(series):
-                data[f"{self._ids[name]}b"] = _as_factor(series.astype(bool).astype("category"))
-        return pd.DataFrame(data, copy=False)
 
     def columns(self, right: str) -> Columns:
         """Columns (n, c) of ``model.matrix(~ right)`` and their names."""
@@ -143,7 +137,7 @@ class Evaluator:
         """
         if _NUMBER.fullmatch(text):
             return np.full(self.n, float(text))
-        plain = self._plain_column(text)
+        plain = self._plain_column(text.strip("`") if text.count("`") in (0, 2) else text)
         return plain if plain is not None else self._evaluated(text, self._single_column)
 
     def _evaluated[T](self, text: str, compute: Callable[[str], T]) -> T:
@@ -153,23 +147,15 @@ class Evaluator:
         except BayesLMMError:
             raise
         except Exception as error:
-            raise DesignError(self._failure(text, error)) from error
+            message = str(error).rstrip(".")
+            raise DesignError(
+                f"{text!r} could not be evaluated: {type(error).__name__}{': ' if message else ''}{message}. Check what "
+                "the functions are given, and the types of the columns."
+            ) from error
 
-    def _failure(self, text: str, error: Exception) -> str:
-        if isinstance(error, KeyError):
-            known = ", ".join([*_FUNCTIONS, "I", "C", "poly", "scale", "center", "bs"])
-            return (
-                f"{text!r} could not be evaluated: {self._back(str(error.args[0]))!r} is no known function. "
-                f"Known are {known}, everything in numpy as np.name, and what extra_namespace passes."
-            )
-        return (
-            f"{text!r} could not be evaluated: {type(error).__name__}: {self._back(str(error)).rstrip('.')}. Check the "
-            "names of functions (numpy functions are np.name) and the types of the columns."
-        )
-
-    def _plain_column(self, text: str) -> FloatArray | None:
-        """Values of a column if the text is nothing but the name of a numeric one."""
-        series = self._columns.get(text.strip("`"))
+    def _plain_column(self, name: str) -> FloatArray | None:
+        """Values of a numeric column; None if there is none of that name."""
+        series = self._columns.get(name)
         if series is None or _is_categorical(series):
             return None
         if isinstance(series.dtype, np.dtype):
@@ -186,102 +172,214 @@ class Evaluator:
             if word in ("0", "1"):
                 intercept = (word == "1") != (sign == "-")
                 continue
-            values = self._plain_column(word)
+            name = word.strip("`")
+            values = self._plain_column(name)
             if values is None or sign == "-":
                 return None
-            _refuse_constant(word.strip("`"), right)
-            columns[word.strip("`")] = values
+            _refuse_constant(name, right)
+            columns[column_label(name)] = values
         if intercept:
             columns = {_CONSTANT: np.ones(self.n), **columns}
         return _side_by_side(list(columns.values()), self.n), tuple(columns)
 
     def _model_columns(self, right: str) -> Columns:
-        text = self._translate(right)
+        text, nodes = _with_placeholders(right)
         parsed = model_description(text)
         intercept = any(term.name == _CONSTANT for term in parsed.common_terms)
         given = [term.components for term in parsed.common_terms if term.kind != "intercept"]
-        for component in (component for components in given for component in components):
-            _refuse_constant(self._back(component.name), right)
-            self._evaluate(component)
-        terms = ordered_terms([tuple(c.name for c in components) for components in given], _variables(text))
-        factors = {name for name, component in self._components.items() if component.kind == "categoric"}
+        terms = ordered_terms([tuple(c.name for c in components) for components in given], list(nodes))
+        used = {name: self._component(nodes[name], right) for name in nodes if any(name in term for term in terms)}
+        factors = {name for name, component in used.items() if isinstance(component.value, Factor)}
         blocks: list[Columns] = [(np.ones((self.n, 1)), (_CONSTANT,))] if intercept else []
         for term, full in zip(terms, indicator_coded(terms, factors, intercept), strict=True):
-            blocks.append(product([self._block(name, name in full) for name in term]))
+            blocks.append(product([self._block(nodes[name], name in full) for name in term]))
         if not blocks:
             return np.empty((self.n, 0)), ()
-        return np.column_stack([matrix for matrix, _ in blocks]), tuple(name for _, names in blocks for name in names)
+        names = [name for _, names in blocks for name in names]
+        return np.column_stack([matrix for matrix, _ in blocks]), tuple(_distinct(names))
 
     def _single_column(self, text: str) -> FloatArray:
-        parsed = model_description(f"0 + I({self._translate(text, code=False)})")
-        component = parsed.common_terms[-1].components[0]
-        self._evaluate(component)
-        component = self._components[component.name]
-        if component.kind != "numeric":
+        value = self._value(text)
+        if isinstance(value, Factor | Times | str | list) or value is None:
             raise DesignError(f"{text!r} is not numeric. A response, an offset and weights have to be numbers.")
-        component.set_data(False)
-        values = self._values(component)
-        if values.dtype == bool:
+        if np.asarray(value).dtype == bool:
             raise DesignError(
                 f"{text!r} is a comparison, true or false, where a number is needed. A linear mixed model describes a "
                 "numeric response; for a yes/no response use a logistic mixed model (bambi, brms, glmer)."
             )
-        if values.size != self.n:
-            raise DesignError(f"{text!r} gives {values.size} values for {self.n} rows. Give one value per row.")
-        return values.astype(float).reshape(self.n)
+        if not isinstance(value, np.ndarray):
+            return np.full(self.n, float(value))
+        return _one_per_row(value, text, self.n).reshape(-1) if value.size == self.n else _one_per_row(value, text, self.n)
 
-    def _values(self, component: Any) -> AnyArray:
-        """Values of a component whose `set_data` has been called."""
-        return np.asarray(component.value if self._trained is None else component.eval_new_data(self._frame))
+    def _value(self, text: str) -> Any:
+        if self._trained is not None and text not in self._trained._values:
+            self._trained._value(text)
+        if text not in self._values:
+            self._values[text] = self._evaluate(parse_expression(text), text)
+        return self._values[text]
 
-    def _evaluate(self, component: Any) -> None:
-        if self._trained is not None:
-            self._trained._evaluate(component)
-        elif component.name not in self._components:
-            if hasattr(component, "call"):
-                component.set_type(self._frame, Environment([self._namespace]))
-            else:
-                component.set_type(self._frame)
-            self._components[component.name] = component
+    def _evaluate(self, node: Node, text: str) -> Any:
+        try:
+            return evaluate(node, self._scope)
+        except DesignError as error:
+            raise DesignError(f"{text!r} could not be evaluated: {error}") from error
 
-    def _block(self, name: str, full: bool) -> Columns:
+    @property
+    def _scope(self) -> Scope:
+        return Scope(self.n, self._column, self._namespace, self._memory, self._counts)
+
+    def _column(self, name: str) -> Any:
+        series = self._columns.get(name)
+        if series is None:
+            return None
+        check_usable(name, series)
+        # Levels that these rows do not have are kept where others have them.
+        return column_values(series, keep_levels=self._trained is not None)
+
+    def _component(self, node: Node, right: str) -> _Component:
+        """Value of a column or call on these rows, after its value on those of the model."""
+        if node not in self._components:
+            known = None if self._trained is None else self._trained._component(node, right)
+            self._components[node] = self._made(node, right, known)
+        return self._components[node]
+
+    def _made(self, node: Node, right: str, known: _Component | None) -> _Component:
+        label = column_label(node.name) if isinstance(node, Name) else _call(node).text
+        if isinstance(node, Name):
+            _refuse_constant(node.name, right)
+            check_no_time(node.name, self._columns[node.name])
+        value = self._evaluate(node, label)
+        if isinstance(value, np.ndarray) and value.dtype == bool:
+            value = as_factor(value, node, self._scope)
+        if isinstance(value, Factor):
+            if isinstance(node, Name) and node.name in self._contrasts:
+                value = Factor(value.codes, value.levels, value.ordered, self._contrasts[node.name])
+            if known is not None and isinstance(known.value, Factor):
+                value = recoded(value, known.value, label)
+            return _Component(label, value)
+        if isinstance(value, Times):
+            raise DesignError(f"{label} gives dates or durations; a slope needs a number with a unit.")
+        return _Component(label, _one_per_row(np.asarray(value), label, self.n))
+
+    def _block(self, node: Node, full: bool) -> Columns:
         """Columns of one component: its values, its contrasts, or (full) one indicator per level."""
-        if (name, full) not in self._blocks:
-            component = self._components[name]
-            component.set_data(full)
-            values = self._values(component).astype(float).reshape(self.n, -1)
-            labels = component.labels
-            if full and component.kind == "categoric":
-                # Some encodings of formulae answer with a mean and contrasts: back to indicators.
-                matrix = component.contrast_matrix.matrix
-                values = values if np.array_equal(matrix, np.eye(len(matrix))) else values @ np.linalg.inv(matrix)
-                labels = [f"{name}[{level_name(level)}]" for level in component.levels]
-            elif component.kind == "categoric":
-                labels = [re.sub(r"\.0\]$", "]", label) for label in labels]
-            self._blocks[name, full] = values, tuple(self._back(label) for label in labels)
-        return self._blocks[name, full]
-
-    def _translate(self, text: str, code: bool = True) -> str:
-        out, tokens = [], tokenize(text)
-        for i, token in enumerate(tokens):
-            name = token.text.strip("`")
-            called = i + 1 < len(tokens) and tokens[i + 1].text == "("
-            if token.kind in ("name", "quoted") and name in self._ids and not called:
-                check_usable(name, self._columns[name])
-                alone = code and not (token.depth > 0 and _within_call(tokens, i))
-                if alone:
-                    check_no_time(name, self._columns[name])
-                out.append(self._coded.get(name, self._ids[name]) if alone else self._ids[name])
+        if (node, full) not in self._blocks:
+            component = self._components[node]
+            value, label = component.value, component.label
+            if isinstance(value, Factor):
+                self._blocks[node, full] = _coded_columns(value, label, full)
+            elif value.ndim == 1 or value.shape[1] == 1:
+                self._blocks[node, full] = value.reshape(self.n, 1), (label,)
             else:
-                out.append(_RENAMED.get(token.text, token.text) if called else token.text)
-        return " ".join(out)
+                self._blocks[node, full] = value, tuple(f"{label}[{k + 1}]" for k in range(value.shape[1]))
+        return self._blocks[node, full]
 
-    def _back(self, label: str) -> str:
-        label = re.sub(r"C\((v\d+_b?), cv\d+_b?\)", r"\1", label)
-        label = re.sub(r"(v\d+_)b?", lambda m: self._names.get(m[1], m[1]), label)
-        label = label.replace("scale_(", "scale(")
-        label = re.sub(r"\[(\.[LQC]|\^\d+)\]", r"\1", label)
-        return re.sub(r"(poly\(.*?\))\[(\d+)\]", lambda m: f"{m[1]}[{int(m[2]) + 1}]", label)
+
+def _with_placeholders(right: str) -> tuple[str, dict[str, Node]]:
+    """The algebra of a text with a name for every column and call, and what these names stand for."""
+    tokens = tokenize(right)
+    names: dict[Node, str] = {}
+    out: list[str] = []
+    position = 0
+    for start, end in operand_places(tokens):
+        out += _signs(tokens[:start], position)
+        node = operand_node(tokens[start:end])
+        out.append(names.setdefault(node, f"v{len(names)}_"))
+        position = end
+    out += _signs(tokens, position)
+    return " ".join(out), {name: node for node, name in names.items()}
+
+
+def _signs(tokens: Sequence[Token], start: int) -> list[str]:
+    """Operators and numbers from a position on, as formulae writes them and without signs that change nothing."""
+    kept = []
+    for i in range(start, len(tokens)):
+        if tokens[i].text == "+" and (i == 0 or tokens[i - 1].text in ("(", "+", "-")):
+            continue
+        kept.append({"^": "**", "%in%": ":"}.get(tokens[i].text, tokens[i].text))
+    return kept
+
+
+def operand_node(tokens: Sequence[Token]) -> Node:
+    """What the tokens of one column or call stand for."""
+    if len(tokens) == 1:
+        return Name(tokens[0].text.strip("`"))
+    return parse_expression(spelled(tokens))
+
+
+def called(text: str, namespace: Mapping[str, Any]) -> set[str]:
+    """Kinds of the functions that a text calls (`Function.kind`), and ``"condition"`` for comparisons in calls.
+
+    Examples
+    --------
+    >>> sorted(called("scale(x) + I(z > 1)", {}))
+    ['condition', 'element', 'transform']
+    """
+    tokens = tokenize(text)
+    kinds: set[str] = set()
+    for start, end in operand_places(tokens):
+        if end - start > 1:
+            kinds |= kinds_of_calls(operand_node(tokens[start:end]), namespace)
+    return kinds
+
+
+def column_label(name: str) -> str:
+    """Label of a column as a term of its own: its name, in backquotes where it would be taken for something else.
+
+    Examples
+    --------
+    >>> column_label("reaction time"), column_label("a:b")
+    ('reaction time', '`a:b`')
+    """
+    return quoted(name) if _LIKE_A_TERM.fullmatch(name) or _is_expression(name) else name
+
+
+def _is_expression(name: str) -> bool:
+    if name.isidentifier():
+        return False
+    try:
+        return not isinstance(parse_expression(name), Name)
+    except FormulaError:
+        return False
+
+
+def _call(node: Node) -> Call:
+    if not isinstance(node, Call):
+        raise TypeError(f"{node} is no call")
+    return node
+
+
+def _coded_columns(factor: Factor, label: str, full: bool) -> Columns:
+    """Columns of a factor, by its contrasts or one per level, and their names."""
+    levels = list(factor.levels)
+    if full:
+        return np.eye(len(levels))[factor.codes], tuple(f"{label}[{level_name(level)}]" for level in levels)
+    names = contrast_names(factor.coding, levels)
+    labels = tuple(f"{label}{n}" if _trend(factor.coding) else f"{label}[{n}]" for n in names)
+    return contrast_matrix(factor.coding, levels, label)[factor.codes], labels
+
+
+def _trend(coding: Any) -> bool:
+    """Whether names of coefficients such as .L are put behind the name of the factor."""
+    return isinstance(coding, str) and coding == "poly"
+
+
+def _one_per_row(value: Any, text: str, n: int) -> FloatArray:
+    if value.ndim == 0 or value.shape[0] != n or (value.ndim == 2 and value.shape[1] == 0):
+        raise DesignError(f"{text} gives {value.size} value(s) for {n} rows. Give one value per row.")
+    if value.dtype.kind not in "fiub":
+        raise DesignError(f"{text} is not numeric: it has type {value.dtype}.")
+    return np.asarray(value, dtype=float)
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Labels that differ, though levels or columns may be called as if they were others."""
+    seen: dict[str, int] = {}
+    out = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        out.append(name if seen[name] == 1 else f"{name}.{seen[name] - 1}")
+    return out
 
 
 def _refuse_constant(name: str, right: str) -> None:
@@ -294,23 +392,6 @@ def _refuse_constant(name: str, right: str) -> None:
         )
 
 
-def _variables(text: str) -> list[str]:
-    """Names formulae gives to the columns and calls of a text, in the order in which they stand."""
-    parsed = (model_description(f"0 + {piece}").common_terms for piece in dict.fromkeys(operands(text)))
-    return [component.name for terms in parsed for term in terms for component in term.components]
-
-
-def _within_call(tokens: Sequence[Token], i: int) -> bool:
-    """Whether token i is an argument of a function (not merely in grouping parentheses)."""
-    depth = tokens[i].depth
-    for j in range(i - 1, -1, -1):
-        if tokens[j].text in ("(", "{") and tokens[j].depth < depth:
-            if tokens[j].text == "{" or (j > 0 and tokens[j - 1].kind in ("name", "quoted")):
-                return True
-            depth = tokens[j].depth
-    return False
-
-
 def _side_by_side(columns: Sequence[FloatArray], n: int) -> FloatArray:
     """The matrix (n, c) of c columns, written some rows at a time while they are in the cache."""
     matrix = np.empty((n, len(columns)))
@@ -320,39 +401,15 @@ def _side_by_side(columns: Sequence[FloatArray], n: int) -> FloatArray:
     return matrix
 
 
-def _is_boolean(series: pd.Series) -> bool:
-    return not isinstance(series.dtype, pd.CategoricalDtype) and pd.api.types.is_bool_dtype(series.dtype)
-
-
 def _is_categorical(series: pd.Series) -> bool:
-    return _is_boolean(series) or not pd.api.types.is_numeric_dtype(series.dtype)
+    boolean = not isinstance(series.dtype, pd.CategoricalDtype) and pd.api.types.is_bool_dtype(series.dtype)
+    return boolean or not pd.api.types.is_numeric_dtype(series.dtype)
 
 
-def _levels(series: pd.Series) -> list[Any]:
-    """Levels that occur, in their order."""
-    factor = _as_factor(series.astype(bool).astype("category") if _is_boolean(series) else series)
-    return list(factor.cat.categories)
-
-
-def _ordered_contrasts(columns: Mapping[str, pd.Series]) -> dict[str, str]:
-    return {name: "poly" for name, series in columns.items() if getattr(series.dtype, "ordered", False)}
-
-
-def _prepare(series: pd.Series) -> pd.Series:
-    """Numbers as doubles; everything else as an ordered categorical over the values that occur."""
-    if pd.api.types.is_datetime64_any_dtype(series.dtype) or pd.api.types.is_timedelta64_dtype(series.dtype):
-        return series.reset_index(drop=True)
-    if not pd.api.types.is_numeric_dtype(series.dtype):
-        return _as_factor(series)
-    # Powers and differences of integers would wrap around.
-    return (series if series.dtype == np.float64 else series.astype(float)).reset_index(drop=True)
-
-
-def _as_factor(series: pd.Series) -> pd.Series:
-    """Ordered, because formulae sorts the levels of what is not."""
-    if isinstance(series.dtype, pd.CategoricalDtype):
-        values = series.cat.remove_unused_categories().cat.as_ordered()
-    else:
-        levels = sorted(pd.unique(series).tolist(), key=lambda v: (str(type(v)), v))
-        values = series.astype(pd.CategoricalDtype(levels, ordered=True))
-    return values.reset_index(drop=True)
+def _column_factor(series: pd.Series) -> Factor:
+    value = column_values(series)
+    if isinstance(value, np.ndarray):
+        return Factor(value.astype(np.int64), tuple(np.unique(value).tolist()))
+    if isinstance(value, Times):
+        raise DesignError("Dates and durations have no contrasts. Convert the column to a factor first.")
+    return value

@@ -8,14 +8,16 @@ from functools import lru_cache
 from itertools import pairwise
 
 from bayeslmm.design.algebra import check_terms
-from bayeslmm.design.tokens import Token, tokenize
+from bayeslmm.design.expressions import read_expression
+from bayeslmm.design.tokens import STRUCTURES, Token, spelled, tokenize
 from bayeslmm.errors import FormulaError
 
 _NO_RANDOM = (
     "The formula has no random-effects term, so there is nothing for a mixed model to do. Add one, for "
     "example (1 | group), or fit an ordinary regression with another package (statsmodels, formulae)."
 )
-_STRUCTURES = ("us", "diag", "id", "cs", "ar1")
+_OF_CONDITIONS = ("I", "{", "factor", "as.factor", "C", "ifelse", "where", "np.where")
+_CONDITIONS = ("<", ">", "<=", ">=", "==", "!=", "&", "!", "~", "%in%", "and", "or", "not", "in")
 _NO_GROUP = (
     "{!r} cannot be part of a grouping factor. Right of the bar stand column names, joined by : (combination) or "
     "/ (nesting); make a new column for anything else."
@@ -115,7 +117,7 @@ def parse_formula(text: str) -> Formula:
     tilde = _tilde(text, tokens)
     left, right = tokens[:tilde], tokens[tilde + 1 :]
     for token in left:
-        if token.text in ("|", "||"):
+        if token.text in ("|", "||") and not token.inside:
             raise FormulaError(
                 "A bar | stands left of ~. Random effects belong to the right side: y ~ x + (1 | g).",
                 text,
@@ -123,7 +125,8 @@ def parse_formula(text: str) -> Formula:
             )
     if not right:
         raise FormulaError("Nothing stands right of ~.", text, len(text.rstrip()))
-    response = _render(left)
+    read_expression(text, left)
+    response = spelled(left)
     bare = [token for token in right if token.text in ("|", "||") and token.depth == 0]
     if bare:
         return _bare(text, response, right, bare)
@@ -135,7 +138,7 @@ def parse_formula(text: str) -> Formula:
 
 
 def _tilde(text: str, tokens: Sequence[Token]) -> int:
-    places = [i for i, token in enumerate(tokens) if token.text == "~"]
+    places = [i for i, token in enumerate(tokens) if token.text == "~" and not token.inside]
     if not places:
         raise FormulaError(
             "The formula has no ~. Write response ~ predictors + (1 | group).", text, 0, max(len(text), 1)
@@ -188,7 +191,7 @@ def _right_side(text: str, right: Sequence[Token]) -> tuple[str, tuple[str, ...]
         while inner is not None and (deeper := _inside(inner)) is not None:
             inner = deeper
         bar = None if inner is None else _top_bar(text, inner)
-        stray = next((t for t in term if t.text in ("|", "||")), None)
+        stray = next((t for t in term if t.text in ("|", "||") and not _means_or(term, t)), None)
         if bar is not None and inner is not None:
             _positive(text, sign, term, "A random term")
             i = inner.index(bar)
@@ -196,16 +199,17 @@ def _right_side(text: str, right: Sequence[Token]) -> tuple[str, tuple[str, ...]
         elif stray is not None:
             raise FormulaError(
                 "A bar | stands where no random term can be. Random terms are whole summands in parentheses: "
-                f"y ~ x + (x | g), with or without a covariance structure ({', '.join(_STRUCTURES)}) before them.",
+                f"y ~ x + (x | g), with or without a covariance structure ({', '.join(STRUCTURES)}) before them.",
                 text,
                 stray.start,
             )
         elif term[0].text == "offset" and (argument := _inside(term[1:])):
             _positive(text, sign, term, "An offset")
-            offsets.append(_render(argument))
+            read_expression(text, argument)
+            offsets.append(spelled(argument))
         else:
             _check_fixed(text, sign, term, bool(kept))
-            kept.append(f"{sign} {_render(term)}" if kept or sign == "-" else _render(term))
+            kept.append(f"{sign} {spelled(term)}" if kept or sign == "-" else spelled(term))
     fixed = " ".join(kept) or "1"
     return (f"1 {fixed}" if fixed.startswith("-") else fixed), tuple(offsets), bars
 
@@ -218,15 +222,21 @@ def _check_fixed(text: str, sign: str, term: Sequence[Token], more: bool) -> Non
             term[0].start,
         )
     check_terms(text, term)
-    for token, following in pairwise(term):
-        if token.text == "offset" and following.text == "(":
-            raise FormulaError(
-                "An offset has to be a summand of its own, with the known part of the mean in its brackets: "
-                "y ~ x + offset(z).",
-                text,
-                token.start,
-                len(token.text),
-            )
+    _no_offset(text, term, "An offset has to be a summand of its own, with the known part of the mean in its brackets.")
+
+
+def _no_offset(text: str, tokens: Sequence[Token], why: str) -> None:
+    for token, following in pairwise(tokens):
+        if token.text == "offset" and token.kind == "name" and following.text == "(":
+            raise FormulaError(f"{why} Write y ~ x + offset(z) + (1 | g).", text, token.start, len(token.text))
+
+
+def _means_or(term: Sequence[Token], bar: Token) -> bool:
+    """Whether a bar joins conditions: not if the call around it looks like a random term of an unknown structure."""
+    if not bar.inside or bar.text == "||":
+        return False
+    looks_random = bar.depth == term[0].depth + 1 and term[0].text not in _OF_CONDITIONS
+    return not looks_random or any(token.text in _CONDITIONS for token in term)
 
 
 def _positive(text: str, sign: str, term: Sequence[Token], what: str) -> None:
@@ -240,9 +250,11 @@ def _terms(text: str, tokens: Sequence[Token]) -> list[tuple[str, list[Token]]]:
     sign, current = "+", list[Token]()
     for token in tokens:
         if token.depth == 0 and token.text in ("+", "-"):
+            if not current and token.text == "+":
+                continue
             if current:
                 terms.append((sign, current))
-            elif terms or token.text == "+":
+            elif terms or sign == "-":
                 raise FormulaError("A term is missing before this sign.", text, token.start)
             sign, current = token.text, []
         else:
@@ -263,13 +275,13 @@ def _inside(term: Sequence[Token]) -> list[Token] | None:
 def _keyword(term: Sequence[Token]) -> str:
     """Covariance structure named before the parentheses of a random term, or nothing."""
     inner = _inside(term[1:])
-    bar = inner is not None and any(token.text in ("|", "||") for token in inner)
-    return term[0].text if bar and term[0].text in _STRUCTURES else ""
+    bar = inner is not None and any(token.text in ("|", "||") and not token.inside for token in inner)
+    return term[0].text if bar and term[0].text in STRUCTURES else ""
 
 
 def _top_bar(text: str, inner: Sequence[Token]) -> Token | None:
     depth = min((t.depth for t in inner), default=0)
-    bars = [t for t in inner if t.text in ("|", "||") and t.depth == depth]
+    bars = [t for t in inner if t.text in ("|", "||") and t.depth == depth and not t.inside]
     if len(bars) > 1:
         raise FormulaError(
             "A second bar within one random term. Write (x | g) + (x | h) for two grouping factors, or "
@@ -286,10 +298,11 @@ def _bars(text: str, left: Sequence[Token], bar: Token, right: Sequence[Token], 
     if not right:
         raise FormulaError("Nothing stands right of the bar: the grouping factor is missing.", text, bar.start)
     for token in [*left, *right]:
-        if token.text in ("|", "||"):
+        if token.text in ("|", "||") and not token.inside:
             raise FormulaError("A bar within a bar term has no meaning.", text, token.start)
+    _no_offset(text, left, "An offset is a known part of the mean, so it has no effect that could vary between levels.")
     check_terms(text, left)
-    lhs = _render(left)
+    lhs = spelled(left)
     correlated = bar.text == "|"
     if keyword and not correlated:
         raise FormulaError(
@@ -327,19 +340,3 @@ def _grouping(text: str, tokens: Sequence[Token]) -> list[tuple[str, ...]]:
     for part in nested:
         levels.append((*(levels[-1] if levels else ()), *part))
     return levels
-
-
-_WORDS = {"^": "**", "%in%": ":"}
-
-
-def _render(tokens: Sequence[Token]) -> str:
-    """Text that formulae reads; ``^`` becomes ``**``, ``%in%`` becomes ``:``."""
-    out = ""
-    for i, token in enumerate(tokens):
-        word = _WORDS.get(token.text, token.text)
-        call = token.text == "(" and i > 0 and tokens[i - 1].kind in ("name", "quoted")
-        tight = not out or out[-1] in "([:" or word in {":", ")", ",", "]", "["} or call
-        tight = tight or word == "**" or out.endswith("**")
-        unary = i > 0 and tokens[i - 1].text in ("-", "+") and (i == 1 or tokens[i - 2].text in "(,")
-        out += word if tight or unary else f" {word}"
-    return out

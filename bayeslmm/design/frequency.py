@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,15 +12,12 @@ import pandas as pd
 from bayeslmm.design.coding import Columns
 from bayeslmm.design.data import read_numbers, row_names
 from bayeslmm.design.design import Design
-from bayeslmm.design.evaluate import Evaluator
+from bayeslmm.design.evaluate import Evaluator, called
 from bayeslmm.design.formula import Formula
-from bayeslmm.design.tokens import tokenize
 from bayeslmm.errors import DesignError
 from bayeslmm.types import FloatArray, IntArray
 
 _SHOWN = 5
-# Besides NumPy's universal functions: what gives a row the same value whichever other rows there are.
-_ROW_BY_ROW = {"I", "C", "factor", "as.factor", "ordered", "as.ordered", "Treatment", "Sum"}
 # Beyond it not every count of rows is a double.
 _LARGEST = 2.0**53
 
@@ -76,10 +72,10 @@ def evaluator_on_copies(
     Returns
     -------
     Evaluator
-        A plain one where no function in `pieces` looks at more than one row at a time.
+        One of the rows as they are, unless `pieces` call functions of the user's own: these see the rows written out.
     """
-    if frequency is None or all(row_by_row(text, namespace) for text in pieces):
-        return Evaluator(columns, contrasts, namespace)
+    if frequency is None or not any("own" in called(text, namespace) for text in pieces):
+        return Evaluator(columns, contrasts, namespace, frequency)
     return _OnCopies(columns, contrasts, namespace, frequency)
 
 
@@ -93,20 +89,10 @@ def row_by_row(text: str, namespace: Mapping[str, Any]) -> bool:
 
     Examples
     --------
-    >>> [row_by_row(text, {"np": np}) for text in ("np.log(x) + I(x**2)", "scale(x)", "x - np.mean(x)")]
+    >>> [row_by_row(text, {}) for text in ("np.log(x) + I(x**2)", "scale(x)", "x - np.mean(x)")]
     [True, False, False]
     """
-    tokens = tokenize(text)
-    calls = [a.text for a, b in pairwise(tokens) if b.text == "(" and a.kind in ("name", "quoted")]
-    return all(name in _ROW_BY_ROW or isinstance(_find(name, namespace), np.ufunc) for name in calls)
-
-
-def _find(name: str, namespace: Mapping[str, Any]) -> Any:
-    first, *rest = name.split(".")
-    found = namespace.get(first)
-    for part in rest:
-        found = getattr(found, part, None)
-    return found
+    return called(text, namespace) <= {"element", "condition", "factor"}
 
 
 class _OnCopies(Evaluator):

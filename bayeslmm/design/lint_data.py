@@ -12,8 +12,9 @@ import pandas as pd
 from formulae import design_matrices
 
 from bayeslmm.design import data as checks
-from bayeslmm.design.evaluate import NAMESPACE, Evaluator
+from bayeslmm.design.evaluate import Evaluator
 from bayeslmm.design.formula import Formula
+from bayeslmm.design.functions import VALUES, find_function
 from bayeslmm.design.lint_calls import calls
 from bayeslmm.design.lint_formula import (
     Reading,
@@ -31,6 +32,14 @@ from bayeslmm.types import FloatArray
 
 _FEW = 6
 _SAME = 1e-9
+# Functions that bambi gives formulae, and those of which other rules say that it has none.
+_IN_BAMBI: Mapping[str, Any] = {
+    "np": np,
+    **{
+        name: getattr(np, name)
+        for name in ("log", "log2", "log10", "log1p", "exp", "expm1", "sqrt", "abs", "sin", "cos", "tan")
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -66,7 +75,7 @@ def typed(reading: Reading, formula: Formula, data: Any) -> Typed:
         Missing columns, no complete row.
     """
     frame = checks.to_pandas(data)
-    names = checks.used_columns(formula, frame, NAMESPACE)
+    names = checks.used_columns(formula, frame, {})
     keep, _ = checks.complete_rows(frame, names, {})
     missing = tuple(name for name in names if bool(frame[name].isna().any()))
     return Typed(reading, formula, {name: frame[name][keep] for name in names}, missing)
@@ -107,7 +116,7 @@ def single_factors(known: Typed) -> Iterator[Finding]:
 def _width(known: Typed, left: str) -> int:
     names = {token.text.strip("`") for token in tokenize(left)}
     columns = {name: series for name, series in known.columns.items() if name in names}
-    return int(Evaluator(columns, {}, NAMESPACE).columns(left)[0].shape[1]) if columns else 1
+    return int(Evaluator(columns, {}, {}).columns(left)[0].shape[1]) if columns else 1
 
 
 def empty_cells(known: Typed) -> Iterator[Finding]:
@@ -303,13 +312,13 @@ def _names(known: Typed, texts: Sequence[str]) -> list[str]:
 
 
 def _listed(known: Typed, text: str) -> str:
-    names = Evaluator(known.columns, {}, NAMESPACE).columns(text)[1]
+    names = Evaluator(known.columns, {}, {}).columns(text)[1]
     return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
 
 
 def _own(known: Typed, text: str) -> FloatArray | None:
     try:
-        return Evaluator(known.columns, {}, NAMESPACE).columns(text)[0]
+        return Evaluator(known.columns, {}, {}).columns(text)[0]
     except DesignError:
         return None
 
@@ -319,15 +328,26 @@ def _formulae(known: Typed, text: str, part: str) -> FloatArray | None:
     size = len(next(iter(known.columns.values())))
     frame = pd.DataFrame({name: series.reset_index(drop=True) for name, series in known.columns.items()})
     frame = frame.assign(y_=np.zeros(size), one_=["a"] * size)
-    functions = {name: value for name, value in NAMESPACE.items() if name not in ("scale_", "TRUE", "FALSE")}
+    if not _harmless(text):
+        return None
     try:
         with np.errstate(all="ignore"):
-            answer = getattr(design_matrices(text, frame, extra_namespace=functions), part)
+            answer = getattr(design_matrices(text, frame, extra_namespace=_IN_BAMBI), part)
             matrix = answer.design_matrix
     except Exception:
         return None
     dense: Callable[[], Any] | None = getattr(matrix, "toarray", None)
     return np.asarray(dense() if dense else matrix, dtype=float).reshape(size, -1)
+
+
+def _harmless(text: str) -> bool:
+    """Whether a text calls nothing but what formulas may call here: formulae would follow any chain of attributes."""
+    names = [a.text for a, b in pairwise(tokenize(text)) if b.text == "(" and a.kind in ("name", "quoted")]
+    dotted = [t.text for t in tokenize(text) if t.kind == "name" and t.text.startswith("np.") and t.text not in VALUES]
+    try:
+        return all(find_function(name, {}) for name in [*names, *dotted] if name not in ("offset", ""))
+    except DesignError:
+        return False
 
 
 def _same_columns(a: FloatArray, b: FloatArray) -> bool:

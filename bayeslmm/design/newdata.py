@@ -11,7 +11,7 @@ import pandas as pd
 
 from bayeslmm.design import data as checks
 from bayeslmm.design.design import Design, DroppedRows
-from bayeslmm.design.evaluate import NAMESPACE, Evaluator
+from bayeslmm.design.evaluate import Evaluator
 from bayeslmm.design.formula import Bar, Formula, parse_formula
 from bayeslmm.design.frequency import row_by_row
 from bayeslmm.design.groups import group_by, level_name
@@ -355,7 +355,7 @@ def _weights_text(recipe: Recipe, weights: Any) -> str | None:
 def _weight_columns(text: str, available: Sequence[str], recipe: Recipe) -> list[str]:
     if text in available:
         return [text]
-    namespace = {**NAMESPACE, **recipe.namespace}
+    namespace = recipe.namespace
     if not row_by_row(text, namespace):
         raise DesignError(
             f"The weights {text!r} may depend on more than one row at a time, so those of new rows are not known. Pass "

@@ -5,15 +5,13 @@ from __future__ import annotations
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bayeslmm.design.evaluate import NAMESPACE, Evaluator
+from bayeslmm.design.evaluate import Evaluator, called
 from bayeslmm.design.formula import Formula
-from bayeslmm.design.frequency import row_by_row
 from bayeslmm.design.groups import level_name
 from bayeslmm.design.lazy import Deferred, Lazy
 from bayeslmm.design.tokens import tokenize
@@ -173,8 +171,7 @@ def make_recipe(
     pieces = evaluated_pieces(formula)
     names = columns_in(pieces, columns)
     extra = extra or {}
-    namespace = {**NAMESPACE, **extra}
-    whole = not all(_value_by_value(text, namespace) for text in pieces)
+    whole = not all(_value_by_value(text, extra) for text in pieces)
     kept = {}
     for name in names:
         series = columns[name]
@@ -182,7 +179,7 @@ def make_recipe(
             series = series.iloc[:_SAMPLE].copy()
         kept[name] = series.copy(deep=_SHARED)
     texts = [*pieces, weights] if isinstance(weights, str) else pieces
-    used = {token.text.split(".")[0] for text in texts for token in tokenize(text)}
+    used = {token.text.strip("`") for text in texts for token in tokenize(text)}
     return Recipe(
         TrainingColumns(kept, whole),
         whole,
@@ -210,11 +207,7 @@ def columns_in(pieces: Sequence[str], columns: Mapping[str, Any]) -> list[str]:
 
 def _value_by_value(text: str, namespace: Mapping[str, Any]) -> bool:
     """Whether a text asks nothing of a column but one value at a time."""
-    tokens = tokenize(text)
-    calls = [a.text for a, b in pairwise(tokens) if b.text == "(" and a.kind in ("name", "quoted")]
-    return row_by_row(text, namespace) and not any(
-        name in ("C", "factor", "as.factor", "ordered", "as.ordered", "Treatment", "Sum") for name in calls
-    )
+    return called(text, namespace) <= {"element"}
 
 
 def _named(kind: Any) -> Any:
@@ -255,14 +248,17 @@ def training_evaluator(recipe: Recipe, formula: Formula) -> Evaluator:
     """
     rows = None if recipe.whole else max([1, *(c.values.shape[0] for c in recipe.columns.values())])
     columns = {name: column.series(rows) for name, column in recipe.columns.items()} or {"": pd.Series([0.0])}
-    if recipe.frequency is not None:
-        copies = np.repeat(np.arange(recipe.frequency.size), recipe.frequency)
+    own = any("own" in called(text, recipe.namespace) for text in evaluated_pieces(formula))
+    counts = recipe.frequency
+    if counts is not None and own:
+        copies = np.repeat(np.arange(counts.size), counts)
         columns = {name: series.iloc[copies].reset_index(drop=True) for name, series in columns.items()}
+        counts = None
     contrasts = {
         name: kind.frame() if isinstance(kind, NamedContrasts) else kind for name, kind in recipe.contrasts.items()
     }
-    evaluator = Evaluator(columns, contrasts, recipe.namespace)
-    if recipe.whole:
+    evaluator = Evaluator(columns, contrasts, recipe.namespace, counts)
+    if own:
         _check_state_is_kept(evaluator, columns, formula, recipe)
     return evaluator
 
@@ -272,10 +268,9 @@ def _check_state_is_kept(
 ) -> None:
     """Evaluate some of the rows alone: they must come out as they did among all others."""
     n = evaluator.n
-    namespace = {**NAMESPACE, **recipe.namespace}
     offsets = set(formula.offsets)
     for text in evaluated_pieces(formula):
-        if row_by_row(text, namespace):
+        if "own" not in called(text, recipe.namespace):
             continue
         for chosen in (np.array([n - 1]), np.arange(0, n, 3)):
             part = {name: series.iloc[chosen].reset_index(drop=True) for name, series in columns.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
@@ -16,11 +16,21 @@ _PATTERN = re.compile(
       | (?P<string>"[^"]*"|'[^']*')
       | (?P<number>(\d+\.\d*|\.\d+|\d+)([eE][+-]?\d+)?)
       | (?P<name>[^\W\d][\w.]*)
-      | (?P<operator>\|\||%in%|\*\*|==|!=|<=|>=|[-+*/:^~|(),<>=\[\]{}])
+      | (?P<operator>\|\||&&|%in%|%/%|%%|\*\*|//|==|!=|<=|>=|[-+*/:^~|&!%(),<>=\[\]{}])
     """,
     re.VERBOSE,
 )
+_IDENTIFIER = re.compile(r"[^\W\d][\w.]*")
 _CLOSING = {")": "(", "]": "[", "}": "{"}
+# Words before the brackets of a random term: no functions.
+STRUCTURES = ("us", "diag", "id", "cs", "ar1")
+# What operators are called in labels, outside and inside function calls.
+_SPELLING = {"^": "**", "%in%": ":"}
+_SPELLING_INSIDE = {"^": "**", "and": "&", "or": "|"}
+_TIGHT = {":", "**"}
+# Operators that are written as words, inside function calls.
+WORDS = ("and", "or", "not", "in")
+_RESERVED = {*WORDS, "True", "False", "None", "TRUE", "FALSE", "NULL"}
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,8 @@ class Token:
         Offsets into the formula.
     depth : int
         Number of brackets open around it; an opening bracket and its closing one have the same depth.
+    inside : bool
+        Whether it is part of an argument of a function, where signs mean arithmetic and a bar means "or".
     """
 
     kind: str
@@ -43,6 +55,7 @@ class Token:
     start: int
     end: int
     depth: int
+    inside: bool = False
 
 
 @lru_cache(maxsize=1024)
@@ -61,6 +74,7 @@ def tokenize(formula: str) -> tuple[Token, ...]:
     """
     tokens: list[Token] = []
     open_brackets: list[Token] = []
+    arguments: list[bool] = []
     position = 0
     while position < len(formula):
         match = _PATTERN.match(formula, position)
@@ -69,15 +83,99 @@ def tokenize(formula: str) -> tuple[Token, ...]:
         kind, text = str(match.lastgroup), match.group()
         if text in _CLOSING:
             _close(formula, text, position, open_brackets)
+            arguments.pop()
         if kind != "space":
-            tokens.append(Token(kind, text, position, match.end(), len(open_brackets)))
+            within = bool(arguments) and arguments[-1]
+            tokens.append(Token(kind, text, position, match.end(), len(open_brackets), within))
         if text in _CLOSING.values():
+            arguments.append(within or _opens_arguments(tokens))
             open_brackets.append(tokens[-1])
         position = match.end()
     if open_brackets:
         last = open_brackets[-1]
         raise FormulaError(f"The bracket {last.text!r} is never closed. Add the matching bracket.", formula, last.start)
     return tuple(tokens)
+
+
+def _opens_arguments(tokens: Sequence[Token]) -> bool:
+    """Whether the last token, a bracket, begins arithmetic: that of a call, or braces."""
+    if tokens[-1].text == "{":
+        return True
+    before = tokens[-2] if len(tokens) > 1 else None
+    named = before is not None and (before.kind == "quoted" or (before.kind == "name" and before.text not in STRUCTURES))
+    return tokens[-1].text == "(" and named
+
+
+def spelled(tokens: Sequence[Token]) -> str:
+    """Text of some tokens with settled spaces: brackets are kept, ``^`` becomes ``**``.
+
+    Examples
+    --------
+    >>> spelled(tokenize("I( (x-5)^2 )+log(-x,base = 2)"))
+    'I((x - 5) ** 2) + log(-x, base=2)'
+    """
+    out = ""
+    for i, token in enumerate(tokens):
+        before = tokens[i - 1] if i else None
+        word = token.text
+        if token.kind == "quoted":
+            word = quoted(word[1:-1])
+        elif token.kind != "string":
+            word = (_SPELLING_INSIDE if token.inside else _SPELLING).get(word, word)
+        out += word if before is None or _joined(tokens, i, word) else f" {word}"
+    return out
+
+
+def quoted(name: str) -> str:
+    """A name as it is written in a formula: in backquotes unless it is an identifier.
+
+    Examples
+    --------
+    >>> quoted("x.1"), quoted("t [s]")
+    ('x.1', '`t [s]`')
+    """
+    return name if _IDENTIFIER.fullmatch(name) and name not in _RESERVED else f"`{name}`"
+
+
+def _joined(tokens: Sequence[Token], i: int, word: str) -> bool:
+    """Whether no space stands before token i."""
+    token, before = tokens[i], tokens[i - 1]
+    if before.kind == "operator" and (before.text in "([{" or (before.inside and before.text in "!~")):
+        return True
+    if word in (")", "]", "}", ","):
+        return True
+    if token.kind == "operator" and word in "([{" and _ends_operand(before):
+        return True
+    if "=" in (token.text, before.text) and token.inside and token.kind != "string":
+        return True
+    if not token.inside and (word in _TIGHT or _SPELLING.get(before.text, before.text) in _TIGHT):
+        return True
+    return before.kind == "operator" and before.text in "+-" and _is_sign(tokens, i - 1)
+
+
+def _ends_operand(token: Token) -> bool:
+    if token.kind == "operator":
+        return token.text in (")", "]", "}")
+    return not (token.inside and token.text in WORDS)
+
+
+def _is_sign(tokens: Sequence[Token], i: int) -> bool:
+    """Whether a plus or minus has no left operand."""
+    return i == 0 or not _ends_operand(tokens[i - 1])
+
+
+def respelled(text: str) -> str:
+    """A name with settled spaces, as labels have it; the text itself if it cannot be read.
+
+    Examples
+    --------
+    >>> respelled("sd_g[I(x^2)]")
+    'sd_g[I(x ** 2)]'
+    """
+    try:
+        return spelled(tokenize(text))
+    except FormulaError:
+        return text
 
 
 def unquoted(formula: str) -> tuple[str, Callable[[str], str]]:

@@ -231,8 +231,8 @@ def test_names_in_backquotes_within_calls_and_groups(data: pd.DataFrame) -> None
     odd = data.assign(**{"a b": np.exp(data["x"])}).rename(columns={"g": "it's g"})
     design = build_design("log(`a b`) ~ exp(`a b`) + (log(`a b`) | `it's g`:h)", odd, saturated="allow")
     np.testing.assert_allclose(design.y, data["x"])
-    assert design.fixed_names == ("Intercept", "exp(a b)")
-    assert design.terms[0].effects == ("Intercept", "log(a b)") and design.terms[0].group == "it's g:h"
+    assert design.fixed_names == ("Intercept", "exp(`a b`)")
+    assert design.terms[0].effects == ("Intercept", "log(`a b`)") and design.terms[0].group == "it's g:h"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from bayeslmm.design import parse_formula
-from bayeslmm.design.evaluate import NAMESPACE, Evaluator
+from bayeslmm.design.evaluate import Evaluator
 from bayeslmm.errors import FormulaError
 
 STORED: dict[str, Any] = json.loads(gzip.decompress((Path(__file__).parent / "fixed_part.json.gz").read_bytes()))
@@ -24,7 +24,7 @@ REFUSED = {"x^2", "x**2", "I(x)^2", "x+x^2", "a*b^2", "-x"}
 def columns(side: str) -> tuple[np.ndarray, tuple[str, ...]]:
     frame = pd.DataFrame(STORED["data"])
     fixed = parse_formula(f"y ~ {side} + (1 | g)").fixed
-    return Evaluator({name: frame[name] for name in frame}, {}, NAMESPACE).columns(fixed)
+    return Evaluator({name: frame[name] for name in frame}, {}, {}).columns(fixed)
 
 
 @pytest.mark.parametrize("side", [side for side in MATRICES if side not in REFUSED])

@@ -174,9 +174,10 @@ def test_levels_are_matched_by_name(frame: pd.DataFrame) -> None:
     assert new_rows(design, pd.DataFrame({"k": [3, 1]}), []).X.tolist() == [[1.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
 
 
-@pytest.mark.parametrize("text", ["I(x - np.mean(x))", "np.cumsum(x)", "rank(x)"])
+@pytest.mark.parametrize("text", ["cumsum(x)", "rank(x)", "I(x - rank(x))"])
 def test_functions_that_look_at_all_rows_and_forget_are_refused(frame: pd.DataFrame, text: str) -> None:
-    design = build_design(f"y ~ {text} + (1 | g)", frame, extra_namespace={"rank": lambda x: x.rank()})
+    own = {"rank": lambda x: x.rank(), "cumsum": np.cumsum}
+    design = build_design(f"y ~ {text} + (1 | g)", frame, extra_namespace=own)
     with pytest.raises(DesignError, match="another value when other rows are left out"):
         new_rows(design, frame.iloc[:3], [])
 

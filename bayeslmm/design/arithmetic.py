@@ -1,0 +1,637 @@
+"""Values of an expression on the rows of a table: numbers, conditions, levels."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.design.contrasts import Contrasts, Treatment
+from bayeslmm.design.expressions import (
+    Call,
+    Chain,
+    Comparison,
+    Constant,
+    Items,
+    Logic,
+    Name,
+    Node,
+    Not,
+    Number,
+    Power,
+    Sign,
+    Text,
+    walk,
+)
+from bayeslmm.design.functions import CODINGS, VALUES, Function, find_function
+from bayeslmm.design.groups import level_name
+from bayeslmm.errors import BayesLMMError, DesignError
+from bayeslmm.types import AnyArray, BoolArray, FloatArray, IntArray
+
+# Beyond it not every whole number is a double.
+_WHOLE = 2.0**53
+_SHOWN = 8
+_ARITHMETIC: Mapping[str, Callable[[Any, Any], Any]] = {
+    "+": np.add,
+    "-": np.subtract,
+    "*": np.multiply,
+    "/": np.true_divide,
+    "//": np.floor_divide,
+    "%": np.mod,
+    "**": np.power,
+}
+_COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Factor:
+    """Values that are levels.
+
+    Attributes
+    ----------
+    codes : IntArray, shape (n,)
+        Position of each value among the levels.
+    levels : tuple
+        In their order.
+    ordered : bool
+    contrasts : str, Treatment, array, optional
+        How the factor is coded; by default ``"poly"`` if it is ordered, else ``"treatment"``.
+    """
+
+    codes: IntArray
+    levels: tuple[Any, ...]
+    ordered: bool = False
+    contrasts: Contrasts | None = None
+
+    @property
+    def coding(self) -> Contrasts:
+        if self.contrasts is not None:
+            return self.contrasts
+        return "poly" if self.ordered else "treatment"
+
+
+@dataclass(frozen=True, eq=False)
+class Times:
+    """Dates or durations; functions of the user's own can make numbers of them."""
+
+    series: pd.Series
+
+
+@dataclass(frozen=True)
+class _Omitting:
+    """``Sum(level)``: deviations from the mean, without a coefficient of that level."""
+
+    level: Any = None
+
+
+type Column = FloatArray | BoolArray | Factor | Times
+
+
+@dataclass
+class Memory:
+    """What functions found out about the rows of the model, by call: means, knots, levels."""
+
+    made: dict[Node, Any] = field(default_factory=dict)
+    levels: dict[Node, Factor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Where an expression is evaluated.
+
+    Attributes
+    ----------
+    n : int
+        Number of rows.
+    column : callable
+        The values of a column by its name; None if there is none.
+    namespace : mapping
+        The user's own functions and values.
+    memory : Memory
+        Filled by the first evaluation, used by those on other rows.
+    counts : IntArray, shape (n,), optional
+        How often each row counts.
+    """
+
+    n: int
+    column: Callable[[str], Column | None]
+    namespace: Mapping[str, Any]
+    memory: Memory
+    counts: IntArray | None = None
+
+
+def evaluate(node: Node, scope: Scope) -> Any:
+    """Value of an expression: an array with a value (or several) per row, a `Factor`, `Times`, or a single value.
+
+    Raises
+    ------
+    DesignError
+        Unknown names and functions, values that do not go together.
+    """
+    match node:
+        case Number(value) | Text(value) | Constant(value):
+            return value
+        case Name(name):
+            return _named(name, scope)
+        case Items(items):
+            return [_single(evaluate(item, scope), "A list") for item in items]
+        case Sign(minus, operand):
+            value = _numeric(evaluate(operand, scope), "A sign")
+            return (np.negative(value) if isinstance(value, np.ndarray) else -value) if minus else value
+        case Power(base, exponent):
+            return _arithmetic("**", evaluate(base, scope), evaluate(exponent, scope))
+        case Chain(first, rest):
+            value = evaluate(first, scope)
+            for sign, operand in rest:
+                value = _join(sign, value, evaluate(operand, scope))
+            return value
+        case Comparison():
+            return _compared(node, scope)
+        case Not(operand):
+            return np.logical_not(_condition(evaluate(operand, scope), "!"))
+        case Logic(sign, operands):
+            joined = np.logical_and if sign == "&" else np.logical_or
+            conditions = [_condition(evaluate(operand, scope), sign) for operand in operands]
+            value = conditions[0]
+            for other in conditions[1:]:
+                value = joined(value, other)
+            return value
+        case Call():
+            return _called(node, scope)
+
+
+def _named(name: str, scope: Scope) -> Any:
+    column = scope.column(name)
+    if column is not None:
+        return column
+    if name in scope.namespace:
+        value = scope.namespace[name]
+        if isinstance(value, pd.Series | pd.Index | np.ndarray | pd.Categorical):
+            return _column(value, name)
+        return list(value) if isinstance(value, tuple) else value
+    if name in VALUES:
+        return VALUES[name]
+    if name == "Sum":
+        return _Omitting()
+    if name in CODINGS:
+        return Treatment() if name == "Treatment" else CODINGS[name]
+    raise DesignError(f"{name!r} is neither a column nor a value that formulas know.")
+
+
+# --- numbers ---------------------------------------------------------------------------------------------------------
+
+
+def _join(sign: str, left: Any, right: Any) -> Any:
+    return _member(left, right) if sign == "%in%" else _arithmetic(sign, left, right)
+
+
+def _arithmetic(sign: str, left: Any, right: Any) -> Any:
+    a, b = _numeric(left, sign), _numeric(right, sign)
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and a.ndim != b.ndim:
+        a, b = (x[:, None] if x.ndim == 1 else x for x in (a, b))
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and not _broadcast(a, b):
+        raise DesignError(f"{sign} joins {_size(a)} and {_size(b)}. Both sides need one value per row.")
+    value = _ARITHMETIC[sign](_double(a), _double(b))
+    whole = isinstance(a, int) and isinstance(b, int) and sign != "/"
+    if whole and abs(value) < _WHOLE and float(value).is_integer():
+        return int(value)
+    return value
+
+
+def _broadcast(a: AnyArray, b: AnyArray) -> bool:
+    return a.shape[0] == b.shape[0] and (a.ndim == 1 or 1 in (a.shape[1], b.shape[1]) or a.shape[1] == b.shape[1])
+
+
+def _double(value: Any) -> Any:
+    """Powers and products of integers would wrap around, or grow without end."""
+    if isinstance(value, np.ndarray):
+        return value
+    return np.float64(value)
+
+
+def _numeric(value: Any, what: str) -> Any:
+    """The value where arithmetic is done: numbers, with true as 1 and false as 0."""
+    if isinstance(value, np.ndarray):
+        return value.astype(float) if value.dtype == bool else value
+    if isinstance(value, bool | np.bool_):
+        return int(value)
+    if isinstance(value, int | float | np.number) and not isinstance(value, np.complexfloating):
+        return value
+    raise DesignError(f"{what!r} needs numbers, but stands beside {_described(value)}.")
+
+
+def _size(value: AnyArray) -> str:
+    return f"{value.shape[0]} values" if value.ndim == 1 else f"{value.shape[0]} rows of {value.shape[1]} values"
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, Factor):
+        shown = ", ".join(repr(level_name(level)) for level in value.levels[:3])
+        return f"a factor (levels {shown}{', ...' if len(value.levels) > 3 else ''})"
+    if isinstance(value, Times):
+        first = value.series.iloc[0] if len(value.series) else "none"
+        return (
+            f"dates or durations (first: {first}). Convert them in the data beforehand, e.g. "
+            "(data[name] - data[name].min()) / pandas.Timedelta('1D') for days"
+        )
+    if isinstance(value, list):
+        return "a list"
+    return "text" if isinstance(value, str) else f"{value!r}"
+
+
+# --- conditions ------------------------------------------------------------------------------------------------------
+
+
+def _condition(value: Any, sign: str) -> Any:
+    if isinstance(value, bool | np.bool_) or (isinstance(value, np.ndarray) and value.dtype == bool):
+        return value
+    what = "numbers" if isinstance(value, int | float | np.ndarray) else _described(value)
+    raise DesignError(
+        f"{sign!r} joins conditions that are true or false, but stands beside {what}. Write comparisons: (x > 1) "
+        f"{'&' if sign == '!' else sign} (z < 2)."
+    )
+
+
+def _compared(node: Comparison, scope: Scope) -> Any:
+    """All comparisons of a chain hold."""
+    left = evaluate(node.first, scope)
+    holds: Any = True
+    for sign, operand in node.rest:
+        right = evaluate(operand, scope)
+        own = _member(left, right) if sign == "%in%" else _comparison(sign, left, right)
+        holds = np.logical_and(holds, own) if holds is not True else own
+        left = right
+    return holds
+
+
+def _comparison(sign: str, left: Any, right: Any) -> Any:
+    if isinstance(left, Factor) or isinstance(right, Factor):
+        return _level_comparison(sign, left, right)
+    if isinstance(left, Times) or isinstance(right, Times):
+        return _time_comparison(sign, left, right)
+    if isinstance(left, str) or isinstance(right, str):
+        raise DesignError(f"{sign!r} compares {_described(left)} with {_described(right)}. Text is compared with levels.")
+    a, b = _numeric(left, sign), _numeric(right, sign)
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and a.shape != b.shape:
+        raise DesignError(f"{sign} compares {_size(a)} with {_size(b)}. Both sides need one value per row.")
+    return _COMPARISONS[sign](a, b)
+
+
+def _time_comparison(sign: str, left: Any, right: Any) -> BoolArray:
+    sides = []
+    for value in (left, right):
+        if not isinstance(value, Times | str):
+            raise DesignError(f"{sign!r} compares dates or durations with {_described(value)}.")
+        sides.append(value.series if isinstance(value, Times) else _time(value, left, right))
+    return np.asarray(_COMPARISONS[sign](*sides))
+
+
+def _time(text: str, *sides: Any) -> Any:
+    durations = any(isinstance(s, Times) and pd.api.types.is_timedelta64_dtype(s.series.dtype) for s in sides)
+    try:
+        return pd.Timedelta(text) if durations else pd.Timestamp(text)
+    except ValueError as error:
+        raise DesignError(f"{text!r} is no {'duration' if durations else 'date'}: {error}.") from error
+
+
+def _level_comparison(sign: str, left: Any, right: Any) -> BoolArray:
+    if isinstance(left, Factor) and isinstance(right, Factor):
+        return _two_factors(sign, left, right)
+    if isinstance(right, Factor):
+        mirrored = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}.get(sign, sign)
+        return _level_comparison(mirrored, right, left)
+    place = _level(left, _single(right, sign))
+    if sign not in ("==", "!=") and not left.ordered:
+        raise DesignError(
+            f"{sign!r} asks for an order, but the factor (levels {_names(left)}) has none. Use ordered(), or compare by =="
+        )
+    return np.asarray(_COMPARISONS[sign](left.codes, place))
+
+
+def _two_factors(sign: str, left: Factor, right: Factor) -> BoolArray:
+    if sign in ("==", "!="):
+        names = [np.array([level_name(v) for v in f.levels], dtype=object)[f.codes] for f in (left, right)]
+        return np.asarray(_COMPARISONS[sign](*names), dtype=bool)
+    if left.ordered and right.ordered and left.levels == right.levels:
+        return np.asarray(_COMPARISONS[sign](left.codes, right.codes))
+    raise DesignError(f"{sign!r} asks for an order, which two factors have only if both are ordered with the same levels.")
+
+
+def _level(factor: Factor, value: Any) -> int:
+    """Position of a level by its value or its name."""
+    for place, level in enumerate(factor.levels):
+        if (isinstance(value, str) and level_name(level) == value) or level_name(level) == level_name(value):
+            return place
+    raise DesignError(
+        f"{value!r} is no level of the factor it is compared with, so the comparison has the same answer everywhere. "
+        f"Levels: {_names(factor)}."
+    )
+
+
+def _names(factor: Factor) -> str:
+    names = [repr(level_name(level)) for level in factor.levels[:_SHOWN]]
+    return ", ".join(names) + (", ..." if len(factor.levels) > _SHOWN else "")
+
+
+def _member(left: Any, right: Any) -> BoolArray:
+    values = right if isinstance(right, list) else [_single(right, "in")]
+    if isinstance(left, Factor):
+        return np.asarray(np.isin(left.codes, [_level(left, value) for value in values]))
+    numbers = [_double(_numeric(value, "in")) for value in values]
+    return np.asarray(np.isin(_numeric(left, "in"), numbers))
+
+
+# --- calls -----------------------------------------------------------------------------------------------------------
+
+
+def _called(node: Call, scope: Scope) -> Any:
+    function = find_function(node.function, scope.namespace)
+    arguments = [evaluate(argument, scope) for argument in node.arguments]
+    keywords = {name: evaluate(value, scope) for name, value in node.keywords}
+    if function.kind == "own":
+        return _own(node, function, arguments, keywords, scope)
+    _check_arguments(node, function, arguments, keywords)
+    if function.kind == "factor":
+        return _levels_of(node, function, arguments, keywords, scope)
+    renamed = {function.keywords[name]: value for name, value in keywords.items()}
+    if function.kind in ("element", "condition"):
+        return _elementwise(node, function, arguments, renamed)
+    x, *options = arguments
+    if function.kind == "summary":
+        if node not in scope.memory.made:
+            scope.memory.made[node] = function.call(_vector(x, node), scope.counts, *options, **renamed)
+        return np.float64(scope.memory.made[node])
+    if node not in scope.memory.made:
+        scope.memory.made[node] = function.call(_vector(x, node), scope.counts, *options, **renamed)
+    return scope.memory.made[node](_vector(x, node))
+
+
+def _check_arguments(node: Call, function: Function, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> None:
+    unknown = [name for name in keywords if name not in function.keywords]
+    if unknown:
+        known = f"Known are {', '.join(function.keywords)}." if function.keywords else "It takes values only."
+        raise DesignError(f"{node.text}: {node.function}() has no argument {unknown[0]!r} in a formula. {known}")
+    given = len(arguments) + len(keywords)
+    if given < function.least or len(arguments) > function.most:
+        wanted = f"{function.least}" if function.least == function.most else f"{function.least} to {function.most}"
+        raise DesignError(f"{node.text}: {node.function}() takes {wanted} value(s) in a formula, not {given}.")
+    if function.least and not arguments:
+        raise DesignError(f"{node.text}: {node.function}() needs its column first, without a name.")
+
+
+def _elementwise(node: Call, function: Function, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+    if node.function == "I":
+        return arguments[0]
+    values = [_element_argument(value, node, function) for value in arguments]
+    shapes = {value.shape for value in values if isinstance(value, np.ndarray)}
+    if len(shapes) > 1:
+        raise DesignError(f"{node.text} joins columns of different shapes. Each argument needs one value per row.")
+    value = function.call(*values, **keywords)
+    if shapes and np.shape(value) not in shapes:
+        raise DesignError(f"{node.text} does not give one value per row.")
+    return value.astype(float) if getattr(value, "dtype", None) == object else value
+
+
+def _element_argument(value: Any, node: Call, function: Function) -> Any:
+    if isinstance(value, list):
+        if node.function != "np.interp":
+            raise DesignError(f"{node.text} is given a list where it needs one value per row.")
+        return value
+    if isinstance(value, np.ndarray) and value.dtype == bool and _takes_conditions(function):
+        return value
+    return _double(_numeric(value, node.function))
+
+
+def _takes_conditions(function: Function) -> bool:
+    return not isinstance(function.call, np.ufunc) or function.call.__name__.startswith("logical_")
+
+
+def _vector(value: Any, node: Call) -> FloatArray:
+    values = _numeric(value, node.function) if not isinstance(value, list) else None
+    if not isinstance(values, np.ndarray) or values.ndim != 1:
+        raise DesignError(f"{node.text} needs a numeric column, one value per row.")
+    return np.asarray(values, dtype=float)
+
+
+def _own(
+    node: Call, function: Function, arguments: Sequence[Any], keywords: Mapping[str, Any], scope: Scope
+) -> Any:
+    """A function of the user's: it gets pandas columns and may give back any kind of column."""
+    call = function.call
+    if getattr(call, "__stateful_transform__", False) and isinstance(call, type):
+        call = scope.memory.made.setdefault(node, call())
+    try:
+        value = call(*map(_passed, arguments), **{name: _passed(value) for name, value in keywords.items()})
+    except BayesLMMError:
+        raise
+    except Exception as error:
+        raise DesignError(f"{node.text} could not be evaluated: {type(error).__name__}: {error}") from error
+    return _column(value, node.text)
+
+
+def _passed(value: Any) -> Any:
+    if isinstance(value, Factor):
+        levels = pd.Index(list(value.levels), tupleize_cols=False)
+        return pd.Series(pd.Categorical.from_codes(value.codes, levels, ordered=value.ordered))
+    if isinstance(value, Times):
+        return value.series
+    return pd.Series(value) if isinstance(value, np.ndarray) and value.ndim == 1 else value
+
+
+def _column(value: Any, text: str) -> Any:
+    """What a function of the user's gave back, as a column or a single value."""
+    if isinstance(value, int | float | str | bool | np.generic) or value is None:
+        return value
+    if isinstance(value, pd.DataFrame):
+        value = value.to_numpy(dtype=float)
+    series = value if isinstance(value, pd.Series) else None
+    if series is None and (not isinstance(value, np.ndarray) or value.ndim == 1):
+        series = pd.Series(value)
+    if series is not None:
+        return column_values(series.reset_index(drop=True))
+    if value.ndim != 2 or value.dtype.kind not in "fiub":
+        raise DesignError(f"{text} gives an array of shape {value.shape} and type {value.dtype}, which is no column.")
+    return value.astype(float)
+
+
+def column_values(series: pd.Series, keep_levels: bool = False) -> Column:
+    """Values of a column of the data; levels that do not occur are left out unless they are to be kept."""
+    dtype = series.dtype
+    if pd.api.types.is_datetime64_any_dtype(dtype) or pd.api.types.is_timedelta64_dtype(dtype):
+        return Times(series.reset_index(drop=True))
+    if isinstance(dtype, pd.CategoricalDtype):
+        return _categories(series.array if keep_levels else series.array.remove_unused_categories())
+    if pd.api.types.is_bool_dtype(dtype):
+        return series.to_numpy(dtype=bool)
+    if pd.api.types.is_numeric_dtype(dtype):
+        # Powers and differences of integers would wrap around.
+        return series.to_numpy(dtype=float, na_value=np.nan) if not isinstance(dtype, np.dtype) else series.to_numpy(float)
+    levels = sorted(pd.unique(series).tolist(), key=lambda v: (str(type(v)), v))
+    return _categories(pd.Categorical(series, categories=pd.Index(levels, tupleize_cols=False)))
+
+
+def _categories(values: Any) -> Factor:
+    codes: IntArray = np.asarray(values.codes, dtype=np.int64)
+    return Factor(codes, tuple(values.categories.tolist()), bool(values.ordered))
+
+
+# --- factors ---------------------------------------------------------------------------------------------------------
+
+
+def _levels_of(
+    node: Call, function: Function, arguments: Sequence[Any], keywords: Mapping[str, Any], scope: Scope
+) -> Any:
+    name = node.function
+    if name == "c":
+        return [_single(value, "c()") for value in arguments]
+    if name in ("Treatment", "Sum"):
+        chosen = next(iter([*arguments, *keywords.values()]), None)
+        return Treatment(chosen) if name == "Treatment" else _Omitting(chosen)
+    x, *options = arguments
+    named = {**dict(zip(function.keywords, options, strict=False)), **keywords}
+    factor = as_factor(x, node, scope)
+    if name in ("binary", "B"):
+        place = 0 if named.get("success") is None else _level(factor, named["success"])
+        return (factor.codes == place).astype(float)
+    if name == "relevel":
+        return _first(factor, named.get("ref"))
+    factor = _with_levels(factor, named.get("levels"))
+    return Factor(factor.codes, factor.levels, *_coded(name, factor, named))
+
+
+def _coded(name: str, factor: Factor, named: Mapping[str, Any]) -> tuple[bool, Contrasts | None]:
+    if name in ("ordered", "as.ordered"):
+        return True, "poly"
+    if name in ("factor", "as.factor"):
+        return False, "treatment"
+    if name == "T":
+        return False, Treatment(named.get("ref"))
+    contrast = _Omitting(named.get("omit")) if name == "S" else named.get("contrast")
+    return factor.ordered, _contrasts(contrast, factor)
+
+
+def _contrasts(given: Any, factor: Factor) -> Contrasts | None:
+    """Contrasts as ``C()`` takes them: a name of ours, formulae's or R's, a call, a matrix row by row."""
+    if given is None:
+        return factor.contrasts
+    if isinstance(given, _Omitting):
+        return _omitting(factor, given.level)
+    if isinstance(given, list):
+        raise DesignError("C() takes the name of a coding: C(f, Sum), C(f, Treatment('b')). For a matrix use contrasts=.")
+    return given if isinstance(given, str | Treatment) else _refuse_contrasts(given)
+
+
+def _refuse_contrasts(given: Any) -> Contrasts:
+    raise DesignError(f"C() takes the name of a coding, e.g. C(f, Sum) or C(f, Treatment('b')), not {given!r}.")
+
+
+def _omitting(factor: Factor, level: Any) -> Contrasts:
+    """Sum contrasts without a column of the level given, by default the last one."""
+    names = [level_name(value) for value in factor.levels]
+    place = len(names) - 1 if level is None else _level(factor, level)
+    matrix = np.delete(np.eye(len(names)), place, axis=1)
+    matrix[place] = -1.0
+    kept = [name for i, name in enumerate(names) if i != place]
+    return pd.DataFrame(matrix, index=list(factor.levels), columns=kept)
+
+
+def as_factor(value: Any, node: Node, scope: Scope) -> Factor:
+    """Levels of any column; on other rows those of the first evaluation."""
+    if isinstance(value, Times):
+        value = _categories(pd.Categorical(value.series))
+    if isinstance(value, np.ndarray) and value.ndim == 1:
+        levels, codes = np.unique(value, return_inverse=True)
+        value = Factor(codes.astype(np.int64), tuple(_whole_levels(levels)))
+    if not isinstance(value, Factor):
+        raise DesignError(f"A factor needs a column, one value per row, not {_described(value)}.")
+    if value.codes.min(initial=0) < 0:
+        raise DesignError(f"{_text(node)} has {int((value.codes < 0).sum())} value(s) that are no level.")
+    known = scope.memory.levels.setdefault(node, value)
+    return value if known.levels == value.levels else recoded(value, known, node)
+
+
+def _whole_levels(levels: AnyArray) -> list[Any]:
+    """Levels of a numeric column under the names that they have in the data: 2, not 2.0."""
+    if levels.dtype == float and np.isfinite(levels).all() and (levels == np.round(levels)).all():
+        return [int(level) for level in levels]
+    return list(levels.tolist())
+
+
+def _text(node: Node | str) -> str:
+    return node if isinstance(node, str) else (node.text if isinstance(node, Call) else "A factor")
+
+
+def recoded(value: Factor, known: Factor, node: Node | str) -> Factor:
+    """Values as levels known from other rows."""
+    position = {level_name(level): place for place, level in enumerate(known.levels)}
+    unknown = [name for name in map(level_name, value.levels) if name not in position]
+    used = {level_name(value.levels[code]) for code in np.unique(value.codes)}
+    unknown = [name for name in unknown if name in used]
+    if unknown:
+        shown = ", ".join(map(repr, unknown[:_SHOWN]))
+        raise DesignError(
+            f"{_text(node)} has level(s) on the new rows that the data of the model did not have: {shown}. Known levels: "
+            f"{_names(known)}."
+        )
+    place = np.array([position.get(level_name(level), 0) for level in value.levels], dtype=np.int64)
+    return Factor(place[value.codes], known.levels, known.ordered, known.contrasts)
+
+
+def _with_levels(factor: Factor, levels: Any) -> Factor:
+    """The factor with levels in a given order, all of those that occur."""
+    if levels is None:
+        return factor
+    if not isinstance(levels, list) or len({level_name(v) for v in levels}) < len(levels):
+        raise DesignError(f"levels are a list of different values, e.g. levels=['b', 'a'], not {levels!r}.")
+    names = [level_name(level) for level in levels]
+    missing = [level_name(level) for level in factor.levels if level_name(level) not in names]
+    if missing:
+        raise DesignError(
+            f"levels={levels!r} leaves out {', '.join(map(repr, missing[:_SHOWN]))}, which occurs: its rows would have no "
+            "level. Name all levels, or drop the rows beforehand."
+        )
+    occurring = [level for level in levels if level_name(level) in {level_name(v) for v in factor.levels}]
+    return recoded(factor, Factor(factor.codes, tuple(occurring), factor.ordered, factor.contrasts), "levels")
+
+
+def _first(factor: Factor, level: Any) -> Factor:
+    if level is None:
+        raise DesignError("relevel() needs the level that becomes the reference: relevel(f, 'b').")
+    place = _level(factor, level)
+    order = [place, *(i for i in range(len(factor.levels)) if i != place)]
+    levels = tuple(factor.levels[i] for i in order)
+    return Factor(np.argsort(order)[factor.codes].astype(np.int64), levels, factor.ordered, factor.contrasts)
+
+
+def _single(value: Any, what: str) -> Any:
+    if isinstance(value, np.ndarray | Factor | Times | list) or callable(value):
+        raise DesignError(f"{what} takes single values, numbers or text, not {_described(value)}.")
+    return value.item() if isinstance(value, np.generic) else value
+
+
+# --- what a text asks of its rows ------------------------------------------------------------------------------------
+
+
+def kinds_of_calls(node: Node, namespace: Mapping[str, Any]) -> set[str]:
+    """Kinds of the functions called, and ``"condition"`` for comparisons; ``"unknown"`` where there is no function."""
+    kinds: set[str] = set()
+    for part in walk(node):
+        if isinstance(part, Comparison | Logic | Not):
+            kinds.add("condition")
+        elif isinstance(part, Call):
+            try:
+                kinds.add(find_function(part.function, namespace).kind)
+            except DesignError:
+                kinds.add("unknown")
+    return kinds
