@@ -32,6 +32,7 @@ from bayeslmm.bayes.priors import (
     Wishart,
 )
 from bayeslmm.design.design import Design
+from bayeslmm.design.tokens import respelled
 from bayeslmm.design.variances import variance_labels
 from bayeslmm.errors import PriorError, PriorWarning
 from bayeslmm.likelihood import NormalPrior
@@ -189,7 +190,7 @@ def _keys(design: Design) -> dict[str, _Key]:
 
 def _plain(label: str) -> str:
     """A term's text whatever its spaces and outer parentheses."""
-    text = "".join(label.split())
+    text = "".join(respelled(label).split())
     return text if text.endswith(")") else f"({text})"
 
 
@@ -198,7 +199,7 @@ def _apply(design: Design, spec: dict[str, object]) -> Priors:
     known = _keys(design)
     chosen: list[tuple[_Key, str, object]] = []
     for name, value in spec.items():
-        key = known.get(name) or known.get(_plain(str(name)))
+        key = known.get(name) or known.get(respelled(str(name))) or known.get(_plain(str(name)))
         if key is None:
             raise PriorError(
                 f"priors has the key {name!r}, which names no parameter.{_meant(name, ['preset', *known])}"

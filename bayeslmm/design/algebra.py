@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bayeslmm.design.expressions import read_expression
-from bayeslmm.design.tokens import Token, tokenize
+from formulae import model_description
+
+from bayeslmm.design.expressions import Name, Node, parse_expression, read_expression
+from bayeslmm.design.tokens import Token, spelled, tokenize
 from bayeslmm.errors import FormulaError
 
 _OPERATORS = {"+", "-", "*", ":", "/", "^", "**", "%in%"}
@@ -68,6 +70,66 @@ def operand_places(tokens: Sequence[Token]) -> Iterator[tuple[int, int]]:
             end = _after_bracket(tokens, i + called) if called or token.text == "{" else end
             yield i, end
         i = end
+
+
+def expanded(text: str) -> tuple[list[tuple[str, ...]], bool, dict[str, Node]]:
+    """Terms of a sound text by formulae, which sees a placeholder for every column and call.
+
+    Parameters
+    ----------
+    text : str
+        Fixed part or left side of a bar.
+
+    Returns
+    -------
+    terms : list of tuple of str
+        Placeholders of each term.
+    intercept : bool
+    operands : dict of str to Node
+        What the placeholders stand for, in the order in which they appear.
+
+    Examples
+    --------
+    >>> terms, intercept, operands = expanded("0 + x * log(z)")
+    >>> terms, intercept
+    ([('v0_',), ('v1_',), ('v0_', 'v1_')], False)
+    """
+    algebra, operands = _with_placeholders(text)
+    parsed = model_description(algebra).common_terms
+    terms = [tuple(component.name for component in term.components) for term in parsed if term.kind != "intercept"]
+    return terms, any(term.kind == "intercept" for term in parsed), operands
+
+
+def _with_placeholders(right: str) -> tuple[str, dict[str, Node]]:
+    """The algebra of a text with a name for every column and call, and what these names stand for."""
+    tokens = tokenize(right)
+    names: dict[Node, str] = {}
+    out: list[str] = []
+    position = 0
+    for start, end in operand_places(tokens):
+        out += _signs(tokens[:start], position)
+        node = operand_node(tokens[start:end])
+        out.append(names.setdefault(node, f"v{len(names)}_"))
+        position = end
+    out += _signs(tokens, position)
+    return " ".join(out), {name: node for node, name in names.items()}
+
+
+def _signs(tokens: Sequence[Token], start: int) -> list[str]:
+    """Operators and numbers from a position on, as formulae writes them and without signs that change nothing."""
+    kept = []
+    for i in range(start, len(tokens)):
+        if tokens[i].text == "+" and (i == 0 or tokens[i - 1].text in ("(", "+", "-")):
+            continue
+        kept.append({"^": "**", "%in%": ":"}.get(tokens[i].text, tokens[i].text))
+    return kept
+
+
+def operand_node(tokens: Sequence[Token]) -> Node:
+    """What the tokens of one column or call stand for."""
+    if len(tokens) == 1:
+        return Name(tokens[0].text.strip("`"))
+    return parse_expression(spelled(tokens))
 
 
 def _operand(text: str, tokens: Sequence[Token], i: int) -> tuple[int, bool]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -147,26 +148,20 @@ def evaluate(node: Node, scope: Scope) -> Any:
         case Items(items):
             return [_single(evaluate(item, scope), "A list") for item in items]
         case Sign(minus, operand):
-            value = _numeric(evaluate(operand, scope), "A sign")
-            return (np.negative(value) if isinstance(value, np.ndarray) else -value) if minus else value
+            value = _numeric(evaluate(operand, scope), "-" if minus else "+")
+            return -value if minus else value
         case Power(base, exponent):
             return _arithmetic("**", evaluate(base, scope), evaluate(exponent, scope))
         case Chain(first, rest):
-            value = evaluate(first, scope)
-            for sign, operand in rest:
-                value = _join(sign, value, evaluate(operand, scope))
-            return value
+            start = evaluate(first, scope)
+            return reduce(lambda value, step: _join(step[0], value, evaluate(step[1], scope)), rest, start)
         case Comparison():
             return _compared(node, scope)
         case Not(operand):
             return np.logical_not(_condition(evaluate(operand, scope), "!"))
         case Logic(sign, operands):
-            joined = np.logical_and if sign == "&" else np.logical_or
-            conditions = [_condition(evaluate(operand, scope), sign) for operand in operands]
-            value = conditions[0]
-            for other in conditions[1:]:
-                value = joined(value, other)
-            return value
+            conditions = (_condition(evaluate(operand, scope), sign) for operand in operands)
+            return reduce(np.logical_and if sign == "&" else np.logical_or, conditions)
         case Call():
             return _called(node, scope)
 
@@ -281,7 +276,9 @@ def _comparison(sign: str, left: Any, right: Any) -> Any:
     if isinstance(left, Times) or isinstance(right, Times):
         return _time_comparison(sign, left, right)
     if isinstance(left, str) or isinstance(right, str):
-        raise DesignError(f"{sign!r} compares {_described(left)} with {_described(right)}. Text is compared with levels.")
+        raise DesignError(
+            f"{sign!r} compares {_described(left)} with {_described(right)}. Text is compared with levels."
+        )
     a, b = _numeric(left, sign), _numeric(right, sign)
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and a.shape != b.shape:
         raise DesignError(f"{sign} compares {_size(a)} with {_size(b)}. Both sides need one value per row.")
@@ -314,7 +311,8 @@ def _level_comparison(sign: str, left: Any, right: Any) -> BoolArray:
     place = _level(left, _single(right, sign))
     if sign not in ("==", "!=") and not left.ordered:
         raise DesignError(
-            f"{sign!r} asks for an order, but the factor (levels {_names(left)}) has none. Use ordered(), or compare by =="
+            f"{sign!r} asks for an order, but the factor (levels {_names(left)}) has none. Use ordered(), or compare "
+            "by ==."
         )
     return np.asarray(_COMPARISONS[sign](left.codes, place))
 
@@ -325,7 +323,9 @@ def _two_factors(sign: str, left: Factor, right: Factor) -> BoolArray:
         return np.asarray(_COMPARISONS[sign](*names), dtype=bool)
     if left.ordered and right.ordered and left.levels == right.levels:
         return np.asarray(_COMPARISONS[sign](left.codes, right.codes))
-    raise DesignError(f"{sign!r} asks for an order, which two factors have only if both are ordered with the same levels.")
+    raise DesignError(
+        f"{sign!r} asks for an order, which two factors have only if both are ordered with the same levels."
+    )
 
 
 def _level(factor: Factor, value: Any) -> int:
@@ -380,7 +380,7 @@ def _called(node: Call, scope: Scope) -> Any:
 def _check_arguments(node: Call, function: Function, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> None:
     unknown = [name for name in keywords if name not in function.keywords]
     if unknown:
-        known = f"Known are {', '.join(function.keywords)}." if function.keywords else "It takes values only."
+        known = f"Known are {', '.join(function.keywords)}." if function.keywords else "A comparison is written ==."
         raise DesignError(f"{node.text}: {node.function}() has no argument {unknown[0]!r} in a formula. {known}")
     given = len(arguments) + len(keywords)
     if given < function.least or len(arguments) > function.most:
@@ -400,7 +400,8 @@ def _elementwise(node: Call, function: Function, arguments: Sequence[Any], keywo
     value = function.call(*values, **keywords)
     if shapes and np.shape(value) not in shapes:
         raise DesignError(f"{node.text} does not give one value per row.")
-    return value.astype(float) if getattr(value, "dtype", None) == object else value
+    # Universal functions made from Python functions give objects.
+    return value.astype(float) if getattr(value, "dtype", np.dtype(float)).kind == "O" else value
 
 
 def _element_argument(value: Any, node: Call, function: Function) -> Any:
@@ -424,9 +425,7 @@ def _vector(value: Any, node: Call) -> FloatArray:
     return np.asarray(values, dtype=float)
 
 
-def _own(
-    node: Call, function: Function, arguments: Sequence[Any], keywords: Mapping[str, Any], scope: Scope
-) -> Any:
+def _own(node: Call, function: Function, arguments: Sequence[Any], keywords: Mapping[str, Any], scope: Scope) -> Any:
     """A function of the user's: it gets pandas columns and may give back any kind of column."""
     call = function.call
     if getattr(call, "__stateful_transform__", False) and isinstance(call, type):
@@ -476,7 +475,9 @@ def column_values(series: pd.Series, keep_levels: bool = False) -> Column:
         return series.to_numpy(dtype=bool)
     if pd.api.types.is_numeric_dtype(dtype):
         # Powers and differences of integers would wrap around.
-        return series.to_numpy(dtype=float, na_value=np.nan) if not isinstance(dtype, np.dtype) else series.to_numpy(float)
+        return (
+            series.to_numpy(dtype=float, na_value=np.nan) if not isinstance(dtype, np.dtype) else series.to_numpy(float)
+        )
     levels = sorted(pd.unique(series).tolist(), key=lambda v: (str(type(v)), v))
     return _categories(pd.Categorical(series, categories=pd.Index(levels, tupleize_cols=False)))
 
@@ -528,7 +529,9 @@ def _contrasts(given: Any, factor: Factor) -> Contrasts | None:
     if isinstance(given, _Omitting):
         return _omitting(factor, given.level)
     if isinstance(given, list):
-        raise DesignError("C() takes the name of a coding: C(f, Sum), C(f, Treatment('b')). For a matrix use contrasts=.")
+        raise DesignError(
+            "C() takes the name of a coding: C(f, Sum), C(f, Treatment('b')). For a matrix use contrasts=."
+        )
     return given if isinstance(given, str | Treatment) else _refuse_contrasts(given)
 
 
@@ -581,8 +584,8 @@ def recoded(value: Factor, known: Factor, node: Node | str) -> Factor:
     if unknown:
         shown = ", ".join(map(repr, unknown[:_SHOWN]))
         raise DesignError(
-            f"{_text(node)} has level(s) on the new rows that the data of the model did not have: {shown}. Known levels: "
-            f"{_names(known)}."
+            f"{_text(node)} has level(s) on the new rows that the data of the model did not have: {shown}. Known "
+            f"levels: {_names(known)}."
         )
     place = np.array([position.get(level_name(level), 0) for level in value.levels], dtype=np.int64)
     return Factor(place[value.codes], known.levels, known.ordered, known.contrasts)
@@ -598,8 +601,8 @@ def _with_levels(factor: Factor, levels: Any) -> Factor:
     missing = [level_name(level) for level in factor.levels if level_name(level) not in names]
     if missing:
         raise DesignError(
-            f"levels={levels!r} leaves out {', '.join(map(repr, missing[:_SHOWN]))}, which occurs: its rows would have no "
-            "level. Name all levels, or drop the rows beforehand."
+            f"levels={levels!r} leaves out {', '.join(map(repr, missing[:_SHOWN]))}, which occurs: its rows would have "
+            "no level. Name all levels, or drop the rows beforehand."
         )
     occurring = [level for level in levels if level_name(level) in {level_name(v) for v in factor.levels}]
     return recoded(factor, Factor(factor.codes, tuple(occurring), factor.ordered, factor.contrasts), "levels")

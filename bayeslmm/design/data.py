@@ -119,8 +119,7 @@ def _names_in(text: str, available: Sequence[str], namespace: Mapping[str, Any])
         if token.kind == "quoted" and following != "(":
             found.append(token.text.strip("`"))
         elif token.kind == "name" and not _no_column(token, following):
-            if token.text in available or not is_value(token.text, namespace):
-                found.append(token.text)
+            found += [token.text] * (token.text in available or not is_value(token.text, namespace))
     return found
 
 

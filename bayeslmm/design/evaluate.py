@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from formulae import model_description
 
-from bayeslmm.design.algebra import operand_places
+from bayeslmm.design.algebra import expanded, operand_node, operand_places
 from bayeslmm.design.arithmetic import (
     Factor,
     Memory,
@@ -29,7 +28,7 @@ from bayeslmm.design.contrasts import contrast_matrix, contrast_names
 from bayeslmm.design.data import check_no_time, check_usable
 from bayeslmm.design.expressions import Call, Name, Node, parse_expression
 from bayeslmm.design.groups import level_name
-from bayeslmm.design.tokens import Token, quoted, spelled, tokenize
+from bayeslmm.design.tokens import quoted, tokenize
 from bayeslmm.errors import BayesLMMError, DesignError, FormulaError
 from bayeslmm.types import FloatArray, IntArray
 
@@ -149,8 +148,8 @@ class Evaluator:
         except Exception as error:
             message = str(error).rstrip(".")
             raise DesignError(
-                f"{text!r} could not be evaluated: {type(error).__name__}{': ' if message else ''}{message}. Check what "
-                "the functions are given, and the types of the columns."
+                f"{text!r} could not be evaluated: {type(error).__name__}{': ' if message else ''}{message}. Check "
+                "what the functions are given, and the types of the columns."
             ) from error
 
     def _plain_column(self, name: str) -> FloatArray | None:
@@ -183,11 +182,8 @@ class Evaluator:
         return _side_by_side(list(columns.values()), self.n), tuple(columns)
 
     def _model_columns(self, right: str) -> Columns:
-        text, nodes = _with_placeholders(right)
-        parsed = model_description(text)
-        intercept = any(term.name == _CONSTANT for term in parsed.common_terms)
-        given = [term.components for term in parsed.common_terms if term.kind != "intercept"]
-        terms = ordered_terms([tuple(c.name for c in components) for components in given], list(nodes))
+        given, intercept, nodes = expanded(right)
+        terms = ordered_terms(given, list(nodes))
         used = {name: self._component(nodes[name], right) for name in nodes if any(name in term for term in terms)}
         factors = {name for name, component in used.items() if isinstance(component.value, Factor)}
         blocks: list[Columns] = [(np.ones((self.n, 1)), (_CONSTANT,))] if intercept else []
@@ -209,7 +205,9 @@ class Evaluator:
             )
         if not isinstance(value, np.ndarray):
             return np.full(self.n, float(value))
-        return _one_per_row(value, text, self.n).reshape(-1) if value.size == self.n else _one_per_row(value, text, self.n)
+        return (
+            _one_per_row(value, text, self.n).reshape(-1) if value.size == self.n else _one_per_row(value, text, self.n)
+        )
 
     def _value(self, text: str) -> Any:
         if self._trained is not None and text not in self._trained._values:
@@ -273,38 +271,6 @@ class Evaluator:
             else:
                 self._blocks[node, full] = value, tuple(f"{label}[{k + 1}]" for k in range(value.shape[1]))
         return self._blocks[node, full]
-
-
-def _with_placeholders(right: str) -> tuple[str, dict[str, Node]]:
-    """The algebra of a text with a name for every column and call, and what these names stand for."""
-    tokens = tokenize(right)
-    names: dict[Node, str] = {}
-    out: list[str] = []
-    position = 0
-    for start, end in operand_places(tokens):
-        out += _signs(tokens[:start], position)
-        node = operand_node(tokens[start:end])
-        out.append(names.setdefault(node, f"v{len(names)}_"))
-        position = end
-    out += _signs(tokens, position)
-    return " ".join(out), {name: node for node, name in names.items()}
-
-
-def _signs(tokens: Sequence[Token], start: int) -> list[str]:
-    """Operators and numbers from a position on, as formulae writes them and without signs that change nothing."""
-    kept = []
-    for i in range(start, len(tokens)):
-        if tokens[i].text == "+" and (i == 0 or tokens[i - 1].text in ("(", "+", "-")):
-            continue
-        kept.append({"^": "**", "%in%": ":"}.get(tokens[i].text, tokens[i].text))
-    return kept
-
-
-def operand_node(tokens: Sequence[Token]) -> Node:
-    """What the tokens of one column or call stand for."""
-    if len(tokens) == 1:
-        return Name(tokens[0].text.strip("`"))
-    return parse_expression(spelled(tokens))
 
 
 def called(text: str, namespace: Mapping[str, Any]) -> set[str]:

@@ -137,6 +137,32 @@ def parse_formula(text: str) -> Formula:
     return Formula(text, response, fixed, offsets, tuple(bars))
 
 
+def offsets_outside(text: str) -> str:
+    """A formula with a single bar, offsets left of it moved behind it: a known part of every mean.
+
+    Examples
+    --------
+    >>> offsets_outside("y ~ x + offset(w) | g")
+    'y ~ (x | g) + offset(w)'
+    >>> offsets_outside("y ~ x | g")
+    'y ~ x | g'
+    """
+    tokens = tokenize(text)
+    right = tokens[_tilde(text, tokens) + 1 :]
+    term = _inside(right) or right
+    bars = [i for i, token in enumerate(term) if token.text == "|" and token.depth == term[0].depth]
+    if len(bars) != 1 or bars[0] == 0:
+        return text
+    summands = _terms(text, term[: bars[0]])
+    offsets = [t for sign, t in summands if sign == "+" and t[0].text == "offset" and _inside(t[1:])]
+    if not offsets:
+        return text
+    kept = [f"{sign} {spelled(t)}" for sign, t in summands if t not in offsets]
+    left = " ".join(kept).removeprefix("+ ") or "1"
+    parts = [f"({left} | {spelled(term[bars[0] + 1 :])})", *map(spelled, offsets)]
+    return f"{spelled(tokens[: _tilde(text, tokens)])} ~ {' + '.join(parts)}"
+
+
 def _tilde(text: str, tokens: Sequence[Token]) -> int:
     places = [i for i, token in enumerate(tokens) if token.text == "~" and not token.inside]
     if not places:
@@ -233,7 +259,7 @@ def _no_offset(text: str, tokens: Sequence[Token], why: str) -> None:
 
 def _means_or(term: Sequence[Token], bar: Token) -> bool:
     """Whether a bar joins conditions: not if the call around it looks like a random term of an unknown structure."""
-    if not bar.inside or bar.text == "||":
+    if not bar.inside:
         return False
     looks_random = bar.depth == term[0].depth + 1 and term[0].text not in _OF_CONDITIONS
     return not looks_random or any(token.text in _CONDITIONS for token in term)
@@ -248,8 +274,9 @@ def _terms(text: str, tokens: Sequence[Token]) -> list[tuple[str, list[Token]]]:
     """Summands of the right side with their signs."""
     terms: list[tuple[str, list[Token]]] = []
     sign, current = "+", list[Token]()
+    depth = min(token.depth for token in tokens)
     for token in tokens:
-        if token.depth == 0 and token.text in ("+", "-"):
+        if token.depth == depth and token.text in ("+", "-"):
             if not current and token.text == "+":
                 continue
             if current:

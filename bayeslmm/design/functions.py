@@ -27,8 +27,9 @@ class Function:
     Attributes
     ----------
     kind : str
-        ``"element"``: a value per row from those of the row, ``"condition"`` if it is true or false. ``"summary"``: one number from a column, and
-        ``"transform"``: a function of rows made from a column, both kept for new rows. ``"factor"``: levels.
+        ``"element"``: a value per row from those of the row, ``"condition"`` if it is true or false. ``"summary"``:
+        one number from a column, and ``"transform"``: a function of rows made from a column, both kept for new rows.
+        ``"factor"``: levels.
         ``"own"``: passed by the user.
     call : callable
     most : int
@@ -124,8 +125,9 @@ def _not_called(*_: Any) -> Any:
 
 
 _UNARY = (
-    "log2 log10 log1p exp expm1 sqrt abs sin cos tan arcsin arccos arctan sinh cosh tanh floor ceil trunc sign square cbrt"
-).split()
+    *("log2", "log10", "log1p", "exp", "expm1", "sqrt", "cbrt", "square", "abs", "sign", "floor", "ceil", "trunc"),
+    *("sin", "cos", "tan", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh"),
+)
 _R_NAMES = {"asin": "arcsin", "acos": "arccos", "atan": "arctan", "ceiling": "ceil"}
 _SPLINE = {"Boundary.knots": "boundary", "boundary_knots": "boundary"}
 
@@ -179,8 +181,8 @@ _NUMPY: dict[str, Function] = {
     "std": _summary(_np_std, 1, ddof="ddof"),
     "quantile": _summary(_quantile, 2, q="at"),
     "percentile": _summary(_percentile, 2, q="at"),
-    **{name: FUNCTIONS["min"] for name in ("min", "amin")},
-    **{name: FUNCTIONS["max"] for name in ("max", "amax")},
+    **dict.fromkeys(("min", "amin"), FUNCTIONS["min"]),
+    **dict.fromkeys(("max", "amax"), FUNCTIONS["max"]),
     "sum": FUNCTIONS["sum"],
 }
 CODINGS: dict[str, str] = {
@@ -268,8 +270,8 @@ def _unknown(name: str) -> str:
             f"beforehand, or pass extra_namespace={{'{short}': {name}}} and write {short}(...)."
         )
     return (
-        f"{name!r} is no known function.{hint} Known are {SHOWN}, NumPy's functions of one value per row as np.name, and "
-        "what extra_namespace passes."
+        f"{name!r} is no known function.{hint} Known are {SHOWN}, NumPy's functions of one value per row as np.name, "
+        "and what extra_namespace passes."
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
+from bayeslmm.design.algebra import operand_node, operand_places
+from bayeslmm.design.expressions import Node, Power, Sign, walk
 from bayeslmm.design.lint_formula import Reading
 from bayeslmm.design.lint_report import Finding, Severity
 from bayeslmm.design.tokens import Token
@@ -20,6 +22,21 @@ _FACTORS = {
     "ordered": "pandas.Categorical(..., ordered=True)",
     "as.ordered": "pandas.Categorical(..., ordered=True)",
 }
+_R_SUMMARIES = (
+    "mean",
+    "sd",
+    "var",
+    "median",
+    "min",
+    "max",
+    "sum",
+    "quantile",
+    "pmin",
+    "pmax",
+    "ifelse",
+    "round",
+    "relevel",
+)
 _FORMULAE_ONLY = ("center", "standardize", "S", "T", "binary", "proportion", "prop")
 
 
@@ -47,8 +64,12 @@ def _call(token: Token, arguments: list[Token]) -> Finding | None:
         return _known(token, "A factor, as in R.", _R_ONLY, f"A column made before: {_FACTORS[name]}.")
     if name in _FORMULAE_ONLY:
         return _known(token, "As in formulae.", _PYTHON_ONLY, "A column computed beforehand.")
-    if name == "bs":
-        return _known(token, "As in formulae.", {"lme4": "Only after library(splines)."}, "")
+    if name in ("bs", "ns"):
+        return _splines(token)
+    if name in _R_SUMMARIES:
+        return _known(
+            token, "As in R; new rows use the value of the model's own.", _R_ONLY, "A column computed beforehand."
+        )
     if name == "scale":
         return _scale(token, len({t.text for t in arguments if t.depth == token.depth + 1} & {",", "="}) > 0)
     return _coding(token, arguments) if name == "C" else None
@@ -58,6 +79,14 @@ def _known(
     token: Token, here: str, elsewhere: Mapping[str, str], remedy: str, severity: Severity = "error there"
 ) -> Finding:
     return Finding("function", token.start, token.text, severity, here, elsewhere, remedy)
+
+
+def _splines(token: Token) -> Finding:
+    after = {"lme4": "Only after library(splines)."}
+    if token.text == "ns":
+        return _known(token, "As R's splines::ns.", {**after, **_R_ONLY}, "A column computed beforehand.")
+    there = dict.fromkeys(("bambi", "formulae"), "The same curves, from formulae 0.9 on in another basis.")
+    return _known(token, "As R's splines::bs.", {**after, **there}, "")
 
 
 def _scale(token: Token, options: bool) -> Finding:
@@ -82,6 +111,35 @@ def _coding(token: Token, arguments: list[Token]) -> Finding | None:
         dict.fromkeys(("lme4", "brms"), "Error: R names codings contr.treatment, contr.sum, ..."),
         "The column itself, with contrasts={...} here, contrasts = list(...) in lme4.",
     )
+
+
+def powers(reading: Reading) -> Iterator[Finding]:
+    """``-x**2`` and ``a**b**c`` within calls, which formulae reads from the left."""
+    for start, end in operand_places(reading.tokens):
+        tokens = reading.tokens[start:end]
+        if reading.formula is None or not any(token.text in ("**", "^") for token in tokens):
+            continue
+        node = operand_node(tokens)
+        if any(_signed_power(part) or _tower(part) for part in walk(node)):
+            yield Finding(
+                "signs and powers",
+                tokens[0].start,
+                reading.text[tokens[0].start : tokens[-1].end],
+                "different model",
+                "Powers come before signs and from the right, as in R: -x**2 is -(x**2), a**b**c is a**(b**c).",
+                dict.fromkeys(
+                    ("bambi", "formulae"), "Signs come before powers: -x**2 is (-x)**2; a**b**c is (a**b)**c."
+                ),
+                "Brackets: -(x**2), a**(b**c).",
+            )
+
+
+def _signed_power(node: Node) -> bool:
+    return isinstance(node, Sign) and isinstance(node.operand, Power)
+
+
+def _tower(node: Node) -> bool:
+    return isinstance(node, Power) and isinstance(node.exponent, Power)
 
 
 def constants(reading: Reading) -> Iterator[Finding]:
@@ -129,4 +187,4 @@ def calls(tokens: Sequence[Token], *names: str) -> Iterator[tuple[Token, list[To
             yield token, list(inner[:end])
 
 
-RULES = (functions, constants, offsets)
+RULES = (functions, powers, constants, offsets)

@@ -12,7 +12,9 @@ import pandas as pd
 from formulae import design_matrices
 
 from bayeslmm.design import data as checks
+from bayeslmm.design.algebra import operand_node, operand_places
 from bayeslmm.design.evaluate import Evaluator
+from bayeslmm.design.expressions import Name, Node, Number, Power, walk
 from bayeslmm.design.formula import Formula
 from bayeslmm.design.functions import VALUES, find_function
 from bayeslmm.design.lint_calls import calls
@@ -32,6 +34,7 @@ from bayeslmm.types import FloatArray
 
 _FEW = 6
 _SAME = 1e-9
+_LARGEST_POWER = 64
 # Functions that bambi gives formulae, and those of which other rules say that it has none.
 _IN_BAMBI: Mapping[str, Any] = {
     "np": np,
@@ -208,7 +211,7 @@ def text_order(known: Typed) -> Iterator[Finding]:
 def fixed_columns(known: Typed) -> Iterator[Finding]:
     """Columns of the fixed part, here and in formulae."""
     own = _own(known, known.formula.fixed)
-    other = _formulae(known, f"y_ ~ {known.formula.fixed}", "common")
+    other = None if own is None else _formulae(known, f"y_ ~ {known.formula.fixed}", "common")
     if own is None or other is None or _same_columns(own, other):
         return
     span = _same_span(own, other)
@@ -269,8 +272,10 @@ def bar_columns(known: Typed) -> Iterator[Finding]:
             continue
         parts = [(term, _own(known, term.bars[0].left)) for term in terms]
         canonical = [f"({_canonical(term.left)} | one_)" for term in terms]
+        if any(own is None for _, own in parts):
+            continue
         other = _formulae(known, f"y_ ~ 1 + {' + '.join(canonical)}", "group")
-        if other is None or any(own is None for _, own in parts):
+        if other is None:
             continue
         own = np.column_stack([own for _, own in parts if own is not None])
         if own.shape[1] != other.shape[1] or not _same_span(own, other):
@@ -324,7 +329,7 @@ def _own(known: Typed, text: str) -> FloatArray | None:
 
 
 def _formulae(known: Typed, text: str, part: str) -> FloatArray | None:
-    """What formulae makes of a text, None if it stops (other rules say why)."""
+    """What formulae makes of a text that could be evaluated here; None if it stops (other rules say why)."""
     size = len(next(iter(known.columns.values())))
     frame = pd.DataFrame({name: series.reset_index(drop=True) for name, series in known.columns.items()})
     frame = frame.assign(y_=np.zeros(size), one_=["a"] * size)
@@ -341,13 +346,26 @@ def _formulae(known: Typed, text: str, part: str) -> FloatArray | None:
 
 
 def _harmless(text: str) -> bool:
-    """Whether a text calls nothing but what formulas may call here: formulae would follow any chain of attributes."""
-    names = [a.text for a, b in pairwise(tokenize(text)) if b.text == "(" and a.kind in ("name", "quoted")]
-    dotted = [t.text for t in tokenize(text) if t.kind == "name" and t.text.startswith("np.") and t.text not in VALUES]
+    """Whether formulae may evaluate a text: it would follow any chain of attributes, and take any power of integers."""
+    tokens = tokenize(text)
+    if any(t.kind == "name" and t.text.startswith("np.") and not _known_name(t.text) for t in tokens):
+        return False
+    calls = [operand_node(tokens[start:end]) for start, end in operand_places(tokens)]
+    return not any(_endless(part) for call in calls for part in walk(call))
+
+
+def _known_name(name: str) -> bool:
     try:
-        return all(find_function(name, {}) for name in [*names, *dotted] if name not in ("offset", ""))
+        return name in VALUES or bool(find_function(name, {}))
     except DesignError:
         return False
+
+
+def _endless(node: Node) -> bool:
+    """Whether a node is a power of plain numbers that could have more digits than fit anywhere."""
+    if not isinstance(node, Power) or any(isinstance(part, Name) for part in walk(node)):
+        return False
+    return not isinstance(node.exponent, Number) or node.exponent.value > _LARGEST_POWER
 
 
 def _same_columns(a: FloatArray, b: FloatArray) -> bool:

@@ -13,9 +13,11 @@ from typing import Any
 
 from formulae import model_description
 
+from bayeslmm.design.algebra import expanded
+from bayeslmm.design.expressions import Call, Name, Node
 from bayeslmm.design.formula import Bar, Formula
 from bayeslmm.design.lint_report import Finding
-from bayeslmm.design.tokens import Token, tokenize, unquoted
+from bayeslmm.design.tokens import Token, quoted, tokenize, unquoted
 from bayeslmm.errors import FormulaError
 
 _BARS = ("|", "||")
@@ -65,7 +67,7 @@ def read(text: str, formula: Formula | None, error: FormulaError | None) -> Read
         tokens = tokenize(text)
     except FormulaError:
         tokens = ()
-    places = [i for i, token in enumerate(tokens) if token.text in _BARS] if formula else []
+    places = [i for i, token in enumerate(tokens) if token.text in _BARS and not token.inside] if formula else []
     terms = tuple(_written(text, tokens, i, formula) for i in places if formula)
     return Reading(text, tokens, formula, error, terms)
 
@@ -118,9 +120,12 @@ def may_have_several_columns(left: str) -> bool:
 
 def ours(left: str) -> tuple[tuple[str, ...], bool]:
     """Terms of a left side as R (and bayeslmm) expands it, and whether it has an intercept."""
-    text, written = unquoted(left)
-    names = [term.name for term in model_description(_readable(text)).common_terms]
-    return tuple(written(name) for name in names if name != "Intercept"), "Intercept" in names
+    terms, intercept, operands = expanded(left)
+    return tuple(":".join(_typed(operands[name]) for name in term) for term in terms), intercept
+
+
+def _typed(node: Node) -> str:
+    return node.text if isinstance(node, Call) else quoted(node.name) if isinstance(node, Name) else ""
 
 
 def _readable(text: str) -> str:

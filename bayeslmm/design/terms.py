@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bayeslmm.design.tokens import respelled
 from bayeslmm.errors import DesignError
 
 
@@ -45,4 +46,4 @@ def term_position(key: object, labels: Sequence[str], groups: Sequence[str], arg
 
 
 def _plain(label: object) -> str:
-    return "".join(str(label).split())
+    return "".join(respelled(str(label)).split())

@@ -102,7 +102,9 @@ def _opens_arguments(tokens: Sequence[Token]) -> bool:
     if tokens[-1].text == "{":
         return True
     before = tokens[-2] if len(tokens) > 1 else None
-    named = before is not None and (before.kind == "quoted" or (before.kind == "name" and before.text not in STRUCTURES))
+    named = before is not None and (
+        before.kind == "quoted" or (before.kind == "name" and before.text not in STRUCTURES)
+    )
     return tokens[-1].text == "(" and named
 
 

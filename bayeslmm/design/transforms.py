@@ -1,7 +1,7 @@
 """Functions of a formula that look at a whole column once and remember: means, knots, polynomials, splines.
 
-Each is made on the rows of the model, where a row may count several times, and gives the function that is then applied to
-these and to other rows.
+Each is made on the rows of the model, where a row may count several times, and gives the function that is then
+applied to these and to other rows.
 """
 
 from __future__ import annotations
@@ -57,9 +57,7 @@ def quantiles(x: FloatArray, at: Sequence[float] | FloatArray, counts: IntArray 
     last = np.cumsum(counts[order])
     place = (last[-1] - 1) * probabilities
     lower = np.floor(place)
-    low, high = (
-        x[order][np.searchsorted(last, np.minimum(k, last[-1] - 1), side="right")] for k in (lower, lower + 1)
-    )
+    low, high = (x[order][np.searchsorted(last, np.minimum(k, last[-1] - 1), side="right")] for k in (lower, lower + 1))
     return np.asarray(low + (place - lower) * (high - low))
 
 
@@ -106,7 +104,8 @@ def polynomial(x: FloatArray, counts: IntArray | None, degree: Any = 1, raw: Any
     distinct = np.unique(x).size
     if k >= distinct:
         raise DesignError(
-            f"poly() of degree {k} needs more than {k} different values, but the column has {distinct}. Lower the degree."
+            f"poly() of degree {k} needs more than {k} different values, but the column has {distinct}. Lower the "
+            "degree."
         )
     weights = np.ones_like(x) if counts is None else counts.astype(float)
     # The size of x does not matter to polynomials that are normed, but would to their powers.
@@ -153,7 +152,12 @@ def b_splines(
 
 
 def natural_splines(
-    x: FloatArray, counts: IntArray | None, df: Any = None, knots: Any = None, intercept: Any = False, boundary: Any = None
+    x: FloatArray,
+    counts: IntArray | None,
+    df: Any = None,
+    knots: Any = None,
+    intercept: Any = False,
+    boundary: Any = None,
 ) -> Applied:
     """R's ``ns(x, df=, knots=, intercept=)``: cubic splines that are straight lines beyond the boundary knots."""
     first = 0 if _flag(intercept, "intercept", "ns") else 1
@@ -203,7 +207,9 @@ def _inner_knots(
                 f"{', '.join(f'{k:g}' for k in outside[:5])} do not."
             )
         if df is not None and df != inner.size + free:
-            raise DesignError(f"{name}() with {inner.size} knots has df={inner.size + free}, not {df}. Give one of them.")
+            raise DesignError(
+                f"{name}() with {inner.size} knots has df={inner.size + free}, not {df}. Give one of them."
+            )
         return inner
     if df is None:
         return np.empty(0)

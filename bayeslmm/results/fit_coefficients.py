@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Literal, get_args
@@ -13,6 +12,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from bayeslmm.design.design import Design
+from bayeslmm.design.names import term_positions
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.inference.explained import Explained, explained
 from bayeslmm.inference.hypothesis import hypothesis
@@ -253,8 +253,7 @@ def _upper_tail(F: float, df1: int, df2: float) -> float:
 
 def _positions(name: str, names: list[str]) -> list[int]:
     """Coefficients that a name means: its own, or those of the term."""
-    found = [k for k, own in enumerate(names) if own == name]
-    found = found or [k for k, own in enumerate(names) if re.sub(r"\[.*?\]", "", own) == name]
+    found = term_positions(name, names)
     if not found:
         raise DesignError(f"No coefficient or term is called {name!r}. Coefficients are: {', '.join(names)}.")
     return found

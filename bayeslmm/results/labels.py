@@ -9,6 +9,7 @@ import numpy as np
 
 from bayeslmm.design.design import Design
 from bayeslmm.design.labels import GroupLabels
+from bayeslmm.design.names import positions
 from bayeslmm.design.variances import SdLabel, variance_labels
 from bayeslmm.errors import DesignError
 from bayeslmm.types import FloatArray
@@ -78,7 +79,7 @@ def find(design: Design, label: str) -> Parameter:
         No such parameter, or several.
     """
     known = parameters(design)
-    exact = [p for p in known if p.label == label]
+    exact = [known[i] for i in positions(label, [p.label for p in known])]
     loose = [p for p in known if p.label.split("[")[0] == label]
     chosen = exact or loose
     if len(chosen) != 1:

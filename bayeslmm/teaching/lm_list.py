@@ -11,6 +11,7 @@ import pandas as pd
 from scipy.stats import t as student
 
 from bayeslmm.design import Design, build_design
+from bayeslmm.design.formula import offsets_outside
 from bayeslmm.errors import DesignError, FormulaError
 from bayeslmm.teaching.grouped import LevelFits, least_squares_by_level
 from bayeslmm.teaching.terms import response, weights
@@ -159,7 +160,7 @@ def lm_list(
     Parameters
     ----------
     formula : str
-        ``"y ~ x | g"``; ``"y ~ (x | g) + offset(o)"`` with an offset.
+        ``"y ~ x | g"``; ``"y ~ x + offset(o) | g"`` with an offset.
     data : pandas, polars or pyarrow table
     weights : str or array of shape (rows,), optional
         Precision weights.
@@ -196,7 +197,12 @@ def lm_list(
             f"The formula {formula!r} has no bar, so there are no groups to fit. Write response ~ predictors | group."
         )
     design = build_design(
-        formula, data, weights=weights, contrasts=contrasts, extra_namespace=extra_namespace, saturated="allow"
+        offsets_outside(formula) if isinstance(formula, str) else formula,
+        data,
+        weights=weights,
+        contrasts=contrasts,
+        extra_namespace=extra_namespace,
+        saturated="allow",
     )
     _check_one_term(design)
     return LmList(design, _fit(design))

@@ -490,7 +490,7 @@ def test_formulas_without_bars_are_regressions_where_they_can_be_read(formula):
         ("y ~ 1 + (`t [s]` | g)", "(1 | g) + (0 + `t [s]` | g) if"),
         ("y ~ 1 + (q0_ + `t [s]` || g)", "(1 | g) + (0 + q0_ | g) + (0 + `t [s]` | g) for"),
         ("y ~ 1 + (log(`t [s]`):`a:b` || g)", "(1 | g) + (0 + log(`t [s]`):`a:b` | g) for"),
-        ("y ~ 1 + (x + `x` || g)", "(1 | g) + (0 + `x` | g) for"),
+        ("y ~ 1 + (x + `x` || g)", "(1 | g) + (0 + x | g) for"),
     ],
 )
 def test_proposed_terms_keep_backquotes_and_can_be_read(formula, remedy):
