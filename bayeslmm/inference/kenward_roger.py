@@ -42,6 +42,8 @@ _TRAILING = 2_000
 _CHUNK = 2_000_000
 # Eigenvalues of the information, scaled to a unit diagonal, below this are none: variances that cannot be told apart.
 _FLAT = 1e-10
+# Two shares of one sum that differ by less are equal: information matrices are inverted to about this accuracy.
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -119,10 +121,17 @@ class KenwardRoger:
         g = ((rows + 1) * A1 - (rows + 4) * A2) / ((rows + 2) * A2)
         below = 3.0 * rows + 2.0 * (1.0 - g)
         c1, c2, c3 = g / below, (rows - g) / below, (rows + 2 - g) / below
-        mean = 1.0 / (1.0 - A2 / rows)
-        variance = 2.0 / rows * (1.0 + c1 * B) / ((1.0 - c2 * B) ** 2 * (1.0 - c3 * B))
-        df = 4.0 + (rows + 2) / (rows * variance / (2.0 * mean**2) - 1.0)
-        return df / (mean * (df - 2.0)), df
+        first, last = 1.0 + c1 * B, 1.0 - c3 * B
+        rest = 1.0 - A2 / rows
+        gap = A2 / rows - c2 * B
+        if abs(gap) <= _ROUNDING * A2 / rows:
+            # As for Hotelling's statistic: the factor 1 - c2 B of the variance and the mean cancel, and nothing is
+            # divided by what is zero with l + 2 subjects (no mean) or l + 4 (no variance).
+            df = 4.0 + (rows + 2) * last / (first - last)
+            return df * (first - last) / (rows + 2), df
+        last *= (rest + gap) ** 2
+        df = 4.0 + (rows + 2) * last / (rest**2 * first - last)
+        return df * rest / (df - 2.0), df
 
 
 def kenward_roger(cp: CrossProducts, optimum: Optimum) -> KenwardRoger:

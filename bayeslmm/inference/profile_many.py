@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bayeslmm.numerics.newton import CLOSE, FLAT
+from bayeslmm.numerics.newton import CLOSE, FLAT, LONGEST
 from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 type Function = Callable[[FloatArray, IntArray], tuple[FloatArray, FloatArray, FloatArray]]
@@ -170,14 +170,14 @@ def _model(search: Search, state: _State, which: IntArray) -> _Local:
     steep = np.maximum(np.abs(curvature), FLAT * largest)
     slope = (g[:, None, 1:] @ vectors)[:, 0]
     across = (H[:, None, 0, 1:] @ vectors)[:, 0]
-    fall = (slope**2 / steep).sum(1)
+    with np.errstate(over="ignore"):
+        fall = (slope**2 / steep).sum(1)
+        step, follow = (np.clip(-along / steep, -LONGEST, LONGEST) for along in (slope, across))
     down = curvature < -1e-7 * largest
-    step = -slope / steep
     saddle = down.any(axis=1)
     if saddle.any():
         push = np.where(slope > 0, -0.5, 0.5) * state.radius[which, None]
         step = np.where(down & (np.abs(step) < np.abs(push)), push, step)
-    follow = -across / steep
     side = search.side[which]
     return _Local(
         (vectors @ step[..., None])[..., 0],

@@ -33,6 +33,10 @@ _STEP = 0.4
 # Doubles in the widest array of a batch.
 _CHUNK = 500_000
 _STEPS = 60
+# The statistic leaves zero by a jump where there are several maxima, which takes a root finder many steps.
+_ROOT_STEPS = 1000
+# A bracket of a few units in the last place is closed.
+_ROUNDING = 1e-15
 _LONGEST = 80.0
 # Two statistics closer than this, relative to the larger, are equal.
 _TIE = 1e-9
@@ -201,16 +205,26 @@ def _polish(
         low, high = np.where(slope > 0, s, low), np.where(slope > 0, high, s)
         with np.errstate(divide="ignore", invalid="ignore"):
             step = -slope / curvature
-        inside = (curvature < 0) & (s + step > low) & (s + step < high)
+        # The ends are inside: at the maximum s is an end, and the step may be too short to move it.
+        inside = (curvature < 0) & (s + step >= low) & (s + step <= high)
         step = np.where(inside, step, 0.5 * (low + high) - s)
         found[todo] = s = s + step
-        # The next step would be about the square of this one, and the value is off by the square of that.
-        far = (np.abs(step) > 1e-5 * np.maximum(s, 1e-5)) & (high - low > 1e-15)
+        # The step after one of Newton's would be about its square, and the value is off by the square of that; the
+        # step after a bisection may be as long as it.
+        far = np.where(inside, np.abs(step) > 1e-5 * np.maximum(s, 1e-5), high - low > _ROUNDING * np.maximum(s, 1.0))
         todo, s, low, high = todo[far], s[far], low[far], high[far]
         open_W, open_w = open_W[far], open_w[far]
     lam = np.expm1(found) / problem.fastest
-    D = np.einsum("bg,bg->b", W, 1.0 / (1.0 + lam[:, None] * problem.mu)) + w
-    return found, problem.nu * np.log((W.sum(axis=1) + w) / D) - problem.penalty(lam)
+    return found, problem.nu * _log_fall(problem, W, w, lam) - problem.penalty(lam)
+
+
+def _log_fall(problem: Profile, W: FloatArray, w: FloatArray, lam: FloatArray) -> FloatArray:
+    """``log S - log D``, shape (B,), with all digits also where it is small."""
+    scaled = lam[:, None] * problem.mu
+    S = W.sum(axis=1) + w
+    fall = np.einsum("bg,bg->b", W, scaled / (1.0 + scaled)) / S
+    D = np.einsum("bg,bg->b", W, 1.0 / (1.0 + scaled)) + w
+    return np.asarray(np.where(fall < 0.5, -np.log1p(-np.minimum(fall, 0.5)), np.log(S / D)))
 
 
 def _derivatives(problem: Profile, W: FloatArray, w: FloatArray, s: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -386,4 +400,4 @@ def _f_at(problem: Profile, statistic: float) -> float:
         low, high = high, high + 1.0
     while excess(low) > 0 and low > -600.0:
         low -= 1.0
-    return float(np.exp(brentq(excess, low, high, xtol=1e-13)))
+    return float(np.exp(brentq(excess, low, high, xtol=1e-13, maxiter=_ROOT_STEPS)))

@@ -12,18 +12,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.linalg import lapack, qr
+from scipy.linalg import lapack
 
 from bayeslmm.design.design import Design, RandomTerm
 from bayeslmm.design.shared import Identity
 from bayeslmm.errors import DesignError
+from bayeslmm.inference.spans import IN_SPAN, between, expand, singular, span, spread, without
 from bayeslmm.likelihood import CrossProducts
 from bayeslmm.likelihood.columns import orthogonalise
-from bayeslmm.likelihood.within import grouped_qr, level_sums
+from bayeslmm.likelihood.within import grouped_qr
 from bayeslmm.types import FloatArray, IntArray
 
-# Columns whose part outside the earlier ones is a smaller share of them lie in their span.
-_IN_SPAN = 1e-8
 # Dense eigenproblems up to this size; some seconds.
 LARGEST = 2000
 # Entries of the dense columns that are moved into X; 400 MB.
@@ -128,16 +127,19 @@ def spectrum(
     columns = _columns(design, term, effects, others)
     Q, R, X = columns.Q, columns.R, columns.X
     y = _responses(design, Y, columns)
-    E = _between(Q, X, codes, J)
-    outside = _span(X - _expand(Q, E, codes))
+    E = between(Q, X, codes, J)
+    outside, share, turned = singular(X - expand(Q, E, codes))
     r = int(np.count_nonzero(np.einsum("lii->li", R))) - (X.shape[1] - outside.shape[1])
     f = design.n_observations - columns.p - max(r, 0)
     _check_left(name, r, f, others, design)
-    Ey = _between(Q, y, codes, J)
-    rest = y - _expand(Q, Ey, codes)
+    Ey = between(Q, y, codes, J)
+    rest = y - expand(Q, Ey, codes)
     rest = rest - outside @ (outside.T @ rest)
     sse = np.einsum("nk,nk->k", rest, rest) if f > 0 else np.zeros(y.shape[1])
-    mu, t = _eigen(R, E, Ey, r, name)
+    B = E @ turned
+    known = np.zeros((share.size, y.shape[1]))
+    known[: outside.shape[1]] = outside.T @ y
+    mu, t = _eigen(R, B, share, Ey - B @ (known / (1.0 + share)[:, None]), r, name)
     return Spectrum(mu, _own_eigenvalues(design, chosen, effects), t, sse, f, design.n_observations, columns.p)
 
 
@@ -180,7 +182,7 @@ def _own_eigenvalues(design: Design, term: RandomTerm, effects: tuple[int, ...])
     grouping = design.groupings[term.group]
     R = grouped_qr(_weigh(term.Z[:, list(effects)], _root(design)), grouping.codes, grouping.n_levels)[1]
     xi = np.linalg.eigvalsh(R @ R.mT).ravel()
-    return np.sort(xi[xi > _IN_SPAN**2 * xi.max()])[::-1]
+    return np.sort(xi[xi > IN_SPAN**2 * xi.max()])[::-1]
 
 
 @dataclass(frozen=True)
@@ -214,7 +216,7 @@ class _Columns:
 
     def project(self, columns: FloatArray) -> FloatArray:
         """Columns without what X and the effects of the same factor explain."""
-        columns = _without(columns, self.same, self.codes, self.n_levels)
+        columns = without(columns, self.same, self.codes, self.n_levels)
         return columns - self.X @ (self.X.T @ columns)
 
 
@@ -233,13 +235,13 @@ def _columns(design: Design, term: int, effects: tuple[int, ...], others: str) -
     Q, R = grouped_qr(_weigh(together, root), codes, J)
     s = len(same)
     X = orthogonalise(design.X, design.row_weights).columns / np.sqrt(design.n)
-    fixed = _span(_without(_weigh(X, root), Q[:, :s], codes, J))
+    fixed = span(without(_weigh(X, root), Q[:, :s], codes, J))
     if any(beside.values()):
         # X comes first and stays exact; the rest loses what lies in it.
-        rest = _without(_dense(design, beside, root), Q[:, :s], codes, J)
+        rest = without(_dense(design, beside, root), Q[:, :s], codes, J)
         for _ in range(2):
             rest = rest - fixed @ (fixed.T @ rest)
-        fixed = np.concatenate([fixed, _span(rest)], axis=1)
+        fixed = np.concatenate([fixed, span(rest)], axis=1)
     p = int(np.count_nonzero(np.einsum("lii->li", R[:, :s, :s]))) + fixed.shape[1]
     return _Columns(Q[:, s:], R[:, s:, s:], Q[:, :s], fixed, p, root, codes, J)
 
@@ -257,43 +259,8 @@ def _dense(design: Design, beside: dict[str, list[FloatArray]], root: FloatArray
         if z:
             grouping = design.groupings[name]
             Q, _ = grouped_qr(_weigh(np.column_stack(z), root), grouping.codes, grouping.n_levels)
-            found.append(_spread(Q, grouping.codes, grouping.n_levels))
+            found.append(spread(Q, grouping.codes, grouping.n_levels))
     return np.concatenate(found, axis=1)
-
-
-def _without(columns: FloatArray, Q: FloatArray, codes: IntArray, J: int) -> FloatArray:
-    """Columns (n, k) without their part in the span of Q (n, c) within levels; twice, against rounding."""
-    for _ in range(2 if Q.shape[1] else 0):
-        columns = columns - _expand(Q, _between(Q, columns, codes, J), codes)
-    return columns
-
-
-def _span(columns: FloatArray) -> FloatArray:
-    """Orthonormal basis of what is left of columns that had length 1, by QR with pivoting."""
-    if columns.shape[1] == 0:
-        return columns
-    Q, R, _ = qr(columns, mode="economic", pivoting=True, check_finite=False)
-    size = np.abs(np.diagonal(R))
-    return np.asarray(Q[:, : size.size][:, size > _IN_SPAN])
-
-
-def _spread(Q: FloatArray, codes: IntArray, J: int) -> FloatArray:
-    """Columns within levels (n, c) as columns of indicators (n, J c), those that are zero left out."""
-    n, c = Q.shape
-    tiles = np.zeros((n, J, c))
-    tiles[np.arange(n), codes] = Q
-    dense = tiles.reshape(n, J * c)
-    return np.asarray(dense[:, dense.any(axis=0)])
-
-
-def _between(Q: FloatArray, columns: FloatArray, codes: IntArray, J: int) -> FloatArray:
-    """``Q'columns``, shape (J, c, k)."""
-    return np.stack([level_sums(codes, q[:, None] * columns, J) for q in Q.T], axis=1)
-
-
-def _expand(Q: FloatArray, between: FloatArray, codes: IntArray) -> FloatArray:
-    """``Q between``, shape (n, k)."""
-    return np.asarray(sum(Q[:, a, None] * between[codes, a] for a in range(Q.shape[1])))
 
 
 def _responses(design: Design, Y: FloatArray | None, columns: _Columns) -> FloatArray:
@@ -301,7 +268,7 @@ def _responses(design: Design, Y: FloatArray | None, columns: _Columns) -> Float
     y = design.y[:, None] if Y is None else np.asarray(Y, dtype=float)
     y = y if design.offset is None else y - design.offset[:, None]
     one = np.ones((design.n, 1)) if columns.root is None else columns.root[:, None]
-    if np.linalg.norm(columns.project(one)) < _IN_SPAN * np.linalg.norm(one):
+    if np.linalg.norm(columns.project(one)) < IN_SPAN * np.linalg.norm(one):
         # The difference to the first observation is exact where responses agree in their leading digits.
         y = y - y[0]
     y = y * one
@@ -325,28 +292,45 @@ def _check_left(name: str, r: int, f: int, others: str, design: Design) -> None:
         )
 
 
-def _eigen(R: FloatArray, E: FloatArray, Ey: FloatArray, r: int, name: str) -> tuple[FloatArray, FloatArray]:
-    """The r largest eigenvalues of ``R'(I - EE')R`` and the projections (K, r)."""
-    J, c, p = E.shape
+def _eigen(
+    R: FloatArray, B: FloatArray, share: FloatArray, z: FloatArray, r: int, name: str
+) -> tuple[FloatArray, FloatArray]:
+    """The r largest eigenvalues of ``G'G`` and the projections (K, r) of z on the left singular vectors of G.
+
+    ``G = (I - B diag(1 / (1 + share)) B')R`` with ``B'B = diag(1 - share^2)``, so that ``G'G = R'(I - BB')R``. Where a
+    share is small, so is an eigenvalue, and ``G'G`` keeps half as many of its digits as G.
+    """
+    J, c, p = B.shape
     if J * c > LARGEST:
-        return _eigen_classes(R[:, 0, 0], E[:, 0], Ey[:, 0], r, name)
-    K = Ey.shape[2]
-    RE = np.einsum("lab,lap->lbp", R, E).reshape(J * c, p)
-    Ry = np.einsum("lab,lak->lbk", R, Ey).reshape(J * c, K)
-    M = -(RE @ RE.T)
+        return _eigen_classes(R[:, 0, 0], B[:, 0], share, z[:, 0], r, name)
+    RB = np.einsum("lab,lap->lbp", R, B).reshape(J * c, p)
+    M = -(RB @ RB.T)
     blocks = M.reshape(J, c, J, c)
     levels = np.arange(J)
     blocks[levels, :, levels, :] += R.mT @ R
-    values, vectors = np.linalg.eigh(M)
-    mu = values[::-1][:r]
-    return mu, (Ry.T @ vectors[:, ::-1][:, :r]) / np.sqrt(mu)
+    vectors = np.linalg.eigh(M)[1][:, ::-1][:, :r]
+    images = (R @ vectors.reshape(J, c, r)).reshape(J * c, r)
+    images -= (B.reshape(J * c, p) / (1.0 + share)) @ (RB.T @ vectors)
+    # Only p eigenvalues can be small for this reason; among themselves the vectors above do not tell them apart.
+    small = slice(max(r - p, 0), None)
+    images[:, small] = _turned(images[:, small])
+    mu = np.einsum("jr,jr->r", images, images)
+    t = (z.reshape(J * c, z.shape[2]).T @ images) / np.sqrt(mu)
+    largest_first = np.argsort(-mu, kind="stable")
+    return mu[largest_first], t[:, largest_first]
+
+
+def _turned(columns: FloatArray) -> FloatArray:
+    """Orthogonal columns of the same span and squares, longest first."""
+    U, length, _ = np.linalg.svd(columns, full_matrices=False)
+    return np.asarray(U * length)
 
 
 def _eigen_classes(
-    length: FloatArray, E: FloatArray, Ey: FloatArray, r: int, name: str
+    length: FloatArray, B: FloatArray, share: FloatArray, z: FloatArray, r: int, name: str
 ) -> tuple[FloatArray, FloatArray]:
     """The same for one effect per level: levels with columns of one length are rotated until few know of X."""
-    p = E.shape[1]
+    p = B.shape[1]
     _, which = np.unique(np.round(length / length.max(), 13), return_inverse=True)
     order = np.argsort(which, kind="stable")
     members = np.split(order, np.cumsum(np.bincount(which))[:-1])
@@ -356,7 +340,7 @@ def _eigen_classes(
     tops: list[tuple[float, FloatArray, FloatArray]] = []
     mu, t = [], []
     for rows in members:
-        top, rotated = _rotate(E[rows], Ey[rows])
+        top, rotated = _rotate(B[rows], z[rows])
         tops.append((float(length[rows[0]]), top, rotated[: top.shape[0]]))
         mu.append(np.full(rows.size - top.shape[0], length[rows[0]] ** 2))
         t.append(rotated[top.shape[0] :].T)
@@ -365,7 +349,7 @@ def _eigen_classes(
     if inner > 0:
         R = small[:, None, None]
         top = np.concatenate([top for _, top, _ in tops])[:, None]
-        values, projections = _eigen(R, top, np.concatenate([y for _, _, y in tops])[:, None], inner, name)
+        values, projections = _eigen(R, top, share, np.concatenate([y for _, _, y in tops])[:, None], inner, name)
         mu.append(values)
         t.append(projections)
     merged = np.concatenate(mu)

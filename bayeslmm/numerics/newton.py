@@ -26,6 +26,8 @@ _NOISY = 1e-8
 _LOCAL = 0.1
 # Directions whose curvature is below this share of the largest are flat: no step along them.
 FLAT = 1e-12
+# Steps are limited to this before the trust radius limits them, so that their squares are numbers.
+LONGEST = 1e100
 
 
 class Ending(Enum):
@@ -190,8 +192,10 @@ def _direction(gradient: FloatArray, hessian: FloatArray, radius: float) -> tupl
     slope = vectors.T @ gradient
     largest = float(np.abs(curvature).max(initial=0.0))
     steep = np.maximum(np.abs(curvature), FLAT * max(largest, 1e-300))
-    decrement = float((slope**2 / steep).sum())
-    step = -slope / steep
+    with np.errstate(over="ignore"):
+        decrement = float((slope**2 / steep).sum())
+        # Along a perfect ridge curvature is rounding of any smallness; the length of the step must still be a number.
+        step = np.clip(-slope / steep, -LONGEST, LONGEST)
     down = curvature < -1e-7 * max(largest, 1e-300)
     saddle = bool(down.any())
     if saddle:

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bayeslmm.numerics.newton import CLOSE, FLAT, NEARLY, TINY, Ending
+from bayeslmm.numerics.newton import CLOSE, FLAT, LONGEST, NEARLY, TINY, Ending
 from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 type ManyFunction = Callable[[FloatArray, IntArray], tuple[FloatArray, FloatArray, FloatArray]]
 
 _ENDINGS = tuple(Ending)
-# Square roots of what numbers can be squared and added.
-_LONGEST = 1e100
 
 
 @dataclass(frozen=True)
@@ -124,7 +122,7 @@ def _directions(state: _State, running: IntArray) -> tuple[FloatArray, FloatArra
     with np.errstate(over="ignore"):
         decrement = (slope**2 / steep).sum(axis=1)
         # Without curvature a step is as long as its radius lets it be; its length must still be a number.
-        step = np.clip(-slope / steep, -_LONGEST, _LONGEST)
+        step = np.clip(-slope / steep, -LONGEST, LONGEST)
     down = curvature < -1e-7 * largest
     saddle = down.any(axis=1)
     if saddle.any():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _GROUP = "bayeslmm"
 _KINDS = (".nc", ".zarr")
+# What a kind of file takes; h5netcdf does not bring h5py.
+_LIBRARIES = {".nc": ("h5netcdf", "h5py"), ".zarr": ("zarr",)}
 # Fields that are made again, or stored as the tree itself.
 _FIELDS = ("design", "priors", "method", "diagnostics", "exact")
 
@@ -132,24 +135,26 @@ def _with_parts(tree: Any, packed: bytes) -> Any:
 
 
 def _write(tree: Any, part: Path, zarr: bool) -> None:
+    _check_libraries(zarr)
     try:
         if zarr:
             tree.to_zarr(part, mode="w", consolidated=False)
         else:
             tree.to_netcdf(part, engine="h5netcdf")
     except ImportError as error:
-        raise StorageError(_missing(zarr)) from error
+        raise StorageError(_unusable(zarr, error)) from error
 
 
 def _read(source: Path, zarr: bool) -> Any:
     import xarray as xr
 
+    _check_libraries(zarr)
     try:
         engine = {"engine": "zarr", "consolidated": False} if zarr else {"engine": "h5netcdf"}
         with xr.open_datatree(source, **engine) as tree:
             return tree.load()
     except ImportError as error:
-        raise StorageError(_missing(zarr)) from error
+        raise StorageError(_unusable(zarr, error)) from error
     except (OSError, ValueError, KeyError) as error:
         raise StorageError(
             f"{source} cannot be read as a posterior ({type(error).__name__}: {error}). It is another kind of file, or "
@@ -157,9 +162,20 @@ def _read(source: Path, zarr: bool) -> Any:
         ) from error
 
 
-def _missing(zarr: bool) -> str:
-    name = "zarr" if zarr else "h5netcdf"
-    return f"The library {name} is not installed, without which posteriors are not kept. Run pip install {name}."
+def _check_libraries(zarr: bool) -> None:
+    kind = ".zarr" if zarr else ".nc"
+    missing = [name for name in _LIBRARIES[kind] if find_spec(name) is None]
+    if missing:
+        raise StorageError(
+            f"A posterior in a {kind} file needs {' and '.join(_LIBRARIES[kind])}, and {' and '.join(missing)} "
+            f"{'is' if len(missing) == 1 else 'are'} not installed. Run pip install {' '.join(missing)}, or install "
+            "bayeslmm[storage]."
+        )
+
+
+def _unusable(zarr: bool, error: ImportError) -> str:
+    names = " or ".join(_LIBRARIES[".zarr" if zarr else ".nc"])
+    return f"A library for posteriors in files ({names}) is installed and cannot be used: {error}. Install it again."
 
 
 def _replace(part: Path, target: Path) -> None:

@@ -216,7 +216,9 @@ def test_nothing_left_for_the_residual(name: str) -> None:
     formula, change = PERFECT[name]
     with pytest.warns(bl.ConvergenceWarning, match="reproduces"):
         fit = bl.Model(formula, change(frame())).fit()
-    assert not fit.status.ok and fit.sigma < 1e-11
+    # A residual sum of squares is known to the rounding of that of y: no smaller sigma is told from none, and where
+    # the search meets that depends on how the processor rounds.
+    assert not fit.status.ok and fit.sigma < np.sqrt(np.finfo(float).eps) * fit.design.y.std()
     with pytest.raises(bl.FitError), warnings.catch_warnings():
         warnings.simplefilter("error")
         bl.Model(formula, change(frame())).fit(on_failure="raise")

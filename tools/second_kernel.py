@@ -1,0 +1,52 @@
+"""Runs pytest under another OpenBLAS kernel than the processor's own, so that no tolerance fits one processor alone.
+
+    python tools/second_kernel.py -q tests/inference
+
+Every kernel sums in its own order. The first of a short list that this processor can run and that is not in use anyway
+is chosen by ``OPENBLAS_CORETYPE``. Where there is none (another library, or a kernel that the environment prescribes)
+the tests run with rounding noise instead, see `tests/rounding.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+# Haswell (AVX2) for processors with AVX-512, Nehalem (SSE) for those without; the others for ARM.
+CANDIDATES = ("Haswell", "Nehalem", "NEOVERSEN1", "ARMV8")
+# A product too: a kernel with instructions that the processor lacks ends the process.
+PROBE = """
+import numpy, scipy.linalg, threadpoolctl
+a = numpy.ones((50, 50))
+scipy.linalg.lu_factor(a @ a + numpy.eye(50))
+found = {p.get("architecture", "") for p in threadpoolctl.threadpool_info() if p["internal_api"] == "openblas"}
+print(*sorted(found))
+"""
+
+
+def kernels(wanted: str = "") -> list[str]:
+    """Kernels that NumPy and SciPy use when one is asked for; none where the process does not survive it."""
+    environment = os.environ | ({"OPENBLAS_CORETYPE": wanted} if wanted else {})
+    done = subprocess.run([sys.executable, "-c", PROBE], env=environment, capture_output=True, text=True, check=False)
+    return done.stdout.split() if done.returncode == 0 else []
+
+
+def second_kernel() -> str | None:
+    """A kernel that is not the processor's own, or None."""
+    if os.environ.get("OPENBLAS_CORETYPE"):
+        return None
+    own = {name.lower() for name in kernels()}
+    others = (name for name in CANDIDATES if name.lower() not in own)
+    return next((name for name in others if own and [k.lower() for k in kernels(name)] == [name.lower()]), None)
+
+
+def main() -> int:
+    kernel = second_kernel()
+    change = {"OPENBLAS_CORETYPE": kernel} if kernel else {"BAYESLMM_ROUNDING_NOISE": "1"}
+    print("Running with " + " ".join(f"{name}={value}" for name, value in change.items()), flush=True)
+    return subprocess.call([sys.executable, "-m", "pytest", *sys.argv[1:]], env=os.environ | change)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
