@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -19,6 +20,7 @@ from bayeslmm.design.coding import Columns, indicator_coded, ordered_terms, prod
 from bayeslmm.design.contrasts import MatrixEncoding, Scale, contrast_matrix, factor, ordered
 from bayeslmm.design.data import check_no_time, check_usable
 from bayeslmm.design.groups import level_name
+from bayeslmm.design.size import MOST_COLUMNS, Width, check_columns, check_terms_count
 from bayeslmm.design.tokens import Token, tokenize
 from bayeslmm.errors import BayesLMMError, DesignError
 from bayeslmm.types import AnyArray, FloatArray
@@ -93,7 +95,10 @@ class Evaluator:
             private = self._coded.get(name, self._ids[name])
             self._namespace[f"c{private}"] = MatrixEncoding(kind)
             self._coded[name] = f"C({private}, c{private})"
-            contrast_matrix(kind, _levels(columns[name]), name)
+            levels = _levels(columns[name])
+            # Of more levels there is no matrix to look at: as a term they are refused.
+            if len(levels) <= MOST_COLUMNS:
+                contrast_matrix(kind, levels, name)
         self._components: dict[str, Any] = {}
         self._blocks: dict[tuple[str, bool], Columns] = {}
         self._cache: dict[str, Columns] = {}
@@ -125,12 +130,25 @@ class Evaluator:
                 data[f"{self._ids[name]}b"] = _as_factor(series.astype(bool).astype("category"))
         return pd.DataFrame(data, copy=False)
 
-    def columns(self, right: str) -> Columns:
-        """Columns (n, c) of ``model.matrix(~ right)`` and their names."""
+    def columns(self, right: str, observations: int | None = None) -> Columns:
+        """Columns (n, c) of ``model.matrix(~ right)`` and their names.
+
+        Parameters
+        ----------
+        right : str
+        observations : int, optional
+            Of which there have to be more than columns of a factor, as in the fixed part.
+
+        Raises
+        ------
+        DesignError
+        """
         if right.strip() == "1":
             return np.ones((self.n, 1)), (_CONSTANT,)
         if right not in self._cache:
-            self._cache[right] = self._sum_of_columns(right) or self._evaluated(right, self._model_columns)
+            self._cache[right] = self._sum_of_columns(right) or self._evaluated(
+                right, lambda text: self._model_columns(text, observations)
+            )
         return self._cache[right]
 
     def vector(self, text: str) -> FloatArray:
@@ -195,7 +213,8 @@ class Evaluator:
             columns = {_CONSTANT: np.ones(self.n), **columns}
         return _side_by_side(list(columns.values()), self.n), tuple(columns)
 
-    def _model_columns(self, right: str) -> Columns:
+    def _model_columns(self, right: str, observations: int | None) -> Columns:
+        check_terms_count(tokenize(right))
         text = self._translate(right)
         parsed = model_description(text)
         intercept = any(term.name == _CONSTANT for term in parsed.common_terms)
@@ -205,8 +224,15 @@ class Evaluator:
             self._evaluate(component)
         terms = ordered_terms([tuple(c.name for c in components) for components in given], _variables(text))
         factors = {name for name, component in self._components.items() if component.kind == "categoric"}
+        full_factors = indicator_coded(terms, factors, intercept)
+        if self._trained is None:
+            widths = {name: _width(self._components[name]) for term in terms for name in term}
+            shown = {name: self._back(name) for name in widths}
+            check_columns(
+                terms, full_factors, widths, self.n, constant=intercept, observations=observations, shown=shown
+            )
         blocks: list[Columns] = [(np.ones((self.n, 1)), (_CONSTANT,))] if intercept else []
-        for term, full in zip(terms, indicator_coded(terms, factors, intercept), strict=True):
+        for term, full in zip(terms, full_factors, strict=True):
             blocks.append(product([self._block(name, name in full) for name in term]))
         if not blocks:
             return np.empty((self.n, 0)), ()
@@ -282,6 +308,21 @@ class Evaluator:
         label = label.replace("scale_(", "scale(")
         label = re.sub(r"\[(\.[LQC]|\^\d+)\]", r"\1", label)
         return re.sub(r"(poly\(.*?\))\[(\d+)\]", lambda m: f"{m[1]}[{int(m[2]) + 1}]", label)
+
+
+def _width(component: Any) -> Width:
+    """How many columns a component will have that is evaluated, but not yet coded."""
+    values = component._intermediate_data
+    if component.kind != "categoric":
+        columns = math.prod(np.shape(values)[1:])
+        return Width(columns, columns, False)
+    data = pd.Series(getattr(values, "data", values))
+    occurring = len(data.cat.categories) if isinstance(data.dtype, pd.CategoricalDtype) else data.nunique()
+    levels = getattr(values, "levels", None)  # of a box of formulae
+    full = occurring if levels is None else len(levels)
+    kind = getattr(getattr(values, "contrast", None), "kind", None)
+    own = kind.shape[1] if isinstance(kind, np.ndarray | pd.DataFrame) and kind.ndim == 2 else full - 1
+    return Width(full, own, independent=min(own + 1, occurring))
 
 
 def _refuse_constant(name: str, right: str) -> None:

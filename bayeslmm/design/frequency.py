@@ -24,6 +24,8 @@ _SHOWN = 5
 _ROW_BY_ROW = {"I", "C", "factor", "as.factor", "ordered", "as.ordered", "Treatment", "Sum"}
 # Beyond it not every count of rows is a double.
 _LARGEST = 2.0**53
+# Rows that are written out at most, where a function of whole columns has to see every copy: 80 MB for each column.
+MOST_COPIES = 10_000_000
 
 
 def read_frequency(frequency: Any, data: pd.DataFrame) -> FloatArray | None:
@@ -78,9 +80,37 @@ def evaluator_on_copies(
     Evaluator
         A plain one where no function in `pieces` looks at more than one row at a time.
     """
-    if frequency is None or all(row_by_row(text, namespace) for text in pieces):
+    if frequency is None:
         return Evaluator(columns, contrasts, namespace)
+    text = next((text for text in pieces if not row_by_row(text, namespace)), None)
+    if text is None:
+        return Evaluator(columns, contrasts, namespace)
+    check_copies(frequency, text)
     return _OnCopies(columns, contrasts, namespace, frequency)
+
+
+def check_copies(frequency: IntArray, text: str = "a function of the formula") -> None:
+    """Refuse to write out more rows than memory should be taken for.
+
+    Parameters
+    ----------
+    frequency : IntArray, shape (n,)
+    text : str
+        What needs all copies of a row.
+
+    Raises
+    ------
+    DesignError
+    """
+    # As doubles, since the sum of counts may be larger than an integer of 64 bits.
+    total = float(frequency.sum(dtype=float))
+    if total > MOST_COPIES:
+        raise DesignError(
+            f"{text!r} looks at whole columns, so that every row would be written out as often as frequency says: "
+            f"{total:,.0f} rows of {frequency.size:,} (limit {MOST_COPIES:,}), {total * 8 / 1e9:,.1f} GB for each "
+            "column. Compute the column beforehand, with means and knots of your own, and use it in the formula: "
+            "functions that look at one row at a time, such as log(x) or I(x**2), take any frequency."
+        )
 
 
 def formula_pieces(formula: Formula) -> list[str]:
@@ -123,8 +153,8 @@ class _OnCopies(Evaluator):
         super().__init__({name: series.iloc[copies] for name, series in columns.items()}, contrasts, namespace)
         self._first = np.cumsum(frequency) - frequency
 
-    def columns(self, right: str) -> Columns:
-        values, names = super().columns(right)
+    def columns(self, right: str, observations: int | None = None) -> Columns:
+        values, names = super().columns(right, observations)
         return values[self._first], names
 
     def vector(self, text: str) -> FloatArray:

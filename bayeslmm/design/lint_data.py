@@ -199,7 +199,8 @@ def text_order(known: Typed) -> Iterator[Finding]:
 def fixed_columns(known: Typed) -> Iterator[Finding]:
     """Columns of the fixed part, here and in formulae."""
     own = _own(known, known.formula.fixed)
-    other = _formulae(known, f"y_ ~ {known.formula.fixed}", "common")
+    # formulae counts nothing beforehand, so it is not asked for what is refused here.
+    other = None if own is None else _formulae(known, f"y_ ~ {known.formula.fixed}", "common")
     if own is None or other is None or _same_columns(own, other):
         return
     span = _same_span(own, other)
@@ -259,9 +260,11 @@ def bar_columns(known: Typed) -> Iterator[Finding]:
         if any(term.keyword for term in terms) or _same_terms(terms):
             continue
         parts = [(term, _own(known, term.bars[0].left)) for term in terms]
+        if any(own is None for _, own in parts):
+            continue
         canonical = [f"({_canonical(term.left)} | one_)" for term in terms]
         other = _formulae(known, f"y_ ~ 1 + {' + '.join(canonical)}", "group")
-        if other is None or any(own is None for _, own in parts):
+        if other is None:
             continue
         own = np.column_stack([own for _, own in parts if own is not None])
         if own.shape[1] != other.shape[1] or not _same_span(own, other):
@@ -309,7 +312,8 @@ def _listed(known: Typed, text: str) -> str:
 
 def _own(known: Typed, text: str) -> FloatArray | None:
     try:
-        return Evaluator(known.columns, {}, NAMESPACE).columns(text)[0]
+        rows = len(next(iter(known.columns.values())))
+        return Evaluator(known.columns, {}, NAMESPACE).columns(text, rows)[0]
     except DesignError:
         return None
 
@@ -335,8 +339,8 @@ def _same_columns(a: FloatArray, b: FloatArray) -> bool:
         return False
     # scale() differs by a factor, which a rule of its own reports.
     a, b = (np.divide(m, np.linalg.norm(m, axis=0), where=m.any(axis=0), out=np.zeros_like(m)) for m in (a, b))
-    distances = np.abs(a[:, :, None] - b[:, None, :]).max(axis=0) < _SAME
-    return bool(distances.any(axis=0).all() and distances.any(axis=1).all())
+    near = np.stack([np.abs(a - column[:, None]).max(axis=0) < _SAME for column in b.T])
+    return bool(near.any(axis=0).all() and near.any(axis=1).all())
 
 
 def _same_span(a: FloatArray, b: FloatArray) -> bool:

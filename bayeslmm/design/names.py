@@ -41,6 +41,19 @@ def _escape(sign: str) -> str:
     return sign.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
+def on_terminal(text: str) -> str:
+    r"""A text of several lines without what would steer a terminal.
+
+    Examples
+    --------
+    >>> print(on_terminal("level \x1b[2J"))
+    level \x1b[2J
+    """
+    return "\n".join(
+        line if line.isprintable() else "\t".join(map(printable, line.split("\t"))) for line in text.split("\n")
+    )
+
+
 def literal(value: str | Sequence[str]) -> str:
     r"""A string, or a list of strings, as a Python literal on one line.
 

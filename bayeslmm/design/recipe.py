@@ -13,7 +13,7 @@ import pandas as pd
 
 from bayeslmm.design.evaluate import NAMESPACE, Evaluator
 from bayeslmm.design.formula import Formula
-from bayeslmm.design.frequency import row_by_row
+from bayeslmm.design.frequency import check_copies, row_by_row
 from bayeslmm.design.groups import level_name
 from bayeslmm.design.lazy import Deferred, Lazy
 from bayeslmm.design.tokens import tokenize
@@ -256,6 +256,7 @@ def training_evaluator(recipe: Recipe, formula: Formula) -> Evaluator:
     rows = None if recipe.whole else max([1, *(c.values.shape[0] for c in recipe.columns.values())])
     columns = {name: column.series(rows) for name, column in recipe.columns.items()} or {"": pd.Series([0.0])}
     if recipe.frequency is not None:
+        check_copies(recipe.frequency)
         copies = np.repeat(np.arange(recipe.frequency.size), recipe.frequency)
         columns = {name: series.iloc[copies].reset_index(drop=True) for name, series in columns.items()}
     contrasts = {
