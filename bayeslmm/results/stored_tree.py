@@ -144,6 +144,7 @@ class _Budget:
 
     def __init__(self, size: int) -> None:
         self.size, self.claimed, self.most = size, 0, FREE + NETCDF_FACTOR * size
+        self.groups: set[int] = set()
 
     def add(self, name: str, claimed: int) -> None:
         self.claimed += claimed
@@ -156,12 +157,14 @@ class _Budget:
 def _walk(group: Any, budget: _Budget) -> None:
     import h5py
 
+    place = h5py.h5o.get_info(group.id).addr
+    if place in budget.groups:
+        raise ValueError(f"the group {group.name} in it stands in two places, perhaps in itself")
+    budget.groups.add(place)
     for name in group:
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
             raise ValueError(f"{name} in it is a link")
         node = group[name]
-        # A group that holds itself would be walked for ever: every node takes some bytes of a file.
-        budget.add(name, 0 if isinstance(node, h5py.Dataset) else 64)
         if isinstance(node, h5py.Dataset):
             _check_dataset(node, budget)
         elif isinstance(node, h5py.Group):
