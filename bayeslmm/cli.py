@@ -18,6 +18,7 @@ from rich.text import Text
 from bayeslmm.comparison import Comparison, compare
 from bayeslmm.datasets import describe_dataset, load_dataset
 from bayeslmm.design.lint import lint
+from bayeslmm.design.names import on_terminal
 from bayeslmm.errors import BayesLMMError, DatasetError
 from bayeslmm.model import Model
 from bayeslmm.results.summary import Summary, describe_vanished, number
@@ -189,10 +190,17 @@ def read_data(name: str) -> Any:
     raise DatasetError(f"{name!r} is neither CSV (.csv, .tsv) nor parquet (.parquet).")
 
 
+class _Plain(Console):
+    """A console on which a text is shown, and steers nothing."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(on_terminal(text), **options)
+
+
 def _console() -> Console:
     # Labels such as sd_g[x] are not markup, terms such as a:b:c no emoji.
-    console = Console(markup=False, emoji=False)
-    return console if console.is_terminal else Console(width=_WIDTH, markup=False, emoji=False)
+    console = _Plain(markup=False, emoji=False)
+    return console if console.is_terminal else _Plain(width=_WIDTH, markup=False, emoji=False)
 
 
 def _write(comparisons: list[tuple[str, Comparison]], folder: Path) -> None:
@@ -258,7 +266,7 @@ def main() -> None:
     try:
         app()
     except BayesLMMError as error:
-        console = Console(stderr=True, width=_WIDTH, markup=False, emoji=False, highlight=False)
+        console = _Plain(stderr=True, width=_WIDTH, markup=False, emoji=False, highlight=False)
         console.print(f"Error: {error}", style="red")
         sys.exit(1)
 

@@ -1,8 +1,8 @@
 """Values to JSON and arrays and back, types kept; nothing that is read can run code.
 
 JSON has no tuples, no infinite numbers, no dates and no classes, so these become objects with a tag under
-``"#"``. Arrays of numbers are set aside under a key. Of classes, only dataclasses and enumerations of bayeslmm are
-written and read.
+``"#"``. Arrays of numbers are set aside under a key. Of classes, only those of a closed table are written and read:
+plain data of designs, optima, priors and certificates, whose fields are checked against their annotations.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
@@ -19,13 +20,51 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayeslmm.conforming import check_fields
 from bayeslmm.errors import StorageError
 from bayeslmm.types import AnyArray
 
 _TAG = "#"
+
+
+class VersionError(StorageError):
+    """A class or field that this version does not have, so that another version can read the file."""
+
+
 _PLAIN = (str, int, bool, type(None))
 _NUMERIC = "biufcMmUS"
-_PACKAGES = tuple(f"bayeslmm.{name}." for name in ("design", "reml", "numerics", "likelihood", "bayes"))
+# What files hold: module to its classes. A name that is not here is never looked up.
+CLASSES: dict[str, tuple[str, ...]] = {
+    "bayeslmm.design.contrasts": ("Treatment",),
+    "bayeslmm.design.covariance": ("Diagonal", "Unstructured"),
+    "bayeslmm.design.design": ("Design", "DroppedRows", "Grouping", "RandomTerm"),
+    "bayeslmm.design.recipe": ("Column", "NamedContrasts", "Recipe"),
+    "bayeslmm.design.shared": ("AR1", "CompoundSymmetry", "Identity"),
+    "bayeslmm.numerics.newton": ("Step",),
+    "bayeslmm.likelihood.normal_prior": ("NormalPrior",),
+    "bayeslmm.reml.identified": ("Ridge",),
+    "bayeslmm.reml.optimum": ("Vanished",),
+    "bayeslmm.reml.penalty": ("Penalty",),
+    "bayeslmm.reml.status": ("FitStatus",),
+    "bayeslmm.bayes.collapsed": ("ChainDiagnostics", "Diagnostics"),
+    "bayeslmm.bayes.moments": ("ExactMoments",),
+    "bayeslmm.bayes.prior_families": (
+        "Exponential",
+        "Flat",
+        "Gamma",
+        "HalfNormal",
+        "HalfT",
+        "InverseGammaVariance",
+        "Power",
+        "Uniform",
+    ),
+    "bayeslmm.bayes.priors": ("Priors",),
+    "bayeslmm.bayes.term_priors": ("Chi", "Decov", "DecovMarginal", "FlatFactor", "Relative", "Wishart"),
+}
+# Of types of numbers in text: one number, boolean or time, none with a size or parts of its own choice.
+_SCALAR = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248]|[mM]8(\[\d{0,4}(Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as)\])?)")
+# Names of time zones in pandas may be paths of files ("dateutil//...").
+_ZONE = re.compile(r"(?!dateutil)[A-Za-z][A-Za-z0-9_+-]*(:?[A-Za-z0-9_+-]+|/[A-Za-z0-9_+-]+)*")
 
 
 class Encoder:
@@ -96,7 +135,7 @@ class Encoder:
 
 def _path(value: Any, where: str) -> str:
     kind = type(value)
-    if not kind.__module__.startswith(_PACKAGES) or "." in kind.__qualname__:
+    if kind.__qualname__ not in CLASSES.get(kind.__module__, ()):
         raise StorageError(f"{where} is a {kind.__module__}.{kind.__qualname__}, which cannot be saved.")
     return f"{kind.__module__}:{kind.__name__}"
 
@@ -191,7 +230,7 @@ class Decoder:
 
         Raises
         ------
-        StorageError
+        VersionError
             It names a class or field that this version does not have.
         KeyError, TypeError, ValueError
             It was not written by `Encoder`.
@@ -209,6 +248,11 @@ class Decoder:
         return out.reshape(d["shape"])
 
     def _numpy_scalar(self, d: dict[str, Any]) -> Any:
+        if re.fullmatch(r"[<>=|]?U\d+", d["dtype"]):
+            # As long as the text is, whatever the type says.
+            return np.str_(self.decode(d["value"]))
+        if not _SCALAR.fullmatch(d["dtype"]):
+            raise ValueError(f"{d['dtype']!r} is no type of a number")
         dtype = np.dtype(d["dtype"])
         if dtype.kind in "mM":
             return np.array(d["value"], dtype=np.int64).view(dtype)[()]
@@ -221,26 +265,26 @@ class Decoder:
         required = {n for n, f in known.items() if f.default is MISSING and f.default_factory is MISSING}
         odd = sorted((set(content) - set(known)) | (required - set(content)))
         if odd:
-            raise StorageError(
+            raise VersionError(
                 f"The file and this version of bayeslmm do not agree on the fields of {kind.__name__} "
                 f"({', '.join(odd)})."
             )
+        check_fields(kind, content)
         return kind(**content)
 
 
 def _timestamp(d: dict[str, Any]) -> pd.Timestamp:
     stamp = pd.Timestamp(np.datetime64(d["value"], d["unit"]))
-    return stamp if d["tz"] is None else stamp.tz_localize("UTC").tz_convert(d["tz"])
+    if d["tz"] is None:
+        return stamp
+    if not _ZONE.fullmatch(d["tz"]):
+        raise ValueError(f"{d['tz']!r} is no name of a time zone")
+    return stamp.tz_localize("UTC").tz_convert(d["tz"])
 
 
 def _class(path: str, base: type) -> Any:
     module, _, name = path.partition(":")
-    kind: Any = None
-    if module.startswith(_PACKAGES):
-        try:
-            kind = getattr(import_module(module), name, None)
-        except ImportError:
-            kind = None
-    if not isinstance(kind, type) or not issubclass(kind, base) or not (is_dataclass(kind) or issubclass(kind, Enum)):
-        raise StorageError(f"The file holds a {path!r}, which this version of bayeslmm does not know.")
+    kind = getattr(import_module(module), name, None) if name in CLASSES.get(module, ()) else None
+    if not isinstance(kind, type) or not issubclass(kind, base):
+        raise VersionError(f"The file holds a {path!r}, which this version of bayeslmm does not know.")
     return kind

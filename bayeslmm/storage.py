@@ -9,11 +9,9 @@ cross-products and the factorisation at the optimum follow from these without an
 from __future__ import annotations
 
 import io
-import json
 import os
-import zipfile
-import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -21,16 +19,17 @@ from typing import Any, Literal
 
 import numpy as np
 
+from bayeslmm.archive import Archive, open_archive, reading, write_archive
+from bayeslmm.conforming import check_fields
 from bayeslmm.design.design import Design
-from bayeslmm.encoding import Decoder, Encoder
+from bayeslmm.design.stored import check_stored
+from bayeslmm.encoding import Decoder, Encoder, VersionError
 from bayeslmm.errors import StorageError
 from bayeslmm.likelihood import CrossProducts, cross_products, evaluate, profiled
 from bayeslmm.reml import Optimum
-from bayeslmm.types import AnyArray
 
 FORMAT = "bayeslmm"
 FORMAT_VERSION = 1
-_HEADER = "header.json"
 # Fields of an Optimum that follow from the others and the design.
 _REMADE = {"cp", "factor"}
 # The stored criterion is compared with that of the stored parameters on the stored data.
@@ -81,7 +80,7 @@ def save_parts(path: FilePath, design: Design, optimum: Optimum | None = None, *
     }
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        _write(part, header, encoder.arrays)
+        write_archive(part, header, encoder.arrays)
         os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)
@@ -137,7 +136,7 @@ def pack(kind: str, formula: str, content: Mapping[str, Any]) -> bytes:
         "content": {name: encoder.encode(value, name) for name, value in content.items()},
     }
     buffer = io.BytesIO()
-    _write(buffer, header, encoder.arrays)
+    write_archive(buffer, header, encoder.arrays)
     return buffer.getvalue()
 
 
@@ -149,23 +148,11 @@ def unpack(packed: bytes, source: Path) -> dict[str, Any]:
     StorageError
         Damaged, or of a version that is not known.
     """
-    header, arrays = _read_archive(source, io.BytesIO(packed), packed[:4])
-    try:
-        decoder = Decoder(arrays)
-        return {name: decoder.decode(value) for name, value in header["content"].items()}
-    except StorageError as error:
-        raise StorageError(f"{source}: {error} It was written by {_writer(header)}; read it there.") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise StorageError(_damaged(source, f"{type(error).__name__}: {error}")) from error
-
-
-def _write(path: Path | io.BytesIO, header: Mapping[str, Any], arrays: Mapping[str, AnyArray]) -> None:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        text = json.dumps(header, allow_nan=False)
-        archive.writestr(zipfile.ZipInfo(_HEADER), text, zipfile.ZIP_DEFLATED)
-        for key, array in arrays.items():
-            with archive.open(zipfile.ZipInfo(f"{key}.npy"), "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, array, allow_pickle=False)
+    with _opened(source, io.BytesIO(packed), packed[:4]) as (header, decoder):
+        content = {name: decoder.decode(value) for name, value in header["content"].items()}
+        if isinstance(design := content.get("design"), Design):
+            check_stored(design)
+        return content
 
 
 def load_parts(path: FilePath) -> tuple[Design, CrossProducts | None, Optimum | None]:
@@ -178,22 +165,44 @@ def load_parts(path: FilePath) -> tuple[Design, CrossProducts | None, Optimum | 
         Another kind of file, a damaged or truncated one, or one of a version that is not known.
     """
     source = Path(path)
-    header, arrays = _read(source)
-    try:
-        decoder = Decoder(arrays)
+    check_source(source)
+    with reading(source), open(source, "rb") as file:
+        start = file.read(4)
+    with _opened(source, source, start) as (header, decoder):
+        if header.get("kind") not in ("model", "fit"):
+            raise StorageError(f"{source} holds a {header.get('kind')!r}; known are 'model' and 'fit'.")
         content = header["content"]
-        design: Design = decoder.decode(content["design"])
+        design = decoder.decode(content["design"])
+        if not isinstance(design, Design):
+            raise ValueError(f"in place of a design it holds a {type(design).__name__}")
+        check_stored(design)
         if header["kind"] == "model":
             return design, None, None
         stored = {name: decoder.decode(value) for name, value in content["optimum"].items()}
+        _check_optimum(design, stored)
         cp = cross_products(design)
         optimum = _optimum(cp, stored)
-    except StorageError as error:
-        raise StorageError(f"{source}: {error} It was written by {_writer(header)}; read it there.") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise StorageError(_damaged(source, f"{type(error).__name__}: {error}")) from error
-    _check_criterion(source, cp, optimum)
+        _check_criterion(source, cp, optimum)
     return design, cp, optimum
+
+
+def _check_optimum(design: Design, stored: Mapping[str, Any]) -> None:
+    """Refuse parameters of other types, or for terms that the design does not have.
+
+    Raises
+    ------
+    ValueError
+    """
+    check_fields(Optimum, stored)
+    sizes = [(len(term.effects),) * 2 for term in design.terms]
+    if [term.shape for term in stored["terms"]] != sizes:
+        raise ValueError(f"the factors of the terms have shapes {[t.shape for t in stored['terms']]}, not {sizes}")
+    count = sum(size for size, _ in sizes)
+    shapes = [factor.shape for factor in stored["factors"]]
+    if any(len(shape) != 3 or shape[0] != 1 or shape[1] != shape[2] for shape in shapes) or (
+        sum(shape[1] for shape in shapes) != count
+    ):
+        raise ValueError(f"the factors have shapes {shapes} for {count} effects")
 
 
 def _optimum(cp: CrossProducts, stored: Mapping[str, Any]) -> Optimum:
@@ -219,6 +228,12 @@ def check_source(source: Path) -> None:
     ------
     FileNotFoundError
     """
+    if source.is_dir() and source.suffix != ".zarr":
+        raise StorageError(f"{source} is a folder, not a file.")
+    if source.exists() and not source.is_file() and not source.is_dir():
+        raise StorageError(
+            f"{source} is a device or a pipe, not a file. Give the path of a file that save() has written."
+        )
     if not source.exists():
         raise FileNotFoundError(
             f"There is no file {str(source.absolute())!r}. Give the path of a file that save() has written, ending and "
@@ -226,45 +241,23 @@ def check_source(source: Path) -> None:
         )
 
 
-def _read(source: Path) -> tuple[dict[str, Any], dict[str, AnyArray]]:
-    if source.is_dir():
-        raise StorageError(f"{source} is a folder, not a file.")
-    check_source(source)
-    with open(source, "rb") as file:
-        start = file.read(4)
-    header, arrays = _read_archive(source, source, start)
-    if header.get("kind") not in ("model", "fit"):
-        raise StorageError(f"{source} holds a {header.get('kind')!r}; known are 'model' and 'fit'.")
-    return header, arrays
-
-
-def _read_archive(source: Path, file: Path | io.BytesIO, start: bytes) -> tuple[dict[str, Any], dict[str, AnyArray]]:
-    try:
-        with zipfile.ZipFile(file) as archive:
-            header = _read_header(source, archive)
-            names = [name for name in archive.namelist() if name.endswith(".npy")]
-            return header, {name.removesuffix(".npy"): _read_array(archive, name) for name in names}
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError) as error:
-        if isinstance(error, StorageError):
-            raise
+@contextmanager
+def _opened(source: Path, file: Path | io.BytesIO, start: bytes) -> Iterator[tuple[dict[str, Any], Decoder]]:
+    """The header of an archive and what decodes its values; anything that goes wrong is a StorageError."""
+    with reading(source):
         if start != b"PK\x03\x04":
-            raise StorageError(f"{source} is not a file that bayeslmm wrote (it starts with {start!r}).") from error
-        raise StorageError(_damaged(source, str(error))) from error
+            raise StorageError(f"{source} is not a file that bayeslmm wrote (it starts with {start!r}).")
+        with open_archive(file) as arrays:
+            header = _check_header(source, arrays.header(), arrays)
+            try:
+                yield header, Decoder(arrays)
+            except VersionError as error:
+                raise StorageError(f"{source}: {error} It was written by {_writer(header)}; read it there.") from error
 
 
-def _read_array(archive: zipfile.ZipFile, name: str) -> AnyArray:
-    with archive.open(name) as member:
-        array: AnyArray = np.lib.format.read_array(member, allow_pickle=False)
-        # The checksum is compared at the end of the member.
-        member.read()
-    return array
-
-
-def _read_header(source: Path, archive: zipfile.ZipFile) -> dict[str, Any]:
-    names = archive.namelist()
-    header = json.loads(archive.read(_HEADER)) if _HEADER in names else None
+def _check_header(source: Path, header: Any, arrays: Archive) -> dict[str, Any]:
     if not isinstance(header, dict) or header.get("format") != FORMAT:
-        shown = ", ".join(names[:5])
+        shown = ", ".join(arrays.names()[:5])
         raise StorageError(f"{source} is a zip file that bayeslmm did not write (it holds {shown or 'nothing'}).")
     found = header.get("format_version")
     if found != FORMAT_VERSION:
@@ -278,7 +271,3 @@ def _read_header(source: Path, archive: zipfile.ZipFile) -> dict[str, Any]:
 def _writer(header: Mapping[str, Any]) -> str:
     written_by = header.get("written_by")
     return f"bayeslmm {written_by.get('bayeslmm', '?')}" if isinstance(written_by, dict) else "an unknown version"
-
-
-def _damaged(source: Path, detail: str) -> str:
-    return f"{source} is damaged or incomplete ({detail}). Copy it again, or fit and save again."

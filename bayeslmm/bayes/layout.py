@@ -171,15 +171,22 @@ def make_layout(design: Design) -> Layout:
     """
     labels = variance_labels(design)
     counted = design.frequency is not None
-    variables = _variable_names(label.group for label, _ in labels) | ({"frequency"} if counted else set())
+    names = _group_names(label.group for label, _ in labels)
+    variables = _variable_names(names) | ({"frequency"} if counted else set())
     response = _free(_without_slash(design.response), variables)
-    groups = tuple(_group_layout(label, sds, {*variables, response}) for label, sds in labels)
+    taken = {*variables, response}
+    groups = tuple(
+        GroupLayout(label, sds, name, _free(name, taken)) for (label, sds), name in zip(labels, names, strict=True)
+    )
     return Layout(response, design.fixed_names, _obs_labels(design.index), groups, counted)
 
 
-def _group_layout(labels: GroupLabels, sds: tuple[SdLabel, ...], taken: Collection[str]) -> GroupLayout:
-    name = _without_slash(labels.group)
-    return GroupLayout(labels, sds, name, _free(name, taken))
+def _group_names(groups: Iterable[str]) -> list[str]:
+    """Grouping factors as they appear in names of variables, all different."""
+    names: list[str] = []
+    for group in groups:
+        names.append(_free(_without_slash(group), names))
+    return names
 
 
 def group_columns(design: Design, group: GroupLayout) -> FloatArray:
@@ -189,7 +196,7 @@ def group_columns(design: Design, group: GroupLayout) -> FloatArray:
 
 def _variable_names(groups: Iterable[str]) -> set[str]:
     names = {*_SAMPLE_DIMS, "obs", "coef", "beta", "sigma", "mu", "X", "weights", "offset"}
-    for group in map(_without_slash, groups):
+    for group in groups:
         names |= {
             f"{prefix}_{group}" for prefix in ("sd", "corr", "b", "z", "L", "Z", "codes", "r", "ratio", "tau", "shares")
         }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +12,10 @@ import numpy as np
 from bayeslmm.bayes.forms import Form
 from bayeslmm.bayes.layout import GroupLayout, Layout, make_layout
 from bayeslmm.bayes.priors import Priors
-from bayeslmm.bayes.source_priors import HELPERS, correlation_lines, quoted, sd_lines, variable
+from bayeslmm.bayes.source_priors import HELPERS, correlation_lines, sd_lines, variable
 from bayeslmm.design.design import Design
+from bayeslmm.design.formula import parse_formula
+from bayeslmm.design.names import identifiers, literal, printable
 
 _INDENT = " " * 4
 
@@ -23,7 +26,9 @@ class Source(str):
     __slots__ = ()
 
     def _repr_markdown_(self) -> str:
-        return f"```python\n{self}\n```"
+        # A fence that no row of backquotes in the text can close.
+        fence = max(["```", *(run + "`" for run in re.findall("`+", self))], key=len)
+        return f"{fence}python\n{self}\n{fence}"
 
     def __repr__(self) -> str:
         return str(self)
@@ -89,32 +94,30 @@ def write_pymc_source(design: Design, priors: Priors, form: Form | Mapping[str, 
     <BLANKLINE>
     """
     layout = make_layout(design)
+    names = identifiers([group.name for group in layout.groups])
     body = [*_fixed_lines(layout, priors)]
     for group in layout.groups:
         centred = (form if isinstance(form, str) else form[group.labels.group]) == "centered"
-        body += ["", *_group_lines(design, group, priors, centred)]
-    body += ["", *_likelihood_lines(design, layout)]
-    data = _data(design, layout)
-    lines = _head_lines("\n".join(body), "\n".join(data.lines))
+        body += ["", *_group_lines(design, group, priors, names[group.name], centred)]
+    body += ["", *_likelihood_lines(design, layout, names)]
+    data = _data(design, layout, names)
+    lines = _head_lines("\n".join([*body, *data.lines]))
     if data.given:
         lines += ["", "# Arrays that are not columns of a data frame have to exist:"]
-        lines += [f"#   {given}" for given in data.given]
-    lines += ["", *data.lines, "", *_coords_lines(layout), "", "with pm.Model(coords=coords) as model:"]
+        lines += [f"#   {printable(given)}" for given in data.given]
+    lines += ["", *data.lines, "", *_coords_lines(layout, names), "", "with pm.Model(coords=coords) as model:"]
     lines += [f"{_INDENT}{line}".rstrip() for line in body]
     return Source("\n".join(lines) + "\n")
 
 
-def _head_lines(text: str, data: str) -> list[str]:
-    """Imports and the functions that the model calls."""
-    helpers = [line for name, helper in HELPERS.items() if name in text for line in ("", "", *helper)]
-    lines = ["import numpy as np", *(["import pandas as pd"] if "pd." in data else []), "import pymc as pm"]
-    needs_tensors = "pt." in text or any("pt." in line for line in helpers)
+def _head_lines(text: str) -> list[str]:
+    """Imports and the functions that a text calls."""
+    # Names in the code, not words in labels.
+    used = {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
+    helpers = [line for name, helper in HELPERS.items() if name in used for line in ("", "", *helper)]
+    lines = ["import numpy as np", *(["import pandas as pd"] if "pd" in used else []), "import pymc as pm"]
+    needs_tensors = "pt" in used or any("pt." in line for line in helpers)
     return [*lines, *(["import pytensor.tensor as pt"] if needs_tensors else []), *helpers]
-
-
-def identifier(name: str) -> str:
-    """A Python name for a grouping factor."""
-    return re.sub(r"\W", "_", name)
 
 
 def _column(name: str) -> str | None:
@@ -124,15 +127,16 @@ def _column(name: str) -> str | None:
     parts = name.split(":")
     if not all(part.isidentifier() for part in parts):
         return None
-    return " * ".join(f'df["{part}"]' for part in parts)
+    return " * ".join(f"df[{literal(part)}]" for part in parts)
 
 
-def _columns(names: Sequence[str]) -> str | None:
-    columns = [_column(name) for name in names]
+def _columns(names: Sequence[str], single: Collection[str]) -> str | None:
+    """Expression of several columns; None also where a name with a colon is that of one column of the data."""
+    columns = [None if ":" in name and name in single else _column(name) for name in names]
     return None if None in columns else f"np.column_stack([{', '.join(map(str, columns))}])"
 
 
-def _data(design: Design, layout: Layout) -> _Data:
+def _data(design: Design, layout: Layout, names: Mapping[str, str]) -> _Data:
     lines, given = list[str](), list[str]()
     if len(design.dropped):
         lines.append("df = df.dropna()  # rows with missing values in columns of the formula are not used")
@@ -143,39 +147,49 @@ def _data(design: Design, layout: Layout) -> _Data:
         else:
             lines.append(f"{name} = {expression}")
 
-    response = _column(design.response)
-    add("y", response and f"{response}.to_numpy(float)", "response (n,), model.design.y")
+    single = design.recipe.columns if design.recipe is not None else ()
+    response = f"df[{literal(design.response)}].to_numpy(float)" if design.response.isidentifier() else None
+    add("y", response, "response (n,), model.design.y")
     if layout.coef:
-        add("X", _columns(design.fixed_names), f"columns {', '.join(design.fixed_names)} (n, p), model.design.X")
+        columns = f"columns {', '.join(design.fixed_names)} (n, p), model.design.X"
+        add("X", _columns(design.fixed_names, single), columns)
     for group in layout.groups:
-        name = identifier(group.name)
+        own, name = names[group.name], group.labels.group
         effects = [effect for k in group.labels.terms for effect in design.terms[k].effects]
         meaning = f"columns {', '.join(effects)} (n, {len(effects)}), design.terms[k].Z side by side"
-        add(f"Z_{name}", _columns(effects), meaning)
-        add(f"codes_{name}", _codes(group.labels.group), f'level of each row, design.groupings["{group.name}"].codes')
+        add(f"Z_{own}", _columns(effects, single), meaning)
+        factors = _factors(design, name)
+        add(f"codes_{own}", _codes(factors), f"level of each row, design.groupings[{literal(name)}].codes")
     for name in ("weights", "offset", "frequency"):
         if getattr(design, name) is not None:
             given.append(f"{name} (n,), model.design.{name}")
     return _Data(tuple(lines), tuple(given))
 
 
-def _codes(group: str) -> str | None:
-    factors = group.split(":")
-    if not all(factor.isidentifier() for factor in factors):
+def _factors(design: Design, group: str) -> tuple[str, ...]:
+    """Columns whose combination is a grouping factor, as far as its name or the formula says; empty if they do not."""
+    if design.recipe is None:
+        return tuple(group.split(":"))
+    found = {bar.factors for bar in parse_formula(design.formula).bars if bar.group == group}
+    return found.pop() if len(found) == 1 else ()
+
+
+def _codes(factors: Sequence[str]) -> str | None:
+    if not factors or not all(factor.isidentifier() for factor in factors):
         return None
     if len(factors) == 1:
-        return f'pd.factorize(df["{group}"], sort=True)[0]'
-    return f"df.groupby({quoted(factors)}, observed=True).ngroup().to_numpy()"
+        return f"pd.factorize(df[{literal(factors[0])}], sort=True)[0]"
+    return f"df.groupby({literal(factors)}, observed=True).ngroup().to_numpy()"
 
 
-def _coords_lines(layout: Layout) -> list[str]:
+def _coords_lines(layout: Layout, names: Mapping[str, str]) -> list[str]:
     lines = ["coords = {"]
     if layout.coef:
-        lines.append(f'{_INDENT}"coef": {quoted(layout.coef)},')
+        lines.append(f'{_INDENT}"coef": {literal(layout.coef)},')
     for group in layout.groups:
-        lines.append(f"{_INDENT}{quoted(group.dim)}: range(codes_{identifier(group.name)}.max() + 1),")
+        lines.append(f"{_INDENT}{literal(group.dim)}: range(codes_{names[group.name]}.max() + 1),")
         for dim in dict.fromkeys((group.effect_dim, group.sd_dim, *([group.pair_dim] if group.pairs else []))):
-            lines.append(f"{_INDENT}{quoted(dim)}: {quoted([str(label) for label in layout.coords[dim]])},")
+            lines.append(f"{_INDENT}{literal(dim)}: {literal([str(label) for label in layout.coords[dim]])},")
     return [*lines, "}"]
 
 
@@ -199,33 +213,33 @@ def _fixed_lines(layout: Layout, priors: Priors) -> list[str]:
     ]
 
 
-def _group_lines(design: Design, group: GroupLayout, priors: Priors, centred: bool) -> list[str]:
-    name, dims = identifier(group.name), f'dims=("{group.dim}", "{group.effect_dim}")'
-    lines = [f"# {group.labels.group}: {', '.join(group.labels.effects)}", *sd_lines(group, priors, name)]
+def _group_lines(design: Design, group: GroupLayout, priors: Priors, name: str, centred: bool) -> list[str]:
+    dims, b_name = f"dims=({literal(group.dim)}, {literal(group.effect_dim)})", literal(group.b)
+    heading = printable(f"{group.labels.group}: {', '.join(group.labels.effects)}")
+    lines = [f"# {heading}", *sd_lines(group, priors, name)]
     sd = f"sd_{name}[{group.sd_of_effect.tolist()}]" if group.shared else f"sd_{name}"
     if group.pairs:
         lines += correlation_lines(design, group, priors, name)
     factor = f"{sd}[:, None] * L_{name}"
     if centred and group.pairs:
         size = len(group.labels.effects)
-        return [*lines, f'b_{name} = pm.MvNormal("{group.b}", mu=np.zeros({size}), chol={factor}, {dims})']
+        return [*lines, f"b_{name} = pm.MvNormal({b_name}, mu=np.zeros({size}), chol={factor}, {dims})"]
     if centred:
-        return [*lines, f'b_{name} = pm.Normal("{group.b}", mu=0, sigma={sd}, {dims})']
+        return [*lines, f"b_{name} = pm.Normal({b_name}, mu=0, sigma={sd}, {dims})"]
     b = f"z_{name} @ ({factor}).T" if group.pairs else f"z_{name} * {sd}"
     return [
         *lines,
-        f'z_{name} = pm.Normal("z_{group.name}", mu=0, sigma=1, {dims})',
-        f'b_{name} = pm.Deterministic("{group.b}", {b}, {dims})',
+        f"z_{name} = pm.Normal({literal(f'z_{group.name}')}, mu=0, sigma=1, {dims})",
+        f"b_{name} = pm.Deterministic({b_name}, {b}, {dims})",
     ]
 
 
-def _likelihood_lines(design: Design, layout: Layout) -> list[str]:
+def _likelihood_lines(design: Design, layout: Layout, names: Mapping[str, str]) -> list[str]:
     parts = ["X @ beta"] if layout.coef else []
     parts += ["offset"] if design.offset is not None else []
-    names = [identifier(group.name) for group in layout.groups]
-    parts += [f"(Z_{name} * b_{name}[codes_{name}]).sum(axis=1)" for name in names]
+    parts += [f"(Z_{name} * b_{name}[codes_{name}]).sum(axis=1)" for name in names.values()]
     scale = "sigma" if design.weights is None else "sigma / np.sqrt(weights)"
-    lines = [f"mu = {' + '.join(parts)}", f'pm.Normal("{layout.response}", mu=mu, sigma={scale}, observed=y)']
+    lines = [f"mu = {' + '.join(parts)}", f"pm.Normal({literal(layout.response)}, mu=mu, sigma={scale}, observed=y)"]
     if design.frequency is not None:
         copies = f"pm.logp(pm.Normal.dist(mu=mu, sigma={scale}), y)"
         lines.append(f'pm.Potential("further_copies", ((frequency - 1) * {copies}).sum())')

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +22,7 @@ from bayeslmm.bayes.pymc_correlations import beta_shapes
 from bayeslmm.bayes.pymc_priors import one_variable, suffix_of
 from bayeslmm.bayes.term_priors import Chi, Decov, Relative
 from bayeslmm.design.design import Design
+from bayeslmm.design.names import literal
 from bayeslmm.design.shared import CompoundSymmetry, Shared
 from bayeslmm.errors import PriorError
 
@@ -62,11 +62,6 @@ _FAMILIES: dict[type, tuple[str, dict[str, str]]] = {
 }
 
 
-def quoted(value: str | Sequence[str]) -> str:
-    """A string, or a list of strings, as Python source with double quotes."""
-    return json.dumps(value if isinstance(value, str) else list(value), ensure_ascii=False)
-
-
 def variable(name: str, priors: Sequence[SdPrior], dims: str | None, python: str) -> list[str]:
     """Lines that make a variable with priors of one family; a scalar if it has no dims."""
 
@@ -74,15 +69,15 @@ def variable(name: str, priors: Sequence[SdPrior], dims: str | None, python: str
         values = [float(getattr(prior, parameter)) for prior in priors]
         return values if len(set(values)) > 1 else values[0]
 
-    end = f", dims={quoted(dims)})" if dims else ")"
+    end = f", dims={literal(dims)})" if dims else ")"
 
     def root(helper: str, shape: str, rate: str) -> list[str]:
         options = f"dist={helper}, transform=pm.distributions.transforms.log"
-        return [f"{python} = pm.CustomDist({quoted(name)}, {shape}, {rate}, {options}{end}"]
+        return [f"{python} = pm.CustomDist({literal(name)}, {shape}, {rate}, {options}{end}"]
 
     def power(exponent: str) -> list[str]:
-        potential = f'pm.Potential("{name}_prior", ({exponent} * pm.math.log({python})).sum())'
-        return [f"{python} = pm.HalfFlat({quoted(name)}{end}", potential]
+        potential = f"pm.Potential({literal(f'{name}_prior')}, ({exponent} * pm.math.log({python})).sum())"
+        return [f"{python} = pm.HalfFlat({literal(name)}{end}", potential]
 
     match priors[0]:
         case Gamma(proper=False):
@@ -97,7 +92,7 @@ def variable(name: str, priors: Sequence[SdPrior], dims: str | None, python: str
         raise PriorError(f"The prior of {name} is {priors[0]!r}, which has no counterpart in PyMC.")
     family, parameters = _FAMILIES[type(priors[0])]
     arguments = "".join(f", {key}={numbers(attribute)}" for key, attribute in parameters.items())
-    return [f"{python} = pm.{family}({quoted(name)}{arguments}{end}"]
+    return [f"{python} = pm.{family}({literal(name)}{arguments}{end}"]
 
 
 def sd_lines(group: GroupLayout, priors: Priors, name: str) -> list[str]:
@@ -107,7 +102,7 @@ def sd_lines(group: GroupLayout, priors: Priors, name: str) -> list[str]:
         if not isinstance(own[0], Relative):
             return variable(group.sd, own, group.sd_dim, f"sd_{name}")
         ratios = variable(f"ratio_{group.name}", [p.prior for p in own if isinstance(p, Relative)], group.sd_dim, "t")
-        return [*ratios, f'sd_{name} = pm.Deterministic("{group.sd}", t * sigma, dims="{group.sd_dim}")']
+        return [*ratios, f"sd_{name} = pm.Deterministic({literal(group.sd)}, t * sigma, dims={literal(group.sd_dim)})"]
     lines, parts = list[str](), list[str]()
     for term in group.labels.terms:
         labels, joint = [label for label in group.sds if label.term == term], priors.joints[term]
@@ -123,13 +118,13 @@ def sd_lines(group: GroupLayout, priors: Priors, name: str) -> list[str]:
             lines += variable(f"{start}__{label.name}", [inner], None, python)
             parts.append(f"pt.atleast_1d({python}{' * sigma' if relative else ''})")
     joined = f"pt.concatenate([{', '.join(parts)}])"
-    return [*lines, f'sd_{name} = pm.Deterministic("{group.sd}", {joined}, dims="{group.sd_dim}")']
+    return [*lines, f"sd_{name} = pm.Deterministic({literal(group.sd)}, {joined}, dims={literal(group.sd_dim)})"]
 
 
 def _decov_lines(suffix: str, prior: Decov, size: int, python: str) -> list[str]:
     return [
-        f'tau = pm.Gamma("tau_{suffix}", alpha={float(prior.shape)}, beta={1.0 / float(prior.scale)})',
-        f'shares = pm.Dirichlet("shares_{suffix}", a={[float(prior.concentration)] * size})',
+        f"tau = pm.Gamma({literal(f'tau_{suffix}')}, alpha={float(prior.shape)}, beta={1.0 / float(prior.scale)})",
+        f"shares = pm.Dirichlet({literal(f'shares_{suffix}')}, a={[float(prior.concentration)] * size})",
         f"{python} = tau * pm.math.sqrt({size} * shares)",
     ]
 
@@ -137,7 +132,8 @@ def _decov_lines(suffix: str, prior: Decov, size: int, python: str) -> list[str]
 def correlation_lines(design: Design, group: GroupLayout, priors: Priors, name: str) -> list[str]:
     """Lines that make ``L_<name>``, the Cholesky factor of the correlations of a grouping factor's effects."""
     shapes = beta_shapes(design, group, priors).tolist()
-    lines = [f'r = pm.Beta("r_{group.name}", alpha={shapes}, beta={shapes}, dims="{group.pair_dim}")']
+    name_and_dims = literal(f"r_{group.name}"), literal(group.pair_dim)
+    lines = [f"r = pm.Beta({name_and_dims[0]}, alpha={shapes}, beta={shapes}, dims={name_and_dims[1]})"]
     blocks, correlations, start = list[str](), list[str](), 0
     for k in group.labels.terms:
         size, structure = len(group.labels.term_effects(k)), design.terms[k].structure
@@ -161,4 +157,4 @@ def correlation_lines(design: Design, group: GroupLayout, priors: Priors, name: 
     joined = blocks[0] if len(blocks) == 1 else f"pt.linalg.block_diag({', '.join(blocks)})"
     lines.append(f"L_{name} = {joined}")
     together = correlations[0] if len(correlations) == 1 else f"pt.concatenate([{', '.join(correlations)}])"
-    return [*lines, f'pm.Deterministic("{group.corr}", {together}, dims="{group.pair_dim}")']
+    return [*lines, f"pm.Deterministic({literal(group.corr)}, {together}, dims={literal(group.pair_dim)})"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayeslmm.calibration.bands import ecdf_difference
+from bayeslmm.design.names import in_plot
 from bayeslmm.plots.style import ML, NEUTRAL, POSTERIOR, PRIOR, REML
 
 if TYPE_CHECKING:
@@ -40,6 +41,6 @@ def plot_calibration(calibration: Calibration, ax: Any = None) -> Any:
     ax.axhline(0.0, color=NEUTRAL, linewidth=0.8)
     ax.set_xlabel("Rank of the true value among the draws / (L + 1)")
     ax.set_ylabel("ECDF - uniform")
-    ax.set_title(f"{calibration.task.design.formula}: {calibration.n} replicates", fontsize=10)
+    ax.set_title(in_plot(f"{calibration.task.design.formula}: {calibration.n} replicates"), fontsize=10)
     ax.legend(fontsize=8, frameon=False)
     return ax

@@ -17,6 +17,7 @@ from bayeslmm.comparison.long import long_table
 from bayeslmm.comparison.same import check_same
 from bayeslmm.comparison.tables import FURTHER, HEADINGS, posterior_names, sd_table, variance_table
 from bayeslmm.design.design import Design
+from bayeslmm.design.names import on_terminal
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.reml import optimise, optimise_penalised
 from bayeslmm.results import Posterior, REMLResult, parameters
@@ -260,7 +261,7 @@ class Comparison:
         ]
 
     def __str__(self) -> str:
-        return "\n".join([*self.header, "", self.printable().to_string(na_rep="", float_format=number)])
+        return on_terminal("\n".join([*self.header, "", self.printable().to_string(na_rep="", float_format=number)]))
 
     def __repr__(self) -> str:
         return str(self)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.comparison.tables import shown_label
+from bayeslmm.design.names import in_markdown, printable
 from bayeslmm.errors import DesignError
 from bayeslmm.results.summary import STYLE, number
 
@@ -31,6 +32,7 @@ _LATEX = {
     "^": r"\textasciicircum{}",
     "~": r"\textasciitilde{}",
     "<": r"\textless{}",
+    ">": r"\textgreater{}",
     "|": r"\textbar{}",
 }
 
@@ -100,8 +102,8 @@ def text_frame(both: Comparison, what: What) -> pd.DataFrame:
 
 def markdown(frame: pd.DataFrame) -> str:
     """A pipe table."""
-    rows = [[_in_pipes(str(cell)) for cell in row] for row in frame.itertuples(index=False)]
-    names = [_in_pipes(str(name)) for name in frame.columns]
+    rows = [[in_markdown(str(cell)) for cell in row] for row in frame.itertuples(index=False)]
+    names = [in_markdown(str(name)) for name in frame.columns]
     return "\n".join(f"| {' | '.join(row)} |" for row in [names, ["---"] * len(names), *rows])
 
 
@@ -113,12 +115,10 @@ def latex(frame: pd.DataFrame) -> str:
     return f"\\begin{{tabular}}{{{'l' * len(frame.columns)}}}\n\\hline\n{body}\n\\hline\n\\end{{tabular}}"
 
 
-def _in_pipes(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
-
-
 def _in_latex(text: str) -> str:
-    return re.sub(r"[\\{}_%&#$^~<|]", lambda found: _LATEX[found.group()], text.replace("\n", " "))
+    plain = re.sub(r"[\\{}_%&#$^~<>|]", lambda found: _LATEX[found.group()], printable(text))
+    # At the start of a row these would belong to the end of the row before: a space to leave, a star.
+    return f"{{{plain[0]}}}{plain[1:]}" if plain[:1] in ("[", "*") else plain
 
 
 def _texts(values: Sequence[object] | pd.Series) -> list[str]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from formulae import model_description
 
 from bayeslmm.design.expressions import Name, Node, parse_expression, read_expression
+from bayeslmm.design.size import check_terms_count
 from bayeslmm.design.tokens import Token, spelled, tokenize
 from bayeslmm.errors import FormulaError
 
@@ -45,6 +46,7 @@ def check_terms(text: str, tokens: Sequence[Token]) -> None:
     if operand_next:
         last = tokens[-1]
         raise FormulaError("A term is missing after the last sign.", text, last.start, len(last.text))
+    check_terms_count(tokens)
 
 
 def operands(text: str) -> Iterator[str]:
@@ -213,8 +215,17 @@ def _check_power(text: str, tokens: Sequence[Token], i: int) -> None:
             tokens[i].start,
             len(tokens[i].text),
         )
-    if not exponent.text.isdigit() or int(exponent.text) < 1:
+    if not (exponent.text.isascii() and exponent.text.isdigit()) or not exponent.text.strip("0"):
         raise FormulaError("The power of a sum of terms must be a whole number.", text, exponent.start)
+    if len(exponent.text.lstrip("0")) > 2:
+        raise FormulaError(
+            f"The power {exponent.text[:20]} of a sum of terms is larger than the number of its variables can be: "
+            "(a + b + c)^2 means all interactions of two, and there are none of more variables than the sum has. Write "
+            "the number of variables at most.",
+            text,
+            exponent.start,
+            len(exponent.text),
+        )
 
 
 def _is_call(tokens: Sequence[Token], closing: int) -> bool:

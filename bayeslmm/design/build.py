@@ -20,6 +20,7 @@ from bayeslmm.design.groups import group_by
 from bayeslmm.design.rank import independent_columns
 from bayeslmm.design.recipe import make_recipe
 from bayeslmm.design.shared import AR1
+from bayeslmm.design.size import check_blocks, check_structure
 from bayeslmm.design.tokens import tokenize
 from bayeslmm.design.variances import check_labels
 from bayeslmm.errors import DesignError, FormulaError
@@ -105,7 +106,8 @@ def build_design(
         formula_pieces(parsed), _without_groups(parsed, columns), known, namespace, kept_counts
     )
     y = evaluator.vector(parsed.response).copy()  # not a view of the user's column, which may change later
-    X, fixed_names = evaluator.columns(parsed.fixed)
+    observations = int(keep.sum()) if kept_counts is None else int(kept_counts.sum())
+    X, fixed_names = evaluator.columns(parsed.fixed, observations)
     index = frame.index[keep] if len(dropped) else frame.index
     offset = _offset(parsed, evaluator, index)
     _check_values(parsed, y, X, fixed_names, offset, index)
@@ -254,6 +256,7 @@ def _term(
     Z, effects = evaluator.columns(bar.left)
     if Z.shape[1] == 0:
         raise DesignError(f"The random term {bar.label} has no columns: its left side removes everything.")
+    check_structure(bar.label, structure.keyword, Z.shape[1])
     if not np.isfinite(Z).all():
         for name, column in zip(effects, Z.T, strict=True):
             checks.check_finite_result(f"The column {name} of {bar.label}", column, index)
@@ -262,6 +265,7 @@ def _term(
 
 def _checked(design: Design, saturated: str) -> Design:
     _check_size(design)
+    check_blocks(design)
     check_labels(design)
     if saturated == "error":
         _check_identified(design)

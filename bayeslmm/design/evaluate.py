@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from bayeslmm.design.contrasts import contrast_matrix, contrast_names
 from bayeslmm.design.data import check_no_time, check_usable
 from bayeslmm.design.expressions import Call, Name, Node, parse_expression
 from bayeslmm.design.groups import level_name
+from bayeslmm.design.size import MOST_COLUMNS, Width, check_columns, check_terms_count
 from bayeslmm.design.tokens import quoted, tokenize
 from bayeslmm.errors import BayesLMMError, DesignError, FormulaError
 from bayeslmm.types import FloatArray, IntArray
@@ -92,7 +94,10 @@ class Evaluator:
                     f"contrasts names {name!r}, which is numeric. Make it categorical first: "
                     f"data[{name!r}].astype('category')."
                 )
-            contrast_matrix(contrasts[name], list(_column_factor(columns[name]).levels), name)
+            levels = list(_column_factor(columns[name]).levels)
+            # Of more levels there is no matrix to look at: as a term they are refused.
+            if len(levels) <= MOST_COLUMNS:
+                contrast_matrix(contrasts[name], levels, name)
         self._namespace = namespace
         self._counts = counts
         self._memory = Memory()
@@ -118,12 +123,25 @@ class Evaluator:
         other._components, other._blocks, other._cache, other._values = {}, {}, {}, {}
         return other
 
-    def columns(self, right: str) -> Columns:
-        """Columns (n, c) of ``model.matrix(~ right)`` and their names."""
+    def columns(self, right: str, observations: int | None = None) -> Columns:
+        """Columns (n, c) of ``model.matrix(~ right)`` and their names.
+
+        Parameters
+        ----------
+        right : str
+        observations : int, optional
+            Of which there have to be more than columns of a factor, as in the fixed part.
+
+        Raises
+        ------
+        DesignError
+        """
         if right.strip() == "1":
             return np.ones((self.n, 1)), (_CONSTANT,)
         if right not in self._cache:
-            self._cache[right] = self._sum_of_columns(right) or self._evaluated(right, self._model_columns)
+            self._cache[right] = self._sum_of_columns(right) or self._evaluated(
+                right, lambda text: self._model_columns(text, observations)
+            )
         return self._cache[right]
 
     def vector(self, text: str) -> FloatArray:
@@ -181,13 +199,19 @@ class Evaluator:
             columns = {_CONSTANT: np.ones(self.n), **columns}
         return _side_by_side(list(columns.values()), self.n), tuple(columns)
 
-    def _model_columns(self, right: str) -> Columns:
+    def _model_columns(self, right: str, observations: int | None) -> Columns:
+        check_terms_count(tokenize(right))
         given, intercept, nodes = expanded(right)
         terms = ordered_terms(given, list(nodes))
         used = {name: self._component(nodes[name], right) for name in nodes if any(name in term for term in terms)}
         factors = {name for name, component in used.items() if isinstance(component.value, Factor)}
+        coding = indicator_coded(terms, factors, intercept)
+        if self._trained is None:
+            widths = {name: _width(component.value) for name, component in used.items()}
+            shown = {name: component.label for name, component in used.items()}
+            check_columns(terms, coding, widths, self.n, constant=intercept, observations=observations, shown=shown)
         blocks: list[Columns] = [(np.ones((self.n, 1)), (_CONSTANT,))] if intercept else []
-        for term, full in zip(terms, indicator_coded(terms, factors, intercept), strict=True):
+        for term, full in zip(terms, coding, strict=True):
             blocks.append(product([self._block(nodes[name], name in full) for name in term]))
         if not blocks:
             return np.empty((self.n, 0)), ()
@@ -346,6 +370,16 @@ def _distinct(names: Sequence[str]) -> list[str]:
         seen[name] = seen.get(name, 0) + 1
         out.append(name if seen[name] == 1 else f"{name}.{seen[name] - 1}")
     return out
+
+
+def _width(value: FloatArray | Factor) -> Width:
+    """How many columns a component will have that is evaluated, but not yet coded."""
+    if not isinstance(value, Factor):
+        columns = math.prod(value.shape[1:])
+        return Width(columns, columns, False)
+    full, coding = len(value.levels), value.coding
+    own = coding.shape[1] if isinstance(coding, np.ndarray | pd.DataFrame) and coding.ndim == 2 else full - 1
+    return Width(full, own, independent=min(own + 1, full))
 
 
 def _refuse_constant(name: str, right: str) -> None:

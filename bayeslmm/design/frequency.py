@@ -20,6 +20,8 @@ from bayeslmm.types import FloatArray, IntArray
 _SHOWN = 5
 # Beyond it not every count of rows is a double.
 _LARGEST = 2.0**53
+# Rows that are written out at most, where a function of whole columns has to see every copy: 80 MB for each column.
+MOST_COPIES = 10_000_000
 
 
 def read_frequency(frequency: Any, data: pd.DataFrame) -> FloatArray | None:
@@ -74,9 +76,37 @@ def evaluator_on_copies(
     Evaluator
         One of the rows as they are, unless `pieces` call functions of the user's own: these see the rows written out.
     """
-    if frequency is None or not any("own" in called(text, namespace) for text in pieces):
+    if frequency is None:
+        return Evaluator(columns, contrasts, namespace)
+    text = next((text for text in pieces if "own" in called(text, namespace)), None)
+    if text is None:
         return Evaluator(columns, contrasts, namespace, frequency)
+    check_copies(frequency, text)
     return _OnCopies(columns, contrasts, namespace, frequency)
+
+
+def check_copies(frequency: IntArray, text: str = "a function of the formula") -> None:
+    """Refuse to write out more rows than memory should be taken for.
+
+    Parameters
+    ----------
+    frequency : IntArray, shape (n,)
+    text : str
+        What needs all copies of a row.
+
+    Raises
+    ------
+    DesignError
+    """
+    # As doubles, since the sum of counts may be larger than an integer of 64 bits.
+    total = float(frequency.sum(dtype=float))
+    if total > MOST_COPIES:
+        raise DesignError(
+            f"{text!r} calls a function of your own, which has to see every row as often as frequency says: "
+            f"{total:,.0f} rows of {frequency.size:,} (limit {MOST_COPIES:,}), {total * 8 / 1e9:,.1f} GB for each "
+            "column. Compute the column beforehand and use it in the formula; the functions that formulas know "
+            "(log(x), scale(x), poly(x, 2), mean(x), ...) take any frequency."
+        )
 
 
 def formula_pieces(formula: Formula) -> list[str]:
@@ -109,8 +139,8 @@ class _OnCopies(Evaluator):
         super().__init__({name: series.iloc[copies] for name, series in columns.items()}, contrasts, namespace)
         self._first = np.cumsum(frequency) - frequency
 
-    def columns(self, right: str) -> Columns:
-        values, names = super().columns(right)
+    def columns(self, right: str, observations: int | None = None) -> Columns:
+        values, names = super().columns(right, observations)
         return values[self._first], names
 
     def vector(self, text: str) -> FloatArray:

@@ -323,7 +323,8 @@ def _listed(known: Typed, text: str) -> str:
 
 def _own(known: Typed, text: str) -> FloatArray | None:
     try:
-        return Evaluator(known.columns, {}, {}).columns(text)[0]
+        rows = len(next(iter(known.columns.values())))
+        return Evaluator(known.columns, {}, {}).columns(text, rows)[0]
     except DesignError:
         return None
 
@@ -373,8 +374,8 @@ def _same_columns(a: FloatArray, b: FloatArray) -> bool:
         return False
     # scale() differs by a factor, which a rule of its own reports.
     a, b = (np.divide(m, np.linalg.norm(m, axis=0), where=m.any(axis=0), out=np.zeros_like(m)) for m in (a, b))
-    distances = np.abs(a[:, :, None] - b[:, None, :]).max(axis=0) < _SAME
-    return bool(distances.any(axis=0).all() and distances.any(axis=1).all())
+    near = np.stack([np.abs(a - column[:, None]).max(axis=0) < _SAME for column in b.T])
+    return bool(near.any(axis=0).all() and near.any(axis=1).all())
 
 
 def _same_span(a: FloatArray, b: FloatArray) -> bool:

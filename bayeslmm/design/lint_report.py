@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from bayeslmm.design.names import on_terminal
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -114,7 +116,7 @@ class LintReport:
         parts += [_plain(self.formula, finding) for finding in self.findings]
         if self._footer:
             parts.append(textwrap.fill(self._footer, _WIDTH))
-        return "\n\n".join(parts)
+        return on_terminal("\n\n".join(parts))
 
     def __repr__(self) -> str:
         return str(self)

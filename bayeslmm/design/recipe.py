@@ -12,6 +12,7 @@ import pandas as pd
 
 from bayeslmm.design.evaluate import Evaluator, called
 from bayeslmm.design.formula import Formula
+from bayeslmm.design.frequency import check_copies
 from bayeslmm.design.groups import level_name
 from bayeslmm.design.lazy import Deferred, Lazy
 from bayeslmm.design.tokens import tokenize
@@ -251,6 +252,7 @@ def training_evaluator(recipe: Recipe, formula: Formula) -> Evaluator:
     own = any("own" in called(text, recipe.namespace) for text in evaluated_pieces(formula))
     counts = recipe.frequency
     if counts is not None and own:
+        check_copies(counts)
         copies = np.repeat(np.arange(counts.size), counts)
         columns = {name: series.iloc[copies].reset_index(drop=True) for name, series in columns.items()}
         counts = None

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from bayeslmm.comparison import Comparison
+from bayeslmm.design.names import in_plot
 from bayeslmm.errors import DesignError
 from bayeslmm.plots.style import NEUTRAL, POSTERIOR, REML, response_name, widest, wrapped
 from bayeslmm.types import FloatArray
@@ -85,7 +86,7 @@ def _panel(both: Comparison, group: str, effect: str, axis: Any, levels: int) ->
     )
     axis.plot(blup.to_numpy()[order], y + _APART, "D", color=REML, markersize=4, label="REML prediction (BLUP)")
     axis.plot(alone[order], y + _APART, "x", color=NEUTRAL, markersize=6, label="level alone (no pooling)")
-    axis.set_yticks(y, [str(blup.index[k]) for k in order], fontsize=_TICK)
+    axis.set_yticks(y, [in_plot(str(blup.index[k])) for k in order], fontsize=_TICK)
     axis.set_xlabel(_label(both), fontsize=_TEXT)
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)

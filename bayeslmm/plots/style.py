@@ -9,6 +9,7 @@ import numpy as np
 
 from bayeslmm.comparison import Comparison
 from bayeslmm.comparison.tables import is_scale
+from bayeslmm.design.names import in_plot
 from bayeslmm.results.intervals import density
 from bayeslmm.results.labels import Parameter
 from bayeslmm.types import FloatArray
@@ -54,7 +55,7 @@ def _draws(both: Comparison, p: Parameter, scale: str) -> FloatArray:
 
 def wrapped(text: str, inches: float, fontsize: float) -> str:
     """Text in lines of about `inches` at most."""
-    return "\n".join(textwrap.wrap(text, max(int(inches / _inches("x", fontsize)), 8), break_on_hyphens=False))
+    return "\n".join(textwrap.wrap(in_plot(text), max(int(inches / _inches("x", fontsize)), 8), break_on_hyphens=False))
 
 
 def _inches(text: str, fontsize: float) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayeslmm.design.names import on_terminal
 from bayeslmm.results.advice import Advice
 from bayeslmm.results.summary import STYLE, number
 
@@ -87,7 +88,7 @@ class BoundaryReport:
         lines += ["", "What to do"]
         for k, advice in enumerate(self.advice, 1):
             lines += _wrap(f"{k}. {advice}", "   ")
-        return "\n".join(lines)
+        return on_terminal("\n".join(lines))
 
     def __repr__(self) -> str:
         return str(self)

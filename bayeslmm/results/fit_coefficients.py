@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from bayeslmm.design.design import Design
-from bayeslmm.design.names import term_positions
+from bayeslmm.design.lookup import term_positions
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.inference.explained import Explained, explained
 from bayeslmm.inference.hypothesis import hypothesis

@@ -9,7 +9,7 @@ import numpy as np
 
 from bayeslmm.design.design import Design
 from bayeslmm.design.labels import GroupLabels
-from bayeslmm.design.names import positions
+from bayeslmm.design.lookup import positions
 from bayeslmm.design.variances import SdLabel, variance_labels
 from bayeslmm.errors import DesignError
 from bayeslmm.types import FloatArray

@@ -10,6 +10,7 @@ import numpy as np
 
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.design.design import Design, RandomTerm
+from bayeslmm.design.names import printable
 from bayeslmm.design.shared import AR1, Shared
 from bayeslmm.design.variances import variance_labels
 from bayeslmm.types import FloatArray
@@ -160,7 +161,9 @@ def _plain(text: str) -> str:
 
 def _escaped(text: str, signs: Mapping[str, str]) -> str:
     """Without the backquotes of a formula, and with the signs that mean something in LaTeX written out."""
-    return "".join(signs.get(sign, sign) for sign in re.sub(r"\s", " ", text.replace("`", "")))
+    # Spaces of other kinds end lines or columns; what is no sign at all is written as an escape.
+    shown = printable(re.sub(r"\s", " ", text.replace("`", "")))
+    return "".join(signs.get(sign, sign) for sign in shown)
 
 
 def _matrix(rows: Sequence[Sequence[str]]) -> str:

@@ -9,13 +9,22 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bayeslmm.archive import reading
+from bayeslmm.bayes.collapsed import ChainDiagnostics, Diagnostics
+from bayeslmm.bayes.layout import make_layout
+from bayeslmm.bayes.moments import ExactMoments
+from bayeslmm.bayes.priors import Priors
+from bayeslmm.conforming import conforms
+from bayeslmm.design.design import Design
 from bayeslmm.errors import StorageError
+from bayeslmm.results.stored_tree import check_netcdf, check_zarr
 from bayeslmm.storage import FilePath, check_source, check_target, pack, storable, unpack
 
 if TYPE_CHECKING:
@@ -26,7 +35,13 @@ _KINDS = (".nc", ".zarr")
 # What a kind of file takes; h5netcdf does not bring h5py.
 _LIBRARIES = {".nc": ("h5netcdf", "h5py"), ".zarr": ("zarr",)}
 # Fields that are made again, or stored as the tree itself.
-_FIELDS = ("design", "priors", "method", "diagnostics", "exact")
+_FIELDS: dict[str, Any] = {
+    "design": Design,
+    "priors": Priors,
+    "method": str,
+    "diagnostics": Diagnostics | ChainDiagnostics | dict[str, float],
+    "exact": ExactMoments | None,
+}
 
 
 def save_posterior(post: Posterior, path: FilePath, *, overwrite: bool = False) -> Path:
@@ -107,7 +122,44 @@ def load_posterior(path: FilePath) -> Posterior:
     missing = [name for name in _FIELDS if name not in content]
     if missing:
         raise StorageError(f"{source} lacks {', '.join(missing)}: it is no posterior. Save it again.")
-    return Posterior(data=tree.drop_nodes(_GROUP), **{name: content[name] for name in _FIELDS})
+    data = tree.drop_nodes(_GROUP)
+    with reading(source):
+        _check_parts(content)
+        _check_draws(content["design"], data)
+    return Posterior(data=data, **{name: content[name] for name in _FIELDS})
+
+
+def _check_parts(content: Mapping[str, Any]) -> None:
+    """Refuse parts of other types than a posterior has.
+
+    Raises
+    ------
+    ValueError
+    """
+    for name, hint in _FIELDS.items():
+        if not conforms(content[name], hint):
+            raise ValueError(f"its {name} is a {type(content[name]).__name__}")
+
+
+def _check_draws(design: Design, tree: Any) -> None:
+    """Refuse draws of other parameters than those of the design.
+
+    Raises
+    ------
+    ValueError
+    """
+    layout = make_layout(design)
+    posterior = tree["posterior"].to_dataset()
+    for name, dims in layout.posterior_dims.items():
+        if name not in posterior:
+            raise ValueError(f"there are no draws of {name}")
+        draws = posterior[name]
+        lengths = tuple(len(layout.coords[dim]) for dim in dims)
+        if draws.dims != ("chain", "draw", *dims) or draws.shape[2:] != lengths or draws.dtype.kind != "f":
+            raise ValueError(
+                f"the draws of {name} have dimensions {draws.dims} of lengths {draws.shape} and type {draws.dtype}, "
+                f"where the design has {('chain', 'draw', *dims)} with {lengths} of them"
+            )
 
 
 def _kind(path: Path) -> str:
@@ -150,12 +202,14 @@ def _read(source: Path, zarr: bool) -> Any:
 
     _check_libraries(zarr)
     try:
+        (check_zarr if zarr else check_netcdf)(source)
         engine = {"engine": "zarr", "consolidated": False} if zarr else {"engine": "h5netcdf"}
         with xr.open_datatree(source, **engine) as tree:
             return tree.load()
     except ImportError as error:
         raise StorageError(_unusable(zarr, error)) from error
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:
+        # zarr, its codecs, HDF5 and xarray answer damage with exceptions of many kinds.
         raise StorageError(
             f"{source} cannot be read as a posterior ({type(error).__name__}: {error}). It is another kind of file, or "
             "damaged: copy it again, or sample and save again."

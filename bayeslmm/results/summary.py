@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.design.design import Design
+from bayeslmm.design.names import on_terminal
 from bayeslmm.reml import Vanished
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Summary:
             parts += ["", heading, table.to_string(na_rep="", float_format=number, index_names=False)]
         if self.remarks:
             parts += ["", *self.remarks]
-        return "\n".join(parts)
+        return on_terminal("\n".join(parts))
 
     def __repr__(self) -> str:
         return str(self)

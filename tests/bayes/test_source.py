@@ -14,8 +14,9 @@ import bayeslmm as bl
 from bayeslmm.bayes.presets import PRESETS, default_priors
 from bayeslmm.bayes.priors import Chi, Exponential, Gamma, HalfNormal, InverseGammaVariance, Power, Relative, Uniform
 from bayeslmm.bayes.pymc_model import build_pymc_model
-from bayeslmm.bayes.pymc_source import identifier, write_pymc_source
+from bayeslmm.bayes.pymc_source import write_pymc_source
 from bayeslmm.design.design import Design
+from bayeslmm.design.names import identifiers
 from bayeslmm.likelihood import NormalPrior
 
 pm = pytest.importorskip("pymc")
@@ -142,7 +143,7 @@ def test_structures(form: Any, design: Make) -> None:
 
 
 def test_identifiers() -> None:
-    assert identifier("batch:cask") == "batch_cask"
+    assert identifiers(["batch:cask"]) == {"batch:cask": "batch_cask"}
 
 
 def test_shown_as_code_in_notebooks() -> None:

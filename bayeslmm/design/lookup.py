@@ -1,0 +1,57 @@
+"""Find labels by what users typed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from bayeslmm.design.tokens import respelled
+
+# What a label has behind a factor or function: a level, a column, a trend.
+_SUFFIX = r"(?:\[(?:(?!\]:).)*\]|\.[LQC]|\^\d+)?"
+
+
+def positions(asked: str, labels: Sequence[str]) -> list[int]:
+    """Places of the labels that are called as asked, exactly or up to spaces and the spelling of powers.
+
+    Examples
+    --------
+    >>> positions("I(x^2)", ["Intercept", "I(x ** 2)"])
+    [1]
+    """
+    exact = [i for i, label in enumerate(labels) if label == asked]
+    if exact:
+        return exact
+    spelled = respelled(asked)
+    return [i for i, label in enumerate(labels) if label == spelled or respelled(label) == spelled]
+
+
+def term_positions(asked: str, labels: Sequence[str]) -> list[int]:
+    """Places of the columns of a term: one of this name, or all levels and columns of it.
+
+    Examples
+    --------
+    >>> term_positions("f:x", ["x", "f[b]", "f[b]:x", "f[c]:x", "f[b]:x:z"])
+    [2, 3]
+    >>> term_positions("bs(x, knots=[3,6])", ["bs(x, knots=[3, 6])[1]", "bs(x, knots=[3, 6])[2]"])
+    [0, 1]
+    """
+    found = positions(asked, labels)
+    if found:
+        return found
+    parts = [re.escape(part) + _SUFFIX for part in _parts(respelled(asked))]
+    pattern = re.compile(":".join(parts), re.DOTALL)
+    return [i for i, label in enumerate(labels) if pattern.fullmatch(label)]
+
+
+def _parts(term: str) -> list[str]:
+    """Components of a product: split at colons outside brackets and backquotes."""
+    parts, depth, inside = [""], 0, False
+    for character in term:
+        inside ^= character == "`"
+        depth += 0 if inside else (character in "([{") - (character in ")]}")
+        if character == ":" and depth == 0 and not inside:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts

@@ -1,0 +1,138 @@
+"""Whether a design that was read from a file hangs together, before anything is made of its sizes and codes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import is_dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+
+from bayeslmm.design.contrasts import Treatment
+from bayeslmm.design.design import Design, Grouping
+from bayeslmm.design.frequency import check_copies
+from bayeslmm.design.recipe import Column, NamedContrasts, Recipe
+from bayeslmm.design.size import check_blocks, check_structure
+from bayeslmm.types import AnyArray
+
+
+def check_stored(design: Design) -> None:
+    """Refuse a design whose parts do not fit together.
+
+    Parameters
+    ----------
+    design : Design
+        Its fields have the types that they are annotated with.
+
+    Raises
+    ------
+    ValueError
+        What was found.
+    """
+    _shape("y", design.y, (design.y.size,))
+    n = design.n
+    if not n:
+        raise ValueError("the design has no rows")
+    _shape("X", design.X, (n, len(design.fixed_names)))
+    if len(design.fixed_names) > n:
+        raise ValueError(f"{len(design.fixed_names)} fixed effects stand beside {n} rows")
+    for name in ("weights", "offset", "index", "frequency"):
+        if (values := getattr(design, name)) is not None:
+            _shape(name, values, (n,))
+    if design.weights is not None and not (design.weights > 0).all():
+        raise ValueError("some weight is not positive")
+    if design.frequency is not None and not (design.frequency > 0).all():
+        raise ValueError("some frequency is not positive")
+    for name, grouping in design.groupings.items():
+        _check_grouping(name, grouping, n)
+    _check_terms(design)
+    if design.recipe is not None:
+        _check_recipe(design.recipe, n)
+
+
+def _shape(name: str, array: AnyArray, shape: tuple[int, ...]) -> None:
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}, not {shape}")
+
+
+def _check_grouping(name: str, grouping: Grouping, n: int) -> None:
+    _shape(f"the codes of {name}", grouping.codes, (n,))
+    levels = grouping.n_levels
+    if grouping.name != name or not 0 < levels <= n:
+        raise ValueError(f"the grouping factor {name} has {levels} levels for {n} rows and the name {grouping.name}")
+    _check_codes(name, grouping.codes, levels)
+    if not np.bincount(grouping.codes, minlength=levels).all():
+        raise ValueError(f"a level of {name} does not occur")
+
+
+def _check_codes(name: str, codes: AnyArray, levels: int) -> None:
+    if codes.dtype.kind not in "iu":
+        raise ValueError(f"the codes of {name} are of type {codes.dtype}")
+    if codes.size and not (codes.min() >= 0 and codes.max() < levels):
+        raise ValueError(f"the codes of {name} run from {codes.min()} to {codes.max()} for {levels} levels")
+
+
+def _check_terms(design: Design) -> None:
+    if not design.terms or {term.group for term in design.terms} != set(design.groupings):
+        raise ValueError("the random terms and the grouping factors do not belong together")
+    for term in design.terms:
+        size = len(term.effects)
+        _shape(f"Z of {term.label}", term.Z, (design.n, size))
+        # The size of a structure is the only number from which arrays of any size are made.
+        if term.structure.size != size or not 0 < size <= design.n:
+            raise ValueError(
+                f"the covariance of {term.label} is one of {term.structure.size} effects, where {size} stand beside "
+                f"{design.n} rows"
+            )
+        check_structure(term.label, term.structure.keyword, size)
+    check_blocks(design)
+
+
+def _check_recipe(recipe: Recipe, n: int) -> None:
+    for name, column in recipe.columns.items():
+        _check_column(name, column, n)
+    for name, kind in recipe.contrasts.items():
+        if not _is_contrast(kind):
+            raise ValueError(f"the contrasts of {name} are a {type(kind).__name__}")
+    for name, value in recipe.namespace.items():
+        if not isinstance(name, str) or not _is_plain(value):
+            raise ValueError(
+                f"{name!r} of extra_namespace is a {type(value).__name__}, which is neither number nor text"
+            )
+    _shape("aliased", recipe.aliased, recipe.aliased.shape[:2])
+    if recipe.frequency is not None:
+        _shape("the frequency of the recipe", recipe.frequency, (n,))
+        if not (recipe.frequency > 0).all():
+            raise ValueError("some frequency is not positive")
+        check_copies(recipe.frequency)
+
+
+def _check_column(name: str, column: Column, n: int) -> None:
+    kinds = {"number": "f", "boolean": "b", "factor": "iu", "time": "mMO"}
+    if column.kind not in kinds or column.values.dtype.kind not in kinds[column.kind]:
+        raise ValueError(f"the column {name} is said to be a {column.kind} and holds {column.values.dtype}")
+    _shape(f"the column {name}", column.values, (column.values.size,))
+    if column.values.size > n or len(column.levels) > n:
+        raise ValueError(
+            f"the column {name} has {column.values.size} values and {len(column.levels)} levels, beside {n} rows"
+        )
+    if column.kind == "factor":
+        _check_codes(name, column.values, len(column.levels))
+
+
+def _is_contrast(kind: Any) -> bool:
+    return isinstance(kind, Treatment | NamedContrasts) or (
+        isinstance(kind, str | np.ndarray | list | tuple) and _is_plain(kind)
+    )
+
+
+def _is_plain(value: Any) -> bool:
+    """Numbers, text, times and collections of them: nothing that can be called, no object of the package."""
+    if isinstance(value, Mapping):
+        return all(_is_plain(part) for item in value.items() for part in item)
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        return all(map(_is_plain, value.ravel().tolist()))
+    return not (callable(value) or is_dataclass(value) or isinstance(value, Enum))
