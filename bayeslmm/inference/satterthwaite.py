@@ -206,8 +206,8 @@ def satterthwaite_f(cp: CrossProducts, optimum: Optimum, L: FloatArray) -> tuple
 
     Notes
     -----
-    The rows that are combined are those of `hypothesis`. lmerTest's are the principal components of its own rows in
-    their own units, marginal ones or those of a Doolittle decomposition of ``X'X``, which depend on the reference level.
+    The rows that are combined are those of `hypothesis`. lmerTest takes the principal components of its rows in their
+    own units, which depend on the reference level.
 
     References
     ----------
