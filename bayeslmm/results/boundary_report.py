@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayeslmm.equality import by_value
 from bayeslmm.results.advice import Advice
 from bayeslmm.results.summary import STYLE, number
 
 _WIDTH = 110
 
 
+@by_value
 @dataclass(frozen=True)
 class Section:
     """One table of the report.
@@ -37,6 +39,7 @@ class Section:
     reading: tuple[str, ...] = ()
 
 
+@by_value
 @dataclass(frozen=True)
 class BoundaryReport:
     """What the boundary means for a fit.
