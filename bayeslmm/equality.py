@@ -59,13 +59,17 @@ def _same_leaves(a: Any, b: Any) -> bool:
         # Only numbers can be nan.
         return bool(np.array_equal(a, b, equal_nan=a.dtype.kind in "fc" and b.dtype.kind in "fc"))
     if sparse.issparse(a):
-        return same_values(sparse.find(a), sparse.find(b)) and np.shape(a) == np.shape(b)
+        return _same_sparse(a, b)
     if isinstance(a, pd.DataFrame | pd.Series | pd.Index):
         return bool(a.equals(b))
     if hasattr(a, "identical"):
         # xarray's objects.
         return bool(a.identical(b))
     return bool(a == b)
+
+
+def _same_sparse(a: Any, b: Any) -> bool:
+    return bool(a.shape == b.shape) and same_values(sparse.find(a), sparse.find(b))
 
 
 def _hash(self: Any) -> int:

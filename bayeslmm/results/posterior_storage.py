@@ -49,12 +49,14 @@ def save_posterior(post: Posterior, path: FilePath, *, overwrite: bool = False) 
         _check_store(target, overwrite)
     else:
         check_target(target, overwrite)
+    from bayeslmm.bayes.datatree import without_free_variables
+
     content = {name: getattr(post, name) for name in _FIELDS}
     content["design"] = storable(post.design)
     packed = pack("posterior", post.formula, content)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        _write(_with_parts(post.data, packed), part, zarr)
+        _write(_with_parts(without_free_variables(post.data, post.design, post.priors), packed), part, zarr)
         _replace(part, target)
     finally:
         _remove(part)
@@ -90,6 +92,7 @@ def load_posterior(path: FilePath) -> Posterior:
     >>> bool(again.table().equals(post.table()))
     True
     """
+    from bayeslmm.bayes.datatree import restored
     from bayeslmm.results.posterior import Posterior
 
     source = Path(path)
@@ -104,7 +107,8 @@ def load_posterior(path: FilePath) -> Posterior:
     missing = [name for name in _FIELDS if name not in content]
     if missing:
         raise StorageError(f"{source} lacks {', '.join(missing)}: it is no posterior. Save it again.")
-    return Posterior(data=tree.drop_nodes(_GROUP), **{name: content[name] for name in _FIELDS})
+    fields = {name: content[name] for name in _FIELDS}
+    return Posterior(data=restored(tree.drop_nodes(_GROUP), fields["design"], fields["priors"]), **fields)
 
 
 def _kind(path: Path) -> str:
