@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import import_module
@@ -23,7 +23,7 @@ from bayeslmm.likelihood import CrossProducts, NormalPrior
 from bayeslmm.types import AnyArray, FloatArray
 
 if TYPE_CHECKING:
-    from xarray import DataTree
+    from xarray import Dataset, DataTree
 
 _WITHOUT_DRAWS = ("observed_data", "constant_data")
 # Groups with draws of parameters.
@@ -136,15 +136,19 @@ def restored(tree: DataTree, design: Design, priors: Priors) -> DataTree:
 
     out, layout = tree.copy(), make_layout(design)
     for group in _SAMPLED & set(tree.children):
-        own: Any = tree[group].to_dataset()
-        first = [name for name in layout.posterior_dims if name in own]
-        rest = [str(name) for name in own.data_vars if name not in first]
-        out[group] = DataTree(own[[*first, *rest]].assign(free_variables(design, priors, own)))
+        own = _in_order(tree[group].to_dataset(), layout.posterior_dims)
+        out[group] = DataTree(own.assign(free_variables(design, priors, own)))
     if "constant_data" in tree.children:
-        data = tree["constant_data"].to_dataset()
+        data = _in_order(tree["constant_data"].to_dataset(), [*layout.data_dims, *covariates(design, layout)])
         whole = {name: values.copy(data=as_in_pymc(values.to_numpy())) for name, values in data.data_vars.items()}
         out["constant_data"] = DataTree(data.assign(whole))
     return out
+
+
+def _in_order(data: Dataset, names: Iterable[str]) -> Any:
+    """The variables of these names first; zarr keeps no order."""
+    first = [name for name in names if name in data]
+    return data[[*first, *(name for name in data.data_vars if name not in first)]]
 
 
 def _tree(
