@@ -140,6 +140,8 @@ class BayesianModel:
         Returns
         -------
         pymc.Model
+            ``pm.sample_posterior_predictive(post.data, model=...)`` takes the draws of `sample` under the same priors;
+            the collapsed form has no response to draw.
 
         Raises
         ------

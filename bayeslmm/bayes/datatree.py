@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import import_module
@@ -23,9 +23,11 @@ from bayeslmm.likelihood import CrossProducts, NormalPrior
 from bayeslmm.types import AnyArray, FloatArray
 
 if TYPE_CHECKING:
-    from xarray import DataTree
+    from xarray import Dataset, DataTree
 
 _WITHOUT_DRAWS = ("observed_data", "constant_data")
+# Groups with draws of parameters.
+_SAMPLED = {"posterior", "prior"}
 
 
 def build_datatree(
@@ -113,6 +115,42 @@ def with_group(tree: DataTree, layout: Layout, name: str, variables: Mapping[str
     return out
 
 
+def without_free_variables(tree: DataTree, design: Design, priors: Priors) -> DataTree:
+    """A new tree without what `restored` computes again."""
+    from xarray import DataTree
+
+    from bayeslmm.bayes.free_variables import free_variables
+
+    out = tree.copy()
+    for group in _SAMPLED & set(tree.children):
+        own: Any = tree[group].to_dataset()
+        out[group] = DataTree(own.drop_vars(list(free_variables(design, priors, own)), errors="ignore"))
+    return out
+
+
+def restored(tree: DataTree, design: Design, priors: Priors) -> DataTree:
+    """A tree read from a file, by whatever version, with the order and types of one that was just made."""
+    from xarray import DataTree
+
+    from bayeslmm.bayes.free_variables import free_variables
+
+    out, layout = tree.copy(), make_layout(design)
+    for group in _SAMPLED & set(tree.children):
+        own = _in_order(tree[group].to_dataset(), layout.posterior_dims)
+        out[group] = DataTree(own.assign(free_variables(design, priors, own)))
+    if "constant_data" in tree.children:
+        data = _in_order(tree["constant_data"].to_dataset(), [*layout.data_dims, *covariates(design, layout)])
+        whole = {name: values.copy(data=as_in_pymc(values.to_numpy())) for name, values in data.data_vars.items()}
+        out["constant_data"] = DataTree(data.assign(whole))
+    return out
+
+
+def _in_order(data: Dataset, names: Iterable[str]) -> Any:
+    """The variables of these names first; zarr keeps no order."""
+    first = [name for name in names if name in data]
+    return data[[*first, *(name for name in data.data_vars if name not in first)]]
+
+
 def _tree(
     design: Design,
     priors: Priors,
@@ -124,8 +162,10 @@ def _tree(
 ) -> DataTree:
     layout = make_layout(design)
     common = {**attrs, "formula": design.formula}
+    from bayeslmm.bayes.free_variables import free_variables
+
     groups: dict[str, dict[str, Any]] = {
-        "posterior": dict(posterior),
+        "posterior": dict(posterior) | free_variables(design, priors, posterior),
         "sample_stats": dict(stats),
         "observed_data": {layout.response: design.y},
         "constant_data": _constant_data(design, layout),
@@ -142,7 +182,10 @@ def groups_tree(
     common: Mapping[Any, Any],
     extra: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> DataTree:
-    """Groups of the ArviZ schema, one dataset each: building every variable by itself takes as long as the sampling."""
+    """Groups of the ArviZ schema, one dataset each: building every variable by itself takes as long as the sampling.
+
+    Variables that the layout does not know are pairs of dims and values.
+    """
     from xarray import Dataset, DataTree
 
     dims = layout.posterior_dims | layout.data_dims
@@ -151,7 +194,10 @@ def groups_tree(
     out = {}
     for group, variables in groups.items():
         sampled = () if group in _WITHOUT_DRAWS else ("chain", "draw")
-        own = {name: ((*sampled, *dims.get(name, ())), values) for name, values in variables.items()}
+        own = {
+            name: values if isinstance(values, tuple) else ((*sampled, *dims.get(name, ())), values)
+            for name, values in variables.items()
+        }
         used = {dim for names, _ in own.values() for dim in names}
         coords = {dim: values for dim, values in labels.items() if dim in used}
         if sampled and own:
@@ -181,16 +227,37 @@ def _correlations(group: GroupLayout, draws: CollapsedDraws) -> FloatArray:
     return np.stack([draws.corrs[k][:, a, b] for k, a, b, _ in group.labels.pairs], axis=1)
 
 
-def _constant_data(design: Design, layout: Layout) -> dict[str, AnyArray]:
-    data: dict[str, AnyArray] = {"X": design.X} if layout.coef else {}
+def _constant_data(design: Design, layout: Layout) -> dict[str, Any]:
+    data: dict[str, Any] = {"X": design.X} if layout.coef else {}
     data["weights"] = np.ones(design.n) if design.weights is None else design.weights
     data["offset"] = np.zeros(design.n) if design.offset is None else design.offset
     if design.frequency is not None:
-        data["frequency"] = design.frequency
+        data["frequency"] = as_in_pymc(design.frequency)
     for group in layout.groups:
         data[group.columns] = group_columns(design, group)
-        data[group.codes] = design.groupings[group.labels.group].codes
-    return data
+        data[group.codes] = as_in_pymc(design.groupings[group.labels.group].codes)
+    return data | {name: (("obs",), values) for name, values in covariates(design, layout).items()}
+
+
+def as_in_pymc(values: AnyArray) -> AnyArray:
+    """Whole numbers in the type that ``pm.Data`` gives them, which compares data by type, too."""
+    fits = np.iinfo(np.int32)
+    small = values.dtype.kind in "iu" and (not values.size or fits.min <= values.min() <= values.max() <= fits.max)
+    return values.astype(np.int32) if small else values
+
+
+def covariates(design: Design, layout: Layout) -> dict[str, FloatArray]:
+    """Columns of the data that are columns of X or Z as they are, by name, where no other variable is called so."""
+    if design.recipe is None:
+        return {}
+    taken = {"chain", "draw", "sample", *layout.coords, *layout.data_dims, *layout.posterior_dims}
+    numbers = {name for name, column in design.recipe.columns.items() if column.kind in ("number", "boolean")}
+    known = {name for name in numbers - taken if "/" not in name}
+    columns = [(design.fixed_names, design.X), *((term.effects, term.Z) for term in design.terms)]
+    found: dict[str, FloatArray] = {}
+    for names, values in columns:
+        found |= {name: values[:, k] for k, name in enumerate(names) if name in known and name not in found}
+    return found
 
 
 def _chain_shape(total: int, chains: int) -> tuple[int, int]:

@@ -137,12 +137,17 @@ class Layout:
 
     @cached_property
     def posterior_dims(self) -> dict[str, tuple[str, ...]]:
-        """Posterior variable to its dims (chain and draw left out), in the order of printouts."""
+        """Posterior variable to its dims (chain and draw left out), in the order of printouts.
+
+        Random effects come before their sds: ArviZ stacks the dims of all variables in the order in which a dataset
+        has met them, but labels them in the order that each variable has, and numbers are under wrong labels where
+        the two differ.
+        """
         dims: dict[str, tuple[str, ...]] = {"beta": ("coef",)} if self.coef else {}
         dims["sigma"] = ()
+        dims |= {group.b: (group.dim, group.effect_dim) for group in self.groups}
         dims |= {group.sd: (group.sd_dim,) for group in self.groups}
         dims |= {group.corr: (group.pair_dim,) for group in self.groups if group.pairs}
-        dims |= {group.b: (group.dim, group.effect_dim) for group in self.groups}
         return dims
 
     @cached_property

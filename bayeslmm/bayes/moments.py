@@ -8,12 +8,14 @@ import numpy as np
 
 from bayeslmm.bayes.quadrature import Grid
 from bayeslmm.bayes.target import Target
+from bayeslmm.equality import by_value
 from bayeslmm.likelihood import beta_covariance
 from bayeslmm.likelihood.conditional import user_beta
 from bayeslmm.likelihood.normal_prior import rotate
 from bayeslmm.types import BoolArray, FloatArray
 
 
+@by_value
 @dataclass(frozen=True)
 class ExactMoments:
     """Posterior means and standard deviations from quadrature.

@@ -197,7 +197,10 @@ def prior_tree(
         if group.pairs:
             prior[group.corr] = np.stack([drawn.corrs[k][:, a, b] for k, a, b, _ in group.labels.pairs], axis=1)
         prior[group.b] = effects[group.labels.group]
-    groups: dict[str, dict[str, AnyArray]] = {"prior": {name: prior[name][None] for name in layout.posterior_dims}}
+    from bayeslmm.bayes.free_variables import free_variables
+
+    draws_of = {name: prior[name][None] for name in layout.posterior_dims}
+    groups: dict[str, dict[str, Any]] = {"prior": draws_of | free_variables(design, priors, draws_of)}
     if predictive:
         groups["prior_predictive"] = {layout.response: simulate_response(design, drawn, rng)[None]}
     groups["observed_data"] = {layout.response: design.y}

@@ -11,9 +11,11 @@ import pandas as pd
 from bayeslmm.calibration.coverage_criteria import criteria
 from bayeslmm.calibration.coverage_table import CELL_COLUMNS
 from bayeslmm.datasets import load_dataset
+from bayeslmm.equality import by_value
 from bayeslmm.errors import FitError
 
 
+@by_value
 @dataclass(frozen=True)
 class CoverageStudy:
     """How often intervals held the truth, by cell, parameter and method.

@@ -12,6 +12,7 @@ import pandas as pd
 
 from bayeslmm.calibration.bands import band_ratio, chi_square, difference_band, ecdf_difference
 from bayeslmm.calibration.replicate import Replicate, Task
+from bayeslmm.equality import by_value
 from bayeslmm.results.labels import Parameter, parameters
 from bayeslmm.types import FloatArray, IntArray
 
@@ -24,6 +25,7 @@ _ROUNDING = 1e-12
 _FEW = 60
 
 
+@by_value
 @dataclass(frozen=True)
 class Calibration:
     """Ranks of true values among posterior draws, over replicates simulated from the prior.

@@ -18,6 +18,7 @@ from bayeslmm.comparison.same import check_same
 from bayeslmm.comparison.tables import FURTHER, HEADINGS, posterior_names, sd_table, variance_table
 from bayeslmm.design.design import Design
 from bayeslmm.design.names import on_terminal
+from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.reml import optimise, optimise_penalised
 from bayeslmm.results import Posterior, REMLResult, parameters
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 Scale = Literal["sd", "variance"]
 
 
+@by_value
 @dataclass(frozen=True)
 class Comparison:
     """REML, ML and posterior of one model.

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from bayeslmm.design.covariance import CovarianceStructure
 from bayeslmm.design.lazy import LabelsByReason, Lazy
+from bayeslmm.equality import by_value
 from bayeslmm.types import AnyArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from bayeslmm.design.recipe import Recipe
 
 
+@by_value
 @dataclass(frozen=True)
 class Grouping:
     """One grouping factor, coded over the cells that occur.
@@ -37,6 +39,7 @@ class Grouping:
         return len(vars(self)["levels"])
 
 
+@by_value
 @dataclass(frozen=True)
 class RandomTerm:
     """One bar term: a block of effects with one covariance matrix, repeated for every level.
@@ -95,6 +98,7 @@ def _shorten(labels: Sequence[Hashable], limit: int = 8) -> str:
     return shown if len(labels) <= limit else f"{shown}, ... ({len(labels)} in all)"
 
 
+@by_value
 @dataclass(frozen=True)
 class Design:
     """A formula evaluated on data: what every later layer works from.

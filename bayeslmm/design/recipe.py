@@ -16,6 +16,7 @@ from bayeslmm.design.frequency import check_copies
 from bayeslmm.design.groups import level_name
 from bayeslmm.design.lazy import Deferred, Lazy
 from bayeslmm.design.tokens import tokenize
+from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
 from bayeslmm.types import AnyArray, FloatArray, IntArray
 
@@ -27,6 +28,7 @@ _SAME = 1e-8
 _SHARED = int(pd.__version__.split(".")[0]) < 3
 
 
+@by_value
 @dataclass(frozen=True)
 class Column:
     """A column of the data, or some rows of it that have all its levels.
@@ -75,6 +77,7 @@ class TrainingColumns(Deferred[dict[str, Column]]):
         return {name: _column(series, self.whole) for name, series in self.series.items()}
 
 
+@by_value
 @dataclass(frozen=True)
 class Recipe:
     """How the columns of a design come from a data frame.
@@ -129,6 +132,7 @@ def _picklable(value: Any) -> bool:
     return True
 
 
+@by_value
 @dataclass(frozen=True)
 class NamedContrasts:
     """A contrast matrix with the levels of its rows and the names of its columns."""

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayeslmm.design.design import Design
+from bayeslmm.equality import by_value
 from bayeslmm.types import FloatArray
 
 # Beside the largest component of its term, an sd below this is none.
 _NONE = 1e-6
 
 
+@by_value
 @dataclass(frozen=True)
 class Components:
     """Principal components of one term, effects scaled to their contribution to the sd of the response.

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayeslmm.design.design import Design
+from bayeslmm.equality import by_value
 from bayeslmm.types import FloatArray
 
 
+@by_value
 @dataclass(frozen=True)
 class Explained:
     """Parts of the variance of an observation at S points (an estimate, or draws), units of y squared.

@@ -3,6 +3,13 @@
 ``L beta = 0`` says that beta lies in a subspace, which does not depend on where predictors are zero. The covariance of
 ``L beta`` does: of an intercept and a slope far from the data it is singular but for rounding. The rank is therefore
 that of L, and the form is taken from the orthogonalised columns of the design.
+
+F depends on the subspace alone. Degrees of freedom that are put together from those of single rows depend on the rows,
+of which a subspace has many sets that are uncorrelated. Principal components of ``L beta`` change with the reference
+level of a factor and with the unit of a row, because "principal" needs a unit of length for rows. It is taken from the
+design: a row has unit length if least squares, the model without random effects, would estimate it with variance
+sigma^2. The rows are then those combinations whose variances differ most from what least squares claims, which is a
+property of model and hypothesis alone.
 """
 
 from __future__ import annotations
@@ -19,8 +26,6 @@ from bayeslmm.types import FloatArray
 
 # Singular values of the rows, columns and rows scaled to one, below this share of the largest are rounding of theirs.
 _DEPENDENT = 1e-13
-# Principal components of the user's rows with sds further apart are those of the rows scaled to unit variance.
-_APART = 1e-5
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class Hypothesis:
     ----------
     rows : FloatArray, shape (r, p)
         Independent combinations of the coefficients of the orthogonalised columns. Their estimates are uncorrelated
-        with variance sigma^2; they are the principal components of the combinations that the user wrote.
+        with variance sigma^2, in the fitted model and, with other variances, by least squares.
     values : FloatArray, shape (r,)
         Estimates of the rows; over sigma, z statistics.
     """
@@ -79,25 +84,29 @@ def hypothesis(cp: CrossProducts, optimum: Optimum, L: FloatArray) -> Hypothesis
     """
     q2 = cp.q_trailing
     root = optimum.factor.chol[0, q2:, q2:]
-    basis, triangle = _row_space(contrasts(cp, L), rank_of(L))
-    # Columns of `whitened` span the rows where the estimates are uncorrelated; `own` are the user's rows there.
-    whitened, R = np.linalg.qr(solve_triangular(root, basis, lower=True))
-    own = (R @ triangle).T
-    s, Vt = np.linalg.svd(own, full_matrices=False)[1:]
-    if s[-1] <= _APART * s[0]:
-        Vt = np.linalg.svd(own / _or_one(np.linalg.norm(own, axis=1))[:, None], full_matrices=False)[2]
-    rows = (root @ whitened @ Vt.T).T
+    upper = _least_squares(cp)
+    own = solve_triangular(upper, contrasts(cp, L).T, trans="T").T
+    basis = upper.T @ _row_space(own, rank_of(L))
+    # Columns of `whitened` span the rows where the estimates are uncorrelated. What least squares says of any
+    # orthonormal basis is the unit matrix, so that the principal components there are the same for all.
+    whitened, triangle = np.linalg.qr(solve_triangular(root, basis, lower=True))
+    rows = (root @ whitened @ np.linalg.svd(triangle)[0]).T
     beta = optimum.factor.solution[0, q2:] + cp.response.removed
     return Hypothesis(rows, rows @ beta)
 
 
-def _row_space(rows: FloatArray, rank: int) -> tuple[FloatArray, FloatArray]:
-    """Orthonormal basis (p, r) of the rows (m, p), and the rows in it (r, m)."""
+def _least_squares(cp: CrossProducts) -> FloatArray:
+    """Upper triangle R (p, p) with ``R'R = X'WX`` of the orthogonalised columns."""
+    X, weights = cp.fixed.columns, cp.design.row_weights
+    return np.asarray(np.linalg.qr(X if weights is None else X * np.sqrt(weights)[:, None], mode="r"))
+
+
+def _row_space(rows: FloatArray, rank: int) -> FloatArray:
+    """Orthonormal basis (p, r) of the rows (m, p)."""
     order = np.argsort(-np.abs(rows).max(axis=0), kind="stable")
-    Q, R, pivots = qr(rows.T[order], mode="economic", pivoting=True)
-    basis, triangle = np.empty((rows.shape[1], rank)), np.empty((rank, rows.shape[0]))
-    basis[order], triangle[:, pivots] = Q[:, :rank], R[:rank]
-    return basis, triangle
+    basis = np.empty((rows.shape[1], rank))
+    basis[order] = qr(rows.T[order], mode="economic", pivoting=True)[0][:, :rank]
+    return basis
 
 
 def _or_one(size: FloatArray) -> FloatArray:

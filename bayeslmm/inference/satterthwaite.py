@@ -202,7 +202,16 @@ def satterthwaite_f(cp: CrossProducts, optimum: Optimum, L: FloatArray) -> tuple
     Returns
     -------
     tuple
-        F, numerator and denominator degrees of freedom, p value.
+        F, numerator and denominator degrees of freedom, p value; the same for all rows that span one space.
+
+    Notes
+    -----
+    The rows that are combined are those of `hypothesis`. lmerTest takes the principal components of its rows in their
+    own units, which depend on the reference level.
+
+    References
+    ----------
+    Fai & Cornelius (1996), J. Stat. Comput. Simul. 54, 363-378.
     """
     tested = hypothesis(cp, optimum, L)
     F, rank = tested.f(optimum.sigma), tested.values.size

@@ -18,6 +18,7 @@ from scipy.linalg import block_diag
 
 from bayeslmm.design.covariance import CovarianceStructure
 from bayeslmm.design.design import Design, Grouping, RandomTerm
+from bayeslmm.equality import by_value
 from bayeslmm.likelihood.columns import Basis, Response, orthogonalise, rescale, residualise
 from bayeslmm.likelihood.hierarchy import Columns, Hierarchy, build
 from bayeslmm.likelihood.structure import DENSE, Elimination, plan
@@ -106,6 +107,7 @@ class Levels:
         return Moments(self.R[first], counts.astype(float), sums)
 
 
+@by_value
 @dataclass(frozen=True)
 class CrossProducts:
     """Sufficient statistics of a design for the linear mixed model with Gaussian residuals.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bayeslmm.equality import by_value
 from bayeslmm.likelihood import small
 from bayeslmm.likelihood.criteria import LOG_2PI, minus_two_log_density
 from bayeslmm.likelihood.crossproducts import CrossProducts
@@ -13,6 +14,7 @@ from bayeslmm.likelihood.factor import Factor
 from bayeslmm.types import BoolArray, FloatArray
 
 
+@by_value
 @dataclass(frozen=True)
 class NormalPrior:
     """Independent normal priors on the fixed effects, or on combinations of them.

@@ -10,6 +10,7 @@ import numpy as np
 
 from bayeslmm.design.covariance import canonical, factor_from_theta, smallest_bound
 from bayeslmm.design.shared import Shared
+from bayeslmm.equality import by_value
 from bayeslmm.likelihood import CrossProducts, Factor, derivatives, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.criteria import degrees_of_freedom
@@ -61,6 +62,7 @@ class Vanished:
     slope: float
 
 
+@by_value
 @dataclass(frozen=True)
 class Optimum:
     """Minimum of a profiled criterion.

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.design.design import Design
+from bayeslmm.equality import by_value
 from bayeslmm.errors import BayesLMMWarning, DesignError
 from bayeslmm.results.intervals import check_level, near_end
 from bayeslmm.results.labels import Parameter
@@ -20,6 +21,7 @@ from bayeslmm.types import FloatArray
 _RANGES = {"sd": (0.0, np.inf), "sigma": (0.0, np.inf), "ratio": (0.0, np.inf), "icc": (0.0, 1.0), "corr": (-1.0, 1.0)}
 
 
+@by_value
 @dataclass(frozen=True)
 class Bootstrap:
     """Estimates of a model from responses that were simulated from a fit of it.

@@ -12,12 +12,14 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.design.names import on_terminal
+from bayeslmm.equality import by_value
 from bayeslmm.results.advice import Advice
 from bayeslmm.results.summary import STYLE, number
 
 _WIDTH = 110
 
 
+@by_value
 @dataclass(frozen=True)
 class Section:
     """One table of the report.
@@ -38,6 +40,7 @@ class Section:
     reading: tuple[str, ...] = ()
 
 
+@by_value
 @dataclass(frozen=True)
 class BoundaryReport:
     """What the boundary means for a fit.

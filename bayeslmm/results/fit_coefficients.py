@@ -124,6 +124,14 @@ class FitCoefficients:
         FitError
             As `coefficients`.
 
+        Notes
+        -----
+        The test is one of the hypothesis, not of the rows that state it: other rows of the same space, another
+        reference level, coding, zero or unit of a predictor give the same numbers. Fai and Cornelius's combination
+        needs uncorrelated rows; they are the principal components of the estimates where a row has the unit in which
+        least squares would estimate it with variance sigma^2. lmerTest takes the rows as they are, so that its degrees
+        of freedom for a factor in unbalanced data depend on the reference level; in balanced ones they are these.
+
         Examples
         --------
         >>> import bayeslmm as bl

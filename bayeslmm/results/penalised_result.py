@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.design.design import Design
+from bayeslmm.equality import by_value
 from bayeslmm.errors import FitError
 from bayeslmm.likelihood import CrossProducts
 from bayeslmm.reml import Optimum
@@ -25,6 +26,7 @@ def fit_result(design: Design, cp: CrossProducts, optimum: Optimum) -> REMLResul
     return kind(design, cp, optimum)
 
 
+@by_value
 @dataclass(frozen=True, repr=False)
 class PenalisedResult(REMLResult):
     """Estimates under a penalty (``model.fit(penalty=...)``).

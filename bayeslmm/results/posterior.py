@@ -17,6 +17,7 @@ from bayeslmm.bayes.moments import ExactMoments
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.propriety import finite_moments
 from bayeslmm.design.design import Design
+from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.likelihood import CrossProducts, cross_products
 from bayeslmm.results.checks import Checks
@@ -31,6 +32,7 @@ from bayeslmm.types import FloatArray
 _ROUNDING = 1e-14
 
 
+@by_value
 @dataclass(frozen=True)
 class Posterior(Checks, PosteriorPredictions):
     """Posterior of a linear mixed model.

@@ -67,12 +67,14 @@ def save_posterior(post: Posterior, path: FilePath, *, overwrite: bool = False) 
         _check_store(target, overwrite)
     else:
         check_target(target, overwrite)
+    from bayeslmm.bayes.datatree import without_free_variables
+
     content = {name: getattr(post, name) for name in _FIELDS}
     content["design"] = storable(post.design)
     packed = pack("posterior", post.formula, content)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        _write(_with_parts(post.data, packed), part, zarr)
+        _write(_with_parts(without_free_variables(post.data, post.design, post.priors), packed), part, zarr)
         _replace(part, target)
     finally:
         _remove(part)
@@ -108,6 +110,7 @@ def load_posterior(path: FilePath) -> Posterior:
     >>> bool(again.table().equals(post.table()))
     True
     """
+    from bayeslmm.bayes.datatree import restored
     from bayeslmm.results.posterior import Posterior
 
     source = Path(path)
@@ -126,7 +129,8 @@ def load_posterior(path: FilePath) -> Posterior:
     with reading(source):
         _check_parts(content)
         _check_draws(content["design"], data)
-    return Posterior(data=data, **{name: content[name] for name in _FIELDS})
+    fields = {name: content[name] for name in _FIELDS}
+    return Posterior(data=restored(data, fields["design"], fields["priors"]), **fields)
 
 
 def _check_parts(content: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from bayeslmm.design.design import Design
+from bayeslmm.equality import by_value
 from bayeslmm.errors import ConvergenceWarning, DesignError
 from bayeslmm.likelihood import (
     Conditional,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from bayeslmm.teaching import Matrices, MixedModelEquations
 
 
+@by_value
 @dataclass(frozen=True)
 class REMLResult(FitStatistics, FitPredictions, FitIntervals, FitZeroTests, FitCoefficients, FitBoundary):
     """Estimates of a linear mixed model by restricted or full maximum likelihood.

@@ -12,6 +12,7 @@ import pandas as pd
 from bayeslmm.bayes.prior_scales import rms
 from bayeslmm.design.design import Design
 from bayeslmm.design.terms import term_position
+from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.inference.budget import WHOLE
 from bayeslmm.inference.null_model import NullModel, Removal, null_model
@@ -40,6 +41,7 @@ _COLUMNS = ("method", "statistic", "distribution", "p_value", "mc_error", "note"
 _NONE = 1e-6
 
 
+@by_value
 @dataclass(frozen=True)
 class ZeroTest:
     """Test that some random effects have no variance.
@@ -119,6 +121,7 @@ class ZeroTest:
         return self._summary._repr_html_()
 
 
+@by_value
 @dataclass(frozen=True)
 class ZeroTests:
     """Tests of every random term of a fit, and of every effect of correlated terms.

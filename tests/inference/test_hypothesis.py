@@ -42,21 +42,9 @@ def test_a_shift_of_a_predictor_changes_no_joint_test(shift: float, rtol: float)
         expected, found = near.test_fixed(np.eye(2), ddf), far.test_fixed(np.eye(2), ddf)
         assert found["df1"] == 2.0
         assert found["F"] == pytest.approx(expected["F"], rel=rtol)
-        if ddf != "satterthwaite":
-            assert found["df2"] == pytest.approx(expected["df2"], rel=rtol)
+        assert found["df2"] == pytest.approx(expected["df2"], rel=rtol)
         if ddf != "kenward-roger":
             assert found["F"] == pytest.approx(F, rel=rtol)
-
-
-def test_degrees_of_freedom_far_away_are_those_of_uncorrelated_rows() -> None:
-    """Far away the principal components are the slope, and the intercept where it is not correlated with it."""
-    near = fitted(0.0)
-    C = near.vcov().to_numpy()
-    each = [near.test_fixed(row, "satterthwaite")["df2"] for row in ([0.0, 1.0], [1.0, -C[0, 1] / C[1, 1]])]
-    mean = sum(df / (df - 2.0) for df in each)
-    for shift in (1e5, 1e6, 1.7e9):
-        found = fitted(shift).test_fixed(np.eye(2), "satterthwaite")["df2"]
-        assert found == pytest.approx(2.0 * mean / (mean - 2.0), rel=1e-4)
 
 
 def test_points_far_from_zero_are_two() -> None:
