@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from bayeslmm.design import saturated
 from bayeslmm.design.design import Design
+from bayeslmm.design.distinct import crowded
 from bayeslmm.reml import Vanished
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from bayeslmm.results.reml_result import REMLResult
 
 
+# A residual sd below this share of what the fixed effects leave is zero.
+_NO_RESIDUAL = 1e-4
 # Outside a notebook nothing else styles the tables; one that is too wide scrolls by itself.
 STYLE = """<style>
 .bayeslmm table { display: block; width: fit-content; max-width: 100%; overflow-x: auto; font-size: 0.9em; }
@@ -91,6 +95,12 @@ def _design_notes(design: Design) -> list[str]:
     return [f"Formula: {design.formula}", _sizes(design), *left_out(design)]
 
 
+def _crowded_note(design: Design) -> list[str]:
+    """A line where there are as many random effects as rows."""
+    said = saturated.note(design)
+    return [f"Note: {said}."] if said else []
+
+
 def reml_summary(result: REMLResult) -> Summary:
     """Summary of a REML or ML fit."""
     name = "restricted maximum likelihood (REML)" if result.reml else "maximum likelihood (ML)"
@@ -103,6 +113,13 @@ def reml_summary(result: REMLResult) -> Summary:
     ]
     notes += [f"Fixed, not estimated: theta of {result.design.terms[i].label}" for i in result.optimum.fixed]
     notes += [f"Not identified: {ridge}." for ridge in result.optimum.ridges]
+    if not result.optimum.ridges:
+        notes += _crowded_note(result.design)
+    if result.status.ok and crowded(result.design) and result.sigma <= _NO_RESIDUAL * result.cp.response.spread:
+        notes.append(
+            f"Note: the residual standard deviation is estimated at zero ({result.sigma:.2g}): the random effects "
+            "reproduce the response."
+        )
     notes += [describe_vanished(result.design, v) for v in result.optimum.vanished]
     random = result.varcorr().drop(columns="vcov").rename(columns={"sdcor": "sd / corr"})
     random = random.astype({"effect1": object, "effect2": object}).fillna({"effect1": "", "effect2": ""})
@@ -138,7 +155,8 @@ def describe_vanished(design: Design, vanished: Vanished) -> str:
 def posterior_summary(post: Posterior) -> Summary:
     """Summary of a posterior."""
     table = post.table()
-    notes = [*_design_notes(post.design), f"{post.n_draws} draws by {post.method}; {post.certificate()}"]
+    notes = [*_design_notes(post.design), *_crowded_note(post.design)]
+    notes.append(f"{post.n_draws} draws by {post.method}; {post.certificate()}")
     remarks = []
     bounds = [label for label, low in table["hdi_low"].items() if str(label).startswith("sd_") and low == 0]
     if bounds:
