@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.design import data as checks
+from bayeslmm.design import dominant
 from bayeslmm.design.choice import chosen_structures, term_structure
 from bayeslmm.design.covariance import CovarianceStructure
 from bayeslmm.design.design import Design, Grouping, RandomTerm
@@ -131,6 +132,8 @@ def build_design(
     )
     _check_size(design)
     check_labels(design)
+    limited = dominant.limited(design)
+    design = design if limited is None else replace(design, weights=limited)
     if saturated == "error":
         check_identified(design, parsed, columns)
     return design

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from bayeslmm.design import saturated
+from bayeslmm.design import dominant, saturated
 from bayeslmm.design.design import Design
 from bayeslmm.design.distinct import crowded
 from bayeslmm.reml import Vanished
@@ -92,7 +92,8 @@ def left_out(design: Design) -> list[str]:
 
 
 def _design_notes(design: Design) -> list[str]:
-    return [f"Formula: {design.formula}", _sizes(design), *left_out(design)]
+    said = dominant.note(design)
+    return [f"Formula: {design.formula}", _sizes(design), *left_out(design), *([f"Note: {said}."] if said else [])]
 
 
 def _crowded_note(design: Design) -> list[str]:
