@@ -50,7 +50,8 @@ class Model(BayesianModel):
     extra_namespace : mapping, optional
         Functions and values that the formula may use.
     saturated : {"error", "allow"}
-        Whether a single level, or as many random effects as rows, is an error.
+        Whether a single level, or as many random effects as rows whose variances no response of this design could
+        tell apart, is an error. ``"allow"`` fits such a model all the same: its status is ``not_identified``.
     cov : mapping, optional
         Grouping factor, or random term as written, to the covariance structure of its effects: `Unstructured`,
         `Diagonal`, `Identity`, `CompoundSymmetry` or `AR1`. The same as a keyword in the formula (``us``, ``diag``,

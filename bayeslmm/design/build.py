@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.design import data as checks
+from bayeslmm.design import dominant
 from bayeslmm.design.choice import chosen_structures, term_structure
 from bayeslmm.design.covariance import CovarianceStructure
 from bayeslmm.design.design import Design, Grouping, RandomTerm
@@ -19,7 +20,7 @@ from bayeslmm.design.frequency import evaluator_on_copies, formula_pieces, read_
 from bayeslmm.design.groups import group_by
 from bayeslmm.design.rank import independent_columns
 from bayeslmm.design.recipe import make_recipe
-from bayeslmm.design.shared import AR1
+from bayeslmm.design.saturated import check_identified
 from bayeslmm.design.size import check_blocks, check_structure
 from bayeslmm.design.tokens import tokenize
 from bayeslmm.design.variances import check_labels
@@ -55,7 +56,7 @@ def build_design(
     extra_namespace : mapping, optional
         Functions and values the formula may use besides the columns.
     saturated : {"error", "allow"}
-        Whether a single level, or as many random effects as rows, is an error.
+        Whether a single level, or as many random effects as rows whose variances cannot be told apart, is an error.
     cov : mapping, optional
         Grouping factor, or term as written in the formula, to the covariance structure of its effects, e.g.
         ``{"Subject": CompoundSymmetry()}``; the same as a keyword in the formula.
@@ -131,7 +132,14 @@ def build_design(
         frequency=kept_counts,
         recipe=make_recipe(parsed, columns, known, extra_namespace, weights, _aliased(X, independent), kept_counts),
     )
-    return _checked(design, saturated)
+    _check_size(design)
+    check_blocks(design)
+    check_labels(design)
+    limited = dominant.limited(design)
+    design = design if limited is None else replace(design, weights=limited)
+    if saturated == "error":
+        check_identified(design, parsed, columns)
+    return design
 
 
 def _argument_columns(what: str, given: Any, available: Sequence[str], namespace: Mapping[str, Any]) -> list[str]:
@@ -263,15 +271,6 @@ def _term(
     return RandomTerm(bar.label, groupings[bar.group].name, effects, Z, term_structure(bar, structure, effects, Z))
 
 
-def _checked(design: Design, saturated: str) -> Design:
-    _check_size(design)
-    check_blocks(design)
-    check_labels(design)
-    if saturated == "error":
-        _check_identified(design)
-    return design
-
-
 def _check_size(design: Design) -> None:
     if design.n_observations <= design.p:
         raise DesignError(
@@ -279,24 +278,3 @@ def _check_size(design: Design) -> None:
             "estimate variances from. Use fewer predictors or more data. (Text and categorical columns take one column "
             "per level: was a column of numbers read as text?)"
         )
-
-
-def _check_identified(design: Design) -> None:
-    for term in design.terms:
-        grouping = design.groupings[term.group]
-        if grouping.n_levels == 1:
-            raise DesignError(
-                f"{term.group!r} has a single level ({grouping.levels[0]!r}), so the variance between its levels "
-                "cannot be estimated. A random term needs at least two levels (better five or more); leave "
-                f"{term.label} out, or check whether rows were lost."
-            )
-        effects = len(term.effects) * grouping.n_levels
-        constant = design.weights is None or bool((design.weights == design.weights[0]).all())
-        # correlations that depend on the distance tell an autoregression from residuals with one row per effect
-        told_apart = isinstance(term.structure, AR1) and len(term.effects) > 2
-        if effects >= design.n_observations and constant and not told_apart:
-            raise DesignError(
-                f"{term.label} has {effects} random effects ({grouping.n_levels} levels of {term.group!r} times "
-                f"{len(term.effects)}) for {design.n_observations} rows, so its variance and the residual variance "
-                "cannot be told apart. Use a grouping factor with fewer levels, or known residual precisions (weights)."
-            )

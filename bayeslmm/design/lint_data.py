@@ -17,6 +17,7 @@ from bayeslmm.design.evaluate import Evaluator
 from bayeslmm.design.expressions import Name, Node, Number, Power, walk
 from bayeslmm.design.formula import Formula
 from bayeslmm.design.functions import VALUES, find_function
+from bayeslmm.design.groups import group_by
 from bayeslmm.design.lint_calls import calls
 from bayeslmm.design.lint_formula import (
     Reading,
@@ -114,6 +115,26 @@ def single_factors(known: Typed) -> Iterator[Finding]:
             continue
         if not may_have_several_columns(term.left) and _width(known, term.left) > 1:
             yield independent(term)
+
+
+def crowded_terms(known: Typed) -> Iterator[Finding]:
+    """As many random effects as rows, where lme4 stops."""
+    rows = len(next(iter(known.columns.values())))
+    for term in known.reading.terms:
+        for bar in term.bars:
+            effects = group_by(known.columns, bar.factors).n_levels * _width(known, bar.left)
+            if effects < rows:
+                continue
+            yield Finding(
+                "as many effects as rows",
+                term.position,
+                term.text,
+                "error there",
+                f"{bar.label}: {effects} random effects for {rows} rows. Fitted if the values of the columns tell the "
+                "variances apart; else refused, unless saturated='allow'.",
+                {"lme4": "Error, unless control = lmerControl(check.nobs.vs.nRE = 'ignore')."},
+                "Fewer effects, or a grouping factor with fewer levels.",
+            )
 
 
 def _width(known: Typed, left: str) -> int:
@@ -393,4 +414,5 @@ RULES = (
     text_order,
     fixed_columns,
     bar_columns,
+    crowded_terms,
 )

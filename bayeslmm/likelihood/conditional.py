@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayeslmm.likelihood import small
-from bayeslmm.likelihood.crossproducts import CrossProducts
+from bayeslmm.likelihood.crossproducts import CrossProducts, Levels
 from bayeslmm.likelihood.elimination import backward, eliminate
 from bayeslmm.likelihood.factor import Factor, apply_lambda
 from bayeslmm.likelihood.hierarchy import Hierarchy
@@ -140,12 +140,7 @@ def _complete(
     if cp.reference is not None:
         beyond[:, :q2, 0] -= cp.reference
     residual = store.E[..., -1] - (rows @ beyond).reshape(lam.shape[0], J, c)
-    F = store.R @ factors[0][:, None]
-    Ft = small.transpose(F)
-    M = Ft @ F
-    small.add_identity(M)
-    lower = small.cholesky(M)
-    half = small.solve_lower(lower, Ft @ residual[..., None])
+    lower, half = _level_factors(store, store.R @ factors[0][:, None], residual[..., None])
     if sigma is not None and rng is not None:
         half = half + sigma[:, None, None, None] * rng.standard_normal(half.shape)
     u = small.solve_upper(lower, half)
@@ -181,9 +176,8 @@ def conditional_variances(
     L = factor.chol[0, :t, :t]
     root = np.linalg.solve(L, np.eye(t))
     F = store.R @ factors[0][0]
-    Ft = small.transpose(F)
-    lower = small.cholesky(np.eye(F.shape[-1]) + Ft @ F)
-    gain = small.solve_upper(lower, small.solve_lower(lower, Ft @ store.E[..., :t]))
+    lower, half_gain = _level_factors(store, F, store.E[..., :t])
+    gain = small.solve_upper(lower, half_gain)
     scaled = apply_lambda(cp, factors[1:], root.T[None], transposed=False)[0] if q2 else root.T
     own = small.solve_lower(lower, np.broadcast_to(np.eye(F.shape[-1]), F.shape))
     half = np.concatenate([small.transpose(own), gain @ scaled], axis=-1)
@@ -250,3 +244,16 @@ def _variances_hierarchy(
 def _user_variance(half: FloatArray, basis: FloatArray) -> FloatArray:
     rows = basis @ half
     return rows @ small.transpose(rows)
+
+
+def _level_factors(store: Levels, F: FloatArray, right: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Cholesky factors L of ``I + F'F`` and ``L^-1 F' right``, level by level."""
+    c, Ft = F.shape[-1], small.transpose(F)
+    if store.unlike:
+        # F'F would hide all other rows of a level behind a heavy one.
+        Q, upper = np.linalg.qr(np.concatenate([F, np.broadcast_to(np.eye(c), F.shape)], axis=-2))
+        return small.transpose(upper), small.transpose(Q[..., : F.shape[-2], :]) @ right
+    M = Ft @ F
+    small.add_identity(M)
+    lower = small.cholesky(M)
+    return lower, small.solve_lower(lower, Ft @ right)

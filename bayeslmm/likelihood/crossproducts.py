@@ -9,7 +9,7 @@ terms, without the cancellation of ``W'W - ...``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -18,16 +18,20 @@ from scipy.linalg import block_diag
 
 from bayeslmm.design.covariance import CovarianceStructure
 from bayeslmm.design.design import Design, Grouping, RandomTerm
+from bayeslmm.design.dominant import heavy_rows, ordinary_weights
 from bayeslmm.equality import by_value
 from bayeslmm.likelihood.columns import Basis, Response, orthogonalise, rescale, residualise
+from bayeslmm.likelihood.heavy import fixed_part, split_level
 from bayeslmm.likelihood.hierarchy import Columns, Hierarchy, build
 from bayeslmm.likelihood.structure import DENSE, Elimination, plan
 from bayeslmm.likelihood.within import grouped_qr, level_sums, split_columns
-from bayeslmm.types import FloatArray, IntArray
+from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 # Levels are taken together by their R up to this many kinds; beyond `_MANY` levels that has to save something.
 _KINDS = 256
 _MANY = 256
+# Levels whose columns differ more in size cannot be compared by one measure.
+_ALIKE = 1e5
 
 
 @dataclass(frozen=True)
@@ -88,9 +92,17 @@ class Levels:
     D: FloatArray
 
     @cached_property
+    def unlike(self) -> bool:
+        """Whether columns differ so much in size, between levels or within one, that rounding of some hides others."""
+        sizes = np.abs(self.R).max(axis=2, initial=0.0)
+        return bool(sizes.max(initial=0.0) > _ALIKE * sizes.min(where=sizes > 0, initial=np.inf))
+
+    @cached_property
     def moments(self) -> Moments | None:
         """Between parts summed over levels that share R; None where few do."""
         J, c, m = self.E.shape
+        if self.unlike:
+            return None
         # Half the levels are enough to see that there are too many kinds.
         if J > _MANY and _distinct(self.R[: J // 2].reshape(J // 2, -1))[1].size > _KINDS:
             return None
@@ -160,7 +172,12 @@ class CrossProducts:
     @property
     def takes_responses(self) -> bool:
         """Whether other responses can be reduced with the columns at hand (`replicates.reduce_responses`)."""
-        return isinstance(self.store, Levels) and self.reference is None
+        return isinstance(self.store, Levels) and self.reference is None and heavy_rows(self.design) is None
+
+    @cached_property
+    def sigma_unit(self) -> float:
+        """What sigma is in units of y."""
+        return sigma_unit(self.design)
 
     @cached_property
     def term_order(self) -> tuple[tuple[int, slice, CovarianceStructure], ...]:
@@ -216,9 +233,7 @@ def _distinct(rows: FloatArray) -> tuple[IntArray, IntArray]:
 
 def sum_up(design: Design) -> CrossProducts:
     """Cross-products of a design, the response less its least-squares fit on X."""
-    fixed = orthogonalise(design.X, _mean_weights(design), rotate=False)
-    y = design.y if design.offset is None else design.y - design.offset
-    response = residualise(y, fixed, design.row_weights)
+    fixed, response = _fixed_part(design)
     order, blocks, columns = internal_blocks(design)
     store: Levels | Hierarchy
     if order.chain == 1 and sum(block.q for block in blocks[1:]) <= DENSE:
@@ -230,11 +245,35 @@ def sum_up(design: Design) -> CrossProducts:
     return CrossProducts(design, blocks, order, store, fixed, response, _log_weights(design))
 
 
+def _fixed_part(design: Design) -> tuple[Basis, Response]:
+    """Coordinates of X, and the response less a fit on it; its spread in the units of sigma."""
+    y = design.y if design.offset is None else design.y - design.offset
+    heavy, measure = heavy_rows(design), _mean_weights(design)
+    if heavy is None or measure is None or design.weights is None:
+        fixed = orthogonalise(design.X, measure, rotate=False)
+        response = residualise(y, fixed, design.row_weights)
+    else:
+        _, blocks, columns = internal_blocks(design)
+        weights = design.weights if design.row_weights is None else design.row_weights
+        fixed, response = fixed_part(design.X, y, columns[0], blocks[0].grouping.codes, heavy, weights, measure)
+    return fixed, replace(response, spread=response.spread * sigma_unit(design))
+
+
+def sigma_unit(design: Design) -> float:
+    """What sigma is in units of y: the root of the mean weight of an observation, heavy rows left aside."""
+    weights = _mean_weights(design)
+    return 1.0 if weights is None or design.weights is None else float(np.sqrt(weights.sum() / design.n))
+
+
 def split_levels(
     design: Design, blocks: tuple[Block, ...], columns: list[FloatArray], fixed: Basis, response: Response
 ) -> Levels:
     """Sum the columns of the blocks, X and the response up."""
-    return Levels(*_split(blocks, *_weighted(design, columns, fixed, response)))
+    Z, Xy = _weighted(design, columns, fixed, response)
+    heavy, weights = heavy_rows(design), design.row_weights
+    if heavy is None or weights is None:
+        return Levels(*_split(blocks, Z, Xy))
+    return Levels(*_split_heavy(blocks, Z, Xy, heavy, np.sqrt(weights)))
 
 
 def _weighted(
@@ -247,8 +286,11 @@ def _weighted(
 
 def _mean_weights(design: Design) -> FloatArray | None:
     """Weights of the rows under which a mean over rows is one over observations."""
-    weights = design.row_weights
-    return weights if design.frequency is None or weights is None else weights * (design.n / design.n_observations)
+    weights = ordinary_weights(design)
+    if design.frequency is None:
+        return weights
+    counts = design.frequency if weights is None else design.frequency * weights
+    return np.asarray(counts * (design.n / design.n_observations))
 
 
 def _log_weights(design: Design) -> float:
@@ -298,6 +340,30 @@ def _split(blocks: tuple[Block, ...], Z: list[FloatArray], Xy: FloatArray) -> tu
     D[q2:, q2:] = residual.T @ residual
     if rest:
         _trailing(blocks, Z, Q, residual, E, D)
+    return R, E, D
+
+
+def _split_heavy(
+    blocks: tuple[Block, ...], Z: list[FloatArray], Xy: FloatArray, heavy: BoolArray, root: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """The same where few rows outweigh the others: their levels one by one."""
+    codes = blocks[0].grouping.codes
+    chosen = np.zeros(blocks[0].n_levels, dtype=bool)
+    chosen[codes[heavy]] = True
+    plain = ~chosen[codes]
+    # Rows of no weight leave the levels of heavy rows out.
+    R, E, D = _split(blocks, [z * plain[:, None] for z in Z], Xy * plain[:, None])
+    q2 = D.shape[0] - Xy.shape[1]
+    for level in np.flatnonzero(chosen):
+        rows = np.flatnonzero(codes == level)
+        others, start = np.zeros((rows.size, D.shape[0])), 0
+        others[:, q2:] = Xy[rows]
+        for block, z in zip(blocks[1:], Z[1:], strict=True):
+            columns = start + block.grouping.codes[rows, None] * block.size + np.arange(block.size)
+            others[np.arange(rows.size)[:, None], columns] = z[rows]
+            start += block.q
+        R[level], E[level], rest, _ = split_level(Z[0][rows], others, root[rows])
+        D += rest.T @ rest
     return R, E, D
 
 

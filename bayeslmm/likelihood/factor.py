@@ -321,6 +321,10 @@ def _eliminate_moments(moments: Moments, D: FloatArray, T: FloatArray) -> tuple[
 def whiten_first(cp: CrossProducts, T: FloatArray, E: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Cholesky factors of ``I + R Sigma R'`` (K, J, c, c) and ``L^-1 E`` (K, J, c, m)."""
     F = small.dot(cp.levels.R, T[:, None])
+    if F.shape[-1] == 2 and cp.levels.unlike:
+        determinant = np.linalg.det(cp.levels.R) * np.linalg.det(T)[:, None]
+        lower = small.cholesky_beside_identity(F, determinant)
+        return lower, small.solve_lower(lower, E)
     M = small.dot(F, small.transpose(F))
     small.add_identity(M)
     lower = small.cholesky(M)

@@ -52,6 +52,31 @@ def cholesky(a: FloatArray) -> FloatArray:
     return lower
 
 
+def cholesky_beside_identity(F: FloatArray, determinant: FloatArray) -> FloatArray:
+    """Lower Cholesky factors of ``I + F F'`` for 2 x 2 matrices of any size and rank, without cancellation.
+
+    By Lagrange's identity ``|f1|^2 |f2|^2 - (f1'f2)^2`` is the square of the determinant of F, which a product of
+    factors has to all digits.
+
+    Parameters
+    ----------
+    F : FloatArray, shape (..., 2, 2)
+    determinant : FloatArray, shape (...)
+
+    Examples
+    --------
+    >>> cholesky_beside_identity(np.array([[1e20, 0.0], [1e20, 0.0]]), np.array(0.0)).round(4)[1, 1]
+    np.float64(1.4142)
+    """
+    lower = np.zeros_like(F)
+    squares = (F * F).sum(-1)
+    first = 1.0 + squares[..., 0]
+    lower[..., 0, 0] = root = np.sqrt(first)
+    lower[..., 1, 0] = (F[..., 0, :] * F[..., 1, :]).sum(-1) / root
+    lower[..., 1, 1] = np.sqrt(1.0 + squares[..., 1] / first + (determinant / root) ** 2)
+    return lower
+
+
 def solve_lower(lower: FloatArray, b: FloatArray) -> FloatArray:
     """Solve ``L x = b`` by forward substitution over a stack.
 

@@ -300,7 +300,7 @@ def _finish(cp: CrossProducts, responses: Responses, Y: FloatArray, reml: bool, 
         singular |= (s <= NO_RANK * np.maximum(s[:, :1], 1e-300)).any(axis=1)
     largest = np.abs(Y if cp.design.offset is None else Y - cp.design.offset[:, None]).max(axis=0)
     converged = np.array([ending is Ending.converged for ending in result.ending])
-    perfect = is_perfect(variance, responses.spread, largest, converged)
+    perfect = is_perfect(variance, responses.spread * cp.sigma_unit, largest * cp.sigma_unit, converged)
     status = tuple(
         ending_status(ending, bool(zero), bool(exact))
         for ending, zero, exact in zip(result.ending, singular, perfect, strict=True)

@@ -316,7 +316,7 @@ def _status(
 ) -> FitStatus:
     y = cp.design.y if cp.design.offset is None else cp.design.y - cp.design.offset
     converged = np.array(ending is Ending.converged)
-    perfect = is_perfect(np.array(variance), np.array(cp.response.spread), np.abs(y).max(), converged)
+    perfect = is_perfect(np.array(variance), np.array(cp.response.spread), np.abs(y).max() * cp.sigma_unit, converged)
     if ridges and not perfect and ending is Ending.converged:
         return FitStatus.not_identified
     return ending_status(ending, bool(vanished), bool(perfect))

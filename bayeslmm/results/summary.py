@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from bayeslmm.design import dominant, saturated
 from bayeslmm.design.design import Design
+from bayeslmm.design.distinct import crowded
 from bayeslmm.design.names import on_terminal
 from bayeslmm.reml import Vanished
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from bayeslmm.results.reml_result import REMLResult
 
 
+# A residual sd below this share of what the fixed effects leave is zero.
+_NO_RESIDUAL = 1e-4
 # Outside a notebook nothing else styles the tables; one that is too wide scrolls by itself.
 STYLE = """<style>
 .bayeslmm table { display: block; width: fit-content; max-width: 100%; overflow-x: auto; font-size: 0.9em; }
@@ -89,7 +93,14 @@ def left_out(design: Design) -> list[str]:
 
 
 def _design_notes(design: Design) -> list[str]:
-    return [f"Formula: {design.formula}", _sizes(design), *left_out(design)]
+    said = dominant.note(design)
+    return [f"Formula: {design.formula}", _sizes(design), *left_out(design), *([f"Note: {said}."] if said else [])]
+
+
+def _crowded_note(design: Design) -> list[str]:
+    """A line where there are as many random effects as rows."""
+    said = saturated.note(design)
+    return [f"Note: {said}."] if said else []
 
 
 def reml_summary(result: REMLResult) -> Summary:
@@ -104,6 +115,13 @@ def reml_summary(result: REMLResult) -> Summary:
     ]
     notes += [f"Fixed, not estimated: theta of {result.design.terms[i].label}" for i in result.optimum.fixed]
     notes += [f"Not identified: {ridge}." for ridge in result.optimum.ridges]
+    if not result.optimum.ridges:
+        notes += _crowded_note(result.design)
+    if result.status.ok and crowded(result.design) and result.sigma <= _NO_RESIDUAL * result.cp.response.spread:
+        notes.append(
+            f"Note: the residual standard deviation is estimated at zero ({result.sigma:.2g}): the random effects "
+            "reproduce the response."
+        )
     notes += [describe_vanished(result.design, v) for v in result.optimum.vanished]
     random = result.varcorr().drop(columns="vcov").rename(columns={"sdcor": "sd / corr"})
     random = random.astype({"effect1": object, "effect2": object}).fillna({"effect1": "", "effect2": ""})
@@ -139,7 +157,8 @@ def describe_vanished(design: Design, vanished: Vanished) -> str:
 def posterior_summary(post: Posterior) -> Summary:
     """Summary of a posterior."""
     table = post.table()
-    notes = [*_design_notes(post.design), f"{post.n_draws} draws by {post.method}; {post.certificate()}"]
+    notes = [*_design_notes(post.design), *_crowded_note(post.design)]
+    notes.append(f"{post.n_draws} draws by {post.method}; {post.certificate()}")
     remarks = []
     bounds = [label for label, low in table["hdi_low"].items() if str(label).startswith("sd_") and low == 0]
     if bounds:

@@ -92,7 +92,7 @@ def test_as_many_groups_as_rows(data: pd.DataFrame) -> None:
 
 @pytest.mark.parametrize(("formula", "effects"), [("y ~ x + (x | g)", 24), ("y ~ x + (1 + x + I(x**2) | g)", 36)])
 def test_as_many_random_effects_as_rows(data: pd.DataFrame, formula: str, effects: int) -> None:
-    data["g"] = np.repeat(range(12), 2)
+    data["g"], data["x"] = np.repeat(range(12), 2), np.tile([0.0, 1.0], 12)
     assert f"{effects} random effects" in design_error(formula, data)
 
 
