@@ -20,6 +20,7 @@ from scipy.linalg import lapack
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.criteria import LOG_2PI, degrees_of_freedom
 from bayeslmm.likelihood.crossproducts import CrossProducts
+from bayeslmm.likelihood.factor import Factor, apply_lambda, eliminate_first
 from bayeslmm.numerics.double_double import Pair, difference, zeros
 from bayeslmm.types import FloatArray, IntArray
 
@@ -369,3 +370,42 @@ def _columns_times(columns: FloatArray, A: FloatArray) -> FloatArray:
     """``columns (I (x) A)``."""
     rows, c = columns.shape[0], A.shape[0]
     return (columns.reshape(rows, -1, c) @ A).reshape(rows, -1)
+
+
+def as_factor(point: Accurate) -> Factor:
+    """The same evaluation as the elimination by blocks has it, for a store of dense levels."""
+    rows, cp = point.rows, point.rows.cp
+    factors = [T[None] for T in point.factors]
+    _, trailing, first = eliminate_first(cp, factors[0], keep=True)
+    beta = np.linalg.solve(cp.fixed.transform, point.beta) - cp.response.removed
+    effects = point.u[rows.blocks[0].stop :]
+    solution = np.append(effects, beta)[None]
+    residual = np.append(-solution, [[1.0]], axis=1)
+    if cp.q_trailing:
+        residual[:, :-1] = apply_lambda(cp, factors[1:], residual[:, :-1, None], transposed=False)[..., 0]
+    if cp.reference is not None:
+        residual[:, : cp.q_trailing] += cp.reference
+    r2 = np.array([point.r2])
+    return Factor(
+        np.array([point.log_det]),
+        np.array([point.log_det_fixed]),
+        r2,
+        trailing,
+        _joint_factor(point)[None],
+        solution,
+        residual,
+        r2,
+        first,
+    )
+
+
+def _joint_factor(point: Accurate) -> FloatArray:
+    """Cholesky factor of the joint matrix of (u2, beta) given the first block, on the orthogonalised columns of X."""
+    rows, cp = point.rows, point.rows.cp
+    start, q2 = rows.blocks[0].stop, cp.q_trailing
+    upper = lapack.dtrtri(point.P[start:-1, start:-1])[0]
+    if cp.p:
+        upper[:, q2:] = upper[:, q2:] @ (rows.scale[:, None] * cp.fixed.transform)
+        upper[q2:, q2:] = np.linalg.qr(upper[q2:, q2:], mode="r")
+    upper *= np.where(np.diagonal(upper) < 0, -1.0, 1.0)[:, None]
+    return np.asarray(np.tril(upper.T))

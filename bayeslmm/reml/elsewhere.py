@@ -19,10 +19,9 @@ from bayeslmm.likelihood.crossproducts import Levels
 from bayeslmm.numerics.newton import Ending, NewtonResult
 from bayeslmm.reml.criterion import Criterion
 from bayeslmm.reml.penalty import off_zero, penalty_value
+from bayeslmm.reml.zeros import ROUNDING
 from bayeslmm.types import BoolArray, FloatArray
 
-# A criterion that rises by less than this share of itself has not risen: rounding of a sum of n terms.
-ROUNDING = 1e-13
 # A rise at zero above this, by the curvature at the minimum, is not looked at where every look costs a factorisation.
 _CLEAR = 50.0
 # Relative sd that a penalised start has at least: at zero the penalty is infinite.
@@ -40,11 +39,14 @@ class Starts:
         Increasing values of a single variance parameter, from zero; none for other models.
     values : FloatArray, shape (R,)
         Criterion there.
+    others : FloatArray, shape (M, k)
+        Further points worth a search of their own.
     """
 
     best: FloatArray
     ratios: FloatArray = field(default_factory=lambda: np.zeros(0))
     values: FloatArray = field(default_factory=lambda: np.zeros(0))
+    others: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
 
 
 def choose_start(criterion: Criterion) -> Starts:
@@ -58,7 +60,9 @@ def choose_start(criterion: Criterion) -> Starts:
     if candidates.shape[0] == 1:
         return Starts(np.asarray(candidates[0]))
     values = values_at(criterion, candidates)
-    return Starts(np.asarray(candidates[np.argmin(values)]), ratios, values[values.size - ratios.size :])
+    best = int(np.argmin(values))
+    others = candidates[:1] if best else candidates[:0]
+    return Starts(np.asarray(candidates[best]), ratios, values[values.size - ratios.size :], others)
 
 
 def values_at(criterion: Criterion, x: FloatArray) -> FloatArray:

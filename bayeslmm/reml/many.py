@@ -18,9 +18,10 @@ from bayeslmm.likelihood.replicates import Responses, reduce_responses
 from bayeslmm.likelihood.starts import moment_factors_many
 from bayeslmm.numerics.newton import Ending
 from bayeslmm.numerics.newton_many import NewtonMany, minimise_many
-from bayeslmm.reml.elsewhere import ROUNDING, is_lower, rivals, zero_sets
-from bayeslmm.reml.optimum import NO_RANK, PATIENCE, TRY_ZERO, Optimum, ending_status, is_perfect, optimise
+from bayeslmm.reml.elsewhere import is_lower, rivals, zero_sets
+from bayeslmm.reml.optimum import PATIENCE, Optimum, ending_status, is_perfect, optimise
 from bayeslmm.reml.status import FitStatus
+from bayeslmm.reml.zeros import NO_RANK, ROUNDING, TRY_ZERO
 from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 # Doubles in the widest array of a batch (about 16 MB, which stays near the caches).
