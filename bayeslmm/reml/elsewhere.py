@@ -18,6 +18,7 @@ from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.crossproducts import Levels
 from bayeslmm.numerics.newton import Ending, NewtonResult
 from bayeslmm.reml.criterion import Criterion
+from bayeslmm.reml.multistart import lower_minima, several_expected
 from bayeslmm.reml.penalty import off_zero, penalty_value
 from bayeslmm.reml.zeros import ROUNDING
 from bayeslmm.types import BoolArray, FloatArray
@@ -26,6 +27,8 @@ from bayeslmm.types import BoolArray, FloatArray
 _CLEAR = 50.0
 # Relative sd that a penalised start has at least: at zero the penalty is infinite.
 _OFF_ZERO = 0.1
+# Lower points that are followed to their minimum.
+_TRIED = 3
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,14 @@ def find_lower(
         points = starts.ratios[chosen, None]
     else:
         points = np.concatenate([_zeros_to_try(criterion, result), _rivals_to_try(criterion, result)])
+    result = _lowest(result, points, solve)
+    if several_expected(criterion.cp):
+        result = _lowest(result, lower_minima(criterion, result.value)[:_TRIED], solve)
+    return result
+
+
+def _lowest(result: NewtonResult, points: FloatArray, solve: Callable[[FloatArray], NewtonResult]) -> NewtonResult:
+    """The lowest of a minimum and those reached from some points (M, f)."""
     for x in points:
         again = solve(x)
         total = result.evaluations + again.evaluations
