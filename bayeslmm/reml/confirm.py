@@ -28,7 +28,7 @@ _WIDE = 1e3
 _WILD = 1e5
 # Rounding of the criterion (-2 log likelihood) above which the digits of the estimates suffer, and above which a
 # user should know.
-_FELT = 1e-9
+FELT = 1e-9
 TOLD = 1e-6
 # Doubles of the dense check, beyond which the elimination's own bound has to do.
 _DENSE = 60_000
@@ -86,7 +86,7 @@ def _loses_digits(criterion: Criterion, result: NewtonResult, starts: FloatArray
     points = np.concatenate([result.x[None], starts])
     wide = bool(np.abs(points).max(initial=0.0) > _WIDE) and several
     # An iteration that had the derivatives it needed and still did not end is no matter of digits.
-    return wide or result.ending is Ending.non_finite or criterion.rounding(result.x) > _FELT
+    return wide or result.ending is Ending.non_finite or criterion.rounding(result.x) > FELT
 
 
 def _gap(criterion: Criterion, result: NewtonResult) -> tuple[float, float]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from bayeslmm.design.covariance import canonical
 from bayeslmm.design.shared import Shared
-from bayeslmm.likelihood import derivatives, evaluate, profiled
+from bayeslmm.likelihood import conditional_means, derivatives, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.crossproducts import CrossProducts, Levels
 from bayeslmm.numerics.newton_many import minimise_many
@@ -30,6 +30,8 @@ _LEVELS, _UNEQUAL = 5, 3.0
 # Relative sds of the starts are at least this, and at most what the data leave open, within limits.
 _SMALLEST, _LARGEST, _MARGIN = 0.08, (3.0, 1e4), 4.0
 _WIDE = 1e5
+# Relative sds under which effects are predicted.
+_RATIOS = (0.5, 3.0, 30.0, 300.0, 1e4)
 # Singular values of a start's factor relative to the largest: nearly of lower rank, or not.
 _RANK = 0.02
 # A fall of the criterion (-2 log likelihood) by less is no other minimum.
@@ -75,7 +77,7 @@ def lower_minima(criterion: Criterion, reached: float) -> FloatArray:
 def _promising(criterion: Criterion) -> FloatArray:
     """Free entries (M, f) of the starts with the lowest criteria, and of some others."""
     cp, held = criterion.cp, criterion.held
-    full = starts(cp, _CANDIDATES, _largest(criterion))
+    full = np.concatenate([starts(cp, _CANDIDATES, _largest(criterion)), from_effects(cp)])
     full = held.full(full[:, held.free])
     with np.errstate(all="ignore"):
         factor = evaluate(cp, par.internal_factors(cp, full))
@@ -126,6 +128,27 @@ def starts(cp: CrossProducts, count: int, largest: float) -> FloatArray:
             theta = structure.theta(canonical(Q * (sds[:, :1] * shares)[:, None, :]))
         parts.append(structure.coordinates(theta))
     return np.concatenate(parts, axis=1)
+
+
+def from_effects(cp: CrossProducts) -> FloatArray:
+    """Internal vectors (M, k): covariances of effects predicted under several ratios, of full and of lower rank."""
+    ratios = np.array(_RATIOS)[:, None, None]
+    factors = [ratios * np.eye(block.size) for block in cp.blocks]
+    factor = evaluate(cp, factors)
+    effects = conditional_means(cp, factors, factor).b
+    variance = np.maximum(factor.r2 / cp.n, 1e-300)[:, None, None]
+    most = max(columns.stop - columns.start for _, columns, _ in cp.term_order)
+    terms = [np.zeros((0, 0, 0))] * len(cp.design.terms)
+    for b, (columns, term) in par.enumerate_terms(cp):
+        block, B = cp.blocks[b], effects[b][:, :, columns]
+        B = B @ block.inverse_basis[columns, columns].T
+        values, vectors = np.linalg.eigh(B.mT @ B / (block.n_levels * variance))
+        c = values.shape[1]
+        kept = [np.arange(c) >= c - rank for rank in range(most, 0, -1)]
+        roots = np.concatenate([np.sqrt(np.maximum(values, 0.0)) * keep for keep in kept])
+        terms[term] = block.basis[columns, columns] @ (np.tile(vectors, (most, 1, 1)) * roots[:, None, :])
+    found = par.internal_from_terms(cp, terms)
+    return found[np.isfinite(found).all(axis=1)]
 
 
 def _largest(criterion: Criterion) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -22,6 +22,7 @@ from bayeslmm.reml.elsewhere import Starts, choose_start, find_lower
 from bayeslmm.reml.fixed import Held, free_entries, hold
 from bayeslmm.reml.identified import Ridge, find_ridges
 from bayeslmm.reml.penalty import Penalty
+from bayeslmm.reml.scale import exponent, scaled_down, scaled_factor
 from bayeslmm.reml.status import FitStatus
 from bayeslmm.reml.zeros import NO_RANK, TRY_ZERO, go_on, snap
 from bayeslmm.types import BoolArray, FloatArray
@@ -122,6 +123,12 @@ class Optimum:
         structures = [term.structure for term in self.cp.design.terms]
         return self.criterion - 2.0 * self.penalty.log_density(structures, self.terms, self.fixed)
 
+    @property
+    def verdict(self) -> str:
+        """The status in words, with what it depends on: the ridges, the size of the doubt."""
+        doubt = f"; the criterion may be wrong by {self.doubt:.2g}" if self.doubt > 0 else ""
+        return f"{self.status}{''.join(f'; {ridge}' for ridge in self.ridges)}{doubt}"
+
     @cached_property
     def gradient(self) -> FloatArray:
         """Gradient of what was minimised in the entries of `internal` that are not fixed, shape (f,)."""
@@ -175,6 +182,10 @@ def optimise(
     boundary needs no bounds: the criterion is even in every column of the factor, so that a minimum at a
     zero variance is a smooth stationary point and a false zero is a saddle with negative curvature.
     """
+    power = exponent(cp)
+    if power:
+        near_one = optimise(scaled_down(cp.design, power), reml, start, max_evaluations, fixed, penalty)
+        return _scaled_up(cp, near_one, power)
     held = hold(cp, fixed)
     criterion = Criterion(cp, reml, held, penalty)
     starts = choose_start(criterion) if start is None else Starts(start)
@@ -195,6 +206,19 @@ def optimise(
         result = find_lower(criterion, result, starts, solve)
     known = np.array([one[held.free] for one in (starts.best, *starts.others)])
     return _finish(criterion, confirm(criterion, result, known, max_evaluations), fixed or {})
+
+
+def _scaled_up(cp: CrossProducts, optimum: Optimum, power: int) -> Optimum:
+    """The optimum for a response from that for the response over a power of two."""
+    shift = 2.0 * power * float(np.log(2.0)) * degrees_of_freedom(cp, optimum.reml)
+    return replace(
+        optimum,
+        cp=cp,
+        sigma=float(np.ldexp(optimum.sigma, power)),
+        criterion=optimum.criterion + shift,
+        factor=scaled_factor(cp, optimum.factor, optimum.factors, power),
+        trace=tuple(replace(step, value=step.value + shift) for step in optimum.trace),
+    )
 
 
 def _escape(criterion: Criterion, result: NewtonResult, max_evaluations: int) -> NewtonResult:
