@@ -228,7 +228,7 @@ def _times(rows: Rows, scaled: list[Pair], P: FloatArray) -> FloatArray:
     top = zeros((n, P.shape[1]))
     for block, Z in zip(rows.blocks, scaled, strict=True):
         for k in range(block.size):
-            factor = Z[:, k, None]
+            factor = Z.column(k)
             top = top.plus(factor.high, P[block.start + block.codes * block.size + k], factor.low)
     for j in range(rows.X.shape[1]):
         top = top.plus(rows.X[:, j, None], P[None, q + j])

@@ -19,8 +19,9 @@ class Pair:
     high: FloatArray
     low: FloatArray
 
-    def __getitem__(self, index: object) -> Pair:
-        return Pair(self.high[index], self.low[index])  # type: ignore[index]
+    def column(self, k: int) -> Pair:
+        """One column of a matrix, as a matrix."""
+        return Pair(self.high[:, k, None], self.low[:, k, None])
 
     def plus(self, a: FloatArray, b: FloatArray, a_low: FloatArray | None = None) -> Pair:
         """Add the product a b, to twice the digits; `a_low` adds to a."""
@@ -33,6 +34,7 @@ class Pair:
         return Pair(total, low + ((self.high - (total - back)) + (product - back)))
 
     def rounded(self) -> FloatArray:
+        """The nearest doubles."""
         return self.high + self.low
 
     def normal(self) -> Pair:
