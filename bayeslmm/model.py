@@ -201,8 +201,7 @@ class Model(BayesianModel):
         else:
             optimum = self._optimum(reml)
         if not optimum.status.ok and on_failure != "ignore":
-            detail = "".join(f"; {ridge}" for ridge in optimum.ridges)
-            message = f"{self.formula}: {optimum.status}{detail}"
+            message = f"{self.formula}: {optimum.verdict}"
             if on_failure == "raise":
                 raise FitError(message)
             warnings.warn(message, ConvergenceWarning, stacklevel=2)

@@ -18,6 +18,7 @@ from bayeslmm.design.evaluate import Evaluator
 from bayeslmm.design.formula import Bar, Formula, parse_formula
 from bayeslmm.design.frequency import evaluator_on_copies, formula_pieces, read_frequency
 from bayeslmm.design.groups import group_by
+from bayeslmm.design.magnitude import check_magnitudes
 from bayeslmm.design.rank import independent_columns
 from bayeslmm.design.recipe import make_recipe
 from bayeslmm.design.saturated import check_identified
@@ -230,6 +231,10 @@ def _check_values(
     if not np.isfinite(X).all():
         for name, column in zip(names, X.T, strict=True):
             checks.check_finite_result(f"The fixed-effects column {name}", column, index)
+    check_magnitudes("The response", (formula.response,), y[:, None])
+    if offset is not None:
+        check_magnitudes("The sum of", ("the offsets",), offset[:, None])
+    check_magnitudes("The fixed-effects column", names, X)
 
 
 def _groupings(formula: Formula, columns: Mapping[str, pd.Series]) -> dict[str, Grouping]:
@@ -268,6 +273,7 @@ def _term(
     if not np.isfinite(Z).all():
         for name, column in zip(effects, Z.T, strict=True):
             checks.check_finite_result(f"The column {name} of {bar.label}", column, index)
+    check_magnitudes("The column", [f"{name} of {bar.label}" for name in effects], Z)
     return RandomTerm(bar.label, groupings[bar.group].name, effects, Z, term_structure(bar, structure, effects, Z))
 
 

@@ -14,6 +14,8 @@ _GRAM_CLEAR = 1e-6
 # Rows looked at first of a long matrix, and the share of a column that has to be left outside the others in them.
 _SAMPLE = 2000
 _CLEAR = 1e-5
+# Lengths whose squares are numbers with all digits.
+_SQUARES = (1e-140, 1e140)
 # Rows whose columns are read together, from the cache.
 _BLOCK = 4096
 
@@ -63,7 +65,8 @@ def _clearly_independent(X: FloatArray) -> bool:
         blocks = (X[k : k + _BLOCK].T for k in range(0, X.shape[0], _BLOCK))
         spread = np.sqrt(sum(np.array([column @ column for column in block]) for block in blocks))
         unit = rows / np.where(spread > 0, spread, 1.0)
-        if X.shape[1] == 0 or not np.isfinite(unit).all():
+        squares_hold = (spread > _SQUARES[0]) & (spread < _SQUARES[1])
+        if X.shape[1] == 0 or not squares_hold.all() or not np.isfinite(unit).all():
             return False
         return bool(np.linalg.svd(unit, compute_uv=False)[-1] > _CLEAR)
 
@@ -71,6 +74,8 @@ def _clearly_independent(X: FloatArray) -> bool:
 def _centre_and_scale(X: FloatArray) -> FloatArray:
     # Row by row of the transpose: sums along a short last axis are slow.
     columns = np.array(X.T, order="C")
+    # Powers of two, which change no digit: squares of the columns as they are may leave the range of numbers.
+    columns = np.ldexp(columns, -np.frexp(np.abs(columns).max(axis=1, initial=0.0))[1][:, None])
     constant = (columns[:, :1] == columns).all(axis=1)
     if constant[:1].any():
         columns[~constant] -= columns[~constant].mean(axis=1, keepdims=True)

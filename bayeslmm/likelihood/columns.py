@@ -21,6 +21,8 @@ _GRAM_OK = 1e-8
 _GRAM_GOOD = 0.1
 # A residual that is a smaller share of the response has lost digits in the subtraction and is refined.
 _REFINE = 1e-3
+# Squares of which nothing was lost at the ends of the range of numbers.
+_SQUARES = (1e-250, 1e250)
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,14 @@ def _centre(rows: FloatArray, constant: int | None, weights: FloatArray | None) 
 
 def _root_mean_square(rows: FloatArray, weights: FloatArray | None) -> FloatArray:
     """Per row; 1 where it is zero."""
-    squares = np.array([row @ (row if weights is None else row * weights) for row in rows]) / rows.shape[1]
+    with np.errstate(over="ignore", under="ignore"):
+        squares = np.array([row @ (row if weights is None else row * weights) for row in rows]) / rows.shape[1]
+    out_of_range = ~((squares > _SQUARES[0]) & (squares < _SQUARES[1]))
+    if out_of_range.any():
+        size = np.abs(rows).max(axis=1, initial=0.0)
+        if (out_of_range & (size > 0) & ((size < 1e-100) | (size > 1e100))).any():
+            unit = np.ldexp(1.0, np.frexp(size)[1])
+            return np.where(size > 0, unit * _root_mean_square(rows / unit[:, None], weights), 1.0)
     return np.where(squares > 0, np.sqrt(squares), 1.0)
 
 

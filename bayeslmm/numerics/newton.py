@@ -28,6 +28,8 @@ _LOCAL = 0.1
 FLAT = 1e-12
 # Steps are limited to this before the trust radius limits them, so that their squares are numbers.
 LONGEST = 1e100
+# A variable this many times its unit, or that share of it, has outgrown it.
+_OUTGROWN = 8.0
 
 
 class Ending(Enum):
@@ -160,6 +162,42 @@ def minimise(
                 ending = Ending.converged if decrement < close else Ending.no_descent
                 return end(ending, point.x, point.value)
     return end(Ending.evaluation_limit, point.x, point.value)
+
+
+def minimise_scaled(
+    evaluate: Callable[[FloatArray], Trial],
+    x: FloatArray,
+    max_evaluations: int = 200,
+) -> NewtonResult:
+    """The same in units of the size of every variable, for variables that differ by many orders of magnitude.
+
+    Curvatures in one unit would differ by the squares of these, and the smallest pass for rounding. The units are
+    taken anew until they fit.
+    """
+    used, steps = 0, tuple[Step, ...]()
+    while True:
+        unit = np.maximum(1.0, np.abs(x))
+        result = minimise(_in_units(evaluate, unit), x / unit, max_evaluations - used)
+        used, steps, moved = used + result.evaluations, steps + result.steps, np.abs(result.x)
+        x, hessian = result.x * unit, result.hessian / (unit * unit[:, None])
+        outgrown = (moved > _OUTGROWN) | ((moved < 1.0 / _OUTGROWN) & (unit > _OUTGROWN))
+        done = result.ending is Ending.non_finite or not outgrown.any()
+        if done or used >= max_evaluations:
+            return NewtonResult(x, result.value, result.ending, used, steps, hessian)
+
+
+def _in_units(evaluate: Callable[[FloatArray], Trial], unit: FloatArray) -> Callable[[FloatArray], Trial]:
+    def scaled(z: FloatArray) -> Trial:
+        trial = evaluate(unit * z)
+
+        def expand() -> Point:
+            point = trial.expand()
+            hessian = point.hessian * (unit * unit[:, None])
+            return Point(z, point.value, point.gradient * unit, hessian, point.exact)
+
+        return Trial(trial.value, expand, trial.noise, trial.blur)
+
+    return scaled
 
 
 class _Secants:

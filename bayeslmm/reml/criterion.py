@@ -46,26 +46,37 @@ class Criterion:
             return self._undefined(x, float("inf"))
         if not factor.r2[0] > 0:
             return self._undefined(x, float("-inf"))
-        value = float(profiled(self.cp, factor, self.reml)[0])
-        if self.penalty is not None:
-            value += penalty_value(self.cp, self.penalty, self.held.full(x), self.held.terms)
-            if value == np.inf:
-                return self._undefined(x, value)
+        value = self.penalised(x, float(profiled(self.cp, factor, self.reml)[0]))
+        if value == np.inf:
+            return self._undefined(x, value)
 
         def expand() -> Point:
             first = derivatives(self.cp, factors, factor, self.reml)
             gradient, hessian = par.gradient(self.cp, factors, first)[0], par.hessian(self.cp, factors, first)[0]
-            if self.penalty is not None:
-                more = penalty_derivatives(self.cp, self.penalty, self.held.full(x), self.held.terms)
-                gradient, hessian = gradient + more[0], hessian + more[1]
-            if self.held.terms:
-                free = self.held.free
-                gradient, hessian = gradient[free], hessian[np.ix_(free, free)]
-            return Point(x, value, gradient, hessian, first.exact)
+            return self.point(x, value, gradient, hessian, first.exact)
 
-        # The trailing block is a matrix of condition x^2.
-        trailing = 2e-15 * float(x @ x) if self.cp.q_trailing else 0.0
+        trailing = self.rounding(x)
         return Trial(value, expand, max(1e-11, 4e-14 * abs(value), trailing), 10.0 * trailing)
+
+    def rounding(self, x: FloatArray) -> float:
+        """About what the criterion is wrong by at x because the trailing block is a matrix of condition x^2."""
+        return 2e-15 * float(x @ x) if self.cp.q_trailing else 0.0
+
+    def penalised(self, x: FloatArray, value: float) -> float:
+        """A value of the criterion with the penalty at the free entries x."""
+        if self.penalty is None:
+            return value
+        return value + penalty_value(self.cp, self.penalty, self.held.full(x), self.held.terms)
+
+    def point(self, x: FloatArray, value: float, gradient: FloatArray, hessian: FloatArray, exact: bool) -> Point:
+        """Derivatives (k,), (k, k) of the criterion with those of the penalty, in the free entries."""
+        if self.penalty is not None:
+            more = penalty_derivatives(self.cp, self.penalty, self.held.full(x), self.held.terms)
+            gradient, hessian = gradient + more[0], hessian + more[1]
+        if self.held.terms:
+            free = self.held.free
+            gradient, hessian = gradient[free], hessian[np.ix_(free, free)]
+        return Point(x, value, gradient, hessian, exact)
 
     @staticmethod
     def _undefined(x: FloatArray, value: float) -> Trial:

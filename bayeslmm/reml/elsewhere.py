@@ -18,15 +18,17 @@ from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.crossproducts import Levels
 from bayeslmm.numerics.newton import Ending, NewtonResult
 from bayeslmm.reml.criterion import Criterion
+from bayeslmm.reml.multistart import lower_minima, several_expected
 from bayeslmm.reml.penalty import off_zero, penalty_value
+from bayeslmm.reml.zeros import ROUNDING
 from bayeslmm.types import BoolArray, FloatArray
 
-# A criterion that rises by less than this share of itself has not risen: rounding of a sum of n terms.
-ROUNDING = 1e-13
 # A rise at zero above this, by the curvature at the minimum, is not looked at where every look costs a factorisation.
 _CLEAR = 50.0
 # Relative sd that a penalised start has at least: at zero the penalty is infinite.
 _OFF_ZERO = 0.1
+# Lower points that are followed to their minimum.
+_TRIED = 3
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,14 @@ class Starts:
         Increasing values of a single variance parameter, from zero; none for other models.
     values : FloatArray, shape (R,)
         Criterion there.
+    others : FloatArray, shape (M, k)
+        Further points worth a search of their own.
     """
 
     best: FloatArray
     ratios: FloatArray = field(default_factory=lambda: np.zeros(0))
     values: FloatArray = field(default_factory=lambda: np.zeros(0))
+    others: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
 
 
 def choose_start(criterion: Criterion) -> Starts:
@@ -58,7 +63,9 @@ def choose_start(criterion: Criterion) -> Starts:
     if candidates.shape[0] == 1:
         return Starts(np.asarray(candidates[0]))
     values = values_at(criterion, candidates)
-    return Starts(np.asarray(candidates[np.argmin(values)]), ratios, values[values.size - ratios.size :])
+    best = int(np.argmin(values))
+    others = candidates[:1] if best else candidates[:0]
+    return Starts(np.asarray(candidates[best]), ratios, values[values.size - ratios.size :], others)
 
 
 def values_at(criterion: Criterion, x: FloatArray) -> FloatArray:
@@ -95,6 +102,14 @@ def find_lower(
         points = starts.ratios[chosen, None]
     else:
         points = np.concatenate([_zeros_to_try(criterion, result), _rivals_to_try(criterion, result)])
+    result = _lowest(result, points, solve)
+    if several_expected(criterion.cp):
+        result = _lowest(result, lower_minima(criterion, result.value)[:_TRIED], solve)
+    return result
+
+
+def _lowest(result: NewtonResult, points: FloatArray, solve: Callable[[FloatArray], NewtonResult]) -> NewtonResult:
+    """The lowest of a minimum and those reached from some points (M, f)."""
     for x in points:
         again = solve(x)
         total = result.evaluations + again.evaluations

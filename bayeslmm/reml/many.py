@@ -18,9 +18,12 @@ from bayeslmm.likelihood.replicates import Responses, reduce_responses
 from bayeslmm.likelihood.starts import moment_factors_many
 from bayeslmm.numerics.newton import Ending
 from bayeslmm.numerics.newton_many import NewtonMany, minimise_many
-from bayeslmm.reml.elsewhere import ROUNDING, is_lower, rivals, zero_sets
-from bayeslmm.reml.optimum import NO_RANK, PATIENCE, TRY_ZERO, Optimum, ending_status, is_perfect, optimise
+from bayeslmm.reml.confirm import FELT
+from bayeslmm.reml.elsewhere import is_lower, rivals, zero_sets
+from bayeslmm.reml.optimum import PATIENCE, Optimum, ending_status, is_perfect, optimise
+from bayeslmm.reml.scale import exponents
 from bayeslmm.reml.status import FitStatus
+from bayeslmm.reml.zeros import NO_RANK, ROUNDING, TRY_ZERO
 from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 # Doubles in the widest array of a batch (about 16 MB, which stays near the caches).
@@ -89,6 +92,12 @@ def optimise_many(
     -------
     Optima
     """
+    powers = exponents(Y) if cp.design.offset is None else np.zeros(Y.shape[1], dtype=np.int64)
+    if powers.any():
+        near_one = optimise_many(
+            cp, np.ldexp(Y, -powers), reml, fixed=fixed, workers=workers, max_evaluations=max_evaluations
+        )
+        return _scaled_up(cp, near_one, powers, reml)
     together = fitted_together(cp, bool(fixed))
     width = cp.levels.E.size if together else 0
     step = max(1, _CHUNK // max(width, 1)) if together else 1
@@ -98,13 +107,61 @@ def optimise_many(
 
     def solve(chunk: FloatArray) -> Optima:
         if together:
-            return _solve_together(cp, chunk, reml, max_evaluations)
+            return _with_all_digits(cp, chunk, reml, max_evaluations, _solve_together(cp, chunk, reml, max_evaluations))
         return _solve_one(cp, chunk[:, 0], reml, fixed, max_evaluations)
 
     if workers == 1:
         return _join([solve(chunk) for chunk in chunks])
     with ThreadPoolExecutor(workers) as pool:
         return _join(list(pool.map(solve, chunks)))
+
+
+def _scaled_up(cp: CrossProducts, optima: Optima, powers: FloatArray, reml: bool) -> Optima:
+    """Estimates for responses from those for the responses over powers of two."""
+    shift = 2.0 * powers * float(np.log(2.0)) * degrees_of_freedom(cp, reml)
+    return replace(
+        optima,
+        sigma=np.ldexp(optima.sigma, powers),
+        beta=np.ldexp(optima.beta, powers[:, None]),
+        criterion=optima.criterion + shift,
+    )
+
+
+def _with_all_digits(cp: CrossProducts, Y: FloatArray, reml: bool, max_evaluations: int, optima: Optima) -> Optima:
+    """Responses at whose estimate the iteration for all lost digits, fitted alone."""
+    lost = _loses_digits(cp, optima)
+    if not lost.any():
+        return optima
+    rows = [
+        _solve_one(cp, Y[:, k], reml, None, max_evaluations) if lost[k] else _row(optima, k) for k in range(lost.size)
+    ]
+    return _join(rows)
+
+
+def _loses_digits(cp: CrossProducts, optima: Optima) -> BoolArray:
+    """As for a single response (`confirm`), by the size of the relative sds alone."""
+    if not cp.q_trailing:
+        return np.zeros(optima.sigma.size, dtype=bool)
+    squares = np.zeros(optima.sigma.size)
+    for block in cp.blocks:
+        for term, columns in zip(block.terms, block.slices, strict=True):
+            squares += ((block.inverse_basis[columns, columns] @ optima.terms[term]) ** 2).sum(axis=(1, 2))
+    usable = np.array([status is not FitStatus.evaluation_limit for status in optima.status])
+    return usable & ~(2e-15 * squares <= FELT)
+
+
+def _row(optima: Optima, k: int) -> Optima:
+    one = slice(k, k + 1)
+    return Optima(
+        optima.theta[one],
+        tuple(T[one] for T in optima.terms),
+        optima.sigma[one],
+        optima.beta[one],
+        optima.criterion[one],
+        optima.singular[one],
+        optima.status[one],
+        optima.evaluations[one],
+    )
 
 
 def fitted_together(cp: CrossProducts, held: bool = False) -> bool:

@@ -17,17 +17,17 @@ from bayeslmm.likelihood.criteria import degrees_of_freedom
 from bayeslmm.likelihood.crossproducts import Levels
 from bayeslmm.numerics.differences import jacobian
 from bayeslmm.numerics.newton import Ending, NewtonResult, Step, minimise
+from bayeslmm.reml.confirm import Confirmed, confirm
 from bayeslmm.reml.criterion import Criterion
-from bayeslmm.reml.elsewhere import ROUNDING, Starts, choose_start, find_lower
+from bayeslmm.reml.elsewhere import Starts, choose_start, find_lower
 from bayeslmm.reml.fixed import Held, free_entries, hold
 from bayeslmm.reml.identified import Ridge, find_ridges
 from bayeslmm.reml.penalty import Penalty
+from bayeslmm.reml.scale import exponent, scaled_down, scaled_factor
 from bayeslmm.reml.status import FitStatus
+from bayeslmm.reml.zeros import NO_RANK, TRY_ZERO, go_on, snap
 from bayeslmm.types import BoolArray, FloatArray
 
-# Singular values of a relative factor (on orthogonalised columns) below these are tried at exactly zero, all at once:
-# with the smaller limits, a zero beside a small variance.
-TRY_ZERO = (1e-2, 1e-3, 1e-4, 1e-6)
 # A residual sd below this share of what the fixed effects leave, or of the rounding of y, is no variance.
 _PERFECT = 1e-11
 # An iteration that got stuck below this share was on its way there.
@@ -38,8 +38,6 @@ _FLAT_ENOUGH = 1e-2
 # Evaluations after which it is tried whether small singular values are zeros: beside a zero that is no coordinate the
 # way to the minimum is a narrow bent valley.
 PATIENCE = 50
-# Beside the largest, a singular value below this is zero.
-NO_RANK = 1e-9
 
 
 @dataclass(frozen=True)
@@ -96,6 +94,9 @@ class Optimum:
         Positions in ``design.terms`` of the terms whose theta was given, not estimated.
     penalty : Penalty or None
         What the criterion was penalised by for the estimates; `criterion` is without it.
+    doubt : float
+        By how much the criterion may be wrong, or above its minimum, where that is more than rounding (-2 log
+        likelihood); 0 for a fit that an independent evaluation has confirmed.
     """
 
     cp: CrossProducts
@@ -114,6 +115,7 @@ class Optimum:
     fixed: tuple[int, ...] = ()
     ridges: tuple[Ridge, ...] = ()
     penalty: Penalty | None = None
+    doubt: float = 0.0
 
     @property
     def objective(self) -> float:
@@ -122,6 +124,12 @@ class Optimum:
             return self.criterion
         structures = [term.structure for term in self.cp.design.terms]
         return self.criterion - 2.0 * self.penalty.log_density(structures, self.terms, self.fixed)
+
+    @property
+    def verdict(self) -> str:
+        """The status in words, with what it depends on: the ridges, the size of the doubt."""
+        doubt = f"; the criterion may be wrong by {self.doubt:.2g}" if self.doubt > 0 else ""
+        return f"{self.status}{''.join(f'; {ridge}' for ridge in self.ridges)}{doubt}"
 
     @cached_property
     def gradient(self) -> FloatArray:
@@ -176,6 +184,10 @@ def optimise(
     boundary needs no bounds: the criterion is even in every column of the factor, so that a minimum at a
     zero variance is a smooth stationary point and a false zero is a saddle with negative curvature.
     """
+    power = exponent(cp)
+    if power:
+        near_one = optimise(scaled_down(cp.design, power), reml, start, max_evaluations, fixed, penalty)
+        return _scaled_up(cp, near_one, power)
     held = hold(cp, fixed)
     criterion = Criterion(cp, reml, held, penalty)
     starts = choose_start(criterion) if start is None else Starts(start)
@@ -183,42 +195,32 @@ def optimise(
     def solve(x: FloatArray) -> NewtonResult:
         result = minimise(criterion, x, min(PATIENCE, max_evaluations))
         if result.ending is Ending.evaluation_limit:
-            result = _snap(criterion, result, max_evaluations)
+            result = snap(criterion, result, max_evaluations)
         if result.ending is Ending.evaluation_limit and max_evaluations > PATIENCE:
-            result = _continue(criterion, result, result.x, max_evaluations - PATIENCE)
+            result = go_on(criterion, result, result.x, max_evaluations - PATIENCE)
         if result.ending is Ending.converged:
-            result = _snap(criterion, result, max_evaluations)
+            result = snap(criterion, result, max_evaluations)
             result = _escape(criterion, result, max_evaluations)
         return result
 
     result = solve(starts.best[held.free])
     if result.ending is Ending.converged:
         result = find_lower(criterion, result, starts, solve)
-    return _finish(criterion, result, fixed or {})
+    known = np.array([one[held.free] for one in (starts.best, *starts.others)])
+    return _finish(criterion, confirm(criterion, result, known, max_evaluations), fixed or {})
 
 
-def _snap(criterion: Criterion, result: NewtonResult, max_evaluations: int) -> NewtonResult:
-    """Set small singular values to exactly zero where the criterion does not rise, then polish."""
-    for limit in TRY_ZERO:
-        x = _without_small(criterion.cp, criterion.held, result.x, limit)
-        if np.array_equal(x, result.x):
-            return result
-        if criterion(x).value <= result.value + ROUNDING * (1.0 + abs(result.value)):
-            again = _continue(criterion, result, x, max_evaluations)
-            # Rounding of the last step leaves 1e-28 where zero was set.
-            return replace(again, x=_without_small(criterion.cp, criterion.held, again.x, NO_RANK))
-    return result
-
-
-def _continue(criterion: Criterion, result: NewtonResult, x: FloatArray, max_evaluations: int) -> NewtonResult:
-    again = minimise(criterion, x, max_evaluations)
-    total = result.evaluations + 1 + again.evaluations
-    return replace(again, evaluations=total, steps=result.steps + again.steps)
-
-
-def _without_small(cp: CrossProducts, held: Held, x: FloatArray, limit: float) -> FloatArray:
-    """The free entries with singular values below the limit replaced by zeros."""
-    return np.asarray(par.without_small(cp, held.full(x)[None], limit)[0, held.free])
+def _scaled_up(cp: CrossProducts, optimum: Optimum, power: int) -> Optimum:
+    """The optimum for a response from that for the response over a power of two."""
+    shift = 2.0 * power * float(np.log(2.0)) * degrees_of_freedom(cp, optimum.reml)
+    return replace(
+        optimum,
+        cp=cp,
+        sigma=float(np.ldexp(optimum.sigma, power)),
+        criterion=optimum.criterion + shift,
+        factor=scaled_factor(cp, optimum.factor, optimum.factors, power),
+        trace=tuple(replace(step, value=step.value + shift) for step in optimum.trace),
+    )
 
 
 def _escape(criterion: Criterion, result: NewtonResult, max_evaluations: int) -> NewtonResult:
@@ -239,18 +241,18 @@ def _escape(criterion: Criterion, result: NewtonResult, max_evaluations: int) ->
         away = structure.escape(par.in_frame(cp, factors, first, b, columns, W)[1][0])
         if away is not None:
             full[part] = away
-            again = _continue(criterion, result, full[criterion.held.free], max_evaluations)
+            again = go_on(criterion, result, full[criterion.held.free], max_evaluations)
             if again.ending is Ending.converged and again.value < result.value:
-                return _snap(criterion, again, max_evaluations)
+                return snap(criterion, again, max_evaluations)
             full = criterion.held.full(result.x)
     return result
 
 
-def _finish(criterion: Criterion, result: NewtonResult, fixed: Mapping[int, FloatArray]) -> Optimum:
-    cp = criterion.cp
+def _finish(criterion: Criterion, confirmed: Confirmed, fixed: Mapping[int, FloatArray]) -> Optimum:
+    cp, result = criterion.cp, confirmed.result
     internal = criterion.held.full(result.x)
     factors = tuple(criterion.factors(result.x))
-    factor = criterion.factor(result.x, factors)
+    factor = criterion.factor(result.x, factors) if confirmed.factor is None else confirmed.factor
     terms = par.term_factors(cp, factors)
     for i, theta in fixed.items():
         # As given, without the rounding of the way to internal coordinates and back.
@@ -270,12 +272,13 @@ def _finish(criterion: Criterion, result: NewtonResult, fixed: Mapping[int, Floa
         criterion=float(profiled(cp, factor, criterion.reml)[0]) if penalised else result.value,
         factor=factor,
         vanished=vanished,
-        status=_status(cp, float(factor.r2[0]) / nu, result.ending, vanished, ridges),
+        status=_status(cp, float(factor.r2[0]) / nu, result.ending, vanished, ridges, confirmed.doubt),
         evaluations=result.evaluations,
         trace=result.steps,
         fixed=criterion.held.terms,
         ridges=ridges,
         penalty=criterion.penalty,
+        doubt=confirmed.doubt,
     )
 
 
@@ -313,12 +316,15 @@ def _status(
     ending: Ending,
     vanished: tuple[Vanished, ...],
     ridges: tuple[Ridge, ...],
+    doubt: float,
 ) -> FitStatus:
     y = cp.design.y if cp.design.offset is None else cp.design.y - cp.design.offset
     converged = np.array(ending is Ending.converged)
     perfect = is_perfect(np.array(variance), np.array(cp.response.spread), np.abs(y).max() * cp.sigma_unit, converged)
     if ridges and not perfect and ending is Ending.converged:
         return FitStatus.not_identified
+    if doubt > 0 and not perfect and ending is Ending.converged:
+        return FitStatus.imprecise
     return ending_status(ending, bool(vanished), bool(perfect))
 
 

@@ -22,6 +22,13 @@ class FitStatus(Enum):
         "any change; only combinations of them are determined",
         False,
     )
+    imprecise = (
+        "not confirmed: two evaluations of the criterion at the estimate differ by more than rounding, because "
+        "standard deviations lie so many orders of magnitude apart that one number cannot hold their digits, and the "
+        "data are too large to look again with more digits. Rescale the columns of the terms, or fix the "
+        "largest variance",
+        False,
+    )
     evaluation_limit = (
         "stopped at the evaluation limit: the criterion was still falling. Raise max_evaluations, look at "
         "fit.trace, and check whether two terms describe the same variation",

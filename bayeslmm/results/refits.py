@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.design.design import Design
+from bayeslmm.design.magnitude import check_magnitudes
 from bayeslmm.errors import DesignError
 from bayeslmm.reml.many import Optima
 from bayeslmm.results.labels import Parameter, parameters
@@ -130,6 +131,10 @@ def check_responses(design: Design, values: Any, dimensions: int) -> FloatArray:
             f"The new response has {int(bad.sum())} missing or infinite value(s). A refit keeps the rows of the fit; "
             "to leave rows out, make a new Model."
         )
+    new = array.reshape(design.n, -1)
+    check_magnitudes(
+        "The new response", ["" if dimensions == 1 else f"in column {k}" for k in range(new.shape[1])], new
+    )
     if dimensions == 2:
         constant = np.flatnonzero((array == array[0]).all(axis=0)) if array.shape[0] > 1 else np.zeros(0, dtype=int)
         if constant.size:

@@ -227,7 +227,7 @@ class REMLResult(FitStatistics, FitPredictions, FitIntervals, FitZeroTests, FitC
         cp = cross_products(design)
         optimum = optimise(cp, self.reml, fixed=self._fixed, penalty=self.optimum.penalty)
         if not optimum.status.ok:
-            warnings.warn(f"{self.formula}: {optimum.status}", ConvergenceWarning, stacklevel=2)
+            warnings.warn(f"{self.formula}: {optimum.verdict}", ConvergenceWarning, stacklevel=2)
         return type(self)(design, cp, optimum)
 
     def refit_many(self, Y: ArrayLike, *, workers: int = 1) -> Refits:

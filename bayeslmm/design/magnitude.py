@@ -1,0 +1,48 @@
+"""Whether the sizes of responses and columns leave room for their squares, which variances are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bayeslmm.errors import DesignError
+from bayeslmm.types import FloatArray
+
+# Squares of numbers between these, and of coefficients of columns between these, are numbers with all their digits.
+SMALLEST, LARGEST = 1e-140, 1e140
+
+
+def check_magnitudes(what: str, names: Sequence[str], columns: FloatArray) -> None:
+    """Refuse columns whose largest entries have no squares.
+
+    Parameters
+    ----------
+    what : str
+        What a column is, for the message.
+    names : sequence of str
+    columns : FloatArray, shape (n, c)
+
+    Raises
+    ------
+    DesignError
+
+    Examples
+    --------
+    >>> check_magnitudes("The fixed-effects column", ["x"], np.array([[1e100], [0.0]]))
+    >>> check_magnitudes("The fixed-effects column", ["x"], np.array([[3e200], [0.0]]))
+    Traceback (most recent call last):
+    ...
+    bayeslmm.errors.DesignError: The fixed-effects column x reaches 3e+200. Variances are in squares of its unit, and \
+squares of numbers beyond 1e+140 or all below 1e-140 are no numbers that a computer holds. Change the unit: divide it \
+by 1e+200.
+    """
+    largest = np.maximum(columns.max(axis=0, initial=0.0), -columns.min(axis=0, initial=0.0))
+    bad = np.flatnonzero((largest > LARGEST) | ((largest < SMALLEST) & (largest > 0)))
+    if bad.size:
+        size = float(largest[bad[0]])
+        raise DesignError(
+            f"{what} {names[bad[0]]} reaches {size:.3g}. Variances are in squares of its unit, and squares of numbers "
+            f"beyond {LARGEST:g} or all below {SMALLEST:g} are no numbers that a computer holds. Change the unit: "
+            f"divide it by {10.0 ** np.floor(np.log10(size)):.3g}."
+        )

@@ -1,0 +1,126 @@
+"""Whether an estimate stands up to an independent evaluation of the criterion, and what is done where it does not.
+
+A fit is said to have converged only if the criterion at the estimate, computed once more along another way, is the
+same but for rounding. Where the elimination by blocks must lose digits (standard deviations that differ by more than
+three orders of magnitude, effects that others nearly span, a response that the model reproduces nearly) the
+minimum is looked for again with an evaluation that does not lose them, as far as the size of the data allows; beyond
+that, the doubt is stated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bayeslmm.likelihood import Factor, profiled
+from bayeslmm.likelihood import accurate as acc
+from bayeslmm.likelihood.crossproducts import Levels
+from bayeslmm.likelihood.recheck import dense_size, recheck
+from bayeslmm.numerics.newton import Ending, NewtonResult
+from bayeslmm.reml.criterion import Criterion
+from bayeslmm.reml.precise import Precise, confirmed, lowest
+from bayeslmm.types import FloatArray
+
+# Relative sd beyond which the elimination loses digits of the criterion's curvature beside that of other parameters.
+_WIDE = 1e3
+# Relative sd beyond which an iteration without all digits may have gone anywhere.
+_WILD = 1e5
+# Rounding of the criterion (-2 log likelihood) above which the digits of the estimates suffer, and above which a
+# user should know.
+FELT = 1e-9
+TOLD = 1e-6
+# Doubles of the dense check, beyond which the elimination's own bound has to do.
+_DENSE = 60_000
+# Doubles times evaluations that a search with all digits may take.
+_BUDGET = 5_000_000
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """An estimate after the check.
+
+    Attributes
+    ----------
+    result : NewtonResult
+    factor : Factor or None
+        The evaluation there if it was made with all digits.
+    doubt : float
+        By how much the criterion at the estimate may be wrong, or too high, where that is more than rounding.
+    """
+
+    result: NewtonResult
+    factor: Factor | None = None
+    doubt: float = 0.0
+
+
+def confirm(criterion: Criterion, result: NewtonResult, starts: FloatArray, max_evaluations: int) -> Confirmed:
+    """Check an estimate; look for a better one with all digits where the check fails or must fail.
+
+    Parameters
+    ----------
+    criterion : Criterion
+    result : NewtonResult
+    starts : FloatArray, shape (M, f)
+        Free entries of points from which a search may start besides.
+    max_evaluations : int
+    """
+    if not _loses_digits(criterion, result, starts):
+        gap, bound = _gap(criterion, result)
+        if gap <= bound:
+            return Confirmed(result)
+    allowed = _BUDGET // acc.size_of(criterion.cp)
+    if allowed < 2 or not isinstance(criterion.cp.store, Levels):
+        return Confirmed(result, doubt=_bound(criterion, result))
+    precise = Precise(criterion)
+    wild = float(np.abs(result.x).max(initial=0.0)) > _WILD
+    if result.ending is Ending.converged and not wild and confirmed(precise, result):
+        return Confirmed(result, _factor(precise, result))
+    return _search(precise, result, starts, allowed, max_evaluations)
+
+
+def _loses_digits(criterion: Criterion, result: NewtonResult, starts: FloatArray) -> bool:
+    several = result.x.size > 1 or bool(criterion.held.terms) or len(criterion.cp.blocks) > 1
+    if result.ending is Ending.converged and not several:
+        return False
+    points = np.concatenate([result.x[None], starts])
+    wide = bool(np.abs(points).max(initial=0.0) > _WIDE) and several
+    # An iteration that had the derivatives it needed and still did not end is no matter of digits.
+    return wide or result.ending is Ending.non_finite or criterion.rounding(result.x) > FELT
+
+
+def _gap(criterion: Criterion, result: NewtonResult) -> tuple[float, float]:
+    """Difference of two evaluations at the estimate, and what rounding explains of it."""
+    cp = criterion.cp
+    if result.ending is not Ending.converged or dense_size(cp) > _DENSE:
+        return 0.0, 0.0
+    factors = criterion.factors(result.x)
+    value = float(profiled(cp, criterion.factor(result.x, factors), criterion.reml)[0])
+    again, bound = recheck(cp, [T[0] for T in factors], criterion.reml)
+    gap = abs(again - value)
+    return (gap, bound) if np.isfinite(gap) else (np.inf, 0.0)
+
+
+def _bound(criterion: Criterion, result: NewtonResult) -> float:
+    """What may be wrong by the condition of the trailing block alone."""
+    if result.ending is not Ending.converged:
+        return 0.0
+    doubt = 10.0 * criterion.rounding(result.x)
+    return doubt if doubt > TOLD else 0.0
+
+
+def _search(
+    precise: Precise, result: NewtonResult, starts: FloatArray, allowed: int, max_evaluations: int
+) -> Confirmed:
+    zero = result.x == 0.0
+    filled = [np.where(zero, one, result.x) for one in starts] if zero.any() else []
+    found = lowest(precise, np.array([result.x, *filled, *starts]), allowed, max_evaluations)
+    if found is None:
+        return Confirmed(result, doubt=float("inf") if result.ending is Ending.converged else 0.0)
+    steps, total = result.steps + found.steps, result.evaluations + found.evaluations
+    return Confirmed(replace(found, steps=steps, evaluations=total), _factor(precise, found))
+
+
+def _factor(precise: Precise, result: NewtonResult) -> Factor | None:
+    point = precise.evaluation(result.x)
+    return None if point is None or not point.r2 > 0 else acc.as_factor(point)

@@ -1,0 +1,160 @@
+"""Minima reached from many starts at once, where a model is small and its levels are few or very unequal.
+
+With about as many parameters as levels, or where a few levels hold nearly all rows, the criterion has minima that no
+grid of standard deviations comes near: they differ in correlations, or in which of several terms a variance is given
+to. All starts are followed together by one vectorised Newton iteration, at the cost of a few evaluations each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from bayeslmm.design.covariance import canonical
+from bayeslmm.design.shared import Shared
+from bayeslmm.likelihood import conditional_means, derivatives, evaluate, profiled
+from bayeslmm.likelihood import parameters as par
+from bayeslmm.likelihood.crossproducts import CrossProducts, Levels
+from bayeslmm.numerics.newton_many import minimise_many
+from bayeslmm.reml.criterion import Criterion
+from bayeslmm.types import FloatArray, IntArray
+
+# Points that are compared, those followed because they are low and others, and evaluations of each.
+_CANDIDATES, _FOLLOWED, _OTHERS, _EVALUATIONS = 160, 8, 4, 20
+# Doubles of the widest array of one batch of evaluations.
+_AFFORDABLE = 200_000
+# Levels per parameter of a term below which several minima are to be expected, and how many times as many rows some
+# level may have as another.
+_LEVELS, _UNEQUAL = 5, 3.0
+# Relative sds of the starts are at least this, and at most what the data leave open, within limits.
+_SMALLEST, _LARGEST, _MARGIN = 0.08, (3.0, 1e4), 4.0
+_WIDE = 1e5
+# Relative sds under which effects are predicted.
+_RATIOS = (0.5, 3.0, 30.0, 300.0, 1e4)
+# Singular values of a start's factor relative to the largest: nearly of lower rank, or not.
+_RANK = 0.02
+# A fall of the criterion (-2 log likelihood) by less is no other minimum.
+_LOWER = 1e-7
+
+
+def several_expected(cp: CrossProducts) -> bool:
+    """Whether a model is one whose criterion may have several minima, and small enough to look for them."""
+    if not isinstance(cp.store, Levels) or cp.design.n_theta < 2:
+        return False
+    if _FOLLOWED * cp.store.E.size > _AFFORDABLE or _FOLLOWED * cp.store.D.size > _AFFORDABLE:
+        return False
+    terms = cp.design.terms
+    few = any(cp.design.groupings[t.group].n_levels < _LEVELS * len(t.structure.rows) for t in terms)
+    return few or any(_is_unequal(block.grouping.codes, block.n_levels) for block in cp.blocks)
+
+
+def _is_unequal(codes: IntArray, n_levels: int) -> bool:
+    rows = np.bincount(codes, minlength=n_levels)
+    return bool(rows.max() > _UNEQUAL * rows.min())
+
+
+def lower_minima(criterion: Criterion, reached: float) -> FloatArray:
+    """Free entries of points below a value of the criterion, shape (M, f); the lowest first."""
+    held = criterion.held
+    x = _promising(criterion)
+
+    def function(x: FloatArray, which: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        return _evaluate(criterion, x)
+
+    with np.errstate(all="ignore"):
+        found = minimise_many(function, x, _EVALUATIONS)
+    order = np.argsort(found.value)
+    chosen, values = list[FloatArray](), list[float]()
+    for k in order[np.isfinite(found.value[order])]:
+        value = float(found.value[k])
+        if value < reached - _LOWER * (1.0 + abs(reached)) and not any(abs(value - v) < _LOWER for v in values):
+            chosen.append(found.x[k])
+            values.append(value)
+    return np.array(chosen).reshape(-1, int(held.free.sum()))
+
+
+def _promising(criterion: Criterion) -> FloatArray:
+    """Free entries (M, f) of the starts with the lowest criteria, and of some others."""
+    cp, held = criterion.cp, criterion.held
+    full = np.concatenate([starts(cp, _CANDIDATES, _largest(criterion)), from_effects(cp)])
+    full = held.full(full[:, held.free])
+    with np.errstate(all="ignore"):
+        factor = evaluate(cp, par.internal_factors(cp, full))
+        values = profiled(cp, replace(factor, r2=np.maximum(factor.r2, np.finfo(float).tiny)), criterion.reml)
+    order = np.argsort(np.where(np.isnan(values), np.inf, values))
+    chosen = np.concatenate([order[:_FOLLOWED], order[_FOLLOWED :: max(_CANDIDATES // _OTHERS, 1)]])
+    return np.asarray(full[chosen][:, held.free])
+
+
+def _evaluate(criterion: Criterion, x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Values (K,), gradients and Hessians in the free entries; not finite where undefined."""
+    cp, held = criterion.cp, criterion.held
+    factors = par.internal_factors(cp, held.full(x))
+    factor = evaluate(cp, factors, keep=True)
+    factor = replace(factor, r2=np.where(factor.r2 > 0, factor.r2, np.nan))
+    value = profiled(cp, factor, criterion.reml)
+    first = derivatives(cp, factors, factor, criterion.reml)
+    gradient, hessian = par.gradient(cp, factors, first), par.hessian(cp, factors, first)
+    return value, gradient[:, held.free], hessian[:, held.free][:, :, held.free]
+
+
+def starts(cp: CrossProducts, count: int, largest: float) -> FloatArray:
+    """Internal vectors (count, k) with covariances in all directions; always the same for a model.
+
+    Parameters
+    ----------
+    cp : CrossProducts
+    count : int
+    largest : float
+        Relative sds are below this.
+    """
+    rng = np.random.default_rng(cp.design.n_theta)
+    spread = np.log(largest / _SMALLEST)
+    parts = []
+    for _, columns, structure in cp.term_order:
+        c = columns.stop - columns.start
+        sds = _SMALLEST * np.exp(spread * rng.random((count, c)))
+        if isinstance(structure, Shared):
+            low, high = structure.correlation_range if structure.correlated else (0.0, 0.0)
+            # The ends themselves too.
+            share = np.clip(1.2 * rng.random(count) - 0.1, 0.0, 1.0)
+            theta = np.stack([sds[:, 0], low + share * (high - low)], axis=1)[:, : len(structure.rows)]
+        elif c == 1 or (structure.rows == structure.cols).all():
+            theta = structure.theta(sds[:, :, None] * np.eye(c))
+        else:
+            Q = np.linalg.qr(rng.normal(size=(count, c, c)))[0]
+            shares = np.where(rng.random((count, c)) < 0.5, 1.0, _RANK)
+            theta = structure.theta(canonical(Q * (sds[:, :1] * shares)[:, None, :]))
+        parts.append(structure.coordinates(theta))
+    return np.concatenate(parts, axis=1)
+
+
+def from_effects(cp: CrossProducts) -> FloatArray:
+    """Internal vectors (M, k): covariances of effects predicted under several ratios, of full and of lower rank."""
+    ratios = np.array(_RATIOS)[:, None, None]
+    factors = [ratios * np.eye(block.size) for block in cp.blocks]
+    factor = evaluate(cp, factors)
+    effects = conditional_means(cp, factors, factor).b
+    variance = np.maximum(factor.r2 / cp.n, 1e-300)[:, None, None]
+    most = max(columns.stop - columns.start for _, columns, _ in cp.term_order)
+    terms = [np.zeros((0, 0, 0))] * len(cp.design.terms)
+    for b, (columns, term) in par.enumerate_terms(cp):
+        block, B = cp.blocks[b], effects[b][:, :, columns]
+        B = B @ block.inverse_basis[columns, columns].T
+        values, vectors = np.linalg.eigh(B.mT @ B / (block.n_levels * variance))
+        c = values.shape[1]
+        kept = [np.arange(c) >= c - rank for rank in range(most, 0, -1)]
+        roots = np.concatenate([np.sqrt(np.maximum(values, 0.0)) * keep for keep in kept])
+        terms[term] = block.basis[columns, columns] @ (np.tile(vectors, (most, 1, 1)) * roots[:, None, :])
+    found = par.internal_from_terms(cp, terms)
+    return found[np.isfinite(found).all(axis=1)]
+
+
+def _largest(criterion: Criterion) -> float:
+    """A relative sd beyond which no minimum is to be expected: by what all effects together can explain."""
+    cp, k = criterion.cp, len(criterion.cp.blocks)
+    wide = [np.array([0.0, _WIDE])[:, None, None] * np.eye(cp.blocks[b].size) for b in range(k)]
+    none, all_ = np.maximum(evaluate(cp, wide).r2, 1e-300)
+    ratio = np.sqrt(none / all_) if np.isfinite(all_) else np.inf
+    return float(np.clip(_MARGIN * ratio, *_LARGEST))

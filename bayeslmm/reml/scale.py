@@ -1,0 +1,60 @@
+"""Responses of any size: minimised near one, estimates and criterion mapped back.
+
+The criterion's second derivatives hold fourth powers of the response, which leave the range of numbers from 1e77 on.
+A power of two is taken out first, which changes no digit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from bayeslmm.design.design import Design
+from bayeslmm.likelihood import CrossProducts, Factor, cross_products, evaluate
+from bayeslmm.likelihood.crossproducts import Levels
+from bayeslmm.types import FloatArray
+
+# What is left by the fixed effects is not touched between these.
+_SMALL, _LARGE = 1e-50, 1e50
+
+
+def exponent(cp: CrossProducts) -> int:
+    """The power of two to be taken out of a response, 0 for sizes that need nothing."""
+    if _SMALL < cp.response.spread < _LARGE:
+        return 0
+    return int(exponents(cp.response.residual[:, None])[0])
+
+
+def exponents(Y: FloatArray) -> FloatArray:
+    """The same for every column (n, K), from its largest entry; integers (K,)."""
+    size = np.abs(Y).max(axis=0)
+    extreme = (size > 0) & ~((size > _SMALL) & (size < _LARGE))
+    return np.where(extreme, np.frexp(size)[1], 0)
+
+
+def scaled_down(design: Design, power: int) -> CrossProducts:
+    """Cross-products of a design with response and offset divided by a power of two."""
+    offset = None if design.offset is None else np.ldexp(design.offset, -power)
+    return cross_products(replace(design, y=np.ldexp(design.y, -power), offset=offset))
+
+
+def scaled_factor(cp: CrossProducts, factor: Factor, factors: tuple[FloatArray, ...], power: int) -> Factor:
+    """An evaluation for a response that was divided by a power of two, for the response itself."""
+    if not isinstance(cp.store, Levels):
+        return evaluate(cp, factors)
+    unit = np.ldexp(1.0, power)
+    last = np.ones(factor.trailing.shape[-1])
+    last[-1] = unit
+    residual = factor.residual * unit
+    residual[:, -1] = 1.0
+    first = factor.first
+    return replace(
+        factor,
+        r2=np.ldexp(factor.r2, 2 * power),
+        total=np.ldexp(factor.total, 2 * power),
+        trailing=factor.trailing * last[:, None] * last,
+        solution=factor.solution * unit,
+        residual=residual,
+        first=None if first is None else (first[0], first[1] * last),
+    )
