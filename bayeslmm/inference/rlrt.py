@@ -33,7 +33,7 @@ _STEP = 0.4
 # Doubles in the widest array of a batch.
 _CHUNK = 500_000
 _STEPS = 60
-# The statistic leaves zero by a jump where there are several maxima, which takes a root finder many steps.
+# The statistic may leave zero by a jump, which takes a root finder many steps.
 _ROOT_STEPS = 1000
 # A bracket of a few units in the last place is closed.
 _ROUNDING = 1e-15
@@ -195,8 +195,7 @@ def _polish(
     problem: Profile, W: FloatArray, w: FloatArray, s: FloatArray, low: FloatArray, high: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """Newton's method inside brackets, with bisection where it leaves them; the points and their values."""
-    found = s.copy()
-    todo = np.arange(s.size)
+    found, todo = s.copy(), np.arange(s.size)
     open_W, open_w = W, w
     for _ in range(_STEPS):
         if not todo.size:
@@ -209,8 +208,7 @@ def _polish(
         inside = (curvature < 0) & (s + step >= low) & (s + step <= high)
         step = np.where(inside, step, 0.5 * (low + high) - s)
         found[todo] = s = s + step
-        # The step after one of Newton's would be about its square, and the value is off by the square of that; the
-        # step after a bisection may be as long as it.
+        # After one of Newton's steps the next is about its square; after a bisection it may be as long.
         far = np.where(inside, np.abs(step) > 1e-5 * np.maximum(s, 1e-5), high - low > _ROUNDING * np.maximum(s, 1.0))
         todo, s, low, high = todo[far], s[far], low[far], high[far]
         open_W, open_w = open_W[far], open_w[far]
@@ -220,8 +218,7 @@ def _polish(
 
 def _log_fall(problem: Profile, W: FloatArray, w: FloatArray, lam: FloatArray) -> FloatArray:
     """``log S - log D``, shape (B,), with all digits also where it is small."""
-    scaled = lam[:, None] * problem.mu
-    S = W.sum(axis=1) + w
+    scaled, S = lam[:, None] * problem.mu, W.sum(axis=1) + w
     fall = np.einsum("bg,bg->b", W, scaled / (1.0 + scaled)) / S
     D = np.einsum("bg,bg->b", W, 1.0 / (1.0 + scaled)) + w
     return np.asarray(np.where(fall < 0.5, -np.log1p(-np.minimum(fall, 0.5)), np.log(S / D)))

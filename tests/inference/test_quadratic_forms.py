@@ -29,7 +29,10 @@ def test_f_is_a_ratio(r: int, f: int) -> None:
     for q in (1e-9, 0.01, 0.5, 0.999, 1 - 1e-9):
         x = stats.f.ppf(q, r, f)
         found = ratio_probability(np.array([1 / r, 0.0]), np.array([0.0, 1 / f]), x, np.array([r, f]))
-        np.testing.assert_allclose((found.below, found.above), (stats.f.cdf(x, r, f), stats.f.sf(x, r, f)), rtol=1e-10)
+        below, above = stats.f.cdf(x, r, f), stats.f.sf(x, r, f)
+        # SciPy 1.14 rounds x / (x + f) before it takes the larger tail
+        below, above = (below, 1 - below) if q < 0.5 else (1 - above, above)
+        np.testing.assert_allclose((found.below, found.above), (below, above), rtol=1e-10)
 
 
 @pytest.mark.parametrize("x", [-5.0, -0.3, 0.0, 0.2, 4.0, 60.0])

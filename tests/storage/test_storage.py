@@ -214,7 +214,7 @@ def test_labels_that_cannot_be_kept_are_refused_and_leave_no_file(label: Any, tm
         np.array(["a", "bc"]),
         np.float32(0.1),
         np.timedelta64(3, "h"),
-        np.datetime64("NaT"),
+        np.datetime64("NaT", "ns"),
         "\ud800 lone surrogate \u0000",
         {"#": "tuple", "items": [1]},
     ],
