@@ -106,6 +106,8 @@ def test_predictive_draws_are_right(case: str) -> None:
 
 def test_zero_variances_and_perfect_correlations() -> None:
     """Draws at the edge of the parameter space give the effects back that they came with."""
+    from xarray import Variable
+
     from bayeslmm.bayes.free_variables import free_variables
 
     model, post, _ = posterior("slopes", 40)
@@ -113,7 +115,7 @@ def test_zero_variances_and_perfect_correlations() -> None:
     z = np.random.default_rng(1).normal(size=tree["b_g"].shape)
     for sd, corr in [((0.0, 1.0), 0.3), ((0.0, 0.0), 0.0), ((2.0, 1e-9), -0.5), ((3.0, 1.0), 1.0), ((1e-8, 1e8), -1.0)]:
         L = np.array([[1.0, 0.0], [corr, np.sqrt(1.0 - corr**2)]])
-        tree["sd_g"][:], tree["corr_g"][:] = sd, corr
+        tree["sd_g"][:], tree["corr_g"][:] = np.array(sd), corr
         tree["b_g"][:] = z @ (np.array(sd)[:, None] * L).T
         found = {
             name: np.asarray(values[1]) for name, values in free_variables(model.design, post.priors, tree).items()
@@ -151,13 +153,16 @@ def test_the_collapsed_form_has_nothing_to_predict() -> None:
     assert "posterior_predictive" not in tree.children
 
 
+@pytest.mark.slow
 def test_moment_matching_by_arviz() -> None:
     az = pytest.importorskip("arviz")
-    model, post, _ = posterior("slopes", DRAWS)
+    model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
+    post = model.sample(DRAWS, random_seed=1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        plain = az.loo(post.data, pointwise=True)
+        plain, exact = az.loo(post.data, pointwise=True), post.loo(refit=True)
         for form in ("noncentered", "centered"):
             matched = az.loo(post.data, pointwise=True, moment_match=True, model=model.to_pymc(form=form))
-            assert matched.elpd == pytest.approx(plain.elpd, abs=1.0)
-            assert float(matched.pareto_k.max()) <= float(plain.pareto_k.max()) + 1e-9
+            assert float(matched.pareto_k.max()) < plain.good_k < float(plain.pareto_k.max())
+            # What is left is the Monte Carlo error of 400 draws.
+            assert matched.elpd == pytest.approx(exact.elpd, abs=0.5)
