@@ -14,7 +14,8 @@ import bayeslmm as bl
 pm = pytest.importorskip("pymc")
 
 DRAWS = 400
-FORMS = ["noncentered", "centered", "auto"]
+# "auto" is one of the two for every grouping factor.
+FORMS = ["noncentered", "centered"]
 GROUPS = 7
 
 
@@ -84,7 +85,7 @@ def test_the_model_finds_all_its_variables(case: str) -> None:
                 np.testing.assert_allclose(value, values[str(variable.name)][k], rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("case", ["slopes", "crossed", "weights", "offset"])
+@pytest.mark.parametrize("case", ["crossed", "weights", "offset"])
 def test_predictive_draws_are_right(case: str) -> None:
     model, post, priors = posterior(case)
     ours = post.add_groups("posterior_predictive", random_seed=5).data["posterior_predictive"]["y"]
@@ -113,7 +114,7 @@ def test_zero_variances_and_perfect_correlations() -> None:
     z = np.random.default_rng(1).normal(size=tree["b_g"].shape)
     for sd, corr in [((0.0, 1.0), 0.3), ((0.0, 0.0), 0.0), ((2.0, 1e-9), -0.5), ((3.0, 1.0), 1.0), ((1e-8, 1e8), -1.0)]:
         L = np.array([[1.0, 0.0], [corr, np.sqrt(1.0 - corr**2)]])
-        tree["sd_g"][:], tree["corr_g"][:] = sd, corr
+        tree["sd_g"][:], tree["corr_g"][:] = np.array(sd), corr
         tree["b_g"][:] = z @ (np.array(sd)[:, None] * L).T
         found = {
             name: np.asarray(values[1]) for name, values in free_variables(model.design, post.priors, tree).items()
@@ -122,6 +123,12 @@ def test_zero_variances_and_perfect_correlations() -> None:
         np.testing.assert_allclose(found["r_g"], 0.5 * (1 + corr), rtol=1e-12)
         back = found["z_g"] @ (np.array(sd)[:, None] * L).T
         np.testing.assert_allclose(back, tree["b_g"], rtol=1e-9, atol=1e-9 * max(sd))
+
+
+def test_a_form_for_each_factor() -> None:
+    model, post, _ = posterior("crossed", 100)
+    one, other = (predicted(post, model.to_pymc(form=form)) for form in ("auto", {"g": "centered", "h": "noncentered"}))
+    np.testing.assert_allclose(one, other, rtol=1e-8)
 
 
 def test_frequencies_and_whole_numbers() -> None:
@@ -151,13 +158,16 @@ def test_the_collapsed_form_has_nothing_to_predict() -> None:
     assert "posterior_predictive" not in tree.children
 
 
+@pytest.mark.slow
 def test_moment_matching_by_arviz() -> None:
     az = pytest.importorskip("arviz")
-    model, post, _ = posterior("slopes", DRAWS)
+    model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
+    post = model.sample(DRAWS, random_seed=1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        plain = az.loo(post.data, pointwise=True)
+        plain, exact = az.loo(post.data, pointwise=True), post.loo(refit=True)
         for form in ("noncentered", "centered"):
             matched = az.loo(post.data, pointwise=True, moment_match=True, model=model.to_pymc(form=form))
-            assert matched.elpd == pytest.approx(plain.elpd, abs=1.0)
-            assert float(matched.pareto_k.max()) <= float(plain.pareto_k.max()) + 1e-9
+            assert float(matched.pareto_k.max()) < plain.good_k < float(plain.pareto_k.max())
+            # What is left is the Monte Carlo error of 400 draws.
+            assert matched.elpd == pytest.approx(exact.elpd, abs=0.5)
