@@ -24,8 +24,9 @@ import numpy as np
 from bayeslmm.design.design import Design
 from bayeslmm.encoding import Decoder, Encoder
 from bayeslmm.errors import StorageError
-from bayeslmm.likelihood import CrossProducts, cross_products, evaluate, profiled
+from bayeslmm.likelihood import CrossProducts, cross_products, profiled
 from bayeslmm.reml import Optimum
+from bayeslmm.reml.confirm import factor_at
 from bayeslmm.types import AnyArray
 
 FORMAT = "bayeslmm"
@@ -197,7 +198,8 @@ def load_parts(path: FilePath) -> tuple[Design, CrossProducts | None, Optimum | 
 
 
 def _optimum(cp: CrossProducts, stored: Mapping[str, Any]) -> Optimum:
-    remade: dict[str, Any] = {"cp": cp, "factor": evaluate(cp, stored["factors"])}
+    factor = factor_at(cp, stored["factors"], stored["reml"], stored["criterion"])
+    remade: dict[str, Any] = {"cp": cp, "factor": factor}
     return Optimum(**stored, **{f.name: remade[f.name] for f in fields(Optimum) if f.name in remade})
 
 
