@@ -25,8 +25,9 @@ from bayeslmm.design.design import Design
 from bayeslmm.design.stored import check_stored
 from bayeslmm.encoding import Decoder, Encoder, VersionError
 from bayeslmm.errors import StorageError
-from bayeslmm.likelihood import CrossProducts, cross_products, evaluate, profiled
+from bayeslmm.likelihood import CrossProducts, cross_products, profiled
 from bayeslmm.reml import Optimum
+from bayeslmm.reml.confirm import factor_at
 
 FORMAT = "bayeslmm"
 FORMAT_VERSION = 1
@@ -206,7 +207,8 @@ def _check_optimum(design: Design, stored: Mapping[str, Any]) -> None:
 
 
 def _optimum(cp: CrossProducts, stored: Mapping[str, Any]) -> Optimum:
-    remade: dict[str, Any] = {"cp": cp, "factor": evaluate(cp, stored["factors"])}
+    factor = factor_at(cp, stored["factors"], stored["reml"], stored["criterion"])
+    remade: dict[str, Any] = {"cp": cp, "factor": factor}
     return Optimum(**stored, **{f.name: remade[f.name] for f in fields(Optimum) if f.name in remade})
 
 

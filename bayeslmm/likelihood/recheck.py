@@ -11,8 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.linalg import lapack
 
+from bayeslmm.likelihood.conditional import conditional_means
 from bayeslmm.likelihood.criteria import LOG_2PI, degrees_of_freedom
 from bayeslmm.likelihood.crossproducts import CrossProducts
+from bayeslmm.likelihood.factor import Factor
 from bayeslmm.types import FloatArray
 
 _UNIT = float(np.finfo(float).eps)
@@ -104,4 +106,41 @@ def _bound(
     lost = float((np.diagonal(A) / np.diagonal(L) ** 2).sum())
     largest = max(float(np.abs(y).max()), float(np.abs(columns).max()) * float(np.abs(solution).max()))
     blurred = largest * np.sqrt(n / max(r2, 1e-300))
-    return _MARGIN * _UNIT * (np.sqrt(n + m) * lost + nu * blurred + abs(value) + n)
+    return float(_MARGIN * _UNIT * (np.sqrt(n + m) * lost + nu * blurred + abs(value) + n))
+
+
+def recheck_residual(
+    cp: CrossProducts, factors: Sequence[FloatArray], factor: Factor, reml: bool
+) -> tuple[float, float]:
+    """For data of any size: the residual sum of squares once more, on the rows, at the conditional estimates.
+
+    Any error of these raises it, by its square.
+
+    Parameters
+    ----------
+    cp : CrossProducts
+    factors : sequence of FloatArray, each (1, c, c)
+    factor : Factor
+    reml : bool
+
+    Returns
+    -------
+    gap : float
+        What the difference makes of the criterion.
+    bound : float
+        What rounding explains of it.
+    """
+    design, means = cp.design, conditional_means(cp, factors, factor)
+    fixed = design.X @ means.beta[0]
+    residual = (design.y if design.offset is None else design.y - design.offset) - fixed
+    largest, penalty = max(float(np.abs(design.y).max()), float(np.abs(fixed).max(initial=0.0))), 0.0
+    for block, T, b in zip(cp.blocks, factors, means.b, strict=True):
+        penalty += float((np.linalg.lstsq(block.basis @ T[0], b[0].T)[0] ** 2).sum())
+        terms = np.concatenate([design.terms[i].Z for i in block.terms], axis=1)
+        part = (terms * b[0][block.grouping.codes]).sum(axis=1)
+        residual, largest = residual - part, max(largest, float(np.abs(part).max()))
+    weights = 1.0 if design.row_weights is None else design.row_weights
+    r2, known, nu = float((weights * residual**2).sum()) + penalty, float(factor.r2[0]), degrees_of_freedom(cp, reml)
+    heaviest = 1.0 if design.row_weights is None else float(design.row_weights.max())
+    blurred = largest * np.sqrt(heaviest * cp.n / max(known, 1e-300))
+    return abs(nu * float(np.log(max(r2, 1e-300) / max(known, 1e-300)))), float(_MARGIN * _UNIT * nu * (1.0 + blurred))

@@ -9,31 +9,34 @@ that, the doubt is stated.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bayeslmm.likelihood import Factor, profiled
+from bayeslmm.likelihood import CrossProducts, Factor, evaluate, profiled
 from bayeslmm.likelihood import accurate as acc
 from bayeslmm.likelihood.crossproducts import Levels
-from bayeslmm.likelihood.recheck import dense_size, recheck
+from bayeslmm.likelihood.recheck import dense_size, recheck, recheck_residual
 from bayeslmm.numerics.newton import Ending, NewtonResult
 from bayeslmm.reml.criterion import Criterion
 from bayeslmm.reml.precise import Precise, confirmed, lowest
 from bayeslmm.types import FloatArray
 
 # Relative sd beyond which the elimination loses digits of the criterion's curvature beside that of other parameters.
-_WIDE = 1e3
+WIDE = 1e3
 # Relative sd beyond which an iteration without all digits may have gone anywhere.
 _WILD = 1e5
 # Rounding of the criterion (-2 log likelihood) above which the digits of the estimates suffer, and above which a
 # user should know.
-FELT = 1e-9
+_FELT = 1e-9
 TOLD = 1e-6
 # Doubles of the dense check, beyond which the elimination's own bound has to do.
 _DENSE = 60_000
 # Doubles times evaluations that a search with all digits may take.
 _BUDGET = 5_000_000
+# Share of itself by which a criterion differs that was computed in another order.
+_KEPT = 1e-12
 
 
 @dataclass(frozen=True)
@@ -65,13 +68,14 @@ def confirm(criterion: Criterion, result: NewtonResult, starts: FloatArray, max_
         Free entries of points from which a search may start besides.
     max_evaluations : int
     """
+    gap = 0.0
     if not _loses_digits(criterion, result, starts):
         gap, bound = _gap(criterion, result)
         if gap <= bound:
             return Confirmed(result)
     allowed = _BUDGET // acc.size_of(criterion.cp)
     if allowed < 2 or not isinstance(criterion.cp.store, Levels):
-        return Confirmed(result, doubt=_bound(criterion, result))
+        return Confirmed(result, doubt=max(gap, _bound(criterion, result)))
     precise = Precise(criterion)
     wild = float(np.abs(result.x).max(initial=0.0)) > _WILD
     if result.ending is Ending.converged and not wild and confirmed(precise, result):
@@ -84,17 +88,20 @@ def _loses_digits(criterion: Criterion, result: NewtonResult, starts: FloatArray
     if result.ending is Ending.converged and not several:
         return False
     points = np.concatenate([result.x[None], starts])
-    wide = bool(np.abs(points).max(initial=0.0) > _WIDE) and several
+    wide = bool(np.abs(points).max(initial=0.0) > WIDE) and several
     # An iteration that had the derivatives it needed and still did not end is no matter of digits.
-    return wide or result.ending is Ending.non_finite or criterion.rounding(result.x) > FELT
+    return wide or result.ending is Ending.non_finite or criterion.rounding(result.x) > _FELT
 
 
 def _gap(criterion: Criterion, result: NewtonResult) -> tuple[float, float]:
     """Difference of two evaluations at the estimate, and what rounding explains of it."""
     cp = criterion.cp
-    if result.ending is not Ending.converged or dense_size(cp) > _DENSE:
+    if result.ending is not Ending.converged:
         return 0.0, 0.0
     factors = criterion.factors(result.x)
+    if dense_size(cp) > _DENSE:
+        gap, bound = recheck_residual(cp, factors, criterion.factor(result.x, factors), criterion.reml)
+        return gap, max(bound, TOLD)
     value = float(profiled(cp, criterion.factor(result.x, factors), criterion.reml)[0])
     again, bound = recheck(cp, [T[0] for T in factors], criterion.reml)
     gap = abs(again - value)
@@ -107,6 +114,38 @@ def _bound(criterion: Criterion, result: NewtonResult) -> float:
         return 0.0
     doubt = 10.0 * criterion.rounding(result.x)
     return doubt if doubt > TOLD else 0.0
+
+
+def factor_at(cp: CrossProducts, factors: Sequence[FloatArray], reml: bool, criterion: float) -> Factor:
+    """The evaluation that has a known criterion: by blocks, or with all digits where that has lost them.
+
+    Parameters
+    ----------
+    cp : CrossProducts
+    factors : sequence of FloatArray, each (1, c, c)
+    reml : bool
+    criterion : float
+        What it was when the estimate was made.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        There is no evaluation in binary64, and the data are too large for another one.
+    """
+    try:
+        factor = evaluate(cp, factors)
+        with np.errstate(all="ignore"):
+            value = float(profiled(cp, factor, reml)[0])
+    except np.linalg.LinAlgError:
+        factor, value = None, np.nan
+    lost = np.isfinite(criterion) and not abs(value - criterion) <= _KEPT * (1.0 + abs(criterion))
+    if lost and isinstance(cp.store, Levels) and acc.size_of(cp) <= _BUDGET:
+        point = acc.evaluate_accurately(acc.rows_of(cp), [T[0] for T in factors])
+        if point is not None and point.r2 > 0:
+            return acc.as_factor(point)
+    if factor is None:
+        raise np.linalg.LinAlgError("the matrix of the mixed model equations is not positive definite")
+    return factor
 
 
 def _search(

@@ -18,7 +18,7 @@ from bayeslmm.likelihood.replicates import Responses, reduce_responses
 from bayeslmm.likelihood.starts import moment_factors_many
 from bayeslmm.numerics.newton import Ending
 from bayeslmm.numerics.newton_many import NewtonMany, minimise_many
-from bayeslmm.reml.confirm import FELT
+from bayeslmm.reml.confirm import WIDE
 from bayeslmm.reml.elsewhere import is_lower, rivals, zero_sets
 from bayeslmm.reml.optimum import PATIENCE, Optimum, ending_status, is_perfect, optimise
 from bayeslmm.reml.scale import exponents
@@ -74,7 +74,8 @@ def optimise_many(
 
     Designs with dense levels are solved together by one vectorised Newton iteration; others one response at a time.
     Every response is solved by itself in the sense that its result does not depend on the others, nor on `workers`.
-    Other minima are looked for as in `optimise`, but for models with several variances at zeros only.
+    Other minima are looked for as in `optimise`, but for models with several variances at zeros only. Responses with
+    relative standard deviations beyond a thousand are fitted alone.
 
     Parameters
     ----------
@@ -140,14 +141,14 @@ def _with_all_digits(cp: CrossProducts, Y: FloatArray, reml: bool, max_evaluatio
 
 def _loses_digits(cp: CrossProducts, optima: Optima) -> BoolArray:
     """As for a single response (`confirm`), by the size of the relative sds alone."""
-    if not cp.q_trailing:
+    if optima.theta.shape[1] == 1 and len(cp.blocks) == 1:
         return np.zeros(optima.sigma.size, dtype=bool)
     squares = np.zeros(optima.sigma.size)
     for block in cp.blocks:
         for term, columns in zip(block.terms, block.slices, strict=True):
             squares += ((block.inverse_basis[columns, columns] @ optima.terms[term]) ** 2).sum(axis=(1, 2))
     usable = np.array([status is not FitStatus.evaluation_limit for status in optima.status])
-    return usable & ~(2e-15 * squares <= FELT)
+    return usable & ~(squares <= WIDE**2)
 
 
 def _row(optima: Optima, k: int) -> Optima:

@@ -235,7 +235,8 @@ class REMLResult(FitStatistics, FitPredictions, FitIntervals, FitZeroTests, FitC
 
         Where the design allows it, all are solved together by one vectorised Newton iteration: 1,000 responses of
         sleepstudy take a few tenths of a second. Each result is the one that `refit` gives, whatever the others and
-        the number of workers are.
+        the number of workers are, with one exception: in models with several variances `refit` searches for lower
+        minima from many points where levels are few or very unequal, `refit_many` at zeros of the terms only.
 
         Parameters
         ----------
