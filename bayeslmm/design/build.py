@@ -133,14 +133,7 @@ def build_design(
         frequency=kept_counts,
         recipe=make_recipe(parsed, columns, known, extra_namespace, weights, _aliased(X, independent), kept_counts),
     )
-    _check_size(design)
-    check_blocks(design)
-    check_labels(design)
-    limited = dominant.limited(design)
-    design = design if limited is None else replace(design, weights=limited)
-    if saturated == "error":
-        check_identified(design, parsed, columns)
-    return design
+    return _checked(design, saturated, parsed, columns)
 
 
 def _argument_columns(what: str, given: Any, available: Sequence[str], namespace: Mapping[str, Any]) -> list[str]:
@@ -275,6 +268,17 @@ def _term(
             checks.check_finite_result(f"The column {name} of {bar.label}", column, index)
     check_magnitudes("The column", [f"{name} of {bar.label}" for name in effects], Z)
     return RandomTerm(bar.label, groupings[bar.group].name, effects, Z, term_structure(bar, structure, effects, Z))
+
+
+def _checked(design: Design, saturated: str, formula: Formula, columns: Mapping[str, pd.Series]) -> Design:
+    _check_size(design)
+    check_blocks(design)
+    check_labels(design)
+    limited = dominant.limited(design)
+    design = design if limited is None else replace(design, weights=limited)
+    if saturated == "error":
+        check_identified(design, formula, columns)
+    return design
 
 
 def _check_size(design: Design) -> None:

@@ -29,6 +29,9 @@ _BATCH = 1000
 _SLOW_BATCH = 20
 # An eigenvalue of an information matrix below this share of its diagonal is none.
 _SINGULAR = 1e-10
+_NO_WEIGHTS = (
+    "the data do not tell the removed variances and covariances apart, so that no degrees of freedom are known"
+)
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ def null_model(full: Optimum, removal: Removal) -> NullModel:
     design = without(full.cp.design, removal)
     null = optimise(cross_products(design), full.reml) if design.terms else None
     criterion = float(_no_effects(full.cp, full.reml)) if null is None else null.criterion
-    failed = [o.status for o in (full, null) if o is not None and not o.status.ok]
+    failed = [o.status for o in (full, null) if o is not None and not _at_minimum(o.status)]
     if failed or not np.isfinite([criterion, full.criterion]).all():
         found = "; ".join(dict.fromkeys(str(status) for status in failed)) or "a criterion that is not finite"
         raise FitError(f"A likelihood ratio compares two fits that have both converged. Found: {found}")
@@ -274,7 +277,12 @@ def _statistics(model: NullModel, Y: FloatArray, workers: int) -> tuple[FloatArr
 
 def _minimised(found: Optima) -> BoolArray:
     """Whether each criterion is at its minimum, be it on a ridge."""
-    return np.array([status.ok or status is FitStatus.not_identified for status in found.status])
+    return np.array([_at_minimum(status) for status in found.status])
+
+
+def _at_minimum(status: FitStatus) -> bool:
+    """On a ridge, too, the criterion is at its minimum: only where along it the estimate lies is arbitrary."""
+    return status.ok or status is FitStatus.not_identified
 
 
 def _no_effects_many(cp: CrossProducts, Y: FloatArray, reml: bool) -> FloatArray:
@@ -305,14 +313,27 @@ def mixture(model: NullModel, removal: Removal, draws: int, seed: int | np.rando
     if c == 1 or keyword == "id":
         return adding(1)
     if keyword == "diag":
-        return orthant(_information(model, removal, True), draws, seed) if len(removal.removed) > 1 else adding(1)
+        if len(removal.removed) == 1:
+            return adding(1)
+        found = _information(model, removal, True)
+        return orthant(found, draws, seed) if _is_regular(found) else _NO_WEIGHTS
     if keyword != "us":
         return f"under the null hypothesis the correlation of {term.label} does not exist, so that no weights are known"
     if len(removal.removed) == 1:
         return adding(c)
     if removal.kept:
         return "no weights are known for the removal of several, but not all, correlated effects"
-    return positive_semidefinite(_information(model, removal, False), draws, seed)
+    found = _information(model, removal, False)
+    return positive_semidefinite(found, draws, seed) if _is_regular(found) else _NO_WEIGHTS
+
+
+def _is_regular(matrix: FloatArray) -> bool:
+    """Whether information is about every parameter and every combination of them."""
+    diagonal = np.diagonal(matrix)
+    if not (diagonal > 0).all():
+        return False
+    scale = np.sqrt(diagonal)
+    return bool(np.linalg.eigvalsh(matrix / (scale * scale[:, None]))[0] > _SINGULAR)
 
 
 def _information(model: NullModel, removal: Removal, diagonal: bool) -> FloatArray:

@@ -176,7 +176,6 @@ class CrossProducts:
 
     @cached_property
     def sigma_unit(self) -> float:
-        """What sigma is in units of y."""
         return sigma_unit(self.design)
 
     @cached_property
@@ -248,13 +247,12 @@ def sum_up(design: Design) -> CrossProducts:
 def _fixed_part(design: Design) -> tuple[Basis, Response]:
     """Coordinates of X, and the response less a fit on it; its spread in the units of sigma."""
     y = design.y if design.offset is None else design.y - design.offset
-    heavy, measure = heavy_rows(design), _mean_weights(design)
-    if heavy is None or measure is None or design.weights is None:
+    heavy, measure, weights = heavy_rows(design), _mean_weights(design), design.row_weights
+    if heavy is None or measure is None or weights is None:
         fixed = orthogonalise(design.X, measure, rotate=False)
-        response = residualise(y, fixed, design.row_weights)
+        response = residualise(y, fixed, weights)
     else:
         _, blocks, columns = internal_blocks(design)
-        weights = design.weights if design.row_weights is None else design.row_weights
         fixed, response = fixed_part(design.X, y, columns[0], blocks[0].grouping.codes, heavy, weights, measure)
     return fixed, replace(response, spread=response.spread * sigma_unit(design))
 
@@ -262,7 +260,7 @@ def _fixed_part(design: Design) -> tuple[Basis, Response]:
 def sigma_unit(design: Design) -> float:
     """What sigma is in units of y: the root of the mean weight of an observation, heavy rows left aside."""
     weights = _mean_weights(design)
-    return 1.0 if weights is None or design.weights is None else float(np.sqrt(weights.sum() / design.n))
+    return 1.0 if weights is None or design.weights is None else float(np.sqrt(weights.mean()))
 
 
 def split_levels(
@@ -270,10 +268,10 @@ def split_levels(
 ) -> Levels:
     """Sum the columns of the blocks, X and the response up."""
     Z, Xy = _weighted(design, columns, fixed, response)
-    heavy, weights = heavy_rows(design), design.row_weights
-    if heavy is None or weights is None:
+    heavy = heavy_rows(design)
+    if heavy is None or design.row_weights is None:
         return Levels(*_split(blocks, Z, Xy))
-    return Levels(*_split_heavy(blocks, Z, Xy, heavy, np.sqrt(weights)))
+    return Levels(*_split_heavy(blocks, Z, Xy, heavy, np.sqrt(design.row_weights)))
 
 
 def _weighted(

@@ -10,6 +10,7 @@ from bayeslmm.design.design import Design
 from bayeslmm.inference.rlrt import DRAWS
 from bayeslmm.likelihood import CrossProducts
 from bayeslmm.reml import Optimum
+from bayeslmm.results.zero_methods import warn_ridges
 from bayeslmm.results.zero_tests import ZeroTest, resolve, zero_test
 
 if TYPE_CHECKING:
@@ -80,4 +81,6 @@ class FitZeroTests:
         (1.0, 0.561)
         """
         fit = cast("REMLResult", self)
-        return zero_test(fit, resolve(self.design, what), method, draws, random_seed, refits)
+        removal = resolve(self.design, what)
+        warn_ridges(fit, 2)
+        return zero_test(fit, removal, method, draws, random_seed, refits)

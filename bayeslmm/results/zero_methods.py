@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import numpy as np
 from bayeslmm.bayes.progress import Progress, interactive
 from bayeslmm.design.design import Design
 from bayeslmm.design.shared import Identity
-from bayeslmm.errors import DesignError, FitError
+from bayeslmm.errors import BayesLMMWarning, DesignError, FitError
 from bayeslmm.inference.budget import WHOLE
 from bayeslmm.inference.null_model import NullModel, Removal, bootstrap, mixture, null_model
 from bayeslmm.inference.ratio import f_test
@@ -231,6 +232,18 @@ def choose(rows: Sequence[Row], method: str, statistic: float) -> Row:
         + (reasons or "An exact distribution exists for one variance only, not for correlated effects.")
         + (" Use method='auto'." if method == "bootstrap" else " Use method='auto' or method='bootstrap'.")
     )
+
+
+def warn_ridges(fit: REMLResult, stacklevel: int) -> None:
+    """Say of a fit whose variances cannot be told apart what a test of them is worth."""
+    if fit.optimum.ridges:
+        warnings.warn(
+            f"The variances of this model cannot all be told apart ({'; '.join(map(str, fit.optimum.ridges))}). The "
+            "rise of the criterion is well defined all the same; its degrees of freedom are in doubt, and with them p "
+            "values of large-sample theory, but not those from simulated responses.",
+            BayesLMMWarning,
+            stacklevel=stacklevel + 1,
+        )
 
 
 def check_count(name: str, value: Any, least: int) -> int:

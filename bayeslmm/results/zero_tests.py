@@ -29,6 +29,7 @@ from bayeslmm.results.zero_methods import (
     conclusion,
     is_scalar,
     unasked_row,
+    warn_ridges,
 )
 from bayeslmm.results.zero_methods import disagreement as disagreement
 
@@ -296,7 +297,10 @@ def _remarks(fit: REMLResult, model: NullModel, removal: Removal) -> tuple[str, 
     if removal.kept and "Intercept" in [term.effects[k] for k in removal.removed]:
         found.append("A model with random slopes but no random intercepts depends on where the covariate is zero.")
     if fit.optimum.ridges:
-        found.append("The variances of this model cannot all be told apart; tests of them are to be distrusted.")
+        ridges = "; ".join(map(str, fit.optimum.ridges))
+        found.append(
+            f"The variances of this model cannot all be told apart ({ridges}): degrees of freedom are in doubt."
+        )
     if model.null is not None and model.null.vanished:
         labels = ", ".join(dict.fromkeys(model.design.terms[v.term].label for v in model.null.vanished))
         found.append(
@@ -339,6 +343,11 @@ def ranova(
     FitError
         Theta held fixed, a fit that did not converge, or no seed.
 
+    Warns
+    -----
+    BayesLMMWarning
+        The variances of the model cannot all be told apart: statistics are well defined, degrees of freedom are not.
+
     Examples
     --------
     >>> import bayeslmm as bl
@@ -350,6 +359,7 @@ def ranova(
 
     if not isinstance(fit, REMLResult):
         raise DesignError(f"ranova compares REML or ML fits, not {fit!r}. Pass what Model(...).fit() returns.")
+    warn_ridges(fit, 2)
     removals = _removals(fit.design)
     simulated = sum(not is_scalar(fit.design, removal) for removal in removals)
     limits = WHOLE / max(1, simulated), MOST
