@@ -98,6 +98,7 @@ def build_design(
     keep, dropped = checks.complete_rows(frame, columns, extra)
     if len(dropped):
         columns = {name: series[keep] for name, series in columns.items()}
+    checks.check_text(columns)
     checks.check_finite_columns(columns)
     _check_response(parsed, columns)
     known = _known(contrasts, columns)

@@ -14,6 +14,7 @@ from narwhals.exceptions import DuplicateError
 from bayeslmm.design.design import DroppedRows
 from bayeslmm.design.formula import Formula
 from bayeslmm.design.lazy import Labels, LabelsByReason
+from bayeslmm.design.names import printable
 from bayeslmm.design.tokens import tokenize
 from bayeslmm.errors import DesignError, FormulaError
 from bayeslmm.types import AnyArray, BoolArray, FloatArray
@@ -132,6 +133,36 @@ def _missing(name: str, available: Sequence[str], formula: Formula) -> DesignErr
     token = next((t for t in tokenize(formula.text) if t.text.strip("`") == name), None)
     located = FormulaError(message, formula.text, token.start, len(token.text)) if token else message
     return DesignError(str(located))
+
+
+def check_text(columns: Mapping[str, pd.Series]) -> None:
+    """Refuse names and levels that are no text: halves of characters, which nothing can print or save.
+
+    Parameters
+    ----------
+    columns : mapping of str to pandas.Series
+
+    Raises
+    ------
+    DesignError
+    """
+    for name, series in columns.items():
+        values: Any = series.dtype.categories if isinstance(series.dtype, pd.CategoricalDtype) else series
+        # Columns of text alone are text already where they are not kept as objects.
+        texts = [v for v in values.tolist() if isinstance(v, str)] if values.dtype == object else []
+        try:
+            "".join([str(name), *texts]).encode()
+        except UnicodeEncodeError as error:
+            odd = next(text for text in (str(name), *texts) if not _is_text(text))
+            raise DesignError(
+                f"The column {printable(str(name))!r} has the name or level {printable(odd)!r}, which holds half a "
+                "character (a lone surrogate) and can be neither printed nor saved. It comes from text that was read in "
+                "a wrong encoding: read the file again, in UTF-8 or what it was written in."
+            ) from error
+
+
+def _is_text(text: str) -> bool:
+    return not any("\ud800" <= sign <= "\udfff" for sign in text)
 
 
 def complete_rows(
