@@ -193,7 +193,7 @@ def read_data(name: str) -> Any:
 class _Plain(Console):
     """A console on which a text is shown, and steers nothing."""
 
-    def render_str(self, text: str, **options: Any) -> Text:  # type: ignore[override]
+    def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(on_terminal(text), **options)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,11 +15,12 @@ from narwhals.exceptions import DuplicateError
 from bayeslmm.design.design import DroppedRows
 from bayeslmm.design.formula import Formula
 from bayeslmm.design.lazy import Labels, LabelsByReason
-from bayeslmm.design.names import printable
+from bayeslmm.design.names import literal
 from bayeslmm.design.tokens import tokenize
 from bayeslmm.errors import DesignError, FormulaError
 from bayeslmm.types import AnyArray, BoolArray, FloatArray
 
+_HALF = re.compile("[\ud800-\udfff]")
 _SHOWN = 5
 _NUMBER_OBJECTS = ("integer", "floating", "mixed-integer-float", "decimal", "complex")
 
@@ -150,19 +152,13 @@ def check_text(columns: Mapping[str, pd.Series]) -> None:
         values: Any = series.dtype.categories if isinstance(series.dtype, pd.CategoricalDtype) else series
         # Columns of text alone are text already where they are not kept as objects.
         texts = [v for v in values.tolist() if isinstance(v, str)] if values.dtype == object else []
-        try:
-            "".join([str(name), *texts]).encode()
-        except UnicodeEncodeError as error:
-            odd = next(text for text in (str(name), *texts) if not _is_text(text))
+        if _HALF.search("".join([str(name), *texts])):
+            odd = next(text for text in (str(name), *texts) if _HALF.search(text))
             raise DesignError(
-                f"The column {printable(str(name))!r} has the name or level {printable(odd)!r}, which holds half a "
-                "character (a lone surrogate) and can be neither printed nor saved. It comes from text that was read in "
-                "a wrong encoding: read the file again, in UTF-8 or what it was written in."
-            ) from error
-
-
-def _is_text(text: str) -> bool:
-    return not any("\ud800" <= sign <= "\udfff" for sign in text)
+                f"The column {literal(str(name))} has the name or level {literal(odd)}, which holds half a character "
+                "(a lone surrogate) and can be neither printed nor saved. It comes from text that was read in a wrong "
+                "encoding: read the file again, in UTF-8 or what it was written in."
+            )
 
 
 def complete_rows(
