@@ -98,7 +98,7 @@ def test_latex_is_text(levels: tuple[bl.Model, bl.Comparison]) -> None:
     for row in rows:
         assert not row.startswith(("[", "*"))
         assert "\\input" not in row and all(sign.isprintable() for sign in row)
-    for row in export.latex(pd.DataFrame({"a": NAMES})).splitlines()[3:-2]:
+    for row in export.latex(pd.DataFrame({"a": NAMES})).splitlines()[4:-2]:
         assert not row.startswith(("[", "*")) and _balanced(row.removesuffix(r" \\"))
     assert model.latex().count(r"\\") == 1
     for name in NAMES:
@@ -142,7 +142,7 @@ def test_files_give_the_names_back(which: str, request: pytest.FixtureRequest, t
     assert again.design.groupings.keys() == model.design.groupings.keys()
     assert all(again.design.groupings[g].levels == model.design.groupings[g].levels for g in again.design.groupings)
     if data:
-        pd.testing.assert_series_equal(again.predict(data[0]), both.reml.predict(data[0]))
+        pd.testing.assert_frame_equal(again.predict(data[0]), both.reml.predict(data[0]))
     for ending in ("nc", "zarr"):
         pytest.importorskip({"nc": "h5netcdf", "zarr": "zarr"}[ending])
         both.posterior.save(tmp_path / f"post.{ending}")
