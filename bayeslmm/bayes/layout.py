@@ -215,8 +215,8 @@ def _free(name: str, taken: Collection[str]) -> str:
 
 
 def _without_slash(name: str) -> str:
-    # A slash separates groups in a DataTree and in netCDF files.
-    return name.replace("/", "_")
+    # A slash separates groups in a DataTree and in netCDF files; zarr takes a backslash for one.
+    return name.replace("/", "_").replace("\\", "_")
 
 
 def _obs_labels(index: AnyArray) -> IntArray | tuple[str, ...]:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bayeslmm.calibration.coverage_chunk import Chunk, Task
+from bayeslmm.archive import open_archive, reading
+from bayeslmm.calibration.coverage_chunk import Chunk, Task, columns
+from bayeslmm.conforming import check_fields
 from bayeslmm.errors import StorageError
 
 # To be raised whenever a kernel changes what is computed.
@@ -47,12 +49,19 @@ class Store:
             self._write(path, json.dumps(settings, indent=1).encode())
 
     def load(self, task: Task) -> Chunk | None:
-        """The result of a task, if it is there."""
+        """The result of a task, if it is there; None also if its file is damaged, so that it is computed again."""
         path = self._path(task)
-        if not path.exists():
+        if not path.is_file():
             return None
-        with np.load(path) as arrays:
-            return Chunk(arrays["outcome"], arrays["width"], arrays["singular"])
+        try:
+            with reading(path), open_archive(path) as arrays:
+                chunk = Chunk(arrays["outcome"], arrays["width"], arrays["singular"])
+                check_fields(Chunk, vars(chunk))
+        except StorageError:
+            return None
+        shape = len(columns(task.cell)), task.replicates
+        fits = chunk.outcome.shape == chunk.width.shape == shape and chunk.singular.shape == shape[1:]
+        return chunk if fits else None
 
     def save(self, task: Task, chunk: Chunk) -> None:
         """Keep the result of a task."""
@@ -72,7 +81,10 @@ class Store:
 
 
 def _check(path: Path, settings: dict[str, object]) -> None:
-    found = json.loads(path.read_text(encoding="utf-8"))
+    with reading(path):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("it does not hold the settings of a study")
     differing = [
         f"{key}: {found.get(key)!r} there, {value!r} here" for key, value in settings.items() if found.get(key) != value
     ]

@@ -100,16 +100,14 @@ def build_design(
     keep, dropped = checks.complete_rows(frame, columns, extra)
     if len(dropped):
         columns = {name: series[keep] for name, series in columns.items()}
-    checks.check_finite_columns(columns)
-    _check_response(parsed, columns)
+    _check_columns(parsed, columns)
     known = _known(contrasts, columns)
     kept_counts = None if counts is None else counts[keep].astype(np.int64)
     evaluator = evaluator_on_copies(
         formula_pieces(parsed), _without_groups(parsed, columns), known, namespace, kept_counts
     )
     y = evaluator.vector(parsed.response).copy()  # not a view of the user's column, which may change later
-    observations = int(keep.sum()) if kept_counts is None else int(kept_counts.sum())
-    X, fixed_names = evaluator.columns(parsed.fixed, observations)
+    X, fixed_names = evaluator.columns(parsed.fixed, y.size if kept_counts is None else int(kept_counts.sum()))
     index = frame.index[keep] if len(dropped) else frame.index
     offset = _offset(parsed, evaluator, index)
     _check_values(parsed, y, X, fixed_names, offset, index)
@@ -194,7 +192,9 @@ def _aliased(X: FloatArray, independent: IntArray) -> FloatArray:
     return np.linalg.lstsq(X[:, independent], X[:, left_out])[0]
 
 
-def _check_response(formula: Formula, columns: Mapping[str, pd.Series]) -> None:
+def _check_columns(formula: Formula, columns: Mapping[str, pd.Series]) -> None:
+    checks.check_text(columns)
+    checks.check_finite_columns(columns)
     name = formula.response.strip("`")
     if name in columns:
         checks.check_response_column(name, columns[name])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,10 +17,12 @@ from bayeslmm.design.expressions import CONSTANTS
 from bayeslmm.design.formula import Formula
 from bayeslmm.design.functions import is_value
 from bayeslmm.design.lazy import Labels, LabelsByReason
+from bayeslmm.design.names import literal
 from bayeslmm.design.tokens import WORDS, Token, tokenize
 from bayeslmm.errors import DesignError, FormulaError
 from bayeslmm.types import AnyArray, BoolArray, FloatArray
 
+_HALF = re.compile("[\ud800-\udfff]")
 _SHOWN = 5
 _NUMBER_OBJECTS = ("integer", "floating", "mixed-integer-float", "decimal", "complex")
 
@@ -139,6 +142,30 @@ def _missing(name: str, available: Sequence[str], formula: Formula) -> DesignErr
     token = next((t for t in tokenize(formula.text) if t.text.strip("`") == name), None)
     located = FormulaError(message, formula.text, token.start, len(token.text)) if token else message
     return DesignError(str(located))
+
+
+def check_text(columns: Mapping[str, pd.Series]) -> None:
+    """Refuse names and levels that are no text: halves of characters, which nothing can print or save.
+
+    Parameters
+    ----------
+    columns : mapping of str to pandas.Series
+
+    Raises
+    ------
+    DesignError
+    """
+    for name, series in columns.items():
+        values: Any = series.dtype.categories if isinstance(series.dtype, pd.CategoricalDtype) else series
+        # Columns of text alone are text already where they are not kept as objects.
+        texts = [v for v in values.tolist() if isinstance(v, str)] if values.dtype == object else []
+        if _HALF.search("".join([str(name), *texts])):
+            odd = next(text for text in (str(name), *texts) if _HALF.search(text))
+            raise DesignError(
+                f"The column {literal(str(name))} has the name or level {literal(odd)}, which holds half a character "
+                "(a lone surrogate) and can be neither printed nor saved. It comes from text that was read in a wrong "
+                "encoding: read the file again, in UTF-8 or what it was written in."
+            )
 
 
 def complete_rows(

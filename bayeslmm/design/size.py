@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bayeslmm.design.names import printable
+from bayeslmm.design.names import literal, printable
 from bayeslmm.design.tokens import Token
 from bayeslmm.errors import DesignError, FormulaError
 
@@ -251,7 +251,7 @@ def check_blocks(design: Design) -> None:
         levels, size = grouping.n_levels, sum(len(term.effects) for term in design.terms if term.group == group)
         if levels * size**2 > MOST_BLOCKS:
             raise DesignError(
-                f"{printable(group)!r} has {levels:,} levels with {size:,} effects each, whose covariances take "
+                f"{literal(group)} has {levels:,} levels with {size:,} effects each, whose covariances take "
                 f"{8e-9 * levels * size**2:,.1f} GB (limit {8e-9 * MOST_BLOCKS:.1f} GB). Use fewer effects left of the "
                 "bar."
             )

@@ -12,6 +12,7 @@ import json
 import math
 import stat
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -130,13 +131,17 @@ def check_netcdf(source: Path) -> None:
     ValueError
         What was found.
     """
-    import h5py
-
+    h5py = _h5py()
     size = source.stat().st_size
     budget = _Budget(size)
     with h5py.File(source, "r") as file:
         # Hard links only: others may lead to other files.
         _walk(file, budget)
+
+
+def _h5py() -> Any:
+    # Needed for NetCDF files only; it has no types.
+    return import_module("h5py")
 
 
 class _Budget:
@@ -155,8 +160,7 @@ class _Budget:
 
 
 def _walk(group: Any, budget: _Budget) -> None:
-    import h5py
-
+    h5py = _h5py()
     place = h5py.h5o.get_info(group.id).addr
     if place in budget.groups:
         raise ValueError(f"the group {group.name} in it stands in two places, perhaps in itself")
@@ -172,8 +176,7 @@ def _walk(group: Any, budget: _Budget) -> None:
 
 
 def _check_dataset(data: Any, budget: _Budget) -> None:
-    import h5py
-
+    h5py = _h5py()
     name, text = data.name, h5py.check_string_dtype(data.dtype)
     if data.is_virtual or data.external:
         raise ValueError(f"the array {name} stands in other files")
