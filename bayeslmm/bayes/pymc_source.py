@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bayeslmm.bayes.at_means import group_change, place
 from bayeslmm.bayes.forms import Form
 from bayeslmm.bayes.layout import GroupLayout, Layout, make_layout
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.source_priors import HELPERS, correlation_lines, quoted, sd_lines, variable
 from bayeslmm.design.design import Design
+from bayeslmm.types import FloatArray
 
 _INDENT = " " * 4
 
@@ -206,6 +208,13 @@ def _group_lines(design: Design, group: GroupLayout, priors: Priors, centred: bo
     if group.pairs:
         lines += correlation_lines(design, group, priors, name)
     factor = f"{sd}[:, None] * L_{name}"
+    A = group_change(group, priors.changes)
+    if A is not None:
+        changed = [(k, change) for k in group.labels.terms if (change := priors.changes[k]) is not None]
+        where = [place(design, k, design.terms[k].effects.index("Intercept"), change) for k, change in changed]
+        about = f"# Sds and correlations {', '.join(where)}; A takes the effects from there to the zeros of the columns."
+        lines.insert(1, about)
+        return [*lines, *_at_zeros_lines(group, name, A, factor, centred)]
     if centred and group.pairs:
         size = len(group.labels.effects)
         return [*lines, f'b_{name} = pm.MvNormal("{group.b}", mu=np.zeros({size}), chol={factor}, {dims})']
@@ -216,6 +225,25 @@ def _group_lines(design: Design, group: GroupLayout, priors: Priors, centred: bo
         *lines,
         f'z_{name} = pm.Normal("z_{group.name}", mu=0, sigma=1, {dims})',
         f'b_{name} = pm.Deterministic("{group.b}", {b}, {dims})',
+    ]
+
+
+def _at_zeros_lines(group: GroupLayout, name: str, A: FloatArray, factor: str, centred: bool) -> list[str]:
+    """Lines from the sds and correlations at the means of the columns to the effects at their zeros."""
+    dims, size = f'dims=("{group.dim}", "{group.effect_dim}")', len(A)
+    first, (a, b) = [group.sd_of_effect.tolist().index(k) for k in range(len(group.sds))], group.pair_effects
+    own = f'pm.MvNormal("{group.b_at_mean}", mu=np.zeros({size}), chol=F, {dims})'
+    return [
+        f"F = {factor}",
+        *([] if centred else [f'z_{name} = pm.Normal("z_{group.name}", mu=0, sigma=1, {dims})']),
+        f"at_mean = {own if centred else f'z_{name} @ F.T'}",
+        f"A = np.array({A.tolist()})",
+        f'b_{name} = pm.Deterministic("{group.b}", at_mean @ A.T, {dims})',
+        "rows = A @ F",
+        "sds = pm.math.sqrt((rows**2).sum(axis=1))",
+        f'pm.Deterministic("{group.sd}", sds{f"[{first}]" if group.shared else ""}, dims="{group.sd_dim}")',
+        f'corr = (rows[{a}] * rows[{b}]).sum(axis=1) / (sds[{a}] * sds[{b}])',
+        f'pm.Deterministic("{group.corr}", corr, dims="{group.pair_dim}")',
     ]
 
 

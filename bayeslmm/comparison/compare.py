@@ -49,7 +49,7 @@ class Comparison:
     level : float
         Level of all intervals.
     delta : float or None
-        What counts as negligible for an sd, units of y; None: 5 % of sd(y) / rms(column).
+        What counts as negligible for an sd, units of y; None: 5 % of sd(y) / sd(column).
     more : tuple of Posterior
         Further posteriors of the model, e.g. under other priors.
     scale : {"sd", "variance"}
@@ -339,7 +339,7 @@ def compare(
     level : float
         Level of the intervals.
     delta : float, optional
-        Standard deviations below it are called negligible; by default 5 % of sd(y) / rms(column).
+        Standard deviations below it are called negligible; by default 5 % of sd(y) / sd(column).
     scale : {"sd", "variance"}
         How variance parameters are shown.
 

@@ -57,7 +57,7 @@ class Material:
     level : float
         Of the one-sided limits.
     delta : float or None
-        What counts as negligible; None for 5 % of sd(y) / rms(column).
+        What counts as negligible; None for 5 % of sd(y) / sd(column).
     random_seed : int
     """
 

@@ -1,0 +1,292 @@
+"""Effects of a random term at the means of its columns: where default priors stand, so that they move with the data.
+
+The effects b that users see are those at the zeros of the columns. Moving the zero of a predictor mixes them: the
+intercept becomes the level at another place. What the data speak of is the level at the mean, so a prior that is to
+move with the data stands on ``b_c`` with ``b = A b_c``, the coefficients of the columns ``Z A``. A has ones on its
+diagonal and determinant 1: every column but the constant is centred, and a column that contains the variables of
+others (x^2 beside x, ``x:f`` beside x and f) is taken about these too, because a shift of x mixes it with them.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from bayeslmm.bayes.layout import GroupLayout
+from bayeslmm.bayes.prior_scales import observation_mean, term_rms
+from bayeslmm.design.covariance import canonical
+from bayeslmm.design.design import Design, RandomTerm
+from bayeslmm.design.tokens import tokenize
+from bayeslmm.errors import BayesLMMError
+from bayeslmm.likelihood import CrossProducts
+from bayeslmm.types import FloatArray
+
+# A column of which less than this is left beside the columns below it has no scale of its own.
+_DEPENDENT = 1e-8
+# A column that varies less than this beside its mean is constant.
+_CONSTANT = 1e-13
+# Entries of the change of basis below this, in units of the columns' scales, leave an effect as it is.
+_SAME = 1e-9
+
+
+@dataclass(frozen=True)
+class AtMeans:
+    """Change of basis between the effects at the means of their columns and those at the columns' zeros.
+
+    Attributes
+    ----------
+    rows : tuple of tuple of float
+        A (c, c): effects at the zeros are A times those at the means, the columns at the means are Z A.
+    moved : tuple of bool
+        Effects that are another quantity at the means: the intercept, and x beside x^2.
+    """
+
+    rows: tuple[tuple[float, ...], ...]
+    moved: tuple[bool, ...]
+
+    @cached_property
+    def matrix(self) -> FloatArray:
+        """A (c, c)."""
+        return np.array(self.rows)
+
+    @cached_property
+    def inverse(self) -> FloatArray:
+        """The inverse of A, (c, c)."""
+        return np.asarray(np.linalg.inv(self.matrix))
+
+
+def at_means(design: Design, term: RandomTerm) -> AtMeans | None:
+    """The change of basis of a term; None where its prior stands on the columns as they are.
+
+    That is where effects are independent or share a variance, because the model itself then depends on the zeros of
+    the columns, and where there is no intercept that could take a shift up.
+    """
+    c = len(term.effects)
+    free = not term.structure.shared and len(term.structure.rows) > c
+    constant = [k for k, name in enumerate(term.effects) if name == "Intercept" and (term.Z[:, k] == 1.0).all()]
+    if not (free and constant):
+        return None
+    A = _change(design, term, constant[0])
+    sizes = np.sqrt(observation_mean(design, (term.Z @ A) ** 2))
+    # Row k of the inverse says what the effect at the means is made of, in units of what each effect does to y.
+    sizes = np.where(sizes > 0, sizes, 1.0)
+    other = np.abs(np.linalg.inv(A) - np.eye(c)) * sizes[:, None] / sizes
+    return AtMeans(tuple(map(tuple, A.tolist())), tuple((other.max(axis=1) > _SAME).tolist()))
+
+
+def _change(design: Design, term: RandomTerm, constant: int) -> FloatArray:
+    Z, c = term.Z, len(term.effects)
+    mean = observation_mean(design, Z)
+    centred = Z - mean
+    # A second pass takes out what the first mean has lost to rounding.
+    drift = observation_mean(design, centred)
+    centred, mean = centred - drift, mean + drift
+    size = np.sqrt(observation_mean(design, centred**2))
+    lower = _columns_below(design, term.effects)
+    A = np.eye(c)
+    for k in range(c):
+        if k == constant or size[k] <= _CONSTANT * np.abs(mean[k]):
+            continue
+        below = [j for j in lower[k] if j != constant and size[j] > 0]
+        slopes = _slopes(design, centred[:, below] / size[below], centred[:, k] / size[k]) if below else None
+        slopes = np.zeros(len(below)) if slopes is None else slopes * size[k] / size[below]
+        A[below, k] = -slopes
+        A[constant, k] = -(mean[k] - slopes @ mean[below])
+    return A
+
+
+def _slopes(design: Design, X: FloatArray, y: FloatArray) -> FloatArray | None:
+    """Least squares of a column on those below it; None where nothing of its own would be left."""
+    root = 1.0 if design.frequency is None else np.sqrt(design.frequency)
+    slopes = np.linalg.lstsq((X.T * root).T, y * root, rcond=1e-12)[0]
+    left = np.sqrt(observation_mean(design, (y - X @ slopes) ** 2))
+    return np.asarray(slopes) if left > _DEPENDENT else None
+
+
+def _columns_below(design: Design, effects: Sequence[str]) -> list[list[int]]:
+    """For every column those that a shift of its variables mixes it with: fewer variables, or a lower power of them."""
+    parts = _parsed(design, effects)
+    return [[j for j, other in enumerate(parts) if _below((other, j), (part, k))] for k, part in enumerate(parts)]
+
+
+def _parsed(design: Design, effects: Sequence[str]) -> list[_Column]:
+    plain = all(effect.isidentifier() for effect in effects)
+    known = set() if plain or design.recipe is None else set(design.recipe.columns)
+    return [_Column.of(effect, known) for effect in effects]
+
+
+@dataclass(frozen=True)
+class _Column:
+    """What the label of a column says: the variables in it, their power, and the text without levels."""
+
+    variables: frozenset[str]
+    degree: float
+    text: str
+
+    @classmethod
+    def of(cls, label: str, known: set[str]) -> _Column:
+        pieces = [label] if label in known else _pieces(label)
+        texts = [re.sub(r"\[[^\[\]]*\]$", "", piece) for piece in pieces]
+        found = [({text}, 1.0) if text in known else (_variables(text, known), _degree(text)) for text in texts]
+        variables = frozenset(name for names, _ in found for name in names)
+        return cls(variables, sum(degree for _, degree in found), ":".join(texts))
+
+
+def _below(a: tuple[_Column, int], b: tuple[_Column, int]) -> bool:
+    (low, j), (high, k) = a, b
+    if low.text == high.text or not low.variables:
+        return False
+    if low.variables == high.variables:
+        return (low.degree, j) < (high.degree, k)
+    return low.variables < high.variables
+
+
+def _pieces(label: str) -> list[str]:
+    """Components of an interaction: the label split at colons outside brackets."""
+    pieces, depth, start = [], 0, 0
+    for i, sign in enumerate(label):
+        depth += (sign in "([{") - (sign in ")]}")
+        if sign == ":" and depth == 0:
+            pieces.append(label[start:i])
+            start = i + 1
+    return [*pieces, label[start:]]
+
+
+def _variables(text: str, known: set[str]) -> set[str]:
+    try:
+        tokens = tokenize(text)
+    except BayesLMMError:
+        return {text}
+    names = {
+        token.text.strip("`")
+        for i, token in enumerate(tokens)
+        if token.kind in ("name", "quoted") and (i + 1 == len(tokens) or tokens[i + 1].text not in ("(", "="))
+    }
+    return names & known or names or {text}
+
+
+def _degree(text: str) -> float:
+    """Power of a polynomial as written; any other function counts as a variable of its own."""
+    try:
+        return _power(ast.parse(text.replace("^", "**"), mode="eval").body)
+    except (SyntaxError, ValueError, RecursionError):
+        return 1.0
+
+
+def _power(node: Any) -> float:
+    match node:
+        case ast.BinOp(left=base, op=ast.Pow(), right=ast.Constant(value=int(power) | float(power))):
+            return _power(base) * power
+        case ast.BinOp(left=a, op=ast.Mult(), right=b):
+            return _power(a) + _power(b)
+        case ast.BinOp(left=a, op=ast.Div(), right=b):
+            return _power(a) - _power(b)
+        case ast.BinOp(left=a, right=b):
+            return max(_power(a), _power(b))
+        case ast.UnaryOp(operand=a) | ast.Call(func=ast.Name(id="I"), args=[a]):
+            return _power(a)
+        case ast.Constant():
+            return 0.0
+    return 1.0
+
+
+def place(design: Design, position: int, effect: int, change: AtMeans) -> str:
+    """Where an effect of a term is that its prior is about: ``"at the mean of Days (4.5)"``.
+
+    Empty for an effect that is the same wherever the columns are centred.
+    """
+    term = design.terms[position]
+    parts = _parsed(design, term.effects)
+    level = term.effects[effect] == "Intercept"
+    others = [j for j in range(len(parts)) if j != effect and (level or change.inverse[effect, j] != 0)]
+    found = {name for j in others for name in parts[j].variables}
+    found = found - parts[effect].variables or found
+    names = [name for part in parts for name in sorted(part.variables) if name in found]
+    if not names:
+        return ""
+    means = observation_mean(design, term.Z)
+    shown = []
+    for name in dict.fromkeys(names):
+        own = [j for j, label in enumerate(term.effects) if label == name]
+        shown.append(f"{name} ({means[own[0]]:.6g})" if own else name)
+    listed = shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+    return f"at the mean{'s' if len(shown) > 1 else ''} of {listed}"
+
+
+def columns_at_means(design: Design, position: int, change: AtMeans | None) -> FloatArray:
+    """Columns (n, c) whose coefficients the prior of a term stands on."""
+    Z = design.terms[position].Z
+    return Z if change is None else np.asarray(Z @ change.matrix)
+
+
+def design_at_means(design: Design, changes: Sequence[AtMeans | None]) -> Design:
+    """The design in the coordinates of its priors; the same object where these are the user's own."""
+    if all(change is None for change in changes):
+        return design
+    terms = tuple(
+        term if change is None else replace(term, Z=columns_at_means(design, k, change))
+        for k, (term, change) in enumerate(zip(design.terms, changes, strict=True))
+    )
+    return replace(design, terms=terms)
+
+
+def products_at_means(cp: CrossProducts, changes: Sequence[AtMeans | None]) -> CrossProducts:
+    """Cross-products in the coordinates of the priors: the same sums, another name for the effects."""
+    if all(change is None for change in changes):
+        return cp
+    blocks = []
+    for block in cp.blocks:
+        basis = block.basis.copy()
+        for term, columns in zip(block.terms, block.slices, strict=True):
+            change = changes[term]
+            if change is not None:
+                basis[columns, columns] = change.inverse @ basis[columns, columns]
+        blocks.append(replace(block, basis=basis))
+    return replace(cp, design=design_at_means(cp.design, changes), blocks=tuple(blocks))
+
+
+def factors_at_means(changes: Sequence[AtMeans | None], factors: Sequence[FloatArray]) -> list[FloatArray]:
+    """Triangular factors (..., c, c) of the covariances of the effects at the means, from those at the zeros."""
+    return [
+        np.asarray(T) if change is None else canonical(change.inverse @ T)
+        for change, T in zip(changes, factors, strict=True)
+    ]
+
+
+def factors_at_zeros(changes: Sequence[AtMeans | None], factors: Sequence[FloatArray]) -> list[FloatArray]:
+    """Square roots (..., c, c) of the covariances of the effects at the zeros, from those at the means."""
+    return [T if change is None else change.matrix @ T for change, T in zip(changes, factors, strict=True)]
+
+
+def sds_and_correlations(T: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Standard deviations (..., c) and correlation matrices (..., c, c) of the covariances T T'."""
+    sd = np.sqrt((T**2).sum(axis=-1))
+    rows = T / np.where(sd > 0, sd, 1.0)[..., None]
+    correlation = np.clip(rows @ np.swapaxes(rows, -1, -2), -1.0, 1.0)
+    c = T.shape[-1]
+    correlation[..., range(c), range(c)] = 1.0
+    return sd, correlation
+
+
+def effect_sizes(design: Design, position: int, change: AtMeans | None) -> FloatArray:
+    """Root mean square (c,) of the columns that the prior of a term stands on: sds about the means where centred."""
+    term = design.terms[position]
+    return term_rms(design, replace(term, Z=columns_at_means(design, position, change)))
+
+
+def group_change(group: GroupLayout, changes: Sequence[AtMeans | None]) -> FloatArray | None:
+    """The change of basis (c, c) of all effects of a grouping factor; None where no term has one."""
+    own = [changes[k] for k in group.labels.terms]
+    if all(change is None for change in own):
+        return None
+    A = np.eye(len(group.labels.effects))
+    for change, columns in zip(own, group.labels.slices, strict=True):
+        if change is not None:
+            A[columns, columns] = change.matrix
+    return A
