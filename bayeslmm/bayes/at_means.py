@@ -110,7 +110,7 @@ def _slopes(design: Design, X: FloatArray, y: FloatArray) -> FloatArray | None:
 
 
 def _columns_below(design: Design, effects: Sequence[str]) -> list[list[int]]:
-    """For every column those that a shift of its variables mixes it with: fewer variables, or a lower power of them."""
+    """For every column those that a shift of its variables mixes it with: fewer variables, or lower powers of them."""
     parts = _parsed(design, effects)
     return [[j for j, other in enumerate(parts) if _below((other, j), (part, k))] for k, part in enumerate(parts)]
 
@@ -123,28 +123,27 @@ def _parsed(design: Design, effects: Sequence[str]) -> list[_Column]:
 
 @dataclass(frozen=True)
 class _Column:
-    """What the label of a column says: the variables in it, their power, and the text without levels."""
+    """What the label of a column says: the power of every variable in it, and the text without levels."""
 
-    variables: frozenset[str]
-    degree: float
+    powers: dict[str, float]
     text: str
 
     @classmethod
     def of(cls, label: str, known: set[str]) -> _Column:
         pieces = [label] if label in known else _pieces(label)
         texts = [re.sub(r"\[[^\[\]]*\]$", "", piece) for piece in pieces]
-        found = [({text}, 1.0) if text in known else (_variables(text, known), _degree(text)) for text in texts]
-        variables = frozenset(name for names, _ in found for name in names)
-        return cls(variables, sum(degree for _, degree in found), ":".join(texts))
+        powers: dict[str, float] = {}
+        for text in texts:
+            powers = _sum(powers, {text: 1.0} if text in known else _powers(text, known))
+        return cls(powers, ":".join(texts))
 
 
 def _below(a: tuple[_Column, int], b: tuple[_Column, int]) -> bool:
+    """Whether column a is marginal to b: no variable in it that b has not, or to a higher power."""
     (low, j), (high, k) = a, b
-    if low.text == high.text or not low.variables:
+    if low.text == high.text or any(power > high.powers.get(name, 0.0) for name, power in low.powers.items()):
         return False
-    if low.variables == high.variables:
-        return (low.degree, j) < (high.degree, k)
-    return low.variables < high.variables
+    return low.powers != high.powers or j < k
 
 
 def _pieces(label: str) -> list[str]:
@@ -158,63 +157,68 @@ def _pieces(label: str) -> list[str]:
     return [*pieces, label[start:]]
 
 
-def _variables(text: str, known: set[str]) -> set[str]:
+def _powers(text: str, known: set[str]) -> dict[str, float]:
+    """Powers of a polynomial as written; in any other function a variable has the power 1."""
+    try:
+        found = _of_node(ast.parse(text.replace("^", "**"), mode="eval").body)
+    except (SyntaxError, ValueError, RecursionError):
+        found = dict.fromkeys(_names(text), 1.0)
+    return {name: power for name, power in found.items() if name in known} or found
+
+
+def _of_node(node: Any) -> dict[str, float]:
+    match node:
+        case ast.Name() | ast.Attribute():
+            return {ast.unparse(node): 1.0}
+        case ast.BinOp(left=base, op=ast.Pow(), right=ast.Constant(value=int(power) | float(power))):
+            return {name: own * power for name, own in _of_node(base).items()}
+        case ast.BinOp(left=a, op=ast.Mult(), right=b):
+            return _sum(_of_node(a), _of_node(b))
+        case ast.BinOp(left=a, right=b):
+            one, other = _of_node(a), _of_node(b)
+            return {name: max(one.get(name, 0.0), other.get(name, 0.0)) for name in (*one, *other)}
+        case ast.UnaryOp(operand=a) | ast.Call(func=ast.Name(id="I"), args=[a]):
+            return _of_node(a)
+        case ast.Call(args=args):
+            return {name: 1.0 for a in args for name in _of_node(a)}
+    return {}
+
+
+def _sum(a: dict[str, float], b: dict[str, float]) -> dict[str, float]:
+    return {name: a.get(name, 0.0) + b.get(name, 0.0) for name in (*a, *b)}
+
+
+def _names(text: str) -> list[str]:
+    """Names in a text that is no Python, calls left out."""
     try:
         tokens = tokenize(text)
     except BayesLMMError:
-        return {text}
-    names = {
-        token.text.strip("`")
-        for i, token in enumerate(tokens)
-        if token.kind in ("name", "quoted") and (i + 1 == len(tokens) or tokens[i + 1].text not in ("(", "="))
-    }
-    return names & known or names or {text}
+        return [text]
+    follow = [token.text for token in tokens[1:]] + [""]
+    names = [
+        t.text.strip("`") for t, n in zip(tokens, follow, strict=True) if t.kind in ("name", "quoted") and n != "("
+    ]
+    return names or [text]
 
 
-def _degree(text: str) -> float:
-    """Power of a polynomial as written; any other function counts as a variable of its own."""
-    try:
-        return _power(ast.parse(text.replace("^", "**"), mode="eval").body)
-    except (SyntaxError, ValueError, RecursionError):
-        return 1.0
+def place(design: Design, position: int, effect: int, change: AtMeans, *, zero: bool = False) -> str:
+    """Where an effect of a term is: ``"at the mean of Days (4.5)"``, or ``"at Days = 0"``.
 
-
-def _power(node: Any) -> float:
-    match node:
-        case ast.BinOp(left=base, op=ast.Pow(), right=ast.Constant(value=int(power) | float(power))):
-            return _power(base) * power
-        case ast.BinOp(left=a, op=ast.Mult(), right=b):
-            return _power(a) + _power(b)
-        case ast.BinOp(left=a, op=ast.Div(), right=b):
-            return _power(a) - _power(b)
-        case ast.BinOp(left=a, right=b):
-            return max(_power(a), _power(b))
-        case ast.UnaryOp(operand=a) | ast.Call(func=ast.Name(id="I"), args=[a]):
-            return _power(a)
-        case ast.Constant():
-            return 0.0
-    return 1.0
-
-
-def place(design: Design, position: int, effect: int, change: AtMeans) -> str:
-    """Where an effect of a term is that its prior is about: ``"at the mean of Days (4.5)"``.
-
-    Empty for an effect that is the same wherever the columns are centred.
+    Empty for an effect that is the same there and elsewhere.
     """
+    if not change.moved[effect]:
+        return ""
     term = design.terms[position]
     parts = _parsed(design, term.effects)
-    level = term.effects[effect] == "Intercept"
-    others = [j for j in range(len(parts)) if j != effect and (level or change.inverse[effect, j] != 0)]
-    found = {name for j in others for name in parts[j].variables}
-    found = found - parts[effect].variables or found
-    names = [name for part in parts for name in sorted(part.variables) if name in found]
-    if not names:
-        return ""
+    mixed = [j for j in range(len(parts)) if j != effect and change.inverse[effect, j] != 0]
+    found = {name for j in mixed for name in parts[j].powers}
+    found = found - set(parts[effect].powers) or found
+    names = list(dict.fromkeys(name for part in parts for name in part.powers if name in found))
+    if zero:
+        numeric = all(name in term.effects for name in names)
+        return f"at {' = '.join(names)} = 0" if numeric else "where the columns are zero"
     means = observation_mean(design, term.Z)
-    shown = []
-    for name in dict.fromkeys(names):
-        own = [j for j, label in enumerate(term.effects) if label == name]
-        shown.append(f"{name} ({means[own[0]]:.6g})" if own else name)
+    shown = [f"{n} ({means[term.effects.index(n)]:.6g})" if n in term.effects else n for n in names]
     listed = shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
     return f"at the mean{'s' if len(shown) > 1 else ''} of {listed}"
 

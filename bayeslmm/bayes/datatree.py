@@ -241,7 +241,11 @@ def _prior_text(layout: Layout, priors: Priors) -> str:
     lines = [f"sigma ~ {priors.sigma}", *_beta_text(layout, priors.beta)]
     for group in layout.groups:
         sds = [priors.joints[k] or prior for k in group.labels.terms for prior in priors.sds[k]]
-        names = [group.sd if priors.changes[k] is None else group.sd_at_mean for k in group.labels.terms for _ in priors.sds[k]]
+        names = [
+            group.sd if priors.changes[k] is None else group.sd_at_mean
+            for k in group.labels.terms
+            for _ in priors.sds[k]
+        ]
         labels = zip(names, group.labels.effects, sds, strict=True)
         lines += [f"{name}[{effect}] ~ {prior}" for name, effect, prior in labels]
         shapes = {(priors.changes[k] is not None, priors.lkj[k]): None for k, *_ in group.labels.pairs}

@@ -210,9 +210,7 @@ def make_layout(design: Design) -> Layout:
     return Layout(response, design.fixed_names, _obs_labels(design.index), groups, counted)
 
 
-def _group_layout(
-    labels: GroupLabels, sds: tuple[SdLabel, ...], taken: Collection[str], at_mean: str
-) -> GroupLayout:
+def _group_layout(labels: GroupLabels, sds: tuple[SdLabel, ...], taken: Collection[str], at_mean: str) -> GroupLayout:
     name = _without_slash(labels.group)
     return GroupLayout(labels, sds, name, _free(name, taken), at_mean)
 

@@ -145,9 +145,7 @@ def correlation_root(correlation: FloatArray) -> FloatArray:
     return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :])
 
 
-def typical_factors(
-    design: Design, draws: VarianceDraws, changes: Sequence[AtMeans | None] = ()
-) -> list[FloatArray]:
+def typical_factors(design: Design, draws: VarianceDraws, changes: Sequence[AtMeans | None] = ()) -> list[FloatArray]:
     """Relative factors (c, c) at the medians of the sds and the means of the correlations.
 
     Lower triangular, but for terms whose effects at the means of columns (`Priors.changes`) these medians are of.

@@ -199,9 +199,7 @@ def prior_tree(
         prior |= at_mean_variables(group, priors, drawn)
         prior[group.b] = effects[group.labels.group]
     groups: dict[str, dict[str, AnyArray]] = {
-        "prior": {
-            name: prior[name][None] for name in (*layout.posterior_dims, *layout.at_mean_dims) if name in prior
-        }
+        "prior": {name: prior[name][None] for name in (*layout.posterior_dims, *layout.at_mean_dims) if name in prior}
     }
     if predictive:
         groups["prior_predictive"] = {layout.response: simulate_response(design, drawn, rng)[None]}

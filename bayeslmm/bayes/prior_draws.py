@@ -228,6 +228,14 @@ def _term_sds(
     return np.stack(values, axis=1)
 
 
+def draw_term_sds(design: Design, priors: Priors, position: int, size: int, rng: np.random.Generator) -> FloatArray:
+    """Draws (S, c) of the sds of one term at the zeros of its columns, from proper priors of these and of sigma."""
+    term, change = design.terms[position], priors.changes[position]
+    sds = _term_sds(term, priors, position, draw_sd(priors.sigma, size, rng), rng)
+    root = sds[:, :, None] * _correlation_root(term, priors, position, size, rng)
+    return np.sqrt(((root if change is None else change.matrix @ root) ** 2).sum(axis=-1))
+
+
 def _correlation_root(
     term: RandomTerm, priors: Priors, position: int, size: int, rng: np.random.Generator
 ) -> FloatArray:

@@ -212,7 +212,9 @@ def _group_lines(design: Design, group: GroupLayout, priors: Priors, centred: bo
     if A is not None:
         changed = [(k, change) for k in group.labels.terms if (change := priors.changes[k]) is not None]
         where = [place(design, k, design.terms[k].effects.index("Intercept"), change) for k, change in changed]
-        about = f"# Sds and correlations {', '.join(where)}; A takes the effects from there to the zeros of the columns."
+        about = (
+            f"# Sds and correlations {', '.join(where)}; A takes the effects from there to the zeros of the columns."
+        )
         lines.insert(1, about)
         return [*lines, *_at_zeros_lines(group, name, A, factor, centred)]
     if centred and group.pairs:
@@ -242,7 +244,7 @@ def _at_zeros_lines(group: GroupLayout, name: str, A: FloatArray, factor: str, c
         "rows = A @ F",
         "sds = pm.math.sqrt((rows**2).sum(axis=1))",
         f'pm.Deterministic("{group.sd}", sds{f"[{first}]" if group.shared else ""}, dims="{group.sd_dim}")',
-        f'corr = (rows[{a}] * rows[{b}]).sum(axis=1) / (sds[{a}] * sds[{b}])',
+        f"corr = (rows[{a}] * rows[{b}]).sum(axis=1) / (sds[{a}] * sds[{b}])",
         f'pm.Deterministic("{group.corr}", corr, dims="{group.pair_dim}")',
     ]
 

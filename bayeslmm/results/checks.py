@@ -91,7 +91,7 @@ class Checks(PriorChecks):
         from bayeslmm.bayes.loo import leave_out, psis_loo, refitted, warn_about_k
 
         cp = self.cross_products
-        left = leave_out(cp, self.data, self.priors.beta, kind, group, draws)
+        left = leave_out(cp, self.data, self.priors.beta, kind, group, draws, self.priors.changes)
         result = psis_loo(left, self.data, self.method)
         if refit:
             return refitted(cp, self.priors, self._typical, left, result)

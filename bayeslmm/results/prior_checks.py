@@ -54,9 +54,7 @@ class PriorChecks:
     def _variance_draws(self) -> VarianceDraws:
         posterior = self.data["posterior"]
         names = [str(name) for name in posterior.data_vars if not str(name).startswith("b_")]
-        return variance_draws(
-            self.design, {name: posterior[name].to_numpy() for name in names}, self.priors.changes
-        )
+        return variance_draws(self.design, {name: posterior[name].to_numpy() for name in names}, self.priors.changes)
 
     def _by_chain(self, values: FloatArray) -> FloatArray:
         shape = self.data["posterior"]["sigma"].shape

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import betaincinv, ndtri
 
+from bayeslmm.bayes.at_means import at_means, place
 from bayeslmm.bayes.priors import FlatFactor, Priors, SdPrior
 from bayeslmm.bayes.propriety import exponent_of
 from bayeslmm.design.design import Design
@@ -68,16 +69,28 @@ def explain(design: Design, priors: Priors) -> str:
 
 def _prior(design: Design, priors: Priors, p: Parameter) -> tuple[str, float]:
     """Name of a prior, and its quantile in the units of the parameter."""
+    centred = p.kind in ("sd", "corr") and priors.changes[p.position] is not None
+    where = f" {_place(design, priors, p)}".rstrip() if centred else ""
     if p.kind in ("sd", "sigma"):
         prior = _sd_prior(priors, p)
         joint = priors.joints[p.position] if p.kind == "sd" else None
-        return str(joint or prior), float("nan") if prior.relative else prior.quantile(PROBABILITY)
+        return f"{joint or prior}{where}", float("nan") if prior.relative else prior.quantile(PROBABILITY)
     if p.kind == "corr":
-        return _correlation_prior(design, priors, p.position), float("nan")
+        return f"{_correlation_prior(design, priors, p.position)}{where}", float("nan")
     if priors.beta is None or not priors.beta.proper[p.position]:
         return "flat", float("nan")
     mean, sd = priors.beta.centre[p.position], priors.beta.marginal_sd[p.position]
     return f"normal({mean:.4g}, sd {sd:.4g})", float(mean + ndtri(PROBABILITY) * sd)
+
+
+def _place(design: Design, priors: Priors, p: Parameter) -> str:
+    """Where the effects are that a prior is about, if they are others at the means of columns than at their zeros."""
+    if p.kind not in ("sd", "corr"):
+        return ""
+    change = priors.changes[p.position]
+    possible = change or at_means(design, design.terms[p.position])
+    moved = [] if possible is None else [k for k in p.effects if possible.moved[k]]
+    return place(design, p.position, moved[0], possible, zero=change is None) if moved and possible else ""
 
 
 def _sd_prior(priors: Priors, p: Parameter) -> SdPrior:
@@ -97,14 +110,14 @@ def _correlation_prior(design: Design, priors: Priors, position: int) -> str:
 def _sentence(design: Design, priors: Priors, p: Parameter) -> str:
     match p.kind:
         case "sd" | "sigma":
-            return _sd_sentence(design, _sd_prior(priors, p), p)
+            return _sd_sentence(design, _sd_prior(priors, p), p, _place(design, priors, p))
         case "corr":
             return _correlation_sentence(design, priors, p)
     return _coefficient_sentence(design, priors, p)
 
 
-def _sd_sentence(design: Design, prior: SdPrior, p: Parameter) -> str:
-    name = _sd_name(design, p)
+def _sd_sentence(design: Design, prior: SdPrior, p: Parameter, where: str) -> str:
+    name = f"{_sd_name(design, p)} {where}".rstrip()
     exponent = exponent_of(prior)
     ratio = " relative to sigma" if prior.relative else ""
     if exponent == 0:
@@ -154,6 +167,7 @@ def _correlation_sentence(design: Design, priors: Priors, p: Parameter) -> str:
         low, high, shape = -1.0, 1.0, marginal_shape(priors, p.position, max(p.effects), len(term.effects))
         a, b = (term.effects[k] for k in p.effects)
         subject = f"the correlation of {a} and {b} across levels of {term.group}"
+        subject = f"{subject} {_place(design, priors, p)}".rstrip()
     tail = (1.0 - PROBABILITY) / 2.0
     bounds = [low + (high - low) * float(betaincinv(shape, shape, q)) for q in (tail, 1.0 - tail)]
     between = " and ".join(f"{bound:.2g}" if abs(bound) < 0.99 else f"{bound:.4f}" for bound in bounds)
