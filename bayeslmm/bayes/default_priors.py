@@ -65,9 +65,9 @@ def resolve_priors(design: Design, spec: PriorSpec = None) -> Priors:
 
         * ``"sigma"``: a prior of an sd;
         * ``"sd"``, ``"sd_<group>"``, ``"(<effects> | <group>)"`` (a term as written), ``"sd_<group>[<effect>]"``: a
-          prior of an sd, ``"flat"``, or for whole terms also `Wishart`, `Decov` or a sequence, one prior per effect. One
-          that names an effect which is another quantity at the means of the columns (the intercept beside a slope)
-          means the zeros of the columns, and so do then all priors of its term;
+          prior of an sd, ``"flat"``, or for whole terms also `Wishart`, `Decov` or a sequence, one prior per effect.
+          Where it is given for an effect that is another one at the means of the columns (the intercept beside a
+          slope), it is about the zeros of the columns, and so are then all priors of its term;
         * ``"sd_at_mean_<group>[<effect>]"``: a prior of the sd at the means, where the default stands;
         * ``"lkj"``, ``"lkj_<group>"`` or ``"corr_<group>"``: a number, the LKJ shape (also the shape of the beta prior
           of a correlation that effects share);

@@ -17,8 +17,8 @@ from warnings import catch_warnings, simplefilter, warn
 import numpy as np
 from scipy.special import logsumexp
 
-from bayeslmm.bayes.evidence import integrated, without_rows
 from bayeslmm.bayes.at_means import AtMeans
+from bayeslmm.bayes.evidence import integrated, without_rows
 from bayeslmm.bayes.layout import GroupLayout, Layout, make_layout
 from bayeslmm.bayes.log_likelihood import variance_draws
 from bayeslmm.bayes.priors import Priors

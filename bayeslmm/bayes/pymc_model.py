@@ -42,8 +42,8 @@ def build_pymc_model(design: Design, priors: Priors, form: Form | Mapping[str, F
         effects are correlated, ``r_<group>``: one number per pair, ``(1 + partial correlation) / 2``. Their
         independent beta priors are the LKJ prior on the correlation matrix. For a correlation that
         all effects share it is the place on the range of that correlation, from 0 to 1. Priors on the ratio to sigma
-        have ``ratio_<group>`` in place of ``sd_<group>``, decov ``tau_<group>`` and ``shares_<group>``. Where priors are
-        about the effects at the means of columns, so are ``sd_at_mean_<group>``, ``r_<group>``, ``z_<group>`` and
+        have ``ratio_<group>`` in place of ``sd_<group>``, decov ``tau_<group>`` and ``shares_<group>``. Where priors
+        are about the effects at the means of columns, so are ``sd_at_mean_<group>``, ``r_<group>``, ``z_<group>`` and
         ``b_at_mean_<group>`` (centred), and ``sd_<group>``, ``corr_<group>`` and ``b_<group>`` follow from them.
 
     Notes

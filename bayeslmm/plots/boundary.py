@@ -24,6 +24,7 @@ from bayeslmm.plots.style import (
     widest,
     wrapped,
 )
+from bayeslmm.results.intervals import density
 from bayeslmm.results.labels import Parameter, find
 from bayeslmm.types import FloatArray
 

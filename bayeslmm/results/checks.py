@@ -171,9 +171,9 @@ class Checks(PriorChecks):
         Parameters
         ----------
         label : str
-            Of an sd, e.g. ``"sd_Subject[Days]"``. In a term whose prior is about the means of its columns (see `at_means`)
-            the intercept's is the sd of the level at the means, under either label: the model without it, ``(x | g)``
-            with lines that all cross at the mean of x. At the zero of x a zero sd has no prior density.
+            Of an sd, e.g. ``"sd_Subject[Days]"``. In a term whose prior is about the means of its columns (`at_means`)
+            the intercept's is that of the level at the means, under either label: it is compared with ``(x | g)``
+            whose lines all cross at the mean of x. At the zero of x, a zero sd has no prior density.
         scales : sequence of float
             Factors on the scale of its prior, for the table of how much the Bayes factor depends on it.
 

@@ -36,7 +36,8 @@ class Parameter:
     column : int
         Place in the posterior variable.
     at_mean : bool
-        Whether it is about effects at the means of their columns, where priors may stand: ``"sd_at_mean_Subject[Days]"``.
+        Whether it is about effects at the means of their columns, where priors may stand:
+        ``"sd_at_mean_Subject[Days]"``.
     """
 
     label: str
