@@ -237,15 +237,18 @@ def _beta_text(layout: Layout, prior: NormalPrior | None) -> list[str]:
     ]
 
 
+def _sd_names(group: GroupLayout, priors: Priors, position: int) -> list[str]:
+    """Variable that each sd of a term has its prior as."""
+    change, count = priors.changes[position], len(priors.sds[position])
+    moved = (False,) * count if change is None else change.moved
+    return [group.sd_at_mean if other else group.sd for other in moved]
+
+
 def _prior_text(layout: Layout, priors: Priors) -> str:
     lines = [f"sigma ~ {priors.sigma}", *_beta_text(layout, priors.beta)]
     for group in layout.groups:
         sds = [priors.joints[k] or prior for k in group.labels.terms for prior in priors.sds[k]]
-        names = [
-            group.sd if priors.changes[k] is None else group.sd_at_mean
-            for k in group.labels.terms
-            for _ in priors.sds[k]
-        ]
+        names = [name for k in group.labels.terms for name in _sd_names(group, priors, k)]
         labels = zip(names, group.labels.effects, sds, strict=True)
         lines += [f"{name}[{effect}] ~ {prior}" for name, effect, prior in labels]
         shapes = {(priors.changes[k] is not None, priors.lkj[k]): None for k, *_ in group.labels.pairs}

@@ -67,6 +67,11 @@ def explain(design: Design, priors: Priors) -> str:
     return "\n".join(f"{label}: {words}" for label, words in table["in words"].items())
 
 
+def prior_text(design: Design, priors: Priors, p: Parameter) -> str:
+    """The prior of a parameter, with the place of the effects that it is about where these are at the means."""
+    return _prior(design, priors, p)[0]
+
+
 def _prior(design: Design, priors: Priors, p: Parameter) -> tuple[str, float]:
     """Name of a prior, and its quantile in the units of the parameter."""
     centred = p.kind in ("sd", "corr") and priors.changes[p.position] is not None
