@@ -94,21 +94,20 @@ def test_evidence_and_cross_validation_do_not_depend_on_the_zero(
     with warnings.catch_warnings():
         # One subject changes the posterior too much for reweighting, at every zero.
         warnings.simplefilter("ignore", bl.ConvergenceWarning)
-        np.testing.assert_allclose(post.loo("group").elpd_i, by_hand.loo("group").elpd_i, atol=1e-4)
+        np.testing.assert_allclose(
+            post.loo("group", draws=100).elpd_i, by_hand.loo("group", draws=100).elpd_i, atol=1e-4
+        )
 
 
 def test_other_questions_do_not_depend_on_the_zero(sleep: pd.DataFrame, by_hand: bl.Posterior) -> None:
     post = bl.Model("Reaction ~ t + (t | Subject)", sleep.assign(t=sleep.Days + 2000)).sample(1000, random_seed=1)
     level = "sd_at_mean_Subject[Intercept]"
-    for asked, label, own in (
-        ("sd_Subject[t]", "sd_Subject[t]", "sd_Subject[t]"),
-        ("sd_Subject[Intercept]", "sd_Subject[Intercept]", level),
-        (level, "sd_Subject[Intercept]", level),
-    ):
-        factor, expected = (p.bayes_factor(name, scales=[0.5, 1]) for p, name in ((post, asked), (by_hand, label)))
-        assert factor.label == own
-        assert factor.log_bf01 == pytest.approx(expected.log_bf01, abs=1e-5)
-        np.testing.assert_allclose(factor.log_bf01_at_scales, expected.log_bf01_at_scales, atol=1e-4)
+    for label, own in (("sd_Subject[t]", "sd_Subject[t]"), ("sd_Subject[Intercept]", level)):
+        expected = by_hand.bayes_factor(label, scales=[1])
+        for asked in dict.fromkeys((label, own)):
+            factor = post.bayes_factor(asked, scales=[1])
+            assert factor.label == own
+            assert factor.log_bf01 == pytest.approx(expected.log_bf01, abs=1e-5)
         assert post.probability_below(own, 6.0) == by_hand.probability_below(label, 6.0)
     rows = ["sd_Subject[t]", "sigma", "t"]
     np.testing.assert_allclose(post.psense().loc[rows, "prior"], by_hand.psense().loc[rows, "prior"], atol=1e-5)
@@ -370,7 +369,7 @@ def test_weights_between_priors_about_the_mean_and_about_the_zero(several: pd.Da
     """Evidences of both priors, integrated, differ by what the weights of the draws say."""
     frame = several[several.f != "c"].assign(x=several.x - 2.0)
     model = bl.Model("y ~ x + (x | g)", frame)
-    post = model.sample(2000, random_seed=1)
+    post = model.sample(1000, random_seed=1)
     zero = resolve_priors(model.design, {"sd": bl.HalfT(3, 3.0)})
     assert post.priors.centred
     assert not zero.centred
