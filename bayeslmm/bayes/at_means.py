@@ -45,10 +45,13 @@ class AtMeans:
         A (c, c): effects at the zeros are A times those at the means, the columns at the means are Z A.
     moved : tuple of bool
         Effects that are another quantity at the means: the intercept, and x beside x^2.
+    means : tuple of float
+        Of the columns, for words.
     """
 
     rows: tuple[tuple[float, ...], ...]
     moved: tuple[bool, ...]
+    means: tuple[float, ...]
 
     @cached_property
     def matrix(self) -> FloatArray:
@@ -77,7 +80,8 @@ def at_means(design: Design, term: RandomTerm) -> AtMeans | None:
     # Row k of the inverse says what the effect at the means is made of, in units of what each effect does to y.
     sizes = np.where(sizes > 0, sizes, 1.0)
     other = np.abs(np.linalg.inv(A) - np.eye(c)) * sizes[:, None] / sizes
-    return AtMeans(tuple(map(tuple, A.tolist())), tuple((other.max(axis=1) > _SAME).tolist()))
+    means = observation_mean(design, term.Z)
+    return AtMeans(tuple(map(tuple, A.tolist())), tuple((other.max(axis=1) > _SAME).tolist()), tuple(means.tolist()))
 
 
 def _change(design: Design, term: RandomTerm, constant: int) -> FloatArray:
@@ -217,7 +221,7 @@ def place(design: Design, position: int, effect: int, change: AtMeans, *, zero: 
     if zero:
         numeric = all(name in term.effects for name in names)
         return f"at {' = '.join(names)} = 0" if numeric else "where the columns are zero"
-    means = observation_mean(design, term.Z)
+    means = change.means
     shown = [f"{n} ({means[term.effects.index(n)]:.6g})" if n in term.effects else n for n in names]
     listed = shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
     return f"at the mean{'s' if len(shown) > 1 else ''} of {listed}"

@@ -177,6 +177,7 @@ class _Key:
 def _keys(design: Design) -> dict[str, _Key]:
     """Every key that a mapping may have."""
     every = tuple(range(len(design.terms)))
+    changes = [at_means(design, term) for term in design.terms]
     keys = {
         "sigma": _Key(0, "sigma"),
         "beta": _Key(0, "beta"),
@@ -190,7 +191,7 @@ def _keys(design: Design) -> dict[str, _Key]:
         keys |= {
             f"sd_at_mean_{labels.group}[{sd.name}]": _Key(3, "effect", (sd.term,), sd.effects, at_mean=True)
             for sd in sds
-            if at_means(design, design.terms[sd.term]) is not None
+            if changes[sd.term] is not None
         }
     keys |= {_plain(term.label): _Key(2, "sd", (k,)) for k, term in enumerate(design.terms)}
     keys |= {f"beta[{name}]": _Key(1, "coef", effects=(j,)) for j, name in enumerate(design.fixed_names)}

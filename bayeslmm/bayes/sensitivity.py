@@ -320,6 +320,12 @@ def overridden(design: Design, base: Priors, spec: PriorSpec | SdPrior) -> Prior
     plain, keys = resolve_priors(design, None), {str(key) for key in spec}
     sds, lkj, joint, changes = list(base.sds), list(base.lkj), list(base.joints), list(base.changes)
     for k, term in enumerate(design.terms):
+        about_means = any(key.startswith(f"sd_at_mean_{term.group}[") for key in keys)
+        if about_means and base.changes[k] is None and resolved.changes[k] is not None:
+            raise PriorError(
+                f"A prior at the means of the columns is given for sd_at_mean_{term.group}, but this posterior has the "
+                f"priors of {term.label} at their zeros. Give all of them: sd_{term.group}."
+            )
         own = tuple(
             new if new != default or keys & {"sd", f"sd_{term.group}", f"sd_{term.group}[{name}]"} else old
             for name, old, new, default in zip(term.effects, sds[k], resolved.sds[k], plain.sds[k], strict=True)

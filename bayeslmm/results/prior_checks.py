@@ -212,7 +212,7 @@ class PriorChecks:
             return [(str(name), overridden(self.design, self.priors, spec)) for name, spec in priors.items()]
         chosen = [p for p in self._parameters if p.kind == "sd"]
         if labels is not None:
-            chosen = [find(self.design, label) for label in _some("parameters", labels)]
+            chosen = [find(self.design, label, self.priors) for label in _some("parameters", labels)]
             odd = [p.label for p in chosen if p.kind not in ("sd", "sigma")]
             if odd:
                 raise DesignError(f"{', '.join(odd)}: only priors of standard deviations have scales. Name sds.")
