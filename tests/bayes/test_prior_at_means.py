@@ -443,3 +443,40 @@ def test_old_priors_without_the_field_are_about_the_zeros(sleep: pd.DataFrame) -
     plain = Priors(own.sds, own.lkj, own.sigma)
     assert plain.changes == (None,)
     assert own.on_zeros(0) == plain
+
+
+@pytest.mark.parametrize("form", ["noncentered", "centered"])
+def test_pymc_shows_what_reml_reports(form: str, sleep: pd.DataFrame) -> None:
+    """sd, corr and b of the model in PyMC are those at the zero of t, and its mean is the same at every zero."""
+    from pytensor import function
+
+    means = []
+    for shift in (0.0, 100.0):
+        model = bl.Model("Reaction ~ t + (t | Subject)", sleep.assign(t=sleep.Days + shift))
+        pymc = model.to_pymc(form=form)
+        names = {rv.name: rv for rv in pymc.free_RVs}
+        effects = names.get("z_Subject", names.get("b_at_mean_Subject"))
+        inputs = [names["sd_at_mean_Subject"], names["r_Subject"], effects]
+        outputs = [pymc["sd_Subject"], pymc["corr_Subject"], pymc["b_Subject"], pymc["corr_at_mean_Subject"]]
+        rng = np.random.default_rng(4)
+        s, rho, values = np.array([30.0, 5.0]), 0.4, rng.normal(size=(18, 2))
+        compiled = function(inputs, outputs, mode="FAST_COMPILE")
+        sd, corr, b, at_mean = compiled(s, np.array([0.5 + rho / 2]), values)
+        chol = s[:, None] * np.array([[1.0, 0.0], [rho, np.sqrt(1 - rho**2)]])
+        own = values @ chol.T if form == "noncentered" else values
+        mean = 4.5 + shift
+        np.testing.assert_allclose(at_mean, [rho])
+        np.testing.assert_allclose(b, np.column_stack([own[:, 0] - mean * own[:, 1], own[:, 1]]), rtol=1e-9)
+        variance = 900 - 2 * mean * rho * 150 + mean**2 * 25
+        np.testing.assert_allclose(sd, [np.sqrt(variance), 5.0], rtol=1e-9)
+        np.testing.assert_allclose(corr, [(rho * 150 - mean * 25) / (5 * np.sqrt(variance))], rtol=1e-9)
+        codes, Z = model.design.groupings["Subject"].codes, model.design.terms[0].Z
+        means.append((Z * b[codes]).sum(axis=1))
+    np.testing.assert_allclose(*means, atol=1e-9)
+
+
+def test_hierarchical_source_says_where(sleep: pd.DataFrame) -> None:
+    text = bl.Model("Reaction ~ Days + (Days | Subject)", sleep).pymc_source()
+    assert "at the mean of Days (4.5)" in text
+    assert "A = np.array([[1.0, -4.5], [0.0, 1.0]])" in text
+    assert 'pm.HalfStudentT("sd_at_mean_Subject"' in text
