@@ -128,7 +128,8 @@ def _quoted(names: list[str]) -> str:
 
 def _check_lengths(design: Design, priors: Priors) -> None:
     given, needed = [len(sds) for sds in priors.sds], [len(term.effects) for term in design.terms]
-    if given != needed or len(priors.lkj) != len(needed) or len(priors.joints) != len(needed):
+    parts = (priors.lkj, priors.joints, priors.changes)
+    if given != needed or any(len(part) != len(needed) for part in parts):
         raise PriorError(
             f"The Priors object has {given} sds and {len(priors.lkj)} correlation priors by term, but the terms "
             f"{', '.join(term.label for term in design.terms)} have {needed} effects. Priors belong to one model: "
