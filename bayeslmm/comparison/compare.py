@@ -246,7 +246,7 @@ class Comparison:
             *left_out(self.design),
             f"REML: {self.reml.status.name.replace('_', ' ')}; {percent} profile intervals",
             *self._posterior_lines(f"{percent} highest-density intervals"),
-            f"delta: {'5 % of sd(y)/rms(column)' if self.delta is None else f'{self.delta:g}'}",
+            f"delta: {'5 % of sd(y)/sd(column)' if self.delta is None else f'{self.delta:g}'}",
         )
         if self.scale == "sd":
             return lines
