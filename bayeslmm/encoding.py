@@ -46,6 +46,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "bayeslmm.reml.optimum": ("Vanished",),
     "bayeslmm.reml.penalty": ("Penalty",),
     "bayeslmm.reml.status": ("FitStatus",),
+    "bayeslmm.bayes.at_means": ("AtMeans",),
     "bayeslmm.bayes.collapsed": ("ChainDiagnostics", "Diagnostics"),
     "bayeslmm.bayes.moments": ("ExactMoments",),
     "bayeslmm.bayes.prior_families": (

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from bayeslmm.bayes.at_means import products_at_means
 from bayeslmm.bayes.collapsed import ChainDiagnostics, CollapsedDraws, in_units
 from bayeslmm.bayes.collapsed_nuts import CollapsedNuts, sample_collapsed_nuts
 from bayeslmm.bayes.completion import Completed, draw_effects
@@ -66,9 +67,11 @@ def sample_chains(
     factors = [T.reshape(-1, *T.shape[2:]) for T in run.factors]
     relative = [t.reshape(-1, t.shape[-1]) for t in run.sds]
     sigma = run.sigma.ravel()
-    done, beta, b = draw_effects(cp, factors, sigma, priors.beta, rng, keep, progress)
+    own = products_at_means(cp, priors.changes)
+    done, beta, b = draw_effects(own, factors, sigma, priors.beta, rng, keep, progress)
     if done < sigma.size:
         # Some chains would be without effects: what is not whole cannot be laid out by chain.
         raise KeyboardInterrupt
     diagnostics = ChainDiagnostics(run.rhat, run.ess, int(run.divergences))
-    return in_units(Completed(sigma, factors, relative, beta, b), diagnostics, None), run
+    completed = Completed(sigma, factors, relative, beta, b)
+    return in_units(cp, priors.changes, completed, diagnostics, None), run

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from bayeslmm.bayes import surrogate as sur
+from bayeslmm.bayes.at_means import AtMeans, factors_at_zeros, sds_and_correlations
 from bayeslmm.bayes.completion import Completed, complete
 from bayeslmm.bayes.importance import Weighted, importance_points
 from bayeslmm.bayes.moments import ExactMoments, grid_moments
@@ -20,6 +21,7 @@ from bayeslmm.bayes.quadrature import TOLERABLE, draw_from_grid, integrate
 from bayeslmm.bayes.target import Target, make_target
 from bayeslmm.errors import ConvergenceWarning, FitError
 from bayeslmm.likelihood import CrossProducts
+from bayeslmm.likelihood.crossproducts import Block
 from bayeslmm.likelihood.hierarchy import Hierarchy
 from bayeslmm.numerics.resample import trustworthy
 from bayeslmm.types import FloatArray
@@ -115,6 +117,8 @@ class CollapsedDraws:
     diagnostics : Diagnostics or ChainDiagnostics
     exact : ExactMoments or None
         Means and sds without Monte Carlo error (quadrature only).
+    sds_at_mean, corrs_at_mean : tuple of FloatArray
+        The same of the effects that the priors are about; those above where these are the user's own.
     """
 
     beta: FloatArray
@@ -124,6 +128,8 @@ class CollapsedDraws:
     b: tuple[FloatArray | None, ...]
     diagnostics: Diagnostics | ChainDiagnostics
     exact: ExactMoments | None
+    sds_at_mean: tuple[FloatArray, ...] = ()
+    corrs_at_mean: tuple[FloatArray, ...] = ()
 
 
 class UnreliableWeightsError(FitError):
@@ -198,7 +204,7 @@ def sample_collapsed(
             raise UnreliableWeightsError(_unreliable(diagnostics))
         warnings.warn(f"{_unreliable(diagnostics)} {_ADVICE}", ConvergenceWarning, stacklevel=3)
     completed = complete(drawn.target, drawn.sample, draws, rng, keep, progress)
-    return in_units(completed, diagnostics, drawn.exact)
+    return in_units(cp, priors.changes, completed, diagnostics, drawn.exact)
 
 
 @dataclass(frozen=True)
@@ -297,14 +303,37 @@ def _unreliable(d: Diagnostics) -> str:
 
 
 def in_units(
-    completed: Completed, diagnostics: Diagnostics | ChainDiagnostics, exact: ExactMoments | None
+    cp: CrossProducts,
+    changes: Sequence[AtMeans | None],
+    completed: Completed,
+    diagnostics: Diagnostics | ChainDiagnostics,
+    exact: ExactMoments | None,
 ) -> CollapsedDraws:
-    """Absolute sds and correlations from the relative factors."""
-    sigma = completed.sigma
-    sds = tuple(t * sigma[:, None] for t in completed.relative)
-    pairs = zip(completed.factors, completed.relative, strict=True)
-    corrs = tuple(correlations(T, t) for T, t in pairs)
-    return CollapsedDraws(completed.beta, sigma, sds, corrs, completed.b, diagnostics, exact)
+    """Absolute sds, correlations and effects at the zeros of the columns from draws in the priors' coordinates."""
+    sigma = completed.sigma[:, None]
+    own = tuple(t * sigma for t in completed.relative)
+    own_corrs = tuple(correlations(T, t) for T, t in zip(completed.factors, completed.relative, strict=True))
+    sds, corrs = list(own), list(own_corrs)
+    for k, (change, T) in enumerate(zip(changes, factors_at_zeros(changes, completed.factors), strict=True)):
+        if change is not None:
+            relative, corrs[k] = sds_and_correlations(T)
+            sds[k] = relative * sigma
+    b = tuple(
+        None if values is None else _at_zeros(changes, block, values)
+        for block, values in zip(cp.blocks, completed.b, strict=True)
+    )
+    return CollapsedDraws(
+        completed.beta, completed.sigma, tuple(sds), tuple(corrs), b, diagnostics, exact, own, own_corrs
+    )
+
+
+def _at_zeros(changes: Sequence[AtMeans | None], block: Block, b: FloatArray) -> FloatArray:
+    """Effects (S, J, c) of a block at the zeros of the columns."""
+    for k, columns in zip(block.terms, block.slices, strict=True):
+        change = changes[k]
+        if change is not None:
+            b[:, :, columns] = b[:, :, columns] @ change.matrix.T
+    return b
 
 
 def correlations(T: FloatArray, t: FloatArray) -> FloatArray:

@@ -120,8 +120,8 @@ class CollapsedNuts:
     Attributes
     ----------
     factors : tuple of FloatArray, each (chain, draw, c, c)
-        Relative factors on the user's columns, terms in the order of the formula. Rows may have either sign: square
-        roots of the covariance, not canonical ones.
+        Relative factors of the effects that the priors are about, terms in the order of the formula. Rows may have
+        either sign: square roots of the covariance, not canonical ones.
     sds : tuple of FloatArray, each (chain, draw, c), or (chain, draw, 1) where effects share one
         Relative to sigma, not negative.
     sigma : FloatArray, shape (chain, draw)

@@ -33,7 +33,7 @@ class Completed:
     ----------
     sigma : FloatArray, shape (S,)
     factors : list of FloatArray, each (S, c, c)
-        Relative factors, terms in the order of the formula.
+        Relative factors in the coordinates of the target, terms in the order of the formula.
     relative : list of FloatArray, each (S, c) or (S, 1)
         Relative sds.
     beta : FloatArray, shape (S, p)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import import_module
@@ -17,6 +17,7 @@ from bayeslmm.bayes.collapsed import ChainDiagnostics, CollapsedDraws, Diagnosti
 from bayeslmm.bayes.layout import GroupLayout, Layout, group_columns, make_layout
 from bayeslmm.bayes.log_likelihood import pointwise
 from bayeslmm.bayes.nuts import NutsDraws
+from bayeslmm.bayes.prior_draws import PriorDraws
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.design.design import Design
 from bayeslmm.likelihood import CrossProducts, NormalPrior
@@ -65,7 +66,7 @@ def build_datatree(
     """
     layout = make_layout(cp.design)
     shape = _chain_shape(draws.sigma.size, chains)
-    posterior = _by_chain(_posterior(cp, layout, draws), shape)
+    posterior = _by_chain(_posterior(cp, layout, priors, draws), shape)
     stats = _by_chain(sample_stats or {}, shape)
     attrs = {"method": draws.diagnostics.method, **_library("bayeslmm")}
     certificate = _certificate(draws.diagnostics)
@@ -188,7 +189,7 @@ def groups_tree(
     """
     from xarray import Dataset, DataTree
 
-    dims = layout.posterior_dims | layout.data_dims
+    dims = layout.posterior_dims | layout.at_mean_dims | layout.data_dims
     labels = {dim: np.asarray(values) for dim, values in layout.coords.items()}
     created = {**_library("bayeslmm", "creation_library"), "created_at": datetime.now(UTC).isoformat()}
     out = {}
@@ -209,22 +210,31 @@ def groups_tree(
     return tree
 
 
-def _posterior(cp: CrossProducts, layout: Layout, draws: CollapsedDraws) -> dict[str, FloatArray]:
+def _posterior(cp: CrossProducts, layout: Layout, priors: Priors, draws: CollapsedDraws) -> dict[str, FloatArray]:
     effects = {block.grouping.name: b for block, b in zip(cp.blocks, draws.b, strict=True)}
     out = {"beta": draws.beta} if layout.coef else {}
     out["sigma"] = draws.sigma
     for group in layout.groups:
         out[group.sd] = np.concatenate([draws.sds[k] for k in group.labels.terms], axis=1)
         if group.pairs:
-            out[group.corr] = _correlations(group, draws)
+            out[group.corr] = _correlations(group, draws.corrs)
+        out |= at_mean_variables(group, priors, draws)
         b = effects[group.labels.group]
         if b is not None:
             out[group.b] = b
-    return {name: out[name] for name in layout.posterior_dims if name in out}
+    return {name: out[name] for name in (*layout.posterior_dims, *layout.at_mean_dims) if name in out}
 
 
-def _correlations(group: GroupLayout, draws: CollapsedDraws) -> FloatArray:
-    return np.stack([draws.corrs[k][:, a, b] for k, a, b, _ in group.labels.pairs], axis=1)
+def at_mean_variables(group: GroupLayout, priors: Priors, draws: CollapsedDraws | PriorDraws) -> dict[str, FloatArray]:
+    """Sds and correlations of a grouping factor's effects at the means, where some of its priors are about these."""
+    if all(priors.changes[k] is None for k in group.labels.terms):
+        return {}
+    sds = np.concatenate([draws.sds_at_mean[k] for k in group.labels.terms], axis=1)
+    return {group.sd_at_mean: sds, group.corr_at_mean: _correlations(group, draws.corrs_at_mean)}
+
+
+def _correlations(group: GroupLayout, corrs: Sequence[FloatArray]) -> FloatArray:
+    return np.stack([corrs[k][:, a, b] for k, a, b, _ in group.labels.pairs], axis=1)
 
 
 def _constant_data(design: Design, layout: Layout) -> dict[str, Any]:
@@ -294,11 +304,20 @@ def _beta_text(layout: Layout, prior: NormalPrior | None) -> list[str]:
     ]
 
 
+def _sd_names(group: GroupLayout, priors: Priors, position: int) -> list[str]:
+    """Variable that each sd of a term has its prior as."""
+    change, count = priors.changes[position], len(priors.sds[position])
+    moved = (False,) * count if change is None else change.moved
+    return [group.sd_at_mean if other else group.sd for other in moved]
+
+
 def _prior_text(layout: Layout, priors: Priors) -> str:
     lines = [f"sigma ~ {priors.sigma}", *_beta_text(layout, priors.beta)]
     for group in layout.groups:
         sds = [priors.joints[k] or prior for k in group.labels.terms for prior in priors.sds[k]]
-        lines += [f"{group.sd}[{effect}] ~ {prior}" for effect, prior in zip(group.labels.effects, sds, strict=True)]
-        shapes = {priors.lkj[k]: None for k, *_ in group.labels.pairs}
-        lines += [f"{group.corr} ~ LKJ({eta:g})" for eta in shapes]
+        names = [name for k in group.labels.terms for name in _sd_names(group, priors, k)]
+        labels = zip(names, group.labels.effects, sds, strict=True)
+        lines += [f"{name}[{effect}] ~ {prior}" for name, effect, prior in labels]
+        shapes = {(priors.changes[k] is not None, priors.lkj[k]): None for k, *_ in group.labels.pairs}
+        lines += [f"{group.corr_at_mean if centred else group.corr} ~ LKJ({eta:g})" for centred, eta in shapes]
     return "; ".join(lines)

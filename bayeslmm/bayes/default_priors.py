@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 import numpy as np
 
+from bayeslmm.bayes.at_means import at_means
 from bayeslmm.bayes.presets import (
     DEGREES_OF_FREEDOM,
     PRESETS,
@@ -65,7 +66,10 @@ def resolve_priors(design: Design, spec: PriorSpec = None) -> Priors:
 
         * ``"sigma"``: a prior of an sd;
         * ``"sd"``, ``"sd_<group>"``, ``"(<effects> | <group>)"`` (a term as written), ``"sd_<group>[<effect>]"``: a
-          prior of an sd, ``"flat"``, or for whole terms also `Wishart`, `Decov` or a sequence, one prior per effect;
+          prior of an sd, ``"flat"``, or for whole terms also `Wishart`, `Decov` or a sequence, one prior per effect.
+          Where it is given for an effect that is another one at the means of the columns (the intercept beside a
+          slope), it is about the zeros of the columns, and so are then all priors of its term;
+        * ``"sd_at_mean_<group>[<effect>]"``: a prior of the sd at the means, where the default stands;
         * ``"lkj"``, ``"lkj_<group>"`` or ``"corr_<group>"``: a number, the LKJ shape (also the shape of the beta prior
           of a correlation that effects share);
         * ``"beta"``: ``"flat"``, ``"weak"``, `Normal` or a `NormalPrior`; ``"beta[<coefficient>]"``: ``"flat"`` or
@@ -125,7 +129,8 @@ def _quoted(names: list[str]) -> str:
 
 def _check_lengths(design: Design, priors: Priors) -> None:
     given, needed = [len(sds) for sds in priors.sds], [len(term.effects) for term in design.terms]
-    if given != needed or len(priors.lkj) != len(needed) or len(priors.joints) != len(needed):
+    parts = (priors.lkj, priors.joints, priors.changes)
+    if given != needed or any(len(part) != len(needed) for part in parts):
         raise PriorError(
             f"The Priors object has {given} sds and {len(priors.lkj)} correlation priors by term, but the terms "
             f"{', '.join(term.label for term in design.terms)} have {needed} effects. Priors belong to one model: "
@@ -168,11 +173,13 @@ class _Key:
     kind: str  # "sigma", "sd", "effect", "lkj", "beta", "coef"
     terms: tuple[int, ...] = ()
     effects: tuple[int, ...] = ()
+    at_mean: bool = False
 
 
 def _keys(design: Design) -> dict[str, _Key]:
     """Every key that a mapping may have."""
     every = tuple(range(len(design.terms)))
+    changes = [at_means(design, term) for term in design.terms]
     keys = {
         "sigma": _Key(0, "sigma"),
         "beta": _Key(0, "beta"),
@@ -183,6 +190,11 @@ def _keys(design: Design) -> dict[str, _Key]:
         keys[f"sd_{labels.group}"] = _Key(1, "sd", labels.terms)
         keys[f"lkj_{labels.group}"] = keys[f"corr_{labels.group}"] = _Key(1, "lkj", labels.terms)
         keys |= {f"sd_{labels.group}[{sd.name}]": _Key(3, "effect", (sd.term,), sd.effects) for sd in sds}
+        keys |= {
+            f"sd_at_mean_{labels.group}[{sd.name}]": _Key(3, "effect", (sd.term,), sd.effects, at_mean=True)
+            for sd in sds
+            if changes[sd.term] is not None
+        }
     keys |= {_plain(term.label): _Key(2, "sd", (k,)) for k, term in enumerate(design.terms)}
     keys |= {f"beta[{name}]": _Key(1, "coef", effects=(j,)) for j, name in enumerate(design.fixed_names)}
     return keys
@@ -240,7 +252,7 @@ def _override(design: Design, priors: Priors, key: _Key, name: str, value: objec
         case "coef":
             return _coefficient(design, priors, key.effects[0], name, value)
         case "effect":
-            return _effect(priors, key, name, value)
+            return _effect(design, priors, key, name, value)
         case "lkj":
             for k in key.terms:
                 priors = _lkj(design, priors, k, name, value)
@@ -266,7 +278,7 @@ def _with_term(priors: Priors, k: int, **values: object) -> Priors:
 
 def _term(design: Design, priors: Priors, k: int, name: str, value: object) -> Priors:
     """Prior of the sds of one term, or of its covariance."""
-    term = design.terms[k]
+    term, priors = design.terms[k], _on_zeros(priors, k, range(len(design.terms[k].effects)))
     c = len(term.effects)
     if isinstance(value, Decov):
         sds, eta, joint = term_prior(value, term)
@@ -284,8 +296,24 @@ def _term(design: Design, priors: Priors, k: int, name: str, value: object) -> P
     return _with_term(priors, k, sds=(_sd_prior(name, value),) * c, joint=None)
 
 
-def _effect(priors: Priors, key: _Key, name: str, value: object) -> Priors:
+def _on_zeros(priors: Priors, k: int, effects: Iterable[int]) -> Priors:
+    """All priors of a term about the zeros of its columns if one that the user gives is."""
+    change = priors.changes[k]
+    given = change is not None and any(change.moved[j] for j in effects)
+    return priors.on_zeros(k) if given else priors
+
+
+def _effect(design: Design, priors: Priors, key: _Key, name: str, value: object) -> Priors:
     k = key.terms[0]
+    if not key.at_mean:
+        priors = _on_zeros(priors, k, key.effects)
+    elif priors.changes[k] is None:
+        term = design.terms[k]
+        raise PriorError(
+            f"{name} is given a prior of the sd at the means of the columns, but the other priors of {term.label} are "
+            f"about the zeros of its columns: they are those of another package, or one of them is given for "
+            f"sd_{term.group}. Give all of them for sd_at_mean_{term.group}, or all for sd_{term.group}."
+        )
     joint = priors.joints[k]
     if joint is not None:
         raise PriorError(

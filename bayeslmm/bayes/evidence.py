@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bayeslmm.bayes.at_means import design_at_means, factors_at_means
 from bayeslmm.bayes.importance import importance_points
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.quadrature import TOLERABLE, integrate
@@ -58,7 +59,7 @@ class BayesFactor:
     Attributes
     ----------
     label : str
-        Label of the standard deviation.
+        Label of the standard deviation; with ``sd_at_mean`` where it is that of an effect at the means of columns.
     log_bf01 : float
         Log of the Bayes factor in favour of zero.
     prior : str
@@ -173,7 +174,7 @@ def integrated(cp: CrossProducts, priors: Priors, terms: Sequence[FloatArray], r
 def log_evidence_without_effects(cp: CrossProducts, priors: Priors) -> Evidence:
     """Log p(y) with all random effects at zero: a linear model, sigma integrated on a line."""
     factor = evaluate(cp, [np.zeros((1, block.size, block.size)) for block in cp.blocks])
-    target = Target(cp, replace(priors, sds=(), lkj=(), joint=()), ())
+    target = Target(cp, replace(priors, sds=(), lkj=(), joint=(), at_means=()), ())
     return Evidence(float(target.evaluate_with(np.zeros((1, 0)), factor).log_density[0]))
 
 
@@ -192,7 +193,8 @@ def log_evidence_at_zero(
     terms : sequence of FloatArray, each (c, c)
         Relative factors near the bulk of the posterior.
     position, effect : int
-        Term, and effect within it; effects that share an sd vanish together.
+        Term, and effect within it: at the means of the columns, where its prior is about these. Effects that share an
+        sd vanish together.
 
     Raises
     ------
@@ -203,7 +205,7 @@ def log_evidence_at_zero(
     design, remaining, kept = without_effect(cp.design, priors, position, effect)
     if not design.terms:
         return log_evidence_without_effects(cp, priors)
-    covariances = [T @ T.T for T in terms]
+    covariances = [T @ T.T for T in factors_at_means(priors.changes, terms)]
     own = covariances[position][np.ix_(kept, kept)]
     left = [*covariances[:position], *([own] if kept.size else []), *covariances[position + 1 :]]
     roots = [_root(G) for G in left]
@@ -247,7 +249,12 @@ def check_density_at_zero(design: Design, priors: Priors, position: int, effect:
 
 
 def without_effect(design: Design, priors: Priors, position: int, effect: int) -> tuple[Design, Priors, IntArray]:
-    """Design and priors of the model in which an sd is zero, and the effects of its term that are left."""
+    """Design and priors of the model in which an sd is zero, and the effects of its term that are left.
+
+    An effect that the prior has at the means of the columns is left out there: what is left of ``(x | g)`` without its
+    level is ``(0 + (x - mean(x)) | g)``. The columns of all terms are those that the priors are about.
+    """
+    design, priors = design_at_means(design, priors.changes), replace(priors, at_means=())
     term = design.terms[position]
     c = len(term.effects)
     kept = np.array([k for k in range(c) if k != effect and not term.structure.shared], dtype=np.int64)

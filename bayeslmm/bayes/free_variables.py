@@ -17,6 +17,7 @@ import numpy as np
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
+from bayeslmm.bayes.at_means import group_change
 from bayeslmm.bayes.layout import GroupLayout, make_layout
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.pymc_priors import one_variable, suffix_of
@@ -99,14 +100,23 @@ def free_variables(design: Design, priors: Priors, posterior: Mapping[str, Any])
 
 
 def _of_group(design: Design, priors: Priors, group: GroupLayout, posterior: Mapping[str, Any]) -> Found:
-    sd = _flat(posterior, group.sd)
-    yield from _of_sds(group, priors, sd, _flat(posterior, "sigma"))
-    terms = _terms(design, group, sd, _flat(posterior, group.corr) if group.pairs else sd[:, :0])
+    change = group_change(group, priors.changes)
+    sd_name, corr_name = (group.sd, group.corr) if change is None else (group.sd_at_mean, group.corr_at_mean)
+    sd = _flat(posterior, sd_name)
+    yield from _of_sds(group, sd_name, priors, sd, _flat(posterior, "sigma"))
+    terms = _terms(design, group, sd, _flat(posterior, corr_name) if group.pairs else sd[:, :0])
     if group.pairs:
         yield f"r_{group.name}", (group.pair_dim,), (len(group.pairs),), partial(_places, terms)
     if group.b in posterior:
-        b = _flat(posterior, group.b)
-        yield f"z_{group.name}", (group.dim, group.effect_dim), b.shape[1:], partial(_standardised, terms, b)
+        b, dims = _flat(posterior, group.b), (group.dim, group.effect_dim)
+        if change is not None:
+            yield group.b_at_mean, dims, b.shape[1:], partial(_at_means, change, b)
+        yield f"z_{group.name}", dims, b.shape[1:], partial(_standardised, terms, b, change)
+
+
+def _at_means(change: FloatArray, b: FloatArray) -> FloatArray:
+    """Effects (S, J, c) at the means of the columns, of which ``b = (those) change'`` are linear functions."""
+    return np.asarray(b @ np.linalg.inv(change).T)
 
 
 def _flat(posterior: Mapping[str, Any], name: str) -> FloatArray:
@@ -124,7 +134,7 @@ def _terms(design: Design, group: GroupLayout, sd: FloatArray, correlations: Flo
     return tuple(out)
 
 
-def _of_sds(group: GroupLayout, priors: Priors, sd: FloatArray, sigma: FloatArray) -> Found:
+def _of_sds(group: GroupLayout, name: str, priors: Priors, sd: FloatArray, sigma: FloatArray) -> Found:
     """What the priors of the standard deviations are about, where that is not the vector of them."""
     first = group.sds[0]
     if one_variable(group, priors):
@@ -144,7 +154,7 @@ def _of_sds(group: GroupLayout, priors: Priors, sd: FloatArray, sigma: FloatArra
             if priors.sds[term][label.effects[0]].relative:
                 yield f"ratio_{group.name}__{label.name}", (), (), partial(_ratio, values[:, None], sigma)
             else:
-                yield f"{group.sd}__{label.name}", (), (), partial(np.copy, values)
+                yield f"{name}__{label.name}", (), (), partial(np.copy, values)
 
 
 def _ratio(sd: FloatArray, sigma: FloatArray) -> FloatArray:
@@ -201,8 +211,9 @@ def _root(term: _Term) -> FloatArray:
     return L
 
 
-def _standardised(terms: tuple[_Term, ...], b: FloatArray) -> FloatArray:
+def _standardised(terms: tuple[_Term, ...], b: FloatArray, change: FloatArray | None = None) -> FloatArray:
     """Effects (S, J, c) as standard normals: z with ``b = z (diag(sd) L)'``, zero where b cannot differ from zero."""
+    b = b if change is None else _at_means(change, b)
     z = np.zeros(b.shape)
     for term in terms:
         sd = term.sd[:, None, :]

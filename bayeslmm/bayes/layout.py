@@ -38,12 +38,15 @@ class GroupLayout:
         The grouping factor as it appears in variable names.
     dim : str
         Dim of its levels: the name itself unless a variable is called so.
+    at_mean : str
+        What sets names of quantities at the means of columns apart from those at their zeros.
     """
 
     labels: GroupLabels
     sds: tuple[SdLabel, ...]
     name: str
     dim: str
+    at_mean: str = "at_mean"
 
     @property
     def effect_dim(self) -> str:
@@ -74,6 +77,13 @@ class GroupLayout:
         return tuple(label for *_, label in self.labels.pairs)
 
     @property
+    def pair_effects(self) -> tuple[list[int], list[int]]:
+        """Both effects of every pair among all effects of the factor."""
+        starts = {term: columns.start for term, columns in zip(self.labels.terms, self.labels.slices, strict=True)}
+        places = [(starts[term] + a, starts[term] + b) for term, a, b, _ in self.labels.pairs]
+        return [a for a, _ in places], [b for _, b in places]
+
+    @property
     def sd(self) -> str:
         return f"sd_{self.name}"
 
@@ -84,6 +94,18 @@ class GroupLayout:
     @property
     def b(self) -> str:
         return f"b_{self.name}"
+
+    @property
+    def sd_at_mean(self) -> str:
+        return f"sd_{self.at_mean}_{self.name}"
+
+    @property
+    def corr_at_mean(self) -> str:
+        return f"corr_{self.at_mean}_{self.name}"
+
+    @property
+    def b_at_mean(self) -> str:
+        return f"b_{self.at_mean}_{self.name}"
 
     @property
     def codes(self) -> str:
@@ -151,6 +173,13 @@ class Layout:
         return dims
 
     @cached_property
+    def at_mean_dims(self) -> dict[str, tuple[str, ...]]:
+        """Further posterior variables, where priors are about effects at the means of columns, and their dims."""
+        correlated = [group for group in self.groups if group.pairs]
+        dims: dict[str, tuple[str, ...]] = {group.sd_at_mean: (group.sd_dim,) for group in correlated}
+        return dims | {group.corr_at_mean: (group.pair_dim,) for group in correlated}
+
+    @cached_property
     def data_dims(self) -> dict[str, tuple[str, ...]]:
         """Observed and constant data to their dims."""
         dims: dict[str, tuple[str, ...]] = {self.response: ("obs",)}
@@ -180,8 +209,12 @@ def make_layout(design: Design) -> Layout:
     variables = _variable_names(names) | ({"frequency"} if counted else set())
     response = _free(_without_slash(design.response), variables)
     taken = {*variables, response}
+    at_mean = "at_mean"
+    while any(name.startswith(at_mean) for name in names):
+        at_mean += "_"
     groups = tuple(
-        GroupLayout(label, sds, name, _free(name, taken)) for (label, sds), name in zip(labels, names, strict=True)
+        GroupLayout(label, sds, name, _free(name, taken), at_mean)
+        for (label, sds), name in zip(labels, names, strict=True)
     )
     return Layout(response, design.fixed_names, _obs_labels(design.index), groups, counted)
 
@@ -201,10 +234,10 @@ def group_columns(design: Design, group: GroupLayout) -> FloatArray:
 
 def _variable_names(groups: Iterable[str]) -> set[str]:
     names = {*_SAMPLE_DIMS, "obs", "coef", "beta", "sigma", "mu", "X", "weights", "offset"}
+    prefixes = ("sd", "corr", "b", "z", "L", "Z", "codes", "r", "ratio", "tau", "shares")
+    further = ("sd_at_mean", "corr_at_mean", "b_at_mean", "at_mean")
     for group in groups:
-        names |= {
-            f"{prefix}_{group}" for prefix in ("sd", "corr", "b", "z", "L", "Z", "codes", "r", "ratio", "tau", "shares")
-        }
+        names |= {f"{prefix}_{group}" for prefix in (*prefixes, *further)}
     return names
 
 

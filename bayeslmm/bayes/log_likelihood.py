@@ -8,7 +8,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from bayeslmm.bayes.layout import Layout, group_columns, make_layout
+from bayeslmm.bayes.at_means import AtMeans, sds_and_correlations
+from bayeslmm.bayes.layout import GroupLayout, Layout, group_columns, make_layout
 from bayeslmm.design.covariance import canonical
 from bayeslmm.design.design import Design, Grouping
 from bayeslmm.design.shared import Shared
@@ -60,7 +61,9 @@ class VarianceDraws:
         )
 
 
-def variance_draws(design: Design, posterior: Mapping[str, AnyArray]) -> VarianceDraws:
+def variance_draws(
+    design: Design, posterior: Mapping[str, AnyArray], changes: Sequence[AtMeans | None] = ()
+) -> VarianceDraws:
     """Variance parameters and fixed effects of the variables of a posterior.
 
     Parameters
@@ -68,6 +71,9 @@ def variance_draws(design: Design, posterior: Mapping[str, AnyArray]) -> Varianc
     design : Design
     posterior : mapping of str to array
         Variables of `Layout.posterior_dims` with leading dims chain and draw; random effects are not needed.
+    changes : sequence of AtMeans or None, optional
+        `Priors.changes`: factors are then made from the sds and correlations at the means. Far from the zero of a
+        column those at the zero have correlations of 1 to rounding, in which the spread at the mean is lost.
     """
     layout = make_layout(design)
 
@@ -79,19 +85,35 @@ def variance_draws(design: Design, posterior: Mapping[str, AnyArray]) -> Varianc
     beta = flat("beta") if layout.coef else np.empty((sigma.size, 0))
     sds: dict[int, FloatArray] = {}
     correlations: dict[int, FloatArray | None] = {}
+    factors: dict[int, FloatArray] = {}
     for group in layout.groups:
         columns = flat(group.sd) / sigma[:, None]
         pairs = flat(group.corr) if group.pairs else columns[:, :0]
         for term in group.labels.terms:
-            sds[term] = columns[:, [k for k, sd in enumerate(group.sds) if sd.term == term]]
-            own = [k for k, (position, *_) in enumerate(group.labels.pairs) if position == term]
-            places = [(group.labels.pairs[k][1], group.labels.pairs[k][2]) for k in own]
-            correlations[term] = _correlation(design, term, pairs[:, own], places)
+            sds[term], correlations[term] = _of_term(design, group, term, columns, pairs)
+            factors[term] = _factor(design, term, sds[term], correlations[term])
+            change = changes[term] if changes else None
+            if change is not None and group.sd_at_mean in posterior:
+                means = flat(group.sd_at_mean) / sigma[:, None], flat(group.corr_at_mean)
+                factors[term] = change.matrix @ _factor(design, term, *_of_term(design, group, term, *means))
     positions = range(len(design.terms))
-    factors = tuple(_factor(design, k, sds[k], correlations[k]) for k in positions)
     return VarianceDraws(
-        sigma, tuple(sds[k] for k in positions), factors, tuple(correlations[k] for k in positions), beta
+        sigma,
+        tuple(sds[k] for k in positions),
+        tuple(factors[k] for k in positions),
+        tuple(correlations[k] for k in positions),
+        beta,
     )
+
+
+def _of_term(
+    design: Design, group: GroupLayout, term: int, columns: FloatArray, pairs: FloatArray
+) -> tuple[FloatArray, FloatArray | None]:
+    """Relative sds and correlations of one term among those of its grouping factor."""
+    own = [k for k, (position, *_) in enumerate(group.labels.pairs) if position == term]
+    places = [(group.labels.pairs[k][1], group.labels.pairs[k][2]) for k in own]
+    sds = columns[:, [k for k, sd in enumerate(group.sds) if sd.term == term]]
+    return sds, _correlation(design, term, pairs[:, own], places)
 
 
 def _correlation(design: Design, term: int, values: FloatArray, places: Sequence[tuple[int, int]]) -> FloatArray | None:
@@ -123,12 +145,19 @@ def correlation_root(correlation: FloatArray) -> FloatArray:
     return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :])
 
 
-def typical_factors(design: Design, draws: VarianceDraws) -> list[FloatArray]:
-    """Relative factors (c, c), lower triangular, at the medians of the sds and the means of the correlations."""
+def typical_factors(design: Design, draws: VarianceDraws, changes: Sequence[AtMeans | None] = ()) -> list[FloatArray]:
+    """Relative factors (c, c) at the medians of the sds and the means of the correlations.
+
+    Lower triangular, but for terms whose effects at the means of columns (`Priors.changes`) these medians are of.
+    """
     out = []
     for k, (t, correlation) in enumerate(zip(draws.relative_sds, draws.correlations, strict=True)):
+        change = changes[k] if changes else None
+        if change is not None:
+            t, correlation = sds_and_correlations(change.inverse @ draws.factors[k])
         centre = None if correlation is None else correlation.mean(0)[None]
-        out.append(canonical(_factor(design, k, np.median(t, axis=0)[None], centre))[0])
+        T = canonical(_factor(design, k, np.median(t, axis=0)[None], centre))[0]
+        out.append(T if change is None else change.matrix @ T)
     return out
 
 

@@ -17,6 +17,7 @@ from warnings import catch_warnings, simplefilter, warn
 import numpy as np
 from scipy.special import logsumexp
 
+from bayeslmm.bayes.at_means import AtMeans
 from bayeslmm.bayes.evidence import integrated, without_rows
 from bayeslmm.bayes.layout import GroupLayout, Layout, make_layout
 from bayeslmm.bayes.log_likelihood import variance_draws
@@ -80,7 +81,13 @@ def default_draws(design: Design) -> int:
 
 
 def leave_out(
-    cp: CrossProducts, tree: DataTree, prior: NormalPrior | None, kind: str, group: str | None, draws: int | None
+    cp: CrossProducts,
+    tree: DataTree,
+    prior: NormalPrior | None,
+    kind: str,
+    group: str | None,
+    draws: int | None,
+    changes: Sequence[AtMeans | None] = (),
 ) -> LeftOutDraws:
     """Exact log densities of what is left out, at a thinned set of draws.
 
@@ -95,6 +102,8 @@ def leave_out(
     group : str or None
         Grouping factor; may be left out if there is one only.
     draws : int or None
+    changes : sequence of AtMeans or None, optional
+        `Priors.changes`.
 
     Raises
     ------
@@ -116,7 +125,7 @@ def leave_out(
     posterior = tree["posterior"].to_dataset()
     step = _step(int(posterior["sigma"].size), default_draws(design) if draws is None else draws)
     thinned = posterior.isel(draw=slice(None, None, step))
-    values = variance_draws(design, {str(k): v.to_numpy() for k, v in thinned.items()})
+    values = variance_draws(design, {str(k): v.to_numpy() for k, v in thinned.items()}, changes)
     factors = par.block_factors(cp, values.factors)
     shape = (thinned.sizes["chain"], thinned.sizes["draw"], -1)
     if codes is None:

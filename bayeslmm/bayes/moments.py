@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bayeslmm.bayes.at_means import factors_at_zeros
 from bayeslmm.bayes.quadrature import Grid
 from bayeslmm.bayes.target import Target
 from bayeslmm.equality import by_value
@@ -47,6 +48,7 @@ def grid_moments(target: Target, grid: Grid) -> ExactMoments:
     mass = (p[keep] / p[keep].sum())[:, None] * conditional
     sigma = np.exp(log_sigma)
     factors, sds, _ = target.terms(points.x[keep])
+    sds = _at_zeros(target, factors, sds)
     ends = iter(_end_corrections(target, grid, keep, (mass * sigma).sum(1)))
     sd_moments = [np.array([_mean_sd(mass, t[:, k, None] * sigma, next(ends)) for k in range(t.shape[1])]) for t in sds]
     sigma_mean, sigma_sd = _mean_sd(mass, sigma)
@@ -61,6 +63,17 @@ def grid_moments(target: Target, grid: Grid) -> ExactMoments:
     )
 
 
+def _at_zeros(target: Target, factors: list[FloatArray], sds: list[FloatArray]) -> list[FloatArray]:
+    """Relative sds of the effects at the zeros of the columns."""
+    if not target.changes:
+        return sds
+    own = factors_at_zeros(target.changes, factors)
+    return [
+        t if change is None else np.sqrt((T**2).sum(axis=-1))
+        for change, T, t in zip(target.changes, own, sds, strict=True)
+    ]
+
+
 def _mean_sd(mass: FloatArray, values: FloatArray, correction: float = 0.0) -> tuple[float, float]:
     mean = float((mass * values).sum()) + correction
     square = float((mass * values**2).sum())
@@ -72,14 +85,17 @@ def _end_corrections(target: Target, grid: Grid, keep: BoolArray, sigma_mass: Fl
 
     On a folded axis the density D is even and the trapezoidal rule converges geometrically, but ``g = c sinh(x) D`` is
     odd: its integral over x >= 0 lacks ``h^2 / 12 g'(0) - h^4 / 720 g'''(0)``, with ``g' = c D`` and
-    ``g''' = c (D + 3 D'')`` there, and the second derivative of D from its values at 0 and h.
+    ``g''' = c (D + 3 D'')`` there, and the second derivative of D from its values at 0 and h. The sd at the zero of a
+    column that an effect is centred on mixes several; where one of them vanishes its slopes cancel over the
+    correlation, which the data then say nothing about.
     """
     corrections, axis = [], 0
     x = grid.points.x[keep]
-    for coordinates in target.coordinates:
+    for position, coordinates in enumerate(target.coordinates):
+        change = target.changes[position] if target.changes else None
         for k in range(coordinates.size):
             nodes, correction = grid.axes[axis + k], 0.0
-            if nodes[0] == 0.0:
+            if nodes[0] == 0.0 and not (change is not None and change.moved[k]):
                 h = nodes[1]
                 # Half the weight belongs to the node at zero.
                 at_zero = 2.0 * sigma_mass[x[:, axis + k] == 0.0].sum() / h

@@ -92,7 +92,8 @@ def sample_nuts(
         trace = run(model, layout, random_seed, progress, options, callback)
     posterior = {
         name: trace["posterior"][name].transpose("chain", "draw", *dims).to_numpy()
-        for name, dims in layout.posterior_dims.items()
+        for name, dims in (layout.posterior_dims | layout.at_mean_dims).items()
+        if name in trace["posterior"]
     }
     posterior, stats = complete_draws(posterior, schema_stats(trace["sample_stats"]), draws, chains)
     return NutsDraws(posterior, stats, sampler)
@@ -179,4 +180,4 @@ def _start(model: Any, layout: Layout) -> dict[str, FloatArray]:
 
 
 def _names(model: Any, layout: Layout) -> list[str]:
-    return [name for name in layout.posterior_dims if name in model.named_vars]
+    return [name for name in (*layout.posterior_dims, *layout.at_mean_dims) if name in model.named_vars]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayeslmm.bayes.datatree import groups_tree, with_group
+from bayeslmm.bayes.datatree import at_mean_variables, groups_tree, with_group
 from bayeslmm.bayes.default_priors import PriorSpec, resolve_priors
 from bayeslmm.bayes.layout import GroupLayout, make_layout
 from bayeslmm.bayes.log_likelihood import VarianceDraws, variance_draws
@@ -196,10 +196,12 @@ def prior_tree(
         prior[group.sd] = np.concatenate([drawn.sds[k] for k in group.labels.terms], axis=1)
         if group.pairs:
             prior[group.corr] = np.stack([drawn.corrs[k][:, a, b] for k, a, b, _ in group.labels.pairs], axis=1)
+        prior |= at_mean_variables(group, priors, drawn)
         prior[group.b] = effects[group.labels.group]
     from bayeslmm.bayes.free_variables import free_variables
 
-    draws_of = {name: prior[name][None] for name in layout.posterior_dims}
+    names = [name for name in (*layout.posterior_dims, *layout.at_mean_dims) if name in prior]
+    draws_of = {name: prior[name][None] for name in names}
     groups: dict[str, dict[str, Any]] = {"prior": draws_of | free_variables(design, priors, draws_of)}
     if predictive:
         groups["prior_predictive"] = {layout.response: simulate_response(design, drawn, rng)[None]}

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from bayeslmm.bayes.at_means import AtMeans, at_means, effect_sizes
 from bayeslmm.bayes.prior_scales import (
     columns,
     observation_mean,
@@ -47,11 +48,13 @@ _AUTOSCALE = 2.5
 
 
 def default_priors(design: Design) -> Priors:
-    """Half-t(3) on every sd with scale ``sd(y) / rms(column)``, LKJ(1), flat beta.
+    """Half-t(3) on every sd, LKJ(1) on correlations, flat beta.
 
-    An sd that effects share has the scale that its effects together ask for: ``sd(y)`` for the levels of a factor.
-    Its correlation is uniform on its range. Otherwise invariant to shifting and rescaling predictors; equivariant to
-    ``y -> a + c y``.
+    In a term with an intercept and an unstructured covariance these are the sds and correlations of the effects at the
+    means of its columns, with scale ``sd(y)`` for the level there and ``sd(y) / sd(column)`` for a slope: invariant to
+    shifting and rescaling predictors. Elsewhere the model itself depends on the zeros of the columns; the scale is
+    ``sd(y) / rms(column)``, and for an sd that effects share the one that they ask for together: ``sd(y)`` for the
+    levels of a factor. Its correlation is uniform on its range. Equivariant to ``y -> a + c y``.
 
     Parameters
     ----------
@@ -61,12 +64,17 @@ def default_priors(design: Design) -> Priors:
     -------
     Priors
     """
-    spread = response_sd(design)
+    spread, changes = response_sd(design), _changes(design)
     sds = tuple(
-        tuple(HalfT(DEGREES_OF_FREEDOM, float(spread / size)) for size in term_rms(design, term))
-        for term in design.terms
+        tuple(HalfT(DEGREES_OF_FREEDOM, float(spread / size)) for size in effect_sizes(design, k, change))
+        for k, change in enumerate(changes)
     )
-    return Priors(sds, (1.0,) * len(design.terms), HalfT(DEGREES_OF_FREEDOM, spread))
+    return Priors(sds, (1.0,) * len(changes), HalfT(DEGREES_OF_FREEDOM, spread), at_means=changes)
+
+
+def _changes(design: Design) -> tuple[AtMeans | None, ...]:
+    """For every term the effects that our own priors are about."""
+    return tuple(at_means(design, term) for term in design.terms)
 
 
 def weak_priors(design: Design) -> Priors:
@@ -175,7 +183,9 @@ def _bambi_scales(design: Design, term: RandomTerm, width: float) -> FloatArray:
 
 
 def pc_priors(design: Design) -> Priors:
-    """Penalised-complexity priors: sds exponential with ``P(sd > sd(y) / rms(column)) = 0.05``, flat sigma and beta.
+    """Penalised-complexity priors: sds exponential with ``P(sd > U) = 0.05``, flat sigma and beta.
+
+    U is the scale of the default prior, ``sd(y) / sd(column)`` at the means where terms have an intercept.
 
     The mode is at zero by design and the scale matters: this common choice is tight if much of the variance lies
     between groups. For another use ``bl.Exponential.pc(U, alpha)``.
@@ -184,9 +194,12 @@ def pc_priors(design: Design) -> Priors:
     ----------
     Simpson, Rue, Riebler, Martins & Sorbye (2017), Statistical Science 32, 1-28.
     """
-    spread = response_sd(design)
-    sds = tuple(tuple(Exponential.pc(float(spread / size)) for size in term_rms(design, term)) for term in design.terms)
-    return Priors(sds, (1.0,) * len(design.terms), Flat())
+    spread, changes = response_sd(design), _changes(design)
+    sds = tuple(
+        tuple(Exponential.pc(float(spread / size)) for size in effect_sizes(design, k, change))
+        for k, change in enumerate(changes)
+    )
+    return Priors(sds, (1.0,) * len(changes), Flat(), at_means=changes)
 
 
 def boundary_avoiding_priors(design: Design) -> Priors:
@@ -202,11 +215,11 @@ def boundary_avoiding_priors(design: Design) -> Priors:
     """
     sds = tuple((Power(1.0) if correlated(t) else Gamma(2.0, 0.0),) * len(t.effects) for t in design.terms)
     lkj = tuple(1.5 if correlated(term) else 1.0 for term in design.terms)
-    return Priors(sds, lkj, Flat())
+    return Priors(sds, lkj, Flat(), at_means=_changes(design))
 
 
 def flat_priors(design: Design) -> Priors:
-    """Flat in theta (the relative Cholesky factors), beta and log sigma: the posterior mode in theta is REML.
+    """Flat in theta (the relative Cholesky factors at the means), beta and log sigma: the posterior mode is REML.
 
     With sigma integrated out, minus twice the log posterior density of theta is the profiled REML criterion up to a
     constant.
@@ -219,7 +232,7 @@ def flat_priors(design: Design) -> Priors:
         sds.append((Relative(Flat()),) * c if prior is None else tuple(prior.marginal(k, c) for k in range(c)))
         joint.append(prior)
     lkj = tuple(1.0 if prior is None else 0.5 for prior in joint)
-    return Priors(tuple(sds), lkj, Power(-1.0), joint=tuple(joint))
+    return Priors(tuple(sds), lkj, Power(-1.0), joint=tuple(joint), at_means=_changes(design))
 
 
 def correlated(term: RandomTerm) -> bool:

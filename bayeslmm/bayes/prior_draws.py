@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bayeslmm.bayes.at_means import factors_at_zeros, sds_and_correlations
 from bayeslmm.bayes.prior_families import (
     Exponential,
     Gamma,
@@ -48,6 +49,8 @@ class PriorDraws:
         Random effects of every block, in the order of ``cross_products(design).blocks``.
     block_terms : tuple of tuple of int
         Positions in ``design.terms`` of the terms of each block, whose effects are its columns.
+    sds_at_mean, corrs_at_mean : tuple of FloatArray
+        The same of the effects that the priors are about; those above where these are the user's own.
     """
 
     beta: FloatArray
@@ -56,6 +59,8 @@ class PriorDraws:
     corrs: tuple[FloatArray, ...]
     b: tuple[FloatArray, ...]
     block_terms: tuple[tuple[int, ...], ...]
+    sds_at_mean: tuple[FloatArray, ...] = ()
+    corrs_at_mean: tuple[FloatArray, ...] = ()
 
 
 def draw_prior(design: Design, priors: Priors, size: int, rng: np.random.Generator) -> PriorDraws:
@@ -102,13 +107,17 @@ def draw_prior(design: Design, priors: Priors, size: int, rng: np.random.Generat
         sds.append(values)
         corrs.append(root @ np.swapaxes(root, -1, -2))
         roots.append(values[:, :, None] * root)
+    own, own_corrs, roots = tuple(sds), tuple(corrs), factors_at_zeros(priors.changes, roots)
+    for k, change in enumerate(priors.changes):
+        if change is not None:
+            sds[k], corrs[k] = sds_and_correlations(roots[k])
     beta = np.zeros((size, 0))
     if priors.beta is not None:
         prior = priors.beta
         beta = prior.coefficients(prior.mean + prior.sd * rng.standard_normal((size, design.p)))
     blocks = block_terms(design)
     b = tuple(_effects(design, terms, roots, rng) for terms in blocks)
-    return PriorDraws(beta, sigma, tuple(sds), tuple(corrs), b, blocks)
+    return PriorDraws(beta, sigma, tuple(sds), tuple(corrs), b, blocks, own, own_corrs)
 
 
 def check_proper(design: Design, priors: Priors) -> None:
@@ -217,6 +226,14 @@ def _term_sds(
     own = priors.sds[position][: 1 if term.structure.shared else len(term.effects)]
     values = [draw_sd(prior, size, rng) * (sigma if prior.relative else 1.0) for prior in own]
     return np.stack(values, axis=1)
+
+
+def draw_term_sds(design: Design, priors: Priors, position: int, size: int, rng: np.random.Generator) -> FloatArray:
+    """Draws (S, c) of the sds of one term at the zeros of its columns, from proper priors of these and of sigma."""
+    term, change = design.terms[position], priors.changes[position]
+    sds = _term_sds(term, priors, position, draw_sd(priors.sigma, size, rng), rng)
+    root = sds[:, :, None] * _correlation_root(term, priors, position, size, rng)
+    return np.sqrt(((root if change is None else change.matrix @ root) ** 2).sum(axis=-1))
 
 
 def _correlation_root(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bayeslmm.bayes.at_means import AtMeans
 from bayeslmm.bayes.prior_families import (
     Exponential,
     Flat,
@@ -112,6 +113,9 @@ class Priors:
     notes : tuple of tuple of str
         Pairs (label or kind of parameter, text): what to know, e.g. where a preset differs from the package it is named
         after.
+    at_means : tuple of AtMeans or None
+        For every term the effects that the priors of its sds and correlations are about: those at the means of the
+        columns, or None for those at their zeros, which tables of results show. Empty: None for all.
     """
 
     sds: tuple[tuple[SdPrior, ...], ...]
@@ -120,17 +124,35 @@ class Priors:
     beta: NormalPrior | None = None
     joint: tuple[TermPrior | None, ...] = ()
     notes: tuple[tuple[str, str], ...] = ()
+    at_means: tuple[AtMeans | None, ...] = ()
 
     def __post_init__(self) -> None:
         if self.sigma.relative:
             raise PriorError(
                 f"The prior of sigma is {self.sigma}, relative to sigma itself. Give an absolute prior, e.g. bl.HalfT."
             )
+        if self.at_means and not self.centred:
+            object.__setattr__(self, "at_means", ())
 
     @property
     def joints(self) -> tuple[TermPrior | None, ...]:
         """One entry per term."""
         return self.joint or (None,) * len(self.sds)
+
+    @property
+    def changes(self) -> tuple[AtMeans | None, ...]:
+        """One entry per term of `at_means`."""
+        return self.at_means or (None,) * len(self.sds)
+
+    @property
+    def centred(self) -> bool:
+        """Whether some priors are about effects at the means of columns."""
+        return any(change is not None for change in self.at_means)
+
+    def on_zeros(self, *positions: int) -> Priors:
+        """The same priors, those of some terms about the effects at the zeros of the columns."""
+        kept = tuple(None if k in positions else change for k, change in enumerate(self.changes))
+        return replace(self, at_means=kept)
 
     @property
     def proper(self) -> bool:

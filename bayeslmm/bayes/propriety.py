@@ -18,6 +18,7 @@ from itertools import combinations
 
 import numpy as np
 
+from bayeslmm.bayes.at_means import design_at_means
 from bayeslmm.bayes.prior_families import Flat, Gamma, HalfT, InverseGammaVariance, Power, SdPrior
 from bayeslmm.bayes.prior_scales import response_sd
 from bayeslmm.bayes.priors import Priors
@@ -65,7 +66,7 @@ def check_posterior(design: Design, priors: Priors) -> None:
     PriorError
         The posterior does not integrate; the message says where and what to use.
     """
-    improper = _improper(design, priors)
+    design, improper = design_at_means(design, priors.changes), _improper(design, priors)
     for item in improper:
         _check_zero(item, design)
     flat = design.X if priors.beta is None else _flat_columns(design.X, priors.beta)
@@ -83,6 +84,25 @@ def finite_moments(design: Design, priors: Priors) -> dict[tuple[int, int], int]
     finite where ``rank + tail > k + 1``.
     """
     X = design.X if priors.beta is None else _flat_columns(design.X, priors.beta)
+    own = design_at_means(design, priors.changes)
+    return _at_zeros(priors, _finite_moments(own, priors, X))
+
+
+def _at_zeros(priors: Priors, found: dict[tuple[int, int], int]) -> dict[tuple[int, int], int]:
+    """An sd at the zeros of the columns has the moments that all those it is made of have."""
+    moments = dict(found)
+    for k, change in enumerate(priors.changes):
+        if change is None:
+            continue
+        for j, row in enumerate(change.rows):
+            orders = [found[k, i] for i, value in enumerate(row) if value and (k, i) in found]
+            if orders:
+                moments[k, j] = min(orders)
+    return moments
+
+
+def _finite_moments(design: Design, priors: Priors, X: FloatArray) -> dict[tuple[int, int], int]:
+    """Moments of the sds that the priors are about."""
     found: dict[tuple[int, int], int] = {}
     for _, sds in variance_labels(design):
         for sd in sds:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from bayeslmm.bayes.at_means import group_change
 from bayeslmm.bayes.layout import GroupLayout
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.design.design import Design
@@ -17,7 +18,8 @@ from bayeslmm.types import FloatArray
 def correlation_factors(design: Design, group: GroupLayout, priors: Priors) -> list[Any] | None:
     """Cholesky factors of the correlations of a group's effects, term by term; None if all are independent.
 
-    Adds the free variable ``r_<group>`` and the correlations ``corr_<group>`` to the model.
+    Adds the free variable ``r_<group>`` and the correlations ``corr_<group>`` (those at the means, where the priors are
+    about these) to the model.
     """
     import pymc as pm
     import pytensor.tensor as pt
@@ -43,7 +45,8 @@ def correlation_factors(design: Design, group: GroupLayout, priors: Priors) -> l
             L = _factor_from_partials(part, size)
             blocks.append(L)
             correlations.append((L @ L.T)[np.triu_indices(size, 1)])
-    pm.Deterministic(group.corr, pt.concatenate(correlations), dims=group.pair_dim)
+    name = group.corr if group_change(group, priors.changes) is None else group.corr_at_mean
+    pm.Deterministic(name, pt.concatenate(correlations), dims=group.pair_dim)
     return blocks
 
 

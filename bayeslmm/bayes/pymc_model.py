@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from bayeslmm.bayes.at_means import group_change
 from bayeslmm.bayes.forms import Form
 from bayeslmm.bayes.layout import GroupLayout, Layout, group_columns, make_layout
 from bayeslmm.bayes.priors import Priors
@@ -41,7 +42,9 @@ def build_pymc_model(design: Design, priors: Priors, form: Form | Mapping[str, F
         effects are correlated, ``r_<group>``: one number per pair, ``(1 + partial correlation) / 2``. Their
         independent beta priors are the LKJ prior on the correlation matrix. For a correlation that
         all effects share it is the place on the range of that correlation, from 0 to 1. Priors on the ratio to sigma
-        have ``ratio_<group>`` in place of ``sd_<group>``, decov ``tau_<group>`` and ``shares_<group>``.
+        have ``ratio_<group>`` in place of ``sd_<group>``, decov ``tau_<group>`` and ``shares_<group>``. Where priors
+        are about the effects at the means of columns, so are ``sd_at_mean_<group>``, ``r_<group>``, ``z_<group>`` and
+        ``b_at_mean_<group>`` (centred), and ``sd_<group>``, ``corr_<group>`` and ``b_<group>`` follow from them.
 
     Notes
     -----
@@ -100,9 +103,11 @@ def build_collapsed_model(cp: CrossProducts, priors: Priors) -> Any:
         sigma = sigma_variable(priors)
         for group in layout.groups:
             sd, blocks = _covariance(design, group, priors, sigma)
+            _at_zeros(design, group, priors, sd, blocks)
             for k, (term, columns) in enumerate(zip(group.labels.terms, group.labels.slices, strict=True)):
-                relative = sd[columns] / sigma
+                relative, change = sd[columns] / sigma, priors.changes[term]
                 factors[term] = pt.diag(relative) if blocks is None else relative[:, None] * blocks[k]
+                factors[term] = factors[term] if change is None else change.matrix @ factors[term]
         value = collapsed_log_likelihood(cp, factors, pm.math.log(sigma), priors.beta)
         pm.Potential("collapsed_log_likelihood", value)
     return model
@@ -124,12 +129,31 @@ def _random_effects(design: Design, group: GroupLayout, priors: Priors, sigma: A
     import pymc as pm
 
     sd, blocks = _covariance(design, group, priors, sigma)
-    dims = (group.dim, group.effect_dim)
+    _at_zeros(design, group, priors, sd, blocks)
+    dims, A = (group.dim, group.effect_dim), group_change(group, priors.changes)
     if not centred:
         z = pm.Normal(f"z_{group.name}", mu=0.0, sigma=1.0, dims=dims)
         b = z * sd if blocks is None else z @ (sd[:, None] * joined(blocks)).T
-        return pm.Deterministic(group.b, b, dims=dims)
+        return pm.Deterministic(group.b, b if A is None else b @ A.T, dims=dims)
     if blocks is None:
         return pm.Normal(group.b, mu=0.0, sigma=sd, dims=dims)
-    chol = sd[:, None] * joined(blocks)
-    return pm.MvNormal(group.b, mu=np.zeros(len(group.labels.effects)), chol=chol, dims=dims)
+    chol, zero = sd[:, None] * joined(blocks), np.zeros(len(group.labels.effects))
+    if A is None:
+        return pm.MvNormal(group.b, mu=zero, chol=chol, dims=dims)
+    return pm.Deterministic(group.b, pm.MvNormal(group.b_at_mean, mu=zero, chol=chol, dims=dims) @ A.T, dims=dims)
+
+
+def _at_zeros(design: Design, group: GroupLayout, priors: Priors, sd: Any, blocks: list[Any] | None) -> None:
+    """Sds and correlations of the effects at the zeros of the columns, where the priors are about others."""
+    import pymc as pm
+
+    A = group_change(group, priors.changes)
+    if A is None or blocks is None:
+        return
+    factor = A @ (sd[:, None] * joined(blocks))
+    sds = pm.math.sqrt((factor**2).sum(axis=1))
+    first = [group.sd_of_effect.tolist().index(k) for k in range(len(group.sds))]
+    pm.Deterministic(group.sd, sds[first] if group.shared else sds, dims=group.sd_dim)
+    rows = factor / sds[:, None]
+    a, b = group.pair_effects
+    pm.Deterministic(group.corr, (rows[a] * rows[b]).sum(axis=1), dims=group.pair_dim)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from bayeslmm.bayes.at_means import group_change
 from bayeslmm.bayes.layout import GroupLayout
 from bayeslmm.bayes.prior_families import (
     Exponential,
@@ -48,7 +49,7 @@ def sigma_variable(priors: Priors) -> Any:
 
 
 def sd_variables(group: GroupLayout, priors: Priors, sigma: Any) -> Any:
-    """Standard deviations of a group, a vector ``sd_<group>``.
+    """Standard deviations of a group, a vector ``sd_<group>``, or ``sd_at_mean_<group>`` where priors are about these.
 
     One free variable if their priors are of one family, else one each. A prior on the ratio to sigma makes the free
     variable ``ratio_<group>``; decov has ``tau_<group>`` and ``shares_<group>``.
@@ -56,8 +57,9 @@ def sd_variables(group: GroupLayout, priors: Priors, sigma: Any) -> Any:
     import pymc as pm
     import pytensor.tensor as pt
 
+    name = sd_name(group, priors)
     if one_variable(group, priors):
-        return _group_sds(group, [priors.sds[label.term][label.effects[0]] for label in group.sds], sigma)
+        return _group_sds(group, name, [priors.sds[label.term][label.effects[0]] for label in group.sds], sigma)
     parts = []
     for term in group.labels.terms:
         labels = [label for label in group.sds if label.term == term]
@@ -66,8 +68,13 @@ def sd_variables(group: GroupLayout, priors: Priors, sigma: Any) -> Any:
             parts.append(_decov(group, labels, prior) * sigma)
             continue
         for label in labels:
-            parts.append(pt.atleast_1d(_single_sd(group, label, priors.sds[term][label.effects[0]], sigma)))
-    return pm.Deterministic(group.sd, pt.concatenate(parts), dims=group.sd_dim)
+            parts.append(pt.atleast_1d(_single_sd(group, name, label, priors.sds[term][label.effects[0]], sigma)))
+    return pm.Deterministic(name, pt.concatenate(parts), dims=group.sd_dim)
+
+
+def sd_name(group: GroupLayout, priors: Priors) -> str:
+    """Name of the sds that the priors of a group are about."""
+    return group.sd if group_change(group, priors.changes) is None else group.sd_at_mean
 
 
 def one_variable(group: GroupLayout, priors: Priors) -> bool:
@@ -87,20 +94,20 @@ def _family(prior: SdPrior) -> tuple[object, ...]:
     return type(prior), prior.proper
 
 
-def _group_sds(group: GroupLayout, priors: Sequence[SdPrior], sigma: Any) -> Any:
+def _group_sds(group: GroupLayout, name: str, priors: Sequence[SdPrior], sigma: Any) -> Any:
     import pymc as pm
 
     absolute = _ratios(priors)
     if absolute is None:
-        return _variable(group.sd, priors, group.sd_dim)
+        return _variable(name, priors, group.sd_dim)
     ratio = _variable(f"ratio_{group.name}", absolute, group.sd_dim)
-    return pm.Deterministic(group.sd, ratio * sigma, dims=group.sd_dim)
+    return pm.Deterministic(name, ratio * sigma, dims=group.sd_dim)
 
 
-def _single_sd(group: GroupLayout, label: SdLabel, prior: SdPrior, sigma: Any) -> Any:
+def _single_sd(group: GroupLayout, name: str, label: SdLabel, prior: SdPrior, sigma: Any) -> Any:
     ratio = _ratios([prior])
     if ratio is None:
-        return _variable(f"{group.sd}__{label.name}", [prior], None)
+        return _variable(f"{name}__{label.name}", [prior], None)
     return _variable(f"ratio_{group.name}__{label.name}", ratio, None) * sigma
 
 

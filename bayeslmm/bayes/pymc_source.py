@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bayeslmm.bayes.at_means import group_change, place
 from bayeslmm.bayes.forms import Form
 from bayeslmm.bayes.layout import GroupLayout, Layout, make_layout
 from bayeslmm.bayes.priors import Priors
@@ -16,6 +17,7 @@ from bayeslmm.bayes.source_priors import HELPERS, correlation_lines, sd_lines, v
 from bayeslmm.design.design import Design
 from bayeslmm.design.formula import parse_formula
 from bayeslmm.design.names import identifiers, literal, printable
+from bayeslmm.types import FloatArray
 
 _INDENT = " " * 4
 
@@ -221,6 +223,15 @@ def _group_lines(design: Design, group: GroupLayout, priors: Priors, name: str, 
     if group.pairs:
         lines += correlation_lines(design, group, priors, name)
     factor = f"{sd}[:, None] * L_{name}"
+    A = group_change(group, priors.changes)
+    if A is not None:
+        changed = [(k, change) for k in group.labels.terms if (change := priors.changes[k]) is not None]
+        where = [place(design, k, design.terms[k].effects.index("Intercept"), change) for k, change in changed]
+        about = (
+            f"# Sds and correlations {', '.join(where)}; A takes the effects from there to the zeros of the columns."
+        )
+        lines.insert(1, about)
+        return [*lines, *_at_zeros_lines(group, name, A, factor, centred)]
     if centred and group.pairs:
         size = len(group.labels.effects)
         return [*lines, f"b_{name} = pm.MvNormal({b_name}, mu=np.zeros({size}), chol={factor}, {dims})"]
@@ -231,6 +242,27 @@ def _group_lines(design: Design, group: GroupLayout, priors: Priors, name: str, 
         *lines,
         f"z_{name} = pm.Normal({literal(f'z_{group.name}')}, mu=0, sigma=1, {dims})",
         f"b_{name} = pm.Deterministic({b_name}, {b}, {dims})",
+    ]
+
+
+def _at_zeros_lines(group: GroupLayout, name: str, A: FloatArray, factor: str, centred: bool) -> list[str]:
+    """Lines from the sds and correlations at the means of the columns to the effects at their zeros."""
+    dims, size = f"dims=({literal(group.dim)}, {literal(group.effect_dim)})", len(A)
+    first, (a, b) = [group.sd_of_effect.tolist().index(k) for k in range(len(group.sds))], group.pair_effects
+    own = f"pm.MvNormal({literal(group.b_at_mean)}, mu=np.zeros({size}), chol=F, {dims})"
+    z = f"z_{name} = pm.Normal({literal(f'z_{group.name}')}, mu=0, sigma=1, {dims})"
+    sds = f"sds{f'[{first}]' if group.shared else ''}"
+    return [
+        f"F = {factor}",
+        *([] if centred else [z]),
+        f"at_mean = {own if centred else f'z_{name} @ F.T'}",
+        f"A = np.array({A.tolist()})",
+        f"b_{name} = pm.Deterministic({literal(group.b)}, at_mean @ A.T, {dims})",
+        "rows = A @ F",
+        "sds = pm.math.sqrt((rows**2).sum(axis=1))",
+        f"pm.Deterministic({literal(group.sd)}, {sds}, dims={literal(group.sd_dim)})",
+        f"corr = (rows[{a}] * rows[{b}]).sum(axis=1) / (sds[{a}] * sds[{b}])",
+        f"pm.Deterministic({literal(group.corr)}, corr, dims={literal(group.pair_dim)})",
     ]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from scipy.special import logsumexp
 
+from bayeslmm.bayes.at_means import sds_and_correlations
 from bayeslmm.bayes.coordinates import log_beta_constant
 from bayeslmm.bayes.default_priors import PriorSpec, resolve_priors
 from bayeslmm.bayes.log_likelihood import VarianceDraws
@@ -102,13 +103,15 @@ class Reweighted:
 def log_prior_parts(design: Design, priors: Priors, draws: VarianceDraws) -> dict[str, FloatArray]:
     """Log prior of K draws, by kind: ``"sd"``, ``"corr"``, ``"sigma"``, ``"beta"``; each (K,).
 
-    Densities are of sds, correlations, sigma and beta themselves; what is flat contributes 0.
+    Densities are of sds, correlations, sigma and beta themselves, of effects at the means where the priors are about
+    these; what is flat contributes 0.
     """
     log_sigma = np.log(draws.sigma)
-    count = sum(t.shape[1] for t in draws.relative_sds)
-    sds = priors.log_density_relative(draws.relative_sds, draws.sigma[:, None])[:, 0] - count * log_sigma
+    relative, correlations = _of_the_priors(priors, draws)
+    count = sum(t.shape[1] for t in relative)
+    sds = priors.log_density_relative(relative, draws.sigma[:, None])[:, 0] - count * log_sigma
     corr = np.zeros(draws.sigma.size)
-    for position, correlation in enumerate(draws.correlations):
+    for position, correlation in enumerate(correlations):
         if correlation is not None:
             corr = corr + _log_correlation(design, priors, position, correlation)
     return {
@@ -117,6 +120,30 @@ def log_prior_parts(design: Design, priors: Priors, draws: VarianceDraws) -> dic
         "sigma": np.asarray(priors.sigma.log_density(draws.sigma)),
         "beta": _log_beta(priors, draws.beta),
     }
+
+
+def _of_the_priors(priors: Priors, draws: VarianceDraws) -> tuple[list[FloatArray], list[FloatArray | None]]:
+    """Relative sds and correlations of the effects that the priors are about."""
+    relative, correlations = list(draws.relative_sds), list(draws.correlations)
+    for k, change in enumerate(priors.changes):
+        if change is not None:
+            relative[k], correlations[k] = sds_and_correlations(change.inverse @ draws.factors[k])
+    return relative, correlations
+
+
+def _log_measure(old: Priors, new: Priors, draws: VarianceDraws) -> FloatArray:
+    """Log Jacobian (K,) from the sds and correlations that `old` is about to those that `new` is.
+
+    Both describe one covariance matrix of c effects, whose volume element is ``2^c prod(sd^c)`` times that of sds and
+    correlations and does not change with the basis, which has determinant 1.
+    """
+    total = np.zeros(draws.sigma.size)
+    pairs = zip(old.changes, new.changes, _of_the_priors(old, draws)[0], _of_the_priors(new, draws)[0], strict=True)
+    for before, after, s, t in pairs:
+        if before != after:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                total = total + s.shape[1] * np.where(s == t, 0.0, np.log(t) - np.log(s)).sum(axis=1)
+    return total
 
 
 def log_prior(design: Design, priors: Priors, draws: VarianceDraws) -> FloatArray:
@@ -194,7 +221,7 @@ def reweight(design: Design, old: Priors, new: Priors, draws: VarianceDraws) -> 
     Vehtari, Simpson, Gelman, Yao & Gabry (2024), JMLR 25(72), for the smoothing and k.
     """
     before, after = log_prior_parts(design, old, draws), log_prior_parts(design, new, draws)
-    ratio = sum((after[name] - before[name] for name in after), np.zeros(draws.sigma.size))
+    ratio = sum((after[name] - before[name] for name in after), -_log_measure(old, new, draws))
     if not np.isfinite(ratio).any():
         raise PriorError("The new prior is zero at all draws. Sample again with that prior.")
     log_ratio = float(logsumexp(ratio) - np.log(ratio.size))
@@ -291,14 +318,22 @@ def overridden(design: Design, base: Priors, spec: PriorSpec | SdPrior) -> Prior
     if not isinstance(spec, Mapping) or "preset" in spec:
         return resolved
     plain, keys = resolve_priors(design, None), {str(key) for key in spec}
-    sds, lkj, joint = list(base.sds), list(base.lkj), list(base.joints)
+    sds, lkj, joint, changes = list(base.sds), list(base.lkj), list(base.joints), list(base.changes)
     for k, term in enumerate(design.terms):
+        about_means = any(key.startswith(f"sd_at_mean_{term.group}[") for key in keys)
+        if about_means and base.changes[k] is None and resolved.changes[k] is not None:
+            raise PriorError(
+                f"A prior at the means of the columns is given for sd_at_mean_{term.group}, but this posterior has the "
+                f"priors of {term.label} at their zeros. Give all of them: sd_{term.group}."
+            )
         own = tuple(
             new if new != default or keys & {"sd", f"sd_{term.group}", f"sd_{term.group}[{name}]"} else old
             for name, old, new, default in zip(term.effects, sds[k], resolved.sds[k], plain.sds[k], strict=True)
         )
         if resolved.joints[k] is not None or own != sds[k]:
             joint[k] = resolved.joints[k]
+        if resolved.changes[k] != plain.changes[k]:
+            changes[k] = resolved.changes[k]
         sds[k] = own
         if resolved.lkj[k] != plain.lkj[k] or keys & {"lkj", f"lkj_{term.group}", f"corr_{term.group}"}:
             lkj[k] = resolved.lkj[k]
@@ -310,4 +345,5 @@ def overridden(design: Design, base: Priors, spec: PriorSpec | SdPrior) -> Prior
         joint=tuple(joint) if any(prior is not None for prior in joint) else (),
         sigma=resolved.sigma if "sigma" in keys else base.sigma,
         beta=resolved.beta if named_beta else base.beta,
+        at_means=tuple(changes),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from bayeslmm.bayes.at_means import group_change
 from bayeslmm.bayes.layout import GroupLayout
 from bayeslmm.bayes.prior_families import (
     Exponential,
@@ -19,7 +20,7 @@ from bayeslmm.bayes.prior_families import (
 )
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.pymc_correlations import beta_shapes
-from bayeslmm.bayes.pymc_priors import one_variable, suffix_of
+from bayeslmm.bayes.pymc_priors import one_variable, sd_name, suffix_of
 from bayeslmm.bayes.term_priors import Chi, Decov, Relative
 from bayeslmm.design.design import Design
 from bayeslmm.design.names import literal
@@ -100,9 +101,10 @@ def sd_lines(group: GroupLayout, priors: Priors, name: str) -> list[str]:
     own = [priors.sds[label.term][label.effects[0]] for label in group.sds]
     if one_variable(group, priors):
         if not isinstance(own[0], Relative):
-            return variable(group.sd, own, group.sd_dim, f"sd_{name}")
+            return variable(sd_name(group, priors), own, group.sd_dim, f"sd_{name}")
         ratios = variable(f"ratio_{group.name}", [p.prior for p in own if isinstance(p, Relative)], group.sd_dim, "t")
-        return [*ratios, f"sd_{name} = pm.Deterministic({literal(group.sd)}, t * sigma, dims={literal(group.sd_dim)})"]
+        own_name, dims = literal(sd_name(group, priors)), literal(group.sd_dim)
+        return [*ratios, f"sd_{name} = pm.Deterministic({own_name}, t * sigma, dims={dims})"]
     lines, parts = list[str](), list[str]()
     for term in group.labels.terms:
         labels, joint = [label for label in group.sds if label.term == term], priors.joints[term]
@@ -114,11 +116,12 @@ def sd_lines(group: GroupLayout, priors: Priors, name: str) -> list[str]:
             prior, python = priors.sds[term][label.effects[0]], f"t{len(parts)}"
             relative = isinstance(prior, Relative)
             inner = prior.prior if isinstance(prior, Relative) else prior
-            start = f"ratio_{group.name}" if relative else group.sd
+            start = f"ratio_{group.name}" if relative else sd_name(group, priors)
             lines += variable(f"{start}__{label.name}", [inner], None, python)
             parts.append(f"pt.atleast_1d({python}{' * sigma' if relative else ''})")
     joined = f"pt.concatenate([{', '.join(parts)}])"
-    return [*lines, f"sd_{name} = pm.Deterministic({literal(group.sd)}, {joined}, dims={literal(group.sd_dim)})"]
+    own_name = literal(sd_name(group, priors))
+    return [*lines, f"sd_{name} = pm.Deterministic({own_name}, {joined}, dims={literal(group.sd_dim)})"]
 
 
 def _decov_lines(suffix: str, prior: Decov, size: int, python: str) -> list[str]:
@@ -157,4 +160,5 @@ def correlation_lines(design: Design, group: GroupLayout, priors: Priors, name: 
     joined = blocks[0] if len(blocks) == 1 else f"pt.linalg.block_diag({', '.join(blocks)})"
     lines.append(f"L_{name} = {joined}")
     together = correlations[0] if len(correlations) == 1 else f"pt.concatenate([{', '.join(correlations)}])"
-    return [*lines, f"pm.Deterministic({literal(group.corr)}, {together}, dims={literal(group.pair_dim)})"]
+    corr = group.corr if group_change(group, priors.changes) is None else group.corr_at_mean
+    return [*lines, f"pm.Deterministic({literal(corr)}, {together}, dims={literal(group.pair_dim)})"]

@@ -204,7 +204,7 @@ def _make(target: Target, nodes: Nodes, lower: FloatArray, upper: FloatArray, ex
     importance = np.exp(np.maximum(density - density.max(), -3.0 * _DEPTH) * _WEIGHT)
     likelihood = _fit(nodes, lower, upper, exponents, importance)
     surrogate = Surrogate(likelihood, _fit_values(nodes, lower, upper), target.folded, target.cp.p)
-    return SurrogateTarget(target.cp, target.priors, target.coordinates, surrogate)
+    return SurrogateTarget(target.cp, target.priors, target.coordinates, surrogate, changes=target.changes)
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ class SurrogateTarget(Target):
     @cached_property
     def exact(self) -> Target:
         """The target that this one stands for."""
-        return Target(self.cp, self.priors, self.coordinates)
+        return Target(self.cp, self.priors, self.coordinates, changes=self.changes)
 
 
 def available(target: Target) -> bool:

@@ -7,12 +7,13 @@ so the integral over sigma costs no further elimination; what is left are the re
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 from scipy.special import logsumexp
 
+from bayeslmm.bayes.at_means import AtMeans, factors_at_means, products_at_means
 from bayeslmm.bayes.coordinates import Coordinates, SharedCoordinates, TermCoordinates
 from bayeslmm.bayes.prior_families import InverseGammaVariance, SdPrior
 from bayeslmm.bayes.priors import Priors
@@ -81,11 +82,14 @@ class Target:
     priors : Priors
     coordinates : tuple of TermCoordinates or SharedCoordinates
         Terms in the order of the formula.
+    changes : tuple of AtMeans or None
+        For every term the effects that `cp`, `priors` and `coordinates` are about, where not the user's own.
     """
 
     cp: CrossProducts
     priors: Priors
     coordinates: tuple[Coordinates, ...]
+    changes: tuple[AtMeans | None, ...] = field(default=(), kw_only=True)
 
     @cached_property
     def dimension(self) -> int:
@@ -209,6 +213,7 @@ def make_target(
     Returns
     -------
     Target
+        Its effects are those that the priors are about: at the means of columns where `priors.at_means` says so.
     FloatArray, shape (d,)
         Coordinates of the fit.
 
@@ -219,7 +224,8 @@ def make_target(
     """
     coordinates: list[Coordinates] = []
     folded = priors.even if smooth else _bounded_at_zero(priors)
-    terms = [np.asarray(T) for T in relative_terms]
+    terms = factors_at_means(priors.changes, relative_terms)
+    changes, cp, priors = priors.changes, products_at_means(cp, priors.changes), replace(priors, at_means=())
     sigma = _residual_sd(cp, priors, terms)
     for k, (term, T, even) in enumerate(zip(cp.design.terms, terms, folded, strict=True)):
         fitted = np.sqrt((T**2).sum(-1))
@@ -232,7 +238,7 @@ def make_target(
         c = len(term.effects)
         scale, ratio = _scales(np.hypot(fitted, _resolution(cp, term.Z, term.group)), priors.sds[k], even, sigma)
         coordinates.append(TermCoordinates(c, len(structure.rows) > c, even, scale, priors.partial_shapes(k, c), ratio))
-    target = Target(cp, priors, tuple(coordinates))
+    target = Target(cp, priors, tuple(coordinates), changes=changes)
     start = [c.inverse(T) for c, T in zip(coordinates, terms, strict=True)]
     return target, np.concatenate(start)
 

@@ -49,7 +49,7 @@ def coverage_study(
         Of all intervals.
     prior : SdPrior, optional
         Prior of every standard deviation in units in which the total variance is 1, smooth and even at zero; by
-        default the package's, half-t(3) with scale sd(y) / rms(column), with the sd of each response.
+        default half-t(3) with scale sd(y) / rms(column), at x = 0, with the sd of each response.
     random_seed : int
         Results depend on it, the cell and the number of the replicate only: neither on the other cells, nor on `n_jobs`
         or the cluster.

@@ -52,7 +52,7 @@ class Comparison:
     level : float
         Level of all intervals.
     delta : float or None
-        What counts as negligible for an sd, units of y; None: 5 % of sd(y) / rms(column).
+        What counts as negligible for an sd, units of y; None: 5 % of sd(y) / sd(column).
     more : tuple of Posterior
         Further posteriors of the model, e.g. under other priors.
     scale : {"sd", "variance"}
@@ -249,7 +249,7 @@ class Comparison:
             *left_out(self.design),
             f"REML: {self.reml.status.name.replace('_', ' ')}; {percent} profile intervals",
             *self._posterior_lines(f"{percent} highest-density intervals"),
-            f"delta: {'5 % of sd(y)/rms(column)' if self.delta is None else f'{self.delta:g}'}",
+            f"delta: {'5 % of sd(y)/sd(column)' if self.delta is None else f'{self.delta:g}'}",
         )
         if self.scale == "sd":
             return lines
@@ -342,7 +342,7 @@ def compare(
     level : float
         Level of the intervals.
     delta : float, optional
-        Standard deviations below it are called negligible; by default 5 % of sd(y) / rms(column).
+        Standard deviations below it are called negligible; by default 5 % of sd(y) / sd(column).
     scale : {"sd", "variance"}
         How variance parameters are shown.
 

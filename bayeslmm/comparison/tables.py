@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from bayeslmm.bayes.default_priors import observation_mean, response_sd
 from bayeslmm.bayes.presets import PRESETS
 from bayeslmm.design.design import Design
 from bayeslmm.errors import BayesLMMError
@@ -15,12 +14,11 @@ from bayeslmm.results import Posterior
 from bayeslmm.results.interval_methods import or_nan
 from bayeslmm.results.intervals import mode
 from bayeslmm.results.labels import Parameter
+from bayeslmm.results.negligible import negligible_sd
 
 if TYPE_CHECKING:
     from bayeslmm.comparison.compare import Comparison
 
-# Share of sd(y) / rms(column) below which a standard deviation is called negligible unless the user says.
-_NEGLIGIBLE = 0.05
 HEADINGS = {
     "ml": "ML",
     "reml": "REML",
@@ -94,9 +92,7 @@ def _delta(both: Comparison, p: Parameter) -> float:
         return float("nan")
     if both.delta is not None:
         return both.delta
-    column = both.design.terms[p.position].Z[:, p.effects[0]]
-    rms = float(np.sqrt(observation_mean(both.design, column**2)))
-    return _NEGLIGIBLE * response_sd(both.design) / (rms if rms > 0 else 1.0)
+    return negligible_sd(both.design, p)
 
 
 def _below(post: Posterior, p: Parameter, delta: float) -> float:

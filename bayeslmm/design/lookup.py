@@ -39,19 +39,24 @@ def term_positions(asked: str, labels: Sequence[str]) -> list[int]:
     found = positions(asked, labels)
     if found:
         return found
-    parts = [re.escape(part) + _SUFFIX for part in _parts(respelled(asked))]
-    pattern = re.compile(":".join(parts), re.DOTALL)
+    pattern = re.compile(":".join(re.escape(part) + _SUFFIX for part in parts(respelled(asked))), re.DOTALL)
     return [i for i, label in enumerate(labels) if pattern.fullmatch(label)]
 
 
-def _parts(term: str) -> list[str]:
-    """Components of a product: split at colons outside brackets and backquotes."""
-    parts, depth, inside = [""], 0, False
+def parts(term: str) -> list[str]:
+    """Components of a product: split at colons outside brackets and backquotes.
+
+    Examples
+    --------
+    >>> parts("f[a:b]:log(x)")
+    ['f[a:b]', 'log(x)']
+    """
+    out, depth, inside = [""], 0, False
     for character in term:
         inside ^= character == "`"
         depth += 0 if inside else (character in "([{") - (character in ")]}")
         if character == ":" and depth == 0 and not inside:
-            parts.append("")
+            out.append("")
         else:
-            parts[-1] += character
-    return parts
+            out[-1] += character
+    return out

@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from bayeslmm.bayes.at_means import place
+from bayeslmm.bayes.prior_draws import draw_term_sds
+from bayeslmm.bayes.priors import Flat, SdPrior
 from bayeslmm.comparison import Comparison
 from bayeslmm.comparison.tables import is_scale
 from bayeslmm.errors import DesignError
@@ -21,12 +24,14 @@ from bayeslmm.plots.style import (
     widest,
     wrapped,
 )
+from bayeslmm.results.intervals import density
 from bayeslmm.results.labels import Parameter, find
 from bayeslmm.types import FloatArray
 
 _TEXT, _LEGEND = 10, 9
 # Inches of what a legend draws before a text.
 _HANDLE = 0.45
+_PRIOR_DRAWS = 20_000
 
 
 def plot_boundary(both: Comparison, parameter: str, axes: Any = None) -> Any:
@@ -113,13 +118,7 @@ def _curves(both: Comparison, p: Parameter, grid: FloatArray, posterior: FloatAr
     coarse = np.linspace(grid[0], grid[-1], 61)
     curve = both.reml.profile(p.label, coarse)["criterion"].to_numpy()
     likelihood = np.exp(-0.5 * (np.interp(grid, coarse, curve) - both.reml.criterion))
-    priors = both.posterior.priors
-    if p.kind == "sigma":
-        prior, log_prior = priors.sigma, priors.sigma.log_density(grid)
-    else:
-        prior = priors.sds[p.position][p.effects[0]]
-        log_prior = priors.log_density_sd(p.position, p.effects[0], grid)
-    prior_density = np.exp(np.nan_to_num(log_prior, nan=0.0))
+    prior, text, prior_density = _prior(both, p, grid)
     product = likelihood * prior_density
     area = float(np.trapezoid(product, grid))
     top = posterior.max()
@@ -127,11 +126,33 @@ def _curves(both: Comparison, p: Parameter, grid: FloatArray, posterior: FloatAr
     axes.plot(grid, posterior, color=POSTERIOR, linewidth=2, label="posterior density")
     axes.plot(grid, likelihood * top, color=REML, linewidth=2, label="REML profile likelihood (scaled)")
     shown = prior_density if prior.proper else np.full(grid.size, 0.1 * top)
-    axes.plot(grid, shown, color=PRIOR, linewidth=1.6, label=f"prior: {prior}")
+    axes.plot(grid, shown, color=PRIOR, linewidth=1.6, label=f"prior: {text}")
     if not (np.isfinite(area) and area > 0):
         return float(top)
     axes.plot(grid, product / area, color=NEUTRAL, linestyle="--", linewidth=1, label="profile likelihood x prior")
     return max(float(top), float(product.max()) / area)
+
+
+def _prior(both: Comparison, p: Parameter, grid: FloatArray) -> tuple[SdPrior, str, FloatArray]:
+    """The prior, in words, and its density on the grid.
+
+    What a prior about the means of columns says of the sd at their zeros is estimated from draws.
+    """
+    priors, design = both.posterior.priors, both.design
+    if p.kind == "sigma":
+        return priors.sigma, str(priors.sigma), np.exp(priors.sigma.log_density(grid))
+    prior, change = priors.sds[p.position][p.effects[0]], priors.changes[p.position]
+    if change is None or not change.moved[p.effects[0]]:
+        log_density = priors.log_density_sd(p.position, p.effects[0], grid)
+        return prior, str(prior), np.exp(np.nan_to_num(log_density, nan=0.0))
+    text = f"{prior} {place(design, p.position, p.effects[0], change)}"
+    if not (all(own.proper for own in priors.sds[p.position]) and priors.sigma.proper):
+        return Flat(), f"{text}, improper", np.ones(grid.size)
+    rng = np.random.default_rng(0)
+    draws = draw_term_sds(design, priors, p.position, _PRIOR_DRAWS, rng)[:, p.effects[0]]
+    # Beyond the grid the long tail would only widen the kernel.
+    inside = draws[draws <= 2.0 * grid[-1]]
+    return prior, text, density(inside, p.kind, grid) * (inside.size / draws.size)
 
 
 def _marks(both: Comparison, p: Parameter, grid: FloatArray, posterior: FloatArray, axes: Any) -> None:

@@ -26,6 +26,7 @@ from bayeslmm.results.interval_methods import or_nan
 from bayeslmm.results.labels import Parameter, parameters
 from bayeslmm.results.negligible import negligible_sd
 from bayeslmm.results.posterior import Posterior
+from bayeslmm.results.prior_table import prior_text
 from bayeslmm.results.summary import number
 from bayeslmm.results.zero_methods import is_scalar
 from bayeslmm.results.zero_tests import ZeroTest, resolve, zero_test
@@ -57,7 +58,7 @@ class Material:
     level : float
         Of the one-sided limits.
     delta : float or None
-        What counts as negligible; None for 5 % of sd(y) / rms(column).
+        What counts as negligible; None for 5 % of sd(y) / sd(column).
     random_seed : int
     """
 
@@ -326,12 +327,13 @@ class Material:
                 "BF01": factor.bf01 if factor else np.nan,
                 "BF01, prior / 2": np.exp(factor.log_bf01_at_scales[0]) if factor else np.nan,
                 "BF01, prior x 2": np.exp(factor.log_bf01_at_scales[2]) if factor else np.nan,
-                "prior": str(post.priors.sds[p.position][p.effects[0]]),
+                "prior": prior_text(self.fit.design, post.priors, p),
             }
         reading = (
             f"HDI: the shortest interval with {100 * self.level:g} % of the posterior; from 0 on it is an upper limit. "
             "delta: what counts as negligible. BF01: how much better the data are predicted by a zero than by the "
-            "prior; it depends on the scale of the prior, as its columns show.",
+            "prior; it depends on the scale of the prior, as its columns show. Where the prior is about the mean of a "
+            "predictor, so is the zero of BF01; the HDI is about the predictor's zero.",
         )
         return Section(
             "posterior", "The posterior of the same model", pd.DataFrame.from_dict(rows, orient="index"), reading

@@ -21,7 +21,7 @@ from bayeslmm.bayes.layout import make_layout
 from bayeslmm.bayes.log_likelihood import group_log_likelihood, typical_factors
 from bayeslmm.bayes.sensitivity import reweight, scaled_priors
 from bayeslmm.errors import BayesLMMWarning, DesignError
-from bayeslmm.results.labels import find
+from bayeslmm.results.labels import Parameter, find
 from bayeslmm.results.prior_checks import SCALES, PriorChecks, listed
 from bayeslmm.storage import FilePath
 from bayeslmm.types import FloatArray
@@ -91,7 +91,7 @@ class Checks(PriorChecks):
         from bayeslmm.bayes.loo import leave_out, psis_loo, refitted, warn_about_k
 
         cp = self.cross_products
-        left = leave_out(cp, self.data, self.priors.beta, kind, group, draws)
+        left = leave_out(cp, self.data, self.priors.beta, kind, group, draws, self.priors.changes)
         result = psis_loo(left, self.data, self.method)
         if refit:
             return refitted(cp, self.priors, self._typical, left, result)
@@ -135,7 +135,7 @@ class Checks(PriorChecks):
     @cached_property
     def _typical(self) -> list[FloatArray]:
         """Relative factors in the middle of the posterior, where integration starts."""
-        return typical_factors(self.design, self._variance_draws)
+        return typical_factors(self.design, self._variance_draws, self.priors.changes)
 
     @cached_property
     def log_evidence(self) -> float:
@@ -171,7 +171,9 @@ class Checks(PriorChecks):
         Parameters
         ----------
         label : str
-            Of an sd, e.g. ``"sd_Subject[Days]"``.
+            Of an sd, e.g. ``"sd_Subject[Days]"``. In a term whose prior is about the means of its columns (`at_means`)
+            the intercept's is that of the level at the means, under either label: it is compared with ``(x | g)``
+            whose lines all cross at the mean of x. At the zero of x, a zero sd has no prior density.
         scales : sequence of float
             Factors on the scale of its prior, for the table of how much the Bayes factor depends on it.
 
@@ -201,7 +203,7 @@ class Checks(PriorChecks):
           scale x 1     BF01 = 3.41
           scale x 2     BF01 = 6.39
         """
-        p, scales = find(self.design, label), listed("scales", scales)
+        p, scales = find(self.design, label, self.priors), listed("scales", scales)
         if p.kind != "sd":
             raise DesignError(f"{label!r} is no standard deviation of random effects. Name one, e.g. 'sd_<group>'.")
         position, effect = p.position, p.effects[0]
@@ -212,7 +214,7 @@ class Checks(PriorChecks):
         log_bf = without.value - with_prior.value
         ratios = [self._evidence_ratio(s, position, effect, with_prior.value) for s in scales]
         return BayesFactor(
-            p.label,
+            self._prior_label(p),
             log_bf,
             str(self.priors.sds[position][effect]),
             at_zero,
@@ -220,6 +222,12 @@ class Checks(PriorChecks):
             tuple(map(float, scales)),
             tuple(log_bf - ratio for ratio in ratios),
         )
+
+    def _prior_label(self, p: Parameter) -> str:
+        """Label of the sd that the prior under a label is about."""
+        change = self.priors.changes[p.position]
+        moved = change is not None and not p.at_mean and change.moved[p.effects[0]]
+        return f"sd_at_mean_{p.label.removeprefix('sd_')}" if moved else p.label
 
     def _evidence_ratio(self, scale: float, position: int, effect: int, reference: float) -> float:
         """Log of the evidence with the scale of one prior multiplied, over that without."""

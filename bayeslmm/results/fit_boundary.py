@@ -40,7 +40,7 @@ class FitBoundary:
         level : float
             Level of the one-sided limits.
         delta : float, optional
-            Standard deviations below it are called negligible; by default 5 % of sd(y) / rms(column).
+            Standard deviations below it are called negligible; by default 5 % of sd(y) / sd(column).
         random_seed : int or numpy.random.Generator
             For simulations and draws.
         progressbar : bool

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bayeslmm.bayes.priors import Priors
 from bayeslmm.design.design import Design
 from bayeslmm.design.labels import GroupLabels
 from bayeslmm.design.lookup import positions
@@ -35,6 +36,9 @@ class Parameter:
         Effect (or all effects that share the sd, or pair) within the term.
     column : int
         Place in the posterior variable.
+    at_mean : bool
+        Whether it is about effects at the means of their columns, where priors may stand:
+        ``"sd_at_mean_Subject[Days]"``.
     """
 
     label: str
@@ -44,6 +48,7 @@ class Parameter:
     position: int
     effects: tuple[int, ...]
     column: int
+    at_mean: bool = False
 
 
 def parameters(design: Design) -> tuple[Parameter, ...]:
@@ -54,6 +59,15 @@ def parameters(design: Design) -> tuple[Parameter, ...]:
     sigma = Parameter("sigma", "sigma", "Residual", "sd__Observation", -1, (), 0)
     fixed = [Parameter(name, "fixed", None, name, j, (), j) for j, name in enumerate(design.fixed_names)]
     return (*sds, *corrs, sigma, *fixed)
+
+
+def at_mean_parameters(design: Design, priors: Priors) -> tuple[Parameter, ...]:
+    """Sds and correlations of the effects at the means of columns, in the terms whose priors are about these."""
+    return tuple(
+        replace(p, label=f"{p.kind}_at_mean_{p.label.removeprefix(f'{p.kind}_')}", at_mean=True)
+        for p in parameters(design)
+        if p.kind in ("sd", "corr") and priors.changes[p.position] is not None
+    )
 
 
 def _sds(group: str, sds: Sequence[SdLabel]) -> list[Parameter]:
@@ -70,15 +84,17 @@ def _corrs(labels: GroupLabels) -> list[Parameter]:
     ]
 
 
-def find(design: Design, label: str) -> Parameter:
+def find(design: Design, label: str, priors: Priors | None = None) -> Parameter:
     """The parameter of a label; ``sd_Batch`` will do for ``sd_Batch[Intercept]`` if it is the only one.
+
+    Given the priors of a posterior, also one of those at the means of columns.
 
     Raises
     ------
     DesignError
         No such parameter, or several.
     """
-    known = parameters(design)
+    known = (*parameters(design), *(() if priors is None else at_mean_parameters(design, priors)))
     exact = [known[i] for i in positions(label, [p.label for p in known])]
     loose = [p for p in known if p.label.split("[")[0] == label]
     chosen = exact or loose

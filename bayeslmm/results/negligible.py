@@ -6,19 +6,28 @@ from numbers import Real
 
 import numpy as np
 
-from bayeslmm.bayes.prior_scales import response_sd, rms
+from bayeslmm.bayes.at_means import at_means, effect_sizes
+from bayeslmm.bayes.prior_scales import response_sd
 from bayeslmm.design.design import Design
 from bayeslmm.errors import DesignError
 from bayeslmm.results.labels import Parameter
 
-# Share of sd(y) / rms(column).
+# Share of the scale of the default prior.
 _NEGLIGIBLE = 0.05
 
 
 def negligible_sd(design: Design, p: Parameter) -> float:
-    """5 % of sd(y) / rms(column), units of the effect."""
-    size = float(rms(design, design.terms[p.position].Z[:, [p.effects[0]]])[0])
-    return _NEGLIGIBLE * response_sd(design) / size
+    """5 % of the scale of the default prior, sd(y) / sd(column) or sd(y) / rms(column); units of the effect."""
+    return _NEGLIGIBLE * response_sd(design) / column_size(design, p)
+
+
+def column_size(design: Design, p: Parameter) -> float:
+    """What a unit of an effect does to y: its column's sd about the mean, or rms where the model depends on its zero.
+
+    Of all columns together where effects share an sd.
+    """
+    change = at_means(design, design.terms[p.position])
+    return float(effect_sizes(design, p.position, change)[p.effects[0]])
 
 
 def check_delta(delta: float | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from numbers import Real
@@ -22,7 +22,7 @@ from bayeslmm.errors import DesignError, FitError
 from bayeslmm.likelihood import CrossProducts, cross_products
 from bayeslmm.results.checks import Checks
 from bayeslmm.results.intervals import check_level, hdi
-from bayeslmm.results.labels import Parameter, find, parameters
+from bayeslmm.results.labels import Parameter, at_mean_parameters, find, parameters
 from bayeslmm.results.predictions import PosteriorPredictions
 from bayeslmm.results.summary import Summary, posterior_summary
 from bayeslmm.results.tables import tidy_table
@@ -86,8 +86,11 @@ class Posterior(Checks, PosteriorPredictions):
         return int(sigma.size)
 
     def draws(self, label: str) -> FloatArray:
-        """All draws (S,) of one parameter by its label, e.g. ``"sd_Subject[Days]"``."""
-        return self._draws(find(self.design, label))
+        """All draws (S,) of one parameter by its label, e.g. ``"sd_Subject[Days]"``.
+
+        Also of one at the means of columns, as in `at_means`: ``"sd_at_mean_Subject[Intercept]"``.
+        """
+        return self._draws(find(self.design, label, self.priors))
 
     def _draws(self, p: Parameter) -> FloatArray:
         posterior = self.data["posterior"]
@@ -97,7 +100,8 @@ class Posterior(Checks, PosteriorPredictions):
             values = np.asarray(posterior["beta"])
         else:
             layout = self._layout(p)
-            values = np.asarray(posterior[layout.sd if p.kind == "sd" else layout.corr])
+            names = (layout.sd_at_mean, layout.corr_at_mean) if p.at_mean else (layout.sd, layout.corr)
+            values = np.asarray(posterior[names[p.kind == "corr"]])
         return np.asarray(values[..., p.column].ravel())
 
     def _layout(self, p: Parameter) -> GroupLayout:
@@ -131,19 +135,7 @@ class Posterior(Checks, PosteriorPredictions):
         By quadrature the means and sds of sds, sigma and fixed effects carry no Monte Carlo error. Where the posterior
         of an sd has no finite mean or sd (few levels and a prior with a long tail), these are infinite.
         """
-        check_level(level)
-        draws = self._all()
-        intervals = [hdi(x, level, p.kind) for x, p in zip(draws.T, self._parameters, strict=True)]
-        frame = pd.DataFrame(
-            {
-                "mean": draws.mean(0),
-                "sd": draws.std(0, ddof=1),
-                "median": np.median(draws, axis=0),
-                "hdi_low": [low for low, _ in intervals],
-                "hdi_high": [high for _, high in intervals],
-            },
-            index=[p.label for p in self._parameters],
-        )
+        frame = self._table(self._parameters, level)
         for p, mean, sd in self._exact():
             frame.loc[p.label, ["mean", "sd"]] = mean, sd
         for p in self._parameters:
@@ -153,6 +145,51 @@ class Posterior(Checks, PosteriorPredictions):
                 if self._finite_moments[p.position, p.effects[0]] < 1:
                     frame.loc[p.label, "mean"] = np.inf
         return frame
+
+    def _table(self, known: Sequence[Parameter], level: float) -> pd.DataFrame:
+        """Summaries of the draws."""
+        check_level(level)
+        draws = [self._draws(p) for p in known]
+        intervals = [hdi(x, level, p.kind) for x, p in zip(draws, known, strict=True)]
+        return pd.DataFrame(
+            {
+                "mean": [x.mean() for x in draws],
+                "sd": [x.std(ddof=1) for x in draws],
+                "median": [np.median(x) for x in draws],
+                "hdi_low": [low for low, _ in intervals],
+                "hdi_high": [high for _, high in intervals],
+            },
+            index=[p.label for p in known],
+        )
+
+    def at_means(self, level: float = 0.95) -> pd.DataFrame:
+        """The sds and correlations of random effects at the means of their columns.
+
+        Those that the default priors of terms such as ``(x | g)`` are about, so that the posterior does not depend on
+        where x has its zero; `table` has those at the zeros, as REML does. Labels of rows are taken by `draws`,
+        `probability_below` and `bayes_factor`. Without rows where no prior is about the means.
+
+        Parameters
+        ----------
+        level : float
+            Of the highest-density intervals.
+
+        Returns
+        -------
+        DataFrame
+            Columns as in `table`.
+
+        Examples
+        --------
+        >>> import bayeslmm as bl
+        >>> model = bl.Model("Reaction ~ Days + (Days | Subject)", bl.load_dataset("sleepstudy"))
+        >>> model.sample(4000, random_seed=1).at_means()["mean"].round(0)
+        sd_at_mean_Subject[Intercept]           40.0
+        sd_at_mean_Subject[Days]                 6.0
+        corr_at_mean_Subject[Intercept.Days]     1.0
+        Name: mean, dtype: float64
+        """
+        return self._table(at_mean_parameters(self.design, self.priors), level)
 
     @cached_property
     def _finite_moments(self) -> dict[tuple[int, int], int]:

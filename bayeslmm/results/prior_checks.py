@@ -18,7 +18,7 @@ from bayeslmm.errors import ConvergenceWarning, DesignError
 from bayeslmm.numerics.resample import systematic
 from bayeslmm.results.intervals import check_level, hdi
 from bayeslmm.results.labels import Parameter, find
-from bayeslmm.results.negligible import check_delta
+from bayeslmm.results.negligible import check_delta, column_size
 from bayeslmm.types import FloatArray
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from bayeslmm.likelihood import CrossProducts
 
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
-# An sd below this share of sigma (per root mean square of its column) is called small.
+# An sd below this share of sigma (per sd of its column) is called small.
 _SMALL = 0.1
 
 
@@ -54,7 +54,7 @@ class PriorChecks:
     def _variance_draws(self) -> VarianceDraws:
         posterior = self.data["posterior"]
         names = [str(name) for name in posterior.data_vars if not str(name).startswith("b_")]
-        return variance_draws(self.design, {name: posterior[name].to_numpy() for name in names})
+        return variance_draws(self.design, {name: posterior[name].to_numpy() for name in names}, self.priors.changes)
 
     def _by_chain(self, values: FloatArray) -> FloatArray:
         shape = self.data["posterior"]["sigma"].shape
@@ -155,7 +155,8 @@ class PriorChecks:
         parameters : sequence of str, optional
             Labels of the sds (or ``"sigma"``) whose priors are scaled; all group sds by default. One label will do.
         delta : float, optional
-            For P(sd < delta); by default a tenth of the posterior mean of sigma, per root mean square of the column.
+            For P(sd < delta); by default a tenth of the posterior mean of sigma, per sd of the column (per root
+            mean square where the model depends on its zero).
         level : float
             Of the highest-density intervals.
 
@@ -211,7 +212,7 @@ class PriorChecks:
             return [(str(name), overridden(self.design, self.priors, spec)) for name, spec in priors.items()]
         chosen = [p for p in self._parameters if p.kind == "sd"]
         if labels is not None:
-            chosen = [find(self.design, label) for label in _some("parameters", labels)]
+            chosen = [find(self.design, label, self.priors) for label in _some("parameters", labels)]
             odd = [p.label for p in chosen if p.kind not in ("sd", "sigma")]
             if odd:
                 raise DesignError(f"{', '.join(odd)}: only priors of standard deviations have scales. Name sds.")
@@ -247,9 +248,7 @@ class PriorChecks:
     def _delta(self, p: Parameter) -> float:
         if p.kind != "sd":
             return float("nan")
-        Z = self.design.terms[p.position].Z[:, list(p.effects)]
-        size = np.sqrt(np.average((Z**2).sum(1), weights=self.design.frequency))
-        return _SMALL * float(np.mean(self._variance_draws.sigma)) / (float(size) or 1.0)
+        return _SMALL * float(np.mean(self._variance_draws.sigma)) / column_size(self.design, p)
 
 
 def listed(name: str, values: Any) -> tuple[Any, ...]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from scipy.special import betaincinv, ndtri
 
+from bayeslmm.bayes.at_means import AtMeans, at_means, place
 from bayeslmm.bayes.priors import FlatFactor, Priors, SdPrior
 from bayeslmm.bayes.propriety import exponent_of
 from bayeslmm.design.design import Design
@@ -31,10 +34,11 @@ def prior_table(design: Design, priors: Priors) -> pd.DataFrame:
         Index ``parameter``; columns ``prior``, ``below with probability 0.95`` (in the units of the parameter;
         nan where the prior is improper, or relative to sigma) and ``in words``.
     """
-    rows = []
+    rows, possible = [], _possible(design, priors)
     for p in parameters(design):
-        text, upper = _prior(design, priors, p)
-        words = " ".join([_sentence(design, priors, p), *_notes(priors, p)])
+        where = _place(design, priors, p, possible)
+        text, upper = _prior(design, priors, p, where)
+        words = " ".join([_sentence(design, priors, p, where), *_notes(priors, p)])
         rows.append((p.label, text, upper, words))
     columns = ["parameter", "prior", f"below with probability {PROBABILITY:g}", "in words"]
     return pd.DataFrame(rows, columns=columns).set_index("parameter")
@@ -66,18 +70,39 @@ def explain(design: Design, priors: Priors) -> str:
     return "\n".join(f"{label}: {words}" for label, words in table["in words"].items())
 
 
-def _prior(design: Design, priors: Priors, p: Parameter) -> tuple[str, float]:
+def prior_text(design: Design, priors: Priors, p: Parameter) -> str:
+    """The prior of a parameter, with the place of the effects that it is about where these are at the means."""
+    return _prior(design, priors, p, _place(design, priors, p, priors.changes))[0]
+
+
+def _prior(design: Design, priors: Priors, p: Parameter, where: str) -> tuple[str, float]:
     """Name of a prior, and its quantile in the units of the parameter."""
+    centred = p.kind in ("sd", "corr") and priors.changes[p.position] is not None
+    where = f" {where}".rstrip() if centred else ""
     if p.kind in ("sd", "sigma"):
         prior = _sd_prior(priors, p)
         joint = priors.joints[p.position] if p.kind == "sd" else None
-        return str(joint or prior), float("nan") if prior.relative else prior.quantile(PROBABILITY)
+        return f"{joint or prior}{where}", float("nan") if prior.relative else prior.quantile(PROBABILITY)
     if p.kind == "corr":
-        return _correlation_prior(design, priors, p.position), float("nan")
+        return f"{_correlation_prior(design, priors, p.position)}{where}", float("nan")
     if priors.beta is None or not priors.beta.proper[p.position]:
         return "flat", float("nan")
     mean, sd = priors.beta.centre[p.position], priors.beta.marginal_sd[p.position]
     return f"normal({mean:.4g}, sd {sd:.4g})", float(mean + ndtri(PROBABILITY) * sd)
+
+
+def _possible(design: Design, priors: Priors) -> list[AtMeans | None]:
+    """Where the priors of every term are, or else could be."""
+    return [change or at_means(design, term) for change, term in zip(priors.changes, design.terms, strict=True)]
+
+
+def _place(design: Design, priors: Priors, p: Parameter, possible: Sequence[AtMeans | None]) -> str:
+    """Where the effects are that a prior is about, if they are others at the means of columns than at their zeros."""
+    change = possible[p.position] if p.kind in ("sd", "corr") else None
+    moved = [] if change is None else [k for k in p.effects if change.moved[k]]
+    if change is None or not moved:
+        return ""
+    return place(design, p.position, moved[0], change, zero=priors.changes[p.position] is None)
 
 
 def _sd_prior(priors: Priors, p: Parameter) -> SdPrior:
@@ -94,17 +119,17 @@ def _correlation_prior(design: Design, priors: Priors, position: int) -> str:
     return f"uniform({low:.4g}, {high:g})" if eta == 1 else f"beta({eta:g}, {eta:g}) on ({low:.4g}, {high:g})"
 
 
-def _sentence(design: Design, priors: Priors, p: Parameter) -> str:
+def _sentence(design: Design, priors: Priors, p: Parameter, where: str) -> str:
     match p.kind:
         case "sd" | "sigma":
-            return _sd_sentence(design, _sd_prior(priors, p), p)
+            return _sd_sentence(design, _sd_prior(priors, p), p, where)
         case "corr":
-            return _correlation_sentence(design, priors, p)
+            return _correlation_sentence(design, priors, p, where)
     return _coefficient_sentence(design, priors, p)
 
 
-def _sd_sentence(design: Design, prior: SdPrior, p: Parameter) -> str:
-    name = _sd_name(design, p)
+def _sd_sentence(design: Design, prior: SdPrior, p: Parameter, where: str) -> str:
+    name = f"{_sd_name(design, p)} {where}".rstrip()
     exponent = exponent_of(prior)
     ratio = " relative to sigma" if prior.relative else ""
     if exponent == 0:
@@ -145,7 +170,7 @@ def _units(design: Design, effect: str, column: FloatArray) -> str:
     return f"{design.response} per unit of {effect}"
 
 
-def _correlation_sentence(design: Design, priors: Priors, p: Parameter) -> str:
+def _correlation_sentence(design: Design, priors: Priors, p: Parameter, where: str) -> str:
     term, structure = design.terms[p.position], design.terms[p.position].structure
     if isinstance(structure, Shared) and structure.shared:
         low, high = structure.correlation_range
@@ -154,6 +179,7 @@ def _correlation_sentence(design: Design, priors: Priors, p: Parameter) -> str:
         low, high, shape = -1.0, 1.0, marginal_shape(priors, p.position, max(p.effects), len(term.effects))
         a, b = (term.effects[k] for k in p.effects)
         subject = f"the correlation of {a} and {b} across levels of {term.group}"
+        subject = f"{subject} {where}".rstrip()
     tail = (1.0 - PROBABILITY) / 2.0
     bounds = [low + (high - low) * float(betaincinv(shape, shape, q)) for q in (tail, 1.0 - tail)]
     between = " and ".join(f"{bound:.2g}" if abs(bound) < 0.99 else f"{bound:.4f}" for bound in bounds)

@@ -250,25 +250,28 @@ def _pymc_log_density(design: Design, priors: Priors, form: Any) -> Callable[[Po
     layout = make_layout(design)
 
     def log_p(point: Point) -> float:
-        named = _values(design, layout.groups, point)
+        named = _values(design, priors, layout.groups, point)
         values = {model.rvs_to_values[rv].name: named[rv.name] for rv in model.free_RVs}
         return float(function(values))
 
     return log_p
 
 
-def _values(design: Design, groups: tuple[GroupLayout, ...], point: Point) -> dict[str, Any]:
+def _values(design: Design, priors: Priors, groups: tuple[GroupLayout, ...], point: Point) -> dict[str, Any]:
     named: dict[str, Any] = {"beta": point.beta, "sigma": point.sigma}
     for group in groups:
         g = group.name
         sd, z = _own_sds(design, group, point), point.z[g]
-        named[group.sd] = sd
+        # Priors may be about the effects at the means of the columns, and are then about nothing else.
+        centred = any(priors.changes[k] is not None for k in group.labels.terms)
+        variable = f"sd_at_mean_{g}" if centred else f"sd_{g}"
+        named[variable] = sd
         named[f"ratio_{g}"] = sd / point.sigma
         for label, s in zip(group.sds, sd, strict=True):
-            named |= {f"{group.sd}__{label.name}": s, f"ratio_{g}__{label.name}": s / point.sigma}
+            named |= {f"{variable}__{label.name}": s, f"ratio_{g}__{label.name}": s / point.sigma}
         named |= _decov_values(group, sd / point.sigma)
         named[f"z_{g}"] = z
-        named[group.b] = z @ _effect_factor(group, point).T
+        named[f"b_at_mean_{g}" if centred else f"b_{g}"] = z @ _effect_factor(group, point).T
         named[f"r_{g}"] = _places(design, group, point)
     return named
 
@@ -352,7 +355,7 @@ def _log_marginal(design: Design, priors: Priors, point: Point) -> float:
     for group in make_layout(design).groups:
         for k, columns, L in zip(group.labels.terms, group.labels.slices, point.L[group.name], strict=True):
             relative = point.sd[group.name][columns] / point.sigma
-            factors[k] = (relative[:, None] * L)[None]
+            factors[k] = (_to_zeros(priors, k, L.shape[0]) @ (relative[:, None] * L))[None]
     cp = cross_products(design)
     factor = evaluate(cp, block_factors(cp, factors))
     sigma = np.array([[point.sigma]])
@@ -365,7 +368,7 @@ def _log_conditional(design: Design, priors: Priors, point: Point) -> float:
     """Log density of (beta, z) given everything else, from their dense joint precision matrix."""
     weights = np.ones(design.n) if design.weights is None else design.weights
     y = design.y if design.offset is None else design.y - design.offset
-    A = np.hstack([design.X, *_effect_columns(design, point)])
+    A = np.hstack([design.X, *_effect_columns(design, priors, point)])
     A, y = A * np.sqrt(weights)[:, None] / point.sigma, y * np.sqrt(weights) / point.sigma
     # Rows of H are what the priors of beta are on; those of z are on z itself.
     H, prior_precision, prior_mean = np.eye(A.shape[1]), np.ones(A.shape[1]), np.zeros(A.shape[1])
@@ -381,16 +384,24 @@ def _log_conditional(design: Design, priors: Priors, point: Point) -> float:
     return float(0.5 * (log_det - quadratic - difference.size * np.log(2.0 * np.pi)))
 
 
-def _effect_columns(design: Design, point: Point) -> list[np.ndarray]:
+def _effect_columns(design: Design, priors: Priors, point: Point) -> list[np.ndarray]:
     """For every group the n x (J c) matrix that multiplies z, level by level."""
     out = []
     for group in make_layout(design).groups:
         grouping = design.groupings[group.labels.group]
-        Z = np.hstack([design.terms[k].Z for k in group.labels.terms])
+        columns = [design.terms[k].Z for k in group.labels.terms]
+        changes = [_to_zeros(priors, k, z.shape[1]) for k, z in zip(group.labels.terms, columns, strict=True)]
+        Z = np.hstack([z @ A for z, A in zip(columns, changes, strict=True)])
         scaled = Z @ _effect_factor(group, point)
         indicator = np.eye(grouping.n_levels)[grouping.codes]
         out.append((indicator[:, :, None] * scaled[:, None, :]).reshape(design.n, -1))
     return out
+
+
+def _to_zeros(priors: Priors, k: int, size: int) -> np.ndarray:
+    """A with ``b = A b_c``, b_c being the effects that the priors are about."""
+    change = priors.changes[k]
+    return np.eye(size) if change is None else np.array(change.rows)
 
 
 def _effect_factor(group: GroupLayout, point: Point) -> np.ndarray:

@@ -219,8 +219,10 @@ def test_lkj_density_integrates_to_one() -> None:
 def test_coordinates_invert() -> None:
     cp, terms = fitted("sleepstudy_slopes")
     target, start = make_target(cp, default_priors(cp.design), terms)
-    factors, _, _ = target.terms(start[None])
-    np.testing.assert_allclose(factors[0][0], terms[0], rtol=1e-10)
+    (T,) = target.terms(start[None])[0]
+    # Coordinates describe the effects at the mean of Days: b0 at zero is the level there less 4.5 slopes.
+    at_zero = np.array([[1.0, -4.5], [0.0, 1.0]]) @ T[0]
+    np.testing.assert_allclose(at_zero @ at_zero.T, terms[0] @ terms[0].T, rtol=1e-10)
 
 
 def test_improper_posterior_is_refused_with_the_reason() -> None:

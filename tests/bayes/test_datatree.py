@@ -46,9 +46,10 @@ def _tree(design: Design, log_likelihood: bool = False) -> DataTree:
 def _nuts_like(design: Design) -> NutsDraws:
     """Arrays of the shapes that NUTS returns."""
     layout, rng = make_layout(design), np.random.default_rng(2)
+    further = layout.at_mean_dims if default_priors(design).centred else {}
     posterior = {
         name: np.exp(rng.normal(size=(2, 30, *(len(layout.coords[d]) for d in dims))))
-        for name, dims in layout.posterior_dims.items()
+        for name, dims in (layout.posterior_dims | further).items()
     }
     return NutsDraws(posterior, {"diverging": np.zeros((2, 30), dtype=bool)}, "nutpie")
 
@@ -139,7 +140,7 @@ def test_attributes_and_data(design: Make) -> None:
     assert tree.attrs["formula"] == "by hand"
     assert tree["sample_stats"].attrs["pareto_k"] < 0.7
     assert "sd_g[x] ~ half-t(3" in tree["posterior"].attrs["priors"]
-    assert "corr_g ~ LKJ(1)" in tree["posterior"].attrs["priors"]
+    assert "corr_at_mean_g ~ LKJ(1)" in tree["posterior"].attrs["priors"]
     np.testing.assert_array_equal(tree["observed_data"]["y"], data.y)
     np.testing.assert_array_equal(tree["constant_data"]["X"], data.X)
     np.testing.assert_array_equal(tree["constant_data"]["weights"], data.weights)

@@ -153,7 +153,9 @@ def test_flat_and_boundary_avoiding() -> None:
     assert flat.sigma == Power(-1.0)
     assert (flat.joint, flat.lkj, flat.beta) == ((FlatFactor(),), (0.5,), None)
     avoiding = resolve_priors(design, "boundary_avoiding")
-    assert avoiding == Priors(((Power(1.0), Power(1.0)),), (1.5,), Flat())
+    assert avoiding.on_zeros(0) == Priors(((Power(1.0), Power(1.0)),), (1.5,), Flat())
+    assert avoiding.centred
+    assert flat.centred
     assert resolve_priors(design_of("Dyestuff"), "boundary_avoiding").sds == ((Gamma(2.0, 0.0),),)
 
 

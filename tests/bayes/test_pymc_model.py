@@ -61,9 +61,9 @@ def test_free_variables(design: Make) -> None:
     data = design("blocks and crossed")
     model = build_pymc_model(data, default_priors(data))
     free = {rv.name for rv in model.free_RVs}
-    assert free == {"beta", "sigma", "sd_g", "sd_h", "z_g", "z_h", "r_g"}
+    assert free == {"beta", "sigma", "sd_at_mean_g", "sd_h", "z_g", "z_h", "r_g"}
     centred = build_pymc_model(data, default_priors(data), "centered")
-    assert {rv.name for rv in centred.free_RVs} == {*free, "b_g", "b_h"} - {"z_g", "z_h"}
+    assert {rv.name for rv in centred.free_RVs} == {*free, "b_at_mean_g", "b_h"} - {"z_g", "z_h"}
 
 
 def test_no_fixed_effects(design: Make) -> None:
@@ -130,7 +130,7 @@ def test_density_and_gradient_stay_finite_as_sds_vanish(kind: str, design: Make)
 def test_prior_draws_of_the_correlations_are_lkj(eta: float, design: Make) -> None:
     data = design("slopes 3x3")
     priors = replace(default_priors(data), lkj=(eta,))
-    draws = _draw(build_pymc_model(data, priors)["corr_g"], 2000)
+    draws = _draw(build_pymc_model(data, priors)["corr_at_mean_g"], 2000)
     shape = eta + 0.5  # of (1 + rho) / 2 in three dimensions, the same for every pair
     for k in range(3):
         assert kstest((1.0 + draws[:, k]) / 2.0, beta(shape, shape).cdf).pvalue > 1e-3
@@ -228,7 +228,7 @@ def test_forms_of_single_groups(design: Make) -> None:
     data = design("blocks and crossed")
     forms = resolve_forms(data, {"g": "centered", "h": "noncentered"}, lambda: [])
     free = {rv.name for rv in build_pymc_model(data, default_priors(data), forms).free_RVs}
-    assert free >= {"b_g", "z_h"}
+    assert free >= {"b_at_mean_g", "z_h"}
     assert not free & {"z_g", "b_h"}
 
 

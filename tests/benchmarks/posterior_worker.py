@@ -53,12 +53,15 @@ def column(data: pd.DataFrame, effect: str) -> np.ndarray:
 
 
 def scale(case: PosteriorCase, data: pd.DataFrame, effect: str = "1") -> float:
-    """Scale of the half-t prior of an sd, bayeslmm's default: ``sd(y) / rms(column)``."""
+    """Scale of the half-t prior of an sd at the zero of the columns: ``sd(y) / rms(column)``."""
     return float(data[case.response].std() / np.sqrt(np.mean(column(data, effect) ** 2)))
 
 
 class Bayeslmm:
-    """bayeslmm: Model.sample with its defaults, without the pointwise log likelihood, as the peers."""
+    """bayeslmm: Model.sample without the pointwise log likelihood and with the priors of the peers.
+
+    These are its defaults, but for slopes: there the peers have their priors at the zero of a predictor.
+    """
 
     modules = ("bayeslmm",)
     compiles = False
@@ -66,7 +69,16 @@ class Bayeslmm:
     def sample(self, case: PosteriorCase, data: pd.DataFrame, draws: int, tune: int, seed: int) -> Sampled:
         import bayeslmm
 
-        post = bayeslmm.Model(case.formula, data).sample(draws, random_seed=seed, log_likelihood=False)
+        priors = {
+            f"sd_{term.group}[{'Intercept' if effect == '1' else effect}]": bayeslmm.HalfT(
+                DEGREES_OF_FREEDOM, scale(case, data, effect)
+            )
+            for term in case.terms
+            if "1" in term.effects and not term.factor
+            for effect in term.effects
+        }
+        model = bayeslmm.Model(case.formula, data)
+        post = model.sample(draws, priors=priors, random_seed=seed, log_likelihood=False)
         values, names = post.data["posterior"], [term.group for term in case.terms]
         parts = [values[f"sd_{name}"] for name in names]
         parts += [values[f"corr_{name}"] for name in names if f"corr_{name}" in values]

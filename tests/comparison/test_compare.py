@@ -79,13 +79,13 @@ def test_positive_variances_carry_no_note(sleep):
     assert (sleep.table["hdi_low"].iloc[:2] > 0).all()
 
 
-def test_default_delta_is_five_percent_of_sd_over_rms(sleep):
+def test_default_delta_is_five_percent_of_the_scale_of_the_default_prior(sleep):
     data = bl.load_dataset("sleepstudy")
     spread = data["Reaction"].std()
-    rms = np.sqrt(np.mean(data["Days"] ** 2))
-    np.testing.assert_allclose(sleep.table["delta"].iloc[:2], [0.05 * spread, 0.05 * spread / rms])
+    about_the_mean = data["Days"].std(ddof=0)
+    np.testing.assert_allclose(sleep.table["delta"].iloc[:2], [0.05 * spread, 0.05 * spread / about_the_mean])
     assert sleep.table[["delta", "p_below"]].iloc[2:].isna().all(axis=None)
-    assert "5 % of sd(y)/rms(column)" in str(sleep)
+    assert "5 % of sd(y)/sd(column)" in str(sleep)
 
 
 def test_probability_below_delta_grows_to_one(zero_model, zero):

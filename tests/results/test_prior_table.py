@@ -39,7 +39,7 @@ def test_sentences_in_the_units_of_the_data() -> None:
     words = table({"sd": bl.HalfNormal(100.0), "beta[Days]": bl.Normal(0.0, 10.0)})["in words"]
     upper = f"{stats.halfnorm(scale=100.0).ppf(0.95):.3g}"
     assert words["sd_Subject[Intercept]"] == (
-        f"The sd between levels of Subject is below {upper} (units of Reaction) with probability 0.95."
+        f"The sd between levels of Subject at Days = 0 is below {upper} (units of Reaction) with probability 0.95."
     )
     assert (
         f"of Days between levels of Subject is below {upper} (Reaction per unit of Days)" in words["sd_Subject[Days]"]
