@@ -6,9 +6,10 @@ products, factorisations and elementary functions off by about as much as the or
 
     BAYESLMM_ROUNDING_NOISE=2 python -m pytest -n 0 tests/inference
 
-A test that fails has a tolerance below what its arithmetic leaves, or shows code that loses digits. The noise follows
-from the numbers that go in: the same call gives the same result, as it does on one machine. What no order of summation
-changes stays exact: sums of one term, sums of small integers, factors of diagonal matrices.
+A test that fails is a candidate: its tolerance is below what its arithmetic leaves, or code loses digits, or it holds
+by an exactness that every processor keeps and the noise does not know (a sum that its largest term decides). The noise
+follows from the numbers that go in: the same call gives the same result, as it does on one machine. What no order of
+summation changes stays exact: sums of one term, sums of small integers, factors of diagonal matrices.
 
 Products and elementary functions are disturbed in the package alone, functions of ``numpy.linalg`` and
 ``scipy.linalg`` everywhere but in compiled code.
