@@ -227,10 +227,8 @@ def _group_lines(design: Design, group: GroupLayout, priors: Priors, name: str, 
     if A is not None:
         changed = [(k, change) for k in group.labels.terms if (change := priors.changes[k]) is not None]
         where = [place(design, k, design.terms[k].effects.index("Intercept"), change) for k, change in changed]
-        about = (
-            f"# Sds and correlations {', '.join(where)}; A takes the effects from there to the zeros of the columns."
-        )
-        lines.insert(1, about)
+        about = printable(f"Sds and correlations {', '.join(where)}")
+        lines.insert(1, f"# {about}; A takes the effects from there to the zeros of the columns.")
         return [*lines, *_at_zeros_lines(group, name, A, factor, centred)]
     if centred and group.pairs:
         size = len(group.labels.effects)

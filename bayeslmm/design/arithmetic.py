@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayeslmm.design.contrasts import Contrasts, Treatment
+from bayeslmm.design.contrasts import Treatment
 from bayeslmm.design.expressions import (
     Call,
     Chain,
@@ -27,6 +27,21 @@ from bayeslmm.design.expressions import (
     Sign,
     Text,
     walk,
+)
+from bayeslmm.design.factors import (
+    Column,
+    Factor,
+    Omitting,
+    Times,
+    as_factor,
+    chosen_coding,
+    column_values,
+    described,
+    level_names,
+    level_position,
+    single,
+    with_levels,
+    with_reference,
 )
 from bayeslmm.design.functions import CODINGS, VALUES, Function, find_function
 from bayeslmm.design.groups import level_name
@@ -53,50 +68,6 @@ _COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Factor:
-    """Values that are levels.
-
-    Attributes
-    ----------
-    codes : IntArray, shape (n,)
-        Position of each value among the levels.
-    levels : tuple
-        In their order.
-    ordered : bool
-    contrasts : str, Treatment, array, optional
-        How the factor is coded; by default ``"poly"`` if it is ordered, else ``"treatment"``.
-    """
-
-    codes: IntArray
-    levels: tuple[Any, ...]
-    ordered: bool = False
-    contrasts: Contrasts | None = None
-
-    @property
-    def coding(self) -> Contrasts:
-        if self.contrasts is not None:
-            return self.contrasts
-        return "poly" if self.ordered else "treatment"
-
-
-@dataclass(frozen=True, eq=False)
-class Times:
-    """Dates or durations; functions of the user's own can make numbers of them."""
-
-    series: pd.Series
-
-
-@dataclass(frozen=True)
-class _Omitting:
-    """``Sum(level)``: deviations from the mean, without a coefficient of that level."""
-
-    level: Any = None
-
-
-type Column = FloatArray | BoolArray | Factor | Times
 
 
 @dataclass
@@ -146,7 +117,7 @@ def evaluate(node: Node, scope: Scope) -> Any:
         case Name(name):
             return _named(name, scope)
         case Items(items):
-            return [_single(evaluate(item, scope), "A list") for item in items]
+            return [single(evaluate(item, scope), "A list") for item in items]
         case Sign(minus, operand):
             value = _numeric(evaluate(operand, scope), "-" if minus else "+")
             return -value if minus else value
@@ -178,7 +149,7 @@ def _named(name: str, scope: Scope) -> Any:
     if name in VALUES:
         return VALUES[name]
     if name == "Sum":
-        return _Omitting()
+        return Omitting()
     if name in CODINGS:
         return Treatment() if name == "Treatment" else CODINGS[name]
     raise DesignError(f"{name!r} is neither a column nor a value that formulas know.")
@@ -223,26 +194,11 @@ def _numeric(value: Any, what: str) -> Any:
         return int(value)
     if isinstance(value, int | float | np.number) and not isinstance(value, np.complexfloating):
         return value
-    raise DesignError(f"{what!r} needs numbers, but stands beside {_described(value)}.")
+    raise DesignError(f"{what!r} needs numbers, but stands beside {described(value)}.")
 
 
 def _size(value: AnyArray) -> str:
     return f"{value.shape[0]} values" if value.ndim == 1 else f"{value.shape[0]} rows of {value.shape[1]} values"
-
-
-def _described(value: Any) -> str:
-    if isinstance(value, Factor):
-        shown = ", ".join(repr(level_name(level)) for level in value.levels[:3])
-        return f"a factor (levels {shown}{', ...' if len(value.levels) > 3 else ''})"
-    if isinstance(value, Times):
-        first = value.series.iloc[0] if len(value.series) else "none"
-        return (
-            f"dates or durations (first: {first}). Convert them in the data beforehand, e.g. "
-            "(data[name] - data[name].min()) / pandas.Timedelta('1D') for days"
-        )
-    if isinstance(value, list):
-        return "a list"
-    return "text" if isinstance(value, str) else f"{value!r}"
 
 
 # --- conditions ------------------------------------------------------------------------------------------------------
@@ -251,7 +207,7 @@ def _described(value: Any) -> str:
 def _condition(value: Any, sign: str) -> Any:
     if isinstance(value, bool | np.bool_) or (isinstance(value, np.ndarray) and value.dtype == bool):
         return value
-    what = "numbers" if isinstance(value, int | float | np.ndarray) else _described(value)
+    what = "numbers" if isinstance(value, int | float | np.ndarray) else described(value)
     raise DesignError(
         f"{sign!r} joins conditions that are true or false, but stands beside {what}. Write comparisons: (x > 1) "
         f"{'&' if sign == '!' else sign} (z < 2)."
@@ -276,9 +232,7 @@ def _comparison(sign: str, left: Any, right: Any) -> Any:
     if isinstance(left, Times) or isinstance(right, Times):
         return _time_comparison(sign, left, right)
     if isinstance(left, str) or isinstance(right, str):
-        raise DesignError(
-            f"{sign!r} compares {_described(left)} with {_described(right)}. Text is compared with levels."
-        )
+        raise DesignError(f"{sign!r} compares {described(left)} with {described(right)}. Text is compared with levels.")
     a, b = _numeric(left, sign), _numeric(right, sign)
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and a.shape != b.shape:
         raise DesignError(f"{sign} compares {_size(a)} with {_size(b)}. Both sides need one value per row.")
@@ -289,7 +243,7 @@ def _time_comparison(sign: str, left: Any, right: Any) -> BoolArray:
     sides = []
     for value in (left, right):
         if not isinstance(value, Times | str):
-            raise DesignError(f"{sign!r} compares dates or durations with {_described(value)}.")
+            raise DesignError(f"{sign!r} compares dates or durations with {described(value)}.")
         sides.append(value.series if isinstance(value, Times) else _time(value, left, right))
     return np.asarray(_COMPARISONS[sign](*sides))
 
@@ -308,11 +262,11 @@ def _level_comparison(sign: str, left: Any, right: Any) -> BoolArray:
     if isinstance(right, Factor):
         mirrored = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}.get(sign, sign)
         return _level_comparison(mirrored, right, left)
-    place = _level(left, _single(right, sign))
+    place = level_position(left, single(right, sign))
     if sign not in ("==", "!=") and not left.ordered:
         raise DesignError(
-            f"{sign!r} asks for an order, but the factor (levels {_names(left)}) has none. Use ordered(), or compare "
-            "by ==."
+            f"{sign!r} asks for an order, but the factor (levels {level_names(left)}) has none. Use ordered(), or "
+            "compare by ==."
         )
     return np.asarray(_COMPARISONS[sign](left.codes, place))
 
@@ -328,26 +282,10 @@ def _two_factors(sign: str, left: Factor, right: Factor) -> BoolArray:
     )
 
 
-def _level(factor: Factor, value: Any) -> int:
-    """Position of a level by its value or its name."""
-    for place, level in enumerate(factor.levels):
-        if (isinstance(value, str) and level_name(level) == value) or level_name(level) == level_name(value):
-            return place
-    raise DesignError(
-        f"{value!r} is no level of the factor it is compared with, so the comparison has the same answer everywhere. "
-        f"Levels: {_names(factor)}."
-    )
-
-
-def _names(factor: Factor) -> str:
-    names = [repr(level_name(level)) for level in factor.levels[:_SHOWN]]
-    return ", ".join(names) + (", ..." if len(factor.levels) > _SHOWN else "")
-
-
 def _member(left: Any, right: Any) -> BoolArray:
-    values = right if isinstance(right, list) else [_single(right, "in")]
+    values = right if isinstance(right, list) else [single(right, "in")]
     if isinstance(left, Factor):
-        return np.asarray(np.isin(left.codes, [_level(left, value) for value in values]))
+        return np.asarray(np.isin(left.codes, [level_position(left, value) for value in values]))
     numbers = [_double(_numeric(value, "in")) for value in values]
     return np.asarray(np.isin(_numeric(left, "in"), numbers))
 
@@ -464,163 +402,25 @@ def _column(value: Any, text: str) -> Any:
     return value.astype(float)
 
 
-def column_values(series: pd.Series, keep_levels: bool = False) -> Column:
-    """Values of a column of the data; levels that do not occur are left out unless they are to be kept."""
-    dtype = series.dtype
-    if pd.api.types.is_datetime64_any_dtype(dtype) or pd.api.types.is_timedelta64_dtype(dtype):
-        return Times(series.reset_index(drop=True))
-    if isinstance(dtype, pd.CategoricalDtype):
-        return _categories(series.array if keep_levels else series.array.remove_unused_categories())
-    if pd.api.types.is_bool_dtype(dtype):
-        return series.to_numpy(dtype=bool)
-    if pd.api.types.is_numeric_dtype(dtype):
-        # Powers and differences of integers would wrap around.
-        return (
-            series.to_numpy(dtype=float, na_value=np.nan) if not isinstance(dtype, np.dtype) else series.to_numpy(float)
-        )
-    levels = sorted(pd.unique(series).tolist(), key=lambda v: (str(type(v)), v))
-    return _categories(pd.Categorical(series, categories=pd.Index(levels, tupleize_cols=False)))
-
-
-def _categories(values: Any) -> Factor:
-    codes: IntArray = np.asarray(values.codes, dtype=np.int64)
-    return Factor(codes, tuple(values.categories.tolist()), bool(values.ordered))
-
-
-# --- factors ---------------------------------------------------------------------------------------------------------
-
-
 def _levels_of(
     node: Call, function: Function, arguments: Sequence[Any], keywords: Mapping[str, Any], scope: Scope
 ) -> Any:
     name = node.function
     if name == "c":
-        return [_single(value, "c()") for value in arguments]
+        return [single(value, "c()") for value in arguments]
     if name in ("Treatment", "Sum"):
         chosen = next(iter([*arguments, *keywords.values()]), None)
-        return Treatment(chosen) if name == "Treatment" else _Omitting(chosen)
+        return Treatment(chosen) if name == "Treatment" else Omitting(chosen)
     x, *options = arguments
     named = {**dict(zip(function.keywords, options, strict=False)), **keywords}
-    factor = as_factor(x, node, scope)
+    factor = as_factor(x, node, scope.memory.levels)
     if name in ("binary", "B"):
-        place = 0 if named.get("success") is None else _level(factor, named["success"])
+        place = 0 if named.get("success") is None else level_position(factor, named["success"])
         return (factor.codes == place).astype(float)
     if name == "relevel":
-        return _first(factor, named.get("ref"))
-    factor = _with_levels(factor, named.get("levels"))
-    return Factor(factor.codes, factor.levels, *_coded(name, factor, named))
-
-
-def _coded(name: str, factor: Factor, named: Mapping[str, Any]) -> tuple[bool, Contrasts | None]:
-    if name in ("ordered", "as.ordered"):
-        return True, "poly"
-    if name in ("factor", "as.factor"):
-        return False, "treatment"
-    if name == "T":
-        return False, Treatment(named.get("ref"))
-    contrast = _Omitting(named.get("omit")) if name == "S" else named.get("contrast")
-    return factor.ordered, _contrasts(contrast, factor)
-
-
-def _contrasts(given: Any, factor: Factor) -> Contrasts | None:
-    """Contrasts as ``C()`` takes them: a name of ours, formulae's or R's, a call, a matrix row by row."""
-    if given is None:
-        return factor.contrasts
-    if isinstance(given, _Omitting):
-        return _omitting(factor, given.level)
-    if isinstance(given, list):
-        raise DesignError(
-            "C() takes the name of a coding: C(f, Sum), C(f, Treatment('b')). For a matrix use contrasts=."
-        )
-    return given if isinstance(given, str | Treatment) else _refuse_contrasts(given)
-
-
-def _refuse_contrasts(given: Any) -> Contrasts:
-    raise DesignError(f"C() takes the name of a coding, e.g. C(f, Sum) or C(f, Treatment('b')), not {given!r}.")
-
-
-def _omitting(factor: Factor, level: Any) -> Contrasts:
-    """Sum contrasts without a column of the level given, by default the last one."""
-    names = [level_name(value) for value in factor.levels]
-    place = len(names) - 1 if level is None else _level(factor, level)
-    matrix = np.delete(np.eye(len(names)), place, axis=1)
-    matrix[place] = -1.0
-    kept = [name for i, name in enumerate(names) if i != place]
-    return pd.DataFrame(matrix, index=list(factor.levels), columns=kept)
-
-
-def as_factor(value: Any, node: Node, scope: Scope) -> Factor:
-    """Levels of any column; on other rows those of the first evaluation."""
-    if isinstance(value, Times):
-        value = _categories(pd.Categorical(value.series))
-    if isinstance(value, np.ndarray) and value.ndim == 1:
-        levels, codes = np.unique(value, return_inverse=True)
-        value = Factor(codes.astype(np.int64), tuple(_whole_levels(levels)))
-    if not isinstance(value, Factor):
-        raise DesignError(f"A factor needs a column, one value per row, not {_described(value)}.")
-    if value.codes.min(initial=0) < 0:
-        raise DesignError(f"{_text(node)} has {int((value.codes < 0).sum())} value(s) that are no level.")
-    known = scope.memory.levels.setdefault(node, value)
-    return value if known.levels == value.levels else recoded(value, known, node)
-
-
-def _whole_levels(levels: AnyArray) -> list[Any]:
-    """Levels of a numeric column under the names that they have in the data: 2, not 2.0."""
-    if levels.dtype == float and np.isfinite(levels).all() and (levels == np.round(levels)).all():
-        return [int(level) for level in levels]
-    return list(levels.tolist())
-
-
-def _text(node: Node | str) -> str:
-    return node if isinstance(node, str) else (node.text if isinstance(node, Call) else "A factor")
-
-
-def recoded(value: Factor, known: Factor, node: Node | str) -> Factor:
-    """Values as levels known from other rows."""
-    position = {level_name(level): place for place, level in enumerate(known.levels)}
-    unknown = [name for name in map(level_name, value.levels) if name not in position]
-    used = {level_name(value.levels[code]) for code in np.unique(value.codes)}
-    unknown = [name for name in unknown if name in used]
-    if unknown:
-        shown = ", ".join(map(repr, unknown[:_SHOWN]))
-        raise DesignError(
-            f"{_text(node)} has level(s) on the new rows that the data of the model did not have: {shown}. Known "
-            f"levels: {_names(known)}."
-        )
-    place = np.array([position.get(level_name(level), 0) for level in value.levels], dtype=np.int64)
-    return Factor(place[value.codes], known.levels, known.ordered, known.contrasts)
-
-
-def _with_levels(factor: Factor, levels: Any) -> Factor:
-    """The factor with levels in a given order, all of those that occur."""
-    if levels is None:
-        return factor
-    if not isinstance(levels, list) or len({level_name(v) for v in levels}) < len(levels):
-        raise DesignError(f"levels are a list of different values, e.g. levels=['b', 'a'], not {levels!r}.")
-    names = [level_name(level) for level in levels]
-    missing = [level_name(level) for level in factor.levels if level_name(level) not in names]
-    if missing:
-        raise DesignError(
-            f"levels={levels!r} leaves out {', '.join(map(repr, missing[:_SHOWN]))}, which occurs: its rows would have "
-            "no level. Name all levels, or drop the rows beforehand."
-        )
-    occurring = [level for level in levels if level_name(level) in {level_name(v) for v in factor.levels}]
-    return recoded(factor, Factor(factor.codes, tuple(occurring), factor.ordered, factor.contrasts), "levels")
-
-
-def _first(factor: Factor, level: Any) -> Factor:
-    if level is None:
-        raise DesignError("relevel() needs the level that becomes the reference: relevel(f, 'b').")
-    place = _level(factor, level)
-    order = [place, *(i for i in range(len(factor.levels)) if i != place)]
-    levels = tuple(factor.levels[i] for i in order)
-    return Factor(np.argsort(order)[factor.codes].astype(np.int64), levels, factor.ordered, factor.contrasts)
-
-
-def _single(value: Any, what: str) -> Any:
-    if isinstance(value, np.ndarray | Factor | Times | list) or callable(value):
-        raise DesignError(f"{what} takes single values, numbers or text, not {_described(value)}.")
-    return value.item() if isinstance(value, np.generic) else value
+        return with_reference(factor, named.get("ref"))
+    factor = with_levels(factor, named.get("levels"))
+    return Factor(factor.codes, factor.levels, *chosen_coding(name, factor, named))
 
 
 # --- what a text asks of its rows ------------------------------------------------------------------------------------

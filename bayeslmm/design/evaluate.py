@@ -13,25 +13,17 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.design.algebra import expanded, operand_node, operand_places
-from bayeslmm.design.arithmetic import (
-    Factor,
-    Memory,
-    Scope,
-    Times,
-    as_factor,
-    column_values,
-    evaluate,
-    kinds_of_calls,
-    recoded,
-)
+from bayeslmm.design.arithmetic import Memory, Scope, evaluate, kinds_of_calls
 from bayeslmm.design.coding import Columns, indicator_coded, ordered_terms, product
 from bayeslmm.design.contrasts import contrast_matrix, contrast_names
 from bayeslmm.design.data import check_no_time, check_usable
 from bayeslmm.design.expressions import Call, Name, Node, parse_expression
+from bayeslmm.design.factors import Factor, Times, as_factor, column_values, recoded
 from bayeslmm.design.groups import level_name
+from bayeslmm.design.lookup import column_label, distinct
 from bayeslmm.design.size import MOST_COLUMNS, Width, check_columns, check_terms_count
-from bayeslmm.design.tokens import quoted, tokenize
-from bayeslmm.errors import BayesLMMError, DesignError, FormulaError
+from bayeslmm.design.tokens import tokenize
+from bayeslmm.errors import BayesLMMError, DesignError
 from bayeslmm.types import FloatArray, IntArray
 
 _BLOCK = 8192
@@ -42,8 +34,6 @@ _CONSTANT = "Intercept"
 _SUMMAND = re.compile(r"([+-]?)\s*(`[^`]*`|[^\W\d][\w.]*|[01])\s*")
 _NUMBER = re.compile(r"-?\s*(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _SUM = re.compile(r"(?:[+-]?\s*(?:`[^`]*`|[^\W\d][\w.]*|[01])\s*(?=[+-]|$))+")
-# Names that would be taken for a product or a call, were they not in backquotes.
-_LIKE_A_TERM = re.compile(r".*[:`].*|.*\)")
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,7 +206,7 @@ class Evaluator:
         if not blocks:
             return np.empty((self.n, 0)), ()
         names = [name for _, names in blocks for name in names]
-        return np.column_stack([matrix for matrix, _ in blocks]), tuple(_distinct(names))
+        return np.column_stack([matrix for matrix, _ in blocks]), tuple(distinct(names))
 
     def _single_column(self, text: str) -> FloatArray:
         value = self._value(text)
@@ -272,7 +262,7 @@ class Evaluator:
             check_no_time(node.name, self._columns[node.name])
         value = self._evaluate(node, label)
         if isinstance(value, np.ndarray) and value.dtype == bool:
-            value = as_factor(value, node, self._scope)
+            value = as_factor(value, node, self._memory.levels)
         if isinstance(value, Factor):
             if isinstance(node, Name) and node.name in self._contrasts:
                 value = Factor(value.codes, value.levels, value.ordered, self._contrasts[node.name])
@@ -313,26 +303,6 @@ def called(text: str, namespace: Mapping[str, Any]) -> set[str]:
     return kinds
 
 
-def column_label(name: str) -> str:
-    """Label of a column as a term of its own: its name, in backquotes where it would be taken for something else.
-
-    Examples
-    --------
-    >>> column_label("reaction time"), column_label("a:b")
-    ('reaction time', '`a:b`')
-    """
-    return quoted(name) if _LIKE_A_TERM.fullmatch(name) or _is_expression(name) else name
-
-
-def _is_expression(name: str) -> bool:
-    if name.isidentifier():
-        return False
-    try:
-        return not isinstance(parse_expression(name), Name)
-    except FormulaError:
-        return False
-
-
 def _call(node: Node) -> Call:
     if not isinstance(node, Call):
         raise TypeError(f"{node} is no call")
@@ -360,16 +330,6 @@ def _one_per_row(value: Any, text: str, n: int) -> FloatArray:
     if value.dtype.kind not in "fiub":
         raise DesignError(f"{text} is not numeric: it has type {value.dtype}.")
     return np.asarray(value, dtype=float)
-
-
-def _distinct(names: Sequence[str]) -> list[str]:
-    """Labels that differ, though levels or columns may be called as if they were others."""
-    seen: dict[str, int] = {}
-    out = []
-    for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        out.append(name if seen[name] == 1 else f"{name}.{seen[name] - 1}")
-    return out
 
 
 def _width(value: FloatArray | Factor) -> Width:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from formulae import design_matrices
 
 from bayeslmm.design import data as checks
-from bayeslmm.design.algebra import operand_node, operand_places
 from bayeslmm.design.evaluate import Evaluator
-from bayeslmm.design.expressions import Name, Node, Number, Power, walk
 from bayeslmm.design.formula import Formula
-from bayeslmm.design.functions import VALUES, find_function
 from bayeslmm.design.groups import group_by
 from bayeslmm.design.lint_calls import calls
 from bayeslmm.design.lint_formula import (
@@ -28,6 +24,7 @@ from bayeslmm.design.lint_formula import (
     may_have_several_columns,
     ours,
 )
+from bayeslmm.design.lint_reference import columns_of_formulae
 from bayeslmm.design.lint_report import Finding, Severity
 from bayeslmm.design.tokens import tokenize
 from bayeslmm.errors import DesignError
@@ -35,15 +32,6 @@ from bayeslmm.types import FloatArray
 
 _FEW = 6
 _SAME = 1e-9
-_LARGEST_POWER = 64
-# Functions that bambi gives formulae, and those of which other rules say that it has none.
-_IN_BAMBI: Mapping[str, Any] = {
-    "np": np,
-    **{
-        name: getattr(np, name)
-        for name in ("log", "log2", "log10", "log1p", "exp", "expm1", "sqrt", "abs", "sin", "cos", "tan")
-    },
-}
 
 
 @dataclass(frozen=True)
@@ -232,7 +220,7 @@ def text_order(known: Typed) -> Iterator[Finding]:
 def fixed_columns(known: Typed) -> Iterator[Finding]:
     """Columns of the fixed part, here and in formulae."""
     own = _own(known, known.formula.fixed)
-    other = None if own is None else _formulae(known, f"y_ ~ {known.formula.fixed}", "common")
+    other = None if own is None else columns_of_formulae(known.columns, f"y_ ~ {known.formula.fixed}", "common")
     if own is None or other is None or _same_columns(own, other):
         return
     span = _same_span(own, other)
@@ -295,7 +283,7 @@ def bar_columns(known: Typed) -> Iterator[Finding]:
         canonical = [f"({_canonical(term.left)} | one_)" for term in terms]
         if any(own is None for _, own in parts):
             continue
-        other = _formulae(known, f"y_ ~ 1 + {' + '.join(canonical)}", "group")
+        other = columns_of_formulae(known.columns, f"y_ ~ 1 + {' + '.join(canonical)}", "group")
         if other is None:
             continue
         own = np.column_stack([own for _, own in parts if own is not None])
@@ -348,46 +336,6 @@ def _own(known: Typed, text: str) -> FloatArray | None:
         return Evaluator(known.columns, {}, {}).columns(text, rows)[0]
     except DesignError:
         return None
-
-
-def _formulae(known: Typed, text: str, part: str) -> FloatArray | None:
-    """What formulae makes of a text that could be evaluated here; None if it stops (other rules say why)."""
-    size = len(next(iter(known.columns.values())))
-    frame = pd.DataFrame({name: series.reset_index(drop=True) for name, series in known.columns.items()})
-    frame = frame.assign(y_=np.zeros(size), one_=["a"] * size)
-    if not _harmless(text):
-        return None
-    try:
-        with np.errstate(all="ignore"):
-            answer = getattr(design_matrices(text, frame, extra_namespace=_IN_BAMBI), part)
-            matrix = answer.design_matrix
-    except Exception:
-        return None
-    dense: Callable[[], Any] | None = getattr(matrix, "toarray", None)
-    return np.asarray(dense() if dense else matrix, dtype=float).reshape(size, -1)
-
-
-def _harmless(text: str) -> bool:
-    """Whether formulae may evaluate a text: it would follow any chain of attributes, and take any power of integers."""
-    tokens = tokenize(text)
-    if any(t.kind == "name" and t.text.startswith("np.") and not _known_name(t.text) for t in tokens):
-        return False
-    calls = [operand_node(tokens[start:end]) for start, end in operand_places(tokens)]
-    return not any(_endless(part) for call in calls for part in walk(call))
-
-
-def _known_name(name: str) -> bool:
-    try:
-        return name in VALUES or bool(find_function(name, {}))
-    except DesignError:
-        return False
-
-
-def _endless(node: Node) -> bool:
-    """Whether a node is a power of plain numbers that could have more digits than fit anywhere."""
-    if not isinstance(node, Power) or any(isinstance(part, Name) for part in walk(node)):
-        return False
-    return not isinstance(node.exponent, Number) or node.exponent.value > _LARGEST_POWER
 
 
 def _same_columns(a: FloatArray, b: FloatArray) -> bool:

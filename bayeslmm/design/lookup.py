@@ -1,14 +1,18 @@
-"""Find labels by what users typed."""
+"""Labels of columns: how they are written, and how they are found by what users typed."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
-from bayeslmm.design.tokens import respelled
+from bayeslmm.design.expressions import Name, parse_expression
+from bayeslmm.design.tokens import quoted, respelled
+from bayeslmm.errors import FormulaError
 
 # What a label has behind a factor or function: a level, a column, a trend.
 _SUFFIX = r"(?:\[(?:(?!\]:).)*\]|\.[LQC]|\^\d+)?"
+# Names that would be taken for a product or a call, were they not in backquotes.
+_LIKE_A_TERM = re.compile(r".*[:`].*|.*\)")
 
 
 def positions(asked: str, labels: Sequence[str]) -> list[int]:
@@ -59,4 +63,34 @@ def parts(term: str) -> list[str]:
             out.append("")
         else:
             out[-1] += character
+    return out
+
+
+def column_label(name: str) -> str:
+    """Label of a column as a term of its own: its name, in backquotes where it would be taken for something else.
+
+    Examples
+    --------
+    >>> column_label("reaction time"), column_label("a:b")
+    ('reaction time', '`a:b`')
+    """
+    return quoted(name) if _LIKE_A_TERM.fullmatch(name) or _is_expression(name) else name
+
+
+def _is_expression(name: str) -> bool:
+    if name.isidentifier():
+        return False
+    try:
+        return not isinstance(parse_expression(name), Name)
+    except FormulaError:
+        return False
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """Labels that differ, though levels or columns may be called as if they were others."""
+    seen: dict[str, int] = {}
+    out = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        out.append(name if seen[name] == 1 else f"{name}.{seen[name] - 1}")
     return out

@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 MODULES = sorted((ROOT / "bayeslmm").rglob("*.py"))
 MAX_FUNCTION = 60
-MAX_FILE = 400
+# A file is one subject; one that is longer is likely to hold two.
+MAX_FILE = 450
 
 
 def test_import_loads_nothing_heavy() -> None:

@@ -13,7 +13,7 @@ from formulae import model_description
 
 import bayeslmm as bl
 from bayeslmm.design import evaluate
-from bayeslmm.design.evaluate import NAMESPACE, Evaluator
+from bayeslmm.design.evaluate import Evaluator
 from bayeslmm.design.size import Width, _Counter, check_columns, check_structure
 from bayeslmm.design.tokens import tokenize
 from bayeslmm.errors import DesignError, FormulaError
@@ -51,7 +51,7 @@ def test_columns_are_counted_exactly(text: str, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(evaluate, "check_columns", counted)
     data = frame()
     columns = {name: data[name] for name in data}
-    X, _ = Evaluator(columns, {"g": np.array([[1.0], [0.0], [-1.0]])}, NAMESPACE).columns(
+    X, _ = Evaluator(columns, {"g": np.array([[1.0], [0.0], [-1.0]])}, {}).columns(
         text.replace("%in%", ":").replace("^", "**")
     )
     assert seen == [X.shape[1]]

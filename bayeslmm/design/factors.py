@@ -1,0 +1,233 @@
+"""Values that are levels: factors of columns and expressions, their order, their coding, and dates beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.design.contrasts import Contrasts, Treatment
+from bayeslmm.design.expressions import Call, Node
+from bayeslmm.design.groups import level_name
+from bayeslmm.errors import DesignError
+from bayeslmm.types import AnyArray, BoolArray, FloatArray, IntArray
+
+_SHOWN = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Factor:
+    """Values that are levels.
+
+    Attributes
+    ----------
+    codes : IntArray, shape (n,)
+        Position of each value among the levels.
+    levels : tuple
+        In their order.
+    ordered : bool
+    contrasts : str, Treatment, array, optional
+        How the factor is coded; by default ``"poly"`` if it is ordered, else ``"treatment"``.
+    """
+
+    codes: IntArray
+    levels: tuple[Any, ...]
+    ordered: bool = False
+    contrasts: Contrasts | None = None
+
+    @property
+    def coding(self) -> Contrasts:
+        if self.contrasts is not None:
+            return self.contrasts
+        return "poly" if self.ordered else "treatment"
+
+
+@dataclass(frozen=True, eq=False)
+class Times:
+    """Dates or durations; functions of the user's own can make numbers of them."""
+
+    series: pd.Series
+
+
+type Column = FloatArray | BoolArray | Factor | Times
+
+
+@dataclass(frozen=True)
+class Omitting:
+    """``Sum(level)``: deviations from the mean, without a coefficient of that level."""
+
+    level: Any = None
+
+
+def column_values(series: pd.Series, keep_levels: bool = False) -> Column:
+    """Values of a column of the data; levels that do not occur are left out unless they are to be kept."""
+    dtype = series.dtype
+    if pd.api.types.is_datetime64_any_dtype(dtype) or pd.api.types.is_timedelta64_dtype(dtype):
+        return Times(series.reset_index(drop=True))
+    if isinstance(dtype, pd.CategoricalDtype):
+        return _categories(series.array if keep_levels else series.array.remove_unused_categories())
+    if pd.api.types.is_bool_dtype(dtype):
+        return series.to_numpy(dtype=bool)
+    if pd.api.types.is_numeric_dtype(dtype):
+        # Powers and differences of integers would wrap around.
+        return (
+            series.to_numpy(dtype=float, na_value=np.nan) if not isinstance(dtype, np.dtype) else series.to_numpy(float)
+        )
+    levels = sorted(pd.unique(series).tolist(), key=lambda v: (str(type(v)), v))
+    return _categories(pd.Categorical(series, categories=pd.Index(levels, tupleize_cols=False)))
+
+
+def _categories(values: Any) -> Factor:
+    codes: IntArray = np.asarray(values.codes, dtype=np.int64)
+    return Factor(codes, tuple(values.categories.tolist()), bool(values.ordered))
+
+
+def as_factor(value: Any, node: Node, known_levels: dict[Node, Factor]) -> Factor:
+    """Levels of any column; on other rows those of the first evaluation, which `known_levels` keeps by node."""
+    if isinstance(value, Times):
+        value = _categories(pd.Categorical(value.series))
+    if isinstance(value, np.ndarray) and value.ndim == 1:
+        levels, codes = np.unique(value, return_inverse=True)
+        value = Factor(codes.astype(np.int64), tuple(_whole_levels(levels)))
+    if not isinstance(value, Factor):
+        raise DesignError(f"A factor needs a column, one value per row, not {described(value)}.")
+    if value.codes.min(initial=0) < 0:
+        raise DesignError(f"{_text(node)} has {int((value.codes < 0).sum())} value(s) that are no level.")
+    known = known_levels.setdefault(node, value)
+    return value if known.levels == value.levels else recoded(value, known, node)
+
+
+def _whole_levels(levels: AnyArray) -> list[Any]:
+    """Levels of a numeric column under the names that they have in the data: 2, not 2.0."""
+    if levels.dtype == float and np.isfinite(levels).all() and (levels == np.round(levels)).all():
+        return [int(level) for level in levels]
+    return list(levels.tolist())
+
+
+def _text(node: Node | str) -> str:
+    return node if isinstance(node, str) else (node.text if isinstance(node, Call) else "A factor")
+
+
+def recoded(value: Factor, known: Factor, node: Node | str) -> Factor:
+    """Values as levels known from other rows."""
+    position = {level_name(level): place for place, level in enumerate(known.levels)}
+    unknown = [name for name in map(level_name, value.levels) if name not in position]
+    used = {level_name(value.levels[code]) for code in np.unique(value.codes)}
+    unknown = [name for name in unknown if name in used]
+    if unknown:
+        shown = ", ".join(map(repr, unknown[:_SHOWN]))
+        raise DesignError(
+            f"{_text(node)} has level(s) on the new rows that the data of the model did not have: {shown}. Known "
+            f"levels: {level_names(known)}."
+        )
+    place = np.array([position.get(level_name(level), 0) for level in value.levels], dtype=np.int64)
+    return Factor(place[value.codes], known.levels, known.ordered, known.contrasts)
+
+
+def with_levels(factor: Factor, levels: Any) -> Factor:
+    """The factor with levels in a given order, all of those that occur."""
+    if levels is None:
+        return factor
+    if not isinstance(levels, list) or len({level_name(v) for v in levels}) < len(levels):
+        raise DesignError(f"levels are a list of different values, e.g. levels=['b', 'a'], not {levels!r}.")
+    names = [level_name(level) for level in levels]
+    missing = [level_name(level) for level in factor.levels if level_name(level) not in names]
+    if missing:
+        raise DesignError(
+            f"levels={levels!r} leaves out {', '.join(map(repr, missing[:_SHOWN]))}, which occurs: its rows would have "
+            "no level. Name all levels, or drop the rows beforehand."
+        )
+    occurring = [level for level in levels if level_name(level) in {level_name(v) for v in factor.levels}]
+    return recoded(factor, Factor(factor.codes, tuple(occurring), factor.ordered, factor.contrasts), "levels")
+
+
+def with_reference(factor: Factor, level: Any) -> Factor:
+    """The factor with another first level."""
+    if level is None:
+        raise DesignError("relevel() needs the level that becomes the reference: relevel(f, 'b').")
+    place = level_position(factor, level)
+    order = [place, *(i for i in range(len(factor.levels)) if i != place)]
+    levels = tuple(factor.levels[i] for i in order)
+    return Factor(np.argsort(order)[factor.codes].astype(np.int64), levels, factor.ordered, factor.contrasts)
+
+
+def level_position(factor: Factor, value: Any) -> int:
+    """Position of a level by its value or its name."""
+    for place, level in enumerate(factor.levels):
+        if (isinstance(value, str) and level_name(level) == value) or level_name(level) == level_name(value):
+            return place
+    raise DesignError(
+        f"{value!r} is no level of the factor it is compared with, so the comparison has the same answer everywhere. "
+        f"Levels: {level_names(factor)}."
+    )
+
+
+def level_names(factor: Factor) -> str:
+    """The first levels in words."""
+    names = [repr(level_name(level)) for level in factor.levels[:_SHOWN]]
+    return ", ".join(names) + (", ..." if len(factor.levels) > _SHOWN else "")
+
+
+def described(value: Any) -> str:
+    """A value in words, for messages."""
+    if isinstance(value, Factor):
+        shown = ", ".join(repr(level_name(level)) for level in value.levels[:3])
+        return f"a factor (levels {shown}{', ...' if len(value.levels) > 3 else ''})"
+    if isinstance(value, Times):
+        first = value.series.iloc[0] if len(value.series) else "none"
+        return (
+            f"dates or durations (first: {first}). Convert them in the data beforehand, e.g. "
+            "(data[name] - data[name].min()) / pandas.Timedelta('1D') for days"
+        )
+    if isinstance(value, list):
+        return "a list"
+    return "text" if isinstance(value, str) else f"{value!r}"
+
+
+def chosen_coding(name: str, factor: Factor, named: Mapping[str, Any]) -> tuple[bool, Contrasts | None]:
+    """Whether a factor is ordered, and its contrasts, by the function that makes it."""
+    if name in ("ordered", "as.ordered"):
+        return True, "poly"
+    if name in ("factor", "as.factor"):
+        return False, "treatment"
+    if name == "T":
+        return False, Treatment(named.get("ref"))
+    contrast = Omitting(named.get("omit")) if name == "S" else named.get("contrast")
+    return factor.ordered, _contrasts(contrast, factor)
+
+
+def _contrasts(given: Any, factor: Factor) -> Contrasts | None:
+    """Contrasts as ``C()`` takes them: a name of ours, formulae's or R's, a call, a matrix row by row."""
+    if given is None:
+        return factor.contrasts
+    if isinstance(given, Omitting):
+        return _omitting(factor, given.level)
+    if isinstance(given, list):
+        raise DesignError(
+            "C() takes the name of a coding: C(f, Sum), C(f, Treatment('b')). For a matrix use contrasts=."
+        )
+    return given if isinstance(given, str | Treatment) else _refuse_contrasts(given)
+
+
+def _refuse_contrasts(given: Any) -> Contrasts:
+    raise DesignError(f"C() takes the name of a coding, e.g. C(f, Sum) or C(f, Treatment('b')), not {given!r}.")
+
+
+def _omitting(factor: Factor, level: Any) -> Contrasts:
+    """Sum contrasts without a column of the level given, by default the last one."""
+    names = [level_name(value) for value in factor.levels]
+    place = len(names) - 1 if level is None else level_position(factor, level)
+    matrix = np.delete(np.eye(len(names)), place, axis=1)
+    matrix[place] = -1.0
+    kept = [name for i, name in enumerate(names) if i != place]
+    return pd.DataFrame(matrix, index=list(factor.levels), columns=kept)
+
+
+def single(value: Any, what: str) -> Any:
+    """A single value, or an error that says what it is instead."""
+    if isinstance(value, np.ndarray | Factor | Times | list) or callable(value):
+        raise DesignError(f"{what} takes single values, numbers or text, not {described(value)}.")
+    return value.item() if isinstance(value, np.generic) else value
