@@ -94,7 +94,7 @@ class Rows:
     @property
     def size(self) -> int:
         """Entries of F."""
-        return (self.X.shape[0] + self.q) * (self.q + self.X.shape[1] + 1)
+        return int((self.X.shape[0] + self.q) * (self.q + self.X.shape[1] + 1))
 
 
 def size_of(cp: CrossProducts) -> int:

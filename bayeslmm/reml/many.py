@@ -117,7 +117,7 @@ def optimise_many(
         return _join(list(pool.map(solve, chunks)))
 
 
-def _scaled_up(cp: CrossProducts, optima: Optima, powers: FloatArray, reml: bool) -> Optima:
+def _scaled_up(cp: CrossProducts, optima: Optima, powers: IntArray, reml: bool) -> Optima:
     """Estimates for responses from those for the responses over powers of two."""
     shift = 2.0 * powers * float(np.log(2.0)) * degrees_of_freedom(cp, reml)
     return replace(

@@ -13,7 +13,7 @@ import numpy as np
 from bayeslmm.design.design import Design
 from bayeslmm.likelihood import CrossProducts, Factor, cross_products, evaluate
 from bayeslmm.likelihood.crossproducts import Levels
-from bayeslmm.types import FloatArray
+from bayeslmm.types import FloatArray, IntArray
 
 # What is left by the fixed effects is not touched between these.
 _SMALL, _LARGE = 1e-50, 1e50
@@ -26,11 +26,11 @@ def exponent(cp: CrossProducts) -> int:
     return int(exponents(cp.response.residual[:, None])[0])
 
 
-def exponents(Y: FloatArray) -> FloatArray:
+def exponents(Y: FloatArray) -> IntArray:
     """The same for every column (n, K), from its largest entry; integers (K,)."""
     size = np.abs(Y).max(axis=0)
     extreme = (size > 0) & ~((size > _SMALL) & (size < _LARGE))
-    return np.where(extreme, np.frexp(size)[1], 0)
+    return np.where(extreme, np.frexp(size)[1], 0).astype(np.int64)
 
 
 def scaled_down(design: Design, power: int) -> CrossProducts:
