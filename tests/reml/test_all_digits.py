@@ -12,13 +12,8 @@ import bayeslmm as bl
 from bayeslmm.errors import ConvergenceWarning
 from bayeslmm.likelihood import beta_covariance, conditional_means, cross_products, derivatives, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
-from bayeslmm.likelihood.accurate import (
-    accurate_derivatives,
-    accurate_gradient,
-    as_factor,
-    evaluate_accurately,
-    rows_of,
-)
+from bayeslmm.likelihood.accurate import as_factor, evaluate_accurately, rows_of
+from bayeslmm.likelihood.accurate_derivatives import accurate_derivatives, accurate_gradient
 from bayeslmm.likelihood.recheck import recheck
 from bayeslmm.reml import confirm, optimise
 from bayeslmm.reml.status import FitStatus
