@@ -17,7 +17,6 @@ from functools import cached_property
 import numpy as np
 from scipy.linalg import lapack
 
-from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.criteria import LOG_2PI, degrees_of_freedom
 from bayeslmm.likelihood.crossproducts import CrossProducts
 from bayeslmm.likelihood.factor import Factor, apply_lambda, eliminate_first
@@ -29,12 +28,10 @@ _PASSES = 6
 # Condition of ``F P`` at which its factorisation has all digits but these. Rounding of P leaves ``F P`` as far from
 # orthonormal columns as the ratio of standard deviations times 1e-16; P need not be known better.
 _WELL_CONDITIONED = 1e3
-# Directions with a relative sd below this are expressed by their columns, others by their effects.
-_BY_EFFECT = 0.1
 
 
 @dataclass(frozen=True)
-class _BlockRows:
+class BlockRows:
     """Columns of one block on the rows of the data."""
 
     Z: FloatArray  # (n, c), user's units
@@ -69,7 +66,7 @@ class Rows:
     Attributes
     ----------
     cp : CrossProducts
-    blocks : tuple of _BlockRows
+    blocks : tuple of BlockRows
     X : FloatArray, shape (n, p)
         User's columns over powers of two.
     scale : FloatArray, shape (p,)
@@ -81,7 +78,7 @@ class Rows:
     """
 
     cp: CrossProducts
-    blocks: tuple[_BlockRows, ...]
+    blocks: tuple[BlockRows, ...]
     X: FloatArray
     scale: FloatArray
     y: Pair
@@ -105,10 +102,10 @@ def size_of(cp: CrossProducts) -> int:
 
 def rows_of(cp: CrossProducts) -> Rows:
     """Collect the columns of a design; see `Rows`."""
-    design, blocks, start = cp.design, list[_BlockRows](), 0
+    design, blocks, start = cp.design, list[BlockRows](), 0
     for block in cp.blocks:
         Z = np.concatenate([design.terms[i].Z for i in block.terms], axis=1)
-        blocks.append(_BlockRows(Z, block.grouping.codes, block.basis, start, block.n_levels))
+        blocks.append(BlockRows(Z, block.grouping.codes, block.basis, start, block.n_levels))
         start = blocks[-1].stop
     _, exponent = np.frexp(np.abs(design.X).max(axis=0, initial=0.0))
     y = Pair(design.y, np.zeros(design.y.size)) if design.offset is None else difference(design.y, design.offset)
@@ -235,141 +232,6 @@ def _times(rows: Rows, scaled: list[Pair], P: FloatArray) -> FloatArray:
     top = top.plus(rows.y.high[:, None], P[None, -1], rows.y.low[:, None])
     weighted = top.rounded()
     return np.concatenate([weighted if rows.root is None else weighted * rows.root[:, None], P[:q]])
-
-
-@dataclass(frozen=True)
-class AccurateDerivatives:
-    """First derivatives of the criterion in a metric in which nothing cancels, and what second ones need.
-
-    Attributes
-    ----------
-    metric : tuple of FloatArray, each (c, c)
-        Regular M of each block, the internal relative factor where that is regular: a change of the covariance is
-        ``M A M'``.
-    S, S_trace : FloatArray, shape (q, q)
-        ``(I (x) M)' Z' P0 Z (I (x) M)``; for the traces with V0^-1 in place of P0 for ML.
-    s : FloatArray, shape (q,)
-        ``(I (x) M)' Z' P0 y``.
-    scale, r2 : float
-        nu / r2, and r2.
-    """
-
-    metric: tuple[FloatArray, ...]
-    S: FloatArray
-    S_trace: FloatArray
-    s: FloatArray
-    scale: float
-    r2: float
-
-
-def accurate_derivatives(point: Accurate, reml: bool) -> AccurateDerivatives:
-    """What the gradient and Hessian at a point are made from."""
-    rows, q = point.rows, point.rows.q
-    n = rows.X.shape[0]
-    columns, metric = np.zeros((n + q, q)), list[FloatArray]()
-    for block, T in zip(rows.blocks, point.factors, strict=True):
-        M = _express(rows, block, T, columns)
-        metric.append(M)
-    residual, right = _residuals(point.G[:, :-1], columns), point.G[:, -1] * np.sqrt(point.r2)
-    S = residual.T @ residual
-    without = residual if reml else _residuals(point.G[:, :q], columns)
-    nu = degrees_of_freedom(rows.cp, reml)
-    return AccurateDerivatives(
-        tuple(metric), S, S if reml else without.T @ without, residual.T @ right, nu / point.r2, point.r2
-    )
-
-
-def _express(rows: Rows, block: _BlockRows, T: FloatArray, columns: FloatArray) -> FloatArray:
-    """Fill in vectors (n + q, J c) that have the residuals of ``[Z (I (x) M); 0]``; M (c, c).
-
-    ``[Z Lambda; 0]`` and ``-[0; I]`` differ by columns of F, so that their residuals are the same.
-    """
-    n, c, J = rows.X.shape[0], block.size, block.n_levels
-    U, s, Vt = np.linalg.svd(T)
-    by_effect = s >= _BY_EFFECT
-    M = U * np.where(by_effect, s, 1.0)
-    if by_effect.all():
-        # The factor itself has its rows to all digits.
-        M, Vt = T, np.eye(c)
-    tiles = columns[n:].reshape(-1, columns.shape[1])[block.start : block.stop, block.start : block.stop]
-    tiles[:] = -np.kron(np.eye(J), np.where(by_effect, Vt.T, 0.0))
-    if not by_effect.all():
-        Z = (block.Z @ block.basis @ U)[:, ~by_effect]
-        Z = Z if rows.root is None else Z * rows.root[:, None]
-        place = block.start + block.codes[:, None] * c + np.flatnonzero(~by_effect)
-        columns[np.arange(n)[:, None], place] = Z
-    return M
-
-
-def _residuals(G: FloatArray, columns: FloatArray) -> FloatArray:
-    rest = columns - G @ (G.T @ columns)
-    return np.asarray(rest - G @ (G.T @ rest))
-
-
-def accurate_gradient(
-    cp: CrossProducts, factors: Sequence[FloatArray], first: AccurateDerivatives
-) -> tuple[FloatArray, FloatArray]:
-    """Gradient (k,) and Hessian (k, k) of the profiled criterion in the internal vector."""
-    slices, changes, local = list[slice](), list[FloatArray](), list[FloatArray]()
-    start = 0
-    starts = []
-    for block in cp.blocks:
-        starts.append(start)
-        start += block.q
-    gradient = list[FloatArray]()
-    for b, columns, structure in cp.term_order:
-        block, M = cp.blocks[b], first.metric[b]
-        span, inverse = slice(starts[b], starts[b] + block.q), np.linalg.inv(M)
-        slopes = _slopes(first, span, block.size)
-        W = par.frame(cp, b, columns, structure)
-        T = factors[b][columns, columns]
-        outer = np.eye(block.size)[:, columns]
-        if W is not None:
-            T, outer = np.linalg.solve(W, T), outer @ W
-        to_metric = inverse @ outer
-        A = to_metric @ structure.directions(T) @ to_metric.T
-        gradient.append((A * slopes).sum(axis=(1, 2)))
-        changes += list(A)
-        slices += [span] * len(A)
-        local.append(structure.curvature(T, to_metric.T @ slopes @ to_metric))
-    return np.concatenate(gradient), _second(first, slices, changes, local)
-
-
-def _slopes(first: AccurateDerivatives, span: slice, c: int) -> FloatArray:
-    """Derivatives of the criterion in A of one block, summed over its levels, (c, c)."""
-    tiles = first.S_trace[span, span]
-    J = tiles.shape[0] // c
-    tiles = tiles.reshape(J, c, J, c)
-    s = first.s[span].reshape(J, c)
-    return np.asarray(np.einsum("iaib->ab", tiles) - first.scale * (s.T @ s))
-
-
-def _second(
-    first: AccurateDerivatives, slices: list[slice], changes: list[FloatArray], local: list[FloatArray]
-) -> FloatArray:
-    moved = [_columns_times(first.S_trace[:, span], A) for span, A in zip(slices, changes, strict=True)]
-    score = [_columns_times(first.s[None, span], A)[0] for span, A in zip(slices, changes, strict=True)]
-    squares = np.array([float(one @ first.s[span]) for one, span in zip(score, slices, strict=True)])
-    k = len(changes)
-    H = np.zeros((k, k))
-    for i in range(k):
-        for j in range(i + 1):
-            trace = float((moved[i][slices[j]] * moved[j][slices[i]].T).sum())
-            square = float(score[i] @ first.S[slices[i], slices[j]] @ score[j])
-            H[i, j] = H[j, i] = -trace + 2.0 * first.scale * square
-    H -= first.scale * np.outer(squares, squares) / first.r2
-    start = 0
-    for part in local:
-        stop = start + part.shape[0]
-        H[start:stop, start:stop] += part
-        start = stop
-    return H
-
-
-def _columns_times(columns: FloatArray, A: FloatArray) -> FloatArray:
-    """``columns (I (x) A)``."""
-    rows, c = columns.shape[0], A.shape[0]
-    return (columns.reshape(rows, -1, c) @ A).reshape(rows, -1)
 
 
 def as_factor(point: Accurate) -> Factor:

@@ -20,8 +20,8 @@ from bayeslmm.types import FloatArray
 _UNIT = float(np.finfo(float).eps)
 # Rounding errors of sums grow with fewer terms than there are; factorisations add some.
 _MARGIN = 8.0
-# Steps of refinement; the second sees the digits that the first one lost.
-_REFINEMENTS = 2
+# Steps of refinement: one sees the digits that the solution lost.
+_REFINEMENTS = 1
 
 
 def dense_size(cp: CrossProducts) -> int:

@@ -87,10 +87,11 @@ def _loses_digits(criterion: Criterion, result: NewtonResult, starts: FloatArray
     several = result.x.size > 1 or bool(criterion.held.terms) or len(criterion.cp.blocks) > 1
     if result.ending is Ending.converged and not several:
         return False
-    points = np.concatenate([result.x[None], starts])
+    full = criterion.held.full(result.x)
+    points = np.concatenate([full[None], criterion.held.full(starts)])
     wide = bool(np.abs(points).max(initial=0.0) > WIDE) and several
     # An iteration that had the derivatives it needed and still did not end is no matter of digits.
-    return wide or result.ending is Ending.non_finite or criterion.rounding(result.x) > _FELT
+    return wide or result.ending is Ending.non_finite or criterion.rounding(full) > _FELT
 
 
 def _gap(criterion: Criterion, result: NewtonResult) -> tuple[float, float]:
@@ -112,7 +113,7 @@ def _bound(criterion: Criterion, result: NewtonResult) -> float:
     """What may be wrong by the condition of the trailing block alone."""
     if result.ending is not Ending.converged:
         return 0.0
-    doubt = 10.0 * criterion.rounding(result.x)
+    doubt = 10.0 * criterion.rounding(criterion.held.full(result.x))
     return doubt if doubt > TOLD else 0.0
 
 

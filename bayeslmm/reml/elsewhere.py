@@ -103,7 +103,7 @@ def find_lower(
     else:
         points = np.concatenate([_zeros_to_try(criterion, result), _rivals_to_try(criterion, result)])
     result = _lowest(result, points, solve)
-    if several_expected(criterion.cp):
+    if result.x.size and several_expected(criterion.cp):
         result = _lowest(result, lower_minima(criterion, result.value)[:_TRIED], solve)
     return result
 

@@ -21,7 +21,7 @@ from bayeslmm.reml.criterion import Criterion
 from bayeslmm.types import FloatArray, IntArray
 
 # Points that are compared, those followed because they are low and others, and evaluations of each.
-_CANDIDATES, _FOLLOWED, _OTHERS, _EVALUATIONS = 160, 8, 4, 20
+_CANDIDATES, _FOLLOWED, _OTHERS, _EVALUATIONS = 160, 8, 4, 15
 # Doubles of the widest array of one batch of evaluations.
 _AFFORDABLE = 200_000
 # Levels per parameter of a term below which several minima are to be expected, and how many times as many rows some

@@ -10,6 +10,7 @@ import numpy as np
 
 from bayeslmm.likelihood import CrossProducts
 from bayeslmm.likelihood import accurate as acc
+from bayeslmm.likelihood import accurate_derivatives as accd
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.numerics.newton import FLAT, Ending, NewtonResult, Point, Trial, minimise_scaled
 from bayeslmm.reml.criterion import Criterion
@@ -70,8 +71,8 @@ class Precise:
         usable: acc.Accurate = found
 
         def expand() -> Point:
-            first = acc.accurate_derivatives(usable, plain.reml)
-            gradient, hessian = acc.accurate_gradient(plain.cp, usable.factors, first)
+            first = accd.accurate_derivatives(usable, plain.reml)
+            gradient, hessian = accd.accurate_gradient(plain.cp, usable.factors, first)
             return plain.point(x, value, gradient, hessian, True)
 
         return Trial(value, expand, max(1e-11, 4e-14 * abs(value)))

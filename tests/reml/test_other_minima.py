@@ -106,3 +106,12 @@ def test_equal_levels_in_number_are_not_searched() -> None:
     fit = bl.Model("Reaction ~ Days + (Days | Subject)", bl.load_dataset("sleepstudy")).fit()
     assert fit.optimum.evaluations <= 12
     assert isinstance(fit.estimates(), pd.Series | pd.DataFrame)
+
+
+def test_with_everything_held_there_is_nothing_to_search() -> None:
+    formula, data, arguments, reml = draw(219, "unequal")
+    model = bl.Model(formula, data, **arguments)
+    theta = np.array(LOW["unequal", 219])
+    fit = model.fit(reml, fix={"theta": theta})
+    np.testing.assert_array_equal(fit.theta, theta)
+    assert fit.criterion == pytest.approx(dense_criterion(model.design, theta, reml), abs=GAP)
