@@ -1,4 +1,4 @@
-"""Tests of zero variances of models that are not identified: the statistic is well defined, and a warning says the rest."""
+"""Tests of zero variances of models that are not identified: a well-defined statistic, and a warning says the rest."""
 
 from __future__ import annotations
 
