@@ -18,7 +18,7 @@ from bayeslmm.likelihood import parameters as par
 from bayeslmm.types import FloatArray
 
 # What is left of a change of the variances, squared and beside its size, drowns in rounding below this.
-_FLAT = 1e-10
+_FLAT = 1e-12
 # A relative factor this small is none.
 _ZERO = 1e-6
 
