@@ -152,14 +152,15 @@ def _on_one_length(design: Design, term: RandomTerm, T: FloatArray | None, scale
         named = [
             (change / np.linalg.norm(change), f"parameter {name} in {term.label}")
             for change, name in zip(structure.directions(T), structure.theta_names(term.effects), strict=True)
-            # At a zero covariance its shape has no effect, nor has a correlation at the end of its range: no ridges.
+            # A correlation at the end of its range has no effect: no ridge.
             if np.abs(change).max() > _AT_AN_END
         ]
         changes = np.array([change for change, _ in named]).reshape(-1, structure.size, structure.size)
         to_user, names = np.eye(len(named)), tuple(name for _, name in named)
-        if isinstance(structure, CompoundSymmetry) and len(named) > 1:
-            # The variance at a given covariance, which changes the correlation too, and the covariance.
+        if isinstance(structure, CompoundSymmetry):
+            # Linear: the variance at a given covariance, which changes the correlation too, and the covariance.
             changes, to_user = np.stack([np.eye(structure.size), 1.0 - np.eye(structure.size)]), np.array(_SD_AND_COR)
+            names = tuple(f"parameter {name} in {term.label}" for name in structure.theta_names(term.effects))
         Z = term.Z / max(float(length.max()), 1e-300)
     elif structure.basis_free:
         Z, back = _orthogonal(Z)

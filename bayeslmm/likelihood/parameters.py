@@ -22,9 +22,10 @@ from bayeslmm.types import FloatArray
 # Ratios of between to within standard deviation tried beside the moment estimate before the first step: a batch of
 # points costs little more than one, and a single variance can have several local minima. Between the first ratio and
 # zero, and beyond the last, no level changes its weight by much.
-_DOMINANT = 1e4
 _FIRST, _LAST, _STEP, _POINTS = 0.06, 16.0, 0.2328, 80
 _FEW = np.array([0.3, 1.0, 3.0])
+# Beside the typical level, one that says this many times as much has rows that dominate.
+_DOMINANT = 1e4
 # The same for two or three sds, in all combinations, where some level says this many times as much as another and all
 # points together are no more than so many doubles.
 _COARSE = np.append(0.0, np.geomspace(0.05, 20.0, 5))
@@ -96,8 +97,9 @@ def _ratios(store: Levels) -> FloatArray:
     """Ratios at which the weights of the levels change, in equal steps of their logarithm."""
     sizes = (store.R**2).sum(axis=(1, 2))
     sizes = sizes[sizes > 0]
-    # Levels with a row that dominates all others say something at ratios of their own, of no use as starts.
-    sizes = sizes[sizes <= _DOMINANT * np.median(sizes)] if sizes.size else sizes
+    if store.unlike:
+        # Levels with a row that dominates all others say something at ratios of their own, of no use as starts.
+        sizes = sizes[sizes <= _DOMINANT * np.median(sizes)]
     first = min(_FIRST, 0.3 / float(np.sqrt(sizes.max(initial=1.0))))
     last = max(_LAST, 3.0 / float(np.sqrt(sizes.min(initial=1.0))))
     return np.geomspace(first, last, min(_POINTS, round(float(np.log(last / first)) / _STEP) + 1))

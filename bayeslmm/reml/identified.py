@@ -18,7 +18,9 @@ from bayeslmm.likelihood import parameters as par
 from bayeslmm.types import FloatArray
 
 # What is left of a change of the variances, squared and beside its size, drowns in rounding below this.
-_FLAT = 1e-10
+_FLAT = 1e-12
+# A relative factor this small is none.
+_ZERO = 1e-6
 
 
 def find_ridges(cp: CrossProducts, factors: Sequence[FloatArray], reml: bool) -> tuple[Ridge, ...]:
@@ -36,5 +38,7 @@ def find_ridges(cp: CrossProducts, factors: Sequence[FloatArray], reml: bool) ->
         structure = cp.design.terms[position].structure
         if structure.shared:
             T, W = factors[b][0, part, part], par.frame(cp, b, part, structure)
-            at[position] = T if W is None else np.linalg.solve(W, T)
+            T = T if W is None else np.linalg.solve(W, T)
+            # At a zero covariance the shape has no effect; what matters is what the structure could do.
+            at[position] = T if np.abs(T).max() > _ZERO else None
     return distinct.find_ridges(cp.design, reml, at, _FLAT)
