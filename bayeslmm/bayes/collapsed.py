@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from bayeslmm.bayes import surrogate as sur
-from bayeslmm.bayes.completion import Completed, complete
+from bayeslmm.bayes.completion import Completed, complete, draw_sigma
 from bayeslmm.bayes.importance import Weighted, importance_points
 from bayeslmm.bayes.moments import ExactMoments, grid_moments
 from bayeslmm.bayes.priors import Priors
@@ -197,16 +197,17 @@ def sample_collapsed(
         if unreliable == "raise":
             raise UnreliableWeightsError(_unreliable(diagnostics))
         warnings.warn(f"{_unreliable(diagnostics)} {_ADVICE}", ConvergenceWarning, stacklevel=3)
-    completed = complete(drawn.target, drawn.sample, draws, rng, keep, progress)
+    completed = complete(drawn.target, drawn.sample, drawn.sigma, draws, rng, keep, progress)
     return in_units(completed, diagnostics, drawn.exact)
 
 
 @dataclass(frozen=True)
 class _Points:
-    """Weighted points of the relative parameters with their certificate."""
+    """Weighted points of the relative parameters and sigma with their certificate."""
 
     target: Target
     sample: Weighted
+    sigma: FloatArray
     diagnostics: Diagnostics
     exact: ExactMoments | None
 
@@ -254,11 +255,12 @@ def _points(
     else:
         sample = importance_points(target, start, draws, rng)
         evidence = sample.log_evidence
-    diagnostics = _diagnose(sample, method, evidence, error)
+    sigma, weighted = draw_sigma(target, sample, rng)
+    diagnostics = _diagnose(weighted, method, evidence, error)
     if isinstance(target, sur.SurrogateTarget):
         checked = sur.check(target, sample, _CHECKS[isinstance(target.cp.store, Hierarchy)], rng, progress)
         diagnostics = replace(diagnostics, surrogate_error=checked.error)
-    return _Points(target, sample, diagnostics, exact)
+    return _Points(target, weighted, sigma, diagnostics, exact)
 
 
 def _prepare(
