@@ -40,6 +40,10 @@ _ROUNDING = 1e-14
 _CONFLICT = 1e5
 # Below this share of the likelihood's scale a sd is zero to rounding.
 _NARROWEST = 1e-12
+# First permille of a prior over its median from which on zero is out of the question.
+_ABOUT = 0.3
+# Shapes of correlations, and prior sds, from which on and to which a start is drawn to the prior.
+_TIGHT, _START_SDS = 10.0, 3.0
 # Doubles of Cholesky factors that are kept to be used again.
 _KEPT = 10_000_000
 
@@ -243,8 +247,28 @@ def make_target(
         scale, ratio = _scales(np.hypot(fitted, _resolution(cp, term.Z, term.group)), priors.sds[k], even, sigma)
         coordinates.append(TermCoordinates(c, len(structure.rows) > c, even, scale, priors.partial_shapes(k, c), ratio))
     target = Target(cp, priors, tuple(coordinates))
-    start = [c.inverse(T) for c, T in zip(coordinates, terms, strict=True)]
+    start = [
+        _towards_prior(c, own if joint is None else (), sigma, c.inverse(T))
+        for c, own, joint, T in zip(coordinates, priors.sds, priors.joints, terms, strict=True)
+    ]
     return target, np.concatenate(start)
+
+
+def _towards_prior(own: Coordinates, priors: Sequence[SdPrior], sigma: float, start: FloatArray) -> FloatArray:
+    """The start moved to where narrow priors are, which the way from the likelihood might not lead to."""
+    start = start.copy()
+    for k, prior in enumerate(priors[: own.size]):
+        unit = 1.0 if prior.relative else sigma
+        if not own.even[k] and away_from_zero(prior) and np.isfinite(unit):
+            ends = np.array([prior.quantile(1e-3), prior.quantile(0.999)]) / unit
+            start[k] = np.clip(start[k], *np.log(ends))
+    if isinstance(own, TermCoordinates):
+        shapes = np.array([own.shapes[i, j] for i in range(1, own.size) for j in range(i)])[: own.n_correlations]
+    else:
+        shapes = np.full(own.n_correlations, own.eta)
+    reach = np.where(shapes > _TIGHT, _START_SDS / np.sqrt(2.0 * np.maximum(shapes, _TIGHT)), np.inf)
+    start[own.size :] = np.clip(start[own.size :], -reach, reach)
+    return start
 
 
 def _residual_sd(cp: CrossProducts, priors: Priors, terms: Sequence[FloatArray]) -> float:
@@ -297,9 +321,17 @@ def _bounded_at_zero(priors: Priors) -> tuple[tuple[bool, ...], ...]:
     """Per term and sd, whether the prior density is bounded near zero and does not live on many decades there."""
     zero = np.zeros(1)
     return tuple(
-        tuple(not _over_decades(prior) and bool(prior.log_density(zero)[0] < np.inf) for prior in sds)
+        tuple(
+            not _over_decades(prior) and not away_from_zero(prior) and bool(prior.log_density(zero)[0] < np.inf)
+            for prior in sds
+        )
         for sds in priors.sds
     )
+
+
+def away_from_zero(prior: SdPrior) -> bool:
+    """Whether the prior says that the sd is about so much: on the logarithm it is then short on both sides."""
+    return prior.proper and not prior.even and prior.quantile(1e-3) > _ABOUT * prior.quantile(0.5)
 
 
 def _over_decades(prior: SdPrior) -> bool:
