@@ -192,7 +192,19 @@ def _error(
     fine = np.exp(log_mass - evidence) @ squares
     half = np.exp(coarse - coarse_evidence) @ squares[keep]
     change = max(abs(coarse_evidence - evidence), float(np.abs(half / fine - 1.0).max()))
-    return 10.0 * min(change, 1.0) ** 2
+    return 10.0 * min(change, 1.0) ** 2 + _cut_off(target, axes, np.exp(log_mass - evidence))
+
+
+def _cut_off(target: Target, axes: tuple[FloatArray, ...], p: FloatArray) -> float:
+    """Estimate of the mass beyond the box: at every face the geometric series that the last two layers begin."""
+    mass, total = p.reshape([a.size for a in axes]), 0.0
+    for k, axis in enumerate(axes):
+        layers = mass.sum(tuple(j for j in range(len(axes)) if j != k))
+        faces = [layers[::-1][:2]] if target.folded[k] and axis[0] == 0.0 else [layers[::-1][:2], layers[:2]]
+        for last, before in faces:
+            falls = last < before
+            total += last * last / (before - last) if falls else last * axis.size
+    return float(total)
 
 
 def draw_from_grid(target: Target, grid: Grid, size: int, rng: np.random.Generator) -> Weighted:

@@ -38,8 +38,9 @@ _NARROW = 8.0
 _ROUNDING = 1e-14
 # Ratio of the residual sd to what its prior makes of it from which on one of the two is lost to rounding.
 _CONFLICT = 1e5
-# Below this share of the likelihood's scale a sd is zero to rounding.
-_NARROWEST = 1e-12
+# Medians of priors beside the scale of the likelihood whose squares are numbers, and the narrowest prior, relative to its
+# median, that is more than a few floating-point numbers wide.
+_SMALLEST, _LARGEST, _NARROWEST = 1e-140, 1e140, 1e-13
 # First permille of a prior over its median from which on zero is out of the question.
 _ABOUT = 0.3
 # Shapes of correlations, and prior sds, from which on and to which a start is drawn to the prior.
@@ -235,6 +236,7 @@ def make_target(
     folded = priors.even if smooth else _bounded_at_zero(priors)
     terms = [np.asarray(T) for T in relative_terms]
     sigma = _residual_sd(cp, priors, terms)
+    _check_priors(cp, priors, sigma)
     for k, (term, T, even) in enumerate(zip(cp.design.terms, terms, folded, strict=True)):
         fitted = np.sqrt((T**2).sum(-1))
         structure = term.structure
@@ -254,14 +256,48 @@ def make_target(
     return target, np.concatenate(start)
 
 
+def _check_priors(cp: CrossProducts, priors: Priors, sigma: float) -> None:
+    """Refuse priors that double precision cannot hold: a point, or sds whose squares are zero or infinite.
+
+    Raises
+    ------
+    PriorError
+    """
+    named = [("sigma", priors.sigma)]
+    for term, own, joint in zip(cp.design.terms, priors.sds, priors.joints, strict=True):
+        named += [(f"sd_{term.group}[{e}]", p) for e, p in zip(term.effects, own, strict=True) if joint is None]
+    for name, prior in named:
+        if not prior.proper:
+            continue
+        low, median, high = (prior.quantile(p) for p in (0.1, 0.5, 0.9))
+        # Of sigma only the likelihood's own place matters.
+        share = median / (sigma if np.isfinite(sigma) and not prior.relative else 1.0)
+        if name != "sigma" and not _SMALLEST < share < _LARGEST:
+            raise PriorError(
+                f"The prior of {name} is {prior}, whose median is {median:.3g}: {share:.3g} residual standard "
+                "deviations, whose square is not a number in double precision. If it is to be zero, leave the effect "
+                "out of the formula; else give a prior on the scale of the response."
+            )
+        if high - low < _NARROWEST * median:
+            raise PriorError(
+                f"The prior of {name} is {prior}, which is narrower than {_NARROWEST:g} of its median {median:.6g}: only "
+                "a few floating-point numbers wide. A relative width of 1e-8 says as much; widen the prior to that."
+            )
+
+
 def _towards_prior(own: Coordinates, priors: Sequence[SdPrior], sigma: float, start: FloatArray) -> FloatArray:
     """The start moved to where narrow priors are, which the way from the likelihood might not lead to."""
     start = start.copy()
     for k, prior in enumerate(priors[: own.size]):
         unit = 1.0 if prior.relative else sigma
-        if not own.even[k] and away_from_zero(prior) and np.isfinite(unit):
-            ends = np.array([prior.quantile(1e-3), prior.quantile(0.999)]) / unit
-            start[k] = np.clip(start[k], *np.log(ends))
+        if not prior.proper or not np.isfinite(unit):
+            continue
+        outer = 1e-3 if away_from_zero(prior) else 1e-6
+        low, high = prior.quantile(outer) / unit, prior.quantile(1.0 - outer) / unit
+        if own.even[k]:
+            start[k] = min(start[k], np.arcsinh(high / own.scale[k]))
+        else:
+            start[k] = np.clip(start[k], np.log(max(low, 1e-300)), np.log(max(high, 1e-300)))
     if isinstance(own, TermCoordinates):
         shapes = np.array([own.shapes[i, j] for i in range(1, own.size) for j in range(i)])[: own.n_correlations]
     else:
@@ -312,7 +348,7 @@ def _scales(
             continue
         near = _NARROW * prior.quantile(0.1) / (1.0 if prior.relative else sigma)
         if np.isfinite(near) and near > 0:
-            narrow[k] = min(wide[k], max(near, _NARROWEST * wide[k]))
+            narrow[k] = min(wide[k], near)
     with np.errstate(invalid="ignore"):
         return narrow, wide / narrow
 
