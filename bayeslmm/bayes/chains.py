@@ -12,6 +12,7 @@ from bayeslmm.bayes.completion import Completed, draw_effects
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.progress import Progress, interactive
 from bayeslmm.bayes.propriety import check_posterior
+from bayeslmm.bayes.self_check import check_chains
 from bayeslmm.likelihood import CrossProducts
 from bayeslmm.types import FloatArray
 
@@ -70,5 +71,6 @@ def sample_chains(
     if done < sigma.size:
         # Some chains would be without effects: what is not whole cannot be laid out by chain.
         raise KeyboardInterrupt
-    diagnostics = ChainDiagnostics(run.rhat, run.ess, int(run.divergences))
+    verdict = check_chains(run.target, run.x, np.log(sigma))
+    diagnostics = ChainDiagnostics(run.rhat, run.ess, int(run.divergences), *verdict)
     return in_units(Completed(sigma, factors, relative, beta, b), diagnostics, None), run

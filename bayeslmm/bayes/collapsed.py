@@ -32,6 +32,8 @@ _CHECKS = {False: 100, True: 24}
 _BAD_ERROR = 0.1
 # Error of a polynomial from which on a better one is tried.
 _FINE_ERROR = 0.01
+# Errors of the self-check of chains from which on they are not to be used; neighbouring draws are not independent.
+_CHAIN_DENSITY, _CHAIN_SIGMA = 0.01, 10.0
 _ADVICE = "Use method='collapsed_nuts'."
 
 
@@ -100,13 +102,24 @@ class ChainDiagnostics:
     smallest_ess : float
         Bulk or tail, over sds, correlations and sigma.
     divergences : int
+    density_error : float
+        Of the log density at some draws, computed again by another route.
+    sigma_error : float
+        How far log sigma is from its conditional distribution given the other parameters, in standard errors.
     method : str
     """
 
     largest_rhat: float
     smallest_ess: float
     divergences: int
+    density_error: float = 0.0
+    sigma_error: float = 0.0
     method: str = "collapsed_nuts"
+
+    @property
+    def reliable(self) -> bool:
+        """Whether the self-check found nothing; convergence is judged by the other numbers."""
+        return self.density_error < _CHAIN_DENSITY and self.sigma_error < _CHAIN_SIGMA
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def affordable(design: Design, points: int) -> bool:
     """Whether a check at some points is cheap."""
     q = sum(design.groupings[t.group].n_levels * len(t.effects) for t in design.terms)
     width = q + design.X.shape[1] + 1
-    return 2.0 * width**2 * (design.n + 2.0 * points * width) <= _DEAR
+    return bool(2.0 * width**2 * (design.n + 2.0 * points * width) <= _DEAR)
 
 
 def reduce(design: Design, n: int) -> Reduced:
@@ -162,7 +162,7 @@ def log_prior(target: Target, sds: Sequence[FloatArray], log_sigma: FloatArray) 
 
 
 def log_map(target: Target, x: FloatArray) -> FloatArray:
-    """Log prior density of correlations at K points, and log Jacobian of sds and correlations by the coordinates, (K,)."""
+    """Log prior density of correlations plus log Jacobian of sds and correlations by the coordinates, (K,)."""
     d = x.shape[1]
     if not d:
         return np.zeros(x.shape[0])

@@ -1,4 +1,4 @@
-"""Adaptive integration of many one-dimensional densities at once: panels bisected until both halves agree with the whole."""
+"""Adaptive integration of many one-dimensional densities at once, by panels that are bisected."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bayeslmm.types import FloatArray, IntArray
 
 # Gauss-Legendre nodes of a panel; what is this far below the peak is nothing; relative error of a panel; bisections.
 _NODES, _DEPTH, _SMALL, _ROUNDS = 12, 30.0, 1e-6, 60
-# A panel whose largest value, which may be at one of its ends, would make it this much more than the whole is not resolved.
+# A panel is not resolved if its largest value, maybe at an end, would make it this much more than the whole.
 _UNSEEN = 6.0
 _PLACES, _WEIGHTS = np.polynomial.legendre.leggauss(_NODES)
 _PLACES = np.concatenate([[-1.0], _PLACES, [1.0]])

@@ -82,7 +82,7 @@ def power(exponent: float, s: FloatArray) -> FloatArray:
 
 
 def log_gamma_peak(shape: float, x: FloatArray) -> FloatArray:
-    """``shape log x - x - log Gamma(shape)`` for large shapes, with the digits that 1e16 leaves near the peak x = shape."""
+    """``shape log x - x - log Gamma(shape)`` for large shapes, with its digits near the peak x = shape."""
     with np.errstate(divide="ignore", invalid="ignore"):
         off = x / shape - 1.0
         # off - log(1 + off), by its series where the difference would cancel

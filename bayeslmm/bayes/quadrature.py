@@ -117,7 +117,7 @@ def _log_weights(target: Target, axes: tuple[FloatArray, ...]) -> FloatArray:
 
 
 def _box(target: Target, mode: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Box outside which the density is negligible: on coarse grids, shrunk to what carries mass, grown where it ends."""
+    """Box outside which the density is negligible: coarse grids, shrunk to what carries mass, grown where it ends."""
     lower = np.where(target.folded, 0.0, mode - 12.0)
     upper = np.where(target.folded, np.maximum(12.0 + _log_ratios(target), mode + 8.0), mode + 12.0)
     lower = np.where(_log_coordinates(target), mode - 25.0, lower)

@@ -1,4 +1,4 @@
-"""A check of a sample that shares nothing with what made it: the density by another route, the moments by a second rule."""
+"""A check of a sample by other means than made it: the density by another route, the moments by a second rule."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ from bayeslmm.types import FloatArray
 
 # Posterior draws whose density is computed by the other route.
 _POINTS = 4
+# Draws whose sigma is compared with its conditional distribution.
+_MANY = 1000
 # Difference of log densities that is tolerable: sampling 4,000 draws leaves as much. It grows with rounding.
 _TOLERABLE, _ROUNDING = 0.01, 1e-11
 # Standard errors that two rules may differ by, beside a relative difference that no user sees.
 _SIGMAS, _INVISIBLE = 6.0, 1e-3
+# Draws of chains at which sigma is compared with its conditional distribution.
+_THINNED = 200
 # How much more of a log density elsewhere says that a sampler did not find the place.
 _ELSEWHERE = 3.0
 # Where a folded sd is zero its correlations are not defined: checked a little above.
@@ -34,8 +38,8 @@ class SelfCheck:
     points : int
         Posterior draws at which the log density was computed again.
     route : str
-        How: ``"least squares"``, or ``"elimination"`` where that would be dear (then the likelihood is the sampler's own,
-        and only the priors, Jacobians and the integral over sigma are computed again).
+        How: ``"least squares"``, or ``"elimination"`` where that would be dear: then the likelihood is the sampler's
+        own, and only the priors, Jacobians and the integral over sigma are computed again.
     density_error : float
         Largest difference between the two log densities; nan where it was not computed.
     sigma_error : float
@@ -132,12 +136,44 @@ def check_sample(
     return SelfCheck(x.shape[0], route, density, line, _elsewhere(target, start) - top, normaliser, moments, tolerance)
 
 
+def check_chains(target: Target, x: FloatArray, log_sigma: FloatArray) -> tuple[float, float]:
+    """Error of the log density at some draws of chains, and how far log sigma is from its conditional distribution.
+
+    The second is an identity that chains which have not moved far enough in sigma fail, whatever they agree on.
+
+    Parameters
+    ----------
+    target : Target
+    x : FloatArray, shape (S, d)
+    log_sigma : FloatArray, shape (S,)
+
+    Returns
+    -------
+    float
+        Largest difference of log densities of relative parameters and sigma.
+    float
+        In standard errors of so many independent draws.
+    """
+    few = np.linspace(0, x.shape[0] - 1, _POINTS).astype(int)
+    places = np.where(target.folded, np.maximum(x[few], _OFF_ZERO), x[few])
+    factors, sds, log_jacobian = target.terms(places)
+    own = target.log_joint(target.factor(places, factors), sds, log_jacobian, log_sigma[few, None])[:, 0]
+    cheap = direct.affordable(target.cp.design, _POINTS)
+    density = direct.DirectDensity.at(target, places) if cheap else direct.EliminatedDensity.at(target, places)
+    off = np.abs(own - density(log_sigma[few], np.arange(_POINTS)))
+    some = np.linspace(0, x.shape[0] - 1, min(_THINNED if cheap else 4 * _POINTS, x.shape[0])).astype(int)
+    points = target.evaluate(x[some])
+    mean, sd = line_mean_sd(points.log_sigma, points.log_joint)
+    u = (log_sigma[some] - mean) / np.maximum(sd, 1e-15)
+    return float(off.max()), standardised(u, np.full(some.size, 1.0))
+
+
 def _draws(sample: Weighted, target: Target) -> FloatArray:
     """Posterior draws at even steps of the weights, whatever the order of the points."""
     cumulative = np.cumsum(sample.weights)
     index = np.searchsorted(cumulative, (np.arange(_POINTS) + 0.5) / _POINTS * cumulative[-1])
     x = sample.points.x[np.minimum(index, cumulative.size - 1)]
-    return np.where(target.folded, np.maximum(x, _OFF_ZERO), x)
+    return np.asarray(np.where(target.folded, np.maximum(x, _OFF_ZERO), x))
 
 
 def _density_error(target: Target, x: FloatArray) -> tuple[float, float, str, float]:
@@ -146,27 +182,27 @@ def _density_error(target: Target, x: FloatArray) -> tuple[float, float, str, fl
     cheap = direct.affordable(target.cp.design, x.shape[0])
     density = direct.DirectDensity.at(target, x) if cheap else direct.EliminatedDensity.at(target, x)
     again = density.integrate()
-    mean, _ = line_mean_sd(points)
+    mean, _ = line_mean_sd(points.log_sigma, points.log_joint)
     with np.errstate(invalid="ignore", divide="ignore"):
         off = np.abs(points.log_density - again.log_integral).max()
         line = np.abs((mean - again.mean) / np.maximum(again.sd, 1e-15)).max()
     return float(off), float(line), "least squares" if cheap else "elimination", float(np.abs(again.log_integral).max())
 
 
-def line_mean_sd(points: Points) -> tuple[FloatArray, FloatArray]:
+def line_mean_sd(log_sigma: FloatArray, log_joint: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Conditional mean and sd of log sigma at every point, from its nodes."""
     with np.errstate(invalid="ignore"):
-        p = np.exp(points.log_joint - points.log_joint.max(axis=1, keepdims=True))
+        p = np.exp(log_joint - log_joint.max(axis=1, keepdims=True))
         p /= p.sum(axis=1, keepdims=True)
-        mean = (p * points.log_sigma).sum(1)
-        return mean, np.sqrt((p * (points.log_sigma - mean[:, None]) ** 2).sum(1))
+        mean = (p * log_sigma).sum(1)
+        return np.asarray(mean), np.asarray(np.sqrt((p * (log_sigma - mean[:, None]) ** 2).sum(1)))
 
 
 def _line_moments(points: Points, sigma: FloatArray, weights: FloatArray) -> float:
     """Mean and mean square of log sigma, standardised at every point: 0 and 1 if it was drawn from its conditional."""
-    mean, sd = line_mean_sd(points)
-    kept = weights > 0
-    u = (np.log(sigma[kept]) - mean[kept]) / np.maximum(sd[kept], 1e-15)
+    kept = np.flatnonzero(weights > 0)[:: max(1, weights.size // _MANY)]
+    mean, sd = line_mean_sd(points.log_sigma[kept], points.log_joint[kept])
+    u = (np.log(sigma[kept]) - mean) / np.maximum(sd, 1e-15)
     return standardised(u, weights[kept])
 
 
@@ -225,11 +261,11 @@ def _grid_moments(target: Target, sample: Weighted, sigma: FloatArray, exact: Ex
         values += [t[:, k] * own for k in range(t.shape[1])]
         means, sds = [*means, *mean], [*sds, *sd]
     found = 0.0
-    for value, mean, sd in zip(values, means, sds, strict=True):
-        error = float(sd) / np.sqrt(kish(w)) + 1e-9 * abs(float(mean))
+    for value, centre, spread in zip(values, means, sds, strict=True):
+        error = float(spread) / np.sqrt(kish(w)) + 1e-9 * abs(float(centre))
         # Without a finite variance a mean over draws says nothing.
         if np.isfinite(error) and error > 0:
-            found = max(found, abs(float(w @ value) - float(mean)) / error)
+            found = max(found, abs(float(w @ value) - float(centre)) / error)
     return found
 
 
@@ -237,7 +273,8 @@ def _elsewhere(target: Target, start: FloatArray) -> float:
     """Largest log density at the fit, at the medians of the priors, and with all sds near zero."""
     places, position = [start], 0
     medians, zero = start.copy(), start.copy()
-    sigma = np.exp(line_mean_sd(target.evaluate(start[None]))[0][0])
+    at_start = target.evaluate(start[None])
+    sigma = np.exp(at_start.log_sigma[0, np.argmax(at_start.log_joint[0])])
     for own, priors in zip(target.coordinates, target.priors.sds, strict=True):
         for k in range(own.size):
             prior = priors[k]

@@ -1,9 +1,9 @@
 """The line of log sigma at every point: where its integrand is, nodes on it, and draws from it.
 
 The integrand is a likelihood, which is known, times priors that may be narrower by any factor or lie elsewhere. In log
-sigma the likelihood and all families of priors are log-concave, so that what nodes on the likelihood see tells whether
-they are enough: a narrow peak between two of them leaves a sharp bend at the higher one. Only a normal prior on the fixed
-effects can make a second hump, whose place is known too.
+sigma the likelihood and all families of priors are log-concave, so that what nodes on the likelihood see tells
+whether they are enough: a narrow peak between two of them leaves a sharp bend at the higher one. Only a normal prior on
+fixed effects can make a second hump, whose place is known too.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class Lines:
     lower, upper : FloatArray, shape (K,)
         Ends in log sigma.
     cut : BoolArray, shape (K,)
-        Whether the integrand jumps to zero at the upper end. Then log sigma is a double-exponential function of u, which
-        takes no notice of what happens at ends; otherwise linear.
+        Whether the integrand jumps to zero at the upper end. Then log sigma is a double-exponential function of u,
+        which takes no notice of what happens at ends; otherwise linear.
     count : int
         Nodes.
 

@@ -38,8 +38,8 @@ _NARROW = 8.0
 _ROUNDING = 1e-14
 # Ratio of the residual sd to what its prior makes of it from which on one of the two is lost to rounding.
 _CONFLICT = 1e5
-# Medians of priors beside the scale of the likelihood whose squares are numbers, and the narrowest prior, relative to its
-# median, that is more than a few floating-point numbers wide.
+# Medians of priors beside the residual sd whose squares are numbers, and the narrowest prior, relative to its median,
+# that is more than a few floating-point numbers wide.
 _SMALLEST, _LARGEST, _NARROWEST = 1e-140, 1e140, 1e-13
 # First permille of a prior over its median from which on zero is out of the question.
 _ABOUT = 0.3
@@ -280,8 +280,8 @@ def _check_priors(cp: CrossProducts, priors: Priors, sigma: float) -> None:
             )
         if high - low < _NARROWEST * median:
             raise PriorError(
-                f"The prior of {name} is {prior}, which is narrower than {_NARROWEST:g} of its median {median:.6g}: only "
-                "a few floating-point numbers wide. A relative width of 1e-8 says as much; widen the prior to that."
+                f"The prior of {name} is {prior}, which is narrower than {_NARROWEST:g} of its median {median:.6g}: "
+                "only a few floating-point numbers wide. A relative width of 1e-8 says as much."
             )
 
 
@@ -328,9 +328,9 @@ def _residual_sd(cp: CrossProducts, priors: Priors, terms: Sequence[FloatArray])
     between = f", and what agrees best with both is {found:.3g}" if np.isfinite(points.log_density[0]) else ""
     raise PriorError(
         f"The prior of sigma is {priors.sigma}, but the residual standard deviation is about {sigma:.3g}{between}: "
-        f"they contradict each other by a factor of more than {_CONFLICT:g}, which leaves nothing of the data in double "
-        "precision. Give sigma a prior on the scale of the residuals (its scale is in the units of the response), or "
-        "check these units."
+        f"they contradict each other by a factor of more than {_CONFLICT:g}, which leaves nothing of the data in "
+        "double precision. Give sigma a prior on the scale of the residuals, in the units of the response, or check "
+        "these units."
     )
 
 

@@ -1,12 +1,13 @@
 """Random conflicts between priors and data, each with its posterior by brute force.
 
 The reference shares nothing with the package: the density of error contrasts with a dense covariance matrix, priors
-written out in logarithms, and a tensor product of Gauss-Legendre panels on log sds (or log ratios, where the prior is on
-the ratio) whose panels are bisected where the mass is, from first ends at the scales of every prior.
+written out in logarithms, and a tensor product of Gauss-Legendre panels on log sds (or log ratios, where the prior is
+on the ratio) whose panels are bisected where the mass is, from first ends at the scales of every prior.
 """
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -283,8 +284,8 @@ def reference(conflict: Conflict, budget: int = 6_000_000) -> Reference:
     x, w = np.polynomial.legendre.leggauss(G)
     before, found = -np.inf, Reference()
     for _ in range(45):
-        nodes = [np.concatenate([0.5 * (a + b) + 0.5 * (b - a) * x for a, b in zip(e[:-1], e[1:])]) for e in axes]
-        log_w = [np.concatenate([np.log(0.5 * (b - a) * w) for a, b in zip(e[:-1], e[1:])]) for e in axes]
+        nodes = [np.concatenate([0.5 * (a + b) + 0.5 * (b - a) * x for a, b in itertools.pairwise(e)]) for e in axes]
+        log_w = [np.concatenate([np.log(0.5 * (b - a) * w) for a, b in itertools.pairwise(e)]) for e in axes]
         shape = [v.size for v in nodes]
         if np.prod(shape) > budget:
             break
