@@ -12,7 +12,7 @@ from bayeslmm.types import FloatArray, IntArray
 # Gauss-Legendre nodes of a panel; what is this far below the peak is nothing; relative error of a panel; bisections.
 _NODES, _DEPTH, _SMALL, _ROUNDS = 12, 30.0, 1e-6, 60
 # A panel is not resolved if its largest value, maybe at an end, would make it this much more than the whole.
-_UNSEEN = 6.0
+_UNSEEN = 2.0
 _PLACES, _WEIGHTS = np.polynomial.legendre.leggauss(_NODES)
 _PLACES = np.concatenate([[-1.0], _PLACES, [1.0]])
 
