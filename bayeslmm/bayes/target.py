@@ -40,7 +40,7 @@ _ROUNDING = 1e-14
 _CONFLICT = 1e5
 # Medians of priors beside the residual sd whose squares are numbers, and the narrowest prior, relative to its median,
 # that is more than a few floating-point numbers wide.
-_SMALLEST, _LARGEST, _NARROWEST = 1e-140, 1e140, 1e-13
+_SMALLEST, _NARROWEST = 1e-140, 1e-13
 # First permille of a prior over its median from which on zero is out of the question.
 _ABOUT = 0.3
 # Shapes of correlations, and prior sds, from which on and to which a start is drawn to the prior.
@@ -272,7 +272,7 @@ def _check_priors(cp: CrossProducts, priors: Priors, sigma: float) -> None:
         low, median, high = (prior.quantile(p) for p in (0.1, 0.5, 0.9))
         # Of sigma only the likelihood's own place matters.
         share = median / (sigma if np.isfinite(sigma) and not prior.relative else 1.0)
-        if name != "sigma" and not _SMALLEST < share < _LARGEST:
+        if name != "sigma" and not share > _SMALLEST:
             raise PriorError(
                 f"The prior of {name} is {prior}, whose median is {median:.3g}: {share:.3g} residual standard "
                 "deviations, whose square is not a number in double precision. If it is to be zero, leave the effect "
