@@ -26,7 +26,7 @@ _THINNED = 200
 # How much more of a log density elsewhere says that a sampler did not find the place.
 _ELSEWHERE = 3.0
 # Residual sds below this share of the spread of the response are rounding.
-_EXACT = 1e-13
+_EXACT = 1e-10
 # Where a folded sd is zero its correlations are not defined: checked a little above.
 _OFF_ZERO = 1e-3
 
