@@ -25,8 +25,8 @@ _SIGMAS, _INVISIBLE = 6.0, 1e-3
 _THINNED = 200
 # How much more of a log density elsewhere says that a sampler did not find the place.
 _ELSEWHERE = 3.0
-# Residual sds below this share of the spread of the response are rounding.
-_EXACT = 1e-10
+# Residual sds below this share of the largest response are rounding.
+_EXACT = 1e-14
 # Where a folded sd is zero its correlations are not defined: checked a little above.
 _OFF_ZERO = 1e-3
 
@@ -135,7 +135,7 @@ def check_sample(
         moments = max(moments, _point_moments(sample, second))
     top = sample.points.log_density[sample.weights > 0].max()
     tolerance = _TOLERABLE + _ROUNDING * size + 3.0 * polynomial
-    if np.median(sigma) <= _EXACT * target.cp.response.spread:
+    if np.median(sigma) <= _EXACT * np.abs(target.cp.design.y).max(initial=0.0):
         # The residuals of a model that reproduces the response are rounding, by either route; a warning says so.
         tolerance, line = float("inf"), 0.0
     return SelfCheck(x.shape[0], route, density, line, _elsewhere(target, start) - top, normaliser, moments, tolerance)
