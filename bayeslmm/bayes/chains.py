@@ -13,6 +13,7 @@ from bayeslmm.bayes.completion import Completed, draw_effects
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.progress import Progress, interactive
 from bayeslmm.bayes.propriety import check_posterior
+from bayeslmm.bayes.self_check import check_chains
 from bayeslmm.likelihood import CrossProducts
 from bayeslmm.types import FloatArray
 
@@ -72,6 +73,7 @@ def sample_chains(
     if done < sigma.size:
         # Some chains would be without effects: what is not whole cannot be laid out by chain.
         raise KeyboardInterrupt
-    diagnostics = ChainDiagnostics(run.rhat, run.ess, int(run.divergences))
+    verdict = check_chains(run.target, run.x, np.log(sigma))
+    diagnostics = ChainDiagnostics(run.rhat, run.ess, int(run.divergences), *verdict)
     completed = Completed(sigma, factors, relative, beta, b)
     return in_units(cp, priors.changes, completed, diagnostics, None), run

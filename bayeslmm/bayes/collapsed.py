@@ -11,13 +11,14 @@ import numpy as np
 
 from bayeslmm.bayes import surrogate as sur
 from bayeslmm.bayes.at_means import AtMeans, factors_at_zeros, sds_and_correlations
-from bayeslmm.bayes.completion import Completed, complete
-from bayeslmm.bayes.importance import Weighted, importance_points
+from bayeslmm.bayes.completion import Completed, complete, draw_sigma
+from bayeslmm.bayes.importance import Weighted, two_samples
 from bayeslmm.bayes.moments import ExactMoments, grid_moments
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.progress import Progress
 from bayeslmm.bayes.propriety import check_posterior
 from bayeslmm.bayes.quadrature import TOLERABLE, draw_from_grid, integrate
+from bayeslmm.bayes.self_check import SelfCheck, check_sample
 from bayeslmm.bayes.target import Target, make_target
 from bayeslmm.errors import ConvergenceWarning, FitError
 from bayeslmm.likelihood import CrossProducts
@@ -33,6 +34,8 @@ _CHECKS = {False: 100, True: 24}
 _BAD_ERROR = 0.1
 # Error of a polynomial from which on a better one is tried.
 _FINE_ERROR = 0.01
+# Errors of the self-check of chains from which on they are not to be used; neighbouring draws are not independent.
+_CHAIN_DENSITY, _CHAIN_SIGMA = 0.01, 10.0
 _ADVICE = "Use method='collapsed_nuts'."
 
 
@@ -59,6 +62,8 @@ class Diagnostics:
     surrogate_error : float or None
         Where a polynomial took the place of the likelihood: root mean square of the error of the log density at
         posterior draws.
+    self_check : SelfCheck or None
+        What a second computation by other means says.
     """
 
     method: str
@@ -69,12 +74,19 @@ class Diagnostics:
     quadrature_error: float | None
     points: int
     surrogate_error: float | None = None
+    self_check: SelfCheck | None = None
 
     @property
     def reliable(self) -> bool:
-        """Whether the draws can be used as they are: weights, grid and polynomial are good enough."""
+        """Whether the draws can be used as they are: weights, grid and polynomial are good enough, the check passed."""
         wrong = self.surrogate_error is not None and not self.surrogate_error < _BAD_ERROR
-        return self.resolved and not wrong and trustworthy(self.pareto_k, self.largest_weight, self.efficiency)
+        good = trustworthy(self.pareto_k, self.largest_weight, self.efficiency)
+        return self.resolved and self.checked and not wrong and good
+
+    @property
+    def checked(self) -> bool:
+        """Whether the self-check, where there was one, found nothing."""
+        return self.self_check is None or self.self_check.passed
 
     @property
     def resolved(self) -> bool:
@@ -92,13 +104,24 @@ class ChainDiagnostics:
     smallest_ess : float
         Bulk or tail, over sds, correlations and sigma.
     divergences : int
+    density_error : float
+        Of the log density at some draws, computed again by another route.
+    sigma_error : float
+        How far log sigma is from its conditional distribution given the other parameters, in standard errors.
     method : str
     """
 
     largest_rhat: float
     smallest_ess: float
     divergences: int
+    density_error: float = 0.0
+    sigma_error: float = 0.0
     method: str = "collapsed_nuts"
+
+    @property
+    def reliable(self) -> bool:
+        """Whether the self-check found nothing; convergence is judged by the other numbers."""
+        return self.density_error < _CHAIN_DENSITY and self.sigma_error < _CHAIN_SIGMA
 
 
 @dataclass(frozen=True)
@@ -196,23 +219,25 @@ def sample_collapsed(
     check_posterior(cp.design, priors)
     progress = Progress() if progress is None else progress
     drawn = _drawn(*_prepare(cp, priors, start_terms, method), draws, rng, progress)
-    if method == "auto" and not drawn.diagnostics.resolved:
+    sound = drawn.diagnostics.resolved and drawn.diagnostics.checked
+    if method == "auto" and drawn.diagnostics.method == "quadrature" and not sound:
         drawn = _drawn(*_prepare(cp, priors, start_terms, "importance"), draws, rng, progress)
     diagnostics = drawn.diagnostics
     if not diagnostics.reliable:
         if unreliable == "raise":
             raise UnreliableWeightsError(_unreliable(diagnostics))
         warnings.warn(f"{_unreliable(diagnostics)} {_ADVICE}", ConvergenceWarning, stacklevel=3)
-    completed = complete(drawn.target, drawn.sample, draws, rng, keep, progress)
+    completed = complete(drawn.target, drawn.sample, drawn.sigma, draws, rng, keep, progress)
     return in_units(cp, priors.changes, completed, diagnostics, drawn.exact)
 
 
 @dataclass(frozen=True)
 class _Points:
-    """Weighted points of the relative parameters with their certificate."""
+    """Weighted points of the relative parameters and sigma with their certificate."""
 
     target: Target
     sample: Weighted
+    sigma: FloatArray
     diagnostics: Diagnostics
     exact: ExactMoments | None
 
@@ -252,19 +277,24 @@ def _further_terms(target: Target, diagnostics: Diagnostics) -> tuple[int, ...]:
 def _points(
     target: Target, start: FloatArray, method: str, draws: int, rng: np.random.Generator, progress: Progress
 ) -> _Points:
-    exact, error = None, None
+    exact, error, second = None, None, None
     if method == "quadrature":
         grid = integrate(target, start)
         sample = draw_from_grid(target, grid, int(np.ceil(1.05 * draws)), rng)
         exact, evidence, error = grid_moments(target, grid), grid.log_evidence, grid.error
     else:
-        sample = importance_points(target, start, draws, rng)
+        sample, second = two_samples(target, start, draws, rng)
         evidence = sample.log_evidence
-    diagnostics = _diagnose(sample, method, evidence, error)
+    sigma, weighted = draw_sigma(target, sample, rng)
+    diagnostics = _diagnose(weighted, method, evidence, error)
+    wrong = 0.0
     if isinstance(target, sur.SurrogateTarget):
         checked = sur.check(target, sample, _CHECKS[isinstance(target.cp.store, Hierarchy)], rng, progress)
-        diagnostics = replace(diagnostics, surrogate_error=checked.error)
-    return _Points(target, sample, diagnostics, exact)
+        diagnostics, wrong = replace(diagnostics, surrogate_error=checked.error), checked.largest
+    by_grid = evidence if method == "quadrature" else None
+    verdict = check_sample(target, start, weighted, sigma, by_grid, exact, second, wrong)
+    diagnostics = replace(diagnostics, self_check=verdict)
+    return _Points(target, weighted, sigma, diagnostics, exact)
 
 
 def _prepare(
@@ -296,6 +326,8 @@ def _unreliable(d: Diagnostics) -> str:
     error = "" if d.surrogate_error is None else f", error of the polynomial {d.surrogate_error:.2g}"
     if not d.resolved:
         error += f", relative error of the grid {d.quadrature_error:.1g} where {TOLERABLE:g} is tolerable"
+    if d.self_check is not None and not d.checked:
+        error += f"; {d.self_check}"
     return (
         f"The sample of the posterior is unreliable: Pareto k = {d.pareto_k:.2f}, efficiency {d.efficiency:.0%}, "
         f"largest weight {d.largest_weight:.0f} times the mean{error}."

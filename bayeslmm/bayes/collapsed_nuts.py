@@ -129,6 +129,10 @@ class CollapsedNuts:
         Sampler statistics under the names of the ArviZ schema, shape (chain, draw).
     library : str
         ``"nutpie"`` or ``"pymc"``.
+    target : Target
+        The density that was sampled, with log sigma as one more coordinate.
+    x : FloatArray, shape (chain * draw, d)
+        Its coordinates, folded where it is even.
     """
 
     factors: tuple[FloatArray, ...]
@@ -136,6 +140,8 @@ class CollapsedNuts:
     sigma: FloatArray
     stats: dict[str, AnyArray]
     library: str
+    target: Target
+    x: FloatArray
 
     @property
     def divergences(self) -> int:
@@ -234,13 +240,16 @@ def sample_collapsed_nuts(
 
 def _collect(density: SignedDensity, z: FloatArray, stats: dict[str, AnyArray], library: str) -> CollapsedNuts:
     shape = z.shape[:2]
-    factors, sds, _ = density.terms(z[..., :-1].reshape(-1, density.dimension - 1))
+    x = z[..., :-1].reshape(-1, density.dimension - 1)
+    factors, sds, _ = density.terms(x)
     return CollapsedNuts(
         tuple(T.reshape(*shape, *T.shape[1:]) for T in factors),
         tuple(t.reshape(*shape, -1) for t in sds),
         np.exp(z[..., -1]),
         stats,
         library,
+        density.target,
+        np.where(density.target.folded, np.abs(x), x),
     )
 
 

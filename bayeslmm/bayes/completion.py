@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from bayeslmm.likelihood import Conditional, CrossProducts, Factor, NormalPrior,
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.hierarchy import Hierarchy
 from bayeslmm.likelihood.joint_draws import draws_by_reference
-from bayeslmm.numerics.resample import normalised, systematic
+from bayeslmm.numerics.resample import systematic
 from bayeslmm.types import FloatArray, IntArray
 
 # Doubles of random effects drawn at once.
@@ -50,17 +50,20 @@ class Completed:
 def complete(
     target: Target,
     sample: Weighted,
+    sigma: FloatArray,
     draws: int,
     rng: np.random.Generator,
     keep: Sequence[bool] | None,
     progress: Progress,
 ) -> Completed:
-    """Resample the points and draw sigma, beta and the random effects given them.
+    """Resample the points and draw beta and the random effects given them.
 
     Parameters
     ----------
     target : Target
     sample : Weighted
+    sigma : FloatArray, shape (K,)
+        One at every point; the weights are those of both.
     draws : int
     rng : numpy.random.Generator
     keep : sequence of bool, optional
@@ -68,14 +71,8 @@ def complete(
     progress : Progress
     """
     cp, points = target.cp, sample.points
-    # Proposals so far out that their density cannot be represented carry no weight; one nan would spoil all weights.
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        terms = target.terms(points.x)
-        sigma, correction = _draw_sigma(target, sample, terms, rng)
-    log_weights = sample.log_weights + correction
-    weights = normalised(np.where(np.isfinite(log_weights), log_weights, -np.inf))
-    chosen = systematic(weights, draws, rng)
-    factors, relative = [T[chosen] for T in terms[0]], [t[chosen] for t in terms[1]]
+    chosen = systematic(sample.weights, draws, rng)
+    factors, relative, _ = target.terms(points.x[chosen])
     # A polynomial has no factor of the random effects.
     whole = points.factor is not None and points.factor.chol.shape[1] == cp.q_trailing + cp.p
     at_hand = (points.factor, chosen) if whole and points.factor is not None else None
@@ -161,30 +158,35 @@ def _draw_part(
     return conditional_draws(cp, factors, evaluate(cp, factors) if factor is None else factor, sigma, rng, prior)
 
 
-def _draw_sigma(
-    target: Target,
-    sample: Weighted,
-    terms: tuple[list[FloatArray], list[FloatArray], FloatArray],
-    rng: np.random.Generator,
-) -> tuple[FloatArray, FloatArray]:
-    """One sigma per point from the linear interpolant of its conditional density, and the log correction."""
-    nodes, log_joint = sample.points.log_sigma, sample.points.log_joint
-    step = nodes[:, 1] - nodes[:, 0]
-    p = np.exp(log_joint - log_joint.max(axis=1, keepdims=True))
-    total = p.sum(axis=1)
-    cumulative = np.cumsum(p, axis=1) / total[:, None]
-    rows = np.arange(nodes.shape[0])
-    node = (cumulative < rng.random((nodes.shape[0], 1))).sum(axis=1)
-    node = np.minimum(node, nodes.shape[1] - 1)
-    place = node + rng.random(nodes.shape[0]) + rng.random(nodes.shape[0]) - 1.0
-    log_sigma = nodes[:, 0] + place * step
-    left = np.floor(place).astype(int)
-    share = place - left
-    lower = np.where(left >= 0, p[rows, np.clip(left, 0, None)], 0.0)
-    upper = np.where(left + 1 < p.shape[1], p[rows, np.clip(left + 1, None, p.shape[1] - 1)], 0.0)
-    log_q = np.log((1 - share) * lower + share * upper) - np.log(total * step)
-    factors, sds, log_jacobian = terms
-    factor = sample.points.factor
-    factor = target.factor(sample.points.x, factors) if factor is None else factor
-    exact = target.log_joint(factor, sds, log_jacobian, log_sigma[:, None])[:, 0]
-    return np.exp(log_sigma), exact - sample.points.log_density - log_q
+def draw_sigma(target: Target, sample: Weighted, rng: np.random.Generator) -> tuple[FloatArray, Weighted]:
+    """One sigma per point from the linear interpolant of its conditional density, and weights that make it exact.
+
+    Returns
+    -------
+    FloatArray, shape (K,)
+    Weighted
+        The points, weighted as points of the relative parameters and sigma.
+    """
+    points = sample.points
+    log_joint, lines, size = points.log_joint, points.lines, points.log_joint.shape[0]
+    # Proposals so far out that their density cannot be represented carry no weight; one nan would spoil all weights.
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        p = np.exp(log_joint - log_joint.max(axis=1, keepdims=True))
+        total = p.sum(axis=1)
+        cumulative = np.cumsum(p, axis=1) / total[:, None]
+        rows, last = np.arange(size), lines.count - 1
+        node = np.minimum((cumulative < rng.random((size, 1))).sum(axis=1), last)
+        place = node + rng.random(size) + rng.random(size) - 1.0
+        log_sigma, log_slope = lines.at(place[:, None] / last)
+        left = np.floor(place).astype(int)
+        share = place - left
+        lower = np.where(left >= 0, p[rows, np.clip(left, 0, None)], 0.0)
+        upper = np.where(left + 1 <= last, p[rows, np.clip(left + 1, None, last)], 0.0)
+        log_q = np.log((1 - share) * lower + share * upper) - np.log(total / last)
+        factors, sds, log_jacobian = target.terms(points.x)
+        factor = target.factor(points.x, factors) if points.factor is None else points.factor
+        exact = (target.log_joint(factor, sds, log_jacobian, log_sigma) + log_slope)[:, 0]
+        log_weights = sample.log_weights + exact - points.log_density - log_q
+    return np.exp(log_sigma[:, 0]), replace(
+        sample, log_weights=np.where(np.isfinite(log_weights), log_weights, -np.inf)
+    )

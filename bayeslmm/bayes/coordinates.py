@@ -82,7 +82,7 @@ class TermCoordinates:
             left = np.ones(K)
             for j in range(i):
                 w = x[:, position]
-                z, log_one_minus = np.tanh(w), -2.0 * np.log(np.cosh(np.clip(w, -300, 300)))
+                z, log_one_minus = np.tanh(w), _log_one_minus_squared(w)
                 L[:, i, j] = z * np.sqrt(left)
                 left = left * np.exp(log_one_minus)
                 shape = float(self.shapes[i, j])
@@ -155,7 +155,7 @@ class SharedCoordinates:
         if self.structure.correlated:
             low, high = self.structure.correlation_range
             theta[:, 1] = low + (high - low) * 0.5 * (1.0 + np.tanh(x[:, 1]))
-            log_one_minus = -2.0 * np.log(np.cosh(np.clip(x[:, 1], -300, 300)))
+            log_one_minus = _log_one_minus_squared(x[:, 1])
             log_density = self.eta * log_one_minus - log_beta_constant(self.eta)
         return self.structure.factor(self.structure.coordinates(theta)), log_density
 
@@ -197,8 +197,13 @@ def _partial_correlations(L: FloatArray) -> FloatArray:
     return np.array(out)
 
 
+def _log_one_minus_squared(w: FloatArray) -> FloatArray:
+    """``log(1 - tanh(w)^2)``; near zero it keeps its digits, which a large LKJ shape multiplies."""
+    return np.asarray(-2.0 * np.log1p(2.0 * np.sinh(0.5 * np.clip(w, -300, 300)) ** 2))
+
+
 def log_beta_constant(shape: float) -> float:
     """Log of the integral of ``(1 - z^2)^(shape - 1)`` over (-1, 1)."""
-    from scipy.special import gammaln
+    from scipy.special import betaln
 
-    return float(0.5 * np.log(np.pi) + gammaln(shape) - gammaln(shape + 0.5))
+    return float(betaln(0.5, shape))

@@ -282,8 +282,10 @@ def _by_chain(arrays: Mapping[str, FloatArray], shape: tuple[int, int]) -> dict[
 def _certificate(diagnostics: Diagnostics | ChainDiagnostics) -> dict[str, float]:
     # netCDF attributes know neither None nor a method name among numbers.
     values = asdict(diagnostics)
+    check = values.pop("self_check", None) or {}
+    numbers = {f"self_check_{name}": value for name, value in check.items() if not isinstance(value, str)}
     del values["method"]
-    return {name: value for name, value in values.items() if value is not None}
+    return {name: value for name, value in {**values, **numbers}.items() if value is not None}
 
 
 def _library(name: str, role: str = "inference_library") -> dict[str, str]:

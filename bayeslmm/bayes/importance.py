@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -12,10 +12,10 @@ from scipy.special import logsumexp
 from bayeslmm.bayes.default_priors import default_priors
 from bayeslmm.bayes.prior_families import HalfNormal, SdPrior
 from bayeslmm.bayes.proposals import MixtureT, blend, fit_mixture, single
-from bayeslmm.bayes.target import Points, Target
+from bayeslmm.bayes.target import Points, Target, away_from_zero
 from bayeslmm.bayes.term_priors import Relative
 from bayeslmm.numerics.differences import trials
-from bayeslmm.numerics.newton import Point, minimise
+from bayeslmm.numerics.newton import minimise
 from bayeslmm.numerics.resample import kish, normalised
 from bayeslmm.types import FloatArray
 
@@ -30,6 +30,9 @@ _FAIR = 0.5
 _COMPONENTS = 3
 # Of a half-normal with scale 1.
 _MEDIAN = 0.6745
+# A peak with a curvature above the inverse square of this is narrow for differences on the coordinates themselves;
+# passes that make it round.
+_NARROWEST, _PASSES = 1e-3, 6
 # Minus log density where there is none; its second differences must not overflow.
 _NOWHERE = 1e100
 
@@ -81,7 +84,12 @@ class Weighted:
 
 
 def importance_points(target: Target, start: FloatArray, size: int, rng: np.random.Generator) -> Weighted:
-    """Weighted points whose Kish effective size is about `size`.
+    """Weighted points whose Kish effective size is about `size`; see `two_samples`."""
+    return two_samples(target, start, size, rng)[0]
+
+
+def two_samples(target: Target, start: FloatArray, size: int, rng: np.random.Generator) -> tuple[Weighted, Weighted]:
+    """Weighted points whose Kish effective size is about `size`, and those of a first proposal, to compare with.
 
     A t at the mode, then mixtures fitted to the weighted points of all rounds before, then one final sample; adapted
     rounds are not used for the result, so that the weights of the final one are independent.
@@ -113,7 +121,7 @@ def importance_points(target: Target, start: FloatArray, size: int, rng: np.rand
     best = max(rounds, key=lambda r: r.sample.efficiency)
     # Some spare points, so that resampling repeats few of them.
     final = int(np.ceil(size * min(max(1.0 / best.sample.efficiency, 1.0) * 1.1, 6.0)))
-    return draw(target, best.proposal, final, rng, keep=True)
+    return draw(target, best.proposal, final, rng, keep=True), rounds[0].sample
 
 
 @dataclass(frozen=True)
@@ -147,20 +155,52 @@ def laplace(target: Target, start: FloatArray) -> MixtureT:
     mode = find_mode(target, start)
     curvature, vectors = np.linalg.eigh(mode.hessian)
     # The density is bounded in every direction on these coordinates, but may be nearly flat.
-    curvature = np.maximum(np.abs(curvature), 0.05)
-    covariance = (vectors / curvature) @ vectors.T
-    return single(mode.x, 1.2 * covariance, 5.0, target.folded)
+    root = mode.basis @ (vectors / np.sqrt(np.maximum(np.abs(curvature), 0.05 * mode.unit)))
+    return single(mode.x, np.sqrt(1.2) * root, 5.0, target.folded)
 
 
 def _stand_in(usual: SdPrior, given: SdPrior, ratio: float) -> SdPrior:
-    """An even prior where `given` lives: the usual one, unless the coordinate had to follow a narrow prior."""
+    """A smooth prior where `given` lives: the usual one, unless the coordinate had to follow a narrow prior."""
+    if away_from_zero(given):
+        return given
     if ratio <= 1.0:
         return usual
     narrow = HalfNormal(given.quantile(0.5) / _MEDIAN)
     return Relative(narrow) if given.relative else narrow
 
 
-def find_mode(target: Target, start: FloatArray) -> Point:
+@dataclass(frozen=True)
+class Mode:
+    """Mode of a density with the curvature there, on coordinates w with ``x = mode + basis w``.
+
+    Attributes
+    ----------
+    x : FloatArray, shape (d,)
+    basis : FloatArray, shape (d, d)
+        The identity, unless the peak is so narrow that its curvatures cannot stand in one matrix.
+    hessian : FloatArray, shape (d, d)
+        Of minus the log density in w.
+    """
+
+    x: FloatArray
+    basis: FloatArray
+    hessian: FloatArray
+
+    @property
+    def unit(self) -> float:
+        """What a curvature of one of the coordinates x is, at least, in w: 1 without a basis, else 0."""
+        return 1.0 if (self.basis == np.eye(self.x.size)).all() else 0.0
+
+    @cached_property
+    def widths(self) -> FloatArray:
+        """Conditional standard deviation (d,) of each coordinate given the others, at most about two."""
+        back = np.linalg.inv(self.basis)
+        curvature, vectors = np.linalg.eigh(self.hessian)
+        root = np.sqrt(np.abs(curvature))[:, None] * (vectors.T @ back)
+        return np.asarray(1.0 / np.sqrt(np.maximum((root**2).sum(0), 0.3)))
+
+
+def find_mode(target: Target, start: FloatArray) -> Mode:
     """Mode of the collapsed posterior on the unconstrained coordinates (density of x)."""
 
     def minus_log(x: FloatArray) -> FloatArray:
@@ -171,12 +211,41 @@ def find_mode(target: Target, start: FloatArray) -> Point:
     # Where the model reproduces the response the density has no maximum, and its slopes overflow.
     with np.errstate(over="ignore", invalid="ignore"):
         point = problem(minimise(problem, start, max_evaluations=60).x).expand()
-    return Point(np.where(target.folded, np.abs(point.x), point.x), point.value, *_folded(target, point))
+        found = Mode(point.x, np.eye(point.x.size), point.hessian)
+        if point.x.size and np.abs(np.diagonal(point.hessian)).max() > _NARROWEST**-2:
+            found = _sharpened(minus_log, found)
+    sign = np.where(target.folded & (found.x < 0), -1.0, 1.0)
+    if found.unit:
+        return Mode(sign * found.x, found.basis, found.hessian * np.outer(sign, sign))
+    return Mode(sign * found.x, sign[:, None] * found.basis, found.hessian)
 
 
-def _folded(target: Target, point: Point) -> tuple[FloatArray, FloatArray]:
-    sign = np.where(target.folded & (point.x < 0), -1.0, 1.0)
-    return point.gradient * sign, point.hessian * np.outer(sign, sign)
+def _sharpened(minus_log: Callable[[FloatArray], FloatArray], mode: Mode) -> Mode:
+    """The mode of a peak that is narrow for differences on x, on coordinates in which it is round.
+
+    Each pass measures the curvature with steps of a tenth of the widths of the pass before, along its directions: so
+    widths that differ by many orders of magnitude come out one after the other.
+    """
+    x, basis, hessian = mode.x, mode.basis, mode.hessian
+    for _ in range(_PASSES):
+        if not np.isfinite(hessian).all():
+            return mode
+        curvature, vectors = np.linalg.eigh(hessian)
+        largest = np.abs(curvature).max()
+        basis = basis @ (vectors / np.sqrt(np.maximum(np.abs(curvature), max(1e-10 * largest, 1e-2))))
+        origin = x
+
+        def on_basis(w: FloatArray, origin: FloatArray = origin, basis: FloatArray = basis) -> FloatArray:
+            return minus_log(origin + w @ basis.T)
+
+        problem = trials(on_basis, 0.1)
+        end = minimise(problem, np.zeros(x.size), max_evaluations=30).x
+        point, x = problem(end).expand(), origin + basis @ end
+        hessian = point.hessian
+        values = np.linalg.eigvalsh(hessian) if np.isfinite(hessian).all() else np.full(x.size, np.nan)
+        if (values > 0.5).all() and (values < 2.0).all():
+            break
+    return Mode(x, basis, hessian)
 
 
 def draw(target: Target, proposal: MixtureT, size: int, rng: np.random.Generator, keep: bool = False) -> Weighted:
@@ -210,7 +279,11 @@ def _adapt(target: Target, rounds: Sequence[Round], table: FloatArray, rng: np.r
     # Let EM see both mirror images where the density reaches zero, so that components there stay centred.
     signs = np.where(target.folded, rng.choice([-1.0, 1.0], size=x.shape), 1.0)
     near = target.folded & (weights @ (x**2) < 4.0 * (weights @ x**2 - (weights @ x) ** 2))
-    return fit_mixture(np.where(near, x * signs, x), weights, _COMPONENTS, target.folded, rng)
+    # On the coordinates of the pilot, in which the posterior is about round however narrow it is.
+    pilot = rounds[0].proposal
+    origin, root = pilot.means[0], pilot.chols[0]
+    w = np.linalg.solve(root, (np.where(near, x * signs, x) - origin).T).T
+    return fit_mixture(w, weights, _COMPONENTS, target.folded, rng).moved(origin, root)
 
 
 def _tempered(log_weights: FloatArray, size: int) -> FloatArray:

@@ -18,6 +18,8 @@ from bayeslmm.types import FloatArray
 LOG_2 = float(np.log(2.0))
 # Below this a standard deviation is zero; its inverse square is still finite.
 _TINY = 1e-150
+# Shape from which on Stirling's formula with one correction has all digits.
+LARGE_SHAPE = 1e5
 
 
 class SdPrior(Protocol):
@@ -77,6 +79,17 @@ def power(exponent: float, s: FloatArray) -> FloatArray:
         return np.zeros_like(s, dtype=float)
     with np.errstate(divide="ignore"):
         return np.asarray(exponent * np.log(s))
+
+
+def log_gamma_peak(shape: float, x: FloatArray) -> FloatArray:
+    """``shape log x - x - log Gamma(shape)`` for large shapes, with its digits near the peak x = shape."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        off = x / shape - 1.0
+        # off - log(1 + off), by its series where the difference would cancel
+        series = off**2 * (0.5 - off * (1 / 3 - off * (0.25 - off * (0.2 - off * (1 / 6 - off / 7)))))
+        fall = np.where(np.abs(off) < 1e-3, series, off - np.log1p(off))
+        peak = 0.5 * np.log(shape / (2 * np.pi)) - 1.0 / (12.0 * shape)
+        return np.where(np.isfinite(x) & (x > 0), peak - shape * fall, -np.inf)
 
 
 @dataclass(frozen=True)
@@ -237,6 +250,8 @@ class Gamma:
 
     def log_density(self, s: FloatArray) -> FloatArray:
         """Log density at s >= 0."""
+        if self.shape >= LARGE_SHAPE and self.proper:
+            return log_gamma_peak(self.shape, self.rate * s) - np.log(np.maximum(s, _TINY))
         log_power = power(self.shape - 1.0, s)
         if not self.proper:
             return log_power
@@ -367,6 +382,8 @@ class InverseGammaVariance:
         safe = np.maximum(s, _TINY)
         with np.errstate(over="ignore"):
             tail = np.where(s > 0, b / safe**2, np.inf)
+            if a >= LARGE_SHAPE:
+                return log_gamma_peak(a, tail) - np.log(safe) + LOG_2
             return np.asarray(a * np.log(b) - gammaln(a) - (2 * a + 1) * np.log(safe) - tail + LOG_2)
 
     def quantile(self, probability: float) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -57,6 +57,10 @@ class MixtureT:
                 parts.append(constant - 0.5 * (df + d) * np.log1p(np.einsum("kd,kd->k", z, z) / df))
         return _log_sum(np.stack(parts))
 
+    def moved(self, origin: FloatArray, root: FloatArray) -> MixtureT:
+        """The mixture of ``origin + root x``."""
+        return replace(self, means=origin + self.means @ root.T, chols=_triangular(root @ self.chols))
+
     def _images(self, mean: FloatArray, chol: FloatArray) -> FloatArray:
         """Sign patterns of the mirror images that can reach the component."""
         width = np.sqrt((chol**2).sum(-1))
@@ -71,10 +75,15 @@ def _log_sum(logs: FloatArray) -> FloatArray:
     return np.asarray(top + np.log(np.exp(logs - top).sum(axis=0)))
 
 
-def single(mean: FloatArray, covariance: FloatArray, df: float, folded: BoolArray) -> MixtureT:
-    """One t component."""
-    chol = np.linalg.cholesky(covariance)
-    return MixtureT(np.ones(1), mean[None], chol[None], np.array([df]), folded)
+def single(mean: FloatArray, root: FloatArray, df: float, folded: BoolArray) -> MixtureT:
+    """One t component whose scale matrix is ``root root'``."""
+    return MixtureT(np.ones(1), mean[None], _triangular(root[None]), np.array([df]), folded)
+
+
+def _triangular(roots: FloatArray) -> FloatArray:
+    """Cholesky factors (C, d, d) of ``root root'``, without forming it."""
+    L = np.swapaxes(np.linalg.qr(np.swapaxes(roots, -1, -2), mode="r"), -1, -2)
+    return np.asarray(L * np.where(np.diagonal(L, axis1=-2, axis2=-1) < 0, -1.0, 1.0)[:, None, :])
 
 
 def fit_mixture(

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
-from scipy.special import logsumexp
 
 from bayeslmm.bayes.at_means import AtMeans, factors_at_means, products_at_means
 from bayeslmm.bayes.coordinates import Coordinates, SharedCoordinates, TermCoordinates
-from bayeslmm.bayes.prior_families import InverseGammaVariance, SdPrior
+from bayeslmm.bayes.prior_families import InverseGammaVariance, SdPrior, Uniform
 from bayeslmm.bayes.priors import Priors
+from bayeslmm.bayes.sigma_line import Lines, Places, integrate_lines
 from bayeslmm.bayes.term_priors import Relative
 from bayeslmm.design.shared import Shared
 from bayeslmm.errors import PriorError
@@ -27,12 +27,9 @@ from bayeslmm.likelihood import (
     minus_two_log_density_normal,
 )
 from bayeslmm.likelihood import parameters as par
-from bayeslmm.types import BoolArray, FloatArray
+from bayeslmm.likelihood.normal_prior import Rotation, rotate
+from bayeslmm.types import BoolArray, FloatArray, IntArray
 
-# The integrand in log sigma is followed down to this log density below its peak.
-_DEPTH = 38.0
-# Spacing in units of the peak's width: the trapezoidal rule has then converged to rounding.
-_SPACING = 0.5
 # Relative sds, on orthogonalised columns and in units of their scale, from which on a point has no density.
 _LARGE, _ABOVE = 1e6, 1e3
 # Scale of a coordinate in units of the prior's first decile: 1 to 1.3 times the scale of a half-normal or half-t, where
@@ -40,10 +37,15 @@ _LARGE, _ABOVE = 1e6, 1e3
 _NARROW = 8.0
 # Residual sds below this share of the spread of the response are rounding.
 _ROUNDING = 1e-14
-# How far beyond the likelihood, in log sigma, a prior is looked for that contradicts it.
-_CONFLICT = 30.0
-# Below this share of the likelihood's scale a sd is zero to rounding.
-_NARROWEST = 1e-12
+# Ratio of the residual sd to what its prior makes of it from which on one of the two is lost to rounding.
+_CONFLICT = 1e5
+# Medians of priors beside the residual sd whose squares are numbers, and the narrowest prior, relative to its median,
+# that is more than a few floating-point numbers wide.
+_SMALLEST, _NARROWEST = 1e-140, 1e-13
+# First permille of a prior over its median from which on zero is out of the question.
+_ABOUT = 0.3
+# Shapes of correlations, and prior sds, from which on and to which a start is drawn to the prior.
+_TIGHT, _START_SDS = 10.0, 3.0
 # Doubles of Cholesky factors that are kept to be used again.
 _KEPT = 10_000_000
 
@@ -60,7 +62,9 @@ class Points:
     log_sigma : FloatArray, shape (K, S)
         Nodes at each point.
     log_joint : FloatArray, shape (K, S)
-        log p(x, log sigma, y) at the nodes.
+        Log density of x, y and the place on the line of log sigma, at the nodes.
+    lines : Lines
+        The lines themselves.
     factor : Factor or None
         The eliminations, where they were kept.
     """
@@ -69,6 +73,7 @@ class Points:
     log_density: FloatArray
     log_sigma: FloatArray
     log_joint: FloatArray
+    lines: Lines
     factor: Factor | None = None
 
 
@@ -148,12 +153,18 @@ class Target:
         """The same with eliminations that were made before."""
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             _, sds, log_jacobian = self.terms(x)
-            log_sigma = self._nodes(factor)
-            log_joint = self.log_joint(factor, sds, log_jacobian, log_sigma)
-            step = log_sigma[:, 1] - log_sigma[:, 0]
-            log_density = logsumexp(log_joint, axis=1) + np.log(step)
+            rotation = None if self.priors.beta is None else rotate(self.cp, factor, self.priors.beta)
+
+            def integrand(log_sigma: FloatArray, rows: IntArray | None) -> FloatArray:
+                if rows is None:
+                    return self.log_joint(factor, sds, log_jacobian, log_sigma, rotation)
+                some = None if rotation is None else rotation.take(rows)
+                return self.log_joint(factor.take(rows), [t[rows] for t in sds], log_jacobian[rows], log_sigma, some)
+
+            places = self._places(factor, sds, rotation)
+            lines, log_sigma, log_joint, log_density = integrate_lines(integrand, float(self.cp.n - self.cp.p), places)
         kept = factor if keep and factor.chol.size <= _KEPT else None
-        return Points(x, np.nan_to_num(log_density, nan=-np.inf), log_sigma, log_joint, kept)
+        return Points(x, log_density, log_sigma, log_joint, lines, kept)
 
     def factor(self, x: FloatArray, factors: Sequence[FloatArray]) -> Factor:
         """Eliminate at K points x with relative factors (K, c, c) on the user's columns."""
@@ -165,9 +176,10 @@ class Target:
         sds: Sequence[FloatArray],
         log_jacobian: FloatArray,
         log_sigma: FloatArray,
+        rotation: Rotation | None = None,
     ) -> FloatArray:
         """Log p(x, log sigma, y) at S values of log sigma for each of K points, shape (K, S)."""
-        log_p = -0.5 * minus_two_log_density_normal(self.cp, factor, np.exp(log_sigma), self.priors.beta)
+        log_p = -0.5 * minus_two_log_density_normal(self.cp, factor, np.exp(log_sigma), self.priors.beta, rotation)
         return log_p + self.log_prior(sds, log_jacobian, log_sigma)
 
     def log_prior(self, sds: Sequence[FloatArray], log_jacobian: FloatArray, log_sigma: FloatArray) -> FloatArray:
@@ -176,23 +188,26 @@ class Target:
         own = self.priors.sigma.log_density(sigma) + log_sigma + log_jacobian[:, None]
         return np.asarray(own + self.priors.log_density_relative(sds, sigma))
 
-    def _nodes(self, factor: Factor) -> FloatArray:
+    def _places(self, factor: Factor, sds: Sequence[FloatArray], rotation: Rotation | None) -> Places:
+        """What is known of the integrands in log sigma: where the likelihood is, and where a uniform prior ends."""
         nu = float(self.cp.n - self.cp.p)
-        lower, upper = _sigma_range(nu)
-        count = int(np.ceil((upper - lower) / (_SPACING / np.sqrt(2.0 * nu)))) + 1
-        centre = 0.5 * np.log(np.maximum(factor.r2, 1e-300) / nu)
-        return np.asarray(centre[:, None] + np.linspace(lower, upper, count))
+        centre = reach = 0.5 * np.log(np.maximum(factor.r2, 1e-300) / nu)
+        width = 1.0 / np.sqrt(2.0 * nu)
+        if rotation is not None:
+            # With all coefficients at their prior means the residuals are as large as they can become.
+            proper = np.where(rotation.eigenvalues > 0, rotation.distance**2, 0.0).sum(1)
+            reach = 0.5 * np.log(np.maximum(factor.r2 + proper, 1e-300) / nu)
+            width = 1.0 / np.sqrt(2.0 * (nu + self.cp.p))
+        wall = np.full(centre.shape, np.log(_upper_end(self.priors.sigma)))
+        for own, joint, t in zip(self.priors.sds, self.priors.joints, sds, strict=True):
+            for k in range(t.shape[1] if joint is None else 0):
+                if np.isfinite(end := _upper_end(own[k])):
+                    wall = np.minimum(wall, np.log(end) - np.log(t[:, k]))
+        return Places(centre, reach, wall, width)
 
 
-def _sigma_range(nu: float) -> tuple[float, float]:
-    """Where ``-nu u - nu/2 (exp(-2u) - 1)``, the log likelihood in u = log(sigma / peak), is above -depth."""
-    lower = upper = np.sqrt(_DEPTH / nu)
-    for _ in range(60):
-        drop = -nu * lower + 0.5 * nu * np.expm1(2 * lower)
-        lower -= (drop - _DEPTH) / (nu * np.expm1(2 * lower))
-        rise = nu * upper + 0.5 * nu * np.expm1(-2 * upper)
-        upper -= (rise - _DEPTH) / (-nu * np.expm1(-2 * upper))
-    return -float(lower), float(upper)
+def _upper_end(prior: SdPrior) -> float:
+    return prior.upper if isinstance(prior, Uniform) else float("inf")
 
 
 def make_target(
@@ -220,13 +235,14 @@ def make_target(
     Raises
     ------
     PriorError
-        The prior of sigma excludes every value that the likelihood allows.
+        The prior of sigma is orders of magnitude from the residuals.
     """
     coordinates: list[Coordinates] = []
     folded = priors.even if smooth else _bounded_at_zero(priors)
     terms = factors_at_means(priors.changes, relative_terms)
     changes, cp, priors = priors.changes, products_at_means(cp, priors.changes), replace(priors, at_means=())
     sigma = _residual_sd(cp, priors, terms)
+    _check_priors(cp, priors, sigma)
     for k, (term, T, even) in enumerate(zip(cp.design.terms, terms, folded, strict=True)):
         fitted = np.sqrt((T**2).sum(-1))
         structure = term.structure
@@ -239,31 +255,88 @@ def make_target(
         scale, ratio = _scales(np.hypot(fitted, _resolution(cp, term.Z, term.group)), priors.sds[k], even, sigma)
         coordinates.append(TermCoordinates(c, len(structure.rows) > c, even, scale, priors.partial_shapes(k, c), ratio))
     target = Target(cp, priors, tuple(coordinates), changes=changes)
-    start = [c.inverse(T) for c, T in zip(coordinates, terms, strict=True)]
+    start = [
+        _towards_prior(c, own if joint is None else (), sigma, c.inverse(T))
+        for c, own, joint, T in zip(coordinates, priors.sds, priors.joints, terms, strict=True)
+    ]
     return target, np.concatenate(start)
 
 
+def _check_priors(cp: CrossProducts, priors: Priors, sigma: float) -> None:
+    """Refuse priors that double precision cannot hold: a point, or sds whose squares are zero or infinite.
+
+    Raises
+    ------
+    PriorError
+    """
+    named = [("sigma", priors.sigma)]
+    for term, own, joint in zip(cp.design.terms, priors.sds, priors.joints, strict=True):
+        named += [(f"sd_{term.group}[{e}]", p) for e, p in zip(term.effects, own, strict=True) if joint is None]
+    for name, prior in named:
+        if not prior.proper:
+            continue
+        low, median, high = (prior.quantile(p) for p in (0.1, 0.5, 0.9))
+        # Of sigma only the likelihood's own place matters.
+        share = median / (sigma if np.isfinite(sigma) and not prior.relative else 1.0)
+        if name != "sigma" and not share > _SMALLEST:
+            raise PriorError(
+                f"The prior of {name} is {prior}, whose median is {median:.3g}: {share:.3g} residual standard "
+                "deviations, whose square is not a number in double precision. If it is to be zero, leave the effect "
+                "out of the formula; else give a prior on the scale of the response."
+            )
+        if high - low < _NARROWEST * median:
+            raise PriorError(
+                f"The prior of {name} is {prior}, which is narrower than {_NARROWEST:g} of its median {median:.6g}: "
+                "only a few floating-point numbers wide. A relative width of 1e-8 says as much."
+            )
+
+
+def _towards_prior(own: Coordinates, priors: Sequence[SdPrior], sigma: float, start: FloatArray) -> FloatArray:
+    """The start moved to where narrow priors are, which the way from the likelihood might not lead to."""
+    start = start.copy()
+    for k, prior in enumerate(priors[: own.size]):
+        unit = 1.0 if prior.relative else sigma
+        if not prior.proper or not np.isfinite(unit):
+            continue
+        outer = 1e-3 if away_from_zero(prior) else 1e-6
+        low, high = prior.quantile(outer) / unit, prior.quantile(1.0 - outer) / unit
+        if own.even[k]:
+            start[k] = min(start[k], np.arcsinh(high / own.scale[k]))
+        else:
+            start[k] = np.clip(start[k], np.log(max(low, 1e-300)), np.log(max(high, 1e-300)))
+    if isinstance(own, TermCoordinates):
+        shapes = np.array([own.shapes[i, j] for i in range(1, own.size) for j in range(i)])[: own.n_correlations]
+    else:
+        shapes = np.full(own.n_correlations, own.eta)
+    reach = np.where(shapes > _TIGHT, _START_SDS / np.sqrt(2.0 * np.maximum(shapes, _TIGHT)), np.inf)
+    start[own.size :] = np.clip(start[own.size :], -reach, reach)
+    return start
+
+
 def _residual_sd(cp: CrossProducts, priors: Priors, terms: Sequence[FloatArray]) -> float:
-    """Residual sd at a fit, nan where it is rounding; its prior and the likelihood must have values in common."""
+    """Where sigma is at a fit under its prior, nan where that is rounding.
+
+    Raises
+    ------
+    PriorError
+        The prior is so far from the residuals that nothing is left of one of them in double precision.
+    """
     factor = evaluate(cp, par.block_factors(cp, [T[None] for T in terms]))
-    nu = float(cp.n - cp.p)
-    sigma = float(np.sqrt(max(float(factor.r2[0]), 1e-300) / nu))
+    target = Target(cp, replace(priors, sds=(), lkj=(), joint=()), ())
+    with np.errstate(over="ignore"):
+        points = target.evaluate_with(np.zeros((1, 0)), factor)
+    sigma = float(np.sqrt(max(float(factor.r2[0]), 1e-300) / (cp.n - cp.p)))
     if sigma <= _ROUNDING * cp.response.spread:
         return float("nan")
-    lower, upper = _sigma_range(nu)
-    reach = np.linspace(lower - _CONFLICT, upper + _CONFLICT, 4001)
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore", under="ignore"):
-        values = np.exp(np.log(sigma) + reach)
-        log_joint = -nu * reach - 0.5 * nu * np.expm1(-2.0 * reach) + reach + priors.sigma.log_density(values)
-    inside = (reach >= lower) & (reach <= upper)
-    most = log_joint[inside].max()
-    if most > -np.inf and log_joint[~inside].max() < most:
-        return sigma
+    found = float(np.exp(points.log_sigma[0, np.argmax(points.log_joint[0])]))
+    if np.isfinite(points.log_density[0]) and 1.0 / _CONFLICT <= found / sigma <= _CONFLICT:
+        return found
+    between = f", and what agrees best with both is {found:.3g}" if np.isfinite(points.log_density[0]) else ""
     raise PriorError(
-        f"The prior of sigma is {priors.sigma}, but the residual standard deviation is about {sigma:.3g}: the data "
-        f"exclude values below {np.exp(lower) * sigma:.3g} and above {np.exp(upper) * sigma:.3g}, which is where the "
-        "prior is. Give sigma a prior on the scale of the residuals (its scale is in the units of the response), or "
-        "check these units; method='nuts' samples such a conflict all the same."
+        f"The prior of sigma is {priors.sigma}, but the residual standard deviation is about {sigma:.3g}{between}: "
+        f"they contradict each other by a factor of more than {_CONFLICT:g}, which leaves nothing of the data in "
+        "double precision. Give sigma a prior on the scale of the residuals, in the units of the response, or check "
+        "these units."
     )
 
 
@@ -281,7 +354,7 @@ def _scales(
             continue
         near = _NARROW * prior.quantile(0.1) / (1.0 if prior.relative else sigma)
         if np.isfinite(near) and near > 0:
-            narrow[k] = min(wide[k], max(near, _NARROWEST * wide[k]))
+            narrow[k] = min(wide[k], near)
     with np.errstate(invalid="ignore"):
         return narrow, wide / narrow
 
@@ -290,9 +363,17 @@ def _bounded_at_zero(priors: Priors) -> tuple[tuple[bool, ...], ...]:
     """Per term and sd, whether the prior density is bounded near zero and does not live on many decades there."""
     zero = np.zeros(1)
     return tuple(
-        tuple(not _over_decades(prior) and bool(prior.log_density(zero)[0] < np.inf) for prior in sds)
+        tuple(
+            not _over_decades(prior) and not away_from_zero(prior) and bool(prior.log_density(zero)[0] < np.inf)
+            for prior in sds
+        )
         for sds in priors.sds
     )
+
+
+def away_from_zero(prior: SdPrior) -> bool:
+    """Whether the prior says that the sd is about so much: on the logarithm it is then short on both sides."""
+    return prior.proper and not prior.even and prior.quantile(1e-3) > _ABOUT * prior.quantile(0.5)
 
 
 def _over_decades(prior: SdPrior) -> bool:

@@ -9,7 +9,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 from scipy.special import gammaincinv, gammaln
 
-from bayeslmm.bayes.prior_families import LOG_2, Gamma, Power, SdPrior, check_scale, power
+from bayeslmm.bayes.prior_families import LARGE_SHAPE, LOG_2, Gamma, Power, SdPrior, check_scale, log_gamma_peak, power
 from bayeslmm.errors import PriorError
 from bayeslmm.types import FloatArray
 
@@ -41,8 +41,11 @@ class Chi:
 
     def log_density(self, s: FloatArray) -> FloatArray:
         """Log density at s >= 0."""
+        half = 0.5 * (s / self.scale) ** 2
+        if 0.5 * self.df >= LARGE_SHAPE:
+            return LOG_2 + log_gamma_peak(0.5 * self.df, half) - np.log(np.maximum(s, 1e-150))
         constant = (1.0 - 0.5 * self.df) * LOG_2 - gammaln(0.5 * self.df) - self.df * np.log(self.scale)
-        return np.asarray(constant + power(self.df - 1.0, s) - 0.5 * (s / self.scale) ** 2)
+        return np.asarray(constant + power(self.df - 1.0, s) - half)
 
     def quantile(self, probability: float) -> float:
         """Value that s is below with the given probability."""

@@ -11,7 +11,7 @@ from bayeslmm.likelihood import small
 from bayeslmm.likelihood.criteria import LOG_2PI, minus_two_log_density
 from bayeslmm.likelihood.crossproducts import CrossProducts
 from bayeslmm.likelihood.factor import Factor
-from bayeslmm.types import BoolArray, FloatArray
+from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 
 @by_value
@@ -87,6 +87,10 @@ class Rotation:
     distance: FloatArray  # (K, p)
     mean: FloatArray  # (p,) prior mean, internal coordinates
 
+    def take(self, chosen: IntArray) -> Rotation:
+        """Some of the points, in that order."""
+        return Rotation(self.eigenvalues[chosen], self.vectors[chosen], self.distance[chosen], self.mean)
+
 
 def internal_prior(cp: CrossProducts, prior: NormalPrior) -> tuple[FloatArray, FloatArray]:
     """Precision matrix (p, p) and mean (p,) of the fixed effects on internal coordinates."""
@@ -112,7 +116,11 @@ def rotate(cp: CrossProducts, factor: Factor, prior: NormalPrior) -> Rotation:
 
 
 def minus_two_log_density_normal(
-    cp: CrossProducts, factor: Factor, sigma: FloatArray, prior: NormalPrior | None
+    cp: CrossProducts,
+    factor: Factor,
+    sigma: FloatArray,
+    prior: NormalPrior | None,
+    rotation: Rotation | None = None,
 ) -> FloatArray:
     """``d_N``: -2 log p(y | theta, sigma) with beta integrated over its normal (or partly flat) prior.
 
@@ -121,6 +129,8 @@ def minus_two_log_density_normal(
     sigma : FloatArray, shape (K, S)
     prior : NormalPrior or None
         None is flat: ``d_R``.
+    rotation : Rotation, optional
+        What `rotate` gives, where it is at hand.
 
     Returns
     -------
@@ -128,7 +138,7 @@ def minus_two_log_density_normal(
     """
     if prior is None:
         return minus_two_log_density(cp, factor, sigma, reml=True)
-    rotation = rotate(cp, factor, prior)
+    rotation = rotate(cp, factor, prior) if rotation is None else rotation
     variance = np.asarray(sigma, dtype=float) ** 2
     inflated = 1.0 + variance[..., None] * rotation.eigenvalues[:, None, :]
     quadratic = (rotation.distance**2 * rotation.eigenvalues)[:, None, :] / inflated

@@ -16,7 +16,7 @@ type BatchFunction = Callable[[FloatArray], FloatArray]
 _STEP = 1e-4
 
 
-def expand(function: BatchFunction, x: FloatArray, value: float) -> Point:
+def expand(function: BatchFunction, x: FloatArray, value: float, step: float | None = None) -> Point:
     """Gradient and Hessian at x from one batched call.
 
     Parameters
@@ -26,9 +26,11 @@ def expand(function: BatchFunction, x: FloatArray, value: float) -> Point:
     x : FloatArray, shape (d,)
     value : float
         ``function(x)``, known already.
+    step : float, optional
+        The same along every axis, for coordinates whose scale is known.
     """
     d = x.size
-    h = _STEP * np.maximum(1.0, np.abs(x))
+    h = _STEP * np.maximum(1.0, np.abs(x)) if step is None else np.full(d, step)
     axis = np.diag(h)
     pairs = [(i, j) for i in range(d) for j in range(i)]
     shifts = [axis, -axis]
@@ -46,12 +48,12 @@ def expand(function: BatchFunction, x: FloatArray, value: float) -> Point:
     return Point(x, value, gradient, hessian)
 
 
-def trials(function: BatchFunction) -> Callable[[FloatArray], Trial]:
+def trials(function: BatchFunction, step: float | None = None) -> Callable[[FloatArray], Trial]:
     """Turn a batched function into what `newton.minimise` takes."""
 
     def evaluate(x: FloatArray) -> Trial:
         value = float(function(x[None])[0])
-        return Trial(value, lambda: expand(function, x, value), max(1e-11, 4e-14 * abs(value)))
+        return Trial(value, lambda: expand(function, x, value, step), max(1e-11, 4e-14 * abs(value)))
 
     return evaluate
 

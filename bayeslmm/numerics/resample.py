@@ -14,7 +14,9 @@ _LEAST_EFFICIENT = 0.05
 
 
 def normalised(log_weights: FloatArray) -> FloatArray:
-    """Weights that sum to one."""
+    """Weights that sum to one; nan if all are zero."""
+    if not log_weights.max() > -np.inf:
+        return np.full(log_weights.shape, np.nan)
     weights = np.exp(log_weights - log_weights.max())
     return np.asarray(weights / weights.sum())
 

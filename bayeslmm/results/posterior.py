@@ -345,7 +345,7 @@ class Posterior(Checks, PosteriorPredictions):
             text += f", quadrature error below {max(d.quadrature_error, _ROUNDING):.0e}"
         if d.surrogate_error is not None:
             text += f", error of the polynomial {d.surrogate_error:.0e}"
-        return text
+        return text if d.self_check is None else f"{text}, {d.self_check}"
 
     def summary(self) -> Summary:
         """Printable summary; text in a terminal, a table in a notebook."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bayeslmm.bayes.collapsed import Diagnostics, UnreliableWeightsError, sample_collapsed
+from bayeslmm.bayes.collapsed import ChainDiagnostics, Diagnostics, UnreliableWeightsError, sample_collapsed
 from bayeslmm.bayes.default_priors import PriorSpec, resolve_priors
 from bayeslmm.bayes.layout import make_layout
 from bayeslmm.bayes.priors import Priors
@@ -131,6 +131,8 @@ def _chains(
         keep=keep,
         progress=progress,
     )
+    checked = drawn.diagnostics
+    assert isinstance(checked, ChainDiagnostics)
     stats = {name: np.asarray(values).ravel() for name, values in run.stats.items()}
     chains = run.sigma.shape[0]
     tree = build_datatree(cp, priors, drawn, chains=chains, sample_stats=stats, log_likelihood=log_likelihood)
@@ -138,8 +140,24 @@ def _chains(
         "largest R-hat": run.rhat,
         "smallest ESS": run.ess,
         "divergences": float(run.divergences),
+        "error of the log density": checked.density_error,
+        "sigma off its conditional (standard errors)": checked.sigma_error,
     }
+    _warn_failed(checked)
     return Posterior(cp.design, tree, priors, "collapsed_nuts", certificate, None, cp)
+
+
+def _warn_failed(checked: ChainDiagnostics) -> None:
+    """Say so if chains fail the self-check."""
+    if checked.reliable:
+        return
+    warnings.warn(
+        f"The chains fail their self-check: the log density at draws is off by {checked.density_error:.2g}, and log "
+        f"sigma is {checked.sigma_error:.1f} standard errors from its distribution given the other parameters. Do not "
+        "use them; sample longer, or check for priors much narrower than the data or far from them.",
+        ConvergenceWarning,
+        stacklevel=4,
+    )
 
 
 def _check(settings: Settings) -> None:

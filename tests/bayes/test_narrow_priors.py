@@ -136,7 +136,7 @@ def test_a_grid_that_is_too_coarse_is_not_used(data: pd.DataFrame, monkeypatch: 
     assert found.method == "importance" and found.value == pytest.approx(expected[0], abs=0.05)
 
 
-@pytest.mark.parametrize("prior", [bl.Uniform(0.01), bl.HalfNormal(0.01), bl.Gamma(1000, 10)], ids=str)
+@pytest.mark.parametrize("prior", [bl.Uniform(1e-6), bl.HalfNormal(1e-12), bl.Gamma(1000, 1e-6)], ids=str)
 def test_a_prior_of_sigma_that_contradicts_the_data(data: pd.DataFrame, prior: SdPrior) -> None:
     with pytest.raises(bl.PriorError) as caught:
         bl.Model("y ~ x + (1 | g)", data).sample(priors={"sigma": prior}, random_seed=1)
