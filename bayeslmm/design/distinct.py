@@ -18,6 +18,7 @@ from bayeslmm.design.shared import CompoundSymmetry
 from bayeslmm.types import FloatArray, IntArray
 
 # Eigenvalues of the inner products, scaled to unit diagonal, below this are zero: squares of relative distances.
+_MOST_ROWS = 2_000
 _NULL = 1e-12
 # Rounding of the inner products beside their size before the fixed effects are swept out; and the most it may hide.
 _ROUNDING, _MOST = 1e-13, 1e-4
@@ -130,6 +131,23 @@ def crowded(design: Design) -> tuple[int, ...]:
         for i, term in enumerate(design.terms)
         if len(term.effects) * design.groupings[term.group].n_levels >= design.n_observations
     )
+
+
+def reproduces_any_response(design: Design) -> bool:
+    """Whether the effects and coefficients can give whatever response: likelihoods are bounded where sigma is zero.
+
+    Decided for at most `_MOST_ROWS` rows; with more, False.
+    """
+    n = design.n
+    widths = [(design.groupings[term.group].n_levels, len(term.effects)) for term in design.terms]
+    if n != design.n_observations or n > _MOST_ROWS or sum(J * c for J, c in widths) + design.p < n:
+        return False
+    columns = [design.X]
+    for term, (levels, c) in zip(design.terms, widths, strict=True):
+        wide = np.zeros((n, levels, c))
+        wide[np.arange(n), design.groupings[term.group].codes] = term.Z
+        columns.append(wide.reshape(n, -1))
+    return bool(np.linalg.matrix_rank(np.concatenate(columns, axis=1)) == n)
 
 
 def _rows(design: Design) -> tuple[FloatArray, FloatArray]:

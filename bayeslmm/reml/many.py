@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bayeslmm.design.distinct import reproduces_any_response
 from bayeslmm.errors import DesignError
 from bayeslmm.likelihood import CrossProducts, Factor, cross_products, derivatives, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
@@ -359,6 +360,8 @@ def _finish(cp: CrossProducts, responses: Responses, Y: FloatArray, reml: bool, 
     largest = np.abs(Y if cp.design.offset is None else Y - cp.design.offset[:, None]).max(axis=0)
     converged = np.array([ending is Ending.converged for ending in result.ending])
     perfect = is_perfect(variance, responses.spread * cp.sigma_unit, largest * cp.sigma_unit, converged)
+    if perfect.any() and reproduces_any_response(cp.design):
+        perfect &= ~converged
     status = tuple(
         ending_status(ending, bool(zero), bool(exact))
         for ending, zero, exact in zip(result.ending, singular, perfect, strict=True)

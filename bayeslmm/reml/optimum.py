@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from bayeslmm.design.covariance import canonical, factor_from_theta, smallest_bound
+from bayeslmm.design.distinct import reproduces_any_response
 from bayeslmm.design.shared import Shared
 from bayeslmm.equality import by_value
 from bayeslmm.likelihood import CrossProducts, Factor, derivatives, evaluate, profiled
@@ -321,6 +322,9 @@ def _status(
     y = cp.design.y if cp.design.offset is None else cp.design.y - cp.design.offset
     converged = np.array(ending is Ending.converged)
     perfect = is_perfect(np.array(variance), np.array(cp.response.spread), np.abs(y).max() * cp.sigma_unit, converged)
+    if perfect and ending is Ending.converged and reproduces_any_response(cp.design):
+        # Every response is reproduced, so that no residual is an estimate like any other, with a finite criterion.
+        return FitStatus.converged_at_boundary if vanished else FitStatus.converged
     if ridges and not perfect and ending is Ending.converged:
         return FitStatus.not_identified
     if doubt > 0 and not perfect and ending is Ending.converged:

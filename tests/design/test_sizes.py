@@ -12,7 +12,7 @@ import pytest
 from formulae import model_description
 
 import bayeslmm as bl
-from bayeslmm.design import evaluate
+from bayeslmm.design import Design, evaluate
 from bayeslmm.design.evaluate import Evaluator
 from bayeslmm.design.size import Width, _Counter, check_columns, check_structure
 from bayeslmm.design.tokens import tokenize
@@ -126,12 +126,22 @@ def test_powers_beyond_the_variables_are_all_interactions() -> None:
     assert bl.Model("y ~ (x + z)^9 + (1 | g)", data).design.fixed_names == ("Intercept", "x", "z", "x:z")
 
 
+OWN = {"rank": lambda x: x.rank()}
+
+
+def build(formula: str, data: pd.DataFrame) -> Design:
+    return bl.Model(formula, data).design
+
+
 def test_copies_of_rows_are_counted() -> None:
     data = frame()
-    for text in ("scale(x)", "poly(x, 2)", "bs(x, df=4)", "center(x)"):
-        with pytest.raises(DesignError, match=r"written out as often.*60,000,000,000 rows of 60 .*480\.0 GB"):
-            bl.Model(f"y ~ {text} + (1 | g)", data, frequency=np.full(60, 10**9))
-    with pytest.raises(DesignError, match="written out"):
+    for text in ("scale(x)", "poly(x, 2)", "bs(x, df=4)", "center(x)", "I(x - median(x))"):
+        counted = bl.Model(f"y ~ {text} + (1 | g)", data, frequency=np.full(60, 10**9)).design
+        # scale() divides by n - 1, of which there are 60e9 and 59.
+        np.testing.assert_allclose(counted.X, build(f"y ~ {text} + (1 | g)", data).X, rtol=0.01, atol=1e-7)
+        with pytest.raises(DesignError, match=r"as often as frequency says.*60,000,000,000 rows of 60 .*480\.0 GB"):
+            bl.Model(f"y ~ {text} + rank(x) + (1 | g)", data, frequency=np.full(60, 10**9), extra_namespace=OWN)
+    with pytest.raises(DesignError, match="as often as frequency says"):
         bl.Model(
             "y ~ x + (1 | g)",
             data,
