@@ -219,9 +219,10 @@ class Evaluator:
             )
         if not isinstance(value, np.ndarray):
             return np.full(self.n, float(value))
-        return (
-            _one_per_row(value, text, self.n).reshape(-1) if value.size == self.n else _one_per_row(value, text, self.n)
-        )
+        column = _one_per_row(value, text, self.n)
+        if column.size != self.n:
+            raise DesignError(f"{text!r} gives {column.shape[1]} columns where one value per row is needed.")
+        return column.reshape(self.n)
 
     def _value(self, text: str) -> Any:
         if self._trained is not None and text not in self._trained._values:
