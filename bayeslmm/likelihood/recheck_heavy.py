@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import lapack
 
 from bayeslmm.likelihood.heavy import split_level
@@ -80,7 +81,8 @@ def constrained(light: FloatArray, y: FloatArray, heavy: HeavyRows, q: int, reml
     --------
     >>> heavy = HeavyRows(np.array([[2.0, 1.0]]), np.array([3.0]), np.array([1e300]), 1.0)
     >>> found = constrained(np.array([[0.0, 1.0], [0.0, 1.0]]), np.array([0.0, 1.0]), heavy, 1, True)
-    >>> round(found.r2 * 9, 8), round(float(found.log_det - np.log(1e300)), 10)  # least b^2 + u^2 + (b - 1)^2 with 2 u + b = 3
+    >>> # The least b^2 + u^2 + (b - 1)^2 with 2 u + b = 3 is 17 / 9.
+    >>> round(found.r2 * 9, 8), round(float(found.log_det - np.log(1e300)), 10)
     (17.0, 2.1972245773)
     """
     root = np.sqrt(heavy.unit)
@@ -98,7 +100,7 @@ def constrained(light: FloatArray, y: FloatArray, heavy: HeavyRows, q: int, reml
 @dataclass(frozen=True)
 class _Equations:
     LU: FloatArray
-    pivots: FloatArray
+    pivots: NDArray[np.int32]
     scale: FloatArray
     log_det: float
     lost: float
@@ -130,7 +132,7 @@ def _equations(B: FloatArray, rows: FloatArray, inverse: FloatArray) -> _Equatio
     return _Equations(LU, pivots, scale, float(log_det), _sensitivity(LU, pivots, inverted))
 
 
-def _sensitivity(LU: FloatArray, pivots: FloatArray, inverted: FloatArray) -> float:
+def _sensitivity(LU: FloatArray, pivots: NDArray[np.int32], inverted: FloatArray) -> float:
     """Relative change of the determinant by errors of the size of ``|L| |U|``."""
     errors = (np.abs(np.tril(LU, -1)) + np.eye(len(LU))) @ np.abs(np.triu(LU))
     for i in reversed(range(len(pivots))):
@@ -141,7 +143,7 @@ def _sensitivity(LU: FloatArray, pivots: FloatArray, inverted: FloatArray) -> fl
 def _random_part(B: FloatArray, heavy: HeavyRows, q: int) -> _Equations | None:
     """The equations of the random effects alone, where heavy rows need not be independent: as few as span them."""
     if not q:
-        return _Equations(np.zeros((0, 0)), np.zeros(0), np.zeros(0), 0.0, 0.0)
+        return _Equations(np.zeros((0, 0)), np.zeros(0, dtype=np.int32), np.zeros(0), 0.0, 0.0)
     root = np.sqrt(heavy.weights / heavy.unit)
     Z = np.sqrt(heavy.unit) * heavy.columns[:, :q]
     R = split_level(Z * root[:, None], np.zeros((root.size, 0)), root)[0]
@@ -150,9 +152,7 @@ def _random_part(B: FloatArray, heavy: HeavyRows, q: int) -> _Equations | None:
     return _equations(B, R[kept] / size[kept, None], size[kept] ** -2.0)
 
 
-def _residual(
-    equations: _Equations, light: FloatArray, y: FloatArray, heavy: HeavyRows, q: int
-) -> tuple[float, float]:
+def _residual(equations: _Equations, light: FloatArray, y: FloatArray, heavy: HeavyRows, q: int) -> tuple[float, float]:
     """r2 from the residuals themselves and the rounding of half its logarithm, in units of rounding."""
     root, h = np.sqrt(heavy.unit), heavy.y.size
     rows, inverse, target = root * heavy.columns, heavy.unit / heavy.weights, root * heavy.y
