@@ -12,7 +12,7 @@ import pytest
 import bayeslmm as bl
 from bayeslmm.likelihood import CrossProducts, evaluate
 from bayeslmm.likelihood.accurate import evaluate_accurately, rows_of
-from bayeslmm.likelihood.recheck import recheck, recheck_residual
+from bayeslmm.likelihood.recheck import dense_size, recheck, recheck_residual
 
 Matrix = list[list[Decimal]]
 
@@ -126,6 +126,21 @@ def test_the_residual_on_the_rows_sees_a_wrong_one_beside_heavy_rows(rows: str, 
     T = [np.array([[[1.0, 0.0], [0.3, 0.7]]])]
     factor = evaluate(cp, T)
     gap, bound = recheck_residual(cp, T, factor, True)
-    assert gap <= bound < 1e-9
+    assert gap < 1e-11 and bound < 1e-9
     wrong = recheck_residual(cp, T, replace(factor, r2=factor.r2 * (1 + 1e-6)), True)
     assert wrong[0] > 1e-5 > wrong[1]
+
+
+@pytest.mark.parametrize("weight", [1e12, 1e40, 1e300])
+def test_data_beyond_the_dense_check_are_confirmed_beside_a_heavy_row(weight: float) -> None:
+    rng = np.random.default_rng(3)
+    data = pd.DataFrame({"x": rng.normal(size=1200), "g": np.repeat(np.arange(300), 4), "w": 1.0})
+    b = rng.normal(size=(300, 2))[data["g"]]
+    data["y"] = 20 + 3 * data["x"] + b[:, 0] + b[:, 1] * data["x"] + rng.normal(size=1200)
+    data.loc[[0, 5], "w"] = weight
+    large = bl.Model("y ~ x + (x | g)", data, weights="w")
+    assert dense_size(large.cross_products) > 60_000
+    fit = large.fit()
+    assert fit.status.ok and fit.optimum.doubt == 0.0
+    fitted = fit.fitted().to_numpy()[[0, 5]]
+    np.testing.assert_allclose(fitted, data["y"].to_numpy()[[0, 5]], rtol=1e-9)
