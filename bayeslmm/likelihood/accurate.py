@@ -11,15 +11,17 @@ the products). Nothing of the elimination by blocks is used, which makes it a ch
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from scipy.linalg import lapack
 
+from bayeslmm.design.dominant import heavy_rows
 from bayeslmm.likelihood.criteria import LOG_2PI, degrees_of_freedom
 from bayeslmm.likelihood.crossproducts import CrossProducts
 from bayeslmm.likelihood.factor import Factor, apply_lambda, eliminate_first
+from bayeslmm.likelihood.heavy import log_volume_ratio
 from bayeslmm.numerics.double_double import Pair, difference, zeros
 from bayeslmm.types import FloatArray, IntArray
 
@@ -28,6 +30,8 @@ _PASSES = 6
 # Condition of ``F P`` at which its factorisation has all digits but these. Rounding of P leaves ``F P`` as far from
 # orthonormal columns as the ratio of standard deviations times 1e-16; P need not be known better.
 _WELL_CONDITIONED = 1e3
+# Times the weights of light rows: what stands for the weight of a row that is a constraint.
+INFINITE = 1e20
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,18 @@ class BlockRows:
 
 
 @dataclass(frozen=True)
+class Cut:
+    """Heavy rows and the roots of their weights, where smaller ones do the same.
+
+    A heavy row is a constraint; a finite weight misses it by a share of one over the weight, which beyond 1e20 is no
+    digit of anything but of the log determinants. These are known: they grow by the log of the weights.
+    """
+
+    rows: IntArray
+    root: FloatArray
+
+
+@dataclass(frozen=True)
 class Rows:
     """A data set as the accurate evaluation needs it.
 
@@ -74,7 +90,8 @@ class Rows:
     y : Pair, shape (n,)
         Response less its offset.
     root : FloatArray or None, shape (n,)
-        Roots of the weights.
+        Roots of the weights; `cut` of those of heavy rows.
+    cut : Cut or None
     """
 
     cp: CrossProducts
@@ -83,6 +100,7 @@ class Rows:
     scale: FloatArray
     y: Pair
     root: FloatArray | None
+    cut: Cut | None = None
 
     @property
     def q(self) -> int:
@@ -110,8 +128,16 @@ def rows_of(cp: CrossProducts) -> Rows:
     _, exponent = np.frexp(np.abs(design.X).max(axis=0, initial=0.0))
     y = Pair(design.y, np.zeros(design.y.size)) if design.offset is None else difference(design.y, design.offset)
     weights = design.row_weights
+    heavy, cut = heavy_rows(design), None
+    if weights is not None and heavy is not None:
+        most = INFINITE * float(weights[~heavy].max())
+        if weights.max() > most:
+            cut, weights = (
+                Cut(np.flatnonzero(heavy), np.sqrt(weights[heavy])),
+                np.where(heavy, np.minimum(weights, most), weights),
+            )
     root = None if weights is None else np.sqrt(weights)
-    return Rows(cp, tuple(blocks), np.ldexp(design.X, -exponent), np.ldexp(1.0, exponent), y, root)
+    return Rows(cp, tuple(blocks), np.ldexp(design.X, -exponent), np.ldexp(1.0, exponent), y, root, cut)
 
 
 @dataclass(frozen=True)
@@ -187,8 +213,23 @@ def evaluate_accurately(rows: Rows, factors: Sequence[FloatArray]) -> Accurate |
         if not np.isfinite(P).all():
             return None
         if np.abs(R).max() * np.abs(inverse).max() < _WELL_CONDITIONED:
-            return _collect(rows, factors, P, G @ inverse, exact)
+            found = _collect(rows, factors, P, G @ inverse, exact)
+            return found if rows.cut is None else _uncut(found, rows.cut, scaled)
     return None
+
+
+def _uncut(point: Accurate, cut: Cut, scaled: list[Pair]) -> Accurate:
+    """Log determinants with the weights that heavy rows have."""
+    rows = point.rows
+    assert rows.root is not None
+    Z = np.zeros((cut.rows.size, rows.q))
+    for block, one in zip(rows.blocks, scaled, strict=True):
+        place = block.start + block.codes[cut.rows, None] * block.size + np.arange(block.size)
+        Z[np.arange(len(Z))[:, None], place] = one.high[cut.rows]
+    used = rows.root[cut.rows]
+    random = log_volume_ratio(Z, cut.root, used)
+    fixed = 2.0 * float(np.log(cut.root / used).sum()) - random
+    return replace(point, log_det=point.log_det + random, log_det_fixed=point.log_det_fixed + fixed)
 
 
 def _collect(rows: Rows, factors: Sequence[FloatArray], P: FloatArray, G: FloatArray, exact: bool) -> Accurate:

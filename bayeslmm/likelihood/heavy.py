@@ -10,6 +10,7 @@ later step has to subtract heavy numbers either.
 from __future__ import annotations
 
 import numpy as np
+from scipy.linalg import qr
 
 from bayeslmm.likelihood.columns import Basis, Response, orthogonalise
 from bayeslmm.types import BoolArray, FloatArray, IntArray
@@ -176,3 +177,40 @@ def _reflect(A: FloatArray, column: int) -> FloatArray:
     out = A - np.outer(v, (1.0 + 1.0 / length) * (v @ A))
     out[1:, column] = 0.0
     return np.asarray(out)
+
+
+def log_volume_ratio(rows: FloatArray, root: FloatArray, other: FloatArray) -> float:
+    """Change of the log determinant of a matrix that heavy rows are part of when their weights change.
+
+    Parameters
+    ----------
+    rows : FloatArray, shape (h, q)
+        Not weighted; they need not be independent.
+    root, other : FloatArray, shape (h,)
+        Roots of the weights, and of those before.
+
+    Examples
+    --------
+    >>> ratio = log_volume_ratio(np.array([[1.0, 0.0], [1.0, 0.0]]), np.array([4.0, 3.0]), np.array([1.0, 1.0]))
+    >>> round(float(np.exp(ratio)), 10)
+    12.5
+    """
+    new, before = _spanning(rows, root), _spanning(rows, other)
+    if not len(new):
+        return 0.0
+    # Both span the same, so that any minor tells their ratio.
+    size = np.abs(new).max(axis=1)
+    _, _, columns = qr(new / size[:, None], mode="economic", pivoting=True)
+    chosen = columns[: len(new)]
+    beside = np.abs(before).max(axis=1)
+    logs = [
+        np.linalg.slogdet(part[:, chosen] / one[:, None])[1] + np.log(one).sum()
+        for part, one in ((new, size), (before, beside))
+    ]
+    return float(2.0 * (logs[0] - logs[1]))
+
+
+def _spanning(rows: FloatArray, root: FloatArray) -> FloatArray:
+    """As few weighted rows as have the same cross-products."""
+    R = split_level(rows * root[:, None], np.zeros((root.size, 0)), root)[0]
+    return np.asarray(R[np.abs(R).max(axis=1, initial=0.0) > 0])

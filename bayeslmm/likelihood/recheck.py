@@ -11,11 +11,13 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.linalg import lapack
 
+from bayeslmm.design.dominant import heavy_rows
 from bayeslmm.likelihood.conditional import conditional_means
 from bayeslmm.likelihood.criteria import LOG_2PI, degrees_of_freedom
 from bayeslmm.likelihood.crossproducts import CrossProducts
 from bayeslmm.likelihood.factor import Factor
-from bayeslmm.types import FloatArray
+from bayeslmm.likelihood.recheck_heavy import HeavyRows, constrained
+from bayeslmm.types import BoolArray, FloatArray
 
 _UNIT = float(np.finfo(float).eps)
 # Rounding errors of sums grow with fewer terms than there are; factorisations add some.
@@ -48,6 +50,10 @@ def recheck(cp: CrossProducts, factors: Sequence[FloatArray], reml: bool) -> tup
         Difference of two evaluations that rounding explains.
     """
     columns, y = _rows(cp, factors)
+    heavy = heavy_rows(cp.design)
+    if heavy is not None:
+        return _with_heavy(cp, columns, y, heavy, reml)
+    columns, y = _weighted(cp, columns, y)
     q = columns.shape[1] - cp.p
     A = columns.T @ columns
     A.flat[: q * (len(A) + 1) : len(A) + 1] += 1.0
@@ -63,13 +69,35 @@ def recheck(cp: CrossProducts, factors: Sequence[FloatArray], reml: bool) -> tup
     u, nu = solution[:q], degrees_of_freedom(cp, reml)
     r2 = float(residual @ residual + u @ u)
     logs = 2.0 * np.log(np.diagonal(L))
-    value = logs[:q].sum() - cp.log_weights + nu * (1.0 + LOG_2PI + np.log(max(r2, 1e-300) / nu))
-    value = value + (logs[q:].sum() + cp.log_det_fixed if reml else 0.0)
-    return float(value), _bound(A, L, y, columns, solution, r2, nu, float(value))
+    value = _criterion(cp, logs[:q].sum() + (logs[q:].sum() if reml else 0.0), r2, reml)
+    return value, _bound(A, L, y, columns, solution, r2, nu, value)
+
+
+def _criterion(cp: CrossProducts, log_det: float, r2: float, reml: bool) -> float:
+    nu = degrees_of_freedom(cp, reml)
+    logs = log_det - cp.log_weights + (cp.log_det_fixed if reml else 0.0)
+    return float(logs + nu * (1.0 + LOG_2PI + np.log(max(r2, 1e-300) / nu)))
+
+
+def _with_heavy(
+    cp: CrossProducts, columns: FloatArray, y: FloatArray, heavy: BoolArray, reml: bool
+) -> tuple[float, float]:
+    """The same where few rows outweigh the others."""
+    weights = cp.design.row_weights
+    assert weights is not None
+    q, light, nu = columns.shape[1] - cp.p, ~heavy, degrees_of_freedom(cp, reml)
+    root = np.sqrt(weights[light])
+    rows = HeavyRows(columns[heavy], y[heavy], weights[heavy], float(weights[light].max()))
+    found = constrained(columns[light] * root[:, None], y[light] * root, rows, q, reml)
+    if found is None:
+        return float("nan"), float("inf")
+    value = _criterion(cp, found.log_det, found.r2, reml)
+    lost = np.sqrt(y.size + columns.shape[1]) * found.lost
+    return value, float(_MARGIN * _UNIT * (lost + nu * found.blurred + abs(value) + y.size))
 
 
 def _rows(cp: CrossProducts, factors: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
-    """``[Z Lambda, X]`` (n, q + p) and the response (n,), weighted."""
+    """``[Z Lambda, X]`` (n, q + p) and the response (n,)."""
     design, n = cp.design, cp.design.y.size
     q = sum(block.q for block in cp.blocks)
     columns, start = np.zeros((n, q + cp.p)), 0
@@ -82,13 +110,15 @@ def _rows(cp: CrossProducts, factors: Sequence[FloatArray]) -> tuple[FloatArray,
         start += block.q
     columns[:, q:] = cp.fixed.columns
     y = design.y - cp.response.constant
-    y = y if design.offset is None else y - design.offset
-    weights = design.row_weights
-    if weights is not None:
-        root = np.sqrt(weights)
-        columns *= root[:, None]
-        y = y * root
-    return columns, y
+    return columns, y if design.offset is None else y - design.offset
+
+
+def _weighted(cp: CrossProducts, columns: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
+    weights = cp.design.row_weights
+    if weights is None:
+        return columns, y
+    root = np.sqrt(weights)
+    return columns * root[:, None], y * root
 
 
 def _bound(
@@ -139,8 +169,20 @@ def recheck_residual(
         terms = np.concatenate([design.terms[i].Z for i in block.terms], axis=1)
         part = (terms * b[0][block.grouping.codes]).sum(axis=1)
         residual, largest = residual - part, max(largest, float(np.abs(part).max()))
-    weights = 1.0 if design.row_weights is None else design.row_weights
-    r2, known, nu = float((weights * residual**2).sum()) + penalty, float(factor.r2[0]), degrees_of_freedom(cp, reml)
-    heaviest = 1.0 if design.row_weights is None else float(design.row_weights.max())
+    squares, heaviest = _squares(cp, residual, largest)
+    r2, known, nu = squares + penalty, float(factor.r2[0]), degrees_of_freedom(cp, reml)
     blurred = largest * np.sqrt(heaviest * cp.n / max(known, 1e-300))
     return abs(nu * float(np.log(max(r2, 1e-300) / max(known, 1e-300)))), float(_MARGIN * _UNIT * nu * (1.0 + blurred))
+
+
+def _squares(cp: CrossProducts, residual: FloatArray, largest: float) -> tuple[float, float]:
+    """Weighted sum of squares of residuals, and the largest weight with which their rounding enters."""
+    weights, heavy = cp.design.row_weights, heavy_rows(cp.design)
+    if weights is None:
+        return float((residual**2).sum()), 1.0
+    if heavy is None:
+        return float((weights * residual**2).sum()), float(weights.max())
+    # The model reproduces heavy rows to rounding, which their weight must not blow up; anything beyond it counts.
+    beyond = np.maximum(np.abs(residual) - _MARGIN * _UNIT * largest, 0.0)
+    left = np.where(heavy, beyond, residual)
+    return float((weights * left**2).sum()), float(weights[~heavy].max())
