@@ -60,6 +60,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
         "Uniform",
     ),
     "bayeslmm.bayes.priors": ("Priors",),
+    "bayeslmm.bayes.self_check": ("SelfCheck",),
     "bayeslmm.bayes.term_priors": ("Chi", "Decov", "DecovMarginal", "FlatFactor", "Relative", "Wishart"),
 }
 # Of types of numbers in text: one number, boolean or time, none with a size or parts of its own choice.
