@@ -48,7 +48,7 @@ def grid_moments(target: Target, grid: Grid) -> ExactMoments:
     mass = (p[keep] / p[keep].sum())[:, None] * conditional
     sigma = np.exp(log_sigma)
     factors, sds, _ = target.terms(points.x[keep])
-    sds = _at_zeros(target, factors, sds)
+    sds = sds_at_zeros(target, factors, sds)
     ends = iter(_end_corrections(target, grid, keep, (mass * sigma).sum(1)))
     sd_moments = [np.array([_mean_sd(mass, t[:, k, None] * sigma, next(ends)) for k in range(t.shape[1])]) for t in sds]
     sigma_mean, sigma_sd = _mean_sd(mass, sigma)
@@ -63,7 +63,7 @@ def grid_moments(target: Target, grid: Grid) -> ExactMoments:
     )
 
 
-def _at_zeros(target: Target, factors: list[FloatArray], sds: list[FloatArray]) -> list[FloatArray]:
+def sds_at_zeros(target: Target, factors: list[FloatArray], sds: list[FloatArray]) -> list[FloatArray]:
     """Relative sds of the effects at the zeros of the columns."""
     if not target.changes:
         return sds

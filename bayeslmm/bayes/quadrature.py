@@ -141,7 +141,25 @@ def _box(target: Target, mode: FloatArray) -> tuple[FloatArray, FloatArray]:
         lower, upper = new_lower, new_upper
         if (changed > 0.9).all() and not (cut_lower | cut_upper).any():
             break
+    if target.dimension > 2:
+        # Every node is dear, and a cell of so coarse a grid is much of the box.
+        trimmed = [_crossings(density, k, axis, _DEPTH[target.dimension]) for k, axis in enumerate(with_mode)]
+        lower = np.maximum(lower, [t[0] for t in trimmed])
+        upper = np.minimum(upper, [t[1] for t in trimmed])
     return lower, upper
+
+
+def _crossings(density: FloatArray, k: int, axis: FloatArray, depth: float) -> tuple[float, float]:
+    """Where along an axis the log density has fallen by the depth: chords of its profile, which bends little there."""
+    profile = density.max(axis=tuple(j for j in range(density.ndim) if j != k)) - density.max() + depth
+    inside = np.flatnonzero(profile > 0)
+    ends = []
+    for at, step in ((inside[0], -1), (inside[-1], 1)):
+        beyond = min(max(at + step, 0), axis.size - 1)
+        # At the end of the axis, and beside no density at all, the node itself.
+        share = profile[at] / (profile[at] - profile[beyond]) if np.isfinite(profile[beyond]) and beyond != at else 1.0
+        ends.append(float(axis[at] + share * (axis[beyond] - axis[at])))
+    return ends[0], ends[1]
 
 
 def _log_coordinates(target: Target) -> BoolArray:

@@ -8,7 +8,7 @@ import numpy as np
 
 from bayeslmm.bayes import direct
 from bayeslmm.bayes.importance import Weighted
-from bayeslmm.bayes.moments import ExactMoments
+from bayeslmm.bayes.moments import ExactMoments, sds_at_zeros
 from bayeslmm.bayes.target import Points, Target
 from bayeslmm.numerics.resample import kish, trustworthy
 from bayeslmm.types import FloatArray
@@ -25,6 +25,8 @@ _SIGMAS, _INVISIBLE = 6.0, 1e-3
 _THINNED = 200
 # How much more of a log density elsewhere says that a sampler did not find the place.
 _ELSEWHERE = 3.0
+# Shape of a tail up to which a variance is finite, and a standard error means something.
+_FINITE_VARIANCE = 0.5
 # Residual sds below this share of the largest response are rounding.
 _EXACT = 1e-14
 # Where a folded sd is zero its correlations are not defined: checked a little above.
@@ -232,9 +234,13 @@ def _error(sample: Weighted) -> float:
 
 
 def _fit(second: Weighted) -> bool:
-    """Whether a second sample is good enough to be compared with."""
+    """Whether a second sample is good enough to be compared with: its weights need a variance.
+
+    Bounded weights are no excuse here, as they are where a sample is judged: a proposal that misses a tail has such.
+    """
     efficiency = second.efficiency
-    return bool(np.isfinite(efficiency)) and trustworthy(second.pareto_k, second.largest_weight, efficiency)
+    good = bool(np.isfinite(efficiency)) and trustworthy(second.pareto_k, second.largest_weight, efficiency)
+    return good and second.pareto_k <= _FINITE_VARIANCE
 
 
 def _apart_by_rules(sample: Weighted, second: Weighted) -> float:
@@ -262,7 +268,8 @@ def _grid_moments(target: Target, sample: Weighted, sigma: FloatArray, exact: Ex
     kept = w > 0
     w, own = w[kept], sigma[kept]
     values, means, sds = [own], [exact.sigma_mean], [exact.sigma_sd]
-    for t, mean, sd in zip(target.terms(sample.points.x[kept])[1], exact.sd_mean, exact.sd_sd, strict=True):
+    factors, own_sds, _ = target.terms(sample.points.x[kept])
+    for t, mean, sd in zip(sds_at_zeros(target, factors, own_sds), exact.sd_mean, exact.sd_sd, strict=True):
         values += [t[:, k] * own for k in range(t.shape[1])]
         means, sds = [*means, *mean], [*sds, *sd]
     found = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -17,6 +18,7 @@ from bayeslmm.bayes.coordinates import TermCoordinates
 from bayeslmm.bayes.default_priors import resolve_priors
 from bayeslmm.bayes.direct import DirectDensity
 from bayeslmm.bayes.prior_families import Gamma, InverseGammaVariance, SdPrior
+from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.self_check import standardised
 from bayeslmm.bayes.target import Target, make_target
 from bayeslmm.bayes.term_priors import Chi
@@ -273,3 +275,30 @@ def test_standardised() -> None:
     u = np.random.default_rng(1).normal(size=4000)
     even = np.ones(4000)
     assert standardised(u, even) < 4 < 10 < min(standardised(u + 0.2, even), standardised(1.2 * u, even))
+
+
+@pytest.mark.parametrize("formula", ["Reaction ~ Days + (Days | Subject)", "Reaction ~ Days + (Days || Subject)"])
+def test_means_of_a_grid_are_about_the_effects_that_draws_are_about(formula: str) -> None:
+    """Effects at the mean of Days have other sds than those at its zero: one is not to be compared with the other."""
+    post = bl.Model(formula, bl.load_dataset("sleepstudy")).sample(1000, method="quadrature", random_seed=1)
+    assert post.diagnostics.self_check.passed
+    # Chance alone: the largest of four differences, in standard errors.
+    assert post.diagnostics.self_check.moments < 4.5
+
+
+def test_a_first_proposal_that_misses_a_tail_proves_nothing() -> None:
+    """Inverse gamma priors leave a second, flat hump near zero that a t at the mode does not reach.
+
+    The evidence is that of a grid.
+    """
+    model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
+    vague = InverseGammaVariance(0.001, 0.001)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", bl.PriorWarning)
+        grid, points = (
+            model.sample(3000, priors=Priors(((vague,),), (1.0,), vague), method=method, random_seed=1)
+            for method in ("quadrature", "importance")
+        )
+    assert points.diagnostics.reliable
+    error = np.sqrt((1 / points.diagnostics.efficiency - 1) / points.diagnostics.points)
+    assert points.log_evidence == pytest.approx(grid.log_evidence, abs=5 * error)

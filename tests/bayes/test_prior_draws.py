@@ -86,7 +86,8 @@ def test_every_correlation_of_a_3x3_matrix_is_a_scaled_beta(eta: float) -> None:
     # LKJ(eta) of dimension c: (1 + rho) / 2 has both shapes eta - 1 + c / 2, whichever entry it is.
     design = make_design("slopes 3x3")
     priors = resolve_priors(design, {"beta": "weak", "lkj": eta})
-    corr = draw_prior(design, priors, 20_000, np.random.default_rng(3)).corrs[0]
+    # The prior is about the effects at the means of their columns.
+    corr = draw_prior(design, priors, 20_000, np.random.default_rng(3)).corrs_at_mean[0]
     for a, b in [(0, 1), (0, 2), (1, 2)]:
         assert stats.kstest((1 + corr[:, a, b]) / 2, stats.beta(eta + 0.5, eta + 0.5).cdf).pvalue > ALARM
     assert np.allclose(np.diagonal(corr, axis1=1, axis2=2), 1.0)
@@ -97,7 +98,7 @@ def test_the_determinant_of_an_lkj_matrix_has_its_mean() -> None:
     design = make_design("slopes")
     corr = draw_prior(
         design, resolve_priors(design, {"beta": "weak", "lkj": 2.0}), 40_000, np.random.default_rng(4)
-    ).corrs[0]
+    ).corrs_at_mean[0]
     assert np.linalg.det(corr).mean() == pytest.approx(0.8, abs=0.005)
 
 

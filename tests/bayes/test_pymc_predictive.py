@@ -105,23 +105,36 @@ def test_predictive_draws_are_right(case: str) -> None:
     np.testing.assert_allclose(drawn[0], drawn[1], rtol=1e-8)
 
 
-def test_zero_variances_and_perfect_correlations() -> None:
+EDGES = [((0.0, 1.0), 0.3), ((0.0, 0.0), 0.0), ((2.0, 1e-9), -0.5), ((3.0, 1.0), 1.0)]
+
+
+# Of effects at the mean of x only as much is left as beside those at its zero: fewer decades between two sds.
+@pytest.mark.parametrize(
+    ("prior", "edges", "at"),
+    [
+        ("brms", [*EDGES, ((1e-8, 1e8), -1.0)], ""),
+        (None, [*EDGES, ((1e-2, 1e3), -1.0), ((1e-8, 1.0), 0.4)], "_at_mean"),
+    ],
+)
+def test_zero_variances_and_perfect_correlations(prior: str | None, edges: Any, at: str) -> None:
     """Draws at the edge of the parameter space give the effects back that they came with."""
     from bayeslmm.bayes.free_variables import free_variables
 
-    model, post, _ = posterior("slopes", 40)
+    model = bl.Model("y ~ x + (x | g)", DATA)
+    post = model.sample(40, random_seed=4, priors=prior)
+    A = np.array([[1.0, -DATA["x"].mean() if at else 0.0], [0.0, 1.0]])
     tree = post.data["posterior"].to_dataset().copy(deep=True)
     z = np.random.default_rng(1).normal(size=tree["b_g"].shape)
-    for sd, corr in [((0.0, 1.0), 0.3), ((0.0, 0.0), 0.0), ((2.0, 1e-9), -0.5), ((3.0, 1.0), 1.0), ((1e-8, 1e8), -1.0)]:
+    for sd, corr in edges:
         L = np.array([[1.0, 0.0], [corr, np.sqrt(1.0 - corr**2)]])
-        tree["sd_g"][:], tree["corr_g"][:] = np.array(sd), corr
-        tree["b_g"][:] = z @ (np.array(sd)[:, None] * L).T
+        tree[f"sd{at}_g"][:], tree[f"corr{at}_g"][:] = np.array(sd), corr
+        tree["b_g"][:] = z @ (np.array(sd)[:, None] * L).T @ A.T
         found = {
             name: np.asarray(values[1]) for name, values in free_variables(model.design, post.priors, tree).items()
         }
         assert all(np.isfinite(values).all() for values in found.values())
         np.testing.assert_allclose(found["r_g"], 0.5 * (1 + corr), rtol=1e-12)
-        back = found["z_g"] @ (np.array(sd)[:, None] * L).T
+        back = found["z_g"] @ (np.array(sd)[:, None] * L).T @ A.T
         np.testing.assert_allclose(back, tree["b_g"], rtol=1e-9, atol=1e-9 * max(sd))
 
 
