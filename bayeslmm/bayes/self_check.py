@@ -10,6 +10,7 @@ from bayeslmm.bayes import direct
 from bayeslmm.bayes.importance import Weighted
 from bayeslmm.bayes.moments import ExactMoments, sds_at_zeros
 from bayeslmm.bayes.target import Points, Target
+from bayeslmm.equality import by_value
 from bayeslmm.numerics.resample import kish, trustworthy
 from bayeslmm.types import FloatArray
 
@@ -33,6 +34,7 @@ _EXACT = 1e-14
 _OFF_ZERO = 1e-3
 
 
+@by_value
 @dataclass(frozen=True)
 class SelfCheck:
     """What a second computation says about a sample.
@@ -140,7 +142,9 @@ def check_sample(
     if np.median(sigma) <= _EXACT * np.abs(target.cp.design.y).max(initial=0.0):
         # The residuals of a model that reproduces the response are rounding, by either route; a warning says so.
         tolerance, line = float("inf"), 0.0
-    return SelfCheck(x.shape[0], route, density, line, _elsewhere(target, start) - top, normaliser, moments, tolerance)
+    return SelfCheck(
+        x.shape[0], route, density, line, float(_elsewhere(target, start) - top), normaliser, moments, tolerance
+    )
 
 
 def check_chains(target: Target, x: FloatArray, log_sigma: FloatArray) -> tuple[float, float]:
