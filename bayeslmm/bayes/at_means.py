@@ -38,6 +38,8 @@ from bayeslmm.errors import FormulaError
 from bayeslmm.likelihood import CrossProducts
 from bayeslmm.types import FloatArray
 
+# A column of a polynomial of powers, by its number.
+_RAW = re.compile(r"poly\(.*raw=(?:True|TRUE).*\)\[(\d+)\]")
 # A column of which less than this is left beside the columns below it has no scale of its own.
 _DEPENDENT = 1e-8
 # A column that varies less than this beside its mean is constant.
@@ -146,10 +148,14 @@ class _Column:
     @classmethod
     def of(cls, label: str, known: set[str]) -> _Column:
         pieces = [label] if label in known else parts(label)
-        texts = [re.sub(r"\[[^\[\]]*\]$", "", piece) for piece in pieces]
-        powers: dict[str, float] = {}
-        for text in texts:
-            powers = _sum(powers, {text: 1.0} if text in known else _powers(text, known))
+        texts, powers = list[str](), dict[str, float]()
+        for piece in pieces:
+            raw = _RAW.fullmatch(piece)
+            # Columns of raw polynomials are powers, one above the other.
+            text = piece if raw else re.sub(r"\[[^\[\]]*\]$", "", piece)
+            own = {text: 1.0} if text in known else _powers(text[: raw.start(1) - 1] if raw else text, known)
+            powers = _sum(powers, {name: power * float(raw[1]) for name, power in own.items()} if raw else own)
+            texts.append(text)
         return cls(powers, ":".join(texts))
 
 
@@ -167,7 +173,7 @@ def _powers(text: str, known: set[str]) -> dict[str, float]:
         found = _of_node(parse_expression(text))
     except FormulaError:
         found = {text: 1.0}
-    return {name: power for name, power in found.items() if name in known} or found
+    return {name: power for name, power in found.items() if name in known} or found or {text: 1.0}
 
 
 def _of_node(node: Node) -> dict[str, float]:

@@ -1,22 +1,19 @@
-"""Check the algebra of terms: what may stand between + signs outside function calls.
-
-formulae stops reading at the first token that it does not expect and drops the rest without a word, so everything
-handed to it has to be sound before.
-"""
+"""The algebra of terms: what may stand between + signs outside function calls, and which terms it means, as in R."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-
-from formulae import model_description
 
 from bayeslmm.design.expressions import Name, Node, parse_expression, read_expression
 from bayeslmm.design.size import check_terms_count
 from bayeslmm.design.tokens import Token, spelled, tokenize
 from bayeslmm.errors import FormulaError
 
+type Terms = dict[frozenset[str], None]
+
 _OPERATORS = {"+", "-", "*", ":", "/", "^", "**", "%in%"}
 _POWERS = {"^", "**"}
+_DEEPEST = 100
 
 
 def check_terms(text: str, tokens: Sequence[Token]) -> None:
@@ -39,6 +36,9 @@ def check_terms(text: str, tokens: Sequence[Token]) -> None:
     >>> from bayeslmm.design.tokens import tokenize
     >>> check_terms("x + log(z) * (f + 0)", tokenize("x + log(z) * (f + 0)"))
     """
+    deepest = max(tokens, key=lambda token: token.depth, default=None)
+    if deepest is not None and deepest.depth > _DEEPEST:
+        raise FormulaError(f"More than {_DEEPEST} brackets stand within each other here.", text, deepest.start)
     i, operand_next = 0, True
     while i < len(tokens):
         step = _operand if operand_next else _operator
@@ -75,7 +75,7 @@ def operand_places(tokens: Sequence[Token]) -> Iterator[tuple[int, int]]:
 
 
 def expanded(text: str) -> tuple[list[tuple[str, ...]], bool, dict[str, Node]]:
-    """Terms of a sound text by formulae, which sees a placeholder for every column and call.
+    """Terms of a sound text, as R expands it.
 
     Parameters
     ----------
@@ -96,35 +96,92 @@ def expanded(text: str) -> tuple[list[tuple[str, ...]], bool, dict[str, Node]]:
     >>> terms, intercept
     ([('v0_',), ('v1_',), ('v0_', 'v1_')], False)
     """
-    algebra, operands = _with_placeholders(text)
-    parsed = model_description(algebra).common_terms
-    terms = [tuple(component.name for component in term.components) for term in parsed if term.kind != "intercept"]
-    return terms, any(term.kind == "intercept" for term in parsed), operands
-
-
-def _with_placeholders(right: str) -> tuple[str, dict[str, Node]]:
-    """The algebra of a text with a name for every column and call, and what these names stand for."""
-    tokens = tokenize(right)
+    tokens = tokenize(text)
     names: dict[Node, str] = {}
-    out: list[str] = []
+    words: list[str] = []
     position = 0
     for start, end in operand_places(tokens):
-        out += _signs(tokens[:start], position)
-        node = operand_node(tokens[start:end])
-        out.append(names.setdefault(node, f"v{len(names)}_"))
+        words += [token.text for token in tokens[position:start]]
+        words.append(names.setdefault(operand_node(tokens[start:end]), f"v{len(names)}_"))
         position = end
-    out += _signs(tokens, position)
-    return " ".join(out), {name: node for node, name in names.items()}
+    words += [token.text for token in tokens[position:]]
+    expansion = _Expansion(words)
+    place = {name: i for i, name in enumerate(names.values())}
+    terms = [tuple(sorted(term, key=place.__getitem__)) for term in expansion.sum()]
+    return terms, expansion.intercept, {name: node for node, name in names.items()}
 
 
-def _signs(tokens: Sequence[Token], start: int) -> list[str]:
-    """Operators and numbers from a position on, as formulae writes them and without signs that change nothing."""
-    kept = []
-    for i in range(start, len(tokens)):
-        if tokens[i].text == "+" and (i == 0 or tokens[i - 1].text in ("(", "+", "-")):
-            continue
-        kept.append({"^": "**", "%in%": ":"}.get(tokens[i].text, tokens[i].text))
-    return kept
+class _Expansion:
+    """Terms as sets of names; the numbers 0 and 1 give none, but switch the intercept wherever they stand, as in R."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self._words, self._i, self.intercept = words, 0, True
+
+    def _next(self) -> str:
+        return self._words[self._i] if self._i < len(self._words) else ""
+
+    def _take(self) -> str:
+        self._i += 1
+        return self._words[self._i - 1]
+
+    def sum(self) -> Terms:
+        terms: Terms = {}
+        first = True
+        while first or self._next() in ("+", "-"):
+            first = minus = False
+            while self._next() in ("+", "-"):
+                minus |= self._take() == "-"
+            if self._next() in ("0", "1"):
+                self.intercept = (self._take() == "1") != minus
+                continue
+            for term in self._product():
+                if minus:
+                    terms.pop(term, None)
+                else:
+                    terms[term] = None
+        return terms
+
+    def _product(self) -> Terms:
+        """``*`` and ``/``, and tighter than these ``:`` and ``%in%``."""
+        left = self._interaction()
+        while self._next() in ("*", "/"):
+            nested = self._take() == "/"
+            right = self._interaction()
+            left = {**left, **_within(right, left)} if nested else {**left, **right, **_crossed(left, right)}
+        return left
+
+    def _interaction(self) -> Terms:
+        left = self._power()
+        while self._next() in (":", "%in%"):
+            left = _crossed(left, self._power()) if self._take() == ":" else _within(left, self._power())
+        return left
+
+    def _power(self) -> Terms:
+        base = self._atom()
+        while self._next() in ("^", "**"):
+            self._take()
+            once = base
+            for _ in range(min(int(self._take()), len(once) + 1) - 1):
+                base = {**base, **_crossed(base, once)}
+        return base
+
+    def _atom(self) -> Terms:
+        word = self._take()
+        if word == "(":
+            inside = self.sum()
+            self._take()
+            return inside
+        return {frozenset([word]): None}
+
+
+def _crossed(left: Terms, right: Terms) -> Terms:
+    return {a | b: None for a in left for b in right}
+
+
+def _within(left: Terms, right: Terms) -> Terms:
+    """Every term of the left, within all variables of the right."""
+    every = frozenset[str]().union(*right)
+    return {term | every: None for term in left}
 
 
 def operand_node(tokens: Sequence[Token]) -> Node:

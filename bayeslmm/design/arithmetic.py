@@ -273,6 +273,11 @@ def _level_comparison(sign: str, left: Any, right: Any) -> BoolArray:
 
 def _two_factors(sign: str, left: Factor, right: Factor) -> BoolArray:
     if sign in ("==", "!="):
+        if {level_name(v) for v in left.levels} != {level_name(v) for v in right.levels}:
+            raise DesignError(
+                f"{sign!r} compares factors of different levels: {level_names(left)} and {level_names(right)}. Give "
+                "both the same levels first."
+            )
         names = [np.array([level_name(v) for v in f.levels], dtype=object)[f.codes] for f in (left, right)]
         return np.asarray(_COMPARISONS[sign](*names), dtype=bool)
     if left.ordered and right.ordered and left.levels == right.levels:
@@ -282,12 +287,13 @@ def _two_factors(sign: str, left: Factor, right: Factor) -> BoolArray:
     )
 
 
-def _member(left: Any, right: Any) -> BoolArray:
+def _member(left: Any, right: Any) -> Any:
     values = right if isinstance(right, list) else [single(right, "in")]
     if isinstance(left, Factor):
         return np.asarray(np.isin(left.codes, [level_position(left, value) for value in values]))
     numbers = [_double(_numeric(value, "in")) for value in values]
-    return np.asarray(np.isin(_numeric(left, "in"), numbers))
+    found = np.isin(_numeric(left, "in"), numbers)
+    return found if isinstance(left, np.ndarray) else bool(found)
 
 
 # --- calls -----------------------------------------------------------------------------------------------------------

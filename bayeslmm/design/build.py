@@ -114,6 +114,7 @@ def build_design(
     independent = independent_columns(X)
     groupings = _groupings(parsed, columns)
     terms = _terms(parsed, cov, evaluator, groupings, index)
+    _check_contrasts(known, evaluator)
     kept_weights = None if weight_values is None else weight_values[keep]
     design = Design(
         formula=formula,
@@ -182,6 +183,16 @@ def _known(contrasts: Mapping[str, Any] | None, columns: Mapping[str, Any]) -> M
                 f"contrasts names {name!r}, which the formula does not use. It uses: {', '.join(columns)}."
             )
     return contrasts or {}
+
+
+def _check_contrasts(known: Mapping[str, Any], evaluator: Evaluator) -> None:
+    """Refuse contrasts of columns that are no terms of their own: calls such as factor(f) have their own coding."""
+    for name in known:
+        if name not in evaluator.coded:
+            raise DesignError(
+                f"contrasts names {name!r}, which stands in calls or as a grouping factor only, where it would change "
+                f"nothing. Write {name} itself as a term, or the coding in the call: C({name}, Sum)."
+            )
 
 
 def _aliased(X: FloatArray, independent: IntArray) -> FloatArray:

@@ -88,6 +88,8 @@ class Evaluator:
             # Of more levels there is no matrix to look at: as a term they are refused.
             if len(levels) <= MOST_COLUMNS:
                 contrast_matrix(contrasts[name], levels, name)
+        # Columns whose contrasts have been used.
+        self.coded: set[str] = set()
         self._namespace = namespace
         self._counts = counts
         self._memory = Memory()
@@ -214,8 +216,8 @@ class Evaluator:
             raise DesignError(f"{text!r} is not numeric. A response, an offset and weights have to be numbers.")
         if np.asarray(value).dtype == bool:
             raise DesignError(
-                f"{text!r} is a comparison, true or false, where a number is needed. A linear mixed model describes a "
-                "numeric response; for a yes/no response use a logistic mixed model (bambi, brms, glmer)."
+                f"{text!r} is true or false where a number is needed; 1 * ({text}) makes 1 and 0 of it. (For a yes/no "
+                "response use a logistic mixed model: bambi, brms, glmer.)"
             )
         if not isinstance(value, np.ndarray):
             return np.full(self.n, float(value))
@@ -267,6 +269,7 @@ class Evaluator:
         if isinstance(value, Factor):
             if isinstance(node, Name) and node.name in self._contrasts:
                 value = Factor(value.codes, value.levels, value.ordered, self._contrasts[node.name])
+                self.coded.add(node.name)
             if known is not None and isinstance(known.value, Factor):
                 value = recoded(value, known.value, label)
             return _Component(label, value)

@@ -146,6 +146,11 @@ def with_levels(factor: Factor, levels: Any) -> Factor:
 
 def with_reference(factor: Factor, level: Any) -> Factor:
     """The factor with another first level."""
+    if factor.ordered:
+        raise DesignError(
+            f"relevel() is for unordered factors; this one is ordered (levels {level_names(factor)}), and its trends "
+            "would follow the new order. Use T(f, 'b') for differences from a level."
+        )
     if level is None:
         raise DesignError("relevel() needs the level that becomes the reference: relevel(f, 'b').")
     place = level_position(factor, level)
@@ -192,7 +197,7 @@ def chosen_coding(name: str, factor: Factor, named: Mapping[str, Any]) -> tuple[
     if name in ("ordered", "as.ordered"):
         return True, "poly"
     if name in ("factor", "as.factor"):
-        return False, "treatment"
+        return factor.ordered, None
     if name == "T":
         return False, Treatment(named.get("ref"))
     contrast = Omitting(named.get("omit")) if name == "S" else named.get("contrast")

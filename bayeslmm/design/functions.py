@@ -17,6 +17,8 @@ from bayeslmm.design import transforms
 from bayeslmm.errors import DesignError
 from bayeslmm.types import AnyArray, FloatArray, IntArray
 
+_MOST_DIGITS = 300
+
 type Kind = Literal["element", "condition", "summary", "transform", "factor", "own"]
 
 
@@ -50,6 +52,8 @@ def _log(x: AnyArray, base: Any = None) -> AnyArray:
 
 
 def _round(x: AnyArray, digits: Any = 0) -> AnyArray:
+    if not isinstance(digits, int | float) or not float(digits).is_integer() or abs(digits) > _MOST_DIGITS:
+        raise DesignError(f"The digits of round() are a whole number up to {_MOST_DIGITS}, not {digits!r}.")
     return np.asarray(np.round(x, int(digits)))
 
 
@@ -62,7 +66,10 @@ def _where(condition: AnyArray, yes: Any, no: Any) -> AnyArray:
 
 
 def _interp(x: AnyArray, at: Any, values: Any) -> AnyArray:
-    return np.asarray(np.interp(x, np.asarray(at, dtype=float), np.asarray(values, dtype=float)))
+    places, heights = np.asarray(at, dtype=float), np.asarray(values, dtype=float)
+    if places.ndim != 1 or places.shape != heights.shape or not (np.diff(places) > 0).all():
+        raise DesignError(f"np.interp() needs ascending places and as many values, not {at!r} and {values!r}.")
+    return np.asarray(np.interp(x, places, heights))
 
 
 def _sd(x: FloatArray, counts: IntArray | None) -> float:

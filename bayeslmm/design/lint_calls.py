@@ -7,9 +7,9 @@ from itertools import pairwise
 
 from bayeslmm.design.algebra import operand_node, operand_places
 from bayeslmm.design.expressions import Node, Power, Sign, walk
-from bayeslmm.design.lint_formula import Reading
+from bayeslmm.design.lint_formula import Reading, formulae_reads, raised
 from bayeslmm.design.lint_report import Finding, Severity
-from bayeslmm.design.tokens import Token
+from bayeslmm.design.tokens import WORDS, Token
 
 _UNKNOWN = "Error: no function of that name."
 _R_ONLY: Mapping[str, str] = {"bambi": _UNKNOWN, "formulae": _UNKNOWN}
@@ -22,21 +22,9 @@ _FACTORS = {
     "ordered": "pandas.Categorical(..., ordered=True)",
     "as.ordered": "pandas.Categorical(..., ordered=True)",
 }
-_R_SUMMARIES = (
-    "mean",
-    "sd",
-    "var",
-    "median",
-    "min",
-    "max",
-    "sum",
-    "quantile",
-    "pmin",
-    "pmax",
-    "ifelse",
-    "round",
-    "relevel",
-)
+_PYTHON_SIGNS = ("//", "%", "[", "not", "and", "or", "in", "~")
+_R_SUMMARIES = ("mean", "sd", "var", "median", "min", "max", "sum", "quantile")
+_R_ELEMENTS = ("pmin", "pmax", "ifelse", "round", "relevel", "sign", "floor", "ceiling", "asin", "acos", "atan")
 _FORMULAE_ONLY = ("center", "standardize", "S", "T", "binary", "proportion", "prop")
 
 
@@ -66,6 +54,8 @@ def _call(token: Token, arguments: list[Token]) -> Finding | None:
         return _known(token, "As in formulae.", _PYTHON_ONLY, "A column computed beforehand.")
     if name in ("bs", "ns"):
         return _splines(token)
+    if name in _R_ELEMENTS:
+        return _known(token, "As in R.", _R_ONLY, "A column computed beforehand.")
     if name in _R_SUMMARIES:
         return _known(
             token, "As in R; new rows use the value of the model's own.", _R_ONLY, "A column computed beforehand."
@@ -111,6 +101,26 @@ def _coding(token: Token, arguments: list[Token]) -> Finding | None:
         dict.fromkeys(("lme4", "brms"), "Error: R names codings contr.treatment, contr.sum, ..."),
         "The column itself, with contrasts={...} here, contrasts = list(...) in lme4.",
     )
+
+
+def syntax(reading: Reading) -> Iterator[Finding]:
+    """Arithmetic in calls that the parsers of others do not read."""
+    for start, end in operand_places(reading.tokens):
+        tokens = reading.tokens[start:end]
+        if reading.formula is None or len(tokens) < 2 or any(t.text in ("^", "%in%") for t in tokens):
+            continue
+        text = reading.text[tokens[0].start : tokens[-1].end]
+        there: dict[str, str] = {}
+        if any(t.text in _PYTHON_SIGNS and t.kind != "quoted" for t in tokens[1:]):
+            there |= dict.fromkeys(("lme4", "brms"), "Syntax error: that is Python's spelling.")
+        answer = formulae_reads(f"0 + {text}")
+        if isinstance(answer, Exception):
+            there |= dict.fromkeys(("bambi", "formulae"), raised(answer))
+        elif any(t.text in WORDS and t.kind == "name" for t in tokens[1:]):
+            there |= dict.fromkeys(("bambi", "formulae"), "Error: words are no operators there.")
+        if there:
+            here, remedy = "Arithmetic, in R's or Python's spelling.", "A column computed beforehand."
+            yield Finding("arithmetic", tokens[0].start, text, "error there", here, there, remedy)
 
 
 def powers(reading: Reading) -> Iterator[Finding]:
@@ -187,4 +197,4 @@ def calls(tokens: Sequence[Token], *names: str) -> Iterator[tuple[Token, list[To
             yield token, list(inner[:end])
 
 
-RULES = (functions, powers, constants, offsets)
+RULES = (functions, syntax, powers, constants, offsets)

@@ -217,6 +217,19 @@ def text_order(known: Typed) -> Iterator[Finding]:
             )
 
 
+def not_evaluated(known: Typed) -> Iterator[Finding]:
+    """Pieces of the formula that are refused once the columns are known."""
+    rows = len(next(iter(known.columns.values())))
+    formula = known.formula
+    for text in dict.fromkeys([formula.fixed, *(bar.left for bar in formula.bars)]):
+        try:
+            Evaluator(known.columns, {}, {}).columns(text, rows)
+        except DesignError as error:
+            token = next((t for t in tokenize(text) if t.kind in ("name", "quoted")), None)
+            place = known.first(token.text.strip("`")) if token else (0, text)
+            yield Finding("not evaluated by bayeslmm", *place, "error here", str(error), {})
+
+
 def fixed_columns(known: Typed) -> Iterator[Finding]:
     """Columns of the fixed part, here and in formulae."""
     own = _own(known, known.formula.fixed)
@@ -333,9 +346,10 @@ def _listed(known: Typed, text: str) -> str:
 def _own(known: Typed, text: str) -> FloatArray | None:
     try:
         rows = len(next(iter(known.columns.values())))
-        return Evaluator(known.columns, {}, {}).columns(text, rows)[0]
+        own = Evaluator(known.columns, {}, {}).columns(text, rows)[0]
     except DesignError:
         return None
+    return own if np.isfinite(own).all() else None
 
 
 def _same_columns(a: FloatArray, b: FloatArray) -> bool:
@@ -360,6 +374,7 @@ RULES = (
     numbers,
     coded_numbers,
     text_order,
+    not_evaluated,
     fixed_columns,
     bar_columns,
     crowded_terms,

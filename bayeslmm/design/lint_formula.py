@@ -350,7 +350,7 @@ def fixed_power(reading: Reading) -> Iterator[Finding]:
                 {"bambi": "Syntax error.", "formulae": "Syntax error."},
                 "**, which R reads as ^ too.",
             )
-        elif token.text == "%in%":
+        elif token.text == "%in%" and not token.inside:
             yield _in(reading, token)
 
 
@@ -378,7 +378,12 @@ def response(reading: Reading) -> Iterator[Finding]:
     text = reading.text[left[0].start : left[-1].end]
     answer = formulae_reads(f"{text} ~ 1")
     failed = isinstance(answer, Exception)
-    there = raised(answer) if failed else f"The response is {answer.response.term.name}; the rest is dropped."
+    if failed:
+        there = raised(answer)
+    elif answer.response is None:
+        there = "The response is dropped."
+    else:
+        there = f"The response is {answer.response.term.name}; the rest is dropped."
     yield Finding(
         "arithmetic in the response",
         left[0].start,

@@ -74,7 +74,8 @@ def column_label(name: str) -> str:
     >>> column_label("reaction time"), column_label("a:b")
     ('reaction time', '`a:b`')
     """
-    return quoted(name) if _LIKE_A_TERM.fullmatch(name) or _is_expression(name) else name
+    unclear = _LIKE_A_TERM.fullmatch(name) or name != name.strip() or _is_expression(name)
+    return quoted(name) if unclear else name
 
 
 def _is_expression(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import warnings
 from pathlib import Path
@@ -227,3 +228,85 @@ def test_offset_left_of_a_bar_is_refused(sleepstudy: pd.DataFrame) -> None:
 @pytest.mark.parametrize("formula", ["Reaction ~ +Days + (+Days | Subject)", "Reaction ~ + (Days | Subject) + +Days"])
 def test_leading_plus(sleepstudy: pd.DataFrame, formula: str) -> None:
     assert build_design(formula, sleepstudy).fixed_names == ("Intercept", "Days")
+
+
+@pytest.fixture
+def rows() -> pd.DataFrame:
+    frame = pd.DataFrame(
+        {"x": np.sin(np.arange(1.0, 25)) + 2, "k": np.tile([1.0, 2, 3, 4], 6), "f": np.tile(list("abc"), 8)}
+    )
+    frame["g"], frame["h"] = np.repeat(list("pqrstu"), 4), np.tile(list("uv"), 12)
+    return frame.assign(o=pd.Categorical(np.tile(["lo", "mid", "hi"], 8), ["lo", "mid", "hi"], ordered=True))
+
+
+# What R's terms() makes of these: 0 and 1 switch the intercept wherever they stand.
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("(1 + x)^2", ["Intercept", "x"]),
+        ("(0 + x):k", ["x:k"]),
+        ("(x - 1) * k", ["x", "k", "x:k"]),
+        ("(x + 1) - 1", ["x"]),
+        ("0 + x - 0", ["Intercept", "x"]),
+        ("(x + k)^1", ["Intercept", "x", "k"]),
+        ("(x)^2", ["Intercept", "x"]),
+        ("(x + k) / log(k)", ["Intercept", "x", "k", "x:k:log(k)"]),
+        ("x + -1", ["x"]),
+    ],
+)
+def test_intercepts_in_brackets(rows: pd.DataFrame, text: str, names: list[str]) -> None:
+    values, found = Evaluator({name: rows[name] for name in rows}, {}, {}).columns(text)
+    assert list(found) == names and values.shape == (24, len(names))
+    for formula in (f"x ~ {text.replace('x', 'k')} + (1 | g)", f"x ~ 1 + ({text.replace('x', 'k')} | g)"):
+        with contextlib.suppress(bl.BayesLMMError):
+            bl.lint(formula, rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("relevel(o, 'mid')", "unordered"),
+        ("I(f == h)", "different levels"),
+        ("round(x, 1.5)", "whole number"),
+        ("np.interp(x, [3, 2, 1], [0, 1, 5])", "ascending"),
+        ("I(k > 'a')", "compares"),
+        ("(" * 150 + "x" + ")" * 150, "within each other"),
+    ],
+)
+def test_more_mistakes_are_named(rows: pd.DataFrame, text: str, part: str) -> None:
+    with pytest.raises(bl.BayesLMMError, match=part):
+        build_design(f"k ~ {text} + (1 | g)", rows)
+
+
+def test_values_of_mixed_kinds(rows: pd.DataFrame) -> None:
+    evaluator = Evaluator({name: rows[name] for name in rows}, {}, {})
+    # R: 1 %in% c(2, 3) comes first and is FALSE
+    np.testing.assert_array_equal(evaluator.columns("0 + I(k + 1 %in% c(2, 3))")[0][:, 0], rows["k"])
+    assert evaluator.columns("factor(o)")[1] == ("Intercept", "factor(o).L", "factor(o).Q")
+
+
+def test_contrasts_that_change_nothing_are_refused(rows: pd.DataFrame) -> None:
+    with pytest.raises(bl.DesignError, match="stands in calls"):
+        build_design("x ~ factor(f) + (1 | g)", rows, contrasts={"f": "sum"})
+    assert (
+        build_design("x ~ 1 + (f | g)", rows, contrasts={"f": "sum"}, saturated="allow").terms[0].effects[1] == "f[1]"
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["log(k - 2)", "bs(x, degree=30, df=31)", "I(x + 0*(((9**64)**64)**64)**64)", "x - 0", "(x)^2"]
+)
+def test_lint_survives(rows: pd.DataFrame, text: str) -> None:
+    bl.lint(f"k ~ {text} + (1 | g)", rows)
+    bl.lint("k %% 2 ~ x + (1 | g)", rows)
+
+
+@pytest.mark.parametrize("text", ["I(x %% 2)", "I(k in [1, 3])", "I(not (x > 1))", "I(x > 1 & k > 2)", "I(1e-3*x)"])
+def test_lint_says_what_others_do_not_read(rows: pd.DataFrame, text: str) -> None:
+    found = bl.lint(f"k ~ {text} + (1 | g)", rows).findings
+    assert any("formulae" in finding.elsewhere and finding.severity == "error there" for finding in found)
+
+
+def test_lint_says_what_is_refused_here(rows: pd.DataFrame) -> None:
+    severities = [finding.severity for finding in bl.lint("k ~ cut(x, 3) + (1 | g)", rows).findings]
+    assert "error here" in severities
