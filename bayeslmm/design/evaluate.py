@@ -1,4 +1,4 @@
-"""Evaluate formula text on data: terms by formulae's algebra, values by our own arithmetic, columns as in R."""
+"""Evaluate formula text on data: terms, values and columns as in R."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ class _Component:
 class Evaluator:
     """Formula text to columns.
 
-    formulae expands the text into terms, of which it sees placeholders only; their values are computed by
-    `arithmetic.evaluate`, each once; which columns these give is decided here, as in R.
+    `algebra.expanded` gives the terms; the values of their columns and calls are computed by `arithmetic.evaluate`, each
+    once; which columns these give is decided here, as in R.
 
     Parameters
     ----------
