@@ -53,8 +53,8 @@ class _Component:
 class Evaluator:
     """Formula text to columns.
 
-    `algebra.expanded` gives the terms; the values of their columns and calls are computed by `arithmetic.evaluate`, each
-    once; which columns these give is decided here, as in R.
+    `algebra.expanded` gives the terms; the values of their columns and calls are computed by `arithmetic.evaluate`,
+    each once; which columns these give is decided here, as in R.
 
     Parameters
     ----------
