@@ -6,8 +6,14 @@ import importlib.util
 import os
 from pathlib import Path
 
+import signal
+
 import matplotlib
 from hypothesis import settings
+
+# A shell without job control lets what it starts in the background ignore interrupts, which some tests send.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 matplotlib.use("Agg")
 settings.register_profile("fast", max_examples=25, deadline=None, derandomize=True)
