@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from pathlib import Path
-
 import signal
+from pathlib import Path
 
 import matplotlib
 from hypothesis import settings
