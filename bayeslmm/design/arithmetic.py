@@ -312,13 +312,10 @@ def _called(node: Call, scope: Scope) -> Any:
     if function.kind in ("element", "condition"):
         return _elementwise(node, function, arguments, renamed)
     x, *options = arguments
-    if function.kind == "summary":
-        if node not in scope.memory.made:
-            scope.memory.made[node] = function.call(_vector(x, node), scope.counts, *options, **renamed)
-        return np.float64(scope.memory.made[node])
     if node not in scope.memory.made:
         scope.memory.made[node] = function.call(_vector(x, node), scope.counts, *options, **renamed)
-    return scope.memory.made[node](_vector(x, node))
+    made = scope.memory.made[node]
+    return np.float64(made) if function.kind == "summary" else made(_vector(x, node))
 
 
 def _check_arguments(node: Call, function: Function, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> None:
