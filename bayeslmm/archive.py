@@ -11,6 +11,7 @@ also where the zip file was written again around it.
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import zipfile
@@ -38,6 +39,8 @@ _NPY = ".npy"
 _DESCRIPTION = 4096
 # Bytes of the directory, some 20,000 members; a member of no bytes takes memory all the same.
 _DIRECTORY = 2_000_000
+# What the system says of a file that need not be damaged.
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP, errno.ENFILE, errno.EMFILE)
 # Of what other libraries say, at most so much is passed on.
 _SHOWN = 500
 
@@ -228,7 +231,15 @@ def reading(source: Path) -> Iterator[None]:
         ) from error
     except Exception as error:
         # Zip files, NumPy, JSON, zarr and HDF5 answer damage with some twenty kinds of exceptions of their own.
-        detail = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
-        raise StorageError(
-            f"{source} is damaged or incomplete ({detail[:_SHOWN]}). Copy it again, or fit and save again."
-        ) from error
+        raise unreadable(source, error) from error
+
+
+def unreadable(source: Path, error: Exception) -> StorageError:
+    """What to say of a file that the system does not give, or that is damaged."""
+    if isinstance(error, OSError) and error.errno in _REFUSED:
+        return StorageError(
+            f"{source} cannot be read: {error.strerror}. Look at its rights and at the disk, or copy it to another "
+            "folder."
+        )
+    detail = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
+    return StorageError(f"{source} is damaged or incomplete ({detail[:_SHOWN]}). Copy it again, or fit and save again.")

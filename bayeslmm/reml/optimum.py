@@ -319,6 +319,7 @@ def fit_status(
     ridges: tuple[Ridge, ...],
     doubt: float,
 ) -> FitStatus:
+    """The status of an estimate from how the iteration ended and what was found there; `variance` is sigma^2."""
     y = cp.design.y if cp.design.offset is None else cp.design.y - cp.design.offset
     converged = np.array(ending is Ending.converged)
     perfect = is_perfect(np.array(variance), np.array(cp.response.spread), np.abs(y).max() * cp.sigma_unit, converged)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayeslmm.archive import reading
+from bayeslmm.archive import reading, unreadable
 from bayeslmm.bayes.collapsed import ChainDiagnostics, Diagnostics
 from bayeslmm.bayes.moments import ExactMoments
 from bayeslmm.bayes.priors import Priors
@@ -27,6 +27,7 @@ from bayeslmm.errors import StorageError
 from bayeslmm.results.stored_tree import check_netcdf, check_zarr
 from bayeslmm.results.tree_content import check_draws, check_sums, tree_sums
 from bayeslmm.storage import FilePath, check_source, check_target, pack, storable, unpack
+from bayeslmm.types import AnyArray
 
 if TYPE_CHECKING:
     from bayeslmm.results.posterior import Posterior
@@ -187,7 +188,7 @@ def _packed(group: Any) -> bytes:
     ------
     ValueError
     """
-    data = group["packed"].to_numpy()
+    data: AnyArray = group["packed"].to_numpy()
     if data.dtype != np.uint8 or data.ndim != 1:
         raise ValueError(f"the bytes of its parts are an array of {data.dtype} of shape {data.shape}")
     if _SEAL in group.attrs and group.attrs[_SEAL] != of_array(data):
@@ -217,6 +218,8 @@ def _read(source: Path, zarr: bool) -> Any:
             return tree.load()
     except ImportError as error:
         raise StorageError(_unusable(zarr, error)) from error
+    except PermissionError as error:
+        raise unreadable(source, error) from error
     except Exception as error:
         # zarr, its codecs, HDF5 and xarray answer damage with exceptions of many kinds.
         raise StorageError(

@@ -143,7 +143,11 @@ def check_draws(design: Design, tree: Any) -> None:
 
 
 def _check_posterior(layout: Layout, posterior: Any) -> None:
+    effects = {group.b for group in layout.groups}
     for name, dims in layout.posterior_dims.items():
+        if name not in posterior and name in effects:
+            # A posterior may have been drawn without them.
+            continue
         if name not in posterior:
             raise ValueError(f"there are no draws of {name}")
         draws = posterior[name]
@@ -186,7 +190,11 @@ def _check_data(design: Design, layout: Layout, tree: Any) -> None:
 
 def _same(name: str, found: Any, expected: AnyArray) -> None:
     values = None if found is None else found.to_numpy()
-    if values is None or values.shape != expected.shape or not np.array_equal(_comparable(values), _comparable(expected)):
+    if (
+        values is None
+        or values.shape != expected.shape
+        or not np.array_equal(_comparable(values), _comparable(expected))
+    ):
         raise ValueError(f"{name} in the file: not what the design in the file has")
 
 
