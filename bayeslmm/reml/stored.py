@@ -78,8 +78,8 @@ def _check_numbers(stored: Mapping[str, Any]) -> None:
     status, criterion = stored["status"], stored["criterion"]
     if status is not FitStatus.non_finite and not np.isfinite(criterion):
         raise ValueError(f"its criterion is {criterion!r} with the status {status.name}")
-    if status.ok and not all(np.isfinite(array).all() for array in _arrays(stored)):
-        raise ValueError(f"some factor is not a number with the status {status.name}")
+    if np.isfinite(criterion) and not all(np.isfinite(array).all() for array in _arrays(stored)):
+        raise ValueError(f"some factor is not a number, with a criterion of {criterion!r}")
     if not stored["sigma"] >= 0:
         raise ValueError(f"sigma is {stored['sigma']!r}")
     if not stored["doubt"] >= 0 or stored["evaluations"] < 0:
