@@ -213,7 +213,7 @@ def _read(source: Path, zarr: bool) -> Any:
     _check_libraries(zarr)
     try:
         (check_zarr if zarr else check_netcdf)(source)
-        engine = {"engine": "zarr", "consolidated": False} if zarr else {"engine": "h5netcdf"}
+        engine = {"engine": "zarr", "consolidated": False} if zarr else {"engine": "h5netcdf", "phony_dims": "sort"}
         with xr.open_datatree(source, **engine) as tree:
             return tree.load()
     except ImportError as error:
