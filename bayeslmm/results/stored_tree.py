@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -65,9 +65,27 @@ def check_zarr(store: Path) -> None:
             if pieces > _PIECES + _PIECES_PER_FILE * len(files):
                 raise ValueError(f"its arrays are said to be in {pieces} pieces and more, in {len(files)} files")
         elif path.stat().st_size:
-            claimed += _inflated(path)
+            # It is read whole before it inflates.
+            claimed += max(_inflated(path), path.stat().st_size)
         if claimed > most:
             raise ValueError(f"its arrays claim {claimed} bytes and more, with {size} on disk (limit {most})")
+    _check_counts(path for path in files if path.name == "zarr.json")
+
+
+def _check_counts(descriptions: Iterable[Path]) -> None:
+    """Refuse pieces of texts that say to hold more of them than a piece of their array has."""
+    for path in descriptions:
+        node = json.loads(path.read_bytes())
+        if node.get("data_type") != "string":
+            continue
+        most = math.prod(node["chunk_grid"]["configuration"]["chunk_shape"])
+        for piece in (one for one in path.parent.rglob("*") if one.is_file() and one != path):
+            content = piece.read_bytes()
+            if content[:4] == _ZSTD:
+                content = import_module("numcodecs.zstd").decompress(content)
+            count = int.from_bytes(content[:4], "little")
+            if count > most:
+                raise ValueError(f"the piece {piece.name} of {path.parent.name} claims {count} texts, not {most}")
 
 
 def _regular_files(folder: Path) -> Iterator[Path]:
