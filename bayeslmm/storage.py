@@ -17,24 +17,22 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from bayeslmm.archive import Archive, open_archive, reading, write_archive
 from bayeslmm.conforming import check_fields
 from bayeslmm.design.design import Design
 from bayeslmm.design.stored import check_stored
 from bayeslmm.encoding import Decoder, Encoder, VersionError
 from bayeslmm.errors import StorageError
-from bayeslmm.likelihood import CrossProducts, cross_products, profiled
+from bayeslmm.likelihood import CrossProducts, cross_products
 from bayeslmm.reml import Optimum
-from bayeslmm.reml.confirm import factor_at
+from bayeslmm.reml.stored import check_parts, restore
 
 FORMAT = "bayeslmm"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+# Version 1 had no checksums; what follows from the rest is compared all the same.
+READ_VERSIONS = (1, 2)
 # Fields of an Optimum that follow from the others and the design.
 _REMADE = {"cp", "factor"}
-# The stored criterion is compared with that of the stored parameters on the stored data.
-_AGREES = 1e-8
 
 type Kind = Literal["model", "fit"]
 type FilePath = str | os.PathLike[str]
@@ -180,47 +178,11 @@ def load_parts(path: FilePath) -> tuple[Design, CrossProducts | None, Optimum | 
         if header["kind"] == "model":
             return design, None, None
         stored = {name: decoder.decode(value) for name, value in content["optimum"].items()}
-        _check_optimum(design, stored)
+        check_fields(Optimum, stored)
+        check_parts(design, stored)
         cp = cross_products(design)
-        optimum = _optimum(cp, stored)
-        _check_criterion(source, cp, optimum)
+        optimum = restore(cp, stored)
     return design, cp, optimum
-
-
-def _check_optimum(design: Design, stored: Mapping[str, Any]) -> None:
-    """Refuse parameters of other types, or for terms that the design does not have.
-
-    Raises
-    ------
-    ValueError
-    """
-    check_fields(Optimum, stored)
-    sizes = [(len(term.effects),) * 2 for term in design.terms]
-    if [term.shape for term in stored["terms"]] != sizes:
-        raise ValueError(f"the factors of the terms have shapes {[t.shape for t in stored['terms']]}, not {sizes}")
-    count = sum(size for size, _ in sizes)
-    shapes = [factor.shape for factor in stored["factors"]]
-    if any(len(shape) != 3 or shape[0] != 1 or shape[1] != shape[2] for shape in shapes) or (
-        sum(shape[1] for shape in shapes) != count
-    ):
-        raise ValueError(f"the factors have shapes {shapes} for {count} effects")
-
-
-def _optimum(cp: CrossProducts, stored: Mapping[str, Any]) -> Optimum:
-    factor = factor_at(cp, stored["factors"], stored["reml"], stored["criterion"])
-    remade: dict[str, Any] = {"cp": cp, "factor": factor}
-    return Optimum(**stored, **{f.name: remade[f.name] for f in fields(Optimum) if f.name in remade})
-
-
-def _check_criterion(source: Path, cp: CrossProducts, optimum: Optimum) -> None:
-    if not np.isfinite(optimum.criterion) or not optimum.status.ok:
-        return
-    value = float(profiled(cp, optimum.factor, optimum.reml)[0])
-    if not abs(value - optimum.criterion) <= _AGREES * (1.0 + abs(value)):
-        raise StorageError(
-            f"{source}: the criterion in the file is {optimum.criterion!r}, but the parameters and the data in the "
-            f"file give {value!r}. The file was changed, or another version computed it. Fit again."
-        )
 
 
 def check_source(source: Path) -> None:
@@ -255,6 +217,8 @@ def _opened(source: Path, file: Path | io.BytesIO, start: bytes) -> Iterator[tup
                 yield header, Decoder(arrays)
             except VersionError as error:
                 raise StorageError(f"{source}: {error} It was written by {_writer(header)}; read it there.") from error
+            if header["format_version"] > 1:
+                arrays.check_sums(header)
 
 
 def _check_header(source: Path, header: Any, arrays: Archive) -> dict[str, Any]:
@@ -262,10 +226,11 @@ def _check_header(source: Path, header: Any, arrays: Archive) -> dict[str, Any]:
         shown = ", ".join(arrays.names()[:5])
         raise StorageError(f"{source} is a zip file that bayeslmm did not write (it holds {shown or 'nothing'}).")
     found = header.get("format_version")
-    if found != FORMAT_VERSION:
+    if isinstance(found, bool) or found not in READ_VERSIONS:
         raise StorageError(
-            f"{source} has format version {found!r}; this version of bayeslmm reads {FORMAT_VERSION}. It was written "
-            f"by {_writer(header)}: use that version, or save it again there."
+            f"{source} has format version {found!r}; this version of bayeslmm reads "
+            f"{' and '.join(map(str, READ_VERSIONS))}. It was written by {_writer(header)}: use that version, or save "
+            "it again there."
         )
     return header
 

@@ -16,21 +16,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayeslmm.archive import reading
+from bayeslmm.archive import reading, unreadable
 from bayeslmm.bayes.collapsed import ChainDiagnostics, Diagnostics
-from bayeslmm.bayes.layout import make_layout
 from bayeslmm.bayes.moments import ExactMoments
 from bayeslmm.bayes.priors import Priors
+from bayeslmm.checksum import of_array
 from bayeslmm.conforming import conforms
 from bayeslmm.design.design import Design
 from bayeslmm.errors import StorageError
 from bayeslmm.results.stored_tree import check_netcdf, check_zarr
+from bayeslmm.results.tree_content import check_draws, check_sums, tree_sums
 from bayeslmm.storage import FilePath, check_source, check_target, pack, storable, unpack
+from bayeslmm.types import AnyArray
 
 if TYPE_CHECKING:
     from bayeslmm.results.posterior import Posterior
 
 _GROUP = "bayeslmm"
+# Name of the checksums beside the fields; version 1 of the format had none.
+_SUMS, _SEAL = "sums", "checksum"
 _KINDS = (".nc", ".zarr")
 # What a kind of file takes; h5netcdf does not bring h5py.
 _LIBRARIES = {".nc": ("h5netcdf", "h5py"), ".zarr": ("zarr",)}
@@ -71,10 +75,11 @@ def save_posterior(post: Posterior, path: FilePath, *, overwrite: bool = False) 
 
     content = {name: getattr(post, name) for name in _FIELDS}
     content["design"] = storable(post.design)
-    packed = pack("posterior", post.formula, content)
+    tree = without_free_variables(post.data, post.design, post.priors)
+    packed = pack("posterior", post.formula, {**content, _SUMS: tree_sums(tree)})
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        _write(_with_parts(without_free_variables(post.data, post.design, post.priors), packed), part, zarr)
+        _write(_with_parts(tree, packed), part, zarr)
         _replace(part, target)
     finally:
         _remove(part)
@@ -117,20 +122,24 @@ def load_posterior(path: FilePath) -> Posterior:
     zarr = _kind(source) == ".zarr"
     check_source(source)
     tree = _read(source, zarr)
-    if _GROUP not in tree.children or "packed" not in tree[_GROUP].data_vars:
-        raise StorageError(
-            f"{source} was not written by post.save (it has no group {_GROUP!r}). xarray.open_datatree reads it."
-        )
-    content = unpack(np.asarray(tree[_GROUP]["packed"]).tobytes(), source)
-    missing = [name for name in _FIELDS if name not in content]
-    if missing:
-        raise StorageError(f"{source} lacks {', '.join(missing)}: it is no posterior. Save it again.")
-    data = tree.drop_nodes(_GROUP)
     with reading(source):
+        if _GROUP not in tree.children or "packed" not in tree[_GROUP].data_vars:
+            raise StorageError(
+                f"{source} was not written by post.save (it has no group {_GROUP!r}). xarray.open_datatree reads it."
+            )
+        content = unpack(_packed(tree[_GROUP].to_dataset()), source)
+        missing = [name for name in _FIELDS if name not in content]
+        if missing:
+            raise StorageError(f"{source} lacks {', '.join(missing)}: it is no posterior. Save it again.")
+        data = tree.drop_nodes(_GROUP)
         _check_parts(content)
-        _check_draws(content["design"], data)
-    fields = {name: content[name] for name in _FIELDS}
-    return Posterior(data=restored(data, fields["design"], fields["priors"]), **fields)
+        if _SUMS in content:
+            if _SEAL not in tree[_GROUP].attrs:
+                raise ValueError(f"the checksum of its parts is missing from the group {_GROUP}")
+            check_sums(data, content[_SUMS])
+        check_draws(content["design"], data)
+        fields = {name: content[name] for name in _FIELDS}
+        return Posterior(data=restored(data, fields["design"], fields["priors"]), **fields)
 
 
 def _check_parts(content: Mapping[str, Any]) -> None:
@@ -143,27 +152,8 @@ def _check_parts(content: Mapping[str, Any]) -> None:
     for name, hint in _FIELDS.items():
         if not conforms(content[name], hint):
             raise ValueError(f"its {name} is a {type(content[name]).__name__}")
-
-
-def _check_draws(design: Design, tree: Any) -> None:
-    """Refuse draws of other parameters than those of the design.
-
-    Raises
-    ------
-    ValueError
-    """
-    layout = make_layout(design)
-    posterior = tree["posterior"].to_dataset()
-    for name, dims in layout.posterior_dims.items():
-        if name not in posterior:
-            raise ValueError(f"there are no draws of {name}")
-        draws = posterior[name]
-        lengths = tuple(len(layout.coords[dim]) for dim in dims)
-        if draws.dims != ("chain", "draw", *dims) or draws.shape[2:] != lengths or draws.dtype.kind != "f":
-            raise ValueError(
-                f"the draws of {name} have dimensions {draws.dims} of lengths {draws.shape} and type {draws.dtype}, "
-                f"where the design has {('chain', 'draw', *dims)} with {lengths} of them"
-            )
+    if not conforms(content.get(_SUMS, {}), dict[str, str]):
+        raise ValueError("its checksums are no texts")
 
 
 def _kind(path: Path) -> str:
@@ -186,8 +176,24 @@ def _with_parts(tree: Any, packed: bytes) -> Any:
     import xarray as xr
 
     out = tree.copy()
-    out[_GROUP] = xr.DataTree(xr.Dataset({"packed": ("byte", np.frombuffer(packed, dtype=np.uint8))}))
+    data = np.frombuffer(packed, dtype=np.uint8)
+    out[_GROUP] = xr.DataTree(xr.Dataset({"packed": ("byte", data)}, attrs={_SEAL: of_array(data)}))
     return out
+
+
+def _packed(group: Any) -> bytes:
+    """The bytes of the parts, if they are those that were written; version 1 had no checksum beside them.
+
+    Raises
+    ------
+    ValueError
+    """
+    data: AnyArray = group["packed"].to_numpy()
+    if data.dtype != np.uint8 or data.ndim != 1:
+        raise ValueError(f"the bytes of its parts are an array of {data.dtype} of shape {data.shape}")
+    if _SEAL in group.attrs and group.attrs[_SEAL] != of_array(data):
+        raise ValueError("the checksum of its parts (design, priors, certificate) is not the one written with them")
+    return data.tobytes()
 
 
 def _write(tree: Any, part: Path, zarr: bool) -> None:
@@ -212,6 +218,8 @@ def _read(source: Path, zarr: bool) -> Any:
             return tree.load()
     except ImportError as error:
         raise StorageError(_unusable(zarr, error)) from error
+    except PermissionError as error:
+        raise unreadable(source, error) from error
     except Exception as error:
         # zarr, its codecs, HDF5 and xarray answer damage with exceptions of many kinds.
         raise StorageError(
