@@ -7,8 +7,6 @@ group; nothing that is read can run code.
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,7 +23,8 @@ from bayeslmm.conforming import conforms
 from bayeslmm.design.design import Design
 from bayeslmm.errors import StorageError
 from bayeslmm.results.stored_tree import check_netcdf, check_zarr
-from bayeslmm.storage import FilePath, check_source, check_target, pack, storable, unpack
+from bayeslmm.storage import check_source, pack, storable, unpack
+from bayeslmm.writing import FilePath, Target, as_path, destination, replacing
 
 if TYPE_CHECKING:
     from bayeslmm.results.posterior import Posterior
@@ -61,24 +60,20 @@ def save_posterior(post: Posterior, path: FilePath, *, overwrite: bool = False) 
         Another extension, a path that cannot be written to, a row label or prior that cannot be kept, or a library
         that is missing.
     """
-    target = Path(path)
-    zarr = _kind(target) == ".zarr"
-    if zarr and target.is_dir():
-        _check_store(target, overwrite)
-    else:
-        check_target(target, overwrite)
+    zarr = _kind(as_path(path)) == ".zarr"
+    _check_libraries(zarr)
+    target = destination(path, overwrite=overwrite, store=zarr)
+    if zarr:
+        _check_store(target)
     from bayeslmm.bayes.datatree import without_free_variables
 
     content = {name: getattr(post, name) for name in _FIELDS}
     content["design"] = storable(post.design)
     packed = pack("posterior", post.formula, content)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        _write(_with_parts(without_free_variables(post.data, post.design, post.priors), packed), part, zarr)
-        _replace(part, target)
-    finally:
-        _remove(part)
-    return target
+    tree = _with_parts(without_free_variables(post.data, post.design, post.priors), packed)
+    with replacing(target) as part:
+        _write(tree, target.path, part, zarr)
+    return target.path
 
 
 def load_posterior(path: FilePath) -> Posterior:
@@ -175,11 +170,9 @@ def _kind(path: Path) -> str:
     return path.suffix
 
 
-def _check_store(target: Path, overwrite: bool) -> None:
-    if not (target / "zarr.json").exists() and not (target / ".zgroup").exists():
-        raise StorageError(f"{target} is a folder and no zarr store, so it is not replaced. Choose another name.")
-    if not overwrite:
-        raise StorageError(f"{target} exists. Pass overwrite=True to replace it, or choose another name.")
+def _check_store(target: Target) -> None:
+    if target.found is not None and not any((target.place / name).is_file() for name in ("zarr.json", ".zgroup")):
+        raise StorageError(f"{target.path} is a folder and no zarr store, so it is not replaced. Choose another name.")
 
 
 def _with_parts(tree: Any, packed: bytes) -> Any:
@@ -190,8 +183,7 @@ def _with_parts(tree: Any, packed: bytes) -> Any:
     return out
 
 
-def _write(tree: Any, part: Path, zarr: bool) -> None:
-    _check_libraries(zarr)
+def _write(tree: Any, target: Path, part: Path, zarr: bool) -> None:
     try:
         if zarr:
             tree.to_zarr(part, mode="w", consolidated=False)
@@ -199,6 +191,14 @@ def _write(tree: Any, part: Path, zarr: bool) -> None:
             tree.to_netcdf(part, engine="h5netcdf")
     except ImportError as error:
         raise StorageError(_unusable(zarr, error)) from error
+    except OSError:
+        raise
+    except Exception as error:
+        # HDF5 and zarr have errors of their own for what the system refuses.
+        raise StorageError(
+            f"{target} cannot be written ({type(error).__name__}: {error}). Look whether the disk is full, or choose "
+            "another folder."
+        ) from error
 
 
 def _read(source: Path, zarr: bool) -> Any:
@@ -234,20 +234,3 @@ def _check_libraries(zarr: bool) -> None:
 def _unusable(zarr: bool, error: ImportError) -> str:
     names = " or ".join(_LIBRARIES[".zarr" if zarr else ".nc"])
     return f"A library for posteriors in files ({names}) is installed and cannot be used: {error}. Install it again."
-
-
-def _replace(part: Path, target: Path) -> None:
-    if not target.is_dir():
-        os.replace(part, target)
-        return
-    old = target.with_name(f".{target.name}.{os.getpid()}.old")
-    os.replace(target, old)
-    os.replace(part, target)
-    _remove(old)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
