@@ -6,7 +6,7 @@ import base64
 import html
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from bayeslmm.file_names import file_names
 from bayeslmm.plots import plot_boundary, plot_shrinkage, plot_variance
 from bayeslmm.results.boundary_report import BoundaryReport
 from bayeslmm.results.labels import parameters
-from bayeslmm.writing import check_folder, destination, os_errors, replacing, write_bytes
+from bayeslmm.writing import check_folder, destination, made, replacing, write_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,12 +92,15 @@ def write(comparisons: Sequence[tuple[str, Comparison]], folder: Path) -> list[P
     StorageError
         One of them cannot be written.
     """
-    import matplotlib.pyplot as plt
-
     designs = [(name, both.design) for name, both in comparisons]
     check_report(designs, folder)
-    _make(folder)
-    names = iter(_image_names(designs))
+    with made(folder):
+        return _write(comparisons, folder, iter(_image_names(designs)))
+
+
+def _write(comparisons: Sequence[tuple[str, Comparison]], folder: Path, names: Iterator[str]) -> list[Path]:
+    import matplotlib.pyplot as plt
+
     written, sections = list[Path](), list[str]()
     for name, both in comparisons:
         images = []
@@ -121,23 +124,21 @@ def _image_names(designs: Sequence[tuple[str, Design]]) -> list[str]:
 def write_boundary(report: BoundaryReport, folder: Path) -> list[Path]:
     """Write a boundary report as ``boundary.html`` and ``boundary.json``; the folder is made if it does not exist."""
     check_folder(folder, BOUNDARY_FILES)
-    _make(folder)
     page = _page(f"Boundary report: {report.formula}", [report._repr_html_()])
     numbers = json.dumps(report.to_dict(), indent=2, allow_nan=False)
-    return [_write_text(folder / name, text) for name, text in zip(BOUNDARY_FILES, (page, numbers), strict=True)]
+    return _write_texts(folder, dict(zip(BOUNDARY_FILES, (page, numbers), strict=True)))
 
 
 def write_estimates(tidy: pd.DataFrame, folder: Path) -> list[Path]:
     """Write the table of a fit as ``fit.csv`` and ``fit.json``; the folder is made if it does not exist."""
     check_folder(folder, FIT_FILES)
-    _make(folder)
     texts = tidy.to_csv(index=False), tidy.to_json(orient="records", indent=2)
-    return [_write_text(folder / name, text) for name, text in zip(FIT_FILES, texts, strict=True)]
+    return _write_texts(folder, dict(zip(FIT_FILES, texts, strict=True)))
 
 
-def _make(folder: Path) -> None:
-    with os_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+def _write_texts(folder: Path, texts: Mapping[str, str]) -> list[Path]:
+    with made(folder):
+        return [_write_text(folder / name, text) for name, text in texts.items()]
 
 
 def _write_text(path: Path, text: str) -> Path:

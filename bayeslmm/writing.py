@@ -13,7 +13,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,8 +57,8 @@ class Target:
         Where that is: absolute, and of a link what it points to.
     overwrite : bool
         Whether what is there may be replaced.
-    store : bool
-        Whether a folder is written.
+    store : sequence of str
+        Files one of which is in every folder of the kind that is written; empty if a file is written.
     found : os.stat_result or None
         What is there.
     """
@@ -66,7 +66,7 @@ class Target:
     path: Path
     place: Path
     overwrite: bool
-    store: bool
+    store: Sequence[str]
     found: os.stat_result | None
 
 
@@ -83,7 +83,7 @@ def as_path(path: FilePath) -> Path:
     return Path(path)
 
 
-def destination(path: FilePath, *, overwrite: bool = False, store: bool = False) -> Target:
+def destination(path: FilePath, *, overwrite: bool = False, store: Sequence[str] = ()) -> Target:
     """Look at a place before anything is written there.
 
     Parameters
@@ -91,9 +91,9 @@ def destination(path: FilePath, *, overwrite: bool = False, store: bool = False)
     path : str or path
         A link to a file stands for that file: the link stays, and what it points to is replaced.
     overwrite : bool
-        Whether a regular file, or with `store` a folder, may be replaced; nothing else ever is.
-    store : bool
-        Whether a folder is to be written.
+        Whether a regular file, or with `store` such a folder, may be replaced; nothing else ever is.
+    store : sequence of str
+        If a folder is to be written, files one of which is in every such folder; no other folder is replaced.
 
     Raises
     ------
@@ -137,7 +137,7 @@ def _check_name(place: Path) -> None:
         os.lstat(place)
 
 
-def _check_found(given: Path, place: Path, found: os.stat_result, overwrite: bool, store: bool) -> None:
+def _check_found(given: Path, place: Path, found: os.stat_result, overwrite: bool, store: Sequence[str]) -> None:
     mode = found.st_mode
     if stat.S_ISDIR(mode) and not store:
         raise StorageError(f"{given} is a folder. Give the name of a file in it.")
@@ -147,6 +147,11 @@ def _check_found(given: Path, place: Path, found: os.stat_result, overwrite: boo
     if store and not stat.S_ISDIR(mode):
         raise StorageError(
             f"{given} is a file, and what is to be written is a folder, so it is not replaced. Choose another name."
+        )
+    if store and not any((place / name).is_file() for name in store):
+        raise StorageError(
+            f"{given} is a folder and no {place.suffix.lstrip('.')} store (it holds no {' or '.join(store)}), so it is "
+            "not replaced. Choose another name."
         )
     if not overwrite:
         raise _there_already(given)
@@ -249,6 +254,56 @@ def check_folder(folder: FilePath, names: Iterable[str] = ()) -> Path:
         for name in names if inside else ():
             destination(path / name, overwrite=True)
     return path
+
+
+@contextmanager
+def made(folder: Path) -> Iterator[None]:
+    """A folder, made if it does not exist; if the block fails with nothing in it, what was made is removed again.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Raises
+    ------
+    StorageError
+    """
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        with os_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        with suppress(OSError):
+            for path in new:
+                path.rmdir()
+        raise
+
+
+def reserve(part: Path, size: int) -> None:
+    """Fail now if there is no space for a file, for libraries that do not survive to find out while they write.
+
+    Parameters
+    ----------
+    part : Path
+        Where the file will be; it is not there afterwards.
+    size : int
+        Bytes.
+
+    Raises
+    ------
+    OSError
+    """
+    try:
+        with open(part, "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+    except (AttributeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_SYNC:
+            raise
+        if shutil.disk_usage(part.parent).free < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from bayeslmm.archive import open_archive, reading
 from bayeslmm.calibration.coverage_chunk import Chunk, Task, columns
 from bayeslmm.conforming import check_fields
 from bayeslmm.errors import StorageError
-from bayeslmm.writing import as_path, check_folder, os_errors, write_bytes
+from bayeslmm.writing import as_path, check_folder, made, os_errors, write_bytes
 
 # To be raised whenever a kernel changes what is computed.
 VERSION = 1
@@ -46,9 +46,8 @@ class Store:
             _check(path, settings)
         else:
             self.check_writable()
-            with os_errors(self._folder):
-                self._folder.mkdir(parents=True, exist_ok=True)
-            write_bytes(path, json.dumps(settings, indent=1).encode(), overwrite=True)
+            with made(self._folder):
+                write_bytes(path, json.dumps(settings, indent=1).encode(), overwrite=True)
 
     def check_writable(self) -> None:
         """Refuse a store to which nothing can be added; one that is complete need not be one.

@@ -24,13 +24,15 @@ from bayeslmm.design.design import Design
 from bayeslmm.errors import StorageError
 from bayeslmm.results.stored_tree import check_netcdf, check_zarr
 from bayeslmm.storage import check_source, pack, storable, unpack
-from bayeslmm.writing import FilePath, Target, as_path, destination, replacing
+from bayeslmm.writing import FilePath, as_path, destination, replacing, reserve
 
 if TYPE_CHECKING:
     from bayeslmm.results.posterior import Posterior
 
 _GROUP = "bayeslmm"
 _KINDS = (".nc", ".zarr")
+# One of these files is in every zarr store, of format 3 or 2.
+_SIGNS = ("zarr.json", ".zgroup")
 # What a kind of file takes; h5netcdf does not bring h5py.
 _LIBRARIES = {".nc": ("h5netcdf", "h5py"), ".zarr": ("zarr",)}
 # Fields that are made again, or stored as the tree itself.
@@ -62,9 +64,7 @@ def save_posterior(post: Posterior, path: FilePath, *, overwrite: bool = False) 
     """
     zarr = _kind(as_path(path)) == ".zarr"
     _check_libraries(zarr)
-    target = destination(path, overwrite=overwrite, store=zarr)
-    if zarr:
-        _check_store(target)
+    target = destination(path, overwrite=overwrite, store=_SIGNS if zarr else ())
     from bayeslmm.bayes.datatree import without_free_variables
 
     content = {name: getattr(post, name) for name in _FIELDS}
@@ -170,11 +170,6 @@ def _kind(path: Path) -> str:
     return path.suffix
 
 
-def _check_store(target: Target) -> None:
-    if target.found is not None and not any((target.place / name).is_file() for name in ("zarr.json", ".zgroup")):
-        raise StorageError(f"{target.path} is a folder and no zarr store, so it is not replaced. Choose another name.")
-
-
 def _with_parts(tree: Any, packed: bytes) -> Any:
     import xarray as xr
 
@@ -183,11 +178,19 @@ def _with_parts(tree: Any, packed: bytes) -> Any:
     return out
 
 
+def _size(tree: Any) -> int:
+    """Bytes of a NetCDF file, generously: HDF5 ends the process rather than the call where a disk is full."""
+    arrays = [variable for node in tree.subtree for variable in node.to_dataset(inherit=False).variables.values()]
+    texts = sum(array.size for array in arrays if array.dtype.kind in "OUT")
+    return int(sum(array.nbytes for array in arrays) + 64 * texts + 4096 * (len(arrays) + 10))
+
+
 def _write(tree: Any, target: Path, part: Path, zarr: bool) -> None:
     try:
         if zarr:
             tree.to_zarr(part, mode="w", consolidated=False)
         else:
+            reserve(part, _size(tree))
             tree.to_netcdf(part, engine="h5netcdf")
     except ImportError as error:
         raise StorageError(_unusable(zarr, error)) from error
