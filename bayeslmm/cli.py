@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,9 +17,11 @@ from bayeslmm.comparison import Comparison, compare
 from bayeslmm.datasets import describe_dataset, load_dataset
 from bayeslmm.design.lint import lint
 from bayeslmm.design.names import on_terminal
-from bayeslmm.errors import BayesLMMError, DatasetError
+from bayeslmm.errors import DatasetError, StorageError
 from bayeslmm.model import Model
+from bayeslmm.outcome import run
 from bayeslmm.results.summary import Summary, describe_vanished, number
+from bayeslmm.writing import check_folder
 
 app = typer.Typer(
     help="Linear mixed models: one lme4-style formula, REML and posterior compared.\n\n"
@@ -39,12 +39,10 @@ def _usable_folder(folder: Path | None) -> Path | None:
     """Refuse, before anything is computed, a folder that cannot be made or written to."""
     if folder is None:
         return None
-    place = next(p for p in (folder, *folder.absolute().parents) if os.path.lexists(p))
-    if not place.is_dir():
-        raise typer.BadParameter(f"{str(place)!r} is a file. Give a folder; it is made if it does not exist.")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise typer.BadParameter(f"{str(place)!r} cannot be written to. Give another folder.")
-    return folder
+    try:
+        return check_folder(folder)
+    except StorageError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 Formula = Annotated[str, typer.Argument(help='lme4-style formula in quotes, e.g. "y ~ x + (x | g)".')]
@@ -73,16 +71,20 @@ def fit(
     ] = None,
 ) -> None:
     """Fit by REML (or ML) and print estimates and intervals."""
-    result = Model(formula, read_data(data), weights=weights, frequency=frequency).fit(reml=not ml)
+    from bayeslmm.report import FIT_FILES, write_estimates
+
+    model = Model(formula, read_data(data), weights=weights, frequency=frequency)
+    if out is not None:
+        check_folder(out, FIT_FILES)
+    result = model.fit(reml=not ml)
+    tidy = result.tidy()
+    # Files first: they are not lost if who reads the output closes it.
+    paths = [] if out is None else write_estimates(tidy, out)
     console = _console()
     show_summary(result.summary(), console)
-    tidy = result.tidy()
     console.print(as_table("Estimates with 95 % intervals", tidy.set_index("term")))
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        tidy.to_csv(out / "fit.csv", index=False)
-        tidy.to_json(out / "fit.json", orient="records", indent=2)
-        console.print(f"Wrote {out / 'fit.csv'} and {out / 'fit.json'}.")
+        console.print(f"Wrote {' and '.join(map(str, paths))}.")
 
 
 @app.command(name="compare")
@@ -100,10 +102,13 @@ def compare_command(
 ) -> None:
     """Fit by REML, sample the posterior, and print both side by side."""
     model = Model(formula, read_data(data), weights=weights, frequency=frequency)
+    if out is not None:
+        _check([(Path(data).stem, model)], out)
     both = compare(model.fit(), model.sample(draws, method=method, random_seed=seed))  # type: ignore[arg-type]
+    paths = [] if out is None else _write([(Path(data).stem, both)], out)
     show_comparison(both, _console())
     if out is not None:
-        _write([(Path(data).stem, both)], out)
+        _list(paths, out)
 
 
 @app.command()
@@ -120,13 +125,15 @@ def boundary(
     ] = None,
 ) -> None:
     """Say what a variance of zero, or one near it, means for a fit, and what can be done."""
-    result = Model(formula, read_data(data), weights=weights, frequency=frequency).fit(reml=not ml)
-    report, console = result.boundary(random_seed=seed), _console()
+    from bayeslmm.report import BOUNDARY_FILES, write_boundary
+
+    model = Model(formula, read_data(data), weights=weights, frequency=frequency)
+    if out is not None:
+        check_folder(out, BOUNDARY_FILES)
+    report, console = model.fit(reml=not ml).boundary(random_seed=seed), _console()
+    paths = [] if out is None else write_boundary(report, out)
     console.print(str(report), markup=False, highlight=False)
     if out is not None:
-        from bayeslmm.report import write_boundary
-
-        paths = write_boundary(report, out)
         console.print(f"Wrote {' and '.join(map(str, paths))}.")
 
 
@@ -145,15 +152,17 @@ def lint_command(
 def demo(out: Out = Path("demo-output"), seed: Seed = 1) -> None:
     """Compare both engines on sleepstudy and on Dyestuff2, where REML says the variance is zero."""
     console, comparisons = _console(), list[tuple[str, Comparison]]()
-    for name in DEMO:
+    models = [(name, Model(describe_dataset(name)["formula"], load_dataset(name))) for name in DEMO]
+    _check(models, out or Path("demo-output"))
+    for name, model in models:
         entry = describe_dataset(name)
-        model = Model(entry["formula"], load_dataset(name))
         both = compare(model.fit(), model.sample(random_seed=seed))
         console.print(Rule(Text(name, style="bold")))
         console.print(f"{entry['description']}. Source: {entry['source']}.")
         show_comparison(both, console)
         comparisons.append((name, both))
-    _write(comparisons, out or Path("demo-output"))
+    folder = out or Path("demo-output")
+    _list(_write(comparisons, folder), folder)
 
 
 def read_data(name: str) -> Any:
@@ -203,15 +212,25 @@ def _console() -> Console:
     return console if console.is_terminal else _Plain(width=_WIDTH, markup=False, emoji=False)
 
 
-def _write(comparisons: list[tuple[str, Comparison]], folder: Path) -> None:
+def _check(models: list[tuple[str, Model]], folder: Path) -> None:
+    from bayeslmm.report import check_report
+
+    check_report([(name, model.design) for name, model in models], folder)
+
+
+def _write(comparisons: list[tuple[str, Comparison]], folder: Path) -> list[Path]:
     import matplotlib
 
     from bayeslmm.report import write
 
     matplotlib.use("Agg")
+    return write(comparisons, folder)
+
+
+def _list(paths: list[Path], folder: Path) -> None:
     console = _console()
     console.print(f"\nWritten to {folder}:")
-    for path in write(comparisons, folder):
+    for path in paths:
         console.print(f"  {path.name}")
 
 
@@ -262,13 +281,13 @@ def _cell(value: Any) -> str:
 
 
 def main() -> None:
-    """Entry point: errors of the package are printed as text, without a traceback."""
-    try:
-        app()
-    except BayesLMMError as error:
-        console = _Plain(stderr=True, width=_WIDTH, markup=False, emoji=False, highlight=False)
-        console.print(f"Error: {error}", style="red")
-        sys.exit(1)
+    """Entry point: whatever goes wrong is said in words, without a traceback."""
+    run(
+        app,
+        lambda text: _Plain(stderr=True, width=_WIDTH, markup=False, emoji=False, highlight=False).print(
+            text, style="red"
+        ),
+    )
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ from bayeslmm.reml.penalty import Penalty, resolve_penalty
 from bayeslmm.results import Posterior, REMLResult
 from bayeslmm.results.penalised_result import fit_result
 from bayeslmm.results.posterior_storage import load_posterior
-from bayeslmm.storage import FilePath, load_parts, save_parts
+from bayeslmm.storage import load_parts, save_parts
+from bayeslmm.writing import FilePath
 
 if TYPE_CHECKING:
     from bayeslmm.teaching import Matrices
@@ -252,7 +253,7 @@ class Model(BayesianModel):
         Raises
         ------
         StorageError
-            The path exists, its folder does not, or a row label cannot be kept.
+            The path exists, nothing can be written there, or a row label cannot be kept.
         """
         save_parts(path, self._design, overwrite=overwrite)
 
