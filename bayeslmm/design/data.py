@@ -7,72 +7,23 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import narwhals.stable.v2 as nw
 import numpy as np
 import pandas as pd
-from narwhals.exceptions import DuplicateError
 
+from bayeslmm.design import kinds
 from bayeslmm.design.design import DroppedRows
 from bayeslmm.design.expressions import CONSTANTS
 from bayeslmm.design.formula import Formula
 from bayeslmm.design.functions import is_value
 from bayeslmm.design.lazy import Labels, LabelsByReason
 from bayeslmm.design.names import literal
+from bayeslmm.design.remedies import remedy
 from bayeslmm.design.tokens import WORDS, Token, tokenize
 from bayeslmm.errors import DesignError, FormulaError
 from bayeslmm.types import AnyArray, BoolArray, FloatArray
 
 _HALF = re.compile("[\ud800-\udfff]")
 _SHOWN = 5
-_NUMBER_OBJECTS = ("integer", "floating", "mixed-integer-float", "decimal", "complex")
-
-
-type Table = pd.DataFrame | nw.DataFrame[Any]
-
-
-def open_table(data: Any) -> tuple[Table, list[str]]:
-    """The data as a table, nothing copied or converted, and the names of its columns.
-
-    Raises
-    ------
-    DesignError
-        Not a data frame, no rows, duplicated column names (of other tables than pandas frames).
-    """
-    table: Table
-    if isinstance(data, pd.DataFrame):
-        table, names = data, [str(name) for name in data.columns]
-    else:
-        try:
-            table = nw.from_native(data, eager_only=True)
-            names = list(table.schema)
-        except DuplicateError as error:
-            raise DesignError(f"The table has several columns of one name. Rename or drop them. ({error})") from error
-        except TypeError as error:
-            raise DesignError(
-                f"data is a {type(data).__name__}, not a data frame. Pass a pandas, polars or pyarrow table, "
-                "e.g. pandas.DataFrame(your_dict)."
-            ) from error
-    if table.shape[0] == 0:
-        raise DesignError(
-            f"The data frame has no rows ({table.shape[1]} columns). Check the filter or the file it came from."
-        )
-    return table, names
-
-
-def to_pandas(table: Any, names: Sequence[str] | None = None) -> pd.DataFrame:
-    """A pandas frame with the columns named, by default all; of a pandas frame with all, not copied.
-
-    Raises
-    ------
-    DesignError
-        As `open_table`.
-    """
-    if names is None:
-        table, names = open_table(table)
-    if isinstance(table, pd.DataFrame):
-        # pandas copies attrs along with every column.
-        return pd.DataFrame(table, copy=False) if table.attrs else table
-    return pd.DataFrame(table.select(*names).to_pandas())
 
 
 def used_columns(
@@ -189,7 +140,7 @@ def complete_rows(
     keep = np.ones(data.shape[0], dtype=bool)
     masks: dict[str, BoolArray] = {}
     for name in columns:
-        missing = _missing_values(columns[name] if isinstance(columns, Mapping) else data[name])
+        missing = missing_values(columns[name] if isinstance(columns, Mapping) else data[name])
         if missing is not None:
             if missing.all():
                 raise DesignError(
@@ -216,7 +167,7 @@ def complete_rows(
     return keep, DroppedRows(Labels(index[~keep]), LabelsByReason(reasons))
 
 
-def _missing_values(series: pd.Series) -> BoolArray | None:
+def missing_values(series: pd.Series) -> BoolArray | None:
     """Where values are missing; None if they are nowhere, which is found without a mask where possible."""
     dtype = series.dtype
     if isinstance(dtype, np.dtype) and (dtype.kind in "iub" or _surely_finite(series.to_numpy())):
@@ -224,6 +175,9 @@ def _missing_values(series: pd.Series) -> BoolArray | None:
     if isinstance(dtype, pd.CategoricalDtype) and np.asarray(series.array.codes).min() >= 0:
         return None
     missing: BoolArray = np.asarray(series.isna())
+    if not isinstance(dtype, np.dtype) and pd.api.types.is_float_dtype(dtype):
+        # Types with missing values of their own may hold NaN beside these.
+        missing = np.isnan(series.to_numpy(dtype=float, na_value=np.nan))
     return missing if missing.any() else None
 
 
@@ -285,22 +239,35 @@ def check_usable(name: str, series: pd.Series) -> None:
     DesignError
         Numbers stored as objects.
     """
-    if series.dtype == object and pd.api.types.infer_dtype(series, skipna=True) in _NUMBER_OBJECTS:
+    found = kinds.number_objects(series)
+    if found:
+        kind = "" if found == "numbers" else f" ({found})"
+        number, factor = _number(name, series, found), remedy("category", name, series)
         raise DesignError(
-            f"Column {name!r} holds numbers as Python objects, so it is not clear whether it is a number or a factor. "
-            f"Convert it: pandas.to_numeric(data[{name!r}]) for a number, data[{name!r}].astype('category') for a "
-            "factor."
+            f"Column {name!r} holds numbers as Python objects{kind}, so it is not clear whether it is a number or a "
+            f"factor. Convert it: {number} for a number, {factor} for a factor."
         )
+    if series.dtype == object and (odd := kinds.unhashable(series)) is not None:
+        raise DesignError(
+            f"Column {name!r} holds a {type(odd).__name__} in each cell, e.g. {str(odd)[:60]}, which is neither a "
+            "number nor a level. Take what is meant out of it into a column of its own."
+        )
+
+
+def _number(name: str, series: pd.Series, found: str) -> str:
+    if found == "complex":
+        return f"{remedy('category', name, series).split('.astype')[0]}.map(lambda z: z.real)"
+    return remedy("float" if found != "numbers" else "number", name, series)
 
 
 def check_no_time(name: str, series: pd.Series) -> None:
     """Refuse dates and durations as terms of their own: their unit has to be chosen first."""
-    if pd.api.types.is_datetime64_any_dtype(series.dtype) or pd.api.types.is_timedelta64_dtype(series.dtype):
-        first = series.iloc[0]
+    found = kinds.time_kind(series)
+    if found:
+        number, factor = remedy(found.remedy, name, series), remedy("category", name, series)
         raise DesignError(
-            f"Column {name!r} holds dates or durations (first: {first}); a slope needs a number with a unit. Convert "
-            f"it, e.g. (data[{name!r}] - data[{name!r}].min()) / pandas.Timedelta('1D') for days, or "
-            f"data[{name!r}].astype('category') for a factor."
+            f"Column {name!r} holds {found.words} (first: {series.iloc[0]}); a slope needs a number with a unit. "
+            f"Convert it, e.g. {number} for {found.unit}, or {factor} for a factor."
         )
 
 
@@ -320,16 +287,23 @@ def check_response_column(name: str, series: pd.Series) -> None:
         raise DesignError(
             f"The response {name!r} is boolean. A linear mixed model describes a numeric response with normal "
             "errors; for a yes/no response use a logistic mixed model (bambi, brms, glmer), or convert on "
-            f"purpose with data[{name!r}].astype(float)."
+            f"purpose with {remedy('float', name, series)}."
         )
     if isinstance(series.dtype, pd.CategoricalDtype):
         raise DesignError(
             f"The response {name!r} is categorical (values {shown}, ...). A linear mixed model needs a numeric "
             "response; convert it, or use a model for categories (bambi, brms)."
         )
+    time = kinds.time_kind(series)
+    if time:
+        raise DesignError(
+            f"The response {name!r} holds {time.words} (first: {series.iloc[0]}). A linear mixed model needs numbers "
+            f"with a unit: e.g. {remedy(time.remedy, name, series)} for {time.unit}."
+        )
+    found = kinds.number_objects(series)
     raise DesignError(
         f"The response {name!r} is not numeric: it has type {series.dtype} with values such as {shown}. Convert "
-        f"it, e.g. pandas.to_numeric(data[{name!r}], errors='coerce')."
+        f"it, e.g. {remedy('float' if found else 'coerced', name, series)}."
     )
 
 

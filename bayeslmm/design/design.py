@@ -98,6 +98,22 @@ def _shorten(labels: Sequence[Hashable], limit: int = 8) -> str:
     return shown if len(labels) <= limit else f"{shown}, ... ({len(labels)} in all)"
 
 
+@dataclass(frozen=True)
+class Notes:
+    """What a reader would want to know of the data: labels that look alike, dates read as text.
+
+    Attributes
+    ----------
+    lines : tuple of str
+    """
+
+    lines: Lazy[tuple[str, ...]] = Lazy(())  # noqa: RUF009
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What they are made from is the user's data, which copies and other processes have no use for.
+        return {"lines": self.lines}
+
+
 @by_value
 @dataclass(frozen=True)
 class Design:
@@ -133,6 +149,8 @@ class Design:
         How many identical rows each row stands for, all positive.
     recipe : Recipe or None
         How to evaluate the formula on other rows; None for a design put together by hand.
+    notes : Notes
+        What is odd about the data, in words; no part of what makes two designs equal.
     """
 
     formula: str
@@ -149,6 +167,7 @@ class Design:
     dropped: DroppedRows
     frequency: IntArray | None = None
     recipe: Recipe | None = field(default=None, repr=False)
+    notes: Notes = field(default_factory=Notes, repr=False, compare=False)
 
     @property
     def n(self) -> int:

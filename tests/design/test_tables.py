@@ -18,9 +18,9 @@ import pytest
 
 import bayeslmm as bl
 from bayeslmm.design import Design, DroppedRows, Grouping, build_design
-from bayeslmm.design.data import to_pandas
 from bayeslmm.design.groups import group_by
 from bayeslmm.design.rank import independent_columns
+from bayeslmm.design.tables import to_pandas
 from bayeslmm.errors import DesignError
 
 LIBRARIES: dict[str, Callable[[pd.DataFrame], Any]] = {
