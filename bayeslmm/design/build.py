@@ -15,11 +15,12 @@ from bayeslmm.design.choice import chosen_structures, term_structure
 from bayeslmm.design.covariance import CovarianceStructure
 from bayeslmm.design.design import Design, Grouping, Notes, RandomTerm
 from bayeslmm.design.evaluate import Evaluator
-from bayeslmm.design.formula import Bar, Formula, parse_formula
+from bayeslmm.design.formula import Bar, Formula
 from bayeslmm.design.frequency import evaluator_on_copies, formula_pieces, read_frequency
 from bayeslmm.design.groups import group_by
 from bayeslmm.design.magnitude import check_magnitudes
 from bayeslmm.design.notes import PendingNotes
+from bayeslmm.design.quoting import parse_with
 from bayeslmm.design.rank import independent_columns
 from bayeslmm.design.recipe import make_recipe
 from bayeslmm.design.saturated import check_identified
@@ -88,8 +89,8 @@ def build_design(
     """
     if not isinstance(formula, str):
         raise FormulaError(f"The formula is a {type(formula).__name__}, not a string such as 'y ~ x + (x | g)'.")
-    parsed = parse_formula(formula)
     table, available = open_table(data)
+    parsed = parse_with(formula, available)
     namespace = dict(extra_namespace or {})
     names = checks.used_columns(parsed, available, namespace)
     weight_names = _argument_columns("weights", weights, available, namespace)

@@ -17,8 +17,9 @@ from bayeslmm.design.formula import Formula
 from bayeslmm.design.functions import is_value
 from bayeslmm.design.lazy import Labels, LabelsByReason
 from bayeslmm.design.names import literal
+from bayeslmm.design.quoting import at
 from bayeslmm.design.remedies import remedy
-from bayeslmm.design.tokens import WORDS, Token, tokenize
+from bayeslmm.design.tokens import WORDS, Token, quoted, tokenize
 from bayeslmm.errors import DesignError, FormulaError
 from bayeslmm.types import AnyArray, BoolArray, FloatArray
 
@@ -72,9 +73,18 @@ def _names_in(text: str, available: Sequence[str], namespace: Mapping[str, Any])
         following = tokens[i + 1].text if i + 1 < len(tokens) else ""
         if token.kind == "quoted" and following != "(":
             found.append(token.text.strip("`"))
+        elif token.text == "Q" and following == "(" and "Q" not in namespace and tokens[i + 2].kind == "string":
+            raise _q_call(text, tokens[i + 2].text[1:-1])
         elif token.kind == "name" and not _no_column(token, following):
             found += [token.text] * (token.text in available or not is_value(token.text, namespace))
     return found
+
+
+def _q_call(text: str, name: str) -> DesignError:
+    return DesignError(
+        f"{text!r} has Q({name!r}), which other packages use for names with spaces or signs. Write the name in "
+        f"backquotes: `{name}`."
+    )
 
 
 def _no_column(token: Token, following: str) -> bool:
@@ -85,14 +95,29 @@ def _no_column(token: Token, following: str) -> bool:
 
 
 def _missing(name: str, available: Sequence[str], formula: Formula) -> DesignError:
-    near = difflib.get_close_matches(name, available, n=2, cutoff=0.6)
-    near = near or [column for column in available if column.lower() == name.lower()]
-    hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+    token = next((t for t in tokenize(formula.text) if t.text.strip("`") == name), None)
+    whole = at(formula.text, available, token.start) if token and token.kind == "name" else ""
+    if whole:
+        hint = f" Did you mean the column {quoted(whole)}? Names with spaces or signs are written in backquotes."
+    else:
+        near = _near(name, available)
+        hint = f" Did you mean {' or '.join(map(_as_written, near))}?" if near else ""
     shown = ", ".join(available[:20]) + (", ..." if len(available) > 20 else "")
     message = f"The formula uses {name!r}, which is not a column of the data.{hint} Columns are: {shown}."
-    token = next((t for t in tokenize(formula.text) if t.text.strip("`") == name), None)
     located = FormulaError(message, formula.text, token.start, len(token.text)) if token else message
     return DesignError(str(located))
+
+
+def _near(name: str, available: Sequence[str]) -> list[str]:
+    """Columns that may have been meant: spelled alike, another case, or with the name as one of their words."""
+    near = difflib.get_close_matches(name, available, n=2, cutoff=0.6)
+    near = near or [column for column in available if column.lower() == name.lower()]
+    return near or [column for column in available if name.lower() in re.findall(r"\w+", column.lower())][:2]
+
+
+def _as_written(name: str) -> str:
+    """A name in quotes, in backquotes if that is how a formula has it."""
+    return repr(name) if quoted(name) == name else quoted(name)
 
 
 def check_text(columns: Mapping[str, pd.Series]) -> None:
@@ -164,7 +189,12 @@ def complete_rows(
         )
     index = data.index
     reasons = {reason: Labels(index[mask]) for reason, mask in masks.items()}
-    return keep, DroppedRows(Labels(index[~keep]), LabelsByReason(reasons))
+    return keep, DroppedRows(Labels(index[~keep]), LabelsByReason(reasons), _unit(index))
+
+
+def _unit(index: pd.Index) -> str:
+    """What labels of rows number, if the index says so by its name."""
+    return str(index.name) if str(index.name).startswith("line of ") else ""
 
 
 def missing_values(series: pd.Series) -> BoolArray | None:

@@ -75,10 +75,13 @@ class DroppedRows:
         Index labels of the dropped rows in the user's data frame, in its order.
     reasons : dict
         Reason (``"missing Days"``, ``"weight 0"``, ``"frequency 0"``) to the labels concerned; a row may have several.
+    unit : str
+        What the labels number, e.g. ``"line of the file"``; empty if they are just labels.
     """
 
     labels: Lazy[tuple[Hashable, ...]] = Lazy(())  # noqa: RUF009
     reasons: Lazy[dict[str, tuple[Hashable, ...]]] = Lazy(LabelsByReason({}))  # noqa: RUF009
+    unit: str = ""
 
     def __len__(self) -> int:
         return len(vars(self)["labels"])
@@ -88,14 +91,18 @@ class DroppedRows:
             return "no rows dropped"
         reasons = vars(self)["reasons"]
         found: Mapping[str, Any] = reasons.reasons if isinstance(reasons, LabelsByReason) else reasons
-        parts = [f"{reason}: {_shorten(rows)}" for reason, rows in found.items()]
+        parts = [f"{reason}: {_shorten(rows, self.unit)}" for reason, rows in found.items()]
         noun = "row" if len(self) == 1 else "rows"
         return f"{len(self)} {noun} dropped ({'; '.join(parts)})"
 
 
-def _shorten(labels: Sequence[Hashable], limit: int = 8) -> str:
+def _shorten(labels: Sequence[Hashable], unit: str = "", limit: int = 8) -> str:
     shown = ", ".join(str(label) for label in labels[:limit])
-    return shown if len(labels) <= limit else f"{shown}, ... ({len(labels)} in all)"
+    noun, _, rest = unit.partition(" ")
+    if unit:
+        shown = f"{noun}{'' if len(labels) == 1 else 's'} {shown}"
+    shown = shown if len(labels) <= limit else f"{shown}, ... ({len(labels)} in all)"
+    return f"{shown} {rest}".rstrip()
 
 
 @dataclass(frozen=True)

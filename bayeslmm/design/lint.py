@@ -9,6 +9,8 @@ from bayeslmm.design import lint_calls, lint_data, lint_formula, lint_levels, li
 from bayeslmm.design.formula import Formula, parse_formula
 from bayeslmm.design.lint_refused import refused
 from bayeslmm.design.lint_report import Finding, LintReport
+from bayeslmm.design.quoting import explained
+from bayeslmm.design.tables import open_table
 from bayeslmm.errors import FormulaError
 
 __all__ = ["Finding", "LintReport", "lint"]
@@ -52,7 +54,7 @@ def lint(formula: str, data: Any = None) -> LintReport:
     try:
         parsed = parse_formula(formula)
     except FormulaError as problem:
-        error = problem
+        error = problem if data is None else explained(problem, formula, open_table(data)[1])
     reading = lint_formula.read(formula, parsed, error)
     findings = [*refused(reading), *_static(reading, with_data=data is not None)]
     if data is not None and parsed is not None:

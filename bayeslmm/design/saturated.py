@@ -16,9 +16,9 @@ from bayeslmm.errors import DesignError
 
 # Weights would make such a model identified, and another one than was meant.
 KNOWN_VARIANCES = (
-    "If the residual variances are known (the sampling variances of a meta-analysis): they cannot be given yet. weights= "
-    "is something else: relative precisions, beside which sigma is still estimated; metafor and brms (se()) have known "
-    "variances."
+    "If the residual variances are known (the sampling variances of a meta-analysis): they cannot be given yet. "
+    "weights= is something else, relative precisions beside which sigma is still estimated; metafor and brms (se()) "
+    "have known variances."
 )
 _ALLOW = (
     "saturated='allow' fits the model all the same: the fit is then one of many points with the same criterion and its "
