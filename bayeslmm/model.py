@@ -285,7 +285,8 @@ class Model(BayesianModel):
         return "\n  ".join([f"Model: {self.formula}", *self._lines()])
 
     def _repr_html_(self) -> str:
-        items = "".join(f"<li>{html.escape(line)}</li>" for line in self._lines())
+        # Spaces are what some levels differ by.
+        items = "".join(f"<li style='white-space:pre-wrap'>{html.escape(line)}</li>" for line in self._lines())
         return f"<div><b>Model:</b> <code>{html.escape(self.formula)}</code><ul>{items}</ul></div>"
 
 

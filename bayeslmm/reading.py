@@ -267,8 +267,8 @@ def _western(name: str, content: bytes, error: UnicodeDecodeError) -> tuple[str,
     line = content.count(b"\n", 0, error.start) + 1
     if b"\xff\xfe" in content or b"\xfe\xff" in content:
         raise DatasetError(
-            f"{name} cannot be read as a table: line {line} has a mark of UTF-16 where no text can have one. Was it put "
-            f"together from files of several encodings? {_WANTED}"
+            f"{name} cannot be read as a table: line {line} has a mark of UTF-16 where no text can have one. Was it "
+            f"put together from files of several encodings? {_WANTED}"
         ) from error
     control = sum(byte < 32 and byte not in (9, 10, 12, 13) for byte in content[:10_000])
     if control:

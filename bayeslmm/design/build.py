@@ -161,6 +161,7 @@ def _argument(
     if not names:
         return given
     columns = {name: frame[name] for name in names}
+    checks.check_real(columns)
     if counts is None:
         return Evaluator(columns, {}, namespace).vector(given)
     occurs = counts > 0

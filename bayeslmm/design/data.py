@@ -226,9 +226,8 @@ def check_finite_columns(columns: Mapping[str, pd.Series]) -> None:
     ------
     DesignError
     """
+    check_real(columns)
     for name, series in columns.items():
-        if pd.api.types.is_complex_dtype(series.dtype):
-            raise DesignError(f"Column {name!r} holds complex numbers. Use the real part, the modulus or the angle.")
         if not pd.api.types.is_numeric_dtype(series.dtype) or series.dtype == bool:
             continue
         if isinstance(series.dtype, np.dtype) and (series.dtype.kind in "iu" or _surely_finite(series.to_numpy())):
@@ -240,6 +239,18 @@ def check_finite_columns(columns: Mapping[str, pd.Series]) -> None:
                 f"Column {name!r} has {int(bad.sum())} infinite value(s), at row(s) {row_names(series.index, bad)}. A "
                 "likelihood cannot use them: replace them, or set them to missing to have the rows dropped."
             )
+
+
+def check_real(columns: Mapping[str, pd.Series]) -> None:
+    """Refuse complex numbers.
+
+    Raises
+    ------
+    DesignError
+    """
+    for name, series in columns.items():
+        if pd.api.types.is_complex_dtype(series.dtype):
+            raise DesignError(f"Column {name!r} holds complex numbers. Use the real part, the modulus or the angle.")
 
 
 def check_finite_result(name: str, values: FloatArray, index: pd.Index) -> None:
@@ -374,6 +385,24 @@ def read_weights(weights: Any, data: pd.DataFrame) -> FloatArray | None:
     return values
 
 
+def _no_numbers(given: Any) -> str:
+    """What values are that NumPy would make numbers of although they are none; empty for others."""
+    series = given if isinstance(given, pd.Series) else None
+    if series is None:
+        array = np.ma.getdata(given) if np.ma.isMA(given) else np.asarray(given)
+        if array.ndim != 1:
+            return ""
+        series = pd.Series(array)
+    if kinds.time_kind(series) is not None:
+        return "dates or durations"
+    if pd.api.types.is_complex_dtype(series.dtype) or kinds.number_objects(series) == "complex":
+        return "complex"
+    text = pd.api.types.is_string_dtype(series.dtype) and not pd.api.types.is_numeric_dtype(series.dtype)
+    if text and any(isinstance(value, str | bytes) for value in series):
+        return f"text (e.g. {series.iloc[0]!r})"
+    return ""
+
+
 def read_numbers(what: str, given: Any, data: pd.DataFrame) -> FloatArray | None:
     """An argument that gives one number per row (n,), nan where missing; None if it was not given.
 
@@ -396,8 +425,13 @@ def read_numbers(what: str, given: Any, data: pd.DataFrame) -> FloatArray | None
             f"{what} is a Series with another index than the data, so its order may be another one. Make it a column "
             f"of the data, or pass {what}.to_numpy() if row i of one belongs to row i of the other."
         )
+    odd = _no_numbers(given)
+    if odd:
+        raise DesignError(f"The values of {what} are {odd}, not numbers. Convert them to one number per row.")
     try:
-        values = np.asarray(given, dtype=float)
+        values = np.asarray(
+            np.ma.filled(np.ma.asarray(given, dtype=float), np.nan) if np.ma.isMA(given) else given, float
+        )
     except (TypeError, ValueError) as error:
         raise DesignError(f"The values of {what} are not numbers: {error}. Give one number per row.") from error
     if values.shape != (data.shape[0],):

@@ -49,7 +49,7 @@ def _number_text(text: str) -> str:
 
 # In the order in which they are applied: how texts may differ, what takes the difference away, and its remedy.
 _DIFFERENCES: tuple[tuple[str, Callable[[str], str], str], ...] = (
-    ("invisible characters", _visible, "squeeze"),
+    ("invisible characters", _visible, "unseen"),
     ("their Unicode form", _normal, "normalise"),
     ("spaces", _unspaced, "squeeze"),
     ("case", str.casefold, "lower"),
@@ -100,8 +100,10 @@ def _described(labels: tuple[str, ...]) -> Alike:
     # Either of two foldings may suffice where both take the difference away.
     needed = needed or [(name, remedy) for name, fold, remedy in _DIFFERENCES if len(set(map(fold, labels))) == 1][:1]
     remedies = [remedy for _, remedy in needed]
-    if remedies == ["squeeze"] and len({label.strip() for label in labels}) == 1:
-        remedies = ["strip"]
+    if "squeeze" in remedies:
+        way = "strip" if len({label.strip() for label in labels}) == 1 else "squeeze"
+        way = way if len({" ".join(label.split()).casefold() for label in map(_normal, labels)}) == 1 else "unspaced"
+        remedies[remedies.index("squeeze")] = way
     return Alike(labels, tuple(name for name, _ in needed), tuple(dict.fromkeys(remedies)))
 
 

@@ -15,7 +15,7 @@ from bayeslmm.design.formula import Formula, parse_formula
 from bayeslmm.design.groups import factorize
 from bayeslmm.design.lazy import Deferred, level_name
 from bayeslmm.design.looks import Alike, Likeness, alike, likeness, listed, shown
-from bayeslmm.design.remedies import assignment, remedy
+from bayeslmm.design.remedies import assignment, reading, remedy
 from bayeslmm.design.tokens import tokenize
 from bayeslmm.types import FloatArray, IntArray
 
@@ -156,8 +156,9 @@ def conversion(name: str, series: pd.Series, found: Likeness) -> str:
     ways = []
     for way, detail in found.remedies.items():
         first, *others = detail.split(" or ")
+        file = f" (or {how})" if (how := reading(way, series)) else ""
         other = f" (or the format {' or '.join(map(repr, others))}: both fit)" if others else ""
-        ways.append(f"{assignment(way, name, series, first)}{other}")
+        ways.append(f"{assignment(way, name, series, first)}{other}{file}")
     convert = ", or ".join(ways)
     if found.words == "dates":
         return f"For a slope: {convert}; then {remedy('days', name, series)} is the time in days."

@@ -19,15 +19,18 @@ _PANDAS = {
     "hours of times": "pandas.to_timedelta(data[{0!r}].astype(str)) / pandas.Timedelta('1h')",
     "dates of text": "pandas.to_datetime(data[{0!r}], format={1!r})",
     "mixed dates of text": "pandas.to_datetime(data[{0!r}], format='ISO8601')",
-    "decimal comma": "data[{0!r}].str.replace(',', '.').astype(float) (or decimal=',' in pandas.read_csv)",
-    "thousands": "data[{0!r}].str.replace(',', '').astype(float) (or thousands=',' in pandas.read_csv)",
+    "decimal comma": "data[{0!r}].str.replace(',', '.').astype(float)",
+    "thousands": "data[{0!r}].str.replace(',', '').astype(float)",
     "leading number": "data[{0!r}].str.extract(r'([-+]?[0-9]*[.]?[0-9]+)')[0].astype(float)",
     "recode": "data[{0!r}].replace({1})",
     "unit comma": "data[{0!r}].str.replace(',', '.').str.extract(r'([-+]?[0-9]*[.]?[0-9]+)')[0].astype(float)",
     "minutes clock": "pandas.to_timedelta(data[{0!r}] + ':00') / pandas.Timedelta('1h')",
     "seconds clock": "pandas.to_timedelta(data[{0!r}]) / pandas.Timedelta('1h')",
     "strip": "data[{0!r}].str.strip()",
-    "squeeze": r"data[{0!r}].str.replace(r'[\s\u200b-\u200f\u2060\ufeff\xad]+', ' ', regex=True).str.strip()",
+    "squeeze": r"data[{0!r}].str.replace(r'\s+', ' ', regex=True).str.strip()",
+    "unspaced": r"data[{0!r}].str.replace(r'\s+', '', regex=True)",
+    "unseen": r"data[{0!r}].str.replace(r'[\xad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe00-\ufe0f\ufeff]', "
+    r"'', regex=True)",
     "lower": "data[{0!r}].str.lower()",
     "normalise": "data[{0!r}].str.normalize('NFKC')",
 }
@@ -43,8 +46,7 @@ _POLARS = {
     "hours of times": "pl.col({0!r}).cast(pl.Duration).dt.total_seconds() / 3600",
     "dates of text": "pl.col({0!r}).str.to_datetime({1!r})",
     "mixed dates of text": "pl.col({0!r}).str.to_datetime()",
-    "decimal comma": "pl.col({0!r}).str.replace(',', '.', literal=True).cast(pl.Float64) (or decimal_comma=True in "
-    "polars.read_csv)",
+    "decimal comma": "pl.col({0!r}).str.replace(',', '.', literal=True).cast(pl.Float64)",
     "thousands": "pl.col({0!r}).str.replace_all(',', '', literal=True).cast(pl.Float64)",
     "leading number": "pl.col({0!r}).str.extract(r'([-+]?[0-9]*[.]?[0-9]+)').cast(pl.Float64)",
     "recode": "pl.col({0!r}).replace({1})",
@@ -53,11 +55,31 @@ _POLARS = {
     "minutes clock": "pl.col({0!r}).str.to_time('%H:%M').cast(pl.Duration).dt.total_seconds() / 3600",
     "seconds clock": "pl.col({0!r}).str.to_time('%H:%M:%S').cast(pl.Duration).dt.total_seconds() / 3600",
     "strip": "pl.col({0!r}).str.strip_chars()",
-    "squeeze": r"pl.col({0!r}).str.replace_all(r'[\s\u{{200b}}-\u{{200f}}\u{{2060}}\u{{feff}}\u{{ad}}]+', ' ')"
-    ".str.strip_chars()",
+    "squeeze": r"pl.col({0!r}).str.replace_all(r'\s+', ' ').str.strip_chars()",
+    "unspaced": r"pl.col({0!r}).str.replace_all(r'\s+', '')",
+    "unseen": r"pl.col({0!r}).str.replace_all("
+    r"r'[\x{{ad}}\x{{200b}}-\x{{200f}}\x{{202a}}-\x{{202e}}\x{{2060}}-\x{{2064}}\x{{fe00}}-\x{{fe0f}}\x{{feff}}]', '')",
     "lower": "pl.col({0!r}).str.to_lowercase()",
     "normalise": "pl.col({0!r}).str.normalize('NFKC')",
 }
+
+
+# The same when a file is read.
+_READING = {
+    "decimal comma": {"pandas": "decimal=',' in pandas.read_csv", "polars": "decimal_comma=True in polars.read_csv"},
+    "thousands": {"pandas": "thousands=',' in pandas.read_csv"},
+}
+
+
+def reading(what: str, series: pd.Series) -> str:
+    """How a file would be read to the same effect; empty if there is no such way.
+
+    Examples
+    --------
+    >>> reading("decimal comma", pd.Series(["1,5"]))
+    "decimal=',' in pandas.read_csv"
+    """
+    return _READING.get(what, {}).get(library_of(series), "")
 
 
 def remedy(what: str, name: str, series: pd.Series, detail: str = "") -> str:

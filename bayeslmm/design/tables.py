@@ -121,7 +121,7 @@ def _table_from(data: Any) -> tuple[str, str]:
         return "None", f"Pass {_TABLES}. (A function that changes a table in place returns None.)"
     if isinstance(data, str | PurePath):
         return f"the text {str(data)!r}" if isinstance(data, str) else f"the path {str(data)!r}", _of_text(data)
-    if isinstance(data, Mapping):
+    if isinstance(data, Mapping) and not hasattr(data, "to_dataframe"):
         return f"a {kind}", "Make it one: pandas.DataFrame(data), with a list of values for each column."
     if isinstance(data, np.ndarray):
         if data.dtype.names or data.ndim != 2:
@@ -171,8 +171,13 @@ def _of_object(data: Any, kind: str) -> str:
         )
     if "GroupBy" in kind:
         return "Pass the table that was grouped; the grouping factor stands in the formula, (1 | g)."
-    ways = {"to_pandas": "to_pandas()", "toPandas": "toPandas()", "compute": "compute()", "df": "df()"}
-    ways |= {"to_dataframe": "to_dataframe().reset_index()"}
+    ways = {
+        "to_dataframe": "to_dataframe().reset_index()",
+        "to_pandas": "to_pandas()",
+        "toPandas": "toPandas()",
+        "compute": "compute()",
+        "df": "df()",
+    }
     way = next((call for name, call in ways.items() if callable(getattr(data, name, None))), None)
     if way is not None:
         return f"Convert it first: data.{way}."
