@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,11 +18,14 @@ from bayeslmm.comparison import Comparison, compare
 from bayeslmm.datasets import describe_dataset, load_dataset
 from bayeslmm.design.lint import lint
 from bayeslmm.design.names import on_terminal
-from bayeslmm.errors import DatasetError, StorageError
+from bayeslmm.errors import StorageError
 from bayeslmm.model import Model
 from bayeslmm.outcome import run
+from bayeslmm.reading import Options, read_data, read_table
 from bayeslmm.results.summary import Summary, describe_vanished, number
 from bayeslmm.writing import check_folder
+
+__all__ = ["app", "as_table", "main", "read_data", "show_comparison", "show_summary"]
 
 app = typer.Typer(
     help="Linear mixed models: one lme4-style formula, REML and posterior compared.\n\n"
@@ -46,7 +50,21 @@ def _usable_folder(folder: Path | None) -> Path | None:
 
 
 Formula = Annotated[str, typer.Argument(help='lme4-style formula in quotes, e.g. "y ~ x + (x | g)".')]
-Data = Annotated[str, typer.Option("--data", help="Name of a shipped data set, or path of a CSV or parquet file.")]
+Data = Annotated[
+    str,
+    typer.Option("--data", help="Name of a shipped data set, path of a CSV or parquet file, or - for standard input."),
+]
+Na = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--na",
+        help="Word that means a missing value, in any column; may be given several times. Empty cells always do, and "
+        "NA, NaN, null, None in columns of numbers; in columns of text these are levels.",
+    ),
+]
+Sep = Annotated[str, typer.Option("--sep", help="Separator of the columns, e.g. ';' or tab; found out by default.")]
+Decimal = Annotated[str, typer.Option("--decimal", help="Decimal sign of numbers: . or , ; found out by default.")]
+Encoding = Annotated[str, typer.Option("--encoding", help="Encoding of the file, e.g. cp1252; found out by default.")]
 Weights = Annotated[str | None, typer.Option("--weights", help="Column or expression of precision weights.")]
 Frequency = Annotated[
     str | None, typer.Option("--frequency", help="Column or expression of how many identical rows a row stands for.")
@@ -64,6 +82,10 @@ def fit(
     data: Data,
     weights: Weights = None,
     frequency: Frequency = None,
+    na: Na = None,
+    sep: Sep = "",
+    decimal: Decimal = "",
+    encoding: Encoding = "",
     ml: Annotated[bool, typer.Option("--ml", help="Maximum likelihood instead of REML.")] = False,
     out: Annotated[
         Path | None,
@@ -73,7 +95,7 @@ def fit(
     """Fit by REML (or ML) and print estimates and intervals."""
     from bayeslmm.report import FIT_FILES, write_estimates
 
-    model = Model(formula, read_data(data), weights=weights, frequency=frequency)
+    model = _model(formula, _read(data, na, sep, decimal, encoding), weights=weights, frequency=frequency)
     if out is not None:
         check_folder(out, FIT_FILES)
     result = model.fit(reml=not ml)
@@ -93,6 +115,10 @@ def compare_command(
     data: Data,
     weights: Weights = None,
     frequency: Frequency = None,
+    na: Na = None,
+    sep: Sep = "",
+    decimal: Decimal = "",
+    encoding: Encoding = "",
     method: Annotated[
         str, typer.Option("--method", help="auto, quadrature, importance, collapsed_nuts or nuts.")
     ] = "auto",
@@ -101,11 +127,12 @@ def compare_command(
     out: Out = None,
 ) -> None:
     """Fit by REML, sample the posterior, and print both side by side."""
-    model = Model(formula, read_data(data), weights=weights, frequency=frequency)
+    model = _model(formula, _read(data, na, sep, decimal, encoding), weights=weights, frequency=frequency)
+    name = "standard input" if data == "-" else Path(data).stem
     if out is not None:
-        _check([(Path(data).stem, model)], out)
+        _check([(name, model)], out)
     both = compare(model.fit(), model.sample(draws, method=method, random_seed=seed))  # type: ignore[arg-type]
-    paths = [] if out is None else _write([(Path(data).stem, both)], out)
+    paths = [] if out is None else _write([(name, both)], out)
     show_comparison(both, _console())
     if out is not None:
         _list(paths, out)
@@ -117,6 +144,10 @@ def boundary(
     data: Data,
     weights: Weights = None,
     frequency: Frequency = None,
+    na: Na = None,
+    sep: Sep = "",
+    decimal: Decimal = "",
+    encoding: Encoding = "",
     ml: Annotated[bool, typer.Option("--ml", help="Maximum likelihood instead of REML.")] = False,
     seed: Seed = 1,
     out: Annotated[
@@ -127,7 +158,7 @@ def boundary(
     """Say what a variance of zero, or one near it, means for a fit, and what can be done."""
     from bayeslmm.report import BOUNDARY_FILES, write_boundary
 
-    model = Model(formula, read_data(data), weights=weights, frequency=frequency)
+    model = _model(formula, _read(data, na, sep, decimal, encoding), weights=weights, frequency=frequency)
     if out is not None:
         check_folder(out, BOUNDARY_FILES)
     report, console = model.fit(reml=not ml).boundary(random_seed=seed), _console()
@@ -141,9 +172,13 @@ def boundary(
 def lint_command(
     formula: Formula,
     data: Annotated[str | None, typer.Option("--data", help="Data set or file, for findings about columns.")] = None,
+    na: Na = None,
+    sep: Sep = "",
+    decimal: Decimal = "",
+    encoding: Encoding = "",
 ) -> None:
     """Say where lme4, brms, bambi or formulae would read a formula differently."""
-    report = lint(formula, None if data is None else read_data(data))
+    report = lint(formula, None if data is None else _read(data, na, sep, decimal, encoding))
     console = _console()
     console.print(str(report), highlight=False, soft_wrap=True)
 
@@ -165,38 +200,24 @@ def demo(out: Out = Path("demo-output"), seed: Seed = 1) -> None:
     _list(_write(comparisons, folder), folder)
 
 
-def read_data(name: str) -> Any:
-    """A shipped data set, or a CSV or parquet file.
+def _read(data: str, na: list[str] | None, sep: str, decimal: str, encoding: str) -> Any:
+    """The table of --data; what was decided when it was read is said before anything else."""
+    reading = read_table(data, Options(tuple(na or ()), sep, decimal, encoding))
+    _say("standard input" if data == "-" else data, reading.notes)
+    return reading.frame
 
-    Raises
-    ------
-    DatasetError
-        Neither, a file type that is not read, or a file without a table.
-    """
-    import pandas as pd
 
-    path = Path(name)
-    suffix = path.suffix.lower()
-    if not path.exists() and suffix == "":
-        return load_dataset(name)
-    if not path.exists():
-        raise DatasetError(f"There is no file {name!r}. Give the path of a CSV or parquet file, or a data set's name.")
-    if suffix == ".parquet":
-        try:
-            return pd.read_parquet(path)
-        except ImportError as error:
-            raise DatasetError(
-                f"Reading {name!r} needs pyarrow, which is not installed: pip install pyarrow."
-            ) from error
-    if suffix in (".csv", ".tsv", ".txt"):
-        try:
-            return pd.read_csv(path, sep="\t" if suffix == ".tsv" else ",")
-        except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-            raise DatasetError(
-                f"{name!r} cannot be read as a table ({error}). The first line has to hold the names of the columns, "
-                "the others one row each, in UTF-8."
-            ) from error
-    raise DatasetError(f"{name!r} is neither CSV (.csv, .tsv) nor parquet (.parquet).")
+def _model(formula: str, data: Any, **options: Any) -> Model:
+    """The model, and what is odd about its data."""
+    model = Model(formula, data, **options)
+    _say("data", model.design.notes.lines)
+    return model
+
+
+def _say(about: str, notes: Sequence[str]) -> None:
+    console = _Plain(stderr=True, markup=False, emoji=False, highlight=False)
+    for note in notes:
+        console.print(f"Note ({about}): {note}", soft_wrap=True)
 
 
 class _Plain(Console):
