@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.measure import Measurement
+from rich.console import Console, ConsoleOptions
 from rich.rule import Rule
-from rich.table import Table
 from rich.text import Text
 
-from bayeslmm.comparison import Comparison, compare
+from bayeslmm.comparison import Comparison, compare, export
 from bayeslmm.datasets import describe_dataset, load_dataset
 from bayeslmm.design.lint import lint
 from bayeslmm.design.names import on_terminal
+from bayeslmm.design.readable import frame_columns
+from bayeslmm.design.screen import Column, fill, screen_width, table_lines
 from bayeslmm.errors import BayesLMMError, DatasetError
 from bayeslmm.model import Model
-from bayeslmm.results.summary import Summary, describe_vanished, number
+from bayeslmm.results.summary import Summary, describe_vanished, reml_summary
 
 app = typer.Typer(
     help="Linear mixed models: one lme4-style formula, REML and posterior compared.\n\n"
@@ -31,8 +32,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 DEMO = ("sleepstudy", "Dyestuff2")
-# A terminal narrower than the comparison would cut its columns.
-_WIDTH = 150
 
 
 def _usable_folder(folder: Path | None) -> Path | None:
@@ -74,15 +73,13 @@ def fit(
 ) -> None:
     """Fit by REML (or ML) and print estimates and intervals."""
     result = Model(formula, read_data(data), weights=weights, frequency=frequency).fit(reml=not ml)
-    console = _console()
-    show_summary(result.summary(), console)
-    tidy = result.tidy()
-    console.print(as_table("Estimates with 95 % intervals", tidy.set_index("term")))
+    console, tidy = _console(), result.tidy()
+    show_summary(reml_summary(result, tidy), console)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         tidy.to_csv(out / "fit.csv", index=False)
         tidy.to_json(out / "fit.json", orient="records", indent=2)
-        console.print(f"Wrote {out / 'fit.csv'} and {out / 'fit.json'}.")
+        _say(console, f"Wrote {out / 'fit.csv'} and {out / 'fit.json'}.")
 
 
 @app.command(name="compare")
@@ -122,12 +119,12 @@ def boundary(
     """Say what a variance of zero, or one near it, means for a fit, and what can be done."""
     result = Model(formula, read_data(data), weights=weights, frequency=frequency).fit(reml=not ml)
     report, console = result.boundary(random_seed=seed), _console()
-    console.print(str(report), markup=False, highlight=False)
+    _show(console, report.text(console.width))
     if out is not None:
         from bayeslmm.report import write_boundary
 
         paths = write_boundary(report, out)
-        console.print(f"Wrote {' and '.join(map(str, paths))}.")
+        _say(console, f"Wrote {' and '.join(map(str, paths))}.")
 
 
 @app.command(name="lint")
@@ -138,7 +135,7 @@ def lint_command(
     """Say where lme4, brms, bambi or formulae would read a formula differently."""
     report = lint(formula, None if data is None else read_data(data))
     console = _console()
-    console.print(str(report), highlight=False, soft_wrap=True)
+    _show(console, report.text(console.width))
 
 
 @app.command()
@@ -150,7 +147,7 @@ def demo(out: Out = Path("demo-output"), seed: Seed = 1) -> None:
         model = Model(entry["formula"], load_dataset(name))
         both = compare(model.fit(), model.sample(random_seed=seed))
         console.print(Rule(Text(name, style="bold")))
-        console.print(f"{entry['description']}. Source: {entry['source']}.")
+        _say(console, f"{entry['description']}. Source: {entry['source']}.")
         show_comparison(both, console)
         comparisons.append((name, both))
     _write(comparisons, out or Path("demo-output"))
@@ -199,8 +196,7 @@ class _Plain(Console):
 
 def _console() -> Console:
     # Labels such as sd_g[x] are not markup, terms such as a:b:c no emoji.
-    console = _Plain(markup=False, emoji=False)
-    return console if console.is_terminal else _Plain(width=_WIDTH, markup=False, emoji=False)
+    return _Plain(width=screen_width(), markup=False, emoji=False)
 
 
 def _write(comparisons: list[tuple[str, Comparison]], folder: Path) -> None:
@@ -210,55 +206,62 @@ def _write(comparisons: list[tuple[str, Comparison]], folder: Path) -> None:
 
     matplotlib.use("Agg")
     console = _console()
-    console.print(f"\nWritten to {folder}:")
+    _say(console, f"\nWritten to {folder}:")
     for path in write(comparisons, folder):
-        console.print(f"  {path.name}")
+        _say(console, f"  {path.name}")
 
 
 def show_comparison(both: Comparison, console: Console) -> None:
-    """Print a comparison; in a narrow terminal in three parts."""
+    """Print a comparison, folded where the console is narrow."""
     for line in both.header:
-        console.print(line)
+        _say(console, line)
     for vanished in both.reml.optimum.vanished:
-        console.print(describe_vanished(both.design, vanished), style="yellow")
-    frame = both.printable()
-    table = as_table("", frame)
-    if Measurement.get(console, console.options.update(max_width=10 * _WIDTH), table).minimum <= console.width:
-        console.print(table)
-        return
-    posterior, zero = (list(frame.columns).index(name) for name in ("mean", "P(sd < delta)"))
-    console.print(as_table("REML and ML", frame.iloc[:, :posterior]))
-    console.print(as_table("Posterior", frame.iloc[:, posterior:zero]))
-    console.print(as_table("Near zero", frame.iloc[:, zero:][frame["delta"].notna()]))
+        _say(console, describe_vanished(both.design, vanished), style="yellow")
+    table = as_table("", both.printable(), export.blocks(both))
+    console.print("", table, "", sep="\n", soft_wrap=True, highlight=False)
 
 
 def show_summary(summary: Summary, console: Console) -> None:
     """Print a summary."""
-    console.print(summary.title, style="bold")
-    for note in summary.notes:
-        console.print(note)
-    for heading, table in summary.tables:
-        console.print(as_table(heading, table))
+    title, _, rest = summary.text(console.width).partition("\n")
+    _show(console, title, style="bold")
+    _show(console, rest)
 
 
-def as_table(title: str, frame: Any) -> Table:
-    """A rich table of a data frame; numbers are never cut, words may be wrapped."""
-    table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column(frame.index.name or "", min_width=max((len(str(label)) for label in frame.index), default=0))
-    for column in frame.columns:
-        numeric = frame[column].dtype.kind in "fi"
-        words = (word for value in frame[column] for word in ([_cell(value)] if numeric else _cell(value).split()))
-        width = max((len(word) for word in words), default=0)
-        table.add_column(str(column), justify="right" if numeric else "left", min_width=width)
-    for label, row in frame.iterrows():
-        table.add_row(str(label), *(_cell(value) for value in row))
-    return table
+@dataclass(frozen=True)
+class FoldedTable:
+    """A table that rich shows in blocks as wide as the console.
+
+    Attributes
+    ----------
+    title : str
+    columns : tuple of Column
+        That of the labels first.
+    """
+
+    title: str
+    columns: tuple[Column, ...]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        labels, *columns = self.columns
+        lines = table_lines([labels], columns, options.max_width)
+        yield Text("\n".join([self.title, *lines] if self.title else lines), no_wrap=True, overflow="ignore")
 
 
-def _cell(value: Any) -> str:
-    if value is None or value != value:
-        return ""
-    return number(value) if isinstance(value, float) else str(value)
+def as_table(title: str, frame: Any, groups: Mapping[str, Sequence[str]] | None = None) -> FoldedTable:
+    """A table of a data frame for rich; nothing is cut."""
+    labels, columns = frame_columns(frame, groups)
+    return FoldedTable(title, (*labels, *columns))
+
+
+def _say(console: Console, text: str, style: str | None = None) -> None:
+    """Print sentences, broken at spaces where the console ends."""
+    _show(console, fill(text, console.width, "  "), style)
+
+
+def _show(console: Console, text: str, style: str | None = None) -> None:
+    """Print lines that fit; what does not is left whole to the terminal."""
+    console.print(text, style=style, soft_wrap=True, highlight=False)
 
 
 def main() -> None:
@@ -266,8 +269,8 @@ def main() -> None:
     try:
         app()
     except BayesLMMError as error:
-        console = _Plain(stderr=True, width=_WIDTH, markup=False, emoji=False, highlight=False)
-        console.print(f"Error: {error}", style="red")
+        console = _Plain(stderr=True, width=screen_width(), markup=False, emoji=False)
+        _show(console, fill(f"Error: {error}", console.width), style="red")
         sys.exit(1)
 
 

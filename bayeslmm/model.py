@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from bayeslmm.bayesian import BayesianModel
 from bayeslmm.design import CovarianceStructure, Design, DroppedRows, build_design
+from bayeslmm.design.screen import fill
 from bayeslmm.errors import ConvergenceWarning, FitError
 from bayeslmm.likelihood import CrossProducts, cross_products
 from bayeslmm.reml import Optimum, optimise
@@ -280,7 +281,7 @@ class Model(BayesianModel):
         return lines
 
     def __repr__(self) -> str:
-        return "\n  ".join([f"Model: {self.formula}", *self._lines()])
+        return fill("\n  ".join([f"Model: {self.formula}", *self._lines()]), indent="  ")
 
     def _repr_html_(self) -> str:
         items = "".join(f"<li>{html.escape(line)}</li>" for line in self._lines())

@@ -57,6 +57,39 @@ def sd_table(both: Comparison) -> pd.DataFrame:
     return pd.concat([frame[list(HEADINGS)], *more], axis=1)
 
 
+def error_table(both: Comparison) -> pd.DataFrame:
+    """Monte Carlo standard errors of the posterior columns of `Comparison.table`, rows and columns as there."""
+    frame = pd.DataFrame(index=pd.Index([p.label for p in both.parameters]))
+    for k, post in enumerate((both.posterior, *both.more), 1):
+        end, errors = "" if k == 1 else f"_{k}", post.monte_carlo_errors(both.level)
+        for name in FURTHER if end else ("mean", "median", "mode", "hdi_low", "hdi_high"):
+            frame[name + end] = errors[name]
+        if both.scale == "variance":
+            _square_errors(both, post, frame, end)
+    return frame
+
+
+def _square_errors(both: Comparison, post: Posterior, frame: pd.DataFrame, end: str) -> None:
+    """Errors of squares, and of means of squares, from those of sds."""
+    rows = [p.label for p in both.parameters if is_scale(p)]
+    values, errors = both.sd_table, post.monte_carlo_errors(both.level)
+    for name in frame.columns:
+        if name.rstrip("_0123456789") in _SQUARED and (name.endswith(end) if end else name[-1] not in "0123456789"):
+            frame.loc[rows, name] *= 2.0 * values.loc[rows, name].abs()
+    moments = post.table(both.level)
+    # A mean that is not finite has no error.
+    mean, sd = ((2.0 * moments[name] * errors[name]).fillna(0.0) for name in ("mean", "sd"))
+    whole = pd.Series(np.hypot(mean.to_numpy(), sd.to_numpy()), index=frame.index)
+    frame.loc[rows, f"mean{end}"] = whole[rows]
+
+
+def draws_below(both: Comparison) -> list[float]:
+    """How many independent draws the probabilities of being below delta are from."""
+    size = both.posterior._size
+    deltas = zip(both.parameters, both.sd_table["delta"], strict=True)
+    return [size(both.posterior.draws(p.label) < delta) if p.kind == "sd" else np.nan for p, delta in deltas]
+
+
 def variance_table(both: Comparison) -> pd.DataFrame:
     """The same with variances in place of sds: all squared but the posterior means, which are those of variances."""
     frame = both.sd_table.copy()

@@ -1,4 +1,4 @@
-"""Text for a screen: how wide it is, and sentences and tables that fit into it with no number cut and no column lost."""
+"""Text for a screen: how wide it is, and sentences and tables that fit into it, no number cut, no column lost."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ class _Block:
 
 
 def table_lines(labels: Sequence[Column], columns: Sequence[Column], width: int) -> list[str]:
-    """Lines of a table, folded into blocks of columns where it is wider than the screen, the labels repeated.
+    r"""Lines of a table, folded into blocks of columns where it is wider than the screen, the labels repeated.
 
     Parameters
     ----------
@@ -192,7 +192,7 @@ def table_lines(labels: Sequence[Column], columns: Sequence[Column], width: int)
     Examples
     --------
     >>> rows = Column("", ("x", "y"))
-    >>> print("\\n".join(table_lines([rows], [Column("a", ("1.5", "2")), Column("b", ("-1e-12", "3"))], 20)))
+    >>> print("\n".join(table_lines([rows], [Column("a", ("1.5", "2")), Column("b", ("-1e-12", "3"))], 20)))
          a       b
     x  1.5  -1e-12
     y    2       3
@@ -247,10 +247,10 @@ def _grouped(columns: Sequence[Column]) -> list[list[Column]]:
 def _folded(columns: Sequence[Column], room: int) -> list[_Block]:
     """Blocks of columns that fit, filled one after the other."""
     blocks, chosen, widths = list[_Block](), list[Column](), list[int]()
-    for column in columns:
+    for k, column in enumerate(columns):
         left = room - sum(widths) - len(_GAP) * len(widths)
         own = _width(column, left)
-        if chosen and own > left:
+        if chosen and own + _partner(columns[k:], room) > left:
             blocks.append(_Block(tuple(chosen), tuple(widths), column.group))
             chosen, widths, left = [], [], room
             own = _width(column, room)
@@ -259,6 +259,15 @@ def _folded(columns: Sequence[Column], room: int) -> list[_Block]:
         chosen.append(column)
         widths.append(own)
     return [*blocks, _Block(tuple(chosen), tuple(widths), columns[0].group)]
+
+
+def _partner(columns: Sequence[Column], room: int) -> int:
+    """Columns of the screen that the upper end of an interval takes beside its lower end, if both fit."""
+    if len(columns) < 2 or "low" not in columns[0].heading:
+        return 0
+    low, high = columns[:2]
+    both = low.natural + len(_GAP) + high.natural
+    return len(_GAP) + high.natural if high.heading == low.heading.replace("low", "high") and both <= room else 0
 
 
 def _width(column: Column, left: int) -> int:

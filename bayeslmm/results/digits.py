@@ -1,8 +1,8 @@
-"""How many digits of a number are shown: those that its Monte Carlo error leaves, and no zero that draws cannot show."""
+"""How many digits of a number are shown: as many as its Monte Carlo error leaves, no zero that draws cannot show."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -111,7 +111,7 @@ def _step(value: float) -> float:
 
 
 def in_digits(
-    frame: pd.DataFrame, errors: pd.DataFrame | None = None, shares: Mapping[str, float] | None = None
+    frame: pd.DataFrame, errors: pd.DataFrame | None = None, shares: Mapping[str, Sequence[float]] | None = None
 ) -> pd.DataFrame:
     """A table as text, every number as far as it is known.
 
@@ -120,14 +120,14 @@ def in_digits(
     frame : DataFrame
     errors : DataFrame, optional
         Monte Carlo standard errors of some of its columns, rows in the same order; the other columns have none.
-    shares : mapping of str to float, optional
-        Columns that are probabilities from draws, and the number of these.
+    shares : mapping of str to sequence of float, optional
+        Columns that are probabilities from draws, and the number of independent draws of every row.
     """
     out = {}
     for name in frame.columns:
         values = frame[name].tolist()
         if shares and name in shares:
-            out[name] = [probability(float(value), shares[name]) for value in values]
+            out[name] = [probability(float(p), size) for p, size in zip(values, shares[name], strict=True)]
         elif errors is not None and name in errors:
             pairs = zip(values, errors[name].to_numpy(dtype=float), strict=True)
             out[name] = [to_error(float(value), error) for value, error in pairs]

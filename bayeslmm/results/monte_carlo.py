@@ -37,7 +37,7 @@ def standard_errors(draws: FloatArray, level: float, kind: str, dependent: bool,
     size = draws.size
     if size < _FEWEST:
         return dict.fromkeys(("mean", "sd", "median", "mode", "hdi_low", "hdi_high"), np.nan)
-    factor = inflation * (_dependence(draws) if dependent else 1.0)
+    factor = inflation * (dependence(draws) if dependent else 1.0)
     with np.errstate(over="ignore", invalid="ignore"):
         spread = float(draws.std())
         scaled = (draws - draws.mean()) / (spread if spread > 0 else 1.0)
@@ -53,10 +53,11 @@ def standard_errors(draws: FloatArray, level: float, kind: str, dependent: bool,
     }
 
 
-def _dependence(draws: FloatArray) -> float:
+def dependence(draws: FloatArray) -> float:
     """Standard error of the mean over that of independent draws, by batches."""
-    parts = _batches(draws)
-    spread = float(draws.std())
+    if draws.size < _FEWEST:
+        return 1.0
+    parts, spread = _batches(draws), float(draws.std())
     if spread == 0 or len(parts) < 2:
         return 1.0
     return float(max(parts.mean(axis=1).std(ddof=1) * np.sqrt(parts.shape[1]) / spread, 1.0))
