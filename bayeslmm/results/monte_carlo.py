@@ -9,6 +9,8 @@ from bayeslmm.types import FloatArray
 
 # Draws that a batch needs at least, and how many batches at most; fewer draws than so many have no known error.
 _BATCH, _BATCHES, _FEWEST = 100, 20, 40
+# Draws that are this close together, relative to their size, have no density to speak of.
+_NARROW = 1e-12
 # Ends of shortest intervals come nearer to their limit with the number of draws to this power (measured; 1/3 for
 # intervals whose width is flat in their place, 1/2 for quantiles).
 _RATE = 0.37
@@ -103,8 +105,11 @@ def mode_error(draws: FloatArray, kind: str) -> float:
     place, width = mode(draws, kind), bandwidth(draws)
     if place == 0 and kind in ("sd", "sigma"):
         return 0.0
-    below, height, above = density(draws, kind, np.array([place - width, place, place + width]))
-    bend = max(2.0 * height - below - above, 1e-300) / width**2
-    noise = np.sqrt(height / (4.0 * np.sqrt(np.pi) * draws.size * width**3))
+    spread = float(draws.std())
+    if width <= _NARROW * abs(place):
+        return spread
+    heights = width * density(draws, kind, np.array([place - width, place, place + width]))
+    bend = 2.0 * heights[1] - heights[0] - heights[2]
+    noise = width * float(np.sqrt(heights[1] / (4.0 * np.sqrt(np.pi) * draws.size)))
     # A density that is flat there says no more than that the mode is somewhere within the draws.
-    return float(min(noise / bend, draws.std()))
+    return min(noise / bend, spread) if bend > 0 else spread
