@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.measure import Measurement
+from rich.console import Console, ConsoleOptions
 from rich.rule import Rule
-from rich.table import Table
 from rich.text import Text
 
-from bayeslmm.comparison import Comparison, compare
+from bayeslmm.comparison import Comparison, compare, export
 from bayeslmm.datasets import describe_dataset, load_dataset
 from bayeslmm.design.lint import lint
 from bayeslmm.design.names import on_terminal
+from bayeslmm.design.readable import frame_columns
+from bayeslmm.design.screen import Column, fill, screen_width, table_lines
 from bayeslmm.errors import StorageError
 from bayeslmm.model import Model
 from bayeslmm.outcome import run
 from bayeslmm.reading import Options, read_data, read_table
-from bayeslmm.results.summary import Summary, describe_vanished, number
+from bayeslmm.results.summary import Summary, describe_vanished, reml_summary
 from bayeslmm.writing import check_folder
 
 __all__ = ["app", "as_table", "main", "read_data", "show_comparison", "show_summary"]
@@ -35,8 +35,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 DEMO = ("sleepstudy", "Dyestuff2")
-# A terminal narrower than the comparison would cut its columns.
-_WIDTH = 150
 
 
 def _usable_folder(folder: Path | None) -> Path | None:
@@ -103,10 +101,9 @@ def fit(
     # Files first: they are not lost if who reads the output closes it.
     paths = [] if out is None else write_estimates(tidy, out)
     console = _console()
-    show_summary(result.summary(), console)
-    console.print(as_table("Estimates with 95 % intervals", tidy.set_index("term")))
+    show_summary(reml_summary(result, tidy), console)
     if out is not None:
-        console.print(f"Wrote {' and '.join(map(str, paths))}.")
+        _say(console, f"Wrote {' and '.join(map(str, paths))}.")
 
 
 @app.command(name="compare")
@@ -163,9 +160,9 @@ def boundary(
         check_folder(out, BOUNDARY_FILES)
     report, console = model.fit(reml=not ml).boundary(random_seed=seed), _console()
     paths = [] if out is None else write_boundary(report, out)
-    console.print(str(report), markup=False, highlight=False)
+    _show(console, report.text(console.width))
     if out is not None:
-        console.print(f"Wrote {' and '.join(map(str, paths))}.")
+        _say(console, f"Wrote {' and '.join(map(str, paths))}.")
 
 
 @app.command(name="lint")
@@ -180,7 +177,7 @@ def lint_command(
     """Say where lme4, brms, bambi or formulae would read a formula differently."""
     report = lint(formula, None if data is None else _read(data, na, sep, decimal, encoding))
     console = _console()
-    console.print(str(report), highlight=False, soft_wrap=True)
+    _show(console, report.text(console.width))
 
 
 @app.command()
@@ -193,7 +190,7 @@ def demo(out: Out = Path("demo-output"), seed: Seed = 1) -> None:
         entry = describe_dataset(name)
         both = compare(model.fit(), model.sample(random_seed=seed))
         console.print(Rule(Text(name, style="bold")))
-        console.print(f"{entry['description']}. Source: {entry['source']}.")
+        _say(console, f"{entry['description']}. Source: {entry['source']}.")
         show_comparison(both, console)
         comparisons.append((name, both))
     folder = out or Path("demo-output")
@@ -203,21 +200,21 @@ def demo(out: Out = Path("demo-output"), seed: Seed = 1) -> None:
 def _read(data: str, na: list[str] | None, sep: str, decimal: str, encoding: str) -> Any:
     """The table of --data; what was decided when it was read is said before anything else."""
     reading = read_table(data, Options(tuple(na or ()), sep, decimal, encoding))
-    _say("standard input" if data == "-" else data, reading.notes)
+    _remark("standard input" if data == "-" else data, reading.notes)
     return reading.frame
 
 
 def _model(formula: str, data: Any, **options: Any) -> Model:
     """The model, and what is odd about its data."""
     model = Model(formula, data, **options)
-    _say("data", model.design.notes.lines)
+    _remark("data", model.design.notes.lines)
     return model
 
 
-def _say(about: str, notes: Sequence[str]) -> None:
-    console = _Plain(stderr=True, markup=False, emoji=False, highlight=False)
+def _remark(about: str, notes: Sequence[str]) -> None:
+    console = _Plain(stderr=True, width=screen_width(), markup=False, emoji=False)
     for note in notes:
-        console.print(f"Note ({about}): {note}", soft_wrap=True)
+        _say(console, f"Note ({about}): {note}")
 
 
 class _Plain(Console):
@@ -229,8 +226,7 @@ class _Plain(Console):
 
 def _console() -> Console:
     # Labels such as sd_g[x] are not markup, terms such as a:b:c no emoji.
-    console = _Plain(markup=False, emoji=False)
-    return console if console.is_terminal else _Plain(width=_WIDTH, markup=False, emoji=False)
+    return _Plain(width=screen_width(), markup=False, emoji=False)
 
 
 def _check(models: list[tuple[str, Model]], folder: Path) -> None:
@@ -250,65 +246,72 @@ def _write(comparisons: list[tuple[str, Comparison]], folder: Path) -> list[Path
 
 def _list(paths: list[Path], folder: Path) -> None:
     console = _console()
-    console.print(f"\nWritten to {folder}:")
+    _say(console, f"\nWritten to {folder}:")
     for path in paths:
-        console.print(f"  {path.name}")
+        _say(console, f"  {path.name}")
 
 
 def show_comparison(both: Comparison, console: Console) -> None:
-    """Print a comparison; in a narrow terminal in three parts."""
+    """Print a comparison, folded where the console is narrow."""
     for line in both.header:
-        console.print(line)
+        _say(console, line)
     for vanished in both.reml.optimum.vanished:
-        console.print(describe_vanished(both.design, vanished), style="yellow")
-    frame = both.printable()
-    table = as_table("", frame)
-    if Measurement.get(console, console.options.update(max_width=10 * _WIDTH), table).minimum <= console.width:
-        console.print(table)
-        return
-    posterior, zero = (list(frame.columns).index(name) for name in ("mean", "P(sd < delta)"))
-    console.print(as_table("REML and ML", frame.iloc[:, :posterior]))
-    console.print(as_table("Posterior", frame.iloc[:, posterior:zero]))
-    console.print(as_table("Near zero", frame.iloc[:, zero:][frame["delta"].notna()]))
+        _say(console, describe_vanished(both.design, vanished), style="yellow")
+    table = as_table("", both.printable(), export.blocks(both))
+    console.print("", table, "", sep="\n", soft_wrap=True, highlight=False)
 
 
 def show_summary(summary: Summary, console: Console) -> None:
     """Print a summary."""
-    console.print(summary.title, style="bold")
-    for note in summary.notes:
-        console.print(note)
-    for heading, table in summary.tables:
-        console.print(as_table(heading, table))
+    title, _, rest = summary.text(console.width).partition("\n")
+    _show(console, title, style="bold")
+    _show(console, rest)
 
 
-def as_table(title: str, frame: Any) -> Table:
-    """A rich table of a data frame; numbers are never cut, words may be wrapped."""
-    table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column(frame.index.name or "", min_width=max((len(str(label)) for label in frame.index), default=0))
-    for column in frame.columns:
-        numeric = frame[column].dtype.kind in "fi"
-        words = (word for value in frame[column] for word in ([_cell(value)] if numeric else _cell(value).split()))
-        width = max((len(word) for word in words), default=0)
-        table.add_column(str(column), justify="right" if numeric else "left", min_width=width)
-    for label, row in frame.iterrows():
-        table.add_row(str(label), *(_cell(value) for value in row))
-    return table
+@dataclass(frozen=True)
+class FoldedTable:
+    """A table that rich shows in blocks as wide as the console.
+
+    Attributes
+    ----------
+    title : str
+    columns : tuple of Column
+        That of the labels first.
+    """
+
+    title: str
+    columns: tuple[Column, ...]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        labels, *columns = self.columns
+        lines = table_lines([labels], columns, options.max_width)
+        yield Text("\n".join([self.title, *lines] if self.title else lines), no_wrap=True, overflow="ignore")
 
 
-def _cell(value: Any) -> str:
-    if value is None or value != value:
-        return ""
-    return number(value) if isinstance(value, float) else str(value)
+def as_table(title: str, frame: Any, groups: Mapping[str, Sequence[str]] | None = None) -> FoldedTable:
+    """A table of a data frame for rich; nothing is cut."""
+    labels, columns = frame_columns(frame, groups)
+    return FoldedTable(title, (*labels, *columns))
+
+
+def _say(console: Console, text: str, style: str | None = None) -> None:
+    """Print sentences, broken at spaces where the console ends."""
+    _show(console, fill(text, console.width, "  "), style)
+
+
+def _show(console: Console, text: str, style: str | None = None) -> None:
+    """Print lines that fit; what does not is left whole to the terminal."""
+    console.print(text, style=style, soft_wrap=True, highlight=False)
 
 
 def main() -> None:
     """Entry point: whatever goes wrong is said in words, without a traceback."""
-    run(
-        app,
-        lambda text: _Plain(stderr=True, width=_WIDTH, markup=False, emoji=False, highlight=False).print(
-            text, style="red"
-        ),
-    )
+    run(app, _complain)
+
+
+def _complain(text: str) -> None:
+    console = _Plain(stderr=True, width=screen_width(), markup=False, emoji=False)
+    _show(console, fill(text, console.width), style="red")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from bayeslmm.bayesian import BayesianModel
 from bayeslmm.design import CovarianceStructure, Design, DroppedRows, build_design
 from bayeslmm.design.notes import fixed_levels
+from bayeslmm.design.screen import fill
 from bayeslmm.errors import ConvergenceWarning, FitError
 from bayeslmm.likelihood import CrossProducts, cross_products
 from bayeslmm.reml import Optimum, optimise
@@ -283,7 +284,7 @@ class Model(BayesianModel):
         return [*lines, *(f"note: {note}" for note in design.notes.lines)]
 
     def __repr__(self) -> str:
-        return "\n  ".join([f"Model: {self.formula}", *self._lines()])
+        return fill("\n  ".join([f"Model: {self.formula}", *self._lines()]), indent="  ")
 
     def _repr_html_(self) -> str:
         # Spaces are what some levels differ by.

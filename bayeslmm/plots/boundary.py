@@ -11,7 +11,6 @@ from bayeslmm.bayes.prior_draws import draw_term_sds
 from bayeslmm.bayes.priors import Flat, SdPrior
 from bayeslmm.comparison import Comparison
 from bayeslmm.comparison.tables import is_scale
-from bayeslmm.design.design import Design
 from bayeslmm.design.names import in_plot
 from bayeslmm.errors import DesignError
 from bayeslmm.plots.style import (
@@ -46,9 +45,7 @@ _VISIBLE = 0.005
 _FARTHEST = 4.0
 
 
-def plot_boundary(
-    both: Comparison | REMLResult | Posterior, parameter: str | None = None, axes: Any = None
-) -> Any:
+def plot_boundary(both: Comparison | REMLResult | Posterior, parameter: str | None = None, axes: Any = None) -> Any:
     """REML profile likelihood, prior and posterior of one standard deviation.
 
     The product of profile likelihood and prior, normalised, is drawn beside the posterior. The posterior is prior
@@ -155,9 +152,7 @@ def _title(shown: Subject) -> str:
     return f"Profile likelihood, {'priors and posteriors' if len(shown.posteriors) > 1 else 'prior and posterior'}"
 
 
-def _curves(
-    shown: Subject, p: Parameter, grid: FloatArray, curves: list[FloatArray], top: float, axes: Any
-) -> float:
+def _curves(shown: Subject, p: Parameter, grid: FloatArray, curves: list[FloatArray], top: float, axes: Any) -> float:
     """Draw them; the height that they need."""
     likelihood = profile_likelihood(shown, p, grid)
     for k, curve in enumerate(curves):
