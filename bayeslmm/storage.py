@@ -9,7 +9,6 @@ cross-products and the factorisation at the optimum follow from these without an
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -26,6 +25,7 @@ from bayeslmm.errors import StorageError
 from bayeslmm.likelihood import CrossProducts, cross_products
 from bayeslmm.reml import Optimum
 from bayeslmm.reml.stored import check_parts, restore
+from bayeslmm.writing import FilePath, destination, replacing
 
 FORMAT = "bayeslmm"
 FORMAT_VERSION = 2
@@ -35,7 +35,6 @@ READ_VERSIONS = (1, 2)
 _REMADE = {"cp", "factor"}
 
 type Kind = Literal["model", "fit"]
-type FilePath = str | os.PathLike[str]
 
 
 def save_parts(path: FilePath, design: Design, optimum: Optimum | None = None, *, overwrite: bool = False) -> Path:
@@ -57,10 +56,9 @@ def save_parts(path: FilePath, design: Design, optimum: Optimum | None = None, *
     Raises
     ------
     StorageError
-        The path exists, its folder does not, or a row label cannot be kept.
+        The path exists, nothing can be written there, or a row label cannot be kept.
     """
-    target = Path(path)
-    check_target(target, overwrite)
+    target = destination(path, overwrite=overwrite)
     encoder = Encoder()
     content: dict[str, Any] = {"design": encoder.encode(storable(design), "design")}
     if optimum is not None:
@@ -77,13 +75,9 @@ def save_parts(path: FilePath, design: Design, optimum: Optimum | None = None, *
         "written_by": {name: version(name) for name in ("bayeslmm", "numpy", "pandas")},
         "content": content,
     }
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
+    with replacing(target) as part:
         write_archive(part, header, encoder.arrays)
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
-    return target
+    return target.path
 
 
 def storable(design: Design) -> Design:
@@ -100,21 +94,6 @@ def _can_be_kept(value: Any) -> bool:
     except StorageError:
         return False
     return True
-
-
-def check_target(target: Path, overwrite: bool) -> None:
-    """Refuse a path that cannot be written to.
-
-    Raises
-    ------
-    StorageError
-    """
-    if target.is_dir():
-        raise StorageError(f"{target} is a folder. Give the name of a file in it.")
-    if target.exists() and not overwrite:
-        raise StorageError(f"{target} exists. Pass overwrite=True to replace it, or choose another name.")
-    if not target.parent.is_dir():
-        raise StorageError(f"The folder {target.parent} does not exist. Create it first.")
 
 
 def pack(kind: str, formula: str, content: Mapping[str, Any]) -> bytes:

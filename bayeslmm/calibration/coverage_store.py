@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from bayeslmm.checksum import of_array, of_json
 from bayeslmm.conforming import check_fields
 from bayeslmm.errors import StorageError
 from bayeslmm.types import AnyArray
+from bayeslmm.writing import as_path, check_folder, made, os_errors, write_bytes
 
 # To be raised whenever a kernel changes what is computed.
 VERSION = 1
@@ -41,17 +42,29 @@ class Store:
     """
 
     def __init__(self, folder: str | os.PathLike[str], level: float, seed: int, prior: object) -> None:
-        self._folder = Path(folder)
+        self._folder = as_path(folder)
         settings = {"version": VERSION, "level": level, "seed": seed, "prior": repr(prior)}
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(f"store={str(folder)!r} cannot be used as a folder: {error}.") from error
         path = self._folder / _SETTINGS
-        if path.exists():
+        with os_errors(path):
+            known = path.exists()
+        if known:
             _check(path, settings)
         else:
-            self._write(path, json.dumps(settings, indent=1).encode())
+            self.check_writable()
+            with made(self._folder):
+                write_bytes(path, json.dumps(settings, indent=1).encode(), overwrite=True)
+
+    def check_writable(self) -> None:
+        """Refuse a store to which nothing can be added; one that is complete need not be one.
+
+        Raises
+        ------
+        StorageError
+        """
+        try:
+            check_folder(self._folder)
+        except StorageError as error:
+            raise StorageError(f"store={str(self._folder)!r} cannot be used as a folder: {error}") from error
 
     def load(self, task: Task) -> Chunk | None:
         """The result of a task, if it is there; None also if its file is damaged, so that it is computed again.
@@ -82,20 +95,12 @@ class Store:
 
     def save(self, task: Task, chunk: Chunk) -> None:
         """Keep the result of a task."""
-        handle, name = tempfile.mkstemp(dir=self._folder, suffix=".part")
-        with os.fdopen(handle, "wb") as file:
-            arrays = {**vars(chunk), _SUM: _sum(task, chunk)}
-            np.savez(file, allow_pickle=False, **arrays)
-        Path(name).replace(self._path(task))
+        content = io.BytesIO()
+        np.savez(content, allow_pickle=False, **vars(chunk), **{_SUM: _sum(task, chunk)})
+        write_bytes(self._path(task), content.getvalue(), overwrite=True)
 
     def _path(self, task: Task) -> Path:
         return self._folder / f"{task.cell.key:08x}-{task.chunk:04d}-{task.replicates}.npz"
-
-    def _write(self, path: Path, data: bytes) -> None:
-        handle, name = tempfile.mkstemp(dir=self._folder, suffix=".part")
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(name).replace(path)
 
 
 def _check_chunk(task: Task, chunk: Chunk) -> None:

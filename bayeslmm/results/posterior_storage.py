@@ -7,8 +7,6 @@ group; nothing that is read can run code.
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,8 +24,9 @@ from bayeslmm.design.design import Design
 from bayeslmm.errors import StorageError
 from bayeslmm.results.stored_tree import check_netcdf, check_zarr
 from bayeslmm.results.tree_content import check_draws, check_sums, tree_sums
-from bayeslmm.storage import FilePath, check_source, check_target, pack, storable, unpack
+from bayeslmm.storage import check_source, pack, storable, unpack
 from bayeslmm.types import AnyArray
+from bayeslmm.writing import FilePath, as_path, destination, replacing, reserve
 
 if TYPE_CHECKING:
     from bayeslmm.results.posterior import Posterior
@@ -36,6 +35,8 @@ _GROUP = "bayeslmm"
 # Name of the checksums beside the fields; version 1 of the format had none.
 _SUMS, _SEAL = "sums", "checksum"
 _KINDS = (".nc", ".zarr")
+# One of these files is in every zarr store, of format 3 or 2.
+_SIGNS = ("zarr.json", ".zgroup")
 # What a kind of file takes; h5netcdf does not bring h5py.
 _LIBRARIES = {".nc": ("h5netcdf", "h5py"), ".zarr": ("zarr",)}
 # Fields that are made again, or stored as the tree itself.
@@ -65,25 +66,18 @@ def save_posterior(post: Posterior, path: FilePath, *, overwrite: bool = False) 
         Another extension, a path that cannot be written to, a row label or prior that cannot be kept, or a library
         that is missing.
     """
-    target = Path(path)
-    zarr = _kind(target) == ".zarr"
-    if zarr and target.is_dir():
-        _check_store(target, overwrite)
-    else:
-        check_target(target, overwrite)
+    zarr = _kind(as_path(path)) == ".zarr"
+    _check_libraries(zarr)
+    target = destination(path, overwrite=overwrite, store=_SIGNS if zarr else ())
     from bayeslmm.bayes.datatree import without_free_variables
 
     content = {name: getattr(post, name) for name in _FIELDS}
     content["design"] = storable(post.design)
     tree = without_free_variables(post.data, post.design, post.priors)
     packed = pack("posterior", post.formula, {**content, _SUMS: tree_sums(tree)})
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        _write(_with_parts(tree, packed), part, zarr)
-        _replace(part, target)
-    finally:
-        _remove(part)
-    return target
+    with replacing(target) as part:
+        _write(_with_parts(tree, packed), target.path, part, zarr)
+    return target.path
 
 
 def load_posterior(path: FilePath) -> Posterior:
@@ -165,13 +159,6 @@ def _kind(path: Path) -> str:
     return path.suffix
 
 
-def _check_store(target: Path, overwrite: bool) -> None:
-    if not (target / "zarr.json").exists() and not (target / ".zgroup").exists():
-        raise StorageError(f"{target} is a folder and no zarr store, so it is not replaced. Choose another name.")
-    if not overwrite:
-        raise StorageError(f"{target} exists. Pass overwrite=True to replace it, or choose another name.")
-
-
 def _with_parts(tree: Any, packed: bytes) -> Any:
     import xarray as xr
 
@@ -196,15 +183,30 @@ def _packed(group: Any) -> bytes:
     return data.tobytes()
 
 
-def _write(tree: Any, part: Path, zarr: bool) -> None:
-    _check_libraries(zarr)
+def _size(tree: Any) -> int:
+    """Bytes of a NetCDF file, generously: HDF5 ends the process rather than the call where a disk is full."""
+    arrays = [variable for node in tree.subtree for variable in node.to_dataset(inherit=False).variables.values()]
+    texts = sum(array.size for array in arrays if array.dtype.kind in "OUT")
+    return int(sum(array.nbytes for array in arrays) + 64 * texts + 4096 * (len(arrays) + 10))
+
+
+def _write(tree: Any, target: Path, part: Path, zarr: bool) -> None:
     try:
         if zarr:
             tree.to_zarr(part, mode="w", consolidated=False)
         else:
+            reserve(part, _size(tree))
             tree.to_netcdf(part, engine="h5netcdf")
     except ImportError as error:
         raise StorageError(_unusable(zarr, error)) from error
+    except OSError:
+        raise
+    except Exception as error:
+        # HDF5 and zarr have errors of their own for what the system refuses.
+        raise StorageError(
+            f"{target} cannot be written ({type(error).__name__}: {error}). Look whether the disk is full, or choose "
+            "another folder."
+        ) from error
 
 
 def _read(source: Path, zarr: bool) -> Any:
@@ -242,20 +244,3 @@ def _check_libraries(zarr: bool) -> None:
 def _unusable(zarr: bool, error: ImportError) -> str:
     names = " or ".join(_LIBRARIES[".zarr" if zarr else ".nc"])
     return f"A library for posteriors in files ({names}) is installed and cannot be used: {error}. Install it again."
-
-
-def _replace(part: Path, target: Path) -> None:
-    if not target.is_dir():
-        os.replace(part, target)
-        return
-    old = target.with_name(f".{target.name}.{os.getpid()}.old")
-    os.replace(target, old)
-    os.replace(part, target)
-    _remove(old)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
