@@ -299,7 +299,7 @@ def _limit(value: Any) -> int:
 
 
 def load(path: FilePath) -> Model | REMLResult | Posterior:
-    """Read a model, a fit or a posterior that its ``save`` has written; nothing is computed again.
+    """Read a model, a fit or a posterior that its ``save`` has written; nothing is fitted or sampled again.
 
     Parameters
     ----------
@@ -314,7 +314,8 @@ def load(path: FilePath) -> Model | REMLResult | Posterior:
     ------
     FileNotFoundError
     StorageError
-        Another kind of file, a damaged one, or one of a version that is not known.
+        Another kind of file, one of a version that is not known, or one in which something is damaged, changed or
+        missing: checksums are compared, and what follows from the rest is computed again.
 
     Examples
     --------

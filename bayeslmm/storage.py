@@ -2,8 +2,9 @@
 
 ``header.json`` names the format, its version, what is stored and the versions that wrote it, and holds everything
 that is not an array of numbers; the other members are ``.npy`` files. ``numpy.load(path, allow_pickle=False)``
-opens the file too. Stored are the design and, of a fit, the optimum with its status and trace. The
-cross-products and the factorisation at the optimum follow from these without any search, and are made again.
+opens the file too. Checksums of everything are in it (see `archive`). Stored are the design and, of a fit, the optimum
+with its status and trace. The cross-products and the factorisation at the optimum follow from these without any
+search, and are made again.
 """
 
 from __future__ import annotations
