@@ -24,6 +24,9 @@ def run(command: Callable[[], Any], say: Callable[[str], None]) -> None:
     say : callable
         Prints a line to standard error.
     """
+    # Where the standard output was closed before, there is none.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     # Signs that the terminal has no bytes for are shown as their numbers: a \\xe9 for an e with an accent.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

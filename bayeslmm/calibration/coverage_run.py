@@ -17,6 +17,7 @@ from bayeslmm.calibration.coverage_result import CoverageStudy
 from bayeslmm.calibration.coverage_store import Store
 from bayeslmm.calibration.coverage_table import make_table
 from bayeslmm.errors import FitError
+from bayeslmm.parent import watch
 from bayeslmm.results.intervals import check_level
 
 
@@ -162,7 +163,12 @@ def _execute(tasks: Sequence[Task], n_jobs: int, client: Any) -> Iterator[tuple[
         from joblib import Parallel, delayed
 
         pool = Parallel(n_jobs=n_jobs, backend="loky", return_as="generator_unordered")
-        yield from pool(delayed(_with_task)(task) for task in tasks)
+        yield from pool(delayed(_in_worker)(task, os.getpid()) for task in tasks)
+
+
+def _in_worker(task: Task, parent: int) -> tuple[Task, Chunk]:
+    watch(parent)
+    return _with_task(task)
 
 
 def _with_task(task: Task) -> tuple[Task, Chunk]:
