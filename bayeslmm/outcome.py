@@ -91,7 +91,8 @@ def _outcome(error: BaseException) -> tuple[str, int]:
             return f"Error: the output cannot be written: {reason}. Send it to another place.", 1
         return f"Error: {error.filename or 'the system'}: {reason}. Look at the path and its rights.", 1
     if isinstance(error, UnicodeEncodeError):
-        return f"Error: the terminal cannot show all signs ({error}). Set PYTHONIOENCODING=utf-8.", 1
+        sign = ascii(error.object[error.start : error.end])
+        return f"Error: the terminal has no {sign} in its encoding, {error.encoding}. Set PYTHONIOENCODING=utf-8.", 1
     raise error
 
 

@@ -17,11 +17,11 @@ def watch(parent: int) -> None:
     Parameters
     ----------
     parent : int
-        Process id. Nothing is watched if that is not the parent of this process.
+        Process id of who started this process; of this process itself if there are no workers.
     """
     global _watched
     # Windows does not say that a parent is gone.
-    if _watched or os.name == "nt" or os.getppid() != parent:
+    if _watched or os.name == "nt" or os.getpid() == parent:
         return
     _watched = True
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()

@@ -20,6 +20,9 @@ from bayeslmm.errors import FitError
 from bayeslmm.parent import watch
 from bayeslmm.results.intervals import check_level
 
+# Seconds.
+_IDLE = 10.0
+
 
 def coverage_study(
     cells: Iterable[Cell] | None = None,
@@ -160,9 +163,11 @@ def _execute(tasks: Sequence[Task], n_jobs: int, client: Any) -> Iterator[tuple[
         for task in tasks:
             yield task, run_chunk(task)
     elif tasks:
-        from joblib import Parallel, delayed
+        from joblib import Parallel, delayed, parallel_config
 
-        pool = Parallel(n_jobs=n_jobs, backend="loky", return_as="generator_unordered")
+        # Workers that wait for a task do not see that this process is gone.
+        with parallel_config("loky", idle_worker_timeout=_IDLE):
+            pool = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
         yield from pool(delayed(_in_worker)(task, os.getpid()) for task in tasks)
 
 
