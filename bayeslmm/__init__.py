@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from bayeslmm.home import provide
+
 if TYPE_CHECKING:
     from bayeslmm.bayes.priors import (
         Chi,
@@ -198,6 +200,9 @@ __all__ = [
     "plot_variance",
     "ranova",
 ]
+
+
+provide()
 
 
 def __getattr__(name: str) -> Any:

@@ -24,6 +24,9 @@ def run(command: Callable[[], Any], say: Callable[[str], None]) -> None:
     say : callable
         Prints a line to standard error.
     """
+    # Where the standard output was closed before, there is none.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     # Signs that the terminal has no bytes for are shown as their numbers: a \\xe9 for an e with an accent.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -88,7 +91,8 @@ def _outcome(error: BaseException) -> tuple[str, int]:
             return f"Error: the output cannot be written: {reason}. Send it to another place.", 1
         return f"Error: {error.filename or 'the system'}: {reason}. Look at the path and its rights.", 1
     if isinstance(error, UnicodeEncodeError):
-        return f"Error: the terminal cannot show all signs ({error}). Set PYTHONIOENCODING=utf-8.", 1
+        sign = ascii(error.object[error.start : error.end])
+        return f"Error: the terminal has no {sign} in its encoding, {error.encoding}. Set PYTHONIOENCODING=utf-8.", 1
     raise error
 
 

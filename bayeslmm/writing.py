@@ -20,6 +20,7 @@ from pathlib import Path
 
 from bayeslmm.errors import StorageError
 from bayeslmm.exchange import exchange
+from bayeslmm.system_errors import os_errors
 
 type FilePath = str | os.PathLike[str]
 
@@ -30,19 +31,6 @@ _ABANDONED = 86_400.0
 _TRIES = 100
 # Kinds of file systems that cannot say that something is on disk.
 _NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EPERM}
-_WAYS_OUT = {
-    errno.ENOSPC: "Free some space, or choose a folder on another disk.",
-    errno.EDQUOT: "The quota is used up: free some space, or choose a folder on another disk.",
-    errno.EFBIG: "Files of this size are not allowed there (by ulimit -f, or the file system): choose another place.",
-    errno.EROFS: "Choose a folder that can be written to.",
-    errno.EACCES: "Choose a folder that you may write to.",
-    errno.EPERM: "Choose a folder that you may write to.",
-    errno.ENAMETOOLONG: "Choose a shorter name.",
-    errno.ENOENT: "Create the folder first.",
-    errno.ENOTDIR: "A part of the path is a file and no folder: choose another path.",
-    errno.ELOOP: "The path is a circle of links: choose another one.",
-    errno.EISDIR: "Give the name of a file.",
-}
 
 
 @dataclass(frozen=True)
@@ -304,43 +292,6 @@ def reserve(part: Path, size: int) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
     finally:
         part.unlink(missing_ok=True)
-
-
-@contextmanager
-def os_errors(path: Path) -> Iterator[None]:
-    """What the system refuses is a StorageError with the path, the reason and a way out.
-
-    Parameters
-    ----------
-    path : Path
-        Named in the message.
-    """
-    try:
-        yield
-    except StorageError:
-        raise
-    except OSError as error:
-        raise StorageError(f"{path} cannot be written: {_reason(error)}. {_way_out(path, error)}") from error
-    except ValueError as error:
-        # A zero byte, or signs that the file system has no bytes for.
-        if not isinstance(error, UnicodeEncodeError) and "null" not in str(error):
-            raise
-        raise StorageError(f"{str(path)!r} is no name of a file ({error}). Choose another one.") from error
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error) or type(error).__name__
-
-
-def _way_out(path: Path, error: OSError) -> str:
-    full = error.errno == errno.ENOSPC or "No space left" in str(error)
-    text = _WAYS_OUT.get(errno.ENOSPC if full else error.errno or 0, "Choose another folder.")
-    if full:
-        with suppress(OSError):
-            text = f"{shutil.disk_usage(path.absolute().parent).free:,} bytes are free. {text}"
-    if error.errno == errno.ENAMETOOLONG:
-        text = f"The name has {len(os.fsencode(path.name))} bytes; most file systems take 255. {text}"
-    return text
 
 
 def _place_file(part: Path, target: Target) -> None:

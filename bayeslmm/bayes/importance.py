@@ -14,6 +14,7 @@ from bayeslmm.bayes.prior_families import HalfNormal, SdPrior
 from bayeslmm.bayes.proposals import MixtureT, blend, fit_mixture, single
 from bayeslmm.bayes.target import Points, Target, away_from_zero
 from bayeslmm.bayes.term_priors import Relative
+from bayeslmm.imports import load
 from bayeslmm.numerics.differences import trials
 from bayeslmm.numerics.newton import minimise
 from bayeslmm.numerics.resample import kish, normalised
@@ -75,6 +76,7 @@ class Weighted:
     @property
     def pareto_k(self) -> float:
         """Shape of the upper tail of the weights; -inf where they are all but equal."""
+        load("arviz_stats")
         from arviz_stats.base import array_stats
 
         if np.ptp(self.log_weights) < 1e-12:

@@ -126,7 +126,7 @@ def complete_draws(
 def _lengths(posterior: dict[str, AnyArray]) -> IntArray:
     """Number of leading draws of every chain that were made."""
     smallest = min(posterior.values(), key=np.size)
-    made = ~np.isnan(smallest).reshape(*smallest.shape[:2], -1).any(-1)
+    made = ~np.isnan(smallest).any(axis=tuple(range(2, smallest.ndim)))
     return np.cumprod(made, axis=1, dtype=int).sum(1)
 
 

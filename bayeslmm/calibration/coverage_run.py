@@ -17,7 +17,11 @@ from bayeslmm.calibration.coverage_result import CoverageStudy
 from bayeslmm.calibration.coverage_store import Store
 from bayeslmm.calibration.coverage_table import make_table
 from bayeslmm.errors import FitError
+from bayeslmm.parent import watch
 from bayeslmm.results.intervals import check_level
+
+# Seconds.
+_IDLE = 10.0
 
 
 def coverage_study(
@@ -159,10 +163,17 @@ def _execute(tasks: Sequence[Task], n_jobs: int, client: Any) -> Iterator[tuple[
         for task in tasks:
             yield task, run_chunk(task)
     elif tasks:
-        from joblib import Parallel, delayed
+        from joblib import Parallel, delayed, parallel_config
 
-        pool = Parallel(n_jobs=n_jobs, backend="loky", return_as="generator_unordered")
-        yield from pool(delayed(_with_task)(task) for task in tasks)
+        # Workers that wait for a task do not see that this process is gone.
+        with parallel_config("loky", idle_worker_timeout=_IDLE):
+            pool = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
+        yield from pool(delayed(_in_worker)(task, os.getpid()) for task in tasks)
+
+
+def _in_worker(task: Task, parent: int) -> tuple[Task, Chunk]:
+    watch(parent)
+    return _with_task(task)
 
 
 def _with_task(task: Task) -> tuple[Task, Chunk]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 import warnings
@@ -21,6 +22,7 @@ from bayeslmm.calibration.result import Calibration
 from bayeslmm.calibration.samplers import make_sampler
 from bayeslmm.errors import ConvergenceWarning, DesignError, FitError
 from bayeslmm.likelihood import CrossProducts, cross_products
+from bayeslmm.parent import watch
 from bayeslmm.results.sampling import generator
 
 if TYPE_CHECKING:
@@ -168,11 +170,16 @@ def _parallel(task: Task, chunks: Sequence[range], n_jobs: int) -> Iterator[Repl
 
     # Not fork: threads of libraries that are loaded already would be copied in the middle of what they do.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(n_jobs, len(chunks)), context, initializer=_prepare, initargs=(task,))
+    pool = ProcessPoolExecutor(min(n_jobs, len(chunks)), context, initializer=_prepare, initargs=(task, os.getpid()))
     try:
         waiting = {pool.submit(_run_chunk, numbers): numbers for numbers in chunks}
         for future in as_completed(waiting):
             yield from _collect(future, waiting[future])
+    except BaseException:
+        # Stopped: what the workers are at, which may take minutes, is not waited for.
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -192,9 +199,10 @@ def _collect(future: Future[list[Replicate]], numbers: range) -> list[Replicate]
 _worker: tuple[Task, CrossProducts] | None = None
 
 
-def _prepare(task: Task) -> None:
+def _prepare(task: Task, parent: int) -> None:
     """Set a worker process up; Ctrl-C is the business of the parent."""
     global _worker
+    watch(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _worker = (task, cross_products(task.design))
 

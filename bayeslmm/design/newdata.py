@@ -178,8 +178,9 @@ def _recipe(design: Design) -> Recipe:
     if design.recipe.lost:
         names = ", ".join(map(repr, design.recipe.lost))
         raise DesignError(
-            f"The formula uses {names} from extra_namespace, which could not be written to the file that this model "
-            "was read from (functions are not saved). Make the model again from formula and data to predict new rows."
+            f"The formula uses {names} from extra_namespace, which could not be written to the file, or pickled for "
+            "the process, that this model comes from (files hold no functions, and pickle only those that can be "
+            "imported by name; cloudpickle sends all). Make the model again from formula and data to predict new rows."
         )
     return design.recipe
 

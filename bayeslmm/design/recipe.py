@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -120,9 +122,30 @@ class Recipe:
         kept = {name: value for name, value in self.namespace.items() if name not in names}
         return replace(self, namespace=kept, lost=(*self.lost, *names)) if names else self
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Recipe:
+        copied = object.__new__(type(self))
+        memo[id(self)] = copied
+        # Functions and modules of the user are what they are in every copy.
+        own = {name: value if name == "namespace" else copy.deepcopy(value, memo) for name, value in vars(self).items()}
+        vars(copied).update(own | {"namespace": dict(self.namespace)})
+        return copied
+
     def __getstate__(self) -> dict[str, Any]:
+        if _sent_by_value():
+            return dict(vars(self))
         kept = self.without([name for name, value in self.namespace.items() if not _picklable(value)])
         return dict(vars(kept))
+
+
+def _sent_by_value() -> bool:
+    """Whether cloudpickle (joblib, Dask, Ray) is at work, which sends functions that have no name elsewhere."""
+    # Nothing but the stack tells it from pickle.
+    frame = inspect.currentframe()
+    while frame is not None:
+        if "cloudpickle" in frame.f_globals.get("__name__", ""):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _picklable(value: Any) -> bool:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from numba import njit
 
 from bayeslmm.types import FloatArray, IntArray
 
 
-@njit(cache=True)
+def _compiled(function: Callable[..., None]) -> Callable[..., None]:
+    """Kept in numba's cache; compiled in every process where neither this folder nor another one can be written to."""
+    try:
+        loop: Callable[..., None] = njit(cache=True)(function)
+    except RuntimeError:
+        loop = njit(function)
+    return loop
+
+
+@_compiled
 def add_outer_products(starts: IntArray, columns: IntArray, values: FloatArray, sign: float, out: FloatArray) -> None:
     """Add ``sign sum_l V_l' V_l`` to the lower triangle of out."""
     c = values.shape[1]
@@ -27,7 +38,7 @@ def add_outer_products(starts: IntArray, columns: IntArray, values: FloatArray, 
                     row[columns[j]] += sign * total
 
 
-@njit(cache=True)
+@_compiled
 def quadratic_forms(
     starts: IntArray, columns: IntArray, values: FloatArray, table: FloatArray, out: FloatArray
 ) -> None:

@@ -1,6 +1,6 @@
 """Sums over the cells of two crossed factors that occur in the data.
 
-Compiled by numba where it is installed; otherwise the same sums through SciPy's sparse products.
+Compiled by numba where it is installed and works; otherwise the same sums through SciPy's sparse products.
 """
 
 from __future__ import annotations
@@ -19,9 +19,22 @@ from bayeslmm.types import FloatArray, IntArray
 def _compiled() -> ModuleType | None:
     try:
         from bayeslmm.likelihood import _numba_kernels
-    except ImportError:
+    except Exception:
+        # Not there, or of another version than NumPy or LLVM, or its settings are no good: each has its own exception.
         return None
     return _numba_kernels
+
+
+def _done(name: str, *arguments: object) -> bool:
+    """Whether a compiled loop did its work; if it cannot be compiled or read from its cache, it has not begun it."""
+    compiled = _compiled()
+    if compiled is None:
+        return False
+    try:
+        getattr(compiled, name)(*arguments)
+    except Exception:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -75,9 +88,7 @@ def add_outer_products(cells: Cells, out: FloatArray, sign: float = 1.0) -> None
 
     What becomes of the upper triangle is left open.
     """
-    compiled = _compiled()
-    if compiled is not None:
-        compiled.add_outer_products(cells.starts, cells.columns, cells.values, sign, out)
+    if _done("add_outer_products", cells.starts, cells.columns, cells.values, sign, out):
         return
     for a in range(cells.values.shape[1]):
         matrix = cells.matrix(a)
@@ -106,9 +117,7 @@ def quadratic_forms(cells: Cells, table: FloatArray) -> FloatArray:
     """
     J, c = cells.starts.size - 1, cells.values.shape[1]
     out = np.zeros((J, c, c))
-    compiled = _compiled()
-    if compiled is not None:
-        compiled.quadratic_forms(cells.starts, cells.columns, cells.values, table, out)
+    if _done("quadratic_forms", cells.starts, cells.columns, cells.values, table, out):
         return out
     table = mirror(table.copy())
     for a in range(c):

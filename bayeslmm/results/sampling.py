@@ -16,7 +16,9 @@ from bayeslmm.bayes.progress import Progress, interactive
 from bayeslmm.bayes.propriety import check_posterior
 from bayeslmm.design import Design
 from bayeslmm.errors import BayesLMMWarning, ConvergenceWarning, FitError
+from bayeslmm.imports import load
 from bayeslmm.likelihood import CrossProducts
+from bayeslmm.memory import memory
 from bayeslmm.reml import Optimum
 from bayeslmm.reml.status import FitStatus
 from bayeslmm.results.diagnostics import nuts_diagnostics
@@ -64,6 +66,7 @@ def sample_posterior(
     _check(settings)
     kept = kept_groups(design, settings.keep)
     log_likelihood = _with_log_likelihood(design, settings, all(kept.values()))
+    _check_memory(design, settings, kept, log_likelihood)
     resolved = resolve_priors(design, priors)
     if settings.method == "nuts":
         return _nuts(design, resolved, settings, kept, log_likelihood)
@@ -130,6 +133,7 @@ def _chains(
     log_likelihood: bool,
 ) -> Posterior:
     """Collapsed NUTS: asked for, or where importance weights cannot be trusted."""
+    load("pymc", "nutpie")
     from bayeslmm.bayes.chains import sample_chains
     from bayeslmm.bayes.datatree import build_datatree
 
@@ -191,6 +195,21 @@ def _check(settings: Settings) -> None:
     generator(settings.random_seed)
 
 
+def _check_memory(design: Design, settings: Settings, kept: dict[str, bool], log_likelihood: bool) -> None:
+    """Refuse at once what cannot end well: draws that take more memory than the machine has."""
+    effects = sum(
+        design.groupings[term.group].n_levels * len(term.effects) for term in design.terms if kept[term.group]
+    )
+    numbers = design.p + effects + sum(len(term.effects) for term in design.terms) + 1 + log_likelihood * design.n
+    needed, there = 8 * int(settings.draws) * numbers, memory()
+    if there is not None and needed > there:
+        raise FitError(
+            f"draws={settings.draws}: with {numbers} numbers in each draw they take {needed / 1e9:,.0f} GB at least, "
+            f"and this machine has {there / 1e9:,.0f} GB. Ask for fewer draws (4,000 are enough for most purposes), or "
+            "pass keep=() to leave the random effects out."
+        )
+
+
 def generator(seed: int | np.random.Generator | None) -> np.random.Generator:
     """The generator of a user's ``random_seed``.
 
@@ -240,6 +259,7 @@ def _with_log_likelihood(design: Design, settings: Settings, complete: bool) -> 
 
 
 def _nuts(design: Design, priors: Priors, settings: Settings, kept: dict[str, bool], log_likelihood: bool) -> Posterior:
+    load("pymc", "nutpie")
     from bayeslmm.bayes.datatree import nuts_datatree
     from bayeslmm.bayes.nuts import sample_nuts
     from bayeslmm.bayes.pymc_model import build_pymc_model
