@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from bayeslmm.comparison.tables import shown_label
+from bayeslmm.comparison.tables import FURTHER, of_posterior, shown_label
 from bayeslmm.design.names import in_markdown, printable
 from bayeslmm.errors import DesignError
 from bayeslmm.results.summary import STYLE, number
@@ -44,17 +44,17 @@ def compact(both: Comparison) -> pd.DataFrame:
     frame["ML"], frame["REML"] = _texts(table["ml"]), _texts(table["reml"])
     frame[f"{level} profile"] = _intervals(table["reml_low"], table["reml_high"])
     frame["penalised"] = _texts(table["penalised"])
-    for k in range(1, 2 + len(both.more)):
-        end = "" if k == 1 else f"_{k}"
-        name = "posterior" if k == 1 else f"posterior {k}"
-        frame[f"{name} mean"] = _texts(table[f"mean{end}"])
-        interval = f"{level} HDI" if k == 1 else f"{level} HDI {k}"
-        frame[interval] = _intervals(table[f"hdi_low{end}"], table[f"hdi_high{end}"])
+    several = bool(both.more or both.given)
+    for k, name in enumerate(both.names):
+        mean, low, high = (column if k == 0 else of_posterior(column, name) for column in FURTHER)
+        frame[of_posterior("mean", name) if several else "posterior mean"] = _texts(table[mean])
+        interval = of_posterior(f"{level} HDI", name) if several else f"{level} HDI"
+        frame[interval] = _intervals(table[low], table[high])
     below = [
         "" if np.isnan(p) else f"{p:.2g} (delta {number(d)})"
         for p, d in zip(table["p_below"], table["delta"], strict=True)
     ]
-    frame["P(sd < delta)"] = below
+    frame[of_posterior("P(sd < delta)", both.names[0]) if several else "P(sd < delta)"] = below
     if table["note"].any():
         frame["note"] = table["note"]
     return frame
