@@ -34,6 +34,7 @@ TAKEN = (
     "profile",
 )
 
+
 def prior_name(post: Posterior) -> str:
     """A posterior's priors in short: ``default priors``, ``brms``, ``sd_Batch ~ half-normal(5)``.
 

@@ -46,9 +46,7 @@ _VISIBLE = 0.005
 _FARTHEST = 4.0
 
 
-def plot_boundary(
-    both: Comparison | REMLResult | Posterior, parameter: str | None = None, axes: Any = None
-) -> Any:
+def plot_boundary(both: Comparison | REMLResult | Posterior, parameter: str | None = None, axes: Any = None) -> Any:
     """REML profile likelihood, prior and posterior of one standard deviation.
 
     The product of profile likelihood and prior, normalised, is drawn beside the posterior. The posterior is prior
@@ -155,9 +153,7 @@ def _title(shown: Subject) -> str:
     return f"Profile likelihood, {'priors and posteriors' if len(shown.posteriors) > 1 else 'prior and posterior'}"
 
 
-def _curves(
-    shown: Subject, p: Parameter, grid: FloatArray, curves: list[FloatArray], top: float, axes: Any
-) -> float:
+def _curves(shown: Subject, p: Parameter, grid: FloatArray, curves: list[FloatArray], top: float, axes: Any) -> float:
     """Draw them; the height that they need."""
     likelihood = profile_likelihood(shown, p, grid)
     for k, curve in enumerate(curves):

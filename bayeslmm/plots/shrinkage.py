@@ -263,6 +263,4 @@ def _prediction(block: _Block, effect: str, blup: FloatArray, y: FloatArray, siz
     reach = float(ndtri(0.5 + shown.level / 2)) * sd
     text = f"{shown.criterion} {shown.percent} interval, variances taken as known"
     axis.hlines(y, blup - reach, blup + reach, color=REML, linewidth=1.1 * size, alpha=0.7, label=text, zorder=2)
-    axis.plot(
-        blup, y, "D", color=REML, markersize=4 * size, label=f"{shown.criterion} prediction (BLUP)", zorder=3
-    )
+    axis.plot(blup, y, "D", color=REML, markersize=4 * size, label=f"{shown.criterion} prediction (BLUP)", zorder=3)

@@ -150,9 +150,7 @@ def _posterior(shown: Subject, p: Parameter, k: int, grid: Any, curve: Any, y: f
     curve_text, interval_text, median_text = map(in_plot, words)
     axis.fill_between(grid, curve, color=style["color"], alpha=0.25 / len(shown.posteriors), linewidth=0)
     axis.plot(grid, curve, **style, label=curve_text)
-    axis.plot(
-        [low, high], [y, y], color=style["color"], linewidth=4, solid_capstyle="butt", label=interval_text
-    )
+    axis.plot([low, high], [y, y], color=style["color"], linewidth=4, solid_capstyle="butt", label=interval_text)
     axis.plot(
         median, y, "o", color="white", markeredgecolor=style["color"], markersize=6, label=median_text, clip_on=False
     )
