@@ -249,7 +249,7 @@ def _groupings(formula: Formula, columns: Mapping[str, pd.Series]) -> dict[str, 
     groupings: dict[str, Grouping] = {}
     for bar in formula.bars:
         if bar.group not in groupings:
-            groupings[bar.group] = group_by(columns, bar.factors)
+            groupings[bar.group] = replace(group_by(columns, bar.factors), name=bar.group)
     return groupings
 
 

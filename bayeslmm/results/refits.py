@@ -111,7 +111,8 @@ def check_responses(design: Design, values: Any, dimensions: int) -> FloatArray:
     Raises
     ------
     DesignError
-        Not numbers, another number of rows, an index that does not say which rows are meant, missing or infinite values.
+        Not numbers, another number of rows, an index that does not say which rows are meant, missing or infinite
+        values.
     """
     array = _numbers(_rows_of_fit(design, values))
     if array.ndim != dimensions or array.shape[0] != design.n:
@@ -153,7 +154,8 @@ def _rows_of_fit(design: Design, values: Any) -> Any:
     why = f"row {absent[0]} of the fit is not in it" if len(absent) else "labels repeat"
     raise DesignError(
         f"The new response has another index than the rows of the fit, which does not say which value belongs to which "
-        f"row: {why}. Give it the index of the data, or pass new.to_numpy() if row i of one belongs to row i of the other."
+        f"row: {why}. Give it the index of the data, or pass new.to_numpy() if row i of one belongs to row i of the "
+        "other."
     )
 
 

@@ -243,7 +243,8 @@ class REMLResult(FitStatistics, FitPredictions, FitIntervals, FitZeroTests, FitC
         Parameters
         ----------
         Y : array-like, shape (n, K)
-            One response per column, rows in the order of the rows kept, or a data frame whose index says which they are.
+            One response per column, rows in the order of the rows kept, or a data frame whose index says which they
+            are.
         workers : int
             Threads.
 

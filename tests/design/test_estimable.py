@@ -78,7 +78,7 @@ def test_rows_of_the_data_are_predicted_after_a_copy_was_left_out(factor, offset
         plain.predict(further, random=None).to_numpy(), rel=1e-12
     )
     with pytest.raises(DesignError, match=r"cannot predict 1 row"):
-        fit.predict(further.assign(twin=further.twin + [0.0, 0.0, 0.01 * factor]), random=None)
+        fit.predict(further.assign(twin=further.twin + np.array([0.0, 0.0, 0.01 * factor])), random=None)
 
 
 def test_a_posterior_predicts_the_rows_of_its_data():

@@ -53,7 +53,7 @@ def test_missing_values_of_rows_that_are_not_used_do_not_matter(partial):
 
 
 def test_an_index_that_does_not_say(partial):
-    with pytest.raises(DesignError, match="another index.*row 170 of the fit is not in it"):
+    with pytest.raises(DesignError, match=r"another index.*row 170 of the fit is not in it"):
         partial.refit(DATA.Reaction.iloc[:170])
     with pytest.raises(DesignError, match="labels repeat"):
         partial.refit(pd.concat([DATA.Reaction, DATA.Reaction]))
@@ -79,10 +79,10 @@ ODD = {
 @pytest.mark.parametrize("name", ODD)
 def test_what_is_no_number_is_refused(whole, name):
     values = ODD[name]
-    with pytest.raises(DesignError, match="not numbers|masked|not numeric"):
+    with pytest.raises(DesignError, match=r"not numbers|masked|not numeric"):
         whole.refit(values)
     both = np.ma.stack([values, values], axis=1) if name == "masked" else np.stack([np.asarray(values)] * 2, axis=1)
-    with pytest.raises(DesignError, match="not numbers|masked|not numeric"):
+    with pytest.raises(DesignError, match=r"not numbers|masked|not numeric"):
         whole.refit_many(both)
     if name != "masked":
         series = pd.Series(values, index=DATA.index)
@@ -118,7 +118,7 @@ def test_numbers_of_other_kinds_are_numbers(whole):
 
 
 def test_sizes_beyond_squares_are_refused_by_name(whole):
-    with pytest.raises(DesignError, match="The new response itself reaches 4.66e"):
+    with pytest.raises(DesignError, match=r"The new response itself reaches 4.66e"):
         whole.refit(DATA.Reaction * 1e200)
     with pytest.raises(DesignError, match="Of the new responses column 1 reaches"):
         whole.refit_many(np.column_stack([DATA.Reaction, DATA.Reaction * 1e200]))
