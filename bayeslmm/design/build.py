@@ -14,6 +14,7 @@ from bayeslmm.design import dominant
 from bayeslmm.design.choice import chosen_structures, term_structure
 from bayeslmm.design.covariance import CovarianceStructure
 from bayeslmm.design.design import Design, Grouping, Notes, RandomTerm
+from bayeslmm.design.estimable import combinations
 from bayeslmm.design.evaluate import Evaluator
 from bayeslmm.design.formula import Bar, Formula
 from bayeslmm.design.frequency import evaluator_on_copies, formula_pieces, read_frequency
@@ -203,9 +204,7 @@ def _check_contrasts(known: Mapping[str, Any], evaluator: Evaluator) -> None:
 def _aliased(X: FloatArray, independent: IntArray) -> FloatArray:
     """Columns left out of X as combinations of those that are kept, shape (p, a)."""
     left_out = np.setdiff1d(np.arange(X.shape[1]), independent)
-    if not left_out.size:
-        return np.empty((independent.size, 0))
-    return np.linalg.lstsq(X[:, independent], X[:, left_out])[0]
+    return combinations(X[:, independent], X[:, left_out])
 
 
 def _check_columns(formula: Formula, columns: Mapping[str, pd.Series]) -> None:
@@ -250,7 +249,7 @@ def _groupings(formula: Formula, columns: Mapping[str, pd.Series]) -> dict[str, 
     groupings: dict[str, Grouping] = {}
     for bar in formula.bars:
         if bar.group not in groupings:
-            groupings[bar.group] = group_by(columns, bar.factors)
+            groupings[bar.group] = replace(group_by(columns, bar.factors), name=bar.group)
     return groupings
 
 

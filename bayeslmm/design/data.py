@@ -385,7 +385,7 @@ def read_weights(weights: Any, data: pd.DataFrame) -> FloatArray | None:
     return values
 
 
-def _no_numbers(given: Any) -> str:
+def no_numbers(given: Any) -> str:
     """What values are that NumPy would make numbers of although they are none; empty for others."""
     series = given if isinstance(given, pd.Series) else None
     if series is None:
@@ -425,7 +425,7 @@ def read_numbers(what: str, given: Any, data: pd.DataFrame) -> FloatArray | None
             f"{what} is a Series with another index than the data, so its order may be another one. Make it a column "
             f"of the data, or pass {what}.to_numpy() if row i of one belongs to row i of the other."
         )
-    odd = _no_numbers(given)
+    odd = no_numbers(given)
     if odd:
         raise DesignError(f"The values of {what} are {odd}, not numbers. Convert them to one number per row.")
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 
@@ -41,6 +41,9 @@ class Bar:
         Where the bar stands in the formula.
     keyword : str
         Covariance structure written before the parentheses, e.g. ``"cs"``; empty if there is none.
+    quoted : bool
+        Whether columns with a colon in their names keep their backquotes in `group`, which would else be that of
+        another grouping factor of the formula.
     """
 
     left: str
@@ -48,10 +51,11 @@ class Bar:
     correlated: bool
     position: int
     keyword: str = ""
+    quoted: bool = False
 
     @property
     def group(self) -> str:
-        return ":".join(self.factors)
+        return ":".join(f"`{name}`" if self.quoted and ":" in name else name for name in self.factors)
 
     @property
     def structure(self) -> str:
@@ -135,7 +139,7 @@ def parse_formula(text: str) -> Formula:
     _check_response(text, left, right)
     if not bars:
         raise FormulaError(_NO_RANDOM, text, right[-1].end - 1)
-    return Formula(text, response, fixed, offsets, tuple(bars))
+    return Formula(text, response, fixed, offsets, _told_apart(bars))
 
 
 def offsets_outside(text: str) -> str:
@@ -205,7 +209,15 @@ def _bare(text: str, response: str, right: Sequence[Token], bare: Sequence[Token
                 text,
                 bare[0].start,
             )
-    return Formula(text, response, "1", (), tuple(_bars(text, right[:bar], bare[0], after)))
+    return Formula(text, response, "1", (), _told_apart(_bars(text, right[:bar], bare[0], after)))
+
+
+def _told_apart(bars: Sequence[Bar]) -> tuple[Bar, ...]:
+    """Bars whose grouping factors differ in name if they differ: the column `a:b` is not the cells of a and b."""
+    factors: dict[str, set[tuple[str, ...]]] = {}
+    for bar in bars:
+        factors.setdefault(bar.group, set()).add(bar.factors)
+    return tuple(replace(bar, quoted=True) if len(factors[bar.group]) > 1 else bar for bar in bars)
 
 
 def _right_side(text: str, right: Sequence[Token]) -> tuple[str, tuple[str, ...], list[Bar]]:

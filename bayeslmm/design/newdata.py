@@ -13,6 +13,7 @@ import pandas as pd
 from bayeslmm.design import data as checks
 from bayeslmm.design import kinds
 from bayeslmm.design.design import Design, DroppedRows
+from bayeslmm.design.estimable import not_estimable
 from bayeslmm.design.evaluate import Evaluator
 from bayeslmm.design.formula import Bar, Formula, parse_formula
 from bayeslmm.design.frequency import row_by_row
@@ -24,8 +25,6 @@ from bayeslmm.errors import DesignError
 from bayeslmm.types import AnyArray, BoolArray, FloatArray, IntArray
 
 _SHOWN = 8
-# A row is estimable if a column left out of X differs from its combination of the others by no more than this share.
-_ESTIMABLE = 1e-7
 
 
 @dataclass(frozen=True)
@@ -264,9 +263,7 @@ def _fixed(design: Design, recipe: Recipe, evaluator: Evaluator, formula: Formul
     X = values[:, kept]
     if recipe.aliased.size:
         left_out = values[:, [j for j in range(len(names)) if j not in kept]]
-        difference = np.abs(left_out - X @ recipe.aliased)
-        size = np.maximum(np.abs(left_out), np.abs(X) @ np.abs(recipe.aliased))
-        bad = (difference > _ESTIMABLE * np.maximum(size, 1e-300)).any(axis=1)
+        bad = not_estimable(design.X, recipe.aliased, X, left_out)
         if bad.any():
             raise DesignError(
                 f"The fixed effects cannot predict {int(bad.sum())} row(s) ({checks.row_names(index, bad)}): the data "

@@ -30,11 +30,12 @@ _TOGETHER = 4096
 
 def _values(criterion: Criterion, start: Start, t: FloatArray, beta: FloatArray) -> FloatArray:
     """Values of the parameters in the user's units from their coordinates (S,)."""
-    out = np.empty(t.size)
+    t, out = t.copy(), np.empty(t.size)
     for i, a in enumerate(criterion.axes):
         rows = np.flatnonzero(start.target == i)
         response = start.response[rows]
         sigma = criterion.base.sigma[response]
+        t[rows] = t[rows] * criterion.units(start.target[rows], response)[:, 0]
         if a.target.kind == "fixed":
             unit = criterion.base.unit(np.broadcast_to(a.functional, (rows.size, a.functional.size)), response)
             out[rows] = beta[response, a.target.term] + unit * t[rows]
@@ -111,8 +112,9 @@ def expand_at_estimate(
     criterion = _criterion(cp, optimum, targets)
     both = [criterion.starts(t, np.zeros(1, dtype=int)) for t in range(len(targets))]
     x, u = (np.concatenate(parts) for parts in zip(*both, strict=True))
-    hessian = criterion.expand(x, u, np.arange(len(targets)), np.zeros(len(targets), dtype=int))[2]
-    return criterion.axes, x, hessian
+    which, fit = np.arange(len(targets)), np.zeros(len(targets), dtype=int)
+    unit, hessian = criterion.units(which, fit), criterion.expand(x, u, which, fit)[2]
+    return criterion.axes, x * unit, hessian / unit[:, :, None] / unit[:, None, :]
 
 
 def _is_held(optimum: Optimum, target: ProfileTarget) -> bool:
@@ -245,7 +247,8 @@ class Profile:
     def _coordinate(self, value: float) -> float:
         base = self._criterion.base
         if self.target.kind != "fixed":
-            return float(from_value(self._axis, np.array(value / self._share), base.sigma[0]))
+            whole = float(from_value(self._axis, np.array(value / self._share), base.sigma[0]))
+            return whole / float(self._criterion.units(*np.zeros((2, 1), dtype=int))[0, 0])
         unit = base.unit(self._axis.functional[None], np.zeros(1, dtype=int))[0]
         return float((value - self._beta[0, self.target.term]) / unit)
 

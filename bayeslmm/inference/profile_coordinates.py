@@ -302,6 +302,25 @@ def start(cp: CrossProducts, axes: Axis, factors: Sequence[FloatArray]) -> Float
     return u
 
 
+def units(known: Sequence[Piece], axes: Axis, u: FloatArray) -> FloatArray:
+    """Powers of two (K, k + 2) in which coordinates u (K, k + 2) of fits are of the size that changes the criterion.
+
+    The entries of one row of a factor are of the size of the row's own standard deviation, where that is beyond 1; a
+    correlation, log sigma and a coefficient in standard errors are of size 1.
+    """
+    sizes = np.ones(u.shape)
+    for piece in known:
+        if isinstance(piece.shape, SharedShape):
+            sizes[:, piece.span.start] = np.abs(u[:, piece.span.start])
+            continue
+        own = np.array([piece.shape.place(row, row) for row in piece.shape.structure.rows])
+        sizes[:, piece.span] = np.abs(u[:, piece.span.start + own])
+    if axes.polar is not None:
+        sizes[:, axes.polar[0]] = 1.0
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.exp2(np.floor(np.log2(np.maximum(sizes, 1.0)))))
+
+
 def to_value(axes: Axis, x: FloatArray, sigma: FloatArray) -> FloatArray:
     """Values of a target (not a coefficient) from its coordinate (K,) and the sigma of the fit."""
     kind = axes.target.kind

@@ -111,11 +111,22 @@ class Criterion:
         """Whether second derivatives are exact."""
         return isinstance(self.cp.store, Levels)
 
+    @cached_property
+    def _units(self) -> FloatArray:
+        """Units of the free coordinates by target and response, (targets, R, d)."""
+        fits = [coords.start(self.cp, a, self.base.factors) for a in self.axes]
+        pairs = zip(self.axes, fits, strict=True)
+        return np.stack([coords.units(self.pieces, a, u)[:, a.order] for a, u in pairs])
+
+    def units(self, target: IntArray, response: IntArray) -> FloatArray:
+        """Units (K, d) of the free coordinates: with relative sds of 1e8 the criterion is flat in these themselves."""
+        return np.asarray(self._units[target, response])
+
     def starts(self, target: int, responses: IntArray) -> tuple[FloatArray, FloatArray]:
         """Coordinates x (K, d) and u (K, k + 2) of the fits."""
         a = self.axes[target]
         u = coords.start(self.cp, a, [T[responses] for T in self.base.factors])
-        return u[:, a.order], u
+        return u[:, a.order] / self._units[target, responses], u
 
     def expand(self, x: FloatArray, u: FloatArray, target: IntArray, response: IntArray) -> Expansion:
         """Criterion (K,), gradient (K, d) and Hessian (K, d, d) in units of -2 log density; nan where undefined.
@@ -123,7 +134,7 @@ class Criterion:
         Parameters
         ----------
         x : FloatArray, shape (K, d)
-            Free coordinates, the target first.
+            Free coordinates in their `units`, the target first.
         u : FloatArray, shape (K, k + 2)
             Coordinates that are not free (and others, which do not matter).
         target, response : IntArray, shape (K,)
@@ -139,9 +150,9 @@ class Criterion:
     def _expand(self, x: FloatArray, u: FloatArray, target: IntArray, response: IntArray) -> Expansion:
         (K, d), axes = x.shape, [(a, np.flatnonzero(target == t)) for t, a in enumerate(self.axes)]
         axes = [(a, rows) for a, rows in axes if rows.size]
-        free = u.copy()
+        free, unit = u.copy(), self.units(target, response)
         for a, rows in axes:
-            free[rows[:, None], a.order] = x[rows]
+            free[rows[:, None], a.order] = x[rows] * unit[rows]
         local = self._local(self.entries(free, target), target, response)
         if local is None:
             return np.full(K, np.nan), np.full((K, d), np.nan), np.full((K, d, d), np.nan)
@@ -151,7 +162,7 @@ class Criterion:
             own_g, own_H = _chain(a, free[rows], self.n_terms, g[rows], H[rows])
             gradient[rows] = own_g[:, a.order]
             hessian[rows] = own_H[:, a.order[:, None], a.order]
-        return value, gradient, hessian
+        return value, gradient * unit, hessian * unit[:, :, None] * unit[:, None, :]
 
     def entries(self, u: FloatArray, target: IntArray) -> FloatArray:
         """Coordinates (K, k + 2) with entries in place of angles, relative in place of absolute sds."""

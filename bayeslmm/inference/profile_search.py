@@ -94,6 +94,7 @@ def search_ends(
     which = np.tile(np.arange(S), 2)
     side = np.repeat([-1.0, 1.0], S)
     ends = np.array([criterion.axes[t].ends for t in start.target])
+    ends = ends / criterion.units(start.target, start.response)[:, :1]
     kinds = np.array([criterion.axes[t].target.kind for t in start.target])[which]
     size = np.abs(start.x[which, 0])
     relative = np.isin(kinds, ["sd", "ratio"])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayeslmm.design.data import no_numbers
 from bayeslmm.design.design import Design
 from bayeslmm.design.magnitude import check_magnitudes
 from bayeslmm.design.readable import readable
@@ -112,17 +113,10 @@ def check_responses(design: Design, values: Any, dimensions: int) -> FloatArray:
     Raises
     ------
     DesignError
-        Not numbers, another number of rows, another index, missing or infinite values.
+        Not numbers, another number of rows, an index that does not say which rows are meant, missing or infinite
+        values.
     """
-    if isinstance(values, pd.Series | pd.DataFrame) and not values.index.equals(pd.Index(design.index)):
-        raise DesignError(
-            "The new response has another index than the rows of the fit, so its order may be another one. Reindex it "
-            "(new.loc[fit.design.index]), or pass new.to_numpy() if row i of one belongs to row i of the other."
-        )
-    try:
-        array = np.array(values, dtype=float)
-    except (TypeError, ValueError) as error:
-        raise DesignError(f"The new response is not numeric: {error}.") from error
+    array = _numbers(_rows_of_fit(design, values))
     if array.ndim != dimensions or array.shape[0] != design.n:
         expected = f"({design.n},)" if dimensions == 1 else f"({design.n}, K), one column per response"
         hint = f" {len(design.dropped)} rows of the data were left out of the fit." if len(design.dropped) else ""
@@ -135,7 +129,9 @@ def check_responses(design: Design, values: Any, dimensions: int) -> FloatArray:
         )
     new = array.reshape(design.n, -1)
     check_magnitudes(
-        "The new response", ["" if dimensions == 1 else f"in column {k}" for k in range(new.shape[1])], new
+        "The new response" if dimensions == 1 else "Of the new responses column",
+        ["itself" if dimensions == 1 else str(k) for k in range(new.shape[1])],
+        new,
     )
     if dimensions == 2:
         constant = np.flatnonzero((array == array[0]).all(axis=0)) if array.shape[0] > 1 else np.zeros(0, dtype=int)
@@ -144,6 +140,45 @@ def check_responses(design: Design, values: Any, dimensions: int) -> FloatArray:
                 f"Column {int(constant[0])} of the new responses is constant ({constant.size} such column(s)): there "
                 "is no variation to model."
             )
+    return array
+
+
+def _rows_of_fit(design: Design, values: Any) -> Any:
+    """A Series or frame in the order of the rows of the fit; its index says which rows it has. Others as they are."""
+    if not isinstance(values, pd.Series | pd.DataFrame):
+        return values
+    rows = pd.Index(design.index)
+    if values.index.equals(rows):
+        return values
+    if rows.is_unique and values.index.is_unique and rows.isin(values.index).all():
+        return values.loc[rows]
+    absent = rows[~rows.isin(values.index)]
+    why = f"row {absent[0]} of the fit is not in it" if len(absent) else "labels repeat"
+    raise DesignError(
+        f"The new response has another index than the rows of the fit, which does not say which value belongs to which "
+        f"row: {why}. Give it the index of the data, or pass new.to_numpy() if row i of one belongs to row i of the "
+        "other."
+    )
+
+
+def _numbers(values: Any) -> FloatArray:
+    if isinstance(values, pd.DataFrame):
+        columns = [_numbers(values.iloc[:, k]) for k in range(values.shape[1])]
+        return np.column_stack(columns) if columns else np.empty(values.shape)
+    masked = int(np.ma.getmaskarray(values).sum()) if np.ma.isMA(values) else 0
+    if masked:
+        raise DesignError(
+            f"The new response is a masked array with {masked} masked value(s). A refit keeps the rows of the fit; to "
+            "leave rows out, make a new Model."
+        )
+    try:
+        flat = values if isinstance(values, pd.Series) else pd.Series(np.asarray(values).ravel())
+        odd = "true and false" if pd.api.types.infer_dtype(flat) == "boolean" else no_numbers(flat)
+        array = np.array(values, dtype=complex if odd == "complex" else float)
+    except (TypeError, ValueError) as error:
+        raise DesignError(f"The new response is not numeric: {error}.") from error
+    if odd:
+        raise DesignError(f"The values of the new response are {odd}, not numbers. Convert them first.")
     return array
 
 

@@ -215,7 +215,8 @@ class REMLResult(FitStatistics, FitPredictions, FitIntervals, FitZeroTests, FitC
         Parameters
         ----------
         y : array-like, shape (n,)
-            In the order of the rows kept; an offset of the model stays.
+            In the order of the rows kept; of a Series the index says which rows are meant, so that it may have others
+            too. An offset of the model stays.
 
         Returns
         -------
@@ -244,7 +245,8 @@ class REMLResult(FitStatistics, FitPredictions, FitIntervals, FitZeroTests, FitC
         Parameters
         ----------
         Y : array-like, shape (n, K)
-            One response per column, rows in the order of the rows kept.
+            One response per column, rows in the order of the rows kept, or a data frame whose index says which they
+            are.
         workers : int
             Threads.
 
