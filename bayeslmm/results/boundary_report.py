@@ -61,6 +61,8 @@ class BoundaryReport:
         Level of the one-sided limits.
     left_out : tuple of str
         Which rows and columns did not enter the fit, in words.
+    omitted : tuple of str
+        Sections that were not computed because the verdict needs none of them; ``boundary(detail="full")`` does.
     """
 
     formula: str
@@ -71,12 +73,18 @@ class BoundaryReport:
     advice: tuple[Advice, ...]
     level: float = 0.95
     left_out: tuple[str, ...] = ()
+    omitted: tuple[str, ...] = ()
+
+    @property
+    def _more(self) -> str:
+        """How to get what was omitted; empty where nothing was."""
+        return f"Not computed: {', '.join(self.omitted)}; boundary(detail='full') has them." if self.omitted else ""
 
     def __getitem__(self, name: str) -> pd.DataFrame:
         """The table of a section by its name."""
         found = {section.name: section.table for section in self.sections}
         if name not in found:
-            raise KeyError(f"{name!r} is no section of this report; it has {', '.join(found)}.")
+            raise KeyError(f"{name!r} is no section of this report; it has {', '.join(found)}. {self._more}".rstrip())
         return found[name]
 
     def __str__(self) -> str:
@@ -88,6 +96,7 @@ class BoundaryReport:
             lines += ["", section.title]
             lines += [section.table.to_string(na_rep="", float_format=number)] if len(section.table) else []
             lines += [line for reading in section.reading for line in _wrap(reading)]
+        lines += ["", *_wrap(self._more)] if self._more else []
         lines += ["", "What to do"]
         for k, advice in enumerate(self.advice, 1):
             lines += _wrap(f"{k}. {advice}", "   ")
@@ -105,6 +114,7 @@ class BoundaryReport:
             if len(section.table):
                 parts.append(section.table.to_html(na_rep="", float_format=number, border=0))
             parts += [f"<p>{html.escape(reading)}</p>" for reading in section.reading]
+        parts += [f"<p>{html.escape(self._more)}</p>"] if self._more else []
         parts.append("<p><b>What to do</b></p><ol>")
         parts += [_advice_html(advice) for advice in self.advice]
         return f'<div class="bayeslmm">{STYLE}' + "\n".join(parts) + "</ol></div>"
@@ -126,6 +136,7 @@ class BoundaryReport:
                 }
                 for section in self.sections
             },
+            "omitted": list(self.omitted),
             "advice": [vars(advice) for advice in self.advice],
         }
 
