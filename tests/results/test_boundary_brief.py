@@ -22,7 +22,7 @@ def _family(kind: str) -> tuple[pd.DataFrame, np.ndarray, np.ndarray, np.ndarray
     codes = np.repeat(np.arange(14), 8)
     x, z = rng.normal(size=codes.size), rng.normal(size=codes.size)
     frame = pd.DataFrame({"g": [f"g{k}" for k in codes], "x": x, "z": z})
-    return frame, codes, rng.normal(size=(14, 3)), rng.normal(size=codes.size)
+    return frame, codes, 2.0 * rng.normal(size=(14, 3)), rng.normal(size=codes.size)
 
 
 def _fit(kind: str, size: float) -> bl.results.REMLResult:
