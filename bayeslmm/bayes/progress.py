@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, ClassVar
 
 # Seconds before anything is shown.
 _PATIENCE = 1.0
@@ -19,6 +19,9 @@ class Progress:
     show : bool
         Whether to show anything; only in a terminal or a notebook.
     """
+
+    # Two bars at once would write over each other: the outer one stays.
+    _on_screen: ClassVar[Progress | None] = None
 
     def __init__(self, show: bool = False) -> None:
         self._show = show
@@ -67,6 +70,9 @@ class Progress:
         self.silence()
         if self._bar is not None:
             self._bar.stop()
+            self._bar = None
+            self._tasks.clear()
+            Progress._on_screen = None
 
     def _show_stage(self, stage: str) -> None:
         with self._lock:
@@ -86,6 +92,9 @@ class Progress:
             if not _interactive(console):
                 self._show = False
                 return False
+            if Progress._on_screen is not None:
+                return False
+            Progress._on_screen = self
             self._bar = Bar(console=console, transient=True)
             self._bar.start()
         return True

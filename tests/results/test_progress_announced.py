@@ -26,7 +26,7 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
 def test_an_announced_stage_is_shown_while_it_lasts(screen: io.StringIO) -> None:
     with Progress(True) as progress:
         progress.announce("a long stage")
-        for _ in range(200):
+        for _ in range(1000):
             if "a long stage" in screen.getvalue():
                 break
             time.sleep(0.01)
@@ -56,3 +56,23 @@ def test_sections_of_a_boundary_report_say_how_to_leave_them_out(screen: io.Stri
     screen.truncate(0)
     fit.boundary("none", progressbar=False, leave_out="zero_rate")
     assert screen.getvalue() == ""
+
+
+def test_a_bayes_factor_says_what_it_computes(screen: io.StringIO) -> None:
+    post = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).sample(
+        100, random_seed=1, progressbar=False
+    )
+    post.bayes_factor("sd_Batch")
+    assert "Bayes factor of sd_Batch" in screen.getvalue()
+
+
+def test_one_bar_at_a_time(screen: io.StringIO) -> None:
+    with Progress(True) as outer:
+        outer.report("outer", 1, 2)
+        with Progress(True) as inner:
+            inner.report("inner", 1, 2)
+        outer.report("outer", 2, 2)
+    assert "outer" in screen.getvalue() and "inner" not in screen.getvalue()
+    with Progress(True) as later:
+        later.report("later", 1, 2)
+    assert "later" in screen.getvalue()
