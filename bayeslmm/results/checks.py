@@ -92,10 +92,13 @@ class Checks(PriorChecks):
         from bayeslmm.bayes.loo import leave_out, psis_loo, refitted, warn_about_k
 
         cp = self.cross_products
-        left = leave_out(cp, self.data, self.priors.beta, kind, group, draws, self.priors.changes)
-        result = psis_loo(left, self.data, self.method)
-        if refit:
-            return refitted(cp, self.priors, self._typical, left, result)
+        with Progress(interactive()) as progress:
+            progress.announce("leave-one-out: every unit at many draws (draws= for fewer)")
+            left = leave_out(cp, self.data, self.priors.beta, kind, group, draws, self.priors.changes)
+            result = psis_loo(left, self.data, self.method)
+            if refit:
+                progress.announce("leave-one-out: evidences without units of large Pareto k (refit=False: none)")
+                return refitted(cp, self.priors, self._typical, left, result)
         warn_about_k(result, left)
         return result
 
