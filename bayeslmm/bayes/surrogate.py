@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.stats import qmc
 
 from bayeslmm.bayes.importance import Weighted, importance_points
 from bayeslmm.bayes.progress import Progress
@@ -189,6 +188,8 @@ def _fit_values(nodes: Nodes, lower: FloatArray, upper: FloatArray) -> Polynomia
 
 def _spread(lower: FloatArray, upper: FloatArray, count: int, seed: int) -> FloatArray:
     """Quasi-random points, denser towards the faces of the box."""
+    from scipy.stats import qmc
+
     u = qmc.Halton(lower.size, scramble=True, rng=seed).random(count)
     return np.asarray(0.5 * (lower + upper) - 0.5 * (upper - lower) * np.cos(np.pi * u))
 

@@ -21,7 +21,6 @@ from dataclasses import dataclass, replace
 from itertools import pairwise, product
 
 import numpy as np
-from scipy.stats import f as f_distribution
 
 from bayeslmm.design.covariance import CovarianceStructure
 from bayeslmm.errors import DesignError
@@ -226,6 +225,8 @@ def kenward_roger_f(
     tuple
         F (scaled), numerator and denominator degrees of freedom, p value.
     """
+    from scipy.stats import f as f_distribution
+
     tested = hypothesis(cp, optimum, L)
     rows, rank, estimate = tested.rows, tested.values.size, tested.values / optimum.sigma
     scale, df = (1.0, float(result.df_own(rows)[0, 0])) if rank == 1 else result.f_scale(rows)

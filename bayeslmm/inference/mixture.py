@@ -11,7 +11,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 from scipy.optimize import nnls
 
 from bayeslmm.types import BoolArray, FloatArray, IntArray
@@ -43,6 +42,8 @@ class Mixture:
 
     def p_value(self, statistic: float) -> tuple[float, float]:
         """Probability of a statistic at least as large, and its Monte Carlo error; 1 at 0."""
+        from scipy import stats
+
         if statistic <= 0.0:
             return 1.0, 0.0
         if self.draws is not None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.spectral import Spectrum
@@ -68,6 +67,8 @@ def f_test(spectrum: Spectrum) -> FTest:
     >>> round(float(test.statistic[0]), 4), round(float(test.p_value[0]), 6)
     (4.5983, 0.004398)
     """
+    from scipy import stats
+
     _check_residual(spectrum)
     between = np.einsum("kr,kr->k", spectrum.t, spectrum.t)
     statistic = _quotient(between / spectrum.r, spectrum.sse / spectrum.f)
@@ -122,6 +123,8 @@ def pivot_interval(spectrum: Spectrum, level: float = 0.95) -> tuple[FloatArray,
     >>> round(float(low[0]), 6), round(float(high[0]), 6)
     (0.091508, 5.57362)
     """
+    from scipy import stats
+
     if not 0.0 < level < 1.0:
         raise DesignError(f"level={level!r} is not between 0 and 1. Use e.g. 0.95.")
     _check_residual(spectrum)

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 from scipy.optimize import brentq
 
 from bayeslmm.errors import DesignError
@@ -371,6 +370,8 @@ def null_test(
 
 
 def _by_f(spectrum: Spectrum, problem: Profile, statistic: float, own: bool) -> NullTest:
+    from scipy import stats
+
     r, f = spectrum.r, spectrum.f
     p_zero = float(stats.f.cdf(_f_at(problem, 0.0), r, f))
     if statistic <= 0.0:

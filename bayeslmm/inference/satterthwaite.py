@@ -17,7 +17,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from scipy.stats import f as f_distribution
 
 from bayeslmm.errors import FitError
 from bayeslmm.inference.hypothesis import hypothesis
@@ -213,6 +212,8 @@ def satterthwaite_f(cp: CrossProducts, optimum: Optimum, L: FloatArray) -> tuple
     ----------
     Fai & Cornelius (1996), J. Stat. Comput. Simul. 54, 363-378.
     """
+    from scipy.stats import f as f_distribution
+
     tested = hypothesis(cp, optimum, L)
     F, rank = tested.f(optimum.sigma), tested.values.size
     df = combined_df(_of_own(cp, optimum, tested.rows))

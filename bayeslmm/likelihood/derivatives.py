@@ -24,6 +24,7 @@ from scipy.linalg import lapack
 from bayeslmm.likelihood import large, small
 from bayeslmm.likelihood.criteria import degrees_of_freedom
 from bayeslmm.likelihood.crossproducts import CrossProducts, Moments
+from bayeslmm.likelihood.exact_traces import exact_second
 from bayeslmm.likelihood.factor import Factor, apply_lambda
 from bayeslmm.likelihood.hierarchy import Hierarchy
 from bayeslmm.likelihood.tiles import trailing_tiles
@@ -265,7 +266,9 @@ class FirstStack:
     v: FloatArray  # sum B_l' Gamma s_l (K, d, t)
 
 
-def second_derivatives(cp: CrossProducts, first: Derivatives, directions: Sequence[FloatArray]) -> FloatArray:
+def second_derivatives(
+    cp: CrossProducts, first: Derivatives, directions: Sequence[FloatArray], traces_of: bool | None = None
+) -> FloatArray:
     """Second derivatives of the profiled criterion along changes of G.
 
     Parameters
@@ -275,6 +278,8 @@ def second_derivatives(cp: CrossProducts, first: Derivatives, directions: Sequen
         At the same points.
     directions : sequence of FloatArray, each (K, d_b, c, c)
         For every block the symmetric changes of its covariance; the result has them one block after the other.
+    traces_of : bool, optional
+        The exact trace terms of a hierarchy too, by REML (True) or ML; by default the average information.
 
     Returns
     -------
@@ -284,6 +289,8 @@ def second_derivatives(cp: CrossProducts, first: Derivatives, directions: Sequen
     pieces = first.pieces
     if isinstance(pieces, large.Pieces):
         single = [gamma[0] for gamma in directions]
+        if traces_of is not None:
+            return exact_second(pieces, single, float(first.scale[0]), float(first.r2[0]), traces_of)[None]
         return large.information(pieces, single, float(first.scale[0]), float(first.r2[0]))[None]
     head = stack_first(pieces, directions[0])
     tails, spans, start = list[Stack](), list[slice](), 0

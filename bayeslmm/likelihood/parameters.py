@@ -244,8 +244,10 @@ def gradient(cp: CrossProducts, factors: Sequence[FloatArray], first: Derivative
     return np.concatenate(parts, axis=1)
 
 
-def hessian(cp: CrossProducts, factors: Sequence[FloatArray], first: Derivatives) -> FloatArray:
-    """Hessian of the profiled criterion in the internal vector, shape (K, k, k)."""
+def hessian(
+    cp: CrossProducts, factors: Sequence[FloatArray], first: Derivatives, traces_of: bool | None = None
+) -> FloatArray:
+    """Hessian of the profiled criterion in the internal vector, shape (K, k, k); see `second_derivatives`."""
     directions: list[list[FloatArray]] = [[] for _ in cp.blocks]
     curvature: list[FloatArray] = []
     for b, columns, structure in cp.term_order:
@@ -260,7 +262,7 @@ def hessian(cp: CrossProducts, factors: Sequence[FloatArray], first: Derivatives
         directions[b].append(change)
         curvature.append(_each(structure, structure.curvature, T, slopes))
     stacks = [d[0] if len(d) == 1 else np.concatenate(d, axis=1) for d in directions]
-    H = second_derivatives(cp, first, stacks)
+    H = second_derivatives(cp, first, stacks, traces_of)
     position = 0
     for local in curvature:
         stop = position + local.shape[1]

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bayeslmm.likelihood import CrossProducts, Factor, derivatives, evaluate, profiled
+from bayeslmm.likelihood import CrossProducts, Factor, derivatives, evaluate, large, profiled
 from bayeslmm.likelihood import parameters as par
+from bayeslmm.likelihood.exact_traces import worth_while
+from bayeslmm.numerics.differences import jacobian
 from bayeslmm.numerics.newton import Point, Trial
 from bayeslmm.reml.fixed import Held
 from bayeslmm.reml.penalty import Penalty, penalty_derivatives, penalty_value
@@ -57,6 +59,19 @@ class Criterion:
 
         trailing = self.rounding(x)
         return Trial(value, expand, max(1e-11, 4e-14 * abs(value), trailing), 10.0 * trailing)
+
+    def hessian(self, x: FloatArray) -> FloatArray:
+        """The exact Hessian at x in the free entries; by differences where that takes less than the exact traces."""
+        factors = self.factors(x)
+        first = derivatives(self.cp, factors, self.factor(x, factors), self.reml)
+        whole: bool | None = None
+        if not first.exact:
+            assert isinstance(first.pieces, large.Pieces)
+            if not worth_while(first.pieces, x.size):
+                return jacobian(lambda x: self(x).expand().gradient, x)
+            whole = self.reml
+        gradient = par.gradient(self.cp, factors, first)[0]
+        return self.point(x, 0.0, gradient, par.hessian(self.cp, factors, first, whole)[0], True).hessian
 
     def rounding(self, x: FloatArray) -> float:
         """About what the criterion is wrong by at x because the trailing block is a matrix of condition x^2."""

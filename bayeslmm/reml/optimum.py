@@ -16,7 +16,6 @@ from bayeslmm.likelihood import CrossProducts, Factor, derivatives, evaluate, pr
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.criteria import degrees_of_freedom
 from bayeslmm.likelihood.crossproducts import Levels
-from bayeslmm.numerics.differences import jacobian
 from bayeslmm.numerics.newton import Ending, NewtonResult, Step, minimise
 from bayeslmm.reml.confirm import Confirmed, confirm
 from bayeslmm.reml.criterion import Criterion
@@ -140,12 +139,9 @@ class Optimum:
 
     @cached_property
     def hessian(self) -> FloatArray:
-        """Hessian in these, shape (f, f); by differences of the exact gradient where it is not exact itself."""
+        """Hessian in these, shape (f, f); by differences of the exact gradient where that takes less."""
         criterion, x = self._problem
-        point = criterion(x).expand()
-        if point.exact:
-            return point.hessian
-        return jacobian(lambda x: criterion(x).expand().gradient, x)
+        return criterion.hessian(x)
 
     @property
     def _problem(self) -> tuple[Criterion, FloatArray]:

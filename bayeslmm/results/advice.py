@@ -120,6 +120,32 @@ def for_open_correlations(labels: str) -> tuple[Advice, ...]:
     )
 
 
+def for_open_terms(labels: str) -> tuple[Advice, ...]:
+    """What to do where every sd and correlation is determined, but not that all their combinations vary."""
+    return (
+        Advice(
+            "Do not interpret the smallest component",
+            f"Every standard deviation is away from zero, but the data are compatible with a covariance of {labels} "
+            "that has no variance in some combination of its effects (see the components). The term may have more "
+            "parameters than the data can support.",
+            "",
+            "Bates, Kliegl, Vasishth & Baayen 2015",
+        ),
+    )
+
+
+def for_brief() -> tuple[Advice, ...]:
+    """What to do where a brief report found something."""
+    return (
+        Advice(
+            "Look at the whole report",
+            "boundary(detail='full') has the limits, the tests and the posterior, and what each school advises.",
+            "",
+            "the verdict above",
+        ),
+    )
+
+
 def for_regular() -> tuple[Advice, ...]:
     """What there is to do when nothing has vanished."""
     return (

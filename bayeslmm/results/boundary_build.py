@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from bayeslmm.arguments import choice
 from bayeslmm.bayes.progress import Progress
 from bayeslmm.design.same import same_design
 from bayeslmm.errors import DesignError, FitError
@@ -15,9 +17,11 @@ from bayeslmm.reml.status import FitStatus
 from bayeslmm.results.advice import (
     Advice,
     Findings,
+    for_brief,
     for_near,
     for_no_residual,
     for_open_correlations,
+    for_open_terms,
     for_regular,
     for_singular,
     for_unidentified,
@@ -41,15 +45,23 @@ _IN_REACH = 3.84
 _QUOTED = 0.1
 
 
-_SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
-    Material.components,
-    Material.edge,
-    Material.limit_section,
-    Material.test_section,
-    Material.zero_section,
-    Material.posterior_section,
-    Material.penalty_section,
-)
+# Sections in their order; of those that may take long what is said meanwhile.
+_BRIEF: dict[str, Callable[[Material], Section | None]] = {"components": Material.components, "edge": Material.edge}
+_REST: dict[str, Callable[[Material], Section | None]] = {
+    "limits": Material.limit_section,
+    "tests": Material.test_section,
+    "zero_rate": Material.zero_section,
+    "posterior": Material.posterior_section,
+    "penalised": Material.penalty_section,
+}
+_MEANWHILE = {
+    "limits": "one-sided limits",
+    "tests": "tests of zero (simulated, some 5 s; leave_out='tests' does without)",
+    "zero_rate": "how often the estimate would be zero (simulated, some 5 s; leave_out='zero_rate' does without)",
+    "posterior": "posterior and Bayes factors (seconds to a minute; posterior='none' does without)",
+}
+DETAIL = ("auto", "full", "brief")
+OPTIONAL = ("tests", "zero_rate", "posterior", "penalised")
 
 
 def build_report(
@@ -60,27 +72,55 @@ def build_report(
     delta: float | None,
     random_seed: int | np.random.Generator,
     progressbar: bool,
+    detail: str = "auto",
+    leave_out: str | Sequence[str] = (),
 ) -> BoundaryReport:
     """The report; see `REMLResult.boundary`."""
     if not check_level(level) > 0.5:
         raise DesignError(f"level={level:g}: a one-sided limit needs a level above 0.5, e.g. 0.95.")
     check_delta(delta)
+    choice("detail", detail, DETAIL, DesignError)
+    out = _not_wanted(leave_out)
     rng = generator(random_seed)
-    post = _posterior(fit, posterior, rng)
+    _check_posterior(fit, posterior)
     if not fit.status.ok:
         return _unusable(fit, level)
-    material = Material(fit, post, level, delta, int(rng.integers(2**31)))
+
+    def draw() -> tuple[Posterior | None, int]:
+        post = None if "posterior" in out else _posterior(fit, posterior, rng)
+        return post, int(rng.integers(2**31))
+
+    material = Material(fit, draw, level, delta, out)
     if not material.sds:
         raise DesignError("The fit has no standard deviation that was estimated, so that none can be at its boundary.")
-    made = []
     with Progress(progressbar) as progress:
-        for k, section in enumerate(_SECTIONS):
-            progress.report("boundary report", k, len(_SECTIONS))
-            made.append(section(material))
-    sections = tuple(found for found in made if found is not None)
-    verdict, advice = _judge(material)
+        progress.announce("boundary report: the criterion at zero")
+        judgement = _judge(material)
+        brief = detail == "brief" or (detail == "auto" and judgement.regular)
+        made = _sections(material, _BRIEF if brief else {**_BRIEF, **_REST}, progress)
+        progress.announce("boundary report: what can be done")
+        advice = for_brief() if brief and not judgement.regular else judgement.advise()
+        words = _words(material, brief)
     left = tuple(left_out(fit.design))
-    return BoundaryReport(fit.formula, fit.is_singular, verdict, _words(material), sections, advice, level, left)
+    omitted = tuple(name for name in _REST if name not in out) if brief else ()
+    return BoundaryReport(fit.formula, fit.is_singular, judgement.verdict, words, made, advice, level, left, omitted)
+
+
+def _sections(
+    material: Material, wanted: dict[str, Callable[[Material], Section | None]], progress: Progress
+) -> tuple[Section, ...]:
+    made = []
+    for k, (name, section) in enumerate(wanted.items()):
+        progress.report("boundary report", k, len(wanted))
+        progress.announce(f"boundary report: {_MEANWHILE.get(name, name)}")
+        made.append(section(material))
+    return tuple(found for found in made if found is not None)
+
+
+def _not_wanted(leave_out: str | Sequence[str]) -> tuple[str, ...]:
+    """Names of sections that are left out."""
+    names = (leave_out,) if isinstance(leave_out, str) else tuple(leave_out)
+    return tuple(choice("leave_out", name, OPTIONAL, DesignError) for name in names)
 
 
 def _unusable(fit: REMLResult, level: float) -> BoundaryReport:
@@ -97,16 +137,20 @@ def _unusable(fit: REMLResult, level: float) -> BoundaryReport:
     return BoundaryReport(fit.formula, fit.is_singular, verdict, (), (), advice, level, tuple(left_out(fit.design)))
 
 
-def _posterior(fit: REMLResult, posterior: Posterior | str, rng: np.random.Generator) -> Posterior | None:
+def _check_posterior(fit: REMLResult, posterior: Posterior | str) -> None:
     if isinstance(posterior, Posterior):
         if not same_design(fit.design, posterior.design):
             raise DesignError(
                 f"The posterior is one of another model: {posterior.formula!r} on {posterior.n} observations, the fit "
                 f"{fit.formula!r} on {fit.n}. Sample the Model that was fitted."
             )
-        return posterior
-    if posterior not in ("sample", "none"):
+    elif posterior not in ("sample", "none"):
         raise DesignError(f"posterior={posterior!r} is neither a posterior of the model, nor 'sample' or 'none'.")
+
+
+def _posterior(fit: REMLResult, posterior: Posterior | str, rng: np.random.Generator) -> Posterior | None:
+    if isinstance(posterior, Posterior):
+        return posterior
     # A posterior estimates what fix= holds: it would be one of another model.
     if posterior == "none" or fit.optimum.fixed or not fit.status.ok:
         return None
@@ -114,8 +158,8 @@ def _posterior(fit: REMLResult, posterior: Posterior | str, rng: np.random.Gener
     return sample_posterior(fit.design, None, settings, lambda: (fit.cp, fit.optimum))
 
 
-def _words(material: Material) -> tuple[str, ...]:
-    """Which combinations of effects vanished, and which exact tests do not agree."""
+def _words(material: Material, brief: bool) -> tuple[str, ...]:
+    """Which combinations of effects vanished, and which exact tests do not agree (unless in brief)."""
     fit, found = material.fit, list[str]()
     for v in fit.optimum.vanished:
         term = fit.design.terms[v.term]
@@ -130,7 +174,7 @@ def _words(material: Material) -> tuple[str, ...]:
             exact = abs(value) == 1.0 or p.position in {v.term for v in fit.optimum.vanished}
             why = "one effect determines the other" if exact else "far from the data one effect hides the other; centre"
             found.append(f"The correlation {p.label} is {f'{value:+.0f}' if exact else near_end(value)}: {why}.")
-    disagreement = _disagreement(material)
+    disagreement = "" if brief else _disagreement(material)
     return (*found, disagreement) if disagreement else tuple(found)
 
 
@@ -140,10 +184,20 @@ def _disagreement(material: Material) -> str:
     return " ".join(f"{label}: {text}" for label in zero if (text := disagreement(material.tests[label])))
 
 
-def _judge(material: Material) -> tuple[str, tuple[Advice, ...]]:
-    """Verdict and advice."""
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict, whether there is nothing to worry about, and the advice when it is asked for."""
+
+    verdict: str
+    advise: Callable[[], tuple[Advice, ...]]
+    regular: bool = False
+
+
+def _judge(material: Material) -> Judgement:
+    """Verdict and advice; the same whether the rest of the report is wanted or not."""
     if material.sigma_at_zero:
-        return no_residual(material.fit), for_no_residual(f"sigma = {number(material.fit.sigma)}.")
+        sigma = f"sigma = {number(material.fit.sigma)}."
+        return Judgement(no_residual(material.fit), lambda: for_no_residual(sigma))
     if material.fit.is_singular:
         zero = (material.estimates[[p.label for p in material.sds]] == 0).any()
         what = "the best value of a variance" if zero else "the best variance of some combination of effects"
@@ -152,18 +206,31 @@ def _judge(material: Material) -> tuple[str, tuple[Advice, ...]]:
             "that nothing varies. In that direction the levels differ less than chance alone would make them differ "
             "on average (levels with much data weigh more in this)."
         )
-        return verdict, for_singular(_findings(material))
+        return Judgement(verdict, lambda: for_singular(_findings(material)))
+    return _judge_regular(material)
+
+
+def _judge_regular(material: Material) -> Judgement:
+    """The same of a fit that is not singular: what is in reach of the data."""
     rise = material.rises
-    near = [label for label in rise.index if rise[label] < _IN_REACH]
+    near = [label for label in rise.index if not rise[label] >= _IN_REACH]
     ends = _open_correlations(material)
-    if near or ends:
+    terms = _open_terms(material, {*near, *ends})
+    if near or ends or terms:
         reach = [f"zero is in reach of the data for {', '.join(near)}"] if near else []
         reach += [f"the profile interval of {', '.join(ends)} ends at the edge"] if ends else []
+        reach += [f"no variance in some combination of effects of {', '.join(terms)} is in reach of the data"] * bool(
+            terms
+        )
         verdict = (
             f"The fit is not singular, but {' and '.join(reach)}: read the limits, and take the estimates for no more "
             "than they are."
         )
-        return verdict, for_near(_findings(material, near)) if near else for_open_correlations(", ".join(ends))
+        if near:
+            return Judgement(verdict, lambda: for_near(_findings(material, near)))
+        if ends:
+            return Judgement(verdict, lambda: for_open_correlations(", ".join(ends)))
+        return Judgement(verdict, lambda: for_open_terms(", ".join(terms)))
     share = min(float(own.share[-1]) for own in material.principal)
     parts = f", and every combination of effects varies (the smallest has {percent(share)} of its term's variance)"
     verdict = (
@@ -171,12 +238,23 @@ def _judge(material: Material) -> tuple[str, tuple[Advice, ...]]:
         f"{number(float(rise.min()))} or more for every sd (a 95 % interval reaches zero below 3.84)"
         f"{parts if share < 1 else ''}."
     )
-    return verdict, for_regular()
+    return Judgement(verdict, for_regular, True)
+
+
+def _open_terms(material: Material, named: set[str]) -> list[str]:
+    """Terms that may have no variance in some direction, as far as the data say, though nothing named shows it."""
+    shown = {p.position for p in (*material.sds, *material.correlations) if p.label in named}
+    low = [i for i, rise in material.ranks.items() if rise < _IN_REACH and i not in shown]
+    return [material.fit.design.terms[i].label for i in low]
 
 
 def _open_correlations(material: Material) -> list[str]:
     """Correlations whose interval ends at the end of their range."""
-    labels = [p.label for p in material.correlations]
+    # An end of a correlation is a covariance of lower rank: where all of them are out of reach, so are these.
+    open_terms = {p.position for p in material.correlations} - {
+        i for i, rise in material.ranks.items() if rise >= _IN_REACH
+    }
+    labels = [p.label for p in material.correlations if p.position in open_terms]
     if not labels or not material.small:
         return []
     ends = material.fit.confint(parameters=labels)

@@ -71,6 +71,8 @@ class BoundaryReport:
         Level of the one-sided limits.
     left_out : tuple of str
         Which rows and columns did not enter the fit, in words.
+    omitted : tuple of str
+        Sections that were not computed because the verdict needs none of them; ``boundary(detail="full")`` does.
     """
 
     formula: str
@@ -81,12 +83,18 @@ class BoundaryReport:
     advice: tuple[Advice, ...]
     level: float = 0.95
     left_out: tuple[str, ...] = ()
+    omitted: tuple[str, ...] = ()
+
+    @property
+    def _more(self) -> str:
+        """How to get what was omitted; empty where nothing was."""
+        return f"Not computed: {', '.join(self.omitted)}; boundary(detail='full') has them." if self.omitted else ""
 
     def __getitem__(self, name: str) -> pd.DataFrame:
         """The table of a section by its name."""
         found = {section.name: section.table for section in self.sections}
         if name not in found:
-            raise KeyError(f"{name!r} is no section of this report; it has {', '.join(found)}.")
+            raise KeyError(f"{name!r} is no section of this report; it has {', '.join(found)}. {self._more}".rstrip())
         return found[name]
 
     def text(self, width: int | None = None) -> str:
@@ -104,6 +112,7 @@ class BoundaryReport:
             lines += ["", *wrap(section.title, width)]
             lines += [table_text(section.shown, width)] if len(section.table) else []
             lines += [line for reading in section.reading for line in wrap(reading, width)]
+        lines += ["", *wrap(self._more, width)] if self._more else []
         lines += ["", "What to do"]
         for k, advice in enumerate(self.advice, 1):
             lines += wrap(f"{k}. {advice}", width, "   ")
@@ -124,6 +133,7 @@ class BoundaryReport:
             if len(section.table):
                 parts.append(html_table(section.shown))
             parts += [f"<p>{html.escape(reading)}</p>" for reading in section.reading]
+        parts += [f"<p>{html.escape(self._more)}</p>"] if self._more else []
         parts.append("<p><b>What to do</b></p><ol>")
         parts += [_advice_html(advice) for advice in self.advice]
         return f'<div class="bayeslmm">{STYLE}' + "\n".join(parts) + "</ol></div>"
@@ -145,6 +155,7 @@ class BoundaryReport:
                 }
                 for section in self.sections
             },
+            "omitted": list(self.omitted),
             "advice": [vars(advice) for advice in self.advice],
         }
 

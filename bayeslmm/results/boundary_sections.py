@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from bayeslmm.errors import DesignError, FitError, PriorError
 from bayeslmm.inference.budget import WHOLE
 from bayeslmm.inference.components import Components, principal_components
 from bayeslmm.inference.edge import rise_without_residual, slope_at_zero
+from bayeslmm.inference.lower_rank import rise_at_lower_rank
 from bayeslmm.inference.rlrt import DRAWS
 from bayeslmm.inference.spectral import spectrum
 from bayeslmm.inference.zero_fraction import zero_probability
@@ -54,19 +55,34 @@ class Material:
     Attributes
     ----------
     fit : REMLResult
-    posterior : Posterior or None
+    draw : callable
+        Gives the posterior, or None, and a seed for what is simulated; called once, and only if one is needed.
     level : float
         Of the one-sided limits.
     delta : float or None
         What counts as negligible; None for 5 % of sd(y) / sd(column).
-    random_seed : int
+    left_out : tuple of str
+        Sections that are not wanted.
     """
 
     fit: REMLResult
-    posterior: Posterior | None
+    draw: Callable[[], tuple[Posterior | None, int]]
     level: float
     delta: float | None
-    random_seed: int
+    left_out: tuple[str, ...] = ()
+
+    @cached_property
+    def _drawn(self) -> tuple[Posterior | None, int]:
+        return self.draw()
+
+    @property
+    def posterior(self) -> Posterior | None:
+        """The posterior of the same model, if there is one."""
+        return self._drawn[0]
+
+    @property
+    def random_seed(self) -> int:
+        return self._drawn[1]
 
     @cached_property
     def sds(self) -> tuple[Parameter, ...]:
@@ -116,7 +132,9 @@ class Material:
     @cached_property
     def tests(self) -> dict[str, ZeroTest]:
         """Tests that a standard deviation is zero, where there are any."""
-        found, fit = {}, self.fit
+        found, fit = dict[str, ZeroTest](), self.fit
+        if "tests" in self.left_out:
+            return found
         removals = {p.label: resolve(fit.design, p.label) for p in self.sds}
         simulated = sum(not is_scalar(fit.design, removal) for removal in removals.values())
         limits = _HALF / max(1, simulated), _REFITS
@@ -151,6 +169,8 @@ class Material:
         from bayeslmm.reml.penalised import optimise_penalised
         from bayeslmm.results.penalised_result import fit_result
 
+        if "penalised" in self.left_out:
+            return None
         try:
             optimum = optimise_penalised(self.fit.cp, self.fit.reml, fixed=held_theta(self.fit))
         except FitError:
@@ -164,6 +184,14 @@ class Material:
         at = [float(self.fit.profile(label, [0.0])["criterion"].iloc[0]) for label in labels]
         rise = pd.Series(at, index=labels) - self.fit.criterion
         return rise.where(self.estimates[labels] > 0, 0.0).clip(lower=0.0)
+
+    @cached_property
+    def ranks(self) -> dict[int, float]:
+        """How much higher the criterion is where a term of correlated effects has no variance in some direction."""
+        fit = self.fit
+        own = sorted({p.position for p in self.correlations})
+        rises = {i: rise_at_lower_rank(fit.cp, fit.optimum, i) for i in own}
+        return {i: rise for i, rise in rises.items() if np.isfinite(rise)}
 
     @cached_property
     def sigma_at_zero(self) -> bool:
@@ -247,8 +275,10 @@ class Material:
             tuple(reading),
         )
 
-    def test_section(self) -> Section:
+    def test_section(self) -> Section | None:
         """All tests of zero, the Bayes factor beside them."""
+        if "tests" in self.left_out:
+            return None
         rows, notes = list[tuple[object, ...]](), dict[str, None]()
         for label, test in self.tests.items():
             for method, row in test.table.iterrows():
@@ -269,6 +299,8 @@ class Material:
 
     @cached_property
     def _zero_section(self) -> Section | None:
+        if "zero_rate" in self.left_out:
+            return None
         if not self.small or self.fit.design.frequency is not None or not isinstance(self.fit.cp.store, Levels):
             return None
         table = pd.DataFrame(index=pd.Index(ICC, name="true share"))

@@ -19,6 +19,7 @@ from bayeslmm.bayes.evidence import (
 )
 from bayeslmm.bayes.layout import make_layout
 from bayeslmm.bayes.log_likelihood import group_log_likelihood, typical_factors
+from bayeslmm.bayes.progress import Progress, interactive
 from bayeslmm.bayes.sensitivity import reweight, scaled_priors
 from bayeslmm.errors import BayesLMMWarning, DesignError
 from bayeslmm.results.labels import Parameter, find
@@ -91,10 +92,13 @@ class Checks(PriorChecks):
         from bayeslmm.bayes.loo import leave_out, psis_loo, refitted, warn_about_k
 
         cp = self.cross_products
-        left = leave_out(cp, self.data, self.priors.beta, kind, group, draws, self.priors.changes)
-        result = psis_loo(left, self.data, self.method)
-        if refit:
-            return refitted(cp, self.priors, self._typical, left, result)
+        with Progress(interactive()) as progress:
+            progress.announce("leave-one-out: every unit at many draws (draws= for fewer)")
+            left = leave_out(cp, self.data, self.priors.beta, kind, group, draws, self.priors.changes)
+            result = psis_loo(left, self.data, self.method)
+            if refit:
+                progress.announce("leave-one-out: evidences without units of large Pareto k (refit=False: none)")
+                return refitted(cp, self.priors, self._typical, left, result)
         warn_about_k(result, left)
         return result
 
@@ -209,10 +213,14 @@ class Checks(PriorChecks):
         position, effect = p.position, p.effects[0]
         at_zero = check_density_at_zero(self.design, self.priors, position, effect)
         rng, cp = np.random.default_rng(0), self.cross_products
-        with_prior = integrated(cp, self.priors, self._typical, rng)
-        without = log_evidence_at_zero(cp, self.priors, self._typical, position, effect, rng)
-        log_bf = without.value - with_prior.value
-        ratios = [self._evidence_ratio(s, position, effect, with_prior.value) for s in scales]
+        with Progress(interactive()) as progress:
+            progress.announce(
+                f"Bayes factor of {p.label}: evidences under {len(scales) + 1} priors (scales=(1,): fewer)"
+            )
+            with_prior = integrated(cp, self.priors, self._typical, rng)
+            without = log_evidence_at_zero(cp, self.priors, self._typical, position, effect, rng)
+            log_bf = without.value - with_prior.value
+            ratios = [self._evidence_ratio(s, position, effect, with_prior.value) for s in scales]
         return BayesFactor(
             self._prior_label(p),
             log_bf,

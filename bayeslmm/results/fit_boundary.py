@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -30,6 +31,8 @@ class FitBoundary:
         delta: float | None = None,
         random_seed: int | np.random.Generator = 1,
         progressbar: bool = True,
+        detail: Literal["auto", "full", "brief"] = "auto",
+        leave_out: str | Sequence[str] = (),
     ) -> BoundaryReport:
         """Say what a variance of zero, or one near it, means for this fit, and what can be done.
 
@@ -45,6 +48,12 @@ class FitBoundary:
             For simulations and draws.
         progressbar : bool
             Whether to show, in a terminal or a notebook, the progress of what takes longer than a second.
+        detail : {"auto", "full", "brief"}
+            ``"auto"``: where nothing is near the boundary, the verdict with the components and the criterion at zero,
+            in a fraction of a second; else everything. ``"full"``: everything in any case. ``"brief"``: never more than
+            the verdict and these two. The verdict is the same in all.
+        leave_out : str or sequence of str
+            Sections that are not computed: ``"tests"``, ``"zero_rate"``, ``"posterior"``, ``"penalised"``.
 
         Returns
         -------
@@ -54,11 +63,15 @@ class FitBoundary:
         Raises
         ------
         DesignError
-            The level is not strictly between 0.5 and 1; the posterior is one of another model; there is no standard
-            deviation that was estimated.
+            The level is not strictly between 0.5 and 1; an unknown `detail` or section; the posterior is one of another
+            model; there is no standard deviation that was estimated.
 
         Notes
         -----
+        "Nothing to worry about" is said where the criterion rises by 3.84 or more at zero of every sd, and, for
+        correlated effects, at every covariance of the term that has no variance in some direction (correlations of 1
+        are such).
+
         Designs with more than 2,000 random effects do without exact tests and simulations. Simulations take about 10
         seconds at most (the posterior comes on top); `test_zero` with ``refits=`` runs more of them.
 
@@ -81,4 +94,6 @@ class FitBoundary:
             delta=delta,
             random_seed=random_seed,
             progressbar=progressbar,
+            detail=detail,
+            leave_out=leave_out,
         )

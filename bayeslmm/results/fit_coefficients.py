@@ -9,7 +9,6 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from bayeslmm.design.design import Design
 from bayeslmm.design.lookup import term_positions
@@ -84,6 +83,8 @@ class FitCoefficients:
         >>> float(fit.coefficients(ddf="kenward-roger")["df"].round(3)["Intercept"])
         5.0
         """
+        from scipy import stats
+
         check_level(level)
         self._check_ddf(ddf)
         estimate, error, df = self._conditional.beta[0], self._errors(ddf), self._degrees(ddf)
@@ -257,6 +258,8 @@ class FitCoefficients:
 
 
 def _upper_tail(F: float, df1: int, df2: float) -> float:
+    from scipy import stats
+
     return float(stats.chi2.sf(F * df1, df1) if np.isinf(df2) else stats.f.sf(F, df1, df2))
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t as student
 
 from bayeslmm.design import Design, build_design
 from bayeslmm.design.formula import offsets_outside
@@ -116,6 +115,8 @@ class LmList:
         DesignError
             The level is not strictly between 0 and 1.
         """
+        from scipy.stats import t as student
+
         if not 0.0 < level < 1.0:
             raise DesignError(f"level={level} is not strictly between 0 and 1. Use e.g. 0.95.")
         own = (self.fits.n - self.fits.rank).astype(float)

@@ -127,10 +127,33 @@ def reports() -> list[tuple[str, float]]:
     both = (sleep.fit(), sleep.sample(random_seed=1))
     return [
         ("boundary report, Dyestuff2", seconds(zero.fit().boundary)),
-        ("boundary report, sleepstudy", seconds(sleep.fit().boundary, 1)),
+        ("boundary report, sleepstudy (regular: the verdict)", seconds(lambda: sleep.fit().boundary())),
+        ("boundary report, sleepstudy, all of it", seconds(lambda: sleep.fit().boundary(detail="full"), 1)),
+        ("boundary report, 65 schools, 1,081 rows, slopes (regular)", seconds(lambda: schools().fit().boundary())),
+        ("Satterthwaite, 39 covariance parameters, 4,480 rows", seconds(satterthwaite_of_many, 1)),
         ("compare, sleepstudy: table", seconds(lambda: bl.compare(*both).table)),
         ("compare, sleepstudy: all tables (long, groups, fixed), 1,000 refits", seconds(lambda: everything(*both), 1)),
     ]
+
+
+def schools() -> bl.Model:
+    """Pupils in schools with slopes, all variances far from zero."""
+    rng = np.random.default_rng(1)
+    g, x = rng.integers(0, 65, 1081), rng.normal(size=1081)
+    u = rng.normal(size=(65, 2)) @ np.array([[0.3, 0.08], [0.0, 0.12]])
+    y = 0.1 + 0.55 * x + u[g, 0] + u[g, 1] * x + 0.75 * rng.normal(size=1081)
+    return bl.Model("y ~ x + (x | school)", pd.DataFrame({"school": [f"s{k}" for k in g], "x": x, "y": y}))
+
+
+def satterthwaite_of_many() -> pd.DataFrame:
+    """A maximal model of 56 subjects and 80 items."""
+    rng = np.random.default_rng(2)
+    s, i = (index.ravel() for index in np.meshgrid(np.arange(56), np.arange(80), indexing="ij"))
+    a, b, c = rng.choice([-0.5, 0.5], size=(3, s.size))
+    X = np.column_stack([np.ones(s.size), a, b, c, a * b, a * c, b * c, a * b * c])
+    y = (X * rng.normal(scale=0.5, size=(56, 8))[s]).sum(1) + (X[:, :2] * rng.normal(size=(80, 2))[i]).sum(1)
+    frame = pd.DataFrame({"y": y + rng.normal(size=s.size), "a": a, "b": b, "c": c, "s": s, "i": i})
+    return bl.Model("y ~ a * b * c + (a * b * c | s) + (a | i)", frame).fit().coefficients()
 
 
 def everything(fit: bl.REMLResult, posterior: bl.Posterior) -> None:

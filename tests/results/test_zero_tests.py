@@ -93,7 +93,8 @@ def test_the_floor_of_a_simulation_is_called_an_upper_bound() -> None:
     assert said in str(test)
     assert said in test._repr_html_().replace("&lt;", "<")
     assert said.split(": ")[1] in bl.ranova(fit).table["note"].iloc[0]
-    for text in (str(fit.boundary(posterior="none")), fit.boundary(posterior="none")._repr_html_()):
+    report = fit.boundary(posterior="none", detail="full")
+    for text in (str(report), report._repr_html_()):
         assert said in " ".join(text.replace("&lt;", "<").split())
 
 
