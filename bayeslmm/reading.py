@@ -32,6 +32,7 @@ _MISSING_WORDS = frozenset(
 _TRUE, _FALSE = ("True", "TRUE", "true"), ("False", "FALSE", "false")
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*|\s*[+-]?(inf|Inf|INF|infinity|Infinity)\s*")
 _WHOLE = re.compile(r"\s*[+-]?\d+\s*")
+_INTEGER, _NUMERIC = frozenset("0123456789+- "), frozenset("0123456789+-.eE ")
 _COMMA = re.compile(r"\s*[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?([eE][+-]?\d+)?\s*")
 _SEPARATORS = (",", ";", "\t", "|")
 _BLANKS = r"\s+"
@@ -359,7 +360,7 @@ def _records(name: str, text: str, sep: str) -> tuple[list[str], list[list[str]]
     short = [line for line, row in zip(lines, rows, strict=True) if len(row) < len(names)]
     if short:
         notes.append(f"{_lines(short)} {'ends' if len(short) == 1 else 'end'} early: cells are missing.")
-    _check_names(name, names)
+    notes += _several(names)
     return _blank_names(names), rows, lines, notes
 
 
@@ -372,14 +373,11 @@ def _check_lengths(name: str, width: int, lines: Sequence[int], rows: Sequence[S
             )
 
 
-def _check_names(name: str, names: Sequence[str]) -> None:
+def _several(names: Sequence[str]) -> list[str]:
+    """A word on names that several columns have: a model that uses one of these is refused."""
     twice = [other for other, count in Counter(names).items() if other and count > 1]
-    if twice:
-        places = ", ".join(str(i + 1) for i, other in enumerate(names) if other == twice[0])
-        raise DatasetError(
-            f"{name} has several columns named {twice[0]!r} (columns {places}), so it is not clear which one a formula "
-            "means. Rename or delete the others."
-        )
+    places = {other: [str(i + 1) for i, name in enumerate(names) if name == other] for other in twice}
+    return [f"several columns are named {other!r} (columns {', '.join(where)})." for other, where in places.items()]
 
 
 def _blank_names(names: Sequence[str]) -> list[str]:
@@ -417,17 +415,22 @@ def _table(
 ) -> Reading:
     import pandas as pd
 
-    columns = {}
+    columns = []
     for j, name in enumerate(names):
         cells = [row[j] if j < len(row) else "" for row in rows]
-        columns[name], note = _column(name, cells, how)
+        values, note = _column(name, cells, how)
+        columns.append(values)
         notes += note
-    frame = pd.DataFrame(columns, index=pd.Index(lines, name=LINES))
+    frame = pd.DataFrame(dict(enumerate(columns)), index=pd.Index(lines, name=LINES))
+    frame.columns = pd.Index(names)
     return Reading(frame, tuple(notes))
 
 
 def _column(name: str, cells: Sequence[str], how: Columns) -> tuple[Any, list[str]]:
     """Values of a column, and what was taken as what."""
+    numbers = _plain_numbers(cells) if how.decimal != "," and not how.missing else None
+    if numbers is not None:
+        return numbers, []
     distinct = Counter(cells)
     gone = {cell for cell in distinct if not cell.strip() or cell.strip() in how.missing}
     words = {cell for cell in distinct if cell.strip() in _MISSING_WORDS} - gone
@@ -444,6 +447,20 @@ def _column(name: str, cells: Sequence[str], how: Columns) -> tuple[Any, list[st
 def _kept(name: str, words: Iterable[str], distinct: Counter[str]) -> list[str]:
     kept = [(repr(word.strip()), _times(distinct[word])) for word in sorted(words)]
     return [f"{name}: {word} ({count}) is kept as a level; --na {word} makes it missing." for word, count in kept]
+
+
+def _plain_numbers(cells: Sequence[str]) -> Any:
+    """Numbers in which nothing is missing or odd, as most columns have them; else None."""
+    signs = set("".join(cells))
+    if not signs <= _NUMERIC:
+        return None
+    try:
+        values = np.array(cells, dtype=float)
+    except ValueError:
+        return None
+    if signs <= _INTEGER:
+        return values.astype(np.int64) if np.abs(values).max() < 2**53 else None
+    return values
 
 
 def _text(values: Sequence[str | None]) -> Any:

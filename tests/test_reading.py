@@ -115,6 +115,17 @@ def test_long_whole_numbers_stay_apart(tmp_path: Path, gap: bool) -> None:
         assert [int(value) for value in column.dropna()] == numbers and column.isna().sum() == gap
 
 
+@pytest.mark.parametrize("gap", ["", "\n"])
+def test_numbers_are_those_of_python_whichever_way_they_are_read(tmp_path: Path, gap: str) -> None:
+    """Columns without gaps are read at once, others cell by cell."""
+    texts = ["1.5", " 2 ", "-.5", "3.", "1e-320", "+4E+3", "0.1", "123456789012345678", "1e400", "-0"]
+    column = read(tmp_path, "g,y\n" + "".join(f"a,{text}\n" for text in texts) + ("a,\n" if gap else "")).frame["y"]
+    assert [str(value) for value in column.dropna()] == [str(float(text)) for text in texts]
+    for odd in ("1_000", "0x10", "1 2", "١", "--1", "1e", "12a"):
+        frame = read(tmp_path, f"g,y\na,1\nb,{odd}\n" + ("a,\n" if gap else "")).frame
+        assert frame["y"].tolist()[:2] == ["1", odd]
+
+
 DECIMALS = {
     "comma": ("Reaction;Days\n1,5;2\n-2,25;3\n4;1\n", [1.5, -2.25, 4.0]),
     "comma and thousands": ("Reaction;Days\n1.234,5;2\n2,5;3\n1.000.000,25;1\n", [1234.5, 2.5, 1000000.25]),
@@ -161,9 +172,17 @@ def test_tables_of_r_with_names_of_rows(tmp_path: Path) -> None:
     assert got.frame[["y", "g"]].to_dict("list") == {"y": [3.5, 4.0], "g": ["a b", "b"]}
 
 
-@pytest.mark.parametrize("names", ["y,x,x", "y,x, x", '"x","y","x"'])
+@pytest.mark.parametrize("names", ["y,x,x,g", "y,x, x,g", '"y","x","x","g"'])
 def test_columns_of_one_name_are_refused_as_in_data_frames(tmp_path: Path, names: str) -> None:
-    assert re.search(r"several columns named 'x' \(columns \d, 3\)", refused(tmp_path, f"{names}\n1,2,3\n"))
+    text = names + "\n" + "".join(f"{i * i % 7},{i},{-i},{'ab'[i % 2]}\n" for i in range(12))
+    got = read(tmp_path, text)
+    assert list(got.frame.columns) == ["y", "x", "x", "g"] and got.frame.iloc[3].tolist() == [2, 3, -3, "b"]
+    assert "several columns are named 'x' (columns 2, 3)." in got.notes
+    for formula in ("y ~ x + (1 | g)", "x ~ 1 + (1 | g)"):
+        with pytest.raises(bl.DesignError, match="2 columns named 'x'"):
+            bl.Model(formula, got.frame)
+    assert "2 columns named 'x'" in run("fit", "y ~ x + (1 | g)", "--data", str(tmp_path / "d.csv"), code=1)
+    assert bl.Model("y ~ 1 + (1 | g)", got.frame).n == 12
 
 
 DAMAGED = {

@@ -182,12 +182,18 @@ def _without_groups(formula: Formula, columns: Mapping[str, pd.Series]) -> Mappi
 
 
 def _known(contrasts: Mapping[str, Any] | None, columns: Mapping[str, Any]) -> Mapping[str, Any]:
-    for name in contrasts or {}:
+    contrasts = {_unquoted(name, columns): kind for name, kind in (contrasts or {}).items()}
+    for name in contrasts:
         if name not in columns:
             raise DesignError(
                 f"contrasts names {name!r}, which the formula does not use. It uses: {', '.join(columns)}."
             )
-    return contrasts or {}
+    return contrasts
+
+
+def _unquoted(name: Any, columns: Mapping[str, Any]) -> Any:
+    """A column by its name, also if that is given in backquotes as in the formula."""
+    return name.strip("`") if isinstance(name, str) and name not in columns else name
 
 
 def _check_contrasts(known: Mapping[str, Any], evaluator: Evaluator) -> None:

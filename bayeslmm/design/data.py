@@ -103,9 +103,21 @@ def _missing(name: str, available: Sequence[str], formula: Formula) -> DesignErr
         near = _near(name, available)
         hint = f" Did you mean {' or '.join(map(_as_written, near))}?" if near else ""
     shown = ", ".join(available[:20]) + (", ..." if len(available) > 20 else "")
+    hint = _one_column(available) or hint
     message = f"The formula uses {name!r}, which is not a column of the data.{hint} Columns are: {shown}."
     located = FormulaError(message, formula.text, token.start, len(token.text)) if token else message
     return DesignError(str(located))
+
+
+def _one_column(available: Sequence[str]) -> str:
+    """A guess at the separator where all names are in one."""
+    signs = [sign for sign in (";", "\t", "|", ",") if len(available) == 1 and sign in available[0]]
+    if not signs:
+        return ""
+    return (
+        f" The table has a single column, {available[0][:60]!r}: the separator seems to be {signs[0]!r}, e.g. "
+        f"pandas.read_csv(file, sep={signs[0]!r}) (--sep on the command line)."
+    )
 
 
 def _near(name: str, available: Sequence[str]) -> list[str]:

@@ -15,6 +15,7 @@ _BETWEEN_DIGITS = re.compile(r"(?<=\d)\s+(?=\d)")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 # Of so many texts some may be exceptions to what the others look like.
 _MANY, _MOST = 5, 0.8
+_TWINS = 3
 
 
 def _visible(text: str) -> str:
@@ -105,6 +106,23 @@ def _described(labels: tuple[str, ...]) -> Alike:
         way = way if len({" ".join(label.split()).casefold() for label in map(_normal, labels)}) == 1 else "unspaced"
         remedies[remedies.index("squeeze")] = way
     return Alike(labels, tuple(name for name, _ in needed), tuple(dict.fromkeys(remedies)))
+
+
+def twins(new: Sequence[str], known: Sequence[str]) -> str:
+    """A word on new labels that look like known ones; empty if none does.
+
+    Examples
+    --------
+    >>> twins(["a ", "z"], ["a", "b"])
+    " 'a ' differs from 'a' only by spaces."
+    """
+    places = {_folded(label): label for label in known}
+    found = [_described((places[key], label)) for label in new if (key := _folded(label)) in places]
+    return "".join(
+        f" {b} differs from {a} only by {' and '.join(pair.differ_by)}."
+        for pair in found[:_TWINS]
+        for a, b in [shown(pair.labels)]
+    )
 
 
 def shown(labels: Sequence[str]) -> list[str]:

@@ -216,7 +216,8 @@ def nesting(outer: str, inner: str, table: implicit.Table, *, minor: bool) -> No
         inner,
         text,
         f"If {inner} {table.labels[0]!r} is another one in every level of {outer}, did you mean (1 | {outer}/{inner}), "
-        f"or (1 | {outer}:{inner})?",
+        f"or (1 | {outer}:{inner})?"
+        + ("" if minor or not table.full else " If they cross, cells still differ: add the latter."),
         minor,
     )
 

@@ -296,3 +296,14 @@ def test_a_name_with_quotes_stays_a_name_in_the_advice() -> None:
     scope = {"data": data}
     exec(assignment("strip", name, data[name]), scope)
     assert list(scope["data"][name]) == ["a", "a"]
+
+
+@pytest.mark.parametrize("formula", ["y ~ k + (1 | g)", "y ~ 1 + (1 | k)"])
+def test_new_levels_that_look_like_known_ones_are_said_to(formula: str) -> None:
+    fit = bl.Model(formula, frame(["Übung", "Kontrolle", "other"])).fit()
+    for new, differ in (("Übung ", "spaces"), ("übung", "case"), ("U\u0308bung", "their Unicode form")):
+        with pytest.raises(DesignError, match=f"differs from .* only by {differ}"):
+            fit.predict(pd.DataFrame({"k": [new], "g": ["s1"]}))
+    with pytest.raises(DesignError) as caught:
+        fit.predict(pd.DataFrame({"k": ["new"], "g": ["s1"]}))
+    assert "differs" not in str(caught.value)

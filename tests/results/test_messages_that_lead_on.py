@@ -1,4 +1,4 @@
-"""Messages that say what is true of the model at hand: known variances, shares of variance, covariates far from zero."""
+"""Messages that say what is true of the model at hand: known variances, shares of variance, centring."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_weights_with_one_row_per_level_are_said_to_be_relative() -> None:
 
 def test_sigma_cannot_be_fixed_and_the_message_says_why() -> None:
     model = bl.Model("yi ~ 1 + (1 | study)", STUDIES, weights="1 / vi")
-    with pytest.raises(DesignError, match="sigma is always estimated.*cannot be given yet"):
+    with pytest.raises(DesignError, match=r"sigma is always estimated.*cannot be given yet"):
         model.fit(fix={"sigma": 1.0})
     named = STUDIES.rename(columns={"study": "sigma"})
     fit = bl.Model("yi ~ 1 + (1 | sigma)", named, weights="1 / vi").fit(fix={"sigma": 0.5})
@@ -76,3 +76,16 @@ def test_compound_symmetry_is_another_model_in_lme4() -> None:
     for keyword in ("us", "diag", "ar1"):
         first = next(f for f in bl.lint(f"y ~ 1 + {keyword}(0 + f | g)").findings if f.rule == "covariance keyword")
         assert first.severity == "error there" and "hom" not in first.remedy
+
+
+@pytest.mark.parametrize("name", ["{}x z{}", "{}f k{}", "{}x z{}:{}f k{}", "{}f k{}[b]", "{}x z{}:{}f k{}[c]"])
+def test_coefficients_are_found_with_and_without_backquotes(name: str) -> None:
+    data = pd.DataFrame({"y": RNG.normal(size=60), "x z": RNG.normal(size=60), "f k": np.tile(list("abc"), 20)})
+    data["g"] = np.repeat(np.arange(6), 10)
+    model = bl.Model("y ~ `x z` * `f k` + (`x z` | g)", data, contrasts={"`f k`": "sum"} if "[" not in name else None)
+    bare, quoted = name.replace("{}", ""), name.replace("{}", "`")
+    fit = model.fit()
+    pd.testing.assert_series_equal(fit.test_fixed(quoted), fit.test_fixed(bare))
+    assert list(fit.confint(parameters="sd_g[`x z`]").index) == ["sd_g[x z]"]
+    if ":" not in name and "[" not in name and "f" not in name:
+        assert model.priors({"beta[`x z`]": bl.Normal(0, 1)}).equals(model.priors({"beta[x z]": bl.Normal(0, 1)}))
