@@ -30,10 +30,12 @@ _MISSING_WORDS = frozenset(
     ["NA", "na", "N/A", "n/a", "#N/A", "#NA", "<NA>", "NaN", "nan", "-NaN", "-nan", "NULL", "Null", "null"]
 ) | {"None", "none", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"}
 _TRUE, _FALSE = ("True", "TRUE", "true"), ("False", "FALSE", "false")
-_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*|\s*[+-]?(inf|Inf|INF|infinity|Infinity)\s*")
-_WHOLE = re.compile(r"\s*[+-]?\d+\s*")
+_NUMBER = re.compile(
+    r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*|\s*[+-]?(inf|Inf|INF|infinity|Infinity)\s*", re.ASCII
+)
+_WHOLE = re.compile(r"\s*[+-]?\d+\s*", re.ASCII)
 _INTEGER, _NUMERIC = frozenset("0123456789+- "), frozenset("0123456789+-.eE ")
-_COMMA = re.compile(r"\s*[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?([eE][+-]?\d+)?\s*")
+_COMMA = re.compile(r"\s*[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?([eE][+-]?\d+)?\s*", re.ASCII)
 _SEPARATORS = (",", ";", "\t", "|")
 _BLANKS = r"\s+"
 _LOOKED_AT = 200
