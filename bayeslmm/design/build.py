@@ -135,8 +135,7 @@ def build_design(
         frequency=kept_counts,
         recipe=make_recipe(parsed, columns, known, extra_namespace, weights, _aliased(X, independent), kept_counts),
     )
-    design = _checked(design, saturated, parsed, columns)
-    return replace(design, notes=Notes(PendingNotes(design, parsed, columns)))
+    return _checked(design, saturated, parsed, columns)
 
 
 def _argument_columns(what: str, given: Any, available: Sequence[str], namespace: Mapping[str, Any]) -> list[str]:
@@ -300,7 +299,7 @@ def _checked(design: Design, saturated: str, formula: Formula, columns: Mapping[
     design = design if limited is None else replace(design, weights=limited)
     if saturated == "error":
         check_identified(design, formula, columns)
-    return design
+    return replace(design, notes=Notes(PendingNotes(design, formula, columns)))
 
 
 def _check_size(design: Design) -> None:
