@@ -13,6 +13,12 @@ import bayeslmm as bl
 from bayeslmm.design.implicit import _tests, likely_nested, table_of
 
 
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A screen on which no line is broken."""
+    monkeypatch.setenv("COLUMNS", "5000")
+
+
 def noted(formula: str, data: Any, **options: Any) -> str:
     lines = repr(bl.Model(formula, data, **options)).split("\n")
     return " ".join(line for line in lines if "note: Labels of" in line)

@@ -16,6 +16,12 @@ STUDIES = pd.DataFrame(
 )
 
 
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A screen on which no line is broken."""
+    monkeypatch.setenv("COLUMNS", "5000")
+
+
 def test_a_meta_analysis_is_not_led_to_weights() -> None:
     with pytest.raises(DesignError) as caught:
         bl.Model("yi ~ 1 + (1 | study)", STUDIES)
