@@ -212,6 +212,7 @@ def _apply(design: Design, spec: dict[str, object]) -> Priors:
     chosen: list[tuple[_Key, str, object]] = []
     for name, value in spec.items():
         key = known.get(name) or known.get(respelled(str(name))) or known.get(_plain(str(name)))
+        key = key or known.get(str(name).replace("`", ""))
         if key is None:
             raise PriorError(
                 f"priors has the key {name!r}, which names no parameter.{_meant(name, ['preset', *known])}"

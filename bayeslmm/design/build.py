@@ -136,8 +136,7 @@ def build_design(
         frequency=kept_counts,
         recipe=make_recipe(parsed, columns, known, extra_namespace, weights, _aliased(X, independent), kept_counts),
     )
-    design = _checked(design, saturated, parsed, columns)
-    return replace(design, notes=Notes(PendingNotes(design, parsed, columns)))
+    return _checked(design, saturated, parsed, columns)
 
 
 def _argument_columns(what: str, given: Any, available: Sequence[str], namespace: Mapping[str, Any]) -> list[str]:
@@ -183,12 +182,18 @@ def _without_groups(formula: Formula, columns: Mapping[str, pd.Series]) -> Mappi
 
 
 def _known(contrasts: Mapping[str, Any] | None, columns: Mapping[str, Any]) -> Mapping[str, Any]:
-    for name in contrasts or {}:
+    contrasts = {_unquoted(name, columns): kind for name, kind in (contrasts or {}).items()}
+    for name in contrasts:
         if name not in columns:
             raise DesignError(
                 f"contrasts names {name!r}, which the formula does not use. It uses: {', '.join(columns)}."
             )
-    return contrasts or {}
+    return contrasts
+
+
+def _unquoted(name: Any, columns: Mapping[str, Any]) -> Any:
+    """A column by its name, also if that is given in backquotes as in the formula."""
+    return name.strip("`") if isinstance(name, str) and name not in columns else name
 
 
 def _check_contrasts(known: Mapping[str, Any], evaluator: Evaluator) -> None:
@@ -293,7 +298,7 @@ def _checked(design: Design, saturated: str, formula: Formula, columns: Mapping[
     design = design if limited is None else replace(design, weights=limited)
     if saturated == "error":
         check_identified(design, formula, columns)
-    return design
+    return replace(design, notes=Notes(PendingNotes(design, formula, columns)))
 
 
 def _check_size(design: Design) -> None:

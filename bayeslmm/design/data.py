@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -17,10 +16,10 @@ from bayeslmm.design.formula import Formula
 from bayeslmm.design.functions import is_value
 from bayeslmm.design.lazy import Labels, LabelsByReason
 from bayeslmm.design.names import literal
-from bayeslmm.design.quoting import at
+from bayeslmm.design.quoting import missing_column
 from bayeslmm.design.remedies import remedy
-from bayeslmm.design.tokens import WORDS, Token, quoted, tokenize
-from bayeslmm.errors import DesignError, FormulaError
+from bayeslmm.design.tokens import WORDS, Token, tokenize
+from bayeslmm.errors import DesignError
 from bayeslmm.types import AnyArray, BoolArray, FloatArray
 
 _HALF = re.compile("[\ud800-\udfff]")
@@ -57,7 +56,7 @@ def used_columns(
     names |= dict.fromkeys(extra)
     for name in names:
         if name not in available:
-            raise _missing(name, available, formula)
+            raise missing_column(name, available, formula)
         if available.count(name) > 1:
             raise DesignError(
                 f"The data frame has {available.count(name)} columns named {name!r}, so it is not clear which one the "
@@ -92,32 +91,6 @@ def _no_column(token: Token, following: str) -> bool:
     if following == "(" and not (token.inside and token.text in WORDS):
         return True
     return token.inside and (following == "=" or token.text in WORDS or token.text in CONSTANTS)
-
-
-def _missing(name: str, available: Sequence[str], formula: Formula) -> DesignError:
-    token = next((t for t in tokenize(formula.text) if t.text.strip("`") == name), None)
-    whole = at(formula.text, available, token.start) if token and token.kind == "name" else ""
-    if whole:
-        hint = f" Did you mean the column {quoted(whole)}? Names with spaces or signs are written in backquotes."
-    else:
-        near = _near(name, available)
-        hint = f" Did you mean {' or '.join(map(_as_written, near))}?" if near else ""
-    shown = ", ".join(available[:20]) + (", ..." if len(available) > 20 else "")
-    message = f"The formula uses {name!r}, which is not a column of the data.{hint} Columns are: {shown}."
-    located = FormulaError(message, formula.text, token.start, len(token.text)) if token else message
-    return DesignError(str(located))
-
-
-def _near(name: str, available: Sequence[str]) -> list[str]:
-    """Columns that may have been meant: spelled alike, another case, or with the name as one of their words."""
-    near = difflib.get_close_matches(name, available, n=2, cutoff=0.6)
-    near = near or [column for column in available if column.lower() == name.lower()]
-    return near or [column for column in available if name.lower() in re.findall(r"\w+", column.lower())][:2]
-
-
-def _as_written(name: str) -> str:
-    """A name in quotes, in backquotes if that is how a formula has it."""
-    return repr(name) if quoted(name) == name else quoted(name)
 
 
 def check_text(columns: Mapping[str, pd.Series]) -> None:

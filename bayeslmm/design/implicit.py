@@ -154,9 +154,9 @@ def _tests(table: Table, y: FloatArray) -> tuple[float, float]:
     free, extra = used.size - rank_both, rank_both - rank_outer
     scale = float(np.abs(y).max(initial=0.0)) ** 2 * y.size * 1e-24
     error, df = float(within @ within) + scale, y.size - used.size
-    if free < 1 or extra < 1 or df < 1:
+    if free < 1 or extra < 1 or df < 1 or not error:
         return 1.0, 1.0
-    ratio = (left_both / free) / (error / df) if error else 1.0
+    ratio = (left_both / free) / (error / df)
     share = (ratio - 1) / (ratio - 1 + y.size / used.size) if ratio > 1 else 0.0
     cells = special.fdtrc(free, df, ratio) if share >= _SHARE else 1.0
     labels = special.fdtrc(extra, free, ((left_outer - left_both) / extra) / ((left_both + scale) / free))

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 _UNSEEN = ("Cf", "Cc")
 _SELECTORS = range(0xFE00, 0xFE10)
 _BETWEEN_DIGITS = re.compile(r"(?<=\d)\s+(?=\d)")
-_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?", re.ASCII)
 # Of so many texts some may be exceptions to what the others look like.
 _MANY, _MOST = 5, 0.8
+_TWINS = 3
 
 
 def _visible(text: str) -> str:
@@ -107,6 +108,23 @@ def _described(labels: tuple[str, ...]) -> Alike:
     return Alike(labels, tuple(name for name, _ in needed), tuple(dict.fromkeys(remedies)))
 
 
+def twins(new: Sequence[str], known: Sequence[str]) -> str:
+    """A word on new labels that look like known ones; empty if none does.
+
+    Examples
+    --------
+    >>> twins(["a ", "z"], ["a", "b"])
+    " 'a ' differs from 'a' only by spaces."
+    """
+    places = {_folded(label): label for label in known}
+    found = [_described((places[key], label)) for label in new if (key := _folded(label)) in places]
+    return "".join(
+        f" {b} differs from {a} only by {' and '.join(pair.differ_by)}."
+        for pair in found[:_TWINS]
+        for a, b in [shown(pair.labels)]
+    )
+
+
 def shown(labels: Sequence[str]) -> list[str]:
     r"""Labels in quotes, with escapes for what would not be seen.
 
@@ -159,9 +177,9 @@ _YEAR_FIRST = re.compile(r"(?P<year>\d{4})(?P<sep>[-/.])(?P<month>\d{1,2})(?P=se
 _YEAR_LAST = re.compile(r"(?P<a>\d{1,2})(?P<sep>[-/.])(?P<b>\d{1,2})(?P=sep)(?P<year>\d{4}|\d\d)" + _TIME)
 _COMPACT = re.compile(r"(?P<year>(?:19|20)\d\d)(?P<month>\d\d)(?P<day>\d\d)")
 _CLOCK = re.compile(r"\d{1,2}:[0-5]\d(:[0-5]\d)?")
-_PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_COMMA = re.compile(r"[+-]?\d+,\d+|[+-]?\d{1,3}(\.\d{3})+,\d+")
-_THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?")
+_PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_COMMA = re.compile(r"[+-]?\d+,\d+|[+-]?\d{1,3}(\.\d{3})+,\d+", re.ASCII)
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?", re.ASCII)
 _UNIT = re.compile(r"[+-]?\d+(?:[.,]\d+)?\s*(?P<unit>[^\W\d_]{1,6}|[%\u2030\u20ac$\u00a3\u00b0]\w?)")
 
 

@@ -16,18 +16,23 @@ _LIKE_A_TERM = re.compile(r".*[:`].*|.*\)")
 
 
 def positions(asked: str, labels: Sequence[str]) -> list[int]:
-    """Places of the labels that are called as asked, exactly or up to spaces and the spelling of powers.
+    """Places of the labels that are called as asked, exactly or up to spaces, the spelling of powers and backquotes.
 
     Examples
     --------
-    >>> positions("I(x^2)", ["Intercept", "I(x ** 2)"])
-    [1]
+    >>> positions("I(x^2)", ["Intercept", "I(x ** 2)"]), positions("sd_g[`x z`]", ["sd_g[x z]"])
+    ([1], [0])
     """
     exact = [i for i, label in enumerate(labels) if label == asked]
     if exact:
         return exact
     spelled = respelled(asked)
-    return [i for i, label in enumerate(labels) if label == spelled or respelled(label) == spelled]
+    found = [i for i, label in enumerate(labels) if label == spelled or respelled(label) == spelled]
+    if found or "`" not in asked:
+        return found
+    # A formula has backquotes around names with spaces, labels have none.
+    bare = asked.replace("`", "")
+    return [i for i, label in enumerate(labels) if label.replace("`", "") == bare]
 
 
 def term_positions(asked: str, labels: Sequence[str]) -> list[int]:
@@ -43,8 +48,15 @@ def term_positions(asked: str, labels: Sequence[str]) -> list[int]:
     found = positions(asked, labels)
     if found:
         return found
-    pattern = re.compile(":".join(re.escape(part) + _SUFFIX for part in parts(respelled(asked))), re.DOTALL)
+    pattern = re.compile(":".join(map(_any_column, parts(respelled(asked)))), re.DOTALL)
     return [i for i, label in enumerate(labels) if pattern.fullmatch(label)]
+
+
+def _any_column(part: str) -> str:
+    """Pattern of the columns of one part of a product, with or without its backquotes."""
+    bare = part.removeprefix("`").removesuffix("`")
+    name = re.escape(part) if bare == part else f"(?:{re.escape(part)}|{re.escape(bare)})"
+    return name + _SUFFIX
 
 
 def parts(term: str) -> list[str]:

@@ -19,6 +19,7 @@ from bayeslmm.design.formula import Bar, Formula, parse_formula
 from bayeslmm.design.frequency import row_by_row
 from bayeslmm.design.groups import group_by, level_name
 from bayeslmm.design.lazy import Labels, LabelsByReason, same_moments
+from bayeslmm.design.looks import twins
 from bayeslmm.design.recipe import Column, Recipe, columns_in, level_positions, training_evaluator
 from bayeslmm.design.tables import open_table, to_pandas
 from bayeslmm.errors import DesignError
@@ -351,8 +352,8 @@ def _known_levels(name: str, column: Column, series: pd.Series) -> pd.Series:
         shown = ", ".join(map(repr, unknown[:_SHOWN])) + (", ..." if len(unknown) > _SHOWN else "")
         known = list(position)
         raise DesignError(
-            f"Column {name!r} has {len(unknown)} level(s) that the data of the model did not have: {shown}. The effect "
-            "of a fixed factor is known for its own levels only: "
+            f"Column {name!r} has {len(unknown)} level(s) that the data of the model did not have: {shown}."
+            f"{twins(unknown, known)} The effect of a fixed factor is known for its own levels only: "
             f"{', '.join(known[:20])}{', ...' if len(known) > 20 else ''}. "
             "Leave these rows out, or make it a grouping factor (1 | ...), which can predict new levels."
         )

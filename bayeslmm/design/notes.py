@@ -184,7 +184,9 @@ def design_notes(design: Design, formula: Formula, columns: Mapping[str, pd.Seri
 
 def _nesting_notes(design: Design, formula: Formula, columns: Mapping[str, pd.Series]) -> Iterator[Note]:
     response: FloatArray | None = None
-    for outer, inner, table in crossings(formula, columns):
+    # Labels that start again are few: the factor with fewest levels is looked at first.
+    pairs = sorted(crossings(formula, columns), key=lambda pair: len(pair[2].labels))
+    for outer, inner, table in pairs:
         if not implicit.could_be_nested(table):
             continue
         if response is None:
@@ -214,7 +216,8 @@ def nesting(outer: str, inner: str, table: implicit.Table, *, minor: bool) -> No
         inner,
         text,
         f"If {inner} {table.labels[0]!r} is another one in every level of {outer}, did you mean (1 | {outer}/{inner}), "
-        f"or (1 | {outer}:{inner})?",
+        f"or (1 | {outer}:{inner})?"
+        + ("" if minor or not table.full else " If they cross, cells still differ: add the latter."),
         minor,
     )
 

@@ -1,13 +1,14 @@
-"""Column names that need backquotes and stand in a formula without them."""
+"""Names in a formula that are no columns: those that lack backquotes, and what else may have been meant."""
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Sequence
 
 from bayeslmm.design.formula import Formula, parse_formula
-from bayeslmm.design.tokens import quoted
-from bayeslmm.errors import FormulaError
+from bayeslmm.design.tokens import quoted, tokenize
+from bayeslmm.errors import DesignError, FormulaError
 
 _IN_QUOTES = re.compile(r"`[^`]*`|\"[^\"]*\"|'[^']*'")
 # patsy's, formulae's and bambi's way to write such names.
@@ -117,3 +118,42 @@ def at(text: str, available: Sequence[str], position: int) -> str:
     'Vp-Nr'
     """
     return next((name for start, name, length in unquoted(text, available) if start <= position < start + length), "")
+
+
+def missing_column(name: str, available: Sequence[str], formula: Formula) -> DesignError:
+    """The error on a name that is no column: where it stands, and what may have been meant."""
+    token = next((t for t in tokenize(formula.text) if t.text.strip("`") == name), None)
+    whole = at(formula.text, available, token.start) if token and token.kind == "name" else ""
+    if whole:
+        hint = f" Did you mean the column {quoted(whole)}? Names with spaces or signs are written in backquotes."
+    else:
+        near = _near(name, available)
+        hint = f" Did you mean {' or '.join(map(_as_written, near))}?" if near else ""
+    shown = ", ".join(available[:20]) + (", ..." if len(available) > 20 else "")
+    hint = _one_column(available) or hint
+    message = f"The formula uses {name!r}, which is not a column of the data.{hint} Columns are: {shown}."
+    located = FormulaError(message, formula.text, token.start, len(token.text)) if token else message
+    return DesignError(str(located))
+
+
+def _one_column(available: Sequence[str]) -> str:
+    """A guess at the separator where all names are in one."""
+    signs = [sign for sign in (";", "\t", "|", ",") if len(available) == 1 and sign in available[0]]
+    if not signs:
+        return ""
+    return (
+        f" The table has a single column, {available[0][:60]!r}: the separator seems to be {signs[0]!r}, e.g. "
+        f"pandas.read_csv(file, sep={signs[0]!r}) (--sep on the command line)."
+    )
+
+
+def _near(name: str, available: Sequence[str]) -> list[str]:
+    """Columns that may have been meant: spelled alike, another case, or with the name as one of their words."""
+    near = difflib.get_close_matches(name, available, n=2, cutoff=0.6)
+    near = near or [column for column in available if column.lower() == name.lower()]
+    return near or [column for column in available if name.lower() in re.findall(r"\w+", column.lower())][:2]
+
+
+def _as_written(name: str) -> str:
+    """A name in quotes, in backquotes if that is how a formula has it."""
+    return repr(name) if quoted(name) == name else quoted(name)

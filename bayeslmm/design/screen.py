@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import unicodedata
@@ -22,6 +23,8 @@ _ROOM = 24
 _MOST = 0.6
 # Columns of words that would fill so many screens side by side are set one under the other.
 _RECORDS = 2
+# A short text in quotes, such as a label, is not broken: its spaces may be what matters about it.
+_WORD = re.compile(r"(?:(?<![\w'])'[^'\n]{0,40}'(?!\w)|\S)+")
 _EMOJI_STYLE, _NO_WIDTH = "\ufe0f", ("Mn", "Me", "Cf")
 
 
@@ -112,7 +115,7 @@ def wrap(text: str, width: int, indent: str = "") -> list[str]:
     """
     out = []
     for line in on_terminal(text).split("\n"):
-        words = line.split()
+        words = _WORD.findall(line)
         if cells(line) <= width or not words:
             out.append(line.rstrip())
             continue

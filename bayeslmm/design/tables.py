@@ -89,11 +89,23 @@ def to_pandas(table: Any, names: Sequence[str] | None = None) -> pd.DataFrame:
         # pandas copies attrs along with every column.
         return pd.DataFrame(table, copy=False) if table.attrs else table
     chosen = table.select(*names)
+    try:
+        frame = _converted(chosen)
+    except Exception as error:
+        types = ", ".join(f"{name} ({dtype})" for name, dtype in chosen.schema.items())
+        raise DesignError(
+            f"The {table.implementation} table cannot be converted: {type(error).__name__}: {error}. Its columns are "
+            f"{types}. Cast columns of unusual types to numbers or text first."
+        ) from error
+    frame.attrs = {LIBRARY: str(table.implementation)}
+    return frame
+
+
+def _converted(chosen: nw.DataFrame[Any]) -> pd.DataFrame:
     wide = {name: chosen[name].to_list() for name, dtype in chosen.schema.items() if dtype in (nw.Int128, nw.UInt128)}
     frame = pd.DataFrame(chosen.drop(*wide).to_pandas() if wide else chosen.to_pandas())
     for name, values in wide.items():
         frame[name] = _whole_numbers(values)
-    frame.attrs = {LIBRARY: str(table.implementation)}
     return frame
 
 

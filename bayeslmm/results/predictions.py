@@ -14,6 +14,7 @@ from scipy.special import ndtri
 from bayeslmm.bayes.predictive import Request, check_prior_draws, posterior_predictive, predictive_draws, prior_tree
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.design.design import Design
+from bayeslmm.design.looks import twins
 from bayeslmm.design.newdata import RowLevels, Rows, new_rows, own_rows
 from bayeslmm.errors import BayesLMMWarning, DesignError
 from bayeslmm.inference.prediction import new_level_variance, prediction_variance
@@ -328,7 +329,7 @@ def _asked(
         rows = replace(rows, levels={name: _all_new(design, name, own) for name, own in rows.levels.items()})
         return rows, Request(groups, observation, True)
     if new_levels == "error":
-        _refuse_new_levels(rows)
+        _refuse_new_levels(design, rows)
     return rows, Request(groups, observation, new_levels == "sample")
 
 
@@ -357,14 +358,15 @@ def _all_new(design: Design, name: str, levels: RowLevels) -> RowLevels:
     return RowLevels(levels.codes + known.n_levels, (*known.levels, *levels.new))
 
 
-def _refuse_new_levels(rows: Rows) -> None:
+def _refuse_new_levels(design: Design, rows: Rows) -> None:
     for name, levels in rows.levels.items():
         if levels.new:
             shown = ", ".join(map(repr, levels.new[:_SHOWN])) + (", ..." if len(levels.new) > _SHOWN else "")
+            alike = twins(levels.new, design.groupings[name].levels)
             raise DesignError(
-                f"{name} has {len(levels.new)} level(s) that the data of the model did not have: {shown}. Say what "
-                "they stand for: new_levels='sample' for groups drawn from the same population, its variance in the "
-                "interval; new_levels='zero' for the typical group."
+                f"{name} has {len(levels.new)} level(s) that the data of the model did not have: {shown}.{alike} Say "
+                "what they stand for: new_levels='sample' for groups drawn from the same population, its variance in "
+                "the interval; new_levels='zero' for the typical group."
             )
 
 

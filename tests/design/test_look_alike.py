@@ -24,6 +24,12 @@ G = np.repeat([f"s{i}" for i in range(8)], 10)
 Y = RNG.normal(size=N)
 
 
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A screen on which no line is broken."""
+    monkeypatch.setenv("COLUMNS", "5000")
+
+
 def frame(levels: list[Any], seed: int = 1) -> pd.DataFrame:
     """A table with a column k of these levels, each of which occurs."""
     k = np.array([*levels, *np.random.default_rng(seed).choice(np.array(levels, dtype=object), N - len(levels))])
@@ -296,3 +302,25 @@ def test_a_name_with_quotes_stays_a_name_in_the_advice() -> None:
     scope = {"data": data}
     exec(assignment("strip", name, data[name]), scope)
     assert list(scope["data"][name]) == ["a", "a"]
+
+
+@pytest.mark.parametrize("formula", ["y ~ k + (1 | g)", "y ~ 1 + (1 | k)"])
+def test_new_levels_that_look_like_known_ones_are_said_to(formula: str) -> None:
+    fit = bl.Model(formula, frame(["Übung", "Kontrolle", "other"])).fit()
+    for new, differ in (("Übung ", "spaces"), ("übung", "case"), ("U\u0308bung", "their Unicode form")):
+        with pytest.raises(DesignError, match=f"differs from .* only by {differ}"):
+            fit.predict(pd.DataFrame({"k": [new], "g": ["s1"]}))
+    with pytest.raises(DesignError) as caught:
+        fit.predict(pd.DataFrame({"k": ["new"], "g": ["s1"]}))
+    assert "differs" not in str(caught.value)
+
+
+@pytest.mark.parametrize("width", ["40", "60", "80"])
+@pytest.mark.parametrize("pair", [("x  y", "x y"), ("Übung", "Übung "), (" a", "a"), ("x  y ", "x  y")])
+def test_labels_are_whole_on_a_narrow_screen(
+    monkeypatch: pytest.MonkeyPatch, width: str, pair: tuple[str, str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    for data in (frame([*pair, "other"]), frame(["other", *pair, "a label that is long", "and another one"])):
+        text = repr(bl.Model("y ~ k + (1 | g)", data))
+        assert all(repr(label) in text for label in pair)

@@ -222,6 +222,22 @@ def test_what_is_no_table_is_told_how_to_become_one(kind: str) -> None:
     assert text.startswith("data is ") and "not a data frame" in text and remedy in text
 
 
+@pytest.mark.parametrize("sep", [";", "\t", "|"])
+def test_a_table_of_one_column_is_a_guess_at_the_separator(sep: str) -> None:
+    data = pd.DataFrame({sep.join(["y", "x", "g"]): ["1", "2"]})
+    text = refused("y ~ x + (1 | g)", data)
+    assert f"the separator seems to be {sep!r}" in text and f"pandas.read_csv(file, sep={sep!r})" in text
+
+
+def test_tables_that_cannot_be_converted_are_refused_in_our_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise pa.ArrowInvalid("Invalid or unsupported format string")
+
+    monkeypatch.setattr(pl.DataFrame, "to_pandas", fail)
+    text = refused("y ~ 1 + (1 | g)", pl.DataFrame({"y": Y, "g": G}))
+    assert "cannot be converted: ArrowInvalid" in text and "y (Float64), g (String)" in text
+
+
 @pytest.mark.parametrize(
     ("weights", "words"),
     [
