@@ -15,8 +15,8 @@ from bayeslmm.comparison.draws import Bootstrap, draw_bootstrap, replicates
 from bayeslmm.comparison.fixed import fixed_table
 from bayeslmm.comparison.groups import group_table
 from bayeslmm.comparison.long import long_table
-from bayeslmm.comparison.same import check_same
 from bayeslmm.comparison.naming import DEFAULT, different, given_names, long_name, method_names, prior_name
+from bayeslmm.comparison.same import check_same
 from bayeslmm.comparison.tables import headings, sd_table, variance_table
 from bayeslmm.design.design import Design
 from bayeslmm.design.names import on_terminal

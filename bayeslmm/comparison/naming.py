@@ -20,7 +20,7 @@ from bayeslmm.results import Posterior
 
 DEFAULT = "default priors"
 # Characters of a name that stands in headings of columns and in legends.
-_LONGEST = 32
+_LONGEST = 40
 # What else stands in a column `method` or is a key beside the posteriors.
 TAKEN = (
     "ML",
@@ -34,6 +34,7 @@ TAKEN = (
     "profile",
 )
 
+
 def prior_name(post: Posterior) -> str:
     """A posterior's priors in short: ``default priors``, ``brms``, ``sd_Batch ~ half-normal(5)``.
 
@@ -44,7 +45,7 @@ def prior_name(post: Posterior) -> str:
     Returns
     -------
     str
-        At most 32 characters.
+        At most 40 characters.
 
     Examples
     --------
@@ -118,7 +119,9 @@ def _checked(names: list[Any], n: int) -> tuple[str, ...]:
             f"A posterior is called {_shown(wrong[0])}. Names are texts of one letter or more, on one line."
         )
     if len(names) != n:
-        raise DesignError(f"There are {len(names)} names ({', '.join(map(repr, names))}) for {n} posteriors.")
+        raise DesignError(
+            f"There {'are' if len(names) != 1 else 'is'} {len(names)} name{'s' if len(names) != 1 else ''} ({', '.join(map(repr, names))}) for {n} posteriors."
+        )
     if n != len(set(names)):
         twice = next(name for name, times in Counter(names).items() if times > 1)
         raise DesignError(f"Two posteriors are called {twice!r}: columns and curves could not be told apart.")

@@ -11,7 +11,6 @@ from bayeslmm.bayes.prior_draws import draw_term_sds
 from bayeslmm.bayes.priors import Flat, SdPrior
 from bayeslmm.comparison import Comparison
 from bayeslmm.comparison.tables import is_scale
-from bayeslmm.design.design import Design
 from bayeslmm.design.names import in_plot
 from bayeslmm.errors import DesignError
 from bayeslmm.plots.style import (
@@ -39,6 +38,7 @@ from bayeslmm.types import FloatArray
 _TEXT, _LEGEND = 10, 9
 # Inches of what a legend draws before a text.
 _HANDLE = 0.45
+_HEIGHT, _MORE = 4.8, 0.45
 _PRIOR_DRAWS = 20_000
 # Share of the area under a density that can be seen as one.
 _VISIBLE = 0.005
@@ -46,9 +46,7 @@ _VISIBLE = 0.005
 _FARTHEST = 4.0
 
 
-def plot_boundary(
-    both: Comparison | REMLResult | Posterior, parameter: str | None = None, axes: Any = None
-) -> Any:
+def plot_boundary(both: Comparison | REMLResult | Posterior, parameter: str | None = None, axes: Any = None) -> Any:
     """REML profile likelihood, prior and posterior of one standard deviation.
 
     The product of profile likelihood and prior, normalised, is drawn beside the posterior. The posterior is prior
@@ -87,7 +85,9 @@ def plot_boundary(
     shown = subject(both, "plot_boundary", "'sd_...'")
     p = _parameter(shown, parameter)
     if axes is None:
-        _, axes = plt.subplots(figsize=(6.6, 4.8), layout="constrained")
+        # Every further posterior has two more lines in the legend.
+        height = _HEIGHT + _MORE * max(0, len(shown.posteriors) - 1)
+        _, axes = plt.subplots(figsize=(6.6, height), layout="constrained")
     check_axes(axes, "plot_boundary")
     grid = grid_for(shown, p)
     if p.kind == "sd" and grid[-1] < shown.delta(p) <= _FARTHEST * grid[-1]:
@@ -155,9 +155,7 @@ def _title(shown: Subject) -> str:
     return f"Profile likelihood, {'priors and posteriors' if len(shown.posteriors) > 1 else 'prior and posterior'}"
 
 
-def _curves(
-    shown: Subject, p: Parameter, grid: FloatArray, curves: list[FloatArray], top: float, axes: Any
-) -> float:
+def _curves(shown: Subject, p: Parameter, grid: FloatArray, curves: list[FloatArray], top: float, axes: Any) -> float:
     """Draw them; the height that they need."""
     likelihood = profile_likelihood(shown, p, grid)
     for k, curve in enumerate(curves):
@@ -222,7 +220,7 @@ def _prior(post: Posterior, p: Parameter, grid: FloatArray) -> tuple[SdPrior, st
 
 
 def _marks(shown: Subject, p: Parameter, grid: FloatArray, curves: list[FloatArray], axes: Any) -> None:
-    estimate = shown.reml.loc[p.label, "estimate"]
+    estimate = shown.estimate(p)
     if np.isfinite(estimate):
         text = f"{shown.criterion} estimate {estimate:.3g}"
         axes.plot(estimate, 0, "o", color=REML, markersize=9, clip_on=False, zorder=5, label=text)

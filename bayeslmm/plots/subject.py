@@ -90,6 +90,10 @@ class Subject:
         frame = pd.DataFrame({"estimate": self.fit.estimates(), "low": ends["conf_low"], "high": ends["conf_high"]})
         return frame.loc[self._labels]
 
+    def estimate(self, p: Parameter) -> float:
+        """The fit's; nan without a fit, or where it has none."""
+        return float(self.reml["estimate"].to_numpy(dtype=float)[self._labels.index(p.label)])
+
     @property
     def ml(self) -> pd.Series | None:
         """Estimates by maximum likelihood, beside those by REML."""
@@ -116,8 +120,8 @@ class Subject:
 
     @property
     def heading(self) -> str:
-        """Model and size, for the top of a figure."""
-        return f"{self.design.formula}   ({self.design.observations})"
+        """Model and size, for the top of a figure; without the quotes that a formula needs."""
+        return f"{self.design.formula.replace('`', '')}   ({self.design.observations})"
 
     @property
     def _labels(self) -> list[str]:

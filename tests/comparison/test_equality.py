@@ -61,7 +61,10 @@ def test_presets_are_recognised_and_others_are_not() -> None:
     assert weak.priors == copy.deepcopy(weak.priors)
     assert hash(weak.priors) == hash(copy.deepcopy(weak.priors))
     assert weak.priors != changed.priors
-    assert list(bl.compare(fitted(), weak, changed).posteriors) == ["posterior (weak)", "posterior (beta ~ normal(0, 100))"]
+    assert list(bl.compare(fitted(), weak, changed).posteriors) == [
+        "posterior (weak)",
+        "posterior (beta ~ normal(0, 100))",
+    ]
 
 
 def test_normal_priors_are_equal_by_value() -> None:
