@@ -119,8 +119,10 @@ def _checked(names: list[Any], n: int) -> tuple[str, ...]:
             f"A posterior is called {_shown(wrong[0])}. Names are texts of one letter or more, on one line."
         )
     if len(names) != n:
+        listed = ", ".join(map(repr, names))
         raise DesignError(
-            f"There {'are' if len(names) != 1 else 'is'} {len(names)} name{'s' if len(names) != 1 else ''} ({', '.join(map(repr, names))}) for {n} posteriors."
+            f"There {'is 1 name' if len(names) == 1 else f'are {len(names)} names'} ({listed}) for {n} posterior"
+            f"{'' if n == 1 else 's'}. Give one for each."
         )
     if n != len(set(names)):
         twice = next(name for name, times in Counter(names).items() if times > 1)
@@ -187,7 +189,7 @@ class _Part:
     group: str
     name: str
     text: str
-    exact: str
+    exact: object
 
     @property
     def family(self) -> str:
@@ -205,25 +207,25 @@ def _parts(design: Design, priors: Priors) -> list[_Part]:
             change, joint = priors.changes[sd.term], priors.joints[sd.term]
             kind = "sd_at_mean" if change is not None and change.moved[sd.effects[0]] else "sd"
             prior = priors.sds[sd.term][sd.effects[0]] if joint is None else joint
-            parts.append(_Part(kind, labels.group, sd.name, _short(prior), repr(prior)))
+            parts.append(_Part(kind, labels.group, sd.name, _short(prior), prior))
         for k in dict.fromkeys(pair[0] for pair in labels.pairs):
             if priors.joints[k] is None:
                 eta = priors.lkj[k]
-                parts.append(_Part("corr", labels.group, design.terms[k].label, f"LKJ({eta:g})", repr(float(eta))))
-    parts.append(_Part("sigma", "", "", _short(priors.sigma), repr(priors.sigma)))
+                parts.append(_Part("corr", labels.group, design.terms[k].label, f"LKJ({eta:g})", float(eta)))
+    parts.append(_Part("sigma", "", "", _short(priors.sigma), priors.sigma))
     return parts + _of_coefficients(design, priors)
 
 
 def _of_coefficients(design: Design, priors: Priors) -> list[_Part]:
     beta, p = priors.beta, design.p
     if beta is None:
-        return [_Part("beta", "", name, "flat", "flat") for name in design.fixed_names]
+        return [_Part("beta", "", name, "flat", None) for name in design.fixed_names]
     basis = np.eye(p) if beta.basis is None else beta.basis
     parts = []
     for name, mean, sd, row in zip(design.fixed_names, beta.mean, beta.sd, basis, strict=True):
         flat = not np.isfinite(sd)
         text = "flat" if flat else f"normal({mean:.4g}, {sd:.4g})"
-        parts.append(_Part("beta", "", name, text, "flat" if flat else repr((float(mean), float(sd), row.tolist()))))
+        parts.append(_Part("beta", "", name, text, None if flat else (mean, sd, *row)))
     return parts
 
 
