@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.design import Design
+from bayeslmm.design.readable import readable
 from bayeslmm.likelihood import CrossProducts
 from bayeslmm.reml import Optimum
 from bayeslmm.results import Posterior, REMLResult
@@ -240,7 +241,7 @@ class BayesianModel:
             (c.group, c.form, c.ratio, c.levels, c.reason)
             for c in choose_forms(self._design, self._optimum(True).terms)
         ]
-        return pd.DataFrame(rows, columns=["group", "form", "ratio", "levels", "reason"]).set_index("group")
+        return readable(pd.DataFrame(rows, columns=["group", "form", "ratio", "levels", "reason"]).set_index("group"))
 
     def prior_predictive(
         self,

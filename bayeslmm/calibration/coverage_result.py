@@ -11,8 +11,11 @@ import pandas as pd
 from bayeslmm.calibration.coverage_criteria import criteria
 from bayeslmm.calibration.coverage_table import CELL_COLUMNS
 from bayeslmm.datasets import load_dataset
+from bayeslmm.design.readable import table_text
+from bayeslmm.design.screen import fill
 from bayeslmm.equality import by_value
 from bayeslmm.errors import FitError
+from bayeslmm.writing import destination, replacing
 
 
 @by_value
@@ -97,8 +100,19 @@ class CoverageStudy:
         return rows.nsmallest(n, "coverage").reset_index(drop=True)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write the table, numbers with six significant digits."""
-        self.table.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
+        """Write the table, numbers with six significant digits; a file that is there is replaced.
+
+        Parameters
+        ----------
+        path : str or path
+
+        Raises
+        ------
+        StorageError
+            Nothing can be written there.
+        """
+        with replacing(destination(path, overwrite=True)) as part:
+            self.table.to_csv(part, index=False, float_format="%.6g", lineterminator="\n")
 
     def plot(self, parameter: str = "sd[Intercept]", design: str = "balanced", **keywords: Any) -> Any:
         """Heat map of the coverage; see `bayeslmm.plot_coverage`."""
@@ -107,8 +121,7 @@ class CoverageStudy:
         return plot_coverage(self.table, parameter, design, level=self.level, **keywords)
 
     def __str__(self) -> str:
-        lines = [self._head(), self.summary.round(3).to_string(), *self._tail()]
-        return "\n".join(lines)
+        return "\n".join([fill(self._head()), table_text(self.summary.round(3)), *map(fill, self._tail())])
 
     __repr__ = __str__
 

@@ -17,19 +17,19 @@ from bayeslmm.comparison.groups import group_table
 from bayeslmm.comparison.long import long_table
 from bayeslmm.comparison.naming import DEFAULT, different, given_names, long_name, method_names, prior_name
 from bayeslmm.comparison.same import check_same
-from bayeslmm.comparison.tables import headings, sd_table, variance_table
+from bayeslmm.comparison.tables import draws_below, error_table, headings, sd_table, variance_table
 from bayeslmm.design.design import Design
-from bayeslmm.design.names import on_terminal
 from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.reml import optimise, optimise_penalised
 from bayeslmm.results import Posterior, REMLResult, parameters
+from bayeslmm.results.digits import in_digits
 from bayeslmm.results.intervals import check_level
 from bayeslmm.results.labels import Parameter
 from bayeslmm.results.negligible import check_delta
 from bayeslmm.results.penalised_result import fit_result
 from bayeslmm.results.sampling import generator
-from bayeslmm.results.summary import left_out, number
+from bayeslmm.results.summary import ROUNDED, left_out
 
 if TYPE_CHECKING:
     from xarray import DataTree
@@ -262,12 +262,14 @@ class Comparison:
     def header(self) -> tuple[str, ...]:
         """Lines that say what is compared."""
         percent = f"{100 * self.level:g} %"
+        delta = "5 % of sd(y)/sd(column)" if self.delta is None else f"{self.delta:g}"
         lines = (
             f"{self.reml.formula}   ({self.design.observations})",
             *left_out(self.design),
             f"REML: {self.reml.status.name.replace('_', ' ')}; {percent} profile intervals",
             *self._posterior_lines(f"{percent} highest-density intervals"),
-            f"delta: {'5 % of sd(y)/sd(column)' if self.delta is None else f'{self.delta:g}'}",
+            f"delta: {delta} (what counts as negligible)",
+            ROUNDED,
         )
         if self.scale == "sd":
             return lines
@@ -290,15 +292,24 @@ class Comparison:
         return found
 
     def __str__(self) -> str:
-        return on_terminal("\n".join([*self.header, "", self.printable().to_string(na_rep="", float_format=number)]))
+        return export.text(self)
 
     def __repr__(self) -> str:
         return str(self)
 
     def printable(self) -> pd.DataFrame:
-        """The table with short headings, without empty columns and, to fit a terminal, penalised estimates."""
-        frame = self.table.drop(columns="penalised").rename(columns=headings(self))
-        return frame.drop(columns="") if not self.table["note"].any() else frame
+        """The table as text with short headings, numbers from draws only as far as their Monte Carlo error.
+
+        Without an empty column of notes and, to be short, penalised estimates; the rest of `table` is there.
+        """
+        last = ["delta", "p_below", "note"] if self.table["note"].any() else ["delta", "p_below"]
+        chosen = [name for name in self.table.columns if name not in ("penalised", "delta", "p_below", "note")]
+        return self._texts[[*chosen, *last]].rename(columns=headings(self))
+
+    @cached_property
+    def _texts(self) -> pd.DataFrame:
+        """The table, every number as far as it is known."""
+        return in_digits(self.table, error_table(self), {"p_below": draws_below(self)})
 
     def _repr_html_(self) -> str:
         return export.html_page(self)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from bayeslmm.arguments import shown
 from bayeslmm.bayes.presets import PRESETS
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.design.design import Design
@@ -106,7 +107,7 @@ def given_names(names: Any, n: int) -> tuple[str, ...]:
         return ()
     if isinstance(names, str | bytes | Mapping) or not isinstance(names, Sequence):
         raise DesignError(
-            f"names={_shown(names)} is a {type(names).__name__}. Give a list with a name for each of the {n} "
+            f"names={shown(names)} is a {type(names).__name__}. Give a list with a name for each of the {n} "
             "posteriors, e.g. names=['flat', 'brms']."
         )
     return _checked(list(names), n)
@@ -116,7 +117,7 @@ def _checked(names: list[Any], n: int) -> tuple[str, ...]:
     wrong = [name for name in names if not isinstance(name, str) or not name.strip() or not name.isprintable()]
     if wrong:
         raise DesignError(
-            f"A posterior is called {_shown(wrong[0])}. Names are texts of one letter or more, on one line."
+            f"A posterior is called {shown(wrong[0])}. Names are texts of one letter or more, on one line."
         )
     if len(names) != n:
         listed = ", ".join(map(repr, names))
@@ -133,11 +134,6 @@ def _checked(names: list[Any], n: int) -> tuple[str, ...]:
             f"A posterior cannot be called {taken!r}: the tables call something else so. Taken are: {', '.join(TAKEN)}."
         )
     return tuple(names)
-
-
-def _shown(value: object) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _shortened(parts: Sequence[str]) -> str:

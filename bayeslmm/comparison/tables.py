@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,8 +34,9 @@ HEADINGS = {
 }
 _SQUARED = ("ml", "reml", "reml_low", "reml_high", "penalised", "median", "mode", "hdi_low", "hdi_high", "delta")
 FURTHER = ("mean", "hdi_low", "hdi_high")
-# Columns that are about the first posterior.
+# Columns that are about the first posterior, and those of them that have a Monte Carlo error.
 _FIRST = ("mean", "median", "mode", "hdi_low", "hdi_high", "p_below")
+_MEASURED = ("mean", "median", "mode", "hdi_low", "hdi_high")
 
 
 def sd_table(both: Comparison) -> pd.DataFrame:
@@ -57,6 +59,41 @@ def sd_table(both: Comparison) -> pd.DataFrame:
         for name, post in zip(both.names[1:], both.more, strict=True)
     ]
     return pd.concat([frame[list(HEADINGS)], *more], axis=1)
+
+
+def error_table(both: Comparison) -> pd.DataFrame:
+    """Monte Carlo standard errors of the posterior columns of `Comparison.table`, rows and columns as there."""
+    frame = pd.DataFrame(index=pd.Index([p.label for p in both.parameters]))
+    for k, (name, post) in enumerate(zip(both.names, (both.posterior, *both.more), strict=True)):
+        errors = post.monte_carlo_errors(both.level)
+        own = {
+            column: column if k == 0 else of_posterior(column, name) for column in (_MEASURED if k == 0 else FURTHER)
+        }
+        for column, label in own.items():
+            frame[label] = errors[column]
+        if both.scale == "variance":
+            _square_errors(both, post, frame, own)
+    return frame
+
+
+def _square_errors(both: Comparison, post: Posterior, frame: pd.DataFrame, own: Mapping[str, str]) -> None:
+    """Errors of squares, and of means of squares, from those of sds; `own` has the columns of the posterior."""
+    rows = [p.label for p in both.parameters if is_scale(p)]
+    for column, label in own.items():
+        if column in _SQUARED:
+            frame.loc[rows, label] *= 2.0 * both.sd_table.loc[rows, label].abs()
+    moments, errors = post.table(both.level), post.monte_carlo_errors(both.level)
+    # A mean that is not finite has no error.
+    mean, sd = ((2.0 * moments[name] * errors[name]).fillna(0.0) for name in ("mean", "sd"))
+    whole = pd.Series(np.hypot(mean.to_numpy(), sd.to_numpy()), index=frame.index)
+    frame.loc[rows, own["mean"]] = whole[rows]
+
+
+def draws_below(both: Comparison) -> list[float]:
+    """How many independent draws the probabilities of being below delta are from."""
+    size = both.posterior._size
+    deltas = zip(both.parameters, both.sd_table["delta"], strict=True)
+    return [size(both.posterior.draws(p.label) < delta) if p.kind == "sd" else np.nan for p, delta in deltas]
 
 
 def variance_table(both: Comparison) -> pd.DataFrame:

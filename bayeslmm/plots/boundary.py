@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from bayeslmm.arguments import shown as shown_value
 from bayeslmm.bayes.at_means import place
 from bayeslmm.bayes.prior_draws import draw_term_sds
 from bayeslmm.bayes.priors import Flat, SdPrior
@@ -110,7 +111,7 @@ def _parameter(shown: Subject, parameter: Any) -> Parameter:
     known = ", ".join(q.label for q in scales)
     if not isinstance(parameter, str):
         raise DesignError(
-            f"plot_boundary() got parameter={parameter!r:.60}. Give the label of a standard deviation: {known}."
+            f"plot_boundary() got parameter={shown_value(parameter)}. Give the label of a standard deviation: {known}."
         )
     p = find(shown.design, _sd_label(shown, parameter))
     if p.kind not in ("sd", "sigma"):

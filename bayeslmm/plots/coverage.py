@@ -116,7 +116,7 @@ def _table(study: Any) -> pd.DataFrame:
 def _check_names(**names: Any) -> None:
     for name, value in names.items():
         if not isinstance(value, str):
-            raise DesignError(f"{name}={value!r:.60} is {found(value)}; it takes a text, as in the table's column.")
+            raise DesignError(f"{name} is {found(value)}; it takes a text, as in the column {name} of the table.")
 
 
 def _across(rows: pd.DataFrame) -> pd.Series:

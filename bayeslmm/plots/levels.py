@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtri
 
+from bayeslmm.arguments import shown as shown_value
 from bayeslmm.bayes.layout import make_layout
 from bayeslmm.comparison import Comparison
 from bayeslmm.design.design import Design
@@ -111,7 +112,7 @@ def _positions(names: Sequence[str], group: str, wanted: Sequence[object]) -> se
     missing = [level for level in wanted if str(level) not in known]
     if missing:
         first = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
-        raise DesignError(f"{missing[0]!r:.60} is not a level of {group}. It has {len(names)}: {first}.")
+        raise DesignError(f"{shown_value(missing[0])} is not a level of {group}. It has {len(names)}: {first}.")
     return {known[str(level)] for level in wanted}
 
 
@@ -128,8 +129,8 @@ def check_levels(levels: Any) -> None:
     listed = not isinstance(levels, str | bytes | dict) and hasattr(levels, "__iter__") and hasattr(levels, "__len__")
     if whole or not listed or len(levels) == 0:
         raise DesignError(
-            f"levels={levels!r:.60} says neither how many levels to show (a whole number from 2) nor which (a list of "
-            "their labels, e.g. levels=['308', '309'])."
+            f"levels={shown_value(levels)} says neither how many levels to show (a whole number from 2) nor which "
+            "(a list of their labels, e.g. levels=['308', '309'])."
         )
 
 

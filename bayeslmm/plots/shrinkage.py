@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from bayeslmm.arguments import shown as shown_value
 from bayeslmm.comparison import Comparison
 from bayeslmm.design.labels import group_labels
 from bayeslmm.design.names import in_plot
@@ -100,14 +101,14 @@ def _asked(shown: Subject, group: Any, effect: Any) -> list[tuple[str, list[str]
     """Grouping factors and their effects to draw."""
     known = {labels.group: list(labels.effects) for labels in group_labels(shown.design)}
     if group is not None and not (isinstance(group, str) and group in known):
-        raise DesignError(f"{group!r:.60} is not a grouping factor. The model has: {', '.join(known)}.")
+        raise DesignError(f"{shown_value(group)} is not a grouping factor. The model has: {', '.join(known)}.")
     own = known if group is None else {group: known[group]}
     if effect is None:
         return list(own.items())
     found = [(name, [effect]) for name, effects in own.items() if isinstance(effect, str) and effect in effects]
     if not found:
         listed = "; ".join(f"{name} has: {', '.join(effects)}" for name, effects in own.items())
-        raise DesignError(f"{effect!r:.60} is not an effect of {' or '.join(own)}. {listed}.")
+        raise DesignError(f"{shown_value(effect)} is not an effect of {' or '.join(own)}. {listed}.")
     return found
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayeslmm.arguments import shown as shown_value
 from bayeslmm.comparison import Comparison
 from bayeslmm.comparison.naming import prior_name
 from bayeslmm.design.design import Design
@@ -164,7 +165,7 @@ def found(given: object) -> str:
     name = type(given).__name__
     article = "an" if name[:1].lower() in "aeiou" else "a"
     if isinstance(given, str | bool | int | float):
-        return f"{given!r:.60}, {article} {name}"
+        return f"{shown_value(given)}, {article} {name}"
     if isinstance(given, list | tuple | dict | set):
         return f"{article} {name} of length {len(given)}"
     return f"{article} {name}"
