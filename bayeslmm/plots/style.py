@@ -93,7 +93,7 @@ def profile_likelihood(shown: Subject, p: Parameter, grid: FloatArray) -> FloatA
     knots = np.union1d(inside, estimate)
     rise = shown.fit.profile(p.label, knots)["criterion"].to_numpy() - shown.fit.criterion
     root = np.sign(knots - estimate) * np.sqrt(np.maximum(rise, 0.0))
-    return np.asarray(np.exp(-0.5 * PchipInterpolator(knots, root)(grid) ** 2))
+    return np.asarray(np.exp(-0.5 * PchipInterpolator(knots, root)(np.clip(grid, knots[0], knots[-1])) ** 2))
 
 
 def wrapped(text: str, inches: float, fontsize: float) -> str:
