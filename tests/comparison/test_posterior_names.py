@@ -11,6 +11,7 @@ import pytest
 
 import bayeslmm as bl
 from bayeslmm.comparison import Comparison
+from bayeslmm.comparison.export import text
 from bayeslmm.comparison.naming import different, given_names, group_names, long_name, prior_name
 from bayeslmm.errors import DesignError
 
@@ -148,11 +149,11 @@ def test_no_printed_table_has_a_posterior_without_its_name(form: str) -> None:
         "long": lambda: both.to_markdown("long").replace("\\", ""),
         "fixed": lambda: both.to_latex("fixed").replace(r"\textasciitilde{}", "~").replace("\\", ""),
     }
-    text = texts[form]()
+    written = texts[form]()
     for name in METHODS if form in ("long", "fixed") else NAMES:
-        assert name in text
+        assert name in written
     for nameless in ("posterior 2", "HDI 2", "mean 2", "mean_2", "high 2", "posterior mean"):
-        assert nameless not in text
+        assert nameless not in written
 
 
 def test_one_posterior_is_printed_as_ever() -> None:
@@ -197,7 +198,7 @@ def test_users_give_names() -> None:
         text = unfolded(both)
         assert "posterior (flat), under default priors: 60 draws" in text
         assert "posterior (other), under brms: 60 draws" in text
-        assert "HDI high (flat)" in text
+        assert "HDI high (flat)" in both.printable()
     assert bl.compare(fitted(), {"mine": brms}).names == ("mine",)
 
 
@@ -248,3 +249,18 @@ def test_presets_of_a_model_without_fixed_effects(frequency: str | None) -> None
         # Without coefficients the weak set is the default one.
         assert bl.compare(none.fit(), post).names == ("default priors" if preset == "weak" else preset,)
     assert none.prior_predictive(20, random_seed=1)["prior"]["sigma"].size == 20
+
+
+@pytest.mark.parametrize("width", [80, 120, 1000])
+def test_a_folded_table_names_a_posterior_once(width: int) -> None:
+    """Every number of the table is there; a block has its posterior's name above and plain headings."""
+    both = three()
+    screen = text(both, width)
+    table = screen[screen.index("\n\n") :]
+    assert max(map(len, screen.split("\n"))) <= width
+    for name in METHODS if width < 1000 else NAMES:
+        assert name in table
+    assert ("HDI high (brms)" in table) == (width == 1000)
+    cells = [cell for cell in both.printable().to_numpy().ravel() if cell]
+    words = table.split()
+    assert all(part in words for cell in cells for part in str(cell).split())
