@@ -113,6 +113,32 @@ def given_names(names: Any, n: int) -> tuple[str, ...]:
     return _checked(list(names), n)
 
 
+def given_posteriors(
+    first: Posterior | Mapping[str, Posterior] | None, more: tuple[Posterior, ...], names: Sequence[str] | None
+) -> tuple[tuple[Posterior, ...], tuple[str, ...]]:
+    """All posteriors of a call of `compare`, and the names that the user gave them.
+
+    Raises
+    ------
+    DesignError
+        No posterior, some with and some without a name, or a name that `given_names` refuses.
+    """
+    if first is None or (isinstance(first, Mapping) and not first):
+        raise DesignError(
+            "compare() got a fit and nothing to compare it with. It needs a posterior of the same model too: "
+            "bl.compare(model.fit(), model.sample())."
+        )
+    if not isinstance(first, Mapping):
+        return (first, *more), given_names(names, 1 + len(more))
+    if more or names is not None:
+        raise DesignError(
+            f"compare() got posteriors under the names {', '.join(map(repr, first))} and "
+            f"{'further ones without a name' if more else f'names={names!r} too'}. Give all of them in the mapping: "
+            "bl.compare(fit, {'flat': post_1, 'brms': post_2})."
+        )
+    return tuple(first.values()), given_names(list(first), len(first))
+
+
 def _checked(names: list[Any], n: int) -> tuple[str, ...]:
     wrong = [name for name in names if not isinstance(name, str) or not name.strip() or not name.isprintable()]
     if wrong:

@@ -39,6 +39,8 @@ _ROOM, _LABEL = 13.5, 0.125
 # Inches that a panel has besides the names of its levels, and font sizes.
 _INSIDE, _TITLE, _TEXT, _TICK, _LEGEND = 3.3, 10, 10, 8, 9
 _ACROSS = 4
+# Inches of a label in one line.
+_LONGEST = 3.4
 
 
 def plot_shrinkage(
@@ -215,7 +217,9 @@ class _Block:
 
 
 def _in_lines(label: str) -> str:
-    return wrapped(label, 2.6, _TICK)
+    """A level's label as it is; a long one in lines."""
+    whole = in_plot(label)
+    return whole if widest([whole], _TICK) <= _LONGEST else wrapped(label, _LONGEST, _TICK)
 
 
 def _fixed(shown: Subject) -> FloatArray:
