@@ -10,6 +10,7 @@ import numpy as np
 from bayeslmm.calibration.bands import ecdf_difference
 from bayeslmm.design.names import in_plot
 from bayeslmm.plots.style import ML, NEUTRAL, POSTERIOR, PRIOR, REML
+from bayeslmm.plots.subject import check_axes
 
 if TYPE_CHECKING:
     from bayeslmm.calibration.result import Calibration
@@ -21,6 +22,7 @@ def plot_calibration(calibration: Calibration, ax: Any = None) -> Any:
 
     if ax is None:
         _, ax = plt.subplots(figsize=(7, 4), layout="constrained")
+    check_axes(ax, "plot")
     places = np.arange(calibration.draws + 2) / (calibration.draws + 1)
     ends = [np.concatenate([[0.0], end, [0.0]]) for end in calibration.band]
     ax.fill_between(places, *ends, color=NEUTRAL, alpha=0.2, linewidth=0, label="simultaneous 99% band")
@@ -35,7 +37,7 @@ def plot_calibration(calibration: Calibration, ax: Any = None) -> Any:
         )
         (line,) = ax.plot(places, [0.0, *difference, 0.0], **style)
         if not fine:
-            line.set_label(f"{name} fails")
+            line.set_label(in_plot(f"{name} fails"))
     if passed.any():
         ax.plot([], [], color=POSTERIOR, label=f"{int(passed.sum())} quantities pass")
     ax.axhline(0.0, color=NEUTRAL, linewidth=0.8)

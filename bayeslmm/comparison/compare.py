@@ -15,7 +15,7 @@ from bayeslmm.comparison.draws import Bootstrap, draw_bootstrap, replicates
 from bayeslmm.comparison.fixed import fixed_table
 from bayeslmm.comparison.groups import group_table
 from bayeslmm.comparison.long import long_table
-from bayeslmm.comparison.naming import DEFAULT, different, given_names, long_name, method_names, prior_name
+from bayeslmm.comparison.naming import DEFAULT, different, given_posteriors, long_name, method_names, prior_name
 from bayeslmm.comparison.same import check_same
 from bayeslmm.comparison.tables import draws_below, error_table, headings, sd_table, variance_table
 from bayeslmm.design.design import Design
@@ -418,7 +418,7 @@ def compare(
     level = check_level(level)
     _check_scale(scale)
     check_delta(delta)
-    posteriors, given = _posteriors(posterior, more, names)
+    posteriors, given = given_posteriors(posterior, more, names)
     for post in posteriors:
         check_same(reml, post)
     if reml.optimum.fixed:
@@ -435,26 +435,6 @@ def compare(
     other = REMLResult(reml.design, reml.cp, optimise(reml.cp, not reml.reml))
     restricted, full = (reml, other) if reml.reml else (other, reml)
     return Comparison(restricted, full, posteriors[0], level, delta, posteriors[1:], scale, given)
-
-
-def _posteriors(
-    first: Posterior | Mapping[str, Posterior] | None, more: tuple[Posterior, ...], names: Sequence[str] | None
-) -> tuple[tuple[Posterior, ...], tuple[str, ...]]:
-    """All posteriors, and the names that users gave them."""
-    if first is None or (isinstance(first, Mapping) and not first):
-        raise DesignError(
-            "compare() got a fit and nothing to compare it with. It needs a posterior of the same model too: "
-            "bl.compare(model.fit(), model.sample())."
-        )
-    if not isinstance(first, Mapping):
-        return (first, *more), given_names(names, 1 + len(more))
-    if more or names is not None:
-        raise DesignError(
-            f"compare() got posteriors under the names {', '.join(map(repr, first))} and "
-            f"{'further ones without a name' if more else f'names={names!r} too'}. Give all of them in the mapping: "
-            "bl.compare(fit, {'flat': post_1, 'brms': post_2})."
-        )
-    return tuple(first.values()), given_names(list(first), len(first))
 
 
 def _check_scale(scale: Any) -> Scale:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 # Columns of the first posterior; the others have fewer.
 _OWN = 5
+# Wider than any screen.
+_UNFOLDED = 1_000_000
 What = Literal["table", "long", "groups", "fixed"]
 _HEADINGS = {"sd": "Standard deviations", "corr": "Correlations", "sigma": "Residual", "fixed": "Fixed effects"}
 _LATEX = {
@@ -66,7 +68,22 @@ def text(both: Comparison, width: int | None = None) -> str:
     """What is compared, and the table, folded where the screen is narrow: REML, posteriors, and what is near zero."""
     width = screen_width() if width is None else width
     lines = [line for note in both.header for line in wrap(note, width, "  ")]
-    return "\n".join([*lines, "", table_text(both.printable(), width, blocks(both))])
+    frame = both.printable()
+    one = table_text(frame, _UNFOLDED)
+    if not (both.more or both.given) or max(map(len, one.split("\n"))) <= width:
+        return "\n".join([*lines, "", table_text(frame, width, blocks(both))])
+    return "\n".join([*lines, *_folded(both, frame, width)])
+
+
+def _folded(both: Comparison, frame: pd.DataFrame, width: int) -> list[str]:
+    """A table of its own for each posterior: its name stands above, and not in every heading."""
+    lines: list[str] = []
+    names = dict(zip(both.posteriors, both.names, strict=True))
+    for title, columns in blocks(both).items():
+        end = f" ({names[title]})" if title in names else ""
+        part = frame[columns].set_axis([column.removesuffix(end) for column in columns], axis=1)
+        lines += ["", *wrap(title, width), table_text(part[(part != "").any(axis=1)], width)]
+    return lines
 
 
 def blocks(both: Comparison) -> dict[str, list[str]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from bayeslmm.arguments import shown
 from bayeslmm.bayes.presets import PRESETS
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.design.design import Design
@@ -20,7 +21,7 @@ from bayeslmm.results import Posterior
 
 DEFAULT = "default priors"
 # Characters of a name that stands in headings of columns and in legends.
-_LONGEST = 32
+_LONGEST = 40
 # What else stands in a column `method` or is a key beside the posteriors.
 TAKEN = (
     "ML",
@@ -45,7 +46,7 @@ def prior_name(post: Posterior) -> str:
     Returns
     -------
     str
-        At most 32 characters.
+        At most 40 characters.
 
     Examples
     --------
@@ -106,20 +107,50 @@ def given_names(names: Any, n: int) -> tuple[str, ...]:
         return ()
     if isinstance(names, str | bytes | Mapping) or not isinstance(names, Sequence):
         raise DesignError(
-            f"names={_shown(names)} is a {type(names).__name__}. Give a list with a name for each of the {n} "
+            f"names={shown(names)} is a {type(names).__name__}. Give a list with a name for each of the {n} "
             "posteriors, e.g. names=['flat', 'brms']."
         )
     return _checked(list(names), n)
+
+
+def given_posteriors(
+    first: Posterior | Mapping[str, Posterior] | None, more: tuple[Posterior, ...], names: Sequence[str] | None
+) -> tuple[tuple[Posterior, ...], tuple[str, ...]]:
+    """All posteriors of a call of `compare`, and the names that the user gave them.
+
+    Raises
+    ------
+    DesignError
+        No posterior, some with and some without a name, or a name that `given_names` refuses.
+    """
+    if first is None or (isinstance(first, Mapping) and not first):
+        raise DesignError(
+            "compare() got a fit and nothing to compare it with. It needs a posterior of the same model too: "
+            "bl.compare(model.fit(), model.sample())."
+        )
+    if not isinstance(first, Mapping):
+        return (first, *more), given_names(names, 1 + len(more))
+    if more or names is not None:
+        raise DesignError(
+            f"compare() got posteriors under the names {', '.join(map(repr, first))} and "
+            f"{'further ones without a name' if more else f'names={names!r} too'}. Give all of them in the mapping: "
+            "bl.compare(fit, {'flat': post_1, 'brms': post_2})."
+        )
+    return tuple(first.values()), given_names(list(first), len(first))
 
 
 def _checked(names: list[Any], n: int) -> tuple[str, ...]:
     wrong = [name for name in names if not isinstance(name, str) or not name.strip() or not name.isprintable()]
     if wrong:
         raise DesignError(
-            f"A posterior is called {_shown(wrong[0])}. Names are texts of one letter or more, on one line."
+            f"A posterior is called {shown(wrong[0])}. Names are texts of one letter or more, on one line."
         )
     if len(names) != n:
-        raise DesignError(f"There are {len(names)} names ({', '.join(map(repr, names))}) for {n} posteriors.")
+        listed = ", ".join(map(repr, names))
+        raise DesignError(
+            f"There {'is 1 name' if len(names) == 1 else f'are {len(names)} names'} ({listed}) for {n} posterior"
+            f"{'' if n == 1 else 's'}. Give one for each."
+        )
     if n != len(set(names)):
         twice = next(name for name, times in Counter(names).items() if times > 1)
         raise DesignError(f"Two posteriors are called {twice!r}: columns and curves could not be told apart.")
@@ -129,11 +160,6 @@ def _checked(names: list[Any], n: int) -> tuple[str, ...]:
             f"A posterior cannot be called {taken!r}: the tables call something else so. Taken are: {', '.join(TAKEN)}."
         )
     return tuple(names)
-
-
-def _shown(value: object) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _shortened(parts: Sequence[str]) -> str:
@@ -185,7 +211,7 @@ class _Part:
     group: str
     name: str
     text: str
-    exact: str
+    exact: object
 
     @property
     def family(self) -> str:
@@ -203,25 +229,25 @@ def _parts(design: Design, priors: Priors) -> list[_Part]:
             change, joint = priors.changes[sd.term], priors.joints[sd.term]
             kind = "sd_at_mean" if change is not None and change.moved[sd.effects[0]] else "sd"
             prior = priors.sds[sd.term][sd.effects[0]] if joint is None else joint
-            parts.append(_Part(kind, labels.group, sd.name, _short(prior), repr(prior)))
+            parts.append(_Part(kind, labels.group, sd.name, _short(prior), prior))
         for k in dict.fromkeys(pair[0] for pair in labels.pairs):
             if priors.joints[k] is None:
                 eta = priors.lkj[k]
-                parts.append(_Part("corr", labels.group, design.terms[k].label, f"LKJ({eta:g})", repr(float(eta))))
-    parts.append(_Part("sigma", "", "", _short(priors.sigma), repr(priors.sigma)))
+                parts.append(_Part("corr", labels.group, design.terms[k].label, f"LKJ({eta:g})", float(eta)))
+    parts.append(_Part("sigma", "", "", _short(priors.sigma), priors.sigma))
     return parts + _of_coefficients(design, priors)
 
 
 def _of_coefficients(design: Design, priors: Priors) -> list[_Part]:
     beta, p = priors.beta, design.p
     if beta is None:
-        return [_Part("beta", "", name, "flat", "flat") for name in design.fixed_names]
+        return [_Part("beta", "", name, "flat", None) for name in design.fixed_names]
     basis = np.eye(p) if beta.basis is None else beta.basis
     parts = []
     for name, mean, sd, row in zip(design.fixed_names, beta.mean, beta.sd, basis, strict=True):
         flat = not np.isfinite(sd)
         text = "flat" if flat else f"normal({mean:.4g}, {sd:.4g})"
-        parts.append(_Part("beta", "", name, text, "flat" if flat else repr((float(mean), float(sd), row.tolist()))))
+        parts.append(_Part("beta", "", name, text, None if flat else (mean, sd, *row)))
     return parts
 
 

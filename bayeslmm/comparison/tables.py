@@ -55,7 +55,7 @@ def sd_table(both: Comparison) -> pd.DataFrame:
     frame["p_below"] = [_below(both.posterior, p, delta) for p, delta in zip(known, frame["delta"], strict=True)]
     frame["note"] = [_note(p, reml, low) for p, reml, low in zip(known, frame["reml"], frame["hdi_low"], strict=True)]
     more = [
-        post.table(both.level)[list(FURTHER)].rename(columns=lambda column, name=name: of_posterior(column, name))
+        post.table(both.level)[list(FURTHER)].set_axis([of_posterior(column, name) for column in FURTHER], axis=1)
         for name, post in zip(both.names[1:], both.more, strict=True)
     ]
     return pd.concat([frame[list(HEADINGS)], *more], axis=1)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from bayeslmm.arguments import shown as shown_value
 from bayeslmm.bayes.at_means import place
 from bayeslmm.bayes.prior_draws import draw_term_sds
 from bayeslmm.bayes.priors import Flat, SdPrior
@@ -38,6 +39,7 @@ from bayeslmm.types import FloatArray
 _TEXT, _LEGEND = 10, 9
 # Inches of what a legend draws before a text.
 _HANDLE = 0.45
+_HEIGHT, _MORE = 4.8, 0.45
 _PRIOR_DRAWS = 20_000
 # Share of the area under a density that can be seen as one.
 _VISIBLE = 0.005
@@ -84,7 +86,9 @@ def plot_boundary(both: Comparison | REMLResult | Posterior, parameter: str | No
     shown = subject(both, "plot_boundary", "'sd_...'")
     p = _parameter(shown, parameter)
     if axes is None:
-        _, axes = plt.subplots(figsize=(6.6, 4.8), layout="constrained")
+        # Every further posterior has two more lines in the legend.
+        height = _HEIGHT + _MORE * max(0, len(shown.posteriors) - 1)
+        _, axes = plt.subplots(figsize=(6.6, height), layout="constrained")
     check_axes(axes, "plot_boundary")
     grid = grid_for(shown, p)
     if p.kind == "sd" and grid[-1] < shown.delta(p) <= _FARTHEST * grid[-1]:
@@ -107,7 +111,7 @@ def _parameter(shown: Subject, parameter: Any) -> Parameter:
     known = ", ".join(q.label for q in scales)
     if not isinstance(parameter, str):
         raise DesignError(
-            f"plot_boundary() got parameter={parameter!r:.60}. Give the label of a standard deviation: {known}."
+            f"plot_boundary() got parameter={shown_value(parameter)}. Give the label of a standard deviation: {known}."
         )
     p = find(shown.design, _sd_label(shown, parameter))
     if p.kind not in ("sd", "sigma"):
@@ -217,7 +221,7 @@ def _prior(post: Posterior, p: Parameter, grid: FloatArray) -> tuple[SdPrior, st
 
 
 def _marks(shown: Subject, p: Parameter, grid: FloatArray, curves: list[FloatArray], axes: Any) -> None:
-    estimate = shown.reml.loc[p.label, "estimate"]
+    estimate = shown.estimate(p)
     if np.isfinite(estimate):
         text = f"{shown.criterion} estimate {estimate:.3g}"
         axes.plot(estimate, 0, "o", color=REML, markersize=9, clip_on=False, zorder=5, label=text)

@@ -8,6 +8,8 @@ import numpy as np
 
 from bayeslmm.errors import DesignError
 from bayeslmm.plots.style import wrapped
+from bayeslmm.plots.subject import found
+from bayeslmm.results.intervals import check_level
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +26,7 @@ _TITLES = {
     "posterior": "posterior",
 }
 
+_COLUMNS = ("design", "parameter", "method", "groups", "size", "icc", "slope_sd", "rho", "coverage", "zero_share")
 _TITLE = 8.5
 # Inches that the titles need in two lines.
 _NARROWEST = 1.15
@@ -51,7 +54,7 @@ def plot_coverage(
     Raises
     ------
     DesignError
-        The table has no such rows.
+        The table has no such rows; not a study or its table; `level` is not between 0 and 1.
 
     Examples
     --------
@@ -61,7 +64,9 @@ def plot_coverage(
     """
     import matplotlib.pyplot as plt
 
-    table = getattr(study, "table", study)
+    table = _table(study)
+    level = check_level(level)
+    _check_names(parameter=parameter, design=design)
     own = table[(table["parameter"] == parameter) & (table["design"] == design)]
     if own.empty:
         known = table[["design", "parameter"]].drop_duplicates().itertuples(index=False)
@@ -80,7 +85,7 @@ def plot_coverage(
     limits = (level - 0.1, level + 0.1)
     for ax, method in zip(axes[1:], methods, strict=True):
         _panel(ax, _square(own[own["method"] == method], "coverage"), "{:.1f}", _colours(), limits)
-    for ax, title in zip(axes, ("REML says zero", *(_TITLES[method] for method in methods)), strict=True):
+    for ax, title in zip(axes, ("REML says zero", *(_TITLES.get(method, method) for method in methods)), strict=True):
         ax.set_title(wrapped(title, panel - 0.1, _TITLE), fontsize=_TITLE)
     axes[0].set_ylabel("groups x observations")
     figure = axes[0].figure
@@ -89,6 +94,29 @@ def plot_coverage(
     heading = f"{parameter}, {design}: coverage of {level:.0%} intervals, per cent"
     figure.suptitle(wrapped(heading, width - 0.2, 10), fontsize=10)
     return axes
+
+
+def _table(study: Any) -> pd.DataFrame:
+    import pandas as pd
+
+    table = getattr(study, "table", study)
+    if isinstance(table, pd.DataFrame):
+        missing = [name for name in _COLUMNS if name not in table.columns]
+        if not missing:
+            return table
+        what = f"a DataFrame without the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}"
+    else:
+        what = found(study)
+    raise DesignError(
+        f"plot_coverage() got {what}. It draws a coverage study or its table: bl.plot_coverage(bl.coverage_atlas()), "
+        "or that of bl.coverage_study([bl.Cell(...)]). Fits and posteriors are drawn by bl.plot_variance."
+    )
+
+
+def _check_names(**names: Any) -> None:
+    for name, value in names.items():
+        if not isinstance(value, str):
+            raise DesignError(f"{name} is {found(value)}; it takes a text, as in the column {name} of the table.")
 
 
 def _across(rows: pd.DataFrame) -> pd.Series:

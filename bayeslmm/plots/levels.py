@@ -1,4 +1,4 @@
-"""Which levels of a grouping factor a figure shows, in which order, and where no pooling puts them."""
+"""Levels of a grouping factor in a figure: which are shown, in which order, and what is known of their effects."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import ndtri
 
+from bayeslmm.arguments import shown as shown_value
+from bayeslmm.bayes.layout import make_layout
 from bayeslmm.comparison import Comparison
 from bayeslmm.design.design import Design
 from bayeslmm.errors import DesignError
 from bayeslmm.plots.subject import Subject
+from bayeslmm.results import Posterior
 from bayeslmm.types import FloatArray, IntArray
 
 # Levels that a figure of some 20 inches has room for.
@@ -52,18 +56,45 @@ class Levels:
         return self.total - len(self.labels)
 
 
-def choose(shown: Subject, group: str, effect: str, levels: int | Sequence[object] | None) -> Levels:
-    """The levels to show, ordered by their effect.
+@dataclass(frozen=True)
+class Effects:
+    """What one fit or posterior says of all effects of a factor, each (levels, effects)."""
+
+    mean: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+
+def of_fit(shown: Subject, group: str) -> Effects | None:
+    """Predictions with intervals in which the variances are taken as known."""
+    if shown.fit is None:
+        return None
+    mean = shown.fit.ranef()[group].to_numpy(dtype=float)
+    reach = float(ndtri(0.5 + shown.level / 2)) * np.sqrt(shown.variances[group])
+    return Effects(mean, mean - reach, mean + reach)
+
+
+def of_posterior(post: Posterior, group: str, level: float) -> Effects | None:
+    """Means and equal-tailed intervals; None where the draws of the effects were not kept."""
+    name = next(own.b for own in make_layout(post.design).groups if own.labels.group == group)
+    if name not in post.data["posterior"]:
+        return None
+    draws = np.asarray(post.data["posterior"][name])
+    low, high = np.quantile(draws, [0.5 - level / 2, 0.5 + level / 2], axis=(0, 1))
+    return Effects(draws.mean(axis=(0, 1)), low, high)
+
+
+def choose(
+    group: str, names: Sequence[str], keys: Sequence[FloatArray], levels: int | Sequence[object] | None
+) -> Levels:
+    """The levels to show, ordered by the first of some keys (levels,), those that it does not tell apart by the next.
 
     Raises
     ------
     DesignError
         No such level.
     """
-    keys = [predicted(frame, group, effect) for frame in _effects(shown)]
-    # A singular fit predicts 0 for all: the posterior then decides the order.
-    order = np.lexsort(keys[::-1])
-    names = [str(level) for level in _effects(shown)[0][group].index]
+    order = np.lexsort(list(keys)[::-1])
     most = MOST if levels is None else levels
     if isinstance(most, int | np.integer):
         if len(order) <= most:
@@ -76,23 +107,12 @@ def choose(shown: Subject, group: str, effect: str, levels: int | Sequence[objec
     return Levels(group, tuple(names[k] for k in which), which, len(names))
 
 
-def _effects(shown: Subject) -> list[dict[str, Any]]:
-    """Predictions of the fit and means of the posteriors."""
-    fitted = [] if shown.fit is None else [shown.fit.ranef()]
-    return [*fitted, *(post.ranef() for post in shown.posteriors)]
-
-
-def predicted(effects: dict[str, Any], group: str, effect: str) -> FloatArray:
-    """One effect of all levels."""
-    return np.asarray(effects[group][effect].to_numpy(), dtype=float)
-
-
 def _positions(names: Sequence[str], group: str, wanted: Sequence[object]) -> set[int]:
     known = {name: k for k, name in enumerate(names)}
     missing = [level for level in wanted if str(level) not in known]
     if missing:
         first = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
-        raise DesignError(f"{missing[0]!r:.60} is not a level of {group}. It has {len(names)}: {first}.")
+        raise DesignError(f"{shown_value(missing[0])} is not a level of {group}. It has {len(names)}: {first}.")
     return {known[str(level)] for level in wanted}
 
 
@@ -109,8 +129,8 @@ def check_levels(levels: Any) -> None:
     listed = not isinstance(levels, str | bytes | dict) and hasattr(levels, "__iter__") and hasattr(levels, "__len__")
     if whole or not listed or len(levels) == 0:
         raise DesignError(
-            f"levels={levels!r:.60} says neither how many levels to show (a whole number from 2) nor which (a list of "
-            "their labels, e.g. levels=['308', '309'])."
+            f"levels={shown_value(levels)} says neither how many levels to show (a whole number from 2) nor which "
+            "(a list of their labels, e.g. levels=['308', '309'])."
         )
 
 

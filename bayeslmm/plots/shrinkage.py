@@ -8,14 +8,24 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtri
 
+from bayeslmm.arguments import shown as shown_value
 from bayeslmm.comparison import Comparison
 from bayeslmm.design.labels import group_labels
 from bayeslmm.design.names import in_plot
 from bayeslmm.errors import DesignError
-from bayeslmm.plots.levels import Levels, alone, check_levels, choose, no_pooling, note, predicted
-from bayeslmm.plots.style import NEUTRAL, REML, headed, posterior_style, response_name, slope_of, widest, wrapped
+from bayeslmm.plots.levels import Effects, Levels, alone, check_levels, choose, no_pooling, note, of_fit, of_posterior
+from bayeslmm.plots.style import (
+    NEUTRAL,
+    REML,
+    headed,
+    legend_entries,
+    posterior_style,
+    response_name,
+    slope_of,
+    widest,
+    wrapped,
+)
 from bayeslmm.plots.subject import Subject, subject
 from bayeslmm.results import Posterior, REMLResult
 from bayeslmm.types import FloatArray
@@ -29,6 +39,8 @@ _ROOM, _LABEL = 13.5, 0.125
 # Inches that a panel has besides the names of its levels, and font sizes.
 _INSIDE, _TITLE, _TEXT, _TICK, _LEGEND = 3.3, 10, 10, 8, 9
 _ACROSS = 4
+# Inches of a label in one line.
+_LONGEST = 3.4
 
 
 def plot_shrinkage(
@@ -77,14 +89,12 @@ def plot_shrinkage(
 
     shown = subject(both, "plot_shrinkage")
     check_levels(levels)
-    blocks = [_Block(shown, choose(shown, name, own[0], levels), own) for name, own in _asked(shown, group, effect)]
+    blocks = [_block(shown, name, own, levels) for name, own in _asked(shown, group, effect)]
     figure = plt.figure(figsize=(max(block.width for block in blocks), 4.0), layout="constrained")
     grid = figure.add_gridspec(len(blocks), 1, height_ratios=[block.height for block in blocks])
-    axes = [axis for block, place in zip(blocks, grid, strict=True) for axis in block.draw(figure, place)]
-    method = "posterior means" if shown.fit is None else f"{shown.criterion} predictions"
-    notes = [note(block.levels, block.effects[0], method, levels is not None) for block in blocks]
-    rare = [block.rare for block in blocks]
-    extra = headed(figure, shown, *filter(None, [*notes, *rare])) + _legend(figure, axes[0])
+    axes = [axis for k, block in enumerate(blocks) for axis in block.draw(figure, grid[k, 0])]
+    notes = [text for block in blocks for text in block.notes(levels is not None)]
+    extra = headed(figure, shown, *notes) + _legend(figure, axes)
     figure.set_figheight(sum(block.height for block in blocks) + extra + 0.3)
     return np.array(axes, dtype=object)
 
@@ -93,25 +103,37 @@ def _asked(shown: Subject, group: Any, effect: Any) -> list[tuple[str, list[str]
     """Grouping factors and their effects to draw."""
     known = {labels.group: list(labels.effects) for labels in group_labels(shown.design)}
     if group is not None and not (isinstance(group, str) and group in known):
-        raise DesignError(f"{group!r:.60} is not a grouping factor. The model has: {', '.join(known)}.")
+        raise DesignError(f"{shown_value(group)} is not a grouping factor. The model has: {', '.join(known)}.")
     own = known if group is None else {group: known[group]}
     if effect is None:
         return list(own.items())
     found = [(name, [effect]) for name, effects in own.items() if isinstance(effect, str) and effect in effects]
     if not found:
         listed = "; ".join(f"{name} has: {', '.join(effects)}" for name, effects in own.items())
-        raise DesignError(f"{effect!r:.60} is not an effect of {' or '.join(own)}. {listed}.")
+        raise DesignError(f"{shown_value(effect)} is not an effect of {' or '.join(own)}. {listed}.")
     return found
 
 
-def _legend(figure: Any, axis: Any) -> float:
+def _legend(figure: Any, axes: list[Any]) -> float:
     """All methods below the panels; the height that it needs."""
-    handles, labels = axis.get_legend_handles_labels()
+    handles, labels = legend_entries(axes)
     width = figure.get_figwidth() - 0.3
     columns = max(1, min(len(labels), int(width / (widest(labels, _LEGEND) + 0.5))))
     lines = [wrapped(label.replace(r"\$", "$"), width / columns - 0.5, _LEGEND) for label in labels]
     figure.legend(handles, lines, loc="outside lower center", ncols=columns, frameon=False, fontsize=_LEGEND)
     return 0.25 + 0.19 * -(-sum(1 + line.count("\n") for line in lines) // columns)
+
+
+def _block(shown: Subject, group: str, effects: list[str], levels: Any) -> _Block:
+    labels = next(labels for labels in group_labels(shown.design) if labels.group == group)
+    positions = [labels.effects.index(name) for name in effects]
+    known = [of_fit(shown, group), *(of_posterior(post, group, shown.level) for post in shown.posteriors)]
+    # A singular fit predicts 0 for all: the posterior then decides the order.
+    keys = [effect.mean[:, positions[0]] for effect in known if effect is not None]
+    if not keys:
+        # Says which draws are missing.
+        shown.posteriors[0].ranef()
+    return _Block(shown, choose(group, labels.levels, keys, levels), effects, positions, known[0], tuple(known[1:]))
 
 
 @dataclass(frozen=True)
@@ -121,10 +143,13 @@ class _Block:
     shown: Subject
     levels: Levels
     effects: list[str]
+    positions: list[int]
+    fitted: Effects | None
+    drawn: tuple[Effects | None, ...]
 
     @property
     def methods(self) -> int:
-        return len(self.shown.posteriors) + (self.shown.fit is not None)
+        return sum(effects is not None for effects in (self.fitted, *self.drawn))
 
     @property
     def columns(self) -> int:
@@ -145,10 +170,16 @@ class _Block:
         """Which levels have a label: every one, every second, and so on."""
         return int(np.ceil(_LABEL / self.step))
 
-    @property
-    def rare(self) -> str:
+    def notes(self, asked: bool) -> list[str]:
+        """What the panels do not show, in words."""
+        shown, group = self.shown, self.levels.group
+        method = "posterior means" if self.fitted is None else f"{shown.criterion} predictions"
+        found = [note(self.levels, self.effects[0], method, asked)]
         ordinal = {2: "2nd", 3: "3rd"}.get(self.every, f"{self.every}th")
-        return "" if self.every == 1 else f"every {ordinal} level of {self.levels.group} is labelled"
+        found.append(f"every {ordinal} level of {group} is labelled" if self.every > 1 else "")
+        lost = [name for name, effects in zip(shown.names, self.drawn, strict=True) if effects is None]
+        found += [f"posterior ({name}): the effects of {group} were not kept (keep=)" for name in lost]
+        return [text for text in found if text]
 
     @cached_property
     def ticks(self) -> list[str]:
@@ -157,7 +188,7 @@ class _Block:
     @property
     def width(self) -> float:
         names = widest([line for label in self.ticks for line in label.split("\n")], _TICK)
-        return max(_INSIDE * self.columns + names + 0.6, 4.8)
+        return max((_INSIDE + names) * self.columns + 0.6, 4.8)
 
     @property
     def titles(self) -> list[str]:
@@ -166,15 +197,9 @@ class _Block:
     @property
     def height(self) -> float:
         lines = max(t.count("\n") for t in self.titles) + max(_label(self, k).count("\n") for k in self.positions)
-        rows = self.step * max(self.levels.places[-1] + 1.5, 2.0)
+        rows = self.step * max(float(self.levels.places[-1]) + 1.5, 2.0)
         labels = _LABEL * sum(1 + tick.count("\n") for tick in self.ticks)
         return self.rows * (0.85 + max(rows, labels) + 0.17 * lines)
-
-    @cached_property
-    def positions(self) -> list[int]:
-        """Places of the effects among all of the factor."""
-        known = next(labels.effects for labels in group_labels(self.shown.design) if labels.group == self.levels.group)
-        return [known.index(name) for name in self.effects]
 
     def draw(self, figure: Any, place: Any) -> list[Any]:
         cells = place.subgridspec(self.rows, self.columns)
@@ -183,17 +208,18 @@ class _Block:
         for k, (title, position) in enumerate(zip(self.titles, self.positions, strict=True)):
             axis = figure.add_subplot(cells[k // self.columns, k % self.columns], sharey=axes[0] if axes else None)
             axis.set_title(title, fontsize=_TITLE)
-            _panel(self, self.effects[k], separate[:, position], axis)
+            _panel(self, position, separate[:, position], axis)
             axis.set_xlabel(_label(self, position), fontsize=_TEXT)
-            axis.tick_params(axis="y", labelleft=k % self.columns == 0)
+            axis.set_yticks(self.levels.places[:: self.every], self.ticks, fontsize=_TICK)
             axes.append(axis)
-        axes[0].set_yticks(self.levels.places[:: self.every], self.ticks, fontsize=_TICK)
         axes[0].set_ylim(-0.75, self.levels.places[-1] + 0.75)
         return axes
 
 
 def _in_lines(label: str) -> str:
-    return wrapped(label, 2.6, _TICK)
+    """A level's label as it is; a long one in lines."""
+    whole = in_plot(label)
+    return whole if widest([whole], _TICK) <= _LONGEST else wrapped(label, _LONGEST, _TICK)
 
 
 def _fixed(shown: Subject) -> FloatArray:
@@ -210,45 +236,39 @@ def _label(block: _Block, position: int) -> str:
     return wrapped(f"deviation from the mean ({response_name(design)}{per})", _INSIDE, _TEXT)
 
 
-def _panel(block: _Block, effect: str, separate: FloatArray, axis: Any) -> None:
+def _panel(block: _Block, position: int, separate: FloatArray, axis: Any) -> None:
     levels, shown = block.levels, block.shown
     y, size = levels.places, min(1.0, float(np.sqrt(block.step / 0.2)))
     axis.axvline(0.0, color="0.8", linewidth=1, zorder=0)
-    if block.step > 0.1:
+    if block.step > _LABEL:
         axis.hlines(y, 0, 1, transform=axis.get_yaxis_transform(), color="0.93", linewidth=0.6, zorder=-1)
     rows = 0.34 * (np.arange(block.methods) - (block.methods - 1) / 2) * min(2 / max(block.methods, 2), 1.0)
-    for k, post in enumerate(shown.posteriors):
-        _posterior(shown, post, k, levels, effect, y + rows[k], size, axis)
-    upper = y + rows[-1]
-    aim = predicted(_last(shown).ranef(), levels.group, effect)[levels.which]
-    axis.hlines(upper, separate, aim, color="0.75", linewidth=0.7 * size, zorder=1)
-    if shown.fit is not None:
-        _prediction(block, effect, aim, upper, size, axis)
+    drawn = [(k, effects) for k, effects in enumerate(block.drawn) if effects is not None]
+    for row, (k, effects) in zip(rows, drawn, strict=False):
+        _posterior(shown, k, _shown(effects, position, levels), y + row, size, axis)
+    upper, last = y + rows[-1], block.fitted or drawn[-1][1]
+    aim = _shown(last, position, levels)
+    axis.hlines(upper, separate, aim.mean, color="0.75", linewidth=0.7 * size, zorder=1)
+    if block.fitted is not None:
+        _prediction(shown, aim, upper, size, axis)
     axis.plot(separate, upper, "x", color=NEUTRAL, markersize=6 * size, label="level alone (no pooling)", zorder=2)
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
     if levels.cut:
-        middle = levels.cut + 0.5
-        text = f"{levels.left_out:,} levels left out"
-        axis.axhspan(middle - 0.7, middle + 0.7, color="0.95", linewidth=0, zorder=-2)
-        axis.text(0.5, middle, text, transform=axis.get_yaxis_transform(), ha="center", va="center", fontsize=7)
+        _gap(levels, axis)
 
 
-def _last(shown: Subject) -> REMLResult | Posterior:
-    """Whose effects stand beside those of the levels alone."""
-    return shown.posteriors[-1] if shown.fit is None else shown.fit
+def _shown(effects: Effects, position: int, levels: Levels) -> Effects:
+    """One effect of the levels that are drawn."""
+    return Effects(*(values[levels.which, position] for values in (effects.mean, effects.low, effects.high)))
 
 
-def _posterior(
-    shown: Subject, post: Posterior, k: int, levels: Levels, effect: str, y: FloatArray, size: float, axis: Any
-) -> None:
-    mean = predicted(post.ranef(), levels.group, effect)[levels.which]
-    ends = post.ranef_interval(shown.level)
-    low, high = (predicted(end, levels.group, effect)[levels.which] for end in ends)
+def _posterior(shown: Subject, k: int, effects: Effects, y: FloatArray, size: float, axis: Any) -> None:
+    mean = effects.mean
     axis.errorbar(
         mean,
         y,
-        xerr=np.maximum([mean - low, high - mean], 0.0),
+        xerr=np.maximum([mean - effects.low, effects.high - mean], 0.0),
         fmt="o",
         color=posterior_style(k)["color"],
         markersize=5 * size / np.sqrt(max(1, len(shown.posteriors) - 1)),
@@ -257,10 +277,16 @@ def _posterior(
     )
 
 
-def _prediction(block: _Block, effect: str, blup: FloatArray, y: FloatArray, size: float, axis: Any) -> None:
-    shown, levels = block.shown, block.levels
-    sd = np.sqrt(shown.variances[levels.group][levels.which][:, block.positions[block.effects.index(effect)]])
-    reach = float(ndtri(0.5 + shown.level / 2)) * sd
+def _prediction(shown: Subject, effects: Effects, y: FloatArray, size: float, axis: Any) -> None:
     text = f"{shown.criterion} {shown.percent} interval, variances taken as known"
-    axis.hlines(y, blup - reach, blup + reach, color=REML, linewidth=1.1 * size, alpha=0.7, label=text, zorder=2)
-    axis.plot(blup, y, "D", color=REML, markersize=4 * size, label=f"{shown.criterion} prediction (BLUP)", zorder=3)
+    axis.hlines(y, effects.low, effects.high, color=REML, linewidth=1.1 * size, alpha=0.7, label=text, zorder=2)
+    style = {"color": REML, "markersize": 4 * size, "zorder": 3}
+    axis.plot(effects.mean, y, "D", label=f"{shown.criterion} prediction (BLUP)", **style)
+
+
+def _gap(levels: Levels, axis: Any) -> None:
+    """Where levels are left out."""
+    middle = levels.cut + 0.5
+    text = f"{levels.left_out:,} levels left out"
+    axis.axhspan(middle - 0.7, middle + 0.7, color="0.95", linewidth=0, zorder=-2)
+    axis.text(0.5, middle, text, transform=axis.get_yaxis_transform(), ha="center", va="center", fontsize=7)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ POSTERIOR = "#0072B2"
 PRIOR = "#009E73"
 NEUTRAL = "#777777"
 # Several posteriors: a colour each, then the same with another line.
-_POSTERIORS = (POSTERIOR, "#CC79A7", "#56B4E9", "#000000")
+_POSTERIORS = (POSTERIOR, "#CC79A7", "#000000", "#56B4E9")
 _LINES = ("-", "--", "-.", ":")
 _HEADING, _GREY = 8.5, "0.35"
 
@@ -46,10 +47,13 @@ def grid_for(shown: Subject, p: Parameter, points: int = 401, *, scale: str = "s
     """
     ends = [v for post in shown.posteriors for v in np.percentile(_draws(post, p, scale), [0.2, 99.5])]
     row = shown.reml.loc[p.label]
-    fitted = [float(v) for v in row if np.isfinite(v)]
+    fitted = [v for v in row.to_numpy(dtype=float) if np.isfinite(v)]
     if scale == "variance" and is_scale(p):
         fitted = [v**2 for v in fitted]
     low, high = (float(end) for end in (min([*ends, *fitted], default=0.0), max([*ends, *fitted], default=1.0)))
+    if not shown.posteriors and is_scale(p):
+        # A little beyond the profile interval, for the shape of the profile.
+        low, high = max(0.0, low - 0.3 * (high - low)), high + 0.3 * (high - low)
     if p.kind == "sd":
         low = 0.0
     if p.kind == "corr":
@@ -81,7 +85,7 @@ def profile_likelihood(shown: Subject, p: Parameter, grid: FloatArray) -> FloatA
 
     if shown.fit is None or shown.fit.penalty is not None or shown.fit.optimum.fixed:
         return None
-    estimate = float(shown.reml.loc[p.label, "estimate"])
+    estimate = shown.estimate(p)
     if not np.isfinite(estimate):
         return None
     # A correlation of one is a corner of the criterion that the profile need not reach.
@@ -89,7 +93,7 @@ def profile_likelihood(shown: Subject, p: Parameter, grid: FloatArray) -> FloatA
     knots = np.union1d(inside, estimate)
     rise = shown.fit.profile(p.label, knots)["criterion"].to_numpy() - shown.fit.criterion
     root = np.sign(knots - estimate) * np.sqrt(np.maximum(rise, 0.0))
-    return np.asarray(np.exp(-0.5 * PchipInterpolator(knots, root)(grid) ** 2))
+    return np.asarray(np.exp(-0.5 * PchipInterpolator(knots, root)(np.clip(grid, knots[0], knots[-1])) ** 2))
 
 
 def wrapped(text: str, inches: float, fontsize: float) -> str:
@@ -122,6 +126,15 @@ def headed_axes(axes: Any, shown: Subject, title: str, inches: float, fontsize: 
     axes.annotate(
         text, (0, 1), (0, 5), "axes fraction", "offset points", fontsize=_HEADING, color=_GREY, ha="left", va="bottom"
     )
+
+
+def legend_entries(axes: Iterable[Any]) -> tuple[list[Any], list[str]]:
+    """Handles and labels of all panels, each label once."""
+    entries: dict[str, Any] = {}
+    for axis in axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    return list(entries.values()), list(entries)
 
 
 def response_name(design: Design) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayeslmm.arguments import shown as shown_value
 from bayeslmm.comparison import Comparison
 from bayeslmm.comparison.naming import prior_name
 from bayeslmm.design.design import Design
@@ -90,6 +91,10 @@ class Subject:
         frame = pd.DataFrame({"estimate": self.fit.estimates(), "low": ends["conf_low"], "high": ends["conf_high"]})
         return frame.loc[self._labels]
 
+    def estimate(self, p: Parameter) -> float:
+        """The fit's; nan without a fit, or where it has none."""
+        return float(self.reml["estimate"].to_numpy(dtype=float)[self._labels.index(p.label)])
+
     @property
     def ml(self) -> pd.Series | None:
         """Estimates by maximum likelihood, beside those by REML."""
@@ -116,8 +121,8 @@ class Subject:
 
     @property
     def heading(self) -> str:
-        """Model and size, for the top of a figure."""
-        return f"{self.design.formula}   ({self.design.observations})"
+        """Model and size, for the top of a figure; without the quotes that a formula needs."""
+        return f"{self.design.formula.replace('`', '')}   ({self.design.observations})"
 
     @property
     def _labels(self) -> list[str]:
@@ -160,7 +165,7 @@ def found(given: object) -> str:
     name = type(given).__name__
     article = "an" if name[:1].lower() in "aeiou" else "a"
     if isinstance(given, str | bool | int | float):
-        return f"{given!r:.60}, {article} {name}"
+        return f"{shown_value(given)}, {article} {name}"
     if isinstance(given, list | tuple | dict | set):
         return f"{article} {name} of length {len(given)}"
     return f"{article} {name}"

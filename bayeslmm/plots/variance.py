@@ -14,6 +14,7 @@ from bayeslmm.plots.style import (
     REML,
     grid_for,
     headed,
+    legend_entries,
     posterior_density,
     posterior_style,
     profile_likelihood,
@@ -77,11 +78,7 @@ def plot_variance(both: Comparison | REMLResult | Posterior) -> Any:
 
 def _legend(figure: Any, axes: Any, panels: int) -> float:
     """In the place of a panel that the grid has too many, else below; the height that it adds."""
-    entries: dict[str, Any] = {}
-    for axis in axes[:panels]:
-        own, names = axis.get_legend_handles_labels()
-        entries = dict(zip(names, own, strict=True)) | entries
-    handles, labels = list(entries.values()), list(entries)
+    handles, labels = legend_entries(axes[:panels])
     if panels < len(axes):
         hole = axes[panels]
         hole.set_axis_off()
@@ -118,11 +115,12 @@ def _panel(shown: Subject, p: Parameter, axis: Any) -> None:
     if not curves:
         _likelihood(shown, p, grid, axis)
     _fit(shown, p, -row * top, axis)
-    row += _ROW
+    row += _ROW * (shown.fit is not None)
     if shown.ml is not None and np.isfinite(shown.ml[p.label]):
         value = _on_scale(shown, p, shown.ml[p.label])
         axis.plot(value, -row * top, "d", color=ML, markersize=7, label="ML", clip_on=False)
-    axis.set_ylim(-(row + 0.08) * top, 1.05 * top)
+        row += _ROW
+    axis.set_ylim(-row * top, 1.05 * top)
     axis.locator_params(axis="x", nbins=6)
     if p.kind == "corr":
         axis.set_xlim(-1.05, 1.05)

@@ -119,7 +119,7 @@ def test_further_posteriors_add_columns(zero_model, zero):
     name = "sd_Batch ~ half-normal(0.1)"
     assert both.table.loc[label, f"mean ({name})"] == tight.estimates()[label]
     assert both.table.loc[label, f"hdi_high ({name})"] < both.table.loc[label, "hdi_high"]
-    assert f"HDI high ({name})" in str(both)
+    assert f"HDI high ({name})" in both.printable()
     assert f"posterior ({name}): 500 draws" in str(both)
 
 
