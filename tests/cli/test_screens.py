@@ -219,7 +219,7 @@ def test_the_command_fit_prints_fixed_effects_once_and_in_the_users_words() -> N
 
 
 def test_the_demo_fits_sixty_columns(tmp_path: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr("bayeslmm.report.figures", lambda both: {})
+    monkeypatch.setattr("bayeslmm.cli._write", lambda *_: None)
     text = CliRunner(env={"COLUMNS": "60"}).invoke(app, ["demo", "--out", str(tmp_path)]).output
     check_lines(text, 60)
     for name in ("sleepstudy", "Dyestuff2"):
