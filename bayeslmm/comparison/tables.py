@@ -35,6 +35,7 @@ HEADINGS = {
     "note": "",
 }
 _SQUARED = ("ml", "reml", "reml_low", "reml_high", "penalised", "median", "mode", "hdi_low", "hdi_high", "delta")
+_VALUES = ("median", "mode", "hdi_low", "hdi_high")
 FURTHER = ("mean", "hdi_low", "hdi_high")
 
 
@@ -59,28 +60,25 @@ def sd_table(both: Comparison) -> pd.DataFrame:
 
 def error_table(both: Comparison) -> pd.DataFrame:
     """Monte Carlo standard errors of the posterior columns of `Comparison.table`, rows and columns as there."""
-    frame = pd.DataFrame(index=pd.Index([p.label for p in both.parameters]))
-    for k, post in enumerate((both.posterior, *both.more), 1):
-        end, errors = "" if k == 1 else f"_{k}", post.monte_carlo_errors(both.level)
-        for name in FURTHER if end else ("mean", "median", "mode", "hdi_low", "hdi_high"):
-            frame[name + end] = errors[name]
-        if both.scale == "variance":
-            _square_errors(both, post, frame, end)
-    return frame
+    parts = [row_errors(both, both.posterior)]
+    parts += [row_errors(both, post)[list(FURTHER)].add_suffix(f"_{k}") for k, post in enumerate(both.more, 2)]
+    return pd.concat(parts, axis=1)
 
 
-def _square_errors(both: Comparison, post: Posterior, frame: pd.DataFrame, end: str) -> None:
-    """Errors of squares, and of means of squares, from those of sds."""
+def row_errors(both: Comparison, post: Posterior) -> pd.DataFrame:
+    """Monte Carlo standard errors of one posterior on the scale of the comparison, by labels on the sd scale."""
+    errors = pd.DataFrame(post.monte_carlo_errors(both.level))
+    if both.scale == "sd":
+        return errors
     rows = [p.label for p in both.parameters if is_scale(p)]
-    values, errors = both.sd_table, post.monte_carlo_errors(both.level)
-    for name in frame.columns:
-        if name.rstrip("_0123456789") in _SQUARED and (name.endswith(end) if end else name[-1] not in "0123456789"):
-            frame.loc[rows, name] *= 2.0 * values.loc[rows, name].abs()
-    moments = post.table(both.level)
+    values = post.table(both.level)
+    values["mode"] = [mode(post.draws(p.label), p.kind) for p in both.parameters]
     # A mean that is not finite has no error.
-    mean, sd = ((2.0 * moments[name] * errors[name]).fillna(0.0) for name in ("mean", "sd"))
-    whole = pd.Series(np.hypot(mean.to_numpy(), sd.to_numpy()), index=frame.index)
-    frame.loc[rows, f"mean{end}"] = whole[rows]
+    mean, sd = ((2.0 * values[name] * errors[name]).fillna(0.0) for name in ("mean", "sd"))
+    squared = 2.0 * values[list(_VALUES)].abs() * errors[list(_VALUES)]
+    errors.loc[rows, list(_VALUES)] = squared.loc[rows]
+    errors["mean"] = errors["mean"].where(~errors.index.isin(rows), np.hypot(mean, sd))
+    return errors
 
 
 def draws_below(both: Comparison) -> list[float]:

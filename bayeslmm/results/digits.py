@@ -37,7 +37,7 @@ def to_error(value: float, error: float) -> str:
     Examples
     --------
     >>> to_error(16.1873, 0.09), to_error(16.1873, 0.0), to_error(1234.56, 30.0), to_error(0.0031, 0.02)
-    ('16.2', '16.187', '1200', '0.00')
+    ('16.2', '16.187', '1230', '0.00')
     >>> to_error(3.14159e-9, 2e-11), to_error(float("inf"), 0.1), to_error(float("nan"), 0.1)
     ('3.14e-09', 'inf', '')
     """

@@ -54,7 +54,7 @@ def test_numbers_without_error_keep_five_digits() -> None:
         (-0.004, 0.02, "0.00"),
         (0.96, 0.06, "1.0"),
         (99.96, 0.1, "100.0"),
-        (99996.0, 3.0, "1.0000e+05"),
+        (99996.0, 5.0, "1.0000e+05"),
         (4.0, float("nan"), "4"),
         (float("-inf"), 0.1, "-inf"),
     ],
@@ -79,15 +79,15 @@ def draws(name: str, rng: np.random.Generator, size: int) -> tuple[Any, str]:
 
 @pytest.mark.parametrize("name", ["normal", "beta"])
 def test_errors_are_the_spread_over_repetitions(name: str) -> None:
-    """40 repetitions know a standard deviation to 11 %; errors of intervals and modes are themselves estimates."""
+    """30 repetitions know a standard deviation to 13 %; errors of intervals and modes are themselves estimates."""
     rng = np.random.default_rng(7)
     found, said = [], []
-    for _ in range(40):
+    for _ in range(30):
         x, kind = draws(name, rng, 1000)
         found.append([x.mean(), x.std(ddof=1), np.median(x), mode(x, kind), *hdi(x, 0.95, kind)])
         said.append([standard_errors(x, 0.95, kind, False, 1.0)[key] for key in NAMES])
     ratio = np.sqrt(np.mean(np.square(said), axis=0)) / np.std(found, axis=0, ddof=1)
-    assert (np.abs(np.log(ratio[:3])) < np.log(1.4)).all(), ratio
+    assert (np.abs(np.log(ratio[:3])) < np.log(1.5)).all(), ratio
     assert (np.abs(np.log(ratio[3:])) < np.log(2.0)).all(), ratio
 
 
@@ -141,7 +141,8 @@ def test_all_forms_of_a_comparison_show_the_same_numbers(dyestuff: bl.Comparison
     texts = (str(dyestuff), dyestuff._repr_html_(), dyestuff.to_markdown(), dyestuff.to_latex())
     for label in shown.index:
         for text in texts:
-            line = next(line for line in re.split(r"</tr>|\n", text) if label in line.replace("\\", ""))
+            own = re.compile(rf"(?<![\w\[]){re.escape(label)}(?![\w\]])")
+            line = next(line for line in re.split(r"</tr>|\n", text) if own.search(line.replace("\\", "")))
             if text is not texts[0]:
                 low, high = shown.loc[label, ["HDI low", "HDI high"]]
                 assert f"[{low}, {high}]" in re.sub(r"[\\{}]", "", line)
@@ -180,3 +181,20 @@ def test_another_seed_changes_no_more_than_the_errors_say() -> None:
     names = ["mean", "sd", "median", "hdi_low", "hdi_high"]
     error = np.hypot(one.monte_carlo_errors()[names], two.monte_carlo_errors()[names])
     assert (np.abs(one.table()[names] - two.table()[names]) <= 5.0 * error).all(axis=None)
+
+
+@pytest.mark.parametrize("what", ["long", "fixed", "groups"])
+def test_the_other_tables_round_too(dyestuff: bl.Comparison, what: str) -> None:
+    """Of the rows of the posterior no number has five digits, of those of REML they all may."""
+    lines = dyestuff.to_markdown(what).splitlines()  # type: ignore[arg-type]
+    frame = getattr(dyestuff, what).reset_index()
+    heads = [cell.strip().replace("\\", "") for cell in lines[0].strip("|").split(" | ")]
+    for line, (_, row) in zip(lines[2:], frame.iterrows(), strict=True):
+        texts = dict(zip(heads, (cell.strip() for cell in line.strip("|").split(" | ")), strict=True))
+        drawn = ["posterior_mean", "posterior_sd"] if what == "groups" else ["conf_low", "conf_high"]
+        if what == "groups" or "posterior" in row["method"]:
+            for name in drawn:
+                text = texts[name]
+                assert text in ("", "0", "1") or len(text.strip("-").replace(".", "").lstrip("0")) < 5
+        elif row["method"] == "REML":
+            assert texts["estimate"] == f"{row['estimate']:.5g}"
