@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from bayeslmm.design.lint import lint
     from bayeslmm.design.shared import AR1, CompoundSymmetry, Identity
     from bayeslmm.errors import (
+        ArgumentError,
         BayesLMMError,
         BayesLMMWarning,
         ConvergenceWarning,
@@ -119,6 +120,7 @@ _HOMES = {
     "InverseGammaVariance": _PRIORS,
     "Priors": _PRIORS,
     "NormalPrior": "bayeslmm.likelihood",
+    "ArgumentError": _ERRORS,
     "BayesLMMError": _ERRORS,
     "FormulaError": _ERRORS,
     "DesignError": _ERRORS,
@@ -134,6 +136,7 @@ _HOMES = {
 
 __all__ = [
     "AR1",
+    "ArgumentError",
     "BayesLMMError",
     "BayesLMMWarning",
     "Calibration",

@@ -4,10 +4,14 @@ A file can claim any size: a header that inflates a thousandfold, an array of a 
 terabyte that nothing refers to. So the directory is read first. Arrays are stored as they are, so that no array is
 larger than the file; the header may inflate to `HEADER_FACTOR` times the file and `HEADER_FREE` bytes; and a member is
 read when something refers to it, after its own description of itself.
+
+The header holds the checksums of the arrays and, under `SEAL`, that of itself, so that one changed digit is noticed
+also where the zip file was written again around it.
 """
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import zipfile
@@ -18,10 +22,13 @@ from typing import Any
 
 import numpy as np
 
+from bayeslmm.checksum import of_array, of_json
 from bayeslmm.errors import StorageError
 from bayeslmm.types import AnyArray
 
 HEADER = "header.json"
+# Keys of the header: checksums of the arrays, and that of the header without itself.
+SUMS, SEAL = "arrays", "checksum"
 # Row labels and names of levels are in the header; beside every label stand some numbers in the arrays.
 HEADER_FACTOR = 4
 HEADER_FREE = 2_000_000
@@ -30,6 +37,10 @@ KINDS = "biufcMmUS"
 _NPY = ".npy"
 # Bytes of the description of an array; numpy writes 128 for all that has a simple type.
 _DESCRIPTION = 4096
+# Bytes of the directory, some 20,000 members; a member of no bytes takes memory all the same.
+_DIRECTORY = 2_000_000
+# What the system says of a file that need not be damaged.
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP, errno.ENFILE, errno.EMFILE)
 # Of what other libraries say, at most so much is passed on.
 _SHOWN = 500
 
@@ -41,10 +52,12 @@ def write_archive(file: Path | io.BytesIO, header: Mapping[str, Any], arrays: Ma
     ----------
     file : path or buffer
     header : mapping
-        What JSON can hold.
+        What JSON can hold; `SUMS` and `SEAL` are added.
     arrays : mapping of str to array
     """
-    text = json.dumps(header, allow_nan=False).encode()
+    sums = {key: of_array(array) for key, array in arrays.items()}
+    content = {**header, SUMS: sums}
+    text = json.dumps({**content, SEAL: of_json(content)}, allow_nan=False).encode()
     # A long text beside small arrays is written as it is: a text that inflates that far would not be read.
     small = len(text) <= HEADER_FREE + HEADER_FACTOR * sum(array.nbytes for array in arrays.values())
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
@@ -94,6 +107,21 @@ class Archive(Mapping[str, AnyArray]):
                 "it was not read"
             )
         return json.loads(self._archive.read(HEADER), parse_constant=_no_number)
+
+    def check_sums(self, header: Mapping[str, Any]) -> None:
+        """Compare the header and the arrays read so far with their checksums.
+
+        Raises
+        ------
+        ValueError
+            It names what differs.
+        """
+        content = {key: value for key, value in header.items() if key != SEAL}
+        if header.get(SEAL) != of_json(content):
+            raise ValueError(f"the checksum of {HEADER} is not the one that was written with it")
+        differing = [key for key, array in self._read.items() if header[SUMS].get(key) != of_array(array)]
+        if differing:
+            raise ValueError(f"the checksum of {', '.join(differing[:5])} is not the one that was written with it")
 
     def names(self) -> list[str]:
         """All members."""
@@ -154,6 +182,18 @@ def _no_number(word: str) -> Any:
     raise ValueError(f"its header holds {word}, which is no JSON")
 
 
+class _Guarded(io.BufferedReader):
+    """A file of which no more is read at once than a directory may have, until it is open."""
+
+    guarded = True
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        # The end of a file is read to its end.
+        if self.guarded and size is not None and size > _DIRECTORY:
+            raise ValueError(f"its directory has {size} bytes, where {_DIRECTORY} are the most; it was not read")
+        return super().read(size)
+
+
 @contextmanager
 def open_archive(file: Path | io.BytesIO) -> Iterator[Archive]:
     """A zip file to read from.
@@ -162,9 +202,12 @@ def open_archive(file: Path | io.BytesIO) -> Iterator[Archive]:
     ----------
     file : path or buffer
     """
-    size = file.getbuffer().nbytes if isinstance(file, io.BytesIO) else file.stat().st_size
-    with zipfile.ZipFile(file) as archive:
-        yield Archive(archive, size)
+    raw: Any = io.BytesIO(file.getbuffer()) if isinstance(file, io.BytesIO) else io.FileIO(file)
+    with _Guarded(raw) as source:
+        size = source.seek(0, io.SEEK_END)
+        with zipfile.ZipFile(source) as archive:
+            source.guarded = False
+            yield Archive(archive, size)
 
 
 @contextmanager
@@ -188,7 +231,15 @@ def reading(source: Path) -> Iterator[None]:
         ) from error
     except Exception as error:
         # Zip files, NumPy, JSON, zarr and HDF5 answer damage with some twenty kinds of exceptions of their own.
-        detail = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
-        raise StorageError(
-            f"{source} is damaged or incomplete ({detail[:_SHOWN]}). Copy it again, or fit and save again."
-        ) from error
+        raise unreadable(source, error) from error
+
+
+def unreadable(source: Path, error: Exception) -> StorageError:
+    """What to say of a file that the system does not give, or that is damaged."""
+    if isinstance(error, OSError) and error.errno in _REFUSED:
+        return StorageError(
+            f"{source} cannot be read: {error.strerror}. Look at its rights and at the disk, or copy it to another "
+            "folder."
+        )
+    detail = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
+    return StorageError(f"{source} is damaged or incomplete ({detail[:_SHOWN]}). Copy it again, or fit and save again.")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +18,14 @@ from bayeslmm.design.lint import lint
 from bayeslmm.design.names import on_terminal
 from bayeslmm.design.readable import frame_columns
 from bayeslmm.design.screen import Column, fill, screen_width, table_lines
-from bayeslmm.errors import BayesLMMError, DatasetError
+from bayeslmm.errors import StorageError
 from bayeslmm.model import Model
+from bayeslmm.outcome import run
+from bayeslmm.reading import Options, read_data, read_table
 from bayeslmm.results.summary import Summary, describe_vanished, reml_summary
+from bayeslmm.writing import check_folder
+
+__all__ = ["app", "as_table", "main", "read_data", "show_comparison", "show_summary"]
 
 app = typer.Typer(
     help="Linear mixed models: one lme4-style formula, REML and posterior compared.\n\n"
@@ -38,16 +41,28 @@ def _usable_folder(folder: Path | None) -> Path | None:
     """Refuse, before anything is computed, a folder that cannot be made or written to."""
     if folder is None:
         return None
-    place = next(p for p in (folder, *folder.absolute().parents) if os.path.lexists(p))
-    if not place.is_dir():
-        raise typer.BadParameter(f"{str(place)!r} is a file. Give a folder; it is made if it does not exist.")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise typer.BadParameter(f"{str(place)!r} cannot be written to. Give another folder.")
-    return folder
+    try:
+        return check_folder(folder)
+    except StorageError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 Formula = Annotated[str, typer.Argument(help='lme4-style formula in quotes, e.g. "y ~ x + (x | g)".')]
-Data = Annotated[str, typer.Option("--data", help="Name of a shipped data set, or path of a CSV or parquet file.")]
+Data = Annotated[
+    str,
+    typer.Option("--data", help="Name of a shipped data set, path of a CSV or parquet file, or - for standard input."),
+]
+Na = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--na",
+        help="Word that means a missing value, in any column; may be given several times. Empty cells always do, and "
+        "NA, NaN, null, None in columns of numbers; in columns of text these are levels.",
+    ),
+]
+Sep = Annotated[str, typer.Option("--sep", help="Separator of the columns, e.g. ';' or tab; found out by default.")]
+Decimal = Annotated[str, typer.Option("--decimal", help="Decimal sign of numbers: . or , ; found out by default.")]
+Encoding = Annotated[str, typer.Option("--encoding", help="Encoding of the file, e.g. cp1252; found out by default.")]
 Weights = Annotated[str | None, typer.Option("--weights", help="Column or expression of precision weights.")]
 Frequency = Annotated[
     str | None, typer.Option("--frequency", help="Column or expression of how many identical rows a row stands for.")
@@ -65,6 +80,10 @@ def fit(
     data: Data,
     weights: Weights = None,
     frequency: Frequency = None,
+    na: Na = None,
+    sep: Sep = "",
+    decimal: Decimal = "",
+    encoding: Encoding = "",
     ml: Annotated[bool, typer.Option("--ml", help="Maximum likelihood instead of REML.")] = False,
     out: Annotated[
         Path | None,
@@ -72,14 +91,19 @@ def fit(
     ] = None,
 ) -> None:
     """Fit by REML (or ML) and print estimates and intervals."""
-    result = Model(formula, read_data(data), weights=weights, frequency=frequency).fit(reml=not ml)
-    console, tidy = _console(), result.tidy()
+    from bayeslmm.report import FIT_FILES, write_estimates
+
+    model = _model(formula, _read(data, na, sep, decimal, encoding), weights=weights, frequency=frequency)
+    if out is not None:
+        check_folder(out, FIT_FILES)
+    result = model.fit(reml=not ml)
+    tidy = result.tidy()
+    # Files first: they are not lost if who reads the output closes it.
+    paths = [] if out is None else write_estimates(tidy, out)
+    console = _console()
     show_summary(reml_summary(result, tidy), console)
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        tidy.to_csv(out / "fit.csv", index=False)
-        tidy.to_json(out / "fit.json", orient="records", indent=2)
-        _say(console, f"Wrote {out / 'fit.csv'} and {out / 'fit.json'}.")
+        _say(console, f"Wrote {' and '.join(map(str, paths))}.")
 
 
 @app.command(name="compare")
@@ -88,6 +112,10 @@ def compare_command(
     data: Data,
     weights: Weights = None,
     frequency: Frequency = None,
+    na: Na = None,
+    sep: Sep = "",
+    decimal: Decimal = "",
+    encoding: Encoding = "",
     method: Annotated[
         str, typer.Option("--method", help="auto, quadrature, importance, collapsed_nuts or nuts.")
     ] = "auto",
@@ -96,11 +124,15 @@ def compare_command(
     out: Out = None,
 ) -> None:
     """Fit by REML, sample the posterior, and print both side by side."""
-    model = Model(formula, read_data(data), weights=weights, frequency=frequency)
+    model = _model(formula, _read(data, na, sep, decimal, encoding), weights=weights, frequency=frequency)
+    name = "standard input" if data == "-" else Path(data).stem
+    if out is not None:
+        _check([(name, model)], out)
     both = compare(model.fit(), model.sample(draws, method=method, random_seed=seed))  # type: ignore[arg-type]
+    paths = [] if out is None else _write([(name, both)], out)
     show_comparison(both, _console())
     if out is not None:
-        _write([(Path(data).stem, both)], out)
+        _list(paths, out)
 
 
 @app.command()
@@ -109,6 +141,10 @@ def boundary(
     data: Data,
     weights: Weights = None,
     frequency: Frequency = None,
+    na: Na = None,
+    sep: Sep = "",
+    decimal: Decimal = "",
+    encoding: Encoding = "",
     ml: Annotated[bool, typer.Option("--ml", help="Maximum likelihood instead of REML.")] = False,
     seed: Seed = 1,
     out: Annotated[
@@ -117,13 +153,15 @@ def boundary(
     ] = None,
 ) -> None:
     """Say what a variance of zero, or one near it, means for a fit, and what can be done."""
-    result = Model(formula, read_data(data), weights=weights, frequency=frequency).fit(reml=not ml)
-    report, console = result.boundary(random_seed=seed), _console()
+    from bayeslmm.report import BOUNDARY_FILES, write_boundary
+
+    model = _model(formula, _read(data, na, sep, decimal, encoding), weights=weights, frequency=frequency)
+    if out is not None:
+        check_folder(out, BOUNDARY_FILES)
+    report, console = model.fit(reml=not ml).boundary(random_seed=seed), _console()
+    paths = [] if out is None else write_boundary(report, out)
     _show(console, report.text(console.width))
     if out is not None:
-        from bayeslmm.report import write_boundary
-
-        paths = write_boundary(report, out)
         _say(console, f"Wrote {' and '.join(map(str, paths))}.")
 
 
@@ -131,9 +169,13 @@ def boundary(
 def lint_command(
     formula: Formula,
     data: Annotated[str | None, typer.Option("--data", help="Data set or file, for findings about columns.")] = None,
+    na: Na = None,
+    sep: Sep = "",
+    decimal: Decimal = "",
+    encoding: Encoding = "",
 ) -> None:
     """Say where lme4, brms, bambi or formulae would read a formula differently."""
-    report = lint(formula, None if data is None else read_data(data))
+    report = lint(formula, None if data is None else _read(data, na, sep, decimal, encoding))
     console = _console()
     _show(console, report.text(console.width))
 
@@ -142,49 +184,37 @@ def lint_command(
 def demo(out: Out = Path("demo-output"), seed: Seed = 1) -> None:
     """Compare both engines on sleepstudy and on Dyestuff2, where REML says the variance is zero."""
     console, comparisons = _console(), list[tuple[str, Comparison]]()
-    for name in DEMO:
+    models = [(name, Model(describe_dataset(name)["formula"], load_dataset(name))) for name in DEMO]
+    _check(models, out or Path("demo-output"))
+    for name, model in models:
         entry = describe_dataset(name)
-        model = Model(entry["formula"], load_dataset(name))
         both = compare(model.fit(), model.sample(random_seed=seed))
         console.print(Rule(Text(name, style="bold")))
         _say(console, f"{entry['description']}. Source: {entry['source']}.")
         show_comparison(both, console)
         comparisons.append((name, both))
-    _write(comparisons, out or Path("demo-output"))
+    folder = out or Path("demo-output")
+    _list(_write(comparisons, folder), folder)
 
 
-def read_data(name: str) -> Any:
-    """A shipped data set, or a CSV or parquet file.
+def _read(data: str, na: list[str] | None, sep: str, decimal: str, encoding: str) -> Any:
+    """The table of --data; what was decided when it was read is said before anything else."""
+    reading = read_table(data, Options(tuple(na or ()), sep, decimal, encoding))
+    _remark("standard input" if data == "-" else data, reading.notes)
+    return reading.frame
 
-    Raises
-    ------
-    DatasetError
-        Neither, a file type that is not read, or a file without a table.
-    """
-    import pandas as pd
 
-    path = Path(name)
-    suffix = path.suffix.lower()
-    if not path.exists() and suffix == "":
-        return load_dataset(name)
-    if not path.exists():
-        raise DatasetError(f"There is no file {name!r}. Give the path of a CSV or parquet file, or a data set's name.")
-    if suffix == ".parquet":
-        try:
-            return pd.read_parquet(path)
-        except ImportError as error:
-            raise DatasetError(
-                f"Reading {name!r} needs pyarrow, which is not installed: pip install pyarrow."
-            ) from error
-    if suffix in (".csv", ".tsv", ".txt"):
-        try:
-            return pd.read_csv(path, sep="\t" if suffix == ".tsv" else ",")
-        except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-            raise DatasetError(
-                f"{name!r} cannot be read as a table ({error}). The first line has to hold the names of the columns, "
-                "the others one row each, in UTF-8."
-            ) from error
-    raise DatasetError(f"{name!r} is neither CSV (.csv, .tsv) nor parquet (.parquet).")
+def _model(formula: str, data: Any, **options: Any) -> Model:
+    """The model, and what is odd about its data."""
+    model = Model(formula, data, **options)
+    _remark("data", model.design.notes.lines)
+    return model
+
+
+def _remark(about: str, notes: Sequence[str]) -> None:
+    console = _Plain(stderr=True, width=screen_width(), markup=False, emoji=False)
+    for note in notes:
+        _say(console, f"Note ({about}): {note}")
 
 
 class _Plain(Console):
@@ -199,15 +229,25 @@ def _console() -> Console:
     return _Plain(width=screen_width(), markup=False, emoji=False)
 
 
-def _write(comparisons: list[tuple[str, Comparison]], folder: Path) -> None:
+def _check(models: list[tuple[str, Model]], folder: Path) -> None:
+    from bayeslmm.report import check_report
+
+    check_report([(name, model.design) for name, model in models], folder)
+
+
+def _write(comparisons: list[tuple[str, Comparison]], folder: Path) -> list[Path]:
     import matplotlib
 
     from bayeslmm.report import write
 
     matplotlib.use("Agg")
+    return write(comparisons, folder)
+
+
+def _list(paths: list[Path], folder: Path) -> None:
     console = _console()
     _say(console, f"\nWritten to {folder}:")
-    for path in write(comparisons, folder):
+    for path in paths:
         _say(console, f"  {path.name}")
 
 
@@ -265,13 +305,13 @@ def _show(console: Console, text: str, style: str | None = None) -> None:
 
 
 def main() -> None:
-    """Entry point: errors of the package are printed as text, without a traceback."""
-    try:
-        app()
-    except BayesLMMError as error:
-        console = _Plain(stderr=True, width=screen_width(), markup=False, emoji=False)
-        _show(console, fill(f"Error: {error}", console.width), style="red")
-        sys.exit(1)
+    """Entry point: whatever goes wrong is said in words, without a traceback."""
+    run(app, _complain)
+
+
+def _complain(text: str) -> None:
+    console = _Plain(stderr=True, width=screen_width(), markup=False, emoji=False)
+    _show(console, fill(text, console.width), style="red")
 
 
 if __name__ == "__main__":

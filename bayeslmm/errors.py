@@ -34,6 +34,10 @@ class FormulaError(BayesLMMError, ValueError):
         super().__init__(message)
 
 
+class ArgumentError(BayesLMMError, ValueError):
+    """An argument is none of what a function takes."""
+
+
 class DesignError(BayesLMMError, ValueError):
     """The data do not fit the formula (missing columns, constant response, one group, ...)."""
 

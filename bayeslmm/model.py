@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from bayeslmm.bayesian import BayesianModel
 from bayeslmm.design import CovarianceStructure, Design, DroppedRows, build_design
+from bayeslmm.design.notes import fixed_levels
 from bayeslmm.design.screen import fill
 from bayeslmm.errors import ConvergenceWarning, FitError
 from bayeslmm.likelihood import CrossProducts, cross_products
@@ -24,7 +25,8 @@ from bayeslmm.reml.penalty import Penalty, resolve_penalty
 from bayeslmm.results import Posterior, REMLResult
 from bayeslmm.results.penalised_result import fit_result
 from bayeslmm.results.posterior_storage import load_posterior
-from bayeslmm.storage import FilePath, load_parts, save_parts
+from bayeslmm.storage import load_parts, save_parts
+from bayeslmm.writing import FilePath
 
 if TYPE_CHECKING:
     from bayeslmm.teaching import Matrices
@@ -253,7 +255,7 @@ class Model(BayesianModel):
         Raises
         ------
         StorageError
-            The path exists, its folder does not, or a row label cannot be kept.
+            The path exists, nothing can be written there, or a row label cannot be kept.
         """
         save_parts(path, self._design, overwrite=overwrite)
 
@@ -274,17 +276,19 @@ class Model(BayesianModel):
                 f"{term.label}: {levels} levels x {', '.join(term.effects)}, "
                 f"{k} covariance parameter{'' if k == 1 else 's'}"
             )
+        lines += fixed_levels(design)
         if design.aliased:
             lines.append(f"left out because earlier columns span them: {', '.join(design.aliased)}")
         if len(design.dropped):
             lines.append(str(design.dropped))
-        return lines
+        return [*lines, *(f"note: {note}" for note in design.notes.lines)]
 
     def __repr__(self) -> str:
         return fill("\n  ".join([f"Model: {self.formula}", *self._lines()]), indent="  ")
 
     def _repr_html_(self) -> str:
-        items = "".join(f"<li>{html.escape(line)}</li>" for line in self._lines())
+        # Spaces are what some levels differ by.
+        items = "".join(f"<li style='white-space:pre-wrap'>{html.escape(line)}</li>" for line in self._lines())
         return f"<div><b>Model:</b> <code>{html.escape(self.formula)}</code><ul>{items}</ul></div>"
 
 

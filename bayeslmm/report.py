@@ -1,4 +1,4 @@
-"""Write a comparison to disk: figures, numbers as JSON, one self-contained HTML page."""
+"""Write results to a folder: figures, numbers as JSON and CSV, one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -6,14 +6,24 @@ import base64
 import html
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bayeslmm.comparison import Comparison
+from bayeslmm.design.design import Design
+from bayeslmm.file_names import file_names
 from bayeslmm.plots import plot_boundary, plot_shrinkage, plot_variance
 from bayeslmm.results.boundary_report import BoundaryReport
+from bayeslmm.results.labels import parameters
+from bayeslmm.writing import check_folder, destination, made, replacing, write_bytes
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+FIT_FILES = ("fit.csv", "fit.json")
+BOUNDARY_FILES = ("boundary.html", "boundary.json")
+_NUMBERS, _PAGE = "comparison.json", "report.html"
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 86rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; margin-top: 2.5rem; } h3 { font-size: 1.05rem; }
@@ -26,20 +36,41 @@ pre { background: #f6f6f6; padding: .75rem; overflow-x: auto; white-space: pre-w
 """
 
 
-def figures(both: Comparison) -> dict[str, Any]:
-    """Name to Matplotlib figure: variance components, one figure per sd, shrinkage."""
-    out = {"variance": plot_variance(both)[0].figure}
-    for p in both.parameters:
-        if p.kind == "sd":
-            out[f"boundary_{file_name(p.label)}"] = plot_boundary(both, p.label).figure
-    for group in both.design.groupings:
-        out[f"shrinkage_{file_name(group)}"] = plot_shrinkage(both, group)[0].figure
-    return out
+# What is drawn: a kind of figure, and of which label.
+type Drawing = tuple[str, ...]
 
 
-def file_name(label: str) -> str:
-    """A label with everything but letters and digits replaced."""
-    return "".join(c if c.isalnum() else "_" for c in label).strip("_")
+def drawings(design: Design) -> list[Drawing]:
+    """Figures of a comparison: variance components, one for each sd, shrinkage in each grouping factor."""
+    sds = [("boundary", p.label) for p in parameters(design) if p.kind == "sd"]
+    return [("variance",), *sds, *(("shrinkage", group) for group in design.groupings)]
+
+
+def figures(both: Comparison) -> Iterator[tuple[Drawing, Any]]:
+    """Every drawing with its Matplotlib figure, made when it is asked for."""
+    draw: dict[str, Callable[..., Any]] = {
+        "variance": lambda: plot_variance(both)[0].figure,
+        "boundary": lambda label: plot_boundary(both, label).figure,
+        "shrinkage": lambda group: plot_shrinkage(both, group)[0].figure,
+    }
+    for kind, *label in drawings(both.design):
+        yield (kind, *label), draw[kind](*label)
+
+
+def check_report(designs: Sequence[tuple[str, Design]], folder: Path) -> None:
+    """Refuse, before anything is computed, a folder in which `write` could not write its files.
+
+    Parameters
+    ----------
+    designs : sequence of (name, Design)
+        Of the comparisons to be written.
+    folder : pathlib.Path
+
+    Raises
+    ------
+    StorageError
+    """
+    check_folder(folder, [*_image_names(designs), _NUMBERS, _PAGE])
 
 
 def write(comparisons: Sequence[tuple[str, Comparison]], folder: Path) -> list[Path]:
@@ -55,34 +86,64 @@ def write(comparisons: Sequence[tuple[str, Comparison]], folder: Path) -> list[P
     -------
     list of pathlib.Path
         The files, in the order written.
+
+    Raises
+    ------
+    StorageError
+        One of them cannot be written.
     """
+    designs = [(name, both.design) for name, both in comparisons]
+    check_report(designs, folder)
+    with made(folder):
+        return _write(comparisons, folder, iter(_image_names(designs)))
+
+
+def _write(comparisons: Sequence[tuple[str, Comparison]], folder: Path, names: Iterator[str]) -> list[Path]:
     import matplotlib.pyplot as plt
 
-    folder.mkdir(parents=True, exist_ok=True)
     written, sections = list[Path](), list[str]()
     for name, both in comparisons:
         images = []
-        for kind, figure in figures(both).items():
-            path = folder / f"{file_name(name)}_{kind}.png"
-            figure.savefig(path, dpi=150)
-            written.append(path)
-            images.append((kind, _embedded(figure)))
+        for drawing, figure in figures(both):
+            target = destination(folder / next(names), overwrite=True)
+            with replacing(target) as part:
+                figure.savefig(part, format="png", dpi=150)
+            written.append(target.path)
+            images.append((" ".join(drawing), _embedded(figure)))
             plt.close(figure)
         sections.append(_section(name, both, images))
-    numbers = folder / "comparison.json"
-    numbers.write_text(json.dumps({name: both.to_dict() for name, both in comparisons}, indent=2), encoding="utf-8")
-    page = folder / "report.html"
-    page.write_text(_page("One formula, two inferences: REML and posterior compared", sections), encoding="utf-8")
-    return [*written, numbers, page]
+    numbers = json.dumps({name: both.to_dict() for name, both in comparisons}, indent=2)
+    page = _page("One formula, two inferences: REML and posterior compared", sections)
+    return [*written, _write_text(folder / _NUMBERS, numbers), _write_text(folder / _PAGE, page)]
+
+
+def _image_names(designs: Sequence[tuple[str, Design]]) -> list[str]:
+    return file_names([(name, *drawing) for name, design in designs for drawing in drawings(design)], ".png")
 
 
 def write_boundary(report: BoundaryReport, folder: Path) -> list[Path]:
     """Write a boundary report as ``boundary.html`` and ``boundary.json``; the folder is made if it does not exist."""
-    folder.mkdir(parents=True, exist_ok=True)
-    page, numbers = folder / "boundary.html", folder / "boundary.json"
-    page.write_text(_page(f"Boundary report: {report.formula}", [report._repr_html_()]), encoding="utf-8")
-    numbers.write_text(json.dumps(report.to_dict(), indent=2, allow_nan=False), encoding="utf-8")
-    return [page, numbers]
+    check_folder(folder, BOUNDARY_FILES)
+    page = _page(f"Boundary report: {report.formula}", [report._repr_html_()])
+    numbers = json.dumps(report.to_dict(), indent=2, allow_nan=False)
+    return _write_texts(folder, dict(zip(BOUNDARY_FILES, (page, numbers), strict=True)))
+
+
+def write_estimates(tidy: pd.DataFrame, folder: Path) -> list[Path]:
+    """Write the table of a fit as ``fit.csv`` and ``fit.json``; the folder is made if it does not exist."""
+    check_folder(folder, FIT_FILES)
+    texts = tidy.to_csv(index=False), tidy.to_json(orient="records", indent=2)
+    return _write_texts(folder, dict(zip(FIT_FILES, texts, strict=True)))
+
+
+def _write_texts(folder: Path, texts: Mapping[str, str]) -> list[Path]:
+    with made(folder):
+        return [_write_text(folder / name, text) for name, text in texts.items()]
+
+
+def _write_text(path: Path, text: str) -> Path:
+    # Names of a data frame may hold half of a pair of UTF-16, which has no bytes.
+    return write_bytes(path, text.encode("utf-8", errors="backslashreplace"), overwrite=True)
 
 
 def _embedded(figure: Any) -> str:

@@ -9,7 +9,6 @@ cross-products and the factorisation at the optimum follow from these without an
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -17,27 +16,25 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from bayeslmm.archive import Archive, open_archive, reading, write_archive
 from bayeslmm.conforming import check_fields
 from bayeslmm.design.design import Design
 from bayeslmm.design.stored import check_stored
 from bayeslmm.encoding import Decoder, Encoder, VersionError
 from bayeslmm.errors import StorageError
-from bayeslmm.likelihood import CrossProducts, cross_products, profiled
+from bayeslmm.likelihood import CrossProducts, cross_products
 from bayeslmm.reml import Optimum
-from bayeslmm.reml.confirm import factor_at
+from bayeslmm.reml.stored import check_parts, restore
+from bayeslmm.writing import FilePath, destination, replacing
 
 FORMAT = "bayeslmm"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+# Version 1 had no checksums; what follows from the rest is compared all the same.
+READ_VERSIONS = (1, 2)
 # Fields of an Optimum that follow from the others and the design.
 _REMADE = {"cp", "factor"}
-# The stored criterion is compared with that of the stored parameters on the stored data.
-_AGREES = 1e-8
 
 type Kind = Literal["model", "fit"]
-type FilePath = str | os.PathLike[str]
 
 
 def save_parts(path: FilePath, design: Design, optimum: Optimum | None = None, *, overwrite: bool = False) -> Path:
@@ -59,10 +56,9 @@ def save_parts(path: FilePath, design: Design, optimum: Optimum | None = None, *
     Raises
     ------
     StorageError
-        The path exists, its folder does not, or a row label cannot be kept.
+        The path exists, nothing can be written there, or a row label cannot be kept.
     """
-    target = Path(path)
-    check_target(target, overwrite)
+    target = destination(path, overwrite=overwrite)
     encoder = Encoder()
     content: dict[str, Any] = {"design": encoder.encode(storable(design), "design")}
     if optimum is not None:
@@ -79,13 +75,9 @@ def save_parts(path: FilePath, design: Design, optimum: Optimum | None = None, *
         "written_by": {name: version(name) for name in ("bayeslmm", "numpy", "pandas")},
         "content": content,
     }
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
+    with replacing(target) as part:
         write_archive(part, header, encoder.arrays)
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
-    return target
+    return target.path
 
 
 def storable(design: Design) -> Design:
@@ -102,21 +94,6 @@ def _can_be_kept(value: Any) -> bool:
     except StorageError:
         return False
     return True
-
-
-def check_target(target: Path, overwrite: bool) -> None:
-    """Refuse a path that cannot be written to.
-
-    Raises
-    ------
-    StorageError
-    """
-    if target.is_dir():
-        raise StorageError(f"{target} is a folder. Give the name of a file in it.")
-    if target.exists() and not overwrite:
-        raise StorageError(f"{target} exists. Pass overwrite=True to replace it, or choose another name.")
-    if not target.parent.is_dir():
-        raise StorageError(f"The folder {target.parent} does not exist. Create it first.")
 
 
 def pack(kind: str, formula: str, content: Mapping[str, Any]) -> bytes:
@@ -180,47 +157,11 @@ def load_parts(path: FilePath) -> tuple[Design, CrossProducts | None, Optimum | 
         if header["kind"] == "model":
             return design, None, None
         stored = {name: decoder.decode(value) for name, value in content["optimum"].items()}
-        _check_optimum(design, stored)
+        check_fields(Optimum, stored)
+        check_parts(design, stored)
         cp = cross_products(design)
-        optimum = _optimum(cp, stored)
-        _check_criterion(source, cp, optimum)
+        optimum = restore(cp, stored)
     return design, cp, optimum
-
-
-def _check_optimum(design: Design, stored: Mapping[str, Any]) -> None:
-    """Refuse parameters of other types, or for terms that the design does not have.
-
-    Raises
-    ------
-    ValueError
-    """
-    check_fields(Optimum, stored)
-    sizes = [(len(term.effects),) * 2 for term in design.terms]
-    if [term.shape for term in stored["terms"]] != sizes:
-        raise ValueError(f"the factors of the terms have shapes {[t.shape for t in stored['terms']]}, not {sizes}")
-    count = sum(size for size, _ in sizes)
-    shapes = [factor.shape for factor in stored["factors"]]
-    if any(len(shape) != 3 or shape[0] != 1 or shape[1] != shape[2] for shape in shapes) or (
-        sum(shape[1] for shape in shapes) != count
-    ):
-        raise ValueError(f"the factors have shapes {shapes} for {count} effects")
-
-
-def _optimum(cp: CrossProducts, stored: Mapping[str, Any]) -> Optimum:
-    factor = factor_at(cp, stored["factors"], stored["reml"], stored["criterion"])
-    remade: dict[str, Any] = {"cp": cp, "factor": factor}
-    return Optimum(**stored, **{f.name: remade[f.name] for f in fields(Optimum) if f.name in remade})
-
-
-def _check_criterion(source: Path, cp: CrossProducts, optimum: Optimum) -> None:
-    if not np.isfinite(optimum.criterion) or not optimum.status.ok:
-        return
-    value = float(profiled(cp, optimum.factor, optimum.reml)[0])
-    if not abs(value - optimum.criterion) <= _AGREES * (1.0 + abs(value)):
-        raise StorageError(
-            f"{source}: the criterion in the file is {optimum.criterion!r}, but the parameters and the data in the "
-            f"file give {value!r}. The file was changed, or another version computed it. Fit again."
-        )
 
 
 def check_source(source: Path) -> None:
@@ -255,6 +196,8 @@ def _opened(source: Path, file: Path | io.BytesIO, start: bytes) -> Iterator[tup
                 yield header, Decoder(arrays)
             except VersionError as error:
                 raise StorageError(f"{source}: {error} It was written by {_writer(header)}; read it there.") from error
+            if header["format_version"] > 1:
+                arrays.check_sums(header)
 
 
 def _check_header(source: Path, header: Any, arrays: Archive) -> dict[str, Any]:
@@ -262,10 +205,11 @@ def _check_header(source: Path, header: Any, arrays: Archive) -> dict[str, Any]:
         shown = ", ".join(arrays.names()[:5])
         raise StorageError(f"{source} is a zip file that bayeslmm did not write (it holds {shown or 'nothing'}).")
     found = header.get("format_version")
-    if found != FORMAT_VERSION:
+    if isinstance(found, bool) or found not in READ_VERSIONS:
         raise StorageError(
-            f"{source} has format version {found!r}; this version of bayeslmm reads {FORMAT_VERSION}. It was written "
-            f"by {_writer(header)}: use that version, or save it again there."
+            f"{source} has format version {found!r}; this version of bayeslmm reads "
+            f"{' and '.join(map(str, READ_VERSIONS))}. It was written by {_writer(header)}: use that version, or save "
+            "it again there."
         )
     return header
 

@@ -169,7 +169,7 @@ def _tree(
         "posterior": dict(posterior) | free_variables(design, priors, posterior),
         "sample_stats": dict(stats),
         "observed_data": {layout.response: design.y},
-        "constant_data": _constant_data(design, layout),
+        "constant_data": constant_data(design, layout),
     }
     if log_likelihood:
         groups["log_likelihood"] = {layout.response: pointwise(design, posterior)}
@@ -237,7 +237,8 @@ def _correlations(group: GroupLayout, corrs: Sequence[FloatArray]) -> FloatArray
     return np.stack([corrs[k][:, a, b] for k, a, b, _ in group.labels.pairs], axis=1)
 
 
-def _constant_data(design: Design, layout: Layout) -> dict[str, Any]:
+def constant_data(design: Design, layout: Layout) -> dict[str, Any]:
+    """Variables of the group constant_data: arrays with the dims of the layout, or pairs of dims and array."""
     data: dict[str, Any] = {"X": design.X} if layout.coef else {}
     data["weights"] = np.ones(design.n) if design.weights is None else design.weights
     data["offset"] = np.zeros(design.n) if design.offset is None else design.offset

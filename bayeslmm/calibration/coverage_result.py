@@ -15,6 +15,7 @@ from bayeslmm.design.readable import table_text
 from bayeslmm.design.screen import fill
 from bayeslmm.equality import by_value
 from bayeslmm.errors import FitError
+from bayeslmm.writing import destination, replacing
 
 
 @by_value
@@ -99,8 +100,19 @@ class CoverageStudy:
         return rows.nsmallest(n, "coverage").reset_index(drop=True)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write the table, numbers with six significant digits."""
-        self.table.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
+        """Write the table, numbers with six significant digits; a file that is there is replaced.
+
+        Parameters
+        ----------
+        path : str or path
+
+        Raises
+        ------
+        StorageError
+            Nothing can be written there.
+        """
+        with replacing(destination(path, overwrite=True)) as part:
+            self.table.to_csv(part, index=False, float_format="%.6g", lineterminator="\n")
 
     def plot(self, parameter: str = "sd[Intercept]", design: str = "balanced", **keywords: Any) -> Any:
         """Heat map of the coverage; see `bayeslmm.plot_coverage`."""

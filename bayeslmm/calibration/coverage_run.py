@@ -73,7 +73,7 @@ def coverage_study(
     FitError
         An argument out of range; no cell; a prior with a kink or a zero at sd = 0.
     StorageError
-        The store holds a study with other settings.
+        The store holds a study with other settings, or cannot be written to.
 
     Examples
     --------
@@ -97,6 +97,8 @@ def coverage_study(
     kept = None if store is None else Store(store, level, random_seed, prior)
     done = {task: chunk for task in tasks if kept and (chunk := kept.load(task))}
     waiting = [task for task in tasks if task not in done]
+    if kept is not None and waiting:
+        kept.check_writable()
     show = interactive() if progressbar is None else progressbar
     try:
         with Progress(show) as progress:

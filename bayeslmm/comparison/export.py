@@ -11,7 +11,7 @@ import pandas as pd
 
 from bayeslmm.comparison.fixed import fixed_errors
 from bayeslmm.comparison.long import long_errors
-from bayeslmm.comparison.tables import FURTHER, HEADINGS, shown_label
+from bayeslmm.comparison.tables import FURTHER, headings, of_posterior, shown_label
 from bayeslmm.design.names import in_markdown, printable
 from bayeslmm.design.readable import table_text
 from bayeslmm.design.screen import screen_width, wrap
@@ -50,14 +50,15 @@ def compact(both: Comparison) -> pd.DataFrame:
     frame["ML"], frame["REML"] = table["ml"], table["reml"]
     frame[f"{level} profile"] = _intervals(table["reml_low"], table["reml_high"])
     frame["penalised"] = table["penalised"]
-    for k in range(1, 2 + len(both.more)):
-        end = "" if k == 1 else f"_{k}"
-        name = "posterior" if k == 1 else f"posterior {k}"
-        frame[f"{name} mean"] = table[f"mean{end}"]
-        interval = f"{level} HDI" if k == 1 else f"{level} HDI {k}"
-        frame[interval] = _intervals(table[f"hdi_low{end}"], table[f"hdi_high{end}"])
+    several = bool(both.more or both.given)
+    for k, name in enumerate(both.names):
+        mean, low, high = (column if k == 0 else of_posterior(column, name) for column in FURTHER)
+        frame[of_posterior("mean", name) if several else "posterior mean"] = table[mean]
+        interval = of_posterior(f"{level} HDI", name) if several else f"{level} HDI"
+        frame[interval] = _intervals(table[low], table[high])
     pairs = zip(table["p_below"], table["delta"], strict=True)
-    frame["P(sd < delta)"] = [f"{p} (delta {delta})" if p else "" for p, delta in pairs]
+    below = [f"{p} (delta {delta})" if p else "" for p, delta in pairs]
+    frame[of_posterior("P(sd < delta)", both.names[0]) if several else "P(sd < delta)"] = below
     if table["note"].any():
         frame["note"] = table["note"]
     return frame
@@ -73,9 +74,9 @@ def text(both: Comparison, width: int | None = None) -> str:
 def blocks(both: Comparison) -> dict[str, list[str]]:
     """Headings of the blocks of the printable table, where it has to be folded, and their columns."""
     names = list(both.printable().columns)
-    starts = [0, names.index(HEADINGS["mean"])]
+    starts = [0, names.index(headings(both)["mean"])]
     starts += [starts[1] + _OWN + k * len(FURTHER) for k in range(1 + len(both.more))]
-    titles = ["REML and ML", *(both.posteriors if both.more else ["Posterior"]), "Near zero"]
+    titles = ["REML and ML", *(both.posteriors if both.more or both.given else ["Posterior"]), "Near zero"]
     ends = [*starts[1:], len(names)]
     return {title: names[a:b] for title, a, b in zip(titles, starts, ends, strict=True)}
 

@@ -35,7 +35,9 @@ class CovarianceStructure(Protocol):
         Whether it is closed under a rescaling of single columns. If not, only a common scale leaves the model
         unchanged.
     shared : bool
-        Whether all effects have one standard deviation (and at most one correlation).
+        Whether several effects have one standard deviation (and at most one correlation).
+    batched : bool
+        Whether `gradient`, `directions`, `curvature` and `cleaned` take many points at once, along a leading axis.
     scales : BoolArray, shape (k,)
         Coordinates that are standard deviations of either sign; the others are shapes.
     shapes_tried : tuple of float
@@ -56,6 +58,8 @@ class CovarianceStructure(Protocol):
     def scale_free(self) -> bool: ...
     @property
     def shared(self) -> bool: ...
+    @property
+    def batched(self) -> bool: ...
     @property
     def scales(self) -> BoolArray: ...
     @property
@@ -144,6 +148,7 @@ class _Entries:
     size: int
     scale_free: ClassVar[bool] = True
     shared: ClassVar[bool] = False
+    batched: ClassVar[bool] = True
     shapes_tried: ClassVar[tuple[float, ...]] = (0.0,)
 
     @property

@@ -32,6 +32,7 @@ class Shared(CovarianceStructure):
 
     basis_free: ClassVar[bool] = False
     scale_free: ClassVar[bool] = False
+    batched: ClassVar[bool] = False
     shapes_tried: ClassVar[tuple[float, ...]] = (0.0,)
 
     @property

@@ -40,6 +40,8 @@ def check_stored(design: Design) -> None:
     for name in ("weights", "offset", "index", "frequency"):
         if (values := getattr(design, name)) is not None:
             _shape(name, values, (n,))
+    for name in ("y", "X", "weights", "offset"):
+        _finite(name, getattr(design, name))
     if design.weights is not None and not (design.weights > 0).all():
         raise ValueError("some weight is not positive")
     if design.frequency is not None and not (design.frequency > 0).all():
@@ -54,6 +56,11 @@ def check_stored(design: Design) -> None:
 def _shape(name: str, array: AnyArray, shape: tuple[int, ...]) -> None:
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}, not {shape}")
+
+
+def _finite(name: str, array: AnyArray | None) -> None:
+    if array is not None and not np.isfinite(array).all():
+        raise ValueError(f"{name} has values that are no finite numbers, which no design has")
 
 
 def _check_grouping(name: str, grouping: Grouping, n: int) -> None:
@@ -79,6 +86,7 @@ def _check_terms(design: Design) -> None:
     for term in design.terms:
         size = len(term.effects)
         _shape(f"Z of {term.label}", term.Z, (design.n, size))
+        _finite(f"Z of {term.label}", term.Z)
         # The size of a structure is the only number from which arrays of any size are made.
         if term.structure.size != size or not 0 < size <= design.n:
             raise ValueError(

@@ -218,7 +218,7 @@ def without_small(cp: CrossProducts, internal: FloatArray, limit: float) -> Floa
     for _, _, structure in cp.term_order:
         part = slice(position, position + len(structure.rows))
         position = part.stop
-        if not structure.shared:
+        if structure.batched:
             out[:, part] = structure.cleaned(internal[:, part], limit)
             continue
         for k, x in enumerate(internal[:, part]):
@@ -271,6 +271,6 @@ def hessian(cp: CrossProducts, factors: Sequence[FloatArray], first: Derivatives
 
 def _each(structure: CovarianceStructure, method: Callable[..., FloatArray], *arrays: FloatArray) -> FloatArray:
     """A method of a structure at every point; those with free entries take all at once."""
-    if not structure.shared:
+    if structure.batched:
         return method(*arrays)
     return np.stack([method(*one) for one in zip(*arrays, strict=True)])

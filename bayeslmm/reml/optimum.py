@@ -24,7 +24,7 @@ from bayeslmm.reml.elsewhere import Starts, choose_start, find_lower
 from bayeslmm.reml.fixed import Held, free_entries, hold
 from bayeslmm.reml.identified import Ridge, find_ridges
 from bayeslmm.reml.penalty import Penalty
-from bayeslmm.reml.scale import exponent, scaled_down, scaled_factor
+from bayeslmm.reml.scale import exponent, scale_shift, scaled_down, scaled_factor
 from bayeslmm.reml.status import FitStatus
 from bayeslmm.reml.zeros import NO_RANK, TRY_ZERO, go_on, snap
 from bayeslmm.types import BoolArray, FloatArray
@@ -213,7 +213,7 @@ def optimise(
 
 def _scaled_up(cp: CrossProducts, optimum: Optimum, power: int) -> Optimum:
     """The optimum for a response from that for the response over a power of two."""
-    shift = 2.0 * power * float(np.log(2.0)) * degrees_of_freedom(cp, optimum.reml)
+    shift = scale_shift(cp, optimum.reml, power)
     return replace(
         optimum,
         cp=cp,
@@ -258,7 +258,7 @@ def _finish(criterion: Criterion, confirmed: Confirmed, fixed: Mapping[int, Floa
     for i, theta in fixed.items():
         # As given, without the rounding of the way to internal coordinates and back.
         terms[i] = canonical(factor_from_theta(cp.design.terms[i].structure, theta)[None])
-    vanished = _vanished(criterion, factors, factor) if np.isfinite(result.value) else ()
+    vanished = vanished_directions(criterion, factors, factor) if np.isfinite(result.value) else ()
     ridges = _ridges(criterion, factors, factor, result, vanished)
     nu = degrees_of_freedom(cp, criterion.reml)
     penalised = criterion.penalty is not None and np.isfinite(result.value)
@@ -273,7 +273,7 @@ def _finish(criterion: Criterion, confirmed: Confirmed, fixed: Mapping[int, Floa
         criterion=float(profiled(cp, factor, criterion.reml)[0]) if penalised else result.value,
         factor=factor,
         vanished=vanished,
-        status=_status(cp, float(factor.r2[0]) / nu, result.ending, vanished, ridges, confirmed.doubt),
+        status=fit_status(cp, float(factor.r2[0]) / nu, result.ending, vanished, ridges, confirmed.doubt),
         evaluations=result.evaluations,
         trace=result.steps,
         fixed=criterion.held.terms,
@@ -311,7 +311,7 @@ def _is_curved(hessian: FloatArray) -> bool:
     return bool(np.linalg.eigvalsh(hessian / (scale * scale[:, None]))[0] > _FLAT_ENOUGH)
 
 
-def _status(
+def fit_status(
     cp: CrossProducts,
     variance: float,
     ending: Ending,
@@ -319,6 +319,7 @@ def _status(
     ridges: tuple[Ridge, ...],
     doubt: float,
 ) -> FitStatus:
+    """The status of an estimate from how the iteration ended and what was found there; `variance` is sigma^2."""
     y = cp.design.y if cp.design.offset is None else cp.design.y - cp.design.offset
     converged = np.array(ending is Ending.converged)
     perfect = is_perfect(np.array(variance), np.array(cp.response.spread), np.abs(y).max() * cp.sigma_unit, converged)
@@ -347,7 +348,7 @@ def ending_status(ending: Ending, singular: bool, perfect: bool) -> FitStatus:
     return FitStatus[ending.name]
 
 
-def _vanished(criterion: Criterion, factors: Sequence[FloatArray], factor: Factor) -> tuple[Vanished, ...]:
+def vanished_directions(criterion: Criterion, factors: Sequence[FloatArray], factor: Factor) -> tuple[Vanished, ...]:
     """Null directions of every term's covariance and the slope of the criterion along them."""
     cp = criterion.cp
     found: list[Vanished] = []

@@ -12,6 +12,7 @@ import numpy as np
 
 from bayeslmm.design.design import Design
 from bayeslmm.likelihood import CrossProducts, Factor, cross_products, evaluate
+from bayeslmm.likelihood.criteria import degrees_of_freedom
 from bayeslmm.likelihood.crossproducts import Levels
 from bayeslmm.types import FloatArray, IntArray
 
@@ -37,6 +38,11 @@ def scaled_down(design: Design, power: int) -> CrossProducts:
     """Cross-products of a design with response and offset divided by a power of two."""
     offset = None if design.offset is None else np.ldexp(design.offset, -power)
     return cross_products(replace(design, y=np.ldexp(design.y, -power), offset=offset))
+
+
+def scale_shift(cp: CrossProducts, reml: bool, power: int) -> float:
+    """By how much the criterion of a response is above that of the response over a power of two."""
+    return 2.0 * power * float(np.log(2.0)) * degrees_of_freedom(cp, reml)
 
 
 def scaled_factor(cp: CrossProducts, factor: Factor, factors: tuple[FloatArray, ...], power: int) -> Factor:

@@ -23,8 +23,8 @@ from bayeslmm.bayes.sensitivity import reweight, scaled_priors
 from bayeslmm.errors import BayesLMMWarning, DesignError
 from bayeslmm.results.labels import Parameter, find
 from bayeslmm.results.prior_checks import SCALES, PriorChecks, listed
-from bayeslmm.storage import FilePath
 from bayeslmm.types import FloatArray
+from bayeslmm.writing import FilePath
 
 if TYPE_CHECKING:
     from arviz_stats.utils import ELPDDataLOO

@@ -7,8 +7,6 @@ group; nothing that is read can run code.
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,22 +14,29 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayeslmm.archive import reading
+from bayeslmm.archive import reading, unreadable
 from bayeslmm.bayes.collapsed import ChainDiagnostics, Diagnostics
-from bayeslmm.bayes.layout import make_layout
 from bayeslmm.bayes.moments import ExactMoments
 from bayeslmm.bayes.priors import Priors
+from bayeslmm.checksum import of_array
 from bayeslmm.conforming import conforms
 from bayeslmm.design.design import Design
 from bayeslmm.errors import StorageError
 from bayeslmm.results.stored_tree import check_netcdf, check_zarr
-from bayeslmm.storage import FilePath, check_source, check_target, pack, storable, unpack
+from bayeslmm.results.tree_content import check_draws, check_sums, tree_sums
+from bayeslmm.storage import check_source, pack, storable, unpack
+from bayeslmm.types import AnyArray
+from bayeslmm.writing import FilePath, as_path, destination, replacing, reserve
 
 if TYPE_CHECKING:
     from bayeslmm.results.posterior import Posterior
 
 _GROUP = "bayeslmm"
+# Name of the checksums beside the fields; version 1 of the format had none.
+_SUMS, _SEAL = "sums", "checksum"
 _KINDS = (".nc", ".zarr")
+# One of these files is in every zarr store, of format 3 or 2.
+_SIGNS = ("zarr.json", ".zgroup")
 # What a kind of file takes; h5netcdf does not bring h5py.
 _LIBRARIES = {".nc": ("h5netcdf", "h5py"), ".zarr": ("zarr",)}
 # Fields that are made again, or stored as the tree itself.
@@ -61,24 +66,18 @@ def save_posterior(post: Posterior, path: FilePath, *, overwrite: bool = False) 
         Another extension, a path that cannot be written to, a row label or prior that cannot be kept, or a library
         that is missing.
     """
-    target = Path(path)
-    zarr = _kind(target) == ".zarr"
-    if zarr and target.is_dir():
-        _check_store(target, overwrite)
-    else:
-        check_target(target, overwrite)
+    zarr = _kind(as_path(path)) == ".zarr"
+    _check_libraries(zarr)
+    target = destination(path, overwrite=overwrite, store=_SIGNS if zarr else ())
     from bayeslmm.bayes.datatree import without_free_variables
 
     content = {name: getattr(post, name) for name in _FIELDS}
     content["design"] = storable(post.design)
-    packed = pack("posterior", post.formula, content)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        _write(_with_parts(without_free_variables(post.data, post.design, post.priors), packed), part, zarr)
-        _replace(part, target)
-    finally:
-        _remove(part)
-    return target
+    tree = without_free_variables(post.data, post.design, post.priors)
+    packed = pack("posterior", post.formula, {**content, _SUMS: tree_sums(tree)})
+    with replacing(target) as part:
+        _write(_with_parts(tree, packed), target.path, part, zarr)
+    return target.path
 
 
 def load_posterior(path: FilePath) -> Posterior:
@@ -117,20 +116,24 @@ def load_posterior(path: FilePath) -> Posterior:
     zarr = _kind(source) == ".zarr"
     check_source(source)
     tree = _read(source, zarr)
-    if _GROUP not in tree.children or "packed" not in tree[_GROUP].data_vars:
-        raise StorageError(
-            f"{source} was not written by post.save (it has no group {_GROUP!r}). xarray.open_datatree reads it."
-        )
-    content = unpack(np.asarray(tree[_GROUP]["packed"]).tobytes(), source)
-    missing = [name for name in _FIELDS if name not in content]
-    if missing:
-        raise StorageError(f"{source} lacks {', '.join(missing)}: it is no posterior. Save it again.")
-    data = tree.drop_nodes(_GROUP)
     with reading(source):
+        if _GROUP not in tree.children or "packed" not in tree[_GROUP].data_vars:
+            raise StorageError(
+                f"{source} was not written by post.save (it has no group {_GROUP!r}). xarray.open_datatree reads it."
+            )
+        content = unpack(_packed(tree[_GROUP].to_dataset()), source)
+        missing = [name for name in _FIELDS if name not in content]
+        if missing:
+            raise StorageError(f"{source} lacks {', '.join(missing)}: it is no posterior. Save it again.")
+        data = tree.drop_nodes(_GROUP)
         _check_parts(content)
-        _check_draws(content["design"], data)
-    fields = {name: content[name] for name in _FIELDS}
-    return Posterior(data=restored(data, fields["design"], fields["priors"]), **fields)
+        if _SUMS in content:
+            if _SEAL not in tree[_GROUP].attrs:
+                raise ValueError(f"the checksum of its parts is missing from the group {_GROUP}")
+            check_sums(data, content[_SUMS])
+        check_draws(content["design"], data)
+        fields = {name: content[name] for name in _FIELDS}
+        return Posterior(data=restored(data, fields["design"], fields["priors"]), **fields)
 
 
 def _check_parts(content: Mapping[str, Any]) -> None:
@@ -143,27 +146,8 @@ def _check_parts(content: Mapping[str, Any]) -> None:
     for name, hint in _FIELDS.items():
         if not conforms(content[name], hint):
             raise ValueError(f"its {name} is a {type(content[name]).__name__}")
-
-
-def _check_draws(design: Design, tree: Any) -> None:
-    """Refuse draws of other parameters than those of the design.
-
-    Raises
-    ------
-    ValueError
-    """
-    layout = make_layout(design)
-    posterior = tree["posterior"].to_dataset()
-    for name, dims in layout.posterior_dims.items():
-        if name not in posterior:
-            raise ValueError(f"there are no draws of {name}")
-        draws = posterior[name]
-        lengths = tuple(len(layout.coords[dim]) for dim in dims)
-        if draws.dims != ("chain", "draw", *dims) or draws.shape[2:] != lengths or draws.dtype.kind != "f":
-            raise ValueError(
-                f"the draws of {name} have dimensions {draws.dims} of lengths {draws.shape} and type {draws.dtype}, "
-                f"where the design has {('chain', 'draw', *dims)} with {lengths} of them"
-            )
+    if not conforms(content.get(_SUMS, {}), dict[str, str]):
+        raise ValueError("its checksums are no texts")
 
 
 def _kind(path: Path) -> str:
@@ -175,30 +159,54 @@ def _kind(path: Path) -> str:
     return path.suffix
 
 
-def _check_store(target: Path, overwrite: bool) -> None:
-    if not (target / "zarr.json").exists() and not (target / ".zgroup").exists():
-        raise StorageError(f"{target} is a folder and no zarr store, so it is not replaced. Choose another name.")
-    if not overwrite:
-        raise StorageError(f"{target} exists. Pass overwrite=True to replace it, or choose another name.")
-
-
 def _with_parts(tree: Any, packed: bytes) -> Any:
     import xarray as xr
 
     out = tree.copy()
-    out[_GROUP] = xr.DataTree(xr.Dataset({"packed": ("byte", np.frombuffer(packed, dtype=np.uint8))}))
+    data = np.frombuffer(packed, dtype=np.uint8)
+    out[_GROUP] = xr.DataTree(xr.Dataset({"packed": ("byte", data)}, attrs={_SEAL: of_array(data)}))
     return out
 
 
-def _write(tree: Any, part: Path, zarr: bool) -> None:
-    _check_libraries(zarr)
+def _packed(group: Any) -> bytes:
+    """The bytes of the parts, if they are those that were written; version 1 had no checksum beside them.
+
+    Raises
+    ------
+    ValueError
+    """
+    data: AnyArray = group["packed"].to_numpy()
+    if data.dtype != np.uint8 or data.ndim != 1:
+        raise ValueError(f"the bytes of its parts are an array of {data.dtype} of shape {data.shape}")
+    if _SEAL in group.attrs and group.attrs[_SEAL] != of_array(data):
+        raise ValueError("the checksum of its parts (design, priors, certificate) is not the one written with them")
+    return data.tobytes()
+
+
+def _size(tree: Any) -> int:
+    """Bytes of a NetCDF file, generously: HDF5 ends the process rather than the call where a disk is full."""
+    arrays = [variable for node in tree.subtree for variable in node.to_dataset(inherit=False).variables.values()]
+    texts = sum(array.size for array in arrays if array.dtype.kind in "OUT")
+    return int(sum(array.nbytes for array in arrays) + 64 * texts + 4096 * (len(arrays) + 10))
+
+
+def _write(tree: Any, target: Path, part: Path, zarr: bool) -> None:
     try:
         if zarr:
             tree.to_zarr(part, mode="w", consolidated=False)
         else:
+            reserve(part, _size(tree))
             tree.to_netcdf(part, engine="h5netcdf")
     except ImportError as error:
         raise StorageError(_unusable(zarr, error)) from error
+    except OSError:
+        raise
+    except Exception as error:
+        # HDF5 and zarr have errors of their own for what the system refuses.
+        raise StorageError(
+            f"{target} cannot be written ({type(error).__name__}: {error}). Look whether the disk is full, or choose "
+            "another folder."
+        ) from error
 
 
 def _read(source: Path, zarr: bool) -> Any:
@@ -212,6 +220,8 @@ def _read(source: Path, zarr: bool) -> Any:
             return tree.load()
     except ImportError as error:
         raise StorageError(_unusable(zarr, error)) from error
+    except PermissionError as error:
+        raise unreadable(source, error) from error
     except Exception as error:
         # zarr, its codecs, HDF5 and xarray answer damage with exceptions of many kinds.
         raise StorageError(
@@ -234,20 +244,3 @@ def _check_libraries(zarr: bool) -> None:
 def _unusable(zarr: bool, error: ImportError) -> str:
     names = " or ".join(_LIBRARIES[".zarr" if zarr else ".nc"])
     return f"A library for posteriors in files ({names}) is installed and cannot be used: {error}. Install it again."
-
-
-def _replace(part: Path, target: Path) -> None:
-    if not target.is_dir():
-        os.replace(part, target)
-        return
-    old = target.with_name(f".{target.name}.{os.getpid()}.old")
-    os.replace(target, old)
-    os.replace(part, target)
-    _remove(old)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -39,8 +39,9 @@ from bayeslmm.results.predictions import FitPredictions
 from bayeslmm.results.refits import Refits, check_responses, with_response
 from bayeslmm.results.summary import Summary, reml_summary
 from bayeslmm.results.tables import tidy_table, varcorr_table
-from bayeslmm.storage import FilePath, save_parts
+from bayeslmm.storage import save_parts
 from bayeslmm.types import FloatArray
+from bayeslmm.writing import FilePath
 
 if TYPE_CHECKING:
     from bayeslmm.teaching import Matrices, MixedModelEquations
@@ -275,7 +276,7 @@ class REMLResult(FitStatistics, FitPredictions, FitIntervals, FitZeroTests, FitC
         Raises
         ------
         StorageError
-            The path exists, its folder does not, or a row label cannot be kept.
+            The path exists, nothing can be written there, or a row label cannot be kept.
         """
         save_parts(path, self.design, self.optimum, overwrite=overwrite)
 

@@ -19,6 +19,10 @@ from typing import Any
 # Bytes that may be claimed: draws hardly compress, columns of zeros and ones do; NetCDF files are not compressed.
 ZARR_FACTOR, NETCDF_FACTOR = 64, 4
 FREE = 16_000_000
+# Bytes of the description of an array or group, and how many of these there may be: each takes time.
+_DESCRIPTION, _NODES = 16_000_000, 5_000
+# Pieces that are not there are looked for one by one.
+_PIECES, _PIECES_PER_FILE = 1_000, 16
 # Numbers are read as doubles where a scale is attached to them.
 _SMALLEST = 8
 _ZARR_TYPES = {
@@ -49,11 +53,17 @@ def check_zarr(store: Path) -> None:
     odd = sorted(path.name for path in files if path.name in (".zarray", ".zgroup", ".zmetadata"))
     if odd:
         raise ValueError(f"it is a store of zarr's format 2 ({odd[0]}), in which names of functions can stand")
-    size = sum(path.stat().st_size for path in files)
-    most, claimed = FREE + ZARR_FACTOR * size, 0
+    size = sum(_on_disk(path) for path in files)
+    most, claimed, pieces = FREE + ZARR_FACTOR * size, 0, 0
+    nodes = sum(path.name == "zarr.json" for path in files)
+    if nodes > _NODES:
+        raise ValueError(f"it has {nodes} arrays and groups (limit {_NODES})")
     for path in files:
         if path.name == "zarr.json":
-            claimed += _claimed(path)
+            bytes_of_array, count = _claimed(path)
+            claimed, pieces = claimed + bytes_of_array, pieces + count
+            if pieces > _PIECES + _PIECES_PER_FILE * len(files):
+                raise ValueError(f"its arrays are said to be in {pieces} pieces and more, in {len(files)} files")
         elif path.stat().st_size:
             claimed += _inflated(path)
         if claimed > most:
@@ -69,11 +79,24 @@ def _regular_files(folder: Path) -> Iterator[Path]:
             raise ValueError(f"{path.name} in it is a link, a pipe or a device")
 
 
-def _claimed(path: Path) -> int:
-    """Bytes of the array that a piece of metadata describes."""
+def _on_disk(path: Path) -> int:
+    """Bytes of a file that are there; it may have holes."""
+    found = path.stat()
+    # Small files may be kept elsewhere than in blocks; Windows does not count them.
+    return (
+        min(found.st_size, 512 * getattr(found, "st_blocks", found.st_size)) if found.st_size > FREE else found.st_size
+    )
+
+
+def _claimed(path: Path) -> tuple[int, int]:
+    """Bytes and pieces of the array that a piece of metadata describes."""
+    if path.stat().st_size > _DESCRIPTION:
+        raise ValueError(
+            f"the description of {path.parent.name} has {path.stat().st_size} bytes (limit {_DESCRIPTION})"
+        )
     node = json.loads(path.read_bytes())
     if node.get("node_type") == "group":
-        return 0
+        return 0, 0
     width = _width(node["data_type"])
     if width is None:
         raise ValueError(
@@ -87,8 +110,10 @@ def _claimed(path: Path) -> int:
         )
     grid = node["chunk_grid"]["configuration"]["chunk_shape"]
     # Pieces are read whole; the last one of a row may stick out.
-    lengths = [math.ceil(n / c) * c if c > 0 else 0 for n, c in zip(node["shape"], grid, strict=True)]
-    return max(width, _SMALLEST) * math.prod(lengths)
+    counts = [-(-n // c) if c > 0 else 0 for n, c in zip(node["shape"], grid, strict=True)]
+    # Text that is not there is filled in, too.
+    width = max(width, _SMALLEST, len(str(node.get("fill_value", ""))) if node["data_type"] == "string" else 0)
+    return width * math.prod(n * c for n, c in zip(counts, grid, strict=True)), math.prod(counts)
 
 
 def _width(kind: Any) -> int | None:
@@ -150,6 +175,7 @@ class _Budget:
     def __init__(self, size: int) -> None:
         self.size, self.claimed, self.most = size, 0, FREE + NETCDF_FACTOR * size
         self.groups: set[int] = set()
+        self.nodes = 0
 
     def add(self, name: str, claimed: int) -> None:
         self.claimed += claimed
@@ -165,6 +191,9 @@ def _walk(group: Any, budget: _Budget) -> None:
     if place in budget.groups:
         raise ValueError(f"the group {group.name} in it stands in two places, perhaps in itself")
     budget.groups.add(place)
+    budget.nodes += len(group)
+    if budget.nodes > _NODES:
+        raise ValueError(f"it has more than {_NODES} arrays and groups")
     for name in group:
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
             raise ValueError(f"{name} in it is a link")
@@ -186,7 +215,9 @@ def _check_dataset(data: Any, budget: _Budget) -> None:
         raise ValueError(f"the array {name} has the type {data.dtype}, which save() does not write")
     if _is_dimension(data):
         return
-    budget.add(name, data.size * max(data.dtype.itemsize, _SMALLEST))
+    grid = data.chunks or (1,) * data.ndim
+    lengths = [-(-n // c) * c for n, c in zip(data.shape, grid, strict=True)]
+    budget.add(name, math.prod(lengths) * max(data.dtype.itemsize, _SMALLEST))
     if text is not None and text.length is None:
         _check_texts(data, budget)
 

@@ -174,8 +174,13 @@ def test_posteriors_are_named_by_their_priors(zero):
     brms = model.sample(200, priors="brms", random_seed=1)
     own = model.sample(200, priors={"sd_Batch": bl.HalfNormal(0.1)}, random_seed=1)
     both = bl.compare(zero.reml, zero.posterior, brms, own, brms)
-    assert list(both.posteriors) == ["posterior (default)", "posterior (brms)", "posterior 3", "posterior (brms) 4"]
-    assert row(both, SD, "posterior 3")["estimate"] == own.estimates()[SD]
+    assert list(both.posteriors) == [
+        "posterior (default)",
+        "posterior (brms)",
+        "posterior (sd_Batch ~ half-normal(0.1))",
+        "posterior (brms) (2)",
+    ]
+    assert row(both, SD, "posterior (sd_Batch ~ half-normal(0.1))")["estimate"] == own.estimates()[SD]
 
 
 # groups

@@ -134,7 +134,7 @@ def test_numpy_alone_reads_the_arrays(tmp_path: Path) -> None:
         arrays = [archive[name] for name in archive.files if name != "header.json"]
         header = json.loads(archive["header.json"])
     assert any(np.array_equal(a, bl.load_dataset("Dyestuff")["Yield"]) for a in arrays)
-    assert (header["format"], header["format_version"], header["kind"]) == ("bayeslmm", 1, "fit")
+    assert (header["format"], header["format_version"], header["kind"]) == ("bayeslmm", 2, "fit")
     assert header["written_by"]["bayeslmm"] == bl.__version__
 
 
