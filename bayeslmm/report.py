@@ -159,8 +159,8 @@ def _section(name: str, both: Comparison, images: Sequence[tuple[str, str]]) -> 
     return (
         f"<h2>{html.escape(name)}</h2>{both._repr_html_()}{pictures}"
         f"<h3>The boundary</h3>{both.boundary._repr_html_()}"
-        f"<h3>REML fit</h3><pre>{html.escape(str(both.reml.summary()))}</pre>"
-        f"<h3>Posterior</h3><pre>{html.escape(str(both.posterior.summary()))}</pre>"
+        f"<h3>REML fit</h3>{both.reml.summary()._repr_html_()}"
+        f"<h3>Posterior</h3>{both.posterior.summary()._repr_html_()}"
     )
 
 

@@ -20,6 +20,7 @@ from bayeslmm.bayes.quadrature import TOLERABLE, integrate
 from bayeslmm.bayes.target import Target, make_target
 from bayeslmm.design.covariance import canonical
 from bayeslmm.design.design import Design, Grouping
+from bayeslmm.design.screen import fill
 from bayeslmm.errors import ConvergenceWarning, PriorError
 from bayeslmm.likelihood import CrossProducts, cross_products, evaluate
 from bayeslmm.numerics.resample import trustworthy
@@ -105,7 +106,7 @@ class BayesFactor:
         for scale, log_bf in zip(self.scales, self.log_bf01_at_scales, strict=True):
             value = "not reached by the draws" if np.isnan(log_bf) else f"BF01 = {np.exp(log_bf):.3g}"
             lines.append(f"  scale x {scale:<5g} {value}")
-        return "\n".join(lines)
+        return fill("\n".join(lines), indent="  ")
 
 
 def improper_parts(design: Design, priors: Priors) -> str:

@@ -19,6 +19,7 @@ from bayeslmm.comparison.naming import DEFAULT, different, given_posteriors, lon
 from bayeslmm.comparison.same import check_same
 from bayeslmm.comparison.tables import draws_below, error_table, headings, sd_table, variance_table
 from bayeslmm.design.design import Design
+from bayeslmm.design.readable import readable
 from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.reml import optimise, optimise_penalised
@@ -127,7 +128,7 @@ class Comparison:
         probability that the sd is below delta), ``note``. A further posterior adds three columns with its name of
         `names`: ``mean (brms)``, ``hdi_low (brms)``, ``hdi_high (brms)``.
         """
-        return self.sd_table if self.scale == "sd" else variance_table(self)
+        return readable(self.sd_table if self.scale == "sd" else variance_table(self))
 
     @cached_property
     def long(self) -> pd.DataFrame:
@@ -138,7 +139,7 @@ class Comparison:
         ``interval`` (``profile``, ``pivot``, ``bootstrap``, ``Wald z``, ``HDI`` or ``none``), ``note``. Where an
         intraclass correlation has no exact interval, and for R2, the REML fit is bootstrapped.
         """
-        return long_table(self)
+        return readable(long_table(self))
 
     @cached_property
     def groups(self) -> pd.DataFrame:
@@ -151,7 +152,7 @@ class Comparison:
         variances and fixed effects taken as known), ``plug_in_sd`` (variances taken as known), ``posterior_sd``, and
         ``sd_ratio``, cond_sd / posterior_sd: below 1 by what plug-in intervals miss.
         """
-        return group_table(self)
+        return readable(group_table(self))
 
     def by_group(self, group: str | None = None) -> pd.DataFrame:
         """The rows of `groups` of one grouping factor.
@@ -181,7 +182,7 @@ class Comparison:
         interval of each posterior. Columns ``estimate``, ``std_error`` (posterior sd), ``df``, ``conf_low``,
         ``conf_high``, ``note`` (why there is no interval).
         """
-        return fixed_table(self)
+        return readable(fixed_table(self))
 
     @cached_property
     def boundary(self) -> BoundaryReport:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
+from bayeslmm.comparison.fixed import fixed_errors
+from bayeslmm.comparison.long import long_errors
 from bayeslmm.comparison.tables import FURTHER, headings, of_posterior, shown_label
 from bayeslmm.design.names import in_markdown, printable
 from bayeslmm.design.readable import table_text
 from bayeslmm.design.screen import screen_width, wrap
 from bayeslmm.errors import DesignError
-from bayeslmm.results.summary import STYLE, number
+from bayeslmm.results.digits import in_digits
+from bayeslmm.results.summary import STYLE
 
 if TYPE_CHECKING:
     from bayeslmm.comparison.compare import Comparison
@@ -132,8 +134,20 @@ def text_frame(both: Comparison, what: What) -> pd.DataFrame:
         )
     if what == "table":
         return compact(both).rename_axis("parameter").reset_index()
-    frame = both.fixed.reset_index() if what == "fixed" else both.long if what == "long" else both.groups
-    return pd.DataFrame({str(name): _texts(frame[name]) for name in frame.columns}, dtype=object)
+    if what == "groups":
+        return in_digits(both.groups, _group_errors(both))
+    if what == "long":
+        return in_digits(both.long, long_errors(both))
+    return in_digits(both.fixed, fixed_errors(both)).reset_index()
+
+
+def _group_errors(both: Comparison) -> pd.DataFrame:
+    """Monte Carlo standard errors of posterior means and sds of effects, which are nearly normal."""
+    post, sd = both.posterior, both.groups["posterior_sd"]
+    # Of Markov chains, effects are drawn exactly given parameters that depend on each other.
+    error = sd * post._inflation / np.sqrt(post.n_draws)
+    ratio = both.groups["sd_ratio"] / np.sqrt(2.0 * post.n_draws)
+    return pd.DataFrame({"posterior_mean": error, "posterior_sd": error / np.sqrt(2.0), "sd_ratio": ratio})
 
 
 def markdown(frame: pd.DataFrame) -> str:
@@ -155,16 +169,6 @@ def _in_latex(text: str) -> str:
     plain = re.sub(r"[\\{}_%&#$^~<>|]", lambda found: _LATEX[found.group()], printable(text))
     # At the start of a row these would belong to the end of the row before: a space to leave, a star.
     return f"{{{plain[0]}}}{plain[1:]}" if plain[:1] in ("[", "*") else plain
-
-
-def _texts(values: Sequence[object] | pd.Series) -> list[str]:
-    return [_text(value) for value in values]
-
-
-def _text(value: object) -> str:
-    if isinstance(value, float | np.floating):
-        return "" if np.isnan(value) else number(float(value))
-    return str(value)
 
 
 def _intervals(low: pd.Series, high: pd.Series) -> list[str]:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.results import Posterior
+from bayeslmm.results.monte_carlo import dependence, quantile_error
 
 if TYPE_CHECKING:
     from bayeslmm.comparison.compare import Comparison
@@ -32,6 +33,21 @@ def fixed_table(both: Comparison) -> pd.DataFrame:
         parts[f"{name}, equal-tailed"] = _posterior(post, both.level, names, equal_tailed=True)
     whole = pd.concat(parts, names=["method", "coefficient"]).swaplevel()
     return whole.loc[[(name, method) for name in names for method in parts]]
+
+
+def fixed_errors(both: Comparison) -> pd.DataFrame:
+    """Monte Carlo standard errors of the numbers in it; 0 for what does not come from draws."""
+    whole = pd.DataFrame(0.0, index=both.fixed.index, columns=list(COLUMNS[:-1]))
+    for name, post in both.posteriors.items():
+        errors = post.monte_carlo_errors(both.level)
+        for label in both.design.fixed_names:
+            own = [errors[column].loc[label] for column in ("mean", "sd", "hdi_low", "hdi_high")]
+            factor = post._inflation * (dependence(post.draws(label)) if post._dependent else 1.0)
+            ends = [quantile_error(post.draws(label), 0.5 + side * both.level / 2, factor) for side in (-1, 1)]
+            for method, values in (("HDI", own), ("equal-tailed", [*own[:2], *ends])):
+                columns = ["estimate", "std_error", "conf_low", "conf_high"]
+                whole.loc[(label, f"{name}, {method}"), columns] = values
+    return whole
 
 
 def _or_nothing(names: list[str], make: Callable[[], pd.DataFrame]) -> pd.DataFrame:

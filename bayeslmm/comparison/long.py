@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from bayeslmm.comparison.tables import is_scale, mean_square, shown_label
+from bayeslmm.comparison.tables import is_scale, mean_square, row_errors, shown_label
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.ratio import pivot_interval
 from bayeslmm.inference.spectral import spectrum
@@ -16,6 +16,7 @@ from bayeslmm.results import Posterior, REMLResult
 from bayeslmm.results.explained import posterior_icc, posterior_r2
 from bayeslmm.results.interval_methods import or_nan
 from bayeslmm.results.intervals import hdi
+from bayeslmm.results.monte_carlo import standard_errors
 
 if TYPE_CHECKING:
     from bayeslmm.comparison.compare import Comparison
@@ -35,10 +36,25 @@ class _Row:
     conf_high: float = _NAN
     interval: str = "none"
     note: str = ""
+    errors: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
 def long_table(both: Comparison) -> pd.DataFrame:
     """See `Comparison.long`."""
+    frame = pd.DataFrame([vars(row) for row in _rows(both)], columns=list(COLUMNS))
+    if both.scale == "variance":
+        shown = {p.label: shown_label(p, both.scale) for p in both.parameters}
+        frame["parameter"] = [shown.get(label, label) for label in frame["parameter"]]
+    return frame
+
+
+def long_errors(both: Comparison) -> pd.DataFrame:
+    """Monte Carlo standard errors of the numbers in it; 0 for what does not come from draws of a posterior."""
+    return pd.DataFrame([row.errors for row in _rows(both)], columns=["estimate", "conf_low", "conf_high"])
+
+
+def _rows(both: Comparison) -> list[_Row]:
+    """Rows by parameter."""
     fits = {"ML": both.ml, "REML": both.reml}
     if both.penalised is not None:
         fits["REML + penalty"] = both.penalised
@@ -48,12 +64,7 @@ def long_table(both: Comparison) -> pd.DataFrame:
         rows += _share_rows(both, name, fit)
     rows += [row for name, post in both.posteriors.items() for row in _posterior_shares(both, name, post)]
     order = {label: k for k, label in enumerate(dict.fromkeys(row.parameter for row in rows))}
-    rows.sort(key=lambda row: order[row.parameter])
-    frame = pd.DataFrame([vars(row) for row in rows], columns=list(COLUMNS))
-    if both.scale == "variance":
-        shown = {p.label: shown_label(p, both.scale) for p in both.parameters}
-        frame["parameter"] = [shown.get(label, label) for label in frame["parameter"]]
-    return frame
+    return sorted(rows, key=lambda row: order[row.parameter])
 
 
 def _fit_rows(both: Comparison, name: str, fit: REMLResult) -> list[_Row]:
@@ -76,6 +87,7 @@ def _fit_rows(both: Comparison, name: str, fit: REMLResult) -> list[_Row]:
 def _posterior_rows(both: Comparison, name: str, post: Posterior) -> list[_Row]:
     table, rows = post.table(both.level), []
     values, squares = table.T.to_dict(), mean_square(table).to_dict()
+    errors = row_errors(both, post)
     for p in both.parameters:
         square = both.scale == "variance" and is_scale(p)
         power = 2 if square else 1
@@ -88,7 +100,9 @@ def _posterior_rows(both: Comparison, name: str, post: Posterior) -> list[_Row]:
             notes.append("upper bound")
         if square:
             notes.append("HDI of the sd, squared")
-        rows.append(_Row(p.label, name, estimate, low, high, "HDI", "; ".join(notes)))
+        middle = "mean" if np.isfinite(values[p.label]["mean"]) else "median"
+        own = [float(errors[column].loc[p.label]) for column in (middle, "hdi_low", "hdi_high")]
+        rows.append(_Row(p.label, name, estimate, low, high, "HDI", "; ".join(notes), (own[0], own[1], own[2])))
     return rows
 
 
@@ -146,5 +160,7 @@ def _posterior_shares(both: Comparison, name: str, post: Posterior) -> list[_Row
     for label in _shares(draws):
         values = draws[label].to_numpy()
         low, high = hdi(values, both.level, "sd")
-        rows.append(_Row(label, name, float(values.mean()), low, min(high, 1.0), "HDI"))
+        own = standard_errors(values, both.level, "sd", post._dependent, post._inflation)
+        errors = own["mean"], own["hdi_low"], own["hdi_high"]
+        rows.append(_Row(label, name, float(values.mean()), low, min(high, 1.0), "HDI", "", errors))
     return rows

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +32,7 @@ HEADINGS = {
     "note": "",
 }
 _SQUARED = ("ml", "reml", "reml_low", "reml_high", "penalised", "median", "mode", "hdi_low", "hdi_high", "delta")
+_VALUES = ("median", "mode", "hdi_low", "hdi_high")
 FURTHER = ("mean", "hdi_low", "hdi_high")
 # Columns that are about the first posterior, and those of them that have a Monte Carlo error.
 _FIRST = ("mean", "median", "mode", "hdi_low", "hdi_high", "p_below")
@@ -63,30 +63,28 @@ def sd_table(both: Comparison) -> pd.DataFrame:
 
 def error_table(both: Comparison) -> pd.DataFrame:
     """Monte Carlo standard errors of the posterior columns of `Comparison.table`, rows and columns as there."""
-    frame = pd.DataFrame(index=pd.Index([p.label for p in both.parameters]))
-    for k, (name, post) in enumerate(zip(both.names, (both.posterior, *both.more), strict=True)):
-        errors = post.monte_carlo_errors(both.level)
-        own = {
-            column: column if k == 0 else of_posterior(column, name) for column in (_MEASURED if k == 0 else FURTHER)
-        }
-        for column, label in own.items():
-            frame[label] = errors[column]
-        if both.scale == "variance":
-            _square_errors(both, post, frame, own)
-    return frame
+    first, *more = zip(both.names, (both.posterior, *both.more), strict=True)
+    parts = [row_errors(both, first[1])[list(_MEASURED)]]
+    for name, post in more:
+        own = row_errors(both, post)[list(FURTHER)]
+        parts.append(own.rename(columns={column: of_posterior(column, name) for column in FURTHER}))
+    return pd.concat(parts, axis=1)
 
 
-def _square_errors(both: Comparison, post: Posterior, frame: pd.DataFrame, own: Mapping[str, str]) -> None:
-    """Errors of squares, and of means of squares, from those of sds; `own` has the columns of the posterior."""
+def row_errors(both: Comparison, post: Posterior) -> pd.DataFrame:
+    """Monte Carlo standard errors of one posterior on the scale of the comparison, by labels on the sd scale."""
+    errors = pd.DataFrame(post.monte_carlo_errors(both.level))
+    if both.scale == "sd":
+        return errors
     rows = [p.label for p in both.parameters if is_scale(p)]
-    for column, label in own.items():
-        if column in _SQUARED:
-            frame.loc[rows, label] *= 2.0 * both.sd_table.loc[rows, label].abs()
-    moments, errors = post.table(both.level), post.monte_carlo_errors(both.level)
+    values = post.table(both.level)
+    values["mode"] = [mode(post.draws(p.label), p.kind) for p in both.parameters]
     # A mean that is not finite has no error.
-    mean, sd = ((2.0 * moments[name] * errors[name]).fillna(0.0) for name in ("mean", "sd"))
-    whole = pd.Series(np.hypot(mean.to_numpy(), sd.to_numpy()), index=frame.index)
-    frame.loc[rows, own["mean"]] = whole[rows]
+    mean, sd = ((2.0 * values[name] * errors[name]).fillna(0.0) for name in ("mean", "sd"))
+    squared = 2.0 * values[list(_VALUES)].abs() * errors[list(_VALUES)]
+    errors.loc[rows, list(_VALUES)] = squared.loc[rows]
+    errors["mean"] = errors["mean"].where(~errors.index.isin(rows), np.hypot(mean, sd))
+    return errors
 
 
 def draws_below(both: Comparison) -> list[float]:

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from bayeslmm.design.names import on_terminal
-from bayeslmm.design.screen import cells, fill, screen_width
+from bayeslmm.design.screen import cells, fill, screen_width, wrap
 
 if TYPE_CHECKING:
     import pandas as pd
 
 type Severity = Literal["error here", "different model", "different parametrisation", "error there", "note"]
 PACKAGES = ("lme4", "brms", "bambi", "formulae")
-_INDENT = " " * 4
+_INDENT, _LABEL = " " * 4, 10
 _NEEDS_DATA = (
     "Without data, differences that depend on the columns (factors and the order of their levels, ordered factors, "
     "booleans, missing values) were not looked for: lint(formula, data)."
@@ -94,12 +94,14 @@ class LintReport:
         """One row per finding, one column per package (empty where it agrees)."""
         import pandas as pd
 
+        from bayeslmm.design.readable import readable
+
         columns = ["rule", "position", "text", "severity", "here", *PACKAGES, "remedy"]
         rows = [
             [f.rule, f.position, f.text, f.severity, f.here, *(f.elsewhere.get(p, "") for p in PACKAGES), f.remedy]
             for f in self.findings
         ]
-        return pd.DataFrame(rows, columns=columns)
+        return readable(pd.DataFrame(rows, columns=columns))
 
     @property
     def _headline(self) -> str:
@@ -150,7 +152,9 @@ def _plain(formula: str, finding: Finding, width: int) -> str:
     length = max(1, min(len(finding.text), len(line) - (finding.position - start)))
     out = [fill(f"[{finding.severity}] {finding.rule}", width)]
     out += _marked(line, finding.position - start, length, width)
-    out += [fill(f"{label + ':':<10}{text}", width, " " * 10) for label, text in _lines(finding)]
+    for label, text in _lines(finding):
+        first, *rest = wrap(text, width - _LABEL)
+        out += [f"{label + ':':<{_LABEL}}{first}", *(" " * _LABEL + line for line in rest)]
     return "\n".join(out)
 
 
@@ -163,7 +167,7 @@ def _marked(line: str, position: int, length: int, width: int) -> list[str]:
         first, last = max(position, start), min(position + length, end)
         if first < last:
             before, marked = on_terminal(line[start:first]), on_terminal(line[first:last])
-            out.append(_INDENT + " " * cells(before) + "^" * cells(marked))
+            out.append(_INDENT + " " * cells(before) + "^" * min(cells(marked), width - len(_INDENT)))
         start = end
     return out
 

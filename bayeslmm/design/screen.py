@@ -8,7 +8,7 @@ import shutil
 import sys
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bayeslmm.design.names import on_terminal
 
@@ -208,25 +208,32 @@ def table_lines(labels: Sequence[Column], columns: Sequence[Column], width: int)
         return _block_lines(names, _Block(tuple(columns), widths), beside, everything=True)
     if sum(column.natural for column in columns if column.words) >= _RECORDS * width:
         return _record_lines(names, columns, width)
-    widest = max(column.least for column in columns)
-    if beside > _MOST * width or beside + widest > width:
-        names, beside = Column("", tuple(_joined(labels, sparse=False))), 0
-    room = width - (beside or len(_GAP))
-    blocks = [block for group in _grouped(columns) for block in _folded(group, room)]
-    parts = [_block_lines(names, block, beside, everything=not block.group) for block in blocks]
+    # A heading that leaves no room for others stands above a block of its own.
+    columns = [replace(c, heading="", group=c.heading) if cells(c.heading) > _MOST * width else c for c in columns]
+    most = min(int(_MOST * width), width - len(_GAP) - max(column.least for column in columns))
+    if names.natural > most:
+        names = Column("", tuple(_joined(labels, sparse=False)))
+        beside = max((cells(name) for name in names.cells if cells(name) <= most), default=0) + len(_GAP)
+    blocks = [block for group in _grouped(columns) for block in _folded(group, width - beside)]
+    parts = [_block_lines(names, block, beside, everything=block is blocks[0]) for block in blocks]
     return [line for k, part in enumerate(parts) for line in (["", *part] if k else part)]
 
 
 def _joined(labels: Sequence[Column], sparse: bool) -> list[str]:
-    """Label columns as one; in sparse ones what repeats the row above is left out, except in the last."""
+    """Label columns as one, the headings first.
+
+    Sparse ones stand in columns, and what repeats the row above is left out, except in the last.
+    """
     if not labels:
         return []
-    rows = list(zip(*(label.cells for label in labels), strict=True))
+    head, rows = [label.heading for label in labels], list(zip(*(label.cells for label in labels), strict=True))
+    if not sparse:
+        return [_GAP.join(filter(None, row)) for row in (head, *rows)]
     widths = [label.natural for label in labels]
-    out = [_GAP.join(map(_padded, (label.heading for label in labels), widths)).rstrip()]
+    out = [_GAP.join(map(_padded, head, widths)).rstrip()]
     for k, row in enumerate(rows):
         same = 0
-        while sparse and k and same < len(row) - 1 and row[: same + 1] == rows[k - 1][: same + 1]:
+        while k and same < len(row) - 1 and row[: same + 1] == rows[k - 1][: same + 1]:
             same += 1
         shown = ["" if j < same else text for j, text in enumerate(row)]
         out.append(_GAP.join(map(_padded, shown, widths)).rstrip())
@@ -279,25 +286,28 @@ def _width(column: Column, left: int) -> int:
 
 
 def _block_lines(names: Column, block: _Block, beside: int, everything: bool) -> list[str]:
+    """Lines of a block; rows in which it has nothing are left out unless everything is to be there."""
     heads = [_padded(c.heading, w, not c.words) for c, w in zip(block.columns, block.widths, strict=True)]
-    indent = "" if beside or not names.cells else _GAP
-    head = names.cells[0] if names.cells else ""
     lines = [block.group] if block.group else []
-    lines.append((_padded(head, beside) if beside else indent) + _GAP.join(heads))
-    if not beside and head:
-        lines.insert(len(lines) - 1, head)
+    lines += _labelled(names.cells[0] if names.cells else "", beside, [_GAP.join(heads)])
     for k in range(len(block.columns[0].cells) if block.columns else len(names.cells) - 1):
         row = [column.cells[k] for column in block.columns]
-        if not everything and not any(row):
-            continue
-        label = names.cells[k + 1] if names.cells else ""
-        if not beside and label:
-            lines.append(label)
-        lines += _row_lines(_padded(label, beside) if beside else indent, row, block)
+        if everything or any(row):
+            lines += _labelled(names.cells[k + 1] if names.cells else "", beside, _row_lines(row, block))
+    if not any(map(any, (column.cells for column in block.columns))) and not everything:
+        lines.append("(no entries)")
     return [line.rstrip() for line in lines]
 
 
-def _row_lines(start: str, row: Sequence[str], block: _Block) -> list[str]:
+def _labelled(label: str, beside: int, lines: Sequence[str]) -> list[str]:
+    """Lines with a label before the first, or above it where there is no room."""
+    if beside and cells(label) > beside - len(_GAP):
+        return [label, *(" " * beside + line for line in lines)]
+    first = (_padded(label, beside) if beside else "") + (lines[0] if lines else "")
+    return [first, *(" " * beside + line for line in lines[1:])]
+
+
+def _row_lines(row: Sequence[str], block: _Block) -> list[str]:
     texts = [
         wrap(text, width) if column.words and cells(text) > width else [text]
         for text, column, width in zip(row, block.columns, block.widths, strict=True)
@@ -308,7 +318,7 @@ def _row_lines(start: str, row: Sequence[str], block: _Block) -> list[str]:
             _padded(text[j] if j < len(text) else "", width, not column.words)
             for text, column, width in zip(texts, block.columns, block.widths, strict=True)
         ]
-        lines.append((start if j == 0 else " " * cells(start)) + _GAP.join(parts))
+        lines.append(_GAP.join(parts))
     return lines
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayeslmm.design.readable import html_table, table_text
+from bayeslmm.design.readable import html_table, readable, table_text
 from bayeslmm.design.screen import screen_width, wrap
 from bayeslmm.equality import by_value
 from bayeslmm.results.advice import Advice
@@ -95,7 +95,7 @@ class BoundaryReport:
         found = {section.name: section.table for section in self.sections}
         if name not in found:
             raise KeyError(f"{name!r} is no section of this report; it has {', '.join(found)}. {self._more}".rstrip())
-        return found[name]
+        return readable(found[name])
 
     def text(self, width: int | None = None) -> str:
         """The report as text.

@@ -9,8 +9,9 @@ import pandas as pd
 
 from bayeslmm.design.screen import cell_text, number
 
-# The last digit shown is worth at least this share of the Monte Carlo standard error.
-_SHARE = 0.5
+# The last digit shown is worth the power of ten that is nearest to the Monte Carlo standard error, in logarithms: at
+# least this share of it.
+_SHARE = 10.0**-0.5
 # Significant digits: of a number without Monte Carlo error, and of one whose error is not known.
 _MOST, _FEW = 5, 2
 # Beyond these powers of ten numbers are written with an exponent.
@@ -31,12 +32,12 @@ def to_error(value: float, error: float) -> str:
     Returns
     -------
     str
-        Rounded to the smallest power of ten that is at least half the standard error; five significant digits at most.
+        Rounded to the power of ten of the size of the standard error; five significant digits at most.
 
     Examples
     --------
     >>> to_error(16.1873, 0.09), to_error(16.1873, 0.0), to_error(1234.56, 30.0), to_error(0.0031, 0.02)
-    ('16.2', '16.187', '1200', '0.00')
+    ('16.2', '16.187', '1230', '0.00')
     >>> to_error(3.14159e-9, 2e-11), to_error(float("inf"), 0.1), to_error(float("nan"), 0.1)
     ('3.14e-09', 'inf', '')
     """
@@ -89,8 +90,8 @@ def probability(share: float, size: float) -> str:
 
     Examples
     --------
-    >>> probability(0.0, 4000), probability(1.0, 400), probability(0.61667, 280), probability(0.00025, 4000)
-    ('< 0.001', '> 0.99', '0.6', '< 0.001')
+    >>> probability(0.0, 4000), probability(1.0, 400), probability(0.61667, 280), probability(0.0002, 1e5)
+    ('< 0.001', '> 0.99', '0.62', '0.0002')
     """
     if share != share:
         return ""

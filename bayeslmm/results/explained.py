@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from bayeslmm.design.readable import readable
 from bayeslmm.inference.explained import Explained, explained
 
 if TYPE_CHECKING:
@@ -14,13 +15,13 @@ if TYPE_CHECKING:
 
 def r2_columns(parts: Explained) -> pd.DataFrame:
     """Columns ``r2_marginal`` and ``r2_conditional``, one row per point."""
-    return pd.DataFrame({"r2_marginal": parts.r2_marginal, "r2_conditional": parts.r2_conditional})
+    return readable(pd.DataFrame({"r2_marginal": parts.r2_marginal, "r2_conditional": parts.r2_conditional}))
 
 
 def icc_columns(parts: Explained) -> pd.DataFrame:
     """Columns ``icc_<group>`` in the order of the formula, and ``icc`` for all groups together."""
     columns = {f"icc_{group}": parts.icc(group) for group in dict.fromkeys(parts.groups)}
-    return pd.DataFrame({**columns, "icc": parts.icc()})
+    return readable(pd.DataFrame({**columns, "icc": parts.icc()}))
 
 
 def posterior_r2(post: Posterior) -> pd.DataFrame:

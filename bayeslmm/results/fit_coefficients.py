@@ -163,7 +163,7 @@ class FitCoefficients:
         """
         names = list(self.design.fixed_names)
         values = self._kenward_roger.adjusted[0] * self.optimum.sigma**2
-        return pd.DataFrame(values, index=pd.Index(names, dtype=str), columns=pd.Index(names, dtype=str))
+        return readable(pd.DataFrame(values, index=pd.Index(names, dtype=str), columns=pd.Index(names, dtype=str)))
 
     def r2(self) -> pd.Series:
         """R2 of Nakagawa and Schielzeth: the share of variance explained by fixed, and by fixed and random effects.

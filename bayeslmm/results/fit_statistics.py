@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.design.design import Design
+from bayeslmm.design.readable import readable
 from bayeslmm.likelihood import CrossProducts, Structure, describe_structure
 from bayeslmm.reml import FitStatus, Optimum
 from bayeslmm.types import FloatArray
@@ -90,4 +91,4 @@ class FitStatistics:
     @cached_property
     def trace(self) -> pd.DataFrame:
         """Trial steps of the optimiser: value, predicted fall, length, accepted."""
-        return pd.DataFrame([vars(step) for step in self.optimum.trace])
+        return readable(pd.DataFrame([vars(step) for step in self.optimum.trace]))

@@ -8,7 +8,7 @@ from bayeslmm.results.intervals import bandwidth, density, hdi, mode
 from bayeslmm.types import FloatArray
 
 # Draws that a batch needs at least, and how many batches at most; fewer draws than so many have no known error.
-_BATCH, _BATCHES, _FEWEST = 100, 20, 40
+_BATCH, _BATCHES, _FEWEST = 100, 12, 40
 # Draws that are this close together, relative to their size, have no density to speak of.
 _NARROW = 1e-12
 # Ends of shortest intervals come nearer to their limit with the number of draws to this power (measured; 1/3 for

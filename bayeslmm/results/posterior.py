@@ -171,7 +171,16 @@ class Posterior(Checks, PosteriorPredictions):
         >>> float(errors.loc["sigma", "mean"]), bool(errors.loc["sigma", "hdi_high"] > 0.5)
         (0.0, True)
         """
-        check_level(level)
+        level = check_level(level)
+        if level not in self._error_tables:
+            self._error_tables[level] = self._errors(level)
+        return readable(self._error_tables[level].copy())
+
+    @cached_property
+    def _error_tables(self) -> dict[float, pd.DataFrame]:
+        return {}
+
+    def _errors(self, level: float) -> pd.DataFrame:
         rows = {
             p.label: standard_errors(self._draws(p), level, p.kind, self._dependent, self._inflation)
             for p in self._parameters
@@ -179,7 +188,7 @@ class Posterior(Checks, PosteriorPredictions):
         frame = pd.DataFrame.from_dict(rows, orient="index", dtype=float)
         for p, *_ in self._exact():
             frame.loc[p.label, ["mean", "sd"]] = 0.0
-        return readable(frame)
+        return frame
 
     @property
     def _dependent(self) -> bool:

@@ -16,6 +16,7 @@ from bayeslmm.bayes.priors import Priors
 from bayeslmm.design.design import Design
 from bayeslmm.design.looks import twins
 from bayeslmm.design.newdata import RowLevels, Rows, new_rows, own_rows
+from bayeslmm.design.readable import readable
 from bayeslmm.errors import BayesLMMWarning, DesignError
 from bayeslmm.inference.prediction import new_level_variance, prediction_variance
 from bayeslmm.likelihood import Conditional, CrossProducts
@@ -373,7 +374,7 @@ def _refuse_new_levels(design: Design, rows: Rows) -> None:
 def _frame(rows: Rows, values: FloatArray) -> pd.DataFrame:
     full = np.full((rows.complete.size, values.shape[1]), np.nan)
     full[rows.complete] = values
-    return pd.DataFrame(full, index=rows.index, columns=["estimate", "std_error", "conf_low", "conf_high"])
+    return readable(pd.DataFrame(full, index=rows.index, columns=["estimate", "std_error", "conf_low", "conf_high"]))
 
 
 def _obs_labels(index: AnyArray | pd.Index) -> AnyArray:

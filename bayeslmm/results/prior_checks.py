@@ -203,7 +203,7 @@ class PriorChecks:
                 ConvergenceWarning,
                 stacklevel=2,
             )
-        return frame
+        return readable(frame)
 
     def _swept(
         self, priors: Mapping[str, Any] | None, scales: Sequence[float], labels: Sequence[str] | None

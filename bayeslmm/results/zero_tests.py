@@ -11,6 +11,7 @@ import pandas as pd
 
 from bayeslmm.bayes.prior_scales import rms
 from bayeslmm.design.design import Design
+from bayeslmm.design.readable import readable
 from bayeslmm.design.terms import term_position
 from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError, FitError
@@ -259,7 +260,7 @@ def zero_test(
         p_zero=chosen.p_zero,
         criterion="REML" if fit.reml else "ML",
         rise=model.statistic,
-        table=table.set_index("method"),
+        table=readable(table.set_index("method")),
         _remarks=_remarks(fit, model, removal),
         _note=chosen.note,
         _reached=chosen.reached,
@@ -390,7 +391,7 @@ def ranova(
                 "note": test._note,
             }
         )
-    return ZeroTests(tests, pd.DataFrame(rows), "REML" if fit.reml else "ML")
+    return ZeroTests(tests, readable(pd.DataFrame(rows)), "REML" if fit.reml else "ML")
 
 
 def _removals(design: Design) -> list[Removal]:
