@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from bayeslmm.arguments import choice, mapping
 from bayeslmm.design import data as checks
 from bayeslmm.design import dominant
 from bayeslmm.design.choice import chosen_structures, term_structure
@@ -86,9 +87,11 @@ def build_design(
     """
     if not isinstance(formula, str):
         raise FormulaError(f"The formula is a {type(formula).__name__}, not a string such as 'y ~ x + (x | g)'.")
+    choice("saturated", saturated, ("error", "allow"), DesignError)
     parsed = parse_formula(formula)
     table, available = checks.open_table(data)
-    namespace = dict(extra_namespace or {})
+    given_names = {} if extra_namespace is None else extra_namespace
+    namespace = dict(mapping("extra_namespace", given_names, "a mapping of names to functions and values", DesignError))
     names = checks.used_columns(parsed, available, namespace)
     weight_names = _argument_columns("weights", weights, available, namespace)
     frequency_names = _argument_columns("frequency", frequency, available, namespace)
@@ -177,12 +180,14 @@ def _without_groups(formula: Formula, columns: Mapping[str, pd.Series]) -> Mappi
 
 
 def _known(contrasts: Mapping[str, Any] | None, columns: Mapping[str, Any]) -> Mapping[str, Any]:
-    for name in contrasts or {}:
+    if contrasts is None:
+        return {}
+    for name in mapping("contrasts", contrasts, "a mapping of columns to contrasts", DesignError):
         if name not in columns:
             raise DesignError(
                 f"contrasts names {name!r}, which the formula does not use. It uses: {', '.join(columns)}."
             )
-    return contrasts or {}
+    return contrasts
 
 
 def _check_contrasts(known: Mapping[str, Any], evaluator: Evaluator) -> None:

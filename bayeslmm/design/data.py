@@ -394,7 +394,7 @@ def read_numbers(what: str, given: Any, data: pd.DataFrame) -> FloatArray | None
         )
     try:
         values = np.asarray(given, dtype=float)
-    except (TypeError, ValueError) as error:
+    except Exception as error:
         raise DesignError(f"The values of {what} are not numbers: {error}. Give one number per row.") from error
     if values.shape != (data.shape[0],):
         raise DesignError(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from bayeslmm.arguments import flag, shown
 from bayeslmm.bayes.progress import Progress
 from bayeslmm.design.same import same_design
 from bayeslmm.errors import DesignError, FitError
@@ -65,6 +66,7 @@ def build_report(
     if not check_level(level) > 0.5:
         raise DesignError(f"level={level:g}: a one-sided limit needs a level above 0.5, e.g. 0.95.")
     check_delta(delta)
+    flag("progressbar", progressbar, DesignError)
     rng = generator(random_seed)
     post = _posterior(fit, posterior, rng)
     if not fit.status.ok:
@@ -105,8 +107,8 @@ def _posterior(fit: REMLResult, posterior: Posterior | str, rng: np.random.Gener
                 f"{fit.formula!r} on {fit.n}. Sample the Model that was fitted."
             )
         return posterior
-    if posterior not in ("sample", "none"):
-        raise DesignError(f"posterior={posterior!r} is neither a posterior of the model, nor 'sample' or 'none'.")
+    if not isinstance(posterior, str) or posterior not in ("sample", "none"):
+        raise DesignError(f"posterior={shown(posterior)} is neither a posterior of the model, nor 'sample' or 'none'.")
     # A posterior estimates what fix= holds: it would be one of another model.
     if posterior == "none" or fit.optimum.fixed or not fit.status.ok:
         return None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from bayeslmm.arguments import choice, flag, text
 from bayeslmm.bayes.evidence import (
     BayesFactor,
     check_density_at_zero,
@@ -22,7 +23,7 @@ from bayeslmm.bayes.log_likelihood import group_log_likelihood, typical_factors
 from bayeslmm.bayes.sensitivity import reweight, scaled_priors
 from bayeslmm.errors import BayesLMMWarning, DesignError
 from bayeslmm.results.labels import Parameter, find
-from bayeslmm.results.prior_checks import SCALES, PriorChecks, listed
+from bayeslmm.results.prior_checks import SCALES, PriorChecks, factors
 from bayeslmm.types import FloatArray
 from bayeslmm.writing import FilePath
 
@@ -90,6 +91,10 @@ class Checks(PriorChecks):
         """
         from bayeslmm.bayes.loo import leave_out, psis_loo, refitted, warn_about_k
 
+        choice("kind", kind, ("observation", "group"), DesignError)
+        flag("refit", refit, DesignError)
+        if group is not None:
+            text("group", group, "the name of a grouping factor", DesignError)
         cp = self.cross_products
         left = leave_out(cp, self.data, self.priors.beta, kind, group, draws, self.priors.changes)
         result = psis_loo(left, self.data, self.method)
@@ -203,7 +208,7 @@ class Checks(PriorChecks):
           scale x 1     BF01 = 3.41
           scale x 2     BF01 = 6.39
         """
-        p, scales = find(self.design, label, self.priors), listed("scales", scales)
+        p, scales = find(self.design, label, self.priors), factors("scales", scales)
         if p.kind != "sd":
             raise DesignError(f"{label!r} is no standard deviation of random effects. Name one, e.g. 'sd_<group>'.")
         position, effect = p.position, p.effects[0]

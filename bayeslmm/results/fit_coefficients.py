@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from bayeslmm.arguments import shown
 from bayeslmm.design.design import Design
 from bayeslmm.design.lookup import term_positions
 from bayeslmm.errors import DesignError, FitError
@@ -214,8 +215,8 @@ class FitCoefficients:
         return kenward_roger(self.cp, self.optimum)
 
     def _check_ddf(self, ddf: str) -> None:
-        if ddf not in get_args(DDF):
-            raise DesignError(f"ddf={ddf!r} is not known. Use one of {', '.join(map(repr, get_args(DDF)))}.")
+        if not isinstance(ddf, str) or ddf not in get_args(DDF):
+            raise DesignError(f"ddf={shown(ddf)} is not known. Use one of {', '.join(map(repr, get_args(DDF)))}.")
         if self.optimum.status is FitStatus.non_finite or not self.optimum.sigma > 0:
             raise FitError(
                 f"The residual standard deviation is {self.optimum.sigma:g}: the model reproduces the response; "

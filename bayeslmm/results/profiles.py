@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from bayeslmm.arguments import shown
 from bayeslmm.design.design import Design
 from bayeslmm.errors import BayesLMMWarning, ConvergenceWarning, DesignError, FitError
 from bayeslmm.inference import Profile, ProfileTarget, profile_curve, profile_ends
@@ -98,7 +99,9 @@ def find_derived(design: Design, label: str) -> Parameter:
         No such parameter, or several.
     """
     if not isinstance(label, str):
-        raise LabelTypeError(f"{label!r} is no label of a parameter, such as 'sigma'. fit.estimates().index has them.")
+        raise LabelTypeError(
+            f"{shown(label)} is no label of a parameter, such as 'sigma'. fit.estimates().index has them."
+        )
     kind, _, rest = label.partition("_")
     if kind not in _DERIVED or not rest:
         return find(design, label)
@@ -199,11 +202,11 @@ def choose_parameters(design: Design, labels: str | Sequence[str] | None) -> lis
         return list(parameters(design))
     try:
         asked = [labels] if isinstance(labels, str) else list(labels)
-    except TypeError as error:
+    except Exception as error:
         raise LabelTypeError(
-            f"parameters={labels!r} is neither a label nor a list of labels. Labels are: "
+            f"parameters={shown(labels)} is neither a label nor a list of labels. Labels are: "
             f"{', '.join(p.label for p in parameters(design))}."
         ) from error
     if not asked:
-        raise DesignError(f"parameters={labels!r} names no parameter. Leave it out (None) for all of them.")
+        raise DesignError(f"parameters={shown(labels)} names no parameter. Leave it out (None) for all of them.")
     return [find_derived(design, label) for label in asked]

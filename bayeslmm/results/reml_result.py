@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from bayeslmm.arguments import MOST_WORKERS, whole
 from bayeslmm.design.design import Design
 from bayeslmm.equality import by_value
 from bayeslmm.errors import ConvergenceWarning, DesignError
@@ -256,8 +257,7 @@ class REMLResult(FitStatistics, FitPredictions, FitIntervals, FitZeroTests, FitC
             Wrong shape, missing or infinite values.
         """
         values = check_responses(self.design, Y, 2)
-        if workers < 1:
-            raise DesignError(f"workers={workers}: at least one is needed.")
+        workers = whole("workers", workers, 1, MOST_WORKERS, DesignError)
         optima = optimise_many(self.cp, values, self.reml, fixed=self._fixed, workers=workers)
         return Refits(self.design, self.reml, optima)
 

@@ -228,7 +228,11 @@ def zero_test(
     `limits` are the milliseconds and the number of refits where `refits` is "auto".
     """
     draws = check_count("draws", draws, 1)
-    asked = None if refits == "auto" else check_count("refits", refits, int(method == "bootstrap"))
+    asked = (
+        None
+        if isinstance(refits, str) and refits == "auto"
+        else check_count("refits", refits, int(method == "bootstrap"))
+    )
     generator(seed)
     _check(fit, method)
     seed = SEED if seed is None else seed

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
+from bayeslmm import arguments
+from bayeslmm.arguments import flag
 from bayeslmm.design import Design, build_design
 from bayeslmm.design.formula import offsets_outside
 from bayeslmm.errors import DesignError, FormulaError
@@ -89,6 +91,7 @@ class LmList:
         pool : bool
             With the pooled residual standard deviation, or every group's own.
         """
+        flag("pool", pool, DesignError)
         return self._frame(self._scale(pool)[:, None] * np.sqrt(self.fits.unscaled))
 
     def _scale(self, pool: bool) -> FloatArray:
@@ -114,8 +117,8 @@ class LmList:
         DesignError
             The level is not strictly between 0 and 1.
         """
-        if not 0.0 < level < 1.0:
-            raise DesignError(f"level={level} is not strictly between 0 and 1. Use e.g. 0.95.")
+        level = arguments.level("level", level, DesignError)
+        flag("pool", pool, DesignError)
         own = (self.fits.n - self.fits.rank).astype(float)
         df = np.full_like(own, self.df) if pool else own
         quantile = np.asarray(student.ppf(0.5 + level / 2, np.where(df > 0, df, np.nan)))
