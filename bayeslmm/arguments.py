@@ -162,12 +162,15 @@ def real(
     """
     number = _scalar(value)
     asked = f"a {'finite ' if finite else ''}number{_range(least, most, above, below)}"
-    if number is None or not _in_range(number, least, most, above, below) or (finite and not math.isfinite(number)):
+    if number is None or not _in_range(number, least, most, above, below):
         raise _refusal(name, value, asked, error)
     try:
-        return float(number)
+        out = float(number)
     except OverflowError:
         raise _refusal(name, value, asked, error) from None
+    if finite and not math.isfinite(out):
+        raise _refusal(name, value, asked, error)
+    return out
 
 
 def level(name: str, value: Any, error: Failure = ArgumentError) -> float:
@@ -319,7 +322,10 @@ def labels(
     else:
         if not isinstance(value, Iterable) or isinstance(value, bytes | dict) or getattr(value, "ndim", 1) != 1:
             raise _refusal(name, value, "a label or a list of labels", error)
-        found = tuple(value)
+        try:
+            found = tuple(value)
+        except Exception:
+            raise _refusal(name, value, "a label or a list of labels", error) from None
     odd = [item for item in found if not isinstance(item, str)]
     if odd:
         raise error(f"{name} holds {shown(odd[0])}, of type {type(odd[0]).__name__}; it takes labels, which are text.")
@@ -389,6 +395,8 @@ def _scalar(value: Any) -> Any:
     # A NumPy span of time is registered as a whole number.
     if isinstance(value, bool | np.bool_ | np.timedelta64) or not isinstance(value, numbers.Real):
         return None
+    # Python's own, which compare with any number without overflow.
+    value = value.item() if isinstance(value, np.generic) else value
     return None if value != value else value
 
 
@@ -397,7 +405,7 @@ def _is_whole(value: Any) -> bool:
 
 
 def _without_fraction(number: Any) -> bool:
-    return bool(abs(number) < 2**53 and number == int(number))
+    return bool(-(2**53) < number < 2**53 and number == int(number))
 
 
 def _same_text(value: Any, option: Any) -> bool:

@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from bayeslmm.arguments import flag
 from bayeslmm.errors import StorageError
 from bayeslmm.exchange import exchange
 
@@ -105,6 +106,7 @@ def destination(path: FilePath, *, overwrite: bool = False, store: Sequence[str]
     >>> destination("fit.npz").path.name
     'fit.npz'
     """
+    flag("overwrite", overwrite, StorageError)
     given = as_path(path)
     with os_errors(given):
         place = _resolved(given)

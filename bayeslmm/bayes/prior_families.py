@@ -6,7 +6,7 @@ Every density is of a standard deviation s >= 0 in the units of the data (or of 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -61,6 +61,16 @@ def is_finite_number(value: Any) -> bool:
     except ArgumentError:
         return False
     return True
+
+
+def settle(prior: Any) -> None:
+    """Make the fields of a prior, once checked, numbers of Python: of large ints and fractions NumPy has no "
+    "logarithm.
+    """
+    for field in fields(prior):
+        value = getattr(prior, field.name)
+        if not isinstance(value, float) and not (type(value) is int and abs(value) < 2**53):
+            object.__setattr__(prior, field.name, float(value))
 
 
 def is_sd_prior(value: Any) -> bool:
@@ -141,6 +151,7 @@ class HalfT:
     def __post_init__(self) -> None:
         check_scale("The scale of a half-t prior", self.scale)
         check_scale("The degrees of freedom of a half-t prior", self.df)
+        settle(self)
 
     def log_density(self, s: FloatArray) -> FloatArray:
         """Log density at s >= 0."""
@@ -174,6 +185,7 @@ class HalfNormal:
 
     def __post_init__(self) -> None:
         check_scale("The scale of a half-normal prior", self.scale)
+        settle(self)
 
     def log_density(self, s: FloatArray) -> FloatArray:
         """Log density at s >= 0."""
@@ -205,6 +217,7 @@ class Exponential:
 
     def __post_init__(self) -> None:
         check_scale("The mean of an exponential prior", self.mean)
+        settle(self)
 
     @classmethod
     def pc(cls, upper: float, probability: float = 0.05) -> Exponential:
@@ -264,6 +277,7 @@ class Gamma:
         check_scale("The shape of a gamma prior", self.shape)
         if not (is_finite_number(self.rate) and self.rate == 0):
             check_scale("The rate of a gamma prior", self.rate)
+        settle(self)
 
     @property
     def proper(self) -> bool:
@@ -298,6 +312,7 @@ class Uniform:
 
     def __post_init__(self) -> None:
         check_scale("The upper end of a uniform prior", self.upper)
+        settle(self)
 
     def log_density(self, s: FloatArray) -> FloatArray:
         """Log density at s >= 0."""
@@ -353,6 +368,7 @@ class Power:
                 f"The exponent of a power prior is {shown(self.exponent)}, but the density s^exponent needs a finite "
                 "number. Give for example 1."
             )
+        settle(self)
 
     def log_density(self, s: FloatArray) -> FloatArray:
         """``exponent * log s``."""
@@ -401,6 +417,7 @@ class InverseGammaVariance:
             )
         check_scale("The shape of an inverse-gamma prior", self.shape)
         check_scale("The rate of an inverse-gamma prior", self.rate)
+        settle(self)
 
     def log_density(self, s: FloatArray) -> FloatArray:
         """Log density at s >= 0."""

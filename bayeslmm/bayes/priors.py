@@ -22,6 +22,7 @@ from bayeslmm.bayes.prior_families import (
     Uniform,
     is_finite_number,
     is_sd_prior,
+    settle,
 )
 from bayeslmm.bayes.term_priors import (
     Chi,
@@ -88,6 +89,7 @@ class Normal:
                 "units of y per unit of the column. Give each coefficient a prior of its own; for no prior information "
                 "use 'flat'."
             )
+        settle(self)
 
     def __str__(self) -> str:
         return f"normal({self.mean:.4g}, sd {self.sd:.4g})"

@@ -20,6 +20,7 @@ from bayeslmm.bayes.prior_families import (
     is_sd_prior,
     log_gamma_peak,
     power,
+    settle,
 )
 from bayeslmm.errors import ArgumentError, PriorError
 from bayeslmm.types import FloatArray
@@ -45,6 +46,7 @@ class Chi:
     def __post_init__(self) -> None:
         check_scale("The scale of a chi prior", self.scale)
         check_scale("The degrees of freedom of a chi prior", self.df)
+        settle(self)
 
     @property
     def even(self) -> bool:
@@ -181,6 +183,7 @@ class Decov:
     def __post_init__(self) -> None:
         for name in ("regularization", "concentration", "shape", "scale"):
             check_scale(f"The {name} of a decov prior", getattr(self, name))
+        settle(self)
 
     def log_density(self, t: FloatArray) -> FloatArray:
         """Log density (K,) of relative sds t, shape (K, c).
@@ -327,7 +330,7 @@ class Wishart:
 
     def __post_init__(self) -> None:
         check_scale("The number of degrees of freedom of a Wishart prior", self.df)
-        several = isinstance(self.scale, list | tuple | np.ndarray) and np.ndim(self.scale) == 1  # type: ignore[arg-type]
+        several = isinstance(self.scale, list | tuple | np.ndarray) and np.ndim(self.scale) == 1
         try:
             for value in self.scale if several else (self.scale,):  # type: ignore[union-attr]
                 real("scale", value, above=0.0, finite=False)
@@ -337,6 +340,7 @@ class Wishart:
                 "and has "
                 "to be positive (inf for the improper prior)."
             ) from None
+        object.__setattr__(self, "df", float(self.df) if not isinstance(self.df, int) else self.df)
 
     def sds(self, size: int) -> tuple[SdPrior, ...]:
         """Priors of the c = `size` sds."""

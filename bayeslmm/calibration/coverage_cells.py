@@ -142,12 +142,14 @@ def _check_numbers(cell: Cell) -> None:
     for field in fields(cell)[1:]:
         value, whole = getattr(cell, field.name), field.name in ("groups", "size")
         try:
-            arguments.whole(field.name, value, most=MOST_REFITS) if whole else arguments.real(field.name, value)
+            plain = arguments.whole(field.name, value, most=MOST_REFITS) if whole else arguments.real(field.name, value)
         except ArgumentError:
             kind = "whole number" if whole else "number"
             raise FitError(
                 f"This is not a cell of a coverage study: {field.name}={shown(value)} is no {kind} of a usual size."
             ) from None
+        if not isinstance(value, int | float):
+            object.__setattr__(cell, field.name, plain)
 
 
 def coverage_grid(designs: Sequence[DesignName] = DESIGNS) -> list[Cell]:  # type: ignore[assignment]

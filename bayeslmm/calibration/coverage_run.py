@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from bayeslmm.arguments import MOST_REFITS, MOST_WORKERS, shown, whole
+from bayeslmm.arguments import MOST_REFITS, MOST_WORKERS, flag, shown, whole
 from bayeslmm.bayes.prior_families import SdPrior, is_sd_prior
 from bayeslmm.bayes.progress import Progress, interactive
 from bayeslmm.calibration.coverage_cells import Cell, coverage_grid
@@ -86,13 +86,15 @@ def coverage_study(
     _check_client(client)
     began = time.perf_counter()
     level = float(check_level(level))
+    if progressbar is not None:
+        flag("progressbar", progressbar, FitError)
     tasks = [
         Task(cell, k // CHUNK, min(CHUNK, replicates - k), level, random_seed, prior)
         for cell in cells
         for k in range(0, replicates, CHUNK)
     ]
     if store is not None and not isinstance(store, str | os.PathLike):
-        raise FitError(f"store={store!r} is no path of a folder.")
+        raise FitError(f"store={shown(store)} is no path of a folder.")
     kept = None if store is None else Store(store, level, random_seed, prior)
     done = {task: chunk for task in tasks if kept and (chunk := kept.load(task))}
     waiting = [task for task in tasks if task not in done]

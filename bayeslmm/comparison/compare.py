@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from bayeslmm.arguments import MOST_REFITS, choice, instance, seed, whole
+from bayeslmm.arguments import MOST_REFITS, choice, instance, seed, text, whole
 from bayeslmm.comparison import export
 from bayeslmm.comparison.draws import Bootstrap, draw_bootstrap, replicates
 from bayeslmm.comparison.fixed import fixed_table
@@ -152,6 +152,7 @@ class Comparison:
         """
         if group is None:
             return self.groups
+        text("group", group, "the name of a grouping factor", DesignError)
         if group not in self.design.groupings:
             known = ", ".join(self.design.groupings)
             raise DesignError(f"There is no grouping factor {group!r}. Grouping factors are: {known}.")

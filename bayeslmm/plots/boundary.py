@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from bayeslmm.arguments import instance, text
 from bayeslmm.bayes.at_means import place
 from bayeslmm.bayes.prior_draws import draw_term_sds
 from bayeslmm.bayes.priors import Flat, SdPrior
@@ -61,11 +62,16 @@ def plot_boundary(both: Comparison, parameter: str, axes: Any = None) -> Any:
     """
     import matplotlib.pyplot as plt
 
+    text("parameter", parameter, "the label of a standard deviation", DesignError)
     p = find(both.design, _sd_label(both, parameter))
     if p.kind not in ("sd", "sigma"):
         known = ", ".join(q.label for q in both.parameters if is_scale(q))
         raise DesignError(f"plot_boundary shows standard deviations; {p.label!r} is none. The model has: {known}.")
-    if axes is None:
+    if axes is not None:
+        from matplotlib.axes import Axes
+
+        instance("axes", axes, Axes, "Axes of matplotlib", DesignError)
+    else:
         _, axes = plt.subplots(figsize=(6.6, 4.8), layout="constrained")
     grid = grid_for(both, p)
     posterior = posterior_density(both, p, grid)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bayeslmm import arguments
+from bayeslmm.arguments import text
 from bayeslmm.errors import DesignError
 from bayeslmm.plots.style import wrapped
 
@@ -61,6 +63,9 @@ def plot_coverage(
     """
     import matplotlib.pyplot as plt
 
+    text("parameter", parameter, "the name of a parameter", DesignError)
+    text("design", design, "the name of a design", DesignError)
+    arguments.level("level", level, DesignError)
     table = getattr(study, "table", study)
     own = table[(table["parameter"] == parameter) & (table["design"] == design)]
     if own.empty:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from bayeslmm.arguments import text
 from bayeslmm.comparison import Comparison
 from bayeslmm.design.names import in_plot
 from bayeslmm.errors import DesignError
@@ -39,6 +40,9 @@ def plot_shrinkage(both: Comparison, group: str | None = None, effect: str | Non
     """
     import matplotlib.pyplot as plt
 
+    for name, value in (("group", group), ("effect", effect)):
+        if value is not None:
+            text(name, value, "a name, or None", DesignError)
     group = group or next(iter(both.design.groupings))
     blups = both.reml.ranef()
     if group not in blups:

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from bayeslmm.arguments import shown
+from bayeslmm.arguments import numbers_of, shown
 from bayeslmm.design.design import Design
 from bayeslmm.design.lookup import term_positions
 from bayeslmm.errors import DesignError, FitError
@@ -245,7 +245,7 @@ class FitCoefficients:
             L = [L]
         if isinstance(L, Sequence) and L and all(isinstance(name, str) for name in L):
             return np.eye(len(names))[[k for name in L for k in _positions(str(name), names)]]
-        rows = np.atleast_2d(np.asarray(L, dtype=float))
+        rows = np.atleast_2d(numbers_of("L", L, finite=False, error=DesignError))
         if rows.ndim != 2 or rows.shape[1] != len(names) or not np.isfinite(rows).all():
             raise DesignError(
                 f"L has shape {np.shape(L)}; it needs finite numbers, one column for each of the {len(names)} "

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from bayeslmm.arguments import shown
+from bayeslmm.arguments import numbers_of, shown
 from bayeslmm.design.design import Design
-from bayeslmm.errors import BayesLMMWarning, ConvergenceWarning, DesignError, FitError
+from bayeslmm.errors import ArgumentError, BayesLMMWarning, ConvergenceWarning, DesignError, FitError
 from bayeslmm.inference import Profile, ProfileTarget, profile_curve, profile_ends
 from bayeslmm.likelihood import CrossProducts
 from bayeslmm.reml import Optimum
@@ -153,16 +153,18 @@ def _shown(estimate: float, sigma: float, kind: str, lower: float, upper: float)
 
 def _numbers(values: ArrayLike, parameter: Parameter) -> FloatArray:
     try:
-        grid = np.atleast_1d(np.asarray(values, dtype=float))
-    except (TypeError, ValueError) as error:
+        grid = np.atleast_1d(numbers_of("values", values, finite=False))
+    except ArgumentError as error:
         raise DesignError(
-            f"{parameter.label} cannot be profiled at values={values!r}: they are no numbers. Give a number or a list "
+            f"{parameter.label} cannot be profiled at values={shown(values)}: they are no numbers. Give a number or "
+            "a list "
             "of numbers."
         ) from error
     if grid.ndim > 1 or not grid.size:
         what = "is empty" if not grid.size else f"has {grid.ndim} axes"
         raise DesignError(
-            f"values={values!r} {what}; a profile needs a number or a list of numbers. Leave values out for a grid "
+            f"values={shown(values)} {what}; a profile needs a number or a list of numbers. Leave values out for a "
+            "grid "
             "over the interval."
         )
     return grid

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from bayeslmm.arguments import MOST_WORKERS, whole
+from bayeslmm.arguments import MOST_WORKERS, flag, whole
 from bayeslmm.design.design import Design
 from bayeslmm.equality import by_value
 from bayeslmm.errors import ConvergenceWarning, DesignError
@@ -110,6 +110,7 @@ class REMLResult(FitStatistics, FitPredictions, FitIntervals, FitZeroTests, FitC
             Hold the fixed effects at their estimates, as lme4's condVar does; False adds their uncertainty.
         """
         optimum = self.optimum
+        flag("fixed_known", fixed_known, DesignError)
         blocks = conditional_variances(self.cp, optimum.factors, optimum.factor, fixed_known=fixed_known)
         return variances_by_group(self.design, self.cp, [v * self.sigma**2 for v in blocks])
 

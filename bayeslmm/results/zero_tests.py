@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
+from bayeslmm.arguments import shown
 from bayeslmm.bayes.prior_scales import rms
 from bayeslmm.design.design import Design
 from bayeslmm.design.terms import term_position
@@ -183,7 +184,7 @@ def resolve(design: Design, what: str) -> Removal:
         No such term, several, or a parameter that is not the standard deviation of random effects.
     """
     if not isinstance(what, str):
-        raise DesignError(f"test_zero needs a name such as 'Subject' or 'sd_Subject[Days]', not {what!r}.")
+        raise DesignError(f"test_zero needs a name such as 'Subject' or 'sd_Subject[Days]', not {shown(what)}.")
     labels, groups = [term.label for term in design.terms], [term.group for term in design.terms]
     if what in groups or any("".join(label.split()) == "".join(what.split()) for label in labels):
         own = [label for label, group in zip(labels, groups, strict=True) if group == what]

@@ -110,6 +110,7 @@ def sample(pairs: Sequence[tuple[int, int]], size: int) -> list[tuple[int, int]]
 
 
 def call_names() -> list[str]:
+    """The calls in words, in the order of their numbers."""
     from worker import _module
 
     return [f"{c.name}({c.argument}=)#{c.variant}" for c in _module("calls").calls()]
