@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bayeslmm.arguments import flag
+from bayeslmm.arguments import flag, shown
 from bayeslmm.errors import StorageError
 from bayeslmm.exchange import exchange
 
@@ -80,7 +80,7 @@ def as_path(path: FilePath) -> Path:
         No path.
     """
     if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
-        raise StorageError(f"{path!r} is a {type(path).__name__} and no path. Give the name of a file as a text.")
+        raise StorageError(f"{shown(path)} is a {type(path).__name__} and no path. Give the name of a file as a text.")
     return Path(path)
 
 

@@ -64,9 +64,7 @@ def is_finite_number(value: Any) -> bool:
 
 
 def settle(prior: Any) -> None:
-    """Make the fields of a prior, once checked, numbers of Python: of large ints and fractions NumPy has no "
-    "logarithm.
-    """
+    """Make the checked fields of a prior Python's numbers: NumPy has no logarithm of large ints and fractions."""
     for field in fields(prior):
         value = getattr(prior, field.name)
         if not isinstance(value, float) and not (type(value) is int and abs(value) < 2**53):

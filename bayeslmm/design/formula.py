@@ -84,7 +84,6 @@ class Formula:
     bars: tuple[Bar, ...]
 
 
-@lru_cache(maxsize=256)
 def parse_formula(text: str) -> Formula:
     """Split an lme4-style formula.
 
@@ -115,6 +114,11 @@ def parse_formula(text: str) -> Formula:
     """
     if not isinstance(text, str):
         raise FormulaError(f"The formula is a {type(text).__name__}, not a string such as 'y ~ x + (x | g)'.")
+    return _parsed(text)
+
+
+@lru_cache(maxsize=256)
+def _parsed(text: str) -> Formula:
     tokens = tokenize(text)
     tilde = _tilde(text, tokens)
     left, right = tokens[:tilde], tokens[tilde + 1 :]

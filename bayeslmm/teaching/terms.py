@@ -46,7 +46,8 @@ def check_sigma(sigma: float) -> None:
     DesignError
     """
     try:
-        real("sigma", sigma, above=0.0)
+        # Its square is finite, and so is one over it.
+        real("sigma", sigma, least=1e-150, most=1e150)
     except ArgumentError:
         raise DesignError(
             f"sigma is {shown(sigma)}. The equations divide by the residual variance, so it has to be a positive "
