@@ -10,6 +10,7 @@ import pandas as pd
 
 from bayeslmm.arguments import flag
 from bayeslmm.design import Design
+from bayeslmm.design.readable import readable
 from bayeslmm.errors import DesignError
 from bayeslmm.likelihood import CrossProducts
 from bayeslmm.reml import Optimum
@@ -242,7 +243,7 @@ class BayesianModel:
             (c.group, c.form, c.ratio, c.levels, c.reason)
             for c in choose_forms(self._design, self._optimum(True).terms)
         ]
-        return pd.DataFrame(rows, columns=["group", "form", "ratio", "levels", "reason"]).set_index("group")
+        return readable(pd.DataFrame(rows, columns=["group", "form", "ratio", "levels", "reason"]).set_index("group"))
 
     def prior_predictive(
         self,

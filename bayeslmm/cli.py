@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.measure import Measurement
+from rich.console import Console, ConsoleOptions
 from rich.rule import Rule
-from rich.table import Table
 from rich.text import Text
 
-from bayeslmm.comparison import Comparison, compare
+from bayeslmm.comparison import Comparison, compare, export
 from bayeslmm.datasets import describe_dataset, load_dataset
 from bayeslmm.design.lint import lint
 from bayeslmm.design.names import on_terminal
-from bayeslmm.errors import DatasetError, StorageError
+from bayeslmm.design.readable import frame_columns
+from bayeslmm.design.screen import Column, fill, screen_width, table_lines
+from bayeslmm.errors import StorageError
 from bayeslmm.model import Model
 from bayeslmm.outcome import run
-from bayeslmm.results.summary import Summary, describe_vanished, number
+from bayeslmm.reading import Options, read_data, read_table
+from bayeslmm.results.summary import Summary, describe_vanished, reml_summary
 from bayeslmm.writing import check_folder
+
+__all__ = ["app", "as_table", "main", "read_data", "show_comparison", "show_summary"]
 
 app = typer.Typer(
     help="Linear mixed models: one lme4-style formula, REML and posterior compared.\n\n"
@@ -31,8 +35,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 DEMO = ("sleepstudy", "Dyestuff2")
-# A terminal narrower than the comparison would cut its columns.
-_WIDTH = 150
 
 
 def _usable_folder(folder: Path | None) -> Path | None:
@@ -46,7 +48,21 @@ def _usable_folder(folder: Path | None) -> Path | None:
 
 
 Formula = Annotated[str, typer.Argument(help='lme4-style formula in quotes, e.g. "y ~ x + (x | g)".')]
-Data = Annotated[str, typer.Option("--data", help="Name of a shipped data set, or path of a CSV or parquet file.")]
+Data = Annotated[
+    str,
+    typer.Option("--data", help="Name of a shipped data set, path of a CSV or parquet file, or - for standard input."),
+]
+Na = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--na",
+        help="Word that means a missing value, in any column; may be given several times. Empty cells always do, and "
+        "NA, NaN, null, None in columns of numbers; in columns of text these are levels.",
+    ),
+]
+Sep = Annotated[str, typer.Option("--sep", help="Separator of the columns, e.g. ';' or tab; found out by default.")]
+Decimal = Annotated[str, typer.Option("--decimal", help="Decimal sign of numbers: . or , ; found out by default.")]
+Encoding = Annotated[str, typer.Option("--encoding", help="Encoding of the file, e.g. cp1252; found out by default.")]
 Weights = Annotated[str | None, typer.Option("--weights", help="Column or expression of precision weights.")]
 Frequency = Annotated[
     str | None, typer.Option("--frequency", help="Column or expression of how many identical rows a row stands for.")
@@ -64,6 +80,10 @@ def fit(
     data: Data,
     weights: Weights = None,
     frequency: Frequency = None,
+    na: Na = None,
+    sep: Sep = "",
+    decimal: Decimal = "",
+    encoding: Encoding = "",
     ml: Annotated[bool, typer.Option("--ml", help="Maximum likelihood instead of REML.")] = False,
     out: Annotated[
         Path | None,
@@ -73,7 +93,7 @@ def fit(
     """Fit by REML (or ML) and print estimates and intervals."""
     from bayeslmm.report import FIT_FILES, write_estimates
 
-    model = Model(formula, read_data(data), weights=weights, frequency=frequency)
+    model = _model(formula, _read(data, na, sep, decimal, encoding), weights=weights, frequency=frequency)
     if out is not None:
         check_folder(out, FIT_FILES)
     result = model.fit(reml=not ml)
@@ -81,10 +101,9 @@ def fit(
     # Files first: they are not lost if who reads the output closes it.
     paths = [] if out is None else write_estimates(tidy, out)
     console = _console()
-    show_summary(result.summary(), console)
-    console.print(as_table("Estimates with 95 % intervals", tidy.set_index("term")))
+    show_summary(reml_summary(result, tidy), console)
     if out is not None:
-        console.print(f"Wrote {' and '.join(map(str, paths))}.")
+        _say(console, f"Wrote {' and '.join(map(str, paths))}.")
 
 
 @app.command(name="compare")
@@ -93,6 +112,10 @@ def compare_command(
     data: Data,
     weights: Weights = None,
     frequency: Frequency = None,
+    na: Na = None,
+    sep: Sep = "",
+    decimal: Decimal = "",
+    encoding: Encoding = "",
     method: Annotated[
         str, typer.Option("--method", help="auto, quadrature, importance, collapsed_nuts or nuts.")
     ] = "auto",
@@ -101,11 +124,12 @@ def compare_command(
     out: Out = None,
 ) -> None:
     """Fit by REML, sample the posterior, and print both side by side."""
-    model = Model(formula, read_data(data), weights=weights, frequency=frequency)
+    model = _model(formula, _read(data, na, sep, decimal, encoding), weights=weights, frequency=frequency)
+    name = "standard input" if data == "-" else Path(data).stem
     if out is not None:
-        _check([(Path(data).stem, model)], out)
+        _check([(name, model)], out)
     both = compare(model.fit(), model.sample(draws, method=method, random_seed=seed))  # type: ignore[arg-type]
-    paths = [] if out is None else _write([(Path(data).stem, both)], out)
+    paths = [] if out is None else _write([(name, both)], out)
     show_comparison(both, _console())
     if out is not None:
         _list(paths, out)
@@ -117,6 +141,10 @@ def boundary(
     data: Data,
     weights: Weights = None,
     frequency: Frequency = None,
+    na: Na = None,
+    sep: Sep = "",
+    decimal: Decimal = "",
+    encoding: Encoding = "",
     ml: Annotated[bool, typer.Option("--ml", help="Maximum likelihood instead of REML.")] = False,
     seed: Seed = 1,
     out: Annotated[
@@ -127,25 +155,29 @@ def boundary(
     """Say what a variance of zero, or one near it, means for a fit, and what can be done."""
     from bayeslmm.report import BOUNDARY_FILES, write_boundary
 
-    model = Model(formula, read_data(data), weights=weights, frequency=frequency)
+    model = _model(formula, _read(data, na, sep, decimal, encoding), weights=weights, frequency=frequency)
     if out is not None:
         check_folder(out, BOUNDARY_FILES)
     report, console = model.fit(reml=not ml).boundary(random_seed=seed), _console()
     paths = [] if out is None else write_boundary(report, out)
-    console.print(str(report), markup=False, highlight=False)
+    _show(console, report.text(console.width))
     if out is not None:
-        console.print(f"Wrote {' and '.join(map(str, paths))}.")
+        _say(console, f"Wrote {' and '.join(map(str, paths))}.")
 
 
 @app.command(name="lint")
 def lint_command(
     formula: Formula,
     data: Annotated[str | None, typer.Option("--data", help="Data set or file, for findings about columns.")] = None,
+    na: Na = None,
+    sep: Sep = "",
+    decimal: Decimal = "",
+    encoding: Encoding = "",
 ) -> None:
     """Say where lme4, brms, bambi or formulae would read a formula differently."""
-    report = lint(formula, None if data is None else read_data(data))
+    report = lint(formula, None if data is None else _read(data, na, sep, decimal, encoding))
     console = _console()
-    console.print(str(report), highlight=False, soft_wrap=True)
+    _show(console, report.text(console.width))
 
 
 @app.command()
@@ -158,45 +190,31 @@ def demo(out: Out = Path("demo-output"), seed: Seed = 1) -> None:
         entry = describe_dataset(name)
         both = compare(model.fit(), model.sample(random_seed=seed))
         console.print(Rule(Text(name, style="bold")))
-        console.print(f"{entry['description']}. Source: {entry['source']}.")
+        _say(console, f"{entry['description']}. Source: {entry['source']}.")
         show_comparison(both, console)
         comparisons.append((name, both))
     folder = out or Path("demo-output")
     _list(_write(comparisons, folder), folder)
 
 
-def read_data(name: str) -> Any:
-    """A shipped data set, or a CSV or parquet file.
+def _read(data: str, na: list[str] | None, sep: str, decimal: str, encoding: str) -> Any:
+    """The table of --data; what was decided when it was read is said before anything else."""
+    reading = read_table(data, Options(tuple(na or ()), sep, decimal, encoding))
+    _remark("standard input" if data == "-" else data, reading.notes)
+    return reading.frame
 
-    Raises
-    ------
-    DatasetError
-        Neither, a file type that is not read, or a file without a table.
-    """
-    import pandas as pd
 
-    path = Path(name)
-    suffix = path.suffix.lower()
-    if not path.exists() and suffix == "":
-        return load_dataset(name)
-    if not path.exists():
-        raise DatasetError(f"There is no file {name!r}. Give the path of a CSV or parquet file, or a data set's name.")
-    if suffix == ".parquet":
-        try:
-            return pd.read_parquet(path)
-        except ImportError as error:
-            raise DatasetError(
-                f"Reading {name!r} needs pyarrow, which is not installed: pip install pyarrow."
-            ) from error
-    if suffix in (".csv", ".tsv", ".txt"):
-        try:
-            return pd.read_csv(path, sep="\t" if suffix == ".tsv" else ",")
-        except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-            raise DatasetError(
-                f"{name!r} cannot be read as a table ({error}). The first line has to hold the names of the columns, "
-                "the others one row each, in UTF-8."
-            ) from error
-    raise DatasetError(f"{name!r} is neither CSV (.csv, .tsv) nor parquet (.parquet).")
+def _model(formula: str, data: Any, **options: Any) -> Model:
+    """The model, and what is odd about its data."""
+    model = Model(formula, data, **options)
+    _remark("data", model.design.notes.lines)
+    return model
+
+
+def _remark(about: str, notes: Sequence[str]) -> None:
+    console = _Plain(stderr=True, width=screen_width(), markup=False, emoji=False)
+    for note in notes:
+        _say(console, f"Note ({about}): {note}")
 
 
 class _Plain(Console):
@@ -208,8 +226,7 @@ class _Plain(Console):
 
 def _console() -> Console:
     # Labels such as sd_g[x] are not markup, terms such as a:b:c no emoji.
-    console = _Plain(markup=False, emoji=False)
-    return console if console.is_terminal else _Plain(width=_WIDTH, markup=False, emoji=False)
+    return _Plain(width=screen_width(), markup=False, emoji=False)
 
 
 def _check(models: list[tuple[str, Model]], folder: Path) -> None:
@@ -229,65 +246,72 @@ def _write(comparisons: list[tuple[str, Comparison]], folder: Path) -> list[Path
 
 def _list(paths: list[Path], folder: Path) -> None:
     console = _console()
-    console.print(f"\nWritten to {folder}:")
+    _say(console, f"\nWritten to {folder}:")
     for path in paths:
-        console.print(f"  {path.name}")
+        _say(console, f"  {path.name}")
 
 
 def show_comparison(both: Comparison, console: Console) -> None:
-    """Print a comparison; in a narrow terminal in three parts."""
+    """Print a comparison, folded where the console is narrow."""
     for line in both.header:
-        console.print(line)
+        _say(console, line)
     for vanished in both.reml.optimum.vanished:
-        console.print(describe_vanished(both.design, vanished), style="yellow")
-    frame = both.printable()
-    table = as_table("", frame)
-    if Measurement.get(console, console.options.update(max_width=10 * _WIDTH), table).minimum <= console.width:
-        console.print(table)
-        return
-    posterior, zero = (list(frame.columns).index(name) for name in ("mean", "P(sd < delta)"))
-    console.print(as_table("REML and ML", frame.iloc[:, :posterior]))
-    console.print(as_table("Posterior", frame.iloc[:, posterior:zero]))
-    console.print(as_table("Near zero", frame.iloc[:, zero:][frame["delta"].notna()]))
+        _say(console, describe_vanished(both.design, vanished), style="yellow")
+    table = as_table("", both.printable(), export.blocks(both))
+    console.print("", table, "", sep="\n", soft_wrap=True, highlight=False)
 
 
 def show_summary(summary: Summary, console: Console) -> None:
     """Print a summary."""
-    console.print(summary.title, style="bold")
-    for note in summary.notes:
-        console.print(note)
-    for heading, table in summary.tables:
-        console.print(as_table(heading, table))
+    title, _, rest = summary.text(console.width).partition("\n")
+    _show(console, title, style="bold")
+    _show(console, rest)
 
 
-def as_table(title: str, frame: Any) -> Table:
-    """A rich table of a data frame; numbers are never cut, words may be wrapped."""
-    table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column(frame.index.name or "", min_width=max((len(str(label)) for label in frame.index), default=0))
-    for column in frame.columns:
-        numeric = frame[column].dtype.kind in "fi"
-        words = (word for value in frame[column] for word in ([_cell(value)] if numeric else _cell(value).split()))
-        width = max((len(word) for word in words), default=0)
-        table.add_column(str(column), justify="right" if numeric else "left", min_width=width)
-    for label, row in frame.iterrows():
-        table.add_row(str(label), *(_cell(value) for value in row))
-    return table
+@dataclass(frozen=True)
+class FoldedTable:
+    """A table that rich shows in blocks as wide as the console.
+
+    Attributes
+    ----------
+    title : str
+    columns : tuple of Column
+        That of the labels first.
+    """
+
+    title: str
+    columns: tuple[Column, ...]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        labels, *columns = self.columns
+        lines = table_lines([labels], columns, options.max_width)
+        yield Text("\n".join([self.title, *lines] if self.title else lines), no_wrap=True, overflow="ignore")
 
 
-def _cell(value: Any) -> str:
-    if value is None or value != value:
-        return ""
-    return number(value) if isinstance(value, float) else str(value)
+def as_table(title: str, frame: Any, groups: Mapping[str, Sequence[str]] | None = None) -> FoldedTable:
+    """A table of a data frame for rich; nothing is cut."""
+    labels, columns = frame_columns(frame, groups)
+    return FoldedTable(title, (*labels, *columns))
+
+
+def _say(console: Console, text: str, style: str | None = None) -> None:
+    """Print sentences, broken at spaces where the console ends."""
+    _show(console, fill(text, console.width, "  "), style)
+
+
+def _show(console: Console, text: str, style: str | None = None) -> None:
+    """Print lines that fit; what does not is left whole to the terminal."""
+    console.print(text, style=style, soft_wrap=True, highlight=False)
 
 
 def main() -> None:
     """Entry point: whatever goes wrong is said in words, without a traceback."""
-    run(
-        app,
-        lambda text: _Plain(stderr=True, width=_WIDTH, markup=False, emoji=False, highlight=False).print(
-            text, style="red"
-        ),
-    )
+    run(app, _complain)
+
+
+def _complain(text: str) -> None:
+    console = _Plain(stderr=True, width=screen_width(), markup=False, emoji=False)
+    _show(console, fill(text, console.width), style="red")
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ _NUMERIC = "biufcMmUS"
 CLASSES: dict[str, tuple[str, ...]] = {
     "bayeslmm.design.contrasts": ("Treatment",),
     "bayeslmm.design.covariance": ("Diagonal", "Unstructured"),
-    "bayeslmm.design.design": ("Design", "DroppedRows", "Grouping", "RandomTerm"),
+    "bayeslmm.design.design": ("Design", "DroppedRows", "Grouping", "Notes", "RandomTerm"),
     "bayeslmm.design.recipe": ("Column", "NamedContrasts", "Recipe"),
     "bayeslmm.design.shared": ("AR1", "CompoundSymmetry", "Identity"),
     "bayeslmm.numerics.newton": ("Step",),

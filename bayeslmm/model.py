@@ -15,6 +15,8 @@ from numpy.typing import ArrayLike
 from bayeslmm.arguments import MOST_REFITS, choice, flag, instance, whole
 from bayeslmm.bayesian import BayesianModel
 from bayeslmm.design import CovarianceStructure, Design, DroppedRows, build_design
+from bayeslmm.design.notes import fixed_levels
+from bayeslmm.design.screen import fill
 from bayeslmm.errors import ConvergenceWarning, FitError, StorageError
 from bayeslmm.likelihood import CrossProducts, cross_products
 from bayeslmm.reml import Optimum, optimise
@@ -273,17 +275,19 @@ class Model(BayesianModel):
                 f"{term.label}: {levels} levels x {', '.join(term.effects)}, "
                 f"{k} covariance parameter{'' if k == 1 else 's'}"
             )
+        lines += fixed_levels(design)
         if design.aliased:
             lines.append(f"left out because earlier columns span them: {', '.join(design.aliased)}")
         if len(design.dropped):
             lines.append(str(design.dropped))
-        return lines
+        return [*lines, *(f"note: {note}" for note in design.notes.lines)]
 
     def __repr__(self) -> str:
-        return "\n  ".join([f"Model: {self.formula}", *self._lines()])
+        return fill("\n  ".join([f"Model: {self.formula}", *self._lines()]), indent="  ")
 
     def _repr_html_(self) -> str:
-        items = "".join(f"<li>{html.escape(line)}</li>" for line in self._lines())
+        # Spaces are what some levels differ by.
+        items = "".join(f"<li style='white-space:pre-wrap'>{html.escape(line)}</li>" for line in self._lines())
         return f"<div><b>Model:</b> <code>{html.escape(self.formula)}</code><ul>{items}</ul></div>"
 
 

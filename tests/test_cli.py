@@ -133,7 +133,7 @@ def test_demo_compares_both_data_sets(tmp_path):
     assert "sleepstudy" in text
     assert "Singular: (1 | Batch) leaves no variance" in text
     assert "upper" in text
-    listed = [line.strip() for line in text.split("Written to")[1].splitlines()[1:] if line.strip()]
+    listed = [line.strip() for line in text.split("Written to")[1].partition(":\n")[2].splitlines() if line.strip()]
     assert listed == [name for name in listed if (tmp_path / name).is_file()]
     assert {path.name for path in tmp_path.iterdir()} == set(listed)
     assert set(json.loads((tmp_path / "comparison.json").read_text())) == {"sleepstudy", "Dyestuff2"}
@@ -209,8 +209,12 @@ def test_endings_of_files_in_any_case(tmp_path, name):
 
 
 def test_rows_without_values_are_counted(slopes, tmp_path):
-    """Rows 3 and 9 of the file have no x."""
-    data, out, said = ("--data", str(slopes)), tmp_path / "out", "Note: 2 rows dropped (missing x: 3, 9)"
+    """Rows 3 and 9 of the table, lines 5 and 11 of the file, have no x."""
+    data, out, said = (
+        ("--data", str(slopes)),
+        tmp_path / "out",
+        "Note: 2 rows dropped (missing x: lines 5, 11 of the file)",
+    )
     assert said in run("compare", "y ~ x + (1 | g)", *data, "--draws", "200", "--out", str(out))
     assert said in run("boundary", "y ~ x + (1 | g)", *data, "--out", str(out))
     page = (out / "report.html").read_text()

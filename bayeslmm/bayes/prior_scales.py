@@ -45,7 +45,10 @@ def _median(design: Design, values: FloatArray) -> float:
 
 def observation_mean(design: Design, values: FloatArray) -> FloatArray:
     """Mean over observations of values (n,) or (n, k): every row counts as often as it occurs."""
-    return np.asarray(np.average(values, axis=0, weights=design.frequency))
+    if design.frequency is None:
+        return np.asarray(values.mean(axis=0))
+    # np.average has no average of no columns.
+    return np.asarray((design.frequency * values.T).T.sum(axis=0) / design.frequency.sum())
 
 
 def rms(design: Design, Z: FloatArray) -> FloatArray:

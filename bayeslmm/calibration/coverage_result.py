@@ -12,6 +12,8 @@ from bayeslmm.arguments import text, whole
 from bayeslmm.calibration.coverage_criteria import criteria
 from bayeslmm.calibration.coverage_table import CELL_COLUMNS
 from bayeslmm.datasets import load_dataset
+from bayeslmm.design.readable import table_text
+from bayeslmm.design.screen import fill
 from bayeslmm.equality import by_value
 from bayeslmm.errors import FitError
 from bayeslmm.writing import destination, replacing
@@ -126,8 +128,7 @@ class CoverageStudy:
         return plot_coverage(self.table, parameter, design, level=self.level, **keywords)
 
     def __str__(self) -> str:
-        lines = [self._head(), self.summary.round(3).to_string(), *self._tail()]
-        return "\n".join(lines)
+        return "\n".join([fill(self._head()), table_text(self.summary.round(3)), *map(fill, self._tail())])
 
     __repr__ = __str__
 

@@ -13,6 +13,8 @@ import pandas as pd
 from bayeslmm.arguments import whole
 from bayeslmm.calibration.bands import band_ratio, chi_square, difference_band, ecdf_difference
 from bayeslmm.calibration.replicate import Replicate, Task
+from bayeslmm.design.readable import html_table, table_text
+from bayeslmm.design.screen import fill
 from bayeslmm.equality import by_value
 from bayeslmm.errors import FitError
 from bayeslmm.results.labels import Parameter, parameters
@@ -151,7 +153,13 @@ class Calibration:
         return plot_calibration(self, ax)
 
     def __repr__(self) -> str:
-        return "\n".join([*self._head(), self.table.to_string(float_format="{:.3g}".format), *self._tail()])
+        lines = [table_text(self._shown), *map(fill, self._tail())]
+        return "\n".join([*map(fill, self._head()), *lines])
+
+    @property
+    def _shown(self) -> pd.DataFrame:
+        """The table with three digits."""
+        return self.table.map(lambda value: f"{value:.3g}" if isinstance(value, float) else value)
 
     def _repr_html_(self) -> str:
         import html
@@ -159,9 +167,7 @@ class Calibration:
         def lines(texts: Sequence[str]) -> str:
             return "".join(f"<p>{html.escape(text)}</p>" for text in texts)
 
-        return (
-            f"<div>{lines(self._head())}{self.table.to_html(float_format='{:.3g}'.format)}{lines(self._tail())}</div>"
-        )
+        return f"<div>{lines(self._head())}{html_table(self._shown)}{lines(self._tail())}</div>"
 
     def _head(self) -> list[str]:
         formula = self.task.design.formula

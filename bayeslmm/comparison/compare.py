@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -15,20 +16,21 @@ from bayeslmm.comparison.draws import Bootstrap, draw_bootstrap, replicates
 from bayeslmm.comparison.fixed import fixed_table
 from bayeslmm.comparison.groups import group_table
 from bayeslmm.comparison.long import long_table
+from bayeslmm.comparison.naming import DEFAULT, different, given_names, long_name, method_names, prior_name
 from bayeslmm.comparison.same import check_same
-from bayeslmm.comparison.tables import FURTHER, HEADINGS, posterior_names, sd_table, variance_table
+from bayeslmm.comparison.tables import draws_below, error_table, headings, sd_table, variance_table
 from bayeslmm.design.design import Design
-from bayeslmm.design.names import on_terminal
 from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.reml import optimise, optimise_penalised
 from bayeslmm.results import Posterior, REMLResult, parameters
+from bayeslmm.results.digits import in_digits
 from bayeslmm.results.intervals import check_level
 from bayeslmm.results.labels import Parameter
 from bayeslmm.results.negligible import check_delta
 from bayeslmm.results.penalised_result import fit_result
 from bayeslmm.results.sampling import generator
-from bayeslmm.results.summary import left_out, number
+from bayeslmm.results.summary import ROUNDED, left_out
 
 if TYPE_CHECKING:
     from xarray import DataTree
@@ -58,6 +60,8 @@ class Comparison:
         Further posteriors of the model, e.g. under other priors.
     scale : {"sd", "variance"}
         How variance parameters are shown. Modes and highest-density intervals are found on the sd scale and squared.
+    given : tuple of str
+        What the user calls the posteriors; empty: they are named by their priors.
     """
 
     reml: REMLResult
@@ -67,6 +71,7 @@ class Comparison:
     delta: float | None = None
     more: tuple[Posterior, ...] = ()
     scale: Scale = "sd"
+    given: tuple[str, ...] = ()
 
     @property
     def design(self) -> Design:
@@ -79,13 +84,25 @@ class Comparison:
 
     @property
     def posteriors(self) -> dict[str, Posterior]:
-        """All posteriors under the names that `long` and `fixed` use."""
-        everything = (self.posterior, *self.more)
-        return dict(zip(self._posterior_names, everything, strict=True))
+        """All posteriors under the names that `long`, `fixed` and `datatrees` use.
+
+        ``posterior (default)``, ``posterior (brms)``, or the names that they were given.
+        """
+        methods = self.given or method_names(self._priors)
+        return dict(zip(methods, (self.posterior, *self.more), strict=True))
 
     @cached_property
-    def _posterior_names(self) -> tuple[str, ...]:
-        return posterior_names((self.posterior, *self.more))
+    def _priors(self) -> tuple[str, ...]:
+        return tuple(prior_name(post) for post in (self.posterior, *self.more))
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Short names of the posteriors, which headings and figures have.
+
+        The names that they were given, or else their priors: ``default priors``, the name of a preset, or in what they
+        differ from one, ``sd_Batch ~ half-normal(5)``. A name that another posterior has too gets a number.
+        """
+        return self.given or different(self._priors)
 
     @cached_property
     def penalised(self) -> REMLResult | None:
@@ -108,8 +125,8 @@ class Comparison:
         Columns: ``ml``, ``reml`` (estimates), ``reml_low``, ``reml_high`` (profile of the REML criterion),
         ``penalised`` (REML with the boundary-avoiding penalty, a point estimate; nan where it has none), ``mean``,
         ``median``, ``mode``, ``hdi_low``, ``hdi_high`` (posterior), ``p_below`` and ``delta`` (sds: posterior
-        probability that the sd is below delta), ``note``. A further posterior adds ``mean_2``, ``hdi_low_2``,
-        ``hdi_high_2``, and so on.
+        probability that the sd is below delta), ``note``. A further posterior adds three columns with its name of
+        `names`: ``mean (brms)``, ``hdi_low (brms)``, ``hdi_high (brms)``.
         """
         return self.sd_table if self.scale == "sd" else variance_table(self)
 
@@ -212,9 +229,10 @@ class Comparison:
         Returns
         -------
         xarray.DataTree
-            Groups ``posterior``, ``posterior_2``, ... (parameters only), ``bootstrap`` and ``profile``. The last has
-            for every parameter draws from its confidence distribution: standard normal values of the signed root of the
-            profiled criterion (one parameter at a time: no joint distribution). Undefined correlations are nan.
+            Groups ``posterior``, a further one such as ``posterior_brms`` for each other posterior (parameters only;
+            its attribute ``name`` is that of `names`), ``bootstrap`` and ``profile``. The last has for every parameter
+            draws from its confidence distribution: standard normal values of the signed root of the profiled criterion
+            (one parameter at a time: no joint distribution). Undefined correlations are nan.
 
         Raises
         ------
@@ -248,12 +266,14 @@ class Comparison:
     def header(self) -> tuple[str, ...]:
         """Lines that say what is compared."""
         percent = f"{100 * self.level:g} %"
+        delta = "5 % of sd(y)/sd(column)" if self.delta is None else f"{self.delta:g}"
         lines = (
             f"{self.reml.formula}   ({self.design.observations})",
             *left_out(self.design),
             f"REML: {self.reml.status.name.replace('_', ' ')}; {percent} profile intervals",
             *self._posterior_lines(f"{percent} highest-density intervals"),
-            f"delta: {'5 % of sd(y)/sd(column)' if self.delta is None else f'{self.delta:g}'}",
+            f"delta: {delta} (what counts as negligible)",
+            ROUNDED,
         )
         if self.scale == "sd":
             return lines
@@ -261,22 +281,39 @@ class Comparison:
 
     def _posterior_lines(self, intervals: str) -> list[str]:
         return [
-            f"posterior{'' if k == 1 else f' {k}'}: {post.n_draws} draws by {post.method}, {post.certificate()}; "
-            f"{intervals}"
-            for k, post in enumerate((self.posterior, *self.more), 1)
+            f"{name}: {post.n_draws} draws by {post.method}, {post.certificate()}; {intervals}"
+            for name, post in zip(self._described(), (self.posterior, *self.more), strict=True)
         ]
 
+    def _described(self) -> list[str]:
+        """Names of the posteriors with the priors in full where the name says less."""
+        found = []
+        for name, post in zip(self.names, (self.posterior, *self.more), strict=True):
+            priors = long_name(post)
+            alone = not (self.more or self.given)
+            lead = "posterior" if alone and priors == DEFAULT else f"posterior ({name})"
+            found.append(lead if name.startswith(priors) else f"{lead}, under {priors}")
+        return found
+
     def __str__(self) -> str:
-        return on_terminal("\n".join([*self.header, "", self.printable().to_string(na_rep="", float_format=number)]))
+        return export.text(self)
 
     def __repr__(self) -> str:
         return str(self)
 
     def printable(self) -> pd.DataFrame:
-        """The table with short headings, without empty columns and, to fit a terminal, penalised estimates."""
-        further = {f"{name}_{k}": f"{HEADINGS[name]} {k}" for k in range(2, 2 + len(self.more)) for name in FURTHER}
-        frame = self.table.drop(columns="penalised").rename(columns=HEADINGS | further)
-        return frame.drop(columns="") if not self.table["note"].any() else frame
+        """The table as text with short headings, numbers from draws only as far as their Monte Carlo error.
+
+        Without an empty column of notes and, to be short, penalised estimates; the rest of `table` is there.
+        """
+        last = ["delta", "p_below", "note"] if self.table["note"].any() else ["delta", "p_below"]
+        chosen = [name for name in self.table.columns if name not in ("penalised", "delta", "p_below", "note")]
+        return self._texts[[*chosen, *last]].rename(columns=headings(self))
+
+    @cached_property
+    def _texts(self) -> pd.DataFrame:
+        """The table, every number as far as it is known."""
+        return in_digits(self.table, error_table(self), {"p_below": draws_below(self)})
 
     def _repr_html_(self) -> str:
         return export.html_page(self)
@@ -322,17 +359,22 @@ class Comparison:
             "posterior_method": self.posterior.method,
             "draws": self.posterior.n_draws,
             "certificate": self.posterior.certificate(),
+            "posteriors": {
+                name: {"priors": long_name(post), "method": post.method, "draws": post.n_draws}
+                for name, post in zip(self.names, (self.posterior, *self.more), strict=True)
+            },
             "parameters": rows,
         }
 
 
 def compare(
     reml: REMLResult,
-    posterior: Posterior | None = None,
+    posterior: Posterior | Mapping[str, Posterior] | None = None,
     *more: Posterior,
     level: float = 0.95,
     delta: float | None = None,
     scale: Scale = "sd",
+    names: Sequence[str] | None = None,
 ) -> Comparison:
     """Compare a REML (or ML) fit with a posterior of the same model.
 
@@ -340,7 +382,8 @@ def compare(
     ----------
     reml : REMLResult
         The other criterion is fitted too, for its column.
-    posterior : Posterior
+    posterior : Posterior or mapping of str to Posterior
+        A mapping gives several, with the names that tables and figures call them by.
     *more : Posterior
         Further posteriors of the same model, e.g. under other priors; each adds a mean and an interval.
     level : float
@@ -349,6 +392,9 @@ def compare(
         Standard deviations below it are called negligible; by default 5 % of sd(y) / sd(column).
     scale : {"sd", "variance"}
         How variance parameters are shown.
+    names : sequence of str, optional
+        A name for each posterior. By default they are named by their priors: ``default priors``, the name of a preset
+        such as ``brms``, or in what they differ from one.
 
     Returns
     -------
@@ -366,17 +412,19 @@ def compare(
     >>> both = bl.compare(model.fit(), model.sample(500, random_seed=1))
     >>> both.table.loc["sd_Batch[Intercept]", "note"]
     'REML says 0; upper bound'
+
+    >>> tight = model.sample(500, random_seed=1, priors={"sd_Batch": bl.HalfNormal(0.5)})
+    >>> bl.compare(both.reml, both.posterior, tight).names
+    ('default priors', 'sd_Batch ~ half-normal(0.5)')
+    >>> bl.compare(both.reml, {"wide": both.posterior, "tight": tight}).names
+    ('wide', 'tight')
     """
     level = check_level(level)
     _check_scale(scale)
     check_delta(delta)
-    if posterior is None:
-        raise DesignError(
-            "compare() got a fit and nothing to compare it with. It needs a posterior of the same model too: "
-            "bl.compare(model.fit(), model.sample())."
-        )
     instance("reml", reml, REMLResult, "a fit, as model.fit() gives", DesignError)
-    for post in (posterior, *more):
+    posteriors, given = _posteriors(posterior, more, names)
+    for post in posteriors:
         instance("posterior", post, Posterior, "a posterior, as model.sample() gives", DesignError)
         check_same(reml, post)
     if reml.optimum.fixed:
@@ -392,7 +440,27 @@ def compare(
         )
     other = REMLResult(reml.design, reml.cp, optimise(reml.cp, not reml.reml))
     restricted, full = (reml, other) if reml.reml else (other, reml)
-    return Comparison(restricted, full, posterior, level, delta, more, scale)
+    return Comparison(restricted, full, posteriors[0], level, delta, posteriors[1:], scale, given)
+
+
+def _posteriors(
+    first: Posterior | Mapping[str, Posterior] | None, more: tuple[Posterior, ...], names: Sequence[str] | None
+) -> tuple[tuple[Posterior, ...], tuple[str, ...]]:
+    """All posteriors, and the names that users gave them."""
+    if first is None or (isinstance(first, Mapping) and not first):
+        raise DesignError(
+            "compare() got a fit and nothing to compare it with. It needs a posterior of the same model too: "
+            "bl.compare(model.fit(), model.sample())."
+        )
+    if not isinstance(first, Mapping):
+        return (first, *more), given_names(names, 1 + len(more))
+    if more or names is not None:
+        raise DesignError(
+            f"compare() got posteriors under the names {', '.join(map(repr, first))} and "
+            f"{'further ones without a name' if more else f'names={names!r} too'}. Give all of them in the mapping: "
+            "bl.compare(fit, {'flat': post_1, 'brms': post_2})."
+        )
+    return tuple(first.values()), given_names(list(first), len(first))
 
 
 def _check_scale(scale: Any) -> Scale:

@@ -8,6 +8,7 @@ import numpy as np
 
 from bayeslmm.bayes.layout import make_layout
 from bayeslmm.comparison.draws import profile_draws, replicates
+from bayeslmm.comparison.naming import group_names
 from bayeslmm.results.labels import Parameter
 from bayeslmm.types import FloatArray
 
@@ -24,10 +25,10 @@ def build_tree(both: Comparison, n: int | None, random_seed: int) -> DataTree:
     """See `Comparison.to_datatree`."""
     from xarray import DataTree
 
-    groups = {
-        "posterior" if k == 1 else f"posterior_{k}": _parameters_of(both, post.data["posterior"].to_dataset())
-        for k, post in enumerate((both.posterior, *both.more), 1)
-    }
+    groups = {}
+    for group, name, post in zip(group_names(both.names), both.names, (both.posterior, *both.more), strict=True):
+        own = post.data["posterior"].to_dataset()
+        groups[group] = _parameters_of(both, own).assign_attrs(name=name)
     groups["bootstrap"] = _bootstrap(both, n, random_seed)
     groups["profile"] = _profile(both, n, random_seed)
     return DataTree.from_dict(groups)
@@ -39,7 +40,7 @@ def build_trees(both: Comparison, n: int | None, random_seed: int) -> dict[str, 
 
     tree = build_tree(both, n, random_seed)
     size = min(group.sizes["chain"] * group.sizes["draw"] for group in tree.children.values())
-    names = dict(zip([group for group in tree.children if group.startswith("posterior")], both.posteriors, strict=True))
+    names = dict(zip(group_names(both.names), both.posteriors, strict=True))
     names |= {"bootstrap": "REML bootstrap", "profile": "REML profile"}
     alike = {name: _thinned(tree[group].to_dataset(), size) for group, name in names.items()}
     return {name: DataTree.from_dict({"posterior": group}) for name, group in alike.items()}

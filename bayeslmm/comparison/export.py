@@ -11,14 +11,18 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.arguments import shown
-from bayeslmm.comparison.tables import shown_label
+from bayeslmm.comparison.tables import FURTHER, headings, of_posterior, shown_label
 from bayeslmm.design.names import in_markdown, printable
+from bayeslmm.design.readable import table_text
+from bayeslmm.design.screen import screen_width, wrap
 from bayeslmm.errors import DesignError
 from bayeslmm.results.summary import STYLE, number
 
 if TYPE_CHECKING:
     from bayeslmm.comparison.compare import Comparison
 
+# Columns of the first posterior; the others have fewer.
+_OWN = 5
 What = Literal["table", "long", "groups", "fixed"]
 _HEADINGS = {"sd": "Standard deviations", "corr": "Correlations", "sigma": "Residual", "fixed": "Fixed effects"}
 _LATEX = {
@@ -40,25 +44,40 @@ _LATEX = {
 
 def compact(both: Comparison) -> pd.DataFrame:
     """The table as text with intervals in one column each, for pages of ordinary width."""
-    table, level = both.table, f"{100 * both.level:g} %"
+    table, level = both._texts, f"{100 * both.level:g} %"
     frame = pd.DataFrame(index=table.index)
-    frame["ML"], frame["REML"] = _texts(table["ml"]), _texts(table["reml"])
+    frame["ML"], frame["REML"] = table["ml"], table["reml"]
     frame[f"{level} profile"] = _intervals(table["reml_low"], table["reml_high"])
-    frame["penalised"] = _texts(table["penalised"])
-    for k in range(1, 2 + len(both.more)):
-        end = "" if k == 1 else f"_{k}"
-        name = "posterior" if k == 1 else f"posterior {k}"
-        frame[f"{name} mean"] = _texts(table[f"mean{end}"])
-        interval = f"{level} HDI" if k == 1 else f"{level} HDI {k}"
-        frame[interval] = _intervals(table[f"hdi_low{end}"], table[f"hdi_high{end}"])
-    below = [
-        "" if np.isnan(p) else f"{p:.2g} (delta {number(d)})"
-        for p, d in zip(table["p_below"], table["delta"], strict=True)
-    ]
-    frame["P(sd < delta)"] = below
+    frame["penalised"] = table["penalised"]
+    several = bool(both.more or both.given)
+    for k, name in enumerate(both.names):
+        mean, low, high = (column if k == 0 else of_posterior(column, name) for column in FURTHER)
+        frame[of_posterior("mean", name) if several else "posterior mean"] = table[mean]
+        interval = of_posterior(f"{level} HDI", name) if several else f"{level} HDI"
+        frame[interval] = _intervals(table[low], table[high])
+    pairs = zip(table["p_below"], table["delta"], strict=True)
+    below = [f"{p} (delta {delta})" if p else "" for p, delta in pairs]
+    frame[of_posterior("P(sd < delta)", both.names[0]) if several else "P(sd < delta)"] = below
     if table["note"].any():
         frame["note"] = table["note"]
     return frame
+
+
+def text(both: Comparison, width: int | None = None) -> str:
+    """What is compared, and the table, folded where the screen is narrow: REML, posteriors, and what is near zero."""
+    width = screen_width() if width is None else width
+    lines = [line for note in both.header for line in wrap(note, width, "  ")]
+    return "\n".join([*lines, "", table_text(both.printable(), width, blocks(both))])
+
+
+def blocks(both: Comparison) -> dict[str, list[str]]:
+    """Headings of the blocks of the printable table, where it has to be folded, and their columns."""
+    names = list(both.printable().columns)
+    starts = [0, names.index(headings(both)["mean"])]
+    starts += [starts[1] + _OWN + k * len(FURTHER) for k in range(1 + len(both.more))]
+    titles = ["REML and ML", *(both.posteriors if both.more or both.given else ["Posterior"]), "Near zero"]
+    ends = [*starts[1:], len(names)]
+    return {title: names[a:b] for title, a, b in zip(titles, starts, ends, strict=True)}
 
 
 def html_page(both: Comparison) -> str:
@@ -133,4 +152,4 @@ def _text(value: object) -> str:
 
 
 def _intervals(low: pd.Series, high: pd.Series) -> list[str]:
-    return ["" if np.isnan(a) and np.isnan(b) else f"[{_text(a)}, {_text(b)}]" for a, b in zip(low, high, strict=True)]
+    return [f"[{a}, {b}]" if a or b else "" for a, b in zip(low, high, strict=True)]

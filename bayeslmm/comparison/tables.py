@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from bayeslmm.bayes.presets import PRESETS
-from bayeslmm.design.design import Design
-from bayeslmm.errors import BayesLMMError
 from bayeslmm.results import Posterior
 from bayeslmm.results.interval_methods import or_nan
 from bayeslmm.results.intervals import mode
@@ -36,6 +34,9 @@ HEADINGS = {
 }
 _SQUARED = ("ml", "reml", "reml_low", "reml_high", "penalised", "median", "mode", "hdi_low", "hdi_high", "delta")
 FURTHER = ("mean", "hdi_low", "hdi_high")
+# Columns that are about the first posterior, and those of them that have a Monte Carlo error.
+_FIRST = ("mean", "median", "mode", "hdi_low", "hdi_high", "p_below")
+_MEASURED = ("mean", "median", "mode", "hdi_low", "hdi_high")
 
 
 def sd_table(both: Comparison) -> pd.DataFrame:
@@ -53,21 +54,74 @@ def sd_table(both: Comparison) -> pd.DataFrame:
     frame["delta"] = [_delta(both, p) for p in known]
     frame["p_below"] = [_below(both.posterior, p, delta) for p, delta in zip(known, frame["delta"], strict=True)]
     frame["note"] = [_note(p, reml, low) for p, reml, low in zip(known, frame["reml"], frame["hdi_low"], strict=True)]
-    more = [post.table(both.level)[list(FURTHER)].add_suffix(f"_{k}") for k, post in enumerate(both.more, 2)]
+    more = [
+        post.table(both.level)[list(FURTHER)].rename(columns=lambda column, name=name: of_posterior(column, name))
+        for name, post in zip(both.names[1:], both.more, strict=True)
+    ]
     return pd.concat([frame[list(HEADINGS)], *more], axis=1)
+
+
+def error_table(both: Comparison) -> pd.DataFrame:
+    """Monte Carlo standard errors of the posterior columns of `Comparison.table`, rows and columns as there."""
+    frame = pd.DataFrame(index=pd.Index([p.label for p in both.parameters]))
+    for k, (name, post) in enumerate(zip(both.names, (both.posterior, *both.more), strict=True)):
+        errors = post.monte_carlo_errors(both.level)
+        own = {
+            column: column if k == 0 else of_posterior(column, name) for column in (_MEASURED if k == 0 else FURTHER)
+        }
+        for column, label in own.items():
+            frame[label] = errors[column]
+        if both.scale == "variance":
+            _square_errors(both, post, frame, own)
+    return frame
+
+
+def _square_errors(both: Comparison, post: Posterior, frame: pd.DataFrame, own: Mapping[str, str]) -> None:
+    """Errors of squares, and of means of squares, from those of sds; `own` has the columns of the posterior."""
+    rows = [p.label for p in both.parameters if is_scale(p)]
+    for column, label in own.items():
+        if column in _SQUARED:
+            frame.loc[rows, label] *= 2.0 * both.sd_table.loc[rows, label].abs()
+    moments, errors = post.table(both.level), post.monte_carlo_errors(both.level)
+    # A mean that is not finite has no error.
+    mean, sd = ((2.0 * moments[name] * errors[name]).fillna(0.0) for name in ("mean", "sd"))
+    whole = pd.Series(np.hypot(mean.to_numpy(), sd.to_numpy()), index=frame.index)
+    frame.loc[rows, own["mean"]] = whole[rows]
+
+
+def draws_below(both: Comparison) -> list[float]:
+    """How many independent draws the probabilities of being below delta are from."""
+    size = both.posterior._size
+    deltas = zip(both.parameters, both.sd_table["delta"], strict=True)
+    return [size(both.posterior.draws(p.label) < delta) if p.kind == "sd" else np.nan for p, delta in deltas]
 
 
 def variance_table(both: Comparison) -> pd.DataFrame:
     """The same with variances in place of sds: all squared but the posterior means, which are those of variances."""
     frame = both.sd_table.copy()
     rows = [p.label for p in both.parameters if is_scale(p)]
-    squared = [name for name in frame.columns if name.rstrip("_0123456789") in _SQUARED]
+    squared = [name for name in frame.columns if name.split(" (")[0] in _SQUARED]
     frame.loc[rows, squared] = frame.loc[rows, squared] ** 2
-    for k, post in enumerate((both.posterior, *both.more), 1):
-        moments = post.table(both.level).loc[rows]
-        frame.loc[rows, "mean" if k == 1 else f"mean_{k}"] = mean_square(moments)
+    columns = ("mean", *(of_posterior("mean", name) for name in both.names[1:]))
+    for column, post in zip(columns, (both.posterior, *both.more), strict=True):
+        frame.loc[rows, column] = mean_square(post.table(both.level).loc[rows])
     frame.index = pd.Index([shown_label(p, "variance") for p in both.parameters])
     return frame
+
+
+def of_posterior(column: str, name: str) -> str:
+    """A column, or its heading, of one of several posteriors: ``mean (brms)``."""
+    return f"{column} ({name})"
+
+
+def headings(both: Comparison) -> dict[str, str]:
+    """Column of the table to its heading in print; with several posteriors all theirs have a name."""
+    if not (both.more or both.given):
+        return HEADINGS
+    first, *others = both.names
+    own = {column: of_posterior(text, first) if column in _FIRST else text for column, text in HEADINGS.items()}
+    further = {of_posterior(c, name): of_posterior(HEADINGS[c], name) for name in others for c in FURTHER}
+    return own | further
 
 
 def is_scale(p: Parameter) -> bool:
@@ -106,25 +160,3 @@ def _note(p: Parameter, reml: float, hdi_low: float) -> str:
     if p.kind == "sd" and hdi_low == 0:
         notes.append("upper bound")
     return "; ".join(notes)
-
-
-def posterior_names(posteriors: tuple[Posterior, ...]) -> tuple[str, ...]:
-    """``posterior (<preset>)`` where the priors are a preset, else ``posterior``, ``posterior 2``, ..."""
-    names: list[str] = []
-    for k, post in enumerate(posteriors, 1):
-        preset = _preset(post)
-        name = f"posterior ({preset})" if preset else f"posterior {k}" if k > 1 else "posterior"
-        names.append(f"{name} {k}" if name in names else name)
-    return tuple(names)
-
-
-def _preset(post: Posterior) -> str | None:
-    return next((name for name in PRESETS if _is_preset(post.design, post, name)), None)
-
-
-def _is_preset(design: Design, post: Posterior, name: str) -> bool:
-    try:
-        return bool(PRESETS[name](design) == post.priors)
-    except BayesLMMError:
-        # A preset that does not exist for this design.
-        return False

@@ -125,6 +125,8 @@ def list_datasets() -> pd.DataFrame:
     """
     import pandas as pd
 
+    from bayeslmm.design.readable import readable
+
     rows = {
         name: {
             "rows": entry["rows"],
@@ -135,4 +137,4 @@ def list_datasets() -> pd.DataFrame:
         }
         for name, entry in _sources().items()
     }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("name")
+    return readable(pd.DataFrame.from_dict(rows, orient="index").rename_axis("name"))

@@ -14,16 +14,19 @@ from bayeslmm.design import data as checks
 from bayeslmm.design import dominant
 from bayeslmm.design.choice import chosen_structures, term_structure
 from bayeslmm.design.covariance import CovarianceStructure
-from bayeslmm.design.design import Design, Grouping, RandomTerm
+from bayeslmm.design.design import Design, Grouping, Notes, RandomTerm
 from bayeslmm.design.evaluate import Evaluator
-from bayeslmm.design.formula import Bar, Formula, parse_formula
+from bayeslmm.design.formula import Bar, Formula
 from bayeslmm.design.frequency import evaluator_on_copies, formula_pieces, read_frequency
 from bayeslmm.design.groups import group_by
 from bayeslmm.design.magnitude import check_magnitudes
+from bayeslmm.design.notes import PendingNotes
+from bayeslmm.design.quoting import parse_with
 from bayeslmm.design.rank import independent_columns
 from bayeslmm.design.recipe import make_recipe
 from bayeslmm.design.saturated import check_identified
 from bayeslmm.design.size import check_blocks, check_structure
+from bayeslmm.design.tables import open_table, to_pandas
 from bayeslmm.design.tokens import tokenize
 from bayeslmm.design.variances import check_labels
 from bayeslmm.errors import DesignError, FormulaError
@@ -88,14 +91,14 @@ def build_design(
     if not isinstance(formula, str):
         raise FormulaError(f"The formula is a {type(formula).__name__}, not a string such as 'y ~ x + (x | g)'.")
     choice("saturated", saturated, ("error", "allow"), DesignError)
-    parsed = parse_formula(formula)
-    table, available = checks.open_table(data)
+    table, available = open_table(data)
+    parsed = parse_with(formula, available)
     given_names = {} if extra_namespace is None else extra_namespace
     namespace = dict(mapping("extra_namespace", given_names, "a mapping of names to functions and values", DesignError))
     names = checks.used_columns(parsed, available, namespace)
     weight_names = _argument_columns("weights", weights, available, namespace)
     frequency_names = _argument_columns("frequency", frequency, available, namespace)
-    frame = checks.to_pandas(table, list(dict.fromkeys([*names, *weight_names, *frequency_names])))
+    frame = to_pandas(table, list(dict.fromkeys([*names, *weight_names, *frequency_names])))
     counts = read_frequency(_argument(frequency, frequency_names, frame, namespace, None), frame)
     weight_values = checks.read_weights(_argument(weights, weight_names, frame, namespace, counts), frame)
     extra = {name: v for name, v in (("weights", weight_values), ("frequency", counts)) if v is not None}
@@ -135,7 +138,8 @@ def build_design(
         frequency=kept_counts,
         recipe=make_recipe(parsed, columns, known, extra_namespace, weights, _aliased(X, independent), kept_counts),
     )
-    return _checked(design, saturated, parsed, columns)
+    design = _checked(design, saturated, parsed, columns)
+    return replace(design, notes=Notes(PendingNotes(design, parsed, columns)))
 
 
 def _argument_columns(what: str, given: Any, available: Sequence[str], namespace: Mapping[str, Any]) -> list[str]:
@@ -160,6 +164,7 @@ def _argument(
     if not names:
         return given
     columns = {name: frame[name] for name in names}
+    checks.check_real(columns)
     if counts is None:
         return Evaluator(columns, {}, namespace).vector(given)
     occurs = counts > 0

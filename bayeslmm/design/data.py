@@ -7,72 +7,24 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import narwhals.stable.v2 as nw
 import numpy as np
 import pandas as pd
-from narwhals.exceptions import DuplicateError
 
+from bayeslmm.design import kinds
 from bayeslmm.design.design import DroppedRows
 from bayeslmm.design.expressions import CONSTANTS
 from bayeslmm.design.formula import Formula
 from bayeslmm.design.functions import is_value
 from bayeslmm.design.lazy import Labels, LabelsByReason
 from bayeslmm.design.names import literal
-from bayeslmm.design.tokens import WORDS, Token, tokenize
+from bayeslmm.design.quoting import at
+from bayeslmm.design.remedies import remedy
+from bayeslmm.design.tokens import WORDS, Token, quoted, tokenize
 from bayeslmm.errors import DesignError, FormulaError
 from bayeslmm.types import AnyArray, BoolArray, FloatArray
 
 _HALF = re.compile("[\ud800-\udfff]")
 _SHOWN = 5
-_NUMBER_OBJECTS = ("integer", "floating", "mixed-integer-float", "decimal", "complex")
-
-
-type Table = pd.DataFrame | nw.DataFrame[Any]
-
-
-def open_table(data: Any) -> tuple[Table, list[str]]:
-    """The data as a table, nothing copied or converted, and the names of its columns.
-
-    Raises
-    ------
-    DesignError
-        Not a data frame, no rows, duplicated column names (of other tables than pandas frames).
-    """
-    table: Table
-    if isinstance(data, pd.DataFrame):
-        table, names = data, [str(name) for name in data.columns]
-    else:
-        try:
-            table = nw.from_native(data, eager_only=True)
-            names = list(table.schema)
-        except DuplicateError as error:
-            raise DesignError(f"The table has several columns of one name. Rename or drop them. ({error})") from error
-        except TypeError as error:
-            raise DesignError(
-                f"data is a {type(data).__name__}, not a data frame. Pass a pandas, polars or pyarrow table, "
-                "e.g. pandas.DataFrame(your_dict)."
-            ) from error
-    if table.shape[0] == 0:
-        raise DesignError(
-            f"The data frame has no rows ({table.shape[1]} columns). Check the filter or the file it came from."
-        )
-    return table, names
-
-
-def to_pandas(table: Any, names: Sequence[str] | None = None) -> pd.DataFrame:
-    """A pandas frame with the columns named, by default all; of a pandas frame with all, not copied.
-
-    Raises
-    ------
-    DesignError
-        As `open_table`.
-    """
-    if names is None:
-        table, names = open_table(table)
-    if isinstance(table, pd.DataFrame):
-        # pandas copies attrs along with every column.
-        return pd.DataFrame(table, copy=False) if table.attrs else table
-    return pd.DataFrame(table.select(*names).to_pandas())
 
 
 def used_columns(
@@ -121,9 +73,18 @@ def _names_in(text: str, available: Sequence[str], namespace: Mapping[str, Any])
         following = tokens[i + 1].text if i + 1 < len(tokens) else ""
         if token.kind == "quoted" and following != "(":
             found.append(token.text.strip("`"))
+        elif token.text == "Q" and following == "(" and "Q" not in namespace and tokens[i + 2].kind == "string":
+            raise _q_call(text, tokens[i + 2].text[1:-1])
         elif token.kind == "name" and not _no_column(token, following):
             found += [token.text] * (token.text in available or not is_value(token.text, namespace))
     return found
+
+
+def _q_call(text: str, name: str) -> DesignError:
+    return DesignError(
+        f"{text!r} has Q({name!r}), which other packages use for names with spaces or signs. Write the name in "
+        f"backquotes: `{name}`."
+    )
 
 
 def _no_column(token: Token, following: str) -> bool:
@@ -134,14 +95,29 @@ def _no_column(token: Token, following: str) -> bool:
 
 
 def _missing(name: str, available: Sequence[str], formula: Formula) -> DesignError:
-    near = difflib.get_close_matches(name, available, n=2, cutoff=0.6)
-    near = near or [column for column in available if column.lower() == name.lower()]
-    hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+    token = next((t for t in tokenize(formula.text) if t.text.strip("`") == name), None)
+    whole = at(formula.text, available, token.start) if token and token.kind == "name" else ""
+    if whole:
+        hint = f" Did you mean the column {quoted(whole)}? Names with spaces or signs are written in backquotes."
+    else:
+        near = _near(name, available)
+        hint = f" Did you mean {' or '.join(map(_as_written, near))}?" if near else ""
     shown = ", ".join(available[:20]) + (", ..." if len(available) > 20 else "")
     message = f"The formula uses {name!r}, which is not a column of the data.{hint} Columns are: {shown}."
-    token = next((t for t in tokenize(formula.text) if t.text.strip("`") == name), None)
     located = FormulaError(message, formula.text, token.start, len(token.text)) if token else message
     return DesignError(str(located))
+
+
+def _near(name: str, available: Sequence[str]) -> list[str]:
+    """Columns that may have been meant: spelled alike, another case, or with the name as one of their words."""
+    near = difflib.get_close_matches(name, available, n=2, cutoff=0.6)
+    near = near or [column for column in available if column.lower() == name.lower()]
+    return near or [column for column in available if name.lower() in re.findall(r"\w+", column.lower())][:2]
+
+
+def _as_written(name: str) -> str:
+    """A name in quotes, in backquotes if that is how a formula has it."""
+    return repr(name) if quoted(name) == name else quoted(name)
 
 
 def check_text(columns: Mapping[str, pd.Series]) -> None:
@@ -189,7 +165,7 @@ def complete_rows(
     keep = np.ones(data.shape[0], dtype=bool)
     masks: dict[str, BoolArray] = {}
     for name in columns:
-        missing = _missing_values(columns[name] if isinstance(columns, Mapping) else data[name])
+        missing = missing_values(columns[name] if isinstance(columns, Mapping) else data[name])
         if missing is not None:
             if missing.all():
                 raise DesignError(
@@ -213,10 +189,15 @@ def complete_rows(
         )
     index = data.index
     reasons = {reason: Labels(index[mask]) for reason, mask in masks.items()}
-    return keep, DroppedRows(Labels(index[~keep]), LabelsByReason(reasons))
+    return keep, DroppedRows(Labels(index[~keep]), LabelsByReason(reasons), _unit(index))
 
 
-def _missing_values(series: pd.Series) -> BoolArray | None:
+def _unit(index: pd.Index) -> str:
+    """What labels of rows number, if the index says so by its name."""
+    return str(index.name) if str(index.name).startswith("line of ") else ""
+
+
+def missing_values(series: pd.Series) -> BoolArray | None:
     """Where values are missing; None if they are nowhere, which is found without a mask where possible."""
     dtype = series.dtype
     if isinstance(dtype, np.dtype) and (dtype.kind in "iub" or _surely_finite(series.to_numpy())):
@@ -224,6 +205,9 @@ def _missing_values(series: pd.Series) -> BoolArray | None:
     if isinstance(dtype, pd.CategoricalDtype) and np.asarray(series.array.codes).min() >= 0:
         return None
     missing: BoolArray = np.asarray(series.isna())
+    if not isinstance(dtype, np.dtype) and pd.api.types.is_float_dtype(dtype):
+        # Types with missing values of their own may hold NaN beside these.
+        missing = np.isnan(series.to_numpy(dtype=float, na_value=np.nan))
     return missing if missing.any() else None
 
 
@@ -242,9 +226,8 @@ def check_finite_columns(columns: Mapping[str, pd.Series]) -> None:
     ------
     DesignError
     """
+    check_real(columns)
     for name, series in columns.items():
-        if pd.api.types.is_complex_dtype(series.dtype):
-            raise DesignError(f"Column {name!r} holds complex numbers. Use the real part, the modulus or the angle.")
         if not pd.api.types.is_numeric_dtype(series.dtype) or series.dtype == bool:
             continue
         if isinstance(series.dtype, np.dtype) and (series.dtype.kind in "iu" or _surely_finite(series.to_numpy())):
@@ -256,6 +239,18 @@ def check_finite_columns(columns: Mapping[str, pd.Series]) -> None:
                 f"Column {name!r} has {int(bad.sum())} infinite value(s), at row(s) {row_names(series.index, bad)}. A "
                 "likelihood cannot use them: replace them, or set them to missing to have the rows dropped."
             )
+
+
+def check_real(columns: Mapping[str, pd.Series]) -> None:
+    """Refuse complex numbers.
+
+    Raises
+    ------
+    DesignError
+    """
+    for name, series in columns.items():
+        if pd.api.types.is_complex_dtype(series.dtype):
+            raise DesignError(f"Column {name!r} holds complex numbers. Use the real part, the modulus or the angle.")
 
 
 def check_finite_result(name: str, values: FloatArray, index: pd.Index) -> None:
@@ -285,22 +280,35 @@ def check_usable(name: str, series: pd.Series) -> None:
     DesignError
         Numbers stored as objects.
     """
-    if series.dtype == object and pd.api.types.infer_dtype(series, skipna=True) in _NUMBER_OBJECTS:
+    found = kinds.number_objects(series)
+    if found:
+        kind = "" if found == "numbers" else f" ({found})"
+        number, factor = _number(name, series, found), remedy("category", name, series)
         raise DesignError(
-            f"Column {name!r} holds numbers as Python objects, so it is not clear whether it is a number or a factor. "
-            f"Convert it: pandas.to_numeric(data[{name!r}]) for a number, data[{name!r}].astype('category') for a "
-            "factor."
+            f"Column {name!r} holds numbers as Python objects{kind}, so it is not clear whether it is a number or a "
+            f"factor. Convert it: {number} for a number, {factor} for a factor."
         )
+    if series.dtype == object and (odd := kinds.unhashable(series)) is not None:
+        raise DesignError(
+            f"Column {name!r} holds a {type(odd).__name__} in each cell, e.g. {str(odd)[:60]}, which is neither a "
+            "number nor a level. Take what is meant out of it into a column of its own."
+        )
+
+
+def _number(name: str, series: pd.Series, found: str) -> str:
+    if found == "complex":
+        return f"{remedy('category', name, series).split('.astype')[0]}.map(lambda z: z.real)"
+    return remedy("float" if found != "numbers" else "number", name, series)
 
 
 def check_no_time(name: str, series: pd.Series) -> None:
     """Refuse dates and durations as terms of their own: their unit has to be chosen first."""
-    if pd.api.types.is_datetime64_any_dtype(series.dtype) or pd.api.types.is_timedelta64_dtype(series.dtype):
-        first = series.iloc[0]
+    found = kinds.time_kind(series)
+    if found:
+        number, factor = remedy(found.remedy, name, series), remedy("category", name, series)
         raise DesignError(
-            f"Column {name!r} holds dates or durations (first: {first}); a slope needs a number with a unit. Convert "
-            f"it, e.g. (data[{name!r}] - data[{name!r}].min()) / pandas.Timedelta('1D') for days, or "
-            f"data[{name!r}].astype('category') for a factor."
+            f"Column {name!r} holds {found.words} (first: {series.iloc[0]}); a slope needs a number with a unit. "
+            f"Convert it, e.g. {number} for {found.unit}, or {factor} for a factor."
         )
 
 
@@ -320,16 +328,23 @@ def check_response_column(name: str, series: pd.Series) -> None:
         raise DesignError(
             f"The response {name!r} is boolean. A linear mixed model describes a numeric response with normal "
             "errors; for a yes/no response use a logistic mixed model (bambi, brms, glmer), or convert on "
-            f"purpose with data[{name!r}].astype(float)."
+            f"purpose with {remedy('float', name, series)}."
         )
     if isinstance(series.dtype, pd.CategoricalDtype):
         raise DesignError(
             f"The response {name!r} is categorical (values {shown}, ...). A linear mixed model needs a numeric "
             "response; convert it, or use a model for categories (bambi, brms)."
         )
+    time = kinds.time_kind(series)
+    if time:
+        raise DesignError(
+            f"The response {name!r} holds {time.words} (first: {series.iloc[0]}). A linear mixed model needs numbers "
+            f"with a unit: e.g. {remedy(time.remedy, name, series)} for {time.unit}."
+        )
+    found = kinds.number_objects(series)
     raise DesignError(
         f"The response {name!r} is not numeric: it has type {series.dtype} with values such as {shown}. Convert "
-        f"it, e.g. pandas.to_numeric(data[{name!r}], errors='coerce')."
+        f"it, e.g. {remedy('float' if found else 'coerced', name, series)}."
     )
 
 
@@ -370,6 +385,24 @@ def read_weights(weights: Any, data: pd.DataFrame) -> FloatArray | None:
     return values
 
 
+def _no_numbers(given: Any) -> str:
+    """What values are that NumPy would make numbers of although they are none; empty for others."""
+    series = given if isinstance(given, pd.Series) else None
+    if series is None:
+        array = np.ma.getdata(given) if np.ma.isMA(given) else np.asarray(given)
+        if array.ndim != 1:
+            return ""
+        series = pd.Series(array)
+    if kinds.time_kind(series) is not None:
+        return "dates or durations"
+    if pd.api.types.is_complex_dtype(series.dtype) or kinds.number_objects(series) == "complex":
+        return "complex"
+    text = pd.api.types.is_string_dtype(series.dtype) and not pd.api.types.is_numeric_dtype(series.dtype)
+    if text and any(isinstance(value, str | bytes) for value in series):
+        return f"text (e.g. {series.iloc[0]!r})"
+    return ""
+
+
 def read_numbers(what: str, given: Any, data: pd.DataFrame) -> FloatArray | None:
     """An argument that gives one number per row (n,), nan where missing; None if it was not given.
 
@@ -392,8 +425,13 @@ def read_numbers(what: str, given: Any, data: pd.DataFrame) -> FloatArray | None
             f"{what} is a Series with another index than the data, so its order may be another one. Make it a column "
             f"of the data, or pass {what}.to_numpy() if row i of one belongs to row i of the other."
         )
+    odd = _no_numbers(given)
+    if odd:
+        raise DesignError(f"The values of {what} are {odd}, not numbers. Convert them to one number per row.")
     try:
-        values = np.asarray(given, dtype=float)
+        values = np.asarray(
+            np.ma.filled(np.ma.asarray(given, dtype=float), np.nan) if np.ma.isMA(given) else given, float
+        )
     except Exception as error:
         raise DesignError(f"The values of {what} are not numbers: {error}. Give one number per row.") from error
     if values.shape != (data.shape[0],):

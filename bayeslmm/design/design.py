@@ -75,10 +75,13 @@ class DroppedRows:
         Index labels of the dropped rows in the user's data frame, in its order.
     reasons : dict
         Reason (``"missing Days"``, ``"weight 0"``, ``"frequency 0"``) to the labels concerned; a row may have several.
+    unit : str
+        What the labels number, e.g. ``"line of the file"``; empty if they are just labels.
     """
 
     labels: Lazy[tuple[Hashable, ...]] = Lazy(())  # noqa: RUF009
     reasons: Lazy[dict[str, tuple[Hashable, ...]]] = Lazy(LabelsByReason({}))  # noqa: RUF009
+    unit: str = ""
 
     def __len__(self) -> int:
         return len(vars(self)["labels"])
@@ -88,14 +91,34 @@ class DroppedRows:
             return "no rows dropped"
         reasons = vars(self)["reasons"]
         found: Mapping[str, Any] = reasons.reasons if isinstance(reasons, LabelsByReason) else reasons
-        parts = [f"{reason}: {_shorten(rows)}" for reason, rows in found.items()]
+        parts = [f"{reason}: {_shorten(rows, self.unit)}" for reason, rows in found.items()]
         noun = "row" if len(self) == 1 else "rows"
         return f"{len(self)} {noun} dropped ({'; '.join(parts)})"
 
 
-def _shorten(labels: Sequence[Hashable], limit: int = 8) -> str:
+def _shorten(labels: Sequence[Hashable], unit: str = "", limit: int = 8) -> str:
     shown = ", ".join(str(label) for label in labels[:limit])
-    return shown if len(labels) <= limit else f"{shown}, ... ({len(labels)} in all)"
+    noun, _, rest = unit.partition(" ")
+    if unit:
+        shown = f"{noun}{'' if len(labels) == 1 else 's'} {shown}"
+    shown = shown if len(labels) <= limit else f"{shown}, ... ({len(labels)} in all)"
+    return f"{shown} {rest}".rstrip()
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What a reader would want to know of the data: labels that look alike, dates read as text.
+
+    Attributes
+    ----------
+    lines : tuple of str
+    """
+
+    lines: Lazy[tuple[str, ...]] = Lazy(())  # noqa: RUF009
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What they are made from is the user's data, which copies and other processes have no use for.
+        return {"lines": self.lines}
 
 
 @by_value
@@ -133,6 +156,8 @@ class Design:
         How many identical rows each row stands for, all positive.
     recipe : Recipe or None
         How to evaluate the formula on other rows; None for a design put together by hand.
+    notes : Notes
+        What is odd about the data, in words; no part of what makes two designs equal.
     """
 
     formula: str
@@ -149,6 +174,7 @@ class Design:
     dropped: DroppedRows
     frequency: IntArray | None = None
     recipe: Recipe | None = field(default=None, repr=False)
+    notes: Notes = field(default_factory=Notes, repr=False, compare=False)
 
     @property
     def n(self) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayeslmm.design import kinds
 from bayeslmm.design.contrasts import Contrasts, Treatment
 from bayeslmm.design.expressions import Call, Node
 from bayeslmm.design.groups import level_name
@@ -65,8 +66,8 @@ class Omitting:
 def column_values(series: pd.Series, keep_levels: bool = False) -> Column:
     """Values of a column of the data; levels that do not occur are left out unless they are to be kept."""
     dtype = series.dtype
-    if pd.api.types.is_datetime64_any_dtype(dtype) or pd.api.types.is_timedelta64_dtype(dtype):
-        return Times(series.reset_index(drop=True))
+    if kinds.time_kind(series) is not None:
+        return Times(kinds.plain_times(series).reset_index(drop=True))
     if isinstance(dtype, pd.CategoricalDtype):
         return _categories(series.array if keep_levels else series.array.remove_unused_categories())
     if pd.api.types.is_bool_dtype(dtype):

@@ -20,7 +20,8 @@ _OF_CONDITIONS = ("I", "{", "factor", "as.factor", "C", "ifelse", "where", "np.w
 _CONDITIONS = ("<", ">", "<=", ">=", "==", "!=", "&", "!", "~", "%in%", "and", "or", "not", "in")
 _NO_GROUP = (
     "{!r} cannot be part of a grouping factor. Right of the bar stand column names, joined by : (combination) or "
-    "/ (nesting); make a new column for anything else."
+    "/ (nesting); a name with spaces or signs is written in backquotes, e.g. `Vp Nr.`; make a new column for anything "
+    "else."
 )
 
 

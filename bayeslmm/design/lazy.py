@@ -6,8 +6,10 @@ fits never show them.
 
 from __future__ import annotations
 
+import datetime as dt
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import overload
 
@@ -15,6 +17,9 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.types import AnyArray
+
+_ISO_LIKE = re.compile(r"\d{4}-\d\d-\d\d")
+_MOST_ISO = 26
 
 
 class Deferred[T](ABC):
@@ -70,10 +75,54 @@ class Lazy[T]:
 
 
 def level_name(value: object) -> str:
-    """Text of a level; integral floats lose their ``.0``."""
+    """Text of a level; integral floats lose their ``.0``, days their midnight.
+
+    Examples
+    --------
+    >>> import datetime
+    >>> level_name(2.0), level_name(pd.Timestamp("2024-03-04")), level_name(datetime.date(2024, 3, 4))
+    ('2', '2024-03-04', '2024-03-04')
+    """
     if isinstance(value, float | np.floating) and float(value).is_integer():
         return str(int(value))
+    if isinstance(value, dt.date | dt.timedelta | np.datetime64 | np.timedelta64):
+        return _time_name(value)
     return str(value)
+
+
+def _time_name(value: dt.date | dt.timedelta | np.datetime64 | np.timedelta64) -> str:
+    """A time as pandas writes it, whichever library it is from; of a day without hours only the day."""
+    if isinstance(value, dt.timedelta | np.timedelta64):
+        return str(pd.Timedelta(value))
+    if not isinstance(value, dt.datetime | np.datetime64):
+        return str(value)
+    moment = pd.Timestamp(value)
+    midnight = moment.tzinfo is None and moment == moment.normalize()
+    return str(moment.date()) if midnight else str(moment)
+
+
+def same_moments(names: Iterable[str], known: Sequence[str]) -> dict[str, int]:
+    """Names that write a date or time of the known ones in another way, and the position of that one.
+
+    Examples
+    --------
+    >>> same_moments(["2024-03-04 00:00:00", "2024-03-04T10:00", "b"], ["a", "2024-03-04", "2024-03-04 10:00:00"])
+    {'2024-03-04 00:00:00': 1, '2024-03-04T10:00': 2}
+    """
+    moments = {moment: i for i, name in enumerate(known) if (moment := _moment(name)) is not None}
+    if not moments:
+        return {}
+    return {name: moments[moment] for name in names if (moment := _moment(name)) in moments and moment is not None}
+
+
+def _moment(name: str) -> dt.datetime | None:
+    # Digits beyond microseconds would be cut.
+    if not _ISO_LIKE.match(name) or len(name) > _MOST_ISO:
+        return None
+    try:
+        return dt.datetime.fromisoformat(name)
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from bayeslmm.design import lint_calls, lint_data, lint_formula, lint_zero
+from bayeslmm.design import lint_calls, lint_data, lint_formula, lint_levels, lint_zero
 from bayeslmm.design.formula import Formula, parse_formula
 from bayeslmm.design.lint_refused import refused
 from bayeslmm.design.lint_report import Finding, LintReport
+from bayeslmm.design.quoting import explained
+from bayeslmm.design.tables import open_table
 from bayeslmm.errors import FormulaError
 
 __all__ = ["Finding", "LintReport", "lint"]
@@ -52,12 +54,14 @@ def lint(formula: str, data: Any = None) -> LintReport:
     try:
         parsed = parse_formula(formula)
     except FormulaError as problem:
-        error = problem
+        error = problem if data is None else explained(problem, formula, open_table(data)[1])
     reading = lint_formula.read(formula, parsed, error)
     findings = [*refused(reading), *_static(reading, with_data=data is not None)]
     if data is not None and parsed is not None:
         known = lint_data.typed(reading, parsed, data)
-        findings += [finding for rule in (*lint_data.RULES, *lint_zero.RULES) for finding in rule(known)]
+        findings += [
+            finding for rule in (*lint_data.RULES, *lint_zero.RULES, *lint_levels.RULES) for finding in rule(known)
+        ]
     findings.sort(key=lambda finding: finding.position)
     distinct = {(finding.rule, finding.position, finding.text): finding for finding in findings}
     return LintReport(formula, tuple(distinct.values()), data is not None and parsed is not None)

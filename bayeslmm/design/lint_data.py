@@ -26,6 +26,7 @@ from bayeslmm.design.lint_formula import (
 )
 from bayeslmm.design.lint_reference import columns_of_formulae
 from bayeslmm.design.lint_report import Finding, Severity
+from bayeslmm.design.tables import to_pandas
 from bayeslmm.design.tokens import tokenize
 from bayeslmm.errors import DesignError
 from bayeslmm.types import FloatArray
@@ -66,10 +67,10 @@ def typed(reading: Reading, formula: Formula, data: Any) -> Typed:
     DesignError
         Missing columns, no complete row.
     """
-    frame = checks.to_pandas(data)
+    frame = to_pandas(data)
     names = checks.used_columns(formula, frame, {})
     keep, _ = checks.complete_rows(frame, names, {})
-    missing = tuple(name for name in names if bool(frame[name].isna().any()))
+    missing = tuple(name for name in names if checks.missing_values(frame[name]) is not None)
     return Typed(reading, formula, {name: frame[name][keep] for name in names}, missing)
 
 

@@ -286,21 +286,25 @@ _STRUCTURES = {
     "us": "unstructured covariance, the same as without the keyword",
     "diag": "independent effects with a variance each",
     "id": "independent effects with one common variance",
-    "cs": "compound symmetry: one common correlation",
+    "cs": "compound symmetry: one common variance and one common correlation",
     "ar1": "autoregressive: correlations fall with the distance in order",
 }
 
 
 def _keyword(term: Written) -> Finding:
     name = term.keyword
-    later = "2.x knows it" if name in ("us", "diag", "cs", "ar1") else "2.x does not know it either"
+    later = "2.x knows it" if name in ("us", "diag", "ar1") else "2.x does not know it either"
     missing = "Error: no covariance keywords."
     remedy = {"us": f"({term.left} | {term.right})", "diag": f"{split(term)} for numeric columns"}
+    if name == "cs":
+        # In one column the two models are the same.
+        later = "2.x has a variance for each effect (hom = FALSE)"
+        remedy["cs"] = f"cs({term.left} | {term.right}, hom = TRUE) in lme4 2.x and glmmTMB."
     return Finding(
         "covariance keyword",
         term.position,
         term.text,
-        "error there",
+        "different model" if name == "cs" else "error there",
         f"{name}(): {_STRUCTURES.get(name, 'the covariance structure of that name')}.",
         {
             "lme4": f"1.x: error; {later}.",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import html
-import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from bayeslmm.arguments import shown
 from bayeslmm.design.names import on_terminal
+from bayeslmm.design.screen import cells, fill, screen_width
 from bayeslmm.errors import DesignError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 type Severity = Literal["error here", "different model", "different parametrisation", "error there", "note"]
 PACKAGES = ("lme4", "brms", "bambi", "formulae")
-_WIDTH = 100
+_INDENT = " " * 4
 _NEEDS_DATA = (
     "Without data, differences that depend on the columns (factors and the order of their levels, ordered factors, "
     "booleans, missing values) were not looked for: lint(formula, data)."
@@ -114,11 +114,22 @@ class LintReport:
         return "" if self.with_data else _NEEDS_DATA
 
     def __str__(self) -> str:
-        parts = [f"{self.formula}\n\n{self._headline}"]
-        parts += [_plain(self.formula, finding) for finding in self.findings]
+        return self.text()
+
+    def text(self, width: int | None = None) -> str:
+        """The report as text.
+
+        Parameters
+        ----------
+        width : int, optional
+            Columns of the screen that it has to fit; by default those of the terminal, or 80.
+        """
+        width = screen_width() if width is None else width
+        parts = [f"{fill(self.formula, width)}\n\n{fill(self._headline, width)}"]
+        parts += [_plain(self.formula, finding, width) for finding in self.findings]
         if self._footer:
-            parts.append(textwrap.fill(self._footer, _WIDTH))
-        return on_terminal("\n\n".join(parts))
+            parts.append(fill(self._footer, width))
+        return "\n\n".join(parts)
 
     def __repr__(self) -> str:
         return str(self)
@@ -135,15 +146,36 @@ def _lines(finding: Finding) -> list[tuple[str, str]]:
     return [*lines, ("write", finding.remedy)] if finding.remedy else lines
 
 
-def _plain(formula: str, finding: Finding) -> str:
+def _plain(formula: str, finding: Finding, width: int) -> str:
     start = formula.rfind("\n", 0, finding.position) + 1
     line = formula[start:].split("\n", 1)[0].replace("\t", " ")
     length = max(1, min(len(finding.text), len(line) - (finding.position - start)))
-    out = [f"[{finding.severity}] {finding.rule}", f"    {line}"]
-    out.append("    " + " " * (finding.position - start) + "^" * length)
-    for label, text in _lines(finding):
-        out.append(textwrap.fill(f"{label + ':':<10}{text}", _WIDTH, subsequent_indent=" " * 10))
+    out = [fill(f"[{finding.severity}] {finding.rule}", width)]
+    out += _marked(line, finding.position - start, length, width)
+    out += [fill(f"{label + ':':<10}{text}", width, " " * 10) for label, text in _lines(finding)]
     return "\n".join(out)
+
+
+def _marked(line: str, position: int, length: int, width: int) -> list[str]:
+    """A line of a formula with carets under a part of it, in pieces that fit the screen."""
+    out, start = [], 0
+    while start < len(line):
+        end = _end(line, start, width - len(_INDENT))
+        out.append(f"{_INDENT}{on_terminal(line[start:end])}".rstrip())
+        first, last = max(position, start), min(position + length, end)
+        if first < last:
+            before, marked = on_terminal(line[start:first]), on_terminal(line[first:last])
+            out.append(_INDENT + " " * cells(before) + "^" * cells(marked))
+        start = end
+    return out
+
+
+def _end(line: str, start: int, room: int) -> int:
+    """Where a piece ends: after the last space that leaves it in the room, else after the first one."""
+    spaces = [k + 1 for k in range(start, len(line)) if line[k] == " "] + [len(line)]
+    if cells(line[start:]) <= room:
+        return len(line)
+    return max((k for k in spaces if cells(line[start:k].rstrip()) <= room), default=spaces[0])
 
 
 def _table(finding: Finding) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,13 +11,15 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.design import data as checks
+from bayeslmm.design import kinds
 from bayeslmm.design.design import Design, DroppedRows
 from bayeslmm.design.evaluate import Evaluator
 from bayeslmm.design.formula import Bar, Formula, parse_formula
 from bayeslmm.design.frequency import row_by_row
 from bayeslmm.design.groups import group_by, level_name
-from bayeslmm.design.lazy import Labels, LabelsByReason
+from bayeslmm.design.lazy import Labels, LabelsByReason, same_moments
 from bayeslmm.design.recipe import Column, Recipe, columns_in, level_positions, training_evaluator
+from bayeslmm.design.tables import open_table, to_pandas
 from bayeslmm.errors import DesignError
 from bayeslmm.types import AnyArray, BoolArray, FloatArray, IntArray
 
@@ -149,12 +152,12 @@ def new_rows(
     recipe = _recipe(design)
     formula = parse_formula(design.formula)
     bars = [bar for bar in formula.bars if bar.group in groups]
-    table, available = checks.open_table(newdata)
+    table, available = open_table(newdata)
     needed = _needed(formula, bars, recipe)
     text = _weights_text(recipe, weights) if weighted else None
     weight_names = [] if text is None else _weight_columns(text, available, recipe)
     _check_columns([*needed, *weight_names], available, formula)
-    frame = checks.to_pandas(table, list(dict.fromkeys([*needed, *weight_names])))
+    frame = to_pandas(table, list(dict.fromkeys([*needed, *weight_names])))
     index = frame.index if isinstance(table, pd.DataFrame) else pd.RangeIndex(len(frame))
     given = _weight_values(weights if text is None else text, frame, weight_names, recipe) if weighted else None
     complete, skipped = _complete(frame, needed, given, index)
@@ -208,7 +211,7 @@ def _check_columns(names: Sequence[str], available: Sequence[str], formula: Form
 def _complete(
     frame: pd.DataFrame, names: Sequence[str], weights: FloatArray | None, index: pd.Index
 ) -> tuple[BoolArray, DroppedRows]:
-    masks = {f"missing {name}": np.asarray(frame[name].isna()) for name in names}
+    masks = {f"missing {name}": m for name in names if (m := checks.missing_values(frame[name])) is not None}
     if weights is not None:
         masks["missing weights"] = np.isnan(weights)
     masks = {reason: mask for reason, mask in masks.items() if mask.any()}
@@ -289,6 +292,9 @@ def _levels(design: Design, bar: Bar, columns: Mapping[str, pd.Series]) -> RowLe
     known = design.groupings[bar.group]
     position = {name: code for code, name in enumerate(known.levels)}
     new = tuple(name for name in found.levels if name not in position)
+    if new:
+        position |= same_moments(new, known.levels)
+        new = tuple(name for name in found.levels if name not in position)
     position |= {name: known.n_levels + i for i, name in enumerate(new)}
     codes = np.array([position[name] for name in found.levels], dtype=np.int64)
     return RowLevels(codes[found.codes], new)
@@ -308,10 +314,27 @@ def _alike(name: str, column: Column, series: pd.Series) -> pd.Series:
             raise _other_kind(name, "true and false", series)
         return series.astype(bool)
     if column.kind == "time":
-        if numeric or isinstance(dtype, pd.CategoricalDtype):
+        times = None if numeric or isinstance(dtype, pd.CategoricalDtype) else _as_times(column, series)
+        if times is None:
             raise _other_kind(name, "dates or durations", series)
-        return series
+        return times
     return _known_levels(name, column, series)
+
+
+def _as_times(column: Column, series: pd.Series) -> pd.Series | None:
+    """Times of the new data as those of the model's data are kept, also from ISO text; None if they are none."""
+    known = column.values
+    try:
+        if known.dtype.kind == "m":
+            return pd.to_timedelta(series)
+        if known.dtype.kind == "M" or isinstance(known[0], dt.date):
+            text = kinds.time_kind(series) is None
+            moments = pd.to_datetime(series, format="ISO8601") if text else pd.to_datetime(series)
+            days = known.dtype == object and not isinstance(known[0], dt.datetime)
+            return moments.dt.date.astype(object) if days else moments
+    except (TypeError, ValueError):
+        return None
+    return series if kinds.time_kind(series) is not None else None
 
 
 def _other_kind(name: str, kind: str, series: pd.Series) -> DesignError:

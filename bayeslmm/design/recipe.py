@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayeslmm.design import kinds
 from bayeslmm.design.evaluate import Evaluator, called
 from bayeslmm.design.formula import Formula
 from bayeslmm.design.frequency import check_copies
@@ -229,8 +230,8 @@ def _column(series: pd.Series, whole: bool) -> Column:
     if pd.api.types.is_bool_dtype(dtype) and not isinstance(dtype, pd.CategoricalDtype):
         values = series.to_numpy(dtype=bool)
         return Column("boolean", values if whole else np.unique(values))
-    if pd.api.types.is_datetime64_any_dtype(dtype) or pd.api.types.is_timedelta64_dtype(dtype):
-        return Column("time", series.to_numpy())
+    if kinds.time_kind(series) is not None:
+        return Column("time", kinds.plain_times(series).to_numpy())
     if pd.api.types.is_numeric_dtype(dtype):
         return Column("number", series.to_numpy(dtype=float))
     if not isinstance(dtype, pd.CategoricalDtype):

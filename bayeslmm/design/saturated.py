@@ -9,9 +9,17 @@ import pandas as pd
 from bayeslmm.design.design import Design, RandomTerm
 from bayeslmm.design.distinct import RESIDUAL, Ridge, crowded, find_ridges
 from bayeslmm.design.formula import Formula
+from bayeslmm.design.looks import likeness
+from bayeslmm.design.notes import conversion
 from bayeslmm.design.tokens import tokenize
 from bayeslmm.errors import DesignError
 
+# Weights would make such a model identified, and another one than was meant.
+KNOWN_VARIANCES = (
+    "If the residual variances are known (the sampling variances of a meta-analysis): they cannot be given yet. "
+    "weights= is something else, relative precisions beside which sigma is still estimated; metafor and brms (se()) "
+    "have known variances."
+)
 _ALLOW = (
     "saturated='allow' fits the model all the same: the fit is then one of many points with the same criterion and its "
     "status is not_identified; a posterior is as wide as its prior along the combination."
@@ -73,11 +81,11 @@ def _refusal(design: Design, term: RandomTerm, ridge: Ridge, text: str) -> str:
             f"These cannot be told apart: {', '.join(ridge.shown)}; what one of them loses the others can take over "
             f"without a change of the distribution of {design.response}"
         )
-    weights = ", or residual precisions that differ from row to row (weights=)" if RESIDUAL in ridge.parts else ""
+    weights = f" {KNOWN_VARIANCES}" if RESIDUAL in ridge.parts and levels == design.n else ""
     return (
         f"{term.label} has {_effects(design, term)} random effects ({levels} levels of {term.group!r} times "
         f"{len(term.effects)}) for {design.n_observations} rows. {what}. {text}Use a grouping factor with fewer levels "
-        f"or fewer effects{weights}. {_ALLOW}"
+        f"or fewer effects.{weights} {_ALLOW}"
     )
 
 
@@ -91,10 +99,14 @@ def _text_columns(formula: Formula, term: RandomTerm, columns: Mapping[str, pd.S
             continue
         values = series.drop_duplicates()
         shown = ", ".join(repr(str(value)) for value in values[:3])
-        numbers = pd.to_numeric(values, errors="coerce").notna().all()
-        if not numbers and 2 * len(values) < len(series):
+        found = likeness([str(value) for value in values])
+        if found is None and 2 * len(values) < len(series):
             continue
-        remedy = f" If these are numbers: data[{name!r}] = pandas.to_numeric(data[{name!r}])." if numbers else ""
+        remedy = ""
+        if found is not None:
+            what = "these are numbers" if found.words == "numbers" else f"they are {found.words}, as they look"
+            cure = conversion(name, series, found).removeprefix("For a slope: ")
+            remedy = f" If {what}: {cure}"
         said.append(
             f"`{name}` holds text ({shown}{', ...' if len(values) > 3 else ''}), so that it has a column for each of "
             f"its {len(values)} values.{remedy} "

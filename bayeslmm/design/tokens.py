@@ -213,7 +213,10 @@ def _unreadable(character: str) -> str:
     if character in "`\"'":
         return f"The quote {character} is never closed. Add the second one."
     if character == ".":
-        return "A dot alone (all other columns) is not supported. Name the predictors."
+        return (
+            "A dot alone (all other columns) is not supported. Name the predictors; a column whose name begins with a "
+            "dot is written in backquotes, e.g. `.x`."
+        )
     return (
         f"The character {character!r} has no meaning in a formula. Column names with spaces or other "
         "signs are written in backquotes, e.g. `reaction time`."

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from bayeslmm.arguments import instance, text
 from bayeslmm.bayes.at_means import place
 from bayeslmm.bayes.prior_draws import draw_term_sds
 from bayeslmm.bayes.priors import Flat, SdPrior
 from bayeslmm.comparison import Comparison
 from bayeslmm.comparison.tables import is_scale
+from bayeslmm.design.names import in_plot
 from bayeslmm.errors import DesignError
 from bayeslmm.plots.style import (
     NEUTRAL,
@@ -19,12 +19,18 @@ from bayeslmm.plots.style import (
     PRIOR,
     REML,
     grid_for,
+    headed_axes,
     posterior_density,
-    response_name,
+    posterior_style,
+    probability,
+    profile_likelihood,
     tidy_axes,
+    units,
     widest,
     wrapped,
 )
+from bayeslmm.plots.subject import Subject, check_axes, subject
+from bayeslmm.results import Posterior, REMLResult
 from bayeslmm.results.intervals import density
 from bayeslmm.results.labels import Parameter, find
 from bayeslmm.types import FloatArray
@@ -33,22 +39,27 @@ _TEXT, _LEGEND = 10, 9
 # Inches of what a legend draws before a text.
 _HANDLE = 0.45
 _PRIOR_DRAWS = 20_000
+# Share of the area under a density that can be seen as one.
+_VISIBLE = 0.005
+# Times the range of the curves that delta may lie away to be shown.
+_FARTHEST = 4.0
 
 
-def plot_boundary(both: Comparison, parameter: str, axes: Any = None) -> Any:
+def plot_boundary(both: Comparison | REMLResult | Posterior, parameter: str | None = None, axes: Any = None) -> Any:
     """REML profile likelihood, prior and posterior of one standard deviation.
 
     The product of profile likelihood and prior, normalised, is drawn beside the posterior. The posterior is prior
     times the likelihood *averaged* over the other parameters and their priors, where the profile takes its maximum over
     them. With one random effect the two are alike; with correlated effects and few levels the posterior can lie far
-    from the product.
+    from the product. Several posteriors have a colour each, their priors are dashed, and the products are left out.
 
     Parameters
     ----------
-    both : Comparison
-    parameter : str
-        ``"sd_Batch"`` or ``"sd_Subject[Days]"``. The label of a variance (``"var_Batch"``, ``"sigma^2"``) will do; the
-        figure is one of its square root, which the priors are densities of.
+    both : Comparison, REMLResult or Posterior
+        Of a fit alone its profile is drawn, of a posterior alone prior and posterior.
+    parameter : str, optional
+        ``"sd_Batch"`` or ``"sd_Subject[Days]"``; by default the first sd. The label of a variance (``"var_Batch"``,
+        ``"sigma^2"``) will do; the figure is one of its square root, which the priors are densities of.
     axes : matplotlib.axes.Axes, optional
 
     Returns
@@ -58,45 +69,65 @@ def plot_boundary(both: Comparison, parameter: str, axes: Any = None) -> Any:
     Raises
     ------
     DesignError
-        Not the label of a standard deviation.
+        Not the label of a standard deviation; not a comparison, fit or posterior; axes of another kind.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff2"))
+    >>> axes = bl.plot_boundary(model.fit(), "sd_Batch")
+    >>> [text.get_text() for text in axes.get_legend().get_texts()]
+    ['REML profile likelihood (scaled)', 'REML estimate 0', 'delta = 0.19 (negligible below)']
     """
     import matplotlib.pyplot as plt
 
-    text("parameter", parameter, "the label of a standard deviation", DesignError)
-    p = find(both.design, _sd_label(both, parameter))
-    if p.kind not in ("sd", "sigma"):
-        known = ", ".join(q.label for q in both.parameters if is_scale(q))
-        raise DesignError(f"plot_boundary shows standard deviations; {p.label!r} is none. The model has: {known}.")
-    if axes is not None:
-        from matplotlib.axes import Axes
-
-        instance("axes", axes, Axes, "Axes of matplotlib", DesignError)
-    else:
+    shown = subject(both, "plot_boundary", "'sd_...'")
+    p = _parameter(shown, parameter)
+    if axes is None:
         _, axes = plt.subplots(figsize=(6.6, 4.8), layout="constrained")
-    grid = grid_for(both, p)
-    posterior = posterior_density(both, p, grid)
-    top = _curves(both, p, grid, posterior, axes)
-    _marks(both, p, grid, posterior, axes)
+    check_axes(axes, "plot_boundary")
+    grid = grid_for(shown, p)
+    if p.kind == "sd" and grid[-1] < shown.delta(p) <= _FARTHEST * grid[-1]:
+        grid = np.union1d(grid, np.linspace(grid[-1], 1.05 * shown.delta(p), 101))
+    curves = [posterior_density(post, p, grid) for post in shown.posteriors]
+    top = max((float(curve.max()) for curve in curves), default=1.0)
+    top = _curves(shown, p, grid, curves, top, axes)
+    _marks(shown, p, grid, curves, axes)
     axes.set_xlim(grid[0], grid[-1])
     axes.set_ylim(0, 1.1 * top)
     tidy_axes(axes)
-    _words(both, p, axes)
+    _words(shown, p, axes)
     return axes
 
 
-def _sd_label(both: Comparison, label: str) -> str:
+def _parameter(shown: Subject, parameter: Any) -> Parameter:
+    scales = [q for q in shown.parameters if is_scale(q)]
+    if parameter is None:
+        return scales[0]
+    known = ", ".join(q.label for q in scales)
+    if not isinstance(parameter, str):
+        raise DesignError(
+            f"plot_boundary() got parameter={parameter!r:.60}. Give the label of a standard deviation: {known}."
+        )
+    p = find(shown.design, _sd_label(shown, parameter))
+    if p.kind not in ("sd", "sigma"):
+        raise DesignError(f"plot_boundary shows standard deviations; {p.label!r} is none. The model has: {known}.")
+    return p
+
+
+def _sd_label(shown: Subject, label: str) -> str:
     """The label of an sd for that of its variance; others as they are."""
     if label == "sigma^2":
         return "sigma"
-    own = {known.label for known in both.parameters}
-    return f"sd_{label[4:]}" if str(label).startswith("var_") and label not in own else label
+    own = {known.label for known in shown.parameters}
+    return f"sd_{label[4:]}" if label.startswith("var_") and label not in own else label
 
 
-def _words(both: Comparison, p: Parameter, axes: Any) -> None:
+def _words(shown: Subject, p: Parameter, axes: Any) -> None:
     inches = axes.get_position().width * axes.figure.get_figwidth()
-    label = wrapped(f"{p.label} ({_unit(both, p)})", inches, _TEXT)
+    label = wrapped(f"{p.label} ({units(shown.design, p)})", inches, _TEXT)
     axes.set_xlabel(label, fontsize=_TEXT)
-    axes.set_title(wrapped("Profile likelihood, prior and posterior", inches, 11), fontsize=11, loc="left")
+    headed_axes(axes, shown, _title(shown), inches, 11)
     # Below tick labels and label, in units of the font size: nowhere inside would it lie clear of all curves.
     pad = 3.6 + 1.35 * (1 + label.count("\n"))
     handles, labels = axes.get_legend_handles_labels()
@@ -113,38 +144,62 @@ def _words(both: Comparison, p: Parameter, axes: Any) -> None:
     )
 
 
-def _unit(both: Comparison, p: Parameter) -> str:
-    effect = p.term.removeprefix("sd__")
-    per = "" if effect in ("Intercept", "Observation") else f" per unit of {effect}"
-    return f"units of {response_name(both)}{per}"
+def _title(shown: Subject) -> str:
+    if not shown.posteriors:
+        return "Profile likelihood"
+    if shown.fit is None:
+        return "Prior and posterior"
+    return f"Profile likelihood, {'priors and posteriors' if len(shown.posteriors) > 1 else 'prior and posterior'}"
 
 
-def _curves(both: Comparison, p: Parameter, grid: FloatArray, posterior: FloatArray, axes: Any) -> float:
-    """Draw them; the height of posterior and product."""
-    coarse = np.linspace(grid[0], grid[-1], 61)
-    curve = both.reml.profile(p.label, coarse)["criterion"].to_numpy()
-    likelihood = np.exp(-0.5 * (np.interp(grid, coarse, curve) - both.reml.criterion))
-    prior, text, prior_density = _prior(both, p, grid)
-    product = likelihood * prior_density
+def _curves(shown: Subject, p: Parameter, grid: FloatArray, curves: list[FloatArray], top: float, axes: Any) -> float:
+    """Draw them; the height that they need."""
+    likelihood = profile_likelihood(shown, p, grid)
+    for k, curve in enumerate(curves):
+        axes.fill_between(grid, curve, color=posterior_style(k)["color"], alpha=0.2 / len(curves), linewidth=0)
+        axes.plot(grid, curve, **posterior_style(k), linewidth=2, label=_posterior_text(shown, p, k))
+    if likelihood is not None:
+        text = f"{shown.criterion} profile likelihood (scaled)"
+        axes.plot(grid, likelihood * top, color=REML, linewidth=2, label=text)
+    for k, post in enumerate(shown.posteriors):
+        prior, text, prior_density = _prior(post, p, grid)
+        height = prior_density if prior.proper else np.full(grid.size, 0.1 * top)
+        style = {"color": posterior_style(k)["color"], "linestyle": (0, (4, 2))} if shown.named else {"color": PRIOR}
+        label = in_plot(f"{shown.title('prior', k)}: {text}")
+        axes.plot(grid, height, **style, linewidth=1.2 if shown.named else 1.6, label=label)
+        if likelihood is not None and len(curves) == 1:
+            return max(top, _product(grid, likelihood * prior_density, axes))
+    return top
+
+
+def _product(grid: FloatArray, product: FloatArray, axes: Any) -> float:
+    """Draw it with area one, where it has one; its height."""
     area = float(np.trapezoid(product, grid))
-    top = posterior.max()
-    axes.fill_between(grid, posterior, color=POSTERIOR, alpha=0.2, linewidth=0)
-    axes.plot(grid, posterior, color=POSTERIOR, linewidth=2, label="posterior density")
-    axes.plot(grid, likelihood * top, color=REML, linewidth=2, label="REML profile likelihood (scaled)")
-    shown = prior_density if prior.proper else np.full(grid.size, 0.1 * top)
-    axes.plot(grid, shown, color=PRIOR, linewidth=1.6, label=f"prior: {text}")
     if not (np.isfinite(area) and area > 0):
-        return float(top)
+        return 0.0
     axes.plot(grid, product / area, color=NEUTRAL, linestyle="--", linewidth=1, label="profile likelihood x prior")
-    return max(float(top), float(product.max()) / area)
+    return float(product.max()) / area
 
 
-def _prior(both: Comparison, p: Parameter, grid: FloatArray) -> tuple[SdPrior, str, FloatArray]:
+def _posterior_text(shown: Subject, p: Parameter, k: int) -> str:
+    """Of several posteriors also the probability of a negligible sd: shaded areas would lie on each other."""
+    if len(shown.posteriors) == 1:
+        return in_plot(shown.title("posterior density", k))
+    below = f": {_below_text(shown, p, k)}" if p.kind == "sd" else ""
+    return in_plot(f"posterior, {shown.names[k]}{below}")
+
+
+def _below_text(shown: Subject, p: Parameter, k: int) -> str:
+    post, delta = shown.posteriors[k], shown.delta(p)
+    return f"P(sd < {delta:.2g}) {probability(post.probability_below(p.label, delta), post.n_draws)}"
+
+
+def _prior(post: Posterior, p: Parameter, grid: FloatArray) -> tuple[SdPrior, str, FloatArray]:
     """The prior, in words, and its density on the grid.
 
     What a prior about the means of columns says of the sd at their zeros is estimated from draws.
     """
-    priors, design = both.posterior.priors, both.design
+    priors, design = post.priors, post.design
     if p.kind == "sigma":
         return priors.sigma, str(priors.sigma), np.exp(priors.sigma.log_density(grid))
     prior, change = priors.sds[p.position][p.effects[0]], priors.changes[p.position]
@@ -161,20 +216,23 @@ def _prior(both: Comparison, p: Parameter, grid: FloatArray) -> tuple[SdPrior, s
     return prior, text, density(inside, p.kind, grid) * (inside.size / draws.size)
 
 
-def _marks(both: Comparison, p: Parameter, grid: FloatArray, posterior: FloatArray, axes: Any) -> None:
-    row = both.sd_table.loc[p.label]
-    axes.plot(
-        row["reml"], 0, "o", color=REML, markersize=9, clip_on=False, zorder=5, label=f"REML estimate {row['reml']:.3g}"
-    )
+def _marks(shown: Subject, p: Parameter, grid: FloatArray, curves: list[FloatArray], axes: Any) -> None:
+    estimate = shown.reml.loc[p.label, "estimate"]
+    if np.isfinite(estimate):
+        text = f"{shown.criterion} estimate {estimate:.3g}"
+        axes.plot(estimate, 0, "o", color=REML, markersize=9, clip_on=False, zorder=5, label=text)
     if p.kind != "sd":
         return
-    axes.axvline(row["delta"], color=NEUTRAL, linewidth=1, linestyle=":")
-    below = np.append(grid[grid < row["delta"]], row["delta"])
-    axes.fill_between(
-        below,
-        np.interp(below, grid, posterior),
-        color=POSTERIOR,
-        alpha=0.45,
-        linewidth=0,
-        label=f"P(sd < {row['delta']:.2g}) = {row['p_below']:.2g}",
-    )
+    delta = shown.delta(p)
+    below, text = np.append(grid[grid < delta], delta), f"delta = {delta:.2g} (negligible below)"
+    alone = len(curves) == 1
+    visible = alone and np.trapezoid(np.interp(below, grid, curves[0]), below) >= _VISIBLE
+    if alone and not visible:
+        text = f"delta = {delta:.2g}: {_below_text(shown, p, 0)}"
+    if delta > grid[-1]:
+        text = f"{text}, beyond the right end"
+    axes.axvline(delta, color=NEUTRAL, linewidth=1, linestyle=":", label=text)
+    if visible:
+        height = np.interp(below, grid, curves[0])
+        label = _below_text(shown, p, 0)
+        axes.fill_between(below, height, color=POSTERIOR, alpha=0.45, linewidth=0, label=label)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayeslmm import arguments
-from bayeslmm.arguments import text
+from bayeslmm.arguments import instance, text
 from bayeslmm.errors import DesignError
 from bayeslmm.plots.style import wrapped
 
@@ -66,7 +66,16 @@ def plot_coverage(
     text("parameter", parameter, "the name of a parameter", DesignError)
     text("design", design, "the name of a design", DesignError)
     arguments.level("level", level, DesignError)
-    table = getattr(study, "table", study)
+    table = instance(
+        "study", getattr(study, "table", study), pd.DataFrame, "a bl.CoverageStudy or its table", DesignError
+    )
+    missing = [
+        name
+        for name in ("design", "groups", "size", "icc", "parameter", "method", "coverage")
+        if name not in table.columns
+    ]
+    if missing:
+        raise DesignError(f"study has no column {missing[0]!r}, which the table of a bl.CoverageStudy has.")
     own = table[(table["parameter"] == parameter) & (table["design"] == design)]
     if own.empty:
         known = table[["design", "parameter"]].drop_duplicates().itertuples(index=False)

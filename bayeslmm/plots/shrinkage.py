@@ -2,117 +2,265 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+from scipy.special import ndtri
 
-from bayeslmm.arguments import text
 from bayeslmm.comparison import Comparison
+from bayeslmm.design.labels import group_labels
 from bayeslmm.design.names import in_plot
 from bayeslmm.errors import DesignError
-from bayeslmm.plots.style import NEUTRAL, POSTERIOR, REML, response_name, widest, wrapped
+from bayeslmm.plots.levels import Levels, alone, check_levels, choose, no_pooling, note, predicted
+from bayeslmm.plots.style import NEUTRAL, REML, headed, posterior_style, response_name, slope_of, widest, wrapped
+from bayeslmm.plots.subject import Subject, subject
+from bayeslmm.results import Posterior, REMLResult
 from bayeslmm.types import FloatArray
 
-_MOST_LEVELS = 60
-# Rows between the engines, so that equal values do not hide each other.
-_APART = 0.16
+__all__ = ["no_pooling", "plot_shrinkage"]
+
+# Inches between the rows of methods of a level, and of a level with room to spare; least height of a level.
+_METHOD, _LEVEL, _LEAST = 0.075, 0.13, 0.045
+# Inches that the levels of a factor take before they are set closer, and that a label needs.
+_ROOM, _LABEL = 13.5, 0.125
 # Inches that a panel has besides the names of its levels, and font sizes.
-_INSIDE, _TITLE, _TEXT, _TICK = 3.3, 10, 10, 8
+_INSIDE, _TITLE, _TEXT, _TICK, _LEGEND = 3.3, 10, 10, 8, 9
+_ACROSS = 4
 
 
-def plot_shrinkage(both: Comparison, group: str | None = None, effect: str | None = None) -> Any:
+def plot_shrinkage(
+    both: Comparison | REMLResult | Posterior,
+    group: str | None = None,
+    effect: str | None = None,
+    *,
+    levels: int | Sequence[object] | None = None,
+) -> Any:
     """How far each level is drawn towards the mean.
 
-    Per level: least squares on that level alone (of what the fixed effects leave), the REML prediction (BLUP) and
-    the posterior mean with its equal-tailed interval. The first 60 levels by REML prediction are shown.
+    Per level: least squares on that level alone (of what the fixed effects leave), the REML prediction (BLUP) with its
+    interval at variances taken as known, and the posterior mean with its equal-tailed interval; several posteriors have
+    a colour each. The levels of a factor have the same order in all its panels, that of the first effect.
 
     Parameters
     ----------
-    both : Comparison
+    both : Comparison, REMLResult or Posterior
+        A fit alone has no posterior, and a posterior alone no prediction.
     group : str, optional
-        Grouping factor; the first by default.
+        Grouping factor; all by default, one below the other.
     effect : str, optional
         One effect; all by default, a panel each.
+    levels : int or sequence, optional
+        How many levels of a factor to show at most, half of them the lowest and half the highest, or the labels of
+        those to show. By default 400. The figure says how many are left out.
 
     Returns
     -------
     numpy.ndarray of matplotlib.axes.Axes
+        Factor by factor, its effects in their order.
+
+    Raises
+    ------
+    DesignError
+        No such factor, effect or level; not a comparison, fit or posterior.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> model = bl.Model("diameter ~ 1 + (1 | plate) + (1 | sample)", bl.load_dataset("Penicillin"))
+    >>> [axis.get_title() for axis in bl.plot_shrinkage(model.fit())]
+    ['Intercept by plate', 'Intercept by sample']
     """
     import matplotlib.pyplot as plt
 
-    for name, value in (("group", group), ("effect", effect)):
-        if value is not None:
-            text(name, value, "a name, or None", DesignError)
-    group = group or next(iter(both.design.groupings))
-    blups = both.reml.ranef()
-    if group not in blups:
-        raise DesignError(f"{group!r} is not a grouping factor. The model has: {', '.join(blups)}.")
-    effects = list(blups[group].columns) if effect is None else [effect]
-    unknown = set(effects) - set(blups[group].columns)
-    if unknown:
-        raise DesignError(f"{effect!r} is not an effect of {group}. It has: {', '.join(blups[group].columns)}.")
-    levels = min(len(blups[group]), _MOST_LEVELS)
-    width = max(4.2, _INSIDE + widest([str(level) for level in blups[group].index], _TICK))
-    titles = [wrapped(f"{name} by {group}", _INSIDE, _TITLE) for name in effects]
-    lines = max(title.count("\n") for title in titles) + _label(both).count("\n")
-    size = (width * len(effects) + 0.6, 1.6 + 0.22 * levels + 0.17 * lines)
-    figure, panels = plt.subplots(1, len(effects), squeeze=False, figsize=size, layout="constrained")
-    for axis, title in zip(panels[0], titles, strict=True):
-        axis.set_title(title, fontsize=_TITLE)
-    for axis, name in zip(panels[0], effects, strict=True):
-        _panel(both, group, name, axis, levels)
-    handles, labels = panels[0][0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=3 if len(effects) > 1 else 1, frameon=False, fontsize=9
-    )
-    return panels[0]
+    shown = subject(both, "plot_shrinkage")
+    check_levels(levels)
+    blocks = [_Block(shown, choose(shown, name, own[0], levels), own) for name, own in _asked(shown, group, effect)]
+    figure = plt.figure(figsize=(max(block.width for block in blocks), 4.0), layout="constrained")
+    grid = figure.add_gridspec(len(blocks), 1, height_ratios=[block.height for block in blocks])
+    axes = [axis for block, place in zip(blocks, grid, strict=True) for axis in block.draw(figure, place)]
+    method = "posterior means" if shown.fit is None else f"{shown.criterion} predictions"
+    notes = [note(block.levels, block.effects[0], method, levels is not None) for block in blocks]
+    rare = [block.rare for block in blocks]
+    extra = headed(figure, shown, *filter(None, [*notes, *rare])) + _legend(figure, axes[0])
+    figure.set_figheight(sum(block.height for block in blocks) + extra + 0.3)
+    return np.array(axes, dtype=object)
 
 
-def _panel(both: Comparison, group: str, effect: str, axis: Any, levels: int) -> None:
-    blup = both.reml.ranef()[group][effect]
-    column = list(both.reml.ranef()[group].columns).index(effect)
-    mean = both.posterior.ranef()[group][effect].to_numpy()
-    low, high = (ends[group][effect].to_numpy() for ends in both.posterior.ranef_interval(both.level))
-    # A singular fit predicts 0 for all: the posterior then decides the order.
-    order = np.lexsort((mean, blup.to_numpy()))[:levels]
-    alone = no_pooling(both, group)[:, column]
-    y = np.arange(order.size)
-    axis.axvline(0.0, color="0.8", linewidth=1)
-    axis.errorbar(
-        mean[order],
-        y - _APART,
-        xerr=np.maximum([(mean - low)[order], (high - mean)[order]], 0.0),
-        fmt="o",
-        color=POSTERIOR,
-        markersize=5,
-        linewidth=1.4,
-        label=f"posterior mean, {100 * both.level:g} % interval",
-    )
-    axis.plot(blup.to_numpy()[order], y + _APART, "D", color=REML, markersize=4, label="REML prediction (BLUP)")
-    axis.plot(alone[order], y + _APART, "x", color=NEUTRAL, markersize=6, label="level alone (no pooling)")
-    axis.set_yticks(y, [in_plot(str(blup.index[k])) for k in order], fontsize=_TICK)
-    axis.set_xlabel(_label(both), fontsize=_TEXT)
+def _asked(shown: Subject, group: Any, effect: Any) -> list[tuple[str, list[str]]]:
+    """Grouping factors and their effects to draw."""
+    known = {labels.group: list(labels.effects) for labels in group_labels(shown.design)}
+    if group is not None and not (isinstance(group, str) and group in known):
+        raise DesignError(f"{group!r:.60} is not a grouping factor. The model has: {', '.join(known)}.")
+    own = known if group is None else {group: known[group]}
+    if effect is None:
+        return list(own.items())
+    found = [(name, [effect]) for name, effects in own.items() if isinstance(effect, str) and effect in effects]
+    if not found:
+        listed = "; ".join(f"{name} has: {', '.join(effects)}" for name, effects in own.items())
+        raise DesignError(f"{effect!r:.60} is not an effect of {' or '.join(own)}. {listed}.")
+    return found
+
+
+def _legend(figure: Any, axis: Any) -> float:
+    """All methods below the panels; the height that it needs."""
+    handles, labels = axis.get_legend_handles_labels()
+    width = figure.get_figwidth() - 0.3
+    columns = max(1, min(len(labels), int(width / (widest(labels, _LEGEND) + 0.5))))
+    lines = [wrapped(label.replace(r"\$", "$"), width / columns - 0.5, _LEGEND) for label in labels]
+    figure.legend(handles, lines, loc="outside lower center", ncols=columns, frameon=False, fontsize=_LEGEND)
+    return 0.25 + 0.19 * -(-sum(1 + line.count("\n") for line in lines) // columns)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """The panels of one grouping factor."""
+
+    shown: Subject
+    levels: Levels
+    effects: list[str]
+
+    @property
+    def methods(self) -> int:
+        return len(self.shown.posteriors) + (self.shown.fit is not None)
+
+    @property
+    def columns(self) -> int:
+        return -(-len(self.effects) // self.rows)
+
+    @property
+    def rows(self) -> int:
+        return -(-len(self.effects) // _ACROSS)
+
+    @property
+    def step(self) -> float:
+        """Height of a level, inches."""
+        wanted = _LEVEL + _METHOD * (self.methods - 1)
+        return max(min(wanted, _ROOM / len(self.levels.labels)), _LEAST)
+
+    @property
+    def every(self) -> int:
+        """Which levels have a label: every one, every second, and so on."""
+        return int(np.ceil(_LABEL / self.step))
+
+    @property
+    def rare(self) -> str:
+        ordinal = {2: "2nd", 3: "3rd"}.get(self.every, f"{self.every}th")
+        return "" if self.every == 1 else f"every {ordinal} level of {self.levels.group} is labelled"
+
+    @cached_property
+    def ticks(self) -> list[str]:
+        return [_in_lines(label) for label in self.levels.labels[:: self.every]]
+
+    @property
+    def width(self) -> float:
+        names = widest([line for label in self.ticks for line in label.split("\n")], _TICK)
+        return max(_INSIDE * self.columns + names + 0.6, 4.8)
+
+    @property
+    def titles(self) -> list[str]:
+        return [wrapped(f"{name} by {self.levels.group}", _INSIDE, _TITLE) for name in self.effects]
+
+    @property
+    def height(self) -> float:
+        lines = max(t.count("\n") for t in self.titles) + max(_label(self, k).count("\n") for k in self.positions)
+        rows = self.step * max(self.levels.places[-1] + 1.5, 2.0)
+        labels = _LABEL * sum(1 + tick.count("\n") for tick in self.ticks)
+        return self.rows * (0.85 + max(rows, labels) + 0.17 * lines)
+
+    @cached_property
+    def positions(self) -> list[int]:
+        """Places of the effects among all of the factor."""
+        known = next(labels.effects for labels in group_labels(self.shown.design) if labels.group == self.levels.group)
+        return [known.index(name) for name in self.effects]
+
+    def draw(self, figure: Any, place: Any) -> list[Any]:
+        cells = place.subgridspec(self.rows, self.columns)
+        axes: list[Any] = []
+        separate = alone(self.shown.design, _fixed(self.shown), self.levels.group, self.levels.which)
+        for k, (title, position) in enumerate(zip(self.titles, self.positions, strict=True)):
+            axis = figure.add_subplot(cells[k // self.columns, k % self.columns], sharey=axes[0] if axes else None)
+            axis.set_title(title, fontsize=_TITLE)
+            _panel(self, self.effects[k], separate[:, position], axis)
+            axis.set_xlabel(_label(self, position), fontsize=_TEXT)
+            axis.tick_params(axis="y", labelleft=k % self.columns == 0)
+            axes.append(axis)
+        axes[0].set_yticks(self.levels.places[:: self.every], self.ticks, fontsize=_TICK)
+        axes[0].set_ylim(-0.75, self.levels.places[-1] + 0.75)
+        return axes
+
+
+def _in_lines(label: str) -> str:
+    return wrapped(label, 2.6, _TICK)
+
+
+def _fixed(shown: Subject) -> FloatArray:
+    if shown.fit is not None:
+        return np.asarray(shown.fit.fixef().to_numpy())
+    return shown.tables[0]["mean"].loc[list(shown.design.fixed_names)].to_numpy(dtype=float)
+
+
+def _label(block: _Block, position: int) -> str:
+    design = block.shown.design
+    columns = [(k, j) for k, t in enumerate(design.terms) if t.group == block.levels.group for j in range(t.Z.shape[1])]
+    term, column = columns[position]
+    per = f" per {design.terms[term].effects[column]}" if slope_of(design, term, column) else ""
+    return wrapped(f"deviation from the mean ({response_name(design)}{per})", _INSIDE, _TEXT)
+
+
+def _panel(block: _Block, effect: str, separate: FloatArray, axis: Any) -> None:
+    levels, shown = block.levels, block.shown
+    y, size = levels.places, min(1.0, float(np.sqrt(block.step / 0.2)))
+    axis.axvline(0.0, color="0.8", linewidth=1, zorder=0)
+    if block.step > 0.1:
+        axis.hlines(y, 0, 1, transform=axis.get_yaxis_transform(), color="0.93", linewidth=0.6, zorder=-1)
+    rows = 0.34 * (np.arange(block.methods) - (block.methods - 1) / 2) * min(2 / max(block.methods, 2), 1.0)
+    for k, post in enumerate(shown.posteriors):
+        _posterior(shown, post, k, levels, effect, y + rows[k], size, axis)
+    upper = y + rows[-1]
+    aim = predicted(_last(shown).ranef(), levels.group, effect)[levels.which]
+    axis.hlines(upper, separate, aim, color="0.75", linewidth=0.7 * size, zorder=1)
+    if shown.fit is not None:
+        _prediction(block, effect, aim, upper, size, axis)
+    axis.plot(separate, upper, "x", color=NEUTRAL, markersize=6 * size, label="level alone (no pooling)", zorder=2)
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
+    if levels.cut:
+        middle = levels.cut + 0.5
+        text = f"{levels.left_out:,} levels left out"
+        axis.axhspan(middle - 0.7, middle + 0.7, color="0.95", linewidth=0, zorder=-2)
+        axis.text(0.5, middle, text, transform=axis.get_yaxis_transform(), ha="center", va="center", fontsize=7)
 
 
-def _label(both: Comparison) -> str:
-    return wrapped(f"deviation from the mean ({response_name(both)})", _INSIDE, _TEXT)
+def _last(shown: Subject) -> REMLResult | Posterior:
+    """Whose effects stand beside those of the levels alone."""
+    return shown.posteriors[-1] if shown.fit is None else shown.fit
 
 
-def no_pooling(both: Comparison, group: str) -> FloatArray:
-    """Least-squares effects of every level on what the fixed effects leave, (J, c); nan where not estimable."""
-    design = both.design
-    residual = design.y - design.X @ both.reml.fixef().to_numpy()
-    if design.offset is not None:
-        residual = residual - design.offset
-    Z = np.concatenate([term.Z for term in design.terms if term.group == group], axis=1)
-    root = np.ones(design.n) if design.row_weights is None else np.sqrt(design.row_weights)
-    codes = design.groupings[group].codes
-    out = np.full((design.groupings[group].n_levels, Z.shape[1]), np.nan)
-    for level in range(out.shape[0]):
-        rows = codes == level
-        A = Z[rows] * root[rows, None]
-        if np.linalg.matrix_rank(A) == Z.shape[1]:
-            out[level] = np.linalg.lstsq(A, residual[rows] * root[rows])[0]
-    return out
+def _posterior(
+    shown: Subject, post: Posterior, k: int, levels: Levels, effect: str, y: FloatArray, size: float, axis: Any
+) -> None:
+    mean = predicted(post.ranef(), levels.group, effect)[levels.which]
+    ends = post.ranef_interval(shown.level)
+    low, high = (predicted(end, levels.group, effect)[levels.which] for end in ends)
+    axis.errorbar(
+        mean,
+        y,
+        xerr=np.maximum([mean - low, high - mean], 0.0),
+        fmt="o",
+        color=posterior_style(k)["color"],
+        markersize=5 * size / np.sqrt(max(1, len(shown.posteriors) - 1)),
+        linewidth=1.4 * size,
+        label=in_plot(shown.title(f"posterior mean, {shown.percent} interval", k)),
+    )
+
+
+def _prediction(block: _Block, effect: str, blup: FloatArray, y: FloatArray, size: float, axis: Any) -> None:
+    shown, levels = block.shown, block.levels
+    sd = np.sqrt(shown.variances[levels.group][levels.which][:, block.positions[block.effects.index(effect)]])
+    reach = float(ndtri(0.5 + shown.level / 2)) * sd
+    text = f"{shown.criterion} {shown.percent} interval, variances taken as known"
+    axis.hlines(y, blup - reach, blup + reach, color=REML, linewidth=1.1 * size, alpha=0.7, label=text, zorder=2)
+    axis.plot(blup, y, "D", color=REML, markersize=4 * size, label=f"{shown.criterion} prediction (BLUP)", zorder=3)

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from bayeslmm.comparison import Comparison
 from bayeslmm.comparison.tables import is_scale
+from bayeslmm.design.design import Design
 from bayeslmm.design.names import in_plot
+from bayeslmm.plots.subject import Subject
+from bayeslmm.results import Posterior
 from bayeslmm.results.intervals import density
 from bayeslmm.results.labels import Parameter
 from bayeslmm.types import FloatArray
@@ -19,6 +21,15 @@ ML = "#E69F00"
 POSTERIOR = "#0072B2"
 PRIOR = "#009E73"
 NEUTRAL = "#777777"
+# Several posteriors: a colour each, then the same with another line.
+_POSTERIORS = (POSTERIOR, "#CC79A7", "#56B4E9", "#000000")
+_LINES = ("-", "--", "-.", ":")
+_HEADING, _GREY = 8.5, "0.35"
+
+
+def posterior_style(k: int) -> dict[str, Any]:
+    """Colour and line of one of several posteriors."""
+    return {"color": _POSTERIORS[k % len(_POSTERIORS)], "linestyle": _LINES[k // len(_POSTERIORS) % len(_LINES)]}
 
 
 def tidy_axes(axes: Any) -> None:
@@ -28,29 +39,57 @@ def tidy_axes(axes: Any) -> None:
     axes.set_yticks([])
 
 
-def grid_for(both: Comparison, p: Parameter, points: int = 401, *, scale: str = "sd") -> FloatArray:
-    """Values of a parameter that cover posterior and REML interval; zero included for an sd or its variance."""
-    low, high = np.percentile(_draws(both, p, scale), [0.2, 99.5])
-    row = both.sd_table.loc[p.label]
-    ends = [v for v in (row["reml_low"], row["reml_high"]) if np.isfinite(v)]
+def grid_for(shown: Subject, p: Parameter, points: int = 401, *, scale: str = "sd") -> FloatArray:
+    """Values of a parameter that cover posteriors and profile interval; zero included for an sd or its variance.
+
+    The estimate is one of them, so that a profile has its peak.
+    """
+    ends = [v for post in shown.posteriors for v in np.percentile(_draws(post, p, scale), [0.2, 99.5])]
+    row = shown.reml.loc[p.label]
+    fitted = [float(v) for v in row if np.isfinite(v)]
     if scale == "variance" and is_scale(p):
-        ends = [v**2 for v in ends]
-    low, high = min([low, *ends]), max([high, *ends])
+        fitted = [v**2 for v in fitted]
+    low, high = (float(end) for end in (min([*ends, *fitted], default=0.0), max([*ends, *fitted], default=1.0)))
     if p.kind == "sd":
         low = 0.0
     if p.kind == "corr":
         low, high = -1.0, 1.0
-    return np.linspace(low, high, points)
+    if not high > low:
+        # An estimate of zero without an interval.
+        high = low + (abs(low) or 1.0)
+    inside = [v for v in fitted if low <= v <= high]
+    return np.union1d(np.linspace(low, high, points), inside)
 
 
-def posterior_density(both: Comparison, p: Parameter, grid: FloatArray, *, scale: str = "sd") -> FloatArray:
+def posterior_density(post: Posterior, p: Parameter, grid: FloatArray, *, scale: str = "sd") -> FloatArray:
     """Kernel density of the draws, reflected at the ends of the range; on the scale of variances that of squares."""
-    return density(_draws(both, p, scale), p.kind, grid)
+    return density(_draws(post, p, scale), p.kind, grid)
 
 
-def _draws(both: Comparison, p: Parameter, scale: str) -> FloatArray:
-    draws = both.posterior.draws(p.label)
+def _draws(post: Posterior, p: Parameter, scale: str) -> FloatArray:
+    draws = post.draws(p.label)
     return draws**2 if scale == "variance" and is_scale(p) else draws
+
+
+def profile_likelihood(shown: Subject, p: Parameter, grid: FloatArray) -> FloatArray | None:
+    """Profile likelihood of the fit on a grid of the sd, its maximum 1; None where the fit has no profile.
+
+    The signed root of the criterion is nearly straight: between points of the profile it is interpolated, so that the
+    curve is round at its peak and not a polygon.
+    """
+    from scipy.interpolate import PchipInterpolator
+
+    if shown.fit is None or shown.fit.penalty is not None or shown.fit.optimum.fixed:
+        return None
+    estimate = float(shown.reml.loc[p.label, "estimate"])
+    if not np.isfinite(estimate):
+        return None
+    # A correlation of one is a corner of the criterion that the profile need not reach.
+    inside = np.clip(np.linspace(grid[0], grid[-1], 61), *((-0.999, 0.999) if p.kind == "corr" else (None, None)))
+    knots = np.union1d(inside, estimate)
+    rise = shown.fit.profile(p.label, knots)["criterion"].to_numpy() - shown.fit.criterion
+    root = np.sign(knots - estimate) * np.sqrt(np.maximum(rise, 0.0))
+    return np.asarray(np.exp(-0.5 * PchipInterpolator(knots, root)(grid) ** 2))
 
 
 def wrapped(text: str, inches: float, fontsize: float) -> str:
@@ -68,6 +107,44 @@ def widest(texts: list[str], fontsize: float) -> float:
     return max(_inches(text, fontsize) for text in texts)
 
 
-def response_name(both: Comparison) -> str:
+def headed(figure: Any, shown: Subject, *notes: str) -> float:
+    """The model and notes, small, above all panels; their height in inches."""
+    text = "\n".join(wrapped(line, figure.get_figwidth() - 0.2, _HEADING) for line in (shown.heading, *notes))
+    figure.suptitle(text, fontsize=_HEADING, color=_GREY)
+    return 0.16 * (1 + text.count("\n"))
+
+
+def headed_axes(axes: Any, shown: Subject, title: str, inches: float, fontsize: float) -> None:
+    """A title, and under it, small, the model."""
+    text = wrapped(shown.heading, inches, _HEADING)
+    lines = 1 + text.count("\n")
+    axes.set_title(wrapped(title, inches, fontsize), fontsize=fontsize, loc="left", pad=9 + 1.3 * _HEADING * lines)
+    axes.annotate(
+        text, (0, 1), (0, 5), "axes fraction", "offset points", fontsize=_HEADING, color=_GREY, ha="left", va="bottom"
+    )
+
+
+def response_name(design: Design) -> str:
     """The response as it is called, without the quotes that a formula needs."""
-    return both.design.response.replace("`", "")
+    return design.response.replace("`", "")
+
+
+def slope_of(design: Design, position: int, effect: int) -> bool:
+    """Whether an effect counts per unit of its column: that of a factor's level, or of a contrast, does not."""
+    return not bool(np.isin(design.terms[position].Z[:, effect], (-1.0, 0.0, 1.0)).all())
+
+
+def units(design: Design, p: Parameter) -> str:
+    """Units of an sd or of sigma in words."""
+    per = ""
+    if p.kind == "sd" and any(slope_of(design, p.position, effect) for effect in p.effects):
+        per = f" per unit of {p.term.removeprefix('sd__')}"
+    return f"units of {response_name(design)}{per}"
+
+
+def probability(share: float, draws: int) -> str:
+    """A share of draws as far as their number tells: ``= 0.012``, ``< 0.001``."""
+    least = max(0.001, 1.0 / draws)
+    if share < least:
+        return f"< {least:.1g}"
+    return f"> {1 - least:.4g}" if share > 1 - least else f"= {share:.2g}"

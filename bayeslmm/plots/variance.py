@@ -7,26 +7,46 @@ from typing import Any
 import numpy as np
 
 from bayeslmm.comparison import Comparison
-from bayeslmm.comparison.tables import shown_label
-from bayeslmm.plots.style import ML, POSTERIOR, REML, grid_for, posterior_density, tidy_axes, wrapped
+from bayeslmm.comparison.tables import is_scale, shown_label
+from bayeslmm.design.names import in_plot
+from bayeslmm.plots.style import (
+    ML,
+    REML,
+    grid_for,
+    headed,
+    posterior_density,
+    posterior_style,
+    profile_likelihood,
+    tidy_axes,
+    units,
+    wrapped,
+)
+from bayeslmm.plots.subject import Subject, subject
+from bayeslmm.results import Posterior, REMLResult
 from bayeslmm.results.labels import Parameter
 
-_WIDTH, _HEIGHT, _TITLE = 4.4, 2.7, 10
-# Height of a line of the titles.
-_LINE = 0.17
+_WIDTH, _HEIGHT, _TITLE, _LEGEND, _UNITS = 4.4, 2.9, 10, 9, 8
+# Height of a line of the titles, and of a row of marks as a share of the curve's height.
+_LINE, _ROW = 0.17, 0.11
 
 
-def plot_variance(both: Comparison) -> Any:
+def plot_variance(both: Comparison | REMLResult | Posterior) -> Any:
     """Posterior density, REML and ML estimates and the intervals of every sd, correlation and sigma.
 
     Parameters
     ----------
-    both : Comparison
-        With ``scale="variance"`` variances are drawn in place of sds, with the numbers of its table.
+    both : Comparison, REMLResult or Posterior
+        With ``scale="variance"`` variances are drawn in place of sds, with the numbers of its table. Several posteriors
+        have a colour each. Of a fit alone its profile likelihood is drawn in place of a density.
 
     Returns
     -------
     numpy.ndarray of matplotlib.axes.Axes
+
+    Raises
+    ------
+    DesignError
+        Not a comparison, fit or posterior.
 
     Examples
     --------
@@ -38,72 +58,119 @@ def plot_variance(both: Comparison) -> Any:
     """
     import matplotlib.pyplot as plt
 
-    chosen = [p for p in both.parameters if p.kind != "fixed"]
+    shown = subject(both, "plot_variance")
+    chosen = [p for p in shown.parameters if p.kind != "fixed"]
     columns = min(len(chosen), 2)
     rows = -(-len(chosen) // columns)
-    titles = [wrapped(shown_label(p, both.scale), _WIDTH - 0.4, _TITLE) for p in chosen]
+    titles = [wrapped(shown_label(p, shown.scale), _WIDTH - 0.4, _TITLE) for p in chosen]
     height = _HEIGHT + _LINE * max(title.count("\n") for title in titles)
-    figure, panels = plt.subplots(rows, columns, squeeze=False, figsize=(_WIDTH * columns, height * rows + 0.6))
+    figure, panels = plt.subplots(rows, columns, squeeze=False, figsize=(_WIDTH * columns, height * rows))
     figure.set_layout_engine("constrained", h_pad=0.08, w_pad=0.06)
     axes = panels.ravel()
     for axis, p, title in zip(axes, chosen, titles, strict=False):
-        _panel(both, p, axis)
+        _panel(shown, p, axis)
         axis.set_title(title, fontsize=_TITLE)
-    for axis in axes[len(chosen) :]:
-        axis.set_visible(False)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    extra = headed(figure, shown) + _legend(figure, axes, len(chosen))
+    figure.set_figheight(height * rows + extra)
     return axes[: len(chosen)]
 
 
-def _panel(both: Comparison, p: Parameter, axis: Any) -> None:
-    row = both.table.loc[shown_label(p, both.scale)]
-    grid = grid_for(both, p, scale=both.scale)
-    height = posterior_density(both, p, grid, scale=both.scale)
-    top = float(height.max())
-    percent = f"{100 * both.level:g} %"
-    axis.fill_between(grid, height, color=POSTERIOR, alpha=0.25, linewidth=0)
-    axis.plot(grid, height, color=POSTERIOR, label="posterior density")
-    axis.plot(
-        [row["hdi_low"], row["hdi_high"]],
-        [-0.08 * top] * 2,
-        color=POSTERIOR,
-        linewidth=4,
-        solid_capstyle="butt",
-        label=f"posterior {percent} HDI",
-    )
-    axis.plot(
-        [row["reml_low"], row["reml_high"]],
-        [-0.19 * top] * 2,
-        color=REML,
-        linewidth=4,
-        solid_capstyle="butt",
-        label=f"REML {percent} profile",
-    )
-    if np.isfinite(row["reml"]):
-        axis.plot(
-            row["reml"],
-            -0.19 * top,
-            "o",
-            color="white",
-            markeredgecolor=REML,
-            markersize=7,
-            label="REML",
-            clip_on=False,
+def _legend(figure: Any, axes: Any, panels: int) -> float:
+    """In the place of a panel that the grid has too many, else below; the height that it adds."""
+    entries: dict[str, Any] = {}
+    for axis in axes[:panels]:
+        own, names = axis.get_legend_handles_labels()
+        entries = dict(zip(names, own, strict=True)) | entries
+    handles, labels = list(entries.values()), list(entries)
+    if panels < len(axes):
+        hole = axes[panels]
+        hole.set_axis_off()
+        texts = [wrapped_again(label, _WIDTH - 0.9) for label in labels]
+        figure.legend(
+            handles,
+            texts,
+            loc="center",
+            bbox_to_anchor=(0.5, 0.5),
+            bbox_transform=hole.transAxes,
+            frameon=False,
+            fontsize=_LEGEND,
         )
-    if np.isfinite(row["ml"]):
-        axis.plot(row["ml"], -0.30 * top, "d", color=ML, markersize=7, label="ML", clip_on=False)
-    axis.plot(
-        row["median"],
-        -0.08 * top,
-        "o",
-        color="white",
-        markeredgecolor=POSTERIOR,
-        markersize=6,
-        label="posterior median",
-    )
-    axis.set_ylim(-0.38 * top, 1.05 * top)
+        return 0.0
+    columns = 1 if panels == 1 or max(map(len, labels)) > 45 else 3
+    texts = [wrapped_again(label, figure.get_figwidth() / columns - 0.6) for label in labels]
+    figure.legend(handles, texts, loc="outside lower center", ncols=columns, frameon=False, fontsize=_LEGEND)
+    lines = sum(1 + text.count("\n") for text in texts)
+    return 0.2 + 0.2 * -(-lines // columns)
+
+
+def wrapped_again(text: str, inches: float) -> str:
+    """A text that is fit for a figure already, in lines."""
+    return wrapped(text.replace(r"\$", "$"), inches, _LEGEND)
+
+
+def _panel(shown: Subject, p: Parameter, axis: Any) -> None:
+    grid = grid_for(shown, p, scale=shown.scale)
+    curves = [posterior_density(post, p, grid, scale=shown.scale) for post in shown.posteriors]
+    top = max((float(curve.max()) for curve in curves), default=1.0)
+    for k, curve in enumerate(curves):
+        _posterior(shown, p, k, grid, curve, -(0.08 + _ROW * k) * top, axis)
+    row = 0.08 + _ROW * len(curves)
+    if not curves:
+        _likelihood(shown, p, grid, axis)
+    _fit(shown, p, -row * top, axis)
+    row += _ROW
+    if shown.ml is not None and np.isfinite(shown.ml[p.label]):
+        value = _on_scale(shown, p, shown.ml[p.label])
+        axis.plot(value, -row * top, "d", color=ML, markersize=7, label="ML", clip_on=False)
+    axis.set_ylim(-(row + 0.08) * top, 1.05 * top)
     axis.locator_params(axis="x", nbins=6)
     if p.kind == "corr":
         axis.set_xlim(-1.05, 1.05)
+    if is_scale(p):
+        text = units(shown.design, p)
+        squared = text if shown.scale == "sd" else f"squared {text}"
+        axis.set_xlabel(wrapped(squared, _WIDTH - 0.4, _UNITS), fontsize=_UNITS)
     tidy_axes(axis)
+
+
+def _on_scale(shown: Subject, p: Parameter, value: Any) -> Any:
+    return value**2 if shown.scale == "variance" and is_scale(p) else value
+
+
+def _posterior(shown: Subject, p: Parameter, k: int, grid: Any, curve: Any, y: float, axis: Any) -> None:
+    """Density, interval and median; of several posteriors the legend has one line each."""
+    style, several = posterior_style(k), len(shown.posteriors) > 1
+    row = shown.tables[k].loc[p.label]
+    low, median, high = (_on_scale(shown, p, row[name]) for name in ("hdi_low", "median", "hdi_high"))
+    words = ("posterior density", f"posterior {shown.percent} HDI", "posterior median")
+    if several:
+        words = (f"posterior, {shown.names[k]}: density, {shown.percent} HDI, median", "_", "_")
+    elif shown.named:
+        words = (shown.title(words[0], k), shown.title(words[1], k), shown.title(words[2], k))
+    curve_text, interval_text, median_text = map(in_plot, words)
+    axis.fill_between(grid, curve, color=style["color"], alpha=0.25 / len(shown.posteriors), linewidth=0)
+    axis.plot(grid, curve, **style, label=curve_text)
+    axis.plot([low, high], [y, y], color=style["color"], linewidth=4, solid_capstyle="butt", label=interval_text)
+    axis.plot(
+        median, y, "o", color="white", markeredgecolor=style["color"], markersize=6, label=median_text, clip_on=False
+    )
+
+
+def _likelihood(shown: Subject, p: Parameter, grid: Any, axis: Any) -> None:
+    curve = profile_likelihood(shown, p, grid)
+    if curve is not None:
+        axis.plot(grid, curve, color=REML, label=f"{shown.criterion} profile likelihood (scaled)")
+    else:
+        axis.set_xlim(grid[0], grid[-1])
+
+
+def _fit(shown: Subject, p: Parameter, y: float, axis: Any) -> None:
+    if shown.fit is None:
+        return
+    estimate, low, high = (_on_scale(shown, p, shown.reml.loc[p.label, name]) for name in ("estimate", "low", "high"))
+    if np.isfinite([low, high]).any():
+        text = f"{shown.criterion} {shown.percent} profile"
+        axis.plot([low, high], [y, y], color=REML, linewidth=4, solid_capstyle="butt", label=text)
+    if np.isfinite(estimate):
+        style = {"color": "white", "markeredgecolor": REML, "markersize": 7}
+        axis.plot(estimate, y, "o", **style, label=shown.criterion, clip_on=False)

@@ -62,6 +62,12 @@ def resolve_fixed(design: Design, fix: Mapping[str, Any] | None) -> dict[int, Fl
             ends = np.cumsum([0, *(len(own) for own in names)])
             parts = [values[a:b] for a, b in pairwise(ends)]
             found = dict(enumerate(parts))
+        elif key == "sigma" and "sigma" not in groups:
+            raise DesignError(
+                "fix has the key 'sigma', but sigma is always estimated: what can be fixed is theta, relative to it. "
+                "Known residual variances (sampling variances of a meta-analysis, sigma = 1 with weights 1 / variance) "
+                "cannot be given yet; weights are relative precisions. metafor and brms (se()) have them."
+            )
         else:
             i = term_position(key, labels, groups, "fix")
             if i in found:

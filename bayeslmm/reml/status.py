@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import Enum
 
+from bayeslmm.design.screen import fill
+
 
 class FitStatus(Enum):
     """Outcome of a fit; ``str(status)`` is the text for people, ``status.ok`` whether to use the numbers."""
@@ -13,8 +15,8 @@ class FitStatus(Enum):
         True,
     )
     converged_at_boundary = (
-        "converged at the boundary: the best covariance has a direction without variance, and the "
-        "criterion rises when that direction is given any (a singular fit; see docs/boundary)",
+        "converged at the boundary: a variance, or that of a combination of effects, is estimated as exactly 0 (a "
+        "singular fit; fit.boundary() says what that means)",
         True,
     )
     not_identified = (
@@ -51,3 +53,6 @@ class FitStatus(Enum):
 
     def __str__(self) -> str:
         return self.text
+
+    def __repr__(self) -> str:
+        return fill(f"<{type(self).__name__}.{self.name}: {self.text.partition(': ')[2]}>", indent="  ")

@@ -12,6 +12,8 @@ import pandas as pd
 
 from bayeslmm.arguments import choice
 from bayeslmm.design.design import Design
+from bayeslmm.design.readable import readable
+from bayeslmm.design.screen import fill
 from bayeslmm.equality import by_value
 from bayeslmm.errors import BayesLMMWarning, DesignError
 from bayeslmm.results.intervals import check_level, near_end
@@ -127,7 +129,7 @@ class Bootstrap:
         if notes:
             text = "\n".join(f"{label}: {note}" for label, note in notes.items())
             warnings.warn(f"Bootstrap intervals that should not be relied on:\n{text}", BayesLMMWarning, stacklevel=2)
-        return frame
+        return readable(frame)
 
     def _values(self, p: Parameter) -> tuple[FloatArray, float]:
         if p.kind not in ("ratio", "icc"):
@@ -140,7 +142,7 @@ class Bootstrap:
     def __repr__(self) -> str:
         text = f"<{len(self)} bootstrap refits of {self.design.formula!r}: {int(self.singular.sum())} singular"
         failed = ", ".join(f"{count} {name}" for name, count in self.failed.items())
-        return text + (f", not usable: {failed}>" if failed else ">")
+        return fill(text + (f", not usable: {failed}>" if failed else ">"), indent="  ")
 
 
 def _interval(

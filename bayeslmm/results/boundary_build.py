@@ -151,8 +151,8 @@ def _judge(material: Material) -> tuple[str, tuple[Advice, ...]]:
         what = "the best value of a variance" if zero else "the best variance of some combination of effects"
         verdict = (
             f"The fit is singular: {what} is exactly zero. That is an estimate and not a failure; nor is it evidence "
-            "that nothing varies. As the likelihood weighs them, the data vary less in that direction than chance "
-            "alone would make them on average."
+            "that nothing varies. In that direction the levels differ less than chance alone would make them differ "
+            "on average (levels with much data weigh more in this)."
         )
         return verdict, for_singular(_findings(material))
     rise = material.rises
@@ -236,9 +236,9 @@ def _upper(material: Material, labels: list[str]) -> str:
     limits, percent = material.limits, f"{100 * material.level:g} %"
     parts = []
     for label in labels:
-        text = f"{label} below {number(_at(limits, label, 'REML high'))} (profile, approximate)"
+        text = f"{label} below {number(_at(limits, label, 'REML high'))} (one-sided profile limit, approximate)"
         if "ICC high" in limits and _at(limits, label, "ICC high") > 0:
-            text += f", ICC below {number(_at(limits, label, 'ICC high'))} (exact)"
+            text += f", ICC below {number(_at(limits, label, 'ICC high'))} (one-sided, exact)"
         parts.append(text)
     return f"{'; '.join(parts)}, at a level of {percent}."
 
@@ -260,11 +260,11 @@ def _said_by_posterior(material: Material, labels: list[str]) -> str:
         return ""
     parts = []
     for label in labels:
-        low, high, delta, below = (
-            _at(section.table, label, c) for c in ("HDI low", "HDI high", "delta", "P(sd < delta)")
-        )
-        span = f"below {number(high)}" if low == 0 else f"from {number(low)} to {number(high)}"
-        parts.append(f"{label} {span}, P({label} < {number(delta)}) = {below:.2f}")
+        columns = ("HDI low", "HDI high", "delta", "P(sd < delta)")
+        low, high, delta, below = (str(section.shown[name].loc[label]) for name in columns)
+        span = f"below {high}" if low == "0" else f"from {low} to {high}"
+        below = below if below[0] in "<>" else f"= {below}"
+        parts.append(f"{label} {span}, P({label} < {delta}) {below}")
     return "; ".join(parts) + "."
 
 

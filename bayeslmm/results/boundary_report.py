@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import html
-import textwrap
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bayeslmm.design.names import on_terminal
+from bayeslmm.design.readable import html_table, table_text
+from bayeslmm.design.screen import screen_width, wrap
 from bayeslmm.equality import by_value
 from bayeslmm.results.advice import Advice
-from bayeslmm.results.summary import STYLE, number
-
-_WIDTH = 110
+from bayeslmm.results.digits import in_digits
+from bayeslmm.results.summary import STYLE
 
 
 @by_value
@@ -32,12 +31,23 @@ class Section:
     table : pandas.DataFrame
     reading : tuple of str
         How to read it.
+    errors : DataFrame or None
+        Monte Carlo standard errors of some of the columns, as far as which their numbers are shown.
+    shares : mapping of str to tuple of float
+        Columns that are probabilities from draws, and of how many.
     """
 
     name: str
     title: str
     table: pd.DataFrame
     reading: tuple[str, ...] = ()
+    errors: pd.DataFrame | None = None
+    shares: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+    @property
+    def shown(self) -> pd.DataFrame:
+        """The table as text, every number as far as it is known."""
+        return in_digits(self.table, self.errors, self.shares)
 
 
 @by_value
@@ -79,19 +89,28 @@ class BoundaryReport:
             raise KeyError(f"{name!r} is no section of this report; it has {', '.join(found)}.")
         return found[name]
 
-    def __str__(self) -> str:
-        lines = [f"Boundary report: {self.formula}"]
-        lines += [line for note in self.left_out for line in _wrap(note)]
-        lines += ["", *_wrap(self.verdict)]
-        lines += [line for finding in self.findings for line in _wrap(finding)]
+    def text(self, width: int | None = None) -> str:
+        """The report as text.
+
+        Parameters
+        ----------
+        width : int, optional
+            Columns of the screen that it has to fit; by default those of the terminal, or 80.
+        """
+        width = screen_width() if width is None else width
+        parts = [f"Boundary report: {self.formula}", *self.left_out, "", self.verdict, *self.findings]
+        lines = [line for part in parts for line in wrap(part, width)]
         for section in self.sections:
-            lines += ["", section.title]
-            lines += [section.table.to_string(na_rep="", float_format=number)] if len(section.table) else []
-            lines += [line for reading in section.reading for line in _wrap(reading)]
+            lines += ["", *wrap(section.title, width)]
+            lines += [table_text(section.shown, width)] if len(section.table) else []
+            lines += [line for reading in section.reading for line in wrap(reading, width)]
         lines += ["", "What to do"]
         for k, advice in enumerate(self.advice, 1):
-            lines += _wrap(f"{k}. {advice}", "   ")
-        return on_terminal("\n".join(lines))
+            lines += wrap(f"{k}. {advice}", width, "   ")
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.text()
 
     def __repr__(self) -> str:
         return str(self)
@@ -103,7 +122,7 @@ class BoundaryReport:
         for section in self.sections:
             parts.append(f"<p><b>{html.escape(section.title)}</b></p>")
             if len(section.table):
-                parts.append(section.table.to_html(na_rep="", float_format=number, border=0))
+                parts.append(html_table(section.shown))
             parts += [f"<p>{html.escape(reading)}</p>" for reading in section.reading]
         parts.append("<p><b>What to do</b></p><ol>")
         parts += [_advice_html(advice) for advice in self.advice]
@@ -140,10 +159,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not np.isfinite(value):
         return None if np.isnan(value) else f"{value:g}"
     return value
-
-
-def _wrap(text: str, indent: str = "") -> list[str]:
-    return textwrap.wrap(text, _WIDTH, subsequent_indent=indent)
 
 
 def _advice_html(advice: Advice) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -224,6 +224,7 @@ class Material:
     def limit_section(self) -> Section:
         """One-sided limits."""
         table = self.limits.copy()
+        table["in words"] = [_one_sided(low, high) for low, high in table[["REML low", "REML high"]].to_numpy()]
         percent = f"{100 * self.level:g} %"
         reading = [
             "REML, ML: where the profile of the criterion has risen by the chi-square quantile. Their confidence is "
@@ -255,10 +256,12 @@ class Material:
                 if row["note"]:
                     notes[f"{method}: {row['note']}.".replace("..", ".")] = None
         table = pd.DataFrame(rows, columns=["parameter", "test of 0", "statistic", "p", "mc_error"])
+        errors = pd.DataFrame({"p": table["mc_error"], "mc_error": np.nan})
         skipped = [f"{label} was not tested: {reason}" for label, reason in self.untested.items()]
         below = ": see how often the estimate would be zero, below." if self.zero_section() else "."
         reading = (*((f"A large p is no evidence for zero{below}",) if rows else ()), *notes, *skipped)
-        return Section("tests", "Tests that the sd is zero", table.set_index(["parameter", "test of 0"]), reading)
+        table = table.set_index(["parameter", "test of 0"])
+        return Section("tests", "Tests that the sd is zero", table, reading, errors)
 
     def zero_section(self) -> Section | None:
         """How often an estimate would be singular."""
@@ -268,15 +271,16 @@ class Material:
     def _zero_section(self) -> Section | None:
         if not self.small or self.fit.design.frequency is not None or not isinstance(self.fit.cp.store, Levels):
             return None
-        table, errors = pd.DataFrame(index=pd.Index(ICC, name="true share")), [0.0]
+        table = pd.DataFrame(index=pd.Index(ICC, name="true share"))
+        errors = pd.DataFrame(index=table.index)
         try:
             for p in self.sds:
-                table[p.label], error = self._zero_rates(p)
-                errors.append(float(error.max()))
+                table[p.label], errors[p.label] = self._zero_rates(p)
         except DesignError:
             # Too few rows to estimate anything beside the fixed effects.
             return None
-        exact, name = max(errors) == 0, "REML" if self.fit.reml else "ML"
+        largest, name = float(errors.to_numpy().max(initial=0.0)), "REML" if self.fit.reml else "ML"
+        exact = largest == 0
         reading = (
             "True share: variance that the effect adds to an observation, over that plus sigma^2 (for an intercept "
             f"the ICC). Entries: share of experiments of this design in which the {name} estimate "
@@ -284,10 +288,11 @@ class Material:
             + (
                 "exactly."
                 if exact
-                else f"by simulation (standard error up to {max(errors):.2g}), other parameters as estimated."
+                else f"by simulation (standard error up to {largest:.2g}), other parameters as estimated."
             ),
         )
-        return Section("zero_rate", "How often the estimate would be zero in such an experiment", table, reading)
+        title = "How often the estimate would be zero in such an experiment"
+        return Section("zero_rate", title, table, reading, errors)
 
     def _zero_rates(self, p: Parameter) -> tuple[FloatArray, FloatArray]:
         fit = self.fit
@@ -315,10 +320,11 @@ class Material:
         post = self.posterior
         if post is None:
             return None
-        interval, rows = post.hdi(self.level), {}
+        interval, rows, sizes = post.hdi(self.level), dict[str, dict[str, Any]](), list[float]()
         for p in self.sds:
             delta = negligible_sd(self.fit.design, p) if self.delta is None else self.delta
             factor = self.bayes_factors.get(p.label)
+            sizes.append(post._size(post.draws(p.label) < delta))
             rows[p.label] = {
                 "HDI low": interval.loc[p.label].iloc[0],
                 "HDI high": interval.loc[p.label].iloc[1],
@@ -335,9 +341,17 @@ class Material:
             "prior; it depends on the scale of the prior, as its columns show. Where the prior is about the mean of a "
             "predictor, so is the zero of BF01; the HDI is about the predictor's zero.",
         )
-        return Section(
-            "posterior", "The posterior of the same model", pd.DataFrame.from_dict(rows, orient="index"), reading
-        )
+        ends = post.monte_carlo_errors(self.level)[["hdi_low", "hdi_high"]].loc[list(rows)]
+        errors = ends.rename(columns={"hdi_low": "HDI low", "hdi_high": "HDI high"})
+        table = pd.DataFrame.from_dict(rows, orient="index")
+        for name in ("BF01", "BF01, prior / 2", "BF01, prior x 2"):
+            errors[name] = table[name].astype(float) * [self._relative_error(label) for label in rows]
+        shares = {"P(sd < delta)": tuple(sizes)}
+        return Section("posterior", "The posterior of the same model", table, reading, errors, shares)
+
+    def _relative_error(self, label: str) -> float:
+        factor = self.bayes_factors.get(label)
+        return factor.error if factor else 0.0
 
     def penalty_section(self) -> Section | None:
         """What a boundary-avoiding prior would give."""
@@ -350,6 +364,13 @@ class Material:
             "log likelihood: a point estimate off zero, by construction.",
         )
         return Section("penalised", "With a boundary-avoiding penalty", table, reading)
+
+
+def _one_sided(low: float, high: float) -> str:
+    """What the limits by REML say, each for itself."""
+    parts = [f"above {number(low)}"] if low > 0 else []
+    parts += [f"below {number(high)}"] if np.isfinite(high) else []
+    return f"{' or '.join(parts)} (one-sided)" if parts else ""
 
 
 def no_residual(fit: REMLResult) -> str:

@@ -14,6 +14,7 @@ from scipy import stats
 from bayeslmm.arguments import numbers_of, shown
 from bayeslmm.design.design import Design
 from bayeslmm.design.lookup import term_positions
+from bayeslmm.design.readable import readable
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.inference.explained import Explained, explained
 from bayeslmm.inference.hypothesis import hypothesis
@@ -98,7 +99,7 @@ class FitCoefficients:
             "conf_low": estimate - half,
             "conf_high": estimate + half,
         }
-        return pd.DataFrame(columns, index=pd.Index(list(self.design.fixed_names), dtype=str), dtype=float)
+        return readable(pd.DataFrame(columns, index=pd.Index(list(self.design.fixed_names), dtype=str), dtype=float))
 
     def test_fixed(self, L: ArrayLike | str | Sequence[str], ddf: DDF = "satterthwaite") -> pd.Series:
         """F test that linear combinations of the fixed effects are all zero.

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from bayeslmm.arguments import MOST_REFITS, MOST_WORKERS, affordable, choice, whole
 from bayeslmm.design.design import Design
+from bayeslmm.design.readable import readable
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.bootstrap import bootstrap_optima, simulate_responses
 from bayeslmm.likelihood import Conditional, CrossProducts, conditional_means
@@ -108,7 +109,7 @@ class FitIntervals:
         """
         optimum, parameter = self._by_criterion(criterion), find_derived(self.design, label)
         check_minimum(optimum, [parameter])
-        return profile_frame(self.cp, optimum, parameter, values)
+        return readable(profile_frame(self.cp, optimum, parameter, values))
 
     def confint(
         self,
@@ -194,7 +195,7 @@ class FitIntervals:
         ends.attrs.update(method=method, level=level)
         if method != "pivot":
             ends.attrs["criterion"] = "REML" if optimum.reml else "ML"
-        return ends
+        return readable(ends)
 
     def _estimates_of(self, optimum: Optimum) -> pd.Series:
         if optimum is self.optimum:

@@ -83,7 +83,7 @@ def hdi(draws: FloatArray, level: float, kind: str) -> tuple[float, float]:
 def _ends_at(bound: float, other: float, draws: FloatArray, kind: str) -> bool:
     # The shortest sample interval cannot tell: draws never equal the bound, and where the density has about the
     # same height at both ends its place is mostly noise. Density at the two ends decides.
-    if not np.isfinite(bound) or _scott(draws) < 1e-12 * (abs(other) + abs(float(draws[0]))):
+    if not np.isfinite(bound) or bandwidth(draws) < 1e-12 * (abs(other) + abs(float(draws[0]))):
         return False
     at = dict(zip(sorted((bound, other)), density(draws, kind, np.sort([bound, other])), strict=False))
     # Far from narrow posteriors both underflow to zero.
@@ -105,18 +105,19 @@ def density(draws: FloatArray, kind: str, grid: FloatArray) -> FloatArray:
         mirrored.append(2 * lower - draws)
     if np.isfinite(upper):
         mirrored.append(2 * upper - draws)
-    bandwidth = _scott(draws)
+    smoothing = bandwidth(draws)
     # Binned, then smoothed; the bins reach beyond the grid so that mirrored draws count at its ends.
-    margin = 4.5 * bandwidth
+    margin = 4.5 * smoothing
     edges = np.linspace(grid[0] - margin, grid[-1] + margin, 1601)
     centres = 0.5 * (edges[1:] + edges[:-1])
     counts = np.histogram(np.concatenate(mirrored), bins=edges)[0]
-    kernel = np.exp(-0.5 * ((grid[:, None] - centres) / bandwidth) ** 2)
-    total = kernel @ counts / (draws.size * bandwidth * np.sqrt(2 * np.pi))
+    kernel = np.exp(-0.5 * ((grid[:, None] - centres) / smoothing) ** 2)
+    total = kernel @ counts / (draws.size * smoothing * np.sqrt(2 * np.pi))
     return np.where((grid >= lower) & (grid <= upper), total, 0.0)
 
 
-def _scott(draws: FloatArray) -> float:
+def bandwidth(draws: FloatArray) -> float:
+    """Of the kernel of `density`."""
     spread = min(float(draws.std()), float(np.subtract(*np.percentile(draws, [75, 25]))) / 1.34)
     return float(1.06 * max(spread, 1e-300) * draws.size ** (-0.2))
 
@@ -133,7 +134,7 @@ def mode(draws: FloatArray, kind: str) -> float:
     height = density(draws, kind, grid)
     top = int(np.argmax(height))
     # Variance of a Gaussian kernel estimate at a point; twice that where it is reflected.
-    error = np.sqrt(height[top] / (np.sqrt(np.pi) * draws.size * max(_scott(draws), 1e-300)))
+    error = np.sqrt(height[top] / (np.sqrt(np.pi) * draws.size * max(bandwidth(draws), 1e-300)))
     if start == lower and height[0] >= height[top] - 2.0 * error:
         return float(lower)
     return float(grid[top])

@@ -17,16 +17,19 @@ from bayeslmm.bayes.moments import ExactMoments
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.propriety import finite_moments
 from bayeslmm.design.design import Design
+from bayeslmm.design.readable import Tables, readable
+from bayeslmm.design.screen import fill
 from bayeslmm.equality import by_value
 from bayeslmm.errors import ArgumentError, DesignError, FitError
 from bayeslmm.likelihood import CrossProducts, cross_products
 from bayeslmm.results.checks import Checks
 from bayeslmm.results.intervals import check_level, hdi
 from bayeslmm.results.labels import Parameter, at_mean_parameters, find, parameters
+from bayeslmm.results.monte_carlo import dependence, standard_errors
 from bayeslmm.results.predictions import PosteriorPredictions
 from bayeslmm.results.summary import Summary, posterior_summary
 from bayeslmm.results.tables import tidy_table
-from bayeslmm.types import FloatArray
+from bayeslmm.types import BoolArray, FloatArray
 
 # No sum of some thousand terms is more accurate.
 _ROUNDING = 1e-14
@@ -144,7 +147,57 @@ class Posterior(Checks, PosteriorPredictions):
                 frame.loc[p.label, "sd"] = np.inf
                 if self._finite_moments[p.position, p.effects[0]] < 1:
                     frame.loc[p.label, "mean"] = np.inf
-        return frame
+        return readable(frame)
+
+    def monte_carlo_errors(self, level: float = 0.95) -> pd.DataFrame:
+        """Monte Carlo standard errors of the numbers in `table`: how much they would change with another seed.
+
+        Parameters
+        ----------
+        level : float
+            Of the highest-density intervals.
+
+        Returns
+        -------
+        DataFrame
+            Columns ``mean``, ``sd``, ``median``, ``mode``, ``hdi_low``, ``hdi_high``; 0 for what draws have no part in
+            (means and sds by quadrature, ends of a parameter's range), nan where there are too few draws.
+
+        Examples
+        --------
+        >>> import bayeslmm as bl
+        >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
+        >>> errors = model.sample(1000, random_seed=1).monte_carlo_errors()
+        >>> float(errors.loc["sigma", "mean"]), bool(errors.loc["sigma", "hdi_high"] > 0.5)
+        (0.0, True)
+        """
+        check_level(level)
+        rows = {
+            p.label: standard_errors(self._draws(p), level, p.kind, self._dependent, self._inflation)
+            for p in self._parameters
+        }
+        frame = pd.DataFrame.from_dict(rows, orient="index", dtype=float)
+        for p, *_ in self._exact():
+            frame.loc[p.label, ["mean", "sd"]] = 0.0
+        return readable(frame)
+
+    @property
+    def _dependent(self) -> bool:
+        """Whether the draws are those of Markov chains."""
+        return not isinstance(self.diagnostics, Diagnostics)
+
+    @cached_property
+    def _inflation(self) -> float:
+        """Factor on Monte Carlo errors where weighted points count for fewer than there are draws."""
+        d = self.diagnostics
+        if not isinstance(d, Diagnostics):
+            return 1.0
+        return float(np.sqrt(max(1.0, self.n_draws / max(d.points * d.efficiency, 1.0))))
+
+    def _size(self, agree: BoolArray) -> float:
+        """Number of independent draws that tell as much of a probability as these."""
+        factor = self._inflation * (dependence(agree.astype(float)) if self._dependent else 1.0)
+        return float(agree.size / factor**2)
 
     def _table(self, known: Sequence[Parameter], level: float) -> pd.DataFrame:
         """Summaries of the draws."""
@@ -189,7 +242,7 @@ class Posterior(Checks, PosteriorPredictions):
         corr_at_mean_Subject[Intercept.Days]     1.0
         Name: mean, dtype: float64
         """
-        return self._table(at_mean_parameters(self.design, self.priors), level)
+        return readable(self._table(at_mean_parameters(self.design, self.priors), level))
 
     @cached_property
     def _finite_moments(self) -> dict[tuple[int, int], int]:
@@ -272,7 +325,7 @@ class Posterior(Checks, PosteriorPredictions):
             labels = group.labels
             index = pd.Index(list(labels.levels), name=labels.group)
             frames[labels.group] = pd.DataFrame(values, index=index, columns=list(labels.effects))
-        return frames
+        return Tables(frames)
 
     def _kept_effects(self, group: GroupLayout) -> FloatArray:
         if group.b not in self.data["posterior"]:
@@ -296,7 +349,7 @@ class Posterior(Checks, PosteriorPredictions):
             else:
                 effect = None if p.kind == "sigma" else p.term.removeprefix("sd__")
                 rows.append((str(p.group), effect, None, float(np.mean(draws**2)), float(draws.mean())))
-        return pd.DataFrame(rows, columns=["group", "effect1", "effect2", "vcov", "sdcor"])
+        return readable(pd.DataFrame(rows, columns=["group", "effect1", "effect2", "vcov", "sdcor"]))
 
     def _sd_draws(self, p: Parameter, effect: int) -> FloatArray:
         for q in self._parameters:
@@ -355,7 +408,7 @@ class Posterior(Checks, PosteriorPredictions):
         return posterior_summary(self)
 
     def __repr__(self) -> str:
-        return f"<Posterior of {self.formula!r}: {self.n_draws} draws by {self.method}>"
+        return fill(f"<Posterior of {self.formula!r}: {self.n_draws} draws by {self.method}>", indent="  ")
 
     def _repr_html_(self) -> str:
         return self.summary()._repr_html_()

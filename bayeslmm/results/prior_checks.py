@@ -16,6 +16,7 @@ from bayeslmm.bayes.layout import make_layout
 from bayeslmm.bayes.log_likelihood import VarianceDraws, marginal_log_likelihood, variance_draws
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.sensitivity import Reweighted, log_prior, overridden, reweight, scaled_priors
+from bayeslmm.design.readable import readable
 from bayeslmm.errors import ConvergenceWarning, DesignError
 from bayeslmm.numerics.resample import systematic
 from bayeslmm.results.intervals import check_level, hdi
@@ -104,7 +105,7 @@ class PriorChecks:
         frame["diagnosis"] = np.select(
             [prior & likelihood, prior], ["prior and data may disagree", "strong prior or weak data"], "ok"
         )
-        return frame
+        return readable(frame)
 
     def power_tree(self) -> DataTree:
         """DataTree with what ArviZ's functions on power-scaling need.

@@ -12,6 +12,7 @@ from bayeslmm.bayes.at_means import AtMeans, at_means, place
 from bayeslmm.bayes.priors import FlatFactor, Priors, SdPrior
 from bayeslmm.bayes.propriety import exponent_of
 from bayeslmm.design.design import Design
+from bayeslmm.design.readable import readable
 from bayeslmm.design.shared import Shared
 from bayeslmm.results.labels import Parameter, parameters
 from bayeslmm.types import FloatArray
@@ -41,7 +42,7 @@ def prior_table(design: Design, priors: Priors) -> pd.DataFrame:
         words = " ".join([_sentence(design, priors, p, where), *_notes(priors, p)])
         rows.append((p.label, text, upper, words))
     columns = ["parameter", "prior", f"below with probability {PROBABILITY:g}", "in words"]
-    return pd.DataFrame(rows, columns=columns).set_index("parameter")
+    return readable(pd.DataFrame(rows, columns=columns).set_index("parameter"))
 
 
 def explain(design: Design, priors: Priors) -> str:

@@ -105,7 +105,15 @@ def find_derived(design: Design, label: str) -> Parameter:
     kind, _, rest = label.partition("_")
     if kind not in _DERIVED or not rest:
         return find(design, label)
-    sd = find(design, f"sd_{rest}")
+    try:
+        sd = find(design, f"sd_{rest}")
+    except DesignError as error:
+        sds = [p.label for p in parameters(design) if p.kind == "sd"]
+        several = sum(known.split("[")[0] == f"sd_{rest}" for known in sds) > 1
+        raise DesignError(
+            f"{label!r} names {'more than one' if several else 'no'} effect of the model: it takes one. "
+            f"There are: {', '.join(f'{kind}_{known[3:]}' for known in sds)}."
+        ) from error
     if sd.kind != "sd":
         raise DesignError(f"{label!r} names no effect of a grouping factor.")
     return replace(sd, label=f"{kind}_{sd.label[3:]}", kind=kind)

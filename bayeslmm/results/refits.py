@@ -11,6 +11,8 @@ import pandas as pd
 
 from bayeslmm.design.design import Design
 from bayeslmm.design.magnitude import check_magnitudes
+from bayeslmm.design.readable import readable
+from bayeslmm.design.screen import fill
 from bayeslmm.errors import DesignError
 from bayeslmm.reml.many import Optima
 from bayeslmm.results.labels import Parameter, parameters
@@ -75,20 +77,20 @@ class Refits:
 
     def fixef(self) -> pd.DataFrame:
         """Fixed effects: responses x coefficients."""
-        return pd.DataFrame(self.optima.beta, columns=pd.Index(list(self.design.fixed_names), dtype=str))
+        return readable(pd.DataFrame(self.optima.beta, columns=pd.Index(list(self.design.fixed_names), dtype=str)))
 
     def estimates(self) -> pd.DataFrame:
         """All parameters under their labels: responses x parameters."""
         known = parameters(self.design)
         covariances = [T @ T.mT for T in self.optima.terms]
         columns = {p.label: _values(p, covariances, self.optima.sigma, self.optima.beta) for p in known}
-        return pd.DataFrame(columns)
+        return readable(pd.DataFrame(columns))
 
     def __repr__(self) -> str:
         name, singular = "REML" if self.reml else "ML", int(self.is_singular.sum())
         failed = int((~self.ok).sum())
         text = f"<{len(self)} {name} fits of {self.design.formula!r}: {singular} singular"
-        return text + (f", {failed} not converged>" if failed else ">")
+        return fill(text + (f", {failed} not converged>" if failed else ">"), indent="  ")
 
 
 def _values(p: Parameter, covariances: Sequence[FloatArray], sigma: FloatArray, beta: FloatArray) -> FloatArray:

@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike
 
 from bayeslmm.arguments import MOST_WORKERS, flag, whole
 from bayeslmm.design.design import Design
+from bayeslmm.design.readable import Tables, readable
+from bayeslmm.design.screen import fill
 from bayeslmm.equality import by_value
 from bayeslmm.errors import ConvergenceWarning, DesignError
 from bayeslmm.likelihood import (
@@ -90,7 +92,7 @@ class REMLResult(FitStatistics, FitPredictions, FitIntervals, FitZeroTests, FitC
     def vcov(self) -> pd.DataFrame:
         """Covariance of the fixed effects, theta taken as known."""
         values = beta_covariance(self.cp, self.optimum.factor)[0] * self.sigma**2
-        return pd.DataFrame(values, index=self._coefficients, columns=self._coefficients)
+        return readable(pd.DataFrame(values, index=self._coefficients, columns=self._coefficients))
 
     def std_error(self) -> pd.Series:
         """Standard errors of the fixed effects, theta taken as known."""
@@ -99,7 +101,7 @@ class REMLResult(FitStatistics, FitPredictions, FitIntervals, FitZeroTests, FitC
 
     def ranef(self) -> dict[str, pd.DataFrame]:
         """Conditional means of the random effects (BLUPs): group to frame of levels x effects."""
-        return by_group(self.design, self.cp, [b[0] for b in self._conditional.b])
+        return Tables(by_group(self.design, self.cp, [b[0] for b in self._conditional.b]))
 
     def ranef_variances(self, *, fixed_known: bool = True) -> dict[str, FloatArray]:
         """Conditional covariances of the random effects: group to array (levels, c, c).
@@ -172,7 +174,7 @@ class REMLResult(FitStatistics, FitPredictions, FitIntervals, FitZeroTests, FitC
         """
         from bayeslmm.teaching import shrinkage_table
 
-        return shrinkage_table(self.design, self.optimum.terms, self.fixef().to_numpy(), self._effects())
+        return readable(shrinkage_table(self.design, self.optimum.terms, self.fixef().to_numpy(), self._effects()))
 
     def varcorr(self) -> pd.DataFrame:
         """Variances, standard deviations and correlations: group, effect1, effect2, vcov, sdcor."""
@@ -285,7 +287,8 @@ class REMLResult(FitStatistics, FitPredictions, FitIntervals, FitZeroTests, FitC
 
     def __repr__(self) -> str:
         name = "REML" if self.reml else "ML"
-        return f"<{name} fit of {self.formula!r}: criterion {self.criterion:.4f}, {self.status.name}>"
+        status = self.status.name.replace("_", " ")
+        return fill(f"<{name} fit of {self.formula!r}: criterion {self.criterion:.4f}, {status}>", indent="  ")
 
     def _repr_html_(self) -> str:
         return self.summary()._repr_html_()

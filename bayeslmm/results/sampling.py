@@ -27,6 +27,8 @@ from bayeslmm.results.posterior import Posterior
 
 # Below this the tail of the importance weights has no shape to be judged by.
 _FEWEST = 30
+# Means beyond so many sds are far from zero.
+_FAR = 5.0
 # Numbers of the pointwise log likelihood (n times draws) that are stored without being asked for.
 _LOG_LIKELIHOOD = 4_000_000
 # The default number of tuning draws, of which only other ones can be meant.
@@ -100,8 +102,8 @@ def sample_posterior(
             )
         except UnreliableWeightsError as error:
             warnings.warn(
-                f"{error.found} Markov chains (method='collapsed_nuts') take over, which takes longer; centring a "
-                "covariate far from zero may help.",
+                f"{error.found} Markov chains (method='collapsed_nuts') take over, which takes longer"
+                f"{far_covariates(design)}.",
                 BayesLMMWarning,
                 stacklevel=3,
             )
@@ -110,6 +112,17 @@ def sample_posterior(
     d = drawn.diagnostics
     assert isinstance(d, Diagnostics)
     return Posterior(design, tree, resolved, d.method, d, drawn.exact, cp)
+
+
+def far_covariates(design: Design) -> str:
+    """A word on covariates of random terms that are so far from zero that centring them may help; else nothing."""
+    found = []
+    for term in design.terms:
+        for name, column in zip(term.effects, term.Z.T, strict=True):
+            mean, sd = float(column.mean()), float(column.std())
+            if len(term.effects) > 1 and 0 < _FAR * sd < abs(mean):
+                found.append(f"{name} (mean {mean:.4g}, sd {sd:.3g})")
+    return f"; centring {', '.join(dict.fromkeys(found))} may help" if found else ""
 
 
 def _chains(

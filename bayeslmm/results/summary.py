@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import html
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,8 +13,13 @@ import pandas as pd
 from bayeslmm.design import dominant, saturated
 from bayeslmm.design.design import Design
 from bayeslmm.design.distinct import crowded
-from bayeslmm.design.names import on_terminal
+from bayeslmm.design.readable import html_table, table_text
+from bayeslmm.design.screen import number as number
+from bayeslmm.design.screen import screen_width, wrap
+from bayeslmm.design.variances import variance_labels
 from bayeslmm.reml import Vanished
+from bayeslmm.results.digits import in_digits
+from bayeslmm.results.labels import Parameter, parameters
 
 if TYPE_CHECKING:
     from bayeslmm.results.posterior import Posterior
@@ -22,6 +28,11 @@ if TYPE_CHECKING:
 
 # A residual sd below this share of what the fixed effects leave is zero.
 _NO_RESIDUAL = 1e-4
+ROUNDED = "Numbers from draws are rounded to their Monte Carlo error."
+_TWO_SIDED = (
+    "low, high: two-sided 95 % profile intervals. fit.boundary() (bayeslmm boundary) has one-sided limits of standard "
+    "deviations."
+)
 # Outside a notebook nothing else styles the tables; one that is too wide scrolls by itself.
 STYLE = """<style>
 .bayeslmm table { display: block; width: fit-content; max-width: 100%; overflow-x: auto; font-size: 0.9em; }
@@ -44,20 +55,37 @@ class Summary:
     tables : tuple of (str, DataFrame)
     remarks : tuple of str
         Lines after the tables.
+    errors : mapping of str to DataFrame
+        Heading of a table to the Monte Carlo standard errors of its columns, as far as which numbers are shown.
     """
 
     title: str
     notes: tuple[str, ...]
     tables: tuple[tuple[str, pd.DataFrame], ...]
     remarks: tuple[str, ...] = ()
+    errors: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+
+    def text(self, width: int | None = None) -> str:
+        """The summary as text.
+
+        Parameters
+        ----------
+        width : int, optional
+            Columns of the screen that it has to fit; by default those of the terminal, or 80.
+        """
+        width = screen_width() if width is None else width
+        parts = [line for note in (self.title, *self.notes) for line in wrap(note, width, "  ")]
+        for heading, table in self._shown():
+            parts += ["", heading, table_text(table, width, index_names=False)]
+        if self.remarks:
+            parts += ["", *(line for remark in self.remarks for line in wrap(remark, width))]
+        return "\n".join(parts)
+
+    def _shown(self) -> list[tuple[str, pd.DataFrame]]:
+        return [(heading, in_digits(table, self.errors.get(heading))) for heading, table in self.tables]
 
     def __str__(self) -> str:
-        parts = [self.title, *self.notes]
-        for heading, table in self.tables:
-            parts += ["", heading, table.to_string(na_rep="", float_format=number, index_names=False)]
-        if self.remarks:
-            parts += ["", *self.remarks]
-        return on_terminal("\n".join(parts))
+        return self.text()
 
     def __repr__(self) -> str:
         return str(self)
@@ -65,16 +93,11 @@ class Summary:
     def _repr_html_(self) -> str:
         parts = [f"<p><b>{html.escape(self.title)}</b></p>"]
         parts += [f"<div>{html.escape(note)}</div>" for note in self.notes]
-        for heading, table in self.tables:
+        for heading, table in self._shown():
             parts.append(f"<p>{html.escape(heading)}</p>")
-            parts.append(table.to_html(na_rep="", float_format=number, border=0, index_names=False))
+            parts.append(html_table(table, index_names=False))
         parts += [f"<p>{html.escape(remark)}</p>" for remark in self.remarks]
         return "\n".join(parts)
-
-
-def number(value: float) -> str:
-    """Five significant digits."""
-    return f"{value:.5g}"
 
 
 def _sizes(design: Design) -> str:
@@ -103,8 +126,15 @@ def _crowded_note(design: Design) -> list[str]:
     return [f"Note: {said}."] if said else []
 
 
-def reml_summary(result: REMLResult) -> Summary:
-    """Summary of a REML or ML fit."""
+def reml_summary(result: REMLResult, tidy: pd.DataFrame | None = None) -> Summary:
+    """Summary of a REML or ML fit.
+
+    Parameters
+    ----------
+    result : REMLResult
+    tidy : DataFrame, optional
+        The tidy table, whose 95 % intervals are then shown beside the estimates.
+    """
     name = "restricted maximum likelihood (REML)" if result.reml else "maximum likelihood (ML)"
     criterion = "REML criterion" if result.reml else "deviance"
     notes = [
@@ -127,11 +157,45 @@ def reml_summary(result: REMLResult) -> Summary:
     random = random.astype({"effect1": object, "effect2": object}).fillna({"effect1": "", "effect2": ""})
     fixed = pd.DataFrame({"estimate": result.fixef(), "std_error": result.std_error()})
     fixed["t"] = fixed["estimate"] / fixed["std_error"]
+    remarks: tuple[str, ...] = ()
+    if tidy is not None:
+        random, fixed, remarks = *_with_intervals(result, random, fixed, tidy), (_TWO_SIDED,)
     return Summary(
         f"Linear mixed model fitted by {name}",
         tuple(notes),
         (("Random effects", random.set_index("group")), *((("Fixed effects", fixed),) if len(fixed) else ())),
+        remarks,
     )
+
+
+def _with_intervals(
+    result: REMLResult, random: pd.DataFrame, fixed: pd.DataFrame, tidy: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Both tables with the ends of intervals, and in words what these are where they reach the end of a range."""
+    known = parameters(result.design)
+    ends = tidy[["conf_low", "conf_high"]].set_axis(["low", "high"], axis=1).set_axis([p.label for p in known])
+    variance = [
+        p
+        for labels, _ in variance_labels(result.design)
+        for term in labels.terms
+        for kind in ("sd", "corr")
+        for p in known
+        if p.kind == kind and p.position == term
+    ]
+    variance += [p for p in known if p.kind == "sigma"]
+    own = ends.loc[[p.label for p in variance]].set_axis(random.index)
+    notes = [_reach(p, *row) for p, row in zip(variance, own.to_numpy(), strict=True)]
+    random = random.join(own)
+    random = random.assign(note=notes) if any(notes) else random
+    return random, fixed.join(ends.loc[list(fixed.index)])
+
+
+def _reach(p: Parameter, low: float, high: float) -> str:
+    if p.kind == "sd" and low == 0:
+        return "reaches 0: high is an upper bound"
+    if p.kind == "corr" and (low == -1.0 or high == 1.0):
+        return "says nothing" if low == -1.0 and high == 1.0 else f"reaches {-1 if low == -1.0 else 1}"
+    return ""
 
 
 def describe_direction(design: Design, vanished: Vanished) -> str:
@@ -149,8 +213,8 @@ def describe_vanished(design: Design, vanished: Vanished) -> str:
     term = design.terms[vanished.term]
     return (
         f"Singular: {term.label} leaves no variance between levels of {term.group} in "
-        f"{describe_direction(design, vanished)}; the criterion rises by {max(vanished.slope, 0.0):.4g} per unit of "
-        "its variance / sigma^2. See docs/boundary: zero is an estimate, look at its interval or at the posterior."
+        f"{describe_direction(design, vanished)}; zero is an estimate: fit.boundary() says how large it may be, and "
+        "what can be done."
     )
 
 
@@ -169,7 +233,8 @@ def posterior_summary(post: Posterior) -> Summary:
         "Posterior of a linear mixed model",
         tuple(notes),
         (("Parameters", table), ("Priors", post.prior_table().drop(columns="in words"))),
-        tuple(remarks),
+        (*remarks, ROUNDED),
+        {"Parameters": post.monte_carlo_errors()},
     )
 
 

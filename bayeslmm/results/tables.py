@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.design.design import Design
+from bayeslmm.design.readable import readable
 from bayeslmm.design.variances import variance_labels
 from bayeslmm.results.labels import Parameter
 from bayeslmm.types import FloatArray
@@ -34,21 +35,23 @@ def varcorr_table(design: Design, terms: Sequence[FloatArray], sigma: float) -> 
                 rho = covariance[a, b] / both if both > 0 else np.nan
                 rows.append((group.group, names[a], names[b], covariance[a, b], rho))
     rows.append(("Residual", None, None, sigma**2, sigma))
-    return pd.DataFrame(rows, columns=["group", "effect1", "effect2", "vcov", "sdcor"])
+    return readable(pd.DataFrame(rows, columns=["group", "effect1", "effect2", "vcov", "sdcor"]))
 
 
 def tidy_table(
     known: Sequence[Parameter], estimate: FloatArray, std_error: FloatArray, interval: pd.DataFrame
 ) -> pd.DataFrame:
     """broom.mixed's table of parameters."""
-    return pd.DataFrame(
-        {
-            "effect": ["fixed" if p.kind == "fixed" else "ran_pars" for p in known],
-            "group": [p.group for p in known],
-            "term": [p.term for p in known],
-            "estimate": estimate,
-            "std_error": std_error,
-            "conf_low": interval["conf_low"].to_numpy(),
-            "conf_high": interval["conf_high"].to_numpy(),
-        }
+    return readable(
+        pd.DataFrame(
+            {
+                "effect": ["fixed" if p.kind == "fixed" else "ran_pars" for p in known],
+                "group": [p.group for p in known],
+                "term": [p.term for p in known],
+                "estimate": estimate,
+                "std_error": std_error,
+                "conf_low": interval["conf_low"].to_numpy(),
+                "conf_high": interval["conf_high"].to_numpy(),
+            }
+        )
     )

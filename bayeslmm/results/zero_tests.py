@@ -111,6 +111,7 @@ class ZeroTest:
             tuple(notes),
             (("By method", shown),),
             (f"By {self.method}, {self.conclusion}", *remarks, *self._remarks),
+            {"By method": p_value_errors(shown)},
         )
 
     def __str__(self) -> str:
@@ -156,7 +157,11 @@ class ZeroTests:
         ]
         shown = self.table.drop(columns="note")
         return Summary(
-            "Random effects left out one at a time", (f"rise: of the {name}",), (("Tests", shown),), (remark, *notes)
+            "Random effects left out one at a time",
+            (f"rise: the likelihood-ratio statistic, by which the {name} is higher without the effects",),
+            (("Tests", shown),),
+            (remark, *notes),
+            {"Tests": p_value_errors(shown)},
         )
 
     def __str__(self) -> str:
@@ -167,6 +172,11 @@ class ZeroTests:
 
     def _repr_html_(self) -> str:
         return self._summary._repr_html_()
+
+
+def p_value_errors(table: pd.DataFrame) -> pd.DataFrame:
+    """Monte Carlo errors of the p values of a table, themselves known to two digits."""
+    return pd.DataFrame({"p_value": table["mc_error"], "mc_error": np.nan}, index=table.index)
 
 
 def resolve(design: Design, what: str) -> Removal:

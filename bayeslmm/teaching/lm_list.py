@@ -14,6 +14,8 @@ from bayeslmm import arguments
 from bayeslmm.arguments import flag
 from bayeslmm.design import Design, build_design
 from bayeslmm.design.formula import offsets_outside
+from bayeslmm.design.readable import readable
+from bayeslmm.design.screen import fill
 from bayeslmm.errors import DesignError, FormulaError
 from bayeslmm.teaching.grouped import LevelFits, least_squares_by_level
 from bayeslmm.teaching.terms import response, weights
@@ -50,7 +52,7 @@ class LmList:
         return pd.Index(list(self.design.groupings[self.group].levels), name=self.group)
 
     def _frame(self, values: FloatArray) -> pd.DataFrame:
-        return pd.DataFrame(values, index=self._levels, columns=list(self.design.terms[0].effects))
+        return readable(pd.DataFrame(values, index=self._levels, columns=list(self.design.terms[0].effects)))
 
     def coef(self) -> pd.DataFrame:
         """Coefficients, levels x coefficients; nan where a group's rows do not determine one."""
@@ -72,7 +74,7 @@ class LmList:
         own = np.sqrt(self.fits.rss / np.where(df > 0, df, 1))
         own[df == 0] = np.nan
         columns = {"n": self.fits.n, "df": df, "sigma": own, "note": self._notes()}
-        return pd.DataFrame(columns, index=self._levels)
+        return readable(pd.DataFrame(columns, index=self._levels))
 
     def _notes(self) -> list[str]:
         c = self.fits.coefficients.shape[1]
@@ -127,7 +129,7 @@ class LmList:
         names = pd.Index(list(self.design.terms[0].effects), name="coefficient")
         columns = {"estimate": estimate, "std_error": error, "conf_low": estimate - half, "conf_high": estimate + half}
         index = pd.MultiIndex.from_product([self._levels, names])
-        return pd.DataFrame({name: values.ravel() for name, values in columns.items()}, index=index)
+        return readable(pd.DataFrame({name: values.ravel() for name, values in columns.items()}, index=index))
 
     def residuals(self) -> pd.Series:
         """Response minus the fit of its own group, indexed as the rows kept."""
@@ -142,9 +144,9 @@ class LmList:
         ]
         if len(poor):
             shown = "; ".join(f"{level}: {note}" for level, note in poor.iloc[:_SHOWN].items())
-            more = "; ..." if len(poor) > _SHOWN else ""
+            more = f"; and {len(poor) - _SHOWN} more" if len(poor) > _SHOWN else ""
             lines.append(f"  {len(poor)} without all coefficients ({shown}{more})")
-        return "\n".join(lines)
+        return fill("\n".join(lines), indent="  ")
 
 
 def lm_list(

@@ -11,6 +11,7 @@ from scipy import sparse
 
 from bayeslmm.design.design import Design
 from bayeslmm.design.frequency import expanded
+from bayeslmm.design.screen import fill
 from bayeslmm.errors import DesignError
 from bayeslmm.teaching.size import check_dense, memory
 from bayeslmm.teaching.terms import block_diagonal, check_sigma, effect_names, response, sparse_Z, weights
@@ -178,7 +179,7 @@ class Matrices:
             f"  R       {self.n} x {self.n} = {weighted}, sigma = {self.sigma:.6g}",
             f"  V       {self.n} x {self.n} = Z G Z' + R, dense when asked for ({memory(self.n, self.n)})",
         ]
-        return "\n".join(lines)
+        return fill("\n".join(lines), indent=" " * 8)
 
 
 def effect_index(effects: Sequence[tuple[str, str, str]]) -> pd.MultiIndex:

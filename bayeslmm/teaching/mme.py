@@ -13,6 +13,8 @@ from scipy.linalg import cho_factor, cho_solve
 
 from bayeslmm.arguments import choice
 from bayeslmm.design.design import Design
+from bayeslmm.design.readable import readable
+from bayeslmm.design.screen import fill
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.teaching.matrices import Matrices, build_matrices, effect_index
 from bayeslmm.teaching.size import check_dense
@@ -93,7 +95,7 @@ class MixedModelEquations:
         Rows of fixed effects have the group ``"fixed"`` and no level. The error of a random effect is the square root
         of the variance of prediction minus truth, beta estimated.
         """
-        return pd.DataFrame({"estimate": self.solution, "std_error": self.std_error}, index=self._index())
+        return readable(pd.DataFrame({"estimate": self.solution, "std_error": self.std_error}, index=self._index()))
 
     def to_frame(self, name: str = "C") -> pd.DataFrame:
         """``"C"`` (with the right-hand side as last column) or ``"covariance"``, with names.
@@ -127,9 +129,10 @@ class MixedModelEquations:
             "u": "unknowns (beta, u), b = Lambda u, C = [X'R^-1X, X'R^-1A; A'R^-1X, A'R^-1A + I/sigma^2], A = Z Lambda"
             f"\n  no inverse of G is needed{singular}",
         }[self.form]
-        return (
+        return fill(
             f"Mixed-model equations of {m.formula}\n  {unknown}\n  {m.p} fixed and {m.q} random effects, "
-            f"largest difference to the fit {self.check():.2g}"
+            f"largest difference to the fit {self.check():.2g}",
+            indent="  ",
         )
 
 

@@ -116,10 +116,11 @@ def test_further_posteriors_add_columns(zero_model, zero):
     tight = zero_model.sample(500, priors={"sd_Batch": bl.HalfNormal(0.1)}, random_seed=1)
     both = bl.compare(zero.reml, zero.posterior, tight)
     label = "sd_Batch[Intercept]"
-    assert both.table.loc[label, "mean_2"] == tight.estimates()[label]
-    assert both.table.loc[label, "hdi_high_2"] < both.table.loc[label, "hdi_high"]
-    assert "HDI high 2" in str(both)
-    assert "posterior 2: 500 draws" in str(both)
+    name = "sd_Batch ~ half-normal(0.1)"
+    assert both.table.loc[label, f"mean ({name})"] == tight.estimates()[label]
+    assert both.table.loc[label, f"hdi_high ({name})"] < both.table.loc[label, "hdi_high"]
+    assert f"HDI high ({name})" in str(both)
+    assert f"posterior ({name}): 500 draws" in str(both)
 
 
 def test_text_has_no_cut_labels(sleep):

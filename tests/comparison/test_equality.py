@@ -37,7 +37,7 @@ def sampled(priors: Any) -> bl.Posterior:
 def test_comparison_with_normal_priors_of_coefficients(priors: Any) -> None:
     post = sampled(priors)
     both = bl.compare(fitted(), post)
-    name = f"posterior ({priors})" if isinstance(priors, str) else "posterior"
+    name = f"posterior ({priors})" if isinstance(priors, str) else "posterior (beta[Days] ~ normal(0, 20))"
     assert list(both.posteriors) == [name]
     table = post.table()
     for label in ("Intercept", "Days"):
@@ -52,7 +52,7 @@ def test_comparison_with_normal_priors_of_coefficients(priors: Any) -> None:
 
 @pytest.mark.parametrize("priors", OTHERS, ids=str)
 def test_names_with_normal_priors_of_coefficients(priors: Any) -> None:
-    name = f"posterior ({priors})" if isinstance(priors, str) else "posterior"
+    name = f"posterior ({priors})" if isinstance(priors, str) else "posterior (beta ~ normal(0, 100))"
     assert list(bl.compare(fitted(), sampled(priors)).posteriors) == [name]
 
 
@@ -61,7 +61,10 @@ def test_presets_are_recognised_and_others_are_not() -> None:
     assert weak.priors == copy.deepcopy(weak.priors)
     assert hash(weak.priors) == hash(copy.deepcopy(weak.priors))
     assert weak.priors != changed.priors
-    assert list(bl.compare(fitted(), weak, changed).posteriors) == ["posterior (weak)", "posterior 2"]
+    assert list(bl.compare(fitted(), weak, changed).posteriors) == [
+        "posterior (weak)",
+        "posterior (beta ~ normal(0, 100))",
+    ]
 
 
 def test_normal_priors_are_equal_by_value() -> None:

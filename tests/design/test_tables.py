@@ -18,9 +18,9 @@ import pytest
 
 import bayeslmm as bl
 from bayeslmm.design import Design, DroppedRows, Grouping, build_design
-from bayeslmm.design.data import to_pandas
 from bayeslmm.design.groups import group_by
 from bayeslmm.design.rank import independent_columns
+from bayeslmm.design.tables import to_pandas
 from bayeslmm.errors import DesignError
 
 LIBRARIES: dict[str, Callable[[pd.DataFrame], Any]] = {
@@ -166,7 +166,8 @@ def test_codes_against_sorting_in_plain_python(kind: str) -> None:
     assert grouping.codes.tolist() == [expected.index(v) for v in plain]
     assert grouping.codes.dtype == np.int64
     assert grouping.n_levels == len(expected)
-    assert grouping.levels == tuple(str(int(v)) if v in (2.0, 1e22) and kind == "float" else str(v) for v in expected)
+    shown = {"float": lambda v: str(int(v)) if v in (2.0, 1e22) else str(v), "time": lambda v: str(v.date())}
+    assert grouping.levels == tuple(map(shown.get(kind, str), expected))
 
 
 def test_cells_of_two_factors_against_plain_python() -> None:

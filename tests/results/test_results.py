@@ -79,9 +79,10 @@ def test_summary_tells_all_in_text_and_html(sleep: bl.REMLResult) -> None:
 def test_summary_of_a_singular_fit_names_what_vanished(zero: bl.Model) -> None:
     text = str(zero.fit().summary())
     assert "converged at the boundary" in text
-    line = next(line for line in text.splitlines() if line.startswith("Singular"))
-    assert "levels of Batch in Intercept" in line
-    assert "docs/boundary" in line
+    line = " ".join(text[text.index("Singular") :].split())
+    assert "levels of Batch in Intercept;" in line
+    # what is told of has to be there: the documentation is not installed
+    assert "fit.boundary()" in line and "docs/" not in text
     assert zero.fit().optimum.vanished[0].slope > 0
 
 
@@ -98,7 +99,8 @@ def test_a_correlation_of_one_names_the_combination() -> None:
     assert corr == pytest.approx(1.0, abs=1e-9)
     (vanished,) = fit.optimum.vanished
     np.testing.assert_allclose(vanished.direction, [-x / intercept, 1.0], rtol=1e-6)
-    line = next(s for s in str(fit.summary()).splitlines() if s.startswith("Singular"))
+    text = str(fit.summary())
+    line = " ".join(text[text.index("Singular") :].split())
     assert f"in {-x / intercept:.3g} Intercept + x;" in line
 
 
@@ -106,7 +108,7 @@ def test_summary_of_a_posterior_says_upper_bound_and_the_priors(zero: bl.Model) 
     post = zero.sample(2000, random_seed=1)
     text, html = str(post.summary()), post.summary()._repr_html_()
     for words in ("sd_Batch[Intercept] reaches 0", "upper bound", "half-t(3", "2000 draws by quadrature", "Pareto k"):
-        assert words in text
+        assert words in " ".join(text.split())
         assert words in html
     assert post.hdi().loc["sd_Batch[Intercept]", "conf_low"] == 0.0
     assert post.probability_below("sd_Batch", 1.0) == pytest.approx(np.mean(post.draws("sd_Batch") < 1.0))

@@ -1,0 +1,154 @@
+"""Data frames that are shown whole: folded to the width of the screen, nothing cut and no column hidden."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from bayeslmm.design.names import on_terminal
+from bayeslmm.design.screen import Column, cell_text, cells, screen_width, table_lines, wrap
+
+_NUMBER = re.compile(r"[<>]? ?[-+]?(\d+\.?\d*(e[-+]?\d+)?|inf)|NaN|\[[^\[\]]*\]")
+
+
+class Table(pd.DataFrame):
+    """A data frame that prints as pandas prints it, but all of its columns, in blocks that fit the screen.
+
+    What pandas computes from it prints in the same way. Rows beyond pandas' ``display.max_rows`` are left out with a
+    line that says so.
+
+    Examples
+    --------
+    >>> wide = Table({f"column {k}": [k / 7] for k in range(8)}, index=["row"])
+    >>> print(wide)
+         column 0  column 1  column 2  column 3  column 4  column 5  column 6
+    row       0.0  0.142857  0.285714  0.428571  0.571429  0.714286  0.857143
+    <BLANKLINE>
+         column 7
+    row       1.0
+    """
+
+    @property
+    def _constructor(self) -> Any:
+        return Table
+
+    def __repr__(self) -> str:
+        most = pd.get_option("display.max_rows")
+        count = len(self)
+        if not most or count <= most:
+            return _as_pandas(self)
+        head, tail = (most + 1) // 2, most // 2
+        shown = self.iloc[[*range(head), *range(count - tail, count)]]
+        note = f"{count} rows, of which {head + 1} to {count - tail} are not shown; to_string() has them all."
+        return "\n".join([_as_pandas(shown), "", *wrap(note, screen_width())])
+
+    def _repr_html_(self) -> str | None:
+        with pd.option_context("display.max_colwidth", None, "display.max_columns", None):
+            found: str | None = super()._repr_html_()  # type: ignore[misc]
+        return found
+
+
+class Tables(dict[str, pd.DataFrame]):
+    """Data frames by name, each printed under its name."""
+
+    def __repr__(self) -> str:
+        return "\n\n".join(f"{name}\n{Table(frame)!r}" for name, frame in self.items())
+
+    def _repr_html_(self) -> str:
+        parts = (f"<p><b>{html.escape(name)}</b></p>{Table(frame)._repr_html_()}" for name, frame in self.items())
+        return "".join(parts)
+
+
+def _as_pandas(frame: pd.DataFrame) -> str:
+    """What pandas prints where that fits the screen, else the same numbers in blocks."""
+    width = screen_width()
+    if frame.empty:
+        return table_text(frame, width)
+    text = on_terminal(frame.to_string())
+    if max(map(cells, text.split("\n"))) <= width:
+        return text
+    shown = {j: _pandas_cells(frame.iloc[:, j]) for j in range(frame.shape[1])}
+    texts = pd.DataFrame(shown, index=frame.index, dtype=object).set_axis(frame.columns, axis=1)
+    return table_text(texts, width)
+
+
+def _pandas_cells(values: pd.Series) -> list[str]:
+    if values.dtype.kind != "f":
+        return ["NaN" if missing else cell_text(value) for value, missing in zip(values, values.isna(), strict=True)]
+    return [text.strip() for text in values.to_string(index=False, header=False).split("\n")]
+
+
+def readable(frame: pd.DataFrame) -> Table:
+    """The same frame, to be shown whole."""
+    out = Table(frame)
+    out.attrs = dict(frame.attrs)
+    return out
+
+
+def table_text(
+    frame: pd.DataFrame,
+    width: int | None = None,
+    groups: Mapping[str, Sequence[str]] | None = None,
+    index_names: bool = True,
+) -> str:
+    """All of a data frame as text that fits the screen.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Numbers are shown with five significant digits, texts as they are.
+    width : int, optional
+        Of the screen by default.
+    groups : mapping, optional
+        Headings of blocks to their columns, for frames that have to be folded.
+    index_names : bool
+        Whether to show names of the index.
+    """
+    width = screen_width() if width is None else width
+    labels, columns = frame_columns(frame, groups, index_names)
+    if not columns:
+        return "\n".join(wrap(f"No columns; rows: {', '.join(map(str, frame.index))}", width))
+    if not len(frame):
+        return "\n".join(wrap(f"No rows; columns: {', '.join(column.heading for column in columns)}", width))
+    return "\n".join(table_lines(labels, columns, width))
+
+
+def frame_columns(
+    frame: pd.DataFrame, groups: Mapping[str, Sequence[str]] | None = None, index_names: bool = True
+) -> tuple[list[Column], list[Column]]:
+    """Columns of labels and of cells of a data frame; see `table_text`."""
+    named = {str(column): heading for heading, columns in (groups or {}).items() for column in columns}
+    columns = [_column(name, frame.iloc[:, j], named) for j, name in enumerate(frame.columns)]
+    return _labels(frame.index, index_names), columns
+
+
+def _column(name: object, values: pd.Series, groups: Mapping[str, str]) -> Column:
+    texts = tuple(cell_text(value) for value in values.tolist())
+    words = not all(text == "" or _NUMBER.fullmatch(text) for text in texts)
+    return Column(_heading(name), texts, words, groups.get(str(name), ""))
+
+
+def _heading(name: object) -> str:
+    return cell_text(" ".join(map(str, name)) if isinstance(name, tuple) else name)
+
+
+def _labels(index: pd.Index, names: bool) -> list[Column]:
+    levels = [index.get_level_values(k) for k in range(index.nlevels)]
+    return [
+        Column(_heading(level.name) if names and level.name is not None else "", tuple(map(_label, level.tolist())))
+        for level in levels
+    ]
+
+
+def _label(value: object) -> str:
+    return cell_text(value) if isinstance(value, float) else cell_text(str(value))
+
+
+def html_table(frame: pd.DataFrame, index_names: bool = True) -> str:
+    """All of a data frame as an HTML table."""
+    with pd.option_context("display.max_colwidth", None):
+        return frame.to_html(na_rep="", float_format=cell_text, border=0, index_names=index_names)

@@ -1,0 +1,323 @@
+"""Text for a screen: how wide it is, and sentences and tables that fit into it, no number cut, no column lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bayeslmm.design.names import on_terminal
+
+# Of files, pipes and notebooks, which have no width of their own.
+WIDTH = 80
+# Narrower than this no table can be read.
+_NARROWEST = 20
+_GAP = "  "
+# A column of words is wrapped rather than moved to the next block if at least this much is left for it.
+_ROOM = 24
+# Labels that take a larger share of the screen stand on lines of their own.
+_MOST = 0.6
+# Columns of words that would fill so many screens side by side are set one under the other.
+_RECORDS = 2
+_EMOJI_STYLE, _NO_WIDTH = "\ufe0f", ("Mn", "Me", "Cf")
+
+
+def screen_width() -> int:
+    """Columns of the terminal (the variable COLUMNS says otherwise), 80 where there is none."""
+    if os.environ.get("COLUMNS", "").isdigit() or _on_terminal():
+        return max(shutil.get_terminal_size((WIDTH, 24)).columns, _NARROWEST)
+    return WIDTH
+
+
+def _on_terminal() -> bool:
+    try:
+        return bool(sys.stdout.isatty())
+    except (AttributeError, ValueError):
+        # Streams of embedding programs, or closed ones.
+        return False
+
+
+def number(value: float) -> str:
+    """Five significant digits.
+
+    Examples
+    --------
+    >>> number(251.40510), number(0.0), number(-1e-12)
+    ('251.41', '0', '-1e-12')
+    """
+    return f"{value:.5g}"
+
+
+def cell_text(value: object) -> str:
+    """A value as it stands in a table; nothing for what is missing.
+
+    Examples
+    --------
+    >>> cell_text(1.23456789), cell_text(None), cell_text(float("nan")), cell_text(3), cell_text("a  b")
+    ('1.2346', '', '', '3', 'a  b')
+    """
+    if value is None or value is not value or _is_missing(value):
+        return ""
+    if hasattr(value, "dtype") and getattr(value, "ndim", 1) == 0:
+        value = value.item()  # type: ignore[attr-defined]
+    return number(value) if isinstance(value, float) else on_terminal(str(value)).replace("\n", "\\n")
+
+
+def _is_missing(value: object) -> bool:
+    try:
+        return bool(value != value)
+    except (TypeError, ValueError):
+        # pandas.NA has no truth; arrays have many.
+        return type(value).__name__ == "NAType"
+
+
+def cells(text: str) -> int:
+    """Columns of a terminal that a text takes.
+
+    Examples
+    --------
+    >>> cells("abc"), cells("数据"), cells("e\u0301")
+    (3, 4, 1)
+    """
+    return len(text) if text.isascii() else sum(map(_cells, text))
+
+
+def _cells(sign: str) -> int:
+    if sign == _EMOJI_STYLE:
+        # Asks for the wide form of the sign before it; where that is not obeyed a column stays empty.
+        return 1
+    if unicodedata.category(sign) in _NO_WIDTH:
+        return 0
+    return 2 if unicodedata.east_asian_width(sign) in "WF" else 1
+
+
+def wrap(text: str, width: int, indent: str = "") -> list[str]:
+    """Lines of a text, broken at spaces only: a word that is too long has a line of its own.
+
+    Parameters
+    ----------
+    text : str
+        Its line breaks, and the spaces at the beginning of its lines, stay.
+    width : int
+    indent : str
+        Before every line but the first of each line of the text.
+
+    Examples
+    --------
+    >>> wrap("sd is 12.345 at most", 12, "  ")
+    ['sd is 12.345', '  at most']
+    """
+    out = []
+    for line in on_terminal(text).split("\n"):
+        words = line.split()
+        if cells(line) <= width or not words:
+            out.append(line.rstrip())
+            continue
+        start = line[: len(line) - len(line.lstrip())]
+        out += _broken(words, width, start, start + indent)
+    return out
+
+
+def _broken(words: Sequence[str], width: int, first: str, other: str) -> list[str]:
+    lines, current = list[str](), first + words[0]
+    for word in words[1:]:
+        if cells(current) + 1 + cells(word) <= width:
+            current = f"{current} {word}"
+        else:
+            lines.append(current)
+            current = other + word
+    return [*lines, current]
+
+
+def fill(text: str, width: int | None = None, indent: str = "") -> str:
+    """The same as one text, by default for the screen."""
+    return "\n".join(wrap(text, screen_width() if width is None else width, indent))
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Attributes
+    ----------
+    heading : str
+    cells : tuple of str
+    words : bool
+        Left-aligned text, which may be wrapped at its spaces; numbers stand right and are never broken.
+    group : str
+        Heading of the block that it belongs to where a table is folded; columns of other groups then stand in other
+        blocks.
+    """
+
+    heading: str
+    cells: tuple[str, ...]
+    words: bool = False
+    group: str = ""
+
+    @property
+    def natural(self) -> int:
+        """Width without wrapping."""
+        return max(map(cells, (self.heading, *self.cells)))
+
+    @property
+    def least(self) -> int:
+        """Width with wrapping."""
+        if not self.words:
+            return self.natural
+        return max([cells(self.heading), *(cells(word) for cell in self.cells for word in cell.split())])
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Columns that stand side by side, with their widths."""
+
+    columns: tuple[Column, ...]
+    widths: tuple[int, ...]
+    group: str = ""
+
+
+def table_lines(labels: Sequence[Column], columns: Sequence[Column], width: int) -> list[str]:
+    r"""Lines of a table, folded into blocks of columns where it is wider than the screen, the labels repeated.
+
+    Parameters
+    ----------
+    labels : sequence of Column
+        What names the rows; never broken. A label that leaves no room for numbers stands on a line of its own.
+    columns : sequence of Column
+    width : int
+
+    Examples
+    --------
+    >>> rows = Column("", ("x", "y"))
+    >>> print("\n".join(table_lines([rows], [Column("a", ("1.5", "2")), Column("b", ("-1e-12", "3"))], 20)))
+         a       b
+    x  1.5  -1e-12
+    y    2       3
+    """
+    names = Column("", tuple(_joined(labels, sparse=True)))
+    beside = names.natural + len(_GAP) if labels else 0
+    total = beside + sum(column.natural for column in columns) + len(_GAP) * (len(columns) - 1)
+    if total <= width or not columns:
+        widths = tuple(column.natural for column in columns)
+        return _block_lines(names, _Block(tuple(columns), widths), beside, everything=True)
+    if sum(column.natural for column in columns if column.words) >= _RECORDS * width:
+        return _record_lines(names, columns, width)
+    widest = max(column.least for column in columns)
+    if beside > _MOST * width or beside + widest > width:
+        names, beside = Column("", tuple(_joined(labels, sparse=False))), 0
+    room = width - (beside or len(_GAP))
+    blocks = [block for group in _grouped(columns) for block in _folded(group, room)]
+    parts = [_block_lines(names, block, beside, everything=not block.group) for block in blocks]
+    return [line for k, part in enumerate(parts) for line in (["", *part] if k else part)]
+
+
+def _joined(labels: Sequence[Column], sparse: bool) -> list[str]:
+    """Label columns as one; in sparse ones what repeats the row above is left out, except in the last."""
+    if not labels:
+        return []
+    rows = list(zip(*(label.cells for label in labels), strict=True))
+    widths = [label.natural for label in labels]
+    out = [_GAP.join(map(_padded, (label.heading for label in labels), widths)).rstrip()]
+    for k, row in enumerate(rows):
+        same = 0
+        while sparse and k and same < len(row) - 1 and row[: same + 1] == rows[k - 1][: same + 1]:
+            same += 1
+        shown = ["" if j < same else text for j, text in enumerate(row)]
+        out.append(_GAP.join(map(_padded, shown, widths)).rstrip())
+    return out
+
+
+def _padded(text: str, width: int, right: bool = False) -> str:
+    space = " " * max(width - cells(text), 0)
+    return space + text if right else text + space
+
+
+def _grouped(columns: Sequence[Column]) -> list[list[Column]]:
+    groups: list[list[Column]] = []
+    for column in columns:
+        if not groups or groups[-1][0].group != column.group:
+            groups.append([])
+        groups[-1].append(column)
+    return groups
+
+
+def _folded(columns: Sequence[Column], room: int) -> list[_Block]:
+    """Blocks of columns that fit, filled one after the other."""
+    blocks, chosen, widths = list[_Block](), list[Column](), list[int]()
+    for k, column in enumerate(columns):
+        left = room - sum(widths) - len(_GAP) * len(widths)
+        own = _width(column, left)
+        if chosen and own + _partner(columns[k:], room) > left:
+            blocks.append(_Block(tuple(chosen), tuple(widths), column.group))
+            chosen, widths, left = [], [], room
+            own = _width(column, room)
+        # Words in a block of their own are wrapped even where one of them is too long for it.
+        own = min(own, room) if column.words and left == room else own
+        chosen.append(column)
+        widths.append(own)
+    return [*blocks, _Block(tuple(chosen), tuple(widths), columns[0].group)]
+
+
+def _partner(columns: Sequence[Column], room: int) -> int:
+    """Columns of the screen that the upper end of an interval takes beside its lower end, if both fit."""
+    if len(columns) < 2 or "low" not in columns[0].heading:
+        return 0
+    low, high = columns[:2]
+    both = low.natural + len(_GAP) + high.natural
+    return len(_GAP) + high.natural if high.heading == low.heading.replace("low", "high") and both <= room else 0
+
+
+def _width(column: Column, left: int) -> int:
+    """Width of a column where so much is left: less than all of it if its words can be wrapped."""
+    return left if column.words and column.natural > left >= max(column.least, _ROOM) else column.natural
+
+
+def _block_lines(names: Column, block: _Block, beside: int, everything: bool) -> list[str]:
+    heads = [_padded(c.heading, w, not c.words) for c, w in zip(block.columns, block.widths, strict=True)]
+    indent = "" if beside or not names.cells else _GAP
+    head = names.cells[0] if names.cells else ""
+    lines = [block.group] if block.group else []
+    lines.append((_padded(head, beside) if beside else indent) + _GAP.join(heads))
+    if not beside and head:
+        lines.insert(len(lines) - 1, head)
+    for k in range(len(block.columns[0].cells) if block.columns else len(names.cells) - 1):
+        row = [column.cells[k] for column in block.columns]
+        if not everything and not any(row):
+            continue
+        label = names.cells[k + 1] if names.cells else ""
+        if not beside and label:
+            lines.append(label)
+        lines += _row_lines(_padded(label, beside) if beside else indent, row, block)
+    return [line.rstrip() for line in lines]
+
+
+def _row_lines(start: str, row: Sequence[str], block: _Block) -> list[str]:
+    texts = [
+        wrap(text, width) if column.words and cells(text) > width else [text]
+        for text, column, width in zip(row, block.columns, block.widths, strict=True)
+    ]
+    lines = []
+    for j in range(max(map(len, texts), default=0)):
+        parts = [
+            _padded(text[j] if j < len(text) else "", width, not column.words)
+            for text, column, width in zip(texts, block.columns, block.widths, strict=True)
+        ]
+        lines.append((start if j == 0 else " " * cells(start)) + _GAP.join(parts))
+    return lines
+
+
+def _record_lines(names: Column, columns: Sequence[Column], width: int) -> list[str]:
+    """Every row as a paragraph: its label, then a line or more for each column."""
+    heads = max(cells(column.heading) for column in columns)
+    beside = len(_GAP) + heads + len(_GAP)
+    lines = list[str]()
+    for k in range(len(columns[0].cells)):
+        lines += ["", names.cells[k + 1]] if lines else [names.cells[k + 1]] if names.cells else []
+        for column in columns:
+            text = wrap(column.cells[k], max(width - beside, _NARROWEST))
+            lines.append(f"{_GAP}{_padded(column.heading, heads)}{_GAP}{text[0]}".rstrip())
+            lines += [" " * beside + line for line in text[1:]]
+    return lines

@@ -1,0 +1,153 @@
+"""Which levels of a grouping factor a figure shows, in which order, and where no pooling puts them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bayeslmm.comparison import Comparison
+from bayeslmm.design.design import Design
+from bayeslmm.errors import DesignError
+from bayeslmm.plots.subject import Subject
+from bayeslmm.types import FloatArray, IntArray
+
+# Levels that a figure of some 20 inches has room for.
+MOST = 400
+
+
+@dataclass(frozen=True)
+class Levels:
+    """The levels of one factor that are shown.
+
+    Attributes
+    ----------
+    group : str
+    labels : tuple of str
+        From the bottom to the top.
+    which : IntArray, shape (K,)
+        Their positions among all levels.
+    total : int
+        How many there are.
+    cut : int
+        How many of `which` are below the place of those that are left out; 0: none are left out there.
+    """
+
+    group: str
+    labels: tuple[str, ...]
+    which: IntArray
+    total: int
+    cut: int = 0
+
+    @property
+    def places(self) -> FloatArray:
+        """Heights of the levels, with a gap where some are left out."""
+        y = np.arange(len(self.labels), dtype=float)
+        return y + np.where(y >= self.cut, 2.0, 0.0) if self.cut else y
+
+    @property
+    def left_out(self) -> int:
+        return self.total - len(self.labels)
+
+
+def choose(shown: Subject, group: str, effect: str, levels: int | Sequence[object] | None) -> Levels:
+    """The levels to show, ordered by their effect.
+
+    Raises
+    ------
+    DesignError
+        No such level.
+    """
+    keys = [predicted(frame, group, effect) for frame in _effects(shown)]
+    # A singular fit predicts 0 for all: the posterior then decides the order.
+    order = np.lexsort(keys[::-1])
+    names = [str(level) for level in _effects(shown)[0][group].index]
+    most = MOST if levels is None else levels
+    if isinstance(most, int | np.integer):
+        if len(order) <= most:
+            return Levels(group, tuple(names[k] for k in order), order, len(names))
+        low, high = (int(most) + 1) // 2, int(most) // 2
+        which = np.concatenate([order[:low], order[len(order) - high :]])
+        return Levels(group, tuple(names[k] for k in which), which, len(names), low)
+    chosen = _positions(names, group, most)
+    which = np.array([k for k in order if k in chosen], dtype=np.intp)
+    return Levels(group, tuple(names[k] for k in which), which, len(names))
+
+
+def _effects(shown: Subject) -> list[dict[str, Any]]:
+    """Predictions of the fit and means of the posteriors."""
+    fitted = [] if shown.fit is None else [shown.fit.ranef()]
+    return [*fitted, *(post.ranef() for post in shown.posteriors)]
+
+
+def predicted(effects: dict[str, Any], group: str, effect: str) -> FloatArray:
+    """One effect of all levels."""
+    return np.asarray(effects[group][effect].to_numpy(), dtype=float)
+
+
+def _positions(names: Sequence[str], group: str, wanted: Sequence[object]) -> set[int]:
+    known = {name: k for k, name in enumerate(names)}
+    missing = [level for level in wanted if str(level) not in known]
+    if missing:
+        first = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
+        raise DesignError(f"{missing[0]!r:.60} is not a level of {group}. It has {len(names)}: {first}.")
+    return {known[str(level)] for level in wanted}
+
+
+def check_levels(levels: Any) -> None:
+    """Refuse what is neither a number of levels nor a list of them.
+
+    Raises
+    ------
+    DesignError
+    """
+    whole = isinstance(levels, int | np.integer) and not isinstance(levels, bool)
+    if levels is None or (whole and levels >= 2):
+        return
+    listed = not isinstance(levels, str | bytes | dict) and hasattr(levels, "__iter__") and hasattr(levels, "__len__")
+    if whole or not listed or len(levels) == 0:
+        raise DesignError(
+            f"levels={levels!r:.60} says neither how many levels to show (a whole number from 2) nor which (a list of "
+            "their labels, e.g. levels=['308', '309'])."
+        )
+
+
+def note(levels: Levels, effect: str, method: str, asked: bool) -> str:
+    """What a figure leaves out, in words; empty if nothing."""
+    if not levels.left_out:
+        return ""
+    k, n = len(levels.labels), levels.total
+    if not levels.cut:
+        return f"{k:,} of {n:,} levels of {levels.group}, those asked for; {levels.left_out:,} left out"
+    way = "" if asked else f" (levels={n} draws all)"
+    return (
+        f"{k:,} of {n:,} levels of {levels.group}: the {levels.cut:,} lowest and {k - levels.cut:,} highest {method} "
+        f"of {effect}; {levels.left_out:,} between them left out{way}"
+    )
+
+
+def no_pooling(both: Comparison, group: str) -> FloatArray:
+    """Least-squares effects of every level on what the fixed effects leave, (J, c); nan where not estimable."""
+    design = both.design
+    return alone(design, both.reml.fixef().to_numpy(), group, np.arange(design.groupings[group].n_levels))
+
+
+def alone(design: Design, beta: FloatArray, group: str, levels: IntArray) -> FloatArray:
+    """The same for some levels, (K, c), at given fixed effects."""
+    residual = design.y - design.X @ beta
+    if design.offset is not None:
+        residual = residual - design.offset
+    Z = np.concatenate([term.Z for term in design.terms if term.group == group], axis=1)
+    root = np.ones(design.n) if design.row_weights is None else np.sqrt(design.row_weights)
+    codes = design.groupings[group].codes
+    sorted_rows = np.argsort(codes, kind="stable")
+    starts = np.searchsorted(codes[sorted_rows], np.arange(design.groupings[group].n_levels + 1))
+    out = np.full((len(levels), Z.shape[1]), np.nan)
+    for k, level in enumerate(levels):
+        rows = sorted_rows[starts[level] : starts[level + 1]]
+        A = Z[rows] * root[rows, None]
+        if np.linalg.matrix_rank(A) == Z.shape[1]:
+            out[k] = np.linalg.lstsq(A, residual[rows] * root[rows])[0]
+    return out
