@@ -340,7 +340,8 @@ class Wishart:
                 "and has "
                 "to be positive (inf for the improper prior)."
             ) from None
-        object.__setattr__(self, "df", float(self.df) if not isinstance(self.df, int) else self.df)
+        if not several:
+            settle(self)
 
     def sds(self, size: int) -> tuple[SdPrior, ...]:
         """Priors of the c = `size` sds."""

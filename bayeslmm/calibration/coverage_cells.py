@@ -65,7 +65,8 @@ class Cell:
 
     def __post_init__(self) -> None:
         _check_numbers(self)
-        choice("design", self.design, DESIGNS, FitError)
+        if not isinstance(self.design, str):
+            choice("design", self.design, DESIGNS, FitError)
         checks = {
             f"design={self.design!r} is not one of {', '.join(map(repr, DESIGNS))}": self.design in DESIGNS,
             f"groups={self.groups!r}: an interval for a variance between groups takes at least 3": self.groups >= 3,

@@ -464,4 +464,4 @@ def _posteriors(
 
 
 def _check_scale(scale: Any) -> Scale:
-    return choice("scale", scale, get_args(Scale), DesignError)  # type: ignore[no-any-return]
+    return choice("scale", scale, get_args(Scale), DesignError)

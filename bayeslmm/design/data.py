@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayeslmm.arguments import shown
 from bayeslmm.design import kinds
 from bayeslmm.design.design import DroppedRows
 from bayeslmm.design.expressions import CONSTANTS
@@ -389,7 +390,10 @@ def _no_numbers(given: Any) -> str:
     """What values are that NumPy would make numbers of although they are none; empty for others."""
     series = given if isinstance(given, pd.Series) else None
     if series is None:
-        array = np.ma.getdata(given) if np.ma.isMA(given) else np.asarray(given)
+        try:
+            array = np.ma.getdata(given) if np.ma.isMA(given) else np.asarray(given)
+        except Exception:
+            return f"{shown(given)}, which makes no array"
         if array.ndim != 1:
             return ""
         series = pd.Series(array)

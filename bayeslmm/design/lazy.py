@@ -97,6 +97,8 @@ def _time_name(value: dt.date | dt.timedelta | np.datetime64 | np.timedelta64) -
     if not isinstance(value, dt.datetime | np.datetime64):
         return str(value)
     moment = pd.Timestamp(value)
+    if pd.isna(moment):
+        return str(moment)
     midnight = moment.tzinfo is None and moment == moment.normalize()
     return str(moment.date()) if midnight else str(moment)
 

@@ -62,6 +62,7 @@ def plot_coverage(
     5
     """
     import matplotlib.pyplot as plt
+    import pandas as pd
 
     text("parameter", parameter, "the name of a parameter", DesignError)
     text("design", design, "the name of a design", DesignError)
