@@ -77,8 +77,7 @@ def is_sd_prior(value: Any) -> bool:
         return (
             not isinstance(value, type)
             and callable(value.log_density)
-            and callable(value.quantile)
-            and all(isinstance(getattr(value, name), bool) for name in ("proper", "even", "relative"))
+            and all(isinstance(getattr(value, name), bool) for name in ("proper", "even"))
         )
     except Exception:
         return False

@@ -89,7 +89,7 @@ class Relative:
     relative: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not is_sd_prior(self.prior) or self.prior.relative:
+        if not is_sd_prior(self.prior) or getattr(self.prior, "relative", False):
             raise PriorError(
                 f"Relative was given {shown(self.prior)}, but it makes a prior on an sd into one on the ratio sd / "
                 "sigma. "
@@ -330,7 +330,7 @@ class Wishart:
 
     def __post_init__(self) -> None:
         check_scale("The number of degrees of freedom of a Wishart prior", self.df)
-        several = isinstance(self.scale, list | tuple | np.ndarray) and np.ndim(self.scale) == 1
+        several = isinstance(self.scale, list | tuple) or (isinstance(self.scale, np.ndarray) and self.scale.ndim == 1)
         try:
             for value in self.scale if several else (self.scale,):  # type: ignore[union-attr]
                 real("scale", value, above=0.0, finite=False)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from bayeslmm.arguments import MOST_REFITS, choice, instance, seed, text, whole
+from bayeslmm.arguments import MOST_REFITS, choice, seed, text, whole
 from bayeslmm.comparison import export
 from bayeslmm.comparison.draws import Bootstrap, draw_bootstrap, replicates
 from bayeslmm.comparison.fixed import fixed_table
@@ -422,10 +422,8 @@ def compare(
     level = check_level(level)
     _check_scale(scale)
     check_delta(delta)
-    instance("reml", reml, REMLResult, "a fit, as model.fit() gives", DesignError)
     posteriors, given = _posteriors(posterior, more, names)
     for post in posteriors:
-        instance("posterior", post, Posterior, "a posterior, as model.sample() gives", DesignError)
         check_same(reml, post)
     if reml.optimum.fixed:
         held = ", ".join(reml.design.terms[i].label for i in reml.optimum.fixed)

@@ -396,6 +396,8 @@ def _no_numbers(given: Any) -> str:
             return f"{shown(given)}, which makes no array"
         if array.ndim != 1:
             return ""
+        if array.dtype.names is not None:
+            return "records"
         series = pd.Series(array)
     if kinds.time_kind(series) is not None:
         return "dates or durations"
