@@ -77,7 +77,7 @@ def plot_coverage(
     ]
     if missing:
         raise DesignError(f"study has no column {missing[0]!r}, which the table of a bl.CoverageStudy has.")
-    own = table[(table["parameter"] == parameter) & (table["design"] == design)]
+    own = table[(table["parameter"].astype(object) == parameter) & (table["design"].astype(object) == design)]
     if own.empty:
         known = table[["design", "parameter"]].drop_duplicates().itertuples(index=False)
         raise DesignError(

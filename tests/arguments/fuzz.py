@@ -50,7 +50,8 @@ class Worker:
             env=environment,
         )
         self.lines: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
         if self.lines.get(timeout=300).strip() != "ready":
             raise RuntimeError("The worker did not start; run worker.py by hand.")
 
@@ -81,6 +82,10 @@ class Worker:
     def stop(self) -> None:
         self.process.kill()
         self.process.wait()
+        self.reader.join()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe and not pipe.closed:
+                pipe.close()
 
 
 def run(

@@ -7,7 +7,7 @@ import pytest
 from . import calls, fuzz
 from .odd_values import ODD
 
-SAMPLE = 600
+SAMPLE = 900
 
 
 def _failed(outcomes: list[fuzz.Outcome]) -> list[str]:
