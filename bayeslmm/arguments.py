@@ -101,7 +101,11 @@ def whole(
     number = _scalar(value)
     asked = f"a whole number{_range(least, most)}"
     if number is None or not isinstance(number, numbers.Integral):
-        hint = f" Write {name}={int(number)}." if number is not None and _without_fraction(number) else ""
+        hint = (
+            f" Write {name}={int(number)}."
+            if number is not None and abs(number) < 2**53 and number == int(number)
+            else ""
+        )
         raise error(f"{name}={shown(value)} is not {asked}.{hint}")
     number = int(number)
     if (least is not None and number < least) or (most is not None and number > most):
@@ -402,10 +406,6 @@ def _scalar(value: Any) -> Any:
 
 def _is_whole(value: Any) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool | np.bool_ | np.timedelta64)
-
-
-def _without_fraction(number: Any) -> bool:
-    return bool(-(2**53) < number < 2**53 and number == int(number))
 
 
 def _same_text(value: Any, option: Any) -> bool:

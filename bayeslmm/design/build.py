@@ -90,11 +90,9 @@ def build_design(
     """
     if not isinstance(formula, str):
         raise FormulaError(f"The formula is a {type(formula).__name__}, not a string such as 'y ~ x + (x | g)'.")
-    choice("saturated", saturated, ("error", "allow"), DesignError)
     table, available = open_table(data)
     parsed = parse_with(formula, available)
-    given_names = {} if extra_namespace is None else extra_namespace
-    namespace = dict(mapping("extra_namespace", given_names, "a mapping of names to functions and values", DesignError))
+    namespace = _namespace(extra_namespace)
     names = checks.used_columns(parsed, available, namespace)
     weight_names = _argument_columns("weights", weights, available, namespace)
     frequency_names = _argument_columns("frequency", frequency, available, namespace)
@@ -182,6 +180,11 @@ def _without_groups(formula: Formula, columns: Mapping[str, pd.Series]) -> Mappi
     tokens = {token.text.strip("`") for text in dict.fromkeys(pieces) for token in tokenize(text)}
     needed = {name: series for name, series in columns.items() if name in tokens}
     return needed or dict(columns)
+
+
+def _namespace(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    what = "a mapping of names to functions and values"
+    return {} if given is None else dict(mapping("extra_namespace", given, what, DesignError))
 
 
 def _known(contrasts: Mapping[str, Any] | None, columns: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -292,6 +295,7 @@ def _term(
 
 
 def _checked(design: Design, saturated: str, formula: Formula, columns: Mapping[str, pd.Series]) -> Design:
+    choice("saturated", saturated, ("error", "allow"), DesignError)
     _check_size(design)
     check_blocks(design)
     check_labels(design)
