@@ -28,15 +28,10 @@ MOST_WORKERS = 1_024
 _MEMORY = 16 * 2**30
 
 
-def _short_repr() -> reprlib.Repr:
-    short = reprlib.Repr()
-    short.maxlist = short.maxtuple = short.maxset = short.maxfrozenset = short.maxdeque = short.maxarray = 20
-    short.maxdict, short.maxlevel = 10, 3
-    short.maxstring = short.maxother = short.maxlong = 200
-    return short
-
-
-_repr = _short_repr()
+_repr = reprlib.Repr()
+_repr.maxlist = _repr.maxtuple = _repr.maxset = _repr.maxfrozenset = _repr.maxdeque = _repr.maxarray = 20
+_repr.maxdict, _repr.maxlevel = 10, 3
+_repr.maxstring = _repr.maxother = _repr.maxlong = 200
 
 
 def shown(value: Any) -> str:

@@ -119,7 +119,6 @@ def build_design(
     groupings = _groupings(parsed, columns)
     terms = _terms(parsed, cov, evaluator, groupings, index)
     _check_contrasts(known, evaluator)
-    kept_weights = None if weight_values is None else weight_values[keep]
     design = Design(
         formula=formula,
         response=parsed.response,
@@ -129,7 +128,7 @@ def build_design(
         aliased=tuple(n for j, n in enumerate(fixed_names) if j not in set(independent.tolist())),
         terms=terms,
         groupings=groupings,
-        weights=kept_weights,
+        weights=None if weight_values is None else weight_values[keep],
         offset=offset,
         index=index.to_numpy(),
         dropped=dropped,
