@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import math
 import numbers
-from collections.abc import Iterable, Sequence
+import os
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,10 +20,22 @@ type Failure = type[BayesLMMError]
 _SHOWN = 60
 # NumPy's kinds of numbers; a bool is an answer, not a number.
 _REAL_KINDS = "iuf"
+# Repetitions (draws, refits, replicates) beyond which none of the methods here gains anything.
+MOST_DRAWS = 100_000_000
+MOST_REFITS = 10_000_000
+MOST_WORKERS = 1_024
+# Where the system does not tell its memory.
+_MEMORY = 16 * 2**30
+
+
+_repr = reprlib.Repr()
+_repr.maxlist = _repr.maxtuple = _repr.maxset = _repr.maxfrozenset = _repr.maxdeque = _repr.maxarray = 20
+_repr.maxdict, _repr.maxlevel = 10, 3
+_repr.maxstring = _repr.maxother = _repr.maxlong = 200
 
 
 def shown(value: Any) -> str:
-    """A value in a message: its repr on one line, shortened, whatever it is.
+    """A value in a message: its repr on one line, shortened, whatever it is and however large.
 
     Examples
     --------
@@ -31,9 +45,11 @@ def shown(value: Any) -> str:
     try:
         if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 256:
             return f"a whole number of {value.bit_length()} bits"
+        if _is_table(value):
+            return f"a {type(value).__name__} of shape {tuple(value.shape)}"
         if isinstance(value, np.ndarray) and value.ndim and value.size > 12:
             return f"an array of shape {value.shape} of {value.dtype}"
-        text = " ".join(repr(value).split())
+        text = " ".join(_repr.repr(value).split())
         size = f" of {len(value)}" if hasattr(value, "__len__") else ""
     except Exception:
         return f"an object of {type(value).__name__}"
@@ -41,10 +57,17 @@ def shown(value: Any) -> str:
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}... (a {type(value).__name__}{size})"
 
 
+def _is_table(value: Any) -> bool:
+    """A data frame, a series or the like: to write one out takes long."""
+    return type(value).__module__.split(".")[0] in ("pandas", "polars", "pyarrow", "xarray") and isinstance(
+        getattr(value, "shape", None), tuple
+    )
+
+
 def whole(
     name: str, value: Any, least: int | None = None, most: int | None = None, error: Failure = ArgumentError
 ) -> int:
-    """A whole number: an int, a NumPy integer, or a float without a fraction; no bool and no text.
+    """A whole number: an int or a NumPy integer; no float, bool or text.
 
     Parameters
     ----------
@@ -67,17 +90,55 @@ def whole(
 
     Examples
     --------
-    >>> whole("draws", 4e3, least=1)
+    >>> whole("draws", 4000, least=1)
     4000
     """
     number = _scalar(value)
     asked = f"a whole number{_range(least, most)}"
-    if number is None or not math.isfinite(number) or number != int(number):
-        raise _refusal(name, value, asked, error)
+    if number is None or not isinstance(number, numbers.Integral):
+        hint = (
+            f" Write {name}={int(number)}."
+            if number is not None and abs(number) < 2**53 and number == int(number)
+            else ""
+        )
+        raise error(f"{name}={shown(value)} is not {asked}.{hint}")
     number = int(number)
     if (least is not None and number < least) or (most is not None and number > most):
         raise _refusal(name, value, asked, error)
     return number
+
+
+def affordable(name: str, value: int, numbers_each: int, error: Failure = ArgumentError) -> int:
+    """A number of repetitions whose results fit in the memory of this machine.
+
+    Parameters
+    ----------
+    name : str
+    value : int
+        From `whole`.
+    numbers_each : int
+        Numbers of eight bytes that each takes.
+    error : type
+
+    Examples
+    --------
+    >>> affordable("draws", 4000, 100)
+    4000
+    """
+    memory = _memory()
+    if 8 * value * numbers_each > memory:
+        raise error(
+            f"{name}={shown(value)} would take {8 * value * numbers_each / 2**30:.3g} GiB ({numbers_each:,} numbers "
+            f"for each), but this machine has {memory / 2**30:.3g} GiB. At most {memory // (8 * numbers_each):,} fit."
+        )
+    return value
+
+
+def _memory() -> int:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return _MEMORY
 
 
 def real(
@@ -100,12 +161,15 @@ def real(
     """
     number = _scalar(value)
     asked = f"a {'finite ' if finite else ''}number{_range(least, most, above, below)}"
-    if number is None or not _in_range(number, least, most, above, below) or (finite and not math.isfinite(number)):
+    if number is None or not _in_range(number, least, most, above, below):
         raise _refusal(name, value, asked, error)
     try:
-        return float(number)
+        out = float(number)
     except OverflowError:
         raise _refusal(name, value, asked, error) from None
+    if finite and not math.isfinite(out):
+        raise _refusal(name, value, asked, error)
+    return out
 
 
 def level(name: str, value: Any, error: Failure = ArgumentError) -> float:
@@ -117,9 +181,13 @@ def level(name: str, value: Any, error: Failure = ArgumentError) -> float:
     0.95
     """
     number = _scalar(value)
-    if number is not None and 1.0 < number < 100.0:
-        raise error(f"{name}={shown(value)} is not between 0 and 1. Write {name}={number / 100:g} for {number:g} %.")
-    return real(name, value, above=0.0, below=1.0, error=error)
+    if number is None:
+        raise error(f"{name}={shown(value)} is no number. Give a probability between 0 and 1, e.g. {name}=0.95.")
+    if not 0 < number < 1 or not 0.0 < float(number) < 1.0:
+        # What is hardly above 1 was not meant in per cent.
+        hint = f" Write {name}={float(number) / 100:g} for {float(number):g} %." if 2 <= number < 100 else ""
+        raise error(f"{name}={shown(value)} is not a probability strictly between 0 and 1.{hint}")
+    return float(number)
 
 
 def flag(name: str, value: Any, error: Failure = ArgumentError) -> bool:
@@ -164,24 +232,35 @@ def choice[T](name: str, value: Any, options: Sequence[T], error: Failure = Argu
     raise error(f"{name}={shown(value)} is unknown. It takes {_listed(words, others)}.{hint}")
 
 
-def seed(
-    name: str, value: Any, error: Failure = ArgumentError
-) -> int | np.random.Generator | np.random.SeedSequence | None:
-    """A seed: a nonnegative whole number, a numpy Generator or SeedSequence, or None for a fresh one.
+type Seed = int | Sequence[int] | np.random.Generator | np.random.SeedSequence | np.random.BitGenerator | None
+
+
+def seed(name: str, value: Any, error: Failure = ArgumentError) -> Seed:
+    """A seed: what `numpy.random.default_rng` takes, but for what merely counts as a number.
 
     Examples
     --------
     >>> seed("random_seed", 1)
     1
     """
-    if value is None or isinstance(value, np.random.Generator | np.random.SeedSequence):
+    if value is None or isinstance(value, np.random.Generator | np.random.SeedSequence | np.random.BitGenerator):
         return value
-    if isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= 0:
+    if _is_whole(value) and value >= 0:
         return int(value)
-    raise error(
-        f"{name}={shown(value)} is no seed. Give a nonnegative whole number for results that can be repeated, "
-        "a numpy.random.Generator, or None."
-    )
+    if isinstance(value, list | tuple) and value and all(_is_whole(item) and item >= 0 for item in value):
+        return [int(item) for item in value]
+    raise error(f"{name}={shown(value)} is no seed. Give a nonnegative whole number, a numpy Generator, or None.")
+
+
+def generator(value: Any, name: str = "random_seed", error: Failure = ArgumentError) -> np.random.Generator:
+    """The generator of a user's seed; a generator is itself.
+
+    Examples
+    --------
+    >>> int(generator(1).integers(10)) == int(generator(1).integers(10))
+    True
+    """
+    return np.random.default_rng(seed(name, value, error))
 
 
 def instance[T](
@@ -194,7 +273,7 @@ def instance[T](
     >>> instance("text", "a", str, "a text")
     'a'
     """
-    if isinstance(value, kinds):
+    if isinstance(value, kinds) and not isinstance(value, type):
         return value
     raise error(f"{name} is {shown(value)}, of type {type(value).__name__}; it takes {what}.")
 
@@ -208,6 +287,23 @@ def text(name: str, value: Any, what: str = "a text", error: Failure = ArgumentE
     'y ~ x'
     """
     return str(instance(name, value, str, what, error))
+
+
+def mapping(
+    name: str, value: Any, what: str = "a mapping of names", error: Failure = ArgumentError
+) -> Mapping[str, Any]:
+    """A mapping whose keys are text; `what` says of what to what.
+
+    Examples
+    --------
+    >>> mapping("contrasts", {"f": "sum"})
+    {'f': 'sum'}
+    """
+    given: Mapping[Any, Any] = instance(name, value, Mapping, what, error)
+    for key in given:
+        if not isinstance(key, str):
+            raise error(f"{name} has the key {shown(key)}, of type {type(key).__name__}; it takes {what}.")
+    return given
 
 
 def labels(
@@ -225,7 +321,10 @@ def labels(
     else:
         if not isinstance(value, Iterable) or isinstance(value, bytes | dict) or getattr(value, "ndim", 1) != 1:
             raise _refusal(name, value, "a label or a list of labels", error)
-        found = tuple(value)
+        try:
+            found = tuple(value)
+        except Exception:
+            raise _refusal(name, value, "a label or a list of labels", error) from None
     odd = [item for item in found if not isinstance(item, str)]
     if odd:
         raise error(f"{name} holds {shown(odd[0])}, of type {type(odd[0]).__name__}; it takes labels, which are text.")
@@ -289,10 +388,19 @@ def numbers_of(
 def _scalar(value: Any) -> Any:
     """The number that a value is, NumPy's of no dimension included; None where it is none."""
     if isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in _REAL_KINDS:
+        if np.ma.isMaskedArray(value) and np.ma.getmaskarray(value).any():
+            return None
         value = value[()]
-    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
+    # A NumPy span of time is registered as a whole number.
+    if isinstance(value, bool | np.bool_ | np.timedelta64) or not isinstance(value, numbers.Real):
         return None
+    # Python's own, which compare with any number without overflow.
+    value = value.item() if isinstance(value, np.generic) else value
     return None if value != value else value
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool | np.bool_ | np.timedelta64)
 
 
 def _same_text(value: Any, option: Any) -> bool:

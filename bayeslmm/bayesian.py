@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
+from bayeslmm.arguments import flag
 from bayeslmm.design import Design
 from bayeslmm.design.readable import readable
+from bayeslmm.errors import DesignError
 from bayeslmm.likelihood import CrossProducts
 from bayeslmm.reml import Optimum
 from bayeslmm.results import Posterior, REMLResult
@@ -154,7 +156,7 @@ class BayesianModel:
         from bayeslmm.bayes.pymc_model import build_collapsed_model, build_pymc_model
 
         resolved = resolve_priors(self._design, priors)
-        if form == "collapsed":
+        if isinstance(form, str) and form == "collapsed":
             return build_collapsed_model(self.cross_products, resolved)
         forms = resolve_forms(self._design, form, lambda: self._optimum(True).terms)
         return build_pymc_model(self._design, resolved, forms)
@@ -216,7 +218,7 @@ class BayesianModel:
         """
         from bayeslmm.results.latex import Estimates, prior_lines, write_latex
 
-        fit = self.fit() if numbers else None
+        fit = self.fit() if flag("numbers", numbers, DesignError) else None
         estimates = None if fit is None else Estimates(fit.fixef().to_numpy(), fit.sigma, fit.optimum.terms)
         if priors is False:
             return write_latex(self._design, estimates)

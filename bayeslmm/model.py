@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import html
+import os
 import warnings
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 from numpy.typing import ArrayLike
 
+from bayeslmm.arguments import MOST_REFITS, choice, flag, instance, whole
 from bayeslmm.bayesian import BayesianModel
 from bayeslmm.design import CovarianceStructure, Design, DroppedRows, build_design
 from bayeslmm.design.notes import fixed_levels
 from bayeslmm.design.screen import fill
-from bayeslmm.errors import ConvergenceWarning, FitError
+from bayeslmm.errors import ConvergenceWarning, FitError, StorageError
 from bayeslmm.likelihood import CrossProducts, cross_products
 from bayeslmm.reml import Optimum, optimise
 from bayeslmm.reml.fixed import resolve_fixed
@@ -190,12 +191,10 @@ class Model(BayesianModel):
         >>> model.fit(penalty="boundary_avoiding").theta.round(4)
         array([0.3214])
         """
-        if not isinstance(reml, bool):
-            raise FitError(f"reml={reml!r} is neither True (REML) nor False (ML). Write model.fit(reml=False) for ML.")
-        if on_failure not in ("warn", "raise", "ignore"):
-            raise FitError(f"on_failure={on_failure!r} is unknown. Use 'warn', 'raise' or 'ignore'.")
+        reml = flag("reml", reml, FitError)
+        on_failure = choice("on_failure", on_failure, ("warn", "raise", "ignore"), FitError)
         fixed = resolve_fixed(self._design, fix)
-        limit = _limit(max_evaluations)
+        limit = whole("max_evaluations", max_evaluations, 1, MOST_REFITS, FitError)
         chosen = resolve_penalty(penalty)
         if chosen is not None:
             optimum = optimise_penalised(self.cross_products, reml, chosen, max_evaluations=limit, fixed=fixed)
@@ -292,12 +291,6 @@ class Model(BayesianModel):
         return f"<div><b>Model:</b> <code>{html.escape(self.formula)}</code><ul>{items}</ul></div>"
 
 
-def _limit(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise FitError(f"max_evaluations={value!r} is not a whole number of at least 1; {MAX_EVALUATIONS} by default.")
-    return int(value)
-
-
 def load(path: FilePath) -> Model | REMLResult | Posterior:
     """Read a model, a fit or a posterior that its ``save`` has written; nothing is fitted or sampled again.
 
@@ -328,6 +321,7 @@ def load(path: FilePath) -> Model | REMLResult | Posterior:
     >>> again.criterion == fit.criterion
     True
     """
+    instance("path", path, str | os.PathLike, "the path of a file that was saved", StorageError)  # type: ignore[arg-type]
     if Path(path).suffix in (".nc", ".zarr"):
         return load_posterior(path)
     design, cp, optimum = load_parts(path)

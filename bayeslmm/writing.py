@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from bayeslmm.arguments import flag, shown
 from bayeslmm.errors import StorageError
 from bayeslmm.exchange import exchange
 from bayeslmm.system_errors import os_errors
@@ -67,7 +68,7 @@ def as_path(path: FilePath) -> Path:
         No path.
     """
     if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
-        raise StorageError(f"{path!r} is a {type(path).__name__} and no path. Give the name of a file as a text.")
+        raise StorageError(f"{shown(path)} is a {type(path).__name__} and no path. Give the name of a file as a text.")
     return Path(path)
 
 
@@ -93,6 +94,7 @@ def destination(path: FilePath, *, overwrite: bool = False, store: Sequence[str]
     >>> destination("fit.npz").path.name
     'fit.npz'
     """
+    flag("overwrite", overwrite, StorageError)
     given = as_path(path)
     with os_errors(given):
         place = _resolved(given)

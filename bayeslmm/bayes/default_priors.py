@@ -9,6 +9,7 @@ from difflib import get_close_matches
 
 import numpy as np
 
+from bayeslmm.arguments import mapping, real, shown
 from bayeslmm.bayes.at_means import at_means
 from bayeslmm.bayes.presets import (
     DEGREES_OF_FREEDOM,
@@ -20,6 +21,7 @@ from bayeslmm.bayes.presets import (
     term_prior,
     weak_beta,
 )
+from bayeslmm.bayes.prior_families import is_sd_prior
 from bayeslmm.bayes.prior_scales import observation_mean, response_sd
 from bayeslmm.bayes.priors import (
     Decov,
@@ -35,7 +37,7 @@ from bayeslmm.bayes.priors import (
 from bayeslmm.design.design import Design
 from bayeslmm.design.tokens import respelled
 from bayeslmm.design.variances import variance_labels
-from bayeslmm.errors import PriorError, PriorWarning
+from bayeslmm.errors import ArgumentError, PriorError, PriorWarning
 from bayeslmm.likelihood import NormalPrior
 
 __all__ = [
@@ -104,9 +106,11 @@ def _resolve(design: Design, spec: PriorSpec) -> Priors:
     if isinstance(spec, str):
         return _preset(design, spec)
     if isinstance(spec, Mapping):
+        mapping("priors", spec, "a mapping of names of parameters to priors", PriorError)
         return _apply(design, dict(spec))
     raise PriorError(
-        f"priors={spec!r} is not a set of priors. Use one of {_quoted(list(PRESETS))}, a Priors object, or a mapping "
+        f"priors={shown(spec)} is not a set of priors. Use one of {_quoted(list(PRESETS))}, a Priors object, or a "
+        "mapping "
         "such as {'sd_Subject': bl.HalfNormal(50), 'lkj': 2}."
     )
 
@@ -114,11 +118,11 @@ def _resolve(design: Design, spec: PriorSpec) -> Priors:
 def _preset(design: Design, name: object) -> Priors:
     if isinstance(name, str) and name in PRESETS:
         return PRESETS[name](design)
-    raise PriorError(f"priors={name!r} is not a known set of priors.{_meant(name, list(PRESETS))}")
+    raise PriorError(f"priors={shown(name)} is not a known set of priors.{_meant(name, list(PRESETS))}")
 
 
 def _meant(key: object, known: list[str]) -> str:
-    close = get_close_matches(str(key), known, n=1)
+    close = get_close_matches(key, known, n=1) if isinstance(key, str) else []
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return f"{hint} Known: {_quoted(known)}."
 
@@ -215,7 +219,7 @@ def _apply(design: Design, spec: dict[str, object]) -> Priors:
         key = key or known.get(str(name).replace("`", ""))
         if key is None:
             raise PriorError(
-                f"priors has the key {name!r}, which names no parameter.{_meant(name, ['preset', *known])}"
+                f"priors has the key {shown(name)}, which names no parameter.{_meant(name, ['preset', *known])}"
             )
         chosen.append((key, name, value))
     for key, name, value in sorted(chosen, key=lambda item: (item[0].rank, item[0].kind == "lkj")):
@@ -341,18 +345,19 @@ def _lkj(design: Design, priors: Priors, k: int, name: str, value: object) -> Pr
 def _sd_prior(key: str, value: object) -> SdPrior:
     if isinstance(value, str) and value == "flat":
         return Flat()
-    if isinstance(value, type) or not hasattr(value, "log_density") or not hasattr(value, "even"):
+    if not is_sd_prior(value):
         raise PriorError(
-            f"The prior of {key} is {value!r}, which is no prior of a standard deviation. Use 'flat' or one of "
+            f"The prior of {key} is {shown(value)}, which is no prior of a standard deviation. Use 'flat' or one of "
             "bl.HalfT, bl.HalfNormal, bl.HalfCauchy, bl.Exponential, bl.Gamma, bl.Uniform, bl.Relative."
         )
     return value  # type: ignore[return-value]
 
 
 def _positive(key: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise PriorError(f"{key} is {value!r}; the LKJ shape must be a positive number (1 is uniform).")
-    return float(value)
+    try:
+        return real(key, value, above=0.0)
+    except ArgumentError:
+        raise PriorError(f"{key} is {shown(value)}; the LKJ shape must be a positive number (1 is uniform).") from None
 
 
 def _beta(design: Design, value: object) -> NormalPrior | None:
@@ -369,7 +374,7 @@ def _beta(design: Design, value: object) -> NormalPrior | None:
                 f"{design.p} fixed effects: {', '.join(design.fixed_names)}."
             )
         return value
-    raise PriorError(f"The prior of beta is {value!r}; use 'flat', 'weak', bl.Normal(mean, sd) or a NormalPrior.")
+    raise PriorError(f"The prior of beta is {shown(value)}; use 'flat', 'weak', bl.Normal(mean, sd) or a NormalPrior.")
 
 
 def _coefficient(design: Design, priors: Priors, j: int, name: str, value: object) -> Priors:
@@ -381,6 +386,6 @@ def _coefficient(design: Design, priors: Priors, j: int, name: str, value: objec
     elif isinstance(value, Normal):
         mean[j], sd[j] = value.mean, value.sd
     else:
-        raise PriorError(f"The prior of {name} is {value!r}; use 'flat' or bl.Normal(mean, sd).")
+        raise PriorError(f"The prior of {name} is {shown(value)}; use 'flat' or bl.Normal(mean, sd).")
     beta = NormalPrior(mean, sd) if np.isfinite(sd).any() else None
     return _without_notes(replace(priors, beta=beta), design.fixed_names[j])

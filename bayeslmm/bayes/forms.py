@@ -13,6 +13,7 @@ from typing import Literal, cast
 
 import numpy as np
 
+from bayeslmm.arguments import mapping, shown
 from bayeslmm.design.design import Design
 from bayeslmm.errors import PriorError
 from bayeslmm.likelihood.within import level_products
@@ -82,6 +83,8 @@ def resolve_forms(
         An unknown form; a mapping that leaves a grouping factor out or names one that does not exist.
     """
     groups = tuple(dict.fromkeys(term.group for term in design.terms))
+    if not isinstance(form, str):
+        mapping("form", form, "a word, or a mapping of grouping factors to forms", PriorError)
     if form == "auto":
         return {choice.group: choice.form for choice in choose_forms(design, fitted())}
     given = dict.fromkeys(groups, form) if isinstance(form, str) else dict(form)
@@ -91,8 +94,10 @@ def resolve_forms(
             f"{', '.join(map(repr, groups))}. Give each its form, or one word for all."
         )
     for value in given.values():
-        if value not in ("noncentered", "centered"):
-            raise PriorError(f"form={value!r} is unknown. Use {', '.join(map(repr, FORMS[:-1]))} or {FORMS[-1]!r}.")
+        if not isinstance(value, str) or value not in ("noncentered", "centered"):
+            raise PriorError(
+                f"form={shown(value)} is unknown. Use {', '.join(map(repr, FORMS[:-1]))} or {FORMS[-1]!r}."
+            )
     return cast(dict[str, Form], given)
 
 

@@ -17,13 +17,14 @@ from warnings import catch_warnings, simplefilter, warn
 import numpy as np
 from scipy.special import logsumexp
 
+from bayeslmm.arguments import shown, whole
 from bayeslmm.bayes.at_means import AtMeans
 from bayeslmm.bayes.evidence import integrated, without_rows
 from bayeslmm.bayes.layout import GroupLayout, Layout, make_layout
 from bayeslmm.bayes.log_likelihood import variance_draws
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.design.design import Design
-from bayeslmm.errors import ConvergenceWarning, DesignError, FitError
+from bayeslmm.errors import ArgumentError, ConvergenceWarning, DesignError, FitError
 from bayeslmm.likelihood import CrossProducts, NormalPrior, cross_products
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.leave_out import leave_group_out, leave_one_out, lost_without
@@ -143,11 +144,14 @@ def _step(total: int, wanted: int) -> int:
     ------
     FitError
     """
-    if isinstance(wanted, bool) or not isinstance(wanted, int | np.integer) or wanted < _LEAST:
+    try:
+        wanted = whole("draws", wanted, _LEAST)
+    except ArgumentError:
         raise FitError(
-            f"draws={wanted!r}: leave-one-out needs a whole number of at least {_LEAST} draws, because the weights are "
+            f"draws={shown(wanted)}: leave-one-out needs a whole number of at least {_LEAST} draws, because the "
+            "weights are "
             "judged by the shape of their largest fifth. Leave draws out, or give e.g. draws=1000."
-        )
+        ) from None
     if total < _LEAST:
         raise FitError(
             f"The posterior has {total} draws, and leave-one-out needs at least {_LEAST}, because the weights are "

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bayeslmm.arguments import MOST_DRAWS, affordable, generator, shown, whole
 from bayeslmm.bayes.datatree import at_mean_variables, groups_tree, with_group
 from bayeslmm.bayes.default_priors import PriorSpec, resolve_priors
 from bayeslmm.bayes.layout import GroupLayout, make_layout
@@ -16,7 +17,7 @@ from bayeslmm.bayes.prior_draws import draw_prior, simulate_response
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.design.design import Design
 from bayeslmm.design.newdata import Rows, own_rows
-from bayeslmm.errors import DesignError, FitError
+from bayeslmm.errors import ArgumentError, DesignError, FitError
 from bayeslmm.types import AnyArray, FloatArray
 
 if TYPE_CHECKING:
@@ -233,7 +234,9 @@ def prior_predictive(
         A prior is improper, as the default one of the fixed effects is.
     """
     check_prior_draws(draws)
-    return prior_tree(design, resolve_priors(design, priors), int(draws), np.random.default_rng(random_seed))
+    rng = generator(random_seed, error=DesignError)
+    affordable("draws", int(draws), design.n + design.q + design.p + 1, DesignError)
+    return prior_tree(design, resolve_priors(design, priors), int(draws), rng)
 
 
 def check_prior_draws(draws: int) -> None:
@@ -243,8 +246,11 @@ def check_prior_draws(draws: int) -> None:
     ------
     DesignError
     """
-    if isinstance(draws, bool) or not isinstance(draws, int | np.integer) or draws < 1:
+    try:
+        whole("draws", draws, 1, MOST_DRAWS)
+    except ArgumentError:
         raise DesignError(
-            f"draws={draws!r} is not a positive whole number, so that the prior cannot be drawn from so many times. "
-            "Give e.g. draws=1000."
-        )
+            f"draws={shown(draws)} is not a positive whole number, or above {MOST_DRAWS:,}, so that the prior cannot "
+            "be "
+            "drawn from so many times. Give e.g. draws=1000."
+        ) from None

@@ -6,13 +6,14 @@ Every density is of a standard deviation s >= 0 in the units of the data (or of 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from scipy.special import gammainccinv, gammaincinv, gammaln, ndtri, stdtrit
 
-from bayeslmm.errors import PriorError
+from bayeslmm.arguments import level, real, shown
+from bayeslmm.errors import ArgumentError, PriorError
 from bayeslmm.types import FloatArray
 
 LOG_2 = float(np.log(2.0))
@@ -55,8 +56,31 @@ class SdPrior(Protocol):
 
 def is_finite_number(value: Any) -> bool:
     """Whether a value is one finite number; truth values are none."""
-    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    return number and bool(np.isfinite(value))
+    try:
+        real("value", value)
+    except ArgumentError:
+        return False
+    return True
+
+
+def settle(prior: Any) -> None:
+    """Make the checked fields of a prior Python's numbers: NumPy has no logarithm of large ints and fractions."""
+    for field in fields(prior):
+        value = getattr(prior, field.name)
+        if not isinstance(value, float) and not (type(value) is int and abs(value) < 2**53):
+            object.__setattr__(prior, field.name, float(value))
+
+
+def is_sd_prior(value: Any) -> bool:
+    """Whether a value is a prior of one standard deviation; a class of priors is none."""
+    try:
+        return (
+            not isinstance(value, type)
+            and callable(value.log_density)
+            and all(isinstance(getattr(value, name), bool) for name in ("proper", "even"))
+        )
+    except Exception:
+        return False
 
 
 def check_scale(name: str, value: float) -> None:
@@ -68,7 +92,7 @@ def check_scale(name: str, value: float) -> None:
     """
     if not (is_finite_number(value) and value > 0):
         raise PriorError(
-            f"{name} is {value!r}, but it must be a positive finite number (a scale: in the units of the "
+            f"{name} is {shown(value)}, but it must be a positive finite number (a scale: in the units of the "
             "response). Give a positive number, e.g. the standard deviation of the response."
         )
 
@@ -124,6 +148,7 @@ class HalfT:
     def __post_init__(self) -> None:
         check_scale("The scale of a half-t prior", self.scale)
         check_scale("The degrees of freedom of a half-t prior", self.df)
+        settle(self)
 
     def log_density(self, s: FloatArray) -> FloatArray:
         """Log density at s >= 0."""
@@ -133,6 +158,7 @@ class HalfT:
 
     def quantile(self, probability: float) -> float:
         """Value that s is below with the given probability."""
+        level("probability", probability, PriorError)
         return self.scale * float(stdtrit(self.df, (1.0 + probability) / 2.0))
 
     def __str__(self) -> str:
@@ -156,6 +182,7 @@ class HalfNormal:
 
     def __post_init__(self) -> None:
         check_scale("The scale of a half-normal prior", self.scale)
+        settle(self)
 
     def log_density(self, s: FloatArray) -> FloatArray:
         """Log density at s >= 0."""
@@ -164,6 +191,7 @@ class HalfNormal:
 
     def quantile(self, probability: float) -> float:
         """Value that s is below with the given probability."""
+        level("probability", probability, PriorError)
         return self.scale * float(ndtri((1.0 + probability) / 2.0))
 
     def __str__(self) -> str:
@@ -186,6 +214,7 @@ class Exponential:
 
     def __post_init__(self) -> None:
         check_scale("The mean of an exponential prior", self.mean)
+        settle(self)
 
     @classmethod
     def pc(cls, upper: float, probability: float = 0.05) -> Exponential:
@@ -199,7 +228,8 @@ class Exponential:
         check_scale("The upper value of a PC prior", upper)
         if not (is_finite_number(probability) and 0 < probability < 1):
             raise PriorError(
-                f"The probability of a PC prior is {probability!r}, but P(sd > {upper:g}) must lie between 0 and 1. "
+                f"The probability of a PC prior is {shown(probability)}, but P(sd > {upper:g}) must lie between 0 "
+                "and 1. "
                 "Give for example 0.05."
             )
         return cls(-upper / float(np.log(probability)))
@@ -210,6 +240,7 @@ class Exponential:
 
     def quantile(self, probability: float) -> float:
         """Value that s is below with the given probability."""
+        level("probability", probability, PriorError)
         return -self.mean * float(np.log1p(-probability))
 
     def __str__(self) -> str:
@@ -241,8 +272,9 @@ class Gamma:
 
     def __post_init__(self) -> None:
         check_scale("The shape of a gamma prior", self.shape)
-        if self.rate != 0:
+        if not (is_finite_number(self.rate) and self.rate == 0):
             check_scale("The rate of a gamma prior", self.rate)
+        settle(self)
 
     @property
     def proper(self) -> bool:
@@ -259,6 +291,7 @@ class Gamma:
 
     def quantile(self, probability: float) -> float:
         """Value that s is below with the given probability; nan if the rate is 0."""
+        level("probability", probability, PriorError)
         return float(gammaincinv(self.shape, probability)) / self.rate if self.proper else float("nan")
 
     def __str__(self) -> str:
@@ -276,6 +309,7 @@ class Uniform:
 
     def __post_init__(self) -> None:
         check_scale("The upper end of a uniform prior", self.upper)
+        settle(self)
 
     def log_density(self, s: FloatArray) -> FloatArray:
         """Log density at s >= 0."""
@@ -283,6 +317,7 @@ class Uniform:
 
     def quantile(self, probability: float) -> float:
         """Value that s is below with the given probability."""
+        level("probability", probability, PriorError)
         return self.upper * probability
 
     def __str__(self) -> str:
@@ -303,6 +338,7 @@ class Flat:
 
     def quantile(self, probability: float) -> float:
         """nan: improper."""
+        level("probability", probability, PriorError)
         return float("nan")
 
     def __str__(self) -> str:
@@ -326,9 +362,10 @@ class Power:
     def __post_init__(self) -> None:
         if not is_finite_number(self.exponent):
             raise PriorError(
-                f"The exponent of a power prior is {self.exponent!r}, but the density s^exponent needs a finite "
+                f"The exponent of a power prior is {shown(self.exponent)}, but the density s^exponent needs a finite "
                 "number. Give for example 1."
             )
+        settle(self)
 
     def log_density(self, s: FloatArray) -> FloatArray:
         """``exponent * log s``."""
@@ -336,6 +373,7 @@ class Power:
 
     def quantile(self, probability: float) -> float:
         """nan: improper."""
+        level("probability", probability, PriorError)
         return float("nan")
 
     def __str__(self) -> str:
@@ -367,14 +405,16 @@ class InverseGammaVariance:
     relative: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if self.shape == 0 or self.rate == 0:
+        if any(is_finite_number(value) and value == 0 for value in (self.shape, self.rate)):
             raise PriorError(
-                f"InverseGammaVariance({self.shape:g}, {self.rate:g}) has a parameter of zero. With both zero the "
+                f"InverseGammaVariance({shown(self.shape)}, {shown(self.rate)}) has a parameter of zero. With both "
+                "zero the "
                 "density is 1/s, whose integral diverges at s = 0, where the likelihood is positive: the posterior is "
                 "improper (Hobert & Casella 1996). Use the default half-t, or bl.Flat() with at least 3 levels."
             )
         check_scale("The shape of an inverse-gamma prior", self.shape)
         check_scale("The rate of an inverse-gamma prior", self.rate)
+        settle(self)
 
     def log_density(self, s: FloatArray) -> FloatArray:
         """Log density at s >= 0."""
@@ -388,6 +428,7 @@ class InverseGammaVariance:
 
     def quantile(self, probability: float) -> float:
         """Value that s is below with the given probability."""
+        level("probability", probability, PriorError)
         with np.errstate(divide="ignore"):
             return float(np.sqrt(self.rate / np.float64(gammainccinv(self.shape, probability))))
 

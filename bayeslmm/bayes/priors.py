@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bayeslmm.arguments import instance, real, shown
 from bayeslmm.bayes.at_means import AtMeans
 from bayeslmm.bayes.prior_families import (
     Exponential,
@@ -20,6 +21,8 @@ from bayeslmm.bayes.prior_families import (
     SdPrior,
     Uniform,
     is_finite_number,
+    is_sd_prior,
+    settle,
 )
 from bayeslmm.bayes.term_priors import (
     Chi,
@@ -81,10 +84,12 @@ class Normal:
     def __post_init__(self) -> None:
         if not (is_finite_number(self.mean) and is_finite_number(self.sd) and self.sd > 0):
             raise PriorError(
-                f"Normal({self.mean!r}, {self.sd!r}) needs a finite mean and a positive finite sd, one number each, in "
+                f"Normal({shown(self.mean)}, {shown(self.sd)}) needs a finite mean and a positive finite sd, one "
+                "number each, in "
                 "units of y per unit of the column. Give each coefficient a prior of its own; for no prior information "
                 "use 'flat'."
             )
+        settle(self)
 
     def __str__(self) -> str:
         return f"normal({self.mean:.4g}, sd {self.sd:.4g})"
@@ -127,6 +132,7 @@ class Priors:
     at_means: tuple[AtMeans | None, ...] = ()
 
     def __post_init__(self) -> None:
+        _check_parts(self)
         if self.sigma.relative:
             raise PriorError(
                 f"The prior of sigma is {self.sigma}, relative to sigma itself. Give an absolute prior, e.g. bl.HalfT."
@@ -241,6 +247,35 @@ class Priors:
         values = prior.log_density(np.asarray(s, dtype=float)[:, None] / sigma) - np.log(sigma)
         with np.errstate(divide="ignore"):
             return np.asarray(np.log(np.exp(values) @ weights))
+
+
+def _check_parts(priors: Priors) -> None:
+    """Refuse fields of other types, which would be found where they are used."""
+    what = "a tuple for every term, as in model.sample(...).priors"
+    for name in ("sds", "lkj", "joint", "notes", "at_means"):
+        instance(name, getattr(priors, name), tuple, what, PriorError)
+    for sds in priors.sds:
+        instance("sds", sds, tuple, "for every term a tuple with one prior per effect", PriorError)
+    for prior in (priors.sigma, *(prior for sds in priors.sds for prior in sds)):
+        if not is_sd_prior(prior):
+            raise PriorError(f"{shown(prior)} is no prior of a standard deviation. Use for example bl.HalfT(3, 1).")
+    for eta in priors.lkj:
+        real("lkj", eta, above=0.0, error=PriorError)
+    if priors.beta is not None:
+        instance("beta", priors.beta, NormalPrior, "a bl.NormalPrior, or None for flat", PriorError)
+    for joint in priors.joint:
+        if joint is not None and not isinstance(joint, Decov | FlatFactor):
+            raise PriorError(f"joint has {shown(joint)}; it takes bl.Decov, bl.FlatFactor or None for every term.")
+    _check_notes(priors)
+
+
+def _check_notes(priors: Priors) -> None:
+    for note in priors.notes:
+        if not (isinstance(note, tuple) and len(note) == 2 and all(isinstance(text, str) for text in note)):
+            raise PriorError(f"notes has {shown(note)}; it takes pairs of texts, a label and what to know of it.")
+    for change in priors.at_means:
+        if change is not None:
+            instance("at_means", change, AtMeans, "for every term what model.sample(...).priors has", PriorError)
 
 
 def _jumps(prior: SdPrior) -> bool:

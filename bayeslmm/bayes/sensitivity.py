@@ -18,7 +18,7 @@ from bayeslmm.bayes.at_means import sds_and_correlations
 from bayeslmm.bayes.coordinates import log_beta_constant
 from bayeslmm.bayes.default_priors import PriorSpec, resolve_priors
 from bayeslmm.bayes.log_likelihood import VarianceDraws
-from bayeslmm.bayes.prior_families import is_finite_number
+from bayeslmm.bayes.prior_families import is_finite_number, is_sd_prior
 from bayeslmm.bayes.priors import Priors, SdPrior
 from bayeslmm.bayes.term_priors import lkj_shapes
 from bayeslmm.design.design import Design
@@ -312,9 +312,9 @@ def _scaled(prior: SdPrior, factor: float, name: str) -> SdPrior:
 
 def overridden(design: Design, base: Priors, spec: PriorSpec | SdPrior) -> Priors:
     """`base` with the parts that a user's ``priors=`` argument names; a single prior is that of every group sd."""
-    if hasattr(spec, "log_density") and not isinstance(spec, Mapping | str | Priors):
+    if is_sd_prior(spec) and not isinstance(spec, Mapping | str | Priors):
         spec = {"sd": spec}
-    resolved = resolve_priors(design, spec)
+    resolved = resolve_priors(design, spec)  # type: ignore[arg-type]
     if not isinstance(spec, Mapping) or "preset" in spec:
         return resolved
     plain, keys = resolve_priors(design, None), {str(key) for key in spec}

@@ -9,8 +9,20 @@ from typing import ClassVar, Protocol
 import numpy as np
 from scipy.special import gammaincinv, gammaln
 
-from bayeslmm.bayes.prior_families import LARGE_SHAPE, LOG_2, Gamma, Power, SdPrior, check_scale, log_gamma_peak, power
-from bayeslmm.errors import PriorError
+from bayeslmm.arguments import level, real, shown
+from bayeslmm.bayes.prior_families import (
+    LARGE_SHAPE,
+    LOG_2,
+    Gamma,
+    Power,
+    SdPrior,
+    check_scale,
+    is_sd_prior,
+    log_gamma_peak,
+    power,
+    settle,
+)
+from bayeslmm.errors import ArgumentError, PriorError
 from bayeslmm.types import FloatArray
 
 
@@ -34,6 +46,7 @@ class Chi:
     def __post_init__(self) -> None:
         check_scale("The scale of a chi prior", self.scale)
         check_scale("The degrees of freedom of a chi prior", self.df)
+        settle(self)
 
     @property
     def even(self) -> bool:
@@ -49,6 +62,7 @@ class Chi:
 
     def quantile(self, probability: float) -> float:
         """Value that s is below with the given probability."""
+        level("probability", probability, PriorError)
         return self.scale * float(np.sqrt(2.0 * gammaincinv(0.5 * self.df, probability)))
 
     def __str__(self) -> str:
@@ -75,9 +89,10 @@ class Relative:
     relative: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not hasattr(self.prior, "log_density") or self.prior.relative:
+        if not is_sd_prior(self.prior) or getattr(self.prior, "relative", False):
             raise PriorError(
-                f"Relative was given {self.prior!r}, but it makes a prior on an sd into one on the ratio sd / sigma. "
+                f"Relative was given {shown(self.prior)}, but it makes a prior on an sd into one on the ratio sd / "
+                "sigma. "
                 "Give a prior object such as bl.HalfT(3, 1)."
             )
 
@@ -168,6 +183,7 @@ class Decov:
     def __post_init__(self) -> None:
         for name in ("regularization", "concentration", "shape", "scale"):
             check_scale(f"The {name} of a decov prior", getattr(self, name))
+        settle(self)
 
     def log_density(self, t: FloatArray) -> FloatArray:
         """Log density (K,) of relative sds t, shape (K, c).
@@ -313,16 +329,23 @@ class Wishart:
     scale: float | Sequence[float] = float("inf")
 
     def __post_init__(self) -> None:
-        scales = (self.scale,) if isinstance(self.scale, int | float) else tuple(self.scale)
-        if not all(v > 0 for v in scales):
+        check_scale("The number of degrees of freedom of a Wishart prior", self.df)
+        several = isinstance(self.scale, list | tuple) or (isinstance(self.scale, np.ndarray) and self.scale.ndim == 1)
+        try:
+            for value in self.scale if several else (self.scale,):  # type: ignore[union-attr]
+                real("scale", value, above=0.0, finite=False)
+        except ArgumentError:
             raise PriorError(
-                f"The Wishart prior has the scale {self.scale!r}; it is a variance, in the units of y squared, and has "
+                f"The Wishart prior has the scale {shown(self.scale)}; it is a variance, in the units of y squared, "
+                "and has "
                 "to be positive (inf for the improper prior)."
-            )
+            ) from None
+        if not several:
+            settle(self)
 
     def sds(self, size: int) -> tuple[SdPrior, ...]:
         """Priors of the c = `size` sds."""
-        scales = (self.scale,) * size if isinstance(self.scale, int | float) else tuple(self.scale)
+        scales = tuple(self.scale) if np.ndim(self.scale) else (self.scale,) * size  # type: ignore[arg-type]
         if len(scales) != size:
             raise PriorError(
                 f"The Wishart prior has {len(scales)} scales, but the term has {size} effects. Give one or {size}."

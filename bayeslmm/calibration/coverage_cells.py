@@ -10,7 +10,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from bayeslmm.errors import FitError
+from bayeslmm import arguments
+from bayeslmm.arguments import MOST_REFITS, choice, shown
+from bayeslmm.errors import ArgumentError, FitError
 from bayeslmm.types import FloatArray, IntArray
 
 type DesignName = Literal["balanced", "unbalanced", "x || g", "x | g"]
@@ -63,6 +65,8 @@ class Cell:
 
     def __post_init__(self) -> None:
         _check_numbers(self)
+        if not isinstance(self.design, str):
+            choice("design", self.design, DESIGNS, FitError)
         checks = {
             f"design={self.design!r} is not one of {', '.join(map(repr, DESIGNS))}": self.design in DESIGNS,
             f"groups={self.groups!r}: an interval for a variance between groups takes at least 3": self.groups >= 3,
@@ -118,10 +122,14 @@ class Cell:
 
     def rng(self, seed: int, chunk: int) -> np.random.Generator:
         """Random numbers of one chunk of replicates."""
+        seed = arguments.whole("seed", seed, 0, error=FitError)
+        chunk = arguments.whole("chunk", chunk, 0, 2**32 - 1, FitError)
         return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(self.key, chunk)))
 
     def simulate(self, replicates: int, rng: np.random.Generator) -> FloatArray:
         """Responses (n, K), group after group."""
+        arguments.whole("replicates", replicates, 1, MOST_REFITS, FitError)
+        arguments.instance("rng", rng, np.random.Generator, "a numpy Generator, e.g. cell.rng(1, 0)", FitError)
         codes, n = np.repeat(np.arange(self.groups), self.sizes), int(self.sizes.sum())
         noise = self.sigma * rng.standard_normal((n, replicates))
         if not self.slopes:
@@ -134,9 +142,15 @@ class Cell:
 def _check_numbers(cell: Cell) -> None:
     for field in fields(cell)[1:]:
         value, whole = getattr(cell, field.name), field.name in ("groups", "size")
-        if isinstance(value, bool) or not isinstance(value, (int | np.integer) if whole else (int | float | np.number)):
+        try:
+            plain = arguments.whole(field.name, value, most=MOST_REFITS) if whole else arguments.real(field.name, value)
+        except ArgumentError:
             kind = "whole number" if whole else "number"
-            raise FitError(f"This is not a cell of a coverage study: {field.name}={value!r} is no {kind}.")
+            raise FitError(
+                f"This is not a cell of a coverage study: {field.name}={shown(value)} is no {kind} of a usual size."
+            ) from None
+        if not isinstance(value, int | float):
+            object.__setattr__(cell, field.name, plain)
 
 
 def coverage_grid(designs: Sequence[DesignName] = DESIGNS) -> list[Cell]:  # type: ignore[assignment]
@@ -164,9 +178,12 @@ def coverage_grid(designs: Sequence[DesignName] = DESIGNS) -> list[Cell]:  # typ
     (129, 75)
     """
     if isinstance(designs, str) or not isinstance(designs, Sequence):
-        raise FitError(f"designs={designs!r} is no list of designs. Write for example coverage_grid(['balanced']).")
+        raise FitError(
+            f"designs={shown(designs)} is no list of designs. Write for example coverage_grid(['balanced'])."
+        )
     cells: list[Cell] = []
     for design in designs:
+        choice("design", design, DESIGNS, FitError)
         if design in SLOPES:
             cells += [
                 Cell(design, J, SLOPE_SIZE, 0.5, slope, rho)

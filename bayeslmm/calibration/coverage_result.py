@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from bayeslmm.arguments import text, whole
 from bayeslmm.calibration.coverage_criteria import criteria
 from bayeslmm.calibration.coverage_table import CELL_COLUMNS
 from bayeslmm.datasets import load_dataset
@@ -70,12 +71,18 @@ class CoverageStudy:
         >>> bool(bl.coverage_atlas().coverage("sd[Intercept]", "pivot").between(0.938, 0.962).all())
         True
         """
+        return self._rows(parameter, method).set_index(CELL_COLUMNS)["coverage"]
+
+    def _rows(self, parameter: str, method: str) -> pd.DataFrame:
+        """Rows of one parameter and method."""
+        text("parameter", parameter, "the name of a parameter", FitError)
+        text("method", method, "the name of a method", FitError)
         rows = self.table[(self.table["parameter"] == parameter) & (self.table["method"] == method)]
         if rows.empty:
             pairs = self.table[["parameter", "method"]].drop_duplicates()
             known = "; ".join(f"{p}: {', '.join(own['method'])}" for p, own in pairs.groupby("parameter", sort=False))
             raise FitError(f"There is no parameter {parameter!r} with method {method!r} here. There are {known}.")
-        return rows.set_index(CELL_COLUMNS)["coverage"]
+        return rows
 
     @property
     def summary(self) -> pd.DataFrame:
@@ -96,8 +103,8 @@ class CoverageStudy:
 
     def worst(self, n: int = 10, parameter: str = "sd[Intercept]", method: str = "hdi") -> pd.DataFrame:
         """The n cells of the lowest coverage."""
-        rows = self.table[(self.table["parameter"] == parameter) & (self.table["method"] == method)]
-        return rows.nsmallest(n, "coverage").reset_index(drop=True)
+        n = whole("n", n, 1, error=FitError)
+        return self._rows(parameter, method).nsmallest(n, "coverage").reset_index(drop=True)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write the table, numbers with six significant digits; a file that is there is replaced.

@@ -7,9 +7,8 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
-
-from bayeslmm.bayes.prior_families import SdPrior
+from bayeslmm.arguments import MOST_REFITS, MOST_WORKERS, flag, shown, whole
+from bayeslmm.bayes.prior_families import SdPrior, is_sd_prior
 from bayeslmm.bayes.progress import Progress, interactive
 from bayeslmm.calibration.coverage_cells import Cell, coverage_grid
 from bayeslmm.calibration.coverage_chunk import CHUNK, Chunk, Task, run_chunk
@@ -91,13 +90,15 @@ def coverage_study(
     _check_client(client)
     began = time.perf_counter()
     level = float(check_level(level))
+    if progressbar is not None:
+        flag("progressbar", progressbar, FitError)
     tasks = [
         Task(cell, k // CHUNK, min(CHUNK, replicates - k), level, random_seed, prior)
         for cell in cells
         for k in range(0, replicates, CHUNK)
     ]
     if store is not None and not isinstance(store, str | os.PathLike):
-        raise FitError(f"store={store!r} is no path of a folder.")
+        raise FitError(f"store={shown(store)} is no path of a folder.")
     kept = None if store is None else Store(store, level, random_seed, prior)
     done = {task: chunk for task in tasks if kept and (chunk := kept.load(task))}
     waiting = [task for task in tasks if task not in done]
@@ -121,14 +122,15 @@ def coverage_study(
 def _unique(cells: Iterable[Cell]) -> list[Cell]:
     """The different cells, in order."""
     if not isinstance(cells, Iterable):
-        raise FitError(f"cells={cells!r} is no list of cells. Write for example [bl.Cell('balanced', 6, 5)].")
+        raise FitError(f"cells={shown(cells)} is no list of cells. Write for example [bl.Cell('balanced', 6, 5)].")
     found = list(cells)
     if not found:
         raise FitError("There is no cell to study: cells is empty. Use bl.coverage_grid() for those of the atlas.")
     wrong = [cell for cell in found if not isinstance(cell, Cell)]
     if wrong:
         raise FitError(
-            f"cells has {wrong[0]!r}, which is no bl.Cell. Write for example bl.Cell('balanced', groups=6, size=5)."
+            f"cells has {shown(wrong[0])}, which is no bl.Cell. Write for example bl.Cell('balanced', groups=6, "
+            "size=5)."
         )
     return list(dict.fromkeys(found))
 
@@ -138,20 +140,22 @@ def _check_client(client: object) -> None:
         callable(getattr(client, "map", None)) and callable(getattr(client, "cancel", None))
     ):
         raise FitError(
-            f"client={client!r} is no Dask client: it cannot run tasks. Pass a dask.distributed.Client, or use n_jobs= "
+            f"client={shown(client)} is no Dask client: it cannot run tasks. Pass a dask.distributed.Client, or use "
+            "n_jobs= "
             "for processes on this machine."
         )
 
 
 def _check(replicates: int, n_jobs: int, seed: int, prior: SdPrior | None) -> None:
-    for name, value, least in (("replicates", replicates, 1), ("random_seed", seed, 0), ("n_jobs", n_jobs, -1)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-            raise FitError(f"{name}={value!r} is not a whole number of at least {least}.")
+    whole("replicates", replicates, 1, MOST_REFITS, FitError)
+    whole("random_seed", seed, 0, error=FitError)
+    whole("n_jobs", n_jobs, -1, MOST_WORKERS, FitError)
     if n_jobs == 0:
         raise FitError("n_jobs=0 would run nothing. Use 1 for this process, -1 for one worker per core.")
-    if prior is not None and not (getattr(prior, "even", False) and not prior.relative):
+    if prior is not None and not (is_sd_prior(prior) and prior.even and not prior.relative):
         raise FitError(
-            f"prior={prior!r} cannot be used here: the grid needs a prior of an absolute standard deviation that is "
+            f"prior={shown(prior)} cannot be used here: the grid needs a prior of an absolute standard deviation "
+            "that is "
             "smooth and even at zero, such as bl.HalfT, bl.HalfNormal or bl.HalfCauchy."
         )
 

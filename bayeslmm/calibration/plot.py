@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bayeslmm.arguments import instance
 from bayeslmm.calibration.bands import ecdf_difference
 from bayeslmm.design.names import in_plot
+from bayeslmm.errors import FitError
 from bayeslmm.plots.style import ML, NEUTRAL, POSTERIOR, PRIOR, REML
 from bayeslmm.plots.subject import check_axes
 
@@ -20,7 +22,11 @@ def plot_calibration(calibration: Calibration, ax: Any = None) -> Any:
     """Draw `Calibration.plot`."""
     import matplotlib.pyplot as plt
 
-    if ax is None:
+    if ax is not None:
+        from matplotlib.axes import Axes
+
+        instance("ax", ax, Axes, "Axes of matplotlib", FitError)
+    else:
         _, ax = plt.subplots(figsize=(7, 4), layout="constrained")
     check_axes(ax, "plot")
     places = np.arange(calibration.draws + 2) / (calibration.draws + 1)

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayeslmm.arguments import whole
 from bayeslmm.calibration.bands import band_ratio, chi_square, difference_band, ecdf_difference
 from bayeslmm.calibration.replicate import Replicate, Task
 from bayeslmm.design.readable import html_table, table_text
 from bayeslmm.design.screen import fill
 from bayeslmm.equality import by_value
+from bayeslmm.errors import FitError
 from bayeslmm.results.labels import Parameter, parameters
 from bayeslmm.types import FloatArray, IntArray
 
@@ -127,7 +129,7 @@ class Calibration:
         >>> list(truth.index), y.shape
         (['sd_Batch[Intercept]', 'sigma', 'Intercept'], (30,))
         """
-        drawn, y, _ = self.task.simulate(number)
+        drawn, y, _ = self.task.simulate(whole("number", number, 0, 2**32 - 1, FitError))
         known = parameters(self.task.design)
 
         def value(p: Parameter) -> float:

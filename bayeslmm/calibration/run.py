@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from bayeslmm.arguments import MOST_REFITS, MOST_WORKERS, choice, flag, instance, whole
 from bayeslmm.bayes.default_priors import resolve_priors
 from bayeslmm.bayes.prior_draws import check_proper
 from bayeslmm.bayes.progress import Progress
@@ -103,6 +104,8 @@ def calibrate(
     (True, 40)
     """
     _check(model, n, method, draws, n_jobs)
+    if progressbar is not None:
+        flag("progressbar", progressbar, FitError)
     resolved = resolve_priors(model.design, priors)
     check_proper(model.design, resolved)
     task = Task(model.design, resolved, make_sampler(resolved, draws, method), _entropy(random_seed), draws)
@@ -140,11 +143,13 @@ def run(task: Task, n: int, *, method: str, progressbar: bool | None = False, n_
 
 
 def _check(model: Model, n: int, method: str, draws: int, n_jobs: int) -> None:
-    for name, value, least in (("n", n, 1), ("draws", draws, _FEWEST_DRAWS), ("n_jobs", n_jobs, 1)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-            raise FitError(f"{name}={value!r} is not a whole number of at least {least}.")
-    if method not in ("auto", "quadrature", "importance", "nuts"):
-        raise FitError(f"method={method!r} is unknown. Use 'auto', 'quadrature', 'importance' or 'nuts'.")
+    from bayeslmm.model import Model
+
+    instance("model", model, Model, "a bl.Model", FitError)
+    whole("n", n, 1, MOST_REFITS, FitError)
+    whole("draws", draws, _FEWEST_DRAWS, MOST_REFITS, FitError)
+    whole("n_jobs", n_jobs, 1, MOST_WORKERS, FitError)
+    choice("method", method, ("auto", "quadrature", "importance", "nuts"), FitError)
     if model.design.frequency is not None:
         raise DesignError(
             "The rows of this model have frequencies: one simulated response per row would stand for several equal "
@@ -156,7 +161,8 @@ def _entropy(random_seed: int | np.random.Generator | None) -> int:
     rng = generator(random_seed)
     if rng is random_seed:
         return int(rng.integers(2**63))
-    return int(rng.bit_generator.seed_seq.entropy)  # type: ignore[attr-defined]
+    entropy = rng.bit_generator.seed_seq.entropy if isinstance(random_seed, int | np.integer | None) else None  # type: ignore[attr-defined]
+    return int(rng.integers(2**63)) if entropy is None else int(entropy)
 
 
 def _serial(task: Task, chunks: Sequence[range]) -> Iterator[Replicate]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
+from bayeslmm.arguments import MOST_REFITS, choice, seed, text, whole
 from bayeslmm.comparison import export
 from bayeslmm.comparison.draws import Bootstrap, draw_bootstrap, replicates
 from bayeslmm.comparison.fixed import fixed_table
@@ -169,6 +170,7 @@ class Comparison:
         """
         if group is None:
             return self.groups
+        text("group", group, "the name of a grouping factor", DesignError)
         if group not in self.design.groupings:
             known = ", ".join(self.design.groupings)
             raise DesignError(f"There is no grouping factor {group!r}. Grouping factors are: {known}.")
@@ -204,8 +206,10 @@ class Comparison:
             Rows stand for several observations (``frequency=``); n is not positive.
         """
         n = replicates(self.reml) if n is None else n
-        if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-            raise DesignError(f"n={n!r}: a bootstrap needs at least one replicate, and some hundreds for an interval.")
+        n = whole("n", n, 1, MOST_REFITS, DesignError)
+        random_seed = seed("random_seed", random_seed, FitError)  # type: ignore[assignment]
+        if not isinstance(random_seed, int):
+            return draw_bootstrap(self.reml, n, generator(random_seed))
         if (n, random_seed) not in self._bootstraps:
             self._bootstraps[n, random_seed] = draw_bootstrap(self.reml, n, generator(random_seed))
         return self._bootstraps[n, random_seed]
@@ -439,6 +443,4 @@ def compare(
 
 
 def _check_scale(scale: Any) -> Scale:
-    if scale not in get_args(Scale):
-        raise DesignError(f"scale={scale!r} is unknown. Use 'sd' or 'variance'.")
-    return scale  # type: ignore[no-any-return]
+    return choice("scale", scale, get_args(Scale), DesignError)

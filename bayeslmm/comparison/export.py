@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 import pandas as pd
 
+from bayeslmm.arguments import shown
 from bayeslmm.comparison.fixed import fixed_errors
 from bayeslmm.comparison.long import long_errors
 from bayeslmm.comparison.tables import FURTHER, headings, of_posterior, shown_label
@@ -128,9 +129,9 @@ def text_frame(both: Comparison, what: What) -> pd.DataFrame:
     DesignError
         Another name.
     """
-    if what not in get_args(What):
+    if not isinstance(what, str) or what not in get_args(What):
         raise DesignError(
-            f"what={what!r} is no table of a comparison. Use one of {', '.join(map(repr, get_args(What)))}."
+            f"what={shown(what)} is no table of a comparison. Use one of {', '.join(map(repr, get_args(What)))}."
         )
     if what == "table":
         return compact(both).rename_axis("parameter").reset_index()

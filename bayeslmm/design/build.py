@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from bayeslmm.arguments import choice, mapping
 from bayeslmm.design import data as checks
 from bayeslmm.design import dominant
 from bayeslmm.design.choice import chosen_structures, term_structure
@@ -92,7 +93,7 @@ def build_design(
         raise FormulaError(f"The formula is a {type(formula).__name__}, not a string such as 'y ~ x + (x | g)'.")
     table, available = open_table(data)
     parsed = parse_with(formula, available)
-    namespace = dict(extra_namespace or {})
+    namespace = _namespace(extra_namespace)
     names = checks.used_columns(parsed, available, namespace)
     weight_names = _argument_columns("weights", weights, available, namespace)
     frequency_names = _argument_columns("frequency", frequency, available, namespace)
@@ -119,7 +120,6 @@ def build_design(
     groupings = _groupings(parsed, columns)
     terms = _terms(parsed, cov, evaluator, groupings, index)
     _check_contrasts(known, evaluator)
-    kept_weights = None if weight_values is None else weight_values[keep]
     design = Design(
         formula=formula,
         response=parsed.response,
@@ -129,7 +129,7 @@ def build_design(
         aliased=tuple(n for j, n in enumerate(fixed_names) if j not in set(independent.tolist())),
         terms=terms,
         groupings=groupings,
-        weights=kept_weights,
+        weights=None if weight_values is None else weight_values[keep],
         offset=offset,
         index=index.to_numpy(),
         dropped=dropped,
@@ -181,14 +181,22 @@ def _without_groups(formula: Formula, columns: Mapping[str, pd.Series]) -> Mappi
     return needed or dict(columns)
 
 
+def _namespace(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    what = "a mapping of names to functions and values"
+    return {} if given is None else dict(mapping("extra_namespace", given, what, DesignError))
+
+
 def _known(contrasts: Mapping[str, Any] | None, columns: Mapping[str, Any]) -> Mapping[str, Any]:
-    contrasts = {_unquoted(name, columns): kind for name, kind in (contrasts or {}).items()}
-    for name in contrasts:
+    given = (
+        {} if contrasts is None else mapping("contrasts", contrasts, "a mapping of columns to contrasts", DesignError)
+    )
+    found = {_unquoted(name, columns): kind for name, kind in given.items()}
+    for name in found:
         if name not in columns:
             raise DesignError(
                 f"contrasts names {name!r}, which the formula does not use. It uses: {', '.join(columns)}."
             )
-    return contrasts
+    return found
 
 
 def _unquoted(name: Any, columns: Mapping[str, Any]) -> Any:
@@ -291,6 +299,7 @@ def _term(
 
 
 def _checked(design: Design, saturated: str, formula: Formula, columns: Mapping[str, pd.Series]) -> Design:
+    choice("saturated", saturated, ("error", "allow"), DesignError)
     _check_size(design)
     check_blocks(design)
     check_labels(design)

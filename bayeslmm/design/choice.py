@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from bayeslmm.arguments import whole
 from bayeslmm.design.covariance import CovarianceStructure, Diagonal, Unstructured
 from bayeslmm.design.formula import Bar
 from bayeslmm.design.shared import AR1, CompoundSymmetry, Identity
@@ -72,6 +73,7 @@ def term_structure(
         The structure has no meaning for these effects.
     """
     size = len(effects)
+    whole("The size of a covariance structure", structure.size, 0, error=DesignError)
     if structure.size not in (0, size):
         raise DesignError(
             f"The structure {structure!r} is for {structure.size} effects, but {bar.label} has {size}: "

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayeslmm.arguments import shown
 from bayeslmm.design import kinds
 from bayeslmm.design.design import DroppedRows
 from bayeslmm.design.expressions import CONSTANTS
@@ -362,9 +363,14 @@ def no_numbers(given: Any) -> str:
     """What values are that NumPy would make numbers of although they are none; empty for others."""
     series = given if isinstance(given, pd.Series) else None
     if series is None:
-        array = np.ma.getdata(given) if np.ma.isMA(given) else np.asarray(given)
+        try:
+            array = np.ma.getdata(given) if np.ma.isMA(given) else np.asarray(given)
+        except Exception:
+            return f"{shown(given)}, which makes no array"
         if array.ndim != 1:
             return ""
+        if array.dtype.names is not None:
+            return "records"
         series = pd.Series(array)
     if kinds.time_kind(series) is not None:
         return "dates or durations"
@@ -405,7 +411,7 @@ def read_numbers(what: str, given: Any, data: pd.DataFrame) -> FloatArray | None
         values = np.asarray(
             np.ma.filled(np.ma.asarray(given, dtype=float), np.nan) if np.ma.isMA(given) else given, float
         )
-    except (TypeError, ValueError) as error:
+    except Exception as error:
         raise DesignError(f"The values of {what} are not numbers: {error}. Give one number per row.") from error
     if values.shape != (data.shape[0],):
         raise DesignError(

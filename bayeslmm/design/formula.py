@@ -89,7 +89,6 @@ class Formula:
     bars: tuple[Bar, ...]
 
 
-@lru_cache(maxsize=256)
 def parse_formula(text: str) -> Formula:
     """Split an lme4-style formula.
 
@@ -118,6 +117,13 @@ def parse_formula(text: str) -> Formula:
     >>> [bar.structure for bar in parse_formula("y ~ 1 + ar1(0 + t | g) + (1 | h)").bars]
     ['ar1', 'us']
     """
+    if not isinstance(text, str):
+        raise FormulaError(f"The formula is a {type(text).__name__}, not a string such as 'y ~ x + (x | g)'.")
+    return _parsed(text)
+
+
+@lru_cache(maxsize=256)
+def _parsed(text: str) -> Formula:
     tokens = tokenize(text)
     tilde = _tilde(text, tokens)
     left, right = tokens[:tilde], tokens[tilde + 1 :]

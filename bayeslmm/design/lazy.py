@@ -16,6 +16,7 @@ from typing import overload
 import numpy as np
 import pandas as pd
 
+from bayeslmm.arguments import shown
 from bayeslmm.types import AnyArray
 
 _ISO_LIKE = re.compile(r"\d{4}-\d\d-\d\d")
@@ -87,7 +88,10 @@ def level_name(value: object) -> str:
         return str(int(value))
     if isinstance(value, dt.date | dt.timedelta | np.datetime64 | np.timedelta64):
         return _time_name(value)
-    return str(value)
+    try:
+        return str(value)
+    except Exception:
+        return shown(value)
 
 
 def _time_name(value: dt.date | dt.timedelta | np.datetime64 | np.timedelta64) -> str:
@@ -97,6 +101,8 @@ def _time_name(value: dt.date | dt.timedelta | np.datetime64 | np.timedelta64) -
     if not isinstance(value, dt.datetime | np.datetime64):
         return str(value)
     moment = pd.Timestamp(value)
+    if pd.isna(moment):
+        return str(moment)
     midnight = moment.tzinfo is None and moment == moment.normalize()
     return str(moment.date()) if midnight else str(moment)
 

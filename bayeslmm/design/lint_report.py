@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from bayeslmm.arguments import shown
 from bayeslmm.design.names import on_terminal
 from bayeslmm.design.screen import cells, fill, screen_width, wrap
+from bayeslmm.errors import DesignError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,11 +84,11 @@ class LintReport:
 
         Raises
         ------
-        ValueError
+        DesignError
             Another name.
         """
-        if package not in PACKAGES:
-            raise ValueError(f"{package!r} is not compared with. Known: {', '.join(PACKAGES)}.")
+        if not isinstance(package, str) or package not in PACKAGES:
+            raise DesignError(f"{shown(package)} is not compared with. Known: {', '.join(PACKAGES)}.")
         kept = tuple(f for f in self.findings if package in f.elsewhere)
         return LintReport(self.formula, kept, self.with_data)
 

@@ -363,6 +363,8 @@ def _known_levels(name: str, column: Column, series: pd.Series) -> pd.Series:
 
 def _weights_text(recipe: Recipe, weights: Any) -> str | None:
     if isinstance(weights, str):
+        if not weights.strip():
+            raise DesignError(f"weights={weights!r} is empty. Give the name of a column, an expression, or an array.")
         return weights
     if weights is not None or not recipe.weighted:
         return None

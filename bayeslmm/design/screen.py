@@ -10,7 +10,9 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from bayeslmm.arguments import whole
 from bayeslmm.design.names import on_terminal
+from bayeslmm.errors import DesignError
 
 # Of files, pipes and notebooks, which have no width of their own.
 WIDTH = 80
@@ -113,6 +115,7 @@ def wrap(text: str, width: int, indent: str = "") -> list[str]:
     >>> wrap("sd is 12.345 at most", 12, "  ")
     ['sd is 12.345', '  at most']
     """
+    width = whole("width", width, 1, error=DesignError)
     out = []
     for line in on_terminal(text).split("\n"):
         words = _WORD.findall(line)

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bayeslmm.arguments import numbers_of, shown
 from bayeslmm.equality import by_value
+from bayeslmm.errors import PriorError
 from bayeslmm.likelihood import small
 from bayeslmm.likelihood.criteria import LOG_2PI, minus_two_log_density
 from bayeslmm.likelihood.crossproducts import CrossProducts
@@ -33,6 +35,24 @@ class NormalPrior:
     mean: FloatArray
     sd: FloatArray
     basis: FloatArray | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "sd", "basis"):
+            value = getattr(self, name)
+            if value is None and name == "basis":
+                continue
+            # Arrays of numbers come from the package itself.
+            if not (type(value) is np.ndarray and value.dtype == np.float64):
+                shape = (None, None) if name == "basis" else (None,)
+                value = numbers_of(name, value, shape=shape, finite=name != "sd", error=PriorError)
+                object.__setattr__(self, name, value)
+        if self.sd.shape != self.mean.shape or not (self.sd > 0).all():
+            raise PriorError(
+                f"The normal prior has {self.mean.size} means and the sds {shown(self.sd)}: there is one for each "
+                "coefficient, positive, inf where flat."
+            )
+        if self.basis is not None and self.basis.shape != (self.mean.size, self.mean.size):
+            raise PriorError(f"The basis has the shape {self.basis.shape}; there are {self.mean.size} coefficients.")
 
     @property
     def precision(self) -> FloatArray:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from bayeslmm.arguments import mapping, numbers_of
 from bayeslmm.design.design import Design, RandomTerm
 from bayeslmm.design.labels import group_labels
 from bayeslmm.design.terms import term_position
@@ -46,8 +47,7 @@ def resolve_fixed(design: Design, fix: Mapping[str, Any] | None) -> dict[int, Fl
     """
     if fix is None:
         return {}
-    if not isinstance(fix, Mapping):
-        raise DesignError(f"fix is a {type(fix).__name__}, not a mapping such as {{'theta': [0.5]}}.")
+    mapping("fix", fix, "a mapping such as {'theta': [0.5]}", DesignError)
     labels = [term.label for term in design.terms]
     groups = [term.group for term in design.terms]
     names = [theta_names(design, i) for i in range(len(labels))]
@@ -127,10 +127,7 @@ def theta_names(design: Design, position: int) -> tuple[str, ...]:
 
 
 def _values(key: str, value: Any, names: tuple[str, ...]) -> FloatArray:
-    try:
-        values = np.atleast_1d(np.asarray(value, dtype=float))
-    except (TypeError, ValueError) as error:
-        raise DesignError(f"fix[{key!r}] is {value!r}, which is not a sequence of numbers.") from error
+    values = np.atleast_1d(numbers_of(f"fix[{key!r}]", value, finite=False, error=DesignError))
     if values.shape != (len(names),):
         raise DesignError(
             f"fix[{key!r}] has the shape {values.shape}, but there {'is' if len(names) == 1 else 'are'} {len(names)} "

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from bayeslmm.arguments import real, shown
 from bayeslmm.design.covariance import CovarianceStructure
-from bayeslmm.errors import FitError
+from bayeslmm.errors import ArgumentError, FitError
 from bayeslmm.likelihood import CrossProducts
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.types import FloatArray
@@ -100,12 +101,14 @@ def resolve_penalty(penalty: Any) -> Penalty | None:
         return penalty
     if isinstance(penalty, str) and penalty in _NAMED:
         return Penalty(penalty, *_NAMED[penalty])
-    if isinstance(penalty, int | float) and not isinstance(penalty, bool) and 1.0 < penalty < math.inf:
-        return Penalty(f"shape {penalty:g}", float(penalty), float(penalty))
-    raise FitError(
-        f"penalty={penalty!r} is unknown. Use {', '.join(map(repr, _NAMED))}, or the shape of the gamma (Wishart) "
-        "prior: a number above 1, at which there is no penalty."
-    )
+    try:
+        shape = real("penalty", penalty, above=1.0)
+    except ArgumentError:
+        raise FitError(
+            f"penalty={shown(penalty)} is unknown. Use {', '.join(map(repr, _NAMED))}, or the shape of the gamma "
+            "(Wishart) prior: a number above 1, at which there is no penalty."
+        ) from None
+    return Penalty(f"shape {shape:g}", shape, shape)
 
 
 def penalty_value(cp: CrossProducts, penalty: Penalty, x: FloatArray, held: Collection[int]) -> float:

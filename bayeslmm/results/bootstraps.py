@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from bayeslmm.arguments import choice
 from bayeslmm.design.design import Design
 from bayeslmm.design.readable import readable
 from bayeslmm.design.screen import fill
@@ -110,6 +111,7 @@ class Bootstrap:
         Davison & Hinkley (1997), Bootstrap Methods and their Application, ch. 5.
         """
         check_level(level)
+        choice("kind", kind, ("percentile", "basic"), DesignError)
         if kind not in ("percentile", "basic"):
             raise DesignError(f"kind={kind!r} is unknown. Use 'percentile' or 'basic'.")
         if not self.ok.any():

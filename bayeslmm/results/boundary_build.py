@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from bayeslmm.arguments import choice
+from bayeslmm.arguments import choice, flag, labels, shown
 from bayeslmm.bayes.progress import Progress
 from bayeslmm.design.same import same_design
 from bayeslmm.errors import DesignError, FitError
@@ -81,6 +81,7 @@ def build_report(
     check_delta(delta)
     choice("detail", detail, DETAIL, DesignError)
     out = _not_wanted(leave_out)
+    flag("progressbar", progressbar, DesignError)
     rng = generator(random_seed)
     _check_posterior(fit, posterior)
     if not fit.status.ok:
@@ -119,7 +120,7 @@ def _sections(
 
 def _not_wanted(leave_out: str | Sequence[str]) -> tuple[str, ...]:
     """Names of sections that are left out."""
-    names = (leave_out,) if isinstance(leave_out, str) else tuple(leave_out)
+    names = labels("leave_out", leave_out, error=DesignError)
     return tuple(choice("leave_out", name, OPTIONAL, DesignError) for name in names)
 
 
@@ -144,8 +145,8 @@ def _check_posterior(fit: REMLResult, posterior: Posterior | str) -> None:
                 f"The posterior is one of another model: {posterior.formula!r} on {posterior.n} observations, the fit "
                 f"{fit.formula!r} on {fit.n}. Sample the Model that was fitted."
             )
-    elif posterior not in ("sample", "none"):
-        raise DesignError(f"posterior={posterior!r} is neither a posterior of the model, nor 'sample' or 'none'.")
+    elif not isinstance(posterior, str) or posterior not in ("sample", "none"):
+        raise DesignError(f"posterior={shown(posterior)} is neither a posterior of the model, nor 'sample' or 'none'.")
 
 
 def _posterior(fit: REMLResult, posterior: Posterior | str, rng: np.random.Generator) -> Posterior | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from bayeslmm.arguments import choice, flag, text
 from bayeslmm.bayes.evidence import (
     BayesFactor,
     check_density_at_zero,
@@ -23,7 +24,7 @@ from bayeslmm.bayes.progress import Progress, interactive
 from bayeslmm.bayes.sensitivity import reweight, scaled_priors
 from bayeslmm.errors import BayesLMMWarning, DesignError
 from bayeslmm.results.labels import Parameter, find
-from bayeslmm.results.prior_checks import SCALES, PriorChecks, listed
+from bayeslmm.results.prior_checks import SCALES, PriorChecks, factors
 from bayeslmm.types import FloatArray
 from bayeslmm.writing import FilePath
 
@@ -91,6 +92,10 @@ class Checks(PriorChecks):
         """
         from bayeslmm.bayes.loo import leave_out, psis_loo, refitted, warn_about_k
 
+        choice("kind", kind, ("observation", "group"), DesignError)
+        flag("refit", refit, DesignError)
+        if group is not None:
+            text("group", group, "the name of a grouping factor", DesignError)
         cp = self.cross_products
         with Progress(interactive()) as progress:
             progress.announce("leave-one-out: every unit at many draws (draws= for fewer)")
@@ -207,7 +212,7 @@ class Checks(PriorChecks):
           scale x 1     BF01 = 3.41
           scale x 2     BF01 = 6.39
         """
-        p, scales = find(self.design, label, self.priors), listed("scales", scales)
+        p, scales = find(self.design, label, self.priors), factors("scales", scales)
         if p.kind != "sd":
             raise DesignError(f"{label!r} is no standard deviation of random effects. Name one, e.g. 'sd_<group>'.")
         position, effect = p.position, p.effects[0]

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from bayeslmm.arguments import numbers_of, shown
 from bayeslmm.design.design import Design
 from bayeslmm.design.lookup import term_positions
 from bayeslmm.design.readable import readable
@@ -216,8 +217,8 @@ class FitCoefficients:
         return kenward_roger(self.cp, self.optimum)
 
     def _check_ddf(self, ddf: str) -> None:
-        if ddf not in get_args(DDF):
-            raise DesignError(f"ddf={ddf!r} is not known. Use one of {', '.join(map(repr, get_args(DDF)))}.")
+        if not isinstance(ddf, str) or ddf not in get_args(DDF):
+            raise DesignError(f"ddf={shown(ddf)} is not known. Use one of {', '.join(map(repr, get_args(DDF)))}.")
         if self.optimum.status is FitStatus.non_finite or not self.optimum.sigma > 0:
             raise FitError(
                 f"The residual standard deviation is {self.optimum.sigma:g}: the model reproduces the response; "
@@ -246,7 +247,7 @@ class FitCoefficients:
             L = [L]
         if isinstance(L, Sequence) and L and all(isinstance(name, str) for name in L):
             return np.eye(len(names))[[k for name in L for k in _positions(str(name), names)]]
-        rows = np.atleast_2d(np.asarray(L, dtype=float))
+        rows = np.atleast_2d(numbers_of("L", L, finite=False, error=DesignError))
         if rows.ndim != 2 or rows.shape[1] != len(names) or not np.isfinite(rows).all():
             raise DesignError(
                 f"L has shape {np.shape(L)}; it needs finite numbers, one column for each of the {len(names)} "

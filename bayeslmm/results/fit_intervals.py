@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from bayeslmm.arguments import MOST_REFITS, MOST_WORKERS, affordable, choice, whole
 from bayeslmm.design.design import Design
 from bayeslmm.design.readable import readable
 from bayeslmm.errors import DesignError
@@ -58,8 +59,7 @@ class FitIntervals:
         return optimise(self.cp, not self.optimum.reml, fixed=self._fixed)
 
     def _by_criterion(self, criterion: str | None) -> Optimum:
-        if criterion not in (None, "REML", "ML"):
-            raise DesignError(f"criterion={criterion!r} is unknown. Use 'REML', 'ML' or None for the one fitted.")
+        criterion = choice("criterion", criterion, (None, "REML", "ML"), DesignError)
         return self.optimum if criterion in (None, self._criterion_name) else self._other_optimum
 
     @property
@@ -181,16 +181,17 @@ class FitIntervals:
         """
         level = check_level(level)
         optimum = self._by_criterion(criterion)
+        choice("method", method, ("profile", "wald", "pivot", "bootstrap"), DesignError)
+        choice("kind", kind, ("percentile", "basic"), DesignError)
+        generator(random_seed), _count(self.design, n)
         if method == "bootstrap":
             return self.bootstrap(n, random_seed, criterion=criterion).confint(level, kind, parameters)
         if method == "profile":
             ends = methods.profile(self.design, self.cp, optimum, self._estimates_of(optimum), parameters, level)
         elif method == "wald":
             ends = methods.wald(self.design, self.cp, optimum, self._estimates_of(optimum), parameters, level)
-        elif method == "pivot":
-            ends = methods.pivot(self.design, parameters, level)
         else:
-            raise DesignError(f"method={method!r} is unknown. Use 'profile', 'wald', 'pivot' or 'bootstrap'.")
+            ends = methods.pivot(self.design, parameters, level)
         ends.attrs.update(method=method, level=level)
         if method != "pivot":
             ends.attrs["criterion"] = "REML" if optimum.reml else "ML"
@@ -237,7 +238,7 @@ class FitIntervals:
         """
         rng = generator(random_seed)
         beta = np.asarray(self._conditional.beta[0])
-        Y = simulate_responses(self.design, self.optimum.terms, self.optimum.sigma, beta, _count(n), rng)
+        Y = simulate_responses(self.design, self.optimum.terms, self.optimum.sigma, beta, _count(self.design, n), rng)
         return pd.DataFrame(Y, index=self.design.index)
 
     def bootstrap(
@@ -282,7 +283,7 @@ class FitIntervals:
         simulated from. `Bootstrap.confint` says so.
         """
         optimum, rng = self._by_criterion(criterion), generator(random_seed)
-        n, workers = _count(n), _threads(workers)
+        n, workers = _count(self.design, n), _threads(workers)
         check_minimum(optimum, all_parameters(self.design))
         beta = self._beta_of(optimum)
         parts = [
@@ -303,13 +304,11 @@ class FitIntervals:
         )
 
 
-def _count(n: Any) -> int:
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-        raise DesignError(f"n={n!r}: the number of simulated responses must be a whole number, at least 1.")
-    return int(n)
+def _count(design: Design, n: Any) -> int:
+    """A number of simulated responses, which are in memory together."""
+    number = whole("n", n, 1, MOST_REFITS, DesignError)
+    return affordable("n", number, design.n_observations, DesignError)
 
 
 def _threads(workers: Any) -> int:
-    if isinstance(workers, bool) or not isinstance(workers, int | np.integer) or workers < 1:
-        raise DesignError(f"workers={workers!r}: the number of threads must be a whole number, at least 1.")
-    return int(workers)
+    return whole("workers", workers, 1, MOST_WORKERS, DesignError)

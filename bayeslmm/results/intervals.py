@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from bayeslmm import arguments
 from bayeslmm.errors import DesignError
 from bayeslmm.types import FloatArray
 
@@ -18,15 +19,7 @@ def check_level(level: float) -> float:
     DesignError
         No number, or not strictly between 0 and 1.
     """
-    if isinstance(level, np.ndarray) and level.ndim == 0:
-        level = level.item()
-    if isinstance(level, bool) or not isinstance(level, int | float | np.number):
-        raise DesignError(f"level={level!r} is no number. Give a probability between 0 and 1, e.g. level=0.95.")
-    if not 0.0 < level < 1.0:
-        # What is hardly above 1 was not meant in per cent.
-        hint = f" Write level={level / 100:g} for {level:g} %." if 2.0 <= level < 100.0 else ""
-        raise DesignError(f"level={level!r} is not a probability strictly between 0 and 1.{hint}")
-    return level
+    return arguments.level("level", level, DesignError)
 
 
 def near_end(correlation: float) -> str:

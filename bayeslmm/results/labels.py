@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bayeslmm.arguments import text
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.design.design import Design
 from bayeslmm.design.labels import GroupLabels
@@ -94,6 +95,7 @@ def find(design: Design, label: str, priors: Priors | None = None) -> Parameter:
     DesignError
         No such parameter, or several.
     """
+    text("label", label, "the label of a parameter, such as 'sigma'", DesignError)
     known = (*parameters(design), *(() if priors is None else at_mean_parameters(design, priors)))
     exact = [known[i] for i in positions(label, [p.label for p in known])]
     loose = [p for p in known if p.label.split("[")[0] == label]

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from numbers import Real
-
-import numpy as np
-
+from bayeslmm.arguments import real, shown
 from bayeslmm.bayes.at_means import at_means, effect_sizes
 from bayeslmm.bayes.prior_scales import response_sd
 from bayeslmm.design.design import Design
-from bayeslmm.errors import DesignError
+from bayeslmm.errors import ArgumentError, DesignError
 from bayeslmm.results.labels import Parameter
 
 # Share of the scale of the default prior.
@@ -39,8 +36,11 @@ def check_delta(delta: float | None) -> None:
     """
     if delta is None:
         return
-    if isinstance(delta, bool) or not isinstance(delta, Real) or not (np.isfinite(delta) and delta >= 0):
+    try:
+        real("delta", delta, least=0.0)
+    except ArgumentError:
         raise DesignError(
-            f"delta={delta!r}: a standard deviation below which it is negligible is a number of at least 0, in the "
+            f"delta={shown(delta)}: a standard deviation below which it is negligible is a number of at least 0, in "
+            "the "
             "units of the response."
-        )
+        ) from None

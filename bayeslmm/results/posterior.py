@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from numbers import Real
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from bayeslmm.arguments import real, shown
 from bayeslmm.bayes.collapsed import Diagnostics
 from bayeslmm.bayes.layout import GroupLayout, group_columns, make_layout
 from bayeslmm.bayes.moments import ExactMoments
@@ -20,7 +20,7 @@ from bayeslmm.design.design import Design
 from bayeslmm.design.readable import Tables, readable
 from bayeslmm.design.screen import fill
 from bayeslmm.equality import by_value
-from bayeslmm.errors import DesignError, FitError
+from bayeslmm.errors import ArgumentError, DesignError, FitError
 from bayeslmm.likelihood import CrossProducts, cross_products
 from bayeslmm.results.checks import Checks
 from bayeslmm.results.intervals import check_level, hdi
@@ -302,11 +302,14 @@ class Posterior(Checks, PosteriorPredictions):
         >>> round(post.probability_below("sd_Batch", 1.0), 1)
         0.6
         """
-        if isinstance(delta, bool) or not isinstance(delta, Real) or np.isnan(delta):
+        draws = self.draws(label)
+        try:
+            return float(np.mean(draws < real("delta", delta, finite=False)))
+        except ArgumentError:
             raise DesignError(
-                f"delta={delta!r} is no number that {label} could be below. Give one, on the scale of the parameter."
-            )
-        return float(np.mean(self.draws(label) < delta))
+                f"delta={shown(delta)} is no number that {label} could be below. Give one, on the scale of the "
+                "parameter."
+            ) from None
 
     def ranef(self) -> dict[str, pd.DataFrame]:
         """Posterior means of the random effects: group to frame of levels x effects."""

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
+from bayeslmm.arguments import choice, generator, labels, shown
 from bayeslmm.bayes.predictive import Request, check_prior_draws, posterior_predictive, predictive_draws, prior_tree
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.design.design import Design
@@ -113,6 +114,7 @@ class FitPredictions:
         1     356.1       67.6     223.6      488.5
         """
         check_level(level)
+        generator(random_seed, error=DesignError)
         rows, request = _asked(self.design, newdata, kind, random, new_levels, weights)
         mean = self._mean(rows, request)
         variance = prediction_variance(self.cp, self.optimum.factors, self.optimum.factor, rows, request.groups)
@@ -213,7 +215,7 @@ class PosteriorPredictions:
         ends = [0.5 - level / 2, 0.5 + level / 2]
         out = np.empty((rows.n, 4))
         posterior = self.data["posterior"].to_dataset()
-        rng = np.random.default_rng(random_seed)
+        rng = generator(random_seed, error=DesignError)
         for part, mean, drawn in predictive_draws(self.design, posterior, rows, request, rng):
             out[part, 0], out[part, 1] = mean.mean(0), drawn.std(0, ddof=1)
             out[part, 2:] = np.quantile(drawn, ends, axis=0).T
@@ -252,7 +254,7 @@ class PosteriorPredictions:
         sigma = posterior["sigma"]
         values = np.full((sigma.size, rows.complete.size), np.nan)
         places = np.flatnonzero(rows.complete)
-        rng = np.random.default_rng(random_seed)
+        rng = generator(random_seed, error=DesignError)
         for part, _, drawn in predictive_draws(self.design, posterior, rows, request, rng):
             values[:, places[part]] = drawn
         coords = {"chain": sigma["chain"].to_numpy(), "draw": sigma["draw"].to_numpy(), "obs": _obs_labels(rows.index)}
@@ -284,10 +286,10 @@ class PosteriorPredictions:
             A group of the prior, which is improper: sample with ``priors="weak"``.
         """
         for name in groups:
-            if name not in _GROUPS:
-                raise DesignError(f"There is no group {name!r} to add. Known: {', '.join(_GROUPS)}.")
+            if not isinstance(name, str) or name not in _GROUPS:
+                raise DesignError(f"There is no group {shown(name)} to add. Known: {', '.join(_GROUPS)}.")
         check_prior_draws(draws)
-        rng = np.random.default_rng(random_seed)
+        rng = generator(random_seed, error=DesignError)
         tree = self.data.copy()
         if "posterior_predictive" in groups:
             tree = posterior_predictive(self.design, tree, rng)
@@ -311,10 +313,8 @@ def _asked(
     design: Design, newdata: Any, kind: str, random: Random, new_levels: str, weights: Any
 ) -> tuple[Rows, Request]:
     """Read the arguments of a prediction and evaluate the rows."""
-    if kind not in _KINDS:
-        raise DesignError(f"kind={kind!r} is unknown. Use 'mean' or 'observation'.")
-    if new_levels not in _NEW_LEVELS:
-        raise DesignError(f"new_levels={new_levels!r} is unknown. Use 'error', 'sample' or 'zero'.")
+    choice("kind", kind, _KINDS, DesignError)
+    choice("new_levels", new_levels, _NEW_LEVELS, DesignError)
     groups = _chosen_groups(design, random)
     observation = kind == "observation"
     if weights is not None and (newdata is None or not observation):
@@ -326,7 +326,7 @@ def _asked(
     if len(rows.skipped):
         text = str(rows.skipped).replace("dropped", "without prediction")
         warnings.warn(f"Missing values in the new data: {text}.", BayesLMMWarning, stacklevel=3)
-    if random == "new" and "new" not in design.groupings:
+    if isinstance(random, str) and random == "new" and "new" not in design.groupings:
         rows = replace(rows, levels={name: _all_new(design, name, own) for name, own in rows.levels.items()})
         return rows, Request(groups, observation, True)
     if new_levels == "error":
@@ -344,6 +344,7 @@ def _chosen_groups(design: Design, random: Random) -> tuple[str, ...]:
         if random in ("all", "new"):
             return every
         random = (random,)
+    random = labels("random", random, error=DesignError)
     unknown = [name for name in random if name not in every]
     if unknown:
         raise DesignError(

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from bayeslmm.arguments import labels as texts
+from bayeslmm.arguments import real, shown
 from bayeslmm.bayes.layout import make_layout
 from bayeslmm.bayes.log_likelihood import VarianceDraws, marginal_log_likelihood, variance_draws
 from bayeslmm.bayes.priors import Priors
@@ -88,6 +90,7 @@ class PriorChecks:
         """
         from arviz_stats import psense
 
+        real("threshold", threshold, least=0.0, error=DesignError)
         tree = self.power_tree()
         found = {}
         for name in ("prior", "likelihood"):
@@ -213,15 +216,18 @@ class PriorChecks:
             return [(str(name), overridden(self.design, self.priors, spec)) for name, spec in priors.items()]
         chosen = [p for p in self._parameters if p.kind == "sd"]
         if labels is not None:
-            chosen = [find(self.design, label, self.priors) for label in _some("parameters", labels)]
+            chosen = [
+                find(self.design, label, self.priors)
+                for label in _some("parameters", texts("parameters", labels, error=DesignError))
+            ]
             odd = [p.label for p in chosen if p.kind not in ("sd", "sigma")]
             if odd:
                 raise DesignError(f"{', '.join(odd)}: only priors of standard deviations have scales. Name sds.")
         places = [(p.position, p.effects[0]) for p in chosen if p.kind == "sd"]
         sigma = any(p.kind == "sigma" for p in chosen)
-        factors = _some("scales", scales)
-        swept = [scaled_priors(self.design, self.priors, s, places, sigma) for s in factors]
-        return [(f"scale x {s:g}", changed) for s, changed in zip(factors, swept, strict=True)]
+        multiples = _some("scales", factors("scales", scales))
+        swept = [scaled_priors(self.design, self.priors, s, places, sigma) for s in multiples]
+        return [(f"scale x {s:g}", changed) for s, changed in zip(multiples, swept, strict=True)]
 
     def _swept_row(
         self, name: str, p: Parameter, weighed: Reweighted, delta: float | None, level: float
@@ -252,6 +258,13 @@ class PriorChecks:
         return _SMALL * float(np.mean(self._variance_draws.sigma)) / column_size(self.design, p)
 
 
+def factors(name: str, values: Any) -> tuple[float, ...]:
+    """Factors on the scales of priors: numbers; whether they are positive says what uses them."""
+    return tuple(
+        real(f"An element of {name}", value, finite=False, error=DesignError) for value in listed(name, values)
+    )
+
+
 def listed(name: str, values: Any) -> tuple[Any, ...]:
     """The elements of an argument that is a sequence; one text is one element.
 
@@ -262,8 +275,8 @@ def listed(name: str, values: Any) -> tuple[Any, ...]:
     """
     try:
         return (values,) if isinstance(values, str) else tuple(values)
-    except TypeError as error:
-        raise DesignError(f"{name}={values!r} is no sequence. Write {name}=[{values!r}] for one of them.") from error
+    except Exception as error:
+        raise DesignError(f"{name}={shown(values)} is no sequence. Write {name}=[...] for one of them.") from error
 
 
 def _some(name: str, values: Any) -> tuple[Any, ...]:
@@ -271,7 +284,7 @@ def _some(name: str, values: Any) -> tuple[Any, ...]:
     chosen = listed(name, values)
     if not chosen:
         raise DesignError(
-            f"{name}={values!r} is empty, so that there is nothing to compare. Leave it out for the usual ones."
+            f"{name}={shown(values)} is empty, so that there is nothing to compare. Leave it out for the usual ones."
         )
     return chosen
 
@@ -280,7 +293,8 @@ def _check_mapping(priors: Any) -> None:
     example = "prior_sweep({'half-normal': bl.HalfNormal(10), 'weak': 'weak'})"
     if not isinstance(priors, Mapping):
         raise DesignError(
-            f"priors={priors!r} has no names for the rows of the table. Give a mapping of names to priors: {example}."
+            f"priors={shown(priors)} has no names for the rows of the table. Give a mapping of names to priors: "
+            f"{example}."
         )
     if not priors:
         raise DesignError(

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from bayeslmm.arguments import numbers_of, shown
 from bayeslmm.design.design import Design
-from bayeslmm.errors import BayesLMMWarning, ConvergenceWarning, DesignError, FitError
+from bayeslmm.errors import ArgumentError, BayesLMMWarning, ConvergenceWarning, DesignError, FitError
 from bayeslmm.inference import Profile, ProfileTarget, profile_curve, profile_ends
 from bayeslmm.likelihood import CrossProducts
 from bayeslmm.reml import Optimum
@@ -98,7 +99,9 @@ def find_derived(design: Design, label: str) -> Parameter:
         No such parameter, or several.
     """
     if not isinstance(label, str):
-        raise LabelTypeError(f"{label!r} is no label of a parameter, such as 'sigma'. fit.estimates().index has them.")
+        raise LabelTypeError(
+            f"{shown(label)} is no label of a parameter, such as 'sigma'. fit.estimates().index has them."
+        )
     kind, _, rest = label.partition("_")
     if kind not in _DERIVED or not rest:
         return find(design, label)
@@ -158,16 +161,18 @@ def _shown(estimate: float, sigma: float, kind: str, lower: float, upper: float)
 
 def _numbers(values: ArrayLike, parameter: Parameter) -> FloatArray:
     try:
-        grid = np.atleast_1d(np.asarray(values, dtype=float))
-    except (TypeError, ValueError) as error:
+        grid = np.atleast_1d(numbers_of("values", values, finite=False))
+    except ArgumentError as error:
         raise DesignError(
-            f"{parameter.label} cannot be profiled at values={values!r}: they are no numbers. Give a number or a list "
+            f"{parameter.label} cannot be profiled at values={shown(values)}: they are no numbers. Give a number or "
+            "a list "
             "of numbers."
         ) from error
     if grid.ndim > 1 or not grid.size:
         what = "is empty" if not grid.size else f"has {grid.ndim} axes"
         raise DesignError(
-            f"values={values!r} {what}; a profile needs a number or a list of numbers. Leave values out for a grid "
+            f"values={shown(values)} {what}; a profile needs a number or a list of numbers. Leave values out for a "
+            "grid "
             "over the interval."
         )
     return grid
@@ -207,11 +212,11 @@ def choose_parameters(design: Design, labels: str | Sequence[str] | None) -> lis
         return list(parameters(design))
     try:
         asked = [labels] if isinstance(labels, str) else list(labels)
-    except TypeError as error:
+    except Exception as error:
         raise LabelTypeError(
-            f"parameters={labels!r} is neither a label nor a list of labels. Labels are: "
+            f"parameters={shown(labels)} is neither a label nor a list of labels. Labels are: "
             f"{', '.join(p.label for p in parameters(design))}."
         ) from error
     if not asked:
-        raise DesignError(f"parameters={labels!r} names no parameter. Leave it out (None) for all of them.")
+        raise DesignError(f"parameters={shown(labels)} names no parameter. Leave it out (None) for all of them.")
     return [find_derived(design, label) for label in asked]

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from bayeslmm.arguments import MOST_WORKERS, flag, whole
 from bayeslmm.design.design import Design
 from bayeslmm.design.readable import Tables, readable
 from bayeslmm.design.screen import fill
@@ -111,6 +112,7 @@ class REMLResult(FitStatistics, FitPredictions, FitIntervals, FitZeroTests, FitC
             Hold the fixed effects at their estimates, as lme4's condVar does; False adds their uncertainty.
         """
         optimum = self.optimum
+        flag("fixed_known", fixed_known, DesignError)
         blocks = conditional_variances(self.cp, optimum.factors, optimum.factor, fixed_known=fixed_known)
         return variances_by_group(self.design, self.cp, [v * self.sigma**2 for v in blocks])
 
@@ -260,8 +262,7 @@ class REMLResult(FitStatistics, FitPredictions, FitIntervals, FitZeroTests, FitC
             Wrong shape, missing or infinite values.
         """
         values = check_responses(self.design, Y, 2)
-        if workers < 1:
-            raise DesignError(f"workers={workers}: at least one is needed.")
+        workers = whole("workers", workers, 1, MOST_WORKERS, DesignError)
         optima = optimise_many(self.cp, values, self.reml, fixed=self._fixed, workers=workers)
         return Refits(self.design, self.reml, optima)
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from bayeslmm import arguments
+from bayeslmm.arguments import MOST_DRAWS, MOST_REFITS, choice, flag, labels, seed, shown, whole
 from bayeslmm.bayes.collapsed import ChainDiagnostics, Diagnostics, UnreliableWeightsError, sample_collapsed
 from bayeslmm.bayes.default_priors import PriorSpec, resolve_priors
 from bayeslmm.bayes.layout import make_layout
@@ -30,6 +33,8 @@ _FEWEST = 30
 _FAR = 5.0
 # Numbers of the pointwise log likelihood (n times draws) that are stored without being asked for.
 _LOG_LIKELIHOOD = 4_000_000
+# The default number of tuning draws, of which only other ones can be meant.
+_TUNE = 1000
 _METHODS = ("auto", "quadrature", "importance", "collapsed_nuts", "nuts")
 
 
@@ -178,21 +183,25 @@ def _warn_failed(checked: ChainDiagnostics) -> None:
 
 
 def _check(settings: Settings) -> None:
-    draws, chains, method = settings.draws, settings.chains, settings.method
-    for name, value in (("draws", draws), ("chains", chains), ("tune", settings.tune)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer):
-            raise FitError(f"{name}={value!r} is not a whole number.")
-    if settings.log_likelihood is not None and not isinstance(settings.log_likelihood, bool | np.bool_):
-        raise FitError(
-            f"log_likelihood={settings.log_likelihood!r} is neither True nor False, nor None (where it fits in memory)."
-        )
-    if method not in _METHODS:
-        raise FitError(f"method={method!r} is unknown. Use {', '.join(map(repr, _METHODS))}.")
+    draws = whole("draws", settings.draws, most=MOST_DRAWS, error=FitError)
+    chains = whole("chains", settings.chains, error=FitError)
+    whole("tune", settings.tune, 0, MOST_REFITS, FitError)
+    flag("progressbar", settings.progressbar, FitError)
+    if settings.log_likelihood is not None:
+        flag("log_likelihood", settings.log_likelihood, FitError)
+    method = choice("method", settings.method, _METHODS, FitError)
     if method != "nuts" and draws < _FEWEST:
         raise FitError(f"draws={draws}: the diagnostics of the sample need at least {_FEWEST} draws.")
     if chains < 1 or draws < chains:
         raise FitError(f"draws={draws}, chains={chains}: there must be at least one draw in each chain.")
-    generator(settings.random_seed)
+    seed("random_seed", settings.random_seed, FitError)
+    if method in ("quadrature", "importance") and settings.tune != _TUNE:
+        warnings.warn(
+            f"tune={settings.tune} has no effect: the draws of method={method!r} are independent. Only 'nuts' and "
+            "'collapsed_nuts' tune.",
+            BayesLMMWarning,
+            stacklevel=4,
+        )
 
 
 def _check_memory(design: Design, settings: Settings, kept: dict[str, bool], log_likelihood: bool) -> None:
@@ -210,20 +219,9 @@ def _check_memory(design: Design, settings: Settings, kept: dict[str, bool], log
         )
 
 
-def generator(seed: int | np.random.Generator | None) -> np.random.Generator:
-    """The generator of a user's ``random_seed``.
-
-    Raises
-    ------
-    FitError
-        It is no seed.
-    """
-    try:
-        return np.random.default_rng(seed)
-    except (TypeError, ValueError) as error:
-        raise FitError(
-            f"random_seed={seed!r} is no seed ({error}). Give a nonnegative whole number, a numpy Generator, or None."
-        ) from error
+def generator(seed: Any) -> np.random.Generator:
+    """The generator of a user's ``random_seed``; a `FitError` if it is no seed."""
+    return arguments.generator(seed, error=FitError)
 
 
 def kept_groups(design: Design, keep: Sequence[str] | None) -> dict[str, bool]:
@@ -237,6 +235,14 @@ def kept_groups(design: Design, keep: Sequence[str] | None) -> dict[str, bool]:
     groups = make_layout(design).groups
     if keep is None:
         return {group.labels.group: True for group in groups}
+    if not isinstance(keep, str | list | tuple | set | frozenset):
+        keep = labels("keep", keep, error=FitError)
+    odd = [name for name in keep if not isinstance(name, str)]
+    if odd:
+        raise FitError(
+            f"keep names {shown(odd[0])}, which has no random effects. Known: "
+            f"{', '.join(group.b for group in groups)}; keep=() stores none of them."
+        )
     wanted = {keep} if isinstance(keep, str) else set(keep)
     known = {name for group in groups for name in (group.labels.group, group.b)}
     if not wanted <= known:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bayeslmm.arguments import MOST_DRAWS, MOST_REFITS, whole
 from bayeslmm.bayes.progress import Progress, interactive
 from bayeslmm.design.design import Design
 from bayeslmm.design.shared import Identity
@@ -254,9 +255,7 @@ def check_count(name: str, value: Any, least: int) -> int:
     DesignError
         No whole number, or too small.
     """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise DesignError(f"{name}={value!r} is not a whole number of at least {least}.")
-    return int(value)
+    return whole(name, value, least, MOST_DRAWS if name == "draws" else MOST_REFITS, DesignError)
 
 
 def conclusion(test: ZeroTest) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
+from bayeslmm.arguments import shown
 from bayeslmm.bayes.prior_scales import rms
 from bayeslmm.design.design import Design
 from bayeslmm.design.readable import readable
@@ -194,7 +195,7 @@ def resolve(design: Design, what: str) -> Removal:
         No such term, several, or a parameter that is not the standard deviation of random effects.
     """
     if not isinstance(what, str):
-        raise DesignError(f"test_zero needs a name such as 'Subject' or 'sd_Subject[Days]', not {what!r}.")
+        raise DesignError(f"test_zero needs a name such as 'Subject' or 'sd_Subject[Days]', not {shown(what)}.")
     labels, groups = [term.label for term in design.terms], [term.group for term in design.terms]
     if what in groups or any("".join(label.split()) == "".join(what.split()) for label in labels):
         own = [label for label, group in zip(labels, groups, strict=True) if group == what]
@@ -239,7 +240,11 @@ def zero_test(
     `limits` are the milliseconds and the number of refits where `refits` is "auto".
     """
     draws = check_count("draws", draws, 1)
-    asked = None if refits == "auto" else check_count("refits", refits, int(method == "bootstrap"))
+    asked = (
+        None
+        if isinstance(refits, str) and refits == "auto"
+        else check_count("refits", refits, int(method == "bootstrap"))
+    )
     generator(seed)
     _check(fit, method)
     seed = SEED if seed is None else seed

@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import cholesky, qr, solve_triangular
 
+from bayeslmm.arguments import flag, instance
 from bayeslmm.design.design import Design
 from bayeslmm.design.frequency import expanded
+from bayeslmm.errors import DesignError
 from bayeslmm.teaching.size import check_dense
 from bayeslmm.teaching.terms import (
     block_diagonal,
@@ -133,7 +135,9 @@ def error_contrasts(model: HasDesign, *, force: bool = False) -> ErrorContrasts:
     >>> contrasts.K.shape, bool(np.allclose(contrasts.K.sum(axis=0), 0.0))
     ((30, 29), True)
     """
-    design = expanded(model.design)
+    flag("force", force, DesignError)
+    given = getattr(model, "design", None)
+    design = expanded(instance("model.design", given, Design, "the design of a bl.Model or of a fit", DesignError))
     if not force:
         check_dense(
             "K", design.n, design.n - design.p, "Take fewer rows, or force it: error_contrasts(model, force=True)."

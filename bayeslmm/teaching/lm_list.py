@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayeslmm import arguments
+from bayeslmm.arguments import flag
 from bayeslmm.design import Design, build_design
 from bayeslmm.design.formula import offsets_outside
 from bayeslmm.design.readable import readable
@@ -90,6 +92,7 @@ class LmList:
         pool : bool
             With the pooled residual standard deviation, or every group's own.
         """
+        flag("pool", pool, DesignError)
         return self._frame(self._scale(pool)[:, None] * np.sqrt(self.fits.unscaled))
 
     def _scale(self, pool: bool) -> FloatArray:
@@ -117,8 +120,8 @@ class LmList:
         """
         from scipy.stats import t as student
 
-        if not 0.0 < level < 1.0:
-            raise DesignError(f"level={level} is not strictly between 0 and 1. Use e.g. 0.95.")
+        level = arguments.level("level", level, DesignError)
+        flag("pool", pool, DesignError)
         own = (self.fits.n - self.fits.rank).astype(float)
         df = np.full_like(own, self.df) if pool else own
         quantile = np.asarray(student.ppf(0.5 + level / 2, np.where(df > 0, df, np.nan)))

@@ -11,6 +11,7 @@ import pandas as pd
 from scipy import sparse
 from scipy.linalg import cho_factor, cho_solve
 
+from bayeslmm.arguments import choice
 from bayeslmm.design.design import Design
 from bayeslmm.design.readable import readable
 from bayeslmm.design.screen import fill
@@ -104,14 +105,13 @@ class MixedModelEquations:
         DesignError
             Another name.
         """
+        choice("name", name, ("C", "covariance"), DesignError)
         index = self._index()
         if name == "C":
             frame = pd.DataFrame(self.C.toarray(), index=index, columns=index)
             frame[("rhs", "", "")] = self.rhs
             return frame
-        if name == "covariance":
-            return pd.DataFrame(self.covariance, index=index, columns=index)
-        raise DesignError(f"There is no {name!r} in the equations. Use 'C' or 'covariance'.")
+        return pd.DataFrame(self.covariance, index=index, columns=index)
 
     def check(self) -> float:
         """Largest absolute difference of (beta, b) to ``fixef()`` and ``ranef()`` of the fit."""
@@ -182,8 +182,7 @@ def henderson(
     ----------
     Henderson (1950, 1975); Robinson (1991), Statist. Sci. 6, 15-32.
     """
-    if form not in ("auto", "b", "u"):
-        raise DesignError(f"form={form!r} is unknown. Use 'auto', 'b' or 'u'.")
+    choice("form", form, ("auto", "b", "u"), DesignError)
     m = build_matrices(design, terms, sigma)
     check_dense("C^-1", m.p + m.q, m.p + m.q, "Use ranef() and ranef_variances(), which need no inverse.")
     singular = singular_terms(m)

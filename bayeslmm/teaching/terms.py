@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import sparse
 
+from bayeslmm.arguments import numbers_of, real, shown
 from bayeslmm.design.covariance import factor_from_theta
 from bayeslmm.design.design import Design
 from bayeslmm.design.labels import group_labels
-from bayeslmm.errors import DesignError
+from bayeslmm.errors import ArgumentError, DesignError
 from bayeslmm.types import FloatArray
 
 
@@ -23,7 +24,7 @@ def factors_from_theta(design: Design, theta: ArrayLike) -> tuple[FloatArray, ..
     DesignError
         Wrong length, or not finite.
     """
-    values = np.atleast_1d(np.asarray(theta, dtype=float))
+    values = np.atleast_1d(numbers_of("theta", theta, finite=False, error=DesignError))
     if values.shape != (design.n_theta,) or not np.isfinite(values).all():
         parts = ", ".join(f"{len(term.structure.rows)} for {term.label}" for term in design.terms)
         raise DesignError(
@@ -44,11 +45,15 @@ def check_sigma(sigma: float) -> None:
     ------
     DesignError
     """
-    if not (np.isfinite(sigma) and sigma > 0):
+    try:
+        # Its square is finite, and so is one over it.
+        real("sigma", sigma, least=1e-150, most=1e150)
+    except ArgumentError:
         raise DesignError(
-            f"sigma is {sigma}. The equations divide by the residual variance, so it has to be a positive number; a "
+            f"sigma is {shown(sigma)}. The equations divide by the residual variance, so it has to be a positive "
+            "number; a "
             "model that fits perfectly leaves nothing to weigh the data with."
-        )
+        ) from None
 
 
 def effects_by_term(design: Design, groups: Mapping[str, FloatArray]) -> tuple[FloatArray, ...]:
