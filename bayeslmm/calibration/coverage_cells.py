@@ -10,8 +10,10 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from bayeslmm import arguments
 from bayeslmm.arguments import MOST_REFITS, choice, shown
+from bayeslmm.arguments import instance as check_instance
+from bayeslmm.arguments import real as check_real
+from bayeslmm.arguments import whole as check_whole
 from bayeslmm.errors import ArgumentError, FitError
 from bayeslmm.types import FloatArray, IntArray
 
@@ -122,14 +124,14 @@ class Cell:
 
     def rng(self, seed: int, chunk: int) -> np.random.Generator:
         """Random numbers of one chunk of replicates."""
-        seed = arguments.whole("seed", seed, 0, error=FitError)
-        chunk = arguments.whole("chunk", chunk, 0, 2**32 - 1, FitError)
+        seed = check_whole("seed", seed, 0, error=FitError)
+        chunk = check_whole("chunk", chunk, 0, 2**32 - 1, FitError)
         return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(self.key, chunk)))
 
     def simulate(self, replicates: int, rng: np.random.Generator) -> FloatArray:
         """Responses (n, K), group after group."""
-        arguments.whole("replicates", replicates, 1, MOST_REFITS, FitError)
-        arguments.instance("rng", rng, np.random.Generator, "a numpy Generator, e.g. cell.rng(1, 0)", FitError)
+        check_whole("replicates", replicates, 1, MOST_REFITS, FitError)
+        check_instance("rng", rng, np.random.Generator, "a numpy Generator, e.g. cell.rng(1, 0)", FitError)
         codes, n = np.repeat(np.arange(self.groups), self.sizes), int(self.sizes.sum())
         noise = self.sigma * rng.standard_normal((n, replicates))
         if not self.slopes:
@@ -143,7 +145,7 @@ def _check_numbers(cell: Cell) -> None:
     for field in fields(cell)[1:]:
         value, whole = getattr(cell, field.name), field.name in ("groups", "size")
         try:
-            plain = arguments.whole(field.name, value, most=MOST_REFITS) if whole else arguments.real(field.name, value)
+            plain = check_whole(field.name, value, most=MOST_REFITS) if whole else check_real(field.name, value)
         except ArgumentError:
             kind = "whole number" if whole else "number"
             raise FitError(

@@ -9,7 +9,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from bayeslmm import arguments
+from bayeslmm.arguments import text as check_text
 from bayeslmm.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def load_dataset(name: str) -> pd.DataFrame:
     """
     import pandas as pd
 
-    arguments.text("name", name, "the name of a data set, as in bl.list_datasets()", DatasetError)
+    check_text("name", name, "the name of a data set, as in bl.list_datasets()", DatasetError)
     entry = describe_dataset(name)
     path = files(__name__).joinpath("data").joinpath(entry["file"])
     categorical = {c: str for c, info in entry["columns"].items() if "levels" in info}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bayeslmm import arguments
+from bayeslmm.arguments import level as probability
 from bayeslmm.errors import DesignError
 from bayeslmm.types import FloatArray
 
@@ -19,7 +19,7 @@ def check_level(level: float) -> float:
     DesignError
         No number, or not strictly between 0 and 1.
     """
-    return arguments.level("level", level, DesignError)
+    return probability("level", level, DesignError)
 
 
 def near_end(correlation: float) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from bayeslmm import arguments
 from bayeslmm.arguments import MOST_DRAWS, MOST_REFITS, choice, flag, labels, seed, shown, whole
+from bayeslmm.arguments import generator as generator_of
 from bayeslmm.bayes.collapsed import ChainDiagnostics, Diagnostics, UnreliableWeightsError, sample_collapsed
 from bayeslmm.bayes.default_priors import PriorSpec, resolve_priors
 from bayeslmm.bayes.layout import make_layout
@@ -221,7 +221,7 @@ def _check_memory(design: Design, settings: Settings, kept: dict[str, bool], log
 
 def generator(seed: Any) -> np.random.Generator:
     """The generator of a user's ``random_seed``; a `FitError` if it is no seed."""
-    return arguments.generator(seed, error=FitError)
+    return generator_of(seed, error=FitError)
 
 
 def kept_groups(design: Design, keep: Sequence[str] | None) -> dict[str, bool]:

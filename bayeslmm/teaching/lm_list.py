@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayeslmm import arguments
 from bayeslmm.arguments import flag
+from bayeslmm.arguments import level as check_level
 from bayeslmm.design import Design, build_design
 from bayeslmm.design.formula import offsets_outside
 from bayeslmm.design.readable import readable
@@ -120,7 +120,7 @@ class LmList:
         """
         from scipy.stats import t as student
 
-        level = arguments.level("level", level, DesignError)
+        level = check_level("level", level, DesignError)
         flag("pool", pool, DesignError)
         own = (self.fits.n - self.fits.rank).astype(float)
         df = np.full_like(own, self.df) if pool else own
