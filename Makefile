@@ -6,7 +6,7 @@ DOCS_STAMP := $(VENV)/.installed-docs
 # One thread each: results and timings do not depend on how many a library would take.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
-.PHONY: demo test test-kernel test-rounding check docs bench bench-peers bench-posterior bench-boundary calibrate atlas notebooks clean
+.PHONY: demo test test-kernel test-rounding fuzz check docs bench bench-peers bench-posterior bench-boundary calibrate atlas notebooks clean
 
 demo: $(STAMP)
 	$(BIN)/bayeslmm demo --out demo-output
@@ -25,6 +25,11 @@ test-kernel: $(STAMP)
 NOISE := 1
 test-rounding: $(STAMP)
 	$(ONE_THREAD) MPLBACKEND=Agg BAYESLMM_ROUNDING_NOISE=$(NOISE) $(BIN)/python -m pytest -q -n auto --dist loadfile $(NUMERICAL)
+
+# All odd values of all public arguments (half an hour), and many more changes of saved files.
+fuzz: $(STAMP)
+	$(ONE_THREAD) MPLBACKEND=Agg PYTHONPATH=$(CURDIR) $(BIN)/python tests/arguments/fuzz.py --seconds 10 --workers 2
+	$(ONE_THREAD) BAYESLMM_FUZZ=20 $(BIN)/python -m pytest -q tests/storage/test_changed_fits.py tests/storage/test_changed_netcdf.py
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
