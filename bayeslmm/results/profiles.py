@@ -110,9 +110,9 @@ def find_derived(design: Design, label: str) -> Parameter:
     except DesignError as error:
         sds = [p.label for p in parameters(design) if p.kind == "sd"]
         several = sum(known.split("[")[0] == f"sd_{rest}" for known in sds) > 1
+        what = "more than one effect of the model: it takes one" if several else "no parameter of the model"
         raise DesignError(
-            f"{label!r} names {'more than one' if several else 'no'} effect of the model: it takes one. "
-            f"There are: {', '.join(f'{kind}_{known[3:]}' for known in sds)}."
+            f"{label!r} names {what}. There are: {', '.join(f'{kind}_{known[3:]}' for known in sds)}."
         ) from error
     if sd.kind != "sd":
         raise DesignError(f"{label!r} names no effect of a grouping factor.")

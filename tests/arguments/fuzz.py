@@ -152,6 +152,8 @@ def main() -> None:
     print(len(names), "arguments,", len(found), "calls:", dict(collections.Counter(o.kind for o in found)))
     if options.out:
         options.out.write_text("\n".join(json.dumps(vars(o)) for o in found))
+    if any(outcome.kind not in ("result", "own") for outcome in found):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def test_shares_of_several_effects_are_asked_for_one_by_one(kind: str) -> None:
     text = str(caught.value)
     assert f"'{kind}_Subject' names more than one effect" in text
     assert f"{kind}_Subject[Intercept], {kind}_Subject[Days]" in text and "sd_Subject" not in text
-    with pytest.raises(DesignError, match=f"'{kind}_Nobody' names no effect"):
+    with pytest.raises(DesignError, match=f"'{kind}_Nobody' names no parameter"):
         fit.confint(parameters=f"{kind}_Nobody")
     assert list(fit.confint(parameters=f"{kind}_Subject[Days]").index) == [f"{kind}_Subject[Days]"]
 

@@ -77,7 +77,9 @@ def test_a_bound_is_not_read_as_a_p_value(sleep: bl.REMLResult) -> None:
     many = sleep.test_zero("sd_Subject[Days]", method="bootstrap", refits=60)
     assert many.conclusion.startswith("p is at most 0.0164 (none of 60 refits")
     assert "rare" in many.conclusion
-    assert "bootstrap: no refit of 60 was as large as 42.84, so that p is an upper bound (p < 0.0167)" in str(many)
+    assert "bootstrap: no refit of 60 was as large as 42.84, so that p is an upper bound (p < 0.0167)" in " ".join(
+        str(many).split()
+    )
     drawn = oneway([3, 5, 7, 9, 11, 13], 2)[1].test_zero("g", draws=200)
     assert drawn.statistic > 10.0
     assert drawn.conclusion.startswith("p is at most 0.00498 (none of 200 draws")
@@ -90,7 +92,7 @@ def test_the_floor_of_a_simulation_is_called_an_upper_bound() -> None:
     test = fit.test_zero("Subject")
     said = "exact RLRT: no draw of 100,000 was as large as 113.2, so that p is an upper bound (p < 1e-05)"
     assert test.p_value == pytest.approx(1 / 100_001, rel=1e-12)
-    assert said in str(test)
+    assert said in " ".join(str(test).split())
     assert said in test._repr_html_().replace("&lt;", "<")
     assert said.split(": ")[1] in bl.ranova(fit).table["note"].iloc[0]
     report = fit.boundary(posterior="none", detail="full")
