@@ -363,7 +363,7 @@ def numbers_of(
     >>> numbers_of("theta", [1, 2.5], shape=(None,))
     array([1. , 2.5])
     """
-    asked = "numbers" if shape is None else f"numbers in an array of shape {_shape(shape)}"
+    asked = "a sequence of numbers" if shape is None else f"numbers in an array of shape {_shape(shape)}"
     if np.ma.isMaskedArray(value) and np.ma.getmaskarray(value).any():
         raise error(f"{name} is a masked array with masked entries, which would be used all the same. Fill them.")
     try:

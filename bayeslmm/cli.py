@@ -311,7 +311,8 @@ def main() -> None:
 
 def _complain(text: str) -> None:
     console = _Plain(stderr=True, width=screen_width(), markup=False, emoji=False)
-    _show(console, fill(text, console.width), style="red")
+    # On one line: what reads errors reads lines, and a terminal folds them itself.
+    _show(console, text, style="red")
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def test_every_error_of_the_system_is_one_line(monkeypatch, capsys, error, code,
     def failing(*_, **__):
         raise error
 
-    monkeypatch.setattr("bayeslmm.cli.read_data", failing)
+    monkeypatch.setattr("bayeslmm.cli.read_table", failing)
     text = fails(monkeypatch, capsys, "fit", SMALL, "--data", "Dyestuff", code=code)
     assert words in text
     assert text.count("\n") == 1

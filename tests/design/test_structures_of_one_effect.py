@@ -62,7 +62,7 @@ def test_what_follows_from_a_fit(pair, tmp_path):
 
 def test_boundary_reports():
     one, other = (model.fit() for model in both(PAIRS[0]))
-    a, b = (fit.boundary(posterior="none", random_seed=1) for fit in (one, other))
+    a, b = (fit.boundary(posterior="none", random_seed=1, detail="full") for fit in (one, other))
     assert alike(a["tests"], b["tests"])
 
 

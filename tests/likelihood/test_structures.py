@@ -405,7 +405,7 @@ def test_interval_of_a_fixed_sd_is_that_of_sigma() -> None:
         ({"h": [1.0, np.nan]}, r"nan; give finite"),
         ({"h": "x"}, r"not a sequence of numbers"),
         ({"h": [1.0, 0.2], "cs(0+f|h)": [1.0, 0.2]}, r"twice"),
-        ([1.0], r"fix is a list"),
+        ([1.0], r"fix is \[1.0\], of type list"),
     ],
 )
 def test_bad_fix(fix: object, message: str) -> None:
