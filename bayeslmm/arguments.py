@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import math
 import numbers
-import os
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from bayeslmm.errors import ArgumentError, BayesLMMError
+from bayeslmm.memory import memory
 from bayeslmm.types import FloatArray
 
 type Failure = type[BayesLMMError]
@@ -125,20 +125,13 @@ def affordable(name: str, value: int, numbers_each: int, error: Failure = Argume
     >>> affordable("draws", 4000, 100)
     4000
     """
-    memory = _memory()
-    if 8 * value * numbers_each > memory:
+    there = memory() or _MEMORY
+    if 8 * value * numbers_each > there:
         raise error(
             f"{name}={shown(value)} would take {8 * value * numbers_each / 2**30:.3g} GiB ({numbers_each:,} numbers "
-            f"for each), but this machine has {memory / 2**30:.3g} GiB. At most {memory // (8 * numbers_each):,} fit."
+            f"for each), but this machine has {there / 2**30:.3g} GiB. At most {there // (8 * numbers_each):,} fit."
         )
     return value
-
-
-def _memory() -> int:
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return _MEMORY
 
 
 def real(
