@@ -40,9 +40,9 @@ by 1e+200.
     largest = np.maximum(columns.max(axis=0, initial=0.0), -columns.min(axis=0, initial=0.0))
     bad = np.flatnonzero((largest > LARGEST) | ((largest < SMALLEST) & (largest > 0)))
     if bad.size:
-        size = float(largest[bad[0]])
+        size, column = float(largest[bad[0]]), f"{what} {names[bad[0]]}".rstrip()
         raise DesignError(
-            f"{what} {names[bad[0]]} reaches {size:.3g}. Variances are in squares of its unit, and squares of numbers "
+            f"{column} reaches {size:.3g}. Variances are in squares of its unit, and squares of numbers "
             f"beyond {LARGEST:g} or all below {SMALLEST:g} are no numbers that a computer holds. Change the unit: "
             f"divide it by {10.0 ** np.floor(np.log10(size)):.3g}."
         )

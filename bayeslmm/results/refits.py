@@ -129,9 +129,7 @@ def check_responses(design: Design, values: Any, dimensions: int) -> FloatArray:
         )
     new = array.reshape(design.n, -1)
     check_magnitudes(
-        "The new response" if dimensions == 1 else "Of the new responses column",
-        ["itself" if dimensions == 1 else str(k) for k in range(new.shape[1])],
-        new,
+        "The new response", ["" if dimensions == 1 else f"in column {k}" for k in range(new.shape[1])], new
     )
     if dimensions == 2:
         constant = np.flatnonzero((array == array[0]).all(axis=0)) if array.shape[0] > 1 else np.zeros(0, dtype=int)

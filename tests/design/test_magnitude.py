@@ -97,7 +97,7 @@ def test_a_new_response_without_squares_is_said(size: float) -> None:
     y = size * data["Reaction"].to_numpy()
     with pytest.raises(DesignError, match="The new response"):
         fit.refit(y)
-    with pytest.raises(DesignError, match="new responses column 1"):
+    with pytest.raises(DesignError, match="The new response in column 1"):
         fit.refit_many(np.column_stack([data["Reaction"], y]))
 
 

@@ -118,7 +118,7 @@ def test_numbers_of_other_kinds_are_numbers(whole):
 
 
 def test_sizes_beyond_squares_are_refused_by_name(whole):
-    with pytest.raises(DesignError, match=r"The new response itself reaches 4.66e"):
+    with pytest.raises(DesignError, match=r"The new response reaches 4.66e"):
         whole.refit(DATA.Reaction * 1e200)
-    with pytest.raises(DesignError, match="Of the new responses column 1 reaches"):
+    with pytest.raises(DesignError, match="The new response in column 1 reaches"):
         whole.refit_many(np.column_stack([DATA.Reaction, DATA.Reaction * 1e200]))
