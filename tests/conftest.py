@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import signal
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib
+import pytest
 from hypothesis import settings
 
 # A shell without job control lets what it starts in the background ignore interrupts, which some tests send.
@@ -25,3 +29,21 @@ if noise := os.environ.get("BAYESLMM_ROUNDING_NOISE"):
     rounding = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
     spec.loader.exec_module(rounding)  # type: ignore[union-attr]
     rounding.install(noise)
+
+
+@pytest.fixture
+def fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs the command line, which has to end with a code and without a traceback; gives what it says on stderr."""
+
+    def run(*arguments: str, code: int = 1) -> str:
+        from bayeslmm.cli import main
+
+        monkeypatch.setattr(sys, "argv", ["bayeslmm", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert stop.value.code == code
+        shown = capsys.readouterr()
+        assert "Traceback" not in shown.err + shown.out
+        return re.sub(r"\x1b\[[0-9;]*m", "", shown.err)
+
+    return run

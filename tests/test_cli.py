@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import bayeslmm as bl
-from bayeslmm.cli import app, as_table, main, read_data, show_comparison
+from bayeslmm.cli import app, as_table, read_data, show_comparison
 from bayeslmm.errors import DatasetError
 
 SMALL = "Yield ~ 1 + (1 | Batch)"
@@ -29,16 +28,6 @@ def run(*arguments: str) -> str:
 
 def plain(text: str) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", text)
-
-
-def fails(monkeypatch, capsys, *arguments: str, code: int = 1) -> str:
-    monkeypatch.setattr(sys, "argv", ["bayeslmm", *arguments])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    assert stop.value.code == code
-    shown = capsys.readouterr()
-    assert "Traceback" not in shown.err + shown.out
-    return plain(shown.err)
 
 
 @pytest.fixture
@@ -166,28 +155,28 @@ def test_tables_show_missing_numbers_as_blanks():
         (("compare", SMALL, "--data", "Dyestuff", "--draws", "0"), "draws=0"),
     ],
 )
-def test_errors_are_text_and_exit_code_one(monkeypatch, capsys, arguments, words):
-    text = fails(monkeypatch, capsys, *arguments)
+def test_errors_are_text_and_exit_code_one(fails, arguments, words):
+    text = fails(*arguments)
     assert text.startswith("Error: ")
     assert words in text
 
 
 @pytest.mark.parametrize("below", ["", "deeper/folder"])
 @pytest.mark.parametrize("command", ["fit", "compare", "boundary", "demo"])
-def test_a_file_in_place_of_the_folder_is_refused_before_the_work(monkeypatch, capsys, tmp_path, command, below):
+def test_a_file_in_place_of_the_folder_is_refused_before_the_work(fails, monkeypatch, tmp_path, command, below):
     (tmp_path / "odd.csv").write_text("kept")
     for engine in ("fit", "sample"):
         monkeypatch.setattr(bl.Model, engine, lambda *_, **__: pytest.fail("computed before the folder was looked at"))
     monkeypatch.chdir(tmp_path)
     arguments = [] if command == "demo" else [SMALL, "--data", "Dyestuff"]
-    text = fails(monkeypatch, capsys, command, *arguments, "--out", str(Path("odd.csv", below)), code=2)
+    text = fails(command, *arguments, "--out", str(Path("odd.csv", below)), code=2)
     assert "odd.csv'isafile.Giveafolder" in re.sub(r"[\s│]+", "", text)
     assert (tmp_path / "odd.csv").read_text() == "kept"
 
 
-def test_a_folder_that_cannot_be_written_to_is_refused_before_the_work(monkeypatch, capsys, tmp_path):
+def test_a_folder_that_cannot_be_written_to_is_refused_before_the_work(fails, monkeypatch, tmp_path):
     monkeypatch.setattr("os.access", lambda *_: False)
-    text = fails(monkeypatch, capsys, "fit", SMALL, "--data", "Dyestuff", "--out", str(tmp_path / "new"), code=2)
+    text = fails("fit", SMALL, "--data", "Dyestuff", "--out", str(tmp_path / "new"), code=2)
     assert "cannotbewrittento" in re.sub(r"[\s│]+", "", text)
     assert not (tmp_path / "new").exists()
 

@@ -12,22 +12,11 @@ import pytest
 
 import bayeslmm as bl
 from bayeslmm import outcome
-from bayeslmm.cli import main
 from bayeslmm.file_names import file_names
 from bayeslmm.report import write
 
 SMALL = "Yield ~ 1 + (1 | Batch)"
 ROOT = Path(__file__).parents[2]
-
-
-def fails(monkeypatch, capsys, *arguments: str, code: int = 1) -> str:
-    monkeypatch.setattr(sys, "argv", ["bayeslmm", *arguments])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    assert stop.value.code == code
-    shown = capsys.readouterr()
-    assert "Traceback" not in shown.err + shown.out
-    return shown.err
 
 
 @pytest.fixture
@@ -51,10 +40,10 @@ def unworked(monkeypatch):
     ],
 )
 @pytest.mark.parametrize("kind", ["folder", "pipe"])
-def test_what_cannot_be_replaced_is_seen_before_the_work(monkeypatch, capsys, tmp_path, unworked, command, file, kind):
+def test_what_cannot_be_replaced_is_seen_before_the_work(fails, tmp_path, unworked, command, file, kind):
     (tmp_path / file).mkdir() if kind == "folder" else os.mkfifo(tmp_path / file)
     arguments = [] if command == "demo" else [SMALL, "--data", "Dyestuff"]
-    text = fails(monkeypatch, capsys, command, *arguments, "--out", str(tmp_path))
+    text = fails(command, *arguments, "--out", str(tmp_path))
     assert text.startswith("Error: ")
     assert file in text.replace("\n", "")
     assert kind in text
@@ -64,11 +53,11 @@ def test_what_cannot_be_replaced_is_seen_before_the_work(monkeypatch, capsys, tm
 @pytest.mark.parametrize(("out", "words"), [("n" * 256, "256bytes"), ("/proc/new", "annot")])
 @pytest.mark.parametrize("command", ["fit", "compare", "boundary", "demo"])
 def test_folders_that_cannot_be_made_are_seen_before_the_work(
-    monkeypatch, capsys, tmp_path, unworked, command, out, words
+    fails, monkeypatch, tmp_path, unworked, command, out, words
 ):
     monkeypatch.chdir(tmp_path)
     arguments = [] if command == "demo" else [SMALL, "--data", "Dyestuff"]
-    text = fails(monkeypatch, capsys, command, *arguments, "--out", out, code=2)
+    text = fails(command, *arguments, "--out", out, code=2)
     assert words in "".join(c for c in text if not c.isspace() and c != "│")
     assert not os.listdir(tmp_path)
 
@@ -86,12 +75,12 @@ def test_folders_that_cannot_be_made_are_seen_before_the_work(
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
 )
-def test_every_error_of_the_system_is_one_line(monkeypatch, capsys, error, code, words):
+def test_every_error_of_the_system_is_one_line(fails, monkeypatch, error, code, words):
     def failing(*_, **__):
         raise error
 
     monkeypatch.setattr("bayeslmm.cli.read_table", failing)
-    text = fails(monkeypatch, capsys, "fit", SMALL, "--data", "Dyestuff", code=code)
+    text = fails("fit", SMALL, "--data", "Dyestuff", code=code)
     assert words in text
     assert text.count("\n") == 1
 
@@ -154,9 +143,9 @@ def test_a_terminal_of_few_signs(tmp_path, variables):
     assert "gr\\xfcppe" in done.stdout or "gr\u00fcppe" in done.stdout
 
 
-def test_more_draws_than_memory_are_refused_at_once(monkeypatch, capsys):
+def test_more_draws_than_memory_are_refused_at_once(fails, monkeypatch):
     monkeypatch.setattr("bayeslmm.bayesian.BayesianModel.cross_products", None, raising=False)
-    text = fails(monkeypatch, capsys, "compare", SMALL, "--data", "Dyestuff", "--draws", "100000000000")
+    text = fails("compare", SMALL, "--data", "Dyestuff", "--draws", "100000000000")
     # beta, six effects, their sd, sigma: nine numbers of eight bytes
     assert "7,200 GB" in text
     assert "fewer draws" in text
