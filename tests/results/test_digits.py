@@ -79,15 +79,15 @@ def draws(name: str, rng: np.random.Generator, size: int) -> tuple[Any, str]:
 
 @pytest.mark.parametrize("name", ["normal", "beta"])
 def test_errors_are_the_spread_over_repetitions(name: str) -> None:
-    """30 repetitions know a standard deviation to 13 %; errors of intervals and modes are themselves estimates."""
+    """80 repetitions know a standard deviation to 8 %; errors of intervals and modes are themselves estimates."""
     rng = np.random.default_rng(7)
     found, said = [], []
-    for _ in range(30):
+    for _ in range(80):
         x, kind = draws(name, rng, 1000)
         found.append([x.mean(), x.std(ddof=1), np.median(x), mode(x, kind), *hdi(x, 0.95, kind)])
         said.append([standard_errors(x, 0.95, kind, False, 1.0)[key] for key in NAMES])
     ratio = np.sqrt(np.mean(np.square(said), axis=0)) / np.std(found, axis=0, ddof=1)
-    assert (np.abs(np.log(ratio[:3])) < np.log(1.5)).all(), ratio
+    assert (np.abs(np.log(ratio[:3])) < np.log(1.4)).all(), ratio
     assert (np.abs(np.log(ratio[3:])) < np.log(2.0)).all(), ratio
 
 
@@ -159,7 +159,9 @@ def test_squares_have_the_errors_of_squares(dyestuff: bl.Comparison) -> None:
 
 
 def test_summary_and_report_round_too(dyestuff: bl.Comparison) -> None:
-    post, report = dyestuff.posterior, dyestuff.boundary
+    post = dyestuff.posterior
+    # The report of a regular fit ends at its verdict.
+    report = dyestuff.reml.boundary(post, detail="full")
     high = post.table().loc["sd_Batch[Intercept]", "hdi_high"]
     text = to_error(float(high), float(post.monte_carlo_errors().loc["sd_Batch[Intercept]", "hdi_high"]))
     for shown in (str(post.summary()), post.summary()._repr_html_(), str(report), report._repr_html_()):
