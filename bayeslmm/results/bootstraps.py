@@ -112,8 +112,6 @@ class Bootstrap:
         """
         check_level(level)
         choice("kind", kind, ("percentile", "basic"), DesignError)
-        if kind not in ("percentile", "basic"):
-            raise DesignError(f"kind={kind!r} is unknown. Use 'percentile' or 'basic'.")
         if not self.ok.any():
             raise DesignError(f"None of the {len(self)} refits can be used: {self.failed}.")
         chosen = choose_parameters(self.design, parameters)

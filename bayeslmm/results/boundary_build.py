@@ -12,6 +12,7 @@ import pandas as pd
 from bayeslmm.arguments import choice, flag, labels, shown
 from bayeslmm.bayes.progress import Progress
 from bayeslmm.design.same import same_design
+from bayeslmm.design.screen import number
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.reml.status import FitStatus
 from bayeslmm.results.advice import (
@@ -33,7 +34,7 @@ from bayeslmm.results.intervals import check_level, near_end
 from bayeslmm.results.negligible import check_delta
 from bayeslmm.results.posterior import Posterior
 from bayeslmm.results.sampling import Settings, generator, sample_posterior
-from bayeslmm.results.summary import describe_direction, left_out, number
+from bayeslmm.results.summary import describe_direction, left_out
 from bayeslmm.results.zero_tests import disagreement
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from bayeslmm.bayes.evidence import BayesFactor
 from bayeslmm.bayes.prior_scales import rms
+from bayeslmm.design.screen import number
 from bayeslmm.errors import DesignError, FitError, PriorError
 from bayeslmm.inference.budget import WHOLE
 from bayeslmm.inference.components import Components, principal_components
@@ -28,7 +29,6 @@ from bayeslmm.results.labels import Parameter, parameters
 from bayeslmm.results.negligible import negligible_sd
 from bayeslmm.results.posterior import Posterior
 from bayeslmm.results.prior_table import prior_text
-from bayeslmm.results.summary import number
 from bayeslmm.results.zero_methods import is_scalar
 from bayeslmm.results.zero_tests import ZeroTest, resolve, zero_test
 from bayeslmm.types import FloatArray

@@ -237,19 +237,19 @@ def kept_groups(design: Design, keep: Sequence[str] | None) -> dict[str, bool]:
         return {group.labels.group: True for group in groups}
     if not isinstance(keep, str | list | tuple | set | frozenset):
         keep = labels("keep", keep, error=FitError)
-    odd = [name for name in keep if not isinstance(name, str)]
-    if odd:
+    names = [keep] if isinstance(keep, str) else list(keep)
+    known = {name for group in groups for name in (group.labels.group, group.b)}
+    unknown = [
+        name if isinstance(name, str) else shown(name)
+        for name in names
+        if not (isinstance(name, str) and name in known)
+    ]
+    if unknown:
         raise FitError(
-            f"keep names {shown(odd[0])}, which has no random effects. Known: "
+            f"keep={shown(names)} names {', '.join(sorted(unknown))}, which has no random effects. Known: "
             f"{', '.join(group.b for group in groups)}; keep=() stores none of them."
         )
-    wanted = {keep} if isinstance(keep, str) else set(keep)
-    known = {name for group in groups for name in (group.labels.group, group.b)}
-    if not wanted <= known:
-        raise FitError(
-            f"keep={sorted(map(str, wanted))} names {', '.join(sorted(map(str, wanted - known)))}, which has no random "
-            f"effects. Known: {', '.join(group.b for group in groups)}; keep=() stores none of them."
-        )
+    wanted = set(names)
     return {group.labels.group: bool({group.labels.group, group.b} & wanted) for group in groups}
 
 

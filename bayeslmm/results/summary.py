@@ -14,7 +14,6 @@ from bayeslmm.design import dominant, saturated
 from bayeslmm.design.design import Design
 from bayeslmm.design.distinct import crowded
 from bayeslmm.design.readable import html_table, table_text
-from bayeslmm.design.screen import number as number
 from bayeslmm.design.screen import screen_width, wrap
 from bayeslmm.design.variances import variance_labels
 from bayeslmm.reml import Vanished
