@@ -67,7 +67,8 @@ def settle(prior: Any) -> None:
     """Make the checked fields of a prior Python's numbers: NumPy has no logarithm of large ints and fractions."""
     for field in fields(prior):
         value = getattr(prior, field.name)
-        if not isinstance(value, float) and not (type(value) is int and abs(value) < 2**53):
+        # NumPy's floats are Python's too, but what is computed from them is not.
+        if type(value) is not float and not (type(value) is int and abs(value) < 2**53):
             object.__setattr__(prior, field.name, float(value))
 
 
@@ -77,7 +78,7 @@ def is_sd_prior(value: Any) -> bool:
         return (
             not isinstance(value, type)
             and callable(value.log_density)
-            and all(isinstance(getattr(value, name), bool) for name in ("proper", "even"))
+            and all(isinstance(getattr(value, name), bool | np.bool_) for name in ("proper", "even"))
         )
     except Exception:
         return False

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from scipy.special import logsumexp
 
+from bayeslmm.arguments import shown
 from bayeslmm.bayes.at_means import sds_and_correlations
 from bayeslmm.bayes.coordinates import log_beta_constant
 from bayeslmm.bayes.default_priors import PriorSpec, resolve_priors
@@ -282,7 +283,9 @@ def scaled_priors(
         A prior without a scale, or of a whole term.
     """
     if not (is_finite_number(factor) and factor > 0):
-        raise PriorError(f"A prior cannot be scaled by {factor!r}; give positive numbers, e.g. scales=(0.5, 1, 2).")
+        raise PriorError(
+            f"A prior cannot be scaled by {shown(factor)}; give positive numbers, e.g. scales=(0.5, 1, 2)."
+        )
     sds = [list(own) for own in priors.sds]
     for position, effect in labels:
         term = design.terms[position]

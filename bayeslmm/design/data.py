@@ -406,7 +406,7 @@ def read_numbers(what: str, given: Any, data: pd.DataFrame) -> FloatArray | None
         )
     odd = no_numbers(given)
     if odd:
-        raise DesignError(f"The values of {what} are {odd}, not numbers. Convert them to one number per row.")
+        raise DesignError(f"The values of {what} are not numbers but {odd}. Convert them to one number per row.")
     try:
         values = np.asarray(
             np.ma.filled(np.ma.asarray(given, dtype=float), np.nan) if np.ma.isMA(given) else given, float

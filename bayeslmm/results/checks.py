@@ -20,11 +20,12 @@ from bayeslmm.bayes.evidence import (
 )
 from bayeslmm.bayes.layout import make_layout
 from bayeslmm.bayes.log_likelihood import group_log_likelihood, typical_factors
+from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.progress import Progress, interactive
 from bayeslmm.bayes.sensitivity import reweight, scaled_priors
 from bayeslmm.errors import BayesLMMWarning, DesignError
 from bayeslmm.results.labels import Parameter, find
-from bayeslmm.results.prior_checks import SCALES, PriorChecks, factors
+from bayeslmm.results.prior_checks import SCALES, PriorChecks, listed
 from bayeslmm.types import FloatArray
 from bayeslmm.writing import FilePath
 
@@ -206,17 +207,19 @@ class Checks(PriorChecks):
         >>> import bayeslmm as bl
         >>> post = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff2")).sample(200, random_seed=1)
         >>> post.bayes_factor("sd_Batch", scales=(0.5, 1, 2))
-        sd_Batch[Intercept] = 0 against half-t(3, scale 3.716): BF01 = 3.41 (BF10 = 0.294)
+        sd_Batch[Intercept] = 0 against half-t(3, scale 3.716): BF01 = 3.41 (BF10 =
+          0.294)
         It depends on the scale of that prior:
           scale x 0.5   BF01 = 2.01
           scale x 1     BF01 = 3.41
           scale x 2     BF01 = 6.39
         """
-        p, scales = find(self.design, label, self.priors), factors("scales", scales)
+        p, scales = find(self.design, label, self.priors), listed("scales", scales)
         if p.kind != "sd":
             raise DesignError(f"{label!r} is no standard deviation of random effects. Name one, e.g. 'sd_<group>'.")
         position, effect = p.position, p.effects[0]
         at_zero = check_density_at_zero(self.design, self.priors, position, effect)
+        swept = [scaled_priors(self.design, self.priors, s, [(position, effect)], False) for s in scales]
         rng, cp = np.random.default_rng(0), self.cross_products
         with Progress(interactive()) as progress:
             progress.announce(
@@ -225,7 +228,10 @@ class Checks(PriorChecks):
             with_prior = integrated(cp, self.priors, self._typical, rng)
             without = log_evidence_at_zero(cp, self.priors, self._typical, position, effect, rng)
             log_bf = without.value - with_prior.value
-            ratios = [self._evidence_ratio(s, position, effect, with_prior.value) for s in scales]
+            ratios = [
+                0.0 if scale == 1 else self._evidence_ratio(changed, with_prior.value)
+                for scale, changed in zip(scales, swept, strict=True)
+            ]
         return BayesFactor(
             self._prior_label(p),
             log_bf,
@@ -242,11 +248,8 @@ class Checks(PriorChecks):
         moved = change is not None and not p.at_mean and change.moved[p.effects[0]]
         return f"sd_at_mean_{p.label.removeprefix('sd_')}" if moved else p.label
 
-    def _evidence_ratio(self, scale: float, position: int, effect: int, reference: float) -> float:
-        """Log of the evidence with the scale of one prior multiplied, over that without."""
-        if scale == 1:
-            return 0.0
-        changed = scaled_priors(self.design, self.priors, scale, [(position, effect)], False)
+    def _evidence_ratio(self, changed: Priors, reference: float) -> float:
+        """Log of the evidence under other priors, over that under these, whose log is `reference`."""
         if self.design.n_theta <= _INTEGRATED:
             found = integrated(self.cross_products, changed, self._typical, np.random.default_rng(0))
             return found.value - reference

@@ -225,9 +225,9 @@ class PriorChecks:
                 raise DesignError(f"{', '.join(odd)}: only priors of standard deviations have scales. Name sds.")
         places = [(p.position, p.effects[0]) for p in chosen if p.kind == "sd"]
         sigma = any(p.kind == "sigma" for p in chosen)
-        multiples = _some("scales", factors("scales", scales))
-        swept = [scaled_priors(self.design, self.priors, s, places, sigma) for s in multiples]
-        return [(f"scale x {s:g}", changed) for s, changed in zip(multiples, swept, strict=True)]
+        factors = _some("scales", scales)
+        swept = [scaled_priors(self.design, self.priors, s, places, sigma) for s in factors]
+        return [(f"scale x {s:g}", changed) for s, changed in zip(factors, swept, strict=True)]
 
     def _swept_row(
         self, name: str, p: Parameter, weighed: Reweighted, delta: float | None, level: float
@@ -258,13 +258,6 @@ class PriorChecks:
         return _SMALL * float(np.mean(self._variance_draws.sigma)) / column_size(self.design, p)
 
 
-def factors(name: str, values: Any) -> tuple[float, ...]:
-    """Factors on the scales of priors: numbers; whether they are positive says what uses them."""
-    return tuple(
-        real(f"An element of {name}", value, finite=False, error=DesignError) for value in listed(name, values)
-    )
-
-
 def listed(name: str, values: Any) -> tuple[Any, ...]:
     """The elements of an argument that is a sequence; one text is one element.
 
@@ -276,7 +269,9 @@ def listed(name: str, values: Any) -> tuple[Any, ...]:
     try:
         return (values,) if isinstance(values, str) else tuple(values)
     except Exception as error:
-        raise DesignError(f"{name}={shown(values)} is no sequence. Write {name}=[...] for one of them.") from error
+        raise DesignError(
+            f"{name}={shown(values)} is no sequence. Write {name}=[{shown(values)}] for one of them."
+        ) from error
 
 
 def _some(name: str, values: Any) -> tuple[Any, ...]:
