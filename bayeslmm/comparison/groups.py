@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from bayeslmm.design.design import Design
-from bayeslmm.design.frequency import expanded
+from bayeslmm.design.design import Design, expanded
 from bayeslmm.results import Posterior
 from bayeslmm.results.intervals import hdi
 from bayeslmm.teaching.grouped import cross_products_by_level
