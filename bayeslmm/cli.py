@@ -257,7 +257,8 @@ def show_comparison(both: Comparison, console: Console) -> None:
         _say(console, line)
     for vanished in both.reml.optimum.vanished:
         _say(console, describe_vanished(both.design, vanished), style="yellow")
-    table = as_table("", both.printable(), export.blocks(both))
+    frame = both.printable()
+    table = as_table("", frame, export.blocks(both, frame))
     console.print("", table, "", sep="\n", soft_wrap=True, highlight=False)
 
 

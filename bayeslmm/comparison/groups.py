@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 
+from bayeslmm.comparison.compared import Compared
 from bayeslmm.design.design import Design, expanded
 from bayeslmm.results import Posterior
 from bayeslmm.results.intervals import hdi
@@ -15,14 +14,11 @@ from bayeslmm.teaching.shrinkage import shrinkage_matrices
 from bayeslmm.teaching.terms import weights
 from bayeslmm.types import FloatArray
 
-if TYPE_CHECKING:
-    from bayeslmm.comparison.compare import Comparison
-
 # Doubles in the widest array of a batch of draws.
 _CHUNK = 4_000_000
 
 
-def group_table(both: Comparison) -> pd.DataFrame:
+def group_table(both: Compared) -> pd.DataFrame:
     """See `Comparison.groups`."""
     frame = both.reml.shrinkage().rename(columns={"raw": "no_pooling"})
     frame = frame.drop(columns=["weight_min", "weight_max"])
@@ -40,6 +36,15 @@ def group_table(both: Comparison) -> pd.DataFrame:
     frame["sd_ratio"] = frame["cond_sd"] / frame["posterior_sd"]
     order = ["term", "group", "level", "effect", "n", "no_pooling", "blup", "posterior_mean"]
     return frame[[*order, *(name for name in frame.columns if name not in order)]]
+
+
+def group_errors(both: Compared, table: pd.DataFrame) -> pd.DataFrame:
+    """Monte Carlo standard errors of posterior means and sds of effects, which are nearly normal."""
+    post, sd = both.posterior, table["posterior_sd"]
+    # Of Markov chains, effects are drawn exactly given parameters that depend on each other.
+    error = sd * post._inflation / np.sqrt(post.n_draws)
+    ratio = table["sd_ratio"] / np.sqrt(2.0 * post.n_draws)
+    return pd.DataFrame({"posterior_mean": error, "posterior_sd": error / np.sqrt(2.0), "sd_ratio": ratio})
 
 
 def _by_row(frame: pd.DataFrame, values: dict[str, pd.DataFrame]) -> FloatArray:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from bayeslmm.comparison.compared import Compared
 from bayeslmm.comparison.tables import is_scale, mean_square, row_errors, shown_label
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.ratio import pivot_interval
@@ -17,9 +17,6 @@ from bayeslmm.results.explained import posterior_icc, posterior_r2
 from bayeslmm.results.interval_methods import or_nan
 from bayeslmm.results.intervals import hdi
 from bayeslmm.results.monte_carlo import standard_errors
-
-if TYPE_CHECKING:
-    from bayeslmm.comparison.compare import Comparison
 
 COLUMNS = ("parameter", "method", "estimate", "conf_low", "conf_high", "interval", "note")
 _NAN = float("nan")
@@ -39,7 +36,7 @@ class _Row:
     errors: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
-def long_table(both: Comparison) -> pd.DataFrame:
+def long_table(both: Compared) -> pd.DataFrame:
     """See `Comparison.long`."""
     frame = pd.DataFrame([vars(row) for row in _rows(both)], columns=list(COLUMNS))
     if both.scale == "variance":
@@ -48,12 +45,12 @@ def long_table(both: Comparison) -> pd.DataFrame:
     return frame
 
 
-def long_errors(both: Comparison) -> pd.DataFrame:
+def long_errors(both: Compared) -> pd.DataFrame:
     """Monte Carlo standard errors of the numbers in it; 0 for what does not come from draws of a posterior."""
     return pd.DataFrame([row.errors for row in _rows(both)], columns=["estimate", "conf_low", "conf_high"])
 
 
-def _rows(both: Comparison) -> list[_Row]:
+def _rows(both: Compared) -> list[_Row]:
     """Rows by parameter."""
     fits = {"ML": both.ml, "REML": both.reml}
     if both.penalised is not None:
@@ -67,7 +64,7 @@ def _rows(both: Comparison) -> list[_Row]:
     return sorted(rows, key=lambda row: order[row.parameter])
 
 
-def _fit_rows(both: Comparison, name: str, fit: REMLResult) -> list[_Row]:
+def _fit_rows(both: Compared, name: str, fit: REMLResult) -> list[_Row]:
     """Parameters of a fit: profile intervals, or Wald for the fixed effects of a penalised one."""
     values, penalised = fit.estimates().to_dict(), fit.penalty is not None
     ends = or_nan(lambda: fit.confint(both.level), [p.label for p in both.parameters]).T.to_dict("list")
@@ -84,7 +81,7 @@ def _fit_rows(both: Comparison, name: str, fit: REMLResult) -> list[_Row]:
     return rows
 
 
-def _posterior_rows(both: Comparison, name: str, post: Posterior) -> list[_Row]:
+def _posterior_rows(both: Compared, name: str, post: Posterior) -> list[_Row]:
     table, rows = post.table(both.level), []
     values, squares = table.T.to_dict(), mean_square(table).to_dict()
     errors = row_errors(both, post)
@@ -113,7 +110,7 @@ def _shares(frame: pd.DataFrame | pd.Series) -> list[str]:
     return [name for name in names if name != "icc" or len(own) > 1]
 
 
-def _share_rows(both: Comparison, name: str, fit: REMLResult) -> list[_Row]:
+def _share_rows(both: Compared, name: str, fit: REMLResult) -> list[_Row]:
     values = pd.concat([fit.icc(), fit.r2()])
     return [
         _Row(label, name, float(values[label]), *(_share_interval(both, label) if name == "REML" else ()))
@@ -121,7 +118,7 @@ def _share_rows(both: Comparison, name: str, fit: REMLResult) -> list[_Row]:
     ]
 
 
-def _share_interval(both: Comparison, label: str) -> tuple[float, float, str, str]:
+def _share_interval(both: Compared, label: str) -> tuple[float, float, str, str]:
     if label.startswith("icc_") and _is_one_way(both):
         try:
             low, high = pivot_interval(spectrum(both.reml.cp, 0, (0,)), both.level)
@@ -147,14 +144,14 @@ def _share_interval(both: Comparison, label: str) -> tuple[float, float, str, st
     return float(low), float(high), "bootstrap", note
 
 
-def _is_one_way(both: Comparison) -> bool:
+def _is_one_way(both: Compared) -> bool:
     """Whether the share of the group is sd^2 / (sd^2 + sigma^2), so that its exact interval is that of the ratio."""
     design = both.design
     one = len(design.terms) == 1 and design.terms[0].Z.shape[1] == 1 and design.weights is None
     return one and bool((design.terms[0].Z == 1).all())
 
 
-def _posterior_shares(both: Comparison, name: str, post: Posterior) -> list[_Row]:
+def _posterior_shares(both: Compared, name: str, post: Posterior) -> list[_Row]:
     draws = pd.concat([posterior_icc(post), posterior_r2(post)], axis=1)
     rows = []
     for label in _shares(draws):
