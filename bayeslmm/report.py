@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bayeslmm.boundary.report import BoundaryReport
 from bayeslmm.comparison import Comparison
 from bayeslmm.design.design import Design
 from bayeslmm.file_names import file_names
 from bayeslmm.plots import plot_boundary, plot_shrinkage, plot_variance
-from bayeslmm.results.boundary_report import BoundaryReport
 from bayeslmm.results.labels import parameters
 from bayeslmm.writing import check_folder, destination, made, replacing, write_bytes
 

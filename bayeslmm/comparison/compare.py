@@ -23,8 +23,8 @@ from bayeslmm.design.readable import readable
 from bayeslmm.design.same import same_design
 from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
+from bayeslmm.faces import Posterior, REMLResult
 from bayeslmm.reml import optimise
-from bayeslmm.results import Posterior, REMLResult
 from bayeslmm.results.digits import in_digits
 from bayeslmm.results.intervals import check_level
 from bayeslmm.results.negligible import check_delta
@@ -33,7 +33,7 @@ from bayeslmm.results.summary import ROUNDED, left_out
 if TYPE_CHECKING:
     from xarray import DataTree
 
-    from bayeslmm.results.boundary_report import BoundaryReport
+    from bayeslmm.boundary.report import BoundaryReport
 
 
 @by_value

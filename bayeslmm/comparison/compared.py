@@ -12,10 +12,10 @@ from bayeslmm.comparison.naming import different, method_names, prior_name
 from bayeslmm.design.design import Design
 from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError, FitError
+from bayeslmm.faces import Posterior, REMLResult, fit_result
 from bayeslmm.reml import optimise_penalised
-from bayeslmm.results import Posterior, REMLResult, parameters
+from bayeslmm.results import parameters
 from bayeslmm.results.labels import Parameter
-from bayeslmm.results.penalised_result import fit_result
 from bayeslmm.results.sampling import generator
 
 Scale = Literal["sd", "variance"]

@@ -11,7 +11,7 @@ import pandas as pd
 
 from bayeslmm.comparison.compared import Compared
 from bayeslmm.errors import DesignError, FitError
-from bayeslmm.results import Posterior
+from bayeslmm.faces import Posterior
 from bayeslmm.results.monte_carlo import dependence, quantile_error
 
 if TYPE_CHECKING:

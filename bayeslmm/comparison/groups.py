@@ -7,7 +7,7 @@ import pandas as pd
 
 from bayeslmm.comparison.compared import Compared
 from bayeslmm.design.design import Design, expanded
-from bayeslmm.results import Posterior
+from bayeslmm.faces import Posterior
 from bayeslmm.results.intervals import hdi
 from bayeslmm.teaching.grouped import cross_products_by_level
 from bayeslmm.teaching.shrinkage import shrinkage_matrices

@@ -10,9 +10,9 @@ import pandas as pd
 from bayeslmm.comparison.compared import Compared
 from bayeslmm.comparison.tables import is_scale, mean_square, row_errors, shown_label
 from bayeslmm.errors import DesignError
+from bayeslmm.faces import Posterior, REMLResult
 from bayeslmm.inference.ratio import pivot_interval
 from bayeslmm.inference.spectral import spectrum
-from bayeslmm.results import Posterior, REMLResult
 from bayeslmm.results.explained import posterior_icc, posterior_r2
 from bayeslmm.results.interval_methods import or_nan
 from bayeslmm.results.intervals import hdi

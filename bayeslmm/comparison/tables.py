@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.comparison.compared import Compared
-from bayeslmm.results import Posterior
+from bayeslmm.faces import Posterior
 from bayeslmm.results.interval_methods import or_nan
 from bayeslmm.results.intervals import mode
 from bayeslmm.results.labels import Parameter

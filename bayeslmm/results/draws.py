@@ -1,4 +1,4 @@
-"""The result of sampling: a labelled posterior with the accessors of a fit."""
+"""Draws from a posterior under the labels of the parameters, and the numbers that are read off them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pandas as pd
 from bayeslmm.arguments import real, shown
 from bayeslmm.bayes.collapsed import Diagnostics
 from bayeslmm.bayes.layout import GroupLayout, group_columns, make_layout
+from bayeslmm.bayes.log_likelihood import VarianceDraws, typical_factors, variance_draws
 from bayeslmm.bayes.moments import ExactMoments
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.propriety import finite_moments
@@ -22,12 +23,9 @@ from bayeslmm.design.screen import fill
 from bayeslmm.equality import by_value
 from bayeslmm.errors import ArgumentError, DesignError, FitError
 from bayeslmm.likelihood import CrossProducts, cross_products
-from bayeslmm.results.checks import Checks
 from bayeslmm.results.intervals import check_level, hdi
 from bayeslmm.results.labels import Parameter, at_mean_parameters, find, parameters
 from bayeslmm.results.monte_carlo import dependence, standard_errors
-from bayeslmm.results.predictions import PosteriorPredictions
-from bayeslmm.results.summary import Summary, posterior_summary
 from bayeslmm.results.tables import tidy_table
 from bayeslmm.types import BoolArray, FloatArray
 
@@ -36,9 +34,9 @@ _ROUNDING = 1e-14
 
 
 @by_value
-@dataclass(frozen=True)
-class Posterior(Checks, PosteriorPredictions):
-    """Posterior of a linear mixed model.
+@dataclass(frozen=True, repr=False)
+class Draws:
+    """Draws from a posterior, and the numbers that are read off them.
 
     Attributes
     ----------
@@ -394,12 +392,6 @@ class Posterior(Checks, PosteriorPredictions):
         table = self.table(level)
         return tidy_table(self._parameters, table["mean"].to_numpy(), table["sd"].to_numpy(), self.hdi(level))
 
-    def prior_table(self) -> pd.DataFrame:
-        """The priors in words, by parameter."""
-        from bayeslmm.results.prior_table import prior_table
-
-        return prior_table(self.design, self.priors)
-
     def certificate(self) -> str:
         """How far the draws can be trusted, in one line."""
         d = self.diagnostics
@@ -412,12 +404,20 @@ class Posterior(Checks, PosteriorPredictions):
             text += f", error of the polynomial {d.surrogate_error:.0e}"
         return text if d.self_check is None else f"{text}, {d.self_check}"
 
-    def summary(self) -> Summary:
-        """Printable summary; text in a terminal, a table in a notebook."""
-        return posterior_summary(self)
-
     def __repr__(self) -> str:
         return fill(f"<Posterior of {self.formula!r}: {self.n_draws} draws by {self.method}>", indent="  ")
 
-    def _repr_html_(self) -> str:
-        return self.summary()._repr_html_()
+    @cached_property
+    def _variance_draws(self) -> VarianceDraws:
+        posterior = self.data["posterior"]
+        names = [str(name) for name in posterior.data_vars if not str(name).startswith("b_")]
+        return variance_draws(self.design, {name: posterior[name].to_numpy() for name in names}, self.priors.changes)
+
+    def _by_chain(self, values: FloatArray) -> FloatArray:
+        shape = self.data["posterior"]["sigma"].shape
+        return values.reshape(*shape, *values.shape[1:])
+
+    @cached_property
+    def _typical(self) -> list[FloatArray]:
+        """Relative factors in the middle of the posterior, where integration starts."""
+        return typical_factors(self.design, self._variance_draws, self.priors.changes)

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayeslmm.boundary.advice import Advice
 from bayeslmm.design.readable import html_table, readable, table_text
 from bayeslmm.design.screen import screen_width, wrap
 from bayeslmm.equality import by_value
-from bayeslmm.results.advice import Advice
 from bayeslmm.results.digits import in_digits
 from bayeslmm.results.summary import STYLE
 

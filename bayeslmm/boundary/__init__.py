@@ -1,0 +1,1 @@
+"""What a variance of zero means: tests, and the report."""
