@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import chdtri
 
+from bayeslmm.inference.profile_coordinates import ProfileTarget, axis
 from bayeslmm.inference.profile_criterion import Criterion
 from bayeslmm.inference.profile_many import Search, find_ends
 from bayeslmm.numerics.newton import NewtonResult, Point, Trial, minimise
@@ -86,6 +87,50 @@ def minimise_others(
     return minimise(evaluate, x[first:])
 
 
+def without_an_effect(criterion: Criterion, start: Start) -> FloatArray:
+    """Lowest criteria (S,) at which an effect of a correlation has no variance; inf for other targets.
+
+    Every correlation is one of such a model, so that the profile of a correlation is nowhere higher.
+    """
+    lowest = np.full(start.target.size, np.inf)
+    pairs = [
+        (t, ProfileTarget("sd", a.target.term, (effect,)))
+        for t, a in enumerate(criterion.axes)
+        if a.target.kind == "corr"
+        for effect in (a.target.effects if a.shared is None else a.target.effects[:1])
+    ]
+    if not pairs:
+        return lowest
+    targets = list(dict.fromkeys(one for _, one in pairs))
+    axes = tuple(axis(criterion.cp, criterion.held, one) for one in targets)
+    others = replace(criterion, axes=axes)
+    n_responses = int(start.response.max()) + 1
+    value = _at_zero(others, n_responses)
+    for t, one in pairs:
+        rows = np.flatnonzero(start.target == t)
+        lowest[rows] = np.fmin(lowest[rows], value[targets.index(one), start.response[rows]])
+    return lowest
+
+
+def _at_zero(criterion: Criterion, n_responses: int) -> FloatArray:
+    """Criteria (targets, responses) with the target at zero, minimised over the others."""
+    T, everyone = len(criterion.axes), np.arange(n_responses)
+    target, response = np.repeat(np.arange(T), n_responses), np.tile(everyone, T)
+    both = [criterion.starts(t, everyone) for t in range(T)]
+    x, u = (np.concatenate(parts) for parts in zip(*both, strict=True))
+    x[:, 0] = 0.0
+    if not criterion.exact:
+        out = [minimise_others(criterion, x[k], u[k], int(target[k]), int(response[k]), 0.0) for k in range(len(x))]
+        return np.array([one.value for one in out]).reshape(T, n_responses)
+
+    def function(free: FloatArray, which: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        point = np.column_stack([np.zeros(which.size), free])
+        f, g, H = criterion.expand(point, u[which], target[which], response[which])
+        return f, g[:, 1:], H[:, 1:, 1:]
+
+    return minimise_many(function, x[:, 1:]).value.reshape(T, n_responses)
+
+
 def search_ends(
     criterion: Criterion, start: Start, level: float, again: bool = False, ridge: bool = False
 ) -> tuple[FloatArray, FloatArray]:
@@ -110,6 +155,8 @@ def search_ends(
         np.where(kinds == "sigma", 28.0, (_FAR_ON_A_RIDGE if ridge else _FAR) * np.maximum(1.0, size)),
     )
     t = find_ends(search).t
+    anything = np.tile(without_an_effect(criterion, start) - start.minimum < search.cut, 2)
+    t[anything] = search.end[anything]
     failed = np.flatnonzero(np.isnan(t) & np.isfinite(search.minimum)).tolist()
     for k in failed:
         t[k] = _nested(criterion, start, int(which[k]), search, k)
