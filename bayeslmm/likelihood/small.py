@@ -77,9 +77,7 @@ def cholesky_beside_identity(F: FloatArray, determinant: FloatArray) -> FloatArr
     return lower
 
 
-def inverse_beside_identity(
-    R: FloatArray, T: FloatArray
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+def inverse_beside_identity(R: FloatArray, T: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """Inverses of ``I + F F'`` with ``F = R T`` for all pairs of U and K 2 x 2 matrices, entry by entry.
 
     With Lagrange's identity as in `cholesky_beside_identity` nothing cancels in the determinant.

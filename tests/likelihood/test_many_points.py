@@ -1,4 +1,4 @@
-"""Eliminations at many points at once, of levels that are taken together, against exact arithmetic and dense matrices."""
+"""Many points at once, levels taken together: eliminations against exact arithmetic and dense matrices."""
 
 from __future__ import annotations
 
