@@ -12,13 +12,14 @@ from rich.console import Console, ConsoleOptions
 from rich.rule import Rule
 from rich.text import Text
 
+from bayeslmm.arguments import choice
 from bayeslmm.comparison import Comparison, compare, export
 from bayeslmm.datasets import describe_dataset, load_dataset
 from bayeslmm.design.lint import lint
 from bayeslmm.design.names import on_terminal
 from bayeslmm.design.readable import frame_columns
 from bayeslmm.design.screen import Column, fill, screen_width, table_lines
-from bayeslmm.errors import StorageError
+from bayeslmm.errors import DesignError, StorageError
 from bayeslmm.model import Model
 from bayeslmm.outcome import run
 from bayeslmm.reading import Options, read_data, read_table
@@ -47,6 +48,28 @@ def _usable_folder(folder: Path | None) -> Path | None:
         raise typer.BadParameter(str(error)) from error
 
 
+def _known_detail(detail: str) -> str:
+    """Refuse, before anything is computed, what no boundary report has."""
+    from bayeslmm.boundary.build import DETAIL
+
+    return _chosen("--detail", detail, DETAIL)
+
+
+def _known_sections(names: list[str] | None) -> list[str]:
+    """Names of sections, given together with commas or one by one."""
+    from bayeslmm.boundary.build import OPTIONAL
+
+    given = [name.strip() for text in names or () for name in text.split(",")]
+    return [_chosen("--leave-out", name, OPTIONAL) for name in given if name]
+
+
+def _chosen(option: str, value: str, known: Sequence[str]) -> str:
+    try:
+        return choice(option, value, known, DesignError)
+    except DesignError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
 Formula = Annotated[str, typer.Argument(help='lme4-style formula in quotes, e.g. "y ~ x + (x | g)".')]
 Data = Annotated[
     str,
@@ -66,6 +89,24 @@ Encoding = Annotated[str, typer.Option("--encoding", help="Encoding of the file,
 Weights = Annotated[str | None, typer.Option("--weights", help="Column or expression of precision weights.")]
 Frequency = Annotated[
     str | None, typer.Option("--frequency", help="Column or expression of how many identical rows a row stands for.")
+]
+Detail = Annotated[
+    str,
+    typer.Option(
+        "--detail",
+        help="How much the boundary report says: brief (the verdict, the components and the criterion at zero), full, "
+        "or auto (in full unless there is nothing to worry about).",
+        callback=_known_detail,
+    ),
+]
+LeaveOut = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--leave-out",
+        metavar="NAME[,NAME]",
+        help="Sections of the boundary report that are not computed: tests, zero_rate, posterior, penalised.",
+        callback=_known_sections,
+    ),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the draws.")]
 Out = Annotated[
@@ -122,14 +163,19 @@ def compare_command(
     draws: Annotated[int, typer.Option("--draws", help="Posterior draws over all chains.")] = 4000,
     seed: Seed = 1,
     out: Out = None,
+    detail: Detail = "auto",
+    leave_out: LeaveOut = None,
 ) -> None:
-    """Fit by REML, sample the posterior, and print both side by side."""
+    """Fit by REML, sample the posterior, and print both side by side.
+
+    --detail and --leave-out are about the boundary part of the report that --out writes.
+    """
     model = _model(formula, _read(data, na, sep, decimal, encoding), weights=weights, frequency=frequency)
     name = "standard input" if data == "-" else Path(data).stem
     if out is not None:
         _check([(name, model)], out)
     both = compare(model.fit(), model.sample(draws, method=method, random_seed=seed))  # type: ignore[arg-type]
-    paths = [] if out is None else _write([(name, both)], out)
+    paths = [] if out is None else _write([(name, both)], out, detail=detail, leave_out=leave_out or ())
     show_comparison(both, _console())
     if out is not None:
         _list(paths, out)
@@ -147,6 +193,8 @@ def boundary(
     encoding: Encoding = "",
     ml: Annotated[bool, typer.Option("--ml", help="Maximum likelihood instead of REML.")] = False,
     seed: Seed = 1,
+    detail: Detail = "auto",
+    leave_out: LeaveOut = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Folder for the report (boundary.html, .json).", callback=_usable_folder),
@@ -158,7 +206,8 @@ def boundary(
     model = _model(formula, _read(data, na, sep, decimal, encoding), weights=weights, frequency=frequency)
     if out is not None:
         check_folder(out, BOUNDARY_FILES)
-    report, console = model.fit(reml=not ml).boundary(random_seed=seed), _console()
+    report = model.fit(reml=not ml).boundary(random_seed=seed, detail=detail, leave_out=leave_out or ())  # type: ignore[arg-type]
+    console = _console()
     paths = [] if out is None else write_boundary(report, out)
     _show(console, report.text(console.width))
     if out is not None:
@@ -235,13 +284,13 @@ def _check(models: list[tuple[str, Model]], folder: Path) -> None:
     check_report([(name, model.design) for name, model in models], folder)
 
 
-def _write(comparisons: list[tuple[str, Comparison]], folder: Path) -> list[Path]:
+def _write(comparisons: list[tuple[str, Comparison]], folder: Path, **boundary: Any) -> list[Path]:
     import matplotlib
 
     from bayeslmm.report import write
 
     matplotlib.use("Agg")
-    return write(comparisons, folder)
+    return write(comparisons, folder, **boundary)
 
 
 def _list(paths: list[Path], folder: Path) -> None:

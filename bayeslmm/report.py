@@ -8,8 +8,9 @@ import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from bayeslmm.bayes.progress import announced
 from bayeslmm.boundary.report import BoundaryReport
 from bayeslmm.comparison import Comparison
 from bayeslmm.design.design import Design
@@ -36,6 +37,7 @@ pre { background: #f6f6f6; padding: .75rem; overflow-x: auto; white-space: pre-w
 """
 
 
+type Detail = Literal["auto", "full", "brief"]
 # What is drawn: a kind of figure, and of which label.
 type Drawing = tuple[str, ...]
 
@@ -53,8 +55,11 @@ def figures(both: Comparison) -> Iterator[tuple[Drawing, Any]]:
         "boundary": lambda label: plot_boundary(both, label).figure,
         "shrinkage": lambda group: plot_shrinkage(both, group)[0].figure,
     }
-    for kind, *label in drawings(both.design):
-        yield (kind, *label), draw[kind](*label)
+    wanted = drawings(both.design)
+    for k, (kind, *label) in enumerate(wanted):
+        with announced(f"report: figure {k + 1} of {len(wanted)}, {' '.join((kind, *label))}"):
+            figure = draw[kind](*label)
+        yield (kind, *label), figure
 
 
 def check_report(designs: Sequence[tuple[str, Design]], folder: Path) -> None:
@@ -73,7 +78,13 @@ def check_report(designs: Sequence[tuple[str, Design]], folder: Path) -> None:
     check_folder(folder, [*_image_names(designs), _NUMBERS, _PAGE])
 
 
-def write(comparisons: Sequence[tuple[str, Comparison]], folder: Path) -> list[Path]:
+def write(
+    comparisons: Sequence[tuple[str, Comparison]],
+    folder: Path,
+    *,
+    detail: Detail = "auto",
+    leave_out: Sequence[str] = (),
+) -> list[Path]:
     """Write figures (PNG), ``comparison.json`` and ``report.html``.
 
     Parameters
@@ -81,6 +92,8 @@ def write(comparisons: Sequence[tuple[str, Comparison]], folder: Path) -> list[P
     comparisons : sequence of (name, Comparison)
     folder : pathlib.Path
         Made if it does not exist.
+    detail, leave_out
+        What the boundary part says: see `REMLResult.boundary`.
 
     Returns
     -------
@@ -95,10 +108,22 @@ def write(comparisons: Sequence[tuple[str, Comparison]], folder: Path) -> list[P
     designs = [(name, both.design) for name, both in comparisons]
     check_report(designs, folder)
     with made(folder):
-        return _write(comparisons, folder, iter(_image_names(designs)))
+        return _write(comparisons, folder, iter(_image_names(designs)), _boundaries(detail, leave_out))
 
 
-def _write(comparisons: Sequence[tuple[str, Comparison]], folder: Path, names: Iterator[str]) -> list[Path]:
+def _boundaries(detail: Detail, leave_out: Sequence[str]) -> Callable[[Comparison], BoundaryReport]:
+    """What makes the boundary part of a comparison's section; the usual one is made once and kept."""
+    if detail == "auto" and not leave_out:
+        return lambda both: both.boundary
+    return lambda both: both.boundary_report(detail, leave_out)
+
+
+def _write(
+    comparisons: Sequence[tuple[str, Comparison]],
+    folder: Path,
+    names: Iterator[str],
+    boundary: Callable[[Comparison], BoundaryReport],
+) -> list[Path]:
     import matplotlib.pyplot as plt
 
     written, sections = list[Path](), list[str]()
@@ -111,7 +136,7 @@ def _write(comparisons: Sequence[tuple[str, Comparison]], folder: Path, names: I
             written.append(target.path)
             images.append((" ".join(drawing), _embedded(figure)))
             plt.close(figure)
-        sections.append(_section(name, both, images))
+        sections.append(_section(name, both, images, boundary(both)))
     numbers = json.dumps({name: both.to_dict() for name, both in comparisons}, indent=2)
     page = _page("One formula, two inferences: REML and posterior compared", sections)
     return [*written, _write_text(folder / _NUMBERS, numbers), _write_text(folder / _PAGE, page)]
@@ -152,13 +177,13 @@ def _embedded(figure: Any) -> str:
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def _section(name: str, both: Comparison, images: Sequence[tuple[str, str]]) -> str:
+def _section(name: str, both: Comparison, images: Sequence[tuple[str, str]], boundary: BoundaryReport) -> str:
     pictures = "\n".join(
         f'<figure><img alt="{html.escape(kind)}" src="data:image/png;base64,{data}"></figure>' for kind, data in images
     )
     return (
         f"<h2>{html.escape(name)}</h2>{both._repr_html_()}{pictures}"
-        f"<h3>The boundary</h3>{both.boundary._repr_html_()}"
+        f"<h3>The boundary</h3>{boundary._repr_html_()}"
         f"<h3>REML fit</h3>{both.reml.summary()._repr_html_()}"
         f"<h3>Posterior</h3>{both.posterior.summary()._repr_html_()}"
     )

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
 from bayeslmm.arguments import choice, text
+from bayeslmm.bayes.progress import announced
 from bayeslmm.comparison import export
 from bayeslmm.comparison.compared import Compared, Scale
 from bayeslmm.comparison.datatree import build_tree, build_trees
@@ -63,7 +64,8 @@ class Comparison(Compared):
     @cached_property
     def sd_table(self) -> pd.DataFrame:
         """`table` on the scale of sds, whatever `scale` is."""
-        return sd_table(self)
+        with announced("comparison: profile intervals"):
+            return sd_table(self)
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -86,7 +88,8 @@ class Comparison(Compared):
         ``interval`` (``profile``, ``pivot``, ``bootstrap``, ``Wald z``, ``HDI`` or ``none``), ``note``. Where an
         intraclass correlation has no exact interval, and for R2, the REML fit is bootstrapped.
         """
-        return readable(long_table(self))
+        with announced("comparison: intervals by both criteria, a bootstrap of shares and R2"):
+            return readable(long_table(self))
 
     @cached_property
     def groups(self) -> pd.DataFrame:
@@ -99,7 +102,8 @@ class Comparison(Compared):
         variances and fixed effects taken as known), ``plug_in_sd`` (variances taken as known), ``posterior_sd``, and
         ``sd_ratio``, cond_sd / posterior_sd: below 1 by what plug-in intervals miss.
         """
-        return readable(group_table(self))
+        with announced("comparison: levels of groups"):
+            return readable(group_table(self))
 
     def by_group(self, group: str | None = None) -> pd.DataFrame:
         """The rows of `groups` of one grouping factor.
@@ -130,12 +134,40 @@ class Comparison(Compared):
         interval of each posterior. Columns ``estimate``, ``std_error`` (posterior sd), ``df``, ``conf_low``,
         ``conf_high``, ``note`` (why there is no interval).
         """
-        return readable(fixed_table(self))
+        with announced("comparison: degrees of freedom and intervals of fixed effects"):
+            return readable(fixed_table(self))
 
     @cached_property
     def boundary(self) -> BoundaryReport:
         """What a variance of zero, or one near it, means here: `REMLResult.boundary` with the first posterior."""
-        return self.reml.boundary(self.posterior, level=self.level, delta=self.delta)
+        return self.boundary_report()
+
+    def boundary_report(
+        self, detail: Literal["auto", "full", "brief"] = "auto", leave_out: str | Sequence[str] = ()
+    ) -> BoundaryReport:
+        """The same with more or less of it; not kept.
+
+        Parameters
+        ----------
+        detail, leave_out
+            As of `REMLResult.boundary`.
+
+        Raises
+        ------
+        DesignError
+            As of `REMLResult.boundary`.
+
+        Examples
+        --------
+        >>> import bayeslmm as bl
+        >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff2"))
+        >>> both = bl.compare(model.fit(), model.sample(400, random_seed=1))
+        >>> [section.name for section in both.boundary_report("brief").sections]
+        ['components', 'edge']
+        """
+        return self.reml.boundary(
+            self.posterior, level=self.level, delta=self.delta, detail=detail, leave_out=leave_out
+        )
 
     def to_datatree(self, n: int | None = None, random_seed: int = 1) -> DataTree:
         """Posteriors, bootstrap and profiles in one tree, under the same names, for ``group=`` of ArviZ's functions.
@@ -363,7 +395,8 @@ def compare(
             f"The fit has a penalty ({reml.penalty}), so that it has no profile intervals. Compare the posterior with "
             "model.fit(); the comparison has estimates with the boundary-avoiding penalty beside it."
         )
-    other = REMLResult(reml.design, reml.cp, optimise(reml.cp, not reml.reml))
+    with announced(f"comparison: the fit by {'ML' if reml.reml else 'REML'}"):
+        other = REMLResult(reml.design, reml.cp, optimise(reml.cp, not reml.reml))
     restricted, full = (reml, other) if reml.reml else (other, reml)
     return Comparison(restricted, full, posteriors[0], level, delta, posteriors[1:], scale, given)
 

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Literal
 
 from bayeslmm.arguments import MOST_REFITS, seed, whole
+from bayeslmm.bayes.progress import announced
 from bayeslmm.comparison.draws import Bootstrap, draw_bootstrap, replicates
 from bayeslmm.comparison.naming import different, method_names, prior_name
 from bayeslmm.design.design import Design
@@ -70,7 +71,8 @@ class Compared:
     def penalised(self) -> REMLResult | None:
         """REML with the boundary-avoiding penalty; None where it has no minimum (very few levels)."""
         try:
-            optimum = optimise_penalised(self.reml.cp, True)
+            with announced("comparison: the fit with a penalty"):
+                optimum = optimise_penalised(self.reml.cp, True)
         except FitError:
             return None
         return fit_result(self.design, self.reml.cp, optimum)

@@ -256,6 +256,22 @@ def _entries(piece: Piece) -> range:
     return range(piece.span.start, piece.span.start + 1 if isinstance(piece.shape, SharedShape) else piece.span.stop)
 
 
+def relative_lengths(known: Sequence[Piece], axes: Axis) -> IntArray:
+    """Places among the free coordinates, without the target, of sds and entries of factors relative to sigma."""
+    angle = axes.polar[0] if axes.polar is not None else -1
+    own = {i for piece in known for i in _entries(piece)} - {angle, *axes.absolute.tolist()}
+    return np.flatnonzero(np.isin(axes.order[1:], sorted(own)))
+
+
+def signed_lengths(known: Sequence[Piece], axes: Axis) -> IntArray:
+    """Places, as above, of the lengths that a correlation changes its sign with; none for other targets."""
+    if axes.polar is None:
+        return np.zeros(0, dtype=np.int64)
+    angle, length = axes.polar
+    first = next(piece.span.start for piece in known if piece.span.start <= angle < piece.span.stop)
+    return np.flatnonzero(np.isin(axes.order[1:], (first, length)))
+
+
 def _own_place(piece: Piece, target: ProfileTarget) -> tuple[int, tuple[int, int] | None, tuple[float, float]]:
     start, shape = piece.span.start, piece.shape
     if isinstance(shape, SharedShape):

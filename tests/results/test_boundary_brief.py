@@ -10,8 +10,8 @@ import pytest
 from scipy.optimize import minimize
 
 import bayeslmm as bl
-from bayeslmm.inference.lower_rank import rise_at_lower_rank
 from bayeslmm.boundary import build
+from bayeslmm.inference.lower_rank import rise_at_lower_rank
 
 _FINE = "nothing to worry about"
 
