@@ -129,7 +129,7 @@ class Comparison:
         probability that the sd is below delta), ``note``. A further posterior adds three columns with its name of
         `names`: ``mean (brms)``, ``hdi_low (brms)``, ``hdi_high (brms)``.
         """
-        return readable(self.sd_table if self.scale == "sd" else variance_table(self))
+        return readable(self.sd_table if self.scale == "sd" else variance_table(self), lambda: export.shown_table(self))
 
     @cached_property
     def long(self) -> pd.DataFrame:
@@ -140,7 +140,7 @@ class Comparison:
         ``interval`` (``profile``, ``pivot``, ``bootstrap``, ``Wald z``, ``HDI`` or ``none``), ``note``. Where an
         intraclass correlation has no exact interval, and for R2, the REML fit is bootstrapped.
         """
-        return readable(long_table(self))
+        return long_table(self)
 
     @cached_property
     def groups(self) -> pd.DataFrame:
@@ -153,7 +153,7 @@ class Comparison:
         variances and fixed effects taken as known), ``plug_in_sd`` (variances taken as known), ``posterior_sd``, and
         ``sd_ratio``, cond_sd / posterior_sd: below 1 by what plug-in intervals miss.
         """
-        return readable(group_table(self))
+        return readable(group_table(self), lambda: export.shown_groups(self))
 
     def by_group(self, group: str | None = None) -> pd.DataFrame:
         """The rows of `groups` of one grouping factor.
@@ -184,7 +184,7 @@ class Comparison:
         interval of each posterior. Columns ``estimate``, ``std_error`` (posterior sd), ``df``, ``conf_low``,
         ``conf_high``, ``note`` (why there is no interval).
         """
-        return readable(fixed_table(self))
+        return readable(fixed_table(self), lambda: export.shown_fixed(self))
 
     @cached_property
     def boundary(self) -> BoundaryReport:

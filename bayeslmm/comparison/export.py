@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -12,7 +13,7 @@ import pandas as pd
 from bayeslmm.arguments import shown
 from bayeslmm.comparison.fixed import fixed_errors
 from bayeslmm.comparison.long import long_errors
-from bayeslmm.comparison.tables import FURTHER, headings, of_posterior, shown_label
+from bayeslmm.comparison.tables import FURTHER, draws_below, error_table, headings, of_posterior, shown_label
 from bayeslmm.design.names import in_markdown, printable
 from bayeslmm.design.readable import table_text
 from bayeslmm.design.screen import screen_width, wrap
@@ -136,10 +137,27 @@ def text_frame(both: Comparison, what: What) -> pd.DataFrame:
     if what == "table":
         return compact(both).rename_axis("parameter").reset_index()
     if what == "groups":
-        return in_digits(both.groups, _group_errors(both))
+        return shown_groups(both)
     if what == "long":
         return in_digits(both.long, long_errors(both))
-    return in_digits(both.fixed, fixed_errors(both)).reset_index()
+    return shown_fixed(both).reset_index()
+
+
+def shown_table(both: Comparison) -> pd.DataFrame:
+    """The table as text, all of it numbers: shares, too, are rounded to their error."""
+    share = both.table["p_below"]
+    error = np.sqrt(share * (1.0 - share) / draws_below(both))
+    return in_digits(both.table, error_table(both).assign(p_below=error))
+
+
+def shown_groups(both: Comparison) -> pd.DataFrame:
+    """The table of groups as text, every number as far as it is known."""
+    return in_digits(both.groups, _group_errors(both))
+
+
+def shown_fixed(both: Comparison) -> pd.DataFrame:
+    """The table of fixed effects as text, every number as far as it is known."""
+    return in_digits(both.fixed, fixed_errors(both))
 
 
 def _group_errors(both: Comparison) -> pd.DataFrame:
@@ -148,7 +166,17 @@ def _group_errors(both: Comparison) -> pd.DataFrame:
     # Of Markov chains, effects are drawn exactly given parameters that depend on each other.
     error = sd * post._inflation / np.sqrt(post.n_draws)
     ratio = both.groups["sd_ratio"] / np.sqrt(2.0 * post.n_draws)
-    return pd.DataFrame({"posterior_mean": error, "posterior_sd": error / np.sqrt(2.0), "sd_ratio": ratio})
+    found = {"posterior_mean": error, "posterior_sd": error / np.sqrt(2.0), "sd_ratio": ratio}
+    return pd.DataFrame({**found, **_weight_errors(both)})
+
+
+def _weight_errors(both: Comparison) -> dict[str, pd.Series]:
+    """Of the mean and of the interval of each weight, from the width of the interval: that of a normal density."""
+    share, z = (1.0 - both.level) / 2.0, NormalDist().inv_cdf(0.5 + both.level / 2.0)
+    width = both.groups["weight_high"] - both.groups["weight_low"]
+    mean = width / (2.0 * z) * both.posterior._inflation / np.sqrt(both.posterior.n_draws)
+    end = mean * np.sqrt(share * (1.0 - share)) / NormalDist().pdf(z)
+    return {"weight_mean": mean, "weight_low": end, "weight_high": end}
 
 
 def markdown(frame: pd.DataFrame) -> str:

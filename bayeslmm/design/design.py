@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bayeslmm.design.covariance import CovarianceStructure
 from bayeslmm.design.lazy import LabelsByReason, Lazy
+from bayeslmm.design.screen import fill
 from bayeslmm.equality import by_value
 from bayeslmm.types import AnyArray, FloatArray, IntArray
 
@@ -115,6 +116,9 @@ class Notes:
     """
 
     lines: Lazy[tuple[str, ...]] = Lazy(())  # noqa: RUF009
+
+    def __repr__(self) -> str:
+        return "\n".join(fill(line, indent="  ") for line in self.lines or ("Nothing odd was seen in the data.",))
 
     def __getstate__(self) -> dict[str, Any]:
         # What they are made from is the user's data, which copies and other processes have no use for.
