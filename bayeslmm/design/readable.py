@@ -86,8 +86,7 @@ class Table(pd.DataFrame):
     def _repr_html_(self) -> str | None:
         texts = self._texts()
         with pd.option_context("display.max_colwidth", None, "display.max_columns", None):
-            found: str | None = super()._repr_html_() if texts is None else texts._repr_html_()  # type: ignore[misc]
-        return found
+            return _notebook(super() if texts is None else texts)
 
     def _texts(self) -> pd.DataFrame | None:
         """The frame as texts, where some of its numbers are not printed with all digits."""
@@ -112,6 +111,12 @@ class Tables(dict[str, pd.DataFrame]):
     def _repr_html_(self) -> str:
         parts = (f"<p><b>{html.escape(name)}</b></p>{_table(frame)._repr_html_()}" for name, frame in self.items())
         return "".join(parts)
+
+
+def _notebook(frame: Any) -> str | None:
+    """What pandas shows in a notebook."""
+    found: str | None = frame._repr_html_()
+    return found
 
 
 def _table(frame: pd.DataFrame) -> Table:
