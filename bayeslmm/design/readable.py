@@ -93,11 +93,14 @@ class Table(pd.DataFrame):
         known = {} if self._digits is None or self.empty else self._digits.of(self.columns)
         if not known:
             return None
+        # What is missing has no text, nor has a number that was computed from those of the table.
+        columns = [[known.get(name, {}).get(value) for value in self[name].tolist()] for name in self.columns]
+        if not any(map(any, columns)):
+            return None
         out = {}
-        for j, name in enumerate(self.columns):
-            cells, own = _pandas_cells(self.iloc[:, j]), known.get(name, {})
-            # What is missing has no text.
-            out[j] = [own.get(value) or cell for value, cell in zip(self.iloc[:, j].tolist(), cells, strict=True)]
+        for j, own in enumerate(columns):
+            cells = _pandas_cells(self.iloc[:, j])
+            out[j] = [text or cell for text, cell in zip(own, cells, strict=True)]
         return pd.DataFrame(out, index=self.index, dtype=object).set_axis(self.columns, axis=1)
 
 

@@ -101,6 +101,8 @@ def test_digits_go_with_rows_and_leave_what_is_computed(slopes: Tables) -> None:
     assert median is not None
     for frame in (table.loc[["sigma"]], table.sort_values("mean", ascending=False), table.reset_index(), table.copy()):
         assert f" {median[1]} " in repr(frame)
+    pd.testing.assert_frame_equal(pd.DataFrame(table.round(9)), pd.DataFrame(table).round(9))
+    assert repr(table[["median"]].round(3)) == repr(pd.DataFrame(table)[["median"]].round(3))
     # A number that is not from the table has the digits that pandas gives it.
     assert f"{3 * table.loc['sigma', 'median']:.6f}" in repr(3 * table[["median"]])
 
