@@ -28,11 +28,23 @@ _NUMBERS, _PAGE = "comparison.json", "report.html"
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 86rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; margin-top: 2.5rem; } h3 { font-size: 1.05rem; }
-table { border-collapse: collapse; font-size: .82rem; margin: 1rem 0; display: block; overflow-x: auto; }
+table { border-collapse: collapse; font-size: .82rem; margin: 1rem 0; display: block; overflow-x: auto; max-width: 100%;
+  background: linear-gradient(to left, #fff 40%, #fff0) right / 3rem 100% no-repeat local,
+    radial-gradient(farthest-side at 100% 50%, #0005, #0000) right / 1rem 100% no-repeat scroll; }
 th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
 tbody th { text-align: left; font-weight: 600; }
 figure { display: inline-block; margin: .5rem; vertical-align: top; max-width: 46%; } img { max-width: 100%; }
-@media (max-width: 60rem) { figure { max-width: 100%; } }
+figcaption { font-size: .82rem; color: #555; }
+dt { font-weight: 600; } dd { margin: 0 0 .5rem 1rem; }
+@media (max-width: 60rem) {
+  figure { max-width: 100%; margin: .5rem 0; }
+  th, td, .bayeslmm th, .bayeslmm td, .bayeslmm tbody th { white-space: normal; padding: .25rem .4rem; }
+  .bayeslmm table { font-size: .74rem; }
+}
+@media (max-width: 36rem) {
+  tbody th code { overflow-wrap: anywhere; white-space: normal; }
+  tbody th { max-width: 8rem; overflow-wrap: anywhere; position: sticky; left: 0; background: #fff; }
+}
 pre { background: #f6f6f6; padding: .75rem; overflow-x: auto; white-space: pre-wrap; }
 """
 
@@ -40,6 +52,20 @@ pre { background: #f6f6f6; padding: .75rem; overflow-x: auto; white-space: pre-w
 type Detail = Literal["auto", "full", "brief"]
 # What is drawn: a kind of figure, and of which label.
 type Drawing = tuple[str, ...]
+_CAPTIONS = {
+    "variance": "Every standard deviation and correlation: posterior density, with REML and ML.",
+    "boundary": "{}: likelihood, prior and posterior, down to zero.",
+    "shrinkage": "Levels of {}: each level alone, REML predictions and posterior.",
+}
+_WORDS = {
+    "ML, REML": "maximum likelihood and restricted maximum likelihood: the values under which the data are most "
+    "probable, REML after allowing for the fixed effects.",
+    "profile interval": "the values that fit the data nearly as well as the best one.",
+    "penalised": "REML with a penalty that keeps standard deviations off zero.",
+    "HDI": "highest-density interval: the shortest interval that has this share of the posterior.",
+    "delta": "the largest standard deviation that counts as negligible.",
+    "singular": "some variance, or that of a combination of effects, is estimated as exactly zero.",
+}
 
 
 def drawings(design: Design) -> list[Drawing]:
@@ -134,11 +160,11 @@ def _write(
             with replacing(target) as part:
                 figure.savefig(part, format="png", dpi=150)
             written.append(target.path)
-            images.append((" ".join(drawing), _embedded(figure)))
+            images.append((_CAPTIONS[drawing[0]].format(*drawing[1:]), _embedded(figure)))
             plt.close(figure)
         sections.append(_section(name, both, images, boundary(both)))
     numbers = json.dumps({name: both.to_dict() for name, both in comparisons}, indent=2)
-    page = _page("One formula, two inferences: REML and posterior compared", sections)
+    page = _page("One formula, two inferences: REML and posterior compared", [*sections, _words()])
     return [*written, _write_text(folder / _NUMBERS, numbers), _write_text(folder / _PAGE, page)]
 
 
@@ -179,7 +205,8 @@ def _embedded(figure: Any) -> str:
 
 def _section(name: str, both: Comparison, images: Sequence[tuple[str, str]], boundary: BoundaryReport) -> str:
     pictures = "\n".join(
-        f'<figure><img alt="{html.escape(kind)}" src="data:image/png;base64,{data}"></figure>' for kind, data in images
+        f'<figure><img alt="{text}" src="data:image/png;base64,{data}"><figcaption>{text}</figcaption></figure>'
+        for text, data in ((html.escape(caption), data) for caption, data in images)
     )
     return (
         f"<h2>{html.escape(name)}</h2>{both._repr_html_()}{pictures}"
@@ -187,6 +214,11 @@ def _section(name: str, both: Comparison, images: Sequence[tuple[str, str]], bou
         f"<h3>REML fit</h3>{both.reml.summary()._repr_html_()}"
         f"<h3>Posterior</h3>{both.posterior.summary()._repr_html_()}"
     )
+
+
+def _words() -> str:
+    entries = (f"<dt>{html.escape(word)}</dt><dd>{html.escape(text)}</dd>" for word, text in _WORDS.items())
+    return f"<h2>The words</h2><dl>{''.join(entries)}</dl>"
 
 
 def _page(title: str, sections: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from bayeslmm.arguments import choice, flag, labels, shown
 from bayeslmm.bayes.progress import Progress
+from bayeslmm.boundary import DETAIL, OPTIONAL
 from bayeslmm.boundary.advice import (
     Advice,
     Findings,
@@ -61,8 +62,6 @@ _MEANWHILE = {
     "zero_rate": "how often the estimate would be zero (simulated, some 5 s; leave_out='zero_rate' does without)",
     "posterior": "posterior and Bayes factors (seconds to a minute; posterior='none' does without)",
 }
-DETAIL = ("auto", "full", "brief")
-OPTIONAL = ("tests", "zero_rate", "posterior", "penalised")
 
 
 def build_report(

@@ -92,10 +92,10 @@ class BoundaryReport:
 
     def __getitem__(self, name: str) -> pd.DataFrame:
         """The table of a section by its name."""
-        found = {section.name: section.table for section in self.sections}
+        found = {section.name: section for section in self.sections}
         if name not in found:
             raise KeyError(f"{name!r} is no section of this report; it has {', '.join(found)}. {self._more}".rstrip())
-        return readable(found[name])
+        return readable(found[name].table, lambda: found[name].shown)
 
     def text(self, width: int | None = None) -> str:
         """The report as text.

@@ -15,11 +15,11 @@ from bayeslmm.bayes.progress import announced
 from bayeslmm.comparison import export
 from bayeslmm.comparison.compared import Compared, Scale
 from bayeslmm.comparison.datatree import build_tree, build_trees
-from bayeslmm.comparison.fixed import fixed_errors, fixed_table
-from bayeslmm.comparison.groups import group_errors, group_table
+from bayeslmm.comparison.fixed import fixed_table, shown_fixed
+from bayeslmm.comparison.groups import group_table, shown_groups
 from bayeslmm.comparison.long import long_errors, long_table
 from bayeslmm.comparison.naming import DEFAULT, given_posteriors, long_name
-from bayeslmm.comparison.tables import draws_below, error_table, headings, sd_table, variance_table
+from bayeslmm.comparison.tables import draws_below, error_table, headings, sd_table, shown_table, variance_table
 from bayeslmm.design.readable import readable
 from bayeslmm.design.same import same_design
 from bayeslmm.equality import by_value
@@ -77,7 +77,8 @@ class Comparison(Compared):
         probability that the sd is below delta), ``note``. A further posterior adds three columns with its name of
         `names`: ``mean (brms)``, ``hdi_low (brms)``, ``hdi_high (brms)``.
         """
-        return readable(self.sd_table if self.scale == "sd" else variance_table(self, self.sd_table))
+        frame = self.sd_table if self.scale == "sd" else variance_table(self, self.sd_table)
+        return readable(frame, lambda: shown_table(self, frame, self.sd_table))
 
     @cached_property
     def long(self) -> pd.DataFrame:
@@ -89,7 +90,7 @@ class Comparison(Compared):
         intraclass correlation has no exact interval, and for R2, the REML fit is bootstrapped.
         """
         with announced("comparison: intervals by both criteria, a bootstrap of shares and R2"):
-            return readable(long_table(self))
+            return long_table(self)
 
     @cached_property
     def groups(self) -> pd.DataFrame:
@@ -103,7 +104,8 @@ class Comparison(Compared):
         ``sd_ratio``, cond_sd / posterior_sd: below 1 by what plug-in intervals miss.
         """
         with announced("comparison: levels of groups"):
-            return readable(group_table(self))
+            frame = group_table(self)
+        return readable(frame, lambda: shown_groups(self, frame))
 
     def by_group(self, group: str | None = None) -> pd.DataFrame:
         """The rows of `groups` of one grouping factor.
@@ -135,7 +137,8 @@ class Comparison(Compared):
         ``conf_high``, ``note`` (why there is no interval).
         """
         with announced("comparison: degrees of freedom and intervals of fixed effects"):
-            return readable(fixed_table(self))
+            frame = fixed_table(self)
+        return readable(frame, lambda: shown_fixed(self, frame))
 
     @cached_property
     def boundary(self) -> BoundaryReport:
@@ -290,10 +293,10 @@ class Comparison(Compared):
         if what == "table":
             return export.compact(self, self._texts).rename_axis("parameter").reset_index()
         if what == "groups":
-            return in_digits(self.groups, group_errors(self, self.groups))
+            return shown_groups(self, self.groups)
         if what == "long":
             return in_digits(self.long, long_errors(self))
-        return in_digits(self.fixed, fixed_errors(self, self.fixed)).reset_index()
+        return shown_fixed(self, self.fixed).reset_index()
 
     def on_scale(self, scale: Scale) -> Comparison:
         """The same comparison with sds or with variances."""

@@ -12,6 +12,7 @@ import pandas as pd
 from bayeslmm.comparison.compared import Compared
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.faces import Posterior
+from bayeslmm.results.digits import in_digits
 from bayeslmm.results.monte_carlo import dependence, quantile_error
 
 if TYPE_CHECKING:
@@ -49,6 +50,11 @@ def fixed_errors(both: Compared, table: pd.DataFrame) -> pd.DataFrame:
                 columns = ["estimate", "std_error", "conf_low", "conf_high"]
                 whole.loc[(label, f"{name}, {method}"), columns] = values
     return whole
+
+
+def shown_fixed(both: Compared, frame: pd.DataFrame) -> pd.DataFrame:
+    """The table as text, every number as far as it is known."""
+    return in_digits(frame, fixed_errors(both, frame))
 
 
 def _or_nothing(names: list[str], make: Callable[[], pd.DataFrame]) -> pd.DataFrame:

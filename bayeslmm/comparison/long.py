@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,10 +10,12 @@ import pandas as pd
 
 from bayeslmm.comparison.compared import Compared
 from bayeslmm.comparison.tables import is_scale, mean_square, row_errors, shown_label
+from bayeslmm.design.readable import readable
 from bayeslmm.errors import DesignError
 from bayeslmm.faces import Posterior, REMLResult
 from bayeslmm.inference.ratio import pivot_interval
 from bayeslmm.inference.spectral import spectrum
+from bayeslmm.results.digits import in_digits
 from bayeslmm.results.explained import posterior_icc, posterior_r2
 from bayeslmm.results.interval_methods import or_nan
 from bayeslmm.results.intervals import hdi
@@ -38,16 +41,21 @@ class _Row:
 
 def long_table(both: Compared) -> pd.DataFrame:
     """See `Comparison.long`."""
-    frame = pd.DataFrame([vars(row) for row in _rows(both)], columns=list(COLUMNS))
+    rows = _rows(both)
+    frame = pd.DataFrame([vars(row) for row in rows], columns=list(COLUMNS))
     if both.scale == "variance":
         shown = {p.label: shown_label(p, both.scale) for p in both.parameters}
         frame["parameter"] = [shown.get(label, label) for label in frame["parameter"]]
-    return frame
+    return readable(frame, lambda: in_digits(frame, _errors(rows)))
 
 
 def long_errors(both: Compared) -> pd.DataFrame:
     """Monte Carlo standard errors of the numbers in it; 0 for what does not come from draws of a posterior."""
-    return pd.DataFrame([row.errors for row in _rows(both)], columns=["estimate", "conf_low", "conf_high"])
+    return _errors(_rows(both))
+
+
+def _errors(rows: Sequence[_Row]) -> pd.DataFrame:
+    return pd.DataFrame([row.errors for row in rows], columns=["estimate", "conf_low", "conf_high"])
 
 
 def _rows(both: Compared) -> list[_Row]:

@@ -7,6 +7,7 @@ import pandas as pd
 
 from bayeslmm.comparison.compared import Compared
 from bayeslmm.faces import Posterior
+from bayeslmm.results.digits import in_digits
 from bayeslmm.results.interval_methods import or_nan
 from bayeslmm.results.intervals import mode
 from bayeslmm.results.labels import Parameter
@@ -154,3 +155,10 @@ def _note(p: Parameter, reml: float, hdi_low: float) -> str:
     if p.kind == "sd" and hdi_low == 0:
         notes.append("upper bound")
     return "; ".join(notes)
+
+
+def shown_table(both: Compared, frame: pd.DataFrame, sds: pd.DataFrame) -> pd.DataFrame:
+    """The table as text, all of it numbers: shares, too, are rounded to their error."""
+    share = frame["p_below"]
+    error = np.sqrt(share * (1.0 - share) / draws_below(both, sds))
+    return in_digits(frame, error_table(both).assign(p_below=error))

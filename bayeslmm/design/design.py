@@ -12,6 +12,7 @@ from bayeslmm.design.dropped import DroppedRows
 from bayeslmm.design.grouping import Grouping
 from bayeslmm.design.lazy import Lazy
 from bayeslmm.design.recipe import Recipe
+from bayeslmm.design.screen import fill
 from bayeslmm.equality import by_value
 from bayeslmm.types import AnyArray, FloatArray, IntArray
 
@@ -52,6 +53,9 @@ class Notes:
     """
 
     lines: Lazy[tuple[str, ...]] = Lazy(())  # noqa: RUF009
+
+    def __repr__(self) -> str:
+        return "\n".join(fill(line, indent="  ") for line in self.lines or ("Nothing odd was seen in the data.",))
 
     def __getstate__(self) -> dict[str, Any]:
         # What they are made from is the user's data, which copies and other processes have no use for.

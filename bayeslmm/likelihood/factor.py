@@ -145,7 +145,7 @@ def _together(cp: CrossProducts) -> int:
     if store.moments is not None:
         # A dozen passes over arrays of this size take most of the time where they are longer than a cache.
         step = min(step, max(_CACHED // store.moments.R.size, _FEWEST_TOGETHER))
-    return max(1, step)
+    return max(1, int(step))
 
 
 def _stack(parts: Sequence[Factor]) -> Factor:
