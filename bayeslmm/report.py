@@ -141,7 +141,9 @@ def _boundaries(detail: Detail, leave_out: Sequence[str]) -> Callable[[Compariso
     """What makes the boundary part of a comparison's section; the usual one is made once and kept."""
     if detail == "auto" and not leave_out:
         return lambda both: both.boundary
-    return lambda both: both.boundary_report(detail, leave_out)
+    return lambda both: both.reml.boundary(
+        both.posterior, level=both.level, delta=both.delta, detail=detail, leave_out=leave_out
+    )
 
 
 def _write(

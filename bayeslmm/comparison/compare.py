@@ -143,34 +143,7 @@ class Comparison(Compared):
     @cached_property
     def boundary(self) -> BoundaryReport:
         """What a variance of zero, or one near it, means here: `REMLResult.boundary` with the first posterior."""
-        return self.boundary_report()
-
-    def boundary_report(
-        self, detail: Literal["auto", "full", "brief"] = "auto", leave_out: str | Sequence[str] = ()
-    ) -> BoundaryReport:
-        """The same with more or less of it; not kept.
-
-        Parameters
-        ----------
-        detail, leave_out
-            As of `REMLResult.boundary`.
-
-        Raises
-        ------
-        DesignError
-            As of `REMLResult.boundary`.
-
-        Examples
-        --------
-        >>> import bayeslmm as bl
-        >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff2"))
-        >>> both = bl.compare(model.fit(), model.sample(400, random_seed=1))
-        >>> [section.name for section in both.boundary_report("brief").sections]
-        ['components', 'edge']
-        """
-        return self.reml.boundary(
-            self.posterior, level=self.level, delta=self.delta, detail=detail, leave_out=leave_out
-        )
+        return self.reml.boundary(self.posterior, level=self.level, delta=self.delta)
 
     def to_datatree(self, n: int | None = None, random_seed: int = 1) -> DataTree:
         """Posteriors, bootstrap and profiles in one tree, under the same names, for ``group=`` of ArviZ's functions.
@@ -226,9 +199,8 @@ class Comparison(Compared):
             f"delta: {delta} (what counts as negligible)",
             ROUNDED,
         )
-        if self.scale == "sd":
-            return lines
-        return (*lines, "variances; modes and highest-density intervals are those of the sds, squared")
+        squared = "variances; modes and highest-density intervals are those of the sds, squared"
+        return lines if self.scale == "sd" else (*lines, squared)
 
     def _posterior_lines(self, intervals: str) -> list[str]:
         return [
@@ -241,16 +213,14 @@ class Comparison(Compared):
         found = []
         for name, post in zip(self.names, (self.posterior, *self.more), strict=True):
             priors = long_name(post)
-            alone = not (self.more or self.given)
-            lead = "posterior" if alone and priors == DEFAULT else f"posterior ({name})"
+            lead = "posterior" if not (self.more or self.given) and priors == DEFAULT else f"posterior ({name})"
             found.append(lead if name.startswith(priors) else f"{lead}, under {priors}")
         return found
 
     def __str__(self) -> str:
         return export.text(self, self.header, self.printable())
 
-    def __repr__(self) -> str:
-        return str(self)
+    __repr__ = __str__
 
     def printable(self) -> pd.DataFrame:
         """The table as text with short headings, numbers from draws only as far as their Monte Carlo error.
