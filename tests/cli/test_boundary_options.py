@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 import bayeslmm as bl
+from bayeslmm.boundary import build
 from bayeslmm.cli import app
-from bayeslmm.results import boundary_build
 
 SMALL = ("Yield ~ 1 + (1 | Batch)", "--data", "Dyestuff2")
 
@@ -27,8 +27,8 @@ def run(*arguments):
 
 @pytest.fixture
 def unsimulated(monkeypatch):
-    monkeypatch.setitem(boundary_build._REST, "tests", lambda _: pytest.fail("tests were computed"))
-    monkeypatch.setattr(boundary_build, "sample_posterior", lambda *_: pytest.fail("a posterior was drawn"))
+    monkeypatch.setitem(build._REST, "tests", lambda _: pytest.fail("tests were computed"))
+    monkeypatch.setattr(build, "sample_posterior", lambda *_: pytest.fail("a posterior was drawn"))
 
 
 def test_brief_is_the_verdict_and_what_it_stands_on(unsimulated, tmp_path):
