@@ -9,13 +9,13 @@ from pathlib import Path
 import pandas as pd
 
 import bayeslmm as bl
-from bayeslmm.calibration.coverage_table import CELL_COLUMNS
+from bayeslmm.calibration.atlas import CELL_COLUMNS
 
 ROOT = Path(__file__).parents[1]
 TABLE = ROOT / "bayeslmm" / "datasets" / "data" / "coverage_atlas.csv"
 SOURCES = TABLE.parent / "sources.json"
 STATIC = ROOT / "docs" / "_static"
-RESULTS = ROOT / "tests" / "calibration" / "results"
+RESULTS = ROOT / "studies" / "coverage" / "results"
 WORST = [*CELL_COLUMNS, "parameter", "method", "coverage", "below", "above"]
 SHOWN = {
     "sd[Intercept]": ("reml_profile", "ml_profile", "hdi"),

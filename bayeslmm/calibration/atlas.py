@@ -1,4 +1,4 @@
-"""The result of a coverage study: a table, criteria, text and a figure."""
+"""The coverage atlas and its like: a table of cells, criteria, text and a figure."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import Any
 import pandas as pd
 
 from bayeslmm.arguments import text, whole
-from bayeslmm.calibration.coverage_criteria import criteria
-from bayeslmm.calibration.coverage_table import CELL_COLUMNS
+from bayeslmm.calibration.atlas_criteria import criteria
 from bayeslmm.datasets import load_dataset
 from bayeslmm.design.readable import table_text
 from bayeslmm.design.screen import fill
 from bayeslmm.equality import by_value
 from bayeslmm.errors import FitError
 from bayeslmm.writing import destination, replacing
+
+CELL_COLUMNS = ["design", "groups", "size", "icc", "slope_sd", "rho"]
 
 
 @by_value
@@ -98,7 +99,7 @@ class CoverageStudy:
 
     @property
     def criteria(self) -> pd.DataFrame:
-        """Whether exact intervals are exact and honest ones honest; see `coverage_criteria.criteria`."""
+        """Whether exact intervals are exact and honest ones honest; see `atlas_criteria.criteria`."""
         return criteria(self.table, self.level)
 
     def worst(self, n: int = 10, parameter: str = "sd[Intercept]", method: str = "hdi") -> pd.DataFrame:

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayeslmm.bayes.prior_families import SdPrior
-from bayeslmm.calibration import coverage_oneway as oneway
-from bayeslmm.calibration import coverage_slopes as slopes
-from bayeslmm.calibration.coverage_cells import Cell
-from bayeslmm.calibration.coverage_fixed import design, fixed_ends
-from bayeslmm.calibration.coverage_marginals import Ends
-from bayeslmm.calibration.coverage_oneway_posterior import posterior
-from bayeslmm.calibration.coverage_slopes_posterior import posterior as slopes_posterior
+from bayeslmm.calibration.atlas_cells import Cell
+from bayeslmm.calibration.interval_ends import Ends
+from bayeslmm.calibration.shares import where_truth_is
 from bayeslmm.reml.many import optimise_many
 from bayeslmm.types import BoolArray, FloatArray, IntArray
+from studies.coverage import oneway, slopes
+from studies.coverage.intervals import design, fixed_ends, sd_ends
+from studies.coverage.oneway_posterior import posterior
+from studies.coverage.slopes_posterior import posterior as slopes_posterior
 
 # Replicates of a chunk; fixed, so that results depend neither on the workers nor on how many replicates follow.
 CHUNK = 500
@@ -48,6 +48,16 @@ class Task:
     level: float
     seed: int
     prior: SdPrior | None = None
+
+    @property
+    def name(self) -> str:
+        """Of its file in a store."""
+        return f"{self.cell.key:08x}-{self.chunk:04d}-{self.replicates}"
+
+    @property
+    def identity(self) -> list[object]:
+        """What its result is of."""
+        return [self.cell.key, self.chunk, self.replicates, self.seed, self.level, repr(self.prior)]
 
 
 @dataclass(frozen=True)
@@ -87,66 +97,44 @@ def truth(cell: Cell, parameter: str) -> float:
 
 def run_chunk(task: Task) -> Chunk:
     """Simulate the responses of a task and judge every interval."""
-    cell = task.cell
+    cell, cp, level = task.cell, design(task.cell), task.level
     rng = cell.rng(task.seed, task.chunk)
     Y = cell.simulate(CHUNK, rng)[:, : task.replicates]
     shifts = rng.random((CHUNK, 4))[: task.replicates]
-    intervals, singular = _slopes(task, Y, shifts) if cell.slopes else _oneway(task, Y)
+    reml, ml = optimise_many(cp, Y), optimise_many(cp, Y, False)
+    intervals = fixed_ends(cp, Y, reml, level) | sd_ends(cp, Y, reml, ml, level)
+    intervals |= _slope_posteriors(task, Y, shifts) if cell.slopes else _oneway_posteriors(task, Y)
     outcomes, widths = [], []
     for parameter, method in columns(cell):
         outcome, width = judge(cell, parameter, method, intervals[parameter, method])
         outcomes.append(outcome)
         widths.append(width)
-    return Chunk(np.array(outcomes, dtype=np.int8), np.array(widths), singular)
+    return Chunk(np.array(outcomes, dtype=np.int8), np.array(widths), reml.singular)
 
 
 def judge(cell: Cell, parameter: str, method: str, ends: Ends) -> tuple[IntArray, FloatArray]:
     """Outcomes (K,) and widths (K,) of one kind of interval."""
     lower, upper = ends
     unit = cell.sigma if method == "pivot" else 1.0
-    value = truth(cell, parameter) / unit
-    empty = np.isnan(upper)
-    outcome = np.where(empty | (value > upper), 1, np.where(value < lower, -1, 0))
-    return outcome, np.where(empty, 0.0, (upper - lower) * unit)
+    outcome = where_truth_is(lower, upper, truth(cell, parameter) / unit)
+    return outcome, np.where(np.isnan(upper), 0.0, (upper - lower) * unit)
 
 
-def _oneway(task: Task, Y: FloatArray) -> tuple[Intervals, BoolArray]:
-    data, level = oneway.reduce(task.cell, Y), task.level
-    best = oneway.estimate(data, reml=True)
-    post = posterior(data, level, task.prior)
-    sd: dict[str, Ends] = {
-        "reml_profile": oneway.profile_ends(data, True, level),
-        "ml_profile": oneway.profile_ends(data, False, level),
-        "pivot": oneway.pivot_ends(data, level),
-        "hdi": post.sd.hdi(level),
-        "equal_tailed": post.sd.equal_tailed(level),
+def _oneway_posteriors(task: Task, Y: FloatArray) -> Intervals:
+    found = posterior(oneway.reduce(task.cell, Y), task.level, task.prior)
+    return {
+        ("sd[Intercept]", "hdi"): found.sd.hdi(task.level),
+        ("sd[Intercept]", "equal_tailed"): found.sd.equal_tailed(task.level),
+        ("Intercept", "posterior"): found.mean,
     }
-    cp = design(task.cell)
-    fixed = fixed_ends(cp, Y, optimise_many(cp, Y), level)
-    found: Intervals = {("sd[Intercept]", method): ends for method, ends in sd.items()}
-    found |= {("Intercept", method): both["Intercept"] for method, both in fixed.items()}
-    found["Intercept", "posterior"] = post.mean
-    return found, best.w == 0.0
 
 
-def _slopes(task: Task, Y: FloatArray, shifts: FloatArray) -> tuple[Intervals, BoolArray]:
-    data, level, cp = slopes.reduce(task.cell, Y), task.level, design(task.cell)
+def _slope_posteriors(task: Task, Y: FloatArray, shifts: FloatArray) -> Intervals:
     rms = np.sqrt((slopes.design_x(task.cell) ** 2).mean(axis=0))
-    post = slopes_posterior(data, level, rms, shifts, task.prior)
-    optima = {reml: optimise_many(cp, Y, reml) for reml in (True, False)}
-    found = {
-        (coef, method): ends
-        for method, both in fixed_ends(cp, Y, optima[True], level).items()
-        for coef, ends in both.items()
-    }
+    post = slopes_posterior(slopes.reduce(task.cell, Y), task.level, rms, shifts, task.prior)
+    found: Intervals = {}
     for i, effect in enumerate(("Intercept", "x")):
-        sd = f"sd[{effect}]"
-        ordered = data if i == 0 else data.swapped()
-        for reml, name in ((True, "reml_profile"), (False, "ml_profile")):
-            T = optima[reml].terms[0][:, :: 1 if i == 0 else -1]
-            found[sd, name] = slopes.profile_ends(ordered, T, optima[reml].sigma, reml, level)
-        found[sd, "pivot"] = slopes.pivot_ends(data, i, level)
-        found[sd, "hdi"] = post.sds[i].hdi(level)
-        found[sd, "equal_tailed"] = post.sds[i].equal_tailed(level)
+        found[f"sd[{effect}]", "hdi"] = post.sds[i].hdi(task.level)
+        found[f"sd[{effect}]", "equal_tailed"] = post.sds[i].equal_tailed(task.level)
         found[effect, "posterior"] = post.fixed[i]
-    return found, optima[True].singular
+    return found

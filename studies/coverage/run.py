@@ -1,26 +1,28 @@
-"""Run a coverage study: chunks in order, in worker processes or on a Dask cluster, kept as they finish."""
+"""Run the coverage study: chunks in order, in worker processes or on a Dask cluster, kept as they finish."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from typing import Any
 
-from bayeslmm.arguments import MOST_REFITS, MOST_WORKERS, flag, shown, whole
+import numpy as np
+
+from bayeslmm.arguments import MOST_REFITS, flag, shown, whole
 from bayeslmm.bayes.prior_families import SdPrior, is_sd_prior
 from bayeslmm.bayes.progress import Progress, interactive
-from bayeslmm.calibration.coverage_cells import Cell, coverage_grid
-from bayeslmm.calibration.coverage_chunk import CHUNK, Chunk, Task, run_chunk
-from bayeslmm.calibration.coverage_result import CoverageStudy
-from bayeslmm.calibration.coverage_store import Store
-from bayeslmm.calibration.coverage_table import make_table
+from bayeslmm.calibration.atlas import CoverageStudy
+from bayeslmm.calibration.atlas_cells import Cell, coverage_grid
+from bayeslmm.calibration.chunk_store import ChunkStore
+from bayeslmm.calibration.workers import check_workers, execute
 from bayeslmm.errors import FitError
-from bayeslmm.parent import watch
 from bayeslmm.results.intervals import check_level
+from studies.coverage.chunk import CHUNK, Chunk, Task, columns, run_chunk
+from studies.coverage.table import make_table
 
-# Seconds.
-_IDLE = 10.0
+# To be raised whenever a kernel changes what is computed.
+VERSION = 2
 
 
 def coverage_study(
@@ -86,8 +88,8 @@ def coverage_study(
     True
     """
     cells = _unique(coverage_grid() if cells is None else cells)
-    _check(replicates, n_jobs, random_seed, prior)
-    _check_client(client)
+    check_workers(n_jobs, client)
+    _check(replicates, random_seed, prior)
     began = time.perf_counter()
     level = float(check_level(level))
     if progressbar is not None:
@@ -99,18 +101,19 @@ def coverage_study(
     ]
     if store is not None and not isinstance(store, str | os.PathLike):
         raise FitError(f"store={shown(store)} is no path of a folder.")
-    kept = None if store is None else Store(store, level, random_seed, prior)
-    done = {task: chunk for task in tasks if kept and (chunk := kept.load(task))}
+    settings = {"version": VERSION, "level": level, "seed": random_seed, "prior": repr(prior)}
+    kept = None if store is None else ChunkStore(store, settings)
+    done = {task: chunk for task in tasks if kept is not None and (chunk := _load(kept, task)) is not None}
     waiting = [task for task in tasks if task not in done]
     if kept is not None and waiting:
         kept.check_writable()
     show = interactive() if progressbar is None else progressbar
     try:
         with Progress(show) as progress:
-            for task, chunk in _execute(waiting, n_jobs, client):
+            for task, chunk in execute(run_chunk, waiting, n_jobs, client):
                 done[task] = chunk
                 if kept is not None:
-                    kept.save(task, chunk)
+                    kept.save(task.name, chunk, task.identity)
                 progress.report("Coverage", len(done), len(tasks))
     except KeyboardInterrupt:
         if not done:
@@ -135,23 +138,9 @@ def _unique(cells: Iterable[Cell]) -> list[Cell]:
     return list(dict.fromkeys(found))
 
 
-def _check_client(client: object) -> None:
-    if client is not None and not (
-        callable(getattr(client, "map", None)) and callable(getattr(client, "cancel", None))
-    ):
-        raise FitError(
-            f"client={shown(client)} is no Dask client: it cannot run tasks. Pass a dask.distributed.Client, or use "
-            "n_jobs= "
-            "for processes on this machine."
-        )
-
-
-def _check(replicates: int, n_jobs: int, seed: int, prior: SdPrior | None) -> None:
+def _check(replicates: int, seed: int, prior: SdPrior | None) -> None:
     whole("replicates", replicates, 1, MOST_REFITS, FitError)
     whole("random_seed", seed, 0, error=FitError)
-    whole("n_jobs", n_jobs, -1, MOST_WORKERS, FitError)
-    if n_jobs == 0:
-        raise FitError("n_jobs=0 would run nothing. Use 1 for this process, -1 for one worker per core.")
     if prior is not None and not (is_sd_prior(prior) and prior.even and not prior.relative):
         raise FitError(
             f"prior={shown(prior)} cannot be used here: the grid needs a prior of an absolute standard deviation "
@@ -160,36 +149,20 @@ def _check(replicates: int, n_jobs: int, seed: int, prior: SdPrior | None) -> No
         )
 
 
-def _execute(tasks: Sequence[Task], n_jobs: int, client: Any) -> Iterator[tuple[Task, Chunk]]:
-    if client is not None:
-        yield from _on_cluster(tasks, client)
-    elif n_jobs == 1:
-        for task in tasks:
-            yield task, run_chunk(task)
-    elif tasks:
-        from joblib import Parallel, delayed, parallel_config
-
-        # Workers that wait for a task do not see that this process is gone.
-        with parallel_config("loky", idle_worker_timeout=_IDLE):
-            pool = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
-        yield from pool(delayed(_in_worker)(task, os.getpid()) for task in tasks)
+def _load(kept: ChunkStore, task: Task) -> Chunk | None:
+    """The result of a task, if it is in a store and undamaged."""
+    return kept.load(task.name, Chunk, task.identity, lambda chunk: _check_chunk(task, chunk))
 
 
-def _in_worker(task: Task, parent: int) -> tuple[Task, Chunk]:
-    watch(parent)
-    return _with_task(task)
+def _check_chunk(task: Task, chunk: Chunk) -> None:
+    """Refuse outcomes that no chunk of this task can have.
 
-
-def _with_task(task: Task) -> tuple[Task, Chunk]:
-    return task, run_chunk(task)
-
-
-def _on_cluster(tasks: Sequence[Task], client: Any) -> Iterator[tuple[Task, Chunk]]:
-    from distributed import as_completed
-
-    futures = client.map(_with_task, tasks, pure=False)
-    try:
-        for future in as_completed(futures):
-            yield future.result()
-    finally:
-        client.cancel(futures)
+    Raises
+    ------
+    ValueError
+    """
+    shape = len(columns(task.cell)), task.replicates
+    if not (chunk.outcome.shape == chunk.width.shape == shape and chunk.singular.shape == shape[1:]):
+        raise ValueError(f"it has shapes {chunk.outcome.shape}, {chunk.width.shape}, {chunk.singular.shape}")
+    if not (np.isin(chunk.outcome, (-1, 0, 1)).all() and (chunk.width >= 0).all()):
+        raise ValueError("some outcome is none of -1, 0, 1, or some width is negative or no number")
