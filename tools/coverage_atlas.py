@@ -10,6 +10,7 @@ import pandas as pd
 
 import bayeslmm as bl
 from bayeslmm.calibration.atlas import CELL_COLUMNS
+from studies.coverage import coverage_study
 
 ROOT = Path(__file__).parents[1]
 TABLE = ROOT / "bayeslmm" / "datasets" / "data" / "coverage_atlas.csv"
@@ -35,7 +36,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=-1, help="worker processes; -1 for one per core")
     parser.add_argument("--store", default=str(ROOT / ".coverage-atlas"), help="folder of finished chunks")
     arguments = parser.parse_args()
-    study = bl.coverage_study(n_jobs=arguments.jobs, store=arguments.store)
+    study = coverage_study(n_jobs=arguments.jobs, store=arguments.store)
     print(study)
     if not (study.table["replicates"] == study.replicates).all():
         raise SystemExit("Interrupted: nothing was written. Start again to continue.")

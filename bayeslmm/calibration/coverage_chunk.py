@@ -1,0 +1,244 @@
+"""Some replicates of a user's design: responses from the truth, refits, and the intervals of each."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bayeslmm.bayes.collapsed import CollapsedDraws, sample_collapsed
+from bayeslmm.bayes.default_priors import PriorSpec, resolve_priors
+from bayeslmm.calibration.coverage_kinds import DERIVED, POSTERIOR, Asked
+from bayeslmm.calibration.interval_ends import (
+    Ends,
+    kenward_roger_ends,
+    pivot_many,
+    profile_many,
+    satterthwaite_ends,
+    wald_many,
+)
+from bayeslmm.calibration.truth import Truth
+from bayeslmm.design.design import Design
+from bayeslmm.errors import BayesLMMError, BayesLMMWarning
+from bayeslmm.inference.bootstrap import simulate_responses
+from bayeslmm.inference.spectral import spectrum
+from bayeslmm.inference.wald import wald_ends_many
+from bayeslmm.likelihood import CrossProducts, cross_products
+from bayeslmm.reml.many import Optima, fitted_together, optimise_many
+from bayeslmm.results.intervals import hdi
+from bayeslmm.results.labels import Parameter, parameters
+from bayeslmm.results.profiles import share, target_of
+from bayeslmm.results.refits import Refits
+from bayeslmm.types import BoolArray, FloatArray
+
+# Replicates of a chunk where all are fitted together, and one by one; fixed for a design, so that results depend
+# neither on the workers nor on how many replicates follow.
+_TOGETHER, _ALONE = 200, 10
+# Numbers in the responses of a chunk.
+_NUMBERS = 20_000_000
+# Draws of a posterior from which an interval is read.
+DRAWS = 2000
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What all chunks have in common.
+
+    Attributes
+    ----------
+    design : Design
+    truth : Truth
+    asked : Asked
+    level : float
+    reml : bool
+    seed : int
+    priors : PriorSpec
+    key : str
+        Checksum of the design.
+    """
+
+    design: Design
+    truth: Truth
+    asked: Asked
+    level: float
+    reml: bool
+    seed: int
+    priors: PriorSpec
+    key: str
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Replicates of one chunk.
+
+    Attributes
+    ----------
+    plan : Plan
+    chunk : int
+    size : int
+        Responses that are simulated, whatever is used of them.
+    replicates : int
+    """
+
+    plan: Plan
+    chunk: int
+    size: int
+    replicates: int
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Intervals of K replicates, M of each, and estimates of all P parameters.
+
+    Attributes
+    ----------
+    low, high : FloatArray, shape (M, K)
+        nan where there is no interval.
+    estimates : FloatArray, shape (P, K)
+    singular, ok : BoolArray, shape (K,)
+        Whether the fit is on the boundary, and whether it converged.
+    """
+
+    low: FloatArray
+    high: FloatArray
+    estimates: FloatArray
+    singular: BoolArray
+    ok: BoolArray
+
+
+def chunk_size(cp: CrossProducts) -> int:
+    """Replicates of a chunk of a design."""
+    most = _TOGETHER if fitted_together(cp) else _ALONE
+    return max(1, min(most, _NUMBERS // cp.design.n))
+
+
+def run_chunk(task: Task) -> Chunk:
+    """Simulate the responses of a task and make all intervals."""
+    plan, cp = task.plan, _cross_products(task.plan)
+    truth = plan.truth
+    rng = np.random.default_rng(np.random.SeedSequence(plan.seed, spawn_key=(task.chunk,)))
+    Y = simulate_responses(plan.design, truth.terms, truth.sigma, truth.beta, task.size, rng)[:, : task.replicates]
+    with warnings.catch_warnings():
+        # What a single fit warns of is counted here.
+        warnings.simplefilter("ignore", BayesLMMWarning)
+        optima = optimise_many(cp, Y, plan.reml)
+        refits = Refits(plan.design, plan.reml, optima)
+        estimates = refits.estimates().to_numpy(dtype=float).T
+        found = _likelihood_ends(plan, cp, Y, optima, estimates) | _posterior_ends(plan, task.chunk, Y, optima)
+    ends = [found[p.label, kind] for p, kind in plan.asked.rows]
+    low, high = (np.array([end[side] for end in ends]) for side in (0, 1))
+    return Chunk(low, high, np.ascontiguousarray(estimates), optima.singular, refits.ok)
+
+
+# Of the design that this process was last at work on.
+_prepared: dict[str, CrossProducts] = {}
+
+
+def _cross_products(plan: Plan) -> CrossProducts:
+    if plan.key not in _prepared:
+        _prepared.clear()
+        _prepared[plan.key] = cross_products(plan.design)
+    return _prepared[plan.key]
+
+
+def _likelihood_ends(
+    plan: Plan, cp: CrossProducts, Y: FloatArray, optima: Optima, estimates: FloatArray
+) -> dict[tuple[str, str], Ends]:
+    found = {(p.label, "profile"): _profile(plan, cp, Y, optima, p, estimates) for p in plan.asked.of_kind("profile")}
+    for p in plan.asked.of_kind("wald"):
+        if p.kind != "fixed":
+            found[p.label, "wald"] = _wald_variance(plan, cp, Y, optima, p, estimates)
+    for p in plan.asked.of_kind("pivot"):
+        ends = pivot_many(spectrum(cp, p.position, p.effects, Y), plan.level)
+        found[p.label, "pivot"] = _as_asked(p, ends)
+    for kind in ("wald", "satterthwaite", "kenward-roger"):
+        fixed = [p for p in plan.asked.of_kind(kind) if p.kind == "fixed"]
+        if fixed:
+            low, high = _coefficients(kind, plan, cp, Y, optima)
+            found |= {(p.label, kind): (low[:, p.position], high[:, p.position]) for p in fixed}
+    return found
+
+
+def _coefficients(kind: str, plan: Plan, cp: CrossProducts, Y: FloatArray, optima: Optima) -> Ends:
+    if kind == "wald":
+        return wald_many(cp, optima, plan.level)
+    if kind == "satterthwaite":
+        return satterthwaite_ends(cp, Y, optima, plan.level, plan.reml)
+    return kenward_roger_ends(cp, optima, plan.level)
+
+
+def _profile(plan: Plan, cp: CrossProducts, Y: FloatArray, optima: Optima, p: Parameter, estimates: FloatArray) -> Ends:
+    low, high = profile_many(cp, Y, optima, target_of(p), plan.level, plan.reml)
+    if p.kind == "corr":
+        # As for a single fit: an undefined correlation can be any.
+        undefined = np.isnan(_estimates_of(plan, p, estimates)) & (optima.sigma > 0)
+        least, most = _correlation_range(plan.design, p)
+        low, high = np.where(undefined, least, low), np.where(undefined, most, high)
+    return _as_asked(p, (low, high))
+
+
+def _correlation_range(design: Design, p: Parameter) -> tuple[float, float]:
+    found: tuple[float, float] = getattr(design.terms[p.position].structure, "correlation_range", (-1.0, 1.0))
+    return found
+
+
+def _wald_variance(
+    plan: Plan, cp: CrossProducts, Y: FloatArray, optima: Optima, p: Parameter, estimates: FloatArray
+) -> Ends:
+    """None at the end of a parameter's range, where `confint` refuses."""
+    low, high = wald_ends_many(cp, Y, optima, target_of(p), plan.level, plan.reml)
+    value = _estimates_of(plan, p, estimates)
+    ends = ~(np.abs(value) <= 1.0 - 1e-9) if p.kind == "corr" else ~(value > 0.0)
+    return _as_asked(p, (np.where(ends, np.nan, low), np.where(ends, np.nan, high)))
+
+
+def _estimates_of(plan: Plan, p: Parameter, estimates: FloatArray) -> FloatArray:
+    """Estimates (K,) of a parameter; of the sd for what is derived from it."""
+    label = f"sd_{p.label.partition('_')[2]}" if p.kind in DERIVED else p.label
+    return np.asarray(estimates[[own.label for own in parameters(plan.design)].index(label)])
+
+
+def _as_asked(p: Parameter, ends: Ends) -> Ends:
+    """Of the intraclass correlation in place of the ratio."""
+    return (share(ends[0]), share(ends[1])) if p.kind == "icc" else ends
+
+
+def _posterior_ends(plan: Plan, chunk: int, Y: FloatArray, optima: Optima) -> dict[tuple[str, str], Ends]:
+    """Intervals of posteriors, one response after the other; nan for one that cannot be sampled."""
+    rows = [(p, kind) for p, kind in plan.asked.rows if kind in POSTERIOR]
+    if not rows:
+        return {}
+    ends = np.full((len(rows), 2, Y.shape[1]), np.nan)
+    for k in range(Y.shape[1]):
+        seed = np.random.SeedSequence(plan.seed, spawn_key=(chunk, k))
+        try:
+            drawn = _draws(plan, Y[:, k], [T[k] for T in optima.terms], np.random.default_rng(seed))
+        except BayesLMMError:
+            continue
+        ends[:, :, k] = [_ends_of(_drawn(drawn, p), p.kind, kind, plan.level) for p, kind in rows]
+    return {(p.label, kind): (own[0], own[1]) for (p, kind), own in zip(rows, ends, strict=True)}
+
+
+def _draws(plan: Plan, y: FloatArray, terms: Sequence[FloatArray], rng: np.random.Generator) -> CollapsedDraws:
+    design = replace(plan.design, y=y)
+    cp, priors = cross_products(design), resolve_priors(design, plan.priors)
+    return sample_collapsed(cp, priors, terms, draws=DRAWS, rng=rng, keep=[False] * len(cp.blocks))
+
+
+def _drawn(draws: CollapsedDraws, p: Parameter) -> FloatArray:
+    if p.kind == "sigma":
+        return draws.sigma
+    if p.kind == "fixed":
+        return draws.beta[:, p.position]
+    if p.kind == "sd":
+        return draws.sds[p.position][:, p.effects[0]]
+    return draws.corrs[p.position][:, p.effects[0], p.effects[1]]
+
+
+def _ends_of(values: FloatArray, of: str, kind: str, level: float) -> tuple[float, float]:
+    if kind == "hdi":
+        return hdi(values, level, of)
+    low, high = np.quantile(values, [0.5 - 0.5 * level, 0.5 + 0.5 * level])
+    return float(low), float(high)
