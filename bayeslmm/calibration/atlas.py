@@ -78,7 +78,9 @@ class CoverageStudy:
         """Rows of one parameter and method."""
         text("parameter", parameter, "the name of a parameter", FitError)
         text("method", method, "the name of a method", FitError)
-        rows = self.table[(self.table["parameter"] == parameter) & (self.table["method"] == method)]
+        # As Python's text: a library of strings may refuse one that it cannot encode.
+        names = zip(self.table["parameter"].tolist(), self.table["method"].tolist(), strict=True)
+        rows = self.table[[pair == (parameter, method) for pair in names]]
         if rows.empty:
             pairs = self.table[["parameter", "method"]].drop_duplicates()
             known = "; ".join(f"{p}: {', '.join(own['method'])}" for p, own in pairs.groupby("parameter", sort=False))

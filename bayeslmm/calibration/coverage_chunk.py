@@ -33,11 +33,13 @@ from bayeslmm.results.profiles import share, target_of
 from bayeslmm.results.refits import Refits
 from bayeslmm.types import BoolArray, FloatArray
 
-# Replicates of a chunk where all are fitted together, and one by one; fixed for a design, so that results depend
-# neither on the workers nor on how many replicates follow.
+# Responses of a block, which are drawn together: where all are fitted together, and one by one. Fixed for a design, so
+# that results depend neither on the workers nor on how many replicates follow.
 _TOGETHER, _ALONE = 200, 10
-# Numbers in the responses of a chunk.
+# Numbers in the responses of a block.
 _NUMBERS = 20_000_000
+# Replicates of a task with posteriors, which take long.
+_POSTERIORS = 20
 # Draws of a posterior from which an interval is read.
 DRAWS = 2000
 
@@ -71,21 +73,37 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """Replicates of one chunk.
+    """Some replicates of one block of responses.
 
     Attributes
     ----------
     plan : Plan
-    chunk : int
+    block : int
     size : int
-        Responses that are simulated, whatever is used of them.
+        Responses of the block.
+    start : int
+        The first of these that is used.
     replicates : int
+        How many are used.
     """
 
     plan: Plan
-    chunk: int
+    block: int
     size: int
+    start: int
     replicates: int
+
+    @property
+    def name(self) -> str:
+        """Of its file in a store."""
+        return f"{self.block:06d}-{self.start:03d}-{self.replicates}"
+
+    def responses(self) -> FloatArray:
+        """Simulated responses (n, replicates)."""
+        truth = self.plan.truth
+        rng = np.random.default_rng(np.random.SeedSequence(self.plan.seed, spawn_key=(self.block,)))
+        Y = simulate_responses(self.plan.design, truth.terms, truth.sigma, truth.beta, self.size, rng)
+        return Y[:, self.start : self.start + self.replicates]
 
 
 @dataclass(frozen=True)
@@ -108,25 +126,27 @@ class Chunk:
     ok: BoolArray
 
 
-def chunk_size(cp: CrossProducts) -> int:
-    """Replicates of a chunk of a design."""
-    most = _TOGETHER if fitted_together(cp) else _ALONE
-    return max(1, min(most, _NUMBERS // cp.design.n))
+def make_tasks(plan: Plan, cp: CrossProducts, replicates: int) -> list[Task]:
+    """The tasks of a run, in order."""
+    block = max(1, min(_TOGETHER if fitted_together(cp) else _ALONE, _NUMBERS // cp.design.n))
+    step = min(block, _POSTERIORS) if any(kind in POSTERIOR for _, kind in plan.asked.rows) else block
+    return [
+        Task(plan, k // block, block, first - k, min(step, k + block - first, replicates - first))
+        for k in range(0, replicates, block)
+        for first in range(k, min(k + block, replicates), step)
+    ]
 
 
 def run_chunk(task: Task) -> Chunk:
     """Simulate the responses of a task and make all intervals."""
-    plan, cp = task.plan, _cross_products(task.plan)
-    truth = plan.truth
-    rng = np.random.default_rng(np.random.SeedSequence(plan.seed, spawn_key=(task.chunk,)))
-    Y = simulate_responses(plan.design, truth.terms, truth.sigma, truth.beta, task.size, rng)[:, : task.replicates]
+    plan, cp, Y = task.plan, _cross_products(task.plan), task.responses()
     with warnings.catch_warnings():
         # What a single fit warns of is counted here.
         warnings.simplefilter("ignore", BayesLMMWarning)
         optima = optimise_many(cp, Y, plan.reml)
         refits = Refits(plan.design, plan.reml, optima)
         estimates = refits.estimates().to_numpy(dtype=float).T
-        found = _likelihood_ends(plan, cp, Y, optima, estimates) | _posterior_ends(plan, task.chunk, Y, optima)
+        found = _likelihood_ends(plan, cp, Y, optima, estimates) | _posterior_ends(task, Y, optima)
     ends = [found[p.label, kind] for p, kind in plan.asked.rows]
     low, high = (np.array([end[side] for end in ends]) for side in (0, 1))
     return Chunk(low, high, np.ascontiguousarray(estimates), optima.singular, refits.ok)
@@ -205,14 +225,15 @@ def _as_asked(p: Parameter, ends: Ends) -> Ends:
     return (share(ends[0]), share(ends[1])) if p.kind == "icc" else ends
 
 
-def _posterior_ends(plan: Plan, chunk: int, Y: FloatArray, optima: Optima) -> dict[tuple[str, str], Ends]:
+def _posterior_ends(task: Task, Y: FloatArray, optima: Optima) -> dict[tuple[str, str], Ends]:
     """Intervals of posteriors, one response after the other; nan for one that cannot be sampled."""
+    plan = task.plan
     rows = [(p, kind) for p, kind in plan.asked.rows if kind in POSTERIOR]
     if not rows:
         return {}
     ends = np.full((len(rows), 2, Y.shape[1]), np.nan)
     for k in range(Y.shape[1]):
-        seed = np.random.SeedSequence(plan.seed, spawn_key=(chunk, k))
+        seed = np.random.SeedSequence(plan.seed, spawn_key=(task.block, task.start + k))
         try:
             drawn = _draws(plan, Y[:, k], [T[k] for T in optima.terms], np.random.default_rng(seed))
         except BayesLMMError:

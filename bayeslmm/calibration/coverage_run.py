@@ -11,7 +11,7 @@ from bayeslmm.arguments import MOST_REFITS, flag, instance, shown, whole
 from bayeslmm.bayes.default_priors import PriorSpec, resolve_priors
 from bayeslmm.bayes.progress import Progress, interactive
 from bayeslmm.calibration.chunk_store import ChunkStore
-from bayeslmm.calibration.coverage_chunk import DRAWS, Chunk, Plan, Task, chunk_size, run_chunk
+from bayeslmm.calibration.coverage_chunk import DRAWS, Chunk, Plan, Task, make_tasks, run_chunk
 from bayeslmm.calibration.coverage_kinds import POSTERIOR, choose_rows, read_kinds
 from bayeslmm.calibration.coverage_result import Coverage, summarise
 from bayeslmm.calibration.truth import Truth, resolve_truth
@@ -130,10 +130,10 @@ def coverage(
     true = resolve_truth(design, truth, lambda: _fit(model, reml))
     plan = Plan(design, true, choose_rows(cp, true, kinds, parameters, reml), level, reml, seed, priors, _key(design))
     kept = _store(store, plan)
-    size = chunk_size(cp)
-    tasks = [Task(plan, i, size, min(size, replicates - k)) for i, k in enumerate(range(0, replicates, size))]
+    tasks = make_tasks(plan, cp, replicates)
     done = _run(tasks, kept, n_jobs, client, show)
-    return summarise(plan, [done[i] for i in sorted(done)], replicates, time.perf_counter() - began)
+    parts = [done[task.name] for task in tasks if task.name in done]
+    return summarise(plan, parts, replicates, time.perf_counter() - began)
 
 
 def _subject(model: Any, reml: Any) -> tuple[Design, CrossProducts, bool]:
@@ -211,19 +211,20 @@ def _true(design: Design, truth: Truth) -> dict[str, float]:
     return {p.label: truth.values[p.label] for p in parameters_of(design)}
 
 
-def _run(tasks: Sequence[Task], kept: ChunkStore | None, n_jobs: int, client: Any, show: bool) -> dict[int, Chunk]:
-    """Finished chunks by number; an interrupted run has some."""
-    done = {task.chunk: chunk for task in tasks if kept is not None and (chunk := _load(kept, task)) is not None}
-    waiting = [task for task in tasks if task.chunk not in done]
+def _run(tasks: Sequence[Task], kept: ChunkStore | None, n_jobs: int, client: Any, show: bool) -> dict[str, Chunk]:
+    """Finished chunks by the names of their tasks; an interrupted run has some."""
+    done = {task.name: chunk for task in tasks if kept is not None and (chunk := _load(kept, task)) is not None}
+    waiting = [task for task in tasks if task.name not in done]
     if kept is not None and waiting:
         kept.check_writable()
-    count, total = sum(task.replicates for task in tasks if task.chunk in done), sum(t.replicates for t in tasks)
+    total = sum(task.replicates for task in tasks)
+    count = total - sum(task.replicates for task in waiting)
     try:
         with Progress(show) as progress:
             for task, chunk in execute(run_chunk, waiting, n_jobs, client):
-                done[task.chunk] = chunk
+                done[task.name] = chunk
                 if kept is not None:
-                    kept.save(_name(task), chunk, _identity(task))
+                    kept.save(task.name, chunk, _identity(task))
                 count += task.replicates
                 progress.report("Coverage", count, total)
     except KeyboardInterrupt:
@@ -232,16 +233,12 @@ def _run(tasks: Sequence[Task], kept: ChunkStore | None, n_jobs: int, client: An
     return done
 
 
-def _name(task: Task) -> str:
-    return f"{task.chunk:05d}-{task.replicates}"
-
-
 def _identity(task: Task) -> list[object]:
-    return [of_json(_settings(task.plan)), task.chunk, task.size, task.replicates]
+    return [of_json(_settings(task.plan)), task.block, task.size, task.start, task.replicates]
 
 
 def _load(kept: ChunkStore, task: Task) -> Chunk | None:
-    return kept.load(_name(task), Chunk, _identity(task), lambda chunk: _check_chunk(task, chunk))
+    return kept.load(task.name, Chunk, _identity(task), lambda chunk: _check_chunk(task, chunk))
 
 
 def _check_chunk(task: Task, chunk: Chunk) -> None:

@@ -51,15 +51,17 @@ def execute[T, R](
     """
     if client is not None:
         yield from _on_cluster(function, tasks, client)
-    elif n_jobs == 1:
+    elif n_jobs == 1 or len(tasks) < 2:
         for task in tasks:
             yield task, function(task)
-    elif tasks:
-        from joblib import Parallel, delayed, parallel_config
+    else:
+        from joblib import Parallel, cpu_count, delayed, parallel_config
 
+        # More workers than tasks would be started for nothing.
+        workers = min(len(tasks), cpu_count() if n_jobs == -1 else n_jobs)
         # Workers that wait for a task do not see that this process is gone.
         with parallel_config("loky", idle_worker_timeout=_IDLE):
-            pool = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
+            pool = Parallel(n_jobs=workers, return_as="generator_unordered")
         yield from pool(delayed(_in_worker)(function, task, os.getpid()) for task in tasks)
 
 

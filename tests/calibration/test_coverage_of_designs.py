@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from scipy import stats
 import bayeslmm as bl
 from bayeslmm import DesignError, FitError, StorageError
 from bayeslmm.calibration import coverage_run
-from bayeslmm.calibration.coverage_chunk import Plan, Task, chunk_size, run_chunk
+from bayeslmm.calibration.coverage_chunk import Plan, Task, make_tasks, run_chunk
 from bayeslmm.calibration.coverage_kinds import choose_rows, read_kinds
 from bayeslmm.calibration.truth import resolve_truth
 from bayeslmm.inference.bootstrap import simulate_responses
@@ -112,7 +113,7 @@ def chunk(model: bl.Model, kinds: str | None, parameters: object, reml: bool, le
     """A task of a few replicates and its responses."""
     truth = resolve_truth(model.design, {"sd_g[x]": 0.05}, model.fit)
     asked = choose_rows(model.cross_products, truth, read_kinds(kinds), parameters, reml)
-    task = Task(Plan(model.design, truth, asked, level, reml, 5, None, "k"), 2, 8, 6)
+    task = Task(Plan(model.design, truth, asked, level, reml, 5, None, "k"), 2, 8, 0, 6)
     rng = np.random.default_rng(np.random.SeedSequence(5, spawn_key=(2,)))
     return task, simulate_responses(model.design, truth.terms, truth.sigma, truth.beta, 8, rng)
 
@@ -150,7 +151,7 @@ def test_the_intervals_are_those_of_single_fits(reml: bool) -> None:
 def test_posterior_intervals_are_those_of_the_sampler() -> None:
     """Ends from 2,000 draws against those of a posterior of 20,000, in units of its spread."""
     task, Y = chunk(slopes(), "hdi", ["sigma", "x"], True, 0.9)
-    task = Task(task.plan, task.chunk, task.size, 1)
+    task = replace(task, replicates=1)
     made = run_chunk(task)
     data = slopes().fit().refit(Y[:, 0])
     post = bl.Model._from_design(data.design).sample(20_000, random_seed=1, progressbar=False, log_likelihood=False)
@@ -168,14 +169,27 @@ def test_results_depend_neither_on_the_workers_nor_on_what_follows() -> None:
     assert_frame_equal(one.table, two.table, check_exact=True)
     other = bl.coverage(balanced(), TRUTH, 450, **(settings | {"random_seed": 4}))  # type: ignore[arg-type]
     assert not one.table["coverage"].equals(other.table["coverage"])
-    # 400 whole chunks are the first 400 of 450.
-    size = chunk_size(balanced().cross_products)
-    assert 450 % size
-    truth = resolve_truth(balanced().design, TRUTH, balanced().fit)
-    asked = choose_rows(balanced().cross_products, truth, ("wald",), None, True)
-    plan = Plan(balanced().design, truth, asked, 0.95, True, 3, None, "balanced")
-    whole, part = run_chunk(Task(plan, 1, size, size)), run_chunk(Task(plan, 1, size, 7))
-    np.testing.assert_allclose(part.low, whole.low[:, :7], rtol=1e-9)
+
+
+def test_replicates_do_not_depend_on_how_many_there_are_nor_on_other_intervals() -> None:
+    model = balanced()
+    truth = resolve_truth(model.design, TRUTH, model.fit)
+    made = {}
+    for kinds, replicates in ((("wald",), 450), (("wald",), 1000), (("wald", "equal-tailed"), 45)):
+        asked = choose_rows(model.cross_products, truth, kinds, "sigma", True)
+        tasks = make_tasks(Plan(model.design, truth, asked, 0.95, True, 3, None, "b"), model.cross_products, replicates)
+        assert sum(task.replicates for task in tasks) == replicates
+        responses = np.concatenate([task.responses() for task in tasks], axis=1)
+        made[kinds, replicates] = responses
+        assert len({task.name for task in tasks}) == len(tasks)
+        assert np.unique(responses[0]).size == replicates
+    whole = made[("wald",), 1000]
+    for responses in made.values():
+        np.testing.assert_array_equal(responses, whole[:, : responses.shape[1]])
+    # The last of a block alone has the intervals that it has among others.
+    task = tasks[0]
+    both = run_chunk(replace(task, start=0, replicates=3)), run_chunk(replace(task, start=2, replicates=1))
+    np.testing.assert_allclose(both[0].low[:, 2:], both[1].low, rtol=1e-9)
 
 
 def test_killed_and_restarted_it_gives_the_same_table(tmp_path: Path) -> None:
