@@ -12,6 +12,7 @@ import pandas as pd
 
 from bayeslmm.calibration.coverage_chunk import Chunk, Plan
 from bayeslmm.calibration.coverage_kinds import DERIVED
+from bayeslmm.calibration.coverage_plot import plot_shares
 from bayeslmm.calibration.shares import mc_error, where_truth_is
 from bayeslmm.design.readable import html_table, readable, table_text
 from bayeslmm.design.screen import fill
@@ -92,9 +93,7 @@ class Coverage:
         -------
         matplotlib.axes.Axes
         """
-        from bayeslmm.calibration.coverage_plot import plot_shares
-
-        return plot_shares(self, ax)
+        return plot_shares(self.table, self.level, f"{self.formula}: {self.done:,} responses", ax)
 
     def __str__(self) -> str:
         return "\n".join([fill(self._head()), "", *self._lines(), "", *map(fill, self._tail())])

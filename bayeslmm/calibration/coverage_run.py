@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bayeslmm.arguments import MOST_REFITS, flag, instance, shown, whole
 from bayeslmm.bayes.default_priors import PriorSpec, resolve_priors
@@ -19,15 +19,12 @@ from bayeslmm.calibration.workers import check_workers, execute
 from bayeslmm.checksum import of_array, of_json
 from bayeslmm.design.design import Design
 from bayeslmm.errors import DesignError, FitError
+from bayeslmm.faces.fit import PenalisedResult, REMLResult
 from bayeslmm.likelihood import CrossProducts
+from bayeslmm.model import Model
 from bayeslmm.results.intervals import check_level
 from bayeslmm.results.labels import parameters as parameters_of
-from bayeslmm.results.penalised_result import PenalisedResult
-from bayeslmm.results.reml_result import REMLResult
 from bayeslmm.types import AnyArray
-
-if TYPE_CHECKING:
-    from bayeslmm.model import Model
 
 # To be raised whenever something changes what is computed.
 VERSION = 1
@@ -143,8 +140,6 @@ def _subject(model: Any, reml: Any) -> tuple[Design, CrossProducts, bool]:
     ------
     DesignError, FitError
     """
-    from bayeslmm.model import Model
-
     instance("model", model, (Model, REMLResult), "a bl.Model or a fit", FitError)
     if reml is not None:
         flag("reml", reml, FitError)

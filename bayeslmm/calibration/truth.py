@@ -13,10 +13,10 @@ from bayeslmm.arguments import numbers_of, real, shown
 from bayeslmm.design.covariance import canonical, factor_from_theta
 from bayeslmm.design.design import Design
 from bayeslmm.errors import DesignError
+from bayeslmm.faces.fit import REMLResult
 from bayeslmm.reml.fixed import resolve_fixed
 from bayeslmm.results.intervals import check_range
 from bayeslmm.results.labels import Parameter, estimates, find, parameters
-from bayeslmm.results.reml_result import REMLResult
 from bayeslmm.types import FloatArray
 
 # An eigenvalue of a correlation matrix below this is negative by more than rounding.
