@@ -9,13 +9,14 @@ from pathlib import Path
 import pandas as pd
 
 import bayeslmm as bl
-from bayeslmm.calibration.coverage_table import CELL_COLUMNS
+from bayeslmm.calibration.atlas import CELL_COLUMNS
+from studies.coverage import coverage_study
 
 ROOT = Path(__file__).parents[1]
 TABLE = ROOT / "bayeslmm" / "datasets" / "data" / "coverage_atlas.csv"
 SOURCES = TABLE.parent / "sources.json"
 STATIC = ROOT / "docs" / "_static"
-RESULTS = ROOT / "tests" / "calibration" / "results"
+RESULTS = ROOT / "studies" / "coverage" / "results"
 WORST = [*CELL_COLUMNS, "parameter", "method", "coverage", "below", "above"]
 SHOWN = {
     "sd[Intercept]": ("reml_profile", "ml_profile", "hdi"),
@@ -35,7 +36,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=-1, help="worker processes; -1 for one per core")
     parser.add_argument("--store", default=str(ROOT / ".coverage-atlas"), help="folder of finished chunks")
     arguments = parser.parse_args()
-    study = bl.coverage_study(n_jobs=arguments.jobs, store=arguments.store)
+    study = coverage_study(n_jobs=arguments.jobs, store=arguments.store)
     print(study)
     if not (study.table["replicates"] == study.replicates).all():
         raise SystemExit("Interrupted: nothing was written. Start again to continue.")

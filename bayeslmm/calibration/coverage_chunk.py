@@ -1,152 +1,265 @@
-"""One chunk of replicates of one cell: responses, all intervals, and which of them hold the truth."""
+"""Some replicates of a user's design: responses from the truth, refits, and the intervals of each."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bayeslmm.bayes.prior_families import SdPrior
-from bayeslmm.calibration import coverage_oneway as oneway
-from bayeslmm.calibration import coverage_slopes as slopes
-from bayeslmm.calibration.coverage_cells import Cell
-from bayeslmm.calibration.coverage_fixed import design, fixed_ends
-from bayeslmm.calibration.coverage_marginals import Ends
-from bayeslmm.calibration.coverage_oneway_posterior import posterior
-from bayeslmm.calibration.coverage_slopes_posterior import posterior as slopes_posterior
-from bayeslmm.reml.many import optimise_many
-from bayeslmm.types import BoolArray, FloatArray, IntArray
+from bayeslmm.bayes.collapsed import CollapsedDraws, sample_collapsed
+from bayeslmm.bayes.default_priors import PriorSpec, resolve_priors
+from bayeslmm.calibration.coverage_kinds import DERIVED, POSTERIOR, Asked
+from bayeslmm.calibration.interval_ends import (
+    Ends,
+    kenward_roger_ends,
+    pivot_many,
+    profile_many,
+    satterthwaite_ends,
+    wald_many,
+)
+from bayeslmm.calibration.truth import Truth
+from bayeslmm.design.design import Design
+from bayeslmm.errors import BayesLMMError, BayesLMMWarning
+from bayeslmm.inference.bootstrap import simulate_responses
+from bayeslmm.inference.spectral import spectrum
+from bayeslmm.inference.wald import wald_ends_many
+from bayeslmm.likelihood import CrossProducts, cross_products
+from bayeslmm.reml.many import Optima, fitted_together, optimise_many
+from bayeslmm.results.intervals import hdi
+from bayeslmm.results.labels import Parameter, parameters
+from bayeslmm.results.profiles import share, target_of
+from bayeslmm.results.refits import Refits
+from bayeslmm.types import BoolArray, FloatArray
 
-# Replicates of a chunk; fixed, so that results depend neither on the workers nor on how many replicates follow.
-CHUNK = 500
-SD_METHODS = ("reml_profile", "ml_profile", "pivot", "hdi", "equal_tailed")
-FIXED_METHODS = ("z", "satterthwaite", "kenward_roger", "posterior")
+# Responses of a block, which are drawn together: where all are fitted together, and one by one. Fixed for a design, so
+# that results depend neither on the workers nor on how many replicates follow.
+_TOGETHER, _ALONE = 200, 10
+# Numbers in the responses of a block.
+_NUMBERS = 20_000_000
+# Replicates of a task with posteriors, which take long.
+_POSTERIORS = 20
+# Draws of a posterior from which an interval is read.
+DRAWS = 2000
 
-type Intervals = dict[tuple[str, str], Ends]
 
-
-@dataclass(frozen=True)
-class Task:
-    """What a worker has to do; also the name under which its result is stored.
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What all chunks have in common.
 
     Attributes
     ----------
-    cell : Cell
-    chunk : int
-        Number of the chunk in its cell.
-    replicates : int
-        At most `CHUNK`.
+    design : Design
+    truth : Truth
+    asked : Asked
     level : float
+    reml : bool
     seed : int
-    prior : SdPrior or None
-        Of every sd; None for the package's default, whose scales come from each response.
+    priors : PriorSpec
+    key : str
+        Checksum of the design.
     """
 
-    cell: Cell
-    chunk: int
-    replicates: int
+    design: Design
+    truth: Truth
+    asked: Asked
     level: float
+    reml: bool
     seed: int
-    prior: SdPrior | None = None
+    priors: PriorSpec
+    key: str
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Some replicates of one block of responses.
+
+    Attributes
+    ----------
+    plan : Plan
+    block : int
+    size : int
+        Responses of the block.
+    start : int
+        The first of these that is used.
+    replicates : int
+        How many are used.
+    """
+
+    plan: Plan
+    block: int
+    size: int
+    start: int
+    replicates: int
+
+    @property
+    def name(self) -> str:
+        """Of its file in a store."""
+        return f"{self.block:06d}-{self.start:03d}-{self.replicates}"
+
+    def responses(self) -> FloatArray:
+        """Simulated responses (n, replicates)."""
+        truth = self.plan.truth
+        rng = np.random.default_rng(np.random.SeedSequence(self.plan.seed, spawn_key=(self.block,)))
+        Y = simulate_responses(self.plan.design, truth.terms, truth.sigma, truth.beta, self.size, rng)
+        return Y[:, self.start : self.start + self.replicates]
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Intervals of one chunk, M of them for each of K replicates.
+    """Intervals of K replicates, M of each, and estimates of all P parameters.
 
     Attributes
     ----------
-    outcome : IntArray, shape (M, K)
-        0 where the interval holds the truth, -1 where the truth is below it, 1 where it is above or there is none.
-    width : FloatArray, shape (M, K)
-        Total sd at x = 0 is 1. The pivot's ends are those of the ratio to sigma, times the true sigma.
-    singular : BoolArray, shape (K,)
-        Whether the REML estimate is on the boundary.
+    low, high : FloatArray, shape (M, K)
+        nan where there is no interval.
+    estimates : FloatArray, shape (P, K)
+    singular, ok : BoolArray, shape (K,)
+        Whether the fit is on the boundary, and whether it converged.
     """
 
-    outcome: IntArray
-    width: FloatArray
+    low: FloatArray
+    high: FloatArray
+    estimates: FloatArray
     singular: BoolArray
+    ok: BoolArray
 
 
-def columns(cell: Cell) -> list[tuple[str, str]]:
-    """(parameter, method) of the M intervals of a cell."""
-    sds, fixed = (
-        (("sd[Intercept]", "sd[x]"), ("Intercept", "x")) if cell.slopes else (("sd[Intercept]",), ("Intercept",))
-    )
-    return [(sd, method) for sd in sds for method in SD_METHODS] + [
-        (coef, method) for coef in fixed for method in FIXED_METHODS
+def make_tasks(plan: Plan, cp: CrossProducts, replicates: int) -> list[Task]:
+    """The tasks of a run, in order."""
+    block = max(1, min(_TOGETHER if fitted_together(cp) else _ALONE, _NUMBERS // cp.design.n))
+    step = min(block, _POSTERIORS) if any(kind in POSTERIOR for _, kind in plan.asked.rows) else block
+    return [
+        Task(plan, k // block, block, first - k, min(step, k + block - first, replicates - first))
+        for k in range(0, replicates, block)
+        for first in range(k, min(k + block, replicates), step)
     ]
 
 
-def truth(cell: Cell, parameter: str) -> float:
-    """True value of a parameter."""
-    values = {"sd[Intercept]": cell.sd, "sd[x]": cell.slope_sd * cell.sd}
-    return values.get(parameter, 0.0)
-
-
 def run_chunk(task: Task) -> Chunk:
-    """Simulate the responses of a task and judge every interval."""
-    cell = task.cell
-    rng = cell.rng(task.seed, task.chunk)
-    Y = cell.simulate(CHUNK, rng)[:, : task.replicates]
-    shifts = rng.random((CHUNK, 4))[: task.replicates]
-    intervals, singular = _slopes(task, Y, shifts) if cell.slopes else _oneway(task, Y)
-    outcomes, widths = [], []
-    for parameter, method in columns(cell):
-        outcome, width = judge(cell, parameter, method, intervals[parameter, method])
-        outcomes.append(outcome)
-        widths.append(width)
-    return Chunk(np.array(outcomes, dtype=np.int8), np.array(widths), singular)
+    """Simulate the responses of a task and make all intervals."""
+    plan, cp, Y = task.plan, _cross_products(task.plan), task.responses()
+    with warnings.catch_warnings():
+        # What a single fit warns of is counted here.
+        warnings.simplefilter("ignore", BayesLMMWarning)
+        optima = optimise_many(cp, Y, plan.reml)
+        refits = Refits(plan.design, plan.reml, optima)
+        estimates = refits.estimates().to_numpy(dtype=float).T
+        found = _likelihood_ends(plan, cp, Y, optima, estimates) | _posterior_ends(task, Y, optima)
+    ends = [found[p.label, kind] for p, kind in plan.asked.rows]
+    low, high = (np.array([end[side] for end in ends]) for side in (0, 1))
+    return Chunk(low, high, np.ascontiguousarray(estimates), optima.singular, refits.ok)
 
 
-def judge(cell: Cell, parameter: str, method: str, ends: Ends) -> tuple[IntArray, FloatArray]:
-    """Outcomes (K,) and widths (K,) of one kind of interval."""
-    lower, upper = ends
-    unit = cell.sigma if method == "pivot" else 1.0
-    value = truth(cell, parameter) / unit
-    empty = np.isnan(upper)
-    outcome = np.where(empty | (value > upper), 1, np.where(value < lower, -1, 0))
-    return outcome, np.where(empty, 0.0, (upper - lower) * unit)
+# Of the design that this process was last at work on.
+_prepared: dict[str, CrossProducts] = {}
 
 
-def _oneway(task: Task, Y: FloatArray) -> tuple[Intervals, BoolArray]:
-    data, level = oneway.reduce(task.cell, Y), task.level
-    best = oneway.estimate(data, reml=True)
-    post = posterior(data, level, task.prior)
-    sd: dict[str, Ends] = {
-        "reml_profile": oneway.profile_ends(data, True, level),
-        "ml_profile": oneway.profile_ends(data, False, level),
-        "pivot": oneway.pivot_ends(data, level),
-        "hdi": post.sd.hdi(level),
-        "equal_tailed": post.sd.equal_tailed(level),
-    }
-    cp = design(task.cell)
-    fixed = fixed_ends(cp, Y, optimise_many(cp, Y), level)
-    found: Intervals = {("sd[Intercept]", method): ends for method, ends in sd.items()}
-    found |= {("Intercept", method): both["Intercept"] for method, both in fixed.items()}
-    found["Intercept", "posterior"] = post.mean
-    return found, best.w == 0.0
+def _cross_products(plan: Plan) -> CrossProducts:
+    if plan.key not in _prepared:
+        _prepared.clear()
+        _prepared[plan.key] = cross_products(plan.design)
+    return _prepared[plan.key]
 
 
-def _slopes(task: Task, Y: FloatArray, shifts: FloatArray) -> tuple[Intervals, BoolArray]:
-    data, level, cp = slopes.reduce(task.cell, Y), task.level, design(task.cell)
-    rms = np.sqrt((slopes.design_x(task.cell) ** 2).mean(axis=0))
-    post = slopes_posterior(data, level, rms, shifts, task.prior)
-    optima = {reml: optimise_many(cp, Y, reml) for reml in (True, False)}
-    found = {
-        (coef, method): ends
-        for method, both in fixed_ends(cp, Y, optima[True], level).items()
-        for coef, ends in both.items()
-    }
-    for i, effect in enumerate(("Intercept", "x")):
-        sd = f"sd[{effect}]"
-        ordered = data if i == 0 else data.swapped()
-        for reml, name in ((True, "reml_profile"), (False, "ml_profile")):
-            T = optima[reml].terms[0][:, :: 1 if i == 0 else -1]
-            found[sd, name] = slopes.profile_ends(ordered, T, optima[reml].sigma, reml, level)
-        found[sd, "pivot"] = slopes.pivot_ends(data, i, level)
-        found[sd, "hdi"] = post.sds[i].hdi(level)
-        found[sd, "equal_tailed"] = post.sds[i].equal_tailed(level)
-        found[effect, "posterior"] = post.fixed[i]
-    return found, optima[True].singular
+def _likelihood_ends(
+    plan: Plan, cp: CrossProducts, Y: FloatArray, optima: Optima, estimates: FloatArray
+) -> dict[tuple[str, str], Ends]:
+    found = {(p.label, "profile"): _profile(plan, cp, Y, optima, p, estimates) for p in plan.asked.of_kind("profile")}
+    for p in plan.asked.of_kind("wald"):
+        if p.kind != "fixed":
+            found[p.label, "wald"] = _wald_variance(plan, cp, Y, optima, p, estimates)
+    for p in plan.asked.of_kind("pivot"):
+        ends = pivot_many(spectrum(cp, p.position, p.effects, Y), plan.level)
+        found[p.label, "pivot"] = _as_asked(p, ends)
+    for kind in ("wald", "satterthwaite", "kenward-roger"):
+        fixed = [p for p in plan.asked.of_kind(kind) if p.kind == "fixed"]
+        if fixed:
+            low, high = _coefficients(kind, plan, cp, Y, optima)
+            found |= {(p.label, kind): (low[:, p.position], high[:, p.position]) for p in fixed}
+    return found
+
+
+def _coefficients(kind: str, plan: Plan, cp: CrossProducts, Y: FloatArray, optima: Optima) -> Ends:
+    if kind == "wald":
+        return wald_many(cp, optima, plan.level)
+    if kind == "satterthwaite":
+        return satterthwaite_ends(cp, Y, optima, plan.level, plan.reml)
+    return kenward_roger_ends(cp, optima, plan.level)
+
+
+def _profile(plan: Plan, cp: CrossProducts, Y: FloatArray, optima: Optima, p: Parameter, estimates: FloatArray) -> Ends:
+    low, high = profile_many(cp, Y, optima, target_of(p), plan.level, plan.reml)
+    if p.kind == "corr":
+        # As for a single fit: an undefined correlation can be any.
+        undefined = np.isnan(_estimates_of(plan, p, estimates)) & (optima.sigma > 0)
+        least, most = _correlation_range(plan.design, p)
+        low, high = np.where(undefined, least, low), np.where(undefined, most, high)
+    return _as_asked(p, (low, high))
+
+
+def _correlation_range(design: Design, p: Parameter) -> tuple[float, float]:
+    found: tuple[float, float] = getattr(design.terms[p.position].structure, "correlation_range", (-1.0, 1.0))
+    return found
+
+
+def _wald_variance(
+    plan: Plan, cp: CrossProducts, Y: FloatArray, optima: Optima, p: Parameter, estimates: FloatArray
+) -> Ends:
+    """None at the end of a parameter's range, where `confint` refuses."""
+    low, high = wald_ends_many(cp, Y, optima, target_of(p), plan.level, plan.reml)
+    value = _estimates_of(plan, p, estimates)
+    ends = ~(np.abs(value) <= 1.0 - 1e-9) if p.kind == "corr" else ~(value > 0.0)
+    return _as_asked(p, (np.where(ends, np.nan, low), np.where(ends, np.nan, high)))
+
+
+def _estimates_of(plan: Plan, p: Parameter, estimates: FloatArray) -> FloatArray:
+    """Estimates (K,) of a parameter; of the sd for what is derived from it."""
+    label = f"sd_{p.label.partition('_')[2]}" if p.kind in DERIVED else p.label
+    return np.asarray(estimates[[own.label for own in parameters(plan.design)].index(label)])
+
+
+def _as_asked(p: Parameter, ends: Ends) -> Ends:
+    """Of the intraclass correlation in place of the ratio."""
+    return (share(ends[0]), share(ends[1])) if p.kind == "icc" else ends
+
+
+def _posterior_ends(task: Task, Y: FloatArray, optima: Optima) -> dict[tuple[str, str], Ends]:
+    """Intervals of posteriors, one response after the other; nan for one that cannot be sampled."""
+    plan = task.plan
+    rows = [(p, kind) for p, kind in plan.asked.rows if kind in POSTERIOR]
+    if not rows:
+        return {}
+    ends = np.full((len(rows), 2, Y.shape[1]), np.nan)
+    for k in range(Y.shape[1]):
+        seed = np.random.SeedSequence(plan.seed, spawn_key=(task.block, task.start + k))
+        try:
+            drawn = _draws(plan, Y[:, k], [T[k] for T in optima.terms], np.random.default_rng(seed))
+        except BayesLMMError:
+            continue
+        ends[:, :, k] = [_ends_of(_drawn(drawn, p), p.kind, kind, plan.level) for p, kind in rows]
+    return {(p.label, kind): (own[0], own[1]) for (p, kind), own in zip(rows, ends, strict=True)}
+
+
+def _draws(plan: Plan, y: FloatArray, terms: Sequence[FloatArray], rng: np.random.Generator) -> CollapsedDraws:
+    design = replace(plan.design, y=y)
+    cp, priors = cross_products(design), resolve_priors(design, plan.priors)
+    return sample_collapsed(cp, priors, terms, draws=DRAWS, rng=rng, keep=[False] * len(cp.blocks))
+
+
+def _drawn(draws: CollapsedDraws, p: Parameter) -> FloatArray:
+    if p.kind == "sigma":
+        return draws.sigma
+    if p.kind == "fixed":
+        return draws.beta[:, p.position]
+    if p.kind == "sd":
+        return draws.sds[p.position][:, p.effects[0]]
+    return draws.corrs[p.position][:, p.effects[0], p.effects[1]]
+
+
+def _ends_of(values: FloatArray, of: str, kind: str, level: float) -> tuple[float, float]:
+    if kind == "hdi":
+        return hdi(values, level, of)
+    low, high = np.quantile(values, [0.5 - 0.5 * level, 0.5 + 0.5 * level])
+    return float(low), float(high)

@@ -1,170 +1,190 @@
-"""The result of a coverage study: a table, criteria, text and a figure."""
+"""How often intervals held the truth in simulations of a user's design: a table, text and a figure."""
 
 from __future__ import annotations
 
-import os
+import html
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from bayeslmm.arguments import text, whole
-from bayeslmm.calibration.coverage_criteria import criteria
-from bayeslmm.calibration.coverage_table import CELL_COLUMNS
-from bayeslmm.datasets import load_dataset
-from bayeslmm.design.readable import table_text
+from bayeslmm.calibration.coverage_chunk import Chunk, Plan
+from bayeslmm.calibration.coverage_kinds import DERIVED
+from bayeslmm.calibration.coverage_plot import plot_shares
+from bayeslmm.calibration.shares import mc_error, where_truth_is
+from bayeslmm.design.readable import html_table, readable, table_text
 from bayeslmm.design.screen import fill
 from bayeslmm.equality import by_value
-from bayeslmm.errors import FitError
-from bayeslmm.files.writing import destination, replacing
+from bayeslmm.results.labels import Parameter, parameters
+from bayeslmm.types import FloatArray
+
+COLUMNS = (
+    "parameter",
+    "method",
+    "truth",
+    "replicates",
+    "coverage",
+    "mc_error",
+    "below",
+    "above",
+    "none",
+    "mean_width",
+    "median_width",
+    "zero",
+)
+_PRINTED = ["truth", "coverage", "mc_error", "below", "above", "none", "mean_width", "median_width", "zero"]
+# What is printed in few letters.
+_SHORT = {"mc_error": "+-", "mean_width": "width", "median_width": "median"}
+_SHARES = ["coverage", "below", "above", "none", "zero"]
 
 
 @by_value
 @dataclass(frozen=True)
-class CoverageStudy:
-    """How often intervals held the truth, by cell, parameter and method.
+class Coverage:
+    """How often the intervals of a design held the truth they were simulated from.
 
     Attributes
     ----------
     table : pandas.DataFrame
-        Columns of the cell (``design``, ``groups``, ``size``, ``icc``, ``slope_sd``, ``rho``), ``parameter`` with its
-        ``truth``, ``method``, ``replicates``; ``coverage`` with its Monte Carlo error ``mc_error`` (half of Wilson's
-        interval of one standard error, so that it is positive where the coverage is 0 or 1); ``below`` and ``above``,
-        the shares of replicates with the truth below or above the interval; ``width_median`` (the total sd at x = 0
-        is 1) and for sds ``width_ratio`` to that of the F pivot; ``zero_share`` of singular REML fits, and
-        ``zero_exact`` where it has a closed form.
+        One row for every ``parameter`` and ``method``: its ``truth``; ``replicates``; ``coverage``, the share that
+        held it, with the Monte Carlo error ``mc_error`` (half of Wilson's interval of one standard error, not zero at
+        0 and 1); ``below`` and ``above``, the shares with the truth below or above the interval, and ``none``, without
+        one (misses all); ``mean_width`` and ``median_width`` of the intervals there are; ``zero``, the share of
+        estimates of the sd that are exactly 0, which count like all others.
+    formula : str
     level : float
+    reml : bool
     replicates : int
-        Asked for in every cell.
-    cells : int
         Asked for.
+    done : int
     seed : int
+    singular : float
+        Share of fits on the boundary.
+    not_converged : int
+        Fits; they count like all others.
+    notes : tuple of str
+        What was left out, and why.
     seconds : float
         Wall-clock time.
     """
 
     table: pd.DataFrame
+    formula: str
     level: float
+    reml: bool
     replicates: int
-    cells: int
+    done: int
     seed: int
+    singular: float
+    not_converged: int
+    notes: tuple[str, ...]
     seconds: float
 
-    def coverage(self, parameter: str = "sd[Intercept]", method: str = "hdi") -> pd.Series:
-        """Coverage by cell.
+    def plot(self, ax: Any = None) -> Any:
+        """Coverage of every interval with two Monte Carlo errors, and the level.
 
         Parameters
         ----------
-        parameter : {"sd[Intercept]", "sd[x]", "Intercept", "x"}
-        method : str
-            For sds ``reml_profile``, ``ml_profile``, ``pivot``, ``hdi`` or ``equal_tailed``; for fixed effects ``z``,
-            ``satterthwaite``, ``kenward_roger`` or ``posterior``.
+        ax : matplotlib.axes.Axes, optional
 
-        Raises
-        ------
-        FitError
-            The study has no such rows.
-
-        Examples
-        --------
-        >>> import bayeslmm as bl
-        >>> bool(bl.coverage_atlas().coverage("sd[Intercept]", "pivot").between(0.938, 0.962).all())
-        True
+        Returns
+        -------
+        matplotlib.axes.Axes
         """
-        return self._rows(parameter, method).set_index(CELL_COLUMNS)["coverage"]
-
-    def _rows(self, parameter: str, method: str) -> pd.DataFrame:
-        """Rows of one parameter and method."""
-        text("parameter", parameter, "the name of a parameter", FitError)
-        text("method", method, "the name of a method", FitError)
-        rows = self.table[(self.table["parameter"] == parameter) & (self.table["method"] == method)]
-        if rows.empty:
-            pairs = self.table[["parameter", "method"]].drop_duplicates()
-            known = "; ".join(f"{p}: {', '.join(own['method'])}" for p, own in pairs.groupby("parameter", sort=False))
-            raise FitError(f"There is no parameter {parameter!r} with method {method!r} here. There are {known}.")
-        return rows
-
-    @property
-    def summary(self) -> pd.DataFrame:
-        """For every design, parameter and method the mean, least and largest coverage of the cells, and mean widths."""
-        grouped = self.table.groupby(["design", "parameter", "method"], sort=False, observed=True)
-        return grouped.agg(
-            cells=("coverage", "size"),
-            mean=("coverage", "mean"),
-            worst=("coverage", "min"),
-            best=("coverage", "max"),
-            width_ratio=("width_ratio", "mean"),
-        )
-
-    @property
-    def criteria(self) -> pd.DataFrame:
-        """Whether exact intervals are exact and honest ones honest; see `coverage_criteria.criteria`."""
-        return criteria(self.table, self.level)
-
-    def worst(self, n: int = 10, parameter: str = "sd[Intercept]", method: str = "hdi") -> pd.DataFrame:
-        """The n cells of the lowest coverage."""
-        n = whole("n", n, 1, error=FitError)
-        return self._rows(parameter, method).nsmallest(n, "coverage").reset_index(drop=True)
-
-    def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write the table, numbers with six significant digits; a file that is there is replaced.
-
-        Parameters
-        ----------
-        path : str or path
-
-        Raises
-        ------
-        StorageError
-            Nothing can be written there.
-        """
-        with replacing(destination(path, overwrite=True)) as part:
-            self.table.to_csv(part, index=False, float_format="%.6g", lineterminator="\n")
-
-    def plot(self, parameter: str = "sd[Intercept]", design: str = "balanced", **keywords: Any) -> Any:
-        """Heat map of the coverage; see `bayeslmm.plot_coverage`."""
-        from bayeslmm.plots.coverage import plot_coverage
-
-        return plot_coverage(self.table, parameter, design, level=self.level, **keywords)
+        return plot_shares(self.table, self.level, f"{self.formula}: {self.done:,} responses", ax)
 
     def __str__(self) -> str:
-        return "\n".join([fill(self._head()), table_text(self.summary.round(3)), *map(fill, self._tail())])
+        return "\n".join([fill(self._head()), "", *self._lines(), "", *map(fill, self._tail())])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        lines = "".join(f"<p>{line}</p>" for line in (self._head(), *self._tail()))
-        return f"<div>{lines}{self.summary.round(3).to_html()}</div>"
+        lines = [f"<p>{html.escape(line)}</p>" for line in (self._head(), *self._tail())]
+        return f"<div>{lines[0]}{html_table(self._shown())}{''.join(lines[1:])}</div>"
+
+    def _shown(self) -> pd.DataFrame:
+        rows = self.table.set_index(["parameter", "method"])[_PRINTED]
+        return rows.round(dict.fromkeys(_SHARES, 3) | {"mc_error": 4}).rename(columns=_SHORT)
+
+    def _lines(self) -> list[str]:
+        """The table, the intervals of each parameter under its name."""
+        shown = self._shown().reset_index("parameter")
+        lines = table_text(shown.drop(columns=["parameter", "truth", "zero"]), index_names=False).split("\n")
+        if len(lines) != len(shown) + 1:
+            # Folded, on a narrow screen.
+            return table_text(self._shown()).split("\n")
+        out = [f"  {lines[0]}"]
+        names = shown["parameter"].tolist()
+        for i, name in enumerate(names):
+            if i == 0 or name != names[i - 1]:
+                out.append(_title(name, shown["truth"].iloc[i], shown["zero"].iloc[i]))
+            out.append(f"  {lines[i + 1]}")
+        return out
 
     def _head(self) -> str:
-        done = len(self.table[CELL_COLUMNS].drop_duplicates())
-        counts = f"{done} cells, {self.replicates} replicates each"
-        return f"Coverage of {self.level:.0%} intervals: {counts} (seed {self.seed})"
+        count = f"{self.done:,} simulated responses" + (
+            "" if self.done == self.replicates else f" of {self.replicates:,} (interrupted)"
+        )
+        criterion = "REML" if self.reml else "ML"
+        return f"Coverage of {self.level:.0%} intervals in {self.formula}: {count}, {criterion} (seed {self.seed})"
 
     def _tail(self) -> list[str]:
-        short = self.table[self.table["replicates"] < self.replicates][CELL_COLUMNS].drop_duplicates()
-        missing = self.cells - len(self.table[CELL_COLUMNS].drop_duplicates())
-        if missing or len(short):
-            return [f"Interrupted: {missing} of {self.cells} cells were not run, {len(short)} have fewer replicates."]
-        return []
+        lines = [f"{self.singular:.1%} of the fits are on the boundary."]
+        if self.not_converged:
+            lines.append(f"{self.not_converged} of the fits did not converge; they count.")
+        return [*lines, *self.notes]
 
 
-def coverage_atlas() -> CoverageStudy:
-    """The coverage study that ships with the package: all cells of `coverage_grid`, 4,000 replicates of each.
+def _title(name: str, truth: float, zero: float) -> str:
+    return f"{name} = {truth:.5g}" + (f" ({zero:.1%} of the estimates are 0)" if zero > 0 else "")
 
-    Returns
-    -------
-    CoverageStudy
-        Its table is also ``bl.load_dataset("coverage_atlas")``.
 
-    Examples
-    --------
-    >>> import bayeslmm as bl
-    >>> bl.coverage_atlas().replicates
-    4000
-    """
-    table = load_dataset("coverage_atlas")
-    for column in ("design", "parameter", "method"):
-        table[column] = table[column].astype(str)
-    cells = len(table[CELL_COLUMNS].drop_duplicates())
-    return CoverageStudy(table, 0.95, int(table["replicates"].max()), cells, 1, 0.0)
+def summarise(plan: Plan, parts: Sequence[Chunk], replicates: int, seconds: float) -> Coverage:
+    """The result of chunks, in their order."""
+    low, high, estimates = (
+        np.concatenate([getattr(part, name) for part in parts], axis=1) for name in ("low", "high", "estimates")
+    )
+    singular, ok = (np.concatenate([getattr(part, name) for part in parts]) for name in ("singular", "ok"))
+    labels = [p.label for p in parameters(plan.design)]
+    rows = []
+    for (p, kind), a, b in zip(plan.asked.rows, low, high, strict=True):
+        sd = f"sd_{p.label.partition('_')[2]}" if p.kind in DERIVED else p.label
+        rows.append(_row(p, kind, a, b, plan.truth.value(p), estimates[labels.index(sd)]))
+    return Coverage(
+        readable(pd.DataFrame(rows, columns=list(COLUMNS))),
+        plan.design.formula,
+        plan.level,
+        plan.reml,
+        replicates,
+        int(ok.size),
+        plan.seed,
+        float(singular.mean()),
+        int((~ok).sum()),
+        plan.asked.notes,
+        seconds,
+    )
+
+
+def _row(
+    p: Parameter, kind: str, low: FloatArray, high: FloatArray, truth: float, estimates: FloatArray
+) -> dict[str, object]:
+    none = np.isnan(low) | np.isnan(high)
+    where = np.where(none, 2, where_truth_is(low, high, truth))
+    width = (high - low)[~none]
+    shares = {name: float((where == code).mean()) for name, code in _OUTCOMES.items()}
+    return {
+        "parameter": p.label,
+        "method": kind,
+        "truth": truth,
+        "replicates": low.size,
+        **shares,
+        "mc_error": mc_error(shares["coverage"], low.size),
+        "mean_width": float(width.mean()) if width.size else np.nan,
+        "median_width": float(np.median(width)) if width.size else np.nan,
+        "zero": float((estimates == 0.0).mean()) if p.kind in ("sd", *DERIVED) else np.nan,
+    }
+
+
+_OUTCOMES = {"coverage": 0, "below": -1, "above": 1, "none": 2}

@@ -1,195 +1,250 @@
-"""Run a coverage study: chunks in order, in worker processes or on a Dask cluster, kept as they finish."""
+"""How often intervals hold the truth in a design of one's own: simulate, refit, count."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bayeslmm.arguments import MOST_REFITS, MOST_WORKERS, flag, shown, whole
-from bayeslmm.bayes.prior_families import SdPrior, is_sd_prior
+from bayeslmm.arguments import MOST_REFITS, flag, instance, shown, whole
+from bayeslmm.bayes.default_priors import PriorSpec, resolve_priors
 from bayeslmm.bayes.progress import Progress, interactive
-from bayeslmm.calibration.coverage_cells import Cell, coverage_grid
-from bayeslmm.calibration.coverage_chunk import CHUNK, Chunk, Task, run_chunk
-from bayeslmm.calibration.coverage_result import CoverageStudy
-from bayeslmm.calibration.coverage_store import Store
-from bayeslmm.calibration.coverage_table import make_table
-from bayeslmm.errors import FitError
-from bayeslmm.parent import watch
+from bayeslmm.calibration.chunk_store import ChunkStore
+from bayeslmm.calibration.coverage_chunk import DRAWS, Chunk, Plan, Task, make_tasks, run_chunk
+from bayeslmm.calibration.coverage_kinds import POSTERIOR, choose_rows, read_kinds
+from bayeslmm.calibration.coverage_result import Coverage, summarise
+from bayeslmm.calibration.truth import Truth, resolve_truth
+from bayeslmm.calibration.workers import check_workers, execute
+from bayeslmm.design.design import Design
+from bayeslmm.errors import DesignError, FitError
+from bayeslmm.faces.fit import PenalisedResult, REMLResult
+from bayeslmm.likelihood import CrossProducts
+from bayeslmm.model import Model
 from bayeslmm.results.intervals import check_level
+from bayeslmm.results.labels import parameters as parameters_of
+from bayeslmm.storage.checksum import of_array, of_json
+from bayeslmm.types import AnyArray
 
-# Seconds.
-_IDLE = 10.0
+# To be raised whenever something changes what is computed.
+VERSION = 1
 
 
-def coverage_study(
-    cells: Iterable[Cell] | None = None,
-    replicates: int = 4000,
+def coverage(
+    model: Model | REMLResult,
+    truth: REMLResult | Mapping[str, Any] | None = None,
+    replicates: int = 1000,
     *,
+    intervals: str | Sequence[str] | None = None,
     level: float = 0.95,
-    prior: SdPrior | None = None,
+    parameters: str | Sequence[str] | None = None,
+    reml: bool | None = None,
+    priors: PriorSpec = None,
     random_seed: int = 1,
     n_jobs: int = 1,
     client: Any = None,
     store: str | os.PathLike[str] | None = None,
     progressbar: bool | None = None,
-) -> CoverageStudy:
-    """How often intervals hold the true standard deviations and fixed effects, by simulation.
+) -> Coverage:
+    """How often each kind of interval holds the true parameters of a design, by simulation.
 
-    Every replicate draws a response from a cell's true variances and computes all intervals: for standard deviations
-    the profile of the REML and of the ML criterion, the exact F pivot of the ratio to sigma, and the highest density
-    and equal-tailed intervals of the posterior; for fixed effects plug-in z, Satterthwaite, Kenward-Roger and the
-    posterior. 4,000 replicates of a cell take some seconds.
+    Responses for the rows of the model are simulated from the truth, the model is fitted to each, and every interval
+    is held against the value that its response came from. Singular fits and fits that did not converge count like all
+    others, and a response for which a method has no interval is a miss.
 
     Parameters
     ----------
-    cells : iterable of Cell, optional
-        By default `coverage_grid`, the 129 cells of the shipped atlas.
+    model : Model or REMLResult
+        Its design is what is studied.
+    truth : REMLResult or mapping, optional
+        What is simulated from: by default the estimates of the model; a mapping (or Series) of labels to values, such
+        as ``{"sd_g[Intercept]": 0.5, "sigma": 1.0}``, with ``"beta"`` and ``"theta"`` for arrays of all coefficients
+        and of all relative covariance parameters. What it leaves out is estimated.
     replicates : int
-        Of every cell.
+    intervals : sequence of str, optional
+        Some of ``"wald"``, ``"profile"``, ``"pivot"`` (as `REMLResult.confint` makes them; the pivot is for
+        ``ratio_g[x]`` and ``icc_g[x]``), ``"satterthwaite"``, ``"kenward-roger"`` (as `REMLResult.coefficients`, for
+        fixed effects), ``"hdi"``, ``"equal-tailed"`` (of posteriors, which take longest). By default all but those
+        of posteriors that the design has.
     level : float
-        Of all intervals.
-    prior : SdPrior, optional
-        Prior of every standard deviation in units in which the total variance is 1, smooth and even at zero; by
-        default half-t(3) with scale sd(y) / rms(column), at x = 0, with the sd of each response.
+    parameters : str or sequence of str, optional
+        Labels, as in `REMLResult.confint`; by default all.
+    reml : bool, optional
+        Criterion of the fits; by default that of a fit that was given, else REML.
+    priors : None, str, Priors or mapping
+        Of posteriors, as in `Model.sample`; default scales are those of each response.
     random_seed : int
-        Results depend on it, the cell and the number of the replicate only: neither on the other cells, nor on `n_jobs`
-        or the cluster.
+        Results depend on it, the design and the number of the replicate only: neither on `n_jobs` nor the cluster.
     n_jobs : int
-        Worker processes (joblib); -1 for one per core.
+        Worker processes (joblib); -1 for one per core. Worth it where a run takes longer than some seconds.
     client : dask.distributed.Client, optional
         Run on its cluster instead.
     store : path, optional
-        Folder in which finished chunks of 500 replicates are kept. A run that was killed continues from there, and
-        gives the same table.
+        Folder in which finished chunks are kept. A run that was killed continues from there, to the same table; more
+        replicates can be added. A folder of another model, truth or setting is refused.
     progressbar : bool, optional
         By default in a terminal or a notebook.
 
     Returns
     -------
-    CoverageStudy
-        Interrupting the run (Ctrl-C) returns the cells that have replicates so far.
+    Coverage
+        ``.table`` has one row for every parameter and method; ``.plot()`` draws it. Interrupting the run (Ctrl-C)
+        returns what was done so far.
 
     Raises
     ------
+    DesignError
+        An unknown label, level or kind of interval; a kind that has none for these parameters; a truth that is no
+        covariance; rows with frequencies; a fit with a penalty or with parameters held.
     FitError
-        An argument out of range; no cell; a prior with a kink or a zero at sd = 0.
+        An argument out of range.
     StorageError
         The store holds a study with other settings, or cannot be written to.
+
+    Notes
+    -----
+    An exact interval of a ratio that is empty (`confint` shows 0 to 0: the data vary less between groups than noise
+    would) is none, and a miss, also of a true zero; only so its coverage is the level.
 
     Examples
     --------
     >>> import bayeslmm as bl
-    >>> study = bl.coverage_study([bl.Cell("balanced", groups=6, size=5, icc=0.1)], replicates=200, random_seed=1)
-    >>> bool(study.coverage("sd[Intercept]", "hdi").iloc[0] > 0.9)
-    True
+    >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
+    >>> found = bl.coverage(model, {"sd_Batch": 20.0}, 200, intervals=["wald", "kenward-roger"], parameters="Intercept")
+    >>> found.table[["method", "truth", "coverage"]].round(3)
+              method   truth  coverage
+    0           wald  1527.5     0.905
+    1  kenward-roger  1527.5     0.950
     """
-    cells = _unique(coverage_grid() if cells is None else cells)
-    _check(replicates, n_jobs, random_seed, prior)
-    _check_client(client)
     began = time.perf_counter()
-    level = float(check_level(level))
-    if progressbar is not None:
-        flag("progressbar", progressbar, FitError)
-    tasks = [
-        Task(cell, k // CHUNK, min(CHUNK, replicates - k), level, random_seed, prior)
-        for cell in cells
-        for k in range(0, replicates, CHUNK)
-    ]
-    if store is not None and not isinstance(store, str | os.PathLike):
-        raise FitError(f"store={shown(store)} is no path of a folder.")
-    kept = None if store is None else Store(store, level, random_seed, prior)
-    done = {task: chunk for task in tasks if kept and (chunk := kept.load(task))}
-    waiting = [task for task in tasks if task not in done]
+    design, cp, reml = _subject(model, reml)
+    replicates = whole("replicates", replicates, 1, MOST_REFITS, FitError)
+    seed = whole("random_seed", random_seed, 0, error=FitError)
+    n_jobs, level = check_workers(n_jobs, client), float(check_level(level))
+    show = interactive() if progressbar is None else flag("progressbar", progressbar, FitError)
+    kinds = read_kinds(intervals)
+    resolve_priors(design, priors)
+    true = resolve_truth(design, truth, lambda: _fit(model, reml))
+    plan = Plan(design, true, choose_rows(cp, true, kinds, parameters, reml), level, reml, seed, priors, _key(design))
+    kept = _store(store, plan)
+    tasks = make_tasks(plan, cp, replicates)
+    done = _run(tasks, kept, n_jobs, client, show)
+    parts = [done[task.name] for task in tasks if task.name in done]
+    return summarise(plan, parts, replicates, time.perf_counter() - began)
+
+
+def _subject(model: Any, reml: Any) -> tuple[Design, CrossProducts, bool]:
+    """The design, its sums, and the criterion.
+
+    Raises
+    ------
+    DesignError, FitError
+    """
+    instance("model", model, (Model, REMLResult), "a bl.Model or a fit", FitError)
+    if reml is not None:
+        flag("reml", reml, FitError)
+    design: Design = model.design
+    if design.frequency is not None:
+        raise DesignError(
+            "The rows of this model have frequencies: one simulated response per row would stand for several equal "
+            "observations, which the model takes for independent ones. Write the rows out."
+        )
+    if isinstance(model, Model):
+        return design, model.cross_products, reml is not False
+    if isinstance(model, PenalisedResult) or model.optimum.fixed:
+        what = "a penalty" if isinstance(model, PenalisedResult) else "covariance parameters that were held"
+        raise DesignError(
+            f"model is a fit with {what}, and the responses would be fitted without. Give the model, and this fit as "
+            "truth= if its estimates are to be simulated from."
+        )
+    return design, model.cp, model.optimum.reml if reml is None else reml
+
+
+def _fit(model: Model | REMLResult, reml: bool) -> REMLResult:
+    """The fit whose estimates are the truth, where none is given."""
+    if isinstance(model, REMLResult):
+        return model
+    return model.fit(reml)
+
+
+def _key(design: Design) -> str:
+    """Checksum of the rows of a design, but for its response."""
+    arrays: list[AnyArray] = [design.X, *(term.Z for term in design.terms)]
+    arrays += [grouping.codes for grouping in design.groupings.values()]
+    arrays += [a for a in (design.weights, design.offset) if a is not None]
+    structures = [repr(term.structure) for term in design.terms]
+    return of_json([design.formula, *structures, *map(of_array, arrays)])
+
+
+def _store(path: Any, plan: Plan) -> ChunkStore | None:
+    if path is None:
+        return None
+    if not isinstance(path, str | os.PathLike):
+        raise FitError(f"store={shown(path)} is no path of a folder.")
+    return ChunkStore(path, _settings(plan))
+
+
+def _settings(plan: Plan) -> dict[str, object]:
+    """What all chunks of a store share, as JSON can hold it."""
+    posterior = any(kind in POSTERIOR for _, kind in plan.asked.rows)
+    return {
+        "version": VERSION,
+        "study": "coverage of a design",
+        "formula": plan.design.formula,
+        "data": plan.key[:16],
+        # The last digits of estimates are those of a processor.
+        **{f"true {label}": f"{value:.9g}" for label, value in _true(plan.design, plan.truth).items()},
+        "intervals": [f"{p.label} {kind}" for p, kind in plan.asked.rows],
+        "level": plan.level,
+        "criterion": "REML" if plan.reml else "ML",
+        "seed": plan.seed,
+        "priors": f"{resolve_priors(plan.design, plan.priors)!r}, {DRAWS} draws" if posterior else None,
+    }
+
+
+def _true(design: Design, truth: Truth) -> dict[str, float]:
+    return {p.label: truth.values[p.label] for p in parameters_of(design)}
+
+
+def _run(tasks: Sequence[Task], kept: ChunkStore | None, n_jobs: int, client: Any, show: bool) -> dict[str, Chunk]:
+    """Finished chunks by the names of their tasks; an interrupted run has some."""
+    done = {task.name: chunk for task in tasks if kept is not None and (chunk := _load(kept, task)) is not None}
+    waiting = [task for task in tasks if task.name not in done]
     if kept is not None and waiting:
         kept.check_writable()
-    show = interactive() if progressbar is None else progressbar
+    total = sum(task.replicates for task in tasks)
+    count = total - sum(task.replicates for task in waiting)
     try:
         with Progress(show) as progress:
-            for task, chunk in _execute(waiting, n_jobs, client):
-                done[task] = chunk
+            for task, chunk in execute(run_chunk, waiting, n_jobs, client):
+                done[task.name] = chunk
                 if kept is not None:
-                    kept.save(task, chunk)
-                progress.report("Coverage", len(done), len(tasks))
+                    kept.save(task.name, chunk, _identity(task))
+                count += task.replicates
+                progress.report("Coverage", count, total)
     except KeyboardInterrupt:
         if not done:
             raise
-    table = make_table(cells, {task: done[task] for task in tasks if task in done})
-    return CoverageStudy(table, level, replicates, len(cells), random_seed, time.perf_counter() - began)
+    return done
 
 
-def _unique(cells: Iterable[Cell]) -> list[Cell]:
-    """The different cells, in order."""
-    if not isinstance(cells, Iterable):
-        raise FitError(f"cells={shown(cells)} is no list of cells. Write for example [bl.Cell('balanced', 6, 5)].")
-    found = list(cells)
-    if not found:
-        raise FitError("There is no cell to study: cells is empty. Use bl.coverage_grid() for those of the atlas.")
-    wrong = [cell for cell in found if not isinstance(cell, Cell)]
-    if wrong:
-        raise FitError(
-            f"cells has {shown(wrong[0])}, which is no bl.Cell. Write for example bl.Cell('balanced', groups=6, "
-            "size=5)."
-        )
-    return list(dict.fromkeys(found))
+def _identity(task: Task) -> list[object]:
+    return [of_json(_settings(task.plan)), task.block, task.size, task.start, task.replicates]
 
 
-def _check_client(client: object) -> None:
-    if client is not None and not (
-        callable(getattr(client, "map", None)) and callable(getattr(client, "cancel", None))
-    ):
-        raise FitError(
-            f"client={shown(client)} is no Dask client: it cannot run tasks. Pass a dask.distributed.Client, or use "
-            "n_jobs= "
-            "for processes on this machine."
-        )
+def _load(kept: ChunkStore, task: Task) -> Chunk | None:
+    return kept.load(task.name, Chunk, _identity(task), lambda chunk: _check_chunk(task, chunk))
 
 
-def _check(replicates: int, n_jobs: int, seed: int, prior: SdPrior | None) -> None:
-    whole("replicates", replicates, 1, MOST_REFITS, FitError)
-    whole("random_seed", seed, 0, error=FitError)
-    whole("n_jobs", n_jobs, -1, MOST_WORKERS, FitError)
-    if n_jobs == 0:
-        raise FitError("n_jobs=0 would run nothing. Use 1 for this process, -1 for one worker per core.")
-    if prior is not None and not (is_sd_prior(prior) and prior.even and not prior.relative):
-        raise FitError(
-            f"prior={shown(prior)} cannot be used here: the grid needs a prior of an absolute standard deviation "
-            "that is "
-            "smooth and even at zero, such as bl.HalfT, bl.HalfNormal or bl.HalfCauchy."
-        )
+def _check_chunk(task: Task, chunk: Chunk) -> None:
+    """Refuse what no chunk of this task can be.
 
-
-def _execute(tasks: Sequence[Task], n_jobs: int, client: Any) -> Iterator[tuple[Task, Chunk]]:
-    if client is not None:
-        yield from _on_cluster(tasks, client)
-    elif n_jobs == 1:
-        for task in tasks:
-            yield task, run_chunk(task)
-    elif tasks:
-        from joblib import Parallel, delayed, parallel_config
-
-        # Workers that wait for a task do not see that this process is gone.
-        with parallel_config("loky", idle_worker_timeout=_IDLE):
-            pool = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
-        yield from pool(delayed(_in_worker)(task, os.getpid()) for task in tasks)
-
-
-def _in_worker(task: Task, parent: int) -> tuple[Task, Chunk]:
-    watch(parent)
-    return _with_task(task)
-
-
-def _with_task(task: Task) -> tuple[Task, Chunk]:
-    return task, run_chunk(task)
-
-
-def _on_cluster(tasks: Sequence[Task], client: Any) -> Iterator[tuple[Task, Chunk]]:
-    from distributed import as_completed
-
-    futures = client.map(_with_task, tasks, pure=False)
-    try:
-        for future in as_completed(futures):
-            yield future.result()
-    finally:
-        client.cancel(futures)
+    Raises
+    ------
+    ValueError
+    """
+    K = task.replicates
+    rows, known = len(task.plan.asked.rows), len(parameters_of(task.plan.design))
+    shapes = [(rows, K), (rows, K), (known, K), (K,), (K,)]
+    if [array.shape for array in vars(chunk).values()] != shapes:
+        raise ValueError(f"it has shapes {[array.shape for array in vars(chunk).values()]}, not {shapes}")

@@ -7,7 +7,7 @@ knows no fixed effects. Ends are roots, not spline interpolations, and one-sided
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -23,7 +23,7 @@ from bayeslmm.likelihood.conditional import user_beta
 from bayeslmm.likelihood.replicates import reduce_responses
 from bayeslmm.reml import Optimum
 from bayeslmm.reml.many import Optima
-from bayeslmm.types import FloatArray
+from bayeslmm.types import FloatArray, IntArray
 
 # Responses whose ends are looked for together.
 _TOGETHER = 4096
@@ -168,6 +168,17 @@ def profile_ends_many(
     array([ 67.66, 135.32])
     """
     low, high = np.full(Y.shape[1], np.nan), np.full(Y.shape[1], np.nan)
+    for rows, criterion in criteria_many(cp, Y, optima, target, reml):
+        start = minima(criterion, rows.size)
+        a, b = (_values(criterion, start, t, optima.beta[rows]) for t in search_ends(criterion, start, level))
+        low[rows], high[rows] = np.minimum(a, b), np.maximum(a, b)
+    return low, high
+
+
+def criteria_many(
+    cp: CrossProducts, Y: FloatArray, optima: Optima, target: ProfileTarget, reml: bool
+) -> Iterator[tuple[IntArray, Criterion]]:
+    """Responses that leave a residual, some at a time, with their criteria in coordinates that start with a target."""
     usable = np.flatnonzero(optima.sigma > 0)
     together = cp.takes_responses
     step = _TOGETHER if together else 1
@@ -177,11 +188,7 @@ def profile_ends_many(
         own = cp if together else cross_products(replace(cp.design, y=Y[:, rows[0]]))
         replicates = reduce_responses(cp, Y[:, rows]).replicates if together else None
         base = reference(own, par.block_factors(own, terms), optima.sigma[rows], replicates)
-        criterion = Criterion(own, reml, (), base, (axis(own, (), target),))
-        start = minima(criterion, rows.size)
-        a, b = (_values(criterion, start, t, optima.beta[rows]) for t in search_ends(criterion, start, level))
-        low[rows], high[rows] = np.minimum(a, b), np.maximum(a, b)
-    return low, high
+        yield rows, Criterion(own, reml, (), base, (axis(own, (), target),))
 
 
 class Profile:

@@ -67,7 +67,9 @@ def plot_coverage(
     table = _table(study)
     level = check_level(level)
     _check_names(parameter=parameter, design=design)
-    own = table[(table["parameter"] == parameter) & (table["design"] == design)]
+    # As Python's text: a library of strings may refuse one that it cannot encode.
+    names = zip(table["parameter"].tolist(), table["design"].tolist(), strict=True)
+    own = table[[pair == (parameter, design) for pair in names]]
     if own.empty:
         known = table[["design", "parameter"]].drop_duplicates().itertuples(index=False)
         raise DesignError(

@@ -68,6 +68,11 @@ def study() -> bl.CoverageStudy:
 
 
 @cache
+def own_coverage() -> bl.Coverage:
+    return bl.coverage(model(), replicates=3, progressbar=False)
+
+
+@cache
 def stored() -> str:
     path = os.path.join(FOLDER, "stored.npz")
     if not os.path.exists(path):
@@ -83,6 +88,7 @@ OBJECTS: dict[str, Callable[[], Any]] = {
     "Comparison": comparison,
     "Calibration": calibration,
     "CoverageStudy": study,
+    "Coverage": own_coverage,
     "Cell": lambda: bl.Cell(),
     "Design": lambda: model().design,
     "ZeroTest": lambda: fit().test_zero("(1 | g)"),
@@ -260,6 +266,7 @@ CALLS: dict[str, list[dict[str, Any]]] = {
     ],
     "calibrate": [{"model": model, "n": 2, "draws": 31, "random_seed": 1, "progressbar": False}],
     "compare": [{"reml": fit, "posterior": posterior}],
+    "coverage": [{"model": model, "replicates": 3, "progressbar": False}],
     "coverage_study": [{"cells": _cells, **_STUDY}],
     "error_contrasts": [{"model": model}],
     "lint": [{"formula": "y ~ x + (1 | g)", "data": data}],
@@ -281,6 +288,7 @@ CALLS["Relative.quantile"] = [{"probability": 0.5}]
 # Classes that the package makes and users read: their fields are no arguments.
 RESULTS = {
     "Calibration",
+    "Coverage",
     "CoverageStudy",
     "Design",
     "Posterior",

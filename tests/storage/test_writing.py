@@ -500,7 +500,7 @@ def test_folders_are_looked_at_before_the_work(tmp_path: Path, monkeypatch: pyte
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr(writing.tempfile, "mkdtemp", refuse)
-    monkeypatch.setattr("bayeslmm.calibration.coverage_run.run_chunk", lambda _: pytest.fail("worked first"))
+    monkeypatch.setattr("studies.coverage.run.run_chunk", lambda _: pytest.fail("worked first"))
     with pytest.raises(StorageError, match="Read-only file system"):
         bl.coverage_study([CELL], 20, store=tmp_path / "store")
     assert not (tmp_path / "store").exists()

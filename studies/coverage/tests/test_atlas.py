@@ -10,8 +10,8 @@ import pytest
 from scipy import stats
 
 import bayeslmm as bl
-from bayeslmm.calibration.coverage_chunk import columns
-from bayeslmm.calibration.coverage_table import CELL_COLUMNS, COLUMNS
+from studies.coverage.chunk import columns
+from studies.coverage.table import CELL_COLUMNS, COLUMNS
 
 # One-way cells of 2,000 replicates by quadrature in another program, with 1 / sigma as the prior of sigma.
 PILOT = pd.read_csv(Path(__file__).parent / "boundary_pilot.csv")

@@ -14,34 +14,35 @@ from scipy import stats
 from scipy.optimize import brentq
 
 import bayeslmm as bl
-from bayeslmm.calibration import coverage_oneway as oneway
-from bayeslmm.calibration import coverage_slopes as slopes
-from bayeslmm.calibration.coverage_chunk import columns, judge
-from bayeslmm.calibration.coverage_fixed import design, fixed_ends
-from bayeslmm.calibration.coverage_marginals import Marginals, mixture_quantile
-from bayeslmm.calibration.coverage_oneway_posterior import posterior
-from bayeslmm.calibration.coverage_slopes_posterior import posterior as slopes_posterior
+from bayeslmm.calibration.interval_ends import Ends
 from bayeslmm.reml.many import optimise_many
 from bayeslmm.types import FloatArray
+from studies.coverage import oneway, slopes
+from studies.coverage.chunk import columns, judge
+from studies.coverage.intervals import design, fixed_ends, sd_ends
+from studies.coverage.marginals import Marginals, mixture_quantile
+from studies.coverage.oneway_posterior import posterior
+from studies.coverage.slopes_posterior import posterior as slopes_posterior
 
-ONEWAY: dict[str, Any] = json.loads(
-    gzip.decompress((Path(__file__).parents[1] / "reference" / "oneway.json.gz").read_bytes())
-)
+ROOT = Path(__file__).parents[3]
+ONEWAY: dict[str, Any] = json.loads(gzip.decompress((ROOT / "tests" / "reference" / "oneway.json.gz").read_bytes()))
 
 
-def _closed(case: dict[str, Any]) -> oneway.OneWay:
-    """Sufficient statistics of a balanced case."""
+SOME = {name: case for name, case in ONEWAY.items() if case["SSW"] > 1e-6 * case["SSB"]}
+
+
+def _response(case: dict[str, Any]) -> FloatArray:
+    """A balanced response (n, 1) with the sums of squares of a case."""
     J, n = case["J"], case["n"]
-    total = (case["SSB"] + case["SSW"]) / (J * n - 1)
-    return oneway.OneWay(
-        np.array([float(n)]),
-        np.array([float(J)]),
-        np.zeros((1, 1)),
-        np.array([[case["SSB"] / n]]),
-        np.array([case["SSW"]]),
-        np.zeros(1),
-        np.array([total]),
-    )
+    means, noise = np.arange(J) - (J - 1) / 2.0, np.tile(np.arange(n) - (n - 1) / 2.0, J)
+    means *= np.sqrt(case["SSB"] / n / (means @ means))
+    noise *= np.sqrt(case["SSW"] / (noise @ noise))
+    return np.asarray(np.repeat(means, n) + noise)[:, None]
+
+
+def _sd_ends(cell: bl.Cell, Y: FloatArray, level: float = 0.95) -> dict[tuple[str, str], Ends]:
+    cp = design(cell)
+    return sd_ends(cp, Y, optimise_many(cp, Y), optimise_many(cp, Y, False), level)
 
 
 def _frame(cell: bl.Cell, y: FloatArray) -> pd.DataFrame:
@@ -50,41 +51,30 @@ def _frame(cell: bl.Cell, y: FloatArray) -> pd.DataFrame:
     return pd.DataFrame({"y": y, "x": x, "g": codes.astype(str)})
 
 
-@pytest.mark.parametrize("reml", [True, False])
-def test_profiles_and_estimates_of_the_closed_forms(reml: bool) -> None:
-    for name, case in ONEWAY.items():
-        reference = case["reml" if reml else "ml"]
-        if case["SSW"] < 1e-6 * case["SSB"]:
-            continue
-        data = _closed(case)
-        found = oneway.estimate(data, reml)
-        assert found.v[0] == pytest.approx(reference["sigma2"], rel=1e-8), name
-        assert found.w[0] == pytest.approx(reference["sigma2_b"], rel=1e-7, abs=1e-10 * reference["sigma2"]), name
-        intervals = reference["profile_intervals_sd"]
+@pytest.mark.parametrize("name", SOME)
+def test_intervals_of_the_closed_forms(name: str) -> None:
+    case, cell = SOME[name], bl.Cell("balanced", SOME[name]["J"], SOME[name]["n"])
+    found = _sd_ends(cell, _response(case))
+    for criterion in ("reml", "ml"):
+        intervals = case[criterion]["profile_intervals_sd"]
         where = intervals["levels"].index(0.95)
         expected = [intervals["sd_b"][side][where] for side in ("lower", "upper")]
-        ends = [end[0] for end in oneway.profile_ends(data, reml, 0.95)]
-        assert ends == pytest.approx(expected, rel=1e-6, abs=1e-8 * expected[1]), name
-
-
-def test_pivots_of_the_closed_forms() -> None:
-    for name, case in ONEWAY.items():
-        if case["SSW"] < 1e-6 * case["SSB"]:
-            continue
-        low, high = oneway.pivot_ends(_closed(case), 0.95)
-        expected = np.sqrt(case["exact_F_pivot_intervals"]["0.95"]["lambda"])
-        if np.isnan(high[0]):
-            assert expected[1] == 0.0, name
-        else:
-            assert [low[0], high[0]] == pytest.approx(list(expected), rel=1e-8, abs=1e-12), name
+        ends = [float(end[0]) for end in found["sd[Intercept]", f"{criterion}_profile"]]
+        assert ends == pytest.approx(expected, rel=1e-6, abs=1e-8 * expected[1])
+    low, high = found["sd[Intercept]", "pivot"]
+    ratios = np.sqrt(case["exact_F_pivot_intervals"]["0.95"]["lambda"])
+    if np.isnan(high[0]):
+        assert ratios[1] == 0.0
+    else:
+        assert [low[0], high[0]] == pytest.approx(list(ratios), rel=1e-8, abs=1e-12)
 
 
 def test_unbalanced_profiles_are_those_of_the_fit() -> None:
     cell = bl.Cell("unbalanced", 7, 4, 0.2)
     Y = 3.0 + cell.simulate(4, np.random.default_rng(5))
-    data = oneway.reduce(cell, Y)
+    found = _sd_ends(cell, Y, 0.9)
     for reml in (True, False):
-        low, high = oneway.profile_ends(data, reml, 0.9)
+        low, high = found["sd[Intercept]", "reml_profile" if reml else "ml_profile"]
         for k in range(4):
             interval = bl.Model("y ~ 1 + (1 | g)", _frame(cell, Y[:, k])).fit(reml=reml).confint(level=0.9)
             expected = interval.loc["sd_g[Intercept]"].to_numpy(dtype=float)
@@ -105,7 +95,7 @@ def _unbalanced_contrasts(cell: bl.Cell, Y: FloatArray, ratio: float) -> FloatAr
 def test_unbalanced_pivots_have_the_quantiles_of_f() -> None:
     cell = bl.Cell("unbalanced", 6, 4, 0.3)
     Y = cell.simulate(30, np.random.default_rng(2))
-    ends = oneway.pivot_ends(oneway.reduce(cell, Y), 0.95)
+    ends = _sd_ends(cell, Y)["sd[Intercept]", "pivot"]
     for end, p in zip(ends, (0.975, 0.025), strict=True):
         quantile = stats.f.ppf(p, cell.groups - 1, cell.sizes.sum() - cell.groups)
         for k in np.flatnonzero(end > 0):
@@ -204,18 +194,13 @@ def test_quantiles_of_a_mixture() -> None:
 def test_slope_profiles_are_those_of_the_fit(name: Any) -> None:
     cell = bl.Cell(name, 6, 8, 0.5, 0.3)
     Y = cell.simulate(3, np.random.default_rng(8))
-    data, cp = slopes.reduce(cell, Y), design(cell)
+    found = _sd_ends(cell, Y)
     for reml in (True, False):
-        optima = optimise_many(cp, Y, reml)
-        T = optima.terms[0]
-        found = [
-            slopes.profile_ends(data, T, optima.sigma, reml, 0.95),
-            slopes.profile_ends(data.swapped(), T[:, ::-1], optima.sigma, reml, 0.95),
-        ]
         for k in range(3):
             interval = bl.Model(cell.formula, _frame(cell, Y[:, k])).fit(reml=reml).confint()
-            for ends, label in zip(found, ("sd_g[Intercept]", "sd_g[x]"), strict=True):
-                expected = interval.loc[label].to_numpy(dtype=float)
+            for effect in ("Intercept", "x"):
+                ends = found[f"sd[{effect}]", "reml_profile" if reml else "ml_profile"]
+                expected = interval.loc[f"sd_g[{effect}]"].to_numpy(dtype=float)
                 assert [ends[0][k], ends[1][k]] == pytest.approx(list(expected), rel=1e-6, abs=1e-8)
 
 
@@ -232,7 +217,7 @@ def test_slope_pivots_are_f_tests_with_the_other_effects_fixed() -> None:
         F = (squares[0] - squares[1]) / 4 / (squares[1] / 20)
         left = extra - others @ np.linalg.lstsq(others, extra, rcond=None)[0]
         mu = np.linalg.svd(left, compute_uv=False)[0] ** 2
-        for end, p in zip(slopes.pivot_ends(slopes.reduce(cell, Y), which, 0.95), (0.975, 0.025), strict=True):
+        for end, p in zip(_sd_ends(cell, Y)[f"sd[{('Intercept', 'x')[which]}]", "pivot"], (0.975, 0.025), strict=True):
             expected = (F / stats.f.ppf(p, 4, 20) - 1.0) / mu
             assert np.where(np.isnan(end), 0.0, end**2) == pytest.approx(np.maximum(expected, 0.0), rel=1e-8, abs=1e-12)
 
@@ -282,7 +267,7 @@ def test_fixed_intervals_are_those_of_the_fit() -> None:
         zero = optima.theta[k, 0] == 0.0
         for method, df in (("z", np.inf), ("satterthwaite", 29 if zero else 5), ("kenward_roger", 5)):
             half = stats.t.ppf(0.975, df) * error
-            found = [end[k] for end in ends[method]["Intercept"]]
+            found = [end[k] for end in ends["Intercept", method]]
             assert found == pytest.approx([Y[:, k].mean() - half, Y[:, k].mean() + half], rel=1e-6, abs=1e-9)
 
 

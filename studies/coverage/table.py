@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 from scipy.special import fdtr
 
-from bayeslmm.calibration.coverage_cells import Cell
-from bayeslmm.calibration.coverage_chunk import Chunk, Task, columns, truth
+from bayeslmm.calibration.atlas import CELL_COLUMNS
+from bayeslmm.calibration.atlas_cells import Cell
+from bayeslmm.calibration.shares import mc_error
+from studies.coverage.chunk import Chunk, Task, columns, truth
 
-CELL_COLUMNS = ["design", "groups", "size", "icc", "slope_sd", "rho"]
 COLUMNS = [
     *CELL_COLUMNS,
     "parameter",
@@ -35,31 +36,6 @@ def exact_zero(cell: Cell) -> float:
         return float("nan")
     k = 1.0 + cell.size * cell.icc / (1.0 - cell.icc)
     return float(fdtr(cell.groups - 1, cell.groups * (cell.size - 1), 1.0 / k))
-
-
-def mc_error(coverage: float, replicates: int) -> float:
-    """Monte Carlo error of a share: half the width of Wilson's interval of one standard error.
-
-    With many replicates it is ``sqrt(p (1 - p) / R)``; where the share is 0 or 1, ``1 / (2 (R + 1))``, because R
-    replicates do not tell a probability that is one from one that is nearly so.
-
-    Parameters
-    ----------
-    coverage : float
-        Share p of the replicates.
-    replicates : int
-        Their number R.
-
-    References
-    ----------
-    Wilson (1927), Journal of the American Statistical Association 22, 209-212.
-
-    Examples
-    --------
-    >>> mc_error(1.0, 1), round(mc_error(1.0, 200), 5), round(mc_error(0.95, 4000), 5)
-    (0.25, 0.00249, 0.00345)
-    """
-    return float(np.sqrt(replicates * coverage * (1.0 - coverage) + 0.25) / (replicates + 1))
 
 
 def make_table(cells: Sequence[Cell], chunks: Mapping[Task, Chunk]) -> pd.DataFrame:

@@ -15,11 +15,11 @@ from scipy.special import chdtri
 from scipy.stats.qmc import Sobol
 
 from bayeslmm.bayes.prior_families import SdPrior
-from bayeslmm.calibration.coverage_marginals import Ends, Marginals
-from bayeslmm.calibration.coverage_oneway_posterior import default_log_prior, mean_ends
-from bayeslmm.calibration.coverage_slopes import Slopes
 from bayeslmm.errors import FitError
 from bayeslmm.types import FloatArray
+from studies.coverage.marginals import Ends, Marginals
+from studies.coverage.oneway_posterior import default_log_prior, mean_ends
+from studies.coverage.slopes import Slopes
 
 # Bins of every histogram; log2 of the points, of each adaptation and in the end; adaptations.
 _BINS, _FIRST, _LAST, _ROUNDS = 32, 10, 12, 4

@@ -1,15 +1,16 @@
-"""Finished chunks of a coverage study on disk, each in a file of its own that appears whole or not at all."""
+"""Finished chunks of a simulation on disk, each in a file of its own that appears whole or not at all."""
 
 from __future__ import annotations
 
 import io
 import json
 import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from bayeslmm.calibration.coverage_chunk import Chunk, Task, columns
 from bayeslmm.errors import StorageError
 from bayeslmm.files.system_errors import os_errors
 from bayeslmm.files.writing import as_path, check_folder, made, write_bytes
@@ -18,23 +19,23 @@ from bayeslmm.storage.checksum import of_array, of_json
 from bayeslmm.storage.conforming import check_fields
 from bayeslmm.types import AnyArray
 
-# To be raised whenever a kernel changes what is computed.
-VERSION = 1
 _SETTINGS = "study.json"
 _SUM = "sha256"
 # Bytes of the settings.
-_MOST = 100_000
+_MOST = 1_000_000
+# Letters of a setting in a message.
+_SHOWN = 60
 
 
-class Store:
-    """A folder of finished chunks.
+class ChunkStore:
+    """A folder of finished chunks: dataclasses of arrays.
 
     Parameters
     ----------
     folder : str or Path
         Made if it does not exist.
-    level, seed, prior
-        Settings that all chunks in it share.
+    settings : mapping
+        What all chunks in it share, as JSON can hold it.
 
     Raises
     ------
@@ -42,9 +43,8 @@ class Store:
         The folder holds a study with other settings.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], level: float, seed: int, prior: object) -> None:
+    def __init__(self, folder: str | os.PathLike[str], settings: Mapping[str, object]) -> None:
         self._folder = as_path(folder)
-        settings = {"version": VERSION, "level": level, "seed": seed, "prior": repr(prior)}
         path = self._folder / _SETTINGS
         with os_errors(path):
             known = path.exists()
@@ -67,15 +67,25 @@ class Store:
         except StorageError as error:
             raise StorageError(f"store={str(self._folder)!r} cannot be used as a folder: {error}") from error
 
-    def load(self, task: Task) -> Chunk | None:
-        """The result of a task, if it is there; None also if its file is damaged, so that it is computed again.
+    def load[C](self, name: str, kind: type[C], identity: Sequence[object], check: Callable[[C], None]) -> C | None:
+        """A chunk, if it is there; None also if its file is damaged, so that it is computed again.
+
+        Parameters
+        ----------
+        name : str
+        kind : type
+            A dataclass of arrays.
+        identity : sequence
+            What the chunk is of; a file that was kept under another identity is not taken.
+        check : callable
+            Raises ValueError for a chunk that the task cannot have.
 
         Raises
         ------
         StorageError
             Something else than a file has its name.
         """
-        path = self._path(task)
+        path = self._path(name)
         if path.is_dir():
             raise StorageError(
                 f"{path} is a folder where a chunk of the study belongs. Remove it, or give another store."
@@ -84,48 +94,34 @@ class Store:
             return None
         try:
             with reading(path), open_archive(path) as arrays:
-                chunk = Chunk(arrays["outcome"], arrays["width"], arrays["singular"])
-                check_fields(Chunk, vars(chunk))
-                _check_chunk(task, chunk)
+                content = {field: arrays[field] for field in kind.__dataclass_fields__}  # type: ignore[attr-defined]
+                check_fields(kind, content)
+                chunk = kind(**content)
+                check(chunk)
                 # Stores of earlier versions have no checksums.
-                if _SUM in arrays and arrays[_SUM].tobytes() != _sum(task, chunk).tobytes():
+                if _SUM in arrays and arrays[_SUM].tobytes() != _sum(identity, content).tobytes():
                     raise ValueError("its checksum is not the one that was written")
         except StorageError:
             return None
         return chunk
 
-    def save(self, task: Task, chunk: Chunk) -> None:
-        """Keep the result of a task."""
+    def save(self, name: str, chunk: Any, identity: Sequence[object]) -> None:
+        """Keep a chunk."""
         content = io.BytesIO()
-        np.savez(content, allow_pickle=False, **vars(chunk), **{_SUM: _sum(task, chunk)})
-        write_bytes(self._path(task), content.getvalue(), overwrite=True)
+        np.savez(content, allow_pickle=False, **vars(chunk), **{_SUM: _sum(identity, vars(chunk))})
+        write_bytes(self._path(name), content.getvalue(), overwrite=True)
 
-    def _path(self, task: Task) -> Path:
-        return self._folder / f"{task.cell.key:08x}-{task.chunk:04d}-{task.replicates}.npz"
-
-
-def _check_chunk(task: Task, chunk: Chunk) -> None:
-    """Refuse outcomes that no chunk of this task can have.
-
-    Raises
-    ------
-    ValueError
-    """
-    shape = len(columns(task.cell)), task.replicates
-    if not (chunk.outcome.shape == chunk.width.shape == shape and chunk.singular.shape == shape[1:]):
-        raise ValueError(f"it has shapes {chunk.outcome.shape}, {chunk.width.shape}, {chunk.singular.shape}")
-    if not (np.isin(chunk.outcome, (-1, 0, 1)).all() and (chunk.width >= 0).all()):
-        raise ValueError("some outcome is none of -1, 0, 1, or some width is negative or no number")
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{name}.npz"
 
 
-def _sum(task: Task, chunk: Chunk) -> AnyArray:
-    """The checksum of a chunk and of the task that it belongs to."""
-    parts = [task.cell.key, task.chunk, task.replicates, task.seed, task.level, repr(task.prior)]
-    text = of_json([*map(str, parts), *(of_array(array) for array in vars(chunk).values())])
+def _sum(identity: Sequence[object], content: Mapping[str, AnyArray]) -> AnyArray:
+    """The checksum of a chunk and of what it is of."""
+    text = of_json([*map(str, identity), *(of_array(array) for array in content.values())])
     return np.frombuffer(text.encode(), dtype=np.uint8)
 
 
-def _check(path: Path, settings: dict[str, object]) -> None:
+def _check(path: Path, settings: Mapping[str, object]) -> None:
     try:
         if not path.is_file() or path.stat().st_size > _MOST:
             raise ValueError("it is no file, or too large for one of settings")
@@ -138,10 +134,17 @@ def _check(path: Path, settings: dict[str, object]) -> None:
             " Give another folder, or remove this one and run the study again."
         ) from error
     differing = [
-        f"{key}: {found.get(key)!r} there, {value!r} here" for key, value in settings.items() if found.get(key) != value
+        f"{key}: {_short(found.get(key))} there, {_short(settings.get(key))} here"
+        for key in {**found, **settings}
+        if found.get(key) != settings.get(key)
     ]
     if differing:
         raise StorageError(
             f"The store {str(path.parent)!r} holds chunks of another study ({'; '.join(differing)}), which must not be "
             "mixed with these. Give another folder, or the settings of the stored study."
         )
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -10,20 +10,19 @@ import pytest
 from scipy import stats
 
 import bayeslmm as bl
-from bayeslmm.calibration import coverage_oneway as oneway
-from bayeslmm.calibration import coverage_slopes as slopes
-from bayeslmm.calibration.coverage_criteria import prior_averaged
-from bayeslmm.calibration.coverage_fixed import design
-from bayeslmm.calibration.coverage_oneway_posterior import posterior
-from bayeslmm.calibration.coverage_slopes_posterior import posterior as slopes_posterior
 from bayeslmm.inference.rlrt import maximise, observed_squares, profile, simulate
 from bayeslmm.inference.spectral import spectrum
 from bayeslmm.results.intervals import hdi
 from bayeslmm.types import FloatArray
+from studies.coverage import oneway, slopes
+from studies.coverage.intervals import design
+from studies.coverage.oneway_posterior import posterior
+from studies.coverage.prior_averaged import prior_averaged
+from studies.coverage.slopes_posterior import posterior as slopes_posterior
 
 pytestmark = pytest.mark.calibration
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 REPLICATES = 10_000
 NULL_DRAWS = 400_000
 # Two-sided normal quantile for 75 cells at .05 together.

@@ -16,11 +16,11 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 import bayeslmm as bl
-from bayeslmm.calibration import coverage_run
-from bayeslmm.calibration.coverage_chunk import Chunk, Task, run_chunk
-from bayeslmm.calibration.coverage_criteria import band, criteria
-from bayeslmm.calibration.coverage_table import exact_zero
+from bayeslmm.calibration.atlas_criteria import band, criteria
 from bayeslmm.errors import DesignError, FitError, StorageError
+from studies.coverage import run as study_run
+from studies.coverage.chunk import Chunk, Task, run_chunk
+from studies.coverage.table import exact_zero
 
 CELLS = [bl.Cell("balanced", 5, 2, 0.3), bl.Cell("unbalanced", 3, 4, 0.1)]
 SLOPES = bl.Cell("x || g", 4, 4, 0.5, 0.5)
@@ -137,11 +137,11 @@ def test_a_store_belongs_to_one_study(tmp_path: Path) -> None:
 
 
 def test_interrupted_it_returns_what_was_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(tasks: list[Task], n_jobs: int, client: object) -> Iterator[tuple[Task, Chunk]]:
+    def interrupted(function: object, tasks: list[Task], n_jobs: int, client: object) -> Iterator[tuple[Task, Chunk]]:
         yield tasks[0], run_chunk(tasks[0])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(coverage_run, "_execute", interrupted)
+    monkeypatch.setattr(study_run, "execute", interrupted)
     found = bl.coverage_study(CELLS, REPLICATES, random_seed=3)
     assert set(found.table["replicates"]) == {500}
     assert "Interrupted: 1 of 2 cells were not run, 1 have fewer replicates." in str(found)

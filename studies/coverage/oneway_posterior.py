@@ -8,9 +8,9 @@ import numpy as np
 from scipy.special import chdtri
 
 from bayeslmm.bayes.prior_families import HalfT, SdPrior
-from bayeslmm.calibration.coverage_marginals import Ends, Marginals, mixture_quantile
-from bayeslmm.calibration.coverage_oneway import OneWay
 from bayeslmm.types import FloatArray
+from studies.coverage.marginals import Ends, Marginals, mixture_quantile
+from studies.coverage.oneway import OneWay
 
 # Nodes of the sd; of log sigma per width of its likelihood; where its tails are cut off (log density).
 _NODES, _SPACING, _DEPTH = 97, 0.8, 23.0
@@ -104,7 +104,7 @@ def _posterior(data: OneWay, x: FloatArray, z: FloatArray, level: float, prior: 
     log_s = _log_prior(s, spread, prior) + np.log(np.cosh(x))
     log_sigma = _log_prior(np.exp(z), spread, prior) + z
     v, w = np.exp(2.0 * z)[:, None, :], (s**2)[:, :, None]
-    between = data.between(v, w, slopes=False)
+    between = data.between(v, w)
     deviance = (data.n - data.groups) * 2.0 * z + data.within[:, None] / v[:, 0]
     joint = -0.5 * (between.log_det + between.squares + np.log(between.info))
     joint += log_s[:, :, None] + (log_sigma - 0.5 * deviance)[:, None, :]

@@ -72,7 +72,7 @@ def test_stores_of_earlier_versions_are_used(tmp_path: Path, monkeypatch: pytest
     def no_work(*_: Any) -> Any:
         raise AssertionError("it was computed again")
 
-    monkeypatch.setattr("bayeslmm.calibration.coverage_run.run_chunk", no_work)
+    monkeypatch.setattr("studies.coverage.run.run_chunk", no_work)
     pd.testing.assert_frame_equal(study(tmp_path), first, check_exact=True)
 
 

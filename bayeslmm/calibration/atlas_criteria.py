@@ -1,19 +1,10 @@
-"""What a coverage study has to show: exact intervals are exact, honest ones honest, posteriors calibrated."""
+"""What the coverage atlas has to show: exact intervals are exact, honest ones honest."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from scipy.special import ndtri
-
-from bayeslmm.bayes.prior_families import SdPrior
-from bayeslmm.calibration.coverage_cells import Cell
-from bayeslmm.calibration.coverage_marginals import Ends
-from bayeslmm.calibration.coverage_oneway import reduce
-from bayeslmm.calibration.coverage_oneway_posterior import posterior
-from bayeslmm.types import FloatArray
 
 EXACT = ("pivot",)
 HONEST = ("reml_profile", "hdi")
@@ -21,7 +12,6 @@ HONEST = ("reml_profile", "hdi")
 _FAMILY = 0.05
 # What a cell may fall short of the level besides: a posterior owes its level on average over its prior only.
 SLACK = 0.02
-_CHUNK = 500
 
 
 def band(level: float, replicates: int, cells: int) -> tuple[float, float]:
@@ -81,52 +71,3 @@ def criteria(table: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
-
-
-def prior_averaged(
-    groups: int, size: int, prior: SdPrior, replicates: int = 10_000, *, level: float = 0.95, seed: int = 1
-) -> dict[str, float]:
-    """Coverage of a posterior's intervals with the standard deviations drawn from their prior: the level, if right.
-
-    That holds for every prior and design, without slack, and tests the computation rather than the method. The mean has
-    a flat prior, under which its coverage does not depend on its value.
-
-    Parameters
-    ----------
-    groups, size : int
-        Of a balanced one-way layout.
-    prior : SdPrior
-        Proper; smooth and even at zero.
-    replicates : int
-    level : float
-    seed : int
-
-    Returns
-    -------
-    dict
-        Coverage by interval: ``hdi`` and ``equal_tailed`` of the sd between groups, and ``mean``.
-
-    Examples
-    --------
-    >>> import bayeslmm as bl
-    >>> prior_averaged(5, 3, bl.HalfNormal(2.0), 500)["hdi"] > 0.9
-    True
-    """
-    rng = np.random.default_rng(seed)
-    cell, hits = Cell("balanced", groups, size), []
-    for start in range(0, replicates, _CHUNK):
-        K = min(_CHUNK, replicates - start)
-        sd, sigma = (np.array([prior.quantile(u) for u in rng.random(K)]) for _ in range(2))
-        b = sd * rng.standard_normal((groups, K))
-        Y = np.repeat(b, size, axis=0) + sigma * rng.standard_normal((groups * size, K))
-        post = posterior(reduce(cell, Y), level, prior)
-        hits.append(
-            [_holds(post.sd.hdi(level), sd), _holds(post.sd.equal_tailed(level), sd), _holds(post.mean, 0.0 * sd)]
-        )
-    shares = np.concatenate(hits, axis=1).mean(axis=1)
-    return dict(zip(("hdi", "equal_tailed", "mean"), map(float, shares), strict=True))
-
-
-def _holds(ends: Ends, value: FloatArray) -> Sequence[bool]:
-    inside: Sequence[bool] = ((ends[0] <= value) & (value <= ends[1])).tolist()
-    return inside

@@ -1,4 +1,4 @@
-"""Cells of a coverage study: a design, true variances, and how responses are drawn."""
+"""Cells of the coverage atlas: a design, true variances, and how responses are drawn."""
 
 from __future__ import annotations
 

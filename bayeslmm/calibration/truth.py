@@ -1,0 +1,176 @@
+"""True values of all parameters of a design, from a fit or from what the user says, as responses are simulated from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.arguments import numbers_of, real, shown
+from bayeslmm.design.covariance import canonical, factor_from_theta
+from bayeslmm.design.design import Design
+from bayeslmm.errors import DesignError
+from bayeslmm.faces.fit import REMLResult
+from bayeslmm.reml.fixed import resolve_fixed
+from bayeslmm.results.intervals import check_range
+from bayeslmm.results.labels import Parameter, estimates, find, parameters
+from bayeslmm.types import FloatArray
+
+# An eigenvalue of a correlation matrix below this is negative by more than rounding.
+_NEGATIVE = -1e-9
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What responses are simulated from.
+
+    Attributes
+    ----------
+    terms : tuple of FloatArray, each (c, c)
+        Relative factors on the user's columns.
+    sigma : float
+    beta : FloatArray, shape (p,)
+    values : dict
+        Label to value; nan for a correlation with a standard deviation of zero.
+    """
+
+    terms: tuple[FloatArray, ...]
+    sigma: float
+    beta: FloatArray
+    values: dict[str, float]
+
+    def value(self, p: Parameter) -> float:
+        """True value of a parameter, ratios to the residual variance and intraclass correlations included."""
+        if p.kind not in ("ratio", "icc"):
+            return self.values[p.label]
+        ratio = (self.values[f"sd_{p.label.partition('_')[2]}"] / self.sigma) ** 2
+        return ratio if p.kind == "ratio" else ratio / (1.0 + ratio)
+
+
+def resolve_truth(design: Design, given: Any, fitted: Callable[[], REMLResult]) -> Truth:
+    """The truth that a user gave.
+
+    Parameters
+    ----------
+    design : Design
+    given : None, REMLResult or mapping
+        None: the estimates; a fit: its estimates; a mapping or Series: labels to values, ``"beta"`` and ``"theta"``
+        to arrays. What it leaves out is estimated.
+    fitted : callable
+        Gives a fit, where estimates are needed.
+
+    Raises
+    ------
+    DesignError
+    """
+    if given is None:
+        return _of_fit(fitted())
+    if isinstance(given, REMLResult):
+        _check_same(design, given.design)
+        return _of_fit(given)
+    if not isinstance(given, Mapping | pd.Series) or not all(isinstance(key, str) for key in dict(given)):
+        raise DesignError(
+            f"truth={shown(given)} is neither a fit nor a mapping of labels to values. Write for example "
+            "truth={'sigma': 2.0}; what is left out is estimated. Labels are "
+            f"{', '.join(p.label for p in parameters(design))}; beta and theta take arrays."
+        )
+    return _of_values(design, _read(design, dict(given)), fitted)
+
+
+def _of_fit(fit: REMLResult) -> Truth:
+    optimum, beta = fit.optimum, fit.fixef().to_numpy(dtype=float)
+    return _complete(fit.design, tuple(optimum.terms), float(optimum.sigma), beta)
+
+
+def _complete(design: Design, terms: tuple[FloatArray, ...], sigma: float, beta: FloatArray) -> Truth:
+    if not sigma > 0:
+        raise DesignError(
+            f"The true sigma is {sigma:g}, so that responses would have no residual and no interval could be made. "
+            "Give another in truth={'sigma': ...}."
+        )
+    known = parameters(design)
+    values = estimates(known, terms, sigma, beta)
+    return Truth(terms, sigma, beta, {p.label: float(v) for p, v in zip(known, values, strict=True)})
+
+
+def _check_same(design: Design, other: Design) -> None:
+    ours, theirs = ([p.label for p in parameters(own)] for own in (design, other))
+    if ours != theirs:
+        raise DesignError(
+            f"truth is a fit of {other.formula!r}, which has other parameters ({', '.join(theirs)}) than the model "
+            f"({', '.join(ours)}). Give a mapping of labels to values."
+        )
+
+
+def _read(design: Design, given: dict[str, Any]) -> dict[str, Any]:
+    """Values by label; ``theta`` becomes a mapping of terms to their theta."""
+    known, found, new = parameters(design), dict[str, Any](), dict[str, Any]()
+    labels = {p.label for p in known}
+    for key, value in given.items():
+        if key == "beta" and key not in labels:
+            beta = numbers_of("truth['beta']", value, shape=(len(design.fixed_names),), error=DesignError)
+            new = dict(zip(design.fixed_names, map(float, beta), strict=True))
+        elif key == "theta" and key not in labels:
+            new = {key: resolve_fixed(design, {key: value})}
+        else:
+            p = find(design, key)
+            # As in the estimates of a singular fit.
+            undefined = p.kind == "corr" and isinstance(value, float) and np.isnan(value)
+            new = {p.label: np.nan if undefined else real(f"truth[{key!r}]", value, error=DesignError)}
+            if not undefined:
+                check_range(np.array(list(new.values())), p.kind, p.label)
+        twice = [label for label in new if label in found]
+        if twice:
+            raise DesignError(f"truth gives {twice[0]} twice. Keep one of its keys.")
+        found |= new
+    relative = [p.label for p in known if p.kind in ("sd", "corr") and p.label in found]
+    if "theta" in found and relative:
+        raise DesignError(f"truth gives theta, which has all relative covariances, and {relative[0]}. Keep one.")
+    return found
+
+
+def _of_values(design: Design, given: dict[str, Any], fitted: Callable[[], REMLResult]) -> Truth:
+    known = parameters(design)
+    theta: dict[int, FloatArray] | None = given.pop("theta", None)
+    needed = [p for p in known if p.label not in given and (theta is None or p.kind in ("sigma", "fixed"))]
+    if needed:
+        estimated = fitted().estimates()
+        given |= {p.label: float(estimated[p.label]) for p in needed}
+    sigma = float(given["sigma"])
+    beta = np.array([given[name] for name in design.fixed_names], dtype=float)
+    if theta is not None:
+        terms = [factor_from_theta(term.structure, theta[i][None])[0] for i, term in enumerate(design.terms)]
+    else:
+        terms = [_factor(design, i, given, sigma) if sigma > 0 else np.zeros((0, 0)) for i in range(len(design.terms))]
+    return _complete(design, tuple(terms), sigma, beta)
+
+
+def _factor(design: Design, position: int, given: Mapping[str, float], sigma: float) -> FloatArray:
+    """Relative factor (c, c) of a term with given standard deviations and correlations."""
+    term = design.terms[position]
+    c = len(term.effects)
+    sds, R, pairs = np.zeros(c), np.eye(c), []
+    for p in parameters(design):
+        if p.position != position or p.kind not in ("sd", "corr"):
+            continue
+        value = given[p.label]
+        if p.kind == "sd":
+            sds[list(p.effects)] = value / sigma
+        elif not np.isnan(value):
+            a, b = p.effects
+            R[a, b] = R[b, a] = value
+            pairs.append(f"{p.label} = {value:g}")
+    if term.structure.shared:
+        theta = np.array([sds[0], R[0, 1]])[: term.structure.rows.size]
+        term.structure.check(theta)
+        return np.asarray(factor_from_theta(term.structure, theta[None])[0])
+    values, vectors = np.linalg.eigh(R)
+    if values[0] < _NEGATIVE:
+        raise DesignError(
+            f"No covariance has the correlations {', '.join(pairs)} of {term.label} (smallest eigenvalue "
+            f"{values[0]:.2g}). Move them towards 0."
+        )
+    return canonical(sds[:, None] * vectors * np.sqrt(np.maximum(values, 0.0)))
