@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from numpy.typing import ArrayLike
 
@@ -20,6 +20,7 @@ from bayeslmm.design.screen import fill
 from bayeslmm.errors import ConvergenceWarning, FitError, StorageError
 from bayeslmm.likelihood import CrossProducts, cross_products
 from bayeslmm.reml import Optimum, optimise
+from bayeslmm.reml.at_theta import criterion_at
 from bayeslmm.reml.fixed import resolve_fixed
 from bayeslmm.reml.penalised import optimise_penalised
 from bayeslmm.reml.penalty import Penalty, resolve_penalty
@@ -27,6 +28,7 @@ from bayeslmm.results import Posterior, REMLResult
 from bayeslmm.results.penalised_result import fit_result
 from bayeslmm.results.posterior_storage import load_posterior
 from bayeslmm.storage import load_parts, save_parts
+from bayeslmm.types import FloatArray
 from bayeslmm.writing import FilePath
 
 if TYPE_CHECKING:
@@ -240,6 +242,54 @@ class Model(BayesianModel):
 
         terms = self.fit().optimum.terms if theta is None else factors_from_theta(self._design, theta)
         return build_matrices(self._design, terms, self.fit().sigma if sigma is None else sigma)
+
+    @overload
+    def criterion_at(
+        self, theta: ArrayLike, sigma: float | None = None, *, reml: bool = True, gradient: Literal[False] = False
+    ) -> float: ...
+    @overload
+    def criterion_at(
+        self, theta: ArrayLike, sigma: float | None = None, *, reml: bool = True, gradient: Literal[True]
+    ) -> tuple[float, FloatArray]: ...
+    def criterion_at(
+        self, theta: ArrayLike, sigma: float | None = None, *, reml: bool = True, gradient: bool = False
+    ) -> float | tuple[float, FloatArray]:
+        """The criterion that `fit` minimises, at any parameters: -2 log (restricted) likelihood.
+
+        The same number densely, from the matrices, is `bayeslmm.teaching.dense_criterion`.
+
+        Parameters
+        ----------
+        theta : array-like of shape (k,)
+            Relative covariance parameters in lme4's order, as ``fit.theta``.
+        sigma : float, optional
+            Residual standard deviation; the one that minimises the criterion at this theta by default.
+        reml : bool
+            The REML criterion, or the deviance (ML).
+        gradient : bool
+            Return also the derivatives in theta (at the given sigma, or along the minimising one).
+
+        Returns
+        -------
+        float, or (float, FloatArray of shape (k,))
+            The value is -inf where the model reproduces the response and sigma is not given.
+
+        Raises
+        ------
+        DesignError
+            Theta has another length or is no covariance; sigma is not a positive number.
+
+        Examples
+        --------
+        >>> import bayeslmm as bl
+        >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
+        >>> round(model.criterion_at([0.5]), 4), round(model.criterion_at([0.5], sigma=50.0, reml=False), 4)
+        (320.8791, 328.2744)
+        >>> value, slope = model.criterion_at([0.5], gradient=True)
+        >>> slope.round(4)
+        array([-8.1334])
+        """
+        return criterion_at(self.cross_products, theta, sigma, reml, gradient)
 
     def save(self, path: FilePath, *, overwrite: bool = False) -> None:
         """Write the model (its design, not the data frame) to one file, to be read by `load`; no pickle.
