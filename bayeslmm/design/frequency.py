@@ -177,7 +177,7 @@ def expanded(design: Design) -> Design:
         X=design.X[copies],
         terms=tuple(replace(term, Z=term.Z[copies]) for term in design.terms),
         groupings={name: replace(g, codes=g.codes[copies]) for name, g in design.groupings.items()},
-        weights=None if design.weights is None else design.weights[copies],
+        residual=design.residual.part(copies),
         offset=None if design.offset is None else design.offset[copies],
         index=design.index[copies],
         frequency=None,

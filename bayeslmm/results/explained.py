@@ -55,4 +55,4 @@ def posterior_icc(post: Posterior) -> pd.DataFrame:
 
 def _explained(post: Posterior) -> Explained:
     draws = post._variance_draws
-    return explained(post.design, draws.beta, draws.factors, draws.sigma)
+    return explained(post.design, draws.beta, draws.factors, draws.sigma, draws.lam)

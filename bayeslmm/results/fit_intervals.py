@@ -238,7 +238,8 @@ class FitIntervals:
         """
         rng = generator(random_seed)
         beta = np.asarray(self._conditional.beta[0])
-        Y = simulate_responses(self.design, self.optimum.terms, self.optimum.sigma, beta, _count(self.design, n), rng)
+        fit, count = self.optimum, _count(self.design, n)
+        Y = simulate_responses(self.design, fit.terms, fit.sigma, beta, count, rng, fit.lam)
         return pd.DataFrame(Y, index=self.design.index)
 
     def bootstrap(
@@ -290,7 +291,7 @@ class FitIntervals:
             Refits(self.design, optimum.reml, optima)
             for optima in bootstrap_optima(
                 self.cp, optimum.terms, optimum.sigma, beta, n, rng,
-                reml=optimum.reml, fixed=self._fixed, workers=workers,
+                reml=optimum.reml, fixed=self._fixed, workers=workers, lam=optimum.lam,
             )
         ]  # fmt: skip
         status = [status for part in parts for status in part.optima.status]

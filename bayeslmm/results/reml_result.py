@@ -120,7 +120,7 @@ class REMLResult(FitStatistics, FitPredictions, FitIntervals, FitZeroTests, FitC
         """X, Z, Lambda, G, R and V at the estimates, with names on rows and columns."""
         from bayeslmm.teaching import build_matrices
 
-        return build_matrices(self.design, self.optimum.terms, self.sigma)
+        return build_matrices(self.design, self.optimum.terms, self.sigma, self.optimum.lam)
 
     def _effects(self) -> tuple[FloatArray, ...]:
         """Predictions (J, c) of every term, in the order of the formula."""
@@ -148,7 +148,7 @@ class REMLResult(FitStatistics, FitPredictions, FitIntervals, FitZeroTests, FitC
 
         effects = [effects.ravel() for effects in self._effects()]
         reference = np.concatenate([self.fixef().to_numpy(), *effects])
-        return henderson(self.design, self.optimum.terms, self.sigma, reference, form)
+        return henderson(self.design, self.optimum.terms, self.sigma, reference, form, self.optimum.lam)
 
     def shrinkage(self) -> pd.DataFrame:
         """How far every level is drawn towards the mean.

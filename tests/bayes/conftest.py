@@ -10,6 +10,7 @@ import pytest
 from bayeslmm.design.covariance import CovarianceStructure, Diagonal, Unstructured
 from bayeslmm.design.design import Design, DroppedRows, Grouping, RandomTerm
 from bayeslmm.design.shared import AR1, CompoundSymmetry, Identity
+from bayeslmm.residual import make_residual
 
 N = 30
 
@@ -91,7 +92,7 @@ def make_design(
         aliased=(),
         terms=terms,
         groupings={term.group: every[term.group] for term in terms},
-        weights=rng.uniform(0.5, 3.0, N) if weights else None,
+        residual=make_residual(N, rng.uniform(0.5, 3.0, N) if weights else None),
         offset=rng.normal(size=N) if offset else None,
         index=np.arange(N),
         dropped=DroppedRows(),
