@@ -39,7 +39,9 @@ _NUMERIC = "biufcMmUS"
 CLASSES: dict[str, tuple[str, ...]] = {
     "bayeslmm.design.contrasts": ("Treatment",),
     "bayeslmm.design.covariance": ("Diagonal", "Unstructured"),
-    "bayeslmm.design.design": ("Design", "DroppedRows", "Grouping", "Notes", "RandomTerm"),
+    "bayeslmm.design.design": ("Design", "Notes", "RandomTerm"),
+    "bayeslmm.design.grouping": ("Grouping",),
+    "bayeslmm.design.dropped": ("DroppedRows",),
     "bayeslmm.design.recipe": ("Column", "NamedContrasts", "Recipe"),
     "bayeslmm.design.shared": ("AR1", "CompoundSymmetry", "Identity"),
     "bayeslmm.numerics.newton": ("Step",),
@@ -66,6 +68,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "bayeslmm.bayes.self_check": ("SelfCheck",),
     "bayeslmm.bayes.term_priors": ("Chi", "Decov", "DecovMarginal", "FlatFactor", "Relative", "Wishart"),
 }
+_HOMES = {name: module for module, names in CLASSES.items() for name in names}
 # Of types of numbers in text: one number, boolean or time, none with a size or parts of its own choice.
 _SCALAR = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248]|[mM]8(\[\d{0,4}(Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as)\])?)")
 # Names of time zones in pandas may be paths of files ("dateutil//...").
@@ -142,7 +145,7 @@ def _path(value: Any, where: str) -> str:
     kind = type(value)
     if kind.__qualname__ not in CLASSES.get(kind.__module__, ()):
         raise StorageError(f"{where} is a {kind.__module__}.{kind.__qualname__}, which cannot be saved.")
-    return f"{kind.__module__}:{kind.__name__}"
+    return kind.__name__
 
 
 def _label(value: Any, where: str, encode: Callable[[Any], Any]) -> dict[str, Any]:
@@ -293,8 +296,10 @@ def _timestamp(d: dict[str, Any]) -> pd.Timestamp:
 
 
 def _class(path: str, base: type) -> Any:
-    module, _, name = path.partition(":")
-    kind = getattr(import_module(module), name, None) if name in CLASSES.get(module, ()) else None
+    # Files of earlier versions name the module too; where a class is defined is no part of the format.
+    module, _, name = path.rpartition(":")
+    known = name in _HOMES and (not module or module.startswith("bayeslmm."))
+    kind = getattr(import_module(_HOMES[name]), name, None) if known else None
     if not isinstance(kind, type) or not issubclass(kind, base):
         raise VersionError(f"The file holds a {path!r}, which this version of bayeslmm does not know.")
     return kind

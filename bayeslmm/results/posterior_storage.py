@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -22,14 +22,12 @@ from bayeslmm.checksum import of_array
 from bayeslmm.conforming import conforms
 from bayeslmm.design.design import Design
 from bayeslmm.errors import StorageError
+from bayeslmm.results.draws import Draws
 from bayeslmm.results.stored_tree import check_netcdf, check_zarr
 from bayeslmm.results.tree_content import check_draws, check_sums, tree_sums
 from bayeslmm.storage import check_source, pack, storable, unpack
 from bayeslmm.types import AnyArray
 from bayeslmm.writing import FilePath, as_path, destination, replacing, reserve
-
-if TYPE_CHECKING:
-    from bayeslmm.results.posterior import Posterior
 
 _GROUP = "bayeslmm"
 # Name of the checksums beside the fields; version 1 of the format had none.
@@ -49,12 +47,12 @@ _FIELDS: dict[str, Any] = {
 }
 
 
-def save_posterior(post: Posterior, path: FilePath, *, overwrite: bool = False) -> Path:
+def save_posterior(post: Draws, path: FilePath, *, overwrite: bool = False) -> Path:
     """Write a posterior.
 
     Parameters
     ----------
-    post : Posterior
+    post : Draws
     path : str or path
         Ends in ``.nc`` (NetCDF) or ``.zarr`` (a folder).
     overwrite : bool
@@ -80,16 +78,18 @@ def save_posterior(post: Posterior, path: FilePath, *, overwrite: bool = False) 
     return target.path
 
 
-def load_posterior(path: FilePath) -> Posterior:
+def load_posterior[D: Draws](path: FilePath, kind: type[D]) -> D:
     """Read a posterior that ``post.save`` has written; nothing is sampled again.
 
     Parameters
     ----------
     path : str or path
+    kind : type
+        `Draws`, or what binds functions to them.
 
     Returns
     -------
-    Posterior
+    Draws
         The same draws, bit by bit.
 
     Raises
@@ -105,12 +105,11 @@ def load_posterior(path: FilePath) -> Posterior:
     >>> post = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).sample(200, random_seed=1)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     post.save(pathlib.Path(folder) / "dyestuff.nc")
-    ...     again = load_posterior(pathlib.Path(folder) / "dyestuff.nc")
+    ...     again = load_posterior(pathlib.Path(folder) / "dyestuff.nc", bl.Posterior)
     >>> bool(again.table().equals(post.table()))
     True
     """
     from bayeslmm.bayes.datatree import restored
-    from bayeslmm.results.posterior import Posterior
 
     source = Path(path)
     zarr = _kind(source) == ".zarr"
@@ -133,7 +132,7 @@ def load_posterior(path: FilePath) -> Posterior:
             check_sums(data, content[_SUMS])
         check_draws(content["design"], data)
         fields = {name: content[name] for name in _FIELDS}
-        return Posterior(data=restored(data, fields["design"], fields["priors"]), **fields)
+        return kind(data=restored(data, fields["design"], fields["priors"]), **fields)
 
 
 def _check_parts(content: Mapping[str, Any]) -> None:

@@ -13,8 +13,8 @@ import bayeslmm as bl
 from bayeslmm.bayes.log_likelihood import pointwise, variance_draws
 from bayeslmm.bayes.predictive import Request, predictive_draws
 from bayeslmm.bayes.prior_draws import PriorDraws, simulate_response
-from bayeslmm.design.design import Design, Grouping
-from bayeslmm.design.frequency import expanded
+from bayeslmm.design.design import Design, expanded
+from bayeslmm.design.grouping import Grouping
 from bayeslmm.design.newdata import new_rows, own_rows
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.bootstrap import simulate_responses

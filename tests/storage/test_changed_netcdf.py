@@ -15,7 +15,7 @@ import pytest
 
 import bayeslmm as bl
 from bayeslmm import StorageError
-from bayeslmm.results import Posterior
+from bayeslmm.faces import Posterior
 
 # The slow lane looks at more changes.
 MANY = int(os.environ.get("BAYESLMM_FUZZ", "1"))

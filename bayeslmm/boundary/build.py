@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from bayeslmm.arguments import choice, flag, labels, shown
 from bayeslmm.bayes.progress import Progress
-from bayeslmm.design.same import same_design
-from bayeslmm.design.screen import number
-from bayeslmm.errors import DesignError, FitError
-from bayeslmm.reml.status import FitStatus
-from bayeslmm.results.advice import (
+from bayeslmm.boundary import DETAIL, OPTIONAL
+from bayeslmm.boundary.advice import (
     Advice,
     Findings,
     for_brief,
@@ -28,17 +25,21 @@ from bayeslmm.results.advice import (
     for_unidentified,
     for_unusable,
 )
-from bayeslmm.results.boundary_report import BoundaryReport, Section
-from bayeslmm.results.boundary_sections import Material, no_residual, percent
+from bayeslmm.boundary.report import BoundaryReport, Section
+from bayeslmm.boundary.sections import Material, no_residual, percent
+from bayeslmm.boundary.zero_test import disagreement
+from bayeslmm.design.same import same_design
+from bayeslmm.design.screen import number
+from bayeslmm.errors import DesignError, FitError
+from bayeslmm.reml.status import FitStatus
+from bayeslmm.results.draws import Draws
+from bayeslmm.results.fit import Fit
+from bayeslmm.results.fit_coefficients import coefficients
+from bayeslmm.results.fit_intervals import confint
 from bayeslmm.results.intervals import check_level, near_end
 from bayeslmm.results.negligible import check_delta
-from bayeslmm.results.posterior import Posterior
 from bayeslmm.results.sampling import Settings, generator, sample_posterior
 from bayeslmm.results.summary import describe_direction, left_out
-from bayeslmm.results.zero_tests import disagreement
-
-if TYPE_CHECKING:
-    from bayeslmm.results.reml_result import REMLResult
 
 # Rise of the criterion at zero up to which a 95 % profile interval reaches zero.
 _IN_REACH = 3.84
@@ -61,13 +62,11 @@ _MEANWHILE = {
     "zero_rate": "how often the estimate would be zero (simulated, some 5 s; leave_out='zero_rate' does without)",
     "posterior": "posterior and Bayes factors (seconds to a minute; posterior='none' does without)",
 }
-DETAIL = ("auto", "full", "brief")
-OPTIONAL = ("tests", "zero_rate", "posterior", "penalised")
 
 
 def build_report(
-    fit: REMLResult,
-    posterior: Posterior | str,
+    fit: Fit,
+    posterior: Draws | str,
     *,
     level: float,
     delta: float | None,
@@ -88,7 +87,7 @@ def build_report(
     if not fit.status.ok:
         return _unusable(fit, level)
 
-    def draw() -> tuple[Posterior | None, int]:
+    def draw() -> tuple[Draws | None, int]:
         post = None if "posterior" in out else _posterior(fit, posterior, rng)
         return post, int(rng.integers(2**31))
 
@@ -108,6 +107,80 @@ def build_report(
     return BoundaryReport(fit.formula, fit.is_singular, judgement.verdict, words, made, advice, level, left, omitted)
 
 
+def boundary(
+    fit: Fit,
+    posterior: Draws | Literal["sample", "none"] = "sample",
+    *,
+    level: float = 0.95,
+    delta: float | None = None,
+    random_seed: int | np.random.Generator = 1,
+    progressbar: bool = True,
+    detail: Literal["auto", "full", "brief"] = "auto",
+    leave_out: str | Sequence[str] = (),
+) -> BoundaryReport:
+    """Say what a variance of zero, or one near it, means for this fit, and what can be done.
+
+    Parameters
+    ----------
+    posterior : Posterior or {"sample", "none"}
+        Posterior of the same model; by default one under the default priors is drawn. ``"none"`` leaves it out.
+    level : float
+        Level of the one-sided limits.
+    delta : float, optional
+        Standard deviations below it are called negligible; by default 5 % of sd(y) / sd(column).
+    random_seed : int or numpy.random.Generator
+        For simulations and draws.
+    progressbar : bool
+        Whether to show, in a terminal or a notebook, the progress of what takes longer than a second.
+    detail : {"auto", "full", "brief"}
+        ``"auto"``: where nothing is near the boundary, the verdict with the components and the criterion at zero,
+        in a fraction of a second; else everything. ``"full"``: everything in any case. ``"brief"``: never more than
+        the verdict and these two. The verdict is the same in all.
+    leave_out : str or sequence of str
+        Sections that are not computed: ``"tests"``, ``"zero_rate"``, ``"posterior"``, ``"penalised"``.
+
+    Returns
+    -------
+    BoundaryReport
+        Prints as text, shows as tables in a notebook; ``report["tests"]`` is one table, ``report.to_dict()`` all.
+
+    Raises
+    ------
+    DesignError
+        The level is not strictly between 0.5 and 1; an unknown `detail` or section; the posterior is one of another
+        model; there is no standard deviation that was estimated.
+
+    Notes
+    -----
+    "Nothing to worry about" is said where the criterion rises by 3.84 or more at zero of every sd, and, for
+    correlated effects, at every covariance of the term that has no variance in some direction (correlations of 1
+    are such).
+
+    Designs with more than 2,000 random effects do without exact tests and simulations. Simulations take about 10
+    seconds at most (the posterior comes on top); `test_zero` with ``refits=`` runs more of them.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff2")).fit()
+    >>> report = fit.boundary()
+    >>> report.singular
+    True
+    >>> round(float(report["limits"].loc["sd_Batch[Intercept]", "REML high"]), 3)
+    2.008
+    """
+    return build_report(
+        fit,
+        posterior,
+        level=level,
+        delta=delta,
+        random_seed=random_seed,
+        progressbar=progressbar,
+        detail=detail,
+        leave_out=leave_out,
+    )
+
+
 def _sections(
     material: Material, wanted: dict[str, Callable[[Material], Section | None]], progress: Progress
 ) -> tuple[Section, ...]:
@@ -125,7 +198,7 @@ def _not_wanted(leave_out: str | Sequence[str]) -> tuple[str, ...]:
     return tuple(choice("leave_out", name, OPTIONAL, DesignError) for name in names)
 
 
-def _unusable(fit: REMLResult, level: float) -> BoundaryReport:
+def _unusable(fit: Fit, level: float) -> BoundaryReport:
     """The report of a fit that has no minimum, or not one."""
     if fit.status is FitStatus.not_identified:
         verdict = f"The variances cannot be told apart. The fit is {fit.status}."
@@ -139,8 +212,8 @@ def _unusable(fit: REMLResult, level: float) -> BoundaryReport:
     return BoundaryReport(fit.formula, fit.is_singular, verdict, (), (), advice, level, tuple(left_out(fit.design)))
 
 
-def _check_posterior(fit: REMLResult, posterior: Posterior | str) -> None:
-    if isinstance(posterior, Posterior):
+def _check_posterior(fit: Fit, posterior: Draws | str) -> None:
+    if isinstance(posterior, Draws):
         if not same_design(fit.design, posterior.design):
             raise DesignError(
                 f"The posterior is one of another model: {posterior.formula!r} on {posterior.n} observations, the fit "
@@ -150,8 +223,8 @@ def _check_posterior(fit: REMLResult, posterior: Posterior | str) -> None:
         raise DesignError(f"posterior={shown(posterior)} is neither a posterior of the model, nor 'sample' or 'none'.")
 
 
-def _posterior(fit: REMLResult, posterior: Posterior | str, rng: np.random.Generator) -> Posterior | None:
-    if isinstance(posterior, Posterior):
+def _posterior(fit: Fit, posterior: Draws | str, rng: np.random.Generator) -> Draws | None:
+    if isinstance(posterior, Draws):
         return posterior
     # A posterior estimates what fix= holds: it would be one of another model.
     if posterior == "none" or fit.optimum.fixed or not fit.status.ok:
@@ -259,7 +332,7 @@ def _open_correlations(material: Material) -> list[str]:
     labels = [p.label for p in material.correlations if p.position in open_terms]
     if not labels or not material.small:
         return []
-    ends = material.fit.confint(parameters=labels)
+    ends = confint(material.fit, parameters=labels)
     return [label for label in labels if (np.abs(ends.loc[label].to_numpy()) == 1).any()]
 
 
@@ -346,12 +419,12 @@ def _said_by_posterior(material: Material, labels: list[str]) -> str:
     return "; ".join(parts) + "."
 
 
-def _degrees(fit: REMLResult) -> str:
+def _degrees(fit: Fit) -> str:
     """The coefficient whose degrees of freedom differ most."""
     if not fit.reml or fit.design.p == 0:
         return ""
     try:
-        small, large = fit.coefficients(ddf="kenward-roger")["df"], fit.coefficients(ddf="satterthwaite")["df"]
+        small, large = coefficients(fit, ddf="kenward-roger")["df"], coefficients(fit, ddf="satterthwaite")["df"]
     except (DesignError, FitError):
         return ""
     ratio: pd.Series = large / small

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bayeslmm.bayes.evidence import BayesFactor
 from bayeslmm.bayes.prior_scales import rms
+from bayeslmm.boundary.report import Section
+from bayeslmm.boundary.zero_methods import is_scalar
+from bayeslmm.boundary.zero_test import ZeroTest
+from bayeslmm.boundary.zero_tests import resolve, zero_test
 from bayeslmm.design.screen import number
 from bayeslmm.errors import DesignError, FitError, PriorError
 from bayeslmm.inference.budget import WHOLE
@@ -23,18 +27,15 @@ from bayeslmm.inference.spectral import spectrum
 from bayeslmm.inference.zero_fraction import zero_probability
 from bayeslmm.inference.zero_rate import singular_rate
 from bayeslmm.likelihood.crossproducts import Levels
-from bayeslmm.results.boundary_report import Section
+from bayeslmm.results.checks import bayes_factor
+from bayeslmm.results.draws import Draws
+from bayeslmm.results.fit import Fit
+from bayeslmm.results.fit_intervals import confint, profile
 from bayeslmm.results.interval_methods import or_nan
 from bayeslmm.results.labels import Parameter, parameters
 from bayeslmm.results.negligible import negligible_sd
-from bayeslmm.results.posterior import Posterior
 from bayeslmm.results.prior_table import prior_text
-from bayeslmm.results.zero_methods import is_scalar
-from bayeslmm.results.zero_tests import ZeroTest, resolve, zero_test
 from bayeslmm.types import FloatArray
-
-if TYPE_CHECKING:
-    from bayeslmm.results.reml_result import REMLResult
 
 # Shares of variance that the frequency of zero estimates is given for.
 ICC = (0.0, 0.01, 0.05, 0.1, 0.3)
@@ -54,7 +55,7 @@ class Material:
 
     Attributes
     ----------
-    fit : REMLResult
+    fit : Fit
     draw : callable
         Gives the posterior, or None, and a seed for what is simulated; called once, and only if one is needed.
     level : float
@@ -65,18 +66,18 @@ class Material:
         Sections that are not wanted.
     """
 
-    fit: REMLResult
-    draw: Callable[[], tuple[Posterior | None, int]]
+    fit: Fit
+    draw: Callable[[], tuple[Draws | None, int]]
     level: float
     delta: float | None
     left_out: tuple[str, ...] = ()
 
     @cached_property
-    def _drawn(self) -> tuple[Posterior | None, int]:
+    def _drawn(self) -> tuple[Draws | None, int]:
         return self.draw()
 
     @property
-    def posterior(self) -> Posterior | None:
+    def posterior(self) -> Draws | None:
         """The posterior of the same model, if there is one."""
         return self._drawn[0]
 
@@ -113,7 +114,7 @@ class Material:
         table = pd.DataFrame({"estimate": self.estimates[labels]})
         for name in ("REML", "ML"):
             # The verdict says that a fit without residual has none.
-            make = partial(self.fit.confint, two_sided, parameters=labels, criterion=name)
+            make = partial(confint, self.fit, two_sided, parameters=labels, criterion=name)
             ends = or_nan(make, labels, say=False)
             table[f"{name} low"], table[f"{name} high"] = ends["conf_low"], ends["conf_high"]
         return table.join(self._icc(two_sided))
@@ -123,7 +124,7 @@ class Material:
         found = {}
         for p in self.sds if self.small else ():
             try:
-                ends = self.fit.confint(level, method="pivot", parameters=p.label.replace("sd_", "icc_", 1))
+                ends = confint(self.fit, level, method="pivot", parameters=p.label.replace("sd_", "icc_", 1))
             except DesignError:
                 continue
             found[p.label] = ends.to_numpy()[0]
@@ -158,7 +159,7 @@ class Material:
         for p in self.sds if self.posterior is not None else ():
             assert self.posterior is not None
             try:
-                found[p.label] = self.posterior.bayes_factor(p.label, scales=(0.5, 1.0, 2.0))
+                found[p.label] = bayes_factor(self.posterior, p.label, scales=(0.5, 1.0, 2.0))
             except PriorError:
                 continue
         return found
@@ -167,7 +168,6 @@ class Material:
     def penalised(self) -> pd.Series | None:
         """Estimates with the boundary-avoiding penalty; None where there are none."""
         from bayeslmm.reml.penalised import optimise_penalised
-        from bayeslmm.results.penalised_result import fit_result
 
         if "penalised" in self.left_out:
             return None
@@ -175,13 +175,13 @@ class Material:
             optimum = optimise_penalised(self.fit.cp, self.fit.reml, fixed=held_theta(self.fit))
         except FitError:
             return None
-        return fit_result(self.fit.design, self.fit.cp, optimum).estimates()
+        return Fit(self.fit.design, self.fit.cp, optimum).estimates()
 
     @cached_property
     def rises(self) -> pd.Series:
         """How much higher the criterion is where an sd is zero."""
         labels = [p.label for p in self.sds]
-        at = [float(self.fit.profile(label, [0.0])["criterion"].iloc[0]) for label in labels]
+        at = [float(profile(self.fit, label, [0.0])["criterion"].iloc[0]) for label in labels]
         rise = pd.Series(at, index=labels) - self.fit.criterion
         return rise.where(self.estimates[labels] > 0, 0.0).clip(lower=0.0)
 
@@ -405,7 +405,7 @@ def _one_sided(low: float, high: float) -> str:
     return f"{' or '.join(parts)} (one-sided)" if parts else ""
 
 
-def no_residual(fit: REMLResult) -> str:
+def no_residual(fit: Fit) -> str:
     """The verdict where sigma is at its zero."""
     return (
         f"The residual standard deviation is at its zero: sigma is estimated as {number(fit.sigma)}, and the criterion "
@@ -434,6 +434,6 @@ def combination(loadings: Sequence[float] | np.ndarray, effects: Sequence[str]) 
     return " ".join(f"{'-' if x < 0 else '+'} {abs(x):.2f} {name}" for x, name in parts).removeprefix("+ ")
 
 
-def held_theta(fit: REMLResult) -> dict[int, FloatArray]:
+def held_theta(fit: Fit) -> dict[int, FloatArray]:
     """Theta of the terms that were not estimated, by position."""
     return {i: fit.design.terms[i].structure.theta(fit.optimum.terms[i]) for i in fit.optimum.fixed}

@@ -2,182 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from bayeslmm.arguments import shown
 from bayeslmm.bayes.prior_scales import rms
-from bayeslmm.design.design import Design
-from bayeslmm.design.readable import readable
-from bayeslmm.design.terms import term_position
-from bayeslmm.equality import by_value
-from bayeslmm.errors import DesignError, FitError
-from bayeslmm.inference.budget import WHOLE
-from bayeslmm.inference.null_model import NullModel, Removal, null_model
-from bayeslmm.inference.rlrt import SEED
-from bayeslmm.results.labels import find
-from bayeslmm.results.sampling import generator
-from bayeslmm.results.summary import Summary
-from bayeslmm.results.zero_methods import (
+from bayeslmm.boundary.zero_methods import (
     MOST,
     all_rows,
     bootstrap_row,
     check_count,
     choose,
-    conclusion,
     is_scalar,
     unasked_row,
     warn_ridges,
 )
-from bayeslmm.results.zero_methods import disagreement as disagreement
-
-if TYPE_CHECKING:
-    from bayeslmm.results.reml_result import REMLResult
+from bayeslmm.boundary.zero_test import ZeroTest, ZeroTests
+from bayeslmm.design.design import Design
+from bayeslmm.design.readable import readable
+from bayeslmm.design.terms import term_position
+from bayeslmm.errors import DesignError, FitError
+from bayeslmm.inference.budget import WHOLE
+from bayeslmm.inference.null_model import NullModel, Removal, null_model
+from bayeslmm.inference.rlrt import DRAWS, SEED
+from bayeslmm.results.fit import Fit
+from bayeslmm.results.labels import find
+from bayeslmm.results.sampling import generator
 
 METHODS = ("auto", "exact", "F", "chi-bar-square", "bootstrap")
 _COLUMNS = ("method", "statistic", "distribution", "p_value", "mc_error", "note")
 # A relative sd below this, in units of what it adds to the response, is none.
 _NONE = 1e-6
-
-
-@by_value
-@dataclass(frozen=True)
-class ZeroTest:
-    """Test that some random effects have no variance.
-
-    Attributes
-    ----------
-    hypothesis : str
-        The null hypothesis in words.
-    statistic : float
-        Rise of the criterion (-2 log restricted likelihood, or likelihood) when the effects are left out; of `method`.
-    p_value : float
-    method : str
-        Row of the table that these are from; ``"none"``, with a p value of nan, where no method applies.
-    mc_error : float
-        Monte Carlo standard error of the p value; 0 where there is no simulation.
-    p_zero : float
-        Probability, under the null hypothesis, that the statistic is exactly 0; nan where the method does not say.
-    criterion : {"REML", "ML"}
-    rise : float
-        Rise of the fit's own criterion.
-    table : pandas.DataFrame
-        One row per method: statistic, distribution, p_value, mc_error, note. A method that does not apply has no p
-        value and a note that says why.
-
-    Examples
-    --------
-    >>> import bayeslmm as bl
-    >>> test = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).fit().test_zero("Batch")
-    >>> test.method, round(test.p_value, 6)
-    ('exact RLRT', 0.004398)
-    """
-
-    hypothesis: str
-    statistic: float
-    p_value: float
-    method: str
-    mc_error: float
-    p_zero: float
-    criterion: str
-    rise: float
-    table: pd.DataFrame = field(repr=False)
-    _remarks: tuple[str, ...] = field(default=(), repr=False)
-    _note: str = field(default="", repr=False)
-    _reached: str = field(default="", repr=False)
-    _change: float = field(default=float("nan"), repr=False)
-    _zero: bool = field(default=True, repr=False)
-
-    @property
-    def conclusion(self) -> str:
-        """What the p value says, and what it does not."""
-        if self.method == "none":
-            return f"there is no p value. {self._note}"
-        return " ".join(text for text in (conclusion(self), disagreement(self)) if text)
-
-    @cached_property
-    def _summary(self) -> Summary:
-        name = "REML criterion" if self.criterion == "REML" else "Deviance (ML)"
-        notes = [f"Null hypothesis: {self.hypothesis}", f"{name} rises by {self.rise:.5g} without them."]
-        if np.isfinite(self.p_zero):
-            notes.append(f"Probability that it does not rise at all, under the null hypothesis: {self.p_zero:.3f}")
-        shown = self.table.drop(columns="note")
-        remarks = [f"{method}: {note}" for method, note in self.table["note"].items() if note]
-        return Summary(
-            "Test of a zero variance",
-            tuple(notes),
-            (("By method", shown),),
-            (f"By {self.method}, {self.conclusion}", *remarks, *self._remarks),
-            {"By method": p_value_errors(shown)},
-        )
-
-    def __str__(self) -> str:
-        return str(self._summary)
-
-    def __repr__(self) -> str:
-        return str(self)
-
-    def _repr_html_(self) -> str:
-        return self._summary._repr_html_()
-
-
-@by_value
-@dataclass(frozen=True)
-class ZeroTests:
-    """Tests of every random term of a fit, and of every effect of correlated terms.
-
-    Attributes
-    ----------
-    tests : tuple of ZeroTest
-    table : pandas.DataFrame
-        One row per removal: term, removed, rise of the criterion, asymptotic distribution and its p value
-        (``p_chi_bar``), the p value to believe with its Monte Carlo error, method and note (nan, with the reasons,
-        where no method applies).
-    criterion : {"REML", "ML"}
-    """
-
-    tests: tuple[ZeroTest, ...]
-    table: pd.DataFrame
-    criterion: str
-
-    @cached_property
-    def _summary(self) -> Summary:
-        name = "REML criterion" if self.criterion == "REML" else "deviance (ML)"
-        remark = (
-            "p_value is of the method named beside it; p_chi_bar is its large-sample approximation. A large p value is "
-            "not evidence that a variance is zero."
-        )
-        notes = [
-            f"{term}, {removed}: {note}"
-            for term, removed, note in self.table[["term", "removed", "note"]].to_numpy()
-            if note
-        ]
-        shown = self.table.drop(columns="note")
-        return Summary(
-            "Random effects left out one at a time",
-            (f"rise: the likelihood-ratio statistic, by which the {name} is higher without the effects",),
-            (("Tests", shown),),
-            (remark, *notes),
-            {"Tests": p_value_errors(shown)},
-        )
-
-    def __str__(self) -> str:
-        return str(self._summary)
-
-    def __repr__(self) -> str:
-        return str(self)
-
-    def _repr_html_(self) -> str:
-        return self._summary._repr_html_()
-
-
-def p_value_errors(table: pd.DataFrame) -> pd.DataFrame:
-    """Monte Carlo errors of the p values of a table, themselves known to two digits."""
-    return pd.DataFrame({"p_value": table["mc_error"], "mc_error": np.nan}, index=table.index)
 
 
 def resolve(design: Design, what: str) -> Removal:
@@ -227,7 +84,7 @@ def whole(design: Design, term: int) -> Removal:
 
 
 def zero_test(
-    fit: REMLResult,
+    fit: Fit,
     removal: Removal,
     method: str,
     draws: int,
@@ -235,7 +92,7 @@ def zero_test(
     refits: int | Literal["auto"],
     limits: tuple[float, int] = (WHOLE, MOST),
 ) -> ZeroTest:
-    """Test one removal by every method that applies; see `FitZeroTests.test_zero`.
+    """Test one removal by every method that applies; see `test_zero`.
 
     `limits` are the milliseconds and the number of refits where `refits` is "auto".
     """
@@ -281,7 +138,7 @@ def _is_zero(model: NullModel, removal: Removal) -> bool:
     return bool(np.linalg.norm(scaled[list(removal.removed)]) <= _NONE * max(1.0, float(np.linalg.norm(scaled))))
 
 
-def _check(fit: REMLResult, method: str) -> None:
+def _check(fit: Fit, method: str) -> None:
     if method not in METHODS:
         raise DesignError(f"method={method!r} is unknown. Use one of {', '.join(map(repr, METHODS))}.")
     if fit.optimum.fixed:
@@ -307,7 +164,7 @@ def in_words(design: Design, removal: Removal) -> str:
     return f"no variation between levels of {term.group} in {gone}; in {left} there may be"
 
 
-def _remarks(fit: REMLResult, model: NullModel, removal: Removal) -> tuple[str, ...]:
+def _remarks(fit: Fit, model: NullModel, removal: Removal) -> tuple[str, ...]:
     term = fit.design.terms[removal.term]
     found = []
     if removal.kept and "Intercept" in [term.effects[k] for k in removal.removed]:
@@ -326,8 +183,69 @@ def _remarks(fit: REMLResult, model: NullModel, removal: Removal) -> tuple[str, 
     return tuple(found)
 
 
+def test_zero(
+    fit: Fit,
+    what: str,
+    *,
+    method: Literal["auto", "exact", "F", "chi-bar-square", "bootstrap"] = "auto",
+    draws: int = DRAWS,
+    refits: int | Literal["auto"] = "auto",
+    random_seed: int | np.random.Generator | None = None,
+) -> ZeroTest:
+    """Test that random effects have no variance.
+
+    Parameters
+    ----------
+    what : str
+        Grouping factor (``"Subject"``) or random term as written, all of whose effects are removed; or the label of
+        one standard deviation, ``"sd_Subject[Days]"``, whose effect is removed with its correlations.
+    method : {"auto", "exact", "F", "chi-bar-square", "bootstrap"}
+        Which p value the result speaks for; the others that cost little stand beside it in its table. ``"auto"``
+        takes the exact (restricted) likelihood-ratio test for one variance, and the parametric bootstrap for
+        several or correlated effects, unless the design is so large that large-sample theory will do. Where no
+        method applies its p value is nan, and ``conclusion`` says why.
+    draws : int
+        Of the exact null distribution where it has to be simulated; at least 1.
+    refits : int or "auto"
+        Of the parametric bootstrap, 0 for none; a number is run however long that takes. ``"auto"``: up to 1,000,
+        but no more than take about 10 seconds (at least 50), by a rule of sizes and of the evaluations of the first
+        refits, so that a seed gives the same number; the note tells it.
+    random_seed : int, numpy.random.Generator or None
+        None is a fixed seed, so that p values are the same every time.
+
+    Returns
+    -------
+    ZeroTest
+
+    Raises
+    ------
+    DesignError
+        `what` names no random effects, the method is unknown or does not apply to them, or `draws` or `refits` is
+        no number of them.
+    FitError
+        Theta held fixed, a fit that did not converge, or no seed.
+
+    References
+    ----------
+    Crainiceanu & Ruppert (2004), J. R. Stat. Soc. B 66, 165-185 (exact); Greven et al. (2008), J. Comput. Graph.
+    Stat. 17, 870-891 (several terms); Wald (1947), Ann. Math. Stat. 18, 586-589 (F); Self & Liang (1987), J. Am.
+    Stat. Assoc. 82, 605-610, and Stram & Lee (1994), Biometrics 50, 1171-1177 (chi-bar-square).
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff2")).fit()
+    >>> test = fit.test_zero("Batch")
+    >>> test.p_value, round(test.p_zero, 3)
+    (1.0, 0.561)
+    """
+    removal = resolve(fit.design, what)
+    warn_ridges(fit, 2)
+    return zero_test(fit, removal, method, draws, random_seed, refits)
+
+
 def ranova(
-    fit: REMLResult,
+    fit: Fit,
     *,
     draws: int = 100_000,
     refits: int | Literal["auto"] = "auto",
@@ -337,7 +255,7 @@ def ranova(
 
     Parameters
     ----------
-    fit : REMLResult
+    fit : Fit
         REML or ML; the tests are of its criterion.
     draws : int
         Of exact null distributions, where they are simulated.
@@ -371,9 +289,7 @@ def ranova(
     >>> ranova(fit).table.set_index("term")["p_chi_bar"].round(4).to_dict()
     {'(1 | batch)': 0.2087, '(1 | batch:cask)': 0.0}
     """
-    from bayeslmm.results.reml_result import REMLResult
-
-    if not isinstance(fit, REMLResult):
+    if not isinstance(fit, Fit):
         raise DesignError(f"ranova compares REML or ML fits, not {fit!r}. Pass what Model(...).fit() returns.")
     warn_ridges(fit, 2)
     removals = _removals(fit.design)

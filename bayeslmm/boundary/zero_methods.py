@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,17 +20,12 @@ from bayeslmm.inference.ratio import f_test
 from bayeslmm.inference.rlrt import NullTest, null_test
 from bayeslmm.inference.spectral import LARGEST, Spectrum, spectrum
 from bayeslmm.reml import Optimum, optimise
-
-if TYPE_CHECKING:
-    from bayeslmm.results.reml_result import REMLResult
-    from bayeslmm.results.zero_tests import ZeroTest
+from bayeslmm.results.fit import Fit
 
 _CONE_DRAWS = 20_000
 # Refits that nobody asked for: at most, the fewest that are worth it, and the milliseconds those may take in any case.
 MOST, _FEWEST, _LITTLE = 1_000, 50, 3_000.0
 _MORE = "refits= runs as many as you ask for"
-# An exact F test below the first and a likelihood ratio above the second disagree.
-_SMALL, _LARGE = 0.05, 0.2
 
 
 @dataclass(frozen=True)
@@ -51,9 +46,7 @@ class Row:
         return bool(np.isfinite(self.p_value))
 
 
-def all_rows(
-    fit: REMLResult, model: NullModel, removal: Removal, draws: int, seed: int | np.random.Generator
-) -> list[Row]:
+def all_rows(fit: Fit, model: NullModel, removal: Removal, draws: int, seed: int | np.random.Generator) -> list[Row]:
     """Every method that costs little."""
     rows: list[Row] = []
     if is_scalar(fit.design, removal):
@@ -88,7 +81,7 @@ def _attempt(method: str, compute: Callable[[], Row]) -> Row:
 
 
 def _exact(
-    fit: REMLResult, model: NullModel, removal: Removal, reml: bool, draws: int, seed: int | np.random.Generator
+    fit: Fit, model: NullModel, removal: Removal, reml: bool, draws: int, seed: int | np.random.Generator
 ) -> Row:
     alone = not model.design.terms
     method = ("exact " if alone else "approximate ") + ("RLRT" if reml else "LRT")
@@ -235,7 +228,7 @@ def choose(rows: Sequence[Row], method: str, statistic: float) -> Row:
     )
 
 
-def warn_ridges(fit: REMLResult, stacklevel: int) -> None:
+def warn_ridges(fit: Fit, stacklevel: int) -> None:
     """Say of a fit whose variances cannot be told apart what a test of them is worth."""
     if fit.optimum.ridges:
         warnings.warn(
@@ -256,82 +249,3 @@ def check_count(name: str, value: Any, least: int) -> int:
         No whole number, or too small.
     """
     return whole(name, value, least, MOST_DRAWS if name == "draws" else MOST_REFITS, DesignError)
-
-
-def conclusion(test: ZeroTest) -> str:
-    """What the p value says, and what it does not."""
-    wald = test.method == "F (Wald)"
-    if not wald and max(test.rise, test.statistic) <= 0.0:
-        return _no_rise(test)
-    what = "so large an F" if wald else "so large a rise of the criterion"
-    if test._reached and test.p_value >= _SMALL:
-        return (
-            f"p is at most {test.p_value:.3g} ({test._reached} reached the rise of {test.statistic:.4g}): more of them "
-            "would say how much smaller."
-        )
-    p = _p_text(test)
-    if test.p_value < _SMALL:
-        return f"{p}: {what} would be rare if the variance were zero."
-    return (
-        f"{p}: {what.replace('so large', 'such')} is not unusual if the variance is zero. That does not show that it "
-        "is zero: see a confidence interval for the values that are compatible with the data."
-    )
-
-
-def _no_rise(test: ZeroTest) -> str:
-    caution = "This is not evidence that the variance is zero: see an upper confidence limit or the posterior."
-    if not test._zero:
-        return (
-            f"p = 1: leaving the effects out does not make the fit worse by the criterion (it changes by "
-            f"{test._change:.3g}), although their estimate is not zero: the fit may be a local minimum, or its "
-            f"variances cannot be told apart. {caution}"
-        )
-    zero = "" if np.isnan(test.p_zero) else f" (it is, in {test.p_zero:.0%} of samples, when the variance is zero)"
-    return (
-        f"p = 1: leaving the effects out does not make the fit worse, the estimate is on the boundary{zero}. {caution}"
-    )
-
-
-def _p_text(test: ZeroTest) -> str:
-    if test._reached:
-        return f"p is at most {test.p_value:.3g} ({test._reached} reached the rise of {test.statistic:.4g})"
-    text = f"p = {test.p_value:.3g}" if test.p_value > 1e-12 else "p < 1e-12"
-    return text if test.mc_error == 0.0 else f"{text} (Monte Carlo error {test.mc_error:.1g})"
-
-
-def disagreement(test: ZeroTest) -> str:
-    """What to make of a small p value of the exact F test beside a large one of the likelihood ratio.
-
-    Both have the right level. In unbalanced designs the estimate of a variance can be zero, and the likelihood ratio
-    with it, although the means of many small groups differ by more than chance.
-
-    Parameters
-    ----------
-    test : ZeroTest
-
-    Returns
-    -------
-    str
-        Empty where they do not disagree.
-
-    Examples
-    --------
-    >>> import bayeslmm as bl
-    >>> from bayeslmm.results.zero_tests import disagreement
-    >>> disagreement(bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff2")).fit().test_zero("Batch"))
-    ''
-    """
-    table = test.table.dropna(subset="p_value")
-    ratios = [method for method in table.index if method != "F (Wald)"]
-    if not ratios or "F (Wald)" not in table.index:
-        return ""
-    name = test.method if test.method in ratios else ratios[0]
-    f, ratio = table["p_value"].loc[["F (Wald)", name]].to_numpy(dtype=float)
-    if not (f < _SMALL and ratio > _LARGE):
-        return ""
-    others = " and takes other random effects as fixed" if table.loc["F (Wald)", "note"] else ""
-    return (
-        f"The exact F test (p = {f:.3g}) and the likelihood ratio ({name}, p = {ratio:.3g}) disagree. They weigh "
-        f"levels differently: F counts every level alike{others}, the likelihood counts levels with much data more. "
-        "Neither is wrong; look at the levels themselves."
-    )

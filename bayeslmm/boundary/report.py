@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayeslmm.boundary.advice import Advice
 from bayeslmm.design.readable import html_table, readable, table_text
 from bayeslmm.design.screen import screen_width, wrap
 from bayeslmm.equality import by_value
-from bayeslmm.results.advice import Advice
 from bayeslmm.results.digits import in_digits
 from bayeslmm.results.summary import STYLE
 
@@ -92,10 +92,10 @@ class BoundaryReport:
 
     def __getitem__(self, name: str) -> pd.DataFrame:
         """The table of a section by its name."""
-        found = {section.name: section.table for section in self.sections}
+        found = {section.name: section for section in self.sections}
         if name not in found:
             raise KeyError(f"{name!r} is no section of this report; it has {', '.join(found)}. {self._more}".rstrip())
-        return readable(found[name])
+        return readable(found[name].table, lambda: found[name].shown)
 
     def text(self, width: int | None = None) -> str:
         """The report as text.

@@ -1,10 +1,10 @@
-"""The result of sampling: a labelled posterior with the accessors of a fit."""
+"""Draws from a posterior under the labels of the parameters, and the numbers that are read off them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import pandas as pd
 from bayeslmm.arguments import real, shown
 from bayeslmm.bayes.collapsed import Diagnostics
 from bayeslmm.bayes.layout import GroupLayout, group_columns, make_layout
+from bayeslmm.bayes.log_likelihood import VarianceDraws, typical_factors, variance_draws
 from bayeslmm.bayes.moments import ExactMoments
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.propriety import finite_moments
@@ -22,23 +23,23 @@ from bayeslmm.design.screen import fill
 from bayeslmm.equality import by_value
 from bayeslmm.errors import ArgumentError, DesignError, FitError
 from bayeslmm.likelihood import CrossProducts, cross_products
-from bayeslmm.results.checks import Checks
+from bayeslmm.results.digits import in_digits
 from bayeslmm.results.intervals import check_level, hdi
 from bayeslmm.results.labels import Parameter, at_mean_parameters, find, parameters
-from bayeslmm.results.monte_carlo import dependence, standard_errors
-from bayeslmm.results.predictions import PosteriorPredictions
-from bayeslmm.results.summary import Summary, posterior_summary
+from bayeslmm.results.monte_carlo import dependence, effect_errors, standard_errors
 from bayeslmm.results.tables import tidy_table
 from bayeslmm.types import BoolArray, FloatArray
 
 # No sum of some thousand terms is more accurate.
+# Columns of tables, as intervals have them.
+_ENDS = {"hdi_low": "conf_low", "hdi_high": "conf_high"}
 _ROUNDING = 1e-14
 
 
 @by_value
-@dataclass(frozen=True)
-class Posterior(Checks, PosteriorPredictions):
-    """Posterior of a linear mixed model.
+@dataclass(frozen=True, repr=False)
+class Draws:
+    """Draws from a posterior, and the numbers that are read off them.
 
     Attributes
     ----------
@@ -147,7 +148,7 @@ class Posterior(Checks, PosteriorPredictions):
                 frame.loc[p.label, "sd"] = np.inf
                 if self._finite_moments[p.position, p.effects[0]] < 1:
                     frame.loc[p.label, "mean"] = np.inf
-        return readable(frame)
+        return readable(frame, lambda: in_digits(frame, self.monte_carlo_errors(level)))
 
     def monte_carlo_errors(self, level: float = 0.95) -> pd.DataFrame:
         """Monte Carlo standard errors of the numbers in `table`: how much they would change with another seed.
@@ -181,14 +182,16 @@ class Posterior(Checks, PosteriorPredictions):
         return {}
 
     def _errors(self, level: float) -> pd.DataFrame:
-        rows = {
-            p.label: standard_errors(self._draws(p), level, p.kind, self._dependent, self._inflation)
-            for p in self._parameters
-        }
-        frame = pd.DataFrame.from_dict(rows, orient="index", dtype=float)
+        frame = self._errors_of_draws(self._parameters, level)
         for p, *_ in self._exact():
             frame.loc[p.label, ["mean", "sd"]] = 0.0
         return frame
+
+    def _errors_of_draws(self, known: Sequence[Parameter], level: float) -> pd.DataFrame:
+        rows = {
+            p.label: standard_errors(self._draws(p), level, p.kind, self._dependent, self._inflation) for p in known
+        }
+        return pd.DataFrame.from_dict(rows, orient="index", dtype=float)
 
     @property
     def _dependent(self) -> bool:
@@ -251,7 +254,9 @@ class Posterior(Checks, PosteriorPredictions):
         corr_at_mean_Subject[Intercept.Days]     1.0
         Name: mean, dtype: float64
         """
-        return readable(self._table(at_mean_parameters(self.design, self.priors), level))
+        known = at_mean_parameters(self.design, self.priors)
+        frame = self._table(known, level)
+        return readable(frame, lambda: in_digits(frame, self._errors_of_draws(known, level)))
 
     @cached_property
     def _finite_moments(self) -> dict[tuple[int, int], int]:
@@ -274,8 +279,8 @@ class Posterior(Checks, PosteriorPredictions):
 
     def hdi(self, level: float = 0.95) -> pd.DataFrame:
         """Highest-density intervals; that of an sd is on the sd scale and may start at 0."""
-        table = self.table(level)[["hdi_low", "hdi_high"]]
-        return table.rename(columns={"hdi_low": "conf_low", "hdi_high": "conf_high"})
+        frame = pd.DataFrame(self.table(level)[list(_ENDS)]).rename(columns=_ENDS)
+        return readable(frame, lambda: in_digits(frame, self.monte_carlo_errors(level).rename(columns=_ENDS)))
 
     def confint(self, level: float = 0.95) -> pd.DataFrame:
         """The same as `hdi`, under the name that fits use."""
@@ -313,28 +318,34 @@ class Posterior(Checks, PosteriorPredictions):
 
     def ranef(self) -> dict[str, pd.DataFrame]:
         """Posterior means of the random effects: group to frame of levels x effects."""
-        return self._effects(np.mean)
+        return self._effects(np.mean, "mean")
 
     def ranef_sd(self) -> dict[str, pd.DataFrame]:
         """Posterior standard deviations of the random effects."""
-        return self._effects(np.std)
+        return self._effects(np.std, "sd")
 
     def ranef_interval(self, level: float = 0.95) -> tuple[dict[str, pd.DataFrame], dict[str, pd.DataFrame]]:
         """Lower and upper ends of the equal-tailed intervals of the random effects."""
         check_level(level)
         low, high = (
-            self._effects(lambda b, axis, q=q: np.quantile(b, q, axis=axis)) for q in (0.5 - level / 2, 0.5 + level / 2)
+            self._effects(lambda b, axis, q=q: np.quantile(b, q, axis=axis), q)
+            for q in (0.5 - level / 2, 0.5 + level / 2)
         )
         return low, high
 
-    def _effects(self, statistic: Callable[..., FloatArray]) -> dict[str, pd.DataFrame]:
-        frames = {}
+    def _effects(self, statistic: Callable[..., FloatArray], measured: str | float) -> dict[str, pd.DataFrame]:
+        """A statistic of the effects, and which one it is for their Monte Carlo errors."""
+        frames = dict[str, pd.DataFrame]()
         for group in make_layout(self.design).groups:
-            values = statistic(self._kept_effects(group), axis=(0, 1))
-            labels = group.labels
+            draws, labels = self._kept_effects(group), group.labels
             index = pd.Index(list(labels.levels), name=labels.group)
-            frames[labels.group] = pd.DataFrame(values, index=index, columns=list(labels.effects))
+            frame = pd.DataFrame(statistic(draws, axis=(0, 1)), index=index, columns=list(labels.effects))
+            frames[labels.group] = readable(frame, partial(self._effect_texts, frame, draws, measured))
         return Tables(frames)
+
+    def _effect_texts(self, frame: pd.DataFrame, draws: FloatArray, measured: str | float) -> pd.DataFrame:
+        errors = effect_errors(draws.reshape(-1, *draws.shape[2:]), measured, self._dependent, self._inflation)
+        return in_digits(frame, pd.DataFrame(errors, index=frame.index, columns=frame.columns))
 
     def _kept_effects(self, group: GroupLayout) -> FloatArray:
         if group.b not in self.data["posterior"]:
@@ -347,6 +358,7 @@ class Posterior(Checks, PosteriorPredictions):
     def varcorr(self) -> pd.DataFrame:
         """Posterior means: group, effect1, effect2, vcov, sdcor."""
         rows: list[tuple[str, str | None, str | None, float, float]] = []
+        errors = list[list[float]]()
         for p in self._parameters:
             if p.kind == "fixed":
                 continue
@@ -354,11 +366,18 @@ class Posterior(Checks, PosteriorPredictions):
             if p.kind == "corr":
                 a, b = (self._sd_draws(p, k) for k in p.effects)
                 first, second = self._pair_names(p)
-                rows.append((str(p.group), first, second, float(np.mean(draws * a * b)), float(draws.mean())))
+                product = draws * a * b
+                rows.append((str(p.group), first, second, float(np.mean(product)), float(draws.mean())))
             else:
+                product = draws**2
                 effect = None if p.kind == "sigma" else p.term.removeprefix("sd__")
-                rows.append((str(p.group), effect, None, float(np.mean(draws**2)), float(draws.mean())))
-        return readable(pd.DataFrame(rows, columns=["group", "effect1", "effect2", "vcov", "sdcor"]))
+                rows.append((str(p.group), effect, None, float(np.mean(product)), float(draws.mean())))
+            errors.append([float(self._mean_error(x)) for x in (product, draws)])
+        frame = pd.DataFrame(rows, columns=["group", "effect1", "effect2", "vcov", "sdcor"])
+        return readable(frame, lambda: in_digits(frame, pd.DataFrame(errors, columns=["vcov", "sdcor"])))
+
+    def _mean_error(self, draws: FloatArray) -> float:
+        return float(effect_errors(draws[:, None], "mean", self._dependent, self._inflation)[0])
 
     def _sd_draws(self, p: Parameter, effect: int) -> FloatArray:
         for q in self._parameters:
@@ -392,13 +411,10 @@ class Posterior(Checks, PosteriorPredictions):
     def tidy(self, level: float = 0.95) -> pd.DataFrame:
         """One row per parameter with broom.mixed's columns; estimate is the mean, the interval the HDI."""
         table = self.table(level)
-        return tidy_table(self._parameters, table["mean"].to_numpy(), table["sd"].to_numpy(), self.hdi(level))
-
-    def prior_table(self) -> pd.DataFrame:
-        """The priors in words, by parameter."""
-        from bayeslmm.results.prior_table import prior_table
-
-        return prior_table(self.design, self.priors)
+        known, ends = self._parameters, pd.DataFrame(self.hdi(level))
+        frame = pd.DataFrame(tidy_table(known, table["mean"].to_numpy(), table["sd"].to_numpy(), ends))
+        names = {"mean": "estimate", "sd": "std_error", **_ENDS}
+        return readable(frame, lambda: in_digits(frame, self.monte_carlo_errors(level).rename(columns=names)))
 
     def certificate(self) -> str:
         """How far the draws can be trusted, in one line."""
@@ -412,12 +428,20 @@ class Posterior(Checks, PosteriorPredictions):
             text += f", error of the polynomial {d.surrogate_error:.0e}"
         return text if d.self_check is None else f"{text}, {d.self_check}"
 
-    def summary(self) -> Summary:
-        """Printable summary; text in a terminal, a table in a notebook."""
-        return posterior_summary(self)
-
     def __repr__(self) -> str:
         return fill(f"<Posterior of {self.formula!r}: {self.n_draws} draws by {self.method}>", indent="  ")
 
-    def _repr_html_(self) -> str:
-        return self.summary()._repr_html_()
+    @cached_property
+    def _variance_draws(self) -> VarianceDraws:
+        posterior = self.data["posterior"]
+        names = [str(name) for name in posterior.data_vars if not str(name).startswith("b_")]
+        return variance_draws(self.design, {name: posterior[name].to_numpy() for name in names}, self.priors.changes)
+
+    def _by_chain(self, values: FloatArray) -> FloatArray:
+        shape = self.data["posterior"]["sigma"].shape
+        return values.reshape(*shape, *values.shape[1:])
+
+    @cached_property
+    def _typical(self) -> list[FloatArray]:
+        """Relative factors in the middle of the posterior, where integration starts."""
+        return typical_factors(self.design, self._variance_draws, self.priors.changes)
