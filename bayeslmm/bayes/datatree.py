@@ -240,7 +240,7 @@ def _correlations(group: GroupLayout, corrs: Sequence[FloatArray]) -> FloatArray
 def constant_data(design: Design, layout: Layout) -> dict[str, Any]:
     """Variables of the group constant_data: arrays with the dims of the layout, or pairs of dims and array."""
     data: dict[str, Any] = {"X": design.X} if layout.coef else {}
-    data["weights"] = np.ones(design.n) if design.weights is None else design.weights
+    data |= {"weights": np.ones(design.n)} | design.residual.data()
     data["offset"] = np.zeros(design.n) if design.offset is None else design.offset
     if design.frequency is not None:
         data["frequency"] = as_in_pymc(design.frequency)

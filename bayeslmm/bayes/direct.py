@@ -65,11 +65,8 @@ def affordable(design: Design, points: int) -> bool:
 
 def reduce(design: Design, n: int) -> Reduced:
     """The triangle of a design with n observations (rows times their frequencies)."""
-    weights = np.ones(design.n) if design.weights is None else np.asarray(design.weights, dtype=float)
-    counts = np.ones(design.n) if design.frequency is None else np.asarray(design.frequency, dtype=float)
     y = design.y if design.offset is None else design.y - design.offset
-    root = np.sqrt(weights * counts)[:, None]
-    removed = np.linalg.lstsq(root * design.X, root[:, 0] * y, rcond=None)[0]
+    removed = np.linalg.lstsq(design.whitened(design.X), design.whitened(y[:, None])[:, 0], rcond=None)[0]
     columns = []
     for term in design.terms:
         grouping = design.groupings[term.group]
@@ -77,8 +74,8 @@ def reduce(design: Design, n: int) -> Reduced:
         wide[np.arange(design.n), grouping.codes] = term.Z
         columns.append(wide.reshape(design.n, -1))
     Z = np.concatenate([*columns, np.zeros((design.n, 0))], axis=1)
-    whole = root * np.column_stack([Z, design.X, y - design.X @ removed])
-    log_weights = float(counts @ np.log(weights))
+    whole = design.whitened(np.column_stack([Z, design.X, y - design.X @ removed]))
+    log_weights = -float(design.log_dets(np.zeros(design.n, dtype=np.int64))[0])
     return Reduced(np.linalg.qr(whole, mode="r"), Z.shape[1], design.X.shape[1], n, log_weights, removed)
 
 

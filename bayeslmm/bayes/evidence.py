@@ -295,7 +295,7 @@ def without_rows(design: Design, rows: IntArray) -> Design:
         X=design.X[keep],
         terms=terms,
         groupings=groupings,
-        weights=part(design.weights),
+        residual=design.residual.part(keep),
         offset=part(design.offset),
         frequency=part(design.frequency),
         index=design.index[keep],

@@ -135,9 +135,8 @@ def _choice(design: Design, group: str, terms: Sequence[FloatArray]) -> FormChoi
 def information_ratio(design: Design, group: str, terms: Sequence[FloatArray]) -> float:
     """Smallest eigenvalue of ``T' Z_i' W Z_i T``, median over the levels i of a grouping factor."""
     grouping = design.groupings[group]
-    weights = np.ones(design.n) if design.row_weights is None else design.row_weights
     own = [(term, T) for term, T in zip(design.terms, terms, strict=True) if term.group == group]
-    scaled = np.concatenate([term.Z @ T for term, T in own], axis=1) * np.sqrt(weights)[:, None]
+    scaled = design.whitened(np.concatenate([term.Z @ T for term, T in own], axis=1), within=grouping)
     information = level_products(grouping.codes, scaled, scaled, grouping.n_levels)
     smallest = np.linalg.eigvalsh(information)[:, 0]
     ratio = float(np.median(smallest))

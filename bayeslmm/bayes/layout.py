@@ -134,6 +134,10 @@ class Layout:
         Grouping factors in order of first appearance.
     counted : bool
         Whether rows have frequencies.
+    lam : tuple of str
+        Parameters of the residual structure, variables of their own.
+    row_data : tuple of str
+        Data (n,) of the residual structure.
     """
 
     response: str
@@ -141,6 +145,8 @@ class Layout:
     obs: IntArray | tuple[str, ...]
     groups: tuple[GroupLayout, ...]
     counted: bool = False
+    lam: tuple[str, ...] = ()
+    row_data: tuple[str, ...] = ()
 
     @cached_property
     def coords(self) -> dict[str, IntArray | tuple[str, ...]]:
@@ -166,7 +172,7 @@ class Layout:
         the two differ.
         """
         dims: dict[str, tuple[str, ...]] = {"beta": ("coef",)} if self.coef else {}
-        dims["sigma"] = ()
+        dims |= dict.fromkeys(("sigma", *self.lam), ())
         dims |= {group.b: (group.dim, group.effect_dim) for group in self.groups}
         dims |= {group.sd: (group.sd_dim,) for group in self.groups}
         dims |= {group.corr: (group.pair_dim,) for group in self.groups if group.pairs}
@@ -184,7 +190,7 @@ class Layout:
         """Observed and constant data to their dims."""
         dims: dict[str, tuple[str, ...]] = {self.response: ("obs",)}
         dims |= {"X": ("obs", "coef")} if self.coef else {}
-        dims |= {"weights": ("obs",), "offset": ("obs",)}
+        dims |= dict.fromkeys(("weights", "offset", *self.row_data), ("obs",))
         dims |= {"frequency": ("obs",)} if self.counted else {}
         for group in self.groups:
             dims[group.columns] = ("obs", group.effect_dim)
@@ -206,7 +212,8 @@ def make_layout(design: Design) -> Layout:
     labels = variance_labels(design)
     counted = design.frequency is not None
     names = _group_names(label.group for label, _ in labels)
-    variables = _variable_names(names) | ({"frequency"} if counted else set())
+    lam, row_data = design.residual.names, tuple(design.residual.data())
+    variables = _variable_names(names) | ({"frequency"} if counted else set()) | {*lam, *row_data}
     response = _free(_without_slash(design.response), variables)
     taken = {*variables, response}
     at_mean = "at_mean"
@@ -216,7 +223,7 @@ def make_layout(design: Design) -> Layout:
         GroupLayout(label, sds, name, _free(name, taken), at_mean)
         for (label, sds), name in zip(labels, names, strict=True)
     )
-    return Layout(response, design.fixed_names, _obs_labels(design.index), groups, counted)
+    return Layout(response, design.fixed_names, _obs_labels(design.index), groups, counted, lam, row_data)
 
 
 def _group_names(groups: Iterable[str]) -> list[str]:

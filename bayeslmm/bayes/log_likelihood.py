@@ -20,7 +20,7 @@ from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.conditional import internal_beta
 from bayeslmm.likelihood.crossproducts import internal_blocks
 from bayeslmm.likelihood.structure import parents
-from bayeslmm.likelihood.within import grouped_qr, level_products, level_sums, split_columns
+from bayeslmm.likelihood.within import grouped_qr, level_products, split_columns
 from bayeslmm.types import AnyArray, FloatArray, IntArray
 
 # Doubles held at once.
@@ -43,6 +43,8 @@ class VarianceDraws:
     correlations : tuple of FloatArray or None
         Correlation matrices (K, c, c); of effects that share one correlation that number, (K, 1); None without any.
     beta : FloatArray, shape (K, p)
+    lam : FloatArray, shape (K, k)
+        Parameters of the residual structure.
     """
 
     sigma: FloatArray
@@ -50,6 +52,7 @@ class VarianceDraws:
     factors: tuple[FloatArray, ...]
     correlations: tuple[FloatArray | None, ...]
     beta: FloatArray
+    lam: FloatArray
 
     def part(self, chosen: slice | IntArray) -> VarianceDraws:
         """Some of the draws."""
@@ -59,6 +62,7 @@ class VarianceDraws:
             tuple(T[chosen] for T in self.factors),
             tuple(None if r is None else r[chosen] for r in self.correlations),
             self.beta[chosen],
+            self.lam[chosen],
         )
 
 
@@ -104,7 +108,16 @@ def variance_draws(
         tuple(factors[k] for k in positions),
         tuple(correlations[k] for k in positions),
         beta,
+        residual_parameters(design, {name: flat(name) for name in ("sigma", *design.residual.names)}),
     )
+
+
+def residual_parameters(design: Design, draws: Mapping[str, FloatArray]) -> FloatArray:
+    """Parameters (K, k) of the residual structure among the variables (K, ...) of K draws."""
+    lam = np.empty((draws["sigma"].size, len(design.residual.names)))
+    for k, name in enumerate(design.residual.names):
+        lam[:, k] = draws[name]
+    return lam
 
 
 def _of_term(
@@ -213,9 +226,9 @@ def _log_density(design: Design, layout: Layout, draws: Mapping[str, FloatArray]
         Z, codes = group_columns(design, group), design.groupings[group.labels.group].codes
         for k in range(Z.shape[1]):
             residual = residual - Z[:, k] * draws[group.b][:, codes, k]
-    weights = np.ones(design.n) if design.weights is None else design.weights
-    sigma = draws["sigma"][:, None]
-    return np.asarray(-0.5 * (_LOG_2PI + weights * (residual / sigma) ** 2) - np.log(sigma) + 0.5 * np.log(weights))
+    sigma, lam = draws["sigma"][:, None], residual_parameters(design, draws)
+    z = design.residual.whiten(lam, (residual / sigma)[..., None])[..., 0]
+    return np.asarray(-0.5 * (_LOG_2PI + z**2 + np.log(design.residual.variance(lam))) - np.log(sigma))
 
 
 def independent_groups(design: Design) -> Grouping:
@@ -275,27 +288,24 @@ class _Nest:
     between: FloatArray  # (J, c, m): effects of the outer factors, X, y
     within: FloatArray  # (J, m, m)
     counts: FloatArray  # (J_outer,)
-    log_weights: FloatArray  # (J_outer,)
+    log_dets: FloatArray  # (J_outer,): of the residuals
 
     @classmethod
     def of(cls, cp: CrossProducts) -> _Nest:
         design, (_, blocks, columns) = cp.design, internal_blocks(cp.design)
         order = tuple(sorted(range(len(blocks)), key=lambda k: -blocks[k].n_levels))
-        root = np.ones(design.n) if design.row_weights is None else np.sqrt(design.row_weights)
         first = blocks[order[0]].grouping
-        Q, R = grouped_qr(columns[order[0]] * root[:, None], first.codes, first.n_levels)
+        Q, R = grouped_qr(design.whitened(columns[order[0]], within=first), first.codes, first.n_levels)
         y = design.y if design.offset is None else design.y - design.offset
         # Centred on the least-squares fit, so that little cancels in the squares.
         rest = y - design.X @ (cp.fixed.transform @ cp.response.removed)
-        W = np.column_stack([*(columns[k] for k in order[1:]), cp.fixed.columns, rest]) * root[:, None]
+        W = design.whitened(np.column_stack([*(columns[k] for k in order[1:]), cp.fixed.columns, rest]))
         left, between = split_columns(Q, W, first.codes, first.n_levels)
         within = level_products(first.codes, left, left, first.n_levels)
         chain = [blocks[k].grouping for k in order]
         up = tuple(_levels_above(inner, outer) for inner, outer in pairwise(chain))
-        counts = np.ones(design.n) if design.frequency is None else design.frequency.astype(float)
-        logs = np.zeros(design.n) if design.weights is None else counts * np.log(design.weights)
-        sums = level_sums(chain[-1].codes, np.stack([counts, logs], axis=1), chain[-1].n_levels)
-        return cls(cp, order, up, R, between, within, sums[:, 0], sums[:, 1])
+        counts = np.bincount(chain[-1].codes, weights=design.frequency).astype(float)
+        return cls(cp, order, up, R, between, within, counts, design.log_dets(chain[-1].codes))
 
     def log_density(self, draws: VarianceDraws) -> FloatArray:
         """Log densities (K, J_outer)."""
@@ -312,7 +322,7 @@ class _Nest:
         v = np.concatenate([-internal_beta(cp, draws.beta), np.ones((draws.sigma.size, 1))], axis=1)
         squares = np.einsum("ka,kjab,kb->kj", v, C, v) / draws.sigma[:, None] ** 2
         constant = self.counts * (_LOG_2PI + 2.0 * np.log(draws.sigma)[:, None])
-        return np.asarray(-0.5 * (constant + log_det - self.log_weights + squares))
+        return np.asarray(-0.5 * (constant + log_det + self.log_dets + squares))
 
 
 def _levels_above(inner: Grouping, outer: Grouping) -> IntArray:

@@ -95,8 +95,8 @@ def predictive_draws(
             yield part, mean, mean
             continue
         # Row after row, so that the draws do not depend on how many rows are taken at once.
-        z = noise.standard_normal((own.n, draws.sigma.size)).T
-        yield part, mean, mean + draws.sigma[:, None] * z / (1.0 if own.weights is None else np.sqrt(own.weights))
+        z = draws.sigma[:, None] * noise.standard_normal((own.n, draws.sigma.size)).T
+        yield part, mean, mean + own.observed.color(draws.lam, z[..., None])[..., 0]
 
 
 def _flat_effects(posterior: Mapping[str, AnyArray], group: GroupLayout) -> FloatArray:

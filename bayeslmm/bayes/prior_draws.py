@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from bayeslmm.design.design import Design, RandomTerm
 from bayeslmm.design.shared import Shared
 from bayeslmm.errors import PriorError
 from bayeslmm.likelihood.structure import plan
+from bayeslmm.residual import NO_PARAMETERS
 from bayeslmm.types import FloatArray
 
 # Doubles of responses computed at once.
@@ -51,6 +52,8 @@ class PriorDraws:
         Positions in ``design.terms`` of the terms of each block, whose effects are its columns.
     sds_at_mean, corrs_at_mean : tuple of FloatArray
         The same of the effects that the priors are about; those above where these are the user's own.
+    lam : FloatArray, shape (k,)
+        Parameters of the residual structure.
     """
 
     beta: FloatArray
@@ -61,6 +64,7 @@ class PriorDraws:
     block_terms: tuple[tuple[int, ...], ...]
     sds_at_mean: tuple[FloatArray, ...] = ()
     corrs_at_mean: tuple[FloatArray, ...] = ()
+    lam: FloatArray = field(default_factory=lambda: NO_PARAMETERS)
 
 
 def draw_prior(design: Design, priors: Priors, size: int, rng: np.random.Generator) -> PriorDraws:
@@ -312,9 +316,7 @@ def simulate_in_chunks(
         part = slice(start, min(start + step, draws.sigma.size))
         mean = _mean(design, draws, part)
         noise = draws.sigma[part, None] * rng.standard_normal(mean.shape)
-        if design.weights is not None:
-            noise /= np.sqrt(design.weights)
-        yield part, mean + noise
+        yield part, mean + design.residual.color(draws.lam, noise[..., None])[..., 0]
 
 
 def _mean(design: Design, draws: PriorDraws, part: slice) -> FloatArray:

@@ -66,8 +66,8 @@ def build_pymc_model(design: Design, priors: Priors, form: Form | Mapping[str, F
             Z = pm.Data(group.columns, group_columns(design, group), dims=("obs", group.effect_dim))
             codes = pm.Data(group.codes, design.groupings[group.labels.group].codes, dims="obs")
             mu = mu + (Z * b[codes]).sum(axis=1)
-        if design.weights is not None:
-            sigma = sigma / pm.math.sqrt(pm.Data("weights", design.weights, dims="obs"))
+        of_rows = {name: pm.Data(name, values, dims="obs") for name, values in design.residual.data().items()}
+        sigma = design.residual.scale(sigma, [model[name] for name in layout.lam], of_rows, pm.math)
         pm.Normal(layout.response, mu=mu, sigma=sigma, observed=design.y, dims="obs")
         if design.frequency is not None:
             further = pm.Data("frequency", design.frequency, dims="obs") - 1.0

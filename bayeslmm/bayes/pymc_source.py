@@ -17,6 +17,7 @@ from bayeslmm.bayes.source_priors import HELPERS, correlation_lines, sd_lines, v
 from bayeslmm.design.design import Design
 from bayeslmm.design.formula import parse_formula
 from bayeslmm.design.names import identifiers, literal, printable
+from bayeslmm.residual import written_scale
 from bayeslmm.types import FloatArray
 
 _INDENT = " " * 4
@@ -162,7 +163,10 @@ def _data(design: Design, layout: Layout, names: Mapping[str, str]) -> _Data:
         add(f"Z_{own}", _columns(effects, single), meaning)
         factors = _factors(design, name)
         add(f"codes_{own}", _codes(factors), f"level of each row, design.groupings[{literal(name)}].codes")
-    for name in ("weights", "offset", "frequency"):
+    for name in design.residual.data():
+        place = name if hasattr(design, name) else f"residual.data()[{literal(name)}]"
+        given.append(f"{name} (n,), model.design.{place}")
+    for name in ("offset", "frequency"):
         if getattr(design, name) is not None:
             given.append(f"{name} (n,), model.design.{name}")
     return _Data(tuple(lines), tuple(given))
@@ -268,7 +272,7 @@ def _likelihood_lines(design: Design, layout: Layout, names: Mapping[str, str]) 
     parts = ["X @ beta"] if layout.coef else []
     parts += ["offset"] if design.offset is not None else []
     parts += [f"(Z_{name} * b_{name}[codes_{name}]).sum(axis=1)" for name in names.values()]
-    scale = "sigma" if design.weights is None else "sigma / np.sqrt(weights)"
+    scale = written_scale(design.residual)
     lines = [f"mu = {' + '.join(parts)}", f"pm.Normal({literal(layout.response)}, mu=mu, sigma={scale}, observed=y)"]
     if design.frequency is not None:
         copies = f"pm.logp(pm.Normal.dist(mu=mu, sigma={scale}), y)"

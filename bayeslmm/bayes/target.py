@@ -393,7 +393,6 @@ def _over_decades(prior: SdPrior) -> bool:
 def _resolution(cp: CrossProducts, Z: FloatArray, group: str) -> FloatArray:
     """Relative sd that the data can tell from zero: the information of one level, spread over the levels."""
     design = cp.design
-    weights = 1.0 if design.row_weights is None else design.row_weights[:, None]
     levels = design.groupings[group].n_levels
-    information = (weights * Z**2).sum(0) / levels
+    information = (design.whitened(Z) ** 2).sum(0) / levels
     return np.asarray((2.0 / levels) ** 0.25 / np.sqrt(np.maximum(information, 1e-300)))

@@ -58,7 +58,7 @@ def draw_bootstrap(fit: REMLResult, n: int, rng: np.random.Generator) -> Bootstr
     """Fit the model to `n` responses simulated from its own estimates."""
     optimum = fit.optimum
     beta = fit.fixef().to_numpy()
-    chunks = list(bootstrap_optima(fit.cp, optimum.terms, fit.sigma, beta, n, rng, reml=fit.reml))
+    chunks = list(bootstrap_optima(fit.cp, optimum.terms, fit.sigma, beta, n, rng, reml=fit.reml, lam=optimum.lam))
     estimates = pd.concat([Refits(fit.design, fit.reml, chunk).estimates() for chunk in chunks], ignore_index=True)
     shares = pd.concat([_explained(fit, chunk) for chunk in chunks], ignore_index=True)
     good = np.array([status.ok for chunk in chunks for status in chunk.status])
@@ -67,7 +67,7 @@ def draw_bootstrap(fit: REMLResult, n: int, rng: np.random.Generator) -> Bootstr
 
 
 def _explained(fit: REMLResult, chunk: Optima) -> pd.DataFrame:
-    parts = explained(fit.design, chunk.beta, chunk.terms, chunk.sigma)
+    parts = explained(fit.design, chunk.beta, chunk.terms, chunk.sigma, fit.optimum.lam)
     return pd.concat([icc_columns(parts), r2_columns(parts)], axis=1)
 
 

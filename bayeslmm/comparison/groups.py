@@ -14,7 +14,6 @@ from bayeslmm.results.digits import in_digits
 from bayeslmm.results.intervals import hdi
 from bayeslmm.teaching.grouped import cross_products_by_level
 from bayeslmm.teaching.shrinkage import shrinkage_matrices
-from bayeslmm.teaching.terms import weights
 from bayeslmm.types import FloatArray
 
 # Doubles in the widest array of a batch of draws.
@@ -77,7 +76,8 @@ def _by_row(frame: pd.DataFrame, values: dict[str, pd.DataFrame]) -> FloatArray:
 def _weights(post: Posterior, design: Design, position: int, level: float) -> FloatArray:
     """Posterior mean and interval of the diagonal of every level's shrinkage matrix, shape (J * c, 3)."""
     term = design.terms[position]
-    A = cross_products_by_level(term.Z, weights(design), design.groupings[term.group])
+    grouping = design.groupings[term.group]
+    A = cross_products_by_level(design.whitened(term.Z, within=grouping), grouping)
     different, which = np.unique(A.reshape(len(A), -1), axis=0, return_inverse=True)
     T = post._variance_draws.factors[position]
     c = T.shape[-1]

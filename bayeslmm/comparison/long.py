@@ -155,7 +155,7 @@ def _share_interval(both: Compared, label: str) -> tuple[float, float, str, str]
 def _is_one_way(both: Compared) -> bool:
     """Whether the share of the group is sd^2 / (sd^2 + sigma^2), so that its exact interval is that of the ratio."""
     design = both.design
-    one = len(design.terms) == 1 and design.terms[0].Z.shape[1] == 1 and design.weights is None
+    one = len(design.terms) == 1 and design.terms[0].Z.shape[1] == 1 and design.residual.identity
     return one and bool((design.terms[0].Z == 1).all())
 
 

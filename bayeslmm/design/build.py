@@ -32,6 +32,7 @@ from bayeslmm.design.tables import open_table, to_pandas
 from bayeslmm.design.tokens import tokenize
 from bayeslmm.design.variances import check_labels
 from bayeslmm.errors import DesignError, FormulaError
+from bayeslmm.residual import make_residual
 from bayeslmm.types import FloatArray, IntArray
 
 
@@ -130,7 +131,7 @@ def build_design(
         aliased=tuple(n for j, n in enumerate(fixed_names) if j not in set(independent.tolist())),
         terms=terms,
         groupings=groupings,
-        weights=None if weight_values is None else weight_values[keep],
+        residual=make_residual(y.size, None if weight_values is None else weight_values[keep]),
         offset=offset,
         index=index.to_numpy(),
         dropped=dropped,
@@ -305,7 +306,7 @@ def _checked(design: Design, saturated: str, formula: Formula, columns: Mapping[
     check_blocks(design.sizes)
     check_labels(design)
     limited = dominant.limited(design)
-    design = design if limited is None else replace(design, weights=limited)
+    design = design if limited is None else replace(design, residual=make_residual(design.n, limited))
     if saturated == "error":
         check_identified(design, formula, columns)
     return replace(design, notes=Notes(PendingNotes(design, formula, columns)))

@@ -14,6 +14,8 @@ from bayeslmm.design.lazy import Lazy
 from bayeslmm.design.recipe import Recipe
 from bayeslmm.design.screen import fill
 from bayeslmm.equality import by_value
+from bayeslmm.errors import DesignError
+from bayeslmm.residual import NO_PARAMETERS, Residual, crosses, log_dets
 from bayeslmm.types import AnyArray, FloatArray, IntArray
 
 
@@ -85,8 +87,8 @@ class Design:
         In the order of the formula.
     groupings : dict
         Name to `Grouping`, in order of first appearance.
-    weights : FloatArray or None, shape (n,)
-        Precision weights (residual variance of row i is ``sigma^2 / weights[i]``), all positive.
+    residual : Residual
+        How the residuals of the rows vary, given sigma: all alike, or by precision weights.
     offset : FloatArray or None, shape (n,)
         Known part of the mean.
     index : array, shape (n,)
@@ -109,7 +111,7 @@ class Design:
     aliased: tuple[str, ...]
     terms: tuple[RandomTerm, ...]
     groupings: dict[str, Grouping]
-    weights: FloatArray | None
+    residual: Residual
     offset: FloatArray | None
     index: AnyArray
     dropped: DroppedRows
@@ -131,6 +133,46 @@ class Design:
     def observations(self) -> str:
         """The number of observations in words."""
         return f"{self.n_observations} observations" + ("" if self.frequency is None else f" in {self.n} rows")
+
+    @property
+    def weights(self) -> FloatArray | None:
+        """Precision weights (n,) that the residual variances are divided by, all positive; None if 1 for all."""
+        return self.residual.weights
+
+    def whitened(
+        self, columns: FloatArray, lam: FloatArray = NO_PARAMETERS, *, within: Grouping | None = None
+    ) -> FloatArray:
+        """Columns (n, m) on the scale on which residuals are independent with standard deviation sigma.
+
+        Rows that stand for several observations are as long as these together.
+
+        Parameters
+        ----------
+        columns : FloatArray, shape (n, m)
+        lam : FloatArray, shape (k,)
+            Parameters of the residual structure; leading axes are points.
+        within : Grouping, optional
+            A factor by whose levels the rows are then taken apart.
+
+        Raises
+        ------
+        DesignError
+            Residuals of different levels of `within` depend on one another, so that rows have no whitened columns of
+            their level alone.
+        """
+        clusters = self.residual.clusters
+        if within is not None and clusters is not None and crosses(clusters, within.codes):
+            raise DesignError(
+                f"Residuals depend on one another ({self.residual.keyword}) across levels of {within.name}, and what "
+                f"is asked for is computed for every level of {within.name} on its own. It exists for factors whose "
+                "levels hold all rows that depend on one another."
+            )
+        white = self.residual.whiten(lam, columns)
+        return white if self.frequency is None else white * np.sqrt(self.frequency)[:, None]
+
+    def log_dets(self, codes: IntArray, lam: FloatArray = NO_PARAMETERS) -> FloatArray:
+        """Log determinants (G,) of the residual covariance over sigma^2, of all observations of every group of rows."""
+        return log_dets(self.residual, lam, codes, self.frequency)
 
     @property
     def row_weights(self) -> FloatArray | None:
@@ -192,7 +234,7 @@ def expanded(design: Design) -> Design:
         X=design.X[copies],
         terms=tuple(replace(term, Z=term.Z[copies]) for term in design.terms),
         groupings={name: replace(g, codes=g.codes[copies]) for name, g in design.groupings.items()},
-        weights=None if design.weights is None else design.weights[copies],
+        residual=design.residual.part(copies),
         offset=None if design.offset is None else design.offset[copies],
         index=design.index[copies],
         frequency=None,

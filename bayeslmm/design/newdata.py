@@ -24,6 +24,7 @@ from bayeslmm.design.looks import twins
 from bayeslmm.design.recipe import Column, Recipe, columns_in, level_positions, training_evaluator
 from bayeslmm.design.tables import open_table, to_pandas
 from bayeslmm.errors import DesignError
+from bayeslmm.residual import Residual, make_residual
 from bayeslmm.types import AnyArray, BoolArray, FloatArray, IntArray
 
 _SHOWN = 8
@@ -63,8 +64,8 @@ class Rows:
         Columns of the terms of the grouping factors asked for, by position in ``design.terms``.
     levels : dict of str to RowLevels
         By grouping factor.
-    weights : FloatArray or None, shape (k,)
-        Precision weights, where they were asked for.
+    residual : Residual or None
+        Of observations at the k rows, where these were asked for.
     """
 
     index: AnyArray | pd.Index
@@ -74,12 +75,33 @@ class Rows:
     offset: FloatArray | None
     Z: dict[int, FloatArray]
     levels: dict[str, RowLevels]
-    weights: FloatArray | None = None
+    residual: Residual | None = None
 
     @property
     def n(self) -> int:
         """k, the number of complete rows."""
         return int(self.X.shape[0])
+
+    @property
+    def weights(self) -> FloatArray | None:
+        """Precision weights (k,), where there are some."""
+        return None if self.residual is None else self.residual.weights
+
+    @property
+    def observed(self) -> Residual:
+        """The residuals of observations at these rows.
+
+        Raises
+        ------
+        DesignError
+            Observations were not asked for when the rows were evaluated.
+        """
+        if self.residual is None:
+            raise DesignError(
+                f"The {self.n} rows were evaluated for predictions of means, so that the residual variances of "
+                "observations there are not known. Evaluate them with weighted=True."
+            )
+        return self.residual
 
     def part(self, chosen: slice) -> Rows:
         """Some of the complete rows."""
@@ -89,7 +111,7 @@ class Rows:
             offset=None if self.offset is None else self.offset[chosen],
             Z={k: z[chosen] for k, z in self.Z.items()},
             levels={name: replace(own, codes=own.codes[chosen]) for name, own in self.levels.items()},
-            weights=None if self.weights is None else self.weights[chosen],
+            residual=None if self.residual is None else self.residual.part(chosen),
         )
 
 
@@ -110,7 +132,7 @@ def own_rows(design: Design, groups: Sequence[str]) -> Rows:
         design.offset,
         {k: term.Z for k, term in enumerate(design.terms) if term.group in groups},
         {name: RowLevels(design.groupings[name].codes) for name in groups},
-        design.weights,
+        design.residual,
     )
 
 
@@ -166,8 +188,9 @@ def new_rows(
     checks.check_finite_columns(columns)
     rows = _evaluated(design, recipe, formula, columns, int(complete.sum()), index[complete], bars)
     rows = replace(rows, index=index, complete=complete, skipped=skipped)
-    rows = replace(rows, weights=None if given is None else given[complete])
-    return rows
+    if not weighted:
+        return rows
+    return replace(rows, residual=make_residual(rows.n, None if given is None else given[complete]))
 
 
 def _recipe(design: Design) -> Recipe:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bayeslmm.design.design import Design
+from bayeslmm.equality import same_values
 from bayeslmm.types import AnyArray
 
 
@@ -14,12 +15,14 @@ def same_design(a: Design, b: Design) -> bool:
         return True
     if (a.formula, a.n, a.fixed_names, list(a.groupings)) != (b.formula, b.n, b.fixed_names, list(b.groupings)):
         return False
+    if not same_values(a.residual, b.residual):
+        return False
     return all(_equal(x, y) for x, y in zip(_arrays(a), _arrays(b), strict=True))
 
 
 def _arrays(design: Design) -> list[AnyArray | None]:
     codes = [g.codes for g in design.groupings.values()]
-    rows = [design.y, design.X, design.weights, design.offset, design.frequency]
+    rows = [design.y, design.X, design.offset, design.frequency]
     return [*rows, *codes, *(term.Z for term in design.terms)]
 
 

@@ -15,6 +15,7 @@ from bayeslmm.design.frequency import check_copies
 from bayeslmm.design.grouping import Grouping
 from bayeslmm.design.recipe import Column, NamedContrasts, Recipe
 from bayeslmm.design.size import check_blocks, check_structure
+from bayeslmm.residual import make_residual
 from bayeslmm.types import AnyArray
 
 
@@ -38,13 +39,12 @@ def check_stored(design: Design) -> None:
     _shape("X", design.X, (n, len(design.fixed_names)))
     if len(design.fixed_names) > n:
         raise ValueError(f"{len(design.fixed_names)} fixed effects stand beside {n} rows")
-    for name in ("weights", "offset", "index", "frequency"):
+    for name in ("offset", "index", "frequency"):
         if (values := getattr(design, name)) is not None:
             _shape(name, values, (n,))
-    for name in ("y", "X", "weights", "offset"):
+    for name in ("y", "X", "offset"):
         _finite(name, getattr(design, name))
-    if design.weights is not None and not (design.weights > 0).all():
-        raise ValueError("some weight is not positive")
+    design.residual.check(n)
     if design.frequency is not None and not (design.frequency > 0).all():
         raise ValueError("some frequency is not positive")
     for name, grouping in design.groupings.items():
@@ -52,6 +52,17 @@ def check_stored(design: Design) -> None:
     _check_terms(design)
     if design.recipe is not None:
         _check_recipe(design.recipe, n)
+
+
+def with_residual(content: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a design as they are now, from those of files in which it had weights and no residual structure."""
+    if "weights" not in content or "residual" in content:
+        return content
+    kept = {name: value for name, value in content.items() if name != "weights"}
+    weights, y = content["weights"], content.get("y")
+    if not isinstance(y, np.ndarray) or not (weights is None or isinstance(weights, np.ndarray)):
+        raise ValueError("the response or the weights are no array")
+    return kept | {"residual": make_residual(y.size, weights)}
 
 
 def _shape(name: str, array: AnyArray, shape: tuple[int, ...]) -> None:

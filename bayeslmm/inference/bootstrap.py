@@ -10,6 +10,7 @@ from bayeslmm.design.design import Design
 from bayeslmm.errors import DesignError
 from bayeslmm.likelihood import CrossProducts
 from bayeslmm.reml.many import Optima, optimise_many
+from bayeslmm.residual import NO_PARAMETERS
 from bayeslmm.types import FloatArray
 
 # Doubles of simulated responses held at once.
@@ -23,13 +24,14 @@ def simulate_responses(
     beta: FloatArray,
     n: int,
     rng: np.random.Generator,
+    lam: FloatArray = NO_PARAMETERS,
 ) -> FloatArray:
     """Responses of the rows of a design with new random effects and new residuals.
 
     Parameters
     ----------
     design : Design
-        With its precision weights (residual variance sigma^2 / w) and offset.
+        With its residual structure and offset.
     terms : sequence of FloatArray, each (c, c)
         Relative factors on the user's columns.
     sigma : float
@@ -37,6 +39,8 @@ def simulate_responses(
     beta : FloatArray, shape (p,)
     n : int
     rng : numpy.random.Generator
+    lam : FloatArray, shape (k,)
+        Parameters of the residual structure.
 
     Returns
     -------
@@ -63,7 +67,7 @@ def simulate_responses(
         )
     mean = design.X @ beta if design.offset is None else design.X @ beta + design.offset
     noise = rng.standard_normal((design.n, n)) * sigma
-    out = mean[:, None] + (noise if design.weights is None else noise / np.sqrt(design.weights)[:, None])
+    out = mean[:, None] + design.residual.color(lam, noise)
     for term, T in zip(design.terms, terms, strict=True):
         grouping = design.groupings[term.group]
         spread = term.Z @ (sigma * T)
@@ -83,13 +87,14 @@ def bootstrap_optima(
     reml: bool = True,
     fixed: Mapping[int, FloatArray] | None = None,
     workers: int = 1,
+    lam: FloatArray = NO_PARAMETERS,
 ) -> Iterator[Optima]:
     """Estimates from `n` simulated responses, some at a time.
 
     Parameters
     ----------
     cp : CrossProducts
-    terms, sigma, beta
+    terms, sigma, beta, lam
         What is simulated from, see `simulate_responses`.
     n : int
     rng : numpy.random.Generator
@@ -106,5 +111,5 @@ def bootstrap_optima(
     """
     step = max(1, _CHUNK // cp.design.n)
     for k in range(0, n, step):
-        Y = simulate_responses(cp.design, terms, sigma, beta, min(step, n - k), rng)
+        Y = simulate_responses(cp.design, terms, sigma, beta, min(step, n - k), rng, lam)
         yield optimise_many(cp, Y, reml, fixed=fixed, workers=workers)

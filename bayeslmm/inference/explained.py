@@ -13,6 +13,7 @@ import numpy as np
 
 from bayeslmm.design.design import Design
 from bayeslmm.equality import by_value
+from bayeslmm.residual import NO_PARAMETERS
 from bayeslmm.types import FloatArray
 
 
@@ -28,7 +29,7 @@ class Explained:
     random : tuple of FloatArray, each (S,)
         For every term, in the order of the formula, the mean of ``z'Sigma z`` over the observations.
     residual : FloatArray, shape (S,)
-        Mean residual variance: sigma^2, with precision weights ``mean(sigma^2 / w)``.
+        Mean residual variance over the observations: sigma^2, with precision weights ``mean(sigma^2 / w)``.
     groups : tuple of str
         Grouping factor of every term.
     """
@@ -62,7 +63,9 @@ class Explained:
         return _share(np.asarray(sum(own, np.zeros_like(self.residual))), self._random + self.residual)
 
 
-def explained(design: Design, beta: FloatArray, terms: Sequence[FloatArray], sigma: FloatArray) -> Explained:
+def explained(
+    design: Design, beta: FloatArray, terms: Sequence[FloatArray], sigma: FloatArray, lam: FloatArray = NO_PARAMETERS
+) -> Explained:
     """Take the variance of an observation apart.
 
     Parameters
@@ -74,6 +77,8 @@ def explained(design: Design, beta: FloatArray, terms: Sequence[FloatArray], sig
         the effects is ``sigma^2 T T'``.
     sigma : FloatArray, shape (S,)
         Units of y.
+    lam : FloatArray, shape (k,) or (S, k)
+        Parameters of the residual structure.
 
     Returns
     -------
@@ -102,7 +107,7 @@ def explained(design: Design, beta: FloatArray, terms: Sequence[FloatArray], sig
     for term, T in zip(design.terms, terms, strict=True):
         root = _root(term.Z, rows) / np.sqrt(n)
         random.append(((root @ T) ** 2).sum((-2, -1)) * variance)
-    noise = 1.0 if design.weights is None else float(np.average(1.0 / design.weights, weights=rows))
+    noise = np.average(design.residual.variance(lam), axis=-1, weights=rows)
     return Explained(fixed, tuple(random), noise * variance, tuple(term.group for term in design.terms))
 
 

@@ -97,8 +97,7 @@ def hypothesis(cp: CrossProducts, optimum: Optimum, L: FloatArray) -> Hypothesis
 
 def _least_squares(cp: CrossProducts) -> FloatArray:
     """Upper triangle R (p, p) with ``R'R = X'WX`` of the orthogonalised columns."""
-    X, weights = cp.fixed.columns, cp.design.row_weights
-    return np.asarray(np.linalg.qr(X if weights is None else X * np.sqrt(weights)[:, None], mode="r"))
+    return np.asarray(np.linalg.qr(cp.design.whitened(cp.fixed.columns), mode="r"))
 
 
 def _row_space(rows: FloatArray, rank: int) -> FloatArray:

@@ -247,9 +247,8 @@ def bootstrap(
 def _responses(model: NullModel, count: int, rng: np.random.Generator) -> FloatArray:
     """Responses (n, count) simulated under the null hypothesis with beta = 0 and sigma = 1."""
     design = model.design
-    Y = rng.standard_normal((design.n, count))
-    if design.weights is not None:
-        Y /= np.sqrt(design.weights)[:, None]
+    truth = model.full if model.null is None else model.null
+    Y = design.residual.color(truth.lam, rng.standard_normal((design.n, count)))
     for term, T in zip(design.terms, () if model.null is None else model.null.terms, strict=True):
         grouping = design.groupings[term.group]
         b = rng.standard_normal((grouping.n_levels, count, T.shape[0])) @ T.T

@@ -169,18 +169,10 @@ def _too_large(name: str, size: int) -> str:
     )
 
 
-def _weigh(columns: FloatArray, root: FloatArray | None) -> FloatArray:
-    return columns if root is None else columns * root[:, None]
-
-
-def _root(design: Design) -> FloatArray | None:
-    return None if design.row_weights is None else np.sqrt(design.row_weights)
-
-
 def _own_eigenvalues(design: Design, term: RandomTerm, effects: tuple[int, ...]) -> FloatArray:
     """Positive eigenvalues of Z'Z, largest first."""
     grouping = design.groupings[term.group]
-    R = grouped_qr(_weigh(term.Z[:, list(effects)], _root(design)), grouping.codes, grouping.n_levels)[1]
+    R = grouped_qr(design.whitened(term.Z[:, list(effects)], within=grouping), grouping.codes, grouping.n_levels)[1]
     xi = np.linalg.eigvalsh(R @ R.mT).ravel()
     return np.sort(xi[xi > IN_SPAN**2 * xi.max()])[::-1]
 
@@ -200,7 +192,6 @@ class _Columns:
         Orthonormal columns of all else that is projected, orthogonal to `same`.
     p : int
         Rank of what is projected.
-    root : FloatArray or None, shape (n,)
     codes : IntArray, shape (n,)
     n_levels : int
     """
@@ -210,7 +201,6 @@ class _Columns:
     same: FloatArray
     X: FloatArray
     p: int
-    root: FloatArray | None
     codes: IntArray
     n_levels: int
 
@@ -223,7 +213,7 @@ class _Columns:
 def _columns(design: Design, term: int, effects: tuple[int, ...], others: str) -> _Columns:
     if others not in ("projected", "ignored"):
         raise DesignError(f"others={others!r} is unknown. Use 'projected' or 'ignored'.")
-    root, chosen = _root(design), design.terms[term]
+    chosen = design.terms[term]
     grouping = design.groupings[chosen.group]
     codes, J = grouping.codes, grouping.n_levels
     beside: dict[str, list[FloatArray]] = {name: [] for name in design.groupings}
@@ -232,21 +222,21 @@ def _columns(design: Design, term: int, effects: tuple[int, ...], others: str) -
             beside[other.group] += [other.Z[:, k] for k in range(len(other.effects)) if i != term or k not in effects]
     same = beside.pop(grouping.name)
     together = np.column_stack([*same, *chosen.Z[:, list(effects)].T])
-    Q, R = grouped_qr(_weigh(together, root), codes, J)
+    Q, R = grouped_qr(design.whitened(together, within=grouping), codes, J)
     s = len(same)
     X = orthogonalise(design.X, design.row_weights).columns / np.sqrt(design.n)
-    fixed = span(without(_weigh(X, root), Q[:, :s], codes, J))
+    fixed = span(without(design.whitened(X), Q[:, :s], codes, J))
     if any(beside.values()):
         # X comes first and stays exact; the rest loses what lies in it.
-        rest = without(_dense(design, beside, root), Q[:, :s], codes, J)
+        rest = without(_dense(design, beside), Q[:, :s], codes, J)
         for _ in range(2):
             rest = rest - fixed @ (fixed.T @ rest)
         fixed = np.concatenate([fixed, span(rest)], axis=1)
     p = int(np.count_nonzero(np.einsum("lii->li", R[:, :s, :s]))) + fixed.shape[1]
-    return _Columns(Q[:, s:], R[:, s:, s:], Q[:, :s], fixed, p, root, codes, J)
+    return _Columns(Q[:, s:], R[:, s:, s:], Q[:, :s], fixed, p, codes, J)
 
 
-def _dense(design: Design, beside: dict[str, list[FloatArray]], root: FloatArray | None) -> FloatArray:
+def _dense(design: Design, beside: dict[str, list[FloatArray]]) -> FloatArray:
     """Columns (n, k) of the effects of the other grouping factors, of length 1."""
     size = sum(len(z) * design.groupings[name].n_levels for name, z in beside.items())
     if design.n * size > _ENTRIES or size > LARGEST:
@@ -258,7 +248,7 @@ def _dense(design: Design, beside: dict[str, list[FloatArray]], root: FloatArray
     for name, z in beside.items():
         if z:
             grouping = design.groupings[name]
-            Q, _ = grouped_qr(_weigh(np.column_stack(z), root), grouping.codes, grouping.n_levels)
+            Q, _ = grouped_qr(design.whitened(np.column_stack(z), within=grouping), grouping.codes, grouping.n_levels)
             found.append(spread(Q, grouping.codes, grouping.n_levels))
     return np.concatenate(found, axis=1)
 
@@ -267,11 +257,11 @@ def _responses(design: Design, Y: FloatArray | None, columns: _Columns) -> Float
     """Weighted responses (n, K) without what is projected."""
     y = design.y[:, None] if Y is None else np.asarray(Y, dtype=float)
     y = y if design.offset is None else y - design.offset[:, None]
-    one = np.ones((design.n, 1)) if columns.root is None else columns.root[:, None]
+    one = design.whitened(np.ones((design.n, 1)))
     if np.linalg.norm(columns.project(one)) < IN_SPAN * np.linalg.norm(one):
         # The difference to the first observation is exact where responses agree in their leading digits.
         y = y - y[0]
-    y = y * one
+    y = design.whitened(y)
     for _ in range(3):
         y = columns.project(y)
     return y

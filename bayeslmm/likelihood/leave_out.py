@@ -15,6 +15,7 @@ from itertools import pairwise
 import numpy as np
 from scipy import sparse
 from scipy.linalg import solve_triangular
+from scipy.sparse.csgraph import connected_components
 
 from bayeslmm.errors import FitError
 from bayeslmm.likelihood import small
@@ -24,6 +25,7 @@ from bayeslmm.likelihood.factor import apply_lambda
 from bayeslmm.likelihood.hierarchy import Columns, effect_columns
 from bayeslmm.likelihood.normal_prior import NormalPrior, internal_prior
 from bayeslmm.likelihood.within import grouped_qr, level_products
+from bayeslmm.residual import NO_PARAMETERS, crosses
 from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 # Doubles of the rows of the eliminated system held at once.
@@ -73,7 +75,11 @@ class GroupsLeftOut:
 
 
 def leave_one_out(
-    cp: CrossProducts, factors: Sequence[FloatArray], sigma: FloatArray, prior: NormalPrior | None = None
+    cp: CrossProducts,
+    factors: Sequence[FloatArray],
+    sigma: FloatArray,
+    prior: NormalPrior | None = None,
+    lam: FloatArray = NO_PARAMETERS,
 ) -> LeftOut:
     """Predictive distribution of every observation given the others and the variance parameters.
 
@@ -86,6 +92,8 @@ def leave_one_out(
         Units of y.
     prior : NormalPrior, optional
         On beta; flat if None.
+    lam : FloatArray, shape (k,)
+        Parameters of the residual structure.
 
     Returns
     -------
@@ -96,21 +104,15 @@ def leave_one_out(
     ----------
     Sundararajan & Keerthi (2001), Neural Computation 13, 1103-1118, for the formula with the inverse.
     """
-    design, system = cp.design, _System.of(cp)
-    counts = np.ones(design.n) if design.frequency is None else design.frequency.astype(float)
-    weights = np.ones(design.n) if design.weights is None else design.weights
-    P, e = (np.empty((sigma.size, design.n)) for _ in range(2))
-    for part, rows, block in _blocks(system, factors, sigma, prior, np.arange(design.n)):
-        leverage = block.within_diagonal + (block.half**2).sum(-1)
-        P[part, rows] = 1.0 - leverage / counts[rows]
-        e[part, rows] = block.residual / np.sqrt(counts[rows])
-    lost = lost_without(cp, None, prior)
+    design, system = cp.design, _System.of(cp, lam)
+    alone = _of_clusters if design.residual.clusters is not None else _of_rows
+    one, lost = alone(system, factors, sigma, prior), lost_without(cp, None, prior)
     with np.errstate(divide="ignore", invalid="ignore"):
-        variance = np.where(lost, np.inf, sigma[:, None] ** 2 / (P * weights))
-        distance = np.where(lost, 0.0, e / (P * np.sqrt(weights)))
+        variance = np.where(lost, np.inf, sigma[:, None] ** 2 / one.precision)
+        distance = np.where(lost, 0.0, one.weighted / one.precision)
         log_density = -0.5 * (LOG_2PI + np.log(variance) + distance**2 / variance)
-    kept = sigma[:, None] ** 2 * (2.0 - P) / weights
-    log_kept = -0.5 * (LOG_2PI + np.log(kept) + e**2 / (weights * kept))
+    kept = sigma[:, None] ** 2 * one.kept
+    log_kept = -0.5 * (LOG_2PI + np.log(kept) + one.residual**2 / kept)
     return LeftOut(design.y - distance, np.sqrt(variance), log_density, log_kept)
 
 
@@ -120,6 +122,7 @@ def leave_group_out(
     sigma: FloatArray,
     codes: IntArray,
     prior: NormalPrior | None = None,
+    lam: FloatArray = NO_PARAMETERS,
 ) -> GroupsLeftOut:
     """Log density of all rows of a group given all other rows and the variance parameters.
 
@@ -137,16 +140,13 @@ def leave_group_out(
     FitError
         A group has more rows than can be held as a dense block.
     """
-    design, system = cp.design, _System.of(cp)
-    sizes = np.bincount(codes)
-    if sizes.max() > _LARGEST:
-        raise FitError(
-            f"A group to leave out has {sizes.max()} rows; its dense covariance is formed for at most {_LARGEST}. "
-            "Leave out smaller groups, or fit again without this one."
-        )
-    counts = np.ones(design.n) if design.frequency is None else design.frequency
-    logs = np.zeros(design.n) if design.weights is None else counts * np.log(design.weights)
-    observations, jacobian = np.bincount(codes, weights=counts), 0.5 * np.bincount(codes, weights=logs)
+    design, system = cp.design, _System.of(cp, lam)
+    clusters, sizes = design.residual.clusters, np.bincount(codes)
+    _check_size("group", sizes)
+    if clusters is not None and crosses(clusters, codes):
+        without, kept = _groups_of_clusters(system, factors, sigma, prior, codes)
+        return GroupsLeftOut(np.where(lost_without(cp, codes, prior), -np.inf, without), kept)
+    observations, jacobian = np.bincount(codes, weights=design.frequency), -0.5 * design.log_dets(codes, lam)
     without, kept = np.empty((sigma.size, sizes.size)), np.empty((sigma.size, sizes.size))
     for part, rows, block in _blocks(system, factors, sigma, prior, codes):
         for members in _by_size(codes[rows]):
@@ -155,6 +155,14 @@ def leave_group_out(
             first, second = _block_terms(system, block, rows, members, sigma[part])
             without[part, groups], kept[part, groups] = constant + first, constant + second
     return GroupsLeftOut(np.where(lost_without(cp, codes, prior), -np.inf, without), kept)
+
+
+def _check_size(what: str, sizes: IntArray) -> None:
+    if sizes.max() > _LARGEST:
+        raise FitError(
+            f"A {what} to leave out has {sizes.max()} rows; its dense covariance is formed for at most {_LARGEST}. "
+            "Leave out smaller groups, or fit again without this one."
+        )
 
 
 def lost_without(cp: CrossProducts, codes: IntArray | None, prior: NormalPrior | None) -> BoolArray:
@@ -186,6 +194,7 @@ class _System:
     """Rows of the design in internal coordinates, split with respect to the levels of the first block."""
 
     cp: CrossProducts
+    lam: FloatArray  # (k,) of the residual structure, which has whitened all columns below
     Q: FloatArray  # (n, c) orthonormal within levels
     R: FloatArray  # (J, c, c)
     spread: sparse.csr_array  # (n, J c): Q in the columns of its level
@@ -194,27 +203,27 @@ class _System:
     D: FloatArray  # (m, m)
 
     @classmethod
-    def of(cls, cp: CrossProducts) -> _System:
+    def of(cls, cp: CrossProducts, lam: FloatArray) -> _System:
         design = cp.design
         _, blocks, columns = internal_blocks(design)
-        root = np.ones(design.n) if design.row_weights is None else np.sqrt(design.row_weights)
         first, codes = blocks[0], blocks[0].grouping.codes
-        Q, R = grouped_qr(columns[0] * root[:, None], codes, first.n_levels)
+        Q, R = grouped_qr(design.whitened(columns[0], lam, within=first.grouping), codes, first.n_levels)
         others = [
-            Columns(block.grouping.codes, block.n_levels, Z * root[:, None])
-            for block, Z in zip(blocks[1:], columns[1:], strict=True)
+            Columns(block.grouping.codes, block.n_levels, Z) for block, Z in zip(blocks[1:], columns[1:], strict=True)
         ]
-        effects = effect_columns(others, design.n)
-        y = root * cp.response.residual
+        # Whitening mixes rows, so that the columns of single levels come first.
+        effects = sparse.csr_array(design.residual.whitening(lam) @ effect_columns(others, design.n))
+        if design.frequency is not None:
+            effects = sparse.csr_array(sparse.diags_array(np.sqrt(design.frequency)) @ effects)
+        Xy = design.whitened(np.column_stack([cp.fixed.columns, cp.response.residual]), lam)
         if cp.reference is not None:
             # Shrinkage towards zero is that of the whole effects, so the reference goes back into the response.
-            y = y + effects @ cp.reference
-        Xy = sparse.csr_array(np.column_stack([cp.fixed.columns * root[:, None], y]))
-        W = sparse.csr_array(sparse.hstack([effects, Xy]))
+            Xy[:, -1] += effects @ cp.reference
+        W = sparse.csr_array(sparse.hstack([effects, sparse.csr_array(Xy)]))
         spread = effect_columns([Columns(codes, first.n_levels, Q)], design.n)
         between = sparse.csr_array(spread.T @ W)
         within = sparse.csr_array(W - spread @ between)
-        return cls(cp, Q, R, spread, within, between, (within.T @ within).toarray())
+        return cls(cp, lam, Q, R, spread, within, between, (within.T @ within).toarray())
 
     @property
     def width(self) -> int:
@@ -322,12 +331,10 @@ def _block_terms(
     """Log densities (K, G') of groups of one size but for their constants: without the group, and with it."""
     codes = system.cp.blocks[0].grouping.codes[rows[members]]
     Q = system.Q[rows[members]]
-    same = codes[:, :, None] == codes[:, None, :]
     without, kept = (np.empty((sigma.size, members.shape[0])) for _ in range(2))
     for k, scale in enumerate(sigma):
-        half, e = block.half[k][members], block.residual[k][members] / scale
-        shrunk = np.einsum("gia,giab->gib", Q, block.shrink[k][codes])
-        P = np.eye(members.shape[1]) - same * (shrunk @ small.transpose(Q)) - half @ small.transpose(half)
+        e = block.residual[k][members] / scale
+        P = _precision(block, k, members, Q, codes)
         values, vectors = np.linalg.eigh(0.5 * (P + small.transpose(P)))
         # Groups that some coefficient rests on alone are singular here and answered elsewhere.
         values = np.maximum(values, 1e-300)
@@ -336,3 +343,94 @@ def _block_terms(
         # Covariance I + H_gg = 2 I - P_gg of what is predicted, residual e.
         kept[k] = -0.5 * (np.log(2.0 - values) + squares / (2.0 - values)).sum(-1)
     return without, kept
+
+
+def _precision(block: _Block, k: int, members: IntArray, Q: FloatArray, codes: IntArray) -> FloatArray:
+    """Blocks (G', r, r) of P at draw k; Q (G', r, c) and codes (G', r) are those of the first block of effects."""
+    half = block.half[k][members]
+    same = codes[:, :, None] == codes[:, None, :]
+    shrunk = np.einsum("gia,giab->gib", Q, block.shrink[k][codes])
+    return np.asarray(np.eye(members.shape[1]) - same * (shrunk @ small.transpose(Q)) - half @ small.transpose(half))
+
+
+@dataclass(frozen=True)
+class _Alone:
+    """Precision and covariance over sigma^2 on the scale of y, of single rows (K, n) or of some rows together."""
+
+    precision: FloatArray  # Q: of y given all other rows
+    weighted: FloatArray  # Q (y - X m)
+    kept: FloatArray  # covariance of new rows in the same place given all rows
+    residual: FloatArray  # y minus what is predicted for these
+
+
+def _of_rows(system: _System, factors: Sequence[FloatArray], sigma: FloatArray, prior: NormalPrior | None) -> _Alone:
+    """Of every row, where rows are independent."""
+    design, lam = system.cp.design, system.lam
+    counts = np.ones(design.n) if design.frequency is None else design.frequency.astype(float)
+    P, e = (np.empty((sigma.size, design.n)) for _ in range(2))
+    for part, rows, block in _blocks(system, factors, sigma, prior, np.arange(design.n)):
+        leverage = block.within_diagonal + (block.half**2).sum(-1)
+        P[part, rows] = 1.0 - leverage / counts[rows]
+        e[part, rows] = block.residual / np.sqrt(counts[rows])
+    residual, relative = design.residual, design.residual.variance(lam)
+    weighted, left = residual.whiten(lam, e[..., None])[..., 0], residual.color(lam, e[..., None])[..., 0]
+    return _Alone(P / relative, weighted, (2.0 - P) * relative, left)
+
+
+def _of_clusters(
+    system: _System, factors: Sequence[FloatArray], sigma: FloatArray, prior: NormalPrior | None
+) -> _Alone:
+    """Of every row, where rows depend on others of their cluster."""
+    n = system.cp.design.n
+    out = _Alone(*(np.empty((sigma.size, n)) for _ in range(4)))
+    for part, rows, own in _together(system, factors, sigma, prior, np.arange(n)):
+        for whole, values in zip(vars(out).values(), vars(own).values(), strict=True):
+            whole[part, rows] = values if values.ndim == 2 else np.diagonal(values, axis1=1, axis2=2)
+    return out
+
+
+def _groups_of_clusters(
+    system: _System, factors: Sequence[FloatArray], sigma: FloatArray, prior: NormalPrior | None, codes: IntArray
+) -> tuple[FloatArray, FloatArray]:
+    """Log densities (K, G) without the group, and with it, where groups have parts of clusters."""
+    without, kept = (np.empty((sigma.size, int(codes.max()) + 1)) for _ in range(2))
+    for part, rows, own in _together(system, factors, sigma, prior, codes):
+        scale = sigma[part, None]
+        for group in np.unique(codes[rows]):
+            at = np.flatnonzero(codes[rows] == group)
+            constant = -0.5 * at.size * (LOG_2PI + 2.0 * np.log(sigma[part]))
+            log_det, square = _quadratic(own.precision[:, at[:, None], at], own.weighted[:, at] / scale)
+            without[part, group] = constant + 0.5 * (log_det - square)
+            log_det, square = _quadratic(own.kept[:, at[:, None], at], own.residual[:, at] / scale)
+            kept[part, group] = constant - 0.5 * (log_det + square)
+    return without, kept
+
+
+def _quadratic(A: FloatArray, a: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Log determinants and ``a'A^-1 a`` (K,) of positive matrices (K, r, r), singular ones included."""
+    values, vectors = np.linalg.eigh(0.5 * (A + small.transpose(A)))
+    values = np.maximum(values, 1e-300)
+    squares = (small.transpose(vectors) @ a[..., None])[..., 0] ** 2
+    return np.log(values).sum(-1), (squares / values).sum(-1)
+
+
+def _together(
+    system: _System, factors: Sequence[FloatArray], sigma: FloatArray, prior: NormalPrior | None, codes: IntArray
+) -> Iterator[tuple[slice, IntArray, _Alone]]:
+    """Draws and rows that hang together by their group or their cluster, with the blocks (K, r, r) of these rows."""
+    residual = system.cp.design.residual
+    clusters = np.asarray(residual.clusters)
+    J = int(codes.max()) + 1
+    graph = sparse.coo_array((np.ones(codes.size), (codes, J + clusters)), shape=(J + clusters.max() + 1,) * 2)
+    joint = connected_components(graph, directed=False)[1][codes].astype(np.int64)
+    _check_size("cluster of dependent rows with the groups", np.bincount(joint))
+    for part, rows, block in _blocks(system, factors, sigma, prior, joint):
+        for members in _by_size(joint[rows]):
+            first, Q = system.cp.blocks[0].grouping.codes[rows[members]], system.Q[rows[members]]
+            P = np.stack([_precision(block, k, members, Q, first) for k in range(len(block.half))], axis=1)
+            for own, precision in zip(members, P, strict=True):
+                W = residual.whiten(system.lam, np.eye(own.size), rows[own])
+                C = residual.color(system.lam, np.eye(own.size), rows[own])
+                e = block.residual[:, own]
+                kept = C @ (2.0 * np.eye(own.size) - precision) @ C.T
+                yield part, rows[own], _Alone(W.T @ precision @ W, e @ W, kept, e @ C.T)

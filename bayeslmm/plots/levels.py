@@ -160,14 +160,14 @@ def alone(design: Design, beta: FloatArray, group: str, levels: IntArray) -> Flo
     if design.offset is not None:
         residual = residual - design.offset
     Z = np.concatenate([term.Z for term in design.terms if term.group == group], axis=1)
-    root = np.ones(design.n) if design.row_weights is None else np.sqrt(design.row_weights)
+    white = design.whitened(np.column_stack([Z, residual]), within=design.groupings[group])
     codes = design.groupings[group].codes
     sorted_rows = np.argsort(codes, kind="stable")
     starts = np.searchsorted(codes[sorted_rows], np.arange(design.groupings[group].n_levels + 1))
     out = np.full((len(levels), Z.shape[1]), np.nan)
     for k, level in enumerate(levels):
         rows = sorted_rows[starts[level] : starts[level + 1]]
-        A = Z[rows] * root[rows, None]
+        A, left = white[rows, :-1], white[rows, -1]
         if np.linalg.matrix_rank(A) == Z.shape[1]:
-            out[k] = np.linalg.lstsq(A, residual[rows] * root[rows])[0]
+            out[k] = np.linalg.lstsq(A, left)[0]
     return out

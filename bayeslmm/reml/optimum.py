@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -26,6 +26,7 @@ from bayeslmm.reml.penalty import Penalty
 from bayeslmm.reml.scale import exponent, scale_shift, scaled_down, scaled_factor
 from bayeslmm.reml.status import FitStatus
 from bayeslmm.reml.zeros import NO_RANK, TRY_ZERO, go_on, snap
+from bayeslmm.residual import NO_PARAMETERS
 from bayeslmm.types import BoolArray, FloatArray
 
 # A residual sd below this share of what the fixed effects leave, or of the rounding of y, is no variance.
@@ -97,6 +98,8 @@ class Optimum:
     doubt : float
         By how much the criterion may be wrong, or above its minimum, where that is more than rounding (-2 log
         likelihood); 0 for a fit that an independent evaluation has confirmed.
+    lam : FloatArray, shape (k,)
+        Parameters of the residual structure; empty for equal variances and for precision weights.
     """
 
     cp: CrossProducts
@@ -116,6 +119,7 @@ class Optimum:
     ridges: tuple[Ridge, ...] = ()
     penalty: Penalty | None = None
     doubt: float = 0.0
+    lam: FloatArray = field(default_factory=lambda: NO_PARAMETERS)
 
     @property
     def objective(self) -> float:

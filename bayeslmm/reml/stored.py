@@ -24,6 +24,7 @@ from bayeslmm.reml.fixed import Held, free_entries
 from bayeslmm.reml.optimum import Optimum, Vanished, fit_status, vanished_directions
 from bayeslmm.reml.scale import exponent, scale_shift, scaled_down, scaled_factor
 from bayeslmm.reml.status import FitStatus
+from bayeslmm.residual import NO_PARAMETERS
 from bayeslmm.types import AnyArray, FloatArray
 
 # Relative difference of numbers that are the same, computed on another machine.
@@ -61,6 +62,9 @@ def check_parts(design: Design, stored: Mapping[str, Any]) -> None:
     for name in ("internal", "theta"):
         if stored[name].shape != (design.n_theta,):
             raise ValueError(f"{name} has shape {stored[name].shape}, not {(design.n_theta,)}")
+    names, lam = design.residual.names, stored.get("lam", NO_PARAMETERS)
+    if lam.shape != (len(names),):
+        raise ValueError(f"lam has shape {lam.shape} for {len(names)} parameters of the residuals")
     _check_positions(design, stored["fixed"], stored["vanished"])
     _check_numbers(stored)
 
@@ -90,7 +94,7 @@ def _check_numbers(stored: Mapping[str, Any]) -> None:
 
 
 def _arrays(stored: Mapping[str, Any]) -> list[AnyArray]:
-    return [*stored["factors"], *stored["terms"], stored["internal"], stored["theta"]]
+    return [*stored["factors"], *stored["terms"], stored["internal"], stored["theta"], stored.get("lam", NO_PARAMETERS)]
 
 
 def restore(cp: CrossProducts, stored: Mapping[str, Any]) -> Optimum:

@@ -51,4 +51,4 @@ def posterior_icc(post: Draws) -> pd.DataFrame:
 
 def _explained(post: Draws) -> Explained:
     draws = post._variance_draws
-    return explained(post.design, draws.beta, draws.factors, draws.sigma)
+    return explained(post.design, draws.beta, draws.factors, draws.sigma, draws.lam)

@@ -228,7 +228,7 @@ class Fit:
     def _explained(self) -> Explained:
         optimum = self.optimum
         terms = [T[None] for T in optimum.terms]
-        return explained(self.design, self._conditional.beta, terms, np.array([optimum.sigma]))
+        return explained(self.design, self._conditional.beta, terms, np.array([optimum.sigma]), optimum.lam)
 
     @cached_property
     def _kenward_roger(self) -> KenwardRoger:

@@ -188,7 +188,8 @@ def simulate(fit: Fit, n: int = 1, random_seed: int | np.random.Generator | None
     """
     rng = generator(random_seed)
     beta = np.asarray(fit._conditional.beta[0])
-    Y = simulate_responses(fit.design, fit.optimum.terms, fit.optimum.sigma, beta, _count(fit.design, n), rng)
+    optimum, count = fit.optimum, _count(fit.design, n)
+    Y = simulate_responses(fit.design, optimum.terms, optimum.sigma, beta, count, rng, optimum.lam)
     return pd.DataFrame(Y, index=fit.design.index)
 
 
@@ -241,7 +242,7 @@ def bootstrap(
         Refits(fit.design, optimum.reml, optima)
         for optima in bootstrap_optima(
             fit.cp, optimum.terms, optimum.sigma, beta, n, rng,
-            reml=optimum.reml, fixed=fit._fixed, workers=workers,
+            reml=optimum.reml, fixed=fit._fixed, workers=workers, lam=optimum.lam,
         )
     ]  # fmt: skip
     status = [status for part in parts for status in part.optima.status]

@@ -95,9 +95,8 @@ def _response(design: Design, estimates: Estimates | None) -> str:
         effects = [effect for k in labels.terms for effect in design.terms[k].effects]
         parts += [_product(_effect(g, k, len(effects), "[i]"), name) for k, name in enumerate(effects)]
     scale = r"\sigma" if estimates is None else _number(estimates.sigma)
-    variance = f"{scale}^2" if design.weights is None else f"{scale}^2 / w_{{i}}"
     total = " + ".join([*parts, r"\varepsilon_{i}"]).replace("+ -", "- ")
-    noise = f"\\quad \\varepsilon_{{i}} \\sim N(0, {variance})"
+    noise = f"\\quad \\varepsilon_{{i}} \\sim N(0, {design.residual.latex(scale)})"
     return f"{_name(design.response)}_{{i}} &= {total}, {noise}"
 
 

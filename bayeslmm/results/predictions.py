@@ -111,7 +111,7 @@ def predict_fit(
         asked = {k: value for k, value in levels.items() if value[0] in request.groups}
         variance = variance + new_level_variance(fit.optimum.terms, rows, asked)
     if request.observation:
-        variance = variance + (1.0 if rows.weights is None else 1.0 / rows.weights)
+        variance = variance + rows.observed.variance(fit.optimum.lam)
     error = fit.optimum.sigma * np.sqrt(variance)
     half = float(ndtri(0.5 + level / 2)) * error
     return _frame(rows, np.column_stack([mean, error, mean - half, mean + half]))

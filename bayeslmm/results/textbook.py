@@ -15,7 +15,7 @@ from bayeslmm.types import FloatArray
 
 def matrices(fit: Fit) -> Matrices:
     """X, Z, Lambda, G, R and V at the estimates, with names on rows and columns."""
-    return build_matrices(fit.design, fit.optimum.terms, fit.sigma)
+    return build_matrices(fit.design, fit.optimum.terms, fit.sigma, fit.optimum.lam)
 
 
 def mme(fit: Fit, form: Literal["auto", "b", "u"] = "auto") -> MixedModelEquations:
@@ -36,7 +36,7 @@ def mme(fit: Fit, form: Literal["auto", "b", "u"] = "auto") -> MixedModelEquatio
     """
     effects = [effects.ravel() for effects in _effects(fit)]
     reference = np.concatenate([fit.fixef().to_numpy(), *effects])
-    return henderson(fit.design, fit.optimum.terms, fit.sigma, reference, form)
+    return henderson(fit.design, fit.optimum.terms, fit.sigma, reference, form, fit.optimum.lam)
 
 
 def shrinkage(fit: Fit) -> pd.DataFrame:

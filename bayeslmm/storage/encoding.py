@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayeslmm.design.design import Design
+from bayeslmm.design.stored import with_residual
 from bayeslmm.errors import StorageError
 from bayeslmm.storage.conforming import check_fields
 from bayeslmm.types import AnyArray
@@ -44,6 +46,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "bayeslmm.design.shared": ("AR1", "CompoundSymmetry", "Identity"),
     "bayeslmm.numerics.newton": ("Step",),
     "bayeslmm.likelihood.normal_prior": ("NormalPrior",),
+    "bayeslmm.residual.variance": ("Homoscedastic", "PrecisionWeights"),
     "bayeslmm.design.distinct": ("Ridge",),
     "bayeslmm.reml.optimum": ("Vanished",),
     "bayeslmm.reml.penalty": ("Penalty",),
@@ -266,7 +269,7 @@ class Decoder:
     def _object(self, d: dict[str, Any]) -> Any:
         kind = _class(d["class"], object)
         known = {f.name: f for f in fields(kind) if f.init}
-        content = {name: self.decode(value) for name, value in d["fields"].items()}
+        content = _as_now(kind, {name: self.decode(value) for name, value in d["fields"].items()})
         required = {n for n, f in known.items() if f.default is MISSING and f.default_factory is MISSING}
         odd = sorted((set(content) - set(known)) | (required - set(content)))
         if odd:
@@ -276,6 +279,11 @@ class Decoder:
             )
         check_fields(kind, content)
         return kind(**content)
+
+
+def _as_now(kind: type, content: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a class as they are now, from those that earlier versions wrote."""
+    return with_residual(content) if kind is Design else content
 
 
 def _timestamp(d: dict[str, Any]) -> pd.Timestamp:

@@ -12,6 +12,7 @@ from scipy.linalg import cholesky, qr, solve_triangular
 from bayeslmm.arguments import flag, instance
 from bayeslmm.design.design import Design, expanded
 from bayeslmm.errors import DesignError
+from bayeslmm.residual import NO_PARAMETERS
 from bayeslmm.teaching.size import check_dense
 from bayeslmm.teaching.terms import (
     block_diagonal,
@@ -19,7 +20,6 @@ from bayeslmm.teaching.terms import (
     factors_from_theta,
     response,
     sparse_Z,
-    weights,
 )
 from bayeslmm.types import FloatArray
 
@@ -39,7 +39,8 @@ class ErrorContrasts:
     ----------
     design : Design
     K : FloatArray, shape (n, n - p)
-        ``K'X = 0``. Columns of W^-1/2 K are orthonormal; without weights, those of K.
+        ``K'X = 0``. Without random effects the contrasts were independent with variance sigma^2; where residuals have
+        one variance, columns of K are orthonormal.
     """
 
     design: Design
@@ -76,8 +77,8 @@ class ErrorContrasts:
         check_sigma(sigma)
         factors = factors_from_theta(self.design, theta)
         half = (sparse_Z(self.design) @ block_diagonal(self.design, factors)).T @ self.K
-        residual = self.K / np.sqrt(weights(self.design))[:, None]
-        covariance = sigma**2 * (residual.T @ residual + half.T @ half)
+        R = self.design.residual.covariance(NO_PARAMETERS)
+        covariance = sigma**2 * (self.K.T @ (R @ self.K) + half.T @ half)
         L = cholesky(covariance, lower=True)
         standardised = solve_triangular(L, self.values, lower=True)
         log_det = 2.0 * np.log(np.diagonal(L)).sum()
@@ -141,10 +142,10 @@ def error_contrasts(model: HasDesign, *, force: bool = False) -> ErrorContrasts:
         check_dense(
             "K", design.n, design.n - design.p, "Take fewer rows, or force it: error_contrasts(model, force=True)."
         )
-    root = np.sqrt(weights(design))[:, None]
+    W = design.residual.whitening(NO_PARAMETERS)
     if design.p == 0:
-        return ErrorContrasts(design, np.diag(root[:, 0]))
+        return ErrorContrasts(design, W.T.toarray())
     # Columns of one length, so that the choice of units does not cost digits of K'X = 0.
-    columns = root * design.X
+    columns = design.whitened(design.X)
     Q, _ = qr(columns / np.linalg.norm(columns, axis=0))
-    return ErrorContrasts(design, root * Q[:, design.p :])
+    return ErrorContrasts(design, W.T @ Q[:, design.p :])

@@ -28,9 +28,9 @@ class LevelFits:
     n : IntArray, shape (J,)
         Rows.
     rss : FloatArray, shape (J,)
-        Weighted residual sum of squares.
+        Residual sum of squares.
     residuals : FloatArray, shape (n,)
-        Unweighted.
+        Of the response as it was given, whitened or not.
     """
 
     coefficients: FloatArray
@@ -41,15 +41,15 @@ class LevelFits:
     residuals: FloatArray
 
 
-def cross_products_by_level(Z: FloatArray, w: FloatArray, grouping: Grouping) -> FloatArray:
-    """``Z_l' W_l Z_l`` of every level, shape (J, c, c)."""
-    c = Z.shape[1]
-    products = (w[:, None, None] * Z[:, :, None] * Z[:, None, :]).reshape(len(w), c * c)
+def cross_products_by_level(Z: FloatArray, grouping: Grouping) -> FloatArray:
+    """``Z_l'Z_l`` of every level, shape (J, c, c); of whitened columns ``Z_l' R_l^-1 Z_l``."""
+    n, c = Z.shape
+    products = (Z[:, :, None] * Z[:, None, :]).reshape(n, c * c)
     return level_sums(grouping.codes, products, grouping.n_levels).reshape(-1, c, c)
 
 
-def least_squares_by_level(Z: FloatArray, y: FloatArray, w: FloatArray, grouping: Grouping) -> LevelFits:
-    """Weighted least squares of y on Z within every level.
+def least_squares_by_level(Z: FloatArray, y: FloatArray, grouping: Grouping) -> LevelFits:
+    """Least squares of y on Z within every level, generalised where both are whitened.
 
     An orthogonalisation (no normal equations), each step over all levels at once; a first constant column centres
     the others within the levels.
@@ -58,29 +58,25 @@ def least_squares_by_level(Z: FloatArray, y: FloatArray, w: FloatArray, grouping
     ----------
     Z : FloatArray, shape (n, c)
     y : FloatArray, shape (n,)
-    w : FloatArray, shape (n,)
-        Positive weights.
     grouping : Grouping
         J levels.
     """
     codes, J = grouping.codes, grouping.n_levels
-    root = np.sqrt(w)
-    columns = Z * root[:, None]
-    Q, R = grouped_qr(columns, codes, J)
-    projection, rest = _project(Q, y * root, codes, J)
+    Q, R = grouped_qr(Z, codes, J)
+    projection, rest = _project(Q, y, codes, J)
     independent = np.diagonal(R, axis1=1, axis2=2) > 0
     padded = R + np.eye(Z.shape[1]) * ~independent[:, None, :]
     coefficients = np.linalg.solve(padded, projection[:, :, None])[:, :, 0]
     inverse = np.linalg.inv(padded)
     unscaled = (inverse**2 * independent[:, None, :]).sum(axis=2)
-    known = _determined(padded, R, independent, np.sqrt(level_sums(codes, columns**2, J)))
+    known = _determined(padded, R, independent, np.sqrt(level_sums(codes, Z**2, J)))
     return LevelFits(
         np.where(known, coefficients, np.nan),
         np.where(known, unscaled, np.nan),
         independent.sum(axis=1),
         np.bincount(codes, minlength=J),
         level_sums(codes, rest**2, J),
-        rest / root,
+        rest,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,9 @@ from bayeslmm.design.formula import offsets_outside
 from bayeslmm.design.readable import readable
 from bayeslmm.design.screen import fill
 from bayeslmm.errors import DesignError, FormulaError
+from bayeslmm.residual import NO_PARAMETERS
 from bayeslmm.teaching.grouped import LevelFits, least_squares_by_level
-from bayeslmm.teaching.terms import response, weights
+from bayeslmm.teaching.terms import response
 from bayeslmm.types import FloatArray
 
 _SHOWN = 5
@@ -228,5 +229,7 @@ def _check_one_term(design: Design) -> None:
 
 
 def _fit(design: Design) -> LevelFits:
-    term = design.terms[0]
-    return least_squares_by_level(term.Z, response(design), weights(design), design.groupings[term.group])
+    term, lam = design.terms[0], NO_PARAMETERS
+    white = design.residual.whiten(lam, np.column_stack([term.Z, response(design)]))
+    fits = least_squares_by_level(white[:, :-1], white[:, -1], design.groupings[term.group])
+    return replace(fits, residuals=design.residual.color(lam, fits.residuals[:, None])[:, 0])

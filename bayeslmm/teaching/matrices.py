@@ -12,8 +12,9 @@ from scipy import sparse
 from bayeslmm.design.design import Design, expanded
 from bayeslmm.design.screen import fill
 from bayeslmm.errors import DesignError
+from bayeslmm.residual import NO_PARAMETERS, Residual
 from bayeslmm.teaching.size import check_dense, memory
-from bayeslmm.teaching.terms import block_diagonal, check_sigma, effect_names, response, sparse_Z, weights
+from bayeslmm.teaching.terms import block_diagonal, check_sigma, effect_names, response, sparse_Z
 from bayeslmm.types import AnyArray, FloatArray
 
 _FORCE = "Work with Z, G and R, which are sparse, or force it: {}."
@@ -36,8 +37,10 @@ class Matrices:
         Relative factor: ``b = Lambda u`` with ``u ~ N(0, sigma^2 I)``.
     sigma : float
         Residual standard deviation.
-    weights : FloatArray, shape (n,)
-        Precision weights, ones if there are none.
+    residual : Residual
+        Structure of the residuals.
+    lam : FloatArray, shape (k,)
+        Its parameters.
     rows : array, shape (n,)
         Index labels of the rows kept.
     fixed_names : tuple of str
@@ -61,7 +64,8 @@ class Matrices:
     Z: sparse.csc_array
     Lambda: sparse.csc_array
     sigma: float
-    weights: FloatArray
+    residual: Residual
+    lam: FloatArray
     rows: AnyArray
     fixed_names: tuple[str, ...]
     effects: tuple[tuple[str, str, str], ...]
@@ -86,8 +90,13 @@ class Matrices:
 
     @property
     def R(self) -> sparse.csc_array:
-        """Covariance of the residuals, ``sigma^2 W^-1``, sparse diagonal, shape (n, n)."""
-        return sparse.csc_array(sparse.diags_array(self.sigma**2 / self.weights))
+        """Covariance of the residuals, sparse, shape (n, n): ``sigma^2 I``, with precision weights ``sigma^2 W^-1``."""
+        return sparse.csc_array(self.sigma**2 * self.residual.covariance(self.lam))
+
+    @property
+    def weights(self) -> FloatArray:
+        """Precision weights, ones if there are none, shape (n,)."""
+        return np.ones(self.n) if self.residual.weights is None else self.residual.weights
 
     @property
     def V(self) -> FloatArray:
@@ -117,7 +126,8 @@ class Matrices:
             check_dense("V", self.n, self.n, _FORCE.format("covariance(force=True)"))
         half = self.Z @ (self.sigma * self.Lambda)
         V: FloatArray = (half @ half.T).toarray()
-        V[np.diag_indices(self.n)] += self.sigma**2 / self.weights
+        R = sparse.coo_array(self.R)
+        V[R.row, R.col] += R.data
         return V
 
     def to_frame(self, name: str, force: bool = False) -> pd.DataFrame:
@@ -166,7 +176,6 @@ class Matrices:
         return pd.Index(self.rows), pd.Index(list(self.fixed_names), dtype=str), effect_index(self.effects)
 
     def __repr__(self) -> str:
-        weighted = "sigma^2 W^-1" if (self.weights != 1.0).any() else "sigma^2 I"
         rank = f"rank {np.linalg.matrix_rank(self.X)}" if self.p else "no fixed effects"
         zeros = int((self.Lambda.diagonal() == 0).sum())
         lines = [
@@ -175,7 +184,7 @@ class Matrices:
             f"  Z       {self.n} x {self.q}, sparse, {self.Z.nnz} nonzeros",
             f"  Lambda  {self.q} x {self.q}, sparse, {self.Lambda.nnz} nonzeros, {zeros} zeros on its diagonal",
             f"  G       {self.q} x {self.q} = sigma^2 Lambda Lambda'",
-            f"  R       {self.n} x {self.n} = {weighted}, sigma = {self.sigma:.6g}",
+            f"  R       {self.n} x {self.n} = {self.residual.text}, sigma = {self.sigma:.6g}",
             f"  V       {self.n} x {self.n} = Z G Z' + R, dense when asked for ({memory(self.n, self.n)})",
         ]
         return fill("\n".join(lines), indent=" " * 8)
@@ -186,7 +195,9 @@ def effect_index(effects: Sequence[tuple[str, str, str]]) -> pd.MultiIndex:
     return pd.MultiIndex.from_tuples(list(effects), names=["group", "level", "effect"])
 
 
-def build_matrices(design: Design, terms: Sequence[FloatArray], sigma: float) -> Matrices:
+def build_matrices(
+    design: Design, terms: Sequence[FloatArray], sigma: float, lam: FloatArray = NO_PARAMETERS
+) -> Matrices:
     """Matrices of a design at given relative factors and sigma.
 
     Parameters
@@ -195,6 +206,8 @@ def build_matrices(design: Design, terms: Sequence[FloatArray], sigma: float) ->
     terms : sequence of FloatArray, each (c, c)
         Relative factors in the user's units, terms in the order of the formula.
     sigma : float
+    lam : FloatArray, shape (k,)
+        Parameters of the residual structure.
 
     Raises
     ------
@@ -215,7 +228,8 @@ def build_matrices(design: Design, terms: Sequence[FloatArray], sigma: float) ->
         Z=sparse_Z(design),
         Lambda=block_diagonal(design, terms),
         sigma=float(sigma),
-        weights=weights(design),
+        residual=design.residual,
+        lam=lam,
         rows=design.index,
         fixed_names=design.fixed_names,
         effects=tuple(effect_names(design)),

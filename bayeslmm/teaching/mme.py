@@ -16,6 +16,7 @@ from bayeslmm.design.design import Design
 from bayeslmm.design.readable import readable
 from bayeslmm.design.screen import fill
 from bayeslmm.errors import DesignError, FitError
+from bayeslmm.residual import NO_PARAMETERS
 from bayeslmm.teaching.matrices import Matrices, build_matrices, effect_index
 from bayeslmm.teaching.size import check_dense
 from bayeslmm.teaching.terms import block_diagonal
@@ -153,6 +154,7 @@ def henderson(
     sigma: float,
     reference: FloatArray,
     form: Literal["auto", "b", "u"] = "auto",
+    lam: FloatArray = NO_PARAMETERS,
 ) -> MixedModelEquations:
     """Assemble and solve the mixed-model equations.
 
@@ -166,6 +168,8 @@ def henderson(
         (beta, b) to compare with.
     form : {"auto", "b", "u"}
         ``"auto"``: ``"b"`` unless G is singular.
+    lam : FloatArray, shape (k,)
+        Parameters of the residual structure.
 
     Returns
     -------
@@ -183,7 +187,7 @@ def henderson(
     Henderson (1950, 1975); Robinson (1991), Statist. Sci. 6, 15-32.
     """
     choice("form", form, ("auto", "b", "u"), DesignError)
-    m = build_matrices(design, terms, sigma)
+    m = build_matrices(design, terms, sigma, lam)
     check_dense("C^-1", m.p + m.q, m.p + m.q, "Use ranef() and ranef_variances(), which need no inverse.")
     singular = singular_terms(m)
     if form == "b" and singular:
@@ -206,11 +210,12 @@ def _solve(
     else:
         columns = sparse.csc_array(m.Z @ m.Lambda)
         penalty = sparse.csc_array(sparse.eye_array(m.q) / variance)
-    precision = sparse.diags_array(m.weights / variance)
+    W = m.residual.whitening(m.lam)
+    precision = sparse.csc_array(W.T @ W / variance)
     joint = sparse.csc_array(sparse.hstack([sparse.csc_array(m.X), columns], format="csc"))
     cross = sparse.csc_array(joint.T @ precision @ joint)
     C = sparse.csc_array(cross + sparse.block_diag([sparse.csc_array((m.p, m.p)), penalty], format="csc"))
-    rhs = joint.T @ (m.weights / variance * m.y)
+    rhs = joint.T @ (precision @ m.y)
     inverse = _inverse(C.toarray())
     # The second product takes up what rounding left of the right-hand side.
     unknowns = inverse @ rhs

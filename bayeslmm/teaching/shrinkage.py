@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.design.design import Design, RandomTerm, expanded
-from bayeslmm.design.grouping import Grouping
 from bayeslmm.design.labels import group_labels
 from bayeslmm.teaching.grouped import cross_products_by_level, least_squares_by_level
-from bayeslmm.teaching.terms import response, weights
+from bayeslmm.teaching.terms import response
 from bayeslmm.types import FloatArray
 
 
@@ -67,24 +66,23 @@ def shrinkage_table(
     rest = response(design) - design.X @ beta - np.sum(predicted, axis=0)
     names = {i: labels.term_effects(i) for labels in group_labels(design) for i in labels.terms}
     frames = [
-        _frame(term, design.groupings[term.group], names[i], weights(design), rest + predicted[i], terms[i], effects[i])
-        for i, term in enumerate(design.terms)
+        _frame(design, term, names[i], rest + predicted[i], terms[i], effects[i]) for i, term in enumerate(design.terms)
     ]
     return pd.concat(frames, ignore_index=True)
 
 
 def _frame(
+    design: Design,
     term: RandomTerm,
-    grouping: Grouping,
     names: tuple[str, ...],
-    w: FloatArray,
     partial: FloatArray,
     T: FloatArray,
     blup: FloatArray,
 ) -> pd.DataFrame:
-    A = cross_products_by_level(term.Z, w, grouping)
-    W, eigenvalues = shrinkage_matrices(A, T)
-    raw = least_squares_by_level(term.Z, partial, w, grouping).coefficients
+    grouping = design.groupings[term.group]
+    white = design.whitened(np.column_stack([term.Z, partial]), within=grouping)
+    W, eigenvalues = shrinkage_matrices(cross_products_by_level(white[:, :-1], grouping), T)
+    raw = least_squares_by_level(white[:, :-1], white[:, -1], grouping).coefficients
     J, c = blup.shape
     counts = np.bincount(grouping.codes, minlength=J)
     return pd.DataFrame(

@@ -103,8 +103,3 @@ def block_diagonal(design: Design, tiles: Sequence[FloatArray]) -> sparse.csc_ar
 def response(design: Design) -> FloatArray:
     """The response without the offset, shape (n,)."""
     return design.y if design.offset is None else design.y - design.offset
-
-
-def weights(design: Design) -> FloatArray:
-    """Precision weights (n,), ones if there are none."""
-    return np.ones(design.n) if design.weights is None else design.weights

@@ -12,6 +12,7 @@ from bayeslmm.design.design import Design, RandomTerm
 from bayeslmm.design.dropped import DroppedRows
 from bayeslmm.design.grouping import Grouping
 from bayeslmm.design.shared import AR1, CompoundSymmetry, Identity
+from bayeslmm.residual import make_residual
 
 N = 30
 
@@ -93,7 +94,7 @@ def make_design(
         aliased=(),
         terms=terms,
         groupings={term.group: every[term.group] for term in terms},
-        weights=rng.uniform(0.5, 3.0, N) if weights else None,
+        residual=make_residual(N, rng.uniform(0.5, 3.0, N) if weights else None),
         offset=rng.normal(size=N) if offset else None,
         index=np.arange(N),
         dropped=DroppedRows(),

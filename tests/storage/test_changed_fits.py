@@ -324,7 +324,9 @@ def test_what_follows_from_the_factors_is_not_believed(kind: str, tmp_path: Path
 @pytest.mark.parametrize("name", ["y", "X", "weights", "offset"])
 def test_numbers_of_a_model_are_finite(name: str, value: float, tmp_path: Path) -> None:
     header, parts = without_checksums(members("model"))
-    member = f"{header['content']['design']['fields'][name]['key']}.npy"
+    fields = header["content"]["design"]["fields"]
+    fields = fields["residual"]["fields"] if name == "weights" else fields
+    member = f"{fields[name]['key']}.npy"
     array = array_of(parts[member]).copy()
     array.flat[3] = value
     content = zipped(parts | {"header.json": json.dumps(header).encode(), member: npy(array)})

@@ -136,7 +136,7 @@ CHANGES: dict[str, Callable[[Header, Arrays], None]] = {
     "y of no dimension": set_array("design", "y")(np.array(1.0)),
     "y of text": set_array("design", "y")(lambda a: a.astype(str)),
     "X of another shape": set_array("design", "X")(lambda a: a[:, :-1]),
-    "weights of another shape": set_array("design", "weights")(np.ones((60, 60))),
+    "weights of another shape": set_array("design", "residual", "weights")(np.ones((60, 60))),
     "frequency of zero": set_array("design", "frequency")(lambda a: first_number(a, 0)),
     "copies of 1e9": set_array("design", "recipe", "frequency")(lambda a: first_number(a, 10**9)),
     "codes of a column": set_array("design", "recipe", "columns", "f", "values")(lambda a: first_number(a, 10**9)),

@@ -1,0 +1,18 @@
+"""Residual structures: how the residuals of the rows vary and hang together, given sigma."""
+
+from bayeslmm.residual.residual import NO_PARAMETERS, Chosen, Residual, crosses, log_dets
+from bayeslmm.residual.text import written_scale
+from bayeslmm.residual.variance import Homoscedastic, IndependentRows, PrecisionWeights, make_residual
+
+__all__ = [
+    "NO_PARAMETERS",
+    "Chosen",
+    "Homoscedastic",
+    "IndependentRows",
+    "PrecisionWeights",
+    "Residual",
+    "crosses",
+    "log_dets",
+    "make_residual",
+    "written_scale",
+]
