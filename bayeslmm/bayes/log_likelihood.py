@@ -17,7 +17,7 @@ from bayeslmm.errors import FitError
 from bayeslmm.likelihood import CrossProducts, evaluate, small
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.conditional import internal_beta
-from bayeslmm.likelihood.crossproducts import internal_blocks
+from bayeslmm.likelihood.reduction import frame_columns
 from bayeslmm.likelihood.structure import parents
 from bayeslmm.likelihood.within import grouped_qr, level_products, level_sums, split_columns
 from bayeslmm.types import AnyArray, FloatArray, IntArray
@@ -278,7 +278,7 @@ class _Nest:
 
     @classmethod
     def of(cls, cp: CrossProducts) -> _Nest:
-        design, (_, blocks, columns) = cp.design, internal_blocks(cp.design)
+        design, blocks, columns = cp.design, cp.blocks, frame_columns(cp)
         order = tuple(sorted(range(len(blocks)), key=lambda k: -blocks[k].n_levels))
         root = np.ones(design.n) if design.row_weights is None else np.sqrt(design.row_weights)
         first = blocks[order[0]].grouping

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bayeslmm.design.covariance import CovarianceStructure
 from bayeslmm.design.lazy import LabelsByReason, Lazy
@@ -13,6 +13,11 @@ from bayeslmm.types import AnyArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from bayeslmm.design.recipe import Recipe
+
+
+# How sums over the rows are kept: the largest factor level by level and all else in one dense piece, or nested factors
+# one after the other and crossed ones in cells; by the number of effects outside the largest factor if "auto".
+type Store = Literal["auto", "levels", "hierarchy"]
 
 
 @by_value
@@ -158,6 +163,8 @@ class Design:
         How to evaluate the formula on other rows; None for a design put together by hand.
     notes : Notes
         What is odd about the data, in words; no part of what makes two designs equal.
+    store : {"auto", "levels", "hierarchy"}
+        How sums over the rows are kept, which changes no result; no part of what makes two designs equal.
     """
 
     formula: str
@@ -175,6 +182,7 @@ class Design:
     frequency: IntArray | None = None
     recipe: Recipe | None = field(default=None, repr=False)
     notes: Notes = field(default_factory=Notes, repr=False, compare=False)
+    store: Store = field(default="auto", repr=False, compare=False)
 
     @property
     def n(self) -> int:
