@@ -16,7 +16,6 @@ from bayeslmm.likelihood import accurate as acc
 from bayeslmm.likelihood import accurate_derivatives as accd
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.criteria import LOG_2PI, log_determinant
-from bayeslmm.likelihood.crossproducts import Levels
 from bayeslmm.reml.confirm import BUDGET, WIDE
 from bayeslmm.types import FloatArray
 
@@ -62,7 +61,7 @@ class CriterionAt:
     def _evaluation(self) -> Factor | acc.Accurate | None:
         """The evaluation by blocks, or one on the rows where that loses digits and the data are small enough."""
         cp, factors = self.cp, self._factors()
-        affordable = isinstance(cp.store, Levels) and acc.size_of(cp) <= BUDGET
+        affordable = cp.sums.batched and acc.size_of(cp) <= BUDGET
         if affordable and _loses_digits(cp, factors):
             found = acc.evaluate_accurately(acc.rows_of(cp), [T[0] for T in factors])
             if found is not None:
@@ -129,11 +128,11 @@ def in_theta(
         These M; None for the identity.
     """
     given, parts = split_theta(cp.design, theta), [np.zeros(0)] * len(cp.design.terms)
-    for b, (columns, term) in par.enumerate_terms(cp):
+    for b, columns, term, structure in cp.frame.terms:
         block = cp.blocks[b]
         outer = block.inverse_basis[:, columns]
         outer = outer if metrics is None else np.linalg.solve(metrics[b], outer)
-        changes = outer @ cp.design.terms[term].structure.theta_directions(given[term]) @ outer.T
+        changes = outer @ structure.theta_directions(given[term]) @ outer.T
         parts[term] = (changes * slopes[b]).sum(axis=(1, 2))
     return np.concatenate(parts)
 
