@@ -43,9 +43,16 @@ if TYPE_CHECKING:
     from bayeslmm.datasets import list_datasets, load_dataset
     from bayeslmm.design import Design, parse_formula
     from bayeslmm.design.contrasts import Treatment
-    from bayeslmm.design.covariance import Diagonal, Unstructured
+    from bayeslmm.design.covariance import (
+        AR1,
+        CompoundSymmetry,
+        Diagonal,
+        HeterogeneousCompoundSymmetry,
+        Identity,
+        Toeplitz,
+        Unstructured,
+    )
     from bayeslmm.design.lint import lint
-    from bayeslmm.design.shared import AR1, CompoundSymmetry, Identity
     from bayeslmm.errors import (
         ArgumentError,
         BayesLMMError,
@@ -82,9 +89,11 @@ _HOMES = {
     "Treatment": "bayeslmm.design.contrasts",
     "Unstructured": "bayeslmm.design.covariance",
     "Diagonal": "bayeslmm.design.covariance",
-    "Identity": "bayeslmm.design.shared",
-    "CompoundSymmetry": "bayeslmm.design.shared",
-    "AR1": "bayeslmm.design.shared",
+    "HeterogeneousCompoundSymmetry": "bayeslmm.design.covariance",
+    "Identity": "bayeslmm.design.covariance",
+    "Toeplitz": "bayeslmm.design.covariance",
+    "CompoundSymmetry": "bayeslmm.design.covariance",
+    "AR1": "bayeslmm.design.covariance",
     "calibrate": "bayeslmm.calibration",
     "Calibration": "bayeslmm.calibration",
     "Cell": "bayeslmm.calibration",
@@ -162,6 +171,7 @@ __all__ = [
     "HalfCauchy",
     "HalfNormal",
     "HalfT",
+    "HeterogeneousCompoundSymmetry",
     "Identity",
     "InverseGammaVariance",
     "Model",
@@ -176,6 +186,7 @@ __all__ = [
     "Relative",
     "SingularFitWarning",
     "StorageError",
+    "Toeplitz",
     "Treatment",
     "Uniform",
     "Unstructured",

@@ -36,10 +36,13 @@ _NUMERIC = "biufcMmUS"
 # What files hold: module to its classes. A name that is not here is never looked up.
 CLASSES: dict[str, tuple[str, ...]] = {
     "bayeslmm.design.contrasts": ("Treatment",),
-    "bayeslmm.design.covariance": ("Diagonal", "Unstructured"),
+    "bayeslmm.design.covariance.autoregressive": ("AR1",),
+    "bayeslmm.design.covariance.compound": ("CompoundSymmetry", "HeterogeneousCompoundSymmetry"),
+    "bayeslmm.design.covariance.entries": ("Diagonal", "Unstructured"),
+    "bayeslmm.design.covariance.products": ("Identity",),
+    "bayeslmm.design.covariance.toeplitz": ("Toeplitz",),
     "bayeslmm.design.design": ("Design", "DroppedRows", "Grouping", "Notes", "RandomTerm"),
     "bayeslmm.design.recipe": ("Column", "NamedContrasts", "Recipe"),
-    "bayeslmm.design.shared": ("AR1", "CompoundSymmetry", "Identity"),
     "bayeslmm.numerics.newton": ("Step",),
     "bayeslmm.likelihood.normal_prior": ("NormalPrior",),
     "bayeslmm.design.distinct": ("Ridge",),
@@ -62,6 +65,14 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "bayeslmm.bayes.priors": ("Priors",),
     "bayeslmm.bayes.self_check": ("SelfCheck",),
     "bayeslmm.bayes.term_priors": ("Chi", "Decov", "DecovMarginal", "FlatFactor", "Relative", "Wishart"),
+}
+# Where files of earlier versions have classes from, to where these are.
+_MOVED = {
+    "bayeslmm.design.covariance:Diagonal": "bayeslmm.design.covariance.entries:Diagonal",
+    "bayeslmm.design.covariance:Unstructured": "bayeslmm.design.covariance.entries:Unstructured",
+    "bayeslmm.design.shared:AR1": "bayeslmm.design.covariance.autoregressive:AR1",
+    "bayeslmm.design.shared:CompoundSymmetry": "bayeslmm.design.covariance.compound:CompoundSymmetry",
+    "bayeslmm.design.shared:Identity": "bayeslmm.design.covariance.products:Identity",
 }
 # Of types of numbers in text: one number, boolean or time, none with a size or parts of its own choice.
 _SCALAR = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248]|[mM]8(\[\d{0,4}(Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as)\])?)")
@@ -285,7 +296,7 @@ def _timestamp(d: dict[str, Any]) -> pd.Timestamp:
 
 
 def _class(path: str, base: type) -> Any:
-    module, _, name = path.partition(":")
+    module, _, name = _MOVED.get(path, path).partition(":")
     kind = getattr(import_module(module), name, None) if name in CLASSES.get(module, ()) else None
     if not isinstance(kind, type) or not issubclass(kind, base):
         raise VersionError(f"The file holds a {path!r}, which this version of bayeslmm does not know.")

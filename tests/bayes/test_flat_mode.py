@@ -19,7 +19,6 @@ from bayeslmm.bayes.target import Target, make_target
 from bayeslmm.datasets import load_dataset
 from bayeslmm.design import build_design
 from bayeslmm.design.design import Design
-from bayeslmm.design.shared import Shared
 from bayeslmm.likelihood import cross_products
 from bayeslmm.reml import optimise
 
@@ -50,7 +49,7 @@ def profiled_reml(design: Design, factors: list[np.ndarray]) -> float:
 def theta(target: Target, x: np.ndarray) -> np.ndarray:
     parts = []
     for term, T in zip(target.cp.design.terms, target.terms(x[None])[0], strict=True):
-        if isinstance(term.structure, Shared) and term.structure.shared:
+        if term.structure.shared:
             parts.append(term.structure.theta(T[0]))
         else:
             parts.append(T[0][term.structure.rows, term.structure.cols])
