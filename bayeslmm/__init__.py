@@ -30,6 +30,8 @@ if TYPE_CHECKING:
         Uniform,
         Wishart,
     )
+    from bayeslmm.boundary.zero_test import ZeroTest, ZeroTests
+    from bayeslmm.boundary.zero_tests import ranova
     from bayeslmm.calibration import (
         Calibration,
         Cell,
@@ -52,7 +54,6 @@ if TYPE_CHECKING:
         Toeplitz,
         Unstructured,
     )
-    from bayeslmm.design.lint import lint
     from bayeslmm.errors import (
         ArgumentError,
         BayesLMMError,
@@ -67,11 +68,11 @@ if TYPE_CHECKING:
         SingularFitWarning,
         StorageError,
     )
+    from bayeslmm.faces import Posterior, REMLResult
     from bayeslmm.likelihood import NormalPrior
+    from bayeslmm.linting.check import lint
     from bayeslmm.model import Model, load
     from bayeslmm.plots import plot_boundary, plot_coverage, plot_shrinkage, plot_variance
-    from bayeslmm.results import Posterior, REMLResult
-    from bayeslmm.results.zero_tests import ZeroTest, ZeroTests, ranova
     from bayeslmm.teaching import error_contrasts, lm_list
 
 __version__ = "0.1.0"
@@ -81,11 +82,11 @@ _ERRORS = "bayeslmm.errors"
 _HOMES = {
     "Model": "bayeslmm.model",
     "load": "bayeslmm.model",
-    "REMLResult": "bayeslmm.results",
-    "Posterior": "bayeslmm.results",
+    "REMLResult": "bayeslmm.faces",
+    "Posterior": "bayeslmm.faces",
     "Design": "bayeslmm.design",
     "parse_formula": "bayeslmm.design",
-    "lint": "bayeslmm.design.lint",
+    "lint": "bayeslmm.linting.check",
     "Treatment": "bayeslmm.design.contrasts",
     "Unstructured": "bayeslmm.design.covariance",
     "Diagonal": "bayeslmm.design.covariance",
@@ -104,9 +105,9 @@ _HOMES = {
     "compare": "bayeslmm.comparison",
     "Comparison": "bayeslmm.comparison",
     "plot_variance": "bayeslmm.plots",
-    "ranova": "bayeslmm.results.zero_tests",
-    "ZeroTest": "bayeslmm.results.zero_tests",
-    "ZeroTests": "bayeslmm.results.zero_tests",
+    "ranova": "bayeslmm.boundary.zero_tests",
+    "ZeroTest": "bayeslmm.boundary.zero_test",
+    "ZeroTests": "bayeslmm.boundary.zero_test",
     "plot_boundary": "bayeslmm.plots",
     "plot_coverage": "bayeslmm.plots",
     "plot_shrinkage": "bayeslmm.plots",

@@ -16,7 +16,7 @@ import numpy as np
 from bayeslmm.design.covariance import CovarianceStructure, canonical
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.crossproducts import CrossProducts
-from bayeslmm.types import FloatArray, IntArray
+from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,8 @@ class Axis:
         Coordinate of u that the target takes.
     polar : tuple of int or None
         Coordinates that an angle and a length take the place of.
+    lengths : tuple of int or None
+        Coordinates of both standard deviations of a correlation that is an angle.
     order : IntArray, shape (d,)
         Coordinates of u that are free, the target first.
     unit, power : float
@@ -100,6 +102,7 @@ class Axis:
     frames: tuple[FloatArray, ...]
     place: int
     polar: tuple[int, int] | None
+    lengths: tuple[int, int] | None
     order: IntArray
     unit: float
     power: float
@@ -128,12 +131,14 @@ def axis(cp: CrossProducts, held: Sequence[int], target: ProfileTarget) -> Axis:
     place, unit, ends = k, 1.0, (-np.inf, np.inf)
     polar: tuple[int, int] | None = None
     structure: CovarianceStructure | None = None
+    lengths: tuple[int, int] | None = None
     for piece in known:
         own = piece.term == target.term and target.kind in ("sd", "ratio", "corr")
         W = _frame(cp, piece, target.effects if own else ())
         frames.append(W)
         if own:
             place, polar, ends = _own_place(piece, target)
+            lengths = None if polar is None else (piece.span.start + piece.shape.sd_place(0), polar[1])
             unit = _unit(cp, piece, W, target)
             structure = piece.shape
     functional = np.zeros(cp.p)
@@ -141,19 +146,20 @@ def axis(cp: CrossProducts, held: Sequence[int], target: ProfileTarget) -> Axis:
         place, functional = k + 1, cp.fixed.transform[target.term]
     free = [i for piece in known if piece.term not in held for i in range(piece.span.start, piece.span.stop)]
     order = [place] + [i for i in [*free, k, k + 1] if i != place]
-    lengths = _lengths(known, free) if target.kind in ("sd", "sigma") else {}
+    scaled = _lengths(known, free) if target.kind in ("sd", "sigma") else {}
     return Axis(
         target,
         tuple(frames),
         place,
         polar,
+        lengths,
         np.array(order),
         unit,
         structure.sd_power if structure is not None and target.kind != "corr" else 1.0,
         ends,
         functional,
-        np.array(list(lengths), dtype=int),
-        np.array(list(lengths.values())),
+        np.array(list(scaled), dtype=int),
+        np.array(list(scaled.values())),
         structure,
         _solved(known, target) if structure is not None and target.kind == "corr" else None,
     )
@@ -171,6 +177,27 @@ def _solved(known: Sequence[Piece], target: ProfileTarget) -> tuple[slice, int] 
         return None
     shapes = slice(piece.span.start + len(piece.shape.sd_effects), piece.span.stop)
     return shapes, piece.span.start + piece.shape.pair_place(*target.effects)[0] - shapes.start
+
+
+def relative_lengths(known: Sequence[Piece], axes: Axis) -> tuple[IntArray, FloatArray]:
+    """Places among the free coordinates, without the target, of sds and entries of factors relative to sigma.
+
+    With the powers of theirs that these are.
+    """
+    angle = axes.polar[0] if axes.polar is not None else -1
+    found = _lengths(known, axes.order.tolist())
+    own = [i for i in axes.order[1:].tolist() if i in found and i not in (angle, *axes.absolute.tolist())]
+    places = np.flatnonzero(np.isin(axes.order[1:], own))
+    return places, np.array([found[i] for i in axes.order[1:][places].tolist()])
+
+
+def signed_lengths(known: Sequence[Piece], axes: Axis) -> IntArray:
+    """Places, as above, of the lengths that a correlation changes its sign with; none for other targets."""
+    if axes.polar is None:
+        return np.zeros(0, dtype=np.int64)
+    angle, length = axes.polar
+    first = next(piece.span.start for piece in known if piece.span.start <= angle < piece.span.stop)
+    return np.flatnonzero(np.isin(axes.order[1:], (first, length)))
 
 
 def _own_place(piece: Piece, target: ProfileTarget) -> tuple[int, tuple[int, int] | None, tuple[float, float]]:
@@ -222,6 +249,14 @@ def start(cp: CrossProducts, axes: Axis, factors: Sequence[FloatArray]) -> Float
         own, k = axes.solved
         u[:, own.start + k] = axes.structure.one_shape(axes.structure.correlations(u[:, own])[:, k])
     return u
+
+
+def mirrored(axes: Axis, u: FloatArray) -> BoolArray:
+    """Whether coordinates u (K, k + 2) have standard deviations of opposite signs: the correlation is minus its own."""
+    if axes.lengths is None:
+        return np.zeros(u.shape[0], dtype=bool)
+    first, second = axes.lengths
+    return np.asarray(np.sign(u[:, first]) * np.sign(u[:, second]) < 0)
 
 
 def units(known: Sequence[Piece], axes: Axis, u: FloatArray) -> FloatArray:

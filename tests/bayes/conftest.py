@@ -17,7 +17,9 @@ from bayeslmm.design.covariance import (
     Toeplitz,
     Unstructured,
 )
-from bayeslmm.design.design import Design, DroppedRows, Grouping, RandomTerm
+from bayeslmm.design.design import Design, RandomTerm
+from bayeslmm.design.dropped import DroppedRows
+from bayeslmm.design.grouping import Grouping
 
 N = 30
 

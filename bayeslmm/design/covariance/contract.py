@@ -220,6 +220,10 @@ class CovarianceStructure(ABC):
     def pair_place(self, a: int, b: int) -> tuple[int, int | None]:
         """The coordinate of a correlation; of an unstructured factor those two that give an angle and a length."""
 
+    @abstractmethod
+    def freed_by(self, pair: tuple[int, ...]) -> tuple[int, ...]:
+        """Effects without whose variance the correlation of a pair may be anything."""
+
     @property
     @abstractmethod
     def lengths(self) -> BoolArray:

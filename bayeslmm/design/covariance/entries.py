@@ -126,6 +126,9 @@ class Entries(CovarianceStructure):
     def apart(self) -> CovarianceStructure:
         return self
 
+    def freed_by(self, pair: tuple[int, ...]) -> tuple[int, ...]:
+        return pair
+
     @property
     def lengths(self) -> BoolArray:
         return np.ones(self.rows.size, dtype=bool)

@@ -245,6 +245,11 @@ class Products(CovarianceStructure):
     def pair_place(self, a: int, b: int) -> tuple[int, int | None]:
         return self._n + self.pairs.index((a, b)), None
 
+    def freed_by(self, pair: tuple[int, ...]) -> tuple[int, ...]:
+        if self.heterogeneous:
+            return pair if self.size == 2 else ()
+        return pair[:1]
+
     @property
     def sd_power(self) -> float:
         return 2.0 if self.heterogeneous else 1.0
