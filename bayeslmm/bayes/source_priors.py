@@ -22,9 +22,9 @@ from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.pymc_correlations import beta_shapes
 from bayeslmm.bayes.pymc_priors import one_variable, sd_name, suffix_of
 from bayeslmm.bayes.term_priors import Chi, Decov, Relative
+from bayeslmm.design.covariance import KNOWN
 from bayeslmm.design.design import Design
 from bayeslmm.design.names import literal
-from bayeslmm.design.shared import CompoundSymmetry, Shared
 from bayeslmm.errors import PriorError
 
 # Functions that a source needs if it calls them.
@@ -37,19 +37,7 @@ HELPERS: dict[str, tuple[str, ...]] = {
         "def root_gamma(alpha, beta, size):",
         "    return pm.math.sqrt(pm.Gamma.dist(alpha=alpha, beta=beta, size=size))",
     ),
-    "correlation_factor": (
-        "def correlation_factor(partial, size):",
-        '    """Cholesky factor of a correlation matrix from partial correlations of a < b given those before a."""',
-        "    L = [[0.0] * size for _ in range(size)]",
-        "    rest = [1.0] * size",
-        "    for k, (a, b) in enumerate(zip(*np.triu_indices(size, 1))):",
-        "        L[b][a] = partial[k] * rest[b]",
-        "        rest[b] = rest[b] * pt.sqrt(1 - partial[k] ** 2)",
-        "    for k in range(size):",
-        "        L[k][k] = rest[k]",
-        "    return pt.stack([pt.stack(row) for row in L])",
-    ),
-}
+} | {name: lines for structure in KNOWN.values() for name, lines in structure.source_helpers.items()}
 
 
 # Families with a distribution in PyMC: its name, and its parameters with the attributes that hold them.
@@ -144,17 +132,8 @@ def correlation_lines(design: Design, group: GroupLayout, priors: Priors, name: 
         if not free:
             blocks.append(f"pt.eye({size})")
             continue
-        if isinstance(structure, Shared):
-            low, high = structure.correlation_range
-            lines.append(f"rho = {low} + {high - low} * r[{start}]")
-            compound = isinstance(structure, CompoundSymmetry)
-            power = f"np.not_equal.outer(range({size}), range({size}))"
-            power = power if compound else f"abs(np.subtract.outer(range({size}), range({size})))"
-            lines.append(f"L{k} = pt.linalg.cholesky(rho ** {power})")
-            correlations.append("pt.atleast_1d(rho)")
-        else:
-            lines.append(f"L{k} = correlation_factor(2 * r[{start}:{start + free}] - 1, {size})")
-            correlations.append(f"(L{k} @ L{k}.T)[np.triu_indices({size}, 1)]")
+        lines += structure.source_root(f"L{k}", f"r[{start}:{start + free}]")
+        correlations.append(structure.source_correlations(f"L{k}"))
         blocks.append(f"L{k}")
         start += free
     joined = blocks[0] if len(blocks) == 1 else f"pt.linalg.block_diag({', '.join(blocks)})"

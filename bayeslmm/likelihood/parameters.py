@@ -8,7 +8,7 @@ under a rescaling of single columns keeps to the user's columns, up to one commo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
@@ -42,7 +42,7 @@ def starts(cp: CrossProducts) -> FloatArray:
     candidates = [from_blocks(cp, factors)]
     order = cp.frame.terms
     scales = np.concatenate([s.scales for *_, s in order])
-    plain = scales.sum() > 1 and not any(s.shared for *_, s in order) and not at_an_end(factors)
+    plain = scales.sum() > 1 and all(s.plain for *_, s in order) and not at_an_end(factors)
     if cp.sums.batched and not plain:
         ratios = _ratios(cp.sums) if scales.sum() == 1 else _FEW
         ratios = ratio_grid(cp) if scales.size == 1 else ratios
@@ -67,7 +67,7 @@ def scale_grid(cp: CrossProducts) -> tuple[FloatArray, FloatArray]:
     order = cp.frame.terms
     scales = np.concatenate([s.scales for *_, s in order])
     count = int(scales.sum())
-    wanted = 1 < count <= _MOST_SCALES and not any(s.shared for *_, s in order)
+    wanted = 1 < count <= _MOST_SCALES and all(s.plain for *_, s in order)
     cheap = wanted and cp.sums.batched and cp.sums.between * _COARSE.size**count <= _AFFORDABLE
     if not (cheap and _unequal(cp)):
         return np.zeros(0), np.zeros((0, scales.size))
@@ -204,11 +204,7 @@ def without_small(cp: CrossProducts, internal: FloatArray, limit: float) -> Floa
     for *_, structure in cp.frame.terms:
         part = slice(position, position + len(structure.rows))
         position = part.stop
-        if structure.batched:
-            out[:, part] = structure.cleaned(internal[:, part], limit)
-            continue
-        for k, x in enumerate(internal[:, part]):
-            out[k, part] = structure.cleaned(x, limit)
+        out[:, part] = structure.cleaned(internal[:, part], limit)
     return out
 
 
@@ -226,7 +222,7 @@ def gradient(cp: CrossProducts, factors: Sequence[FloatArray], first: Derivative
     for b, columns, _, structure in cp.frame.terms:
         W = frame(cp, b, columns, structure)
         T, slopes = in_frame(cp, factors, first, b, columns, W)
-        parts.append(_each(structure, structure.gradient, T, slopes))
+        parts.append(structure.gradient(T, slopes))
     return np.concatenate(parts, axis=1)
 
 
@@ -239,14 +235,14 @@ def hessian(
     for b, columns, _, structure in cp.frame.terms:
         W = frame(cp, b, columns, structure)
         T, slopes = in_frame(cp, factors, first, b, columns, W)
-        change = _each(structure, structure.directions, T)
+        change = structure.directions(T)
         change = change if W is None else W @ change @ W.T
         if len(cp.blocks[b].slices) > 1:
             whole = np.zeros((*change.shape[:2], *factors[b].shape[1:]))
             whole[:, :, columns, columns] = change
             change = whole
         directions[b].append(change)
-        curvature.append(_each(structure, structure.curvature, T, slopes))
+        curvature.append(structure.curvature(T, slopes))
     stacks = [d[0] if len(d) == 1 else np.concatenate(d, axis=1) for d in directions]
     H = first.second(stacks, traces_of)
     position = 0
@@ -255,10 +251,3 @@ def hessian(
         H[:, position:stop, position:stop] += local
         position = stop
     return H
-
-
-def _each(structure: CovarianceStructure, method: Callable[..., FloatArray], *arrays: FloatArray) -> FloatArray:
-    """A method of a structure at every point; those with free entries take all at once."""
-    if structure.batched:
-        return method(*arrays)
-    return np.stack([method(*one) for one in zip(*arrays, strict=True)])

@@ -169,7 +169,7 @@ def _row(optima: Optima, k: int) -> Optima:
 
 def fitted_together(cp: CrossProducts, held: bool = False) -> bool:
     """Whether `optimise_many` solves all responses by one iteration; `held`: some theta is not estimated."""
-    return takes_responses(cp) and not held and not any(s.shared for *_, s in cp.frame.terms)
+    return takes_responses(cp) and not held and all(s.plain for *_, s in cp.frame.terms)
 
 
 def _join(parts: list[Optima]) -> Optima:

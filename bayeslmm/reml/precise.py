@@ -117,12 +117,9 @@ def _effects(precise: Precise) -> list[BoolArray]:
     groups, position, cp = list[BoolArray](), 0, precise.cp
     full = np.zeros(precise.held.free.size, dtype=bool)
     for *_, structure in cp.frame.terms:
-        rows, scales = np.asarray(structure.rows), np.asarray(structure.scales)
-        part = slice(position, position + rows.size)
+        part = slice(position, position + len(structure.rows))
         position = part.stop
-        masks = [scales & np.eye(rows.size, dtype=bool)[i] for i in range(rows.size)] if structure.shared else []
-        masks += [] if structure.shared else [rows == i for i in range(structure.size)]
-        for mask in masks if len(masks) == 1 else [scales if structure.shared else rows >= 0, *masks]:
+        for mask in structure.growing:
             one = full.copy()
             one[part] = mask
             if one[precise.held.free].any():
