@@ -121,7 +121,7 @@ class BayesianModel:
 
         settings = Settings(draws, method, chains, tune, random_seed, progressbar, log_likelihood, keep)
         drawn = sample_posterior(self._design, priors, settings, lambda: (self.cross_products, self._optimum(True)))
-        return Posterior.of(drawn)
+        return Posterior._of(drawn)
 
     def to_pymc(
         self,

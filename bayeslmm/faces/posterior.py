@@ -49,7 +49,7 @@ class Posterior(Draws):
     add_groups = predictions.add_groups
 
     @classmethod
-    def of(cls, draws: Draws) -> Posterior:
+    def _of(cls, draws: Draws) -> Posterior:
         """The same draws, with what can be asked of them."""
         return cls(**{field.name: getattr(draws, field.name) for field in fields(draws)})
 

@@ -204,22 +204,22 @@ class Fit:
         """The minimum of the other criterion, ML after REML and the reverse."""
         return optimise(self.cp, not self.optimum.reml, fixed=self._fixed)
 
-    def by_criterion(self, criterion: str | None) -> Optimum:
+    def _by_criterion(self, criterion: str | None) -> Optimum:
         criterion = choice("criterion", criterion, (None, "REML", "ML"), DesignError)
-        return self.optimum if criterion in (None, self.criterion_name) else self._other_optimum
+        return self.optimum if criterion in (None, self._criterion_name) else self._other_optimum
 
     @property
-    def criterion_name(self) -> str:
+    def _criterion_name(self) -> str:
         return "REML" if self.optimum.reml else "ML"
 
-    def estimates_of(self, optimum: Optimum) -> pd.Series:
+    def _estimates_of(self, optimum: Optimum) -> pd.Series:
         if optimum is self.optimum:
             return self.estimates()
         known = self._parameters
-        values = estimates(known, optimum.terms, optimum.sigma, self.beta_of(optimum))
+        values = estimates(known, optimum.terms, optimum.sigma, self._beta_of(optimum))
         return pd.Series(values, index=[p.label for p in known], name="estimate")
 
-    def beta_of(self, optimum: Optimum) -> FloatArray:
+    def _beta_of(self, optimum: Optimum) -> FloatArray:
         if optimum is self.optimum:
             return np.asarray(self._conditional.beta[0])
         return np.asarray(conditional_means(self.cp, optimum.factors, optimum.factor).beta[0])

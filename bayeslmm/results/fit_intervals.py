@@ -67,7 +67,7 @@ def profile(
     >>> (curve["criterion"] - fit.criterion).round(2).tolist()
     [6.37, 0.0]
     """
-    optimum, parameter = fit.by_criterion(criterion), find_derived(fit.design, label)
+    optimum, parameter = fit._by_criterion(criterion), find_derived(fit.design, label)
     check_minimum(optimum, [parameter])
     return readable(profile_frame(fit.cp, optimum, parameter, values))
 
@@ -141,16 +141,16 @@ def confint(
     icc_Batch[Intercept]     0.084      0.848
     """
     level = check_level(level)
-    optimum = fit.by_criterion(criterion)
+    optimum = fit._by_criterion(criterion)
     choice("method", method, ("profile", "wald", "pivot", "bootstrap"), DesignError)
     choice("kind", kind, ("percentile", "basic"), DesignError)
     generator(random_seed), _count(fit.design, n)
     if method == "bootstrap":
         return bootstrap(fit, n, random_seed, criterion=criterion).confint(level, kind, parameters)
     if method == "profile":
-        ends = methods.profile(fit.design, fit.cp, optimum, fit.estimates_of(optimum), parameters, level)
+        ends = methods.profile(fit.design, fit.cp, optimum, fit._estimates_of(optimum), parameters, level)
     elif method == "wald":
-        ends = methods.wald(fit.design, fit.cp, optimum, fit.estimates_of(optimum), parameters, level)
+        ends = methods.wald(fit.design, fit.cp, optimum, fit._estimates_of(optimum), parameters, level)
     else:
         ends = methods.pivot(fit.design, parameters, level)
     ends.attrs.update(method=method, level=level)
@@ -234,10 +234,10 @@ def bootstrap(
     Near a zero variance percentile intervals are not to be relied on: at an estimate of zero, nothing but zero is
     simulated from. `Bootstrap.confint` says so.
     """
-    optimum, rng = fit.by_criterion(criterion), generator(random_seed)
+    optimum, rng = fit._by_criterion(criterion), generator(random_seed)
     n, workers = _count(fit.design, n), _threads(workers)
     check_minimum(optimum, all_parameters(fit.design))
-    beta = fit.beta_of(optimum)
+    beta = fit._beta_of(optimum)
     parts = [
         Refits(fit.design, optimum.reml, optima)
         for optima in bootstrap_optima(
@@ -248,7 +248,7 @@ def bootstrap(
     status = [status for part in parts for status in part.optima.status]
     return Bootstrap(
         fit.design,
-        fit.estimates_of(optimum),
+        fit._estimates_of(optimum),
         pd.concat([part.estimates() for part in parts], ignore_index=True),
         tuple(one.name for one in status),
         pd.Series([one.ok for one in status], dtype=bool),

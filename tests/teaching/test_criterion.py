@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import bayeslmm as bl
-from bayeslmm.likelihood.crossproducts import Levels
+from bayeslmm.likelihood.levels import Levels
 from bayeslmm.likelihood.hierarchy import Hierarchy
 from bayeslmm.teaching import dense_criterion
 
@@ -23,6 +23,8 @@ SMALL = {
     "id": "y ~ x + id(0 + f | g)",
     "cs": "y ~ x + cs(0 + f | g)",
     "ar1": "y ~ x + ar1(0 + f | g)",
+    "csh": "y ~ x + csh(0 + f | g)",
+    "toep": "y ~ x + toep(0 + f | g)",
     "several terms": "y ~ x * f + (1 | g) + ar1(0 + f | g) + cs(0 + f | h)",
     "crossed with an offset": "y ~ x + offset(z) + (x | g) + (1 | h)",
     "no fixed effects": "y ~ 0 + (1 | g)",
@@ -61,9 +63,13 @@ def thetas(model: bl.Model, far_out: float = 1e3) -> list[np.ndarray]:
         if structure.shared and k == 2:
             low = -0.5 if structure.keyword == "cs" else -1.0
             regular, end = np.array([0.8, 0.6 * low]), np.array([1.3, 1.0])
+        elif k > 1 and not structure.plain:
+            shape = [0.4, -0.1][: len(structure.pairs)]
+            regular = np.append(np.abs(regular[: k - len(shape)]), shape)
+            end = np.append(regular[: k - len(shape)], [1.0] * len(shape))
         elif k > 1:
             end[-1] = 0.0
-        bounded = np.array([name == "cor" for name in structure.theta_names(term.effects)])
+        bounded = np.array([name.startswith("cor") for name in structure.theta_names(term.effects)])
         far, tiny = (np.where(bounded, 0.5, size) * regular for size in (far_out, 1e-6))
         for point, part in zip(points, (regular, end, 0.0 * regular, tiny, far, np.abs(regular)), strict=True):
             point.append(part)
@@ -82,7 +88,7 @@ def compare(model: bl.Model, reml: bool, theta: np.ndarray) -> None:
 def test_dense_levels(name: str, reml: bool) -> None:
     for arguments in ({}, {"weights": "w"}, {"weights": "w", "frequency": "c"}):
         model = built(SMALL[name], False, **arguments)
-        assert isinstance(model.cross_products.store, Levels)
+        assert isinstance(model.cross_products.sums, Levels)
         for theta in thetas(model, 1e5):
             compare(model, reml, theta)
 
@@ -91,7 +97,7 @@ def test_dense_levels(name: str, reml: bool) -> None:
 @pytest.mark.parametrize("name", LARGE)
 def test_dense_hierarchy(name: str, reml: bool) -> None:
     model = built(LARGE[name], True, weights="w")
-    assert isinstance(model.cross_products.store, Hierarchy)
+    assert isinstance(model.cross_products.sums, Hierarchy)
     for theta in thetas(model)[:: 1 if reml else 3]:
         compare(model, reml, theta)
 
