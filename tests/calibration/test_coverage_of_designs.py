@@ -19,7 +19,7 @@ from scipy import stats
 import bayeslmm as bl
 from bayeslmm import DesignError, FitError, StorageError
 from bayeslmm.calibration import coverage_run
-from bayeslmm.calibration.coverage_chunk import Plan, Task, make_tasks, run_chunk
+from bayeslmm.calibration.coverage_chunk import CoveragePlan, CoverageTask, make_tasks, run_chunk
 from bayeslmm.calibration.coverage_kinds import choose_rows, read_kinds
 from bayeslmm.calibration.truth import resolve_truth
 from bayeslmm.inference.bootstrap import simulate_responses
@@ -109,11 +109,13 @@ def test_the_mean_of_a_balanced_layout(sd: float, method: str) -> None:
     assert abs(own["median_width"] - np.median(width)) < 0.1 * np.median(width)
 
 
-def chunk(model: bl.Model, kinds: str | None, parameters: object, reml: bool, level: float) -> tuple[Task, FloatArray]:
+def chunk(
+    model: bl.Model, kinds: str | None, parameters: object, reml: bool, level: float
+) -> tuple[CoverageTask, FloatArray]:
     """A task of a few replicates and its responses."""
     truth = resolve_truth(model.design, {"sd_g[x]": 0.05}, model.fit)
     asked = choose_rows(model.cross_products, truth, read_kinds(kinds), parameters, reml)
-    task = Task(Plan(model.design, truth, asked, level, reml, 5, None, "k"), 2, 8, 0, 6)
+    task = CoverageTask(CoveragePlan(model.design, truth, asked, level, reml, 5, None, "k"), 2, 8, 0, 6)
     rng = np.random.default_rng(np.random.SeedSequence(5, spawn_key=(2,)))
     return task, simulate_responses(model.design, truth.terms, truth.sigma, truth.beta, 8, rng)
 
@@ -177,7 +179,9 @@ def test_replicates_do_not_depend_on_how_many_there_are_nor_on_other_intervals()
     made = {}
     for kinds, replicates in ((("wald",), 450), (("wald",), 1000), (("wald", "equal-tailed"), 45)):
         asked = choose_rows(model.cross_products, truth, kinds, "sigma", True)
-        tasks = make_tasks(Plan(model.design, truth, asked, 0.95, True, 3, None, "b"), model.cross_products, replicates)
+        tasks = make_tasks(
+            CoveragePlan(model.design, truth, asked, 0.95, True, 3, None, "b"), model.cross_products, replicates
+        )
         assert sum(task.replicates for task in tasks) == replicates
         responses = np.concatenate([task.responses() for task in tasks], axis=1)
         made[kinds, replicates] = responses
@@ -239,7 +243,7 @@ def test_a_store_belongs_to_one_study(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_interrupted_it_returns_what_was_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(function: object, tasks: list[Task], *_: object) -> object:
+    def interrupted(function: object, tasks: list[CoverageTask], *_: object) -> object:
         yield tasks[0], run_chunk(tasks[0])
         raise KeyboardInterrupt
 
