@@ -151,12 +151,12 @@ def test_the_intervals_are_those_of_single_fits(reml: bool) -> None:
 
 
 def test_posterior_intervals_are_those_of_the_sampler() -> None:
-    """Ends from 2,000 draws against those of a posterior of 20,000, in units of its spread."""
+    """Ends from 2,000 draws against those of a posterior of 8,000, in units of its spread."""
     task, Y = chunk(slopes(), "hdi", ["sigma", "x"], True, 0.9)
     task = replace(task, replicates=1)
     made = run_chunk(task)
     data = slopes().fit().refit(Y[:, 0])
-    post = bl.Model._from_design(data.design).sample(20_000, random_seed=1, progressbar=False, log_likelihood=False)
+    post = bl.Model._from_design(data.design).sample(8000, random_seed=1, progressbar=False, log_likelihood=False)
     for i, name in enumerate(("sigma", "x")):
         expected = post.hdi(0.9).loc[name].to_numpy(dtype=float)
         spread = post.draws(name).std()
