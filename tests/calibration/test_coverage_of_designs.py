@@ -369,3 +369,23 @@ def test_a_correlation_without_a_true_value_is_named() -> None:
     result = bl.coverage(slopes(), {"sd_g[x]": 0.0}, 5, intervals="profile", progressbar=False)
     assert "corr_g[Intercept.x]" not in set(result.table["parameter"])
     assert any("corr_g[Intercept.x] has no true value" in note for note in result.notes)
+
+
+def test_the_unit_of_the_response_does_not_matter() -> None:
+    design = slopes().design
+    x = design.X[:, 1]
+    g = design.groupings["g"].codes
+    plain, scaled = (
+        bl.coverage(
+            bl.Model("y ~ x + (x || g)", pd.DataFrame({"y": design.y * unit, "x": x, "g": g})),
+            replicates=60,
+            progressbar=False,
+        ).table
+        for unit in (1.0, 2.0**27)
+    )
+    shares = ["coverage", "below", "above", "none", "zero"]
+    assert_frame_equal(pd.DataFrame(plain[shares]), pd.DataFrame(scaled[shares]), atol=1e-12)
+    own = ~plain["parameter"].str.startswith(("ratio", "icc"))
+    units = np.where(own, 2.0**27, 1.0)
+    np.testing.assert_allclose(scaled["truth"] / units, plain["truth"], rtol=1e-6)
+    np.testing.assert_allclose(scaled["median_width"] / units, plain["median_width"], rtol=1e-5)
