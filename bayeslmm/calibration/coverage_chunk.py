@@ -10,7 +10,7 @@ import numpy as np
 
 from bayeslmm.bayes.collapsed import CollapsedDraws, sample_collapsed
 from bayeslmm.bayes.default_priors import PriorSpec, resolve_priors
-from bayeslmm.calibration.coverage_kinds import DERIVED, POSTERIOR, Asked
+from bayeslmm.calibration.coverage_kinds import DERIVED, POSTERIOR, Kinds
 from bayeslmm.calibration.interval_ends import (
     Ends,
     kenward_roger_ends,
@@ -45,14 +45,14 @@ DRAWS = 2000
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class CoveragePlan:
     """What all chunks have in common.
 
     Attributes
     ----------
     design : Design
     truth : Truth
-    asked : Asked
+    asked : Kinds
     level : float
     reml : bool
     seed : int
@@ -63,7 +63,7 @@ class Plan:
 
     design: Design
     truth: Truth
-    asked: Asked
+    asked: Kinds
     level: float
     reml: bool
     seed: int
@@ -72,12 +72,12 @@ class Plan:
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class CoverageTask:
     """Some replicates of one block of responses.
 
     Attributes
     ----------
-    plan : Plan
+    plan : CoveragePlan
     block : int
     size : int
         Responses of the block.
@@ -87,7 +87,7 @@ class Task:
         How many are used.
     """
 
-    plan: Plan
+    plan: CoveragePlan
     block: int
     size: int
     start: int
@@ -107,7 +107,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Chunk:
+class CoverageChunk:
     """Intervals of K replicates, M of each, and estimates of all P parameters.
 
     Attributes
@@ -126,18 +126,18 @@ class Chunk:
     ok: BoolArray
 
 
-def make_tasks(plan: Plan, cp: CrossProducts, replicates: int) -> list[Task]:
+def make_tasks(plan: CoveragePlan, cp: CrossProducts, replicates: int) -> list[CoverageTask]:
     """The tasks of a run, in order."""
     block = max(1, min(_TOGETHER if fitted_together(cp) else _ALONE, _NUMBERS // cp.design.n))
     step = min(block, _POSTERIORS) if any(kind in POSTERIOR for _, kind in plan.asked.rows) else block
     return [
-        Task(plan, k // block, block, first - k, min(step, k + block - first, replicates - first))
+        CoverageTask(plan, k // block, block, first - k, min(step, k + block - first, replicates - first))
         for k in range(0, replicates, block)
         for first in range(k, min(k + block, replicates), step)
     ]
 
 
-def run_chunk(task: Task) -> Chunk:
+def run_chunk(task: CoverageTask) -> CoverageChunk:
     """Simulate the responses of a task and make all intervals."""
     plan, cp, Y = task.plan, _cross_products(task.plan), task.responses()
     with warnings.catch_warnings():
@@ -149,14 +149,14 @@ def run_chunk(task: Task) -> Chunk:
         found = _likelihood_ends(plan, cp, Y, optima, estimates) | _posterior_ends(task, Y, optima)
     ends = [found[p.label, kind] for p, kind in plan.asked.rows]
     low, high = (np.array([end[side] for end in ends]) for side in (0, 1))
-    return Chunk(low, high, np.ascontiguousarray(estimates), optima.singular, refits.ok)
+    return CoverageChunk(low, high, np.ascontiguousarray(estimates), optima.singular, refits.ok)
 
 
 # Of the design that this process was last at work on.
 _prepared: dict[str, CrossProducts] = {}
 
 
-def _cross_products(plan: Plan) -> CrossProducts:
+def _cross_products(plan: CoveragePlan) -> CrossProducts:
     if plan.key not in _prepared:
         _prepared.clear()
         _prepared[plan.key] = cross_products(plan.design)
@@ -164,7 +164,7 @@ def _cross_products(plan: Plan) -> CrossProducts:
 
 
 def _likelihood_ends(
-    plan: Plan, cp: CrossProducts, Y: FloatArray, optima: Optima, estimates: FloatArray
+    plan: CoveragePlan, cp: CrossProducts, Y: FloatArray, optima: Optima, estimates: FloatArray
 ) -> dict[tuple[str, str], Ends]:
     found = {(p.label, "profile"): _profile(plan, cp, Y, optima, p, estimates) for p in plan.asked.of_kind("profile")}
     for p in plan.asked.of_kind("wald"):
@@ -181,7 +181,7 @@ def _likelihood_ends(
     return found
 
 
-def _coefficients(kind: str, plan: Plan, cp: CrossProducts, Y: FloatArray, optima: Optima) -> Ends:
+def _coefficients(kind: str, plan: CoveragePlan, cp: CrossProducts, Y: FloatArray, optima: Optima) -> Ends:
     if kind == "wald":
         return wald_many(cp, optima, plan.level)
     if kind == "satterthwaite":
@@ -189,7 +189,9 @@ def _coefficients(kind: str, plan: Plan, cp: CrossProducts, Y: FloatArray, optim
     return kenward_roger_ends(cp, optima, plan.level)
 
 
-def _profile(plan: Plan, cp: CrossProducts, Y: FloatArray, optima: Optima, p: Parameter, estimates: FloatArray) -> Ends:
+def _profile(
+    plan: CoveragePlan, cp: CrossProducts, Y: FloatArray, optima: Optima, p: Parameter, estimates: FloatArray
+) -> Ends:
     low, high = profile_many(cp, Y, optima, target_of(p), plan.level, plan.reml)
     if p.kind == "corr":
         # As for a single fit: an undefined correlation can be any.
@@ -205,7 +207,7 @@ def _correlation_range(design: Design, p: Parameter) -> tuple[float, float]:
 
 
 def _wald_variance(
-    plan: Plan, cp: CrossProducts, Y: FloatArray, optima: Optima, p: Parameter, estimates: FloatArray
+    plan: CoveragePlan, cp: CrossProducts, Y: FloatArray, optima: Optima, p: Parameter, estimates: FloatArray
 ) -> Ends:
     """None at the end of a parameter's range, where `confint` refuses."""
     low, high = wald_ends_many(cp, Y, optima, target_of(p), plan.level, plan.reml)
@@ -214,7 +216,7 @@ def _wald_variance(
     return _as_asked(p, (np.where(ends, np.nan, low), np.where(ends, np.nan, high)))
 
 
-def _estimates_of(plan: Plan, p: Parameter, estimates: FloatArray) -> FloatArray:
+def _estimates_of(plan: CoveragePlan, p: Parameter, estimates: FloatArray) -> FloatArray:
     """Estimates (K,) of a parameter; of the sd for what is derived from it."""
     label = f"sd_{p.label.partition('_')[2]}" if p.kind in DERIVED else p.label
     return np.asarray(estimates[[own.label for own in parameters(plan.design)].index(label)])
@@ -225,7 +227,7 @@ def _as_asked(p: Parameter, ends: Ends) -> Ends:
     return (share(ends[0]), share(ends[1])) if p.kind == "icc" else ends
 
 
-def _posterior_ends(task: Task, Y: FloatArray, optima: Optima) -> dict[tuple[str, str], Ends]:
+def _posterior_ends(task: CoverageTask, Y: FloatArray, optima: Optima) -> dict[tuple[str, str], Ends]:
     """Intervals of posteriors, one response after the other; nan for one that cannot be sampled."""
     plan = task.plan
     rows = [(p, kind) for p, kind in plan.asked.rows if kind in POSTERIOR]
@@ -242,7 +244,7 @@ def _posterior_ends(task: Task, Y: FloatArray, optima: Optima) -> dict[tuple[str
     return {(p.label, kind): (own[0], own[1]) for (p, kind), own in zip(rows, ends, strict=True)}
 
 
-def _draws(plan: Plan, y: FloatArray, terms: Sequence[FloatArray], rng: np.random.Generator) -> CollapsedDraws:
+def _draws(plan: CoveragePlan, y: FloatArray, terms: Sequence[FloatArray], rng: np.random.Generator) -> CollapsedDraws:
     design = replace(plan.design, y=y)
     cp, priors = cross_products(design), resolve_priors(design, plan.priors)
     return sample_collapsed(cp, priors, terms, draws=DRAWS, rng=rng, keep=[False] * len(cp.blocks))

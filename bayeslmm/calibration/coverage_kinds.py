@@ -26,7 +26,7 @@ DERIVED = ("ratio", "icc")
 
 
 @dataclass(frozen=True)
-class Asked:
+class Kinds:
     """What is computed of every response.
 
     Attributes
@@ -61,7 +61,7 @@ def read_kinds(intervals: Any) -> tuple[str, ...] | None:
     return tuple(dict.fromkeys(known))
 
 
-def choose_rows(cp: CrossProducts, truth: Truth, kinds: tuple[str, ...] | None, chosen: Any, reml: bool) -> Asked:
+def choose_rows(cp: CrossProducts, truth: Truth, kinds: tuple[str, ...] | None, chosen: Any, reml: bool) -> Kinds:
     """Parameters and kinds of intervals that go together.
 
     Parameters
@@ -98,7 +98,7 @@ def choose_rows(cp: CrossProducts, truth: Truth, kinds: tuple[str, ...] | None, 
     if not rows:
         raise DesignError(f"No interval is left to study. {' '.join(notes)}")
     place = {p.label: i for i, p in enumerate(_ordered(cp, [p for p, _ in rows]))}
-    return Asked(tuple(sorted(rows, key=lambda row: (place[row[0].label], KINDS.index(row[1])))), tuple(notes))
+    return Kinds(tuple(sorted(rows, key=lambda row: (place[row[0].label], KINDS.index(row[1])))), tuple(notes))
 
 
 _ABOUT = {

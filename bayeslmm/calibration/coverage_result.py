@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayeslmm.calibration.coverage_chunk import Chunk, Plan
+from bayeslmm.calibration.coverage_chunk import CoverageChunk, CoveragePlan
 from bayeslmm.calibration.coverage_kinds import DERIVED
 from bayeslmm.calibration.coverage_plot import plot_shares
 from bayeslmm.calibration.shares import mc_error, where_truth_is
@@ -141,7 +141,7 @@ def _title(name: str, truth: float, zero: float) -> str:
     return f"{name} = {truth:.5g}" + (f" ({zero:.1%} of the estimates are 0)" if zero > 0 else "")
 
 
-def summarise(plan: Plan, parts: Sequence[Chunk], replicates: int, seconds: float) -> Coverage:
+def summarise(plan: CoveragePlan, parts: Sequence[CoverageChunk], replicates: int, seconds: float) -> Coverage:
     """The result of chunks, in their order."""
     low, high, estimates = (
         np.concatenate([getattr(part, name) for part in parts], axis=1) for name in ("low", "high", "estimates")

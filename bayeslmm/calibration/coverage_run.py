@@ -11,7 +11,7 @@ from bayeslmm.arguments import MOST_REFITS, flag, instance, shown, whole
 from bayeslmm.bayes.default_priors import PriorSpec, resolve_priors
 from bayeslmm.bayes.progress import Progress, interactive
 from bayeslmm.calibration.chunk_store import ChunkStore
-from bayeslmm.calibration.coverage_chunk import DRAWS, Chunk, Plan, Task, make_tasks, run_chunk
+from bayeslmm.calibration.coverage_chunk import DRAWS, CoverageChunk, CoveragePlan, CoverageTask, make_tasks, run_chunk
 from bayeslmm.calibration.coverage_kinds import POSTERIOR, choose_rows, read_kinds
 from bayeslmm.calibration.coverage_result import Coverage, summarise
 from bayeslmm.calibration.truth import Truth, resolve_truth
@@ -125,7 +125,9 @@ def coverage(
     kinds = read_kinds(intervals)
     resolve_priors(design, priors)
     true = resolve_truth(design, truth, lambda: _fit(model, reml))
-    plan = Plan(design, true, choose_rows(cp, true, kinds, parameters, reml), level, reml, seed, priors, _key(design))
+    plan = CoveragePlan(
+        design, true, choose_rows(cp, true, kinds, parameters, reml), level, reml, seed, priors, _key(design)
+    )
     kept = _store(store, plan)
     tasks = make_tasks(plan, cp, replicates)
     done = _run(tasks, kept, n_jobs, client, show)
@@ -176,7 +178,7 @@ def _key(design: Design) -> str:
     return of_json([design.formula, *structures, *map(of_array, arrays)])
 
 
-def _store(path: Any, plan: Plan) -> ChunkStore | None:
+def _store(path: Any, plan: CoveragePlan) -> ChunkStore | None:
     if path is None:
         return None
     if not isinstance(path, str | os.PathLike):
@@ -184,7 +186,7 @@ def _store(path: Any, plan: Plan) -> ChunkStore | None:
     return ChunkStore(path, _settings(plan))
 
 
-def _settings(plan: Plan) -> dict[str, object]:
+def _settings(plan: CoveragePlan) -> dict[str, object]:
     """What all chunks of a store share, as JSON can hold it."""
     posterior = any(kind in POSTERIOR for _, kind in plan.asked.rows)
     return {
@@ -206,7 +208,9 @@ def _true(design: Design, truth: Truth) -> dict[str, float]:
     return {p.label: truth.values[p.label] for p in parameters_of(design)}
 
 
-def _run(tasks: Sequence[Task], kept: ChunkStore | None, n_jobs: int, client: Any, show: bool) -> dict[str, Chunk]:
+def _run(
+    tasks: Sequence[CoverageTask], kept: ChunkStore | None, n_jobs: int, client: Any, show: bool
+) -> dict[str, CoverageChunk]:
     """Finished chunks by the names of their tasks; an interrupted run has some."""
     done = {task.name: chunk for task in tasks if kept is not None and (chunk := _load(kept, task)) is not None}
     waiting = [task for task in tasks if task.name not in done]
@@ -228,15 +232,15 @@ def _run(tasks: Sequence[Task], kept: ChunkStore | None, n_jobs: int, client: An
     return done
 
 
-def _identity(task: Task) -> list[object]:
+def _identity(task: CoverageTask) -> list[object]:
     return [of_json(_settings(task.plan)), task.block, task.size, task.start, task.replicates]
 
 
-def _load(kept: ChunkStore, task: Task) -> Chunk | None:
-    return kept.load(task.name, Chunk, _identity(task), lambda chunk: _check_chunk(task, chunk))
+def _load(kept: ChunkStore, task: CoverageTask) -> CoverageChunk | None:
+    return kept.load(task.name, CoverageChunk, _identity(task), lambda chunk: _check_chunk(task, chunk))
 
 
-def _check_chunk(task: Task, chunk: Chunk) -> None:
+def _check_chunk(task: CoverageTask, chunk: CoverageChunk) -> None:
     """Refuse what no chunk of this task can be.
 
     Raises

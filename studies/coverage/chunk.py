@@ -26,7 +26,7 @@ type Intervals = dict[tuple[str, str], Ends]
 
 
 @dataclass(frozen=True)
-class Task:
+class CellTask:
     """What a worker has to do; also the name under which its result is stored.
 
     Attributes
@@ -61,7 +61,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Chunk:
+class CellChunk:
     """Intervals of one chunk, M of them for each of K replicates.
 
     Attributes
@@ -95,7 +95,7 @@ def truth(cell: Cell, parameter: str) -> float:
     return values.get(parameter, 0.0)
 
 
-def run_chunk(task: Task) -> Chunk:
+def run_chunk(task: CellTask) -> CellChunk:
     """Simulate the responses of a task and judge every interval."""
     cell, cp, level = task.cell, design(task.cell), task.level
     rng = cell.rng(task.seed, task.chunk)
@@ -109,7 +109,7 @@ def run_chunk(task: Task) -> Chunk:
         outcome, width = judge(cell, parameter, method, intervals[parameter, method])
         outcomes.append(outcome)
         widths.append(width)
-    return Chunk(np.array(outcomes, dtype=np.int8), np.array(widths), reml.singular)
+    return CellChunk(np.array(outcomes, dtype=np.int8), np.array(widths), reml.singular)
 
 
 def judge(cell: Cell, parameter: str, method: str, ends: Ends) -> tuple[IntArray, FloatArray]:
@@ -120,7 +120,7 @@ def judge(cell: Cell, parameter: str, method: str, ends: Ends) -> tuple[IntArray
     return outcome, np.where(np.isnan(upper), 0.0, (upper - lower) * unit)
 
 
-def _oneway_posteriors(task: Task, Y: FloatArray) -> Intervals:
+def _oneway_posteriors(task: CellTask, Y: FloatArray) -> Intervals:
     found = posterior(oneway.reduce(task.cell, Y), task.level, task.prior)
     return {
         ("sd[Intercept]", "hdi"): found.sd.hdi(task.level),
@@ -129,7 +129,7 @@ def _oneway_posteriors(task: Task, Y: FloatArray) -> Intervals:
     }
 
 
-def _slope_posteriors(task: Task, Y: FloatArray, shifts: FloatArray) -> Intervals:
+def _slope_posteriors(task: CellTask, Y: FloatArray, shifts: FloatArray) -> Intervals:
     rms = np.sqrt((slopes.design_x(task.cell) ** 2).mean(axis=0))
     post = slopes_posterior(slopes.reduce(task.cell, Y), task.level, rms, shifts, task.prior)
     found: Intervals = {}

@@ -18,7 +18,7 @@ from bayeslmm.calibration.chunk_store import ChunkStore
 from bayeslmm.calibration.workers import check_workers, execute
 from bayeslmm.errors import FitError
 from bayeslmm.results.intervals import check_level
-from studies.coverage.chunk import CHUNK, Chunk, Task, columns, run_chunk
+from studies.coverage.chunk import CHUNK, CellChunk, CellTask, columns, run_chunk
 from studies.coverage.table import make_table
 
 # To be raised whenever a kernel changes what is computed.
@@ -95,7 +95,7 @@ def coverage_study(
     if progressbar is not None:
         flag("progressbar", progressbar, FitError)
     tasks = [
-        Task(cell, k // CHUNK, min(CHUNK, replicates - k), level, random_seed, prior)
+        CellTask(cell, k // CHUNK, min(CHUNK, replicates - k), level, random_seed, prior)
         for cell in cells
         for k in range(0, replicates, CHUNK)
     ]
@@ -149,12 +149,12 @@ def _check(replicates: int, seed: int, prior: SdPrior | None) -> None:
         )
 
 
-def _load(kept: ChunkStore, task: Task) -> Chunk | None:
+def _load(kept: ChunkStore, task: CellTask) -> CellChunk | None:
     """The result of a task, if it is in a store and undamaged."""
-    return kept.load(task.name, Chunk, task.identity, lambda chunk: _check_chunk(task, chunk))
+    return kept.load(task.name, CellChunk, task.identity, lambda chunk: _check_chunk(task, chunk))
 
 
-def _check_chunk(task: Task, chunk: Chunk) -> None:
+def _check_chunk(task: CellTask, chunk: CellChunk) -> None:
     """Refuse outcomes that no chunk of this task can have.
 
     Raises

@@ -11,7 +11,7 @@ from scipy.special import fdtr
 from bayeslmm.calibration.atlas import CELL_COLUMNS
 from bayeslmm.calibration.atlas_cells import Cell
 from bayeslmm.calibration.shares import mc_error
-from studies.coverage.chunk import Chunk, Task, columns, truth
+from studies.coverage.chunk import CellChunk, CellTask, columns, truth
 
 COLUMNS = [
     *CELL_COLUMNS,
@@ -38,7 +38,7 @@ def exact_zero(cell: Cell) -> float:
     return float(fdtr(cell.groups - 1, cell.groups * (cell.size - 1), 1.0 / k))
 
 
-def make_table(cells: Sequence[Cell], chunks: Mapping[Task, Chunk]) -> pd.DataFrame:
+def make_table(cells: Sequence[Cell], chunks: Mapping[CellTask, CellChunk]) -> pd.DataFrame:
     """Rows of all cells that have replicates, in the order of the cells.
 
     Parameters
@@ -51,7 +51,7 @@ def make_table(cells: Sequence[Cell], chunks: Mapping[Task, Chunk]) -> pd.DataFr
     -------
     pandas.DataFrame
     """
-    by_cell: dict[Cell, list[tuple[int, Chunk]]] = {cell: [] for cell in cells}
+    by_cell: dict[Cell, list[tuple[int, CellChunk]]] = {cell: [] for cell in cells}
     for task, chunk in chunks.items():
         by_cell[task.cell].append((task.chunk, chunk))
     rows: list[dict[str, object]] = []
@@ -61,7 +61,7 @@ def make_table(cells: Sequence[Cell], chunks: Mapping[Task, Chunk]) -> pd.DataFr
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _rows(cell: Cell, parts: Sequence[Chunk]) -> list[dict[str, object]]:
+def _rows(cell: Cell, parts: Sequence[CellChunk]) -> list[dict[str, object]]:
     outcome = np.concatenate([part.outcome for part in parts], axis=1)
     width = np.median(np.concatenate([part.width for part in parts], axis=1), axis=1)
     singular = np.concatenate([part.singular for part in parts])

@@ -19,7 +19,7 @@ from scipy import stats
 import bayeslmm as bl
 from bayeslmm import DesignError, FitError, StorageError
 from bayeslmm.calibration import coverage_run
-from bayeslmm.calibration.coverage_chunk import Plan, Task, make_tasks, run_chunk
+from bayeslmm.calibration.coverage_chunk import CoveragePlan, CoverageTask, make_tasks, run_chunk
 from bayeslmm.calibration.coverage_kinds import choose_rows, read_kinds
 from bayeslmm.calibration.truth import resolve_truth
 from bayeslmm.inference.bootstrap import simulate_responses
@@ -109,11 +109,13 @@ def test_the_mean_of_a_balanced_layout(sd: float, method: str) -> None:
     assert abs(own["median_width"] - np.median(width)) < 0.1 * np.median(width)
 
 
-def chunk(model: bl.Model, kinds: str | None, parameters: object, reml: bool, level: float) -> tuple[Task, FloatArray]:
+def chunk(
+    model: bl.Model, kinds: str | None, parameters: object, reml: bool, level: float
+) -> tuple[CoverageTask, FloatArray]:
     """A task of a few replicates and its responses."""
     truth = resolve_truth(model.design, {"sd_g[x]": 0.05}, model.fit)
     asked = choose_rows(model.cross_products, truth, read_kinds(kinds), parameters, reml)
-    task = Task(Plan(model.design, truth, asked, level, reml, 5, None, "k"), 2, 8, 0, 6)
+    task = CoverageTask(CoveragePlan(model.design, truth, asked, level, reml, 5, None, "k"), 2, 8, 0, 6)
     rng = np.random.default_rng(np.random.SeedSequence(5, spawn_key=(2,)))
     return task, simulate_responses(model.design, truth.terms, truth.sigma, truth.beta, 8, rng)
 
@@ -149,12 +151,12 @@ def test_the_intervals_are_those_of_single_fits(reml: bool) -> None:
 
 
 def test_posterior_intervals_are_those_of_the_sampler() -> None:
-    """Ends from 2,000 draws against those of a posterior of 20,000, in units of its spread."""
+    """Ends from 2,000 draws against those of a posterior of 8,000, in units of its spread."""
     task, Y = chunk(slopes(), "hdi", ["sigma", "x"], True, 0.9)
     task = replace(task, replicates=1)
     made = run_chunk(task)
     data = slopes().fit().refit(Y[:, 0])
-    post = bl.Model._from_design(data.design).sample(20_000, random_seed=1, progressbar=False, log_likelihood=False)
+    post = bl.Model._from_design(data.design).sample(8000, random_seed=1, progressbar=False, log_likelihood=False)
     for i, name in enumerate(("sigma", "x")):
         expected = post.hdi(0.9).loc[name].to_numpy(dtype=float)
         spread = post.draws(name).std()
@@ -177,7 +179,9 @@ def test_replicates_do_not_depend_on_how_many_there_are_nor_on_other_intervals()
     made = {}
     for kinds, replicates in ((("wald",), 450), (("wald",), 1000), (("wald", "equal-tailed"), 45)):
         asked = choose_rows(model.cross_products, truth, kinds, "sigma", True)
-        tasks = make_tasks(Plan(model.design, truth, asked, 0.95, True, 3, None, "b"), model.cross_products, replicates)
+        tasks = make_tasks(
+            CoveragePlan(model.design, truth, asked, 0.95, True, 3, None, "b"), model.cross_products, replicates
+        )
         assert sum(task.replicates for task in tasks) == replicates
         responses = np.concatenate([task.responses() for task in tasks], axis=1)
         made[kinds, replicates] = responses
@@ -239,7 +243,7 @@ def test_a_store_belongs_to_one_study(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_interrupted_it_returns_what_was_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(function: object, tasks: list[Task], *_: object) -> object:
+    def interrupted(function: object, tasks: list[CoverageTask], *_: object) -> object:
         yield tasks[0], run_chunk(tasks[0])
         raise KeyboardInterrupt
 
@@ -365,3 +369,23 @@ def test_a_correlation_without_a_true_value_is_named() -> None:
     result = bl.coverage(slopes(), {"sd_g[x]": 0.0}, 5, intervals="profile", progressbar=False)
     assert "corr_g[Intercept.x]" not in set(result.table["parameter"])
     assert any("corr_g[Intercept.x] has no true value" in note for note in result.notes)
+
+
+def test_the_unit_of_the_response_does_not_matter() -> None:
+    design = slopes().design
+    x = design.X[:, 1]
+    g = design.groupings["g"].codes
+    plain, scaled = (
+        bl.coverage(
+            bl.Model("y ~ x + (x || g)", pd.DataFrame({"y": design.y * unit, "x": x, "g": g})),
+            replicates=60,
+            progressbar=False,
+        ).table
+        for unit in (1.0, 2.0**27)
+    )
+    shares = ["coverage", "below", "above", "none", "zero"]
+    assert_frame_equal(pd.DataFrame(plain[shares]), pd.DataFrame(scaled[shares]), atol=1e-12)
+    own = ~plain["parameter"].str.startswith(("ratio", "icc"))
+    units = np.where(own, 2.0**27, 1.0)
+    np.testing.assert_allclose(scaled["truth"] / units, plain["truth"], rtol=1e-6)
+    np.testing.assert_allclose(scaled["median_width"] / units, plain["median_width"], rtol=1e-5)

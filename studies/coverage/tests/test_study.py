@@ -19,7 +19,7 @@ import bayeslmm as bl
 from bayeslmm.calibration.atlas_criteria import band, criteria
 from bayeslmm.errors import DesignError, FitError, StorageError
 from studies.coverage import run as study_run
-from studies.coverage.chunk import Chunk, Task, run_chunk
+from studies.coverage.chunk import CellChunk, CellTask, run_chunk
 from studies.coverage.table import exact_zero
 
 CELLS = [bl.Cell("balanced", 5, 2, 0.3), bl.Cell("unbalanced", 3, 4, 0.1)]
@@ -84,7 +84,7 @@ def test_cells_and_chunks_do_not_depend_on_each_other(study: bl.CoverageStudy) -
     assert_frame_equal(
         alone, study.table[study.table["design"] == "unbalanced"].reset_index(drop=True), check_exact=True
     )
-    whole, part = (run_chunk(Task(CELLS[0], 1, n, 0.95, 3)) for n in (500, 20))
+    whole, part = (run_chunk(CellTask(CELLS[0], 1, n, 0.95, 3)) for n in (500, 20))
     assert np.array_equal(whole.outcome[:, :20], part.outcome)
     # The grid has as many nodes as the widest posterior of a chunk needs.
     assert np.allclose(whole.width[:, :20], part.width, rtol=1e-4, atol=0)
@@ -137,7 +137,9 @@ def test_a_store_belongs_to_one_study(tmp_path: Path) -> None:
 
 
 def test_interrupted_it_returns_what_was_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(function: object, tasks: list[Task], n_jobs: int, client: object) -> Iterator[tuple[Task, Chunk]]:
+    def interrupted(
+        function: object, tasks: list[CellTask], n_jobs: int, client: object
+    ) -> Iterator[tuple[CellTask, CellChunk]]:
         yield tasks[0], run_chunk(tasks[0])
         raise KeyboardInterrupt
 
