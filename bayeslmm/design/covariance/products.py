@@ -288,6 +288,12 @@ class Products(CovarianceStructure):
 
     def check(self, theta: FloatArray) -> None:
         low, high = self.correlation_range
+        for value in theta[: self._n]:
+            if self.heterogeneous and not value >= 0.0:
+                raise DesignError(
+                    f"The standard deviation {value:g} is not possible: in {self.keyword} every effect has one of its "
+                    "own, and the correlation is that of the effects as they are. Give 0 or more."
+                )
         for value in theta[self._n :]:
             if not low <= value <= high:
                 raise DesignError(
