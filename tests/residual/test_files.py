@@ -11,8 +11,8 @@ import pytest
 
 import bayeslmm as bl
 from bayeslmm.design.design import Design
-from bayeslmm.encoding import Decoder, Encoder, VersionError
 from bayeslmm.residual import Homoscedastic, PrecisionWeights
+from bayeslmm.storage.encoding import Decoder, Encoder, VersionError
 
 WEIGHTS = np.linspace(0.5, 3.0, 12)
 

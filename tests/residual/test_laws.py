@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bayeslmm.conforming import conforms
 from bayeslmm.residual import Residual, log_dets, written_scale
+from bayeslmm.storage.conforming import conforms
 
 from .members import MEMBERS, Member, N
 

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayeslmm.conforming import check_fields
 from bayeslmm.design.design import Design
 from bayeslmm.design.stored import with_residual
 from bayeslmm.errors import StorageError
+from bayeslmm.storage.conforming import check_fields
 from bayeslmm.types import AnyArray
 
 _TAG = "#"
