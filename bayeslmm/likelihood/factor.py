@@ -17,6 +17,8 @@ from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 # Doubles held at once by the widest temporary of a batched evaluation (about 64 MB).
 _CHUNK = 8_000_000
+# The same where levels are taken together, whose many passes need a cache (about 1 MB), and points that pay for a call.
+_CACHED, _FEWEST_TOGETHER = 120_000, 64
 
 
 @dataclass(frozen=True)
@@ -117,11 +119,19 @@ def evaluate_levels(
     """Eliminate the random effects at K points; see `criteria.evaluate`."""
     if keep or replicates is not None:
         return _evaluate(s, factors, replicates, True)
-    points, width = factors[0].shape[0], s.D.shape[0] ** 2 + s.E.size * (s.moments is None)
-    step = max(1, _CHUNK // max(width, 1))
+    points, step = factors[0].shape[0], _together(s)
     if points <= step:
         return _evaluate(s, factors)
     return stacked([_evaluate(s, [f[k : k + step] for f in factors]) for k in range(0, points, step)])
+
+
+def _together(s: LevelSums) -> int:
+    """How many points are eliminated together."""
+    step = _CHUNK // max(s.D.shape[0] ** 2 + s.E.size * (s.moments is None), 1)
+    if s.moments is not None:
+        # A dozen passes over arrays of this size take most of the time where they are longer than a cache.
+        step = min(step, max(_CACHED // s.moments.R.size, _FEWEST_TOGETHER))
+    return max(1, int(step))
 
 
 def stacked(parts: Sequence[Factor]) -> Factor:
@@ -267,6 +277,12 @@ def eliminate_first(
 def _eliminate_moments(moments: Moments, D: FloatArray, T: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Levels with equal columns are taken together: the cost does not grow with their number."""
     K, m, c = T.shape[0], D.shape[0], T.shape[-1]
+    if c == 2:
+        first, across, second, log_dets = small.inverse_beside_identity(moments.R, T)
+        sums = moments.sums
+        trailing = first @ sums[:, 0, 0].reshape(-1, m * m) + second @ sums[:, 1, 1].reshape(-1, m * m)
+        trailing += across @ (sums[:, 0, 1] + sums[:, 1, 0]).reshape(-1, m * m)
+        return log_dets @ moments.counts, D + trailing.reshape(K, m, m)
     F = moments.R @ T[:, None]
     M = F @ small.transpose(F)
     small.add_identity(M)

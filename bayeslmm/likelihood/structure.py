@@ -8,7 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from bayeslmm.design.design import Grouping, Store
+from bayeslmm.design.design import Store
+from bayeslmm.design.grouping import Grouping
 from bayeslmm.types import IntArray
 
 # Up to this many effects outside the first factor the trailing block is formed densely in one piece, which has
