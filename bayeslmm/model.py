@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from bayeslmm.arguments import MOST_REFITS, choice, flag, instance, whole
 from bayeslmm.bayesian import BayesianModel
 from bayeslmm.design import CovarianceStructure, Design, DroppedRows, build_design
+from bayeslmm.design.design import Store
 from bayeslmm.design.notes import fixed_levels
 from bayeslmm.design.screen import fill
 from bayeslmm.errors import ConvergenceWarning, FitError, StorageError
@@ -61,6 +62,11 @@ class Model(BayesianModel):
         ``id``, ``cs``, ``ar1``), e.g. ``cs(0 + f | g)``.
     frequency : str or array of shape (rows,), optional
         How many identical rows each row stands for, whole numbers. The fit is that of the rows written out.
+    store : {"auto", "levels", "hierarchy"}
+        How sums over the rows are kept; results are the same to rounding. ``"levels"``: the largest grouping factor
+        level by level, all other effects in one dense piece (fast where these are few, with exact second derivatives);
+        ``"hierarchy"``: nested factors one after the other, crossed ones in the cells that occur (for many of them).
+        By default whichever suits the number of effects outside the largest factor.
 
     Raises
     ------
@@ -90,6 +96,7 @@ class Model(BayesianModel):
         saturated: Literal["error", "allow"] = "error",
         cov: Mapping[str, CovarianceStructure] | None = None,
         frequency: Any = None,
+        store: Store = "auto",
     ) -> None:
         self._design = build_design(
             formula,
@@ -100,6 +107,7 @@ class Model(BayesianModel):
             saturated=saturated,
             cov=cov,
             frequency=frequency,
+            store=store,
         )
         self._optima: dict[bool, Optimum] = {}
 

@@ -253,7 +253,8 @@ def products_at_means(cp: CrossProducts, changes: Sequence[AtMeans | None]) -> C
             if change is not None:
                 basis[columns, columns] = change.inverse @ basis[columns, columns]
         blocks.append(replace(block, basis=basis))
-    return replace(cp, design=design_at_means(cp.design, changes), blocks=tuple(blocks))
+    frame = replace(cp.frame, blocks=tuple(blocks))
+    return replace(cp, design=design_at_means(cp.design, changes), sums=cp.sums.on(frame))
 
 
 def factors_at_means(changes: Sequence[AtMeans | None], factors: Sequence[FloatArray]) -> list[FloatArray]:

@@ -22,8 +22,7 @@ from bayeslmm.bayes.self_check import SelfCheck, check_sample
 from bayeslmm.bayes.target import Target, make_target
 from bayeslmm.errors import ConvergenceWarning, FitError
 from bayeslmm.likelihood import CrossProducts
-from bayeslmm.likelihood.crossproducts import Block
-from bayeslmm.likelihood.hierarchy import Hierarchy
+from bayeslmm.likelihood.frame import Block
 from bayeslmm.numerics.resample import trustworthy
 from bayeslmm.types import FloatArray
 
@@ -251,7 +250,7 @@ def _drawn(
         # The polynomial has not met the likelihood: more terms, then the likelihood itself.
         again = sur.build_surrogate(target, start, progress, most) if most else target
         # One at a time, the evaluations of a grid would take hours.
-        slow = not most and isinstance(target.cp.store, Hierarchy)
+        slow = not most and not target.cp.sums.batched
         drawn = _points(again, start, "importance" if slow else method, draws, rng, progress)
         if drawn.diagnostics.reliable:
             break
@@ -271,7 +270,7 @@ def _further_terms(target: Target, diagnostics: Diagnostics) -> tuple[int, ...]:
     if error is None or (error < _FINE_ERROR and diagnostics.reliable):
         return ()
     # Where the store evaluates many points at once the likelihood itself costs little more than further nodes.
-    return (3 * sur.MOST_TERMS, 0) if isinstance(target.cp.store, Hierarchy) else (0,)
+    return (0,) if target.cp.sums.batched else (3 * sur.MOST_TERMS, 0)
 
 
 def _points(
@@ -289,7 +288,7 @@ def _points(
     diagnostics = _diagnose(weighted, method, evidence, error)
     wrong = 0.0
     if isinstance(target, sur.SurrogateTarget):
-        checked = sur.check(target, sample, _CHECKS[isinstance(target.cp.store, Hierarchy)], rng, progress)
+        checked = sur.check(target, sample, _CHECKS[not target.cp.sums.batched], rng, progress)
         diagnostics, wrong = replace(diagnostics, surrogate_error=checked.error), checked.largest
     by_grid = evidence if method == "quadrature" else None
     verdict = check_sample(target, start, weighted, sigma, by_grid, exact, second, wrong)

@@ -12,10 +12,9 @@ from bayeslmm.bayes.importance import Weighted
 from bayeslmm.bayes.progress import Progress
 from bayeslmm.bayes.target import Target
 from bayeslmm.errors import ConvergenceWarning
-from bayeslmm.likelihood import Conditional, CrossProducts, Factor, NormalPrior, conditional_draws, evaluate
+from bayeslmm.likelihood import CrossProducts, Factor, NormalPrior
 from bayeslmm.likelihood import parameters as par
-from bayeslmm.likelihood.hierarchy import Hierarchy
-from bayeslmm.likelihood.joint_draws import draws_by_reference
+from bayeslmm.likelihood.conditional import joint_draws
 from bayeslmm.numerics.resample import systematic
 from bayeslmm.types import FloatArray, IntArray
 
@@ -119,14 +118,14 @@ def draw_effects(
     beta = np.empty((size, cp.p))
     b = tuple(np.empty((size, x.n_levels, x.size)) if k else None for x, k in zip(cp.blocks, kept, strict=True))
     width = cp.blocks[0].n_levels * cp.blocks[0].size ** 2 + cp.q_trailing**2 + 1
-    step = _LARGE_CHUNK if isinstance(cp.store, Hierarchy) else max(1, _CHUNK // width)
+    step = max(1, _CHUNK // width) if cp.sums.batched else _LARGE_CHUNK
     done = 0
     try:
         for start in range(0, size, step):
             part = slice(start, start + step)
             own = par.block_factors(cp, [T[part] for T in factors])
             factor = None if at_hand is None else at_hand[0].take(at_hand[1][part])
-            drawn = _draw_part(cp, own, factor, sigma[part], prior, rng)
+            drawn = joint_draws(cp, own, sigma[part], rng, prior, factor=factor)
             beta[part] = drawn.beta
             for out, values in zip(b, drawn.b, strict=True):
                 if out is not None:
@@ -143,19 +142,6 @@ def draw_effects(
             stacklevel=6,
         )
     return done, beta[:done], tuple(x if x is None else x[:done] for x in b)
-
-
-def _draw_part(
-    cp: CrossProducts,
-    factors: list[FloatArray],
-    factor: Factor | None,
-    sigma: FloatArray,
-    prior: NormalPrior | None,
-    rng: np.random.Generator,
-) -> Conditional:
-    if isinstance(cp.store, Hierarchy):
-        return draws_by_reference(cp, factors, sigma, rng, prior)
-    return conditional_draws(cp, factors, evaluate(cp, factors) if factor is None else factor, sigma, rng, prior)
 
 
 def draw_sigma(target: Target, sample: Weighted, rng: np.random.Generator) -> tuple[FloatArray, Weighted]:

@@ -18,7 +18,7 @@ from bayeslmm.errors import FitError
 from bayeslmm.likelihood import CrossProducts, evaluate, small
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.conditional import internal_beta
-from bayeslmm.likelihood.crossproducts import internal_blocks
+from bayeslmm.likelihood.reduction import frame_columns
 from bayeslmm.likelihood.structure import parents
 from bayeslmm.likelihood.within import grouped_qr, level_products, split_columns
 from bayeslmm.types import AnyArray, FloatArray, IntArray
@@ -292,7 +292,7 @@ class _Nest:
 
     @classmethod
     def of(cls, cp: CrossProducts) -> _Nest:
-        design, (_, blocks, columns) = cp.design, internal_blocks(cp.design)
+        design, blocks, columns = cp.design, cp.blocks, frame_columns(cp)
         order = tuple(sorted(range(len(blocks)), key=lambda k: -blocks[k].n_levels))
         first = blocks[order[0]].grouping
         Q, R = grouped_qr(design.whitened(columns[order[0]], within=first), first.codes, first.n_levels)

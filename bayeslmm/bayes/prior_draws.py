@@ -278,7 +278,7 @@ def block_terms(design: Design) -> tuple[tuple[int, ...], ...]:
     sizes = [
         g.n_levels * sum(len(design.terms[i].effects) for i in own) for g, own in zip(groupings, terms, strict=True)
     ]
-    return tuple(terms[i] for i in plan(groupings, sizes).order)
+    return tuple(terms[i] for i in plan(groupings, sizes, design.store).order)
 
 
 def _effects(design: Design, terms: tuple[int, ...], roots: list[FloatArray], rng: np.random.Generator) -> FloatArray:

@@ -19,8 +19,7 @@ from bayeslmm.bayes.progress import Progress
 from bayeslmm.bayes.target import Target
 from bayeslmm.likelihood import CrossProducts, Factor, evaluate
 from bayeslmm.likelihood import parameters as par
-from bayeslmm.likelihood.derivatives import derivatives
-from bayeslmm.likelihood.hierarchy import Hierarchy
+from bayeslmm.likelihood.criteria import derivatives
 from bayeslmm.numerics.polynomial import Polynomial, basis, exponents_of, scaled
 from bayeslmm.numerics.resample import normalised, systematic
 from bayeslmm.types import BoolArray, FloatArray, IntArray
@@ -85,7 +84,7 @@ class Nodes:
 def evaluate_nodes(target: Target, x: FloatArray) -> Nodes:
     """Exact values and gradients at K points."""
     cp = target.cp
-    batch = 1 if isinstance(cp.store, Hierarchy) else _BATCH
+    batch = _BATCH if cp.sums.batched else 1
     parts = [_evaluate_batch(target, x[k : k + batch]) for k in range(0, x.shape[0], batch)]
     return Nodes(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("x", "values", "slopes", "fixed")))
 
@@ -93,7 +92,7 @@ def evaluate_nodes(target: Target, x: FloatArray) -> Nodes:
 def _evaluate_batch(target: Target, x: FloatArray) -> Nodes:
     cp, (K, d) = target.cp, x.shape
     factors = par.block_factors(cp, target.terms(x)[0])
-    factor = evaluate(cp, factors, keep=not isinstance(cp.store, Hierarchy))
+    factor = evaluate(cp, factors, keep=cp.sums.batched)
     first = derivatives(cp, factors, factor)
     slopes = np.zeros((K, 2, d))
     for k in range(d):
@@ -358,7 +357,7 @@ def check(target: SurrogateTarget, sample: Weighted, count: int, rng: np.random.
     chosen = systematic(normalised(sample.log_weights), count, rng)
     x = sample.points.x[chosen]
     exact = np.empty(count)
-    batch = 1 if isinstance(target.cp.store, Hierarchy) else count
+    batch = count if target.cp.sums.batched else 1
     for k in range(0, count, batch):
         exact[k : k + batch] = target.exact.evaluate(x[k : k + batch]).log_density
         progress.report("certificate", k + batch, count)
@@ -368,7 +367,4 @@ def check(target: SurrogateTarget, sample: Weighted, count: int, rng: np.random.
 
 def cost(cp: CrossProducts) -> float:
     """Doubles that one evaluation touches: where many, a surrogate pays."""
-    if isinstance(cp.store, Hierarchy):
-        return float("inf")
-    store = cp.levels
-    return float(store.D.shape[0] ** 2 + store.E.size * (store.moments is None))
+    return cp.sums.cost

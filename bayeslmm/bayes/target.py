@@ -27,7 +27,8 @@ from bayeslmm.likelihood import (
     minus_two_log_density_normal,
 )
 from bayeslmm.likelihood import parameters as par
-from bayeslmm.likelihood.normal_prior import Rotation, rotate
+from bayeslmm.likelihood.normal_prior import rotate
+from bayeslmm.likelihood.rotation import Rotation
 from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 # Relative sds, on orthogonalised columns and in units of their scale, from which on a point has no density.

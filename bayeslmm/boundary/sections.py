@@ -26,7 +26,6 @@ from bayeslmm.inference.rlrt import DRAWS
 from bayeslmm.inference.spectral import spectrum
 from bayeslmm.inference.zero_fraction import zero_probability
 from bayeslmm.inference.zero_rate import singular_rate
-from bayeslmm.likelihood.crossproducts import Levels
 from bayeslmm.results.checks import bayes_factor
 from bayeslmm.results.draws import Draws
 from bayeslmm.results.fit import Fit
@@ -301,7 +300,7 @@ class Material:
     def _zero_section(self) -> Section | None:
         if "zero_rate" in self.left_out:
             return None
-        if not self.small or self.fit.design.frequency is not None or not isinstance(self.fit.cp.store, Levels):
+        if not self.small or self.fit.design.frequency is not None or not self.fit.cp.sums.batched:
             return None
         table = pd.DataFrame(index=pd.Index(ICC, name="true share"))
         errors = pd.DataFrame(index=table.index)

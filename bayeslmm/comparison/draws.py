@@ -13,7 +13,6 @@ from scipy.special import ndtr, ndtri
 from bayeslmm.faces import REMLResult
 from bayeslmm.inference.bootstrap import bootstrap_optima
 from bayeslmm.inference.explained import explained
-from bayeslmm.likelihood.crossproducts import Levels
 from bayeslmm.reml.many import Optima
 from bayeslmm.results.explained import icc_columns, r2_columns
 from bayeslmm.results.labels import Parameter
@@ -31,7 +30,7 @@ _ROOTS = np.linspace(0.5, 4.0, 8)
 def replicates(fit: REMLResult) -> int:
     """How many replicates unless the user says: fewer where responses are fitted one by one, or slowly."""
     structures = [term.structure for term in fit.design.terms]
-    quick = isinstance(fit.cp.store, Levels) and fit.design.q <= _MANY and not any(s.shared for s in structures)
+    quick = fit.cp.sums.batched and fit.design.q <= _MANY and not any(s.shared for s in structures)
     return BOOTSTRAP if quick else FEW
 
 

@@ -14,7 +14,7 @@ from bayeslmm.design import data as checks
 from bayeslmm.design import dominant
 from bayeslmm.design.choice import chosen_structures, term_structure
 from bayeslmm.design.covariance import CovarianceStructure
-from bayeslmm.design.design import Design, Notes, RandomTerm
+from bayeslmm.design.design import Design, Notes, RandomTerm, Store
 from bayeslmm.design.estimable import combinations
 from bayeslmm.design.evaluate import Evaluator
 from bayeslmm.design.formula import Bar, Formula
@@ -46,6 +46,7 @@ def build_design(
     saturated: Literal["error", "allow"] = "error",
     cov: Mapping[str, CovarianceStructure] | None = None,
     frequency: Any = None,
+    store: Store = "auto",
 ) -> Design:
     """Evaluate a formula on a data frame.
 
@@ -71,6 +72,8 @@ def build_design(
     frequency : str or array of shape (rows,), optional
         How many identical rows each row stands for: whole numbers, 0 leaves the row out. The design is that of the
         rows written out, ``data.loc[data.index.repeat(frequency)]``. A string is a column or an expression.
+    store : {"auto", "levels", "hierarchy"}
+        How sums over the rows will be kept.
 
     Returns
     -------
@@ -105,8 +108,7 @@ def build_design(
     extra = {name: v for name, v in (("weights", weight_values), ("frequency", counts)) if v is not None}
     columns = {name: frame[name] for name in names}
     keep, dropped = checks.complete_rows(frame, columns, extra)
-    if len(dropped):
-        columns = {name: series[keep] for name, series in columns.items()}
+    columns = {name: series[keep] for name, series in columns.items()} if len(dropped) else columns
     _check_columns(parsed, columns)
     known = _known(contrasts, columns)
     kept_counts = None if counts is None else counts[keep].astype(np.int64)
@@ -137,6 +139,7 @@ def build_design(
         dropped=dropped,
         frequency=kept_counts,
         recipe=make_recipe(parsed, columns, known, extra_namespace, weights, _aliased(X, independent), kept_counts),
+        store=choice("store", store, ("auto", "levels", "hierarchy"), DesignError),
     )
     return _checked(design, saturated, parsed, columns)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,6 +17,10 @@ from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
 from bayeslmm.residual import NO_PARAMETERS, Residual, crosses, log_dets
 from bayeslmm.types import AnyArray, FloatArray, IntArray
+
+# How sums over the rows are kept: the largest factor level by level and all else in one dense piece, or nested factors
+# one after the other and crossed ones in cells; by the number of effects outside the largest factor if "auto".
+type Store = Literal["auto", "levels", "hierarchy"]
 
 
 @by_value
@@ -101,6 +105,8 @@ class Design:
         How to evaluate the formula on other rows; None for a design put together by hand.
     notes : Notes
         What is odd about the data, in words; no part of what makes two designs equal.
+    store : {"auto", "levels", "hierarchy"}
+        How sums over the rows are kept, which changes no result; no part of what makes two designs equal.
     """
 
     formula: str
@@ -118,6 +124,7 @@ class Design:
     frequency: IntArray | None = None
     recipe: Recipe | None = field(default=None, repr=False)
     notes: Notes = field(default_factory=Notes, repr=False, compare=False)
+    store: Store = field(default="auto", repr=False, compare=False)
 
     @property
     def n(self) -> int:

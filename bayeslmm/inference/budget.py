@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 
 from bayeslmm.likelihood import CrossProducts
-from bayeslmm.likelihood.crossproducts import Levels
 from bayeslmm.reml.many import Optima, fitted_together
 
 # Milliseconds of work that nobody asked for: of one test, of all tests of a table, of all simulations of a report.
@@ -46,11 +45,11 @@ def refit_cost(cp: CrossProducts, evaluations: float | None = None, held: bool =
     float
         Infinite for designs with many levels of several factors.
     """
-    if not isinstance(cp.store, Levels):
+    if not cp.sums.batched:
         return np.inf
     if evaluations is None:
-        evaluations = _SUPPOSED + sum(len(structure.rows) for _, _, structure in cp.term_order)
-    size = _DOUBLE * cp.levels.E.size + _ENTRY * cp.levels.E.shape[2] ** 2
+        evaluations = _SUPPOSED + sum(len(structure.rows) for *_, structure in cp.frame.terms)
+    size = _DOUBLE * cp.sums.between + _ENTRY * (cp.q_trailing + cp.p + 1) ** 2
     each = _EVALUATION + size if fitted_together(cp, held) else _ALONE + _TIMES * size
     return float(evaluations * each + _ROW * cp.design.n)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from bayeslmm.likelihood import CrossProducts, derivatives, evaluate, profiled
-from bayeslmm.likelihood import parameters as par
 from bayeslmm.reml import Optimum, optimise
 
 # How many times smaller a sigma the criterion is looked at for.
@@ -37,7 +36,7 @@ def slope_at_zero(cp: CrossProducts, term: int, reml: bool = True) -> float:
     """
     without = optimise(cp, reml, fixed={term: np.zeros(1)})
     first = derivatives(cp, without.factors, without.factor, reml)
-    for b, (columns, position) in par.enumerate_terms(cp):
+    for b, columns, position, _ in cp.frame.terms:
         if position == term:
             unit = float(cp.blocks[b].inverse_basis[columns, columns][0, 0])
             return float(first.blocks[b][0, columns, columns][0, 0]) * unit**2

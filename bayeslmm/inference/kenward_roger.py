@@ -28,8 +28,8 @@ from bayeslmm.inference.hypothesis import hypothesis
 from bayeslmm.inference.sensitivity import Sensitivity, scaled_inverse, sensitivity
 from bayeslmm.likelihood import CrossProducts, Derivatives, derivatives, evaluate, small
 from bayeslmm.likelihood import parameters as par
-from bayeslmm.likelihood.crossproducts import Levels, internal_blocks, split_levels
-from bayeslmm.likelihood.derivatives import Pieces, Stack, assemble, stack, stack_first
+from bayeslmm.likelihood.derivatives import Pieces
+from bayeslmm.likelihood.reduction import as_levels
 from bayeslmm.reml import Optimum
 from bayeslmm.types import BoolArray, FloatArray
 
@@ -194,7 +194,7 @@ def kenward_roger_many(cp: CrossProducts, terms: Sequence[FloatArray]) -> Kenwar
     """
     cp = _dense(cp)
     factors = par.block_factors(cp, terms)
-    width = cp.levels.E.size + 4 * sum(block.size**2 for block in cp.blocks) * cp.levels.D.size
+    width = cp.sums.between + 4 * sum(block.size**2 for block in cp.blocks) * (cp.q_trailing + cp.p + 1) ** 2
     step = max(1, _CHUNK // max(width, 1))
     parts = [_adjust(cp, [T[k : k + step] for T in factors], frozenset()) for k in range(0, factors[0].shape[0], step)]
     return KenwardRoger(
@@ -237,7 +237,7 @@ def kenward_roger_f(
 
 def _dense(cp: CrossProducts) -> CrossProducts:
     """Cross-products with dense levels."""
-    if isinstance(cp.store, Levels):
+    if cp.sums.batched:
         return cp
     first, rest = cp.blocks[0], sum(block.q for block in cp.blocks[1:])
     if rest > _TRAILING or first.q * (rest + cp.p + 1) > _DENSE:
@@ -246,9 +246,7 @@ def _dense(cp: CrossProducts) -> CrossProducts:
             f"{first.q + rest:,} of them ({rest:,} outside {first.grouping.name!r}; at most {_TRAILING:,}). With so "
             f"many levels it changes little: use ddf='satterthwaite'."
         )
-    _, blocks, columns = internal_blocks(cp.design)
-    store = split_levels(cp.design, blocks, columns, cp.fixed, cp.response)
-    return replace(cp, store=store, plan=replace(cp.plan, chain=1), reference=None)
+    return as_levels(cp)
 
 
 def linear_directions(structure: CovarianceStructure) -> FloatArray | None:
@@ -269,8 +267,7 @@ def _directions(cp: CrossProducts, fixed: frozenset[int]) -> tuple[list[FloatArr
     """Changes (d_b, c, c) of the covariance of every block, and which of all these (d,) are estimated."""
     found: list[list[FloatArray]] = [[] for _ in cp.blocks]
     free: list[bool] = []
-    for b, (columns, term) in par.enumerate_terms(cp):
-        structure = cp.design.terms[term].structure
+    for b, columns, term, structure in cp.frame.terms:
         own = np.eye(structure.size)[None] if term in fixed else linear_directions(structure)
         if own is None:
             raise DesignError(
@@ -311,14 +308,7 @@ def _adjust(cp: CrossProducts, factors: Sequence[FloatArray], fixed: frozenset[i
 
 def _information(cp: CrossProducts, first: Derivatives, directions: Sequence[FloatArray]) -> FloatArray:
     """``tr(P V_i P V_j) / 2`` (K, d + 1, d + 1), V itself last, at sigma = 1."""
-    pieces = _of_levels(first)
-    head = stack_first(pieces, directions[0])
-    tails, spans, start = list[Stack](), list[slice](), 0
-    for block, gamma in zip(cp.blocks[1:], directions[1:], strict=True):
-        spans.append(slice(start, start + block.q))
-        tails.append(stack(pieces.trailing, spans[-1], gamma))
-        start += block.q
-    traces, _ = assemble(pieces, head, tails, spans)
+    traces = first.pieces.traces(directions)
     slopes = [np.einsum("kdab,kab->kd", gamma, S) for gamma, S in zip(directions, first.traces, strict=True)]
     d = traces.shape[1]
     out = np.full((traces.shape[0], d + 1, d + 1), float(cp.n - cp.p))

@@ -14,7 +14,6 @@ import numpy as np
 from bayeslmm.design.covariance import Unstructured
 from bayeslmm.likelihood import CrossProducts, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
-from bayeslmm.likelihood.crossproducts import Levels
 from bayeslmm.numerics.newton import Ending, minimise
 from bayeslmm.reml import Optimum
 from bayeslmm.reml.criterion import Criterion
@@ -47,7 +46,7 @@ def rise_at_lower_rank(cp: CrossProducts, optimum: Optimum, term: int) -> float:
     >>> round(rise_at_lower_rank(fit.cp, fit.optimum, 0), 3)
     9.667
     """
-    structure = cp.design.terms[term].structure
+    structure = cp.frame.structures[term]
     if not isinstance(structure, Unstructured) or structure.size < 2:
         return float("nan")
     part, factor = _own(cp, optimum, term)
@@ -55,7 +54,7 @@ def rise_at_lower_rank(cp: CrossProducts, optimum: Optimum, term: int) -> float:
     starts[:, part] = [start[structure.rows, structure.cols] for start in without_one(factor)]
     held = _held(optimum, part, term)
     criterion = Criterion(cp, optimum.reml, held)
-    best = _lowest(cp, starts, optimum.reml, _FOLLOWED if isinstance(cp.store, Levels) else 1)
+    best = _lowest(cp, starts, optimum.reml, _FOLLOWED if cp.sums.batched else 1)
     found = [minimise(criterion, start[held.free]) for start in best]
     values = [one.value for one in found if one.ending is Ending.converged]
     return max(0.0, float(min(values)) - optimum.criterion) if values else float("nan")
@@ -75,8 +74,8 @@ def without_one(factor: FloatArray) -> list[FloatArray]:
 def _own(cp: CrossProducts, optimum: Optimum, term: int) -> tuple[slice, FloatArray]:
     """Where a term's entries are in the internal vector, and its internal factor."""
     start = 0
-    for b, (columns, position) in par.enumerate_terms(cp):
-        stop = start + len(cp.design.terms[position].structure.rows)
+    for b, columns, position, _ in cp.frame.terms:
+        stop = start + len(cp.frame.structures[position].rows)
         if position == term:
             return slice(start, stop), optimum.factors[b][0][columns, columns]
         start = stop

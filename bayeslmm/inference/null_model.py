@@ -14,6 +14,7 @@ from bayeslmm.inference.mixture import Mixture, adding, orthant, positive_semide
 from bayeslmm.likelihood import CrossProducts, cross_products, derivatives, evaluate, profiled
 from bayeslmm.likelihood.information import information
 from bayeslmm.likelihood.parameters import internal_factors
+from bayeslmm.likelihood.reduction import takes_responses
 from bayeslmm.likelihood.replicates import reduce_responses
 from bayeslmm.reml import Optimum, optimise
 from bayeslmm.reml.many import Optima, fitted_together, optimise_many
@@ -286,7 +287,7 @@ def _at_minimum(status: FitStatus) -> bool:
 
 def _no_effects_many(cp: CrossProducts, Y: FloatArray, reml: bool) -> FloatArray:
     """Criteria (K,) without random effects."""
-    if cp.takes_responses:
+    if takes_responses(cp):
         found = reduce_responses(cp, Y)
         return profiled(cp, evaluate(cp, _zeros(cp, Y.shape[1]), found.replicates), reml)
     return np.array([_no_effects(cross_products(replace(cp.design, y=y)), reml) for y in Y.T])
@@ -365,7 +366,7 @@ def _entries(cp: CrossProducts, removal: Removal, diagonal: bool) -> tuple[list[
     for block in cp.blocks:
         rows, cols = np.tril_indices(block.size)
         for term, columns in zip(block.terms, block.slices, strict=True):
-            structure = cp.design.terms[term].structure
+            structure = cp.frame.structures[term]
             inside = (rows >= columns.start) & (rows < columns.stop) & (cols >= columns.start) & (cols < columns.stop)
             only = rows == cols if structure.keyword == "diag" else np.ones(rows.size, dtype=bool)
             found = (start + np.flatnonzero(inside & only)).tolist()

@@ -20,6 +20,7 @@ from bayeslmm.inference.profile_search import Start, minima, minimise_others, se
 from bayeslmm.likelihood import CrossProducts, cross_products
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.conditional import user_beta
+from bayeslmm.likelihood.reduction import takes_responses
 from bayeslmm.likelihood.replicates import reduce_responses
 from bayeslmm.reml import Optimum
 from bayeslmm.reml.many import Optima
@@ -169,7 +170,7 @@ def profile_ends_many(
     """
     low, high = np.full(Y.shape[1], np.nan), np.full(Y.shape[1], np.nan)
     usable = np.flatnonzero(optima.sigma > 0)
-    together = cp.takes_responses
+    together = takes_responses(cp)
     step = _TOGETHER if together else 1
     for k in range(0, usable.size, step):
         rows = usable[k : k + step]

@@ -16,7 +16,6 @@ import numpy as np
 
 from bayeslmm.design.covariance import CovarianceStructure, Diagonal, canonical
 from bayeslmm.design.shared import AR1, Shared
-from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.crossproducts import CrossProducts
 from bayeslmm.types import BoolArray, FloatArray, IntArray
 
@@ -164,8 +163,7 @@ class Piece:
 def pieces(cp: CrossProducts) -> tuple[Piece, ...]:
     """The terms of a model in the internal order."""
     out, position = [], 0
-    for b, (columns, term) in par.enumerate_terms(cp):
-        structure = cp.design.terms[term].structure
+    for b, columns, term, structure in cp.frame.terms:
         shape = SharedShape(structure) if isinstance(structure, Shared) else EntryShape(structure)
         out.append(Piece(b, term, columns, slice(position, position + shape.n), shape))
         position += shape.n

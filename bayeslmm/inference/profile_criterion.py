@@ -22,8 +22,6 @@ from bayeslmm.inference.profile_coordinates import Axis, Piece
 from bayeslmm.inference.profile_curves import Curves, Terms, curves
 from bayeslmm.likelihood import CrossProducts, derivatives, evaluate
 from bayeslmm.likelihood.criteria import LOG_2PI, degrees_of_freedom, log_determinant
-from bayeslmm.likelihood.crossproducts import Levels
-from bayeslmm.likelihood.derivatives import second_derivatives
 from bayeslmm.likelihood.factor import Replicates
 from bayeslmm.types import FloatArray, IntArray
 
@@ -109,7 +107,7 @@ class Criterion:
     @cached_property
     def exact(self) -> bool:
         """Whether second derivatives are exact."""
-        return isinstance(self.cp.store, Levels)
+        return self.cp.sums.batched
 
     @cached_property
     def _units(self) -> FloatArray:
@@ -142,7 +140,7 @@ class Criterion:
             Coordinates that are not free (and others, which do not matter).
         target, response : IntArray, shape (K,)
         """
-        width = self.cp.levels.E.size if self.exact else 1
+        width = self.cp.sums.between if self.exact else 1
         step = max(1, _CHUNK // max(width, 1)) if self.exact else 1
         parts = [slice(k, k + step) for k in range(0, x.shape[0], step)]
         # A trial step may leave the range of numbers; what is not finite there is refused.
@@ -216,7 +214,7 @@ class Criterion:
         k = self.n_terms
         H = np.zeros((sigma.size, k + 2, k + 2))
         weighted = replace(first, scale=terms.weight, r2=np.full(sigma.size, np.inf))
-        H[:, :k, :k] = second_derivatives(cp, weighted, along.stacks)
+        H[:, :k, :k] = weighted.second(along.stacks)
         b_slope, H[:, k + 1, k + 1] = np.zeros(sigma.size), 1.0
         held = self._held(full, target, response)
         if held.rows.size:

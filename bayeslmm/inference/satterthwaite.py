@@ -24,6 +24,7 @@ from bayeslmm.inference.sensitivity import Sensitivity, contrasts, scaled_invers
 from bayeslmm.likelihood import CrossProducts, Derivatives, cross_products, derivatives, evaluate
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.criteria import degrees_of_freedom
+from bayeslmm.likelihood.reduction import takes_responses
 from bayeslmm.likelihood.replicates import reduce_responses
 from bayeslmm.reml import Optimum
 from bayeslmm.reml.fixed import free_entries
@@ -113,8 +114,8 @@ def satterthwaite_many(
     FloatArray, shape (K, m)
         nan where a response has no regular minimum or no residual variance.
     """
-    together = cp.takes_responses
-    step = max(1, _CHUNK // max(cp.levels.E.size, 1)) if together else 1
+    together = takes_responses(cp)
+    step = max(1, _CHUNK // max(cp.sums.between, 1)) if together else 1
     parts = []
     for start in range(0, Y.shape[1], step):
         part = slice(start, start + step)

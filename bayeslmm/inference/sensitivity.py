@@ -13,10 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayeslmm.likelihood import CrossProducts, Factor, small
-from bayeslmm.likelihood import elimination as el
-from bayeslmm.likelihood.derivatives import Derivatives, Pieces
-from bayeslmm.likelihood.factor import whiten_first
-from bayeslmm.likelihood.hierarchy import Hierarchy
+from bayeslmm.likelihood.derivatives import Derivatives
 from bayeslmm.types import FloatArray
 
 
@@ -55,44 +52,7 @@ def sensitivity(
     derivatives : Derivatives
         At the same points, for REML or ML.
     """
-    if isinstance(cp.store, Hierarchy):
-        return _of_hierarchy(cp, cp.store, factor)
-    pieces = derivatives.pieces
-    if not isinstance(pieces, Pieces):
-        raise TypeError("these derivatives are of another store")
-    q2, K = cp.q_trailing, factor.r2.size
-    column = pieces.Q[:, :, q2:]
-    E = np.broadcast_to(cp.levels.E[..., :-1], (K, *cp.levels.E[..., :-1].shape))
-    lower, half = whiten_first(cp, factors[0], E)
-    root = small.transpose(small.solve_lower(lower, cp.levels.R[None]))
-    A, B = root @ small.transpose(root), root @ half
-    W = [B @ column[:, None]]
-    trailing = factor.trailing[:, :q2, :-1] @ column
-    start = 0
-    for block in cp.blocks[1:]:
-        W.append(trailing[:, start : start + block.q].reshape(K, block.n_levels, block.size, cp.p))
-        start += block.q
-    return Sensitivity(column[:, q2:], tuple(W), (A, B))
-
-
-def _of_hierarchy(cp: CrossProducts, h: Hierarchy, factor: Factor) -> Sensitivity:
-    if factor.hierarchy is None:
-        raise TypeError("the factor of a single point of a hierarchy is needed")
-    eliminated, dense = factor.hierarchy
-    q, p, chain = h.q_dense, cp.p, h.plan.chain
-    right = np.zeros((q + p, p))
-    right[q:] = np.eye(p)
-    # The residual X C of a response of zeros whose coefficients are -C, its random effects predicted.
-    solution = -dense.solve(right)
-    zeros = [np.zeros((block.n_levels, block.size, p)) for block in cp.blocks[:chain]]
-    column = el.product(h, [*zeros, np.zeros((q, p))])
-    halves, _ = el.forward(h, eliminated, column)
-    scores = el.scores(h, column, el.backward(h, eliminated, halves, solution), solution)
-    W, start = [part[None] for part in scores[:chain]], 0
-    for block in cp.trailing_blocks:
-        W.append(scores[-1][start : start + block.q].reshape(1, block.n_levels, block.size, p))
-        start += block.q
-    return Sensitivity(-solution[None, q:], tuple(W))
+    return Sensitivity(*cp.sums.sensitivity(factors, factor, derivatives))
 
 
 def contrasts(cp: CrossProducts, L: FloatArray) -> FloatArray:

@@ -11,12 +11,15 @@ from bayeslmm.likelihood.conditional import (
 )
 from bayeslmm.likelihood.criteria import (
     degrees_of_freedom,
+    derivatives,
+    evaluate,
     minus_two_log_density,
     profiled,
 )
-from bayeslmm.likelihood.crossproducts import Block, CrossProducts
-from bayeslmm.likelihood.derivatives import Derivatives, derivatives
-from bayeslmm.likelihood.factor import Factor, evaluate
+from bayeslmm.likelihood.crossproducts import CrossProducts
+from bayeslmm.likelihood.derivatives import Derivatives
+from bayeslmm.likelihood.factor import Factor
+from bayeslmm.likelihood.frame import Block
 from bayeslmm.likelihood.layout import Structure, describe_structure
 from bayeslmm.likelihood.normal_prior import NormalPrior, minus_two_log_density_normal
 from bayeslmm.likelihood.reduction import cross_products

@@ -22,6 +22,7 @@ from bayeslmm.likelihood.criteria import LOG_2PI, degrees_of_freedom
 from bayeslmm.likelihood.crossproducts import CrossProducts
 from bayeslmm.likelihood.factor import Factor, apply_lambda, eliminate_first
 from bayeslmm.likelihood.heavy import log_volume_ratio
+from bayeslmm.likelihood.reduction import level_sums_of
 from bayeslmm.numerics.double_double import Pair, difference, zeros
 from bayeslmm.types import FloatArray, IntArray
 
@@ -279,15 +280,15 @@ def as_factor(point: Accurate) -> Factor:
     """The same evaluation as the elimination by blocks has it, for a store of dense levels."""
     rows, cp = point.rows, point.rows.cp
     factors = [T[None] for T in point.factors]
-    _, trailing, first = eliminate_first(cp, factors[0], keep=True)
+    _, trailing, first = eliminate_first(level_sums_of(cp), factors[0], keep=True)
     beta = np.linalg.solve(cp.fixed.transform, point.beta) - cp.response.removed
     effects = point.u[rows.blocks[0].stop :]
     solution = np.append(effects, beta)[None]
     residual = np.append(-solution, [[1.0]], axis=1)
     if cp.q_trailing:
-        residual[:, :-1] = apply_lambda(cp, factors[1:], residual[:, :-1, None], transposed=False)[..., 0]
-    if cp.reference is not None:
-        residual[:, : cp.q_trailing] += cp.reference
+        residual[:, :-1] = apply_lambda(cp.frame, factors[1:], residual[:, :-1, None], transposed=False)[..., 0]
+    if cp.sums.reference is not None:
+        residual[:, : cp.q_trailing] += cp.sums.reference
     r2 = np.array([point.r2])
     return Factor(
         np.array([point.log_det]),

@@ -101,7 +101,7 @@ def accurate_gradient(
         starts.append(start)
         start += block.q
     gradient = list[FloatArray]()
-    for b, columns, structure in cp.term_order:
+    for b, columns, _, structure in cp.frame.terms:
         block, M = cp.blocks[b], first.metric[b]
         span, inverse = slice(starts[b], starts[b] + block.q), np.linalg.inv(M)
         slopes = _slopes(first, span, block.size)

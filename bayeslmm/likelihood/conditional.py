@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from bayeslmm.likelihood import small
-from bayeslmm.likelihood.crossproducts import CrossProducts, Levels
-from bayeslmm.likelihood.elimination import backward, eliminate
-from bayeslmm.likelihood.factor import Factor, apply_lambda
-from bayeslmm.likelihood.hierarchy import Hierarchy
-from bayeslmm.likelihood.kernels import mirror
-from bayeslmm.likelihood.large import Dense, without_fixed
-from bayeslmm.likelihood.normal_prior import NormalPrior, Rotation, rotate
-from bayeslmm.likelihood.selected import selected
+from bayeslmm.likelihood.crossproducts import CrossProducts
+from bayeslmm.likelihood.factor import Factor
+from bayeslmm.likelihood.normal_prior import NormalPrior, internal_prior
+from bayeslmm.likelihood.rotation import draw_trailing
 from bayeslmm.types import FloatArray
 
 
@@ -54,7 +50,8 @@ def beta_covariance(cp: CrossProducts, factor: Factor) -> FloatArray:
 
 def conditional_means(cp: CrossProducts, factors: Sequence[FloatArray], factor: Factor) -> Conditional:
     """Conditional estimates of beta and of the random effects (BLUPs) at K points."""
-    return _complete(cp, factors, factor, factor.solution, None, None)
+    solution = factor.solution
+    return _in_user_units(cp, solution[:, cp.q_trailing :], cp.sums.complete(factors, factor, solution))
 
 
 def conditional_draws(
@@ -85,73 +82,38 @@ def conditional_draws(
     Conditional
     """
     q2 = cp.q_trailing
-    L_X = factor.chol[:, q2:, q2:]
-    beta = _draw_beta(cp, factor, L_X, sigma, rng, prior)
-    draw = np.empty_like(factor.solution)
-    draw[:, q2:] = beta
-    if q2:
-        shift = beta - factor.solution[:, q2:]
-        right = sigma[:, None] * rng.standard_normal((beta.shape[0], q2))
-        cross = small.transpose(factor.chol[:, q2:, :q2])
-        right -= (cross @ shift[..., None])[..., 0]
-        upper = small.transpose(factor.chol[:, :q2, :q2])
-        draw[:, :q2] = factor.solution[:, :q2] + np.linalg.solve(upper, right[..., None])[..., 0]
-    return _complete(cp, factors, factor, draw, sigma, rng)
+    drawn = draw_trailing(factor, q2, sigma, rng, None if prior is None else internal_prior(cp, prior))
+    return _in_user_units(cp, drawn[:, q2:], cp.sums.complete(factors, factor, drawn, sigma, rng))
 
 
-def _draw_beta(
-    cp: CrossProducts,
-    factor: Factor,
-    L_X: FloatArray,
-    sigma: FloatArray,
-    rng: np.random.Generator,
-    prior: NormalPrior | None,
-) -> FloatArray:
-    z = rng.standard_normal((sigma.shape[0], cp.p))
-    estimate = factor.solution[:, cp.q_trailing :]
-    if prior is None:
-        step = sigma[:, None] * z
-        return estimate + np.linalg.solve(small.transpose(L_X), step[..., None])[..., 0]
-    rotation: Rotation = rotate(cp, factor, prior)
-    shrink = 1.0 + sigma[:, None] ** 2 * rotation.eigenvalues
-    w = rotation.distance / shrink + sigma[:, None] * z / np.sqrt(shrink)
-    step = rotation.vectors @ w[..., None]
-    return rotation.mean + np.linalg.solve(small.transpose(L_X), step)[..., 0]
-
-
-def _complete(
+def joint_draws(
     cp: CrossProducts,
     factors: Sequence[FloatArray],
-    factor: Factor,
-    trailing: FloatArray,
-    sigma: FloatArray | None,
-    rng: np.random.Generator | None,
+    sigma: FloatArray,
+    rng: np.random.Generator,
+    prior: NormalPrior | None = None,
+    *,
+    factor: Factor | None = None,
+    report: Callable[[int], None] | None = None,
 ) -> Conditional:
-    """Effects of the first block given those of the others and beta, then the user's units."""
-    if isinstance(cp.store, Hierarchy):
-        return _complete_hierarchy(cp, cp.store, factors, factor, trailing, sigma, rng)
-    q2, store = cp.q_trailing, cp.levels
-    lam = trailing[..., None]
-    if q2:
-        lam = apply_lambda(cp, factors[1:], lam, transposed=False)
-    J, c = store.E.shape[:2]
-    rows = store.E[..., :-1].reshape(J * c, lam.shape[1])
-    beyond = lam.copy()
-    if cp.reference is not None:
-        beyond[:, :q2, 0] -= cp.reference
-    residual = store.E[..., -1] - (rows @ beyond).reshape(lam.shape[0], J, c)
-    lower, half = _level_factors(store, store.R @ factors[0][:, None], residual[..., None])
-    if sigma is not None and rng is not None:
-        half = half + sigma[:, None, None, None] * rng.standard_normal(half.shape)
-    u = small.solve_upper(lower, half)
-    internal = [(factors[0][:, None] @ u)[..., 0]]
-    start = 0
-    for block in cp.blocks[1:]:
-        part = lam[:, start : start + block.q, 0]
-        internal.append(part.reshape(-1, block.n_levels, block.size))
-        start += block.q
-    b = tuple(v @ block.basis.T for v, block in zip(internal, cp.blocks, strict=True))
-    return Conditional(user_beta(cp, trailing[:, q2:]), b)
+    """The same at many points, with as few factorisations as that takes.
+
+    Parameters
+    ----------
+    cp, factors, sigma, rng, prior
+        As for `conditional_draws`.
+    factor : Factor, optional
+        ``evaluate(cp, factors)``, where it is at hand.
+    report : callable, optional
+        Told how many draws are done.
+    """
+    internal = None if prior is None else internal_prior(cp, prior)
+    return _in_user_units(cp, *cp.sums.draw_jointly(factors, factor, sigma, rng, internal, report))
+
+
+def _in_user_units(cp: CrossProducts, beta: FloatArray, b: Sequence[FloatArray]) -> Conditional:
+    user = tuple(v @ block.basis.T for v, block in zip(b, cp.blocks, strict=True))
+    return Conditional(user_beta(cp, beta), user)
 
 
 def conditional_variances(
@@ -169,91 +131,4 @@ def conditional_variances(
     tuple of FloatArray, each (J, c, c)
         For every block, in the user's columns.
     """
-    if isinstance(cp.store, Hierarchy):
-        return _variances_hierarchy(cp, cp.store, factors, factor, fixed_known)
-    q2, store = cp.q_trailing, cp.levels
-    t = q2 if fixed_known else q2 + cp.p
-    L = factor.chol[0, :t, :t]
-    root = np.linalg.solve(L, np.eye(t))
-    F = store.R @ factors[0][0]
-    lower, half_gain = _level_factors(store, F, store.E[..., :t])
-    gain = small.solve_upper(lower, half_gain)
-    scaled = apply_lambda(cp, factors[1:], root.T[None], transposed=False)[0] if q2 else root.T
-    own = small.solve_lower(lower, np.broadcast_to(np.eye(F.shape[-1]), F.shape))
-    half = np.concatenate([small.transpose(own), gain @ scaled], axis=-1)
-    variances = [_user_variance(factors[0][0] @ half, cp.blocks[0].basis)]
-    start = 0
-    for block in cp.blocks[1:]:
-        rows = scaled[start : start + block.q].reshape(block.n_levels, block.size, -1)
-        variances.append(_user_variance(rows, block.basis))
-        start += block.q
-    return tuple(variances)
-
-
-def _complete_hierarchy(
-    cp: CrossProducts,
-    h: Hierarchy,
-    factors: Sequence[FloatArray],
-    factor: Factor,
-    trailing: FloatArray,
-    sigma: FloatArray | None,
-    rng: np.random.Generator | None,
-) -> Conditional:
-    """Effects of the chain given those of the dense block and beta, one point after the other."""
-    q, chain = h.q_dense, h.plan.chain
-    b = [np.empty((trailing.shape[0], block.n_levels, block.size)) for block in cp.blocks]
-    for k in range(trailing.shape[0]):
-        # Of many points only what all of them need is kept.
-        kept = factor.hierarchy
-        eliminated = eliminate(h, [T[k] for T in factors[:chain]]) if kept is None else kept[0]
-        shell = Dense(h.D[:0], tuple(T[k] for T in factors[chain:]), tuple(x.n_levels for x in cp.trailing_blocks))
-        dense = shell.scale(trailing[k, :, None].copy(), False)
-        noise = None
-        if sigma is not None and rng is not None:
-            noise = [sigma[k] * rng.standard_normal((x.n_levels, x.size, 1)) for x in cp.blocks[:chain]]
-        halves = [member.half.fixed[..., -1:] for member in eliminated.members]
-        for i, part in enumerate(backward(h, eliminated, halves, dense, noise)):
-            b[i][k] = part[..., 0]
-        start = 0
-        for i, block in enumerate(cp.trailing_blocks, start=chain):
-            b[i][k] = dense[start : start + block.q, 0].reshape(block.n_levels, block.size)
-            start += block.q
-    user = tuple(v @ block.basis.T for v, block in zip(b, cp.blocks, strict=True))
-    return Conditional(user_beta(cp, trailing[:, q:]), user)
-
-
-def _variances_hierarchy(
-    cp: CrossProducts, h: Hierarchy, factors: Sequence[FloatArray], factor: Factor, fixed_known: bool
-) -> tuple[FloatArray, ...]:
-    if factor.hierarchy is None:
-        raise TypeError("variances are computed at a single point")
-    eliminated, dense = factor.hierarchy
-    q, table = h.q_dense, np.zeros(h.D.shape)
-    inverse = dense.inverse()
-    table[:-1, :-1] = mirror(without_fixed(inverse, q) if fixed_known else inverse)
-    out = [part.own for part in selected(h, eliminated, table)]
-    start = 0
-    for block in cp.trailing_blocks:
-        span = slice(start, start + block.q)
-        tiles = table[span, span].reshape(block.n_levels, block.size, block.n_levels, block.size)
-        out.append(np.moveaxis(np.diagonal(tiles, axis1=0, axis2=2), -1, 0))
-        start += block.q
-    return tuple(block.basis @ v @ block.basis.T for v, block in zip(out, cp.blocks, strict=True))
-
-
-def _user_variance(half: FloatArray, basis: FloatArray) -> FloatArray:
-    rows = basis @ half
-    return rows @ small.transpose(rows)
-
-
-def _level_factors(store: Levels, F: FloatArray, right: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Cholesky factors L of ``I + F'F`` and ``L^-1 F' right``, level by level."""
-    c, Ft = F.shape[-1], small.transpose(F)
-    if store.unlike:
-        # F'F would hide all other rows of a level behind a heavy one.
-        Q, upper = np.linalg.qr(np.concatenate([F, np.broadcast_to(np.eye(c), F.shape)], axis=-2))
-        return small.transpose(upper), small.transpose(Q[..., : F.shape[-2], :]) @ right
-    M = Ft @ F
-    small.add_identity(M)
-    lower = small.cholesky(M)
-    return lower, small.solve_lower(lower, Ft @ right)
+    return tuple(cp.sums.variances(factors, factor, fixed_known))

@@ -7,17 +7,65 @@ integrated over a normal prior.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 
+from bayeslmm.likelihood.crossproducts import CrossProducts
+from bayeslmm.likelihood.derivatives import Derivatives
+from bayeslmm.likelihood.factor import Factor, Replicates
 from bayeslmm.types import FloatArray
 
-if TYPE_CHECKING:
-    from bayeslmm.likelihood.crossproducts import CrossProducts
-    from bayeslmm.likelihood.factor import Factor
-
 LOG_2PI = float(np.log(2.0 * np.pi))
+
+
+def evaluate(
+    cp: CrossProducts,
+    factors: Sequence[FloatArray],
+    replicates: Replicates | None = None,
+    keep: bool = False,
+) -> Factor:
+    """Eliminate the random effects at K points.
+
+    Parameters
+    ----------
+    cp : CrossProducts
+    factors : sequence of FloatArray, each of shape (K, c, c)
+        Internal relative factor of each block of ``cp.blocks``; any square root of the covariance will do,
+        singular ones included.
+    replicates : Replicates, optional
+        One response for each point in place of the design's.
+    keep : bool
+        Whether derivatives at more than one point will be asked for.
+
+    Returns
+    -------
+    Factor
+
+    References
+    ----------
+    Bates et al. (2015), J. Stat. Softw. 67(1), eqs 18-25.
+    """
+    return cp.sums.evaluate(factors, replicates, keep)
+
+
+def derivatives(cp: CrossProducts, factors: Sequence[FloatArray], factor: Factor, reml: bool = True) -> Derivatives:
+    """Gradient of the profiled criterion in the covariance of every block.
+
+    Parameters
+    ----------
+    cp : CrossProducts
+    factors : sequence of FloatArray, each (K, c, c)
+        Internal relative factors; K is 1 for a hierarchy.
+    factor : Factor
+        ``evaluate(cp, factors)``, with ``keep=True`` if K > 1.
+    reml : bool
+
+    Returns
+    -------
+    Derivatives
+    """
+    return cp.sums.derivatives(factors, factor, degrees_of_freedom(cp, reml), reml)
 
 
 def degrees_of_freedom(cp: CrossProducts, reml: bool) -> int:

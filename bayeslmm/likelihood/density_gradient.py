@@ -10,16 +10,17 @@ effects: zero is an ordinary point.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from bayeslmm.likelihood import large, small
 from bayeslmm.likelihood import parameters as par
+from bayeslmm.likelihood import small
+from bayeslmm.likelihood.criteria import derivatives, evaluate
 from bayeslmm.likelihood.crossproducts import CrossProducts
-from bayeslmm.likelihood.derivatives import derivatives
-from bayeslmm.likelihood.factor import Factor, apply_lambda, evaluate
-from bayeslmm.likelihood.normal_prior import NormalPrior, Rotation, minus_two_log_density_normal, rotate
+from bayeslmm.likelihood.factor import Factor
+from bayeslmm.likelihood.normal_prior import NormalPrior, minus_two_log_density_normal, rotate
+from bayeslmm.likelihood.rotation import Rotation
 from bayeslmm.types import FloatArray
 
 
@@ -123,23 +124,13 @@ def _with_prior(
     move = np.empty((1, q2 + cp.p))
     move[0, q2:] = np.linalg.solve(whole, precision @ (rotation.mean - factor.solution[0, q2:]))
     move[0, :q2] = -np.linalg.solve(chol[0, :q2, :q2].T, across.T @ move[0, q2:])
-    hierarchy = factor.hierarchy
-    residual = factor.residual.copy()
-    if hierarchy is not None:
-        eliminated, dense = hierarchy
-        residual[:, :-1] -= dense.scale(move.T.copy(), False)[:, 0]
-        hierarchy = eliminated, large.Dense(np.asfortranarray(chol[0].T), dense.lam, dense.levels)
-    else:
-        scaled = apply_lambda(cp, factors[1:], move[..., None], transposed=False) if q2 else move[..., None]
-        residual[:, :-1] -= scaled[..., 0]
-    solution = factor.solution + move
-    return replace(factor, chol=chol, solution=solution, residual=residual, hierarchy=hierarchy)
+    return cp.sums.moved(factors, factor, chol, move)
 
 
 def _on_terms(cp: CrossProducts, blocks: Sequence[FloatArray]) -> tuple[FloatArray, ...]:
     """Gradients in the covariances of the user's columns from those of the internal ones."""
     out: list[FloatArray] = [np.zeros((0, 0))] * len(cp.design.terms)
-    for b, (columns, term) in par.enumerate_terms(cp):
+    for b, columns, term, _ in cp.frame.terms:
         inverse = cp.blocks[b].inverse_basis[columns, columns]
         slope = inverse.T @ blocks[b][columns, columns] @ inverse
         out[term] = 0.5 * (slope + small.transpose(slope))

@@ -17,17 +17,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 from scipy.linalg import lapack
 
-from bayeslmm.likelihood import large, small
-from bayeslmm.likelihood.criteria import degrees_of_freedom
-from bayeslmm.likelihood.crossproducts import CrossProducts, Moments
-from bayeslmm.likelihood.exact_traces import exact_second
+from bayeslmm.likelihood import small
 from bayeslmm.likelihood.factor import Factor, apply_lambda
-from bayeslmm.likelihood.hierarchy import Hierarchy
-from bayeslmm.likelihood.tiles import trailing_tiles
+from bayeslmm.likelihood.level_sums import LevelSums, Moments
+from bayeslmm.likelihood.tiles import diagonal_tiles, trailing_tiles
 from bayeslmm.types import FloatArray
 
 
@@ -61,6 +59,35 @@ class _Trailing:
     S22_trace: FloatArray
     s2: FloatArray  # (K, q2)
     tiles: tuple[FloatArray, ...]  # (K, c, c) each, sum of the diagonal tiles of S_22 for the traces
+    spans: tuple[slice, ...]  # effects of each trailing block
+
+
+class SecondOrder(Protocol):
+    """What second derivatives are made from, by the sums that the first ones come from.
+
+    Directions are changes of G, for every block an array (K, d_b, c, c) of symmetric matrices.
+    """
+
+    @property
+    def exact(self) -> bool:
+        """Whether `second` is exact unless told to be cheap, or the average information."""
+
+    def second(
+        self, directions: Sequence[FloatArray], scale: FloatArray, r2: FloatArray, traces_of: bool | None
+    ) -> FloatArray:
+        """Second derivatives (K, d, d) of the profiled criterion, scale (K,) being ``nu / r2``; see `Derivatives`."""
+
+    def traces(self, directions: Sequence[FloatArray]) -> FloatArray:
+        """``tr(S dG S dG')`` of all pairs (K, d, d), with S by REML or ML as for the first derivatives."""
+
+    def information(self, directions: Sequence[FloatArray], scale: float) -> tuple[FloatArray, FloatArray]:
+        """``tr(S dG S dG')`` (d, d) and ``tr(S dG)`` (d,) at one point along changes (d_b, c, c).
+
+        Or what is expected to be the same: ``scale`` times the squares of the response.
+        """
+
+    def affordable(self, parameters: int) -> bool:
+        """Whether exact second derivatives cost less than differences of the gradient."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +100,44 @@ class Pieces:
     v: FloatArray  # (K, m)   columns of the residual: (-solution, 1)
     trailing: _Trailing | None
 
+    @property
+    def exact(self) -> bool:
+        return True
+
+    def affordable(self, parameters: int) -> bool:
+        """They are at hand."""
+        return True
+
+    def second(
+        self, directions: Sequence[FloatArray], scale: FloatArray, r2: FloatArray, traces_of: bool | None
+    ) -> FloatArray:
+        """See `SecondOrder`; exact for REML or ML as the first derivatives were."""
+        traces, curves, slope = self._pairs(directions)
+        products = slope[:, :, None] * slope[:, None, :]
+        return np.asarray(scale[:, None, None] * (2.0 * curves - products / r2[:, None, None]) - traces)
+
+    def traces(self, directions: Sequence[FloatArray]) -> FloatArray:
+        """See `SecondOrder`."""
+        return self._pairs(directions)[0]
+
+    def information(self, directions: Sequence[FloatArray], scale: float) -> tuple[FloatArray, FloatArray]:
+        """See `SecondOrder`; exact."""
+        c = directions[0].shape[-1]
+        sums = [(self.sums.A - self.sums.KK)[0].reshape(c, c)]
+        if self.trailing is not None:
+            for span, gamma in zip(self.trailing.spans, directions[1:], strict=True):
+                sums.append(diagonal_tiles(self.trailing.S22_trace[:, span, span], gamma.shape[-1])[0])
+        slopes = [np.tensordot(gamma, S, 2) for gamma, S in zip(directions, sums, strict=True)]
+        return self.traces([gamma[None] for gamma in directions])[0], np.concatenate(slopes)
+
+    def _pairs(self, directions: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """``tr(S dG S dG')``, ``s' dG S dG' s`` and ``s' dG s`` of all (pairs of) directions."""
+        head = stack_first(self, directions[0])
+        spans = () if self.trailing is None else self.trailing.spans
+        tails = [stack(self.trailing, span, gamma) for span, gamma in zip(spans, directions[1:], strict=True)]
+        slope = np.concatenate([head.slope, *(tail.slope for tail in tails)], axis=1) if tails else head.slope
+        return *assemble(self, head, tails, spans), slope
+
 
 @dataclass(frozen=True)
 class Derivatives:
@@ -83,7 +148,7 @@ class Derivatives:
     traces, squares : tuple of FloatArray, each (K, c, c)
         Derivatives of the logarithmic part, and of minus r2, in the relative covariance G of each block (symmetric;
         element (a, b) is the derivative along a change of G whose only entry is (a, b)).
-    pieces : Pieces or large.Pieces
+    pieces : SecondOrder
         Kept for second derivatives.
     scale : FloatArray, shape (K,)
         nu / r2.
@@ -92,7 +157,7 @@ class Derivatives:
 
     traces: tuple[FloatArray, ...]
     squares: tuple[FloatArray, ...]
-    pieces: Pieces | large.Pieces
+    pieces: SecondOrder
     scale: FloatArray
     r2: FloatArray
 
@@ -105,74 +170,71 @@ class Derivatives:
     @property
     def exact(self) -> bool:
         """Whether second derivatives are exact (a hierarchy has the average information)."""
-        return isinstance(self.pieces, Pieces)
+        return self.pieces.exact
+
+    def second(self, directions: Sequence[FloatArray], traces_of: bool | None = None) -> FloatArray:
+        """Second derivatives of the profiled criterion along changes of G.
+
+        Parameters
+        ----------
+        directions : sequence of FloatArray, each (K, d_b, c, c)
+            For every block the symmetric changes of its covariance; the result has them one block after the other.
+        traces_of : bool, optional
+            The exact trace terms of a hierarchy too, by REML (True) or ML; by default the average information.
+
+        Returns
+        -------
+        FloatArray, shape (K, d, d)
+            ``d^2 f [Gamma_a, Gamma_b]`` with sigma profiled out (curvature of G itself is not included).
+        """
+        return self.pieces.second(directions, self.scale, self.r2, traces_of)
 
 
-def derivatives(cp: CrossProducts, factors: Sequence[FloatArray], factor: Factor, reml: bool = True) -> Derivatives:
-    """Gradient of the profiled criterion in the covariance of every block.
-
-    Parameters
-    ----------
-    cp : CrossProducts
-    factors : sequence of FloatArray, each (K, c, c)
-        Internal relative factors; K is 1 for a hierarchy.
-    factor : Factor
-        ``evaluate(cp, factors)``, with ``keep=True`` if K > 1.
-    reml : bool
-
-    Returns
-    -------
-    Derivatives
-    """
+def level_derivatives(s: LevelSums, factors: Sequence[FloatArray], factor: Factor, nu: int, reml: bool) -> Derivatives:
+    """Gradient of the profiled criterion in the covariance of every block; see `criteria.derivatives`."""
     r2 = factor.r2
-    scale = degrees_of_freedom(cp, reml) / r2
-    if factor.hierarchy is not None and isinstance(cp.store, Hierarchy):
-        eliminated, dense = factor.hierarchy
-        solution = dense.scale(factor.solution.T.copy(), False)[:, 0]
-        traces, squares, kept = large.gradient(cp.store, eliminated, dense, solution, reml)
-        return Derivatives(tuple(a[None] for a in traces), tuple(a[None] for a in squares), kept, scale, r2)
-    pieces = _pieces(cp, factors, factor, reml)
-    K, c = scale.size, cp.blocks[0].size
+    scale = nu / r2
+    pieces = _pieces(s, factors, factor, reml)
+    K, c = scale.size, s.blocks[0].size
     traces = [(pieces.sums.A - pieces.sums.KK).reshape(K, c, c)]
     squares = [pieces.sums.SS.reshape(K, c, c)]
     if pieces.trailing is not None:
-        start = 0
-        for block in cp.blocks[1:]:
-            span = slice(start, start + block.q)
-            s = pieces.trailing.s2[:, span].reshape(K, block.n_levels, block.size)
-            squares.append(small.transpose(s) @ s)
-            start += block.q
+        for block, span in zip(s.blocks[1:], pieces.trailing.spans, strict=True):
+            own = pieces.trailing.s2[:, span].reshape(K, block.n_levels, block.size)
+            squares.append(small.transpose(own) @ own)
         traces += pieces.trailing.tiles
     return Derivatives(tuple(traces), tuple(squares), pieces, scale, r2)
 
 
-def _pieces(cp: CrossProducts, factors: Sequence[FloatArray], factor: Factor, reml: bool) -> Pieces:
-    q2, t, K = cp.q_trailing, cp.q_trailing + cp.p, factor.r2.size
+def _pieces(s: LevelSums, factors: Sequence[FloatArray], factor: Factor, reml: bool) -> Pieces:
+    q2, t, K = s.q_trailing, s.q_trailing + s.p, factor.r2.size
     D = factor.trailing
-    Q, inverse = _sweep(factor.chol, factors[1:], cp, t)
+    Q, inverse = _sweep(factor.chol, factors[1:], s, t)
     Q_trace = Q
     if not reml:
         Q_trace = np.zeros((K, t, t))
         if q2:
-            Q_trace[:, :q2, :q2], inverse = _sweep(factor.chol, factors[1:], cp, q2)
+            Q_trace[:, :q2, :q2], inverse = _sweep(factor.chol, factors[1:], s, q2)
     v = factor.residual
-    sums = _level_sums(cp, factors[0], factor, Q_trace, v)
+    sums = _level_sums(s, factors[0], factor, Q_trace, v)
     if not q2:
         return Pieces(sums, Q, Q_trace, v, None)
     R2, S22 = _trailing_part(Q, D, q2)
     R2_trace, S22_trace = (R2, S22) if reml else _trailing_part(Q_trace, D, q2)
     s2 = (D[:, :q2] @ v[..., None])[..., 0]
-    tiles = trailing_tiles(cp, factors[1:], S22_trace, inverse)
-    return Pieces(sums, Q, Q_trace, v, _Trailing(R2, R2_trace, S22, S22_trace, s2, tiles))
+    tiles = trailing_tiles(s, factors[1:], S22_trace, inverse)
+    ends = np.cumsum([0, *(block.q for block in s.blocks[1:])])
+    spans = tuple(slice(int(a), int(b)) for a, b in pairwise(ends))
+    return Pieces(sums, Q, Q_trace, v, _Trailing(R2, R2_trace, S22, S22_trace, s2, tiles, spans))
 
 
-def _sweep(L: FloatArray, factors: Sequence[FloatArray], cp: CrossProducts, t: int) -> tuple[FloatArray, FloatArray]:
+def _sweep(L: FloatArray, factors: Sequence[FloatArray], s: LevelSums, t: int) -> tuple[FloatArray, FloatArray]:
     """``[Lambda 0; 0 I] K^-1 [Lambda 0; 0 I]'`` for the leading t x t part of the joint matrix, and ``L^-1``."""
     single = L.shape[0] == 1 and t > 0
     half = lapack.dtrtri(L[0, :t, :t], lower=1)[0][None] if single else np.linalg.inv(L[:, :t, :t])
     inverse = half
-    if cp.q_trailing:
-        half = small.transpose(apply_lambda(cp, factors, small.transpose(half), transposed=False))
+    if s.q_trailing:
+        half = small.transpose(apply_lambda(s.frame, factors, small.transpose(half), transposed=False))
     return np.asarray(small.transpose(half) @ half), inverse
 
 
@@ -181,17 +243,17 @@ def _trailing_part(Q: FloatArray, D: FloatArray, q2: int) -> tuple[FloatArray, F
     return R2, D[:, :q2, :-1] @ R2
 
 
-def _level_sums(cp: CrossProducts, T: FloatArray, factor: Factor, Q: FloatArray, v: FloatArray) -> _Sums:
+def _level_sums(s: LevelSums, T: FloatArray, factor: Factor, Q: FloatArray, v: FloatArray) -> _Sums:
     K, m = v.shape
     table = np.zeros((K, m, m, 2))
     table[:, :-1, :-1, 0] = Q
     table[..., 1] = v[:, :, None] * v[:, None, :]
-    if cp.levels.moments is not None and not factor.replicated:
-        return _sums_from_moments(cp.levels.moments, T, table.reshape(K, m * m, 2))
+    if s.moments is not None and not factor.replicated:
+        return _sums_from_moments(s.moments, T, table.reshape(K, m * m, 2))
     if factor.first is None:
         raise TypeError("derivatives at many points need evaluate(..., keep=True)")
     lower, half = factor.first
-    Y = small.solve_lower(lower, cp.levels.R[None])
+    Y = small.solve_lower(lower, s.R[None])
     Yt = small.transpose(Y)
     A, B = small.dot(Yt, Y), small.dot(Yt, half)
     J, c = B.shape[1:3]
@@ -200,8 +262,8 @@ def _level_sums(cp: CrossProducts, T: FloatArray, factor: Factor, Q: FloatArray,
     rows = B.reshape(K, J * c, m)
     swept = (rows[..., :-1] @ Q).reshape(K, J, c, m - 1)
     forms = small.dot(swept, small.transpose(B[..., :-1])).reshape(K, J, c * c)
-    s = (rows @ v[..., None]).reshape(K, J, c)
-    ss = (s[..., :, None] * s[..., None, :]).reshape(K, J, c * c)
+    projected = (rows @ v[..., None]).reshape(K, J, c)
+    ss = (projected[..., :, None] * projected[..., None, :]).reshape(K, J, c * c)
     pairs = A.reshape(K, J, c * c)
     return _Sums(
         pairs.sum(1),
@@ -264,45 +326,6 @@ class FirstStack:
     slope: FloatArray  # (K, d)
     U: FloatArray  # sum B_l' Gamma B_l (K, d, t, t)
     v: FloatArray  # sum B_l' Gamma s_l (K, d, t)
-
-
-def second_derivatives(
-    cp: CrossProducts, first: Derivatives, directions: Sequence[FloatArray], traces_of: bool | None = None
-) -> FloatArray:
-    """Second derivatives of the profiled criterion along changes of G.
-
-    Parameters
-    ----------
-    cp : CrossProducts
-    first : Derivatives
-        At the same points.
-    directions : sequence of FloatArray, each (K, d_b, c, c)
-        For every block the symmetric changes of its covariance; the result has them one block after the other.
-    traces_of : bool, optional
-        The exact trace terms of a hierarchy too, by REML (True) or ML; by default the average information.
-
-    Returns
-    -------
-    FloatArray, shape (K, d, d)
-        ``d^2 f [Gamma_a, Gamma_b]`` with sigma profiled out (curvature of G itself is not included).
-    """
-    pieces = first.pieces
-    if isinstance(pieces, large.Pieces):
-        single = [gamma[0] for gamma in directions]
-        if traces_of is not None:
-            return exact_second(pieces, single, float(first.scale[0]), float(first.r2[0]), traces_of)[None]
-        return large.information(pieces, single, float(first.scale[0]), float(first.r2[0]))[None]
-    head = stack_first(pieces, directions[0])
-    tails, spans, start = list[Stack](), list[slice](), 0
-    for block, gamma in zip(cp.blocks[1:], directions[1:], strict=True):
-        spans.append(slice(start, start + block.q))
-        tails.append(stack(pieces.trailing, spans[-1], gamma))
-        start += block.q
-    slope = np.concatenate([head.slope, *(tail.slope for tail in tails)], axis=1) if tails else head.slope
-    traces, curves = assemble(pieces, head, tails, spans)
-    products = slope[:, :, None] * slope[:, None, :]
-    scale, r2 = first.scale[:, None, None], first.r2[:, None, None]
-    return np.asarray(scale * (2.0 * curves - products / r2) - traces)
 
 
 def stack(trailing: _Trailing | None, span: slice, gamma: FloatArray) -> Stack:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayeslmm.likelihood import small
-from bayeslmm.likelihood.hierarchy import Hierarchy, Rows
+from bayeslmm.likelihood.chain_sums import ChainSums, Rows
 from bayeslmm.likelihood.kernels import Cells, add_outer_products
 from bayeslmm.likelihood.small import dot
 from bayeslmm.likelihood.within import level_sums
@@ -76,12 +76,12 @@ def _flat(stack: FloatArray) -> FloatArray:
     return stack.reshape(stack.shape[0] * stack.shape[1], stack.shape[2])
 
 
-def eliminate(h: Hierarchy, factors: Sequence[FloatArray]) -> Eliminated:
+def eliminate(h: ChainSums, factors: Sequence[FloatArray]) -> Eliminated:
     """Eliminate the chain.
 
     Parameters
     ----------
-    h : Hierarchy
+    h : ChainSums
     factors : sequence of FloatArray, each (c, c)
         Relative factors T of the chain's members.
     """
@@ -107,7 +107,7 @@ def eliminate(h: Hierarchy, factors: Sequence[FloatArray]) -> Eliminated:
     return Eliminated(log_det, trailing, tuple(members), cells)
 
 
-def _eliminate_first(h: Hierarchy, T: FloatArray) -> tuple[Member, Cells]:
+def _eliminate_first(h: ChainSums, T: FloatArray) -> tuple[Member, Cells]:
     F = dot(h.R, T)
     lower = small.cholesky(small.add_identity(dot(F, small.transpose(F))))
     values = h.cells.values
@@ -133,7 +133,7 @@ def _eliminate_next(rows: Rows, T: FloatArray) -> Member:
     return Member(T, rows, lower, half)
 
 
-def _after(h: Hierarchy, k: int, member: Member, pending: Sequence[Rows], cells: Cells | None = None) -> list[Rows]:
+def _after(h: ChainSums, k: int, member: Member, pending: Sequence[Rows], cells: Cells | None = None) -> list[Rows]:
     """Rows of the members after k once member k is eliminated.
 
     What the first member (the one with cells) explains is added to the within part, what a later one does is taken
@@ -195,12 +195,12 @@ class Column:
     dense: FloatArray
 
 
-def response(h: Hierarchy) -> Column:
+def response(h: ChainSums) -> Column:
     """The response itself."""
     return Column(h.fixed[..., -1:], tuple(rows.fixed[..., -1:] for rows in h.rows), h.D[:-1, -1:])
 
 
-def product(h: Hierarchy, z: Sequence[FloatArray]) -> Column:
+def product(h: ChainSums, z: Sequence[FloatArray]) -> Column:
     """The columns ``Z z``.
 
     Parameters
@@ -227,7 +227,7 @@ def product(h: Hierarchy, z: Sequence[FloatArray]) -> Column:
     return Column(between, tuple(within), total)
 
 
-def forward(h: Hierarchy, e: Eliminated, column: Column) -> tuple[list[FloatArray], FloatArray]:
+def forward(h: ChainSums, e: Eliminated, column: Column) -> tuple[list[FloatArray], FloatArray]:
     """Eliminate the chain from further columns.
 
     Returns
@@ -263,7 +263,7 @@ def forward(h: Hierarchy, e: Eliminated, column: Column) -> tuple[list[FloatArra
 
 
 def backward(
-    h: Hierarchy,
+    h: ChainSums,
     e: Eliminated,
     halves: Sequence[FloatArray],
     dense: FloatArray,
@@ -305,7 +305,7 @@ def backward(
     return found
 
 
-def scores(h: Hierarchy, column: Column, b: Sequence[FloatArray], dense: FloatArray) -> list[FloatArray]:
+def scores(h: ChainSums, column: Column, b: Sequence[FloatArray], dense: FloatArray) -> list[FloatArray]:
     """``Z' (column - Z b - X beta)``, which is Z' P0 column at the solution.
 
     Parameters

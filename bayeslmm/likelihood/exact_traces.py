@@ -8,7 +8,7 @@ differences of the gradient along each.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -23,15 +23,41 @@ _PER_PARAMETER, _MOST = 128, 3000
 _CHUNK = 256
 
 
-def worth_while(pieces: large.Pieces, parameters: int) -> bool:
-    """Whether exact traces cost less than differences of the gradient."""
-    return _rows(pieces)[-1] <= min(_MOST, _PER_PARAMETER * parameters)
+@dataclass(frozen=True)
+class ChainPieces(large.Pieces):
+    """`derivatives.SecondOrder` of a hierarchy at one point: the average information, exact traces on request."""
+
+    @property
+    def exact(self) -> bool:
+        return False
+
+    def affordable(self, parameters: int) -> bool:
+        """Whether exact traces cost less than differences of the gradient."""
+        return _rows(self)[-1] <= min(_MOST, _PER_PARAMETER * parameters)
+
+    def second(
+        self, directions: Sequence[FloatArray], scale: FloatArray, r2: FloatArray, traces_of: bool | None
+    ) -> FloatArray:
+        """Second derivatives (1, d, d) along changes of G."""
+        single = [gamma[0] for gamma in directions]
+        if traces_of is not None:
+            return exact_second(self, single, float(scale[0]), float(r2[0]), traces_of)[None]
+        return large.information(self, single, float(scale[0]), float(r2[0]))[None]
+
+    def traces(self, directions: Sequence[FloatArray]) -> FloatArray:
+        """``tr(S dG S dG')`` of all pairs (1, d, d)."""
+        return _traces(projected(self, self.reml), _rows(self), [gamma[0] for gamma in directions])[None]
+
+    def information(self, directions: Sequence[FloatArray], scale: float) -> tuple[FloatArray, FloatArray]:
+        """``s' dG S dG' s`` and ``s' dG s`` times `scale`: what traces are expected to be."""
+        both, slopes = large.curves(self, directions)
+        return scale * both, scale * slopes
 
 
 def exact_second(
     pieces: large.Pieces, directions: Sequence[FloatArray], scale: float, r2: float, reml: bool
 ) -> FloatArray:
-    """Second derivatives of the profiled criterion along changes of G, see `derivatives.second_derivatives`.
+    """Second derivatives of the profiled criterion along changes of G, see `derivatives.Derivatives.second`.
 
     Parameters
     ----------

@@ -1,18 +1,18 @@
-"""One evaluation: blocked elimination at given relative covariance factors, for one or many points at once."""
+"""One evaluation of dense levels: blocked elimination at given relative factors, for one or many points at once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import lapack
 
 from bayeslmm.likelihood import small
-from bayeslmm.likelihood.crossproducts import CrossProducts, Moments
-from bayeslmm.likelihood.elimination import Eliminated, eliminate
-from bayeslmm.likelihood.hierarchy import Hierarchy
-from bayeslmm.likelihood.large import Dense, factor_dense
+from bayeslmm.likelihood.elimination import Eliminated
+from bayeslmm.likelihood.frame import Frame
+from bayeslmm.likelihood.large import Dense
+from bayeslmm.likelihood.level_sums import LevelSums, Moments
 from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 # Doubles held at once by the widest temporary of a batched evaluation (about 64 MB).
@@ -79,6 +79,19 @@ class Factor:
             empty,
         )
 
+    def part(self, chosen: IntArray) -> Factor:
+        """Some of the points, with what derivatives need; all of a single one that is kept as a hierarchy."""
+        if self.hierarchy is not None:
+            return self
+        return replace(
+            self.take(chosen),
+            trailing=self.trailing[chosen],
+            residual=self.residual[chosen],
+            total=self.total[chosen],
+            first=None if self.first is None else (self.first[0][chosen], self.first[1][chosen]),
+            replicated=self.replicated,
+        )
+
 
 @dataclass(frozen=True)
 class Replicates:
@@ -100,55 +113,29 @@ class Replicates:
         return Replicates(self.E[chosen], self.D[chosen])
 
 
-def evaluate(
-    cp: CrossProducts,
-    factors: Sequence[FloatArray],
-    replicates: Replicates | None = None,
-    keep: bool = False,
+def evaluate_levels(
+    s: LevelSums, factors: Sequence[FloatArray], replicates: Replicates | None = None, keep: bool = False
 ) -> Factor:
-    """Eliminate the random effects at K points.
-
-    Parameters
-    ----------
-    cp : CrossProducts
-    factors : sequence of FloatArray, each of shape (K, c, c)
-        Internal relative factor of each block of ``cp.blocks``; any square root of the covariance will do,
-        singular ones included.
-    replicates : Replicates, optional
-        One response for each point in place of the design's.
-    keep : bool
-        Whether derivatives at more than one point will be asked for.
-
-    Returns
-    -------
-    Factor
-
-    References
-    ----------
-    Bates et al. (2015), J. Stat. Softw. 67(1), eqs 18-25.
-    """
-    points = factors[0].shape[0]
-    if isinstance(cp.store, Hierarchy):
-        return _stack([_evaluate_hierarchy(cp, cp.store, factors, k) for k in range(points)])
+    """Eliminate the random effects at K points; see `criteria.evaluate`."""
     if keep or replicates is not None:
-        return _evaluate(cp, factors, replicates, True)
-    step = _together(cp)
+        return _evaluate(s, factors, replicates, True)
+    points, step = factors[0].shape[0], _together(s)
     if points <= step:
-        return _evaluate(cp, factors)
-    return _stack([_evaluate(cp, [f[k : k + step] for f in factors]) for k in range(0, points, step)])
+        return _evaluate(s, factors)
+    return stacked([_evaluate(s, [f[k : k + step] for f in factors]) for k in range(0, points, step)])
 
 
-def _together(cp: CrossProducts) -> int:
+def _together(s: LevelSums) -> int:
     """How many points are eliminated together."""
-    store = cp.levels
-    step = _CHUNK // max(store.D.shape[0] ** 2 + store.E.size * (store.moments is None), 1)
-    if store.moments is not None:
+    step = _CHUNK // max(s.D.shape[0] ** 2 + s.E.size * (s.moments is None), 1)
+    if s.moments is not None:
         # A dozen passes over arrays of this size take most of the time where they are longer than a cache.
-        step = min(step, max(_CACHED // store.moments.R.size, _FEWEST_TOGETHER))
+        step = min(step, max(_CACHED // s.moments.R.size, _FEWEST_TOGETHER))
     return max(1, int(step))
 
 
-def _stack(parts: Sequence[Factor]) -> Factor:
+def stacked(parts: Sequence[Factor]) -> Factor:
+    """Evaluations at some points one after the other."""
     if len(parts) == 1:
         return parts[0]
     return Factor(
@@ -163,75 +150,51 @@ def _stack(parts: Sequence[Factor]) -> Factor:
     )
 
 
-def _evaluate_hierarchy(cp: CrossProducts, h: Hierarchy, factors: Sequence[FloatArray], k: int) -> Factor:
-    q = h.q_dense
-    eliminated = eliminate(h, [T[k] for T in factors[: h.plan.chain]])
-    S = eliminated.trailing
-    dense = factor_dense(
-        S[:-1, :-1], [T[k] for T in factors[h.plan.chain :]], [block.n_levels for block in cp.trailing_blocks]
-    )
-    half = dense.half(S[:-1, -1:])
-    r2 = S[-1, -1] - (half**2).sum()
-    logs = 2.0 * np.log(np.diagonal(dense.chol))
-    solution = dense.back(half)
-    return Factor(
-        np.array([eliminated.log_det + logs[:q].sum()]),
-        np.array([logs[q:].sum() + cp.log_det_fixed]),
-        np.array([r2]),
-        S[None],
-        dense.chol[None],
-        solution.T,
-        np.append(-dense.scale(solution.copy(), False)[:, 0], 1.0)[None],
-        S[-1, -1:],
-        hierarchy=(eliminated, dense),
-    )
-
-
 def _evaluate(
-    cp: CrossProducts,
+    s: LevelSums,
     factors: Sequence[FloatArray],
     replicates: Replicates | None = None,
     keep: bool = False,
 ) -> Factor:
-    log_det, trailing, first = eliminate_first(cp, factors[0], replicates, keep)
-    q2, p = cp.q_trailing, cp.p
+    log_det, trailing, first = eliminate_first(s, factors[0], replicates, keep)
+    q2, p = s.q_trailing, s.p
     joint = trailing[:, :-1, :-1]
     right, total, moved, combination = trailing[:, :-1, -1], trailing[:, -1, -1], None, None
-    if cp.reference is not None and replicates is None:
-        moved, combination = split_reference(cp, cp.reference, factors[1:])
+    if s.reference is not None and replicates is None:
+        moved, combination = split_reference(s, s.reference, factors[1:])
         column = (trailing @ combination[..., None])[..., 0]
         right, total = column[:, :-1], (column * combination).sum(-1) + (moved**2).sum(-1)
     if q2:
-        joint, right = _multiply_lambda(cp, factors[1:], joint, right)
+        joint, right = _multiply_lambda(s, factors[1:], joint, right)
     if moved is not None:
         right[:, :q2] -= moved
     chol, half, solution = _solve(joint, right)
     r2 = total - (half**2).sum(-1)
-    residual = _residual(cp, factors[1:], solution, combination)
+    residual = _residual(s, factors[1:], solution, combination)
     if moved is not None:
         solution[:, :q2] += moved
     logs = 2.0 * np.log(np.diagonal(chol, axis1=1, axis2=2))
     log_det = log_det + logs[:, :q2].sum(-1)
-    log_det_fixed = logs[:, q2 : q2 + p].sum(-1) + cp.log_det_fixed
+    log_det_fixed = logs[:, q2 : q2 + p].sum(-1) + s.frame.log_det_fixed
     return Factor(
         log_det, log_det_fixed, r2, trailing, chol, solution, residual, total, first, replicated=replicates is not None
     )
 
 
 def _residual(
-    cp: CrossProducts, factors: Sequence[FloatArray], solution: FloatArray, combination: FloatArray | None
+    s: LevelSums, factors: Sequence[FloatArray], solution: FloatArray, combination: FloatArray | None
 ) -> FloatArray:
     out = np.ones((solution.shape[0], solution.shape[1] + 1))
     out[:, :-1] = -solution
-    if cp.q_trailing:
-        out[:, :-1] = apply_lambda(cp, factors, out[:, :-1, None], transposed=False)[..., 0]
+    if s.q_trailing:
+        out[:, :-1] = apply_lambda(s.frame, factors, out[:, :-1, None], transposed=False)[..., 0]
     if combination is not None:
         out[:, :-1] += combination[:, :-1]
     return out
 
 
 def split_reference(
-    cp: CrossProducts, reference: FloatArray, factors: Sequence[FloatArray]
+    s: LevelSums, reference: FloatArray, factors: Sequence[FloatArray]
 ) -> tuple[FloatArray, FloatArray]:
     """Split the reference effects b0 of the response into ``Lambda u0 + g`` at K points.
 
@@ -241,10 +204,10 @@ def split_reference(
 
     Parameters
     ----------
-    cp : CrossProducts
+    s : LevelSums
     reference : FloatArray, shape (q2,)
     factors : sequence of FloatArray, each (K, c, c)
-        Factors of ``cp.blocks[1:]``.
+        Factors of ``s.blocks[1:]``.
 
     Returns
     -------
@@ -252,13 +215,13 @@ def split_reference(
     combination : FloatArray, shape (K, m)
         ``(g, 0, 1)``: the response less ``Z Lambda u0`` in terms of the trailing columns.
     """
-    points, q2, m = factors[0].shape[0], cp.q_trailing, cp.levels.D.shape[0]
+    points, q2, m = factors[0].shape[0], s.q_trailing, s.D.shape[0]
     moved, combination = np.zeros((points, q2)), np.zeros((points, m))
     combination[:, -1] = 1.0
     start = 0
-    for block, T in zip(cp.blocks[1:], factors, strict=True):
+    for block, T in zip(s.blocks[1:], factors, strict=True):
         stop = start + block.q
-        rows = cp.n / block.n_levels
+        rows = s.n / block.n_levels
         b0 = reference[start:stop].reshape(block.n_levels, block.size)
         g = np.linalg.solve(np.eye(block.size) + rows * T @ small.transpose(T), b0.T)
         combination[:, start:stop] = small.transpose(g).reshape(points, block.q)
@@ -291,21 +254,20 @@ def _cholesky_or_nan(matrix: FloatArray) -> FloatArray:
 
 
 def eliminate_first(
-    cp: CrossProducts, T: FloatArray, replicates: Replicates | None = None, keep: bool = False
+    s: LevelSums, T: FloatArray, replicates: Replicates | None = None, keep: bool = False
 ) -> tuple[FloatArray, FloatArray, tuple[FloatArray, FloatArray] | None]:
     """Eliminate the first block: log determinant (K,), trailing cross-products (K, m, m), and its factors."""
     # A single point of a vector-valued block is evaluated without forming inverses, for the last digits.
-    store = cp.levels
     points, c = T.shape[0], T.shape[-1]
-    if store.moments is not None and replicates is None and (c == 1 or points > 1):
-        return *_eliminate_moments(store.moments, store.D, T), None
-    E, D = store.E[None], store.D
+    if s.moments is not None and replicates is None and (c == 1 or points > 1):
+        return *_eliminate_moments(s.moments, s.D, T), None
+    E, D = s.E[None], s.D
     if replicates is not None:
-        E = np.broadcast_to(E, (points, *store.E.shape)).copy()
+        E = np.broadcast_to(E, (points, *s.E.shape)).copy()
         E[..., -1] = replicates.E
         D = np.broadcast_to(D, (points, *D.shape)).copy()
         D[:, -1] = D[:, :, -1] = replicates.D
-    lower, half = whiten_first(cp, T, E)
+    lower, half = whiten_first(s, T, E)
     log_det = small.log_det(lower).sum(-1)
     flat = half.reshape(points, -1, half.shape[-1])
     kept = (lower, half) if keep or points == 1 else None
@@ -334,11 +296,11 @@ def _eliminate_moments(moments: Moments, D: FloatArray, T: FloatArray) -> tuple[
     return log_dets @ moments.counts, D + trailing.reshape(K, m, m)
 
 
-def whiten_first(cp: CrossProducts, T: FloatArray, E: FloatArray) -> tuple[FloatArray, FloatArray]:
+def whiten_first(s: LevelSums, T: FloatArray, E: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Cholesky factors of ``I + R Sigma R'`` (K, J, c, c) and ``L^-1 E`` (K, J, c, m)."""
-    F = small.dot(cp.levels.R, T[:, None])
-    if F.shape[-1] == 2 and cp.levels.unlike:
-        determinant = np.linalg.det(cp.levels.R) * np.linalg.det(T)[:, None]
+    F = small.dot(s.R, T[:, None])
+    if F.shape[-1] == 2 and s.unlike:
+        determinant = np.linalg.det(s.R) * np.linalg.det(T)[:, None]
         lower = small.cholesky_beside_identity(F, determinant)
         return lower, small.solve_lower(lower, E)
     M = small.dot(F, small.transpose(F))
@@ -348,30 +310,29 @@ def whiten_first(cp: CrossProducts, T: FloatArray, E: FloatArray) -> tuple[Float
 
 
 def _multiply_lambda(
-    cp: CrossProducts, factors: Sequence[FloatArray], joint: FloatArray, right: FloatArray
+    s: LevelSums, factors: Sequence[FloatArray], joint: FloatArray, right: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """``Lambda' S Lambda + I`` on the rows and columns of the trailing random effects."""
-    joint = apply_lambda(cp, factors, joint)
-    joint = small.transpose(apply_lambda(cp, factors, small.transpose(joint)))
-    right = apply_lambda(cp, factors, right[..., None])[..., 0]
-    return small.add_identity(joint, cp.q_trailing), right
+    joint = apply_lambda(s.frame, factors, joint)
+    joint = small.transpose(apply_lambda(s.frame, factors, small.transpose(joint)))
+    right = apply_lambda(s.frame, factors, right[..., None])[..., 0]
+    return small.add_identity(joint, s.q_trailing), right
 
 
-def apply_lambda(
-    cp: CrossProducts, factors: Sequence[FloatArray], rows: FloatArray, transposed: bool = True
-) -> FloatArray:
+def apply_lambda(frame: Frame, factors: Sequence[FloatArray], rows: FloatArray, transposed: bool = True) -> FloatArray:
     """Multiply the rows of the trailing random effects by Lambda' (or Lambda), leaving the others alone.
 
     Parameters
     ----------
+    frame : Frame
     factors : sequence of FloatArray, each of shape (K, c, c)
-        Factors of ``cp.blocks[1:]``.
+        Factors of ``frame.blocks[1:]``.
     rows : FloatArray, shape (K, r, k)
         The first ``q_trailing`` rows belong to random effects.
     """
     out = rows.copy()
     start = 0
-    for block, T in zip(cp.blocks[1:], factors, strict=True):
+    for block, T in zip(frame.blocks[1:], factors, strict=True):
         stop = start + block.q
         tiles = rows[:, start:stop].reshape(rows.shape[0], block.n_levels, block.size, -1)
         T = small.transpose(T) if transposed else T

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bayeslmm.likelihood import large
 from bayeslmm.likelihood.criteria import degrees_of_freedom
 from bayeslmm.likelihood.crossproducts import CrossProducts
-from bayeslmm.likelihood.derivatives import Derivatives, Pieces, Stack, assemble, stack, stack_first
-from bayeslmm.likelihood.tiles import diagonal_tiles
+from bayeslmm.likelihood.derivatives import Derivatives
 from bayeslmm.types import FloatArray
 
 
@@ -38,13 +36,8 @@ def information(cp: CrossProducts, factors: Sequence[FloatArray], first: Derivat
     d = int(ends[-1])
     # G itself, as a combination of the directions: V0 = I + sum of these.
     own = np.concatenate([_lower_entries(T[0] @ T[0].T) for T in factors])
-    if isinstance(first.pieces, large.Pieces):
-        scale, r2 = float(first.scale[0]), float(first.r2[0])
-        both, slopes = large.curves(first.pieces, directions)
-        both, slopes, total = scale * both, scale * slopes, scale * r2
-    else:
-        both, slopes = _traces(cp, first.pieces, directions)
-        total = float(degrees_of_freedom(cp, reml))
+    both, slopes = first.pieces.information(directions, float(first.scale[0]))
+    total = float(degrees_of_freedom(cp, reml))
     out = np.empty((d + 1, d + 1))
     out[:d, :d] = both
     out[:d, d] = out[d, :d] = slopes - both @ own
@@ -61,19 +54,3 @@ def _entry_directions(c: int) -> FloatArray:
 
 def _lower_entries(G: FloatArray) -> FloatArray:
     return np.asarray(G[np.tril_indices(G.shape[0])])
-
-
-def _traces(cp: CrossProducts, pieces: Pieces, directions: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
-    """``tr(S dG S dG')`` and ``tr(S dG)``."""
-    c = cp.blocks[0].size
-    head = stack_first(pieces, directions[0][None])
-    sums = [(pieces.sums.A - pieces.sums.KK)[0].reshape(c, c)]
-    tails, spans, start = list[Stack](), list[slice](), 0
-    for block, gamma in zip(cp.blocks[1:], directions[1:], strict=True):
-        spans.append(slice(start, start + block.q))
-        assert pieces.trailing is not None
-        tails.append(stack(pieces.trailing, spans[-1], gamma[None]))
-        sums.append(diagonal_tiles(pieces.trailing.S22_trace[:, spans[-1], spans[-1]], block.size)[0])
-        start += block.q
-    slopes = [np.tensordot(gamma, S, 2) for gamma, S in zip(directions, sums, strict=True)]
-    return assemble(pieces, head, tails, spans)[0][0], np.concatenate(slopes)

@@ -25,13 +25,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayeslmm.likelihood import small
-from bayeslmm.likelihood.conditional import Conditional, conditional_draws, user_beta
-from bayeslmm.likelihood.crossproducts import CrossProducts
+from bayeslmm.likelihood.chain_conditional import at_one_point
+from bayeslmm.likelihood.chain_sums import ChainSums
 from bayeslmm.likelihood.elimination import Column, Eliminated, backward, forward
-from bayeslmm.likelihood.factor import evaluate
-from bayeslmm.likelihood.hierarchy import Hierarchy
+from bayeslmm.likelihood.factor import Factor
 from bayeslmm.likelihood.large import Dense
-from bayeslmm.likelihood.normal_prior import NormalPrior, internal_prior
+from bayeslmm.likelihood.rotation import InternalPrior
 from bayeslmm.types import FloatArray, IntArray
 
 # Draws solved for at once: enough for matrix products, few enough for the memory of some copies.
@@ -49,7 +48,7 @@ type Parts = list[FloatArray]
 class _Reference:
     """The factored system at G0: every array has one block of rows for each chain member, then the dense block."""
 
-    h: Hierarchy
+    h: ChainSums
     eliminated: Eliminated
     dense: Dense
     T: tuple[FloatArray, ...]
@@ -93,45 +92,62 @@ class _Reference:
         return [*chain, dense[start:]]
 
 
+type Evaluate = Callable[[Sequence[FloatArray]], Factor]
+# One draw of (beta, b) of every block at each of some points, from an evaluation there.
+type DrawEach = Callable[[Sequence[FloatArray], FloatArray], tuple[FloatArray, list[FloatArray]]]
+
+
 def draws_by_reference(
-    cp: CrossProducts,
+    h: ChainSums,
+    evaluate: Evaluate,
+    draw_each: DrawEach,
     factors: Sequence[FloatArray],
     sigma: FloatArray,
     rng: np.random.Generator,
-    prior: NormalPrior | None = None,
+    prior: InternalPrior | None = None,
     report: Callable[[int], None] | None = None,
-) -> Conditional:
-    """One exact draw of (beta, b) at each of K points of a hierarchy.
+) -> tuple[FloatArray, list[FloatArray]]:
+    """One exact draw of (beta, b) at each of K points of a hierarchy, on internal coordinates.
 
     Parameters
     ----------
-    cp : CrossProducts
-        Stored as a hierarchy.
+    h : ChainSums
+    evaluate : callable
+        Eliminates at one point.
+    draw_each : callable
+        Draws point by point, for those where the iteration does not converge.
     factors : sequence of FloatArray, each (K, c, c)
         Internal relative factors.
     sigma : FloatArray, shape (K,)
     rng : numpy.random.Generator
-    prior : NormalPrior, optional
+    prior : InternalPrior, optional
     report : callable, optional
         Told how many draws are done.
 
     Returns
     -------
-    Conditional
+    FloatArray, shape (K, p)
+    list of FloatArray, each (K, J, c)
     """
     K = sigma.size
-    beta = np.empty((K, cp.p))
-    b = tuple(np.empty((K, block.n_levels, block.size)) for block in cp.blocks)
+    beta = np.empty((K, h.frame.p))
+    b = [np.empty((K, block.n_levels, block.size)) for block in h.frame.blocks]
     done = 0
     for chosen in _batches(factors):
-        drawn = _draw_together(cp, [T[chosen] for T in factors], sigma[chosen], rng, prior)
-        beta[chosen] = drawn.beta
-        for out, values in zip(b, drawn.b, strict=True):
+        own = [T[chosen] for T in factors]
+        drawn, parts, lost = _draw_together(h, evaluate, own, sigma[chosen], rng, prior)
+        for k in lost:
+            again, effects = draw_each([T[k : k + 1] for T in own], sigma[chosen][k : k + 1])
+            drawn[k] = again[0]
+            for out, values in zip(parts, effects, strict=True):
+                out[k] = values[0]
+        beta[chosen] = drawn
+        for out, values in zip(b, parts, strict=True):
             out[chosen] = values
         done += chosen.size
         if report is not None:
             report(done)
-    return Conditional(beta, b)
+    return beta, b
 
 
 def _batches(factors: Sequence[FloatArray]) -> Iterator[IntArray]:
@@ -149,23 +165,26 @@ def _batches(factors: Sequence[FloatArray]) -> Iterator[IntArray]:
 
 
 def _draw_together(
-    cp: CrossProducts,
+    h: ChainSums,
+    evaluate: Evaluate,
     factors: Sequence[FloatArray],
     sigma: FloatArray,
     rng: np.random.Generator,
-    prior: NormalPrior | None,
-) -> Conditional:
-    reference, solution = _reference(cp, [_upper_bound(T) for T in factors])
+    prior: InternalPrior | None,
+) -> tuple[FloatArray, list[FloatArray], IntArray]:
+    """Draws of beta and of the effects, and where they did not converge."""
+    p = h.frame.p
+    reference, solution = _reference(h, evaluate, [_upper_bound(T) for T in factors])
     D, roots = _differences(reference, factors)
-    mean = np.zeros(cp.p)
+    mean = np.zeros(p)
     if prior is None:
-        D.append(np.zeros((sigma.size, cp.p, cp.p)))
+        D.append(np.zeros((sigma.size, p, p)))
         roots.append(D[-1])
     else:
-        precision, mean = internal_prior(cp, prior)
-        values, vectors = np.linalg.eigh(precision)
+        mean = prior.mean
+        values, vectors = np.linalg.eigh(prior.precision)
         root = vectors * np.sqrt(np.maximum(values, 0.0))
-        D.append((sigma**2)[:, None, None] * precision)
+        D.append((sigma**2)[:, None, None] * prior.precision)
         roots.append(sigma[:, None, None] * root)
     w = reference.draw(solution, sigma, rng)
     right = [
@@ -176,28 +195,7 @@ def _draw_together(
     moved, converged = _conjugate_gradients(reference, D, right, sigma)
     parts = [x + y for x, y in zip(w, moved, strict=True)]
     internal = [np.moveaxis(small.dot(T, x), -1, 0) for T, x in zip(reference.T, parts[:-1], strict=True)]
-    b = tuple(x @ block.basis.T for x, block in zip(internal, cp.blocks, strict=True))
-    drawn = Conditional(user_beta(cp, parts[-1].T), b)
-    return drawn if converged.all() else _one_by_one(cp, factors, sigma, rng, prior, drawn, np.flatnonzero(~converged))
-
-
-def _one_by_one(
-    cp: CrossProducts,
-    factors: Sequence[FloatArray],
-    sigma: FloatArray,
-    rng: np.random.Generator,
-    prior: NormalPrior | None,
-    drawn: Conditional,
-    places: IntArray,
-) -> Conditional:
-    """Draws that did not converge, each from its own factorisation."""
-    for k in places:
-        own = [T[k : k + 1] for T in factors]
-        again = conditional_draws(cp, own, evaluate(cp, own), sigma[k : k + 1], rng, prior)
-        drawn.beta[k] = again.beta[0]
-        for out, values in zip(drawn.b, again.b, strict=True):
-            out[k] = values[0]
-    return drawn
+    return parts[-1].T.copy(), [x.copy() for x in internal], np.flatnonzero(~converged)
 
 
 def _upper_bound(T: FloatArray) -> FloatArray:
@@ -211,13 +209,10 @@ def _upper_bound(T: FloatArray) -> FloatArray:
     return np.asarray(root * max(largest, 1e-100) * (1.0 + 1e-10))
 
 
-def _reference(cp: CrossProducts, T: Sequence[FloatArray]) -> tuple[_Reference, FloatArray]:
-    factor = evaluate(cp, [t[None] for t in T])
-    store = cp.store
-    if factor.hierarchy is None or not isinstance(store, Hierarchy):
-        raise TypeError("draws from a reference need cross-products stored as a hierarchy")
+def _reference(h: ChainSums, evaluate: Evaluate, T: Sequence[FloatArray]) -> tuple[_Reference, FloatArray]:
+    factor = evaluate([t[None] for t in T])
     inverse = tuple(np.linalg.inv(t) for t in T)
-    return _Reference(store, *factor.hierarchy, tuple(T), inverse), factor.solution[0]
+    return _Reference(h, *at_one_point(factor), tuple(T), inverse), factor.solution[0]
 
 
 def _differences(reference: _Reference, factors: Sequence[FloatArray]) -> tuple[Parts, Parts]:

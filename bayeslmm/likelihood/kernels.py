@@ -73,6 +73,12 @@ class Cells:
         shape = (self.starts.size - 1, self.width)
         return sparse.csr_array((self.values[:, a], self.columns, self.starts), shape=shape)
 
+    def rows(self) -> sparse.csr_array:
+        """All numbers as a (J c, width) matrix, the c rows of a level one after the other."""
+        J, c = self.starts.size - 1, self.values.shape[1]
+        places = (self.levels[:, None] * c + np.arange(c)).ravel(), np.repeat(self.columns, c)
+        return sparse.coo_array((self.values.ravel(), places), shape=(J * c, self.width)).tocsr()
+
     def times(self, right: FloatArray) -> FloatArray:
         """``V_l right`` for every level: (width, k) to (J, c, k)."""
         return np.stack([self.matrix(a) @ right for a in range(self.values.shape[1])], axis=1)

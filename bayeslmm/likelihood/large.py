@@ -16,7 +16,7 @@ from scipy.linalg import lapack
 
 from bayeslmm.likelihood import elimination as el
 from bayeslmm.likelihood import small
-from bayeslmm.likelihood.hierarchy import Hierarchy
+from bayeslmm.likelihood.chain_sums import ChainSums
 from bayeslmm.likelihood.kernels import mirror
 from bayeslmm.likelihood.selected import selected
 from bayeslmm.types import FloatArray
@@ -127,18 +127,21 @@ class Pieces:
     ----------
     scores : list of FloatArray
         ``Z' P0 y``: chain members (J, c, 1), then the dense block's random effects (q_d, 1).
+    reml : bool
+        Whether the trace terms have the fixed effects swept out.
     """
 
-    h: Hierarchy
+    h: ChainSums
     eliminated: el.Eliminated
     dense: Dense
     scores: list[FloatArray]
+    reml: bool = True
 
 
 def gradient(
-    h: Hierarchy, eliminated: el.Eliminated, dense: Dense, solution: FloatArray, reml: bool
-) -> tuple[list[FloatArray], list[FloatArray], Pieces]:
-    """Derivatives of the logarithmic part and of minus r2 in the covariance of every block, chain first.
+    h: ChainSums, eliminated: el.Eliminated, dense: Dense, solution: FloatArray, reml: bool
+) -> tuple[list[FloatArray], list[FloatArray], list[FloatArray]]:
+    """Derivatives of the logarithmic part and of minus r2 in the covariance of every block, chain first, and scores.
 
     Parameters
     ----------
@@ -171,7 +174,7 @@ def gradient(
         traces.append(_projected_tiles(S, Q, span, T))
         squares.append(s.T @ s)
         start = span.stop
-    return traces, squares, Pieces(h, eliminated, dense, scores)
+    return traces, squares, scores
 
 
 def without_fixed(Q: FloatArray, q: int) -> FloatArray:

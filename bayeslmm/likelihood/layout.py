@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from bayeslmm.likelihood.crossproducts import CrossProducts, Levels
-from bayeslmm.likelihood.hierarchy import Hierarchy
+from bayeslmm.likelihood.crossproducts import CrossProducts
 
 
 @dataclass(frozen=True)
@@ -83,22 +80,6 @@ def describe_structure(cp: CrossProducts) -> Structure:
     blocks = tuple(
         BlockStructure(b.grouping.name, b.n_levels, b.size, role) for b, role in zip(cp.blocks, roles, strict=True)
     )
-    t = cp.q_trailing + cp.p
-    store = cp.store
-    if isinstance(store, Levels):
-        cells, numbers = store.E.shape[0] * cp.q_trailing, store.R.size + store.E.size + store.D.size
-        work = store.E.size * t * store.E.shape[1] if store.moments is None else store.moments.sums.size
-        name, fill = "levels", 1.0
-    else:
-        cells, numbers = store.cells.columns.size, _numbers(store)
-        per_level = np.diff(store.cells.starts).astype(float)
-        tails = sum(rows.own.size * (rows.effects.shape[2] + cp.p + 1) for rows in store.rows)
-        work = 0.5 * (per_level**2).sum() * blocks[0].size + store.fixed.size * (cp.p + 1) + tails
-        name, fill = "hierarchy", cells / max(blocks[0].n_levels * store.q_dense, 1)
-    flops = float(work) + sum(b.n_levels * b.size**3 / 3 for b in blocks if b.role != "dense") + t**3 / 3
-    return Structure(blocks, name, t, cells, fill, numbers, flops)
-
-
-def _numbers(h: Hierarchy) -> int:
-    rows = sum(r.own.size + sum(u.size for u in r.up) + r.effects.size + r.fixed.size for r in h.rows)
-    return h.R.size + sum(u.size for u in h.up) + h.cells.values.size + h.fixed.size + rows + h.D.size
+    t, work = cp.q_trailing + cp.p, cp.sums.work()
+    flops = work.flops + sum(b.n_levels * b.size**3 / 3 for b in blocks if b.role != "dense") + t**3 / 3
+    return Structure(blocks, work.name, t, work.cells, work.fill, work.numbers, flops)

@@ -19,11 +19,12 @@ from scipy.sparse.csgraph import connected_components
 
 from bayeslmm.errors import FitError
 from bayeslmm.likelihood import small
+from bayeslmm.likelihood.chain_sums import Columns, effect_columns
 from bayeslmm.likelihood.criteria import LOG_2PI
-from bayeslmm.likelihood.crossproducts import CrossProducts, internal_blocks
+from bayeslmm.likelihood.crossproducts import CrossProducts
 from bayeslmm.likelihood.factor import apply_lambda
-from bayeslmm.likelihood.hierarchy import Columns, effect_columns
 from bayeslmm.likelihood.normal_prior import NormalPrior, internal_prior
+from bayeslmm.likelihood.reduction import frame_columns
 from bayeslmm.likelihood.within import grouped_qr, level_products
 from bayeslmm.residual import NO_PARAMETERS, crosses
 from bayeslmm.types import BoolArray, FloatArray, IntArray
@@ -205,7 +206,7 @@ class _System:
     @classmethod
     def of(cls, cp: CrossProducts, lam: FloatArray) -> _System:
         design = cp.design
-        _, blocks, columns = internal_blocks(design)
+        blocks, columns = cp.blocks, frame_columns(cp)
         first, codes = blocks[0], blocks[0].grouping.codes
         Q, R = grouped_qr(design.whitened(columns[0], lam, within=first.grouping), codes, first.n_levels)
         others = [
@@ -216,9 +217,9 @@ class _System:
         if design.frequency is not None:
             effects = sparse.csr_array(sparse.diags_array(np.sqrt(design.frequency)) @ effects)
         Xy = design.whitened(np.column_stack([cp.fixed.columns, cp.response.residual]), lam)
-        if cp.reference is not None:
+        if cp.sums.reference is not None:
             # Shrinkage towards zero is that of the whole effects, so the reference goes back into the response.
-            Xy[:, -1] += effects @ cp.reference
+            Xy[:, -1] += effects @ cp.sums.reference
         W = sparse.csr_array(sparse.hstack([effects, sparse.csr_array(Xy)]))
         spread = effect_columns([Columns(codes, first.n_levels, Q)], design.n)
         between = sparse.csr_array(spread.T @ W)
@@ -279,19 +280,20 @@ def _solve(system: _System, factors: Sequence[FloatArray], sigma: FloatArray, pr
     if q2:
         small.add_identity(joint, q2)
     if prior is not None:
-        precision, mean = internal_prior(cp, prior)
+        internal = internal_prior(cp, prior)
+        precision, mean = internal.precision, internal.mean
         joint[:, q2:, q2:] += sigma[:, None, None] ** 2 * precision
         right[:, q2:] += sigma[:, None] ** 2 * (precision @ mean)
     gain = np.stack([solve_triangular(L, np.eye(t), lower=True).T for L in np.linalg.cholesky(joint)])
     effects = gain @ (small.transpose(gain) @ right[..., None])
     if q2:
-        gain = apply_lambda(cp, factors[1:], gain, transposed=False)
-        effects = apply_lambda(cp, factors[1:], effects, transposed=False)
+        gain = apply_lambda(cp.frame, factors[1:], gain, transposed=False)
+        effects = apply_lambda(cp.frame, factors[1:], effects, transposed=False)
     return _Solved(inverse, shrink, gain, effects[..., 0])
 
 
 def _scaled(cp: CrossProducts, factors: Sequence[FloatArray], rows: FloatArray) -> FloatArray:
-    return apply_lambda(cp, factors[1:], rows) if len(cp.blocks) > 1 else rows.copy()
+    return apply_lambda(cp.frame, factors[1:], rows) if len(cp.blocks) > 1 else rows.copy()
 
 
 def _spread(blocks: FloatArray) -> sparse.bsr_array:

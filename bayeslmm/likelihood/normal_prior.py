@@ -9,11 +9,11 @@ import numpy as np
 from bayeslmm.arguments import numbers_of, shown
 from bayeslmm.equality import by_value
 from bayeslmm.errors import PriorError
-from bayeslmm.likelihood import small
 from bayeslmm.likelihood.criteria import LOG_2PI, minus_two_log_density
 from bayeslmm.likelihood.crossproducts import CrossProducts
 from bayeslmm.likelihood.factor import Factor
-from bayeslmm.types import BoolArray, FloatArray, IntArray
+from bayeslmm.likelihood.rotation import InternalPrior, Rotation, rotate_internal
+from bayeslmm.types import BoolArray, FloatArray
 
 
 @by_value
@@ -94,45 +94,15 @@ class NormalPrior:
         return np.isfinite(self.sd)
 
 
-@dataclass(frozen=True)
-class Rotation:
-    """Coordinates in which likelihood and prior of beta are both diagonal, at K points.
-
-    With ``w = V' L_X' (beta - m)`` the likelihood is ``N(w; distance, sigma^2 I)`` and the prior has precision
-    `eigenvalues`.
-    """
-
-    eigenvalues: FloatArray  # (K, p)
-    vectors: FloatArray  # (K, p, p)
-    distance: FloatArray  # (K, p)
-    mean: FloatArray  # (p,) prior mean, internal coordinates
-
-    def take(self, chosen: IntArray) -> Rotation:
-        """Some of the points, in that order."""
-        return Rotation(self.eigenvalues[chosen], self.vectors[chosen], self.distance[chosen], self.mean)
-
-
-def internal_prior(cp: CrossProducts, prior: NormalPrior) -> tuple[FloatArray, FloatArray]:
-    """Precision matrix (p, p) and mean (p,) of the fixed effects on internal coordinates."""
+def internal_prior(cp: CrossProducts, prior: NormalPrior) -> InternalPrior:
+    """A prior of the user's coefficients on internal coordinates."""
     A = cp.fixed.transform
-    return A.T @ prior.precision_matrix @ A, np.linalg.solve(A, prior.centre) - cp.response.removed
+    return InternalPrior(A.T @ prior.precision_matrix @ A, np.linalg.solve(A, prior.centre) - cp.response.removed)
 
 
 def rotate(cp: CrossProducts, factor: Factor, prior: NormalPrior) -> Rotation:
     """Diagonalise the prior precision against the likelihood's at every point."""
-    q2 = factor.chol.shape[1] - cp.p
-    L_X = factor.chol[:, q2:, q2:]
-    precision, mean = internal_prior(cp, prior)
-    left = np.linalg.solve(L_X, np.broadcast_to(precision, L_X.shape))
-    whitened = np.linalg.solve(L_X, small.transpose(left))
-    lost = ~np.isfinite(whitened).all(axis=(1, 2))
-    # A point without digits must not end the batch.
-    whitened = np.where(lost[:, None, None], 0.0, whitened)
-    eigenvalues, vectors = np.linalg.eigh(0.5 * (whitened + small.transpose(whitened)))
-    eigenvalues = np.where(lost[:, None], np.nan, eigenvalues)
-    offset = small.transpose(L_X) @ (factor.solution[:, q2:] - mean)[..., None]
-    distance = (small.transpose(vectors) @ offset)[..., 0]
-    return Rotation(np.maximum(eigenvalues, 0.0), vectors, distance, mean)
+    return rotate_internal(factor, internal_prior(cp, prior))
 
 
 def minus_two_log_density_normal(

@@ -9,14 +9,15 @@ under a rescaling of single columns keeps to the user's columns, up to one commo
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise, product
+from itertools import product
 
 import numpy as np
 
 from bayeslmm.design.covariance import CovarianceStructure, canonical, factor_from_theta
-from bayeslmm.likelihood.crossproducts import CrossProducts, Levels
-from bayeslmm.likelihood.derivatives import Derivatives, second_derivatives
-from bayeslmm.likelihood.starts import at_an_end, moment_factors
+from bayeslmm.likelihood.crossproducts import CrossProducts
+from bayeslmm.likelihood.derivatives import Derivatives
+from bayeslmm.likelihood.starts import at_an_end
+from bayeslmm.likelihood.sums import Sums
 from bayeslmm.types import FloatArray
 
 # Ratios of between to within standard deviation tried beside the moment estimate before the first step: a batch of
@@ -37,24 +38,24 @@ def starts(cp: CrossProducts) -> FloatArray:
 
     The latter also with other shapes where a structure asks for that.
     """
-    factors = moment_factors(cp)
+    factors = cp.sums.start()
     candidates = [from_blocks(cp, factors)]
-    order = cp.term_order
-    scales = np.concatenate([s.scales for _, _, s in order])
-    plain = scales.sum() > 1 and not any(s.shared for _, _, s in order) and not at_an_end(factors)
-    if isinstance(cp.store, Levels) and not plain:
-        ratios = _ratios(cp.store) if scales.sum() == 1 else _FEW
+    order = cp.frame.terms
+    scales = np.concatenate([s.scales for *_, s in order])
+    plain = scales.sum() > 1 and not any(s.shared for *_, s in order) and not at_an_end(factors)
+    if cp.sums.batched and not plain:
+        ratios = _ratios(cp.sums) if scales.sum() == 1 else _FEW
         ratios = ratio_grid(cp) if scales.size == 1 else ratios
-        shapes = [(0.0,) if scale else s.shapes_tried for _, _, s in order for scale in s.scales]
+        shapes = [(0.0,) if scale else s.shapes_tried for *_, s in order for scale in s.scales]
         candidates += [np.where(scales, ratio, shape) for shape in product(*shapes) for ratio in ratios]
     return np.array(candidates)
 
 
 def ratio_grid(cp: CrossProducts) -> FloatArray:
     """The ratios among the starts of a model with a single parameter, from zero up; they come last. Else none."""
-    if not isinstance(cp.store, Levels) or sum(len(s.rows) for _, _, s in cp.term_order) != 1:
+    if not cp.sums.batched or sum(len(s.rows) for *_, s in cp.frame.terms) != 1:
         return np.zeros(0)
-    return np.append(0.0, _ratios(cp.store))
+    return np.append(0.0, _ratios(cp.sums))
 
 
 def scale_grid(cp: CrossProducts) -> tuple[FloatArray, FloatArray]:
@@ -63,12 +64,12 @@ def scale_grid(cp: CrossProducts) -> tuple[FloatArray, FloatArray]:
     One axis per sd. Without points where several minima are not to be expected (levels that say about as much as each
     other), where there are too many combinations, where effects share an sd and where an evaluation is dear.
     """
-    order = cp.term_order
-    scales = np.concatenate([s.scales for _, _, s in order])
+    order = cp.frame.terms
+    scales = np.concatenate([s.scales for *_, s in order])
     count = int(scales.sum())
-    wanted = 1 < count <= _MOST_SCALES and not any(s.shared for _, _, s in order)
-    cheap = wanted and isinstance(cp.store, Levels) and cp.store.E.size * _COARSE.size**count <= _AFFORDABLE
-    if not (cheap and _unequal(cp, cp.levels)):
+    wanted = 1 < count <= _MOST_SCALES and not any(s.shared for *_, s in order)
+    cheap = wanted and cp.sums.batched and cp.sums.between * _COARSE.size**count <= _AFFORDABLE
+    if not (cheap and _unequal(cp)):
         return np.zeros(0), np.zeros((0, scales.size))
     axes = np.meshgrid(*[_COARSE] * count, indexing="ij")
     points = np.zeros((*axes[0].shape, scales.size))
@@ -76,28 +77,23 @@ def scale_grid(cp: CrossProducts) -> tuple[FloatArray, FloatArray]:
     return _COARSE, points
 
 
-def _unequal(cp: CrossProducts, store: Levels) -> bool:
+def _unequal(cp: CrossProducts) -> bool:
     """Whether the levels of some factor differ much in what they say about an effect."""
-    squares = [(store.R**2).sum(axis=1)]
-    trailing = np.diagonal(store.D)[: cp.q_trailing] + (store.E[..., : cp.q_trailing] ** 2).sum(axis=(0, 1))
-    ends = np.cumsum([0, *(block.q for block in cp.trailing_blocks)])
-    for block, (start, stop) in zip(cp.trailing_blocks, pairwise(ends), strict=True):
-        squares.append(trailing[start:stop].reshape(-1, block.size))
-    return any((part.max(axis=0) > _UNEQUAL * part.min(axis=0)).any() for part in squares)
+    return any((part.max(axis=0) > _UNEQUAL * part.min(axis=0)).any() for part in cp.sums.squares())
 
 
 def relative_sds(cp: CrossProducts, x: FloatArray) -> FloatArray:
     """Relative sds (K, d) of the effects on the orthogonalised columns, in the order of `scale_grid`; x (K, k)."""
     factors = internal_factors(cp, x)
-    parts = [np.sqrt((factors[b][:, columns, columns] ** 2).sum(axis=2)) for b, columns, _ in cp.term_order]
+    parts = [np.sqrt((factors[b][:, columns, columns] ** 2).sum(axis=2)) for b, columns, _, _ in cp.frame.terms]
     return np.concatenate(parts, axis=1)
 
 
-def _ratios(store: Levels) -> FloatArray:
+def _ratios(sums: Sums) -> FloatArray:
     """Ratios at which the weights of the levels change, in equal steps of their logarithm."""
-    sizes = (store.R**2).sum(axis=(1, 2))
+    sizes = (sums.R**2).sum(axis=(1, 2))
     sizes = sizes[sizes > 0]
-    if store.unlike:
+    if sums.unlike:
         # Levels with a row that dominates all others say something at ratios of their own, of no use as starts.
         sizes = sizes[sizes <= _DOMINANT * np.median(sizes)]
     first = min(_FIRST, 0.3 / float(np.sqrt(sizes.max(initial=1.0))))
@@ -108,7 +104,7 @@ def _ratios(store: Levels) -> FloatArray:
 def from_blocks(cp: CrossProducts, factors: Sequence[FloatArray]) -> FloatArray:
     """Internal vector (k,) from regular factors (c, c) of the blocks, or what the structures keep of them."""
     parts = []
-    for b, columns, structure in cp.term_order:
+    for b, columns, _, structure in cp.frame.terms:
         T, W = factors[b][columns], frame(cp, b, columns, structure)
         T = T if W is None else np.linalg.solve(W, T)
         parts.append(structure.nearest(T @ T.T))
@@ -128,7 +124,7 @@ def internal_factors(cp: CrossProducts, internal: FloatArray) -> list[FloatArray
     internal = np.atleast_2d(internal)
     factors: list[FloatArray] = []
     position = 0
-    for b, columns, structure in cp.term_order:
+    for b, columns, _, structure in cp.frame.terms:
         stop = position + len(structure.rows)
         T = structure.factor(internal[:, position:stop])
         W = frame(cp, b, columns, structure)
@@ -147,22 +143,12 @@ def internal_factors(cp: CrossProducts, internal: FloatArray) -> list[FloatArray
 def internal_from_terms(cp: CrossProducts, terms: Sequence[FloatArray]) -> FloatArray:
     """Internal vector (..., k) from factors (..., c, c) on the user's columns, terms in the order of the formula."""
     parts = []
-    for b, (columns, term) in enumerate_terms(cp):
-        structure = cp.design.terms[term].structure
+    for b, columns, term, structure in cp.frame.terms:
         W = frame(cp, b, columns, structure)
         inverse = cp.blocks[b].inverse_basis[columns, columns]
         T = inverse @ terms[term] if W is None else np.linalg.solve(W, inverse @ terms[term])
         parts.append(structure.coordinates(structure.theta(canonical(T))))
     return np.concatenate(parts, axis=-1)
-
-
-def enumerate_terms(cp: CrossProducts) -> list[tuple[int, tuple[slice, int]]]:
-    """(block, (columns within the block, position in design.terms)) of every term, in the internal order."""
-    return [
-        (b, (columns, term))
-        for b, block in enumerate(cp.blocks)
-        for term, columns in zip(block.terms, block.slices, strict=True)
-    ]
 
 
 def term_factors(cp: CrossProducts, factors: Sequence[FloatArray]) -> list[FloatArray]:
@@ -178,7 +164,7 @@ def term_factors(cp: CrossProducts, factors: Sequence[FloatArray]) -> list[Float
     list of FloatArray, each (K, c, c)
         Nonnegative diagonal.
     """
-    out: list[FloatArray] = [np.zeros((0, 0, 0))] * len(cp.design.terms)
+    out: list[FloatArray] = [np.zeros((0, 0, 0))] * len(cp.frame.structures)
     for block, T in zip(cp.blocks, factors, strict=True):
         for term, columns in zip(block.terms, block.slices, strict=True):
             out[term] = canonical(block.basis[columns, columns] @ T[:, columns, columns])
@@ -198,24 +184,24 @@ def block_factors(cp: CrossProducts, terms: Sequence[FloatArray]) -> list[FloatA
 
 def theta_from_terms(cp: CrossProducts, terms: Sequence[FloatArray]) -> FloatArray:
     """The user's theta (K, k) from factors on the user's columns."""
-    parts = [term.structure.theta(T) for term, T in zip(cp.design.terms, terms, strict=True)]
+    parts = [structure.theta(T) for structure, T in zip(cp.frame.structures, terms, strict=True)]
     return np.concatenate(parts, axis=-1)
 
 
 def terms_from_theta(cp: CrossProducts, theta: FloatArray) -> list[FloatArray]:
     """Factors (K, c, c) on the user's columns from theta (K, k)."""
     theta = np.atleast_2d(theta)
-    ends = np.cumsum([0, *(len(term.structure.rows) for term in cp.design.terms)])
+    ends = np.cumsum([0, *(len(structure.rows) for structure in cp.frame.structures)])
     return [
-        factor_from_theta(term.structure, theta[:, a:b])
-        for term, a, b in zip(cp.design.terms, ends[:-1], ends[1:], strict=True)
+        factor_from_theta(structure, theta[:, a:b])
+        for structure, a, b in zip(cp.frame.structures, ends[:-1], ends[1:], strict=True)
     ]
 
 
 def without_small(cp: CrossProducts, internal: FloatArray, limit: float) -> FloatArray:
     """Internal vectors (K, k) with singular values of the structures' factors below the limit replaced by zeros."""
     out, position = internal.copy(), 0
-    for _, _, structure in cp.term_order:
+    for *_, structure in cp.frame.terms:
         part = slice(position, position + len(structure.rows))
         position = part.stop
         if structure.batched:
@@ -237,7 +223,7 @@ def in_frame(
 def gradient(cp: CrossProducts, factors: Sequence[FloatArray], first: Derivatives) -> FloatArray:
     """Gradient of the profiled criterion in the internal vector, shape (K, k)."""
     parts = []
-    for b, columns, structure in cp.term_order:
+    for b, columns, _, structure in cp.frame.terms:
         W = frame(cp, b, columns, structure)
         T, slopes = in_frame(cp, factors, first, b, columns, W)
         parts.append(_each(structure, structure.gradient, T, slopes))
@@ -247,10 +233,10 @@ def gradient(cp: CrossProducts, factors: Sequence[FloatArray], first: Derivative
 def hessian(
     cp: CrossProducts, factors: Sequence[FloatArray], first: Derivatives, traces_of: bool | None = None
 ) -> FloatArray:
-    """Hessian of the profiled criterion in the internal vector, shape (K, k, k); see `second_derivatives`."""
+    """Hessian of the profiled criterion in the internal vector, shape (K, k, k); see `Derivatives.second`."""
     directions: list[list[FloatArray]] = [[] for _ in cp.blocks]
     curvature: list[FloatArray] = []
-    for b, columns, structure in cp.term_order:
+    for b, columns, _, structure in cp.frame.terms:
         W = frame(cp, b, columns, structure)
         T, slopes = in_frame(cp, factors, first, b, columns, W)
         change = _each(structure, structure.directions, T)
@@ -262,7 +248,7 @@ def hessian(
         directions[b].append(change)
         curvature.append(_each(structure, structure.curvature, T, slopes))
     stacks = [d[0] if len(d) == 1 else np.concatenate(d, axis=1) for d in directions]
-    H = second_derivatives(cp, first, stacks, traces_of)
+    H = first.second(stacks, traces_of)
     position = 0
     for local in curvature:
         stop = position + local.shape[1]

@@ -16,8 +16,16 @@ from dataclasses import replace
 import numpy as np
 
 from bayeslmm.design.design import Design
-from bayeslmm.likelihood.crossproducts import CrossProducts, Levels, internal_blocks, split_levels, sum_up
-from bayeslmm.likelihood.factor import Factor, apply_lambda, evaluate
+from bayeslmm.design.dominant import heavy_rows
+from bayeslmm.likelihood.columns import Basis, Response, orthogonalise, residualise
+from bayeslmm.likelihood.crossproducts import CrossProducts
+from bayeslmm.likelihood.factor import Factor, apply_lambda
+from bayeslmm.likelihood.frame import Block, Frame, choose_blocks, mean_weights
+from bayeslmm.likelihood.frame_rows import FrameRows
+from bayeslmm.likelihood.heavy import fixed_part
+from bayeslmm.likelihood.hierarchy import Hierarchy
+from bayeslmm.likelihood.level_sums import LevelSums
+from bayeslmm.likelihood.levels import Levels
 from bayeslmm.types import FloatArray
 
 # Ratio of sds at which the reference is fitted: close to least squares, yet never worse conditioned than this.
@@ -50,46 +58,154 @@ def cross_products(design: Design) -> CrossProducts:
     Bates, Maechler, Bolker & Walker (2015), J. Stat. Softw. 67(1), sec. 3, for the blocked elimination; the
     between-within split is the one of the analysis of variance.
     """
-    cp = sum_up(design)
-    if not isinstance(cp.store, Levels):
+    order, blocks, columns = choose_blocks(design)
+    fixed, response = _fixed_part(design, blocks, columns)
+    frame = Frame(blocks, order, fixed, tuple(term.structure for term in design.terms))
+    return sum_up(design, frame, columns, response, log_weights(design))
+
+
+def sum_up(
+    design: Design, frame: Frame, columns: list[FloatArray], response: Response, log_weight: float
+) -> CrossProducts:
+    """Cross-products of the rows of a design on a frame, a reference fit taken out where much would cancel.
+
+    Parameters
+    ----------
+    design : Design
+    frame : Frame
+    columns : list of FloatArray, each (n, c)
+        Columns of the blocks in its coordinates.
+    response : Response
+    log_weight : float
+    """
+    rows = frame_rows(design, frame, columns, response)
+    if frame.plan.store == "hierarchy":
+        return CrossProducts(design, Hierarchy.of(frame, rows), response, log_weight, sigma_unit(design))
+    cp = CrossProducts(design, Levels.of(frame, rows), response, log_weight, sigma_unit(design))
+    return _take_out_within(cp, columns) if len(frame.blocks) == 1 else _take_out_reference(cp, columns)
+
+
+def sum_rows(cp: CrossProducts, frame: Frame, rows: FrameRows, columns: list[FloatArray]) -> CrossProducts:
+    """The same with the sums of other rows, on a frame of the same blocks; a reference fit taken out as before."""
+    if frame.plan.store == "hierarchy":
+        return replace(cp, sums=Hierarchy.of(frame, rows))
+    cp = replace(cp, sums=Levels.of(frame, rows))
+    if rows.dense is not None:
         return cp
-    if len(cp.blocks) == 1:
-        return _take_out_within(cp)
+    return _take_out_within(cp, columns) if len(frame.blocks) == 1 else _take_out_reference(cp, columns)
+
+
+def frame_rows(design: Design, frame: Frame, columns: list[FloatArray], response: Response) -> FrameRows:
+    """Weighted columns of a design in the coordinates of a frame."""
+    root = None if design.row_weights is None else np.sqrt(design.row_weights)
+    Xy = _weigh(np.concatenate([frame.fixed.columns.T, response.residual[None]]), root).T
+    Z = tuple(_weigh(z.T, root).T for z in columns)
+    codes = tuple(block.grouping.codes for block in frame.blocks)
+    return FrameRows(codes, Z, Xy, design.n_observations, heavy=heavy_rows(design), root=root)
+
+
+def _weigh(rows: FloatArray, root: FloatArray | None) -> FloatArray:
+    return rows if root is None else rows * root
+
+
+def _fixed_part(design: Design, blocks: tuple[Block, ...], columns: list[FloatArray]) -> tuple[Basis, Response]:
+    """Coordinates of X, and the response less a fit on it; its spread in the units of sigma."""
+    y = design.y if design.offset is None else design.y - design.offset
+    heavy, measure, weights = heavy_rows(design), mean_weights(design), design.row_weights
+    if heavy is None or measure is None or weights is None:
+        fixed = orthogonalise(design.X, measure, rotate=False)
+        response = residualise(y, fixed, weights)
+    else:
+        fixed, response = fixed_part(design.X, y, columns[0], blocks[0].grouping.codes, heavy, weights, measure)
+    return fixed, replace(response, spread=response.spread * sigma_unit(design))
+
+
+def sigma_unit(design: Design) -> float:
+    """What sigma is in units of y: the root of the mean weight of an observation, heavy rows left aside."""
+    weights = mean_weights(design)
+    return 1.0 if weights is None or design.weights is None else float(np.sqrt(weights.mean()))
+
+
+def log_weights(design: Design) -> float:
+    """Sum of the log precision weights over the observations."""
+    if design.weights is None:
+        return 0.0
+    logs = np.log(design.weights)
+    return float(logs.sum() if design.frequency is None else design.frequency @ logs)
+
+
+def takes_responses(cp: CrossProducts) -> bool:
+    """Whether other responses can be reduced with the columns at hand (`replicates.reduce_responses`)."""
+    plain = cp.rows == "own" and cp.sums.reference is None
+    return cp.sums.batched and plain and heavy_rows(cp.design) is None
+
+
+def as_levels(cp: CrossProducts) -> CrossProducts:
+    """The same with dense levels, whatever the numbers of effects."""
+    if cp.sums.batched:
+        return cp
+    frame = replace(cp.frame, plan=replace(cp.plan, chain=1, store="levels"))
+    columns = frame_columns(cp)
+    return replace(cp, sums=Levels.of(frame, replace(frame_rows(cp.design, frame, columns, cp.response), n=cp.n)))
+
+
+def frame_columns(cp: CrossProducts) -> list[FloatArray]:
+    """Columns (n, c) of the blocks on the rows of the design, not weighted."""
+    if cp.rows == "own":
+        return choose_blocks(cp.design)[2]
+    terms = cp.design.terms
+    return [np.concatenate([terms[i].Z for i in block.terms], axis=1) @ block.basis for block in cp.blocks]
+
+
+def _again(cp: CrossProducts, columns: list[FloatArray], response: Response) -> FrameRows:
+    """The same rows with another response; whitening may have left fewer observations than the design has."""
+    return replace(frame_rows(cp.design, cp.frame, columns, response), n=cp.n)
+
+
+def _take_out_reference(cp: CrossProducts, columns: list[FloatArray]) -> CrossProducts:
+    """Take a fit at large variances out of the response where much would cancel."""
     factors = [_RATIO * np.eye(block.size)[None] for block in cp.blocks]
     for _ in range(PASSES):
         try:
-            factor = evaluate(cp, factors)
+            factor = cp.sums.evaluate(factors)
         except np.linalg.LinAlgError:
             break
         if factor.total[0] <= CANCELS * factor.r2[0]:
             break
-        cp = _take_out(cp, factors, factor)
+        cp = _take_out(cp, columns, factors, factor)
     return cp
 
 
-def _take_out_within(cp: CrossProducts) -> CrossProducts:
+def _take_out_within(cp: CrossProducts, columns: list[FloatArray]) -> CrossProducts:
     """Take the fit within levels out of the response of a model with one block, where much would cancel."""
     for _ in range(PASSES):
-        beta, left = fit_within(cp, cp.levels.D[:-1, -1:], cp.levels.D[-1, -1:])
-        if cp.levels.D[-1, -1] <= CANCELS * left[0]:
+        sums = level_sums_of(cp)
+        beta, left = fit_within(sums, sums.D[:-1, -1:], sums.D[-1, -1:])
+        if sums.D[-1, -1] <= CANCELS * left[0]:
             break
         residual = cp.response.residual - cp.fixed.columns @ beta[:, 0]
         response = replace(cp.response, residual=residual, coef=cp.response.coef + beta[:, 0])
-        _, blocks, columns = internal_blocks(cp.design)
-        store = split_levels(cp.design, blocks, columns, cp.fixed, response)
-        if store.D[-1, -1] <= EXACT * (cp.levels.D[-1, -1] + (cp.levels.E[..., -1] ** 2).sum()):
+        closer = Levels.of(cp.frame, _again(cp, columns, response))
+        if closer.D[-1, -1] <= EXACT * (sums.D[-1, -1] + (sums.E[..., -1] ** 2).sum()):
             # What is left is the rounding of an exact fit, better not magnified.
             break
-        cp = replace(cp, response=response, store=store)
+        cp = replace(cp, response=response, sums=closer)
     return cp
 
 
-def fit_within(cp: CrossProducts, products: FloatArray, squares: FloatArray) -> tuple[FloatArray, FloatArray]:
+def level_sums_of(cp: CrossProducts) -> LevelSums:
+    """The arrays of dense levels; an error of the program if the sums are kept otherwise."""
+    if not isinstance(cp.sums, LevelSums):
+        raise TypeError("these cross-products are stored as a hierarchy")
+    return cp.sums
+
+
+def fit_within(sums: LevelSums, products: FloatArray, squares: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Fixed effects within the levels of a single block.
 
     Parameters
     ----------
-    cp : CrossProducts
+    sums : LevelSums
     products : FloatArray, shape (p, K)
         Within parts of the cross-products of X with K responses.
     squares : FloatArray, shape (K,)
@@ -102,7 +218,7 @@ def fit_within(cp: CrossProducts, products: FloatArray, squares: FloatArray) -> 
     left : FloatArray, shape (K,)
         Sums of squares that the fit leaves, digits lost to cancellation included.
     """
-    D, E = cp.levels.D[:-1, :-1], cp.levels.E[..., :-1]
+    D, E = sums.D[:-1, :-1], sums.E[..., :-1]
     within = np.diagonal(D)
     # Columns that do not vary within levels leave rounding only.
     varies = np.flatnonzero(within > _ROUNDING * (within + (E**2).sum(axis=(0, 1))))
@@ -114,19 +230,18 @@ def fit_within(cp: CrossProducts, products: FloatArray, squares: FloatArray) -> 
     return beta, squares - (beta * products).sum(axis=0)
 
 
-def _take_out(cp: CrossProducts, factors: list[FloatArray], factor: Factor) -> CrossProducts:
+def _take_out(cp: CrossProducts, columns: list[FloatArray], factors: list[FloatArray], factor: Factor) -> CrossProducts:
     """Take the fit at one point out of the response, row by row."""
-    q2 = cp.q_trailing
-    fitted = apply_lambda(cp, factors[1:], factor.solution[..., None], transposed=False)[0, :, 0]
+    q2, sums = cp.q_trailing, level_sums_of(cp)
+    fitted = apply_lambda(sums.frame, factors[1:], factor.solution[..., None], transposed=False)[0, :, 0]
     beta, effects = fitted[q2:], fitted[:q2]
-    step = effects if cp.reference is None else effects - cp.reference
+    step = effects if sums.reference is None else effects - sums.reference
     residual = cp.response.residual - cp.fixed.columns @ beta
-    _, blocks, columns = internal_blocks(cp.design)
     start = 0
-    for block, Z in zip(blocks[1:], columns[1:], strict=True):
+    for block, Z in zip(cp.blocks[1:], columns[1:], strict=True):
         tile = step[start : start + block.q].reshape(block.n_levels, block.size)
         residual = residual - (Z * tile[block.grouping.codes]).sum(1)
         start += block.q
     response = replace(cp.response, residual=residual, coef=cp.response.coef + beta)
-    store = split_levels(cp.design, blocks, columns, cp.fixed, response)
-    return replace(cp, store=store, response=response, reference=effects)
+    closer = Levels.of(cp.frame, _again(cp, columns, response), effects)
+    return replace(cp, sums=closer, response=response)

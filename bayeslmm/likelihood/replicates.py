@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from bayeslmm.likelihood.crossproducts import CrossProducts, internal_blocks
+from bayeslmm.likelihood.crossproducts import CrossProducts
 from bayeslmm.likelihood.factor import Replicates
-from bayeslmm.likelihood.reduction import CANCELS, EXACT, PASSES, fit_within
+from bayeslmm.likelihood.reduction import CANCELS, EXACT, PASSES, fit_within, frame_columns, level_sums_of
 from bayeslmm.likelihood.within import grouped_qr, split_columns
 from bayeslmm.types import FloatArray
 
@@ -50,7 +50,7 @@ def reduce_responses(cp: CrossProducts, Y: FloatArray) -> Responses:
     residual, shift = _residualise(cp, X, Y, weights)
     spread = np.sqrt(np.average(residual**2, axis=0, weights=weights))
     residual = residual if root is None else residual * root
-    columns = [z if root is None else z * root for z in internal_blocks(design)[2]]
+    columns = [z if root is None else z * root for z in frame_columns(cp)]
     X = X if root is None else X * root
     codes, J = cp.blocks[0].grouping.codes, cp.blocks[0].n_levels
     Q, _ = grouped_qr(columns[0], codes, J)
@@ -60,7 +60,7 @@ def reduce_responses(cp: CrossProducts, Y: FloatArray) -> Responses:
     if len(cp.blocks) > 1:
         return Responses(replicates, shift.T, spread)
     for _ in range(PASSES):
-        beta, left = fit_within(cp, replicates.D[:, :-1].T, replicates.D[:, -1])
+        beta, left = fit_within(level_sums_of(cp), replicates.D[:, :-1].T, replicates.D[:, -1])
         far = replicates.D[:, -1] > CANCELS * left
         if not far.any():
             break
@@ -81,7 +81,7 @@ def _sum_up(
     of all blocks, `within` (n, p) is what X varies within the levels of the first.
     """
     codes, J = cp.blocks[0].grouping.codes, cp.blocks[0].n_levels
-    K, c, m = residual.shape[1], Q.shape[1], cp.levels.D.shape[0]
+    K, c, m = residual.shape[1], Q.shape[1], cp.q_trailing + cp.p + 1
     E = np.empty((K, J, c))
     rest = residual
     for a in range(c):

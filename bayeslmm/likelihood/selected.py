@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayeslmm.likelihood import small
+from bayeslmm.likelihood.chain_sums import ChainSums, Rows
 from bayeslmm.likelihood.elimination import Eliminated, Member
-from bayeslmm.likelihood.hierarchy import Hierarchy, Rows
 from bayeslmm.likelihood.kernels import quadratic_forms
 from bayeslmm.likelihood.small import dot
 from bayeslmm.types import FloatArray
@@ -39,12 +39,12 @@ class Selected:
     own: FloatArray
 
 
-def selected(h: Hierarchy, e: Eliminated, table: FloatArray) -> list[Selected]:
+def selected(h: ChainSums, e: Eliminated, table: FloatArray) -> list[Selected]:
     """The recursion.
 
     Parameters
     ----------
-    h : Hierarchy
+    h : ChainSums
     e : Eliminated
     table : FloatArray, shape (m, m)
         Symmetric; rows of the dense block's effects, X and y.
@@ -89,7 +89,7 @@ def _gains(member: Member) -> tuple[FloatArray, FloatArray]:
     return N, 0.5 * (W + small.transpose(W))
 
 
-def _coupling(h: Hierarchy, k: int, later: Sequence[Rows], i: int, j: int) -> FloatArray:
+def _coupling(h: ChainSums, k: int, later: Sequence[Rows], i: int, j: int) -> FloatArray:
     """Derivative in the cross-products of the i-th and j-th later members, for every level of member k."""
     parents = h.plan.up[k]
     if i == j:
@@ -99,7 +99,7 @@ def _coupling(h: Hierarchy, k: int, later: Sequence[Rows], i: int, j: int) -> Fl
     return small.transpose(later[j].up[i - j - 1][parents[j]])
 
 
-def _times_table(h: Hierarchy, k: int, left: Rows, later: Sequence[Rows], table: FloatArray) -> Rows:
+def _times_table(h: ChainSums, k: int, left: Rows, later: Sequence[Rows], table: FloatArray) -> Rows:
     parents, q = h.plan.up[k], h.q_dense
     up = []
     for j, rows in enumerate(later):
@@ -118,7 +118,7 @@ def _times_table(h: Hierarchy, k: int, left: Rows, later: Sequence[Rows], table:
     return Rows(left.own, tuple(up), effects, fixed)
 
 
-def _first(h: Hierarchy, e: Eliminated, later: Sequence[Rows], table: FloatArray) -> Selected:
+def _first(h: ChainSums, e: Eliminated, later: Sequence[Rows], table: FloatArray) -> Selected:
     member, q = e.members[0], h.q_dense
     Y = small.solve_lower(member.lower, h.R)
     Yt = small.transpose(Y)
@@ -145,7 +145,7 @@ def _symmetric(a: FloatArray) -> FloatArray:
 
 
 def _cell_forms(
-    h: Hierarchy,
+    h: ChainSums,
     e: Eliminated,
     Yt: FloatArray,
     up: Sequence[FloatArray],

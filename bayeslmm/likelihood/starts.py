@@ -15,9 +15,9 @@ import numpy as np
 from bayeslmm.design.covariance import smallest_bound
 from bayeslmm.likelihood import elimination as el
 from bayeslmm.likelihood import small
-from bayeslmm.likelihood.crossproducts import CrossProducts, Levels
-from bayeslmm.likelihood.factor import Replicates, evaluate
-from bayeslmm.likelihood.hierarchy import Hierarchy
+from bayeslmm.likelihood.chain_sums import ChainSums
+from bayeslmm.likelihood.factor import Replicates, evaluate_levels
+from bayeslmm.likelihood.level_sums import LevelSums
 from bayeslmm.types import FloatArray, IntArray
 
 # Relative sds of a start stay between these: a start at zero would be a saddle, one far out slow.
@@ -29,43 +29,55 @@ _WIDE = 1e5
 _TOGETHER = 300
 
 
-def moment_factors(cp: CrossProducts) -> list[FloatArray]:
+def level_start(s: LevelSums) -> list[FloatArray]:
     """Relative factors (c, c), lower triangular and regular, of every block."""
-    store = cp.store
-    several = len(cp.blocks) > 1 or cp.blocks[0].size == 1
-    if isinstance(store, Levels) and several and store.E.shape[0] * store.E.shape[1] <= _TOGETHER:
-        return _joint_moments(cp, store)
-    sums, products, within = _levels(cp, store) if isinstance(store, Levels) else _hierarchy(cp, store)
+    several = len(s.blocks) > 1 or s.blocks[0].size == 1
+    if several and s.E.shape[0] * s.E.shape[1] <= _TOGETHER:
+        return _joint_moments(s)
+    return _one_by_one(*_level_moments(s))
+
+
+def chain_start(h: ChainSums) -> list[FloatArray]:
+    """The same for a hierarchy."""
+    return _one_by_one(*_chain_moments(h))
+
+
+def chain_squares(h: ChainSums) -> list[FloatArray]:
+    """Sums of squares (J, c) of the columns of every level of every block."""
+    return [np.diagonal(F, axis1=1, axis2=2) for F in _chain_moments(h)[1]]
+
+
+def _one_by_one(sums: list[FloatArray], products: list[FloatArray], within: float) -> list[FloatArray]:
     return [_factor(s[None], F, np.array([within]))[0] for s, F in zip(sums, products, strict=True)]
 
 
-def _joint_moments(cp: CrossProducts, store: Levels) -> list[FloatArray]:
+def _joint_moments(s: LevelSums) -> list[FloatArray]:
     """Variances of one or several factors from one system of moment equations.
 
     With ``S = Z' M Z`` and ``s = Z' M y`` (M takes the fixed effects out) the expectation of ``s_i^2`` is
     ``sum_j S_ij^2 v_j + sigma^2 S_ii``. Divided by S_ii and added up over the levels of each effect, together with
     the equation of ``y' M y``, these are as many equations as variances (Henderson 1953; covariances left out).
     """
-    q2, (J, c) = cp.q_trailing, store.E.shape[:2]
-    left = (small.transpose(store.R) @ store.E).reshape(J * c, -1)
-    below = store.D + np.tensordot(store.E, store.E, ((0, 1), (0, 1)))
+    q2, (J, c) = s.q_trailing, s.E.shape[:2]
+    left = (small.transpose(s.R) @ s.E).reshape(J * c, -1)
+    below = s.D + np.tensordot(s.E, s.E, ((0, 1), (0, 1)))
     q = J * c + q2
     ZZ = np.zeros((q, q))
     tiles = ZZ[: J * c, : J * c].reshape(J, c, J, c)
-    tiles[np.arange(J), :, np.arange(J)] = small.transpose(store.R) @ store.R
+    tiles[np.arange(J), :, np.arange(J)] = small.transpose(s.R) @ s.R
     ZZ[: J * c, J * c :] = left[:, :q2]
     ZZ[J * c :, : J * c] = left[:, :q2].T
     ZZ[J * c :, J * c :] = below[:q2, :q2]
     right = np.concatenate([left[:, q2:], below[:q2, q2:]])
-    if cp.p:
+    if s.p:
         # y is orthogonal to X already.
         ZZ -= right[:, :-1] @ np.linalg.solve(below[q2:-1, q2:-1], right[:, :-1].T)
     response, square = right[:, -1], float(below[-1, -1])
-    if cp.reference is not None:
-        back = ZZ[:, J * c :] @ cp.reference
-        square += float(cp.reference @ (2.0 * response[J * c :] + back[J * c :]))
+    if s.reference is not None:
+        back = ZZ[:, J * c :] @ s.reference
+        square += float(s.reference @ (2.0 * response[J * c :] + back[J * c :]))
         response = response + back
-    owner = _effect_numbers(cp)
+    owner = _effect_numbers(s)
     known = np.maximum(np.diagonal(ZZ), 0.0)
     usable = known > 1e-10 * known.max()
     weight = np.where(usable, 1.0 / np.where(usable, known, 1.0), 0.0)
@@ -76,24 +88,24 @@ def _joint_moments(cp: CrossProducts, store: Levels) -> list[FloatArray]:
     system[:k, :k] = (member * weight) @ (ZZ * ZZ) @ member.T
     system[:k, k] = member @ usable
     system[k, :k] = member @ known
-    system[k, k] = cp.n - cp.p
+    system[k, k] = s.n - s.p
     values = np.append((member * weight) @ response**2, square)
     variances = np.linalg.lstsq(system, values)[0]
-    sigma2, total = float(variances[k]), square / max(cp.n - cp.p, 1)
+    sigma2, total = float(variances[k]), square / max(s.n - s.p, 1)
     if sigma2 < _SMALL_SHARE * total:
         # Lost in the sampling error of the large variances; at large ratios r2 is close to what those leave.
-        wide = evaluate(cp, [_WIDE * np.eye(block.size)[None] for block in cp.blocks])
-        sigma2 = max(float(wide.r2[0]) / max(cp.n - cp.p, 1), 1e-30 * total, 1e-300)
+        wide = evaluate_levels(s, [_WIDE * np.eye(block.size)[None] for block in s.blocks])
+        sigma2 = max(float(wide.r2[0]) / max(s.n - s.p, 1), 1e-30 * total, 1e-300)
     ratios = variances[:k] / sigma2
-    ends = np.cumsum([0, *(block.size for block in cp.blocks)])
+    ends = np.cumsum([0, *(block.size for block in s.blocks)])
     roots = np.sqrt(np.clip(ratios, _SMALLEST**2, _LARGEST**2))
     return [np.diag(roots[a:b]) for a, b in pairwise(ends)]
 
 
-def _effect_numbers(cp: CrossProducts) -> IntArray:
+def _effect_numbers(s: LevelSums) -> IntArray:
     """Number of the effect that each random effect is a level of."""
-    ends = np.cumsum([0, *(block.size for block in cp.blocks)])
-    spans = zip(pairwise(ends), cp.blocks, strict=True)
+    ends = np.cumsum([0, *(block.size for block in s.blocks)])
+    spans = zip(pairwise(ends), s.blocks, strict=True)
     return np.concatenate([np.tile(np.arange(a, b), block.n_levels) for (a, b), block in spans])
 
 
@@ -106,19 +118,18 @@ def at_an_end(factors: Sequence[FloatArray]) -> bool:
     return False
 
 
-def moment_factors_many(cp: CrossProducts, replicates: Replicates) -> list[FloatArray]:
+def moment_factors_many(s: LevelSums, replicates: Replicates) -> list[FloatArray]:
     """The same for many responses: (K, c, c) for every block."""
-    store = cp.levels
     K = replicates.E.shape[0]
-    _, products, _ = _levels(cp, store)
-    sums = [(replicates.E[:, :, None] @ store.R)[:, :, 0]]
+    _, products, _ = _level_moments(s)
+    sums = [(replicates.E[:, :, None] @ s.R)[:, :, 0]]
     start = 0
-    for block in cp.trailing_blocks:
+    for block in s.frame.trailing_blocks:
         span = slice(start, start + block.q)
-        y = replicates.D[:, span] + np.tensordot(replicates.E, store.E[:, :, span], ((1, 2), (0, 1)))
+        y = replicates.D[:, span] + np.tensordot(replicates.E, s.E[:, :, span], ((1, 2), (0, 1)))
         sums.append(y.reshape(K, block.n_levels, block.size))
         start = span.stop
-    within = _within(cp, replicates.D[:, -1], store.R, (replicates.E**2).sum((1, 2)))
+    within = _within(s.n, s.p, replicates.D[:, -1], s.R, (replicates.E**2).sum((1, 2)))
     return [_factor(s, F, within) for s, F in zip(sums, products, strict=True)]
 
 
@@ -132,15 +143,15 @@ def _factor(s: FloatArray, F: FloatArray, within: FloatArray) -> FloatArray:
     return np.linalg.cholesky((vectors * values[:, None]) @ vectors.mT)
 
 
-def _levels(cp: CrossProducts, store: Levels) -> tuple[list[FloatArray], list[FloatArray], float]:
-    Rt = small.transpose(store.R)
-    sums, products = [(Rt @ store.E[..., -1:])[..., 0]], [Rt @ store.R]
+def _level_moments(s: LevelSums) -> tuple[list[FloatArray], list[FloatArray], float]:
+    Rt = small.transpose(s.R)
+    sums, products = [(Rt @ s.E[..., -1:])[..., 0]], [Rt @ s.R]
     start = 0
-    for block in cp.trailing_blocks:
+    for block in s.frame.trailing_blocks:
         span = slice(start, start + block.q)
-        E = store.E[:, :, span]
-        full = store.D[span, span] + np.tensordot(E, E, ((0, 1), (0, 1)))
-        y = store.D[span, -1] + np.tensordot(E, store.E[..., -1], ((0, 1), (0, 1)))
+        E = s.E[:, :, span]
+        full = s.D[span, span] + np.tensordot(E, E, ((0, 1), (0, 1)))
+        y = s.D[span, -1] + np.tensordot(E, s.E[..., -1], ((0, 1), (0, 1)))
         sums.append(y.reshape(block.n_levels, block.size))
         tiles = full.reshape(block.n_levels, block.size, block.n_levels, block.size)
         products.append(np.moveaxis(np.diagonal(tiles, axis1=0, axis2=2), -1, 0))
@@ -148,12 +159,12 @@ def _levels(cp: CrossProducts, store: Levels) -> tuple[list[FloatArray], list[Fl
     return (
         sums,
         products,
-        float(_within(cp, store.D[-1, -1], store.R, float((store.E[..., -1] ** 2).sum()))),
+        float(_within(s.n, s.p, s.D[-1, -1], s.R, float((s.E[..., -1] ** 2).sum()))),
     )
 
 
-def _hierarchy(cp: CrossProducts, h: Hierarchy) -> tuple[list[FloatArray], list[FloatArray], float]:
-    zeros = [np.zeros((block.n_levels, block.size, 1)) for block in cp.blocks[: h.plan.chain]]
+def _chain_moments(h: ChainSums) -> tuple[list[FloatArray], list[FloatArray], float]:
+    zeros = [np.zeros((block.n_levels, block.size, 1)) for block in h.frame.blocks[: h.plan.chain]]
     all_sums = el.scores(h, el.response(h), zeros, np.zeros((h.D.shape[0] - 1, 1)))
     sums = [s[..., 0] for s in all_sums[:-1]]
     products = [small.transpose(h.R) @ h.R]
@@ -163,18 +174,18 @@ def _hierarchy(cp: CrossProducts, h: Hierarchy) -> tuple[list[FloatArray], list[
     squares = np.zeros((h.q_dense, h.cells.values.shape[1]))
     np.add.at(squares, h.cells.columns, h.cells.values**2)
     diagonal = np.diagonal(h.D)[: h.q_dense] + squares.sum(1)
-    for block in cp.trailing_blocks:
+    for block in h.frame.trailing_blocks:
         span = slice(start, start + block.q)
         sums.append(all_sums[-1][span, 0].reshape(block.n_levels, block.size))
         products.append(diagonal[span].reshape(block.n_levels, block.size)[:, None] * np.eye(block.size))
         start = span.stop
-    return sums, products, float(_within(cp, h.D[-1, -1], h.R, float((h.fixed[..., -1] ** 2).sum())))
+    return sums, products, float(_within(h.n, h.frame.p, h.D[-1, -1], h.R, float((h.fixed[..., -1] ** 2).sum())))
 
 
-def _within(cp: CrossProducts, within: FloatArray | float, R: FloatArray, between: FloatArray | float) -> FloatArray:
+def _within(n: int, p: int, within: FloatArray | float, R: FloatArray, between: FloatArray | float) -> FloatArray:
     """Variance left within the levels of the first block, per degree of freedom."""
     rank = int((np.diagonal(R, axis1=1, axis2=2) > 0).sum())
-    free = cp.n - rank - cp.p
-    total = np.maximum((within + between) / cp.n, 1e-300)
+    free = n - rank - p
+    total = np.maximum((within + between) / n, 1e-300)
     # Saturated levels say nothing about sigma: a share of the total variance will do.
     return np.maximum(within / free, 1e-4 * total) if free > 0 else 0.2 * total

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
+from bayeslmm.design.design import Store
 from bayeslmm.design.grouping import Grouping
 from bayeslmm.types import IntArray
 
@@ -27,14 +29,18 @@ class Elimination:
         How many are eliminated level by level: each is nested in the next one.
     up : tuple of tuple of IntArray
         ``up[k][m]`` (J_k,) is the level of chain member m > k that each level of member k lies in.
+    store : {"levels", "hierarchy"}
+        Whether all that is not the first factor is kept densely in one piece, or nested factors one after the other
+        and crossed ones in cells.
     """
 
     order: tuple[int, ...]
     chain: int
     up: tuple[tuple[IntArray, ...], ...]
+    store: Literal["levels", "hierarchy"]
 
 
-def plan(groupings: Sequence[Grouping], sizes: Sequence[int]) -> Elimination:
+def plan(groupings: Sequence[Grouping], sizes: Sequence[int], store: Store = "auto") -> Elimination:
     """Choose the order of elimination.
 
     Parameters
@@ -42,6 +48,8 @@ def plan(groupings: Sequence[Grouping], sizes: Sequence[int]) -> Elimination:
     groupings : sequence of Grouping
     sizes : sequence of int
         Random effects of each.
+    store : {"auto", "levels", "hierarchy"}
+        ``"auto"``: by the number of effects outside the largest factor.
 
     Returns
     -------
@@ -49,8 +57,9 @@ def plan(groupings: Sequence[Grouping], sizes: Sequence[int]) -> Elimination:
         A single factor is eliminated by itself, and everything else densely, if the rest is small.
     """
     by_size = sorted(range(len(sizes)), key=lambda i: -sizes[i])
-    if sum(sizes) - sizes[by_size[0]] <= DENSE:
-        return Elimination(tuple(by_size), 1, ((),))
+    few = sum(sizes) - sizes[by_size[0]] <= DENSE
+    if store == "levels" or (store == "auto" and few):
+        return Elimination(tuple(by_size), 1, ((),), "levels")
     chain = [by_size[0]]
     for i in by_size[1:]:
         if parents(groupings[chain[-1]], groupings[i]) is not None:
@@ -60,7 +69,7 @@ def plan(groupings: Sequence[Grouping], sizes: Sequence[int]) -> Elimination:
         ancestors = [parents(groupings[i], groupings[j]) for j in chain[k + 1 :]]
         up.append(tuple(a for a in ancestors if a is not None))
     rest = [i for i in by_size if i not in chain]
-    return Elimination((*chain, *rest), len(chain), tuple(up))
+    return Elimination((*chain, *rest), len(chain), tuple(up), "hierarchy")
 
 
 def parents(inner: Grouping, outer: Grouping) -> IntArray | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bayeslmm.likelihood import small
-from bayeslmm.likelihood.crossproducts import CrossProducts
+from bayeslmm.likelihood.level_sums import LevelSums
 from bayeslmm.types import FloatArray
 
 # Smallest singular value of a relative factor that is inverted.
@@ -15,7 +15,7 @@ _REGULAR = 0.1
 
 
 def trailing_tiles(
-    cp: CrossProducts, factors: Sequence[FloatArray], S22: FloatArray, inverse: FloatArray
+    s: LevelSums, factors: Sequence[FloatArray], S22: FloatArray, inverse: FloatArray
 ) -> tuple[FloatArray, ...]:
     """Sums of the diagonal tiles of ``S22 = S - S Q S``.
 
@@ -23,7 +23,7 @@ def trailing_tiles(
     others.
     """
     out, start = [], 0
-    for block, T in zip(cp.blocks[1:], factors, strict=True):
+    for block, T in zip(s.blocks[1:], factors, strict=True):
         span = slice(start, start + block.q)
         start += block.q
         direct = diagonal_tiles(S22[:, span, span], block.size)

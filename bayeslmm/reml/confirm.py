@@ -16,7 +16,6 @@ import numpy as np
 
 from bayeslmm.likelihood import CrossProducts, Factor, evaluate, profiled
 from bayeslmm.likelihood import accurate as acc
-from bayeslmm.likelihood.crossproducts import Levels
 from bayeslmm.likelihood.recheck import dense_size, recheck, recheck_residual
 from bayeslmm.numerics.newton import Ending, NewtonResult
 from bayeslmm.reml.criterion import Criterion
@@ -69,12 +68,15 @@ def confirm(criterion: Criterion, result: NewtonResult, starts: FloatArray, max_
     max_evaluations : int
     """
     gap = 0.0
+    if criterion.cp.rows == "mixed":
+        # There are no rows to look at once more.
+        return Confirmed(result, doubt=_bound(criterion, result))
     if not _loses_digits(criterion, result, starts):
         gap, bound = _gap(criterion, result)
         if gap <= bound:
             return Confirmed(result)
     allowed = _BUDGET // acc.size_of(criterion.cp)
-    if allowed < 2 or not isinstance(criterion.cp.store, Levels):
+    if allowed < 2 or not criterion.cp.sums.batched:
         return Confirmed(result, doubt=max(gap, _bound(criterion, result)))
     precise = Precise(criterion)
     wild = float(np.abs(result.x).max(initial=0.0)) > _WILD
@@ -140,7 +142,7 @@ def factor_at(cp: CrossProducts, factors: Sequence[FloatArray], reml: bool, crit
     except np.linalg.LinAlgError:
         factor, value = None, np.nan
     lost = np.isfinite(criterion) and not abs(value - criterion) <= _KEPT * (1.0 + abs(criterion))
-    if lost and isinstance(cp.store, Levels) and acc.size_of(cp) <= _BUDGET:
+    if lost and cp.sums.batched and cp.rows != "mixed" and acc.size_of(cp) <= _BUDGET:
         point = acc.evaluate_accurately(acc.rows_of(cp), [T[0] for T in factors])
         if point is not None and point.r2 > 0:
             return acc.as_factor(point)

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bayeslmm.likelihood import CrossProducts, Factor, derivatives, evaluate, large, profiled
+from bayeslmm.likelihood import CrossProducts, Factor, derivatives, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
-from bayeslmm.likelihood.exact_traces import worth_while
 from bayeslmm.numerics.differences import jacobian
 from bayeslmm.numerics.newton import Point, Trial
 from bayeslmm.reml.fixed import Held
@@ -66,8 +65,7 @@ class Criterion:
         first = derivatives(self.cp, factors, self.factor(x, factors), self.reml)
         whole: bool | None = None
         if not first.exact:
-            assert isinstance(first.pieces, large.Pieces)
-            if not worth_while(first.pieces, x.size):
+            if not first.pieces.affordable(x.size):
                 return jacobian(lambda x: self(x).expand().gradient, x)
             whole = self.reml
         gradient = par.gradient(self.cp, factors, first)[0]

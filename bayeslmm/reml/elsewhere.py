@@ -15,7 +15,6 @@ import numpy as np
 
 from bayeslmm.likelihood import CrossProducts, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
-from bayeslmm.likelihood.crossproducts import Levels
 from bayeslmm.numerics.newton import Ending, NewtonResult
 from bayeslmm.reml.criterion import Criterion
 from bayeslmm.reml.multistart import lower_minima, several_expected
@@ -172,10 +171,9 @@ def _neighbours(ratios: FloatArray, found: FloatArray) -> BoolArray:
 
 def zero_sets(cp: CrossProducts, held: tuple[int, ...] = ()) -> BoolArray:
     """Entries of the internal vector that vanish with a term, or with one of its effects, shape (M, k)."""
-    k = sum(len(structure.rows) for _, _, structure in cp.term_order)
+    k = sum(len(structure.rows) for *_, structure in cp.frame.terms)
     found, position = list[BoolArray](), 0
-    for _, (_, term) in par.enumerate_terms(cp):
-        structure = cp.design.terms[term].structure
+    for _, _, term, structure in cp.frame.terms:
         rows = np.asarray(structure.rows)
         part = slice(position, position + rows.size)
         position = part.stop
@@ -195,15 +193,13 @@ def _zeros_to_try(criterion: Criterion, result: NewtonResult) -> FloatArray:
     full = criterion.held.full(result.x)
     sets = zero_sets(cp, criterion.held.terms)
     sets = sets[(sets & (full != 0)).any(axis=1)]
-    if not isinstance(cp.store, Levels):
+    if not cp.sums.batched:
         sets = sets[_expected_rise(result, sets[:, free]) < _CLEAR]
     if not len(sets):
         return np.zeros((0, result.x.size))
     points = np.where(sets, 0.0, full)
-    if isinstance(cp.store, Levels):
-        values = values_at(criterion, points)
-    else:
-        values = np.array([criterion(x[free]).value for x in points])
+    one_by_one = not cp.sums.batched
+    values = np.array([criterion(x[free]).value for x in points]) if one_by_one else values_at(criterion, points)
     order = np.argsort(values)
     lower = order[is_lower(values[order], result.value)]
     return np.asarray(points[lower][:, free])

@@ -107,7 +107,7 @@ def hold(cp: CrossProducts, fixed: Mapping[int, FloatArray] | None) -> Held:
     """Hold the theta of some terms (by position in the design) at given values."""
     fixed = fixed or {}
     if not fixed:
-        return Held((), np.zeros(cp.design.n_theta), np.ones(cp.design.n_theta, dtype=bool))
+        return Held((), np.zeros(cp.frame.n_theta), np.ones(cp.frame.n_theta, dtype=bool))
     zero = {i: np.zeros(len(term.structure.rows)) for i, term in enumerate(cp.design.terms)}
     theta = np.concatenate([np.asarray(values, dtype=float) for values in {**zero, **fixed}.values()])
     values = par.internal_from_terms(cp, [T[0] for T in par.terms_from_theta(cp, theta)])
@@ -116,7 +116,7 @@ def hold(cp: CrossProducts, fixed: Mapping[int, FloatArray] | None) -> Held:
 
 def free_entries(cp: CrossProducts, fixed: Collection[int]) -> BoolArray:
     """Which entries of the internal vector, shape (k,), belong to terms that are not fixed."""
-    sizes = [(term, len(cp.design.terms[term].structure.rows)) for _, (_, term) in par.enumerate_terms(cp)]
+    sizes = [(term, len(cp.frame.structures[term].rows)) for _, _, term, _ in cp.frame.terms]
     return np.concatenate([np.full(size, term not in fixed) for term, size in sizes])
 
 

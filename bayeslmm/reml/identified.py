@@ -34,8 +34,7 @@ def find_ridges(cp: CrossProducts, factors: Sequence[FloatArray], reml: bool) ->
     reml : bool
     """
     at: list[FloatArray | None] = [None] * len(cp.design.terms)
-    for b, (part, position) in par.enumerate_terms(cp):
-        structure = cp.design.terms[position].structure
+    for b, part, position, structure in cp.frame.terms:
         if structure.shared:
             T, W = factors[b][0, part, part], par.frame(cp, b, part, structure)
             T = T if W is None else np.linalg.solve(W, T)

@@ -15,6 +15,7 @@ from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.conditional import user_beta
 from bayeslmm.likelihood.criteria import degrees_of_freedom
 from bayeslmm.likelihood.factor import Replicates
+from bayeslmm.likelihood.reduction import level_sums_of, takes_responses
 from bayeslmm.likelihood.replicates import Responses, reduce_responses
 from bayeslmm.likelihood.starts import moment_factors_many
 from bayeslmm.numerics.newton import Ending
@@ -101,7 +102,7 @@ def optimise_many(
         )
         return _scaled_up(cp, near_one, powers, reml)
     together = fitted_together(cp, bool(fixed))
-    width = cp.levels.E.size if together else 0
+    width = cp.sums.between if together else 0
     step = max(1, _CHUNK // max(width, 1)) if together else 1
     if Y.shape[1] == 0:
         raise DesignError("There is no response to fit: Y has no columns.")
@@ -168,7 +169,7 @@ def _row(optima: Optima, k: int) -> Optima:
 
 def fitted_together(cp: CrossProducts, held: bool = False) -> bool:
     """Whether `optimise_many` solves all responses by one iteration; `held`: some theta is not estimated."""
-    return cp.takes_responses and not held and not any(s.shared for _, _, s in cp.term_order)
+    return takes_responses(cp) and not held and not any(s.shared for *_, s in cp.frame.terms)
 
 
 def _join(parts: list[Optima]) -> Optima:
@@ -249,7 +250,7 @@ def _function(
 
 def _starts(cp: CrossProducts, replicates: Replicates, reml: bool) -> tuple[FloatArray, FloatArray]:
     """For every response the better of its moment estimate and a few common points; criteria (K, R) on the grid."""
-    own = moment_factors_many(cp, replicates)
+    own = moment_factors_many(level_sums_of(cp), replicates)
     K = replicates.E.shape[0]
     candidates = [np.array([par.from_blocks(cp, [T[k] for T in own]) for k in range(K)])]
     candidates += [np.broadcast_to(point, candidates[0].shape) for point in par.starts(cp)[1:]]
@@ -354,7 +355,7 @@ def _finish(cp: CrossProducts, responses: Responses, Y: FloatArray, reml: bool, 
     nu = degrees_of_freedom(cp, reml)
     variance = np.maximum(factor.r2, 0.0) / nu
     singular = np.zeros(result.value.size, dtype=bool)
-    for b, columns, _ in cp.term_order:
+    for b, columns, _, _ in cp.frame.terms:
         s = np.linalg.svd(factors[b][:, columns, columns], compute_uv=False)
         singular |= (s <= NO_RANK * np.maximum(s[:, :1], 1e-300)).any(axis=1)
     largest = np.abs(Y if cp.design.offset is None else Y - cp.design.offset[:, None]).max(axis=0)

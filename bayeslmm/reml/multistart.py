@@ -15,7 +15,7 @@ from bayeslmm.design.covariance import canonical
 from bayeslmm.design.shared import Shared
 from bayeslmm.likelihood import conditional_means, derivatives, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
-from bayeslmm.likelihood.crossproducts import CrossProducts, Levels
+from bayeslmm.likelihood.crossproducts import CrossProducts
 from bayeslmm.numerics.newton_many import minimise_many
 from bayeslmm.reml.criterion import Criterion
 from bayeslmm.types import FloatArray, IntArray
@@ -40,9 +40,9 @@ _LOWER = 1e-7
 
 def several_expected(cp: CrossProducts) -> bool:
     """Whether a model is one whose criterion may have several minima, and small enough to look for them."""
-    if not isinstance(cp.store, Levels) or cp.design.n_theta < 2:
+    if not cp.sums.batched or cp.frame.n_theta < 2:
         return False
-    if _FOLLOWED * cp.store.E.size > _AFFORDABLE or _FOLLOWED * cp.store.D.size > _AFFORDABLE:
+    if _FOLLOWED * max(cp.sums.between, (cp.q_trailing + cp.p + 1) ** 2) > _AFFORDABLE:
         return False
     terms = cp.design.terms
     few = any(cp.design.groupings[t.group].n_levels < _LEVELS * len(t.structure.rows) for t in terms)
@@ -109,10 +109,10 @@ def starts(cp: CrossProducts, count: int, largest: float) -> FloatArray:
     largest : float
         Relative sds are below this.
     """
-    rng = np.random.default_rng(cp.design.n_theta)
+    rng = np.random.default_rng(cp.frame.n_theta)
     spread = np.log(largest / _SMALLEST)
     parts = []
-    for _, columns, structure in cp.term_order:
+    for _, columns, _, structure in cp.frame.terms:
         c = columns.stop - columns.start
         sds = _SMALLEST * np.exp(spread * rng.random((count, c)))
         if isinstance(structure, Shared):
@@ -137,9 +137,9 @@ def from_effects(cp: CrossProducts) -> FloatArray:
     factor = evaluate(cp, factors)
     effects = conditional_means(cp, factors, factor).b
     variance = np.maximum(factor.r2 / cp.n, 1e-300)[:, None, None]
-    most = max(columns.stop - columns.start for _, columns, _ in cp.term_order)
+    most = max(columns.stop - columns.start for _, columns, _, _ in cp.frame.terms)
     terms = [np.zeros((0, 0, 0))] * len(cp.design.terms)
-    for b, (columns, term) in par.enumerate_terms(cp):
+    for b, columns, term, _ in cp.frame.terms:
         block, B = cp.blocks[b], effects[b][:, :, columns]
         B = B @ block.inverse_basis[columns, columns].T
         values, vectors = np.linalg.eigh(B.mT @ B / (block.n_levels * variance))

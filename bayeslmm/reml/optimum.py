@@ -15,7 +15,6 @@ from bayeslmm.equality import by_value
 from bayeslmm.likelihood import CrossProducts, Factor, derivatives, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.criteria import degrees_of_freedom
-from bayeslmm.likelihood.crossproducts import Levels
 from bayeslmm.numerics.newton import Ending, NewtonResult, Step, minimise
 from bayeslmm.reml.confirm import Confirmed, confirm
 from bayeslmm.reml.criterion import Criterion
@@ -230,8 +229,7 @@ def _escape(criterion: Criterion, result: NewtonResult, max_evaluations: int) ->
     At a zero covariance the shape of G has no effect, so that no derivative tells of a better one.
     """
     cp, full, position = criterion.cp, criterion.held.full(result.x), 0
-    for b, (columns, term) in par.enumerate_terms(cp):
-        structure = cp.design.terms[term].structure
+    for b, columns, term, structure in cp.frame.terms:
         part = slice(position, position + len(structure.rows))
         position = part.stop
         if not isinstance(structure, Shared) or term in criterion.held.terms or full[part].any():
@@ -257,7 +255,7 @@ def _finish(criterion: Criterion, confirmed: Confirmed, fixed: Mapping[int, Floa
     terms = par.term_factors(cp, factors)
     for i, theta in fixed.items():
         # As given, without the rounding of the way to internal coordinates and back.
-        terms[i] = canonical(factor_from_theta(cp.design.terms[i].structure, theta)[None])
+        terms[i] = canonical(factor_from_theta(cp.frame.structures[i], theta)[None])
     vanished = vanished_directions(criterion, factors, factor) if np.isfinite(result.value) else ()
     ridges = _ridges(criterion, factors, factor, result, vanished)
     nu = degrees_of_freedom(cp, criterion.reml)
@@ -294,7 +292,7 @@ def _ridges(
     if criterion.held.terms or not factor.r2[0] > 0 or not np.isfinite(result.value):
         return ()
     # Terms of one factor span the same space more easily than an approximate Hessian shows.
-    several = not isinstance(criterion.cp.store, Levels) and any(len(b.terms) > 1 for b in criterion.cp.blocks)
+    several = not criterion.cp.sums.batched and any(len(b.terms) > 1 for b in criterion.cp.blocks)
     # The curvature of a penalty is not the data's.
     curved = criterion.penalty is None and _is_curved(result.hessian)
     if not vanished and not several and curved:
@@ -353,10 +351,10 @@ def vanished_directions(criterion: Criterion, factors: Sequence[FloatArray], fac
     cp = criterion.cp
     found: list[Vanished] = []
     first = None
-    for b, (columns, term) in par.enumerate_terms(cp):
+    for b, columns, term, _ in cp.frame.terms:
         if term in criterion.held.terms:
             continue
-        structure = cp.design.terms[term].structure
+        structure = cp.frame.structures[term]
         T = factors[b][0, columns, columns]
         if not structure.shared and smallest_bound(T) > TRY_ZERO[0]:
             continue

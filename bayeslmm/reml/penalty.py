@@ -13,7 +13,6 @@ from bayeslmm.arguments import real, shown
 from bayeslmm.design.covariance import CovarianceStructure
 from bayeslmm.errors import ArgumentError, FitError
 from bayeslmm.likelihood import CrossProducts
-from bayeslmm.likelihood import parameters as par
 from bayeslmm.types import FloatArray
 
 # Name to the shape for a single sd and that for a covariance matrix.
@@ -126,8 +125,7 @@ def penalty_derivatives(
     """Gradient (k,) and Hessian (k, k) of `penalty_value`."""
     gradient, hessian = np.zeros(x.size), np.zeros((x.size, x.size))
     position = 0
-    for _, (_, term) in par.enumerate_terms(cp):
-        structure = cp.design.terms[term].structure
+    for _, _, term, structure in cp.frame.terms:
         part = slice(position, position + len(structure.rows))
         position = part.stop
         if term not in held:
@@ -139,14 +137,13 @@ def penalty_derivatives(
 
 def off_zero(cp: CrossProducts, x: FloatArray, least: float) -> FloatArray:
     """Starts (K, k) with standard deviations (diagonals of T) of at least `least`."""
-    scales = np.concatenate([cp.design.terms[term].structure.scales for _, (_, term) in par.enumerate_terms(cp)])
+    scales = np.concatenate([cp.frame.structures[term].scales for _, _, term, _ in cp.frame.terms])
     return np.where(scales & (np.abs(x) < least), least, x)
 
 
 def _parts(cp: CrossProducts, x: FloatArray, held: Collection[int]) -> list[tuple[CovarianceStructure, FloatArray]]:
     parts, position = [], 0
-    for _, (_, term) in par.enumerate_terms(cp):
-        structure = cp.design.terms[term].structure
+    for _, _, term, structure in cp.frame.terms:
         stop = position + len(structure.rows)
         if term not in held:
             parts.append((structure, x[position:stop]))

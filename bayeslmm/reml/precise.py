@@ -11,7 +11,6 @@ import numpy as np
 from bayeslmm.likelihood import CrossProducts
 from bayeslmm.likelihood import accurate as acc
 from bayeslmm.likelihood import accurate_derivatives as accd
-from bayeslmm.likelihood import parameters as par
 from bayeslmm.numerics.newton import FLAT, Ending, NewtonResult, Point, Trial, minimise_scaled
 from bayeslmm.reml.criterion import Criterion
 from bayeslmm.reml.fixed import Held
@@ -117,8 +116,7 @@ def _effects(precise: Precise) -> list[BoolArray]:
     """Free entries that scale with one effect of a term (a row of its factor), or with the whole term."""
     groups, position, cp = list[BoolArray](), 0, precise.cp
     full = np.zeros(precise.held.free.size, dtype=bool)
-    for _, (_, term) in par.enumerate_terms(cp):
-        structure = cp.design.terms[term].structure
+    for *_, structure in cp.frame.terms:
         rows, scales = np.asarray(structure.rows), np.asarray(structure.scales)
         part = slice(position, position + rows.size)
         position = part.stop

@@ -11,9 +11,8 @@ from dataclasses import replace
 import numpy as np
 
 from bayeslmm.design.design import Design
-from bayeslmm.likelihood import CrossProducts, Factor, cross_products, evaluate
+from bayeslmm.likelihood import CrossProducts, Factor, cross_products
 from bayeslmm.likelihood.criteria import degrees_of_freedom
-from bayeslmm.likelihood.crossproducts import Levels
 from bayeslmm.types import FloatArray, IntArray
 
 # What is left by the fixed effects is not touched between these.
@@ -22,7 +21,7 @@ _SMALL, _LARGE = 1e-50, 1e50
 
 def exponent(cp: CrossProducts) -> int:
     """The power of two to be taken out of a response, 0 for sizes that need nothing."""
-    if _SMALL < cp.response.spread < _LARGE:
+    if _SMALL < cp.response.spread < _LARGE or cp.rows != "own":
         return 0
     return int(exponents(cp.response.residual[:, None])[0])
 
@@ -47,20 +46,4 @@ def scale_shift(cp: CrossProducts, reml: bool, power: int) -> float:
 
 def scaled_factor(cp: CrossProducts, factor: Factor, factors: tuple[FloatArray, ...], power: int) -> Factor:
     """An evaluation for a response that was divided by a power of two, for the response itself."""
-    if not isinstance(cp.store, Levels):
-        return evaluate(cp, factors)
-    unit = np.ldexp(1.0, power)
-    last = np.ones(factor.trailing.shape[-1])
-    last[-1] = unit
-    residual = factor.residual * unit
-    residual[:, -1] = 1.0
-    first = factor.first
-    return replace(
-        factor,
-        r2=np.ldexp(factor.r2, 2 * power),
-        total=np.ldexp(factor.total, 2 * power),
-        trailing=factor.trailing * last[:, None] * last,
-        solution=factor.solution * unit,
-        residual=residual,
-        first=None if first is None else (first[0], first[1] * last),
-    )
+    return cp.sums.rescaled(factors, factor, power)

@@ -20,8 +20,8 @@ from bayeslmm.bayes.target import Target, make_target
 from bayeslmm.datasets import load_dataset
 from bayeslmm.design import build_design
 from bayeslmm.errors import ConvergenceWarning
-from bayeslmm.likelihood import CrossProducts, cross_products, crossproducts, structure
-from bayeslmm.likelihood.crossproducts import Levels
+from bayeslmm.likelihood import CrossProducts, cross_products
+from bayeslmm.likelihood.levels import Levels
 from bayeslmm.numerics.resample import normalised, systematic
 from bayeslmm.reml import optimise
 
@@ -58,17 +58,15 @@ DESIGNS: dict[str, tuple[str, Callable[[], pd.DataFrame]]] = {
     "nested and crossed at zero": ("y ~ x + (1 | a/b) + (1 | g)", nothing_between),
     "slopes and crossed at zero": ("y ~ x + (x | a) + (1 | g)", nothing_between),
 }
-STORES = {"levels": 10**9, "hierarchy": -1}
+STORES = ("levels", "hierarchy")
 
 
 @pytest.fixture
 def build(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], tuple[CrossProducts, Any]]:
     def make(name: str, store: str) -> tuple[CrossProducts, Any]:
-        monkeypatch.setattr(structure, "DENSE", STORES[store])
-        monkeypatch.setattr(crossproducts, "DENSE", STORES[store])
         formula, data = DESIGNS[name]
-        cp = cross_products(build_design(formula, data()))
-        assert isinstance(cp.store, Levels) == (store == "levels")
+        cp = cross_products(build_design(formula, data(), store=store))
+        assert isinstance(cp.sums, Levels) == (store == "levels")
         return cp, optimise(cp).terms
 
     return make

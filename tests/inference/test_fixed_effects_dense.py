@@ -173,7 +173,7 @@ def test_frequencies_are_repeated_rows() -> None:
 
 def test_hierarchy_against_dense_algebra() -> None:
     fit = bl.Model("y ~ x + (x | g) + (1 | h)", crossed(np.random.default_rng(2), 135, 125, 600)).fit()
-    assert isinstance(fit.cp.store, Hierarchy)
+    assert isinstance(fit.cp.sums, Hierarchy)
     check_dense(fit, rtol=1e-5)
 
 
@@ -186,5 +186,5 @@ def test_chain_against_dense_algebra() -> None:
     fit = bl.Model(
         "y ~ x + (1 | g) + (1 | h)", pd.DataFrame({"y": y, "x": x, "g": inner, "h": outer}).astype({"g": str, "h": str})
     ).fit()
-    assert isinstance(fit.cp.store, Hierarchy)
+    assert isinstance(fit.cp.sums, Hierarchy)
     check_dense(fit, rtol=1e-5)

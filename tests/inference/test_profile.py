@@ -282,7 +282,7 @@ def test_crossed_effects_of_a_sparse_store() -> None:
     data = pd.DataFrame({"g": rng.integers(0, 240, n), "h": rng.integers(0, 240, n), "x": rng.normal(size=n)})
     data["y"] = rng.normal(size=240)[data["g"]] + 0.7 * rng.normal(size=240)[data["h"]] + rng.normal(size=n)
     fit = bl.Model("y ~ x + (1 | g) + (1 | h)", data).fit()
-    assert isinstance(fit.cp.store, Hierarchy)
+    assert isinstance(fit.cp.sums, Hierarchy)
     ends = fit.confint(parameters=["sd_h", "x"])
     Z = [(data[g].to_numpy()[:, None] == np.unique(data[g])).astype(float) for g in ("g", "h")]
     K, X, y = [z @ z.T for z in Z], fit.design.X, fit.design.y

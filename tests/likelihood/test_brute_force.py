@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from bayeslmm.design import build_design
+from bayeslmm.design.design import Store
 from bayeslmm.likelihood import (
     CrossProducts,
     NormalPrior,
@@ -17,16 +19,13 @@ from bayeslmm.likelihood import (
     conditional_means,
     conditional_variances,
     cross_products,
-    crossproducts,
     derivatives,
     evaluate,
     minus_two_log_density,
     minus_two_log_density_normal,
     profiled,
-    structure,
 )
 from bayeslmm.likelihood import parameters as par
-from bayeslmm.likelihood.derivatives import second_derivatives
 
 FORMULAS = {
     "intercepts": "y ~ x + (1 | g)",
@@ -72,13 +71,10 @@ def frame(seed: int = 0, n: int = 54) -> pd.DataFrame:
     return data
 
 
-@pytest.fixture(params=["levels", "hierarchy"], autouse=True)
-def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+@pytest.fixture(params=["levels", "hierarchy"])
+def store(request: pytest.FixtureRequest) -> Store:
     """How the cross-products are stored: with small designs the second way has to be asked for."""
-    if request.param == "hierarchy":
-        monkeypatch.setattr(structure, "DENSE", -1)
-        monkeypatch.setattr(crossproducts, "DENSE", -1)
-    return str(request.param)
+    return cast(Store, request.param)
 
 
 @dataclass
@@ -147,13 +143,14 @@ def thetas(cp: CrossProducts, seed: int) -> list[np.ndarray]:
 CASES = [(name, weighted) for name in FORMULAS for weighted in (False, True)]
 
 
-def build(name: str, weighted: bool) -> CrossProducts:
-    return cross_products(build_design(FORMULAS[name], frame(), weights="precision" if weighted else None))
+def build(name: str, weighted: bool, store: Store) -> CrossProducts:
+    weights = "precision" if weighted else None
+    return cross_products(build_design(FORMULAS[name], frame(), weights=weights, store=store))
 
 
 @pytest.mark.parametrize(("name", "weighted"), CASES)
-def test_densities_and_conditional_moments(name: str, weighted: bool) -> None:
-    cp = build(name, weighted)
+def test_densities_and_conditional_moments(name: str, weighted: bool, store: Store) -> None:
+    cp = build(name, weighted, store)
     tolerance = DENSE_FAR if name == "far from zero" else DENSE
     for theta in thetas(cp, 1):
         factors = par.block_factors(cp, par.terms_from_theta(cp, theta))
@@ -174,8 +171,8 @@ def test_densities_and_conditional_moments(name: str, weighted: bool) -> None:
 
 
 @pytest.mark.parametrize(("name", "weighted"), [c for c in CASES if c[0] != "far from zero"])
-def test_conditional_variances(name: str, weighted: bool) -> None:
-    cp = build(name, weighted)
+def test_conditional_variances(name: str, weighted: bool, store: Store) -> None:
+    cp = build(name, weighted, store)
     for theta in thetas(cp, 2)[:3]:
         factors = par.block_factors(cp, par.terms_from_theta(cp, theta))
         ref = dense(cp, theta, 1.0)
@@ -196,8 +193,8 @@ def test_conditional_variances(name: str, weighted: bool) -> None:
 
 @pytest.mark.parametrize("partly_flat", [False, True])
 @pytest.mark.parametrize("name", ["slopes", "crossed", "cell means", "offset"])
-def test_normal_prior_density(name: str, partly_flat: bool) -> None:
-    cp = build(name, True)
+def test_normal_prior_density(name: str, partly_flat: bool, store: Store) -> None:
+    cp = build(name, True, store)
     p = cp.p
     rng = np.random.default_rng(3)
     sd = rng.uniform(0.5, 3.0, p)
@@ -228,8 +225,8 @@ def test_normal_prior_density(name: str, partly_flat: bool) -> None:
 
 @pytest.mark.parametrize("reml", [True, False])
 @pytest.mark.parametrize("name", [name for name in FORMULAS if name != "far from zero"])
-def test_gradient_and_hessian_by_differences(name: str, reml: bool, store: str) -> None:
-    cp = build(name, True)
+def test_gradient_and_hessian_by_differences(name: str, reml: bool, store: Store) -> None:
+    cp = build(name, True, store)
     rng = np.random.default_rng(5)
     points = [rng.normal(size=cp.design.n_theta), np.zeros(cp.design.n_theta)]
     points.append(points[0] * (rng.random(points[0].size) > 0.5))
@@ -256,8 +253,8 @@ def test_gradient_and_hessian_by_differences(name: str, reml: bool, store: str) 
 
 
 @pytest.mark.parametrize("name", ["slopes", "crossed slopes", "nested"])
-def test_batches_equal_single_points(name: str) -> None:
-    cp = build(name, False)
+def test_batches_equal_single_points(name: str, store: Store) -> None:
+    cp = build(name, False, store)
     x = np.random.default_rng(6).normal(size=(7, cp.design.n_theta))
     together = evaluate(cp, par.internal_factors(cp, x))
     for k in range(7):
@@ -268,8 +265,8 @@ def test_batches_equal_single_points(name: str) -> None:
 
 @pytest.mark.parametrize("prior", [None, "normal"])
 @pytest.mark.parametrize("name", ["slopes", "crossed", "chain and crossed"])
-def test_draws_have_the_conditional_moments(name: str, prior: str | None, store: str) -> None:
-    cp = build(name, True)
+def test_draws_have_the_conditional_moments(name: str, prior: str | None, store: Store) -> None:
+    cp = build(name, True, store)
     size, sigma = 40_000 if store == "levels" else 2_500, 0.7
     noise = 8 / np.sqrt(size)
     theta = thetas(cp, 7)[0]
@@ -302,11 +299,9 @@ def test_draws_have_the_conditional_moments(name: str, prior: str | None, store:
 
 @pytest.mark.parametrize("reml", [True, False])
 @pytest.mark.parametrize("name", ["crossed slopes", "chain", "chain and crossed"])
-def test_average_information(name: str, reml: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_average_information(name: str, reml: bool) -> None:
     """The hierarchy's Hessian is the dense one with ``s' dG S dG' s / sigma^2`` in place of the traces."""
-    monkeypatch.setattr(structure, "DENSE", -1)
-    monkeypatch.setattr(crossproducts, "DENSE", -1)
-    cp = build(name, True)
+    cp = build(name, True, "hierarchy")
     x = np.random.default_rng(9).normal(size=cp.design.n_theta)
     factors = par.internal_factors(cp, x)
     factor = evaluate(cp, factors)
@@ -338,4 +333,4 @@ def test_average_information(name: str, reml: bool, monkeypatch: pytest.MonkeyPa
     curves = np.array([[Py @ A @ P @ B @ Py for B in matrices] for A in matrices])
     slopes = np.array([Py @ A @ Py for A in matrices])
     expected = scale * (curves - np.outer(slopes, slopes) / float(factor.r2[0]))
-    np.testing.assert_allclose(second_derivatives(cp, first, directions)[0], expected, rtol=1e-7, atol=1e-7)
+    np.testing.assert_allclose(first.second(directions)[0], expected, rtol=1e-7, atol=1e-7)

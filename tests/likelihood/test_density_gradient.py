@@ -10,9 +10,10 @@ import pytest
 
 from bayeslmm.design import build_design
 from bayeslmm.design.design import Design
-from bayeslmm.likelihood import NormalPrior, cross_products, crossproducts, structure
-from bayeslmm.likelihood.crossproducts import CrossProducts, Levels
+from bayeslmm.likelihood import NormalPrior, cross_products
+from bayeslmm.likelihood.crossproducts import CrossProducts
 from bayeslmm.likelihood.density_gradient import density_gradient
+from bayeslmm.likelihood.levels import Levels
 
 FORMULAS = {
     "one-way": "y ~ x + (1 | g)",
@@ -33,15 +34,10 @@ SIGMA = 1.3
 
 
 @pytest.fixture(params=["levels", "hierarchy"])
-def reduced(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[[str], CrossProducts]]:
+def reduced(request: pytest.FixtureRequest) -> Iterator[Callable[[str], CrossProducts]]:
     def build(name: str) -> CrossProducts:
-        dense = 10**9 if request.param == "levels" else -1
-        monkeypatch.setattr(structure, "DENSE", dense)
-        monkeypatch.setattr(crossproducts, "DENSE", dense)
-        cp = cross_products(build_design(FORMULAS[name], frame(), weights="w"))
-        assert isinstance(cp.store, Levels) == (dense > 0)
+        cp = cross_products(build_design(FORMULAS[name], frame(), weights="w", store=request.param))
+        assert isinstance(cp.sums, Levels) == (request.param == "levels")
         return cp
 
     yield build

@@ -8,9 +8,7 @@ import pytest
 
 import bayeslmm as bl
 from bayeslmm.likelihood import derivatives, evaluate
-from bayeslmm.likelihood import parameters as par
-from bayeslmm.likelihood.derivatives import second_derivatives
-from bayeslmm.likelihood.exact_traces import worth_while
+from bayeslmm.likelihood.exact_traces import ChainPieces
 from bayeslmm.likelihood.hierarchy import Hierarchy
 from bayeslmm.numerics.differences import jacobian
 
@@ -50,16 +48,16 @@ def _dense_z(design: bl.design.Design, position: int) -> tuple[np.ndarray, int]:
 def test_second_derivatives_are_those_of_dense_matrices(formula: str, reml: bool) -> None:
     fit = bl.Model(formula, _data()).fit(reml=reml)
     cp, design = fit.cp, fit.design
-    assert isinstance(cp.store, Hierarchy)
+    assert isinstance(cp.sums, Hierarchy)
     factors = list(fit.optimum.factors)
     first = derivatives(cp, factors, evaluate(cp, factors), reml)
     rng = np.random.default_rng(3)
     directions = [rng.normal(size=(1, 2, b.size, b.size)) for b in cp.blocks]
     directions = [d + np.swapaxes(d, 2, 3) for d in directions]
-    found = second_derivatives(cp, first, directions, reml)[0]
+    found = first.second(directions, reml)[0]
 
     V, changes = np.eye(design.n), []
-    for b, (columns, position) in par.enumerate_terms(cp):
+    for b, columns, position, _ in cp.frame.terms:
         Z, c = _dense_z(design, position)
         basis = np.linalg.inv(cp.blocks[b].inverse_basis[columns, columns])
         own = basis @ factors[b][0][columns, columns]
@@ -91,7 +89,7 @@ def test_hessian_of_an_optimum_is_the_derivative_of_its_gradient(reml: bool) -> 
     optimum = bl.Model(_NESTED, _data()).fit(reml=reml).optimum
     criterion, x = optimum._problem
     first = derivatives(optimum.cp, list(optimum.factors), optimum.factor, reml)
-    assert worth_while(first.pieces, x.size)
+    assert first.pieces.affordable(x.size)
     by_differences = jacobian(lambda at: criterion(at).expand().gradient, x)
     size = np.sqrt(np.abs(np.diag(by_differences)))
     # The differences keep seven or eight digits.
@@ -101,5 +99,5 @@ def test_hessian_of_an_optimum_is_the_derivative_of_its_gradient(reml: bool) -> 
 def test_satterthwaite_of_many_parameters_agrees_with_differences(monkeypatch: pytest.MonkeyPatch) -> None:
     data = _data()
     found = bl.Model(_CROSSED, data).fit().coefficients()["df"]
-    monkeypatch.setattr("bayeslmm.reml.criterion.worth_while", lambda pieces, count: False)
+    monkeypatch.setattr(ChainPieces, "affordable", lambda pieces, count: False)
     assert np.allclose(found, bl.Model(_CROSSED, data).fit().coefficients()["df"], rtol=1e-4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -10,10 +10,10 @@ import pytest
 from scipy.linalg import block_diag
 
 from bayeslmm.design import build_design
-from bayeslmm.likelihood import Conditional, CrossProducts, NormalPrior, cross_products, crossproducts, structure
+from bayeslmm.likelihood import Conditional, CrossProducts, NormalPrior, cross_products
 from bayeslmm.likelihood import parameters as par
+from bayeslmm.likelihood.conditional import joint_draws as draws_by_reference
 from bayeslmm.likelihood.hierarchy import Hierarchy
-from bayeslmm.likelihood.joint_draws import draws_by_reference
 
 FORMULAS = {
     "crossed": "y ~ x + (1 | g) + (1 | h)",
@@ -42,14 +42,6 @@ class Silent:
         return np.zeros(size)
 
 
-@pytest.fixture(autouse=True)
-def _hierarchy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Small designs are stored as large ones."""
-    monkeypatch.setattr(structure, "DENSE", -1)
-    monkeypatch.setattr(crossproducts, "DENSE", -1)
-    yield
-
-
 def frame(n: int = 120) -> pd.DataFrame:
     rng = np.random.default_rng(4)
     c = np.r_[np.arange(36), rng.integers(0, 36, n - 36)]
@@ -71,8 +63,10 @@ def frame(n: int = 120) -> pd.DataFrame:
 
 
 def build(formula: str, weighted: bool = False, data: pd.DataFrame | None = None) -> CrossProducts:
-    cp = cross_products(build_design(formula, frame() if data is None else data, weights="w" if weighted else None))
-    assert isinstance(cp.store, Hierarchy)
+    """Small designs are stored as large ones."""
+    table, weights = frame() if data is None else data, "w" if weighted else None
+    cp = cross_products(build_design(formula, table, weights=weights, store="hierarchy"))
+    assert isinstance(cp.sums, Hierarchy)
     return cp
 
 

@@ -154,7 +154,7 @@ def test_a_large_crossed_design_in_small_pieces(monkeypatch: pytest.MonkeyPatch)
     frame["y"] = rng.normal(size=n)
     design = bl.Model("y ~ x + (1 | s) + (1 | d)", frame.astype({"s": str, "d": str})).design
     cp = cross_products(design)
-    assert isinstance(cp.store, Hierarchy)
+    assert isinstance(cp.sums, Hierarchy)
     monkeypatch.setattr(leave_out, "_CHUNK", 20_000)
     terms, sigma = [np.full((2, 1, 1), 0.8), np.full((2, 1, 1), 1.3)], np.array([1.0, 2.0])
     factors = par.block_factors(cp, terms)

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 import bayeslmm as bl
-from bayeslmm.likelihood import crossproducts, kernels, structure
-from bayeslmm.likelihood.crossproducts import Levels
+from bayeslmm.design.design import Store
+from bayeslmm.likelihood import kernels
+from bayeslmm.likelihood.levels import Levels
 
 # Both minimise the same function; what is left is the rounding of sums and the last step of the optimiser, which
 # a hierarchy takes with an approximate Hessian.
@@ -55,16 +56,14 @@ def frame(spread: str) -> pd.DataFrame:
 
 
 def fit(
-    monkeypatch: pytest.MonkeyPatch, dense: int, case: tuple[str, str, bool, bool], compiled: bool = True
+    monkeypatch: pytest.MonkeyPatch, store: Store, case: tuple[str, str, bool, bool], compiled: bool = True
 ) -> bl.REMLResult:
     name, spread, weighted, reml = case
     with monkeypatch.context() as patch:
-        patch.setattr(structure, "DENSE", dense)
-        patch.setattr(crossproducts, "DENSE", dense)
         if not compiled:
             patch.setattr(kernels, "_compiled", lambda: None)
-        result = bl.Model(FORMULAS[name], frame(spread), weights="w" if weighted else None).fit(reml)
-        assert isinstance(result.cp.store, Levels) == (dense > 0)
+        result = bl.Model(FORMULAS[name], frame(spread), weights="w" if weighted else None, store=store).fit(reml)
+        assert isinstance(result.cp.sums, Levels) == (store == "levels")
         # what is computed on demand belongs to the same way
         result.ranef_variances()
         return result
@@ -89,10 +88,10 @@ def same(one: bl.REMLResult, two: bl.REMLResult) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
 def test_levels_and_hierarchy(case: tuple[str, str, bool, bool], monkeypatch: pytest.MonkeyPatch) -> None:
-    same(fit(monkeypatch, 10**9, case), fit(monkeypatch, -1, case))
+    same(fit(monkeypatch, "levels", case), fit(monkeypatch, "hierarchy", case))
 
 
 @pytest.mark.parametrize("case", CASES[1::3], ids=lambda case: "-".join(map(str, case)))
 def test_without_compiled_kernels(case: tuple[str, str, bool, bool], monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("numba")
-    same(fit(monkeypatch, -1, case), fit(monkeypatch, -1, case, compiled=False))
+    same(fit(monkeypatch, "hierarchy", case), fit(monkeypatch, "hierarchy", case, compiled=False))

@@ -203,7 +203,7 @@ def test_an_elimination_that_is_wrong_does_not_pass(what: str) -> None:
     data["y"] = rng.normal(size=5)[data["g"]] + rng.normal(size=4)[data["h"]] + rng.normal(size=40)
     cp = cross_products(bl.Model("y ~ x + (1 | g) + (1 | h)", data).design)
     right = optimise(cp)
-    wrong = replace(cp, store=replace(cp.levels, **{what: getattr(cp.levels, what) * (1.0 + 1e-6)}))
+    wrong = replace(cp, sums=replace(cp.sums, **{what: getattr(cp.sums, what) * (1.0 + 1e-6)}))
     again = optimise(wrong)
     assert again.criterion == pytest.approx(right.criterion, abs=1e-9)
     np.testing.assert_allclose(again.theta, right.theta, rtol=1e-5)

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 import bayeslmm as bl
+from bayeslmm.design.design import Store
 from bayeslmm.errors import ConvergenceWarning
-from bayeslmm.likelihood import crossproducts, structure
 
 
 def frame(n: int = 200) -> pd.DataFrame:
@@ -48,18 +48,11 @@ REGULAR = [
 ]
 
 
-def stored_as(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if store == "hierarchy":
-        monkeypatch.setattr(structure, "DENSE", -1)
-        monkeypatch.setattr(crossproducts, "DENSE", -1)
-
-
 @pytest.mark.parametrize("reml", [True, False])
 @pytest.mark.parametrize("store", ["levels", "hierarchy"])
 @pytest.mark.parametrize("formula", list(RIDGES))
-def test_a_ridge_is_named(formula: str, store: str, reml: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    stored_as(store, monkeypatch)
-    model = bl.Model(formula, frame(), saturated="allow")
+def test_a_ridge_is_named(formula: str, store: Store, reml: bool) -> None:
+    model = bl.Model(formula, frame(), saturated="allow", store=store)
     with pytest.warns(ConvergenceWarning, match="only a combination is determined"):
         fit = model.fit(reml)
     assert fit.status.name == "not_identified"
@@ -80,9 +73,8 @@ def test_the_minimum_on_a_ridge_is_that_of_the_identified_model() -> None:
 
 @pytest.mark.parametrize("store", ["levels", "hierarchy"])
 @pytest.mark.parametrize("formula", REGULAR)
-def test_an_identified_model_has_none(formula: str, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    stored_as(store, monkeypatch)
-    fit = bl.Model(formula, frame()).fit()
+def test_an_identified_model_has_none(formula: str, store: Store) -> None:
+    fit = bl.Model(formula, frame(), store=store).fit()
     assert fit.optimum.ridges == ()
     assert fit.status.name in ("converged", "converged_at_boundary")
 

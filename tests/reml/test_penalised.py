@@ -108,7 +108,7 @@ def test_no_other_point_of_the_dense_objective_is_lower(formula, shape, logs, re
 def test_many_crossed_effects_have_the_same_objective():
     data = crossed(260, 5)
     fit = bl.Model("y ~ x + (1 | g) + (x | h)", data).fit(penalty="wishart")
-    assert isinstance(fit.cp.store, Hierarchy)
+    assert isinstance(fit.cp.sums, Hierarchy)
 
     def objective(theta):
         return dense_criterion(fit.design, theta, True) - 3 * np.log(theta[0] * theta[1] * theta[3])

@@ -81,7 +81,7 @@ def test_sigma_away_from_the_optimum(scale: float) -> None:
     """The reference that is taken out of the response is accounted for at every point, singular ones included."""
     data = frame(scale, False)
     cp = cross_products(bl.Model("y ~ x + (1 | g) + (1 | h)", data).design)
-    assert cp.reference is not None
+    assert cp.sums.reference is not None
     for theta in ([0.0, 0.0], [1.0, 0.0], [0.0, 3.0], [50.0, 0.2], [scale, scale], [2e3, 1e-3]):
         factors = par.block_factors(cp, par.terms_from_theta(cp, np.array(theta)))
         sigma = np.sqrt(evaluate(cp, factors).r2[0] / (cp.n - cp.p))

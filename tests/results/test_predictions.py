@@ -138,7 +138,7 @@ def _dense(fit: bl.REMLResult, X: np.ndarray, Z: list[np.ndarray], known: list[n
 def test_error_variances_are_those_of_the_dense_equations(name: str, weights: str | None) -> None:
     data = _data()
     fit = bl.Model(MODELS[name], data, weights=weights).fit()
-    assert isinstance(fit.cp.store, Hierarchy) == name.startswith("hierarchy")
+    assert isinstance(fit.cp.sums, Hierarchy) == name.startswith("hierarchy")
     chosen = np.arange(0, len(data), 23)
     d = fit.design
     table = fit.predict(data.iloc[chosen].drop(columns="y"))

@@ -1,0 +1,190 @@
+"""The coordinates of a design, chosen once: bases of X and of every term, blocks, order of elimination.
+
+Sums over rows are additive only on common coordinates. A frame says which: any rows whose columns are written in it
+give sums (`Levels`, `Hierarchy`) that may be added to those of other rows, and rows that are whitened are summed again
+with the frame left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from scipy.linalg import block_diag
+
+from bayeslmm.design.covariance import CovarianceStructure
+from bayeslmm.design.design import Design, RandomTerm
+from bayeslmm.design.dominant import ordinary_weights
+from bayeslmm.design.grouping import Grouping
+from bayeslmm.equality import by_value
+from bayeslmm.likelihood.columns import Basis, orthogonalise, rescale
+from bayeslmm.likelihood.structure import Elimination, plan
+from bayeslmm.types import FloatArray, IntArray
+
+
+@dataclass(frozen=True)
+class Block:
+    """All random terms of one grouping factor.
+
+    Attributes
+    ----------
+    grouping : Grouping
+        The factor with J levels.
+    terms : tuple of int
+        Positions of its terms in ``design.terms``.
+    slices : tuple of slice
+        Columns of each of these terms within the block.
+    basis : FloatArray, shape (c, c)
+        Block-diagonal change of basis: effects in the user's units are ``basis @ (internal effects)``.
+    """
+
+    grouping: Grouping
+    terms: tuple[int, ...]
+    slices: tuple[slice, ...]
+    basis: FloatArray
+
+    @property
+    def n_levels(self) -> int:
+        return self.grouping.n_levels
+
+    @cached_property
+    def size(self) -> int:
+        """c, the number of effects per level."""
+        return int(self.basis.shape[0])
+
+    @cached_property
+    def q(self) -> int:
+        return self.n_levels * self.size
+
+    @cached_property
+    def inverse_basis(self) -> FloatArray:
+        return np.asarray(np.linalg.inv(self.basis))
+
+
+class TermPlace(NamedTuple):
+    """Where a random term is: its block, its columns there, its position in the formula, its structure."""
+
+    block: int
+    columns: slice
+    position: int
+    structure: CovarianceStructure
+
+
+@by_value
+@dataclass(frozen=True)
+class Frame:
+    """Coordinates on which sums are additive.
+
+    Attributes
+    ----------
+    blocks : tuple of Block
+        In the order of elimination: the chain, then the blocks that are left to the dense trailing matrix.
+    plan : Elimination
+    fixed : Basis
+        Coordinates used for X.
+    structures : tuple of CovarianceStructure
+        Of the random terms, in the order of the formula.
+    """
+
+    blocks: tuple[Block, ...]
+    plan: Elimination
+    fixed: Basis
+    structures: tuple[CovarianceStructure, ...]
+
+    @cached_property
+    def terms(self) -> tuple[TermPlace, ...]:
+        """Every term, block by block: the order of the internal vectors."""
+        return tuple(
+            TermPlace(b, columns, term, self.structures[term])
+            for b, block in enumerate(self.blocks)
+            for term, columns in zip(block.terms, block.slices, strict=True)
+        )
+
+    @cached_property
+    def trailing_blocks(self) -> tuple[Block, ...]:
+        """Blocks outside the chain."""
+        return self.blocks[self.plan.chain :]
+
+    @cached_property
+    def p(self) -> int:
+        """Number of fixed effects."""
+        return int(self.fixed.transform.shape[0])
+
+    @cached_property
+    def q_trailing(self) -> int:
+        """q2, the number of random effects outside the chain."""
+        return sum(block.q for block in self.trailing_blocks)
+
+    @cached_property
+    def n_theta(self) -> int:
+        """Number of covariance parameters besides sigma."""
+        return sum(len(structure.rows) for structure in self.structures)
+
+    def trailing_rows(self, x: FloatArray, known: Sequence[tuple[FloatArray, IntArray]], start: int) -> FloatArray:
+        """Coefficients (k, t) of the random effects of the blocks from `start` on and of beta, for some rows.
+
+        Parameters
+        ----------
+        x : FloatArray, shape (k, p)
+            Internal columns of X.
+        known : sequence of (FloatArray, IntArray)
+            For every block its internal columns (k, c) and the level of each row.
+        start : int
+        """
+        n = x.shape[0]
+        out = np.zeros((n, self.q_trailing + self.p))
+        out[:, self.q_trailing :] = x
+        place = 0
+        for block, (w, codes) in zip(self.blocks[start:], known[start:], strict=True):
+            columns = place + codes[:, None] * block.size + np.arange(block.size)
+            out[np.arange(n)[:, None], columns] = w
+            place += block.q
+        return out
+
+    @cached_property
+    def log_det_fixed(self) -> float:
+        """Add this to ``log |X'V^-1X|`` in the orthogonalised columns to have it in the user's units."""
+        return -2.0 * self.fixed.log_abs_det
+
+
+def choose_blocks(design: Design) -> tuple[Elimination, tuple[Block, ...], list[FloatArray]]:
+    """Merge the terms of each grouping factor and put the blocks into the order of elimination.
+
+    Returns
+    -------
+    Elimination
+    tuple of Block
+    list of FloatArray, each (n, c)
+        Columns of the blocks in the coordinates chosen, not weighted.
+    """
+    built: list[tuple[Block, FloatArray]] = []
+    for grouping in design.groupings.values():
+        members = [i for i, term in enumerate(design.terms) if term.group == grouping.name]
+        bases = [_term_basis(design.terms[i], mean_weights(design)) for i in members]
+        ends = np.cumsum([0, *(basis.columns.shape[1] for basis in bases)])
+        slices = tuple(slice(int(a), int(b)) for a, b in pairwise(ends))
+        transform = bases[0].transform if len(bases) == 1 else block_diag(*(basis.transform for basis in bases))
+        block = Block(grouping, tuple(members), slices, transform)
+        columns = [basis.columns.T for basis in bases]
+        built.append((block, (columns[0] if len(columns) == 1 else np.concatenate(columns)).T))
+    order = plan([block.grouping for block, _ in built], [block.q for block, _ in built], design.store)
+    blocks = tuple(built[i][0] for i in order.order)
+    return order, blocks, [built[i][1] for i in order.order]
+
+
+def _term_basis(term: RandomTerm, weights: FloatArray | None) -> Basis:
+    change = orthogonalise if term.structure.basis_free else rescale
+    return change(term.Z, weights)
+
+
+def mean_weights(design: Design) -> FloatArray | None:
+    """Weights of the rows under which a mean over rows is one over observations."""
+    weights = ordinary_weights(design)
+    if design.frequency is None:
+        return weights
+    counts = design.frequency if weights is None else design.frequency * weights
+    return np.asarray(counts * (design.n / design.n_observations))

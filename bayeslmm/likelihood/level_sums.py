@@ -1,0 +1,127 @@
+"""Sums with one block eliminated level by level and all else dense.
+
+The rows of the largest grouping factor are stored split into a between and a within part: with ``Z_l = Q_l R_l`` for
+level l, ``E_l = Q_l' W`` (between) and ``D = W'W - sum_l E_l'E_l`` (within), where W collects the columns of the other
+random terms, of X and y. For any variances the eliminated matrix is then
+``D + sum_l E_l' (I + R_l Sigma R_l')^-1 E_l``: a sum of positive terms, without the cancellation of ``W'W - ...``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from bayeslmm.likelihood.frame import Block, Frame
+from bayeslmm.types import FloatArray, IntArray
+
+# Levels are taken together by their R up to this many kinds; beyond `_MANY` levels that has to save something.
+_KINDS = 256
+_MANY = 256
+# Levels whose columns differ more in size cannot be compared by one measure.
+_ALIKE = 1e5
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Statistics of the first block, taken together over levels with the same columns.
+
+    Attributes
+    ----------
+    R : FloatArray, shape (U, c, c)
+        Distinct triangular factors.
+    counts : FloatArray, shape (U,)
+        Levels that have each.
+    sums : FloatArray, shape (U, c, c, m, m)
+        ``sum_l E_l[a]' E_l[b]``.
+    """
+
+    R: FloatArray
+    counts: FloatArray
+    sums: FloatArray
+
+
+@dataclass(frozen=True)
+class LevelSums:
+    """Cross-products with one block eliminated level by level and all else dense: the numbers that `Levels` works on.
+
+    Attributes
+    ----------
+    frame : Frame
+    n : int
+        Observations summed.
+    R : FloatArray, shape (J, c, c)
+        Triangular factors of the first block within each level.
+    E : FloatArray, shape (J, c, m)
+        Between part of the trailing columns: random effects of the other blocks (q2), X (p), y (1).
+    D : FloatArray, shape (m, m)
+        Within part of their cross-products.
+    reference : FloatArray or None, shape (q2,)
+        Effects of the other blocks that were taken out of y before it was summed.
+    """
+
+    frame: Frame
+    n: int
+    R: FloatArray
+    E: FloatArray
+    D: FloatArray
+    reference: FloatArray | None = None
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        return self.frame.blocks
+
+    @cached_property
+    def q_trailing(self) -> int:
+        """q2, the number of random effects outside the first block."""
+        return self.frame.q_trailing
+
+    @cached_property
+    def p(self) -> int:
+        return self.frame.p
+
+    @cached_property
+    def unlike(self) -> bool:
+        """Whether columns differ so much in size, between levels or within one, that rounding of some hides others."""
+        return unlike(self.R)
+
+    @cached_property
+    def moments(self) -> Moments | None:
+        """Between parts summed over levels that share R; None where few do."""
+        J, c, m = self.E.shape
+        if self.unlike:
+            return None
+        # Half the levels are enough to see that there are too many kinds.
+        if J > _MANY and _distinct(self.R[: J // 2].reshape(J // 2, -1))[1].size > _KINDS:
+            return None
+        which, first = _distinct(self.R.reshape(J, -1))
+        kinds = first.size
+        if kinds > _KINDS or kinds * c * m > max(8 * J, 64) or (J > _MANY and kinds > J / 4):
+            return None
+        order = np.argsort(which, kind="stable")
+        counts = np.bincount(which)
+        sums = np.zeros((kinds, c, c, m, m))
+        for u, part in enumerate(np.split(self.E[order], np.cumsum(counts)[:-1])):
+            flat = part.reshape(part.shape[0], c * m)
+            sums[u] = (flat.T @ flat).reshape(c, m, c, m).transpose(0, 2, 1, 3)
+        return Moments(self.R[first], counts.astype(float), sums)
+
+
+def unlike(R: FloatArray) -> bool:
+    """Whether the rows of factors (J, c, c) differ so much in size that rounding of some hides others."""
+    sizes = np.abs(R).max(axis=2, initial=0.0)
+    return bool(sizes.max(initial=0.0) > _ALIKE * sizes.min(where=sizes > 0, initial=np.inf))
+
+
+def _distinct(rows: FloatArray) -> tuple[IntArray, IntArray]:
+    """Group rows that are equal up to the rounding of sums: the group of each row, a row of each group."""
+    scale = np.abs(rows).max(axis=0)
+    keys = np.round(rows / np.where(scale > 0, scale, 1.0), 13) + 0.0
+    if (keys == keys[0]).all():
+        return np.zeros(rows.shape[0], dtype=np.int64), np.zeros(1, dtype=np.int64)
+    if keys.shape[1] == 1:
+        _, first, which = np.unique(keys[:, 0], return_index=True, return_inverse=True)
+    else:
+        _, first, which = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    return which.ravel(), first
