@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 from bayeslmm.design.design import Design
 from bayeslmm.equality import by_value
@@ -30,6 +31,9 @@ class CrossProducts:
         observations (slw), or minus the log determinant of the residual correlation.
     sigma_unit : float
         What sigma is in units of y.
+    rows : {"own", "whitened", "mixed"}
+        What the rows of the design are to the sums: their own; whitened, which is all that was summed; or whitened
+        so that rows of several levels are mixed, of which the design cannot tell.
     """
 
     design: Design
@@ -37,6 +41,7 @@ class CrossProducts:
     response: Response
     log_weights: float
     sigma_unit: float
+    rows: Literal["own", "whitened", "mixed"] = "own"
 
     @property
     def frame(self) -> Frame:

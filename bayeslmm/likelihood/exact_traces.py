@@ -57,7 +57,7 @@ class ChainPieces(large.Pieces):
 def exact_second(
     pieces: large.Pieces, directions: Sequence[FloatArray], scale: float, r2: float, reml: bool
 ) -> FloatArray:
-    """Second derivatives of the profiled criterion along changes of G, see `derivatives.second_derivatives`.
+    """Second derivatives of the profiled criterion along changes of G, see `derivatives.Derivatives.second`.
 
     Parameters
     ----------

@@ -85,6 +85,16 @@ def sum_up(
     return _take_out_within(cp, columns) if len(frame.blocks) == 1 else _take_out_reference(cp, columns)
 
 
+def sum_rows(cp: CrossProducts, frame: Frame, rows: FrameRows, columns: list[FloatArray]) -> CrossProducts:
+    """The same with the sums of other rows, on a frame of the same blocks; a reference fit taken out as before."""
+    if frame.plan.store == "hierarchy":
+        return replace(cp, sums=Hierarchy.of(frame, rows))
+    cp = replace(cp, sums=Levels.of(frame, rows))
+    if rows.dense is not None:
+        return cp
+    return _take_out_within(cp, columns) if len(frame.blocks) == 1 else _take_out_reference(cp, columns)
+
+
 def frame_rows(design: Design, frame: Frame, columns: list[FloatArray], response: Response) -> FrameRows:
     """Weighted columns of a design in the coordinates of a frame."""
     root = None if design.row_weights is None else np.sqrt(design.row_weights)
@@ -126,7 +136,8 @@ def log_weights(design: Design) -> float:
 
 def takes_responses(cp: CrossProducts) -> bool:
     """Whether other responses can be reduced with the columns at hand (`replicates.reduce_responses`)."""
-    return cp.sums.batched and cp.sums.reference is None and heavy_rows(cp.design) is None
+    plain = cp.rows == "own" and cp.sums.reference is None
+    return cp.sums.batched and plain and heavy_rows(cp.design) is None
 
 
 def as_levels(cp: CrossProducts) -> CrossProducts:
@@ -135,12 +146,20 @@ def as_levels(cp: CrossProducts) -> CrossProducts:
         return cp
     frame = replace(cp.frame, plan=replace(cp.plan, chain=1, store="levels"))
     columns = frame_columns(cp)
-    return replace(cp, sums=Levels.of(frame, frame_rows(cp.design, frame, columns, cp.response)))
+    return replace(cp, sums=Levels.of(frame, replace(frame_rows(cp.design, frame, columns, cp.response), n=cp.n)))
 
 
 def frame_columns(cp: CrossProducts) -> list[FloatArray]:
     """Columns (n, c) of the blocks on the rows of the design, not weighted."""
-    return choose_blocks(cp.design)[2]
+    if cp.rows == "own":
+        return choose_blocks(cp.design)[2]
+    terms = cp.design.terms
+    return [np.concatenate([terms[i].Z for i in block.terms], axis=1) @ block.basis for block in cp.blocks]
+
+
+def _again(cp: CrossProducts, columns: list[FloatArray], response: Response) -> FrameRows:
+    """The same rows with another response; whitening may have left fewer observations than the design has."""
+    return replace(frame_rows(cp.design, cp.frame, columns, response), n=cp.n)
 
 
 def _take_out_reference(cp: CrossProducts, columns: list[FloatArray]) -> CrossProducts:
@@ -166,7 +185,7 @@ def _take_out_within(cp: CrossProducts, columns: list[FloatArray]) -> CrossProdu
             break
         residual = cp.response.residual - cp.fixed.columns @ beta[:, 0]
         response = replace(cp.response, residual=residual, coef=cp.response.coef + beta[:, 0])
-        closer = Levels.of(cp.frame, frame_rows(cp.design, cp.frame, columns, response))
+        closer = Levels.of(cp.frame, _again(cp, columns, response))
         if closer.D[-1, -1] <= EXACT * (sums.D[-1, -1] + (sums.E[..., -1] ** 2).sum()):
             # What is left is the rounding of an exact fit, better not magnified.
             break
@@ -224,5 +243,5 @@ def _take_out(cp: CrossProducts, columns: list[FloatArray], factors: list[FloatA
         residual = residual - (Z * tile[block.grouping.codes]).sum(1)
         start += block.q
     response = replace(cp.response, residual=residual, coef=cp.response.coef + beta)
-    closer = Levels.of(cp.frame, frame_rows(cp.design, cp.frame, columns, response), effects)
+    closer = Levels.of(cp.frame, _again(cp, columns, response), effects)
     return replace(cp, sums=closer, response=response)

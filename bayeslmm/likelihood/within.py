@@ -110,6 +110,9 @@ def split_columns(Q: FloatArray, columns: FloatArray, codes: IntArray, n_levels:
     """
     n, c = Q.shape
     rest = np.empty((columns.shape[1], n))
+    if not n:
+        # Of no rows, bincount has whole numbers.
+        return rest.T, np.zeros((n_levels, c, columns.shape[1]))
     between = np.empty((n_levels, c, columns.shape[1]))
     for k, column in enumerate(columns.T):
         left = column

@@ -68,6 +68,9 @@ def confirm(criterion: Criterion, result: NewtonResult, starts: FloatArray, max_
     max_evaluations : int
     """
     gap = 0.0
+    if criterion.cp.rows == "mixed":
+        # There are no rows to look at once more.
+        return Confirmed(result, doubt=_bound(criterion, result))
     if not _loses_digits(criterion, result, starts):
         gap, bound = _gap(criterion, result)
         if gap <= bound:
@@ -139,7 +142,7 @@ def factor_at(cp: CrossProducts, factors: Sequence[FloatArray], reml: bool, crit
     except np.linalg.LinAlgError:
         factor, value = None, np.nan
     lost = np.isfinite(criterion) and not abs(value - criterion) <= _KEPT * (1.0 + abs(criterion))
-    if lost and cp.sums.batched and acc.size_of(cp) <= BUDGET:
+    if lost and cp.sums.batched and cp.rows != "mixed" and acc.size_of(cp) <= BUDGET:
         point = acc.evaluate_accurately(acc.rows_of(cp), [T[0] for T in factors])
         if point is not None and point.r2 > 0:
             return acc.as_factor(point)

@@ -21,7 +21,7 @@ _SMALL, _LARGE = 1e-50, 1e50
 
 def exponent(cp: CrossProducts) -> int:
     """The power of two to be taken out of a response, 0 for sizes that need nothing."""
-    if _SMALL < cp.response.spread < _LARGE:
+    if _SMALL < cp.response.spread < _LARGE or cp.rows != "own":
         return 0
     return int(exponents(cp.response.residual[:, None])[0])
 

@@ -54,7 +54,7 @@ def test_points_are_what_dense_matrices_say_however_many_at_once(monkeypatch, to
     frame = pd.DataFrame({"y": rng.normal(size=48) + 0.3 * x, "x": x, "g": g})
     fit = bl.Model("y ~ x + (x | g)", frame.iloc[:-1]).fit()
     cp, design = fit.cp, fit.design
-    assert cp.levels.moments is not None
+    assert cp.sums.moments is not None
     monkeypatch.setattr(factor, "_CACHED", 0)
     monkeypatch.setattr(factor, "_FEWEST_TOGETHER", together)
     T = np.tril(rng.normal(size=(8, 2, 2)))
