@@ -18,7 +18,7 @@ from scipy.linalg import solve_triangular
 
 from bayeslmm.errors import FitError
 from bayeslmm.likelihood import small
-from bayeslmm.likelihood.chain_sums import Columns, effect_columns
+from bayeslmm.likelihood.chain_sums import FactorColumns, effect_columns
 from bayeslmm.likelihood.criteria import LOG_2PI
 from bayeslmm.likelihood.crossproducts import CrossProducts
 from bayeslmm.likelihood.factor import apply_lambda
@@ -202,7 +202,7 @@ class _System:
         first, codes = blocks[0], blocks[0].grouping.codes
         Q, R = grouped_qr(columns[0] * root[:, None], codes, first.n_levels)
         others = [
-            Columns(block.grouping.codes, block.n_levels, Z * root[:, None])
+            FactorColumns(block.grouping.codes, block.n_levels, Z * root[:, None])
             for block, Z in zip(blocks[1:], columns[1:], strict=True)
         ]
         effects = effect_columns(others, design.n)
@@ -212,7 +212,7 @@ class _System:
             y = y + effects @ cp.sums.reference
         Xy = sparse.csr_array(np.column_stack([cp.fixed.columns * root[:, None], y]))
         W = sparse.csr_array(sparse.hstack([effects, Xy]))
-        spread = effect_columns([Columns(codes, first.n_levels, Q)], design.n)
+        spread = effect_columns([FactorColumns(codes, first.n_levels, Q)], design.n)
         between = sparse.csr_array(spread.T @ W)
         within = sparse.csr_array(W - spread @ between)
         return cls(cp, Q, R, spread, within, between, (within.T @ within).toarray())
