@@ -30,6 +30,8 @@ if TYPE_CHECKING:
         Uniform,
         Wishart,
     )
+    from bayeslmm.boundary.zero_test import ZeroTest, ZeroTests
+    from bayeslmm.boundary.zero_tests import ranova
     from bayeslmm.calibration import (
         Calibration,
         Cell,
@@ -44,7 +46,6 @@ if TYPE_CHECKING:
     from bayeslmm.design import Design, parse_formula
     from bayeslmm.design.contrasts import Treatment
     from bayeslmm.design.covariance import Diagonal, Unstructured
-    from bayeslmm.design.lint import lint
     from bayeslmm.design.shared import AR1, CompoundSymmetry, Identity
     from bayeslmm.errors import (
         ArgumentError,
@@ -60,11 +61,11 @@ if TYPE_CHECKING:
         SingularFitWarning,
         StorageError,
     )
+    from bayeslmm.faces import Posterior, REMLResult
     from bayeslmm.likelihood import NormalPrior
+    from bayeslmm.linting.check import lint
     from bayeslmm.model import Model, load
     from bayeslmm.plots import plot_boundary, plot_coverage, plot_shrinkage, plot_variance
-    from bayeslmm.results import Posterior, REMLResult
-    from bayeslmm.results.zero_tests import ZeroTest, ZeroTests, ranova
     from bayeslmm.teaching import error_contrasts, lm_list
 
 __version__ = "0.1.0"
@@ -74,11 +75,11 @@ _ERRORS = "bayeslmm.errors"
 _HOMES = {
     "Model": "bayeslmm.model",
     "load": "bayeslmm.model",
-    "REMLResult": "bayeslmm.results",
-    "Posterior": "bayeslmm.results",
+    "REMLResult": "bayeslmm.faces",
+    "Posterior": "bayeslmm.faces",
     "Design": "bayeslmm.design",
     "parse_formula": "bayeslmm.design",
-    "lint": "bayeslmm.design.lint",
+    "lint": "bayeslmm.linting.check",
     "Treatment": "bayeslmm.design.contrasts",
     "Unstructured": "bayeslmm.design.covariance",
     "Diagonal": "bayeslmm.design.covariance",
@@ -95,9 +96,9 @@ _HOMES = {
     "compare": "bayeslmm.comparison",
     "Comparison": "bayeslmm.comparison",
     "plot_variance": "bayeslmm.plots",
-    "ranova": "bayeslmm.results.zero_tests",
-    "ZeroTest": "bayeslmm.results.zero_tests",
-    "ZeroTests": "bayeslmm.results.zero_tests",
+    "ranova": "bayeslmm.boundary.zero_tests",
+    "ZeroTest": "bayeslmm.boundary.zero_test",
+    "ZeroTests": "bayeslmm.boundary.zero_test",
     "plot_boundary": "bayeslmm.plots",
     "plot_coverage": "bayeslmm.plots",
     "plot_shrinkage": "bayeslmm.plots",

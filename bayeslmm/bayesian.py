@@ -12,9 +12,9 @@ from bayeslmm.arguments import flag
 from bayeslmm.design import Design
 from bayeslmm.design.readable import readable
 from bayeslmm.errors import DesignError
+from bayeslmm.faces import Posterior, REMLResult
 from bayeslmm.likelihood import CrossProducts
 from bayeslmm.reml import Optimum
-from bayeslmm.results import Posterior, REMLResult
 
 if TYPE_CHECKING:
     from xarray import DataTree
@@ -120,7 +120,8 @@ class BayesianModel:
         from bayeslmm.results.sampling import Settings, sample_posterior
 
         settings = Settings(draws, method, chains, tune, random_seed, progressbar, log_likelihood, keep)
-        return sample_posterior(self._design, priors, settings, lambda: (self.cross_products, self._optimum(True)))
+        drawn = sample_posterior(self._design, priors, settings, lambda: (self.cross_products, self._optimum(True)))
+        return Posterior.of(drawn)
 
     def to_pymc(
         self,

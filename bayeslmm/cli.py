@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console, ConsoleOptions
-from rich.rule import Rule
-from rich.text import Text
 
-from bayeslmm.comparison import Comparison, compare, export
-from bayeslmm.datasets import describe_dataset, load_dataset
-from bayeslmm.design.lint import lint
-from bayeslmm.design.names import on_terminal
-from bayeslmm.design.readable import frame_columns
-from bayeslmm.design.screen import Column, fill, screen_width, table_lines
-from bayeslmm.errors import StorageError
-from bayeslmm.model import Model
+from bayeslmm import __version__
+from bayeslmm.imports import load
 from bayeslmm.outcome import run
-from bayeslmm.reading import Options, read_data, read_table
-from bayeslmm.results.summary import Summary, describe_vanished, reml_summary
-from bayeslmm.writing import check_folder
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bayeslmm.comparison import Comparison
+    from bayeslmm.console import as_table, show_comparison, show_summary
+    from bayeslmm.model import Model
+    from bayeslmm.reading import read_data
 
 __all__ = ["app", "as_table", "main", "read_data", "show_comparison", "show_summary"]
+
+# Loaded by the commands that compute and not before: help and the version take none of these, nor does a typing error.
+_WORK = ("bayeslmm.console", "bayeslmm.model", "bayeslmm.reading", "bayeslmm.report")
+_HOMES = {
+    "as_table": "bayeslmm.console",
+    "read_data": "bayeslmm.reading",
+    "show_comparison": "bayeslmm.console",
+    "show_summary": "bayeslmm.console",
+}
 
 app = typer.Typer(
     help="Linear mixed models: one lme4-style formula, REML and posterior compared.\n\n"
@@ -37,13 +42,63 @@ app = typer.Typer(
 DEMO = ("sleepstudy", "Dyestuff2")
 
 
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'bayeslmm.cli' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"bayeslmm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_say_version, is_eager=True)
+    ] = False,
+) -> None:
+    """What every command has."""
+
+
 def _usable_folder(folder: Path | None) -> Path | None:
     """Refuse, before anything is computed, a folder that cannot be made or written to."""
     if folder is None:
         return None
+    load("bayeslmm.files.writing")
+    from bayeslmm.errors import StorageError
+    from bayeslmm.files.writing import check_folder
+
     try:
         return check_folder(folder)
     except StorageError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _known_detail(detail: str) -> str:
+    """Refuse, before anything is computed, what no boundary report has."""
+    from bayeslmm.boundary import DETAIL
+
+    return _chosen("--detail", detail, DETAIL)
+
+
+def _known_sections(names: list[str] | None) -> list[str]:
+    """Names of sections, given together with commas or one by one."""
+    from bayeslmm.boundary import OPTIONAL
+
+    given = [name.strip() for text in names or () for name in text.split(",")]
+    return [_chosen("--leave-out", name, OPTIONAL) for name in given if name]
+
+
+def _chosen(option: str, value: str, known: Sequence[str]) -> str:
+    from bayeslmm.arguments import choice
+    from bayeslmm.errors import DesignError
+
+    try:
+        return choice(option, value, known, DesignError)
+    except DesignError as error:
         raise typer.BadParameter(str(error)) from error
 
 
@@ -66,6 +121,24 @@ Encoding = Annotated[str, typer.Option("--encoding", help="Encoding of the file,
 Weights = Annotated[str | None, typer.Option("--weights", help="Column or expression of precision weights.")]
 Frequency = Annotated[
     str | None, typer.Option("--frequency", help="Column or expression of how many identical rows a row stands for.")
+]
+Detail = Annotated[
+    str,
+    typer.Option(
+        "--detail",
+        help="How much the boundary report says: brief (the verdict, the components and the criterion at zero), full, "
+        "or auto (in full unless there is nothing to worry about).",
+        callback=_known_detail,
+    ),
+]
+LeaveOut = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--leave-out",
+        metavar="NAME[,NAME]",
+        help="Sections of the boundary report that are not computed: tests, zero_rate, posterior, penalised.",
+        callback=_known_sections,
+    ),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the draws.")]
 Out = Annotated[
@@ -90,8 +163,15 @@ def fit(
         typer.Option("--out", help="Folder for the tidy table (fit.json, fit.csv).", callback=_usable_folder),
     ] = None,
 ) -> None:
-    """Fit by REML (or ML) and print estimates and intervals."""
+    """Fit by REML (or ML) and print estimates and intervals.
+
+    Example: bayeslmm fit "Yield ~ 1 + (1 | Batch)" --data Dyestuff
+    """
+    load(*_WORK)
+    from bayeslmm.console import say, show_summary
+    from bayeslmm.files.writing import check_folder
     from bayeslmm.report import FIT_FILES, write_estimates
+    from bayeslmm.results.summary import reml_summary
 
     model = _model(formula, _read(data, na, sep, decimal, encoding), weights=weights, frequency=frequency)
     if out is not None:
@@ -103,7 +183,7 @@ def fit(
     console = _console()
     show_summary(reml_summary(result, tidy), console)
     if out is not None:
-        _say(console, f"Wrote {' and '.join(map(str, paths))}.")
+        say(console, f"Wrote {' and '.join(map(str, paths))}.")
 
 
 @app.command(name="compare")
@@ -122,14 +202,25 @@ def compare_command(
     draws: Annotated[int, typer.Option("--draws", help="Posterior draws over all chains.")] = 4000,
     seed: Seed = 1,
     out: Out = None,
+    detail: Detail = "auto",
+    leave_out: LeaveOut = None,
 ) -> None:
-    """Fit by REML, sample the posterior, and print both side by side."""
+    """Fit by REML, sample the posterior, and print both side by side.
+
+    Example: bayeslmm compare "Yield ~ 1 + (1 | Batch)" --data Dyestuff --out results
+
+    --detail and --leave-out are about the boundary part of the report that --out writes.
+    """
+    load(*_WORK)
+    from bayeslmm.comparison import compare
+    from bayeslmm.console import show_comparison
+
     model = _model(formula, _read(data, na, sep, decimal, encoding), weights=weights, frequency=frequency)
     name = "standard input" if data == "-" else Path(data).stem
     if out is not None:
         _check([(name, model)], out)
     both = compare(model.fit(), model.sample(draws, method=method, random_seed=seed))  # type: ignore[arg-type]
-    paths = [] if out is None else _write([(name, both)], out)
+    paths = [] if out is None else _write([(name, both)], out, detail=detail, leave_out=leave_out or ())
     show_comparison(both, _console())
     if out is not None:
         _list(paths, out)
@@ -147,22 +238,31 @@ def boundary(
     encoding: Encoding = "",
     ml: Annotated[bool, typer.Option("--ml", help="Maximum likelihood instead of REML.")] = False,
     seed: Seed = 1,
+    detail: Detail = "auto",
+    leave_out: LeaveOut = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Folder for the report (boundary.html, .json).", callback=_usable_folder),
     ] = None,
 ) -> None:
-    """Say what a variance of zero, or one near it, means for a fit, and what can be done."""
+    """Say what a variance of zero, or one near it, means for a fit, and what can be done.
+
+    Example: bayeslmm boundary "Yield ~ 1 + (1 | Batch)" --data Dyestuff2
+    """
+    load(*_WORK)
+    from bayeslmm.console import say, show
+    from bayeslmm.files.writing import check_folder
     from bayeslmm.report import BOUNDARY_FILES, write_boundary
 
     model = _model(formula, _read(data, na, sep, decimal, encoding), weights=weights, frequency=frequency)
     if out is not None:
         check_folder(out, BOUNDARY_FILES)
-    report, console = model.fit(reml=not ml).boundary(random_seed=seed), _console()
+    report = model.fit(reml=not ml).boundary(random_seed=seed, detail=detail, leave_out=leave_out or ())  # type: ignore[arg-type]
+    console = _console()
     paths = [] if out is None else write_boundary(report, out)
-    _show(console, report.text(console.width))
+    show(console, report.text(console.width))
     if out is not None:
-        _say(console, f"Wrote {' and '.join(map(str, paths))}.")
+        say(console, f"Wrote {' and '.join(map(str, paths))}.")
 
 
 @app.command(name="lint")
@@ -174,23 +274,43 @@ def lint_command(
     decimal: Decimal = "",
     encoding: Encoding = "",
 ) -> None:
-    """Say where lme4, brms, bambi or formulae would read a formula differently."""
+    """Say where lme4, brms, bambi or formulae would read a formula differently.
+
+    Example: bayeslmm lint "y ~ x + (x || g)"
+    """
+    load(*_WORK)
+    from bayeslmm.console import show
+    from bayeslmm.linting.check import lint
+
     report = lint(formula, None if data is None else _read(data, na, sep, decimal, encoding))
     console = _console()
-    _show(console, report.text(console.width))
+    show(console, report.text(console.width))
 
 
 @app.command()
 def demo(out: Out = Path("demo-output"), seed: Seed = 1) -> None:
-    """Compare both engines on sleepstudy and on Dyestuff2, where REML says the variance is zero."""
-    console, comparisons = _console(), list[tuple[str, Comparison]]()
+    """Compare both engines on sleepstudy and on Dyestuff2, where REML says the variance is zero.
+
+    Example: bayeslmm demo --out demo-output
+    """
+    load(*_WORK)
+    from rich.rule import Rule
+    from rich.text import Text
+
+    from bayeslmm.comparison import compare
+    from bayeslmm.console import say, show_comparison
+    from bayeslmm.datasets import describe_dataset, load_dataset
+    from bayeslmm.model import Model
+
+    console = _console()
+    comparisons: list[tuple[str, Comparison]] = []
     models = [(name, Model(describe_dataset(name)["formula"], load_dataset(name))) for name in DEMO]
     _check(models, out or Path("demo-output"))
     for name, model in models:
         entry = describe_dataset(name)
         both = compare(model.fit(), model.sample(random_seed=seed))
         console.print(Rule(Text(name, style="bold")))
-        _say(console, f"{entry['description']}. Source: {entry['source']}.")
+        say(console, f"{entry['description']}. Source: {entry['source']}.")
         show_comparison(both, console)
         comparisons.append((name, both))
     folder = out or Path("demo-output")
@@ -199,34 +319,41 @@ def demo(out: Out = Path("demo-output"), seed: Seed = 1) -> None:
 
 def _read(data: str, na: list[str] | None, sep: str, decimal: str, encoding: str) -> Any:
     """The table of --data; what was decided when it was read is said before anything else."""
+    from bayeslmm.reading import Options
+
     reading = read_table(data, Options(tuple(na or ()), sep, decimal, encoding))
     _remark("standard input" if data == "-" else data, reading.notes)
     return reading.frame
 
 
+def read_table(data: str, options: Any) -> Any:
+    """The table of a file or a data set, and remarks."""
+    from bayeslmm import reading
+
+    return reading.read_table(data, options)
+
+
 def _model(formula: str, data: Any, **options: Any) -> Model:
     """The model, and what is odd about its data."""
+    from bayeslmm.model import Model
+
     model = Model(formula, data, **options)
     _remark("data", model.design.notes.lines)
     return model
 
 
 def _remark(about: str, notes: Sequence[str]) -> None:
-    console = _Plain(stderr=True, width=screen_width(), markup=False, emoji=False)
+    from bayeslmm.console import say
+
+    console = _console(stderr=True)
     for note in notes:
-        _say(console, f"Note ({about}): {note}")
+        say(console, f"Note ({about}): {note}")
 
 
-class _Plain(Console):
-    """A console on which a text is shown, and steers nothing."""
+def _console(stderr: bool = False) -> Console:
+    from bayeslmm.console import terminal
 
-    def render_str(self, text: str, **options: Any) -> Text:
-        return super().render_str(on_terminal(text), **options)
-
-
-def _console() -> Console:
-    # Labels such as sd_g[x] are not markup, terms such as a:b:c no emoji.
-    return _Plain(width=screen_width(), markup=False, emoji=False)
+    return terminal(stderr)
 
 
 def _check(models: list[tuple[str, Model]], folder: Path) -> None:
@@ -235,73 +362,22 @@ def _check(models: list[tuple[str, Model]], folder: Path) -> None:
     check_report([(name, model.design) for name, model in models], folder)
 
 
-def _write(comparisons: list[tuple[str, Comparison]], folder: Path) -> list[Path]:
+def _write(comparisons: list[tuple[str, Comparison]], folder: Path, **boundary: Any) -> list[Path]:
     import matplotlib
 
     from bayeslmm.report import write
 
     matplotlib.use("Agg")
-    return write(comparisons, folder)
+    return write(comparisons, folder, **boundary)
 
 
 def _list(paths: list[Path], folder: Path) -> None:
+    from bayeslmm.console import say
+
     console = _console()
-    _say(console, f"\nWritten to {folder}:")
+    say(console, f"\nWritten to {folder}:")
     for path in paths:
-        _say(console, f"  {path.name}")
-
-
-def show_comparison(both: Comparison, console: Console) -> None:
-    """Print a comparison, folded where the console is narrow."""
-    for line in both.header:
-        _say(console, line)
-    for vanished in both.reml.optimum.vanished:
-        _say(console, describe_vanished(both.design, vanished), style="yellow")
-    table = as_table("", both.printable(), export.blocks(both))
-    console.print("", table, "", sep="\n", soft_wrap=True, highlight=False)
-
-
-def show_summary(summary: Summary, console: Console) -> None:
-    """Print a summary."""
-    title, _, rest = summary.text(console.width).partition("\n")
-    _show(console, title, style="bold")
-    _show(console, rest)
-
-
-@dataclass(frozen=True)
-class FoldedTable:
-    """A table that rich shows in blocks as wide as the console.
-
-    Attributes
-    ----------
-    title : str
-    columns : tuple of Column
-        That of the labels first.
-    """
-
-    title: str
-    columns: tuple[Column, ...]
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
-        labels, *columns = self.columns
-        lines = table_lines([labels], columns, options.max_width)
-        yield Text("\n".join([self.title, *lines] if self.title else lines), no_wrap=True, overflow="ignore")
-
-
-def as_table(title: str, frame: Any, groups: Mapping[str, Sequence[str]] | None = None) -> FoldedTable:
-    """A table of a data frame for rich; nothing is cut."""
-    labels, columns = frame_columns(frame, groups)
-    return FoldedTable(title, (*labels, *columns))
-
-
-def _say(console: Console, text: str, style: str | None = None) -> None:
-    """Print sentences, broken at spaces where the console ends."""
-    _show(console, fill(text, console.width, "  "), style)
-
-
-def _show(console: Console, text: str, style: str | None = None) -> None:
-    """Print lines that fit; what does not is left whole to the terminal."""
-    console.print(text, style=style, soft_wrap=True, highlight=False)
+        say(console, f"  {path.name}")
 
 
 def main() -> None:
@@ -310,9 +386,10 @@ def main() -> None:
 
 
 def _complain(text: str) -> None:
-    console = _Plain(stderr=True, width=screen_width(), markup=False, emoji=False)
+    from bayeslmm.console import show
+
     # On one line: what reads errors reads lines, and a terminal folds them itself.
-    _show(console, text, style="red")
+    show(_console(stderr=True), text, style="red")
 
 
 if __name__ == "__main__":

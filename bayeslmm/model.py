@@ -18,18 +18,17 @@ from bayeslmm.design import CovarianceStructure, Design, DroppedRows, build_desi
 from bayeslmm.design.notes import fixed_levels
 from bayeslmm.design.screen import fill
 from bayeslmm.errors import ConvergenceWarning, FitError, StorageError
+from bayeslmm.faces import Posterior, REMLResult, fit_result
+from bayeslmm.files.writing import FilePath
 from bayeslmm.likelihood import CrossProducts, cross_products
 from bayeslmm.reml import Optimum, optimise
 from bayeslmm.reml.at_theta import criterion_at
 from bayeslmm.reml.fixed import resolve_fixed
 from bayeslmm.reml.penalised import optimise_penalised
 from bayeslmm.reml.penalty import Penalty, resolve_penalty
-from bayeslmm.results import Posterior, REMLResult
-from bayeslmm.results.penalised_result import fit_result
-from bayeslmm.results.posterior_storage import load_posterior
-from bayeslmm.storage import load_parts, save_parts
+from bayeslmm.storage.fits import load_parts, save_parts
+from bayeslmm.storage.posteriors import load_posterior
 from bayeslmm.types import FloatArray
-from bayeslmm.writing import FilePath
 
 if TYPE_CHECKING:
     from bayeslmm.teaching import Matrices
@@ -373,7 +372,7 @@ def load(path: FilePath) -> Model | REMLResult | Posterior:
     """
     instance("path", path, str | os.PathLike, "the path of a file that was saved", StorageError)  # type: ignore[arg-type]
     if Path(path).suffix in (".nc", ".zarr"):
-        return load_posterior(path)
+        return load_posterior(path, Posterior)
     design, cp, optimum = load_parts(path)
     if cp is None or optimum is None:
         return Model._from_design(design)

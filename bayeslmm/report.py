@@ -8,15 +8,16 @@ import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from bayeslmm.bayes.progress import announced
+from bayeslmm.boundary.report import BoundaryReport
 from bayeslmm.comparison import Comparison
 from bayeslmm.design.design import Design
-from bayeslmm.file_names import file_names
+from bayeslmm.files.file_names import file_names
+from bayeslmm.files.writing import check_folder, destination, made, replacing, write_bytes
 from bayeslmm.plots import plot_boundary, plot_shrinkage, plot_variance
-from bayeslmm.results.boundary_report import BoundaryReport
 from bayeslmm.results.labels import parameters
-from bayeslmm.writing import check_folder, destination, made, replacing, write_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,17 +28,44 @@ _NUMBERS, _PAGE = "comparison.json", "report.html"
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 86rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; margin-top: 2.5rem; } h3 { font-size: 1.05rem; }
-table { border-collapse: collapse; font-size: .82rem; margin: 1rem 0; display: block; overflow-x: auto; }
+table { border-collapse: collapse; font-size: .82rem; margin: 1rem 0; display: block; overflow-x: auto; max-width: 100%;
+  background: linear-gradient(to left, #fff 40%, #fff0) right / 3rem 100% no-repeat local,
+    radial-gradient(farthest-side at 100% 50%, #0005, #0000) right / 1rem 100% no-repeat scroll; }
 th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
 tbody th { text-align: left; font-weight: 600; }
 figure { display: inline-block; margin: .5rem; vertical-align: top; max-width: 46%; } img { max-width: 100%; }
-@media (max-width: 60rem) { figure { max-width: 100%; } }
+figcaption { font-size: .82rem; color: #555; }
+dt { font-weight: 600; } dd { margin: 0 0 .5rem 1rem; }
+@media (max-width: 60rem) {
+  figure { max-width: 100%; margin: .5rem 0; }
+  th, td, .bayeslmm th, .bayeslmm td, .bayeslmm tbody th { white-space: normal; padding: .25rem .4rem; }
+  .bayeslmm table { font-size: .74rem; }
+}
+@media (max-width: 36rem) {
+  tbody th code { overflow-wrap: anywhere; white-space: normal; }
+  tbody th { max-width: 8rem; overflow-wrap: anywhere; position: sticky; left: 0; background: #fff; }
+}
 pre { background: #f6f6f6; padding: .75rem; overflow-x: auto; white-space: pre-wrap; }
 """
 
 
+type Detail = Literal["auto", "full", "brief"]
 # What is drawn: a kind of figure, and of which label.
 type Drawing = tuple[str, ...]
+_CAPTIONS = {
+    "variance": "Every standard deviation and correlation: posterior density, with REML and ML.",
+    "boundary": "{}: likelihood, prior and posterior, down to zero.",
+    "shrinkage": "Levels of {}: each level alone, REML predictions and posterior.",
+}
+_WORDS = {
+    "ML, REML": "maximum likelihood and restricted maximum likelihood: the values under which the data are most "
+    "probable, REML after allowing for the fixed effects.",
+    "profile interval": "the values that fit the data nearly as well as the best one.",
+    "penalised": "REML with a penalty that keeps standard deviations off zero.",
+    "HDI": "highest-density interval: the shortest interval that has this share of the posterior.",
+    "delta": "the largest standard deviation that counts as negligible.",
+    "singular": "some variance, or that of a combination of effects, is estimated as exactly zero.",
+}
 
 
 def drawings(design: Design) -> list[Drawing]:
@@ -53,8 +81,11 @@ def figures(both: Comparison) -> Iterator[tuple[Drawing, Any]]:
         "boundary": lambda label: plot_boundary(both, label).figure,
         "shrinkage": lambda group: plot_shrinkage(both, group)[0].figure,
     }
-    for kind, *label in drawings(both.design):
-        yield (kind, *label), draw[kind](*label)
+    wanted = drawings(both.design)
+    for k, (kind, *label) in enumerate(wanted):
+        with announced(f"report: figure {k + 1} of {len(wanted)}, {' '.join((kind, *label))}"):
+            figure = draw[kind](*label)
+        yield (kind, *label), figure
 
 
 def check_report(designs: Sequence[tuple[str, Design]], folder: Path) -> None:
@@ -73,7 +104,13 @@ def check_report(designs: Sequence[tuple[str, Design]], folder: Path) -> None:
     check_folder(folder, [*_image_names(designs), _NUMBERS, _PAGE])
 
 
-def write(comparisons: Sequence[tuple[str, Comparison]], folder: Path) -> list[Path]:
+def write(
+    comparisons: Sequence[tuple[str, Comparison]],
+    folder: Path,
+    *,
+    detail: Detail = "auto",
+    leave_out: Sequence[str] = (),
+) -> list[Path]:
     """Write figures (PNG), ``comparison.json`` and ``report.html``.
 
     Parameters
@@ -81,6 +118,8 @@ def write(comparisons: Sequence[tuple[str, Comparison]], folder: Path) -> list[P
     comparisons : sequence of (name, Comparison)
     folder : pathlib.Path
         Made if it does not exist.
+    detail, leave_out
+        What the boundary part says: see `REMLResult.boundary`.
 
     Returns
     -------
@@ -95,10 +134,24 @@ def write(comparisons: Sequence[tuple[str, Comparison]], folder: Path) -> list[P
     designs = [(name, both.design) for name, both in comparisons]
     check_report(designs, folder)
     with made(folder):
-        return _write(comparisons, folder, iter(_image_names(designs)))
+        return _write(comparisons, folder, iter(_image_names(designs)), _boundaries(detail, leave_out))
 
 
-def _write(comparisons: Sequence[tuple[str, Comparison]], folder: Path, names: Iterator[str]) -> list[Path]:
+def _boundaries(detail: Detail, leave_out: Sequence[str]) -> Callable[[Comparison], BoundaryReport]:
+    """What makes the boundary part of a comparison's section; the usual one is made once and kept."""
+    if detail == "auto" and not leave_out:
+        return lambda both: both.boundary
+    return lambda both: both.reml.boundary(
+        both.posterior, level=both.level, delta=both.delta, detail=detail, leave_out=leave_out
+    )
+
+
+def _write(
+    comparisons: Sequence[tuple[str, Comparison]],
+    folder: Path,
+    names: Iterator[str],
+    boundary: Callable[[Comparison], BoundaryReport],
+) -> list[Path]:
     import matplotlib.pyplot as plt
 
     written, sections = list[Path](), list[str]()
@@ -109,11 +162,11 @@ def _write(comparisons: Sequence[tuple[str, Comparison]], folder: Path, names: I
             with replacing(target) as part:
                 figure.savefig(part, format="png", dpi=150)
             written.append(target.path)
-            images.append((" ".join(drawing), _embedded(figure)))
+            images.append((_CAPTIONS[drawing[0]].format(*drawing[1:]), _embedded(figure)))
             plt.close(figure)
-        sections.append(_section(name, both, images))
+        sections.append(_section(name, both, images, boundary(both)))
     numbers = json.dumps({name: both.to_dict() for name, both in comparisons}, indent=2)
-    page = _page("One formula, two inferences: REML and posterior compared", sections)
+    page = _page("One formula, two inferences: REML and posterior compared", [*sections, _words()])
     return [*written, _write_text(folder / _NUMBERS, numbers), _write_text(folder / _PAGE, page)]
 
 
@@ -152,16 +205,22 @@ def _embedded(figure: Any) -> str:
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def _section(name: str, both: Comparison, images: Sequence[tuple[str, str]]) -> str:
+def _section(name: str, both: Comparison, images: Sequence[tuple[str, str]], boundary: BoundaryReport) -> str:
     pictures = "\n".join(
-        f'<figure><img alt="{html.escape(kind)}" src="data:image/png;base64,{data}"></figure>' for kind, data in images
+        f'<figure><img alt="{text}" src="data:image/png;base64,{data}"><figcaption>{text}</figcaption></figure>'
+        for text, data in ((html.escape(caption), data) for caption, data in images)
     )
     return (
         f"<h2>{html.escape(name)}</h2>{both._repr_html_()}{pictures}"
-        f"<h3>The boundary</h3>{both.boundary._repr_html_()}"
+        f"<h3>The boundary</h3>{boundary._repr_html_()}"
         f"<h3>REML fit</h3>{both.reml.summary()._repr_html_()}"
         f"<h3>Posterior</h3>{both.posterior.summary()._repr_html_()}"
     )
+
+
+def _words() -> str:
+    entries = (f"<dt>{html.escape(word)}</dt><dd>{html.escape(text)}</dd>" for word, text in _WORDS.items())
+    return f"<h2>The words</h2><dl>{''.join(entries)}</dl>"
 
 
 def _page(title: str, sections: Sequence[str]) -> str:

@@ -19,7 +19,8 @@ from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.quadrature import TOLERABLE, integrate
 from bayeslmm.bayes.target import Target, make_target
 from bayeslmm.design.covariance import canonical
-from bayeslmm.design.design import Design, Grouping
+from bayeslmm.design.design import Design
+from bayeslmm.design.grouping import Grouping
 from bayeslmm.design.screen import fill
 from bayeslmm.errors import ConvergenceWarning, PriorError
 from bayeslmm.likelihood import CrossProducts, cross_products, evaluate

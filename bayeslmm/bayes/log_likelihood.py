@@ -11,7 +11,8 @@ import numpy as np
 from bayeslmm.bayes.at_means import AtMeans, sds_and_correlations
 from bayeslmm.bayes.layout import GroupLayout, Layout, group_columns, make_layout
 from bayeslmm.design.covariance import canonical
-from bayeslmm.design.design import Design, Grouping
+from bayeslmm.design.design import Design
+from bayeslmm.design.grouping import Grouping
 from bayeslmm.design.shared import Shared
 from bayeslmm.errors import FitError
 from bayeslmm.likelihood import CrossProducts, evaluate, small

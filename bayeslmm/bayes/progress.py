@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
@@ -108,6 +110,17 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+@contextmanager
+def announced(stage: str) -> Iterator[None]:
+    """While the block runs for more than a second, a terminal or a notebook says what it does.
+
+    Nothing is looked at before: a block that is quick pays for a timer only.
+    """
+    with Progress(True) as progress:
+        progress.announce(stage)
+        yield
 
 
 def interactive() -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 from bayeslmm.bayes.at_means import group_change
 from bayeslmm.bayes.layout import GroupLayout
 from bayeslmm.bayes.priors import Priors
-from bayeslmm.bayes.statements import Name, Node, Statement
+from bayeslmm.bayes.statements import Node, Statement, Symbol
 from bayeslmm.design.covariance import CovarianceStructure
 from bayeslmm.design.design import Design
 from bayeslmm.errors import PriorError
@@ -17,7 +17,7 @@ from bayeslmm.types import FloatArray
 
 # Structure's keyword to the function of `pymc_functions` that makes the factor of its correlations.
 _FACTORS = {"us": "correlation_factor", "cs": "compound_symmetry_factor", "ar1": "autoregression_factor"}
-_np, _pm, _pt = Name("np"), Name("pm"), Name("pt")
+_np, _pm, _pt = Symbol("np"), Symbol("pm"), Symbol("pt")
 
 
 def factor_of(structure: CovarianceStructure, r: Node) -> Node:
@@ -33,7 +33,7 @@ def factor_of(structure: CovarianceStructure, r: Node) -> Node:
             f"The covariance structure {structure.keyword} has no counterpart in PyMC yet. Sample with "
             "method='importance' or method='quadrature'."
         )
-    return Name(_FACTORS[structure.keyword])(r, structure.size)
+    return Symbol(_FACTORS[structure.keyword])(r, structure.size)
 
 
 def correlations_of(structure: CovarianceStructure, L: Node) -> Node:
@@ -51,14 +51,14 @@ def correlation_statements(design: Design, group: GroupLayout, priors: Priors, o
     out, correlations, start = [Statement("r", r)], list[Any](), 0
     for k in group.labels.terms:
         structure, free = design.terms[k].structure, sum(pair[0] == k for pair in group.labels.pairs)
-        L = Name(f"L{k}")
+        L = Symbol(f"L{k}")
         if not free:
             out.append(Statement(L.identifier, _pt.eye(structure.size)))
             continue
-        out.append(Statement(L.identifier, factor_of(structure, Name("r")[start : start + free])))
+        out.append(Statement(L.identifier, factor_of(structure, Symbol("r")[start : start + free])))
         correlations.append(correlations_of(structure, L))
         start += free
-    blocks = [Name(f"L{k}") for k in group.labels.terms]
+    blocks = [Symbol(f"L{k}") for k in group.labels.terms]
     out.append(Statement(f"L_{own}", blocks[0] if len(blocks) == 1 else _pt.linalg.block_diag(*blocks)))
     name = group.corr if group_change(group, priors.changes) is None else group.corr_at_mean
     together = correlations[0] if len(correlations) == 1 else _pt.concatenate(correlations)

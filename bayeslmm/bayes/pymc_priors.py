@@ -21,13 +21,13 @@ from bayeslmm.bayes.prior_families import (
     Uniform,
 )
 from bayeslmm.bayes.priors import Priors
-from bayeslmm.bayes.statements import Name, Node, Statement
+from bayeslmm.bayes.statements import Node, Statement, Symbol
 from bayeslmm.bayes.term_priors import Chi, Decov, Relative
 from bayeslmm.design.variances import SdLabel
 from bayeslmm.errors import PriorError
 from bayeslmm.likelihood import NormalPrior
 
-_pm, _pt = Name("pm"), Name("pt")
+_pm, _pt = Symbol("pm"), Symbol("pt")
 # Families with a distribution in PyMC: its name, and its parameters with the attributes that hold them, or a number.
 _FAMILIES: dict[type, tuple[str, dict[str, str | float]]] = {
     HalfT: ("HalfStudentT", {"nu": "df", "sigma": "scale"}),
@@ -48,7 +48,7 @@ def beta_statements(prior: NormalPrior | None) -> list[Statement]:
         return [flat]
     proper = np.flatnonzero(prior.proper)
     normal = _pm.Normal.dist(mu=prior.mean[proper], sigma=prior.sd[proper])
-    on: Node = Name("beta") if prior.basis is None else _pm.math.dot(prior.basis, Name("beta"))
+    on: Node = Symbol("beta") if prior.basis is None else _pm.math.dot(prior.basis, Symbol("beta"))
     return [flat, Statement(None, _pm.Potential("beta_prior", _pm.logp(normal, on[proper.tolist()]).sum()))]
 
 
@@ -73,7 +73,7 @@ def sd_statements(group: GroupLayout, priors: Priors, own: str) -> list[Statemen
         if isinstance(prior, Decov):
             target = f"t{len(parts)}"
             out += _decov(group, labels, prior, target)
-            parts.append(Name(target) * Name("sigma"))
+            parts.append(Symbol(target) * Symbol("sigma"))
             continue
         for label in labels:
             statements, sd = _single_sd(group, name, label, priors.sds[term][label.effects[0]], f"t{len(parts)}")
@@ -109,7 +109,7 @@ def _group_sds(group: GroupLayout, name: str, priors: Sequence[SdPrior], own: st
     ratios = [prior.prior for prior in priors if isinstance(prior, Relative)]
     if not ratios:
         return _variable(f"sd_{own}", name, priors, group.sd_dim)
-    sds = _pm.Deterministic(name, Name("t") * Name("sigma"), dims=group.sd_dim)
+    sds = _pm.Deterministic(name, Symbol("t") * Symbol("sigma"), dims=group.sd_dim)
     return [*_variable("t", f"ratio_{group.name}", ratios, group.sd_dim), Statement(f"sd_{own}", sds)]
 
 
@@ -118,8 +118,8 @@ def _single_sd(
 ) -> tuple[list[Statement], Node]:
     if isinstance(prior, Relative):
         statements = _variable(target, f"ratio_{group.name}__{label.name}", [prior.prior], None)
-        return statements, Name(target) * Name("sigma")
-    return _variable(target, f"{name}__{label.name}", [prior], None), Name(target)
+        return statements, Symbol(target) * Symbol("sigma")
+    return _variable(target, f"{name}__{label.name}", [prior], None), Symbol(target)
 
 
 def _decov(group: GroupLayout, labels: Sequence[SdLabel], prior: Decov, target: str) -> list[Statement]:
@@ -127,7 +127,7 @@ def _decov(group: GroupLayout, labels: Sequence[SdLabel], prior: Decov, target: 
     suffix, size = suffix_of(group, labels), len(labels)
     tau = _pm.Gamma(f"tau_{suffix}", alpha=prior.shape, beta=1.0 / prior.scale)
     shares = _pm.Dirichlet(f"shares_{suffix}", a=np.full(size, prior.concentration))
-    root = Name("tau") * _pm.math.sqrt(size * Name("shares"))
+    root = Symbol("tau") * _pm.math.sqrt(size * Symbol("shares"))
     return [Statement("tau", tau), Statement("shares", shares), Statement(target, root)]
 
 
@@ -159,7 +159,7 @@ def _variable(target: str, name: str, priors: Sequence[SdPrior], dims: str | Non
 
 def _power(target: str, name: str, exponent: Any, dims: str | None) -> list[Statement]:
     """An improper density ``s^exponent``."""
-    log_density = (exponent * _pm.math.log(Name(target))).sum()
+    log_density = (exponent * _pm.math.log(Symbol(target))).sum()
     return [
         Statement(target, _pm.HalfFlat(name, dims=dims)),
         Statement(None, _pm.Potential(f"{name}_prior", log_density)),
@@ -169,4 +169,4 @@ def _power(target: str, name: str, exponent: Any, dims: str | None) -> list[Stat
 def _root(target: str, name: str, dist: str, parameters: tuple[Any, Any], dims: str | None) -> list[Statement]:
     """Square root of a variance with a gamma or inverse-gamma prior; PyMC derives its density."""
     positive = _pm.distributions.transforms.log
-    return [Statement(target, _pm.CustomDist(name, *parameters, dist=Name(dist), transform=positive, dims=dims))]
+    return [Statement(target, _pm.CustomDist(name, *parameters, dist=Symbol(dist), transform=positive, dims=dims))]

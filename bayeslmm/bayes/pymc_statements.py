@@ -12,13 +12,13 @@ from bayeslmm.bayes.layout import GroupLayout, Layout, group_columns, make_layou
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.pymc_correlations import correlation_statements
 from bayeslmm.bayes.pymc_priors import beta_statements, sd_statements, sigma_statements
-from bayeslmm.bayes.statements import Name, Node, Statement
+from bayeslmm.bayes.statements import Node, Statement, Symbol
 from bayeslmm.design.design import Design
 from bayeslmm.design.names import identifiers
 from bayeslmm.types import FloatArray
 
-_np, _pm = Name("np"), Name("pm")
-_sigma, _mu, _y = Name("sigma"), Name("mu"), Name("y")
+_np, _pm = Symbol("np"), Symbol("pm")
+_sigma, _mu, _y = Symbol("sigma"), Symbol("mu"), Symbol("y")
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,12 @@ def covariance_statements(design: Design, group: GroupLayout, priors: Priors, ow
 
 def sd_of_effects(group: GroupLayout, own: str) -> Node:
     """The standard deviation of every effect."""
-    sd = Name(f"sd_{own}")
+    sd = Symbol(f"sd_{own}")
     return sd[group.sd_of_effect.tolist()] if group.shared else sd
 
 
 def _data(target: str, name: str, *dims: str) -> Statement:
-    return Statement(target, _pm.Data(name, Name(target), dims=dims if len(dims) > 1 else dims[0]))
+    return Statement(target, _pm.Data(name, Symbol(target), dims=dims if len(dims) > 1 else dims[0]))
 
 
 def _fixed(design: Design, layout: Layout, priors: Priors) -> Part:
@@ -97,8 +97,8 @@ def _group(design: Design, group: GroupLayout, priors: Priors, own: str, centred
 
 def _effects(group: GroupLayout, own: str, centred: bool, changed: bool) -> list[Statement]:
     """Effects of every level: ``b = z (diag(sd) L)'`` with z standard normal, or centred."""
-    dims, sd, z, A = (group.dim, group.effect_dim), sd_of_effects(group, own), Name(f"z_{own}"), Name("A")
-    chol = sd[:, None] * Name(f"L_{own}")
+    dims, sd, z, A = (group.dim, group.effect_dim), sd_of_effects(group, own), Symbol(f"z_{own}"), Symbol("A")
+    chol = sd[:, None] * Symbol(f"L_{own}")
     b = f"b_{own}"
     if centred and not group.pairs:
         return [Statement(b, _pm.Normal(group.b, mu=0.0, sigma=sd, dims=dims))]
@@ -107,7 +107,7 @@ def _effects(group: GroupLayout, own: str, centred: bool, changed: bool) -> list
         if not changed:
             return [Statement(b, _pm.MvNormal(group.b, mu=zero, chol=chol, dims=dims))]
         own_effects = Statement("at_mean", _pm.MvNormal(group.b_at_mean, mu=zero, chol=chol, dims=dims))
-        return [own_effects, Statement(b, _pm.Deterministic(group.b, Name("at_mean") @ A.T, dims=dims))]
+        return [own_effects, Statement(b, _pm.Deterministic(group.b, Symbol("at_mean") @ A.T, dims=dims))]
     effects = z @ chol.T if group.pairs else z * sd
     effects = effects @ A.T if changed else effects
     return [
@@ -118,11 +118,11 @@ def _effects(group: GroupLayout, own: str, centred: bool, changed: bool) -> list
 
 def _at_zeros(group: GroupLayout, own: str, A: FloatArray) -> list[Statement]:
     """Sds and correlations of the effects at the zeros of the columns, where the priors are about others."""
-    factor, sds, rows = Name("F"), Name("sds"), Name("rows")
+    factor, sds, rows = Symbol("F"), Symbol("sds"), Symbol("rows")
     first, (a, b) = [group.sd_of_effect.tolist().index(k) for k in range(len(group.sds))], group.pair_effects
     return [
         Statement("A", A),
-        Statement("F", Name("A") @ (sd_of_effects(group, own)[:, None] * Name(f"L_{own}"))),
+        Statement("F", Symbol("A") @ (sd_of_effects(group, own)[:, None] * Symbol(f"L_{own}"))),
         Statement("sds", _pm.math.sqrt((factor**2).sum(axis=1))),
         Statement(None, _pm.Deterministic(group.sd, sds[first] if group.shared else sds, dims=group.sd_dim)),
         Statement("rows", factor / sds[:, None]),
@@ -131,22 +131,22 @@ def _at_zeros(group: GroupLayout, own: str, A: FloatArray) -> list[Statement]:
 
 
 def _likelihood(design: Design, layout: Layout, own: Mapping[str, str]) -> Part:
-    parts: list[Node] = [Name("offset")] if design.offset is not None else []
-    parts += [Name("X") @ Name("beta")] if layout.coef else []
-    parts += [(Name(f"Z_{name}") * Name(f"b_{name}")[Name(f"codes_{name}")]).sum(axis=1) for name in own.values()]
+    parts: list[Node] = [Symbol("offset")] if design.offset is not None else []
+    parts += [Symbol("X") @ Symbol("beta")] if layout.coef else []
+    parts += [(Symbol(f"Z_{name}") * Symbol(f"b_{name}")[Symbol(f"codes_{name}")]).sum(axis=1) for name in own.values()]
     total = parts[0]
     for part in parts[1:]:
         total = total + part
-    out, scale = [Statement("mu", total)], Name("sigma") if design.weights is None else Name("residual_sd")
+    out, scale = [Statement("mu", total)], Symbol("sigma") if design.weights is None else Symbol("residual_sd")
     if design.weights is not None:
         out += [
             _data("weights", "weights", "obs"),
-            Statement(scale.identifier, _sigma / _pm.math.sqrt(Name("weights"))),
+            Statement(scale.identifier, _sigma / _pm.math.sqrt(Symbol("weights"))),
         ]
     out.append(Statement(None, _pm.Normal(layout.response, mu=_mu, sigma=scale, observed=_y, dims="obs")))
     if design.frequency is not None:
         copies = _pm.logp(_pm.Normal.dist(mu=_mu, sigma=scale), _y)
-        further = (Name("frequency") - 1.0) * copies
+        further = (Symbol("frequency") - 1.0) * copies
         out += [
             _data("frequency", "frequency", "obs"),
             Statement(None, _pm.Potential("further_copies", further.sum())),

@@ -55,7 +55,7 @@ class Node:
         return Item(self, key)
 
     def __call__(self, *arguments: Any, **options: Any) -> Node:
-        return Call(self, arguments, options)
+        return Application(self, arguments, options)
 
     def __getattr__(self, name: str) -> Node:
         if name.startswith("_"):
@@ -67,7 +67,7 @@ class Node:
 
 
 @dataclass(frozen=True, eq=False)
-class Name(Node):
+class Symbol(Node):
     """A variable or a module."""
 
     identifier: str
@@ -99,7 +99,7 @@ class Item(Node):
 
 
 @dataclass(frozen=True, eq=False)
-class Call(Node):
+class Application(Node):
     """``function(*arguments, **options)``; options that are None are left out."""
 
     function: Node
@@ -133,7 +133,7 @@ def run(statements: Iterable[Statement], names: MutableMapping[str, Any]) -> Non
     Examples
     --------
     >>> names = {"x": 3}
-    >>> run([Statement("y", Name("x") * 2 + [1][0])], names)
+    >>> run([Statement("y", Symbol("x") * 2 + [1][0])], names)
     >>> names["y"]
     7
     """
@@ -145,7 +145,7 @@ def run(statements: Iterable[Statement], names: MutableMapping[str, Any]) -> Non
 
 def _value(node: Any, names: MutableMapping[str, Any]) -> Any:
     match node:
-        case Name():
+        case Symbol():
             return names[node.identifier]
         case Binary():
             return _OPERATORS[node.sign][1](_value(node.left, names), _value(node.right, names))
@@ -153,7 +153,7 @@ def _value(node: Any, names: MutableMapping[str, Any]) -> Any:
             return getattr(_value(node.owner, names), node.name)
         case Item():
             return _value(node.owner, names)[_value(node.key, names)]
-        case Call():
+        case Application():
             options = {key: _value(value, names) for key, value in node.options.items() if value is not None}
             return _value(node.function, names)(*(_value(a, names) for a in node.arguments), **options)
         case list() | tuple():
@@ -166,12 +166,12 @@ def printed(node: Any) -> str:
 
     Examples
     --------
-    >>> z, sd, L = Name("z"), Name("sd"), Name("L")
+    >>> z, sd, L = Symbol("z"), Symbol("sd"), Symbol("L")
     >>> print(printed(z @ (sd[:, None] * L).T))
     z @ (sd[:, None] * L).T
     """
     match node:
-        case Name():
+        case Symbol():
             return node.identifier
         case Binary():
             # Python takes operators of one precedence from left to right, but for powers.
@@ -182,7 +182,7 @@ def printed(node: Any) -> str:
         case Item():
             keys = node.key if isinstance(node.key, tuple) else (node.key,)
             return f"{_owner(node.owner)}[{', '.join(map(_key, keys))}]"
-        case Call():
+        case Application():
             options = [f"{key}={_argument(value)}" for key, value in node.options.items() if value is not None]
             return f"{_owner(node.function)}({', '.join([*map(_argument, node.arguments), *options])})"
         case list():

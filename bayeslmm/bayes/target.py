@@ -230,7 +230,7 @@ def make_target(
     Target
         Its effects are those that the priors are about: at the means of columns where `priors.at_means` says so.
     FloatArray, shape (d,)
-        Coordinates of the fit.
+        Coordinates of the fit, moved to where narrow priors are.
 
     Raises
     ------
@@ -255,11 +255,12 @@ def make_target(
         scale, ratio = _scales(np.hypot(fitted, _resolution(cp, term.Z, term.group)), priors.sds[k], even, sigma)
         coordinates.append(TermCoordinates(c, len(structure.rows) > c, even, scale, priors.partial_shapes(k, c), ratio))
     target = Target(cp, priors, tuple(coordinates), changes=changes)
+    fitted_at = [c.inverse(T) for c, T in zip(coordinates, terms, strict=True)]
     start = [
-        _towards_prior(c, own if joint is None else (), sigma, c.inverse(T))
-        for c, own, joint, T in zip(coordinates, priors.sds, priors.joints, terms, strict=True)
+        _towards_prior(c, own if joint is None else (), sigma, at)
+        for c, own, joint, at in zip(coordinates, priors.sds, priors.joints, fitted_at, strict=True)
     ]
-    return target, np.concatenate(start)
+    return target, _somewhere(target, np.concatenate(start), np.concatenate(fitted_at))
 
 
 def _check_priors(cp: CrossProducts, priors: Priors, sigma: float) -> None:
@@ -289,6 +290,14 @@ def _check_priors(cp: CrossProducts, priors: Priors, sigma: float) -> None:
                 f"The prior of {name} is {prior}, which is narrower than {_NARROWEST:g} of its median {median:.6g}: "
                 "only a few floating-point numbers wide. A relative width of 1e-8 says as much."
             )
+
+
+def _somewhere(target: Target, start: FloatArray, fitted_at: FloatArray) -> FloatArray:
+    """The start, or the fit where nothing is left of the likelihood at the start: a wide prior far from the data."""
+    moved = start.size and not np.array_equal(start, fitted_at)
+    if moved and not np.isfinite(target.evaluate(start[None]).log_density[0]):
+        return fitted_at
+    return start
 
 
 def _towards_prior(own: Coordinates, priors: Sequence[SdPrior], sigma: float, start: FloatArray) -> FloatArray:

@@ -150,7 +150,9 @@ class Calibration:
         """
         from bayeslmm.calibration.plot import plot_calibration
 
-        return plot_calibration(self, ax)
+        passed = dict(zip(self.quantities, self.table["ok"], strict=True))
+        title = f"{self.task.design.formula}: {self.n} replicates"
+        return plot_calibration(self.ranks, self.draws, self.band, passed, title, ax)
 
     def __repr__(self) -> str:
         lines = [table_text(self._shown), *map(fill, self._tail())]

@@ -5,45 +5,41 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pandas as pd
 
-from bayeslmm.arguments import MOST_REFITS, choice, seed, text, whole
+from bayeslmm.arguments import choice, text
+from bayeslmm.bayes.progress import announced
 from bayeslmm.comparison import export
-from bayeslmm.comparison.draws import Bootstrap, draw_bootstrap, replicates
-from bayeslmm.comparison.fixed import fixed_table
-from bayeslmm.comparison.groups import group_table
-from bayeslmm.comparison.long import long_table
-from bayeslmm.comparison.naming import DEFAULT, different, given_posteriors, long_name, method_names, prior_name
-from bayeslmm.comparison.same import check_same
-from bayeslmm.comparison.tables import draws_below, error_table, headings, sd_table, variance_table
-from bayeslmm.design.design import Design
+from bayeslmm.comparison.compared import Compared, Scale
+from bayeslmm.comparison.datatree import build_tree, build_trees
+from bayeslmm.comparison.fixed import fixed_table, shown_fixed
+from bayeslmm.comparison.groups import group_table, shown_groups
+from bayeslmm.comparison.long import long_errors, long_table
+from bayeslmm.comparison.naming import DEFAULT, given_posteriors, long_name
+from bayeslmm.comparison.tables import draws_below, error_table, headings, sd_table, shown_table, variance_table
 from bayeslmm.design.readable import readable
+from bayeslmm.design.same import same_design
 from bayeslmm.equality import by_value
-from bayeslmm.errors import DesignError, FitError
-from bayeslmm.reml import optimise, optimise_penalised
-from bayeslmm.results import Posterior, REMLResult, parameters
+from bayeslmm.errors import DesignError
+from bayeslmm.faces import Posterior, REMLResult
+from bayeslmm.reml import optimise
 from bayeslmm.results.digits import in_digits
 from bayeslmm.results.intervals import check_level
-from bayeslmm.results.labels import Parameter
 from bayeslmm.results.negligible import check_delta
-from bayeslmm.results.penalised_result import fit_result
-from bayeslmm.results.sampling import generator
 from bayeslmm.results.summary import ROUNDED, left_out
 
 if TYPE_CHECKING:
     from xarray import DataTree
 
-    from bayeslmm.results.boundary_report import BoundaryReport
-
-Scale = Literal["sd", "variance"]
+    from bayeslmm.boundary.report import BoundaryReport
 
 
 @by_value
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(Compared):
     """REML, ML and posterior of one model.
 
     What costs time (bootstrap, profiles, adjusted degrees of freedom) is computed when it is first asked for, and kept.
@@ -65,59 +61,11 @@ class Comparison:
         What the user calls the posteriors; empty: they are named by their priors.
     """
 
-    reml: REMLResult
-    ml: REMLResult
-    posterior: Posterior
-    level: float = 0.95
-    delta: float | None = None
-    more: tuple[Posterior, ...] = ()
-    scale: Scale = "sd"
-    given: tuple[str, ...] = ()
-
-    @property
-    def design(self) -> Design:
-        return self.reml.design
-
-    @cached_property
-    def parameters(self) -> tuple[Parameter, ...]:
-        """Parameters in the order of the table."""
-        return parameters(self.design)
-
-    @property
-    def posteriors(self) -> dict[str, Posterior]:
-        """All posteriors under the names that `long`, `fixed` and `datatrees` use.
-
-        ``posterior (default)``, ``posterior (brms)``, or the names that they were given.
-        """
-        methods = self.given or method_names(self._priors)
-        return dict(zip(methods, (self.posterior, *self.more), strict=True))
-
-    @cached_property
-    def _priors(self) -> tuple[str, ...]:
-        return tuple(prior_name(post) for post in (self.posterior, *self.more))
-
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        """Short names of the posteriors, which headings and figures have.
-
-        The names that they were given, or else their priors: ``default priors``, the name of a preset, or in what they
-        differ from one, ``sd_Batch ~ half-normal(5)``. A name that another posterior has too gets a number.
-        """
-        return self.given or different(self._priors)
-
-    @cached_property
-    def penalised(self) -> REMLResult | None:
-        """REML with the boundary-avoiding penalty; None where it has no minimum (very few levels)."""
-        try:
-            optimum = optimise_penalised(self.reml.cp, True)
-        except FitError:
-            return None
-        return fit_result(self.design, self.reml.cp, optimum)
-
     @cached_property
     def sd_table(self) -> pd.DataFrame:
         """`table` on the scale of sds, whatever `scale` is."""
-        return sd_table(self)
+        with announced("comparison: profile intervals"):
+            return sd_table(self)
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -129,7 +77,8 @@ class Comparison:
         probability that the sd is below delta), ``note``. A further posterior adds three columns with its name of
         `names`: ``mean (brms)``, ``hdi_low (brms)``, ``hdi_high (brms)``.
         """
-        return readable(self.sd_table if self.scale == "sd" else variance_table(self))
+        frame = self.sd_table if self.scale == "sd" else variance_table(self, self.sd_table)
+        return readable(frame, lambda: shown_table(self, frame, self.sd_table))
 
     @cached_property
     def long(self) -> pd.DataFrame:
@@ -140,7 +89,8 @@ class Comparison:
         ``interval`` (``profile``, ``pivot``, ``bootstrap``, ``Wald z``, ``HDI`` or ``none``), ``note``. Where an
         intraclass correlation has no exact interval, and for R2, the REML fit is bootstrapped.
         """
-        return readable(long_table(self))
+        with announced("comparison: intervals by both criteria, a bootstrap of shares and R2"):
+            return long_table(self)
 
     @cached_property
     def groups(self) -> pd.DataFrame:
@@ -153,7 +103,9 @@ class Comparison:
         variances and fixed effects taken as known), ``plug_in_sd`` (variances taken as known), ``posterior_sd``, and
         ``sd_ratio``, cond_sd / posterior_sd: below 1 by what plug-in intervals miss.
         """
-        return readable(group_table(self))
+        with announced("comparison: levels of groups"):
+            frame = group_table(self)
+        return readable(frame, lambda: shown_groups(self, frame))
 
     def by_group(self, group: str | None = None) -> pd.DataFrame:
         """The rows of `groups` of one grouping factor.
@@ -184,39 +136,14 @@ class Comparison:
         interval of each posterior. Columns ``estimate``, ``std_error`` (posterior sd), ``df``, ``conf_low``,
         ``conf_high``, ``note`` (why there is no interval).
         """
-        return readable(fixed_table(self))
+        with announced("comparison: degrees of freedom and intervals of fixed effects"):
+            frame = fixed_table(self)
+        return readable(frame, lambda: shown_fixed(self, frame))
 
     @cached_property
     def boundary(self) -> BoundaryReport:
         """What a variance of zero, or one near it, means here: `REMLResult.boundary` with the first posterior."""
         return self.reml.boundary(self.posterior, level=self.level, delta=self.delta)
-
-    def bootstrap(self, n: int | None = None, random_seed: int = 1) -> Bootstrap:
-        """REML estimates from `n` responses simulated from the REML fit; kept for the next call.
-
-        Parameters
-        ----------
-        n : int, optional
-            By default 1,000, or 200 where many responses cannot be fitted together or there are many random effects.
-        random_seed : int
-
-        Raises
-        ------
-        DesignError
-            Rows stand for several observations (``frequency=``); n is not positive.
-        """
-        n = replicates(self.reml) if n is None else n
-        n = whole("n", n, 1, MOST_REFITS, DesignError)
-        random_seed = seed("random_seed", random_seed, FitError)  # type: ignore[assignment]
-        if not isinstance(random_seed, int):
-            return draw_bootstrap(self.reml, n, generator(random_seed))
-        if (n, random_seed) not in self._bootstraps:
-            self._bootstraps[n, random_seed] = draw_bootstrap(self.reml, n, generator(random_seed))
-        return self._bootstraps[n, random_seed]
-
-    @cached_property
-    def _bootstraps(self) -> dict[tuple[int, int], Bootstrap]:
-        return {}
 
     def to_datatree(self, n: int | None = None, random_seed: int = 1) -> DataTree:
         """Posteriors, bootstrap and profiles in one tree, under the same names, for ``group=`` of ArviZ's functions.
@@ -240,8 +167,6 @@ class Comparison:
         DesignError
             As `bootstrap`.
         """
-        from bayeslmm.comparison.datatree import build_tree
-
         return build_tree(self, n, random_seed)
 
     def datatrees(self, n: int | None = None, random_seed: int = 1) -> dict[str, DataTree]:
@@ -259,8 +184,6 @@ class Comparison:
 
         ``arviz_plots.plot_forest(trees)`` draws them side by side.
         """
-        from bayeslmm.comparison.datatree import build_trees
-
         return build_trees(self, n, random_seed)
 
     @property
@@ -276,9 +199,8 @@ class Comparison:
             f"delta: {delta} (what counts as negligible)",
             ROUNDED,
         )
-        if self.scale == "sd":
-            return lines
-        return (*lines, "variances; modes and highest-density intervals are those of the sds, squared")
+        squared = "variances; modes and highest-density intervals are those of the sds, squared"
+        return lines if self.scale == "sd" else (*lines, squared)
 
     def _posterior_lines(self, intervals: str) -> list[str]:
         return [
@@ -291,16 +213,14 @@ class Comparison:
         found = []
         for name, post in zip(self.names, (self.posterior, *self.more), strict=True):
             priors = long_name(post)
-            alone = not (self.more or self.given)
-            lead = "posterior" if alone and priors == DEFAULT else f"posterior ({name})"
+            lead = "posterior" if not (self.more or self.given) and priors == DEFAULT else f"posterior ({name})"
             found.append(lead if name.startswith(priors) else f"{lead}, under {priors}")
         return found
 
     def __str__(self) -> str:
-        return export.text(self)
+        return export.text(self, self.header, self.printable())
 
-    def __repr__(self) -> str:
-        return str(self)
+    __repr__ = __str__
 
     def printable(self) -> pd.DataFrame:
         """The table as text with short headings, numbers from draws only as far as their Monte Carlo error.
@@ -314,10 +234,10 @@ class Comparison:
     @cached_property
     def _texts(self) -> pd.DataFrame:
         """The table, every number as far as it is known."""
-        return in_digits(self.table, error_table(self), {"p_below": draws_below(self)})
+        return in_digits(self.table, error_table(self), {"p_below": draws_below(self, self.sd_table)})
 
     def _repr_html_(self) -> str:
-        return export.html_page(self)
+        return export.html_page(self, self.header, self._texts)
 
     def to_latex(self, what: export.What = "table") -> str:
         """A ``tabular`` environment of the table, or of another one.
@@ -331,11 +251,22 @@ class Comparison:
         DesignError
             Another name.
         """
-        return export.latex(export.text_frame(self, what))
+        return export.latex(self._text_frame(what))
 
     def to_markdown(self, what: export.What = "table") -> str:
         """A pipe table; see `to_latex`."""
-        return export.markdown(export.text_frame(self, what))
+        return export.markdown(self._text_frame(what))
+
+    def _text_frame(self, what: export.What) -> pd.DataFrame:
+        """One of the tables as text, with its index as columns."""
+        export.check_table(what)
+        if what == "table":
+            return export.compact(self, self._texts).rename_axis("parameter").reset_index()
+        if what == "groups":
+            return shown_groups(self, self.groups)
+        if what == "long":
+            return in_digits(self.long, long_errors(self))
+        return shown_fixed(self, self.fixed).reset_index()
 
     def on_scale(self, scale: Scale) -> Comparison:
         """The same comparison with sds or with variances."""
@@ -425,7 +356,7 @@ def compare(
     check_delta(delta)
     posteriors, given = given_posteriors(posterior, more, names)
     for post in posteriors:
-        check_same(reml, post)
+        _check_same(reml, post)
     if reml.optimum.fixed:
         held = ", ".join(reml.design.terms[i].label for i in reml.optimum.fixed)
         raise DesignError(
@@ -437,10 +368,25 @@ def compare(
             f"The fit has a penalty ({reml.penalty}), so that it has no profile intervals. Compare the posterior with "
             "model.fit(); the comparison has estimates with the boundary-avoiding penalty beside it."
         )
-    other = REMLResult(reml.design, reml.cp, optimise(reml.cp, not reml.reml))
+    with announced(f"comparison: the fit by {'ML' if reml.reml else 'REML'}"):
+        other = REMLResult(reml.design, reml.cp, optimise(reml.cp, not reml.reml))
     restricted, full = (reml, other) if reml.reml else (other, reml)
     return Comparison(restricted, full, posteriors[0], level, delta, posteriors[1:], scale, given)
 
 
 def _check_scale(scale: Any) -> Scale:
     return choice("scale", scale, get_args(Scale), DesignError)
+
+
+def _check_same(reml: REMLResult, posterior: Posterior) -> None:
+    """Refuse what is not a fit and a posterior of one model and data."""
+    if not isinstance(reml, REMLResult) or not isinstance(posterior, Posterior):
+        raise DesignError(
+            f"compare() got a {type(reml).__name__} and a {type(posterior).__name__}. It takes the result of "
+            "model.fit() first and that of model.sample() second."
+        )
+    if not same_design(reml.design, posterior.design):
+        raise DesignError(
+            f"compare() got fits of different models: {reml.formula!r} on {reml.n} observations and "
+            f"{posterior.formula!r} on {posterior.n} observations. Fit and sample the same Model."
+        )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bayeslmm.bayes.layout import make_layout
+from bayeslmm.comparison.compared import Compared
 from bayeslmm.comparison.draws import profile_draws, replicates
 from bayeslmm.comparison.naming import group_names
 from bayeslmm.results.labels import Parameter
@@ -15,13 +16,12 @@ from bayeslmm.types import FloatArray
 if TYPE_CHECKING:
     from xarray import Dataset, DataTree
 
-    from bayeslmm.comparison.compare import Comparison
 
 # Chains that independent draws are dealt to, so that diagnostics that compare chains can be computed.
 _CHAINS = 4
 
 
-def build_tree(both: Comparison, n: int | None, random_seed: int) -> DataTree:
+def build_tree(both: Compared, n: int | None, random_seed: int) -> DataTree:
     """See `Comparison.to_datatree`."""
     from xarray import DataTree
 
@@ -34,7 +34,7 @@ def build_tree(both: Comparison, n: int | None, random_seed: int) -> DataTree:
     return DataTree.from_dict(groups)
 
 
-def build_trees(both: Comparison, n: int | None, random_seed: int) -> dict[str, DataTree]:
+def build_trees(both: Compared, n: int | None, random_seed: int) -> dict[str, DataTree]:
     """See `Comparison.datatrees`."""
     from xarray import DataTree
 
@@ -69,7 +69,7 @@ def _coords(group: Dataset, shape: tuple[int, int]) -> dict[str, object]:
     return own | {"chain": np.arange(shape[0]), "draw": np.arange(shape[1])}
 
 
-def _variable(both: Comparison, p: Parameter) -> str:
+def _variable(both: Compared, p: Parameter) -> str:
     """Name of the posterior variable that holds a parameter."""
     if p.kind in ("sigma", "fixed"):
         return "sigma" if p.kind == "sigma" else "beta"
@@ -77,24 +77,24 @@ def _variable(both: Comparison, p: Parameter) -> str:
     return layout.sd if p.kind == "sd" else layout.corr
 
 
-def _parameters_of(both: Comparison, posterior: Dataset) -> Dataset:
+def _parameters_of(both: Compared, posterior: Dataset) -> Dataset:
     """The parameters of a posterior, without random effects and what follows from them."""
     return posterior[list(dict.fromkeys(_variable(both, p) for p in both.parameters))]
 
 
-def _bootstrap(both: Comparison, n: int | None, random_seed: int) -> Dataset:
+def _bootstrap(both: Compared, n: int | None, random_seed: int) -> Dataset:
     boot = both.bootstrap(n, random_seed)
     attrs = {"method": "parametric bootstrap of the REML fit", "not_converged": boot.failed}
     return _dataset(both, {p.label: boot.estimates[p.label].to_numpy() for p in both.parameters}, attrs)
 
 
-def _profile(both: Comparison, n: int | None, random_seed: int) -> Dataset:
+def _profile(both: Compared, n: int | None, random_seed: int) -> Dataset:
     n = replicates(both.reml) if n is None else n
     draws = profile_draws(both.reml, both.parameters, n, np.random.default_rng(random_seed))
     return _dataset(both, draws, {"method": "confidence distributions from profiles of REML, one parameter at a time"})
 
 
-def _dataset(both: Comparison, draws: dict[str, FloatArray], attrs: dict[str, object]) -> Dataset:
+def _dataset(both: Compared, draws: dict[str, FloatArray], attrs: dict[str, object]) -> Dataset:
     """Draws (S,) by label with the variables, dims and coords of the posterior; S is cut to full chains."""
     from xarray import DataArray, Dataset
 

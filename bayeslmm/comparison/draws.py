@@ -10,11 +10,11 @@ import pandas as pd
 from scipy.interpolate import PchipInterpolator
 from scipy.special import ndtr, ndtri
 
+from bayeslmm.faces import REMLResult
 from bayeslmm.inference.bootstrap import bootstrap_optima
 from bayeslmm.inference.explained import explained
 from bayeslmm.likelihood.crossproducts import Levels
 from bayeslmm.reml.many import Optima
-from bayeslmm.results import REMLResult
 from bayeslmm.results.explained import icc_columns, r2_columns
 from bayeslmm.results.labels import Parameter
 from bayeslmm.results.refits import Refits

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import html
 import re
-from typing import TYPE_CHECKING, Literal, get_args
+from collections.abc import Sequence
+from typing import Literal, get_args
 
-import numpy as np
 import pandas as pd
 
-from bayeslmm.arguments import shown
-from bayeslmm.comparison.fixed import fixed_errors
-from bayeslmm.comparison.long import long_errors
+from bayeslmm.arguments import choice
+from bayeslmm.comparison.compared import Compared
 from bayeslmm.comparison.tables import FURTHER, headings, of_posterior, shown_label
 from bayeslmm.design.names import in_markdown, printable
 from bayeslmm.design.readable import table_text
 from bayeslmm.design.screen import screen_width, wrap
 from bayeslmm.errors import DesignError
-from bayeslmm.results.digits import in_digits
 from bayeslmm.results.summary import STYLE
-
-if TYPE_CHECKING:
-    from bayeslmm.comparison.compare import Comparison
 
 # Columns of the first posterior; the others have fewer.
 _OWN = 5
@@ -46,9 +41,9 @@ _LATEX = {
 }
 
 
-def compact(both: Comparison) -> pd.DataFrame:
+def compact(both: Compared, table: pd.DataFrame) -> pd.DataFrame:
     """The table as text with intervals in one column each, for pages of ordinary width."""
-    table, level = both._texts, f"{100 * both.level:g} %"
+    level = f"{100 * both.level:g} %"
     frame = pd.DataFrame(index=table.index)
     frame["ML"], frame["REML"] = table["ml"], table["reml"]
     frame[f"{level} profile"] = _intervals(table["reml_low"], table["reml_high"])
@@ -67,31 +62,30 @@ def compact(both: Comparison) -> pd.DataFrame:
     return frame
 
 
-def text(both: Comparison, width: int | None = None) -> str:
+def text(both: Compared, header: Sequence[str], frame: pd.DataFrame, width: int | None = None) -> str:
     """What is compared, and the table, folded where the screen is narrow: REML, posteriors, and what is near zero."""
     width = screen_width() if width is None else width
-    lines = [line for note in both.header for line in wrap(note, width, "  ")]
-    frame = both.printable()
+    lines = [line for note in header for line in wrap(note, width, "  ")]
     one = table_text(frame, _UNFOLDED)
     if not (both.more or both.given) or max(map(len, one.split("\n"))) <= width:
-        return "\n".join([*lines, "", table_text(frame, width, blocks(both))])
+        return "\n".join([*lines, "", table_text(frame, width, blocks(both, frame))])
     return "\n".join([*lines, *_folded(both, frame, width)])
 
 
-def _folded(both: Comparison, frame: pd.DataFrame, width: int) -> list[str]:
+def _folded(both: Compared, frame: pd.DataFrame, width: int) -> list[str]:
     """A table of its own for each posterior: its name stands above, and not in every heading."""
     lines: list[str] = []
     names = dict(zip(both.posteriors, both.names, strict=True))
-    for title, columns in blocks(both).items():
+    for title, columns in blocks(both, frame).items():
         end = f" ({names[title]})" if title in names else ""
         part = frame[columns].set_axis([column.removesuffix(end) for column in columns], axis=1)
         lines += ["", *wrap(title, width), table_text(part[(part != "").any(axis=1)], width)]
     return lines
 
 
-def blocks(both: Comparison) -> dict[str, list[str]]:
+def blocks(both: Compared, frame: pd.DataFrame) -> dict[str, list[str]]:
     """Headings of the blocks of the printable table, where it has to be folded, and their columns."""
-    names = list(both.printable().columns)
+    names = list(frame.columns)
     starts = [0, names.index(headings(both)["mean"])]
     starts += [starts[1] + _OWN + k * len(FURTHER) for k in range(1 + len(both.more))]
     titles = ["REML and ML", *(both.posteriors if both.more or both.given else ["Posterior"]), "Near zero"]
@@ -99,10 +93,10 @@ def blocks(both: Comparison) -> dict[str, list[str]]:
     return {title: names[a:b] for title, a, b in zip(titles, starts, ends, strict=True)}
 
 
-def html_page(both: Comparison) -> str:
+def html_page(both: Compared, header: Sequence[str], texts: pd.DataFrame) -> str:
     """What is compared, and a table in groups of parameters."""
-    frame = compact(both)
-    lines = "".join(f"<div>{html.escape(line)}</div>" for line in both.header)
+    frame = compact(both, texts)
+    lines = "".join(f"<div>{html.escape(line)}</div>" for line in header)
     head = "".join(f"<th>{html.escape(str(name))}</th>" for name in ("parameter", *frame.columns))
     kinds = [p.kind for p in both.parameters]
     body = ""
@@ -117,38 +111,18 @@ def html_page(both: Comparison) -> str:
     return f'<div class="bayeslmm">{STYLE}{lines}{table}</div>'
 
 
-def _heading(both: Comparison, kind: str) -> str:
+def _heading(both: Compared, kind: str) -> str:
     return "Variances" if both.scale == "variance" and kind == "sd" else _HEADINGS[kind]
 
 
-def text_frame(both: Comparison, what: What) -> pd.DataFrame:
-    """One of the tables as text, with its index as columns.
+def check_table(what: What) -> None:
+    """Refuse another name than those of the tables.
 
     Raises
     ------
     DesignError
-        Another name.
     """
-    if not isinstance(what, str) or what not in get_args(What):
-        raise DesignError(
-            f"what={shown(what)} is no table of a comparison. Use one of {', '.join(map(repr, get_args(What)))}."
-        )
-    if what == "table":
-        return compact(both).rename_axis("parameter").reset_index()
-    if what == "groups":
-        return in_digits(both.groups, _group_errors(both))
-    if what == "long":
-        return in_digits(both.long, long_errors(both))
-    return in_digits(both.fixed, fixed_errors(both)).reset_index()
-
-
-def _group_errors(both: Comparison) -> pd.DataFrame:
-    """Monte Carlo standard errors of posterior means and sds of effects, which are nearly normal."""
-    post, sd = both.posterior, both.groups["posterior_sd"]
-    # Of Markov chains, effects are drawn exactly given parameters that depend on each other.
-    error = sd * post._inflation / np.sqrt(post.n_draws)
-    ratio = both.groups["sd_ratio"] / np.sqrt(2.0 * post.n_draws)
-    return pd.DataFrame({"posterior_mean": error, "posterior_sd": error / np.sqrt(2.0), "sd_ratio": ratio})
+    choice("what", what, get_args(What), DesignError)
 
 
 def markdown(frame: pd.DataFrame) -> str:

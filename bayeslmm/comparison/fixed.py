@@ -9,19 +9,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from bayeslmm.comparison.compared import Compared
 from bayeslmm.errors import DesignError, FitError
-from bayeslmm.results import Posterior
+from bayeslmm.faces import Posterior
+from bayeslmm.results.digits import in_digits
 from bayeslmm.results.monte_carlo import dependence, quantile_error
 
 if TYPE_CHECKING:
-    from bayeslmm.comparison.compare import Comparison
+    pass
     from bayeslmm.results.fit_coefficients import DDF
 
 COLUMNS = ("estimate", "std_error", "df", "conf_low", "conf_high", "note")
 _DDF: dict[str, DDF] = {"Wald z": "z", "Satterthwaite": "satterthwaite", "Kenward-Roger": "kenward-roger"}
 
 
-def fixed_table(both: Comparison) -> pd.DataFrame:
+def fixed_table(both: Compared) -> pd.DataFrame:
     """See `Comparison.fixed`."""
     names = list(both.design.fixed_names)
     if not names:
@@ -35,9 +37,9 @@ def fixed_table(both: Comparison) -> pd.DataFrame:
     return whole.loc[[(name, method) for name in names for method in parts]]
 
 
-def fixed_errors(both: Comparison) -> pd.DataFrame:
+def fixed_errors(both: Compared, table: pd.DataFrame) -> pd.DataFrame:
     """Monte Carlo standard errors of the numbers in it; 0 for what does not come from draws."""
-    whole = pd.DataFrame(0.0, index=both.fixed.index, columns=list(COLUMNS[:-1]))
+    whole = pd.DataFrame(0.0, index=table.index, columns=list(COLUMNS[:-1]))
     for name, post in both.posteriors.items():
         errors = post.monte_carlo_errors(both.level)
         for label in both.design.fixed_names:
@@ -50,6 +52,11 @@ def fixed_errors(both: Comparison) -> pd.DataFrame:
     return whole
 
 
+def shown_fixed(both: Compared, frame: pd.DataFrame) -> pd.DataFrame:
+    """The table as text, every number as far as it is known."""
+    return in_digits(frame, fixed_errors(both, frame))
+
+
 def _or_nothing(names: list[str], make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     """A table, or an empty one with the reason."""
     try:
@@ -59,11 +66,11 @@ def _or_nothing(names: list[str], make: Callable[[], pd.DataFrame]) -> pd.DataFr
     return frame[list(COLUMNS)]
 
 
-def _adjusted(both: Comparison, ddf: DDF) -> pd.DataFrame:
+def _adjusted(both: Compared, ddf: DDF) -> pd.DataFrame:
     return both.reml.coefficients(ddf=ddf, level=both.level).assign(note="")
 
 
-def _profile(both: Comparison, names: list[str]) -> pd.DataFrame:
+def _profile(both: Compared, names: list[str]) -> pd.DataFrame:
     ends = both.reml.confint(both.level, parameters=names)
     frame = pd.DataFrame({"estimate": both.reml.fixef(), "std_error": both.reml.std_error(), "df": np.nan})
     return frame.join(ends).assign(note="")

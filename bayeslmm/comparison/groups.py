@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
 
-from bayeslmm.design.design import Design
-from bayeslmm.design.frequency import expanded
-from bayeslmm.results import Posterior
+from bayeslmm.comparison.compared import Compared
+from bayeslmm.design.design import Design, expanded
+from bayeslmm.faces import Posterior
+from bayeslmm.results.digits import in_digits
 from bayeslmm.results.intervals import hdi
 from bayeslmm.teaching.grouped import cross_products_by_level
 from bayeslmm.teaching.shrinkage import shrinkage_matrices
 from bayeslmm.teaching.terms import weights
 from bayeslmm.types import FloatArray
 
-if TYPE_CHECKING:
-    from bayeslmm.comparison.compare import Comparison
-
 # Doubles in the widest array of a batch of draws.
 _CHUNK = 4_000_000
 
 
-def group_table(both: Comparison) -> pd.DataFrame:
+def group_table(both: Compared) -> pd.DataFrame:
     """See `Comparison.groups`."""
     frame = both.reml.shrinkage().rename(columns={"raw": "no_pooling"})
     frame = frame.drop(columns=["weight_min", "weight_max"])
@@ -41,6 +39,30 @@ def group_table(both: Comparison) -> pd.DataFrame:
     frame["sd_ratio"] = frame["cond_sd"] / frame["posterior_sd"]
     order = ["term", "group", "level", "effect", "n", "no_pooling", "blup", "posterior_mean"]
     return frame[[*order, *(name for name in frame.columns if name not in order)]]
+
+
+def group_errors(both: Compared, table: pd.DataFrame) -> pd.DataFrame:
+    """Monte Carlo standard errors of posterior means and sds of effects, which are nearly normal."""
+    post, sd = both.posterior, table["posterior_sd"]
+    # Of Markov chains, effects are drawn exactly given parameters that depend on each other.
+    error = sd * post._inflation / np.sqrt(post.n_draws)
+    ratio = table["sd_ratio"] / np.sqrt(2.0 * post.n_draws)
+    found = {"posterior_mean": error, "posterior_sd": error / np.sqrt(2.0), "sd_ratio": ratio}
+    return pd.DataFrame({**found, **_weight_errors(both, table)})
+
+
+def _weight_errors(both: Compared, table: pd.DataFrame) -> dict[str, pd.Series]:
+    """Of the mean and of the interval of each weight, from the width of the interval: that of a normal density."""
+    share, z = (1.0 - both.level) / 2.0, NormalDist().inv_cdf(0.5 + both.level / 2.0)
+    width = table["weight_high"] - table["weight_low"]
+    mean = width / (2.0 * z) * both.posterior._inflation / np.sqrt(both.posterior.n_draws)
+    end = mean * np.sqrt(share * (1.0 - share)) / NormalDist().pdf(z)
+    return {"weight_mean": mean, "weight_low": end, "weight_high": end}
+
+
+def shown_groups(both: Compared, frame: pd.DataFrame) -> pd.DataFrame:
+    """The table as text, every number as far as it is known."""
+    return in_digits(frame, group_errors(both, frame))
 
 
 def _by_row(frame: pd.DataFrame, values: dict[str, pd.DataFrame]) -> FloatArray:

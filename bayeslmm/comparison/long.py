@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from bayeslmm.comparison.compared import Compared
 from bayeslmm.comparison.tables import is_scale, mean_square, row_errors, shown_label
+from bayeslmm.design.readable import readable
 from bayeslmm.errors import DesignError
+from bayeslmm.faces import Posterior, REMLResult
 from bayeslmm.inference.ratio import pivot_interval
 from bayeslmm.inference.spectral import spectrum
-from bayeslmm.results import Posterior, REMLResult
+from bayeslmm.results.digits import in_digits
 from bayeslmm.results.explained import posterior_icc, posterior_r2
 from bayeslmm.results.interval_methods import or_nan
 from bayeslmm.results.intervals import hdi
 from bayeslmm.results.monte_carlo import standard_errors
-
-if TYPE_CHECKING:
-    from bayeslmm.comparison.compare import Comparison
 
 COLUMNS = ("parameter", "method", "estimate", "conf_low", "conf_high", "interval", "note")
 _NAN = float("nan")
@@ -39,21 +39,26 @@ class _Row:
     errors: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
-def long_table(both: Comparison) -> pd.DataFrame:
+def long_table(both: Compared) -> pd.DataFrame:
     """See `Comparison.long`."""
-    frame = pd.DataFrame([vars(row) for row in _rows(both)], columns=list(COLUMNS))
+    rows = _rows(both)
+    frame = pd.DataFrame([vars(row) for row in rows], columns=list(COLUMNS))
     if both.scale == "variance":
         shown = {p.label: shown_label(p, both.scale) for p in both.parameters}
         frame["parameter"] = [shown.get(label, label) for label in frame["parameter"]]
-    return frame
+    return readable(frame, lambda: in_digits(frame, _errors(rows)))
 
 
-def long_errors(both: Comparison) -> pd.DataFrame:
+def long_errors(both: Compared) -> pd.DataFrame:
     """Monte Carlo standard errors of the numbers in it; 0 for what does not come from draws of a posterior."""
-    return pd.DataFrame([row.errors for row in _rows(both)], columns=["estimate", "conf_low", "conf_high"])
+    return _errors(_rows(both))
 
 
-def _rows(both: Comparison) -> list[_Row]:
+def _errors(rows: Sequence[_Row]) -> pd.DataFrame:
+    return pd.DataFrame([row.errors for row in rows], columns=["estimate", "conf_low", "conf_high"])
+
+
+def _rows(both: Compared) -> list[_Row]:
     """Rows by parameter."""
     fits = {"ML": both.ml, "REML": both.reml}
     if both.penalised is not None:
@@ -67,7 +72,7 @@ def _rows(both: Comparison) -> list[_Row]:
     return sorted(rows, key=lambda row: order[row.parameter])
 
 
-def _fit_rows(both: Comparison, name: str, fit: REMLResult) -> list[_Row]:
+def _fit_rows(both: Compared, name: str, fit: REMLResult) -> list[_Row]:
     """Parameters of a fit: profile intervals, or Wald for the fixed effects of a penalised one."""
     values, penalised = fit.estimates().to_dict(), fit.penalty is not None
     ends = or_nan(lambda: fit.confint(both.level), [p.label for p in both.parameters]).T.to_dict("list")
@@ -84,7 +89,7 @@ def _fit_rows(both: Comparison, name: str, fit: REMLResult) -> list[_Row]:
     return rows
 
 
-def _posterior_rows(both: Comparison, name: str, post: Posterior) -> list[_Row]:
+def _posterior_rows(both: Compared, name: str, post: Posterior) -> list[_Row]:
     table, rows = post.table(both.level), []
     values, squares = table.T.to_dict(), mean_square(table).to_dict()
     errors = row_errors(both, post)
@@ -113,7 +118,7 @@ def _shares(frame: pd.DataFrame | pd.Series) -> list[str]:
     return [name for name in names if name != "icc" or len(own) > 1]
 
 
-def _share_rows(both: Comparison, name: str, fit: REMLResult) -> list[_Row]:
+def _share_rows(both: Compared, name: str, fit: REMLResult) -> list[_Row]:
     values = pd.concat([fit.icc(), fit.r2()])
     return [
         _Row(label, name, float(values[label]), *(_share_interval(both, label) if name == "REML" else ()))
@@ -121,7 +126,7 @@ def _share_rows(both: Comparison, name: str, fit: REMLResult) -> list[_Row]:
     ]
 
 
-def _share_interval(both: Comparison, label: str) -> tuple[float, float, str, str]:
+def _share_interval(both: Compared, label: str) -> tuple[float, float, str, str]:
     if label.startswith("icc_") and _is_one_way(both):
         try:
             low, high = pivot_interval(spectrum(both.reml.cp, 0, (0,)), both.level)
@@ -147,14 +152,14 @@ def _share_interval(both: Comparison, label: str) -> tuple[float, float, str, st
     return float(low), float(high), "bootstrap", note
 
 
-def _is_one_way(both: Comparison) -> bool:
+def _is_one_way(both: Compared) -> bool:
     """Whether the share of the group is sd^2 / (sd^2 + sigma^2), so that its exact interval is that of the ratio."""
     design = both.design
     one = len(design.terms) == 1 and design.terms[0].Z.shape[1] == 1 and design.weights is None
     return one and bool((design.terms[0].Z == 1).all())
 
 
-def _posterior_shares(both: Comparison, name: str, post: Posterior) -> list[_Row]:
+def _posterior_shares(both: Compared, name: str, post: Posterior) -> list[_Row]:
     draws = pd.concat([posterior_icc(post), posterior_r2(post)], axis=1)
     rows = []
     for label in _shares(draws):

@@ -17,7 +17,7 @@ from bayeslmm.bayes.priors import Priors
 from bayeslmm.design.design import Design
 from bayeslmm.design.variances import variance_labels
 from bayeslmm.errors import BayesLMMError, DesignError
-from bayeslmm.results import Posterior
+from bayeslmm.faces import Posterior
 
 DEFAULT = "default priors"
 # Characters of a name that stands in headings of columns and in legends.

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 
-from bayeslmm.results import Posterior
+from bayeslmm.comparison.compared import Compared
+from bayeslmm.faces import Posterior
+from bayeslmm.results.digits import in_digits
 from bayeslmm.results.interval_methods import or_nan
 from bayeslmm.results.intervals import mode
 from bayeslmm.results.labels import Parameter
 from bayeslmm.results.negligible import negligible_sd
-
-if TYPE_CHECKING:
-    from bayeslmm.comparison.compare import Comparison
 
 HEADINGS = {
     "ml": "ML",
@@ -39,7 +36,7 @@ _FIRST = ("mean", "median", "mode", "hdi_low", "hdi_high", "p_below")
 _MEASURED = ("mean", "median", "mode", "hdi_low", "hdi_high")
 
 
-def sd_table(both: Comparison) -> pd.DataFrame:
+def sd_table(both: Compared) -> pd.DataFrame:
     """One row per parameter, standard deviations as such; see `Comparison.table`."""
     known = both.parameters
     interval = or_nan(lambda: both.reml.confint(both.level), [p.label for p in known])
@@ -61,7 +58,7 @@ def sd_table(both: Comparison) -> pd.DataFrame:
     return pd.concat([frame[list(HEADINGS)], *more], axis=1)
 
 
-def error_table(both: Comparison) -> pd.DataFrame:
+def error_table(both: Compared) -> pd.DataFrame:
     """Monte Carlo standard errors of the posterior columns of `Comparison.table`, rows and columns as there."""
     first, *more = zip(both.names, (both.posterior, *both.more), strict=True)
     parts = [row_errors(both, first[1])[list(_MEASURED)]]
@@ -71,7 +68,7 @@ def error_table(both: Comparison) -> pd.DataFrame:
     return pd.concat(parts, axis=1)
 
 
-def row_errors(both: Comparison, post: Posterior) -> pd.DataFrame:
+def row_errors(both: Compared, post: Posterior) -> pd.DataFrame:
     """Monte Carlo standard errors of one posterior on the scale of the comparison, by labels on the sd scale."""
     errors = pd.DataFrame(post.monte_carlo_errors(both.level))
     if both.scale == "sd":
@@ -87,16 +84,16 @@ def row_errors(both: Comparison, post: Posterior) -> pd.DataFrame:
     return errors
 
 
-def draws_below(both: Comparison) -> list[float]:
+def draws_below(both: Compared, sds: pd.DataFrame) -> list[float]:
     """How many independent draws the probabilities of being below delta are from."""
     size = both.posterior._size
-    deltas = zip(both.parameters, both.sd_table["delta"], strict=True)
+    deltas = zip(both.parameters, sds["delta"], strict=True)
     return [size(both.posterior.draws(p.label) < delta) if p.kind == "sd" else np.nan for p, delta in deltas]
 
 
-def variance_table(both: Comparison) -> pd.DataFrame:
+def variance_table(both: Compared, sds: pd.DataFrame) -> pd.DataFrame:
     """The same with variances in place of sds: all squared but the posterior means, which are those of variances."""
-    frame = both.sd_table.copy()
+    frame = sds.copy()
     rows = [p.label for p in both.parameters if is_scale(p)]
     squared = [name for name in frame.columns if name.split(" (")[0] in _SQUARED]
     frame.loc[rows, squared] = frame.loc[rows, squared] ** 2
@@ -112,7 +109,7 @@ def of_posterior(column: str, name: str) -> str:
     return f"{column} ({name})"
 
 
-def headings(both: Comparison) -> dict[str, str]:
+def headings(both: Compared) -> dict[str, str]:
     """Column of the table to its heading in print; with several posteriors all theirs have a name."""
     if not (both.more or both.given):
         return HEADINGS
@@ -139,7 +136,7 @@ def shown_label(p: Parameter, scale: str) -> str:
     return "sigma^2" if p.kind == "sigma" else f"var_{p.label.removeprefix('sd_')}"
 
 
-def _delta(both: Comparison, p: Parameter) -> float:
+def _delta(both: Compared, p: Parameter) -> float:
     if p.kind != "sd":
         return float("nan")
     if both.delta is not None:
@@ -158,3 +155,10 @@ def _note(p: Parameter, reml: float, hdi_low: float) -> str:
     if p.kind == "sd" and hdi_low == 0:
         notes.append("upper bound")
     return "; ".join(notes)
+
+
+def shown_table(both: Compared, frame: pd.DataFrame, sds: pd.DataFrame) -> pd.DataFrame:
+    """The table as text, all of it numbers: shares, too, are rounded to their error."""
+    share = frame["p_below"]
+    error = np.sqrt(share * (1.0 - share) / draws_below(both, sds))
+    return in_digits(frame, error_table(both).assign(p_below=error))

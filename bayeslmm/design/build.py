@@ -14,11 +14,12 @@ from bayeslmm.design import data as checks
 from bayeslmm.design import dominant
 from bayeslmm.design.choice import chosen_structures, term_structure
 from bayeslmm.design.covariance import CovarianceStructure
-from bayeslmm.design.design import Design, Grouping, Notes, RandomTerm
+from bayeslmm.design.design import Design, Notes, RandomTerm
 from bayeslmm.design.estimable import combinations
 from bayeslmm.design.evaluate import Evaluator
 from bayeslmm.design.formula import Bar, Formula
 from bayeslmm.design.frequency import evaluator_on_copies, formula_pieces, read_frequency
+from bayeslmm.design.grouping import Grouping
 from bayeslmm.design.groups import group_by
 from bayeslmm.design.magnitude import check_magnitudes
 from bayeslmm.design.notes import PendingNotes
@@ -301,7 +302,7 @@ def _term(
 def _checked(design: Design, saturated: str, formula: Formula, columns: Mapping[str, pd.Series]) -> Design:
     choice("saturated", saturated, ("error", "allow"), DesignError)
     _check_size(design)
-    check_blocks(design)
+    check_blocks(design.sizes)
     check_labels(design)
     limited = dominant.limited(design)
     design = design if limited is None else replace(design, weights=limited)

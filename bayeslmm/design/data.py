@@ -11,7 +11,7 @@ import pandas as pd
 
 from bayeslmm.arguments import shown
 from bayeslmm.design import kinds
-from bayeslmm.design.design import DroppedRows
+from bayeslmm.design.dropped import DroppedRows
 from bayeslmm.design.expressions import CONSTANTS
 from bayeslmm.design.formula import Formula
 from bayeslmm.design.functions import is_value

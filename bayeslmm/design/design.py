@@ -2,41 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
 
 from bayeslmm.design.covariance import CovarianceStructure
-from bayeslmm.design.lazy import LabelsByReason, Lazy
+from bayeslmm.design.dropped import DroppedRows
+from bayeslmm.design.grouping import Grouping
+from bayeslmm.design.lazy import Lazy
+from bayeslmm.design.recipe import Recipe
+from bayeslmm.design.screen import fill
 from bayeslmm.equality import by_value
 from bayeslmm.types import AnyArray, FloatArray, IntArray
-
-if TYPE_CHECKING:
-    from bayeslmm.design.recipe import Recipe
-
-
-@by_value
-@dataclass(frozen=True)
-class Grouping:
-    """One grouping factor, coded over the cells that occur.
-
-    Attributes
-    ----------
-    name : str
-        ``"Subject"``, or ``"batch:cask"`` for an interaction.
-    codes : IntArray, shape (n,)
-        Level of each row, 0 .. n_levels - 1; every level occurs.
-    levels : tuple of str
-        Level names; parts of an interaction are joined with ``":"``.
-    """
-
-    name: str
-    codes: IntArray
-    levels: Lazy[tuple[str, ...]] = Lazy()  # noqa: RUF009
-
-    @property
-    def n_levels(self) -> int:
-        return len(vars(self)["levels"])
 
 
 @by_value
@@ -66,46 +44,6 @@ class RandomTerm:
 
 
 @dataclass(frozen=True)
-class DroppedRows:
-    """Rows that did not enter the design and why.
-
-    Attributes
-    ----------
-    labels : tuple
-        Index labels of the dropped rows in the user's data frame, in its order.
-    reasons : dict
-        Reason (``"missing Days"``, ``"weight 0"``, ``"frequency 0"``) to the labels concerned; a row may have several.
-    unit : str
-        What the labels number, e.g. ``"line of the file"``; empty if they are just labels.
-    """
-
-    labels: Lazy[tuple[Hashable, ...]] = Lazy(())  # noqa: RUF009
-    reasons: Lazy[dict[str, tuple[Hashable, ...]]] = Lazy(LabelsByReason({}))  # noqa: RUF009
-    unit: str = ""
-
-    def __len__(self) -> int:
-        return len(vars(self)["labels"])
-
-    def __str__(self) -> str:
-        if not len(self):
-            return "no rows dropped"
-        reasons = vars(self)["reasons"]
-        found: Mapping[str, Any] = reasons.reasons if isinstance(reasons, LabelsByReason) else reasons
-        parts = [f"{reason}: {_shorten(rows, self.unit)}" for reason, rows in found.items()]
-        noun = "row" if len(self) == 1 else "rows"
-        return f"{len(self)} {noun} dropped ({'; '.join(parts)})"
-
-
-def _shorten(labels: Sequence[Hashable], unit: str = "", limit: int = 8) -> str:
-    shown = ", ".join(str(label) for label in labels[:limit])
-    noun, _, rest = unit.partition(" ")
-    if unit:
-        shown = f"{noun}{'' if len(labels) == 1 else 's'} {shown}"
-    shown = shown if len(labels) <= limit else f"{shown}, ... ({len(labels)} in all)"
-    return f"{shown} {rest}".rstrip()
-
-
-@dataclass(frozen=True)
 class Notes:
     """What a reader would want to know of the data: labels that look alike, dates read as text.
 
@@ -115,6 +53,9 @@ class Notes:
     """
 
     lines: Lazy[tuple[str, ...]] = Lazy(())  # noqa: RUF009
+
+    def __repr__(self) -> str:
+        return "\n".join(fill(line, indent="  ") for line in self.lines or ("Nothing odd was seen in the data.",))
 
     def __getstate__(self) -> dict[str, Any]:
         # What they are made from is the user's data, which copies and other processes have no use for.
@@ -208,6 +149,51 @@ class Design:
         return sum(len(t.effects) * self.groupings[t.group].n_levels for t in self.terms)
 
     @property
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """Grouping factor to its number of levels and the effects of one level, over all its terms."""
+        effects = dict.fromkeys(self.groupings, 0)
+        for term in self.terms:
+            effects[term.group] += len(term.effects)
+        return {group: (self.groupings[group].n_levels, effects[group]) for group in self.groupings}
+
+    @property
     def n_theta(self) -> int:
         """Number of covariance parameters besides sigma."""
         return sum(len(t.structure.rows) for t in self.terms)
+
+
+def expanded(design: Design) -> Design:
+    """The design with every row written out as often as it occurs; the design itself without frequencies.
+
+    Parameters
+    ----------
+    design : Design
+        n stored rows.
+
+    Returns
+    -------
+    Design
+        `n_observations` rows and no frequencies.
+
+    Examples
+    --------
+    >>> from bayeslmm.design import build_design
+    >>> import pandas as pd
+    >>> frame = pd.DataFrame({"y": [1.0, 2.0, 4.0, 3.0], "g": ["a", "a", "b", "b"], "f": [2, 1, 0, 3]})
+    >>> expanded(build_design("y ~ 1 + (1 | g)", frame, frequency="f")).y.tolist()
+    [1.0, 1.0, 2.0, 3.0, 3.0, 3.0]
+    """
+    if design.frequency is None:
+        return design
+    copies = np.repeat(np.arange(design.n), design.frequency)
+    return replace(
+        design,
+        y=design.y[copies],
+        X=design.X[copies],
+        terms=tuple(replace(term, Z=term.Z[copies]) for term in design.terms),
+        groupings={name: replace(g, codes=g.codes[copies]) for name, g in design.groupings.items()},
+        weights=None if design.weights is None else design.weights[copies],
+        offset=None if design.offset is None else design.offset[copies],
+        index=design.index[copies],
+        frequency=None,
+    )

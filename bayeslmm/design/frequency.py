@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,6 @@ import pandas as pd
 
 from bayeslmm.design.coding import Columns
 from bayeslmm.design.data import read_numbers, row_names
-from bayeslmm.design.design import Design
 from bayeslmm.design.evaluate import Evaluator, called
 from bayeslmm.design.formula import Formula
 from bayeslmm.errors import DesignError
@@ -146,39 +144,3 @@ class _OnCopies(Evaluator):
     def vector(self, text: str) -> FloatArray:
         values: FloatArray = super().vector(text)
         return np.asarray(values[self._first])
-
-
-def expanded(design: Design) -> Design:
-    """The design with every row written out as often as it occurs; the design itself without frequencies.
-
-    Parameters
-    ----------
-    design : Design
-        n stored rows.
-
-    Returns
-    -------
-    Design
-        `n_observations` rows and no frequencies.
-
-    Examples
-    --------
-    >>> from bayeslmm.design import build_design
-    >>> frame = pd.DataFrame({"y": [1.0, 2.0, 4.0, 3.0], "g": ["a", "a", "b", "b"], "f": [2, 1, 0, 3]})
-    >>> expanded(build_design("y ~ 1 + (1 | g)", frame, frequency="f")).y.tolist()
-    [1.0, 1.0, 2.0, 3.0, 3.0, 3.0]
-    """
-    if design.frequency is None:
-        return design
-    copies = np.repeat(np.arange(design.n), design.frequency)
-    return replace(
-        design,
-        y=design.y[copies],
-        X=design.X[copies],
-        terms=tuple(replace(term, Z=term.Z[copies]) for term in design.terms),
-        groupings={name: replace(g, codes=g.codes[copies]) for name, g in design.groupings.items()},
-        weights=None if design.weights is None else design.weights[copies],
-        offset=None if design.offset is None else design.offset[copies],
-        index=design.index[copies],
-        frequency=None,
-    )

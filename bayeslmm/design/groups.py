@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from bayeslmm.design.design import Grouping
+from bayeslmm.design.grouping import Grouping
 from bayeslmm.design.lazy import CellNames, LevelNames, level_name
 from bayeslmm.errors import DesignError
 from bayeslmm.types import AnyArray, IntArray

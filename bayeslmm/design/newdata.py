@@ -12,7 +12,8 @@ import pandas as pd
 
 from bayeslmm.design import data as checks
 from bayeslmm.design import kinds
-from bayeslmm.design.design import Design, DroppedRows
+from bayeslmm.design.design import Design
+from bayeslmm.design.dropped import DroppedRows
 from bayeslmm.design.estimable import not_estimable
 from bayeslmm.design.evaluate import Evaluator
 from bayeslmm.design.formula import Bar, Formula, parse_formula

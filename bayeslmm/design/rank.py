@@ -10,6 +10,8 @@ from bayeslmm.types import FloatArray, IntArray
 # or less than this share of its length about zero, which is rounding.
 _DEPENDENT = 1e-7
 _ROUNDING = 1e-13
+# Numbers as they are stored are off by 0.29 of the distance to the next (root mean square): this much says nothing.
+_STORED = 0.4
 _GRAM_CLEAR = 1e-6
 # Rows looked at first of a long matrix, and the share of a column that has to be left outside the others in them.
 _SAMPLE = 2000
@@ -36,10 +38,10 @@ def independent_columns(X: FloatArray) -> IntArray:
     p = X.shape[1]
     if X.shape[0] > 2 * _SAMPLE > 2 * p and _clearly_independent(X):
         return np.arange(p)
-    scaled = _centre_and_scale(X)
+    scaled, stored = _centre_and_scale(X)
     usable = (scaled**2).sum(0) > 0
     gram = scaled.T @ scaled
-    if usable.all() and p and np.linalg.eigvalsh(gram)[0] > _GRAM_CLEAR:
+    if usable.all() and p and np.linalg.eigvalsh(gram)[0] > max(_GRAM_CLEAR, stored.max() ** 2):
         return np.arange(p)
     keep: list[int] = []
     basis = np.empty((X.shape[0], 0))
@@ -49,7 +51,7 @@ def independent_columns(X: FloatArray) -> IntArray:
         for _ in range(2):
             rest = rest - basis @ (basis.T @ rest)
         length = float(np.linalg.norm(rest))
-        if length > max(_DEPENDENT * spread[j], _ROUNDING):
+        if length > max(_DEPENDENT * spread[j], _ROUNDING, stored[j]):
             keep.append(int(j))
             basis = np.column_stack([basis, rest / length])
     return np.array(keep, dtype=np.int64)
@@ -71,13 +73,16 @@ def _clearly_independent(X: FloatArray) -> bool:
         return bool(np.linalg.svd(unit, compute_uv=False)[-1] > _CLEAR)
 
 
-def _centre_and_scale(X: FloatArray) -> FloatArray:
+def _centre_and_scale(X: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Columns (n, p) of length one, centred beside a constant first, and what rounding as stored is of that (p,)."""
     # Row by row of the transpose: sums along a short last axis are slow.
     columns = np.array(X.T, order="C")
     # Powers of two, which change no digit: squares of the columns as they are may leave the range of numbers.
     columns = np.ldexp(columns, -np.frexp(np.abs(columns).max(axis=1, initial=0.0))[1][:, None])
     constant = (columns[:, :1] == columns).all(axis=1)
+    spacing = _STORED * np.sqrt((np.spacing(np.abs(columns)) ** 2).sum(axis=1))
     if constant[:1].any():
         columns[~constant] -= columns[~constant].mean(axis=1, keepdims=True)
     length = np.sqrt((columns**2).sum(axis=1))
-    return (columns / np.where(length > 0, length, 1.0)[:, None]).T
+    length = np.where(length > 0, length, 1.0)
+    return (columns / length[:, None]).T, spacing / length

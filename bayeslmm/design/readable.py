@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -15,10 +16,42 @@ from bayeslmm.design.screen import Column, cell_text, cells, screen_width, table
 _NUMBER = re.compile(r"[<>]? ?[-+]?(\d+\.?\d*(e[-+]?\d+)?|inf)|NaN|\[[^\[\]]*\]")
 
 
+@dataclass(frozen=True, eq=False)
+class Digits:
+    """How the numbers of a table are written where not all of their digits are known.
+
+    Attributes
+    ----------
+    frame : DataFrame
+        The numbers.
+    texts : callable
+        Makes a frame of texts, rows and columns as there, when the table is first shown.
+    """
+
+    frame: pd.DataFrame
+    texts: Callable[[], pd.DataFrame]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Files and other processes get the numbers: what their errors are computed from would be all of the draws.
+        return type(None), ()
+
+    def of(self, columns: pd.Index) -> dict[object, dict[float, str]]:
+        """Texts by column and number: they go where the number goes, in any order or choice of rows."""
+        if not (self.frame.columns.is_unique and columns.is_unique):
+            return {}
+        texts = self.texts()
+        return {
+            name: dict(zip(self.frame[name].tolist(), texts[name], strict=True))
+            for name in columns.intersection(self.frame.columns)
+            if self.frame[name].dtype.kind == "f"
+        }
+
+
 class Table(pd.DataFrame):
     """A data frame that prints as pandas prints it, but all of its columns, in blocks that fit the screen.
 
-    What pandas computes from it prints in the same way. Rows beyond pandas' ``display.max_rows`` are left out with a
+    What pandas computes from it prints in the same way. Numbers from draws, which the frame has in full, are printed as
+    far as their Monte Carlo error lets them be known. Rows beyond pandas' ``display.max_rows`` are left out with a
     line that says so.
 
     Examples
@@ -31,6 +64,10 @@ class Table(pd.DataFrame):
          column 7
     row       1.0
     """
+
+    # What pandas hands on to the frames that it makes of this one.
+    _metadata = ["_digits"]  # noqa: RUF012
+    _digits: Digits | None = None
 
     @property
     def _constructor(self) -> Any:
@@ -47,29 +84,59 @@ class Table(pd.DataFrame):
         return "\n".join([_as_pandas(shown), "", *wrap(note, screen_width())])
 
     def _repr_html_(self) -> str | None:
+        texts = self._texts()
         with pd.option_context("display.max_colwidth", None, "display.max_columns", None):
-            found: str | None = super()._repr_html_()  # type: ignore[misc]
-        return found
+            return _notebook(super() if texts is None else texts)
+
+    def _texts(self) -> pd.DataFrame | None:
+        """The frame as texts, where some of its numbers are not printed with all digits."""
+        known = {} if self._digits is None or self.empty else self._digits.of(self.columns)
+        if not known:
+            return None
+        # What is missing has no text, nor has a number that was computed from those of the table.
+        columns = [[known.get(name, {}).get(value) for value in self[name].tolist()] for name in self.columns]
+        if not any(map(any, columns)):
+            return None
+        out = {}
+        for j, own in enumerate(columns):
+            cells = _pandas_cells(self.iloc[:, j])
+            out[j] = [text or cell for text, cell in zip(own, cells, strict=True)]
+        return pd.DataFrame(out, index=self.index, dtype=object).set_axis(self.columns, axis=1)
 
 
 class Tables(dict[str, pd.DataFrame]):
     """Data frames by name, each printed under its name."""
 
     def __repr__(self) -> str:
-        return "\n\n".join(f"{name}\n{Table(frame)!r}" for name, frame in self.items())
+        # The name of the index is that of the group, which stands above.
+        return "\n\n".join(f"{name}\n{_table(frame).rename_axis(index=None)!r}" for name, frame in self.items())
 
     def _repr_html_(self) -> str:
-        parts = (f"<p><b>{html.escape(name)}</b></p>{Table(frame)._repr_html_()}" for name, frame in self.items())
+        parts = (f"<p><b>{html.escape(name)}</b></p>{_table(frame)._repr_html_()}" for name, frame in self.items())
         return "".join(parts)
 
 
-def _as_pandas(frame: pd.DataFrame) -> str:
+def _notebook(frame: Any) -> str | None:
+    """What pandas shows in a notebook."""
+    found: str | None = frame._repr_html_()
+    return found
+
+
+def _table(frame: pd.DataFrame) -> Table:
+    return frame if isinstance(frame, Table) else Table(frame)
+
+
+def _as_pandas(frame: Table) -> str:
     """What pandas prints where that fits the screen, else the same numbers in blocks."""
     width = screen_width()
     if frame.empty:
         return table_text(frame, width)
+    texts = frame._texts()
+    if texts is not None:
+        return table_text(texts, width)
     text = on_terminal(frame.to_string())
-    if max(map(cells, text.split("\n"))) <= width:
+    # Signs that take two columns, or none, would put pandas' columns out of line.
+    if cells(text) == len(text) and max(map(len, text.split("\n"))) <= width:
         return text
     shown = {j: _pandas_cells(frame.iloc[:, j]) for j in range(frame.shape[1])}
     texts = pd.DataFrame(shown, index=frame.index, dtype=object).set_axis(frame.columns, axis=1)
@@ -82,10 +149,18 @@ def _pandas_cells(values: pd.Series) -> list[str]:
     return [text.strip() for text in values.to_string(index=False, header=False).split("\n")]
 
 
-def readable(frame: pd.DataFrame) -> Table:
-    """The same frame, to be shown whole."""
+def readable(frame: pd.DataFrame, texts: Callable[[], pd.DataFrame] | None = None) -> Table:
+    """The same frame, to be shown whole.
+
+    Parameters
+    ----------
+    frame : DataFrame
+    texts : callable, optional
+        Makes the texts of its numbers where not all of their digits are known; see `results.digits.in_digits`.
+    """
     out = Table(frame)
     out.attrs = dict(frame.attrs)
+    out._digits = None if texts is None else Digits(frame, texts)
     return out
 
 

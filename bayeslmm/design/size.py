@@ -5,14 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from bayeslmm.design.names import literal, printable
 from bayeslmm.design.tokens import Token
 from bayeslmm.errors import DesignError, FormulaError
-
-if TYPE_CHECKING:
-    from bayeslmm.design.design import Design
 
 # Terms after (a + b)^k and a * b are multiplied out: all of ten crossed factors are 1,023.
 MOST_TERMS = 2_000
@@ -236,19 +232,23 @@ def check_structure(label: str, keyword: str, effects: int) -> None:
         )
 
 
-def check_blocks(design: Design) -> None:
+def check_blocks(groups: Mapping[str, tuple[int, int]]) -> None:
     """Refuse grouping factors whose levels have more covariances of effects than there is room for.
 
     Parameters
     ----------
-    design : Design
+    groups : mapping of str to (int, int)
+        Grouping factor to its levels and the effects of one level.
 
     Raises
     ------
     DesignError
+
+    Examples
+    --------
+    >>> check_blocks({"Subject": (18, 2)})
     """
-    for group, grouping in design.groupings.items():
-        levels, size = grouping.n_levels, sum(len(term.effects) for term in design.terms if term.group == group)
+    for group, (levels, size) in groups.items():
         if levels * size**2 > MOST_BLOCKS:
             raise DesignError(
                 f"{literal(group)} has {levels:,} levels with {size:,} effects each, whose covariances take "

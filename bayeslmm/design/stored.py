@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from bayeslmm.design.contrasts import Treatment
-from bayeslmm.design.design import Design, Grouping
+from bayeslmm.design.design import Design
 from bayeslmm.design.frequency import check_copies
+from bayeslmm.design.grouping import Grouping
 from bayeslmm.design.recipe import Column, NamedContrasts, Recipe
 from bayeslmm.design.size import check_blocks, check_structure
 from bayeslmm.types import AnyArray
@@ -94,7 +95,7 @@ def _check_terms(design: Design) -> None:
                 f"{design.n} rows"
             )
         check_structure(term.label, term.structure.keyword, size)
-    check_blocks(design)
+    check_blocks(design.sizes)
 
 
 def _check_recipe(recipe: Recipe, n: int) -> None:

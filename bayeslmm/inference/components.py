@@ -50,7 +50,9 @@ def principal_components(design: Design, terms: Sequence[FloatArray], sigma: flo
     """Principal components of every term.
 
     Effects are measured by what they add to the response: an effect is multiplied by the root mean square of its
-    column, so that the components do not depend on units of predictors.
+    column (about zero, not about its mean: the variance of an effect times the mean square of its column is what it
+    adds to an observation on average), so that the components do not depend on units of predictors. They depend on
+    where a predictor has its zero, as the variance of the intercept and its correlations do.
 
     Parameters
     ----------

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.profile_coordinates import Axis, ProfileTarget, axis, from_value, to_value
 from bayeslmm.inference.profile_criterion import Criterion, reference
-from bayeslmm.inference.profile_search import Start, minima, minimise_others, search_ends
+from bayeslmm.inference.profile_search import Start, minima, minimise_others, search_ends, without_an_effect
 from bayeslmm.likelihood import CrossProducts, cross_products
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.conditional import user_beta
@@ -242,7 +243,12 @@ class Profile:
             near = self._path[min(self._path, key=lambda known: abs(known - t))][0]
             found = minimise_others(self._criterion, np.append(t, near), self._start.u[0], 0, 0, t)
             self._path[t] = found.x, found.value
-        return self._path[t][1]
+        return min(self._path[t][1], self._highest)
+
+    @cached_property
+    def _highest(self) -> float:
+        """The criterion of a correlation is nowhere above this."""
+        return float(without_an_effect(self._criterion, self._start)[0])
 
     def _coordinate(self, value: float) -> float:
         base = self._criterion.base

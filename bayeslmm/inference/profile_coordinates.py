@@ -18,7 +18,7 @@ from bayeslmm.design.covariance import CovarianceStructure, Diagonal, canonical
 from bayeslmm.design.shared import AR1, Shared
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.crossproducts import CrossProducts
-from bayeslmm.types import FloatArray, IntArray
+from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -185,6 +185,8 @@ class Axis:
         Coordinate of u that the target takes.
     polar : tuple of int or None
         Coordinates that an angle and a length take the place of.
+    lengths : tuple of int or None
+        Coordinates of both standard deviations of a correlation that is an angle.
     order : IntArray, shape (d,)
         Coordinates of u that are free, the target first.
     unit : float
@@ -203,6 +205,7 @@ class Axis:
     frames: tuple[FloatArray, ...]
     place: int
     polar: tuple[int, int] | None
+    lengths: tuple[int, int] | None
     order: IntArray
     unit: float
     ends: tuple[float, float]
@@ -227,6 +230,7 @@ def axis(cp: CrossProducts, held: Sequence[int], target: ProfileTarget) -> Axis:
     frames: list[FloatArray] = []
     place, unit, ends = k, 1.0, (-np.inf, np.inf)
     polar: tuple[int, int] | None = None
+    lengths: tuple[int, int] | None = None
     shared: Shared | None = None
     for piece in known:
         own = piece.term == target.term and target.kind in ("sd", "ratio", "corr")
@@ -234,6 +238,8 @@ def axis(cp: CrossProducts, held: Sequence[int], target: ProfileTarget) -> Axis:
         frames.append(W)
         if own:
             place, polar, ends = _own_place(piece, target)
+            if polar is not None and isinstance(piece.shape, EntryShape):
+                lengths = (piece.span.start + piece.shape.place(0, 0), polar[1])
             unit = _unit(cp, piece, W, target)
             shared = piece.shape.structure if isinstance(piece.shape, SharedShape) else None
     functional = np.zeros(cp.p)
@@ -241,13 +247,29 @@ def axis(cp: CrossProducts, held: Sequence[int], target: ProfileTarget) -> Axis:
         place, functional = k + 1, cp.fixed.transform[target.term]
     free = [i for piece in known if piece.term not in held for i in range(piece.span.start, piece.span.stop)]
     order = [place] + [i for i in [*free, k, k + 1] if i != place]
-    lengths = [i for piece in known for i in _lengths(piece)] if target.kind in ("sd", "sigma") else []
-    absolute = np.array([i for i in lengths if i in free], dtype=int)
-    return Axis(target, tuple(frames), place, polar, np.array(order), unit, ends, functional, absolute, shared)
+    entries = [i for piece in known for i in _entries(piece)] if target.kind in ("sd", "sigma") else []
+    absolute = np.array([i for i in entries if i in free], dtype=int)
+    return Axis(target, tuple(frames), place, polar, lengths, np.array(order), unit, ends, functional, absolute, shared)
 
 
-def _lengths(piece: Piece) -> range:
+def _entries(piece: Piece) -> range:
     return range(piece.span.start, piece.span.start + 1 if isinstance(piece.shape, SharedShape) else piece.span.stop)
+
+
+def relative_lengths(known: Sequence[Piece], axes: Axis) -> IntArray:
+    """Places among the free coordinates, without the target, of sds and entries of factors relative to sigma."""
+    angle = axes.polar[0] if axes.polar is not None else -1
+    own = {i for piece in known for i in _entries(piece)} - {angle, *axes.absolute.tolist()}
+    return np.flatnonzero(np.isin(axes.order[1:], sorted(own)))
+
+
+def signed_lengths(known: Sequence[Piece], axes: Axis) -> IntArray:
+    """Places, as above, of the lengths that a correlation changes its sign with; none for other targets."""
+    if axes.polar is None:
+        return np.zeros(0, dtype=np.int64)
+    angle, length = axes.polar
+    first = next(piece.span.start for piece in known if piece.span.start <= angle < piece.span.stop)
+    return np.flatnonzero(np.isin(axes.order[1:], (first, length)))
 
 
 def _own_place(piece: Piece, target: ProfileTarget) -> tuple[int, tuple[int, int] | None, tuple[float, float]]:
@@ -300,6 +322,14 @@ def start(cp: CrossProducts, axes: Axis, factors: Sequence[FloatArray]) -> Float
         a, b = axes.polar
         u[:, a], u[:, b] = np.arctan2(u[:, a], u[:, b]), np.hypot(u[:, a], u[:, b])
     return u
+
+
+def mirrored(axes: Axis, u: FloatArray) -> BoolArray:
+    """Whether coordinates u (K, k + 2) have standard deviations of opposite signs: the correlation is minus its own."""
+    if axes.lengths is None:
+        return np.zeros(u.shape[0], dtype=bool)
+    first, second = axes.lengths
+    return np.asarray(np.sign(u[:, first]) * np.sign(u[:, second]) < 0)
 
 
 def units(known: Sequence[Piece], axes: Axis, u: FloatArray) -> FloatArray:

@@ -131,6 +131,9 @@ class Criterion:
     def expand(self, x: FloatArray, u: FloatArray, target: IntArray, response: IntArray) -> Expansion:
         """Criterion (K,), gradient (K, d) and Hessian (K, d, d) in units of -2 log density; nan where undefined.
 
+        Standard deviations pass through zero to their negatives, which are the same model; not those of a correlation
+        that is the target, one of which would turn it into its opposite.
+
         Parameters
         ----------
         x : FloatArray, shape (K, d)
@@ -160,6 +163,7 @@ class Criterion:
         gradient, hessian = np.empty((K, d)), np.empty((K, d, d))
         for a, rows in axes:
             own_g, own_H = _chain(a, free[rows], self.n_terms, g[rows], H[rows])
+            value[rows[coords.mirrored(a, free[rows])]] = np.nan
             gradient[rows] = own_g[:, a.order]
             hessian[rows] = own_H[:, a.order[:, None], a.order]
         return value, gradient * unit, hessian * unit[:, :, None] * unit[:, None, :]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import chdtri
 
+from bayeslmm.inference.profile_coordinates import ProfileTarget, axis, relative_lengths, signed_lengths
 from bayeslmm.inference.profile_criterion import Criterion
 from bayeslmm.inference.profile_many import Search, find_ends
 from bayeslmm.numerics.newton import NewtonResult, Point, Trial, minimise
@@ -21,6 +22,9 @@ _LOWER = 1e-5
 # covariance of y is a difference of ever larger variances, of which nothing would be left further out.
 _FAR = 1e6
 _FAR_ON_A_RIDGE = 1e4
+# On a ridge that ends at a residual of zero, sigma is followed down to this share of the fit's: the criterion differs
+# from its limit by about the square.
+_LOWEST = 1e-5
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,56 @@ def _minimise_all(
     return np.array([one.x for one in out]), np.array([one.value for one in out])
 
 
+def minimise_on_a_ridge(
+    criterion: Criterion, x: FloatArray, u: FloatArray, target: int, response: int, t: float
+) -> NewtonResult:
+    """`minimise_others` on a ridge, along which sigma may go to zero.
+
+    The criterion is a function of the square of sigma there, and of covariances in units of the response, which do not
+    change while sigma does. In log sigma and ratios it has no minimum, and Newton's method would take one small step
+    after the other along a bent valley. The coordinates are lengths in units of the fit's sigma, and s with
+    ``sigma^2 = s^2 + lowest^2`` in the same.
+    """
+    axes = criterion.axes[target]
+    scale = int(np.flatnonzero(axes.order == criterion.n_terms)[0]) - 1
+    if scale < 0:
+        return minimise_others(criterion, x, u, target, response, t)
+    own, signed = relative_lengths(criterion.pieces, axes), signed_lengths(criterion.pieces, axes)
+
+    def evaluate(free: FloatArray) -> Trial:
+        if (free[signed] < 0).any():
+            # Beyond a length of zero the correlation is the opposite of what is held: another point of the profile.
+            return Trial(np.inf, lambda: Point(free, np.inf, free, np.empty((free.size, free.size))))
+        point, slope, bend = _from_lengths(free, scale, own)
+        f, g, H = criterion.expand(np.append(t, point)[None], u[None], np.array([target]), np.array([response]))
+        gradient, hessian = g[0, 1:], H[0, 1:, 1:]
+        J = np.eye(free.size)
+        shrink = np.exp(-point[scale])
+        J[own, own], J[own, scale], J[scale, scale] = shrink, -slope * point[own], slope
+        hessian = J.T @ hessian @ J
+        hessian[own, scale] -= gradient[own] * shrink * slope
+        hessian[scale, own] -= gradient[own] * shrink * slope
+        hessian[scale, scale] += bend * gradient[scale] + (slope**2 - bend) * (gradient[own] @ point[own])
+        value = float(f[0]) if np.isfinite(f[0]) else np.inf
+        made = Point(free, value, gradient @ J, hessian, criterion.exact)
+        return Trial(value, lambda: made, max(1e-11, 4e-14 * abs(value)))
+
+    begin = x[1:].copy()
+    begin[own] *= np.exp(begin[scale])
+    begin[scale] = np.sqrt(max(np.exp(2.0 * begin[scale]) - _LOWEST**2, 0.0))
+    found = minimise(evaluate, begin)
+    return replace(found, x=_from_lengths(found.x, scale, own)[0])
+
+
+def _from_lengths(free: FloatArray, scale: int, own: IntArray) -> tuple[FloatArray, float, float]:
+    """Coordinates relative to sigma, with its log, and the first two derivatives of that."""
+    point, s = free.copy(), float(free[scale])
+    square = s * s + _LOWEST**2
+    point[scale] = 0.5 * np.log(square)
+    point[own] /= np.sqrt(square)
+    return point, s / square, (_LOWEST**2 - s * s) / square**2
+
+
 def minimise_others(
     criterion: Criterion, x: FloatArray, u: FloatArray, target: int, response: int, t: float | None = None
 ) -> NewtonResult:
@@ -84,6 +138,50 @@ def minimise_others(
         return Trial(value, lambda: made, max(1e-11, 4e-14 * abs(value)))
 
     return minimise(evaluate, x[first:])
+
+
+def without_an_effect(criterion: Criterion, start: Start) -> FloatArray:
+    """Lowest criteria (S,) at which an effect of a correlation has no variance; inf for other targets.
+
+    Every correlation is one of such a model, so that the profile of a correlation is nowhere higher.
+    """
+    lowest = np.full(start.target.size, np.inf)
+    pairs = [
+        (t, ProfileTarget("sd", a.target.term, (effect,)))
+        for t, a in enumerate(criterion.axes)
+        if a.target.kind == "corr"
+        for effect in (a.target.effects if a.shared is None else a.target.effects[:1])
+    ]
+    if not pairs:
+        return lowest
+    targets = list(dict.fromkeys(one for _, one in pairs))
+    axes = tuple(axis(criterion.cp, criterion.held, one) for one in targets)
+    others = replace(criterion, axes=axes)
+    n_responses = int(start.response.max()) + 1
+    value = _at_zero(others, n_responses)
+    for t, one in pairs:
+        rows = np.flatnonzero(start.target == t)
+        lowest[rows] = np.fmin(lowest[rows], value[targets.index(one), start.response[rows]])
+    return lowest
+
+
+def _at_zero(criterion: Criterion, n_responses: int) -> FloatArray:
+    """Criteria (targets, responses) with the target at zero, minimised over the others."""
+    T, everyone = len(criterion.axes), np.arange(n_responses)
+    target, response = np.repeat(np.arange(T), n_responses), np.tile(everyone, T)
+    both = [criterion.starts(t, everyone) for t in range(T)]
+    x, u = (np.concatenate(parts) for parts in zip(*both, strict=True))
+    x[:, 0] = 0.0
+    if not criterion.exact:
+        out = [minimise_others(criterion, x[k], u[k], int(target[k]), int(response[k]), 0.0) for k in range(len(x))]
+        return np.array([one.value for one in out]).reshape(T, n_responses)
+
+    def function(free: FloatArray, which: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        point = np.column_stack([np.zeros(which.size), free])
+        f, g, H = criterion.expand(point, u[which], target[which], response[which])
+        return f, g[:, 1:], H[:, 1:, 1:]
+
+    return minimise_many(function, x[:, 1:]).value.reshape(T, n_responses)
 
 
 def search_ends(
@@ -110,12 +208,14 @@ def search_ends(
         np.where(kinds == "sigma", 28.0, (_FAR_ON_A_RIDGE if ridge else _FAR) * np.maximum(1.0, size)),
     )
     t = find_ends(search).t
+    anything = np.tile(without_an_effect(criterion, start) - start.minimum < search.cut, 2)
+    t[anything] = search.end[anything]
     failed = np.flatnonzero(np.isnan(t) & np.isfinite(search.minimum)).tolist()
     for k in failed:
-        t[k] = _nested(criterion, start, int(which[k]), search, k)
+        t[k] = _nested(criterion, start, int(which[k]), search, k, ridge=ridge)
     if again and criterion.exact:
         for k, x in _lower(search, t).items():
-            t[k] = _nested(criterion, start, int(which[k]), search, k, (float(t[k]), x))
+            t[k] = _nested(criterion, start, int(which[k]), search, k, (float(t[k]), x), ridge)
     return t[:S], t[S:]
 
 
@@ -142,6 +242,7 @@ def _nested(
     search: Search,
     k: int,
     begin: tuple[float, FloatArray] | None = None,
+    ridge: bool = False,
 ) -> float:
     """An end by minimising over the other coordinates at every value of the target, from `begin` on outwards."""
     t0, side, room = float(start.x[s, 0]), float(search.side[k]), float(search.room[k])
@@ -156,7 +257,7 @@ def _nested(
 
     def rise(out: float) -> float:
         near = path[min(path, key=lambda known: abs(known - out))]
-        found = minimise_others(
+        found = (minimise_on_a_ridge if ridge else minimise_others)(
             criterion, np.append(0.0, near), start.u[s], int(start.target[s]), int(start.response[s]), t0 + side * out
         )
         path[out] = found.x

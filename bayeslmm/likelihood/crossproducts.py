@@ -17,8 +17,9 @@ import numpy as np
 from scipy.linalg import block_diag
 
 from bayeslmm.design.covariance import CovarianceStructure
-from bayeslmm.design.design import Design, Grouping, RandomTerm
+from bayeslmm.design.design import Design, RandomTerm
 from bayeslmm.design.dominant import heavy_rows, ordinary_weights
+from bayeslmm.design.grouping import Grouping
 from bayeslmm.equality import by_value
 from bayeslmm.likelihood.columns import Basis, Response, orthogonalise, rescale, residualise
 from bayeslmm.likelihood.heavy import fixed_part, split_level

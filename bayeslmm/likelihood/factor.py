@@ -17,6 +17,8 @@ from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 # Doubles held at once by the widest temporary of a batched evaluation (about 64 MB).
 _CHUNK = 8_000_000
+# The same where levels are taken together, whose many passes need a cache (about 1 MB), and points that pay for a call.
+_CACHED, _FEWEST_TOGETHER = 120_000, 64
 
 
 @dataclass(frozen=True)
@@ -130,12 +132,20 @@ def evaluate(
         return _stack([_evaluate_hierarchy(cp, cp.store, factors, k) for k in range(points)])
     if keep or replicates is not None:
         return _evaluate(cp, factors, replicates, True)
-    store = cp.levels
-    width = store.D.shape[0] ** 2 + store.E.size * (store.moments is None)
-    step = max(1, _CHUNK // max(width, 1))
+    step = _together(cp)
     if points <= step:
         return _evaluate(cp, factors)
     return _stack([_evaluate(cp, [f[k : k + step] for f in factors]) for k in range(0, points, step)])
+
+
+def _together(cp: CrossProducts) -> int:
+    """How many points are eliminated together."""
+    store = cp.levels
+    step = _CHUNK // max(store.D.shape[0] ** 2 + store.E.size * (store.moments is None), 1)
+    if store.moments is not None:
+        # A dozen passes over arrays of this size take most of the time where they are longer than a cache.
+        step = min(step, max(_CACHED // store.moments.R.size, _FEWEST_TOGETHER))
+    return max(1, int(step))
 
 
 def _stack(parts: Sequence[Factor]) -> Factor:
@@ -305,6 +315,12 @@ def eliminate_first(
 def _eliminate_moments(moments: Moments, D: FloatArray, T: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Levels with equal columns are taken together: the cost does not grow with their number."""
     K, m, c = T.shape[0], D.shape[0], T.shape[-1]
+    if c == 2:
+        first, across, second, log_dets = small.inverse_beside_identity(moments.R, T)
+        sums = moments.sums
+        trailing = first @ sums[:, 0, 0].reshape(-1, m * m) + second @ sums[:, 1, 1].reshape(-1, m * m)
+        trailing += across @ (sums[:, 0, 1] + sums[:, 1, 0]).reshape(-1, m * m)
+        return log_dets @ moments.counts, D + trailing.reshape(K, m, m)
     F = moments.R @ T[:, None]
     M = F @ small.transpose(F)
     small.add_identity(M)

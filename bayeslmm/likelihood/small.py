@@ -77,6 +77,40 @@ def cholesky_beside_identity(F: FloatArray, determinant: FloatArray) -> FloatArr
     return lower
 
 
+def inverse_beside_identity(R: FloatArray, T: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Inverses of ``I + F F'`` with ``F = R T`` for all pairs of U and K 2 x 2 matrices, entry by entry.
+
+    With Lagrange's identity as in `cholesky_beside_identity` nothing cancels in the determinant.
+
+    Parameters
+    ----------
+    R : FloatArray, shape (U, 2, 2)
+    T : FloatArray, shape (K, 2, 2)
+
+    Returns
+    -------
+    first, across, second : FloatArray, shape (K, U)
+        Entries (0, 0), (0, 1) and (1, 1) of the inverses.
+    log_det : FloatArray, shape (K, U)
+
+    Examples
+    --------
+    >>> R, T = np.array([[[1.0, 2.0], [0.0, 1.0]]]), np.array([[[1.0, 0.0], [1.0, 1.0]]])
+    >>> first, across, second, log_det = inverse_beside_identity(R, T)
+    >>> np.linalg.inv(np.eye(2) + R[0] @ T[0] @ T[0].T @ R[0].T).round(6).tolist()
+    [[0.2, -0.333333], [-0.333333, 0.933333]]
+    >>> [round(float(entry[0, 0]), 6) for entry in (first, across, second)]
+    [0.2, -0.333333, 0.933333]
+    """
+    top = [T[:, :, j] @ R[:, 0].T for j in range(2)]
+    low = [T[:, :, j] @ R[:, 1].T for j in range(2)]
+    upper, lower = top[0] * top[0] + top[1] * top[1], low[0] * low[0] + low[1] * low[1]
+    across = top[0] * low[0] + top[1] * low[1]
+    det = np.linalg.det(T)[:, None] * np.linalg.det(R)
+    det = 1.0 + upper + lower + det * det
+    return (1.0 + lower) / det, -across / det, (1.0 + upper) / det, np.log(det)
+
+
 def solve_lower(lower: FloatArray, b: FloatArray) -> FloatArray:
     """Solve ``L x = b`` by forward substitution over a stack.
 

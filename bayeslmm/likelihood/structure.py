@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bayeslmm.design.design import Grouping
+from bayeslmm.design.grouping import Grouping
 from bayeslmm.types import IntArray
 
 # Up to this many effects outside the first factor the trailing block is formed densely in one piece, which has

@@ -14,6 +14,7 @@ from bayeslmm.comparison import Comparison
 from bayeslmm.comparison.tables import is_scale
 from bayeslmm.design.names import in_plot
 from bayeslmm.errors import DesignError
+from bayeslmm.faces import Posterior, REMLResult
 from bayeslmm.plots.style import (
     NEUTRAL,
     POSTERIOR,
@@ -31,7 +32,6 @@ from bayeslmm.plots.style import (
     wrapped,
 )
 from bayeslmm.plots.subject import Subject, check_axes, subject
-from bayeslmm.results import Posterior, REMLResult
 from bayeslmm.results.intervals import density
 from bayeslmm.results.labels import Parameter, find
 from bayeslmm.types import FloatArray

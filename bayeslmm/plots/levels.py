@@ -14,8 +14,8 @@ from bayeslmm.bayes.layout import make_layout
 from bayeslmm.comparison import Comparison
 from bayeslmm.design.design import Design
 from bayeslmm.errors import DesignError
+from bayeslmm.faces import Posterior
 from bayeslmm.plots.subject import Subject
-from bayeslmm.results import Posterior
 from bayeslmm.types import FloatArray, IntArray
 
 # Levels that a figure of some 20 inches has room for.

@@ -14,6 +14,7 @@ from bayeslmm.comparison import Comparison
 from bayeslmm.design.labels import group_labels
 from bayeslmm.design.names import in_plot
 from bayeslmm.errors import DesignError
+from bayeslmm.faces import Posterior, REMLResult
 from bayeslmm.plots.levels import Effects, Levels, alone, check_levels, choose, no_pooling, note, of_fit, of_posterior
 from bayeslmm.plots.style import (
     NEUTRAL,
@@ -27,7 +28,6 @@ from bayeslmm.plots.style import (
     wrapped,
 )
 from bayeslmm.plots.subject import Subject, subject
-from bayeslmm.results import Posterior, REMLResult
 from bayeslmm.types import FloatArray
 
 __all__ = ["no_pooling", "plot_shrinkage"]

@@ -11,8 +11,8 @@ import numpy as np
 from bayeslmm.comparison.tables import is_scale
 from bayeslmm.design.design import Design
 from bayeslmm.design.names import in_plot
+from bayeslmm.faces import Posterior
 from bayeslmm.plots.subject import Subject
-from bayeslmm.results import Posterior
 from bayeslmm.results.intervals import density
 from bayeslmm.results.labels import Parameter
 from bayeslmm.types import FloatArray

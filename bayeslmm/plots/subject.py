@@ -14,7 +14,8 @@ from bayeslmm.comparison import Comparison
 from bayeslmm.comparison.naming import prior_name
 from bayeslmm.design.design import Design
 from bayeslmm.errors import DesignError, FitError
-from bayeslmm.results import Posterior, REMLResult, parameters
+from bayeslmm.faces import Posterior, REMLResult
+from bayeslmm.results import parameters
 from bayeslmm.results.labels import Parameter
 from bayeslmm.results.negligible import negligible_sd
 from bayeslmm.types import FloatArray

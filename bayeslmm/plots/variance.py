@@ -9,6 +9,7 @@ import numpy as np
 from bayeslmm.comparison import Comparison
 from bayeslmm.comparison.tables import is_scale, shown_label
 from bayeslmm.design.names import in_plot
+from bayeslmm.faces import Posterior, REMLResult
 from bayeslmm.plots.style import (
     ML,
     REML,
@@ -23,7 +24,6 @@ from bayeslmm.plots.style import (
     wrapped,
 )
 from bayeslmm.plots.subject import Subject, subject
-from bayeslmm.results import Posterior, REMLResult
 from bayeslmm.results.labels import Parameter
 
 _WIDTH, _HEIGHT, _TITLE, _LEGEND, _UNITS = 4.4, 2.9, 10, 9, 8

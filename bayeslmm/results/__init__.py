@@ -1,10 +1,8 @@
-"""Labels on numbers: the accessors that both engines share."""
+"""What is said of a fit and of draws: functions of `Fit` and of `Draws`, and their labels."""
 
 from __future__ import annotations
 
 from bayeslmm.results.labels import Parameter, parameters
-from bayeslmm.results.posterior import Posterior
-from bayeslmm.results.reml_result import REMLResult
 from bayeslmm.results.summary import Summary
 
-__all__ = ["Parameter", "Posterior", "REMLResult", "Summary", "parameters"]
+__all__ = ["Parameter", "Summary", "parameters"]

@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from bayeslmm.arguments import choice, flag, text
+from bayeslmm.bayes import evidence
 from bayeslmm.bayes.evidence import (
     BayesFactor,
     check_density_at_zero,
     improper_parts,
     integrated,
-    log_evidence,
     log_evidence_at_zero,
 )
 from bayeslmm.bayes.layout import make_layout
-from bayeslmm.bayes.log_likelihood import group_log_likelihood, typical_factors
+from bayeslmm.bayes.log_likelihood import group_log_likelihood as levels_log_likelihood
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.progress import Progress, interactive
 from bayeslmm.bayes.sensitivity import reweight, scaled_priors
 from bayeslmm.errors import BayesLMMWarning, DesignError
+from bayeslmm.results.draws import Draws
 from bayeslmm.results.labels import Parameter, find
-from bayeslmm.results.prior_checks import SCALES, PriorChecks, listed
-from bayeslmm.types import FloatArray
-from bayeslmm.writing import FilePath
+from bayeslmm.results.prior_checks import SCALES, listed
 
 if TYPE_CHECKING:
     from arviz_stats.utils import ELPDDataLOO
@@ -37,240 +35,213 @@ if TYPE_CHECKING:
 _INTEGRATED = 2
 
 
-class Checks(PriorChecks):
-    """Methods that every `Posterior` has."""
+def loo(
+    post: Draws,
+    kind: Literal["observation", "group"] = "observation",
+    group: str | None = None,
+    *,
+    draws: int | None = None,
+    refit: bool = False,
+) -> ELPDDataLOO:
+    """Leave-one-out cross-validation with fixed and random effects integrated out exactly.
 
-    def loo(
-        self,
-        kind: Literal["observation", "group"] = "observation",
-        group: str | None = None,
-        *,
-        draws: int | None = None,
-        refit: bool = False,
-    ) -> ELPDDataLOO:
-        """Leave-one-out cross-validation with fixed and random effects integrated out exactly.
+    Only the variance parameters are reweighted (Pareto-smoothed importance sampling), so that leaving out a whole
+    group works too: it is then predicted as a new group.
 
-        Only the variance parameters are reweighted (Pareto-smoothed importance sampling), so that leaving out a whole
-        group works too: it is then predicted as a new group.
+    Parameters
+    ----------
+    kind : {"observation", "group"}
+        What is left out at a time.
+    group : str, optional
+        Grouping factor, for ``kind="group"``; all rows of a level are left out together.
+    draws : int, optional
+        About how many draws to use, at least 30; 1,000 by default, fewer for very large designs.
+    refit : bool
+        Whether units with a large Pareto k are computed as ratios of evidences, with the posterior integrated
+        anew without them; their k is then 0.
 
-        Parameters
-        ----------
-        kind : {"observation", "group"}
-            What is left out at a time.
-        group : str, optional
-            Grouping factor, for ``kind="group"``; all rows of a level are left out together.
-        draws : int, optional
-            About how many draws to use, at least 30; 1,000 by default, fewer for very large designs.
-        refit : bool
-            Whether units with a large Pareto k are computed as ratios of evidences, with the posterior integrated
-            anew without them; their k is then 0.
+    Returns
+    -------
+    arviz_stats.ELPDDataLOO
+        With pointwise values: for ``az.compare`` and ``az.plot_khat``.
 
-        Returns
-        -------
-        arviz_stats.ELPDDataLOO
-            With pointwise values: for ``az.compare`` and ``az.plot_khat``.
+    Raises
+    ------
+    DesignError
+        `kind` or `group` names nothing.
+    FitError
+        The rows have frequencies (observations), a coefficient with a flat prior rests on one unit alone, or there
+        are too few draws.
 
-        Raises
-        ------
-        DesignError
-            `kind` or `group` names nothing.
-        FitError
-            The rows have frequencies (observations), a coefficient with a flat prior rests on one unit alone, or there
-            are too few draws.
+    Warns
+    -----
+    ConvergenceWarning
+        A Pareto k is too large, and ``refit=False``.
 
-        Warns
-        -----
-        ConvergenceWarning
-            A Pareto k is too large, and ``refit=False``.
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
+    >>> left = model.sample(1000, random_seed=1).loo("group")
+    >>> int(left.n_data_points), round(left.elpd)
+    (6, -167)
+    """
+    from bayeslmm.bayes.loo import leave_out, psis_loo, refitted, warn_about_k
 
-        Examples
-        --------
-        >>> import bayeslmm as bl
-        >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
-        >>> left = model.sample(1000, random_seed=1).loo("group")
-        >>> int(left.n_data_points), round(left.elpd)
-        (6, -167)
-        """
-        from bayeslmm.bayes.loo import leave_out, psis_loo, refitted, warn_about_k
+    choice("kind", kind, ("observation", "group"), DesignError)
+    flag("refit", refit, DesignError)
+    if group is not None:
+        text("group", group, "the name of a grouping factor", DesignError)
+    cp = post.cross_products
+    with Progress(interactive()) as progress:
+        progress.announce("leave-one-out: every unit at many draws (draws= for fewer)")
+        left = leave_out(cp, post.data, post.priors.beta, kind, group, draws, post.priors.changes)
+        result = psis_loo(left, post.data, post.method)
+        if refit:
+            progress.announce("leave-one-out: evidences without units of large Pareto k (refit=False: none)")
+            return refitted(cp, post.priors, post._typical, left, result)
+    warn_about_k(result, left)
+    return result
 
-        choice("kind", kind, ("observation", "group"), DesignError)
-        flag("refit", refit, DesignError)
-        if group is not None:
-            text("group", group, "the name of a grouping factor", DesignError)
-        cp = self.cross_products
-        with Progress(interactive()) as progress:
-            progress.announce("leave-one-out: every unit at many draws (draws= for fewer)")
-            left = leave_out(cp, self.data, self.priors.beta, kind, group, draws, self.priors.changes)
-            result = psis_loo(left, self.data, self.method)
-            if refit:
-                progress.announce("leave-one-out: evidences without units of large Pareto k (refit=False: none)")
-                return refitted(cp, self.priors, self._typical, left, result)
-        warn_about_k(result, left)
-        return result
 
-    def group_log_likelihood(self) -> DataArray:
-        """Log density of each group's observations given fixed effects and variances, its effects integrated out.
+def group_log_likelihood(post: Draws) -> DataArray:
+    """Log density of each group's observations given fixed effects and variances, its effects integrated out.
 
-        Returns
-        -------
-        xarray.DataArray
-            Named ``<response>_<group>``, dims chain, draw and the levels of the outermost factor.
+    Returns
+    -------
+    xarray.DataArray
+        Named ``<response>_<group>``, dims chain, draw and the levels of the outermost factor.
 
-        Raises
-        ------
-        FitError
-            Crossed factors: no groups of rows are independent.
+    Raises
+    ------
+    FitError
+        Crossed factors: no groups of rows are independent.
 
-        Examples
-        --------
-        >>> import bayeslmm as bl
-        >>> post = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).sample(200, random_seed=1)
-        >>> log_lik = post.group_log_likelihood()
-        >>> log_lik.name, dict(log_lik.sizes)
-        ('Yield_Batch', {'chain': 4, 'draw': 50, 'Batch': 6})
-        """
-        from xarray import DataArray
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> post = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).sample(200, random_seed=1)
+    >>> log_lik = post.group_log_likelihood()
+    >>> log_lik.name, dict(log_lik.sizes)
+    ('Yield_Batch', {'chain': 4, 'draw': 50, 'Batch': 6})
+    """
+    from xarray import DataArray
 
-        grouping, values = group_log_likelihood(self.cross_products, self._variance_draws)
-        layout = make_layout(self.design)
-        own = next(g for g in layout.groups if g.labels.group == grouping.name)
-        coords = {
-            **{name: self.data["posterior"][name] for name in ("chain", "draw")},
-            own.dim: np.asarray(own.labels.levels),
-        }
-        return DataArray(
-            self._by_chain(values), coords, ("chain", "draw", own.dim), name=f"{layout.response}_{own.name}"
+    grouping, values = levels_log_likelihood(post.cross_products, post._variance_draws)
+    layout = make_layout(post.design)
+    own = next(g for g in layout.groups if g.labels.group == grouping.name)
+    coords = {
+        **{name: post.data["posterior"][name] for name in ("chain", "draw")},
+        own.dim: np.asarray(own.labels.levels),
+    }
+    return DataArray(post._by_chain(values), coords, ("chain", "draw", own.dim), name=f"{layout.response}_{own.name}")
+
+
+def log_evidence(post: Draws) -> float:
+    """Log p(y), flat priors of fixed effects counting with density one per unit; nan with improper priors.
+
+    Warns
+    -----
+    BayesLMMWarning
+        Why it is nan.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> post = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).sample(200, random_seed=1)
+    >>> round(post.log_evidence, 2)
+    -162.71
+    """
+    improper = improper_parts(post.design, post.priors)
+    if not improper and not isinstance(post.diagnostics, Mapping):
+        return float(post.diagnostics.log_evidence)
+    found = evidence.log_evidence(post.cross_products, post.priors, post._typical, np.random.default_rng(0))
+    if found.reason:
+        warnings.warn(
+            f"There is no log evidence: {found.reason}. Sample with proper priors of the sds and of sigma.",
+            BayesLMMWarning,
+            stacklevel=3,
         )
+    return found.value
 
-    @cached_property
-    def _typical(self) -> list[FloatArray]:
-        """Relative factors in the middle of the posterior, where integration starts."""
-        return typical_factors(self.design, self._variance_draws, self.priors.changes)
 
-    @cached_property
-    def log_evidence(self) -> float:
-        """Log p(y), flat priors of fixed effects counting with density one per unit; nan with improper priors.
+def bayes_factor(post: Draws, label: str, *, scales: Sequence[float] = SCALES) -> BayesFactor:
+    """Bayes factor of a zero standard deviation against its prior (Savage-Dickey, as a ratio of evidences).
 
-        Warns
-        -----
-        BayesLMMWarning
-            Why it is nan.
+    Parameters
+    ----------
+    label : str
+        Of an sd, e.g. ``"sd_Subject[Days]"``. In a term whose prior is about the means of its columns (`at_means`)
+        the intercept's is that of the level at the means, under either label: it is compared with ``(x | g)``
+        whose lines all cross at the mean of x. At the zero of x, a zero sd has no prior density.
+    scales : sequence of float
+        Factors on the scale of its prior, for the table of how much the Bayes factor depends on it.
 
-        Examples
-        --------
-        >>> import bayeslmm as bl
-        >>> post = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).sample(200, random_seed=1)
-        >>> round(post.log_evidence, 2)
-        -162.71
-        """
-        improper = improper_parts(self.design, self.priors)
-        if not improper and not isinstance(self.diagnostics, Mapping):
-            return float(self.diagnostics.log_evidence)
-        found = log_evidence(self.cross_products, self.priors, self._typical, np.random.default_rng(0))
-        if found.reason:
-            warnings.warn(
-                f"There is no log evidence: {found.reason}. Sample with proper priors of the sds and of sigma.",
-                BayesLMMWarning,
-                stacklevel=3,
-            )
-        return found.value
+    Returns
+    -------
+    BayesFactor
 
-    def bayes_factor(self, label: str, *, scales: Sequence[float] = SCALES) -> BayesFactor:
-        """Bayes factor of a zero standard deviation against its prior (Savage-Dickey, as a ratio of evidences).
+    Raises
+    ------
+    DesignError
+        `label` is no standard deviation.
+    PriorError
+        The prior density of the sd at zero is zero, infinite or has no scale.
 
-        Parameters
-        ----------
-        label : str
-            Of an sd, e.g. ``"sd_Subject[Days]"``. In a term whose prior is about the means of its columns (`at_means`)
-            the intercept's is that of the level at the means, under either label: it is compared with ``(x | g)``
-            whose lines all cross at the mean of x. At the zero of x, a zero sd has no prior density.
-        scales : sequence of float
-            Factors on the scale of its prior, for the table of how much the Bayes factor depends on it.
+    References
+    ----------
+    Dickey (1971), Annals of Mathematical Statistics 42, 204-223.
 
-        Returns
-        -------
-        BayesFactor
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> post = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff2")).sample(200, random_seed=1)
+    >>> post.bayes_factor("sd_Batch", scales=(0.5, 1, 2))
+    sd_Batch[Intercept] = 0 against half-t(3, scale 3.716): BF01 = 3.41 (BF10 =
+      0.294)
+    It depends on the scale of that prior:
+      scale x 0.5   BF01 = 2.01
+      scale x 1     BF01 = 3.41
+      scale x 2     BF01 = 6.39
+    """
+    p, scales = find(post.design, label, post.priors), listed("scales", scales)
+    if p.kind != "sd":
+        raise DesignError(f"{label!r} is no standard deviation of random effects. Name one, e.g. 'sd_<group>'.")
+    position, effect = p.position, p.effects[0]
+    at_zero = check_density_at_zero(post.design, post.priors, position, effect)
+    swept = [scaled_priors(post.design, post.priors, s, [(position, effect)], False) for s in scales]
+    rng, cp = np.random.default_rng(0), post.cross_products
+    with Progress(interactive()) as progress:
+        progress.announce(f"Bayes factor of {p.label}: evidences under {len(scales) + 1} priors (scales=(1,): fewer)")
+        with_prior = integrated(cp, post.priors, post._typical, rng)
+        without = log_evidence_at_zero(cp, post.priors, post._typical, position, effect, rng)
+        log_bf = without.value - with_prior.value
+        ratios = [
+            0.0 if scale == 1 else _evidence_ratio(post, changed, with_prior.value)
+            for scale, changed in zip(scales, swept, strict=True)
+        ]
+    return BayesFactor(
+        _prior_label(post, p),
+        log_bf,
+        str(post.priors.sds[position][effect]),
+        at_zero,
+        float(np.hypot(with_prior.error, without.error)),
+        tuple(map(float, scales)),
+        tuple(log_bf - ratio for ratio in ratios),
+    )
 
-        Raises
-        ------
-        DesignError
-            `label` is no standard deviation.
-        PriorError
-            The prior density of the sd at zero is zero, infinite or has no scale.
 
-        References
-        ----------
-        Dickey (1971), Annals of Mathematical Statistics 42, 204-223.
+def _prior_label(post: Draws, p: Parameter) -> str:
+    """Label of the sd that the prior under a label is about."""
+    change = post.priors.changes[p.position]
+    moved = change is not None and not p.at_mean and change.moved[p.effects[0]]
+    return f"sd_at_mean_{p.label.removeprefix('sd_')}" if moved else p.label
 
-        Examples
-        --------
-        >>> import bayeslmm as bl
-        >>> post = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff2")).sample(200, random_seed=1)
-        >>> post.bayes_factor("sd_Batch", scales=(0.5, 1, 2))
-        sd_Batch[Intercept] = 0 against half-t(3, scale 3.716): BF01 = 3.41 (BF10 =
-          0.294)
-        It depends on the scale of that prior:
-          scale x 0.5   BF01 = 2.01
-          scale x 1     BF01 = 3.41
-          scale x 2     BF01 = 6.39
-        """
-        p, scales = find(self.design, label, self.priors), listed("scales", scales)
-        if p.kind != "sd":
-            raise DesignError(f"{label!r} is no standard deviation of random effects. Name one, e.g. 'sd_<group>'.")
-        position, effect = p.position, p.effects[0]
-        at_zero = check_density_at_zero(self.design, self.priors, position, effect)
-        swept = [scaled_priors(self.design, self.priors, s, [(position, effect)], False) for s in scales]
-        rng, cp = np.random.default_rng(0), self.cross_products
-        with Progress(interactive()) as progress:
-            progress.announce(
-                f"Bayes factor of {p.label}: evidences under {len(scales) + 1} priors (scales=(1,): fewer)"
-            )
-            with_prior = integrated(cp, self.priors, self._typical, rng)
-            without = log_evidence_at_zero(cp, self.priors, self._typical, position, effect, rng)
-            log_bf = without.value - with_prior.value
-            ratios = [
-                0.0 if scale == 1 else self._evidence_ratio(changed, with_prior.value)
-                for scale, changed in zip(scales, swept, strict=True)
-            ]
-        return BayesFactor(
-            self._prior_label(p),
-            log_bf,
-            str(self.priors.sds[position][effect]),
-            at_zero,
-            float(np.hypot(with_prior.error, without.error)),
-            tuple(map(float, scales)),
-            tuple(log_bf - ratio for ratio in ratios),
-        )
 
-    def _prior_label(self, p: Parameter) -> str:
-        """Label of the sd that the prior under a label is about."""
-        change = self.priors.changes[p.position]
-        moved = change is not None and not p.at_mean and change.moved[p.effects[0]]
-        return f"sd_at_mean_{p.label.removeprefix('sd_')}" if moved else p.label
-
-    def _evidence_ratio(self, changed: Priors, reference: float) -> float:
-        """Log of the evidence under other priors, over that under these, whose log is `reference`."""
-        if self.design.n_theta <= _INTEGRATED:
-            found = integrated(self.cross_products, changed, self._typical, np.random.default_rng(0))
-            return found.value - reference
-        weighed = reweight(self.design, self.priors, changed, self._variance_draws)
-        return weighed.log_evidence_ratio if weighed.reliable else float("nan")
-
-    def save(self, path: FilePath, *, overwrite: bool = False) -> None:
-        """Write the posterior to a NetCDF file or zarr store, to be read by ``bl.load``; no pickle.
-
-        Parameters
-        ----------
-        path : str or path
-            Ends in ``.nc`` or ``.zarr``.
-        overwrite : bool
-            Whether an existing file may be replaced.
-
-        Raises
-        ------
-        StorageError
-            Another extension, a path that cannot be written to, or a value that cannot be kept.
-        """
-        from bayeslmm.results.posterior_storage import save_posterior
-
-        save_posterior(self, path, overwrite=overwrite)  # type: ignore[arg-type]
+def _evidence_ratio(post: Draws, changed: Priors, reference: float) -> float:
+    """Log of the evidence under other priors, over that under these, whose log is `reference`."""
+    if post.design.n_theta <= _INTEGRATED:
+        found = integrated(post.cross_products, changed, post._typical, np.random.default_rng(0))
+        return found.value - reference
+    weighed = reweight(post.design, post.priors, changed, post._variance_draws)
+    return weighed.log_evidence_ratio if weighed.reliable else float("nan")

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pandas as pd
 
 from bayeslmm.design.readable import readable
 from bayeslmm.inference.explained import Explained, explained
-
-if TYPE_CHECKING:
-    from bayeslmm.results.posterior import Posterior
+from bayeslmm.results.draws import Draws
 
 
 def r2_columns(parts: Explained) -> pd.DataFrame:
@@ -24,7 +20,7 @@ def icc_columns(parts: Explained) -> pd.DataFrame:
     return readable(pd.DataFrame({**columns, "icc": parts.icc()}))
 
 
-def posterior_r2(post: Posterior) -> pd.DataFrame:
+def posterior_r2(post: Draws) -> pd.DataFrame:
     """Draws of the R2 of Nakagawa and Schielzeth.
 
     Returns
@@ -42,7 +38,7 @@ def posterior_r2(post: Posterior) -> pd.DataFrame:
     return r2_columns(_explained(post))
 
 
-def posterior_icc(post: Posterior) -> pd.DataFrame:
+def posterior_icc(post: Draws) -> pd.DataFrame:
     """Draws of the intraclass correlations.
 
     Returns
@@ -53,6 +49,6 @@ def posterior_icc(post: Posterior) -> pd.DataFrame:
     return icc_columns(_explained(post))
 
 
-def _explained(post: Posterior) -> Explained:
+def _explained(post: Draws) -> Explained:
     draws = post._variance_draws
     return explained(post.design, draws.beta, draws.factors, draws.sigma)

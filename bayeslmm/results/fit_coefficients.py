@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
@@ -11,251 +10,232 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from bayeslmm.arguments import numbers_of, shown
-from bayeslmm.design.design import Design
 from bayeslmm.design.lookup import term_positions
 from bayeslmm.design.readable import readable
 from bayeslmm.errors import DesignError, FitError
-from bayeslmm.inference.explained import Explained, explained
 from bayeslmm.inference.hypothesis import hypothesis
-from bayeslmm.inference.kenward_roger import KenwardRoger, kenward_roger, kenward_roger_f
+from bayeslmm.inference.kenward_roger import kenward_roger_f
 from bayeslmm.inference.satterthwaite import satterthwaite_df, satterthwaite_f
-from bayeslmm.likelihood import Conditional, CrossProducts
-from bayeslmm.reml import FitStatus, Optimum
+from bayeslmm.reml import FitStatus
 from bayeslmm.results.explained import icc_columns, r2_columns
+from bayeslmm.results.fit import Fit
 from bayeslmm.results.intervals import check_level
 from bayeslmm.types import FloatArray
 
 DDF = Literal["satterthwaite", "kenward-roger", "residual", "z"]
 
 
-class FitCoefficients:
-    """Tests and intervals of the fixed effects of a REML or ML fit, and the share of variance they explain."""
+def coefficients(fit: Fit, ddf: DDF = "satterthwaite", level: float = 0.95) -> pd.DataFrame:
+    """Table of the fixed effects: tests of zero and intervals.
 
-    design: Design
-    cp: CrossProducts
-    optimum: Optimum
+    Parameters
+    ----------
+    ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
+        Degrees of freedom. ``"satterthwaite"``: from the curvature of the criterion; a variance estimated at zero
+        counts as known to be zero. ``"kenward-roger"``: REML only; standard errors are adjusted for the
+        estimation of the variances, and a variance estimated at zero is as uncertain as any other.
+        ``"residual"``: n - p. ``"z"``: infinity, the normal distribution.
+    level : float
 
-    @property
-    def _conditional(self) -> Conditional:
-        """Estimates of the fixed and predictions of the random effects."""
-        raise NotImplementedError
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by coefficient: ``estimate``, ``std_error``, ``df``, ``t``, ``p_value`` (two-sided), ``conf_low``,
+        ``conf_high``.
 
-    def vcov(self) -> pd.DataFrame:
-        """Covariance of the fixed effects, theta taken as known."""
-        raise NotImplementedError
+    Raises
+    ------
+    DesignError
+        Unknown `ddf` or level; Kenward-Roger for an ML fit, an ``ar1`` covariance or a very large design.
+    FitError
+        No residual variance, or no minimum (Satterthwaite).
 
-    def coefficients(self, ddf: DDF = "satterthwaite", level: float = 0.95) -> pd.DataFrame:
-        """Table of the fixed effects: tests of zero and intervals.
+    References
+    ----------
+    See `bayeslmm.inference.satterthwaite` and `bayeslmm.inference.kenward_roger`.
 
-        Parameters
-        ----------
-        ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
-            Degrees of freedom. ``"satterthwaite"``: from the curvature of the criterion; a variance estimated at zero
-            counts as known to be zero. ``"kenward-roger"``: REML only; standard errors are adjusted for the
-            estimation of the variances, and a variance estimated at zero is as uncertain as any other.
-            ``"residual"``: n - p. ``"z"``: infinity, the normal distribution.
-        level : float
+    Examples
+    --------
+    Dyestuff2's variance between batches is estimated at zero. With six batches, who would count 29?
 
-        Returns
-        -------
-        pandas.DataFrame
-            Indexed by coefficient: ``estimate``, ``std_error``, ``df``, ``t``, ``p_value`` (two-sided), ``conf_low``,
-            ``conf_high``.
+    >>> import bayeslmm as bl
+    >>> fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff2")).fit()
+    >>> fit.coefficients().round(3).loc["Intercept", ["std_error", "df", "conf_low", "conf_high"]].tolist()
+    [0.678, 29.0, 4.278, 7.053]
+    >>> float(fit.coefficients(ddf="kenward-roger")["df"].round(3)["Intercept"])
+    5.0
+    """
+    from scipy import stats
 
-        Raises
-        ------
-        DesignError
-            Unknown `ddf` or level; Kenward-Roger for an ML fit, an ``ar1`` covariance or a very large design.
-        FitError
-            No residual variance, or no minimum (Satterthwaite).
+    check_level(level)
+    _check_ddf(fit, ddf)
+    estimate, error, df = fit._conditional.beta[0], _errors(fit, ddf), _degrees(fit, ddf)
+    t = estimate / error
+    half = stats.t.ppf(0.5 + level / 2, df) * error
+    columns = {
+        "estimate": estimate,
+        "std_error": error,
+        "df": df,
+        "t": t,
+        "p_value": 2.0 * stats.t.sf(np.abs(t), df),
+        "conf_low": estimate - half,
+        "conf_high": estimate + half,
+    }
+    return readable(pd.DataFrame(columns, index=pd.Index(list(fit.design.fixed_names), dtype=str), dtype=float))
 
-        References
-        ----------
-        See `bayeslmm.inference.satterthwaite` and `bayeslmm.inference.kenward_roger`.
 
-        Examples
-        --------
-        Dyestuff2's variance between batches is estimated at zero. With six batches, who would count 29?
+def test_fixed(fit: Fit, L: ArrayLike | str | Sequence[str], ddf: DDF = "satterthwaite") -> pd.Series:
+    """F test that linear combinations of the fixed effects are all zero.
 
-        >>> import bayeslmm as bl
-        >>> fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff2")).fit()
-        >>> fit.coefficients().round(3).loc["Intercept", ["std_error", "df", "conf_low", "conf_high"]].tolist()
-        [0.678, 29.0, 4.278, 7.053]
-        >>> float(fit.coefficients(ddf="kenward-roger")["df"].round(3)["Intercept"])
-        5.0
-        """
-        from scipy import stats
+    Parameters
+    ----------
+    L : array-like, shape (m, p) or (p,), or name or names
+        Combinations in rows; or names of coefficients, or of terms of the formula, which stand for all their
+        coefficients (``"Machine"`` for ``"Machine[B]"``, ``"Machine[C]"``): these are zero. Rows that others imply
+        are not counted.
+    ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
+        As in `coefficients`; of several rows, Fai and Cornelius's combination of Satterthwaite's degrees of
+        freedom, or the scaled F statistic of Kenward and Roger.
 
-        check_level(level)
-        self._check_ddf(ddf)
-        estimate, error, df = self._conditional.beta[0], self._errors(ddf), self._degrees(ddf)
-        t = estimate / error
-        half = stats.t.ppf(0.5 + level / 2, df) * error
-        columns = {
-            "estimate": estimate,
-            "std_error": error,
-            "df": df,
-            "t": t,
-            "p_value": 2.0 * stats.t.sf(np.abs(t), df),
-            "conf_low": estimate - half,
-            "conf_high": estimate + half,
-        }
-        return readable(pd.DataFrame(columns, index=pd.Index(list(self.design.fixed_names), dtype=str), dtype=float))
+    Returns
+    -------
+    pandas.Series
+        ``F``, ``df1``, ``df2``, ``p_value``.
 
-    def test_fixed(self, L: ArrayLike | str | Sequence[str], ddf: DDF = "satterthwaite") -> pd.Series:
-        """F test that linear combinations of the fixed effects are all zero.
+    Raises
+    ------
+    DesignError
+        Unknown names, a wrong number of columns, rows of zeros only; else as `coefficients`.
+    FitError
+        As `coefficients`.
 
-        Parameters
-        ----------
-        L : array-like, shape (m, p) or (p,), or name or names
-            Combinations in rows; or names of coefficients, or of terms of the formula, which stand for all their
-            coefficients (``"Machine"`` for ``"Machine[B]"``, ``"Machine[C]"``): these are zero. Rows that others imply
-            are not counted.
-        ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
-            As in `coefficients`; of several rows, Fai and Cornelius's combination of Satterthwaite's degrees of
-            freedom, or the scaled F statistic of Kenward and Roger.
+    Notes
+    -----
+    The test is one of the hypothesis, not of the rows that state it: other rows of the same space, another
+    reference level, coding, zero or unit of a predictor give the same numbers. Fai and Cornelius's combination
+    needs uncorrelated rows; they are the principal components of the estimates where a row has the unit in which
+    least squares would estimate it with variance sigma^2. lmerTest takes the rows as they are, so that its degrees
+    of freedom for a factor in unbalanced data depend on the reference level; in balanced ones they are these.
 
-        Returns
-        -------
-        pandas.Series
-            ``F``, ``df1``, ``df2``, ``p_value``.
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> fit = bl.Model("score ~ Machine + (1 | Worker)", bl.load_dataset("Machines")).fit()
+    >>> fit.test_fixed("Machine").round(3).tolist()
+    [87.798, 2.0, 46.0, 0.0]
+    """
+    _check_ddf(fit, ddf)
+    rows = _rows(fit, L)
+    if ddf == "satterthwaite":
+        found = satterthwaite_f(fit.cp, fit.optimum, rows)
+    elif ddf == "kenward-roger":
+        found = kenward_roger_f(fit.cp, fit.optimum, fit._kenward_roger, rows)
+    else:
+        tested, df = hypothesis(fit.cp, fit.optimum, rows), _common(fit, ddf)
+        F, rank = tested.f(fit.optimum.sigma), tested.values.size
+        found = F, rank, df, float(_upper_tail(F, rank, df))
+    return pd.Series(found, index=["F", "df1", "df2", "p_value"], dtype=float)
 
-        Raises
-        ------
-        DesignError
-            Unknown names, a wrong number of columns, rows of zeros only; else as `coefficients`.
-        FitError
-            As `coefficients`.
 
-        Notes
-        -----
-        The test is one of the hypothesis, not of the rows that state it: other rows of the same space, another
-        reference level, coding, zero or unit of a predictor give the same numbers. Fai and Cornelius's combination
-        needs uncorrelated rows; they are the principal components of the estimates where a row has the unit in which
-        least squares would estimate it with variance sigma^2. lmerTest takes the rows as they are, so that its degrees
-        of freedom for a factor in unbalanced data depend on the reference level; in balanced ones they are these.
+def vcov_kenward_roger(fit: Fit) -> pd.DataFrame:
+    """Covariance of the fixed effects adjusted for the estimation of the variances.
 
-        Examples
-        --------
-        >>> import bayeslmm as bl
-        >>> fit = bl.Model("score ~ Machine + (1 | Worker)", bl.load_dataset("Machines")).fit()
-        >>> fit.test_fixed("Machine").round(3).tolist()
-        [87.798, 2.0, 46.0, 0.0]
-        """
-        self._check_ddf(ddf)
-        rows = self._rows(L)
-        if ddf == "satterthwaite":
-            found = satterthwaite_f(self.cp, self.optimum, rows)
-        elif ddf == "kenward-roger":
-            found = kenward_roger_f(self.cp, self.optimum, self._kenward_roger, rows)
-        else:
-            tested, df = hypothesis(self.cp, self.optimum, rows), self._common(ddf)
-            F, rank = tested.f(self.optimum.sigma), tested.values.size
-            found = F, rank, df, float(_upper_tail(F, rank, df))
-        return pd.Series(found, index=["F", "df1", "df2", "p_value"], dtype=float)
+    Raises
+    ------
+    DesignError
+        An ML fit, an ``ar1`` covariance or a very large design.
+    """
+    names = list(fit.design.fixed_names)
+    values = fit._kenward_roger.adjusted[0] * fit.optimum.sigma**2
+    return readable(pd.DataFrame(values, index=pd.Index(names, dtype=str), columns=pd.Index(names, dtype=str)))
 
-    def vcov_kenward_roger(self) -> pd.DataFrame:
-        """Covariance of the fixed effects adjusted for the estimation of the variances.
 
-        Raises
-        ------
-        DesignError
-            An ML fit, an ``ar1`` covariance or a very large design.
-        """
-        names = list(self.design.fixed_names)
-        values = self._kenward_roger.adjusted[0] * self.optimum.sigma**2
-        return readable(pd.DataFrame(values, index=pd.Index(names, dtype=str), columns=pd.Index(names, dtype=str)))
+def r2(fit: Fit) -> pd.Series:
+    """R2 of Nakagawa and Schielzeth: the share of variance explained by fixed, and by fixed and random effects.
 
-    def r2(self) -> pd.Series:
-        """R2 of Nakagawa and Schielzeth: the share of variance explained by fixed, and by fixed and random effects.
+    Returns
+    -------
+    pandas.Series
+        ``r2_marginal``, ``r2_conditional``.
 
-        Returns
-        -------
-        pandas.Series
-            ``r2_marginal``, ``r2_conditional``.
+    Notes
+    -----
+    The variance of the fixed part is the sample variance of ``X beta`` (divisor n - 1, offsets left out); that of
+    random slopes the mean of ``z'Sigma z`` over the observations (Johnson 2014). With precision weights w the
+    residual variance is the mean of ``sigma^2 / w``, so that the unit of the weights does not matter.
 
-        Notes
-        -----
-        The variance of the fixed part is the sample variance of ``X beta`` (divisor n - 1, offsets left out); that of
-        random slopes the mean of ``z'Sigma z`` over the observations (Johnson 2014). With precision weights w the
-        residual variance is the mean of ``sigma^2 / w``, so that the unit of the weights does not matter.
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> fit = bl.Model("Reaction ~ Days + (Days | Subject)", bl.load_dataset("sleepstudy")).fit()
+    >>> fit.r2().round(4).to_dict()
+    {'r2_marginal': 0.2787, 'r2_conditional': 0.7992}
+    """
+    return r2_columns(fit._explained).iloc[0].rename("r2")
 
-        Examples
-        --------
-        >>> import bayeslmm as bl
-        >>> fit = bl.Model("Reaction ~ Days + (Days | Subject)", bl.load_dataset("sleepstudy")).fit()
-        >>> fit.r2().round(4).to_dict()
-        {'r2_marginal': 0.2787, 'r2_conditional': 0.7992}
-        """
-        return r2_columns(self._explained).iloc[0].rename("r2")
 
-    def icc(self) -> pd.Series:
-        """Intraclass correlations: shares of the grouping factors in the variance that the fixed effects leave.
+def icc(fit: Fit) -> pd.Series:
+    """Intraclass correlations: shares of the grouping factors in the variance that the fixed effects leave.
 
-        Returns
-        -------
-        pandas.Series
-            ``icc_<group>`` for every grouping factor, ``icc`` for all together.
+    Returns
+    -------
+    pandas.Series
+        ``icc_<group>`` for every grouping factor, ``icc`` for all together.
 
-        Examples
-        --------
-        >>> import bayeslmm as bl
-        >>> fit = bl.Model("strength ~ 1 + (1 | batch/cask)", bl.load_dataset("Pastes")).fit()
-        >>> fit.icc().round(4).to_dict()
-        {'icc_batch': 0.1539, 'icc_batch:cask': 0.7831, 'icc': 0.937}
-        """
-        return icc_columns(self._explained).iloc[0].rename("icc")
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> fit = bl.Model("strength ~ 1 + (1 | batch/cask)", bl.load_dataset("Pastes")).fit()
+    >>> fit.icc().round(4).to_dict()
+    {'icc_batch': 0.1539, 'icc_batch:cask': 0.7831, 'icc': 0.937}
+    """
+    return icc_columns(fit._explained).iloc[0].rename("icc")
 
-    @cached_property
-    def _explained(self) -> Explained:
-        optimum = self.optimum
-        terms = [T[None] for T in optimum.terms]
-        return explained(self.design, self._conditional.beta, terms, np.array([optimum.sigma]))
 
-    @cached_property
-    def _kenward_roger(self) -> KenwardRoger:
-        return kenward_roger(self.cp, self.optimum)
+def _check_ddf(fit: Fit, ddf: str) -> None:
+    if not isinstance(ddf, str) or ddf not in get_args(DDF):
+        raise DesignError(f"ddf={shown(ddf)} is not known. Use one of {', '.join(map(repr, get_args(DDF)))}.")
+    if fit.optimum.status is FitStatus.non_finite or not fit.optimum.sigma > 0:
+        raise FitError(
+            f"The residual standard deviation is {fit.optimum.sigma:g}: the model reproduces the response; "
+            "coefficients have no error to compare them with. Remove a random term; fit.fixef() has the estimates."
+        )
 
-    def _check_ddf(self, ddf: str) -> None:
-        if not isinstance(ddf, str) or ddf not in get_args(DDF):
-            raise DesignError(f"ddf={shown(ddf)} is not known. Use one of {', '.join(map(repr, get_args(DDF)))}.")
-        if self.optimum.status is FitStatus.non_finite or not self.optimum.sigma > 0:
-            raise FitError(
-                f"The residual standard deviation is {self.optimum.sigma:g}: the model reproduces the response; "
-                "coefficients have no error to compare them with. Remove a random term; fit.fixef() has the estimates."
-            )
 
-    def _errors(self, ddf: DDF) -> FloatArray:
-        if ddf == "kenward-roger":
-            return np.asarray(self._kenward_roger.std_error(np.eye(self.design.p))[0] * self.optimum.sigma)
-        return np.sqrt(np.diagonal(self.vcov().to_numpy()))
+def _errors(fit: Fit, ddf: DDF) -> FloatArray:
+    if ddf == "kenward-roger":
+        return np.asarray(fit._kenward_roger.std_error(np.eye(fit.design.p))[0] * fit.optimum.sigma)
+    return np.sqrt(np.diagonal(fit.vcov().to_numpy()))
 
-    def _degrees(self, ddf: DDF) -> FloatArray:
-        each = np.eye(self.design.p)
-        if ddf == "satterthwaite":
-            return satterthwaite_df(self.cp, self.optimum, each)
-        if ddf == "kenward-roger":
-            return np.asarray(self._kenward_roger.df(each)[0])
-        return np.full(self.design.p, self._common(ddf))
 
-    def _common(self, ddf: DDF) -> float:
-        return float(self.cp.n - self.cp.p) if ddf == "residual" else np.inf
+def _degrees(fit: Fit, ddf: DDF) -> FloatArray:
+    each = np.eye(fit.design.p)
+    if ddf == "satterthwaite":
+        return satterthwaite_df(fit.cp, fit.optimum, each)
+    if ddf == "kenward-roger":
+        return np.asarray(fit._kenward_roger.df(each)[0])
+    return np.full(fit.design.p, _common(fit, ddf))
 
-    def _rows(self, L: ArrayLike | str | Sequence[str]) -> FloatArray:
-        names = list(self.design.fixed_names)
-        if isinstance(L, str):
-            L = [L]
-        if isinstance(L, Sequence) and L and all(isinstance(name, str) for name in L):
-            return np.eye(len(names))[[k for name in L for k in _positions(str(name), names)]]
-        rows = np.atleast_2d(numbers_of("L", L, finite=False, error=DesignError))
-        if rows.ndim != 2 or rows.shape[1] != len(names) or not np.isfinite(rows).all():
-            raise DesignError(
-                f"L has shape {np.shape(L)}; it needs finite numbers, one column for each of the {len(names)} "
-                f"coefficients ({', '.join(names)})."
-            )
-        if not rows.any():
-            raise DesignError("All rows of L are zero, which tests nothing. Give a combination of coefficients.")
-        return rows
+
+def _common(fit: Fit, ddf: DDF) -> float:
+    return float(fit.cp.n - fit.cp.p) if ddf == "residual" else np.inf
+
+
+def _rows(fit: Fit, L: ArrayLike | str | Sequence[str]) -> FloatArray:
+    names = list(fit.design.fixed_names)
+    if isinstance(L, str):
+        L = [L]
+    if isinstance(L, Sequence) and L and all(isinstance(name, str) for name in L):
+        return np.eye(len(names))[[k for name in L for k in _positions(str(name), names)]]
+    rows = np.atleast_2d(numbers_of("L", L, finite=False, error=DesignError))
+    if rows.ndim != 2 or rows.shape[1] != len(names) or not np.isfinite(rows).all():
+        raise DesignError(
+            f"L has shape {np.shape(L)}; it needs finite numbers, one column for each of the {len(names)} "
+            f"coefficients ({', '.join(names)})."
+        )
+    if not rows.any():
+        raise DesignError("All rows of L are zero, which tests nothing. Give a combination of coefficients.")
+    return rows
 
 
 def _upper_tail(F: float, df1: int, df2: float) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -15,293 +14,253 @@ from bayeslmm.design.design import Design
 from bayeslmm.design.readable import readable
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.bootstrap import bootstrap_optima, simulate_responses
-from bayeslmm.likelihood import Conditional, CrossProducts, conditional_means
-from bayeslmm.reml import Optimum, optimise
 from bayeslmm.results import interval_methods as methods
 from bayeslmm.results.bootstraps import Bootstrap
+from bayeslmm.results.fit import Fit
+from bayeslmm.results.interval_methods import or_nan
 from bayeslmm.results.intervals import check_level
-from bayeslmm.results.labels import estimates as read_estimates
 from bayeslmm.results.labels import parameters as all_parameters
 from bayeslmm.results.profiles import check_minimum, find_derived, profile_frame
 from bayeslmm.results.refits import Refits
 from bayeslmm.results.sampling import generator
-from bayeslmm.types import FloatArray
+from bayeslmm.results.tables import tidy_table
 
 
-class FitIntervals:
-    """Profiles, bootstrap and intervals of a fit."""
+def profile(
+    fit: Fit, label: str, values: ArrayLike | None = None, *, criterion: Literal["REML", "ML"] | None = None
+) -> pd.DataFrame:
+    """Profile of the criterion: minimised over all parameters but one.
 
-    design: Design
-    cp: CrossProducts
-    optimum: Optimum
+    Parameters
+    ----------
+    label : str
+        E.g. ``"sd_Subject[Days]"``, ``"corr_Subject[Intercept.Days]"``, ``"sigma"``, a fixed effect, or
+        ``"ratio_Subject[Days]"`` (variance / residual variance) and ``"icc_Subject[Days]"`` (ratio / (1 + ratio)).
+    values : array-like, optional
+        Where to evaluate; by default 41 points over the 99.5 % interval, zero included for an sd.
+    criterion : {"REML", "ML"}, optional
+        By default the one that was fitted. The REML profile of a fixed effect is minus twice the log likelihood
+        with the other fixed effects integrated over a flat prior.
 
-    @property
-    def _conditional(self) -> Conditional:
-        """Estimates of the fixed and predictions of the random effects."""
-        raise NotImplementedError
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``value`` and ``criterion``.
 
-    def std_error(self) -> pd.Series:
-        """Standard errors of the fixed effects."""
-        raise NotImplementedError
+    Raises
+    ------
+    DesignError
+        The parameter was fixed, a value is no number or outside its range.
+    FitError
+        The fit leaves no residual: the criterion has no finite minimum.
 
-    def estimates(self) -> pd.Series:
-        """Estimates of all parameters under their labels."""
-        raise NotImplementedError
+    Warns
+    -----
+    BayesLMMWarning
+        The parameter is not identified, or the fit is not a minimum.
 
-    @property
-    def _fixed(self) -> dict[int, FloatArray]:
-        """Theta of the terms that were not estimated."""
-        raise NotImplementedError
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).fit()
+    >>> curve = fit.profile("sd_Batch", [0.0, 42.0])
+    >>> (curve["criterion"] - fit.criterion).round(2).tolist()
+    [6.37, 0.0]
+    """
+    optimum, parameter = fit.by_criterion(criterion), find_derived(fit.design, label)
+    check_minimum(optimum, [parameter])
+    return readable(profile_frame(fit.cp, optimum, parameter, values))
 
-    @cached_property
-    def _other_optimum(self) -> Optimum:
-        """The minimum of the other criterion, ML after REML and the reverse."""
-        return optimise(self.cp, not self.optimum.reml, fixed=self._fixed)
 
-    def _by_criterion(self, criterion: str | None) -> Optimum:
-        criterion = choice("criterion", criterion, (None, "REML", "ML"), DesignError)
-        return self.optimum if criterion in (None, self._criterion_name) else self._other_optimum
+def confint(
+    fit: Fit,
+    level: float = 0.95,
+    method: Literal["profile", "bootstrap", "wald", "pivot"] = "profile",
+    parameters: str | Sequence[str] | None = None,
+    *,
+    criterion: Literal["REML", "ML"] | None = None,
+    kind: Literal["percentile", "basic"] = "percentile",
+    n: int = 1000,
+    random_seed: int | np.random.Generator | None = None,
+) -> pd.DataFrame:
+    """Intervals of the parameters.
 
-    @property
-    def _criterion_name(self) -> str:
-        return "REML" if self.optimum.reml else "ML"
+    Parameters
+    ----------
+    level : float
+    method : {"profile", "bootstrap", "wald", "pivot"}
+        ``"profile"``: all values for which the criterion, minimised over the other parameters, rises by less than
+        the chi-square quantile; roots, one-sided at zero and at correlations of +-1. ``"wald"``: estimate +- z
+        standard errors for fixed effects; on the scale of log sd, log sigma and atanh correlation for variance
+        parameters that are asked for by name, refused at the boundary. ``"pivot"``: exact interval of variance
+        ratios and intraclass correlations from F (Wald 1940), whatever the other variances are. ``"bootstrap"``:
+        parametric, see `bootstrap`.
+    parameters : str or sequence of str, optional
+        Labels. By default all sds, correlations, sigma and fixed effects (profile, bootstrap), the fixed effects
+        (wald), all ratios and intraclass correlations that have a pivot (pivot). ``"ratio_g[x]"``, the variance of
+        an effect divided by sigma^2, and ``"icc_g[x]"``, ratio / (1 + ratio), can be asked for by all methods.
+    criterion : {"REML", "ML"}, optional
+        By default the one that was fitted. The REML profile of a fixed effect is that of the likelihood with the
+        other fixed effects integrated over a flat prior; the ML profile is the one of lme4.
+    kind : {"percentile", "basic"}
+        Of bootstrap intervals.
+    n : int
+        Simulated responses of a bootstrap.
+    random_seed : int or numpy.random.Generator, optional
+        Of a bootstrap.
 
-    def profile(
-        self, label: str, values: ArrayLike | None = None, *, criterion: Literal["REML", "ML"] | None = None
-    ) -> pd.DataFrame:
-        """Profile of the criterion: minimised over all parameters but one.
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``conf_low``, ``conf_high``; indexed by label. ``attrs`` says how they were made.
 
-        Parameters
-        ----------
-        label : str
-            E.g. ``"sd_Subject[Days]"``, ``"corr_Subject[Intercept.Days]"``, ``"sigma"``, a fixed effect, or
-            ``"ratio_Subject[Days]"`` (variance / residual variance) and ``"icc_Subject[Days]"`` (ratio / (1 + ratio)).
-        values : array-like, optional
-            Where to evaluate; by default 41 points over the 99.5 % interval, zero included for an sd.
-        criterion : {"REML", "ML"}, optional
-            By default the one that was fitted. The REML profile of a fixed effect is minus twice the log likelihood
-            with the other fixed effects integrated over a flat prior.
+    Raises
+    ------
+    DesignError
+        The level is not strictly between 0 and 1; a label, method or criterion is unknown; the method has no
+        interval for a parameter (with the reason, and what to use instead).
+    FitError
+        The fit leaves no residual: the criterion has no finite minimum. (The pivot does not need one.)
 
-        Returns
-        -------
-        pandas.DataFrame
-            Columns ``value`` and ``criterion``.
+    Warns
+    -----
+    BayesLMMWarning
+        Some of the parameters are not identified, with their names, or the fit is not a minimum.
 
-        Raises
-        ------
-        DesignError
-            The parameter was fixed, a value is no number or outside its range.
-        FitError
-            The fit leaves no residual: the criterion has no finite minimum.
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).fit()
+    >>> fit.confint().round(2)
+                         conf_low  conf_high
+    sd_Batch[Intercept]     15.66     101.07
+    sigma                   38.23      67.66
+    Intercept             1486.45    1568.55
+    >>> fit.confint(method="pivot", parameters="icc_Batch").round(3)
+                          conf_low  conf_high
+    icc_Batch[Intercept]     0.084      0.848
+    """
+    level = check_level(level)
+    optimum = fit.by_criterion(criterion)
+    choice("method", method, ("profile", "wald", "pivot", "bootstrap"), DesignError)
+    choice("kind", kind, ("percentile", "basic"), DesignError)
+    generator(random_seed), _count(fit.design, n)
+    if method == "bootstrap":
+        return bootstrap(fit, n, random_seed, criterion=criterion).confint(level, kind, parameters)
+    if method == "profile":
+        ends = methods.profile(fit.design, fit.cp, optimum, fit.estimates_of(optimum), parameters, level)
+    elif method == "wald":
+        ends = methods.wald(fit.design, fit.cp, optimum, fit.estimates_of(optimum), parameters, level)
+    else:
+        ends = methods.pivot(fit.design, parameters, level)
+    ends.attrs.update(method=method, level=level)
+    if method != "pivot":
+        ends.attrs["criterion"] = "REML" if optimum.reml else "ML"
+    return readable(ends)
 
-        Warns
-        -----
-        BayesLMMWarning
-            The parameter is not identified, or the fit is not a minimum.
 
-        Examples
-        --------
-        >>> import bayeslmm as bl
-        >>> fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).fit()
-        >>> curve = fit.profile("sd_Batch", [0.0, 42.0])
-        >>> (curve["criterion"] - fit.criterion).round(2).tolist()
-        [6.37, 0.0]
-        """
-        optimum, parameter = self._by_criterion(criterion), find_derived(self.design, label)
-        check_minimum(optimum, [parameter])
-        return readable(profile_frame(self.cp, optimum, parameter, values))
+def simulate(fit: Fit, n: int = 1, random_seed: int | np.random.Generator | None = None) -> pd.DataFrame:
+    """Responses of the rows of the fit with new random effects and new residuals.
 
-    def confint(
-        self,
-        level: float = 0.95,
-        method: Literal["profile", "bootstrap", "wald", "pivot"] = "profile",
-        parameters: str | Sequence[str] | None = None,
-        *,
-        criterion: Literal["REML", "ML"] | None = None,
-        kind: Literal["percentile", "basic"] = "percentile",
-        n: int = 1000,
-        random_seed: int | np.random.Generator | None = None,
-    ) -> pd.DataFrame:
-        """Intervals of the parameters.
+    Parameters
+    ----------
+    n : int
+    random_seed : int or numpy.random.Generator, optional
 
-        Parameters
-        ----------
-        level : float
-        method : {"profile", "bootstrap", "wald", "pivot"}
-            ``"profile"``: all values for which the criterion, minimised over the other parameters, rises by less than
-            the chi-square quantile; roots, one-sided at zero and at correlations of +-1. ``"wald"``: estimate +- z
-            standard errors for fixed effects; on the scale of log sd, log sigma and atanh correlation for variance
-            parameters that are asked for by name, refused at the boundary. ``"pivot"``: exact interval of variance
-            ratios and intraclass correlations from F (Wald 1940), whatever the other variances are. ``"bootstrap"``:
-            parametric, see `bootstrap`.
-        parameters : str or sequence of str, optional
-            Labels. By default all sds, correlations, sigma and fixed effects (profile, bootstrap), the fixed effects
-            (wald), all ratios and intraclass correlations that have a pivot (pivot). ``"ratio_g[x]"``, the variance of
-            an effect divided by sigma^2, and ``"icc_g[x]"``, ratio / (1 + ratio), can be asked for by all methods.
-        criterion : {"REML", "ML"}, optional
-            By default the one that was fitted. The REML profile of a fixed effect is that of the likelihood with the
-            other fixed effects integrated over a flat prior; the ML profile is the one of lme4.
-        kind : {"percentile", "basic"}
-            Of bootstrap intervals.
-        n : int
-            Simulated responses of a bootstrap.
-        random_seed : int or numpy.random.Generator, optional
-            Of a bootstrap.
+    Returns
+    -------
+    pandas.DataFrame, shape (rows, n)
+        Units of y; indexed as the rows kept.
 
-        Returns
-        -------
-        pandas.DataFrame
-            Columns ``conf_low``, ``conf_high``; indexed by label. ``attrs`` says how they were made.
+    Raises
+    ------
+    DesignError
+        Rows of the fit stand for several observations (``frequency=``); n is not positive.
+    FitError
+        random_seed is no seed.
 
-        Raises
-        ------
-        DesignError
-            The level is not strictly between 0 and 1; a label, method or criterion is unknown; the method has no
-            interval for a parameter (with the reason, and what to use instead).
-        FitError
-            The fit leaves no residual: the criterion has no finite minimum. (The pivot does not need one.)
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).fit()
+    >>> fit.refit_many(fit.simulate(10, random_seed=1)).ok.all()
+    np.True_
+    """
+    rng = generator(random_seed)
+    beta = np.asarray(fit._conditional.beta[0])
+    Y = simulate_responses(fit.design, fit.optimum.terms, fit.optimum.sigma, beta, _count(fit.design, n), rng)
+    return pd.DataFrame(Y, index=fit.design.index)
 
-        Warns
-        -----
-        BayesLMMWarning
-            Some of the parameters are not identified, with their names, or the fit is not a minimum.
 
-        Examples
-        --------
-        >>> import bayeslmm as bl
-        >>> fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).fit()
-        >>> fit.confint().round(2)
-                             conf_low  conf_high
-        sd_Batch[Intercept]     15.66     101.07
-        sigma                   38.23      67.66
-        Intercept             1486.45    1568.55
-        >>> fit.confint(method="pivot", parameters="icc_Batch").round(3)
-                              conf_low  conf_high
-        icc_Batch[Intercept]     0.084      0.848
-        """
-        level = check_level(level)
-        optimum = self._by_criterion(criterion)
-        choice("method", method, ("profile", "wald", "pivot", "bootstrap"), DesignError)
-        choice("kind", kind, ("percentile", "basic"), DesignError)
-        generator(random_seed), _count(self.design, n)
-        if method == "bootstrap":
-            return self.bootstrap(n, random_seed, criterion=criterion).confint(level, kind, parameters)
-        if method == "profile":
-            ends = methods.profile(self.design, self.cp, optimum, self._estimates_of(optimum), parameters, level)
-        elif method == "wald":
-            ends = methods.wald(self.design, self.cp, optimum, self._estimates_of(optimum), parameters, level)
-        else:
-            ends = methods.pivot(self.design, parameters, level)
-        ends.attrs.update(method=method, level=level)
-        if method != "pivot":
-            ends.attrs["criterion"] = "REML" if optimum.reml else "ML"
-        return readable(ends)
+def bootstrap(
+    fit: Fit,
+    n: int = 1000,
+    random_seed: int | np.random.Generator | None = None,
+    *,
+    criterion: Literal["REML", "ML"] | None = None,
+    workers: int = 1,
+) -> Bootstrap:
+    """Parametric bootstrap: simulate responses from the fit and refit the model to each.
 
-    def _estimates_of(self, optimum: Optimum) -> pd.Series:
-        if optimum is self.optimum:
-            return self.estimates()
-        known = all_parameters(self.design)
-        values = read_estimates(known, optimum.terms, optimum.sigma, self._beta_of(optimum))
-        return pd.Series(values, index=[p.label for p in known], name="estimate")
+    Parameters
+    ----------
+    n : int
+    random_seed : int or numpy.random.Generator, optional
+    criterion : {"REML", "ML"}, optional
+        By default the one that was fitted.
+    workers : int
+        Threads.
 
-    def _beta_of(self, optimum: Optimum) -> FloatArray:
-        if optimum is self.optimum:
-            return np.asarray(self._conditional.beta[0])
-        return np.asarray(conditional_means(self.cp, optimum.factors, optimum.factor).beta[0])
+    Returns
+    -------
+    Bootstrap
+        ``.draws``, ``.confint(level, kind)``, ``.share_singular``, ``.failed``.
 
-    def simulate(self, n: int = 1, random_seed: int | np.random.Generator | None = None) -> pd.DataFrame:
-        """Responses of the rows of the fit with new random effects and new residuals.
+    Raises
+    ------
+    DesignError
+        Rows of the fit stand for several observations (``frequency=``); n or workers is not positive.
+    FitError
+        The fit leaves no residual; random_seed is no seed.
 
-        Parameters
-        ----------
-        n : int
-        random_seed : int or numpy.random.Generator, optional
+    Warns
+    -----
+    BayesLMMWarning
+        Some parameters are not identified, with their names, or the fit is not a minimum.
 
-        Returns
-        -------
-        pandas.DataFrame, shape (rows, n)
-            Units of y; indexed as the rows kept.
-
-        Raises
-        ------
-        DesignError
-            Rows of the fit stand for several observations (``frequency=``); n is not positive.
-        FitError
-            random_seed is no seed.
-
-        Examples
-        --------
-        >>> import bayeslmm as bl
-        >>> fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).fit()
-        >>> fit.refit_many(fit.simulate(10, random_seed=1)).ok.all()
-        np.True_
-        """
-        rng = generator(random_seed)
-        beta = np.asarray(self._conditional.beta[0])
-        Y = simulate_responses(self.design, self.optimum.terms, self.optimum.sigma, beta, _count(self.design, n), rng)
-        return pd.DataFrame(Y, index=self.design.index)
-
-    def bootstrap(
-        self,
-        n: int = 1000,
-        random_seed: int | np.random.Generator | None = None,
-        *,
-        criterion: Literal["REML", "ML"] | None = None,
-        workers: int = 1,
-    ) -> Bootstrap:
-        """Parametric bootstrap: simulate responses from the fit and refit the model to each.
-
-        Parameters
-        ----------
-        n : int
-        random_seed : int or numpy.random.Generator, optional
-        criterion : {"REML", "ML"}, optional
-            By default the one that was fitted.
-        workers : int
-            Threads.
-
-        Returns
-        -------
-        Bootstrap
-            ``.draws``, ``.confint(level, kind)``, ``.share_singular``, ``.failed``.
-
-        Raises
-        ------
-        DesignError
-            Rows of the fit stand for several observations (``frequency=``); n or workers is not positive.
-        FitError
-            The fit leaves no residual; random_seed is no seed.
-
-        Warns
-        -----
-        BayesLMMWarning
-            Some parameters are not identified, with their names, or the fit is not a minimum.
-
-        Notes
-        -----
-        Near a zero variance percentile intervals are not to be relied on: at an estimate of zero, nothing but zero is
-        simulated from. `Bootstrap.confint` says so.
-        """
-        optimum, rng = self._by_criterion(criterion), generator(random_seed)
-        n, workers = _count(self.design, n), _threads(workers)
-        check_minimum(optimum, all_parameters(self.design))
-        beta = self._beta_of(optimum)
-        parts = [
-            Refits(self.design, optimum.reml, optima)
-            for optima in bootstrap_optima(
-                self.cp, optimum.terms, optimum.sigma, beta, n, rng,
-                reml=optimum.reml, fixed=self._fixed, workers=workers,
-            )
-        ]  # fmt: skip
-        status = [status for part in parts for status in part.optima.status]
-        return Bootstrap(
-            self.design,
-            self._estimates_of(optimum),
-            pd.concat([part.estimates() for part in parts], ignore_index=True),
-            tuple(one.name for one in status),
-            pd.Series([one.ok for one in status], dtype=bool),
-            pd.Series(np.concatenate([part.is_singular for part in parts])),
+    Notes
+    -----
+    Near a zero variance percentile intervals are not to be relied on: at an estimate of zero, nothing but zero is
+    simulated from. `Bootstrap.confint` says so.
+    """
+    optimum, rng = fit.by_criterion(criterion), generator(random_seed)
+    n, workers = _count(fit.design, n), _threads(workers)
+    check_minimum(optimum, all_parameters(fit.design))
+    beta = fit.beta_of(optimum)
+    parts = [
+        Refits(fit.design, optimum.reml, optima)
+        for optima in bootstrap_optima(
+            fit.cp, optimum.terms, optimum.sigma, beta, n, rng,
+            reml=optimum.reml, fixed=fit._fixed, workers=workers,
         )
+    ]  # fmt: skip
+    status = [status for part in parts for status in part.optima.status]
+    return Bootstrap(
+        fit.design,
+        fit.estimates_of(optimum),
+        pd.concat([part.estimates() for part in parts], ignore_index=True),
+        tuple(one.name for one in status),
+        pd.Series([one.ok for one in status], dtype=bool),
+        pd.Series(np.concatenate([part.is_singular for part in parts])),
+    )
+
+
+def tidy(fit: Fit, level: float = 0.95) -> pd.DataFrame:
+    """One row per parameter with broom.mixed's columns (effect, group, term, estimate, ...)."""
+    interval = or_nan(lambda: confint(fit, level), [p.label for p in fit._parameters])
+    errors = fit.std_error()
+    std_error = [errors.get(p.label, np.nan) if p.kind == "fixed" else np.nan for p in fit._parameters]
+    return tidy_table(fit._parameters, fit.estimates().to_numpy(), np.array(std_error), interval)
 
 
 def _count(design: Design, n: Any) -> int:

@@ -40,19 +40,60 @@ def standard_errors(draws: FloatArray, level: float, kind: str, dependent: bool,
     if size < _FEWEST:
         return dict.fromkeys(("mean", "sd", "median", "mode", "hdi_low", "hdi_high"), np.nan)
     factor = inflation * (dependence(draws) if dependent else 1.0)
-    with np.errstate(over="ignore", invalid="ignore"):
-        spread = float(draws.std())
-        scaled = (draws - draws.mean()) / (spread if spread > 0 else 1.0)
-        fourth = float(np.mean(scaled**4))
     low, high = interval_errors(draws, level, kind, factor)
     return {
-        "mean": factor * spread / np.sqrt(size),
-        "sd": factor * spread * np.sqrt(max(fourth - 1.0, 0.0) / (4.0 * size)),
+        "mean": factor * _spread(draws) / np.sqrt(size),
+        "sd": factor * _sd_error(draws),
         "median": quantile_error(draws, 0.5, factor),
         "mode": factor * mode_error(draws, kind),
         "hdi_low": low,
         "hdi_high": high,
     }
+
+
+def effect_errors(draws: FloatArray, measured: str | float, dependent: bool, inflation: float) -> FloatArray:
+    """Standard errors of one summary of many quantities.
+
+    Parameters
+    ----------
+    draws : FloatArray, shape (S, ...)
+        In the order of the chains.
+    measured : {"mean", "sd"} or float
+        The summary; a number is the probability of a quantile.
+    dependent : bool
+    inflation : float
+        As in `standard_errors`.
+
+    Returns
+    -------
+    FloatArray, shape (...)
+    """
+    out = np.empty(draws.shape[1:])
+    for place in np.ndindex(*out.shape):
+        own = draws[(slice(None), *place)]
+        factor = inflation * (dependence(own) if dependent else 1.0)
+        if own.size < _FEWEST:
+            out[place] = np.nan
+        elif measured == "mean":
+            out[place] = factor * _spread(own) / np.sqrt(own.size)
+        elif measured == "sd":
+            out[place] = factor * _sd_error(own)
+        else:
+            out[place] = quantile_error(own, float(measured), factor)
+    return out
+
+
+def _spread(draws: FloatArray) -> float:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(draws.std())
+
+
+def _sd_error(draws: FloatArray) -> float:
+    """Of independent draws, from their fourth moment."""
+    spread = _spread(draws)
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = (draws - draws.mean()) / (spread if spread > 0 else 1.0)
+        return float(spread * np.sqrt(max(float(np.mean(scaled**4)) - 1.0, 0.0) / (4.0 * draws.size)))
 
 
 def dependence(draws: FloatArray) -> float:

@@ -13,15 +13,15 @@ from scipy.special import ndtri
 
 from bayeslmm.arguments import choice, generator, labels, shown
 from bayeslmm.bayes.predictive import Request, check_prior_draws, posterior_predictive, predictive_draws, prior_tree
-from bayeslmm.bayes.priors import Priors
 from bayeslmm.design.design import Design
 from bayeslmm.design.looks import twins
 from bayeslmm.design.newdata import RowLevels, Rows, new_rows, own_rows
 from bayeslmm.design.readable import readable
 from bayeslmm.errors import BayesLMMWarning, DesignError
 from bayeslmm.inference.prediction import new_level_variance, prediction_variance
-from bayeslmm.likelihood import Conditional, CrossProducts
-from bayeslmm.reml import Optimum
+from bayeslmm.results.checks import group_log_likelihood
+from bayeslmm.results.draws import Draws
+from bayeslmm.results.fit import Fit
 from bayeslmm.results.intervals import check_level
 from bayeslmm.types import AnyArray, FloatArray
 
@@ -38,275 +38,257 @@ _GROUPS = ("posterior_predictive", "log_likelihood", "integrated_log_likelihood"
 _SHOWN = 8
 
 
-class FitPredictions:
-    """Predictions of a REML or ML fit."""
+def predict_fit(
+    fit: Fit,
+    newdata: Any = None,
+    *,
+    kind: Kind = "mean",
+    random: Random = "all",
+    new_levels: NewLevels = "error",
+    level: float = 0.95,
+    weights: Any = None,
+    random_seed: int | np.random.Generator | None = None,
+) -> pd.DataFrame:
+    """Predictions with standard errors and intervals.
 
-    design: Design
-    cp: CrossProducts
-    optimum: Optimum
+    Parameters
+    ----------
+    newdata : pandas, polars or pyarrow table, optional
+        The rows of the model by default. The response is not needed. Transformations such as ``scale(x)`` use the
+        means, standard deviations and knots of the model's own data.
+    kind : {"mean", "observation"}
+        The mean at a row, with a confidence interval; or a new observation there, with a prediction interval that
+        has the residual variance ``sigma^2 / weight`` in it.
+    random : "all", None, "new" or sequence of str
+        Which random effects are part of the prediction. ``"all"``: those of the row's levels. None: none, the
+        typical group (all effects zero). A name or names of grouping factors: theirs, all others zero. ``"new"``:
+        every level is taken for one never seen, whatever its name: predictions for the population of groups.
+    new_levels : {"error", "sample", "zero"}
+        What a level of a grouping factor that the data did not have means: an error; a group drawn from the
+        distribution between groups, whose variance widens the interval; or the typical group.
+    level : float
+        Of the intervals.
+    weights : str or array, optional
+        Precision weights of the new rows, for ``kind="observation"``; by default the expression that the model was
+        given.
+    random_seed : int or Generator, optional
+        As for a posterior, of which some predictions are drawn; those of a fit are exact and use none.
 
-    @property
-    def _conditional(self) -> Conditional:
-        """Estimates of the fixed and predictions of the random effects."""
-        raise NotImplementedError
+    Returns
+    -------
+    pandas.DataFrame
+        ``estimate``, ``std_error``, ``conf_low``, ``conf_high``; index as `newdata`, nan in rows with missing
+        values. The standard error is that of prediction minus truth with fixed and random effects estimated
+        together (Henderson), theta taken as known; intervals are normal.
 
-    def predict(
-        self,
-        newdata: Any = None,
-        *,
-        kind: Kind = "mean",
-        random: Random = "all",
-        new_levels: NewLevels = "error",
-        level: float = 0.95,
-        weights: Any = None,
-        random_seed: int | np.random.Generator | None = None,
-    ) -> pd.DataFrame:
-        """Predictions with standard errors and intervals.
+    Raises
+    ------
+    DesignError
+        A missing column, unknown levels, an argument that is not one of those above.
 
-        Parameters
-        ----------
-        newdata : pandas, polars or pyarrow table, optional
-            The rows of the model by default. The response is not needed. Transformations such as ``scale(x)`` use the
-            means, standard deviations and knots of the model's own data.
-        kind : {"mean", "observation"}
-            The mean at a row, with a confidence interval; or a new observation there, with a prediction interval that
-            has the residual variance ``sigma^2 / weight`` in it.
-        random : "all", None, "new" or sequence of str
-            Which random effects are part of the prediction. ``"all"``: those of the row's levels. None: none, the
-            typical group (all effects zero). A name or names of grouping factors: theirs, all others zero. ``"new"``:
-            every level is taken for one never seen, whatever its name: predictions for the population of groups.
-        new_levels : {"error", "sample", "zero"}
-            What a level of a grouping factor that the data did not have means: an error; a group drawn from the
-            distribution between groups, whose variance widens the interval; or the typical group.
-        level : float
-            Of the intervals.
-        weights : str or array, optional
-            Precision weights of the new rows, for ``kind="observation"``; by default the expression that the model was
-            given.
-        random_seed : int or Generator, optional
-            As for a posterior, of which some predictions are drawn; those of a fit are exact and use none.
+    Warns
+    -----
+    BayesLMMWarning
+        Rows with missing values.
 
-        Returns
-        -------
-        pandas.DataFrame
-            ``estimate``, ``std_error``, ``conf_low``, ``conf_high``; index as `newdata`, nan in rows with missing
-            values. The standard error is that of prediction minus truth with fixed and random effects estimated
-            together (Henderson), theta taken as known; intervals are normal.
-
-        Raises
-        ------
-        DesignError
-            A missing column, unknown levels, an argument that is not one of those above.
-
-        Warns
-        -----
-        BayesLMMWarning
-            Rows with missing values.
-
-        Examples
-        --------
-        >>> import bayeslmm as bl, pandas as pd
-        >>> fit = bl.Model("Reaction ~ Days + (Days | Subject)", bl.load_dataset("sleepstudy")).fit()
-        >>> at = pd.DataFrame({"Days": [10, 10], "Subject": ["308", "new"]})
-        >>> fit.predict(at, new_levels="sample").round(1)
-           estimate  std_error  conf_low  conf_high
-        0     450.3       15.9     419.3      481.4
-        1     356.1       67.6     223.6      488.5
-        """
-        check_level(level)
-        generator(random_seed, error=DesignError)
-        rows, request = _asked(self.design, newdata, kind, random, new_levels, weights)
-        mean = self._mean(rows, request)
-        variance = prediction_variance(self.cp, self.optimum.factors, self.optimum.factor, rows, request.groups)
-        if request.sample_new:
-            levels = {k: (t.group, self.design.groupings[t.group].n_levels) for k, t in enumerate(self.design.terms)}
-            asked = {k: value for k, value in levels.items() if value[0] in request.groups}
-            variance = variance + new_level_variance(self.optimum.terms, rows, asked)
-        if request.observation:
-            variance = variance + (1.0 if rows.weights is None else 1.0 / rows.weights)
-        error = self.optimum.sigma * np.sqrt(variance)
-        half = float(ndtri(0.5 + level / 2)) * error
-        return _frame(rows, np.column_stack([mean, error, mean - half, mean + half]))
-
-    def _mean(self, rows: Rows, request: Request) -> FloatArray:
-        mean = rows.X @ self._conditional.beta[0]
-        if rows.offset is not None:
-            mean = mean + rows.offset
-        for block, b in zip(self.cp.blocks, self._conditional.b, strict=True):
-            name = block.grouping.name
-            if name in request.groups:
-                codes = rows.levels[name].codes
-                known = codes < block.n_levels
-                Z = np.concatenate([rows.Z[k] for k in block.terms], axis=1)
-                mean = mean + np.where(known, (Z * b[0][np.where(known, codes, 0)]).sum(1), 0.0)
-        return np.asarray(mean)
+    Examples
+    --------
+    >>> import bayeslmm as bl, pandas as pd
+    >>> fit = bl.Model("Reaction ~ Days + (Days | Subject)", bl.load_dataset("sleepstudy")).fit()
+    >>> at = pd.DataFrame({"Days": [10, 10], "Subject": ["308", "new"]})
+    >>> fit.predict(at, new_levels="sample").round(1)
+       estimate  std_error  conf_low  conf_high
+    0     450.3       15.9     419.3      481.4
+    1     356.1       67.6     223.6      488.5
+    """
+    check_level(level)
+    generator(random_seed, error=DesignError)
+    rows, request = _asked(fit.design, newdata, kind, random, new_levels, weights)
+    mean = _mean(fit, rows, request)
+    variance = prediction_variance(fit.cp, fit.optimum.factors, fit.optimum.factor, rows, request.groups)
+    if request.sample_new:
+        levels = {k: (t.group, fit.design.groupings[t.group].n_levels) for k, t in enumerate(fit.design.terms)}
+        asked = {k: value for k, value in levels.items() if value[0] in request.groups}
+        variance = variance + new_level_variance(fit.optimum.terms, rows, asked)
+    if request.observation:
+        variance = variance + (1.0 if rows.weights is None else 1.0 / rows.weights)
+    error = fit.optimum.sigma * np.sqrt(variance)
+    half = float(ndtri(0.5 + level / 2)) * error
+    return _frame(rows, np.column_stack([mean, error, mean - half, mean + half]))
 
 
-class PosteriorPredictions:
-    """Predictions of a posterior, and the groups of its DataTree that are drawn from it or from the prior."""
+def _mean(fit: Fit, rows: Rows, request: Request) -> FloatArray:
+    mean = rows.X @ fit._conditional.beta[0]
+    if rows.offset is not None:
+        mean = mean + rows.offset
+    for block, b in zip(fit.cp.blocks, fit._conditional.b, strict=True):
+        name = block.grouping.name
+        if name in request.groups:
+            codes = rows.levels[name].codes
+            known = codes < block.n_levels
+            Z = np.concatenate([rows.Z[k] for k in block.terms], axis=1)
+            mean = mean + np.where(known, (Z * b[0][np.where(known, codes, 0)]).sum(1), 0.0)
+    return np.asarray(mean)
 
-    design: Design
-    data: Any
-    priors: Priors
 
-    def group_log_likelihood(self) -> DataArray:
-        """Log density of each group's rows with its effects integrated out."""
-        raise NotImplementedError
+def predict_posterior(
+    post: Draws,
+    newdata: Any = None,
+    *,
+    kind: Kind = "mean",
+    random: Random = "all",
+    new_levels: NewLevels = "error",
+    level: float = 0.95,
+    weights: Any = None,
+    random_seed: int | np.random.Generator | None = None,
+) -> pd.DataFrame:
+    """Predictions with posterior standard deviations and intervals; arguments as for a fit.
 
-    def predict(
-        self,
-        newdata: Any = None,
-        *,
-        kind: Kind = "mean",
-        random: Random = "all",
-        new_levels: NewLevels = "error",
-        level: float = 0.95,
-        weights: Any = None,
-        random_seed: int | np.random.Generator | None = None,
-    ) -> pd.DataFrame:
-        """Predictions with posterior standard deviations and intervals; arguments as for a fit.
+    Parameters
+    ----------
+    newdata : pandas, polars or pyarrow table, optional
+        The rows of the model by default.
+    kind : {"mean", "observation"}
+        The mean at a row, with a credible interval; or a new observation, with a prediction interval.
+    random : "all", None, "new" or sequence of str
+        Random effects of the row's levels; none (the typical group); those of some grouping factors; or every level
+        taken for one never seen (averaged over the population of groups).
+    new_levels : {"error", "sample", "zero"}
+        What to make of levels that the data did not have. ``"sample"`` draws their effects given every draw of the
+        variances: rows of one new level share them, different new levels are independent.
+    level : float
+    weights : str or array, optional
+        Precision weights of the new rows, for ``kind="observation"``.
+    random_seed : int or Generator, optional
+        For new levels and new observations.
 
-        Parameters
-        ----------
-        newdata : pandas, polars or pyarrow table, optional
-            The rows of the model by default.
-        kind : {"mean", "observation"}
-            The mean at a row, with a credible interval; or a new observation, with a prediction interval.
-        random : "all", None, "new" or sequence of str
-            Random effects of the row's levels; none (the typical group); those of some grouping factors; or every level
-            taken for one never seen (averaged over the population of groups).
-        new_levels : {"error", "sample", "zero"}
-            What to make of levels that the data did not have. ``"sample"`` draws their effects given every draw of the
-            variances: rows of one new level share them, different new levels are independent.
-        level : float
-        weights : str or array, optional
-            Precision weights of the new rows, for ``kind="observation"``.
-        random_seed : int or Generator, optional
-            For new levels and new observations.
+    Returns
+    -------
+    pandas.DataFrame
+        ``estimate`` (posterior mean of the mean), ``std_error`` (standard deviation), ``conf_low`` and
+        ``conf_high`` (equal-tailed); index as `newdata`, nan in rows with missing values.
 
-        Returns
-        -------
-        pandas.DataFrame
-            ``estimate`` (posterior mean of the mean), ``std_error`` (standard deviation), ``conf_low`` and
-            ``conf_high`` (equal-tailed); index as `newdata`, nan in rows with missing values.
+    Raises
+    ------
+    DesignError
+        A missing column, unknown levels, an argument that is not one of those above.
+    FitError
+        The draws of random effects that are needed were not kept.
 
-        Raises
-        ------
-        DesignError
-            A missing column, unknown levels, an argument that is not one of those above.
-        FitError
-            The draws of random effects that are needed were not kept.
+    Warns
+    -----
+    BayesLMMWarning
+        Rows with missing values.
 
-        Warns
-        -----
-        BayesLMMWarning
-            Rows with missing values.
+    Examples
+    --------
+    >>> import bayeslmm as bl, pandas as pd
+    >>> post = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).sample(random_seed=1)
+    >>> table = post.predict(pd.DataFrame({"Batch": ["A", "new"]}), new_levels="sample", random_seed=2)
+    >>> table["estimate"].round(-1).tolist()
+    [1510.0, 1530.0]
+    """
+    check_level(level)
+    rows, request = _asked(post.design, newdata, kind, random, new_levels, weights)
+    ends = [0.5 - level / 2, 0.5 + level / 2]
+    out = np.empty((rows.n, 4))
+    posterior = post.data["posterior"].to_dataset()
+    rng = generator(random_seed, error=DesignError)
+    for part, mean, drawn in predictive_draws(post.design, posterior, rows, request, rng):
+        out[part, 0], out[part, 1] = mean.mean(0), drawn.std(0, ddof=1)
+        out[part, 2:] = np.quantile(drawn, ends, axis=0).T
+    return _frame(rows, out)
 
-        Examples
-        --------
-        >>> import bayeslmm as bl, pandas as pd
-        >>> post = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).sample(random_seed=1)
-        >>> table = post.predict(pd.DataFrame({"Batch": ["A", "new"]}), new_levels="sample", random_seed=2)
-        >>> table["estimate"].round(-1).tolist()
-        [1510.0, 1530.0]
-        """
-        check_level(level)
-        rows, request = _asked(self.design, newdata, kind, random, new_levels, weights)
-        ends = [0.5 - level / 2, 0.5 + level / 2]
-        out = np.empty((rows.n, 4))
-        posterior = self.data["posterior"].to_dataset()
-        rng = generator(random_seed, error=DesignError)
-        for part, mean, drawn in predictive_draws(self.design, posterior, rows, request, rng):
-            out[part, 0], out[part, 1] = mean.mean(0), drawn.std(0, ddof=1)
-            out[part, 2:] = np.quantile(drawn, ends, axis=0).T
-        return _frame(rows, out)
 
-    def predict_draws(
-        self,
-        newdata: Any = None,
-        *,
-        kind: Kind = "mean",
-        random: Random = "all",
-        new_levels: NewLevels = "error",
-        weights: Any = None,
-        random_seed: int | np.random.Generator | None = None,
-    ) -> DataArray:
-        """All draws of the predictions; arguments as for `predict`.
+def predict_draws(
+    post: Draws,
+    newdata: Any = None,
+    *,
+    kind: Kind = "mean",
+    random: Random = "all",
+    new_levels: NewLevels = "error",
+    weights: Any = None,
+    random_seed: int | np.random.Generator | None = None,
+) -> DataArray:
+    """All draws of the predictions; arguments as for `predict`.
 
-        Returns
-        -------
-        xarray.DataArray
-            Dims chain, draw, obs; obs has the labels of `newdata`'s rows where they are numbers or texts that identify
-            them, else their positions. nan in rows with missing values.
+    Returns
+    -------
+    xarray.DataArray
+        Dims chain, draw, obs; obs has the labels of `newdata`'s rows where they are numbers or texts that identify
+        them, else their positions. nan in rows with missing values.
 
-        Examples
-        --------
-        >>> import bayeslmm as bl, pandas as pd
-        >>> post = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).sample(random_seed=1)
-        >>> draws = post.predict_draws(pd.DataFrame({"Batch": ["A", "B"]}))
-        >>> dict(draws.sizes)
-        {'chain': 4, 'draw': 1000, 'obs': 2}
-        """
-        from xarray import DataArray
+    Examples
+    --------
+    >>> import bayeslmm as bl, pandas as pd
+    >>> post = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).sample(random_seed=1)
+    >>> draws = post.predict_draws(pd.DataFrame({"Batch": ["A", "B"]}))
+    >>> dict(draws.sizes)
+    {'chain': 4, 'draw': 1000, 'obs': 2}
+    """
+    from xarray import DataArray
 
-        rows, request = _asked(self.design, newdata, kind, random, new_levels, weights)
-        posterior = self.data["posterior"].to_dataset()
-        sigma = posterior["sigma"]
-        values = np.full((sigma.size, rows.complete.size), np.nan)
-        places = np.flatnonzero(rows.complete)
-        rng = generator(random_seed, error=DesignError)
-        for part, _, drawn in predictive_draws(self.design, posterior, rows, request, rng):
-            values[:, places[part]] = drawn
-        coords = {"chain": sigma["chain"].to_numpy(), "draw": sigma["draw"].to_numpy(), "obs": _obs_labels(rows.index)}
-        return DataArray(values.reshape(*sigma.shape, -1), coords, ("chain", "draw", "obs"), name=self.design.response)
+    rows, request = _asked(post.design, newdata, kind, random, new_levels, weights)
+    posterior = post.data["posterior"].to_dataset()
+    sigma = posterior["sigma"]
+    values = np.full((sigma.size, rows.complete.size), np.nan)
+    places = np.flatnonzero(rows.complete)
+    rng = generator(random_seed, error=DesignError)
+    for part, _, drawn in predictive_draws(post.design, posterior, rows, request, rng):
+        values[:, places[part]] = drawn
+    coords = {"chain": sigma["chain"].to_numpy(), "draw": sigma["draw"].to_numpy(), "obs": _obs_labels(rows.index)}
+    return DataArray(values.reshape(*sigma.shape, -1), coords, ("chain", "draw", "obs"), name=post.design.response)
 
-    def add_groups(self, *groups: str, draws: int = 1000, random_seed: int | np.random.Generator | None = None) -> Any:
-        """A new posterior whose `data` has further groups.
 
-        Parameters
-        ----------
-        *groups : {"posterior_predictive", "log_likelihood", "integrated_log_likelihood", "prior", "prior_predictive"}
-            Arrays of draws times rows, but for the prior and for the integrated log likelihood, which has draws times
-            levels: that of a level's rows with its effects integrated out (``post.group_log_likelihood()``).
-        draws : int
-            Draws from the prior.
-        random_seed : int or Generator, optional
+def add_groups[D: Draws](
+    post: D, *groups: str, draws: int = 1000, random_seed: int | np.random.Generator | None = None
+) -> D:
+    """A new posterior whose `data` has further groups.
 
-        Returns
-        -------
-        Posterior
+    Parameters
+    ----------
+    *groups : {"posterior_predictive", "log_likelihood", "integrated_log_likelihood", "prior", "prior_predictive"}
+        Arrays of draws times rows, but for the prior and for the integrated log likelihood, which has draws times
+        levels: that of a level's rows with its effects integrated out (``post.group_log_likelihood()``).
+    draws : int
+        Draws from the prior.
+    random_seed : int or Generator, optional
 
-        Raises
-        ------
-        DesignError
-            Another name, or `draws` is no positive whole number.
-        FitError
-            ``"integrated_log_likelihood"`` with crossed factors: no groups of rows are independent.
-        PriorError
-            A group of the prior, which is improper: sample with ``priors="weak"``.
-        """
-        for name in groups:
-            if not isinstance(name, str) or name not in _GROUPS:
-                raise DesignError(f"There is no group {shown(name)} to add. Known: {', '.join(_GROUPS)}.")
-        check_prior_draws(draws)
-        rng = generator(random_seed, error=DesignError)
-        tree = self.data.copy()
-        if "posterior_predictive" in groups:
-            tree = posterior_predictive(self.design, tree, rng)
-        if "log_likelihood" in groups:
-            from bayeslmm.bayes.datatree import add_log_likelihood
+    Returns
+    -------
+    Posterior
 
-            tree = add_log_likelihood(tree, self.design)
-        if "integrated_log_likelihood" in groups:
-            from xarray import DataTree
+    Raises
+    ------
+    DesignError
+        Another name, or `draws` is no positive whole number.
+    FitError
+        ``"integrated_log_likelihood"`` with crossed factors: no groups of rows are independent.
+    PriorError
+        A group of the prior, which is improper: sample with ``priors="weak"``.
+    """
+    for name in groups:
+        if not isinstance(name, str) or name not in _GROUPS:
+            raise DesignError(f"There is no group {shown(name)} to add. Known: {', '.join(_GROUPS)}.")
+    check_prior_draws(draws)
+    rng = generator(random_seed, error=DesignError)
+    tree = post.data.copy()
+    if "posterior_predictive" in groups:
+        tree = posterior_predictive(post.design, tree, rng)
+    if "log_likelihood" in groups:
+        from bayeslmm.bayes.datatree import add_log_likelihood
 
-            tree["integrated_log_likelihood"] = DataTree(self.group_log_likelihood().to_dataset())
-        wanted = [name for name in ("prior", "prior_predictive") if name in groups]
-        if wanted:
-            prior = prior_tree(self.design, self.priors, draws, rng, predictive="prior_predictive" in groups)
-            for name in wanted:
-                tree[name] = prior[name]
-        return replace(self, data=tree)  # type: ignore[type-var]
+        tree = add_log_likelihood(tree, post.design)
+    if "integrated_log_likelihood" in groups:
+        from xarray import DataTree
+
+        tree["integrated_log_likelihood"] = DataTree(group_log_likelihood(post).to_dataset())
+    wanted = [name for name in ("prior", "prior_predictive") if name in groups]
+    if wanted:
+        prior = prior_tree(post.design, post.priors, draws, rng, predictive="prior_predictive" in groups)
+        for name in wanted:
+            tree[name] = prior[name]
+    return replace(post, data=tree)
 
 
 def _asked(

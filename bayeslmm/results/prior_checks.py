@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,249 +12,225 @@ import pandas as pd
 from bayeslmm.arguments import labels as texts
 from bayeslmm.arguments import real, shown
 from bayeslmm.bayes.layout import make_layout
-from bayeslmm.bayes.log_likelihood import VarianceDraws, marginal_log_likelihood, variance_draws
+from bayeslmm.bayes.log_likelihood import marginal_log_likelihood
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.sensitivity import Reweighted, log_prior, overridden, reweight, scaled_priors
 from bayeslmm.design.readable import readable
 from bayeslmm.errors import ConvergenceWarning, DesignError
 from bayeslmm.numerics.resample import systematic
+from bayeslmm.results.draws import Draws
 from bayeslmm.results.intervals import check_level, hdi
 from bayeslmm.results.labels import Parameter, find
 from bayeslmm.results.negligible import check_delta, column_size
-from bayeslmm.types import FloatArray
 
 if TYPE_CHECKING:
     from xarray import DataTree
 
-    from bayeslmm.design.design import Design
-    from bayeslmm.likelihood import CrossProducts
 
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
 # An sd below this share of sigma (per sd of its column) is called small.
 _SMALL = 0.1
 
 
-class PriorChecks:
-    """Methods of a `Posterior` about its priors."""
+def psense(post: Draws, *, threshold: float = 0.05) -> pd.DataFrame:
+    """Sensitivity of every parameter to a change of the power of the prior and of the likelihood.
 
-    if TYPE_CHECKING:
-        design: Design
-        data: Any
-        priors: Priors
-        method: str
-        diagnostics: Any
+    Parameters
+    ----------
+    threshold : float
+        Sensitivities above it count.
 
-        @property
-        def _parameters(self) -> tuple[Parameter, ...]: ...
+    Returns
+    -------
+    DataFrame
+        Columns prior, likelihood, diagnosis. The prior is that of sds, correlations, sigma and fixed effects
+        (flat parts count nothing); the likelihood has the random effects integrated out.
 
-        @property
-        def cross_products(self) -> CrossProducts: ...
+    References
+    ----------
+    Kallioinen, Paananen, Burkner & Vehtari (2024), Statistics and Computing 34, 57.
 
-        def _draws(self, p: Parameter) -> FloatArray: ...
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> post = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).sample(1000, random_seed=1)
+    >>> post.psense()["diagnosis"].tolist()
+    ['prior and data may disagree', 'ok', 'ok']
+    """
+    from arviz_stats import psense
 
-    @cached_property
-    def _variance_draws(self) -> VarianceDraws:
-        posterior = self.data["posterior"]
-        names = [str(name) for name in posterior.data_vars if not str(name).startswith("b_")]
-        return variance_draws(self.design, {name: posterior[name].to_numpy() for name in names}, self.priors.changes)
+    real("threshold", threshold, least=0.0, error=DesignError)
+    tree = power_tree(post)
+    found = {}
+    for name in ("prior", "likelihood"):
+        if name == "prior" and np.ptp(tree["log_prior"]["log_prior"].to_numpy()) == 0:
+            # Flat throughout: there is nothing to scale, and ArviZ would look for the tail of a constant.
+            found[name] = [0.0] * len(post._parameters)
+            continue
+        values = psense(tree, group=name)
+        found[name] = [float(np.asarray(values[_variable(post, p)]).ravel()[p.column]) for p in post._parameters]
+    frame = pd.DataFrame(found, index=[p.label for p in post._parameters])
+    prior, likelihood = frame["prior"] >= threshold, frame["likelihood"] >= threshold
+    frame["diagnosis"] = np.select(
+        [prior & likelihood, prior], ["prior and data may disagree", "strong prior or weak data"], "ok"
+    )
+    return readable(frame)
 
-    def _by_chain(self, values: FloatArray) -> FloatArray:
-        shape = self.data["posterior"]["sigma"].shape
-        return values.reshape(*shape, *values.shape[1:])
 
-    def psense(self, *, threshold: float = 0.05) -> pd.DataFrame:
-        """Sensitivity of every parameter to a change of the power of the prior and of the likelihood.
+def power_tree(post: Draws) -> DataTree:
+    """DataTree with what ArviZ's functions on power-scaling need.
 
-        Parameters
-        ----------
-        threshold : float
-            Sensitivities above it count.
+    Returns
+    -------
+    xarray.DataTree
+        Groups posterior (without random effects), log_prior and log_likelihood, both one number per draw.
+    """
+    from arviz_base import from_dict
 
-        Returns
-        -------
-        DataFrame
-            Columns prior, likelihood, diagnosis. The prior is that of sds, correlations, sigma and fixed effects
-            (flat parts count nothing); the likelihood has the random effects integrated out.
+    posterior = post.data["posterior"]
+    names = [str(name) for name in posterior.data_vars if not str(name).startswith("b_")]
+    draws = post._variance_draws
+    prior = log_prior(post.design, post.priors, draws)
+    likelihood = marginal_log_likelihood(post.cross_products, draws.factors, draws.sigma, draws.beta)
+    return from_dict(
+        {
+            "posterior": {name: posterior[name].to_numpy() for name in names},
+            "log_prior": {"log_prior": post._by_chain(prior)},
+            "log_likelihood": {make_layout(post.design).response: post._by_chain(likelihood)},
+        },
+        coords={str(k): v.to_numpy() for k, v in posterior.coords.items() if k not in ("chain", "draw")},
+        dims={name: [str(d) for d in posterior[name].dims[2:]] for name in names},
+    )
 
-        References
-        ----------
-        Kallioinen, Paananen, Burkner & Vehtari (2024), Statistics and Computing 34, 57.
 
-        Examples
-        --------
-        >>> import bayeslmm as bl
-        >>> post = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).sample(1000, random_seed=1)
-        >>> post.psense()["diagnosis"].tolist()
-        ['prior and data may disagree', 'ok', 'ok']
-        """
-        from arviz_stats import psense
+def _variable(post: Draws, p: Parameter) -> str:
+    if p.kind in ("sigma", "fixed"):
+        return "sigma" if p.kind == "sigma" else "beta"
+    own = next(g for g in make_layout(post.design).groups if g.labels.group == p.group)
+    return own.sd if p.kind == "sd" else own.corr
 
-        real("threshold", threshold, least=0.0, error=DesignError)
-        tree = self.power_tree()
-        found = {}
-        for name in ("prior", "likelihood"):
-            if name == "prior" and np.ptp(tree["log_prior"]["log_prior"].to_numpy()) == 0:
-                # Flat throughout: there is nothing to scale, and ArviZ would look for the tail of a constant.
-                found[name] = [0.0] * len(self._parameters)
-                continue
-            values = psense(tree, group=name)
-            found[name] = [float(np.asarray(values[self._variable(p)]).ravel()[p.column]) for p in self._parameters]
-        frame = pd.DataFrame(found, index=[p.label for p in self._parameters])
-        prior, likelihood = frame["prior"] >= threshold, frame["likelihood"] >= threshold
-        frame["diagnosis"] = np.select(
-            [prior & likelihood, prior], ["prior and data may disagree", "strong prior or weak data"], "ok"
+
+def prior_sweep(
+    post: Draws,
+    priors: Mapping[str, Any] | None = None,
+    *,
+    scales: Sequence[float] = SCALES,
+    parameters: Sequence[str] | None = None,
+    delta: float | None = None,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """The posterior under other priors, by reweighting the draws.
+
+    Parameters
+    ----------
+    priors : mapping, optional
+        Name to what ``sample(priors=...)`` takes, or to one prior for every group sd. A mapping changes the
+        priors that it names and leaves the others of this posterior.
+    scales : sequence of float
+        Without `priors`: factors on the scales of the priors of `parameters`.
+    parameters : sequence of str, optional
+        Labels of the sds (or ``"sigma"``) whose priors are scaled; all group sds by default. One label will do.
+    delta : float, optional
+        For P(sd < delta); by default a tenth of the posterior mean of sigma, per sd of the column (per root
+        mean square where the model depends on its zero).
+    level : float
+        Of the highest-density intervals.
+
+    Returns
+    -------
+    DataFrame
+        One row per prior and parameter: mean, sd, interval, P(sd < delta); log of the evidence relative to that
+        of this posterior's priors; Pareto k, effective number of draws, and whether these say that the row can
+        be relied on.
+
+    Raises
+    ------
+    DesignError
+        `priors` is no mapping or empty, no `scales` or `parameters`, unknown labels, a negative `delta`.
+    PriorError
+        A prior that the model cannot have, a scale that is not positive, or a prior without one.
+
+    Warns
+    -----
+    ConvergenceWarning
+        Some rows cannot: sample with these priors instead.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> post = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).sample(2000, random_seed=1)
+    >>> sweep = post.prior_sweep({"half-normal": bl.HalfNormal(60), "exponential": bl.Exponential(60)})
+    >>> sweep.loc[("half-normal", "sd_Batch[Intercept]"), "reliable"].item()
+    True
+    """
+    check_level(level)
+    check_delta(delta)
+    rows = []
+    for name, changed in _swept(post, priors, scales, parameters):
+        weighed = reweight(post.design, post.priors, changed, post._variance_draws)
+        rows += [_swept_row(post, name, p, weighed, delta, level) for p in post._parameters]
+    frame = pd.DataFrame(rows).set_index(["prior", "parameter"])
+    bad = list(dict.fromkeys(frame.index[~frame["reliable"]].get_level_values(0)))
+    if bad:
+        warnings.warn(
+            f"The draws cannot tell the posterior under {', '.join(bad)} (Pareto k above 0.7 or few effective "
+            "draws): these priors put mass where there are no draws. Sample with them: sample(priors=...).",
+            ConvergenceWarning,
+            stacklevel=2,
         )
-        return readable(frame)
+    return readable(frame)
 
-    def power_tree(self) -> DataTree:
-        """DataTree with what ArviZ's functions on power-scaling need.
 
-        Returns
-        -------
-        xarray.DataTree
-            Groups posterior (without random effects), log_prior and log_likelihood, both one number per draw.
-        """
-        from arviz_base import from_dict
+def _swept(
+    post: Draws, priors: Mapping[str, Any] | None, scales: Sequence[float], labels: Sequence[str] | None
+) -> list[tuple[str, Priors]]:
+    if priors is not None:
+        _check_mapping(priors)
+        return [(str(name), overridden(post.design, post.priors, spec)) for name, spec in priors.items()]
+    chosen = [p for p in post._parameters if p.kind == "sd"]
+    if labels is not None:
+        chosen = [
+            find(post.design, label, post.priors)
+            for label in _some("parameters", texts("parameters", labels, error=DesignError))
+        ]
+        odd = [p.label for p in chosen if p.kind not in ("sd", "sigma")]
+        if odd:
+            raise DesignError(f"{', '.join(odd)}: only priors of standard deviations have scales. Name sds.")
+    places = [(p.position, p.effects[0]) for p in chosen if p.kind == "sd"]
+    sigma = any(p.kind == "sigma" for p in chosen)
+    factors = _some("scales", scales)
+    swept = [scaled_priors(post.design, post.priors, s, places, sigma) for s in factors]
+    return [(f"scale x {s:g}", changed) for s, changed in zip(factors, swept, strict=True)]
 
-        posterior = self.data["posterior"]
-        names = [str(name) for name in posterior.data_vars if not str(name).startswith("b_")]
-        draws = self._variance_draws
-        prior = log_prior(self.design, self.priors, draws)
-        likelihood = marginal_log_likelihood(self.cross_products, draws.factors, draws.sigma, draws.beta)
-        return from_dict(
-            {
-                "posterior": {name: posterior[name].to_numpy() for name in names},
-                "log_prior": {"log_prior": self._by_chain(prior)},
-                "log_likelihood": {make_layout(self.design).response: self._by_chain(likelihood)},
-            },
-            coords={str(k): v.to_numpy() for k, v in posterior.coords.items() if k not in ("chain", "draw")},
-            dims={name: [str(d) for d in posterior[name].dims[2:]] for name in names},
-        )
 
-    def _variable(self, p: Parameter) -> str:
-        if p.kind in ("sigma", "fixed"):
-            return "sigma" if p.kind == "sigma" else "beta"
-        own = next(g for g in make_layout(self.design).groups if g.labels.group == p.group)
-        return own.sd if p.kind == "sd" else own.corr
+def _swept_row(
+    post: Draws, name: str, p: Parameter, weighed: Reweighted, delta: float | None, level: float
+) -> dict[str, Any]:
+    draws, w = post._draws(p), weighed.weights
+    mean = float(w @ draws)
+    # The same stream for all rows, so that equal weights give equal intervals.
+    low, high = hdi(draws[systematic(w, draws.size, np.random.default_rng(0))], level, p.kind)
+    threshold = _delta(post, p) if delta is None else delta
+    return {
+        "prior": name,
+        "parameter": p.label,
+        "mean": mean,
+        "sd": float(np.sqrt(w @ (draws - mean) ** 2)),
+        "hdi_low": low,
+        "hdi_high": high,
+        "delta": threshold if p.kind == "sd" else np.nan,
+        "p_below": float(w[draws < threshold].sum()) if p.kind == "sd" else np.nan,
+        "log_evidence_ratio": weighed.log_evidence_ratio,
+        "pareto_k": weighed.pareto_k,
+        "ess": weighed.ess,
+        "reliable": weighed.reliable,
+    }
 
-    def prior_sweep(
-        self,
-        priors: Mapping[str, Any] | None = None,
-        *,
-        scales: Sequence[float] = SCALES,
-        parameters: Sequence[str] | None = None,
-        delta: float | None = None,
-        level: float = 0.95,
-    ) -> pd.DataFrame:
-        """The posterior under other priors, by reweighting the draws.
 
-        Parameters
-        ----------
-        priors : mapping, optional
-            Name to what ``sample(priors=...)`` takes, or to one prior for every group sd. A mapping changes the
-            priors that it names and leaves the others of this posterior.
-        scales : sequence of float
-            Without `priors`: factors on the scales of the priors of `parameters`.
-        parameters : sequence of str, optional
-            Labels of the sds (or ``"sigma"``) whose priors are scaled; all group sds by default. One label will do.
-        delta : float, optional
-            For P(sd < delta); by default a tenth of the posterior mean of sigma, per sd of the column (per root
-            mean square where the model depends on its zero).
-        level : float
-            Of the highest-density intervals.
-
-        Returns
-        -------
-        DataFrame
-            One row per prior and parameter: mean, sd, interval, P(sd < delta); log of the evidence relative to that
-            of this posterior's priors; Pareto k, effective number of draws, and whether these say that the row can
-            be relied on.
-
-        Raises
-        ------
-        DesignError
-            `priors` is no mapping or empty, no `scales` or `parameters`, unknown labels, a negative `delta`.
-        PriorError
-            A prior that the model cannot have, a scale that is not positive, or a prior without one.
-
-        Warns
-        -----
-        ConvergenceWarning
-            Some rows cannot: sample with these priors instead.
-
-        Examples
-        --------
-        >>> import bayeslmm as bl
-        >>> post = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).sample(2000, random_seed=1)
-        >>> sweep = post.prior_sweep({"half-normal": bl.HalfNormal(60), "exponential": bl.Exponential(60)})
-        >>> sweep.loc[("half-normal", "sd_Batch[Intercept]"), "reliable"].item()
-        True
-        """
-        check_level(level)
-        check_delta(delta)
-        rows = []
-        for name, changed in self._swept(priors, scales, parameters):
-            weighed = reweight(self.design, self.priors, changed, self._variance_draws)
-            rows += [self._swept_row(name, p, weighed, delta, level) for p in self._parameters]
-        frame = pd.DataFrame(rows).set_index(["prior", "parameter"])
-        bad = list(dict.fromkeys(frame.index[~frame["reliable"]].get_level_values(0)))
-        if bad:
-            warnings.warn(
-                f"The draws cannot tell the posterior under {', '.join(bad)} (Pareto k above 0.7 or few effective "
-                "draws): these priors put mass where there are no draws. Sample with them: sample(priors=...).",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
-        return readable(frame)
-
-    def _swept(
-        self, priors: Mapping[str, Any] | None, scales: Sequence[float], labels: Sequence[str] | None
-    ) -> list[tuple[str, Priors]]:
-        if priors is not None:
-            _check_mapping(priors)
-            return [(str(name), overridden(self.design, self.priors, spec)) for name, spec in priors.items()]
-        chosen = [p for p in self._parameters if p.kind == "sd"]
-        if labels is not None:
-            chosen = [
-                find(self.design, label, self.priors)
-                for label in _some("parameters", texts("parameters", labels, error=DesignError))
-            ]
-            odd = [p.label for p in chosen if p.kind not in ("sd", "sigma")]
-            if odd:
-                raise DesignError(f"{', '.join(odd)}: only priors of standard deviations have scales. Name sds.")
-        places = [(p.position, p.effects[0]) for p in chosen if p.kind == "sd"]
-        sigma = any(p.kind == "sigma" for p in chosen)
-        factors = _some("scales", scales)
-        swept = [scaled_priors(self.design, self.priors, s, places, sigma) for s in factors]
-        return [(f"scale x {s:g}", changed) for s, changed in zip(factors, swept, strict=True)]
-
-    def _swept_row(
-        self, name: str, p: Parameter, weighed: Reweighted, delta: float | None, level: float
-    ) -> dict[str, Any]:
-        draws, w = self._draws(p), weighed.weights
-        mean = float(w @ draws)
-        # The same stream for all rows, so that equal weights give equal intervals.
-        low, high = hdi(draws[systematic(w, draws.size, np.random.default_rng(0))], level, p.kind)
-        threshold = self._delta(p) if delta is None else delta
-        return {
-            "prior": name,
-            "parameter": p.label,
-            "mean": mean,
-            "sd": float(np.sqrt(w @ (draws - mean) ** 2)),
-            "hdi_low": low,
-            "hdi_high": high,
-            "delta": threshold if p.kind == "sd" else np.nan,
-            "p_below": float(w[draws < threshold].sum()) if p.kind == "sd" else np.nan,
-            "log_evidence_ratio": weighed.log_evidence_ratio,
-            "pareto_k": weighed.pareto_k,
-            "ess": weighed.ess,
-            "reliable": weighed.reliable,
-        }
-
-    def _delta(self, p: Parameter) -> float:
-        if p.kind != "sd":
-            return float("nan")
-        return _SMALL * float(np.mean(self._variance_draws.sigma)) / column_size(self.design, p)
+def _delta(post: Draws, p: Parameter) -> float:
+    if p.kind != "sd":
+        return float("nan")
+    return _SMALL * float(np.mean(post._variance_draws.sigma)) / column_size(post.design, p)
 
 
 def listed(name: str, values: Any) -> tuple[Any, ...]:

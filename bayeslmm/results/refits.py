@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
+from bayeslmm.arguments import MOST_WORKERS, whole
 from bayeslmm.design.data import no_numbers
 from bayeslmm.design.design import Design
 from bayeslmm.design.magnitude import check_magnitudes
 from bayeslmm.design.readable import readable
 from bayeslmm.design.screen import fill
-from bayeslmm.errors import DesignError
-from bayeslmm.reml.many import Optima
+from bayeslmm.errors import ConvergenceWarning, DesignError
+from bayeslmm.likelihood import cross_products
+from bayeslmm.reml import optimise
+from bayeslmm.reml.many import Optima, optimise_many
+from bayeslmm.results.fit import Fit
 from bayeslmm.results.labels import Parameter, parameters
 from bayeslmm.types import BoolArray, FloatArray
 
@@ -185,3 +191,60 @@ def with_response(design: Design, y: FloatArray) -> Design:
     if y.size > 1 and (y == y[0]).all():
         raise DesignError(f"The new response is constant: all {y.size} values are {y[0]:g}.")
     return replace(design, y=y)
+
+
+def refit[F: Fit](fit: F, y: ArrayLike) -> F:
+    """Fit the same model to another response.
+
+    Parameters
+    ----------
+    y : array-like, shape (n,)
+        In the order of the rows kept; of a Series the index says which rows are meant, so that it may have others
+        too. An offset of the model stays.
+
+    Returns
+    -------
+    REMLResult or PenalisedResult
+
+    Raises
+    ------
+    DesignError
+        Wrong shape, missing or infinite values.
+    """
+    design = with_response(fit.design, check_responses(fit.design, y, 1))
+    cp = cross_products(design)
+    optimum = optimise(cp, fit.reml, fixed=fit._fixed, penalty=fit.optimum.penalty)
+    if not optimum.status.ok:
+        warnings.warn(f"{fit.formula}: {optimum.verdict}", ConvergenceWarning, stacklevel=2)
+    return type(fit)(design, cp, optimum)
+
+
+def refit_many(fit: Fit, Y: ArrayLike, *, workers: int = 1) -> Refits:
+    """Fit the same model to many responses at once (bootstrap, simulation, permutation).
+
+    Where the design allows it, all are solved together by one vectorised Newton iteration: 1,000 responses of
+    sleepstudy take a few tenths of a second. Each result is the one that `refit` gives, whatever the others and
+    the number of workers are, with one exception: in models with several variances `refit` searches for lower
+    minima from many points where levels are few or very unequal, `refit_many` at zeros of the terms only.
+
+    Parameters
+    ----------
+    Y : array-like, shape (n, K)
+        One response per column, rows in the order of the rows kept, or a data frame whose index says which they
+        are.
+    workers : int
+        Threads.
+
+    Returns
+    -------
+    Refits
+
+    Raises
+    ------
+    DesignError
+        Wrong shape, missing or infinite values.
+    """
+    values = check_responses(fit.design, Y, 2)
+    workers = whole("workers", workers, 1, MOST_WORKERS, DesignError)
+    optima = optimise_many(fit.cp, values, fit.reml, fixed=fit._fixed, workers=workers)
+    return Refits(fit.design, fit.reml, optima)

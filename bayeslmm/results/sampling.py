@@ -25,7 +25,7 @@ from bayeslmm.memory import memory
 from bayeslmm.reml import Optimum
 from bayeslmm.reml.status import FitStatus
 from bayeslmm.results.diagnostics import nuts_diagnostics
-from bayeslmm.results.posterior import Posterior
+from bayeslmm.results.draws import Draws
 
 # Below this the tail of the importance weights has no shape to be judged by.
 _FEWEST = 30
@@ -57,7 +57,7 @@ def sample_posterior(
     priors: PriorSpec,
     settings: Settings,
     fitted: Callable[[], tuple[CrossProducts, Optimum]],
-) -> Posterior:
+) -> Draws:
     """Sample the posterior as `Model.sample` describes.
 
     Parameters
@@ -113,7 +113,7 @@ def sample_posterior(
     tree = build_datatree(cp, resolved, drawn, chains=settings.chains, log_likelihood=log_likelihood)
     d = drawn.diagnostics
     assert isinstance(d, Diagnostics)
-    return Posterior(design, tree, resolved, d.method, d, drawn.exact, cp)
+    return Draws(design, tree, resolved, d.method, d, drawn.exact, cp)
 
 
 def far_covariates(design: Design) -> str:
@@ -136,7 +136,7 @@ def _chains(
     rng: np.random.Generator,
     progress: Progress,
     log_likelihood: bool,
-) -> Posterior:
+) -> Draws:
     """Collapsed NUTS: asked for, or where importance weights cannot be trusted."""
     load("pymc", "nutpie")
     from bayeslmm.bayes.chains import sample_chains
@@ -166,7 +166,7 @@ def _chains(
         "sigma off its conditional (standard errors)": checked.sigma_error,
     }
     _warn_failed(checked)
-    return Posterior(cp.design, tree, priors, "collapsed_nuts", certificate, None, cp)
+    return Draws(cp.design, tree, priors, "collapsed_nuts", certificate, None, cp)
 
 
 def _warn_failed(checked: ChainDiagnostics) -> None:
@@ -264,7 +264,7 @@ def _with_log_likelihood(design: Design, settings: Settings, complete: bool) -> 
     return settings.log_likelihood
 
 
-def _nuts(design: Design, priors: Priors, settings: Settings, kept: dict[str, bool], log_likelihood: bool) -> Posterior:
+def _nuts(design: Design, priors: Priors, settings: Settings, kept: dict[str, bool], log_likelihood: bool) -> Draws:
     load("pymc", "nutpie")
     from bayeslmm.bayes.datatree import nuts_datatree
     from bayeslmm.bayes.nuts import sample_nuts
@@ -286,4 +286,4 @@ def _nuts(design: Design, priors: Priors, settings: Settings, kept: dict[str, bo
         if not kept[group.labels.group]:
             drawn.posterior.pop(group.b, None)
     tree = nuts_datatree(design, priors, drawn, log_likelihood=log_likelihood)
-    return Posterior(design, tree, priors, "nuts", nuts_diagnostics(tree))
+    return Draws(design, tree, priors, "nuts", nuts_diagnostics(tree))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -18,12 +17,10 @@ from bayeslmm.design.screen import screen_width, wrap
 from bayeslmm.design.variances import variance_labels
 from bayeslmm.reml import Vanished
 from bayeslmm.results.digits import in_digits
+from bayeslmm.results.draws import Draws
+from bayeslmm.results.fit import Fit
 from bayeslmm.results.labels import Parameter, parameters
-
-if TYPE_CHECKING:
-    from bayeslmm.results.posterior import Posterior
-    from bayeslmm.results.reml_result import REMLResult
-
+from bayeslmm.results.prior_table import prior_table
 
 # A residual sd below this share of what the fixed effects leave is zero.
 _NO_RESIDUAL = 1e-4
@@ -125,12 +122,12 @@ def _crowded_note(design: Design) -> list[str]:
     return [f"Note: {said}."] if said else []
 
 
-def reml_summary(result: REMLResult, tidy: pd.DataFrame | None = None) -> Summary:
+def reml_summary(result: Fit, tidy: pd.DataFrame | None = None) -> Summary:
     """Summary of a REML or ML fit.
 
     Parameters
     ----------
-    result : REMLResult
+    result : Fit
     tidy : DataFrame, optional
         The tidy table, whose 95 % intervals are then shown beside the estimates.
     """
@@ -168,7 +165,7 @@ def reml_summary(result: REMLResult, tidy: pd.DataFrame | None = None) -> Summar
 
 
 def _with_intervals(
-    result: REMLResult, random: pd.DataFrame, fixed: pd.DataFrame, tidy: pd.DataFrame
+    result: Fit, random: pd.DataFrame, fixed: pd.DataFrame, tidy: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Both tables with the ends of intervals, and in words what these are where they reach the end of a range."""
     known = parameters(result.design)
@@ -217,7 +214,7 @@ def describe_vanished(design: Design, vanished: Vanished) -> str:
     )
 
 
-def posterior_summary(post: Posterior) -> Summary:
+def posterior_summary(post: Draws) -> Summary:
     """Summary of a posterior."""
     table = post.table()
     notes = [*_design_notes(post.design), *_crowded_note(post.design)]
@@ -231,7 +228,7 @@ def posterior_summary(post: Posterior) -> Summary:
     return Summary(
         "Posterior of a linear mixed model",
         tuple(notes),
-        (("Parameters", table), ("Priors", post.prior_table().drop(columns="in words"))),
+        (("Parameters", table), ("Priors", prior_table(post.design, post.priors).drop(columns="in words"))),
         (*remarks, ROUNDED),
         {"Parameters": post.monte_carlo_errors()},
     )

@@ -10,8 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.linalg import cholesky, qr, solve_triangular
 
 from bayeslmm.arguments import flag, instance
-from bayeslmm.design.design import Design
-from bayeslmm.design.frequency import expanded
+from bayeslmm.design.design import Design, expanded
 from bayeslmm.errors import DesignError
 from bayeslmm.teaching.size import check_dense
 from bayeslmm.teaching.terms import (

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bayeslmm.design.design import Grouping
+from bayeslmm.design.grouping import Grouping
 from bayeslmm.likelihood.within import grouped_qr, level_sums
 from bayeslmm.types import BoolArray, FloatArray, IntArray
 

@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from bayeslmm.design.design import Design
-from bayeslmm.design.frequency import expanded
+from bayeslmm.design.design import Design, expanded
 from bayeslmm.design.screen import fill
 from bayeslmm.errors import DesignError
 from bayeslmm.teaching.size import check_dense, memory

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from bayeslmm.design.design import Design, Grouping, RandomTerm
-from bayeslmm.design.frequency import expanded
+from bayeslmm.design.design import Design, RandomTerm, expanded
+from bayeslmm.design.grouping import Grouping
 from bayeslmm.design.labels import group_labels
 from bayeslmm.teaching.grouped import cross_products_by_level, least_squares_by_level
 from bayeslmm.teaching.terms import response, weights

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from bayeslmm.design.covariance import CovarianceStructure, Diagonal, Unstructured
-from bayeslmm.design.design import Design, DroppedRows, Grouping, RandomTerm
+from bayeslmm.design.design import Design, RandomTerm
+from bayeslmm.design.dropped import DroppedRows
+from bayeslmm.design.grouping import Grouping
 from bayeslmm.design.shared import AR1, CompoundSymmetry, Identity
 
 N = 30

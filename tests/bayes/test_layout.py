@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from bayeslmm.bayes.layout import group_columns, make_layout
-from bayeslmm.design.design import Design, Grouping
+from bayeslmm.design.design import Design
+from bayeslmm.design.grouping import Grouping
 
 Make = Callable[..., Design]
 

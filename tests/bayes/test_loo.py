@@ -16,7 +16,7 @@ import bayeslmm as bl
 from bayeslmm.bayes import loo as loo_module
 from bayeslmm.bayes.log_likelihood import group_log_likelihood, marginal_log_likelihood, variance_draws
 from bayeslmm.bayes.loo import default_draws, leave_out, psis_loo
-from bayeslmm.results import Posterior
+from bayeslmm.faces import Posterior
 from bayeslmm.types import FloatArray
 
 # Written out, because the default scales depend on the data.

@@ -16,7 +16,7 @@ from bayeslmm.bayes.default_priors import resolve_priors
 from bayeslmm.bayes.log_likelihood import variance_draws
 from bayeslmm.bayes.priors import Relative
 from bayeslmm.bayes.sensitivity import Scaled, log_prior, log_prior_parts, overridden, reweight, scaled_priors
-from bayeslmm.results import Posterior
+from bayeslmm.faces import Posterior
 
 DYESTUFF = "Yield ~ 1 + (1 | Batch)"
 

@@ -28,7 +28,7 @@ from bayeslmm.bayes.priors import (
 from bayeslmm.bayes.pymc_model import build_pymc_model
 from bayeslmm.bayes.pymc_source import write_pymc_source
 from bayeslmm.bayes.pymc_statements import arrays_of
-from bayeslmm.bayes.statements import Binary, Name, Statement, printed, run
+from bayeslmm.bayes.statements import Binary, Statement, Symbol, printed, run
 from bayeslmm.design.design import Design
 from bayeslmm.likelihood import NormalPrior
 
@@ -38,7 +38,7 @@ Make = Callable[..., Design]
 
 
 def expressions() -> st.SearchStrategy[Any]:
-    leaves = st.one_of(st.sampled_from([Name("a"), Name("b")]), st.integers(1, 9).map(float))
+    leaves = st.one_of(st.sampled_from([Symbol("a"), Symbol("b")]), st.integers(1, 9).map(float))
     return st.recursive(
         leaves, lambda inner: st.builds(Binary, st.sampled_from(["+", "-", "*", "/"]), inner, inner), max_leaves=8
     )
@@ -54,13 +54,13 @@ def test_python_reads_what_is_printed_as_it_is_run(expression: Any) -> None:
 @pytest.mark.parametrize(
     ("expression", "text"),
     [
-        ((Name("a") ** 2) ** Name("b"), "(a ** 2) ** b"),
-        ((Name("a") + Name("b")).T, "(a + b).T"),
-        ((Name("a") - (Name("b") - 1.0)) * 2, "(a - (b - 1.0)) * 2"),
-        (Name("a")[:, None] @ Name("b")[1:3, 0], "a[:, None] @ b[1:3, 0]"),
-        (Name("a").f('x\n"', [1.5], k=np.array([2.0]), n=None), 'a.f("x\\n\\"", [1.5], k=[2.0])'),
-        (np.array([2.0]) * Name("a"), "np.array([2.0]) * a"),
-        (Name("a").f(("g",), [Name("b"), Name("c")[[0, 1]]]), 'a.f(("g",), [b, c[[0, 1]]])'),
+        ((Symbol("a") ** 2) ** Symbol("b"), "(a ** 2) ** b"),
+        ((Symbol("a") + Symbol("b")).T, "(a + b).T"),
+        ((Symbol("a") - (Symbol("b") - 1.0)) * 2, "(a - (b - 1.0)) * 2"),
+        (Symbol("a")[:, None] @ Symbol("b")[1:3, 0], "a[:, None] @ b[1:3, 0]"),
+        (Symbol("a").f('x\n"', [1.5], k=np.array([2.0]), n=None), 'a.f("x\\n\\"", [1.5], k=[2.0])'),
+        (np.array([2.0]) * Symbol("a"), "np.array([2.0]) * a"),
+        (Symbol("a").f(("g",), [Symbol("b"), Symbol("c")[[0, 1]]]), 'a.f(("g",), [b, c[[0, 1]]])'),
     ],
 )
 def test_texts(expression: Any, text: str) -> None:
@@ -69,7 +69,7 @@ def test_texts(expression: Any, text: str) -> None:
 
 def test_dunder_names_are_no_expressions() -> None:
     with pytest.raises(AttributeError):
-        Name("a").__wrapped__  # noqa: B018
+        Symbol("a").__wrapped__  # noqa: B018
 
 
 def assert_same_model(built: Any, source: str, names: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ Seconds of processor time, the best of three for what is short, on one core; pri
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 import bayeslmm as bl
+from bayeslmm.bayes.evidence import BayesFactor
 from bayeslmm.inference import ProfileTarget, profile_ends_many
 from bayeslmm.inference.rlrt import DRAWS, profile, simulate
 from bayeslmm.inference.spectral import spectrum
@@ -136,6 +138,44 @@ def reports() -> list[tuple[str, float]]:
     ]
 
 
+def asked_for() -> list[tuple[str, float]]:
+    """What is asked for by name and takes seconds."""
+    school = schools()
+    fit, post = school.fit(), school.sample(1000, random_seed=1)
+    ridge = saturated().fit(on_failure="ignore")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", bl.BayesLMMWarning)
+        return [
+            ("posterior.bayes_factor, slope of 65 schools, three scales", seconds(partial(school_factor, post), 1)),
+            ("posterior.loo by groups, 65 schools, 1,000 draws", seconds(lambda: post.loo("group"), 1)),
+            ("ranova, two crossed terms of two correlated effects", seconds(lambda: bl.ranova(two_terms().fit()), 1)),
+            ("profile intervals, 65 schools, slopes", seconds(fit.confint)),
+            ("profile intervals, cs() with as many effects as rows (not identified)", seconds(ridge.confint, 1)),
+        ]
+
+
+def school_factor(post: bl.Posterior) -> BayesFactor:
+    """How the data speak for a slope of zero, under three scales of the prior."""
+    return post.bayes_factor("sd_school[x]", scales=(0.5, 1.0, 2.0))
+
+
+def two_terms() -> bl.Model:
+    """Slopes of two crossed factors."""
+    rng = np.random.default_rng(2)
+    g, h, x = rng.integers(0, 30, 400), rng.integers(0, 20, 400), rng.normal(size=400)
+    u, v = rng.normal(size=(30, 2)) * [0.6, 0.3], rng.normal(size=(20, 2)) * [0.5, 0.2]
+    y = 0.1 + 0.55 * x + u[g, 0] + u[g, 1] * x + v[h, 0] + v[h, 1] * x + 0.75 * rng.normal(size=400)
+    return bl.Model("y ~ x + (x | g) + (x | h)", pd.DataFrame({"y": y, "x": x, "g": g, "h": h}))
+
+
+def saturated() -> bl.Model:
+    """Effects that hold all of the residual variance, or none of it: a ridge."""
+    rng = np.random.default_rng(3)
+    f, g = np.tile(list("abc"), 8), np.repeat(np.arange(8), 3)
+    y = rng.normal(size=8)[g] + rng.normal(size=24)
+    return bl.Model("y ~ f + cs(0 + f | g)", pd.DataFrame({"y": y, "f": f, "g": g}), saturated="allow")
+
+
 def schools() -> bl.Model:
     """Pupils in schools with slopes, all variances far from zero."""
     rng = np.random.default_rng(1)
@@ -166,7 +206,7 @@ def everything(fit: bl.REMLResult, posterior: bl.Posterior) -> None:
 def main() -> None:
     """Print and store all times."""
     rows = []
-    for part in (null_distributions, tests, intervals, reports, studies):
+    for part in (null_distributions, tests, intervals, reports, asked_for, studies):
         for name, value in part():
             print(f"{value:8.3f} s  {name}", flush=True)
             rows.append(f"| {name} | {value:.3f} |")

@@ -255,7 +255,7 @@ def test_presets_of_a_model_without_fixed_effects(frequency: str | None) -> None
 def test_a_folded_table_names_a_posterior_once(width: int) -> None:
     """Every number of the table is there; a block has its posterior's name above and plain headings."""
     both = three()
-    screen = text(both, width)
+    screen = text(both, both.header, both.printable(), width)
     table = screen[screen.index("\n\n") :]
     assert max(map(len, screen.split("\n"))) <= width
     for name in METHODS if width < 1000 else NAMES:

@@ -16,8 +16,7 @@ from bayeslmm.comparison import Comparison, draws
 from bayeslmm.errors import DesignError
 
 SD = "sd_Batch[Intercept]"
-# The function of this name hides the module.
-MODULE = import_module("bayeslmm.comparison.compare")
+MODULE = import_module("bayeslmm.comparison.compared")
 
 
 def compared(formula: str, name: str, n: int = 2000, **arguments) -> Comparison:

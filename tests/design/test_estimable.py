@@ -62,8 +62,6 @@ def test_against_exact_arithmetic(seed):
 @pytest.mark.parametrize("factor", [2.0, 1.5, 3.0, 0.1, 1.0, -7.0, 1e-8, 1e8])
 @pytest.mark.parametrize("offset", [0.0, 1.0, 1e5])
 def test_rows_of_the_data_are_predicted_after_a_copy_was_left_out(factor, offset):
-    if abs(factor) < 1e-8 * offset:
-        pytest.skip("the copy has no digits left of what it copies")
     data = bl.load_dataset("sleepstudy")
     data["twin"] = factor * data.Days + offset
     fit = bl.Model("Reaction ~ Days + twin + (1 | Subject)", data).fit()
@@ -77,8 +75,30 @@ def test_rows_of_the_data_are_predicted_after_a_copy_was_left_out(factor, offset
     assert fit.predict(further, random=None).to_numpy() == pytest.approx(
         plain.predict(further, random=None).to_numpy(), rel=1e-12
     )
+    # Less than the rounding of the twin itself cannot tell that it is another number.
+    other = max(0.01 * abs(factor), 1e-9 * offset)
     with pytest.raises(DesignError, match=r"cannot predict 1 row"):
-        fit.predict(further.assign(twin=further.twin + np.array([0.0, 0.0, 0.01 * factor])), random=None)
+        fit.predict(further.assign(twin=further.twin + np.array([0.0, 0.0, other])), random=None)
+
+
+@pytest.mark.parametrize("factor", [1e-8, 3e-9, 1e-10, 1e-12, 1e-15])
+def test_what_rounding_leaves_of_a_copy_is_no_predictor(factor):
+    # In steps of 2^-36, that of numbers at 1e5, the twin is 690 to 0.00007 times Days, and the rest is rounding.
+    data = bl.load_dataset("sleepstudy").assign(twin=lambda d: factor * d.Days + 1e5)
+    fit = bl.Model("Reaction ~ Days + twin + (1 | Subject)", data).fit()
+    assert fit.fixef().index.tolist() == ["Intercept", "Days"]
+    assert fit.criterion == bl.Model("Reaction ~ Days + (1 | Subject)", data).fit().criterion
+
+
+@pytest.mark.parametrize("step", [2.0**-36, 2.0**-35, 2.0**-26, 1.0])
+def test_a_predictor_of_few_steps_of_rounding_is_one(step):
+    # Exact numbers beside a large one; against the numbers themselves.
+    rng = np.random.default_rng(8)
+    data = pd.DataFrame({"k": rng.integers(0, 8, 40).astype(float), "x": rng.normal(size=40), "g": list("abcd") * 10})
+    data["late"], data["y"] = 1e5 + step * data.k, rng.normal(size=40) + data.k
+    one, plain = (bl.Model(f"y ~ x + {name} + (1 | g)", data).fit() for name in ("late", "k"))
+    assert one.fixef()["late"] * step == pytest.approx(plain.fixef()["k"], rel=1e-9)
+    assert one.sigma == pytest.approx(plain.sigma, rel=1e-9)
 
 
 def test_a_posterior_predicts_the_rows_of_its_data():

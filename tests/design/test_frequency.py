@@ -13,7 +13,7 @@ import pytest
 import bayeslmm as bl
 from bayeslmm.bayes.default_priors import resolve_priors
 from bayeslmm.design import build_design
-from bayeslmm.design.frequency import expanded
+from bayeslmm.design.design import expanded
 from bayeslmm.errors import DesignError
 
 

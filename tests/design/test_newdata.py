@@ -14,7 +14,7 @@ import pytest
 
 from bayeslmm import Model, load
 from bayeslmm.design import Design, build_design
-from bayeslmm.design.frequency import expanded
+from bayeslmm.design.design import expanded
 from bayeslmm.design.newdata import Rows, new_rows, own_rows
 from bayeslmm.errors import DesignError
 

@@ -13,12 +13,12 @@ import pytest
 from scipy import stats
 
 import bayeslmm as bl
+from bayeslmm.boundary import zero_methods
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.inference import spectral
 from bayeslmm.inference.mixture import Mixture, adding, orthant, positive_semidefinite
 from bayeslmm.inference.null_model import Removal, bootstrap, null_model
 from bayeslmm.inference.zero_rate import singular_rate
-from bayeslmm.results import zero_methods
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 STORED: dict[str, Any] = json.loads((Path(__file__).parent / "exact_rlrt.json").read_text())

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import bayeslmm as bl
 from bayeslmm.cli import app
-from bayeslmm.results import REMLResult
+from bayeslmm.faces import REMLResult
 
 TOLERANCE = 1e-10
 

@@ -11,8 +11,8 @@ import pytest
 from scipy.stats import f as f_distribution
 
 import bayeslmm as bl
+from bayeslmm.boundary.report import BoundaryReport
 from bayeslmm.errors import DesignError
-from bayeslmm.results.boundary_report import BoundaryReport
 
 
 def report(formula: str, frame: pd.DataFrame, **arguments: object) -> BoundaryReport:

@@ -10,8 +10,8 @@ import pytest
 from scipy.optimize import minimize
 
 import bayeslmm as bl
+from bayeslmm.boundary import build
 from bayeslmm.inference.lower_rank import rise_at_lower_rank
-from bayeslmm.results import boundary_build
 
 _FINE = "nothing to worry about"
 
@@ -113,9 +113,9 @@ def test_a_regular_fit_computes_nothing_that_takes_long(monkeypatch: pytest.Monk
     def fail(*_: object, **__: object) -> None:
         raise AssertionError("not wanted")
 
-    monkeypatch.setattr(boundary_build, "sample_posterior", fail)
-    monkeypatch.setattr("bayeslmm.results.boundary_sections.zero_test", fail)
-    monkeypatch.setattr("bayeslmm.results.boundary_sections.singular_rate", fail)
+    monkeypatch.setattr(build, "sample_posterior", fail)
+    monkeypatch.setattr("bayeslmm.boundary.sections.zero_test", fail)
+    monkeypatch.setattr("bayeslmm.boundary.sections.singular_rate", fail)
     report = bl.Model("Reaction ~ Days + (Days | Subject)", bl.load_dataset("sleepstudy")).fit().boundary()
     assert [section.name for section in report.sections] == ["components", "edge"]
     assert report.omitted == ("limits", "tests", "zero_rate", "posterior", "penalised")

@@ -85,7 +85,8 @@ def test_errors_are_the_spread_over_repetitions(name: str) -> None:
     for _ in range(80):
         x, kind = draws(name, rng, 1000)
         found.append([x.mean(), x.std(ddof=1), np.median(x), mode(x, kind), *hdi(x, 0.95, kind)])
-        said.append([standard_errors(x, 0.95, kind, False, 1.0)[key] for key in NAMES])
+        errors = standard_errors(x, 0.95, kind, False, 1.0)
+        said.append([errors[key] for key in NAMES])
     ratio = np.sqrt(np.mean(np.square(said), axis=0)) / np.std(found, axis=0, ddof=1)
     assert (np.abs(np.log(ratio[:3])) < np.log(1.4)).all(), ratio
     assert (np.abs(np.log(ratio[3:])) < np.log(2.0)).all(), ratio

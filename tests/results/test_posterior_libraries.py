@@ -10,8 +10,8 @@ import pytest
 
 import bayeslmm as bl
 from bayeslmm.errors import StorageError
-from bayeslmm.results import Posterior
-from bayeslmm.results.posterior_storage import _LIBRARIES, load_posterior
+from bayeslmm.faces import Posterior
+from bayeslmm.storage.posteriors import _LIBRARIES, load_posterior
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def test_what_is_missing_is_named(
         post.save(tmp_path / f"other.{ending}")
     # The file is not called damaged when it is the library that lacks.
     with pytest.raises(StorageError, match=text):
-        load_posterior(kept)
+        load_posterior(kept, bl.Posterior)
     assert [p.name for p in tmp_path.iterdir()] == [kept.name]
 
 

@@ -14,8 +14,8 @@ import xarray as xr
 import bayeslmm as bl
 from bayeslmm.bayes.collapsed import Diagnostics
 from bayeslmm.bayes.priors import Decov
-from bayeslmm.results import Posterior
-from bayeslmm.results.posterior_storage import load_posterior
+from bayeslmm.faces import Posterior
+from bayeslmm.storage.posteriors import load_posterior
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def nested() -> Posterior:
 def test_round_trip(which: str, ending: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     post = request.getfixturevalue(which)
     post.save(tmp_path / f"post.{ending}")
-    again = load_posterior(tmp_path / f"post.{ending}")
+    again = load_posterior(tmp_path / f"post.{ending}", bl.Posterior)
     assert again.data.identical(post.data)
     for name, values in post.data["posterior"].data_vars.items():
         assert values.to_numpy().tobytes() == again.data["posterior"][name].to_numpy().tobytes()
@@ -56,7 +56,7 @@ def test_exact_moments_are_kept(tmp_path: Path) -> None:
     post = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).sample(100, random_seed=1)
     assert post.exact is not None
     post.save(tmp_path / "a.nc")
-    again = load_posterior(tmp_path / "a.nc").exact
+    again = load_posterior(tmp_path / "a.nc", bl.Posterior).exact
     assert again is not None
     np.testing.assert_array_equal(again.sd_mean[0], post.exact.sd_mean[0])
     assert again.sigma_sd == post.exact.sigma_sd
@@ -66,7 +66,7 @@ def test_certificates_of_chains(nested: Posterior, tmp_path: Path) -> None:
     numbers = {"largest R-hat": 1.01, "smallest ESS": 400.0, "divergences": float("nan")}
     chains = replace(nested, method="nuts", diagnostics=numbers)
     chains.save(tmp_path / "a.nc")
-    again = load_posterior(tmp_path / "a.nc")
+    again = load_posterior(tmp_path / "a.nc", bl.Posterior)
     assert again.method == "nuts"
     assert list(again.diagnostics) == list(numbers)
     assert again.diagnostics["smallest ESS"] == 400.0
@@ -81,7 +81,7 @@ def test_an_existing_file_is_replaced_only_if_asked(ending: str, nested: Posteri
     with pytest.raises(bl.StorageError, match="overwrite=True"):
         nested.save(path)
     nested.save(path, overwrite=True)
-    assert load_posterior(path).data.identical(nested.data)
+    assert load_posterior(path, bl.Posterior).data.identical(nested.data)
     assert len(list(tmp_path.iterdir())) == 1
 
 
@@ -103,19 +103,19 @@ def test_paths_that_cannot_be(nested: Posterior, tmp_path: Path) -> None:
     with pytest.raises(bl.StorageError, match="does not exist"):
         nested.save(tmp_path / "no" / "post.nc")
     with pytest.raises(FileNotFoundError, match=r"There is no file '/.*nothing\.nc'\. Give the path"):
-        load_posterior(tmp_path / "nothing.nc")
+        load_posterior(tmp_path / "nothing.nc", bl.Posterior)
 
 
 def test_files_of_others(nested: Posterior, tmp_path: Path) -> None:
     xr.Dataset({"a": ("x", [1.0])}).to_netcdf(tmp_path / "other.nc", engine="h5netcdf")
     with pytest.raises(bl.StorageError, match=r"not written by post\.save"):
-        load_posterior(tmp_path / "other.nc")
+        load_posterior(tmp_path / "other.nc", bl.Posterior)
     (tmp_path / "text.nc").write_text("hello")
     with pytest.raises(bl.StorageError, match="cannot be read"):
-        load_posterior(tmp_path / "text.nc")
+        load_posterior(tmp_path / "text.nc", bl.Posterior)
     (tmp_path / "empty.zarr").mkdir()
     with pytest.raises(bl.StorageError, match="cannot be read"):
-        load_posterior(tmp_path / "empty.zarr")
+        load_posterior(tmp_path / "empty.zarr", bl.Posterior)
 
 
 def _with_packed(source: Path, target: Path, change: Any) -> None:
@@ -130,7 +130,7 @@ def test_damage_is_noticed(nested: Posterior, tmp_path: Path) -> None:
     nested.save(tmp_path / "good.nc")
     _with_packed(tmp_path / "good.nc", tmp_path / "short.nc", lambda b: b[: b.size // 2])
     with pytest.raises(bl.StorageError, match="damaged"):
-        load_posterior(tmp_path / "short.nc")
+        load_posterior(tmp_path / "short.nc", bl.Posterior)
 
     def flip(b: Any) -> Any:
         b[b.size // 2] ^= 255
@@ -138,25 +138,25 @@ def test_damage_is_noticed(nested: Posterior, tmp_path: Path) -> None:
 
     _with_packed(tmp_path / "good.nc", tmp_path / "flipped.nc", flip)
     with pytest.raises(bl.StorageError, match="damaged"):
-        load_posterior(tmp_path / "flipped.nc")
+        load_posterior(tmp_path / "flipped.nc", bl.Posterior)
     data = (tmp_path / "good.nc").read_bytes()
     (tmp_path / "half.nc").write_bytes(data[: len(data) // 2])
     with pytest.raises(bl.StorageError, match="cannot be read"):
-        load_posterior(tmp_path / "half.nc")
+        load_posterior(tmp_path / "half.nc", bl.Posterior)
 
 
 def test_missing_parts_are_named(nested: Posterior, tmp_path: Path) -> None:
     nested.save(tmp_path / "good.nc")
 
     def rename(b: Any) -> Any:
-        from bayeslmm.storage import pack
+        from bayeslmm.storage.fits import pack
 
         packed = pack("posterior", "y ~ 1", {"design": 1})
         return np.frombuffer(packed, dtype=np.uint8)
 
     _with_packed(tmp_path / "good.nc", tmp_path / "less.nc", rename)
     with pytest.raises(bl.StorageError, match="lacks priors, method"):
-        load_posterior(tmp_path / "less.nc")
+        load_posterior(tmp_path / "less.nc", bl.Posterior)
 
 
 def test_load_tells_a_posterior_from_a_fit(nested: Posterior, tmp_path: Path) -> None:

@@ -11,12 +11,12 @@ import pytest
 from scipy import stats
 
 import bayeslmm as bl
+from bayeslmm.boundary import zero_methods, zero_tests
+from bayeslmm.boundary.zero_methods import unasked_row
+from bayeslmm.boundary.zero_test import disagreement
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.inference.null_model import NullModel, Removal, null_model
 from bayeslmm.inference.rlrt import SEED
-from bayeslmm.results import zero_methods, zero_tests
-from bayeslmm.results.zero_methods import unasked_row
-from bayeslmm.results.zero_tests import disagreement
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pytest
 
 import bayeslmm as bl
 from bayeslmm import StorageError
-from bayeslmm.results import Posterior
+from bayeslmm.faces import Posterior
 
 pytest.importorskip("zarr")
 

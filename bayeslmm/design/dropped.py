@@ -1,0 +1,49 @@
+"""Rows that did not enter a design, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bayeslmm.design.lazy import LabelsByReason, Lazy
+
+
+@dataclass(frozen=True)
+class DroppedRows:
+    """Rows that did not enter the design and why.
+
+    Attributes
+    ----------
+    labels : tuple
+        Index labels of the dropped rows in the user's data frame, in its order.
+    reasons : dict
+        Reason (``"missing Days"``, ``"weight 0"``, ``"frequency 0"``) to the labels concerned; a row may have several.
+    unit : str
+        What the labels number, e.g. ``"line of the file"``; empty if they are just labels.
+    """
+
+    labels: Lazy[tuple[Hashable, ...]] = Lazy(())  # noqa: RUF009
+    reasons: Lazy[dict[str, tuple[Hashable, ...]]] = Lazy(LabelsByReason({}))  # noqa: RUF009
+    unit: str = ""
+
+    def __len__(self) -> int:
+        return len(vars(self)["labels"])
+
+    def __str__(self) -> str:
+        if not len(self):
+            return "no rows dropped"
+        reasons = vars(self)["reasons"]
+        found: Mapping[str, Any] = reasons.reasons if isinstance(reasons, LabelsByReason) else reasons
+        parts = [f"{reason}: {_shorten(rows, self.unit)}" for reason, rows in found.items()]
+        noun = "row" if len(self) == 1 else "rows"
+        return f"{len(self)} {noun} dropped ({'; '.join(parts)})"
+
+
+def _shorten(labels: Sequence[Hashable], unit: str = "", limit: int = 8) -> str:
+    shown = ", ".join(str(label) for label in labels[:limit])
+    noun, _, rest = unit.partition(" ")
+    if unit:
+        shown = f"{noun}{'' if len(labels) == 1 else 's'} {shown}"
+    shown = shown if len(labels) <= limit else f"{shown}, ... ({len(labels)} in all)"
+    return f"{shown} {rest}".rstrip()

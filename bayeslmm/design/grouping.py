@@ -1,0 +1,33 @@
+"""A grouping factor: the level of every row and the names of the levels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bayeslmm.design.lazy import Lazy
+from bayeslmm.equality import by_value
+from bayeslmm.types import IntArray
+
+
+@by_value
+@dataclass(frozen=True)
+class Grouping:
+    """One grouping factor, coded over the cells that occur.
+
+    Attributes
+    ----------
+    name : str
+        ``"Subject"``, or ``"batch:cask"`` for an interaction.
+    codes : IntArray, shape (n,)
+        Level of each row, 0 .. n_levels - 1; every level occurs.
+    levels : tuple of str
+        Level names; parts of an interaction are joined with ``":"``.
+    """
+
+    name: str
+    codes: IntArray
+    levels: Lazy[tuple[str, ...]] = Lazy()  # noqa: RUF009
+
+    @property
+    def n_levels(self) -> int:
+        return len(vars(self)["levels"])

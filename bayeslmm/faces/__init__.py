@@ -1,0 +1,8 @@
+"""What users hold: fits and posteriors, with the functions of the rooms below bound to them."""
+
+from __future__ import annotations
+
+from bayeslmm.faces.fit import PenalisedResult, REMLResult, fit_result
+from bayeslmm.faces.posterior import Posterior
+
+__all__ = ["PenalisedResult", "Posterior", "REMLResult", "fit_result"]

@@ -1,0 +1,82 @@
+"""A posterior with all that can be asked of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+import pandas as pd
+
+from bayeslmm.equality import by_value
+from bayeslmm.files.writing import FilePath
+from bayeslmm.results import Summary, checks, predictions, prior_checks
+from bayeslmm.results.draws import Draws
+from bayeslmm.results.prior_table import prior_table
+from bayeslmm.results.summary import posterior_summary
+from bayeslmm.storage.posteriors import save_posterior
+
+
+@by_value
+@dataclass(frozen=True, repr=False)
+class Posterior(Draws):
+    """Posterior of a linear mixed model.
+
+    Attributes
+    ----------
+    design : Design
+    data : xarray.DataTree
+        ArviZ groups ``posterior``, ``observed_data``, ``constant_data``, ``sample_stats``, ``log_likelihood``.
+    priors : Priors
+    method : str
+        ``"quadrature"``, ``"importance"``, ``"collapsed_nuts"`` or ``"nuts"``.
+    diagnostics : Diagnostics or mapping
+        Certificate of the method.
+    exact : ExactMoments or None
+        Means and standard deviations without Monte Carlo error (quadrature).
+    cp : CrossProducts or None
+        What the draws were drawn from.
+    """
+
+    loo = checks.loo
+    group_log_likelihood = checks.group_log_likelihood
+    log_evidence = cached_property(checks.log_evidence)
+    bayes_factor = checks.bayes_factor
+    psense = prior_checks.psense
+    power_tree = prior_checks.power_tree
+    prior_sweep = prior_checks.prior_sweep
+    predict = predictions.predict_posterior
+    predict_draws = predictions.predict_draws
+    add_groups = predictions.add_groups
+
+    @classmethod
+    def of(cls, draws: Draws) -> Posterior:
+        """The same draws, with what can be asked of them."""
+        return cls(**{field.name: getattr(draws, field.name) for field in fields(draws)})
+
+    def save(self, path: FilePath, *, overwrite: bool = False) -> None:
+        """Write the posterior to a NetCDF file or zarr store, to be read by ``bl.load``; no pickle.
+
+        Parameters
+        ----------
+        path : str or path
+            Ends in ``.nc`` or ``.zarr``.
+        overwrite : bool
+            Whether an existing file may be replaced.
+
+        Raises
+        ------
+        StorageError
+            Another extension, a path that cannot be written to, or a value that cannot be kept.
+        """
+        save_posterior(self, path, overwrite=overwrite)
+
+    def prior_table(self) -> pd.DataFrame:
+        """The priors in words, by parameter."""
+        return prior_table(self.design, self.priors)
+
+    def summary(self) -> Summary:
+        """Printable summary; text in a terminal, a table in a notebook."""
+        return posterior_summary(self)
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()

@@ -1,0 +1,77 @@
+"""Say where lme4, brms, bambi or formulae would read a formula differently."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from bayeslmm.design.formula import Formula, parse_formula
+from bayeslmm.design.quoting import explained
+from bayeslmm.design.tables import open_table
+from bayeslmm.errors import FormulaError
+from bayeslmm.linting import calls as lint_calls
+from bayeslmm.linting import levels as lint_levels
+from bayeslmm.linting import of_data as lint_data
+from bayeslmm.linting import of_formula as lint_formula
+from bayeslmm.linting import zero as lint_zero
+from bayeslmm.linting.refused import refused
+from bayeslmm.linting.report import Finding, LintReport
+
+__all__ = ["Finding", "LintReport", "lint"]
+
+
+def lint(formula: str, data: Any = None) -> LintReport:
+    """Find what other packages would make of a formula.
+
+    Parameters
+    ----------
+    formula : str
+        lme4-style, e.g. ``"y ~ x + (x | g)"``. A formula that bayeslmm refuses is reported, not raised.
+    data : pandas, polars or pyarrow table, optional
+        With it, also differences that depend on the columns are found: factors, the order of their levels,
+        booleans, missing values. formulae then evaluates the fixed part and every left side of a bar, and the columns
+        are compared.
+
+    Returns
+    -------
+    LintReport
+
+    Raises
+    ------
+    FormulaError
+        The formula is not a string.
+    DesignError
+        Columns of the formula are missing from the data.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> print(bl.lint("y ~ x + (1 | g)").findings)
+    ()
+    >>> [(finding.rule, finding.severity) for finding in bl.lint("y ~ x + (x | g)").findings]
+    [('independent effects', 'different model')]
+    """
+    if not isinstance(formula, str):
+        raise FormulaError(f"The formula is a {type(formula).__name__}, not a string such as 'y ~ x + (x | g)'.")
+    parsed: Formula | None = None
+    error: FormulaError | None = None
+    try:
+        parsed = parse_formula(formula)
+    except FormulaError as problem:
+        error = problem if data is None else explained(problem, formula, open_table(data)[1])
+    reading = lint_formula.read(formula, parsed, error)
+    findings = [*refused(reading), *_static(reading, with_data=data is not None)]
+    if data is not None and parsed is not None:
+        known = lint_data.typed(reading, parsed, data)
+        findings += [
+            finding for rule in (*lint_data.RULES, *lint_zero.RULES, *lint_levels.RULES) for finding in rule(known)
+        ]
+    findings.sort(key=lambda finding: finding.position)
+    distinct = {(finding.rule, finding.position, finding.text): finding for finding in findings}
+    return LintReport(formula, tuple(distinct.values()), data is not None and parsed is not None)
+
+
+def _static(reading: lint_formula.Reading, with_data: bool) -> Iterator[Finding]:
+    conditional = () if with_data else lint_formula.WITHOUT_DATA
+    for rule in (*lint_formula.RULES, *conditional, *lint_calls.RULES):
+        yield from rule(reading)

@@ -1,0 +1,240 @@
+"""A fit: design, sums and optimum, and the numbers that are read off them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.arguments import choice, flag
+from bayeslmm.design.design import Design
+from bayeslmm.design.readable import Tables, readable
+from bayeslmm.design.screen import fill
+from bayeslmm.equality import by_value
+from bayeslmm.errors import DesignError
+from bayeslmm.inference.explained import Explained, explained
+from bayeslmm.inference.kenward_roger import KenwardRoger, kenward_roger
+from bayeslmm.likelihood import (
+    Conditional,
+    CrossProducts,
+    Structure,
+    beta_covariance,
+    conditional_means,
+    conditional_variances,
+    describe_structure,
+)
+from bayeslmm.reml import FitStatus, Optimum, optimise
+from bayeslmm.reml.penalty import Penalty
+from bayeslmm.results.effects import by_group, fitted_values, variances_by_group
+from bayeslmm.results.labels import Parameter, estimates, parameters
+from bayeslmm.results.tables import varcorr_table
+from bayeslmm.types import FloatArray
+
+
+@by_value
+@dataclass(frozen=True, repr=False)
+class Fit:
+    """What an optimisation found; the functions of `results` and `boundary` take it.
+
+    Attributes
+    ----------
+    design : Design
+    cp : CrossProducts
+    optimum : Optimum
+        Everything about the optimisation.
+    """
+
+    design: Design
+    cp: CrossProducts
+    optimum: Optimum
+
+    @property
+    def reml(self) -> bool:
+        """Whether the restricted criterion was used."""
+        return self.optimum.reml
+
+    @property
+    def formula(self) -> str:
+        return self.design.formula
+
+    @property
+    def n(self) -> int:
+        """Number of observations used (with frequencies, their sum)."""
+        return self.design.n_observations
+
+    @property
+    def sigma(self) -> float:
+        """Residual standard deviation, units of y."""
+        return self.optimum.sigma
+
+    @property
+    def theta(self) -> FloatArray:
+        """Relative covariance parameters in lme4's order, shape (k,)."""
+        return self.optimum.theta
+
+    @property
+    def criterion(self) -> float:
+        """REML criterion or deviance: -2 log (restricted) likelihood at the optimum."""
+        return self.optimum.criterion
+
+    @property
+    def loglik(self) -> float:
+        """Log (restricted) likelihood."""
+        return -0.5 * self.optimum.criterion
+
+    @property
+    def df(self) -> int:
+        """Number of parameters that were estimated: fixed effects, theta and sigma."""
+        known = sum(len(self.design.terms[i].structure.rows) for i in self.optimum.fixed)
+        return self.design.p + self.design.n_theta - known + 1
+
+    @property
+    def aic(self) -> float:
+        return self.criterion + 2.0 * self.df
+
+    @property
+    def bic(self) -> float:
+        return self.criterion + float(np.log(self.n)) * self.df
+
+    @property
+    def status(self) -> FitStatus:
+        """How the optimisation ended; ``str(status)`` says it in words."""
+        return self.optimum.status
+
+    @property
+    def is_singular(self) -> bool:
+        """Whether some combination of effects has no variance."""
+        return bool(self.optimum.vanished)
+
+    @property
+    def evaluations(self) -> int:
+        return self.optimum.evaluations
+
+    @property
+    def structure(self) -> Structure:
+        """How the random effects were eliminated: sizes, fill and work of one evaluation."""
+        return describe_structure(self.cp)
+
+    @cached_property
+    def trace(self) -> pd.DataFrame:
+        """Trial steps of the optimiser: value, predicted fall, length, accepted."""
+        return readable(pd.DataFrame([vars(step) for step in self.optimum.trace]))
+
+    @cached_property
+    def _parameters(self) -> tuple[Parameter, ...]:
+        return parameters(self.design)
+
+    @cached_property
+    def _conditional(self) -> Conditional:
+        return conditional_means(self.cp, self.optimum.factors, self.optimum.factor)
+
+    @property
+    def _coefficients(self) -> pd.Index:
+        # An empty list of names would give an index without a type.
+        return pd.Index(list(self.design.fixed_names), dtype=str)
+
+    def fixef(self) -> pd.Series:
+        """Fixed effects, indexed by coefficient."""
+        return pd.Series(self._conditional.beta[0], index=self._coefficients, name="estimate")
+
+    def vcov(self) -> pd.DataFrame:
+        """Covariance of the fixed effects, theta taken as known."""
+        values = beta_covariance(self.cp, self.optimum.factor)[0] * self.sigma**2
+        return readable(pd.DataFrame(values, index=self._coefficients, columns=self._coefficients))
+
+    def std_error(self) -> pd.Series:
+        """Standard errors of the fixed effects, theta taken as known."""
+        values = np.sqrt(np.diagonal(self.vcov().to_numpy()))
+        return pd.Series(values, index=self._coefficients, name="std_error")
+
+    def ranef(self) -> dict[str, pd.DataFrame]:
+        """Conditional means of the random effects (BLUPs): group to frame of levels x effects."""
+        return Tables(by_group(self.design, self.cp, [b[0] for b in self._conditional.b]))
+
+    def ranef_variances(self, *, fixed_known: bool = True) -> dict[str, FloatArray]:
+        """Conditional covariances of the random effects: group to array (levels, c, c).
+
+        Parameters
+        ----------
+        fixed_known : bool
+            Hold the fixed effects at their estimates, as lme4's condVar does; False adds their uncertainty.
+        """
+        optimum = self.optimum
+        flag("fixed_known", fixed_known, DesignError)
+        blocks = conditional_variances(self.cp, optimum.factors, optimum.factor, fixed_known=fixed_known)
+        return variances_by_group(self.design, self.cp, [v * self.sigma**2 for v in blocks])
+
+    def varcorr(self) -> pd.DataFrame:
+        """Variances, standard deviations and correlations: group, effect1, effect2, vcov, sdcor."""
+        return varcorr_table(self.design, self.optimum.terms, self.sigma)
+
+    def fitted(self) -> pd.Series:
+        """Fitted values including random effects and offset, indexed as the rows kept."""
+        values = fitted_values(self.design, self.cp, self._conditional.beta[0], [b[0] for b in self._conditional.b])
+        return pd.Series(values, index=self.design.index, name="fitted")
+
+    def residuals(self) -> pd.Series:
+        """Response minus fitted values, units of y."""
+        return pd.Series(self.design.y - self.fitted().to_numpy(), index=self.design.index, name="residual")
+
+    def estimates(self) -> pd.Series:
+        """Estimates of all parameters under their labels."""
+        values = estimates(self._parameters, self.optimum.terms, self.sigma, self._conditional.beta[0])
+        return pd.Series(values, index=[p.label for p in self._parameters], name="estimate")
+
+    @property
+    def penalty(self) -> Penalty | None:
+        """What kept the variances off zero; None for an ordinary fit."""
+        return self.optimum.penalty
+
+    @property
+    def _fixed(self) -> dict[int, FloatArray]:
+        terms = self.design.terms
+        return {i: terms[i].structure.theta(self.optimum.terms[i]) for i in self.optimum.fixed}
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of the grouping factors."""
+        return tuple(self.design.groupings)
+
+    @cached_property
+    def _other_optimum(self) -> Optimum:
+        """The minimum of the other criterion, ML after REML and the reverse."""
+        return optimise(self.cp, not self.optimum.reml, fixed=self._fixed)
+
+    def by_criterion(self, criterion: str | None) -> Optimum:
+        criterion = choice("criterion", criterion, (None, "REML", "ML"), DesignError)
+        return self.optimum if criterion in (None, self.criterion_name) else self._other_optimum
+
+    @property
+    def criterion_name(self) -> str:
+        return "REML" if self.optimum.reml else "ML"
+
+    def estimates_of(self, optimum: Optimum) -> pd.Series:
+        if optimum is self.optimum:
+            return self.estimates()
+        known = self._parameters
+        values = estimates(known, optimum.terms, optimum.sigma, self.beta_of(optimum))
+        return pd.Series(values, index=[p.label for p in known], name="estimate")
+
+    def beta_of(self, optimum: Optimum) -> FloatArray:
+        if optimum is self.optimum:
+            return np.asarray(self._conditional.beta[0])
+        return np.asarray(conditional_means(self.cp, optimum.factors, optimum.factor).beta[0])
+
+    @cached_property
+    def _explained(self) -> Explained:
+        optimum = self.optimum
+        terms = [T[None] for T in optimum.terms]
+        return explained(self.design, self._conditional.beta, terms, np.array([optimum.sigma]))
+
+    @cached_property
+    def _kenward_roger(self) -> KenwardRoger:
+        return kenward_roger(self.cp, self.optimum)
+
+    def __repr__(self) -> str:
+        name = "REML" if self.reml else "ML"
+        status = self.status.name.replace("_", " ")
+        return fill(f"<{name} fit of {self.formula!r}: criterion {self.criterion:.4f}, {status}>", indent="  ")
