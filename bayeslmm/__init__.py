@@ -45,8 +45,15 @@ if TYPE_CHECKING:
     from bayeslmm.datasets import list_datasets, load_dataset
     from bayeslmm.design import Design, parse_formula
     from bayeslmm.design.contrasts import Treatment
-    from bayeslmm.design.covariance import Diagonal, Unstructured
-    from bayeslmm.design.shared import AR1, CompoundSymmetry, Identity
+    from bayeslmm.design.covariance import (
+        AR1,
+        CompoundSymmetry,
+        Diagonal,
+        HeterogeneousCompoundSymmetry,
+        Identity,
+        Toeplitz,
+        Unstructured,
+    )
     from bayeslmm.errors import (
         ArgumentError,
         BayesLMMError,
@@ -83,9 +90,11 @@ _HOMES = {
     "Treatment": "bayeslmm.design.contrasts",
     "Unstructured": "bayeslmm.design.covariance",
     "Diagonal": "bayeslmm.design.covariance",
-    "Identity": "bayeslmm.design.shared",
-    "CompoundSymmetry": "bayeslmm.design.shared",
-    "AR1": "bayeslmm.design.shared",
+    "HeterogeneousCompoundSymmetry": "bayeslmm.design.covariance",
+    "Identity": "bayeslmm.design.covariance",
+    "Toeplitz": "bayeslmm.design.covariance",
+    "CompoundSymmetry": "bayeslmm.design.covariance",
+    "AR1": "bayeslmm.design.covariance",
     "calibrate": "bayeslmm.calibration",
     "Calibration": "bayeslmm.calibration",
     "Cell": "bayeslmm.calibration",
@@ -163,6 +172,7 @@ __all__ = [
     "HalfCauchy",
     "HalfNormal",
     "HalfT",
+    "HeterogeneousCompoundSymmetry",
     "Identity",
     "InverseGammaVariance",
     "Model",
@@ -177,6 +187,7 @@ __all__ = [
     "Relative",
     "SingularFitWarning",
     "StorageError",
+    "Toeplitz",
     "Treatment",
     "Uniform",
     "Unstructured",

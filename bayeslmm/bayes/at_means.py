@@ -84,7 +84,7 @@ def at_means(design: Design, term: RandomTerm) -> AtMeans | None:
     the columns, and where there is no intercept that could take a shift up.
     """
     c = len(term.effects)
-    free = not term.structure.shared and len(term.structure.rows) > c
+    free = term.structure.basis_free and c > 1
     constant = [k for k, name in enumerate(term.effects) if name == "Intercept" and (term.Z[:, k] == 1.0).all()]
     if not (free and constant):
         return None

@@ -62,13 +62,14 @@ class SignedDensity:
         """Relative factors with signed rows (K, c, c), relative sds (K, c or 1); log LKJ plus log Jacobians (K,).
 
         A negative row of a factor is a change of sign of all correlations of that effect, so that factors are smooth
-        functions of the coordinates.
+        functions of the coordinates (where a structure allows such a change).
         """
         factors, sds, log_density = self.target.terms(x)
         position = 0
         for k, coordinates in enumerate(self.target.coordinates):
             own = x[:, position : position + sds[k].shape[1]]
-            signs = np.where(np.array(coordinates.folded[: own.shape[1]]) & (own < 0), -1.0, 1.0)
+            folded = np.array(coordinates.folded[: own.shape[1]]) & coordinates.structure.mirrored
+            signs = np.where(folded & (own < 0), -1.0, 1.0)
             factors[k] = signs[:, :, None] * factors[k]
             position += coordinates.dimension
         return factors, sds, log_density

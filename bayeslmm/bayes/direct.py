@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import betaln
 
-from bayeslmm.bayes.coordinates import SharedCoordinates
 from bayeslmm.bayes.panels import LineIntegral, integrate_panels
 from bayeslmm.bayes.prior_families import SdPrior, Uniform
 from bayeslmm.bayes.target import Target
@@ -181,26 +180,11 @@ def _parameters(target: Target, x: FloatArray) -> FloatArray:
     parts = []
     for own, T in zip(target.coordinates, target.terms(x)[0], strict=True):
         sd = np.sqrt((T**2).sum(-1))
-        parts.append(sd[:, : own.size])
+        parts.append(sd[:, [effects[0] for effects in own.structure.sd_effects]])
         if own.n_correlations:
-            R = (T @ np.swapaxes(T, 1, 2)) / (sd[:, :, None] * sd[:, None, :])
-            if isinstance(own, SharedCoordinates):
-                low, high = own.structure.correlation_range
-                parts.append((2.0 * R[:, 0, 1] - low - high)[:, None] / (high - low))
-            else:
-                parts.append(_partial(R))
+            rows = T / sd[:, :, None]
+            parts.append(own.structure.partial_places(rows @ np.swapaxes(rows, 1, 2)))
     return np.concatenate(parts, axis=1)
-
-
-def _partial(R: FloatArray) -> FloatArray:
-    """Canonical partial correlations of correlation matrices (K, c, c), row by row, by partialling one effect out."""
-    c, rest, out = R.shape[1], R, {}
-    for j in range(c - 1):
-        scale = np.sqrt(rest[:, 0, 0])
-        for i in range(j + 1, c):
-            out[i, j] = rest[:, i - j, 0] / (scale * np.sqrt(rest[:, i - j, i - j]))
-        rest = rest[:, 1:, 1:] - rest[:, 1:, :1] * rest[:, :1, 1:] / rest[:, :1, :1]
-    return np.stack([out[i, j] for i in range(1, c) for j in range(i)], axis=1)
 
 
 def _log_correlations(target: Target, values: FloatArray) -> FloatArray:
@@ -208,12 +192,7 @@ def _log_correlations(target: Target, values: FloatArray) -> FloatArray:
     for own in target.coordinates:
         z = values[:, position + own.size : position + own.dimension]
         position += own.dimension
-        if not own.n_correlations:
-            continue
-        if isinstance(own, SharedCoordinates):
-            shapes = np.array([own.eta])
-        else:
-            shapes = np.array([own.shapes[i, j] for i in range(1, own.size) for j in range(i)])
+        shapes = own.shapes
         total = total + ((shapes - 1.0) * np.log1p(-(z**2)) - betaln(0.5, shapes)).sum(1)
     return total
 

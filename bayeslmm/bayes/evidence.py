@@ -267,7 +267,7 @@ def without_effect(design: Design, priors: Priors, position: int, effect: int) -
         structure = term.structure.resized(kept.size)
         terms[position] = replace(term, effects=names, Z=term.Z[:, kept], structure=structure)
         sds[position] = tuple(sds[position][k] for k in kept)
-        lkj[position] += 0.5
+        lkj[position] += 0.5 if structure.basis_free else 0.0
     else:
         for values in (terms, sds, lkj, joint):
             del values[position]

@@ -24,7 +24,6 @@ from bayeslmm.bayes.pymc_priors import one_variable, suffix_of
 from bayeslmm.bayes.term_priors import Decov
 from bayeslmm.design.covariance import CovarianceStructure
 from bayeslmm.design.design import Design
-from bayeslmm.design.shared import Shared
 from bayeslmm.types import FloatArray
 
 # Of a variable its name, its dims without chain and draw, the sizes of these, and what computes it, shape (S, ...).
@@ -171,38 +170,23 @@ def _shares(sd: FloatArray) -> FloatArray:
 
 
 def _places(terms: tuple[_Term, ...]) -> FloatArray:
-    """Numbers (S, pairs) from 0 to 1: ``(1 + partial correlation) / 2``, or the place of a shared one on its range."""
+    """Numbers (S, pairs) from 0 to 1, ``(1 + z) / 2``: z is what a structure makes its correlations of."""
     parts = []
     for term in terms:
-        if isinstance(term.structure, Shared):
-            low, high = term.structure.correlation_range
-            parts.append((term.correlations - low) / ((high - low) or 1.0))
-        elif term.correlations.shape[1]:
-            parts.append(0.5 * (1.0 + _partials(_root(term))))
+        order = [term.structure.partials.index((b, a)) for a, b in term.structure.pairs]
+        parts.append(0.5 * (1.0 + term.structure.partial_places(_matrix(term))[:, order]))
     return np.clip(np.concatenate(parts, axis=1), 0.0, 1.0)
 
 
-def _partials(L: FloatArray) -> FloatArray:
-    """Canonical partial correlations (S, pairs) of a factor with unit rows, pairs a < b."""
-    before = 1.0 - np.cumsum(L**2, axis=2) + L**2
-    left = np.sqrt(np.maximum(before, 0.0))
-    partials = np.divide(L, left, out=np.zeros_like(L), where=left > 0)
-    a, b = np.triu_indices(L.shape[1], 1)
-    return np.asarray(partials[:, b, a])
+def _matrix(term: _Term) -> FloatArray:
+    """Correlation matrices (S, c, c) of a term."""
+    root = term.structure.correlation_root(term.correlations)
+    return np.asarray(root @ np.swapaxes(root, 1, 2))
 
 
 def _root(term: _Term) -> FloatArray:
     """Lower-triangular factors (S, c, c) of the correlations of a term; a column of zeros where nothing is left."""
-    S, c = term.sd.shape
-    R = np.broadcast_to(np.eye(c), (S, c, c)).copy()
-    if isinstance(term.structure, Shared) and term.structure.shared:
-        factor = term.structure.factor(
-            term.structure.coordinates(np.concatenate([np.ones((S, 1)), term.correlations], axis=1))
-        )
-        R = factor @ np.swapaxes(factor, 1, 2)
-    elif term.correlations.shape[1]:
-        a, b = np.triu_indices(c, 1)
-        R[:, a, b] = R[:, b, a] = term.correlations
+    R, c = _matrix(term), term.sd.shape[1]
     L = np.zeros_like(R)
     for j in range(c):
         rest = R[:, j:, j] - np.einsum("sik,sk->si", L[:, j:, :j], L[:, j, :j])

@@ -13,7 +13,6 @@ from bayeslmm.bayes.layout import GroupLayout, Layout, group_columns, make_layou
 from bayeslmm.design.covariance import canonical
 from bayeslmm.design.design import Design
 from bayeslmm.design.grouping import Grouping
-from bayeslmm.design.shared import Shared
 from bayeslmm.errors import FitError
 from bayeslmm.likelihood import CrossProducts, evaluate, small
 from bayeslmm.likelihood import parameters as par
@@ -40,15 +39,15 @@ class VarianceDraws:
         Terms in the order of the formula, divided by sigma.
     factors : tuple of FloatArray, each (K, c, c)
         Relative factors of the terms on the user's columns; square roots of the covariance, not always triangular.
-    correlations : tuple of FloatArray or None
-        Correlation matrices (K, c, c); of effects that share one correlation that number, (K, 1); None without any.
+    correlations : tuple of FloatArray, each (K, m)
+        In the order of the structure's `pairs`.
     beta : FloatArray, shape (K, p)
     """
 
     sigma: FloatArray
     relative_sds: tuple[FloatArray, ...]
     factors: tuple[FloatArray, ...]
-    correlations: tuple[FloatArray | None, ...]
+    correlations: tuple[FloatArray, ...]
     beta: FloatArray
 
     def part(self, chosen: slice | IntArray) -> VarianceDraws:
@@ -57,7 +56,7 @@ class VarianceDraws:
             self.sigma[chosen],
             tuple(t[chosen] for t in self.relative_sds),
             tuple(T[chosen] for T in self.factors),
-            tuple(None if r is None else r[chosen] for r in self.correlations),
+            tuple(r[chosen] for r in self.correlations),
             self.beta[chosen],
         )
 
@@ -85,7 +84,7 @@ def variance_draws(
     sigma = flat("sigma")
     beta = flat("beta") if layout.coef else np.empty((sigma.size, 0))
     sds: dict[int, FloatArray] = {}
-    correlations: dict[int, FloatArray | None] = {}
+    correlations: dict[int, FloatArray] = {}
     factors: dict[int, FloatArray] = {}
     for group in layout.groups:
         columns = flat(group.sd) / sigma[:, None]
@@ -109,41 +108,15 @@ def variance_draws(
 
 def _of_term(
     design: Design, group: GroupLayout, term: int, columns: FloatArray, pairs: FloatArray
-) -> tuple[FloatArray, FloatArray | None]:
+) -> tuple[FloatArray, FloatArray]:
     """Relative sds and correlations of one term among those of its grouping factor."""
     own = [k for k, (position, *_) in enumerate(group.labels.pairs) if position == term]
-    places = [(group.labels.pairs[k][1], group.labels.pairs[k][2]) for k in own]
     sds = columns[:, [k for k, sd in enumerate(group.sds) if sd.term == term]]
-    return sds, _correlation(design, term, pairs[:, own], places)
+    return sds, pairs[:, own]
 
 
-def _correlation(design: Design, term: int, values: FloatArray, places: Sequence[tuple[int, int]]) -> FloatArray | None:
-    if not values.shape[1]:
-        return None
-    if design.terms[term].structure.shared:
-        return values
-    c = len(design.terms[term].effects)
-    matrix = np.zeros((values.shape[0], c, c)) + np.eye(c)
-    for column, (a, b) in enumerate(places):
-        matrix[:, a, b] = matrix[:, b, a] = values[:, column]
-    return matrix
-
-
-def _factor(design: Design, term: int, t: FloatArray, correlation: FloatArray | None) -> FloatArray:
-    structure, c = design.terms[term].structure, len(design.terms[term].effects)
-    if isinstance(structure, Shared) and structure.shared:
-        theta = t if correlation is None else np.concatenate([t, correlation], axis=1)
-        return structure.factor(structure.coordinates(theta))
-    if correlation is None:
-        return t[:, :, None] * np.eye(c)
-    return t[:, :, None] * correlation_root(correlation)
-
-
-def correlation_root(correlation: FloatArray) -> FloatArray:
-    """Square roots (K, c, c) of correlation matrices, not triangular."""
-    # Draws at the edge are singular to rounding; a square root by eigenvalues does not mind.
-    values, vectors = np.linalg.eigh(correlation)
-    return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :])
+def _factor(design: Design, term: int, t: FloatArray, correlations: FloatArray) -> FloatArray:
+    return t[:, :, None] * design.terms[term].structure.correlation_root(correlations)
 
 
 def typical_factors(design: Design, draws: VarianceDraws, changes: Sequence[AtMeans | None] = ()) -> list[FloatArray]:
@@ -155,9 +128,9 @@ def typical_factors(design: Design, draws: VarianceDraws, changes: Sequence[AtMe
     for k, (t, correlation) in enumerate(zip(draws.relative_sds, draws.correlations, strict=True)):
         change = changes[k] if changes else None
         if change is not None:
-            t, correlation = sds_and_correlations(change.inverse @ draws.factors[k])
-        centre = None if correlation is None else correlation.mean(0)[None]
-        T = canonical(_factor(design, k, np.median(t, axis=0)[None], centre))[0]
+            t, R = sds_and_correlations(change.inverse @ draws.factors[k])
+            correlation = design.terms[k].structure.pair_values(R)
+        T = canonical(_factor(design, k, np.median(t, axis=0)[None], correlation.mean(0)[None]))[0]
         out.append(T if change is None else change.matrix @ T)
     return out
 

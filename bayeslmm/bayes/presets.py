@@ -237,7 +237,7 @@ def flat_priors(design: Design) -> Priors:
 
 def correlated(term: RandomTerm) -> bool:
     """Whether a term has a free correlation matrix."""
-    return not term.structure.shared and len(term.structure.rows) > len(term.effects)
+    return term.structure.basis_free and len(term.effects) > 1
 
 
 def _same(design: Design, prior: SdPrior) -> tuple[tuple[SdPrior, ...], ...]:

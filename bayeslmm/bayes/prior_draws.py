@@ -21,7 +21,6 @@ from bayeslmm.bayes.prior_families import (
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.term_priors import Chi, Relative
 from bayeslmm.design.design import Design, RandomTerm
-from bayeslmm.design.shared import Shared
 from bayeslmm.errors import PriorError
 from bayeslmm.likelihood.structure import plan
 from bayeslmm.types import FloatArray
@@ -223,7 +222,7 @@ def _term_sds(
         if not hasattr(joint, "draw"):
             raise PriorError(f"The prior {joint} of {term.label} has no way to draw from it. Give another one.")
         return np.asarray(sigma[:, None] * joint.draw(len(term.effects), size, rng))
-    own = priors.sds[position][: 1 if term.structure.shared else len(term.effects)]
+    own = priors.sds[position][: len(term.structure.sd_effects)]
     values = [draw_sd(prior, size, rng) * (sigma if prior.relative else 1.0) for prior in own]
     return np.stack(values, axis=1)
 
@@ -240,31 +239,9 @@ def _correlation_root(
     term: RandomTerm, priors: Priors, position: int, size: int, rng: np.random.Generator
 ) -> FloatArray:
     """Square roots (S, c, c) of correlation matrices drawn from the prior of a term."""
-    structure, c = term.structure, len(term.effects)
-    if isinstance(structure, Shared) and structure.shared:
-        theta = np.ones((size, len(structure.rows)))
-        if structure.correlated:
-            low, high = structure.correlation_range
-            eta = priors.lkj[position]
-            theta[:, 1] = low + (high - low) * rng.beta(eta, eta, size)
-        return structure.factor(structure.coordinates(theta))
-    if len(structure.rows) == c:
-        return np.broadcast_to(np.eye(c), (size, c, c))
-    return _root_from_partials(priors.partial_shapes(position, c), size, rng)
-
-
-def _root_from_partials(shapes: FloatArray, size: int, rng: np.random.Generator) -> FloatArray:
-    """Cholesky factors of correlation matrices; the partial correlation of i > j given those before j is a beta."""
-    c = shapes.shape[0]
-    L = np.zeros((size, c, c))
-    for i in range(c):
-        left = np.ones(size)
-        for j in range(i):
-            partial = 2.0 * rng.beta(shapes[i, j], shapes[i, j], size) - 1.0
-            L[:, i, j] = partial * np.sqrt(left)
-            left = left * (1.0 - partial**2)
-        L[:, i, i] = np.sqrt(left)
-    return L
+    shapes = priors.shapes(position, term.structure)
+    z = np.array([2.0 * rng.beta(shape, shape, size) - 1.0 for shape in shapes]).reshape(-1, size).T
+    return term.structure.partial_root(z, 1.0 - z**2)
 
 
 def block_terms(design: Design) -> tuple[tuple[int, ...], ...]:

@@ -34,6 +34,7 @@ from bayeslmm.bayes.term_priors import (
     Wishart,
     lkj_shapes,
 )
+from bayeslmm.design.covariance import CovarianceStructure
 from bayeslmm.errors import PriorError
 from bayeslmm.likelihood import NormalPrior
 from bayeslmm.types import FloatArray
@@ -107,7 +108,8 @@ class Priors:
     lkj : tuple of float
         For every term the shape eta of the LKJ prior on its correlation matrix (1 is uniform over
         correlation matrices); ignored for terms without correlations. A correlation that all effects share
-        (compound symmetry, AR1) has its place on its range distributed as beta(eta, eta).
+        (compound symmetry, AR1) has its place on its range distributed as beta(eta, eta), and so has every partial
+        autocorrelation (Toeplitz).
     sigma : SdPrior
         Residual standard deviation.
     beta : NormalPrior or None
@@ -222,6 +224,10 @@ class Priors:
         """
         joint = self.joints[position]
         return lkj_shapes(self.lkj[position], size) if joint is None else joint.partial_shapes(size)
+
+    def shapes(self, position: int, structure: CovarianceStructure) -> FloatArray:
+        """Shapes (m,) of the same for what the structure of a term makes its correlations of."""
+        return structure.partial_shapes(self.lkj[position], self.partial_shapes(position, structure.size))
 
     def log_density_sd(self, position: int, effect: int, s: FloatArray) -> FloatArray:
         """Marginal prior log density of one sd in the units of the data, whatever the form of its prior.

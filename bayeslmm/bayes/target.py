@@ -13,12 +13,11 @@ from functools import cached_property
 import numpy as np
 
 from bayeslmm.bayes.at_means import AtMeans, factors_at_means, products_at_means
-from bayeslmm.bayes.coordinates import Coordinates, SharedCoordinates, TermCoordinates
+from bayeslmm.bayes.coordinates import TermCoordinates
 from bayeslmm.bayes.prior_families import InverseGammaVariance, SdPrior, Uniform
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.sigma_line import Lines, Places, integrate_lines
 from bayeslmm.bayes.term_priors import Relative
-from bayeslmm.design.shared import Shared
 from bayeslmm.errors import PriorError
 from bayeslmm.likelihood import (
     CrossProducts,
@@ -85,7 +84,7 @@ class Target:
     ----------
     cp : CrossProducts
     priors : Priors
-    coordinates : tuple of TermCoordinates or SharedCoordinates
+    coordinates : tuple of TermCoordinates
         Terms in the order of the formula.
     changes : tuple of AtMeans or None
         For every term the effects that `cp`, `priors` and `coordinates` are about, where not the user's own.
@@ -93,7 +92,7 @@ class Target:
 
     cp: CrossProducts
     priors: Priors
-    coordinates: tuple[Coordinates, ...]
+    coordinates: tuple[TermCoordinates, ...]
     changes: tuple[AtMeans | None, ...] = field(default=(), kw_only=True)
 
     @cached_property
@@ -237,7 +236,7 @@ def make_target(
     PriorError
         The prior of sigma is orders of magnitude from the residuals.
     """
-    coordinates: list[Coordinates] = []
+    coordinates: list[TermCoordinates] = []
     folded = priors.even if smooth else _bounded_at_zero(priors)
     terms = factors_at_means(priors.changes, relative_terms)
     changes, cp, priors = priors.changes, products_at_means(cp, priors.changes), replace(priors, at_means=())
@@ -245,15 +244,12 @@ def make_target(
     _check_priors(cp, priors, sigma)
     for k, (term, T, even) in enumerate(zip(cp.design.terms, terms, folded, strict=True)):
         fitted = np.sqrt((T**2).sum(-1))
-        structure = term.structure
-        if isinstance(structure, Shared) and structure.shared:
-            resolution = _resolution(cp, np.sqrt((term.Z**2).sum(1, keepdims=True)), term.group)
-            scale, ratio = _scales(np.hypot(fitted[:1], resolution), priors.sds[k][:1], even[:1], sigma)
-            coordinates.append(SharedCoordinates(structure, even[:1], scale, priors.lkj[k], ratio))
-            continue
-        c = len(term.effects)
-        scale, ratio = _scales(np.hypot(fitted, _resolution(cp, term.Z, term.group)), priors.sds[k], even, sigma)
-        coordinates.append(TermCoordinates(c, len(structure.rows) > c, even, scale, priors.partial_shapes(k, c), ratio))
+        owners = term.structure.sd_effects
+        columns = np.stack([np.sqrt((term.Z[:, own] ** 2).sum(1)) for own in owners], axis=1)
+        wide = np.hypot(fitted[[own[0] for own in owners]], _resolution(cp, columns, term.group))
+        scale, ratio = _scales(wide, priors.sds[k][: len(owners)], even[: len(owners)], sigma)
+        shapes = priors.shapes(k, term.structure)
+        coordinates.append(TermCoordinates(term.structure, even[: len(owners)], scale, shapes, ratio))
     target = Target(cp, priors, tuple(coordinates), changes=changes)
     fitted_at = [c.inverse(T) for c, T in zip(coordinates, terms, strict=True)]
     start = [
@@ -300,7 +296,7 @@ def _somewhere(target: Target, start: FloatArray, fitted_at: FloatArray) -> Floa
     return start
 
 
-def _towards_prior(own: Coordinates, priors: Sequence[SdPrior], sigma: float, start: FloatArray) -> FloatArray:
+def _towards_prior(own: TermCoordinates, priors: Sequence[SdPrior], sigma: float, start: FloatArray) -> FloatArray:
     """The start moved to where narrow priors are, which the way from the likelihood might not lead to."""
     start = start.copy()
     for k, prior in enumerate(priors[: own.size]):
@@ -313,10 +309,7 @@ def _towards_prior(own: Coordinates, priors: Sequence[SdPrior], sigma: float, st
             start[k] = min(start[k], np.arcsinh(high / own.scale[k]))
         else:
             start[k] = np.clip(start[k], np.log(max(low, 1e-300)), np.log(max(high, 1e-300)))
-    if isinstance(own, TermCoordinates):
-        shapes = np.array([own.shapes[i, j] for i in range(1, own.size) for j in range(i)])[: own.n_correlations]
-    else:
-        shapes = np.full(own.n_correlations, own.eta)
+    shapes = own.shapes
     reach = np.where(shapes > _TIGHT, _START_SDS / np.sqrt(2.0 * np.maximum(shapes, _TIGHT)), np.inf)
     start[own.size :] = np.clip(start[own.size :], -reach, reach)
     return start

@@ -12,7 +12,6 @@ import numpy as np
 from bayeslmm.arguments import MOST_DRAWS, MOST_REFITS, whole
 from bayeslmm.bayes.progress import Progress, interactive
 from bayeslmm.design.design import Design
-from bayeslmm.design.shared import Identity
 from bayeslmm.errors import BayesLMMWarning, DesignError, FitError
 from bayeslmm.inference.budget import WHOLE
 from bayeslmm.inference.null_model import NullModel, Removal, bootstrap, mixture, null_model
@@ -61,9 +60,9 @@ def all_rows(fit: Fit, model: NullModel, removal: Removal, draws: int, seed: int
 def is_scalar(design: Design, removal: Removal) -> bool:
     """Whether one variance is all that is removed, covariances included."""
     term = design.terms[removal.term]
-    if isinstance(term.structure, Identity) or len(term.effects) == 1:
+    if len(term.structure.rows) == 1:
         return True
-    return len(removal.removed) == 1 and term.structure.keyword == "diag"
+    return len(removal.removed) == 1 and not term.structure.correlated
 
 
 def _has_own_variance(design: Design, removal: Removal) -> bool:

@@ -7,9 +7,10 @@ from typing import Protocol
 
 import numpy as np
 
-from bayeslmm.bayes.log_likelihood import correlation_root, marginal_log_likelihood
+from bayeslmm.bayes.log_likelihood import marginal_log_likelihood
 from bayeslmm.bayes.prior_draws import block_terms
 from bayeslmm.design import Design
+from bayeslmm.design.covariance import square_root
 from bayeslmm.design.labels import group_labels
 from bayeslmm.likelihood import CrossProducts
 from bayeslmm.results.labels import Parameter, parameters
@@ -86,7 +87,7 @@ def quantity_values(cp: CrossProducts, draws: Draws) -> FloatArray:
 def log_likelihood(cp: CrossProducts, draws: Draws) -> FloatArray:
     """Log p(y | beta, sds, correlations, sigma), random effects integrated out; shape (S,)."""
     relative = [sd / draws.sigma[:, None] for sd in draws.sds]
-    factors = [t[:, :, None] * correlation_root(corr) for t, corr in zip(relative, draws.corrs, strict=True)]
+    factors = [t[:, :, None] * square_root(corr) for t, corr in zip(relative, draws.corrs, strict=True)]
     return marginal_log_likelihood(cp, factors, draws.sigma, draws.beta)
 
 

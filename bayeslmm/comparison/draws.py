@@ -31,7 +31,7 @@ _ROOTS = np.linspace(0.5, 4.0, 8)
 def replicates(fit: REMLResult) -> int:
     """How many replicates unless the user says: fewer where responses are fitted one by one, or slowly."""
     structures = [term.structure for term in fit.design.terms]
-    quick = isinstance(fit.cp.store, Levels) and fit.design.q <= _MANY and not any(s.shared for s in structures)
+    quick = isinstance(fit.cp.store, Levels) and fit.design.q <= _MANY and all(s.plain for s in structures)
     return BOOTSTRAP if quick else FEW
 
 

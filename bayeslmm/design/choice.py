@@ -7,17 +7,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bayeslmm.arguments import whole
-from bayeslmm.design.covariance import CovarianceStructure, Diagonal, Unstructured
+from bayeslmm.design.covariance import KNOWN, CovarianceStructure
 from bayeslmm.design.formula import Bar
-from bayeslmm.design.shared import AR1, CompoundSymmetry, Identity
 from bayeslmm.design.terms import term_position
 from bayeslmm.errors import DesignError
 from bayeslmm.types import FloatArray
 
-_KNOWN: dict[str, CovarianceStructure] = {
-    structure.keyword: structure for structure in (Unstructured(), Diagonal(), Identity(), CompoundSymmetry(), AR1())
-}
-_FACTORIES = "bl.Unstructured(), bl.Diagonal(), bl.Identity(), bl.CompoundSymmetry() or bl.AR1()"
+_NAMES = [f"bl.{type(structure).__name__}()" for structure in KNOWN.values()]
+_FACTORIES = f"{', '.join(_NAMES[:-1])} or {_NAMES[-1]}"
 
 
 def chosen_structures(
@@ -33,13 +30,14 @@ def chosen_structures(
     Examples
     --------
     >>> from bayeslmm.design.formula import parse_formula
+    >>> from bayeslmm.design.covariance import CompoundSymmetry
     >>> bars = parse_formula("y ~ (x | g) + (x || h) + id(x | k)").bars
     >>> [s.keyword for s in chosen_structures(bars, {"g": CompoundSymmetry()})]
     ['cs', 'diag', 'id']
     """
     if cov is not None and not isinstance(cov, Mapping):
         raise DesignError(f"cov is a {type(cov).__name__}, not a mapping such as {{'g': bl.CompoundSymmetry()}}.")
-    chosen = [_KNOWN[bar.structure] for bar in bars]
+    chosen = [KNOWN[bar.structure] for bar in bars]
     given: dict[int, object] = {}
     for key, structure in (cov or {}).items():
         i = term_position(key, [bar.label for bar in bars], [bar.group for bar in bars], "cov")
@@ -51,7 +49,7 @@ def chosen_structures(
 
 
 def _given(key: str, structure: object, bar: Bar) -> CovarianceStructure:
-    if not isinstance(structure, Unstructured | Diagonal | Identity | CompoundSymmetry | AR1):
+    if not isinstance(structure, CovarianceStructure):
         raise DesignError(f"cov[{key!r}] is {structure!r}, which is no covariance structure. Use {_FACTORIES}.")
     said = bar.keyword or ("" if bar.correlated else "diag")
     if said and said != structure.keyword:
@@ -79,15 +77,15 @@ def term_structure(
             f"The structure {structure!r} is for {structure.size} effects, but {bar.label} has {size}: "
             f"{', '.join(effects)}. Leave the size out."
         )
-    if isinstance(structure, CompoundSymmetry | AR1) and size < 2:
+    if structure.about_correlation and size < 2:
         raise DesignError(
             f"{structure.keyword} is about the correlation of several effects, but {bar.label} has only one: "
             f"{effects[0]}. With 0 + f left of the bar there is one effect for every level of f."
         )
-    if isinstance(structure, AR1) and (np.count_nonzero(Z, axis=1) > 1).any():
+    if structure.ordered and (np.count_nonzero(Z, axis=1) > 1).any():
         raise DesignError(
-            f"ar1 is about effects in order of time, one for each row, but {bar.label} has rows with several: "
-            f"{', '.join(effects)}. Write ar1(0 + f | {bar.group}) with a factor f whose levels are in order, "
-            "e.g. 0 + factor(time)."
+            f"{structure.keyword} is about effects in order of time, one for each row, but {bar.label} has rows with "
+            f"several: {', '.join(effects)}. Write {structure.keyword}(0 + f | {bar.group}) with a factor f whose "
+            "levels are in order, e.g. 0 + factor(time)."
         )
     return structure.resized(size)

@@ -13,8 +13,8 @@ from itertools import combinations_with_replacement
 
 import numpy as np
 
+from bayeslmm.design.covariance import CovarianceStructure
 from bayeslmm.design.design import Design, RandomTerm
-from bayeslmm.design.shared import CompoundSymmetry
 from bayeslmm.types import FloatArray, IntArray
 
 # Eigenvalues of the inner products, scaled to unit diagonal, below this are zero: squares of relative distances.
@@ -30,7 +30,6 @@ _PART = 1e-3
 _AT_AN_END = 1e-6
 # Parts of one term that are named one by one, at most.
 _SHOWN = 6
-_SD_AND_COR = ((1.0, 0.0), (-0.5, 1.0))
 RESIDUAL = "residual variance"
 
 
@@ -165,8 +164,8 @@ def _rows(design: Design) -> tuple[FloatArray, FloatArray]:
 def _on_one_length(design: Design, term: RandomTerm, T: FloatArray | None, scale: FloatArray) -> _Term:
     grouping, structure = design.groupings[term.group], term.structure
     Z, length = _scaled(term.Z)
-    if structure.shared:
-        T = structure.factor(structure.coordinates(np.array([1.0, 0.3])[: len(structure.rows)])) if T is None else T
+    if not structure.plain:
+        T = _regular(structure) if T is None else T
         named = [
             (change / np.linalg.norm(change), f"parameter {name} in {term.label}")
             for change, name in zip(structure.directions(T), structure.theta_names(term.effects), strict=True)
@@ -175,9 +174,8 @@ def _on_one_length(design: Design, term: RandomTerm, T: FloatArray | None, scale
         ]
         changes = np.array([change for change, _ in named]).reshape(-1, structure.size, structure.size)
         to_user, names = np.eye(len(named)), tuple(name for _, name in named)
-        if isinstance(structure, CompoundSymmetry):
-            # Linear: the variance at a given covariance, which changes the correlation too, and the covariance.
-            changes, to_user = np.stack([np.eye(structure.size), 1.0 - np.eye(structure.size)]), np.array(_SD_AND_COR)
+        if structure.linear is not None:
+            changes, to_user = structure.linear
             names = tuple(f"parameter {name} in {term.label}" for name in structure.theta_names(term.effects))
         Z = term.Z / max(float(length.max()), 1e-300)
     elif structure.basis_free:
@@ -191,6 +189,13 @@ def _on_one_length(design: Design, term: RandomTerm, T: FloatArray | None, scale
         changes, to_user = _pairs(diagonal, diagonal, structure.size), np.eye(structure.size)
         names = tuple(_entry(term, int(i), int(i)) for i in diagonal)
     return _Term(grouping.codes, grouping.n_levels, Z * scale[:, None], changes, to_user, names)
+
+
+def _regular(structure: CovarianceStructure) -> FloatArray:
+    """A factor with sds of 1 and a first correlation of 0.3."""
+    theta = np.ones(len(structure.rows))
+    theta[len(structure.sd_effects) :] = 0.3 * (np.arange(len(structure.pairs)) == 0)
+    return structure.factor(structure.coordinates(theta))
 
 
 def _scaled(Z: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -57,7 +57,7 @@ def _labels(design: Design, name: str) -> GroupLabels:
         for effect in term.effects:
             effects.append(_unique(effect, effects))
         slices.append(slice(start, len(effects)))
-        if len(term.structure.rows) > len(term.effects):
+        if term.structure.basis_free:
             own = effects[start:]
             pairs += [(i, a, b, f"{own[a]}.{own[b]}") for a in range(len(own)) for b in range(a + 1, len(own))]
     levels = design.groupings[name].levels

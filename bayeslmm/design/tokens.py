@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
 
+from bayeslmm.design.covariance import KNOWN
 from bayeslmm.errors import FormulaError
 
 _PATTERN = re.compile(
@@ -23,7 +24,7 @@ _PATTERN = re.compile(
 _IDENTIFIER = re.compile(r"[^\W\d][\w.]*")
 _CLOSING = {")": "(", "]": "[", "}": "{"}
 # Words before the brackets of a random term: no functions.
-STRUCTURES = ("us", "diag", "id", "cs", "ar1")
+STRUCTURES = tuple(KNOWN)
 # What operators are called in labels, outside and inside function calls.
 _SPELLING = {"^": "**", "%in%": ":"}
 _SPELLING_INSIDE = {"^": "**", "and": "&", "or": "|"}

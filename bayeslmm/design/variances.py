@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 from bayeslmm.design.design import Design
 from bayeslmm.design.labels import GroupLabels, group_labels
-from bayeslmm.design.shared import Shared
 from bayeslmm.errors import DesignError
 
 
@@ -32,7 +31,7 @@ class SdLabel:
 def variance_labels(design: Design) -> tuple[tuple[GroupLabels, tuple[SdLabel, ...]], ...]:
     """For every grouping factor its labels, with the pairs of all correlations, and its standard deviations.
 
-    A structure whose effects share one sd and one correlation has one name for each: its keyword.
+    What effects of a structure share, an sd or a correlation, is named after its keyword.
     """
     return tuple(_labels(design, group) for group in group_labels(design))
 
@@ -72,15 +71,13 @@ def _labels(design: Design, group: GroupLabels) -> tuple[GroupLabels, tuple[SdLa
     taken = list(group.effects)
     for term in group.terms:
         structure, names = design.terms[term].structure, group.term_effects(term)
-        if not structure.shared:
-            sds += [SdLabel(term, (k,), name) for k, name in enumerate(names)]
-            pairs += [pair for pair in group.pairs if pair[0] == term]
-            continue
-        name = _unique(structure.keyword, taken)
-        taken.append(name)
-        sds.append(SdLabel(term, tuple(range(len(names))), name))
-        if isinstance(structure, Shared) and structure.correlated:
-            pairs.append((term, 0, 1, name))
+        keyword = structure.keyword
+        if not structure.plain:
+            keyword = _unique(keyword, taken)
+            taken.append(keyword)
+        sds += [SdLabel(term, own, keyword if len(own) > 1 else names[own[0]]) for own in structure.sd_effects]
+        named = zip(structure.pairs, structure.pair_names(names, keyword), strict=True)
+        pairs += [(term, a, b, name) for (a, b), name in named]
     return replace(group, pairs=tuple(pairs)), tuple(sds)
 
 

@@ -253,6 +253,8 @@ def _dense(cp: CrossProducts) -> CrossProducts:
 
 def linear_directions(structure: CovarianceStructure) -> FloatArray | None:
     """A basis (d, c, c) of the covariances of a structure; None if they are no linear space."""
+    if not structure.additive:
+        return None
     k = len(structure.rows)
     points = [np.eye(k)[i] for i in range(k)]
     points += [
@@ -275,8 +277,8 @@ def _directions(cp: CrossProducts, fixed: frozenset[int]) -> tuple[list[FloatArr
         if own is None:
             raise DesignError(
                 f"The adjustment of Kenward and Roger is for covariances that are sums of variances and covariances, "
-                f"and {structure.keyword}(...) of {cp.design.terms[term].label!r} is not: its entries are powers of a "
-                f"correlation. Use ddf='satterthwaite'."
+                f"and {structure.keyword}(...) of {cp.design.terms[term].label!r} is not: its entries are powers or "
+                f"products of others. Use ddf='satterthwaite'."
             )
         W = par.frame(cp, b, columns, structure)
         whole = np.zeros((own.shape[0], cp.blocks[b].size, cp.blocks[b].size))

@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from bayeslmm.design.covariance import Unstructured
 from bayeslmm.likelihood import CrossProducts, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.crossproducts import Levels
@@ -48,7 +47,7 @@ def rise_at_lower_rank(cp: CrossProducts, optimum: Optimum, term: int) -> float:
     9.667
     """
     structure = cp.design.terms[term].structure
-    if not isinstance(structure, Unstructured) or structure.size < 2:
+    if not structure.basis_free or structure.size < 2:
         return float("nan")
     part, factor = _own(cp, optimum, term)
     starts = np.repeat(optimum.internal[None], structure.size, axis=0)

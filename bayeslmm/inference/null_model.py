@@ -309,15 +309,17 @@ def mixture(model: NullModel, removal: Removal, draws: int, seed: int | np.rando
     Mixture or str
     """
     term = model.full.cp.design.terms[removal.term]
-    keyword, c = term.structure.keyword, len(term.effects)
-    if c == 1 or keyword == "id":
+    structure, c = term.structure, len(term.effects)
+    if len(structure.rows) == 1:
         return adding(1)
-    if keyword == "diag":
+    if not structure.correlated:
         if len(removal.removed) == 1:
             return adding(1)
         found = _information(model, removal, True)
         return orthant(found, draws, seed) if _is_regular(found) else _NO_WEIGHTS
-    if keyword != "us":
+    if not structure.basis_free and removal.kept:
+        return f"no weights are known for an effect that shares the correlation of {term.label} with others"
+    if not structure.basis_free:
         return f"under the null hypothesis the correlation of {term.label} does not exist, so that no weights are known"
     if len(removal.removed) == 1:
         return adding(c)
@@ -368,7 +370,7 @@ def _entries(cp: CrossProducts, removal: Removal, diagonal: bool) -> tuple[list[
         for term, columns in zip(block.terms, block.slices, strict=True):
             structure = cp.design.terms[term].structure
             inside = (rows >= columns.start) & (rows < columns.stop) & (cols >= columns.start) & (cols < columns.stop)
-            only = rows == cols if structure.keyword == "diag" else np.ones(rows.size, dtype=bool)
+            only = rows == cols if not (structure.correlated or structure.shared) else np.ones(rows.size, dtype=bool)
             found = (start + np.flatnonzero(inside & only)).tolist()
             if term == removal.term:
                 own += found

@@ -226,7 +226,7 @@ class Profile:
             return -np.inf, np.inf
         if self.target.kind != "corr":
             return 0.0, np.inf
-        return self._axis.shared.correlation_range if self._axis.shared is not None else (-1.0, 1.0)
+        return self._axis.structure.correlation_range if self._axis.structure is not None else (-1.0, 1.0)
 
     @property
     def constant(self) -> bool:

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
-from bayeslmm.design.covariance import CovarianceStructure, Diagonal, canonical
-from bayeslmm.design.shared import AR1, Shared
+from bayeslmm.design.covariance import CovarianceStructure, canonical
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.crossproducts import CrossProducts
 from bayeslmm.types import BoolArray, FloatArray, IntArray
@@ -41,134 +39,30 @@ class ProfileTarget:
 
 
 @dataclass(frozen=True)
-class SharedShape:
-    """A structure with one sd in the coordinates (sd, angle), many points at once.
-
-    Attributes
-    ----------
-    structure : Shared
-    """
-
-    structure: Shared
-
-    @cached_property
-    def _lags(self) -> FloatArray:
-        order = np.arange(self.structure.size)
-        apart = np.abs(order[:, None] - order)
-        return np.asarray(apart if isinstance(self.structure, AR1) else np.minimum(apart, 1), dtype=float)
-
-    @property
-    def n(self) -> int:
-        """Number of coordinates."""
-        return 2 if self.structure.correlated else 1
-
-    def _matrices(self, angle: FloatArray) -> list[FloatArray]:
-        """Correlation matrices (K, c, c) and their first two derivatives in the angle."""
-        lags = self._lags
-        if isinstance(self.structure, AR1):
-            rho, once, twice = np.sin(angle), np.cos(angle), -np.sin(angle)
-        else:
-            scale = self.structure.size / (self.structure.size - 1.0)
-            rho = self.structure.correlation(angle)
-            once, twice = -scale * np.sin(2 * angle), -2.0 * scale * np.cos(2 * angle)
-        rho, once, twice = (a[:, None, None] for a in (rho, once, twice))
-        slope = lags * rho ** np.maximum(lags - 1, 0)
-        bend = lags * (lags - 1) * rho ** np.maximum(lags - 2, 0)
-        return [rho**lags, slope * once, bend * once**2 + slope * twice]
-
-    def factor(self, x: FloatArray) -> FloatArray:
-        """Factors (K, c, c) from coordinates (K, n)."""
-        if self.n == 1:
-            return self.structure.factor(self.structure.coordinates(x))
-        theta = np.stack([np.ones_like(x[:, 0]), self.structure.correlation(x[:, 1])], axis=-1)
-        return np.asarray(x[:, 0, None, None] * self.structure.factor(self.structure.coordinates(theta)))
-
-    def directions(self, x: FloatArray) -> FloatArray:
-        """``dG / dx`` (K, n, c, c)."""
-        sd = x[:, 0, None, None]
-        if self.n == 1:
-            return np.asarray(2.0 * sd[:, None] * np.eye(self.structure.size))
-        R, once, _ = self._matrices(x[:, 1])
-        return np.stack([2.0 * sd * R, sd**2 * once], axis=1)
-
-    def curvature(self, x: FloatArray, slopes: FloatArray) -> FloatArray:
-        """``sum_ab slopes_ab d^2 G_ab / dx dx'`` (K, n, n)."""
-        if self.n == 1:
-            return np.asarray(2.0 * np.trace(slopes, axis1=1, axis2=2)[:, None, None])
-        R, once, twice = ((slopes * matrix).sum((1, 2)) for matrix in self._matrices(x[:, 1]))
-        sd = x[:, 0]
-        rows = [np.stack([2.0 * R, 2.0 * sd * once], -1), np.stack([2.0 * sd * once, sd**2 * twice], -1)]
-        return np.stack(rows, axis=1)
-
-    def coordinates(self, T: FloatArray) -> FloatArray:
-        """Coordinates (K, n) of lower-triangular factors (K, c, c)."""
-        theta = self.structure.theta(T)
-        return theta if self.n == 1 else np.stack([theta[:, 0], self.structure.angle(theta[:, 1])], axis=-1)
-
-
-@dataclass(frozen=True)
-class EntryShape:
-    """A structure whose coordinates are entries of a lower-triangular factor.
-
-    Attributes
-    ----------
-    structure : CovarianceStructure
-    """
-
-    structure: CovarianceStructure
-
-    @property
-    def n(self) -> int:
-        """Number of coordinates."""
-        return int(self.structure.rows.size)
-
-    def factor(self, x: FloatArray) -> FloatArray:
-        """Factors (K, c, c) from coordinates (K, n)."""
-        return self.structure.factor(x)
-
-    def directions(self, x: FloatArray) -> FloatArray:
-        """``dG / dx`` (K, n, c, c)."""
-        return self.structure.directions(self.structure.factor(x))
-
-    def curvature(self, x: FloatArray, slopes: FloatArray) -> FloatArray:
-        """``sum_ab slopes_ab d^2 G_ab / dx dx'`` (K, n, n)."""
-        return self.structure.curvature(self.structure.factor(x), slopes)
-
-    def coordinates(self, T: FloatArray) -> FloatArray:
-        """Coordinates (K, n) of lower-triangular factors (K, c, c)."""
-        return np.asarray(T[:, self.structure.rows, self.structure.cols])
-
-    def place(self, row: int, col: int) -> int:
-        """Coordinate of an entry of the factor."""
-        return int(np.flatnonzero((self.structure.rows == row) & (self.structure.cols == col))[0])
-
-
-@dataclass(frozen=True)
 class Piece:
-    """One term: its block, columns within it, coordinates, and their place among all.
+    """One term: its block, columns within it, structure in coordinates of its parameters, and their place among all.
 
     Attributes
     ----------
     block, term : int
     columns, span : slice
-    shape : EntryShape or SharedShape
+    shape : CovarianceStructure
     """
 
     block: int
     term: int
     columns: slice
     span: slice
-    shape: EntryShape | SharedShape
+    shape: CovarianceStructure
 
 
 def pieces(cp: CrossProducts) -> tuple[Piece, ...]:
     """The terms of a model in the internal order."""
     out, position = [], 0
     for b, (columns, term) in par.enumerate_terms(cp):
-        structure = cp.design.terms[term].structure
-        shape = SharedShape(structure) if isinstance(structure, Shared) else EntryShape(structure)
-        out.append(Piece(b, term, columns, slice(position, position + shape.n), shape))
-        position += shape.n
+        shape = cp.design.terms[term].structure.apart
+        out.append(Piece(b, term, columns, slice(position, position + len(shape.rows)), shape))
+        position += len(shape.rows)
     return tuple(out)
 
 
@@ -189,16 +83,19 @@ class Axis:
         Coordinates of both standard deviations of a correlation that is an angle.
     order : IntArray, shape (d,)
         Coordinates of u that are free, the target first.
-    unit : float
-        The coordinate of an sd is ``unit * sd / sigma``.
+    unit, power : float
+        The coordinate of an sd, to this power, is ``unit * sd / sigma``.
     ends : tuple of float
         Ends of the target's coordinate.
     functional : FloatArray, shape (p,)
         A coefficient in terms of the internal ones.
-    absolute : IntArray
-        Coordinates that are standard deviations (or entries of a factor) in units of the fit's sigma, not of sigma.
-    shared : Shared or None
-        The structure of the target's term, if its effects share a correlation.
+    absolute, powers : IntArray, FloatArray
+        Coordinates whose powers are standard deviations (or entries of a factor) in units of the fit's sigma, not of
+        sigma.
+    structure : CovarianceStructure or None
+        Of the target's term.
+    solved : tuple or None
+        Shapes of the term among the coordinates, and which of them the target, a correlation, takes the place of.
     """
 
     target: ProfileTarget
@@ -208,10 +105,13 @@ class Axis:
     lengths: tuple[int, int] | None
     order: IntArray
     unit: float
+    power: float
     ends: tuple[float, float]
     functional: FloatArray
     absolute: IntArray
-    shared: Shared | None
+    powers: FloatArray
+    structure: CovarianceStructure | None
+    solved: tuple[slice, int] | None
 
 
 def axis(cp: CrossProducts, held: Sequence[int], target: ProfileTarget) -> Axis:
@@ -230,37 +130,65 @@ def axis(cp: CrossProducts, held: Sequence[int], target: ProfileTarget) -> Axis:
     frames: list[FloatArray] = []
     place, unit, ends = k, 1.0, (-np.inf, np.inf)
     polar: tuple[int, int] | None = None
+    structure: CovarianceStructure | None = None
     lengths: tuple[int, int] | None = None
-    shared: Shared | None = None
     for piece in known:
         own = piece.term == target.term and target.kind in ("sd", "ratio", "corr")
         W = _frame(cp, piece, target.effects if own else ())
         frames.append(W)
         if own:
             place, polar, ends = _own_place(piece, target)
-            if polar is not None and isinstance(piece.shape, EntryShape):
-                lengths = (piece.span.start + piece.shape.place(0, 0), polar[1])
+            lengths = None if polar is None else (piece.span.start + piece.shape.sd_place(0), polar[1])
             unit = _unit(cp, piece, W, target)
-            shared = piece.shape.structure if isinstance(piece.shape, SharedShape) else None
+            structure = piece.shape
     functional = np.zeros(cp.p)
     if target.kind == "fixed":
         place, functional = k + 1, cp.fixed.transform[target.term]
     free = [i for piece in known if piece.term not in held for i in range(piece.span.start, piece.span.stop)]
     order = [place] + [i for i in [*free, k, k + 1] if i != place]
-    entries = [i for piece in known for i in _entries(piece)] if target.kind in ("sd", "sigma") else []
-    absolute = np.array([i for i in entries if i in free], dtype=int)
-    return Axis(target, tuple(frames), place, polar, lengths, np.array(order), unit, ends, functional, absolute, shared)
+    scaled = _lengths(known, free) if target.kind in ("sd", "sigma") else {}
+    return Axis(
+        target,
+        tuple(frames),
+        place,
+        polar,
+        lengths,
+        np.array(order),
+        unit,
+        structure.sd_power if structure is not None and target.kind != "corr" else 1.0,
+        ends,
+        functional,
+        np.array(list(scaled), dtype=int),
+        np.array(list(scaled.values())),
+        structure,
+        _solved(known, target) if structure is not None and target.kind == "corr" else None,
+    )
 
 
-def _entries(piece: Piece) -> range:
-    return range(piece.span.start, piece.span.start + 1 if isinstance(piece.shape, SharedShape) else piece.span.stop)
+def _lengths(known: Sequence[Piece], free: Sequence[int]) -> dict[int, float]:
+    """Coordinates that are lengths, with their powers."""
+    found = {i: piece.shape.sd_power for piece in known for i in piece.span.start + np.flatnonzero(piece.shape.lengths)}
+    return {int(i): power for i, power in found.items() if i in free}
 
 
-def relative_lengths(known: Sequence[Piece], axes: Axis) -> IntArray:
-    """Places among the free coordinates, without the target, of sds and entries of factors relative to sigma."""
+def _solved(known: Sequence[Piece], target: ProfileTarget) -> tuple[slice, int] | None:
+    piece = next(piece for piece in known if piece.term == target.term)
+    if piece.shape.entries:
+        return None
+    shapes = slice(piece.span.start + len(piece.shape.sd_effects), piece.span.stop)
+    return shapes, piece.span.start + piece.shape.pair_place(*target.effects)[0] - shapes.start
+
+
+def relative_lengths(known: Sequence[Piece], axes: Axis) -> tuple[IntArray, FloatArray]:
+    """Places among the free coordinates, without the target, of sds and entries of factors relative to sigma.
+
+    With the powers of theirs that these are.
+    """
     angle = axes.polar[0] if axes.polar is not None else -1
-    own = {i for piece in known for i in _entries(piece)} - {angle, *axes.absolute.tolist()}
-    return np.flatnonzero(np.isin(axes.order[1:], sorted(own)))
+    found = _lengths(known, axes.order.tolist())
+    own = [i for i in axes.order[1:].tolist() if i in found and i not in (angle, *axes.absolute.tolist())]
+    places = np.flatnonzero(np.isin(axes.order[1:], own))
+    return places, np.array([found[i] for i in axes.order[1:][places].tolist()])
 
 
 def signed_lengths(known: Sequence[Piece], axes: Axis) -> IntArray:
@@ -274,23 +202,19 @@ def signed_lengths(known: Sequence[Piece], axes: Axis) -> IntArray:
 
 def _own_place(piece: Piece, target: ProfileTarget) -> tuple[int, tuple[int, int] | None, tuple[float, float]]:
     start, shape = piece.span.start, piece.shape
-    if isinstance(shape, SharedShape):
-        if target.kind != "corr":
-            return start, None, (0.0, np.inf)
-        return start + 1, None, (-0.5 * np.pi if isinstance(shape.structure, AR1) else 0.0, 0.5 * np.pi)
-    if target.kind == "corr":
-        angle, length = start + shape.place(1, 0), start + shape.place(1, 1)
-        return angle, (angle, length), (-0.5 * np.pi, 0.5 * np.pi)
-    row = target.effects[0] if isinstance(shape.structure, Diagonal) else 0
-    return start + shape.place(row, row), None, (0.0, np.inf)
+    if target.kind != "corr":
+        return start + shape.sd_place(target.effects[0]), None, (0.0, np.inf)
+    angle, length = shape.pair_place(target.effects[0], target.effects[1])
+    polar = None if length is None else (start + angle, start + length)
+    return start + angle, polar, shape.shape_range
 
 
 def _frame(cp: CrossProducts, piece: Piece, first: Sequence[int]) -> FloatArray:
     """W of a term; of the target's term with the target's effects first and the others orthogonal to one another."""
-    N, structure = cp.blocks[piece.block].inverse_basis[piece.columns, piece.columns], piece.shape.structure
-    if isinstance(piece.shape, SharedShape):
+    N = cp.blocks[piece.block].inverse_basis[piece.columns, piece.columns]
+    if not piece.shape.scale_free:
         return np.asarray(N / np.linalg.norm(N))
-    if isinstance(structure, Diagonal) or not first:
+    if not piece.shape.basis_free or not first:
         return np.eye(N.shape[0])
     rest = [a for a in range(N.shape[0]) if a not in first]
     others, _ = np.linalg.qr(N[:, rest])
@@ -302,10 +226,10 @@ def _frame(cp: CrossProducts, piece: Piece, first: Sequence[int]) -> FloatArray:
 
 def _unit(cp: CrossProducts, piece: Piece, W: FloatArray, target: ProfileTarget) -> float:
     N = cp.blocks[piece.block].inverse_basis[piece.columns, piece.columns]
-    if isinstance(piece.shape, SharedShape):
+    if not piece.shape.scale_free:
         return float(np.linalg.norm(N))
     effect = target.effects[0]
-    if isinstance(piece.shape.structure, Diagonal):
+    if not piece.shape.basis_free:
         return float(N[effect, effect])
     # The first effect of the new basis is the user's, multiplied by this.
     return float(np.linalg.solve(W, N[:, effect])[0])
@@ -317,10 +241,13 @@ def start(cp: CrossProducts, axes: Axis, factors: Sequence[FloatArray]) -> Float
     u = np.zeros((factors[0].shape[0], (known[-1].span.stop if known else 0) + 2))
     for piece, W in zip(known, axes.frames, strict=True):
         T = np.linalg.solve(W, factors[piece.block][:, piece.columns, piece.columns])
-        u[:, piece.span] = piece.shape.coordinates(canonical(T))
+        u[:, piece.span] = piece.shape.coordinates(piece.shape.theta(canonical(T)))
     if axes.polar is not None:
         a, b = axes.polar
         u[:, a], u[:, b] = np.arctan2(u[:, a], u[:, b]), np.hypot(u[:, a], u[:, b])
+    if axes.solved is not None and axes.structure is not None:
+        own, k = axes.solved
+        u[:, own.start + k] = axes.structure.one_shape(axes.structure.correlations(u[:, own])[:, k])
     return u
 
 
@@ -340,11 +267,7 @@ def units(known: Sequence[Piece], axes: Axis, u: FloatArray) -> FloatArray:
     """
     sizes = np.ones(u.shape)
     for piece in known:
-        if isinstance(piece.shape, SharedShape):
-            sizes[:, piece.span.start] = np.abs(u[:, piece.span.start])
-            continue
-        own = np.array([piece.shape.place(row, row) for row in piece.shape.structure.rows])
-        sizes[:, piece.span] = np.abs(u[:, piece.span.start + own])
+        sizes[:, piece.span] = piece.shape.units(u[:, piece.span])
     if axes.polar is not None:
         sizes[:, axes.polar[0]] = 1.0
     with np.errstate(divide="ignore"):
@@ -355,29 +278,27 @@ def to_value(axes: Axis, x: FloatArray, sigma: FloatArray) -> FloatArray:
     """Values of a target (not a coefficient) from its coordinate (K,) and the sigma of the fit."""
     kind = axes.target.kind
     if kind == "sd":
-        return np.asarray(x * sigma / axes.unit)
+        return np.asarray(x**axes.power * sigma / axes.unit)
     if kind == "sigma":
         return np.asarray(sigma * np.exp(x))
     if kind == "ratio":
-        return np.asarray((x / axes.unit) ** 2)
-    return np.asarray(np.sin(x) if axes.shared is None else axes.shared.correlation(x))
+        return np.asarray((x**axes.power / axes.unit) ** 2)
+    return np.sin(x) if axes.structure is None else axes.structure.one_correlation(x)
 
 
 def from_value(axes: Axis, value: FloatArray, sigma: FloatArray) -> FloatArray:
     """The inverse of `to_value`."""
     kind = axes.target.kind
     if kind == "sd":
-        return np.asarray(value * axes.unit / sigma)
+        return np.asarray((value * axes.unit / sigma) ** (1.0 / axes.power))
     if kind == "sigma":
         with np.errstate(divide="ignore"):
             return np.asarray(np.log(value / sigma))
     if kind == "ratio":
-        return np.asarray(np.sqrt(value) * axes.unit)
-    return np.asarray(np.arcsin(np.clip(value, -1.0, 1.0)) if axes.shared is None else axes.shared.angle(value))
+        return np.asarray((np.sqrt(value) * axes.unit) ** (1.0 / axes.power))
+    return np.arcsin(np.clip(value, -1.0, 1.0)) if axes.structure is None else axes.structure.one_shape(value)
 
 
 def value_slope(axes: Axis, x: float) -> float:
     """Derivative of a correlation in its angle."""
-    if axes.shared is None or isinstance(axes.shared, AR1):
-        return float(np.cos(x))
-    return float(-np.sin(2.0 * x) * axes.shared.size / (axes.shared.size - 1.0))
+    return float(np.cos(x)) if axes.structure is None else axes.structure.one_slope(x)

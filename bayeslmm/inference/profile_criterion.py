@@ -177,8 +177,11 @@ class Criterion:
                 i, j = a.polar
                 angle, length = u[rows, i], u[rows, j]
                 full[rows, i], full[rows, j] = length * np.sin(angle), length * np.cos(angle)
+            if a.solved is not None and a.structure is not None:
+                own, k = a.solved
+                full[rows, own.start + k] = a.structure.solved(u[rows, own], k)[0]
             if a.absolute.size:
-                full[rows[:, None], a.absolute] *= np.exp(-u[rows, self.n_terms, None])
+                full[rows[:, None], a.absolute] *= np.exp(-u[rows, self.n_terms, None] / a.powers)
         return full
 
     def block_factors(self, full: FloatArray, target: IntArray, response: IntArray) -> list[FloatArray]:
@@ -237,7 +240,7 @@ class Criterion:
         slopes = [t - terms.weight[:, None, None] * s for t, s in zip(terms.traces, terms.squares, strict=True)]
         for piece, W in zip(self.pieces, along.frames, strict=True):
             own = W.mT @ slopes[piece.block][:, piece.columns, piece.columns] @ W
-            H[:, piece.span, piece.span] += piece.shape.curvature(full[:, piece.span], own)
+            H[:, piece.span, piece.span] += piece.shape.curvature_at(full[:, piece.span], own)
         gradient = np.zeros((sigma.size, k + 2))
         gradient[:, :k] = along.along(slopes)
         fall = 2.0 * terms.weight * terms.r2
@@ -268,8 +271,14 @@ def _chain(a: Axis, x: FloatArray, scale: int, g: FloatArray, H: FloatArray) -> 
         bend[:, i, i] = -length * (sin * g[:, i] + cos * g[:, j])
         bend[:, i, j] = bend[:, j, i] = cos * g[:, i] - sin * g[:, j]
     if a.absolute.size:
-        own, shrink = a.absolute, np.exp(-x[:, scale, None])
-        J[:, own, own], J[:, own, scale] = shrink, -x[:, own] * shrink
-        bend[:, own, scale] = bend[:, scale, own] = -shrink * g[:, own]
-        bend[:, scale, scale] = (x[:, own] * shrink * g[:, own]).sum(1)
+        own, power = a.absolute, a.powers
+        shrink = np.exp(-x[:, scale, None] / power)
+        J[:, own, own], J[:, own, scale] = shrink, -x[:, own] / power * shrink
+        bend[:, own, scale] = bend[:, scale, own] = -shrink / power * g[:, own]
+        bend[:, scale, scale] = (x[:, own] / power**2 * shrink * g[:, own]).sum(1)
+    if a.solved is not None and a.structure is not None:
+        shapes, k = a.solved
+        _, slope, own_bend = a.structure.solved(x[:, shapes], k)
+        J[:, shapes.start + k, shapes] = slope
+        bend[:, shapes, shapes] += g[:, shapes.start + k, None, None] * own_bend
     return (J.mT @ g[..., None])[..., 0], J.mT @ H @ J + bend

@@ -88,39 +88,39 @@ def minimise_on_a_ridge(
     scale = int(np.flatnonzero(axes.order == criterion.n_terms)[0]) - 1
     if scale < 0:
         return minimise_others(criterion, x, u, target, response, t)
-    own, signed = relative_lengths(criterion.pieces, axes), signed_lengths(criterion.pieces, axes)
+    (own, powers), signed = relative_lengths(criterion.pieces, axes), signed_lengths(criterion.pieces, axes)
 
     def evaluate(free: FloatArray) -> Trial:
         if (free[signed] < 0).any():
             # Beyond a length of zero the correlation is the opposite of what is held: another point of the profile.
             return Trial(np.inf, lambda: Point(free, np.inf, free, np.empty((free.size, free.size))))
-        point, slope, bend = _from_lengths(free, scale, own)
+        point, slope, bend = _from_lengths(free, scale, own, powers)
         f, g, H = criterion.expand(np.append(t, point)[None], u[None], np.array([target]), np.array([response]))
         gradient, hessian = g[0, 1:], H[0, 1:, 1:]
         J = np.eye(free.size)
-        shrink = np.exp(-point[scale])
-        J[own, own], J[own, scale], J[scale, scale] = shrink, -slope * point[own], slope
+        shrink, along = np.exp(-point[scale] / powers), slope / powers
+        J[own, own], J[own, scale], J[scale, scale] = shrink, -along * point[own], slope
         hessian = J.T @ hessian @ J
-        hessian[own, scale] -= gradient[own] * shrink * slope
-        hessian[scale, own] -= gradient[own] * shrink * slope
-        hessian[scale, scale] += bend * gradient[scale] + (slope**2 - bend) * (gradient[own] @ point[own])
+        hessian[own, scale] -= gradient[own] * shrink * along
+        hessian[scale, own] -= gradient[own] * shrink * along
+        hessian[scale, scale] += bend * gradient[scale] + (gradient[own] * (along**2 - bend / powers)) @ point[own]
         value = float(f[0]) if np.isfinite(f[0]) else np.inf
         made = Point(free, value, gradient @ J, hessian, criterion.exact)
         return Trial(value, lambda: made, max(1e-11, 4e-14 * abs(value)))
 
     begin = x[1:].copy()
-    begin[own] *= np.exp(begin[scale])
+    begin[own] *= np.exp(begin[scale] / powers)
     begin[scale] = np.sqrt(max(np.exp(2.0 * begin[scale]) - _LOWEST**2, 0.0))
     found = minimise(evaluate, begin)
-    return replace(found, x=_from_lengths(found.x, scale, own)[0])
+    return replace(found, x=_from_lengths(found.x, scale, own, powers)[0])
 
 
-def _from_lengths(free: FloatArray, scale: int, own: IntArray) -> tuple[FloatArray, float, float]:
+def _from_lengths(free: FloatArray, scale: int, own: IntArray, powers: FloatArray) -> tuple[FloatArray, float, float]:
     """Coordinates relative to sigma, with its log, and the first two derivatives of that."""
     point, s = free.copy(), float(free[scale])
     square = s * s + _LOWEST**2
     point[scale] = 0.5 * np.log(square)
-    point[own] /= np.sqrt(square)
+    point[own] /= np.sqrt(square) ** (1.0 / powers)
     return point, s / square, (_LOWEST**2 - s * s) / square**2
 
 
@@ -143,14 +143,14 @@ def minimise_others(
 def without_an_effect(criterion: Criterion, start: Start) -> FloatArray:
     """Lowest criteria (S,) at which an effect of a correlation has no variance; inf for other targets.
 
-    Every correlation is one of such a model, so that the profile of a correlation is nowhere higher.
+    Every correlation that no other effects have too is one of such a model, so that its profile is nowhere higher.
     """
     lowest = np.full(start.target.size, np.inf)
     pairs = [
         (t, ProfileTarget("sd", a.target.term, (effect,)))
         for t, a in enumerate(criterion.axes)
-        if a.target.kind == "corr"
-        for effect in (a.target.effects if a.shared is None else a.target.effects[:1])
+        if a.target.kind == "corr" and a.structure is not None
+        for effect in a.structure.freed_by(a.target.effects)
     ]
     if not pairs:
         return lowest

@@ -15,7 +15,6 @@ import numpy as np
 from scipy.linalg import lapack
 
 from bayeslmm.design.design import Design, RandomTerm
-from bayeslmm.design.shared import Identity
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.spans import IN_SPAN, between, expand, singular, span, spread, without
 from bayeslmm.likelihood import CrossProducts
@@ -146,9 +145,7 @@ def spectrum(
 def _check_scalar(term: RandomTerm, effects: tuple[int, ...]) -> None:
     if len(effects) == 1 and not term.structure.shared:
         return
-    if isinstance(term.structure, Identity) and len(effects) == len(term.effects):
-        return
-    if len(term.effects) == 1 and effects == (0,):
+    if len(term.structure.rows) == 1 and len(effects) == len(term.effects):
         return
     raise DesignError(
         f"The effects {', '.join(term.effects[k] for k in effects)} of {term.label} do not have one variance of their "

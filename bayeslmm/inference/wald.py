@@ -68,7 +68,7 @@ def _ends(a: Axis, x: float, error: float, sigma: float) -> tuple[float, float]:
     if kind != "corr":
         power = 2.0 if kind == "ratio" else 1.0
         return (value * np.exp(-power * error / x), value * np.exp(power * error / x)) if x > 0 else (np.nan, np.nan)
-    least, most = a.shared.correlation_range if a.shared is not None else (-1.0, 1.0)
+    least, most = a.structure.correlation_range if a.structure is not None else (-1.0, 1.0)
     # The whole range becomes (-1, 1); its ends are out of reach of a symmetric interval.
     share = (2.0 * value - least - most) / (most - least)
     if not abs(share) < 1.0 - 1e-12:

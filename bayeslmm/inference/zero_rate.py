@@ -84,6 +84,10 @@ def with_share(cp: CrossProducts, T: FloatArray, position: int, effect: int, sha
         own = share / (1.0 - share) / float(np.average((term.Z**2).sum(axis=1), weights=cp.design.frequency))
         scaled = np.sqrt(own) * np.eye(G.shape[0]) if not G[0, 0] > 0 else T * np.sqrt(own / G[0, 0])
         return np.asarray(scaled)
+    if not term.structure.entries:
+        theta = term.structure.theta(T)
+        theta[effect] = np.sqrt(share / (1.0 - share) / size)
+        return term.structure.factor(term.structure.coordinates(theta))
     G[effect] = G[:, effect] = 0.0
     G[effect, effect] = share / (1.0 - share) / size
     values, vectors = np.linalg.eigh(G)

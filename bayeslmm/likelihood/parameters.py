@@ -8,7 +8,7 @@ under a rescaling of single columns keeps to the user's columns, up to one commo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise, product
 
 import numpy as np
@@ -41,7 +41,7 @@ def starts(cp: CrossProducts) -> FloatArray:
     candidates = [from_blocks(cp, factors)]
     order = cp.term_order
     scales = np.concatenate([s.scales for _, _, s in order])
-    plain = scales.sum() > 1 and not any(s.shared for _, _, s in order) and not at_an_end(factors)
+    plain = scales.sum() > 1 and all(s.plain for _, _, s in order) and not at_an_end(factors)
     if isinstance(cp.store, Levels) and not plain:
         ratios = _ratios(cp.store) if scales.sum() == 1 else _FEW
         ratios = ratio_grid(cp) if scales.size == 1 else ratios
@@ -66,7 +66,7 @@ def scale_grid(cp: CrossProducts) -> tuple[FloatArray, FloatArray]:
     order = cp.term_order
     scales = np.concatenate([s.scales for _, _, s in order])
     count = int(scales.sum())
-    wanted = 1 < count <= _MOST_SCALES and not any(s.shared for _, _, s in order)
+    wanted = 1 < count <= _MOST_SCALES and all(s.plain for _, _, s in order)
     cheap = wanted and isinstance(cp.store, Levels) and cp.store.E.size * _COARSE.size**count <= _AFFORDABLE
     if not (cheap and _unequal(cp, cp.levels)):
         return np.zeros(0), np.zeros((0, scales.size))
@@ -218,11 +218,7 @@ def without_small(cp: CrossProducts, internal: FloatArray, limit: float) -> Floa
     for _, _, structure in cp.term_order:
         part = slice(position, position + len(structure.rows))
         position = part.stop
-        if structure.batched:
-            out[:, part] = structure.cleaned(internal[:, part], limit)
-            continue
-        for k, x in enumerate(internal[:, part]):
-            out[k, part] = structure.cleaned(x, limit)
+        out[:, part] = structure.cleaned(internal[:, part], limit)
     return out
 
 
@@ -240,7 +236,7 @@ def gradient(cp: CrossProducts, factors: Sequence[FloatArray], first: Derivative
     for b, columns, structure in cp.term_order:
         W = frame(cp, b, columns, structure)
         T, slopes = in_frame(cp, factors, first, b, columns, W)
-        parts.append(_each(structure, structure.gradient, T, slopes))
+        parts.append(structure.gradient(T, slopes))
     return np.concatenate(parts, axis=1)
 
 
@@ -253,14 +249,14 @@ def hessian(
     for b, columns, structure in cp.term_order:
         W = frame(cp, b, columns, structure)
         T, slopes = in_frame(cp, factors, first, b, columns, W)
-        change = _each(structure, structure.directions, T)
+        change = structure.directions(T)
         change = change if W is None else W @ change @ W.T
         if len(cp.blocks[b].slices) > 1:
             whole = np.zeros((*change.shape[:2], *factors[b].shape[1:]))
             whole[:, :, columns, columns] = change
             change = whole
         directions[b].append(change)
-        curvature.append(_each(structure, structure.curvature, T, slopes))
+        curvature.append(structure.curvature(T, slopes))
     stacks = [d[0] if len(d) == 1 else np.concatenate(d, axis=1) for d in directions]
     H = second_derivatives(cp, first, stacks, traces_of)
     position = 0
@@ -269,10 +265,3 @@ def hessian(
         H[:, position:stop, position:stop] += local
         position = stop
     return H
-
-
-def _each(structure: CovarianceStructure, method: Callable[..., FloatArray], *arrays: FloatArray) -> FloatArray:
-    """A method of a structure at every point; those with free entries take all at once."""
-    if structure.batched:
-        return method(*arrays)
-    return np.stack([method(*one) for one in zip(*arrays, strict=True)])

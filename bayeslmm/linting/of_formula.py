@@ -14,6 +14,7 @@ from typing import Any
 from formulae import model_description
 
 from bayeslmm.design.algebra import expanded
+from bayeslmm.design.covariance import KNOWN
 from bayeslmm.design.expressions import Call, Name, Node
 from bayeslmm.design.formula import Bar, Formula
 from bayeslmm.design.tokens import Token, quoted, tokenize, unquoted
@@ -282,20 +283,15 @@ def _twice(term: Written, bar: Bar, twice: Sequence[str], exact: bool) -> Findin
     )
 
 
-_STRUCTURES = {
-    "us": "unstructured covariance, the same as without the keyword",
-    "diag": "independent effects with a variance each",
-    "id": "independent effects with one common variance",
-    "cs": "compound symmetry: one common variance and one common correlation",
-    "ar1": "autoregressive: correlations fall with the distance in order",
-}
-
-
 def _keyword(term: Written) -> Finding:
     name = term.keyword
     later = "2.x knows it" if name in ("us", "diag", "ar1") else "2.x does not know it either"
     missing = "Error: no covariance keywords."
     remedy = {"us": f"({term.left} | {term.right})", "diag": f"{split(term)} for numeric columns"}
+    if name == "csh":
+        later, remedy[name] = "2.x calls it cs", f"cs({term.left} | {term.right}) in lme4 2.x and glmmTMB."
+    if name == "toep":
+        remedy[name] = f"homtoep({term.left} | {term.right}) in glmmTMB."
     if name == "cs":
         # In one column the two models are the same.
         later = "2.x has a variance for each effect (hom = FALSE)"
@@ -305,7 +301,7 @@ def _keyword(term: Written) -> Finding:
         term.position,
         term.text,
         "different model" if name == "cs" else "error there",
-        f"{name}(): {_STRUCTURES.get(name, 'the covariance structure of that name')}.",
+        f"{name}(): {KNOWN[name].description if name in KNOWN else 'the covariance structure of that name'}.",
         {
             "lme4": f"1.x: error; {later}.",
             "brms": "No covariance keywords around a bar: | is unstructured, || independent.",

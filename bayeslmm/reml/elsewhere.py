@@ -176,13 +176,11 @@ def zero_sets(cp: CrossProducts, held: tuple[int, ...] = ()) -> BoolArray:
     found, position = list[BoolArray](), 0
     for _, (_, term) in par.enumerate_terms(cp):
         structure = cp.design.terms[term].structure
-        rows = np.asarray(structure.rows)
-        part = slice(position, position + rows.size)
+        part = slice(position, position + len(structure.rows))
         position = part.stop
         if term in held:
             continue
-        effects = [] if structure.shared or structure.size == 1 else list(range(structure.size))
-        for mask in [np.ones(rows.size, dtype=bool), *(rows == i for i in effects)]:
+        for mask in [np.ones(len(structure.rows), dtype=bool), *structure.with_effect]:
             one = np.zeros(k, dtype=bool)
             one[part] = mask
             found.append(one)

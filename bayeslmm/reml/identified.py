@@ -36,9 +36,9 @@ def find_ridges(cp: CrossProducts, factors: Sequence[FloatArray], reml: bool) ->
     at: list[FloatArray | None] = [None] * len(cp.design.terms)
     for b, (part, position) in par.enumerate_terms(cp):
         structure = cp.design.terms[position].structure
-        if structure.shared:
+        if not structure.plain:
             T, W = factors[b][0, part, part], par.frame(cp, b, part, structure)
-            T = T if W is None else np.linalg.solve(W, T)
+            T = cp.blocks[b].basis[part, part] @ T if W is None else np.linalg.solve(W, T)
             # At a zero covariance the shape has no effect; what matters is what the structure could do.
             at[position] = T if np.abs(T).max() > _ZERO else None
     return distinct.find_ridges(cp.design, reml, at, _FLAT)

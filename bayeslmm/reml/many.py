@@ -168,7 +168,7 @@ def _row(optima: Optima, k: int) -> Optima:
 
 def fitted_together(cp: CrossProducts, held: bool = False) -> bool:
     """Whether `optimise_many` solves all responses by one iteration; `held`: some theta is not estimated."""
-    return cp.takes_responses and not held and not any(s.shared for _, _, s in cp.term_order)
+    return cp.takes_responses and not held and all(s.plain for _, _, s in cp.term_order)
 
 
 def _join(parts: list[Optima]) -> Optima:

@@ -11,8 +11,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from bayeslmm.design.covariance import canonical
-from bayeslmm.design.shared import Shared
 from bayeslmm.likelihood import conditional_means, derivatives, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.crossproducts import CrossProducts, Levels
@@ -32,8 +30,6 @@ _SMALLEST, _LARGEST, _MARGIN = 0.08, (3.0, 1e4), 4.0
 _WIDE = 1e5
 # Relative sds under which effects are predicted.
 _RATIOS = (0.5, 3.0, 30.0, 300.0, 1e4)
-# Singular values of a start's factor relative to the largest: nearly of lower rank, or not.
-_RANK = 0.02
 # A fall of the criterion (-2 log likelihood) by less is no other minimum.
 _LOWER = 1e-7
 
@@ -115,18 +111,7 @@ def starts(cp: CrossProducts, count: int, largest: float) -> FloatArray:
     for _, columns, structure in cp.term_order:
         c = columns.stop - columns.start
         sds = _SMALLEST * np.exp(spread * rng.random((count, c)))
-        if isinstance(structure, Shared):
-            low, high = structure.correlation_range if structure.correlated else (0.0, 0.0)
-            # The ends themselves too.
-            share = np.clip(1.2 * rng.random(count) - 0.1, 0.0, 1.0)
-            theta = np.stack([sds[:, 0], low + share * (high - low)], axis=1)[:, : len(structure.rows)]
-        elif c == 1 or (structure.rows == structure.cols).all():
-            theta = structure.theta(sds[:, :, None] * np.eye(c))
-        else:
-            Q = np.linalg.qr(rng.normal(size=(count, c, c)))[0]
-            shares = np.where(rng.random((count, c)) < 0.5, 1.0, _RANK)
-            theta = structure.theta(canonical(Q * (sds[:, :1] * shares)[:, None, :]))
-        parts.append(structure.coordinates(theta))
+        parts.append(structure.coordinates(structure.scattered(sds, rng)))
     return np.concatenate(parts, axis=1)
 
 

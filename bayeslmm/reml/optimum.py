@@ -10,7 +10,6 @@ import numpy as np
 
 from bayeslmm.design.covariance import canonical, factor_from_theta, smallest_bound
 from bayeslmm.design.distinct import reproduces_any_response
-from bayeslmm.design.shared import Shared
 from bayeslmm.equality import by_value
 from bayeslmm.likelihood import CrossProducts, Factor, derivatives, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
@@ -230,7 +229,7 @@ def _escape(criterion: Criterion, result: NewtonResult, max_evaluations: int) ->
         structure = cp.design.terms[term].structure
         part = slice(position, position + len(structure.rows))
         position = part.stop
-        if not isinstance(structure, Shared) or term in criterion.held.terms or full[part].any():
+        if structure.entries or term in criterion.held.terms or full[part].any():
             continue
         factors = par.internal_factors(cp, full)
         first = derivatives(cp, factors, evaluate(cp, factors), criterion.reml)
@@ -354,23 +353,16 @@ def vanished_directions(criterion: Criterion, factors: Sequence[FloatArray], fac
             continue
         structure = cp.design.terms[term].structure
         T = factors[b][0, columns, columns]
-        if not structure.shared and smallest_bound(T) > TRY_ZERO[0]:
+        if structure.entries and smallest_bound(T) > TRY_ZERO[0]:
             continue
-        U, s, _ = np.linalg.svd(T)
+        s = np.linalg.svd(T, compute_uv=False)
         if (s > 0).all() and s[-1] > NO_RANK * s[0]:
             continue
         first = first or derivatives(cp, factors, factor, criterion.reml)
-        if isinstance(structure, Shared):
-            W = par.frame(cp, b, columns, structure)
-            T, slopes = (part[0] for part in par.in_frame(cp, factors, first, b, columns, W))
-            unit = float(np.linalg.norm(cp.blocks[b].inverse_basis[columns, columns])) ** 2
-            found += [Vanished(term, v, unit * slope) for v, slope in structure.vanished(T, slopes)]
-            continue
-        slopes = first.blocks[b][0, columns, columns]
-        inverse = cp.blocks[b].inverse_basis[columns, columns]
-        for i in np.flatnonzero(s <= NO_RANK * max(s[0], 1e-300)):
-            normal = inverse.T @ U[:, i]
+        W, inverse = par.frame(cp, b, columns, structure), cp.blocks[b].inverse_basis[columns, columns]
+        T, slopes = (part[0] for part in par.in_frame(cp, factors, first, b, columns, W))
+        for v, slope in structure.vanished(T, slopes):
+            normal = inverse.T @ v if W is None else float(np.linalg.norm(inverse)) * v
             largest = normal[np.argmax(np.abs(normal))]
-            slope = float(U[:, i] @ slopes @ U[:, i]) * float(largest**2)
-            found.append(Vanished(term, normal / largest, slope))
+            found.append(Vanished(term, normal / largest, slope * float(largest**2)))
     return tuple(found)

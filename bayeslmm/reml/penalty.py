@@ -60,7 +60,7 @@ class Penalty:
 
     def multiple(self, structure: CovarianceStructure) -> float:
         """What the logarithm of an sd (or determinant) of a term is multiplied with."""
-        free = not structure.shared and len(structure.rows) > structure.size
+        free = structure.basis_free and structure.size > 1
         return (self.matrix_shape if free else self.sd_shape) - 1.0
 
     def log_density(
@@ -79,8 +79,7 @@ class Penalty:
         total = 0.0
         for i, (structure, T) in enumerate(zip(structures, terms, strict=True)):
             if i not in held:
-                sizes = np.linalg.norm(T[:1], axis=1) if structure.shared else np.abs(np.diagonal(T))
-                total += self.multiple(structure) * sum(_log(size) for size in sizes.tolist())
+                total += self.multiple(structure) * sum(_log(size) for size in structure.sizes(T).tolist())
         return total
 
 
@@ -115,8 +114,7 @@ def penalty_value(cp: CrossProducts, penalty: Penalty, x: FloatArray, held: Coll
     """Minus twice the log penalty at internal coordinates x (k,), up to a constant; inf where some sd is 0."""
     total = 0.0
     for structure, own in _parts(cp, x, held):
-        sizes = np.linalg.norm(structure.factor(own)[:1], axis=1) if structure.shared else own[structure.scales]
-        total += penalty.multiple(structure) * sum(_log(abs(size)) for size in sizes.tolist())
+        total += penalty.multiple(structure) * sum(_log(size) for size in structure.log_sizes(own)[0].tolist())
     return -2.0 * total
 
 
@@ -131,9 +129,9 @@ def penalty_derivatives(
         part = slice(position, position + len(structure.rows))
         position = part.stop
         if term not in held:
-            own = _shared(structure, x[part]) if structure.shared else _entries(structure, x[part])
-            gradient[part] = -2.0 * penalty.multiple(structure) * own[0]
-            hessian[part, part] = -2.0 * penalty.multiple(structure) * own[1]
+            _, slope, bend = structure.log_sizes(x[part])
+            gradient[part] = -2.0 * penalty.multiple(structure) * slope
+            hessian[part, part] = -2.0 * penalty.multiple(structure) * bend
     return gradient, hessian
 
 
@@ -152,22 +150,6 @@ def _parts(cp: CrossProducts, x: FloatArray, held: Collection[int]) -> list[tupl
             parts.append((structure, x[position:stop]))
         position = stop
     return parts
-
-
-def _entries(structure: CovarianceStructure, x: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Derivatives of log |det T| for triangular T: the sum over its diagonal."""
-    slope = np.where(structure.scales, 1.0 / np.where(structure.scales, x, 1.0), 0.0)
-    return slope, np.diag(-(slope**2))
-
-
-def _shared(structure: CovarianceStructure, x: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Derivatives of ``log sd = log G[0, 0] / 2`` from those of G, which the structure has."""
-    T = structure.factor(x)
-    first = np.zeros_like(T)
-    first[0, 0] = 1.0
-    variance = float(T[0] @ T[0])
-    slope = structure.gradient(T, first) / variance
-    return 0.5 * slope, 0.5 * (structure.curvature(T, first) / variance - np.outer(slope, slope))
 
 
 def _log(size: float) -> float:

@@ -119,12 +119,9 @@ def _effects(precise: Precise) -> list[BoolArray]:
     full = np.zeros(precise.held.free.size, dtype=bool)
     for _, (_, term) in par.enumerate_terms(cp):
         structure = cp.design.terms[term].structure
-        rows, scales = np.asarray(structure.rows), np.asarray(structure.scales)
-        part = slice(position, position + rows.size)
+        part = slice(position, position + len(structure.rows))
         position = part.stop
-        masks = [scales & np.eye(rows.size, dtype=bool)[i] for i in range(rows.size)] if structure.shared else []
-        masks += [] if structure.shared else [rows == i for i in range(structure.size)]
-        for mask in masks if len(masks) == 1 else [scales if structure.shared else rows >= 0, *masks]:
+        for mask in structure.growing:
             one = full.copy()
             one[part] = mask
             if one[precise.held.free].any():

@@ -386,7 +386,7 @@ class Draws:
         raise KeyError(p.label)
 
     def _pair_names(self, p: Parameter) -> tuple[str, str]:
-        if self.design.terms[p.position].structure.shared:
+        if not self.design.terms[p.position].structure.entries:
             name = p.term.removeprefix("cor__")
             return name, name
         own = self._layout(p).labels.term_effects(p.position)

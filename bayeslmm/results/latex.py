@@ -11,7 +11,6 @@ import numpy as np
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.design.design import Design, RandomTerm
 from bayeslmm.design.names import printable
-from bayeslmm.design.shared import AR1, Shared
 from bayeslmm.design.variances import variance_labels
 from bayeslmm.types import FloatArray
 
@@ -130,13 +129,11 @@ def _symbols(term: RandomTerm, letter: str, first: int, effects: int) -> list[li
     def entry(a: int, b: int) -> str:
         if a == b:
             return f"{sd(a)}^2"
-        if isinstance(structure, Shared) and structure.shared:
-            power = f"^{{{abs(a - b)}}}" if isinstance(structure, AR1) and abs(a - b) > 1 else ""
-            return f"\\rho_{{{letter}}}{power} {sd(0)}^2" if structure.correlated else "0"
-        if len(structure.rows) == size:
+        if not structure.correlated:
             return "0"
         low, high = sorted((a, b))
-        return f"\\rho_{{{letter}{first + low}{first + high}}} {sd(low)} {sd(high)}"
+        product = f"{sd(0)}^2" if structure.shared else f"{sd(low)} {sd(high)}"
+        return f"{structure.symbol(a, b, f'\\rho_{{{letter}}}', first)} {product}"
 
     return [[entry(a, b) for b in range(size)] for a in range(size)]
 

@@ -13,7 +13,6 @@ from bayeslmm.bayes.priors import FlatFactor, Priors, SdPrior
 from bayeslmm.bayes.propriety import exponent_of
 from bayeslmm.design.design import Design
 from bayeslmm.design.readable import readable
-from bayeslmm.design.shared import Shared
 from bayeslmm.results.labels import Parameter, parameters
 from bayeslmm.types import FloatArray
 
@@ -114,10 +113,7 @@ def _correlation_prior(design: Design, priors: Priors, position: int) -> str:
     structure, eta = design.terms[position].structure, priors.lkj[position]
     if isinstance(priors.joints[position], FlatFactor):
         return str(priors.joints[position])
-    if not (isinstance(structure, Shared) and structure.shared):
-        return f"LKJ({eta:g})"
-    low, high = structure.correlation_range
-    return f"uniform({low:.4g}, {high:g})" if eta == 1 else f"beta({eta:g}, {eta:g}) on ({low:.4g}, {high:g})"
+    return structure.prior_text(eta)
 
 
 def _sentence(design: Design, priors: Priors, p: Parameter, where: str) -> str:
@@ -173,11 +169,10 @@ def _units(design: Design, effect: str, column: FloatArray) -> str:
 
 def _correlation_sentence(design: Design, priors: Priors, p: Parameter, where: str) -> str:
     term, structure = design.terms[p.position], design.terms[p.position].structure
-    if isinstance(structure, Shared) and structure.shared:
-        low, high = structure.correlation_range
-        shape, subject = priors.lkj[p.position], f"the correlation that the effects of {term.label} share"
-    else:
-        low, high, shape = -1.0, 1.0, marginal_shape(priors, p.position, max(p.effects), len(term.effects))
+    subject = structure.prior_subject((p.effects[0], p.effects[1]), term.label)
+    (low, high), shape = structure.correlation_range, priors.lkj[p.position]
+    if subject is None:
+        shape = marginal_shape(priors, p.position, max(p.effects), len(term.effects))
         a, b = (term.effects[k] for k in p.effects)
         subject = f"the correlation of {a} and {b} across levels of {term.group}"
         subject = f"{subject} {where}".rstrip()

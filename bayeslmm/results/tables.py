@@ -18,7 +18,7 @@ def varcorr_table(design: Design, terms: Sequence[FloatArray], sigma: float) -> 
     """Covariance table from relative factors (c, c): one row per variance and per free correlation.
 
     Effects that share a standard deviation have one row, under the keyword of their structure; so has the correlation
-    that they share (for ar1 the one of neighbours), with the keyword as both effects.
+    that they share (for ar1 the one of neighbours), with its own name as both effects.
     """
     rows: list[tuple[str, str | None, str | None, float, float]] = []
     for group, sds in variance_labels(design):
@@ -30,10 +30,12 @@ def varcorr_table(design: Design, terms: Sequence[FloatArray], sigma: float) -> 
                 k = label.effects[0]
                 rows.append((group.group, label.name, None, covariance[k, k], sd[k]))
             names = {k: label.name for label in own for k in label.effects}
-            for _, a, b, _ in (pair for pair in group.pairs if pair[0] == term):
+            entries = design.terms[term].structure.entries
+            for _, a, b, name in (pair for pair in group.pairs if pair[0] == term):
                 both = sd[a] * sd[b]
                 rho = covariance[a, b] / both if both > 0 else np.nan
-                rows.append((group.group, names[a], names[b], covariance[a, b], rho))
+                first, second = (names[a], names[b]) if entries else (name, name)
+                rows.append((group.group, first, second, covariance[a, b], rho))
     rows.append(("Residual", None, None, sigma**2, sigma))
     return readable(pd.DataFrame(rows, columns=["group", "effect1", "effect2", "vcov", "sdcor"]))
 

@@ -36,12 +36,15 @@ _NUMERIC = "biufcMmUS"
 # What files hold: module to its classes. A name that is not here is never looked up.
 CLASSES: dict[str, tuple[str, ...]] = {
     "bayeslmm.design.contrasts": ("Treatment",),
-    "bayeslmm.design.covariance": ("Diagonal", "Unstructured"),
+    "bayeslmm.design.covariance.autoregressive": ("AR1",),
+    "bayeslmm.design.covariance.compound": ("CompoundSymmetry", "HeterogeneousCompoundSymmetry"),
+    "bayeslmm.design.covariance.entries": ("Diagonal", "Unstructured"),
+    "bayeslmm.design.covariance.products": ("Identity",),
+    "bayeslmm.design.covariance.toeplitz": ("Toeplitz",),
     "bayeslmm.design.design": ("Design", "Notes", "RandomTerm"),
     "bayeslmm.design.grouping": ("Grouping",),
     "bayeslmm.design.dropped": ("DroppedRows",),
     "bayeslmm.design.recipe": ("Column", "NamedContrasts", "Recipe"),
-    "bayeslmm.design.shared": ("AR1", "CompoundSymmetry", "Identity"),
     "bayeslmm.numerics.newton": ("Step",),
     "bayeslmm.likelihood.normal_prior": ("NormalPrior",),
     "bayeslmm.design.distinct": ("Ridge",),

@@ -7,11 +7,19 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from bayeslmm.design.covariance import CovarianceStructure, Diagonal, Unstructured
+from bayeslmm.design.covariance import (
+    AR1,
+    CompoundSymmetry,
+    CovarianceStructure,
+    Diagonal,
+    HeterogeneousCompoundSymmetry,
+    Identity,
+    Toeplitz,
+    Unstructured,
+)
 from bayeslmm.design.design import Design, RandomTerm
 from bayeslmm.design.dropped import DroppedRows
 from bayeslmm.design.grouping import Grouping
-from bayeslmm.design.shared import AR1, CompoundSymmetry, Identity
 
 N = 30
 
@@ -60,6 +68,13 @@ TERMS = {
     "identity": [("g", ["Intercept", "x"], Identity(2))],
     "compound symmetry": [("g", ["Intercept", "x", "w"], CompoundSymmetry(3))],
     "autoregression": [("g", ["Intercept", "x", "w"], AR1(3))],
+    "heterogeneous compound symmetry": [("g", ["Intercept", "x", "w"], HeterogeneousCompoundSymmetry(3))],
+    "toeplitz": [("g", ["Intercept", "x", "w"], Toeplitz(3))],
+    "heterogeneous and toeplitz": [
+        ("g", ["Intercept", "x", "w"], HeterogeneousCompoundSymmetry(3)),
+        ("h", ["x", "w"], Toeplitz(2)),
+        ("g", ["Intercept", "x", "w"], Toeplitz(3)),
+    ],
     "all structures": [
         ("g", ["Intercept", "x"], Unstructured(2)),
         ("g", ["Intercept", "x", "w"], CompoundSymmetry(3)),

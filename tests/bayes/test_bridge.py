@@ -101,6 +101,13 @@ CASES = {
     "compound symmetry": Case("compound symmetry", {"weights": True}),
     "autoregression": Case("autoregression", {"offset": True}),
     "autoregression, sd zero": Case("autoregression", sd=0.0),
+    "heterogeneous compound symmetry": Case("heterogeneous compound symmetry", {"weights": True}),
+    "heterogeneous compound symmetry, sd zero": Case("heterogeneous compound symmetry", sd=0.0),
+    "toeplitz": Case("toeplitz", {"offset": True}),
+    "toeplitz, sd zero": Case("toeplitz", sd=0.0),
+    "heterogeneous and toeplitz": Case("heterogeneous and toeplitz", beta=INFORMATIVE),
+    "heterogeneous and toeplitz, centred": Case("heterogeneous and toeplitz", form="centered"),
+    "heterogeneous and toeplitz, collapsed": Case("heterogeneous and toeplitz", form="collapsed"),
     "all structures": Case("all structures", beta=INFORMATIVE),
     "all structures, centred": Case("all structures", form="centered"),
     "mixed forms": Case("blocks and crossed", form={"g": "centered", "h": "noncentered"}),
@@ -195,7 +202,11 @@ def _correlation_factor(design: Design, k: int, rng: np.random.Generator) -> np.
     size, keyword = len(term.effects), term.structure.keyword
     if keyword in ("diag", "id"):
         return np.eye(size)
-    if keyword in ("cs", "ar1"):
+    if keyword == "toep":
+        phi = rng.uniform(-1.0, 1.0, size - 1)
+        rho = np.array([1.0, *phi[:1], *(phi[:1] ** 2 + (1.0 - phi[:1] ** 2) * phi[1:])])
+        return np.linalg.cholesky(rho[np.abs(np.subtract.outer(np.arange(size), np.arange(size)))])
+    if keyword in ("cs", "csh", "ar1"):
         rho = rng.uniform(_lowest(keyword, size), 1.0)
         lags = np.abs(np.subtract.outer(np.arange(size), np.arange(size)))
         return np.linalg.cholesky(rho ** (lags if keyword == "ar1" else np.sign(lags)))
@@ -205,7 +216,7 @@ def _correlation_factor(design: Design, k: int, rng: np.random.Generator) -> np.
     return np.linalg.cholesky(covariance / np.outer(s, s))
 
 
-SHARED = ("id", "cs", "ar1")
+SHARED = ("id", "cs", "ar1", "toep")
 
 
 def _lowest(keyword: str, size: int) -> float:
@@ -227,12 +238,20 @@ def _places(design: Design, group: GroupLayout, point: Point) -> np.ndarray:
     parts = [np.empty(0)]
     for k, L in zip(group.labels.terms, point.L[group.name], strict=True):
         keyword, size = design.terms[k].structure.keyword, L.shape[0]
-        if keyword in ("cs", "ar1"):
+        if keyword == "toep":
+            parts.append((1.0 + _partial_autocorrelations(L)) / 2.0)
+        elif keyword in ("cs", "csh", "ar1"):
             low = _lowest(keyword, size)
             parts.append(np.array([(L[1, 0] - low) / (1.0 - low)]))
         elif keyword == "us":
             parts.append((1.0 + _partials(L)[0]) / 2.0)
     return np.concatenate(parts)
+
+
+def _partial_autocorrelations(L: np.ndarray) -> np.ndarray:
+    """Those at distances 1 and 2, the second from its textbook formula."""
+    R = (L @ L.T)[0]
+    return np.array([R[1], *((R[2:3] - R[1] ** 2) / (1.0 - R[1] ** 2))])
 
 
 # The PyMC side.
@@ -310,7 +329,10 @@ def _log_prior(design: Design, priors: Priors, point: Point) -> float:
             if keyword == "us" and L.shape[0] > 1:
                 flat = isinstance(priors.joints[k], FlatFactor)
                 total += _log_flat_rows(L) if flat else _log_lkj(L, priors.lkj[k])
-            elif keyword in ("cs", "ar1"):
+            elif keyword == "toep":
+                places = (1.0 + _partial_autocorrelations(L)) / 2.0
+                total += float(beta.logpdf(places, priors.lkj[k], priors.lkj[k]).sum())
+            elif keyword in ("cs", "csh", "ar1"):
                 low, eta = _lowest(keyword, L.shape[0]), priors.lkj[k]
                 total += float(beta.logpdf((L[1, 0] - low) / (1.0 - low), eta, eta))
     return total

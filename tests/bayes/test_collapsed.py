@@ -26,6 +26,7 @@ from bayeslmm.bayes.propriety import check_posterior
 from bayeslmm.bayes.target import make_target
 from bayeslmm.datasets import load_dataset
 from bayeslmm.design import build_design
+from bayeslmm.design.covariance import Unstructured
 from bayeslmm.errors import PriorError
 from bayeslmm.likelihood import CrossProducts, cross_products
 from bayeslmm.reml import optimise
@@ -209,7 +210,7 @@ def test_three_by_three_block_has_sound_weights() -> None:
 
 def test_lkj_density_integrates_to_one() -> None:
     # c = 2: one coordinate; trapezoidal rule on the atanh line
-    coordinates = TermCoordinates(2, True, (True, True), np.ones(2), np.full((2, 2), 2.5))
+    coordinates = TermCoordinates(Unstructured(2), (True, True), np.ones(2), np.array([2.5]))
     w = np.linspace(-40, 40, 4001)
     x = np.column_stack([np.zeros((w.size, 2)), w])
     _, log_density = coordinates.correlation_factor(x)

@@ -18,7 +18,6 @@ from bayeslmm.bayes.default_priors import resolve_priors
 from bayeslmm.bayes.target import Target, make_target
 from bayeslmm.datasets import load_dataset
 from bayeslmm.design import build_design
-from bayeslmm.design.shared import Shared
 from bayeslmm.likelihood import cross_products
 from bayeslmm.reml import optimise
 from bayeslmm.teaching import build_matrices, dense_criterion
@@ -37,7 +36,7 @@ MODELS = {
 def theta(target: Target, x: np.ndarray) -> np.ndarray:
     parts = []
     for term, T in zip(target.cp.design.terms, target.terms(x[None])[0], strict=True):
-        if isinstance(term.structure, Shared) and term.structure.shared:
+        if term.structure.shared:
             parts.append(term.structure.theta(T[0]))
         else:
             parts.append(T[0][term.structure.rows, term.structure.cols])

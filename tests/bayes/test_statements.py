@@ -106,6 +106,7 @@ CASES: dict[str, tuple[str, Any]] = {
     "nested": ("nested", "noncentered"),
     "two terms of a factor": ("repeated effect", "noncentered"),
     "uncorrelated, centred": ("uncorrelated", "centered"),
+    "heterogeneous and toeplitz": ("heterogeneous and toeplitz", "noncentered"),
     "structures": ("all structures", {"g": "centered", "h": "noncentered"}),
 }
 
@@ -158,7 +159,7 @@ def test_many_levels_are_numbered() -> None:
 
 def test_a_structure_without_a_counterpart_is_refused_by_both(design: Make) -> None:
     class Other(type(design("slopes").terms[0].structure)):  # type: ignore[misc]
-        keyword = "other"
+        keyword, pymc_root = "other", ""
 
     data = design("slopes")
     data = replace(data, terms=(replace(data.terms[0], structure=Other(2)),))
