@@ -9,46 +9,59 @@ import numpy as np
 from bayeslmm.bayes.at_means import group_change
 from bayeslmm.bayes.layout import GroupLayout
 from bayeslmm.bayes.priors import Priors
+from bayeslmm.bayes.statements import Node, Statement, Symbol
+from bayeslmm.design.covariance import CovarianceStructure
 from bayeslmm.design.design import Design
+from bayeslmm.errors import PriorError
 from bayeslmm.types import FloatArray
 
+_pm, _pt = Symbol("pm"), Symbol("pt")
 
-def correlation_factors(design: Design, group: GroupLayout, priors: Priors) -> list[Any] | None:
-    """Cholesky factors of the correlations of a group's effects, term by term; None if all are independent.
 
-    Adds the free variable ``r_<group>`` and the correlations ``corr_<group>`` (those at the means, where the priors are
-    about these) to the model.
+def factor_of(structure: CovarianceStructure, r: Node) -> Node:
+    """The Cholesky factor of a structure's correlations from its numbers r between 0 and 1.
+
+    Raises
+    ------
+    PriorError
+        The structure has no counterpart in PyMC.
     """
-    import pymc as pm
-    import pytensor.tensor as pt
+    if not structure.pymc_root:
+        raise PriorError(
+            f"The covariance structure {structure.keyword} has no counterpart in PyMC yet. Sample with "
+            "method='importance' or method='quadrature'."
+        )
+    return Symbol(structure.pymc_root)(r, structure.size)
 
-    if not group.pairs:
-        return None
+
+def correlations_of(structure: CovarianceStructure, L: Node) -> Node:
+    """The correlations that are parameters, from their Cholesky factor."""
+    a, b = ([pair[k] for pair in structure.pairs] for k in range(2))
+    return (L @ L.T)[a, b]
+
+
+def correlation_statements(design: Design, group: GroupLayout, priors: Priors, own: str) -> list[Statement]:
+    """``r_<group>``, ``L<k>`` of every term, ``L_<own>`` of all, and the correlations of a group that has any.
+
+    The correlations are ``corr_<group>``, or those at the means, where the priors are about these.
+    """
     shapes = beta_shapes(design, group, priors)
-    r = pm.Beta(f"r_{group.name}", shapes, shapes, dims=group.pair_dim)
-    blocks, correlations, start = [], [], 0
+    r = _pm.Beta(f"r_{group.name}", shapes, shapes, dims=group.pair_dim)
+    out, correlations, start = [Statement("r", r)], list[Any](), 0
     for k in group.labels.terms:
-        size, structure = len(group.labels.term_effects(k)), design.terms[k].structure
-        free = sum(pair[0] == k for pair in group.labels.pairs)
-        part = r[start : start + free]
-        start += free
+        structure, free = design.terms[k].structure, sum(pair[0] == k for pair in group.labels.pairs)
+        L = Symbol(f"L{k}")
         if not free:
-            blocks.append(pt.eye(size))
-        else:
-            L = structure.symbolic_root(part)
-            blocks.append(L)
-            R = L @ L.T
-            correlations.append(pt.stack([R[a, b] for a, b in structure.pairs]))
+            out.append(Statement(L.identifier, _pt.eye(structure.size)))
+            continue
+        out.append(Statement(L.identifier, factor_of(structure, Symbol("r")[start : start + free])))
+        correlations.append(correlations_of(structure, L))
+        start += free
+    blocks = [Symbol(f"L{k}") for k in group.labels.terms]
+    out.append(Statement(f"L_{own}", blocks[0] if len(blocks) == 1 else _pt.linalg.block_diag(*blocks)))
     name = group.corr if group_change(group, priors.changes) is None else group.corr_at_mean
-    pm.Deterministic(name, pt.concatenate(correlations), dims=group.pair_dim)
-    return blocks
-
-
-def joined(blocks: list[Any]) -> Any:
-    """One block-diagonal matrix."""
-    import pytensor.tensor as pt
-
-    return blocks[0] if len(blocks) == 1 else pt.linalg.block_diag(*blocks)
+    together = correlations[0] if len(correlations) == 1 else _pt.concatenate(correlations)
+    return [*out, Statement(None, _pm.Deterministic(name, together, dims=group.pair_dim))]
 
 
 def beta_shapes(design: Design, group: GroupLayout, priors: Priors) -> FloatArray:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NoReturn, overload
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 
 from bayeslmm.boundary import build, zero_tests
 from bayeslmm.design.design import Design
@@ -17,14 +16,12 @@ from bayeslmm.errors import FitError
 from bayeslmm.files.writing import FilePath
 from bayeslmm.likelihood import CrossProducts
 from bayeslmm.reml import Optimum
-from bayeslmm.reml.at_theta import criterion_at
 from bayeslmm.results import Summary, fit_coefficients, fit_intervals, predictions, refits, textbook
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.interval_methods import or_nan
 from bayeslmm.results.summary import reml_summary
 from bayeslmm.results.tables import tidy_table
 from bayeslmm.storage.fits import save_parts
-from bayeslmm.types import FloatArray
 
 
 def fit_result(design: Design, cp: CrossProducts, optimum: Optimum) -> REMLResult:
@@ -60,6 +57,7 @@ class REMLResult(Fit):
     icc = fit_coefficients.icc
     predict = predictions.predict_fit
     simulate = fit_intervals.simulate
+    criterion_at = textbook.criterion_at
     matrices = textbook.matrices
     mme = textbook.mme
     shrinkage = textbook.shrinkage
@@ -75,49 +73,6 @@ class REMLResult(Fit):
     def summary(self) -> Summary:
         """Printable summary; text in a terminal, a table in a notebook."""
         return reml_summary(self)
-
-    @overload
-    def criterion_at(
-        self, theta: ArrayLike, sigma: float | None = None, *, gradient: Literal[False] = False
-    ) -> float: ...
-    @overload
-    def criterion_at(
-        self, theta: ArrayLike, sigma: float | None = None, *, gradient: Literal[True]
-    ) -> tuple[float, FloatArray]: ...
-    def criterion_at(
-        self, theta: ArrayLike, sigma: float | None = None, *, gradient: bool = False
-    ) -> float | tuple[float, FloatArray]:
-        """REML criterion (deviance for ML) at any parameters: -2 log (restricted) likelihood, without a penalty.
-
-        Parameters
-        ----------
-        theta : array-like of shape (k,)
-            Relative covariance parameters in the order of `theta`.
-        sigma : float, optional
-            Residual standard deviation; the one that minimises the criterion at this theta by default.
-        gradient : bool
-            Return also the derivatives in theta (at the given sigma, or along the minimising one).
-
-        Returns
-        -------
-        float, or (float, FloatArray of shape (k,))
-
-        Raises
-        ------
-        DesignError
-            Theta has another length or is no covariance; sigma is not a positive number.
-
-        Examples
-        --------
-        >>> import bayeslmm as bl
-        >>> fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).fit()
-        >>> round(fit.criterion, 6), round(fit.criterion_at([0.0]), 6)
-        (319.654277, 326.023232)
-        >>> value, slopes = fit.criterion_at(fit.theta, gradient=True)
-        >>> bool(abs(value - fit.criterion) < 1e-9 and abs(slopes[0]) < 1e-6)
-        True
-        """
-        return criterion_at(self.cp, theta, sigma, self.reml, gradient)
 
     def save(self, path: FilePath, *, overwrite: bool = False) -> None:
         """Write the fit to one file, to be read by `bayeslmm.load`; no pickle.

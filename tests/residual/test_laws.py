@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bayeslmm.residual import Residual, log_dets, written_scale
+from bayeslmm.bayes.statements import Symbol, printed
+from bayeslmm.residual import Residual, log_dets
 from bayeslmm.storage.conforming import conforms
 
 from .members import MEMBERS, Member, N
@@ -162,6 +163,12 @@ def test_clusters_are_independent(member: Member) -> None:
         assert (member.dense(lam)[clusters[:, None] != clusters] == 0).all()
 
 
+def written(residual: Residual) -> str:
+    """Source text of the standard deviation of a residual, data and parameters under their names."""
+    data = {name: Symbol(name) for name in residual.data()}
+    return printed(residual.scale(Symbol("sigma"), [Symbol(name) for name in residual.names], data, Symbol("np")))
+
+
 @everyone
 def test_the_scale_is_the_standard_deviation_in_numbers_and_as_text(member: Member) -> None:
     residual = member.residual
@@ -170,7 +177,7 @@ def test_the_scale_is_the_standard_deviation_in_numbers_and_as_text(member: Memb
         found = residual.scale(2.5, list(lam), residual.data(), np)
         np.testing.assert_allclose(np.broadcast_to(found, N), expected, rtol=EXACT)
         names = dict(zip(residual.names, lam, strict=True)) | residual.data() | {"sigma": 2.5, "np": np}
-        np.testing.assert_array_equal(eval(written_scale(residual), names), found)
+        np.testing.assert_array_equal(eval(written(residual), names), found)
 
 
 @everyone

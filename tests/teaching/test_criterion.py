@@ -24,7 +24,7 @@ SMALL = {
     "cs": "y ~ x + cs(0 + f | g)",
     "ar1": "y ~ x + ar1(0 + f | g)",
     "csh": "y ~ x + csh(0 + f | g)",
-    "toep": "y ~ x + toep(0 + f | g)",
+    "toep": "y ~ x + toep(0 + f | g) + id(1 + x | h)",
     "several terms": "y ~ x * f + (1 | g) + ar1(0 + f | g) + cs(0 + f | h)",
     "crossed with an offset": "y ~ x + offset(z) + (x | g) + (1 | h)",
     "no fixed effects": "y ~ 0 + (1 | g)",
@@ -56,20 +56,13 @@ def thetas(model: bl.Model, far_out: float = 1e3) -> list[np.ndarray]:
     rng = np.random.default_rng(2)
     points = list[list[np.ndarray]]([[] for _ in range(6)])
     for term in model.design.terms:
-        structure, k = term.structure, len(term.structure.rows)
-        regular = rng.normal(size=k)
-        end = regular.copy()
-        end[0] = 0.0 if k == 1 else end[0]
-        if structure.shared and k == 2:
-            low = -0.5 if structure.keyword == "cs" else -1.0
-            regular, end = np.array([0.8, 0.6 * low]), np.array([1.3, 1.0])
-        elif k > 1 and not structure.plain:
-            shape = [0.4, -0.1][: len(structure.pairs)]
-            regular = np.append(np.abs(regular[: k - len(shape)]), shape)
-            end = np.append(regular[: k - len(shape)], [1.0] * len(shape))
-        elif k > 1:
-            end[-1] = 0.0
-        bounded = np.array([name.startswith("cor") for name in structure.theta_names(term.effects)])
+        names = term.structure.theta_names(term.effects)
+        bounded = np.array([name.startswith("cor") for name in names])
+        regular = np.where(bounded, -0.3 / (1.0 + np.arange(len(names))), rng.normal(size=len(names)))
+        if term.structure.keyword == "csh":
+            regular = np.where(bounded, regular, np.abs(regular))
+        end = np.where(bounded, 1.0, regular)
+        end[-1] = 1.0 if bounded.any() else 0.0
         far, tiny = (np.where(bounded, 0.5, size) * regular for size in (far_out, 1e-6))
         for point, part in zip(points, (regular, end, 0.0 * regular, tiny, far, np.abs(regular)), strict=True):
             point.append(part)
@@ -122,12 +115,8 @@ def test_gradient_is_the_slope_of_the_value(name: str, large: bool, reml: bool, 
     for theta in thetas(model)[: 1 if large else 3]:
         value, gradient = model.criterion_at(theta, sigma, reml=reml, gradient=True)
         assert value == pytest.approx(model.criterion_at(theta, sigma, reml=reml), rel=1e-13)
-        # A perfect correlation has no neighbour on one side.
-        inside = [k for k in range(theta.size) if theta[k] != 1.0]
-        if name == "csh":
-            # Sds of their own are not negative; a product of two that are zero has no slope.
-            np.testing.assert_array_equal(gradient[theta == 0.0], 0.0)
-            inside = [k for k in inside if theta[k] != 0.0]
+        # A perfect correlation has no neighbour on one side, nor has a zero where signs have no meaning.
+        inside = [k for k in range(theta.size) if theta[k] != 1.0 and not (name == "csh" and theta[k] == 0.0)]
         expected = [slope(model, theta, k, sigma, reml) for k in inside]
         np.testing.assert_allclose(gradient[inside], expected, rtol=1e-7, atol=1e-6)
 
@@ -234,6 +223,8 @@ def test_arguments() -> None:
             model.criterion_at([1.0, 1.0, 0.0, 1.0, correlation])
         with pytest.raises(bl.DesignError, match=r"theta, cs\(.*The correlation .* is not possible"):
             model.matrices([1.0, 1.0, 0.0, 1.0, correlation], 1.0)
+    with pytest.raises(bl.DesignError, match=r"theta, csh.*The standard deviations 1, -1, 1 are not possible"):
+        built(SMALL["csh"], False).criterion_at([1.0, -1.0, 1.0, 0.2])
     for sigma in (0.0, -1.0, np.inf, "1"):
         with pytest.raises(bl.DesignError, match="sigma="):
             fit.criterion_at([1.0, 0.0, 1.0], sigma)

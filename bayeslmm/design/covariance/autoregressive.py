@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -17,6 +17,7 @@ class Autoregression(Products):
     """The correlation of neighbours is the sine of an angle, so that a perfect one is an ordinary point."""
 
     ordered: ClassVar[bool] = True
+    pymc_root: ClassVar[str] = "autoregression_factor"
     shapes_tried: ClassVar[tuple[float, ...]] = (0.0, 0.6, 1.2, -0.6)
 
     @cached_property
@@ -41,9 +42,9 @@ class Autoregression(Products):
         twice = lags * (lags - 1) * rho ** np.maximum(lags - 2, 0)
         return rho**lags, once * slope, twice * slope**2 - once * rho
 
-    def matrix_of(self, correlations: FloatArray) -> tuple[FloatArray, FloatArray]:
-        rho, lags = correlations[..., None, None], self._lags
-        return rho[..., 0, :, :] ** lags, lags * rho ** np.maximum(lags - 1, 0)
+    def by_correlation(self, correlations: FloatArray) -> tuple[FloatArray, FloatArray]:
+        rho, lags = correlations[..., None], self._lags
+        return rho**lags, (lags * rho ** np.maximum(lags - 1, 0))[..., None, :, :]
 
     def matrices(self, w: FloatArray) -> tuple[FloatArray, FloatArray]:
         R, dR, _ = self._powers(w)
@@ -70,20 +71,6 @@ class Autoregression(Products):
         falls = powers @ np.bincount(self._lags.ravel(), weights=slopes.ravel())
         best = int(np.argmin(falls))
         return float(falls[best]), np.arcsin(grid[[best]])
-
-    def symbolic_rows(self, rho: Any, pt: Any) -> list[list[Any]]:
-        rows: list[list[Any]] = [[pt.zeros(())] * self.size for _ in range(self.size)]
-        powers = [pt.ones(())]
-        for _ in range(self.size - 1):
-            powers.append(powers[-1] * rho)
-        rest = pt.sqrt(1.0 - rho**2)
-        for i in range(self.size):
-            rows[i][: i + 1] = [powers[i], *(powers[i - j] * rest for j in range(1, i + 1))]
-        return rows
-
-    @property
-    def source_power(self) -> str:
-        return f"abs(np.subtract.outer(range({self.size}), range({self.size})))"
 
     def symbol(self, a: int, b: int, rho: str, first: int) -> str:
         return f"{rho}^{{{abs(a - b)}}}" if abs(a - b) > 1 else rho

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -21,6 +21,8 @@ _TIE = 1e-12
 
 class Compound(Products):
     """The correlation, between ``-1 / (c - 1)`` and 1, by an angle: independence at 0, the ends where G is singular."""
+
+    pymc_root: ClassVar[str] = "compound_symmetry_factor"
 
     @property
     def correlation_range(self) -> tuple[float, float]:
@@ -103,15 +105,6 @@ class Compound(Products):
         own, ends = np.trace(slopes), np.array(self.correlation_range)
         values = own + ends * (slopes.sum() - own)
         return float(values.min()), self.shapes_of(0.99 * ends[[np.argmin(values)]])
-
-    def symbolic_rows(self, rho: Any, pt: Any) -> list[list[Any]]:
-        rows: list[list[Any]] = [[pt.zeros(())] * self.size for _ in range(self.size)]
-        for j in range(self.size):
-            before, here = 1.0 + (j - 1) * rho, 1.0 + j * rho
-            rows[j][j] = pt.sqrt((1.0 - rho) * here / before) if j else pt.ones(())
-            for i in range(j + 1, self.size):
-                rows[i][j] = rho * (pt.sqrt((1.0 - rho) / (before * here)) if j else 1.0)
-        return rows
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -42,8 +42,9 @@ class CovarianceStructure(ABC):
     shapes_tried : tuple of float
         Values of each shape (a coordinate that is no standard deviation) from which an optimiser should look for a
         start.
-    source_helpers : dict
-        Source of the functions that `source_root` calls, by name.
+    pymc_root : str
+        The function in `bayeslmm/bayes/pymc_functions.py` that makes the lower-triangular root of the correlation
+        matrix from ``r = (1 + z) / 2``, in order of `pairs`; empty where there are none.
     """
 
     size: int
@@ -55,7 +56,7 @@ class CovarianceStructure(ABC):
     ordered: ClassVar[bool] = False
     about_correlation: ClassVar[bool] = False
     shapes_tried: ClassVar[tuple[float, ...]] = (0.0,)
-    source_helpers: ClassVar[dict[str, tuple[str, ...]]] = {}
+    pymc_root: ClassVar[str] = ""
 
     # What users see: standard deviations, correlations, theta.
 
@@ -323,18 +324,6 @@ class CovarianceStructure(ABC):
     @abstractmethod
     def partial_places(self, R: FloatArray) -> FloatArray:
         """Z (..., m) of correlation matrices (..., c, c); 0 where it has no effect."""
-
-    @abstractmethod
-    def symbolic_root(self, r: Any) -> Any:
-        """PyTensor's lower-triangular root of the correlation matrix from ``r = (1 + z) / 2``, in order of `pairs`."""
-
-    @abstractmethod
-    def source_root(self, name: str, r: str) -> list[str]:
-        """Lines of source that make this root, called `name`, of a vector called `r`."""
-
-    @abstractmethod
-    def source_correlations(self, name: str) -> str:
-        """Source of the vector of correlations, after the lines of `source_root`."""
 
     @abstractmethod
     def symbol(self, a: int, b: int, rho: str, first: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -23,21 +23,6 @@ class Entries(CovarianceStructure):
 
     scale_free: ClassVar[bool] = True
     entries: ClassVar[bool] = True
-    source_helpers: ClassVar[dict[str, tuple[str, ...]]] = {
-        "correlation_factor": (
-            "def correlation_factor(partial, size):",
-            '    """Cholesky factor of a correlation matrix from partial correlations of a < b '
-            'given those before a."""',
-            "    L = [[0.0] * size for _ in range(size)]",
-            "    rest = [1.0] * size",
-            "    for k, (a, b) in enumerate(zip(*np.triu_indices(size, 1))):",
-            "        L[b][a] = partial[k] * rest[b]",
-            "        rest[b] = rest[b] * pt.sqrt(1 - partial[k] ** 2)",
-            "    for k in range(size):",
-            "        L[k][k] = rest[k]",
-            "    return pt.stack([pt.stack(row) for row in L])",
-        ),
-    }
 
     @property
     @abstractmethod
@@ -87,11 +72,11 @@ class Entries(CovarianceStructure):
         same = 2.0 * (self.cols[:, None] == self.cols)
         return np.asarray(slopes[..., self.rows[:, None], self.rows] * same)
 
-    def theta_directions(self, theta: FloatArray) -> FloatArray:
-        return self.directions(self.factor(theta))
-
     def coordinates(self, theta: FloatArray) -> FloatArray:
         return theta
+
+    def theta_directions(self, theta: FloatArray) -> FloatArray:
+        return self.directions(self.factor(theta))
 
     def theta(self, T: FloatArray) -> FloatArray:
         return np.asarray(T[..., self.rows, self.cols])
@@ -168,12 +153,6 @@ class Entries(CovarianceStructure):
             left[..., i] -= L[..., i, j] ** 2
         return np.stack(places, axis=-1) if places else np.zeros((*T.shape[:-2], 0))
 
-    def source_root(self, name: str, r: str) -> list[str]:
-        return [f"{name} = correlation_factor(2 * {r} - 1, {self.size})"]
-
-    def source_correlations(self, name: str) -> str:
-        return f"({name} @ {name}.T)[np.triu_indices({self.size}, 1)]"
-
     def prior_subject(self, pair: tuple[int, int], label: str) -> str | None:
         return None
 
@@ -195,6 +174,7 @@ class Unstructured(Entries):
 
     size: int = 0
     keyword: ClassVar[str] = "us"
+    pymc_root: ClassVar[str] = "correlation_factor"
     description: ClassVar[str] = "unstructured covariance, the same as without the keyword"
     basis_free: ClassVar[bool] = True
 
@@ -272,18 +252,6 @@ class Unstructured(Entries):
         rows, cols = np.array(self.partials, dtype=int).reshape(-1, 2).T
         return np.asarray(out[..., rows, cols])
 
-    def symbolic_root(self, r: Any) -> Any:
-        import pytensor.tensor as pt
-
-        rows: list[list[Any]] = [[0.0] * self.size for _ in range(self.size)]
-        left: list[Any] = [1.0] * self.size
-        for k, (a, b) in enumerate(zip(*np.triu_indices(self.size, 1), strict=True)):
-            rows[b][a] = (2.0 * r[k] - 1.0) * left[b]
-            left[b] = left[b] * 2.0 * pt.sqrt(r[k] * (1.0 - r[k]))
-        for k in range(self.size):
-            rows[k][k] = left[k]
-        return pt.stack([pt.stack(row) for row in rows])
-
     def symbol(self, a: int, b: int, rho: str, first: int) -> str:
         low, high = sorted((a, b))
         return f"{rho[:-1]}{first + low}{first + high}}}"
@@ -329,11 +297,6 @@ class Diagonal(Entries):
 
     def partial_places(self, R: FloatArray) -> FloatArray:
         return np.zeros((*R.shape[:-2], 0))
-
-    def symbolic_root(self, r: Any) -> Any:
-        import pytensor.tensor as pt
-
-        return pt.eye(self.size)
 
     def symbol(self, a: int, b: int, rho: str, first: int) -> str:
         return "0"

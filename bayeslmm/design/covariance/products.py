@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -160,22 +160,21 @@ class Products(CovarianceStructure):
         sds = np.sqrt(np.maximum(sds, 0.0)) if self.heterogeneous else sds
         return np.concatenate([sds, self.shapes_of(theta[..., self._n :])], axis=-1)
 
+    @property
+    def patterns(self) -> FloatArray:
+        """Where the correlation matrix has each correlation (m, c, c), if its entries are these themselves."""
+        return np.broadcast_to(1.0 - np.eye(self.size), (len(self.pairs), self.size, self.size))
+
+    def by_correlation(self, correlations: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """R (..., c, c) with given correlations (..., m), and its derivatives (..., m, c, c) in these."""
+        return np.eye(self.size) + np.tensordot(correlations, self.patterns, axes=1), self.patterns
+
     def theta_directions(self, theta: FloatArray) -> FloatArray:
-        n, R, dR = self._n, *self.matrix_of(theta[..., self._n :])
-        s = theta[..., :n] if self.heterogeneous else np.repeat(theta[..., :1], self.size, axis=-1)
-        own = np.eye(self.size) if self.heterogeneous else np.ones((1, self.size))
-        half = own[:, :, None] * (s[..., None, None, :] * R[..., None, :, :])
+        sds, (R, dR) = theta[..., : self._n], self.by_correlation(theta[..., self._n :])
+        D = np.eye(self.size) if self.heterogeneous else np.ones((1, self.size))
+        s = sds @ D
+        half = D[:, :, None] * (s[..., None, None, :] * R[..., None, :, :])
         return np.concatenate([half + half.mT, (s[..., :, None] * s[..., None, :])[..., None, :, :] * dR], axis=-3)
-
-    def matrix_of(self, correlations: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """R (..., c, c) of correlations (..., m) in order of `pairs`, and its derivatives (..., m, c, c) in these."""
-        alike = np.array([self.alike(a, b) for a, b in self.pairs], dtype=float).reshape(-1, self.size, self.size)
-        R = np.eye(self.size) + (correlations[..., None, None] * alike).sum(-3)
-        return R, np.broadcast_to(alike, (*correlations.shape, self.size, self.size))
-
-    def alike(self, a: int, b: int) -> BoolArray:
-        """Mask (c, c) of the entries of R that are the correlation of a pair."""
-        return ~np.eye(self.size, dtype=bool)
 
     def theta(self, T: FloatArray) -> FloatArray:
         """Theta of a factor; correlations are given as 0 where the sds are."""
@@ -287,13 +286,12 @@ class Products(CovarianceStructure):
         return np.abs(self._sds(x)[: self._n]), slope, np.diag(-(slope**2) / power)
 
     def check(self, theta: FloatArray) -> None:
+        if self.heterogeneous and (theta[: self._n] < 0).any():
+            raise DesignError(
+                f"The standard deviations {', '.join(f'{value:g}' for value in theta[: self._n])} are not possible: "
+                "one is negative. Give numbers of 0 or more; signs belong to the correlation."
+            )
         low, high = self.correlation_range
-        for value in theta[: self._n]:
-            if self.heterogeneous and not value >= 0.0:
-                raise DesignError(
-                    f"The standard deviation {value:g} is not possible: in {self.keyword} every effect has one of its "
-                    "own, and the correlation is that of the effects as they are. Give 0 or more."
-                )
         for value in theta[self._n :]:
             if not low <= value <= high:
                 raise DesignError(
@@ -324,29 +322,6 @@ class Products(CovarianceStructure):
 
     def partial_places(self, R: FloatArray) -> FloatArray:
         return self.places_of(self.pair_values(R))
-
-    def symbolic_root(self, r: Any) -> Any:
-        import pytensor.tensor as pt
-
-        low, high = self.correlation_range
-        return pt.stack([pt.stack(row) for row in self.symbolic_rows(low + (high - low) * r[0], pt)])
-
-    def symbolic_rows(self, rho: Any, pt: Any) -> list[list[Any]]:
-        """Rows of a lower-triangular root from one correlation."""
-        raise NotImplementedError
-
-    def source_root(self, name: str, r: str) -> list[str]:
-        low, high = self.correlation_range
-        start = r.partition("[")[2].partition(":")[0]
-        return [f"rho = {low} + {high - low} * r[{start}]", f"{name} = pt.linalg.cholesky(rho ** {self.source_power})"]
-
-    def source_correlations(self, name: str) -> str:
-        return "pt.atleast_1d(rho)"
-
-    @property
-    def source_power(self) -> str:
-        """Source of the matrix of powers of the correlation."""
-        return f"np.not_equal.outer(range({self.size}), range({self.size}))"
 
     def symbol(self, a: int, b: int, rho: str, first: int) -> str:
         return rho if self.pairs else "0"

@@ -22,7 +22,7 @@ import numpy as np
 from bayeslmm.design.covariance.contract import NO_RANK
 from bayeslmm.design.covariance.products import Products
 from bayeslmm.errors import DesignError
-from bayeslmm.types import BoolArray, FloatArray, IntArray
+from bayeslmm.types import FloatArray, IntArray
 
 # Of a matrix that is nearly one of the family, partial autocorrelations at most this large are kept.
 _INSIDE = 0.95
@@ -34,22 +34,7 @@ class Banded(Products):
     """Correlations by the distance in order: shapes are the angles of the partial autocorrelations."""
 
     ordered: ClassVar[bool] = True
-    source_helpers: ClassVar[dict[str, tuple[str, ...]]] = {
-        "toeplitz_factor": (
-            "def toeplitz_factor(partial, size):",
-            '    """Cholesky factor of a Toeplitz correlation matrix from its partial autocorrelations (lattice)."""',
-            "    rows, backward = [], []",
-            "    for t in range(size):",
-            "        f, new = pt.eye(size)[t], []",
-            "        for n in range(t, 0, -1):",
-            "            rest = pt.sqrt(1 - partial[n - 1] ** 2)",
-            "            new.append(rest * backward[n - 1] - partial[n - 1] * f)",
-            "            f = rest * f + partial[n - 1] * backward[n - 1]",
-            "        rows.append(f)",
-            "        backward = [f, *new[::-1]]",
-            "    return pt.stack(rows)",
-        )
-    }
+    pymc_root: ClassVar[str] = "toeplitz_factor"
 
     @property
     def pairs(self) -> tuple[tuple[int, int], ...]:
@@ -165,8 +150,9 @@ class Banded(Products):
             np.stack([row.bend for row in rows], axis=-3),
         )
 
-    def alike(self, a: int, b: int) -> BoolArray:
-        return np.asarray(self._lags == b - a)
+    @property
+    def patterns(self) -> FloatArray:
+        return np.asarray(self._lags == np.arange(1, self.size)[:, None, None], dtype=float)
 
     def matrices(self, w: FloatArray) -> tuple[FloatArray, FloatArray]:
         rho, slope, _ = self._jets(w)
@@ -218,20 +204,6 @@ class Banded(Products):
                 f"those before it, the correlation {theta[self._n + k]:g} at distance {k + 1} has a partial "
                 f"autocorrelation of {phi[k]:.4g}, beyond -1 or 1. Give correlations of a positive semidefinite matrix."
             )
-
-    def symbolic_root(self, r: Any) -> Any:
-        import pytensor.tensor as pt
-
-        units = pt.eye(self.size)
-        sin = [2.0 * r[k] - 1.0 for k in range(self.size - 1)]
-        cos = [2.0 * pt.sqrt(r[k] * (1.0 - r[k])) for k in range(self.size - 1)]
-        return pt.stack(lattice([units[t] for t in range(self.size)], sin, cos))
-
-    def source_root(self, name: str, r: str) -> list[str]:
-        return [f"{name} = toeplitz_factor(2 * {r} - 1, {self.size})"]
-
-    def source_correlations(self, name: str) -> str:
-        return f"{name}[1:, 0]"
 
     def symbol(self, a: int, b: int, rho: str, first: int) -> str:
         return f"{rho[:-1]},{abs(a - b)}}}"
