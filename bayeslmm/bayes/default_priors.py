@@ -144,7 +144,7 @@ def _check_lengths(design: Design, priors: Priors) -> None:
 
 def _check_shared(design: Design, priors: Priors) -> None:
     for term, sds in zip(design.terms, priors.sds, strict=True):
-        if term.structure.shared and any(prior != sds[0] for prior in sds):
+        if any(sds[k] != sds[own[0]] for own in term.structure.sd_effects for k in own):
             raise PriorError(
                 f"The effects of {term.label} share one standard deviation ({term.structure.keyword}), but were given "
                 f"different priors: {', '.join(map(str, sds))}. Give one prior."

@@ -258,8 +258,8 @@ def without_effect(design: Design, priors: Priors, position: int, effect: int) -
     """
     design, priors = design_at_means(design, priors.changes), replace(priors, at_means=())
     term = design.terms[position]
-    c = len(term.effects)
-    kept = np.array([k for k in range(c) if k != effect and not term.structure.shared], dtype=np.int64)
+    removed = term.structure.sharing(effect)
+    kept = np.array([k for k in range(len(term.effects)) if k not in removed], dtype=np.int64)
     terms, sds, lkj = list(design.terms), list(priors.sds), list(priors.lkj)
     joint = list(priors.joints)
     if kept.size:

@@ -59,9 +59,9 @@ def rms(design: Design, Z: FloatArray) -> FloatArray:
 
 def term_rms(design: Design, term: RandomTerm) -> FloatArray:
     """Root mean square of every effect's column (c,), of all together where effects share an sd."""
-    if not term.structure.shared:
-        return rms(design, term.Z)
-    return np.repeat(rms(design, np.sqrt((term.Z**2).sum(1, keepdims=True))), len(term.effects))
+    owners = term.structure.sd_effects
+    sizes = rms(design, np.stack([np.sqrt((term.Z[:, own] ** 2).sum(1)) for own in owners], axis=1))
+    return np.repeat(sizes, [len(own) for own in owners])
 
 
 @dataclass(frozen=True)

@@ -276,8 +276,7 @@ def scaled_priors(
                 f"{term.label} has a joint prior ({priors.joints[position]}), whose scale is not that of one sd. Pass "
                 "the other priors by name: prior_sweep({'wider': {...}})."
             )
-        shared = range(len(term.effects)) if term.structure.shared else (effect,)
-        for k in shared:
+        for k in term.structure.sharing(effect):
             sds[position][k] = _scaled(priors.sds[position][k], factor, f"sd_{term.group}[{term.effects[k]}]")
     return replace(
         priors,

@@ -68,7 +68,8 @@ def is_scalar(design: Design, removal: Removal) -> bool:
 def _has_own_variance(design: Design, removal: Removal) -> bool:
     """Whether the removed effects are one, or share a variance without being correlated."""
     term = design.terms[removal.term]
-    return is_scalar(design, removal) or (len(removal.removed) == 1 and not term.structure.shared)
+    alone = len(removal.removed) == 1 and term.structure.sharing(removal.removed[0]) == removal.removed
+    return is_scalar(design, removal) or alone
 
 
 def _attempt(method: str, compute: Callable[[], Row]) -> Row:

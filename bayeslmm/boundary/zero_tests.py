@@ -320,6 +320,6 @@ def _removals(design: Design) -> list[Removal]:
     for i, term in enumerate(design.terms):
         found.append(whole(design, i))
         c = len(term.effects)
-        if c > 1 and not term.structure.shared:
+        if len(term.structure.sd_effects) > 1:
             found += [Removal(i, (k,), tuple(j for j in range(c) if j != k)) for k in range(c)]
     return found

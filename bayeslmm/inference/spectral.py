@@ -143,7 +143,7 @@ def spectrum(
 
 
 def _check_scalar(term: RandomTerm, effects: tuple[int, ...]) -> None:
-    if len(effects) == 1 and not term.structure.shared:
+    if len(effects) == 1 and term.structure.sharing(effects[0]) == effects:
         return
     if len(term.structure.rows) == 1 and len(effects) == len(term.effects):
         return

@@ -83,10 +83,9 @@ def check_bounded(design: Design, reml: bool, penalty: Penalty, fixed: Mapping[i
 
 def _weights(term: RandomTerm) -> list[tuple[list[int], int]]:
     """Columns that can grow together, and how many standard deviations do."""
-    c = len(term.effects)
-    if term.structure.shared:
-        return [(list(range(c)), 1)]
-    return [([k], 1) for k in range(c)] + ([(list(range(c)), c)] if c > 1 else [])
+    owners = term.structure.sd_effects
+    together = [(list(range(len(term.effects))), len(owners))] if len(owners) > 1 else []
+    return [(list(own), 1) for own in owners] + together
 
 
 def _rank(design: Design, term: RandomTerm, columns: list[int], reml: bool) -> int:

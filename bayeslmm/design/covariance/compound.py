@@ -26,7 +26,12 @@ class Compound(Products):
 
     @property
     def correlation_range(self) -> tuple[float, float]:
-        return -1.0 / (self.size - 1), 1.0
+        return -1.0 / (self._among - 1), 1.0
+
+    @property
+    def _among(self) -> int:
+        """Number of effects that the correlation could be one of."""
+        return self.size
 
     @cached_property
     def _projections(self) -> FloatArray:
@@ -37,7 +42,7 @@ class Compound(Products):
     @property
     def _one(self) -> float:
         """Angle between a perfect correlation and none."""
-        return float(np.arccos(np.sqrt(1.0 / self.size)))
+        return float(np.arccos(np.sqrt(1.0 / self._among)))
 
     @property
     def shape_range(self) -> tuple[float, float]:
@@ -60,11 +65,11 @@ class Compound(Products):
         return np.where((mean == 0) & (rest == 0), 0.0, angle)
 
     def shapes_of(self, correlations: FloatArray) -> FloatArray:
-        share = (1.0 + (self.size - 1) * correlations) / self.size
+        share = (1.0 + (self._among - 1) * correlations) / self._among
         return np.asarray(np.arccos(np.sqrt(np.clip(share, 0.0, 1.0))) - self._one)
 
     def correlations(self, w: FloatArray) -> FloatArray:
-        return np.asarray((self.size * np.cos(w + self._one) ** 2 - 1.0) / (self.size - 1))
+        return np.asarray((self._among * np.cos(w + self._one) ** 2 - 1.0) / (self._among - 1))
 
     def matrices(self, w: FloatArray) -> tuple[FloatArray, FloatArray]:
         apart = 1.0 - np.eye(self.size)
@@ -73,7 +78,7 @@ class Compound(Products):
     def _slope(self, w: FloatArray, order: int) -> FloatArray:
         """First or second derivatives of the correlation in the angle."""
         double = 2.0 * (w + self._one)
-        share = self.size / (self.size - 1.0)
+        share = self._among / (self._among - 1.0)
         return np.asarray(-share * np.sin(double) if order == 1 else -2.0 * share * np.cos(double))
 
     def one_slope(self, shape: float) -> float:
@@ -216,6 +221,11 @@ class HeterogeneousCompoundSymmetry(Compound):
     The correlation lies between ``-1 / (c - 1)`` and 1; with two effects this is the unstructured covariance.
     Coordinates are roots of the standard deviations and an angle.
 
+    Attributes
+    ----------
+    among : int
+        Of effects left over where others have no variance, how many there were: they keep the range of these.
+
     Examples
     --------
     >>> csh = HeterogeneousCompoundSymmetry(3)
@@ -227,6 +237,7 @@ class HeterogeneousCompoundSymmetry(Compound):
     """
 
     size: int = 0
+    among: int = 0
     keyword: ClassVar[str] = "csh"
     description: ClassVar[str] = "compound symmetry with a variance for each effect and one common correlation"
     scale_free: ClassVar[bool] = True
@@ -235,14 +246,30 @@ class HeterogeneousCompoundSymmetry(Compound):
 
     @property
     def mirrored(self) -> bool:
-        return self.size == 2
+        return self._among == 2
 
     @property
     def additive(self) -> bool:
-        return self.size == 2
+        return self._among == 2
 
     def resized(self, size: int) -> CovarianceStructure:
-        return replace(self, size=size) if size != 1 else Diagonal(1)
+        among = max(self.size, self.among)
+        return replace(self, size=size, among=among if among > size else 0) if size != 1 else Diagonal(1)
+
+    @property
+    def _among(self) -> int:
+        return self.among or self.size
+
+    def _roots(self, w: FloatArray) -> FloatArray:
+        angle, c, m = w[..., :1] + self._one, self.size, self._among
+        mean = np.sqrt((m - c + (c - 1) * m * np.cos(angle) ** 2) / (m - 1))
+        return np.concatenate([mean, np.sqrt(m / (m - 1)) * np.sin(angle)], axis=-1)
+
+    def _angle(self, mean: FloatArray, rest: FloatArray) -> FloatArray:
+        c, m = self.size, self._among
+        cos = np.sqrt(np.maximum(mean**2 / c - rest**2 * (1.0 / c - 1.0 / m), 0.0))
+        angle = np.arctan2(rest * np.sqrt(1.0 - 1.0 / m), cos) - self._one
+        return np.where((mean == 0) & (rest == 0), 0.0, angle)
 
     def factor(self, x: FloatArray) -> FloatArray:
         """With the signs of the roots on the columns, and these moved by one where the angle is one of a falling R."""

@@ -75,6 +75,10 @@ class CovarianceStructure(ABC):
         """Whether several effects have one standard deviation."""
         return len(self.sd_effects) < self.size
 
+    def sharing(self, effect: int) -> tuple[int, ...]:
+        """The effects that have the standard deviation of an effect."""
+        return next(own for own in self.sd_effects if effect in own)
+
     @property
     def correlated(self) -> bool:
         """Whether some correlation is a parameter."""

@@ -263,7 +263,7 @@ class Products(CovarianceStructure):
 
     def freed_by(self, pair: tuple[int, ...]) -> tuple[int, ...]:
         if self.heterogeneous:
-            return pair if self.size == 2 else ()
+            return pair if self.mirrored else ()
         return pair[:1]
 
     @property
