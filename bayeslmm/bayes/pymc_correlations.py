@@ -31,7 +31,7 @@ def factor_of(structure: CovarianceStructure, r: Node) -> Node:
             f"The covariance structure {structure.keyword} has no counterpart in PyMC yet. Sample with "
             "method='importance' or method='quadrature'."
         )
-    return Symbol(structure.pymc_root)(r, structure.size)
+    return Symbol(structure.pymc_root)(r, *structure.pymc_arguments)
 
 
 def correlations_of(structure: CovarianceStructure, L: Node) -> Node:

@@ -28,9 +28,9 @@ def correlation_factor(r, size):
     return pt.stack([pt.stack(row) for row in L])
 
 
-def compound_symmetry_factor(r, size):
+def compound_symmetry_factor(r, size, among=None):
     """Cholesky factor of a correlation matrix with one correlation; r is its place on the range, from 0 to 1."""
-    lowest = -1.0 / (size - 1)
+    lowest = -1.0 / ((among or size) - 1)
     rho = lowest + (1.0 - lowest) * r[0]
     L = [[pt.zeros(())] * size for _ in range(size)]
     for j in range(size):

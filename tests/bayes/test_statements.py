@@ -25,7 +25,8 @@ from bayeslmm.bayes.priors import (
     Relative,
     Uniform,
 )
-from bayeslmm.bayes.pymc_model import build_pymc_model
+from bayeslmm.bayes.pymc_correlations import factor_of
+from bayeslmm.bayes.pymc_model import build_pymc_model, namespace
 from bayeslmm.bayes.pymc_source import write_pymc_source
 from bayeslmm.bayes.pymc_statements import arrays_of
 from bayeslmm.bayes.statements import Binary, Statement, Symbol, printed, run
@@ -166,3 +167,18 @@ def test_a_structure_without_a_counterpart_is_refused_by_both(design: Make) -> N
     for make in (build_pymc_model, write_pymc_source):
         with pytest.raises(bl.PriorError, match="covariance structure other has no counterpart in PyMC yet"):
             make(data, default_priors(data))
+
+
+@pytest.mark.parametrize("among", [0, 5])
+def test_effects_that_are_left_keep_the_range_of_all(among: int) -> None:
+    """The printed root of csh: positive definite with one correlation at the place r of the range."""
+    structure = replace(bl.HeterogeneousCompoundSymmetry(3), among=among)
+    names = namespace()
+    # A constant that is no array would be one of single precision.
+    names["r"] = names["pt"].as_tensor_variable(np.array([0.25]))
+    run([Statement("L", factor_of(structure, Symbol("r")))], names)
+    L = names["L"].eval()
+    low = -1.0 / ((among or 3) - 1)
+    rho = low + (1.0 - low) * 0.25
+    np.testing.assert_allclose(L @ L.T, (1.0 - rho) * np.eye(3) + rho, rtol=1e-12, atol=1e-14)
+    np.testing.assert_array_equal(L, np.tril(L))

@@ -260,6 +260,10 @@ class HeterogeneousCompoundSymmetry(Compound):
     def _among(self) -> int:
         return self.among or self.size
 
+    @property
+    def pymc_arguments(self) -> tuple[int, ...]:
+        return (self.size, self.among) if self.among else (self.size,)
+
     def _roots(self, w: FloatArray) -> FloatArray:
         angle, c, m = w[..., :1] + self._one, self.size, self._among
         mean = np.sqrt((m - c + (c - 1) * m * np.cos(angle) ** 2) / (m - 1))

@@ -325,6 +325,11 @@ class CovarianceStructure(ABC):
     def partial_places(self, R: FloatArray) -> FloatArray:
         """Z (..., m) of correlation matrices (..., c, c); 0 where it has no effect."""
 
+    @property
+    def pymc_arguments(self) -> tuple[int, ...]:
+        """What `pymc_root` takes after r."""
+        return (self.size,)
+
     @abstractmethod
     def symbol(self, a: int, b: int, rho: str, first: int) -> str:
         """LaTeX of the correlation of effects a != b; `rho` is the term's, `first` the number of its first effect."""
