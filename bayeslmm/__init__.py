@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from bayeslmm.design import Design, parse_formula
     from bayeslmm.design.contrasts import Treatment
     from bayeslmm.design.covariance import Diagonal, Unstructured
-    from bayeslmm.design.lint import lint
     from bayeslmm.design.shared import AR1, CompoundSymmetry, Identity
     from bayeslmm.errors import (
         ArgumentError,
@@ -64,6 +63,7 @@ if TYPE_CHECKING:
     )
     from bayeslmm.faces import Posterior, REMLResult
     from bayeslmm.likelihood import NormalPrior
+    from bayeslmm.linting.check import lint
     from bayeslmm.model import Model, load
     from bayeslmm.plots import plot_boundary, plot_coverage, plot_shrinkage, plot_variance
     from bayeslmm.teaching import error_contrasts, lm_list
@@ -79,7 +79,7 @@ _HOMES = {
     "Posterior": "bayeslmm.faces",
     "Design": "bayeslmm.design",
     "parse_formula": "bayeslmm.design",
-    "lint": "bayeslmm.design.lint",
+    "lint": "bayeslmm.linting.check",
     "Treatment": "bayeslmm.design.contrasts",
     "Unstructured": "bayeslmm.design.covariance",
     "Diagonal": "bayeslmm.design.covariance",

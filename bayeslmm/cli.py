@@ -67,9 +67,9 @@ def _usable_folder(folder: Path | None) -> Path | None:
     """Refuse, before anything is computed, a folder that cannot be made or written to."""
     if folder is None:
         return None
-    load("bayeslmm.writing")
+    load("bayeslmm.files.writing")
     from bayeslmm.errors import StorageError
-    from bayeslmm.writing import check_folder
+    from bayeslmm.files.writing import check_folder
 
     try:
         return check_folder(folder)
@@ -169,9 +169,9 @@ def fit(
     """
     load(*_WORK)
     from bayeslmm.console import say, show_summary
+    from bayeslmm.files.writing import check_folder
     from bayeslmm.report import FIT_FILES, write_estimates
     from bayeslmm.results.summary import reml_summary
-    from bayeslmm.writing import check_folder
 
     model = _model(formula, _read(data, na, sep, decimal, encoding), weights=weights, frequency=frequency)
     if out is not None:
@@ -251,8 +251,8 @@ def boundary(
     """
     load(*_WORK)
     from bayeslmm.console import say, show
+    from bayeslmm.files.writing import check_folder
     from bayeslmm.report import BOUNDARY_FILES, write_boundary
-    from bayeslmm.writing import check_folder
 
     model = _model(formula, _read(data, na, sep, decimal, encoding), weights=weights, frequency=frequency)
     if out is not None:
@@ -280,7 +280,7 @@ def lint_command(
     """
     load(*_WORK)
     from bayeslmm.console import show
-    from bayeslmm.design.lint import lint
+    from bayeslmm.linting.check import lint
 
     report = lint(formula, None if data is None else _read(data, na, sep, decimal, encoding))
     console = _console()

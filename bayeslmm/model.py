@@ -19,14 +19,14 @@ from bayeslmm.design.notes import fixed_levels
 from bayeslmm.design.screen import fill
 from bayeslmm.errors import ConvergenceWarning, FitError, StorageError
 from bayeslmm.faces import Posterior, REMLResult, fit_result
+from bayeslmm.files.writing import FilePath
 from bayeslmm.likelihood import CrossProducts, cross_products
 from bayeslmm.reml import Optimum, optimise
 from bayeslmm.reml.fixed import resolve_fixed
 from bayeslmm.reml.penalised import optimise_penalised
 from bayeslmm.reml.penalty import Penalty, resolve_penalty
-from bayeslmm.results.posterior_storage import load_posterior
-from bayeslmm.storage import load_parts, save_parts
-from bayeslmm.writing import FilePath
+from bayeslmm.storage.fits import load_parts, save_parts
+from bayeslmm.storage.posteriors import load_posterior
 
 if TYPE_CHECKING:
     from bayeslmm.teaching import Matrices

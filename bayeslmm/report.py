@@ -14,10 +14,10 @@ from bayeslmm.bayes.progress import announced
 from bayeslmm.boundary.report import BoundaryReport
 from bayeslmm.comparison import Comparison
 from bayeslmm.design.design import Design
-from bayeslmm.file_names import file_names
+from bayeslmm.files.file_names import file_names
+from bayeslmm.files.writing import check_folder, destination, made, replacing, write_bytes
 from bayeslmm.plots import plot_boundary, plot_shrinkage, plot_variance
 from bayeslmm.results.labels import parameters
-from bayeslmm.writing import check_folder, destination, made, replacing, write_bytes
 
 if TYPE_CHECKING:
     import pandas as pd

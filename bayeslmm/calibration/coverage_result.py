@@ -16,7 +16,7 @@ from bayeslmm.design.readable import table_text
 from bayeslmm.design.screen import fill
 from bayeslmm.equality import by_value
 from bayeslmm.errors import FitError
-from bayeslmm.writing import destination, replacing
+from bayeslmm.files.writing import destination, replacing
 
 
 @by_value

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from bayeslmm.archive import open_archive, reading
 from bayeslmm.calibration.coverage_chunk import Chunk, Task, columns
-from bayeslmm.checksum import of_array, of_json
-from bayeslmm.conforming import check_fields
 from bayeslmm.errors import StorageError
-from bayeslmm.system_errors import os_errors
+from bayeslmm.files.system_errors import os_errors
+from bayeslmm.files.writing import as_path, check_folder, made, write_bytes
+from bayeslmm.storage.archive import open_archive, reading
+from bayeslmm.storage.checksum import of_array, of_json
+from bayeslmm.storage.conforming import check_fields
 from bayeslmm.types import AnyArray
-from bayeslmm.writing import as_path, check_folder, made, write_bytes
 
 # To be raised whenever a kernel changes what is computed.
 VERSION = 1

@@ -13,6 +13,7 @@ from bayeslmm.boundary import build, zero_tests
 from bayeslmm.design.design import Design
 from bayeslmm.equality import by_value
 from bayeslmm.errors import FitError
+from bayeslmm.files.writing import FilePath
 from bayeslmm.likelihood import CrossProducts
 from bayeslmm.reml import Optimum
 from bayeslmm.results import Summary, fit_coefficients, fit_intervals, predictions, refits, textbook
@@ -20,8 +21,7 @@ from bayeslmm.results.fit import Fit
 from bayeslmm.results.interval_methods import or_nan
 from bayeslmm.results.summary import reml_summary
 from bayeslmm.results.tables import tidy_table
-from bayeslmm.storage import save_parts
-from bayeslmm.writing import FilePath
+from bayeslmm.storage.fits import save_parts
 
 
 def fit_result(design: Design, cp: CrossProducts, optimum: Optimum) -> REMLResult:

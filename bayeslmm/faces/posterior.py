@@ -8,12 +8,12 @@ from functools import cached_property
 import pandas as pd
 
 from bayeslmm.equality import by_value
+from bayeslmm.files.writing import FilePath
 from bayeslmm.results import Summary, checks, predictions, prior_checks
 from bayeslmm.results.draws import Draws
-from bayeslmm.results.posterior_storage import save_posterior
 from bayeslmm.results.prior_table import prior_table
 from bayeslmm.results.summary import posterior_summary
-from bayeslmm.writing import FilePath
+from bayeslmm.storage.posteriors import save_posterior
 
 
 @by_value

@@ -12,7 +12,7 @@ import pytest
 
 import bayeslmm as bl
 from bayeslmm import outcome
-from bayeslmm.file_names import file_names
+from bayeslmm.files.file_names import file_names
 from bayeslmm.report import write
 
 SMALL = "Yield ~ 1 + (1 | Batch)"

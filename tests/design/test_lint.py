@@ -15,11 +15,12 @@ from formulae import design_matrices, model_description
 from formulae.parser import ParseError
 
 import bayeslmm as bl
-from bayeslmm.design import build_design, lint_formula
-from bayeslmm.design.lint import LintReport, lint
-from bayeslmm.design.lint_refused import unparsable
+from bayeslmm.design import build_design
 from bayeslmm.design.tokens import tokenize
 from bayeslmm.errors import DesignError, FormulaError
+from bayeslmm.linting import of_formula as lint_formula
+from bayeslmm.linting.check import LintReport, lint
+from bayeslmm.linting.refused import unparsable
 
 STORED: dict[str, Any] = json.loads((Path(__file__).parent / "lint_lme4.json").read_text())
 FACTS: dict[str, Any] = STORED["facts"]

@@ -16,7 +16,7 @@ import pytest
 
 import bayeslmm as bl
 from bayeslmm import StorageError
-from bayeslmm.results.stored_tree import _inflated
+from bayeslmm.storage.stored_tree import _inflated
 
 h5py = pytest.importorskip("h5py")
 pytest.importorskip("zarr")

@@ -11,7 +11,7 @@ import pytest
 import bayeslmm as bl
 from bayeslmm.errors import StorageError
 from bayeslmm.faces import Posterior
-from bayeslmm.results.posterior_storage import _LIBRARIES, load_posterior
+from bayeslmm.storage.posteriors import _LIBRARIES, load_posterior
 
 
 @pytest.fixture(scope="module")

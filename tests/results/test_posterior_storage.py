@@ -15,7 +15,7 @@ import bayeslmm as bl
 from bayeslmm.bayes.collapsed import Diagnostics
 from bayeslmm.bayes.priors import Decov
 from bayeslmm.faces import Posterior
-from bayeslmm.results.posterior_storage import load_posterior
+from bayeslmm.storage.posteriors import load_posterior
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +149,7 @@ def test_missing_parts_are_named(nested: Posterior, tmp_path: Path) -> None:
     nested.save(tmp_path / "good.nc")
 
     def rename(b: Any) -> Any:
-        from bayeslmm.storage import pack
+        from bayeslmm.storage.fits import pack
 
         packed = pack("posterior", "y ~ 1", {"design": 1})
         return np.frombuffer(packed, dtype=np.uint8)

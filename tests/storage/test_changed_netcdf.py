@@ -156,8 +156,8 @@ def test_other_changes(name: str, saved: Path, post: Posterior, tmp_path: Path) 
 @pytest.fixture(scope="module")
 def old(saved: Path, tmp_path_factory: pytest.TempPathFactory, post: Posterior) -> Path:
     """A file of version 1, which had no checksums."""
-    from bayeslmm.results.posterior_storage import _FIELDS
-    from bayeslmm.storage import pack
+    from bayeslmm.storage.fits import pack
+    from bayeslmm.storage.posteriors import _FIELDS
 
     packed = pack("posterior", post.formula, {name: getattr(post, name) for name in _FIELDS})
     path = tmp_path_factory.mktemp("old") / "old.nc"

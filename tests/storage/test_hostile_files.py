@@ -19,7 +19,7 @@ import pytest
 
 import bayeslmm as bl
 from bayeslmm import StorageError
-from bayeslmm.encoding import CLASSES, Decoder, Encoder
+from bayeslmm.storage.encoding import CLASSES, Decoder, Encoder
 
 type Header = dict[str, Any]
 type Arrays = dict[str, np.ndarray]
@@ -155,7 +155,7 @@ CHANGES: dict[str, Callable[[Header, Arrays], None]] = {
     "contrasts of another kind": set_field({"#": "dict", "items": [["f", 3.5]]}, "design", "recipe", "contrasts"),
     "a class of another module": set_field({"#": "object", "class": "os:system", "fields": {}}, "design", "terms"),
     "a function of the package": set_field(
-        {"#": "object", "class": "bayeslmm.storage:load_parts", "fields": {"path": "x"}}, "design", "terms"
+        {"#": "object", "class": "bayeslmm.storage.fits:load_parts", "fields": {"path": "x"}}, "design", "terms"
     ),
     "a module of the package": set_field(
         {"#": "enum", "class": "bayeslmm.numerics.newton:Ending", "name": "CONVERGED"}, "optimum", "status"

@@ -18,8 +18,8 @@ import pytest
 
 import bayeslmm as bl
 from bayeslmm import StorageError
-from bayeslmm.encoding import Decoder, Encoder
 from bayeslmm.likelihood import CrossProducts, Factor
+from bayeslmm.storage.encoding import Decoder, Encoder
 
 CASES = {
     "one-way": ("Yield ~ 1 + (1 | Batch)", "Dyestuff"),

@@ -19,10 +19,11 @@ from typing import Any
 import pytest
 
 import bayeslmm as bl
-from bayeslmm import StorageError, writing
-from bayeslmm.exchange import exchange
+from bayeslmm import StorageError
+from bayeslmm.files import writing
+from bayeslmm.files.exchange import exchange
+from bayeslmm.files.writing import check_folder, clear, destination, replacing, write_bytes
 from bayeslmm.report import write, write_boundary, write_estimates
-from bayeslmm.writing import check_folder, clear, destination, replacing, write_bytes
 
 SMALL = "Yield ~ 1 + (1 | Batch)"
 MODEL = bl.Model(SMALL, bl.load_dataset("Dyestuff"))
@@ -443,7 +444,7 @@ def test_nothing_is_left_of_what_is_stopped(error: BaseException, tmp_path: Path
 
 def test_what_a_killed_process_left_is_removed_a_day_later(tmp_path: Path) -> None:
     code = (
-        "import os, signal, sys; from bayeslmm.writing import destination, replacing\n"
+        "import os, signal, sys; from bayeslmm.files.writing import destination, replacing\n"
         f"with replacing(destination({str(tmp_path / 'a')!r})) as part:\n"
         "    part.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
     )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from bayeslmm.design.lint_formula import Reading, formulae_reads, raised
-from bayeslmm.design.lint_report import Finding
 from bayeslmm.design.tokens import Token
 from bayeslmm.errors import FormulaError
+from bayeslmm.linting.of_formula import Reading, formulae_reads, raised
+from bayeslmm.linting.report import Finding
 
 type Others = tuple[Mapping[str, str], str]
 _AGREED: Others = ({}, "")

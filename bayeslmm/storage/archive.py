@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from bayeslmm.checksum import of_array, of_json
 from bayeslmm.errors import StorageError
+from bayeslmm.storage.checksum import of_array, of_json
 from bayeslmm.types import AnyArray
 
 HEADER = "header.json"

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from bayeslmm.design import lint_calls, lint_data, lint_formula, lint_levels, lint_zero
 from bayeslmm.design.formula import Formula, parse_formula
-from bayeslmm.design.lint_refused import refused
-from bayeslmm.design.lint_report import Finding, LintReport
 from bayeslmm.design.quoting import explained
 from bayeslmm.design.tables import open_table
 from bayeslmm.errors import FormulaError
+from bayeslmm.linting import calls as lint_calls
+from bayeslmm.linting import levels as lint_levels
+from bayeslmm.linting import of_data as lint_data
+from bayeslmm.linting import of_formula as lint_formula
+from bayeslmm.linting import zero as lint_zero
+from bayeslmm.linting.refused import refused
+from bayeslmm.linting.report import Finding, LintReport
 
 __all__ = ["Finding", "LintReport", "lint"]
 

@@ -14,20 +14,20 @@ from typing import Any
 
 import numpy as np
 
-from bayeslmm.archive import reading, unreadable
 from bayeslmm.bayes.collapsed import ChainDiagnostics, Diagnostics
 from bayeslmm.bayes.moments import ExactMoments
 from bayeslmm.bayes.priors import Priors
-from bayeslmm.checksum import of_array
-from bayeslmm.conforming import conforms
 from bayeslmm.design.design import Design
 from bayeslmm.errors import StorageError
+from bayeslmm.files.writing import FilePath, as_path, destination, replacing, reserve
 from bayeslmm.results.draws import Draws
-from bayeslmm.results.stored_tree import check_netcdf, check_zarr
-from bayeslmm.results.tree_content import check_draws, check_sums, tree_sums
-from bayeslmm.storage import check_source, pack, storable, unpack
+from bayeslmm.storage.archive import reading, unreadable
+from bayeslmm.storage.checksum import of_array
+from bayeslmm.storage.conforming import conforms
+from bayeslmm.storage.fits import check_source, pack, storable, unpack
+from bayeslmm.storage.stored_tree import check_netcdf, check_zarr
+from bayeslmm.storage.tree_content import check_draws, check_sums, tree_sums
 from bayeslmm.types import AnyArray
-from bayeslmm.writing import FilePath, as_path, destination, replacing, reserve
 
 _GROUP = "bayeslmm"
 # Name of the checksums beside the fields; version 1 of the format had none.

@@ -7,9 +7,9 @@ from itertools import pairwise
 
 from bayeslmm.design.algebra import operand_node, operand_places
 from bayeslmm.design.expressions import Node, Power, Sign, walk
-from bayeslmm.design.lint_formula import Reading, formulae_reads, raised
-from bayeslmm.design.lint_report import Finding, Severity
 from bayeslmm.design.tokens import WORDS, Token
+from bayeslmm.linting.of_formula import Reading, formulae_reads, raised
+from bayeslmm.linting.report import Finding, Severity
 
 _UNKNOWN = "Error: no function of that name."
 _R_ONLY: Mapping[str, str] = {"bambi": _UNKNOWN, "formulae": _UNKNOWN}

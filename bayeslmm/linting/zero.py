@@ -9,11 +9,11 @@ import pandas as pd
 
 from bayeslmm.design.evaluate import Evaluator
 from bayeslmm.design.formula import Bar
-from bayeslmm.design.lint_data import Typed
-from bayeslmm.design.lint_formula import Written
-from bayeslmm.design.lint_report import Finding
 from bayeslmm.design.tokens import tokenize
 from bayeslmm.errors import BayesLMMError
+from bayeslmm.linting.of_data import Typed
+from bayeslmm.linting.of_formula import Written
+from bayeslmm.linting.report import Finding
 
 # Standard deviations between the mean of a column and zero from which on the place of the zero matters to a model
 # that depends on it, and from which on the level there is far from all data.

@@ -14,8 +14,11 @@ from bayeslmm.design import data as checks
 from bayeslmm.design.evaluate import Evaluator
 from bayeslmm.design.formula import Formula
 from bayeslmm.design.groups import group_by
-from bayeslmm.design.lint_calls import calls
-from bayeslmm.design.lint_formula import (
+from bayeslmm.design.tables import to_pandas
+from bayeslmm.design.tokens import tokenize
+from bayeslmm.errors import DesignError
+from bayeslmm.linting.calls import calls
+from bayeslmm.linting.of_formula import (
     Reading,
     Written,
     cells,
@@ -24,11 +27,8 @@ from bayeslmm.design.lint_formula import (
     may_have_several_columns,
     ours,
 )
-from bayeslmm.design.lint_reference import columns_of_formulae
-from bayeslmm.design.lint_report import Finding, Severity
-from bayeslmm.design.tables import to_pandas
-from bayeslmm.design.tokens import tokenize
-from bayeslmm.errors import DesignError
+from bayeslmm.linting.reference import columns_of_formulae
+from bayeslmm.linting.report import Finding, Severity
 from bayeslmm.types import FloatArray
 
 _FEW = 6

@@ -17,16 +17,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from bayeslmm.archive import Archive, open_archive, reading, write_archive
-from bayeslmm.conforming import check_fields
 from bayeslmm.design.design import Design
 from bayeslmm.design.stored import check_stored
-from bayeslmm.encoding import Decoder, Encoder, VersionError
 from bayeslmm.errors import StorageError
+from bayeslmm.files.writing import FilePath, destination, replacing
 from bayeslmm.likelihood import CrossProducts, cross_products
 from bayeslmm.reml import Optimum
 from bayeslmm.reml.stored import check_parts, restore
-from bayeslmm.writing import FilePath, destination, replacing
+from bayeslmm.storage.archive import Archive, open_archive, reading, write_archive
+from bayeslmm.storage.conforming import check_fields
+from bayeslmm.storage.encoding import Decoder, Encoder, VersionError
 
 FORMAT = "bayeslmm"
 FORMAT_VERSION = 2

@@ -15,8 +15,8 @@ import numpy as np
 
 from bayeslmm.bayes.datatree import as_in_pymc, constant_data
 from bayeslmm.bayes.layout import Layout, make_layout
-from bayeslmm.checksum import of_array, of_json
 from bayeslmm.design.design import Design
+from bayeslmm.storage.checksum import of_array, of_json
 from bayeslmm.types import AnyArray
 
 # Types that come back from a file as they were; times may be kept in other units.

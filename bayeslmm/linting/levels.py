@@ -8,10 +8,10 @@ import pandas as pd
 
 from bayeslmm.design import implicit
 from bayeslmm.design.build import build_design
-from bayeslmm.design.lint_data import Typed
-from bayeslmm.design.lint_report import Finding
 from bayeslmm.design.notes import Note, column_notes, crossings, design_notes, nesting
 from bayeslmm.errors import BayesLMMError
+from bayeslmm.linting.of_data import Typed
+from bayeslmm.linting.report import Finding
 
 
 def labels(known: Typed) -> Iterator[Finding]:

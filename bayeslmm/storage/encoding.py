@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayeslmm.conforming import check_fields
 from bayeslmm.errors import StorageError
+from bayeslmm.storage.conforming import check_fields
 from bayeslmm.types import AnyArray
 
 _TAG = "#"

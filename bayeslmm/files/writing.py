@@ -20,8 +20,8 @@ from pathlib import Path
 
 from bayeslmm.arguments import flag, shown
 from bayeslmm.errors import StorageError
-from bayeslmm.exchange import exchange
-from bayeslmm.system_errors import os_errors
+from bayeslmm.files.exchange import exchange
+from bayeslmm.files.system_errors import os_errors
 
 type FilePath = str | os.PathLike[str]
 

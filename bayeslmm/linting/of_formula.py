@@ -16,9 +16,9 @@ from formulae import model_description
 from bayeslmm.design.algebra import expanded
 from bayeslmm.design.expressions import Call, Name, Node
 from bayeslmm.design.formula import Bar, Formula
-from bayeslmm.design.lint_report import Finding
 from bayeslmm.design.tokens import Token, quoted, tokenize, unquoted
 from bayeslmm.errors import FormulaError
+from bayeslmm.linting.report import Finding
 
 _BARS = ("|", "||")
 

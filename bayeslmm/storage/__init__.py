@@ -1,0 +1,1 @@
+"""Models, fits and posteriors in files: one format, checked and made again on reading."""
