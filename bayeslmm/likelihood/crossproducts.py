@@ -20,6 +20,7 @@ from bayeslmm.design.covariance import CovarianceStructure
 from bayeslmm.design.design import Design, RandomTerm
 from bayeslmm.design.dominant import heavy_rows, ordinary_weights
 from bayeslmm.design.grouping import Grouping
+from bayeslmm.design.screen import fill
 from bayeslmm.equality import by_value
 from bayeslmm.likelihood.columns import Basis, Response, orthogonalise, rescale, residualise
 from bayeslmm.likelihood.heavy import fixed_part, split_level
@@ -149,6 +150,9 @@ class CrossProducts:
     response: Response
     log_weights: float
     reference: FloatArray | None = None
+
+    def __repr__(self) -> str:
+        return fill(f"<Cross-products of {self.design.formula!r}: {self.design.observations}>", indent="  ")
 
     @property
     def n(self) -> int:
