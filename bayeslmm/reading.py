@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 LINES = "line of the file"
 _SUFFIXES = (".csv", ".tsv", ".txt")
 _SEPARATORS = (",", ";", "\t", "|")
+# What spreadsheets write and read above the names of columns.
+_STATED = re.compile(r'"?sep=([^\w\s"]|\t)"?[ \t]*(?=\r|\n)', re.IGNORECASE)
 _BLANKS = r"\s+"
 _LOOKED_AT = 200
 _SHOWN = 3
@@ -201,6 +203,10 @@ def _from_bytes(name: str, content: bytes, options: Options, *, tabs: bool = Fal
     if not text.strip():
         raise DatasetError(f"{name} cannot be read as a table: it is empty. {_WANTED}")
     sep = _separator(options.sep) or ("\t" if tabs else "")
+    if stated := _STATED.match(text):
+        # What is left of the line is blank, so that all others keep their numbers.
+        text, sep = text[stated.end() :], sep or stated[1]
+        notes.append(f"columns are separated by {sep!r}, as line 1 says.")
     if not sep:
         sep, note = _found_separator(text)
         notes += note

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bayeslmm.arguments import MOST_REFITS, whole
 from bayeslmm.bayes.layout import make_layout
 from bayeslmm.comparison.compared import Compared
 from bayeslmm.comparison.draws import profile_draws, replicates
 from bayeslmm.comparison.naming import group_names
+from bayeslmm.errors import DesignError
 from bayeslmm.results.labels import Parameter
 from bayeslmm.types import FloatArray
 
@@ -89,7 +91,7 @@ def _bootstrap(both: Compared, n: int | None, random_seed: int) -> Dataset:
 
 
 def _profile(both: Compared, n: int | None, random_seed: int) -> Dataset:
-    n = replicates(both.reml) if n is None else n
+    n = whole("n", replicates(both.reml) if n is None else n, 1, MOST_REFITS, DesignError)
     draws = profile_draws(both.reml, both.parameters, n, np.random.default_rng(random_seed))
     return _dataset(both, draws, {"method": "confidence distributions from profiles of REML, one parameter at a time"})
 

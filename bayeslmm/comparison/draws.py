@@ -10,6 +10,7 @@ import pandas as pd
 from scipy.interpolate import PchipInterpolator
 from scipy.special import ndtr, ndtri
 
+from bayeslmm.design.screen import fill
 from bayeslmm.faces import REMLResult
 from bayeslmm.inference.bootstrap import bootstrap_optima
 from bayeslmm.inference.explained import explained
@@ -51,6 +52,12 @@ class Bootstrap:
     estimates: pd.DataFrame
     explained: pd.DataFrame
     failed: int
+
+    def __repr__(self) -> str:
+        failed = f", {self.failed} left out that did not converge" if self.failed else ""
+        return fill(
+            f"<{len(self.estimates)} bootstrap estimates of {self.estimates.shape[1]} parameters{failed}>", indent="  "
+        )
 
 
 def draw_bootstrap(fit: REMLResult, n: int, rng: np.random.Generator) -> Bootstrap:

@@ -16,6 +16,7 @@ from bayeslmm.design.expressions import CONSTANTS
 from bayeslmm.design.formula import Formula
 from bayeslmm.design.functions import is_value
 from bayeslmm.design.lazy import Labels, LabelsByReason
+from bayeslmm.design.looks import likeness, listed
 from bayeslmm.design.names import literal
 from bayeslmm.design.quoting import missing_column
 from bayeslmm.design.remedies import remedy
@@ -315,11 +316,32 @@ def check_response_column(name: str, series: pd.Series) -> None:
             f"The response {name!r} holds {time.words} (first: {series.iloc[0]}). A linear mixed model needs numbers "
             f"with a unit: e.g. {remedy(time.remedy, name, series)} for {time.unit}."
         )
-    found = kinds.number_objects(series)
     raise DesignError(
-        f"The response {name!r} is not numeric: it has type {series.dtype} with values such as {shown}. Convert "
-        f"it, e.g. {remedy('float' if found else 'coerced', name, series)}."
+        f"The response {name!r} is not numeric: it has type {series.dtype} with values such as {shown}. "
+        f"{_to_numbers(name, series)}"
     )
+
+
+def _to_numbers(name: str, series: pd.Series) -> str:
+    """How a response becomes numbers; never by a conversion that would leave nothing of it."""
+    if kinds.number_objects(series):
+        return f"Convert it, e.g. {remedy('float', name, series)}."
+    values = series.dropna()
+    found = likeness([str(value) for value in values.unique()])
+    if found is not None and found.words.startswith("numbers"):
+        # The other conversions stop at a text that is no number.
+        lost = "which become missing" if "coerced" in found.remedies else "to be made missing first"
+        but = f" (but for {listed(found.exceptions)}, {lost})" if found.exceptions else ""
+        ways = " or ".join(remedy(way, name, series) for way in found.remedies)
+        looks = "" if found.words == "numbers" else f"It looks like {found.words}. "
+        return f"{looks}Convert it, e.g. {ways}{but}."
+    odd = int(pd.to_numeric(values, errors="coerce").isna().sum())
+    if odd == len(values):
+        return (
+            "None of its values is a number as it stands: take out what does not belong to the number (units, signs of "
+            "currency, a minus that is a dash), or name another column."
+        )
+    return f"Convert it, e.g. {remedy('coerced', name, series)}, which makes {odd:,} of {len(values):,} values missing."
 
 
 def check_response_values(name: str, y: FloatArray, offset: FloatArray | None) -> None:

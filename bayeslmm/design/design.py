@@ -126,6 +126,10 @@ class Design:
     notes: Notes = field(default_factory=Notes, repr=False, compare=False)
     store: Store = field(default="auto", repr=False, compare=False)
 
+    def __repr__(self) -> str:
+        size = f"{self.observations}, {self.p} fixed effects, {self.q} random effects"
+        return fill(f"<Design of {self.formula!r}: {size}>", indent="  ")
+
     @property
     def n(self) -> int:
         """Number of rows stored, the first dimension of every array."""

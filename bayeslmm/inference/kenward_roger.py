@@ -23,9 +23,9 @@ from itertools import pairwise, product
 import numpy as np
 
 from bayeslmm.design.covariance import CovarianceStructure
-from bayeslmm.errors import DesignError
+from bayeslmm.errors import DesignError, FitError
 from bayeslmm.inference.hypothesis import hypothesis
-from bayeslmm.inference.sensitivity import Sensitivity, scaled_inverse, sensitivity
+from bayeslmm.inference.sensitivity import MOVED, UNDETERMINED, ScaledInverse, Sensitivity, scaled_inverse, sensitivity
 from bayeslmm.likelihood import CrossProducts, Derivatives, derivatives, evaluate, small
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.derivatives import LevelPieces
@@ -62,6 +62,8 @@ class KenwardRoger:
     inverse_information : FloatArray, shape (K, d, d)
     transform : FloatArray, shape (p, p)
         The user's coefficients from these.
+    unsaid : FloatArray, shape (K, d, p, p), optional
+        Derivatives of `C` along combinations of variances of which the data say nothing; None where there are none.
     """
 
     C: FloatArray
@@ -69,6 +71,7 @@ class KenwardRoger:
     changes: FloatArray
     inverse_information: FloatArray
     transform: FloatArray
+    unsaid: FloatArray | None = None
 
     @property
     def plain(self) -> FloatArray:
@@ -94,8 +97,28 @@ class KenwardRoger:
         variance = np.einsum("mi,kij,mj->km", own, self.C, own)
         relative = np.einsum("mi,kdij,mj->kmd", own, self.changes, own)
         spread = np.einsum("kmd,kde,kme->km", relative, self.inverse_information, relative)
+        spread = np.where(self._lost(own), np.nan, spread)
         # One row is the case l = 1 of `f_scale`: lambda is 1 and the degrees of freedom are 2 / A_2.
         return np.asarray(2.0 * variance**2 / np.where(spread > 0, spread, np.nan))
+
+    def known_df(self, own: FloatArray) -> FloatArray:
+        """Degrees of freedom (m,) of contrasts (m, p) at the first point, which have to be determined.
+
+        Raises
+        ------
+        FitError
+            The variance of a contrast depends on variances of which the data say nothing.
+        """
+        if self._lost(own)[0].any():
+            raise FitError(UNDETERMINED)
+        return np.asarray(self.df_own(own)[0])
+
+    def _lost(self, own: FloatArray) -> BoolArray:
+        variance = np.einsum("mi,kij,mj->km", own, self.C, own)
+        if self.unsaid is None:
+            return np.zeros(variance.shape, dtype=bool)
+        lost = np.linalg.norm(np.einsum("mi,kaij,mj->kma", own, self.unsaid, own), axis=2)
+        return np.asarray(lost > MOVED * np.abs(variance))
 
     def f_scale(self, own: FloatArray) -> tuple[float, float]:
         """Scale and denominator degrees of freedom of the F statistic of several rows.
@@ -170,7 +193,7 @@ def kenward_roger(cp: CrossProducts, optimum: Optimum) -> KenwardRoger:
             "variances are too small by an amount that it does not know. Fit with reml=True, or use "
             "ddf='satterthwaite'."
         )
-    return _adjust(_dense(cp), optimum.factors, frozenset(optimum.fixed))
+    return _adjust(_dense(cp), optimum.factors, frozenset(optimum.fixed), bool(optimum.ridges))
 
 
 def kenward_roger_many(cp: CrossProducts, terms: Sequence[FloatArray]) -> KenwardRoger:
@@ -196,7 +219,9 @@ def kenward_roger_many(cp: CrossProducts, terms: Sequence[FloatArray]) -> Kenwar
     factors = par.block_factors(cp, terms)
     width = cp.sums.between + 4 * sum(block.size**2 for block in cp.blocks) * (cp.q_trailing + cp.p + 1) ** 2
     step = max(1, _CHUNK // max(width, 1))
-    parts = [_adjust(cp, [T[k : k + step] for T in factors], frozenset()) for k in range(0, factors[0].shape[0], step)]
+    parts = [
+        _adjust(cp, [T[k : k + step] for T in factors], frozenset(), False) for k in range(0, factors[0].shape[0], step)
+    ]
     return KenwardRoger(
         C=np.concatenate([part.C for part in parts]),
         adjusted_own=np.concatenate([part.adjusted_own for part in parts]),
@@ -229,7 +254,8 @@ def kenward_roger_f(
 
     tested = hypothesis(cp, optimum, L)
     rows, rank, estimate = tested.rows, tested.values.size, tested.values / optimum.sigma
-    scale, df = (1.0, float(result.df_own(rows)[0, 0])) if rank == 1 else result.f_scale(rows)
+    each = result.known_df(rows)
+    scale, df = (1.0, float(each[0])) if rank == 1 else result.f_scale(rows)
     wald = float(estimate @ np.linalg.solve(rows @ result.adjusted_own[0] @ rows.T, estimate))
     F = scale * wald / rank
     return F, rank, df, float(f_distribution.sf(F, rank, df))
@@ -285,7 +311,7 @@ def _directions(cp: CrossProducts, fixed: frozenset[int]) -> tuple[list[FloatArr
     return [np.concatenate(parts) for parts in found], np.array(free, dtype=bool)
 
 
-def _adjust(cp: CrossProducts, factors: Sequence[FloatArray], fixed: frozenset[int]) -> KenwardRoger:
+def _adjust(cp: CrossProducts, factors: Sequence[FloatArray], fixed: frozenset[int], ridges: bool) -> KenwardRoger:
     factor = evaluate(cp, factors, keep=True)
     # Nothing here depends on the response of the design, which may even be constant.
     factor = replace(factor, r2=np.ones_like(factor.r2))
@@ -298,14 +324,32 @@ def _adjust(cp: CrossProducts, factors: Sequence[FloatArray], fixed: frozenset[i
     information = _information(cp, first, directions)
     inverse = np.zeros_like(information)
     part = np.ix_(np.arange(K), estimated, estimated)
-    inverse[part] = scaled_inverse(information[part], _FLAT)[0]
+    sizes = np.append(_sizes(directions, factors), np.ones((K, 1)), axis=1)[:, estimated]
+    known = scaled_inverse(information[part], _FLAT, sizes if ridges else None)
+    inverse[part] = known.inverse
+    changes = np.concatenate([*_changes(directions, pieces), pieces.C[:, None]], axis=1)
     return KenwardRoger(
         C=pieces.C,
         adjusted_own=pieces.C + 2.0 * _excess(first, pieces, directions, inverse[:, :-1, :-1]),
-        changes=np.concatenate([*_changes(directions, pieces), pieces.C[:, None]], axis=1),
+        changes=changes,
         inverse_information=inverse,
         transform=cp.fixed.transform,
+        unsaid=_unsaid(known, changes[:, estimated]) if ridges else None,
     )
+
+
+def _sizes(directions: Sequence[FloatArray], factors: Sequence[FloatArray]) -> FloatArray:
+    """Sizes (K, d) of the covariances along the directions of every block, on the columns that these change."""
+    parts = []
+    for gamma, T in zip(directions, factors, strict=True):
+        G = T @ small.transpose(T)
+        parts.append(np.abs(np.where(gamma != 0, G[:, None], 0.0)).max((2, 3)))
+    return np.concatenate(parts, axis=1)
+
+
+def _unsaid(known: ScaledInverse, changes: FloatArray) -> FloatArray:
+    """Derivatives of C (K, d, p, p) along the directions of which the data say nothing."""
+    return np.asarray(np.einsum("kda,kdij->kaij", known.null, changes))
 
 
 def _information(cp: CrossProducts, first: Derivatives, directions: Sequence[FloatArray]) -> FloatArray:

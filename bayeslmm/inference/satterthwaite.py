@@ -20,7 +20,7 @@ import numpy as np
 
 from bayeslmm.errors import FitError
 from bayeslmm.inference.hypothesis import hypothesis
-from bayeslmm.inference.sensitivity import Sensitivity, contrasts, scaled_inverse, sensitivity
+from bayeslmm.inference.sensitivity import MOVED, UNDETERMINED, Sensitivity, contrasts, scaled_inverse, sensitivity
 from bayeslmm.likelihood import CrossProducts, Derivatives, cross_products, derivatives, evaluate
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.criteria import degrees_of_freedom
@@ -56,8 +56,8 @@ def satterthwaite_df(cp: CrossProducts, optimum: Optimum, L: FloatArray) -> Floa
     Raises
     ------
     FitError
-        The criterion does not curve upwards at the optimum (a fit that did not converge), or the residual variance
-        is zero.
+        The criterion does not curve upwards at the optimum (a fit that did not converge), the residual variance
+        is zero, or the variance of a contrast depends on variances of which the data say nothing.
 
     References
     ----------
@@ -85,13 +85,19 @@ def _of_own(cp: CrossProducts, optimum: Optimum, own: FloatArray) -> FloatArray:
     first = derivatives(cp, factors, optimum.factor, optimum.reml)
     free = free_entries(cp, optimum.fixed)
     pieces = sensitivity(cp, factors, optimum.factor, first)
-    df = _df(cp, factors, first, pieces, optimum.hessian[None], free, optimum.reml, own)[0]
+    df = _df(cp, factors, first, pieces, optimum.hessian[None], free, optimum.reml, own, bool(optimum.ridges))[0]
     if np.isnan(df[np.abs(own).sum(1) > 0]).any():
-        raise FitError(
-            f"Satterthwaite's degrees of freedom need a minimum of the criterion, and it does not curve upwards where "
-            f"the optimisation ended ({optimum.status}). Use ddf='z' for standard errors alone, or see fit.status."
-        )
+        raise FitError(_no_minimum(optimum))
     return np.asarray(df)
+
+
+def _no_minimum(optimum: Optimum) -> str:
+    if optimum.ridges:
+        return UNDETERMINED
+    return (
+        f"Satterthwaite's degrees of freedom need a minimum of the criterion, and it does not curve upwards where "
+        f"the optimisation ended ({optimum.status}). Use ddf='z' for standard errors alone, or see fit.status."
+    )
 
 
 def satterthwaite_many(
@@ -143,7 +149,8 @@ def _many(
             "many levels of crossed or nested factors do not have. Fit the responses one at a time."
         )
     free = np.ones(internal.shape[1], dtype=bool)
-    return _df(cp, factors, first, sensitivity(cp, factors, factor, first), hessian, free, reml, contrasts(cp, L))
+    pieces = sensitivity(cp, factors, factor, first)
+    return _df(cp, factors, first, pieces, hessian, free, reml, contrasts(cp, L), ridges=False)
 
 
 def _df(
@@ -155,9 +162,10 @@ def _df(
     free: BoolArray,
     reml: bool,
     own: FloatArray,
+    ridges: bool,
 ) -> FloatArray:
-    inverse, smallest = scaled_inverse(hessian, _FLAT)
-    regular = smallest > -_FLAT
+    known = scaled_inverse(hessian, _FLAT, par.sizes(cp, factors)[:, free] if ridges else None)
+    regular = known.smallest > -_FLAT
     out = np.full((hessian.shape[0], own.shape[0]), np.nan)
     for i, row in enumerate(own):
         if not row.any():
@@ -167,8 +175,9 @@ def _df(
         shares = tuple(np.swapaxes(w, 1, 2) @ w / variance[:, None, None] for w in moved)
         # Minus `squares` is the gradient of r2: the sum is that of log(f r2).
         h = par.gradient(cp, factors, replace(first, traces=shares, scale=1.0 / first.r2))[:, free]
-        curved = (h[:, None, :] @ inverse @ h[:, :, None])[:, 0, 0]
-        out[:, i] = np.where(regular, 1.0 / (1.0 / degrees_of_freedom(cp, reml) + curved), np.nan)
+        curved = (h[:, None, :] @ known.inverse @ h[:, :, None])[:, 0, 0]
+        said = regular & (known.lost(h[:, None, :])[:, 0] <= MOVED)
+        out[:, i] = np.where(said, 1.0 / (1.0 / degrees_of_freedom(cp, reml) + curved), np.nan)
     return out
 
 

@@ -60,18 +60,61 @@ def contrasts(cp: CrossProducts, L: FloatArray) -> FloatArray:
     return np.asarray(np.atleast_2d(np.asarray(L, dtype=float)) @ cp.fixed.transform)
 
 
-def scaled_inverse(matrix: FloatArray, flat: float) -> tuple[FloatArray, FloatArray]:
-    """Inverse of symmetric matrices (K, d, d) without their null directions, and the smallest eigenvalues (K,).
+@dataclass(frozen=True)
+class ScaledInverse:
+    """Inverse of the curvature or information about variances, and where there is none.
+
+    Attributes
+    ----------
+    inverse : FloatArray, shape (K, d, d)
+        Without the null directions.
+    smallest : FloatArray, shape (K,)
+        Smallest eigenvalues of the scaled matrices.
+    null : FloatArray, shape (K, d, d)
+        Null directions in columns, in the units of the parameters; zeros in the other columns.
+    """
+
+    inverse: FloatArray
+    smallest: FloatArray
+    null: FloatArray
+
+    def lost(self, slopes: FloatArray) -> FloatArray:
+        """How far quantities with slopes (K, m, d) move along null directions, (K, m)."""
+        return np.asarray(np.linalg.norm(slopes @ self.null, axis=2))
+
+
+# A curvature (times the squared size of its parameter) below this is rounding: the data say nothing of the parameter.
+_NOTHING = 1e-9
+# A variance whose logarithm moves by more along a null direction is not determined by the data.
+MOVED = 1e-3
+UNDETERMINED = (
+    "The standard errors of these coefficients depend on a variance of which the data say nothing (fit.status, "
+    "fit.optimum.ridges): the fixed effects take up what it would show in. They have no degrees of freedom and no "
+    "intervals, whatever the estimate of the variance is. Leave out that random term or the fixed effects that span it."
+)
+
+
+def scaled_inverse(matrix: FloatArray, flat: float, sizes: FloatArray | None = None) -> ScaledInverse:
+    """Inverse of symmetric matrices (K, d, d) without their null directions.
+
+    A parameter of which the data say nothing has rounding on the diagonal: scaled by it, it would pass for one that is
+    known. Where a model has such parameters their own sizes tell: a change of one of them by its size is no change. In
+    other models a small curvature is that of a small estimate, and says all that there is to know.
 
     Parameters
     ----------
     flat : float
         Eigenvalues below this, after scaling to a unit diagonal, count as zero.
+    sizes : FloatArray, shape (K, d), optional
+        Sizes of the parameters of a model that is not identified; zero where there is none.
     """
     K, d = matrix.shape[:2]
     if d == 0:
-        return matrix, np.full(K, np.inf)
-    size = np.sqrt(np.abs(np.diagonal(matrix, axis1=1, axis2=2)))
+        return ScaledInverse(matrix, np.full(K, np.inf), matrix)
+    sizes = np.zeros((K, d)) if sizes is None else sizes
+    diagonal = np.abs(np.diagonal(matrix, axis1=1, axis2=2))
+    unsaid = (diagonal * sizes**2 < _NOTHING) & (sizes > 0)
+    size = np.where(unsaid, 1.0 / np.where(sizes > 0, sizes, 1.0), np.sqrt(diagonal))
     size = np.where(size > 0, size, 1.0)
     finite = np.isfinite(matrix).all((1, 2))
     scaled = matrix / (size[:, :, None] * size[:, None, :])
@@ -80,4 +123,5 @@ def scaled_inverse(matrix: FloatArray, flat: float) -> tuple[FloatArray, FloatAr
         inverse = np.where(values > flat, 1.0 / values, 0.0)
     out = (vectors * inverse[:, None, :]) @ small.transpose(vectors)
     out = out / (size[:, :, None] * size[:, None, :])
-    return np.where(finite[:, None, None], out, np.nan), np.where(finite, values[:, 0], np.nan)
+    null = vectors * (np.abs(values) <= flat)[:, None, :] / size[:, :, None]
+    return ScaledInverse(np.where(finite[:, None, None], out, np.nan), np.where(finite, values[:, 0], np.nan), null)

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Literal
 
 from bayeslmm.design.design import Design
+from bayeslmm.design.screen import fill
 from bayeslmm.equality import by_value
 from bayeslmm.likelihood.columns import Basis, Response
 from bayeslmm.likelihood.frame import Block, Frame
@@ -47,6 +48,9 @@ class CrossProducts:
     def frame(self) -> Frame:
         """The coordinates."""
         return self.sums.frame
+
+    def __repr__(self) -> str:
+        return fill(f"<Cross-products of {self.design.formula!r}: {self.design.observations}>", indent="  ")
 
     @property
     def n(self) -> int:

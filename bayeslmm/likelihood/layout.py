@@ -65,6 +65,9 @@ class Structure:
     numbers: int
     flops: float
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def __str__(self) -> str:
         lines = [f"{b.group}: {b.n_levels:,} levels x {b.size}, {b.role}" for b in self.blocks]
         lines.append(f"dense matrix: {self.dense:,} x {self.dense:,}")

@@ -216,6 +216,16 @@ def in_frame(
     return (T, slopes) if W is None else (np.linalg.solve(W, T), W.T @ slopes @ W)
 
 
+def sizes(cp: CrossProducts, factors: Sequence[FloatArray]) -> FloatArray:
+    """Size of the relative factor of its term for every entry of the internal vector, shape (K, k)."""
+    parts = []
+    for b, columns, structure in cp.term_order:
+        T, W = factors[b][:, columns, columns], frame(cp, b, columns, structure)
+        T = T if W is None else np.linalg.solve(W, T)
+        parts.append(np.repeat(np.abs(T).max((1, 2))[:, None], len(structure.rows), axis=1))
+    return np.concatenate(parts, axis=1)
+
+
 def gradient(cp: CrossProducts, factors: Sequence[FloatArray], first: Derivatives) -> FloatArray:
     """Gradient of the profiled criterion in the internal vector, shape (K, k)."""
     parts = []

@@ -124,10 +124,11 @@ def check_levels(levels: Any) -> None:
     DesignError
     """
     whole = isinstance(levels, int | np.integer) and not isinstance(levels, bool)
+    without_length = isinstance(levels, np.ndarray) and levels.ndim == 0
     if levels is None or (whole and levels >= 2):
         return
     listed = not isinstance(levels, str | bytes | dict) and hasattr(levels, "__iter__") and hasattr(levels, "__len__")
-    if whole or not listed or len(levels) == 0:
+    if whole or not listed or without_length or len(levels) == 0:
         raise DesignError(
             f"levels={shown_value(levels)} says neither how many levels to show (a whole number from 2) nor which "
             "(a list of their labels, e.g. levels=['308', '309'])."

@@ -10,6 +10,7 @@ import numpy as np
 
 from bayeslmm.design.covariance import canonical, factor_from_theta, smallest_bound
 from bayeslmm.design.distinct import reproduces_any_response
+from bayeslmm.design.screen import fill
 from bayeslmm.equality import by_value
 from bayeslmm.likelihood import CrossProducts, Factor, derivatives, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
@@ -118,6 +119,11 @@ class Optimum:
     penalty: Penalty | None = None
     doubt: float = 0.0
     lam: FloatArray = field(default_factory=lambda: NO_PARAMETERS)
+
+    def __repr__(self) -> str:
+        name, ended = "REML" if self.reml else "ML", self.status.name.replace("_", " ")
+        size = f"criterion {self.criterion:.4f}, {self.evaluations} evaluations, {ended}"
+        return fill(f"<{name} optimum of {self.cp.design.formula!r}: {size}>", indent="  ")
 
     @property
     def objective(self) -> float:

@@ -213,7 +213,7 @@ def _degrees(fit: Fit, ddf: DDF) -> FloatArray:
     if ddf == "satterthwaite":
         return satterthwaite_df(fit.cp, fit.optimum, each)
     if ddf == "kenward-roger":
-        return np.asarray(fit._kenward_roger.df(each)[0])
+        return fit._kenward_roger.known_df(each @ fit.cp.fixed.transform)
     return np.full(fit.design.p, _common(fit, ddf))
 
 

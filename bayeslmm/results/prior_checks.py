@@ -242,6 +242,8 @@ def listed(name: str, values: Any) -> tuple[Any, ...]:
         It is no sequence.
     """
     try:
+        if isinstance(values, bytes | bytearray | memoryview | Mapping):
+            raise TypeError(f"{type(values).__name__} are no list of values")
         return (values,) if isinstance(values, str) else tuple(values)
     except Exception as error:
         raise DesignError(

@@ -24,7 +24,7 @@ from bayeslmm.files.writing import FilePath, destination, replacing
 from bayeslmm.likelihood import CrossProducts, cross_products
 from bayeslmm.reml import Optimum
 from bayeslmm.reml.stored import check_parts, restore
-from bayeslmm.storage.archive import Archive, open_archive, reading, write_archive
+from bayeslmm.storage.archive import Archive, open_archive, reading, unreadable, write_archive
 from bayeslmm.storage.conforming import check_fields
 from bayeslmm.storage.encoding import Decoder, Encoder, VersionError
 
@@ -172,13 +172,17 @@ def check_source(source: Path) -> None:
     ------
     FileNotFoundError
     """
+    try:
+        there = source.exists()
+    except (OSError, ValueError) as error:
+        raise unreadable(source, error) from error
     if source.is_dir() and source.suffix != ".zarr":
         raise StorageError(f"{source} is a folder, not a file.")
-    if source.exists() and not source.is_file() and not source.is_dir():
+    if there and not source.is_file() and not source.is_dir():
         raise StorageError(
             f"{source} is a device or a pipe, not a file. Give the path of a file that save() has written."
         )
-    if not source.exists():
+    if not there:
         raise FileNotFoundError(
             f"There is no file {str(source.absolute())!r}. Give the path of a file that save() has written, ending and "
             "all: a model, a fit or a posterior."

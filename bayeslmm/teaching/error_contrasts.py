@@ -11,6 +11,7 @@ from scipy.linalg import cholesky, qr, solve_triangular
 
 from bayeslmm.arguments import flag, instance
 from bayeslmm.design.design import Design, expanded
+from bayeslmm.design.screen import fill
 from bayeslmm.errors import DesignError
 from bayeslmm.residual import NO_PARAMETERS
 from bayeslmm.teaching.size import check_dense
@@ -45,6 +46,13 @@ class ErrorContrasts:
 
     design: Design
     K: FloatArray
+
+    def __repr__(self) -> str:
+        n, m = self.K.shape
+        return fill(
+            f"Error contrasts of {self.design.formula}\n  K       {n} x {m}, K'X = 0\n  values  the {m} contrasts K'y",
+            indent="  ",
+        )
 
     @property
     def values(self) -> FloatArray:
