@@ -187,7 +187,7 @@ class BayesianModel:
         >>> import bayeslmm as bl
         >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
         >>> print(model.pymc_source().splitlines()[-1].strip())
-        pm.Normal("Yield", mu=mu, sigma=sigma, observed=y)
+        pm.Normal("Yield", mu=mu, sigma=sigma, observed=y, dims="obs")
         """
         from bayeslmm.bayes.default_priors import resolve_priors
         from bayeslmm.bayes.forms import resolve_forms

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from numpy.typing import ArrayLike
 
@@ -23,11 +23,13 @@ from bayeslmm.faces import Posterior, REMLResult, fit_result
 from bayeslmm.files.writing import FilePath
 from bayeslmm.likelihood import CrossProducts, cross_products
 from bayeslmm.reml import Optimum, optimise
+from bayeslmm.reml.at_theta import criterion_at
 from bayeslmm.reml.fixed import resolve_fixed
 from bayeslmm.reml.penalised import optimise_penalised
 from bayeslmm.reml.penalty import Penalty, resolve_penalty
 from bayeslmm.storage.fits import load_parts, save_parts
 from bayeslmm.storage.posteriors import load_posterior
+from bayeslmm.types import FloatArray
 
 if TYPE_CHECKING:
     from bayeslmm.teaching import Matrices
@@ -247,6 +249,54 @@ class Model(BayesianModel):
 
         terms = self.fit().optimum.terms if theta is None else factors_from_theta(self._design, theta)
         return build_matrices(self._design, terms, self.fit().sigma if sigma is None else sigma)
+
+    @overload
+    def criterion_at(
+        self, theta: ArrayLike, sigma: float | None = None, *, reml: bool = True, gradient: Literal[False] = False
+    ) -> float: ...
+    @overload
+    def criterion_at(
+        self, theta: ArrayLike, sigma: float | None = None, *, reml: bool = True, gradient: Literal[True]
+    ) -> tuple[float, FloatArray]: ...
+    def criterion_at(
+        self, theta: ArrayLike, sigma: float | None = None, *, reml: bool = True, gradient: bool = False
+    ) -> float | tuple[float, FloatArray]:
+        """The criterion that `fit` minimises, at any parameters: -2 log (restricted) likelihood.
+
+        The same number densely, from the matrices, is `bayeslmm.teaching.dense_criterion`.
+
+        Parameters
+        ----------
+        theta : array-like of shape (k,)
+            Relative covariance parameters in lme4's order, as ``fit.theta``.
+        sigma : float, optional
+            Residual standard deviation; the one that minimises the criterion at this theta by default.
+        reml : bool
+            The REML criterion, or the deviance (ML).
+        gradient : bool
+            Return also the derivatives in theta (at the given sigma, or along the minimising one).
+
+        Returns
+        -------
+        float, or (float, FloatArray of shape (k,))
+            The value is -inf where the model reproduces the response and sigma is not given.
+
+        Raises
+        ------
+        DesignError
+            Theta has another length or is no covariance; sigma is not a positive number.
+
+        Examples
+        --------
+        >>> import bayeslmm as bl
+        >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
+        >>> round(model.criterion_at([0.5]), 4), round(model.criterion_at([0.5], sigma=50.0, reml=False), 4)
+        (320.8791, 328.2744)
+        >>> value, slope = model.criterion_at([0.5], gradient=True)
+        >>> slope.round(4)
+        array([-8.1334])
+        """
+        return criterion_at(self.cross_products, theta, sigma, reml, gradient)
 
     def save(self, path: FilePath, *, overwrite: bool = False) -> None:
         """Write the model (its design, not the data frame) to one file, to be read by `load`; no pickle.

@@ -9,52 +9,60 @@ import numpy as np
 from bayeslmm.bayes.at_means import group_change
 from bayeslmm.bayes.layout import GroupLayout
 from bayeslmm.bayes.priors import Priors
+from bayeslmm.bayes.statements import Node, Statement, Symbol
+from bayeslmm.design.covariance import CovarianceStructure
 from bayeslmm.design.design import Design
-from bayeslmm.design.shared import AR1, CompoundSymmetry, Shared
 from bayeslmm.errors import PriorError
 from bayeslmm.types import FloatArray
 
+# Structure's keyword to the function of `pymc_functions` that makes the factor of its correlations.
+_FACTORS = {"us": "correlation_factor", "cs": "compound_symmetry_factor", "ar1": "autoregression_factor"}
+_np, _pm, _pt = Symbol("np"), Symbol("pm"), Symbol("pt")
 
-def correlation_factors(design: Design, group: GroupLayout, priors: Priors) -> list[Any] | None:
-    """Cholesky factors of the correlations of a group's effects, term by term; None if all are independent.
 
-    Adds the free variable ``r_<group>`` and the correlations ``corr_<group>`` (those at the means, where the priors are
-    about these) to the model.
+def factor_of(structure: CovarianceStructure, r: Node) -> Node:
+    """The Cholesky factor of a structure's correlations from its numbers r between 0 and 1.
+
+    Raises
+    ------
+    PriorError
+        The structure has no counterpart in PyMC.
     """
-    import pymc as pm
-    import pytensor.tensor as pt
+    if structure.keyword not in _FACTORS:
+        raise PriorError(
+            f"The covariance structure {structure.keyword} has no counterpart in PyMC yet. Sample with "
+            "method='importance' or method='quadrature'."
+        )
+    return Symbol(_FACTORS[structure.keyword])(r, structure.size)
 
-    if not group.pairs:
-        return None
+
+def correlations_of(structure: CovarianceStructure, L: Node) -> Node:
+    """The correlations that are parameters, from their Cholesky factor."""
+    return L[1:2, 0] if structure.shared else (L @ L.T)[_np.triu_indices(structure.size, 1)]
+
+
+def correlation_statements(design: Design, group: GroupLayout, priors: Priors, own: str) -> list[Statement]:
+    """``r_<group>``, ``L<k>`` of every term, ``L_<own>`` of all, and the correlations of a group that has any.
+
+    The correlations are ``corr_<group>``, or those at the means, where the priors are about these.
+    """
     shapes = beta_shapes(design, group, priors)
-    r = pm.Beta(f"r_{group.name}", shapes, shapes, dims=group.pair_dim)
-    blocks, correlations, start = [], [], 0
+    r = _pm.Beta(f"r_{group.name}", shapes, shapes, dims=group.pair_dim)
+    out, correlations, start = [Statement("r", r)], list[Any](), 0
     for k in group.labels.terms:
-        size, structure = len(group.labels.term_effects(k)), design.terms[k].structure
-        free = sum(pair[0] == k for pair in group.labels.pairs)
-        part = r[start : start + free]
-        start += free
+        structure, free = design.terms[k].structure, sum(pair[0] == k for pair in group.labels.pairs)
+        L = Symbol(f"L{k}")
         if not free:
-            blocks.append(pt.eye(size))
-        elif isinstance(structure, Shared):
-            low, high = structure.correlation_range
-            rho = low + (high - low) * part[0]
-            blocks.append(_factor_of_one(structure, rho))
-            correlations.append(pt.stack([rho]))
-        else:
-            L = _factor_from_partials(part, size)
-            blocks.append(L)
-            correlations.append((L @ L.T)[np.triu_indices(size, 1)])
+            out.append(Statement(L.identifier, _pt.eye(structure.size)))
+            continue
+        out.append(Statement(L.identifier, factor_of(structure, Symbol("r")[start : start + free])))
+        correlations.append(correlations_of(structure, L))
+        start += free
+    blocks = [Symbol(f"L{k}") for k in group.labels.terms]
+    out.append(Statement(f"L_{own}", blocks[0] if len(blocks) == 1 else _pt.linalg.block_diag(*blocks)))
     name = group.corr if group_change(group, priors.changes) is None else group.corr_at_mean
-    pm.Deterministic(name, pt.concatenate(correlations), dims=group.pair_dim)
-    return blocks
-
-
-def joined(blocks: list[Any]) -> Any:
-    """One block-diagonal matrix."""
-    import pytensor.tensor as pt
-
-    return blocks[0] if len(blocks) == 1 else pt.linalg.block_diag(*blocks)
+    together = correlations[0] if len(correlations) == 1 else _pt.concatenate(correlations)
+    return [*out, Statement(None, _pm.Deterministic(name, together, dims=group.pair_dim))]
 
 
 def beta_shapes(design: Design, group: GroupLayout, priors: Priors) -> FloatArray:
@@ -67,45 +75,3 @@ def beta_shapes(design: Design, group: GroupLayout, priors: Priors) -> FloatArra
         size = len(group.labels.term_effects(k))
         shapes.append(priors.lkj[k] if design.terms[k].structure.shared else priors.partial_shapes(k, size)[b, a])
     return np.array(shapes)
-
-
-def _factor_of_one(structure: Shared, rho: Any) -> Any:
-    """Lower-triangular L with unit rows of a correlation matrix with one correlation."""
-    import pytensor.tensor as pt
-
-    size = structure.size
-    rows: list[list[Any]] = [[pt.zeros(())] * size for _ in range(size)]
-    if isinstance(structure, CompoundSymmetry):
-        for j in range(size):
-            before, here = 1.0 + (j - 1) * rho, 1.0 + j * rho
-            rows[j][j] = pt.sqrt((1.0 - rho) * here / before) if j else pt.ones(())
-            for i in range(j + 1, size):
-                rows[i][j] = rho * (pt.sqrt((1.0 - rho) / (before * here)) if j else 1.0)
-    elif isinstance(structure, AR1):
-        powers = [pt.ones(())]
-        for _ in range(size - 1):
-            powers.append(powers[-1] * rho)
-        rest = pt.sqrt(1.0 - rho**2)
-        for i in range(size):
-            rows[i][: i + 1] = [powers[i], *(powers[i - j] * rest for j in range(1, i + 1))]
-    else:
-        raise PriorError(
-            f"The covariance structure {structure.keyword} has no counterpart in PyMC yet. Sample with "
-            "method='importance' or method='quadrature'."
-        )
-    return pt.stack([pt.stack(row) for row in rows])
-
-
-def _factor_from_partials(r: Any, size: int) -> Any:
-    """Lower-triangular L with unit rows from ``r = (1 + partial correlation) / 2``, pairs a < b."""
-    import pytensor.tensor as pt
-
-    pairs = list(zip(*np.triu_indices(size, 1), strict=True))
-    rows: list[list[Any]] = [[0.0] * size for _ in range(size)]
-    left: list[Any] = [1.0] * size
-    for k, (a, b) in enumerate(pairs):
-        rows[b][a] = (2.0 * r[k] - 1.0) * left[b]
-        left[b] = left[b] * 2.0 * pt.sqrt(r[k] * (1.0 - r[k]))
-    for k in range(size):
-        rows[k][k] = left[k]
-    return pt.stack([pt.stack(row) for row in rows])

@@ -7,17 +7,25 @@ variance parameters and nothing else. All have the same names, dims and coords.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from bayeslmm.bayes.at_means import group_change
+from bayeslmm.bayes.at_means import AtMeans
 from bayeslmm.bayes.forms import Form
-from bayeslmm.bayes.layout import GroupLayout, Layout, group_columns, make_layout
+from bayeslmm.bayes.layout import Layout, make_layout
 from bayeslmm.bayes.priors import Priors
-from bayeslmm.bayes.pymc_correlations import correlation_factors, joined
-from bayeslmm.bayes.pymc_priors import beta_variable, sd_variables, sigma_variable
+from bayeslmm.bayes.pymc_priors import sigma_statements
+from bayeslmm.bayes.pymc_statements import (
+    arrays_of,
+    covariance_statements,
+    model_statements,
+    own_names,
+    sd_of_effects,
+)
+from bayeslmm.bayes.statements import Statement, run
 from bayeslmm.design.design import Design
 from bayeslmm.likelihood import CrossProducts
 
@@ -51,29 +59,23 @@ def build_pymc_model(design: Design, priors: Priors, form: Form | Mapping[str, F
     With frequencies the observed variable holds every row once, and ``further_copies`` adds the log density of its
     other copies: the log likelihood of a row that PyMC computes is that of one copy.
     """
-    import pymc as pm
-
     layout = make_layout(design)
-    with pm.Model(coords=_coords(layout)) as model:
-        sigma = sigma_variable(priors)
-        mu = pm.Data("offset", design.offset, dims="obs") if design.offset is not None else 0.0
-        if layout.coef:
-            X = pm.Data("X", design.X, dims=("obs", "coef"))
-            mu = mu + X @ beta_variable(priors.beta)
-        for group in layout.groups:
-            centred = (form if isinstance(form, str) else form[group.labels.group]) == "centered"
-            b = _random_effects(design, group, priors, sigma, centred)
-            Z = pm.Data(group.columns, group_columns(design, group), dims=("obs", group.effect_dim))
-            codes = pm.Data(group.codes, design.groupings[group.labels.group].codes, dims="obs")
-            mu = mu + (Z * b[codes]).sum(axis=1)
-        of_rows = {name: pm.Data(name, values, dims="obs") for name, values in design.residual.data().items()}
-        sigma = design.residual.scale(sigma, [model[name] for name in layout.lam], of_rows, pm.math)
-        pm.Normal(layout.response, mu=mu, sigma=sigma, observed=design.y, dims="obs")
-        if design.frequency is not None:
-            further = pm.Data("frequency", design.frequency, dims="obs") - 1.0
-            copies = pm.logp(pm.Normal.dist(mu=mu, sigma=sigma), design.y)
-            pm.Potential("further_copies", (further * copies).sum())
+    names = namespace() | arrays_of(design, layout)
+    with names["pm"].Model(coords=_coords(layout)) as model:
+        for part in model_statements(design, priors, form):
+            run(part.statements, names)
     return model
+
+
+def namespace() -> dict[str, Any]:
+    """Modules and functions that statements name."""
+    import pymc as pm
+    import pytensor.tensor as pt
+
+    from bayeslmm.bayes import pymc_functions
+
+    functions = {name: value for name, value in vars(pymc_functions).items() if inspect.isfunction(value)}
+    return {"np": np, "pm": pm, "pt": pt, **functions}
 
 
 def build_collapsed_model(cp: CrossProducts, priors: Priors) -> Any:
@@ -90,70 +92,32 @@ def build_collapsed_model(cp: CrossProducts, priors: Priors) -> Any:
         Free variables ``sigma``, ``sd_<group>`` and ``r_<group>`` as in the hierarchical model, and the potential
         ``collapsed_log_likelihood``.
     """
-    import pymc as pm
-    import pytensor.tensor as pt
-
     from bayeslmm.bayes.collapsed_op import collapsed_log_likelihood
 
     design, layout = cp.design, make_layout(cp.design)
     used = {dim for group in layout.groups for dim in (group.sd_dim, group.effect_dim, group.pair_dim)}
     coords = {dim: labels for dim, labels in _coords(layout).items() if dim in used}
-    factors: list[Any] = [None] * len(design.terms)
+    names, own = namespace(), own_names(layout)
+    pm, factors = names["pm"], [None] * len(design.terms)
     with pm.Model(coords=coords) as model:
-        sigma = sigma_variable(priors)
+        run(sigma_statements(priors), names)
         for group in layout.groups:
-            sd, blocks = _covariance(design, group, priors, sigma)
-            _at_zeros(design, group, priors, sd, blocks)
-            for k, (term, columns) in enumerate(zip(group.labels.terms, group.labels.slices, strict=True)):
-                relative, change = sd[columns] / sigma, priors.changes[term]
-                factors[term] = pt.diag(relative) if blocks is None else relative[:, None] * blocks[k]
-                factors[term] = factors[term] if change is None else change.matrix @ factors[term]
-        value = collapsed_log_likelihood(cp, factors, pm.math.log(sigma), priors.beta)
+            run(covariance_statements(design, group, priors, own[group.name]), names)
+            run([Statement("sds", sd_of_effects(group, own[group.name]))], names)
+            for term, columns in zip(group.labels.terms, group.labels.slices, strict=True):
+                root = names[f"L{term}"] if group.pairs else None
+                factors[term] = _relative_factor(names, names["sds"][columns], root, priors.changes[term])
+        value = collapsed_log_likelihood(cp, factors, pm.math.log(names["sigma"]), priors.beta)
         pm.Potential("collapsed_log_likelihood", value)
     return model
 
 
+def _relative_factor(names: Mapping[str, Any], sd: Any, root: Any, change: AtMeans | None) -> Any:
+    """Factor of the relative covariance of one term's effects at the zeros of the columns."""
+    relative = sd / names["sigma"]
+    factor = names["pt"].diag(relative) if root is None else relative[:, None] * root
+    return factor if change is None else change.matrix @ factor
+
+
 def _coords(layout: Layout) -> dict[str, list[Any]]:
     return {dim: np.asarray(labels).tolist() for dim, labels in layout.coords.items()}
-
-
-def _covariance(design: Design, group: GroupLayout, priors: Priors, sigma: Any) -> tuple[Any, list[Any] | None]:
-    """Standard deviation of every effect, and factors of the correlations term by term."""
-    sd = sd_variables(group, priors, sigma)
-    sd = sd[group.sd_of_effect] if group.shared else sd
-    return sd, correlation_factors(design, group, priors)
-
-
-def _random_effects(design: Design, group: GroupLayout, priors: Priors, sigma: Any, centred: bool) -> Any:
-    """Effects of every level: ``b = z (diag(sd) L)'`` with z standard normal, or centred."""
-    import pymc as pm
-
-    sd, blocks = _covariance(design, group, priors, sigma)
-    _at_zeros(design, group, priors, sd, blocks)
-    dims, A = (group.dim, group.effect_dim), group_change(group, priors.changes)
-    if not centred:
-        z = pm.Normal(f"z_{group.name}", mu=0.0, sigma=1.0, dims=dims)
-        b = z * sd if blocks is None else z @ (sd[:, None] * joined(blocks)).T
-        return pm.Deterministic(group.b, b if A is None else b @ A.T, dims=dims)
-    if blocks is None:
-        return pm.Normal(group.b, mu=0.0, sigma=sd, dims=dims)
-    chol, zero = sd[:, None] * joined(blocks), np.zeros(len(group.labels.effects))
-    if A is None:
-        return pm.MvNormal(group.b, mu=zero, chol=chol, dims=dims)
-    return pm.Deterministic(group.b, pm.MvNormal(group.b_at_mean, mu=zero, chol=chol, dims=dims) @ A.T, dims=dims)
-
-
-def _at_zeros(design: Design, group: GroupLayout, priors: Priors, sd: Any, blocks: list[Any] | None) -> None:
-    """Sds and correlations of the effects at the zeros of the columns, where the priors are about others."""
-    import pymc as pm
-
-    A = group_change(group, priors.changes)
-    if A is None or blocks is None:
-        return
-    factor = A @ (sd[:, None] * joined(blocks))
-    sds = pm.math.sqrt((factor**2).sum(axis=1))
-    first = [group.sd_of_effect.tolist().index(k) for k in range(len(group.sds))]
-    pm.Deterministic(group.sd, sds[first] if group.shared else sds, dims=group.sd_dim)
-    rows = factor / sds[:, None]
-    a, b = group.pair_effects
-    pm.Deterministic(group.corr, (rows[a] * rows[b]).sum(axis=1), dims=group.pair_dim)

@@ -21,55 +21,66 @@ from bayeslmm.bayes.prior_families import (
     Uniform,
 )
 from bayeslmm.bayes.priors import Priors
+from bayeslmm.bayes.statements import Node, Statement, Symbol
 from bayeslmm.bayes.term_priors import Chi, Decov, Relative
 from bayeslmm.design.variances import SdLabel
 from bayeslmm.errors import PriorError
 from bayeslmm.likelihood import NormalPrior
 
+_pm, _pt = Symbol("pm"), Symbol("pt")
+# Families with a distribution in PyMC: its name, and its parameters with the attributes that hold them, or a number.
+_FAMILIES: dict[type, tuple[str, dict[str, str | float]]] = {
+    HalfT: ("HalfStudentT", {"nu": "df", "sigma": "scale"}),
+    HalfNormal: ("HalfNormal", {"sigma": "scale"}),
+    Exponential: ("Exponential", {"scale": "mean"}),
+    Uniform: ("Uniform", {"lower": 0.0, "upper": "upper"}),
+    Gamma: ("Gamma", {"alpha": "shape", "beta": "rate"}),
+    Flat: ("HalfFlat", {}),
+}
 
-def beta_variable(prior: NormalPrior | None) -> Any:
+
+def beta_statements(prior: NormalPrior | None) -> list[Statement]:
     """Fixed effects; a potential holds the prior where it is on combinations, or not on all coefficients."""
-    import pymc as pm
-
     if prior is not None and prior.proper.all() and prior.basis is None:
-        return pm.Normal("beta", mu=prior.mean, sigma=prior.sd, dims="coef")
-    beta = pm.Flat("beta", dims="coef")
+        return [Statement("beta", _pm.Normal("beta", mu=prior.mean, sigma=prior.sd, dims="coef"))]
+    flat = Statement("beta", _pm.Flat("beta", dims="coef"))
     if prior is None or not prior.proper.any():
-        return beta
+        return [flat]
     proper = np.flatnonzero(prior.proper)
-    normal = pm.Normal.dist(mu=prior.mean[proper], sigma=prior.sd[proper])
-    on = beta if prior.basis is None else pm.math.dot(prior.basis, beta)
-    pm.Potential("beta_prior", pm.logp(normal, on[proper]).sum())
-    return beta
+    normal = _pm.Normal.dist(mu=prior.mean[proper], sigma=prior.sd[proper])
+    on: Node = Symbol("beta") if prior.basis is None else _pm.math.dot(prior.basis, Symbol("beta"))
+    return [flat, Statement(None, _pm.Potential("beta_prior", _pm.logp(normal, on[proper.tolist()]).sum()))]
 
 
-def sigma_variable(priors: Priors) -> Any:
+def sigma_statements(priors: Priors) -> list[Statement]:
     """The residual standard deviation."""
-    return _variable("sigma", [priors.sigma], None)
+    return _variable("sigma", "sigma", [priors.sigma], None)
 
 
-def sd_variables(group: GroupLayout, priors: Priors, sigma: Any) -> Any:
-    """Standard deviations of a group, a vector ``sd_<group>``, or ``sd_at_mean_<group>`` where priors are about these.
+def sd_statements(group: GroupLayout, priors: Priors, own: str) -> list[Statement]:
+    """``sd_<own>``, a vector: ``sd_<group>``, or ``sd_at_mean_<group>`` where priors are about these.
 
     One free variable if their priors are of one family, else one each. A prior on the ratio to sigma makes the free
     variable ``ratio_<group>``; decov has ``tau_<group>`` and ``shares_<group>``.
     """
-    import pymc as pm
-    import pytensor.tensor as pt
-
     name = sd_name(group, priors)
     if one_variable(group, priors):
-        return _group_sds(group, name, [priors.sds[label.term][label.effects[0]] for label in group.sds], sigma)
-    parts = []
+        return _group_sds(group, name, [priors.sds[label.term][label.effects[0]] for label in group.sds], own)
+    out, parts = list[Statement](), list[Node]()
     for term in group.labels.terms:
         labels = [label for label in group.sds if label.term == term]
         prior = priors.joints[term]
         if isinstance(prior, Decov):
-            parts.append(_decov(group, labels, prior) * sigma)
+            target = f"t{len(parts)}"
+            out += _decov(group, labels, prior, target)
+            parts.append(Symbol(target) * Symbol("sigma"))
             continue
         for label in labels:
-            parts.append(pt.atleast_1d(_single_sd(group, name, label, priors.sds[term][label.effects[0]], sigma)))
-    return pm.Deterministic(name, pt.concatenate(parts), dims=group.sd_dim)
+            statements, sd = _single_sd(group, name, label, priors.sds[term][label.effects[0]], f"t{len(parts)}")
+            out += statements
+            parts.append(_pt.atleast_1d(sd))
+    together = _pm.Deterministic(name, _pt.concatenate(parts), dims=group.sd_dim)
+    return [*out, Statement(f"sd_{own}", together)]
 
 
 def sd_name(group: GroupLayout, priors: Priors) -> str:
@@ -94,89 +105,68 @@ def _family(prior: SdPrior) -> tuple[object, ...]:
     return type(prior), prior.proper
 
 
-def _group_sds(group: GroupLayout, name: str, priors: Sequence[SdPrior], sigma: Any) -> Any:
-    import pymc as pm
-
-    absolute = _ratios(priors)
-    if absolute is None:
-        return _variable(name, priors, group.sd_dim)
-    ratio = _variable(f"ratio_{group.name}", absolute, group.sd_dim)
-    return pm.Deterministic(name, ratio * sigma, dims=group.sd_dim)
+def _group_sds(group: GroupLayout, name: str, priors: Sequence[SdPrior], own: str) -> list[Statement]:
+    ratios = [prior.prior for prior in priors if isinstance(prior, Relative)]
+    if not ratios:
+        return _variable(f"sd_{own}", name, priors, group.sd_dim)
+    sds = _pm.Deterministic(name, Symbol("t") * Symbol("sigma"), dims=group.sd_dim)
+    return [*_variable("t", f"ratio_{group.name}", ratios, group.sd_dim), Statement(f"sd_{own}", sds)]
 
 
-def _single_sd(group: GroupLayout, name: str, label: SdLabel, prior: SdPrior, sigma: Any) -> Any:
-    ratio = _ratios([prior])
-    if ratio is None:
-        return _variable(f"{name}__{label.name}", [prior], None)
-    return _variable(f"ratio_{group.name}__{label.name}", ratio, None) * sigma
+def _single_sd(
+    group: GroupLayout, name: str, label: SdLabel, prior: SdPrior, target: str
+) -> tuple[list[Statement], Node]:
+    if isinstance(prior, Relative):
+        statements = _variable(target, f"ratio_{group.name}__{label.name}", [prior.prior], None)
+        return statements, Symbol(target) * Symbol("sigma")
+    return _variable(target, f"{name}__{label.name}", [prior], None), Symbol(target)
 
 
-def _ratios(priors: Sequence[SdPrior]) -> list[SdPrior] | None:
-    """Priors of the ratios to sigma, or None if these are priors of sds."""
-    inner = [prior.prior for prior in priors if isinstance(prior, Relative)]
-    return inner or None
-
-
-def _decov(group: GroupLayout, labels: Sequence[SdLabel], prior: Decov) -> Any:
+def _decov(group: GroupLayout, labels: Sequence[SdLabel], prior: Decov, target: str) -> list[Statement]:
     """Sds relative to sigma of one term: their root mean square tau and the shares of the variances."""
-    import pymc as pm
+    suffix, size = suffix_of(group, labels), len(labels)
+    tau = _pm.Gamma(f"tau_{suffix}", alpha=prior.shape, beta=1.0 / prior.scale)
+    shares = _pm.Dirichlet(f"shares_{suffix}", a=np.full(size, prior.concentration))
+    root = Symbol("tau") * _pm.math.sqrt(size * Symbol("shares"))
+    return [Statement("tau", tau), Statement("shares", shares), Statement(target, root)]
 
-    suffix = suffix_of(group, labels)
-    tau = pm.Gamma(f"tau_{suffix}", alpha=prior.shape, beta=1.0 / prior.scale)
-    shares = pm.Dirichlet(f"shares_{suffix}", a=np.full(len(labels), prior.concentration))
-    return tau * pm.math.sqrt(len(labels) * shares)
 
-
-def _variable(name: str, priors: Sequence[SdPrior], dims: str | None) -> Any:
+def _variable(target: str, name: str, priors: Sequence[SdPrior], dims: str | None) -> list[Statement]:
     """A PyMC variable with priors of one family; a scalar if it has no dims."""
-    import pymc as pm
 
     def values(parameter: str) -> Any:
         numbers = [float(getattr(prior, parameter)) for prior in priors]
         return np.array(numbers) if dims else numbers[0]
 
     match priors[0]:
-        case HalfT():
-            return pm.HalfStudentT(name, nu=values("df"), sigma=values("scale"), dims=dims)
-        case HalfNormal():
-            return pm.HalfNormal(name, sigma=values("scale"), dims=dims)
-        case Exponential():
-            return pm.Exponential(name, scale=values("mean"), dims=dims)
-        case Uniform():
-            return pm.Uniform(name, lower=0.0, upper=values("upper"), dims=dims)
-        case Gamma(proper=True):
-            return pm.Gamma(name, alpha=values("shape"), beta=values("rate"), dims=dims)
-        case Gamma():
-            return _power(name, values("shape") - 1.0, dims)
-        case Flat():
-            return pm.HalfFlat(name, dims=dims)
+        case Gamma(proper=False):
+            return _power(target, name, values("shape") - 1.0, dims)
         case Power():
-            return _power(name, values("exponent"), dims)
+            return _power(target, name, values("exponent"), dims)
         case Chi():
-            return _root_of(name, pm.Gamma, 0.5 * values("df"), 0.5 / values("scale") ** 2, dims)
+            return _root(target, name, "root_gamma", (0.5 * values("df"), 0.5 / values("scale") ** 2), dims)
         case InverseGammaVariance():
-            return _root_of(name, pm.InverseGamma, values("shape"), values("rate"), dims)
-    raise PriorError(
-        f"The prior of {name} is {priors[0]!r}, which has no counterpart in PyMC. Use one of the "
-        "priors of bayeslmm, or sample with method='importance'."
-    )
+            return _root(target, name, "root_inverse_gamma", (values("shape"), values("rate")), dims)
+    if type(priors[0]) not in _FAMILIES:
+        raise PriorError(
+            f"The prior of {name} is {priors[0]!r}, which has no counterpart in PyMC. Use one of the "
+            "priors of bayeslmm, or sample with method='importance'."
+        )
+    family, parameters = _FAMILIES[type(priors[0])]
+    options = {key: values(held) if isinstance(held, str) else held for key, held in parameters.items()}
+    return [Statement(target, getattr(_pm, family)(name, **options, dims=dims))]
 
 
-def _power(name: str, exponent: Any, dims: str | None) -> Any:
+def _power(target: str, name: str, exponent: Any, dims: str | None) -> list[Statement]:
     """An improper density ``s^exponent``."""
-    import pymc as pm
+    log_density = (exponent * _pm.math.log(Symbol(target))).sum()
+    return [
+        Statement(target, _pm.HalfFlat(name, dims=dims)),
+        Statement(None, _pm.Potential(f"{name}_prior", log_density)),
+    ]
 
-    sd = pm.HalfFlat(name, dims=dims)
-    pm.Potential(f"{name}_prior", (exponent * pm.math.log(sd)).sum())
-    return sd
 
-
-def _root_of(name: str, variance: Any, shape: Any, rate: Any, dims: str | None) -> Any:
+def _root(target: str, name: str, dist: str, parameters: tuple[Any, Any], dims: str | None) -> list[Statement]:
     """Square root of a variance with a gamma or inverse-gamma prior; PyMC derives its density."""
-    import pymc as pm
-
-    def root(alpha: Any, beta: Any, size: Any) -> Any:
-        return pm.math.sqrt(variance.dist(alpha=alpha, beta=beta, size=size))
-
-    positive = pm.distributions.transforms.log
-    return pm.CustomDist(name, shape, rate, dist=root, transform=positive, dims=dims)
+    positive = _pm.distributions.transforms.log
+    return [Statement(target, _pm.CustomDist(name, *parameters, dist=Symbol(dist), transform=positive, dims=dims))]

@@ -6,21 +6,22 @@ import ast
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 
-from bayeslmm.bayes.at_means import group_change, place
 from bayeslmm.bayes.forms import Form
-from bayeslmm.bayes.layout import GroupLayout, Layout, make_layout
+from bayeslmm.bayes.layout import Layout, make_layout
 from bayeslmm.bayes.priors import Priors
-from bayeslmm.bayes.source_priors import HELPERS, correlation_lines, sd_lines, variable
+from bayeslmm.bayes.pymc_statements import model_statements, own_names
 from bayeslmm.design.design import Design
 from bayeslmm.design.formula import parse_formula
-from bayeslmm.design.names import identifiers, literal, printable
-from bayeslmm.residual import written_scale
-from bayeslmm.types import FloatArray
+from bayeslmm.design.names import literal, printable
 
 _INDENT = " " * 4
+# More levels are numbered in the source, not named.
+_LEVELS = 100
 
 
 class Source(str):
@@ -78,49 +79,64 @@ def write_pymc_source(design: Design, priors: Priors, form: Form | Mapping[str, 
     codes_Batch = pd.factorize(df["Batch"], sort=True)[0]
     <BLANKLINE>
     coords = {
+        "obs": range(len(y)),
         "coef": ["Intercept"],
-        "Batch": range(codes_Batch.max() + 1),
+        "Batch": ["A", "B", "C", "D", "E", "F"],
         "Batch__effect": ["Intercept"],
     }
     <BLANKLINE>
     with pm.Model(coords=coords) as model:
         sigma = pm.HalfNormal("sigma", sigma=50.0)
+        X = pm.Data("X", X, dims=("obs", "coef"))
         beta = pm.Flat("beta", dims="coef")
     <BLANKLINE>
         # Batch: Intercept
-        sd_Batch = pm.HalfNormal("sd_Batch", sigma=40.0, dims="Batch__effect")
-        z_Batch = pm.Normal("z_Batch", mu=0, sigma=1, dims=("Batch", "Batch__effect"))
+        sd_Batch = pm.HalfNormal("sd_Batch", sigma=[40.0], dims="Batch__effect")
+        z_Batch = pm.Normal("z_Batch", mu=0.0, sigma=1.0, dims=("Batch", "Batch__effect"))
         b_Batch = pm.Deterministic("b_Batch", z_Batch * sd_Batch, dims=("Batch", "Batch__effect"))
+        Z_Batch = pm.Data("Z_Batch", Z_Batch, dims=("obs", "Batch__effect"))
+        codes_Batch = pm.Data("codes_Batch", codes_Batch, dims="obs")
     <BLANKLINE>
         mu = X @ beta + (Z_Batch * b_Batch[codes_Batch]).sum(axis=1)
-        pm.Normal("Yield", mu=mu, sigma=sigma, observed=y)
+        pm.Normal("Yield", mu=mu, sigma=sigma, observed=y, dims="obs")
     <BLANKLINE>
     """
     layout = make_layout(design)
-    names = identifiers([group.name for group in layout.groups])
-    body = [*_fixed_lines(layout, priors)]
-    for group in layout.groups:
-        centred = (form if isinstance(form, str) else form[group.labels.group]) == "centered"
-        body += ["", *_group_lines(design, group, priors, names[group.name], centred)]
-    body += ["", *_likelihood_lines(design, layout, names)]
+    names, parts = own_names(layout), model_statements(design, priors, form)
     data = _data(design, layout, names)
-    lines = _head_lines("\n".join([*body, *data.lines]))
+    code = [str(statement) for part in parts for statement in part.statements]
+    lines = _head_lines("\n".join([*code, *data.lines]))
     if data.given:
         lines += ["", "# Arrays that are not columns of a data frame have to exist:"]
         lines += [f"#   {printable(given)}" for given in data.given]
     lines += ["", *data.lines, "", *_coords_lines(layout, names), "", "with pm.Model(coords=coords) as model:"]
-    lines += [f"{_INDENT}{line}".rstrip() for line in body]
+    for k, part in enumerate(parts):
+        own = [*(f"# {printable(comment)}" for comment in part.comments), *map(str, part.statements)]
+        lines += [*([""] if k else []), *(f"{_INDENT}{line}" for line in own)]
     return Source("\n".join(lines) + "\n")
 
 
 def _head_lines(text: str) -> list[str]:
     """Imports and the functions that a text calls."""
-    # Names in the code, not words in labels.
-    used = {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
-    helpers = [line for name, helper in HELPERS.items() if name in used for line in ("", "", *helper)]
+    helpers, used = _functions(), _names(text)
+    chosen = [helper for name, helper in helpers.items() if name in used]
+    used |= _names("\n".join(chosen))
     lines = ["import numpy as np", *(["import pandas as pd"] if "pd" in used else []), "import pymc as pm"]
-    needs_tensors = "pt" in used or any("pt." in line for line in helpers)
-    return [*lines, *(["import pytensor.tensor as pt"] if needs_tensors else []), *helpers]
+    lines += ["import pytensor.tensor as pt"] if "pt" in used else []
+    return [*lines, *(line for helper in chosen for line in ("", "", *helper.splitlines()))]
+
+
+def _names(text: str) -> set[str]:
+    """Names in the code, not words in labels."""
+    return {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
+
+
+@cache
+def _functions() -> dict[str, str]:
+    """Text of the functions that models call; it is read, not imported, since that would load PyMC."""
+    text = Path(__file__).with_name("pymc_functions.py").read_text(encoding="utf-8")
+    found = (node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef))
+    return {node.name: ast.get_source_segment(text, node) or "" for node in found}
 
 
 def _column(name: str) -> str | None:
@@ -189,92 +205,13 @@ def _codes(factors: Sequence[str]) -> str | None:
 
 
 def _coords_lines(layout: Layout, names: Mapping[str, str]) -> list[str]:
-    lines = ["coords = {"]
-    if layout.coef:
-        lines.append(f'{_INDENT}"coef": {literal(layout.coef)},')
-    for group in layout.groups:
-        lines.append(f"{_INDENT}{literal(group.dim)}: range(codes_{names[group.name]}.max() + 1),")
-        for dim in dict.fromkeys((group.effect_dim, group.sd_dim, *([group.pair_dim] if group.pairs else []))):
-            lines.append(f"{_INDENT}{literal(dim)}: {literal([str(label) for label in layout.coords[dim]])},")
-    return [*lines, "}"]
-
-
-def _fixed_lines(layout: Layout, priors: Priors) -> list[str]:
-    lines = variable("sigma", [priors.sigma], None, "sigma")
-    if not layout.coef:
-        return lines
-    prior = priors.beta
-    if prior is None or not prior.proper.any():
-        return [*lines, 'beta = pm.Flat("beta", dims="coef")']
-    mean, sd = prior.mean.tolist(), prior.sd.tolist()
-    if prior.proper.all() and prior.basis is None:
-        return [*lines, f'beta = pm.Normal("beta", mu={mean}, sigma={sd}, dims="coef")']
-    own = np.flatnonzero(prior.proper).tolist()
-    normal = f"pm.Normal.dist(mu={[mean[k] for k in own]}, sigma={[sd[k] for k in own]})"
-    return [
-        *lines,
-        'beta = pm.Flat("beta", dims="coef")',
-        *([] if prior.basis is None else [f"on = np.array({prior.basis.tolist()}) @ beta"]),
-        f'pm.Potential("beta_prior", pm.logp({normal}, {"beta" if prior.basis is None else "on"}[{own}]).sum())',
-    ]
-
-
-def _group_lines(design: Design, group: GroupLayout, priors: Priors, name: str, centred: bool) -> list[str]:
-    dims, b_name = f"dims=({literal(group.dim)}, {literal(group.effect_dim)})", literal(group.b)
-    heading = printable(f"{group.labels.group}: {', '.join(group.labels.effects)}")
-    lines = [f"# {heading}", *sd_lines(group, priors, name)]
-    sd = f"sd_{name}[{group.sd_of_effect.tolist()}]" if group.shared else f"sd_{name}"
-    if group.pairs:
-        lines += correlation_lines(design, group, priors, name)
-    factor = f"{sd}[:, None] * L_{name}"
-    A = group_change(group, priors.changes)
-    if A is not None:
-        changed = [(k, change) for k in group.labels.terms if (change := priors.changes[k]) is not None]
-        where = [place(design, k, design.terms[k].effects.index("Intercept"), change) for k, change in changed]
-        about = printable(f"Sds and correlations {', '.join(where)}")
-        lines.insert(1, f"# {about}; A takes the effects from there to the zeros of the columns.")
-        return [*lines, *_at_zeros_lines(group, name, A, factor, centred)]
-    if centred and group.pairs:
-        size = len(group.labels.effects)
-        return [*lines, f"b_{name} = pm.MvNormal({b_name}, mu=np.zeros({size}), chol={factor}, {dims})"]
-    if centred:
-        return [*lines, f"b_{name} = pm.Normal({b_name}, mu=0, sigma={sd}, {dims})"]
-    b = f"z_{name} @ ({factor}).T" if group.pairs else f"z_{name} * {sd}"
-    return [
-        *lines,
-        f"z_{name} = pm.Normal({literal(f'z_{group.name}')}, mu=0, sigma=1, {dims})",
-        f"b_{name} = pm.Deterministic({b_name}, {b}, {dims})",
-    ]
-
-
-def _at_zeros_lines(group: GroupLayout, name: str, A: FloatArray, factor: str, centred: bool) -> list[str]:
-    """Lines from the sds and correlations at the means of the columns to the effects at their zeros."""
-    dims, size = f"dims=({literal(group.dim)}, {literal(group.effect_dim)})", len(A)
-    first, (a, b) = [group.sd_of_effect.tolist().index(k) for k in range(len(group.sds))], group.pair_effects
-    own = f"pm.MvNormal({literal(group.b_at_mean)}, mu=np.zeros({size}), chol=F, {dims})"
-    z = f"z_{name} = pm.Normal({literal(f'z_{group.name}')}, mu=0, sigma=1, {dims})"
-    sds = f"sds{f'[{first}]' if group.shared else ''}"
-    return [
-        f"F = {factor}",
-        *([] if centred else [z]),
-        f"at_mean = {own if centred else f'z_{name} @ F.T'}",
-        f"A = np.array({A.tolist()})",
-        f"b_{name} = pm.Deterministic({literal(group.b)}, at_mean @ A.T, {dims})",
-        "rows = A @ F",
-        "sds = pm.math.sqrt((rows**2).sum(axis=1))",
-        f"pm.Deterministic({literal(group.sd)}, {sds}, dims={literal(group.sd_dim)})",
-        f"corr = (rows[{a}] * rows[{b}]).sum(axis=1) / (sds[{a}] * sds[{b}])",
-        f"pm.Deterministic({literal(group.corr)}, corr, dims={literal(group.pair_dim)})",
-    ]
-
-
-def _likelihood_lines(design: Design, layout: Layout, names: Mapping[str, str]) -> list[str]:
-    parts = ["X @ beta"] if layout.coef else []
-    parts += ["offset"] if design.offset is not None else []
-    parts += [f"(Z_{name} * b_{name}[codes_{name}]).sum(axis=1)" for name in names.values()]
-    scale = written_scale(design.residual)
-    lines = [f"mu = {' + '.join(parts)}", f"pm.Normal({literal(layout.response)}, mu=mu, sigma={scale}, observed=y)"]
-    if design.frequency is not None:
-        copies = f"pm.logp(pm.Normal.dist(mu=mu, sigma={scale}), y)"
-        lines.append(f'pm.Potential("further_copies", ((frequency - 1) * {copies}).sum())')
-    return lines
+    """The coords of the model: labels as they are, but for rows and for levels beyond a number that can be read."""
+    positions = np.array_equal(layout.obs, np.arange(len(layout.obs)))
+    coords = {"obs": "range(len(y))" if positions else "df.index"}
+    own = {group.dim: names[group.name] for group in layout.groups}
+    for dim, labels in layout.coords.items():
+        if dim in own and len(labels) > _LEVELS:
+            coords[dim] = f"range(codes_{own[dim]}.max() + 1)"
+        elif dim != "obs":
+            coords[dim] = literal([str(label) for label in labels])
+    return ["coords = {", *(f"{_INDENT}{literal(dim)}: {labels}," for dim, labels in coords.items()), "}"]

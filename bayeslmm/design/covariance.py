@@ -89,6 +89,10 @@ class CovarianceStructure(Protocol):
         """X (..., k) from theta (..., k)."""
         ...
 
+    def theta_directions(self, theta: FloatArray) -> FloatArray:
+        """``dG / dtheta``, shape (..., k, c, c), at theta (..., k)."""
+        ...
+
     def nearest(self, G: FloatArray) -> FloatArray:
         """Coordinates (k,) of a member of the family near a positive definite G (c, c)."""
         ...
@@ -183,6 +187,9 @@ class _Entries:
 
     def coordinates(self, theta: FloatArray) -> FloatArray:
         return theta
+
+    def theta_directions(self, theta: FloatArray) -> FloatArray:
+        return self.directions(self.factor(theta))
 
     def theta(self, T: FloatArray) -> FloatArray:
         return np.asarray(T[..., self.rows, self.cols])

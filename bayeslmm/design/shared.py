@@ -78,6 +78,15 @@ class Shared(CovarianceStructure):
         correlation = covariance / np.where(variance > 0, variance, 1.0)
         return np.stack([np.sqrt(variance), np.clip(correlation, *self.correlation_range)], axis=-1)
 
+    def theta_directions(self, theta: FloatArray) -> FloatArray:
+        sd, cor = theta[..., :1, None], theta[..., 1:, None]
+        R, slope = self.correlation_matrix(cor)
+        return np.stack([2.0 * sd * R, sd**2 * slope][: self.rows.size], axis=-3)
+
+    @abstractmethod
+    def correlation_matrix(self, correlation: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Correlation matrices (..., c, c) with a correlation (..., 1, 1), and their derivatives in it."""
+
     def theta_names(self, effects: tuple[str, ...]) -> tuple[str, ...]:
         return ("sd", "cor") if self.correlated else ("sd",)
 
@@ -137,6 +146,9 @@ class Identity(Shared):
 
     def cleaned(self, x: FloatArray, limit: float) -> FloatArray:
         return np.where(np.abs(x) < limit, 0.0, x)
+
+    def correlation_matrix(self, correlation: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return np.eye(self.size), np.zeros((self.size, self.size))
 
     def correlation(self, angle: FloatArray) -> FloatArray:
         return np.zeros_like(angle)
@@ -205,6 +217,12 @@ class CompoundSymmetry(Shared):
 
     def cleaned(self, x: FloatArray, limit: float) -> FloatArray:
         return np.where(np.abs(x) < limit, 0.0, x)
+
+    def correlation_matrix(self, correlation: FloatArray) -> tuple[FloatArray, FloatArray]:
+        others = 1.0 - np.eye(self.size)
+        return np.eye(self.size) + correlation * others, np.broadcast_to(
+            others, (*correlation.shape[:-2], *others.shape)
+        )
 
     def correlation(self, angle: FloatArray) -> FloatArray:
         return np.asarray((self.size * np.cos(angle) ** 2 - 1.0) / (self.size - 1))
@@ -295,6 +313,9 @@ class AR1(Shared):
         if abs(sd * np.cos(angle)) < limit:
             angle = np.copysign(0.5 * np.pi, np.sin(angle))
         return np.array([sd, angle])
+
+    def correlation_matrix(self, correlation: FloatArray) -> tuple[FloatArray, FloatArray]:
+        return correlation**self._lags, self._lags * correlation ** np.maximum(self._lags - 1, 0)
 
     def correlation(self, angle: FloatArray) -> FloatArray:
         return np.sin(angle)

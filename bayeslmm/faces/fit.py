@@ -57,6 +57,7 @@ class REMLResult(Fit):
     icc = fit_coefficients.icc
     predict = predictions.predict_fit
     simulate = fit_intervals.simulate
+    criterion_at = textbook.criterion_at
     matrices = textbook.matrices
     mme = textbook.mme
     shrinkage = textbook.shrinkage

@@ -166,12 +166,14 @@ class Accurate:
     log_det_fixed: float
     r2: float
 
+    def log_determinant(self, reml: bool) -> float:
+        """The part of the criterion without sigma."""
+        return self.log_det - self.rows.cp.log_weights + (self.log_det_fixed if reml else 0.0)
+
     def criterion(self, reml: bool) -> float:
         """-2 log (restricted) likelihood minimised over sigma."""
-        cp = self.rows.cp
-        nu = degrees_of_freedom(cp, reml)
-        logs = self.log_det - cp.log_weights + (self.log_det_fixed if reml else 0.0)
-        return float(logs + nu * (1.0 + LOG_2PI + np.log(self.r2 / nu)))
+        nu = degrees_of_freedom(self.rows.cp, reml)
+        return float(self.log_determinant(reml) + nu * (1.0 + LOG_2PI + np.log(self.r2 / nu)))
 
     @cached_property
     def beta(self) -> FloatArray:

@@ -119,6 +119,15 @@ def accurate_gradient(
     return np.concatenate(gradient), _second(first, slices, changes, local)
 
 
+def block_slopes(cp: CrossProducts, first: AccurateDerivatives) -> list[FloatArray]:
+    """Derivatives (c, c) of the criterion in a change A of the covariance ``M A M'`` of each block."""
+    out, start = list[FloatArray](), 0
+    for block in cp.blocks:
+        out.append(_slopes(first, slice(start, start + block.q), block.size))
+        start += block.q
+    return out
+
+
 def _slopes(first: AccurateDerivatives, span: slice, c: int) -> FloatArray:
     """Derivatives of the criterion in A of one block, summed over its levels, (c, c)."""
     tiles = first.S_trace[span, span]

@@ -33,7 +33,7 @@ TOLD = 1e-6
 # Doubles of the dense check, beyond which the elimination's own bound has to do.
 _DENSE = 60_000
 # Doubles times evaluations that a search with all digits may take.
-_BUDGET = 5_000_000
+BUDGET = 5_000_000
 # Share of itself by which a criterion differs that was computed in another order.
 _KEPT = 1e-12
 
@@ -75,7 +75,7 @@ def confirm(criterion: Criterion, result: NewtonResult, starts: FloatArray, max_
         gap, bound = _gap(criterion, result)
         if gap <= bound:
             return Confirmed(result)
-    allowed = _BUDGET // acc.size_of(criterion.cp)
+    allowed = BUDGET // acc.size_of(criterion.cp)
     if allowed < 2 or not criterion.cp.sums.batched:
         return Confirmed(result, doubt=max(gap, _bound(criterion, result)))
     precise = Precise(criterion)
@@ -142,7 +142,7 @@ def factor_at(cp: CrossProducts, factors: Sequence[FloatArray], reml: bool, crit
     except np.linalg.LinAlgError:
         factor, value = None, np.nan
     lost = np.isfinite(criterion) and not abs(value - criterion) <= _KEPT * (1.0 + abs(criterion))
-    if lost and cp.sums.batched and cp.rows != "mixed" and acc.size_of(cp) <= _BUDGET:
+    if lost and cp.sums.batched and cp.rows != "mixed" and acc.size_of(cp) <= BUDGET:
         point = acc.evaluate_accurately(acc.rows_of(cp), [T[0] for T in factors])
         if point is not None and point.r2 > 0:
             return acc.as_factor(point)

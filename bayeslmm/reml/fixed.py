@@ -11,8 +11,8 @@ import numpy as np
 
 from bayeslmm.arguments import mapping, numbers_of
 from bayeslmm.design.design import Design, RandomTerm
-from bayeslmm.design.labels import group_labels
 from bayeslmm.design.terms import term_position
+from bayeslmm.design.theta import theta_names
 from bayeslmm.errors import DesignError
 from bayeslmm.likelihood import CrossProducts
 from bayeslmm.likelihood import parameters as par
@@ -118,12 +118,6 @@ def free_entries(cp: CrossProducts, fixed: Collection[int]) -> BoolArray:
     """Which entries of the internal vector, shape (k,), belong to terms that are not fixed."""
     sizes = [(term, len(cp.frame.structures[term].rows)) for _, _, term, _ in cp.frame.terms]
     return np.concatenate([np.full(size, term not in fixed) for term, size in sizes])
-
-
-def theta_names(design: Design, position: int) -> tuple[str, ...]:
-    """Names of the entries of one term's theta, e.g. ``"Intercept"``, ``"Intercept.Days"``, ``"Days"``."""
-    labels = next(g for g in group_labels(design) if position in g.terms)
-    return design.terms[position].structure.theta_names(labels.term_effects(position))
 
 
 def _values(key: str, value: Any, names: tuple[str, ...]) -> FloatArray:

@@ -1,7 +1,6 @@
 """Residual structures: how the residuals of the rows vary and hang together, given sigma."""
 
 from bayeslmm.residual.residual import NO_PARAMETERS, Chosen, Residual, crosses, log_dets
-from bayeslmm.residual.text import written_scale
 from bayeslmm.residual.variance import Homoscedastic, IndependentRows, PrecisionWeights, make_residual
 
 __all__ = [
@@ -14,5 +13,4 @@ __all__ = [
     "crosses",
     "log_dets",
     "make_residual",
-    "written_scale",
 ]

@@ -1,16 +1,66 @@
-"""The matrices of a fit, its mixed-model equations and how far levels are shrunk, as in textbooks."""
+"""What textbooks ask of a fit: the criterion at any parameters, matrices, mixed-model equations, shrinkage."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, overload
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from bayeslmm.design.readable import readable
+from bayeslmm.reml import at_theta
 from bayeslmm.results.fit import Fit
 from bayeslmm.teaching import Matrices, MixedModelEquations, build_matrices, effects_by_term, henderson, shrinkage_table
 from bayeslmm.types import FloatArray
+
+
+@overload
+def criterion_at(
+    fit: Fit, theta: ArrayLike, sigma: float | None = None, *, gradient: Literal[False] = False
+) -> float: ...
+
+
+@overload
+def criterion_at(
+    fit: Fit, theta: ArrayLike, sigma: float | None = None, *, gradient: Literal[True]
+) -> tuple[float, FloatArray]: ...
+
+
+def criterion_at(
+    fit: Fit, theta: ArrayLike, sigma: float | None = None, *, gradient: bool = False
+) -> float | tuple[float, FloatArray]:
+    """REML criterion (deviance for ML) at any parameters: -2 log (restricted) likelihood, without a penalty.
+
+    Parameters
+    ----------
+    theta : array-like of shape (k,)
+        Relative covariance parameters in the order of `theta`.
+    sigma : float, optional
+        Residual standard deviation; the one that minimises the criterion at this theta by default.
+    gradient : bool
+        Return also the derivatives in theta (at the given sigma, or along the minimising one).
+
+    Returns
+    -------
+    float, or (float, FloatArray of shape (k,))
+
+    Raises
+    ------
+    DesignError
+        Theta has another length or is no covariance; sigma is not a positive number.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).fit()
+    >>> round(fit.criterion, 6), round(fit.criterion_at([0.0]), 6)
+    (319.654277, 326.023232)
+    >>> value, slopes = fit.criterion_at(fit.theta, gradient=True)
+    >>> bool(abs(value - fit.criterion) < 1e-9 and abs(slopes[0]) < 1e-6)
+    True
+    """
+    return at_theta.criterion_at(fit.cp, theta, sigma, fit.reml, gradient)
 
 
 def matrices(fit: Fit) -> Matrices:

@@ -6,6 +6,7 @@ the likelihood are not used here, so that the numbers are independent of them.
 
 from __future__ import annotations
 
+from bayeslmm.teaching.criterion import dense_criterion
 from bayeslmm.teaching.error_contrasts import ErrorContrasts, error_contrasts
 from bayeslmm.teaching.lm_list import LmList, lm_list
 from bayeslmm.teaching.matrices import Matrices, build_matrices
@@ -19,6 +20,7 @@ __all__ = [
     "Matrices",
     "MixedModelEquations",
     "build_matrices",
+    "dense_criterion",
     "effects_by_term",
     "error_contrasts",
     "factors_from_theta",

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import sparse
 
-from bayeslmm.arguments import numbers_of, real, shown
+from bayeslmm.arguments import real, shown
 from bayeslmm.design.covariance import factor_from_theta
 from bayeslmm.design.design import Design
 from bayeslmm.design.labels import group_labels
+from bayeslmm.design.theta import check_theta, split_theta
 from bayeslmm.errors import ArgumentError, DesignError
 from bayeslmm.types import FloatArray
 
@@ -22,20 +23,10 @@ def factors_from_theta(design: Design, theta: ArrayLike) -> tuple[FloatArray, ..
     Raises
     ------
     DesignError
-        Wrong length, or not finite.
+        Wrong length, not finite, or no covariance.
     """
-    values = np.atleast_1d(numbers_of("theta", theta, finite=False, error=DesignError))
-    if values.shape != (design.n_theta,) or not np.isfinite(values).all():
-        parts = ", ".join(f"{len(term.structure.rows)} for {term.label}" for term in design.terms)
-        raise DesignError(
-            f"theta is {values.tolist()}; the model needs {design.n_theta} finite number(s): {parts}. They are the "
-            "entries of the relative factors, column by column (sd / sigma for a single effect)."
-        )
-    ends = np.cumsum([0, *(len(term.structure.rows) for term in design.terms)])
-    return tuple(
-        factor_from_theta(term.structure, values[a:b])
-        for term, a, b in zip(design.terms, ends[:-1], ends[1:], strict=True)
-    )
+    parts = split_theta(design, check_theta(design, theta))
+    return tuple(factor_from_theta(term.structure, part) for term, part in zip(design.terms, parts, strict=True))
 
 
 def check_sigma(sigma: float) -> None:

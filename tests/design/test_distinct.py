@@ -13,6 +13,7 @@ import bayeslmm as bl
 from bayeslmm.design.build import build_design
 from bayeslmm.design.design import Design
 from bayeslmm.design.distinct import find_ridges
+from bayeslmm.teaching import build_matrices, dense_criterion
 
 # Ranks of integer matrices are counted modulo this prime.
 PRIME = (1 << 31) - 1
@@ -141,20 +142,6 @@ def pairs(seed: int = 3, n: int = 18) -> pd.DataFrame:
     return data
 
 
-def dense_criterion(design: Design, variances: list[np.ndarray], sigma: float) -> float:
-    """-2 log restricted likelihood, from the covariance of y itself."""
-    weights = np.ones(design.n) if design.weights is None else design.weights
-    V = np.diag(sigma**2 / weights)
-    for term, G in zip(design.terms, variances, strict=True):
-        codes = design.groupings[term.group].codes
-        V += (codes[:, None] == codes) * (term.Z @ G @ term.Z.T)
-    X, inverse_V = design.X, np.linalg.inv(V)
-    A = X.T @ inverse_V @ X
-    residual = design.y - X @ np.linalg.solve(A, X.T @ inverse_V @ design.y)
-    logs = np.linalg.slogdet(V)[1] + np.linalg.slogdet(A)[1] + (design.n - design.p) * np.log(2 * np.pi)
-    return float(logs + residual @ inverse_V @ residual)
-
-
 IDENTIFIED = [
     "v ~ T + (T || id)",
     "y ~ t + (t | id)",
@@ -173,14 +160,20 @@ def test_as_many_effects_as_rows_are_fitted_where_columns_tell_variances_apart(f
     assert "random effects for 36 rows; their variances and the residual variance are told apart" in " ".join(
         str(fit.summary()).split()
     )
-    covariances = [fit.sigma**2 * T @ T.T for T in fit.optimum.terms]
-    assert fit.criterion == pytest.approx(dense_criterion(fit.design, covariances, fit.sigma), abs=1e-8)
+
+    def criterion(sds: list[float], sigma: float) -> float:
+        """At multiples of the estimated standard deviations of the terms, and of sigma."""
+        factors = [sd / sigma * T for sd, T in zip(sds, fit.optimum.terms, strict=True)]
+        return dense_criterion(build_matrices(fit.design, factors, 1.0), sigma=sigma * fit.sigma)
+
+    same = [1.0] * len(fit.optimum.terms)
+    assert fit.criterion == pytest.approx(criterion(same, 1.0), abs=1e-8)
     # A minimum, by the criterion itself: no small change of a variance lowers it.
     for factor in (0.97, 1.03):
-        assert dense_criterion(fit.design, covariances, factor * fit.sigma) > fit.criterion
-        for k, G in enumerate(covariances):
-            changed = [factor * G if i == k else other for i, other in enumerate(covariances)]
-            assert dense_criterion(fit.design, changed, fit.sigma) > fit.criterion - 1e-9
+        assert criterion(same, factor) > fit.criterion
+        for k in range(len(same)):
+            changed = [np.sqrt(factor) if i == k else 1.0 for i in range(len(same))]
+            assert criterion(changed, 1.0) > fit.criterion - 1e-9
 
 
 @pytest.mark.parametrize(

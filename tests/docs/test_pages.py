@@ -14,6 +14,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 PAGES = [
+    ("method.md", 16),
     ("teaching.md", 16),
     ("fitting.md", 20),
     ("posterior.md", 25),
@@ -49,3 +50,12 @@ def test_the_methods_that_the_api_page_names_exist() -> None:
     assert len(named) > 30
     fields = set(bl.Posterior.__dataclass_fields__)
     assert [f"{who}.{what}" for who, what in named if not hasattr(owners[who], what) and what not in fields] == []
+
+
+def test_the_lines_of_the_method_are_those_of_the_code() -> None:
+    page = (DOCS / "method.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^\| \$.*\$.* \| `(.*)` \|$", page, flags=re.MULTILINE)
+    code = (DOCS.parent / "bayeslmm" / "teaching" / "criterion.py").read_text(encoding="utf-8")
+    body = [line.strip() for line in code.partition('check_dense("The')[2].splitlines()[1:]]
+    assert len(lines) == 9
+    assert [line for line in body if line] == lines

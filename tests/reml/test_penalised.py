@@ -12,6 +12,7 @@ import bayeslmm as bl
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.likelihood.hierarchy import Hierarchy
 from bayeslmm.reml.penalty import Penalty, penalty_derivatives, penalty_value, resolve_penalty
+from bayeslmm.teaching import build_matrices, dense_criterion, factors_from_theta
 
 CAKE = "angle ~ recipe + I(temp - 200) + (I(temp - 200) | recipe:replicate)"
 SLEEP = "Reaction ~ Days + (Days | Subject)"
@@ -27,21 +28,9 @@ FOUND = [
 ]
 
 
-def dense_criterion(design, theta, reml):
-    """The profiled criterion from the covariance matrix of y itself."""
-    V, position = np.eye(design.n), 0
-    for term in design.terms:
-        k = len(term.structure.rows)
-        T = term.structure.factor(term.structure.coordinates(np.asarray(theta[position : position + k])))
-        position += k
-        codes = design.groupings[term.group].codes
-        V += (term.Z @ T @ T.T @ term.Z.T) * (codes[:, None] == codes)
-    L = np.linalg.cholesky(V)
-    X, y = np.linalg.solve(L, design.X), np.linalg.solve(L, design.y)
-    r2 = np.linalg.lstsq(X, y)[1][0]
-    nu = design.n - design.p if reml else design.n
-    extra = 2 * np.log(np.abs(np.diagonal(np.linalg.qr(X)[1]))).sum() if reml else 0.0
-    return 2 * np.log(np.diagonal(L)).sum() + extra + nu * (1 + np.log(2 * np.pi * r2 / nu))
+def criterion(design, theta, reml):
+    """The profiled criterion from the matrices."""
+    return dense_criterion(build_matrices(design, factors_from_theta(design, theta), 1.0), reml)
 
 
 def crossed(levels: int, seed: int) -> pd.DataFrame:
@@ -65,7 +54,7 @@ def test_optima_found_by_others(name, formula, penalty, theta, objective):
 def test_the_criterion_is_the_one_without_the_penalty(reml):
     model = bl.Model(SLEEP, bl.load_dataset("sleepstudy"))
     fit = model.fit(reml, penalty="wishart")
-    assert fit.criterion == pytest.approx(dense_criterion(fit.design, fit.theta, reml), abs=1e-8)
+    assert fit.criterion == pytest.approx(criterion(fit.design, fit.theta, reml), abs=1e-8)
     determinant = fit.theta[0] * fit.theta[2]
     assert fit.optimum.objective == pytest.approx(fit.criterion - 3 * np.log(determinant), abs=1e-9)
     assert fit.criterion > model.fit(reml).criterion
@@ -95,7 +84,7 @@ def test_no_other_point_of_the_dense_objective_is_lower(formula, shape, logs, re
                 term.structure.check(part)
         except DesignError:
             return np.inf
-        return dense_criterion(fit.design, theta, reml) - 2 * logs(theta)
+        return criterion(fit.design, theta, reml) - 2 * logs(theta)
 
     ends = np.cumsum([len(term.structure.rows) for term in fit.design.terms])[:-1]
     assert fit.optimum.objective == pytest.approx(objective(fit.theta), abs=1e-8)
@@ -111,7 +100,7 @@ def test_many_crossed_effects_have_the_same_objective():
     assert isinstance(fit.cp.sums, Hierarchy)
 
     def objective(theta):
-        return dense_criterion(fit.design, theta, True) - 3 * np.log(theta[0] * theta[1] * theta[3])
+        return criterion(fit.design, theta, True) - 3 * np.log(theta[0] * theta[1] * theta[3])
 
     assert fit.optimum.objective == pytest.approx(objective(fit.theta), rel=1e-10)
     step = 1e-4 * np.eye(4)
