@@ -28,7 +28,7 @@ from bayeslmm.inference.hypothesis import hypothesis
 from bayeslmm.inference.sensitivity import Sensitivity, scaled_inverse, sensitivity
 from bayeslmm.likelihood import CrossProducts, Derivatives, derivatives, evaluate, small
 from bayeslmm.likelihood import parameters as par
-from bayeslmm.likelihood.derivatives import Pieces
+from bayeslmm.likelihood.derivatives import LevelPieces
 from bayeslmm.likelihood.reduction import as_levels
 from bayeslmm.reml import Optimum
 from bayeslmm.types import BoolArray, FloatArray
@@ -317,8 +317,8 @@ def _information(cp: CrossProducts, first: Derivatives, directions: Sequence[Flo
     return 0.5 * out
 
 
-def _of_levels(first: Derivatives) -> Pieces:
-    if not isinstance(first.pieces, Pieces):
+def _of_levels(first: Derivatives) -> LevelPieces:
+    if not isinstance(first.pieces, LevelPieces):
         raise TypeError("the derivatives of dense levels are needed")
     return first.pieces
 
@@ -351,7 +351,7 @@ def _excess(
     return total
 
 
-def _form(pieces: Pieces, own: Sensitivity, moved: Sequence[FloatArray]) -> FloatArray:
+def _form(pieces: LevelPieces, own: Sensitivity, moved: Sequence[FloatArray]) -> FloatArray:
     """``Y' S Y`` (K, p, p) with S = Z'PZ and the rows of Y block by block, each (K, J, c, p)."""
     if own.first is None:
         raise TypeError("the sensitivity of dense levels is needed")

@@ -21,7 +21,7 @@ from bayeslmm.types import FloatArray, IntArray
 
 
 @dataclass(frozen=True)
-class Rows:
+class ChainRows:
     """Rows of a cross-product matrix that belong to the levels of one factor.
 
     Attributes
@@ -40,10 +40,10 @@ class Rows:
     effects: FloatArray
     fixed: FloatArray
 
-    def plus(self, other: Rows) -> Rows:
+    def plus(self, other: ChainRows) -> ChainRows:
         """Sums of both."""
         up = tuple(a + b for a, b in zip(self.up, other.up, strict=True))
-        return Rows(self.own + other.own, up, self.effects + other.effects, self.fixed + other.fixed)
+        return ChainRows(self.own + other.own, up, self.effects + other.effects, self.fixed + other.fixed)
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class ChainSums:
         Between part of the dense block's random effects, where it is not zero.
     fixed : FloatArray, shape (J, c, p + 1)
         Between part of X and y.
-    rows : tuple of Rows
+    rows : tuple of ChainRows
         Within part of the rows of the later members.
     D : FloatArray, shape (m, m)
         Within part of the dense block: random effects (q_d), X (p), y (1).
@@ -75,7 +75,7 @@ class ChainSums:
     up: tuple[FloatArray, ...]
     cells: Cells
     fixed: FloatArray
-    rows: tuple[Rows, ...]
+    rows: tuple[ChainRows, ...]
     D: FloatArray
 
     @property
@@ -88,7 +88,7 @@ class ChainSums:
 
 
 @dataclass(frozen=True)
-class Columns:
+class FactorColumns:
     """Weighted columns of one factor: its levels by row and its effects' columns."""
 
     codes: IntArray
@@ -108,18 +108,20 @@ class ChainParts:
     up: tuple[FloatArray, ...]
     cells: Cells
     fixed: FloatArray
-    rows: tuple[Rows, ...]
+    rows: tuple[ChainRows, ...]
     D: FloatArray
 
 
-def split_chain(first: Columns, chain: Sequence[Columns], indicators: sparse.csr_array, Xy: FloatArray) -> ChainParts:
+def split_chain(
+    first: FactorColumns, chain: Sequence[FactorColumns], indicators: sparse.csr_array, Xy: FloatArray
+) -> ChainParts:
     """Sum the columns of some rows up.
 
     Parameters
     ----------
-    first : Columns
+    first : FactorColumns
         Of the factor that is eliminated first.
-    chain : sequence of Columns
+    chain : sequence of FactorColumns
         Of the factors that it is nested in, in the order of elimination.
     indicators : csr_array, shape (n, q_d)
         Columns of the random effects of the dense block.
@@ -131,7 +133,7 @@ def split_chain(first: Columns, chain: Sequence[Columns], indicators: sparse.csr
     rest, fixed = split_columns(Q, Xy, first.codes, first.n_levels)
     cells = _cells(Q, first, indicators)
     rows = tuple(
-        Rows(
+        ChainRows(
             own=level_products(member.codes, rest_up[k], rest_up[k], member.n_levels),
             up=tuple(level_products(member.codes, rest_up[k], later, member.n_levels) for later in rest_up[k + 1 :]),
             effects=_cell_products(member, rest_up[k], indicators),
@@ -150,7 +152,7 @@ def split_chain(first: Columns, chain: Sequence[Columns], indicators: sparse.csr
     return ChainParts(R, up, cells, fixed, rows, D)
 
 
-def effect_columns(factors: Sequence[Columns], n: int) -> sparse.csr_array:
+def effect_columns(factors: Sequence[FactorColumns], n: int) -> sparse.csr_array:
     """Columns of the random effects of some factors, one block per level, shape (n, q)."""
     width, columns, values = 0, [], []
     for factor in factors:
@@ -165,7 +167,7 @@ def effect_columns(factors: Sequence[Columns], n: int) -> sparse.csr_array:
     return sparse.csr_array((np.hstack(values).ravel(), stacked.ravel(), starts), shape=(n, width))
 
 
-def _cells(Q: FloatArray, first: Columns, indicators: sparse.csr_array) -> Cells:
+def _cells(Q: FloatArray, first: FactorColumns, indicators: sparse.csr_array) -> Cells:
     width, c = indicators.shape[1], Q.shape[1]
     if not width:
         empty = np.zeros(0, dtype=np.int64)
@@ -183,7 +185,7 @@ def _cells(Q: FloatArray, first: Columns, indicators: sparse.csr_array) -> Cells
     return Cells(starts, columns, width, np.stack(values, axis=1))
 
 
-def _cell_products(member: Columns, left: FloatArray, indicators: sparse.csr_array) -> FloatArray:
+def _cell_products(member: FactorColumns, left: FloatArray, indicators: sparse.csr_array) -> FloatArray:
     """``left' Z_d`` by level, shape (J, c, q_d)."""
     n, width = indicators.shape
     out = np.zeros((member.n_levels, left.shape[1], width))

@@ -91,7 +91,7 @@ class SecondOrder(Protocol):
 
 
 @dataclass(frozen=True)
-class Pieces:
+class LevelPieces:
     """What the derivatives are made from."""
 
     sums: _Sums
@@ -206,7 +206,7 @@ def level_derivatives(s: LevelSums, factors: Sequence[FloatArray], factor: Facto
     return Derivatives(tuple(traces), tuple(squares), pieces, scale, r2)
 
 
-def _pieces(s: LevelSums, factors: Sequence[FloatArray], factor: Factor, reml: bool) -> Pieces:
+def _pieces(s: LevelSums, factors: Sequence[FloatArray], factor: Factor, reml: bool) -> LevelPieces:
     q2, t, K = s.q_trailing, s.q_trailing + s.p, factor.r2.size
     D = factor.trailing
     Q, inverse = _sweep(factor.chol, factors[1:], s, t)
@@ -218,14 +218,14 @@ def _pieces(s: LevelSums, factors: Sequence[FloatArray], factor: Factor, reml: b
     v = factor.residual
     sums = _level_sums(s, factors[0], factor, Q_trace, v)
     if not q2:
-        return Pieces(sums, Q, Q_trace, v, None)
+        return LevelPieces(sums, Q, Q_trace, v, None)
     R2, S22 = _trailing_part(Q, D, q2)
     R2_trace, S22_trace = (R2, S22) if reml else _trailing_part(Q_trace, D, q2)
     s2 = (D[:, :q2] @ v[..., None])[..., 0]
     tiles = trailing_tiles(s, factors[1:], S22_trace, inverse)
     ends = np.cumsum([0, *(block.q for block in s.blocks[1:])])
     spans = tuple(slice(int(a), int(b)) for a, b in pairwise(ends))
-    return Pieces(sums, Q, Q_trace, v, _Trailing(R2, R2_trace, S22, S22_trace, s2, tiles, spans))
+    return LevelPieces(sums, Q, Q_trace, v, _Trailing(R2, R2_trace, S22, S22_trace, s2, tiles, spans))
 
 
 def _sweep(L: FloatArray, factors: Sequence[FloatArray], s: LevelSums, t: int) -> tuple[FloatArray, FloatArray]:
@@ -337,7 +337,7 @@ def stack(trailing: _Trailing | None, span: slice, gamma: FloatArray) -> Stack:
     return Stack(gamma, moved.reshape(K, d, -1), (moved * s).sum((2, 3)))
 
 
-def stack_first(pieces: Pieces, gamma: FloatArray) -> FirstStack:
+def stack_first(pieces: LevelPieces, gamma: FloatArray) -> FirstStack:
     """The same for the first block, from sums over its levels."""
     (K, d, c), m = gamma.shape[:3], pieces.v.shape[1]
     U = (gamma.reshape(K, d, c * c) @ pieces.sums.BB).reshape(K, d, m, m)
@@ -346,7 +346,7 @@ def stack_first(pieces: Pieces, gamma: FloatArray) -> FirstStack:
 
 
 def assemble(
-    pieces: Pieces, head: FirstStack, tails: Sequence[Stack], spans: Sequence[slice]
+    pieces: LevelPieces, head: FirstStack, tails: Sequence[Stack], spans: Sequence[slice]
 ) -> tuple[FloatArray, FloatArray]:
     """``tr(S dG_a S dG_b)`` and ``s' dG_a S dG_b s`` for all pairs."""
     if not tails or pieces.trailing is None:
@@ -376,7 +376,7 @@ def _inner(a: FloatArray, b: FloatArray) -> FloatArray:
     return a.reshape(*a.shape[:2], size) @ small.transpose(b.reshape(*b.shape[:2], size))
 
 
-def _pair_first(pieces: Pieces, x: FirstStack) -> tuple[FloatArray, FloatArray]:
+def _pair_first(pieces: LevelPieces, x: FirstStack) -> tuple[FloatArray, FloatArray]:
     # With S = A - B Q B' level by level: tr(A Ga A Gb) - 2 tr(K Ga A Gb) + tr(Q U_a Q U_b).
     sums, (K, d, c) = pieces.sums, x.gamma.shape[:3]
     local = sums.AA - sums.KA - small.transpose(sums.KA)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayeslmm.likelihood import small
-from bayeslmm.likelihood.chain_sums import ChainSums, Rows
+from bayeslmm.likelihood.chain_sums import ChainRows, ChainSums
 from bayeslmm.likelihood.kernels import Cells, add_outer_products
 from bayeslmm.likelihood.small import dot
 from bayeslmm.likelihood.within import level_sums
@@ -31,18 +31,18 @@ class Member:
     Attributes
     ----------
     T : FloatArray, shape (c, c)
-    rows : Rows
+    rows : ChainRows
         C (own) and e (the rest) when its turn came; not formed for the first member.
     lower : FloatArray, shape (J, c, c)
         Cholesky factor of ``I + T'CT`` (first member: of ``I + R G R'``).
-    half : Rows
+    half : ChainRows
         ``lower^-1 T' e`` (first member: ``lower^-1 E``; its cells are in `Eliminated.cells`).
     """
 
     T: FloatArray
-    rows: Rows
+    rows: ChainRows
     lower: FloatArray
-    half: Rows
+    half: ChainRows
 
 
 @dataclass(frozen=True)
@@ -113,27 +113,29 @@ def _eliminate_first(h: ChainSums, T: FloatArray) -> tuple[Member, Cells]:
     values = h.cells.values
     if values.size:
         values = small.solve_lower(lower[h.cells.levels], values[:, :, None])[:, :, 0]
-    half = Rows(
+    half = ChainRows(
         own=lower[:0],
         up=tuple(small.solve_lower(lower, e) for e in h.up),
         effects=lower[:0],
         fixed=small.solve_lower(lower, h.fixed),
     )
-    return Member(T, Rows(lower[:0], (), lower[:0], lower[:0]), lower, half), h.cells.with_values(values)
+    return Member(T, ChainRows(lower[:0], (), lower[:0], lower[:0]), lower, half), h.cells.with_values(values)
 
 
-def _eliminate_next(rows: Rows, T: FloatArray) -> Member:
+def _eliminate_next(rows: ChainRows, T: FloatArray) -> Member:
     Tt = T.T
     lower = small.cholesky(small.add_identity(dot(dot(Tt, rows.own), T)))
 
     def whiten(e: FloatArray) -> FloatArray:
         return small.solve_lower(lower, dot(Tt, e))
 
-    half = Rows(lower[:0], tuple(whiten(e) for e in rows.up), whiten(rows.effects), whiten(rows.fixed))
+    half = ChainRows(lower[:0], tuple(whiten(e) for e in rows.up), whiten(rows.effects), whiten(rows.fixed))
     return Member(T, rows, lower, half)
 
 
-def _after(h: ChainSums, k: int, member: Member, pending: Sequence[Rows], cells: Cells | None = None) -> list[Rows]:
+def _after(
+    h: ChainSums, k: int, member: Member, pending: Sequence[ChainRows], cells: Cells | None = None
+) -> list[ChainRows]:
     """Rows of the members after k once member k is eliminated.
 
     What the first member (the one with cells) explains is added to the within part, what a later one does is taken
@@ -154,7 +156,7 @@ def _after(h: ChainSums, k: int, member: Member, pending: Sequence[Rows], cells:
             effects = rows.effects + _cell_sums(parents, J, up, cells) if h.q_dense else rows.effects
         later = zip(rows.up, member.half.up[m + 1 :], strict=True)
         out.append(
-            Rows(
+            ChainRows(
                 own=rows.own + change(up),
                 up=tuple(e + change(other) for e, other in later),
                 effects=effects,

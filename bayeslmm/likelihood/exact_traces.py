@@ -24,7 +24,7 @@ _CHUNK = 256
 
 
 @dataclass(frozen=True)
-class ChainPieces(large.Pieces):
+class ChainPieces(large.ChainScores):
     """`derivatives.SecondOrder` of a hierarchy at one point: the average information, exact traces on request."""
 
     @property
@@ -55,13 +55,13 @@ class ChainPieces(large.Pieces):
 
 
 def exact_second(
-    pieces: large.Pieces, directions: Sequence[FloatArray], scale: float, r2: float, reml: bool
+    pieces: large.ChainScores, directions: Sequence[FloatArray], scale: float, r2: float, reml: bool
 ) -> FloatArray:
     """Second derivatives of the profiled criterion along changes of G, see `derivatives.Derivatives.second`.
 
     Parameters
     ----------
-    pieces : large.Pieces
+    pieces : large.ChainScores
     directions : sequence of FloatArray, each (d_b, c, c)
         For every block the symmetric changes of its covariance.
     scale, r2 : float
@@ -77,7 +77,7 @@ def exact_second(
     return np.asarray(scale * (2.0 * both - np.outer(slopes, slopes) / r2) - traces)
 
 
-def projected(pieces: large.Pieces, reml: bool = True) -> FloatArray:
+def projected(pieces: large.ChainScores, reml: bool = True) -> FloatArray:
     """``Z' P0 Z`` (``Z' V0^-1 Z`` for ML), the chain first, shape (q, q)."""
     total = _rows(pieces)[-1]
     S = np.empty((total, total))
@@ -87,7 +87,7 @@ def projected(pieces: large.Pieces, reml: bool = True) -> FloatArray:
     return S
 
 
-def _columns(pieces: large.Pieces, start: int, stop: int, reml: bool) -> FloatArray:
+def _columns(pieces: large.ChainScores, start: int, stop: int, reml: bool) -> FloatArray:
     h, dense, q = pieces.h, pieces.dense, pieces.h.q_dense
     unit = np.eye(_rows(pieces)[-1], stop - start, -start)
     ends = np.cumsum([0, *(s[..., 0].size for s in pieces.scores)])
@@ -105,7 +105,7 @@ def _columns(pieces: large.Pieces, start: int, stop: int, reml: bool) -> FloatAr
     return np.concatenate([part.reshape(-1, stop - start) for part in found])
 
 
-def _rows(pieces: large.Pieces) -> list[int]:
+def _rows(pieces: large.ChainScores) -> list[int]:
     """Where the random effects of every block end, from 0."""
     chain = [s[..., 0].size for s in pieces.scores[:-1]]
     dense = [T.shape[0] * J for T, J in zip(pieces.dense.lam, pieces.dense.levels, strict=True)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bayeslmm.likelihood.chain_sums import Columns, effect_columns
+from bayeslmm.likelihood.chain_sums import FactorColumns, effect_columns
 from bayeslmm.likelihood.frame import Frame
 from bayeslmm.types import BoolArray, FloatArray, IntArray
 
@@ -64,6 +64,6 @@ class FrameRows:
 def dense_columns(frame: Frame, codes: Sequence[IntArray], Z: Sequence[FloatArray]) -> FloatArray:
     """Columns (n, q2) of the random effects of all blocks but the first."""
     factors = [
-        Columns(own, block.n_levels, z) for block, own, z in zip(frame.blocks[1:], codes[1:], Z[1:], strict=True)
+        FactorColumns(own, block.n_levels, z) for block, own, z in zip(frame.blocks[1:], codes[1:], Z[1:], strict=True)
     ]
     return np.asarray(effect_columns(factors, Z[0].shape[0]).toarray())

@@ -12,7 +12,7 @@ from scipy import sparse
 from bayeslmm.likelihood import chain_conditional as cc
 from bayeslmm.likelihood import elimination as el
 from bayeslmm.likelihood import large
-from bayeslmm.likelihood.chain_sums import ChainParts, ChainSums, Columns, effect_columns, split_chain
+from bayeslmm.likelihood.chain_sums import ChainParts, ChainSums, FactorColumns, effect_columns, split_chain
 from bayeslmm.likelihood.derivatives import Derivatives
 from bayeslmm.likelihood.exact_traces import ChainPieces
 from bayeslmm.likelihood.factor import Factor, Replicates, stacked
@@ -36,7 +36,8 @@ class Hierarchy(ChainSums):
     def of(cls, frame: Frame, rows: FrameRows) -> Hierarchy:
         """Sums of some rows."""
         factors = [
-            Columns(codes, block.n_levels, Z) for block, codes, Z in zip(frame.blocks, rows.codes, rows.Z, strict=True)
+            FactorColumns(codes, block.n_levels, Z)
+            for block, codes, Z in zip(frame.blocks, rows.codes, rows.Z, strict=True)
         ]
         chain = frame.plan.chain
         indicators = effect_columns(factors[chain:], rows.Xy.shape[0])
@@ -218,9 +219,9 @@ class Hierarchy(ChainSums):
         check_one_frame(self, other)
         (J, c, _), codes = self.R.shape, np.tile(level_rows(self), 2)
         # What both say of a level of the first member is c rows each, which are summed up like any rows.
-        first = Columns(codes, J, np.concatenate([self.R, other.R]).reshape(2 * J * c, c))
+        first = FactorColumns(codes, J, np.concatenate([self.R, other.R]).reshape(2 * J * c, c))
         chain = [
-            Columns(parents[codes], block.n_levels, np.concatenate([a, b]).reshape(2 * J * c, block.size))
+            FactorColumns(parents[codes], block.n_levels, np.concatenate([a, b]).reshape(2 * J * c, block.size))
             for parents, block, a, b in zip(self.plan.up[0], self.frame.blocks[1:], self.up, other.up, strict=False)
         ]
         indicators = sparse.csr_array(sparse.vstack([self.cells.rows(), other.cells.rows()]))

@@ -120,7 +120,7 @@ def factor_dense(S: FloatArray, lam: Sequence[FloatArray], levels: Sequence[int]
 
 
 @dataclass(frozen=True)
-class Pieces:
+class ChainScores:
     """What second derivatives need.
 
     Attributes
@@ -210,12 +210,12 @@ def _projected_tiles(S: FloatArray, Q: FloatArray, span: slice, T: FloatArray) -
     return 0.5 * (total + total.T)
 
 
-def information(pieces: Pieces, directions: Sequence[FloatArray], scale: float, r2: float) -> FloatArray:
+def information(pieces: ChainScores, directions: Sequence[FloatArray], scale: float, r2: float) -> FloatArray:
     """Average-information approximation of the second derivatives along changes of G.
 
     Parameters
     ----------
-    pieces : Pieces
+    pieces : ChainScores
     directions : sequence of FloatArray, each (d_b, c, c)
         For every block the symmetric changes of its covariance.
     """
@@ -223,7 +223,7 @@ def information(pieces: Pieces, directions: Sequence[FloatArray], scale: float, 
     return np.asarray(scale * (both - np.outer(slopes, slopes) / r2))
 
 
-def curves(pieces: Pieces, directions: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
+def curves(pieces: ChainScores, directions: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
     """``s' dG S dG' s`` (d, d) and ``s' dG s`` (d,) along changes of G."""
     h, dense = pieces.h, pieces.dense
     d = sum(gamma.shape[0] for gamma in directions)

@@ -19,7 +19,7 @@ from scipy.sparse.csgraph import connected_components
 
 from bayeslmm.errors import FitError
 from bayeslmm.likelihood import small
-from bayeslmm.likelihood.chain_sums import Columns, effect_columns
+from bayeslmm.likelihood.chain_sums import FactorColumns, effect_columns
 from bayeslmm.likelihood.criteria import LOG_2PI
 from bayeslmm.likelihood.crossproducts import CrossProducts
 from bayeslmm.likelihood.factor import apply_lambda
@@ -210,7 +210,8 @@ class _System:
         first, codes = blocks[0], blocks[0].grouping.codes
         Q, R = grouped_qr(design.whitened(columns[0], lam, within=first.grouping), codes, first.n_levels)
         others = [
-            Columns(block.grouping.codes, block.n_levels, Z) for block, Z in zip(blocks[1:], columns[1:], strict=True)
+            FactorColumns(block.grouping.codes, block.n_levels, Z)
+            for block, Z in zip(blocks[1:], columns[1:], strict=True)
         ]
         # Whitening mixes rows, so that the columns of single levels come first.
         effects = sparse.csr_array(design.residual.whitening(lam) @ effect_columns(others, design.n))
@@ -221,7 +222,7 @@ class _System:
             # Shrinkage towards zero is that of the whole effects, so the reference goes back into the response.
             Xy[:, -1] += effects @ cp.sums.reference
         W = sparse.csr_array(sparse.hstack([effects, sparse.csr_array(Xy)]))
-        spread = effect_columns([Columns(codes, first.n_levels, Q)], design.n)
+        spread = effect_columns([FactorColumns(codes, first.n_levels, Q)], design.n)
         between = sparse.csr_array(spread.T @ W)
         within = sparse.csr_array(W - spread @ between)
         return cls(cp, lam, Q, R, spread, within, between, (within.T @ within).toarray())

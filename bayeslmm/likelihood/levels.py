@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 
 from bayeslmm.likelihood import level_conditional as lc
-from bayeslmm.likelihood.derivatives import Derivatives, Pieces, level_derivatives
+from bayeslmm.likelihood.derivatives import Derivatives, LevelPieces, level_derivatives
 from bayeslmm.likelihood.factor import Factor, Replicates, apply_lambda, evaluate_levels
 from bayeslmm.likelihood.frame import Frame
 from bayeslmm.likelihood.frame_rows import FrameRows
@@ -128,7 +128,7 @@ class Levels(LevelSums):
     def sensitivity(
         self, factors: Factors, factor: Factor, first: Derivatives
     ) -> tuple[FloatArray, tuple[FloatArray, ...], tuple[FloatArray, FloatArray] | None]:
-        if not isinstance(first.pieces, Pieces):
+        if not isinstance(first.pieces, LevelPieces):
             raise TypeError("these derivatives are of other sums")
         return lc.level_sensitivity(self, factors, factor, first.pieces.Q)
 

@@ -34,7 +34,7 @@ _DEPENDENT = 1e-10
 
 
 @dataclass(frozen=True)
-class _Columns:
+class _Whitened:
     """Whitened columns: X and the response's residual on the frame, those of every block."""
 
     X: FloatArray
@@ -132,7 +132,7 @@ def _weighted(design: Design, columns: FloatArray) -> FloatArray:
     return columns if design.row_weights is None else columns * np.sqrt(design.row_weights)[:, None]
 
 
-def _whitened(cp: CrossProducts, apply: Whiten, diagonal: bool) -> _Columns:
+def _whitened(cp: CrossProducts, apply: Whiten, diagonal: bool) -> _Whitened:
     """All columns whitened, those of mixed levels written out."""
     design, rows = cp.design, np.arange(cp.design.n)
     Z = [_weighted(design, z) for z in frame_columns(cp)]
@@ -152,7 +152,7 @@ def _whitened(cp: CrossProducts, apply: Whiten, diagonal: bool) -> _Columns:
             + ("." if mixed[0] else f", and store='levels' where levels of {names[0]} are crossed with it.")
         )
     dense = apply(dense_columns(cp.frame, codes, Z), rows) if names else None
-    return _Columns(Xy[:, :-1], Xy[:, -1], white, dense)
+    return _Whitened(Xy[:, :-1], Xy[:, -1], white, dense)
 
 
 def effect_fit(cp: CrossProducts, columns: Sequence[FloatArray], effects: FloatArray) -> FloatArray:
@@ -184,7 +184,7 @@ def poor(columns: FloatArray) -> bool:
     return bool(np.linalg.eigvalsh(scaled.T @ scaled / columns.shape[0])[0] < POOR)
 
 
-def _frame(frame: Frame, white: _Columns) -> tuple[Frame, list[FloatArray]]:
+def _frame(frame: Frame, white: _Whitened) -> tuple[Frame, list[FloatArray]]:
     """The frame with whitened columns of X, and those of the blocks; bases afresh where they have become poor."""
     fixed = replace(frame.fixed, columns=white.X, one=None, good=False)
     if poor(white.X):

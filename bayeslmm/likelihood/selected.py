@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayeslmm.likelihood import small
-from bayeslmm.likelihood.chain_sums import ChainSums, Rows
+from bayeslmm.likelihood.chain_sums import ChainRows, ChainSums
 from bayeslmm.likelihood.elimination import Eliminated, Member
 from bayeslmm.likelihood.kernels import quadratic_forms
 from bayeslmm.likelihood.small import dot
@@ -54,12 +54,12 @@ def selected(h: ChainSums, e: Eliminated, table: FloatArray) -> list[Selected]:
     list of Selected
         One per member of the chain.
     """
-    later: list[Rows] = []
+    later: list[ChainRows] = []
     out: list[Selected] = []
     for k in reversed(range(1, len(e.members))):
         member = e.members[k]
         N, W = _gains(member)
-        Ne = Rows(
+        Ne = ChainRows(
             N[:0],
             tuple(dot(N, x) for x in member.rows.up),
             dot(N, member.rows.effects),
@@ -74,7 +74,7 @@ def selected(h: ChainSums, e: Eliminated, table: FloatArray) -> list[Selected]:
         G = dot(member.T, member.T.T)
         own = W + dot(dot(G, form), G)
         out.insert(0, Selected(dot(N, member.rows.own), form, own))
-        later.insert(0, Rows(own, tuple(dot(-G, p) for p in P.up), dot(-G, P.effects), dot(-G, P.fixed)))
+        later.insert(0, ChainRows(own, tuple(dot(-G, p) for p in P.up), dot(-G, P.effects), dot(-G, P.fixed)))
     return [_first(h, e, later, table), *out]
 
 
@@ -89,7 +89,7 @@ def _gains(member: Member) -> tuple[FloatArray, FloatArray]:
     return N, 0.5 * (W + small.transpose(W))
 
 
-def _coupling(h: ChainSums, k: int, later: Sequence[Rows], i: int, j: int) -> FloatArray:
+def _coupling(h: ChainSums, k: int, later: Sequence[ChainRows], i: int, j: int) -> FloatArray:
     """Derivative in the cross-products of the i-th and j-th later members, for every level of member k."""
     parents = h.plan.up[k]
     if i == j:
@@ -99,7 +99,7 @@ def _coupling(h: ChainSums, k: int, later: Sequence[Rows], i: int, j: int) -> Fl
     return small.transpose(later[j].up[i - j - 1][parents[j]])
 
 
-def _times_table(h: ChainSums, k: int, left: Rows, later: Sequence[Rows], table: FloatArray) -> Rows:
+def _times_table(h: ChainSums, k: int, left: ChainRows, later: Sequence[ChainRows], table: FloatArray) -> ChainRows:
     parents, q = h.plan.up[k], h.q_dense
     up = []
     for j, rows in enumerate(later):
@@ -115,10 +115,10 @@ def _times_table(h: ChainSums, k: int, left: Rows, later: Sequence[Rows], table:
         fixed = fixed + dot(x, rows.fixed[p])
         if q:
             effects = effects + dot(x, rows.effects[p])
-    return Rows(left.own, tuple(up), effects, fixed)
+    return ChainRows(left.own, tuple(up), effects, fixed)
 
 
-def _first(h: ChainSums, e: Eliminated, later: Sequence[Rows], table: FloatArray) -> Selected:
+def _first(h: ChainSums, e: Eliminated, later: Sequence[ChainRows], table: FloatArray) -> Selected:
     member, q = e.members[0], h.q_dense
     Y = small.solve_lower(member.lower, h.R)
     Yt = small.transpose(Y)
@@ -150,7 +150,7 @@ def _cell_forms(
     Yt: FloatArray,
     up: Sequence[FloatArray],
     fixed: FloatArray,
-    later: Sequence[Rows],
+    later: Sequence[ChainRows],
     table: FloatArray,
 ) -> FloatArray:
     """The part of the first member's forms in which the dense block's effects take part."""

@@ -209,3 +209,16 @@ def test_the_store_is_an_argument() -> None:
         assert type(bl.Model(CROSSED, data, store=store).cross_products.sums).__name__ == name
     with pytest.raises(DesignError, match="store"):
         bl.Model(CROSSED, data, store="dense")  # type: ignore[arg-type]
+
+
+def test_an_optimum_with_correlations_and_a_crossed_factor() -> None:
+    """No rows to look at once more: the optimiser goes by the sums alone, and what it says is so."""
+    model = bl.Model(CROSSED, bl.load_dataset("Penicillin"))
+    whiten, log_det, R = autoregressive(model.design, "plate", 0.2)
+    cp = reweight(model.cross_products, whiten, log_det)
+    best = optimise(cp)
+    assert best.status.name.startswith("converged")
+    lowest = dense(model.design, best.theta, R)
+    assert best.criterion == pytest.approx(lowest, rel=1e-10)
+    for step in ((1.02, 1.0), (0.98, 1.0), (1.0, 1.02), (1.0, 0.98)):
+        assert dense(model.design, best.theta * np.array(step), R) > lowest
