@@ -32,8 +32,8 @@ class Part:
 def model_statements(design: Design, priors: Priors, form: Form | Mapping[str, Form]) -> tuple[Part, ...]:
     """The statements of the hierarchical model, in order, inside ``pm.Model(coords=...)``.
 
-    They take the arrays ``y``, ``X``, ``Z_<own>``, ``codes_<own>``, ``offset``, ``weights`` and ``frequency`` for
-    given, as far as the design has them; own names are those of `own_names`.
+    They take the arrays ``y``, ``X``, ``Z_<own>``, ``codes_<own>``, ``offset``, ``frequency`` and those of the
+    residual structure (``weights``) for given, as far as the design has them; own names are those of `own_names`.
     """
     layout = make_layout(design)
     own = own_names(layout)
@@ -137,10 +137,8 @@ def _likelihood(design: Design, layout: Layout, own: Mapping[str, str]) -> Part:
     total = parts[0]
     for part in parts[1:]:
         total = total + part
-    of_rows = list(design.residual.data())
-    scale = design.residual.scale(
-        _sigma, [Symbol(name) for name in layout.lam], {name: Symbol(name) for name in of_rows}, _pm.math
-    )
+    of_rows = {name: Symbol(name) for name in design.residual.data()}
+    scale = design.residual.scale(_sigma, [Symbol(name) for name in layout.lam], of_rows, _pm.math)
     out = [Statement("mu", total), *(_data(name, name, "obs") for name in of_rows)]
     if scale is not _sigma:
         out.append(Statement("residual_sd", scale))
@@ -159,7 +157,7 @@ def _likelihood(design: Design, layout: Layout, own: Mapping[str, str]) -> Part:
 def arrays_of(design: Design, layout: Layout) -> dict[str, Any]:
     """The arrays that the statements take for given."""
     arrays: dict[str, Any] = {"y": design.y, "X": design.X}
-    arrays |= {"offset": design.offset, "frequency": design.frequency, **design.residual.data()}
+    arrays |= design.residual.data() | {"offset": design.offset, "frequency": design.frequency}
     for group in layout.groups:
         own = own_names(layout)[group.name]
         codes = design.groupings[group.labels.group].codes

@@ -219,7 +219,7 @@ def in_frame(
 def sizes(cp: CrossProducts, factors: Sequence[FloatArray]) -> FloatArray:
     """Size of the relative factor of its term for every entry of the internal vector, shape (K, k)."""
     parts = []
-    for b, columns, structure in cp.term_order:
+    for b, columns, _, structure in cp.frame.terms:
         T, W = factors[b][:, columns, columns], frame(cp, b, columns, structure)
         T = T if W is None else np.linalg.solve(W, T)
         parts.append(np.repeat(np.abs(T).max((1, 2))[:, None], len(structure.rows), axis=1))

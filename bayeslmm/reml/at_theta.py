@@ -61,7 +61,7 @@ class CriterionAt:
     def _evaluation(self) -> Factor | acc.Accurate | None:
         """The evaluation by blocks, or one on the rows where that loses digits and the data are small enough."""
         cp, factors = self.cp, self._factors()
-        affordable = cp.sums.batched and acc.size_of(cp) <= BUDGET
+        affordable = cp.sums.batched and cp.rows != "mixed" and acc.size_of(cp) <= BUDGET
         if affordable and _loses_digits(cp, factors):
             found = acc.evaluate_accurately(acc.rows_of(cp), [T[0] for T in factors])
             if found is not None:

@@ -116,7 +116,7 @@ class Residual(Protocol):
         data : mapping of str to number
             By the names of `data`.
         math : module
-            Has ``sqrt`` and ``exp``: NumPy, ``pymc.math``, or the writer of source text.
+            Has ``sqrt`` and ``exp``: NumPy, ``pymc.math``, or a symbol of either in source text.
         """
         ...
 

@@ -33,8 +33,9 @@ def dense_criterion(matrices: Matrices, reml: bool = True, sigma: float | None =
     -----
     Henderson's equations are the normal equations of a regression on ``[Z Lambda, X]`` in which every random effect
     has one more row that says it is zero. In the triangular factor of that regression the diagonal has, from left to
-    right, ``|I + Lambda'Z'WZ Lambda| = |W| |V|``, ``|X'V^-1 X|`` and the residual sum of squares
-    ``(y - X beta)'V^-1 (y - X beta)``, where ``sigma^2 V`` is the covariance of y. Nothing of the likelihood that fits
+    right, ``|I + Lambda'Z'R^-1 Z Lambda| = |V| / |R|``, ``|X'V^-1 X|`` and the residual sum of squares
+    ``(y - X beta)'V^-1 (y - X beta)``, where ``sigma^2 V`` is the covariance of y
+    and ``sigma^2 R`` that of the residuals, by which the rows are whitened. Nothing of the likelihood that fits
     use is used here.
 
     Examples
@@ -47,11 +48,11 @@ def dense_criterion(matrices: Matrices, reml: bool = True, sigma: float | None =
     n, p, q = matrices.n, matrices.p, matrices.q
     check_dense("The regression", n + q, q + p + 1, "fit.criterion_at(theta) has the same number for any size.")
     rows = np.column_stack([(matrices.Z @ matrices.Lambda).toarray(), matrices.X, matrices.y])
-    rows = np.sqrt(matrices.weights)[:, None] * rows
+    rows = matrices.residual.whiten(matrices.lam, rows)
     effects_are_zero = np.eye(q, q + p + 1)
     R = np.linalg.qr(np.concatenate([rows, effects_are_zero]), mode="r")
     logs = 2.0 * np.log(np.abs(np.diagonal(R)[:-1]))
-    log_V, log_XVX, r2 = logs[:q].sum() - np.log(matrices.weights).sum(), logs[q:].sum(), R[-1, -1] ** 2
+    log_V, log_XVX, r2 = logs[:q].sum() + matrices.residual.log_det(matrices.lam), logs[q:].sum(), R[-1, -1] ** 2
     nu, log_det = (n - p, log_V + log_XVX) if reml else (n, log_V)
     variance = r2 / nu if sigma is None else sigma**2
     return float(nu * np.log(2.0 * np.pi * variance) + log_det + r2 / variance)

@@ -163,21 +163,17 @@ def test_clusters_are_independent(member: Member) -> None:
         assert (member.dense(lam)[clusters[:, None] != clusters] == 0).all()
 
 
-def written(residual: Residual) -> str:
-    """Source text of the standard deviation of a residual, data and parameters under their names."""
-    data = {name: Symbol(name) for name in residual.data()}
-    return printed(residual.scale(Symbol("sigma"), [Symbol(name) for name in residual.names], data, Symbol("np")))
-
-
 @everyone
-def test_the_scale_is_the_standard_deviation_in_numbers_and_as_text(member: Member) -> None:
+def test_the_scale_is_the_standard_deviation_in_numbers_and_as_source(member: Member) -> None:
     residual = member.residual
     for lam in member.points:
         expected = 2.5 * np.sqrt(np.diag(member.dense(lam)))
         found = residual.scale(2.5, list(lam), residual.data(), np)
         np.testing.assert_allclose(np.broadcast_to(found, N), expected, rtol=EXACT)
         names = dict(zip(residual.names, lam, strict=True)) | residual.data() | {"sigma": 2.5, "np": np}
-        np.testing.assert_array_equal(eval(written(residual), names), found)
+        symbols = {name: Symbol(name) for name in residual.data()}
+        text = printed(residual.scale(Symbol("sigma"), [Symbol(n) for n in residual.names], symbols, Symbol("np")))
+        np.testing.assert_array_equal(eval(text, names), found)
 
 
 @everyone
