@@ -243,14 +243,18 @@ def test_ends_of_the_heterogeneous_correlation(end: float) -> None:
     assert end in (pytest.approx(interval["conf_low"], abs=1e-9), pytest.approx(interval["conf_high"], abs=1e-9))
 
 
-def test_one_sd_of_several_is_zero() -> None:
-    R = np.full((4, 4), 0.5) + 0.5 * np.eye(4)
-    fit = bl.Model("y ~ t + csh(0 + t | g)", balanced(effects(R, np.array([1.0, 1.0, 0.0, 2.0])), 0.9)).fit()
+@pytest.mark.parametrize("effect", [0, 2])
+def test_one_sd_of_several_is_zero(effect: int) -> None:
+    R, sds = np.full((4, 4), 0.5) + 0.5 * np.eye(4), np.array([1.0, 1.0, 1.0, 2.0])
+    sds[effect] = 0.0
+    fit = bl.Model("y ~ t + csh(0 + t | g)", balanced(effects(R, sds), 0.9)).fit()
     assert fit.status is FitStatus.converged_at_boundary
-    assert fit.theta[2] == 0.0
+    assert fit.theta[effect] == 0.0
+    # the others show the correlation
+    assert fit.estimates()["corr_g[csh]"] == pytest.approx(fit.theta[-1], rel=1e-12)
     assert fit.theta[-1] > 0.3
-    assert fit.optimum.vanished[0].direction.tolist() == [0.0, 0.0, 1.0, 0.0]
-    assert fit.confint(parameters="sd_g[t[2]]").loc["sd_g[t[2]]", "conf_low"] == 0.0
+    assert fit.optimum.vanished[0].direction.tolist() == np.eye(4)[effect].tolist()
+    assert fit.confint(parameters=f"sd_g[t[{effect}]]").loc[f"sd_g[t[{effect}]]", "conf_low"] == 0.0
 
 
 @pytest.mark.parametrize("phi", [(1.0, 0.0, 0.0), (-1.0, 0.0, 0.0), (0.4, 1.0, 0.0), (0.3, -1.0, 0.0), (0.3, 0.2, 1.0)])
