@@ -345,6 +345,18 @@ def test_profile_against_dense(keyword: str, label: str) -> None:
         assert again.fun - fit.criterion == pytest.approx(2.705543454095, abs=1e-5)
 
 
+def test_an_end_at_the_edge_of_what_is_possible_is_not_given() -> None:
+    """The third partial autocorrelation is -1 or 1 there, and the criterion at "the end" was lower by other means."""
+    rng = np.random.default_rng(4)
+    effect, noise = rng.normal(size=(7, 4)), rng.normal(size=(7, 4, 2))
+    g, t, _ = np.indices(noise.shape)
+    y = effect[:, :, None] + noise
+    data = pd.DataFrame({"y": y.ravel(), "g": g.ravel(), "t": pd.Categorical(t.ravel())})
+    ends = bl.Model("y ~ t + toep(0 + t | g)", data).fit().confint(parameters=["corr_g[toep.1]", "corr_g[toep.3]"])
+    assert np.isfinite(ends.loc["corr_g[toep.1]"]).all()
+    assert np.isnan(ends.loc["corr_g[toep.3]"]).all()
+
+
 @pytest.mark.parametrize("keyword", ["csh", "toep"])
 def test_refits_simulation_latex_and_files(keyword: str, tmp_path: Path) -> None:
     data = balanced(effects(from_matrix(0.5), np.array([1.0, 1.5, 0.8, 1.0])))
