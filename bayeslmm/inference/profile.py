@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
+from scipy.special import ndtri
 
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.profile_coordinates import Axis, ProfileTarget, axis, from_value, to_value
@@ -22,12 +23,15 @@ from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.conditional import user_beta
 from bayeslmm.likelihood.reduction import takes_responses
 from bayeslmm.likelihood.replicates import reduce_responses
+from bayeslmm.numerics.newton import Ending
 from bayeslmm.reml import Optimum
 from bayeslmm.reml.many import Optima
-from bayeslmm.types import FloatArray, IntArray
+from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 # Responses whose ends are looked for together.
 _TOGETHER = 4096
+# Share of the cut by which the criterion may miss it at an end that was found.
+_SAME_RISE = 1e-3
 
 
 def _values(criterion: Criterion, start: Start, t: FloatArray, beta: FloatArray) -> FloatArray:
@@ -87,8 +91,9 @@ def profile_ends(
     criterion = _criterion(cp, optimum, asked)
     start = minima(criterion, 1)
     beta = user_beta(cp, criterion.base.solution)
+    ends = search_ends(criterion, start, level, True, bool(optimum.ridges))
     a, b = (
-        _values(criterion, start, t, beta) for t in search_ends(criterion, start, level, True, bool(optimum.ridges))
+        np.where(_out_of_reach(criterion, start, t, level), np.nan, _values(criterion, start, t, beta)) for t in ends
     )
     a, b = np.minimum(a, b), np.maximum(a, b)
     for i, target in enumerate(targets):
@@ -99,6 +104,25 @@ def profile_ends(
         k = asked.index(sigma)
         low[i], high[i] = (estimate, estimate) if share == 0 else (share * a[k], share * b[k])
     return low, high
+
+
+def _out_of_reach(criterion: Criterion, start: Start, ends: FloatArray, level: float) -> BoolArray:
+    """Ends (A,) at which a correlation that is no coordinate by itself has met the edge of what is possible.
+
+    There another correlation matrix may be better that is singular, which its coordinates do not reach.
+    """
+    found, cut = np.zeros(ends.size, dtype=bool), float(ndtri(0.5 + level / 2.0)) ** 2
+    for k, a in enumerate(criterion.axes):
+        unit = float(criterion.units(np.array([k]), np.zeros(1, dtype=int))[0, 0])
+        inside = a.ends[0] < ends[k] * unit < a.ends[1]
+        if a.solved is None or a.solved[1] == 0 or not inside:
+            continue
+        t = float(ends[k])
+        with np.errstate(all="ignore"):
+            again = minimise_others(criterion, np.append(t, start.x[k, 1:]), start.u[k], k, 0, t)
+        rise = again.value - float(start.minimum[k])
+        found[k] = again.ending is not Ending.converged or not abs(rise - cut) < _SAME_RISE * cut
+    return found
 
 
 def _criterion(cp: CrossProducts, optimum: Optimum, targets: Sequence[ProfileTarget]) -> Criterion:

@@ -181,7 +181,7 @@ class Fit:
 
     def estimates(self) -> pd.Series:
         """Estimates of all parameters under their labels."""
-        values = estimates(self._parameters, self.optimum.terms, self.sigma, self._conditional.beta[0])
+        values = estimates(self.design, self._parameters, self.optimum.terms, self.sigma, self._conditional.beta[0])
         return pd.Series(values, index=[p.label for p in self._parameters], name="estimate")
 
     @property
@@ -216,7 +216,7 @@ class Fit:
         if optimum is self.optimum:
             return self.estimates()
         known = self._parameters
-        values = estimates(known, optimum.terms, optimum.sigma, self._beta_of(optimum))
+        values = estimates(self.design, known, optimum.terms, optimum.sigma, self._beta_of(optimum))
         return pd.Series(values, index=[p.label for p in known], name="estimate")
 
     def _beta_of(self, optimum: Optimum) -> FloatArray:

@@ -108,7 +108,9 @@ def find(design: Design, label: str, priors: Priors | None = None) -> Parameter:
     return chosen[0]
 
 
-def estimates(known: Sequence[Parameter], terms: Sequence[FloatArray], sigma: float, beta: FloatArray) -> FloatArray:
+def estimates(
+    design: Design, known: Sequence[Parameter], terms: Sequence[FloatArray], sigma: float, beta: FloatArray
+) -> FloatArray:
     """Values of the parameters from relative factors (c, c), sigma and beta."""
     values = []
     for p in known:
@@ -118,11 +120,9 @@ def estimates(known: Sequence[Parameter], terms: Sequence[FloatArray], sigma: fl
             values.append(beta[p.position])
         else:
             covariance = terms[p.position] @ terms[p.position].T
-            sd = np.sqrt(np.diagonal(covariance))
             if p.kind == "sd":
-                values.append(sigma * sd[p.effects[0]])
+                values.append(sigma * np.sqrt(covariance[p.effects[0], p.effects[0]]))
             else:
-                a, b = p.effects
-                both = sd[a] * sd[b]
-                values.append(covariance[a, b] / both if both > 0 else np.nan)
+                structure = design.terms[p.position].structure
+                values.append(structure.correlation_of(covariance, p.effects[0], p.effects[1]))
     return np.array(values, dtype=float)

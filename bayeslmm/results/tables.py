@@ -30,11 +30,10 @@ def varcorr_table(design: Design, terms: Sequence[FloatArray], sigma: float) -> 
                 k = label.effects[0]
                 rows.append((group.group, label.name, None, covariance[k, k], sd[k]))
             names = {k: label.name for label in own for k in label.effects}
-            entries = design.terms[term].structure.entries
+            structure = design.terms[term].structure
             for _, a, b, name in (pair for pair in group.pairs if pair[0] == term):
-                both = sd[a] * sd[b]
-                rho = covariance[a, b] / both if both > 0 else np.nan
-                first, second = (names[a], names[b]) if entries else (name, name)
+                rho = structure.correlation_of(covariance, a, b)
+                first, second = (names[a], names[b]) if structure.entries else (name, name)
                 rows.append((group.group, first, second, covariance[a, b], rho))
     rows.append(("Residual", None, None, sigma**2, sigma))
     return readable(pd.DataFrame(rows, columns=["group", "effect1", "effect2", "vcov", "sdcor"]))

@@ -98,11 +98,11 @@ def test_collapsed_nuts_agrees(keyword: str) -> None:
     pytest.importorskip("pymc")
     model = bl.Model(f"score ~ Machine + {keyword}(0 + Machine | Worker)", bl.load_dataset("Machines"))
     exact = model.sample(4000, random_seed=2)
-    other = model.sample(2000, method="nuts", random_seed=2)
+    other = model.sample(400, method="nuts", chains=2, tune=300, random_seed=2)
     spread = exact.table()["sd"]
     error = (other.table()["mean"] - exact.table()["mean"]).abs() / spread
-    # at least 200 effective draws: 4.5 standard errors
-    assert error.max() < 4.5 / np.sqrt(200)
+    # at least 80 effective draws: 4.5 standard errors
+    assert error.max() < 4.5 / np.sqrt(80)
 
 
 @pytest.mark.parametrize(("keyword", "text"), [("csh", "uniform(-0.5, 1)"), ("toep", "each partial autocorrelation")])
@@ -139,7 +139,7 @@ def test_without_an_effect_the_others_keep_the_range_of_their_correlation() -> N
 def test_printed_source_has_the_density_of_the_model(keyword: str) -> None:
     pytest.importorskip("pymc")
     model = bl.Model(f"score ~ Machine + {keyword}(0 + Machine | Worker)", bl.load_dataset("Machines"))
-    ours = model.pymc_model()
+    ours = model.to_pymc()
     scope: dict[str, object] = {
         "df": bl.load_dataset("Machines"),
         "X": model.design.X,

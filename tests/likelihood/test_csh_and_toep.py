@@ -243,14 +243,18 @@ def test_ends_of_the_heterogeneous_correlation(end: float) -> None:
     assert end in (pytest.approx(interval["conf_low"], abs=1e-9), pytest.approx(interval["conf_high"], abs=1e-9))
 
 
-def test_one_sd_of_several_is_zero() -> None:
-    R = np.full((4, 4), 0.5) + 0.5 * np.eye(4)
-    fit = bl.Model("y ~ t + csh(0 + t | g)", balanced(effects(R, np.array([1.0, 1.0, 0.0, 2.0])), 0.9)).fit()
+@pytest.mark.parametrize("effect", [0, 2])
+def test_one_sd_of_several_is_zero(effect: int) -> None:
+    R, sds = np.full((4, 4), 0.5) + 0.5 * np.eye(4), np.array([1.0, 1.0, 1.0, 2.0])
+    sds[effect] = 0.0
+    fit = bl.Model("y ~ t + csh(0 + t | g)", balanced(effects(R, sds), 0.9)).fit()
     assert fit.status is FitStatus.converged_at_boundary
-    assert fit.theta[2] == 0.0
+    assert fit.theta[effect] == 0.0
+    # the others show the correlation
+    assert fit.estimates()["corr_g[csh]"] == pytest.approx(fit.theta[-1], rel=1e-12)
     assert fit.theta[-1] > 0.3
-    assert fit.optimum.vanished[0].direction.tolist() == [0.0, 0.0, 1.0, 0.0]
-    assert fit.confint(parameters="sd_g[t[2]]").loc["sd_g[t[2]]", "conf_low"] == 0.0
+    assert fit.optimum.vanished[0].direction.tolist() == np.eye(4)[effect].tolist()
+    assert fit.confint(parameters=f"sd_g[t[{effect}]]").loc[f"sd_g[t[{effect}]]", "conf_low"] == 0.0
 
 
 @pytest.mark.parametrize("phi", [(1.0, 0.0, 0.0), (-1.0, 0.0, 0.0), (0.4, 1.0, 0.0), (0.3, -1.0, 0.0), (0.3, 0.2, 1.0)])
@@ -339,6 +343,18 @@ def test_profile_against_dense(keyword: str, label: str) -> None:
         again = minimize(rest, found.x, method="BFGS", options={"gtol": 1e-5})
         # the chi-square quantile of 90 %
         assert again.fun - fit.criterion == pytest.approx(2.705543454095, abs=1e-5)
+
+
+def test_an_end_at_the_edge_of_what_is_possible_is_not_given() -> None:
+    """The third partial autocorrelation is -1 or 1 there, and the criterion at "the end" was lower by other means."""
+    rng = np.random.default_rng(4)
+    effect, noise = rng.normal(size=(7, 4)), rng.normal(size=(7, 4, 2))
+    g, t, _ = np.indices(noise.shape)
+    y = effect[:, :, None] + noise
+    data = pd.DataFrame({"y": y.ravel(), "g": g.ravel(), "t": pd.Categorical(t.ravel())})
+    ends = bl.Model("y ~ t + toep(0 + t | g)", data).fit().confint(parameters=["corr_g[toep.1]", "corr_g[toep.3]"])
+    assert np.isfinite(ends.loc["corr_g[toep.1]"]).all()
+    assert np.isnan(ends.loc["corr_g[toep.3]"]).all()
 
 
 @pytest.mark.parametrize("keyword", ["csh", "toep"])

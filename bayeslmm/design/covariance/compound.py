@@ -301,6 +301,12 @@ class HeterogeneousCompoundSymmetry(Compound):
         angle = np.where(known.any(-1, keepdims=True), angle, 0.0)
         return np.concatenate([np.sqrt(s) * signs, np.where(moved, -angle - 2.0 * self._one, angle)], axis=-1)
 
+    def correlation_of(self, G: FloatArray, a: int, b: int) -> float:
+        """By other effects where one of the pair has no variance."""
+        if not G[a, a] * G[b, b] > 0:
+            a, b = np.argsort(-np.diagonal(G), kind="stable")[:2].tolist()
+        return super().correlation_of(G, a, b)
+
     def _correlations_of(self, T: FloatArray, squares: FloatArray) -> FloatArray:
         """By the two largest effects."""
         two = np.argsort(-squares, axis=-1)[..., :2]

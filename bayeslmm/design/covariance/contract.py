@@ -75,6 +75,12 @@ class CovarianceStructure(ABC):
         """Whether several effects have one standard deviation."""
         return len(self.sd_effects) < self.size
 
+    def correlation_of(self, G: FloatArray, a: int, b: int) -> float:
+        """The correlation of a pair in a covariance (c, c); nan where nothing tells it."""
+        sd = np.sqrt(np.diagonal(G))
+        both = sd[a] * sd[b]
+        return float(G[a, b] / both) if both > 0 else float("nan")
+
     def sharing(self, effect: int) -> tuple[int, ...]:
         """The effects that have the standard deviation of an effect."""
         return next(own for own in self.sd_effects if effect in own)
