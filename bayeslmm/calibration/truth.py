@@ -92,7 +92,7 @@ def _complete(design: Design, terms: tuple[FloatArray, ...], sigma: float, beta:
             "Give another in truth={'sigma': ...}."
         )
     known = parameters(design)
-    values = estimates(known, terms, sigma, beta)
+    values = estimates(design, known, terms, sigma, beta)
     return Truth(terms, sigma, beta, {p.label: float(v) for p, v in zip(known, values, strict=True)})
 
 
