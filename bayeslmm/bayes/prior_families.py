@@ -84,6 +84,10 @@ def is_sd_prior(value: Any) -> bool:
         return False
 
 
+# Shapes of priors: a relative width of 0.1 %.
+MOST_SHAPE = 1e6
+
+
 def check_scale(name: str, value: float) -> None:
     """Refuse what is not a positive finite number.
 
@@ -95,6 +99,22 @@ def check_scale(name: str, value: float) -> None:
         raise PriorError(
             f"{name} is {shown(value)}, but it must be a positive finite number (a scale: in the units of the "
             "response). Give a positive number, e.g. the standard deviation of the response."
+        )
+
+
+def check_shape(name: str, value: float) -> None:
+    """Refuse what is not positive, or is so large that the prior is one number and no distribution.
+
+    Raises
+    ------
+    PriorError
+    """
+    if not (is_finite_number(value) and value > 0):
+        raise PriorError(f"{name} is {shown(value)}, but it must be a positive finite number. Give for example 2.")
+    if value > MOST_SHAPE:
+        raise PriorError(
+            f"{name} is {shown(value)} (limit {MOST_SHAPE:g}): so large a one holds the standard deviation within "
+            "0.1 % of one value. Hold it there with model.fit(fix=...), or give a smaller one."
         )
 
 
@@ -159,7 +179,7 @@ class HalfT:
 
     def quantile(self, probability: float) -> float:
         """Value that s is below with the given probability."""
-        level("probability", probability, PriorError)
+        probability = level("probability", probability, PriorError)
         return self.scale * float(stdtrit(self.df, (1.0 + probability) / 2.0))
 
     def __str__(self) -> str:
@@ -192,7 +212,7 @@ class HalfNormal:
 
     def quantile(self, probability: float) -> float:
         """Value that s is below with the given probability."""
-        level("probability", probability, PriorError)
+        probability = level("probability", probability, PriorError)
         return self.scale * float(ndtri((1.0 + probability) / 2.0))
 
     def __str__(self) -> str:
@@ -233,7 +253,7 @@ class Exponential:
                 "and 1. "
                 "Give for example 0.05."
             )
-        return cls(-upper / float(np.log(probability)))
+        return cls(-upper / float(np.log(float(probability))))
 
     def log_density(self, s: FloatArray) -> FloatArray:
         """Log density at s >= 0."""
@@ -241,7 +261,7 @@ class Exponential:
 
     def quantile(self, probability: float) -> float:
         """Value that s is below with the given probability."""
-        level("probability", probability, PriorError)
+        probability = level("probability", probability, PriorError)
         return -self.mean * float(np.log1p(-probability))
 
     def __str__(self) -> str:
@@ -272,7 +292,7 @@ class Gamma:
     relative: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        check_scale("The shape of a gamma prior", self.shape)
+        check_shape("The shape of a gamma prior", self.shape)
         if not (is_finite_number(self.rate) and self.rate == 0):
             check_scale("The rate of a gamma prior", self.rate)
         settle(self)
@@ -292,7 +312,7 @@ class Gamma:
 
     def quantile(self, probability: float) -> float:
         """Value that s is below with the given probability; nan if the rate is 0."""
-        level("probability", probability, PriorError)
+        probability = level("probability", probability, PriorError)
         return float(gammaincinv(self.shape, probability)) / self.rate if self.proper else float("nan")
 
     def __str__(self) -> str:
@@ -318,7 +338,7 @@ class Uniform:
 
     def quantile(self, probability: float) -> float:
         """Value that s is below with the given probability."""
-        level("probability", probability, PriorError)
+        probability = level("probability", probability, PriorError)
         return self.upper * probability
 
     def __str__(self) -> str:
@@ -339,7 +359,7 @@ class Flat:
 
     def quantile(self, probability: float) -> float:
         """nan: improper."""
-        level("probability", probability, PriorError)
+        probability = level("probability", probability, PriorError)
         return float("nan")
 
     def __str__(self) -> str:
@@ -374,7 +394,7 @@ class Power:
 
     def quantile(self, probability: float) -> float:
         """nan: improper."""
-        level("probability", probability, PriorError)
+        probability = level("probability", probability, PriorError)
         return float("nan")
 
     def __str__(self) -> str:
@@ -413,7 +433,7 @@ class InverseGammaVariance:
                 "density is 1/s, whose integral diverges at s = 0, where the likelihood is positive: the posterior is "
                 "improper (Hobert & Casella 1996). Use the default half-t, or bl.Flat() with at least 3 levels."
             )
-        check_scale("The shape of an inverse-gamma prior", self.shape)
+        check_shape("The shape of an inverse-gamma prior", self.shape)
         check_scale("The rate of an inverse-gamma prior", self.rate)
         settle(self)
 
@@ -429,7 +449,7 @@ class InverseGammaVariance:
 
     def quantile(self, probability: float) -> float:
         """Value that s is below with the given probability."""
-        level("probability", probability, PriorError)
+        probability = level("probability", probability, PriorError)
         with np.errstate(divide="ignore"):
             return float(np.sqrt(self.rate / np.float64(gammainccinv(self.shape, probability))))
 

@@ -8,6 +8,7 @@ from itertools import product
 import numpy as np
 from scipy.special import gammaln
 
+from bayeslmm.errors import PriorError
 from bayeslmm.types import BoolArray, FloatArray
 
 # A component further than this many of its own widths from zero has no mass worth folding there.
@@ -108,6 +109,11 @@ def fit_mixture(
         EM iterations.
     """
     d = x.shape[1]
+    if not np.isfinite(weights).all():
+        raise PriorError(
+            "No draw has a density that a number can hold: a prior is orders of magnitude from what the data say. "
+            "Look at model.priors(), and give scales in the units of the data."
+        )
     mean = weights @ x
     centred = x - mean
     overall = (centred * weights[:, None]).T @ centred + 1e-10 * np.eye(d)

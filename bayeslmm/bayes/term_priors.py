@@ -17,6 +17,7 @@ from bayeslmm.bayes.prior_families import (
     Power,
     SdPrior,
     check_scale,
+    check_shape,
     is_sd_prior,
     log_gamma_peak,
     power,
@@ -45,7 +46,7 @@ class Chi:
 
     def __post_init__(self) -> None:
         check_scale("The scale of a chi prior", self.scale)
-        check_scale("The degrees of freedom of a chi prior", self.df)
+        check_shape("The degrees of freedom of a chi prior", self.df)
         settle(self)
 
     @property
@@ -62,7 +63,7 @@ class Chi:
 
     def quantile(self, probability: float) -> float:
         """Value that s is below with the given probability."""
-        level("probability", probability, PriorError)
+        probability = level("probability", probability, PriorError)
         return self.scale * float(np.sqrt(2.0 * gammaincinv(0.5 * self.df, probability)))
 
     def __str__(self) -> str:
@@ -182,7 +183,7 @@ class Decov:
 
     def __post_init__(self) -> None:
         for name in ("regularization", "concentration", "shape", "scale"):
-            check_scale(f"The {name} of a decov prior", getattr(self, name))
+            (check_scale if name == "scale" else check_shape)(f"The {name} of a decov prior", getattr(self, name))
         settle(self)
 
     def log_density(self, t: FloatArray) -> FloatArray:
@@ -329,7 +330,7 @@ class Wishart:
     scale: float | Sequence[float] = float("inf")
 
     def __post_init__(self) -> None:
-        check_scale("The number of degrees of freedom of a Wishart prior", self.df)
+        check_shape("The number of degrees of freedom of a Wishart prior", self.df)
         several = isinstance(self.scale, list | tuple) or (isinstance(self.scale, np.ndarray) and self.scale.ndim == 1)
         try:
             for value in self.scale if several else (self.scale,):  # type: ignore[union-attr]

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from bayeslmm.arguments import shown
+from bayeslmm.arguments import choice, shown
 from bayeslmm.bayes.prior_scales import rms
 from bayeslmm.boundary.zero_methods import (
     MOST,
@@ -139,8 +139,7 @@ def _is_zero(model: NullModel, removal: Removal) -> bool:
 
 
 def _check(fit: Fit, method: str) -> None:
-    if method not in METHODS:
-        raise DesignError(f"method={method!r} is unknown. Use one of {', '.join(map(repr, METHODS))}.")
+    choice("method", method, METHODS, DesignError)
     if fit.optimum.fixed:
         fixed = ", ".join(fit.design.terms[i].label for i in fit.optimum.fixed)
         raise FitError(
@@ -290,7 +289,7 @@ def ranova(
     {'(1 | batch)': 0.2087, '(1 | batch:cask)': 0.0}
     """
     if not isinstance(fit, Fit):
-        raise DesignError(f"ranova compares REML or ML fits, not {fit!r}. Pass what Model(...).fit() returns.")
+        raise DesignError(f"ranova compares REML or ML fits, not {shown(fit)}. Pass what Model(...).fit() returns.")
     warn_ridges(fit, 2)
     removals = _removals(fit.design)
     simulated = sum(not is_scalar(fit.design, removal) for removal in removals)

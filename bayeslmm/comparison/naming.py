@@ -110,6 +110,8 @@ def given_names(names: Any, n: int) -> tuple[str, ...]:
             f"names={shown(names)} is a {type(names).__name__}. Give a list with a name for each of the {n} "
             "posteriors, e.g. names=['flat', 'brms']."
         )
+    if len(names) > 1000:
+        raise DesignError(f"There are {len(names):,} names for {n} posterior(s): names={shown(names)}. One for each.")
     return _checked(list(names), n)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayeslmm.arguments import shown
 from bayeslmm.design import data as checks
 from bayeslmm.design import kinds
 from bayeslmm.design.design import Design
@@ -415,6 +416,11 @@ def _weight_columns(text: str, available: Sequence[str], recipe: Recipe) -> list
 def _weight_values(given: Any, frame: pd.DataFrame, names: Sequence[str], recipe: Recipe) -> FloatArray | None:
     if isinstance(given, str):
         text = f"`{given}`" if given in frame.columns else given
+        if not names:
+            raise DesignError(
+                f"weights={shown(given)} names no column of the new data. Name one, or give an array with a weight for "
+                "each row."
+            )
         given = Evaluator({name: frame[name] for name in names}, {}, recipe.namespace).vector(text)
     values = checks.read_weights(given, frame)
     if values is not None and (values == 0).any():

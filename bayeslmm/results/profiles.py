@@ -21,6 +21,8 @@ from bayeslmm.results.intervals import check_range
 from bayeslmm.results.labels import Parameter, find, parameters
 from bayeslmm.types import FloatArray
 
+# Values at which a profile is asked for.
+MOST_POINTS = 10_000
 _DERIVED = ("ratio", "icc")
 # Upper end of the values shown of a profile that does not rise to the cut, in units of the estimate and of sigma.
 _OPEN = 10.0
@@ -147,6 +149,11 @@ def profile_frame(cp: CrossProducts, optimum: Optimum, parameter: Parameter, val
         grid = np.linspace(lower, upper, 41)
     else:
         grid = _numbers(values, parameter)
+        if grid.size > MOST_POINTS:
+            raise DesignError(
+                f"values has {grid.size:,} numbers (limit {MOST_POINTS:,}), and the criterion is minimised at "
+                "each. Some hundred are enough for a curve."
+            )
         _check_values(grid, parameter)
     with np.errstate(divide="ignore"):
         at = grid / (1.0 - grid) if parameter.kind == "icc" else grid

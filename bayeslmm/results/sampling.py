@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bayeslmm.arguments import MOST_REFITS, choice, flag, labels, seed, shown, whole
+from bayeslmm.arguments import MOST_DRAWS, MOST_REFITS, choice, flag, labels, seed, shown, whole
 from bayeslmm.arguments import generator as generator_of
 from bayeslmm.bayes.collapsed import ChainDiagnostics, Diagnostics, UnreliableWeightsError, sample_collapsed
 from bayeslmm.bayes.default_priors import PriorSpec, resolve_priors
@@ -183,7 +183,7 @@ def _warn_failed(checked: ChainDiagnostics) -> None:
 
 
 def _check(settings: Settings) -> None:
-    draws = whole("draws", settings.draws, error=FitError)
+    draws = whole("draws", settings.draws, most=MOST_DRAWS, error=FitError)
     chains = whole("chains", settings.chains, error=FitError)
     whole("tune", settings.tune, 0, MOST_REFITS, FitError)
     flag("progressbar", settings.progressbar, FitError)

@@ -83,6 +83,7 @@ class ErrorContrasts:
         True
         """
         check_sigma(sigma)
+        sigma = float(sigma)
         factors = factors_from_theta(self.design, theta)
         half = (sparse_Z(self.design) @ block_diagonal(self.design, factors)).T @ self.K
         R = self.design.residual.covariance(NO_PARAMETERS)
