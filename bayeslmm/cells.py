@@ -25,7 +25,7 @@ _SHOWN = 3
 
 
 @dataclass(frozen=True)
-class Columns:
+class CellColumns:
     """How cells become values.
 
     Attributes
@@ -40,7 +40,7 @@ class Columns:
     decimal: str
 
 
-def column(name: str, cells: Sequence[str], how: Columns) -> tuple[Any, list[str]]:
+def column(name: str, cells: Sequence[str], how: CellColumns) -> tuple[Any, list[str]]:
     """Values of a column, and what was taken as what."""
     numbers = _plain_numbers(cells) if how.decimal != "," and not how.missing else None
     if numbers is not None:

@@ -12,7 +12,7 @@ from rich.text import Text
 from bayeslmm.comparison import Comparison, export
 from bayeslmm.design.names import on_terminal
 from bayeslmm.design.readable import frame_columns
-from bayeslmm.design.screen import Column, fill, screen_width, table_lines
+from bayeslmm.design.screen import ScreenColumn, fill, screen_width, table_lines
 from bayeslmm.results.summary import Summary, describe_vanished
 
 
@@ -59,7 +59,7 @@ class FoldedTable:
     """
 
     title: str
-    columns: tuple[Column, ...]
+    columns: tuple[ScreenColumn, ...]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
         labels, *columns = self.columns

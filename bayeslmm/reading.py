@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bayeslmm.cells import Columns, column
+from bayeslmm.cells import CellColumns, column
 from bayeslmm.datasets import list_datasets, load_dataset
 from bayeslmm.errors import DatasetError
 
@@ -220,7 +220,7 @@ def _from_bytes(name: str, content: bytes, options: Options, *, tabs: bool = Fal
     decimal = options.decimal or ("" if sep == "," else "?")
     if decimal not in ("", "?", ".", ","):
         raise DatasetError(f"--decimal {decimal!r} is unknown. Use . or ,")
-    return _table(names, rows, lines, Columns(frozenset(options.na), decimal), notes)
+    return _table(names, rows, lines, CellColumns(frozenset(options.na), decimal), notes)
 
 
 _WANTED = "The first line has to hold the names of the columns, the others one row each."
@@ -391,7 +391,7 @@ def _lines(lines: Sequence[int]) -> str:
 
 
 def _table(
-    names: Sequence[str], rows: Sequence[Sequence[str]], lines: Sequence[int], how: Columns, notes: list[str]
+    names: Sequence[str], rows: Sequence[Sequence[str]], lines: Sequence[int], how: CellColumns, notes: list[str]
 ) -> Reading:
     import pandas as pd
 

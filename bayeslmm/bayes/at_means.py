@@ -27,7 +27,7 @@ from bayeslmm.design.expressions import (
     Name,
     Node,
     Number,
-    Power,
+    Raised,
     Sign,
     Text,
     parse_expression,
@@ -180,7 +180,7 @@ def _of_node(node: Node) -> dict[str, float]:
     match node:
         case Name(name):
             return {name: 1.0}
-        case Power(base, Number(power)):
+        case Raised(base, Number(power)):
             return {name: own * power for name, own in _of_node(base).items()}
         case Chain(first, rest):
             powers = _of_node(first)

@@ -6,14 +6,15 @@ Every density is of a standard deviation s >= 0 in the units of the data (or of 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from scipy.special import gammainccinv, gammaincinv, gammaln, ndtri, stdtrit
 
-from bayeslmm.arguments import level, real, shown
-from bayeslmm.errors import ArgumentError, PriorError
+from bayeslmm.arguments import level, shown
+from bayeslmm.bayes.prior_numbers import check_scale, check_shape, is_finite_number, settle
+from bayeslmm.errors import PriorError
 from bayeslmm.types import FloatArray
 
 LOG_2 = float(np.log(2.0))
@@ -54,24 +55,6 @@ class SdPrior(Protocol):
     def __str__(self) -> str: ...
 
 
-def is_finite_number(value: Any) -> bool:
-    """Whether a value is one finite number; truth values are none."""
-    try:
-        real("value", value)
-    except ArgumentError:
-        return False
-    return True
-
-
-def settle(prior: Any) -> None:
-    """Make the checked fields of a prior Python's numbers: NumPy has no logarithm of large ints and fractions."""
-    for field in fields(prior):
-        value = getattr(prior, field.name)
-        # NumPy's floats are Python's too, but what is computed from them is not.
-        if type(value) is not float and not (type(value) is int and abs(value) < 2**53):
-            object.__setattr__(prior, field.name, float(value))
-
-
 def is_sd_prior(value: Any) -> bool:
     """Whether a value is a prior of one standard deviation; a class of priors is none."""
     try:
@@ -82,40 +65,6 @@ def is_sd_prior(value: Any) -> bool:
         )
     except Exception:
         return False
-
-
-# Shapes of priors: a relative width of 0.1 %.
-MOST_SHAPE = 1e6
-
-
-def check_scale(name: str, value: float) -> None:
-    """Refuse what is not a positive finite number.
-
-    Raises
-    ------
-    PriorError
-    """
-    if not (is_finite_number(value) and value > 0):
-        raise PriorError(
-            f"{name} is {shown(value)}, but it must be a positive finite number (a scale: in the units of the "
-            "response). Give a positive number, e.g. the standard deviation of the response."
-        )
-
-
-def check_shape(name: str, value: float) -> None:
-    """Refuse what is not positive, or is so large that the prior is one number and no distribution.
-
-    Raises
-    ------
-    PriorError
-    """
-    if not (is_finite_number(value) and value > 0):
-        raise PriorError(f"{name} is {shown(value)}, but it must be a positive finite number. Give for example 2.")
-    if value > MOST_SHAPE:
-        raise PriorError(
-            f"{name} is {shown(value)} (limit {MOST_SHAPE:g}): so large a one holds the standard deviation within "
-            "0.1 % of one value. Hold it there with model.fit(fix=...), or give a smaller one."
-        )
 
 
 def power(exponent: float, s: FloatArray) -> FloatArray:

@@ -65,7 +65,7 @@ def term_rms(design: Design, term: RandomTerm) -> FloatArray:
 
 
 @dataclass(frozen=True)
-class Columns:
+class ColumnSizes:
     """Location and scale of columns.
 
     Attributes
@@ -83,11 +83,11 @@ class Columns:
     value: FloatArray
 
 
-def columns(design: Design, X: FloatArray, ddof: int = 0) -> Columns:
+def columns(design: Design, X: FloatArray, ddof: int = 0) -> ColumnSizes:
     """Location and scale over observations of the columns of X, shape (n, k)."""
     mean = observation_mean(design, X)
     n = design.n_observations
     sd = np.sqrt(observation_mean(design, (X - mean) ** 2) * n / (n - ddof))
     constant = sd <= 1e-12 * np.maximum(np.abs(X).max(axis=0), 1e-300)
     value = np.where(constant & (X[0] != 0), X[0], 1.0)
-    return Columns(mean, np.where(constant, 1.0, sd), constant, value)
+    return ColumnSizes(mean, np.where(constant, 1.0, sd), constant, value)

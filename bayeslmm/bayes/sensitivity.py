@@ -19,7 +19,8 @@ from bayeslmm.bayes.at_means import sds_and_correlations
 from bayeslmm.bayes.coordinates import log_beta_constant
 from bayeslmm.bayes.default_priors import PriorSpec, resolve_priors
 from bayeslmm.bayes.log_likelihood import VarianceDraws
-from bayeslmm.bayes.prior_families import is_finite_number, is_sd_prior
+from bayeslmm.bayes.prior_families import is_sd_prior
+from bayeslmm.bayes.prior_numbers import is_finite_number
 from bayeslmm.bayes.priors import Priors, SdPrior
 from bayeslmm.bayes.term_priors import lkj_shapes
 from bayeslmm.design.design import Design

@@ -10,19 +10,8 @@ import numpy as np
 from scipy.special import gammaincinv, gammaln
 
 from bayeslmm.arguments import level, real, shown
-from bayeslmm.bayes.prior_families import (
-    LARGE_SHAPE,
-    LOG_2,
-    Gamma,
-    Power,
-    SdPrior,
-    check_scale,
-    check_shape,
-    is_sd_prior,
-    log_gamma_peak,
-    power,
-    settle,
-)
+from bayeslmm.bayes.prior_families import LARGE_SHAPE, LOG_2, Gamma, Power, SdPrior, is_sd_prior, log_gamma_peak, power
+from bayeslmm.bayes.prior_numbers import check_scale, check_shape, settle
 from bayeslmm.errors import ArgumentError, PriorError
 from bayeslmm.types import FloatArray
 

@@ -19,7 +19,7 @@ from bayeslmm.types import FloatArray
 LOG_LIKELIHOOD = "log likelihood"
 
 
-class Draws(Protocol):
+class QuantityDraws(Protocol):
     """Draws of all parameters in the user's units, laid out as `CollapsedDraws`."""
 
     @property
@@ -62,7 +62,7 @@ def quantity_names(design: Design) -> tuple[str, ...]:
     return (*names, LOG_LIKELIHOOD)
 
 
-def quantity_values(cp: CrossProducts, draws: Draws) -> FloatArray:
+def quantity_values(cp: CrossProducts, draws: QuantityDraws) -> FloatArray:
     """Values of all quantities at every draw, shape (S, Q).
 
     The parameters; where every term is a random intercept, the share of each group in the variance; the last effect of
@@ -84,7 +84,7 @@ def quantity_values(cp: CrossProducts, draws: Draws) -> FloatArray:
     return np.stack([*columns, log_likelihood(cp, draws)], axis=1)
 
 
-def log_likelihood(cp: CrossProducts, draws: Draws) -> FloatArray:
+def log_likelihood(cp: CrossProducts, draws: QuantityDraws) -> FloatArray:
     """Log p(y | beta, sds, correlations, sigma), random effects integrated out; shape (S,)."""
     relative = [sd / draws.sigma[:, None] for sd in draws.sds]
     factors = [t[:, :, None] * square_root(corr) for t, corr in zip(relative, draws.corrs, strict=True)]
@@ -95,7 +95,7 @@ def _is_scalar(design: Design) -> bool:
     return all(term.effects == ("Intercept",) for term in design.terms)
 
 
-def _parameter(p: Parameter, draws: Draws) -> FloatArray:
+def _parameter(p: Parameter, draws: QuantityDraws) -> FloatArray:
     if p.kind == "sigma":
         return draws.sigma
     if p.kind == "fixed":
@@ -105,7 +105,7 @@ def _parameter(p: Parameter, draws: Draws) -> FloatArray:
     return draws.corrs[p.position][:, p.effects[0], p.effects[1]]
 
 
-def _first_level(design: Design, draws: Draws, position: int) -> FloatArray:
+def _first_level(design: Design, draws: QuantityDraws, position: int) -> FloatArray:
     """Last effect of a term at the first level of its factor, shape (S,)."""
     for terms, b in zip(block_terms(design), draws.b, strict=True):
         if position in terms and b is not None:

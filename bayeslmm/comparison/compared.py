@@ -8,7 +8,7 @@ from typing import Literal
 
 from bayeslmm.arguments import MOST_REFITS, seed, whole
 from bayeslmm.bayes.progress import announced
-from bayeslmm.comparison.draws import Bootstrap, draw_bootstrap, replicates
+from bayeslmm.comparison.draws import FitBootstrap, draw_bootstrap, replicates
 from bayeslmm.comparison.naming import different, method_names, prior_name
 from bayeslmm.design.design import Design
 from bayeslmm.equality import by_value
@@ -77,7 +77,7 @@ class Compared:
             return None
         return fit_result(self.design, self.reml.cp, optimum)
 
-    def bootstrap(self, n: int | None = None, random_seed: int = 1) -> Bootstrap:
+    def bootstrap(self, n: int | None = None, random_seed: int = 1) -> FitBootstrap:
         """REML estimates from `n` responses simulated from the REML fit; kept for the next call.
 
         Parameters
@@ -101,5 +101,5 @@ class Compared:
         return self._bootstraps[n, random_seed]
 
     @cached_property
-    def _bootstraps(self) -> dict[tuple[int, int], Bootstrap]:
+    def _bootstraps(self) -> dict[tuple[int, int], FitBootstrap]:
         return {}

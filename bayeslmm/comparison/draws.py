@@ -36,7 +36,7 @@ def replicates(fit: REMLResult) -> int:
 
 
 @dataclass(frozen=True)
-class Bootstrap:
+class FitBootstrap:
     """Estimates from simulated responses.
 
     Attributes
@@ -60,7 +60,7 @@ class Bootstrap:
         )
 
 
-def draw_bootstrap(fit: REMLResult, n: int, rng: np.random.Generator) -> Bootstrap:
+def draw_bootstrap(fit: REMLResult, n: int, rng: np.random.Generator) -> FitBootstrap:
     """Fit the model to `n` responses simulated from its own estimates."""
     optimum = fit.optimum
     beta = fit.fixef().to_numpy()
@@ -69,7 +69,7 @@ def draw_bootstrap(fit: REMLResult, n: int, rng: np.random.Generator) -> Bootstr
     shares = pd.concat([_explained(fit, chunk) for chunk in chunks], ignore_index=True)
     good = np.array([status.ok for chunk in chunks for status in chunk.status])
     kept = [frame[good].reset_index(drop=True) for frame in (estimates, shares)]
-    return Bootstrap(kept[0], kept[1], int((~good).sum()))
+    return FitBootstrap(kept[0], kept[1], int((~good).sum()))
 
 
 def _explained(fit: REMLResult, chunk: Optima) -> pd.DataFrame:

@@ -15,7 +15,6 @@ from bayeslmm.design.contrasts import Treatment
 from bayeslmm.design.expressions import (
     Call,
     Chain,
-    Comparison,
     Constant,
     Items,
     Logic,
@@ -23,14 +22,15 @@ from bayeslmm.design.expressions import (
     Node,
     Not,
     Number,
-    Power,
+    Raised,
+    Relation,
     Sign,
     Text,
     walk,
 )
 from bayeslmm.design.factors import (
+    CodedFactor,
     Column,
-    Factor,
     Omitting,
     Times,
     as_factor,
@@ -75,7 +75,7 @@ class Memory:
     """What functions found out about the rows of the model, by call: means, knots, levels."""
 
     made: dict[Node, Any] = field(default_factory=dict)
-    levels: dict[Node, Factor] = field(default_factory=dict)
+    levels: dict[Node, CodedFactor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -121,12 +121,12 @@ def evaluate(node: Node, scope: Scope) -> Any:
         case Sign(minus, operand):
             value = _numeric(evaluate(operand, scope), "-" if minus else "+")
             return -value if minus else value
-        case Power(base, exponent):
+        case Raised(base, exponent):
             return _arithmetic("**", evaluate(base, scope), evaluate(exponent, scope))
         case Chain(first, rest):
             start = evaluate(first, scope)
             return reduce(lambda value, step: _join(step[0], value, evaluate(step[1], scope)), rest, start)
-        case Comparison():
+        case Relation():
             return _compared(node, scope)
         case Not(operand):
             return np.logical_not(_condition(evaluate(operand, scope), "!"))
@@ -214,7 +214,7 @@ def _condition(value: Any, sign: str) -> Any:
     )
 
 
-def _compared(node: Comparison, scope: Scope) -> Any:
+def _compared(node: Relation, scope: Scope) -> Any:
     """All comparisons of a chain hold."""
     left = evaluate(node.first, scope)
     holds: Any = True
@@ -227,7 +227,7 @@ def _compared(node: Comparison, scope: Scope) -> Any:
 
 
 def _comparison(sign: str, left: Any, right: Any) -> Any:
-    if isinstance(left, Factor) or isinstance(right, Factor):
+    if isinstance(left, CodedFactor) or isinstance(right, CodedFactor):
         return _level_comparison(sign, left, right)
     if isinstance(left, Times) or isinstance(right, Times):
         return _time_comparison(sign, left, right)
@@ -257,9 +257,9 @@ def _time(text: str, *sides: Any) -> Any:
 
 
 def _level_comparison(sign: str, left: Any, right: Any) -> BoolArray:
-    if isinstance(left, Factor) and isinstance(right, Factor):
+    if isinstance(left, CodedFactor) and isinstance(right, CodedFactor):
         return _two_factors(sign, left, right)
-    if isinstance(right, Factor):
+    if isinstance(right, CodedFactor):
         mirrored = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}.get(sign, sign)
         return _level_comparison(mirrored, right, left)
     place = level_position(left, single(right, sign))
@@ -271,7 +271,7 @@ def _level_comparison(sign: str, left: Any, right: Any) -> BoolArray:
     return np.asarray(_COMPARISONS[sign](left.codes, place))
 
 
-def _two_factors(sign: str, left: Factor, right: Factor) -> BoolArray:
+def _two_factors(sign: str, left: CodedFactor, right: CodedFactor) -> BoolArray:
     if sign in ("==", "!="):
         if {level_name(v) for v in left.levels} != {level_name(v) for v in right.levels}:
             raise DesignError(
@@ -289,7 +289,7 @@ def _two_factors(sign: str, left: Factor, right: Factor) -> BoolArray:
 
 def _member(left: Any, right: Any) -> Any:
     values = right if isinstance(right, list) else [single(right, "in")]
-    if isinstance(left, Factor):
+    if isinstance(left, CodedFactor):
         return np.asarray(np.isin(left.codes, [level_position(left, value) for value in values]))
     numbers = [_double(_numeric(value, "in")) for value in values]
     found = np.isin(_numeric(left, "in"), numbers)
@@ -381,7 +381,7 @@ def _own(node: Call, function: Function, arguments: Sequence[Any], keywords: Map
 
 
 def _passed(value: Any) -> Any:
-    if isinstance(value, Factor):
+    if isinstance(value, CodedFactor):
         levels = pd.Index(list(value.levels), tupleize_cols=False)
         return pd.Series(pd.Categorical.from_codes(value.codes, levels, ordered=value.ordered))
     if isinstance(value, Times):
@@ -423,7 +423,7 @@ def _levels_of(
     if name == "relevel":
         return with_reference(factor, named.get("ref"))
     factor = with_levels(factor, named.get("levels"))
-    return Factor(factor.codes, factor.levels, *chosen_coding(name, factor, named))
+    return CodedFactor(factor.codes, factor.levels, *chosen_coding(name, factor, named))
 
 
 # --- what a text asks of its rows ------------------------------------------------------------------------------------
@@ -433,7 +433,7 @@ def kinds_of_calls(node: Node, namespace: Mapping[str, Any]) -> set[str]:
     """Kinds of the functions called, and ``"condition"`` for comparisons; ``"unknown"`` where there is no function."""
     kinds: set[str] = set()
     for part in walk(node):
-        if isinstance(part, Comparison | Logic | Not):
+        if isinstance(part, Relation | Logic | Not):
             kinds.add("condition")
         elif isinstance(part, Call):
             try:

@@ -68,7 +68,7 @@ def _together(parts: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True)
-class _Term:
+class _Change:
     """One term on columns of one length, and the changes of its covariance that its structure allows."""
 
     codes: IntArray
@@ -161,7 +161,7 @@ def _rows(design: Design) -> tuple[FloatArray, FloatArray]:
     return np.where(light, np.sqrt(np.where(light, share, 1.0)), 1.0), np.where(light, 1.0, 1.0 / share)
 
 
-def _on_one_length(design: Design, term: RandomTerm, T: FloatArray | None, scale: FloatArray) -> _Term:
+def _on_one_length(design: Design, term: RandomTerm, T: FloatArray | None, scale: FloatArray) -> _Change:
     grouping, structure = design.groupings[term.group], term.structure
     Z, length = _scaled(term.Z)
     if not structure.plain:
@@ -188,7 +188,7 @@ def _on_one_length(design: Design, term: RandomTerm, T: FloatArray | None, scale
         diagonal = np.arange(structure.size)
         changes, to_user = _pairs(diagonal, diagonal, structure.size), np.eye(structure.size)
         names = tuple(_entry(term, int(i), int(i)) for i in diagonal)
-    return _Term(grouping.codes, grouping.n_levels, Z * scale[:, None], changes, to_user, names)
+    return _Change(grouping.codes, grouping.n_levels, Z * scale[:, None], changes, to_user, names)
 
 
 def _regular(structure: CovarianceStructure) -> FloatArray:
@@ -242,7 +242,7 @@ def _entry(term: RandomTerm, i: int, j: int) -> str:
 
 
 def _inner_products(
-    design: Design, terms: Sequence[_Term], scale: FloatArray, residual: FloatArray, reml: bool
+    design: Design, terms: Sequence[_Change], scale: FloatArray, residual: FloatArray, reml: bool
 ) -> tuple[FloatArray, FloatArray]:
     """``tr(V_a V_b)`` and ``tr(M V_a M V_b)``, each (k, k), the residual last; M sweeps the fixed effects out."""
     count = np.ones(design.n) if design.frequency is None else design.frequency.astype(float)
@@ -284,7 +284,7 @@ def _by_level(codes: IntArray, n_levels: int, left: FloatArray, right: FloatArra
     return out
 
 
-def _pair(s: _Term, t: _Term, B: FloatArray, C: FloatArray, count: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _pair(s: _Change, t: _Change, B: FloatArray, C: FloatArray, count: FloatArray) -> tuple[FloatArray, FloatArray]:
     """``tr(V_a V_b)`` and ``tr(U'V_a V_b U)`` for the changes of two terms, summed over the cells that occur."""
     cells, cell = np.unique(s.codes * t.n_levels + t.codes, return_inverse=True)
     S = _by_level(cell.ravel(), cells.size, count[:, None] * s.Z, t.Z)

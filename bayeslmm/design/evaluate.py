@@ -18,7 +18,7 @@ from bayeslmm.design.coding import Columns, indicator_coded, ordered_terms, prod
 from bayeslmm.design.contrasts import contrast_matrix, contrast_names
 from bayeslmm.design.data import check_no_time, check_usable
 from bayeslmm.design.expressions import Call, Name, Node, parse_expression
-from bayeslmm.design.factors import Factor, Times, as_factor, column_values, recoded
+from bayeslmm.design.factors import CodedFactor, Times, as_factor, column_values, recoded
 from bayeslmm.design.groups import level_name
 from bayeslmm.design.lookup import column_label, distinct
 from bayeslmm.design.size import MOST_COLUMNS, Width, check_columns, check_terms_count
@@ -47,7 +47,7 @@ class _Component:
     """
 
     label: str
-    value: FloatArray | Factor
+    value: FloatArray | CodedFactor
 
 
 class Evaluator:
@@ -196,7 +196,7 @@ class Evaluator:
         given, intercept, nodes = expanded(right)
         terms = ordered_terms(given, list(nodes))
         used = {name: self._component(nodes[name], right) for name in nodes if any(name in term for term in terms)}
-        factors = {name for name, component in used.items() if isinstance(component.value, Factor)}
+        factors = {name for name, component in used.items() if isinstance(component.value, CodedFactor)}
         coding = indicator_coded(terms, factors, intercept)
         if self._trained is None:
             widths = {name: _width(component.value) for name, component in used.items()}
@@ -212,7 +212,7 @@ class Evaluator:
 
     def _single_column(self, text: str) -> FloatArray:
         value = self._value(text)
-        if isinstance(value, Factor | Times | str | list) or value is None:
+        if isinstance(value, CodedFactor | Times | str | list) or value is None:
             raise DesignError(f"{text!r} is not numeric. A response, an offset and weights have to be numbers.")
         if np.asarray(value).dtype == bool:
             raise DesignError(
@@ -266,11 +266,11 @@ class Evaluator:
         value = self._evaluate(node, label)
         if isinstance(value, np.ndarray) and value.dtype == bool:
             value = as_factor(value, node, self._memory.levels)
-        if isinstance(value, Factor):
+        if isinstance(value, CodedFactor):
             if isinstance(node, Name) and node.name in self._contrasts:
-                value = Factor(value.codes, value.levels, value.ordered, self._contrasts[node.name])
+                value = CodedFactor(value.codes, value.levels, value.ordered, self._contrasts[node.name])
                 self.coded.add(node.name)
-            if known is not None and isinstance(known.value, Factor):
+            if known is not None and isinstance(known.value, CodedFactor):
                 value = recoded(value, known.value, label)
             return _Component(label, value)
         if isinstance(value, Times):
@@ -282,7 +282,7 @@ class Evaluator:
         if (node, full) not in self._blocks:
             component = self._components[node]
             value, label = component.value, component.label
-            if isinstance(value, Factor):
+            if isinstance(value, CodedFactor):
                 self._blocks[node, full] = _coded_columns(value, label, full)
             elif value.ndim == 1 or value.shape[1] == 1:
                 self._blocks[node, full] = value.reshape(self.n, 1), (label,)
@@ -313,7 +313,7 @@ def _call(node: Node) -> Call:
     return node
 
 
-def _coded_columns(factor: Factor, label: str, full: bool) -> Columns:
+def _coded_columns(factor: CodedFactor, label: str, full: bool) -> Columns:
     """Columns of a factor, by its contrasts or one per level, and their names."""
     levels = list(factor.levels)
     if full:
@@ -336,9 +336,9 @@ def _one_per_row(value: Any, text: str, n: int) -> FloatArray:
     return np.asarray(value, dtype=float)
 
 
-def _width(value: FloatArray | Factor) -> Width:
+def _width(value: FloatArray | CodedFactor) -> Width:
     """How many columns a component will have that is evaluated, but not yet coded."""
-    if not isinstance(value, Factor):
+    if not isinstance(value, CodedFactor):
         columns = math.prod(value.shape[1:])
         return Width(columns, columns, False)
     full, coding = len(value.levels), value.coding
@@ -370,10 +370,10 @@ def _is_categorical(series: pd.Series) -> bool:
     return boolean or not pd.api.types.is_numeric_dtype(series.dtype)
 
 
-def _column_factor(series: pd.Series) -> Factor:
+def _column_factor(series: pd.Series) -> CodedFactor:
     value = column_values(series)
     if isinstance(value, np.ndarray):
-        return Factor(value.astype(np.int64), tuple(np.unique(value).tolist()))
+        return CodedFactor(value.astype(np.int64), tuple(np.unique(value).tolist()))
     if isinstance(value, Times):
         raise DesignError("Dates and durations have no contrasts. Convert the column to a factor first.")
     return value

@@ -12,7 +12,7 @@ from bayeslmm.errors import FormulaError
 # Brackets, signs and powers within each other; Python's own stack ends at some hundreds.
 _DEEPEST = 60
 
-type Node = Number | Text | Constant | Name | Items | Sign | Not | Power | Chain | Comparison | Logic | Call
+type Node = Number | Text | Constant | Name | Items | Sign | Not | Raised | Chain | Relation | Logic | Call
 
 CONSTANTS: dict[str, bool | None] = {
     "True": True,
@@ -75,7 +75,7 @@ class Not:
 
 
 @dataclass(frozen=True)
-class Power:
+class Raised:
     """A power; its exponent may carry signs, and be a power itself."""
 
     base: Node
@@ -91,7 +91,7 @@ class Chain:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Relation:
     """Comparisons side by side, all of which have to hold: ``a < b <= c``."""
 
     first: Node
@@ -203,7 +203,7 @@ class _Reader:
             return first
         if rank in (_OR, _AND):
             return Logic(rest[0][0], (first, *(node for _, node in rest)))
-        return Comparison(first, tuple(rest)) if rank == _COMPARE else Chain(first, tuple(rest))
+        return Relation(first, tuple(rest)) if rank == _COMPARE else Chain(first, tuple(rest))
 
     def _negation(self) -> Node:
         if self._next() in ("!", "not"):
@@ -219,7 +219,7 @@ class _Reader:
         base = self._atom()
         if self._next() not in ("**", "^"):
             return base
-        return self._deeper(lambda: Power(base, self._signed()), skip=1)
+        return self._deeper(lambda: Raised(base, self._signed()), skip=1)
 
     def _atom(self) -> Node:
         if self.i >= len(self.tokens):
@@ -358,9 +358,9 @@ def _children(node: Node) -> tuple[Node, ...]:
             return items
         case Sign(_, operand) | Not(operand):
             return (operand,)
-        case Power(base, exponent):
+        case Raised(base, exponent):
             return base, exponent
-        case Chain(first, rest) | Comparison(first, rest):
+        case Chain(first, rest) | Relation(first, rest):
             return first, *(operand for _, operand in rest)
         case Logic(_, operands):
             return operands

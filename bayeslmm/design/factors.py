@@ -20,7 +20,7 @@ _SHOWN = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Factor:
+class CodedFactor:
     """Values that are levels.
 
     Attributes
@@ -53,7 +53,7 @@ class Times:
     series: pd.Series
 
 
-type Column = FloatArray | BoolArray | Factor | Times
+type Column = FloatArray | BoolArray | CodedFactor | Times
 
 
 @dataclass(frozen=True)
@@ -81,19 +81,19 @@ def column_values(series: pd.Series, keep_levels: bool = False) -> Column:
     return _categories(pd.Categorical(series, categories=pd.Index(levels, tupleize_cols=False)))
 
 
-def _categories(values: Any) -> Factor:
+def _categories(values: Any) -> CodedFactor:
     codes: IntArray = np.asarray(values.codes, dtype=np.int64)
-    return Factor(codes, tuple(values.categories.tolist()), bool(values.ordered))
+    return CodedFactor(codes, tuple(values.categories.tolist()), bool(values.ordered))
 
 
-def as_factor(value: Any, node: Node, known_levels: dict[Node, Factor]) -> Factor:
+def as_factor(value: Any, node: Node, known_levels: dict[Node, CodedFactor]) -> CodedFactor:
     """Levels of any column; on other rows those of the first evaluation, which `known_levels` keeps by node."""
     if isinstance(value, Times):
         value = _categories(pd.Categorical(value.series))
     if isinstance(value, np.ndarray) and value.ndim == 1:
         levels, codes = np.unique(value, return_inverse=True)
-        value = Factor(codes.astype(np.int64), tuple(_whole_levels(levels)))
-    if not isinstance(value, Factor):
+        value = CodedFactor(codes.astype(np.int64), tuple(_whole_levels(levels)))
+    if not isinstance(value, CodedFactor):
         raise DesignError(f"A factor needs a column, one value per row, not {described(value)}.")
     if value.codes.min(initial=0) < 0:
         raise DesignError(f"{_text(node)} has {int((value.codes < 0).sum())} value(s) that are no level.")
@@ -112,7 +112,7 @@ def _text(node: Node | str) -> str:
     return node if isinstance(node, str) else (node.text if isinstance(node, Call) else "A factor")
 
 
-def recoded(value: Factor, known: Factor, node: Node | str) -> Factor:
+def recoded(value: CodedFactor, known: CodedFactor, node: Node | str) -> CodedFactor:
     """Values as levels known from other rows."""
     position = {level_name(level): place for place, level in enumerate(known.levels)}
     unknown = [name for name in map(level_name, value.levels) if name not in position]
@@ -125,10 +125,10 @@ def recoded(value: Factor, known: Factor, node: Node | str) -> Factor:
             f"levels: {level_names(known)}."
         )
     place = np.array([position.get(level_name(level), 0) for level in value.levels], dtype=np.int64)
-    return Factor(place[value.codes], known.levels, known.ordered, known.contrasts)
+    return CodedFactor(place[value.codes], known.levels, known.ordered, known.contrasts)
 
 
-def with_levels(factor: Factor, levels: Any) -> Factor:
+def with_levels(factor: CodedFactor, levels: Any) -> CodedFactor:
     """The factor with levels in a given order, all of those that occur."""
     if levels is None:
         return factor
@@ -142,10 +142,10 @@ def with_levels(factor: Factor, levels: Any) -> Factor:
             "no level. Name all levels, or drop the rows beforehand."
         )
     occurring = [level for level in levels if level_name(level) in {level_name(v) for v in factor.levels}]
-    return recoded(factor, Factor(factor.codes, tuple(occurring), factor.ordered, factor.contrasts), "levels")
+    return recoded(factor, CodedFactor(factor.codes, tuple(occurring), factor.ordered, factor.contrasts), "levels")
 
 
-def with_reference(factor: Factor, level: Any) -> Factor:
+def with_reference(factor: CodedFactor, level: Any) -> CodedFactor:
     """The factor with another first level."""
     if factor.ordered:
         raise DesignError(
@@ -157,10 +157,10 @@ def with_reference(factor: Factor, level: Any) -> Factor:
     place = level_position(factor, level)
     order = [place, *(i for i in range(len(factor.levels)) if i != place)]
     levels = tuple(factor.levels[i] for i in order)
-    return Factor(np.argsort(order)[factor.codes].astype(np.int64), levels, factor.ordered, factor.contrasts)
+    return CodedFactor(np.argsort(order)[factor.codes].astype(np.int64), levels, factor.ordered, factor.contrasts)
 
 
-def level_position(factor: Factor, value: Any) -> int:
+def level_position(factor: CodedFactor, value: Any) -> int:
     """Position of a level by its value or its name."""
     for place, level in enumerate(factor.levels):
         if (isinstance(value, str) and level_name(level) == value) or level_name(level) == level_name(value):
@@ -171,7 +171,7 @@ def level_position(factor: Factor, value: Any) -> int:
     )
 
 
-def level_names(factor: Factor) -> str:
+def level_names(factor: CodedFactor) -> str:
     """The first levels in words."""
     names = [repr(level_name(level)) for level in factor.levels[:_SHOWN]]
     return ", ".join(names) + (", ..." if len(factor.levels) > _SHOWN else "")
@@ -179,7 +179,7 @@ def level_names(factor: Factor) -> str:
 
 def described(value: Any) -> str:
     """A value in words, for messages."""
-    if isinstance(value, Factor):
+    if isinstance(value, CodedFactor):
         shown = ", ".join(repr(level_name(level)) for level in value.levels[:3])
         return f"a factor (levels {shown}{', ...' if len(value.levels) > 3 else ''})"
     if isinstance(value, Times):
@@ -193,7 +193,7 @@ def described(value: Any) -> str:
     return "text" if isinstance(value, str) else f"{value!r}"
 
 
-def chosen_coding(name: str, factor: Factor, named: Mapping[str, Any]) -> tuple[bool, Contrasts | None]:
+def chosen_coding(name: str, factor: CodedFactor, named: Mapping[str, Any]) -> tuple[bool, Contrasts | None]:
     """Whether a factor is ordered, and its contrasts, by the function that makes it."""
     if name in ("ordered", "as.ordered"):
         return True, "poly"
@@ -205,7 +205,7 @@ def chosen_coding(name: str, factor: Factor, named: Mapping[str, Any]) -> tuple[
     return factor.ordered, _contrasts(contrast, factor)
 
 
-def _contrasts(given: Any, factor: Factor) -> Contrasts | None:
+def _contrasts(given: Any, factor: CodedFactor) -> Contrasts | None:
     """Contrasts as ``C()`` takes them: a name of ours, formulae's or R's, a call, a matrix row by row."""
     if given is None:
         return factor.contrasts
@@ -222,7 +222,7 @@ def _refuse_contrasts(given: Any) -> Contrasts:
     raise DesignError(f"C() takes the name of a coding, e.g. C(f, Sum) or C(f, Treatment('b')), not {given!r}.")
 
 
-def _omitting(factor: Factor, level: Any) -> Contrasts:
+def _omitting(factor: CodedFactor, level: Any) -> Contrasts:
     """Sum contrasts without a column of the level given, by default the last one."""
     names = [level_name(value) for value in factor.levels]
     place = len(names) - 1 if level is None else level_position(factor, level)
@@ -234,6 +234,6 @@ def _omitting(factor: Factor, level: Any) -> Contrasts:
 
 def single(value: Any, what: str) -> Any:
     """A single value, or an error that says what it is instead."""
-    if isinstance(value, np.ndarray | Factor | Times | list) or callable(value):
+    if isinstance(value, np.ndarray | CodedFactor | Times | list) or callable(value):
         raise DesignError(f"{what} takes single values, numbers or text, not {described(value)}.")
     return value.item() if isinstance(value, np.generic) else value

@@ -31,7 +31,7 @@ _ROMAN = re.compile(r"[IVX]+")
 
 
 @dataclass(frozen=True)
-class Table:
+class ImplicitTable:
     """Two factors, outer and inner, on the same rows.
 
     Attributes
@@ -59,7 +59,7 @@ class Table:
         return bool(np.count_nonzero(self.counts) >= _FULL * self.counts.size)
 
 
-def table_of(outer: IntArray, inner: IntArray, labels: Sequence[str]) -> Table | None:
+def table_of(outer: IntArray, inner: IntArray, labels: Sequence[str]) -> ImplicitTable | None:
     """Cells of two factors; None if either is too large to be looked at, has one level, or nests the other."""
     a, b = int(outer.max(initial=-1)) + 1, len(labels)
     if not (1 < a <= MOST_LEVELS and 1 < b <= MOST_LEVELS):
@@ -68,15 +68,15 @@ def table_of(outer: IntArray, inner: IntArray, labels: Sequence[str]) -> Table |
     cells = int(np.count_nonzero(counts))
     if cells in (a, b):
         return None
-    return Table(outer, inner, tuple(labels), counts)
+    return ImplicitTable(outer, inner, tuple(labels), counts)
 
 
-def could_be_nested(table: Table) -> bool:
+def could_be_nested(table: ImplicitTable) -> bool:
     """Whether the table of labels alone leaves both readings open."""
     return table.repeats and _count_order(table.labels) is not None and (table.full or _counts_up(table))
 
 
-def likely_nested(table: Table, y: FloatArray) -> bool:
+def likely_nested(table: ImplicitTable, y: FloatArray) -> bool:
     """Whether the labels start again in every level of the outer factor, by the table or by the response.
 
     Parameters
@@ -103,7 +103,7 @@ def likely_nested(table: Table, y: FloatArray) -> bool:
     return by_chance_cells < _CELLS and by_chance_labels > _LABELS
 
 
-def _counts_up(table: Table) -> bool:
+def _counts_up(table: ImplicitTable) -> bool:
     """Whether every outer level has the first few labels of a count, and not all have equally many."""
     order = _count_order(table.labels)
     if order is None:
@@ -137,7 +137,7 @@ def _roman(text: str) -> int:
     return sum(-v if v < max(values[i:]) else v for i, v in enumerate(values))
 
 
-def _tests(table: Table, y: FloatArray) -> tuple[float, float]:
+def _tests(table: ImplicitTable, y: FloatArray) -> tuple[float, float]:
     """Probabilities, by chance alone, of cells that differ as these, and of labels that do so beyond the cells."""
     a, b = table.counts.shape
     cell = table.outer * b + table.inner

@@ -198,7 +198,7 @@ def _nesting_notes(design: Design, formula: Formula, columns: Mapping[str, pd.Se
             return
 
 
-def nesting(outer: str, inner: str, table: implicit.Table, *, minor: bool) -> Note:
+def nesting(outer: str, inner: str, table: implicit.ImplicitTable, *, minor: bool) -> Note:
     """The note on labels that may start again in every level of another factor."""
     labels = listed(table.labels, 3)
     if minor:
@@ -222,7 +222,7 @@ def nesting(outer: str, inner: str, table: implicit.Table, *, minor: bool) -> No
     )
 
 
-def crossings(formula: Formula, columns: Mapping[str, pd.Series]) -> Iterator[tuple[str, str, implicit.Table]]:
+def crossings(formula: Formula, columns: Mapping[str, pd.Series]) -> Iterator[tuple[str, str, implicit.ImplicitTable]]:
     """Pairs of an outer factor and a grouping factor with intercepts that no term combines, and their tables."""
     combined = [set(bar.factors) for bar in formula.bars if len(bar.factors) > 1]
     inner = [bar.factors[0] for bar in formula.bars if len(bar.factors) == 1 and bar.left == "1"]

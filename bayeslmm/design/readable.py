@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from bayeslmm.design.names import on_terminal
-from bayeslmm.design.screen import Column, cell_text, cells, screen_width, table_lines, wrap
+from bayeslmm.design.screen import ScreenColumn, cell_text, cells, screen_width, table_lines, wrap
 
 _NUMBER = re.compile(r"[<>]? ?[-+]?(\d+\.?\d*(e[-+]?\d+)?|inf)|NaN|\[[^\[\]]*\]")
 
@@ -194,27 +194,29 @@ def table_text(
 
 def frame_columns(
     frame: pd.DataFrame, groups: Mapping[str, Sequence[str]] | None = None, index_names: bool = True
-) -> tuple[list[Column], list[Column]]:
+) -> tuple[list[ScreenColumn], list[ScreenColumn]]:
     """Columns of labels and of cells of a data frame; see `table_text`."""
     named = {str(column): heading for heading, columns in (groups or {}).items() for column in columns}
     columns = [_column(name, frame.iloc[:, j], named) for j, name in enumerate(frame.columns)]
     return _labels(frame.index, index_names), columns
 
 
-def _column(name: object, values: pd.Series, groups: Mapping[str, str]) -> Column:
+def _column(name: object, values: pd.Series, groups: Mapping[str, str]) -> ScreenColumn:
     texts = tuple(cell_text(value) for value in values.tolist())
     words = not all(text == "" or _NUMBER.fullmatch(text) for text in texts)
-    return Column(_heading(name), texts, words, groups.get(str(name), ""))
+    return ScreenColumn(_heading(name), texts, words, groups.get(str(name), ""))
 
 
 def _heading(name: object) -> str:
     return cell_text(" ".join(map(str, name)) if isinstance(name, tuple) else name)
 
 
-def _labels(index: pd.Index, names: bool) -> list[Column]:
+def _labels(index: pd.Index, names: bool) -> list[ScreenColumn]:
     levels = [index.get_level_values(k) for k in range(index.nlevels)]
     return [
-        Column(_heading(level.name) if names and level.name is not None else "", tuple(map(_label, level.tolist())))
+        ScreenColumn(
+            _heading(level.name) if names and level.name is not None else "", tuple(map(_label, level.tolist()))
+        )
         for level in levels
     ]
 

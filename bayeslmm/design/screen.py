@@ -144,7 +144,7 @@ def fill(text: str, width: int | None = None, indent: str = "") -> str:
 
 
 @dataclass(frozen=True)
-class Column:
+class ScreenColumn:
     """One column of a table.
 
     Attributes
@@ -177,15 +177,15 @@ class Column:
 
 
 @dataclass(frozen=True)
-class _Block:
+class _ScreenBlock:
     """Columns that stand side by side, with their widths."""
 
-    columns: tuple[Column, ...]
+    columns: tuple[ScreenColumn, ...]
     widths: tuple[int, ...]
     group: str = ""
 
 
-def table_lines(labels: Sequence[Column], columns: Sequence[Column], width: int) -> list[str]:
+def table_lines(labels: Sequence[ScreenColumn], columns: Sequence[ScreenColumn], width: int) -> list[str]:
     r"""Lines of a table, folded into blocks of columns where it is wider than the screen, the labels repeated.
 
     Parameters
@@ -197,32 +197,32 @@ def table_lines(labels: Sequence[Column], columns: Sequence[Column], width: int)
 
     Examples
     --------
-    >>> rows = Column("", ("x", "y"))
-    >>> print("\n".join(table_lines([rows], [Column("a", ("1.5", "2")), Column("b", ("-1e-12", "3"))], 20)))
+    >>> rows = ScreenColumn("", ("x", "y"))
+    >>> print("\n".join(table_lines([rows], [ScreenColumn("a", ("1.5", "2")), ScreenColumn("b", ("-1e-12", "3"))], 20)))
          a       b
     x  1.5  -1e-12
     y    2       3
     """
-    names = Column("", tuple(_joined(labels, sparse=True)))
+    names = ScreenColumn("", tuple(_joined(labels, sparse=True)))
     beside = names.natural + len(_GAP) if labels else 0
     total = beside + sum(column.natural for column in columns) + len(_GAP) * (len(columns) - 1)
     if total <= width or not columns:
         widths = tuple(column.natural for column in columns)
-        return _block_lines(names, _Block(tuple(columns), widths), beside, everything=True)
+        return _block_lines(names, _ScreenBlock(tuple(columns), widths), beside, everything=True)
     if sum(column.natural for column in columns if column.words) >= _RECORDS * width:
         return _record_lines(names, columns, width)
     # A heading that leaves no room for others stands above a block of its own.
     columns = [replace(c, heading="", group=c.heading) if cells(c.heading) > _MOST * width else c for c in columns]
     most = min(int(_MOST * width), width - len(_GAP) - max(column.least for column in columns))
     if names.natural > most:
-        names = Column("", tuple(_joined(labels, sparse=False)))
+        names = ScreenColumn("", tuple(_joined(labels, sparse=False)))
         beside = max((cells(name) for name in names.cells if cells(name) <= most), default=0) + len(_GAP)
     blocks = [block for group in _grouped(columns) for block in _folded(group, width - beside)]
     parts = [_block_lines(names, block, beside, everything=block is blocks[0]) for block in blocks]
     return [line for k, part in enumerate(parts) for line in (["", *part] if k else part)]
 
 
-def _joined(labels: Sequence[Column], sparse: bool) -> list[str]:
+def _joined(labels: Sequence[ScreenColumn], sparse: bool) -> list[str]:
     """Label columns as one, the headings first.
 
     Sparse ones stand in columns, and what repeats the row above is left out, except in the last.
@@ -248,8 +248,8 @@ def _padded(text: str, width: int, right: bool = False) -> str:
     return space + text if right else text + space
 
 
-def _grouped(columns: Sequence[Column]) -> list[list[Column]]:
-    groups: list[list[Column]] = []
+def _grouped(columns: Sequence[ScreenColumn]) -> list[list[ScreenColumn]]:
+    groups: list[list[ScreenColumn]] = []
     for column in columns:
         if not groups or groups[-1][0].group != column.group:
             groups.append([])
@@ -257,24 +257,24 @@ def _grouped(columns: Sequence[Column]) -> list[list[Column]]:
     return groups
 
 
-def _folded(columns: Sequence[Column], room: int) -> list[_Block]:
+def _folded(columns: Sequence[ScreenColumn], room: int) -> list[_ScreenBlock]:
     """Blocks of columns that fit, filled one after the other."""
-    blocks, chosen, widths = list[_Block](), list[Column](), list[int]()
+    blocks, chosen, widths = list[_ScreenBlock](), list[ScreenColumn](), list[int]()
     for k, column in enumerate(columns):
         left = room - sum(widths) - len(_GAP) * len(widths)
         own = _width(column, left)
         if chosen and own + _partner(columns[k:], room) > left:
-            blocks.append(_Block(tuple(chosen), tuple(widths), column.group))
+            blocks.append(_ScreenBlock(tuple(chosen), tuple(widths), column.group))
             chosen, widths, left = [], [], room
             own = _width(column, room)
         # Words in a block of their own are wrapped even where one of them is too long for it.
         own = min(own, room) if column.words and left == room else own
         chosen.append(column)
         widths.append(own)
-    return [*blocks, _Block(tuple(chosen), tuple(widths), columns[0].group)]
+    return [*blocks, _ScreenBlock(tuple(chosen), tuple(widths), columns[0].group)]
 
 
-def _partner(columns: Sequence[Column], room: int) -> int:
+def _partner(columns: Sequence[ScreenColumn], room: int) -> int:
     """Columns of the screen that the upper end of an interval takes beside its lower end, if both fit."""
     if len(columns) < 2 or "low" not in columns[0].heading:
         return 0
@@ -283,12 +283,12 @@ def _partner(columns: Sequence[Column], room: int) -> int:
     return len(_GAP) + high.natural if high.heading == low.heading.replace("low", "high") and both <= room else 0
 
 
-def _width(column: Column, left: int) -> int:
+def _width(column: ScreenColumn, left: int) -> int:
     """Width of a column where so much is left: less than all of it if its words can be wrapped."""
     return left if column.words and column.natural > left >= max(column.least, _ROOM) else column.natural
 
 
-def _block_lines(names: Column, block: _Block, beside: int, everything: bool) -> list[str]:
+def _block_lines(names: ScreenColumn, block: _ScreenBlock, beside: int, everything: bool) -> list[str]:
     """Lines of a block; rows in which it has nothing are left out unless everything is to be there."""
     heads = [_padded(c.heading, w, not c.words) for c, w in zip(block.columns, block.widths, strict=True)]
     lines = [block.group] if block.group else []
@@ -310,7 +310,7 @@ def _labelled(label: str, beside: int, lines: Sequence[str]) -> list[str]:
     return [first, *(" " * beside + line for line in lines[1:])]
 
 
-def _row_lines(row: Sequence[str], block: _Block) -> list[str]:
+def _row_lines(row: Sequence[str], block: _ScreenBlock) -> list[str]:
     texts = [
         wrap(text, width) if column.words and cells(text) > width else [text]
         for text, column, width in zip(row, block.columns, block.widths, strict=True)
@@ -325,7 +325,7 @@ def _row_lines(row: Sequence[str], block: _Block) -> list[str]:
     return lines
 
 
-def _record_lines(names: Column, columns: Sequence[Column], width: int) -> list[str]:
+def _record_lines(names: ScreenColumn, columns: Sequence[ScreenColumn], width: int) -> list[str]:
     """Every row as a paragraph: its label, then a line or more for each column."""
     heads = max(cells(column.heading) for column in columns)
     beside = len(_GAP) + heads + len(_GAP)

@@ -35,7 +35,7 @@ _NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES
 
 
 @dataclass(frozen=True)
-class Target:
+class Destination:
     """A place that can be written to.
 
     Attributes
@@ -72,7 +72,7 @@ def as_path(path: FilePath) -> Path:
     return Path(path)
 
 
-def destination(path: FilePath, *, overwrite: bool = False, store: Sequence[str] = ()) -> Target:
+def destination(path: FilePath, *, overwrite: bool = False, store: Sequence[str] = ()) -> Destination:
     """Look at a place before anything is written there.
 
     Parameters
@@ -105,7 +105,7 @@ def destination(path: FilePath, *, overwrite: bool = False, store: Sequence[str]
             _check_found(given, place, found, overwrite, store)
         if not os.access(place.parent, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    return Target(given, place, overwrite, store, found)
+    return Destination(given, place, overwrite, store, found)
 
 
 def _resolved(given: Path) -> Path:
@@ -157,7 +157,7 @@ def _there_already(given: Path) -> StorageError:
 
 
 @contextmanager
-def replacing(target: Target) -> Iterator[Path]:
+def replacing(target: Destination) -> Iterator[Path]:
     """Where to write what is to stand at the target; it is moved there when the block has ended without an error.
 
     Parameters
@@ -296,7 +296,7 @@ def reserve(part: Path, size: int) -> None:
         part.unlink(missing_ok=True)
 
 
-def _place_file(part: Path, target: Target) -> None:
+def _place_file(part: Path, target: Destination) -> None:
     if target.overwrite:
         os.replace(part, target.place)
         return
@@ -312,7 +312,7 @@ def _place_file(part: Path, target: Target) -> None:
         os.rename(part, target.place)
 
 
-def _place_store(part: Path, target: Target) -> None:
+def _place_store(part: Path, target: Destination) -> None:
     """At every moment the old store or the new one is there, but for systems that cannot exchange two names."""
     for _ in range(_TRIES):
         if _moved(part, target.place):

@@ -153,7 +153,7 @@ def _no_effects(cp: CrossProducts, reml: bool) -> FloatArray:
 
 
 @dataclass(frozen=True)
-class Bootstrap:
+class NullBootstrap:
     """Statistics of responses simulated under a null hypothesis.
 
     Attributes
@@ -189,7 +189,7 @@ def bootstrap(
     report: Callable[[int, int], None] | None = None,
     budget: float = np.inf,
     least: int = 1,
-) -> Bootstrap:
+) -> NullBootstrap:
     """Parametric bootstrap of the likelihood ratio under the null hypothesis.
 
     The statistic depends neither on beta nor on the scale of y, so that only the fitted relative covariances of the
@@ -242,7 +242,7 @@ def bootstrap(
     T, ok = np.concatenate(parts), np.concatenate(valid)
     if not ok.any():
         raise FitError(f"None of {done} refits of simulated responses succeeded. Simplify the model.")
-    return Bootstrap(T[ok], int((~ok).sum()))
+    return NullBootstrap(T[ok], int((~ok).sum()))
 
 
 def _responses(model: NullModel, count: int, rng: np.random.Generator) -> FloatArray:

@@ -16,7 +16,7 @@ from scipy.special import ndtri
 
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.profile_coordinates import Axis, ProfileTarget, axis, from_value, to_value
-from bayeslmm.inference.profile_criterion import Criterion, reference
+from bayeslmm.inference.profile_criterion import ProfiledCriterion, reference
 from bayeslmm.inference.profile_search import Start, minima, minimise_others, search_ends, without_an_effect
 from bayeslmm.likelihood import CrossProducts, cross_products
 from bayeslmm.likelihood import parameters as par
@@ -34,7 +34,7 @@ _TOGETHER = 4096
 _SAME_RISE = 1e-3
 
 
-def _values(criterion: Criterion, start: Start, t: FloatArray, beta: FloatArray) -> FloatArray:
+def _values(criterion: ProfiledCriterion, start: Start, t: FloatArray, beta: FloatArray) -> FloatArray:
     """Values of the parameters in the user's units from their coordinates (S,)."""
     t, out = t.copy(), np.empty(t.size)
     for i, a in enumerate(criterion.axes):
@@ -106,7 +106,7 @@ def profile_ends(
     return low, high
 
 
-def _out_of_reach(criterion: Criterion, start: Start, ends: FloatArray, level: float) -> BoolArray:
+def _out_of_reach(criterion: ProfiledCriterion, start: Start, ends: FloatArray, level: float) -> BoolArray:
     """Ends (A,) at which a correlation that is no coordinate by itself has met the edge of what is possible.
 
     There another correlation matrix may be better that is singular, which its coordinates do not reach.
@@ -125,10 +125,10 @@ def _out_of_reach(criterion: Criterion, start: Start, ends: FloatArray, level: f
     return found
 
 
-def _criterion(cp: CrossProducts, optimum: Optimum, targets: Sequence[ProfileTarget]) -> Criterion:
+def _criterion(cp: CrossProducts, optimum: Optimum, targets: Sequence[ProfileTarget]) -> ProfiledCriterion:
     base = reference(cp, optimum.factors, np.array([optimum.sigma]))
     axes = tuple(axis(cp, optimum.fixed, target) for target in targets)
-    return Criterion(cp, optimum.reml, optimum.fixed, base, axes)
+    return ProfiledCriterion(cp, optimum.reml, optimum.fixed, base, axes)
 
 
 def expand_at_estimate(
@@ -202,7 +202,7 @@ def profile_ends_many(
 
 def criteria_many(
     cp: CrossProducts, Y: FloatArray, optima: Optima, target: ProfileTarget, reml: bool
-) -> Iterator[tuple[IntArray, Criterion]]:
+) -> Iterator[tuple[IntArray, ProfiledCriterion]]:
     """Responses that leave a residual, some at a time, with their criteria in coordinates that start with a target."""
     usable = np.flatnonzero(optima.sigma > 0)
     together = takes_responses(cp)
@@ -213,7 +213,7 @@ def criteria_many(
         own = cp if together else cross_products(replace(cp.design, y=Y[:, rows[0]]))
         replicates = reduce_responses(cp, Y[:, rows]).replicates if together else None
         base = reference(own, par.block_factors(own, terms), optima.sigma[rows], replicates)
-        yield rows, Criterion(own, reml, (), base, (axis(own, (), target),))
+        yield rows, ProfiledCriterion(own, reml, (), base, (axis(own, (), target),))
 
 
 class Profile:

@@ -19,7 +19,7 @@ from bayeslmm.types import FloatArray, IntArray
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldCoefficient:
     """Which coefficient is held where.
 
     Attributes
@@ -61,7 +61,7 @@ class Change:
 def hold_coefficient(
     cp: CrossProducts,
     reml: bool,
-    held: Held,
+    held: HeldCoefficient,
     factors: Sequence[FloatArray],
     factor: Factor,
     first: Derivatives,

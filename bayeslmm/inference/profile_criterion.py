@@ -17,7 +17,7 @@ from functools import cached_property
 import numpy as np
 
 from bayeslmm.inference import profile_coordinates as coords
-from bayeslmm.inference.profile_coefficient import Held, hold_coefficient
+from bayeslmm.inference.profile_coefficient import HeldCoefficient, hold_coefficient
 from bayeslmm.inference.profile_coordinates import Axis, Piece
 from bayeslmm.inference.profile_curves import Curves, Terms, curves
 from bayeslmm.likelihood import CrossProducts, derivatives, evaluate
@@ -70,7 +70,7 @@ def reference(
 
 
 @dataclass(frozen=True)
-class Criterion:
+class ProfiledCriterion:
     """The criterion in coordinates that start with a target.
 
     Attributes
@@ -247,14 +247,14 @@ class Criterion:
         H[:, k, :k] = H[:, :k, k] = down
         return terms.nu * (LOG_2PI + 2.0 * np.log(sigma)) + terms.logs + terms.weight * terms.r2, gradient
 
-    def _held(self, full: FloatArray, target: IntArray, response: IntArray) -> Held:
+    def _held(self, full: FloatArray, target: IntArray, response: IntArray) -> HeldCoefficient:
         """Points whose target is a coefficient."""
         rows = np.flatnonzero(np.array([a.target.kind == "fixed" for a in self.axes])[target])
         functional = np.array([self.axes[t].functional for t in target[rows]]).reshape(rows.size, self.cp.p)
         base = response[rows]
         unit = self.base.unit(functional, base)
         value = full[rows, -1] * unit + (functional * self.base.solution[base]).sum(1)
-        return Held(rows, functional, value, unit)
+        return HeldCoefficient(rows, functional, value, unit)
 
 
 def _chain(a: Axis, x: FloatArray, scale: int, g: FloatArray, H: FloatArray) -> tuple[FloatArray, FloatArray]:

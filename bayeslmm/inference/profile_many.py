@@ -46,7 +46,7 @@ class Ends:
 
 
 @dataclass
-class _State:
+class _Ends:
     """Of all searches; o is the distance of the target from the estimate, outwards. Updated in place."""
 
     x: FloatArray
@@ -126,7 +126,7 @@ def find_ends(search: Search) -> Ends:
     everyone = np.arange(K)
     value, gradient, hessian = search.function(search.start, everyone)
     at_end = search.room <= 1e-13
-    state = _State(
+    state = _Ends(
         search.start.copy(),
         value,
         gradient,
@@ -162,7 +162,7 @@ class _Local:
     bend: FloatArray
 
 
-def _model(search: Search, state: _State, which: IntArray) -> _Local:
+def _model(search: Search, state: _Ends, which: IntArray) -> _Local:
     """Newton step of the other coordinates, how they follow the target, and the profile to second order."""
     H, g = state.hessian[which], state.gradient[which]
     curvature, vectors = np.linalg.eigh(H[:, 1:, 1:])
@@ -190,7 +190,7 @@ def _model(search: Search, state: _State, which: IntArray) -> _Local:
     )
 
 
-def _advance(search: Search, state: _State, which: IntArray) -> None:
+def _advance(search: Search, state: _Ends, which: IntArray) -> None:
     local = _model(search, state, which)
     settled = ~local.saddle & (local.fall < _SETTLED)
     out = search.distance(state.x[which], which)
@@ -217,7 +217,7 @@ def _advance(search: Search, state: _State, which: IntArray) -> None:
         _try(search, state, which[go], full[go], settled[go], local.fall[go], capped[go])
 
 
-def _narrow(search: Search, state: _State, which: IntArray, local: _Local, settled: BoolArray, out: FloatArray) -> None:
+def _narrow(search: Search, state: _Ends, which: IntArray, local: _Local, settled: BoolArray, out: FloatArray) -> None:
     """Brackets from points that are close enough to the profile to tell on which side of the end they are."""
     clear = settled & (np.abs(local.rise - search.cut) > 10.0 * local.fall + 1e-7)
     inner, outer = clear & (local.rise < search.cut), clear & (local.rise > search.cut)
@@ -225,7 +225,7 @@ def _narrow(search: Search, state: _State, which: IntArray, local: _Local, settl
     state.high[which[outer]], state.rise_high[which[outer]] = out[outer], local.rise[outer]
 
 
-def _outward(search: Search, state: _State, which: IntArray, local: _Local, out: FloatArray) -> FloatArray:
+def _outward(search: Search, state: _Ends, which: IntArray, local: _Local, out: FloatArray) -> FloatArray:
     """Step of the target to the end, by Newton's method for the root of the rise, which is close to linear."""
     rise = np.maximum(local.rise, 0.0)
     root, aim = np.sqrt(rise), np.sqrt(search.cut)
@@ -239,7 +239,7 @@ def _outward(search: Search, state: _State, which: IntArray, local: _Local, out:
 
 
 def _limit(
-    search: Search, state: _State, which: IntArray, local: _Local, step: FloatArray, out: FloatArray
+    search: Search, state: _Ends, which: IntArray, local: _Local, step: FloatArray, out: FloatArray
 ) -> tuple[FloatArray, BoolArray]:
     """The step within reach, bracket and range, and whether reach was what limited it."""
     reach, room = state.reach[which], search.room[which]
@@ -259,7 +259,7 @@ def _limit(
 
 def _try(
     search: Search,
-    state: _State,
+    state: _Ends,
     which: IntArray,
     full: FloatArray,
     settled: BoolArray,

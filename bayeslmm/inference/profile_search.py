@@ -9,7 +9,7 @@ from scipy.optimize import brentq
 from scipy.special import chdtri
 
 from bayeslmm.inference.profile_coordinates import ProfileTarget, axis, relative_lengths, signed_lengths
-from bayeslmm.inference.profile_criterion import Criterion
+from bayeslmm.inference.profile_criterion import ProfiledCriterion
 from bayeslmm.inference.profile_many import Search, find_ends
 from bayeslmm.numerics.newton import NewtonResult, Point, Trial, minimise
 from bayeslmm.numerics.newton_many import minimise_many
@@ -46,7 +46,7 @@ class Start:
     minimum: FloatArray
 
 
-def minima(criterion: Criterion, n_responses: int) -> Start:
+def minima(criterion: ProfiledCriterion, n_responses: int) -> Start:
     """Minima of the criteria of all targets and responses: the fits, or what is near them for a fixed effect."""
     T, everyone = len(criterion.axes), np.arange(n_responses)
     target, response = np.repeat(np.arange(T), n_responses), np.tile(everyone, T)
@@ -65,7 +65,7 @@ def minima(criterion: Criterion, n_responses: int) -> Start:
 
 
 def _minimise_all(
-    criterion: Criterion, x: FloatArray, u: FloatArray, target: IntArray, response: IntArray
+    criterion: ProfiledCriterion, x: FloatArray, u: FloatArray, target: IntArray, response: IntArray
 ) -> tuple[FloatArray, FloatArray]:
     if criterion.exact:
         found = minimise_many(lambda at, k: criterion.expand(at, u[k], target[k], response[k]), x)
@@ -75,7 +75,7 @@ def _minimise_all(
 
 
 def minimise_on_a_ridge(
-    criterion: Criterion, x: FloatArray, u: FloatArray, target: int, response: int, t: float
+    criterion: ProfiledCriterion, x: FloatArray, u: FloatArray, target: int, response: int, t: float
 ) -> NewtonResult:
     """`minimise_others` on a ridge, along which sigma may go to zero.
 
@@ -125,7 +125,7 @@ def _from_lengths(free: FloatArray, scale: int, own: IntArray, powers: FloatArra
 
 
 def minimise_others(
-    criterion: Criterion, x: FloatArray, u: FloatArray, target: int, response: int, t: float | None = None
+    criterion: ProfiledCriterion, x: FloatArray, u: FloatArray, target: int, response: int, t: float | None = None
 ) -> NewtonResult:
     """Minimise over all coordinates, or with the target's held at t over the others."""
     first = 0 if t is None else 1
@@ -140,7 +140,7 @@ def minimise_others(
     return minimise(evaluate, x[first:])
 
 
-def without_an_effect(criterion: Criterion, start: Start) -> FloatArray:
+def without_an_effect(criterion: ProfiledCriterion, start: Start) -> FloatArray:
     """Lowest criteria (S,) at which an effect of a correlation has no variance; inf for other targets.
 
     Every correlation that no other effects have too is one of such a model, so that its profile is nowhere higher.
@@ -165,7 +165,7 @@ def without_an_effect(criterion: Criterion, start: Start) -> FloatArray:
     return lowest
 
 
-def _at_zero(criterion: Criterion, n_responses: int) -> FloatArray:
+def _at_zero(criterion: ProfiledCriterion, n_responses: int) -> FloatArray:
     """Criteria (targets, responses) with the target at zero, minimised over the others."""
     T, everyone = len(criterion.axes), np.arange(n_responses)
     target, response = np.repeat(np.arange(T), n_responses), np.tile(everyone, T)
@@ -185,7 +185,7 @@ def _at_zero(criterion: Criterion, n_responses: int) -> FloatArray:
 
 
 def search_ends(
-    criterion: Criterion, start: Start, level: float, again: bool = False, ridge: bool = False
+    criterion: ProfiledCriterion, start: Start, level: float, again: bool = False, ridge: bool = False
 ) -> tuple[FloatArray, FloatArray]:
     """Coordinates of the lower and upper ends (S,); `again`: look for lower minima at the ends found."""
     S = start.target.size
@@ -236,7 +236,7 @@ def _lower(search: Search, t: FloatArray) -> dict[int, FloatArray]:
 
 
 def _nested(
-    criterion: Criterion,
+    criterion: ProfiledCriterion,
     start: Start,
     s: int,
     search: Search,

@@ -42,7 +42,7 @@ _TIE = 1e-9
 
 
 @dataclass(frozen=True)
-class Profile:
+class RatioProfile:
     """The log-likelihood ratio of one variance as a function of squares of contrasts.
 
     Attributes
@@ -79,7 +79,7 @@ class Profile:
         return np.asarray(np.log1p(lam[..., None] * self.x) @ self.x_counts)
 
 
-def profile(spectrum: Spectrum, reml: bool = True) -> Profile:
+def profile(spectrum: Spectrum, reml: bool = True) -> RatioProfile:
     """Collect equal eigenvalues.
 
     Parameters
@@ -99,7 +99,7 @@ def profile(spectrum: Spectrum, reml: bool = True) -> Profile:
         )
     mu, counts = _distinct(spectrum.mu)
     x, x_counts = (mu, counts) if reml else _distinct(spectrum.xi)
-    return Profile(mu, counts, x, x_counts, spectrum.n - spectrum.p if reml else spectrum.n, spectrum.f)
+    return RatioProfile(mu, counts, x, x_counts, spectrum.n - spectrum.p if reml else spectrum.n, spectrum.f)
 
 
 def _distinct(values: FloatArray) -> tuple[FloatArray, IntArray]:
@@ -109,13 +109,13 @@ def _distinct(values: FloatArray) -> tuple[FloatArray, IntArray]:
     return np.add.reduceat(values, starts) / counts, counts
 
 
-def observed_squares(spectrum: Spectrum, problem: Profile) -> tuple[FloatArray, FloatArray]:
+def observed_squares(spectrum: Spectrum, problem: RatioProfile) -> tuple[FloatArray, FloatArray]:
     """Sums of squares of the responses per distinct eigenvalue (K, g), and of the residual (K,)."""
     starts = np.cumsum(np.append(0, problem.counts[:-1]))
     return np.add.reduceat(spectrum.t**2, starts, axis=1), spectrum.sse
 
 
-def maximise(problem: Profile, W: FloatArray, w: FloatArray) -> tuple[FloatArray, FloatArray]:
+def maximise(problem: RatioProfile, W: FloatArray, w: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Largest log-likelihood ratio and where it is attained.
 
     Parameters
@@ -164,7 +164,9 @@ def estimate_ratio(spectrum: Spectrum, reml: bool = True) -> FloatArray:
     return found
 
 
-def _brackets(problem: Profile, W: FloatArray, w: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, IntArray]:
+def _brackets(
+    problem: RatioProfile, W: FloatArray, w: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray, IntArray]:
     """Every local maximum on a grid of log(1 + lambda m): the point, its neighbours, and the row."""
     grid: FloatArray = np.arange(-1.0, int(_furthest(problem, W, w) / _STEP) + 3) * _STEP
     grid[0] = 0.0
@@ -179,19 +181,19 @@ def _brackets(problem: Profile, W: FloatArray, w: FloatArray) -> tuple[FloatArra
     return grid[k], grid[k - 1], grid[k + 1], rows.astype(np.int64)
 
 
-def rises(problem: Profile, W: FloatArray, w: FloatArray) -> BoolArray:
+def rises(problem: RatioProfile, W: FloatArray, w: FloatArray) -> BoolArray:
     """Whether the likelihood rises at zero, shape (B,)."""
     return np.asarray(W @ problem.mu > problem.slope_limit * (W.sum(axis=1) + w))
 
 
-def _furthest(problem: Profile, W: FloatArray, w: FloatArray) -> float:
+def _furthest(problem: RatioProfile, W: FloatArray, w: FloatArray) -> float:
     """A point of the grid beyond which no criterion of the batch rises."""
     worst = float((2.0 * problem.nu * (W @ (1.0 / problem.mu)) / (w * problem.x_counts.sum())).max())
     return min(float(np.log1p(problem.fastest * max(1.0 / problem.x[-1], worst))), _LONGEST)
 
 
 def _polish(
-    problem: Profile, W: FloatArray, w: FloatArray, s: FloatArray, low: FloatArray, high: FloatArray
+    problem: RatioProfile, W: FloatArray, w: FloatArray, s: FloatArray, low: FloatArray, high: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """Newton's method inside brackets, with bisection where it leaves them; the points and their values."""
     found, todo = s.copy(), np.arange(s.size)
@@ -215,7 +217,7 @@ def _polish(
     return found, problem.nu * _log_fall(problem, W, w, lam) - problem.penalty(lam)
 
 
-def _log_fall(problem: Profile, W: FloatArray, w: FloatArray, lam: FloatArray) -> FloatArray:
+def _log_fall(problem: RatioProfile, W: FloatArray, w: FloatArray, lam: FloatArray) -> FloatArray:
     """``log S - log D``, shape (B,), with all digits also where it is small."""
     scaled, S = lam[:, None] * problem.mu, W.sum(axis=1) + w
     fall = np.einsum("bg,bg->b", W, scaled / (1.0 + scaled)) / S
@@ -223,7 +225,7 @@ def _log_fall(problem: Profile, W: FloatArray, w: FloatArray, lam: FloatArray) -
     return np.asarray(np.where(fall < 0.5, -np.log1p(-np.minimum(fall, 0.5)), np.log(S / D)))
 
 
-def _derivatives(problem: Profile, W: FloatArray, w: FloatArray, s: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _derivatives(problem: RatioProfile, W: FloatArray, w: FloatArray, s: FloatArray) -> tuple[FloatArray, FloatArray]:
     """First and second derivative of ``-nu log D - penalty`` in ``s = log(1 + lambda m)``, each (B,)."""
     lam = np.expm1(s) / problem.fastest
     rate = lam + 1.0 / problem.fastest
@@ -241,7 +243,7 @@ def _derivatives(problem: Profile, W: FloatArray, w: FloatArray, s: FloatArray) 
 
 
 def simulate(
-    problem: Profile, draws: int, seed: int | np.random.Generator, ratio: float = 0.0
+    problem: RatioProfile, draws: int, seed: int | np.random.Generator, ratio: float = 0.0
 ) -> tuple[FloatArray, BoolArray]:
     """Draws of the statistic at a true variance ratio.
 
@@ -264,7 +266,7 @@ def simulate(
 
 
 def batches(
-    problem: Profile, draws: int, seed: int | np.random.Generator, ratio: float
+    problem: RatioProfile, draws: int, seed: int | np.random.Generator, ratio: float
 ) -> Iterator[tuple[FloatArray, FloatArray]]:
     """Squares (B, g) and residuals (B,) of simulated responses, in batches."""
     rng = np.random.default_rng(seed)
@@ -301,7 +303,7 @@ class NullTest:
     p_zero: float
 
 
-def probability_of_no_rise(problem: Profile, ratio: float = 0.0) -> float:
+def probability_of_no_rise(problem: RatioProfile, ratio: float = 0.0) -> float:
     """Probability that the likelihood does not rise at zero (the local condition for an estimate of zero).
 
     ``P(sum mu_k v_k w_k <= c (sum v_k w_k + w))`` with ``v_k = 1 + lambda mu_k`` and ``c = sum x_k / nu``.
@@ -369,7 +371,7 @@ def null_test(
     return NullTest(p, float(np.sqrt(p * (1.0 - p) / draws)), draws, p_zero)
 
 
-def _by_f(spectrum: Spectrum, problem: Profile, statistic: float, own: bool) -> NullTest:
+def _by_f(spectrum: Spectrum, problem: RatioProfile, statistic: float, own: bool) -> NullTest:
     from scipy import stats
 
     r, f = spectrum.r, spectrum.f
@@ -380,7 +382,7 @@ def _by_f(spectrum: Spectrum, problem: Profile, statistic: float, own: bool) -> 
     return NullTest(float(stats.f.sf(F, r, f)), 0.0, 0, p_zero)
 
 
-def _f_at(problem: Profile, statistic: float) -> float:
+def _f_at(problem: RatioProfile, statistic: float) -> float:
     """The F at which the statistic is reached, where all mu agree; for 0 the largest F that gives 0."""
     r, f = int(problem.counts[0]), problem.f
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bayeslmm.errors import DesignError
-from bayeslmm.inference.rlrt import SEED, Profile, probability_of_no_rise, profile, simulate
+from bayeslmm.inference.rlrt import SEED, RatioProfile, probability_of_no_rise, profile, simulate
 from bayeslmm.inference.spectral import Spectrum
 from bayeslmm.types import FloatArray
 
@@ -72,7 +72,7 @@ def zero_probability(
     return np.array([p for p, _ in found]), np.array([error for _, error in found])
 
 
-def _one(problem: Profile, ratio: float, draws: int, seed: int) -> tuple[float, float]:
+def _one(problem: RatioProfile, ratio: float, draws: int, seed: int) -> tuple[float, float]:
     local = probability_of_no_rise(problem, ratio)
     if problem.mu.size == 1 and problem.x.size == 1:
         return local, 0.0

@@ -77,7 +77,7 @@ class Cut:
 
 
 @dataclass(frozen=True)
-class Rows:
+class AccurateRows:
     """A data set as the accurate evaluation needs it.
 
     Attributes
@@ -119,7 +119,7 @@ def size_of(cp: CrossProducts) -> int:
     return int((rows + q) * (q + cp.p + 1))
 
 
-def rows_of(cp: CrossProducts) -> Rows:
+def rows_of(cp: CrossProducts) -> AccurateRows:
     """Collect the columns of a design; see `Rows`."""
     design, blocks, start = cp.design, list[BlockRows](), 0
     for block in cp.blocks:
@@ -138,7 +138,7 @@ def rows_of(cp: CrossProducts) -> Rows:
                 np.where(heavy, np.minimum(weights, most), weights),
             )
     root = None if weights is None else np.sqrt(weights)
-    return Rows(cp, tuple(blocks), np.ldexp(design.X, -exponent), np.ldexp(1.0, exponent), y, root, cut)
+    return AccurateRows(cp, tuple(blocks), np.ldexp(design.X, -exponent), np.ldexp(1.0, exponent), y, root, cut)
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ class Accurate:
         As in `Factor`.
     """
 
-    rows: Rows
+    rows: AccurateRows
     factors: tuple[FloatArray, ...]
     P: FloatArray
     G: FloatArray
@@ -187,7 +187,7 @@ class Accurate:
         return np.asarray(-self.P[: self.rows.q, -1] / self.P[-1, -1])
 
 
-def evaluate_accurately(rows: Rows, factors: Sequence[FloatArray]) -> Accurate | None:
+def evaluate_accurately(rows: AccurateRows, factors: Sequence[FloatArray]) -> Accurate | None:
     """Evaluate at one point.
 
     Parameters
@@ -235,7 +235,7 @@ def _uncut(point: Accurate, cut: Cut, scaled: list[Pair]) -> Accurate:
     return replace(point, log_det=point.log_det + random, log_det_fixed=point.log_det_fixed + fixed)
 
 
-def _collect(rows: Rows, factors: Sequence[FloatArray], P: FloatArray, G: FloatArray, exact: bool) -> Accurate:
+def _collect(rows: AccurateRows, factors: Sequence[FloatArray], P: FloatArray, G: FloatArray, exact: bool) -> Accurate:
     q, logs = rows.q, -2.0 * np.log(np.abs(np.diagonal(P)))
     fixed = float(logs[q:-1].sum() + 2.0 * np.log(rows.scale).sum())
     r2 = 0.0 if exact else float(P[-1, -1] ** -2.0)
@@ -249,7 +249,7 @@ def _triangle(G: FloatArray) -> tuple[FloatArray, bool]:
     return R, bool((np.diagonal(R)[:-1] == 0.0).any() or not np.isfinite(R).all())
 
 
-def _first_scale(rows: Rows, scaled: list[Pair]) -> FloatArray:
+def _first_scale(rows: AccurateRows, scaled: list[Pair]) -> FloatArray:
     """Powers of two that bring the columns of F to about length one."""
     parts = []
     for block, Z in zip(rows.blocks, scaled, strict=True):
@@ -263,7 +263,7 @@ def _first_scale(rows: Rows, scaled: list[Pair]) -> FloatArray:
     return np.asarray(np.ldexp(1.0, -exponent))
 
 
-def _times(rows: Rows, scaled: list[Pair], P: FloatArray) -> FloatArray:
+def _times(rows: AccurateRows, scaled: list[Pair], P: FloatArray) -> FloatArray:
     """``F P``, the products and sums on the rows of the data to twice the digits."""
     q, n = rows.q, rows.X.shape[0]
     top = zeros((n, P.shape[1]))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayeslmm.likelihood import parameters as par
-from bayeslmm.likelihood.accurate import Accurate, BlockRows, Rows
+from bayeslmm.likelihood.accurate import Accurate, AccurateRows, BlockRows
 from bayeslmm.likelihood.criteria import degrees_of_freedom
 from bayeslmm.likelihood.crossproducts import CrossProducts
 from bayeslmm.types import FloatArray
@@ -63,7 +63,7 @@ def accurate_derivatives(point: Accurate, reml: bool) -> AccurateDerivatives:
     )
 
 
-def _express(rows: Rows, block: BlockRows, T: FloatArray, columns: FloatArray) -> FloatArray:
+def _express(rows: AccurateRows, block: BlockRows, T: FloatArray, columns: FloatArray) -> FloatArray:
     """Fill in vectors (n + q, J c) that have the residuals of ``[Z (I (x) M); 0]``; M (c, c).
 
     ``[Z Lambda; 0]`` and ``-[0; I]`` differ by columns of F, so that their residuals are the same.

@@ -95,7 +95,7 @@ def chain_errors(
         within_rows = np.zeros((block.n_levels, block.size, n))
         within_rows[levels, :, np.arange(n)] = own
         later.append(within_rows)
-    column = el.Column(between, tuple(later), np.ascontiguousarray(h.frame.trailing_rows(x, known, chain).T))
+    column = el.ChainColumn(between, tuple(later), np.ascontiguousarray(h.frame.trailing_rows(x, known, chain).T))
     halves, rest = el.forward(h, eliminated, column)
     total = total + sum((half**2).sum((0, 1)) for half in halves[1:])
     return np.asarray(total + (dense.half(rest) ** 2).sum(0))

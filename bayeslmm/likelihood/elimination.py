@@ -179,7 +179,7 @@ def _cell_sums(parents: IntArray, n_levels: int, up: FloatArray, cells: Cells) -
 
 
 @dataclass(frozen=True)
-class Column:
+class ChainColumn:
     """Further columns (d of them) beside y, summed up as y is.
 
     Attributes
@@ -197,12 +197,12 @@ class Column:
     dense: FloatArray
 
 
-def response(h: ChainSums) -> Column:
+def response(h: ChainSums) -> ChainColumn:
     """The response itself."""
-    return Column(h.fixed[..., -1:], tuple(rows.fixed[..., -1:] for rows in h.rows), h.D[:-1, -1:])
+    return ChainColumn(h.fixed[..., -1:], tuple(rows.fixed[..., -1:] for rows in h.rows), h.D[:-1, -1:])
 
 
-def product(h: ChainSums, z: Sequence[FloatArray]) -> Column:
+def product(h: ChainSums, z: Sequence[FloatArray]) -> ChainColumn:
     """The columns ``Z z``.
 
     Parameters
@@ -226,10 +226,10 @@ def product(h: ChainSums, z: Sequence[FloatArray]) -> Column:
         within[k - 1] = within[k - 1] + dot(rows.effects, dense)
         tail = np.concatenate([rows.effects, rows.fixed[..., :-1]], axis=2)
         total = total + dot(_flat(tail).T, _flat(chain[k]))
-    return Column(between, tuple(within), total)
+    return ChainColumn(between, tuple(within), total)
 
 
-def forward(h: ChainSums, e: Eliminated, column: Column) -> tuple[list[FloatArray], FloatArray]:
+def forward(h: ChainSums, e: Eliminated, column: ChainColumn) -> tuple[list[FloatArray], FloatArray]:
     """Eliminate the chain from further columns.
 
     Returns
@@ -307,7 +307,7 @@ def backward(
     return found
 
 
-def scores(h: ChainSums, column: Column, b: Sequence[FloatArray], dense: FloatArray) -> list[FloatArray]:
+def scores(h: ChainSums, column: ChainColumn, b: Sequence[FloatArray], dense: FloatArray) -> list[FloatArray]:
     """``Z' (column - Z b - X beta)``, which is Z' P0 column at the solution.
 
     Parameters

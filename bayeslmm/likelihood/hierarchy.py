@@ -120,7 +120,7 @@ class Hierarchy(ChainSums):
             raise TypeError("these derivatives are of other sums")
         solution = -dense.scale(column.T.copy(), False)
         response = el.response(self)
-        nothing = el.Column(0.0 * response.between, tuple(0.0 * w for w in response.within), 0.0 * response.dense)
+        nothing = el.ChainColumn(0.0 * response.between, tuple(0.0 * w for w in response.within), 0.0 * response.dense)
         halves = [np.zeros_like(member.half.fixed[..., -1:]) for member in eliminated.members]
         w = el.scores(self, nothing, el.backward(self, eliminated, halves, solution), solution)
         held = [s + float(share[0]) * own for s, own in zip(first.pieces.scores, w, strict=True)]

@@ -27,7 +27,7 @@ import numpy as np
 from bayeslmm.likelihood import small
 from bayeslmm.likelihood.chain_conditional import at_one_point
 from bayeslmm.likelihood.chain_sums import ChainSums
-from bayeslmm.likelihood.elimination import Column, Eliminated, backward, forward
+from bayeslmm.likelihood.elimination import ChainColumn, Eliminated, backward, forward
 from bayeslmm.likelihood.factor import Factor
 from bayeslmm.likelihood.large import Dense
 from bayeslmm.likelihood.rotation import InternalPrior
@@ -61,7 +61,7 @@ class _Reference:
         F = small.dot(h.R, self.T[0])
         turned = [small.dot(inv.T, r) for inv, r in zip(self.inverse[1:], right[1:-1], strict=True)]
         flat = [r.reshape(-1, r.shape[-1]) for r in turned[chain - 1 :]]
-        column = Column(-small.dot(F, first), tuple(turned[: chain - 1]), np.concatenate([*flat, right[-1]]))
+        column = ChainColumn(-small.dot(F, first), tuple(turned[: chain - 1]), np.concatenate([*flat, right[-1]]))
         halves, rest = forward(h, self.eliminated, column)
         dense = self.dense.solve(rest)
         b = backward(h, self.eliminated, halves, dense)

@@ -181,7 +181,7 @@ def lost_without(cp: CrossProducts, codes: IntArray | None, prior: NormalPrior |
 
 
 @dataclass(frozen=True)
-class _Block:
+class _LeftOut:
     """Some rows at some draws, the first block of effects eliminated."""
 
     half: FloatArray  # (K, r, t): B L^-T, so that P = V_1^-1 - half half'
@@ -238,7 +238,7 @@ def _blocks(
     sigma: FloatArray,
     prior: NormalPrior | None,
     codes: IntArray,
-) -> Iterator[tuple[slice, IntArray, _Block]]:
+) -> Iterator[tuple[slice, IntArray, _LeftOut]]:
     """Draws, rows and their eliminated system; the rows of a group always come together."""
     order = np.argsort(codes, kind="stable")
     ends = np.cumsum(np.bincount(codes))
@@ -303,7 +303,7 @@ def _spread(blocks: FloatArray) -> sparse.bsr_array:
     return sparse.bsr_array((blocks, np.arange(J), np.arange(J + 1)), shape=(J * c, J * c))
 
 
-def _rows(system: _System, solved: _Solved, rows: IntArray) -> _Block:
+def _rows(system: _System, solved: _Solved, rows: IntArray) -> _LeftOut:
     cp, t = system.cp, system.width - 1
     within, spread = system.within[rows], system.spread[rows]
     half, residual = np.empty((len(solved.gain), rows.size, t)), np.empty((len(solved.gain), rows.size))
@@ -314,7 +314,7 @@ def _rows(system: _System, solved: _Solved, rows: IntArray) -> _Block:
         residual[k] = full @ np.append(-solved.effects[k], 1.0)
     codes, Q = cp.blocks[0].grouping.codes[rows], system.Q[rows]
     diagonal = np.einsum("na,knab,nb->kn", Q, solved.shrink[:, codes], Q)
-    return _Block(half, residual, diagonal, solved.shrink)
+    return _LeftOut(half, residual, diagonal, solved.shrink)
 
 
 def _by_size(codes: IntArray) -> Iterator[IntArray]:
@@ -329,7 +329,7 @@ def _by_size(codes: IntArray) -> Iterator[IntArray]:
 
 
 def _block_terms(
-    system: _System, block: _Block, rows: IntArray, members: IntArray, sigma: FloatArray
+    system: _System, block: _LeftOut, rows: IntArray, members: IntArray, sigma: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """Log densities (K, G') of groups of one size but for their constants: without the group, and with it."""
     codes = system.cp.blocks[0].grouping.codes[rows[members]]
@@ -348,7 +348,7 @@ def _block_terms(
     return without, kept
 
 
-def _precision(block: _Block, k: int, members: IntArray, Q: FloatArray, codes: IntArray) -> FloatArray:
+def _precision(block: _LeftOut, k: int, members: IntArray, Q: FloatArray, codes: IntArray) -> FloatArray:
     """Blocks (G', r, r) of P at draw k; Q (G', r, c) and codes (G', r) are those of the first block of effects."""
     half = block.half[k][members]
     same = codes[:, :, None] == codes[:, None, :]

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from bayeslmm.design.algebra import operand_node, operand_places
-from bayeslmm.design.expressions import Node, Power, Sign, walk
+from bayeslmm.design.expressions import Node, Raised, Sign, walk
 from bayeslmm.design.tokens import WORDS, Token
-from bayeslmm.linting.of_formula import Reading, formulae_reads, raised
+from bayeslmm.linting.of_formula import FormulaReading, formulae_reads, raised
 from bayeslmm.linting.report import Finding, Severity
 
 _UNKNOWN = "Error: no function of that name."
@@ -28,7 +28,7 @@ _R_ELEMENTS = ("pmin", "pmax", "ifelse", "round", "relevel", "sign", "floor", "c
 _FORMULAE_ONLY = ("center", "standardize", "S", "T", "binary", "proportion", "prop")
 
 
-def functions(reading: Reading) -> Iterator[Finding]:
+def functions(reading: FormulaReading) -> Iterator[Finding]:
     """Calls that not all packages know, or not with the same meaning."""
     for name in dict.fromkeys(t.text for t in reading.tokens if t.kind == "name"):
         for token, arguments in calls(reading.tokens, name):
@@ -103,7 +103,7 @@ def _coding(token: Token, arguments: list[Token]) -> Finding | None:
     )
 
 
-def syntax(reading: Reading) -> Iterator[Finding]:
+def syntax(reading: FormulaReading) -> Iterator[Finding]:
     """Arithmetic in calls that the parsers of others do not read."""
     for start, end in operand_places(reading.tokens):
         tokens = reading.tokens[start:end]
@@ -123,7 +123,7 @@ def syntax(reading: Reading) -> Iterator[Finding]:
             yield Finding("arithmetic", tokens[0].start, text, "error there", here, there, remedy)
 
 
-def powers(reading: Reading) -> Iterator[Finding]:
+def powers(reading: FormulaReading) -> Iterator[Finding]:
     """``-x**2`` and ``a**b**c`` within calls, which formulae reads from the left."""
     for start, end in operand_places(reading.tokens):
         tokens = reading.tokens[start:end]
@@ -145,14 +145,14 @@ def powers(reading: Reading) -> Iterator[Finding]:
 
 
 def _signed_power(node: Node) -> bool:
-    return isinstance(node, Sign) and isinstance(node.operand, Power)
+    return isinstance(node, Sign) and isinstance(node.operand, Raised)
 
 
 def _tower(node: Node) -> bool:
-    return isinstance(node, Power) and isinstance(node.exponent, Power)
+    return isinstance(node, Raised) and isinstance(node.exponent, Raised)
 
 
-def constants(reading: Reading) -> Iterator[Finding]:
+def constants(reading: FormulaReading) -> Iterator[Finding]:
     """``TRUE`` is R's and ``True`` is Python's."""
     for before, token in pairwise(reading.tokens):
         if token.kind != "name" or before.text not in ("=", ",", "("):
@@ -175,7 +175,7 @@ def _constant(token: Token, packages: tuple[str, ...]) -> Finding:
     )
 
 
-def offsets(reading: Reading) -> Iterator[Finding]:
+def offsets(reading: FormulaReading) -> Iterator[Finding]:
     """``offset()``."""
     for token, _ in calls(reading.tokens, "offset"):
         yield Finding(

@@ -71,7 +71,7 @@ def lint(formula: str, data: Any = None) -> LintReport:
     return LintReport(formula, tuple(distinct.values()), data is not None and parsed is not None)
 
 
-def _static(reading: lint_formula.Reading, with_data: bool) -> Iterator[Finding]:
+def _static(reading: lint_formula.FormulaReading, with_data: bool) -> Iterator[Finding]:
     conditional = () if with_data else lint_formula.WITHOUT_DATA
     for rule in (*lint_formula.RULES, *conditional, *lint_calls.RULES):
         yield from rule(reading)

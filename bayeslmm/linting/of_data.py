@@ -19,7 +19,7 @@ from bayeslmm.design.tokens import tokenize
 from bayeslmm.errors import DesignError
 from bayeslmm.linting.calls import calls
 from bayeslmm.linting.of_formula import (
-    Reading,
+    FormulaReading,
     Written,
     cells,
     factor_left,
@@ -48,7 +48,7 @@ class Typed:
         Columns with missing values.
     """
 
-    reading: Reading
+    reading: FormulaReading
     formula: Formula
     columns: Mapping[str, pd.Series]
     missing: tuple[str, ...]
@@ -59,7 +59,7 @@ class Typed:
         return token.start, token.text
 
 
-def typed(reading: Reading, formula: Formula, data: Any) -> Typed:
+def typed(reading: FormulaReading, formula: Formula, data: Any) -> Typed:
     """Look up the columns of a formula.
 
     Raises

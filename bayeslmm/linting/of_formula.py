@@ -52,7 +52,7 @@ class Written:
 
 
 @dataclass(frozen=True)
-class Reading:
+class FormulaReading:
     """A formula as the rules see it; `formula` is None if bayeslmm refuses it for the reason in `error`."""
 
     text: str
@@ -62,7 +62,7 @@ class Reading:
     terms: tuple[Written, ...]
 
 
-def read(text: str, formula: Formula | None, error: FormulaError | None) -> Reading:
+def read(text: str, formula: Formula | None, error: FormulaError | None) -> FormulaReading:
     """Tokens and random terms of a formula; none if it cannot be split."""
     try:
         tokens = tokenize(text)
@@ -70,7 +70,7 @@ def read(text: str, formula: Formula | None, error: FormulaError | None) -> Read
         tokens = ()
     places = [i for i, token in enumerate(tokens) if token.text in _BARS and not token.inside] if formula else []
     terms = tuple(_written(text, tokens, i, formula) for i in places if formula)
-    return Reading(text, tokens, formula, error, terms)
+    return FormulaReading(text, tokens, formula, error, terms)
 
 
 def _written(text: str, tokens: Sequence[Token], i: int, formula: Formula) -> Written:
@@ -92,7 +92,7 @@ def _written(text: str, tokens: Sequence[Token], i: int, formula: Formula) -> Wr
     return Written(start, text[start:end], left, text[bar.end : closing.start].strip(), bars, False, keyword)
 
 
-def random_terms(reading: Reading) -> Iterator[Finding]:
+def random_terms(reading: FormulaReading) -> Iterator[Finding]:
     """Everything about bars."""
     for term in reading.terms:
         if not term.bars:
@@ -181,7 +181,7 @@ def _double_bar(term: Written) -> Finding:
     )
 
 
-def factors_unknown(reading: Reading) -> Iterator[Finding]:
+def factors_unknown(reading: FormulaReading) -> Iterator[Finding]:
     """``(f || g)`` where f may be a factor."""
     for term in reading.terms:
         if term.bars and not term.keyword and not term.bars[0].correlated and ours(term.left)[0]:
@@ -312,7 +312,7 @@ def _keyword(term: Written) -> Finding:
     )
 
 
-def groups(reading: Reading) -> Iterator[Finding]:
+def groups(reading: FormulaReading) -> Iterator[Finding]:
     """Combined grouping factors."""
     for term in reading.terms:
         combined = [bar.group for bar in term.bars if len(bar.factors) > 1]
@@ -337,7 +337,7 @@ def cells(term: Written, combined: Sequence[str], counts: str = "") -> Finding:
     )
 
 
-def fixed_power(reading: Reading) -> Iterator[Finding]:
+def fixed_power(reading: FormulaReading) -> Iterator[Finding]:
     """``^``, which formulae cannot read, and ``%in%``, at which it stops reading."""
     for token in reading.tokens:
         if token.text == "^" and not (reading.error and reading.error.position == token.start):
@@ -354,7 +354,7 @@ def fixed_power(reading: Reading) -> Iterator[Finding]:
             yield _in(reading, token)
 
 
-def _in(reading: Reading, token: Token) -> Finding:
+def _in(reading: FormulaReading, token: Token) -> Finding:
     inside = token.depth > 0
     there = "Syntax error." if inside else "Everything from here to the end of the formula is dropped without a word."
     return Finding(
@@ -368,7 +368,7 @@ def _in(reading: Reading, token: Token) -> Finding:
     )
 
 
-def response(reading: Reading) -> Iterator[Finding]:
+def response(reading: FormulaReading) -> Iterator[Finding]:
     """Arithmetic left of the tilde."""
     tilde = next((i for i, token in enumerate(reading.tokens) if token.text == "~"), 0)
     left = reading.tokens[:tilde]

@@ -10,7 +10,7 @@ import pandas as pd
 from formulae import design_matrices
 
 from bayeslmm.design.algebra import operand_node, operand_places
-from bayeslmm.design.expressions import Call, Name, Node, Number, Power, walk
+from bayeslmm.design.expressions import Call, Name, Node, Number, Raised, walk
 from bayeslmm.design.functions import VALUES, find_function
 from bayeslmm.design.tokens import tokenize
 from bayeslmm.errors import DesignError
@@ -65,9 +65,9 @@ def _endless(node: Node) -> bool:
     """Whether formulae could end in a power of plain numbers without end, or in a spline that ends the interpreter."""
     if isinstance(node, Call) and node.function == "bs":
         return len(node.arguments) > 2 or any(name == "degree" for name, _ in node.keywords)
-    if not isinstance(node, Power) or any(isinstance(part, Name) for part in walk(node)):
+    if not isinstance(node, Raised) or any(isinstance(part, Name) for part in walk(node)):
         return False
     match node:
-        case Power(Number(), Number(exponent)):
+        case Raised(Number(), Number(exponent)):
             return exponent > _LARGEST_POWER
     return True

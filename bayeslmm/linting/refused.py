@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from bayeslmm.design.tokens import Token
 from bayeslmm.errors import FormulaError
-from bayeslmm.linting.of_formula import Reading, formulae_reads, raised
+from bayeslmm.linting.of_formula import FormulaReading, formulae_reads, raised
 from bayeslmm.linting.report import Finding
 
 type Others = tuple[Mapping[str, str], str]
 _AGREED: Others = ({}, "")
 
 
-def refused(reading: Reading) -> Iterator[Finding]:
+def refused(reading: FormulaReading) -> Iterator[Finding]:
     """The reason why bayeslmm refuses, and what others do there as far as it is known."""
     error = reading.error
     if error is None:
@@ -35,7 +35,7 @@ def _unreadable(character: str) -> Others:
     return {"lme4": everything, "bambi": "Syntax error.", "formulae": "Syntax error."}, "Name the predictors."
 
 
-def _others(reading: Reading, token: Token, error: FormulaError) -> Others:
+def _others(reading: FormulaReading, token: Token, error: FormulaError) -> Others:
     bars = [t for t in reading.tokens if t.text in ("|", "||")]
     before = [t for t in bars if t.start < token.start]
     if not bars and any(t.text == "~" for t in reading.tokens):
@@ -118,7 +118,7 @@ def _power(sign: str) -> Others:
     return {"lme4": column, "brms": column, "bambi": there, "formulae": there}, "I(x**2) for the square."
 
 
-def _label(reading: Reading, token: Token) -> Others:
+def _label(reading: FormulaReading, token: Token) -> Others:
     middle = reading.tokens[reading.tokens.index(token) - 1].text
     there = f"{middle} and the first bar are dropped without a word."
     return {

@@ -23,7 +23,7 @@ MOST = 400
 
 
 @dataclass(frozen=True)
-class Levels:
+class DrawnLevels:
     """The levels of one factor that are shown.
 
     Attributes
@@ -86,7 +86,7 @@ def of_posterior(post: Posterior, group: str, level: float) -> Effects | None:
 
 def choose(
     group: str, names: Sequence[str], keys: Sequence[FloatArray], levels: int | Sequence[object] | None
-) -> Levels:
+) -> DrawnLevels:
     """The levels to show, ordered by the first of some keys (levels,), those that it does not tell apart by the next.
 
     Raises
@@ -98,13 +98,13 @@ def choose(
     most = MOST if levels is None else levels
     if isinstance(most, int | np.integer):
         if len(order) <= most:
-            return Levels(group, tuple(names[k] for k in order), order, len(names))
+            return DrawnLevels(group, tuple(names[k] for k in order), order, len(names))
         low, high = (int(most) + 1) // 2, int(most) // 2
         which = np.concatenate([order[:low], order[len(order) - high :]])
-        return Levels(group, tuple(names[k] for k in which), which, len(names), low)
+        return DrawnLevels(group, tuple(names[k] for k in which), which, len(names), low)
     chosen = _positions(names, group, most)
     which = np.array([k for k in order if k in chosen], dtype=np.intp)
-    return Levels(group, tuple(names[k] for k in which), which, len(names))
+    return DrawnLevels(group, tuple(names[k] for k in which), which, len(names))
 
 
 def _positions(names: Sequence[str], group: str, wanted: Sequence[object]) -> set[int]:
@@ -135,7 +135,7 @@ def check_levels(levels: Any) -> None:
         )
 
 
-def note(levels: Levels, effect: str, method: str, asked: bool) -> str:
+def note(levels: DrawnLevels, effect: str, method: str, asked: bool) -> str:
     """What a figure leaves out, in words; empty if nothing."""
     if not levels.left_out:
         return ""

@@ -15,7 +15,17 @@ from bayeslmm.design.labels import group_labels
 from bayeslmm.design.names import in_plot
 from bayeslmm.errors import DesignError
 from bayeslmm.faces import Posterior, REMLResult
-from bayeslmm.plots.levels import Effects, Levels, alone, check_levels, choose, no_pooling, note, of_fit, of_posterior
+from bayeslmm.plots.levels import (
+    DrawnLevels,
+    Effects,
+    alone,
+    check_levels,
+    choose,
+    no_pooling,
+    note,
+    of_fit,
+    of_posterior,
+)
 from bayeslmm.plots.style import (
     NEUTRAL,
     REML,
@@ -141,7 +151,7 @@ class _Block:
     """The panels of one grouping factor."""
 
     shown: Subject
-    levels: Levels
+    levels: DrawnLevels
     effects: list[str]
     positions: list[int]
     fitted: Effects | None
@@ -258,7 +268,7 @@ def _panel(block: _Block, position: int, separate: FloatArray, axis: Any) -> Non
         _gap(levels, axis)
 
 
-def _shown(effects: Effects, position: int, levels: Levels) -> Effects:
+def _shown(effects: Effects, position: int, levels: DrawnLevels) -> Effects:
     """One effect of the levels that are drawn."""
     return Effects(*(values[levels.which, position] for values in (effects.mean, effects.low, effects.high)))
 
@@ -284,7 +294,7 @@ def _prediction(shown: Subject, effects: Effects, y: FloatArray, size: float, ax
     axis.plot(effects.mean, y, "D", label=f"{shown.criterion} prediction (BLUP)", **style)
 
 
-def _gap(levels: Levels, axis: Any) -> None:
+def _gap(levels: DrawnLevels, axis: Any) -> None:
     """Where levels are left out."""
     middle = levels.cut + 0.5
     text = f"{levels.left_out:,} levels left out"

@@ -43,7 +43,7 @@ class Precise:
         return self.plain.held
 
     @cached_property
-    def rows(self) -> acc.Rows:
+    def rows(self) -> acc.AccurateRows:
         return acc.rows_of(self.plain.cp)
 
     def evaluation(self, x: FloatArray) -> acc.Accurate | None:

@@ -1,8 +1,9 @@
-"""No file of the package needs itself, by whatever kind of import."""
+"""No file of the package needs itself, by whatever kind of import; no two classes have one name."""
 
 from __future__ import annotations
 
 import ast
+from collections import defaultdict
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -42,3 +43,13 @@ def test_no_import_circles() -> None:
     except CycleError as error:
         raise AssertionError(f"imports go round in a circle: {' -> '.join(error.args[1])}") from error
     assert set(order) == set(graph)
+
+
+def test_class_names_are_used_once() -> None:
+    homes = defaultdict(list)
+    for name, path in modules().items():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef):
+                homes[node.name].append(name)
+    assert len(homes) > 100
+    assert {name: places for name, places in homes.items() if len(places) > 1} == {}

@@ -13,7 +13,7 @@ from bayeslmm.bayes.collapsed import sample_collapsed
 from bayeslmm.bayes.coordinates import TermCoordinates
 from bayeslmm.bayes.default_priors import resolve_priors
 from bayeslmm.bayes.priors import HalfT, Priors
-from bayeslmm.calibration.quantities import Draws
+from bayeslmm.calibration.quantities import QuantityDraws
 from bayeslmm.calibration.replicate import Task
 from bayeslmm.calibration.result import Calibration
 from bayeslmm.calibration.run import run
@@ -86,7 +86,7 @@ class WrongJacobian:
     priors: Priors
     factor: float
 
-    def __call__(self, cp: CrossProducts, start: Sequence[FloatArray], rng: np.random.Generator) -> Draws:
+    def __call__(self, cp: CrossProducts, start: Sequence[FloatArray], rng: np.random.Generator) -> QuantityDraws:
         right, factor = TermCoordinates.sds, self.factor
 
         def wrong(self: TermCoordinates, x: FloatArray) -> tuple[FloatArray, FloatArray]:

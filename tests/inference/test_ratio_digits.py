@@ -10,15 +10,15 @@ import pandas as pd
 import pytest
 
 import bayeslmm as bl
-from bayeslmm.inference.rlrt import Profile, maximise
+from bayeslmm.inference.rlrt import RatioProfile, maximise
 from bayeslmm.inference.spectral import spectrum
 
 EPS = float(np.finfo(float).eps)
 
 
-def one_way(J: int, n: int) -> Profile:
+def one_way(J: int, n: int) -> RatioProfile:
     mu, counts = np.array([float(n)]), np.array([J - 1])
-    return Profile(mu, counts, mu, counts, J * n - 1, J * (n - 1))
+    return RatioProfile(mu, counts, mu, counts, J * n - 1, J * (n - 1))
 
 
 @pytest.mark.parametrize(("J", "n"), [(6, 5), (40, 2), (3, 100)])

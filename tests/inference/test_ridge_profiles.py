@@ -9,7 +9,7 @@ from scipy.optimize import brentq
 from scipy.special import chdtri
 
 import bayeslmm as bl
-from bayeslmm.inference.profile_criterion import Criterion
+from bayeslmm.inference.profile_criterion import ProfiledCriterion
 
 LEVELS, SIZE = 8, 3
 pytestmark = pytest.mark.filterwarnings("ignore:Not identified")
@@ -18,13 +18,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:Not identified")
 @pytest.fixture
 def evaluations(monkeypatch):
     """How many points the criterion and its derivatives were evaluated at."""
-    counted, expand = [0], Criterion.expand
+    counted, expand = [0], ProfiledCriterion.expand
 
     def counting(self, x, *rest):
         counted[0] += len(x)
         return expand(self, x, *rest)
 
-    monkeypatch.setattr(Criterion, "expand", counting)
+    monkeypatch.setattr(ProfiledCriterion, "expand", counting)
     return counted
 
 

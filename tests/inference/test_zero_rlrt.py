@@ -17,7 +17,7 @@ import bayeslmm as bl
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.ratio import f_test
 from bayeslmm.inference.rlrt import (
-    Profile,
+    RatioProfile,
     batches,
     estimate_ratio,
     maximise,
@@ -96,7 +96,7 @@ def test_statistic_is_the_rise_of_the_fitted_criterion(reml: bool) -> None:
     assert cp.n == model.design.n
 
 
-def by_grid(problem: Profile, W: np.ndarray, w: np.ndarray) -> np.ndarray:
+def by_grid(problem: RatioProfile, W: np.ndarray, w: np.ndarray) -> np.ndarray:
     lam = np.concatenate([[0.0], np.exp(np.linspace(-14, 50, 6001))]) / problem.mu[0]
     penalty = (np.log1p(lam[:, None] * problem.x) * problem.x_counts).sum(axis=1)
     best = []
@@ -118,7 +118,7 @@ def test_maximum_against_a_fine_grid(reml: bool) -> None:
 
 def test_two_local_maxima() -> None:
     mu, counts = np.array([1e3, 1.0]), np.array([1, 8])
-    problem = Profile(mu, counts, mu, counts, 11, 2)
+    problem = RatioProfile(mu, counts, mu, counts, 11, 2)
     rng = np.random.default_rng(2)
     W, w = rng.chisquare([1, 8], (400, 2)) * np.array([1.0, 400.0]), rng.chisquare(2, 400)
     statistic, _ = maximise(problem, W, w)
