@@ -20,10 +20,9 @@ from bayeslmm.bayes.prior_families import (
     Power,
     SdPrior,
     Uniform,
-    is_finite_number,
     is_sd_prior,
-    settle,
 )
+from bayeslmm.bayes.prior_numbers import is_finite_number, settle
 from bayeslmm.bayes.term_priors import (
     Chi,
     Decov,
