@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from bayeslmm.arguments import ArgumentError, real, shown
-from bayeslmm.errors import PriorError
+from bayeslmm.arguments import real, shown
+from bayeslmm.errors import ArgumentError, PriorError
 
 # Shapes of priors: a relative width of 0.1 %.
 MOST_SHAPE = 1e6
