@@ -8,13 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from bayeslmm.arguments import flag
-from bayeslmm.design import Design
 from bayeslmm.design.readable import readable
-from bayeslmm.errors import DesignError
-from bayeslmm.faces import Posterior, REMLResult
-from bayeslmm.likelihood import CrossProducts
-from bayeslmm.reml import Optimum
+from bayeslmm.faces import Posterior
+from bayeslmm.specification import Specification
 
 if TYPE_CHECKING:
     from xarray import DataTree
@@ -22,264 +18,219 @@ if TYPE_CHECKING:
     from bayeslmm.bayes.default_priors import PriorSpec
 
 
-class BayesianModel:
-    """Methods of `bayeslmm.Model` that have to do with the posterior."""
+def priors(model: Specification, priors: PriorSpec = None) -> pd.DataFrame:
+    """The priors that `sample` would use, in the units of the data and in words.
 
-    _design: Design
+    Parameters
+    ----------
+    priors : None, str, Priors or mapping
+        As in `sample`.
+    """
+    from bayeslmm.bayes.default_priors import resolve_priors
+    from bayeslmm.results.prior_table import prior_table
 
-    @property
-    def cross_products(self) -> CrossProducts:
-        """The sufficient statistics."""
-        raise NotImplementedError
+    return prior_table(model._design, resolve_priors(model._design, priors))
 
-    def fit(self) -> REMLResult:
-        """A REML fit."""
-        raise NotImplementedError
 
-    def _optimum(self, reml: bool) -> Optimum:
-        raise NotImplementedError
+def sample(
+    model: Specification,
+    draws: int = 4000,
+    *,
+    method: Literal["auto", "quadrature", "importance", "collapsed_nuts", "nuts"] = "auto",
+    priors: PriorSpec = None,
+    random_seed: int | np.random.Generator | None = None,
+    chains: int = 4,
+    tune: int = 1000,
+    progressbar: bool = True,
+    log_likelihood: bool | None = None,
+    keep: Sequence[str] | None = None,
+) -> Posterior:
+    """Sample the posterior.
 
-    def priors(self, priors: PriorSpec = None) -> pd.DataFrame:
-        """The priors that `sample` would use, in the units of the data and in words.
+    Parameters
+    ----------
+    draws : int
+        Draws over all chains.
+    method : {"auto", "quadrature", "importance", "collapsed_nuts", "nuts"}
+        ``"auto"``: quadrature for at most three variance parameters (sigma included), else importance sampling, and
+        collapsed NUTS where its weights are not to be trusted. These three integrate the fixed and random effects
+        out and draw them exactly afterwards; ``post.certificate()`` says which was used and how far it can be
+        trusted. ``"nuts"`` samples the full hierarchical model with PyMC.
+    priors : None, str, Priors or mapping
+        The name of a preset (``"default"``, ``"weak"``, ``"brms"``, ``"rstanarm"``, ``"bambi"``, ``"pc"``,
+        ``"boundary_avoiding"``, ``"flat"``), or what to change in one:
+        ``{"sd_Subject": bl.HalfNormal(50), "lkj": 2, "beta": "weak"}``.
+    random_seed : int or numpy.random.Generator, optional
+    chains, tune : int
+        For ``"nuts"`` and ``"collapsed_nuts"``; the draws of the other methods are independent and are laid out as
+        `chains` chains.
+    progressbar : bool
+        Whether to show, in a terminal or a notebook, the progress of what takes longer than a second.
+    log_likelihood : bool, optional
+        Whether to store the pointwise log likelihood, which ``az.loo`` needs (n x draws numbers); by default up to
+        four million of them. ``post.loo()`` does not need it.
+    keep : sequence of str, optional
+        Grouping factors (or ``"b_<group>"``) whose random effects are stored; all by default, ``()`` for none.
+        Fixed effects, standard deviations, correlations and sigma always are.
 
-        Parameters
-        ----------
-        priors : None, str, Priors or mapping
-            As in `sample`.
-        """
-        from bayeslmm.bayes.default_priors import resolve_priors
-        from bayeslmm.results.prior_table import prior_table
+    Returns
+    -------
+    Posterior
 
-        return prior_table(self._design, resolve_priors(self._design, priors))
+    Raises
+    ------
+    PriorError
+        The prior does not fit the model, or makes the posterior improper.
+    FitError
+        An argument that means nothing; a worker process that died.
 
-    def sample(
-        self,
-        draws: int = 4000,
-        *,
-        method: Literal["auto", "quadrature", "importance", "collapsed_nuts", "nuts"] = "auto",
-        priors: PriorSpec = None,
-        random_seed: int | np.random.Generator | None = None,
-        chains: int = 4,
-        tune: int = 1000,
-        progressbar: bool = True,
-        log_likelihood: bool | None = None,
-        keep: Sequence[str] | None = None,
-    ) -> Posterior:
-        """Sample the posterior.
+    Warns
+    -----
+    ConvergenceWarning
+        The draws are not to be trusted, or the run was interrupted and what was drawn is returned.
 
-        Parameters
-        ----------
-        draws : int
-            Draws over all chains.
-        method : {"auto", "quadrature", "importance", "collapsed_nuts", "nuts"}
-            ``"auto"``: quadrature for at most three variance parameters (sigma included), else importance sampling, and
-            collapsed NUTS where its weights are not to be trusted. These three integrate the fixed and random effects
-            out and draw them exactly afterwards; ``post.certificate()`` says which was used and how far it can be
-            trusted. ``"nuts"`` samples the full hierarchical model with PyMC.
-        priors : None, str, Priors or mapping
-            The name of a preset (``"default"``, ``"weak"``, ``"brms"``, ``"rstanarm"``, ``"bambi"``, ``"pc"``,
-            ``"boundary_avoiding"``, ``"flat"``), or what to change in one:
-            ``{"sd_Subject": bl.HalfNormal(50), "lkj": 2, "beta": "weak"}``.
-        random_seed : int or numpy.random.Generator, optional
-        chains, tune : int
-            For ``"nuts"`` and ``"collapsed_nuts"``; the draws of the other methods are independent and are laid out as
-            `chains` chains.
-        progressbar : bool
-            Whether to show, in a terminal or a notebook, the progress of what takes longer than a second.
-        log_likelihood : bool, optional
-            Whether to store the pointwise log likelihood, which ``az.loo`` needs (n x draws numbers); by default up to
-            four million of them. ``post.loo()`` does not need it.
-        keep : sequence of str, optional
-            Grouping factors (or ``"b_<group>"``) whose random effects are stored; all by default, ``()`` for none.
-            Fixed effects, standard deviations, correlations and sigma always are.
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff2"))
+    >>> post = model.sample(500, random_seed=1)
+    >>> post.method
+    'quadrature'
+    """
+    from bayeslmm.results.sampling import Settings, sample_posterior
 
-        Returns
-        -------
-        Posterior
+    settings = Settings(draws, method, chains, tune, random_seed, progressbar, log_likelihood, keep)
+    drawn = sample_posterior(model._design, priors, settings, lambda: (model.cross_products, model._optimum(True)))
+    return Posterior._of(drawn)
 
-        Raises
-        ------
-        PriorError
-            The prior does not fit the model, or makes the posterior improper.
-        FitError
-            An argument that means nothing; a worker process that died.
 
-        Warns
-        -----
-        ConvergenceWarning
-            The draws are not to be trusted, or the run was interrupted and what was drawn is returned.
+def to_pymc(
+    model: Specification,
+    priors: PriorSpec = None,
+    *,
+    form: Literal["noncentered", "centered", "auto", "collapsed"] | Mapping[str, str] = "noncentered",
+) -> Any:
+    """The model as a ``pm.Model``, to read, extend or sample by hand.
 
-        Examples
-        --------
-        >>> import bayeslmm as bl
-        >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff2"))
-        >>> post = model.sample(500, random_seed=1)
-        >>> post.method
-        'quadrature'
-        """
-        from bayeslmm.results.sampling import Settings, sample_posterior
+    Parameters
+    ----------
+    priors : None, str, Priors or mapping
+        As in `sample`.
+    form : {"noncentered", "centered", "auto", "collapsed"} or mapping
+        How random effects are written: ``"noncentered"`` as ``sd * z`` with standard normal z; ``"centered"`` as
+        normals with their own sd; ``"auto"`` either, for each grouping factor, as `forms` explains. A mapping
+        gives each grouping factor its form. ``"collapsed"`` integrates fixed and random effects
+        out: only the variance parameters are left, and the likelihood is the one that REML maximises.
 
-        settings = Settings(draws, method, chains, tune, random_seed, progressbar, log_likelihood, keep)
-        drawn = sample_posterior(self._design, priors, settings, lambda: (self.cross_products, self._optimum(True)))
-        return Posterior._of(drawn)
+    Returns
+    -------
+    pymc.Model
+        ``pm.sample_posterior_predictive(post.data, model=...)`` takes the draws of `sample` under the same priors;
+        the collapsed form has no response to draw.
 
-    def to_pymc(
-        self,
-        priors: PriorSpec = None,
-        *,
-        form: Literal["noncentered", "centered", "auto", "collapsed"] | Mapping[str, str] = "noncentered",
-    ) -> Any:
-        """The model as a ``pm.Model``, to read, extend or sample by hand.
+    Raises
+    ------
+    PriorError
+        An unknown form, or a prior without a counterpart in PyMC.
+    """
+    from bayeslmm.bayes.default_priors import resolve_priors
+    from bayeslmm.bayes.forms import resolve_forms
+    from bayeslmm.bayes.pymc_model import build_collapsed_model, build_pymc_model
 
-        Parameters
-        ----------
-        priors : None, str, Priors or mapping
-            As in `sample`.
-        form : {"noncentered", "centered", "auto", "collapsed"} or mapping
-            How random effects are written: ``"noncentered"`` as ``sd * z`` with standard normal z; ``"centered"`` as
-            normals with their own sd; ``"auto"`` either, for each grouping factor, as `forms` explains. A mapping
-            gives each grouping factor its form. ``"collapsed"`` integrates fixed and random effects
-            out: only the variance parameters are left, and the likelihood is the one that REML maximises.
+    resolved = resolve_priors(model._design, priors)
+    if isinstance(form, str) and form == "collapsed":
+        return build_collapsed_model(model.cross_products, resolved)
+    forms = resolve_forms(model._design, form, lambda: model._optimum(True).terms)
+    return build_pymc_model(model._design, resolved, forms)
 
-        Returns
-        -------
-        pymc.Model
-            ``pm.sample_posterior_predictive(post.data, model=...)`` takes the draws of `sample` under the same priors;
-            the collapsed form has no response to draw.
 
-        Raises
-        ------
-        PriorError
-            An unknown form, or a prior without a counterpart in PyMC.
-        """
-        from bayeslmm.bayes.default_priors import resolve_priors
-        from bayeslmm.bayes.forms import resolve_forms
-        from bayeslmm.bayes.pymc_model import build_collapsed_model, build_pymc_model
+def pymc_source(
+    model: Specification,
+    priors: PriorSpec = None,
+    *,
+    form: Literal["noncentered", "centered", "auto"] | Mapping[str, str] = "noncentered",
+) -> str:
+    """Runnable source of the hierarchical model in PyMC, as one would write it by hand.
 
-        resolved = resolve_priors(self._design, priors)
-        if isinstance(form, str) and form == "collapsed":
-            return build_collapsed_model(self.cross_products, resolved)
-        forms = resolve_forms(self._design, form, lambda: self._optimum(True).terms)
-        return build_pymc_model(self._design, resolved, forms)
+    Parameters
+    ----------
+    priors : None, str, Priors or mapping
+        As in `sample`.
+    form : {"noncentered", "centered", "auto"} or mapping
+        As in `to_pymc`.
 
-    def pymc_source(
-        self,
-        priors: PriorSpec = None,
-        *,
-        form: Literal["noncentered", "centered", "auto"] | Mapping[str, str] = "noncentered",
-    ) -> str:
-        """Runnable source of the hierarchical model in PyMC, as one would write it by hand.
+    Returns
+    -------
+    str
+        Needs numpy, pandas, PyMC and the data frame ``df``; a comment lists what has to be given as an array.
 
-        Parameters
-        ----------
-        priors : None, str, Priors or mapping
-            As in `sample`.
-        form : {"noncentered", "centered", "auto"} or mapping
-            As in `to_pymc`.
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
+    >>> print(model.pymc_source().splitlines()[-1].strip())
+    pm.Normal("Yield", mu=mu, sigma=sigma, observed=y, dims="obs")
+    """
+    from bayeslmm.bayes.default_priors import resolve_priors
+    from bayeslmm.bayes.forms import resolve_forms
+    from bayeslmm.bayes.pymc_source import write_pymc_source
 
-        Returns
-        -------
-        str
-            Needs numpy, pandas, PyMC and the data frame ``df``; a comment lists what has to be given as an array.
+    forms = resolve_forms(model._design, form, lambda: model._optimum(True).terms)
+    return write_pymc_source(model._design, resolve_priors(model._design, priors), forms)
 
-        Examples
-        --------
-        >>> import bayeslmm as bl
-        >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
-        >>> print(model.pymc_source().splitlines()[-1].strip())
-        pm.Normal("Yield", mu=mu, sigma=sigma, observed=y, dims="obs")
-        """
-        from bayeslmm.bayes.default_priors import resolve_priors
-        from bayeslmm.bayes.forms import resolve_forms
-        from bayeslmm.bayes.pymc_source import write_pymc_source
 
-        forms = resolve_forms(self._design, form, lambda: self._optimum(True).terms)
-        return write_pymc_source(self._design, resolve_priors(self._design, priors), forms)
+def forms(model: Specification) -> pd.DataFrame:
+    """The form that ``to_pymc(form="auto")`` gives the effects of each grouping factor, and why.
 
-    def latex(self, *, numbers: bool = False, priors: PriorSpec | bool = False) -> str:
-        r"""The model in equations; notebooks show them typeset.
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> model = bl.Model("diameter ~ 1 + (1 | plate) + (1 | sample)", bl.load_dataset("Penicillin"))
+    >>> model.forms()["form"].to_dict(), model.forms()["ratio"].round(1).to_dict()
+    ({'plate': 'centered', 'sample': 'noncentered'}, {'plate': 14.2, 'sample': 296.1})
+    """
+    from bayeslmm.bayes.forms import choose_forms
 
-        Parameters
-        ----------
-        numbers : bool
-            Whether the REML estimates take the place of the symbols.
-        priors : bool, or as in `sample`
-            Priors to add: True for the default ones.
+    rows = [
+        (c.group, c.form, c.ratio, c.levels, c.reason) for c in choose_forms(model._design, model._optimum(True).terms)
+    ]
+    return readable(pd.DataFrame(rows, columns=["group", "form", "ratio", "levels", "reason"]).set_index("group"))
 
-        Returns
-        -------
-        str
 
-        Examples
-        --------
-        >>> import bayeslmm as bl
-        >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
-        >>> print(model.latex(numbers=True).splitlines()[2])
-        b_{j} &\sim N(0, 42^2), \quad j = 1, \dots, 6 \text{ (Batch)}
-        """
-        from bayeslmm.results.latex import Estimates, prior_lines, write_latex
+def prior_predictive(
+    model: Specification,
+    draws: int = 1000,
+    *,
+    priors: PriorSpec = "weak",
+    random_seed: int | np.random.Generator | None = None,
+) -> DataTree:
+    """Draws from a proper prior, and responses given them.
 
-        fit = self.fit() if flag("numbers", numbers, DesignError) else None
-        estimates = None if fit is None else Estimates(fit.fixef().to_numpy(), fit.sigma, fit.optimum.terms)
-        if priors is False:
-            return write_latex(self._design, estimates)
-        from bayeslmm.bayes.default_priors import resolve_priors
+    Parameters
+    ----------
+    draws : int
+    priors : None, str, Priors or mapping
+        As in `sample`, but proper: the default has flat fixed effects, ``"weak"`` has not.
+    random_seed : int or numpy.random.Generator, optional
 
-        resolved = resolve_priors(self._design, None if priors is True else priors)
-        return write_latex(self._design, estimates, prior_lines(self._design, resolved))
+    Returns
+    -------
+    xarray.DataTree
+        Groups prior, prior_predictive, observed_data.
 
-    def forms(self) -> pd.DataFrame:
-        """The form that ``to_pymc(form="auto")`` gives the effects of each grouping factor, and why.
+    Raises
+    ------
+    PriorError
+        A prior is improper.
 
-        Examples
-        --------
-        >>> import bayeslmm as bl
-        >>> model = bl.Model("diameter ~ 1 + (1 | plate) + (1 | sample)", bl.load_dataset("Penicillin"))
-        >>> model.forms()["form"].to_dict(), model.forms()["ratio"].round(1).to_dict()
-        ({'plate': 'centered', 'sample': 'noncentered'}, {'plate': 14.2, 'sample': 296.1})
-        """
-        from bayeslmm.bayes.forms import choose_forms
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
+    >>> tree = model.prior_predictive(100, random_seed=1)
+    >>> tree["prior_predictive"]["Yield"].shape
+    (1, 100, 30)
+    """
+    from bayeslmm.bayes.predictive import prior_predictive
 
-        rows = [
-            (c.group, c.form, c.ratio, c.levels, c.reason)
-            for c in choose_forms(self._design, self._optimum(True).terms)
-        ]
-        return readable(pd.DataFrame(rows, columns=["group", "form", "ratio", "levels", "reason"]).set_index("group"))
-
-    def prior_predictive(
-        self,
-        draws: int = 1000,
-        *,
-        priors: PriorSpec = "weak",
-        random_seed: int | np.random.Generator | None = None,
-    ) -> DataTree:
-        """Draws from a proper prior, and responses given them.
-
-        Parameters
-        ----------
-        draws : int
-        priors : None, str, Priors or mapping
-            As in `sample`, but proper: the default has flat fixed effects, ``"weak"`` has not.
-        random_seed : int or numpy.random.Generator, optional
-
-        Returns
-        -------
-        xarray.DataTree
-            Groups prior, prior_predictive, observed_data.
-
-        Raises
-        ------
-        PriorError
-            A prior is improper.
-
-        Examples
-        --------
-        >>> import bayeslmm as bl
-        >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
-        >>> tree = model.prior_predictive(100, random_seed=1)
-        >>> tree["prior_predictive"]["Yield"].shape
-        (1, 100, 30)
-        """
-        from bayeslmm.bayes.predictive import prior_predictive
-
-        return prior_predictive(self._design, priors, draws, random_seed)
+    return prior_predictive(model._design, priors, draws, random_seed)

@@ -6,32 +6,32 @@ import html
 import os
 import warnings
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from numpy.typing import ArrayLike
 
+from bayeslmm import bayesian
 from bayeslmm.arguments import MOST_REFITS, choice, flag, instance, whole
-from bayeslmm.bayesian import BayesianModel
-from bayeslmm.design import CovarianceStructure, Design, DroppedRows, build_design
+from bayeslmm.design import CovarianceStructure, Design, build_design
 from bayeslmm.design.design import Store
 from bayeslmm.design.notes import fixed_levels
 from bayeslmm.design.screen import fill
-from bayeslmm.errors import ConvergenceWarning, FitError, StorageError
+from bayeslmm.errors import ConvergenceWarning, DesignError, FitError, StorageError
 from bayeslmm.faces import Posterior, REMLResult, fit_result
 from bayeslmm.files.writing import FilePath
-from bayeslmm.likelihood import CrossProducts, cross_products
 from bayeslmm.reml import Optimum, optimise
 from bayeslmm.reml.at_theta import criterion_at
 from bayeslmm.reml.fixed import resolve_fixed
 from bayeslmm.reml.penalised import optimise_penalised
 from bayeslmm.reml.penalty import Penalty, resolve_penalty
+from bayeslmm.specification import Specification
 from bayeslmm.storage.fits import load_parts, save_parts
 from bayeslmm.storage.posteriors import load_posterior
 from bayeslmm.types import FloatArray
 
 if TYPE_CHECKING:
+    from bayeslmm.bayes.default_priors import PriorSpec
     from bayeslmm.teaching import Matrices
 
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 MAX_EVALUATIONS = 200
 
 
-class Model(BayesianModel):
+class Model(Specification):
     """A linear mixed model: formula and data, not yet fitted.
 
     Parameters
@@ -113,39 +113,12 @@ class Model(BayesianModel):
         )
         self._optima: dict[bool, Optimum] = {}
 
-    @property
-    def design(self) -> Design:
-        """The frozen design: every array and name."""
-        return self._design
-
-    @property
-    def formula(self) -> str:
-        return self._design.formula
-
-    @property
-    def dropped(self) -> DroppedRows:
-        """Rows left out, and why."""
-        return self._design.dropped
-
-    @property
-    def n(self) -> int:
-        """Number of observations used (with frequencies, their sum)."""
-        return self._design.n_observations
-
-    @property
-    def p(self) -> int:
-        """Number of fixed effects."""
-        return self._design.p
-
-    @property
-    def q(self) -> int:
-        """Number of random effects."""
-        return self._design.q
-
-    @cached_property
-    def cross_products(self) -> CrossProducts:
-        """The sufficient statistics that both engines start from."""
-        return cross_products(self._design)
+    priors = bayesian.priors
+    sample = bayesian.sample
+    to_pymc = bayesian.to_pymc
+    pymc_source = bayesian.pymc_source
+    forms = bayesian.forms
+    prior_predictive = bayesian.prior_predictive
 
     def fit(
         self,
@@ -217,11 +190,6 @@ class Model(BayesianModel):
                 raise FitError(message)
             warnings.warn(message, ConvergenceWarning, stacklevel=2)
         return fit_result(self._design, self.cross_products, optimum)
-
-    def _optimum(self, reml: bool) -> Optimum:
-        if reml not in self._optima:
-            self._optima[reml] = optimise(self.cross_products, reml)
-        return self._optima[reml]
 
     def matrices(self, theta: ArrayLike | None = None, sigma: float | None = None) -> Matrices:
         """X, Z, Lambda, G, R and V, with names on rows and columns.
@@ -297,6 +265,38 @@ class Model(BayesianModel):
         array([-8.1334])
         """
         return criterion_at(self.cross_products, theta, sigma, reml, gradient)
+
+    def latex(self, *, numbers: bool = False, priors: PriorSpec | bool = False) -> str:
+        r"""The model in equations; notebooks show them typeset.
+
+        Parameters
+        ----------
+        numbers : bool
+            Whether the REML estimates take the place of the symbols.
+        priors : bool, or as in `sample`
+            Priors to add: True for the default ones.
+
+        Returns
+        -------
+        str
+
+        Examples
+        --------
+        >>> import bayeslmm as bl
+        >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
+        >>> print(model.latex(numbers=True).splitlines()[2])
+        b_{j} &\sim N(0, 42^2), \quad j = 1, \dots, 6 \text{ (Batch)}
+        """
+        from bayeslmm.results.latex import Estimates, prior_lines, write_latex
+
+        fit = self.fit() if flag("numbers", numbers, DesignError) else None
+        estimates = None if fit is None else Estimates(fit.fixef().to_numpy(), fit.sigma, fit.optimum.terms)
+        if priors is False:
+            return write_latex(self._design, estimates)
+        from bayeslmm.bayes.default_priors import resolve_priors
+
+        resolved = resolve_priors(self._design, None if priors is True else priors)
+        return write_latex(self._design, estimates, prior_lines(self._design, resolved))
 
     def save(self, path: FilePath, *, overwrite: bool = False) -> None:
         """Write the model (its design, not the data frame) to one file, to be read by `load`; no pickle.

@@ -81,7 +81,8 @@ def test_posterior_does_not_depend_on_the_zero(moved: tuple[float, bl.Posterior]
     level = post.at_means().loc["sd_at_mean_Subject[Intercept]"]
     np.testing.assert_allclose(level, expected.loc["sd_Subject[Intercept]"], rtol=1e-6)
     corr = post.at_means().loc["corr_at_mean_Subject[Intercept.t]"]
-    np.testing.assert_allclose(corr, expected.loc["corr_Subject[Intercept.t]"], rtol=1e-6)
+    # Draws are placed by a curvature from differences of the log density, which rounding leaves about 1e-6.
+    np.testing.assert_allclose(corr, expected.loc["corr_Subject[Intercept.t]"], rtol=1e-5)
     np.testing.assert_allclose(post.fitted(), by_hand.fitted(), rtol=1e-6)
 
 
