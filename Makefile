@@ -6,25 +6,30 @@ DOCS_STAMP := $(VENV)/.installed-docs
 # One thread each: results and timings do not depend on how many a library would take.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
-.PHONY: demo test test-kernel test-rounding fuzz check docs bench bench-peers bench-posterior bench-boundary calibrate atlas notebooks clean
+.PHONY: demo test evidence test-kernel test-rounding fuzz check docs bench bench-peers bench-posterior bench-boundary calibrate atlas notebooks clean
 
 demo: $(STAMP)
 	$(BIN)/bayeslmm demo --out demo-output
 
+# Some minutes, with a case of every kind of evidence in it.
 test: $(STAMP)
-	$(ONE_THREAD) MPLBACKEND=Agg $(BIN)/python -m pytest -q -n auto --dist loadfile
+	$(ONE_THREAD) MPLBACKEND=Agg $(BIN)/python -m pytest -q -n auto --dist worksteal -m "not calibration and not benchmark and not evidence"
+
+# The further cases of long tests.
+evidence: $(STAMP)
+	$(ONE_THREAD) MPLBACKEND=Agg $(BIN)/python -m pytest -q -n auto --dist worksteal -m evidence
 
 # Folders whose tests compare digits.
-NUMERICAL := $(addprefix tests/,inference likelihood properties reference reml results teaching)
+NUMERICAL := $(addprefix tests/,inference likelihood properties reference reml residual results teaching)
 
 # Under another BLAS kernel than the processor's own.
 test-kernel: $(STAMP)
-	$(ONE_THREAD) MPLBACKEND=Agg $(BIN)/python tools/second_kernel.py -q -n auto --dist loadfile $(NUMERICAL)
+	$(ONE_THREAD) MPLBACKEND=Agg $(BIN)/python tools/second_kernel.py -q -n auto --dist worksteal $(NUMERICAL)
 
 # NOISE: units in the last place by which linear algebra is off, see tests/rounding.py. About four times as slow.
 NOISE := 1
 test-rounding: $(STAMP)
-	$(ONE_THREAD) MPLBACKEND=Agg BAYESLMM_ROUNDING_NOISE=$(NOISE) $(BIN)/python -m pytest -q -n auto --dist loadfile $(NUMERICAL)
+	$(ONE_THREAD) MPLBACKEND=Agg BAYESLMM_ROUNDING_NOISE=$(NOISE) $(BIN)/python -m pytest -q -n auto --dist worksteal $(NUMERICAL)
 
 # All odd values of all public arguments (half an hour), and many more changes of saved files.
 fuzz: $(STAMP)

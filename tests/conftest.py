@@ -31,6 +31,25 @@ if noise := os.environ.get("BAYESLMM_ROUNDING_NOISE"):
     rounding.install(noise)
 
 
+# Files of long tests: of each test the first case is run by `make test`, the others by `make evidence`.
+LONG = (Path(__file__).parent / "long.txt").read_text(encoding="utf-8").split()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark as evidence what is long, so that every kind of it stays in the quick run."""
+    root, seen = config.rootpath, set[tuple[str, str]]()
+    for item in items:
+        file = item.path.relative_to(root).as_posix() if item.path.is_relative_to(root) else ""
+        if file not in LONG:
+            continue
+        # Cases differ by what stands in brackets.
+        test = file, item.nodeid.partition("[")[0]
+        if test in seen:
+            item.add_marker("evidence")
+        seen.add(test)
+
+
 @pytest.fixture
 def fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """Runs the command line, which has to end with a code and without a traceback; gives what it says on stderr."""
