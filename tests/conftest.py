@@ -31,7 +31,8 @@ if noise := os.environ.get("BAYESLMM_ROUNDING_NOISE"):
     rounding.install(noise)
 
 
-# Files of long tests: of each test the first case is run by `make test`, the others by `make evidence`.
+# Files of long tests: of each test the first case is run by `make test`, the others by `make evidence`. Tests of which
+# another stands for their kind are named whole.
 LONG = (Path(__file__).parent / "long.txt").read_text(encoding="utf-8").split()
 
 
@@ -41,11 +42,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     root, seen = config.rootpath, set[tuple[str, str]]()
     for item in items:
         file = item.path.relative_to(root).as_posix() if item.path.is_relative_to(root) else ""
-        if file not in LONG:
-            continue
         # Cases differ by what stands in brackets.
         test = file, item.nodeid.partition("[")[0]
-        if test in seen:
+        if (file in LONG and test in seen) or f"{file}::{test[1].rpartition('::')[2]}" in LONG:
             item.add_marker("evidence")
         seen.add(test)
 
