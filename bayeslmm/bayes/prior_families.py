@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import gammainccinv, gammaincinv, gammaln, ndtri, stdtrit
 
 from bayeslmm.arguments import level, shown
-from bayeslmm.bayes.prior_numbers import check_scale, check_shape, is_finite_number, settle
+from bayeslmm.bayes.prior_numbers import check_scale, is_finite_number, settle
 from bayeslmm.errors import PriorError
 from bayeslmm.types import FloatArray
 
@@ -241,7 +241,7 @@ class Gamma:
     relative: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        check_shape("The shape of a gamma prior", self.shape)
+        check_scale("The shape of a gamma prior", self.shape)
         if not (is_finite_number(self.rate) and self.rate == 0):
             check_scale("The rate of a gamma prior", self.rate)
         settle(self)
@@ -382,7 +382,7 @@ class InverseGammaVariance:
                 "density is 1/s, whose integral diverges at s = 0, where the likelihood is positive: the posterior is "
                 "improper (Hobert & Casella 1996). Use the default half-t, or bl.Flat() with at least 3 levels."
             )
-        check_shape("The shape of an inverse-gamma prior", self.shape)
+        check_scale("The shape of an inverse-gamma prior", self.shape)
         check_scale("The rate of an inverse-gamma prior", self.rate)
         settle(self)
 

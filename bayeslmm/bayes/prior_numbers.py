@@ -8,9 +8,6 @@ from typing import Any
 from bayeslmm.arguments import real, shown
 from bayeslmm.errors import ArgumentError, PriorError
 
-# Shapes of priors: a relative width of 0.1 %.
-MOST_SHAPE = 1e6
-
 
 def is_finite_number(value: Any) -> bool:
     """Whether a value is one finite number; truth values are none."""
@@ -41,20 +38,4 @@ def check_scale(name: str, value: float) -> None:
         raise PriorError(
             f"{name} is {shown(value)}, but it must be a positive finite number (a scale: in the units of the "
             "response). Give a positive number, e.g. the standard deviation of the response."
-        )
-
-
-def check_shape(name: str, value: float) -> None:
-    """Refuse what is not positive, or is so large that the prior is one number and no distribution.
-
-    Raises
-    ------
-    PriorError
-    """
-    if not (is_finite_number(value) and value > 0):
-        raise PriorError(f"{name} is {shown(value)}, but it must be a positive finite number. Give for example 2.")
-    if value > MOST_SHAPE:
-        raise PriorError(
-            f"{name} is {shown(value)} (limit {MOST_SHAPE:g}): so large a one holds the standard deviation within "
-            "0.1 % of one value. Hold it there with model.fit(fix=...), or give a smaller one."
         )

@@ -11,7 +11,7 @@ from scipy.special import gammaincinv, gammaln
 
 from bayeslmm.arguments import level, real, shown
 from bayeslmm.bayes.prior_families import LARGE_SHAPE, LOG_2, Gamma, Power, SdPrior, is_sd_prior, log_gamma_peak, power
-from bayeslmm.bayes.prior_numbers import check_scale, check_shape, settle
+from bayeslmm.bayes.prior_numbers import check_scale, settle
 from bayeslmm.errors import ArgumentError, PriorError
 from bayeslmm.types import FloatArray
 
@@ -35,7 +35,7 @@ class Chi:
 
     def __post_init__(self) -> None:
         check_scale("The scale of a chi prior", self.scale)
-        check_shape("The degrees of freedom of a chi prior", self.df)
+        check_scale("The degrees of freedom of a chi prior", self.df)
         settle(self)
 
     @property
@@ -172,7 +172,7 @@ class Decov:
 
     def __post_init__(self) -> None:
         for name in ("regularization", "concentration", "shape", "scale"):
-            (check_scale if name == "scale" else check_shape)(f"The {name} of a decov prior", getattr(self, name))
+            check_scale(f"The {name} of a decov prior", getattr(self, name))
         settle(self)
 
     def log_density(self, t: FloatArray) -> FloatArray:
@@ -319,7 +319,7 @@ class Wishart:
     scale: float | Sequence[float] = float("inf")
 
     def __post_init__(self) -> None:
-        check_shape("The number of degrees of freedom of a Wishart prior", self.df)
+        check_scale("The number of degrees of freedom of a Wishart prior", self.df)
         several = isinstance(self.scale, list | tuple) or (isinstance(self.scale, np.ndarray) and self.scale.ndim == 1)
         try:
             for value in self.scale if several else (self.scale,):  # type: ignore[union-attr]
