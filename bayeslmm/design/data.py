@@ -339,7 +339,8 @@ def _to_numbers(name: str, series: pd.Series) -> str:
     if odd == len(values):
         return (
             "None of its values is a number as it stands: take out what does not belong to the number (units, signs of "
-            "currency, a minus that is a dash), or name another column."
+            f"currency, a minus that is a dash), after which {remedy('number', name, series)} converts it, or name "
+            "another column."
         )
     return f"Convert it, e.g. {remedy('coerced', name, series)}, which makes {odd:,} of {len(values):,} values missing."
 

@@ -32,6 +32,17 @@ def data() -> pd.DataFrame:
     return pd.DataFrame({"y": y, "x": x, "f": f, "g": [f"g{i}" for i in g]})
 
 
+_STRUCTURES = {
+    "AR1",
+    "CompoundSymmetry",
+    "Diagonal",
+    "HeterogeneousCompoundSymmetry",
+    "Identity",
+    "Toeplitz",
+    "Unstructured",
+}
+
+
 @cache
 def model() -> bl.Model:
     return bl.Model("y ~ x + (1 | g)", data())
@@ -124,6 +135,8 @@ OBJECTS: dict[str, Callable[[], Any]] = {
     "Treatment": lambda: bl.Treatment("a"),
     "AR1": lambda: bl.AR1(),
     "CompoundSymmetry": lambda: bl.CompoundSymmetry(),
+    "HeterogeneousCompoundSymmetry": lambda: bl.HeterogeneousCompoundSymmetry(),
+    "Toeplitz": lambda: bl.Toeplitz(),
     "Identity": lambda: bl.Identity(),
     "Diagonal": lambda: bl.Diagonal(),
     "Unstructured": lambda: bl.Unstructured(),
@@ -194,7 +207,7 @@ USES: dict[str, Callable[[Any], None]] = {
     "Decov": _term_prior_in_use,
     "Normal": _coefficient_prior_in_use,
     "Treatment": _contrast_in_use,
-    **dict.fromkeys(("AR1", "CompoundSymmetry", "Identity", "Diagonal", "Unstructured"), _structure_in_use),
+    **dict.fromkeys(tuple(sorted(_STRUCTURES)), _structure_in_use),
     "Cell": _cell_in_use,
 }
 
@@ -215,6 +228,8 @@ CALLS: dict[str, list[dict[str, Any]]] = {
     "Model.save": [{"path": _new_path}],
     "Model.prior_predictive": [{"draws": 5}],
     "Model.matrices": [{}],
+    "Model.criterion_at": [{"theta": lambda: fit().theta}],
+    "REMLResult.criterion_at": [{"theta": lambda: fit().theta}],
     "REMLResult.save": [{"path": _new_path}],
     "REMLResult.bootstrap": [{"n": 3, "random_seed": 1}],
     "REMLResult.boundary": [{"posterior": "none", "random_seed": 1, "progressbar": False}],
@@ -310,8 +325,10 @@ _KERNELS = {
     "sds",
     "coefficients",
     "combinations",
+    "log_dets",
+    "shapes",
+    "whitened",
 }
-_STRUCTURES = {"AR1", "CompoundSymmetry", "Identity", "Diagonal", "Unstructured"}
 
 
 @dataclass(frozen=True)

@@ -212,7 +212,7 @@ def test_an_elimination_that_is_wrong_does_not_pass(what: str) -> None:
 
 def test_where_no_digits_can_be_had_the_doubt_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     formula, data, arguments, reml = draw(2, "extreme")
-    monkeypatch.setattr(confirm, "_BUDGET", 0)
+    monkeypatch.setattr(confirm, "BUDGET", 0)
     with pytest.warns(ConvergenceWarning) as caught:
         fit = bl.Model(formula, data, **arguments).fit(reml)
     assert fit.status is FitStatus.imprecise
