@@ -140,7 +140,7 @@ class Entries(CovarianceStructure):
         return np.abs(np.diagonal(T))
 
     def log_sizes(self, x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Those of log |det T| for triangular T."""
+        """Those of ``log |det T|`` for triangular T."""
         slope = np.where(self.scales, 1.0 / np.where(self.scales, x, 1.0), 0.0)
         return np.abs(x[self.scales]), slope, np.diag(-(slope**2))
 
