@@ -20,7 +20,7 @@ evidence: $(STAMP)
 	$(ONE_THREAD) MPLBACKEND=Agg $(BIN)/python -m pytest -q -n auto --dist worksteal -m evidence
 
 # Folders whose tests compare digits.
-NUMERICAL := $(addprefix tests/,inference likelihood properties reference reml residual results teaching)
+NUMERICAL := $(addprefix tests/,inference likelihood numerics properties reference reml residual results teaching)
 
 # Under another BLAS kernel than the processor's own.
 test-kernel: $(STAMP)
