@@ -206,7 +206,7 @@ def test_a_failed_fit_warns_raises_or_is_silent(monkeypatch: pytest.MonkeyPatch)
     one = model("one-way")
     optimum = one.fit().optimum
     failed = type(optimum)(**{**vars(optimum), "status": FitStatus.evaluation_limit})
-    monkeypatch.setattr("bayeslmm.model.optimise", lambda *_: failed)
+    monkeypatch.setattr("bayeslmm.specification.optimise", lambda *_: failed)
     one = model("one-way")
     with pytest.warns(ConvergenceWarning, match="evaluation limit"):
         one.fit()

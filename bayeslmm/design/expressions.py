@@ -159,7 +159,7 @@ def parse_expression(text: str) -> Node:
     >>> parse_expression("-x^2") == parse_expression("-(x**2)")
     True
     >>> parse_expression("2**3**2")
-    Power(base=Number(value=2), exponent=Power(base=Number(value=3), exponent=Number(value=2)))
+    Raised(base=Number(value=2), exponent=Raised(base=Number(value=3), exponent=Number(value=2)))
     """
     return read_expression(text, tokenize(text))
 

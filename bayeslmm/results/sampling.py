@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bayeslmm.arguments import MOST_DRAWS, MOST_REFITS, choice, flag, labels, seed, shown, whole
+from bayeslmm.arguments import MOST_REFITS, choice, flag, labels, seed, shown, whole
 from bayeslmm.arguments import generator as generator_of
 from bayeslmm.bayes.collapsed import ChainDiagnostics, Diagnostics, UnreliableWeightsError, sample_collapsed
 from bayeslmm.bayes.default_priors import PriorSpec, resolve_priors
@@ -35,6 +35,8 @@ _FAR = 5.0
 _LOG_LIKELIHOOD = 4_000_000
 # The default number of tuning draws, of which only other ones can be meant.
 _TUNE = 1000
+# What can be counted; memory ends long before.
+_COUNTED = 10**15
 _METHODS = ("auto", "quadrature", "importance", "collapsed_nuts", "nuts")
 
 
@@ -183,7 +185,7 @@ def _warn_failed(checked: ChainDiagnostics) -> None:
 
 
 def _check(settings: Settings) -> None:
-    draws = whole("draws", settings.draws, most=MOST_DRAWS, error=FitError)
+    draws = whole("draws", settings.draws, most=_COUNTED, error=FitError)
     chains = whole("chains", settings.chains, error=FitError)
     whole("tune", settings.tune, 0, MOST_REFITS, FitError)
     flag("progressbar", settings.progressbar, FitError)

@@ -144,7 +144,7 @@ def test_a_terminal_of_few_signs(tmp_path, variables):
 
 
 def test_more_draws_than_memory_are_refused_at_once(fails, monkeypatch):
-    monkeypatch.setattr("bayeslmm.bayesian.BayesianModel.cross_products", None, raising=False)
+    monkeypatch.setattr("bayeslmm.specification.Specification.cross_products", None, raising=False)
     text = fails("compare", SMALL, "--data", "Dyestuff", "--draws", "100000000000")
     # beta, six effects, their sd, sigma: nine numbers of eight bytes
     assert "7,200 GB" in text
