@@ -143,8 +143,7 @@ def test_a_terminal_of_few_signs(tmp_path, variables):
     assert "gr\\xfcppe" in done.stdout or "gr\u00fcppe" in done.stdout
 
 
-def test_more_draws_than_memory_are_refused_at_once(fails, monkeypatch):
-    monkeypatch.setattr("bayeslmm.specification.Specification.cross_products", None, raising=False)
+def test_more_draws_than_memory_are_refused_at_once(fails):
     text = fails("compare", SMALL, "--data", "Dyestuff", "--draws", "100000000000")
     # beta, six effects, their sd, sigma: nine numbers of eight bytes
     assert "7,200 GB" in text
