@@ -62,3 +62,10 @@ def test_sizes(path: Path) -> None:
             docstring = ast.get_docstring(node, clean=False) or ""
             lines = (node.end_lineno or 0) - node.lineno + 1 - docstring.count("\n") - 1
             assert lines <= MAX_FUNCTION, f"{path.name}:{node.name} has {lines} lines"
+
+
+def test_the_list_of_long_tests_names_tests() -> None:
+    for line in (ROOT / "tests" / "long.txt").read_text(encoding="utf-8").split():
+        file, _, name = line.partition("::")
+        assert (ROOT / file).is_file(), f"tests/long.txt: there is no {file}"
+        assert not name or f"def {name}(" in (ROOT / file).read_text(encoding="utf-8"), f"tests/long.txt: no {line}"
