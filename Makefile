@@ -11,9 +11,11 @@ ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_N
 demo: $(STAMP)
 	$(BIN)/bayeslmm demo --out demo-output
 
+QUICK := "not calibration and not benchmark and not evidence"
+
 # Some minutes, with a case of every kind of evidence in it.
 test: $(STAMP)
-	$(ONE_THREAD) MPLBACKEND=Agg $(BIN)/python -m pytest -q -n auto --dist worksteal -m "not calibration and not benchmark and not evidence"
+	$(ONE_THREAD) MPLBACKEND=Agg $(BIN)/python -m pytest -q -n auto --dist worksteal -m $(QUICK)
 
 # The further cases of long tests.
 evidence: $(STAMP)
@@ -24,7 +26,7 @@ NUMERICAL := $(addprefix tests/,inference likelihood numerics properties referen
 
 # Under another BLAS kernel than the processor's own.
 test-kernel: $(STAMP)
-	$(ONE_THREAD) MPLBACKEND=Agg $(BIN)/python tools/second_kernel.py -q -n auto --dist worksteal $(NUMERICAL)
+	$(ONE_THREAD) MPLBACKEND=Agg $(BIN)/python tools/second_kernel.py -q -n auto --dist worksteal -m $(QUICK) $(NUMERICAL)
 
 # NOISE: units in the last place by which linear algebra is off, see tests/rounding.py. About four times as slow.
 NOISE := 1
