@@ -96,6 +96,7 @@ def zero_test(
 
     `limits` are the milliseconds and the number of refits where `refits` is "auto".
     """
+    _check(fit, method)
     draws = check_count("draws", draws, 1)
     asked = (
         None
@@ -103,7 +104,6 @@ def zero_test(
         else check_count("refits", refits, int(method == "bootstrap"))
     )
     generator(seed)
-    _check(fit, method)
     seed = SEED if seed is None else seed
     model = null_model(fit.optimum, removal)
     rows = all_rows(fit, model, removal, draws, seed)

@@ -8,9 +8,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from bayeslmm.arguments import whole
 from bayeslmm.design.covariance.contract import NO_RANK, CovarianceStructure
 from bayeslmm.design.covariance.entries import Diagonal
 from bayeslmm.design.covariance.products import Products
+from bayeslmm.errors import DesignError
 from bayeslmm.types import BoolArray, FloatArray
 
 # Of the sine of twice the angle: closer to an end of the range both sides of it are one.
@@ -243,6 +245,10 @@ class HeterogeneousCompoundSymmetry(Compound):
     scale_free: ClassVar[bool] = True
     heterogeneous: ClassVar[bool] = True
     shapes_tried: ClassVar[tuple[float, ...]] = (0.0, -0.5)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole("among", self.among, 0, error=DesignError)
 
     @property
     def mirrored(self) -> bool:

@@ -8,6 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from bayeslmm.arguments import whole
+from bayeslmm.errors import DesignError
 from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 # A singular value below this share of the largest is none.
@@ -57,6 +59,9 @@ class CovarianceStructure(ABC):
     about_correlation: ClassVar[bool] = False
     shapes_tried: ClassVar[tuple[float, ...]] = (0.0,)
     pymc_root: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        whole("size", self.size, 0, error=DesignError)
 
     # What users see: standard deviations, correlations, theta.
 
