@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -15,14 +16,15 @@ from bayeslmm.calibration.interval_ends import (
     Ends,
     kenward_roger_ends,
     pivot_many,
-    profile_many,
     satterthwaite_ends,
     wald_many,
 )
+from bayeslmm.calibration.quantities import parameter_draws
 from bayeslmm.calibration.truth import Truth
 from bayeslmm.design.design import Design
 from bayeslmm.errors import BayesLMMError, BayesLMMWarning
 from bayeslmm.inference.bootstrap import simulate_responses
+from bayeslmm.inference.profile import profile_ends_many
 from bayeslmm.inference.spectral import spectrum
 from bayeslmm.inference.wald import wald_ends_many
 from bayeslmm.likelihood import CrossProducts, cross_products
@@ -31,8 +33,11 @@ from bayeslmm.results.intervals import hdi
 from bayeslmm.results.labels import Parameter, parameters
 from bayeslmm.results.profiles import share, target_of
 from bayeslmm.results.refits import Refits
+from bayeslmm.storage.checksum import of_json
 from bayeslmm.types import BoolArray, FloatArray
 
+# To be raised whenever something changes what is computed.
+VERSION = 1
 # Responses of a block, which are drawn together: where all are fitted together, and one by one. Fixed for a design, so
 # that results depend neither on the workers nor on how many replicates follow.
 _TOGETHER, _ALONE = 200, 10
@@ -70,10 +75,28 @@ class CoveragePlan:
     priors: PriorSpec
     key: str
 
+    @cached_property
+    def settings(self) -> dict[str, object]:
+        """What all chunks of a store share, as JSON can hold it."""
+        posterior = any(kind in POSTERIOR for _, kind in self.asked.rows)
+        return {
+            "version": VERSION,
+            "study": "coverage of a design",
+            "formula": self.design.formula,
+            "data": self.key[:16],
+            # The last digits of estimates are those of a processor.
+            **{f"true {p.label}": f"{self.truth.values[p.label]:.9g}" for p in parameters(self.design)},
+            "intervals": [f"{p.label} {kind}" for p, kind in self.asked.rows],
+            "level": self.level,
+            "criterion": "REML" if self.reml else "ML",
+            "seed": self.seed,
+            "priors": f"{resolve_priors(self.design, self.priors)!r}, {DRAWS} draws" if posterior else None,
+        }
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True)
 class CoverageTask:
-    """Some replicates of one block of responses.
+    """Some replicates of one block of responses; of one plan, it is known by its numbers.
 
     Attributes
     ----------
@@ -87,7 +110,7 @@ class CoverageTask:
         How many are used.
     """
 
-    plan: CoveragePlan
+    plan: CoveragePlan = field(compare=False)
     block: int
     size: int
     start: int
@@ -97,6 +120,11 @@ class CoverageTask:
     def name(self) -> str:
         """Of its file in a store."""
         return f"{self.block:06d}-{self.start:03d}-{self.replicates}"
+
+    @property
+    def identity(self) -> list[object]:
+        """What its result is of."""
+        return [of_json(self.plan.settings), self.block, self.size, self.start, self.replicates]
 
     def responses(self) -> FloatArray:
         """Simulated responses (n, replicates)."""
@@ -192,18 +220,13 @@ def _coefficients(kind: str, plan: CoveragePlan, cp: CrossProducts, Y: FloatArra
 def _profile(
     plan: CoveragePlan, cp: CrossProducts, Y: FloatArray, optima: Optima, p: Parameter, estimates: FloatArray
 ) -> Ends:
-    low, high = profile_many(cp, Y, optima, target_of(p), plan.level, plan.reml)
+    low, high = profile_ends_many(cp, Y, optima, target_of(p), plan.level, plan.reml)
     if p.kind == "corr":
         # As for a single fit: an undefined correlation can be any.
         undefined = np.isnan(_estimates_of(plan, p, estimates)) & (optima.sigma > 0)
-        least, most = _correlation_range(plan.design, p)
+        least, most = plan.design.terms[p.position].structure.correlation_range
         low, high = np.where(undefined, least, low), np.where(undefined, most, high)
     return _as_asked(p, (low, high))
-
-
-def _correlation_range(design: Design, p: Parameter) -> tuple[float, float]:
-    found: tuple[float, float] = getattr(design.terms[p.position].structure, "correlation_range", (-1.0, 1.0))
-    return found
 
 
 def _wald_variance(
@@ -240,7 +263,7 @@ def _posterior_ends(task: CoverageTask, Y: FloatArray, optima: Optima) -> dict[t
             drawn = _draws(plan, Y[:, k], [T[k] for T in optima.terms], np.random.default_rng(seed))
         except BayesLMMError:
             continue
-        ends[:, :, k] = [_ends_of(_drawn(drawn, p), p.kind, kind, plan.level) for p, kind in rows]
+        ends[:, :, k] = [_ends_of(parameter_draws(drawn, p), p.kind, kind, plan.level) for p, kind in rows]
     return {(p.label, kind): (own[0], own[1]) for (p, kind), own in zip(rows, ends, strict=True)}
 
 
@@ -248,16 +271,6 @@ def _draws(plan: CoveragePlan, y: FloatArray, terms: Sequence[FloatArray], rng: 
     design = replace(plan.design, y=y)
     cp, priors = cross_products(design), resolve_priors(design, plan.priors)
     return sample_collapsed(cp, priors, terms, draws=DRAWS, rng=rng, keep=[False] * len(cp.blocks))
-
-
-def _drawn(draws: CollapsedDraws, p: Parameter) -> FloatArray:
-    if p.kind == "sigma":
-        return draws.sigma
-    if p.kind == "fixed":
-        return draws.beta[:, p.position]
-    if p.kind == "sd":
-        return draws.sds[p.position][:, p.effects[0]]
-    return draws.corrs[p.position][:, p.effects[0], p.effects[1]]
 
 
 def _ends_of(values: FloatArray, of: str, kind: str, level: float) -> tuple[float, float]:

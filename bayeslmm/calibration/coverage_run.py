@@ -7,15 +7,15 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bayeslmm.arguments import MOST_REFITS, flag, instance, shown, whole
+from bayeslmm.arguments import MOST_REFITS, flag, instance, whole
 from bayeslmm.bayes.default_priors import PriorSpec, resolve_priors
-from bayeslmm.bayes.progress import Progress, interactive
-from bayeslmm.calibration.chunk_store import ChunkStore
-from bayeslmm.calibration.coverage_chunk import DRAWS, CoverageChunk, CoveragePlan, CoverageTask, make_tasks, run_chunk
-from bayeslmm.calibration.coverage_kinds import POSTERIOR, choose_rows, read_kinds
+from bayeslmm.bayes.progress import interactive
+from bayeslmm.calibration.coverage_chunk import CoverageChunk, CoveragePlan, CoverageTask, make_tasks, run_chunk
+from bayeslmm.calibration.coverage_kinds import choose_rows, read_kinds
 from bayeslmm.calibration.coverage_result import Coverage, summarise
-from bayeslmm.calibration.truth import Truth, resolve_truth
-from bayeslmm.calibration.workers import check_workers, execute
+from bayeslmm.calibration.kept_tasks import open_store, run_tasks
+from bayeslmm.calibration.truth import resolve_truth
+from bayeslmm.calibration.workers import check_workers
 from bayeslmm.design.design import Design
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.faces.fit import PenalisedResult, REMLResult
@@ -25,9 +25,6 @@ from bayeslmm.results.intervals import check_level
 from bayeslmm.results.labels import parameters as parameters_of
 from bayeslmm.storage.checksum import of_array, of_json
 from bayeslmm.types import AnyArray
-
-# To be raised whenever something changes what is computed.
-VERSION = 1
 
 
 def coverage(
@@ -128,11 +125,10 @@ def coverage(
     plan = CoveragePlan(
         design, true, choose_rows(cp, true, kinds, parameters, reml), level, reml, seed, priors, _key(design)
     )
-    kept = _store(store, plan)
+    kept = open_store(store, plan.settings)
     tasks = make_tasks(plan, cp, replicates)
-    done = _run(tasks, kept, n_jobs, client, show)
-    parts = [done[task.name] for task in tasks if task.name in done]
-    return summarise(plan, parts, replicates, time.perf_counter() - began)
+    done = run_tasks(run_chunk, tasks, kept, (CoverageChunk, _check_chunk), n_jobs=n_jobs, client=client, show=show)
+    return summarise(plan, list(done.values()), replicates, time.perf_counter() - began)
 
 
 def _subject(model: Any, reml: Any) -> tuple[Design, CrossProducts, bool]:
@@ -176,68 +172,6 @@ def _key(design: Design) -> str:
     arrays += [a for a in (design.weights, design.offset) if a is not None]
     structures = [repr(term.structure) for term in design.terms]
     return of_json([design.formula, *structures, *map(of_array, arrays)])
-
-
-def _store(path: Any, plan: CoveragePlan) -> ChunkStore | None:
-    if path is None:
-        return None
-    if not isinstance(path, str | os.PathLike):
-        raise FitError(f"store={shown(path)} is no path of a folder.")
-    return ChunkStore(path, _settings(plan))
-
-
-def _settings(plan: CoveragePlan) -> dict[str, object]:
-    """What all chunks of a store share, as JSON can hold it."""
-    posterior = any(kind in POSTERIOR for _, kind in plan.asked.rows)
-    return {
-        "version": VERSION,
-        "study": "coverage of a design",
-        "formula": plan.design.formula,
-        "data": plan.key[:16],
-        # The last digits of estimates are those of a processor.
-        **{f"true {label}": f"{value:.9g}" for label, value in _true(plan.design, plan.truth).items()},
-        "intervals": [f"{p.label} {kind}" for p, kind in plan.asked.rows],
-        "level": plan.level,
-        "criterion": "REML" if plan.reml else "ML",
-        "seed": plan.seed,
-        "priors": f"{resolve_priors(plan.design, plan.priors)!r}, {DRAWS} draws" if posterior else None,
-    }
-
-
-def _true(design: Design, truth: Truth) -> dict[str, float]:
-    return {p.label: truth.values[p.label] for p in parameters_of(design)}
-
-
-def _run(
-    tasks: Sequence[CoverageTask], kept: ChunkStore | None, n_jobs: int, client: Any, show: bool
-) -> dict[str, CoverageChunk]:
-    """Finished chunks by the names of their tasks; an interrupted run has some."""
-    done = {task.name: chunk for task in tasks if kept is not None and (chunk := _load(kept, task)) is not None}
-    waiting = [task for task in tasks if task.name not in done]
-    if kept is not None and waiting:
-        kept.check_writable()
-    total = sum(task.replicates for task in tasks)
-    count = total - sum(task.replicates for task in waiting)
-    try:
-        with Progress(show) as progress:
-            for task, chunk in execute(run_chunk, waiting, n_jobs, client):
-                done[task.name] = chunk
-                if kept is not None:
-                    kept.save(task.name, chunk, _identity(task))
-                count += task.replicates
-                progress.report("Coverage", count, total)
-    except KeyboardInterrupt:
-        if not done:
-            raise
-    return done
-
-
-def _identity(task: CoverageTask) -> list[object]:
-    return [of_json(_settings(task.plan)), task.block, task.size, task.start, task.replicates]
-
-
-def _load(kept: ChunkStore, task: CoverageTask) -> CoverageChunk | None:
-    return kept.load(task.name, CoverageChunk, _identity(task), lambda chunk: _check_chunk(task, chunk))
 
 
 def _check_chunk(task: CoverageTask, chunk: CoverageChunk) -> None:

@@ -6,8 +6,6 @@ import numpy as np
 from scipy.special import ndtri, stdtrit
 
 from bayeslmm.inference.kenward_roger import kenward_roger_many
-from bayeslmm.inference.profile import profile_ends_many
-from bayeslmm.inference.profile_coordinates import ProfileTarget
 from bayeslmm.inference.ratio import pivot_interval
 from bayeslmm.inference.satterthwaite import satterthwaite_many
 from bayeslmm.inference.spectral import Spectrum
@@ -17,13 +15,6 @@ from bayeslmm.reml.many import Optima
 from bayeslmm.types import FloatArray
 
 type Ends = tuple[FloatArray, FloatArray]
-
-
-def profile_many(
-    cp: CrossProducts, Y: FloatArray, optima: Optima, target: ProfileTarget, level: float, reml: bool = True
-) -> Ends:
-    """Profile intervals (K,) of one parameter; nan for a response that is fitted without residual."""
-    return profile_ends_many(cp, Y, optima, target, level, reml)
 
 
 def pivot_many(spectrum: Spectrum, level: float) -> Ends:

@@ -76,12 +76,23 @@ def quantity_values(cp: CrossProducts, draws: QuantityDraws) -> FloatArray:
     draws : Draws
     """
     design = cp.design
-    columns = [_parameter(p, draws) for p in parameters(design)]
+    columns = [parameter_draws(draws, p) for p in parameters(design)]
     if _is_scalar(design):
         variances = np.stack([s[:, 0] ** 2 for s in draws.sds], axis=1)
         columns += list((variances / (variances.sum(1) + draws.sigma**2)[:, None]).T)
     columns += [_first_level(design, draws, k) for k in range(len(design.terms))]
     return np.stack([*columns, log_likelihood(cp, draws)], axis=1)
+
+
+def parameter_draws(draws: QuantityDraws, p: Parameter) -> FloatArray:
+    """Draws (S,) of one parameter."""
+    if p.kind == "sigma":
+        return draws.sigma
+    if p.kind == "fixed":
+        return draws.beta[:, p.position]
+    if p.kind == "sd":
+        return draws.sds[p.position][:, p.effects[0]]
+    return draws.corrs[p.position][:, p.effects[0], p.effects[1]]
 
 
 def log_likelihood(cp: CrossProducts, draws: QuantityDraws) -> FloatArray:
@@ -93,16 +104,6 @@ def log_likelihood(cp: CrossProducts, draws: QuantityDraws) -> FloatArray:
 
 def _is_scalar(design: Design) -> bool:
     return all(term.effects == ("Intercept",) for term in design.terms)
-
-
-def _parameter(p: Parameter, draws: QuantityDraws) -> FloatArray:
-    if p.kind == "sigma":
-        return draws.sigma
-    if p.kind == "fixed":
-        return draws.beta[:, p.position]
-    if p.kind == "sd":
-        return draws.sds[p.position][:, p.effects[0]]
-    return draws.corrs[p.position][:, p.effects[0], p.effects[1]]
 
 
 def _first_level(design: Design, draws: QuantityDraws, position: int) -> FloatArray:

@@ -12,10 +12,10 @@ from bayeslmm.calibration.interval_ends import (
     Ends,
     kenward_roger_ends,
     pivot_many,
-    profile_many,
     satterthwaite_ends,
     wald_many,
 )
+from bayeslmm.inference.profile import profile_ends_many
 from bayeslmm.inference.profile_coordinates import ProfileTarget
 from bayeslmm.inference.spectral import spectrum
 from bayeslmm.likelihood import CrossProducts, cross_products
@@ -72,8 +72,8 @@ def sd_ends(cp: CrossProducts, Y: FloatArray, reml: Optima, ml: Optima, level: f
     for p in parameters(cp.design):
         if p.kind == "sd":
             name, target = _name(p), ProfileTarget("sd", p.position, p.effects)
-            found[name, "reml_profile"] = profile_many(cp, Y, reml, target, level, True)
-            found[name, "ml_profile"] = profile_many(cp, Y, ml, target, level, False)
+            found[name, "reml_profile"] = profile_ends_many(cp, Y, reml, target, level, True)
+            found[name, "ml_profile"] = profile_ends_many(cp, Y, ml, target, level, False)
             low, high = pivot_many(spectrum(cp, p.position, p.effects, Y), level)
             found[name, "pivot"] = np.sqrt(low), np.sqrt(high)
     return found

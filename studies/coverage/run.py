@@ -11,11 +11,11 @@ import numpy as np
 
 from bayeslmm.arguments import MOST_REFITS, flag, shown, whole
 from bayeslmm.bayes.prior_families import SdPrior, is_sd_prior
-from bayeslmm.bayes.progress import Progress, interactive
+from bayeslmm.bayes.progress import interactive
 from bayeslmm.calibration.atlas import CoverageStudy
 from bayeslmm.calibration.atlas_cells import Cell, coverage_grid
-from bayeslmm.calibration.chunk_store import ChunkStore
-from bayeslmm.calibration.workers import check_workers, execute
+from bayeslmm.calibration.kept_tasks import open_store, run_tasks
+from bayeslmm.calibration.workers import check_workers
 from bayeslmm.errors import FitError
 from bayeslmm.results.intervals import check_level
 from studies.coverage.chunk import CHUNK, CellChunk, CellTask, columns, run_chunk
@@ -37,41 +37,7 @@ def coverage_study(
     store: str | os.PathLike[str] | None = None,
     progressbar: bool | None = None,
 ) -> CoverageStudy:
-    """How often intervals hold the true standard deviations and fixed effects, by simulation.
-
-    Every replicate draws a response from a cell's true variances and computes all intervals: for standard deviations
-    the profile of the REML and of the ML criterion, the exact F pivot of the ratio to sigma, and the highest density
-    and equal-tailed intervals of the posterior; for fixed effects plug-in z, Satterthwaite, Kenward-Roger and the
-    posterior. 4,000 replicates of a cell take some seconds.
-
-    Parameters
-    ----------
-    cells : iterable of Cell, optional
-        By default `coverage_grid`, the 129 cells of the shipped atlas.
-    replicates : int
-        Of every cell.
-    level : float
-        Of all intervals.
-    prior : SdPrior, optional
-        Prior of every standard deviation in units in which the total variance is 1, smooth and even at zero; by
-        default half-t(3) with scale sd(y) / rms(column), at x = 0, with the sd of each response.
-    random_seed : int
-        Results depend on it, the cell and the number of the replicate only: neither on the other cells, nor on `n_jobs`
-        or the cluster.
-    n_jobs : int
-        Worker processes (joblib); -1 for one per core.
-    client : dask.distributed.Client, optional
-        Run on its cluster instead.
-    store : path, optional
-        Folder in which finished chunks of 500 replicates are kept. A run that was killed continues from there, and
-        gives the same table.
-    progressbar : bool, optional
-        By default in a terminal or a notebook.
-
-    Returns
-    -------
-    CoverageStudy
-        Interrupting the run (Ctrl-C) returns the cells that have replicates so far.
+    """As `bayeslmm.coverage_study`, which describes the arguments.
 
     Raises
     ------
@@ -79,13 +45,6 @@ def coverage_study(
         An argument out of range; no cell; a prior with a kink or a zero at sd = 0.
     StorageError
         The store holds a study with other settings, or cannot be written to.
-
-    Examples
-    --------
-    >>> import bayeslmm as bl
-    >>> study = bl.coverage_study([bl.Cell("balanced", groups=6, size=5, icc=0.1)], replicates=200, random_seed=1)
-    >>> bool(study.coverage("sd[Intercept]", "hdi").iloc[0] > 0.9)
-    True
     """
     cells = _unique(coverage_grid() if cells is None else cells)
     check_workers(n_jobs, client)
@@ -99,27 +58,19 @@ def coverage_study(
         for cell in cells
         for k in range(0, replicates, CHUNK)
     ]
-    if store is not None and not isinstance(store, str | os.PathLike):
-        raise FitError(f"store={shown(store)} is no path of a folder.")
     settings = {"version": VERSION, "level": level, "seed": random_seed, "prior": repr(prior)}
-    kept = None if store is None else ChunkStore(store, settings)
-    done = {task: chunk for task in tasks if kept is not None and (chunk := _load(kept, task)) is not None}
-    waiting = [task for task in tasks if task not in done]
-    if kept is not None and waiting:
-        kept.check_writable()
-    show = interactive() if progressbar is None else progressbar
-    try:
-        with Progress(show) as progress:
-            for task, chunk in execute(run_chunk, waiting, n_jobs, client):
-                done[task] = chunk
-                if kept is not None:
-                    kept.save(task.name, chunk, task.identity)
-                progress.report("Coverage", len(done), len(tasks))
-    except KeyboardInterrupt:
-        if not done:
-            raise
-    table = make_table(cells, {task: done[task] for task in tasks if task in done})
-    return CoverageStudy(table, level, replicates, len(cells), random_seed, time.perf_counter() - began)
+    done = run_tasks(
+        run_chunk,
+        tasks,
+        open_store(store, settings),
+        (CellChunk, _check_chunk),
+        n_jobs=n_jobs,
+        client=client,
+        show=interactive() if progressbar is None else progressbar,
+    )
+    return CoverageStudy(
+        make_table(cells, done), level, replicates, len(cells), random_seed, time.perf_counter() - began
+    )
 
 
 def _unique(cells: Iterable[Cell]) -> list[Cell]:
@@ -144,14 +95,8 @@ def _check(replicates: int, seed: int, prior: SdPrior | None) -> None:
     if prior is not None and not (is_sd_prior(prior) and prior.even and not prior.relative):
         raise FitError(
             f"prior={shown(prior)} cannot be used here: the grid needs a prior of an absolute standard deviation "
-            "that is "
-            "smooth and even at zero, such as bl.HalfT, bl.HalfNormal or bl.HalfCauchy."
+            "that is smooth and even at zero, such as bl.HalfT, bl.HalfNormal or bl.HalfCauchy."
         )
-
-
-def _load(kept: ChunkStore, task: CellTask) -> CellChunk | None:
-    """The result of a task, if it is in a store and undamaged."""
-    return kept.load(task.name, CellChunk, task.identity, lambda chunk: _check_chunk(task, chunk))
 
 
 def _check_chunk(task: CellTask, chunk: CellChunk) -> None:

@@ -18,7 +18,7 @@ from scipy import stats
 
 import bayeslmm as bl
 from bayeslmm import DesignError, FitError, StorageError
-from bayeslmm.calibration import coverage_run
+from bayeslmm.calibration import coverage_run, kept_tasks
 from bayeslmm.calibration.coverage_chunk import CoveragePlan, CoverageTask, make_tasks, run_chunk
 from bayeslmm.calibration.coverage_kinds import choose_rows, read_kinds
 from bayeslmm.calibration.truth import resolve_truth
@@ -247,7 +247,7 @@ def test_interrupted_it_returns_what_was_done(monkeypatch: pytest.MonkeyPatch) -
         yield tasks[0], run_chunk(tasks[0])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(coverage_run, "execute", interrupted)
+    monkeypatch.setattr(kept_tasks, "execute", interrupted)
     partly = bl.coverage(balanced(), TRUTH, 500, intervals="wald", progressbar=False)
     assert partly.done == 200
     assert "200 simulated responses of 500 (interrupted)" in " ".join(str(partly).split())

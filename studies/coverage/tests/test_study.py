@@ -16,9 +16,9 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 import bayeslmm as bl
+from bayeslmm.calibration import kept_tasks
 from bayeslmm.calibration.atlas_criteria import band, criteria
 from bayeslmm.errors import DesignError, FitError, StorageError
-from studies.coverage import run as study_run
 from studies.coverage.chunk import CellChunk, CellTask, run_chunk
 from studies.coverage.table import exact_zero
 
@@ -143,7 +143,7 @@ def test_interrupted_it_returns_what_was_done(monkeypatch: pytest.MonkeyPatch) -
         yield tasks[0], run_chunk(tasks[0])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(study_run, "execute", interrupted)
+    monkeypatch.setattr(kept_tasks, "execute", interrupted)
     found = bl.coverage_study(CELLS, REPLICATES, random_seed=3)
     assert set(found.table["replicates"]) == {500}
     assert "Interrupted: 1 of 2 cells were not run, 1 have fewer replicates." in str(found)
