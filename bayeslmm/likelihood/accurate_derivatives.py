@@ -95,15 +95,10 @@ def accurate_gradient(
 ) -> tuple[FloatArray, FloatArray]:
     """Gradient (k,) and Hessian (k, k) of the profiled criterion in the internal vector."""
     slices, changes, local = list[slice](), list[FloatArray](), list[FloatArray]()
-    start = 0
-    starts = []
-    for block in cp.blocks:
-        starts.append(start)
-        start += block.q
     gradient = list[FloatArray]()
     for b, columns, _, structure in cp.frame.terms:
         block, M = cp.blocks[b], first.metric[b]
-        span, inverse = slice(starts[b], starts[b] + block.q), np.linalg.inv(M)
+        span, inverse = cp.frame.spans[b], np.linalg.inv(M)
         slopes = _slopes(first, span, block.size)
         W = par.frame(cp, b, columns, structure)
         T = factors[b][columns, columns]
@@ -121,11 +116,7 @@ def accurate_gradient(
 
 def block_slopes(cp: CrossProducts, first: AccurateDerivatives) -> list[FloatArray]:
     """Derivatives (c, c) of the criterion in a change A of the covariance ``M A M'`` of each block."""
-    out, start = list[FloatArray](), 0
-    for block in cp.blocks:
-        out.append(_slopes(first, slice(start, start + block.q), block.size))
-        start += block.q
-    return out
+    return [_slopes(first, span, block.size) for block, span in zip(cp.blocks, cp.frame.spans, strict=True)]
 
 
 def _slopes(first: AccurateDerivatives, span: slice, c: int) -> FloatArray:

@@ -40,10 +40,8 @@ def complete_chain(
         halves = [member.half.fixed[..., -1:] for member in eliminated.members]
         for i, part in enumerate(backward(h, eliminated, halves, dense, noise)):
             b[i][k] = part[..., 0]
-        start = 0
-        for i, block in enumerate(trailing_blocks, start=chain):
-            b[i][k] = dense[start : start + block.q, 0].reshape(block.n_levels, block.size)
-            start += block.q
+        for i, (block, span) in enumerate(h.frame.trailing_spans, start=chain):
+            b[i][k] = dense[span, 0].reshape(block.n_levels, block.size)
     return b
 
 
@@ -61,12 +59,9 @@ def chain_variances(h: ChainSums, factor: Factor, fixed_known: bool) -> list[Flo
     inverse = dense.inverse()
     table[:-1, :-1] = mirror(without_fixed(inverse, q) if fixed_known else inverse)
     out = [part.own for part in selected(h, eliminated, table)]
-    start = 0
-    for block in h.frame.trailing_blocks:
-        span = slice(start, start + block.q)
+    for block, span in h.frame.trailing_spans:
         tiles = table[span, span].reshape(block.n_levels, block.size, block.n_levels, block.size)
         out.append(np.moveaxis(np.diagonal(tiles, axis1=0, axis2=2), -1, 0))
-        start += block.q
     return [block.basis @ v @ block.basis.T for v, block in zip(out, h.frame.blocks, strict=True)]
 
 
@@ -95,7 +90,7 @@ def chain_errors(
         within_rows = np.zeros((block.n_levels, block.size, n))
         within_rows[levels, :, np.arange(n)] = own
         later.append(within_rows)
-    column = el.ChainColumn(between, tuple(later), np.ascontiguousarray(h.frame.trailing_rows(x, known, chain).T))
+    column = el.ChainColumn(between, tuple(later), np.ascontiguousarray(h.frame.trailing_rows(x, known).T))
     halves, rest = el.forward(h, eliminated, column)
     total = total + sum((half**2).sum((0, 1)) for half in halves[1:])
     return np.asarray(total + (dense.half(rest) ** 2).sum(0))
@@ -113,8 +108,7 @@ def chain_sensitivity(h: ChainSums, factor: Factor) -> tuple[FloatArray, tuple[F
     column = el.product(h, [*zeros, np.zeros((q, p))])
     halves, _ = el.forward(h, eliminated, column)
     scores = el.scores(h, column, backward(h, eliminated, halves, solution), solution)
-    W, start = [part[None] for part in scores[:chain]], 0
-    for block in h.frame.trailing_blocks:
-        W.append(scores[-1][start : start + block.q].reshape(1, block.n_levels, block.size, p))
-        start += block.q
+    W = [part[None] for part in scores[:chain]]
+    for block, span in h.frame.trailing_spans:
+        W.append(scores[-1][span].reshape(1, block.n_levels, block.size, p))
     return -solution[None, q:], tuple(W)

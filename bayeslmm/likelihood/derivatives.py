@@ -199,7 +199,7 @@ def level_derivatives(s: LevelSums, factors: Sequence[FloatArray], factor: Facto
     traces = [(pieces.sums.A - pieces.sums.KK).reshape(K, c, c)]
     squares = [pieces.sums.SS.reshape(K, c, c)]
     if pieces.trailing is not None:
-        for block, span in zip(s.blocks[1:], pieces.trailing.spans, strict=True):
+        for block, span in s.frame.trailing_spans:
             own = pieces.trailing.s2[:, span].reshape(K, block.n_levels, block.size)
             squares.append(small.transpose(own) @ own)
         traces += pieces.trailing.tiles
@@ -223,8 +223,7 @@ def _pieces(s: LevelSums, factors: Sequence[FloatArray], factor: Factor, reml: b
     R2_trace, S22_trace = (R2, S22) if reml else _trailing_part(Q_trace, D, q2)
     s2 = (D[:, :q2] @ v[..., None])[..., 0]
     tiles = trailing_tiles(s, factors[1:], S22_trace, inverse)
-    ends = np.cumsum([0, *(block.q for block in s.blocks[1:])])
-    spans = tuple(slice(int(a), int(b)) for a, b in pairwise(ends))
+    spans = tuple(span for _, span in s.frame.trailing_spans)
     return LevelPieces(sums, Q, Q_trace, v, _Trailing(R2, R2_trace, S22, S22_trace, s2, tiles, spans))
 
 

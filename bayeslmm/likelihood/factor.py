@@ -218,15 +218,12 @@ def split_reference(
     points, q2, m = factors[0].shape[0], s.q_trailing, s.D.shape[0]
     moved, combination = np.zeros((points, q2)), np.zeros((points, m))
     combination[:, -1] = 1.0
-    start = 0
-    for block, T in zip(s.blocks[1:], factors, strict=True):
-        stop = start + block.q
+    for (block, span), T in zip(s.frame.trailing_spans, factors, strict=True):
         rows = s.n / block.n_levels
-        b0 = reference[start:stop].reshape(block.n_levels, block.size)
+        b0 = reference[span].reshape(block.n_levels, block.size)
         g = np.linalg.solve(np.eye(block.size) + rows * T @ small.transpose(T), b0.T)
-        combination[:, start:stop] = small.transpose(g).reshape(points, block.q)
-        moved[:, start:stop] = rows * (small.transpose(g) @ T).reshape(points, block.q)
-        start = stop
+        combination[:, span] = small.transpose(g).reshape(points, block.q)
+        moved[:, span] = rows * (small.transpose(g) @ T).reshape(points, block.q)
     return moved, combination
 
 
@@ -331,11 +328,8 @@ def apply_lambda(frame: Frame, factors: Sequence[FloatArray], rows: FloatArray, 
         The first ``q_trailing`` rows belong to random effects.
     """
     out = rows.copy()
-    start = 0
-    for block, T in zip(frame.blocks[1:], factors, strict=True):
-        stop = start + block.q
-        tiles = rows[:, start:stop].reshape(rows.shape[0], block.n_levels, block.size, -1)
+    for (block, span), T in zip(frame.trailing_spans, factors, strict=True):
+        tiles = rows[:, span].reshape(rows.shape[0], block.n_levels, block.size, -1)
         T = small.transpose(T) if transposed else T
-        out[:, start:stop] = (T[:, None] @ tiles).reshape(rows.shape[0], block.q, -1)
-        start = stop
+        out[:, span] = (T[:, None] @ tiles).reshape(rows.shape[0], block.q, -1)
     return out

@@ -110,6 +110,17 @@ class Frame:
         return self.blocks[self.plan.chain :]
 
     @cached_property
+    def spans(self) -> tuple[slice, ...]:
+        """Places of the random effects of every block among those of all blocks."""
+        return _side_by_side([block.q for block in self.blocks])
+
+    @cached_property
+    def trailing_spans(self) -> tuple[tuple[Block, slice], ...]:
+        """Blocks outside the chain with the places of their random effects among those of all of these."""
+        spans = _side_by_side([block.q for block in self.trailing_blocks])
+        return tuple(zip(self.trailing_blocks, spans, strict=True))
+
+    @cached_property
     def p(self) -> int:
         """Number of fixed effects."""
         return int(self.fixed.transform.shape[0])
@@ -124,31 +135,32 @@ class Frame:
         """Number of covariance parameters besides sigma."""
         return sum(len(structure.rows) for structure in self.structures)
 
-    def trailing_rows(self, x: FloatArray, known: Sequence[tuple[FloatArray, IntArray]], start: int) -> FloatArray:
-        """Coefficients (k, t) of the random effects of the blocks from `start` on and of beta, for some rows.
+    def trailing_rows(self, others: FloatArray, known: Sequence[tuple[FloatArray, IntArray]]) -> FloatArray:
+        """Columns (k, q2 + m) of the random effects of the blocks outside the chain, then others, for some rows.
 
         Parameters
         ----------
-        x : FloatArray, shape (k, p)
-            Internal columns of X.
+        others : FloatArray, shape (k, m)
         known : sequence of (FloatArray, IntArray)
             For every block its internal columns (k, c) and the level of each row.
-        start : int
         """
-        n = x.shape[0]
-        out = np.zeros((n, self.q_trailing + self.p))
-        out[:, self.q_trailing :] = x
-        place = 0
-        for block, (w, codes) in zip(self.blocks[start:], known[start:], strict=True):
-            columns = place + codes[:, None] * block.size + np.arange(block.size)
+        n = others.shape[0]
+        out = np.zeros((n, self.q_trailing + others.shape[1]))
+        out[:, self.q_trailing :] = others
+        for (block, span), (w, codes) in zip(self.trailing_spans, known[self.plan.chain :], strict=True):
+            columns = span.start + codes[:, None] * block.size + np.arange(block.size)
             out[np.arange(n)[:, None], columns] = w
-            place += block.q
         return out
 
     @cached_property
     def log_det_fixed(self) -> float:
         """Add this to ``log |X'V^-1X|`` in the orthogonalised columns to have it in the user's units."""
         return -2.0 * self.fixed.log_abs_det
+
+
+def _side_by_side(sizes: Sequence[int]) -> tuple[slice, ...]:
+    ends = np.cumsum([0, *sizes]).tolist()
+    return tuple(slice(a, b) for a, b in pairwise(ends))
 
 
 def choose_blocks(design: Design) -> tuple[Elimination, tuple[Block, ...], list[FloatArray]]:
@@ -165,8 +177,7 @@ def choose_blocks(design: Design) -> tuple[Elimination, tuple[Block, ...], list[
     for grouping in design.groupings.values():
         members = [i for i, term in enumerate(design.terms) if term.group == grouping.name]
         bases = [_term_basis(design.terms[i], mean_weights(design)) for i in members]
-        ends = np.cumsum([0, *(basis.columns.shape[1] for basis in bases)])
-        slices = tuple(slice(int(a), int(b)) for a, b in pairwise(ends))
+        slices = _side_by_side([basis.columns.shape[1] for basis in bases])
         transform = bases[0].transform if len(bases) == 1 else block_diag(*(basis.transform for basis in bases))
         block = Block(grouping, tuple(members), slices, transform)
         columns = [basis.columns.T for basis in bases]

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
-from bayeslmm.likelihood.chain_sums import FactorColumns, effect_columns
-from bayeslmm.likelihood.frame import Frame
 from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 
@@ -59,11 +54,3 @@ class FrameRows:
         """The same with the columns of some rows put to zero."""
         kept = ~rows[:, None]
         return replace(self, Z=tuple(z * kept for z in self.Z), Xy=self.Xy * kept, heavy=None, root=None)
-
-
-def dense_columns(frame: Frame, codes: Sequence[IntArray], Z: Sequence[FloatArray]) -> FloatArray:
-    """Columns (n, q2) of the random effects of all blocks but the first."""
-    factors = [
-        FactorColumns(own, block.n_levels, z) for block, own, z in zip(frame.blocks[1:], codes[1:], Z[1:], strict=True)
-    ]
-    return np.asarray(effect_columns(factors, Z[0].shape[0]).toarray())

@@ -130,12 +130,10 @@ class Hierarchy(ChainSums):
         return one, other, total
 
     def _with_scores(self, first: Derivatives, kept: ChainPieces, scores: list[FloatArray]) -> Derivatives:
-        chain, start = self.plan.chain, 0
-        squares = [s[..., 0].T @ s[..., 0] for s in scores[:chain]]
-        for block in self.frame.trailing_blocks:
-            s = scores[-1][start : start + block.q, 0].reshape(block.n_levels, block.size)
+        squares = [s[..., 0].T @ s[..., 0] for s in scores[: self.plan.chain]]
+        for block, span in self.frame.trailing_spans:
+            s = scores[-1][span, 0].reshape(block.n_levels, block.size)
             squares.append(s.T @ s)
-            start += block.q
         moved = replace(kept, scores=scores)
         return Derivatives(first.traces, tuple(s[None] for s in squares), moved, first.scale, first.r2)
 

@@ -35,11 +35,8 @@ def complete_levels(
         half = half + sigma[:, None, None, None] * rng.standard_normal(half.shape)
     u = small.solve_upper(lower, half)
     internal = [(factors[0][:, None] @ u)[..., 0]]
-    start = 0
-    for block in s.blocks[1:]:
-        part = lam[:, start : start + block.q, 0]
-        internal.append(part.reshape(-1, block.n_levels, block.size))
-        start += block.q
+    for block, span in s.frame.trailing_spans:
+        internal.append(lam[:, span, 0].reshape(-1, block.n_levels, block.size))
     return internal
 
 
@@ -56,11 +53,9 @@ def level_variances(s: LevelSums, factors: Sequence[FloatArray], factor: Factor,
     own = small.solve_lower(lower, np.broadcast_to(np.eye(F.shape[-1]), F.shape))
     half = np.concatenate([small.transpose(own), gain @ scaled], axis=-1)
     variances = [_user_variance(factors[0][0] @ half, s.blocks[0].basis)]
-    start = 0
-    for block in s.blocks[1:]:
-        rows = scaled[start : start + block.q].reshape(block.n_levels, block.size, -1)
+    for block, span in s.frame.trailing_spans:
+        rows = scaled[span].reshape(block.n_levels, block.size, -1)
         variances.append(_user_variance(rows, block.basis))
-        start += block.q
     return variances
 
 
@@ -100,7 +95,7 @@ def level_errors(
     own = small.solve_lower(within[codes], right)
     half = small.solve_lower(between[codes], F[codes] @ right)
     coupling = small.solve_lower(between, s.E[..., :-1])
-    rest = s.frame.trailing_rows(x, known, 1) - np.einsum("kct,kc->kt", coupling[codes], half[..., 0])
+    rest = s.frame.trailing_rows(x, known) - np.einsum("kct,kc->kt", coupling[codes], half[..., 0])
     columns = apply_lambda(s.frame, factors[1:], rest.T[None])[0] if s.q_trailing else rest.T
     scaled = np.linalg.solve(factor.chol[0], columns)
     return np.asarray((own[..., 0] ** 2).sum(1) + (scaled**2).sum(0))
@@ -118,8 +113,6 @@ def level_sensitivity(
     A, B = root @ small.transpose(root), root @ half
     W = [B @ column[:, None]]
     trailing = factor.trailing[:, :q2, :-1] @ column
-    start = 0
-    for block in s.blocks[1:]:
-        W.append(trailing[:, start : start + block.q].reshape(K, block.n_levels, block.size, p))
-        start += block.q
+    for block, span in s.frame.trailing_spans:
+        W.append(trailing[:, span].reshape(K, block.n_levels, block.size, p))
     return column[:, q2:], tuple(W), (A, B)

@@ -85,10 +85,9 @@ class Levels(LevelSums):
     def squares(self) -> list[FloatArray]:
         q2 = self.q_trailing
         trailing = np.diagonal(self.D)[:q2] + (self.E[..., :q2] ** 2).sum(axis=(0, 1))
-        parts, start = [(self.R**2).sum(axis=1)], 0
-        for block in self.blocks[1:]:
-            parts.append(trailing[start : start + block.q].reshape(-1, block.size))
-            start += block.q
+        parts = [(self.R**2).sum(axis=1)]
+        for block, span in self.frame.trailing_spans:
+            parts.append(trailing[span].reshape(-1, block.size))
         return parts
 
     def complete(

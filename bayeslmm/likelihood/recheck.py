@@ -100,14 +100,13 @@ def _rows(cp: CrossProducts, factors: Sequence[FloatArray]) -> tuple[FloatArray,
     """``[Z Lambda, X]`` (n, q + p) and the response (n,)."""
     design, n = cp.design, cp.design.y.size
     q = sum(block.q for block in cp.blocks)
-    columns, start = np.zeros((n, q + cp.p)), 0
-    for block, T in zip(cp.blocks, factors, strict=True):
+    columns = np.zeros((n, q + cp.p))
+    for block, span, T in zip(cp.blocks, cp.frame.spans, factors, strict=True):
         terms = [design.terms[i].Z for i in block.terms]
         Z = (terms[0] if len(terms) == 1 else np.concatenate(terms, axis=1)) @ (block.basis @ T)
-        place = start + block.grouping.codes * block.size
+        place = span.start + block.grouping.codes * block.size
         for k in range(block.size):
             columns[np.arange(n), place + k] = Z[:, k]
-        start += block.q
     columns[:, q:] = cp.fixed.columns
     y = design.y - cp.response.constant
     return columns, y if design.offset is None else y - design.offset

@@ -11,6 +11,7 @@ levels.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -26,6 +27,7 @@ from bayeslmm.likelihood.heavy import fixed_part
 from bayeslmm.likelihood.hierarchy import Hierarchy
 from bayeslmm.likelihood.level_sums import LevelSums
 from bayeslmm.likelihood.levels import Levels
+from bayeslmm.likelihood.sums import Sums
 from bayeslmm.types import FloatArray
 
 # Ratio of sds at which the reference is fitted: close to least squares, yet never worse conditioned than this.
@@ -78,21 +80,25 @@ def sum_up(
     response : Response
     log_weight : float
     """
-    rows = frame_rows(design, frame, columns, response)
-    if frame.plan.store == "hierarchy":
-        return CrossProducts(design, Hierarchy.of(frame, rows), response, log_weight, sigma_unit(design))
-    cp = CrossProducts(design, Levels.of(frame, rows), response, log_weight, sigma_unit(design))
-    return _take_out_within(cp, columns) if len(frame.blocks) == 1 else _take_out_reference(cp, columns)
+    sums = _sums(frame, frame_rows(design, frame, columns, response))
+    return _settled(CrossProducts(design, sums, response, log_weight, sigma_unit(design)), columns)
 
 
 def sum_rows(cp: CrossProducts, frame: Frame, rows: FrameRows, columns: list[FloatArray]) -> CrossProducts:
     """The same with the sums of other rows, on a frame of the same blocks; a reference fit taken out as before."""
-    if frame.plan.store == "hierarchy":
-        return replace(cp, sums=Hierarchy.of(frame, rows))
-    cp = replace(cp, sums=Levels.of(frame, rows))
-    if rows.dense is not None:
+    cp = replace(cp, sums=_sums(frame, rows))
+    return cp if rows.dense is not None else _settled(cp, columns)
+
+
+def _sums(frame: Frame, rows: FrameRows) -> Sums:
+    return Hierarchy.of(frame, rows) if frame.plan.store == "hierarchy" else Levels.of(frame, rows)
+
+
+def _settled(cp: CrossProducts, columns: list[FloatArray]) -> CrossProducts:
+    """The same; of dense levels with a reference fit taken out where much would cancel."""
+    if not cp.sums.batched:
         return cp
-    return _take_out_within(cp, columns) if len(frame.blocks) == 1 else _take_out_reference(cp, columns)
+    return _take_out_within(cp, columns) if len(cp.blocks) == 1 else _take_out_reference(cp, columns)
 
 
 def frame_rows(design: Design, frame: Frame, columns: list[FloatArray], response: Response) -> FrameRows:
@@ -230,6 +236,12 @@ def fit_within(sums: LevelSums, products: FloatArray, squares: FloatArray) -> tu
     return beta, squares - (beta * products).sum(axis=0)
 
 
+def effect_fits(cp: CrossProducts, columns: Sequence[FloatArray], effects: FloatArray) -> Iterator[FloatArray]:
+    """What internal effects (q2,) of all blocks but the first are on the rows, (n,) for each of these blocks."""
+    for (block, span), Z in zip(cp.frame.trailing_spans, columns[1:], strict=True):
+        yield (Z * effects[span].reshape(block.n_levels, block.size)[block.grouping.codes]).sum(1)
+
+
 def _take_out(cp: CrossProducts, columns: list[FloatArray], factors: list[FloatArray], factor: Factor) -> CrossProducts:
     """Take the fit at one point out of the response, row by row."""
     q2, sums = cp.q_trailing, level_sums_of(cp)
@@ -237,11 +249,8 @@ def _take_out(cp: CrossProducts, columns: list[FloatArray], factors: list[FloatA
     beta, effects = fitted[q2:], fitted[:q2]
     step = effects if sums.reference is None else effects - sums.reference
     residual = cp.response.residual - cp.fixed.columns @ beta
-    start = 0
-    for block, Z in zip(cp.blocks[1:], columns[1:], strict=True):
-        tile = step[start : start + block.q].reshape(block.n_levels, block.size)
-        residual = residual - (Z * tile[block.grouping.codes]).sum(1)
-        start += block.q
+    for fit in effect_fits(cp, columns, step):
+        residual = residual - fit
     response = replace(cp.response, residual=residual, coef=cp.response.coef + beta)
     closer = Levels.of(cp.frame, _again(cp, columns, response), effects)
     return replace(cp, sums=closer, response=response)

@@ -92,11 +92,9 @@ def _sum_up(
     D[:, -1] = (rest**2).sum(axis=0)
     q2 = cp.q_trailing
     D[:, q2:-1] = rest.T @ within
-    start = 0
-    for block, Z in zip(cp.blocks[1:], columns[1:], strict=True):
+    for (block, span), Z in zip(cp.frame.trailing_spans, columns[1:], strict=True):
         tile = np.stack([_indicator(z, block.grouping.codes, block.n_levels).T @ rest for z in Z.T], axis=1)
-        D[:, start : start + block.q] = tile.reshape(block.q, K).T
-        start += block.q
+        D[:, span] = tile.reshape(block.q, K).T
     return Replicates(E, D)
 
 

@@ -7,7 +7,7 @@ its meaning.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,8 +17,8 @@ from bayeslmm.errors import DesignError
 from bayeslmm.likelihood.columns import Basis, Response, orthogonalise, rescale
 from bayeslmm.likelihood.crossproducts import CrossProducts
 from bayeslmm.likelihood.frame import Block, Frame
-from bayeslmm.likelihood.frame_rows import FrameRows, dense_columns
-from bayeslmm.likelihood.reduction import frame_columns, sum_rows
+from bayeslmm.likelihood.frame_rows import FrameRows
+from bayeslmm.likelihood.reduction import effect_fits, frame_columns, sum_rows
 from bayeslmm.residual import make_residual
 from bayeslmm.types import FloatArray, IntArray
 
@@ -135,10 +135,11 @@ def _weighted(design: Design, columns: FloatArray) -> FloatArray:
 def _whitened(cp: CrossProducts, apply: Whiten, diagonal: bool) -> _Whitened:
     """All columns whitened, those of mixed levels written out."""
     design, rows = cp.design, np.arange(cp.design.n)
-    Z = [_weighted(design, z) for z in frame_columns(cp)]
+    columns = frame_columns(cp)
+    Z = [_weighted(design, z) for z in columns]
     residual = cp.response.residual
     if cp.sums.reference is not None:
-        residual = residual + effect_fit(cp, frame_columns(cp), cp.sums.reference)
+        residual = residual + sum(effect_fits(cp, columns, cp.sums.reference))
     Xy = apply(_weighted(design, np.column_stack([cp.fixed.columns, residual])), rows)
     codes = [block.grouping.codes for block in cp.blocks]
     white = [apply(z, rows) for z in Z]
@@ -151,17 +152,9 @@ def _whitened(cp: CrossProducts, apply: Whiten, diagonal: bool) -> _Whitened:
             f"independent between the levels of {first}, which is eliminated first"
             + ("." if mixed[0] else f", and store='levels' where levels of {names[0]} are crossed with it.")
         )
-    dense = apply(dense_columns(cp.frame, codes, Z), rows) if names else None
+    nothing = np.empty((rows.size, 0))
+    dense = apply(cp.frame.trailing_rows(nothing, list(zip(Z, codes, strict=True))), rows) if names else None
     return _Whitened(Xy[:, :-1], Xy[:, -1], white, dense)
-
-
-def effect_fit(cp: CrossProducts, columns: Sequence[FloatArray], effects: FloatArray) -> FloatArray:
-    """``Z2 b`` (n,) of internal effects (q2,) of all blocks but the first."""
-    fit, start = np.zeros(columns[0].shape[0]), 0
-    for block, Z in zip(cp.blocks[1:], columns[1:], strict=True):
-        tile = effects[start : start + block.q].reshape(block.n_levels, block.size)
-        fit, start = fit + (Z * tile[block.grouping.codes]).sum(1), start + block.q
-    return fit
 
 
 def _mixes(apply: Whiten, Z: FloatArray, white: FloatArray, block: Block) -> bool:

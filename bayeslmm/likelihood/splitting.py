@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 
-from bayeslmm.likelihood.frame import Block, Frame
+from bayeslmm.likelihood.frame import Frame
 from bayeslmm.likelihood.frame_rows import FrameRows
 from bayeslmm.likelihood.heavy import split_level
 from bayeslmm.likelihood.within import grouped_qr, level_sums, split_columns
@@ -22,21 +21,21 @@ def split_rows(frame: Frame, rows: FrameRows) -> tuple[FloatArray, FloatArray, F
 
 
 def _split(frame: Frame, rows: FrameRows) -> tuple[FloatArray, FloatArray, FloatArray]:
-    first, rest = frame.blocks[0], frame.blocks[1:]
+    first = frame.blocks[0]
     codes, n_levels, c = rows.codes[0], first.n_levels, first.size
     Q, R = grouped_qr(rows.Z[0], codes, n_levels)
     if rows.dense is not None:
         within, between = split_columns(Q, np.hstack([rows.dense, rows.Xy]), codes, n_levels)
         return R, between, within.T @ within
-    q2 = sum(block.q for block in rest)
+    q2 = frame.q_trailing
     m = q2 + rows.Xy.shape[1]
     E = np.empty((n_levels, c, m))
     residual, between = split_columns(Q, rows.Xy, codes, n_levels)
     E[:, :, q2:] = between
     D = np.empty((m, m))
     D[q2:, q2:] = residual.T @ residual
-    if rest:
-        _trailing(frame.blocks, rows.codes, rows.Z, Q, residual, E, D)
+    if frame.trailing_blocks:
+        _trailing(frame, rows.codes, rows.Z, Q, residual, E, D)
     return R, E, D
 
 
@@ -49,22 +48,17 @@ def _split_heavy(
     chosen[codes[heavy]] = True
     # Rows of no weight leave the levels of heavy rows out.
     R, E, D = _split(frame, rows.without(chosen[codes]))
-    q2 = D.shape[0] - rows.Xy.shape[1]
     for level in np.flatnonzero(chosen):
         own = np.flatnonzero(codes == level)
-        others, start = np.zeros((own.size, D.shape[0])), 0
-        others[:, q2:] = rows.Xy[own]
-        for block, z, levels in zip(frame.blocks[1:], rows.Z[1:], rows.codes[1:], strict=True):
-            columns = start + levels[own, None] * block.size + np.arange(block.size)
-            others[np.arange(own.size)[:, None], columns] = z[own]
-            start += block.q
+        known = [(z[own], levels[own]) for z, levels in zip(rows.Z, rows.codes, strict=True)]
+        others = frame.trailing_rows(rows.Xy[own], known)
         R[level], E[level], rest, _ = split_level(rows.Z[0][own], others, root[own])
         D += rest.T @ rest
     return R, E, D
 
 
 def _trailing(
-    blocks: Sequence[Block],
+    frame: Frame,
     codes: Sequence[IntArray],
     Z: Sequence[FloatArray],
     Q: FloatArray,
@@ -74,15 +68,13 @@ def _trailing(
 ) -> None:
     """Fill the rows and columns of E and D that belong to the other grouping factors."""
     q2 = D.shape[0] - residual.shape[1]
-    offsets = np.cumsum([0, *(block.q for block in blocks[1:])])
-    spans = [slice(int(a), int(b)) for a, b in pairwise(offsets)]
-    sizes = [block.n_levels for block in blocks]
-    for j, (block, span) in enumerate(zip(blocks[1:], spans, strict=True), start=1):
+    sizes = [block.n_levels for block in frame.blocks]
+    for j, (block, span) in enumerate(frame.trailing_spans, start=1):
         E[:, :, span] = _cross(Q, codes[0], sizes[0], Z[j], codes[j], sizes[j]).reshape(*E.shape[:2], block.q)
-        for k in range(1, j + 1):
-            tile = _cross(Z[j], codes[j], sizes[j], Z[k], codes[k], sizes[k]).reshape(block.q, blocks[k].q)
-            D[span, spans[k - 1]] = tile
-            D[spans[k - 1], span] = tile.T
+        for k, (other, place) in enumerate(frame.trailing_spans[:j], start=1):
+            tile = _cross(Z[j], codes[j], sizes[j], Z[k], codes[k], sizes[k]).reshape(block.q, other.q)
+            D[span, place] = tile
+            D[place, span] = tile.T
         sums = np.stack([level_sums(codes[j], z[:, None] * residual, block.n_levels) for z in Z[j].T], 1)
         D[span, q2:] = sums.reshape(block.q, -1)
         D[q2:, span] = D[span, q2:].T

@@ -123,12 +123,9 @@ def moment_factors_many(s: LevelSums, replicates: Replicates) -> list[FloatArray
     K = replicates.E.shape[0]
     _, products, _ = _level_moments(s)
     sums = [(replicates.E[:, :, None] @ s.R)[:, :, 0]]
-    start = 0
-    for block in s.frame.trailing_blocks:
-        span = slice(start, start + block.q)
+    for block, span in s.frame.trailing_spans:
         y = replicates.D[:, span] + np.tensordot(replicates.E, s.E[:, :, span], ((1, 2), (0, 1)))
         sums.append(y.reshape(K, block.n_levels, block.size))
-        start = span.stop
     within = _within(s.n, s.p, replicates.D[:, -1], s.R, (replicates.E**2).sum((1, 2)))
     return [_factor(s, F, within) for s, F in zip(sums, products, strict=True)]
 
@@ -146,16 +143,13 @@ def _factor(s: FloatArray, F: FloatArray, within: FloatArray) -> FloatArray:
 def _level_moments(s: LevelSums) -> tuple[list[FloatArray], list[FloatArray], float]:
     Rt = small.transpose(s.R)
     sums, products = [(Rt @ s.E[..., -1:])[..., 0]], [Rt @ s.R]
-    start = 0
-    for block in s.frame.trailing_blocks:
-        span = slice(start, start + block.q)
+    for block, span in s.frame.trailing_spans:
         E = s.E[:, :, span]
         full = s.D[span, span] + np.tensordot(E, E, ((0, 1), (0, 1)))
         y = s.D[span, -1] + np.tensordot(E, s.E[..., -1], ((0, 1), (0, 1)))
         sums.append(y.reshape(block.n_levels, block.size))
         tiles = full.reshape(block.n_levels, block.size, block.n_levels, block.size)
         products.append(np.moveaxis(np.diagonal(tiles, axis1=0, axis2=2), -1, 0))
-        start = span.stop
     return (
         sums,
         products,
@@ -170,15 +164,12 @@ def _chain_moments(h: ChainSums) -> tuple[list[FloatArray], list[FloatArray], fl
     products = [small.transpose(h.R) @ h.R]
     for rows, parents, up in zip(h.rows, h.plan.up[0], h.up, strict=True):
         products.append(rows.own + el.sums_by(parents, small.transpose(up) @ up, rows.own.shape[0]))
-    start = 0
     squares = np.zeros((h.q_dense, h.cells.values.shape[1]))
     np.add.at(squares, h.cells.columns, h.cells.values**2)
     diagonal = np.diagonal(h.D)[: h.q_dense] + squares.sum(1)
-    for block in h.frame.trailing_blocks:
-        span = slice(start, start + block.q)
+    for block, span in h.frame.trailing_spans:
         sums.append(all_sums[-1][span, 0].reshape(block.n_levels, block.size))
         products.append(diagonal[span].reshape(block.n_levels, block.size)[:, None] * np.eye(block.size))
-        start = span.stop
     return sums, products, float(_within(h.n, h.frame.p, h.D[-1, -1], h.R, float((h.fixed[..., -1] ** 2).sum())))
 
 

@@ -22,10 +22,8 @@ def trailing_tiles(
     For a regular factor ``T' tile T = I - tile of K^-1``, where nothing large cancels; the definition serves the
     others.
     """
-    out, start = [], 0
-    for block, T in zip(s.blocks[1:], factors, strict=True):
-        span = slice(start, start + block.q)
-        start += block.q
+    out = []
+    for (block, span), T in zip(s.frame.trailing_spans, factors, strict=True):
         direct = diagonal_tiles(S22[:, span, span], block.size)
         regular = _smallest(T) > _REGULAR
         if regular.any():
