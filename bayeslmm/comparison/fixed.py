@@ -17,7 +17,7 @@ from bayeslmm.results.monte_carlo import dependence, quantile_error
 
 if TYPE_CHECKING:
     pass
-    from bayeslmm.results.fit_coefficients import DDF
+    from bayeslmm.results.linear import DDF
 
 COLUMNS = ("estimate", "std_error", "df", "conf_low", "conf_high", "note")
 _DDF: dict[str, DDF] = {"Wald z": "z", "Satterthwaite": "satterthwaite", "Kenward-Roger": "kenward-roger"}

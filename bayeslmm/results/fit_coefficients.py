@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from bayeslmm.arguments import numbers_of, shown
+from bayeslmm.arguments import numbers_of
 from bayeslmm.design.lookup import term_positions
 from bayeslmm.design.readable import readable
-from bayeslmm.errors import DesignError, FitError
+from bayeslmm.errors import DesignError
 from bayeslmm.inference.hypothesis import hypothesis
 from bayeslmm.inference.kenward_roger import kenward_roger_f
-from bayeslmm.inference.satterthwaite import satterthwaite_df, satterthwaite_f
-from bayeslmm.reml import FitStatus
+from bayeslmm.inference.satterthwaite import satterthwaite_f
 from bayeslmm.results.explained import icc_columns, r2_columns
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.intervals import check_level
+from bayeslmm.results.linear import DDF, check_ddf, combinations, common_df
 from bayeslmm.types import FloatArray
-
-DDF = Literal["satterthwaite", "kenward-roger", "residual", "z"]
 
 
 def coefficients(fit: Fit, ddf: DDF = "satterthwaite", level: float = 0.95) -> pd.DataFrame:
@@ -68,8 +65,8 @@ def coefficients(fit: Fit, ddf: DDF = "satterthwaite", level: float = 0.95) -> p
     from scipy import stats
 
     check_level(level)
-    _check_ddf(fit, ddf)
-    estimate, error, df = fit._conditional.beta[0], _errors(fit, ddf), _degrees(fit, ddf)
+    found = combinations(fit, np.eye(fit.design.p), ddf)
+    estimate, error, df = found.estimate, found.std_error, found.df
     t = estimate / error
     half = stats.t.ppf(0.5 + level / 2, df) * error
     columns = {
@@ -124,14 +121,14 @@ def test_fixed(fit: Fit, L: ArrayLike | str | Sequence[str], ddf: DDF = "sattert
     >>> fit.test_fixed("Machine").round(3).tolist()
     [87.798, 2.0, 46.0, 0.0]
     """
-    _check_ddf(fit, ddf)
+    check_ddf(fit, ddf)
     rows = _rows(fit, L)
     if ddf == "satterthwaite":
         found = satterthwaite_f(fit.cp, fit.optimum, rows)
     elif ddf == "kenward-roger":
         found = kenward_roger_f(fit.cp, fit.optimum, fit._kenward_roger, rows)
     else:
-        tested, df = hypothesis(fit.cp, fit.optimum, rows), _common(fit, ddf)
+        tested, df = hypothesis(fit.cp, fit.optimum, rows), common_df(fit, ddf)
         F, rank = tested.f(fit.optimum.sigma), tested.values.size
         found = F, rank, df, float(_upper_tail(F, rank, df))
     return pd.Series(found, index=["F", "df1", "df2", "p_value"], dtype=float)
@@ -190,35 +187,6 @@ def icc(fit: Fit) -> pd.Series:
     {'icc_batch': 0.1539, 'icc_batch:cask': 0.7831, 'icc': 0.937}
     """
     return icc_columns(fit._explained).iloc[0].rename("icc")
-
-
-def _check_ddf(fit: Fit, ddf: str) -> None:
-    if not isinstance(ddf, str) or ddf not in get_args(DDF):
-        raise DesignError(f"ddf={shown(ddf)} is not known. Use one of {', '.join(map(repr, get_args(DDF)))}.")
-    if fit.optimum.status is FitStatus.non_finite or not fit.optimum.sigma > 0:
-        raise FitError(
-            f"The residual standard deviation is {fit.optimum.sigma:g}: the model reproduces the response; "
-            "coefficients have no error to compare them with. Remove a random term; fit.fixef() has the estimates."
-        )
-
-
-def _errors(fit: Fit, ddf: DDF) -> FloatArray:
-    if ddf == "kenward-roger":
-        return np.asarray(fit._kenward_roger.std_error(np.eye(fit.design.p))[0] * fit.optimum.sigma)
-    return np.sqrt(np.diagonal(fit.vcov().to_numpy()))
-
-
-def _degrees(fit: Fit, ddf: DDF) -> FloatArray:
-    each = np.eye(fit.design.p)
-    if ddf == "satterthwaite":
-        return satterthwaite_df(fit.cp, fit.optimum, each)
-    if ddf == "kenward-roger":
-        return fit._kenward_roger.known_df(each @ fit.cp.fixed.transform)
-    return np.full(fit.design.p, _common(fit, ddf))
-
-
-def _common(fit: Fit, ddf: DDF) -> float:
-    return float(fit.cp.n - fit.cp.p) if ddf == "residual" else np.inf
 
 
 def _rows(fit: Fit, L: ArrayLike | str | Sequence[str]) -> FloatArray:

@@ -8,7 +8,7 @@ import pytest
 
 import bayeslmm as bl
 from bayeslmm.inference.hypothesis import rank_of
-from bayeslmm.results.fit_coefficients import DDF
+from bayeslmm.results.linear import DDF
 
 
 def frame() -> pd.DataFrame:

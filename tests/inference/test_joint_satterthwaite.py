@@ -11,7 +11,7 @@ import pytest
 from scipy import linalg, stats
 
 import bayeslmm as bl
-from bayeslmm.results.fit_coefficients import DDF
+from bayeslmm.results.linear import DDF
 
 Array = Any
 CODINGS = [bl.Treatment("A"), bl.Treatment("B"), bl.Treatment("C"), "sum", "helmert"]

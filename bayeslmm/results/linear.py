@@ -1,0 +1,105 @@
+"""Linear combinations of the fixed effects of a fit: estimates, their covariance, and degrees of freedom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from scipy.linalg import solve_triangular
+
+from bayeslmm.arguments import shown
+from bayeslmm.errors import DesignError, FitError
+from bayeslmm.inference.satterthwaite import satterthwaite_df
+from bayeslmm.inference.sensitivity import contrasts
+from bayeslmm.reml import FitStatus
+from bayeslmm.results.fit import Fit
+from bayeslmm.types import FloatArray
+
+DDF = Literal["satterthwaite", "kenward-roger", "residual", "z"]
+
+
+@dataclass(frozen=True)
+class Combinations:
+    """Estimates of linear combinations of the fixed effects and what is known about their errors.
+
+    Attributes
+    ----------
+    estimate : FloatArray, shape (m,)
+    covariance : FloatArray, shape (m, m)
+        Of the estimates; adjusted for the estimation of the variances with Kenward-Roger.
+    df : FloatArray, shape (m,)
+        Degrees of freedom of each estimate over its standard error; inf for the normal distribution, nan for a
+        combination of zeros.
+    """
+
+    estimate: FloatArray
+    covariance: FloatArray
+    df: FloatArray
+
+    @property
+    def std_error(self) -> FloatArray:
+        """Standard errors (m,)."""
+        return np.sqrt(np.diagonal(self.covariance))
+
+
+def combinations(fit: Fit, L: FloatArray, ddf: DDF) -> Combinations:
+    """Linear combinations ``L beta`` of the fixed effects.
+
+    Parameters
+    ----------
+    fit : Fit
+    L : FloatArray, shape (m, p)
+        Of the user's coefficients.
+    ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
+        See `bayeslmm.results.fit_coefficients.coefficients`.
+
+    Raises
+    ------
+    DesignError
+        Unknown `ddf`; Kenward-Roger for an ML fit, an ``ar1`` covariance or a very large design.
+    FitError
+        No residual variance, or no minimum (Satterthwaite).
+
+    Examples
+    --------
+    The mean after five days in sleepstudy.
+
+    >>> import bayeslmm as bl
+    >>> fit = bl.Model("Reaction ~ Days + (Days | Subject)", bl.load_dataset("sleepstudy")).fit()
+    >>> five = combinations(fit, np.array([[1.0, 5.0]]), "satterthwaite")
+    >>> [round(float(x[0]), 3) for x in (five.estimate, five.std_error, five.df)]
+    [303.742, 9.581, 17.0]
+    """
+    check_ddf(fit, ddf)
+    # In the coordinates of the orthogonalised columns a predictor far from zero costs no digits.
+    own, factor, q2 = contrasts(fit.cp, L), fit.optimum.factor, fit.cp.q_trailing
+    estimate = own @ (factor.solution[0, q2:] + fit.cp.response.removed)
+    if ddf == "kenward-roger":
+        covariance = own @ fit._kenward_roger.adjusted_own[0] @ own.T
+        df = fit._kenward_roger.known_df(own)
+    else:
+        half = solve_triangular(factor.chol[0, q2:, q2:], own.T, lower=True)
+        covariance = half.T @ half
+        df = (
+            satterthwaite_df(fit.cp, fit.optimum, L)
+            if ddf == "satterthwaite"
+            else np.full(len(own), common_df(fit, ddf))
+        )
+    return Combinations(estimate, covariance * fit.sigma**2, df)
+
+
+def check_ddf(fit: Fit, ddf: str) -> None:
+    """Refuse unknown methods, and fits without an error that could have degrees of freedom."""
+    if not isinstance(ddf, str) or ddf not in get_args(DDF):
+        raise DesignError(f"ddf={shown(ddf)} is not known. Use one of {', '.join(map(repr, get_args(DDF)))}.")
+    if fit.optimum.status is FitStatus.non_finite or not fit.optimum.sigma > 0:
+        raise FitError(
+            f"The residual standard deviation is {fit.optimum.sigma:g}: the model reproduces the response; "
+            "coefficients have no error to compare them with. Remove a random term; fit.fixef() has the estimates."
+        )
+
+
+def common_df(fit: Fit, ddf: DDF) -> float:
+    """Degrees of freedom that all combinations share."""
+    return float(fit.cp.n - fit.cp.p) if ddf == "residual" else np.inf
