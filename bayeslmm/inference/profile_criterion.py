@@ -126,6 +126,13 @@ class ProfiledCriterion:
         u = coords.start(self.cp, a, [T[responses] for T in self.base.factors])
         return u[:, a.order] / self._units[target, responses], u
 
+    def expand_at_estimates(self, targets: IntArray, responses: IntArray) -> tuple[FloatArray, FloatArray]:
+        """Free coordinates (K, d) of estimates and Hessians (K, d, d) of the criterion in these; targets ascend."""
+        both = [self.starts(t, responses[targets == t]) for t in np.unique(targets).tolist()]
+        x, u = (np.concatenate(parts) for parts in zip(*both, strict=True))
+        unit, hessian = self.units(targets, responses), self.expand(x, u, targets, responses)[2]
+        return x * unit, hessian / unit[:, :, None] / unit[:, None, :]
+
     def expand(self, x: FloatArray, u: FloatArray, target: IntArray, response: IntArray) -> Expansion:
         """Criterion (K,), gradient (K, d) and Hessian (K, d, d) in units of -2 log density; nan where undefined.
 
