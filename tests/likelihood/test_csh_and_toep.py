@@ -143,7 +143,7 @@ def test_gradient_and_hessian_by_differences(name: str, reml: bool) -> None:
     def slopes(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         factors = par.internal_factors(cp, x)
         first = derivatives(cp, factors, evaluate(cp, factors, keep=True), reml)
-        return par.gradient(cp, factors, first), par.hessian(cp, factors, first)
+        return par.gradient(cp, x, first), par.hessian(cp, x, first)
 
     # many points at once are each of them
     gradients, hessians = slopes(np.array(points))

@@ -31,9 +31,6 @@ class Autoregression(Products):
         root[..., 1:] *= np.cos(angle)
         return np.asarray(root)
 
-    def shapes(self, root: FloatArray) -> FloatArray:
-        return np.arctan2(root[..., 1, 0], root[..., 1, 1])[..., None]
-
     def _powers(self, w: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """R and its first two derivatives in the angle, each (..., c, c)."""
         lags, angle = self._lags, w[..., 0, None, None]
