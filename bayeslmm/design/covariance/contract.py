@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -139,6 +140,10 @@ class CovarianceStructure(ABC):
     @abstractmethod
     def resized(self, size: int) -> CovarianceStructure:
         """The same structure for a term of `size` effects."""
+
+    def keeping(self, kept: Sequence[int]) -> CovarianceStructure:
+        """What is left of it for some of its effects where the others have no variance."""
+        return self.resized(len(kept))
 
     # Coordinates in which the criterion is minimised.
 
