@@ -245,7 +245,7 @@ class ProfiledCriterion:
         slopes = [t - terms.weight[:, None, None] * s for t, s in zip(terms.traces, terms.squares, strict=True)]
         for piece, W in zip(self.pieces, along.frames, strict=True):
             own = W.mT @ slopes[piece.block][:, piece.columns, piece.columns] @ W
-            H[:, piece.span, piece.span] += piece.shape.curvature_at(full[:, piece.span], own)
+            H[:, piece.span, piece.span] += piece.shape.curvature(full[:, piece.span], own)
         gradient = np.zeros((sigma.size, k + 2))
         gradient[:, :k] = along.along(slopes)
         fall = 2.0 * terms.weight * terms.r2

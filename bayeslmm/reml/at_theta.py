@@ -127,7 +127,7 @@ def in_theta(
         These M; None for the identity.
     """
     given, parts = split_theta(cp.design, theta), [np.zeros(0)] * len(cp.design.terms)
-    for b, columns, term, structure in cp.frame.terms:
+    for b, columns, term, _, structure in cp.frame.terms:
         block = cp.blocks[b]
         outer = block.inverse_basis[:, columns]
         outer = outer if metrics is None else np.linalg.solve(metrics[b], outer)
