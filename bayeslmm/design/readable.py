@@ -104,6 +104,38 @@ class Table(pd.DataFrame):
         return pd.DataFrame(out, index=self.index, dtype=object).set_axis(self.columns, axis=1)
 
 
+class HeadedTable(Table):
+    """A table that prints under a heading, with notes below it.
+
+    Examples
+    --------
+    >>> print(headed(pd.DataFrame({"F": [1.5]}, index=["x"]), "Tests", ["One term."], lambda: None))
+    Tests
+         F
+    x  1.5
+    One term.
+    """
+
+    _metadata = ["_digits", "heading", "notes"]  # noqa: RUF012
+    heading: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def _constructor(self) -> Any:
+        # Choices of rows and columns are tables of their own, of which the heading need not be true.
+        return Table
+
+    def __repr__(self) -> str:
+        width = screen_width()
+        above = wrap(self.heading, width, "  ") if self.heading else []
+        return "\n".join([*above, super().__repr__(), *(line for note in self.notes for line in wrap(note, width))])
+
+    def _repr_html_(self) -> str | None:
+        parts = [f"<p><b>{html.escape(self.heading)}</b></p>"] if self.heading else []
+        parts += [super()._repr_html_() or "", *(f"<div>{html.escape(note)}</div>" for note in self.notes)]
+        return "\n".join(parts)
+
+
 class Tables(dict[str, pd.DataFrame]):
     """Data frames by name, each printed under its name."""
 
@@ -161,6 +193,20 @@ def readable(frame: pd.DataFrame, texts: Callable[[], pd.DataFrame] | None = Non
     out = Table(frame)
     out.attrs = dict(frame.attrs)
     out._digits = None if texts is None else Digits(frame, texts)
+    return out
+
+
+def headed(
+    frame: pd.DataFrame,
+    heading: str,
+    notes: Sequence[str] = (),
+    texts: Callable[[], pd.DataFrame | None] | None = None,
+) -> HeadedTable:
+    """The same frame, to be shown whole under a heading; see `readable`."""
+    out = HeadedTable(frame)
+    shown = None if texts is None else texts()
+    out._digits = None if shown is None else Digits(frame, lambda: shown)
+    out.heading, out.notes = heading, tuple(notes)
     return out
 
 

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 
+from bayeslmm.anova import table
 from bayeslmm.boundary import build, zero_tests
 from bayeslmm.design.design import Design
 from bayeslmm.equality import by_value
@@ -52,6 +53,7 @@ class REMLResult(Fit):
 
     coefficients = fit_coefficients.coefficients
     test_fixed = fit_coefficients.test_fixed
+    anova = table.anova
     vcov_kenward_roger = fit_coefficients.vcov_kenward_roger
     r2 = fit_coefficients.r2
     icc = fit_coefficients.icc

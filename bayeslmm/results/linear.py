@@ -10,13 +10,14 @@ from scipy.linalg import solve_triangular
 
 from bayeslmm.arguments import shown
 from bayeslmm.errors import DesignError, FitError
+from bayeslmm.inference.containment import Containment, containment, nested_order
 from bayeslmm.inference.satterthwaite import satterthwaite_df
 from bayeslmm.inference.sensitivity import contrasts
 from bayeslmm.reml import FitStatus
 from bayeslmm.results.fit import Fit
 from bayeslmm.types import FloatArray
 
-DDF = Literal["satterthwaite", "kenward-roger", "residual", "z"]
+DDF = Literal["satterthwaite", "kenward-roger", "containment", "residual", "z"]
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,14 @@ def combinations(fit: Fit, L: FloatArray, ddf: DDF) -> Combinations:
     fit : Fit
     L : FloatArray, shape (m, p)
         Of the user's coefficients.
-    ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
+    ddf : {"satterthwaite", "kenward-roger", "containment", "residual", "z"}
         See `bayeslmm.results.fit_coefficients.coefficients`.
 
     Raises
     ------
     DesignError
-        Unknown `ddf`; Kenward-Roger for an ML fit, an ``ar1`` covariance or a very large design.
+        Unknown `ddf`; Kenward-Roger for an ML fit, an ``ar1`` covariance or a very large design; containment where
+        grouping factors are not nested.
     FitError
         No residual variance, or no minimum (Satterthwaite).
 
@@ -81,11 +83,7 @@ def combinations(fit: Fit, L: FloatArray, ddf: DDF) -> Combinations:
     else:
         half = solve_triangular(factor.chol[0, q2:, q2:], own.T, lower=True)
         covariance = half.T @ half
-        df = (
-            satterthwaite_df(fit.cp, fit.optimum, L)
-            if ddf == "satterthwaite"
-            else np.full(len(own), common_df(fit, ddf))
-        )
+        df = satterthwaite_df(fit.cp, fit.optimum, L) if ddf == "satterthwaite" else plain_df(fit, L, ddf)
     return Combinations(estimate, covariance * fit.sigma**2, df)
 
 
@@ -100,6 +98,31 @@ def check_ddf(fit: Fit, ddf: str) -> None:
         )
 
 
-def common_df(fit: Fit, ddf: DDF) -> float:
-    """Degrees of freedom that all combinations share."""
-    return float(fit.cp.n - fit.cp.p) if ddf == "residual" else np.inf
+def plain_df(fit: Fit, L: FloatArray, ddf: DDF) -> FloatArray:
+    """Degrees of freedom (m,) of combinations (m, p) that the design alone decides.
+
+    By containment a combination has the fewest of those of its coefficients.
+    """
+    L = np.atleast_2d(L)
+    if ddf == "containment":
+        own = strata(fit).of_columns()
+        return np.array([own[row != 0].min() if row.any() else np.nan for row in L])
+    return np.full(L.shape[0], float(fit.cp.n - fit.cp.p) if ddf == "residual" else np.inf)
+
+
+def strata(fit: Fit) -> Containment:
+    """In which stratum of nested grouping factors each coefficient is estimated.
+
+    Raises
+    ------
+    DesignError
+        The grouping factors are not nested in one another.
+    """
+    design = fit.design
+    ordered = nested_order(list(design.groupings.values()))
+    if ordered is None:
+        raise DesignError(
+            f"ddf='containment' counts the groups of nested factors, and {', '.join(design.groupings)} are not nested "
+            "in one another: a comparison has no one stratum. Use ddf='satterthwaite' or 'kenward-roger'."
+        )
+    return containment(design.X, ordered, design.n_observations)
