@@ -127,11 +127,16 @@ class HeadedTable(Table):
 
     def __repr__(self) -> str:
         width = screen_width()
-        above = wrap(self.heading, width, "  ") if self.heading else []
-        return "\n".join([*above, super().__repr__(), *(line for note in self.notes for line in wrap(note, width))])
+        above = [line for part in self.heading.split("\n") if part for line in wrap(part, width, "  ")]
+        texts = None if self._digits is None else self._digits.texts()
+        whole = texts is not None and texts.shape == self.shape
+        body = table_text(texts, width, index_names=False) if whole and texts is not None else super().__repr__()
+        return "\n".join([*above, body, *(line for note in self.notes for line in wrap(note, width))])
 
     def _repr_html_(self) -> str | None:
-        parts = [f"<p><b>{html.escape(self.heading)}</b></p>"] if self.heading else []
+        first, _, more = self.heading.partition("\n")
+        parts = [f"<p><b>{html.escape(first)}</b></p>"] if first else []
+        parts += [f"<div>{html.escape(line)}</div>" for line in more.split("\n") if line]
         parts += [super()._repr_html_() or "", *(f"<div>{html.escape(note)}</div>" for note in self.notes)]
         return "\n".join(parts)
 

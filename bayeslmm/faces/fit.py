@@ -9,7 +9,6 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 
-from bayeslmm.anova import table
 from bayeslmm.boundary import build, zero_tests
 from bayeslmm.design.design import Design
 from bayeslmm.equality import by_value
@@ -23,6 +22,7 @@ from bayeslmm.results.interval_methods import or_nan
 from bayeslmm.results.summary import reml_summary
 from bayeslmm.results.tables import tidy_table
 from bayeslmm.storage.fits import save_parts
+from bayeslmm.testing import term_table
 
 
 def fit_result(design: Design, cp: CrossProducts, optimum: Optimum) -> REMLResult:
@@ -53,7 +53,7 @@ class REMLResult(Fit):
 
     coefficients = fit_coefficients.coefficients
     test_fixed = fit_coefficients.test_fixed
-    anova = table.anova
+    anova = term_table.anova
     vcov_kenward_roger = fit_coefficients.vcov_kenward_roger
     r2 = fit_coefficients.r2
     icc = fit_coefficients.icc

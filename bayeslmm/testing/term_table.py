@@ -7,7 +7,6 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from bayeslmm.anova.digits import df_text, figures, p_text
 from bayeslmm.arguments import choice, flag, shown
 from bayeslmm.design.fixed_terms import FixedTerm, cell_coding
 from bayeslmm.design.readable import HeadedTable, headed
@@ -24,11 +23,14 @@ from bayeslmm.results.term_tests import (
     term_df,
     term_hypotheses,
 )
+from bayeslmm.testing.digits import df_text, figures, p_text
 from bayeslmm.types import FloatArray
 
 _TYPES: dict[object, AnovaType] = {1: 1, 2: 2, 3: 3, "1": 1, "2": 2, "3": 3, "I": 1, "II": 2, "III": 3}
 _METRICS: tuple[Metric, ...] = ("ols", "gls")
 _ROMAN = {1: "I", 2: "II", 3: "III"}
+# Criteria have two places after the point: differences of less say nothing.
+_CRITERIA, _LARGE = ("logLik", "deviance", "AIC", "AICc", "BIC"), 1e8
 METHODS = {
     "satterthwaite": "Satterthwaite's method",
     "kenward-roger": "Kenward and Roger's method",
@@ -180,6 +182,8 @@ def table_texts(frame: pd.DataFrame) -> pd.DataFrame:
             out[str(name)] = [p_text(v) for v in values]
         elif name in ("DenDF", "NumDF", "Df", "df", "npar"):
             out[str(name)] = [df_text(v) for v in values]
+        elif name in _CRITERIA and values.abs().max() < _LARGE:
+            out[str(name)] = [f"{v:.2f}" for v in values]
         elif values.dtype.kind == "f":
             out[str(name)] = figures(values)
         else:
