@@ -209,6 +209,7 @@ def headed(
 ) -> HeadedTable:
     """The same frame, to be shown whole under a heading; see `readable`."""
     out = HeadedTable(frame)
+    out.attrs = dict(frame.attrs)
     shown = None if texts is None else texts()
     out._digits = None if shown is None else Digits(frame, lambda: shown)
     out.heading, out.notes = heading, tuple(notes)

@@ -10,17 +10,21 @@ from numpy.typing import ArrayLike
 
 from bayeslmm.arguments import numbers_of
 from bayeslmm.design.lookup import parts, positions, term_positions
-from bayeslmm.design.readable import readable
+from bayeslmm.design.readable import headed, readable
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.hypothesis import hypothesis
 from bayeslmm.inference.kenward_roger import kenward_roger_f
 from bayeslmm.inference.satterthwaite import satterthwaite_f
 from bayeslmm.results.explained import icc_columns, r2_columns
+from bayeslmm.results.figures import df_text, estimate_places, p_text, to_places
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.intervals import check_level
-from bayeslmm.results.linear import DDF, check_ddf, combinations, plain_df
+from bayeslmm.results.linear import DDF, TESTS, check_ddf, combinations, plain_df
 from bayeslmm.results.term_tests import term_hypotheses
 from bayeslmm.types import FloatArray
+
+# t statistics beyond it have no places after the point to show.
+_LARGE = 1e5
 
 
 def coefficients(fit: Fit, ddf: DDF = "satterthwaite", level: float = 0.95) -> pd.DataFrame:
@@ -80,7 +84,25 @@ def coefficients(fit: Fit, ddf: DDF = "satterthwaite", level: float = 0.95) -> p
         "conf_low": estimate - half,
         "conf_high": estimate + half,
     }
-    return readable(pd.DataFrame(columns, index=pd.Index(list(fit.design.fixed_names), dtype=str), dtype=float))
+    frame = pd.DataFrame(columns, index=pd.Index(list(fit.design.fixed_names), dtype=str), dtype=float)
+    heading = f"Fixed effects: {TESTS[ddf]}, {100 * level:g} % intervals from the same"
+    return headed(frame, heading, (), lambda: _texts(frame))
+
+
+def _texts(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table as it is printed: places by the standard errors."""
+    largest = float(np.abs(frame[["estimate", "conf_low", "conf_high"]].to_numpy()).max(initial=0.0))
+    places = estimate_places(frame["std_error"].tolist(), largest, 4)
+    out = {}
+    for name in frame.columns:
+        values = frame[name].tolist()
+        if name == "p_value":
+            out[name] = [p_text(v) for v in values]
+        elif name == "df":
+            out[name] = [df_text(v) for v in values]
+        else:
+            out[name] = [to_places(v, 3 if name == "t" and abs(v) < _LARGE else places) for v in values]
+    return pd.DataFrame(out, index=frame.index, dtype=object)
 
 
 def test_fixed(fit: Fit, L: ArrayLike | str | Sequence[str], ddf: DDF = "satterthwaite") -> pd.Series:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
+import pandas as pd
 from scipy.linalg import solve_triangular
 
 from bayeslmm.arguments import shown
@@ -17,7 +18,21 @@ from bayeslmm.reml import FitStatus
 from bayeslmm.results.fit import Fit
 from bayeslmm.types import FloatArray
 
+# Random effects of a hierarchy beyond which the curvature of the criterion takes seconds.
+_MOST_EFFECTS = 1500
+# Degrees of freedom at which t is normal to rounding.
+_INFINITE = 1e20
+
 DDF = Literal["satterthwaite", "kenward-roger", "containment", "residual", "z"]
+
+# How tables say what they tested by.
+TESTS: dict[str, str] = {
+    "satterthwaite": "t tests with Satterthwaite's df",
+    "kenward-roger": "t tests with Kenward and Roger's standard errors and df",
+    "containment": "t tests with df by containment",
+    "residual": "t tests with residual df",
+    "z": "z tests",
+}
 
 
 @dataclass(frozen=True)
@@ -85,6 +100,34 @@ def combinations(fit: Fit, L: FloatArray, ddf: DDF) -> Combinations:
         covariance = half.T @ half
         df = satterthwaite_df(fit.cp, fit.optimum, L) if ddf == "satterthwaite" else plain_df(fit, L, ddf)
     return Combinations(estimate, covariance * fit.sigma**2, df)
+
+
+def default_ddf(fit: Fit) -> tuple[DDF, str]:
+    """What tables of fixed effects use where nothing is asked for, and why where it is not Satterthwaite's method."""
+    if fit.cp.sums.batched or fit.design.q <= _MOST_EFFECTS:
+        return "satterthwaite", ""
+    return "z", (
+        "z tests: degrees of freedom take a while with so many levels, and are large. summary(ddf='satterthwaite') "
+        "computes them."
+    )
+
+
+def default_intervals(fit: Fit, level: float) -> pd.DataFrame:
+    """The intervals of the fixed effects that all tables show: t with Satterthwaite's degrees of freedom.
+
+    By the normal distribution where these would take long, or do not exist.
+    """
+    from scipy.special import stdtrit
+
+    rows = np.eye(fit.design.p)
+    try:
+        found = combinations(fit, rows, default_ddf(fit)[0])
+    except FitError:
+        found = combinations(fit, rows, "z")
+    # SciPy's quantile at infinitely many is that of the normal distribution.
+    half = stdtrit(np.minimum(found.df, _INFINITE), 0.5 + level / 2) * found.std_error
+    ends = np.column_stack([found.estimate - half, found.estimate + half])
+    return pd.DataFrame(ends, index=list(fit.design.fixed_names), columns=["conf_low", "conf_high"])
 
 
 def check_ddf(fit: Fit, ddf: str) -> None:

@@ -13,9 +13,9 @@ from bayeslmm.errors import DesignError, FitError
 from bayeslmm.inference.bootstrap import simulate_responses
 from bayeslmm.inference.null_model import clamp
 from bayeslmm.reml.many import optimise_many
+from bayeslmm.results.figures import df_text, p_text
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.sampling import generator
-from bayeslmm.testing.digits import df_text, p_text
 from bayeslmm.testing.nesting import Nesting
 from bayeslmm.types import FloatArray
 

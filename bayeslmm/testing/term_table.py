@@ -12,6 +12,7 @@ from bayeslmm.design.fixed_terms import FixedTerm, cell_coding
 from bayeslmm.design.readable import HeadedTable, headed
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.term_hypotheses import AnovaType, empty_cells
+from bayeslmm.results.figures import df_text, figures, p_text
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.linear import DDF, check_ddf
 from bayeslmm.results.term_tests import (
@@ -23,7 +24,6 @@ from bayeslmm.results.term_tests import (
     term_df,
     term_hypotheses,
 )
-from bayeslmm.testing.digits import df_text, figures, p_text
 from bayeslmm.types import FloatArray
 
 _TYPES: dict[object, AnovaType] = {1: 1, 2: 2, 3: 3, "1": 1, "2": 2, "3": 3, "I": 1, "II": 2, "III": 3}
@@ -185,7 +185,7 @@ def table_texts(frame: pd.DataFrame) -> pd.DataFrame:
         elif name in _CRITERIA and values.abs().max() < _LARGE:
             out[str(name)] = [f"{v:.2f}" for v in values]
         elif values.dtype.kind == "f":
-            out[str(name)] = figures(values)
+            out[str(name)] = figures(values.tolist())
         else:
             out[str(name)] = [str(v) for v in values]
     return pd.DataFrame(out, index=frame.index, dtype=object)
