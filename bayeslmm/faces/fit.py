@@ -191,6 +191,7 @@ class PenalisedResult(REMLResult):
     test_zero = _refused("test_zero", "a penalised estimate is never zero")
     boundary = _refused("boundary", "the report is about the criterion without the penalty")
     refit_many = _refused("refit_many", "many responses are fitted without a penalty only")
+    step = _refused("step", "likelihood ratios need the minimum of the criterion")
     bootstrap = _refused("bootstrap", "many responses are fitted without a penalty only")
 
     def confint(

@@ -18,6 +18,8 @@ from bayeslmm.results.digits import in_digits
 from bayeslmm.results.draws import Draws
 from bayeslmm.results.prior_table import prior_table
 
+# Of a direction, in the scale of the data: a part below this is none.
+_PART = 1e-6
 ROUNDED = "Numbers from draws are rounded to their Monte Carlo error."
 # Outside a notebook nothing else styles the tables; one that is too wide scrolls by itself.
 STYLE = """<style>
@@ -118,7 +120,7 @@ def describe_direction(design: Design, vanished: Vanished) -> str:
     parts = [
         f"{value:+.3g} {name}" if abs(value) != 1 else f"{'+' if value > 0 else '-'} {name}"
         for value, name in zip(vanished.direction, design.terms[vanished.term].effects, strict=True)
-        if abs(value) > 1e-6
+        if abs(value) > _PART
     ]
     return " ".join(parts).removeprefix("+ ").removeprefix("+")
 
@@ -128,9 +130,19 @@ def describe_vanished(design: Design, vanished: Vanished) -> str:
     term = design.terms[vanished.term]
     return (
         f"Singular: {term.label} leaves no variance between levels of {term.group} in "
-        f"{describe_direction(design, vanished)}; zero is an estimate: fit.boundary() says how large it may be, and "
-        "what can be done."
+        f"{describe_direction(design, vanished)}; {_correlated(design, vanished)}zero is an estimate: fit.boundary() "
+        "says how large it may be, and what can be done."
     )
+
+
+def _correlated(design: Design, vanished: Vanished) -> str:
+    """What a direction of two effects means: they are perfectly correlated."""
+    effects = design.terms[vanished.term].effects
+    mixed = [(name, v) for name, v in zip(effects, vanished.direction, strict=True) if abs(v) > _PART]
+    if len(mixed) != 2:
+        return ""
+    sign = "-1" if mixed[0][1] * mixed[1][1] > 0 else "1"
+    return f"{mixed[0][0]} and {mixed[1][0]} are estimated as perfectly correlated ({sign}); "
 
 
 def posterior_summary(post: Draws) -> Summary:

@@ -111,7 +111,7 @@ def step(fit: Fit, ddf: DDF = "satterthwaite", *, alpha_random: float = 0.1, alp
     -----
     P values after a selection are too small, and what is left out is not shown to be zero. Likelihood ratios of
     variances are referred to chi-square, which keeps random terms less often than the mixture of `bayeslmm.ranova`
-    would. The last random term is never left out.
+    would. The last random term is never left out, nor is any where theta was given (``fix=``).
 
     References
     ----------
@@ -185,7 +185,7 @@ def _random_steps(fit: Fit, alpha: float) -> tuple[HeadedTable, Fit]:
 def _ratio_tests(fit: Fit) -> dict[RandomUnit, tuple[dict[str, float], Fit | None]]:
     """What each random term adds, and the fit without it; no fit without the last random term."""
     found: dict[RandomUnit, tuple[dict[str, float], Fit | None]] = {}
-    for unit in random_units(fit.design):
+    for unit in () if fit.optimum.fixed else random_units(fit.design):
         smaller = without_random(fit, unit)
         if smaller is None:
             continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +16,7 @@ from bayeslmm.inference.null_model import Removal, without
 from bayeslmm.likelihood import cross_products
 from bayeslmm.reml import optimise
 from bayeslmm.results.fit import Fit
+from bayeslmm.types import FloatArray
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def without_random[F: Fit](fit: F, unit: RandomUnit) -> F | None:
     bars = [bar.label for bar in formula.bars]
     bars[unit.removal.term : unit.removal.term + 1] = [unit.rest] if unit.rest else []
     text = _text(formula.response, [formula.fixed], formula.offsets, bars)
-    return _fitted(fit, replace(design, formula=text))
+    return _fitted(fit, replace(design, formula=text), {})
 
 
 def without_fixed[F: Fit](fit: F, term: FixedTerm) -> F:
@@ -104,10 +105,10 @@ def without_fixed[F: Fit](fit: F, term: FixedTerm) -> F:
         aliased=tuple(aliased),
         recipe=recipe,
     )
-    return _fitted(fit, smaller)
+    return _fitted(fit, smaller, fit._fixed)
 
 
-def _aliased_left(design: Design, term: FixedTerm, full: np.ndarray) -> list[str]:
+def _aliased_left(design: Design, term: FixedTerm, full: FloatArray) -> list[str]:
     """Columns that stay left out of X without the term."""
     if not design.aliased or design.recipe is None:
         return []
@@ -121,9 +122,9 @@ def _aliased_left(design: Design, term: FixedTerm, full: np.ndarray) -> list[str
     return [design.aliased[k] for k in left]
 
 
-def _fitted[F: Fit](fit: F, design: Design) -> F:
+def _fitted[F: Fit](fit: F, design: Design, known: Mapping[int, FloatArray]) -> F:
     cp = cross_products(design)
-    return type(fit)(design, cp, optimise(cp, fit.reml))
+    return type(fit)(design, cp, optimise(cp, fit.reml, fixed=known))
 
 
 def _sum(intercept: bool, labels: Sequence[str]) -> str:

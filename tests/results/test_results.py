@@ -102,6 +102,7 @@ def test_a_correlation_of_one_names_the_combination() -> None:
     text = str(fit.summary())
     line = " ".join(text[text.index("Singular") :].split())
     assert f"in {-x / intercept:.3g} Intercept + x;" in line
+    assert "Intercept and x are estimated as perfectly correlated (1);" in line
 
 
 def test_summary_of_a_posterior_says_upper_bound_and_the_priors(zero: bl.Model) -> None:

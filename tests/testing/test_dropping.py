@@ -97,6 +97,15 @@ def test_wrong_calls_are_told(arguments: dict[str, Any], words: str) -> None:
         ref.fitted("ergostool").step(**arguments)
 
 
+def test_what_is_known_is_kept_and_penalties_are_refused() -> None:
+    model = bl.Model("Reaction ~ Days + I(Days**2) + (1 | Subject)", SLEEP)
+    found = model.fit(fix={"theta": [1.0]}).step()
+    assert found.fit.theta.tolist() == [1.0] and len(found.random) == 1
+    assert "I(Days" not in found.fit.formula
+    with pytest.raises(BayesLMMError, match="step is not available for a fit with a penalty"):
+        model.fit(penalty="gamma").step()
+
+
 def test_nothing_to_drop() -> None:
     with pytest.raises(DesignError, match="no terms but the constant"):
         bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).fit().drop1()
