@@ -104,6 +104,13 @@ class Table(pd.DataFrame):
         return pd.DataFrame(out, index=self.index, dtype=object).set_axis(self.columns, axis=1)
 
 
+@dataclass(frozen=True, eq=False)
+class _Layout:
+    """The texts of all cells of one frame."""
+
+    texts: pd.DataFrame
+
+
 class HeadedTable(Table):
     """A table that prints under a heading, with notes below it.
 
@@ -116,28 +123,34 @@ class HeadedTable(Table):
     One term.
     """
 
-    _metadata = ["_digits", "heading", "notes"]  # noqa: RUF012
+    _metadata = ["_digits", "_layout", "heading", "notes"]  # noqa: RUF012
     heading: str = ""
     notes: tuple[str, ...] = ()
+    # Not `_digits`, which frames made from this one would print their numbers by.
+    _layout: _Layout | None = None
 
     @property
     def _constructor(self) -> Any:
         # Choices of rows and columns are tables of their own, of which the heading need not be true.
         return Table
 
+    def _laid_out(self) -> pd.DataFrame | None:
+        texts = None if self._layout is None else self._layout.texts
+        return texts if texts is not None and texts.shape == self.shape else None
+
     def __repr__(self) -> str:
-        width = screen_width()
+        width, texts = screen_width(), self._laid_out()
         above = [line for part in self.heading.split("\n") if part for line in wrap(part, width, "  ")]
-        texts = None if self._digits is None else self._digits.texts()
-        whole = texts is not None and texts.shape == self.shape
-        body = table_text(texts, width, index_names=False) if whole and texts is not None else super().__repr__()
+        body = super().__repr__() if texts is None else table_text(texts, width, index_names=False)
         return "\n".join([*above, body, *(line for note in self.notes for line in wrap(note, width))])
 
     def _repr_html_(self) -> str | None:
+        texts = self._laid_out()
+        body = super()._repr_html_() if texts is None else html_table(texts)
         first, _, more = self.heading.partition("\n")
         parts = [f"<p><b>{html.escape(first)}</b></p>"] if first else []
         parts += [f"<div>{html.escape(line)}</div>" for line in more.split("\n") if line]
-        parts += [super()._repr_html_() or "", *(f"<div>{html.escape(note)}</div>" for note in self.notes)]
+        parts += [body or "", *(f"<div>{html.escape(note)}</div>" for note in self.notes)]
         return "\n".join(parts)
 
 
@@ -211,7 +224,7 @@ def headed(
     out = HeadedTable(frame)
     out.attrs = dict(frame.attrs)
     shown = None if texts is None else texts()
-    out._digits = None if shown is None else Digits(frame, lambda: shown)
+    out._layout = None if shown is None else _Layout(shown)
     out.heading, out.notes = heading, tuple(notes)
     return out
 

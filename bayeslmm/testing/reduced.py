@@ -18,6 +18,9 @@ from bayeslmm.reml import optimise
 from bayeslmm.results.fit import Fit
 from bayeslmm.types import FloatArray
 
+# Shares of other columns in one that was left out are rounding below this.
+_ROUNDING = 1e-8
+
 
 @dataclass(frozen=True)
 class RandomUnit:
@@ -113,7 +116,7 @@ def _aliased_left(design: Design, term: FixedTerm, full: FloatArray) -> list[str
     if not design.aliased or design.recipe is None:
         return []
     own = design.recipe.aliased
-    left = [k for k in range(len(design.aliased)) if not own[term.columns, k].any()]
+    left = [k for k in range(len(design.aliased)) if np.abs(own[term.columns, k]).max(initial=0.0) < _ROUNDING]
     if len(left) + (term.place.stop - term.place.start - term.columns.size) < len(design.aliased):
         raise DesignError(
             f"Without {term.label} columns come back that it spanned ({', '.join(design.aliased)}). Fit the smaller "

@@ -199,10 +199,11 @@ def _notes(found: TermHypotheses, kind: AnovaType) -> list[str]:
             "its own coefficients, as they are coded."
         )
     elif kind == 3 and found.fixed.all and empty_cells(cell_coding(found.fixed)):
-        named = [term.label for term in found.fixed.terms if _loses(term)]
+        losing = [term for term in found.fixed.terms if _loses(term)]
+        cells = ", as where cells have no observations" if any(len(term.factors) > 1 for term in losing) else ""
         notes.append(
-            f"Some columns were left out because others span them ({', '.join(named)}), as where cells have no "
-            "observations: type III hypotheses are then averages over what can be estimated."
+            f"Some columns were left out because others span them ({', '.join(term.label for term in losing)}){cells}: "
+            "type III hypotheses are then averages over what can be estimated."
         )
     return notes
 

@@ -225,3 +225,10 @@ def test_nothing_to_test() -> None:
     t = float(fit.coefficients()["t"].iloc[0])
     assert found.loc["Intercept", "F value"] == pytest.approx(t**2)
     assert found.loc["Intercept", "Pr(>F)"] == pytest.approx(2 * stats.t.sf(t, 5))
+
+
+def test_one_factor_kept_as_a_hierarchy_has_the_same_tests() -> None:
+    """No random effects are left outside of the chain, whose traces are then of no columns."""
+    data = ref.data_of("ergostool")
+    fits = [bl.Model("effort ~ Type + (1 | Subject)", data, store=store).fit() for store in ("levels", "hierarchy")]
+    np.testing.assert_allclose(fits[0].anova(), fits[1].anova(), rtol=1e-7)
