@@ -77,6 +77,7 @@ if TYPE_CHECKING:
     from bayeslmm.model import Model, load
     from bayeslmm.plots import plot_boundary, plot_coverage, plot_shrinkage, plot_variance
     from bayeslmm.teaching import error_contrasts, lm_list
+    from bayeslmm.testing import anova
 
 __version__ = "0.1.0"
 
@@ -117,6 +118,7 @@ _HOMES = {
     "plot_boundary": "bayeslmm.plots",
     "plot_coverage": "bayeslmm.plots",
     "plot_shrinkage": "bayeslmm.plots",
+    "anova": "bayeslmm.testing",
     "error_contrasts": "bayeslmm.teaching",
     "lm_list": "bayeslmm.teaching",
     "load_dataset": "bayeslmm.datasets",
@@ -202,6 +204,7 @@ __all__ = [
     "Wishart",
     "ZeroTest",
     "ZeroTests",
+    "anova",
     "calibrate",
     "compare",
     "coverage",

@@ -171,7 +171,7 @@ def fit(
     from bayeslmm.console import say, show_summary
     from bayeslmm.files.writing import check_folder
     from bayeslmm.report import FIT_FILES, write_estimates
-    from bayeslmm.results.summary import reml_summary
+    from bayeslmm.results.fit_summary import fit_summary
 
     model = _model(formula, _read(data, na, sep, decimal, encoding), weights=weights, frequency=frequency)
     if out is not None:
@@ -181,7 +181,7 @@ def fit(
     # Files first: they are not lost if who reads the output closes it.
     paths = [] if out is None else write_estimates(tidy, out)
     console = _console()
-    show_summary(reml_summary(result, tidy), console)
+    show_summary(fit_summary(result, tidy=tidy), console)
     if out is not None:
         say(console, f"Wrote {' and '.join(map(str, paths))}.")
 

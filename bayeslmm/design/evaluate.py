@@ -50,6 +50,25 @@ class _Component:
     value: FloatArray | CodedFactor
 
 
+@dataclass(frozen=True, eq=False)
+class TermPart:
+    """A factor or numeric columns in a term.
+
+    Attributes
+    ----------
+    label : str
+    levels : tuple of str
+        Names of the levels of a factor, none of numeric columns.
+    coding : FloatArray, shape (levels, k)
+        Columns of the levels as the term has them (contrasts, or one for each level); the unit matrix (k, k) of k
+        numeric columns.
+    """
+
+    label: str
+    levels: tuple[str, ...]
+    coding: FloatArray
+
+
 class Evaluator:
     """Formula text to columns.
 
@@ -209,6 +228,31 @@ class Evaluator:
             return np.empty((self.n, 0)), ()
         names = [name for _, names in blocks for name in names]
         return np.column_stack([matrix for matrix, _ in blocks]), tuple(distinct(names))
+
+    def term_parts(self, right: str) -> tuple[bool, tuple[tuple[TermPart, ...], ...]]:
+        """Whether there is a constant, and what every term of ``model.matrix(~ right)`` is a product of.
+
+        Raises
+        ------
+        DesignError
+        """
+        given, intercept, nodes = expanded(right)
+        terms = ordered_terms(given, list(nodes))
+        used = {name: self._component(nodes[name], right) for name in nodes if any(name in term for term in terms)}
+        factors = {name for name, component in used.items() if isinstance(component.value, CodedFactor)}
+        coding = indicator_coded(terms, factors, intercept)
+        return intercept, tuple(
+            tuple(self._part(nodes[name], name in full) for name in term)
+            for term, full in zip(terms, coding, strict=True)
+        )
+
+    def _part(self, node: Node, full: bool) -> TermPart:
+        label, value = self._components[node].label, self._components[node].value
+        if not isinstance(value, CodedFactor):
+            return TermPart(label, (), np.eye(self._block(node, full)[0].shape[1]))
+        names = list(value.levels)
+        coding = np.eye(len(names)) if full else contrast_matrix(value.coding, names, label)
+        return TermPart(label, tuple(map(level_name, names)), np.asarray(coding, dtype=float))
 
     def _single_column(self, text: str) -> FloatArray:
         value = self._value(text)

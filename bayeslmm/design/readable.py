@@ -104,6 +104,56 @@ class Table(pd.DataFrame):
         return pd.DataFrame(out, index=self.index, dtype=object).set_axis(self.columns, axis=1)
 
 
+@dataclass(frozen=True, eq=False)
+class _Layout:
+    """The texts of all cells of one frame."""
+
+    texts: pd.DataFrame
+
+
+class HeadedTable(Table):
+    """A table that prints under a heading, with notes below it.
+
+    Examples
+    --------
+    >>> print(headed(pd.DataFrame({"F": [1.5]}, index=["x"]), "Tests", ["One term."], lambda: None))
+    Tests
+         F
+    x  1.5
+    One term.
+    """
+
+    _metadata = ["_digits", "_layout", "heading", "notes"]  # noqa: RUF012
+    heading: str = ""
+    notes: tuple[str, ...] = ()
+    # Not `_digits`, which frames made from this one would print their numbers by.
+    _layout: _Layout | None = None
+
+    @property
+    def _constructor(self) -> Any:
+        # Choices of rows and columns are tables of their own, of which the heading need not be true.
+        return Table
+
+    def _laid_out(self) -> pd.DataFrame | None:
+        texts = None if self._layout is None else self._layout.texts
+        return texts if texts is not None and texts.shape == self.shape else None
+
+    def __repr__(self) -> str:
+        width, texts = screen_width(), self._laid_out()
+        above = [line for part in self.heading.split("\n") if part for line in wrap(part, width, "  ")]
+        body = super().__repr__() if texts is None else table_text(texts, width, index_names=False)
+        return "\n".join([*above, body, *(line for note in self.notes for line in wrap(note, width))])
+
+    def _repr_html_(self) -> str | None:
+        texts = self._laid_out()
+        body = super()._repr_html_() if texts is None else html_table(texts)
+        first, _, more = self.heading.partition("\n")
+        parts = [f"<p><b>{html.escape(first)}</b></p>"] if first else []
+        parts += [f"<div>{html.escape(line)}</div>" for line in more.split("\n") if line]
+        parts += [body or "", *(f"<div>{html.escape(note)}</div>" for note in self.notes)]
+        return "\n".join(parts)
+
+
 class Tables(dict[str, pd.DataFrame]):
     """Data frames by name, each printed under its name."""
 
@@ -161,6 +211,21 @@ def readable(frame: pd.DataFrame, texts: Callable[[], pd.DataFrame] | None = Non
     out = Table(frame)
     out.attrs = dict(frame.attrs)
     out._digits = None if texts is None else Digits(frame, texts)
+    return out
+
+
+def headed(
+    frame: pd.DataFrame,
+    heading: str,
+    notes: Sequence[str] = (),
+    texts: Callable[[], pd.DataFrame | None] | None = None,
+) -> HeadedTable:
+    """The same frame, to be shown whole under a heading; see `readable`."""
+    out = HeadedTable(frame)
+    out.attrs = dict(frame.attrs)
+    shown = None if texts is None else texts()
+    out._layout = None if shown is None else _Layout(shown)
+    out.heading, out.notes = heading, tuple(notes)
     return out
 
 

@@ -18,10 +18,13 @@ from bayeslmm.likelihood import SummedDesign
 from bayeslmm.reml import Optimum
 from bayeslmm.results import Summary, fit_coefficients, fit_intervals, predictions, refits, textbook
 from bayeslmm.results.fit import Fit
+from bayeslmm.results.fit_summary import fit_summary
 from bayeslmm.results.interval_methods import or_nan
-from bayeslmm.results.summary import reml_summary
+from bayeslmm.results.intervals import check_level
+from bayeslmm.results.linear import DDF, default_intervals
 from bayeslmm.results.tables import tidy_table
 from bayeslmm.storage.fits import save_parts
+from bayeslmm.testing import dropping, term_table
 
 
 def fit_result(design: Design, cp: SummedDesign, optimum: Optimum) -> REMLResult:
@@ -52,6 +55,9 @@ class REMLResult(Fit):
 
     coefficients = fit_coefficients.coefficients
     test_fixed = fit_coefficients.test_fixed
+    anova = term_table.anova
+    drop1 = dropping.drop1
+    step = dropping.step
     vcov_kenward_roger = fit_coefficients.vcov_kenward_roger
     r2 = fit_coefficients.r2
     icc = fit_coefficients.icc
@@ -70,9 +76,56 @@ class REMLResult(Fit):
     test_zero = zero_tests.test_zero
     boundary = build.boundary
 
-    def summary(self) -> Summary:
-        """Printable summary; text in a terminal, a table in a notebook."""
-        return reml_summary(self)
+    def summary(self, ddf: DDF | None = None, digits: int = 4, *, correlation: bool = False) -> Summary:
+        """What a terminal shows of a fit: text there, tables in a notebook.
+
+        Parameters
+        ----------
+        ddf : {"satterthwaite", "kenward-roger", "containment", "residual", "z"}, optional
+            Degrees of freedom and p values of the fixed effects, as in `coefficients`. By default Satterthwaite's, or z
+            where these would take long or do not exist, which is then said.
+        digits : int
+            Significant digits of the smallest standard error; estimates have as many places after the point.
+        correlation : bool
+            Whether to show the correlations of the estimates of the fixed effects, too.
+
+        Returns
+        -------
+        Summary
+
+        Raises
+        ------
+        DesignError
+            `digits` is no number of digits; `ddf` is not known or does not exist for this fit.
+        FitError
+            The fit has not the degrees of freedom that were asked for.
+
+        Examples
+        --------
+        >>> import bayeslmm as bl
+        >>> bl.Model("Reaction ~ Days + (Days | Subject)", bl.load_dataset("sleepstudy")).fit()
+        Linear mixed model fitted by restricted maximum likelihood (REML)
+        Formula: Reaction ~ Days + (Days | Subject)
+        180 observations; groups: Subject 18
+        REML criterion 1743.63; log likelihood -871.81; AIC 1755.63; BIC 1774.79
+        Status: converged
+        <BLANKLINE>
+        Scaled residuals
+              Min       1Q  Median      3Q     Max
+          -3.9536  -0.4634  0.0231  0.4634  5.1793
+        <BLANKLINE>
+        Random effects
+        Groups    Name       Variance  Std.Dev.   Corr
+        Subject   Intercept    612.09    24.740
+                  Days          35.07     5.922  0.066
+        Residual               654.94    25.592
+        <BLANKLINE>
+        Fixed effects (t tests with Satterthwaite's df)
+                   Estimate  Std. Error  df  t value   Pr(>|t|)
+        Intercept   251.405       6.825  17   36.838  < 2.2e-16
+        Days         10.467       1.546  17    6.771   3.26e-06
+        """
+        return fit_summary(self, ddf, digits, correlation)
 
     def save(self, path: FilePath, *, overwrite: bool = False) -> None:
         """Write the fit to one file, to be read by `bayeslmm.load`; no pickle.
@@ -90,6 +143,9 @@ class REMLResult(Fit):
             The path exists, nothing can be written there, or a row label cannot be kept.
         """
         save_parts(path, self.design, self.optimum, overwrite=overwrite)
+
+    def __repr__(self) -> str:
+        return self.summary().text()
 
     def _repr_html_(self) -> str:
         return self.summary()._repr_html_()
@@ -135,6 +191,7 @@ class PenalisedResult(REMLResult):
     test_zero = _refused("test_zero", "a penalised estimate is never zero")
     boundary = _refused("boundary", "the report is about the criterion without the penalty")
     refit_many = _refused("refit_many", "many responses are fitted without a penalty only")
+    step = _refused("step", "likelihood ratios need the minimum of the criterion")
     bootstrap = _refused("bootstrap", "many responses are fitted without a penalty only")
 
     def confint(
@@ -161,21 +218,18 @@ class PenalisedResult(REMLResult):
         return fit_intervals.confint(self, level, "wald", parameters)
 
     def tidy(self, level: float = 0.95) -> pd.DataFrame:
-        """One row per parameter with broom.mixed's columns; intervals (Wald) for the fixed effects only."""
+        """One row per parameter with broom.mixed's columns; intervals (t, as `coefficients`) for fixed effects only."""
         errors = self.std_error()
         std_error = [errors.get(p.label, np.nan) if p.kind == "fixed" else np.nan for p in self._parameters]
-        interval = or_nan(lambda: self.confint(level), self.design.fixed_names)
+        interval = or_nan(lambda: default_intervals(self, check_level(level)), self.design.fixed_names)
         interval = interval.reindex([p.label for p in self._parameters])
         return tidy_table(self._parameters, self.estimates().to_numpy(), np.array(std_error), interval)
 
-    def summary(self) -> Summary:
-        """Printable summary; text in a terminal, a table in a notebook."""
-        plain = reml_summary(self)
+    def summary(self, ddf: DDF | None = None, digits: int = 4, *, correlation: bool = False) -> Summary:
+        """As of an ordinary fit, with a note on the penalty."""
+        plain = super().summary(ddf, digits, correlation=correlation)
         note = (
             f"Penalty: {self.penalty}. The criterion above is without it, at the penalised estimates; a point estimate "
             "off zero by construction, which says nothing for or against a variance of zero."
         )
         return replace(plain, title=f"{plain.title} with a penalty", notes=(*plain.notes, note))
-
-    def __repr__(self) -> str:
-        return super().__repr__().replace(" fit of ", " fit with a penalty of ", 1)

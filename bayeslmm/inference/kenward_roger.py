@@ -254,11 +254,20 @@ def kenward_roger_f(
 
     tested = hypothesis(cp, optimum, L)
     rows, rank, estimate = tested.rows, tested.values.size, tested.values / optimum.sigma
-    each = result.known_df(rows)
-    scale, df = (1.0, float(each[0])) if rank == 1 else result.f_scale(rows)
+    scale, df = _scale(result, rows)
     wald = float(estimate @ np.linalg.solve(rows @ result.adjusted_own[0] @ rows.T, estimate))
     F = scale * wald / rank
     return F, rank, df, float(f_distribution.sf(F, rank, df))
+
+
+def kenward_roger_scale(cp: SummedDesign, optimum: Optimum, result: KenwardRoger, L: FloatArray) -> float:
+    """What F of ``L beta = 0`` is multiplied by, as `kenward_roger_f` does."""
+    return _scale(result, hypothesis(cp, optimum, L).rows)[0]
+
+
+def _scale(result: KenwardRoger, rows: FloatArray) -> tuple[float, float]:
+    each = result.known_df(rows)
+    return (1.0, float(each[0])) if rows.shape[0] == 1 else result.f_scale(rows)
 
 
 def _dense(cp: SummedDesign) -> SummedDesign:

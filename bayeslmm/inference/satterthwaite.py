@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from scipy.linalg import solve_triangular
 
 from bayeslmm.errors import FitError
 from bayeslmm.inference.hypothesis import hypothesis
@@ -223,7 +224,28 @@ def satterthwaite_f(cp: SummedDesign, optimum: Optimum, L: FloatArray) -> tuple[
     """
     from scipy.stats import f as f_distribution
 
-    tested = hypothesis(cp, optimum, L)
-    F, rank = tested.f(optimum.sigma), tested.values.size
-    df = combined_df(_of_own(cp, optimum, tested.rows))
+    F, rank, df = satterthwaite_components_f(cp, optimum, L)
     return F, rank, df, float(f_distribution.sf(F, rank, df))
+
+
+def satterthwaite_components_f(
+    cp: SummedDesign, optimum: Optimum, L: FloatArray, *, as_stated: bool = False
+) -> tuple[float, int, float]:
+    """F and degrees of freedom of ``L beta = 0``.
+
+    Parameters
+    ----------
+    cp : SummedDesign
+    optimum : Optimum
+    L : FloatArray, shape (m, p)
+    as_stated : bool
+        Take the principal components of the rows in their own units (SAS, lmerTest); they have to be independent.
+        Otherwise those of `hypothesis`, which do not depend on how the rows were chosen.
+    """
+    tested = hypothesis(cp, optimum, L)
+    F, rank, rows = tested.f(optimum.sigma), tested.values.size, tested.rows
+    if as_stated and rank > 1:
+        own, q2 = contrasts(cp, L), cp.q_trailing
+        half = solve_triangular(optimum.factor.chol[0, q2:, q2:], own.T, lower=True)
+        rows = np.linalg.svd(half, full_matrices=False)[2] @ own
+    return F, rank, combined_df(_of_own(cp, optimum, rows))

@@ -91,7 +91,8 @@ def _columns(pieces: large.ChainScores, start: int, stop: int, reml: bool) -> Fl
     h, dense, q = pieces.h, pieces.dense, pieces.h.q_dense
     unit = np.eye(_rows(pieces)[-1], stop - start, -start)
     ends = np.cumsum([0, *(s[..., 0].size for s in pieces.scores)])
-    z = [unit[a:b].reshape(*s.shape[:-1], -1) for s, (a, b) in zip(pieces.scores, pairwise(ends), strict=True)]
+    shapes = [(*s.shape[:-1], stop - start) for s in pieces.scores]
+    z = [unit[a:b].reshape(shape) for shape, (a, b) in zip(shapes, pairwise(ends), strict=True)]
     column = el.product(h, z)
     halves, right = el.forward(h, pieces.eliminated, column)
     if reml:

@@ -11,7 +11,6 @@ import pandas as pd
 from bayeslmm.arguments import choice, flag
 from bayeslmm.design.design import Design
 from bayeslmm.design.readable import Tables, readable
-from bayeslmm.design.screen import fill
 from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.explained import Explained, explained
@@ -144,6 +143,12 @@ class Fit:
         values = beta_covariance(self.cp, self.optimum.factor)[0] * self.sigma**2
         return readable(pd.DataFrame(values, index=self._coefficients, columns=self._coefficients))
 
+    def correlation(self) -> pd.DataFrame:
+        """Correlations of the estimates of the fixed effects, theta taken as known."""
+        covariance = self.vcov()
+        error = np.sqrt(np.diagonal(covariance.to_numpy()))
+        return readable(pd.DataFrame(covariance / np.outer(error, error)))
+
     def std_error(self) -> pd.Series:
         """Standard errors of the fixed effects, theta taken as known."""
         values = np.sqrt(np.diagonal(self.vcov().to_numpy()))
@@ -233,8 +238,3 @@ class Fit:
     @cached_property
     def _kenward_roger(self) -> KenwardRoger:
         return kenward_roger(self.cp, self.optimum)
-
-    def __repr__(self) -> str:
-        name = "REML" if self.reml else "ML"
-        status = self.status.name.replace("_", " ")
-        return fill(f"<{name} fit of {self.formula!r}: criterion {self.criterion:.4f}, {status}>", indent="  ")

@@ -9,17 +9,22 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from bayeslmm.arguments import numbers_of
-from bayeslmm.design.lookup import term_positions
-from bayeslmm.design.readable import readable
+from bayeslmm.design.lookup import parts, positions, term_positions
+from bayeslmm.design.readable import headed, readable
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.hypothesis import hypothesis
 from bayeslmm.inference.kenward_roger import kenward_roger_f
 from bayeslmm.inference.satterthwaite import satterthwaite_f
 from bayeslmm.results.explained import icc_columns, r2_columns
+from bayeslmm.results.figures import df_text, estimate_places, p_text, to_places
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.intervals import check_level
-from bayeslmm.results.linear import DDF, check_ddf, combinations, common_df
+from bayeslmm.results.linear import DDF, TESTS, check_ddf, combinations, plain_df
+from bayeslmm.results.term_tests import term_hypotheses
 from bayeslmm.types import FloatArray
+
+# t statistics beyond it have no places after the point to show.
+_LARGE = 1e5
 
 
 def coefficients(fit: Fit, ddf: DDF = "satterthwaite", level: float = 0.95) -> pd.DataFrame:
@@ -27,11 +32,12 @@ def coefficients(fit: Fit, ddf: DDF = "satterthwaite", level: float = 0.95) -> p
 
     Parameters
     ----------
-    ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
+    ddf : {"satterthwaite", "kenward-roger", "containment", "residual", "z"}
         Degrees of freedom. ``"satterthwaite"``: from the curvature of the criterion; a variance estimated at zero
         counts as known to be zero. ``"kenward-roger"``: REML only; standard errors are adjusted for the
         estimation of the variances, and a variance estimated at zero is as uncertain as any other.
-        ``"residual"``: n - p. ``"z"``: infinity, the normal distribution.
+        ``"containment"``: those of the stratum of nested grouping factors in which a coefficient is estimated, as
+        in nlme; of a combination the fewest. ``"residual"``: n - p. ``"z"``: infinity, the normal distribution.
     level : float
 
     Returns
@@ -78,7 +84,25 @@ def coefficients(fit: Fit, ddf: DDF = "satterthwaite", level: float = 0.95) -> p
         "conf_low": estimate - half,
         "conf_high": estimate + half,
     }
-    return readable(pd.DataFrame(columns, index=pd.Index(list(fit.design.fixed_names), dtype=str), dtype=float))
+    frame = pd.DataFrame(columns, index=pd.Index(list(fit.design.fixed_names), dtype=str), dtype=float)
+    heading = f"Fixed effects: {TESTS[ddf]}, {100 * level:g} % intervals from the same"
+    return headed(frame, heading, (), lambda: _texts(frame))
+
+
+def _texts(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table as it is printed: places by the standard errors."""
+    largest = float(np.abs(frame[["estimate", "conf_low", "conf_high"]].to_numpy()).max(initial=0.0))
+    places = estimate_places(frame["std_error"].tolist(), largest, 4)
+    out = {}
+    for name in frame.columns:
+        values = frame[name].tolist()
+        if name == "p_value":
+            out[name] = [p_text(v) for v in values]
+        elif name == "df":
+            out[name] = [df_text(v) for v in values]
+        else:
+            out[name] = [to_places(v, 3 if name == "t" and abs(v) < _LARGE else places) for v in values]
+    return pd.DataFrame(out, index=frame.index, dtype=object)
 
 
 def test_fixed(fit: Fit, L: ArrayLike | str | Sequence[str], ddf: DDF = "satterthwaite") -> pd.Series:
@@ -87,17 +111,18 @@ def test_fixed(fit: Fit, L: ArrayLike | str | Sequence[str], ddf: DDF = "sattert
     Parameters
     ----------
     L : array-like, shape (m, p) or (p,), or name or names
-        Combinations in rows; or names of coefficients, or of terms of the formula, which stand for all their
-        coefficients (``"Machine"`` for ``"Machine[B]"``, ``"Machine[C]"``): these are zero. Rows that others imply
-        are not counted.
-    ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
+        Combinations in rows; or names of terms of the formula, or of coefficients: these are zero. A term stands for
+        all its coefficients (``"Machine"`` for ``"Machine[B]"``, ``"Machine[C]"``); one that other terms contain for
+        its average over the cells of these, whatever the coding, as in ``anova(type=3)``. Rows that others imply are
+        not counted.
+    ddf : {"satterthwaite", "kenward-roger", "containment", "residual", "z"}
         As in `coefficients`; of several rows, Fai and Cornelius's combination of Satterthwaite's degrees of
         freedom, or the scaled F statistic of Kenward and Roger.
 
     Returns
     -------
     pandas.Series
-        ``F``, ``df1``, ``df2``, ``p_value``.
+        ``F``, ``df1``, ``df2``, ``p_value``. Its name says over what a term was averaged.
 
     Raises
     ------
@@ -122,16 +147,16 @@ def test_fixed(fit: Fit, L: ArrayLike | str | Sequence[str], ddf: DDF = "sattert
     [87.798, 2.0, 46.0, 0.0]
     """
     check_ddf(fit, ddf)
-    rows = _rows(fit, L)
+    rows, words = _rows(fit, L)
     if ddf == "satterthwaite":
         found = satterthwaite_f(fit.cp, fit.optimum, rows)
     elif ddf == "kenward-roger":
         found = kenward_roger_f(fit.cp, fit.optimum, fit._kenward_roger, rows)
     else:
-        tested, df = hypothesis(fit.cp, fit.optimum, rows), common_df(fit, ddf)
+        tested, df = hypothesis(fit.cp, fit.optimum, rows), float(plain_df(fit, rows, ddf).min())
         F, rank = tested.f(fit.optimum.sigma), tested.values.size
         found = F, rank, df, float(_upper_tail(F, rank, df))
-    return pd.Series(found, index=["F", "df1", "df2", "p_value"], dtype=float)
+    return pd.Series(found, index=["F", "df1", "df2", "p_value"], dtype=float, name=words)
 
 
 def vcov_kenward_roger(fit: Fit) -> pd.DataFrame:
@@ -189,12 +214,13 @@ def icc(fit: Fit) -> pd.Series:
     return icc_columns(fit._explained).iloc[0].rename("icc")
 
 
-def _rows(fit: Fit, L: ArrayLike | str | Sequence[str]) -> FloatArray:
+def _rows(fit: Fit, L: ArrayLike | str | Sequence[str]) -> tuple[FloatArray, str | None]:
+    """Combinations of the coefficients, and what they average over."""
     names = list(fit.design.fixed_names)
     if isinstance(L, str):
         L = [L]
     if isinstance(L, Sequence) and L and all(isinstance(name, str) for name in L):
-        return np.eye(len(names))[[k for name in L for k in _positions(str(name), names)]]
+        return _of_names(fit, [str(name) for name in L])
     rows = np.atleast_2d(numbers_of("L", L, finite=False, error=DesignError))
     if rows.ndim != 2 or rows.shape[1] != len(names) or not np.isfinite(rows).all():
         raise DesignError(
@@ -203,7 +229,30 @@ def _rows(fit: Fit, L: ArrayLike | str | Sequence[str]) -> FloatArray:
         )
     if not rows.any():
         raise DesignError("All rows of L are zero, which tests nothing. Give a combination of coefficients.")
-    return rows
+    return rows, None
+
+
+def _of_names(fit: Fit, asked: Sequence[str]) -> tuple[FloatArray, str | None]:
+    names, unit = list(fit.design.fixed_names), np.eye(fit.design.p)
+    found = [_averaged(fit, name) for name in asked]
+    rows = [unit[_positions(name, names)] if one is None else one[0] for name, one in zip(asked, found, strict=True)]
+    return np.vstack(rows), "; ".join(one[1] for one in found if one is not None) or None
+
+
+def _averaged(fit: Fit, name: str) -> tuple[FloatArray, str] | None:
+    """Type III hypothesis of a term that others contain, and in words; None for other names."""
+    # Only products contain something.
+    if not any(len(parts(label)) > 1 for label in fit.design.fixed_names) or fit.design.recipe is None:
+        return None
+    hypotheses = term_hypotheses(fit, 3)
+    fixed = hypotheses.fixed
+    found = positions(name, [term.label for term in fixed.terms])
+    if not found or not hypotheses.by_cells or not (above := fixed.containing(fixed.terms[found[0]])):
+        return None
+    term = fixed.terms[found[0]]
+    over = dict.fromkeys(part.label for other in above for part in other.parts if part.label not in term.factors)
+    words = ", ".join(label for label in over if label not in term.numeric)
+    return hypotheses.rows[fixed.all.index(term)], f"{term.label}, on average over {words}"
 
 
 def _upper_tail(F: float, df1: int, df2: float) -> float:

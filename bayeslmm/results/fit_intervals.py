@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from bayeslmm.arguments import MOST_REFITS, MOST_WORKERS, affordable, choice, whole
 from bayeslmm.design.design import Design
-from bayeslmm.design.readable import readable
+from bayeslmm.design.readable import headed, readable
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.bootstrap import bootstrap_optima, simulate_responses
 from bayeslmm.results import interval_methods as methods
@@ -20,10 +20,13 @@ from bayeslmm.results.fit import Fit
 from bayeslmm.results.interval_methods import or_nan
 from bayeslmm.results.intervals import check_level
 from bayeslmm.results.labels import parameters as all_parameters
+from bayeslmm.results.linear import default_intervals
 from bayeslmm.results.profiles import check_minimum, find_derived, profile_frame
 from bayeslmm.results.refits import Refits
 from bayeslmm.results.sampling import generator
 from bayeslmm.results.tables import tidy_table
+
+_KINDS = {"profile": "profile likelihood intervals", "wald": "Wald intervals", "pivot": "exact intervals by F"}
 
 
 def profile(
@@ -156,7 +159,8 @@ def confint(
     ends.attrs.update(method=method, level=level)
     if method != "pivot":
         ends.attrs["criterion"] = "REML" if optimum.reml else "ML"
-    return readable(ends)
+    by = f" ({ends.attrs['criterion']})" if method != "pivot" else ""
+    return headed(ends, f"{100 * level:g} % {_KINDS[method]}{by}")
 
 
 def simulate(fit: Fit, n: int = 1, random_seed: int | np.random.Generator | None = None) -> pd.DataFrame:
@@ -257,8 +261,18 @@ def bootstrap(
 
 
 def tidy(fit: Fit, level: float = 0.95) -> pd.DataFrame:
-    """One row per parameter with broom.mixed's columns (effect, group, term, estimate, ...)."""
-    interval = or_nan(lambda: confint(fit, level), [p.label for p in fit._parameters])
+    """One row per parameter with broom.mixed's columns (effect, group, term, estimate, ...).
+
+    Intervals are those of the summary and of all tables: of fixed effects by t with Satterthwaite's degrees of freedom
+    (as ``coefficients()``), of variance parameters from the profile (as ``confint()``).
+    """
+    variances = [p.label for p in fit._parameters if p.kind != "fixed"]
+    level = check_level(level)
+    parts = [
+        or_nan(lambda: confint(fit, level, parameters=variances), variances),
+        or_nan(lambda: default_intervals(fit, level), fit.design.fixed_names, say=False),
+    ]
+    interval = pd.concat(parts).loc[[p.label for p in fit._parameters]]
     errors = fit.std_error()
     std_error = [errors.get(p.label, np.nan) if p.kind == "fixed" else np.nan for p in fit._parameters]
     return tidy_table(fit._parameters, fit.estimates().to_numpy(), np.array(std_error), interval)

@@ -6,17 +6,33 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
+import pandas as pd
 from scipy.linalg import solve_triangular
 
 from bayeslmm.arguments import shown
 from bayeslmm.errors import DesignError, FitError
+from bayeslmm.inference.containment import Containment, containment, nested_order
 from bayeslmm.inference.satterthwaite import satterthwaite_df
 from bayeslmm.inference.sensitivity import contrasts
 from bayeslmm.reml import FitStatus
 from bayeslmm.results.fit import Fit
 from bayeslmm.types import FloatArray
 
-DDF = Literal["satterthwaite", "kenward-roger", "residual", "z"]
+# Random effects of a hierarchy beyond which the curvature of the criterion takes seconds.
+_MOST_EFFECTS = 1500
+# Degrees of freedom at which t is normal to rounding.
+_INFINITE = 1e20
+
+DDF = Literal["satterthwaite", "kenward-roger", "containment", "residual", "z"]
+
+# How tables say what they tested by.
+TESTS: dict[str, str] = {
+    "satterthwaite": "t tests with Satterthwaite's df",
+    "kenward-roger": "t tests with Kenward and Roger's standard errors and df",
+    "containment": "t tests with df by containment",
+    "residual": "t tests with residual df",
+    "z": "z tests",
+}
 
 
 @dataclass(frozen=True)
@@ -51,13 +67,14 @@ def combinations(fit: Fit, L: FloatArray, ddf: DDF) -> Combinations:
     fit : Fit
     L : FloatArray, shape (m, p)
         Of the user's coefficients.
-    ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
+    ddf : {"satterthwaite", "kenward-roger", "containment", "residual", "z"}
         See `bayeslmm.results.fit_coefficients.coefficients`.
 
     Raises
     ------
     DesignError
-        Unknown `ddf`; Kenward-Roger for an ML fit, an ``ar1`` covariance or a very large design.
+        Unknown `ddf`; Kenward-Roger for an ML fit, an ``ar1`` covariance or a very large design; containment where
+        grouping factors are not nested.
     FitError
         No residual variance, or no minimum (Satterthwaite).
 
@@ -81,12 +98,36 @@ def combinations(fit: Fit, L: FloatArray, ddf: DDF) -> Combinations:
     else:
         half = solve_triangular(factor.chol[0, q2:, q2:], own.T, lower=True)
         covariance = half.T @ half
-        df = (
-            satterthwaite_df(fit.cp, fit.optimum, L)
-            if ddf == "satterthwaite"
-            else np.full(len(own), common_df(fit, ddf))
-        )
+        df = satterthwaite_df(fit.cp, fit.optimum, L) if ddf == "satterthwaite" else plain_df(fit, L, ddf)
     return Combinations(estimate, covariance * fit.sigma**2, df)
+
+
+def default_ddf(fit: Fit) -> tuple[DDF, str]:
+    """What tables of fixed effects use where nothing is asked for, and why where it is not Satterthwaite's method."""
+    if fit.cp.sums.batched or fit.design.q <= _MOST_EFFECTS:
+        return "satterthwaite", ""
+    return "z", (
+        "z tests: degrees of freedom take a while with so many levels, and are large. summary(ddf='satterthwaite') "
+        "computes them."
+    )
+
+
+def default_intervals(fit: Fit, level: float) -> pd.DataFrame:
+    """The intervals of the fixed effects that all tables show: t with Satterthwaite's degrees of freedom.
+
+    By the normal distribution where these would take long, or do not exist.
+    """
+    from scipy.special import stdtrit
+
+    rows = np.eye(fit.design.p)
+    try:
+        found = combinations(fit, rows, default_ddf(fit)[0])
+    except FitError:
+        found = combinations(fit, rows, "z")
+    # SciPy's quantile at infinitely many is that of the normal distribution.
+    half = stdtrit(np.minimum(found.df, _INFINITE), 0.5 + level / 2) * found.std_error
+    ends = np.column_stack([found.estimate - half, found.estimate + half])
+    return pd.DataFrame(ends, index=list(fit.design.fixed_names), columns=["conf_low", "conf_high"])
 
 
 def check_ddf(fit: Fit, ddf: str) -> None:
@@ -100,6 +141,31 @@ def check_ddf(fit: Fit, ddf: str) -> None:
         )
 
 
-def common_df(fit: Fit, ddf: DDF) -> float:
-    """Degrees of freedom that all combinations share."""
-    return float(fit.cp.n - fit.cp.p) if ddf == "residual" else np.inf
+def plain_df(fit: Fit, L: FloatArray, ddf: DDF) -> FloatArray:
+    """Degrees of freedom (m,) of combinations (m, p) that the design alone decides.
+
+    By containment a combination has the fewest of those of its coefficients.
+    """
+    L = np.atleast_2d(L)
+    if ddf == "containment":
+        own = strata(fit).of_columns()
+        return np.array([own[row != 0].min() if row.any() else np.nan for row in L])
+    return np.full(L.shape[0], float(fit.cp.n - fit.cp.p) if ddf == "residual" else np.inf)
+
+
+def strata(fit: Fit) -> Containment:
+    """In which stratum of nested grouping factors each coefficient is estimated.
+
+    Raises
+    ------
+    DesignError
+        The grouping factors are not nested in one another.
+    """
+    design = fit.design
+    ordered = nested_order(list(design.groupings.values()))
+    if ordered is None:
+        raise DesignError(
+            f"ddf='containment' counts the groups of nested factors, and {', '.join(design.groupings)} are not nested "
+            "in one another: a comparison has no one stratum. Use ddf='satterthwaite' or 'kenward-roger'."
+        )
+    return containment(design.X, ordered, design.n_observations)

@@ -11,24 +11,16 @@ import pandas as pd
 
 from bayeslmm.design import dominant, saturated
 from bayeslmm.design.design import Design
-from bayeslmm.design.distinct import crowded
 from bayeslmm.design.readable import html_table, table_text
 from bayeslmm.design.screen import screen_width, wrap
-from bayeslmm.design.variances import variance_labels
 from bayeslmm.reml import Vanished
 from bayeslmm.results.digits import in_digits
 from bayeslmm.results.draws import Draws
-from bayeslmm.results.fit import Fit
-from bayeslmm.results.labels import Parameter, parameters
 from bayeslmm.results.prior_table import prior_table
 
-# A residual sd below this share of what the fixed effects leave is zero.
-_NO_RESIDUAL = 1e-4
+# Of a direction, in the scale of the data: a part below this is none.
+_PART = 1e-6
 ROUNDED = "Numbers from draws are rounded to their Monte Carlo error."
-_TWO_SIDED = (
-    "low, high: two-sided 95 % profile intervals. fit.boundary() (bayeslmm boundary) has one-sided limits of standard "
-    "deviations."
-)
 # Outside a notebook nothing else styles the tables; one that is too wide scrolls by itself.
 STYLE = """<style>
 .bayeslmm table { display: block; width: fit-content; max-width: 100%; overflow-x: auto; font-size: 0.9em; }
@@ -72,7 +64,7 @@ class Summary:
         width = screen_width() if width is None else width
         parts = [line for note in (self.title, *self.notes) for line in wrap(note, width, "  ")]
         for heading, table in self._shown():
-            parts += ["", heading, table_text(table, width, index_names=False)]
+            parts += ["", heading, table_text(table, width)]
         if self.remarks:
             parts += ["", *(line for remark in self.remarks for line in wrap(remark, width))]
         return "\n".join(parts)
@@ -91,7 +83,7 @@ class Summary:
         parts += [f"<div>{html.escape(note)}</div>" for note in self.notes]
         for heading, table in self._shown():
             parts.append(f"<p>{html.escape(heading)}</p>")
-            parts.append(html_table(table, index_names=False))
+            parts.append(html_table(table))
         parts += [f"<p>{html.escape(remark)}</p>" for remark in self.remarks]
         return "\n".join(parts)
 
@@ -111,87 +103,16 @@ def left_out(design: Design) -> list[str]:
     return notes
 
 
-def _design_notes(design: Design) -> list[str]:
+def design_notes(design: Design) -> list[str]:
+    """Formula, sizes, and what was left out of the design, a line each."""
     said = dominant.note(design)
     return [f"Formula: {design.formula}", _sizes(design), *left_out(design), *([f"Note: {said}."] if said else [])]
 
 
-def _crowded_note(design: Design) -> list[str]:
+def crowded_note(design: Design) -> list[str]:
     """A line where there are as many random effects as rows."""
     said = saturated.note(design)
     return [f"Note: {said}."] if said else []
-
-
-def reml_summary(result: Fit, tidy: pd.DataFrame | None = None) -> Summary:
-    """Summary of a REML or ML fit.
-
-    Parameters
-    ----------
-    result : Fit
-    tidy : DataFrame, optional
-        The tidy table, whose 95 % intervals are then shown beside the estimates.
-    """
-    name = "restricted maximum likelihood (REML)" if result.reml else "maximum likelihood (ML)"
-    criterion = "REML criterion" if result.reml else "deviance"
-    notes = [
-        *_design_notes(result.design),
-        f"{criterion} {result.criterion:.4f}; log likelihood {result.loglik:.4f}; AIC {result.aic:.2f}; "
-        f"BIC {result.bic:.2f}",
-        f"Status: {result.status}",
-    ]
-    notes += [f"Fixed, not estimated: theta of {result.design.terms[i].label}" for i in result.optimum.fixed]
-    notes += [f"Not identified: {ridge}." for ridge in result.optimum.ridges]
-    if not result.optimum.ridges:
-        notes += _crowded_note(result.design)
-    if result.status.ok and crowded(result.design) and result.sigma <= _NO_RESIDUAL * result.cp.response.spread:
-        notes.append(
-            f"Note: the residual standard deviation is estimated at zero ({result.sigma:.2g}): the random effects "
-            "reproduce the response."
-        )
-    notes += [describe_vanished(result.design, v) for v in result.optimum.vanished]
-    random = result.varcorr().drop(columns="vcov").rename(columns={"sdcor": "sd / corr"})
-    random = random.astype({"effect1": object, "effect2": object}).fillna({"effect1": "", "effect2": ""})
-    fixed = pd.DataFrame({"estimate": result.fixef(), "std_error": result.std_error()})
-    fixed["t"] = fixed["estimate"] / fixed["std_error"]
-    remarks: tuple[str, ...] = ()
-    if tidy is not None:
-        random, fixed, remarks = *_with_intervals(result, random, fixed, tidy), (_TWO_SIDED,)
-    return Summary(
-        f"Linear mixed model fitted by {name}",
-        tuple(notes),
-        (("Random effects", random.set_index("group")), *((("Fixed effects", fixed),) if len(fixed) else ())),
-        remarks,
-    )
-
-
-def _with_intervals(
-    result: Fit, random: pd.DataFrame, fixed: pd.DataFrame, tidy: pd.DataFrame
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Both tables with the ends of intervals, and in words what these are where they reach the end of a range."""
-    known = parameters(result.design)
-    ends = tidy[["conf_low", "conf_high"]].set_axis(["low", "high"], axis=1).set_axis([p.label for p in known])
-    variance = [
-        p
-        for labels, _ in variance_labels(result.design)
-        for term in labels.terms
-        for kind in ("sd", "corr")
-        for p in known
-        if p.kind == kind and p.position == term
-    ]
-    variance += [p for p in known if p.kind == "sigma"]
-    own = ends.loc[[p.label for p in variance]].set_axis(random.index)
-    notes = [_reach(p, *row) for p, row in zip(variance, own.to_numpy(), strict=True)]
-    random = random.join(own)
-    random = random.assign(note=notes) if any(notes) else random
-    return random, fixed.join(ends.loc[list(fixed.index)])
-
-
-def _reach(p: Parameter, low: float, high: float) -> str:
-    if p.kind == "sd" and low == 0:
-        return "reaches 0: high is an upper bound"
-    if p.kind == "corr" and (low == -1.0 or high == 1.0):
-        return "says nothing" if low == -1.0 and high == 1.0 else f"reaches {-1 if low == -1.0 else 1}"
-    return ""
 
 
 def describe_direction(design: Design, vanished: Vanished) -> str:
@@ -199,7 +120,7 @@ def describe_direction(design: Design, vanished: Vanished) -> str:
     parts = [
         f"{value:+.3g} {name}" if abs(value) != 1 else f"{'+' if value > 0 else '-'} {name}"
         for value, name in zip(vanished.direction, design.terms[vanished.term].effects, strict=True)
-        if abs(value) > 1e-6
+        if abs(value) > _PART
     ]
     return " ".join(parts).removeprefix("+ ").removeprefix("+")
 
@@ -209,15 +130,25 @@ def describe_vanished(design: Design, vanished: Vanished) -> str:
     term = design.terms[vanished.term]
     return (
         f"Singular: {term.label} leaves no variance between levels of {term.group} in "
-        f"{describe_direction(design, vanished)}; zero is an estimate: fit.boundary() says how large it may be, and "
-        "what can be done."
+        f"{describe_direction(design, vanished)}; {_correlated(design, vanished)}zero is an estimate: fit.boundary() "
+        "says how large it may be, and what can be done."
     )
+
+
+def _correlated(design: Design, vanished: Vanished) -> str:
+    """What a direction of two effects means: they are perfectly correlated."""
+    effects = design.terms[vanished.term].effects
+    mixed = [(name, v) for name, v in zip(effects, vanished.direction, strict=True) if abs(v) > _PART]
+    if len(mixed) != 2:
+        return ""
+    sign = "-1" if mixed[0][1] * mixed[1][1] > 0 else "1"
+    return f"{mixed[0][0]} and {mixed[1][0]} are estimated as perfectly correlated ({sign}); "
 
 
 def posterior_summary(post: Draws) -> Summary:
     """Summary of a posterior."""
     table = post.table()
-    notes = [*_design_notes(post.design), *_crowded_note(post.design)]
+    notes = [*design_notes(post.design), *crowded_note(post.design)]
     notes.append(f"{post.n_draws} draws by {post.method}; {post.certificate()}")
     remarks = []
     bounds = [label for label, low in table["hdi_low"].items() if str(label).startswith("sd_") and low == 0]

@@ -17,6 +17,7 @@ PAGES = [
     ("method.md", 16),
     ("teaching.md", 16),
     ("fitting.md", 20),
+    ("testing.md", 10),
     ("posterior.md", 25),
     ("predict.md", 20),
     ("checks.md", 25),
