@@ -15,17 +15,21 @@ from bayeslmm.equality import by_value
 from bayeslmm.errors import FitError
 from bayeslmm.files.writing import FilePath
 from bayeslmm.likelihood import CrossProducts
+from bayeslmm.mode import PosteriorMode
 from bayeslmm.reml import Optimum
 from bayeslmm.results import Summary, fit_coefficients, fit_intervals, predictions, refits, textbook
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.interval_methods import or_nan
+from bayeslmm.results.mode_words import mode_notes
 from bayeslmm.results.summary import reml_summary
 from bayeslmm.results.tables import tidy_table
 from bayeslmm.storage.fits import save_parts
 
 
 def fit_result(design: Design, cp: CrossProducts, optimum: Optimum) -> REMLResult:
-    """The result of an optimisation, penalised or not."""
+    """The result of an optimisation: plain, penalised, or under priors."""
+    if isinstance(optimum, PosteriorMode):
+        return ModeResult(design, cp, optimum)
     kind = REMLResult if optimum.penalty is None else PenalisedResult
     return kind(design, cp, optimum)
 
@@ -97,8 +101,8 @@ class REMLResult(Fit):
 
 def _refusal(fit: Fit, what: str) -> FitError:
     return FitError(
-        f"{what} is not available for a fit with a penalty ({fit.penalty}): it measures falls of the likelihood "
-        "from its highest point, and the penalised estimate is not there. Use "
+        f"{what} is not available for a fit with {fit.restraint}: it measures falls of the likelihood "
+        f"from its highest point, and the {fit._estimate_name} is not there. Use "
         f"model.fit(reml={fit.reml}) for intervals and tests, or model.sample() for a posterior."
     )
 
@@ -132,9 +136,9 @@ class PenalisedResult(REMLResult):
     """
 
     profile = _refused("profile", "the estimate is not the top of the likelihood")
-    test_zero = _refused("test_zero", "a penalised estimate is never zero")
+    test_zero = _refused("test_zero", "a test compares maxima of the likelihood")
     boundary = _refused("boundary", "the report is about the criterion without the penalty")
-    refit_many = _refused("refit_many", "many responses are fitted without a penalty only")
+    refit_many = _refused("refit_many", "many responses are fitted without a penalty or priors only")
     bootstrap = _refused("bootstrap", "many responses are fitted without a penalty only")
 
     def confint(
@@ -179,3 +183,36 @@ class PenalisedResult(REMLResult):
 
     def __repr__(self) -> str:
         return super().__repr__().replace(" fit of ", " fit with a penalty of ", 1)
+
+
+@by_value
+@dataclass(frozen=True, repr=False)
+class ModeResult(PenalisedResult):
+    """The posterior mode: estimates under priors (``model.fit(priors=...)``).
+
+    The highest point of the posterior density of the standard deviations, correlations and sigma, the random effects
+    integrated out, and the fixed effects integrated out (``reml=True``) or at their best values. The density is that of
+    each quantity as its prior is stated: of an sd, of sd / sigma, of a correlation matrix; another scale has another
+    mode. `priors` has the priors, ``optimum.objective`` what was minimised, and ``criterion`` is -2 log (restricted)
+    likelihood at the estimates. Standard errors of the fixed effects are those given the variance parameters, normal
+    priors of the fixed effects included; Satterthwaite's degrees of freedom come from the curvature of the posterior.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff2"))
+    >>> fit = model.fit(priors={"preset": "flat", "sd": bl.Gamma(2, 0)})
+    >>> round(float(fit.estimates()["sd_Batch[Intercept]"]), 4)
+    1.1778
+    """
+
+    mme = _refused("mme", "Henderson's equations have no priors of the fixed effects")
+
+    def summary(self) -> Summary:
+        """Printable summary; text in a terminal, a table in a notebook."""
+        plain = reml_summary(self)
+        name = "Posterior mode of a linear mixed model"
+        return replace(plain, title=name, notes=(*plain.notes, *mode_notes(self)))
+
+    def __repr__(self) -> str:
+        return Fit.__repr__(self).replace(f"<{self._criterion_name} fit of ", "<posterior mode of ", 1)
