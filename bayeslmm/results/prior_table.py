@@ -79,7 +79,7 @@ def prior_line(design: Design, priors: Priors) -> str:
     >>> from bayeslmm.bayes.default_priors import resolve_priors
     >>> design = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).design
     >>> prior_line(design, resolve_priors(design, {"sd": bl.HalfNormal(100)}))
-    'sd_Batch[Intercept] half-normal(scale 100); sigma half-t(3, scale 61.62); fixed effects flat'
+    'sd_Batch[Intercept] half-normal(scale 100); sigma half-t(3, scale 63.02); fixed effects flat'
     """
     found: dict[str, list[str]] = {}
     for p in parameters(design):
