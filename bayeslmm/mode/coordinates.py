@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from bayeslmm.bayes.prior_slopes import at_zero, upper_end
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.term_priors import Decov, FlatFactor
 from bayeslmm.design.covariance import CovarianceStructure
-from bayeslmm.types import BoolArray, FloatArray
+from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 # Logarithms of an sd, in its unit, and of sigma between which they are looked for.
 _REACH = 60.0
@@ -71,13 +72,27 @@ class TermCoordinate:
     unit: FloatArray
     upper: FloatArray
 
-    @property
+    @cached_property
     def sds(self) -> int:
+        """d, the number of sds."""
         return len(self.structure.sd_effects)
 
-    @property
+    @cached_property
     def size(self) -> int:
+        """D + m."""
         return self.sds + len(self.structure.partials)
+
+    @cached_property
+    def owner(self) -> IntArray:
+        """For every effect (c,) the number of its sd."""
+        owner = np.zeros(self.structure.size, dtype=int)
+        for k, effects in enumerate(self.structure.sd_effects):
+            owner[list(effects)] = k
+        return owner
+
+    @cached_property
+    def _uncorrelated(self) -> FloatArray:
+        return self.structure.partial_root(np.zeros(0), np.ones(0))
 
     def place(self, z: FloatArray, sigma: float) -> StatedTerm:
         """The term at coordinates (d + m,)."""
@@ -89,18 +104,19 @@ class TermCoordinate:
 
     def spread(self, of_sds: FloatArray) -> FloatArray:
         """Values (c,) of effects from values (d,) of their sds."""
-        out = np.empty(self.structure.size)
-        for value, effects in zip(of_sds, self.structure.sd_effects, strict=True):
-            out[list(effects)] = value
-        return out
+        return of_sds[self.owner]
 
     def root(self, angles: FloatArray) -> FloatArray:
         """A square root (..., c, c) of the correlation matrix at angles (..., m)."""
+        if not angles.shape[-1]:
+            return self._uncorrelated
         return self.structure.partial_root(np.sin(angles), np.cos(angles) ** 2)
 
     def correlations(self, angles: FloatArray) -> tuple[FloatArray, FloatArray]:
         """The correlation matrix (c, c) and its derivatives (m, c, c) in the angles."""
         m, c = angles.size, self.structure.size
+        if not m:
+            return self._uncorrelated @ self._uncorrelated.T, np.zeros((0, c, c))
         steps = angles + _STEP * _STENCIL[:, None, None] * np.eye(m)
         roots = self.root(np.concatenate([angles[None], steps.reshape(4 * m, m)]))
         R = roots @ roots.mT
@@ -111,7 +127,7 @@ class TermCoordinate:
         R, turned = self.correlations(place.angles)
         t = self.spread(place.relative)
         each = 2.0 * (slopes * R) @ t
-        in_sds = np.array([each[list(effects)].sum() for effects in self.structure.sd_effects])
+        in_sds = np.bincount(self.owner, each, self.sds)
         return in_sds, ((slopes * np.outer(t, t)) * turned).sum((1, 2))
 
     def chain(self, place: StatedTerm, in_stated: FloatArray) -> FloatArray:
@@ -160,19 +176,20 @@ class Coordinates:
     def sigma(self, z: FloatArray) -> float:
         return float(self.sigma_unit * np.exp(z[-1]))
 
-    def parts(self) -> list[slice]:
+    @cached_property
+    def parts(self) -> tuple[slice, ...]:
         """For every term where its coordinates are; empty for one that is held."""
         found, position = list[slice](), 0
         for k, own in enumerate(self.terms):
             stop = position + (0 if k in self.held else own.size)
             found.append(slice(position, stop))
             position = stop
-        return found
+        return tuple(found)
 
     def places(self, z: FloatArray) -> list[StatedTerm | None]:
         """Every term at z; None for one that is held."""
         sigma = self.sigma(z)
-        pairs = enumerate(zip(self.terms, self.parts(), strict=True))
+        pairs = enumerate(zip(self.terms, self.parts, strict=True))
         return [None if k in self.held else own.place(z[part], sigma) for k, (own, part) in pairs]
 
     def factors(self, places: Sequence[StatedTerm | None]) -> list[FloatArray]:

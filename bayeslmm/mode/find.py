@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from bayeslmm.bayes.at_means import factors_at_means, factors_at_zeros, products_at_means
-from bayeslmm.bayes.prior_slopes import upper_end
+from bayeslmm.bayes.prior_slopes import at_zero, upper_end
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.propriety import check_mode
 from bayeslmm.bayes.target import resolution
@@ -17,11 +17,12 @@ from bayeslmm.likelihood import CrossProducts, Factor, evaluate
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.density_gradient import density_gradient, with_normal_prior
 from bayeslmm.mode.coordinates import Coordinates, term_coordinate
-from bayeslmm.mode.objective import Objective
+from bayeslmm.mode.objective import Objective, stated_sigma
 from bayeslmm.mode.optimum import PosteriorMode
 from bayeslmm.mode.search import Found, lowest
+from bayeslmm.numerics.newton import Ending
 from bayeslmm.reml import FitStatus, Optimum, optimise
-from bayeslmm.reml.optimum import Vanished
+from bayeslmm.reml.optimum import Vanished, ending_status
 from bayeslmm.reml.zeros import NO_RANK
 from bayeslmm.types import BoolArray, FloatArray
 
@@ -33,8 +34,10 @@ _LOW, _HIGH = 0.1, 0.9
 _FEW = 6
 # Where angles of correlations are started besides.
 _ANGLES = (0.0, 1.0, -1.0)
-# The ends of sigma's logarithm at which there is no residual left.
-_NO_RESIDUAL = 55.0
+# Share of the fit's sigma below which there is no residual left, where its prior lets it vanish.
+_NO_RESIDUAL = 1e-5
+# Curvatures, scaled to a unit diagonal, that show a ridge.
+_FLAT = 1e-7
 
 
 def find_mode(
@@ -165,7 +168,7 @@ def _towards(objective: Objective, z: FloatArray) -> FloatArray:
     if priors.sigma.proper:
         low, high = (np.log(priors.sigma.quantile(p) / own.sigma_unit) for p in (_LOW, _HIGH))
         z[-1] = np.clip(z[-1], low, high)
-    for k, (term, part) in enumerate(zip(own.terms, own.parts(), strict=True)):
+    for k, (term, part) in enumerate(zip(own.terms, own.parts, strict=True)):
         if k in own.held or priors.joints[k] is not None:
             continue
         for i, effects in enumerate(term.structure.sd_effects):
@@ -196,7 +199,9 @@ def _mode(
     factor = factor_at_mode(cp, priors, factors, sigma)
     criterion, log_prior = heights(cp, priors, objective.reml, terms, sigma, objective.log_prior(found.x))
     vanished = vanished_at(cp, priors, objective.reml, terms, sigma, held)
-    lost = bool(found.x[-1] < -_NO_RESIDUAL)
+    vanishing = at_zero(stated_sigma(priors)) > -np.inf
+    lost = not np.isfinite(found.value) or bool(vanishing and found.x[-1] < np.log(_NO_RESIDUAL))
+    ridges = base.ridges if base.ridges and _is_flat(found.curvature) else ()
     return PosteriorMode(
         cp=cp,
         reml=objective.reml,
@@ -208,7 +213,8 @@ def _mode(
         criterion=criterion,
         factor=factor,
         vanished=vanished,
-        status=_status(found, lost, bool(vanished)),
+        status=_status(found, lost, bool(vanished), bool(ridges)),
+        ridges=ridges,
         evaluations=found.evaluations + base.evaluations,
         trace=(),
         fixed=tuple(sorted(held)),
@@ -239,12 +245,16 @@ def heights(
     return plain, log_prior - 0.5 * (whole - plain)
 
 
-def _status(found: Found, lost: bool, singular: bool) -> FitStatus:
-    if lost or not np.isfinite(found.value):
-        return FitStatus.non_finite
-    if not found.converged:
-        return FitStatus.no_descent
-    return FitStatus.converged_at_boundary if singular else FitStatus.converged
+def _status(found: Found, lost: bool, singular: bool, on_ridge: bool) -> FitStatus:
+    if on_ridge and not lost and found.ending is Ending.converged:
+        return FitStatus.not_identified
+    return ending_status(found.ending, singular, lost)
+
+
+def _is_flat(hessian: FloatArray) -> bool:
+    """Whether the priors have left a direction of the free coordinates as flat as the data have."""
+    scale = np.sqrt(np.maximum(np.diagonal(hessian), np.finfo(float).tiny))
+    return bool(np.linalg.eigvalsh(hessian / (scale * scale[:, None])).min(initial=1.0) < _FLAT)
 
 
 def vanished_at(

@@ -50,7 +50,7 @@ class Objective:
         nothing = float("inf"), np.zeros(z.size)
         with np.errstate(all="ignore"):
             places = self.coordinates.places(z)
-            log_prior = self.log_prior(z)
+            log_prior = self._log_prior(z, places)
             if not np.isfinite(log_prior):
                 return nothing
             try:
@@ -63,9 +63,11 @@ class Objective:
 
     def log_prior(self, z: FloatArray) -> float:
         """Log density of the variance parameters on the scales of their priors, up to constants where improper."""
-        sigma = self.coordinates.sigma(z)
-        total = _log_density(stated_sigma(self.priors), sigma)
-        for k, place in enumerate(self.coordinates.places(z)):
+        return self._log_prior(z, self.coordinates.places(z))
+
+    def _log_prior(self, z: FloatArray, places: Sequence[StatedTerm | None]) -> float:
+        total = _log_density(stated_sigma(self.priors), self.coordinates.sigma(z))
+        for k, place in enumerate(places):
             if place is not None:
                 total += self._log_prior_term(k, place)
         return total
@@ -86,7 +88,7 @@ class Objective:
         own, sigma = self.coordinates, self.coordinates.sigma(z)
         found = density_gradient(self.cp, own.factors(places), sigma, self.priors.beta, reml=self.reml)
         gradient, along_sigma = np.zeros(z.size), found.log_sigma
-        for term, part, place, slopes in zip(own.terms, own.parts(), places, found.covariances, strict=True):
+        for term, part, place, slopes in zip(own.terms, own.parts, places, found.covariances, strict=True):
             if place is None:
                 continue
             in_sds, in_angles = term.gradient(place, slopes)
@@ -100,7 +102,7 @@ class Objective:
     def _prior_slopes(self, z: FloatArray, places: list[StatedTerm | None]) -> FloatArray:
         sigma, own = self.coordinates.sigma(z), self.coordinates
         out = np.zeros(z.size)
-        for k, (term, part, place) in enumerate(zip(own.terms, own.parts(), places, strict=True)):
+        for k, (term, part, place) in enumerate(zip(own.terms, own.parts, places, strict=True)):
             if place is not None:
                 out[part] = self._slopes_of_term(k, term, place)
         out[-1] = sigma * log_slope(stated_sigma(self.priors), sigma)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bayeslmm.numerics.newton import Ending
 from bayeslmm.types import BoolArray, FloatArray
 
 type Evaluated = Callable[[FloatArray], tuple[float, FloatArray]]
@@ -35,7 +36,7 @@ class Found:
         Hessian in the variables that are free.
     free : BoolArray, shape (d,)
         Those that are not at a bound.
-    converged : bool
+    ending : Ending
     evaluations : int
     """
 
@@ -43,7 +44,7 @@ class Found:
     value: float
     curvature: FloatArray
     free: BoolArray
-    converged: bool
+    ending: Ending
     evaluations: int
 
 
@@ -167,21 +168,21 @@ def _off_zero(
 def _polish(function: _Counted, x: FloatArray, bounds: tuple[FloatArray, FloatArray], limit: int) -> Found:
     """Newton's method in the variables that are not held by a bound."""
     value, gradient = function(x)
-    converged = False
+    ending = Ending.evaluation_limit
     for _ in range(min(_POLISH, limit)):
         free = free_variables(x, gradient, bounds)
         H = hessian(function, x, free, bounds)
         step, decrement = _step(gradient[free], H)
         if decrement < _DONE:
-            converged = True
+            ending = Ending.converged
             break
         moved, reached = _along(function, x, value, free, step, bounds)
         if moved is None:
-            converged = decrement < _NEARLY
+            ending = Ending.converged if decrement < _NEARLY else Ending.no_descent
             break
         x, (value, gradient) = moved, reached
     free = free_variables(x, gradient, bounds)
-    return Found(x, value, hessian(function, x, free, bounds), free, converged, function.calls)
+    return Found(x, value, hessian(function, x, free, bounds), free, ending, function.calls)
 
 
 def free_variables(x: FloatArray, gradient: FloatArray, bounds: tuple[FloatArray, FloatArray]) -> BoolArray:

@@ -133,8 +133,18 @@ SAME = {
 }
 
 
-@pytest.mark.parametrize("priors", ["flat", {"sd": "flat", "sigma": "flat"}])
-@pytest.mark.parametrize(("name", "reml"), [*((name, True) for name in SAME), ("zero", False), ("correlated", False)])
+FLAT = {"sd": "flat", "sigma": "flat"}
+
+
+@pytest.mark.parametrize(
+    ("name", "reml", "priors"),
+    [
+        *((name, True, "flat") for name in SAME),
+        *((name, True, FLAT) for name in ("zero", "correlated", "cs")),
+        ("zero", False, "flat"),
+        ("correlated", False, FLAT),
+    ],
+)
 def test_flat_priors_give_the_fit_without(name, reml, priors):
     data, formula = SAME[name]
     model = bl.Model(formula, bl.load_dataset(data))

@@ -299,3 +299,21 @@ def test_refits_have_the_same_priors(fit, sleep):
     assert type(again) is ModeResult
     np.testing.assert_allclose(again.theta, fit.theta, rtol=1e-5, atol=1e-7)
     assert again.priors == fit.priors
+
+
+def test_priors_identify_what_data_do_not():
+    twice = bl.Model("Reaction ~ Days + (1 | Subject) + (Days | Subject)", bl.load_dataset("sleepstudy"))
+    flat = twice.fit(priors={"sd": "flat", "sigma": "flat"}, on_failure="ignore")
+    assert flat.status.name == "not_identified"
+    assert flat.criterion == pytest.approx(twice.fit(on_failure="ignore").criterion, abs=1e-7)
+    # A half-normal density is the same wherever the sum of squares is.
+    assert twice.fit(priors={"sd": bl.HalfNormal(20.0)}, on_failure="ignore").status.name == "not_identified"
+    fit = twice.fit(priors={"sd": bl.HalfT(3, 20.0)})
+    assert fit.status.ok
+    assert not fit.optimum.ridges
+
+
+def test_how_a_search_ended_is_said(sleep):
+    assert sleep.fit(priors="default", max_evaluations=1, on_failure="ignore").status.name == "evaluation_limit"
+    exact = pd.DataFrame({"y": np.repeat([1.0, 2.0, 4.0, 7.0], 4), "g": np.repeat(list("abcd"), 4)})
+    assert bl.Model("y ~ 1 + (1 | g)", exact).fit(priors="default", on_failure="ignore").status.name == "non_finite"
