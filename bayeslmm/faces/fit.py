@@ -212,7 +212,9 @@ class ModeResult(PenalisedResult):
         """Printable summary; text in a terminal, a table in a notebook."""
         plain = reml_summary(self)
         name = "Posterior mode of a linear mixed model"
-        return replace(plain, title=name, notes=(*plain.notes, *mode_notes(self)))
+        # The report on the boundary is about the likelihood.
+        notes = [note.replace("fit.boundary()", "model.fit().boundary()") for note in plain.notes]
+        return replace(plain, title=name, notes=(*notes, *mode_notes(self)))
 
     def __repr__(self) -> str:
         return Fit.__repr__(self).replace(f"<{self._criterion_name} fit of ", "<posterior mode of ", 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from bayeslmm.bayes.default_priors import resolve_priors
 from bayeslmm.design.design import Design
+from bayeslmm.errors import PriorWarning
 from bayeslmm.likelihood import CrossProducts
 from bayeslmm.mode.degrees import at_mode, mode_coordinates
 from bayeslmm.mode.find import factor_at_mode, heights, vanished_at
@@ -32,7 +34,10 @@ def check_priors(design: Design, stored: Mapping[str, Any]) -> None:
     ValueError
         The fixed effects have other ones.
     """
-    priors = resolve_priors(design, stored["priors"])
+    with warnings.catch_warnings():
+        # What a warning says was said when the mode was looked for.
+        warnings.simplefilter("ignore", PriorWarning)
+        priors = resolve_priors(design, stored["priors"])
     if priors.beta is not None and priors.beta.mean.shape != (design.p,):
         raise ValueError(f"the priors are of {priors.beta.mean.size} fixed effects, and there are {design.p}")
     for term, change in zip(design.terms, priors.changes, strict=True):

@@ -22,15 +22,15 @@ def mode_notes(fit: Fit) -> tuple[str, ...]:
     if not isinstance(mode, PosteriorMode):
         raise FitError("This fit has no priors.")
     if not fit.reml:
-        fixed = "the fixed effects are at their best values given these"
+        out = "the random effects integrated out and the fixed effects where it is highest"
     elif mode.priors.beta is None:
-        fixed = "the fixed effects are integrated out, as REML does"
+        out = "the random effects and, as in REML, the fixed effects integrated out"
     else:
-        fixed = "the fixed effects are integrated over their priors"
+        out = "the random effects integrated out, and the fixed effects over their priors"
     return (
         f"Priors: {prior_line(fit.design, mode.priors)}.",
-        f"The mode is the highest point of the posterior density of {scale_in_words(fit, mode)}; the random effects "
-        f"are integrated out, {fixed}. The density of another scale (variances, logarithms) has another mode. "
+        f"The mode is the highest point of the posterior density of {scale_in_words(fit, mode)}, {out}. "
+        "The density of another scale (variances, logarithms) has another mode. "
         "The criterion above is without the priors, at these estimates.",
     )
 

@@ -12,7 +12,7 @@ import pytest
 
 import bayeslmm as bl
 from bayeslmm.bayes.default_priors import resolve_priors
-from bayeslmm.errors import DesignError, FitError, PriorError, StorageError
+from bayeslmm.errors import DesignError, FitError, PriorError, PriorWarning, StorageError
 from bayeslmm.faces.fit import ModeResult
 from bayeslmm.likelihood.hierarchy import Hierarchy
 from bayeslmm.mode.degrees import at_mode, mode_coordinates
@@ -41,16 +41,16 @@ def test_the_summary_says_which_priors_and_on_which_scale(batches, sleep, fit):
     assert "Posterior mode of a linear mixed model" in text
     assert "Priors: sd_Batch[Intercept] gamma(2, rate 0.1); sigma half-t(3, scale 3.716); fixed effects flat." in text
     assert "the highest point of the posterior density of standard deviations and sigma" in text
-    assert "the fixed effects are integrated out, as REML does" in text
+    assert "the random effects and, as in REML, the fixed effects integrated out" in text
     text = " ".join(str(fit.summary()).split())
     assert "of standard deviations, correlations and sigma" in text
-    assert "the fixed effects are integrated over their priors" in text
+    assert "and the fixed effects over their priors" in text
     assert "half-t(3, scale 56.33) at the mean of Days (4.5)" in text
     text = " ".join(str(sleep.fit(False, priors="rstanarm").summary()).split())
     assert "decov's root mean square of sd / sigma and shares in it, correlations and sigma" in text
-    assert "the fixed effects are at their best values" in text
+    assert "the fixed effects where it is highest" in text
     text = str(batches.fit(priors="flat").summary())
-    assert "of sd / sigma and log\n  sigma" in text or "log sigma" in " ".join(text.split())
+    assert "of sd / sigma and log sigma" in " ".join(text.split())
     assert all(len(line) <= 80 for line in str(fit.summary()).splitlines())
     assert repr(fit).startswith("<posterior mode of 'Reaction")
 
@@ -119,6 +119,8 @@ def test_exponential_priors_have_their_mode_at_zero_or_off_it(batches):
     assert at_zero.is_singular
     assert at_zero.status.name == "converged_at_boundary"
     assert at_zero.theta[0] == 0
+    text = " ".join(str(at_zero.summary()).split())
+    assert "model.fit().boundary() says how large it may be" in text
     assert not bl.Model(BATCH, bl.load_dataset("Dyestuff")).fit(priors={"sd": bl.Exponential(50.0)}).is_singular
     both = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).fit(priors={"sd": bl.Exponential(0.5)})
     assert both.theta[0] == 0
@@ -266,6 +268,18 @@ def test_files_hold_modes(tmp_path, fit, batches):
         assert again.optimum == one.optimum
         assert again.fixef().equals(one.fixef())
         assert str(again.summary()) == str(one.summary())
+
+
+def test_a_file_warns_of_nothing(tmp_path, batches):
+    with pytest.warns(PriorWarning):
+        fit = batches.fit(priors={"sd": bl.InverseGammaVariance(1.0, 1.0)})
+    fit.save(tmp_path / "fit")
+    assert bl.load(tmp_path / "fit").optimum == fit.optimum
+
+
+def test_priors_of_a_posterior_have_a_mode(batches):
+    post = batches.sample(50, priors="weak", random_seed=1)
+    assert batches.fit(priors=post.priors).optimum.objective == batches.fit(priors="weak").optimum.objective
 
 
 @pytest.mark.parametrize(("field", "value"), [("sigma", 20.0), ("log_prior", -3.0), ("criterion", 1700.0)])
