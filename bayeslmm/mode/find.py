@@ -13,7 +13,7 @@ from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.propriety import check_mode
 from bayeslmm.bayes.target import resolution
 from bayeslmm.design.covariance import canonical, factor_from_theta
-from bayeslmm.likelihood import CrossProducts, Factor, evaluate
+from bayeslmm.likelihood import Factor, SummedDesign, evaluate
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.density_gradient import density_gradient, with_normal_prior
 from bayeslmm.mode.coordinates import Coordinates, term_coordinate
@@ -41,7 +41,7 @@ _FLAT = 1e-7
 
 
 def find_mode(
-    cp: CrossProducts,
+    cp: SummedDesign,
     priors: Priors,
     reml: bool = True,
     *,
@@ -57,7 +57,7 @@ def find_mode(
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     priors : Priors
     reml : bool
     base : Optimum, optional
@@ -91,7 +91,7 @@ def find_mode(
 
 
 def make_objective(
-    cp: CrossProducts, priors: Priors, reml: bool, base: Optimum, held: Mapping[int, FloatArray]
+    cp: SummedDesign, priors: Priors, reml: bool, base: Optimum, held: Mapping[int, FloatArray]
 ) -> Objective:
     """The function whose minimum is the mode, with coordinates in units that suit the data."""
     own = products_at_means(cp, priors.changes)
@@ -115,7 +115,7 @@ def make_objective(
     )
 
 
-def _sigma_unit(cp: CrossProducts, base: Optimum) -> float:
+def _sigma_unit(cp: SummedDesign, base: Optimum) -> float:
     spread = cp.response.spread
     return base.sigma if base.sigma > _ROUNDING * spread else _ROUNDING * spread
 
@@ -181,7 +181,7 @@ def _towards(objective: Objective, z: FloatArray) -> FloatArray:
 
 
 def _mode(
-    cp: CrossProducts,
+    cp: SummedDesign,
     priors: Priors,
     objective: Objective,
     found: Found,
@@ -223,7 +223,7 @@ def _mode(
     )
 
 
-def factor_at_mode(cp: CrossProducts, priors: Priors, factors: Sequence[FloatArray], sigma: float) -> Factor:
+def factor_at_mode(cp: SummedDesign, priors: Priors, factors: Sequence[FloatArray], sigma: float) -> Factor:
     """The elimination at the mode, with the normal priors of the fixed effects in it."""
     factor = evaluate(cp, factors)
     if priors.beta is None or not cp.p:
@@ -232,7 +232,7 @@ def factor_at_mode(cp: CrossProducts, priors: Priors, factors: Sequence[FloatArr
 
 
 def heights(
-    cp: CrossProducts, priors: Priors, reml: bool, terms: Sequence[FloatArray], sigma: float, log_prior: float
+    cp: SummedDesign, priors: Priors, reml: bool, terms: Sequence[FloatArray], sigma: float, log_prior: float
 ) -> tuple[float, float]:
     """-2 log likelihood at the estimates, and what priors add to its logarithm.
 
@@ -258,7 +258,7 @@ def _is_flat(hessian: FloatArray) -> bool:
 
 
 def vanished_at(
-    cp: CrossProducts,
+    cp: SummedDesign,
     priors: Priors,
     reml: bool,
     terms: Sequence[FloatArray],

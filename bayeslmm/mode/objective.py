@@ -11,7 +11,7 @@ from bayeslmm.bayes.at_means import AtMeans, factors_at_means
 from bayeslmm.bayes.prior_slopes import log_slope
 from bayeslmm.bayes.priors import Flat, Power, Priors, SdPrior
 from bayeslmm.bayes.term_priors import Decov, FlatFactor
-from bayeslmm.likelihood import CrossProducts
+from bayeslmm.likelihood import SummedDesign
 from bayeslmm.likelihood.density_gradient import density_gradient
 from bayeslmm.mode.coordinates import Coordinates, StatedTerm, TermCoordinate
 from bayeslmm.types import FloatArray
@@ -26,7 +26,7 @@ class Objective:
 
     Attributes
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
         Its effects are those that the priors are about.
     priors : Priors
     reml : bool
@@ -35,7 +35,7 @@ class Objective:
         For every term the effects that `cp` and `priors` are about, where not the user's own.
     """
 
-    cp: CrossProducts
+    cp: SummedDesign
     priors: Priors
     reml: bool
     coordinates: Coordinates

@@ -11,7 +11,7 @@ import numpy as np
 from bayeslmm.bayes.default_priors import resolve_priors
 from bayeslmm.design.design import Design
 from bayeslmm.errors import PriorWarning
-from bayeslmm.likelihood import CrossProducts
+from bayeslmm.likelihood import SummedDesign
 from bayeslmm.mode.degrees import at_mode, mode_coordinates
 from bayeslmm.mode.find import factor_at_mode, heights, vanished_at
 from bayeslmm.mode.optimum import PosteriorMode
@@ -45,12 +45,12 @@ def check_priors(design: Design, stored: Mapping[str, Any]) -> None:
             raise ValueError(f"the priors of {term.label} are about {len(change.rows)} effects")
 
 
-def restore_mode(cp: CrossProducts, stored: Mapping[str, Any]) -> PosteriorMode:
+def restore_mode(cp: SummedDesign, stored: Mapping[str, Any]) -> PosteriorMode:
     """The mode whose fields were kept; what is not kept is made again, what follows from the rest is compared.
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     stored : mapping of str to value
         `check_priors` and `bayeslmm.reml.stored.check_parts` have passed.
 
