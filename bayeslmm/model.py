@@ -128,6 +128,7 @@ class Model(Specification):
         on_failure: Literal["warn", "raise", "ignore"] = "warn",
         fix: Mapping[str, ArrayLike] | None = None,
         penalty: Literal["boundary_avoiding", "gamma", "wishart"] | float | Penalty | None = None,
+        priors: PriorSpec = None,
         max_evaluations: int = MAX_EVALUATIONS,
     ) -> REMLResult:
         """Fit by REML, or by ML with ``reml=False``.
@@ -148,6 +149,11 @@ class Model(Specification):
             are 2 and 2.5 for ``"boundary_avoiding"``, both 2 for ``"gamma"``, both 2.5 for ``"wishart"`` (blme's
             default), both the number otherwise. A point estimate with Wald intervals of the fixed
             effects; profiles and tests of zero, which are about the likelihood alone, are refused.
+        priors : str, Priors, mapping or a prior, optional
+            The mode of the posterior under these priors, as `sample` takes them (``"default"`` for its default): the
+            highest point of the posterior density of standard deviations, correlations and sigma, each as its prior
+            is stated, with the fixed effects integrated out (``reml=False``: at their best values). Flat priors give
+            the fit without. ``{"preset": "flat", "sd": bl.Gamma(2, 0)}`` has all others flat.
         max_evaluations : int
             Evaluations of the criterion and its derivatives after which the optimiser stops, for a fit whose status
             says that it did so while the criterion was still falling.
@@ -161,6 +167,8 @@ class Model(Specification):
         FitError
             An argument that is none of these; a penalty too strong for the number of levels; not converged and
             ``on_failure="raise"``.
+        PriorError
+            The priors do not fit the model, or there is no mode: the density is infinite at zero, or ever larger.
         DesignError
             `fix` names no term, has the wrong number of values, or values that are no covariance.
 
@@ -173,13 +181,18 @@ class Model(Specification):
         >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff2"))
         >>> model.fit(penalty="boundary_avoiding").theta.round(4)
         array([0.3214])
+        >>> model.fit(priors={"sd": bl.Exponential(2.0)}).is_singular
+        True
         """
         reml = flag("reml", reml, FitError)
         on_failure = choice("on_failure", on_failure, ("warn", "raise", "ignore"), FitError)
         fixed = resolve_fixed(self._design, fix)
         limit = whole("max_evaluations", max_evaluations, 1, MOST_REFITS, FitError)
         chosen = resolve_penalty(penalty)
-        if chosen is not None:
+        optimum: Optimum
+        if priors is not None:
+            optimum = self._mode(priors, reml, chosen, limit, fixed)
+        elif chosen is not None:
             optimum = optimise_penalised(self.cross_products, reml, chosen, max_evaluations=limit, fixed=fixed)
         elif fixed or limit != MAX_EVALUATIONS:
             optimum = optimise(self.cross_products, reml, max_evaluations=limit, fixed=fixed)
@@ -191,6 +204,22 @@ class Model(Specification):
                 raise FitError(message)
             warnings.warn(message, ConvergenceWarning, stacklevel=2)
         return fit_result(self._design, self.cross_products, optimum)
+
+    def _mode(
+        self, priors: PriorSpec, reml: bool, penalty: Penalty | None, limit: int, fixed: dict[int, FloatArray]
+    ) -> Optimum:
+        from bayeslmm.bayes.default_priors import resolve_priors
+        from bayeslmm.mode import find_mode
+
+        if penalty is not None:
+            raise FitError(
+                "fit got penalty= and priors=, which both say what keeps variances off zero. Use one of them; "
+                "priors={'preset': 'flat', 'sd': bl.Relative(bl.Gamma(2, 0))} is penalty='boundary_avoiding' for a "
+                "single effect."
+            )
+        resolved = resolve_priors(self._design, priors)
+        base = None if fixed else self._optimum(reml)
+        return find_mode(self.cross_products, resolved, reml, base=base, fixed=fixed, max_evaluations=limit)
 
     def matrices(self, theta: ArrayLike | None = None, sigma: float | None = None) -> Matrices:
         """X, Z, Lambda, G, R and V, with names on rows and columns.

@@ -52,7 +52,7 @@ __all__ = [
     "weak_beta",
 ]
 
-type PriorSpec = str | Priors | Mapping[str, object] | None
+type PriorSpec = str | Priors | Mapping[str, object] | SdPrior | Wishart | Decov | None
 
 
 def resolve_priors(design: Design, spec: PriorSpec = None) -> Priors:
@@ -61,8 +61,9 @@ def resolve_priors(design: Design, spec: PriorSpec = None) -> Priors:
     Parameters
     ----------
     design : Design
-    spec : None, str, Priors or mapping
-        A string names a preset: ``"default"``, ``"weak"``, ``"brms"``, ``"rstanarm"``, ``"bambi"``, ``"pc"``,
+    spec : None, str, Priors, mapping or a prior
+        One prior is that of all sds, as ``{"sd": prior}``. A string names a preset:
+        ``"default"``, ``"weak"``, ``"brms"``, ``"rstanarm"``, ``"bambi"``, ``"pc"``,
         ``"boundary_avoiding"``, ``"flat"``. A mapping overrides parts of the default, or of the preset under the key
         ``"preset"``; a more specific key wins over a more general one:
 
@@ -108,6 +109,8 @@ def _resolve(design: Design, spec: PriorSpec) -> Priors:
     if isinstance(spec, Mapping):
         mapping("priors", spec, "a mapping of names of parameters to priors", PriorError)
         return _apply(design, dict(spec))
+    if is_sd_prior(spec) or isinstance(spec, Wishart | Decov):
+        return _apply(design, {"sd": spec})
     raise PriorError(
         f"priors={shown(spec)} is not a set of priors. Use one of {_quoted(list(PRESETS))}, a Priors object, or a "
         "mapping "

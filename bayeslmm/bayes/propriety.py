@@ -1,4 +1,4 @@
-"""Which improper priors give an improper posterior, and why: power counting along every direction to infinity.
+"""Which priors give an improper posterior, or one without a mode, and why: power counting to zero and to infinity.
 
 If the sds of a set A of random effects grow as a common factor s, the likelihood with flat fixed effects falls as
 ``s^-rank((I - P_X) Z_A)``; densities ``s^e`` add ``s^(e + 1)`` each. The posterior is proper iff the likelihood wins
@@ -12,7 +12,7 @@ Hobert & Casella (1996), J. American Statistical Association 91, 1461-1473; Gelm
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -21,9 +21,10 @@ import numpy as np
 from bayeslmm.bayes.at_means import design_at_means
 from bayeslmm.bayes.prior_families import Flat, Gamma, HalfT, InverseGammaVariance, Power, SdPrior
 from bayeslmm.bayes.prior_scales import response_sd
+from bayeslmm.bayes.prior_slopes import at_zero
 from bayeslmm.bayes.priors import Priors
-from bayeslmm.bayes.term_priors import Relative
-from bayeslmm.design.design import Design
+from bayeslmm.bayes.term_priors import Decov, FlatFactor, Relative, TermPrior
+from bayeslmm.design.design import Design, RandomTerm
 from bayeslmm.design.variances import variance_labels
 from bayeslmm.errors import PriorError
 from bayeslmm.likelihood import NormalPrior
@@ -75,6 +76,88 @@ def check_posterior(design: Design, priors: Priors) -> None:
     exponent = exponent_of(priors.sigma)
     if exponent is not None:
         _check_sigma(design, priors, exponent, improper, flat.shape[1])
+
+
+def check_mode(design: Design, priors: Priors, reml: bool, held: Collection[int] = ()) -> None:
+    """Refuse priors under which the posterior density has no highest point.
+
+    The density itself has to be bounded, where `check_posterior` needs its integral: at zero, where the likelihood is
+    positive, and for large sds, where ``s^e`` of the priors stands against the likelihood's ``s^-rank``.
+
+    Parameters
+    ----------
+    design : Design
+    priors : Priors
+    reml : bool
+        Whether the fixed effects are integrated out.
+    held : collection of int
+        Positions of terms whose covariance is given.
+
+    Raises
+    ------
+    PriorError
+        Where the density is without bound, why, and what to use.
+    """
+    design = design_at_means(design, priors.changes)
+    for k, (term, eta, joint) in enumerate(zip(design.terms, priors.lkj, priors.joints, strict=True)):
+        if k not in held:
+            _check_spikes(design, term, eta, joint)
+    for labels, sds in variance_labels(design):
+        for sd in sds:
+            prior = priors.sds[sd.term][sd.effects[0]]
+            if sd.term not in held and priors.joints[sd.term] is None and at_zero(prior) == np.inf:
+                label = f"sd_{labels.group}[{sd.name}]"
+                raise PriorError(
+                    f"There is no mode: the prior of {label} is {prior}, whose density is infinite at zero, where the "
+                    f"likelihood is positive, so that zero is infinitely better than the rest whatever the data are. "
+                    f"{_instead(design, label)}"
+                )
+    _check_growth(design, priors, reml, held)
+
+
+def _check_spikes(design: Design, term: RandomTerm, eta: float, joint: TermPrior | None) -> None:
+    """Refuse densities that are infinite at singular covariances of a term."""
+    whole = joint or f"LKJ({eta:g})"
+    if isinstance(joint, Decov) and (joint.shape < 1 or joint.concentration < 1):
+        where = "its total variance" if joint.shape < 1 else "the share of one effect"
+        remedy = "Use bl.Decov with shape and concentration of 1 or more."
+    elif term.structure.correlated and not isinstance(joint, FlatFactor) and eta < 1:
+        where, remedy = "the determinant of its correlations", f"Use 'lkj_{term.group}': 1 (uniform) or more."
+    else:
+        return
+    raise PriorError(
+        f"There is no mode: the prior of {term.label} is {whole}, whose density is infinite where {where} is zero, and "
+        f"the likelihood is positive there. {remedy}"
+    )
+
+
+def _check_growth(design: Design, priors: Priors, reml: bool, held: Collection[int]) -> None:
+    flat = design.X if priors.beta is None else _flat_columns(design.X, priors.beta)
+    X = flat if reml else design.X[:, :0]
+    improper = [item for item in _improper(design, priors) if item.term not in held]
+    for subset in _subsets(improper):
+        needed = sum(item.exponent for item in subset)
+        levels = [_levels(design, item) for item in subset]
+        if needed <= 0 or max(levels) - X.shape[1] > needed or sum(levels) > _MANY:
+            continue
+        rank = _rank(design, subset, X)
+        if rank <= needed:
+            names, own = ", ".join(s.label for s in subset), ", ".join(str(s.prior) for s in subset)
+            raise PriorError(
+                f"There is no mode: for a large {names} the density of the prior ({own}) grows as its power "
+                f"{needed:g}, and the likelihood falls only as its power -{rank}: {max(levels)} levels of "
+                f"{design.terms[subset[0].term].group} leave {rank} degree(s) of freedom. Larger is always better. "
+                f"{_remedy(design, subset[0].label)}"
+            )
+    own_power = exponent_of(priors.sigma)
+    total = (own_power or 0.0) + sum(item.exponent for item in improper if not item.prior.relative)
+    df = design.n_observations - (flat.shape[1] if reml else 0)
+    if own_power is not None and df <= total:
+        raise PriorError(
+            f"There is no mode: sigma has the prior {priors.sigma}; with those of the sds the density grows as the "
+            f"power {total:g} of all of them, and {df} degrees of freedom are too few against it. Use a proper prior "
+            f"of sigma such as bl.HalfT(3, {response_sd(design):.3g})."
+        )
 
 
 def finite_moments(design: Design, priors: Priors) -> dict[tuple[int, int], int]:
@@ -176,6 +259,12 @@ def _subsets(improper: Sequence[_Improper]) -> list[tuple[_Improper, ...]]:
 def _remedy(design: Design, label: str) -> str:
     key = label.split("[")[0]
     return f"Use a proper prior such as the default half-t: priors={{'{key}': bl.HalfT(3, {response_sd(design):.3g})}}."
+
+
+def _instead(design: Design, label: str) -> str:
+    key = label.split("[")[0]
+    scale = f"{response_sd(design):.3g}"
+    return f"Use one that is finite there: priors={{'{key}': bl.HalfT(3, {scale})}} (the default), or bl.Gamma(2, 0)."
 
 
 def _check_zero(item: _Improper, design: Design) -> None:

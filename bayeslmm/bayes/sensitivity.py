@@ -299,7 +299,7 @@ def overridden(design: Design, base: Priors, spec: PriorSpec | SdPrior) -> Prior
     """`base` with the parts that a user's ``priors=`` argument names; a single prior is that of every group sd."""
     if is_sd_prior(spec) and not isinstance(spec, Mapping | str | Priors):
         spec = {"sd": spec}
-    resolved = resolve_priors(design, spec)  # type: ignore[arg-type]
+    resolved = resolve_priors(design, spec)
     if not isinstance(spec, Mapping) or "preset" in spec:
         return resolved
     plain, keys = resolve_priors(design, None), {str(key) for key in spec}

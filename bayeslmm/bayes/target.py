@@ -247,7 +247,7 @@ def make_target(
         fitted = np.sqrt((T**2).sum(-1))
         owners = term.structure.sd_effects
         columns = np.stack([np.sqrt((term.Z[:, own] ** 2).sum(1)) for own in owners], axis=1)
-        wide = np.hypot(fitted[[own[0] for own in owners]], _resolution(cp, columns, term.group))
+        wide = np.hypot(fitted[[own[0] for own in owners]], resolution(cp, columns, term.group))
         scale, ratio = _scales(wide, priors.sds[k][: len(owners)], even[: len(owners)], sigma)
         shapes = priors.shapes(k, term.structure)
         coordinates.append(TermCoordinates(term.structure, even[: len(owners)], scale, shapes, ratio))
@@ -384,7 +384,7 @@ def _over_decades(prior: SdPrior) -> bool:
     return isinstance(inner, InverseGammaVariance)
 
 
-def _resolution(cp: SummedDesign, Z: FloatArray, group: str) -> FloatArray:
+def resolution(cp: SummedDesign, Z: FloatArray, group: str) -> FloatArray:
     """Relative sd that the data can tell from zero: the information of one level, spread over the levels."""
     design = cp.design
     levels = design.groupings[group].n_levels

@@ -145,10 +145,10 @@ def _check(fit: Fit, method: str) -> None:
         raise FitError(
             f"This fit holds theta of {fixed} fixed (fix=). A test compares maxima over all variances. Fit without fix."
         )
-    if fit.penalty is not None:
+    if fit.restraint is not None:
         raise FitError(
-            f"This fit has a penalty ({fit.penalty}); a test compares maxima of the likelihood, and "
-            "the penalised estimate is not there. Fit without penalty=."
+            f"This fit has {fit.restraint}; a test compares maxima of the likelihood, and "
+            f"the {fit._estimate_name} is not there. Fit without penalty= and priors=."
         )
 
 

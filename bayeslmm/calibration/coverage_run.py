@@ -18,7 +18,7 @@ from bayeslmm.calibration.truth import resolve_truth
 from bayeslmm.calibration.workers import check_workers
 from bayeslmm.design.design import Design
 from bayeslmm.errors import DesignError, FitError
-from bayeslmm.faces.fit import PenalisedResult, REMLResult
+from bayeslmm.faces.fit import REMLResult
 from bayeslmm.likelihood import SummedDesign
 from bayeslmm.model import Model
 from bayeslmm.results.intervals import check_level
@@ -149,8 +149,8 @@ def _subject(model: Any, reml: Any) -> tuple[Design, SummedDesign, bool]:
         )
     if isinstance(model, Model):
         return design, model.cross_products, reml is not False
-    if isinstance(model, PenalisedResult) or model.optimum.fixed:
-        what = "a penalty" if isinstance(model, PenalisedResult) else "covariance parameters that were held"
+    if model.restraint is not None or model.optimum.fixed:
+        what = model.restraint or "covariance parameters that were held"
         raise DesignError(
             f"model is a fit with {what}, and the responses would be fitted without. Give the model, and this fit as "
             "truth= if its estimates are to be simulated from."

@@ -363,9 +363,9 @@ def compare(
             f"The fit holds parameters fixed (theta of {held}); the posterior estimates them, so that the columns "
             "would belong to different models. Compare the posterior with model.fit() without fix=."
         )
-    if reml.penalty is not None:
+    if reml.restraint is not None:
         raise DesignError(
-            f"The fit has a penalty ({reml.penalty}), so that it has no profile intervals. Compare the posterior with "
+            f"The fit has {reml.restraint}, so that it has no profile intervals. Compare the posterior with "
             "model.fit(); the comparison has estimates with the boundary-avoiding penalty beside it."
         )
     with announced(f"comparison: the fit by {'ML' if reml.reml else 'REML'}"):

@@ -74,7 +74,7 @@ def _rows(both: Compared) -> list[_Row]:
 
 def _fit_rows(both: Compared, name: str, fit: REMLResult) -> list[_Row]:
     """Parameters of a fit: profile intervals, or Wald for the fixed effects of a penalised one."""
-    values, penalised = fit.estimates().to_dict(), fit.penalty is not None
+    values, penalised = fit.estimates().to_dict(), fit.restraint is not None
     ends = or_nan(lambda: fit.confint(both.level), [p.label for p in both.parameters]).T.to_dict("list")
     rows = []
     for p in both.parameters:

@@ -15,6 +15,7 @@ from bayeslmm.equality import by_value
 from bayeslmm.errors import FitError
 from bayeslmm.files.writing import FilePath
 from bayeslmm.likelihood import SummedDesign
+from bayeslmm.mode import PosteriorMode
 from bayeslmm.reml import Optimum
 from bayeslmm.results import Summary, fit_coefficients, fit_intervals, predictions, refits, textbook
 from bayeslmm.results.fit import Fit
@@ -22,13 +23,16 @@ from bayeslmm.results.fit_summary import fit_summary
 from bayeslmm.results.interval_methods import or_nan
 from bayeslmm.results.intervals import check_level
 from bayeslmm.results.linear import DDF, default_intervals
+from bayeslmm.results.mode_words import mode_notes
 from bayeslmm.results.tables import tidy_table
 from bayeslmm.storage.fits import save_parts
 from bayeslmm.testing import dropping, term_table
 
 
 def fit_result(design: Design, cp: SummedDesign, optimum: Optimum) -> REMLResult:
-    """The result of an optimisation, penalised or not."""
+    """The result of an optimisation: plain, penalised, or under priors."""
+    if isinstance(optimum, PosteriorMode):
+        return ModeResult(design, cp, optimum)
     kind = REMLResult if optimum.penalty is None else PenalisedResult
     return kind(design, cp, optimum)
 
@@ -41,7 +45,7 @@ class REMLResult(Fit):
     Attributes
     ----------
     design : Design
-    cp : CrossProducts
+    cp : SummedDesign
     optimum : Optimum
         Everything about the optimisation.
 
@@ -153,8 +157,8 @@ class REMLResult(Fit):
 
 def _refusal(fit: Fit, what: str) -> FitError:
     return FitError(
-        f"{what} is not available for a fit with a penalty ({fit.penalty}): it measures falls of the likelihood "
-        "from its highest point, and the penalised estimate is not there. Use "
+        f"{what} is not available for a fit with {fit.restraint}: it measures falls of the likelihood "
+        f"from its highest point, and the {fit._estimate_name} is not there. Use "
         f"model.fit(reml={fit.reml}) for intervals and tests, or model.sample() for a posterior."
     )
 
@@ -188,9 +192,9 @@ class PenalisedResult(REMLResult):
     """
 
     profile = _refused("profile", "the estimate is not the top of the likelihood")
-    test_zero = _refused("test_zero", "a penalised estimate is never zero")
+    test_zero = _refused("test_zero", "a test compares maxima of the likelihood")
     boundary = _refused("boundary", "the report is about the criterion without the penalty")
-    refit_many = _refused("refit_many", "many responses are fitted without a penalty only")
+    refit_many = _refused("refit_many", "many responses are fitted without a penalty or priors only")
     step = _refused("step", "likelihood ratios need the minimum of the criterion")
     bootstrap = _refused("bootstrap", "many responses are fitted without a penalty only")
 
@@ -233,3 +237,34 @@ class PenalisedResult(REMLResult):
             "off zero by construction, which says nothing for or against a variance of zero."
         )
         return replace(plain, title=f"{plain.title} with a penalty", notes=(*plain.notes, note))
+
+
+@by_value
+@dataclass(frozen=True, repr=False)
+class ModeResult(PenalisedResult):
+    """The posterior mode: estimates under priors (``model.fit(priors=...)``).
+
+    The highest point of the posterior density of the standard deviations, correlations and sigma, the random effects
+    integrated out, and the fixed effects integrated out (``reml=True``) or at their best values. The density is that of
+    each quantity as its prior is stated: of an sd, of sd / sigma, of a correlation matrix; another scale has another
+    mode. `priors` has the priors, ``optimum.objective`` what was minimised, and ``criterion`` is -2 log (restricted)
+    likelihood at the estimates. Standard errors of the fixed effects are those given the variance parameters, normal
+    priors of the fixed effects included; Satterthwaite's degrees of freedom come from the curvature of the posterior.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff2"))
+    >>> fit = model.fit(priors={"preset": "flat", "sd": bl.Gamma(2, 0)})
+    >>> round(float(fit.estimates()["sd_Batch[Intercept]"]), 4)
+    1.1778
+    """
+
+    mme = _refused("mme", "Henderson's equations have no priors of the fixed effects")
+
+    def summary(self, ddf: DDF | None = None, digits: int = 4, *, correlation: bool = False) -> Summary:
+        """As of an ordinary fit, with notes on the priors."""
+        plain = fit_summary(self, ddf, digits, correlation)
+        # The report on the boundary is about the likelihood.
+        notes = [note.replace("fit.boundary()", "model.fit().boundary()") for note in plain.notes]
+        return replace(plain, title="Posterior mode of a linear mixed model", notes=(*notes, *mode_notes(self)))

@@ -30,6 +30,7 @@ from bayeslmm.likelihood import CrossProducts, Derivatives, SummedDesign, deriva
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.derivatives import LevelPieces
 from bayeslmm.likelihood.reduction import as_levels
+from bayeslmm.mode import PosteriorMode
 from bayeslmm.reml import Optimum
 from bayeslmm.types import BoolArray, FloatArray
 
@@ -187,6 +188,11 @@ def kenward_roger(cp: SummedDesign, optimum: Optimum) -> KenwardRoger:
     >>> kenward_roger(fit.cp, fit.optimum).df(np.eye(1)).round(6)
     array([[5.]])
     """
+    if isinstance(optimum, PosteriorMode):
+        raise FitError(
+            "Kenward and Roger's adjustment is for REML estimates, and this is a posterior mode. Use "
+            "ddf='satterthwaite' (from the curvature of the posterior) or 'z', or model.fit() without priors."
+        )
     if not optimum.reml:
         raise DesignError(
             "The adjustment of Kenward and Roger is about REML estimates, and this fit is by maximum likelihood, whose "

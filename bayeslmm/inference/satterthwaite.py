@@ -27,6 +27,8 @@ from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.criteria import degrees_of_freedom
 from bayeslmm.likelihood.reduction import takes_responses
 from bayeslmm.likelihood.replicates import reduce_responses
+from bayeslmm.mode import PosteriorMode
+from bayeslmm.mode.degrees import mode_df
 from bayeslmm.reml import Optimum
 from bayeslmm.reml.fixed import free_entries
 from bayeslmm.reml.many import Optima
@@ -82,6 +84,11 @@ def _of_own(cp: CrossProducts, optimum: Optimum, own: FloatArray) -> FloatArray:
             "The residual variance is zero: the model reproduces the response exactly, so that no contrast has an "
             "error whose degrees of freedom could be asked for. Remove a random term."
         )
+    if isinstance(optimum, PosteriorMode):
+        df = mode_df(optimum, own)
+        if np.isnan(df[np.abs(own).sum(1) > 0]).any():
+            raise FitError(_no_minimum(optimum))
+        return np.where(np.abs(own).sum(1) > 0, df, np.nan)
     factors = list(optimum.factors)
     first = derivatives(cp, factors, optimum.factor, optimum.reml)
     free = free_entries(cp, optimum.fixed)

@@ -4,7 +4,8 @@ With V = sigma^2 (I + Z G Z'), plus X S0 X' where beta has a normal prior, -2 lo
 ``s' dG s / sigma^2`` with ``S = Z' P Z`` and ``s = Z' P y``, P being sigma^2 V^-1, or its limit for a flat prior.
 A normal prior on beta adds ``sigma^2 S0^-1`` to X'V0^-1 X inside P, so that S and s are those of a flat
 prior with another trailing Cholesky factor and another estimate of beta. Nothing is divided by a variance of the random
-effects: zero is an ordinary point.
+effects: zero is an ordinary point. Where beta is not integrated out but put at its best value, the traces are those of
+``Z' V0^-1 Z`` and s is the same.
 """
 
 from __future__ import annotations
@@ -16,7 +17,13 @@ import numpy as np
 
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood import small
-from bayeslmm.likelihood.criteria import derivatives, evaluate
+from bayeslmm.likelihood.criteria import (
+    LOG_2PI,
+    degrees_of_freedom,
+    derivatives,
+    evaluate,
+    minus_two_log_density,
+)
 from bayeslmm.likelihood.crossproducts import CrossProducts, SummedDesign
 from bayeslmm.likelihood.factor import Factor
 from bayeslmm.likelihood.normal_prior import NormalPrior, minus_two_log_density_normal, rotate
@@ -26,7 +33,7 @@ from bayeslmm.types import FloatArray
 
 @dataclass(frozen=True)
 class DensityGradient:
-    """-2 log p(y | G, sigma) and its derivatives, beta integrated out.
+    """-2 log p(y | G, sigma) and its derivatives, beta integrated out or at its best value.
 
     Attributes
     ----------
@@ -48,7 +55,12 @@ class DensityGradient:
 
 
 def density_gradient(
-    cp: SummedDesign, terms: Sequence[FloatArray], sigma: float, prior: NormalPrior | None = None
+    cp: SummedDesign,
+    terms: Sequence[FloatArray],
+    sigma: float,
+    prior: NormalPrior | None = None,
+    *,
+    reml: bool = True,
 ) -> DensityGradient:
     """-2 log p(y | G, sigma) with beta and the random effects integrated out, and its gradient.
 
@@ -61,6 +73,8 @@ def density_gradient(
         Residual standard deviation in the units of y.
     prior : NormalPrior, optional
         Of beta; flat by default.
+    reml : bool
+        False: beta is not integrated out but where the likelihood, times its prior, is highest.
 
     Returns
     -------
@@ -83,38 +97,53 @@ def density_gradient(
     """
     factors = par.block_factors(cp, [np.asarray(T, dtype=float)[None] for T in terms])
     factor = evaluate(cp, factors)
-    value = minus_two_log_density_normal(cp, factor, np.array([[sigma]]), prior)
     if prior is None or not cp.p:
-        slope = _slope_flat(cp, factor, sigma)
+        value = float(minus_two_log_density(cp, factor, np.array([sigma]), reml)[0])
+        slope = float(2.0 * degrees_of_freedom(cp, reml) - 2.0 * factor.r2[0] / sigma**2)
     else:
         rotation = rotate(cp, factor, prior)
-        slope = _slope_normal(cp, factor, sigma, rotation)
-        factor = _with_prior(cp, factors, factor, sigma, prior, rotation)
-    first = derivatives(cp, factors, factor)
+        value = _value_normal(cp, factor, sigma, prior, rotation, reml)
+        slope = _slope_normal(cp, factor, sigma, rotation, reml)
+        factor = with_normal_prior(cp, factors, factor, sigma, prior, rotation)
+    first = derivatives(cp, factors, factor, reml)
     blocks = [trace[0] - square[0] / sigma**2 for trace, square in zip(first.traces, first.squares, strict=True)]
-    return DensityGradient(float(value[0, 0]), _on_terms(cp, blocks), slope)
+    return DensityGradient(value, _on_terms(cp, blocks), slope)
 
 
-def _slope_flat(cp: CrossProducts, factor: Factor, sigma: float) -> float:
-    return float(2.0 * (cp.n - cp.p) - 2.0 * factor.r2[0] / sigma**2)
+def _value_normal(
+    cp: CrossProducts, factor: Factor, sigma: float, prior: NormalPrior, rotation: Rotation, reml: bool
+) -> float:
+    if reml:
+        return float(minus_two_log_density_normal(cp, factor, np.array([[sigma]]), prior, rotation)[0, 0])
+    proper, ratio = prior.proper, sigma**2 * rotation.eigenvalues[0]
+    # The log density of beta at its best value, where it has one.
+    constant = int(proper.sum()) * LOG_2PI + 2.0 * float(np.log(prior.sd[proper]).sum())
+    away = float((rotation.distance[0] ** 2 * rotation.eigenvalues[0] / (1.0 + ratio)).sum())
+    return float(minus_two_log_density(cp, factor, np.array([sigma]), False)[0]) + constant + away
 
 
-def _slope_normal(cp: CrossProducts, factor: Factor, sigma: float, rotation: Rotation) -> float:
+def _slope_normal(cp: CrossProducts, factor: Factor, sigma: float, rotation: Rotation, reml: bool) -> float:
     ratio = sigma**2 * rotation.eigenvalues[0]
     shares = ratio / (1.0 + ratio)
     quadratic = rotation.distance[0] ** 2 * rotation.eigenvalues[0] / (1.0 + ratio)
-    return _slope_flat(cp, factor, sigma) + float((2.0 * shares - 2.0 * quadratic * shares).sum())
+    inflated = 2.0 * float(shares.sum()) if reml else 0.0
+    plain = 2.0 * degrees_of_freedom(cp, reml) - 2.0 * factor.r2[0] / sigma**2
+    return float(plain + inflated - 2.0 * (quadratic * shares).sum())
 
 
-def _with_prior(
+def with_normal_prior(
     cp: CrossProducts,
     factors: Sequence[FloatArray],
     factor: Factor,
     sigma: float,
     prior: NormalPrior,
-    rotation: Rotation,
+    rotation: Rotation | None = None,
 ) -> Factor:
-    """The factor with the prior's precision in the block of beta and the estimates shrunk accordingly."""
+    """The factor with the prior's precision in the block of beta and the estimates shrunk accordingly.
+
+    Its estimates and covariances of beta and the random effects are those given sigma under the prior.
+    """
+    rotation = rotate(cp, factor, prior) if rotation is None else rotation
     q2, A = cp.q_trailing, cp.fixed.transform
     precision = sigma**2 * A.T @ prior.precision_matrix @ A
     chol = factor.chol.copy()

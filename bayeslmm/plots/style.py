@@ -83,7 +83,7 @@ def profile_likelihood(shown: Subject, p: Parameter, grid: FloatArray) -> FloatA
     """
     from scipy.interpolate import PchipInterpolator
 
-    if shown.fit is None or shown.fit.penalty is not None or shown.fit.optimum.fixed:
+    if shown.fit is None or shown.fit.restraint is not None or shown.fit.optimum.fixed:
         return None
     estimate = shown.estimate(p)
     if not np.isfinite(estimate):

@@ -129,13 +129,19 @@ def restore(cp: SummedDesign, stored: Mapping[str, Any]) -> Optimum:
 def _check_derived(optimum: Optimum) -> None:
     if not all(np.isfinite(T).all() for T in optimum.factors):
         return
-    _check_factors(optimum)
+    check_factors(optimum)
     _check_sigma(optimum)
     _check_criterion(optimum)
     _check_status(optimum)
 
 
-def _check_factors(optimum: Optimum) -> None:
+def check_factors(optimum: Optimum) -> None:
+    """Refuse factors, covariances and theta that are not those of the internal parameters.
+
+    Raises
+    ------
+    ValueError
+    """
     cp = optimum.cp
     for T, own in zip(par.internal_factors(cp, optimum.internal), optimum.factors, strict=True):
         _compare("the internal parameters", T[0] @ T[0].T, own[0] @ own[0].T)
@@ -197,7 +203,7 @@ def _check_status(optimum: Optimum) -> None:
     """
     if np.isfinite(optimum.criterion):
         computed = vanished_directions(_problem(optimum), optimum.internal, optimum.factors, optimum.factor)
-        if not _same_directions(optimum.vanished, computed):
+        if not same_directions(optimum.vanished, computed):
             raise ValueError(f"without variance are {optimum.vanished} in the file, and {computed} by the factors")
     elif optimum.vanished:
         raise ValueError("directions are said to vanish without a criterion")
@@ -214,7 +220,8 @@ def _check_status(optimum: Optimum) -> None:
         raise ValueError(f"its status is {status.name}, but its numbers are those of {expected.name}")
 
 
-def _same_directions(found: Sequence[Vanished], computed: Sequence[Vanished]) -> bool:
+def same_directions(found: Sequence[Vanished], computed: Sequence[Vanished]) -> bool:
+    """Whether directions without variance are the same but for rounding."""
     if [one.term for one in found] != [one.term for one in computed]:
         return False
     largest = max([abs(one.slope) for one in computed], default=0.0)

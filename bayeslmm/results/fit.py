@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.arguments import choice, flag
+from bayeslmm.bayes.priors import Priors
 from bayeslmm.design.design import Design
 from bayeslmm.design.readable import Tables, readable
 from bayeslmm.equality import by_value
@@ -24,10 +25,12 @@ from bayeslmm.likelihood import (
     conditional_variances,
     describe_structure,
 )
+from bayeslmm.mode import PosteriorMode
 from bayeslmm.reml import FitStatus, Optimum, optimise
 from bayeslmm.reml.penalty import Penalty
 from bayeslmm.results.effects import by_group, fitted_values, variances_by_group
 from bayeslmm.results.labels import Parameter, estimates, parameters
+from bayeslmm.results.prior_table import prior_line
 from bayeslmm.results.tables import varcorr_table
 from bayeslmm.types import FloatArray
 
@@ -193,6 +196,22 @@ class Fit:
     def penalty(self) -> Penalty | None:
         """What kept the variances off zero; None for an ordinary fit."""
         return self.optimum.penalty
+
+    @property
+    def priors(self) -> Priors | None:
+        """The priors of which this is the posterior mode; None for an ordinary fit."""
+        return self.optimum.priors if isinstance(self.optimum, PosteriorMode) else None
+
+    @property
+    def restraint(self) -> str | None:
+        """What keeps the estimates from the top of the likelihood, in words; None for an ordinary fit."""
+        if isinstance(self.optimum, PosteriorMode):
+            return f"priors ({prior_line(self.design, self.optimum.priors)})"
+        return None if self.penalty is None else f"a penalty ({self.penalty})"
+
+    @property
+    def _estimate_name(self) -> str:
+        return "penalised estimate" if self.priors is None else "posterior mode"
 
     @property
     def _fixed(self) -> dict[int, FloatArray]:

@@ -70,6 +70,25 @@ def explain(design: Design, priors: Priors) -> str:
     return "\n".join(f"{label}: {words}" for label, words in table["in words"].items())
 
 
+def prior_line(design: Design, priors: Priors) -> str:
+    """All priors in one line, parameters with the same one together.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> from bayeslmm.bayes.default_priors import resolve_priors
+    >>> design = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).design
+    >>> prior_line(design, resolve_priors(design, {"sd": bl.HalfNormal(100)}))
+    'sd_Batch[Intercept] half-normal(scale 100); sigma half-t(3, scale 63.02); fixed effects flat'
+    """
+    found: dict[str, list[str]] = {}
+    for p in parameters(design):
+        found.setdefault(prior_text(design, priors, p), []).append(p.label)
+    fixed = [p.label for p in parameters(design) if p.kind == "fixed"]
+    parts = [f"{'fixed effects' if labels == fixed else ', '.join(labels)} {text}" for text, labels in found.items()]
+    return "; ".join(parts)
+
+
 def prior_text(design: Design, priors: Priors, p: Parameter) -> str:
     """The prior of a parameter, with the place of the effects that it is about where these are at the means."""
     return _prior(design, priors, p, _place(design, priors, p, priors.changes))[0]

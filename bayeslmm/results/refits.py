@@ -19,7 +19,8 @@ from bayeslmm.design.readable import readable
 from bayeslmm.design.screen import fill
 from bayeslmm.errors import ConvergenceWarning, DesignError
 from bayeslmm.likelihood import cross_products
-from bayeslmm.reml import optimise
+from bayeslmm.mode import PosteriorMode, find_mode
+from bayeslmm.reml import Optimum, optimise
 from bayeslmm.reml.many import Optima, optimise_many
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.labels import Parameter, parameters
@@ -213,7 +214,10 @@ def refit[F: Fit](fit: F, y: ArrayLike) -> F:
     """
     design = with_response(fit.design, check_responses(fit.design, y, 1))
     cp = cross_products(design)
-    optimum = optimise(cp, fit.reml, fixed=fit._fixed, penalty=fit.optimum.penalty)
+    if isinstance(fit.optimum, PosteriorMode):
+        optimum: Optimum = find_mode(cp, fit.optimum.priors, fit.reml, fixed=fit._fixed)
+    else:
+        optimum = optimise(cp, fit.reml, fixed=fit._fixed, penalty=fit.optimum.penalty)
     if not optimum.status.ok:
         warnings.warn(f"{fit.formula}: {optimum.verdict}", ConvergenceWarning, stacklevel=2)
     return type(fit)(design, cp, optimum)

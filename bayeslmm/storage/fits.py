@@ -22,6 +22,8 @@ from bayeslmm.design.stored import check_stored
 from bayeslmm.errors import StorageError
 from bayeslmm.files.writing import FilePath, destination, replacing
 from bayeslmm.likelihood import SummedDesign, cross_products
+from bayeslmm.mode import PosteriorMode
+from bayeslmm.mode.stored import check_priors, restore_mode
 from bayeslmm.reml import Optimum
 from bayeslmm.reml.stored import check_parts, restore
 from bayeslmm.storage.archive import Archive, open_archive, reading, unreadable, write_archive
@@ -158,10 +160,14 @@ def load_parts(path: FilePath) -> tuple[Design, SummedDesign | None, Optimum | N
         if header["kind"] == "model":
             return design, None, None
         stored = {name: decoder.decode(value) for name, value in content["optimum"].items()}
-        check_fields(Optimum, stored)
+        # Only the mode of a posterior has priors.
+        under_priors = "priors" in stored
+        check_fields(PosteriorMode if under_priors else Optimum, stored)
         check_parts(design, stored)
+        if under_priors:
+            check_priors(design, stored)
         cp = cross_products(design)
-        optimum = restore(cp, stored)
+        optimum = restore_mode(cp, stored) if under_priors else restore(cp, stored)
     return design, cp, optimum
 
 
