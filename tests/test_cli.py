@@ -91,7 +91,7 @@ def test_compare_writes_figures_numbers_and_a_report_that_stands_alone(tmp_path)
     assert "https://" not in page
     for words in (
         "Yield ~ 1 + (1 | Batch)",
-        "converged at the boundary",
+        "estimated as exactly 0 (a singular fit)",
         "half-t(3",
         "Pareto k",
         "sd_Batch[Intercept]",

@@ -180,7 +180,7 @@ def _numbers(values: Any) -> FloatArray:
         flat = values if isinstance(values, pd.Series) else pd.Series(np.asarray(values).ravel())
         odd = "true and false" if pd.api.types.infer_dtype(flat) == "boolean" else no_numbers(flat)
         array = np.array(values, dtype=complex if odd == "complex" else float)
-    except (TypeError, ValueError, OverflowError) as error:
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise DesignError(f"The new response is not numeric: {error}.") from error
     if odd:
         raise DesignError(f"The values of the new response are {odd}, not numbers. Convert them first.")

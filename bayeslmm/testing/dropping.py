@@ -23,7 +23,7 @@ from bayeslmm.types import FloatArray
 
 
 @dataclass(frozen=True)
-class Elimination:
+class BackwardElimination:
     """What backward elimination did.
 
     Attributes
@@ -85,7 +85,9 @@ def drop1(fit: Fit, ddf: DDF = "satterthwaite") -> HeadedTable:
     return headed(frame, heading, (), lambda: table_texts(frame))
 
 
-def step(fit: Fit, ddf: DDF = "satterthwaite", *, alpha_random: float = 0.1, alpha_fixed: float = 0.05) -> Elimination:
+def step(
+    fit: Fit, ddf: DDF = "satterthwaite", *, alpha_random: float = 0.1, alpha_fixed: float = 0.05
+) -> BackwardElimination:
     """Backward elimination: random terms by likelihood ratios, then terms of the fixed part by F tests.
 
     Parameters
@@ -97,7 +99,7 @@ def step(fit: Fit, ddf: DDF = "satterthwaite", *, alpha_random: float = 0.1, alp
 
     Returns
     -------
-    Elimination
+    BackwardElimination
         ``random`` and ``fixed`` (tables), ``fit`` (what is left).
 
     Raises
@@ -131,7 +133,7 @@ def step(fit: Fit, ddf: DDF = "satterthwaite", *, alpha_random: float = 0.1, alp
     check_ddf(fit, ddf)
     random, fit = _random_steps(fit, levels[0])
     fixed, fit = _fixed_steps(fit, ddf, levels[1])
-    return Elimination(random, fixed, fit)
+    return BackwardElimination(random, fixed, fit)
 
 
 def _drop_tests(fit: Fit, fixed: FixedTerms, ddf: DDF) -> pd.DataFrame:
