@@ -271,7 +271,7 @@ def vanished_at(
     for k, (structure, T) in enumerate(zip(cp.frame.structures, terms, strict=True)):
         if k in held or not _singular(T):
             continue
-        for direction, slope in structure.vanished(T, slopes[k]):
+        for direction, slope in structure.vanished(structure.coordinates(structure.theta(T)), slopes[k]):
             largest = direction[np.argmax(np.abs(direction))]
             found.append(Vanished(k, direction / largest, slope * float(largest**2)))
     return tuple(found)

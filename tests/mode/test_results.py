@@ -244,6 +244,7 @@ def test_both_stores_and_any_unit_have_one_mode():
         ("Reaction ~ 1 + cs(0 + d | Subject)", {"lkj": 3, "sd": bl.Relative(bl.Exponential(1.0))}),
         ("Reaction ~ 1 + toep(0 + d | Subject)", {"lkj": 2, "sigma": bl.Exponential(30.0)}),
         ("Reaction ~ 1 + ar1(0 + d | Subject)", {"sd": bl.Gamma(2, 0.1)}),
+        ("Reaction ~ 1 + ar1h(0 + d | Subject)", {"sd": bl.Gamma(2, 0.1), "lkj": 2}),
         ("Reaction ~ 1 + (0 + d | Subject)", {"sd": bl.HalfCauchy(20.0), "beta[Intercept]": bl.Normal(250, 20)}),
     ],
 )
