@@ -15,6 +15,7 @@ from bayeslmm.equality import by_value
 from bayeslmm.errors import FitError
 from bayeslmm.files.writing import FilePath
 from bayeslmm.likelihood import CrossProducts
+from bayeslmm.means import joint, of_fit
 from bayeslmm.reml import Optimum
 from bayeslmm.results import Summary, fit_coefficients, fit_intervals, predictions, refits, textbook
 from bayeslmm.results.fit import Fit
@@ -52,6 +53,9 @@ class REMLResult(Fit):
 
     coefficients = fit_coefficients.coefficients
     test_fixed = fit_coefficients.test_fixed
+    means = of_fit.fit_means
+    trends = of_fit.fit_trends
+    joint_tests = joint.joint_tests
     vcov_kenward_roger = fit_coefficients.vcov_kenward_roger
     r2 = fit_coefficients.r2
     icc = fit_coefficients.icc
