@@ -28,6 +28,20 @@ _STEP = 1e-2
 type Names = str | Sequence[str] | None
 
 
+_METHODS = {"satterthwaite": "Satterthwaite df", "kenward-roger": "Kenward-Roger df", "z": "normal"}
+
+
+def method_words(ddf: str) -> str:
+    """A method of degrees of freedom as headings name it.
+
+    Examples
+    --------
+    >>> method_words("kenward-roger"), method_words("residual")
+    ('Kenward-Roger df', 'residual df')
+    """
+    return _METHODS.get(ddf, f"{ddf} df")
+
+
 @dataclass(frozen=True)
 class Asked:
     """What a call of `means` or `trends` is about: functions, their labels, how to show them."""
@@ -130,6 +144,8 @@ def variable_names(design: Design, of: Names, by: Names) -> tuple[tuple[str, ...
     DesignError
         Names that are not in the fixed part, or stand twice.
     """
+    if not design.p:
+        raise DesignError(f"{design.formula!r} has no fixed effects, so there are no means to estimate.")
     own = _names("of", of)
     groups = _names("by", by)
     if not own:

@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.arguments import choice, real
-from bayeslmm.design.readable import Table, readable
+from bayeslmm.design.readable import readable
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.hypothesis import rank_of
 from bayeslmm.means.adjust import ADJUSTMENTS, Family, critical_values, p_values
 from bayeslmm.means.functions import LabelledFunctions
 from bayeslmm.means.letters import letters
-from bayeslmm.means.shown import means_html, means_text
+from bayeslmm.means.shown import means_html, means_text, texts
 from bayeslmm.means.sources import Estimated, FitSource, NumberSource
 from bayeslmm.results.intervals import check_level
 from bayeslmm.types import FloatArray, IntArray
@@ -240,10 +240,8 @@ class MarginalMeans(LabelledFunctions):
     def _repr_html_(self) -> str:
         return means_html(self.display, self._shown(), self._notes())
 
-    def _shown(self) -> Table:
-        frame = self._frame
-        order = [*self.labels.by, *self.labels.own]
-        return readable(frame[[*order, *(name for name in frame if name not in order)]])
+    def _shown(self) -> pd.DataFrame:
+        return texts(self.labels, self._frame)
 
     def _notes(self) -> Sequence[str]:
         return fit_notes(self)

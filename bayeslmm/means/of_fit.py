@@ -9,20 +9,13 @@ from typing import Any
 from bayeslmm.arguments import flag, real
 from bayeslmm.errors import DesignError
 from bayeslmm.means.averages import Weights
-from bayeslmm.means.call import Names, Scale, asked_means, asked_slopes
+from bayeslmm.means.call import Names, Scale, asked_means, asked_slopes, method_words
 from bayeslmm.means.functions import Display, adjustment
 from bayeslmm.means.grid import Centre
 from bayeslmm.means.marginal import MarginalMeans
 from bayeslmm.means.sources import FitSource
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.linear import DDF, check_ddf
-
-# In words.
-_METHODS = {
-    "satterthwaite": "Satterthwaite df",
-    "kenward-roger": "Kenward-Roger df",
-    "z": "normal",
-}
 
 
 def fit_means(
@@ -97,7 +90,7 @@ def fit_means(
     """
     check_ddf(fit, ddf)
     asked = asked_means(fit.design, of, by, at, weights, type, level, centre)
-    display = replace(asked.display, adjust=adjustment(adjust, "none"), method=_METHODS.get(ddf, f"{ddf} df"))
+    display = replace(asked.display, adjust=adjustment(adjust, "none"), method=method_words(ddf))
     if flag("bias_adjust", bias_adjust, DesignError):
         display = replace(display, variance=_variance(fit, display, sigma))
     return MarginalMeans(FitSource(fit, asked.functions, ddf), asked.labels, display)
@@ -145,7 +138,7 @@ def fit_trends(
     """
     check_ddf(fit, ddf)
     asked = asked_slopes(fit.design, variable, of, by, at, weights, level, centre)
-    display = replace(asked.display, adjust=adjustment(adjust, "none"), method=_METHODS.get(ddf, f"{ddf} df"))
+    display = replace(asked.display, adjust=adjustment(adjust, "none"), method=method_words(ddf))
     return MarginalMeans(FitSource(fit, asked.functions, ddf), asked.labels, display)
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from bayeslmm.design.readable import html_table, table_text
 from bayeslmm.design.screen import cell_text, screen_width, wrap
-from bayeslmm.means.averages import text_of
+from bayeslmm.means.averages import RowLabels, text_of
 from bayeslmm.means.functions import Display
 
 _LEAST_P = 1e-4
@@ -21,7 +21,7 @@ _DIGITS, _MOST_PLACES = 3, 7
 def means_text(display: Display, frame: pd.DataFrame, notes: Sequence[str]) -> str:
     """Title, table and notes."""
     width = screen_width()
-    parts = [*wrap(heading(display), width, "  "), "", table_text(texts(frame), width)]
+    parts = [*wrap(heading(display), width, "  "), "", table_text(frame, width)]
     if notes:
         parts += ["", *(line for note in notes for line in wrap(note, width, "  "))]
     return "\n".join(parts)
@@ -29,7 +29,7 @@ def means_text(display: Display, frame: pd.DataFrame, notes: Sequence[str]) -> s
 
 def means_html(display: Display, frame: pd.DataFrame, notes: Sequence[str]) -> str:
     """The same for a notebook."""
-    parts = [f"<p><b>{html.escape(heading(display))}</b></p>", html_table(texts(frame))]
+    parts = [f"<p><b>{html.escape(heading(display))}</b></p>", html_table(frame)]
     return "\n".join([*parts, *(f"<div>{html.escape(note)}</div>" for note in notes)])
 
 
@@ -44,31 +44,27 @@ def heading(display: Display) -> str:
     return f"{display.title}{scale} ({100 * display.level:.4g} % intervals{method})"
 
 
-def texts(frame: pd.DataFrame) -> pd.DataFrame:
-    """Labels as the index, numbers as text."""
-    names = [name for name in frame.columns if frame[name].dtype.kind not in "f" or name not in _NUMBERS]
-    numbers = [name for name in frame.columns if name not in names]
+def texts(labels: RowLabels, frame: pd.DataFrame) -> pd.DataFrame:
+    """Numbers as text, with labels as the index."""
     places = _decimals(frame)
+    numbers = [name for name in frame.columns if name not in labels.columns]
     out = pd.DataFrame({name: [_cell(name, value, places) for value in frame[name]] for name in numbers}, dtype=object)
+    return label_index(labels, out)
+
+
+def label_index(labels: RowLabels, frame: pd.DataFrame) -> pd.DataFrame:
+    """A frame with labels as its index, those of groups first."""
+    names = [*labels.by, *labels.own]
+    columns = [[text_of(value) for value in labels.columns[name]] for name in names]
     if not names:
-        out.index = pd.Index(["overall"])
-        return out
-    columns = [[text_of(value) for value in frame[name]] for name in names]
-    out.index = (
-        pd.MultiIndex.from_arrays(columns, names=names) if len(names) > 1 else pd.Index(columns[0], name=names[0])
-    )
-    return out
+        index = pd.Index(["overall"] * len(frame))
+    else:
+        index = (
+            pd.MultiIndex.from_arrays(columns, names=names) if len(names) > 1 else pd.Index(columns[0], name=names[0])
+        )
+    return frame.set_axis(index, axis=0)
 
 
-_NUMBERS = {
-    "estimate",
-    "std_error",
-    "df",
-    "t",
-    "p_value",
-    "conf_low",
-    "conf_high",
-}
 _IN_UNITS = ("estimate", "std_error", "conf_low", "conf_high")
 
 
