@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bayeslmm.arguments import choice, labels, mapping, shown, text
+from bayeslmm.arguments import choice, labels, shown, text
 from bayeslmm.design.design import Design
 from bayeslmm.design.grid import FixedFunctions
 from bayeslmm.design.newdata import known_recipe
@@ -16,7 +16,7 @@ from bayeslmm.design.reference import Covariate
 from bayeslmm.errors import DesignError
 from bayeslmm.means.averages import WEIGHTS, RowLabels, Weights, averages
 from bayeslmm.means.functions import Display
-from bayeslmm.means.grid import Centre, ReferenceGrid, reference_grid, unknown_variable, variables_of
+from bayeslmm.means.grid import Centre, ReferenceGrid, given_values, reference_grid, unknown_variable, variables_of
 from bayeslmm.means.links import response_link
 from bayeslmm.results.intervals import check_level
 from bayeslmm.types import FloatArray
@@ -91,7 +91,7 @@ def asked_slopes(
     known = _covariate(design, variable)
     choice("centre", centre, ("mean", "median"), DesignError)
     place = {variable: known.mean if centre == "mean" else known.median}
-    at = {**place, **(dict(mapping("at", at, error=DesignError)) if at else {})}
+    at = {**place, **given_values(at)}
     grid = reference_grid(design, at, centre)
     _check_values(grid, (*of, *by))
     found = averages(grid, of, by, choice("weights", weights, WEIGHTS, DesignError))  # type: ignore[arg-type]

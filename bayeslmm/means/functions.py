@@ -8,7 +8,9 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from bayeslmm.arguments import choice, flag, labels, shown
+from bayeslmm.arguments import choice, flag, shown
+from bayeslmm.arguments import labels as texts
+from bayeslmm.design.groups import level_name
 from bayeslmm.errors import DesignError
 from bayeslmm.means.adjust import ADJUSTMENTS
 from bayeslmm.means.averages import RowLabels, text_of
@@ -161,7 +163,7 @@ class LabelledFunctions:
         if by is not None and simple is not None:
             raise DesignError("by= and simple= say the same in two ways: give one of them.")
         columns = tuple(self.labels.columns)
-        given = labels("by" if simple is None else "simple", by if simple is None else simple, columns, DesignError)
+        given = texts("by" if simple is None else "simple", by if simple is None else simple, columns, DesignError)
         own = given if simple is None else tuple(name for name in columns if name not in given)
         return replace(self.labels, by=own)
 
@@ -220,7 +222,8 @@ class LabelledFunctions:
 
     def _interaction(self, labels: RowLabels, methods: Sequence[str], adjust: str | None) -> Self:
         own = labels.own
-        if isinstance(methods, str) or len(methods) != len(own):
+        methods = texts("interaction", methods, error=DesignError)
+        if len(methods) != len(own):
             raise DesignError(
                 f"interaction={shown(methods)} needs a method for each of the {len(own)} columns "
                 f"{', '.join(own)}, e.g. interaction={['consecutive'] * len(own)}."
@@ -269,7 +272,7 @@ def _check_group(labels: RowLabels, names: Sequence[str], method: Any) -> None:
 
 
 def _reference(reference: Any, names: Sequence[str]) -> int:
-    text = text_of(reference)
+    text = level_name(reference)
     if text in names:
         return list(names).index(text)
     raise DesignError(f"reference={shown(reference)} is none of the means. They are: {', '.join(names[:20])}.")

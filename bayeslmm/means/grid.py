@@ -150,9 +150,7 @@ def reference_grid(
     [[1.0, 0.0], [1.0, 5.0]]
     """
     names = variables_of(design)
-    chosen = (
-        dict(mapping("at", at, "a mapping of column to values, e.g. at={'age': [20, 40]}", DesignError)) if at else {}
-    )
+    chosen = given_values(at)
     for name in chosen:
         if name not in names:
             raise DesignError(f"at: {unknown_variable(design, name, names)}")
@@ -170,6 +168,13 @@ def reference_grid(
     columns |= {name: columns[name] + distance for name, distance in (shift or {}).items()}
     functions = evaluate_fixed(design, columns, points)
     return ReferenceGrid(design, variables, places, functions, _counts(design, variables, places), centre)
+
+
+def given_values(at: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What ``at=`` says, by column."""
+    if at is None:
+        return {}
+    return dict(mapping("at", at, "a mapping of column to values, e.g. at={'age': [20, 40]}", DesignError))
 
 
 def _variable(design: Design, name: str, at: Mapping[str, Any], centre: Centre, around: float | None) -> GridVariable:

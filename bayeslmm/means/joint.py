@@ -19,7 +19,7 @@ from bayeslmm.errors import DesignError
 from bayeslmm.inference.hypothesis import rank_of
 from bayeslmm.means.averages import RowLabels, averages, text_of
 from bayeslmm.means.call import Names, variable_names, weighted_functions
-from bayeslmm.means.grid import ReferenceGrid, reference_grid, term_variables, variables_of
+from bayeslmm.means.grid import ReferenceGrid, given_values, reference_grid, term_variables, variables_of
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.fit_coefficients import test_fixed
 from bayeslmm.results.linear import DDF, check_ddf, combinations
@@ -78,7 +78,8 @@ def joint_tests(
     combined = choice("df2", df2, ("least", "combined"), DesignError) == "combined"
     design = fit.design
     groups = variable_names(design, by, None)[0]
-    around = {name: 1.0 for name in known_recipe(design).reference.covariates if not at or name not in at}
+    given = given_values(at)
+    around = {name: 1.0 for name in known_recipe(design).reference.covariates if name not in given}
     grid = reference_grid(design, at, around=around)
     rows = []
     for term in tested_terms(design, groups):
