@@ -11,6 +11,7 @@ import pandas as pd
 from bayeslmm.comparison.compared import Compared
 from bayeslmm.design.readable import html_table, readable, table_text
 from bayeslmm.design.screen import screen_width, wrap
+from bayeslmm.equality import by_value
 from bayeslmm.means.averages import Weights
 from bayeslmm.means.call import Names, Scale
 from bayeslmm.means.marginal import MarginalMeans
@@ -23,6 +24,7 @@ _OF_FIT = ("estimate", "conf_low", "conf_high", "p_value")
 _OF_DRAWS = ("mean", "hdi_low", "hdi_high", "p_positive")
 
 
+@by_value
 @dataclass(frozen=True, repr=False)
 class ComparedMeans:
     """Means, slopes or contrasts by REML and by posteriors, with one row for each.
@@ -147,6 +149,40 @@ def compared_means(
     posteriors = zip(both.names, (both.posterior, *both.more), strict=True)
     own = {
         name: post.means(of, by=by, at=at, weights=weights, level=both.level, type=type, rope=rope)
+        for name, post in posteriors
+    }
+    return ComparedMeans(fit, own)
+
+
+def compared_trends(
+    both: Compared,
+    variable: str,
+    of: Names = None,
+    *,
+    by: Names = None,
+    at: Mapping[str, Any] | None = None,
+    weights: Weights = "equal",
+    ddf: DDF = "satterthwaite",
+    rope: float | Sequence[float] | None = None,
+) -> ComparedMeans:
+    """Slopes of a numeric column by REML and by every posterior; see `REMLResult.trends`.
+
+    Parameters
+    ----------
+    variable : str
+    of, by, at, weights, ddf
+        As in `REMLResult.trends`.
+    rope : float or pair of float, optional
+        As in `Posterior.means`.
+
+    Returns
+    -------
+    ComparedMeans
+    """
+    fit = both.reml.trends(variable, of, by=by, at=at, weights=weights, ddf=ddf, level=both.level)
+    posteriors = zip(both.names, (both.posterior, *both.more), strict=True)
+    own = {
+        name: post.trends(variable, of, by=by, at=at, weights=weights, level=both.level, rope=rope)
         for name, post in posteriors
     }
     return ComparedMeans(fit, own)

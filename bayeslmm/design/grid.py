@@ -13,9 +13,11 @@ from bayeslmm.design.estimable import not_estimable
 from bayeslmm.design.formula import parse_formula
 from bayeslmm.design.newdata import known_recipe
 from bayeslmm.design.recipe import training_evaluator
+from bayeslmm.equality import by_value
 from bayeslmm.types import BoolArray, FloatArray
 
 
+@by_value
 @dataclass(frozen=True)
 class FixedFunctions:
     """Linear functions of the coefficients of the fixed part, those of columns left out of X beside the others.

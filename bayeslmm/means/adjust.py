@@ -10,6 +10,7 @@ import numpy as np
 from scipy.special import fdtrc, fdtri, ndtri, stdtr, stdtrit
 from scipy.special import ndtr as normal_cdf
 
+from bayeslmm.equality import by_value
 from bayeslmm.means import studentised
 from bayeslmm.means.max_t import Directions, directions
 from bayeslmm.types import FloatArray
@@ -32,6 +33,7 @@ _STEPWISE = ("holm", "hochberg", "hommel", "fdr")
 _DIGITS = 10
 
 
+@by_value
 @dataclass(frozen=True)
 class Family:
     """Functions that are judged together, all of which can be estimated.

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from bayeslmm.equality import by_value
 from bayeslmm.means.grid import GridVariable, ReferenceGrid, term_variables, weighted
 from bayeslmm.types import FloatArray, IntArray
 
@@ -16,6 +17,7 @@ type Weights = Literal["equal", "proportional", "cells", "outer", "flat"]
 WEIGHTS = ("equal", "proportional", "cells", "outer", "flat")
 
 
+@by_value
 @dataclass(frozen=True)
 class RowLabels:
     """What the rows of a table of functions are about.
@@ -57,6 +59,7 @@ class RowLabels:
         return RowLabels(columns, self.by, len(rows))
 
 
+@by_value
 @dataclass(frozen=True)
 class Averages:
     """Means over a grid as weights of its points.

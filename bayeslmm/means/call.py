@@ -13,6 +13,7 @@ from bayeslmm.design.design import Design
 from bayeslmm.design.grid import FixedFunctions
 from bayeslmm.design.newdata import known_recipe
 from bayeslmm.design.reference import Covariate
+from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
 from bayeslmm.means.averages import WEIGHTS, RowLabels, Weights, averages
 from bayeslmm.means.functions import Display
@@ -42,6 +43,7 @@ def method_words(ddf: str) -> str:
     return _METHODS.get(ddf, f"{ddf} df")
 
 
+@by_value
 @dataclass(frozen=True)
 class Asked:
     """What a call of `means` or `trends` is about: functions, their labels, how to show them."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from bayeslmm.arguments import choice, numbers_of, shown
 from bayeslmm.design.contrasts import contrast_matrix
+from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
 from bayeslmm.types import FloatArray
 
@@ -36,11 +37,14 @@ DEFAULTS = {
     "others": "fdr",
     "mean_change": "mvt",
 }
+# Highest degree of polynomial contrasts, as in emmeans.
+_MOST_DEGREES = 6
 _NAMED_DEGREES = ("linear", "quadratic", "cubic", "quartic")
 # Denominators of the coefficients of polynomials over equally spaced points are no larger.
 _MOST = 10**9
 
 
+@by_value
 @dataclass(frozen=True)
 class ContrastSet:
     """Contrasts of k means.
@@ -142,8 +146,9 @@ def _polynomials(names: Sequence[str]) -> ContrastSet:
     k = len(names)
     if k < 2:
         return ContrastSet(np.zeros((0, k)), ())
-    labels = tuple((_NAMED_DEGREES[d] if d < len(_NAMED_DEGREES) else f"degree {d + 1}",) for d in range(k - 1))
-    return ContrastSet(np.array([_whole(row) for row in contrast_matrix("poly", k).T]), labels)
+    degrees = range(min(k - 1, _MOST_DEGREES))
+    labels = tuple((_NAMED_DEGREES[d] if d < len(_NAMED_DEGREES) else f"degree {d + 1}",) for d in degrees)
+    return ContrastSet(np.array([_whole(row) for row in contrast_matrix("poly", k).T[:_MOST_DEGREES]]), labels)
 
 
 def _whole(row: FloatArray) -> FloatArray:

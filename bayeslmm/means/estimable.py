@@ -16,6 +16,7 @@ from bayeslmm.bayes.layout import make_layout
 from bayeslmm.design.design import Design
 from bayeslmm.design.labels import GroupLabels, group_labels
 from bayeslmm.design.lookup import positions
+from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
 from bayeslmm.means.averages import RowLabels
 from bayeslmm.means.call import method_words
@@ -33,6 +34,7 @@ _RANDOM = re.compile(r"(?:b_)?(?P<group>.+?)\[(?P<inside>.*)\]", re.DOTALL)
 _RANDOM_KEY = "'Subject[308]', 'Subject[308, Days]' or ('Subject', '308', 'Days')"
 
 
+@by_value
 @dataclass(frozen=True)
 class EffectFunctions:
     """Coefficients of functions of the effects.

@@ -20,6 +20,7 @@ from bayeslmm.design.grid import FixedFunctions, evaluate_fixed
 from bayeslmm.design.groups import level_name
 from bayeslmm.design.newdata import known_recipe
 from bayeslmm.design.recipe import Column, columns_in
+from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
 from bayeslmm.types import FloatArray, IntArray
 
@@ -29,6 +30,7 @@ type Centre = Literal["mean", "median"]
 _MOST_POINTS = 200_000
 
 
+@by_value
 @dataclass(frozen=True)
 class GridVariable:
     """A column of the fixed part and the values that it takes in a grid.
@@ -57,6 +59,7 @@ class GridVariable:
         return tuple(map(level_name, self.values)) if self.factor else self.values
 
 
+@by_value
 @dataclass(frozen=True)
 class ReferenceGrid:
     """Points at which the fixed part of a model is evaluated.

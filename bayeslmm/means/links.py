@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy.special import expit
@@ -13,7 +13,7 @@ from bayeslmm.design.expressions import Call, Chain, Name, Node, Number, Raised,
 from bayeslmm.errors import FormulaError
 from bayeslmm.types import FloatArray
 
-type Curve = Callable[[FloatArray], FloatArray]
+type Curve = Literal["exp", "expm1", "power", "logit"]
 
 # Nodes of Gauss and Hermite's rule for means over normal errors that have no closed form.
 _NODES = 60
@@ -29,38 +29,54 @@ class Link:
         E.g. ``"log"``.
     response : str
         What is transformed, as written.
-    derivatives : tuple of four callables
-        The inverse and its first three derivatives.
+    curve : {"exp", "expm1", "power", "logit"}
+        Kind of the inverse.
+    rate : float
+        Of an exponential; exponent of a power.
     ratio : str
         What a difference on the transformed scale is on that of the response (``"ratio"``, ``"odds ratio"``); empty if
         it is nothing simple.
-    exponent : float
-        Of a ratio: the derivative of its logarithm.
     slope, shift : float
         What is transformed is ``slope * y + shift``, with y the response that is given back.
     """
 
     name: str
     response: str
-    derivatives: tuple[Curve, Curve, Curve, Curve]
+    curve: Curve
+    rate: float = 1.0
     ratio: str = ""
-    exponent: float = 1.0
     slope: float = 1.0
     shift: float = 0.0
 
     def inverse(self, eta: FloatArray, variance: float = 0.0) -> FloatArray:
         """The response at eta; with a variance the second-order mean over errors of that variance."""
-        value, _, second, _ = self.derivatives
         with np.errstate(over="ignore", invalid="ignore"):
-            bent = 0.5 * variance * second(eta) if variance else 0.0
-            return np.asarray((value(eta) + bent - self.shift) / self.slope)
+            bent = 0.5 * variance * self._derivative(eta, 2) if variance else 0.0
+            return np.asarray((self._derivative(eta, 0) + bent - self.shift) / self.slope)
 
     def derivative(self, eta: FloatArray, variance: float = 0.0) -> FloatArray:
         """Derivative of `inverse`."""
-        _, first, _, third = self.derivatives
         with np.errstate(over="ignore", invalid="ignore"):
-            bent = 0.5 * variance * third(eta) if variance else 0.0
-            return np.asarray((first(eta) + bent) / self.slope)
+            bent = 0.5 * variance * self._derivative(eta, 3) if variance else 0.0
+            return np.asarray((self._derivative(eta, 1) + bent) / self.slope)
+
+    def ratios(self, differences: FloatArray) -> FloatArray:
+        """Ratios, or odds ratios, that differences on the transformed scale are."""
+        with np.errstate(over="ignore"):
+            return np.exp(self.rate * differences)
+
+    def _derivative(self, x: FloatArray, order: int) -> FloatArray:
+        """Derivatives of the inverse from the zeroth to the third."""
+        if self.curve == "expm1":
+            return np.asarray(np.exp(x) if order else np.expm1(x))
+        if self.curve == "exp":
+            return np.asarray(self.rate**order * np.exp(self.rate * x))
+        if self.curve == "power":
+            factor = float(np.prod([self.rate - j for j in range(order)]))
+            return np.asarray(factor * np.power(x, self.rate - order) if factor else np.zeros_like(x))
+        p = expit(x)
+        q = p * (1.0 - p)
+        return np.asarray((p, q, q * (1.0 - 2.0 * p), q * (1.0 - 6.0 * q))[order])
 
     def mean(self, eta: FloatArray, variance: FloatArray) -> FloatArray:
         """Mean of the response over normal errors of some variances (S,) about eta (S, m), by quadrature."""
@@ -90,29 +106,25 @@ def _link(node: Node) -> Link | None:
     if isinstance(node, Call) and node.function.removeprefix("np.") == "I" and len(node.arguments) == 1:
         return _link(node.arguments[0])
     if isinstance(node, Raised) and isinstance(node.exponent, Number) and node.exponent.value > 0:
-        return _known(f"power {node.exponent.value:g}", node.base, _power(1.0 / node.exponent.value))
+        return _known(f"power {node.exponent.value:g}", node.base, "power", 1.0 / node.exponent.value)
     if not isinstance(node, Call) or not node.arguments:
         return None
     name, inner = node.function.removeprefix("np."), node.arguments[0]
     if name == "log":
         return _logarithm(node)
-    if name in _BASES:
-        return _known(name, inner, _exponential(_BASES[name]), "ratio", _BASES[name])
     if name in _CURVES and len(node.arguments) == 1:
-        return _known(name, inner, _CURVES[name], "odds ratio" if name == "logit" else "")
+        return _known(name, inner, *_CURVES[name])
     return None
 
 
 def _logarithm(node: Call) -> Link | None:
     inner, rest = node.arguments[0], [*node.arguments[1:], *(value for _, value in node.keywords)]
     if rest:
-        base = rest[0].value if isinstance(rest[0], Number) and len(rest) == 1 else 0.0
-        if base <= 1:
-            return None
-        return _known(f"log{base:g}", inner, _exponential(float(np.log(base))), "ratio", float(np.log(base)))
+        base = float(rest[0].value) if isinstance(rest[0], Number) and len(rest) == 1 else 0.0
+        return None if base <= 1 else _known(f"log{base:g}", inner, "exp", float(np.log(base)), "ratio")
     if (odds := _odds(inner)) is not None:
-        return _known("logit", odds, _CURVES["logit"], "odds ratio")
-    return _known("log", inner, _exponential(1.0), "ratio")
+        return _known("logit", odds, *_CURVES["logit"])
+    return _known("log", inner, "exp", 1.0, "ratio")
 
 
 def _odds(node: Node) -> Node | None:
@@ -122,15 +134,13 @@ def _odds(node: Node) -> Node | None:
     return node.first if node.rest[0] == ("/", Chain(Number(1), (("-", node.first),))) else None
 
 
-def _known(
-    name: str, inner: Node, curves: tuple[Curve, Curve, Curve, Curve], ratio: str = "", exponent: float = 1.0
-) -> Link | None:
+def _known(name: str, inner: Node, curve: Curve, rate: float, ratio: str = "") -> Link | None:
     found = _affine(inner)
     if found is None:
         return None
     column, slope, shift = found
     # A ratio of y + 1 is none of y.
-    return Link(name, column, curves, "" if shift and ratio == "ratio" else ratio, exponent, slope, shift)
+    return Link(name, column, curve, rate, "" if shift and ratio == "ratio" else ratio, slope, shift)
 
 
 def _affine(node: Node) -> tuple[str, float, float] | None:
@@ -155,31 +165,11 @@ def _affine(node: Node) -> tuple[str, float, float] | None:
     return None
 
 
-def _exponential(rate: float) -> tuple[Curve, Curve, Curve, Curve]:
-    return tuple((lambda x, k=k: rate**k * np.exp(rate * x)) for k in range(4))  # type: ignore[return-value]
-
-
-def _power(exponent: float) -> tuple[Curve, Curve, Curve, Curve]:
-    def derivative(k: int) -> Curve:
-        factor = float(np.prod([exponent - j for j in range(k)]))
-        return lambda x: factor * np.power(x, exponent - k) if factor else np.zeros_like(x)
-
-    return derivative(0), derivative(1), derivative(2), derivative(3)
-
-
-def _expit(k: int) -> Curve:
-    def curve(x: FloatArray) -> FloatArray:
-        p = expit(x)
-        q = p * (1.0 - p)
-        return np.asarray((p, q, q * (1.0 - 2.0 * p), q * (1.0 - 6.0 * q))[k])
-
-    return curve
-
-
-_BASES = {"log10": float(np.log(10.0)), "log2": float(np.log(2.0))}
-_CURVES: dict[str, tuple[Curve, Curve, Curve, Curve]] = {
-    "log1p": (np.expm1, np.exp, np.exp, np.exp),
-    "sqrt": _power(2.0),
-    "cbrt": _power(3.0),
-    "logit": (_expit(0), _expit(1), _expit(2), _expit(3)),
+_CURVES: dict[str, tuple[Curve, float, str]] = {
+    "log2": ("exp", float(np.log(2.0)), "ratio"),
+    "log10": ("exp", float(np.log(10.0)), "ratio"),
+    "log1p": ("expm1", 1.0, ""),
+    "sqrt": ("power", 2.0, ""),
+    "cbrt": ("power", 3.0, ""),
+    "logit": ("logit", 1.0, "odds ratio"),
 }

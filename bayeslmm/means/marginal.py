@@ -12,6 +12,7 @@ import pandas as pd
 
 from bayeslmm.arguments import choice, real
 from bayeslmm.design.readable import readable
+from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.hypothesis import rank_of
 from bayeslmm.means.adjust import ADJUSTMENTS, Family, critical_values, p_values
@@ -27,6 +28,7 @@ type Side = Literal["two-sided", "greater", "less", "noninferiority", "nonsuperi
 _SIDES: tuple[Side, ...] = ("two-sided", "greater", "less", "noninferiority", "nonsuperiority", "equivalence")
 
 
+@by_value
 @dataclass(frozen=True, repr=False)
 class MarginalMeans(LabelledFunctions):
     """Means over a reference grid of a fit, slopes, or contrasts of these; printed as a table.
@@ -102,9 +104,8 @@ class MarginalMeans(LabelledFunctions):
         if link is None:
             return [estimate, error, low, high]
         if self.display.ratio:
-            with np.errstate(over="ignore"):
-                ratio, *ends = (np.exp(link.exponent * x) for x in (estimate, low, high))
-            return [ratio, link.exponent * ratio * error, *ends]
+            ratio, *ends = map(link.ratios, (estimate, low, high))
+            return [ratio, link.rate * ratio * error, *ends]
         v = self.display.variance or 0.0
         ends = [link.inverse(x, v) for x in (low, high)]
         return [link.inverse(estimate, v), np.abs(link.derivative(estimate, v)) * error, *ends]
@@ -112,7 +113,8 @@ class MarginalMeans(LabelledFunctions):
     def _families(self) -> list[tuple[IntArray, Family]]:
         """Rows that can be estimated, group by group."""
         found, out = self._estimated, []
-        correlation = found.covariance / found.std_error[:, None] / found.std_error
+        error = np.where(found.std_error > 0, found.std_error, np.nan)
+        correlation = found.covariance / error[:, None] / error
         for rows in self.labels.groups:
             own = rows[found.known[rows] & (found.std_error[rows] > 0)]
             if not own.size:

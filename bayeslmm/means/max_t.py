@@ -24,6 +24,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import chdtrc, fdtrc, ndtri
 
+from bayeslmm.equality import by_value
 from bayeslmm.types import FloatArray
 
 # Eigenvalues of a correlation matrix below this share of the largest are zero.
@@ -40,6 +41,7 @@ _SEED = 20250101
 _BINS, _DEGREE = 32, 8
 
 
+@by_value
 @dataclass(frozen=True)
 class Directions:
     """Nodes of the integral over directions.

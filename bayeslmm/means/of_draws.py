@@ -13,6 +13,7 @@ import pandas as pd
 from bayeslmm.arguments import flag, numbers_of, real, shown
 from bayeslmm.design.readable import html_table, readable, table_text
 from bayeslmm.design.screen import screen_width, wrap
+from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.explained import explained
 from bayeslmm.means.averages import Weights
@@ -32,6 +33,7 @@ from bayeslmm.types import FloatArray
 _SUMMARIES = ("mean", "sd", "median", "hdi_low", "hdi_high")
 
 
+@by_value
 @dataclass(frozen=True, repr=False)
 class PosteriorMeans(LabelledFunctions):
     """Means over a reference grid of a posterior, slopes, or contrasts of these; printed as a table.
@@ -81,8 +83,7 @@ class PosteriorMeans(LabelledFunctions):
         if link is None:
             return values
         if self.display.ratio:
-            with np.errstate(over="ignore"):
-                return np.exp(link.exponent * values)
+            return link.ratios(values)
         variance = self.display.variance
         if variance is None:
             return link.inverse(values)
@@ -93,7 +94,17 @@ class PosteriorMeans(LabelledFunctions):
     def _frame(self) -> pd.DataFrame:
         columns = {name: list(values) for name, values in self.labels.columns.items()}
         rows = [self._row(own) for own in self._values.T]
+        if self._exact is not None:
+            rows = [{**row, "mean": float(mean)} for row, mean in zip(rows, self._exact, strict=True)]
         return pd.concat([pd.DataFrame(columns), pd.DataFrame(rows)], axis=1) if columns else pd.DataFrame(rows)
+
+    @cached_property
+    def _exact(self) -> FloatArray | None:
+        """Means without Monte Carlo error, of linear functions of a posterior by quadrature."""
+        exact, functions = self.source.post.exact, self.source.functions
+        if exact is None or functions is None or self.display.scale is not None:
+            return None
+        return np.where(self._known, functions.L @ exact.beta_mean + functions.offset, np.nan)
 
     def _row(self, draws: FloatArray) -> dict[str, float]:
         known = bool(np.isfinite(draws).all())
@@ -120,7 +131,8 @@ class PosteriorMeans(LabelledFunctions):
         """Monte Carlo standard errors of the numbers: how much they would change with another seed."""
         post, level = self.source.post, self.display.level
         rows = [standard_errors(own, level, "fixed", post._dependent, post._inflation) for own in self._values.T]
-        return pd.DataFrame(rows)[list(_SUMMARIES)]
+        found = pd.DataFrame(rows)[list(_SUMMARIES)]
+        return found if self._exact is None else found.assign(mean=0.0)
 
     @property
     def _sizes(self) -> dict[str, list[float]]:

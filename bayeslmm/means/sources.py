@@ -10,12 +10,14 @@ import numpy as np
 
 from bayeslmm.design.design import Design
 from bayeslmm.design.grid import FixedFunctions
+from bayeslmm.equality import by_value
 from bayeslmm.results.draws import Draws
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.linear import DDF, combinations
 from bayeslmm.types import BoolArray, FloatArray
 
 
+@by_value
 @dataclass(frozen=True)
 class Estimated:
     """Estimates of m functions, nan where the data say nothing about one.
@@ -55,6 +57,7 @@ class FunctionSource(Protocol):
     def combined(self, C: FloatArray) -> FunctionSource: ...
 
 
+@by_value
 @dataclass(frozen=True)
 class FitSource:
     """Linear functions of the fixed effects of a fit."""
@@ -79,6 +82,7 @@ class FitSource:
         return Estimated(estimate, covariance, df)
 
 
+@by_value
 @dataclass(frozen=True)
 class NumberSource:
     """Functions of which no more is known than estimates and their covariance, such as means on another scale."""
@@ -97,6 +101,7 @@ class NumberSource:
         return NumberSource(Estimated(estimate, covariance, np.where(lost, np.nan, df)))
 
 
+@by_value
 @dataclass(frozen=True)
 class DrawSource:
     """Functions of a posterior's fixed effects, draw by draw.

@@ -256,6 +256,7 @@ CALLS: dict[str, list[dict[str, Any]]] = {
     "Posterior.trends": [{"variable": "x"}],
     "Posterior.estimable": [{"L": {"x": 1.0}}],
     "Comparison.means": [{}],
+    "Comparison.trends": [{"variable": "x"}],
     "MarginalMeans.contrast": [{"method": "dunnett"}],
     "PosteriorMeans.contrast": [{"method": "dunnett"}],
     "ComparedMeans.contrast": [{"method": "dunnett"}],
