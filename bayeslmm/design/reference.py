@@ -45,7 +45,8 @@ class ReferenceData:
     ----------
     covariates : dict of str to Covariate
     factors : tuple of str
-        Columns that are factors, true or false, or numbers that the formula makes a factor of.
+        Columns that are factors, true or false, or numbers that the formula makes a factor of; and covariates with two
+        values, which are counted as if they were.
     levels : tuple of tuple
         Levels of each, in their order.
     cells : IntArray, shape (c, f)
@@ -98,7 +99,8 @@ def summarised(
             continue
         if _numeric(column) and name not in coded:
             covariates[name] = _covariate(column.to_numpy(dtype=float), frequency)
-            continue
+            if len(covariates[name].values) != 2:
+                continue
         codes[name], own = _coded(column)
         levels.append(own)
     n = len(next(iter(series.values()))) if series else 0

@@ -121,7 +121,7 @@ def averages(grid: ReferenceGrid, of: Sequence[str], by: Sequence[str], weights:
 
 def point_weights(grid: ReferenceGrid, over: Sequence[int], weights: Weights) -> FloatArray:
     """Weights (m,) of the points, up to a factor for every mean."""
-    factors = [k for k in over if grid.variables[k].factor]
+    factors = [k for k in over if grid.variables[k].codes.size]
     if weights == "equal" or (not factors and weights != "cells"):
         return np.ones(len(grid.places))
     counts = grid.counts.astype(float)

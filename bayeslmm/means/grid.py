@@ -41,7 +41,8 @@ class GridVariable:
     values : tuple
         Levels of a factor, numbers of a covariate.
     codes : IntArray, shape (k,)
-        Of a factor, positions of the values among all its levels.
+        Positions of the values among all levels of a factor, or of a covariate that takes both of its values; empty for
+        others, which have no part in counts.
     factor : bool
     given : bool
         Whether the values were chosen by the user.
@@ -182,7 +183,7 @@ def given_values(at: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _variable(design: Design, name: str, at: Mapping[str, Any], centre: Centre, around: float | None) -> GridVariable:
     reference = known_recipe(design).reference
-    if name in reference.factors:
+    if name in reference.factors and name not in reference.covariates:
         levels = reference.levels[reference.factors.index(name)]
         codes = _chosen_levels(name, levels, at[name]) if name in at else np.arange(len(levels))
         return GridVariable(name, tuple(levels[k] for k in codes), np.asarray(codes), True, name in at)
@@ -201,8 +202,9 @@ def _variable(design: Design, name: str, at: Mapping[str, Any], centre: Centre, 
         return GridVariable(name, tuple(given.tolist()), none, False, True)
     if around is not None:
         return GridVariable(name, (middle - around, middle + around), none, False, False)
-    values = tuple(known.values.tolist()) if len(known.values) == 2 else (middle,)
-    return GridVariable(name, values, none, False, False)
+    if len(known.values) == 2 and name in reference.factors:
+        return GridVariable(name, tuple(known.values.tolist()), np.arange(2), False, False)
+    return GridVariable(name, (middle,), none, False, False)
 
 
 def _chosen_levels(name: str, levels: Sequence[Any], asked: Any) -> IntArray:
@@ -235,7 +237,7 @@ def _series(design: Design, variable: GridVariable, places: IntArray) -> pd.Seri
 
 def _counts(design: Design, variables: Sequence[GridVariable], places: IntArray) -> IntArray:
     reference = known_recipe(design).reference
-    factors = [(k, v) for k, v in enumerate(variables) if v.factor]
+    factors = [(k, v) for k, v in enumerate(variables) if v.codes.size]
     if not factors:
         return np.full(len(places), int(design.n_observations), dtype=np.int64)
     own = [reference.factors.index(v.name) for _, v in factors]

@@ -106,6 +106,16 @@ def test_true_and_false_numbers_as_factors_and_two_values(unbalanced: pd.DataFra
     )
 
 
+def test_numbers_with_two_values_are_counted(unbalanced: pd.DataFrame) -> None:
+    """In an additive model proportional weights are a mean at the mean."""
+    data = unbalanced.assign(z=np.tile([0.0, 0.0, 1.0], 16))
+    fit = bl.Model("y ~ a + b + z + (1 | g)", data).fit()
+    found = fit.means("a", weights="proportional").frame["estimate"]
+    share = (data["b"] == "q").mean()
+    expected = fit.fixef()["Intercept"] + share * fit.fixef()["b[q]"] + fit.fixef()["z"] / 3
+    assert found[0] == pytest.approx(expected, rel=1e-12)
+
+
 def test_offsets_are_part_of_means(unbalanced: pd.DataFrame) -> None:
     plain = bl.Model("y ~ a + (1 | g)", unbalanced.assign(y=unbalanced["y"] - unbalanced["x"])).fit()
     offset = bl.Model("y ~ a + offset(x) + (1 | g)", unbalanced).fit()
