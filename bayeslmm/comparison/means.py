@@ -9,14 +9,13 @@ from typing import Any
 import pandas as pd
 
 from bayeslmm.comparison.compared import Compared
-from bayeslmm.design.readable import html_table, readable, table_text
-from bayeslmm.design.screen import screen_width, wrap
+from bayeslmm.design.readable import readable
 from bayeslmm.equality import by_value
 from bayeslmm.means.averages import Weights
 from bayeslmm.means.call import Names, Scale
 from bayeslmm.means.marginal import MarginalMeans
 from bayeslmm.means.of_draws import PosteriorMeans
-from bayeslmm.means.shown import heading, label_index, texts
+from bayeslmm.means.shown import heading, label_index, means_html, means_text, texts
 from bayeslmm.results.digits import in_digits
 from bayeslmm.results.linear import DDF
 
@@ -77,13 +76,10 @@ class ComparedMeans:
         )
 
     def __repr__(self) -> str:
-        width = screen_width()
-        lines = [*wrap(self._heading, width, "  "), "", table_text(self._texts(), width), ""]
-        return "\n".join([*lines, *(line for note in self._notes() for line in wrap(note, width, "  "))])
+        return means_text(self._heading, self._texts(), self._notes())
 
     def _repr_html_(self) -> str:
-        notes = "".join(f"<div>{note}</div>" for note in self._notes())
-        return f"<p><b>{self._heading}</b></p>{html_table(self._texts())}{notes}"
+        return means_html(self._heading, self._texts(), self._notes())
 
     @property
     def _heading(self) -> str:

@@ -18,7 +18,7 @@ from bayeslmm.inference.hypothesis import rank_of
 from bayeslmm.means.adjust import ADJUSTMENTS, Family, critical_values, p_values
 from bayeslmm.means.functions import LabelledFunctions
 from bayeslmm.means.letters import letters
-from bayeslmm.means.shown import means_html, means_text, texts
+from bayeslmm.means.shown import heading, means_html, means_text, texts
 from bayeslmm.means.sources import Estimated, FitSource, NumberSource
 from bayeslmm.results.intervals import check_level
 from bayeslmm.types import FloatArray, IntArray
@@ -237,10 +237,10 @@ class MarginalMeans(LabelledFunctions):
         return self.display.link
 
     def __repr__(self) -> str:
-        return means_text(self.display, self._shown(), self._notes())
+        return means_text(heading(self.display), self._shown(), self._notes())
 
     def _repr_html_(self) -> str:
-        return means_html(self.display, self._shown(), self._notes())
+        return means_html(heading(self.display), self._shown(), self._notes())
 
     def _shown(self) -> pd.DataFrame:
         return texts(self.labels, self._frame)

@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.arguments import flag, numbers_of, real, shown
-from bayeslmm.design.readable import html_table, readable, table_text
-from bayeslmm.design.screen import screen_width, wrap
+from bayeslmm.design.readable import readable
 from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.explained import explained
@@ -21,7 +20,7 @@ from bayeslmm.means.call import Names, Scale, asked_means, asked_slopes
 from bayeslmm.means.functions import LabelledFunctions
 from bayeslmm.means.grid import Centre
 from bayeslmm.means.letters import letters
-from bayeslmm.means.shown import heading, label_index
+from bayeslmm.means.shown import heading, label_index, means_html, means_text
 from bayeslmm.means.sources import DrawSource, draw_source
 from bayeslmm.results.digits import in_digits
 from bayeslmm.results.draws import Draws
@@ -185,13 +184,10 @@ class PosteriorMeans(LabelledFunctions):
         return readable(pd.concat(parts, ignore_index=True))
 
     def __repr__(self) -> str:
-        width = screen_width()
-        lines = [*wrap(self._heading, width, "  "), "", table_text(self._texts(), width)]
-        return "\n".join([*lines, "", *(line for note in self._notes() for line in wrap(note, width, "  "))])
+        return means_text(self._heading, self._texts(), self._notes())
 
     def _repr_html_(self) -> str:
-        notes = "".join(f"<div>{note}</div>" for note in self._notes())
-        return f"<p><b>{self._heading}</b></p>{html_table(self._texts())}{notes}"
+        return means_html(self._heading, self._texts(), self._notes())
 
     @property
     def _heading(self) -> str:

@@ -18,18 +18,18 @@ _LEAST_P = 1e-4
 _DIGITS, _MOST_PLACES = 3, 7
 
 
-def means_text(display: Display, frame: pd.DataFrame, notes: Sequence[str]) -> str:
+def means_text(title: str, frame: pd.DataFrame, notes: Sequence[str]) -> str:
     """Title, table and notes."""
     width = screen_width()
-    parts = [*wrap(heading(display), width, "  "), "", table_text(frame, width)]
+    parts = [*wrap(title, width, "  "), "", table_text(frame, width)]
     if notes:
         parts += ["", *(line for note in notes for line in wrap(note, width, "  "))]
     return "\n".join(parts)
 
 
-def means_html(display: Display, frame: pd.DataFrame, notes: Sequence[str]) -> str:
+def means_html(title: str, frame: pd.DataFrame, notes: Sequence[str]) -> str:
     """The same for a notebook."""
-    parts = [f"<p><b>{html.escape(heading(display))}</b></p>", html_table(frame)]
+    parts = [f"<p><b>{html.escape(title)}</b></p>", html_table(frame)]
     return "\n".join([*parts, *(f"<div>{html.escape(note)}</div>" for note in notes)])
 
 

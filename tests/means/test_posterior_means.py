@@ -135,3 +135,13 @@ def test_wrong_calls(post: bl.Posterior) -> None:
     ):
         with pytest.raises(DesignError, match=words):
             call()
+
+
+def test_levels_are_text_in_a_notebook() -> None:
+    rng = np.random.default_rng(0)
+    data = pd.DataFrame({"y": rng.normal(size=24), "f": ["<b>", "a&b"] * 12, "g": np.repeat(list("pqrs"), 6)})
+    model = bl.Model("y ~ f + (1 | g)", data)
+    fit, post = model.fit(), model.sample(100, random_seed=1)
+    for table in (fit.means("f"), post.means("f").pairs(), bl.compare(fit, post).means("f")):
+        text = table._repr_html_()
+        assert "<b>" not in text.replace("<p><b>", "") and "&lt;b&gt;" in text
