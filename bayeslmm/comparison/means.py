@@ -135,11 +135,11 @@ def compared_means(
     >>> import bayeslmm as bl
     >>> model = bl.Model("score ~ Machine + (1 | Worker)", bl.load_dataset("Machines"))
     >>> both = bl.compare(model.fit(), model.sample(random_seed=1))
-    >>> both.means("Machine").pairs().frame[["contrast", "estimate", "mean"]].round(1)
+    >>> both.means("Machine").pairs().frame[["contrast", "estimate", "mean"]].round(0)
       contrast  estimate  mean
     0    A - B      -8.0  -8.0
-    1    A - C     -13.9 -13.9
-    2    B - C      -5.9  -6.0
+    1    A - C     -14.0 -14.0
+    2    B - C      -6.0  -6.0
     """
     fit = both.reml.means(of, by=by, at=at, weights=weights, ddf=ddf, level=both.level, type=type)
     posteriors = zip(both.names, (both.posterior, *both.more), strict=True)

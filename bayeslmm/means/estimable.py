@@ -98,7 +98,7 @@ def fit_estimable(fit: Fit, L: Any, *, ddf: DDF = "satterthwaite", level: float 
     >>> found.frame[["function", "estimate", "std_error"]].round(3)
              function  estimate  std_error
     0            hplc    10.340      0.115
-    1  hplc, tablet 1    10.079      0.144
+    1  hplc, tablet 1    10.248      0.142
     """
     check_ddf(fit, ddf)
     check_level(level)
