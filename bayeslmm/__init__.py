@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         coverage_study,
     )
     from bayeslmm.comparison import Comparison, compare
+    from bayeslmm.comparison.means import ComparedMeans
     from bayeslmm.datasets import list_datasets, load_dataset
     from bayeslmm.design import Design, parse_formula
     from bayeslmm.design.contrasts import Treatment
@@ -74,6 +75,8 @@ if TYPE_CHECKING:
     from bayeslmm.faces import Posterior, REMLResult
     from bayeslmm.likelihood import NormalPrior
     from bayeslmm.linting.check import lint
+    from bayeslmm.means.marginal import MarginalMeans
+    from bayeslmm.means.of_draws import PosteriorMeans
     from bayeslmm.model import Model, load
     from bayeslmm.plots import plot_boundary, plot_coverage, plot_shrinkage, plot_variance
     from bayeslmm.teaching import error_contrasts, lm_list
@@ -111,6 +114,9 @@ _HOMES = {
     "coverage_study": "bayeslmm.calibration",
     "compare": "bayeslmm.comparison",
     "Comparison": "bayeslmm.comparison",
+    "ComparedMeans": "bayeslmm.comparison.means",
+    "MarginalMeans": "bayeslmm.means.marginal",
+    "PosteriorMeans": "bayeslmm.means.of_draws",
     "plot_variance": "bayeslmm.plots",
     "ranova": "bayeslmm.boundary.zero_tests",
     "ZeroTest": "bayeslmm.boundary.zero_test",
@@ -162,6 +168,7 @@ __all__ = [
     "Calibration",
     "Cell",
     "Chi",
+    "ComparedMeans",
     "Comparison",
     "CompoundSymmetry",
     "ConvergenceWarning",
@@ -185,10 +192,12 @@ __all__ = [
     "HeterogeneousCompoundSymmetry",
     "Identity",
     "InverseGammaVariance",
+    "MarginalMeans",
     "Model",
     "Normal",
     "NormalPrior",
     "Posterior",
+    "PosteriorMeans",
     "Power",
     "PriorError",
     "PriorWarning",

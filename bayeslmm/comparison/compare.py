@@ -18,6 +18,7 @@ from bayeslmm.comparison.datatree import build_tree, build_trees
 from bayeslmm.comparison.fixed import fixed_table, shown_fixed
 from bayeslmm.comparison.groups import group_table, shown_groups
 from bayeslmm.comparison.long import long_errors, long_table
+from bayeslmm.comparison.means import compared_means, compared_trends
 from bayeslmm.comparison.naming import DEFAULT, given_posteriors, long_name
 from bayeslmm.comparison.tables import draws_below, error_table, headings, sd_table, shown_table, variance_table
 from bayeslmm.design.readable import readable
@@ -60,6 +61,9 @@ class Comparison(Compared):
     given : tuple of str
         What the user calls the posteriors; empty: they are named by their priors.
     """
+
+    means = compared_means
+    trends = compared_trends
 
     @cached_property
     def sd_table(self) -> pd.DataFrame:

@@ -173,7 +173,7 @@ def new_rows(
     >>> rows.X.tolist(), rows.levels["g"].codes.tolist(), rows.levels["g"].new
     ([[1.0, 0.0], [1.0, 0.0]], [1, 2], ('z',))
     """
-    recipe = _recipe(design)
+    recipe = known_recipe(design)
     formula = parse_formula(design.formula)
     bars = [bar for bar in formula.bars if bar.group in groups]
     table, available = open_table(newdata)
@@ -194,7 +194,14 @@ def new_rows(
     return replace(rows, residual=make_residual(rows.n, None if given is None else given[complete]))
 
 
-def _recipe(design: Design) -> Recipe:
+def known_recipe(design: Design) -> Recipe:
+    """How the columns of a design were made.
+
+    Raises
+    ------
+    DesignError
+        It does not know.
+    """
     if design.recipe is None:
         raise DesignError(
             "This design does not know how its columns were made, so it cannot be evaluated on new rows: it was put "

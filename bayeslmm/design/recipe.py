@@ -13,11 +13,15 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.design import kinds
+from bayeslmm.design.algebra import expanded
+from bayeslmm.design.arithmetic import kinds_of_calls
 from bayeslmm.design.evaluate import Evaluator, called
+from bayeslmm.design.expressions import Name, walk
 from bayeslmm.design.formula import Formula
 from bayeslmm.design.frequency import check_copies
 from bayeslmm.design.groups import level_name
 from bayeslmm.design.lazy import Deferred, Lazy
+from bayeslmm.design.reference import PendingReference, ReferenceData
 from bayeslmm.design.tokens import tokenize
 from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
@@ -105,6 +109,8 @@ class Recipe:
         How often each row of the columns counts, where functions look at whole columns.
     lost : tuple of str
         Names of the namespace that could not be saved.
+    reference : ReferenceData
+        Centres and cells of the columns that the fixed part and the offsets use.
     """
 
     columns: Lazy[dict[str, Column]] = Lazy()  # noqa: RUF009
@@ -116,6 +122,7 @@ class Recipe:
     aliased: FloatArray = field(default_factory=lambda: np.empty((0, 0)))
     frequency: IntArray | None = None
     lost: tuple[str, ...] = ()
+    reference: Lazy[ReferenceData] = Lazy(ReferenceData())  # noqa: RUF009
 
     def without(self, names: Sequence[str]) -> Recipe:
         """The recipe without some names of its namespace, which are remembered as lost."""
@@ -131,6 +138,8 @@ class Recipe:
         return copied
 
     def __getstate__(self) -> dict[str, Any]:
+        # Its summary is sent, not the columns of the user's data that it is made from.
+        _ = self.reference
         if _sent_by_value():
             return dict(vars(self))
         kept = self.without([name for name, value in self.namespace.items() if not _picklable(value)])
@@ -218,7 +227,21 @@ def make_recipe(
         weights is not None,
         aliased,
         frequency if whole else None,
+        reference=PendingReference(*_fixed_columns(formula, columns, extra), frequency),
     )
+
+
+def _fixed_columns(
+    formula: Formula, columns: Mapping[str, pd.Series], namespace: Mapping[str, Any]
+) -> tuple[dict[str, pd.Series], tuple[str, ...]]:
+    """Columns of the fixed part, and those that it makes factors of."""
+    names = columns_in([formula.fixed, *formula.offsets], columns)
+    coded: dict[str, None] = {}
+    if "(" in formula.fixed:
+        for node in expanded(formula.fixed)[2].values():
+            if "factor" in kinds_of_calls(node, namespace):
+                coded |= {part.name: None for part in walk(node) if isinstance(part, Name) and part.name in names}
+    return {name: columns[name].copy(deep=_SHARED) for name in names}, tuple(coded)
 
 
 def columns_in(pieces: Sequence[str], columns: Mapping[str, Any]) -> list[str]:

@@ -15,6 +15,7 @@ from bayeslmm.equality import by_value
 from bayeslmm.errors import FitError
 from bayeslmm.files.writing import FilePath
 from bayeslmm.likelihood import SummedDesign
+from bayeslmm.means import estimable, joint, of_fit
 from bayeslmm.mode import PosteriorMode
 from bayeslmm.reml import Optimum
 from bayeslmm.results import Summary, fit_coefficients, fit_intervals, predictions, refits, textbook
@@ -62,6 +63,10 @@ class REMLResult(Fit):
     anova = term_table.anova
     drop1 = dropping.drop1
     step = dropping.step
+    means = of_fit.fit_means
+    trends = of_fit.fit_trends
+    joint_tests = joint.joint_tests
+    estimable = estimable.fit_estimable
     vcov_kenward_roger = fit_coefficients.vcov_kenward_roger
     r2 = fit_coefficients.r2
     icc = fit_coefficients.icc

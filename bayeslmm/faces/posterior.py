@@ -9,6 +9,7 @@ import pandas as pd
 
 from bayeslmm.equality import by_value
 from bayeslmm.files.writing import FilePath
+from bayeslmm.means import estimable, of_draws
 from bayeslmm.results import Summary, checks, predictions, prior_checks
 from bayeslmm.results.draws import Draws
 from bayeslmm.results.prior_table import prior_table
@@ -47,6 +48,9 @@ class Posterior(Draws):
     predict = predictions.predict_posterior
     predict_draws = predictions.predict_draws
     add_groups = predictions.add_groups
+    means = of_draws.posterior_means
+    trends = of_draws.posterior_trends
+    estimable = estimable.posterior_estimable
 
     @classmethod
     def _of(cls, draws: Draws) -> Posterior:

@@ -47,6 +47,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "bayeslmm.design.grouping": ("Grouping",),
     "bayeslmm.design.dropped": ("DroppedRows",),
     "bayeslmm.design.recipe": ("Column", "NamedContrasts", "Recipe"),
+    "bayeslmm.design.reference": ("Covariate", "ReferenceData"),
     "bayeslmm.numerics.newton": ("Step",),
     "bayeslmm.likelihood.normal_prior": ("NormalPrior",),
     "bayeslmm.residual.variance": ("Homoscedastic", "PrecisionWeights"),

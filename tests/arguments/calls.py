@@ -70,6 +70,16 @@ def comparison() -> bl.Comparison:
 
 
 @cache
+def factor_fit() -> bl.REMLResult:
+    return bl.Model("log(y) ~ f * x + (1 | g)", data()).fit()
+
+
+@cache
+def factor_posterior() -> bl.Posterior:
+    return bl.Model("log(y) ~ f * x + (1 | g)", data()).sample(draws=60, chains=2, random_seed=1, progressbar=False)
+
+
+@cache
 def calibration() -> bl.Calibration:
     return bl.calibrate(model(), n=2, draws=31, random_seed=1, progressbar=False)
 
@@ -112,6 +122,9 @@ OBJECTS: dict[str, Callable[[], Any]] = {
     "ErrorContrasts": lambda: bl.error_contrasts(model()),
     "LmList": lambda: bl.lm_list("y ~ x | g", data()),
     "BoundaryReport": lambda: fit().boundary("none"),
+    "MarginalMeans": lambda: factor_fit().means("f", type="response"),
+    "PosteriorMeans": lambda: factor_posterior().means("f", type="response"),
+    "ComparedMeans": lambda: bl.compare(factor_fit(), factor_posterior()).means("f"),
     "Summary": lambda: fit().summary(),
     "LintReport": lambda: bl.lint("y ~ x + (1 | g)"),
     "Formula": lambda: bl.parse_formula("y ~ x + (1 | g)"),
@@ -237,6 +250,18 @@ CALLS: dict[str, list[dict[str, Any]]] = {
     "REMLResult.boundary": [{"posterior": "none", "random_seed": 1, "progressbar": False}],
     "REMLResult.confint": [{"method": "wald"}, {"method": "bootstrap", "n": 5, "random_seed": 1}, {}],
     "REMLResult.profile": [{"label": "sd_g[Intercept]"}],
+    "REMLResult.means": [{}, {"of": "x", "at": {"x": [1.0, 2.0]}}],
+    "REMLResult.trends": [{"variable": "x"}],
+    "REMLResult.estimable": [{"L": {"x": 1.0}}],
+    "REMLResult.joint_tests": [{}],
+    "Posterior.means": [{}, {"of": "x", "at": {"x": [1.0, 2.0]}}],
+    "Posterior.trends": [{"variable": "x"}],
+    "Posterior.estimable": [{"L": {"x": 1.0}}],
+    "Comparison.means": [{}],
+    "Comparison.trends": [{"variable": "x"}],
+    "MarginalMeans.contrast": [{"method": "dunnett"}],
+    "PosteriorMeans.contrast": [{"method": "dunnett"}],
+    "ComparedMeans.contrast": [{"method": "dunnett"}],
     "REMLResult.refit": [{"y": lambda: fit().design.y}],
     "REMLResult.refit_many": [{"Y": lambda: fit().design.y[:, None]}],
     "REMLResult.test_fixed": [{"L": "x"}],
@@ -306,9 +331,12 @@ CALLS["Relative.quantile"] = [{"probability": 0.5}]
 RESULTS = {
     "Calibration",
     "Coverage",
+    "ComparedMeans",
     "CoverageStudy",
     "Design",
+    "MarginalMeans",
     "Posterior",
+    "PosteriorMeans",
     "REMLResult",
     "ZeroTest",
     "ZeroTests",

@@ -1,0 +1,192 @@
+"""Means of a fit and of posteriors side by side, and the same contrasts of all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+from bayeslmm.comparison.compared import Compared
+from bayeslmm.design.readable import readable
+from bayeslmm.equality import by_value
+from bayeslmm.means.averages import Weights
+from bayeslmm.means.call import Names, Scale
+from bayeslmm.means.marginal import MarginalMeans
+from bayeslmm.means.of_draws import PosteriorMeans
+from bayeslmm.means.shown import heading, label_index, means_html, means_text, texts
+from bayeslmm.results.digits import in_digits
+from bayeslmm.results.linear import DDF
+
+_OF_FIT = ("estimate", "conf_low", "conf_high", "p_value")
+_OF_DRAWS = ("mean", "hdi_low", "hdi_high", "p_positive")
+
+
+@by_value
+@dataclass(frozen=True, repr=False)
+class ComparedMeans:
+    """Means, slopes or contrasts by REML and by posteriors, with one row for each.
+
+    Attributes
+    ----------
+    reml : MarginalMeans
+    posteriors : dict of str to PosteriorMeans
+        By the names of `Comparison.names`.
+    """
+
+    reml: MarginalMeans
+    posteriors: dict[str, PosteriorMeans]
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The numbers of all.
+
+        Labels, ``estimate``, ``conf_low``, ``conf_high`` (and ``p_value`` of contrasts) of REML, then for every
+        posterior ``mean``, ``hdi_low``, ``hdi_high`` (and ``p_positive``); with several, their names stand behind in
+        brackets.
+        """
+        parts = [self.reml._frame[[*self.reml.labels.columns, *_there(self.reml._frame, _OF_FIT)]]]
+        for name, means in self.posteriors.items():
+            own = means._frame[_there(means._frame, _OF_DRAWS)]
+            parts.append(
+                own
+                if len(self.posteriors) == 1
+                else own.rename(columns={column: f"{column} ({name})" for column in own})
+            )
+        return readable(pd.concat(parts, axis=1))
+
+    def pairs(self, adjust: str = "tukey", **options: Any) -> ComparedMeans:
+        """All pairwise differences of all; see `MarginalMeans.pairs`."""
+        return self._each(lambda means: means.pairs(adjust, **options))
+
+    def contrast(
+        self, method: str | Mapping[str, Any] | None = None, adjust: str | None = None, **options: Any
+    ) -> ComparedMeans:
+        """The same contrasts of all; see `MarginalMeans.contrast`."""
+        return self._each(lambda means: means.contrast(method, adjust, **options))
+
+    def regrid(self) -> ComparedMeans:
+        """The means of all in units of the response."""
+        return self._each(lambda means: means.regrid())
+
+    def _each(self, made: Callable[[Any], Any]) -> ComparedMeans:
+        return replace(
+            self, reml=made(self.reml), posteriors={name: made(own) for name, own in self.posteriors.items()}
+        )
+
+    def __repr__(self) -> str:
+        return means_text(self._heading, self._texts(), self._notes())
+
+    def _repr_html_(self) -> str:
+        return means_html(self._heading, self._texts(), self._notes())
+
+    @property
+    def _heading(self) -> str:
+        return heading(self.reml.display).replace(" intervals", " intervals, HDI of posteriors")
+
+    def _notes(self) -> Sequence[str]:
+        return [*self.reml._notes(), "Numbers from draws are rounded to their Monte Carlo error."]
+
+    def _texts(self) -> pd.DataFrame:
+        fit = texts(self.reml.labels, self.reml._frame)
+        out = {"REML": fit["estimate"].tolist()}
+        out["95 % interval"] = _joined(fit["conf_low"], fit["conf_high"])
+        if "p_value" in fit:
+            out["p"] = fit["p_value"].tolist()
+        for name, means in self.posteriors.items():
+            own = in_digits(means._frame, means.monte_carlo_errors, means._sizes)
+            out[name] = own["mean"].tolist()
+            out[f"HDI{'' if len(self.posteriors) == 1 else f' ({name})'}"] = _joined(own["hdi_low"], own["hdi_high"])
+            if "p_positive" in own:
+                null = "1" if means.display.ratio else "0"
+                out[f"P(> {null})" + ("" if len(self.posteriors) == 1 else f" ({name})")] = own["p_positive"].tolist()
+        out = {key.replace("95 %", f"{100 * self.reml.display.level:.4g} %"): column for key, column in out.items()}
+        return label_index(self.reml.labels, pd.DataFrame(out, dtype=object))
+
+
+def compared_means(
+    both: Compared,
+    of: Names = None,
+    *,
+    by: Names = None,
+    at: Mapping[str, Any] | None = None,
+    weights: Weights = "equal",
+    ddf: DDF = "satterthwaite",
+    type: Scale = "link",
+    rope: float | Sequence[float] | None = None,
+) -> ComparedMeans:
+    """Means of factors by REML and by every posterior, to be compared by ``.pairs()`` and ``.contrast()``.
+
+    Parameters
+    ----------
+    of, by, at, weights, ddf, type
+        As in `REMLResult.means`.
+    rope : float or pair of float, optional
+        As in `Posterior.means`.
+
+    Returns
+    -------
+    ComparedMeans
+        Prints as a table; ``.frame`` is a data frame.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> model = bl.Model("score ~ Machine + (1 | Worker)", bl.load_dataset("Machines"))
+    >>> both = bl.compare(model.fit(), model.sample(random_seed=1))
+    >>> both.means("Machine").pairs().frame[["contrast", "estimate", "mean"]].round(0)
+      contrast  estimate  mean
+    0    A - B      -8.0  -8.0
+    1    A - C     -14.0 -14.0
+    2    B - C      -6.0  -6.0
+    """
+    fit = both.reml.means(of, by=by, at=at, weights=weights, ddf=ddf, level=both.level, type=type)
+    posteriors = zip(both.names, (both.posterior, *both.more), strict=True)
+    own = {
+        name: post.means(of, by=by, at=at, weights=weights, level=both.level, type=type, rope=rope)
+        for name, post in posteriors
+    }
+    return ComparedMeans(fit, own)
+
+
+def compared_trends(
+    both: Compared,
+    variable: str,
+    of: Names = None,
+    *,
+    by: Names = None,
+    at: Mapping[str, Any] | None = None,
+    weights: Weights = "equal",
+    ddf: DDF = "satterthwaite",
+    rope: float | Sequence[float] | None = None,
+) -> ComparedMeans:
+    """Slopes of a numeric column by REML and by every posterior; see `REMLResult.trends`.
+
+    Parameters
+    ----------
+    variable : str
+    of, by, at, weights, ddf
+        As in `REMLResult.trends`.
+    rope : float or pair of float, optional
+        As in `Posterior.means`.
+
+    Returns
+    -------
+    ComparedMeans
+    """
+    fit = both.reml.trends(variable, of, by=by, at=at, weights=weights, ddf=ddf, level=both.level)
+    posteriors = zip(both.names, (both.posterior, *both.more), strict=True)
+    own = {
+        name: post.trends(variable, of, by=by, at=at, weights=weights, level=both.level, rope=rope)
+        for name, post in posteriors
+    }
+    return ComparedMeans(fit, own)
+
+
+def _there(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    return [name for name in names if name in frame]
+
+
+def _joined(low: pd.Series, high: pd.Series) -> list[str]:
+    return [f"[{a}, {b}]" if a and b else "" for a, b in zip(low, high, strict=True)]

@@ -1,0 +1,278 @@
+"""Linear functions of fixed and random effects by their names: the ESTIMATE statement of a fit and of a posterior."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse.linalg import splu
+
+from bayeslmm.arguments import numbers_of, shown
+from bayeslmm.bayes.layout import make_layout
+from bayeslmm.design.design import Design
+from bayeslmm.design.labels import GroupLabels, group_labels
+from bayeslmm.design.lookup import positions
+from bayeslmm.equality import by_value
+from bayeslmm.errors import DesignError
+from bayeslmm.means.averages import RowLabels
+from bayeslmm.means.call import method_words
+from bayeslmm.means.functions import Display
+from bayeslmm.means.marginal import MarginalMeans
+from bayeslmm.means.of_draws import PosteriorMeans, read_rope
+from bayeslmm.means.sources import DrawSource, Estimated, NumberSource
+from bayeslmm.results.draws import Draws
+from bayeslmm.results.fit import Fit
+from bayeslmm.results.intervals import check_level
+from bayeslmm.results.linear import DDF, check_ddf, combinations
+from bayeslmm.types import BoolArray, FloatArray
+
+_RANDOM = re.compile(r"(?:b_)?(?P<group>.+?)\[(?P<inside>.*)\]", re.DOTALL)
+_RANDOM_KEY = "'Subject[308]', 'Subject[308, Days]' or ('Subject', '308', 'Days')"
+
+
+@by_value
+@dataclass(frozen=True)
+class EffectFunctions:
+    """Coefficients of functions of the effects.
+
+    Attributes
+    ----------
+    names : tuple of str
+    fixed : FloatArray, shape (m, p)
+    random : dict of str to FloatArray, each (m, J, c)
+        Grouping factor to the coefficients of its effects, of those factors that have some.
+    """
+
+    names: tuple[str, ...]
+    fixed: FloatArray
+    random: dict[str, FloatArray]
+
+    @property
+    def predicts(self) -> BoolArray:
+        """Which of the functions (m,) have a part in random effects."""
+        found = np.zeros(len(self.names), dtype=bool)
+        for own in self.random.values():
+            found |= own.reshape(len(found), -1).any(axis=1)
+        return found
+
+
+def fit_estimable(fit: Fit, L: Any, *, ddf: DDF = "satterthwaite", level: float = 0.95) -> MarginalMeans:
+    """Linear functions of fixed effects, and of random effects of levels: estimates, errors, tests and intervals.
+
+    Parameters
+    ----------
+    L : mapping or array-like of shape (m, p)
+        Name of a coefficient to its weight; or name of a function to such a mapping; or rows of weights of all
+        coefficients. Random effects are called ``"Subject[308]"``, or of several effects ``"Subject[308, Days]"``, also
+        as tuples ``("Subject", "308", "Days")``.
+    ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
+        Of functions of fixed effects, as in `coefficients`.
+    level : float
+
+    Returns
+    -------
+    MarginalMeans
+        Prints as a table; ``.frame`` is a data frame. The error of a function with random effects is that of prediction
+        minus truth, fixed and random effects estimated together and the variances taken as known (Henderson); its
+        intervals are normal.
+
+    Raises
+    ------
+    DesignError
+        Unknown names, a wrong number of columns, weights that are no numbers.
+    FitError
+        As `coefficients`.
+
+    Examples
+    --------
+    The mean of the second method of the tablets, and the value that it predicts for tablet 1.
+
+    >>> import bayeslmm as bl
+    >>> fit = bl.Model("y ~ method + (1 | tablet)", bl.load_dataset("tablets")).fit()
+    >>> hplc = {"Intercept": 1, "method[hplc]": 1}
+    >>> found = fit.estimable({"hplc": hplc, "hplc, tablet 1": {**hplc, "tablet[1]": 1}})
+    >>> found.frame[["function", "estimate", "std_error"]].round(3)
+             function  estimate  std_error
+    0            hplc    10.340      0.115
+    1  hplc, tablet 1    10.248      0.142
+    """
+    check_ddf(fit, ddf)
+    check_level(level)
+    asked = effect_functions(fit.design, L)
+    random = asked.predicts
+    estimate, df = np.zeros(len(asked.names)), np.full(len(asked.names), np.inf)
+    known = combinations(fit, asked.fixed, ddf)
+    estimate += known.estimate
+    df[~random] = known.df[~random]
+    covariance = known.covariance
+    if random.any():
+        effects = fit.ranef()
+        for group, own in asked.random.items():
+            estimate += np.einsum("mjc,jc->m", own, effects[group].to_numpy())
+        covariance = _prediction_covariance(fit, asked)
+        # Functions of fixed effects keep the errors that they have in every other table.
+        covariance[np.ix_(~random, ~random)] = known.covariance[np.ix_(~random, ~random)]
+    notes = ("Functions with random effects have prediction errors with the variances taken as known, and df = inf.",)
+    display = Display(
+        "Linear functions", level, kind="contrast", method=method_words(ddf), notes=notes if random.any() else ()
+    )
+    labels = RowLabels({"function": asked.names}, (), len(asked.names))
+    return MarginalMeans(NumberSource(Estimated(estimate, covariance, df)), labels, display)
+
+
+def posterior_estimable(
+    post: Draws, L: Any, *, level: float = 0.95, rope: tuple[float, float] | None = None
+) -> PosteriorMeans:
+    """Posterior of linear functions of fixed effects and of random effects of levels.
+
+    Parameters
+    ----------
+    L : mapping or array-like
+        As for a fit.
+    level : float
+        Of highest-density intervals.
+    rope : pair of float, optional
+        As in `bayeslmm.means.of_draws.posterior_means`.
+
+    Returns
+    -------
+    PosteriorMeans
+
+    Raises
+    ------
+    DesignError
+        As for a fit.
+    FitError
+        The draws of random effects that are needed were not kept.
+    """
+    check_level(level)
+    asked = effect_functions(post.design, L)
+    values = np.zeros((post.n_draws, len(asked.names)))
+    if post.design.p:
+        values += np.asarray(post.data["posterior"]["beta"]).reshape(post.n_draws, -1) @ asked.fixed.T
+    for layout in make_layout(post.design).groups:
+        own = asked.random.get(layout.labels.group)
+        if own is not None:
+            b = post._kept_effects(layout)
+            values += np.einsum("sjc,mjc->sm", b.reshape(-1, *b.shape[2:]), own, optimize=True)
+    display = Display("Linear functions", level, kind="contrast")
+    labels = RowLabels({"function": asked.names}, (), len(asked.names))
+    return PosteriorMeans(DrawSource(post, values), labels, display, read_rope(rope))
+
+
+def effect_functions(design: Design, L: Any) -> EffectFunctions:
+    """Read what a user wrote as coefficients."""
+    if not isinstance(L, Mapping):
+        rows = np.atleast_2d(numbers_of("L", L, error=DesignError))
+        if rows.ndim != 2 or rows.shape[1] != design.p or not len(rows):
+            raise DesignError(
+                f"L has shape {np.shape(L)}; as an array it needs one column for each of the {design.p} coefficients "
+                f"({', '.join(design.fixed_names)}). Mappings name coefficients and random effects."
+            )
+        return EffectFunctions(tuple(f"row {i + 1}" for i in range(len(rows))), rows, {})
+    if not L:
+        raise DesignError("L is empty. Give names of coefficients and their weights, e.g. {'Intercept': 1, 'x': 5}.")
+    several = [isinstance(value, Mapping) for value in L.values()]
+    if any(several) and not all(several):
+        raise DesignError(
+            "L mixes weights and functions: give name to weight, or name of a function to such a mapping."
+        )
+    functions = {str(name): own for name, own in L.items()} if all(several) else {_sum(L): L}
+    return _read(design, functions)
+
+
+def _sum(weights: Mapping[Any, Any]) -> str:
+    parts = []
+    for name, weight in weights.items():
+        label = f"{name[0]}[{', '.join(map(str, name[1:]))}]" if isinstance(name, tuple) and name else str(name)
+        parts.append(label if isinstance(weight, int) and weight == 1 else f"{weight} {label}")
+    return " + ".join(parts).replace("+ -1 ", "- ").replace("+ -", "- ")
+
+
+def _read(design: Design, functions: Mapping[str, Mapping[Any, Any]]) -> EffectFunctions:
+    fixed, random = np.zeros((len(functions), design.p)), dict[str, FloatArray]()
+    groups = {labels.group: labels for labels in group_labels(design)}
+    for i, (name, weights) in enumerate(functions.items()):
+        for key, value in weights.items():
+            weight = float(
+                numbers_of(f"The weight of {shown(key)} in {shown(name)}", value, shape=(), error=DesignError)
+            )
+            own = positions(key, design.fixed_names) if isinstance(key, str) else []
+            if own:
+                fixed[i, own[0]] += weight
+                continue
+            group, j, c = _random_place(design, groups, key)
+            size = (len(functions), len(groups[group].levels), len(groups[group].effects))
+            random.setdefault(group, np.zeros(size))[i, j, c] += weight
+    return EffectFunctions(tuple(functions), fixed, random)
+
+
+def _random_place(design: Design, groups: Mapping[str, GroupLabels], key: Any) -> tuple[str, int, int]:
+    """Grouping factor, level and effect that a key means."""
+    parts = [str(part) for part in key] if isinstance(key, tuple) else None
+    found = _RANDOM.fullmatch(key) if isinstance(key, str) else None
+    if found is not None and found["group"] in groups:
+        parts = [found["group"], found["inside"]]
+    if not parts or parts[0] not in groups or len(parts) < 2:
+        left_out = " It was left out because other columns span it." if key in design.aliased else ""
+        raise DesignError(
+            f"L names {shown(key)}, which is no coefficient and no random effect.{left_out} Coefficients are "
+            f"{', '.join(design.fixed_names)}; random effects of {', '.join(groups)} are called as in {_RANDOM_KEY}."
+        )
+    labels, rest = groups[parts[0]], parts[1:]
+    level, effect = (rest[0], None) if len(rest) == 1 else (rest[0], rest[1])
+    if effect is None and level not in labels.levels and ", " in level:
+        level, _, effect = level.rpartition(", ")
+    if level not in labels.levels:
+        raise DesignError(
+            f"L names {shown(key)}, but {labels.group} has no level {level!r}. Levels: "
+            f"{', '.join(labels.levels[:12])}{', ...' if len(labels.levels) > 12 else ''}."
+        )
+    if (effect is None and len(labels.effects) > 1) or (effect is not None and effect not in labels.effects):
+        raise DesignError(
+            f"L names {shown(key)}; {labels.group} has the effects {', '.join(labels.effects)}. Say which one: "
+            f"'{labels.group}[{level}, {labels.effects[0]}]'."
+        )
+    c = 0 if effect is None else labels.effects.index(effect)
+    return labels.group, labels.levels.index(level), c
+
+
+def _prediction_covariance(fit: Fit, asked: EffectFunctions) -> FloatArray:
+    """Covariance (m, m) of prediction minus truth, from Henderson's equations in u: regular at any variances."""
+    design, optimum = fit.design, fit.optimum
+    columns, targets = list[Any](), list[FloatArray]()
+    for labels in group_labels(design):
+        codes = design.groupings[labels.group].codes
+        own = asked.random.get(labels.group)
+        for k, part in zip(labels.terms, labels.slices, strict=True):
+            root = optimum.terms[k]
+            columns.append(_spread(design.terms[k].Z @ root, codes, len(labels.levels)))
+            target = np.zeros((len(asked.names), len(labels.levels), root.shape[1]))
+            targets.append((target if own is None else own[:, :, part] @ root).reshape(len(asked.names), -1))
+    Z = _whitened(fit, sparse.hstack(columns).tocsr())
+    X = design.whitened(fit.cp.fixed.columns, optimum.lam)
+    q = Z.shape[1]
+    cross = sparse.csr_matrix(Z.T @ X)
+    A = sparse.bmat([[Z.T @ Z + sparse.identity(q), cross], [cross.T, sparse.csr_matrix(X.T @ X)]])
+    right = np.concatenate([*targets, asked.fixed @ fit.cp.fixed.transform], axis=1).T
+    solved = splu(A.tocsc()).solve(np.ascontiguousarray(right))
+    return np.asarray(right.T @ solved) * fit.sigma**2
+
+
+def _spread(columns: FloatArray, codes: Any, levels: int) -> Any:
+    """Columns (n, c) of a term beside each other for every level."""
+    n, c = columns.shape
+    places = codes[:, None] * c + np.arange(c)
+    return sparse.csr_matrix((columns.ravel(), places.ravel(), np.arange(0, n * c + 1, c)), shape=(n, levels * c))
+
+
+def _whitened(fit: Fit, Z: Any) -> Any:
+    """Columns on the scale of independent residuals; they stay sparse where rows are only weighed."""
+    design, lam = fit.design, fit.optimum.lam
+    if design.residual.clusters is None:
+        return sparse.diags(design.whitened(np.ones((design.n, 1)), lam)[:, 0]) @ Z
+    return sparse.csr_matrix(design.whitened(Z.toarray(), lam))

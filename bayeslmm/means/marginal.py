@@ -1,0 +1,289 @@
+"""Means, slopes and contrasts of a fit: estimates, standard errors, degrees of freedom, tests and intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.arguments import choice, real
+from bayeslmm.design.readable import readable
+from bayeslmm.equality import by_value
+from bayeslmm.errors import DesignError
+from bayeslmm.inference.hypothesis import rank_of
+from bayeslmm.means.adjust import ADJUSTMENTS, Family, critical_values, p_values
+from bayeslmm.means.functions import LabelledFunctions
+from bayeslmm.means.letters import letters
+from bayeslmm.means.shown import heading, means_html, means_text, texts
+from bayeslmm.means.sources import Estimated, FitSource, NumberSource
+from bayeslmm.results.intervals import check_level
+from bayeslmm.types import FloatArray, IntArray
+
+type Side = Literal["two-sided", "greater", "less", "noninferiority", "nonsuperiority", "equivalence"]
+
+_SIDES: tuple[Side, ...] = ("two-sided", "greater", "less", "noninferiority", "nonsuperiority", "equivalence")
+
+
+@by_value
+@dataclass(frozen=True, repr=False)
+class MarginalMeans(LabelledFunctions):
+    """Means over a reference grid of a fit, slopes, or contrasts of these; printed as a table.
+
+    Attributes
+    ----------
+    source : FitSource or NumberSource
+    labels : RowLabels
+    display : Display
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> fit = bl.Model("score ~ Machine + (1 | Worker)", bl.load_dataset("Machines")).fit()
+    >>> fit.means("Machine").pairs().frame[["contrast", "estimate", "p_value"]].round(4)
+      contrast  estimate  p_value
+    0    A - B   -7.9667      0.0
+    1    A - C  -13.9167      0.0
+    2    B - C   -5.9500      0.0
+    """
+
+    source: FitSource | NumberSource
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The numbers with their labels.
+
+        Columns: those of the labels, ``estimate``, ``std_error``, ``df`` (inf: normal), ``conf_low``, ``conf_high``,
+        and of slopes and contrasts ``t`` and ``p_value`` (of zero, of a ratio of one), adjusted as said. nan in what
+        the data say nothing about.
+        """
+        return readable(self._frame.copy())
+
+    @cached_property
+    def _frame(self) -> pd.DataFrame:
+        columns = pd.DataFrame({name: list(values) for name, values in self.labels.columns.items()})
+        numbers = self._numbers()
+        return pd.concat([columns, numbers], axis=1) if len(columns.columns) else numbers
+
+    @property
+    def estimates(self) -> FloatArray:
+        """Estimates (m,), on the scale shown."""
+        return np.asarray(self._frame["estimate"].to_numpy())
+
+    @property
+    def vcov(self) -> pd.DataFrame:
+        """Covariance of the estimates on the scale of the model, in which contrasts are linear."""
+        names = [self.labels.name(i) for i in range(self.labels.size)]
+        return readable(pd.DataFrame(self._estimated.covariance, index=names, columns=names))
+
+    @property
+    def _estimated(self) -> Estimated:
+        return self.source.estimated
+
+    def _numbers(self) -> pd.DataFrame:
+        found, display = self._estimated, self.display
+        half = np.full(self.labels.size, np.nan)
+        p = np.full(self.labels.size, np.nan)
+        t = found.estimate / np.where(found.std_error > 0, found.std_error, np.nan)
+        for rows, family in self._families():
+            half[rows] = critical_values(family, display.level, display.adjust)
+            p[rows] = p_values(family, t[rows], display.adjust)
+        low, high = found.estimate - half * found.std_error, found.estimate + half * found.std_error
+        values = self._on_scale(found.estimate, found.std_error, low, high)
+        frame = pd.DataFrame(dict(zip(("estimate", "std_error"), values[:2], strict=True)))
+        frame["df"], frame["conf_low"], frame["conf_high"] = found.df, values[2], values[3]
+        if display.kind != "mean":
+            frame["t"], frame["p_value"] = t, p
+        return frame
+
+    def _on_scale(self, estimate: FloatArray, error: FloatArray, low: FloatArray, high: FloatArray) -> list[FloatArray]:
+        link = self.display.scale
+        if link is None:
+            return [estimate, error, low, high]
+        if self.display.ratio:
+            ratio, *ends = map(link.ratios, (estimate, low, high))
+            return [ratio, link.rate * ratio * error, *ends]
+        v = self.display.variance or 0.0
+        ends = [link.inverse(x, v) for x in (low, high)]
+        return [link.inverse(estimate, v), np.abs(link.derivative(estimate, v)) * error, *ends]
+
+    def _families(self) -> list[tuple[IntArray, Family]]:
+        """Rows that can be estimated, group by group."""
+        found, out = self._estimated, []
+        error = np.where(found.std_error > 0, found.std_error, np.nan)
+        correlation = found.covariance / error[:, None] / error
+        for rows in self.labels.groups:
+            own = rows[found.known[rows] & (found.std_error[rows] > 0)]
+            if not own.size:
+                continue
+            means = self.display.means if self.display.pairs else 0
+            family = Family(
+                found.estimate[own],
+                found.std_error[own],
+                found.df[own],
+                correlation[np.ix_(own, own)],
+                means,
+                self._rank(own),
+            )
+            out.append((own, family))
+        return out
+
+    def _rank(self, rows: IntArray) -> int:
+        if isinstance(self.source, FitSource):
+            return max(rank_of(self.source.functions.L[rows]), 1)
+        return int(np.linalg.matrix_rank(self._estimated.covariance[np.ix_(rows, rows)], hermitian=True)) or 1
+
+    def test(
+        self, null: float = 0.0, side: Side = "two-sided", delta: float = 0.0, adjust: str | None = None
+    ) -> pd.DataFrame:
+        """Tests of every row against a number, of one side or of a margin.
+
+        Parameters
+        ----------
+        null : float
+            On the scale of the model (the logarithm of a ratio).
+        side : {"two-sided", "greater", "less", "noninferiority", "nonsuperiority", "equivalence"}
+            What is to be shown: that the value differs from `null`, is larger, or smaller; that it is above
+            ``null - delta``; below ``null + delta``; nearer to `null` than `delta`.
+        delta : float
+            The margin.
+        adjust : str, optional
+            As in `contrast`; of the table by default. One-sided tests have Sidak's where tukey, mvt or scheffe is
+            asked for.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Labels, ``estimate``, ``std_error``, ``df``, ``t``, ``p_value``.
+        """
+        null = real("null", null, error=DesignError)
+        delta = real("delta", delta, least=0.0, error=DesignError)
+        side = choice("side", side, _SIDES, DesignError)
+        adjust = self.display.adjust if adjust is None else choice("adjust", adjust, ADJUSTMENTS, DesignError)
+        if side in _SIDES[3:] and not delta > 0:
+            raise DesignError(f"side={side!r} needs a margin: delta= says what difference would not matter.")
+        found = self._estimated
+        away = found.estimate - null
+        shift = {"noninferiority": away + delta, "nonsuperiority": away - delta, "equivalence": np.abs(away) - delta}
+        t = shift.get(side, away) / np.where(found.std_error > 0, found.std_error, np.nan)
+        sign = {"greater": 1, "noninferiority": 1, "two-sided": 0}.get(side, -1)
+        p = np.full(self.labels.size, np.nan)
+        for rows, family in self._families():
+            p[rows] = p_values(family, t[rows], adjust, sign)
+        return readable(self._frame.drop(columns=["conf_low", "conf_high"]).assign(t=t, p_value=p))
+
+    def letters(self, adjust: str = "tukey", level: float | None = None, *, by: Any = None) -> pd.DataFrame:
+        """Compact letter display: means that share a letter do not differ.
+
+        Parameters
+        ----------
+        adjust : str
+            Of the pairwise tests.
+        level : float, optional
+            One minus the level of significance; that of the intervals by default.
+        by : str or sequence of str, optional
+            As in `contrast`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The table, sorted by the estimates in every group, with a column ``letters``; none where a mean cannot be
+            estimated.
+
+        References
+        ----------
+        Piepho (2004), J. Comput. Graph. Statist. 13, 456-466.
+        """
+        level = self.display.level if level is None else check_level(level)
+        own = replace(self, labels=self._regrouped(by, None))
+        pairs = own.pairs(adjust)
+        alpha, start, parts = 1.0 - level, 0, []
+        for rows in own.labels.groups:
+            count = len(rows) * (len(rows) - 1) // 2
+            p = pairs._frame["p_value"].to_numpy()[start : start + count]
+            start += count
+            order = np.argsort(self._estimated.estimate[rows], kind="stable")
+            parts.append(self._frame.iloc[rows[order]].assign(letters=letters(p < alpha, order, np.isfinite(p))))
+        return readable(pd.concat(parts, ignore_index=True))
+
+    def regrid(self) -> MarginalMeans:
+        """The same means in units of the response, to be compared there.
+
+        Contrasts are then differences, with standard errors by the delta method.
+
+        Raises
+        ------
+        DesignError
+            The response is not transformed, or these are no means.
+        """
+        link = self._regriddable()
+        found, v = self._estimated, self.display.variance or 0.0
+        slope = link.derivative(found.estimate, v)
+        numbers = Estimated(link.inverse(found.estimate, v), slope[:, None] * found.covariance * slope, found.df)
+        # A function of all of them has no more degrees of freedom than the least of them.
+        least = np.where(found.known, np.min(found.df[found.known], initial=np.inf), np.nan)
+        source = NumberSource(replace(numbers, df=least))
+        return replace(self, source=source, display=replace(self.display, link=None, response=False, variance=None))
+
+    def _regriddable(self) -> Any:
+        if self.display.link is None or self.display.kind != "mean":
+            raise DesignError(
+                "regrid() takes means on a transformed scale back to units of the response: these are "
+                + ("no means." if self.display.kind != "mean" else "in its units already.")
+            )
+        return self.display.link
+
+    def __repr__(self) -> str:
+        return means_text(heading(self.display), self._shown(), self._notes())
+
+    def _repr_html_(self) -> str:
+        return means_html(heading(self.display), self._shown(), self._notes())
+
+    def _shown(self) -> pd.DataFrame:
+        return texts(self.labels, self._frame)
+
+    def _notes(self) -> Sequence[str]:
+        return fit_notes(self)
+
+
+def fit_notes(means: MarginalMeans) -> list[str]:
+    """What a reader has to know of a table."""
+    display, found = means.display, means._estimated
+    notes = list(display.notes)
+    families = means._families()
+    family = max((own for _, own in families), key=lambda own: own.size, default=None)
+    if family is not None and family.method(display.adjust) != "none":
+        notes.append(_adjusted(family, display.adjust))
+    if not found.known.all():
+        lost = [means.labels.name(int(i)) for i in np.flatnonzero(~found.known)]
+        notes.append(
+            f"Not estimable: {', '.join(lost[:8])}{', ...' if len(lost) > 8 else ''}. The data have no information on "
+            "a cell that is needed."
+        )
+    return notes
+
+
+def _adjusted(family: Family, adjust: str) -> str:
+    method, m = family.method(adjust), family.size
+    words = {
+        "tukey": f"Tukey's method for comparing {family.means} means",
+        "mvt": f"the multivariate t distribution of {m} functions",
+        "scheffe": f"Scheffe's method of rank {family.rank}",
+        "fdr": f"the false discovery rate of {m} tests",
+    }
+    text = words.get(method, f"the {method.capitalize()} method for {m} tests")
+    if adjust == "tukey" and method == "sidak":
+        text += " (Tukey's is for all pairs of one set of means)"
+    if method in ("holm", "hochberg", "hommel", "fdr"):
+        text += "; intervals by Bonferroni's"
+    if method == "mvt":
+        worst = max(family.directions.error(abs(t), df) for t, df in zip(_t(family), family.df, strict=True))
+        text += f", p values to {worst:.0e} (standard error)" if worst > 0 else ""
+    return f"Adjusted: {text}."
+
+
+def _t(family: Family) -> FloatArray:
+    return family.estimate / family.std_error

@@ -1,0 +1,322 @@
+"""Means, slopes and contrasts of a posterior, draw by draw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.arguments import flag, numbers_of, real, shown
+from bayeslmm.design.readable import readable
+from bayeslmm.equality import by_value
+from bayeslmm.errors import DesignError
+from bayeslmm.inference.explained import explained
+from bayeslmm.means.averages import Weights
+from bayeslmm.means.call import Names, Scale, asked_means, asked_slopes
+from bayeslmm.means.functions import LabelledFunctions
+from bayeslmm.means.grid import Centre
+from bayeslmm.means.letters import letters
+from bayeslmm.means.shown import heading, label_index, means_html, means_text
+from bayeslmm.means.sources import DrawSource, draw_source
+from bayeslmm.results.digits import in_digits
+from bayeslmm.results.draws import Draws
+from bayeslmm.results.intervals import check_level, hdi
+from bayeslmm.results.monte_carlo import standard_errors
+from bayeslmm.types import FloatArray
+
+# Columns of which a Monte Carlo error is known.
+_SUMMARIES = ("mean", "sd", "median", "hdi_low", "hdi_high")
+
+
+@by_value
+@dataclass(frozen=True, repr=False)
+class PosteriorMeans(LabelledFunctions):
+    """Means over a reference grid of a posterior, slopes, or contrasts of these; printed as a table.
+
+    Attributes
+    ----------
+    source : DrawSource
+    labels : RowLabels
+    display : Display
+    rope : tuple of float or None
+        Region of practical equivalence, on the scale shown.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> post = bl.Model("score ~ Machine + (1 | Worker)", bl.load_dataset("Machines")).sample(random_seed=1)
+    >>> post.means("Machine").pairs().frame["mean"].round(0).tolist()
+    [-8.0, -14.0, -6.0]
+    """
+
+    source: DrawSource
+    rope: tuple[float, float] | None = None
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The numbers with their labels.
+
+        Columns: those of the labels, ``mean``, ``sd``, ``median``, ``hdi_low``, ``hdi_high``, of slopes and contrasts
+        ``p_positive`` (posterior probability above zero, of a ratio above one), and with a `rope` ``in_rope``. nan in
+        what the data say nothing about.
+        """
+        frame = self._frame
+        return readable(frame.copy(), lambda: in_digits(frame, self.monte_carlo_errors, self._sizes))
+
+    @property
+    def draws(self) -> pd.DataFrame:
+        """All draws on the scale shown: a row for every draw, a column for every row of the table."""
+        names = ["; ".join(map(str, row)) for row in zip(*self.labels.columns.values(), strict=True)] or ["overall"]
+        return readable(pd.DataFrame(self._values, columns=names))
+
+    @cached_property
+    def _values(self) -> FloatArray:
+        values, link = self.source.values, self.display.scale
+        if link is None:
+            return values
+        if self.display.ratio:
+            return link.ratios(values)
+        variance = self.display.variance
+        if variance is None:
+            return link.inverse(values)
+        own = _total_variances(self.source.post) if np.isnan(variance) else np.full(len(values), variance)
+        return link.mean(values, own)
+
+    @cached_property
+    def _frame(self) -> pd.DataFrame:
+        columns = {name: list(values) for name, values in self.labels.columns.items()}
+        rows = [self._row(own) for own in self._values.T]
+        if self._exact is not None:
+            rows = [{**row, "mean": float(mean)} for row, mean in zip(rows, self._exact, strict=True)]
+        return pd.concat([pd.DataFrame(columns), pd.DataFrame(rows)], axis=1) if columns else pd.DataFrame(rows)
+
+    @cached_property
+    def _exact(self) -> FloatArray | None:
+        """Means without Monte Carlo error, of linear functions of a posterior by quadrature."""
+        exact, functions = self.source.post.exact, self.source.functions
+        if exact is None or functions is None or self.display.scale is not None:
+            return None
+        return np.where(self._known, functions.L @ exact.beta_mean + functions.offset, np.nan)
+
+    def _row(self, draws: FloatArray) -> dict[str, float]:
+        known = bool(np.isfinite(draws).all())
+        low, high = hdi(draws, self.display.level, "fixed") if known else (np.nan, np.nan)
+        row = {
+            "mean": draws.mean(),
+            "sd": draws.std(ddof=1),
+            "median": np.median(draws),
+            "hdi_low": low,
+            "hdi_high": high,
+        }
+        if self.display.kind != "mean":
+            row["p_positive"] = float(np.mean(draws > self._null)) if known else np.nan
+        if self.rope is not None and self.display.kind != "mean":
+            row["in_rope"] = float(np.mean((draws >= self.rope[0]) & (draws <= self.rope[1]))) if known else np.nan
+        return row
+
+    @property
+    def _null(self) -> float:
+        return 1.0 if self.display.ratio else 0.0
+
+    @cached_property
+    def monte_carlo_errors(self) -> pd.DataFrame:
+        """Monte Carlo standard errors of the numbers: how much they would change with another seed."""
+        post, level = self.source.post, self.display.level
+        rows = [standard_errors(own, level, "fixed", post._dependent, post._inflation) for own in self._values.T]
+        found = pd.DataFrame(rows)[list(_SUMMARIES)]
+        return found if self._exact is None else found.assign(mean=0.0)
+
+    @property
+    def _sizes(self) -> dict[str, list[float]]:
+        size = self.source.post._size
+        out = {"p_positive": [size(own > self._null) for own in self._values.T]}
+        if self.rope is not None:
+            low, high = self.rope
+            out["in_rope"] = [size((own >= low) & (own <= high)) for own in self._values.T]
+        return out
+
+    def regrid(self) -> PosteriorMeans:
+        """The same means in units of the response, draw by draw: contrasts are then differences there.
+
+        Raises
+        ------
+        DesignError
+            The response is not transformed, or these are no means.
+        """
+        if self.display.link is None or self.display.kind != "mean":
+            raise DesignError("regrid() takes means on a transformed scale to units of the response; these are not.")
+        own = replace(self, display=replace(self.display, response=True))
+        source = DrawSource(self.source.post, own._values)
+        return replace(self, source=source, display=replace(self.display, link=None, response=False, variance=None))
+
+    def letters(self, adjust: str = "none", level: float | None = None, *, by: Any = None) -> pd.DataFrame:
+        """Compact letter display: two means share a letter if the interval of their difference holds zero.
+
+        Parameters
+        ----------
+        adjust : str
+            Ignored; a fit has it.
+        level : float, optional
+            Of the highest-density intervals of the differences.
+        by : str or sequence of str, optional
+        """
+        level = self.display.level if level is None else check_level(level)
+        own = replace(self, labels=self._regrouped(by, None), display=replace(self.display, level=level))
+        pairs = own.pairs()._frame
+        apart = ((pairs["hdi_low"] > 0) | (pairs["hdi_high"] < 0)).to_numpy()
+        if self.display.scale is not None and self.display.scale.ratio:
+            apart = ((pairs["hdi_low"] > 1) | (pairs["hdi_high"] < 1)).to_numpy()
+        start, parts = 0, []
+        for rows in own.labels.groups:
+            count = len(rows) * (len(rows) - 1) // 2
+            order = np.argsort(self._frame["mean"].to_numpy()[rows], kind="stable")
+            known = np.isfinite(pairs["mean"].to_numpy()[start : start + count])
+            found = letters(apart[start : start + count], order, known)
+            parts.append(self._frame.iloc[rows[order]].assign(letters=found))
+            start += count
+        return readable(pd.concat(parts, ignore_index=True))
+
+    def __repr__(self) -> str:
+        return means_text(self._heading, self._texts(), self._notes())
+
+    def _repr_html_(self) -> str:
+        return means_html(self._heading, self._texts(), self._notes())
+
+    @property
+    def _heading(self) -> str:
+        return heading(self.display).replace(" intervals", " HDI")
+
+    def _texts(self) -> pd.DataFrame:
+        names = [name for name in self._frame.columns if name not in (*self.labels.columns, "median")]
+        out = in_digits(self._frame[names], self.monte_carlo_errors, self._sizes)
+        out["mean"] = [text if known else "not estimable" for text, known in zip(out["mean"], self._known, strict=True)]
+        above = "P(> 1)" if self.display.ratio else "P(> 0)"
+        return label_index(self.labels, out.rename(columns={"p_positive": above, "in_rope": "P(in ROPE)"}))
+
+    @property
+    def _known(self) -> list[bool]:
+        return [bool(known) for known in np.isfinite(self._values).all(axis=0)]
+
+    def _notes(self) -> Sequence[str]:
+        notes = [*self.display.notes, "Numbers from draws are rounded to their Monte Carlo error."]
+        if self.rope is not None:
+            notes.append(f"ROPE: {self.rope[0]:g} to {self.rope[1]:g}.")
+        if not all(self._known):
+            notes.append("Not estimable: the data have no information on a cell that is needed.")
+        return notes
+
+
+def posterior_means(
+    post: Draws,
+    of: Names = None,
+    *,
+    by: Names = None,
+    at: Mapping[str, Any] | None = None,
+    weights: Weights = "equal",
+    level: float = 0.95,
+    type: Scale = "link",
+    rope: float | Sequence[float] | None = None,
+    bias_adjust: bool = False,
+    sigma: float | None = None,
+    centre: Centre = "mean",
+) -> PosteriorMeans:
+    """Posterior of the means of factors, to be compared by ``.pairs()`` and ``.contrast()``; as `fit_means` of a fit.
+
+    Parameters
+    ----------
+    of, by, at, weights, type, centre
+        As in `bayeslmm.means.of_fit.fit_means`.
+    level : float
+        Of highest-density intervals.
+    rope : float or pair of float, optional
+        Region of practical equivalence, on the scale shown: minus to plus a number, or from one number to another.
+        Tables of contrasts have the posterior probability of it.
+    bias_adjust : bool
+        Whether means taken back to units of the response are those of y, averaged over its variation about them in
+        every draw, not its medians.
+    sigma : float, optional
+        The standard deviation of that variation; by default that of a new observation of a new group, draw by draw.
+
+    Returns
+    -------
+    PosteriorMeans
+        Prints as a table; ``.frame`` is a data frame, ``.draws`` has the draws.
+
+    Raises
+    ------
+    DesignError
+        As `fit_means`.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> post = bl.Model("score ~ Machine + (1 | Worker)", bl.load_dataset("Machines")).sample(random_seed=1)
+    >>> post.means("Machine").draws.shape
+    (4000, 3)
+    """
+    asked = asked_means(post.design, of, by, at, weights, type, level, centre)
+    display = asked.display
+    if flag("bias_adjust", bias_adjust, DesignError):
+        if not display.response:
+            raise DesignError("bias_adjust=True is for means taken back to units of the response: type='response'.")
+        own = np.nan if sigma is None else real("sigma", sigma, least=0.0, error=DesignError) ** 2
+        display = replace(display, variance=own)
+    return PosteriorMeans(draw_source(post, asked.functions), asked.labels, display, read_rope(rope))
+
+
+def posterior_trends(
+    post: Draws,
+    variable: str,
+    of: Names = None,
+    *,
+    by: Names = None,
+    at: Mapping[str, Any] | None = None,
+    weights: Weights = "equal",
+    level: float = 0.95,
+    rope: float | Sequence[float] | None = None,
+    centre: Centre = "mean",
+) -> PosteriorMeans:
+    """Posterior of the slopes of a numeric column; arguments as in `bayeslmm.means.of_fit.fit_trends`.
+
+    Parameters
+    ----------
+    variable : str
+    of, by, at, weights, level, centre
+        As for a fit.
+    rope : float or pair of float, optional
+        As in `posterior_means`.
+
+    Returns
+    -------
+    PosteriorMeans
+
+    Raises
+    ------
+    DesignError
+        As for a fit.
+    """
+    asked = asked_slopes(post.design, variable, of, by, at, weights, level, centre)
+    return PosteriorMeans(draw_source(post, asked.functions), asked.labels, asked.display, read_rope(rope))
+
+
+def read_rope(rope: float | Sequence[float] | None) -> tuple[float, float] | None:
+    """The ends of a region of practical equivalence."""
+    if rope is None:
+        return None
+    ends = np.atleast_1d(numbers_of("rope", rope, error=DesignError))
+    if ends.size == 1 and ends[0] > 0:
+        return -float(ends[0]), float(ends[0])
+    if ends.shape != (2,) or not ends[0] < ends[1]:
+        raise DesignError(f"rope={shown(rope)} is no region. Give a positive number, or its two ends, the lower first.")
+    return float(ends[0]), float(ends[1])
+
+
+def _total_variances(post: Draws) -> FloatArray:
+    """Variance (S,) of a new observation of a new group, averaged over the rows."""
+    known = post._variance_draws
+    parts = explained(post.design, known.beta, known.factors, known.sigma, known.lam)
+    return np.asarray(sum(parts.random) + parts.residual)
