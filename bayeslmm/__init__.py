@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from bayeslmm.likelihood import NormalPrior
     from bayeslmm.linting.check import lint
     from bayeslmm.model import Model, load
+    from bayeslmm.planning import Plan
     from bayeslmm.plots import plot_boundary, plot_coverage, plot_shrinkage, plot_variance
     from bayeslmm.teaching import error_contrasts, lm_list
 
@@ -97,6 +98,7 @@ _HOMES = {
     "Toeplitz": "bayeslmm.design.covariance",
     "CompoundSymmetry": "bayeslmm.design.covariance",
     "AR1": "bayeslmm.design.covariance",
+    "Plan": "bayeslmm.planning",
     "calibrate": "bayeslmm.calibration",
     "Calibration": "bayeslmm.calibration",
     "Cell": "bayeslmm.calibration",
@@ -183,6 +185,7 @@ __all__ = [
     "Model",
     "Normal",
     "NormalPrior",
+    "Plan",
     "Posterior",
     "Power",
     "PriorError",

@@ -20,11 +20,10 @@ from bayeslmm.calibration.interval_ends import (
     wald_many,
 )
 from bayeslmm.calibration.quantities import parameter_draws
-from bayeslmm.calibration.truth import Truth
 from bayeslmm.design.design import Design
 from bayeslmm.errors import BayesLMMError, BayesLMMWarning
-from bayeslmm.inference.bootstrap import simulate_responses
 from bayeslmm.inference.profile import profile_ends_many
+from bayeslmm.inference.simulation import simulate_responses
 from bayeslmm.inference.spectral import spectrum
 from bayeslmm.inference.wald import wald_ends_many
 from bayeslmm.likelihood import CrossProducts, cross_products
@@ -33,6 +32,7 @@ from bayeslmm.results.intervals import hdi
 from bayeslmm.results.labels import Parameter, parameters
 from bayeslmm.results.profiles import share, target_of
 from bayeslmm.results.refits import Refits
+from bayeslmm.results.truth import Truth
 from bayeslmm.storage.checksum import of_json
 from bayeslmm.types import BoolArray, FloatArray
 

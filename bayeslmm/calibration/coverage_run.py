@@ -14,7 +14,6 @@ from bayeslmm.calibration.coverage_chunk import CoverageChunk, CoveragePlan, Cov
 from bayeslmm.calibration.coverage_kinds import choose_rows, read_kinds
 from bayeslmm.calibration.coverage_result import Coverage, summarise
 from bayeslmm.calibration.kept_tasks import open_store, run_tasks
-from bayeslmm.calibration.truth import resolve_truth
 from bayeslmm.calibration.workers import check_workers
 from bayeslmm.design.design import Design
 from bayeslmm.errors import DesignError, FitError
@@ -23,6 +22,7 @@ from bayeslmm.likelihood import CrossProducts
 from bayeslmm.model import Model
 from bayeslmm.results.intervals import check_level
 from bayeslmm.results.labels import parameters as parameters_of
+from bayeslmm.results.truth import resolve_truth
 from bayeslmm.storage.checksum import of_array, of_json
 from bayeslmm.types import AnyArray
 

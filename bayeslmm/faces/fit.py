@@ -16,7 +16,7 @@ from bayeslmm.errors import FitError
 from bayeslmm.files.writing import FilePath
 from bayeslmm.likelihood import CrossProducts
 from bayeslmm.reml import Optimum
-from bayeslmm.results import Summary, fit_coefficients, fit_intervals, predictions, refits, textbook
+from bayeslmm.results import Summary, fit_coefficients, fit_intervals, predictions, refits, simulations, textbook
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.interval_methods import or_nan
 from bayeslmm.results.summary import reml_summary
@@ -56,7 +56,7 @@ class REMLResult(Fit):
     r2 = fit_coefficients.r2
     icc = fit_coefficients.icc
     predict = predictions.predict_fit
-    simulate = fit_intervals.simulate
+    simulate = simulations.simulate
     criterion_at = textbook.criterion_at
     matrices = textbook.matrices
     mme = textbook.mme

@@ -13,7 +13,7 @@ from bayeslmm.arguments import MOST_REFITS, MOST_WORKERS, affordable, choice, wh
 from bayeslmm.design.design import Design
 from bayeslmm.design.readable import readable
 from bayeslmm.errors import DesignError
-from bayeslmm.inference.bootstrap import bootstrap_optima, simulate_responses
+from bayeslmm.inference.bootstrap import bootstrap_optima
 from bayeslmm.results import interval_methods as methods
 from bayeslmm.results.bootstraps import Bootstrap
 from bayeslmm.results.fit import Fit
@@ -157,40 +157,6 @@ def confint(
     if method != "pivot":
         ends.attrs["criterion"] = "REML" if optimum.reml else "ML"
     return readable(ends)
-
-
-def simulate(fit: Fit, n: int = 1, random_seed: int | np.random.Generator | None = None) -> pd.DataFrame:
-    """Responses of the rows of the fit with new random effects and new residuals.
-
-    Parameters
-    ----------
-    n : int
-    random_seed : int or numpy.random.Generator, optional
-
-    Returns
-    -------
-    pandas.DataFrame, shape (rows, n)
-        Units of y; indexed as the rows kept.
-
-    Raises
-    ------
-    DesignError
-        Rows of the fit stand for several observations (``frequency=``); n is not positive.
-    FitError
-        random_seed is no seed.
-
-    Examples
-    --------
-    >>> import bayeslmm as bl
-    >>> fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).fit()
-    >>> fit.refit_many(fit.simulate(10, random_seed=1)).ok.all()
-    np.True_
-    """
-    rng = generator(random_seed)
-    beta = np.asarray(fit._conditional.beta[0])
-    optimum, count = fit.optimum, _count(fit.design, n)
-    Y = simulate_responses(fit.design, optimum.terms, optimum.sigma, beta, count, rng, optimum.lam)
-    return pd.DataFrame(Y, index=fit.design.index)
 
 
 def bootstrap(

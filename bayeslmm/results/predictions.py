@@ -297,7 +297,7 @@ def _asked(
     """Read the arguments of a prediction and evaluate the rows."""
     choice("kind", kind, _KINDS, DesignError)
     choice("new_levels", new_levels, _NEW_LEVELS, DesignError)
-    groups = _chosen_groups(design, random)
+    groups = chosen_groups(design, random)
     observation = kind == "observation"
     if weights is not None and (newdata is None or not observation):
         raise DesignError("weights= are those of new observations: give newdata and kind='observation' with them.")
@@ -312,11 +312,12 @@ def _asked(
         rows = replace(rows, levels={name: _all_new(design, name, own) for name, own in rows.levels.items()})
         return rows, Request(groups, observation, True)
     if new_levels == "error":
-        _refuse_new_levels(design, rows)
+        refuse_new_levels(design, rows)
     return rows, Request(groups, observation, new_levels == "sample")
 
 
-def _chosen_groups(design: Design, random: Random) -> tuple[str, ...]:
+def chosen_groups(design: Design, random: Random) -> tuple[str, ...]:
+    """The grouping factors that an argument `random` means; all of them for "all" and "new"."""
     if random is None:
         return ()
     every = tuple(design.groupings)
@@ -342,7 +343,8 @@ def _all_new(design: Design, name: str, levels: RowLevels) -> RowLevels:
     return RowLevels(levels.codes + known.n_levels, (*known.levels, *levels.new))
 
 
-def _refuse_new_levels(design: Design, rows: Rows) -> None:
+def refuse_new_levels(design: Design, rows: Rows) -> None:
+    """Refuse levels of grouping factors that the data of the model did not have."""
     for name, levels in rows.levels.items():
         if levels.new:
             shown = ", ".join(map(repr, levels.new[:_SHOWN])) + (", ..." if len(levels.new) > _SHOWN else "")

@@ -95,6 +95,7 @@ def stored() -> str:
 OBJECTS: dict[str, Callable[[], Any]] = {
     "Model": model,
     "REMLResult": fit,
+    "Plan": lambda: bl.Plan("y ~ x + (1 | g)", data()),
     "Posterior": posterior,
     "Comparison": comparison,
     "Calibration": calibration,
@@ -224,6 +225,10 @@ def _cells() -> list[Any]:
 CALLS: dict[str, list[dict[str, Any]]] = {
     "Model": [{"formula": "y ~ x + (1 | g)", "data": data}],
     "Model.fit": [{}],
+    "Model.simulate": [{}, {"newdata": data}, {"n_groups": 8, "replicates": 3}],
+    "Plan": [{"formula": "y ~ x + (1 | g)", "data": data}],
+    "Plan.simulate": [{"beta": [0.0, 1.0], "sd": 1.0, "sigma": 1.0}],
+    "REMLResult.simulate": [{}, {"newdata": data}, {"random": "all"}],
     "Model.sample": [_SAMPLE, {**_SAMPLE, "method": "importance"}],
     "Model.save": [{"path": _new_path}],
     "Model.prior_predictive": [{"draws": 5}],
