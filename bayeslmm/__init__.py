@@ -74,7 +74,7 @@ if TYPE_CHECKING:
     from bayeslmm.likelihood import NormalPrior
     from bayeslmm.linting.check import lint
     from bayeslmm.model import Model, load
-    from bayeslmm.planning import Plan
+    from bayeslmm.planning import Plan, PowerStudy, power
     from bayeslmm.plots import plot_boundary, plot_coverage, plot_shrinkage, plot_variance
     from bayeslmm.teaching import error_contrasts, lm_list
 
@@ -99,6 +99,8 @@ _HOMES = {
     "CompoundSymmetry": "bayeslmm.design.covariance",
     "AR1": "bayeslmm.design.covariance",
     "Plan": "bayeslmm.planning",
+    "PowerStudy": "bayeslmm.planning",
+    "power": "bayeslmm.planning",
     "calibrate": "bayeslmm.calibration",
     "Calibration": "bayeslmm.calibration",
     "Cell": "bayeslmm.calibration",
@@ -188,6 +190,7 @@ __all__ = [
     "Plan",
     "Posterior",
     "Power",
+    "PowerStudy",
     "PriorError",
     "PriorWarning",
     "Priors",
@@ -219,6 +222,7 @@ __all__ = [
     "plot_coverage",
     "plot_shrinkage",
     "plot_variance",
+    "power",
     "ranova",
 ]
 

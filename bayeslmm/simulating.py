@@ -16,10 +16,12 @@ from bayeslmm.design.recipe import columns_in
 from bayeslmm.design.tables import open_table, to_pandas
 from bayeslmm.errors import DesignError
 from bayeslmm.faces import REMLResult, fit_result
+from bayeslmm.residual import NO_PARAMETERS
 from bayeslmm.results.labels import parameters
 from bayeslmm.results.predictions import NewLevels, Random
-from bayeslmm.results.simulations import Conditions, Law, Values, law_of, simulated, stated_law
+from bayeslmm.results.simulations import Conditions, Law, Values, law_of, simulated
 from bayeslmm.results.stated import stated_values
+from bayeslmm.results.truth import Truth, truth_of_values
 from bayeslmm.specification import Specification
 
 
@@ -108,8 +110,22 @@ def law_for(model: Specification, stated: dict[str, Any]) -> Law:
     DesignError
         A planned study, which has no estimates, and not all values.
     """
+    if model.planned or not _lacks(model, stated):
+        truth = truth_for(model, stated)
+        return Law(truth.terms, truth.sigma, truth.beta, NO_PARAMETERS)
+    return law_of(_fit(model), stated)
+
+
+def truth_for(model: Specification, stated: dict[str, Any]) -> Truth:
+    """The same with its values by label.
+
+    Raises
+    ------
+    DesignError
+        A planned study, which has no estimates, and not all values.
+    """
     if not model.planned:
-        return law_of(_fit(model), stated) if _lacks(model, stated) else stated_law(model.design, stated, lambda _: {})
+        return truth_of_values(model.design, stated, lambda _: _fit(model).estimates())
 
     def refuse(labels: Any) -> dict[str, float]:
         raise DesignError(
@@ -120,7 +136,7 @@ def law_for(model: Specification, stated: dict[str, Any]) -> Law:
 
     # Uncorrelated unless the user says otherwise.
     zero = {p.label: 0.0 for p in parameters(model.design) if p.kind == "corr" and "theta" not in stated}
-    return stated_law(model.design, zero | stated, refuse)
+    return truth_of_values(model.design, zero | stated, refuse)
 
 
 def _lacks(model: Specification, stated: dict[str, Any]) -> bool:

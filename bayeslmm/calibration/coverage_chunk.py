@@ -167,16 +167,21 @@ def make_tasks(plan: CoveragePlan, cp: CrossProducts, replicates: int) -> list[C
 
 def run_chunk(task: CoverageTask) -> CoverageChunk:
     """Simulate the responses of a task and make all intervals."""
-    plan, cp, Y = task.plan, _cross_products(task.plan), task.responses()
+    Y = task.responses()
+    return make_chunk(task, Y, optimise_many(prepared(task.plan), Y, task.plan.reml))
+
+
+def make_chunk(task: CoverageTask, Y: FloatArray, optima: Optima) -> CoverageChunk:
+    """All intervals of responses (n, K) and of their fits."""
+    plan, cp = task.plan, prepared(task.plan)
     with warnings.catch_warnings():
         # What a single fit warns of is counted here.
         warnings.simplefilter("ignore", BayesLMMWarning)
-        optima = optimise_many(cp, Y, plan.reml)
         refits = Refits(plan.design, plan.reml, optima)
         estimates = refits.estimates().to_numpy(dtype=float).T
         found = _likelihood_ends(plan, cp, Y, optima, estimates) | _posterior_ends(task, Y, optima)
     ends = [found[p.label, kind] for p, kind in plan.asked.rows]
-    low, high = (np.array([end[side] for end in ends]) for side in (0, 1))
+    low, high = (np.array([end[side] for end in ends]).reshape(-1, Y.shape[1]) for side in (0, 1))
     return CoverageChunk(low, high, np.ascontiguousarray(estimates), optima.singular, refits.ok)
 
 
@@ -184,7 +189,8 @@ def run_chunk(task: CoverageTask) -> CoverageChunk:
 _prepared: dict[str, CrossProducts] = {}
 
 
-def _cross_products(plan: CoveragePlan) -> CrossProducts:
+def prepared(plan: CoveragePlan) -> CrossProducts:
+    """The sums of the design of a plan, kept for the next task."""
     if plan.key not in _prepared:
         _prepared.clear()
         _prepared[plan.key] = cross_products(plan.design)

@@ -123,7 +123,7 @@ def coverage(
     resolve_priors(design, priors)
     true = resolve_truth(design, truth, lambda: _fit(model, reml))
     plan = CoveragePlan(
-        design, true, choose_rows(cp, true, kinds, parameters, reml), level, reml, seed, priors, _key(design)
+        design, true, choose_rows(cp, true, kinds, parameters, reml), level, reml, seed, priors, design_key(design)
     )
     kept = open_store(store, plan.settings)
     tasks = make_tasks(plan, cp, replicates)
@@ -165,7 +165,7 @@ def _fit(model: Model | REMLResult, reml: bool) -> REMLResult:
     return model.fit(reml)
 
 
-def _key(design: Design) -> str:
+def design_key(design: Design) -> str:
     """Checksum of the rows of a design, but for its response."""
     arrays: list[AnyArray] = [design.X, *(term.Z for term in design.terms)]
     arrays += [grouping.codes for grouping in design.groupings.values()]

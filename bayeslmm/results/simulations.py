@@ -17,7 +17,7 @@ from bayeslmm.design.design import Design
 from bayeslmm.design.newdata import Rows, new_rows, own_rows
 from bayeslmm.errors import BayesLMMWarning, DesignError
 from bayeslmm.inference.simulation import check_rows, simulate_rows
-from bayeslmm.residual import NO_PARAMETERS, make_residual
+from bayeslmm.residual import make_residual
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.predictions import NewLevels, Random, chosen_groups, refuse_new_levels
 from bayeslmm.results.sampling import generator
@@ -152,18 +152,8 @@ def law_of(fit: Fit, stated: dict[str, Any]) -> Law:
         # The factors as they are, not made again from standard deviations and correlations.
         beta = np.array([stated.get(name, value) for name, value in zip(names, beta, strict=True)], dtype=float)
         return Law(tuple(optimum.terms), float(optimum.sigma), beta, optimum.lam)
-    return stated_law(fit.design, stated, lambda _: fit.estimates(), optimum.lam)
-
-
-def stated_law(
-    design: Design,
-    stated: dict[str, Any],
-    estimated: Callable[[Sequence[str]], Mapping[str, float] | pd.Series],
-    lam: FloatArray = NO_PARAMETERS,
-) -> Law:
-    """What a user stated, and for the rest what `estimated` gives for the labels that are missing."""
-    truth = truth_of_values(design, stated, estimated)
-    return Law(truth.terms, truth.sigma, truth.beta, lam)
+    truth = truth_of_values(fit.design, stated, lambda _: fit.estimates())
+    return Law(truth.terms, truth.sigma, truth.beta, optimum.lam)
 
 
 def simulated(

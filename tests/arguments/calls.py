@@ -96,6 +96,7 @@ OBJECTS: dict[str, Callable[[], Any]] = {
     "Model": model,
     "REMLResult": fit,
     "Plan": lambda: bl.Plan("y ~ x + (1 | g)", data()),
+    "PowerStudy": lambda: bl.power(model(), n=2, progressbar=False),
     "Posterior": posterior,
     "Comparison": comparison,
     "Calibration": calibration,
@@ -299,6 +300,10 @@ CALLS: dict[str, list[dict[str, Any]]] = {
     "plot_coverage": [{"study": study}],
     "plot_shrinkage": [{"both": comparison}],
     "plot_variance": [{"both": comparison}],
+    "power": [
+        {"study": model, "n": 2, "progressbar": False},
+        {"study": model, "n": 2, "groups": [4, 6], "hdi": 1, "sd_widths": True, "progressbar": False},
+    ],
     "ranova": [{"fit": fit, "draws": 100, "refits": 0, "random_seed": 1}],
 }
 for _name in ("HalfT", "HalfNormal", "Exponential", "Gamma", "Uniform", "Flat", "Power", "InverseGammaVariance", "Chi"):
@@ -312,6 +317,7 @@ RESULTS = {
     "CoverageStudy",
     "Design",
     "Posterior",
+    "PowerStudy",
     "REMLResult",
     "ZeroTest",
     "ZeroTests",
