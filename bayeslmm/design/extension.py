@@ -97,6 +97,14 @@ def planned(design: Design, rows: IntArray, groupings: dict[str, Grouping]) -> D
     )
 
 
+def part_of(design: Design, rows: IntArray) -> Design:
+    """Some rows of a design with their responses, and the levels that occur in them."""
+    none = np.zeros(rows.size, dtype=np.int64)
+    groupings = {name: _renumbered(name, own, own.codes[rows], none) for name, own in design.groupings.items()}
+    frequency = None if design.frequency is None else design.frequency[rows]
+    return replace(planned(design, rows, groupings), y=design.y[rows], index=design.index[rows], frequency=frequency)
+
+
 def in_turns(kinds: IntArray, count: int) -> IntArray:
     """`count` of k items: whole turns, and an evenly spaced part of one in the order of their kinds.
 

@@ -16,7 +16,16 @@ from bayeslmm.errors import FitError
 from bayeslmm.files.writing import FilePath
 from bayeslmm.likelihood import CrossProducts
 from bayeslmm.reml import Optimum
-from bayeslmm.results import Summary, fit_coefficients, fit_intervals, predictions, refits, simulations, textbook
+from bayeslmm.results import (
+    Summary,
+    bootstrap_runs,
+    fit_coefficients,
+    fit_intervals,
+    predictions,
+    refits,
+    simulations,
+    textbook,
+)
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.interval_methods import or_nan
 from bayeslmm.results.summary import reml_summary
@@ -64,7 +73,7 @@ class REMLResult(Fit):
     refit = refits.refit
     profile = fit_intervals.profile
     confint = fit_intervals.confint
-    bootstrap = fit_intervals.bootstrap
+    bootstrap = bootstrap_runs.bootstrap
     tidy = fit_intervals.tidy
     refit_many = refits.refit_many
     test_zero = zero_tests.test_zero

@@ -167,7 +167,7 @@ def simulated(
     """Responses as a table; `fitted` gives a fit where effects of one are held."""
     rng = generator(random_seed)
     number = whole("n", n, 1, MOST_REFITS, DesignError)
-    groups, known = _held(design, where.random, fitted)
+    groups, known = held_effects(design, where.random, fitted)
     choice("new_levels", where.new_levels, ("error", "sample", "zero"), DesignError)
     rows = _rows(design, where, groups)
     affordable("n", number, rows.complete.size, DesignError)
@@ -195,7 +195,9 @@ def simulated(
     return pd.DataFrame(full, index=rows.index)
 
 
-def _held(design: Design, random: Any, fitted: Callable[[], Fit]) -> tuple[tuple[str, ...], dict[int, FloatArray]]:
+def held_effects(
+    design: Design, random: Any, fitted: Callable[[], Fit]
+) -> tuple[tuple[str, ...], dict[int, FloatArray]]:
     """Grouping factors with effects at all, and the effects of terms that are kept from a fit."""
     every = tuple(design.groupings)
     if random is None:

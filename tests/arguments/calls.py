@@ -237,7 +237,7 @@ CALLS: dict[str, list[dict[str, Any]]] = {
     "Model.criterion_at": [{"theta": lambda: fit().theta}],
     "REMLResult.criterion_at": [{"theta": lambda: fit().theta}],
     "REMLResult.save": [{"path": _new_path}],
-    "REMLResult.bootstrap": [{"n": 3, "random_seed": 1}],
+    "REMLResult.bootstrap": [{"n": 3, "random_seed": 1}, {"n": 3, "statistic": "icc", "method": "semiparametric"}],
     "REMLResult.boundary": [{"posterior": "none", "random_seed": 1, "progressbar": False}],
     "REMLResult.confint": [{"method": "wald"}, {"method": "bootstrap", "n": 5, "random_seed": 1}, {}],
     "REMLResult.profile": [{"label": "sd_g[Intercept]"}],
