@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from bayeslmm.design import Design, DroppedRows
-from bayeslmm.likelihood import CrossProducts, cross_products
+from bayeslmm.likelihood import SummedDesign, cross_products
 from bayeslmm.reml import Optimum, optimise
 
 
@@ -50,7 +50,7 @@ class Specification:
         return self._design.q
 
     @cached_property
-    def cross_products(self) -> CrossProducts:
+    def cross_products(self) -> SummedDesign:
         """The sufficient statistics that both engines start from."""
         return cross_products(self._design)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from bayeslmm.inference.simulation import simulate_responses
-from bayeslmm.likelihood import CrossProducts
+from bayeslmm.likelihood import SummedDesign
 from bayeslmm.reml.many import Optima, optimise_many
 from bayeslmm.residual import NO_PARAMETERS
 from bayeslmm.types import FloatArray
@@ -17,7 +17,7 @@ _CHUNK = 10_000_000
 
 
 def bootstrap_optima(
-    cp: CrossProducts,
+    cp: SummedDesign,
     terms: Sequence[FloatArray],
     sigma: float,
     beta: FloatArray,
@@ -33,7 +33,7 @@ def bootstrap_optima(
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     terms, sigma, beta, lam
         What is simulated from, see `simulate_responses`.
     n : int

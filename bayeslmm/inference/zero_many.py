@@ -13,7 +13,7 @@ from bayeslmm.inference.mixture import Mixture
 from bayeslmm.inference.null_model import NullModel, Removal, is_scalar, mixture, null_model, rises_of
 from bayeslmm.inference.rlrt import SEED, profile, simulate
 from bayeslmm.inference.spectral import spectrum
-from bayeslmm.likelihood import CrossProducts, cross_products
+from bayeslmm.likelihood import SummedDesign, cross_products
 from bayeslmm.reml import optimise
 from bayeslmm.reml.many import Optima
 from bayeslmm.types import FloatArray
@@ -74,13 +74,13 @@ class ManyZeroTests:
 
 
 def many_zero_tests(
-    cp: CrossProducts, Y: FloatArray, removal: Removal, reml: bool = True, draws: int = DRAWS
+    cp: SummedDesign, Y: FloatArray, removal: Removal, reml: bool = True, draws: int = DRAWS
 ) -> ManyZeroTests:
     """Prepare the test.
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     Y : FloatArray, shape (n, K)
         Responses of which the first that can be fitted gives what the null distribution may depend on.
     removal : Removal
@@ -115,7 +115,7 @@ def _tail(law: Mixture, rise: FloatArray) -> FloatArray:
     return np.asarray(sum(w * chdtrc(d, rise) for d, w in zip(law.dof, law.weights, strict=True) if d))
 
 
-def _model(cp: CrossProducts, Y: FloatArray, removal: Removal, reml: bool) -> NullModel:
+def _model(cp: SummedDesign, Y: FloatArray, removal: Removal, reml: bool) -> NullModel:
     """Both models for the first response to which both could be fitted."""
     for k in range(min(_TRIES, Y.shape[1])):
         try:

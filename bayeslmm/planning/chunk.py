@@ -14,7 +14,7 @@ from bayeslmm.errors import BayesLMMError, BayesLMMWarning
 from bayeslmm.inference.null_model import Removal
 from bayeslmm.inference.simulation import simulate_responses
 from bayeslmm.inference.zero_many import ManyZeroTests, many_zero_tests
-from bayeslmm.likelihood import CrossProducts, cross_products
+from bayeslmm.likelihood import SummedDesign, cross_products
 from bayeslmm.planning.cells import PowerCell
 from bayeslmm.reml import optimise
 from bayeslmm.reml.many import optimise_many
@@ -130,7 +130,7 @@ class PowerChunk:
     ok: BoolArray
 
 
-def power_tasks(plan: PowerPlan, cp: CrossProducts, replicates: int) -> list[PowerTask]:
+def power_tasks(plan: PowerPlan, cp: SummedDesign, replicates: int) -> list[PowerTask]:
     """The tasks of a cell."""
     tasks = make_tasks(plan.intervals, cp, replicates)
     return [PowerTask(t.plan, t.block, t.size, t.start, t.replicates, plan, plan.key) for t in tasks]
@@ -162,7 +162,7 @@ def run_power(task: PowerTask) -> PowerChunk:
 _ready: dict[str, list[ManyZeroTests | None]] = {}
 
 
-def _tests(plan: PowerPlan, cp: CrossProducts) -> list[ManyZeroTests | None]:
+def _tests(plan: PowerPlan, cp: SummedDesign) -> list[ManyZeroTests | None]:
     """The tests of the variances of a cell; None for one that has no null distribution."""
     if plan.key not in _ready:
         _ready.clear()
@@ -170,7 +170,7 @@ def _tests(plan: PowerPlan, cp: CrossProducts) -> list[ManyZeroTests | None]:
     return _ready[plan.key]
 
 
-def variance_test(plan: PowerPlan, cp: CrossProducts, removal: Removal) -> ManyZeroTests | None:
+def variance_test(plan: PowerPlan, cp: SummedDesign, removal: Removal) -> ManyZeroTests | None:
     """One test; what it depends on comes from responses of its own, so that all tasks have the same."""
     truth, (seed, cell) = plan.intervals.truth, plan.seed
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(cell, _BESIDE)))
@@ -181,7 +181,7 @@ def variance_test(plan: PowerPlan, cp: CrossProducts, removal: Removal) -> ManyZ
         return None
 
 
-def _joint(cp: CrossProducts, Y: FloatArray, joint: Sequence[tuple[int, ...]], ddf: DDF, reml: bool) -> FloatArray:
+def _joint(cp: SummedDesign, Y: FloatArray, joint: Sequence[tuple[int, ...]], ddf: DDF, reml: bool) -> FloatArray:
     """P values (T, K) of F tests, response by response."""
     out = np.full((len(joint), Y.shape[1]), np.nan)
     for k in range(Y.shape[1]) if joint else ():

@@ -23,7 +23,7 @@ from bayeslmm.errors import DesignError, FitError
 from bayeslmm.faces.fit import PenalisedResult, REMLResult
 from bayeslmm.inference.null_model import Removal
 from bayeslmm.inference.simulation import check_rows
-from bayeslmm.likelihood import CrossProducts, cross_products
+from bayeslmm.likelihood import SummedDesign, cross_products
 from bayeslmm.model import Model
 from bayeslmm.planning.cells import PowerCell, make_cells
 from bayeslmm.planning.chunk import VERSION, PowerChunk, PowerPlan, check_power, power_tasks, run_power
@@ -202,7 +202,7 @@ class _Cell:
         self.cell, self.tested, self.ddf, self.shared = cell, tested, ddf, shared
         self.truth = _truth(study, design, cell)
         self.design = cell.design(design)
-        self.cp: CrossProducts = cross_products(self.design)
+        self.cp: SummedDesign = cross_products(self.design)
         empty = Kinds((), ())
         self.intervals = CoveragePlan(
             self.design, self.truth, empty, interval, reml, seed, priors, design_key(self.design)
