@@ -229,7 +229,16 @@ class _Asked:
                 "statistic=lambda fit: fit.estimates()['sigma'] ** 2."
             )
         self.fit, self.given = fit, given
-        self.estimate: pd.Series = _numbers(self._of(fit))
+        try:
+            value = self._of(fit)
+        except BayesLMMError:
+            raise
+        except Exception as error:
+            raise DesignError(
+                f"The statistic fails for the fit itself, before any response is simulated: {type(error).__name__}: "
+                f"{error}"
+            ) from error
+        self.estimate: pd.Series = _numbers(value)
 
     @property
     def name(self) -> str:

@@ -151,6 +151,7 @@ def predict_posterior(
     new_levels: NewLevels = "error",
     level: float = 0.95,
     weights: Any = None,
+    ddf: DDF = "satterthwaite",
     random_seed: int | np.random.Generator | None = None,
 ) -> pd.DataFrame:
     """Predictions with posterior standard deviations and intervals; arguments as for a fit.
@@ -170,6 +171,8 @@ def predict_posterior(
     level : float
     weights : str or array, optional
         Precision weights of the new rows, for ``kind="observation"``.
+    ddf : str, optional
+        As for a fit, whose intervals need degrees of freedom; those of draws have none.
     random_seed : int or Generator, optional
         For new levels and new observations.
 
@@ -200,6 +203,7 @@ def predict_posterior(
     [1510.0, 1530.0]
     """
     check_level(level)
+    choice("ddf", ddf, get_args(DDF), DesignError)
     rows, request = _asked(post.design, newdata, kind, random, new_levels, weights)
     ends = [0.5 - level / 2, 0.5 + level / 2]
     out = np.empty((rows.n, 4))

@@ -157,6 +157,7 @@ def test_a_bootstrap_can_be_copied_and_sent(dyestuff: bl.REMLResult) -> None:
         ({"statistic": "nothing"}, "nothing"),
         ({"statistic": lambda fit: "text"}, "it takes a number"),
         ({"statistic": lambda fit: fit.vcov}, "it takes a number"),
+        ({"statistic": int}, "fails for the fit itself"),
         ({"method": "wild"}, "method="),
         ({"random": "Item"}, "no grouping factor"),
     ],
