@@ -110,7 +110,7 @@ def df_of_slopes(cp: CrossProducts, optimum: Optimum, slopes: FloatArray) -> Flo
     factors, free = list(optimum.factors), free_entries(cp, optimum.fixed)
     first = derivatives(cp, factors, optimum.factor, optimum.reml)
     still = tuple(np.zeros_like(traces) for traces in first.traces)
-    of_r2 = par.gradient(cp, factors, replace(first, traces=still, scale=1.0 / first.r2))
+    of_r2 = par.gradient(cp, optimum.internal, replace(first, traces=still, scale=1.0 / first.r2))
     h = (slopes + of_r2)[:, free]
     sizes = par.sizes(cp, factors)[:, free] if optimum.ridges else None
     known = scaled_inverse(optimum.hessian[None], _FLAT, sizes)
