@@ -78,6 +78,7 @@ if TYPE_CHECKING:
     from bayeslmm.means.marginal import MarginalMeans
     from bayeslmm.means.of_draws import PosteriorMeans
     from bayeslmm.model import Model, load
+    from bayeslmm.planning import Plan, PowerStudy, power
     from bayeslmm.plots import plot_boundary, plot_coverage, plot_shrinkage, plot_variance
     from bayeslmm.teaching import error_contrasts, lm_list
     from bayeslmm.testing import anova
@@ -103,6 +104,9 @@ _HOMES = {
     "Toeplitz": "bayeslmm.design.covariance",
     "CompoundSymmetry": "bayeslmm.design.covariance",
     "AR1": "bayeslmm.design.covariance",
+    "Plan": "bayeslmm.planning",
+    "PowerStudy": "bayeslmm.planning",
+    "power": "bayeslmm.planning",
     "calibrate": "bayeslmm.calibration",
     "Calibration": "bayeslmm.calibration",
     "Cell": "bayeslmm.calibration",
@@ -196,9 +200,11 @@ __all__ = [
     "Model",
     "Normal",
     "NormalPrior",
+    "Plan",
     "Posterior",
     "PosteriorMeans",
     "Power",
+    "PowerStudy",
     "PriorError",
     "PriorWarning",
     "Priors",
@@ -231,6 +237,7 @@ __all__ = [
     "plot_coverage",
     "plot_shrinkage",
     "plot_variance",
+    "power",
     "ranova",
 ]
 

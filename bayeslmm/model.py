@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from numpy.typing import ArrayLike
 
-from bayeslmm import bayesian
+from bayeslmm import bayesian, simulating
 from bayeslmm.arguments import MOST_REFITS, choice, flag, instance, whole
 from bayeslmm.design import CovarianceStructure, Design, build_design
 from bayeslmm.design.design import Store
 from bayeslmm.design.notes import fixed_levels
 from bayeslmm.design.screen import fill
+from bayeslmm.design.tables import kept_table
 from bayeslmm.errors import ConvergenceWarning, DesignError, FitError, StorageError
 from bayeslmm.faces import Posterior, REMLResult, fit_result
 from bayeslmm.files.writing import FilePath
@@ -113,7 +114,9 @@ class Model(Specification):
             store=store,
         )
         self._optima: dict[bool, Optimum] = {}
+        self._table = kept_table(data)
 
+    simulate = simulating.simulate
     priors = bayesian.priors
     sample = bayesian.sample
     to_pymc = bayesian.to_pymc

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any, ClassVar
 
 from bayeslmm.design import Design, DroppedRows
 from bayeslmm.likelihood import SummedDesign, cross_products
@@ -14,6 +15,10 @@ class Specification:
 
     _design: Design
     _optima: dict[bool, Optimum]
+    # The user's table, where the model was made from one in this process.
+    _table: Any = None
+    # Whether there is no response that could be fitted.
+    planned: ClassVar[bool] = False
 
     @property
     def design(self) -> Design:
@@ -48,6 +53,10 @@ class Specification:
     def cross_products(self) -> SummedDesign:
         """The sufficient statistics that both engines start from."""
         return cross_products(self._design)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The design has all that a fit needs; the table may be much larger.
+        return {name: value for name, value in vars(self).items() if name != "_table"}
 
     def _optimum(self, reml: bool) -> Optimum:
         if reml not in self._optima:

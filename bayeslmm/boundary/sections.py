@@ -13,7 +13,6 @@ import pandas as pd
 from bayeslmm.bayes.evidence import BayesFactor
 from bayeslmm.bayes.prior_scales import rms
 from bayeslmm.boundary.report import Section
-from bayeslmm.boundary.zero_methods import is_scalar
 from bayeslmm.boundary.zero_test import ZeroTest
 from bayeslmm.boundary.zero_tests import resolve, zero_test
 from bayeslmm.design.screen import number
@@ -22,6 +21,7 @@ from bayeslmm.inference.budget import WHOLE
 from bayeslmm.inference.components import Components, principal_components
 from bayeslmm.inference.edge import rise_without_residual, slope_at_zero
 from bayeslmm.inference.lower_rank import rise_at_lower_rank
+from bayeslmm.inference.null_model import is_scalar
 from bayeslmm.inference.rlrt import DRAWS
 from bayeslmm.inference.spectral import spectrum
 from bayeslmm.inference.zero_fraction import zero_probability

@@ -14,7 +14,7 @@ from bayeslmm.bayes.progress import Progress, interactive
 from bayeslmm.design.design import Design
 from bayeslmm.errors import BayesLMMWarning, DesignError, FitError
 from bayeslmm.inference.budget import WHOLE
-from bayeslmm.inference.null_model import NullModel, Removal, bootstrap, mixture, null_model
+from bayeslmm.inference.null_model import NullModel, Removal, bootstrap, is_scalar, mixture, null_model
 from bayeslmm.inference.ratio import f_test
 from bayeslmm.inference.rlrt import NullTest, null_test
 from bayeslmm.inference.spectral import LARGEST, Spectrum, spectrum
@@ -55,14 +55,6 @@ def all_rows(fit: Fit, model: NullModel, removal: Removal, draws: int, seed: int
         rows.append(_attempt("F (Wald)", lambda: _by_f(fit.design, removal)))
     rows.append(_attempt("chi-bar-square", lambda: _by_mixture(model, removal, seed)))
     return rows
-
-
-def is_scalar(design: Design, removal: Removal) -> bool:
-    """Whether one variance is all that is removed, covariances included."""
-    term = design.terms[removal.term]
-    if len(term.structure.rows) == 1:
-        return True
-    return len(removal.removed) == 1 and not term.structure.correlated
 
 
 def _has_own_variance(design: Design, removal: Removal) -> bool:

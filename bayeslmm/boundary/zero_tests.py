@@ -15,7 +15,6 @@ from bayeslmm.boundary.zero_methods import (
     bootstrap_row,
     check_count,
     choose,
-    is_scalar,
     unasked_row,
     warn_ridges,
 )
@@ -25,7 +24,7 @@ from bayeslmm.design.readable import readable
 from bayeslmm.design.terms import term_position
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.inference.budget import WHOLE
-from bayeslmm.inference.null_model import NullModel, Removal, null_model
+from bayeslmm.inference.null_model import NullModel, Removal, is_scalar, null_model
 from bayeslmm.inference.rlrt import DRAWS, SEED
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.labels import find

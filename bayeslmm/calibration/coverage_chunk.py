@@ -20,11 +20,10 @@ from bayeslmm.calibration.interval_ends import (
     wald_many,
 )
 from bayeslmm.calibration.quantities import parameter_draws
-from bayeslmm.calibration.truth import Truth
 from bayeslmm.design.design import Design
 from bayeslmm.errors import BayesLMMError, BayesLMMWarning
-from bayeslmm.inference.bootstrap import simulate_responses
 from bayeslmm.inference.profile import profile_ends_many
+from bayeslmm.inference.simulation import simulate_responses
 from bayeslmm.inference.spectral import spectrum
 from bayeslmm.inference.wald import wald_ends_many
 from bayeslmm.likelihood import SummedDesign, cross_products
@@ -33,6 +32,7 @@ from bayeslmm.results.intervals import hdi
 from bayeslmm.results.labels import Parameter, parameters
 from bayeslmm.results.profiles import share, target_of
 from bayeslmm.results.refits import Refits
+from bayeslmm.results.truth import Truth
 from bayeslmm.storage.checksum import of_json
 from bayeslmm.types import BoolArray, FloatArray
 
@@ -167,16 +167,21 @@ def make_tasks(plan: CoveragePlan, cp: SummedDesign, replicates: int) -> list[Co
 
 def run_chunk(task: CoverageTask) -> CoverageChunk:
     """Simulate the responses of a task and make all intervals."""
-    plan, cp, Y = task.plan, _cross_products(task.plan), task.responses()
+    Y = task.responses()
+    return make_chunk(task, Y, optimise_many(prepared(task.plan), Y, task.plan.reml))
+
+
+def make_chunk(task: CoverageTask, Y: FloatArray, optima: Optima) -> CoverageChunk:
+    """All intervals of responses (n, K) and of their fits."""
+    plan, cp = task.plan, prepared(task.plan)
     with warnings.catch_warnings():
         # What a single fit warns of is counted here.
         warnings.simplefilter("ignore", BayesLMMWarning)
-        optima = optimise_many(cp, Y, plan.reml)
         refits = Refits(plan.design, plan.reml, optima)
         estimates = refits.estimates().to_numpy(dtype=float).T
         found = _likelihood_ends(plan, cp, Y, optima, estimates) | _posterior_ends(task, Y, optima)
     ends = [found[p.label, kind] for p, kind in plan.asked.rows]
-    low, high = (np.array([end[side] for end in ends]) for side in (0, 1))
+    low, high = (np.array([end[side] for end in ends]).reshape(-1, Y.shape[1]) for side in (0, 1))
     return CoverageChunk(low, high, np.ascontiguousarray(estimates), optima.singular, refits.ok)
 
 
@@ -184,7 +189,8 @@ def run_chunk(task: CoverageTask) -> CoverageChunk:
 _prepared: dict[str, SummedDesign] = {}
 
 
-def _cross_products(plan: CoveragePlan) -> SummedDesign:
+def prepared(plan: CoveragePlan) -> SummedDesign:
+    """The sums of the design of a plan, kept for the next task."""
     if plan.key not in _prepared:
         _prepared.clear()
         _prepared[plan.key] = cross_products(plan.design)

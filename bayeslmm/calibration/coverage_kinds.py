@@ -10,13 +10,13 @@ import numpy as np
 
 from bayeslmm.arguments import choice, labels
 from bayeslmm.calibration.interval_ends import kenward_roger_ends, satterthwaite_ends
-from bayeslmm.calibration.truth import Truth
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.inference.spectral import spectrum
 from bayeslmm.likelihood import SummedDesign
 from bayeslmm.reml.many import optimise_many
 from bayeslmm.results.labels import Parameter, parameters
 from bayeslmm.results.profiles import choose_parameters
+from bayeslmm.results.truth import Truth
 
 # As `confint`, `coefficients` and the tables of posteriors call them.
 LIKELIHOOD = ("wald", "profile", "pivot", "satterthwaite", "kenward-roger")

@@ -14,7 +14,6 @@ from bayeslmm.calibration.coverage_chunk import CoverageChunk, CoveragePlan, Cov
 from bayeslmm.calibration.coverage_kinds import choose_rows, read_kinds
 from bayeslmm.calibration.coverage_result import Coverage, summarise
 from bayeslmm.calibration.kept_tasks import open_store, run_tasks
-from bayeslmm.calibration.truth import resolve_truth
 from bayeslmm.calibration.workers import check_workers
 from bayeslmm.design.design import Design
 from bayeslmm.errors import DesignError, FitError
@@ -23,6 +22,7 @@ from bayeslmm.likelihood import SummedDesign
 from bayeslmm.model import Model
 from bayeslmm.results.intervals import check_level
 from bayeslmm.results.labels import parameters as parameters_of
+from bayeslmm.results.truth import resolve_truth
 from bayeslmm.storage.checksum import of_array, of_json
 from bayeslmm.types import AnyArray
 
@@ -123,7 +123,7 @@ def coverage(
     resolve_priors(design, priors)
     true = resolve_truth(design, truth, lambda: _fit(model, reml))
     plan = CoveragePlan(
-        design, true, choose_rows(cp, true, kinds, parameters, reml), level, reml, seed, priors, _key(design)
+        design, true, choose_rows(cp, true, kinds, parameters, reml), level, reml, seed, priors, design_key(design)
     )
     kept = open_store(store, plan.settings)
     tasks = make_tasks(plan, cp, replicates)
@@ -165,7 +165,7 @@ def _fit(model: Model | REMLResult, reml: bool) -> REMLResult:
     return model.fit(reml)
 
 
-def _key(design: Design) -> str:
+def design_key(design: Design) -> str:
     """Checksum of the rows of a design, but for its response."""
     arrays: list[AnyArray] = [design.X, *(term.Z for term in design.terms)]
     arrays += [grouping.codes for grouping in design.groupings.values()]

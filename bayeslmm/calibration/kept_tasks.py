@@ -55,6 +55,7 @@ def run_tasks[T: StudyTask, C](
     n_jobs: int,
     client: Any,
     show: bool,
+    stage: str = "Coverage",
 ) -> dict[T, C]:
     """Results by their tasks, in the order of these; of some tasks only if the run is interrupted after the first.
 
@@ -70,6 +71,8 @@ def run_tasks[T: StudyTask, C](
         As in `execute`.
     show : bool
         Whether to show progress.
+    stage : str
+        What is then said to go on.
 
     Raises
     ------
@@ -89,7 +92,7 @@ def run_tasks[T: StudyTask, C](
                 if kept is not None:
                     kept.save(task.name, chunk, task.identity)
                 count += task.replicates
-                progress.report("Coverage", count, total)
+                progress.report(stage, count, total)
     except KeyboardInterrupt:
         if not done:
             raise

@@ -18,7 +18,16 @@ from bayeslmm.likelihood import SummedDesign
 from bayeslmm.means import estimable, joint, of_fit
 from bayeslmm.mode import PosteriorMode
 from bayeslmm.reml import Optimum
-from bayeslmm.results import Summary, fit_coefficients, fit_intervals, predictions, refits, textbook
+from bayeslmm.results import (
+    Summary,
+    bootstrap_runs,
+    fit_coefficients,
+    fit_intervals,
+    predictions,
+    refits,
+    simulations,
+    textbook,
+)
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.fit_summary import fit_summary
 from bayeslmm.results.interval_methods import or_nan
@@ -71,7 +80,7 @@ class REMLResult(Fit):
     r2 = fit_coefficients.r2
     icc = fit_coefficients.icc
     predict = predictions.predict_fit
-    simulate = fit_intervals.simulate
+    simulate = simulations.simulate
     criterion_at = textbook.criterion_at
     matrices = textbook.matrices
     mme = textbook.mme
@@ -79,7 +88,7 @@ class REMLResult(Fit):
     refit = refits.refit
     profile = fit_intervals.profile
     confint = fit_intervals.confint
-    bootstrap = fit_intervals.bootstrap
+    bootstrap = bootstrap_runs.bootstrap
     tidy = fit_intervals.tidy
     refit_many = refits.refit_many
     test_zero = zero_tests.test_zero

@@ -52,6 +52,14 @@ class Removal:
     kept: tuple[int, ...] = ()
 
 
+def is_scalar(design: Design, removal: Removal) -> bool:
+    """Whether one variance is all that is removed, covariances included."""
+    term = design.terms[removal.term]
+    if len(term.structure.rows) == 1:
+        return True
+    return len(removal.removed) == 1 and not term.structure.correlated
+
+
 @dataclass(frozen=True)
 class NullModel:
     """A model and the same without what a removal takes out, both fitted.
@@ -260,16 +268,29 @@ def _responses(model: NullModel, count: int, rng: np.random.Generator) -> FloatA
 
 def _statistics(model: NullModel, Y: FloatArray, workers: int) -> tuple[FloatArray, BoolArray, float]:
     """Rises of the criterion (B,), whether both refits succeeded, and the milliseconds of one by its evaluations."""
-    full, null = model.full, model.null
-    ours = optimise_many(full.cp, Y, full.reml, workers=workers)
-    ok, cost = _minimised(ours), counted_cost(full.cp, ours)
+    ours = optimise_many(model.full.cp, Y, model.full.reml, workers=workers)
+    rises, ok, cost = rises_of(model, Y, ours, workers)
+    return rises, ok, cost + counted_cost(model.full.cp, ours)
+
+
+def rises_of(model: NullModel, Y: FloatArray, ours: Optima, workers: int = 1) -> tuple[FloatArray, BoolArray, float]:
+    """Rises of the criterion (K,) from the fits of the full model to responses (n, K) to those of the null hypothesis.
+
+    Returns
+    -------
+    tuple
+        Rises, whether both fits succeeded, and the milliseconds that those of the null hypothesis cost, by their
+        evaluations.
+    """
+    full, null, cost = model.full, model.null, 0.0
+    ok = _minimised(ours)
     if null is None:
         theirs = _no_effects_many(full.cp, Y, full.reml)
     else:
         found = optimise_many(null.cp, Y, full.reml, workers=workers)
         theirs = found.criterion
         ok &= _minimised(found)
-        cost += counted_cost(null.cp, found)
+        cost = counted_cost(null.cp, found)
     rise = theirs - ours.criterion
     ok &= np.isfinite(rise)
     return clamp(np.where(ok, rise, 0.0), full.criterion), ok, cost

@@ -6,12 +6,14 @@ included. No inverse is formed: a row is carried through the elimination, which 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from bayeslmm.design.newdata import Rows
-from bayeslmm.likelihood import CrossProducts, Factor
+from bayeslmm.likelihood import CrossProducts, Factor, evaluate
+from bayeslmm.likelihood import parameters as par
+from bayeslmm.reml import Optimum
 from bayeslmm.types import FloatArray, IntArray
 
 # Doubles held at once.
@@ -69,6 +71,37 @@ def new_level_variance(terms: Sequence[FloatArray], rows: Rows, n_levels: Mappin
         new = rows.levels[group].codes >= levels
         total += np.where(new, ((rows.Z[k] @ terms[k]) ** 2).sum(1), 0.0)
     return total
+
+
+# Share of the size of a parameter by which it is moved for a derivative: errors are the square of it.
+_MOVE = 1e-4
+
+
+def log_slopes(
+    cp: CrossProducts, optimum: Optimum, variance: Callable[[Sequence[FloatArray], Factor], FloatArray]
+) -> FloatArray:
+    """Derivatives (m, k) of the logarithms of variances in the internal vector, by central differences.
+
+    Parameters
+    ----------
+    cp : CrossProducts
+    optimum : Optimum
+    variance : callable
+        Gives variances (m,), divided by sigma^2, from internal factors of the blocks, each (1, c, c), and their
+        ``evaluate(cp, factors)``.
+    """
+    x = optimum.internal
+    size = par.sizes(cp, list(optimum.factors))[0]
+    moves = _MOVE * np.where(size > 0, size, 1.0)
+
+    def at(point: FloatArray) -> FloatArray:
+        factors = par.internal_factors(cp, point)
+        with np.errstate(divide="ignore"):
+            return np.log(variance(factors, evaluate(cp, factors)))
+
+    steps = np.diag(moves)
+    slopes = [(at(x + step) - at(x - step)) / (2.0 * move) for step, move in zip(steps, moves, strict=True)]
+    return np.column_stack(slopes)
 
 
 def _effects(cp: CrossProducts, rows: Rows, b: int, groups: Sequence[str]) -> tuple[FloatArray, IntArray]:

@@ -100,6 +100,33 @@ def _of_own(cp: CrossProducts, optimum: Optimum, own: FloatArray) -> FloatArray:
     return np.asarray(df)
 
 
+def df_of_slopes(cp: CrossProducts, optimum: Optimum, slopes: FloatArray) -> FloatArray:
+    """Degrees of freedom of estimated variances from how they move with the relative covariance.
+
+    Parameters
+    ----------
+    cp : CrossProducts
+    optimum : Optimum
+    slopes : FloatArray, shape (m, k)
+        Derivatives of ``log(f)`` in the internal vector, where the variances are ``f sigma^2``.
+
+    Returns
+    -------
+    FloatArray, shape (m,)
+        nan where the criterion does not curve upwards, or a variance depends on what the data say nothing of.
+    """
+    factors, free = list(optimum.factors), free_entries(cp, optimum.fixed)
+    first = derivatives(cp, factors, optimum.factor, optimum.reml)
+    still = tuple(np.zeros_like(traces) for traces in first.traces)
+    of_r2 = par.gradient(cp, optimum.internal, replace(first, traces=still, scale=1.0 / first.r2))
+    h = (slopes + of_r2)[:, free]
+    sizes = par.sizes(cp, factors)[:, free] if optimum.ridges else None
+    known = scaled_inverse(optimum.hessian[None], _FLAT, sizes)
+    curved = np.einsum("mi,ij,mj->m", h, known.inverse[0], h)
+    said = (known.smallest[0] > -_FLAT) & (known.lost(h[None])[0] <= MOVED)
+    return np.where(said, 1.0 / (1.0 / degrees_of_freedom(cp, optimum.reml) + curved), np.nan)
+
+
 def _no_minimum(optimum: Optimum) -> str:
     if optimum.ridges:
         return UNDETERMINED

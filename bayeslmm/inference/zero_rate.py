@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bayeslmm.inference.bootstrap import simulate_responses
 from bayeslmm.inference.budget import counted_cost, first_refits
+from bayeslmm.inference.simulation import simulate_responses
 from bayeslmm.likelihood import SummedDesign
 from bayeslmm.reml.many import Optima, optimise_many
 from bayeslmm.types import BoolArray, FloatArray

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
-from bayeslmm.arguments import choice
+from bayeslmm.arguments import labels
 from bayeslmm.design.design import Design
 from bayeslmm.design.readable import readable
 from bayeslmm.design.screen import fill
 from bayeslmm.equality import by_value
 from bayeslmm.errors import BayesLMMWarning, DesignError
+from bayeslmm.results.bootstrap_kinds import acceleration_of, check_kind, interval
 from bayeslmm.results.intervals import check_level, near_end
 from bayeslmm.results.labels import Parameter
 from bayeslmm.results.profiles import choose_parameters, share
@@ -42,6 +44,10 @@ class Bootstrap:
         Which refits can be used.
     singular : pandas.Series
         Which of them have some combination of effects without variance.
+    statistic : str
+        What draws are of, where it is not the parameters of the model.
+    without : callable or None
+        Gives the same numbers without each group in turn, (levels, numbers): for the acceleration of BCa.
 
     Examples
     --------
@@ -58,6 +64,8 @@ class Bootstrap:
     outcome: tuple[str, ...]
     ok: pd.Series
     singular: pd.Series
+    statistic: str = ""
+    without: Callable[[], pd.DataFrame] | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.all_draws)
@@ -85,10 +93,14 @@ class Bootstrap:
         Parameters
         ----------
         level : float
-        kind : {"percentile", "basic"}
-            Quantiles of the draws, or twice the estimate less these, cut off at the ends of the parameter's range.
+        kind : {"percentile", "basic", "norm", "bca", "shortest"}
+            Quantiles of the draws; twice the estimate less these; the estimate less the bias of the draws +- normal
+            quantiles of their standard deviation; quantiles corrected for bias and skewness (BCa, with the acceleration
+            from refits without each level of the outermost grouping factor); the shortest interval with that share of
+            the draws. All are cut off at the ends of the parameter's range. R's names (``"perc"``, ``"normal"``,
+            ``"BCa"``) will do.
         parameters : str or sequence of str, optional
-            Labels; all by default. ``ratio_g[x]`` and ``icc_g[x]`` can be asked for.
+            Labels, or names of the statistic; all by default. ``ratio_g[x]`` and ``icc_g[x]`` can be asked for.
 
         Returns
         -------
@@ -111,15 +123,23 @@ class Bootstrap:
         Davison & Hinkley (1997), Bootstrap Methods and their Application, ch. 5.
         """
         check_level(level)
-        choice("kind", kind, ("percentile", "basic"), DesignError)
+        kind = check_kind(kind)
         if not self.ok.any():
             raise DesignError(f"None of the {len(self)} refits can be used: {self.failed}.")
-        chosen = choose_parameters(self.design, parameters)
+        chosen = self._chosen(parameters)
         ends, notes = {}, {}
         for p in chosen:
             values, estimate = self._values(p)
-            ends[p.label] = _interval(values[np.isfinite(values)], estimate, level, kind, _RANGES.get(p.kind))
-            note = _note(p, values, estimate, level)
+            finite = values[np.isfinite(values)]
+            ends[p.label] = interval(
+                finite,
+                estimate,
+                level,
+                kind,
+                _RANGES.get(p.kind),
+                lambda p=p: self._acceleration(p),  # type: ignore[misc]
+            )
+            note = _note(p, values, estimate, level) or _of_ends(ends[p.label], kind)
             if note:
                 notes[p.label] = note
         frame = pd.DataFrame.from_dict(ends, orient="index", columns=["conf_low", "conf_high"], dtype=float)
@@ -129,30 +149,46 @@ class Bootstrap:
             warnings.warn(f"Bootstrap intervals that should not be relied on:\n{text}", BayesLMMWarning, stacklevel=2)
         return readable(frame)
 
+    def _chosen(self, names: str | Sequence[str] | None) -> list[Parameter]:
+        if not self.statistic:
+            return choose_parameters(self.design, names)
+        known = list(self.estimates.index)
+        asked = known if names is None else labels("parameters", names, known, DesignError)
+        return [Parameter(name, "statistic", None, name, -1, (), k) for k, name in enumerate(asked)]
+
     def _values(self, p: Parameter) -> tuple[FloatArray, float]:
-        if p.kind not in ("ratio", "icc"):
-            return self.draws[p.label].to_numpy(), float(self.estimates[p.label])
-        sd = f"sd_{p.label.partition('_')[2]}"
-        values = (self.draws[sd] / self.draws["sigma"]).to_numpy() ** 2
-        estimate = float((self.estimates[sd] / self.estimates["sigma"]) ** 2)
-        return (share(values), float(share(np.array(estimate)))) if p.kind == "icc" else (values, estimate)
+        estimate = value_of(self.estimates.to_frame().T, p)[0]
+        return value_of(self.draws, p), float(estimate)
+
+    @cached_property
+    def _without(self) -> pd.DataFrame:
+        if self.without is None:
+            raise DesignError("kind='bca' needs the fit that was simulated from, which these draws do not have.")
+        return self.without()
+
+    def _acceleration(self, p: Parameter) -> float:
+        return acceleration_of(value_of(self._without, p))
 
     def __repr__(self) -> str:
-        text = f"<{len(self)} bootstrap refits of {self.design.formula!r}: {int(self.singular.sum())} singular"
+        what = f", {self.statistic}" if self.statistic else ""
+        text = f"<{len(self)} bootstrap refits of {self.design.formula!r}{what}: {int(self.singular.sum())} singular"
         failed = ", ".join(f"{count} {name}" for name, count in self.failed.items())
         return fill(text + (f", not usable: {failed}>" if failed else ">"), indent="  ")
 
 
-def _interval(
-    values: FloatArray, estimate: float, level: float, kind: str, ends: tuple[float, float] | None
-) -> tuple[float, float]:
-    if not values.size:
-        return ends or (np.nan, np.nan)
-    low, high = np.quantile(values, [0.5 - level / 2.0, 0.5 + level / 2.0])
-    if kind == "basic" and np.isfinite(estimate):
-        low, high = 2.0 * estimate - high, 2.0 * estimate - low
-    least, most = ends or (-np.inf, np.inf)
-    return float(np.clip(low, least, most)), float(np.clip(high, least, most))
+def value_of(table: pd.DataFrame, p: Parameter) -> FloatArray:
+    """Values of a parameter in a table of estimates, ratios and intraclass correlations made from others."""
+    if p.kind not in ("ratio", "icc"):
+        return table[p.label].to_numpy(dtype=float)
+    sd = f"sd_{p.label.partition('_')[2]}"
+    values = (table[sd] / table["sigma"]).to_numpy(dtype=float) ** 2
+    return share(values) if p.kind == "icc" else values
+
+
+def _of_ends(ends: tuple[float, float], kind: str) -> str:
+    if kind == "bca" and np.isnan(ends).any():
+        return "all draws lie on one side of the estimate, so that BCa has no interval. Use another kind."
+    return ""
 
 
 def _note(p: Parameter, values: FloatArray, estimate: float, level: float) -> str:

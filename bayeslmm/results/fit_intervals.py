@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from bayeslmm.arguments import MOST_REFITS, MOST_WORKERS, affordable, choice, whole
-from bayeslmm.design.design import Design
+from bayeslmm.arguments import choice
 from bayeslmm.design.readable import headed, readable
 from bayeslmm.errors import DesignError
-from bayeslmm.inference.bootstrap import bootstrap_optima, simulate_responses
 from bayeslmm.results import interval_methods as methods
-from bayeslmm.results.bootstraps import Bootstrap
+from bayeslmm.results.bootstrap_kinds import check_kind
+from bayeslmm.results.bootstrap_runs import bootstrap, count
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.interval_methods import or_nan
 from bayeslmm.results.intervals import check_level
-from bayeslmm.results.labels import parameters as all_parameters
 from bayeslmm.results.linear import default_intervals
 from bayeslmm.results.profiles import check_minimum, find_derived, profile_frame
-from bayeslmm.results.refits import Refits
 from bayeslmm.results.sampling import generator
 from bayeslmm.results.tables import tidy_table
 
@@ -82,7 +79,7 @@ def confint(
     parameters: str | Sequence[str] | None = None,
     *,
     criterion: Literal["REML", "ML"] | None = None,
-    kind: Literal["percentile", "basic"] = "percentile",
+    kind: Literal["percentile", "basic", "norm", "bca", "shortest"] = "percentile",
     n: int = 1000,
     random_seed: int | np.random.Generator | None = None,
 ) -> pd.DataFrame:
@@ -105,8 +102,8 @@ def confint(
     criterion : {"REML", "ML"}, optional
         By default the one that was fitted. The REML profile of a fixed effect is that of the likelihood with the
         other fixed effects integrated over a flat prior; the ML profile is the one of lme4.
-    kind : {"percentile", "basic"}
-        Of bootstrap intervals.
+    kind : {"percentile", "basic", "norm", "bca", "shortest"}
+        Of bootstrap intervals, see `Bootstrap.confint`.
     n : int
         Simulated responses of a bootstrap.
     random_seed : int or numpy.random.Generator, optional
@@ -146,8 +143,8 @@ def confint(
     level = check_level(level)
     optimum = fit._by_criterion(criterion)
     choice("method", method, ("profile", "wald", "pivot", "bootstrap"), DesignError)
-    choice("kind", kind, ("percentile", "basic"), DesignError)
-    generator(random_seed), _count(fit.design, n)
+    check_kind(kind)
+    generator(random_seed), count(fit.design, n)
     if method == "bootstrap":
         return bootstrap(fit, n, random_seed, criterion=criterion).confint(level, kind, parameters)
     if method == "profile":
@@ -161,103 +158,6 @@ def confint(
         ends.attrs["criterion"] = "REML" if optimum.reml else "ML"
     by = f" ({ends.attrs['criterion']})" if method != "pivot" else ""
     return headed(ends, f"{100 * level:g} % {_KINDS[method]}{by}")
-
-
-def simulate(fit: Fit, n: int = 1, random_seed: int | np.random.Generator | None = None) -> pd.DataFrame:
-    """Responses of the rows of the fit with new random effects and new residuals.
-
-    Parameters
-    ----------
-    n : int
-    random_seed : int or numpy.random.Generator, optional
-
-    Returns
-    -------
-    pandas.DataFrame, shape (rows, n)
-        Units of y; indexed as the rows kept.
-
-    Raises
-    ------
-    DesignError
-        Rows of the fit stand for several observations (``frequency=``); n is not positive.
-    FitError
-        random_seed is no seed.
-
-    Examples
-    --------
-    >>> import bayeslmm as bl
-    >>> fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).fit()
-    >>> fit.refit_many(fit.simulate(10, random_seed=1)).ok.all()
-    np.True_
-    """
-    rng = generator(random_seed)
-    beta = np.asarray(fit._conditional.beta[0])
-    optimum, count = fit.optimum, _count(fit.design, n)
-    Y = simulate_responses(fit.design, optimum.terms, optimum.sigma, beta, count, rng, optimum.lam)
-    return pd.DataFrame(Y, index=fit.design.index)
-
-
-def bootstrap(
-    fit: Fit,
-    n: int = 1000,
-    random_seed: int | np.random.Generator | None = None,
-    *,
-    criterion: Literal["REML", "ML"] | None = None,
-    workers: int = 1,
-) -> Bootstrap:
-    """Parametric bootstrap: simulate responses from the fit and refit the model to each.
-
-    Parameters
-    ----------
-    n : int
-    random_seed : int or numpy.random.Generator, optional
-    criterion : {"REML", "ML"}, optional
-        By default the one that was fitted.
-    workers : int
-        Threads.
-
-    Returns
-    -------
-    Bootstrap
-        ``.draws``, ``.confint(level, kind)``, ``.share_singular``, ``.failed``.
-
-    Raises
-    ------
-    DesignError
-        Rows of the fit stand for several observations (``frequency=``); n or workers is not positive.
-    FitError
-        The fit leaves no residual; random_seed is no seed.
-
-    Warns
-    -----
-    BayesLMMWarning
-        Some parameters are not identified, with their names, or the fit is not a minimum.
-
-    Notes
-    -----
-    Near a zero variance percentile intervals are not to be relied on: at an estimate of zero, nothing but zero is
-    simulated from. `Bootstrap.confint` says so.
-    """
-    optimum, rng = fit._by_criterion(criterion), generator(random_seed)
-    n, workers = _count(fit.design, n), _threads(workers)
-    check_minimum(optimum, all_parameters(fit.design))
-    beta = fit._beta_of(optimum)
-    parts = [
-        Refits(fit.design, optimum.reml, optima)
-        for optima in bootstrap_optima(
-            fit.cp, optimum.terms, optimum.sigma, beta, n, rng,
-            reml=optimum.reml, fixed=fit._fixed, workers=workers, lam=optimum.lam,
-        )
-    ]  # fmt: skip
-    status = [status for part in parts for status in part.optima.status]
-    return Bootstrap(
-        fit.design,
-        fit._estimates_of(optimum),
-        pd.concat([part.estimates() for part in parts], ignore_index=True),
-        tuple(one.name for one in status),
-        pd.Series([one.ok for one in status], dtype=bool),
-        pd.Series(np.concatenate([part.is_singular for part in parts])),
-    )
 
 
 def tidy(fit: Fit, level: float = 0.95) -> pd.DataFrame:
@@ -276,13 +176,3 @@ def tidy(fit: Fit, level: float = 0.95) -> pd.DataFrame:
     errors = fit.std_error()
     std_error = [errors.get(p.label, np.nan) if p.kind == "fixed" else np.nan for p in fit._parameters]
     return tidy_table(fit._parameters, fit.estimates().to_numpy(), np.array(std_error), interval)
-
-
-def _count(design: Design, n: Any) -> int:
-    """A number of simulated responses, which are in memory together."""
-    number = whole("n", n, 1, MOST_REFITS, DesignError)
-    return affordable("n", number, design.n_observations, DesignError)
-
-
-def _threads(workers: Any) -> int:
-    return whole("workers", workers, 1, MOST_WORKERS, DesignError)

@@ -5,24 +5,27 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri
+from scipy.special import stdtrit
 
 from bayeslmm.arguments import choice, generator, labels, shown
 from bayeslmm.bayes.predictive import Request, check_prior_draws, posterior_predictive, predictive_draws, prior_tree
 from bayeslmm.design.design import Design
+from bayeslmm.design.formula import parse_formula
 from bayeslmm.design.looks import twins
 from bayeslmm.design.newdata import RowLevels, Rows, new_rows, own_rows
 from bayeslmm.design.readable import readable
+from bayeslmm.design.tables import open_table, to_pandas
 from bayeslmm.errors import BayesLMMWarning, DesignError
-from bayeslmm.inference.prediction import new_level_variance, prediction_variance
 from bayeslmm.results.checks import group_log_likelihood
 from bayeslmm.results.draws import Draws
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.intervals import check_level
+from bayeslmm.results.linear import DDF
+from bayeslmm.results.prediction_errors import errors_and_df
 from bayeslmm.types import AnyArray, FloatArray
 
 if TYPE_CHECKING:
@@ -47,6 +50,7 @@ def predict_fit(
     new_levels: NewLevels = "error",
     level: float = 0.95,
     weights: Any = None,
+    ddf: DDF = "satterthwaite",
     random_seed: int | np.random.Generator | None = None,
 ) -> pd.DataFrame:
     """Predictions with standard errors and intervals.
@@ -62,7 +66,8 @@ def predict_fit(
     random : "all", None, "new" or sequence of str
         Which random effects are part of the prediction. ``"all"``: those of the row's levels. None: none, the
         typical group (all effects zero). A name or names of grouping factors: theirs, all others zero. ``"new"``:
-        every level is taken for one never seen, whatever its name: predictions for the population of groups.
+        every level is taken for one never seen, whatever its name: predictions for the population of groups, for which
+        the new data need no column of them.
     new_levels : {"error", "sample", "zero"}
         What a level of a grouping factor that the data did not have means: an error; a group drawn from the
         distribution between groups, whose variance widens the interval; or the typical group.
@@ -71,6 +76,11 @@ def predict_fit(
     weights : str or array, optional
         Precision weights of the new rows, for ``kind="observation"``; by default the expression that the model was
         given.
+    ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
+        Degrees of freedom of the intervals, as in `coefficients`: a mean without random effects has the interval that
+        the same combination of coefficients has there. Satterthwaite's method is applied to the variance of every
+        prediction, that of random effects, new groups and new observations included. Kenward and Roger's is for means
+        with ``random=None``; ``"z"`` is the normal distribution, the quickest for very many rows.
     random_seed : int or Generator, optional
         As for a posterior, of which some predictions are drawn; those of a fit are exact and use none.
 
@@ -79,7 +89,7 @@ def predict_fit(
     pandas.DataFrame
         ``estimate``, ``std_error``, ``conf_low``, ``conf_high``; index as `newdata`, nan in rows with missing
         values. The standard error is that of prediction minus truth with fixed and random effects estimated
-        together (Henderson), theta taken as known; intervals are normal.
+        together (Henderson), theta taken as known; intervals are those of the t distribution.
 
     Raises
     ------
@@ -98,22 +108,23 @@ def predict_fit(
     >>> at = pd.DataFrame({"Days": [10, 10], "Subject": ["308", "new"]})
     >>> fit.predict(at, new_levels="sample").round(1)
        estimate  std_error  conf_low  conf_high
-    0     450.3       15.9     419.3      481.4
-    1     356.1       67.6     223.6      488.5
+    0     450.3       15.9     419.0      481.7
+    1     356.1       67.6     212.0      500.2
     """
     check_level(level)
+    choice("ddf", ddf, get_args(DDF), DesignError)
     generator(random_seed, error=DesignError)
     rows, request = _asked(fit.design, newdata, kind, random, new_levels, weights)
     mean = _mean(fit, rows, request)
-    variance = prediction_variance(fit.cp, fit.optimum.factors, fit.optimum.factor, rows, request.groups)
-    if request.sample_new:
-        levels = {k: (t.group, fit.design.groupings[t.group].n_levels) for k, t in enumerate(fit.design.terms)}
-        asked = {k: value for k, value in levels.items() if value[0] in request.groups}
-        variance = variance + new_level_variance(fit.optimum.terms, rows, asked)
-    if request.observation:
-        variance = variance + rows.observed.variance(fit.optimum.lam)
-    error = fit.optimum.sigma * np.sqrt(variance)
-    half = float(ndtri(0.5 + level / 2)) * error
+    error, df = errors_and_df(fit, rows, request, ddf)
+    if np.isnan(df).any():
+        warnings.warn(
+            f"Predictions have no degrees of freedom, and so no intervals: {fit.optimum.verdict}. ddf='z' gives those "
+            "of the normal distribution.",
+            BayesLMMWarning,
+            stacklevel=2,
+        )
+    half = stdtrit(df, 0.5 + level / 2) * error
     return _frame(rows, np.column_stack([mean, error, mean - half, mean + half]))
 
 
@@ -140,6 +151,7 @@ def predict_posterior(
     new_levels: NewLevels = "error",
     level: float = 0.95,
     weights: Any = None,
+    ddf: DDF = "satterthwaite",
     random_seed: int | np.random.Generator | None = None,
 ) -> pd.DataFrame:
     """Predictions with posterior standard deviations and intervals; arguments as for a fit.
@@ -159,6 +171,8 @@ def predict_posterior(
     level : float
     weights : str or array, optional
         Precision weights of the new rows, for ``kind="observation"``.
+    ddf : str, optional
+        As for a fit, whose intervals need degrees of freedom; those of draws have none.
     random_seed : int or Generator, optional
         For new levels and new observations.
 
@@ -189,6 +203,7 @@ def predict_posterior(
     [1510.0, 1530.0]
     """
     check_level(level)
+    choice("ddf", ddf, get_args(DDF), DesignError)
     rows, request = _asked(post.design, newdata, kind, random, new_levels, weights)
     ends = [0.5 - level / 2, 0.5 + level / 2]
     out = np.empty((rows.n, 4))
@@ -297,8 +312,11 @@ def _asked(
     """Read the arguments of a prediction and evaluate the rows."""
     choice("kind", kind, _KINDS, DesignError)
     choice("new_levels", new_levels, _NEW_LEVELS, DesignError)
-    groups = _chosen_groups(design, random)
+    groups = chosen_groups(design, random)
     observation = kind == "observation"
+    everyone_new = isinstance(random, str) and random == "new" and "new" not in design.groupings
+    if everyone_new and newdata is not None:
+        newdata = _with_groups(design, newdata)
     if weights is not None and (newdata is None or not observation):
         raise DesignError("weights= are those of new observations: give newdata and kind='observation' with them.")
     if newdata is None:
@@ -308,15 +326,29 @@ def _asked(
     if len(rows.skipped):
         text = str(rows.skipped).replace("dropped", "without prediction")
         warnings.warn(f"Missing values in the new data: {text}.", BayesLMMWarning, stacklevel=3)
-    if isinstance(random, str) and random == "new" and "new" not in design.groupings:
+    if everyone_new:
         rows = replace(rows, levels={name: _all_new(design, name, own) for name, own in rows.levels.items()})
         return rows, Request(groups, observation, True)
     if new_levels == "error":
-        _refuse_new_levels(design, rows)
+        refuse_new_levels(design, rows)
     return rows, Request(groups, observation, new_levels == "sample")
 
 
-def _chosen_groups(design: Design, random: Random) -> tuple[str, ...]:
+def _with_groups(design: Design, newdata: Any) -> Any:
+    """The new data; where they have no column of a grouping factor, each row is one of a group of its own."""
+    bars = parse_formula(design.formula).bars
+    table, available = open_table(newdata)
+    missing = [name for name in dict.fromkeys(f for bar in bars for f in bar.factors) if name not in available]
+    used = {name for name in missing if design.recipe is not None and name not in design.recipe.columns}
+    if not used:
+        return newdata
+    frame = to_pandas(table, available)
+    index = frame.index if isinstance(table, pd.DataFrame) else pd.RangeIndex(len(frame))
+    return frame.assign(**{name: pd.Series([f"new {i}" for i in range(len(frame))], index) for name in used})
+
+
+def chosen_groups(design: Design, random: Random) -> tuple[str, ...]:
+    """The grouping factors that an argument `random` means; all of them for "all" and "new"."""
     if random is None:
         return ()
     every = tuple(design.groupings)
@@ -342,7 +374,8 @@ def _all_new(design: Design, name: str, levels: RowLevels) -> RowLevels:
     return RowLevels(levels.codes + known.n_levels, (*known.levels, *levels.new))
 
 
-def _refuse_new_levels(design: Design, rows: Rows) -> None:
+def refuse_new_levels(design: Design, rows: Rows) -> None:
+    """Refuse levels of grouping factors that the data of the model did not have."""
     for name, levels in rows.levels.items():
         if levels.new:
             shown = ", ".join(map(repr, levels.new[:_SHOWN])) + (", ..." if len(levels.new) > _SHOWN else "")

@@ -106,6 +106,8 @@ def stored() -> str:
 OBJECTS: dict[str, Callable[[], Any]] = {
     "Model": model,
     "REMLResult": fit,
+    "Plan": lambda: bl.Plan("y ~ x + (1 | g)", data()),
+    "PowerStudy": lambda: bl.power(model(), n=2, progressbar=False),
     "Posterior": posterior,
     "Comparison": comparison,
     "Calibration": calibration,
@@ -239,6 +241,10 @@ def _cells() -> list[Any]:
 CALLS: dict[str, list[dict[str, Any]]] = {
     "Model": [{"formula": "y ~ x + (1 | g)", "data": data}],
     "Model.fit": [{}],
+    "Model.simulate": [{}, {"newdata": data}, {"n_groups": 8, "replicates": 3}],
+    "Plan": [{"formula": "y ~ x + (1 | g)", "data": data}],
+    "Plan.simulate": [{"beta": [0.0, 1.0], "sd": 1.0, "sigma": 1.0}],
+    "REMLResult.simulate": [{}, {"newdata": data}, {"random": "all"}],
     "Model.sample": [_SAMPLE, {**_SAMPLE, "method": "importance"}],
     "Model.save": [{"path": _new_path}],
     "Model.prior_predictive": [{"draws": 5}],
@@ -246,7 +252,7 @@ CALLS: dict[str, list[dict[str, Any]]] = {
     "Model.criterion_at": [{"theta": lambda: fit().theta}],
     "REMLResult.criterion_at": [{"theta": lambda: fit().theta}],
     "REMLResult.save": [{"path": _new_path}],
-    "REMLResult.bootstrap": [{"n": 3, "random_seed": 1}],
+    "REMLResult.bootstrap": [{"n": 3, "random_seed": 1}, {"n": 3, "statistic": "icc", "method": "semiparametric"}],
     "REMLResult.boundary": [{"posterior": "none", "random_seed": 1, "progressbar": False}],
     "REMLResult.confint": [{"method": "wald"}, {"method": "bootstrap", "n": 5, "random_seed": 1}, {}],
     "REMLResult.profile": [{"label": "sd_g[Intercept]"}],
@@ -321,6 +327,10 @@ CALLS: dict[str, list[dict[str, Any]]] = {
     "plot_coverage": [{"study": study}],
     "plot_shrinkage": [{"both": comparison}],
     "plot_variance": [{"both": comparison}],
+    "power": [
+        {"study": model, "n": 2, "progressbar": False},
+        {"study": model, "n": 2, "groups": [4, 6], "hdi": 1, "sd_widths": True, "progressbar": False},
+    ],
     "ranova": [{"fit": fit, "draws": 100, "refits": 0, "random_seed": 1}],
 }
 for _name in ("HalfT", "HalfNormal", "Exponential", "Gamma", "Uniform", "Flat", "Power", "InverseGammaVariance", "Chi"):
@@ -337,6 +347,7 @@ RESULTS = {
     "MarginalMeans",
     "Posterior",
     "PosteriorMeans",
+    "PowerStudy",
     "REMLResult",
     "ZeroTest",
     "ZeroTests",

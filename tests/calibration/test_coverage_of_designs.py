@@ -21,8 +21,8 @@ from bayeslmm import DesignError, FitError, StorageError
 from bayeslmm.calibration import coverage_run, kept_tasks
 from bayeslmm.calibration.coverage_chunk import CoveragePlan, CoverageTask, make_tasks, run_chunk
 from bayeslmm.calibration.coverage_kinds import choose_rows, read_kinds
-from bayeslmm.calibration.truth import resolve_truth
-from bayeslmm.inference.bootstrap import simulate_responses
+from bayeslmm.inference.simulation import simulate_responses
+from bayeslmm.results.truth import resolve_truth
 from bayeslmm.types import FloatArray
 
 J, N = 6, 5

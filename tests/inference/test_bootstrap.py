@@ -68,8 +68,8 @@ def test_percentile_and_basic(dyestuff: bl.REMLResult) -> None:
     np.testing.assert_allclose(basic, [2 * estimate - high, 2 * estimate - low], rtol=1e-12)
     same = dyestuff.confint(0.9, "bootstrap", "sigma", n=500, random_seed=3)
     np.testing.assert_allclose(same.iloc[0], [low, high], rtol=1e-12)
-    with pytest.raises(DesignError, match="'percentile' or 'basic'"):
-        boot.confint(kind="bca")
+    with pytest.raises(DesignError, match="'percentile', 'basic', 'norm', 'bca' or 'shortest'"):
+        boot.confint(kind="student")
 
 
 def test_an_estimate_of_zero_is_warned_of() -> None:

@@ -17,8 +17,8 @@ from bayeslmm.design.design import Design, expanded
 from bayeslmm.design.grouping import Grouping
 from bayeslmm.design.newdata import new_rows, own_rows
 from bayeslmm.errors import DesignError
-from bayeslmm.inference.bootstrap import simulate_responses
 from bayeslmm.inference.explained import explained
+from bayeslmm.inference.simulation import simulate_responses
 from bayeslmm.residual import Homoscedastic, make_residual
 from bayeslmm.results.latex import write_latex
 from bayeslmm.teaching.matrices import build_matrices

@@ -59,7 +59,7 @@ def _balanced(fit: bl.REMLResult) -> dict[str, tuple[float, float]]:
 )
 def test_a_balanced_one_way_layout_by_hand(dyes: bl.REMLResult, case: str, arguments: Any) -> None:
     estimate, variance = _balanced(dyes)[case]
-    table = dyes.predict(pd.DataFrame({"Batch": ["A"]}), **arguments)
+    table = dyes.predict(pd.DataFrame({"Batch": ["A"]}), ddf="z", **arguments)
     half = Z95 * np.sqrt(variance)
     expected = [estimate, np.sqrt(variance), estimate - half, estimate + half]
     assert list(table.columns) == COLUMNS
@@ -165,7 +165,7 @@ def test_known_and_new_levels_side_by_side_against_dense_matrices() -> None:
     base = _dense(fit, X, [X, X[:, :1]], codes)
     T = fit.optimum.terms
     new = np.where(codes[0] < 0, ((X @ T[0]) ** 2).sum(1), 0.0) + np.where(codes[1] < 0, T[1][0, 0] ** 2, 0.0)
-    table = fit.predict(at, new_levels="sample", kind="observation", level=0.8)
+    table = fit.predict(at, new_levels="sample", kind="observation", level=0.8, ddf="z")
     variance = base + fit.sigma**2 * (new + 1 / at["w"].to_numpy())
     np.testing.assert_allclose(table["std_error"] ** 2, variance, rtol=1e-8)
     np.testing.assert_allclose(
@@ -245,7 +245,7 @@ def test_rows_keep_their_index_and_missing_values_are_named(dyes: bl.REMLResult)
 )
 def test_arguments_that_mean_nothing_are_refused(dyes: bl.REMLResult, arguments: Any, message: str) -> None:
     with pytest.raises(DesignError, match=message):
-        dyes.predict(pd.DataFrame({"Batch": ["A"]}), **arguments)
+        dyes.predict(pd.DataFrame({"Batch": ["A"]}), ddf="z", **arguments)
 
 
 def test_a_loaded_fit_predicts_new_rows(tmp_path: Path) -> None:

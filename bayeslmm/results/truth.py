@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +13,8 @@ from bayeslmm.arguments import numbers_of, real, shown
 from bayeslmm.design.covariance import canonical, factor_from_theta
 from bayeslmm.design.design import Design
 from bayeslmm.errors import DesignError
-from bayeslmm.faces.fit import REMLResult
 from bayeslmm.reml.fixed import resolve_fixed
+from bayeslmm.results.fit import Fit
 from bayeslmm.results.intervals import check_range
 from bayeslmm.results.labels import Parameter, estimates, find, parameters
 from bayeslmm.types import FloatArray
@@ -50,13 +50,13 @@ class Truth:
         return ratio if p.kind == "ratio" else ratio / (1.0 + ratio)
 
 
-def resolve_truth(design: Design, given: Any, fitted: Callable[[], REMLResult]) -> Truth:
+def resolve_truth(design: Design, given: Any, fitted: Callable[[], Fit]) -> Truth:
     """The truth that a user gave.
 
     Parameters
     ----------
     design : Design
-    given : None, REMLResult or mapping
+    given : None, Fit or mapping
         None: the estimates; a fit: its estimates; a mapping or Series: labels to values, ``"beta"`` and ``"theta"``
         to arrays. What it leaves out is estimated.
     fitted : callable
@@ -67,20 +67,21 @@ def resolve_truth(design: Design, given: Any, fitted: Callable[[], REMLResult]) 
     DesignError
     """
     if given is None:
-        return _of_fit(fitted())
-    if isinstance(given, REMLResult):
+        return truth_of_fit(fitted())
+    if isinstance(given, Fit):
         _check_same(design, given.design)
-        return _of_fit(given)
+        return truth_of_fit(given)
     if not isinstance(given, Mapping | pd.Series) or not all(isinstance(key, str) for key in dict(given)):
         raise DesignError(
             f"truth={shown(given)} is neither a fit nor a mapping of labels to values. Write for example "
             "truth={'sigma': 2.0}; what is left out is estimated. Labels are "
             f"{', '.join(p.label for p in parameters(design))}; beta and theta take arrays."
         )
-    return _of_values(design, _read(design, dict(given)), fitted)
+    return truth_of_values(design, _read(design, dict(given)), lambda _: fitted().estimates())
 
 
-def _of_fit(fit: REMLResult) -> Truth:
+def truth_of_fit(fit: Fit) -> Truth:
+    """The estimates of a fit."""
     optimum, beta = fit.optimum, fit.fixef().to_numpy(dtype=float)
     return _complete(fit.design, tuple(optimum.terms), float(optimum.sigma), beta)
 
@@ -89,7 +90,7 @@ def _complete(design: Design, terms: tuple[FloatArray, ...], sigma: float, beta:
     if not sigma > 0:
         raise DesignError(
             f"The true sigma is {sigma:g}, so that responses would have no residual and no interval could be made. "
-            "Give another in truth={'sigma': ...}."
+            "Give another value of sigma."
         )
     known = parameters(design)
     values = estimates(design, known, terms, sigma, beta)
@@ -132,13 +133,30 @@ def _read(design: Design, given: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _of_values(design: Design, given: dict[str, Any], fitted: Callable[[], REMLResult]) -> Truth:
-    known = parameters(design)
+def truth_of_values(
+    design: Design, given: Mapping[str, Any], estimated: Callable[[Sequence[str]], Mapping[str, float] | pd.Series]
+) -> Truth:
+    """The truth with some values given.
+
+    Parameters
+    ----------
+    design : Design
+    given : mapping
+        Labels to values, and perhaps ``"theta"`` to a mapping of positions of terms to their theta.
+    estimated : callable
+        Gives values for the labels that are told to it: those that were not given.
+
+    Raises
+    ------
+    DesignError
+        The values are no covariance, or sigma is not positive.
+    """
+    given, known = dict(given), parameters(design)
     theta: dict[int, FloatArray] | None = given.pop("theta", None)
-    needed = [p for p in known if p.label not in given and (theta is None or p.kind in ("sigma", "fixed"))]
+    needed = [p.label for p in known if p.label not in given and (theta is None or p.kind in ("sigma", "fixed"))]
     if needed:
-        estimated = fitted().estimates()
-        given |= {p.label: float(estimated[p.label]) for p in needed}
+        values = estimated(needed)
+        given |= {label: float(values[label]) for label in needed}
     sigma = float(given["sigma"])
     beta = np.array([given[name] for name in design.fixed_names], dtype=float)
     if theta is not None:

@@ -1,0 +1,136 @@
+"""Responses simulated from a model: new or given random effects, new residuals, on any rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from bayeslmm.design.design import Design
+from bayeslmm.design.newdata import Rows, own_rows
+from bayeslmm.errors import DesignError
+from bayeslmm.residual import NO_PARAMETERS
+from bayeslmm.types import FloatArray, IntArray
+
+
+def simulate_responses(
+    design: Design,
+    terms: Sequence[FloatArray],
+    sigma: float,
+    beta: FloatArray,
+    n: int,
+    rng: np.random.Generator,
+    lam: FloatArray = NO_PARAMETERS,
+) -> FloatArray:
+    """Responses of the rows of a design with new random effects and new residuals.
+
+    Parameters
+    ----------
+    design : Design
+        With its residual structure and offset.
+    terms : sequence of FloatArray, each (c, c)
+        Relative factors on the user's columns.
+    sigma : float
+        Units of y.
+    beta : FloatArray, shape (p,)
+    n : int
+    rng : numpy.random.Generator
+    lam : FloatArray, shape (k,)
+        Parameters of the residual structure.
+
+    Returns
+    -------
+    FloatArray, shape (rows, n)
+
+    Raises
+    ------
+    DesignError
+        Rows of the design stand for several observations (``frequency=``).
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).fit()
+    >>> rng = np.random.default_rng(1)
+    >>> simulate_responses(fit.design, fit.optimum.terms, fit.sigma, fit.fixef().to_numpy(), 3, rng).shape
+    (30, 3)
+    """
+    check_rows(design)
+    rows = own_rows(design, tuple(design.groupings))
+    return simulate_rows(rows, [term.group for term in design.terms], terms, sigma, beta, n, rng, lam)
+
+
+def check_rows(design: Design) -> None:
+    """Refuse rows that stand for several observations.
+
+    Raises
+    ------
+    DesignError
+    """
+    if design.frequency is not None:
+        raise DesignError(
+            f"The {design.n} rows of this fit stand for {design.n_observations:g} observations (frequency=): new "
+            "responses of the observations behind one row differ from one another, so that a row cannot have one. "
+            "Repeat the rows in the data (data.loc[data.index.repeat(frequency)]) and fit without frequency=."
+        )
+
+
+def simulate_rows(
+    rows: Rows,
+    groups: Sequence[str],
+    terms: Sequence[FloatArray],
+    sigma: float,
+    beta: FloatArray,
+    n: int,
+    rng: np.random.Generator,
+    lam: FloatArray = NO_PARAMETERS,
+    known: Mapping[int, FloatArray] | None = None,
+    zero_new: bool = False,
+) -> FloatArray:
+    """Responses (k, n) of the complete rows.
+
+    Parameters
+    ----------
+    rows : Rows
+        Evaluated for observations.
+    groups : sequence of str
+        Grouping factor of every term.
+    terms : sequence of FloatArray, each (c, c)
+        Relative factors on the user's columns.
+    sigma, beta, n, rng, lam
+        See `simulate_responses`.
+    known : mapping of int to FloatArray, each (levels, c), optional
+        Effects of the levels of some terms; those of other terms, and of further levels, are drawn.
+    zero_new : bool
+        Whether effects of levels that `known` does not have are zero instead.
+    """
+    mean = rows.X @ beta if rows.offset is None else rows.X @ beta + rows.offset
+    noise = rng.standard_normal((rows.n, n)) * sigma
+    out = mean[:, None] + rows.observed.color(lam, noise)
+    for k, (group, T) in enumerate(zip(groups, terms, strict=True)):
+        codes, Z = rows.levels[group].codes, rows.Z[k]
+        given = (known or {}).get(k)
+        if given is None:
+            _add_new(out, slice(None), Z, codes, sigma * T, rng)
+            continue
+        have = codes < len(given)
+        out[have] += (Z[have] * given[codes[have]]).sum(1)[:, None]
+        if not zero_new and not have.all():
+            missing = np.flatnonzero(~have)
+            _add_new(out, missing, Z[missing], codes[missing], sigma * T, rng)
+    return out
+
+
+def _add_new(
+    out: FloatArray,
+    chosen: slice | IntArray,
+    Z: FloatArray,
+    codes: IntArray,
+    factor: FloatArray,
+    rng: np.random.Generator,
+) -> None:
+    """Add effects that are drawn for every level that occurs to some rows of `out`."""
+    levels, place = np.unique(codes, return_inverse=True)
+    spread = Z @ factor
+    for a in range(spread.shape[1]):
+        out[chosen] += spread[:, a, None] * rng.standard_normal((levels.size, out.shape[1]))[place]

@@ -1,0 +1,86 @@
+"""Standard errors of the predictions of a fit, and the degrees of freedom of their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+import numpy as np
+
+from bayeslmm.bayes.predictive import Request
+from bayeslmm.design.newdata import Rows
+from bayeslmm.errors import DesignError, FitError
+from bayeslmm.inference.prediction import log_slopes, new_level_variance, prediction_variance
+from bayeslmm.inference.satterthwaite import df_of_slopes
+from bayeslmm.likelihood import Factor
+from bayeslmm.likelihood import parameters as par
+from bayeslmm.results.fit import Fit
+from bayeslmm.results.linear import DDF, combinations, common_df
+from bayeslmm.types import FloatArray
+
+# Distinct rows whose fixed parts are taken one by one, exactly; more go together, by differences (1e-7 relative).
+_ONE_BY_ONE = 200
+# Methods for any prediction; others are for combinations of the fixed effects.
+_ANYWHERE = ("satterthwaite", "residual", "z")
+
+
+def errors_and_df(fit: Fit, rows: Rows, request: Request, ddf: DDF) -> tuple[FloatArray, FloatArray]:
+    """Standard errors (k,) and degrees of freedom (k,); nan where these are not determined.
+
+    Raises
+    ------
+    DesignError
+        A method that exists for combinations of the fixed effects alone, and other predictions.
+    """
+    mean_of_fixed = not request.groups and not request.observation
+    if mean_of_fixed and fit.optimum.sigma > 0 and rows.n and ddf not in _ANYWHERE:
+        return _of_combinations(fit, rows, ddf)
+    if ddf not in _ANYWHERE:
+        raise DesignError(
+            f"ddf={ddf!r} is for means without random effects (kind='mean', random=None). Use ddf='satterthwaite', "
+            "which is for all predictions."
+        )
+    relative = _Variance(fit, rows, request)
+    variance = relative.at(fit.optimum.factors, fit.optimum.factor)
+    error = fit.optimum.sigma * np.sqrt(variance)
+    if ddf != "satterthwaite":
+        return error, np.full(rows.n, common_df(fit, ddf))
+    known = (variance > 0) & (fit.optimum.sigma > 0)
+    df = np.full(rows.n, np.inf)
+    if not known.any():
+        return error, df
+    if mean_of_fixed and len(np.unique(rows.X, axis=0)) <= _ONE_BY_ONE:
+        # Where there is no minimum, it is said once for all rows.
+        with suppress(FitError):
+            df[known] = _of_combinations(fit, rows, ddf)[1][known]
+            return error, df
+    slopes = log_slopes(fit.cp, fit.optimum, relative.at)
+    df[known] = df_of_slopes(fit.cp, fit.optimum, slopes[known])
+    return error, df
+
+
+class _Variance:
+    """Variances of predictions over sigma^2, at any covariance of the random effects."""
+
+    def __init__(self, fit: Fit, rows: Rows, request: Request) -> None:
+        self.fit, self.rows, self.request = fit, rows, request
+        levels = {k: (t.group, fit.design.groupings[t.group].n_levels) for k, t in enumerate(fit.design.terms)}
+        self.levels = {k: value for k, value in levels.items() if value[0] in request.groups}
+        self.observed = rows.observed.variance(fit.optimum.lam) if request.observation else 0.0
+
+    def at(self, factors: Sequence[FloatArray], factor: Factor) -> FloatArray:
+        """Variances (k,) at internal factors of the blocks, each (1, c, c)."""
+        variance = prediction_variance(self.fit.cp, factors, factor, self.rows, self.request.groups)
+        if self.request.sample_new:
+            terms = [T[0] for T in par.term_factors(self.fit.cp, list(factors))]
+            variance = variance + new_level_variance(terms, self.rows, self.levels)
+        return variance + self.observed
+
+
+def _of_combinations(fit: Fit, rows: Rows, ddf: DDF) -> tuple[FloatArray, FloatArray]:
+    """Those of the same combinations of the coefficients."""
+    distinct, place = np.unique(rows.X, axis=0, return_inverse=True)
+    parts = [combinations(fit, distinct[k : k + _ONE_BY_ONE], ddf) for k in range(0, len(distinct), _ONE_BY_ONE)]
+    error, df = (np.concatenate([getattr(part, name) for part in parts]) for name in ("std_error", "df"))
+    place = place.reshape(-1)
+    return error[place], np.where(error > 0, df, np.inf)[place]
