@@ -16,7 +16,16 @@ from bayeslmm.errors import FitError
 from bayeslmm.files.writing import FilePath
 from bayeslmm.likelihood import CrossProducts
 from bayeslmm.reml import Optimum
-from bayeslmm.results import Summary, fit_coefficients, fit_intervals, predictions, refits, textbook
+from bayeslmm.results import (
+    Summary,
+    fit_coefficients,
+    fit_intervals,
+    influence,
+    predictions,
+    refits,
+    residual_kinds,
+    textbook,
+)
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.interval_methods import or_nan
 from bayeslmm.results.summary import reml_summary
@@ -53,6 +62,10 @@ class REMLResult(Fit):
     coefficients = fit_coefficients.coefficients
     test_fixed = fit_coefficients.test_fixed
     vcov_kenward_roger = fit_coefficients.vcov_kenward_roger
+    residuals = residual_kinds.residuals
+    leverage = residual_kinds.leverage
+    cooks_distance = residual_kinds.cooks_distance
+    influence = influence.influence
     r2 = fit_coefficients.r2
     icc = fit_coefficients.icc
     predict = predictions.predict_fit

@@ -175,10 +175,6 @@ class Fit:
         values = fitted_values(self.design, self.cp, self._conditional.beta[0], [b[0] for b in self._conditional.b])
         return pd.Series(values, index=self.design.index, name="fitted")
 
-    def residuals(self) -> pd.Series:
-        """Response minus fitted values, units of y."""
-        return pd.Series(self.design.y - self.fitted().to_numpy(), index=self.design.index, name="residual")
-
     def estimates(self) -> pd.Series:
         """Estimates of all parameters under their labels."""
         values = estimates(self.design, self._parameters, self.optimum.terms, self.sigma, self._conditional.beta[0])
