@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,9 @@ from bayeslmm.arguments import shown
 from bayeslmm.design.design import Design
 from bayeslmm.errors import DesignError
 from bayeslmm.types import BoolArray, FloatArray, IntArray
+
+# Rows of any data set here.
+_LONGEST = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -97,37 +100,31 @@ def _given(design: Design, by: Any) -> tuple[str, pd.Index, IntArray]:
     if isinstance(by, pd.Series) and len(by) != design.n and by.index.is_unique:
         rows = pd.Index(design.index)
         by = by.loc[rows] if rows.isin(by.index).all() else by
-    try:
-        values = pd.Series(list(by), dtype=object)
-    except TypeError:
-        raise DesignError(
-            f"by={shown(by)} says no groups. It takes a grouping factor of the model, or the group of each row."
-        ) from None
+    values = _listed("by", by, "a grouping factor of the model, or the group of each row")
     if len(values) != design.n:
         raise DesignError(
             f"by has {len(values)} groups of rows; the fit has {design.n} rows. Give the group of each row that was "
             "kept, in their order."
         )
     try:
-        codes, levels = pd.factorize(values, use_na_sentinel=True)
-    except TypeError:
-        raise DesignError(f"by holds {shown(values.iloc[0])}, which names no group. Give a text or a number.") from None
+        codes, levels = pd.factorize(pd.Series(values, dtype=object), use_na_sentinel=True)
+    except Exception as problem:
+        raise DesignError(f"by holds {shown(values[0])}, which names no group. Give a text or a number.") from problem
     if (codes < 0).any():
         raise DesignError(f"by has no group for {int((codes < 0).sum())} row(s): missing values. Give every row one.")
     return name, pd.Index(levels, name=name), codes.astype(np.int64)
 
 
 def _some(chosen: DeletionCases, cases: Sequence[Any]) -> DeletionCases:
-    if isinstance(cases, str) or not np.iterable(cases):
-        cases = [cases]
-    wanted = list(cases)
+    single = isinstance(cases, str | int | np.integer)
+    wanted = [cases] if single else _listed("cases", cases, f"labels of a {chosen.by}")
     known: dict[Any, list[int]] = {}
     for k, label in enumerate(chosen.labels):
         known.setdefault(label, []).append(k)
         known.setdefault(str(label), known[label])
     places: list[int] = []
     for case in wanted:
-        key = case if _hashable(case) and case in known else str(case)
+        key = _key(case, known)
         if key not in known:
             first = ", ".join(map(str, chosen.labels[:6])) + (", ..." if len(chosen.labels) > 6 else "")
             raise DesignError(f"cases names {shown(case)}, which is no {chosen.by} of the fit. It has: {first}.")
@@ -139,9 +136,20 @@ def _some(chosen: DeletionCases, cases: Sequence[Any]) -> DeletionCases:
     return DeletionCases(chosen.by, chosen.labels[places], new[chosen.codes], chosen.counts)
 
 
-def _hashable(value: Any) -> bool:
+def _key(case: Any, known: Mapping[Any, list[int]]) -> Any:
+    """The label that is meant, or its text; None for what is no label."""
     try:
-        hash(value)
-    except TypeError:
-        return False
-    return True
+        return case if case in known else str(case)
+    except Exception:
+        return None
+
+
+def _listed(name: str, value: Any, what: str) -> list[Any]:
+    """The items of a sequence of modest length."""
+    sized = hasattr(value, "__len__") and hasattr(value, "__iter__") and not isinstance(value, bytes | dict)
+    try:
+        if sized and np.ndim(value) == 1 and len(value) <= _LONGEST:
+            return list(value)
+    except Exception:
+        sized = False
+    raise DesignError(f"{name}={shown(value)} is not {what}.")

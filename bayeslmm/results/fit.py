@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -129,6 +130,11 @@ class Fit:
     @cached_property
     def _conditional(self) -> Conditional:
         return conditional_means(self.cp, self.optimum.factors, self.optimum.factor)
+
+    @cached_property
+    def _memo(self) -> dict[str, Any]:
+        """What functions of the fit have found and need not look for again."""
+        return {}
 
     @property
     def _coefficients(self) -> pd.Index:

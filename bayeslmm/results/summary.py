@@ -20,6 +20,7 @@ from bayeslmm.results.digits import in_digits
 from bayeslmm.results.draws import Draws
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.labels import Parameter, parameters
+from bayeslmm.results.outliers import outlier_notes
 from bayeslmm.results.prior_table import prior_table
 
 # A residual sd below this share of what the fixed effects leave is zero.
@@ -134,6 +135,7 @@ def reml_summary(result: Fit, tidy: pd.DataFrame | None = None) -> Summary:
     name = "restricted maximum likelihood (REML)" if result.reml else "maximum likelihood (ML)"
     criterion = "REML criterion" if result.reml else "deviance"
     notes = [
+        *outlier_notes(result),
         *_design_notes(result.design),
         f"{criterion} {result.criterion:.4f}; log likelihood {result.loglik:.4f}; AIC {result.aic:.2f}; "
         f"BIC {result.bic:.2f}",

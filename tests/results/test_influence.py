@@ -151,7 +151,7 @@ def test_cases_that_something_rests_on_are_named() -> None:
 
 def test_with_a_posterior_the_pareto_k_stands_beside() -> None:
     model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
-    fit, post = model.fit(), model.sample(2000, random_seed=1)
+    fit, post = model.fit(), model.sample(800, random_seed=1)
     found = fit.influence("Batch", posterior=post)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", bl.ConvergenceWarning)
