@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from numpy.typing import ArrayLike
 
 from bayeslmm import bayesian
-from bayeslmm.arguments import MOST_REFITS, choice, flag, instance, whole
+from bayeslmm.arguments import MOST_REFITS, Seed, choice, flag, instance, whole
 from bayeslmm.design import CovarianceStructure, Design, build_design
 from bayeslmm.design.design import Store
 from bayeslmm.design.notes import fixed_levels
@@ -32,6 +32,7 @@ from bayeslmm.types import FloatArray
 
 if TYPE_CHECKING:
     from bayeslmm.bayes.default_priors import PriorSpec
+    from bayeslmm.results.cross_validation import CrossValidation
     from bayeslmm.teaching import Matrices
 
 
@@ -190,6 +191,12 @@ class Model(Specification):
                 raise FitError(message)
             warnings.warn(message, ConvergenceWarning, stacklevel=2)
         return fit_result(self._design, self.cross_products, optimum)
+
+    def cv(
+        self, groups: Any = None, k: int | None = None, *, reml: bool = True, random_seed: Seed = 1
+    ) -> CrossValidation:
+        """Cross-validation by whole groups: the same as ``model.fit(reml).cv(groups, k)``; see `REMLResult.cv`."""
+        return self.fit(reml).cv(groups, k, random_seed=random_seed)
 
     def matrices(self, theta: ArrayLike | None = None, sigma: float | None = None) -> Matrices:
         """X, Z, Lambda, G, R and V, with names on rows and columns.

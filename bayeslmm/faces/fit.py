@@ -18,10 +18,13 @@ from bayeslmm.likelihood import CrossProducts
 from bayeslmm.reml import Optimum
 from bayeslmm.results import (
     Summary,
+    collinearity,
+    cross_validation,
     fit_coefficients,
     fit_intervals,
     influence,
     predictions,
+    random_effects,
     refits,
     residual_kinds,
     textbook,
@@ -66,6 +69,13 @@ class REMLResult(Fit):
     leverage = residual_kinds.leverage
     cooks_distance = residual_kinds.cooks_distance
     influence = influence.influence
+    ranef = random_effects.ranef
+    ranef_variances = random_effects.ranef_variances
+    coef = random_effects.coef
+    varcorr_matrices = random_effects.varcorr_matrices
+    rePCA = random_effects.re_pca
+    vif = collinearity.vif
+    cv = cross_validation.cv
     r2 = fit_coefficients.r2
     icc = fit_coefficients.icc
     predict = predictions.predict_fit

@@ -9,7 +9,7 @@ import pandas as pd
 
 from bayeslmm.equality import by_value
 from bayeslmm.files.writing import FilePath
-from bayeslmm.results import Summary, checks, posterior_influence, predictions, prior_checks
+from bayeslmm.results import Summary, checks, posterior_influence, predictions, prior_checks, random_effects
 from bayeslmm.results.draws import Draws
 from bayeslmm.results.prior_table import prior_table
 from bayeslmm.results.summary import posterior_summary
@@ -38,6 +38,8 @@ class Posterior(Draws):
     """
 
     loo = checks.loo
+    ranef = random_effects.posterior_ranef
+    coef = random_effects.coef
     influence = posterior_influence.posterior_influence
     group_log_likelihood = checks.group_log_likelihood
     log_evidence = cached_property(checks.log_evidence)

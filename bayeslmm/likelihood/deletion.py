@@ -15,6 +15,7 @@ import numpy as np
 
 from bayeslmm.likelihood import small
 from bayeslmm.likelihood.conditional import beta_covariance
+from bayeslmm.likelihood.criteria import LOG_2PI
 from bayeslmm.likelihood.crossproducts import CrossProducts
 from bayeslmm.likelihood.factor import Factor
 from bayeslmm.likelihood.leave_out import check_block_size, lost_without
@@ -156,3 +157,57 @@ def delete_groups(
     for values in (out.beta, out.covariance, out.r2):
         values[lost] = np.nan
     return out
+
+
+def predict_left_out(
+    cp: CrossProducts,
+    factors: Sequence[FloatArray],
+    sigma: FloatArray,
+    sets: Sequence[IntArray],
+    lam: FloatArray = NO_PARAMETERS,
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Predictive distribution of the rows of each set given all others, at variances of its own.
+
+    Given all others the rows g are normal with covariance ``sigma^2 P_gg^-1`` and lie ``P_gg^-1 (P y)_g`` from their
+    mean, fixed and random effects integrated out.
+
+    Parameters
+    ----------
+    cp : CrossProducts
+    factors : sequence of FloatArray, each (K, c, c)
+        Internal relative factors of the blocks, a point for each set.
+    sigma : FloatArray, shape (K,)
+        Units of y.
+    sets : sequence of IntArray
+        Positions of rows, without which all fixed effects have estimates.
+    lam : FloatArray, shape (k,)
+
+    Returns
+    -------
+    mean, sd : FloatArray, shape (n,)
+        Units of y, offset included; nan for rows in no set.
+    log_density : FloatArray, shape (K,)
+        Joint, of the rows of each set.
+    """
+    design, system = cp.design, RowSystem.of(cp, lam)
+    check_block_size("fold", np.array([rows.size for rows in sets]))
+    mean, sd, log_density = np.full(design.n, np.nan), np.full(design.n, np.nan), np.empty(len(sets))
+    unit = np.sqrt(design.residual.variance(lam))
+    first = cp.blocks[0].grouping.codes
+    for k, own in enumerate(sets):
+        codes = np.zeros(design.n, dtype=np.int64)
+        codes[own] = 1
+        for _, rows, block in row_blocks(system, [T[k : k + 1] for T in factors], _ONE, None, codes):
+            at = np.flatnonzero(codes[rows] == 1)
+            if not at.size:
+                continue
+            here = rows[at]
+            P = precision_blocks(block, 0, at[None], system.Q[here][None], first[here][None])[0]
+            e = block.residual[0][at]
+            covariance = np.linalg.inv(P)
+            mean[here] = design.y[here] - unit[here] * (covariance @ e)
+            sd[here] = sigma[k] * unit[here] * np.sqrt(np.diagonal(covariance))
+            square = float(e @ covariance @ e) / sigma[k] ** 2
+            constant = at.size * (LOG_2PI + 2.0 * np.log(sigma[k])) + 2.0 * float(np.log(unit[here]).sum())
+            log_density[k] = -0.5 * (constant - np.linalg.slogdet(P)[1] + square)
+    return mean, sd, log_density

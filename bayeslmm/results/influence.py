@@ -195,12 +195,10 @@ def influence(
     --------
     >>> import bayeslmm as bl
     >>> fit = bl.Model("Reaction ~ Days + (Days | Subject)", bl.load_dataset("sleepstudy")).fit()
-    >>> fit.influence("Subject").table[["cooks_d", "covratio"]].head(3).round(3)
-             cooks_d  covratio
-    Subject
-    309        0.149     0.890
-    335        0.129     0.938
-    337        0.126     0.947
+    >>> fit.influence("Subject").table[["cooks_d", "covratio"]].head(2).round(3).rename_axis(None)
+         cooks_d  covratio
+    309    0.149     0.890
+    335    0.129     0.938
     """
     choice("theta", theta, ("estimated", "fixed"), DesignError)
     if not fit.status.ok:

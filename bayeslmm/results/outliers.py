@@ -167,10 +167,10 @@ def _lone_predictors(fit: Fit) -> Deciding | None:
         return None
     U = np.linalg.qr(design.whitened(fit.cp.fixed.columns, fit.optimum.lam))[0]
     share = (U**2).sum(axis=1)
-    for row in np.argsort(-share)[:_LEVELS]:
+    for row in map(int, np.argsort(-share)[:_LEVELS]):
         if share[row] < _ALONE:
             return None
-        gone = np.array([int(row)])
+        gone = np.array([row])
         without = _without(fit, gone)
         if without is not None and (changes := _changes(fit, without)):
             who = f"row {design.index[row]} has predictors like no other row (leverage {share[row]:.2f})"
@@ -214,7 +214,7 @@ def _changes(fit: Fit, without: Fit) -> tuple[str, ...]:
     if fit.sigma > _SIGMA * without.sigma:
         found.append(f"sigma is {number(without.sigma)}, not {number(fit.sigma)}")
     whole, less = fit.estimates(), without.estimates()
-    for label in whole.index[whole.index.str.startswith("sd_")]:
+    for label in (p.label for p in fit._parameters if p.kind == "sd"):
         a, b = float(whole[label]), float(less[label])
         # Beside sigma, what changes among small sds is noise.
         if max(a, b) > _SD * min(a, b) and max(a, b) > 0.5 * max(without.sigma, 1e-300) and len(found) < 4:
