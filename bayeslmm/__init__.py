@@ -74,7 +74,14 @@ if TYPE_CHECKING:
     from bayeslmm.likelihood import NormalPrior
     from bayeslmm.linting.check import lint
     from bayeslmm.model import Model, load
-    from bayeslmm.plots import plot_boundary, plot_coverage, plot_shrinkage, plot_variance
+    from bayeslmm.plots import (
+        plot_boundary,
+        plot_coverage,
+        plot_influence,
+        plot_ranef,
+        plot_shrinkage,
+        plot_variance,
+    )
     from bayeslmm.teaching import error_contrasts, lm_list
 
 __version__ = "0.1.0"
@@ -114,6 +121,8 @@ _HOMES = {
     "ZeroTests": "bayeslmm.boundary.zero_test",
     "plot_boundary": "bayeslmm.plots",
     "plot_coverage": "bayeslmm.plots",
+    "plot_influence": "bayeslmm.plots",
+    "plot_ranef": "bayeslmm.plots",
     "plot_shrinkage": "bayeslmm.plots",
     "error_contrasts": "bayeslmm.teaching",
     "lm_list": "bayeslmm.teaching",
@@ -214,6 +223,8 @@ __all__ = [
     "parse_formula",
     "plot_boundary",
     "plot_coverage",
+    "plot_influence",
+    "plot_ranef",
     "plot_shrinkage",
     "plot_variance",
     "ranova",

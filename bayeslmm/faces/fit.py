@@ -13,6 +13,7 @@ from bayeslmm.boundary import build, zero_tests
 from bayeslmm.design.design import Design
 from bayeslmm.equality import by_value
 from bayeslmm.errors import FitError
+from bayeslmm.figures import residual_plots
 from bayeslmm.files.writing import FilePath
 from bayeslmm.likelihood import CrossProducts
 from bayeslmm.reml import Optimum
@@ -75,6 +76,7 @@ class REMLResult(Fit):
     varcorr_matrices = random_effects.varcorr_matrices
     rePCA = random_effects.re_pca
     vif = collinearity.vif
+    plot = residual_plots.plot_fit
     cv = cross_validation.cv
     r2 = fit_coefficients.r2
     icc = fit_coefficients.icc

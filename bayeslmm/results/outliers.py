@@ -201,7 +201,8 @@ def _extreme_levels(fit: Fit) -> list[tuple[str, str]]:
         # A factor without variance has effects that are rounding.
         ratio = np.where(b > 1e-16 * fit.sigma**2, b / np.where(others > 0, others, np.inf), 0.0).max(axis=1)
         limit = float(stdtrit(J - 1, 1.0 - 0.5 * _RARE_LEVEL / J)) ** 2
-        found += [(float(-ratio[k] / limit), name, str(frame.index[k])) for k in np.flatnonzero(ratio > limit)]
+        extreme = [int(k) for k in np.flatnonzero(ratio > limit)]
+        found += [(float(-ratio[k] / limit), name, str(frame.index[k])) for k in extreme]
     return [(name, level) for _, name, level in sorted(found)]
 
 
