@@ -295,12 +295,14 @@ def _starts(
     cp: CrossProducts, data: DataOfEach, reml: bool, own: FloatArray, common: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """The best start of each among its own and the common ones; criteria (K, R) on the grid, if that is among these."""
+    if not len(common):
+        return own, np.zeros((own.shape[0], 0))
     candidates = [own, *(np.broadcast_to(point, own.shape) for point in common)]
     values = np.array([_evaluate(cp, x, data, reml)[1] for x in candidates])
     values = np.where(np.isnan(values), np.inf, values)
     best = np.argmin(values, axis=0)
-    on_grid = values[len(values) - par.ratio_grid(cp).size :] if len(common) else values[:0]
-    return np.asarray(np.array(candidates)[best, np.arange(own.shape[0])]), on_grid.T
+    on_grid = values[len(values) - par.ratio_grid(cp).size :].T
+    return np.asarray(np.array(candidates)[best, np.arange(own.shape[0])]), on_grid
 
 
 def _find_lower(

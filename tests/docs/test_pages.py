@@ -17,6 +17,7 @@ PAGES = [
     ("method.md", 16),
     ("teaching.md", 16),
     ("fitting.md", 20),
+    ("diagnostics.md", 14),
     ("posterior.md", 25),
     ("predict.md", 20),
     ("checks.md", 25),
