@@ -16,7 +16,7 @@ import numpy as np
 from bayeslmm.likelihood import small
 from bayeslmm.likelihood.conditional import beta_covariance
 from bayeslmm.likelihood.criteria import LOG_2PI
-from bayeslmm.likelihood.crossproducts import CrossProducts
+from bayeslmm.likelihood.crossproducts import SummedDesign
 from bayeslmm.likelihood.factor import Factor
 from bayeslmm.likelihood.leave_out import check_block_size, lost_without
 from bayeslmm.likelihood.row_system import EliminatedRows, RowSystem, by_size, precision_blocks, row_blocks
@@ -42,12 +42,12 @@ class Leverages:
     fixed: FloatArray
 
 
-def leverages(cp: CrossProducts, factors: Sequence[FloatArray], lam: FloatArray = NO_PARAMETERS) -> Leverages:
+def leverages(cp: SummedDesign, factors: Sequence[FloatArray], lam: FloatArray = NO_PARAMETERS) -> Leverages:
     """Leverages of all rows at one point; of one copy of a row that stands for several observations.
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
         Of rows that are independent given the effects.
     factors : sequence of FloatArray, each (1, c, c)
         Internal relative factors of the blocks.
@@ -97,7 +97,7 @@ class Deleted:
 
 
 def delete_groups(
-    cp: CrossProducts,
+    cp: SummedDesign,
     factors: Sequence[FloatArray],
     factor: Factor,
     beta: FloatArray,
@@ -108,7 +108,7 @@ def delete_groups(
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     factors : sequence of FloatArray, each (1, c, c)
         Internal relative factors of the blocks.
     factor : Factor
@@ -160,7 +160,7 @@ def delete_groups(
 
 
 def predict_left_out(
-    cp: CrossProducts,
+    cp: SummedDesign,
     factors: Sequence[FloatArray],
     sigma: FloatArray,
     sets: Sequence[IntArray],
@@ -173,7 +173,7 @@ def predict_left_out(
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     factors : sequence of FloatArray, each (K, c, c)
         Internal relative factors of the blocks, a point for each set.
     sigma : FloatArray, shape (K,)

@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from bayeslmm.errors import FitError
 from bayeslmm.likelihood import small
 from bayeslmm.likelihood.criteria import LOG_2PI
-from bayeslmm.likelihood.crossproducts import CrossProducts
+from bayeslmm.likelihood.crossproducts import SummedDesign
 from bayeslmm.likelihood.normal_prior import NormalPrior
 from bayeslmm.likelihood.row_system import EliminatedRows, RowSystem, by_size, precision_blocks, row_blocks
 from bayeslmm.likelihood.within import level_products
@@ -68,7 +68,7 @@ class GroupsLeftOut:
 
 
 def leave_one_out(
-    cp: CrossProducts,
+    cp: SummedDesign,
     factors: Sequence[FloatArray],
     sigma: FloatArray,
     prior: NormalPrior | None = None,
@@ -78,7 +78,7 @@ def leave_one_out(
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     factors : sequence of FloatArray, each (K, c, c)
         Internal relative factors of the blocks; singular ones included.
     sigma : FloatArray, shape (K,)
@@ -110,7 +110,7 @@ def leave_one_out(
 
 
 def leave_group_out(
-    cp: CrossProducts,
+    cp: SummedDesign,
     factors: Sequence[FloatArray],
     sigma: FloatArray,
     codes: IntArray,
@@ -159,7 +159,7 @@ def check_block_size(what: str, sizes: IntArray) -> None:
         )
 
 
-def lost_without(cp: CrossProducts, codes: IntArray | None, prior: NormalPrior | None) -> BoolArray:
+def lost_without(cp: SummedDesign, codes: IntArray | None, prior: NormalPrior | None) -> BoolArray:
     """Mask (G,) of the groups (observations if `codes` is None) without which a flat coefficient is not estimable."""
     design = cp.design
     flat = np.ones(cp.p, dtype=bool) if prior is None else ~prior.proper

@@ -10,7 +10,7 @@ from typing import Self
 
 import numpy as np
 
-from bayeslmm.likelihood.crossproducts import CrossProducts
+from bayeslmm.likelihood.crossproducts import SummedDesign
 from bayeslmm.likelihood.frame_rows import FrameRows
 from bayeslmm.likelihood.level_sums import Moments, unlike
 from bayeslmm.likelihood.levels import Levels
@@ -54,7 +54,7 @@ class LevelRows:
 
     Attributes
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     codes : IntArray, shape (n,)
         Level of each row.
     Z : FloatArray, shape (n, c)
@@ -65,14 +65,14 @@ class LevelRows:
         Within parts of the levels.
     """
 
-    cp: CrossProducts
+    cp: SummedDesign
     codes: IntArray
     Z: FloatArray
     W: FloatArray
     tiles: FloatArray | None
 
     @classmethod
-    def of(cls, cp: CrossProducts) -> LevelRows:
+    def of(cls, cp: SummedDesign) -> LevelRows:
         """Rows of cross-products that are kept as dense levels, none of which outweighs the others."""
         rows: FrameRows = frame_rows(cp.design, cp.frame, frame_columns(cp), cp.response)
         W = cp.frame.trailing_rows(rows.Xy, list(zip(rows.Z, rows.codes, strict=True)))

@@ -16,7 +16,7 @@ from scipy.linalg import solve_triangular
 
 from bayeslmm.likelihood import small
 from bayeslmm.likelihood.chain_sums import FactorColumns, effect_columns
-from bayeslmm.likelihood.crossproducts import CrossProducts
+from bayeslmm.likelihood.crossproducts import SummedDesign
 from bayeslmm.likelihood.factor import apply_lambda
 from bayeslmm.likelihood.normal_prior import NormalPrior, internal_prior
 from bayeslmm.likelihood.reduction import frame_columns
@@ -44,7 +44,7 @@ class EliminatedRows:
 class RowSystem:
     """Rows of the design in internal coordinates, split with respect to the levels of the first block."""
 
-    cp: CrossProducts
+    cp: SummedDesign
     lam: FloatArray  # (k,) of the residual structure, which has whitened all columns below
     Q: FloatArray  # (n, c) orthonormal within levels
     R: FloatArray  # (J, c, c)
@@ -54,7 +54,7 @@ class RowSystem:
     D: FloatArray  # (m, m)
 
     @classmethod
-    def of(cls, cp: CrossProducts, lam: FloatArray) -> RowSystem:
+    def of(cls, cp: SummedDesign, lam: FloatArray) -> RowSystem:
         design = cp.design
         blocks, columns = cp.blocks, frame_columns(cp)
         first, codes = blocks[0], blocks[0].grouping.codes
@@ -146,7 +146,7 @@ def solve_rows(
     return SolvedRows(inverse, shrink, gain, effects[..., 0])
 
 
-def _scaled(cp: CrossProducts, factors: Sequence[FloatArray], rows: FloatArray) -> FloatArray:
+def _scaled(cp: SummedDesign, factors: Sequence[FloatArray], rows: FloatArray) -> FloatArray:
     return apply_lambda(cp.frame, factors[1:], rows) if len(cp.blocks) > 1 else rows.copy()
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from bayeslmm.design.covariance import canonical
 from bayeslmm.design.dominant import heavy_rows
 from bayeslmm.design.without import without_rows
-from bayeslmm.likelihood import CrossProducts, beta_covariance, cross_products
+from bayeslmm.likelihood import SummedDesign, beta_covariance, cross_products
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.conditional import user_beta
 from bayeslmm.likelihood.criteria import degrees_of_freedom
@@ -113,7 +113,7 @@ def _together(optimum: Optimum, rows: LevelRows, sets: Sequence[IntArray], n: in
     return _join(ones)
 
 
-def _log_weight(cp: CrossProducts, rows: IntArray) -> float:
+def _log_weight(cp: SummedDesign, rows: IntArray) -> float:
     """Log weights of the rows that go, which the criterion on the frame of all has among its constants."""
     if cp.design.weights is None:
         return 0.0
@@ -143,7 +143,7 @@ def refit_without(optimum: Optimum, rows: IntArray) -> Optimum:
     """The same criterion minimised without some rows."""
     terms = optimum.cp.design.terms
     fixed = {i: terms[i].structure.theta(optimum.terms[i]) for i in optimum.fixed}
-    cp: CrossProducts = cross_products(without_rows(optimum.cp.design, rows))
+    cp: SummedDesign = cross_products(without_rows(optimum.cp.design, rows))
     return optimise(cp, optimum.reml, fixed=fixed, penalty=optimum.penalty)
 
 

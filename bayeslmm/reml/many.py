@@ -10,7 +10,7 @@ import numpy as np
 
 from bayeslmm.design.distinct import reproduces_any_response
 from bayeslmm.errors import DesignError
-from bayeslmm.likelihood import CrossProducts, Factor, cross_products, derivatives, evaluate, profiled
+from bayeslmm.likelihood import Factor, SummedDesign, cross_products, derivatives, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.conditional import user_beta
 from bayeslmm.likelihood.criteria import degrees_of_freedom
@@ -68,7 +68,7 @@ class Optima:
 
 
 def optimise_many(
-    cp: CrossProducts,
+    cp: SummedDesign,
     Y: FloatArray,
     reml: bool = True,
     *,
@@ -85,7 +85,7 @@ def optimise_many(
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     Y : FloatArray, shape (n, K)
         Units of y.
     reml : bool
@@ -123,7 +123,7 @@ def optimise_many(
         return join_optima(list(pool.map(solve, chunks)))
 
 
-def _scaled_up(cp: CrossProducts, optima: Optima, powers: IntArray, reml: bool) -> Optima:
+def _scaled_up(cp: SummedDesign, optima: Optima, powers: IntArray, reml: bool) -> Optima:
     """Estimates for responses from those for the responses over powers of two."""
     shift = 2.0 * powers * float(np.log(2.0)) * degrees_of_freedom(cp, reml)
     return replace(
@@ -134,7 +134,7 @@ def _scaled_up(cp: CrossProducts, optima: Optima, powers: IntArray, reml: bool) 
     )
 
 
-def _with_all_digits(cp: CrossProducts, Y: FloatArray, reml: bool, max_evaluations: int, optima: Optima) -> Optima:
+def _with_all_digits(cp: SummedDesign, Y: FloatArray, reml: bool, max_evaluations: int, optima: Optima) -> Optima:
     """Responses at whose estimate the iteration for all lost digits, fitted alone."""
     lost = loses_digits(cp, optima)
     if not lost.any():
@@ -145,7 +145,7 @@ def _with_all_digits(cp: CrossProducts, Y: FloatArray, reml: bool, max_evaluatio
     return join_optima(rows)
 
 
-def loses_digits(cp: CrossProducts, optima: Optima) -> BoolArray:
+def loses_digits(cp: SummedDesign, optima: Optima) -> BoolArray:
     """As for a single response (`confirm`), by the size of the relative sds alone."""
     if optima.theta.shape[1] == 1 and len(cp.blocks) == 1:
         return np.zeros(optima.sigma.size, dtype=bool)
@@ -172,7 +172,7 @@ def one_of(optima: Optima, k: int) -> Optima:
     )
 
 
-def fitted_together(cp: CrossProducts, held: bool = False) -> bool:
+def fitted_together(cp: SummedDesign, held: bool = False) -> bool:
     """Whether `optimise_many` solves all responses by one iteration; `held`: some theta is not estimated."""
     return takes_responses(cp) and not held and all(s.plain for *_, s in cp.frame.terms)
 
@@ -194,7 +194,7 @@ def join_optima(parts: list[Optima]) -> Optima:
 
 
 def _solve_one(
-    cp: CrossProducts, y: FloatArray, reml: bool, fixed: Mapping[int, FloatArray] | None, max_evaluations: int
+    cp: SummedDesign, y: FloatArray, reml: bool, fixed: Mapping[int, FloatArray] | None, max_evaluations: int
 ) -> Optima:
     own = cross_products(replace(cp.design, y=y))
     best: Optimum = optimise(own, reml, fixed=fixed, max_evaluations=max_evaluations)
@@ -210,7 +210,7 @@ def _solve_one(
     )
 
 
-def _solve_together(cp: CrossProducts, Y: FloatArray, reml: bool, max_evaluations: int) -> Optima:
+def _solve_together(cp: SummedDesign, Y: FloatArray, reml: bool, max_evaluations: int) -> Optima:
     responses = reduce_responses(cp, Y)
     own = moment_factors_many(level_sums_of(cp), responses.replicates)
     moments = np.array([par.from_blocks(cp, [T[k] for T in own]) for k in range(Y.shape[1])])
@@ -219,7 +219,7 @@ def _solve_together(cp: CrossProducts, Y: FloatArray, reml: bool, max_evaluation
 
 
 def minimise_each(
-    cp: CrossProducts,
+    cp: SummedDesign,
     data: DataOfEach,
     reml: bool,
     own: FloatArray,
@@ -230,7 +230,7 @@ def minimise_each(
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
         With dense levels, on whose frame the data are.
     data : Replicates or ManyLevels
     reml : bool
@@ -258,7 +258,7 @@ def minimise_each(
     return _find_lower(cp, data, reml, result, grid_values, solve)
 
 
-def on_each(cp: CrossProducts, x: FloatArray, data: DataOfEach) -> tuple[CrossProducts, list[FloatArray], Factor]:
+def on_each(cp: SummedDesign, x: FloatArray, data: DataOfEach) -> tuple[SummedDesign, list[FloatArray], Factor]:
     """Cross-products to which an evaluation at points (K, k) belongs, relative factors, and the evaluation."""
     factors = par.internal_factors(cp, x)
     if isinstance(data, Replicates):
@@ -267,19 +267,19 @@ def on_each(cp: CrossProducts, x: FloatArray, data: DataOfEach) -> tuple[CrossPr
     return own, factors, evaluate(own, factors, keep=True)
 
 
-def _evaluate(cp: CrossProducts, x: FloatArray, data: DataOfEach, reml: bool) -> tuple[Factor, FloatArray]:
+def _evaluate(cp: SummedDesign, x: FloatArray, data: DataOfEach, reml: bool) -> tuple[Factor, FloatArray]:
     """Factor and criterion (K,): inf where the matrix is not definite, -inf for a perfect fit."""
     own, _, factor = on_each(cp, x, data)
     return factor, _value(own, factor, reml)
 
 
-def _value(cp: CrossProducts, factor: Factor, reml: bool) -> FloatArray:
+def _value(cp: SummedDesign, factor: Factor, reml: bool) -> FloatArray:
     with np.errstate(divide="ignore", invalid="ignore"):
         return profiled(cp, replace(factor, r2=np.maximum(factor.r2, 0.0)), reml)
 
 
 def _function(
-    cp: CrossProducts, data: DataOfEach, reml: bool
+    cp: SummedDesign, data: DataOfEach, reml: bool
 ) -> Callable[[FloatArray, IntArray], tuple[FloatArray, FloatArray, FloatArray]]:
     def function(x: FloatArray, which: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         own, factors, factor = on_each(cp, x, data.part(which))
@@ -292,7 +292,7 @@ def _function(
 
 
 def _starts(
-    cp: CrossProducts, data: DataOfEach, reml: bool, own: FloatArray, common: FloatArray
+    cp: SummedDesign, data: DataOfEach, reml: bool, own: FloatArray, common: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """The best start of each among its own and the common ones; criteria (K, R) on the grid, if that is among these."""
     if not len(common):
@@ -306,7 +306,7 @@ def _starts(
 
 
 def _find_lower(
-    cp: CrossProducts,
+    cp: SummedDesign,
     data: DataOfEach,
     reml: bool,
     result: NewtonMany,
@@ -326,7 +326,7 @@ def _find_lower(
 
 
 def _zeros_to_try(
-    cp: CrossProducts, data: DataOfEach, reml: bool, result: NewtonMany, converged: BoolArray
+    cp: SummedDesign, data: DataOfEach, reml: bool, result: NewtonMany, converged: BoolArray
 ) -> tuple[IntArray, FloatArray]:
     """Responses (M,) and points (M, k) with some entries set to zero where that is lower."""
     rows, points = [np.zeros(0, dtype=np.int64)], [np.zeros((0, result.x.shape[1]))]
@@ -353,7 +353,7 @@ def _keep_lowest(result: NewtonMany, rows: IntArray, again: NewtonMany) -> Newto
 
 
 def _snap(
-    cp: CrossProducts,
+    cp: SummedDesign,
     function: Callable[[FloatArray, IntArray], tuple[FloatArray, FloatArray, FloatArray]],
     data: DataOfEach,
     reml: bool,
@@ -392,7 +392,7 @@ def _merge(result: NewtonMany, rows: IntArray, again: NewtonMany) -> NewtonMany:
     return replace(merged, ending=tuple(endings))
 
 
-def _finish(cp: CrossProducts, responses: Responses, Y: FloatArray, reml: bool, result: NewtonMany) -> Optima:
+def _finish(cp: SummedDesign, responses: Responses, Y: FloatArray, reml: bool, result: NewtonMany) -> Optima:
     _, factors, factor = on_each(cp, result.x, responses.replicates)
     terms = par.term_factors(cp, factors)
     nu = degrees_of_freedom(cp, reml)
@@ -420,7 +420,7 @@ def _finish(cp: CrossProducts, responses: Responses, Y: FloatArray, reml: bool, 
     )
 
 
-def without_rank(cp: CrossProducts, factors: Sequence[FloatArray]) -> BoolArray:
+def without_rank(cp: SummedDesign, factors: Sequence[FloatArray]) -> BoolArray:
     """At which points (K,) some combination of effects has no variance; internal factors (K, c, c) of the blocks."""
     singular = np.zeros(factors[0].shape[0], dtype=bool)
     for b, columns, _, _ in cp.frame.terms:
