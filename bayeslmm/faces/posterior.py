@@ -9,7 +9,15 @@ import pandas as pd
 
 from bayeslmm.equality import by_value
 from bayeslmm.files.writing import FilePath
-from bayeslmm.results import Summary, checks, posterior_influence, predictions, prior_checks, random_effects
+from bayeslmm.results import (
+    Summary,
+    checks,
+    posterior_influence,
+    posterior_residuals,
+    predictions,
+    prior_checks,
+    random_effects,
+)
 from bayeslmm.results.draws import Draws
 from bayeslmm.results.prior_table import prior_table
 from bayeslmm.results.summary import posterior_summary
@@ -38,6 +46,7 @@ class Posterior(Draws):
     """
 
     loo = checks.loo
+    residuals = posterior_residuals.posterior_residuals
     ranef = random_effects.posterior_ranef
     coef = random_effects.coef
     influence = posterior_influence.posterior_influence

@@ -11,6 +11,7 @@ from bayeslmm.design.names import in_plot
 from bayeslmm.errors import DesignError
 from bayeslmm.faces import REMLResult
 from bayeslmm.plots.style import NEUTRAL, POSTERIOR, REML
+from bayeslmm.plots.subject import check_axes
 from bayeslmm.results.influence import Influence
 
 # Cases that bear their label, and from how many cases on points stand for stems.
@@ -39,7 +40,7 @@ def plot_influence(of: Influence | REMLResult, by: Any = None, *, axes: Any = No
     Raises
     ------
     DesignError
-        Neither a fit nor its influence; a model without fixed effects.
+        Neither a fit nor its influence; a model without fixed effects; axes of another kind.
 
     Examples
     --------
@@ -55,6 +56,7 @@ def plot_influence(of: Influence | REMLResult, by: Any = None, *, axes: Any = No
     values = found.cooks_d.to_numpy()
     if axes is None:
         axes = plt.figure(figsize=(7.0, 3.6), layout="constrained").add_subplot()
+    check_axes(axes, "plot_influence")
     x = np.arange(values.size)
     if values.size <= _MANY:
         axes.vlines(x, 0.0, values, color=NEUTRAL, linewidth=1)

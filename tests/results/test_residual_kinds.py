@@ -107,3 +107,19 @@ def test_without_residual_there_is_no_scale() -> None:
     if fit.sigma == 0:
         with pytest.raises(FitError, match="no scale"):
             fit.residuals("standardised")
+
+
+def test_those_of_a_posterior_are_those_of_the_fit_where_data_are_many() -> None:
+    rng = np.random.default_rng(9)
+    frame = pd.DataFrame({"g": np.repeat(np.arange(60), 20), "x": rng.normal(size=1200)})
+    frame["y"] = frame["x"] + rng.normal(size=60)[frame["g"]] + rng.normal(size=1200)
+    w = np.resize([0.5, 1.0, 2.0], 1200)
+    model = bl.Model("y ~ x + (1 | g)", frame, weights=w)
+    fit, post = model.fit(), model.sample(2000, random_seed=1)
+    for kind in ("raw", "pearson", "standardised", "marginal"):
+        for scaled in (False, True):
+            one, two = fit.residuals(kind, scaled=scaled), post.residuals(kind, scaled=scaled)
+            # Posterior sd of sigma is 2 % of it, of what is fitted some hundredths.
+            np.testing.assert_allclose(two, one, atol=0.05, rtol=0.05)
+            assert (one.name, list(one.index)) == (two.name, list(two.index))
+    np.testing.assert_allclose(post.residuals("pearson"), np.sqrt(w) * post.residuals())
