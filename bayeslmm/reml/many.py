@@ -286,7 +286,7 @@ def _function(
         # A perfect fit has no derivatives; its value stops the iteration.
         usable = replace(factor, r2=np.where(factor.r2 > 0, factor.r2, np.nan))
         first = derivatives(own, factors, usable, reml)
-        return _value(own, factor, reml), par.gradient(own, factors, first), par.hessian(own, factors, first)
+        return _value(own, factor, reml), par.gradient(own, x, first), par.hessian(own, x, first)
 
     return function
 
@@ -423,7 +423,7 @@ def _finish(cp: SummedDesign, responses: Responses, Y: FloatArray, reml: bool, r
 def without_rank(cp: SummedDesign, factors: Sequence[FloatArray]) -> BoolArray:
     """At which points (K,) some combination of effects has no variance; internal factors (K, c, c) of the blocks."""
     singular = np.zeros(factors[0].shape[0], dtype=bool)
-    for b, columns, _, _ in cp.frame.terms:
+    for b, columns, _, _, _ in cp.frame.terms:
         s = np.linalg.svd(factors[b][:, columns, columns], compute_uv=False)
         singular |= (s <= NO_RANK * np.maximum(s[:, :1], 1e-300)).any(axis=1)
     return singular
