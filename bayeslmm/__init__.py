@@ -79,7 +79,14 @@ if TYPE_CHECKING:
     from bayeslmm.means.of_draws import PosteriorMeans
     from bayeslmm.model import Model, load
     from bayeslmm.planning import Plan, PowerStudy, power
-    from bayeslmm.plots import plot_boundary, plot_coverage, plot_shrinkage, plot_variance
+    from bayeslmm.plots import (
+        plot_boundary,
+        plot_coverage,
+        plot_influence,
+        plot_ranef,
+        plot_shrinkage,
+        plot_variance,
+    )
     from bayeslmm.teaching import error_contrasts, lm_list
     from bayeslmm.testing import anova
 
@@ -127,6 +134,8 @@ _HOMES = {
     "ZeroTests": "bayeslmm.boundary.zero_test",
     "plot_boundary": "bayeslmm.plots",
     "plot_coverage": "bayeslmm.plots",
+    "plot_influence": "bayeslmm.plots",
+    "plot_ranef": "bayeslmm.plots",
     "plot_shrinkage": "bayeslmm.plots",
     "anova": "bayeslmm.testing",
     "error_contrasts": "bayeslmm.teaching",
@@ -235,6 +244,8 @@ __all__ = [
     "parse_formula",
     "plot_boundary",
     "plot_coverage",
+    "plot_influence",
+    "plot_ranef",
     "plot_shrinkage",
     "plot_variance",
     "power",

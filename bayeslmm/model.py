@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from numpy.typing import ArrayLike
 
 from bayeslmm import bayesian, simulating
-from bayeslmm.arguments import MOST_REFITS, choice, flag, instance, whole
+from bayeslmm.arguments import MOST_REFITS, Seed, choice, flag, instance, whole
 from bayeslmm.design import CovarianceStructure, Design, build_design
 from bayeslmm.design.design import Store
 from bayeslmm.design.notes import fixed_levels
@@ -33,6 +33,7 @@ from bayeslmm.types import FloatArray
 
 if TYPE_CHECKING:
     from bayeslmm.bayes.default_priors import PriorSpec
+    from bayeslmm.results.cross_validation import CrossValidation
     from bayeslmm.teaching import Matrices
 
 
@@ -223,6 +224,12 @@ class Model(Specification):
         resolved = resolve_priors(self._design, priors)
         base = None if fixed else self._optimum(reml)
         return find_mode(self.cross_products, resolved, reml, base=base, fixed=fixed, max_evaluations=limit)
+
+    def cv(
+        self, groups: Any = None, k: int | None = None, *, reml: bool = True, random_seed: Seed = 1
+    ) -> CrossValidation:
+        """Cross-validation by whole groups: the same as ``model.fit(reml).cv(groups, k)``; see `REMLResult.cv`."""
+        return self.fit(reml).cv(groups, k, random_seed=random_seed)
 
     def matrices(self, theta: ArrayLike | None = None, sigma: float | None = None) -> Matrices:
         """X, Z, Lambda, G, R and V, with names on rows and columns.

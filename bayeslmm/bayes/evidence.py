@@ -20,7 +20,6 @@ from bayeslmm.bayes.quadrature import TOLERABLE, integrate
 from bayeslmm.bayes.target import Target, make_target
 from bayeslmm.design.covariance import canonical
 from bayeslmm.design.design import Design
-from bayeslmm.design.grouping import Grouping
 from bayeslmm.design.screen import fill
 from bayeslmm.errors import ConvergenceWarning, PriorError
 from bayeslmm.likelihood import SummedDesign, cross_products, evaluate
@@ -275,28 +274,3 @@ def without_effect(design: Design, priors: Priors, position: int, effect: int) -
     groupings = {name: grouping for name, grouping in design.groupings.items() if name in used}
     smaller = replace(design, terms=tuple(terms), groupings=groupings)
     return smaller, replace(priors, sds=tuple(sds), lkj=tuple(lkj), joint=tuple(joint)), kept
-
-
-def without_rows(design: Design, rows: IntArray) -> Design:
-    """The design without some rows; levels that no longer occur are gone."""
-    keep = np.setdiff1d(np.arange(design.n), rows)
-    groupings = {}
-    for name, grouping in design.groupings.items():
-        levels, codes = np.unique(grouping.codes[keep], return_inverse=True)
-        groupings[name] = Grouping(name, codes.astype(np.int64), tuple(grouping.levels[k] for k in levels))
-    terms = tuple(replace(term, Z=term.Z[keep]) for term in design.terms)
-
-    def part[Array: (FloatArray, IntArray)](values: Array | None) -> Array | None:
-        return None if values is None else values[keep]
-
-    return replace(
-        design,
-        y=design.y[keep],
-        X=design.X[keep],
-        terms=terms,
-        groupings=groupings,
-        residual=design.residual.part(keep),
-        offset=part(design.offset),
-        frequency=part(design.frequency),
-        index=design.index[keep],
-    )

@@ -19,11 +19,12 @@ from scipy.special import logsumexp
 
 from bayeslmm.arguments import shown, whole
 from bayeslmm.bayes.at_means import AtMeans
-from bayeslmm.bayes.evidence import integrated, without_rows
+from bayeslmm.bayes.evidence import integrated
 from bayeslmm.bayes.layout import GroupLayout, Layout, make_layout
 from bayeslmm.bayes.log_likelihood import variance_draws
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.design.design import Design
+from bayeslmm.design.without import without_rows
 from bayeslmm.errors import ArgumentError, ConvergenceWarning, DesignError, FitError
 from bayeslmm.likelihood import CrossProducts, NormalPrior, SummedDesign, cross_products
 from bayeslmm.likelihood import parameters as par

@@ -20,6 +20,7 @@ from bayeslmm.boundary.advice import (
     for_no_residual,
     for_open_correlations,
     for_open_terms,
+    for_outlier,
     for_regular,
     for_singular,
     for_unidentified,
@@ -38,6 +39,7 @@ from bayeslmm.results.fit_coefficients import coefficients
 from bayeslmm.results.fit_intervals import confint
 from bayeslmm.results.intervals import check_level, near_end
 from bayeslmm.results.negligible import check_delta
+from bayeslmm.results.outliers import deciding, outlier_notes
 from bayeslmm.results.sampling import Settings, generator, sample_posterior
 from bayeslmm.results.summary import describe_direction, left_out
 
@@ -104,7 +106,11 @@ def build_report(
         words = _words(material, brief)
     left = tuple(left_out(fit.design))
     omitted = tuple(name for name in _REST if name not in out) if brief else ()
-    return BoundaryReport(fit.formula, fit.is_singular, judgement.verdict, words, made, advice, level, left, omitted)
+    first = deciding(fit)
+    if first is not None:
+        advice = (for_outlier(first.who, first.changes), *advice)
+    verdict, outliers = judgement.verdict, tuple(outlier_notes(fit))
+    return BoundaryReport(fit.formula, fit.is_singular, verdict, words, made, advice, level, left, omitted, outliers)
 
 
 def boundary(

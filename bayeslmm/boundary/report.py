@@ -71,6 +71,8 @@ class BoundaryReport:
         Level of the one-sided limits.
     left_out : tuple of str
         Which rows and columns did not enter the fit, in words.
+    outliers : tuple of str
+        The few rows, or the level, that decide the verdict, in words: what the report says first.
     omitted : tuple of str
         Sections that were not computed because the verdict needs none of them; ``boundary(detail="full")`` does.
     """
@@ -84,6 +86,7 @@ class BoundaryReport:
     level: float = 0.95
     left_out: tuple[str, ...] = ()
     omitted: tuple[str, ...] = ()
+    outliers: tuple[str, ...] = ()
 
     @property
     def _more(self) -> str:
@@ -106,7 +109,7 @@ class BoundaryReport:
             Columns of the screen that it has to fit; by default those of the terminal, or 80.
         """
         width = screen_width() if width is None else width
-        parts = [f"Boundary report: {self.formula}", *self.left_out, "", self.verdict, *self.findings]
+        parts = [f"Boundary report: {self.formula}", *self.outliers, *self.left_out, "", self.verdict, *self.findings]
         lines = [line for part in parts for line in wrap(part, width)]
         for section in self.sections:
             lines += ["", *wrap(section.title, width)]
@@ -126,7 +129,7 @@ class BoundaryReport:
 
     def _repr_html_(self) -> str:
         parts = [f"<p><b>Boundary report:</b> <code>{html.escape(self.formula)}</code></p>"]
-        parts += [f"<div>{html.escape(note)}</div>" for note in self.left_out]
+        parts += [f"<div>{html.escape(note)}</div>" for note in (*self.outliers, *self.left_out)]
         parts += [f"<p>{html.escape(text)}</p>" for text in (self.verdict, *self.findings)]
         for section in self.sections:
             parts.append(f"<p><b>{html.escape(section.title)}</b></p>")
@@ -142,6 +145,7 @@ class BoundaryReport:
         """Everything as plain data, ready for JSON (missing numbers are None, infinite ones the text ``"inf"``)."""
         return {
             "formula": self.formula,
+            "outliers": list(self.outliers),
             "left_out": list(self.left_out),
             "singular": self.singular,
             "level": self.level,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from xarray import DataTree
 
     from bayeslmm.boundary.report import BoundaryReport
+    from bayeslmm.results.influence import Influence
 
 
 @by_value
@@ -148,6 +149,10 @@ class Comparison(Compared):
     def boundary(self) -> BoundaryReport:
         """What a variance of zero, or one near it, means here: `REMLResult.boundary` with the first posterior."""
         return self.reml.boundary(self.posterior, level=self.level, delta=self.delta)
+
+    def influence(self, by: Any = None, *, theta: Literal["estimated", "fixed"] = "estimated") -> Influence:
+        """What rows or groups do to both: `REMLResult.influence` with the first posterior's Pareto k beside it."""
+        return self.reml.influence(by, theta=theta, posterior=self.posterior)
 
     def to_datatree(self, n: int | None = None, random_seed: int = 1) -> DataTree:
         """Posteriors, bootstrap and profiles in one tree, under the same names, for ``group=`` of ArviZ's functions.

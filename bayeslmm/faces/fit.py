@@ -13,6 +13,7 @@ from bayeslmm.boundary import build, zero_tests
 from bayeslmm.design.design import Design
 from bayeslmm.equality import by_value
 from bayeslmm.errors import FitError
+from bayeslmm.figures import residual_plots
 from bayeslmm.files.writing import FilePath
 from bayeslmm.likelihood import SummedDesign
 from bayeslmm.means import estimable, joint, of_fit
@@ -21,10 +22,15 @@ from bayeslmm.reml import Optimum
 from bayeslmm.results import (
     Summary,
     bootstrap_runs,
+    collinearity,
+    cross_validation,
     fit_coefficients,
     fit_intervals,
+    influence,
     predictions,
+    random_effects,
     refits,
+    residual_kinds,
     simulations,
     textbook,
 )
@@ -77,6 +83,18 @@ class REMLResult(Fit):
     joint_tests = joint.joint_tests
     estimable = estimable.fit_estimable
     vcov_kenward_roger = fit_coefficients.vcov_kenward_roger
+    residuals = residual_kinds.residuals
+    leverage = residual_kinds.leverage
+    cooks_distance = residual_kinds.cooks_distance
+    influence = influence.influence
+    ranef = random_effects.ranef
+    ranef_variances = random_effects.ranef_variances
+    coef = random_effects.coef
+    varcorr_matrices = random_effects.varcorr_matrices
+    rePCA = random_effects.re_pca
+    vif = collinearity.vif
+    plot = residual_plots.plot_fit
+    cv = cross_validation.cv
     r2 = fit_coefficients.r2
     icc = fit_coefficients.icc
     predict = predictions.predict_fit

@@ -10,7 +10,15 @@ import pandas as pd
 from bayeslmm.equality import by_value
 from bayeslmm.files.writing import FilePath
 from bayeslmm.means import estimable, of_draws
-from bayeslmm.results import Summary, checks, predictions, prior_checks
+from bayeslmm.results import (
+    Summary,
+    checks,
+    posterior_influence,
+    posterior_residuals,
+    predictions,
+    prior_checks,
+    random_effects,
+)
 from bayeslmm.results.draws import Draws
 from bayeslmm.results.prior_table import prior_table
 from bayeslmm.results.summary import posterior_summary
@@ -39,6 +47,10 @@ class Posterior(Draws):
     """
 
     loo = checks.loo
+    residuals = posterior_residuals.posterior_residuals
+    ranef = random_effects.posterior_ranef
+    coef = random_effects.coef
+    influence = posterior_influence.posterior_influence
     group_log_likelihood = checks.group_log_likelihood
     log_evidence = cached_property(checks.log_evidence)
     bayes_factor = checks.bayes_factor

@@ -46,7 +46,9 @@ class Components:
         return int((self.sd > _NONE * self.sd[0]).sum()) if self.sd[0] > 0 else 0
 
 
-def principal_components(design: Design, terms: Sequence[FloatArray], sigma: float) -> tuple[Components, ...]:
+def principal_components(
+    design: Design, terms: Sequence[FloatArray], sigma: float, *, scaled: bool = True
+) -> tuple[Components, ...]:
     """Principal components of every term.
 
     Effects are measured by what they add to the response: an effect is multiplied by the root mean square of its
@@ -61,6 +63,8 @@ def principal_components(design: Design, terms: Sequence[FloatArray], sigma: flo
         Relative factors on the user's columns.
     sigma : float
         Units of y.
+    scaled : bool
+        False: effects in the units of the predictors.
 
     References
     ----------
@@ -75,7 +79,7 @@ def principal_components(design: Design, terms: Sequence[FloatArray], sigma: flo
     """
     found = []
     for i, (term, T) in enumerate(zip(design.terms, terms, strict=True)):
-        size = np.sqrt(np.average(term.Z**2, axis=0, weights=design.frequency))
+        size = np.sqrt(np.average(term.Z**2, axis=0, weights=design.frequency)) if scaled else np.ones(T.shape[0])
         U, s, _ = np.linalg.svd(size[:, None] * T * sigma)
         largest = U[np.argmax(np.abs(U), axis=0), np.arange(s.size)]
         found.append(Components(i, s, U * np.sign(largest)))

@@ -252,7 +252,7 @@ def _level_sums(s: LevelSums, T: FloatArray, factor: Factor, Q: FloatArray, v: F
     if factor.first is None:
         raise TypeError("derivatives at many points need evaluate(..., keep=True)")
     lower, half = factor.first
-    Y = small.solve_lower(lower, s.R[None])
+    Y = small.solve_lower(lower, s.by_point[0])
     Yt = small.transpose(Y)
     A, B = small.dot(Yt, Y), small.dot(Yt, half)
     J, c = B.shape[1:3]

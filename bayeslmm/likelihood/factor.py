@@ -215,7 +215,7 @@ def split_reference(
     combination : FloatArray, shape (K, m)
         ``(g, 0, 1)``: the response less ``Z Lambda u0`` in terms of the trailing columns.
     """
-    points, q2, m = factors[0].shape[0], s.q_trailing, s.D.shape[0]
+    points, q2, m = factors[0].shape[0], s.q_trailing, s.D.shape[-1]
     moved, combination = np.zeros((points, q2)), np.zeros((points, m))
     combination[:, -1] = 1.0
     for (block, span), T in zip(s.frame.trailing_spans, factors, strict=True):
@@ -258,7 +258,7 @@ def eliminate_first(
     points, c = T.shape[0], T.shape[-1]
     if s.moments is not None and replicates is None and (c == 1 or points > 1):
         return *_eliminate_moments(s.moments, s.D, T), None
-    E, D = s.E[None], s.D
+    E, D = s.by_point[1], s.D
     if replicates is not None:
         E = np.broadcast_to(E, (points, *s.E.shape)).copy()
         E[..., -1] = replicates.E
@@ -295,9 +295,10 @@ def _eliminate_moments(moments: Moments, D: FloatArray, T: FloatArray) -> tuple[
 
 def whiten_first(s: LevelSums, T: FloatArray, E: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Cholesky factors of ``I + R Sigma R'`` (K, J, c, c) and ``L^-1 E`` (K, J, c, m)."""
-    F = small.dot(s.R, T[:, None])
+    R = s.by_point[0]
+    F = small.dot(R, T[:, None])
     if F.shape[-1] == 2 and s.unlike:
-        determinant = np.linalg.det(s.R) * np.linalg.det(T)[:, None]
+        determinant = np.linalg.det(R) * np.linalg.det(T)[:, None]
         lower = small.cholesky_beside_identity(F, determinant)
         return lower, small.solve_lower(lower, E)
     M = small.dot(F, small.transpose(F))

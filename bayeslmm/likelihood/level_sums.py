@@ -81,6 +81,11 @@ class LevelSums:
     def p(self) -> int:
         return self.frame.p
 
+    @property
+    def by_point(self) -> tuple[FloatArray, FloatArray]:
+        """R (1, J, c, c) and E (1, J, c, m): the first axis is that of the points, which share them."""
+        return self.R[None], self.E[None]
+
     @cached_property
     def unlike(self) -> bool:
         """Whether columns differ so much in size, between levels or within one, that rounding of some hides others."""

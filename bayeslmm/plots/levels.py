@@ -20,6 +20,8 @@ from bayeslmm.types import FloatArray, IntArray
 
 # Levels that a figure of some 20 inches has room for.
 MOST = 400
+# Labels that are asked for by name.
+_MOST_LABELS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -128,11 +130,19 @@ def check_levels(levels: Any) -> None:
     if levels is None or (whole and levels >= 2):
         return
     listed = not isinstance(levels, str | bytes | dict) and hasattr(levels, "__iter__") and hasattr(levels, "__len__")
-    if whole or not listed or without_length or len(levels) == 0:
+    if whole or not listed or without_length or not _readable(levels):
         raise DesignError(
             f"levels={shown_value(levels)} says neither how many levels to show (a whole number from 2) nor which "
             "(a list of their labels, e.g. levels=['308', '309'])."
         )
+
+
+def _readable(levels: Any) -> bool:
+    """Whether a list holds labels, and no more than any factor has levels."""
+    try:
+        return 0 < len(levels) <= _MOST_LABELS and all(isinstance(str(level), str) for level in levels)
+    except Exception:
+        return False
 
 
 def note(levels: DrawnLevels, effect: str, method: str, asked: bool) -> str:

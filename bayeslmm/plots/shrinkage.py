@@ -95,11 +95,16 @@ def plot_shrinkage(
     >>> [axis.get_title() for axis in bl.plot_shrinkage(model.fit())]
     ['Intercept by plate', 'Intercept by sample']
     """
+    return effects_figure(both, "plot_shrinkage", group, effect, levels, separate=True)
+
+
+def effects_figure(both: Any, function: str, group: Any, effect: Any, levels: Any, *, separate: bool) -> Any:
+    """Panels of the effects of all levels; `separate`: with the estimate of every level on its own."""
     import matplotlib.pyplot as plt
 
-    shown = subject(both, "plot_shrinkage")
+    shown = subject(both, function)
     check_levels(levels)
-    blocks = [_block(shown, name, own, levels) for name, own in _asked(shown, group, effect)]
+    blocks = [_block(shown, name, own, levels, separate) for name, own in _asked(shown, group, effect)]
     figure = plt.figure(figsize=(max(block.width for block in blocks), 4.0), layout="constrained")
     grid = figure.add_gridspec(len(blocks), 1, height_ratios=[block.height for block in blocks])
     axes = [axis for k, block in enumerate(blocks) for axis in block.draw(figure, grid[k, 0])]
@@ -134,7 +139,7 @@ def _legend(figure: Any, axes: list[Any]) -> float:
     return 0.25 + 0.19 * -(-sum(1 + line.count("\n") for line in lines) // columns)
 
 
-def _block(shown: Subject, group: str, effects: list[str], levels: Any) -> _Block:
+def _block(shown: Subject, group: str, effects: list[str], levels: Any, separate: bool) -> _Block:
     labels = next(labels for labels in group_labels(shown.design) if labels.group == group)
     positions = [labels.effects.index(name) for name in effects]
     known = [of_fit(shown, group), *(of_posterior(post, group, shown.level) for post in shown.posteriors)]
@@ -143,7 +148,8 @@ def _block(shown: Subject, group: str, effects: list[str], levels: Any) -> _Bloc
     if not keys:
         # Says which draws are missing.
         shown.posteriors[0].ranef()
-    return _Block(shown, choose(group, labels.levels, keys, levels), effects, positions, known[0], tuple(known[1:]))
+    drawn = choose(group, labels.levels, keys, levels)
+    return _Block(shown, drawn, effects, positions, known[0], tuple(known[1:]), separate)
 
 
 @dataclass(frozen=True)
@@ -156,6 +162,7 @@ class _Block:
     positions: list[int]
     fitted: Effects | None
     drawn: tuple[Effects | None, ...]
+    separate: bool
 
     @property
     def methods(self) -> int:
@@ -214,11 +221,13 @@ class _Block:
     def draw(self, figure: Any, place: Any) -> list[Any]:
         cells = place.subgridspec(self.rows, self.columns)
         axes: list[Any] = []
-        separate = alone(self.shown.design, _fixed(self.shown), self.levels.group, self.levels.which)
+        separate = None
+        if self.separate:
+            separate = alone(self.shown.design, _fixed(self.shown), self.levels.group, self.levels.which)
         for k, (title, position) in enumerate(zip(self.titles, self.positions, strict=True)):
             axis = figure.add_subplot(cells[k // self.columns, k % self.columns], sharey=axes[0] if axes else None)
             axis.set_title(title, fontsize=_TITLE)
-            _panel(self, position, separate[:, position], axis)
+            _panel(self, position, None if separate is None else separate[:, position], axis)
             axis.set_xlabel(_label(self, position), fontsize=_TEXT)
             axis.set_yticks(self.levels.places[:: self.every], self.ticks, fontsize=_TICK)
             axes.append(axis)
@@ -246,7 +255,7 @@ def _label(block: _Block, position: int) -> str:
     return wrapped(f"deviation from the mean ({response_name(design)}{per})", _INSIDE, _TEXT)
 
 
-def _panel(block: _Block, position: int, separate: FloatArray, axis: Any) -> None:
+def _panel(block: _Block, position: int, separate: FloatArray | None, axis: Any) -> None:
     levels, shown = block.levels, block.shown
     y, size = levels.places, min(1.0, float(np.sqrt(block.step / 0.2)))
     axis.axvline(0.0, color="0.8", linewidth=1, zorder=0)
@@ -258,10 +267,12 @@ def _panel(block: _Block, position: int, separate: FloatArray, axis: Any) -> Non
         _posterior(shown, k, _shown(effects, position, levels), y + row, size, axis)
     upper, last = y + rows[-1], block.fitted or drawn[-1][1]
     aim = _shown(last, position, levels)
-    axis.hlines(upper, separate, aim.mean, color="0.75", linewidth=0.7 * size, zorder=1)
+    if separate is not None:
+        axis.hlines(upper, separate, aim.mean, color="0.75", linewidth=0.7 * size, zorder=1)
     if block.fitted is not None:
         _prediction(shown, aim, upper, size, axis)
-    axis.plot(separate, upper, "x", color=NEUTRAL, markersize=6 * size, label="level alone (no pooling)", zorder=2)
+    if separate is not None:
+        axis.plot(separate, upper, "x", color=NEUTRAL, markersize=6 * size, label="level alone (no pooling)", zorder=2)
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
     if levels.cut:

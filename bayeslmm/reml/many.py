@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -10,11 +10,12 @@ import numpy as np
 
 from bayeslmm.design.distinct import reproduces_any_response
 from bayeslmm.errors import DesignError
-from bayeslmm.likelihood import CrossProducts, Factor, SummedDesign, cross_products, derivatives, evaluate, profiled
+from bayeslmm.likelihood import Factor, SummedDesign, cross_products, derivatives, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.conditional import user_beta
 from bayeslmm.likelihood.criteria import degrees_of_freedom
 from bayeslmm.likelihood.factor import Replicates
+from bayeslmm.likelihood.many_levels import ManyLevels
 from bayeslmm.likelihood.reduction import level_sums_of, takes_responses
 from bayeslmm.likelihood.replicates import Responses, reduce_responses
 from bayeslmm.likelihood.starts import moment_factors_many
@@ -29,7 +30,10 @@ from bayeslmm.reml.zeros import NO_RANK, ROUNDING, TRY_ZERO
 from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 # Doubles in the widest array of a batch (about 16 MB, which stays near the caches).
-_CHUNK = 2_000_000
+CHUNK = 2_000_000
+
+# What differs between fits of one design: the response, or the rows.
+type DataOfEach = Replicates | ManyLevels
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ def optimise_many(
         return _scaled_up(cp, near_one, powers, reml)
     together = fitted_together(cp, bool(fixed))
     width = cp.sums.between if together else 0
-    step = max(1, _CHUNK // max(width, 1)) if together else 1
+    step = max(1, CHUNK // max(width, 1)) if together else 1
     if Y.shape[1] == 0:
         raise DesignError("There is no response to fit: Y has no columns.")
     chunks = [Y[:, k : k + step] for k in range(0, Y.shape[1], step)]
@@ -114,12 +118,12 @@ def optimise_many(
         return _solve_one(cp, chunk[:, 0], reml, fixed, max_evaluations)
 
     if workers == 1:
-        return _join([solve(chunk) for chunk in chunks])
+        return join_optima([solve(chunk) for chunk in chunks])
     with ThreadPoolExecutor(workers) as pool:
-        return _join(list(pool.map(solve, chunks)))
+        return join_optima(list(pool.map(solve, chunks)))
 
 
-def _scaled_up(cp: CrossProducts, optima: Optima, powers: IntArray, reml: bool) -> Optima:
+def _scaled_up(cp: SummedDesign, optima: Optima, powers: IntArray, reml: bool) -> Optima:
     """Estimates for responses from those for the responses over powers of two."""
     shift = 2.0 * powers * float(np.log(2.0)) * degrees_of_freedom(cp, reml)
     return replace(
@@ -132,16 +136,16 @@ def _scaled_up(cp: CrossProducts, optima: Optima, powers: IntArray, reml: bool) 
 
 def _with_all_digits(cp: SummedDesign, Y: FloatArray, reml: bool, max_evaluations: int, optima: Optima) -> Optima:
     """Responses at whose estimate the iteration for all lost digits, fitted alone."""
-    lost = _loses_digits(cp, optima)
+    lost = loses_digits(cp, optima)
     if not lost.any():
         return optima
     rows = [
-        _solve_one(cp, Y[:, k], reml, None, max_evaluations) if lost[k] else _row(optima, k) for k in range(lost.size)
+        _solve_one(cp, Y[:, k], reml, None, max_evaluations) if lost[k] else one_of(optima, k) for k in range(lost.size)
     ]
-    return _join(rows)
+    return join_optima(rows)
 
 
-def _loses_digits(cp: CrossProducts, optima: Optima) -> BoolArray:
+def loses_digits(cp: SummedDesign, optima: Optima) -> BoolArray:
     """As for a single response (`confirm`), by the size of the relative sds alone."""
     if optima.theta.shape[1] == 1 and len(cp.blocks) == 1:
         return np.zeros(optima.sigma.size, dtype=bool)
@@ -153,7 +157,8 @@ def _loses_digits(cp: CrossProducts, optima: Optima) -> BoolArray:
     return usable & ~(squares <= WIDE**2)
 
 
-def _row(optima: Optima, k: int) -> Optima:
+def one_of(optima: Optima, k: int) -> Optima:
+    """The estimates for one of the responses."""
     one = slice(k, k + 1)
     return Optima(
         optima.theta[one],
@@ -172,7 +177,8 @@ def fitted_together(cp: SummedDesign, held: bool = False) -> bool:
     return takes_responses(cp) and not held and all(s.plain for *_, s in cp.frame.terms)
 
 
-def _join(parts: list[Optima]) -> Optima:
+def join_optima(parts: list[Optima]) -> Optima:
+    """Estimates for some responses after those for others."""
     if len(parts) == 1:
         return parts[0]
     return Optima(
@@ -206,64 +212,102 @@ def _solve_one(
 
 def _solve_together(cp: SummedDesign, Y: FloatArray, reml: bool, max_evaluations: int) -> Optima:
     responses = reduce_responses(cp, Y)
+    own = moment_factors_many(level_sums_of(cp), responses.replicates)
+    moments = np.array([par.from_blocks(cp, [T[k] for T in own]) for k in range(Y.shape[1])])
+    result = minimise_each(cp, responses.replicates, reml, moments, par.starts(cp)[1:], max_evaluations)
+    return _finish(cp, responses, Y, reml, result)
+
+
+def minimise_each(
+    cp: SummedDesign,
+    data: DataOfEach,
+    reml: bool,
+    own: FloatArray,
+    common: FloatArray,
+    max_evaluations: int = 200,
+) -> NewtonMany:
+    """Minimise K criteria, those of further responses or of other rows, by one vectorised iteration.
+
+    Parameters
+    ----------
+    cp : SummedDesign
+        With dense levels, on whose frame the data are.
+    data : Replicates or ManyLevels
+    reml : bool
+    own : FloatArray, shape (K, k)
+        A start for each.
+    common : FloatArray, shape (s, k)
+        Further starts, for all; those of `parameters.starts` but the first, or none.
+    max_evaluations : int
+    """
 
     def solve(x: FloatArray, which: IntArray) -> NewtonMany:
-        replicates = responses.replicates.part(which)
-        function = _function(cp, replicates, reml)
+        chosen = data.part(which)
+        function = _function(cp, chosen, reml)
         result = minimise_many(function, x, min(PATIENCE, max_evaluations))
-        result = _snap(cp, function, replicates, reml, result, max_evaluations)
+        result = _snap(cp, function, chosen, reml, result, max_evaluations)
         slow = np.flatnonzero([ending is Ending.evaluation_limit for ending in result.ending])
         if slow.size == 0 or max_evaluations <= PATIENCE:
             return result
         more = max_evaluations - PATIENCE
         again = minimise_many(lambda at, which: function(at, slow[which]), result.x[slow], more)
-        return _snap(cp, function, replicates, reml, _merge(result, slow, again), max_evaluations)
+        return _snap(cp, function, chosen, reml, _merge(result, slow, again), max_evaluations)
 
-    start, grid_values = _starts(cp, responses.replicates, reml)
+    start, grid_values = _starts(cp, data, reml, own, common)
     result = solve(start, np.arange(len(start)))
-    result = _find_lower(cp, responses.replicates, reml, result, grid_values, solve)
-    return _finish(cp, responses, Y, reml, result)
+    return _find_lower(cp, data, reml, result, grid_values, solve)
 
 
-def _evaluate(cp: CrossProducts, x: FloatArray, replicates: Replicates, reml: bool) -> tuple[Factor, FloatArray]:
-    """Factor and criterion (K,): inf where the matrix is not definite, -inf for a perfect fit."""
+def on_each(cp: SummedDesign, x: FloatArray, data: DataOfEach) -> tuple[SummedDesign, list[FloatArray], Factor]:
+    """Cross-products to which an evaluation at points (K, k) belongs, relative factors, and the evaluation."""
     factors = par.internal_factors(cp, x)
-    factor = evaluate(cp, factors, replicates=replicates)
+    if isinstance(data, Replicates):
+        return cp, factors, evaluate(cp, factors, replicates=data)
+    own = replace(cp, sums=data)
+    return own, factors, evaluate(own, factors, keep=True)
+
+
+def _evaluate(cp: SummedDesign, x: FloatArray, data: DataOfEach, reml: bool) -> tuple[Factor, FloatArray]:
+    """Factor and criterion (K,): inf where the matrix is not definite, -inf for a perfect fit."""
+    own, _, factor = on_each(cp, x, data)
+    return factor, _value(own, factor, reml)
+
+
+def _value(cp: SummedDesign, factor: Factor, reml: bool) -> FloatArray:
     with np.errstate(divide="ignore", invalid="ignore"):
-        value = profiled(cp, replace(factor, r2=np.maximum(factor.r2, 0.0)), reml)
-    return factor, value
+        return profiled(cp, replace(factor, r2=np.maximum(factor.r2, 0.0)), reml)
 
 
 def _function(
-    cp: CrossProducts, replicates: Replicates, reml: bool
+    cp: SummedDesign, data: DataOfEach, reml: bool
 ) -> Callable[[FloatArray, IntArray], tuple[FloatArray, FloatArray, FloatArray]]:
     def function(x: FloatArray, which: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        factors = par.internal_factors(cp, x)
-        factor, value = _evaluate(cp, x, replicates.part(which), reml)
+        own, factors, factor = on_each(cp, x, data.part(which))
         # A perfect fit has no derivatives; its value stops the iteration.
         usable = replace(factor, r2=np.where(factor.r2 > 0, factor.r2, np.nan))
-        first = derivatives(cp, factors, usable, reml)
-        return value, par.gradient(cp, x, first), par.hessian(cp, x, first)
+        first = derivatives(own, factors, usable, reml)
+        return _value(own, factor, reml), par.gradient(own, x, first), par.hessian(own, x, first)
 
     return function
 
 
-def _starts(cp: SummedDesign, replicates: Replicates, reml: bool) -> tuple[FloatArray, FloatArray]:
-    """For every response the better of its moment estimate and a few common points; criteria (K, R) on the grid."""
-    own = moment_factors_many(level_sums_of(cp), replicates)
-    K = replicates.E.shape[0]
-    candidates = [np.array([par.from_blocks(cp, [T[k] for T in own]) for k in range(K)])]
-    candidates += [np.broadcast_to(point, candidates[0].shape) for point in par.starts(cp)[1:]]
-    values = np.array([_evaluate(cp, x, replicates, reml)[1] for x in candidates])
+def _starts(
+    cp: SummedDesign, data: DataOfEach, reml: bool, own: FloatArray, common: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """The best start of each among its own and the common ones; criteria (K, R) on the grid, if that is among these."""
+    if not len(common):
+        return own, np.zeros((own.shape[0], 0))
+    candidates = [own, *(np.broadcast_to(point, own.shape) for point in common)]
+    values = np.array([_evaluate(cp, x, data, reml)[1] for x in candidates])
     values = np.where(np.isnan(values), np.inf, values)
     best = np.argmin(values, axis=0)
     on_grid = values[len(values) - par.ratio_grid(cp).size :].T
-    return np.asarray(np.array(candidates)[best, np.arange(K)]), on_grid
+    return np.asarray(np.array(candidates)[best, np.arange(own.shape[0])]), on_grid
 
 
 def _find_lower(
-    cp: CrossProducts,
-    replicates: Replicates,
+    cp: SummedDesign,
+    data: DataOfEach,
     reml: bool,
     result: NewtonMany,
     grid_values: FloatArray,
@@ -272,17 +316,17 @@ def _find_lower(
     """Continue from where another minimum may be lower, as for a single response but without the coarse grid."""
     converged = np.array([ending is Ending.converged for ending in result.ending])
     ratios = par.ratio_grid(cp)
-    if ratios.size:
+    if ratios.size and grid_values.size:
         chosen = rivals(ratios, grid_values, np.abs(result.x), result.value) & converged[:, None]
         rows, which = np.nonzero(chosen)
         points = ratios[which, None]
     else:
-        rows, points = _zeros_to_try(cp, replicates, reml, result, converged)
+        rows, points = _zeros_to_try(cp, data, reml, result, converged)
     return _keep_lowest(result, rows, solve(points, rows)) if rows.size else result
 
 
 def _zeros_to_try(
-    cp: CrossProducts, replicates: Replicates, reml: bool, result: NewtonMany, converged: BoolArray
+    cp: SummedDesign, data: DataOfEach, reml: bool, result: NewtonMany, converged: BoolArray
 ) -> tuple[IntArray, FloatArray]:
     """Responses (M,) and points (M, k) with some entries set to zero where that is lower."""
     rows, points = [np.zeros(0, dtype=np.int64)], [np.zeros((0, result.x.shape[1]))]
@@ -291,7 +335,7 @@ def _zeros_to_try(
         if changed.size == 0:
             continue
         x = np.where(zeros, 0.0, result.x[changed])
-        value, reached = _evaluate(cp, x, replicates.part(changed), reml)[1], result.value[changed]
+        value, reached = _evaluate(cp, x, data.part(changed), reml)[1], result.value[changed]
         lower = is_lower(value, reached)
         rows.append(changed[lower])
         points.append(x[lower])
@@ -309,9 +353,9 @@ def _keep_lowest(result: NewtonMany, rows: IntArray, again: NewtonMany) -> Newto
 
 
 def _snap(
-    cp: CrossProducts,
+    cp: SummedDesign,
     function: Callable[[FloatArray, IntArray], tuple[FloatArray, FloatArray, FloatArray]],
-    replicates: Replicates,
+    data: DataOfEach,
     reml: bool,
     result: NewtonMany,
     max_evaluations: int,
@@ -325,7 +369,7 @@ def _snap(
         changed = np.flatnonzero(waiting & (x != result.x).any(axis=1))
         if changed.size == 0:
             break
-        value = _evaluate(cp, x[changed], replicates.part(changed), reml)[1]
+        value = _evaluate(cp, x[changed], data.part(changed), reml)[1]
         kept = changed[value <= result.value[changed] + ROUNDING * (1.0 + np.abs(result.value[changed]))]
         zeroed[kept], waiting[kept] = x[kept], False
         found.append(kept)
@@ -349,15 +393,11 @@ def _merge(result: NewtonMany, rows: IntArray, again: NewtonMany) -> NewtonMany:
 
 
 def _finish(cp: SummedDesign, responses: Responses, Y: FloatArray, reml: bool, result: NewtonMany) -> Optima:
-    factors = par.internal_factors(cp, result.x)
-    factor, _ = _evaluate(cp, result.x, responses.replicates, reml)
+    _, factors, factor = on_each(cp, result.x, responses.replicates)
     terms = par.term_factors(cp, factors)
     nu = degrees_of_freedom(cp, reml)
     variance = np.maximum(factor.r2, 0.0) / nu
-    singular = np.zeros(result.value.size, dtype=bool)
-    for b, columns, _, _, _ in cp.frame.terms:
-        s = np.linalg.svd(factors[b][:, columns, columns], compute_uv=False)
-        singular |= (s <= NO_RANK * np.maximum(s[:, :1], 1e-300)).any(axis=1)
+    singular = without_rank(cp, factors)
     largest = np.abs(Y if cp.design.offset is None else Y - cp.design.offset[:, None]).max(axis=0)
     converged = np.array([ending is Ending.converged for ending in result.ending])
     perfect = is_perfect(variance, responses.spread * cp.sigma_unit, largest * cp.sigma_unit, converged)
@@ -378,3 +418,12 @@ def _finish(cp: SummedDesign, responses: Responses, Y: FloatArray, reml: bool, r
         status=status,
         evaluations=result.evaluations,
     )
+
+
+def without_rank(cp: SummedDesign, factors: Sequence[FloatArray]) -> BoolArray:
+    """At which points (K,) some combination of effects has no variance; internal factors (K, c, c) of the blocks."""
+    singular = np.zeros(factors[0].shape[0], dtype=bool)
+    for b, columns, _, _, _ in cp.frame.terms:
+        s = np.linalg.svd(factors[b][:, columns, columns], compute_uv=False)
+        singular |= (s <= NO_RANK * np.maximum(s[:, :1], 1e-300)).any(axis=1)
+    return singular

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -132,6 +133,11 @@ class Fit:
     def _conditional(self) -> Conditional:
         return conditional_means(self.cp, self.optimum.factors, self.optimum.factor)
 
+    @cached_property
+    def _memo(self) -> dict[str, Any]:
+        """What functions of the fit have found and need not look for again."""
+        return {}
+
     @property
     def _coefficients(self) -> pd.Index:
         # An empty list of names would give an index without a type.
@@ -182,10 +188,6 @@ class Fit:
         """Fitted values including random effects and offset, indexed as the rows kept."""
         values = fitted_values(self.design, self.cp, self._conditional.beta[0], [b[0] for b in self._conditional.b])
         return pd.Series(values, index=self.design.index, name="fitted")
-
-    def residuals(self) -> pd.Series:
-        """Response minus fitted values, units of y."""
-        return pd.Series(self.design.y - self.fitted().to_numpy(), index=self.design.index, name="residual")
 
     def estimates(self) -> pd.Series:
         """Estimates of all parameters under their labels."""

@@ -17,6 +17,7 @@ from bayeslmm.results.figures import df_text, estimate_places, figures, p_text, 
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.labels import Parameter
 from bayeslmm.results.linear import DDF, TESTS, Combinations, check_ddf, combinations, default_ddf
+from bayeslmm.results.outliers import outlier_notes
 from bayeslmm.results.summary import Summary, crowded_note, describe_vanished, design_notes
 from bayeslmm.types import FloatArray
 
@@ -69,6 +70,7 @@ def fit_summary(
 def _notes(fit: Fit) -> list[str]:
     criterion = "REML criterion" if fit.reml else "deviance"
     notes = [
+        *outlier_notes(fit),
         *design_notes(fit.design),
         f"{criterion} {fit.criterion:.2f}; log likelihood {fit.loglik:.2f}; AIC {fit.aic:.2f}; BIC {fit.bic:.2f}",
         f"Status: {_status(fit.status)}",
@@ -96,7 +98,7 @@ def _status(status: FitStatus) -> str:
 
 def scaled_residuals(fit: Fit) -> pd.DataFrame:
     """Quartiles of the residuals over their standard deviation given the random effects."""
-    values = fit.residuals().to_numpy()
+    values = fit.design.y - fit.fitted().to_numpy()
     variance = fit.design.residual.variance(fit.optimum.lam)
     with np.errstate(divide="ignore", invalid="ignore"):
         scaled = values / (fit.sigma * np.sqrt(variance))

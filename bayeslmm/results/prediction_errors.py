@@ -15,7 +15,7 @@ from bayeslmm.inference.satterthwaite import df_of_slopes
 from bayeslmm.likelihood import Factor
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.results.fit import Fit
-from bayeslmm.results.linear import DDF, combinations, common_df
+from bayeslmm.results.linear import DDF, combinations, plain_df
 from bayeslmm.types import FloatArray
 
 # Distinct rows whose fixed parts are taken one by one, exactly; more go together, by differences (1e-7 relative).
@@ -44,7 +44,7 @@ def errors_and_df(fit: Fit, rows: Rows, request: Request, ddf: DDF) -> tuple[Flo
     variance = relative.at(fit.optimum.factors, fit.optimum.factor)
     error = fit.optimum.sigma * np.sqrt(variance)
     if ddf != "satterthwaite":
-        return error, np.full(rows.n, common_df(fit, ddf))
+        return error, plain_df(fit, np.zeros((rows.n, fit.cp.p)), ddf)
     known = (variance > 0) & (fit.optimum.sigma > 0)
     df = np.full(rows.n, np.inf)
     if not known.any():

@@ -91,7 +91,7 @@ class Refits:
         """All parameters under their labels: responses x parameters."""
         known = parameters(self.design)
         covariances = [T @ T.mT for T in self.optima.terms]
-        columns = {p.label: _values(p, covariances, self.optima.sigma, self.optima.beta) for p in known}
+        columns = {p.label: parameter_values(p, covariances, self.optima.sigma, self.optima.beta) for p in known}
         return readable(pd.DataFrame(columns))
 
     def __repr__(self) -> str:
@@ -101,7 +101,10 @@ class Refits:
         return fill(text + (f", {failed} not converged>" if failed else ">"), indent="  ")
 
 
-def _values(p: Parameter, covariances: Sequence[FloatArray], sigma: FloatArray, beta: FloatArray) -> FloatArray:
+def parameter_values(
+    p: Parameter, covariances: Sequence[FloatArray], sigma: FloatArray, beta: FloatArray
+) -> FloatArray:
+    """Values (K,) of one parameter from relative covariances (K, c, c), sigma (K,) and fixed effects (K, p)."""
     if p.kind == "sigma":
         return sigma
     if p.kind == "fixed":

@@ -10,8 +10,8 @@ import pandas as pd
 
 from bayeslmm.design.readable import HeadedTable, headed
 from bayeslmm.errors import DesignError, FitError
-from bayeslmm.inference.bootstrap import simulate_responses
 from bayeslmm.inference.null_model import clamp
+from bayeslmm.inference.simulation import simulate_responses
 from bayeslmm.reml.many import optimise_many
 from bayeslmm.results.figures import df_text, p_text
 from bayeslmm.results.fit import Fit

@@ -325,6 +325,8 @@ CALLS: dict[str, list[dict[str, Any]]] = {
     "parse_formula": [{"text": "y ~ x + (1 | g)"}],
     "plot_boundary": [{"both": comparison, "parameter": "sd_g[Intercept]"}],
     "plot_coverage": [{"study": study}],
+    "plot_influence": [{"of": fit}],
+    "plot_ranef": [{"both": comparison}],
     "plot_shrinkage": [{"both": comparison}],
     "plot_variance": [{"both": comparison}],
     "power": [

@@ -19,9 +19,9 @@ from bayeslmm.bayes.evidence import (
     log_evidence,
     log_evidence_at_zero,
     without_effect,
-    without_rows,
 )
 from bayeslmm.bayes.priors import Gamma, Priors, Relative
+from bayeslmm.design.without import without_rows
 
 REFERENCE = json.loads((Path(__file__).parent / "evidence_reference.json").read_text())
 RNG = np.random.default_rng(0)

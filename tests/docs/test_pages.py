@@ -18,6 +18,7 @@ PAGES = [
     ("teaching.md", 16),
     ("fitting.md", 20),
     ("testing.md", 10),
+    ("diagnostics.md", 14),
     ("posterior.md", 25),
     ("predict.md", 22),
     ("power.md", 18),

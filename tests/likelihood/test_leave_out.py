@@ -12,7 +12,7 @@ from scipy.stats import multivariate_normal
 
 import bayeslmm as bl
 from bayeslmm.design import Design
-from bayeslmm.likelihood import NormalPrior, cross_products, leave_out
+from bayeslmm.likelihood import NormalPrior, cross_products, leave_out, row_system
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.hierarchy import Hierarchy
 from bayeslmm.likelihood.leave_out import leave_group_out, leave_one_out
@@ -155,7 +155,7 @@ def test_a_large_crossed_design_in_small_pieces(monkeypatch: pytest.MonkeyPatch)
     design = bl.Model("y ~ x + (1 | s) + (1 | d)", frame.astype({"s": str, "d": str})).design
     cp = cross_products(design)
     assert isinstance(cp.sums, Hierarchy)
-    monkeypatch.setattr(leave_out, "_CHUNK", 20_000)
+    monkeypatch.setattr(row_system, "_CHUNK", 20_000)
     terms, sigma = [np.full((2, 1, 1), 0.8), np.full((2, 1, 1), 1.3)], np.array([1.0, 2.0])
     factors = par.block_factors(cp, terms)
     one = leave_one_out(cp, factors, sigma)

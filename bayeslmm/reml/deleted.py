@@ -1,0 +1,167 @@
+"""REML and ML estimates without some rows, for many sets of rows, the variances estimated anew each time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bayeslmm.design.covariance import canonical
+from bayeslmm.design.dominant import heavy_rows
+from bayeslmm.design.without import without_rows
+from bayeslmm.likelihood import SummedDesign, beta_covariance, cross_products
+from bayeslmm.likelihood import parameters as par
+from bayeslmm.likelihood.conditional import user_beta
+from bayeslmm.likelihood.criteria import degrees_of_freedom
+from bayeslmm.likelihood.many_levels import LevelRows
+from bayeslmm.numerics.newton import Ending
+from bayeslmm.reml.many import CHUNK, Optima, join_optima, loses_digits, minimise_each, on_each, without_rank
+from bayeslmm.reml.optimum import Optimum, ending_status, is_perfect, optimise
+from bayeslmm.reml.scale import exponent
+from bayeslmm.types import FloatArray, IntArray
+
+# Common starts are compared where that takes no more than so many doubles.
+_STARTS = 4_000_000
+# Doubles of the rows with all their columns.
+_ROWS = 20_000_000
+
+
+@dataclass(frozen=True)
+class WithoutRows:
+    """Estimates without each of K sets of rows.
+
+    Attributes
+    ----------
+    optima : Optima
+    covariance : FloatArray, shape (K, p, p)
+        Of the fixed effects, theta taken as known, over sigma^2.
+    """
+
+    optima: Optima
+    covariance: FloatArray
+
+
+def solved_together(optimum: Optimum) -> bool:
+    """Whether estimates without rows are found by one iteration for many sets."""
+    cp = optimum.cp
+    ours = cp.sums.batched and cp.rows == "own" and heavy_rows(cp.design) is None
+    plain = all(s.plain for *_, s in cp.frame.terms) and not optimum.fixed and optimum.penalty is None
+    return ours and plain and cp.design.n * (cp.q_trailing + cp.p + 1) <= _ROWS and not exponent(cp)
+
+
+def optimise_without(optimum: Optimum, sets: Sequence[IntArray]) -> WithoutRows:
+    """Minimise the criterion without each set of rows, none of which any fixed effect rests on alone.
+
+    Where the design allows it, all are solved together by one vectorised Newton iteration from the estimate with all
+    rows; else one after the other.
+
+    Parameters
+    ----------
+    optimum : Optimum
+        With all rows.
+    sets : sequence of IntArray
+        Positions of the rows that go.
+    """
+    if not solved_together(optimum) or len(sets) == 1:
+        return _join([_alone(optimum, rows) for rows in sets])
+    cp = optimum.cp
+    counts = np.ones(cp.design.n, dtype=np.int64) if cp.design.frequency is None else cp.design.frequency
+    sizes = np.array([int(counts[rows].sum()) for rows in sets])
+    rows, step = LevelRows.of(cp), max(1, CHUNK // max(cp.sums.between, 1))
+    parts, order = list[WithoutRows](), list[IntArray]()
+    for size in np.unique(sizes):
+        own = np.flatnonzero(sizes == size)
+        for start in range(0, own.size, step):
+            chosen = own[start : start + step]
+            parts.append(_together(optimum, rows, [sets[k] for k in chosen], cp.n - int(size)))
+            order.append(chosen)
+    return _take(_join(parts), np.argsort(np.concatenate(order)))
+
+
+def _together(optimum: Optimum, rows: LevelRows, sets: Sequence[IntArray], n: int) -> WithoutRows:
+    cp, reml, K = optimum.cp, optimum.reml, len(sets)
+    data = rows.without(sets, n)
+    common = par.starts(cp)[1:]
+    common = common if len(common) * K * cp.sums.between <= _STARTS else common[:0]
+    found = minimise_each(cp, data, reml, np.repeat(optimum.internal[None], K, axis=0), common)
+    own, factors, factor = on_each(cp, found.x, data)
+    variance = np.maximum(factor.r2, 0.0) / degrees_of_freedom(own, reml)
+    converged = np.array([ending is Ending.converged for ending in found.ending])
+    y = cp.design.y if cp.design.offset is None else cp.design.y - cp.design.offset
+    spread, largest = np.array(cp.response.spread), np.array(np.abs(y).max() * cp.sigma_unit)
+    perfect, singular = is_perfect(variance, spread, largest, converged), without_rank(own, factors)
+    terms = [canonical(T) for T in par.term_factors(own, factors)]
+    optima = Optima(
+        theta=par.theta_from_terms(own, terms),
+        terms=tuple(terms),
+        sigma=np.sqrt(variance),
+        beta=user_beta(cp, factor.solution[:, cp.q_trailing :]),
+        criterion=found.value + np.array([_log_weight(cp, gone) for gone in sets]),
+        singular=singular,
+        status=tuple(
+            ending_status(ending, bool(zero), bool(exact))
+            for ending, zero, exact in zip(found.ending, singular, perfect, strict=True)
+        ),
+        evaluations=found.evaluations,
+    )
+    together = WithoutRows(optima, beta_covariance(cp, factor))
+    doubtful = loses_digits(cp, optima) | ~np.array([status.ok for status in optima.status])
+    if not doubtful.any():
+        return together
+    ones = [_alone(optimum, sets[k]) if doubtful[k] else _take(together, np.array([k])) for k in range(K)]
+    return _join(ones)
+
+
+def _log_weight(cp: SummedDesign, rows: IntArray) -> float:
+    """Log weights of the rows that go, which the criterion on the frame of all has among its constants."""
+    if cp.design.weights is None:
+        return 0.0
+    counts = 1.0 if cp.design.frequency is None else cp.design.frequency[rows]
+    return float((counts * np.log(cp.design.weights[rows])).sum())
+
+
+def _alone(optimum: Optimum, rows: IntArray) -> WithoutRows:
+    best = refit_without(optimum, rows)
+    own = best.cp
+    return WithoutRows(
+        Optima(
+            theta=best.theta[None],
+            terms=tuple(T[None] for T in best.terms),
+            sigma=np.array([best.sigma]),
+            beta=user_beta(own, best.factor.solution[:, own.q_trailing :]),
+            criterion=np.array([best.criterion]),
+            singular=np.array([bool(best.vanished)]),
+            status=(best.status,),
+            evaluations=np.array([best.evaluations]),
+        ),
+        beta_covariance(own, best.factor),
+    )
+
+
+def refit_without(optimum: Optimum, rows: IntArray) -> Optimum:
+    """The same criterion minimised without some rows."""
+    terms = optimum.cp.design.terms
+    fixed = {i: terms[i].structure.theta(optimum.terms[i]) for i in optimum.fixed}
+    cp: SummedDesign = cross_products(without_rows(optimum.cp.design, rows))
+    return optimise(cp, optimum.reml, fixed=fixed, penalty=optimum.penalty)
+
+
+def _join(parts: list[WithoutRows]) -> WithoutRows:
+    covariance = np.concatenate([part.covariance for part in parts])
+    return WithoutRows(join_optima([part.optima for part in parts]), covariance)
+
+
+def _take(all_of_them: WithoutRows, which: IntArray) -> WithoutRows:
+    optima = all_of_them.optima
+    chosen = Optima(
+        optima.theta[which],
+        tuple(T[which] for T in optima.terms),
+        optima.sigma[which],
+        optima.beta[which],
+        optima.criterion[which],
+        optima.singular[which],
+        tuple(optima.status[k] for k in which),
+        optima.evaluations[which],
+    )
+    return WithoutRows(chosen, all_of_them.covariance[which])

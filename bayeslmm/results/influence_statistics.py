@@ -1,0 +1,166 @@
+"""Estimates without each of some cases, and what is made of them: Cook's distance, MDFFITS, COVRATIO, DFBETAS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.errors import DesignError, FitError
+from bayeslmm.likelihood.deletion import delete_groups
+from bayeslmm.likelihood.leave_out import lost_without
+from bayeslmm.reml.deleted import optimise_without, solved_together
+from bayeslmm.results.deletion_cases import DeletionCases
+from bayeslmm.results.fit import Fit
+from bayeslmm.results.labels import Parameter, parameters
+from bayeslmm.results.refits import parameter_values
+from bayeslmm.results.residual_kinds import leverage_pair, residuals
+from bayeslmm.types import BoolArray, FloatArray
+
+# Fits one after the other that are made without being asked for by name.
+_MOST_ALONE = 1000
+
+
+@dataclass(frozen=True)
+class EstimatesWithout:
+    """Estimates without each of G cases; nan where there are none.
+
+    Attributes
+    ----------
+    beta : FloatArray, shape (G, p)
+    vcov : FloatArray, shape (G, p, p)
+        Covariance of the fixed effects, theta taken as known.
+    sigma : FloatArray, shape (G,)
+    covariances : tuple of FloatArray, each (G, c, c)
+        Relative covariances of the terms.
+    singular : FloatArray, shape (G,)
+        0, 1 or nan.
+    """
+
+    beta: FloatArray
+    vcov: FloatArray
+    sigma: FloatArray
+    covariances: tuple[FloatArray, ...]
+    singular: FloatArray
+
+    def frame(self, fit: Fit, labels: pd.Index) -> pd.DataFrame:
+        """All parameters under their labels, a row per case."""
+        values = {p.label: parameter_values(p, self.covariances, self.sigma, self.beta) for p in parameters(fit.design)}
+        return pd.DataFrame(values, index=labels)
+
+
+def cannot_be_left_out(fit: Fit, chosen: DeletionCases) -> BoolArray:
+    """Cases (G,) without which a coefficient, or the variance of a factor, has no estimate."""
+    G = len(chosen.labels)
+    out = chosen.leave_too_little(fit.design)
+    if fit.design.p:
+        out |= lost_without(fit.cp, np.where(chosen.codes < 0, G, chosen.codes), None)[:G]
+    return out
+
+
+def held(fit: Fit, chosen: DeletionCases, lost: BoolArray) -> EstimatesWithout:
+    """Theta as it is, sigma and the fixed effects estimated anew: from the factorisation, without refits."""
+    if fit.design.residual.clusters is not None:
+        raise DesignError(
+            f"Residuals depend on one another ({fit.design.residual.keyword}); theta='fixed' is for rows that are "
+            "independent given the effects."
+        )
+    optimum, cp = fit.optimum, fit.cp
+    out = delete_groups(cp, optimum.factors, optimum.factor, fit.fixef().to_numpy(), chosen.codes, optimum.lam)
+    nu = cp.n - (cp.p if fit.reml else 0) - chosen.observations
+    # Where the case had all of the residual, rounding may leave less than none.
+    sigma = np.sqrt(np.maximum(out.r2, 0.0) / np.maximum(nu, 1.0))
+    sigma = np.where(lost, np.nan, sigma)
+    blank = np.where(lost, np.nan, 1.0)
+    covariances = tuple(blank[:, None, None] * (T @ T.T) for T in optimum.terms)
+    beta, vcov = out.beta * blank[:, None], out.covariance * sigma[:, None, None] ** 2
+    return EstimatesWithout(beta, vcov, sigma, covariances, blank * float(fit.is_singular))
+
+
+def estimated(fit: Fit, chosen: DeletionCases, lost: BoolArray, named: bool) -> EstimatesWithout:
+    """Everything estimated anew; `named`: the cases were asked for one by one."""
+    usable = np.flatnonzero(~lost)
+    if not named and usable.size > _MOST_ALONE and not solved_together(fit.optimum):
+        raise FitError(
+            f"{usable.size:,} refits of this design would be made one after the other, which takes long. "
+            "influence(theta='fixed') leaves out every case exactly at the estimated relative variances, without "
+            "refits; influence(cases=[...]) refits for those that it shows."
+        )
+    G, p = lost.size, fit.design.p
+    beta, vcov = np.full((G, p), np.nan), np.full((G, p, p), np.nan)
+    sigma, singular = np.full(G, np.nan), np.full(G, np.nan)
+    covariances = tuple(np.full((G, *T.shape), np.nan) for T in fit.optimum.terms)
+    if usable.size:
+        out = optimise_without(fit.optimum, chosen.rows(usable))
+        beta[usable], sigma[usable] = out.optima.beta, out.optima.sigma
+        vcov[usable] = out.covariance * out.optima.sigma[:, None, None] ** 2
+        singular[usable] = out.optima.singular
+        for whole, T in zip(covariances, out.optima.terms, strict=True):
+            whole[usable] = T @ T.mT
+    return EstimatesWithout(beta, vcov, sigma, covariances, singular)
+
+
+def statistics(fit: Fit, chosen: DeletionCases, out: EstimatesWithout) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The table of `Influence` in the order of the data, and all DFBETAS."""
+    names, p = list(fit.design.fixed_names), fit.design.p
+    whole, move = fit.vcov().to_numpy(), fit.fixef().to_numpy() - out.beta
+    usable = np.isfinite(out.vcov).all(axis=(1, 2)) & np.isfinite(out.sigma) & (out.sigma > 0)
+    table = pd.DataFrame(index=chosen.labels)
+    dfbetas = np.full(move.shape, np.nan)
+    if p:
+        dfbetas[usable] = move[usable] / np.sqrt(np.diagonal(out.vcov[usable], axis1=1, axis2=2))
+        table["cooks_d"] = _distance(move, np.broadcast_to(whole, out.vcov.shape), usable) / p
+        table["mdffits"] = _distance(move, out.vcov, usable) / p
+        table["covratio"] = _ratio(out.vcov, whole, usable)
+        largest = np.abs(np.where(usable[:, None], dfbetas, 0.0)).argmax(axis=1)
+        table["dfbetas"] = dfbetas[np.arange(largest.size), largest]
+        table["of"] = np.where(usable, np.array(names, dtype=object)[largest], "")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        table["sigma"] = out.sigma / fit.sigma - 1.0
+    table["singular"] = [None if np.isnan(s) else bool(s) for s in out.singular]
+    return table.join(_of_case(fit, chosen)), pd.DataFrame(dfbetas, index=chosen.labels, columns=names)
+
+
+def _of_case(fit: Fit, chosen: DeletionCases) -> pd.DataFrame:
+    """What is known of a case from the fit with all rows: residual and leverage of a row, size of a group."""
+    if chosen.by != "row":
+        return pd.DataFrame({"rows": chosen.observations.astype(int)}, index=chosen.labels)
+    if fit.design.residual.clusters is not None or not fit.sigma > 0:
+        return pd.DataFrame(index=chosen.labels)
+    rows = np.concatenate(chosen.rows(np.arange(len(chosen.labels))))
+    standardised, h = residuals(fit, "standardised").to_numpy(), leverage_pair(fit).total
+    return pd.DataFrame({"residual": standardised[rows], "leverage": h[rows]}, index=chosen.labels)
+
+
+def _distance(move: FloatArray, covariance: FloatArray, usable: BoolArray) -> FloatArray:
+    """``move' covariance^-1 move`` (G,)."""
+    out = np.full(usable.size, np.nan)
+    own = move[usable]
+    out[usable] = (own * np.linalg.solve(covariance[usable], own[..., None])[..., 0]).sum(axis=1)
+    return out
+
+
+def _ratio(without: FloatArray, whole: FloatArray, usable: BoolArray) -> FloatArray:
+    """Ratios (G,) of determinants."""
+    out = np.full(usable.size, np.nan)
+    out[usable] = np.exp(np.linalg.slogdet(without[usable])[1] - np.linalg.slogdet(whole)[1])
+    return out
+
+
+def relative_changes(fit: Fit, estimates: pd.DataFrame) -> pd.DataFrame:
+    """Relative changes of sds and sigma, differences of correlations, from all parameters without each case."""
+    own: dict[str, pd.Series] = {}
+    whole = fit.estimates()
+    for p in parameters(fit.design):
+        if p.kind != "fixed":
+            own[p.label] = _change(p, estimates[p.label], float(whole[p.label]))
+    return pd.DataFrame(own, index=estimates.index)
+
+
+def _change(p: Parameter, values: pd.Series, whole: float) -> pd.Series:
+    if p.kind == "corr":
+        return values - whole
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # Beside a variance of zero nothing has a relative size; what has stayed zero has not changed.
+        return pd.Series(np.where(values == whole, 0.0, values / np.float64(whole) - 1.0), index=values.index)

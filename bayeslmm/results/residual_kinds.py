@@ -1,0 +1,169 @@
+"""Residuals of a fit by their kinds, leverages, and the Cook's distances that follow from both without a refit."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.arguments import choice, flag
+from bayeslmm.errors import DesignError, FitError
+from bayeslmm.likelihood.deletion import Leverages, leverages
+from bayeslmm.results.fit import Fit
+from bayeslmm.types import FloatArray
+
+type ResidualKind = Literal["raw", "pearson", "standardised", "marginal"]
+
+# A leverage this close to one leaves its residual no variance.
+_NO_VARIANCE = 1e-10
+
+
+def residuals(fit: Fit, kind: ResidualKind = "raw", *, scaled: bool = False) -> pd.Series:
+    """Residuals, indexed as the rows kept.
+
+    Parameters
+    ----------
+    kind : {"raw", "pearson", "standardised", "marginal"}
+        ``"raw"``: response minus fitted values, random effects included. ``"pearson"``: these times the root of the
+        precision weight, so that all have the same variance before the fit. ``"standardised"``: over their estimated
+        standard deviation, ``sigma sqrt((1 - leverage) / weight)``, theta taken as known (lme4's ``rstudent``).
+        ``"marginal"``: response minus the fixed part, so that random effects are in them.
+    scaled : bool
+        In standard deviations: raw and Pearson residuals over sigma (lme4's scaled residuals), marginal ones over the
+        standard deviation of the row with its random effects; standardised ones are scaled in any case.
+
+    Returns
+    -------
+    pandas.Series
+        Standardised ones are nan where the leverage is 1.
+
+    Raises
+    ------
+    DesignError
+        Another kind; standardised residuals where rows depend on one another.
+    FitError
+        Scaled or standardised residuals of a fit with sigma 0.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> fit = bl.Model("Reaction ~ Days + (Days | Subject)", bl.load_dataset("sleepstudy")).fit()
+    >>> fit.residuals().round(2).head(2).tolist()
+    [-4.1, -14.63]
+    >>> fit.residuals("pearson", scaled=True).abs().max().round(3), fit.residuals("standardised").abs().max().round(3)
+    (np.float64(5.179), np.float64(5.527))
+    """
+    choice("kind", kind, get_args(ResidualKind.__value__), DesignError)
+    flag("scaled", scaled, DesignError)
+    design = fit.design
+    values = design.y - (_fixed_part(fit) if kind == "marginal" else fit.fitted().to_numpy())
+    if kind == "pearson" or kind == "standardised":
+        values = design.residual.whiten(fit.optimum.lam, values[:, None])[:, 0]
+    if kind == "standardised":
+        values = values / (positive_sigma(fit) * _spread(leverage_pair(fit).total))
+    elif scaled:
+        sigma = positive_sigma(fit)
+        values = values / (marginal_sd(fit) if kind == "marginal" else sigma)
+    return pd.Series(values, index=design.index, name="residual" if kind == "raw" else f"{kind} residual")
+
+
+def positive_sigma(fit: Fit) -> float:
+    """Sigma, where it is something to measure residuals by."""
+    if fit.sigma > 0:
+        return fit.sigma
+    raise FitError(
+        "The residual standard deviation is estimated at zero: the model reproduces the response, and residuals have "
+        "no scale to be measured on. residuals() has them as they are."
+    )
+
+
+def _spread(leverage: FloatArray) -> FloatArray:
+    return np.where(1.0 - leverage > _NO_VARIANCE, np.sqrt(np.maximum(1.0 - leverage, 0.0)), np.nan)
+
+
+def _fixed_part(fit: Fit) -> FloatArray:
+    mean = fit.design.X @ fit.fixef().to_numpy()
+    return np.asarray(mean if fit.design.offset is None else mean + fit.design.offset)
+
+
+def marginal_sd(fit: Fit) -> FloatArray:
+    """Standard deviation (n,) of every observation about the fixed part, units of y."""
+    design = fit.design
+    variance = design.residual.variance(fit.optimum.lam)
+    for term, T in zip(design.terms, fit.optimum.terms, strict=True):
+        variance = variance + ((term.Z @ T) ** 2).sum(axis=1)
+    return np.asarray(fit.sigma * np.sqrt(variance))
+
+
+def leverage_pair(fit: Fit) -> Leverages:
+    """Leverages of the whole fit and of its fixed part."""
+    if fit.design.residual.clusters is not None:
+        raise DesignError(
+            f"Residuals depend on one another ({fit.design.residual.keyword}), and leverages are those of rows that "
+            "are independent given the effects. residuals() and residuals('marginal') exist for all models."
+        )
+    return leverages(fit.cp, fit.optimum.factors, fit.optimum.lam)
+
+
+def leverage(fit: Fit, part: Literal["all", "fixed"] = "all") -> pd.Series:
+    """Leverage of every row: by how much its fitted value follows its own response, theta taken as known.
+
+    Parameters
+    ----------
+    part : {"all", "fixed"}
+        The diagonal of ``H`` in ``fitted = H y`` with random effects (lme4's ``hatvalues``), or of the fixed part
+        alone, ``X (X'V^-1 X)^-1 X'V^-1``, whose sum is the number of fixed effects.
+
+    Returns
+    -------
+    pandas.Series
+        Of a row that stands for several observations, that of one of them.
+
+    Raises
+    ------
+    DesignError
+        Rows depend on one another.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> fit = bl.Model("Reaction ~ Days + (Days | Subject)", bl.load_dataset("sleepstudy")).fit()
+    >>> fit.leverage().round(4).head(2).tolist(), round(float(fit.leverage("fixed").sum()), 6)
+    ([0.2293, 0.1697], 2.0)
+    """
+    choice("part", part, ("all", "fixed"), DesignError)
+    pair = leverage_pair(fit)
+    return pd.Series(pair.total if part == "all" else pair.fixed, index=fit.design.index, name="leverage")
+
+
+def cooks_distance(fit: Fit) -> pd.Series:
+    """Cook's distance of every row from its residual and leverage, random effects held as they are predicted.
+
+    ``e^2 h / (p sigma^2 (1 - h)^2)`` with Pearson residual e and leverage h: lme4's ``cooks.distance(fit)``. It speaks
+    of the fitted values with their random effects. How far the *fixed effects* move without a row or a group, theta
+    estimated anew, is the column ``cooks_d`` of `influence`.
+
+    Raises
+    ------
+    DesignError
+        Rows depend on one another; the model has no fixed effect.
+    FitError
+        Sigma is 0.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> fit = bl.Model("Reaction ~ Days + (Days | Subject)", bl.load_dataset("sleepstudy")).fit()
+    >>> fit.cooks_distance().nlargest(2).round(3).to_dict()
+    {59: 4.332, 56: 2.12}
+    """
+    if not fit.design.p:
+        raise DesignError("The model has no fixed effect, by whose number Cook's distance is divided.")
+    h = leverage_pair(fit).total
+    e = residuals(fit, "pearson").to_numpy()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values = np.where(
+            1.0 - h > _NO_VARIANCE, e**2 * h / (fit.design.p * positive_sigma(fit) ** 2 * (1.0 - h) ** 2), np.nan
+        )
+    return pd.Series(values, index=fit.design.index, name="cooks_distance")
