@@ -69,6 +69,7 @@ if TYPE_CHECKING:
         PriorWarning,
         SingularFitWarning,
         StorageError,
+        UnknownNameError,
     )
     from bayeslmm.faces import Posterior, REMLResult
     from bayeslmm.likelihood import NormalPrior
@@ -148,6 +149,7 @@ _HOMES = {
     "ConvergenceWarning": _ERRORS,
     "SingularFitWarning": _ERRORS,
     "StorageError": _ERRORS,
+    "UnknownNameError": _ERRORS,
 }
 
 __all__ = [
@@ -195,6 +197,7 @@ __all__ = [
     "Toeplitz",
     "Treatment",
     "Uniform",
+    "UnknownNameError",
     "Unstructured",
     "Wishart",
     "ZeroTest",
@@ -225,7 +228,9 @@ provide()
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        raise AttributeError(f"module 'bayeslmm' has no attribute {name!r}")
+        if name.startswith("_"):
+            raise AttributeError(f"module 'bayeslmm' has no attribute {name!r}")
+        import_module("bayeslmm.habits").no_function(name, __all__)
     value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from bayeslmm.design import Design, DroppedRows
+from bayeslmm.habits import MODEL, no_attribute
 from bayeslmm.likelihood import CrossProducts, cross_products
 from bayeslmm.reml import Optimum, optimise
 
@@ -14,6 +16,11 @@ class Specification:
 
     _design: Design
     _optima: dict[bool, Optimum]
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            return no_attribute(self, name, MODEL, "model")
 
     @property
     def design(self) -> Design:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from bayeslmm.design.design import Design
 from bayeslmm.equality import by_value
 from bayeslmm.errors import FitError
 from bayeslmm.files.writing import FilePath
+from bayeslmm.habits import FIT, no_attribute
 from bayeslmm.likelihood import CrossProducts
 from bayeslmm.reml import Optimum
 from bayeslmm.results import Summary, fit_coefficients, fit_intervals, predictions, refits, textbook
@@ -69,6 +70,11 @@ class REMLResult(Fit):
     refit_many = refits.refit_many
     test_zero = zero_tests.test_zero
     boundary = build.boundary
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            return no_attribute(self, name, FIT, "fit")
 
     def summary(self) -> Summary:
         """Printable summary; text in a terminal, a table in a notebook."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from bayeslmm.equality import by_value
 from bayeslmm.files.writing import FilePath
-from bayeslmm.results import Summary, checks, predictions, prior_checks
+from bayeslmm.habits import POSTERIOR, no_attribute
+from bayeslmm.results import Summary, checks, explained, predictions, prior_checks
 from bayeslmm.results.draws import Draws
 from bayeslmm.results.prior_table import prior_table
 from bayeslmm.results.summary import posterior_summary
@@ -44,9 +46,16 @@ class Posterior(Draws):
     psense = prior_checks.psense
     power_tree = prior_checks.power_tree
     prior_sweep = prior_checks.prior_sweep
+    r2 = explained.r2_table
+    icc = explained.icc_table
     predict = predictions.predict_posterior
     predict_draws = predictions.predict_draws
     add_groups = predictions.add_groups
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            return no_attribute(self, name, POSTERIOR, "post")
 
     @classmethod
     def _of(cls, draws: Draws) -> Posterior:
