@@ -43,7 +43,7 @@ if TYPE_CHECKING:
         coverage_grid,
         coverage_study,
     )
-    from bayeslmm.comparison import Comparison, compare
+    from bayeslmm.comparison import Comparison, ModelComparison, compare
     from bayeslmm.datasets import list_datasets, load_dataset
     from bayeslmm.design import Design, parse_formula
     from bayeslmm.design.contrasts import Treatment
@@ -109,6 +109,7 @@ _HOMES = {
     "coverage_study": "bayeslmm.calibration",
     "compare": "bayeslmm.comparison",
     "Comparison": "bayeslmm.comparison",
+    "ModelComparison": "bayeslmm.comparison",
     "plot_variance": "bayeslmm.plots",
     "ranova": "bayeslmm.boundary.zero_tests",
     "ZeroTest": "bayeslmm.boundary.zero_test",
@@ -183,6 +184,7 @@ __all__ = [
     "Identity",
     "InverseGammaVariance",
     "Model",
+    "ModelComparison",
     "Normal",
     "NormalPrior",
     "Posterior",

@@ -69,6 +69,11 @@ def comparison() -> bl.Comparison:
 
 
 @cache
+def rivals() -> bl.ModelComparison:
+    return bl.compare(posterior(), posterior(), names=["a", "b"])
+
+
+@cache
 def calibration() -> bl.Calibration:
     return bl.calibrate(model(), n=2, draws=31, random_seed=1, progressbar=False)
 
@@ -97,6 +102,7 @@ OBJECTS: dict[str, Callable[[], Any]] = {
     "REMLResult": fit,
     "Posterior": posterior,
     "Comparison": comparison,
+    "ModelComparison": rivals,
     "Calibration": calibration,
     "CoverageStudy": study,
     "Coverage": own_coverage,
@@ -226,6 +232,7 @@ CALLS: dict[str, list[dict[str, Any]]] = {
     "Model.fit": [{}],
     "Model.sample": [_SAMPLE, {**_SAMPLE, "method": "importance"}],
     "Model.save": [{"path": _new_path}],
+    "Model.to": [{"package": "lme4"}, {"package": "statsmodels"}, {"package": "sas"}],
     "Model.prior_predictive": [{"draws": 5}],
     "Model.matrices": [{}],
     "Model.criterion_at": [{"theta": lambda: fit().theta}],
@@ -280,7 +287,11 @@ CALLS: dict[str, list[dict[str, Any]]] = {
         }
     ],
     "calibrate": [{"model": model, "n": 2, "draws": 31, "random_seed": 1, "progressbar": False}],
-    "compare": [{"reml": fit, "posterior": posterior}],
+    "compare": [
+        {"reml": fit, "posterior": posterior},
+        {"reml": posterior, "posterior": posterior, "names": ["a", "b"]},
+        {"reml": model, "posterior": posterior, "draws": 100},
+    ],
     "coverage": [{"model": model, "replicates": 3, "progressbar": False}],
     "coverage_study": [{"cells": _cells, **_STUDY}],
     "error_contrasts": [{"model": model}],
@@ -306,6 +317,7 @@ RESULTS = {
     "Coverage",
     "CoverageStudy",
     "Design",
+    "ModelComparison",
     "Posterior",
     "REMLResult",
     "ZeroTest",
