@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from bayeslmm.arguments import MOST_DRAWS, shown, whole
+from bayeslmm.arguments import MOST_DRAWS, labels, shown, whole
 from bayeslmm.bayes.progress import announced
 from bayeslmm.design.design import Design
 from bayeslmm.design.readable import readable, table_text
@@ -60,7 +60,17 @@ class ModelComparison:
     posteriors: tuple[Posterior, ...]
 
     def __str__(self) -> str:
-        width = screen_width()
+        return self.text()
+
+    def text(self, width: int | None = None) -> str:
+        """The table and its notes.
+
+        Parameters
+        ----------
+        width : int, optional
+            Columns of the screen that it has to fit; by default those of the terminal, or 80.
+        """
+        width = screen_width() if width is None else whole("width", width, 1, error=DesignError)
         shown_table = table_text(self._texts(), width, index_names=False)
         return "\n".join([shown_table, "", *(fill(note, width, "  ") for note in self.notes)])
 
@@ -95,7 +105,7 @@ def compare_models(
     """
     designs = [_design(rival) for rival in rivals]
     _check_rows(designs)
-    labels = _labels(designs, names)
+    called = _labels(designs, names)
     draws = whole("draws", draws, _LEAST_DRAWS, MOST_DRAWS, DesignError)
     with announced("comparison: fits by ML"):
         fits = tuple(_ml(design, _cross_products(rival)) for design, rival in zip(designs, rivals, strict=True))
@@ -104,9 +114,9 @@ def compare_models(
             rival if isinstance(rival, Posterior) else _sampled(fit, priors, draws, random_seed)
             for rival, fit in zip(rivals, fits, strict=True)
         )
-        predicted, notes = _left_out(labels, posteriors)
-    evidence, words = _evidence(labels, posteriors)
-    table = pd.concat([_likelihoods(labels, fits), predicted, evidence], axis=1)
+        predicted, notes = _left_out(called, posteriors)
+    evidence, words = _evidence(called, posteriors)
+    table = pd.concat([_likelihoods(called, fits), predicted, evidence], axis=1)
     table.index.name = None
     notes = (_head(fits), *notes, *words)
     return ModelComparison(readable(table), notes, fits, posteriors)
@@ -145,10 +155,10 @@ def _check_rows(designs: Sequence[Design]) -> None:
 
 def _labels(designs: Sequence[Design], names: Sequence[str] | None) -> list[str]:
     if names is not None:
-        labels = [str(name) for name in names] if not isinstance(names, str) else [names]
-        if len(labels) != len(designs) or len(set(labels)) != len(labels):
+        chosen = list(labels("names", names, error=DesignError))
+        if len(chosen) != len(designs) or len(set(chosen)) != len(chosen):
             raise DesignError(f"names={shown(names)} are not {len(designs)} different names, one for each model.")
-        return labels
+        return chosen
     formulas = [" ".join(design.formula.split()) for design in designs]
     rights = [formula.partition("~")[2].strip() for formula in formulas]
     return [f"{right} ({i})" if rights.count(right) > 1 else right for i, right in enumerate(rights, 1)]
@@ -163,7 +173,7 @@ def _sampled(fit: REMLResult, priors: PriorSpec, draws: int, random_seed: int) -
     return Posterior._of(sample_posterior(fit.design, priors, settings, lambda: (fit.cp, optimise(fit.cp, reml=True))))
 
 
-def _likelihoods(labels: Sequence[str], fits: Sequence[REMLResult]) -> pd.DataFrame:
+def _likelihoods(called: Sequence[str], fits: Sequence[REMLResult]) -> pd.DataFrame:
     rows = []
     for i, fit in enumerate(fits):
         nested = [j for j in range(i) if fits[j].df < fit.df and nested_in(fits[j].design, fit.design)]
@@ -172,10 +182,10 @@ def _likelihoods(labels: Sequence[str], fits: Sequence[REMLResult]) -> pd.DataFr
             smaller = max(nested, key=lambda j: fits[j].df)
             chisq = max(fits[smaller].criterion - fit.criterion, 0.0)
             df = fit.df - fits[smaller].df
-            found = [chisq, float(df), float(stats.chi2.sf(chisq, df)), labels[smaller]]
+            found = [chisq, float(df), float(stats.chi2.sf(chisq, df)), called[smaller]]
         rows.append([fit.df, fit.loglik, fit.aic, fit.bic, *found])
     columns = ["df", "loglik", "aic", "bic", "chisq", "chisq_df", "p_value", "against"]
-    return pd.DataFrame(rows, index=list(labels), columns=columns)
+    return pd.DataFrame(rows, index=list(called), columns=columns)
 
 
 def nested_in(smaller: Design, larger: Design) -> bool:
@@ -215,7 +225,7 @@ def _spanned(columns: FloatArray, others: FloatArray) -> bool:
     return bool((np.linalg.norm(rest, axis=0) <= _SPANNED * np.linalg.norm(columns, axis=0)).all())
 
 
-def _left_out(labels: Sequence[str], posteriors: Sequence[Posterior]) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def _left_out(called: Sequence[str], posteriors: Sequence[Posterior]) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Leave-one-out of every posterior and the differences from the best."""
     from arviz_stats import compare as differences
 
@@ -224,17 +234,17 @@ def _left_out(labels: Sequence[str], posteriors: Sequence[Posterior]) -> tuple[p
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", BayesLMMWarning)
             warnings.simplefilter("ignore", UserWarning)
-            left = {label: post.loo() for label, post in zip(labels, posteriors, strict=True)}
+            left = {label: post.loo() for label, post in zip(called, posteriors, strict=True)}
             frame = differences(left, round_to="none")
     except BayesLMMError as error:
-        return pd.DataFrame(np.nan, index=list(labels), columns=columns), (f"No leave-one-out: {error}",)
-    frame = frame.loc[list(labels), ["elpd", "se", "elpd_diff", "dse", "weight"]].set_axis(columns, axis=1)
+        return pd.DataFrame(np.nan, index=list(called), columns=columns), (f"No leave-one-out: {error}",)
+    frame = frame.loc[list(called), ["elpd", "se", "elpd_diff", "dse", "weight"]].set_axis(columns, axis=1)
     odd = [str(one.message) for one in caught if isinstance(one.message, BayesLMMWarning)]
     note = "elpd: leave-one-out, effects integrated out; a difference below 4, or below twice diff_se, says little."
     return frame.astype(float), (note, *dict.fromkeys(odd))
 
 
-def _evidence(labels: Sequence[str], posteriors: Sequence[Posterior]) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def _evidence(called: Sequence[str], posteriors: Sequence[Posterior]) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Log evidences and what they make of equal prior probabilities."""
     values, why = [], _incomparable(posteriors)
     for post in posteriors:
@@ -248,7 +258,7 @@ def _evidence(labels: Sequence[str], posteriors: Sequence[Posterior]) -> tuple[p
             why = why or str(error)
     logs = np.array(values)
     shares = np.exp(logs - logs.max()) if np.isfinite(logs).all() else np.full(len(values), np.nan)
-    frame = pd.DataFrame({"log_evidence": logs, "probability": shares / shares.sum()}, index=list(labels))
+    frame = pd.DataFrame({"log_evidence": logs, "probability": shares / shares.sum()}, index=list(called))
     if why:
         return frame, (f'No evidence: {why} bl.compare(..., priors="weak") has proper priors.',)
     return frame, (
