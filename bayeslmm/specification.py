@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bayeslmm.design import Design, DroppedRows
 from bayeslmm.habits import MODEL, no_attribute
-from bayeslmm.likelihood import CrossProducts, cross_products
+from bayeslmm.likelihood import SummedDesign, cross_products
 from bayeslmm.reml import Optimum, optimise
 
 
@@ -52,7 +52,7 @@ class Specification:
         return self._design.q
 
     @cached_property
-    def cross_products(self) -> CrossProducts:
+    def cross_products(self) -> SummedDesign:
         """The sufficient statistics that both engines start from."""
         return cross_products(self._design)
 

@@ -19,7 +19,7 @@ from bayeslmm.design.screen import fill, screen_width
 from bayeslmm.equality import same_values
 from bayeslmm.errors import BayesLMMError, BayesLMMWarning, DesignError, PriorError
 from bayeslmm.faces import Posterior, REMLResult
-from bayeslmm.likelihood import CrossProducts
+from bayeslmm.likelihood import SummedDesign
 from bayeslmm.reml import optimise
 from bayeslmm.results.digits import in_digits
 from bayeslmm.results.sampling import Settings, sample_posterior
@@ -132,7 +132,7 @@ def _design(rival: Any) -> Design:
     return design
 
 
-def _cross_products(rival: Rival) -> CrossProducts:
+def _cross_products(rival: Rival) -> SummedDesign:
     return rival.cp if isinstance(rival, REMLResult) else rival.cross_products
 
 
@@ -164,7 +164,7 @@ def _labels(designs: Sequence[Design], names: Sequence[str] | None) -> list[str]
     return [f"{right} ({i})" if rights.count(right) > 1 else right for i, right in enumerate(rights, 1)]
 
 
-def _ml(design: Design, cp: CrossProducts) -> REMLResult:
+def _ml(design: Design, cp: SummedDesign) -> REMLResult:
     return REMLResult(design, cp, optimise(cp, reml=False))
 
 

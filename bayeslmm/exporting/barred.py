@@ -14,6 +14,10 @@ _LIKELIHOOD_WEIGHTS = (
     "{0}'s weights multiply the log likelihood of a row, as if it had been observed so often; those of this model "
     "divide its residual variance."
 )
+_GLMMTMB = {
+    **{"us": "", "diag": "diag", "id": "homdiag", "cs": "homcs", "csh": "cs"},
+    **{"ar1": "ar1", "ar1h": "hetar1", "toep": "homtoep"},
+}
 
 
 def _split(part: RandomPart, parts: ModelParts, number: int, package: str) -> tuple[list[str], list[str]]:
@@ -91,6 +95,9 @@ def _lme4_term(part: RandomPart, parts: ModelParts, number: int) -> tuple[list[s
             return [], [_plain(part, "lme4", "cs", ", hom = FALSE")], [word]
         case "ar1":
             return [], [_plain(part, "lme4", "ar1", ", hom = TRUE")], [later]
+        case "ar1h":
+            word = f"{part.label} needs lme4 2.0 or later, where it is called ar1()."
+            return [], [_plain(part, "lme4", "ar1", ", hom = FALSE")], [word]
     raise missing(part, "lme4", "glmmTMB has homtoep(), SAS type=toep")
 
 
@@ -100,14 +107,18 @@ def glmmtmb(parts: ModelParts) -> Script:
         raise ArgumentError(
             f"{_LIKELIHOOD_WEIGHTS.format('glmmTMB')} Use lme4, nlme, sas, matlab or julia, which have such weights."
         )
-    own = {"us": "", "diag": "diag", "id": "homdiag", "cs": "homcs", "csh": "cs", "ar1": "ar1", "toep": "homtoep"}
+    own = _GLMMTMB
+    odd = [part for part in parts.random if part.keyword not in own]
+    if odd:
+        raise missing(odd[0], "glmmTMB", "bayeslmm fits it")
     bars = [_plain(part, "glmmTMB", own[part.keyword]) for part in parts.random]
     notes = [method_note(parts, "glmmTMB", "ML")]
     new = sorted({own[part.keyword] for part in parts.random} & {"homdiag", "homcs", "homtoep"})
     if new:
         notes.append(f"{', '.join(new)} (one common variance) need a recent glmmTMB; the old ones have {_old(new)}.")
-    if any(part.keyword == "ar1" for part in parts.random):
-        notes.append("ar1 takes the levels of a factor in their order as equally spaced times, as here.")
+    for name in sorted({own[part.keyword] for part in parts.random} & {"ar1", "hetar1"}):
+        notes.append(f"{name} takes the levels of a factor in their order as equally spaced times, as here.")
+    notes += ["hetar1 is right in versions later than 1.1.11."] * any(p.keyword == "ar1h" for p in parts.random)
     notes += _common(parts)
     notes.append("summary() has z tests: no degrees of freedom, where here Satterthwaite's are the default.")
     notes.append("A variance of zero is approached on the log scale: such fits warn of convergence there.")

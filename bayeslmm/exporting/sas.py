@@ -34,7 +34,7 @@ _FUNCTIONS = {
 # Division and remainder of whole numbers have no signs there.
 _SIGNS = {"==": "=", "!=": "ne", "!": "not ", "%": "", "//": "", "%%": "", "%/%": ""}
 _RESERVED = ("intercept", "int", "residual", "all", "numeric", "character", "frequency", "weights")
-_TYPES = {"us": "un", "cs": "cs", "csh": "csh", "ar1": "ar(1)", "toep": "toep"}
+_TYPES = {"us": "un", "cs": "cs", "csh": "csh", "ar1": "ar(1)", "ar1h": "arh(1)", "toep": "toep"}
 
 
 def sas(parts: ModelParts) -> Script:
@@ -102,6 +102,8 @@ def _random(part: RandomPart, columns: NamedColumns) -> tuple[str, list[str]]:
         kind = "vc" if part.numeric else "un(1)"
     elif part.keyword == "diag":
         raise missing(part, "sas", "make 0/1 columns of the factor in the data first, as terms of their own")
+    elif part.keyword not in _TYPES:
+        raise missing(part, "sas", "bayeslmm fits it")
     else:
         kind = _TYPES[part.keyword]
         if not part.numeric and not part.factor:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from bayeslmm.likelihood import CrossProducts, derivatives, evaluate, profiled
+from bayeslmm.likelihood import CrossProducts, SummedDesign, derivatives, evaluate, profiled
 from bayeslmm.reml import Optimum, optimise
 
 # How many times smaller a sigma the criterion is looked at for.
 _SMALLER = 10.0
 
 
-def slope_at_zero(cp: CrossProducts, term: int, reml: bool = True) -> float:
+def slope_at_zero(cp: SummedDesign, term: int, reml: bool = True) -> float:
     """Derivative of the criterion in (sd / sigma)^2 of a term with one effect, at zero, the others re-estimated.
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     term : int
         Position in ``design.terms``.
     reml : bool
@@ -36,7 +36,7 @@ def slope_at_zero(cp: CrossProducts, term: int, reml: bool = True) -> float:
     """
     without = optimise(cp, reml, fixed={term: np.zeros(1)})
     first = derivatives(cp, without.factors, without.factor, reml)
-    for b, columns, position, _ in cp.frame.terms:
+    for b, columns, position, _, _ in cp.frame.terms:
         if position == term:
             unit = float(cp.blocks[b].inverse_basis[columns, columns][0, 0])
             return float(first.blocks[b][0, columns, columns][0, 0]) * unit**2

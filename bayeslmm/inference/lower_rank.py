@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bayeslmm.likelihood import CrossProducts, evaluate, profiled
+from bayeslmm.likelihood import CrossProducts, SummedDesign, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.numerics.newton import Ending, minimise
 from bayeslmm.reml import Optimum
@@ -23,12 +23,12 @@ from bayeslmm.types import FloatArray
 _FOLLOWED = 3
 
 
-def rise_at_lower_rank(cp: CrossProducts, optimum: Optimum, term: int) -> float:
+def rise_at_lower_rank(cp: SummedDesign, optimum: Optimum, term: int) -> float:
     """Rise of the criterion to its minimum over covariances of a term that are singular, all others re-estimated.
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     optimum : Optimum
     term : int
         Position in ``design.terms``.
@@ -72,13 +72,8 @@ def without_one(factor: FloatArray) -> list[FloatArray]:
 
 def _own(cp: CrossProducts, optimum: Optimum, term: int) -> tuple[slice, FloatArray]:
     """Where a term's entries are in the internal vector, and its internal factor."""
-    start = 0
-    for b, columns, position, _ in cp.frame.terms:
-        stop = start + len(cp.frame.structures[position].rows)
-        if position == term:
-            return slice(start, stop), optimum.factors[b][0][columns, columns]
-        start = stop
-    raise IndexError(f"no term {term}")
+    place = next(place for place in cp.frame.terms if place.position == term)
+    return place.entries, optimum.factors[place.block][0][place.columns, place.columns]
 
 
 def _held(optimum: Optimum, part: slice, term: int) -> Held:

@@ -21,7 +21,7 @@ import numpy as np
 from bayeslmm.errors import FitError
 from bayeslmm.inference.hypothesis import hypothesis
 from bayeslmm.inference.sensitivity import MOVED, UNDETERMINED, Sensitivity, contrasts, scaled_inverse, sensitivity
-from bayeslmm.likelihood import CrossProducts, Derivatives, cross_products, derivatives, evaluate
+from bayeslmm.likelihood import CrossProducts, Derivatives, SummedDesign, cross_products, derivatives, evaluate
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.criteria import degrees_of_freedom
 from bayeslmm.likelihood.reduction import takes_responses
@@ -85,7 +85,8 @@ def _of_own(cp: CrossProducts, optimum: Optimum, own: FloatArray) -> FloatArray:
     first = derivatives(cp, factors, optimum.factor, optimum.reml)
     free = free_entries(cp, optimum.fixed)
     pieces = sensitivity(cp, factors, optimum.factor, first)
-    df = _df(cp, factors, first, pieces, optimum.hessian[None], free, optimum.reml, own, bool(optimum.ridges))[0]
+    sizes = par.sizes(cp, factors)[:, free] if optimum.ridges else None
+    df = _df(cp, optimum.internal[None], first, pieces, optimum.hessian[None], free, optimum.reml, own, sizes)[0]
     if np.isnan(df[np.abs(own).sum(1) > 0]).any():
         raise FitError(_no_minimum(optimum))
     return np.asarray(df)
@@ -100,14 +101,12 @@ def _no_minimum(optimum: Optimum) -> str:
     )
 
 
-def satterthwaite_many(
-    cp: CrossProducts, optima: Optima, Y: FloatArray, L: FloatArray, reml: bool = True
-) -> FloatArray:
+def satterthwaite_many(cp: SummedDesign, optima: Optima, Y: FloatArray, L: FloatArray, reml: bool = True) -> FloatArray:
     """The same for many responses of one design.
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     optima : Optima
         ``optimise_many(cp, Y, reml)`` with no term held.
     Y : FloatArray, shape (n, K)
@@ -131,7 +130,7 @@ def satterthwaite_many(
 
 
 def _many(
-    cp: CrossProducts, internal: FloatArray, Y: FloatArray, L: FloatArray, reml: bool, together: bool
+    cp: SummedDesign, internal: FloatArray, Y: FloatArray, L: FloatArray, reml: bool, together: bool
 ) -> FloatArray:
     replicates = None
     if together:
@@ -142,7 +141,7 @@ def _many(
     factor = evaluate(cp, factors, replicates=replicates, keep=together)
     factor = replace(factor, r2=np.where(factor.r2 > 0, factor.r2, np.nan))
     first = derivatives(cp, factors, factor, reml)
-    hessian = par.hessian(cp, factors, first)
+    hessian = par.hessian(cp, internal, first)
     if not first.exact:
         raise FitError(
             "Satterthwaite's degrees of freedom of many responses need exact second derivatives, which designs with "
@@ -150,21 +149,21 @@ def _many(
         )
     free = np.ones(internal.shape[1], dtype=bool)
     pieces = sensitivity(cp, factors, factor, first)
-    return _df(cp, factors, first, pieces, hessian, free, reml, contrasts(cp, L), ridges=False)
+    return _df(cp, internal, first, pieces, hessian, free, reml, contrasts(cp, L), None)
 
 
 def _df(
     cp: CrossProducts,
-    factors: list[FloatArray],
+    internal: FloatArray,
     first: Derivatives,
     pieces: Sensitivity,
     hessian: FloatArray,
     free: BoolArray,
     reml: bool,
     own: FloatArray,
-    ridges: bool,
+    sizes: FloatArray | None,
 ) -> FloatArray:
-    known = scaled_inverse(hessian, _FLAT, par.sizes(cp, factors)[:, free] if ridges else None)
+    known = scaled_inverse(hessian, _FLAT, sizes)
     regular = known.smallest > -_FLAT
     out = np.full((hessian.shape[0], own.shape[0]), np.nan)
     for i, row in enumerate(own):
@@ -174,7 +173,7 @@ def _df(
         moved = [W @ row for W in pieces.W]
         shares = tuple(np.swapaxes(w, 1, 2) @ w / variance[:, None, None] for w in moved)
         # Minus `squares` is the gradient of r2: the sum is that of log(f r2).
-        h = par.gradient(cp, factors, replace(first, traces=shares, scale=1.0 / first.r2))[:, free]
+        h = par.gradient(cp, internal, replace(first, traces=shares, scale=1.0 / first.r2))[:, free]
         curved = (h[:, None, :] @ known.inverse @ h[:, :, None])[:, 0, 0]
         said = regular & (known.lost(h[:, None, :])[:, 0] <= MOVED)
         out[:, i] = np.where(said, 1.0 / (1.0 / degrees_of_freedom(cp, reml) + curved), np.nan)
@@ -198,12 +197,12 @@ def combined_df(df: FloatArray) -> float:
     return 2.0 * mean / (mean - df.size)
 
 
-def satterthwaite_f(cp: CrossProducts, optimum: Optimum, L: FloatArray) -> tuple[float, int, float, float]:
+def satterthwaite_f(cp: SummedDesign, optimum: Optimum, L: FloatArray) -> tuple[float, int, float, float]:
     """F test of ``L beta = 0``.
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     optimum : Optimum
     L : FloatArray, shape (m, p)
         Rows may depend on each other.

@@ -9,20 +9,20 @@ from scipy.special import ndtri
 
 from bayeslmm.inference.profile import criteria_many, expand_at_estimate
 from bayeslmm.inference.profile_coordinates import Axis, ProfileTarget, to_value, value_slope
-from bayeslmm.likelihood import CrossProducts
+from bayeslmm.likelihood import SummedDesign
 from bayeslmm.reml import Optimum
 from bayeslmm.reml.many import Optima
 from bayeslmm.types import FloatArray
 
 
 def wald_ends(
-    cp: CrossProducts, optimum: Optimum, targets: Sequence[ProfileTarget], level: float = 0.95
+    cp: SummedDesign, optimum: Optimum, targets: Sequence[ProfileTarget], level: float = 0.95
 ) -> tuple[FloatArray, FloatArray]:
     """Wald intervals of variance parameters: ``log sd``, ``log ratio``, ``log sigma``, ``atanh corr`` +- z se.
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     optimum : Optimum
     targets : sequence of ProfileTarget
         Of terms that were estimated; no fixed effects.
@@ -56,13 +56,13 @@ def wald_ends(
 
 
 def wald_ends_many(
-    cp: CrossProducts, Y: FloatArray, optima: Optima, target: ProfileTarget, level: float = 0.95, reml: bool = True
+    cp: SummedDesign, Y: FloatArray, optima: Optima, target: ProfileTarget, level: float = 0.95, reml: bool = True
 ) -> tuple[FloatArray, FloatArray]:
     """Wald intervals of one variance parameter for many responses of one design.
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     Y : FloatArray, shape (n, K)
         Units of y.
     optima : Optima
@@ -90,11 +90,9 @@ def wald_ends_many(
     z = float(ndtri(0.5 + level / 2.0))
     low, high = np.full(Y.shape[1], np.nan), np.full(Y.shape[1], np.nan)
     for rows, criterion in criteria_many(cp, Y, optima, target, reml):
-        every, first = np.arange(rows.size), np.zeros(rows.size, dtype=int)
-        x, u = criterion.starts(0, every)
-        unit, H = criterion.units(first, every), criterion.expand(x, u, first, every)[2]
-        errors = z * _standard_errors(H / unit[:, :, None] / unit[:, None, :])
-        for k, place, error in zip(rows, x[:, 0] * unit[:, 0], errors, strict=True):
+        every = np.arange(rows.size)
+        x, H = criterion.expand_at_estimates(np.zeros_like(every), every)
+        for k, place, error in zip(rows, x[:, 0], z * _standard_errors(H), strict=True):
             low[k], high[k] = _ends(criterion.axes[0], float(place), float(error), float(optima.sigma[k]))
     return low, high
 

@@ -11,12 +11,12 @@ from numpy.typing import ArrayLike
 from bayeslmm.arguments import flag, real
 from bayeslmm.design.theta import check_theta, split_theta
 from bayeslmm.errors import DesignError, FitError
-from bayeslmm.likelihood import CrossProducts, Factor, degrees_of_freedom, derivatives, evaluate
+from bayeslmm.likelihood import CrossProducts, Factor, SummedDesign, degrees_of_freedom, derivatives, evaluate
 from bayeslmm.likelihood import accurate as acc
 from bayeslmm.likelihood import accurate_derivatives as accd
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.criteria import LOG_2PI, log_determinant
-from bayeslmm.reml.confirm import BUDGET, WIDE
+from bayeslmm.reml.confirm import WIDE, with_all_digits
 from bayeslmm.types import FloatArray
 
 # Share of itself by which the elimination by blocks may be wrong before all digits are asked for.
@@ -29,7 +29,7 @@ class CriterionAt:
 
     Attributes
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     theta : FloatArray, shape (k,)
         The user's, terms in the order of the formula.
     reml : bool
@@ -37,7 +37,7 @@ class CriterionAt:
         Given, or None for the one that minimises the criterion.
     """
 
-    cp: CrossProducts
+    cp: SummedDesign
     theta: FloatArray
     reml: bool
     sigma: float | None = None
@@ -61,8 +61,7 @@ class CriterionAt:
     def _evaluation(self) -> Factor | acc.Accurate | None:
         """The evaluation by blocks, or one on the rows where that loses digits and the data are small enough."""
         cp, factors = self.cp, self._factors()
-        affordable = cp.sums.batched and cp.rows != "mixed" and acc.size_of(cp) <= BUDGET
-        if affordable and _loses_digits(cp, factors):
+        if with_all_digits(cp) and _loses_digits(cp, factors):
             found = acc.evaluate_accurately(acc.rows_of(cp), [T[0] for T in factors])
             if found is not None:
                 return found
@@ -96,7 +95,7 @@ class CriterionAt:
 
 
 def criterion_at(
-    cp: CrossProducts, theta: ArrayLike, sigma: float | None, reml: bool, gradient: bool
+    cp: SummedDesign, theta: ArrayLike, sigma: float | None, reml: bool, gradient: bool
 ) -> float | tuple[float, FloatArray]:
     """The criterion at what a user gives, with its gradient on request.
 
@@ -114,13 +113,13 @@ def criterion_at(
 
 
 def in_theta(
-    cp: CrossProducts, theta: FloatArray, slopes: Sequence[FloatArray], metrics: Sequence[FloatArray] | None
+    cp: SummedDesign, theta: FloatArray, slopes: Sequence[FloatArray], metrics: Sequence[FloatArray] | None
 ) -> FloatArray:
     """Derivatives (k,) in the user's theta from those in the internal covariance of each block.
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     theta : FloatArray, shape (k,)
     slopes : sequence of FloatArray, each (c, c)
         Derivatives in A of each block, where the covariance changes by ``M A M'``.
@@ -128,7 +127,7 @@ def in_theta(
         These M; None for the identity.
     """
     given, parts = split_theta(cp.design, theta), [np.zeros(0)] * len(cp.design.terms)
-    for b, columns, term, structure in cp.frame.terms:
+    for b, columns, term, _, structure in cp.frame.terms:
         block = cp.blocks[b]
         outer = block.inverse_basis[:, columns]
         outer = outer if metrics is None else np.linalg.solve(metrics[b], outer)

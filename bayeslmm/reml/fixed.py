@@ -14,7 +14,7 @@ from bayeslmm.design.design import Design, RandomTerm
 from bayeslmm.design.terms import term_position
 from bayeslmm.design.theta import theta_names
 from bayeslmm.errors import DesignError
-from bayeslmm.likelihood import CrossProducts
+from bayeslmm.likelihood import CrossProducts, SummedDesign
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.types import BoolArray, FloatArray
 
@@ -103,7 +103,7 @@ class Held:
         return out
 
 
-def hold(cp: CrossProducts, fixed: Mapping[int, FloatArray] | None) -> Held:
+def hold(cp: SummedDesign, fixed: Mapping[int, FloatArray] | None) -> Held:
     """Hold the theta of some terms (by position in the design) at given values."""
     fixed = fixed or {}
     if not fixed:
@@ -116,8 +116,9 @@ def hold(cp: CrossProducts, fixed: Mapping[int, FloatArray] | None) -> Held:
 
 def free_entries(cp: CrossProducts, fixed: Collection[int]) -> BoolArray:
     """Which entries of the internal vector, shape (k,), belong to terms that are not fixed."""
-    sizes = [(term, len(cp.frame.structures[term].rows)) for _, _, term, _ in cp.frame.terms]
-    return np.concatenate([np.full(size, term not in fixed) for term, size in sizes])
+    return np.concatenate(
+        [np.full(len(structure.rows), term not in fixed) for _, _, term, _, structure in cp.frame.terms]
+    )
 
 
 def _values(key: str, value: Any, names: tuple[str, ...]) -> FloatArray:

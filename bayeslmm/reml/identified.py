@@ -13,7 +13,7 @@ import numpy as np
 
 from bayeslmm.design import distinct
 from bayeslmm.design.distinct import Ridge as Ridge
-from bayeslmm.likelihood import CrossProducts
+from bayeslmm.likelihood import SummedDesign
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.types import FloatArray
 
@@ -23,21 +23,21 @@ _FLAT = 1e-12
 _ZERO = 1e-6
 
 
-def find_ridges(cp: CrossProducts, factors: Sequence[FloatArray], reml: bool) -> tuple[Ridge, ...]:
+def find_ridges(cp: SummedDesign, factors: Sequence[FloatArray], reml: bool) -> tuple[Ridge, ...]:
     """Ridges of a model.
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     factors : sequence of FloatArray, each (1, c, c)
         Internal relative factors; only structures that are not linear in their parameters depend on them.
     reml : bool
     """
     at: list[FloatArray | None] = [None] * len(cp.design.terms)
-    for b, part, position, structure in cp.frame.terms:
+    for b, part, position, _, structure in cp.frame.terms:
         if not structure.plain:
             T, W = factors[b][0, part, part], par.frame(cp, b, part, structure)
             T = cp.blocks[b].basis[part, part] @ T if W is None else np.linalg.solve(W, T)
             # At a zero covariance the shape has no effect; what matters is what the structure could do.
-            at[position] = T if np.abs(T).max() > _ZERO else None
+            at[position] = structure.theta(T) if np.abs(T).max() > _ZERO else None
     return distinct.find_ridges(cp.design, reml, at, _FLAT)

@@ -13,7 +13,7 @@ import numpy as np
 
 from bayeslmm.likelihood import conditional_means, derivatives, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
-from bayeslmm.likelihood.crossproducts import CrossProducts
+from bayeslmm.likelihood.crossproducts import CrossProducts, SummedDesign
 from bayeslmm.numerics.newton_many import minimise_many
 from bayeslmm.reml.criterion import Criterion
 from bayeslmm.types import FloatArray, IntArray
@@ -34,7 +34,7 @@ _RATIOS = (0.5, 3.0, 30.0, 300.0, 1e4)
 _LOWER = 1e-7
 
 
-def several_expected(cp: CrossProducts) -> bool:
+def several_expected(cp: SummedDesign) -> bool:
     """Whether a model is one whose criterion may have several minima, and small enough to look for them."""
     if not cp.sums.batched or cp.frame.n_theta < 2:
         return False
@@ -86,12 +86,13 @@ def _promising(criterion: Criterion) -> FloatArray:
 def _evaluate(criterion: Criterion, x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Values (K,), gradients and Hessians in the free entries; not finite where undefined."""
     cp, held = criterion.cp, criterion.held
-    factors = par.internal_factors(cp, held.full(x))
+    full = held.full(x)
+    factors = par.internal_factors(cp, full)
     factor = evaluate(cp, factors, keep=True)
     factor = replace(factor, r2=np.where(factor.r2 > 0, factor.r2, np.nan))
     value = profiled(cp, factor, criterion.reml)
     first = derivatives(cp, factors, factor, criterion.reml)
-    gradient, hessian = par.gradient(cp, factors, first), par.hessian(cp, factors, first)
+    gradient, hessian = par.gradient(cp, full, first), par.hessian(cp, full, first)
     return value, gradient[:, held.free], hessian[:, held.free][:, :, held.free]
 
 
@@ -108,23 +109,23 @@ def starts(cp: CrossProducts, count: int, largest: float) -> FloatArray:
     rng = np.random.default_rng(cp.frame.n_theta)
     spread = np.log(largest / _SMALLEST)
     parts = []
-    for _, columns, _, structure in cp.frame.terms:
+    for _, columns, _, _, structure in cp.frame.terms:
         c = columns.stop - columns.start
         sds = _SMALLEST * np.exp(spread * rng.random((count, c)))
         parts.append(structure.coordinates(structure.scattered(sds, rng)))
     return np.concatenate(parts, axis=1)
 
 
-def from_effects(cp: CrossProducts) -> FloatArray:
+def from_effects(cp: SummedDesign) -> FloatArray:
     """Internal vectors (M, k): covariances of effects predicted under several ratios, of full and of lower rank."""
     ratios = np.array(_RATIOS)[:, None, None]
     factors = [ratios * np.eye(block.size) for block in cp.blocks]
     factor = evaluate(cp, factors)
     effects = conditional_means(cp, factors, factor).b
     variance = np.maximum(factor.r2 / cp.n, 1e-300)[:, None, None]
-    most = max(columns.stop - columns.start for _, columns, _, _ in cp.frame.terms)
+    most = max(columns.stop - columns.start for _, columns, _, _, _ in cp.frame.terms)
     terms = [np.zeros((0, 0, 0))] * len(cp.design.terms)
-    for b, columns, term, _ in cp.frame.terms:
+    for b, columns, term, _, _ in cp.frame.terms:
         block, B = cp.blocks[b], effects[b][:, :, columns]
         B = B @ block.inverse_basis[columns, columns].T
         values, vectors = np.linalg.eigh(B.mT @ B / (block.n_levels * variance))

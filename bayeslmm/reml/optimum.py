@@ -12,7 +12,7 @@ from bayeslmm.design.covariance import canonical, factor_from_theta, smallest_bo
 from bayeslmm.design.distinct import reproduces_any_response
 from bayeslmm.design.screen import fill
 from bayeslmm.equality import by_value
-from bayeslmm.likelihood import CrossProducts, Factor, derivatives, evaluate, profiled
+from bayeslmm.likelihood import Factor, SummedDesign, derivatives, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.criteria import degrees_of_freedom
 from bayeslmm.numerics.newton import Ending, NewtonResult, Step, minimise
@@ -67,7 +67,7 @@ class Optimum:
 
     Attributes
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     reml : bool
     internal : FloatArray, shape (k,)
         Parameters on the orthogonalised columns.
@@ -101,7 +101,7 @@ class Optimum:
         Parameters of the residual structure; empty for equal variances and for precision weights.
     """
 
-    cp: CrossProducts
+    cp: SummedDesign
     reml: bool
     internal: FloatArray
     factors: tuple[FloatArray, ...]
@@ -158,7 +158,7 @@ class Optimum:
 
 
 def optimise(
-    cp: CrossProducts,
+    cp: SummedDesign,
     reml: bool = True,
     start: FloatArray | None = None,
     max_evaluations: int = 200,
@@ -169,7 +169,7 @@ def optimise(
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     reml : bool
     start : FloatArray, shape (k,), optional
         Internal start; by default the best of a moment estimate and, where evaluations are cheap, a few others.
@@ -215,7 +215,7 @@ def optimise(
     return _finish(criterion, confirm(criterion, result, known, max_evaluations), fixed or {})
 
 
-def _scaled_up(cp: CrossProducts, optimum: Optimum, power: int) -> Optimum:
+def _scaled_up(cp: SummedDesign, optimum: Optimum, power: int) -> Optimum:
     """The optimum for a response from that for the response over a power of two."""
     shift = scale_shift(cp, optimum.reml, power)
     return replace(
@@ -233,16 +233,14 @@ def _escape(criterion: Criterion, result: NewtonResult, max_evaluations: int) ->
 
     At a zero covariance the shape of G has no effect, so that no derivative tells of a better one.
     """
-    cp, full, position = criterion.cp, criterion.held.full(result.x), 0
-    for b, columns, term, structure in cp.frame.terms:
-        part = slice(position, position + len(structure.rows))
-        position = part.stop
+    cp, full = criterion.cp, criterion.held.full(result.x)
+    for b, columns, term, part, structure in cp.frame.terms:
         if structure.entries or term in criterion.held.terms or full[part].any():
             continue
         factors = par.internal_factors(cp, full)
         first = derivatives(cp, factors, evaluate(cp, factors), criterion.reml)
         W = par.frame(cp, b, columns, structure)
-        away = structure.escape(par.in_frame(cp, factors, first, b, columns, W)[1][0])
+        away = structure.escape(par.slopes_in_frame(first, b, columns, W)[0])
         if away is not None:
             full[part] = away
             again = go_on(criterion, result, full[criterion.held.free], max_evaluations)
@@ -261,7 +259,7 @@ def _finish(criterion: Criterion, confirmed: Confirmed, fixed: Mapping[int, Floa
     for i, theta in fixed.items():
         # As given, without the rounding of the way to internal coordinates and back.
         terms[i] = canonical(factor_from_theta(cp.frame.structures[i], theta)[None])
-    vanished = vanished_directions(criterion, factors, factor) if np.isfinite(result.value) else ()
+    vanished = vanished_directions(criterion, internal, factors, factor) if np.isfinite(result.value) else ()
     ridges = _ridges(criterion, factors, factor, result, vanished)
     nu = degrees_of_freedom(cp, criterion.reml)
     penalised = criterion.penalty is not None and np.isfinite(result.value)
@@ -315,7 +313,7 @@ def _is_curved(hessian: FloatArray) -> bool:
 
 
 def fit_status(
-    cp: CrossProducts,
+    cp: SummedDesign,
     variance: float,
     ending: Ending,
     vanished: tuple[Vanished, ...],
@@ -351,15 +349,16 @@ def ending_status(ending: Ending, singular: bool, perfect: bool) -> FitStatus:
     return FitStatus[ending.name]
 
 
-def vanished_directions(criterion: Criterion, factors: Sequence[FloatArray], factor: Factor) -> tuple[Vanished, ...]:
+def vanished_directions(
+    criterion: Criterion, internal: FloatArray, factors: Sequence[FloatArray], factor: Factor
+) -> tuple[Vanished, ...]:
     """Null directions of every term's covariance and the slope of the criterion along them."""
     cp = criterion.cp
     found: list[Vanished] = []
     first = None
-    for b, columns, term, _ in cp.frame.terms:
+    for b, columns, term, entries, structure in cp.frame.terms:
         if term in criterion.held.terms:
             continue
-        structure = cp.frame.structures[term]
         T = factors[b][0, columns, columns]
         if structure.entries and smallest_bound(T) > TRY_ZERO[0]:
             continue
@@ -368,8 +367,8 @@ def vanished_directions(criterion: Criterion, factors: Sequence[FloatArray], fac
             continue
         first = first or derivatives(cp, factors, factor, criterion.reml)
         W, inverse = par.frame(cp, b, columns, structure), cp.blocks[b].inverse_basis[columns, columns]
-        T, slopes = (part[0] for part in par.in_frame(cp, factors, first, b, columns, W))
-        for v, slope in structure.vanished(T, slopes):
+        slopes = par.slopes_in_frame(first, b, columns, W)[0]
+        for v, slope in structure.vanished(internal[entries], slopes):
             normal = inverse.T @ v if W is None else float(np.linalg.norm(inverse)) * v
             largest = normal[np.argmax(np.abs(normal))]
             found.append(Vanished(term, normal / largest, slope * float(largest**2)))

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from bayeslmm.likelihood import CrossProducts
+from bayeslmm.likelihood import SummedDesign
 from bayeslmm.likelihood import accurate as acc
 from bayeslmm.likelihood import accurate_derivatives as accd
 from bayeslmm.numerics.newton import FLAT, Ending, NewtonResult, Point, Trial, minimise_scaled
@@ -35,7 +35,7 @@ class Precise:
     _last: dict[bytes, acc.Accurate | None] = field(default_factory=dict, repr=False, compare=False)
 
     @property
-    def cp(self) -> CrossProducts:
+    def cp(self) -> SummedDesign:
         return self.plain.cp
 
     @property
@@ -71,7 +71,7 @@ class Precise:
 
         def expand() -> Point:
             first = accd.accurate_derivatives(usable, plain.reml)
-            gradient, hessian = accd.accurate_gradient(plain.cp, usable.factors, first)
+            gradient, hessian = accd.accurate_gradient(plain.cp, plain.held.full(x), first)
             return plain.point(x, value, gradient, hessian, True)
 
         return Trial(value, expand, max(1e-11, 4e-14 * abs(value)))
@@ -114,11 +114,9 @@ def stretch(precise: Precise, x: FloatArray, evaluations: int) -> tuple[FloatArr
 
 def _effects(precise: Precise) -> list[BoolArray]:
     """Free entries that scale with one effect of a term (a row of its factor), or with the whole term."""
-    groups, position, cp = list[BoolArray](), 0, precise.cp
+    groups, cp = list[BoolArray](), precise.cp
     full = np.zeros(precise.held.free.size, dtype=bool)
-    for *_, structure in cp.frame.terms:
-        part = slice(position, position + len(structure.rows))
-        position = part.stop
+    for *_, part, structure in cp.frame.terms:
         for mask in structure.growing:
             one = full.copy()
             one[part] = mask

@@ -107,6 +107,7 @@ def test_structures_have_their_names() -> None:
         "csh": {"sas": "type=csh", "glmmTMB": " cs(", "lme4": "hom = FALSE"},
         "cs": {"sas": "type=cs;", "matlab": "'CompSymm'", "nlme": "pdCompSymm", "glmmTMB": "homcs("},
         "ar1": {"sas": "type=ar(1)", "glmmTMB": " ar1(", "lme4": "ar1("},
+        "ar1h": {"sas": "type=arh(1)", "glmmTMB": "hetar1(", "lme4": "ar1("},
         "toep": {"sas": "type=toep", "glmmTMB": "homtoep("},
         "diag": {"sas": "type=un(1)", "matlab": "'Diagonal'", "nlme": "pdDiag", "julia": "zerocorr(", "brms": "||"},
         "id": {"sas": "type=vc", "matlab": "'Isotropic'", "nlme": "pdIdent", "lme4": "(1 | g:f)"},
