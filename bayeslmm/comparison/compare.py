@@ -26,6 +26,7 @@ from bayeslmm.design.same import same_design
 from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
 from bayeslmm.faces import Posterior, REMLResult
+from bayeslmm.habits import COMPARISON, no_attribute
 from bayeslmm.reml import optimise
 from bayeslmm.results.digits import in_digits
 from bayeslmm.results.intervals import check_level
@@ -63,6 +64,11 @@ class Comparison(Compared):
     given : tuple of str
         What the user calls the posteriors; empty: they are named by their priors.
     """
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            return no_attribute(self, name, COMPARISON, "both")
 
     @cached_property
     def sd_table(self) -> pd.DataFrame:

@@ -50,6 +50,17 @@ def test_what_is_named_in_an_error_exists(face: str) -> None:
             assert hasattr(home, attribute), (name, meant)
 
 
+def test_a_comparison() -> None:
+    both = bl.compare(fit(), post())
+    for name, meant in habits.COMPARISON.items():
+        with pytest.raises(bl.UnknownNameError, match=re.escape(meant)):
+            getattr(both, name)
+        for attribute in re.findall(r"\bboth\.([A-Za-z_]\w*)", meant):
+            assert hasattr(type(both), attribute), (name, meant)
+    assert copy.deepcopy(both).names == pickle.loads(pickle.dumps(both)).names == both.names
+    assert not hasattr(both, "_repr_png_")
+
+
 def test_functions_of_the_module() -> None:
     for name, meant in habits.MODULE.items():
         with pytest.raises(bl.UnknownNameError, match=re.escape(meant.removeprefix("nothing: "))):
