@@ -43,7 +43,7 @@ if TYPE_CHECKING:
         coverage_grid,
         coverage_study,
     )
-    from bayeslmm.comparison import Comparison, compare
+    from bayeslmm.comparison import Comparison, ModelComparison, compare
     from bayeslmm.comparison.means import ComparedMeans
     from bayeslmm.datasets import list_datasets, load_dataset
     from bayeslmm.design import Design, parse_formula
@@ -71,6 +71,7 @@ if TYPE_CHECKING:
         PriorWarning,
         SingularFitWarning,
         StorageError,
+        UnknownNameError,
     )
     from bayeslmm.faces import Posterior, REMLResult
     from bayeslmm.likelihood import NormalPrior
@@ -128,6 +129,7 @@ _HOMES = {
     "ComparedMeans": "bayeslmm.comparison.means",
     "MarginalMeans": "bayeslmm.means.marginal",
     "PosteriorMeans": "bayeslmm.means.of_draws",
+    "ModelComparison": "bayeslmm.comparison",
     "plot_variance": "bayeslmm.plots",
     "ranova": "bayeslmm.boundary.zero_tests",
     "ZeroTest": "bayeslmm.boundary.zero_test",
@@ -171,6 +173,7 @@ _HOMES = {
     "ConvergenceWarning": _ERRORS,
     "SingularFitWarning": _ERRORS,
     "StorageError": _ERRORS,
+    "UnknownNameError": _ERRORS,
 }
 
 __all__ = [
@@ -207,6 +210,7 @@ __all__ = [
     "InverseGammaVariance",
     "MarginalMeans",
     "Model",
+    "ModelComparison",
     "Normal",
     "NormalPrior",
     "Plan",
@@ -224,6 +228,7 @@ __all__ = [
     "Toeplitz",
     "Treatment",
     "Uniform",
+    "UnknownNameError",
     "Unstructured",
     "Wishart",
     "ZeroTest",
@@ -258,7 +263,9 @@ provide()
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        raise AttributeError(f"module 'bayeslmm' has no attribute {name!r}")
+        if name.startswith("_"):
+            raise AttributeError(f"module 'bayeslmm' has no attribute {name!r}")
+        import_module("bayeslmm.habits").no_function(name, __all__)
     value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value

@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.design.readable import readable
+from bayeslmm.errors import FitError
 from bayeslmm.faces import Posterior
+from bayeslmm.habits import SAMPLE_ARGUMENTS, no_argument
 from bayeslmm.specification import Specification
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ def sample(
     progressbar: bool = True,
     log_likelihood: bool | None = None,
     keep: Sequence[str] | None = None,
+    **unknown: Any,
 ) -> Posterior:
     """Sample the posterior.
 
@@ -99,6 +102,7 @@ def sample(
     """
     from bayeslmm.results.sampling import Settings, sample_posterior
 
+    no_argument("model.sample", unknown, SAMPLE_ARGUMENTS, (*Settings.__match_args__, "priors"), FitError)
     settings = Settings(draws, method, chains, tune, random_seed, progressbar, log_likelihood, keep)
     drawn = sample_posterior(model._design, priors, settings, lambda: (model.cross_products, model._optimum(True)))
     return Posterior._of(drawn)

@@ -1,4 +1,4 @@
-"""The command line: fit, compare, boundary, lint, demo."""
+"""The command line: fit, compare, to, boundary, lint, demo."""
 
 from __future__ import annotations
 
@@ -11,6 +11,24 @@ import typer
 
 from bayeslmm import __version__
 from bayeslmm.imports import load
+from bayeslmm.options import (
+    Data,
+    Decimal,
+    Detail,
+    Encoding,
+    Formula,
+    Formulas,
+    Frequency,
+    LeaveOut,
+    Na,
+    Out,
+    Package,
+    Prior,
+    Seed,
+    Sep,
+    Weights,
+    usable_folder,
+)
 from bayeslmm.outcome import run
 
 if TYPE_CHECKING:
@@ -63,90 +81,6 @@ def options(
     """What every command has."""
 
 
-def _usable_folder(folder: Path | None) -> Path | None:
-    """Refuse, before anything is computed, a folder that cannot be made or written to."""
-    if folder is None:
-        return None
-    load("bayeslmm.files.writing")
-    from bayeslmm.errors import StorageError
-    from bayeslmm.files.writing import check_folder
-
-    try:
-        return check_folder(folder)
-    except StorageError as error:
-        raise typer.BadParameter(str(error)) from error
-
-
-def _known_detail(detail: str) -> str:
-    """Refuse, before anything is computed, what no boundary report has."""
-    from bayeslmm.boundary import DETAIL
-
-    return _chosen("--detail", detail, DETAIL)
-
-
-def _known_sections(names: list[str] | None) -> list[str]:
-    """Names of sections, given together with commas or one by one."""
-    from bayeslmm.boundary import OPTIONAL
-
-    given = [name.strip() for text in names or () for name in text.split(",")]
-    return [_chosen("--leave-out", name, OPTIONAL) for name in given if name]
-
-
-def _chosen(option: str, value: str, known: Sequence[str]) -> str:
-    from bayeslmm.arguments import choice
-    from bayeslmm.errors import DesignError
-
-    try:
-        return choice(option, value, known, DesignError)
-    except DesignError as error:
-        raise typer.BadParameter(str(error)) from error
-
-
-Formula = Annotated[str, typer.Argument(help='lme4-style formula in quotes, e.g. "y ~ x + (x | g)".')]
-Data = Annotated[
-    str,
-    typer.Option("--data", help="Name of a shipped data set, path of a CSV or parquet file, or - for standard input."),
-]
-Na = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--na",
-        help="Word that means a missing value, in any column; may be given several times. Empty cells always do, and "
-        "NA, NaN, null, None in columns of numbers; in columns of text these are levels.",
-    ),
-]
-Sep = Annotated[str, typer.Option("--sep", help="Separator of the columns, e.g. ';' or tab; found out by default.")]
-Decimal = Annotated[str, typer.Option("--decimal", help="Decimal sign of numbers: . or , ; found out by default.")]
-Encoding = Annotated[str, typer.Option("--encoding", help="Encoding of the file, e.g. cp1252; found out by default.")]
-Weights = Annotated[str | None, typer.Option("--weights", help="Column or expression of precision weights.")]
-Frequency = Annotated[
-    str | None, typer.Option("--frequency", help="Column or expression of how many identical rows a row stands for.")
-]
-Detail = Annotated[
-    str,
-    typer.Option(
-        "--detail",
-        help="How much the boundary report says: brief (the verdict, the components and the criterion at zero), full, "
-        "or auto (in full unless there is nothing to worry about).",
-        callback=_known_detail,
-    ),
-]
-LeaveOut = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--leave-out",
-        metavar="NAME[,NAME]",
-        help="Sections of the boundary report that are not computed: tests, zero_rate, posterior, penalised.",
-        callback=_known_sections,
-    ),
-]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of the draws.")]
-Out = Annotated[
-    Path | None,
-    typer.Option("--out", help="Folder for figures, numbers (JSON) and an HTML report.", callback=_usable_folder),
-]
-
-
 @app.command()
 def fit(
     formula: Formula,
@@ -160,7 +94,7 @@ def fit(
     ml: Annotated[bool, typer.Option("--ml", help="Maximum likelihood instead of REML.")] = False,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Folder for the tidy table (fit.json, fit.csv).", callback=_usable_folder),
+        typer.Option("--out", help="Folder for the tidy table (fit.json, fit.csv).", callback=usable_folder),
     ] = None,
 ) -> None:
     """Fit by REML (or ML) and print estimates and intervals.
@@ -188,7 +122,7 @@ def fit(
 
 @app.command(name="compare")
 def compare_command(
-    formula: Formula,
+    formulas: Formulas,
     data: Data,
     weights: Weights = None,
     frequency: Frequency = None,
@@ -200,14 +134,17 @@ def compare_command(
         str, typer.Option("--method", help="auto, quadrature, importance, collapsed_nuts or nuts.")
     ] = "auto",
     draws: Annotated[int, typer.Option("--draws", help="Posterior draws over all chains.")] = 4000,
+    priors: Prior = "default",
     seed: Seed = 1,
     out: Out = None,
     detail: Detail = "auto",
     leave_out: LeaveOut = None,
 ) -> None:
-    """Fit by REML, sample the posterior, and print both side by side.
+    """Fit by REML, sample the posterior, and print both side by side; or several models, one row each.
 
     Example: bayeslmm compare "Yield ~ 1 + (1 | Batch)" --data Dyestuff --out results
+
+    Example: bayeslmm compare "Reaction ~ 1 + (1 | Subject)" "Reaction ~ Days + (1 | Subject)" --data sleepstudy
 
     --detail and --leave-out are about the boundary part of the report that --out writes.
     """
@@ -215,15 +152,62 @@ def compare_command(
     from bayeslmm.comparison import compare
     from bayeslmm.console import show_comparison
 
-    model = _model(formula, _read(data, na, sep, decimal, encoding), weights=weights, frequency=frequency)
+    frame = _read(data, na, sep, decimal, encoding)
+    if len(formulas) > 1:
+        models = [_model(formula, frame, weights=weights, frequency=frequency) for formula in formulas]
+        _compare_models(models, out, draws=draws, priors=priors, random_seed=seed)
+        return
+    model = _model(formulas[0], frame, weights=weights, frequency=frequency)
     name = "standard input" if data == "-" else Path(data).stem
     if out is not None:
         _check([(name, model)], out)
-    both = compare(model.fit(), model.sample(draws, method=method, random_seed=seed))  # type: ignore[arg-type]
+    post = model.sample(draws, method=method, priors=priors, random_seed=seed)  # type: ignore[arg-type]
+    both = compare(model.fit(), post)
     paths = [] if out is None else _write([(name, both)], out, detail=detail, leave_out=leave_out or ())
     show_comparison(both, _console())
     if out is not None:
         _list(paths, out)
+
+
+def _compare_models(models: list[Model], out: Path | None, **options: Any) -> None:
+    """One row per model, on the screen and in a folder."""
+    from bayeslmm.comparison import compare
+    from bayeslmm.console import say, show
+    from bayeslmm.files.writing import check_folder
+    from bayeslmm.report import MODEL_FILES, write_models
+
+    if out is not None:
+        check_folder(out, MODEL_FILES)
+    both = compare(*models, **options)
+    paths = [] if out is None else write_models(both.table, out)
+    console = _console()
+    show(console, both.text(console.width))
+    if out is not None:
+        say(console, f"Wrote {' and '.join(map(str, paths))}.")
+
+
+@app.command(name="to")
+def to_command(
+    package: Package,
+    formula: Formula,
+    data: Data,
+    weights: Weights = None,
+    frequency: Frequency = None,
+    na: Na = None,
+    sep: Sep = "",
+    decimal: Decimal = "",
+    encoding: Encoding = "",
+    ml: Annotated[bool, typer.Option("--ml", help="Maximum likelihood instead of REML.")] = False,
+) -> None:
+    """Write the call of another package that fits the same model, with what differs there in comments.
+
+    Example: bayeslmm to lme4 "Yield ~ 1 + (1 | Batch)" --data Dyestuff > fit.R
+    """
+    load(*_WORK)
+    from bayeslmm.console import show
+
+    model = _model(formula, _read(data, na, sep, decimal, encoding), weights=weights, frequency=frequency)
+    show(_console(), model.to(package, reml=not ml).rstrip("\n"))
 
 
 @app.command()
@@ -242,7 +226,7 @@ def boundary(
     leave_out: LeaveOut = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Folder for the report (boundary.html, .json).", callback=_usable_folder),
+        typer.Option("--out", help="Folder for the report (boundary.html, .json).", callback=usable_folder),
     ] = None,
 ) -> None:
     """Say what a variance of zero, or one near it, means for a fit, and what can be done.

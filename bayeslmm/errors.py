@@ -38,6 +38,10 @@ class ArgumentError(BayesLMMError, ValueError):
     """An argument is none of what a function takes."""
 
 
+class UnknownNameError(BayesLMMError, AttributeError):
+    """An attribute that there is not; the message says what it is called here."""
+
+
 class DesignError(BayesLMMError, ValueError):
     """The data do not fit the formula (missing columns, constant response, one group, ...)."""
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import html
+import inspect
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -21,6 +22,7 @@ from bayeslmm.design.tables import kept_table
 from bayeslmm.errors import ConvergenceWarning, DesignError, FitError, StorageError
 from bayeslmm.faces import Posterior, REMLResult, fit_result
 from bayeslmm.files.writing import FilePath
+from bayeslmm.habits import FIT_ARGUMENTS, MODEL_ARGUMENTS, no_argument
 from bayeslmm.reml import Optimum, optimise
 from bayeslmm.reml.at_theta import criterion_at
 from bayeslmm.reml.fixed import resolve_fixed
@@ -33,6 +35,7 @@ from bayeslmm.types import FloatArray
 
 if TYPE_CHECKING:
     from bayeslmm.bayes.default_priors import PriorSpec
+    from bayeslmm.exporting import Script
     from bayeslmm.results.cross_validation import CrossValidation
     from bayeslmm.teaching import Matrices
 
@@ -102,7 +105,9 @@ class Model(Specification):
         cov: Mapping[str, CovarianceStructure] | None = None,
         frequency: Any = None,
         store: Store = "auto",
+        **unknown: Any,
     ) -> None:
+        no_argument("bl.Model", unknown, MODEL_ARGUMENTS, _arguments(Model.__init__), DesignError)
         self._design = build_design(
             formula,
             data,
@@ -134,6 +139,7 @@ class Model(Specification):
         penalty: Literal["boundary_avoiding", "gamma", "wishart"] | float | Penalty | None = None,
         priors: PriorSpec = None,
         max_evaluations: int = MAX_EVALUATIONS,
+        **unknown: Any,
     ) -> REMLResult:
         """Fit by REML, or by ML with ``reml=False``.
 
@@ -188,6 +194,7 @@ class Model(Specification):
         >>> model.fit(priors={"sd": bl.Exponential(2.0)}).is_singular
         True
         """
+        no_argument("model.fit", unknown, FIT_ARGUMENTS, _arguments(Model.fit), FitError)
         reml = flag("reml", reml, FitError)
         on_failure = choice("on_failure", on_failure, ("warn", "raise", "ignore"), FitError)
         fixed = resolve_fixed(self._design, fix)
@@ -230,6 +237,45 @@ class Model(Specification):
     ) -> CrossValidation:
         """Cross-validation by whole groups: the same as ``model.fit(reml).cv(groups, k)``; see `REMLResult.cv`."""
         return self.fit(reml).cv(groups, k, random_seed=random_seed)
+
+    def to(self, package: str, *, reml: bool = True, data: str = "df") -> Script:
+        """The call of another package that fits this model, as text, with what differs there in comments.
+
+        Parameters
+        ----------
+        package : str
+            ``"lme4"``, ``"nlme"``, ``"glmmTMB"``, ``"brms"``, ``"rstanarm"`` (R), ``"bambi"``, ``"statsmodels"``
+            (Python), ``"sas"``, ``"matlab"`` or ``"julia"``.
+        reml : bool
+            Whether the criterion is that of REML, where there is one.
+        data : str
+            What the data frame is called there.
+
+        Returns
+        -------
+        Script
+            A string. Names of columns are quoted, or replaced by plain ones where formulas take no others.
+
+        Raises
+        ------
+        ArgumentError
+            The package does not have such a model (a covariance structure, weights, a function), and why.
+
+        Examples
+        --------
+        >>> import bayeslmm as bl
+        >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
+        >>> print("".join(model.to("lme4").splitlines(keepends=True)[-5:]))
+        fit <- lmer(
+          Yield ~ 1 + (1 | Batch),
+          data = df, REML = TRUE
+        )
+        summary(fit)
+        <BLANKLINE>
+        """
+        from bayeslmm.exporting import export
+
+        return export(self._design, package, reml=reml, data=data)
 
     def matrices(self, theta: ArrayLike | None = None, sigma: float | None = None) -> Matrices:
         """X, Z, Lambda, G, R and V, with names on rows and columns.
@@ -386,6 +432,10 @@ class Model(Specification):
         # Spaces are what some levels differ by.
         items = "".join(f"<li style='white-space:pre-wrap'>{html.escape(line)}</li>" for line in self._lines())
         return f"<div><b>Model:</b> <code>{html.escape(self.formula)}</code><ul>{items}</ul></div>"
+
+
+def _arguments(function: Callable[..., Any]) -> list[str]:
+    return [name for name in inspect.signature(function).parameters if name not in ("self", "model", "unknown")]
 
 
 def load(path: FilePath) -> Model | REMLResult | Posterior:

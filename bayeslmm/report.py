@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FIT_FILES = ("fit.csv", "fit.json")
+MODEL_FILES = ("models.csv", "models.json")
 BOUNDARY_FILES = ("boundary.html", "boundary.json")
 _NUMBERS, _PAGE = "comparison.json", "report.html"
 _STYLE = """
@@ -187,6 +188,14 @@ def write_estimates(tidy: pd.DataFrame, folder: Path) -> list[Path]:
     check_folder(folder, FIT_FILES)
     texts = tidy.to_csv(index=False), tidy.to_json(orient="records", indent=2)
     return _write_texts(folder, dict(zip(FIT_FILES, texts, strict=True)))
+
+
+def write_models(table: pd.DataFrame, folder: Path) -> list[Path]:
+    """Write the table of several models as ``models.csv`` and ``models.json``."""
+    check_folder(folder, MODEL_FILES)
+    named = table.rename_axis("model").reset_index()
+    texts = named.to_csv(index=False), named.to_json(orient="records", indent=2)
+    return _write_texts(folder, dict(zip(MODEL_FILES, texts, strict=True)))
 
 
 def _write_texts(folder: Path, texts: Mapping[str, str]) -> list[Path]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bayeslmm.design import Design, DroppedRows
+from bayeslmm.habits import MODEL, no_attribute
 from bayeslmm.likelihood import SummedDesign, cross_products
 from bayeslmm.reml import Optimum, optimise
 
@@ -19,6 +20,11 @@ class Specification:
     _table: Any = None
     # Whether there is no response that could be fitted.
     planned: ClassVar[bool] = False
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            return no_attribute(self, name, MODEL, "model")
 
     @property
     def design(self) -> Design:

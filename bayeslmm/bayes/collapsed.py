@@ -13,6 +13,7 @@ from bayeslmm.bayes import surrogate as sur
 from bayeslmm.bayes.at_means import AtMeans, factors_at_zeros, sds_and_correlations
 from bayeslmm.bayes.completion import Completed, complete, draw_sigma
 from bayeslmm.bayes.importance import Weighted, two_samples
+from bayeslmm.bayes.listing import listing
 from bayeslmm.bayes.moments import ExactMoments, grid_moments
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.progress import Progress
@@ -75,6 +76,19 @@ class Diagnostics:
     surrogate_error: float | None = None
     self_check: SelfCheck | None = None
 
+    def __repr__(self) -> str:
+        check, surrogate = self.self_check, self.surrogate_error
+        rows = {
+            "Pareto k": f"{self.pareto_k:.2f} (below 0.5 is good)",
+            "efficiency": f"{self.efficiency:.0%} of {self.points:,} points",
+            "largest weight": f"{self.largest_weight:.3g} times the mean",
+            "log evidence": f"{self.log_evidence:.4f}",
+            "grid": None if self.quadrature_error is None else f"relative error {self.quadrature_error:.1e}",
+            "polynomial": None if surrogate is None else f"error of log densities {surrogate:.1e}",
+            "self-check": None if check is None else "; ".join(check.faults) or f"passed, by {check.route}",
+        }
+        return listing(f"Diagnostics of {self.method}: {'reliable' if self.reliable else 'not reliable'}", rows)
+
     @property
     def reliable(self) -> bool:
         """Whether the draws can be used as they are: weights, grid and polynomial are good enough, the check passed."""
@@ -116,6 +130,16 @@ class ChainDiagnostics:
     density_error: float = 0.0
     sigma_error: float = 0.0
     method: str = "collapsed_nuts"
+
+    def __repr__(self) -> str:
+        rows = {
+            "largest R-hat": f"{self.largest_rhat:.4f} (1.01 and below is good)",
+            "smallest ESS": f"{self.smallest_ess:.0f}",
+            "divergences": f"{self.divergences}",
+            "log densities": f"off by {self.density_error:.1e}",
+            "log sigma": f"off by {self.sigma_error:.1f} standard errors",
+        }
+        return listing(f"Diagnostics of {self.method}", rows)
 
     @property
     def reliable(self) -> bool:

@@ -125,7 +125,9 @@ def _preset(design: Design, name: object) -> Priors:
 
 
 def _meant(key: object, known: list[str]) -> str:
-    close = get_close_matches(key, known, n=1) if isinstance(key, str) else []
+    # bambi's and brms's keys of fixed effects are their names alone.
+    own = f"beta[{'Intercept' if key == '1' else key}]"
+    close = [own] if own in known else get_close_matches(key, known, n=1) if isinstance(key, str) else []
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return f"{hint} Known: {_quoted(known)}."
 

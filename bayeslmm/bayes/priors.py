@@ -9,6 +9,7 @@ import numpy as np
 
 from bayeslmm.arguments import instance, real, shown
 from bayeslmm.bayes.at_means import AtMeans
+from bayeslmm.bayes.listing import listing
 from bayeslmm.bayes.prior_families import (
     Exponential,
     Flat,
@@ -95,6 +96,13 @@ class Normal:
         return f"normal({self.mean:.4g}, sd {self.sd:.4g})"
 
 
+def _normal(beta: NormalPrior) -> str:
+    """Priors of the fixed effects, those with an infinite sd flat."""
+    pairs = zip(beta.mean, beta.sd, strict=True)
+    each = [f"normal({mean:.4g}, {sd:.4g})" if np.isfinite(sd) else "flat" for mean, sd in pairs]
+    return ", ".join(each) + ("" if beta.basis is None else " of combinations")
+
+
 @dataclass(frozen=True)
 class Priors:
     """All priors of a model.
@@ -140,6 +148,19 @@ class Priors:
             )
         if self.at_means and not self.centred:
             object.__setattr__(self, "at_means", ())
+
+    def __repr__(self) -> str:
+        rows: dict[str, str | None] = {}
+        for k, (sds, joint, eta) in enumerate(zip(self.sds, self.joints, self.lkj, strict=True), 1):
+            where = " at the means of the columns" if self.changes[k - 1] is not None else ""
+            rows[f"sd of term {k}{where}"] = (
+                str(joint) if joint is not None else ", ".join(dict.fromkeys(map(str, sds)))
+            )
+            rows[f"correlations of term {k}"] = f"LKJ({eta:g})" if len(sds) > 1 and joint is None else None
+        rows["sigma"] = str(self.sigma)
+        rows["fixed effects"] = "flat" if self.beta is None else _normal(self.beta)
+        rows["in words, by parameter"] = "model.priors(priors), post.prior_table()"
+        return listing("Priors", rows)
 
     @property
     def joints(self) -> tuple[TermPrior | None, ...]:

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from bayeslmm.comparison.compare import Comparison, compare
+from bayeslmm.comparison.models import ModelComparison
 
-__all__ = ["Comparison", "compare"]
+__all__ = ["Comparison", "ModelComparison", "compare"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ from bayeslmm.comparison.fixed import fixed_table, shown_fixed
 from bayeslmm.comparison.groups import group_table, shown_groups
 from bayeslmm.comparison.long import long_errors, long_table
 from bayeslmm.comparison.means import compared_means, compared_trends
+from bayeslmm.comparison.models import ModelComparison, Rival, compare_models, is_rival
 from bayeslmm.comparison.naming import DEFAULT, given_posteriors, long_name
 from bayeslmm.comparison.tables import draws_below, error_table, headings, sd_table, shown_table, variance_table
 from bayeslmm.design.readable import readable
@@ -26,15 +27,18 @@ from bayeslmm.design.same import same_design
 from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
 from bayeslmm.faces import Posterior, REMLResult
+from bayeslmm.habits import COMPARISON, no_attribute
 from bayeslmm.reml import optimise
 from bayeslmm.results.digits import in_digits
 from bayeslmm.results.intervals import check_level
 from bayeslmm.results.negligible import check_delta
 from bayeslmm.results.summary import ROUNDED, left_out
+from bayeslmm.specification import Specification
 
 if TYPE_CHECKING:
     from xarray import DataTree
 
+    from bayeslmm.bayes.default_priors import PriorSpec
     from bayeslmm.boundary.report import BoundaryReport
     from bayeslmm.results.influence import Influence
 
@@ -65,6 +69,11 @@ class Comparison(Compared):
 
     means = compared_means
     trends = compared_trends
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            return no_attribute(self, name, COMPARISON, "both")
 
     @cached_property
     def sd_table(self) -> pd.DataFrame:
@@ -308,6 +317,7 @@ class Comparison(Compared):
         }
 
 
+@overload
 def compare(
     reml: REMLResult,
     posterior: Posterior | Mapping[str, Posterior] | None = None,
@@ -316,8 +326,40 @@ def compare(
     delta: float | None = None,
     scale: Scale = "sd",
     names: Sequence[str] | None = None,
-) -> Comparison:
-    """Compare a REML (or ML) fit with a posterior of the same model.
+) -> Comparison: ...
+@overload
+def compare(
+    reml: Specification | Posterior,
+    posterior: Rival,
+    *more: Rival,
+    names: Sequence[str] | None = None,
+    draws: int = 2000,
+    priors: PriorSpec = None,
+    random_seed: int = 1,
+) -> ModelComparison: ...
+@overload
+def compare(
+    reml: REMLResult,
+    posterior: REMLResult,
+    *more: Rival,
+    names: Sequence[str] | None = None,
+    draws: int = 2000,
+    priors: PriorSpec = None,
+    random_seed: int = 1,
+) -> ModelComparison: ...
+def compare(
+    reml: Any,
+    posterior: Any = None,
+    *more: Any,
+    level: float = 0.95,
+    delta: float | None = None,
+    scale: Scale = "sd",
+    names: Sequence[str] | None = None,
+    draws: int = 2000,
+    priors: PriorSpec = None,
+    random_seed: int = 1,
+) -> Comparison | ModelComparison:
+    """Compare a REML (or ML) fit with a posterior of the same model, or several models of one response.
 
     Parameters
     ----------
@@ -335,11 +377,13 @@ def compare(
         How variance parameters are shown.
     names : sequence of str, optional
         A name for each posterior. By default they are named by their priors: ``default priors``, the name of a preset
-        such as ``brms``, or in what they differ from one.
+        such as ``brms``, or in what they differ from one; models by their formulas.
+    draws, priors, random_seed : int, as in `Model.sample`, int
+        Of models: those of their posteriors. Posteriors that are given are taken as they are.
 
     Returns
     -------
-    Comparison
+    Comparison, or ModelComparison of several models, fits or posteriors
 
     Raises
     ------
@@ -359,7 +403,16 @@ def compare(
     ('default priors', 'sd_Batch ~ half-normal(0.5)')
     >>> bl.compare(both.reml, {"wide": both.posterior, "tight": tight}).names
     ('wide', 'tight')
+
+    >>> line = bl.Model("Reaction ~ Days + (1 | Subject)", bl.load_dataset("sleepstudy"))
+    >>> lines = bl.Model("Reaction ~ Days + (Days | Subject)", bl.load_dataset("sleepstudy"))
+    >>> bl.compare(line, lines).table["chisq"].round(2).tolist()
+    [nan, 42.14]
     """
+    if is_rival(reml, posterior):
+        return compare_models(
+            (reml, posterior, *more) if posterior is not None else (reml,), names, draws, priors, random_seed
+        )
     level = check_level(level)
     _check_scale(scale)
     check_delta(delta)

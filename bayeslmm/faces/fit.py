@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from bayeslmm.equality import by_value
 from bayeslmm.errors import FitError
 from bayeslmm.figures import residual_plots
 from bayeslmm.files.writing import FilePath
+from bayeslmm.habits import FIT, no_attribute
 from bayeslmm.likelihood import SummedDesign
 from bayeslmm.means import estimable, joint, of_fit
 from bayeslmm.mode import PosteriorMode
@@ -111,6 +112,11 @@ class REMLResult(Fit):
     refit_many = refits.refit_many
     test_zero = zero_tests.test_zero
     boundary = build.boundary
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            return no_attribute(self, name, FIT, "fit")
 
     def summary(self, ddf: DDF | None = None, digits: int = 4, *, correlation: bool = False) -> Summary:
         """What a terminal shows of a fit: text there, tables in a notebook.

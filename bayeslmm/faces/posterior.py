@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from bayeslmm.equality import by_value
 from bayeslmm.files.writing import FilePath
+from bayeslmm.habits import POSTERIOR, no_attribute
 from bayeslmm.means import estimable, of_draws
 from bayeslmm.results import (
     Summary,
     checks,
+    explained,
     posterior_influence,
     posterior_residuals,
     predictions,
@@ -57,12 +60,19 @@ class Posterior(Draws):
     psense = prior_checks.psense
     power_tree = prior_checks.power_tree
     prior_sweep = prior_checks.prior_sweep
+    r2 = explained.r2_table
+    icc = explained.icc_table
     predict = predictions.predict_posterior
     predict_draws = predictions.predict_draws
     add_groups = predictions.add_groups
     means = of_draws.posterior_means
     trends = of_draws.posterior_trends
     estimable = estimable.posterior_estimable
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            return no_attribute(self, name, POSTERIOR, "post")
 
     @classmethod
     def _of(cls, draws: Draws) -> Posterior:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from bayeslmm.design.readable import readable
 from bayeslmm.inference.explained import Explained, explained
+from bayeslmm.results.digits import in_digits
 from bayeslmm.results.draws import Draws
+from bayeslmm.results.intervals import check_level, hdi
+from bayeslmm.results.monte_carlo import standard_errors
+
+_COLUMNS = ["mean", "sd", "median", "hdi_low", "hdi_high"]
 
 
 def r2_columns(parts: Explained) -> pd.DataFrame:
@@ -47,6 +53,67 @@ def posterior_icc(post: Draws) -> pd.DataFrame:
         One row per draw, in the order of ``post.draws``; columns ``icc_<group>`` and ``icc`` for all groups together.
     """
     return icc_columns(_explained(post))
+
+
+def r2_table(post: Draws, level: float = 0.95) -> pd.DataFrame:
+    """R2 of Nakagawa and Schielzeth, draw by draw: the share of variance explained by fixed, and by all effects.
+
+    Parameters
+    ----------
+    level : float
+        Probability of the intervals.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Rows ``r2_marginal``, ``r2_conditional``; columns ``mean``, ``sd``, ``median``, ``hdi_low``, ``hdi_high``.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> model = bl.Model("Reaction ~ Days + (1 | Subject)", bl.load_dataset("sleepstudy"))
+    >>> model.sample(400, random_seed=1).r2()["mean"].round(1).to_dict()
+    {'r2_marginal': 0.3, 'r2_conditional': 0.7}
+    """
+    return _summarised(post, posterior_r2(post), level)
+
+
+def icc_table(post: Draws, level: float = 0.95) -> pd.DataFrame:
+    """Intraclass correlations, draw by draw: shares in the variance that the fixed effects leave.
+
+    Parameters
+    ----------
+    level : float
+        Probability of the intervals.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Rows ``icc_<group>`` for every grouping factor and ``icc`` for all together; columns as in `r2_table`.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> model = bl.Model("Reaction ~ Days + (1 | Subject)", bl.load_dataset("sleepstudy"))
+    >>> list(model.sample(400, random_seed=1).icc().index)
+    ['icc_Subject', 'icc']
+    """
+    return _summarised(post, posterior_icc(post), level)
+
+
+def _summarised(post: Draws, draws: pd.DataFrame, level: float) -> pd.DataFrame:
+    """Moments and intervals of shares, shown as far as their Monte Carlo error."""
+    level = check_level(level)
+    rows, errors = {}, {}
+    for name in draws.columns:
+        values = draws[name].to_numpy()
+        low, high = hdi(values, level, "sd")
+        own = standard_errors(values, level, "sd", post._dependent, post._inflation)
+        rows[name] = [values.mean(), values.std(ddof=1), np.median(values), low, min(high, 1.0)]
+        errors[name] = [own[column] for column in _COLUMNS]
+    frame = pd.DataFrame.from_dict(rows, orient="index", columns=_COLUMNS)
+    shown = pd.DataFrame.from_dict(errors, orient="index", columns=_COLUMNS)
+    return readable(frame, lambda: in_digits(frame, shown))
 
 
 def _explained(post: Draws) -> Explained:

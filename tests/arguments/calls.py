@@ -79,6 +79,10 @@ def factor_posterior() -> bl.Posterior:
     return bl.Model("log(y) ~ f * x + (1 | g)", data()).sample(draws=60, chains=2, random_seed=1, progressbar=False)
 
 
+def rivals() -> bl.ModelComparison:
+    return bl.compare(posterior(), posterior(), names=["a", "b"])
+
+
 @cache
 def calibration() -> bl.Calibration:
     return bl.calibrate(model(), n=2, draws=31, random_seed=1, progressbar=False)
@@ -110,6 +114,7 @@ OBJECTS: dict[str, Callable[[], Any]] = {
     "PowerStudy": lambda: bl.power(model(), n=2, progressbar=False),
     "Posterior": posterior,
     "Comparison": comparison,
+    "ModelComparison": rivals,
     "Calibration": calibration,
     "CoverageStudy": study,
     "Coverage": own_coverage,
@@ -247,6 +252,7 @@ CALLS: dict[str, list[dict[str, Any]]] = {
     "REMLResult.simulate": [{}, {"newdata": data}, {"random": "all"}],
     "Model.sample": [_SAMPLE, {**_SAMPLE, "method": "importance"}],
     "Model.save": [{"path": _new_path}],
+    "Model.to": [{"package": "lme4"}, {"package": "statsmodels"}, {"package": "sas"}],
     "Model.prior_predictive": [{"draws": 5}],
     "Model.matrices": [{}],
     "Model.criterion_at": [{"theta": lambda: fit().theta}],
@@ -313,7 +319,11 @@ CALLS: dict[str, list[dict[str, Any]]] = {
         }
     ],
     "calibrate": [{"model": model, "n": 2, "draws": 31, "random_seed": 1, "progressbar": False}],
-    "compare": [{"reml": fit, "posterior": posterior}],
+    "compare": [
+        {"reml": fit, "posterior": posterior},
+        {"reml": posterior, "posterior": posterior, "names": ["a", "b"]},
+        {"reml": model, "posterior": posterior, "draws": 100},
+    ],
     "coverage": [{"model": model, "replicates": 3, "progressbar": False}],
     "coverage_study": [{"cells": _cells, **_STUDY}],
     "error_contrasts": [{"model": model}],
@@ -347,6 +357,7 @@ RESULTS = {
     "CoverageStudy",
     "Design",
     "MarginalMeans",
+    "ModelComparison",
     "Posterior",
     "PosteriorMeans",
     "PowerStudy",

@@ -26,6 +26,7 @@ PAGES = [
     ("calibration.md", 4),
     ("boundary.md", 14),
     ("coverage.md", 8),
+    ("coming-from.md", 10),
 ]
 
 

@@ -1,0 +1,8 @@
+"""The same model as text for other packages: calls with their differing defaults in comments."""
+
+from __future__ import annotations
+
+from bayeslmm.exporting.script import Script
+from bayeslmm.exporting.targets import TARGETS, export
+
+__all__ = ["TARGETS", "Script", "export"]

@@ -1,0 +1,134 @@
+"""Calls of R's nlme, whose random effects are nested."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from bayeslmm.design.expressions import Chain, Name
+from bayeslmm.design.names import literal
+from bayeslmm.errors import ArgumentError
+from bayeslmm.exporting.dialects import written
+from bayeslmm.exporting.notes import DROPPED, FREQUENCY, GIVEN, NET, WEIGHTS, method_note, missing, title
+from bayeslmm.exporting.parts import ModelParts, RandomPart, renamed
+from bayeslmm.exporting.r_language import r_columns, r_dialect, r_name, r_sum, r_text
+from bayeslmm.exporting.script import Script, Sheet
+
+_CLASSES = {"us": "pdSymm", "diag": "pdDiag", "id": "pdIdent", "cs": "pdCompSymm"}
+
+
+@dataclass(frozen=True)
+class _Random:
+    """The argument ``random``, lines that make its grouping columns, and words on it."""
+
+    argument: str
+    lines: list[str]
+    notes: list[str]
+
+
+def nlme(parts: ModelParts) -> Script:
+    """``lme``."""
+    if parts.aliased:
+        raise ArgumentError(
+            f"lme stops at columns that others span: {', '.join(parts.aliased)} would have to be left out of the "
+            "formula."
+        )
+    parts, copied = _plain_names(parts)
+    random = _random(parts)
+    data = [*copied, *r_columns(parts, "nlme"), *random.lines]
+    response, notes, options = parts.response, [method_note(parts, "lme", "REML"), *random.notes], []
+    if parts.offsets:
+        response = Chain(response, tuple(("-", node) for node in parts.offsets))
+        notes.append(NET)
+    if parts.weights is not None:
+        data.append(f"{parts.data}$inverse_weight <- 1 / ({_with(parts)})")
+        options.append("weights = varFixed(~ inverse_weight)")
+        notes += [WEIGHTS + " lme is told its inverse.", *([GIVEN] if parts.given_weights else [])]
+    if parts.dropped:
+        notes.append(DROPPED + " lme itself would stop at them.")
+    notes += [FREQUENCY] if parts.frequency else []
+    notes.append("Degrees of freedom in summary() are by containment (inner and outer); here Satterthwaite's.")
+    notes.append("intervals() are Wald intervals on transformed scales; confint() here profiles the criterion.")
+    method = "REML" if parts.reml else "ML"
+    formula = f"{written(response, r_dialect('nlme'))} ~ {r_sum(parts.fixed, 'nlme')}"
+    call = [
+        "fit <- lme(",
+        f"  {formula},",
+        f"  random = {random.argument},",
+        f"  {', '.join([f'data = {parts.data}', f'method = {literal(method)}', *options])}",
+        ")",
+        "summary(fit)",
+    ]
+    return Sheet(notes, ["library(nlme)"], data, call).script(title(parts, "nlme"), "r", "# ")
+
+
+def _with(parts: ModelParts) -> str:
+    node = parts.weights
+    if isinstance(node, Name):
+        return f"{parts.data}${r_name(node.name)}"
+    return f"with({parts.data}, {written(node, r_dialect('nlme'))})" if node is not None else ""
+
+
+def _random(parts: ModelParts) -> _Random:
+    """Nested factors from the coarsest on; crossed ones as blocks of a single group."""
+    groups = list(dict.fromkeys(part.group for part in parts.random))
+    groups.sort(key=lambda group: int(parts.codes[group].max()))
+    chain = all(parts.nested(inner, outer) for outer, inner in pairwise(groups))
+    if not chain:
+        return _crossed(parts)
+    names, lines = list[str](), list[str]()
+    for group in groups:
+        own = [part for part in parts.random if part.group == group]
+        name = _grouping(own[0], parts, lines)
+        names.append(f"{name} = {_blocks(own)}")
+    word = "Levels of list(...) are nested: each within the one before it, as they are in these data."
+    return _Random(f"list({', '.join(names)})", lines, [word] if len(groups) > 1 else [])
+
+
+def _grouping(part: RandomPart, parts: ModelParts, lines: list[str]) -> str:
+    """The name of a grouping column; lines that make it are added."""
+    if len(part.factors) == 1:
+        return part.factors[0]
+    name = "_".join(part.factors)
+    columns = ", ".join(f"{parts.data}${r_name(factor)}" for factor in part.factors)
+    lines.append(f"{parts.data}${name} <- interaction({columns}, drop = TRUE)")
+    return name
+
+
+def _plain_names(parts: ModelParts) -> tuple[ModelParts, list[str]]:
+    """The model on copies of the columns whose names are none of R's: lme reads names as code."""
+    names = {name: f"column_{k + 1}" for k, name in enumerate(parts.columns) if r_name(name) != name}
+    copied = [f"{parts.data}${new} <- {parts.data}${r_name(old)}" for old, new in names.items()]
+    return renamed(parts, names), copied
+
+
+def _blocks(own: Sequence[RandomPart]) -> str:
+    blocks = [_block(part) for part in own]
+    return blocks[0] if len(blocks) == 1 else f"pdBlocked(list({', '.join(blocks)}))"
+
+
+def _block(part: RandomPart) -> str:
+    if part.keyword not in _CLASSES:
+        instead = "its corAR1() is about residuals" if part.keyword == "ar1" else "glmmTMB and SAS have it"
+        raise missing(part, "nlme", instead)
+    left = r_sum(part.left, "nlme")
+    return f"{_CLASSES[part.keyword]}(~ {left})" if len(part.effects) > 1 else f"pdSymm(~ {left})"
+
+
+def _crossed(parts: ModelParts) -> _Random:
+    """Factors that are not nested: indicators of all levels, as independent blocks with one variance each."""
+    blocks, lines = list[str](), list[str]()
+    for part in parts.random:
+        if len(part.effects) > 1 or not (part.numeric or part.factor):
+            raise ArgumentError(
+                "nlme has nested grouping factors only; crossed ones can be written for single effects, and "
+                f"{part.label} has {len(part.effects)}. lme4 has it."
+            )
+        group = _grouping(part, parts, lines)
+        lines.append(f"{parts.data}${group} <- factor({parts.data}${group})")
+        slope = "" if part.intercept else f":{':'.join(r_text(node, 'nlme') for node in part.terms[0])}"
+        blocks.append(f"pdIdent(~ 0 + {group}{slope})")
+    lines.append(f"{parts.data}$all <- factor(1)")
+    word = "Grouping factors that cross are blocks of one group, all: slow where they have many levels."
+    return _Random(f"list(all = pdBlocked(list({', '.join(blocks)})))", lines, [word])

@@ -1,0 +1,136 @@
+"""Calls of SAS: PROC MIXED."""
+
+from __future__ import annotations
+
+from bayeslmm.design.groups import level_name
+from bayeslmm.design.names import printable
+from bayeslmm.exporting.dialects import Dialect, written
+from bayeslmm.exporting.named import NamedColumns, coding_name, named_columns
+from bayeslmm.exporting.notes import DROPPED, FREQUENCY, GIVEN, NET, WEIGHTS, method_note, missing, title
+from bayeslmm.exporting.parts import ModelParts, RandomPart
+from bayeslmm.exporting.script import Script, Sheet
+
+_FUNCTIONS = {
+    **{name: f"{name}({{0}})" for name in ("log", "log2", "log10", "exp", "sqrt", "abs", "sign", "floor")},
+    **{name: f"{name}({{0}})" for name in ("sin", "cos", "tan", "sinh", "cosh", "tanh")},
+    "ceil": "ceil({0})",
+    "ceiling": "ceil({0})",
+    "trunc": "int({0})",
+    "log1p": "log(1 + {0})",
+    "expm1": "(exp({0}) - 1)",
+    "square": "({0})**2",
+    "asin": "arsin({0})",
+    "arcsin": "arsin({0})",
+    "acos": "arcos({0})",
+    "arccos": "arcos({0})",
+    "atan": "atan({0})",
+    "arctan": "atan({0})",
+    "pmin": "min({0}, {1})",
+    "pmax": "max({0}, {1})",
+    "I": "({0})",
+    "ifelse": "ifn({0}, {1}, {2})",
+    "where": "ifn({0}, {1}, {2})",
+}
+# Division and remainder of whole numbers have no signs there.
+_SIGNS = {"==": "=", "!=": "ne", "!": "not ", "%": "", "//": "", "%%": "", "%/%": ""}
+_RESERVED = ("intercept", "int", "residual", "all", "numeric", "character", "frequency", "weights")
+_TYPES = {"us": "un", "cs": "cs", "csh": "csh", "ar1": "ar(1)", "ar1h": "arh(1)", "toep": "toep"}
+
+
+def sas(parts: ModelParts) -> Script:
+    """``proc mixed``."""
+    columns = named_columns(parts, _RESERVED)
+    random, notes = [], [method_note(parts, "proc mixed", "REML")]
+    for part in parts.random:
+        text, words = _random(part, columns)
+        random.append(text)
+        notes += words
+    notes += _notes(parts)
+    terms = [columns.term(term, "*") for term in parts.terms]
+    options = ["solution", "ddfm=satterthwaite", *([] if parts.intercept else ["noint"])]
+    call = [
+        f"proc mixed data=work.for_mixed method={'reml' if parts.reml else 'ml'} covtest;",
+        f"  class {' '.join(_classes(parts, columns))};",
+        f"  model {' '.join([columns.response, '=', *terms])} / {' '.join(options)};",
+        *(f"  {line}" for line in random),
+        *([f"  weight {columns.weights};"] if columns.weights else []),
+        "run;",
+    ]
+    return Sheet(notes, [], _data_step(parts, columns), call).script(title(parts, "sas"), "sas", "/* ", " */")
+
+
+def sas_text(text: str) -> str:
+    """A text in single quotes, in which the macro processor reads nothing.
+
+    Examples
+    --------
+    >>> print(sas_text("it's &x"))
+    'it''s &x'
+    """
+    return "'" + printable(text).replace("'", "''") + "'"
+
+
+def _data_step(parts: ModelParts, columns: NamedColumns) -> list[str]:
+    dialect = Dialect("sas", lambda name: columns.renamed[name], sas_text, _FUNCTIONS, _SIGNS, {True: "1", False: "0"})
+    changed = [f"  {new} = {sas_text(old)}n;" for old, new in columns.renamed.items() if old != new]
+    made = [f"  {name} = {written(node, dialect)};" for name, node in columns.made.items()]
+    copies = ["  do copy_ = 1 to frequency;", "    output;", "  end;"] if parts.frequency else []
+    odd = ["options validvarname=any;"] if changed else []
+    return [*odd, "data work.for_mixed;", f"  set {parts.data};", *changed, *made, *copies, "run;"]
+
+
+def _classes(parts: ModelParts, columns: NamedColumns) -> list[str]:
+    found = []
+    for name, factor in parts.factors.items():
+        kind = coding_name(factor)
+        reference = factor.levels[0]
+        if kind == "reference":
+            reference = factor.coding[1] if isinstance(factor.coding, tuple) else factor.coding.reference
+        found.append(f"{columns.renamed[name]}(ref={sas_text(level_name(reference))})")
+    groups = [columns.renamed[name] for part in parts.random for name in part.factors if name not in parts.factors]
+    return [*found, *dict.fromkeys(groups)]
+
+
+def _random(part: RandomPart, columns: NamedColumns) -> tuple[str, list[str]]:
+    effects = [*(["intercept"] if part.intercept else []), *(columns.term(term, "*") for term in part.terms)]
+    notes = []
+    if part.keyword == "id" and part.factor:
+        kind = "vc"
+    elif part.keyword == "id":
+        raise missing(part, "sas", "type=vc has a variance for each effect that is no factor; nlme has pdIdent")
+    elif part.keyword == "diag" and (part.numeric or part.factor):
+        kind = "vc" if part.numeric else "un(1)"
+    elif part.keyword == "diag":
+        raise missing(part, "sas", "make 0/1 columns of the factor in the data first, as terms of their own")
+    elif part.keyword not in _TYPES:
+        raise missing(part, "sas", "bayeslmm fits it")
+    else:
+        kind = _TYPES[part.keyword]
+        if not part.numeric and not part.factor:
+            effects = _without_intercept(part, columns)
+            notes.append(f"{part.label}: one effect for every level there, the same model in other coordinates.")
+    subject = columns.group(part, "*")
+    return f"random {' '.join(effects)} / subject={subject} type={kind};", notes
+
+
+def _without_intercept(part: RandomPart, columns: NamedColumns) -> list[str]:
+    lone = part.keyword == "us" and len(part.terms) == 1 and len(part.terms[0]) == 1 and part.intercept
+    if not lone:
+        raise missing(part, "sas", "a class effect has one effect for every level there; make the columns first")
+    return [columns.term(part.terms[0], "*")]
+
+
+def _notes(parts: ModelParts) -> list[str]:
+    notes = []
+    if parts.factors:
+        notes.append(
+            "Class effects have a column for every level there; the one in (ref=...) gets the coefficient 0, as the "
+            "reference level here. Contrasts are a matter of estimate statements; the type 3 tests do not depend on "
+            "them."
+        )
+    notes += [NET] if parts.offsets else []
+    notes += [WEIGHTS, *([GIVEN] if parts.given_weights else [])] if parts.weights is not None else []
+    notes += [*([FREQUENCY] if parts.frequency else []), *([DROPPED] if parts.dropped else [])]
+    notes.append("ddfm=satterthwaite has to be said: the default there is containment. ddfm=kr is Kenward-Roger.")
+    notes.append("The tests of variances by covtest (z) are rough: they treat zero as an inner point.")
+    return notes

@@ -1,0 +1,54 @@
+"""Which packages a model can be written for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from bayeslmm.arguments import choice, flag
+from bayeslmm.design.design import Design
+from bayeslmm.errors import ArgumentError
+from bayeslmm.exporting import barred
+from bayeslmm.exporting.bambi import bambi
+from bayeslmm.exporting.julia import julia
+from bayeslmm.exporting.matlab import matlab
+from bayeslmm.exporting.nlme import nlme
+from bayeslmm.exporting.parts import ModelParts, check_data_name, model_parts
+from bayeslmm.exporting.sas import sas
+from bayeslmm.exporting.script import Script
+from bayeslmm.exporting.statsmodels import statsmodels
+
+TARGETS: dict[str, Callable[[ModelParts], Script]] = {
+    "lme4": barred.lme4,
+    "nlme": nlme,
+    "brms": barred.brms,
+    "rstanarm": barred.rstanarm,
+    "bambi": bambi,
+    "statsmodels": statsmodels,
+    "sas": sas,
+    "matlab": matlab,
+    "julia": julia,
+    "glmmTMB": barred.glmmtmb,
+}
+
+
+def export(design: Design, package: Any, *, reml: Any = True, data: Any = "df") -> Script:
+    """The call of a package that fits the model of a design.
+
+    Parameters
+    ----------
+    design : Design
+    package : str
+        A key of `TARGETS`.
+    reml : bool
+    data : str
+        Name of the data frame.
+
+    Raises
+    ------
+    ArgumentError
+        An unknown package, or a model that it does not have.
+    """
+    chosen = choice("package", package, tuple(TARGETS), ArgumentError)
+    parts = model_parts(design, chosen, flag("reml", reml, ArgumentError), check_data_name(data))
+    return TARGETS[chosen](parts)

@@ -1,0 +1,275 @@
+"""Names that people type from habit, and what they are called here: attributes, arguments, functions of the module."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any, NoReturn
+
+from bayeslmm.errors import ArgumentError, BayesLMMError, UnknownNameError
+
+_NOTHING = "nothing: "
+# Of a fit by REML or ML: what lme4, nlme, statsmodels and MixedModels.jl call it.
+FIT: Mapping[str, str] = {
+    "params": "fit.fixef() has the fixed effects, fit.estimates() all parameters",
+    "fe_params": "fit.fixef()",
+    "bse": "fit.std_error()",
+    "bse_fe": "fit.std_error()",
+    "stderror": "fit.std_error()",
+    "tvalues": 'fit.coefficients()["t"]',
+    "pvalues": 'fit.coefficients()["p_value"], with degrees of freedom by ddf=',
+    "conf_int": "fit.confint() has profile intervals of all parameters, fit.coefficients() those of the fixed effects",
+    "intervals": "fit.confint()",
+    "resid": "fit.residuals()",
+    "fittedvalues": "fit.fitted()",
+    "llf": "fit.loglik",
+    "logLik": "fit.loglik",
+    "loglikelihood": "fit.loglik",
+    "log_likelihood": "fit.loglik",
+    "deviance": "fit.criterion, the deviance of an ML fit (model.fit(reml=False)) and the REML criterion of a REML fit",
+    "objective": "fit.criterion",
+    "REMLcrit": "fit.criterion",
+    "AIC": "fit.aic",
+    "BIC": "fit.bic",
+    "nobs": "fit.n",
+    "df_resid": "fit.coefficients(), where every coefficient has degrees of freedom of its own",
+    "scale": "fit.sigma**2; fit.sigma is the residual standard deviation",
+    "random_effects": "fit.ranef()",
+    "random_effects_cov": "fit.ranef_variances()",
+    "coef_random": "fit.ranef()",
+    "cov_re": "fit.varcorr()",
+    "vcomp": "fit.varcorr()",
+    "VarCorr": "fit.varcorr()",
+    "cov_params": "fit.vcov()",
+    "isSingular": "fit.is_singular",
+    "issingular": "fit.is_singular",
+    "getME": "fit.theta, fit.matrices() and fit.mme()",
+    "converged": "fit.status.ok; fit.status says how the optimisation ended",
+    "t_test": 'fit.test_fixed("name")',
+    "f_test": 'fit.test_fixed("name")',
+    "wald_test": 'fit.test_fixed("name")',
+    "bootMer": "fit.bootstrap()",
+    "parametricbootstrap": "fit.bootstrap()",
+    "rePCA": "fit.boundary(), which names directions without variance",
+    "lmList": "bl.lm_list(formula, data)",
+    "ranova": "bl.ranova(fit)",
+    "posterior": "model.sample(): a fit has estimates only",
+    "sample": "model.sample(); model is what the fit was made from",
+    "model": "fit.design, fit.formula",
+    "to_frame": "fit.tidy()",
+}
+# Of a posterior: what ArviZ, bambi, brms and rstanarm call it.
+POSTERIOR: Mapping[str, str] = {
+    "posterior": 'post.data["posterior"] (post.data is the DataTree that ArviZ takes)',
+    "sample_stats": 'post.data["sample_stats"]',
+    "observed_data": 'post.data["observed_data"]',
+    "log_likelihood": 'post.data["log_likelihood"]; post.loo() does not need it',
+    "posterior_predictive": "post.predict_draws(), or post.add_groups()",
+    "idata": "post.data",
+    "trace": "post.data",
+    "to_netcdf": 'post.save("name.nc"), to be read by bl.load',
+    "to_zarr": 'post.save("name.zarr"), to be read by bl.load',
+    "to_dataframe": "post.table() has one row per parameter, post.draws(label) the draws of one",
+    "to_frame": "post.table()",
+    "as_draws": "post.draws(label)",
+    "posterior_samples": "post.draws(label)",
+    "posterior_interval": "post.hdi()",
+    "posterior_predict": "post.predict_draws()",
+    "posterior_epred": "post.predict()",
+    "waic": "post.loo(), which is the better estimate of the same",
+    "bayes_R2": "post.r2()",
+    "loo_R2": "post.r2()",
+    "bridge_sampler": "post.log_evidence",
+    "marginal_likelihood": "post.log_evidence",
+    "VarCorr": "post.varcorr()",
+    "random_effects": "post.ranef()",
+    "params": "post.fixef() has the fixed effects, post.estimates() all parameters",
+    "conf_int": "post.hdi()",
+    "pvalues": "post.probability_below(label, 0): a posterior has probabilities of effects, no p values",
+    "resid": "post.residuals()",
+    "prior_summary": "post.prior_table()",
+    "plot_trace": "arviz_plots.plot_trace(post.data)",
+    "plot_forest": "arviz_plots.plot_forest(post.data)",
+    "coefficients": "post.table()",
+}
+# Of a model that is not fitted yet.
+MODEL: Mapping[str, str] = {
+    "summary": "model.fit().summary() or model.sample().summary()",
+    "params": "model.fit().fixef()",
+    "fixef": "model.fit().fixef() or model.sample().fixef()",
+    "ranef": "model.fit().ranef() or model.sample().ranef()",
+    "predict": "model.fit().predict(...) or model.sample().predict(...)",
+    "confint": "model.fit().confint()",
+    "coefficients": "model.fit().coefficients()",
+    "simulate": "model.fit().simulate()",
+    "boundary": "model.fit().boundary()",
+    "loo": "model.sample().loo()",
+    "build": "model.to_pymc(): there is nothing to build before model.sample()",
+    "backend": "model.to_pymc()",
+    "plot_priors": "model.priors() has them in words; model.prior_predictive() has draws",
+    "data": "model.design: arrays and names (the data frame is not kept)",
+    "endog": "model.design.y",
+    "exog": "model.design.X",
+    "lmer": "model.fit()",
+}
+# Of a comparison of a fit and a posterior.
+COMPARISON: Mapping[str, str] = {
+    "summary": "print(both), or both.table",
+    "to_html": "both.to_markdown() and both.to_latex(); notebooks show both itself",
+    "report": "bayeslmm compare formula --data file --out folder, on the command line, which writes a page",
+    "save": "fit.save and post.save; bl.compare of what bl.load reads is the same again",
+    "to_frame": "both.table, both.long, both.fixed and both.groups",
+    "to_csv": "both.table.to_csv(path)",
+    "plot": "bl.plot_variance(both), bl.plot_boundary(both, parameter), bl.plot_shrinkage(both)",
+}
+MODULE: Mapping[str, str] = {
+    "lmer": "bl.Model(formula, data).fit()",
+    "lme": "bl.Model(formula, data).fit()",
+    "lmm": "bl.Model(formula, data).fit()",
+    "mixedlm": "bl.Model(formula, data).fit(), with the groups in the formula: y ~ x + (1 | g)",
+    "MixedLM": "bl.Model(formula, data).fit(), with the groups in the formula: y ~ x + (1 | g)",
+    "fitlme": "bl.Model(formula, data).fit()",
+    "fit": "bl.Model(formula, data).fit()",
+    "sample": "bl.Model(formula, data).sample()",
+    "brm": "bl.Model(formula, data).sample()",
+    "stan_lmer": "bl.Model(formula, data).sample()",
+    "blmer": 'bl.Model(formula, data).fit(penalty="wishart")',
+    "glmer": "nothing: the response is normal, in lme4 and bambi there are other families",
+    "lmList": "bl.lm_list(formula, data)",
+    "lmerTest": "fit.coefficients() and fit.test_fixed(...), with Satterthwaite's degrees of freedom",
+    "rand": "bl.ranova(fit)",
+    "loo_compare": "bl.compare(model1, model2)",
+    "LogNormal": "bl.HalfNormal, bl.HalfT, bl.Gamma or another of the families here",
+    "StudentT": "bl.HalfT for standard deviations; fixed effects take bl.Normal",
+    "HalfStudentT": "bl.HalfT",
+    "LKJ": 'the key "lkj" of priors=, e.g. priors={"lkj": 2}',
+    "report": "bayeslmm compare formula --data file --out folder, on the command line, which writes a page",
+    "read_csv": "pandas.read_csv(path), and the frame goes to bl.Model",
+    "get_rdataset": "bl.load_dataset(name)",
+}
+_SAMPLE_OF_FIT = "model.sample(...) takes it; fit() is the estimate by REML or ML"
+# Arguments, by method.
+FIT_ARGUMENTS: Mapping[str, str] = {
+    "REML": "reml=True or reml=False",
+    "method": "reml=True (REML, the default) or reml=False (ML)",
+    "FitMethod": "reml=True or reml=False",
+    **dict.fromkeys(("draws", "chains", "tune", "cores", "random_seed", "target_accept", "iter"), _SAMPLE_OF_FIT),
+    **dict.fromkeys(("inference_method", "nuts_sampler", "progressbar"), _SAMPLE_OF_FIT),
+    "control": "nothing: the optimiser has no settings but max_evaluations",
+    "optimizer": "nothing: the optimiser has no settings but max_evaluations",
+    "maxiter": "max_evaluations",
+    "start": "nothing: a start is computed, and others are compared with it",
+    "data": "bl.Model(formula, data), before fit()",
+    "weights": "bl.Model(formula, data, weights=...), before fit()",
+    "family": "nothing: the response is normal",
+    "ddf": "fit().coefficients(ddf=...) and the other tables of a fit",
+}
+SAMPLE_ARGUMENTS: Mapping[str, str] = {
+    "target_accept": "nothing: the samplers here need no such setting; for PyMC's own take model.to_pymc()",
+    "max_treedepth": "nothing: for PyMC's own settings take model.to_pymc()",
+    "cores": "chains",
+    "iter": "draws (over all chains, without tuning)",
+    "warmup": "tune",
+    "seed": "random_seed",
+    "prior": "priors",
+    "inference_method": "method",
+    "nuts_sampler": "method",
+    "backend": "method",
+    "idata_kwargs": "log_likelihood=True",
+    "reml": "model.fit(reml=...)",
+    "REML": "model.fit(reml=...)",
+    "family": "nothing: the response is normal",
+}
+MODEL_ARGUMENTS: Mapping[str, str] = {
+    "REML": "bl.Model(...).fit(reml=...)",
+    "reml": "bl.Model(...).fit(reml=...)",
+    "priors": "bl.Model(...).sample(priors=...)",
+    "groups": "the formula: y ~ x + (1 | g)",
+    "re_formula": "the formula: y ~ x + (x | g)",
+    "vc_formula": "the formula: one (1 | h) for every variance component",
+    "random": "the formula: y ~ x + (x | g)",
+    "family": "nothing: the response is normal; lme4 and bambi have other families",
+    "link": "nothing: the response is normal",
+    "offset": "the formula: y ~ x + offset(z) + (1 | g)",
+    "subset": "a data frame that is filtered first: data.query(...)",
+    "missing": "nothing: rows with missing values are left out and listed in model.dropped",
+    "dropna": "nothing: rows with missing values are left out and listed in model.dropped",
+    "correlation": "cov, for the effects of a term; residuals are independent",
+    "control": "nothing: the optimiser has no settings but max_evaluations of fit()",
+    "namespace": "extra_namespace",
+}
+
+
+def no_attribute(owner: Any, name: str, habits: Mapping[str, str], shown: str) -> Any:
+    """What ``__getattr__`` of a class answers: an error that says what is meant here.
+
+    Parameters
+    ----------
+    owner : object
+    name : str
+    habits : mapping of str to str
+    shown : str
+        What the object is called in messages, e.g. ``"fit"``.
+
+    Raises
+    ------
+    UnknownNameError
+        Also an AttributeError, so that `hasattr`, copies and notebooks see that there is no such attribute.
+    """
+    if name.startswith("_"):
+        raise AttributeError(f"{type(owner).__name__!r} object has no attribute {name!r}")
+    if hasattr(type(owner), name):
+        # A property failed with an AttributeError of its own, which is the one to show.
+        return object.__getattribute__(owner, name)
+    raise UnknownNameError(_message(f"{shown}.{name}", name, habits, dir(type(owner)), f"{shown}."))
+
+
+def no_function(name: str, known: Iterable[str]) -> NoReturn:
+    """What ``bl.name`` answers where there is no such name.
+
+    Raises
+    ------
+    UnknownNameError
+    """
+    raise UnknownNameError(_message(f"bl.{name}", name, MODULE, known, "bl."))
+
+
+def no_argument(
+    function: str,
+    given: Mapping[str, Any],
+    habits: Mapping[str, str],
+    known: Iterable[str],
+    error: type[BayesLMMError] = ArgumentError,
+) -> None:
+    """Refuse arguments that a function does not have.
+
+    Parameters
+    ----------
+    function : str
+        As typed, e.g. ``"model.fit"``.
+    given : mapping of str to object
+        All that is left over.
+    habits : mapping of str to str
+    known : iterable of str
+        Arguments that it has.
+
+    Raises
+    ------
+    BayesLMMError
+        Of the class `error`.
+    """
+    for name in given:
+        raise error(_message(f"The argument {name}= of {function}()", name, habits, known, ""))
+
+
+def _message(what: str, name: str, habits: Mapping[str, str], known: Iterable[str], lead: str) -> str:
+    if name in habits:
+        meant = habits[name]
+        if meant.startswith(_NOTHING):
+            return f"{what} is not there, and nothing takes its place: {meant.removeprefix(_NOTHING)}."
+        return f"{what} is not there. In its place: {meant}."
+    public = [other for other in known if not other.startswith("_")]
+    near = difflib.get_close_matches(name, public, n=1, cutoff=0.7)
+    if not near:
+        near = [other for other in public if other.casefold() == name.casefold()][:1]
+    return f"{what} is not there.{f' Did you mean {lead}{near[0]}?' if near else ''}"

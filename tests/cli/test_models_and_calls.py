@@ -1,0 +1,67 @@
+"""Several formulas in one call, sets of priors, and calls of other packages on the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+import bayeslmm as bl
+from bayeslmm.cli import app
+
+ONE, TWO = "Reaction ~ 1 + (1 | Subject)", "Reaction ~ Days + (1 | Subject)"
+
+
+def ran(*words: str) -> str:
+    result = CliRunner().invoke(app, list(words), env={"COLUMNS": "80"})
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_two_formulas_are_two_rows(tmp_path: Path) -> None:
+    """The likelihood ratio is the one that lme4's anova prints: 116.46 with 1 degree of freedom."""
+    text = ran("compare", ONE, TWO, "--data", "sleepstudy", "--draws", "200", "--out", str(tmp_path / "new"))
+    assert "116.46" in text
+    assert all(len(line) <= 80 for line in text.splitlines() if str(tmp_path) not in line)
+    written = pd.read_csv(tmp_path / "new" / "models.csv", index_col="model")
+    assert written.loc["Days + (1 | Subject)", "chisq"] == pytest.approx(116.46241507, rel=1e-7)
+    rows = json.loads((tmp_path / "new" / "models.json").read_text())
+    assert [row["df"] for row in rows] == [3, 4]
+
+
+def test_two_formulas_of_one_response_only() -> None:
+    wrong = CliRunner().invoke(app, ["compare", ONE, "Days ~ 1 + (1 | Subject)", "--data", "sleepstudy"])
+    assert wrong.exit_code != 0
+    assert isinstance(wrong.exception, bl.DesignError)
+    assert "other values" in str(wrong.exception)
+
+
+def test_priors_are_those_of_the_set() -> None:
+    text = ran("compare", ONE, "--data", "sleepstudy", "--draws", "200", "--priors", "weak")
+    assert "weak" in text
+    default = ran("compare", ONE, "--data", "sleepstudy", "--draws", "200")
+    assert "weak" not in default
+
+
+def test_the_call_of_another_package_is_printed_whole() -> None:
+    model = bl.Model(TWO, bl.load_dataset("sleepstudy"))
+    for package in ("lme4", "sas", "statsmodels"):
+        text = ran("to", package, TWO, "--data", "sleepstudy", "--ml")
+        assert text.strip() == model.to(package, reml=False).strip()
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("to", "statsmodel", TWO), "statsmodels"),
+        (("compare", TWO, "--priors", "wek"), "weak"),
+    ],
+)
+def test_unknown_names_are_refused_before_the_data_are_read(words: tuple[str, ...], hint: str) -> None:
+    result = CliRunner().invoke(app, [*words, "--data", "no such file.csv"], env={"COLUMNS": "200"})
+    assert result.exit_code == 2
+    assert f"Did you mean '{hint}'?" in " ".join(result.output.replace("│", " ").split())
+    assert "no such file" not in result.output
