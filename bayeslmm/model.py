@@ -16,6 +16,7 @@ from bayeslmm.arguments import MOST_REFITS, choice, flag, instance, whole
 from bayeslmm.design import CovarianceStructure, Design, build_design
 from bayeslmm.design.design import Store
 from bayeslmm.design.notes import fixed_levels
+from bayeslmm.design.padding import NaAction
 from bayeslmm.design.screen import fill
 from bayeslmm.errors import ConvergenceWarning, DesignError, FitError, StorageError
 from bayeslmm.faces import Posterior, REMLResult, fit_result
@@ -69,6 +70,10 @@ class Model(Specification):
         level by level, all other effects in one dense piece (fast where these are few, with exact second derivatives);
         ``"hierarchy"``: nested factors one after the other, crossed ones in the cells that occur (for many of them).
         By default whichever suits the number of effects outside the largest factor.
+    na_action : {"drop", "exclude", "fail"}
+        Rows with missing values in a column that is used: left out, counted and listed; the same, and fitted values,
+        residuals, predictions of the model's own rows and simulated responses have all rows of the data, in their
+        order, with nan in those (R's ``na.exclude``); or an error that names them.
 
     Raises
     ------
@@ -99,6 +104,7 @@ class Model(Specification):
         cov: Mapping[str, CovarianceStructure] | None = None,
         frequency: Any = None,
         store: Store = "auto",
+        na_action: NaAction = "drop",
     ) -> None:
         self._design = build_design(
             formula,
@@ -110,6 +116,7 @@ class Model(Specification):
             cov=cov,
             frequency=frequency,
             store=store,
+            na_action=na_action,
         )
         self._optima: dict[bool, Optimum] = {}
 

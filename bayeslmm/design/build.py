@@ -15,6 +15,7 @@ from bayeslmm.design import dominant
 from bayeslmm.design.choice import chosen_structures, term_structure
 from bayeslmm.design.covariance import CovarianceStructure
 from bayeslmm.design.design import Design, Notes, RandomTerm, Store
+from bayeslmm.design.dropped import AllRows, DroppedRows
 from bayeslmm.design.estimable import combinations
 from bayeslmm.design.evaluate import Evaluator
 from bayeslmm.design.formula import Bar, Formula
@@ -23,6 +24,7 @@ from bayeslmm.design.grouping import Grouping
 from bayeslmm.design.groups import group_by
 from bayeslmm.design.magnitude import check_magnitudes
 from bayeslmm.design.notes import PendingNotes
+from bayeslmm.design.padding import NaAction, all_rows, check_na_action
 from bayeslmm.design.quoting import parse_with
 from bayeslmm.design.rank import independent_columns
 from bayeslmm.design.recipe import make_recipe
@@ -33,7 +35,7 @@ from bayeslmm.design.tokens import tokenize
 from bayeslmm.design.variances import check_labels
 from bayeslmm.errors import DesignError, FormulaError
 from bayeslmm.residual import make_residual
-from bayeslmm.types import FloatArray, IntArray
+from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 
 def build_design(
@@ -47,6 +49,7 @@ def build_design(
     cov: Mapping[str, CovarianceStructure] | None = None,
     frequency: Any = None,
     store: Store = "auto",
+    na_action: NaAction = "drop",
 ) -> Design:
     """Evaluate a formula on a data frame.
 
@@ -74,6 +77,8 @@ def build_design(
         rows written out, ``data.loc[data.index.repeat(frequency)]``. A string is a column or an expression.
     store : {"auto", "levels", "hierarchy"}
         How sums over the rows will be kept.
+    na_action : {"drop", "exclude", "fail"}
+        Rows with missing values are left out; are left out and have nan in results by row; are an error.
 
     Returns
     -------
@@ -106,9 +111,7 @@ def build_design(
     counts = read_frequency(_argument(frequency, frequency_names, frame, namespace, None), frame)
     weight_values = checks.read_weights(_argument(weights, weight_names, frame, namespace, counts), frame)
     extra = {name: v for name, v in (("weights", weight_values), ("frequency", counts)) if v is not None}
-    columns = {name: frame[name] for name in names}
-    keep, dropped = checks.complete_rows(frame, columns, extra)
-    columns = {name: series[keep] for name, series in columns.items()} if len(dropped) else columns
+    columns, keep, dropped, every = _complete(frame, names, extra, na_action)
     _check_columns(parsed, columns)
     known = _known(contrasts, columns)
     kept_counts = None if counts is None else counts[keep].astype(np.int64)
@@ -140,8 +143,20 @@ def build_design(
         frequency=kept_counts,
         recipe=make_recipe(parsed, columns, known, extra_namespace, weights, _aliased(X, independent), kept_counts),
         store=choice("store", store, ("auto", "levels", "hierarchy"), DesignError),
+        all_rows=every,
     )
     return _checked(design, saturated, parsed, columns)
+
+
+def _complete(
+    frame: pd.DataFrame, names: Sequence[str], extra: Mapping[str, FloatArray], na_action: NaAction
+) -> tuple[dict[str, pd.Series], BoolArray, DroppedRows, AllRows | None]:
+    """Columns on the rows that can be used, which rows these are, and what is kept of the others."""
+    columns = {name: frame[name] for name in names}
+    keep, dropped = checks.complete_rows(frame, columns, extra)
+    every = all_rows(check_na_action(na_action), frame.index, keep, dropped)
+    columns = {name: series[keep] for name, series in columns.items()} if len(dropped) else columns
+    return columns, keep, dropped, every
 
 
 def _argument_columns(what: str, given: Any, available: Sequence[str], namespace: Mapping[str, Any]) -> list[str]:

@@ -125,9 +125,10 @@ def own_rows(design: Design, groups: Sequence[str]) -> Rows:
     groups : sequence of str
         Grouping factors that the predictions use.
     """
+    every = design.all_rows
     return Rows(
-        design.index,
-        np.ones(design.n, dtype=bool),
+        design.index if every is None else every.index,
+        np.ones(design.n, dtype=bool) if every is None else every.mask,
         DroppedRows(),
         design.X,
         design.offset,

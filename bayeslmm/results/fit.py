@@ -10,6 +10,7 @@ import pandas as pd
 
 from bayeslmm.arguments import choice, flag
 from bayeslmm.design.design import Design
+from bayeslmm.design.padding import by_row
 from bayeslmm.design.readable import Tables, readable
 from bayeslmm.design.screen import fill
 from bayeslmm.equality import by_value
@@ -171,13 +172,20 @@ class Fit:
         return varcorr_table(self.design, self.optimum.terms, self.sigma)
 
     def fitted(self) -> pd.Series:
-        """Fitted values including random effects and offset, indexed as the rows kept."""
-        values = fitted_values(self.design, self.cp, self._conditional.beta[0], [b[0] for b in self._conditional.b])
-        return pd.Series(values, index=self.design.index, name="fitted")
+        """Fitted values including random effects and offset, indexed as the rows kept.
+
+        With ``na_action="exclude"`` indexed as the data, nan in rows that were left out; so are all results by row.
+        """
+        return by_row(self.design, self._fitted, "fitted")
+
+    @property
+    def _fitted(self) -> FloatArray:
+        """Fitted values (n,) of the rows of the design."""
+        return fitted_values(self.design, self.cp, self._conditional.beta[0], [b[0] for b in self._conditional.b])
 
     def residuals(self) -> pd.Series:
         """Response minus fitted values, units of y."""
-        return pd.Series(self.design.y - self.fitted().to_numpy(), index=self.design.index, name="residual")
+        return by_row(self.design, self.design.y - self._fitted, "residual")
 
     def estimates(self) -> pd.Series:
         """Estimates of all parameters under their labels."""

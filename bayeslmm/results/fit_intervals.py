@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from bayeslmm.arguments import MOST_REFITS, MOST_WORKERS, affordable, choice, whole
 from bayeslmm.design.design import Design
+from bayeslmm.design.padding import padded, row_labels
 from bayeslmm.design.readable import readable
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.bootstrap import bootstrap_optima, simulate_responses
@@ -190,7 +191,7 @@ def simulate(fit: Fit, n: int = 1, random_seed: int | np.random.Generator | None
     beta = np.asarray(fit._conditional.beta[0])
     optimum, count = fit.optimum, _count(fit.design, n)
     Y = simulate_responses(fit.design, optimum.terms, optimum.sigma, beta, count, rng, optimum.lam)
-    return pd.DataFrame(Y, index=fit.design.index)
+    return pd.DataFrame(padded(fit.design, Y), index=row_labels(fit.design))
 
 
 def bootstrap(
