@@ -37,13 +37,14 @@ from bayeslmm.design.factors import (
     chosen_coding,
     column_values,
     described,
+    indicators,
     level_names,
     level_position,
     single,
     with_levels,
     with_reference,
 )
-from bayeslmm.design.functions import CODINGS, VALUES, Function, find_function
+from bayeslmm.design.functions import ARGUMENT_CODINGS, CODINGS, VALUES, Function, find_function
 from bayeslmm.design.groups import level_name
 from bayeslmm.errors import BayesLMMError, DesignError
 from bayeslmm.types import AnyArray, BoolArray, FloatArray, IntArray
@@ -150,8 +151,8 @@ def _named(name: str, scope: Scope) -> Any:
         return VALUES[name]
     if name == "Sum":
         return Omitting()
-    if name in CODINGS:
-        return Treatment() if name == "Treatment" else CODINGS[name]
+    if name in CODINGS or name in ARGUMENT_CODINGS:
+        return CODINGS.get(name, name)
     raise DesignError(f"{name!r} is neither a column nor a value that formulas know.")
 
 
@@ -414,12 +415,16 @@ def _levels_of(
     if name in ("Treatment", "Sum"):
         chosen = next(iter([*arguments, *keywords.values()]), None)
         return Treatment(chosen) if name == "Treatment" else Omitting(chosen)
+    if name in CODINGS:
+        return CODINGS[name]
     x, *options = arguments
     named = {**dict(zip(function.keywords, options, strict=False)), **keywords}
     factor = as_factor(x, node, scope.memory.levels)
     if name in ("binary", "B"):
         place = 0 if named.get("success") is None else level_position(factor, named["success"])
         return (factor.codes == place).astype(float)
+    if name in ("dummy", "fulldummy"):
+        return indicators(factor, named.get("levels"), every=name == "fulldummy")
     if name == "relevel":
         return with_reference(factor, named.get("ref"))
     factor = with_levels(factor, named.get("levels"))

@@ -15,6 +15,7 @@ from bayeslmm.design import dominant
 from bayeslmm.design.choice import chosen_structures, term_structure
 from bayeslmm.design.covariance import CovarianceStructure
 from bayeslmm.design.design import Design, Notes, RandomTerm, Store
+from bayeslmm.design.dot import without_dot
 from bayeslmm.design.dropped import AllRows, DroppedRows
 from bayeslmm.design.estimable import combinations
 from bayeslmm.design.evaluate import Evaluator
@@ -102,7 +103,7 @@ def build_design(
     if not isinstance(formula, str):
         raise FormulaError(f"The formula is a {type(formula).__name__}, not a string such as 'y ~ x + (x | g)'.")
     table, available = open_table(data)
-    parsed = parse_with(formula, available)
+    parsed = parse_with(without_dot(formula, available, (weights, frequency)), available)
     namespace = _namespace(extra_namespace)
     names = checks.used_columns(parsed, available, namespace)
     weight_names = _argument_columns("weights", weights, available, namespace)
@@ -128,7 +129,7 @@ def build_design(
     terms = _terms(parsed, cov, evaluator, groupings, index)
     _check_contrasts(known, evaluator)
     design = Design(
-        formula=formula,
+        formula=parsed.text,
         response=parsed.response,
         y=y,
         X=X if independent.size == X.shape[1] else X[:, independent],

@@ -18,7 +18,7 @@ from bayeslmm.design.coding import Columns, indicator_coded, ordered_terms, prod
 from bayeslmm.design.contrasts import contrast_matrix, contrast_names
 from bayeslmm.design.data import check_no_time, check_usable
 from bayeslmm.design.expressions import Call, Name, Node, parse_expression
-from bayeslmm.design.factors import CodedFactor, Times, as_factor, column_values, recoded
+from bayeslmm.design.factors import CodedFactor, Indicators, Times, as_factor, column_values, recoded
 from bayeslmm.design.groups import level_name
 from bayeslmm.design.lookup import column_label, distinct
 from bayeslmm.design.size import MOST_COLUMNS, Width, check_columns, check_terms_count
@@ -44,10 +44,13 @@ class _Component:
     ----------
     label : str
     value : FloatArray of shape (n,) or (n, k), or Factor
+    names : tuple of str
+        Of k columns, where they have names.
     """
 
     label: str
     value: FloatArray | CodedFactor
+    names: tuple[str, ...] = ()
 
 
 class Evaluator:
@@ -212,7 +215,7 @@ class Evaluator:
 
     def _single_column(self, text: str) -> FloatArray:
         value = self._value(text)
-        if isinstance(value, CodedFactor | Times | str | list) or value is None:
+        if isinstance(value, CodedFactor | Indicators | Times | str | list) or value is None:
             raise DesignError(f"{text!r} is not numeric. A response, an offset and weights have to be numbers.")
         if np.asarray(value).dtype == bool:
             raise DesignError(
@@ -273,6 +276,8 @@ class Evaluator:
             if known is not None and isinstance(known.value, CodedFactor):
                 value = recoded(value, known.value, label)
             return _Component(label, value)
+        if isinstance(value, Indicators):
+            return _Component(label, value.matrix, value.names)
         if isinstance(value, Times):
             raise DesignError(f"{label} gives dates or durations; a slope needs a number with a unit.")
         return _Component(label, _one_per_row(np.asarray(value), label, self.n))
@@ -287,7 +292,8 @@ class Evaluator:
             elif value.ndim == 1 or value.shape[1] == 1:
                 self._blocks[node, full] = value.reshape(self.n, 1), (label,)
             else:
-                self._blocks[node, full] = value, tuple(f"{label}[{k + 1}]" for k in range(value.shape[1]))
+                names = component.names or range(1, value.shape[1] + 1)
+                self._blocks[node, full] = value, tuple(f"{label}[{name}]" for name in names)
         return self._blocks[node, full]
 
 

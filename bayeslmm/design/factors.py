@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.design import kinds
-from bayeslmm.design.contrasts import Contrasts, Treatment
+from bayeslmm.design.contrasts import NAMED, Contrasts, Treatment
 from bayeslmm.design.expressions import Call, Node
+from bayeslmm.design.functions import CODINGS
 from bayeslmm.design.groups import level_name
 from bayeslmm.errors import DesignError
 from bayeslmm.types import AnyArray, BoolArray, FloatArray, IntArray
@@ -51,6 +52,14 @@ class Times:
     """Dates or durations; functions of the user's own can make numbers of them."""
 
     series: pd.Series
+
+
+@dataclass(frozen=True, eq=False)
+class Indicators:
+    """Columns (n, k) of some levels, 1 in their rows: numbers, which no rule about intercepts and margins recodes."""
+
+    matrix: FloatArray
+    names: tuple[str, ...]
 
 
 type Column = FloatArray | BoolArray | CodedFactor | Times
@@ -133,7 +142,7 @@ def with_levels(factor: CodedFactor, levels: Any) -> CodedFactor:
     if levels is None:
         return factor
     if not isinstance(levels, list) or len({level_name(v) for v in levels}) < len(levels):
-        raise DesignError(f"levels are a list of different values, e.g. levels=['b', 'a'], not {levels!r}.")
+        raise DesignError(f"levels are a list of different values, e.g. levels=['b', 'a'], not {described(levels)}.")
     names = [level_name(level) for level in levels]
     missing = [level_name(level) for level in factor.levels if level_name(level) not in names]
     if missing:
@@ -162,11 +171,13 @@ def with_reference(factor: CodedFactor, level: Any) -> CodedFactor:
 
 def level_position(factor: CodedFactor, value: Any) -> int:
     """Position of a level by its value or its name."""
+    if isinstance(value, np.ndarray | CodedFactor | Times | list):
+        raise DesignError(f"A level is a number or a text, not {described(value)}. Levels: {level_names(factor)}.")
     for place, level in enumerate(factor.levels):
         if (isinstance(value, str) and level_name(level) == value) or level_name(level) == level_name(value):
             return place
     raise DesignError(
-        f"{value!r} is no level of the factor it is compared with, so the comparison has the same answer everywhere. "
+        f"{value!r} is no level of the factor it is compared with, so that nothing would be told apart by it. "
         f"Levels: {level_names(factor)}."
     )
 
@@ -188,6 +199,10 @@ def described(value: Any) -> str:
             f"dates or durations (first: {first}). Convert them in the data beforehand, e.g. "
             "(data[name] - data[name].min()) / pandas.Timedelta('1D') for days"
         )
+    if isinstance(value, Indicators):
+        return f"columns of the levels {', '.join(value.names[:3])}"
+    if isinstance(value, np.ndarray):
+        return "a column"
     if isinstance(value, list):
         return "a list"
     return "text" if isinstance(value, str) else f"{value!r}"
@@ -215,11 +230,49 @@ def _contrasts(given: Any, factor: CodedFactor) -> Contrasts | None:
         raise DesignError(
             "C() takes the name of a coding: C(f, Sum), C(f, Treatment('b')). For a matrix use contrasts=."
         )
-    return given if isinstance(given, str | Treatment) else _refuse_contrasts(given)
+    if isinstance(given, str):
+        return _named_contrasts(given, factor)
+    return given if isinstance(given, Treatment) else _refuse_contrasts(given)
+
+
+def _named_contrasts(name: str, factor: CodedFactor) -> Contrasts:
+    if name == "Sum":
+        return _omitting(factor, None)
+    kind = CODINGS.get(name, name)
+    if kind == "SAS":
+        return Treatment(factor.levels[-1])
+    if kind not in NAMED and name in map(level_name, factor.levels):
+        raise DesignError(
+            f"{name!r} is a level, where C() takes the name of a coding. For differences from it write "
+            f"C(f, Treatment({name!r})), for deviations from the mean without a coefficient of it C(f, Sum({name!r}))."
+        )
+    return kind
 
 
 def _refuse_contrasts(given: Any) -> Contrasts:
-    raise DesignError(f"C() takes the name of a coding, e.g. C(f, Sum) or C(f, Treatment('b')), not {given!r}.")
+    raise DesignError(
+        f"C() takes the name of a coding, e.g. C(f, Sum) or C(f, Treatment('b')), not {described(given)}."
+    )
+
+
+def indicators(factor: CodedFactor, levels: Any, *, every: bool = False) -> FloatArray | Indicators:
+    """lme4's ``dummy(f, levels)``: columns of some levels, by default of all but the first, or of `every` one.
+
+    A single one is a numeric column like any other.
+    """
+    if levels is None:
+        places = list(range(0 if every else 1, len(factor.levels)))
+    else:
+        places = [level_position(factor, value) for value in (levels if isinstance(levels, list) else [levels])]
+    if not places or len(set(places)) < len(places):
+        raise DesignError(
+            f"dummy() makes a column for each of the levels that it is given, each named once, and of a factor of one "
+            f"level none by itself. Levels here: {level_names(factor)}."
+        )
+    matrix = np.asarray(factor.codes[:, None] == np.array(places), dtype=float)
+    if len(places) == 1:
+        return matrix[:, 0]
+    return Indicators(matrix, tuple(level_name(factor.levels[place]) for place in places))
 
 
 def _omitting(factor: CodedFactor, level: Any) -> Contrasts:
