@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from bayeslmm.design import Design, DroppedRows
-from bayeslmm.likelihood import CrossProducts, cross_products
+from bayeslmm.likelihood import SummedDesign, cross_products
 from bayeslmm.reml import Optimum, optimise
 
 
@@ -45,7 +45,7 @@ class Specification:
         return self._design.q
 
     @cached_property
-    def cross_products(self) -> CrossProducts:
+    def cross_products(self) -> SummedDesign:
         """The sufficient statistics that both engines start from."""
         return cross_products(self._design)
 

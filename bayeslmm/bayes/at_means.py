@@ -35,7 +35,7 @@ from bayeslmm.design.expressions import (
 )
 from bayeslmm.design.lookup import parts
 from bayeslmm.errors import FormulaError
-from bayeslmm.likelihood import CrossProducts
+from bayeslmm.likelihood import SummedDesign
 from bayeslmm.types import FloatArray
 
 # A column of a polynomial of powers, by its number.
@@ -241,7 +241,7 @@ def design_at_means(design: Design, changes: Sequence[AtMeans | None]) -> Design
     return replace(design, terms=terms)
 
 
-def products_at_means(cp: CrossProducts, changes: Sequence[AtMeans | None]) -> CrossProducts:
+def products_at_means(cp: SummedDesign, changes: Sequence[AtMeans | None]) -> SummedDesign:
     """Cross-products in the coordinates of the priors: the same sums, another name for the effects."""
     if all(change is None for change in changes):
         return cp

@@ -14,12 +14,12 @@ from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.progress import Progress, interactive
 from bayeslmm.bayes.propriety import check_posterior
 from bayeslmm.bayes.self_check import check_chains
-from bayeslmm.likelihood import CrossProducts
+from bayeslmm.likelihood import SummedDesign
 from bayeslmm.types import FloatArray
 
 
 def sample_chains(
-    cp: CrossProducts,
+    cp: SummedDesign,
     priors: Priors,
     start_terms: Sequence[FloatArray],
     *,
@@ -34,7 +34,7 @@ def sample_chains(
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     priors : Priors
     start_terms : sequence of FloatArray, each (c, c)
         Relative factors of a REML fit on the user's columns.

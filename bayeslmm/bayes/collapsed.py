@@ -21,7 +21,7 @@ from bayeslmm.bayes.quadrature import TOLERABLE, draw_from_grid, integrate
 from bayeslmm.bayes.self_check import SelfCheck, check_sample
 from bayeslmm.bayes.target import Target, make_target
 from bayeslmm.errors import ConvergenceWarning, FitError
-from bayeslmm.likelihood import CrossProducts
+from bayeslmm.likelihood import CrossProducts, SummedDesign
 from bayeslmm.likelihood.frame import Block
 from bayeslmm.numerics.resample import trustworthy
 from bayeslmm.types import FloatArray
@@ -169,7 +169,7 @@ class UnreliableWeightsError(FitError):
 
 
 def sample_collapsed(
-    cp: CrossProducts,
+    cp: SummedDesign,
     priors: Priors,
     start_terms: Sequence[FloatArray],
     *,
@@ -184,7 +184,7 @@ def sample_collapsed(
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     priors : Priors
     start_terms : sequence of FloatArray, each (c, c)
         Relative factors of a fit on the user's columns, for scales and start.
@@ -297,7 +297,7 @@ def _points(
 
 
 def _prepare(
-    cp: CrossProducts, priors: Priors, start_terms: Sequence[FloatArray], method: str
+    cp: SummedDesign, priors: Priors, start_terms: Sequence[FloatArray], method: str
 ) -> tuple[Target, FloatArray, str]:
     """Coordinates that suit the method, and the method itself."""
     target, start = make_target(cp, priors, start_terms)

@@ -21,7 +21,7 @@ from bayeslmm.bayes.nuts_stats import library, schema_stats
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.target import Target, make_target
 from bayeslmm.errors import FitError
-from bayeslmm.likelihood import CrossProducts
+from bayeslmm.likelihood import SummedDesign
 from bayeslmm.likelihood.density_gradient import density_gradient
 from bayeslmm.types import AnyArray, FloatArray
 
@@ -180,7 +180,7 @@ class CollapsedNuts:
 
 
 def sample_collapsed_nuts(
-    cp: CrossProducts,
+    cp: SummedDesign,
     priors: Priors,
     start_terms: Sequence[FloatArray],
     *,
@@ -197,7 +197,7 @@ def sample_collapsed_nuts(
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     priors : Priors
     start_terms : sequence of FloatArray, each (c, c)
         Relative factors of a REML fit on the user's columns; gives scales and the start of the search for the mode.

@@ -18,7 +18,7 @@ import pytensor.tensor as pt
 from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
 
-from bayeslmm.likelihood import CrossProducts, NormalPrior
+from bayeslmm.likelihood import NormalPrior, SummedDesign
 from bayeslmm.likelihood.density_gradient import density_gradient
 from bayeslmm.types import AnyArray, FloatArray
 
@@ -88,12 +88,12 @@ class CollapsedLogLikelihood:
 
     Attributes
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     prior : NormalPrior or None
         Of beta; None is flat.
     """
 
-    cp: CrossProducts
+    cp: SummedDesign
     prior: NormalPrior | None = None
 
     def __call__(self, *inputs: AnyArray) -> tuple[FloatArray, ...]:
@@ -113,13 +113,13 @@ def _impossible(terms: Sequence[AnyArray]) -> tuple[FloatArray, ...]:
 
 
 def collapsed_log_likelihood(
-    cp: CrossProducts, terms: Sequence[Any], log_sigma: Any, prior: NormalPrior | None = None
+    cp: SummedDesign, terms: Sequence[Any], log_sigma: Any, prior: NormalPrior | None = None
 ) -> Any:
     """Log p(y | covariances, sigma) as a PyTensor scalar.
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     terms : sequence of (c, c) matrices
         Relative factors on the user's columns, terms in the order of the formula.
     log_sigma : scalar

@@ -20,7 +20,7 @@ from bayeslmm.bayes.nuts import NutsDraws
 from bayeslmm.bayes.prior_draws import PriorDraws
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.design.design import Design
-from bayeslmm.likelihood import CrossProducts, NormalPrior
+from bayeslmm.likelihood import CrossProducts, NormalPrior, SummedDesign
 from bayeslmm.types import AnyArray, FloatArray
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _SAMPLED = {"posterior", "prior"}
 
 
 def build_datatree(
-    cp: CrossProducts,
+    cp: SummedDesign,
     priors: Priors,
     draws: CollapsedDraws,
     *,
@@ -44,7 +44,7 @@ def build_datatree(
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
         What `draws` were drawn from.
     priors : Priors
     draws : CollapsedDraws

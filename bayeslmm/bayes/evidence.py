@@ -23,7 +23,7 @@ from bayeslmm.design.design import Design
 from bayeslmm.design.grouping import Grouping
 from bayeslmm.design.screen import fill
 from bayeslmm.errors import ConvergenceWarning, PriorError
-from bayeslmm.likelihood import CrossProducts, cross_products, evaluate
+from bayeslmm.likelihood import SummedDesign, cross_products, evaluate
 from bayeslmm.numerics.resample import trustworthy
 from bayeslmm.types import FloatArray, IntArray
 
@@ -121,12 +121,12 @@ def improper_parts(design: Design, priors: Priors) -> str:
     return "; ".join([*found, *([] if priors.sigma.proper else [f"sigma is {priors.sigma}"])])
 
 
-def log_evidence(cp: CrossProducts, priors: Priors, terms: Sequence[FloatArray], rng: np.random.Generator) -> Evidence:
+def log_evidence(cp: SummedDesign, priors: Priors, terms: Sequence[FloatArray], rng: np.random.Generator) -> Evidence:
     """Log p(y) of a model.
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     priors : Priors
         A flat prior on a fixed effect counts with density one per its unit; improper priors of variances leave the
         evidence undefined.
@@ -142,7 +142,7 @@ def log_evidence(cp: CrossProducts, priors: Priors, terms: Sequence[FloatArray],
     return integrated(cp, priors, terms, rng)
 
 
-def integrated(cp: CrossProducts, priors: Priors, terms: Sequence[FloatArray], rng: np.random.Generator) -> Evidence:
+def integrated(cp: SummedDesign, priors: Priors, terms: Sequence[FloatArray], rng: np.random.Generator) -> Evidence:
     """The same up to the constants of improper priors, which cancel between models that share them.
 
     Warns
@@ -173,7 +173,7 @@ def integrated(cp: CrossProducts, priors: Priors, terms: Sequence[FloatArray], r
     return Evidence(sample.log_evidence, float(error), "importance")
 
 
-def log_evidence_without_effects(cp: CrossProducts, priors: Priors) -> Evidence:
+def log_evidence_without_effects(cp: SummedDesign, priors: Priors) -> Evidence:
     """Log p(y) with all random effects at zero: a linear model, sigma integrated on a line."""
     factor = evaluate(cp, [np.zeros((1, block.size, block.size)) for block in cp.blocks])
     target = Target(cp, replace(priors, sds=(), lkj=(), joint=(), at_means=()), ())
@@ -181,7 +181,7 @@ def log_evidence_without_effects(cp: CrossProducts, priors: Priors) -> Evidence:
 
 
 def log_evidence_at_zero(
-    cp: CrossProducts,
+    cp: SummedDesign,
     priors: Priors,
     terms: Sequence[FloatArray],
     position: int,

@@ -14,7 +14,7 @@ from bayeslmm.design.covariance import canonical
 from bayeslmm.design.design import Design
 from bayeslmm.design.grouping import Grouping
 from bayeslmm.errors import FitError
-from bayeslmm.likelihood import CrossProducts, evaluate, small
+from bayeslmm.likelihood import CrossProducts, SummedDesign, evaluate, small
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.conditional import internal_beta
 from bayeslmm.likelihood.reduction import frame_columns
@@ -224,12 +224,12 @@ def independent_groups(design: Design) -> Grouping:
     return outer
 
 
-def group_log_likelihood(cp: CrossProducts, draws: VarianceDraws) -> tuple[Grouping, FloatArray]:
+def group_log_likelihood(cp: SummedDesign, draws: VarianceDraws) -> tuple[Grouping, FloatArray]:
     """Log p(y_g | beta, variance parameters) of every independent group, its effects integrated out.
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     draws : VarianceDraws
 
     Returns
@@ -254,7 +254,7 @@ def group_log_likelihood(cp: CrossProducts, draws: VarianceDraws) -> tuple[Group
 class _Nest:
     """Cross-products of nested factors, kept apart by the levels of the innermost one."""
 
-    cp: CrossProducts
+    cp: SummedDesign
     order: tuple[int, ...]  # blocks, innermost first
     up: tuple[IntArray, ...]  # level of each factor -> level of the next one
     R: FloatArray  # (J, c, c)
@@ -264,7 +264,7 @@ class _Nest:
     log_dets: FloatArray  # (J_outer,): of the residuals
 
     @classmethod
-    def of(cls, cp: CrossProducts) -> _Nest:
+    def of(cls, cp: SummedDesign) -> _Nest:
         design, blocks, columns = cp.design, cp.blocks, frame_columns(cp)
         order = tuple(sorted(range(len(blocks)), key=lambda k: -blocks[k].n_levels))
         first = blocks[order[0]].grouping

@@ -25,7 +25,7 @@ from bayeslmm.bayes.log_likelihood import variance_draws
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.design.design import Design
 from bayeslmm.errors import ArgumentError, ConvergenceWarning, DesignError, FitError
-from bayeslmm.likelihood import CrossProducts, NormalPrior, cross_products
+from bayeslmm.likelihood import CrossProducts, NormalPrior, SummedDesign, cross_products
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.leave_out import leave_group_out, leave_one_out, lost_without
 from bayeslmm.types import AnyArray, FloatArray, IntArray
@@ -82,7 +82,7 @@ def default_draws(design: Design) -> int:
 
 
 def leave_out(
-    cp: CrossProducts,
+    cp: SummedDesign,
     tree: DataTree,
     prior: NormalPrior | None,
     kind: str,
@@ -94,7 +94,7 @@ def leave_out(
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     tree : xarray.DataTree
         With the group posterior.
     prior : NormalPrior or None
@@ -260,7 +260,7 @@ def warn_about_k(result: ELPDDataLOO, left: LeftOutDraws) -> None:
 
 
 def refitted(
-    cp: CrossProducts, priors: Priors, terms: Sequence[FloatArray], left: LeftOutDraws, result: ELPDDataLOO
+    cp: SummedDesign, priors: Priors, terms: Sequence[FloatArray], left: LeftOutDraws, result: ELPDDataLOO
 ) -> ELPDDataLOO:
     """The result with units of large Pareto k computed as ``p(y) / p(y without the unit)``; their k is set to 0.
 

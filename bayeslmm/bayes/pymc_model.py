@@ -27,7 +27,7 @@ from bayeslmm.bayes.pymc_statements import (
 )
 from bayeslmm.bayes.statements import Statement, run
 from bayeslmm.design.design import Design
-from bayeslmm.likelihood import CrossProducts
+from bayeslmm.likelihood import SummedDesign
 
 
 def build_pymc_model(design: Design, priors: Priors, form: Form | Mapping[str, Form] = "noncentered") -> Any:
@@ -78,12 +78,12 @@ def namespace() -> dict[str, Any]:
     return {"np": np, "pm": pm, "pt": pt, **functions}
 
 
-def build_collapsed_model(cp: CrossProducts, priors: Priors) -> Any:
+def build_collapsed_model(cp: SummedDesign, priors: Priors) -> Any:
     """Write the model with the fixed and random effects integrated out: the variance parameters and nothing else.
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     priors : Priors
 
     Returns

@@ -20,8 +20,8 @@ from bayeslmm.bayes.sigma_line import Lines, Places, integrate_lines
 from bayeslmm.bayes.term_priors import Relative
 from bayeslmm.errors import PriorError
 from bayeslmm.likelihood import (
-    CrossProducts,
     Factor,
+    SummedDesign,
     evaluate,
     minus_two_log_density_normal,
 )
@@ -83,7 +83,7 @@ class Target:
 
     Attributes
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     priors : Priors
     coordinates : tuple of TermCoordinates
         Terms in the order of the formula.
@@ -91,7 +91,7 @@ class Target:
         For every term the effects that `cp`, `priors` and `coordinates` are about, where not the user's own.
     """
 
-    cp: CrossProducts
+    cp: SummedDesign
     priors: Priors
     coordinates: tuple[TermCoordinates, ...]
     changes: tuple[AtMeans | None, ...] = field(default=(), kw_only=True)
@@ -211,13 +211,13 @@ def _upper_end(prior: SdPrior) -> float:
 
 
 def make_target(
-    cp: CrossProducts, priors: Priors, relative_terms: Sequence[FloatArray], *, smooth: bool = True
+    cp: SummedDesign, priors: Priors, relative_terms: Sequence[FloatArray], *, smooth: bool = True
 ) -> tuple[Target, FloatArray]:
     """Target with coordinates scaled to the data, and a start.
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     priors : Priors
     relative_terms : sequence of FloatArray, each (c, c)
         A fit (REML) on the user's columns; gives the scales and the start.
@@ -260,7 +260,7 @@ def make_target(
     return target, _somewhere(target, np.concatenate(start), np.concatenate(fitted_at))
 
 
-def _check_priors(cp: CrossProducts, priors: Priors, sigma: float) -> None:
+def _check_priors(cp: SummedDesign, priors: Priors, sigma: float) -> None:
     """Refuse priors that double precision cannot hold: a point, or sds whose squares are zero or infinite.
 
     Raises
@@ -316,7 +316,7 @@ def _towards_prior(own: TermCoordinates, priors: Sequence[SdPrior], sigma: float
     return start
 
 
-def _residual_sd(cp: CrossProducts, priors: Priors, terms: Sequence[FloatArray]) -> float:
+def _residual_sd(cp: SummedDesign, priors: Priors, terms: Sequence[FloatArray]) -> float:
     """Where sigma is at a fit under its prior, nan where that is rounding.
 
     Raises
@@ -384,7 +384,7 @@ def _over_decades(prior: SdPrior) -> bool:
     return isinstance(inner, InverseGammaVariance)
 
 
-def _resolution(cp: CrossProducts, Z: FloatArray, group: str) -> FloatArray:
+def _resolution(cp: SummedDesign, Z: FloatArray, group: str) -> FloatArray:
     """Relative sd that the data can tell from zero: the information of one level, spread over the levels."""
     design = cp.design
     levels = design.groupings[group].n_levels

@@ -27,7 +27,7 @@ from bayeslmm.inference.bootstrap import simulate_responses
 from bayeslmm.inference.profile import profile_ends_many
 from bayeslmm.inference.spectral import spectrum
 from bayeslmm.inference.wald import wald_ends_many
-from bayeslmm.likelihood import CrossProducts, cross_products
+from bayeslmm.likelihood import SummedDesign, cross_products
 from bayeslmm.reml.many import Optima, fitted_together, optimise_many
 from bayeslmm.results.intervals import hdi
 from bayeslmm.results.labels import Parameter, parameters
@@ -154,7 +154,7 @@ class CoverageChunk:
     ok: BoolArray
 
 
-def make_tasks(plan: CoveragePlan, cp: CrossProducts, replicates: int) -> list[CoverageTask]:
+def make_tasks(plan: CoveragePlan, cp: SummedDesign, replicates: int) -> list[CoverageTask]:
     """The tasks of a run, in order."""
     block = max(1, min(_TOGETHER if fitted_together(cp) else _ALONE, _NUMBERS // cp.design.n))
     step = min(block, _POSTERIORS) if any(kind in POSTERIOR for _, kind in plan.asked.rows) else block
@@ -181,10 +181,10 @@ def run_chunk(task: CoverageTask) -> CoverageChunk:
 
 
 # Of the design that this process was last at work on.
-_prepared: dict[str, CrossProducts] = {}
+_prepared: dict[str, SummedDesign] = {}
 
 
-def _cross_products(plan: CoveragePlan) -> CrossProducts:
+def _cross_products(plan: CoveragePlan) -> SummedDesign:
     if plan.key not in _prepared:
         _prepared.clear()
         _prepared[plan.key] = cross_products(plan.design)
@@ -192,7 +192,7 @@ def _cross_products(plan: CoveragePlan) -> CrossProducts:
 
 
 def _likelihood_ends(
-    plan: CoveragePlan, cp: CrossProducts, Y: FloatArray, optima: Optima, estimates: FloatArray
+    plan: CoveragePlan, cp: SummedDesign, Y: FloatArray, optima: Optima, estimates: FloatArray
 ) -> dict[tuple[str, str], Ends]:
     found = {(p.label, "profile"): _profile(plan, cp, Y, optima, p, estimates) for p in plan.asked.of_kind("profile")}
     for p in plan.asked.of_kind("wald"):
@@ -209,7 +209,7 @@ def _likelihood_ends(
     return found
 
 
-def _coefficients(kind: str, plan: CoveragePlan, cp: CrossProducts, Y: FloatArray, optima: Optima) -> Ends:
+def _coefficients(kind: str, plan: CoveragePlan, cp: SummedDesign, Y: FloatArray, optima: Optima) -> Ends:
     if kind == "wald":
         return wald_many(cp, optima, plan.level)
     if kind == "satterthwaite":
@@ -218,7 +218,7 @@ def _coefficients(kind: str, plan: CoveragePlan, cp: CrossProducts, Y: FloatArra
 
 
 def _profile(
-    plan: CoveragePlan, cp: CrossProducts, Y: FloatArray, optima: Optima, p: Parameter, estimates: FloatArray
+    plan: CoveragePlan, cp: SummedDesign, Y: FloatArray, optima: Optima, p: Parameter, estimates: FloatArray
 ) -> Ends:
     low, high = profile_ends_many(cp, Y, optima, target_of(p), plan.level, plan.reml)
     if p.kind == "corr":
@@ -230,7 +230,7 @@ def _profile(
 
 
 def _wald_variance(
-    plan: CoveragePlan, cp: CrossProducts, Y: FloatArray, optima: Optima, p: Parameter, estimates: FloatArray
+    plan: CoveragePlan, cp: SummedDesign, Y: FloatArray, optima: Optima, p: Parameter, estimates: FloatArray
 ) -> Ends:
     """None at the end of a parameter's range, where `confint` refuses."""
     low, high = wald_ends_many(cp, Y, optima, target_of(p), plan.level, plan.reml)

@@ -13,7 +13,7 @@ from bayeslmm.calibration.interval_ends import kenward_roger_ends, satterthwaite
 from bayeslmm.calibration.truth import Truth
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.inference.spectral import spectrum
-from bayeslmm.likelihood import CrossProducts
+from bayeslmm.likelihood import SummedDesign
 from bayeslmm.reml.many import optimise_many
 from bayeslmm.results.labels import Parameter, parameters
 from bayeslmm.results.profiles import choose_parameters
@@ -61,12 +61,12 @@ def read_kinds(intervals: Any) -> tuple[str, ...] | None:
     return tuple(dict.fromkeys(known))
 
 
-def choose_rows(cp: CrossProducts, truth: Truth, kinds: tuple[str, ...] | None, chosen: Any, reml: bool) -> Kinds:
+def choose_rows(cp: SummedDesign, truth: Truth, kinds: tuple[str, ...] | None, chosen: Any, reml: bool) -> Kinds:
     """Parameters and kinds of intervals that go together.
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     truth : Truth
     kinds : tuple of str or None
         None for all of the likelihood that the design has.
@@ -112,7 +112,7 @@ _ABOUT = {
 }
 
 
-def _ordered(cp: CrossProducts, chosen: Sequence[Parameter]) -> list[Parameter]:
+def _ordered(cp: SummedDesign, chosen: Sequence[Parameter]) -> list[Parameter]:
     """Each parameter once: those of the model in its order, each sd followed by its ratio."""
     own = {p.label: i for i, p in enumerate(parameters(cp.design))}
 
@@ -125,7 +125,7 @@ def _ordered(cp: CrossProducts, chosen: Sequence[Parameter]) -> list[Parameter]:
 
 
 def _parameters_of(
-    cp: CrossProducts, truth: Truth, kind: str, known: Sequence[Parameter], every: bool, reml: bool
+    cp: SummedDesign, truth: Truth, kind: str, known: Sequence[Parameter], every: bool, reml: bool
 ) -> tuple[list[Parameter], list[str]]:
     """Of the parameters those with an interval of a kind, and what is to be said of others."""
     if kind == "pivot":
@@ -140,7 +140,7 @@ def _parameters_of(
     return fixed, []
 
 
-def _pivots(cp: CrossProducts, known: Sequence[Parameter], every: bool) -> tuple[list[Parameter], list[str]]:
+def _pivots(cp: SummedDesign, known: Sequence[Parameter], every: bool) -> tuple[list[Parameter], list[str]]:
     asked = [p for p in known if p.kind in DERIVED]
     if every:
         sds = [p for p in known if p.kind == "sd"]
@@ -156,7 +156,7 @@ def _pivots(cp: CrossProducts, known: Sequence[Parameter], every: bool) -> tuple
     return found, list(refused)
 
 
-def _try(kind: str, cp: CrossProducts, truth: Truth, reml: bool) -> None:
+def _try(kind: str, cp: SummedDesign, truth: Truth, reml: bool) -> None:
     """Raise what a method has against the design, before any response is simulated."""
     if kind == "kenward-roger" and not reml:
         raise DesignError("the adjustment is about REML estimates, and these are by maximum likelihood.")

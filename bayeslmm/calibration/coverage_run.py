@@ -19,7 +19,7 @@ from bayeslmm.calibration.workers import check_workers
 from bayeslmm.design.design import Design
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.faces.fit import PenalisedResult, REMLResult
-from bayeslmm.likelihood import CrossProducts
+from bayeslmm.likelihood import SummedDesign
 from bayeslmm.model import Model
 from bayeslmm.results.intervals import check_level
 from bayeslmm.results.labels import parameters as parameters_of
@@ -131,7 +131,7 @@ def coverage(
     return summarise(plan, list(done.values()), replicates, time.perf_counter() - began)
 
 
-def _subject(model: Any, reml: Any) -> tuple[Design, CrossProducts, bool]:
+def _subject(model: Any, reml: Any) -> tuple[Design, SummedDesign, bool]:
     """The design, its sums, and the criterion.
 
     Raises

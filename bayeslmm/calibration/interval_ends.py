@@ -9,7 +9,7 @@ from bayeslmm.inference.kenward_roger import kenward_roger_many
 from bayeslmm.inference.ratio import pivot_interval
 from bayeslmm.inference.satterthwaite import satterthwaite_many
 from bayeslmm.inference.spectral import Spectrum
-from bayeslmm.likelihood import CrossProducts, beta_covariance, evaluate
+from bayeslmm.likelihood import CrossProducts, SummedDesign, beta_covariance, evaluate
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.reml.many import Optima
 from bayeslmm.types import FloatArray
@@ -43,14 +43,14 @@ def wald_many(cp: CrossProducts, optima: Optima, level: float) -> Ends:
     return optima.beta - half, optima.beta + half
 
 
-def satterthwaite_ends(cp: CrossProducts, Y: FloatArray, optima: Optima, level: float, reml: bool = True) -> Ends:
+def satterthwaite_ends(cp: SummedDesign, Y: FloatArray, optima: Optima, level: float, reml: bool = True) -> Ends:
     """Intervals (K, p) of all coefficients with Satterthwaite's degrees of freedom; nan where there are none."""
     df = satterthwaite_many(cp, optima, Y, np.eye(cp.p), reml)
     half = stdtrit(df, 0.5 * (1.0 + level)) * _plain_errors(cp, optima)
     return optima.beta - half, optima.beta + half
 
 
-def kenward_roger_ends(cp: CrossProducts, optima: Optima, level: float) -> Ends:
+def kenward_roger_ends(cp: SummedDesign, optima: Optima, level: float) -> Ends:
     """Intervals (K, p) of all coefficients with Kenward and Roger's errors and degrees of freedom, after REML."""
     L, adjusted = np.eye(cp.p), kenward_roger_many(cp, optima.terms)
     half = stdtrit(adjusted.df(L), 0.5 * (1.0 + level)) * optima.sigma[:, None] * adjusted.std_error(L)

@@ -12,7 +12,7 @@ from bayeslmm.bayes.prior_draws import block_terms
 from bayeslmm.design import Design
 from bayeslmm.design.covariance import square_root
 from bayeslmm.design.labels import group_labels
-from bayeslmm.likelihood import CrossProducts
+from bayeslmm.likelihood import CrossProducts, SummedDesign
 from bayeslmm.results.labels import Parameter, parameters
 from bayeslmm.types import FloatArray
 
@@ -62,7 +62,7 @@ def quantity_names(design: Design) -> tuple[str, ...]:
     return (*names, LOG_LIKELIHOOD)
 
 
-def quantity_values(cp: CrossProducts, draws: QuantityDraws) -> FloatArray:
+def quantity_values(cp: SummedDesign, draws: QuantityDraws) -> FloatArray:
     """Values of all quantities at every draw, shape (S, Q).
 
     The parameters; where every term is a random intercept, the share of each group in the variance; the last effect of
@@ -71,7 +71,7 @@ def quantity_values(cp: CrossProducts, draws: QuantityDraws) -> FloatArray:
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
         Of the response that the draws are given.
     draws : Draws
     """

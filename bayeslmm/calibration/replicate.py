@@ -14,7 +14,7 @@ from bayeslmm.bayes.priors import Priors
 from bayeslmm.calibration.quantities import quantity_values
 from bayeslmm.calibration.samplers import Sampler
 from bayeslmm.design import Design
-from bayeslmm.likelihood import CrossProducts, cross_products
+from bayeslmm.likelihood import SummedDesign, cross_products
 from bayeslmm.reml.many import optimise_many
 from bayeslmm.types import FloatArray, IntArray
 
@@ -72,13 +72,13 @@ class Replicate:
     error: str
 
 
-def replicates(task: Task, cp: CrossProducts, numbers: Sequence[int]) -> Iterator[Replicate]:
+def replicates(task: Task, cp: SummedDesign, numbers: Sequence[int]) -> Iterator[Replicate]:
     """Run replicates one after the other; their REML fits, where sampling starts, are computed together.
 
     Parameters
     ----------
     task : Task
-    cp : CrossProducts
+    cp : SummedDesign
         Of the design, with any response.
     numbers : sequence of int
     """
@@ -114,7 +114,7 @@ def _ranks(
     return np.asarray((drawn < true).sum(axis=0))
 
 
-def _starts(cp: CrossProducts, Y: FloatArray) -> list[list[FloatArray] | Exception]:
+def _starts(cp: SummedDesign, Y: FloatArray) -> list[list[FloatArray] | Exception]:
     """REML estimates for every column, or what prevented it."""
     try:
         optima = optimise_many(cp, Y)

@@ -22,7 +22,7 @@ from bayeslmm.calibration.replicate import Replicate, Task, replicates
 from bayeslmm.calibration.result import Calibration
 from bayeslmm.calibration.samplers import make_sampler
 from bayeslmm.errors import ConvergenceWarning, DesignError, FitError
-from bayeslmm.likelihood import CrossProducts, cross_products
+from bayeslmm.likelihood import SummedDesign, cross_products
 from bayeslmm.parent import watch
 from bayeslmm.results.sampling import generator
 
@@ -202,7 +202,7 @@ def _collect(future: Future[list[Replicate]], numbers: range) -> list[Replicate]
 
 
 # The task of a worker process and the cross-products of its design.
-_worker: tuple[Task, CrossProducts] | None = None
+_worker: tuple[Task, SummedDesign] | None = None
 
 
 def _prepare(task: Task, parent: int) -> None:

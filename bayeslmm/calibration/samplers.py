@@ -15,11 +15,11 @@ from bayeslmm.bayes.prior_draws import PriorDraws, block_terms
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.calibration.quantities import QuantityDraws
 from bayeslmm.design import Design
-from bayeslmm.likelihood import CrossProducts
+from bayeslmm.likelihood import SummedDesign
 from bayeslmm.model import Model
 from bayeslmm.types import FloatArray
 
-type Sampler = Callable[[CrossProducts, Sequence[FloatArray], np.random.Generator], QuantityDraws]
+type Sampler = Callable[[SummedDesign, Sequence[FloatArray], np.random.Generator], QuantityDraws]
 
 # Draws of NUTS for every one that is ranked: ranks need independent draws.
 _THIN = 4
@@ -40,7 +40,7 @@ class Collapsed:
     draws: int
     method: str
 
-    def __call__(self, cp: CrossProducts, start: Sequence[FloatArray], rng: np.random.Generator) -> QuantityDraws:
+    def __call__(self, cp: SummedDesign, start: Sequence[FloatArray], rng: np.random.Generator) -> QuantityDraws:
         return sample_collapsed(cp, self.priors, start, draws=self.draws, method=self.method, rng=rng)
 
 
@@ -61,7 +61,7 @@ class Nuts:
     draws: int
     tune: int = 1000
 
-    def __call__(self, cp: CrossProducts, start: Sequence[FloatArray], rng: np.random.Generator) -> QuantityDraws:
+    def __call__(self, cp: SummedDesign, start: Sequence[FloatArray], rng: np.random.Generator) -> QuantityDraws:
         total = _THIN * (self.draws + 1)
         post = Model._from_design(cp.design).sample(
             total,

@@ -14,7 +14,7 @@ from bayeslmm.design.design import Design
 from bayeslmm.equality import by_value
 from bayeslmm.errors import FitError
 from bayeslmm.files.writing import FilePath
-from bayeslmm.likelihood import CrossProducts
+from bayeslmm.likelihood import SummedDesign
 from bayeslmm.reml import Optimum
 from bayeslmm.results import Summary, fit_coefficients, fit_intervals, predictions, refits, textbook
 from bayeslmm.results.fit import Fit
@@ -24,7 +24,7 @@ from bayeslmm.results.tables import tidy_table
 from bayeslmm.storage.fits import save_parts
 
 
-def fit_result(design: Design, cp: CrossProducts, optimum: Optimum) -> REMLResult:
+def fit_result(design: Design, cp: SummedDesign, optimum: Optimum) -> REMLResult:
     """The result of an optimisation, penalised or not."""
     kind = REMLResult if optimum.penalty is None else PenalisedResult
     return kind(design, cp, optimum)

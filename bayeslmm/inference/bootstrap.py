@@ -8,7 +8,7 @@ import numpy as np
 
 from bayeslmm.design.design import Design
 from bayeslmm.errors import DesignError
-from bayeslmm.likelihood import CrossProducts
+from bayeslmm.likelihood import SummedDesign
 from bayeslmm.reml.many import Optima, optimise_many
 from bayeslmm.residual import NO_PARAMETERS
 from bayeslmm.types import FloatArray
@@ -77,7 +77,7 @@ def simulate_responses(
 
 
 def bootstrap_optima(
-    cp: CrossProducts,
+    cp: SummedDesign,
     terms: Sequence[FloatArray],
     sigma: float,
     beta: FloatArray,
@@ -93,7 +93,7 @@ def bootstrap_optima(
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     terms, sigma, beta, lam
         What is simulated from, see `simulate_responses`.
     n : int

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bayeslmm.likelihood import CrossProducts
+from bayeslmm.likelihood import SummedDesign
 from bayeslmm.reml.many import Optima, fitted_together
 
 # Milliseconds of work that nobody asked for: of one test, of all tests of a table, of all simulations of a report.
@@ -24,17 +24,17 @@ _EVALUATION, _DOUBLE, _ENTRY, _ROW = 0.1, 3e-4, 3e-4, 3e-4
 _ALONE, _TIMES = 2.0, 3.0
 
 
-def first_refits(cp: CrossProducts, held: bool = False) -> int:
+def first_refits(cp: SummedDesign, held: bool = False) -> int:
     """How many refits to count the evaluations of."""
     return _FIRST[fitted_together(cp, held)]
 
 
-def refit_cost(cp: CrossProducts, evaluations: float | None = None, held: bool = False) -> float:
+def refit_cost(cp: SummedDesign, evaluations: float | None = None, held: bool = False) -> float:
     """Rough milliseconds of one refit.
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     evaluations : float, optional
         Of the criterion, on average; by default a number for its parameters.
     held : bool
@@ -54,6 +54,6 @@ def refit_cost(cp: CrossProducts, evaluations: float | None = None, held: bool =
     return float(evaluations * each + _ROW * cp.design.n)
 
 
-def counted_cost(cp: CrossProducts, found: Optima, held: bool = False) -> float:
+def counted_cost(cp: SummedDesign, found: Optima, held: bool = False) -> float:
     """The same, from the evaluations that first refits took."""
     return refit_cost(cp, float(np.mean(found.evaluations)), held)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from bayeslmm.likelihood import CrossProducts, derivatives, evaluate, profiled
+from bayeslmm.likelihood import CrossProducts, SummedDesign, derivatives, evaluate, profiled
 from bayeslmm.reml import Optimum, optimise
 
 # How many times smaller a sigma the criterion is looked at for.
 _SMALLER = 10.0
 
 
-def slope_at_zero(cp: CrossProducts, term: int, reml: bool = True) -> float:
+def slope_at_zero(cp: SummedDesign, term: int, reml: bool = True) -> float:
     """Derivative of the criterion in (sd / sigma)^2 of a term with one effect, at zero, the others re-estimated.
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     term : int
         Position in ``design.terms``.
     reml : bool

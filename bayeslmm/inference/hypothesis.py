@@ -20,7 +20,7 @@ import numpy as np
 from scipy.linalg import qr, solve_triangular
 
 from bayeslmm.inference.sensitivity import contrasts
-from bayeslmm.likelihood import CrossProducts
+from bayeslmm.likelihood import SummedDesign
 from bayeslmm.reml import Optimum
 from bayeslmm.types import FloatArray
 
@@ -57,12 +57,12 @@ def rank_of(L: FloatArray) -> int:
     return int((s > _DEPENDENT * max(L.shape) * s[0]).sum())
 
 
-def hypothesis(cp: CrossProducts, optimum: Optimum, L: FloatArray) -> Hypothesis:
+def hypothesis(cp: SummedDesign, optimum: Optimum, L: FloatArray) -> Hypothesis:
     """Reduce ``L beta = 0`` to independent rows.
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     optimum : Optimum
     L : FloatArray, shape (m, p)
         Of the user's coefficients; rows may depend on each other, not all are zero.
@@ -95,7 +95,7 @@ def hypothesis(cp: CrossProducts, optimum: Optimum, L: FloatArray) -> Hypothesis
     return Hypothesis(rows, rows @ beta)
 
 
-def _least_squares(cp: CrossProducts) -> FloatArray:
+def _least_squares(cp: SummedDesign) -> FloatArray:
     """Upper triangle R (p, p) with ``R'R = X'WX`` of the orthogonalised columns."""
     return np.asarray(np.linalg.qr(cp.design.whitened(cp.fixed.columns), mode="r"))
 

@@ -26,7 +26,7 @@ from bayeslmm.design.covariance import CovarianceStructure
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.inference.hypothesis import hypothesis
 from bayeslmm.inference.sensitivity import MOVED, UNDETERMINED, ScaledInverse, Sensitivity, scaled_inverse, sensitivity
-from bayeslmm.likelihood import CrossProducts, Derivatives, derivatives, evaluate, small
+from bayeslmm.likelihood import CrossProducts, Derivatives, SummedDesign, derivatives, evaluate, small
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.derivatives import LevelPieces
 from bayeslmm.likelihood.reduction import as_levels
@@ -156,12 +156,12 @@ class KenwardRoger:
         return df * rest / (df - 2.0), df
 
 
-def kenward_roger(cp: CrossProducts, optimum: Optimum) -> KenwardRoger:
+def kenward_roger(cp: SummedDesign, optimum: Optimum) -> KenwardRoger:
     """Kenward and Roger's quantities of one REML fit.
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     optimum : Optimum
         By REML; terms that were held fixed count as known.
 
@@ -196,12 +196,12 @@ def kenward_roger(cp: CrossProducts, optimum: Optimum) -> KenwardRoger:
     return _adjust(_dense(cp), optimum.factors, frozenset(optimum.fixed), bool(optimum.ridges))
 
 
-def kenward_roger_many(cp: CrossProducts, terms: Sequence[FloatArray]) -> KenwardRoger:
+def kenward_roger_many(cp: SummedDesign, terms: Sequence[FloatArray]) -> KenwardRoger:
     """Kenward and Roger's quantities at K estimates of one design; they depend on the data through these alone.
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     terms : sequence of FloatArray, each (K, c, c)
         Relative factors on the user's columns (``Optima.terms``), by REML.
 
@@ -232,13 +232,13 @@ def kenward_roger_many(cp: CrossProducts, terms: Sequence[FloatArray]) -> Kenwar
 
 
 def kenward_roger_f(
-    cp: CrossProducts, optimum: Optimum, result: KenwardRoger, L: FloatArray
+    cp: SummedDesign, optimum: Optimum, result: KenwardRoger, L: FloatArray
 ) -> tuple[float, int, float, float]:
     """F test of ``L beta = 0``.
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     optimum : Optimum
     result : KenwardRoger
         Of that fit.
@@ -261,7 +261,7 @@ def kenward_roger_f(
     return F, rank, df, float(f_distribution.sf(F, rank, df))
 
 
-def _dense(cp: CrossProducts) -> CrossProducts:
+def _dense(cp: SummedDesign) -> SummedDesign:
     """Cross-products with dense levels."""
     if cp.sums.batched:
         return cp
@@ -291,7 +291,7 @@ def linear_directions(structure: CovarianceStructure) -> FloatArray | None:
     return Vt[:rank].reshape(rank, *T.shape[1:]) if rank <= k else None
 
 
-def _directions(cp: CrossProducts, fixed: frozenset[int]) -> tuple[list[FloatArray], BoolArray]:
+def _directions(cp: SummedDesign, fixed: frozenset[int]) -> tuple[list[FloatArray], BoolArray]:
     """Changes (d_b, c, c) of the covariance of every block, and which of all these (d,) are estimated."""
     found: list[list[FloatArray]] = [[] for _ in cp.blocks]
     free: list[bool] = []
@@ -311,7 +311,7 @@ def _directions(cp: CrossProducts, fixed: frozenset[int]) -> tuple[list[FloatArr
     return [np.concatenate(parts) for parts in found], np.array(free, dtype=bool)
 
 
-def _adjust(cp: CrossProducts, factors: Sequence[FloatArray], fixed: frozenset[int], ridges: bool) -> KenwardRoger:
+def _adjust(cp: SummedDesign, factors: Sequence[FloatArray], fixed: frozenset[int], ridges: bool) -> KenwardRoger:
     factor = evaluate(cp, factors, keep=True)
     # Nothing here depends on the response of the design, which may even be constant.
     factor = replace(factor, r2=np.ones_like(factor.r2))

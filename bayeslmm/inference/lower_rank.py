@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bayeslmm.likelihood import CrossProducts, evaluate, profiled
+from bayeslmm.likelihood import CrossProducts, SummedDesign, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.numerics.newton import Ending, minimise
 from bayeslmm.reml import Optimum
@@ -23,12 +23,12 @@ from bayeslmm.types import FloatArray
 _FOLLOWED = 3
 
 
-def rise_at_lower_rank(cp: CrossProducts, optimum: Optimum, term: int) -> float:
+def rise_at_lower_rank(cp: SummedDesign, optimum: Optimum, term: int) -> float:
     """Rise of the criterion to its minimum over covariances of a term that are singular, all others re-estimated.
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     optimum : Optimum
     term : int
         Position in ``design.terms``.

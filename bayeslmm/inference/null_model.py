@@ -11,7 +11,7 @@ from bayeslmm.design.design import Design
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.inference.budget import counted_cost, first_refits, refit_cost
 from bayeslmm.inference.mixture import Mixture, adding, orthant, positive_semidefinite
-from bayeslmm.likelihood import CrossProducts, cross_products, derivatives, evaluate, profiled
+from bayeslmm.likelihood import CrossProducts, SummedDesign, cross_products, derivatives, evaluate, profiled
 from bayeslmm.likelihood.information import information
 from bayeslmm.likelihood.parameters import internal_factors
 from bayeslmm.likelihood.reduction import takes_responses
@@ -285,7 +285,7 @@ def _at_minimum(status: FitStatus) -> bool:
     return status.ok or status is FitStatus.not_identified
 
 
-def _no_effects_many(cp: CrossProducts, Y: FloatArray, reml: bool) -> FloatArray:
+def _no_effects_many(cp: SummedDesign, Y: FloatArray, reml: bool) -> FloatArray:
     """Criteria (K,) without random effects."""
     if takes_responses(cp):
         found = reduce_responses(cp, Y)

@@ -18,7 +18,7 @@ from bayeslmm.errors import DesignError
 from bayeslmm.inference.profile_coordinates import Axis, ProfileTarget, axis, from_value, to_value
 from bayeslmm.inference.profile_criterion import ProfiledCriterion, reference
 from bayeslmm.inference.profile_search import Start, minima, minimise_others, search_ends, without_an_effect
-from bayeslmm.likelihood import CrossProducts, cross_products
+from bayeslmm.likelihood import SummedDesign, cross_products
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.conditional import user_beta
 from bayeslmm.likelihood.reduction import takes_responses
@@ -51,13 +51,13 @@ def _values(criterion: ProfiledCriterion, start: Start, t: FloatArray, beta: Flo
 
 
 def profile_ends(
-    cp: CrossProducts, optimum: Optimum, targets: Sequence[ProfileTarget], level: float = 0.95
+    cp: SummedDesign, optimum: Optimum, targets: Sequence[ProfileTarget], level: float = 0.95
 ) -> tuple[FloatArray, FloatArray]:
     """Profile intervals of several parameters of a fit.
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     optimum : Optimum
         The criterion profiled is the one that was minimised.
     targets : sequence of ProfileTarget
@@ -125,14 +125,14 @@ def _out_of_reach(criterion: ProfiledCriterion, start: Start, ends: FloatArray, 
     return found
 
 
-def _criterion(cp: CrossProducts, optimum: Optimum, targets: Sequence[ProfileTarget]) -> ProfiledCriterion:
+def _criterion(cp: SummedDesign, optimum: Optimum, targets: Sequence[ProfileTarget]) -> ProfiledCriterion:
     base = reference(cp, optimum.factors, np.array([optimum.sigma]))
     axes = tuple(axis(cp, optimum.fixed, target) for target in targets)
     return ProfiledCriterion(cp, optimum.reml, optimum.fixed, base, axes)
 
 
 def expand_at_estimate(
-    cp: CrossProducts, optimum: Optimum, targets: Sequence[ProfileTarget]
+    cp: SummedDesign, optimum: Optimum, targets: Sequence[ProfileTarget]
 ) -> tuple[tuple[Axis, ...], FloatArray, FloatArray]:
     """Coordinates of several targets, x (T, d) at the estimate and Hessians (T, d, d) of the criterion there."""
     criterion = _criterion(cp, optimum, targets)
@@ -162,13 +162,13 @@ def _held_value(optimum: Optimum, target: ProfileTarget) -> tuple[float, float]:
 
 
 def profile_ends_many(
-    cp: CrossProducts, Y: FloatArray, optima: Optima, target: ProfileTarget, level: float = 0.95, reml: bool = True
+    cp: SummedDesign, Y: FloatArray, optima: Optima, target: ProfileTarget, level: float = 0.95, reml: bool = True
 ) -> tuple[FloatArray, FloatArray]:
     """Profile intervals of one parameter for many responses of one design.
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     Y : FloatArray, shape (n, K)
         Units of y.
     optima : Optima
@@ -201,7 +201,7 @@ def profile_ends_many(
 
 
 def criteria_many(
-    cp: CrossProducts, Y: FloatArray, optima: Optima, target: ProfileTarget, reml: bool
+    cp: SummedDesign, Y: FloatArray, optima: Optima, target: ProfileTarget, reml: bool
 ) -> Iterator[tuple[IntArray, ProfiledCriterion]]:
     """Responses that leave a residual, some at a time, with their criteria in coordinates that start with a target."""
     usable = np.flatnonzero(optima.sigma > 0)
@@ -233,7 +233,7 @@ class Profile:
         Criterion there.
     """
 
-    def __init__(self, cp: CrossProducts, optimum: Optimum, target: ProfileTarget) -> None:
+    def __init__(self, cp: SummedDesign, optimum: Optimum, target: ProfileTarget) -> None:
         self.target = target
         self._held = _is_held(optimum, target)
         self._criterion = _criterion(cp, optimum, [ProfileTarget("sigma") if self._held else target])

@@ -21,7 +21,7 @@ import numpy as np
 from bayeslmm.errors import FitError
 from bayeslmm.inference.hypothesis import hypothesis
 from bayeslmm.inference.sensitivity import MOVED, UNDETERMINED, Sensitivity, contrasts, scaled_inverse, sensitivity
-from bayeslmm.likelihood import CrossProducts, Derivatives, cross_products, derivatives, evaluate
+from bayeslmm.likelihood import CrossProducts, Derivatives, SummedDesign, cross_products, derivatives, evaluate
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.criteria import degrees_of_freedom
 from bayeslmm.likelihood.reduction import takes_responses
@@ -100,14 +100,12 @@ def _no_minimum(optimum: Optimum) -> str:
     )
 
 
-def satterthwaite_many(
-    cp: CrossProducts, optima: Optima, Y: FloatArray, L: FloatArray, reml: bool = True
-) -> FloatArray:
+def satterthwaite_many(cp: SummedDesign, optima: Optima, Y: FloatArray, L: FloatArray, reml: bool = True) -> FloatArray:
     """The same for many responses of one design.
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     optima : Optima
         ``optimise_many(cp, Y, reml)`` with no term held.
     Y : FloatArray, shape (n, K)
@@ -131,7 +129,7 @@ def satterthwaite_many(
 
 
 def _many(
-    cp: CrossProducts, internal: FloatArray, Y: FloatArray, L: FloatArray, reml: bool, together: bool
+    cp: SummedDesign, internal: FloatArray, Y: FloatArray, L: FloatArray, reml: bool, together: bool
 ) -> FloatArray:
     replicates = None
     if together:
@@ -198,12 +196,12 @@ def combined_df(df: FloatArray) -> float:
     return 2.0 * mean / (mean - df.size)
 
 
-def satterthwaite_f(cp: CrossProducts, optimum: Optimum, L: FloatArray) -> tuple[float, int, float, float]:
+def satterthwaite_f(cp: SummedDesign, optimum: Optimum, L: FloatArray) -> tuple[float, int, float, float]:
     """F test of ``L beta = 0``.
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     optimum : Optimum
     L : FloatArray, shape (m, p)
         Rows may depend on each other.

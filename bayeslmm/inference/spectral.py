@@ -17,7 +17,7 @@ from scipy.linalg import lapack
 from bayeslmm.design.design import Design, RandomTerm
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.spans import IN_SPAN, between, expand, singular, span, spread, without
-from bayeslmm.likelihood import CrossProducts
+from bayeslmm.likelihood import SummedDesign
 from bayeslmm.likelihood.columns import orthogonalise
 from bayeslmm.likelihood.within import grouped_qr
 from bayeslmm.types import FloatArray, IntArray
@@ -72,7 +72,7 @@ class Spectrum:
 
 
 def spectrum(
-    design: Design | CrossProducts,
+    design: Design | SummedDesign,
     term: int,
     effects: tuple[int, ...],
     Y: FloatArray | None = None,
@@ -82,7 +82,7 @@ def spectrum(
 
     Parameters
     ----------
-    design : Design or CrossProducts
+    design : Design or SummedDesign
     term : int
         Position in ``design.terms``.
     effects : tuple of int
@@ -116,7 +116,7 @@ def spectrum(
     >>> found.mu.round(10).tolist(), found.f
     ([5.0, 5.0, 5.0, 5.0, 5.0], 24)
     """
-    design = design.design if isinstance(design, CrossProducts) else design
+    design = design.design if isinstance(design, SummedDesign) else design
     chosen = design.terms[term]
     _check_scalar(chosen, effects)
     name = _name(chosen, effects)

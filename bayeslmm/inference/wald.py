@@ -9,20 +9,20 @@ from scipy.special import ndtri
 
 from bayeslmm.inference.profile import criteria_many, expand_at_estimate
 from bayeslmm.inference.profile_coordinates import Axis, ProfileTarget, to_value, value_slope
-from bayeslmm.likelihood import CrossProducts
+from bayeslmm.likelihood import SummedDesign
 from bayeslmm.reml import Optimum
 from bayeslmm.reml.many import Optima
 from bayeslmm.types import FloatArray
 
 
 def wald_ends(
-    cp: CrossProducts, optimum: Optimum, targets: Sequence[ProfileTarget], level: float = 0.95
+    cp: SummedDesign, optimum: Optimum, targets: Sequence[ProfileTarget], level: float = 0.95
 ) -> tuple[FloatArray, FloatArray]:
     """Wald intervals of variance parameters: ``log sd``, ``log ratio``, ``log sigma``, ``atanh corr`` +- z se.
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     optimum : Optimum
     targets : sequence of ProfileTarget
         Of terms that were estimated; no fixed effects.
@@ -56,13 +56,13 @@ def wald_ends(
 
 
 def wald_ends_many(
-    cp: CrossProducts, Y: FloatArray, optima: Optima, target: ProfileTarget, level: float = 0.95, reml: bool = True
+    cp: SummedDesign, Y: FloatArray, optima: Optima, target: ProfileTarget, level: float = 0.95, reml: bool = True
 ) -> tuple[FloatArray, FloatArray]:
     """Wald intervals of one variance parameter for many responses of one design.
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     Y : FloatArray, shape (n, K)
         Units of y.
     optima : Optima

@@ -8,7 +8,7 @@ import numpy as np
 
 from bayeslmm.inference.bootstrap import simulate_responses
 from bayeslmm.inference.budget import counted_cost, first_refits
-from bayeslmm.likelihood import CrossProducts
+from bayeslmm.likelihood import SummedDesign
 from bayeslmm.reml.many import Optima, optimise_many
 from bayeslmm.types import BoolArray, FloatArray
 
@@ -19,7 +19,7 @@ _LEAST = 40
 
 
 def singular_rate(
-    cp: CrossProducts,
+    cp: SummedDesign,
     terms: Sequence[FloatArray],
     position: int,
     effect: int,
@@ -37,7 +37,7 @@ def singular_rate(
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     terms : sequence of FloatArray, each (c, c)
         Relative factors on the user's columns, e.g. those of a fit.
     position, effect : int
@@ -75,7 +75,7 @@ def singular_rate(
     return rate, np.sqrt(np.maximum(rate * (1.0 - rate), 0.25 / replicates**2) / replicates)
 
 
-def with_share(cp: CrossProducts, T: FloatArray, position: int, effect: int, share: float) -> FloatArray:
+def with_share(cp: SummedDesign, T: FloatArray, position: int, effect: int, share: float) -> FloatArray:
     """The relative factor of a term with one effect independent of the others and of a given share of variance."""
     term = cp.design.terms[position]
     size = float(np.average(term.Z[:, effect] ** 2, weights=cp.design.frequency))

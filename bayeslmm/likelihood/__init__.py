@@ -16,7 +16,7 @@ from bayeslmm.likelihood.criteria import (
     minus_two_log_density,
     profiled,
 )
-from bayeslmm.likelihood.crossproducts import CrossProducts
+from bayeslmm.likelihood.crossproducts import CrossProducts, SummedDesign
 from bayeslmm.likelihood.derivatives import Derivatives
 from bayeslmm.likelihood.factor import Factor
 from bayeslmm.likelihood.frame import Block
@@ -32,6 +32,7 @@ __all__ = [
     "Factor",
     "NormalPrior",
     "Structure",
+    "SummedDesign",
     "beta_covariance",
     "conditional_draws",
     "conditional_means",

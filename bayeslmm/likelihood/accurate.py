@@ -19,7 +19,7 @@ from scipy.linalg import lapack
 
 from bayeslmm.design.dominant import heavy_rows
 from bayeslmm.likelihood.criteria import LOG_2PI, degrees_of_freedom
-from bayeslmm.likelihood.crossproducts import CrossProducts
+from bayeslmm.likelihood.crossproducts import SummedDesign
 from bayeslmm.likelihood.factor import Factor, apply_lambda, eliminate_first
 from bayeslmm.likelihood.heavy import log_volume_ratio
 from bayeslmm.likelihood.reduction import level_sums_of
@@ -82,7 +82,7 @@ class AccurateRows:
 
     Attributes
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     blocks : tuple of BlockRows
     X : FloatArray, shape (n, p)
         User's columns over powers of two.
@@ -95,7 +95,7 @@ class AccurateRows:
     cut : Cut or None
     """
 
-    cp: CrossProducts
+    cp: SummedDesign
     blocks: tuple[BlockRows, ...]
     X: FloatArray
     scale: FloatArray
@@ -113,13 +113,13 @@ class AccurateRows:
         return int((self.X.shape[0] + self.q) * (self.q + self.X.shape[1] + 1))
 
 
-def size_of(cp: CrossProducts) -> int:
+def size_of(cp: SummedDesign) -> int:
     """Entries of the matrix that an accurate evaluation works with."""
     rows, q = cp.design.y.size, sum(block.q for block in cp.blocks)
     return int((rows + q) * (q + cp.p + 1))
 
 
-def rows_of(cp: CrossProducts) -> AccurateRows:
+def rows_of(cp: SummedDesign) -> AccurateRows:
     """Collect the columns of a design; see `Rows`."""
     design, blocks, start = cp.design, list[BlockRows](), 0
     for block in cp.blocks:

@@ -20,9 +20,11 @@ from bayeslmm.likelihood.sums import Sums
 class CrossProducts:
     """Sufficient statistics for the linear mixed model with Gaussian residuals.
 
+    They hold no rows: sums of chunks of rows merge (`sums.merge`), and what needs the rows again asks for a
+    `SummedDesign`.
+
     Attributes
     ----------
-    design : Design
     sums : Sums
         `Levels` where one block is eliminated and the rest is small, `Hierarchy` otherwise; on its `frame`.
     response : Response
@@ -32,25 +34,17 @@ class CrossProducts:
         observations (slw), or minus the log determinant of the residual correlation.
     sigma_unit : float
         What sigma is in units of y.
-    rows : {"own", "whitened", "mixed"}
-        What the rows of the design are to the sums: their own; whitened, which is all that was summed; or whitened
-        so that rows of several levels are mixed, of which the design cannot tell.
     """
 
-    design: Design
     sums: Sums
     response: Response
     log_weights: float
     sigma_unit: float
-    rows: Literal["own", "whitened", "mixed"] = "own"
 
     @property
     def frame(self) -> Frame:
         """The coordinates."""
         return self.sums.frame
-
-    def __repr__(self) -> str:
-        return fill(f"<Cross-products of {self.design.formula!r}: {self.design.observations}>", indent="  ")
 
     @property
     def n(self) -> int:
@@ -88,3 +82,23 @@ class CrossProducts:
     def log_det_fixed(self) -> float:
         """Add this to ``log |X'V^-1X|`` in the orthogonalised columns to have it in the user's units."""
         return self.sums.frame.log_det_fixed
+
+
+@by_value
+@dataclass(frozen=True)
+class SummedDesign(CrossProducts):
+    """A design and its cross-products.
+
+    Attributes
+    ----------
+    design : Design
+    rows : {"own", "whitened", "mixed"}
+        What the rows of the design are to the sums: their own; whitened, which is all that was summed; or whitened
+        so that rows of several levels are mixed, of which the design cannot tell.
+    """
+
+    design: Design
+    rows: Literal["own", "whitened", "mixed"] = "own"
+
+    def __repr__(self) -> str:
+        return fill(f"<Cross-products of {self.design.formula!r}: {self.design.observations}>", indent="  ")

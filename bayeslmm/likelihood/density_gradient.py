@@ -17,7 +17,7 @@ import numpy as np
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood import small
 from bayeslmm.likelihood.criteria import derivatives, evaluate
-from bayeslmm.likelihood.crossproducts import CrossProducts
+from bayeslmm.likelihood.crossproducts import CrossProducts, SummedDesign
 from bayeslmm.likelihood.factor import Factor
 from bayeslmm.likelihood.normal_prior import NormalPrior, minus_two_log_density_normal, rotate
 from bayeslmm.likelihood.rotation import Rotation
@@ -48,13 +48,13 @@ class DensityGradient:
 
 
 def density_gradient(
-    cp: CrossProducts, terms: Sequence[FloatArray], sigma: float, prior: NormalPrior | None = None
+    cp: SummedDesign, terms: Sequence[FloatArray], sigma: float, prior: NormalPrior | None = None
 ) -> DensityGradient:
     """-2 log p(y | G, sigma) with beta and the random effects integrated out, and its gradient.
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     terms : sequence of FloatArray, each (c, c)
         Relative factors on the user's columns, terms in the order of the formula: any square roots, zero included.
     sigma : float
@@ -127,7 +127,7 @@ def _with_prior(
     return cp.sums.moved(factors, factor, chol, move)
 
 
-def _on_terms(cp: CrossProducts, blocks: Sequence[FloatArray]) -> tuple[FloatArray, ...]:
+def _on_terms(cp: SummedDesign, blocks: Sequence[FloatArray]) -> tuple[FloatArray, ...]:
     """Gradients in the covariances of the user's columns from those of the internal ones."""
     out: list[FloatArray] = [np.zeros((0, 0))] * len(cp.design.terms)
     for b, columns, term, _ in cp.frame.terms:

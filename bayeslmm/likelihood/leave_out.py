@@ -21,7 +21,7 @@ from bayeslmm.errors import FitError
 from bayeslmm.likelihood import small
 from bayeslmm.likelihood.chain_sums import FactorColumns, effect_columns
 from bayeslmm.likelihood.criteria import LOG_2PI
-from bayeslmm.likelihood.crossproducts import CrossProducts
+from bayeslmm.likelihood.crossproducts import CrossProducts, SummedDesign
 from bayeslmm.likelihood.factor import apply_lambda
 from bayeslmm.likelihood.normal_prior import NormalPrior, internal_prior
 from bayeslmm.likelihood.reduction import frame_columns
@@ -76,7 +76,7 @@ class GroupsLeftOut:
 
 
 def leave_one_out(
-    cp: CrossProducts,
+    cp: SummedDesign,
     factors: Sequence[FloatArray],
     sigma: FloatArray,
     prior: NormalPrior | None = None,
@@ -86,7 +86,7 @@ def leave_one_out(
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     factors : sequence of FloatArray, each (K, c, c)
         Internal relative factors of the blocks; singular ones included.
     sigma : FloatArray, shape (K,)
@@ -118,7 +118,7 @@ def leave_one_out(
 
 
 def leave_group_out(
-    cp: CrossProducts,
+    cp: SummedDesign,
     factors: Sequence[FloatArray],
     sigma: FloatArray,
     codes: IntArray,
@@ -166,7 +166,7 @@ def _check_size(what: str, sizes: IntArray) -> None:
         )
 
 
-def lost_without(cp: CrossProducts, codes: IntArray | None, prior: NormalPrior | None) -> BoolArray:
+def lost_without(cp: SummedDesign, codes: IntArray | None, prior: NormalPrior | None) -> BoolArray:
     """Mask (G,) of the groups (observations if `codes` is None) without which a flat coefficient is not estimable."""
     design = cp.design
     flat = np.ones(cp.p, dtype=bool) if prior is None else ~prior.proper
@@ -194,7 +194,7 @@ class _LeftOut:
 class _System:
     """Rows of the design in internal coordinates, split with respect to the levels of the first block."""
 
-    cp: CrossProducts
+    cp: SummedDesign
     lam: FloatArray  # (k,) of the residual structure, which has whitened all columns below
     Q: FloatArray  # (n, c) orthonormal within levels
     R: FloatArray  # (J, c, c)
@@ -204,7 +204,7 @@ class _System:
     D: FloatArray  # (m, m)
 
     @classmethod
-    def of(cls, cp: CrossProducts, lam: FloatArray) -> _System:
+    def of(cls, cp: SummedDesign, lam: FloatArray) -> _System:
         design = cp.design
         blocks, columns = cp.blocks, frame_columns(cp)
         first, codes = blocks[0], blocks[0].grouping.codes

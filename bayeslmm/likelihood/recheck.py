@@ -14,7 +14,7 @@ from scipy.linalg import lapack
 from bayeslmm.design.dominant import heavy_rows
 from bayeslmm.likelihood.conditional import conditional_means
 from bayeslmm.likelihood.criteria import LOG_2PI, degrees_of_freedom
-from bayeslmm.likelihood.crossproducts import CrossProducts
+from bayeslmm.likelihood.crossproducts import CrossProducts, SummedDesign
 from bayeslmm.likelihood.factor import Factor
 from bayeslmm.likelihood.recheck_heavy import HeavyRows, constrained
 from bayeslmm.types import BoolArray, FloatArray
@@ -26,18 +26,18 @@ _MARGIN = 8.0
 _REFINEMENTS = 1
 
 
-def dense_size(cp: CrossProducts) -> int:
+def dense_size(cp: SummedDesign) -> int:
     """Doubles that the check needs."""
     columns = sum(block.q for block in cp.blocks) + cp.p
     return int((cp.design.y.size + columns) * columns)
 
 
-def recheck(cp: CrossProducts, factors: Sequence[FloatArray], reml: bool) -> tuple[float, float]:
+def recheck(cp: SummedDesign, factors: Sequence[FloatArray], reml: bool) -> tuple[float, float]:
     """The profiled criterion, and how far rounding may take two ways to it apart.
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     factors : sequence of FloatArray, each (c, c)
         Internal relative factor of each block.
     reml : bool
@@ -80,7 +80,7 @@ def _criterion(cp: CrossProducts, log_det: float, r2: float, reml: bool) -> floa
 
 
 def _with_heavy(
-    cp: CrossProducts, columns: FloatArray, y: FloatArray, heavy: BoolArray, reml: bool
+    cp: SummedDesign, columns: FloatArray, y: FloatArray, heavy: BoolArray, reml: bool
 ) -> tuple[float, float]:
     """The same where few rows outweigh the others."""
     weights = cp.design.row_weights
@@ -96,7 +96,7 @@ def _with_heavy(
     return value, float(_MARGIN * _UNIT * (lost + nu * found.blurred + abs(value) + y.size))
 
 
-def _rows(cp: CrossProducts, factors: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
+def _rows(cp: SummedDesign, factors: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
     """``[Z Lambda, X]`` (n, q + p) and the response (n,)."""
     design, n = cp.design, cp.design.y.size
     q = sum(block.q for block in cp.blocks)
@@ -112,7 +112,7 @@ def _rows(cp: CrossProducts, factors: Sequence[FloatArray]) -> tuple[FloatArray,
     return columns, y if design.offset is None else y - design.offset
 
 
-def _weighted(cp: CrossProducts, columns: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _weighted(cp: SummedDesign, columns: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
     weights = cp.design.row_weights
     if weights is None:
         return columns, y
@@ -139,7 +139,7 @@ def _bound(
 
 
 def recheck_residual(
-    cp: CrossProducts, factors: Sequence[FloatArray], factor: Factor, reml: bool
+    cp: SummedDesign, factors: Sequence[FloatArray], factor: Factor, reml: bool
 ) -> tuple[float, float]:
     """For data of any size: the residual sum of squares once more, on the rows, at the conditional estimates.
 
@@ -147,7 +147,7 @@ def recheck_residual(
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     factors : sequence of FloatArray, each (1, c, c)
     factor : Factor
     reml : bool
@@ -174,7 +174,7 @@ def recheck_residual(
     return abs(nu * float(np.log(max(r2, 1e-300) / max(known, 1e-300)))), float(_MARGIN * _UNIT * nu * (1.0 + blurred))
 
 
-def _squares(cp: CrossProducts, residual: FloatArray, largest: float) -> tuple[float, float]:
+def _squares(cp: SummedDesign, residual: FloatArray, largest: float) -> tuple[float, float]:
     """Weighted sum of squares of residuals, and the largest weight with which their rounding enters."""
     weights, heavy = cp.design.row_weights, heavy_rows(cp.design)
     if weights is None:

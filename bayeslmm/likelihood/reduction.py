@@ -19,7 +19,7 @@ import numpy as np
 from bayeslmm.design.design import Design
 from bayeslmm.design.dominant import heavy_rows
 from bayeslmm.likelihood.columns import Basis, Response, orthogonalise, residualise
-from bayeslmm.likelihood.crossproducts import CrossProducts
+from bayeslmm.likelihood.crossproducts import SummedDesign
 from bayeslmm.likelihood.factor import Factor, apply_lambda
 from bayeslmm.likelihood.frame import Block, Frame, choose_blocks, mean_weights
 from bayeslmm.likelihood.frame_rows import FrameRows
@@ -44,7 +44,7 @@ EXACT = 1e-27
 _COLLINEAR = 1e-10
 
 
-def cross_products(design: Design) -> CrossProducts:
+def cross_products(design: Design) -> SummedDesign:
     """Reduce a design to the cross-products that every criterion evaluation starts from.
 
     Parameters
@@ -53,7 +53,7 @@ def cross_products(design: Design) -> CrossProducts:
 
     Returns
     -------
-    CrossProducts
+    SummedDesign
 
     References
     ----------
@@ -68,7 +68,7 @@ def cross_products(design: Design) -> CrossProducts:
 
 def sum_up(
     design: Design, frame: Frame, columns: list[FloatArray], response: Response, log_weight: float
-) -> CrossProducts:
+) -> SummedDesign:
     """Cross-products of the rows of a design on a frame, a reference fit taken out where much would cancel.
 
     Parameters
@@ -81,10 +81,10 @@ def sum_up(
     log_weight : float
     """
     sums = _sums(frame, frame_rows(design, frame, columns, response))
-    return _settled(CrossProducts(design, sums, response, log_weight, sigma_unit(design)), columns)
+    return _settled(SummedDesign(sums, response, log_weight, sigma_unit(design), design), columns)
 
 
-def sum_rows(cp: CrossProducts, frame: Frame, rows: FrameRows, columns: list[FloatArray]) -> CrossProducts:
+def sum_rows(cp: SummedDesign, frame: Frame, rows: FrameRows, columns: list[FloatArray]) -> SummedDesign:
     """The same with the sums of other rows, on a frame of the same blocks; a reference fit taken out as before."""
     cp = replace(cp, sums=_sums(frame, rows))
     return cp if rows.dense is not None else _settled(cp, columns)
@@ -94,7 +94,7 @@ def _sums(frame: Frame, rows: FrameRows) -> Sums:
     return Hierarchy.of(frame, rows) if frame.plan.store == "hierarchy" else Levels.of(frame, rows)
 
 
-def _settled(cp: CrossProducts, columns: list[FloatArray]) -> CrossProducts:
+def _settled(cp: SummedDesign, columns: list[FloatArray]) -> SummedDesign:
     """The same; of dense levels with a reference fit taken out where much would cancel."""
     if not cp.sums.batched:
         return cp
@@ -140,13 +140,13 @@ def log_weights(design: Design) -> float:
     return float(logs.sum() if design.frequency is None else design.frequency @ logs)
 
 
-def takes_responses(cp: CrossProducts) -> bool:
+def takes_responses(cp: SummedDesign) -> bool:
     """Whether other responses can be reduced with the columns at hand (`replicates.reduce_responses`)."""
     plain = cp.rows == "own" and cp.sums.reference is None
     return cp.sums.batched and plain and heavy_rows(cp.design) is None
 
 
-def as_levels(cp: CrossProducts) -> CrossProducts:
+def as_levels(cp: SummedDesign) -> SummedDesign:
     """The same with dense levels, whatever the numbers of effects."""
     if cp.sums.batched:
         return cp
@@ -155,7 +155,7 @@ def as_levels(cp: CrossProducts) -> CrossProducts:
     return replace(cp, sums=Levels.of(frame, replace(frame_rows(cp.design, frame, columns, cp.response), n=cp.n)))
 
 
-def frame_columns(cp: CrossProducts) -> list[FloatArray]:
+def frame_columns(cp: SummedDesign) -> list[FloatArray]:
     """Columns (n, c) of the blocks on the rows of the design, not weighted."""
     if cp.rows == "own":
         return choose_blocks(cp.design)[2]
@@ -163,12 +163,12 @@ def frame_columns(cp: CrossProducts) -> list[FloatArray]:
     return [np.concatenate([terms[i].Z for i in block.terms], axis=1) @ block.basis for block in cp.blocks]
 
 
-def _again(cp: CrossProducts, columns: list[FloatArray], response: Response) -> FrameRows:
+def _again(cp: SummedDesign, columns: list[FloatArray], response: Response) -> FrameRows:
     """The same rows with another response; whitening may have left fewer observations than the design has."""
     return replace(frame_rows(cp.design, cp.frame, columns, response), n=cp.n)
 
 
-def _take_out_reference(cp: CrossProducts, columns: list[FloatArray]) -> CrossProducts:
+def _take_out_reference(cp: SummedDesign, columns: list[FloatArray]) -> SummedDesign:
     """Take a fit at large variances out of the response where much would cancel."""
     factors = [_RATIO * np.eye(block.size)[None] for block in cp.blocks]
     for _ in range(PASSES):
@@ -182,7 +182,7 @@ def _take_out_reference(cp: CrossProducts, columns: list[FloatArray]) -> CrossPr
     return cp
 
 
-def _take_out_within(cp: CrossProducts, columns: list[FloatArray]) -> CrossProducts:
+def _take_out_within(cp: SummedDesign, columns: list[FloatArray]) -> SummedDesign:
     """Take the fit within levels out of the response of a model with one block, where much would cancel."""
     for _ in range(PASSES):
         sums = level_sums_of(cp)
@@ -199,7 +199,7 @@ def _take_out_within(cp: CrossProducts, columns: list[FloatArray]) -> CrossProdu
     return cp
 
 
-def level_sums_of(cp: CrossProducts) -> LevelSums:
+def level_sums_of(cp: SummedDesign) -> LevelSums:
     """The arrays of dense levels; an error of the program if the sums are kept otherwise."""
     if not isinstance(cp.sums, LevelSums):
         raise TypeError("these cross-products are stored as a hierarchy")
@@ -236,13 +236,13 @@ def fit_within(sums: LevelSums, products: FloatArray, squares: FloatArray) -> tu
     return beta, squares - (beta * products).sum(axis=0)
 
 
-def effect_fits(cp: CrossProducts, columns: Sequence[FloatArray], effects: FloatArray) -> Iterator[FloatArray]:
+def effect_fits(cp: SummedDesign, columns: Sequence[FloatArray], effects: FloatArray) -> Iterator[FloatArray]:
     """What internal effects (q2,) of all blocks but the first are on the rows, (n,) for each of these blocks."""
     for (block, span), Z in zip(cp.frame.trailing_spans, columns[1:], strict=True):
         yield (Z * effects[span].reshape(block.n_levels, block.size)[block.grouping.codes]).sum(1)
 
 
-def _take_out(cp: CrossProducts, columns: list[FloatArray], factors: list[FloatArray], factor: Factor) -> CrossProducts:
+def _take_out(cp: SummedDesign, columns: list[FloatArray], factors: list[FloatArray], factor: Factor) -> SummedDesign:
     """Take the fit at one point out of the response, row by row."""
     q2, sums = cp.q_trailing, level_sums_of(cp)
     fitted = apply_lambda(sums.frame, factors[1:], factor.solution[..., None], transposed=False)[0, :, 0]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from bayeslmm.likelihood.crossproducts import CrossProducts
+from bayeslmm.likelihood.crossproducts import CrossProducts, SummedDesign
 from bayeslmm.likelihood.factor import Replicates
 from bayeslmm.likelihood.reduction import CANCELS, EXACT, PASSES, fit_within, frame_columns, level_sums_of
 from bayeslmm.likelihood.within import grouped_qr, split_columns
@@ -32,12 +32,12 @@ class Responses:
     spread: FloatArray
 
 
-def reduce_responses(cp: CrossProducts, Y: FloatArray) -> Responses:
+def reduce_responses(cp: SummedDesign, Y: FloatArray) -> Responses:
     """Cross-products of further responses with the columns of a design.
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
         With dense levels.
     Y : FloatArray, shape (n, K)
         Units of y; the design's offset is subtracted.

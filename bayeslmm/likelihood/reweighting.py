@@ -15,7 +15,7 @@ import numpy as np
 from bayeslmm.design.design import Design
 from bayeslmm.errors import DesignError
 from bayeslmm.likelihood.columns import Basis, Response, orthogonalise, rescale
-from bayeslmm.likelihood.crossproducts import CrossProducts
+from bayeslmm.likelihood.crossproducts import CrossProducts, SummedDesign
 from bayeslmm.likelihood.frame import Block, Frame
 from bayeslmm.likelihood.frame_rows import FrameRows
 from bayeslmm.likelihood.reduction import effect_fits, frame_columns, sum_rows
@@ -44,13 +44,13 @@ class _Whitened:
 
 
 def reweight(
-    cp: CrossProducts, whiten: FloatArray | Whiten, log_det: float | None = None, n: int | None = None
+    cp: SummedDesign, whiten: FloatArray | Whiten, log_det: float | None = None, n: int | None = None
 ) -> CrossProducts:
     """Cross-products of whitened rows on the coordinates of the design.
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
         Of the rows as they are; whitening comes on top of their precision weights.
     whiten : FloatArray of shape (n,) or callable
         What each row is multiplied by (diagonal whitening, zeros included), or a function of columns (n, k) and the
@@ -114,7 +114,7 @@ def reweight(
     return sum_rows(found, frame, rows, columns)
 
 
-def _of_array(cp: CrossProducts, root: FloatArray) -> tuple[int, float]:
+def _of_array(cp: SummedDesign, root: FloatArray) -> tuple[int, float]:
     """Observations left by a diagonal whitening, and its log determinant."""
     design = cp.design
     if root.shape != (design.n,) or not np.isfinite(root).all():
@@ -132,7 +132,7 @@ def _weighted(design: Design, columns: FloatArray) -> FloatArray:
     return columns if design.row_weights is None else columns * np.sqrt(design.row_weights)[:, None]
 
 
-def _whitened(cp: CrossProducts, apply: Whiten, diagonal: bool) -> _Whitened:
+def _whitened(cp: SummedDesign, apply: Whiten, diagonal: bool) -> _Whitened:
     """All columns whitened, those of mixed levels written out."""
     design, rows = cp.design, np.arange(cp.design.n)
     columns = frame_columns(cp)

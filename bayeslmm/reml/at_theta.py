@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from bayeslmm.arguments import flag, real
 from bayeslmm.design.theta import check_theta, split_theta
 from bayeslmm.errors import DesignError, FitError
-from bayeslmm.likelihood import CrossProducts, Factor, degrees_of_freedom, derivatives, evaluate
+from bayeslmm.likelihood import CrossProducts, Factor, SummedDesign, degrees_of_freedom, derivatives, evaluate
 from bayeslmm.likelihood import accurate as acc
 from bayeslmm.likelihood import accurate_derivatives as accd
 from bayeslmm.likelihood import parameters as par
@@ -29,7 +29,7 @@ class CriterionAt:
 
     Attributes
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     theta : FloatArray, shape (k,)
         The user's, terms in the order of the formula.
     reml : bool
@@ -37,7 +37,7 @@ class CriterionAt:
         Given, or None for the one that minimises the criterion.
     """
 
-    cp: CrossProducts
+    cp: SummedDesign
     theta: FloatArray
     reml: bool
     sigma: float | None = None
@@ -96,7 +96,7 @@ class CriterionAt:
 
 
 def criterion_at(
-    cp: CrossProducts, theta: ArrayLike, sigma: float | None, reml: bool, gradient: bool
+    cp: SummedDesign, theta: ArrayLike, sigma: float | None, reml: bool, gradient: bool
 ) -> float | tuple[float, FloatArray]:
     """The criterion at what a user gives, with its gradient on request.
 
@@ -114,13 +114,13 @@ def criterion_at(
 
 
 def in_theta(
-    cp: CrossProducts, theta: FloatArray, slopes: Sequence[FloatArray], metrics: Sequence[FloatArray] | None
+    cp: SummedDesign, theta: FloatArray, slopes: Sequence[FloatArray], metrics: Sequence[FloatArray] | None
 ) -> FloatArray:
     """Derivatives (k,) in the user's theta from those in the internal covariance of each block.
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     theta : FloatArray, shape (k,)
     slopes : sequence of FloatArray, each (c, c)
         Derivatives in A of each block, where the covariance changes by ``M A M'``.

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bayeslmm.likelihood import CrossProducts, Factor, evaluate, profiled
+from bayeslmm.likelihood import Factor, SummedDesign, evaluate, profiled
 from bayeslmm.likelihood import accurate as acc
 from bayeslmm.likelihood.recheck import dense_size, recheck, recheck_residual
 from bayeslmm.numerics.newton import Ending, NewtonResult
@@ -119,12 +119,12 @@ def _bound(criterion: Criterion, result: NewtonResult) -> float:
     return doubt if doubt > TOLD else 0.0
 
 
-def factor_at(cp: CrossProducts, factors: Sequence[FloatArray], reml: bool, criterion: float) -> Factor:
+def factor_at(cp: SummedDesign, factors: Sequence[FloatArray], reml: bool, criterion: float) -> Factor:
     """The evaluation that has a known criterion: by blocks, or with all digits where that has lost them.
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     factors : sequence of FloatArray, each (1, c, c)
     reml : bool
     criterion : float

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bayeslmm.likelihood import CrossProducts, Factor, derivatives, evaluate, profiled
+from bayeslmm.likelihood import Factor, SummedDesign, derivatives, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.numerics.differences import jacobian
 from bayeslmm.numerics.newton import Point, Trial
@@ -20,7 +20,7 @@ from bayeslmm.types import FloatArray
 class Criterion:
     """The profiled criterion of one data set as a function of the free entries of the internal vector."""
 
-    cp: CrossProducts
+    cp: SummedDesign
     reml: bool
     held: Held
     penalty: Penalty | None = None

@@ -14,7 +14,7 @@ from bayeslmm.design.design import Design, RandomTerm
 from bayeslmm.design.terms import term_position
 from bayeslmm.design.theta import theta_names
 from bayeslmm.errors import DesignError
-from bayeslmm.likelihood import CrossProducts
+from bayeslmm.likelihood import CrossProducts, SummedDesign
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.types import BoolArray, FloatArray
 
@@ -103,7 +103,7 @@ class Held:
         return out
 
 
-def hold(cp: CrossProducts, fixed: Mapping[int, FloatArray] | None) -> Held:
+def hold(cp: SummedDesign, fixed: Mapping[int, FloatArray] | None) -> Held:
     """Hold the theta of some terms (by position in the design) at given values."""
     fixed = fixed or {}
     if not fixed:

@@ -13,7 +13,7 @@ import numpy as np
 
 from bayeslmm.design import distinct
 from bayeslmm.design.distinct import Ridge as Ridge
-from bayeslmm.likelihood import CrossProducts
+from bayeslmm.likelihood import SummedDesign
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.types import FloatArray
 
@@ -23,12 +23,12 @@ _FLAT = 1e-12
 _ZERO = 1e-6
 
 
-def find_ridges(cp: CrossProducts, factors: Sequence[FloatArray], reml: bool) -> tuple[Ridge, ...]:
+def find_ridges(cp: SummedDesign, factors: Sequence[FloatArray], reml: bool) -> tuple[Ridge, ...]:
     """Ridges of a model.
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     factors : sequence of FloatArray, each (1, c, c)
         Internal relative factors; only structures that are not linear in their parameters depend on them.
     reml : bool

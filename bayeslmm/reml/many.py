@@ -10,7 +10,7 @@ import numpy as np
 
 from bayeslmm.design.distinct import reproduces_any_response
 from bayeslmm.errors import DesignError
-from bayeslmm.likelihood import CrossProducts, Factor, cross_products, derivatives, evaluate, profiled
+from bayeslmm.likelihood import CrossProducts, Factor, SummedDesign, cross_products, derivatives, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.conditional import user_beta
 from bayeslmm.likelihood.criteria import degrees_of_freedom
@@ -64,7 +64,7 @@ class Optima:
 
 
 def optimise_many(
-    cp: CrossProducts,
+    cp: SummedDesign,
     Y: FloatArray,
     reml: bool = True,
     *,
@@ -81,7 +81,7 @@ def optimise_many(
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     Y : FloatArray, shape (n, K)
         Units of y.
     reml : bool
@@ -130,7 +130,7 @@ def _scaled_up(cp: CrossProducts, optima: Optima, powers: IntArray, reml: bool) 
     )
 
 
-def _with_all_digits(cp: CrossProducts, Y: FloatArray, reml: bool, max_evaluations: int, optima: Optima) -> Optima:
+def _with_all_digits(cp: SummedDesign, Y: FloatArray, reml: bool, max_evaluations: int, optima: Optima) -> Optima:
     """Responses at whose estimate the iteration for all lost digits, fitted alone."""
     lost = _loses_digits(cp, optima)
     if not lost.any():
@@ -167,7 +167,7 @@ def _row(optima: Optima, k: int) -> Optima:
     )
 
 
-def fitted_together(cp: CrossProducts, held: bool = False) -> bool:
+def fitted_together(cp: SummedDesign, held: bool = False) -> bool:
     """Whether `optimise_many` solves all responses by one iteration; `held`: some theta is not estimated."""
     return takes_responses(cp) and not held and all(s.plain for *_, s in cp.frame.terms)
 
@@ -188,7 +188,7 @@ def _join(parts: list[Optima]) -> Optima:
 
 
 def _solve_one(
-    cp: CrossProducts, y: FloatArray, reml: bool, fixed: Mapping[int, FloatArray] | None, max_evaluations: int
+    cp: SummedDesign, y: FloatArray, reml: bool, fixed: Mapping[int, FloatArray] | None, max_evaluations: int
 ) -> Optima:
     own = cross_products(replace(cp.design, y=y))
     best: Optimum = optimise(own, reml, fixed=fixed, max_evaluations=max_evaluations)
@@ -204,7 +204,7 @@ def _solve_one(
     )
 
 
-def _solve_together(cp: CrossProducts, Y: FloatArray, reml: bool, max_evaluations: int) -> Optima:
+def _solve_together(cp: SummedDesign, Y: FloatArray, reml: bool, max_evaluations: int) -> Optima:
     responses = reduce_responses(cp, Y)
 
     def solve(x: FloatArray, which: IntArray) -> NewtonMany:
@@ -248,7 +248,7 @@ def _function(
     return function
 
 
-def _starts(cp: CrossProducts, replicates: Replicates, reml: bool) -> tuple[FloatArray, FloatArray]:
+def _starts(cp: SummedDesign, replicates: Replicates, reml: bool) -> tuple[FloatArray, FloatArray]:
     """For every response the better of its moment estimate and a few common points; criteria (K, R) on the grid."""
     own = moment_factors_many(level_sums_of(cp), replicates)
     K = replicates.E.shape[0]
@@ -348,7 +348,7 @@ def _merge(result: NewtonMany, rows: IntArray, again: NewtonMany) -> NewtonMany:
     return replace(merged, ending=tuple(endings))
 
 
-def _finish(cp: CrossProducts, responses: Responses, Y: FloatArray, reml: bool, result: NewtonMany) -> Optima:
+def _finish(cp: SummedDesign, responses: Responses, Y: FloatArray, reml: bool, result: NewtonMany) -> Optima:
     factors = par.internal_factors(cp, result.x)
     factor, _ = _evaluate(cp, result.x, responses.replicates, reml)
     terms = par.term_factors(cp, factors)

@@ -13,7 +13,7 @@ import numpy as np
 
 from bayeslmm.likelihood import conditional_means, derivatives, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
-from bayeslmm.likelihood.crossproducts import CrossProducts
+from bayeslmm.likelihood.crossproducts import CrossProducts, SummedDesign
 from bayeslmm.numerics.newton_many import minimise_many
 from bayeslmm.reml.criterion import Criterion
 from bayeslmm.types import FloatArray, IntArray
@@ -34,7 +34,7 @@ _RATIOS = (0.5, 3.0, 30.0, 300.0, 1e4)
 _LOWER = 1e-7
 
 
-def several_expected(cp: CrossProducts) -> bool:
+def several_expected(cp: SummedDesign) -> bool:
     """Whether a model is one whose criterion may have several minima, and small enough to look for them."""
     if not cp.sums.batched or cp.frame.n_theta < 2:
         return False
@@ -115,7 +115,7 @@ def starts(cp: CrossProducts, count: int, largest: float) -> FloatArray:
     return np.concatenate(parts, axis=1)
 
 
-def from_effects(cp: CrossProducts) -> FloatArray:
+def from_effects(cp: SummedDesign) -> FloatArray:
     """Internal vectors (M, k): covariances of effects predicted under several ratios, of full and of lower rank."""
     ratios = np.array(_RATIOS)[:, None, None]
     factors = [ratios * np.eye(block.size) for block in cp.blocks]

@@ -12,7 +12,7 @@ from bayeslmm.design.covariance import canonical, factor_from_theta, smallest_bo
 from bayeslmm.design.distinct import reproduces_any_response
 from bayeslmm.design.screen import fill
 from bayeslmm.equality import by_value
-from bayeslmm.likelihood import CrossProducts, Factor, derivatives, evaluate, profiled
+from bayeslmm.likelihood import Factor, SummedDesign, derivatives, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.criteria import degrees_of_freedom
 from bayeslmm.numerics.newton import Ending, NewtonResult, Step, minimise
@@ -67,7 +67,7 @@ class Optimum:
 
     Attributes
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     reml : bool
     internal : FloatArray, shape (k,)
         Parameters on the orthogonalised columns.
@@ -101,7 +101,7 @@ class Optimum:
         Parameters of the residual structure; empty for equal variances and for precision weights.
     """
 
-    cp: CrossProducts
+    cp: SummedDesign
     reml: bool
     internal: FloatArray
     factors: tuple[FloatArray, ...]
@@ -158,7 +158,7 @@ class Optimum:
 
 
 def optimise(
-    cp: CrossProducts,
+    cp: SummedDesign,
     reml: bool = True,
     start: FloatArray | None = None,
     max_evaluations: int = 200,
@@ -169,7 +169,7 @@ def optimise(
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     reml : bool
     start : FloatArray, shape (k,), optional
         Internal start; by default the best of a moment estimate and, where evaluations are cheap, a few others.
@@ -215,7 +215,7 @@ def optimise(
     return _finish(criterion, confirm(criterion, result, known, max_evaluations), fixed or {})
 
 
-def _scaled_up(cp: CrossProducts, optimum: Optimum, power: int) -> Optimum:
+def _scaled_up(cp: SummedDesign, optimum: Optimum, power: int) -> Optimum:
     """The optimum for a response from that for the response over a power of two."""
     shift = scale_shift(cp, optimum.reml, power)
     return replace(
@@ -315,7 +315,7 @@ def _is_curved(hessian: FloatArray) -> bool:
 
 
 def fit_status(
-    cp: CrossProducts,
+    cp: SummedDesign,
     variance: float,
     ending: Ending,
     vanished: tuple[Vanished, ...],

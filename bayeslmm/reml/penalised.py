@@ -8,7 +8,7 @@ import numpy as np
 
 from bayeslmm.design.design import Design, RandomTerm
 from bayeslmm.errors import FitError
-from bayeslmm.likelihood import CrossProducts
+from bayeslmm.likelihood import SummedDesign
 from bayeslmm.reml.optimum import Optimum, optimise
 from bayeslmm.reml.penalty import Penalty, resolve_penalty
 from bayeslmm.types import FloatArray
@@ -18,7 +18,7 @@ _DENSE = 20_000_000
 
 
 def optimise_penalised(
-    cp: CrossProducts,
+    cp: SummedDesign,
     reml: bool = True,
     penalty: Penalty | str | float = "boundary_avoiding",
     *,
@@ -29,7 +29,7 @@ def optimise_penalised(
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     reml : bool
     penalty : Penalty, str or float
         See `resolve_penalty`.

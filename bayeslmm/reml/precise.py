@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from bayeslmm.likelihood import CrossProducts
+from bayeslmm.likelihood import SummedDesign
 from bayeslmm.likelihood import accurate as acc
 from bayeslmm.likelihood import accurate_derivatives as accd
 from bayeslmm.numerics.newton import FLAT, Ending, NewtonResult, Point, Trial, minimise_scaled
@@ -35,7 +35,7 @@ class Precise:
     _last: dict[bytes, acc.Accurate | None] = field(default_factory=dict, repr=False, compare=False)
 
     @property
-    def cp(self) -> CrossProducts:
+    def cp(self) -> SummedDesign:
         return self.plain.cp
 
     @property

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from bayeslmm.design.design import Design
-from bayeslmm.likelihood import CrossProducts, Factor, cross_products
+from bayeslmm.likelihood import CrossProducts, Factor, SummedDesign, cross_products
 from bayeslmm.likelihood.criteria import degrees_of_freedom
 from bayeslmm.types import FloatArray, IntArray
 
@@ -19,7 +19,7 @@ from bayeslmm.types import FloatArray, IntArray
 _SMALL, _LARGE = 1e-50, 1e50
 
 
-def exponent(cp: CrossProducts) -> int:
+def exponent(cp: SummedDesign) -> int:
     """The power of two to be taken out of a response, 0 for sizes that need nothing."""
     if _SMALL < cp.response.spread < _LARGE or cp.rows != "own":
         return 0
@@ -33,7 +33,7 @@ def exponents(Y: FloatArray) -> IntArray:
     return np.where(extreme, np.frexp(size)[1], 0).astype(np.int64)
 
 
-def scaled_down(design: Design, power: int) -> CrossProducts:
+def scaled_down(design: Design, power: int) -> SummedDesign:
     """Cross-products of a design with response and offset divided by a power of two."""
     offset = None if design.offset is None else np.ldexp(design.offset, -power)
     return cross_products(replace(design, y=np.ldexp(design.y, -power), offset=offset))

@@ -14,7 +14,7 @@ import numpy as np
 
 from bayeslmm.design.covariance import CovarianceStructure
 from bayeslmm.design.design import Design
-from bayeslmm.likelihood import CrossProducts, profiled
+from bayeslmm.likelihood import SummedDesign, profiled
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.criteria import degrees_of_freedom
 from bayeslmm.numerics.newton import Ending
@@ -97,12 +97,12 @@ def _arrays(stored: Mapping[str, Any]) -> list[AnyArray]:
     return [*stored["factors"], *stored["terms"], stored["internal"], stored["theta"], stored.get("lam", NO_PARAMETERS)]
 
 
-def restore(cp: CrossProducts, stored: Mapping[str, Any]) -> Optimum:
+def restore(cp: SummedDesign, stored: Mapping[str, Any]) -> Optimum:
     """The optimum whose fields were kept; what is not kept is made again, what follows from the rest is compared.
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     stored : mapping of str to value
         `check_parts` has passed.
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from bayeslmm.likelihood import CrossProducts
+from bayeslmm.likelihood import SummedDesign
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.numerics.newton import NewtonResult, Trial, minimise
 from bayeslmm.reml.fixed import Held
@@ -29,7 +29,7 @@ class Evaluated(Protocol):
     """A criterion as a function of the free entries of the internal vector."""
 
     @property
-    def cp(self) -> CrossProducts: ...
+    def cp(self) -> SummedDesign: ...
     @property
     def held(self) -> Held: ...
     def __call__(self, x: FloatArray) -> Trial: ...

@@ -23,7 +23,7 @@ from bayeslmm.design.readable import Tables, readable
 from bayeslmm.design.screen import fill
 from bayeslmm.equality import by_value
 from bayeslmm.errors import ArgumentError, DesignError, FitError
-from bayeslmm.likelihood import CrossProducts, cross_products
+from bayeslmm.likelihood import SummedDesign, cross_products
 from bayeslmm.results.digits import in_digits
 from bayeslmm.results.effects import mean_of_rows
 from bayeslmm.results.intervals import check_level, hdi
@@ -55,7 +55,7 @@ class Draws:
         Certificate of the method.
     exact : ExactMoments or None
         Means and standard deviations without Monte Carlo error (quadrature).
-    cp : CrossProducts or None
+    cp : SummedDesign or None
         What the draws were drawn from.
     """
 
@@ -65,10 +65,10 @@ class Draws:
     method: str
     diagnostics: Diagnostics | Mapping[str, float]
     exact: ExactMoments | None = field(default=None, repr=False)
-    cp: CrossProducts | None = field(default=None, repr=False)
+    cp: SummedDesign | None = field(default=None, repr=False)
 
     @cached_property
-    def cross_products(self) -> CrossProducts:
+    def cross_products(self) -> SummedDesign:
         """The sufficient statistics of the data, formed now if the sampler did not need them."""
         return cross_products(self.design) if self.cp is None else self.cp
 

@@ -19,8 +19,8 @@ from bayeslmm.inference.explained import Explained, explained
 from bayeslmm.inference.kenward_roger import KenwardRoger, kenward_roger
 from bayeslmm.likelihood import (
     Conditional,
-    CrossProducts,
     Structure,
+    SummedDesign,
     beta_covariance,
     conditional_means,
     conditional_variances,
@@ -42,13 +42,13 @@ class Fit:
     Attributes
     ----------
     design : Design
-    cp : CrossProducts
+    cp : SummedDesign
     optimum : Optimum
         Everything about the optimisation.
     """
 
     design: Design
-    cp: CrossProducts
+    cp: SummedDesign
     optimum: Optimum
 
     @property

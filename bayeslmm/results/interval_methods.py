@@ -13,7 +13,7 @@ from scipy.special import ndtri
 from bayeslmm.design.design import Design
 from bayeslmm.errors import BayesLMMWarning, DesignError, FitError
 from bayeslmm.inference.wald import wald_ends
-from bayeslmm.likelihood import CrossProducts, beta_covariance
+from bayeslmm.likelihood import SummedDesign, beta_covariance
 from bayeslmm.reml import Optimum
 from bayeslmm.results.intervals import near_end
 from bayeslmm.results.labels import Parameter, parameters
@@ -37,7 +37,7 @@ def or_nan(make: Callable[[], pd.DataFrame], labels: Sequence[str], say: bool = 
 
 
 def profile(
-    design: Design, cp: CrossProducts, optimum: Optimum, estimates: pd.Series, labels: Labels, level: float
+    design: Design, cp: SummedDesign, optimum: Optimum, estimates: pd.Series, labels: Labels, level: float
 ) -> pd.DataFrame:
     """Profile intervals."""
     chosen = choose_parameters(design, labels)
@@ -46,7 +46,7 @@ def profile(
 
 
 def wald(
-    design: Design, cp: CrossProducts, optimum: Optimum, estimates: pd.Series, labels: Labels, level: float
+    design: Design, cp: SummedDesign, optimum: Optimum, estimates: pd.Series, labels: Labels, level: float
 ) -> pd.DataFrame:
     """Wald intervals; by default of the fixed effects.
 
@@ -71,7 +71,7 @@ def wald(
 
 
 def _wald_variances(
-    cp: CrossProducts, optimum: Optimum, estimates: pd.Series, chosen: Sequence[Parameter], level: float
+    cp: SummedDesign, optimum: Optimum, estimates: pd.Series, chosen: Sequence[Parameter], level: float
 ) -> list[tuple[str, tuple[float, float]]]:
     for p in chosen:
         if p.kind != "sigma" and p.position in optimum.fixed:

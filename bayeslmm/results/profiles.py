@@ -14,7 +14,7 @@ from bayeslmm.arguments import numbers_of, shown
 from bayeslmm.design.design import Design
 from bayeslmm.errors import ArgumentError, BayesLMMWarning, ConvergenceWarning, DesignError, FitError
 from bayeslmm.inference import Profile, ProfileTarget, profile_curve, profile_ends
-from bayeslmm.likelihood import CrossProducts
+from bayeslmm.likelihood import SummedDesign
 from bayeslmm.reml import Optimum
 from bayeslmm.reml.status import FitStatus
 from bayeslmm.results.intervals import check_range
@@ -135,7 +135,7 @@ def share(ratio: FloatArray) -> FloatArray:
     return np.where(np.isinf(ratio), 1.0, ratio / (1.0 + np.where(np.isinf(ratio), 0.0, ratio)))
 
 
-def profile_frame(cp: CrossProducts, optimum: Optimum, parameter: Parameter, values: ArrayLike | None) -> pd.DataFrame:
+def profile_frame(cp: SummedDesign, optimum: Optimum, parameter: Parameter, values: ArrayLike | None) -> pd.DataFrame:
     """Values of a parameter and the criterion minimised over the others."""
     target = target_of(parameter)
     if values is None:
@@ -192,7 +192,7 @@ def _check_values(grid: FloatArray, parameter: Parameter) -> None:
 
 
 def profile_intervals(
-    cp: CrossProducts, optimum: Optimum, chosen: Sequence[Parameter], estimates: pd.Series, level: float
+    cp: SummedDesign, optimum: Optimum, chosen: Sequence[Parameter], estimates: pd.Series, level: float
 ) -> list[tuple[float, float]]:
     """Profile intervals; the whole range of a correlation that is not defined."""
     targets = [target_of(p) for p in chosen]

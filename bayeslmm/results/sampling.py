@@ -20,7 +20,7 @@ from bayeslmm.bayes.propriety import check_posterior
 from bayeslmm.design import Design
 from bayeslmm.errors import BayesLMMWarning, ConvergenceWarning, FitError
 from bayeslmm.imports import load
-from bayeslmm.likelihood import CrossProducts
+from bayeslmm.likelihood import SummedDesign
 from bayeslmm.memory import memory
 from bayeslmm.reml import Optimum
 from bayeslmm.reml.status import FitStatus
@@ -58,7 +58,7 @@ def sample_posterior(
     design: Design,
     priors: PriorSpec,
     settings: Settings,
-    fitted: Callable[[], tuple[CrossProducts, Optimum]],
+    fitted: Callable[[], tuple[SummedDesign, Optimum]],
 ) -> Draws:
     """Sample the posterior as `Model.sample` describes.
 
@@ -130,7 +130,7 @@ def far_covariates(design: Design) -> str:
 
 
 def _chains(
-    cp: CrossProducts,
+    cp: SummedDesign,
     priors: Priors,
     optimum: Optimum,
     settings: Settings,

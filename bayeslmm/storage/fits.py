@@ -21,7 +21,7 @@ from bayeslmm.design.design import Design
 from bayeslmm.design.stored import check_stored
 from bayeslmm.errors import StorageError
 from bayeslmm.files.writing import FilePath, destination, replacing
-from bayeslmm.likelihood import CrossProducts, cross_products
+from bayeslmm.likelihood import SummedDesign, cross_products
 from bayeslmm.reml import Optimum
 from bayeslmm.reml.stored import check_parts, restore
 from bayeslmm.storage.archive import Archive, open_archive, reading, unreadable, write_archive
@@ -134,7 +134,7 @@ def unpack(packed: bytes, source: Path) -> dict[str, Any]:
         return content
 
 
-def load_parts(path: FilePath) -> tuple[Design, CrossProducts | None, Optimum | None]:
+def load_parts(path: FilePath) -> tuple[Design, SummedDesign | None, Optimum | None]:
     """Read what `save_parts` wrote; the last two are None for a model.
 
     Raises

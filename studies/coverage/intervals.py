@@ -18,7 +18,7 @@ from bayeslmm.calibration.interval_ends import (
 from bayeslmm.inference.profile import profile_ends_many
 from bayeslmm.inference.profile_coordinates import ProfileTarget
 from bayeslmm.inference.spectral import spectrum
-from bayeslmm.likelihood import CrossProducts, cross_products
+from bayeslmm.likelihood import SummedDesign, cross_products
 from bayeslmm.model import Model
 from bayeslmm.reml.many import Optima
 from bayeslmm.results.labels import Parameter, parameters
@@ -26,7 +26,7 @@ from bayeslmm.types import FloatArray
 
 
 @lru_cache(maxsize=4)
-def design(cell: Cell) -> CrossProducts:
+def design(cell: Cell) -> SummedDesign:
     """Cross-products of the design of a cell; its response stands for none."""
     n, codes = int(cell.sizes.sum()), np.repeat(np.arange(cell.groups), cell.sizes)
     columns = {"y": np.arange(n) % 7 + codes % 3, "g": pd.Categorical(codes)}
@@ -35,12 +35,12 @@ def design(cell: Cell) -> CrossProducts:
     return cross_products(Model(cell.formula, pd.DataFrame(columns)).design)
 
 
-def fixed_ends(cp: CrossProducts, Y: FloatArray, optima: Optima, level: float) -> dict[tuple[str, str], Ends]:
+def fixed_ends(cp: SummedDesign, Y: FloatArray, optima: Optima, level: float) -> dict[tuple[str, str], Ends]:
     """Plug-in z, Satterthwaite and Kenward-Roger intervals by coefficient and method.
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     Y : FloatArray, shape (n, K)
     optima : Optima
         REML estimates of the K responses.
@@ -57,12 +57,12 @@ def fixed_ends(cp: CrossProducts, Y: FloatArray, optima: Optima, level: float) -
     }
 
 
-def sd_ends(cp: CrossProducts, Y: FloatArray, reml: Optima, ml: Optima, level: float) -> dict[tuple[str, str], Ends]:
+def sd_ends(cp: SummedDesign, Y: FloatArray, reml: Optima, ml: Optima, level: float) -> dict[tuple[str, str], Ends]:
     """Profiles of both criteria, and the pivot of the ratio to sigma, by sd and method.
 
     Parameters
     ----------
-    cp : CrossProducts
+    cp : SummedDesign
     Y : FloatArray, shape (n, K)
     reml, ml : Optima
         Estimates of the K responses.

@@ -22,7 +22,7 @@ from bayeslmm.bayes.priors import Flat, HalfCauchy, HalfNormal, InverseGammaVari
 from bayeslmm.bayes.target import Target, make_target
 from bayeslmm.datasets import load_dataset
 from bayeslmm.design import build_design
-from bayeslmm.likelihood import CrossProducts, NormalPrior, cross_products, evaluate
+from bayeslmm.likelihood import NormalPrior, SummedDesign, cross_products, evaluate
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.conditional import conditional_means
 from bayeslmm.reml import optimise
@@ -83,7 +83,7 @@ def read(name: str) -> pd.DataFrame:
 
 
 @cache
-def fitted(name: str) -> tuple[CrossProducts, Priors, Any]:
+def fitted(name: str) -> tuple[SummedDesign, Priors, Any]:
     case = CASES[name]
     cp = cross_products(build_design(case.formula, read(case.data)))
     sds = tuple((case.sd,) * len(term.effects) for term in cp.design.terms)
@@ -203,6 +203,6 @@ def _at_one(target: Target, x: float) -> float:
     return float(target.log_joint(target.factor(point, factors), sds, jacobian, np.zeros((1, 1)))[0, 0])
 
 
-def _mu(cp: CrossProducts, target: Target, x: float) -> float:
+def _mu(cp: SummedDesign, target: Target, x: float) -> float:
     factors = par.block_factors(cp, target.terms(np.array([[x]]))[0])
     return float(conditional_means(cp, factors, evaluate(cp, factors)).beta[0, 0])

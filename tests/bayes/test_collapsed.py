@@ -28,7 +28,7 @@ from bayeslmm.datasets import load_dataset
 from bayeslmm.design import build_design
 from bayeslmm.design.covariance import Unstructured
 from bayeslmm.errors import PriorError
-from bayeslmm.likelihood import CrossProducts, cross_products
+from bayeslmm.likelihood import SummedDesign, cross_products
 from bayeslmm.reml import optimise
 
 REFERENCE = json.loads((Path(__file__).parent / "posterior_reference.json").read_text())
@@ -47,7 +47,7 @@ QUADRATURE = 1e-6
 
 
 @cache
-def fitted(name: str) -> tuple[CrossProducts, tuple[np.ndarray, ...]]:
+def fitted(name: str) -> tuple[SummedDesign, tuple[np.ndarray, ...]]:
     data, formula = MODELS[name]
     cp = cross_products(build_design(formula, load_dataset(data)))
     return cp, optimise(cp).terms

@@ -17,7 +17,7 @@ from bayeslmm.bayes.default_priors import default_priors
 from bayeslmm.bayes.progress import Progress
 from bayeslmm.design import build_design
 from bayeslmm.errors import ConvergenceWarning, FitError
-from bayeslmm.likelihood import CrossProducts, cross_products
+from bayeslmm.likelihood import SummedDesign, cross_products
 from bayeslmm.reml import optimise
 from bayeslmm.results import sampling
 
@@ -36,7 +36,7 @@ FORMULA = "y ~ x + (1 | g) + (1 | h)"
 
 
 @pytest.fixture(params=STORES)
-def parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[CrossProducts, Any]:
+def parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[SummedDesign, Any]:
     """Cross-products in both stores, random effects drawn in chunks of 100."""
     cp = cross_products(build_design(FORMULA, frame(), store=request.param))
     width = cp.blocks[0].n_levels * cp.blocks[0].size ** 2 + cp.q_trailing**2 + 1
@@ -45,7 +45,7 @@ def parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tu
     return cp, optimise(cp).terms
 
 
-def draw(parts: tuple[CrossProducts, Any], **more: Any) -> Any:
+def draw(parts: tuple[SummedDesign, Any], **more: Any) -> Any:
     cp, terms = parts
     rng = np.random.default_rng(more.pop("seed", 1))
     return sample_collapsed(cp, default_priors(cp.design), terms, **{"draws": 350, "rng": rng, **more})
@@ -65,7 +65,7 @@ class Stopped:
 
 
 def test_an_interruption_leaves_what_was_drawn(
-    parts: tuple[CrossProducts, Any], monkeypatch: pytest.MonkeyPatch
+    parts: tuple[SummedDesign, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = draw(parts)
     monkeypatch.setattr(completion, "joint_draws", Stopped(2))
@@ -80,7 +80,7 @@ def test_an_interruption_leaves_what_was_drawn(
 
 
 def test_an_interruption_before_any_draw_goes_through(
-    parts: tuple[CrossProducts, Any], monkeypatch: pytest.MonkeyPatch
+    parts: tuple[SummedDesign, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(completion, "joint_draws", Stopped(0))
     with pytest.raises(KeyboardInterrupt):
@@ -88,7 +88,7 @@ def test_an_interruption_before_any_draw_goes_through(
 
 
 @pytest.mark.parametrize("kept", [(True, False), (False, True), (False, False)])
-def test_only_what_is_kept_is_stored(parts: tuple[CrossProducts, Any], kept: tuple[bool, bool]) -> None:
+def test_only_what_is_kept_is_stored(parts: tuple[SummedDesign, Any], kept: tuple[bool, bool]) -> None:
     everything, some = draw(parts), draw(parts, keep=kept)
     np.testing.assert_array_equal(some.beta, everything.beta)
     for keep, values, all_values in zip(kept, some.b, everything.b, strict=True):
@@ -97,7 +97,7 @@ def test_only_what_is_kept_is_stored(parts: tuple[CrossProducts, Any], kept: tup
             np.testing.assert_array_equal(values, all_values)
 
 
-def test_progress_counts_the_draws(parts: tuple[CrossProducts, Any]) -> None:
+def test_progress_counts_the_draws(parts: tuple[SummedDesign, Any]) -> None:
     class Heard(Progress):
         def __init__(self) -> None:
             super().__init__()
@@ -114,7 +114,7 @@ def test_progress_counts_the_draws(parts: tuple[CrossProducts, Any]) -> None:
     assert all(done <= total for _, done, total in heard.told)
 
 
-def test_seeds_decide_everything(parts: tuple[CrossProducts, Any]) -> None:
+def test_seeds_decide_everything(parts: tuple[SummedDesign, Any]) -> None:
     one, two, other = draw(parts), draw(parts), draw(parts, seed=2)
     for name in ("beta", "sigma"):
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))

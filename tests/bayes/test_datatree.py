@@ -18,7 +18,7 @@ from bayeslmm.bayes.default_priors import default_priors, resolve_priors
 from bayeslmm.bayes.layout import make_layout
 from bayeslmm.bayes.nuts import NutsDraws, sample_nuts
 from bayeslmm.design.design import Design
-from bayeslmm.likelihood import CrossProducts, cross_products
+from bayeslmm.likelihood import SummedDesign, cross_products
 from bayeslmm.reml import optimise
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ KINDS = ["one-way", "nested", "slopes 3x3", "uncorrelated", "repeated effect", "
 GROUPS = {"posterior", "sample_stats", "observed_data", "constant_data"}
 
 
-def _collapsed(design: Design, draws: int = 200) -> tuple[CrossProducts, CollapsedDraws]:
+def _collapsed(design: Design, draws: int = 200) -> tuple[SummedDesign, CollapsedDraws]:
     cp = cross_products(design)
     rng = np.random.default_rng(1)
     priors = default_priors(design)

@@ -24,7 +24,7 @@ from bayeslmm.bayes.priors import (
 from bayeslmm.bayes.target import make_target
 from bayeslmm.datasets import load_dataset
 from bayeslmm.design import build_design
-from bayeslmm.likelihood import CrossProducts, cross_products
+from bayeslmm.likelihood import SummedDesign, cross_products
 from bayeslmm.numerics.resample import kish, normalised, systematic
 from bayeslmm.reml import optimise
 
@@ -41,7 +41,7 @@ BY_GRID = ["Dyestuff", "Dyestuff2", "Pastes"]
 
 
 @cache
-def fitted(name: str) -> tuple[CrossProducts, Any]:
+def fitted(name: str) -> tuple[SummedDesign, Any]:
     cp = cross_products(build_design(MODELS[name], load_dataset(name)))
     return cp, optimise(cp).terms
 
@@ -56,7 +56,7 @@ def family(kind: str, scale: float) -> SdPrior:
     }[kind]
 
 
-def priors_of(cp: CrossProducts, kind: str) -> Priors:
+def priors_of(cp: SummedDesign, kind: str) -> Priors:
     spread = float(cp.design.y.std(ddof=1))
     sds = tuple(
         tuple(family(kind, spread / np.sqrt(np.mean(term.Z[:, k] ** 2))) for k in range(len(term.effects)))
@@ -123,7 +123,7 @@ def test_the_standard_error_of_the_evidence_holds() -> None:
 
 
 @cache
-def four_by_four() -> tuple[CrossProducts, Any]:
+def four_by_four() -> tuple[SummedDesign, Any]:
     rng = np.random.default_rng(7)
     J, n = 40, 12
     g = np.repeat(np.arange(J), n)

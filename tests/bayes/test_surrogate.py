@@ -20,7 +20,7 @@ from bayeslmm.bayes.target import Target, make_target
 from bayeslmm.datasets import load_dataset
 from bayeslmm.design import build_design
 from bayeslmm.errors import ConvergenceWarning
-from bayeslmm.likelihood import CrossProducts, cross_products
+from bayeslmm.likelihood import SummedDesign, cross_products
 from bayeslmm.likelihood.levels import Levels
 from bayeslmm.numerics.resample import normalised, systematic
 from bayeslmm.reml import optimise
@@ -62,8 +62,8 @@ STORES = ("levels", "hierarchy")
 
 
 @pytest.fixture
-def build(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], tuple[CrossProducts, Any]]:
-    def make(name: str, store: str) -> tuple[CrossProducts, Any]:
+def build(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], tuple[SummedDesign, Any]]:
+    def make(name: str, store: str) -> tuple[SummedDesign, Any]:
         formula, data = DESIGNS[name]
         cp = cross_products(build_design(formula, data(), store=store))
         assert isinstance(cp.sums, Levels) == (store == "levels")
@@ -72,7 +72,7 @@ def build(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], tuple[CrossPr
     return make
 
 
-type Build = Callable[[str, str], tuple[CrossProducts, Any]]
+type Build = Callable[[str, str], tuple[SummedDesign, Any]]
 
 
 def posterior_points(target: Target, start: np.ndarray, count: int) -> np.ndarray:
@@ -82,14 +82,14 @@ def posterior_points(target: Target, start: np.ndarray, count: int) -> np.ndarra
 
 
 def sample(
-    monkeypatch: pytest.MonkeyPatch, cp: CrossProducts, terms: Any, dear: float, method: str, **more: Any
+    monkeypatch: pytest.MonkeyPatch, cp: SummedDesign, terms: Any, dear: float, method: str, **more: Any
 ) -> CollapsedDraws:
     monkeypatch.setattr(collapsed, "_DEAR", dear)
     priors = more.pop("priors", None) or default_priors(cp.design)
     return sample_collapsed(cp, priors, terms, method=method, rng=np.random.default_rng(1), **{"draws": 400, **more})
 
 
-def used(monkeypatch: pytest.MonkeyPatch, cp: CrossProducts, terms: Any, **more: Any) -> tuple[Target, CollapsedDraws]:
+def used(monkeypatch: pytest.MonkeyPatch, cp: SummedDesign, terms: Any, **more: Any) -> tuple[Target, CollapsedDraws]:
     """The target that the draws were made with."""
     seen: list[Target] = []
     complete = collapsed.complete

@@ -18,7 +18,7 @@ from bayeslmm.calibration.replicate import Task
 from bayeslmm.calibration.result import Calibration
 from bayeslmm.calibration.run import run
 from bayeslmm.calibration.samplers import make_sampler
-from bayeslmm.likelihood import CrossProducts
+from bayeslmm.likelihood import SummedDesign
 from bayeslmm.types import FloatArray
 
 DRAWS = 255
@@ -86,7 +86,7 @@ class WrongJacobian:
     priors: Priors
     factor: float
 
-    def __call__(self, cp: CrossProducts, start: Sequence[FloatArray], rng: np.random.Generator) -> QuantityDraws:
+    def __call__(self, cp: SummedDesign, start: Sequence[FloatArray], rng: np.random.Generator) -> QuantityDraws:
         right, factor = TermCoordinates.sds, self.factor
 
         def wrong(self: TermCoordinates, x: FloatArray) -> tuple[FloatArray, FloatArray]:

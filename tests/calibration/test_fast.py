@@ -18,7 +18,7 @@ from bayeslmm.calibration.replicate import Task
 from bayeslmm.calibration.run import run
 from bayeslmm.calibration.samplers import _thinned
 from bayeslmm.errors import ConvergenceWarning, DesignError, FitError, PriorError
-from bayeslmm.likelihood import CrossProducts
+from bayeslmm.likelihood import SummedDesign
 from bayeslmm.types import FloatArray
 
 from .models import one_way, shared, wrong_jacobian, wrong_prior
@@ -35,7 +35,7 @@ class FromPrior:
     short: int = -1
     calls: int = 0
 
-    def __call__(self, cp: CrossProducts, start: Sequence[FloatArray], rng: np.random.Generator) -> PriorDraws:
+    def __call__(self, cp: SummedDesign, start: Sequence[FloatArray], rng: np.random.Generator) -> PriorDraws:
         self.calls += 1
         if self.calls - 1 in self.fails:
             raise np.linalg.LinAlgError("not definite")

@@ -12,8 +12,8 @@ import pytest
 from bayeslmm.design import build_design
 from bayeslmm.design.design import Store
 from bayeslmm.likelihood import (
-    CrossProducts,
     NormalPrior,
+    SummedDesign,
     beta_covariance,
     conditional_draws,
     conditional_means,
@@ -95,7 +95,7 @@ class Dense:
         return np.linalg.inv(self.X.T @ np.linalg.solve(self.V, self.X))
 
 
-def dense(cp: CrossProducts, theta: np.ndarray, sigma: float) -> Dense:
+def dense(cp: SummedDesign, theta: np.ndarray, sigma: float) -> Dense:
     design = cp.design
     W = np.ones(design.n) if design.weights is None else design.weights
     Zs, Gs = [], []
@@ -127,7 +127,7 @@ def dense(cp: CrossProducts, theta: np.ndarray, sigma: float) -> Dense:
     return Dense(float(ml), float(reml), beta, V, X, y, Z, G)
 
 
-def thetas(cp: CrossProducts, seed: int) -> list[np.ndarray]:
+def thetas(cp: SummedDesign, seed: int) -> list[np.ndarray]:
     rng = np.random.default_rng(seed)
     k = cp.design.n_theta
     regular, rank_one = rng.normal(size=k), rng.normal(size=k)
@@ -143,7 +143,7 @@ def thetas(cp: CrossProducts, seed: int) -> list[np.ndarray]:
 CASES = [(name, weighted) for name in FORMULAS for weighted in (False, True)]
 
 
-def build(name: str, weighted: bool, store: Store) -> CrossProducts:
+def build(name: str, weighted: bool, store: Store) -> SummedDesign:
     weights = "precision" if weighted else None
     return cross_products(build_design(FORMULAS[name], frame(), weights=weights, store=store))
 

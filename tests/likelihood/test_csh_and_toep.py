@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 import bayeslmm as bl
 from bayeslmm.design import build_design
 from bayeslmm.design.covariance import HeterogeneousCompoundSymmetry, Toeplitz
-from bayeslmm.likelihood import CrossProducts, cross_products, derivatives, evaluate, profiled
+from bayeslmm.likelihood import SummedDesign, cross_products, derivatives, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.reml import FitStatus
 
@@ -44,7 +44,7 @@ def frame(seed: int = 0, n: int = 54) -> pd.DataFrame:
     return data
 
 
-def build(name: str) -> CrossProducts:
+def build(name: str) -> SummedDesign:
     return cross_products(build_design(FORMULAS[name], frame(), weights="precision"))
 
 
@@ -60,7 +60,7 @@ def covariance(keyword: str, c: int, theta: np.ndarray) -> np.ndarray:
     return T @ T.T
 
 
-def dense(cp: CrossProducts, theta: np.ndarray, reml: bool = True) -> float:
+def dense(cp: SummedDesign, theta: np.ndarray, reml: bool = True) -> float:
     """-2 log (restricted) likelihood with sigma and beta profiled out, from n x n matrices."""
     design, at = cp.design, 0
     V = np.diag(np.ones(design.n) if design.weights is None else 1 / design.weights)
@@ -90,7 +90,7 @@ def from_partials(phi: np.ndarray) -> np.ndarray:
     return np.array(rho[1:])
 
 
-def thetas(cp: CrossProducts) -> list[np.ndarray]:
+def thetas(cp: SummedDesign) -> list[np.ndarray]:
     """Random parameters; correlations at their lower and upper ends; single sds, and all, zero."""
     rng = np.random.default_rng(1)
     points: list[list[np.ndarray]] = [[] for _ in range(5)]

@@ -11,7 +11,7 @@ import pytest
 from bayeslmm.design import build_design
 from bayeslmm.design.design import Design
 from bayeslmm.likelihood import NormalPrior, cross_products
-from bayeslmm.likelihood.crossproducts import CrossProducts
+from bayeslmm.likelihood.crossproducts import SummedDesign
 from bayeslmm.likelihood.density_gradient import density_gradient
 from bayeslmm.likelihood.levels import Levels
 
@@ -34,8 +34,8 @@ SIGMA = 1.3
 
 
 @pytest.fixture(params=["levels", "hierarchy"])
-def reduced(request: pytest.FixtureRequest) -> Iterator[Callable[[str], CrossProducts]]:
-    def build(name: str) -> CrossProducts:
+def reduced(request: pytest.FixtureRequest) -> Iterator[Callable[[str], SummedDesign]]:
+    def build(name: str) -> SummedDesign:
         cp = cross_products(build_design(FORMULAS[name], frame(), weights="w", store=request.param))
         assert isinstance(cp.sums, Levels) == (request.param == "levels")
         return cp
@@ -63,7 +63,7 @@ def frame() -> pd.DataFrame:
 
 @pytest.mark.parametrize("zero", [False, True])
 @pytest.mark.parametrize(("name", "beta"), CASES)
-def test_against_the_dense_density(name: str, beta: str, zero: bool, reduced: Callable[[str], CrossProducts]) -> None:
+def test_against_the_dense_density(name: str, beta: str, zero: bool, reduced: Callable[[str], SummedDesign]) -> None:
     cp, prior = reduced(name), PRIORS[beta]
     rng = np.random.default_rng(4)
     terms = [rng.normal(size=(len(t.effects),) * 2) for t in cp.design.terms]
@@ -88,7 +88,7 @@ def test_against_the_dense_density(name: str, beta: str, zero: bool, reduced: Ca
     assert found.log_sigma == pytest.approx(numeric, rel=1e-6, abs=1e-5)
 
 
-def test_in_factors_is_the_chain_rule(reduced: Callable[[str], CrossProducts]) -> None:
+def test_in_factors_is_the_chain_rule(reduced: Callable[[str], SummedDesign]) -> None:
     cp = reduced("slopes and crossed")
     terms = [np.array([[0.7, 0.0], [-0.4, 0.0]]), np.array([[-0.3]])]
     slopes = density_gradient(cp, terms, SIGMA).in_factors(terms)

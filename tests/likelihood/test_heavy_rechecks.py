@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import bayeslmm as bl
-from bayeslmm.likelihood import CrossProducts, evaluate
+from bayeslmm.likelihood import SummedDesign, evaluate
 from bayeslmm.likelihood.accurate import evaluate_accurately, rows_of
 from bayeslmm.likelihood.recheck import dense_size, recheck, recheck_residual
 
@@ -42,7 +42,7 @@ def elimination(V: Matrix, B: Matrix) -> tuple[Decimal, Matrix]:
     return log_det, products
 
 
-def exact(cp: CrossProducts, T: list[np.ndarray], reml: bool) -> float:
+def exact(cp: SummedDesign, T: list[np.ndarray], reml: bool) -> float:
     """The profiled criterion in 260 digits."""
     with localcontext() as context:
         context.prec = 260

@@ -10,7 +10,7 @@ import pytest
 from scipy.linalg import block_diag
 
 from bayeslmm.design import build_design
-from bayeslmm.likelihood import Conditional, CrossProducts, NormalPrior, cross_products
+from bayeslmm.likelihood import Conditional, NormalPrior, SummedDesign, cross_products
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.conditional import joint_draws as draws_by_reference
 from bayeslmm.likelihood.hierarchy import Hierarchy
@@ -62,7 +62,7 @@ def frame(n: int = 120) -> pd.DataFrame:
     return data
 
 
-def build(formula: str, weighted: bool = False, data: pd.DataFrame | None = None) -> CrossProducts:
+def build(formula: str, weighted: bool = False, data: pd.DataFrame | None = None) -> SummedDesign:
     """Small designs are stored as large ones."""
     table, weights = frame() if data is None else data, "w" if weighted else None
     cp = cross_products(build_design(formula, table, weights=weights, store="hierarchy"))
@@ -70,7 +70,7 @@ def build(formula: str, weighted: bool = False, data: pd.DataFrame | None = None
     return cp
 
 
-def random_factors(cp: CrossProducts, count: int, spread: float, seed: int = 0) -> list[np.ndarray]:
+def random_factors(cp: SummedDesign, count: int, spread: float, seed: int = 0) -> list[np.ndarray]:
     """Lower triangular relative factors (count, c, c) of every term on the user's columns."""
     rng = np.random.default_rng(seed)
     out = []
@@ -85,7 +85,7 @@ def random_factors(cp: CrossProducts, count: int, spread: float, seed: int = 0) 
 
 
 def dense(
-    cp: CrossProducts, terms: list[np.ndarray], sigma: float, prior: NormalPrior | None
+    cp: SummedDesign, terms: list[np.ndarray], sigma: float, prior: NormalPrior | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Conditional mean and covariance of (beta, b), b term by term and level by level, by one dense QR.
 
@@ -117,7 +117,7 @@ def dense(
     return Lambda @ np.linalg.solve(R, Q.T @ y), half @ half.T
 
 
-def by_term(cp: CrossProducts, drawn: Conditional) -> np.ndarray:
+def by_term(cp: SummedDesign, drawn: Conditional) -> np.ndarray:
     """Draws (K, p + q) in the order of `dense`."""
     parts = {}
     for block, values in zip(cp.blocks, drawn.b, strict=True):
@@ -127,7 +127,7 @@ def by_term(cp: CrossProducts, drawn: Conditional) -> np.ndarray:
 
 
 def check_means(
-    cp: CrossProducts, terms: list[np.ndarray], prior: NormalPrior | None = None, tolerance: float = EXACT
+    cp: SummedDesign, terms: list[np.ndarray], prior: NormalPrior | None = None, tolerance: float = EXACT
 ) -> None:
     count = terms[0].shape[0]
     sigma = SIGMA * np.exp(0.3 * np.random.default_rng(8).normal(size=count))

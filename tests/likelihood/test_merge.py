@@ -10,7 +10,7 @@ import pytest
 
 from bayeslmm.design import build_design
 from bayeslmm.design.design import Store
-from bayeslmm.likelihood import CrossProducts, conditional_means, cross_products, evaluate, profiled
+from bayeslmm.likelihood import CrossProducts, SummedDesign, conditional_means, cross_products, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.frame_rows import FrameRows
 from bayeslmm.likelihood.hierarchy import Hierarchy
@@ -39,25 +39,25 @@ def frame(n: int = 220) -> pd.DataFrame:
     return data
 
 
-def rows_of(cp: CrossProducts) -> FrameRows:
+def rows_of(cp: SummedDesign) -> FrameRows:
     return frame_rows(cp.design, cp.frame, frame_columns(cp), cp.response)
 
 
-def sums_of(cp: CrossProducts, rows: FrameRows) -> Levels | Hierarchy:
+def sums_of(cp: SummedDesign, rows: FrameRows) -> Levels | Hierarchy:
     if isinstance(cp.sums, Levels):
         return Levels.of(cp.frame, rows, cp.sums.reference)
     return Hierarchy.of(cp.frame, rows)
 
 
-def merged(cp: CrossProducts, chunks: list[np.ndarray]) -> CrossProducts:
-    from dataclasses import replace
-
+def merged(cp: SummedDesign, chunks: list[np.ndarray]) -> CrossProducts:
+    """Cross-products that know sums and coordinates only: of the design they have nothing."""
     rows = rows_of(cp)
     parts = [sums_of(cp, rows.take(np.asarray(chunk, dtype=np.int64))) for chunk in chunks]
-    return replace(cp, sums=reduce(lambda one, other: one.merge(other), parts))  # type: ignore[arg-type]
+    sums = reduce(lambda one, other: one.merge(other), parts)  # type: ignore[arg-type]
+    return CrossProducts(sums, cp.response, cp.log_weights, cp.sigma_unit)
 
 
-def same_criterion(cp: CrossProducts, other: CrossProducts) -> None:
+def same_criterion(cp: SummedDesign, other: CrossProducts) -> None:
     rng = np.random.default_rng(2)
     for scale in (0.0, 0.3, 1.0, 30.0):
         x = scale * rng.normal(size=cp.frame.n_theta)

@@ -13,7 +13,7 @@ from scipy.optimize import minimize_scalar
 import bayeslmm as bl
 from bayeslmm.design.design import Design, Store
 from bayeslmm.errors import DesignError
-from bayeslmm.likelihood import CrossProducts, evaluate, profiled
+from bayeslmm.likelihood import SummedDesign, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.reweighting import POOR, poor, reweight
 from bayeslmm.reml import optimise
@@ -42,12 +42,12 @@ def dense(design: Design, theta: np.ndarray, R: np.ndarray, kept: np.ndarray | N
     return float(logs + nu * (1 + np.log(2 * np.pi * (r @ cho_solve(chol, r)) / nu)))
 
 
-def criterion(cp: CrossProducts, theta: np.ndarray, reml: bool = True) -> float:
+def criterion(cp: SummedDesign, theta: np.ndarray, reml: bool = True) -> float:
     factors = par.block_factors(cp, par.terms_from_theta(cp, theta))
     return float(profiled(cp, evaluate(cp, factors), reml)[0])
 
 
-def close(cp: CrossProducts, design: Design, R: np.ndarray, kept: np.ndarray | None = None) -> None:
+def close(cp: SummedDesign, design: Design, R: np.ndarray, kept: np.ndarray | None = None) -> None:
     rng = np.random.default_rng(1)
     for scale in (0.0, 0.5, 2.0):
         theta = scale * np.abs(rng.normal(size=design.n_theta))
@@ -116,7 +116,7 @@ def test_reml_fit_with_autoregressive_residuals() -> None:
     """nlme stops at -862.0935: it does not reach the zero variance."""
     model = bl.Model(SLEEP, bl.load_dataset("sleepstudy"))
 
-    def fit(rho: float) -> CrossProducts:
+    def fit(rho: float) -> SummedDesign:
         whiten, log_det, _ = autoregressive(model.design, "Subject", rho)
         return reweight(model.cross_products, whiten, log_det)
 

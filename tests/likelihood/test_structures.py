@@ -10,7 +10,7 @@ from scipy.stats import chi2
 
 import bayeslmm as bl
 from bayeslmm.design import build_design
-from bayeslmm.likelihood import CrossProducts, cross_products, derivatives, evaluate, profiled
+from bayeslmm.likelihood import SummedDesign, cross_products, derivatives, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.reml import FitStatus, optimise
 
@@ -46,7 +46,7 @@ def frame(seed: int = 0, n: int = 54) -> pd.DataFrame:
     return data
 
 
-def build(name: str, weighted: bool) -> CrossProducts:
+def build(name: str, weighted: bool) -> SummedDesign:
     return cross_products(build_design(FORMULAS[name], frame(), weights="precision" if weighted else None))
 
 
@@ -66,7 +66,7 @@ def covariance(keyword: str, c: int, theta: np.ndarray) -> np.ndarray:
     return theta[0] ** 2 * G
 
 
-def dense(cp: CrossProducts, theta: np.ndarray, reml: bool) -> float:
+def dense(cp: SummedDesign, theta: np.ndarray, reml: bool) -> float:
     """-2 log (restricted) likelihood with sigma and beta profiled out, from n x n matrices."""
     design, at = cp.design, 0
     V = np.diag(np.ones(design.n) if design.weights is None else 1 / design.weights)
@@ -87,7 +87,7 @@ def dense_criterion(V: np.ndarray, X: np.ndarray, y: np.ndarray, reml: bool) -> 
     return float(out + (np.linalg.slogdet(A)[1] if reml else 0.0))
 
 
-def thetas(cp: CrossProducts) -> list[np.ndarray]:
+def thetas(cp: SummedDesign) -> list[np.ndarray]:
     """Random parameters, negative and perfect correlations, and zeros."""
     rng = np.random.default_rng(1)
     points: list[list[np.ndarray]] = [[] for _ in range(4)]

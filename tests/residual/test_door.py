@@ -11,7 +11,7 @@ from scipy.optimize import minimize_scalar
 
 import bayeslmm as bl
 from bayeslmm.design.design import Design
-from bayeslmm.likelihood import CrossProducts, cross_products, evaluate, profiled
+from bayeslmm.likelihood import SummedDesign, cross_products, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.reweighting import reweight
 from bayeslmm.reml import optimise
@@ -35,11 +35,11 @@ def _factors(design: Design) -> list[np.ndarray]:
     return [np.tril(rng.normal(size=(1, len(t.effects), len(t.effects)))) for t in design.terms]
 
 
-def _whitened(cp: CrossProducts, residual: Residual, lam: np.ndarray) -> CrossProducts:
+def _whitened(cp: SummedDesign, residual: Residual, lam: np.ndarray) -> SummedDesign:
     return reweight(cp, lambda columns, rows: residual.whiten(lam, columns, rows), -float(residual.log_det(lam)))
 
 
-def _criterion(cp: CrossProducts, terms: list[np.ndarray], reml: bool) -> float:
+def _criterion(cp: SummedDesign, terms: list[np.ndarray], reml: bool) -> float:
     return float(profiled(cp, evaluate(cp, par.block_factors(cp, terms)), reml)[0])
 
 

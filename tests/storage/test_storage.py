@@ -18,7 +18,7 @@ import pytest
 
 import bayeslmm as bl
 from bayeslmm import StorageError
-from bayeslmm.likelihood import CrossProducts, Factor
+from bayeslmm.likelihood import Factor, SummedDesign
 from bayeslmm.storage.encoding import Decoder, Encoder
 
 CASES = {
@@ -366,4 +366,4 @@ def test_pickled_arrays_are_not_read(file: Path) -> None:
 def test_remade_parts_are_not_in_the_file(file: Path) -> None:
     with zipfile.ZipFile(file) as archive:
         text = archive.read("header.json").decode()
-    assert CrossProducts.__name__ not in text and Factor.__module__ + ":" not in text
+    assert SummedDesign.__name__ not in text and Factor.__module__ + ":" not in text
