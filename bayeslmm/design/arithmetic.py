@@ -95,6 +95,8 @@ class Scope:
         Filled by the first evaluation, used by those on other rows.
     counts : IntArray, shape (n,), optional
         How often each row counts.
+    zero_levels : bool
+        Whether values that are none of the levels known are allowed: zeros in all columns.
     """
 
     n: int
@@ -102,6 +104,7 @@ class Scope:
     namespace: Mapping[str, Any]
     memory: Memory
     counts: IntArray | None = None
+    zero_levels: bool = False
 
 
 def evaluate(node: Node, scope: Scope) -> Any:
@@ -279,7 +282,7 @@ def _two_factors(sign: str, left: CodedFactor, right: CodedFactor) -> BoolArray:
                 f"{sign!r} compares factors of different levels: {level_names(left)} and {level_names(right)}. Give "
                 "both the same levels first."
             )
-        names = [np.array([level_name(v) for v in f.levels], dtype=object)[f.codes] for f in (left, right)]
+        names = [np.array([*map(level_name, f.levels), None], dtype=object)[f.codes] for f in (left, right)]
         return np.asarray(_COMPARISONS[sign](*names), dtype=bool)
     if left.ordered and right.ordered and left.levels == right.levels:
         return np.asarray(_COMPARISONS[sign](left.codes, right.codes))
@@ -351,13 +354,10 @@ def _element_argument(value: Any, node: Call, function: Function) -> Any:
         if node.function != "np.interp":
             raise DesignError(f"{node.text} is given a list where it needs one value per row.")
         return value
-    if isinstance(value, np.ndarray) and value.dtype == bool and _takes_conditions(function):
+    takes_conditions = not isinstance(function.call, np.ufunc) or function.call.__name__.startswith("logical_")
+    if isinstance(value, np.ndarray) and value.dtype == bool and takes_conditions:
         return value
     return _double(_numeric(value, node.function))
-
-
-def _takes_conditions(function: Function) -> bool:
-    return not isinstance(function.call, np.ufunc) or function.call.__name__.startswith("logical_")
 
 
 def _vector(value: Any, node: Call) -> FloatArray:
@@ -419,7 +419,7 @@ def _levels_of(
         return CODINGS[name]
     x, *options = arguments
     named = {**dict(zip(function.keywords, options, strict=False)), **keywords}
-    factor = as_factor(x, node, scope.memory.levels)
+    factor = as_factor(x, node, scope.memory.levels, zero_levels=scope.zero_levels)
     if name in ("binary", "B"):
         place = 0 if named.get("success") is None else level_position(factor, named["success"])
         return (factor.codes == place).astype(float)

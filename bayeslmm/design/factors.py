@@ -18,6 +18,8 @@ from bayeslmm.errors import DesignError
 from bayeslmm.types import AnyArray, BoolArray, FloatArray, IntArray
 
 _SHOWN = 8
+# Code of a value on new rows that is none of the levels, where such rows get zeros.
+NO_LEVEL = -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +97,9 @@ def _categories(values: Any) -> CodedFactor:
     return CodedFactor(codes, tuple(values.categories.tolist()), bool(values.ordered))
 
 
-def as_factor(value: Any, node: Node, known_levels: dict[Node, CodedFactor]) -> CodedFactor:
+def as_factor(
+    value: Any, node: Node, known_levels: dict[Node, CodedFactor], *, zero_levels: bool = False
+) -> CodedFactor:
     """Levels of any column; on other rows those of the first evaluation, which `known_levels` keeps by node."""
     if isinstance(value, Times):
         value = _categories(pd.Categorical(value.series))
@@ -104,10 +108,10 @@ def as_factor(value: Any, node: Node, known_levels: dict[Node, CodedFactor]) -> 
         value = CodedFactor(codes.astype(np.int64), tuple(_whole_levels(levels)))
     if not isinstance(value, CodedFactor):
         raise DesignError(f"A factor needs a column, one value per row, not {described(value)}.")
-    if value.codes.min(initial=0) < 0:
+    if value.codes.min(initial=0) < 0 and not zero_levels:
         raise DesignError(f"{_text(node)} has {int((value.codes < 0).sum())} value(s) that are no level.")
     known = known_levels.setdefault(node, value)
-    return value if known.levels == value.levels else recoded(value, known, node)
+    return value if known.levels == value.levels else recoded(value, known, node, zero_levels=zero_levels)
 
 
 def _whole_levels(levels: AnyArray) -> list[Any]:
@@ -121,20 +125,25 @@ def _text(node: Node | str) -> str:
     return node if isinstance(node, str) else (node.text if isinstance(node, Call) else "A factor")
 
 
-def recoded(value: CodedFactor, known: CodedFactor, node: Node | str) -> CodedFactor:
-    """Values as levels known from other rows."""
+def recoded(value: CodedFactor, known: CodedFactor, node: Node | str, *, zero_levels: bool = False) -> CodedFactor:
+    """Values as levels known from other rows; others are an error, or no level where these are allowed."""
     position = {level_name(level): place for place, level in enumerate(known.levels)}
     unknown = [name for name in map(level_name, value.levels) if name not in position]
-    used = {level_name(value.levels[code]) for code in np.unique(value.codes)}
+    used = {level_name(value.levels[code]) for code in np.unique(value.codes) if code != NO_LEVEL}
     unknown = [name for name in unknown if name in used]
-    if unknown:
+    if unknown and not zero_levels:
         shown = ", ".join(map(repr, unknown[:_SHOWN]))
         raise DesignError(
             f"{_text(node)} has level(s) on the new rows that the data of the model did not have: {shown}. Known "
             f"levels: {level_names(known)}."
         )
-    place = np.array([position.get(level_name(level), 0) for level in value.levels], dtype=np.int64)
-    return CodedFactor(place[value.codes], known.levels, known.ordered, known.contrasts)
+    place = np.array([position.get(level_name(level), NO_LEVEL) for level in value.levels], dtype=np.int64)
+    return CodedFactor(_moved(value.codes, place), known.levels, known.ordered, known.contrasts)
+
+
+def _moved(codes: IntArray, place: IntArray) -> IntArray:
+    """Codes after the levels have got other places; no level stays none."""
+    return np.where(codes == NO_LEVEL, NO_LEVEL, place[codes])
 
 
 def with_levels(factor: CodedFactor, levels: Any) -> CodedFactor:
@@ -166,7 +175,8 @@ def with_reference(factor: CodedFactor, level: Any) -> CodedFactor:
     place = level_position(factor, level)
     order = [place, *(i for i in range(len(factor.levels)) if i != place)]
     levels = tuple(factor.levels[i] for i in order)
-    return CodedFactor(np.argsort(order)[factor.codes].astype(np.int64), levels, factor.ordered, factor.contrasts)
+    places = np.argsort(order).astype(np.int64)
+    return CodedFactor(_moved(factor.codes, places), levels, factor.ordered, factor.contrasts)
 
 
 def level_position(factor: CodedFactor, value: Any) -> int:
