@@ -74,6 +74,9 @@ class Model(Specification):
         Rows with missing values in a column that is used: left out, counted and listed; the same, and fitted values,
         residuals, predictions of the model's own rows and simulated responses have all rows of the data, in their
         order, with nan in those (R's ``na.exclude``); or an error that names them.
+    rank_deficient : {"drop", "error"}
+        Columns of the fixed part that earlier ones span are left out and named (``coefficients(dropped=True)`` shows
+        them as nan), or are an error.
 
     Raises
     ------
@@ -105,6 +108,7 @@ class Model(Specification):
         frequency: Any = None,
         store: Store = "auto",
         na_action: NaAction = "drop",
+        rank_deficient: Literal["drop", "error"] = "drop",
     ) -> None:
         self._design = build_design(
             formula,
@@ -117,6 +121,7 @@ class Model(Specification):
             frequency=frequency,
             store=store,
             na_action=na_action,
+            rank_deficient=rank_deficient,
         )
         self._optima: dict[bool, Optimum] = {}
 

@@ -51,6 +51,7 @@ def build_design(
     frequency: Any = None,
     store: Store = "auto",
     na_action: NaAction = "drop",
+    rank_deficient: Literal["drop", "error"] = "drop",
 ) -> Design:
     """Evaluate a formula on a data frame.
 
@@ -80,6 +81,8 @@ def build_design(
         How sums over the rows will be kept.
     na_action : {"drop", "exclude", "fail"}
         Rows with missing values are left out; are left out and have nan in results by row; are an error.
+    rank_deficient : {"drop", "error"}
+        Columns of the fixed part that earlier ones span are left out, or are an error.
 
     Returns
     -------
@@ -116,9 +119,8 @@ def build_design(
     _check_columns(parsed, columns)
     known = _known(contrasts, columns)
     kept_counts = None if counts is None else counts[keep].astype(np.int64)
-    evaluator = evaluator_on_copies(
-        formula_pieces(parsed), _without_groups(parsed, columns), known, namespace, kept_counts
-    )
+    seen = _without_groups(parsed, columns)
+    evaluator = evaluator_on_copies(formula_pieces(parsed), seen, known, namespace, kept_counts)
     y = evaluator.vector(parsed.response).copy()  # not a view of the user's column, which may change later
     X, fixed_names = evaluator.columns(parsed.fixed, y.size if kept_counts is None else int(kept_counts.sum()))
     index = frame.index[keep] if len(dropped) else frame.index
@@ -146,7 +148,7 @@ def build_design(
         store=choice("store", store, ("auto", "levels", "hierarchy"), DesignError),
         all_rows=every,
     )
-    return _checked(design, saturated, parsed, columns)
+    return _checked(design, saturated, rank_deficient, parsed, columns)
 
 
 def _complete(
@@ -319,8 +321,16 @@ def _term(
     return RandomTerm(bar.label, groupings[bar.group].name, effects, Z, term_structure(bar, structure, effects, Z))
 
 
-def _checked(design: Design, saturated: str, formula: Formula, columns: Mapping[str, pd.Series]) -> Design:
+def _checked(
+    design: Design, saturated: str, rank_deficient: str, formula: Formula, columns: Mapping[str, pd.Series]
+) -> Design:
     choice("saturated", saturated, ("error", "allow"), DesignError)
+    if choice("rank_deficient", rank_deficient, ("drop", "error"), DesignError) == "error" and design.aliased:
+        raise DesignError(
+            f"The fixed part is rank deficient: {', '.join(design.aliased)} can be computed from the columns before, "
+            "so that the data cannot tell their coefficients apart, and rank_deficient='error' does not allow to leave "
+            "them out. Change the formula, or use rank_deficient='drop'."
+        )
     _check_size(design)
     check_blocks(design.sizes)
     check_labels(design)

@@ -16,7 +16,16 @@ from bayeslmm.errors import FitError
 from bayeslmm.files.writing import FilePath
 from bayeslmm.likelihood import SummedDesign
 from bayeslmm.reml import Optimum
-from bayeslmm.results import Summary, fit_coefficients, fit_intervals, predictions, refits, textbook
+from bayeslmm.results import (
+    Summary,
+    accessors,
+    fit_coefficients,
+    fit_intervals,
+    predictions,
+    refits,
+    textbook,
+    variance_errors,
+)
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.interval_methods import or_nan
 from bayeslmm.results.summary import reml_summary
@@ -53,6 +62,11 @@ class REMLResult(Fit):
     coefficients = fit_coefficients.coefficients
     test_fixed = fit_coefficients.test_fixed
     vcov_kenward_roger = fit_coefficients.vcov_kenward_roger
+    correlation = accessors.correlation
+    weights = accessors.weights
+    df_residual = property(accessors.df_residual)
+    variances = variance_errors.variances
+    vcov_variances = variance_errors.vcov_variances
     r2 = fit_coefficients.r2
     icc = fit_coefficients.icc
     predict = predictions.predict_fit

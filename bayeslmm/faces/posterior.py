@@ -9,7 +9,7 @@ import pandas as pd
 
 from bayeslmm.equality import by_value
 from bayeslmm.files.writing import FilePath
-from bayeslmm.results import Summary, checks, predictions, prior_checks
+from bayeslmm.results import Summary, accessors, checks, predictions, prior_checks
 from bayeslmm.results.draws import Draws
 from bayeslmm.results.prior_table import prior_table
 from bayeslmm.results.summary import posterior_summary
@@ -44,6 +44,8 @@ class Posterior(Draws):
     psense = prior_checks.psense
     power_tree = prior_checks.power_tree
     prior_sweep = prior_checks.prior_sweep
+    weights = accessors.weights
+    correlation = accessors.correlation_of_draws
     predict = predictions.predict_posterior
     predict_draws = predictions.predict_draws
     add_groups = predictions.add_groups

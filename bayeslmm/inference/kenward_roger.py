@@ -232,9 +232,9 @@ def kenward_roger_many(cp: SummedDesign, terms: Sequence[FloatArray]) -> Kenward
 
 
 def kenward_roger_f(
-    cp: SummedDesign, optimum: Optimum, result: KenwardRoger, L: FloatArray
+    cp: SummedDesign, optimum: Optimum, result: KenwardRoger, L: FloatArray, c: FloatArray | None = None
 ) -> tuple[float, int, float, float]:
-    """F test of ``L beta = 0``.
+    """F test of ``L beta = c``, by default zero.
 
     Parameters
     ----------
@@ -244,6 +244,7 @@ def kenward_roger_f(
         Of that fit.
     L : FloatArray, shape (m, p)
         Rows may depend on each other.
+    c : FloatArray, shape (m,), optional
 
     Returns
     -------
@@ -252,7 +253,7 @@ def kenward_roger_f(
     """
     from scipy.stats import f as f_distribution
 
-    tested = hypothesis(cp, optimum, L)
+    tested = hypothesis(cp, optimum, L, c)
     rows, rank, estimate = tested.rows, tested.values.size, tested.values / optimum.sigma
     each = result.known_df(rows)
     scale, df = (1.0, float(each[0])) if rank == 1 else result.f_scale(rows)

@@ -196,8 +196,10 @@ def combined_df(df: FloatArray) -> float:
     return 2.0 * mean / (mean - df.size)
 
 
-def satterthwaite_f(cp: SummedDesign, optimum: Optimum, L: FloatArray) -> tuple[float, int, float, float]:
-    """F test of ``L beta = 0``.
+def satterthwaite_f(
+    cp: SummedDesign, optimum: Optimum, L: FloatArray, c: FloatArray | None = None
+) -> tuple[float, int, float, float]:
+    """F test of ``L beta = c``, by default zero.
 
     Parameters
     ----------
@@ -205,6 +207,7 @@ def satterthwaite_f(cp: SummedDesign, optimum: Optimum, L: FloatArray) -> tuple[
     optimum : Optimum
     L : FloatArray, shape (m, p)
         Rows may depend on each other.
+    c : FloatArray, shape (m,), optional
 
     Returns
     -------
@@ -222,7 +225,7 @@ def satterthwaite_f(cp: SummedDesign, optimum: Optimum, L: FloatArray) -> tuple[
     """
     from scipy.stats import f as f_distribution
 
-    tested = hypothesis(cp, optimum, L)
+    tested = hypothesis(cp, optimum, L, c)
     F, rank = tested.f(optimum.sigma), tested.values.size
     df = combined_df(_of_own(cp, optimum, tested.rows))
     return F, rank, df, float(f_distribution.sf(F, rank, df))

@@ -28,6 +28,7 @@ from bayeslmm.likelihood import (
 )
 from bayeslmm.reml import FitStatus, Optimum, optimise
 from bayeslmm.reml.penalty import Penalty
+from bayeslmm.results.dropped_columns import with_dropped
 from bayeslmm.results.effects import by_group, fitted_values, variances_by_group
 from bayeslmm.results.labels import Parameter, estimates, parameters
 from bayeslmm.results.tables import varcorr_table
@@ -136,9 +137,10 @@ class Fit:
         # An empty list of names would give an index without a type.
         return pd.Index(list(self.design.fixed_names), dtype=str)
 
-    def fixef(self) -> pd.Series:
-        """Fixed effects, indexed by coefficient."""
-        return pd.Series(self._conditional.beta[0], index=self._coefficients, name="estimate")
+    def fixef(self, *, dropped: bool = False) -> pd.Series:
+        """Fixed effects, indexed by coefficient; those that were left out as nan if `dropped`."""
+        estimates = pd.Series(self._conditional.beta[0], index=self._coefficients, name="estimate")
+        return with_dropped(self.design, estimates, dropped)
 
     def vcov(self) -> pd.DataFrame:
         """Covariance of the fixed effects, theta taken as known."""

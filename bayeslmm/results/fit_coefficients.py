@@ -8,21 +8,22 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from bayeslmm.arguments import numbers_of
-from bayeslmm.design.lookup import term_positions
+from bayeslmm.arguments import numbers_of, shown
 from bayeslmm.design.readable import readable
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.hypothesis import hypothesis
 from bayeslmm.inference.kenward_roger import kenward_roger_f
 from bayeslmm.inference.satterthwaite import satterthwaite_f
+from bayeslmm.results.dropped_columns import with_dropped
 from bayeslmm.results.explained import icc_columns, r2_columns
 from bayeslmm.results.fit import Fit
+from bayeslmm.results.hypothesis_text import rows_of
 from bayeslmm.results.intervals import check_level
 from bayeslmm.results.linear import DDF, check_ddf, combinations, common_df
 from bayeslmm.types import FloatArray
 
 
-def coefficients(fit: Fit, ddf: DDF = "satterthwaite", level: float = 0.95) -> pd.DataFrame:
+def coefficients(fit: Fit, ddf: DDF = "satterthwaite", level: float = 0.95, *, dropped: bool = False) -> pd.DataFrame:
     """Table of the fixed effects: tests of zero and intervals.
 
     Parameters
@@ -33,6 +34,8 @@ def coefficients(fit: Fit, ddf: DDF = "satterthwaite", level: float = 0.95) -> p
         estimation of the variances, and a variance estimated at zero is as uncertain as any other.
         ``"residual"``: n - p. ``"z"``: infinity, the normal distribution.
     level : float
+    dropped : bool
+        Whether columns that were left out because others span them have rows, of nan, where the formula has them.
 
     Returns
     -------
@@ -78,21 +81,26 @@ def coefficients(fit: Fit, ddf: DDF = "satterthwaite", level: float = 0.95) -> p
         "conf_low": estimate - half,
         "conf_high": estimate + half,
     }
-    return readable(pd.DataFrame(columns, index=pd.Index(list(fit.design.fixed_names), dtype=str), dtype=float))
+    frame = pd.DataFrame(columns, index=pd.Index(list(fit.design.fixed_names), dtype=str), dtype=float)
+    return readable(with_dropped(fit.design, frame, dropped))
 
 
-def test_fixed(fit: Fit, L: ArrayLike | str | Sequence[str], ddf: DDF = "satterthwaite") -> pd.Series:
-    """F test that linear combinations of the fixed effects are all zero.
+def test_fixed(
+    fit: Fit, L: ArrayLike | str | Sequence[str], ddf: DDF = "satterthwaite", *, rhs: ArrayLike | None = None
+) -> pd.Series:
+    """F test that linear combinations of the fixed effects are all zero, or have given values.
 
     Parameters
     ----------
     L : array-like, shape (m, p) or (p,), or name or names
         Combinations in rows; or names of coefficients, or of terms of the formula, which stand for all their
-        coefficients (``"Machine"`` for ``"Machine[B]"``, ``"Machine[C]"``): these are zero. Rows that others imply
-        are not counted.
+        coefficients (``"Machine"`` for ``"Machine[B]"``, ``"Machine[C]"``): these are zero; or equations,
+        ``"Days = 10"``, ``"Machine[B] - 2 * Machine[C] = 0"``. Rows that others imply are not counted.
     ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
         As in `coefficients`; of several rows, Fai and Cornelius's combination of Satterthwaite's degrees of
         freedom, or the scaled F statistic of Kenward and Roger.
+    rhs : array-like, shape (m,), or number, optional
+        The values c of ``L beta = c``; zeros by default.
 
     Returns
     -------
@@ -102,7 +110,8 @@ def test_fixed(fit: Fit, L: ArrayLike | str | Sequence[str], ddf: DDF = "sattert
     Raises
     ------
     DesignError
-        Unknown names, a wrong number of columns, rows of zeros only; else as `coefficients`.
+        Unknown names, a wrong number of columns, rows of zeros only, values that contradict each other; else as
+        `coefficients`.
     FitError
         As `coefficients`.
 
@@ -120,15 +129,17 @@ def test_fixed(fit: Fit, L: ArrayLike | str | Sequence[str], ddf: DDF = "sattert
     >>> fit = bl.Model("score ~ Machine + (1 | Worker)", bl.load_dataset("Machines")).fit()
     >>> fit.test_fixed("Machine").round(3).tolist()
     [87.798, 2.0, 46.0, 0.0]
+    >>> fit.test_fixed("Machine[C] = 14", ddf="residual").round(3).tolist()
+    [0.006, 1.0, 51.0, 0.937]
     """
     check_ddf(fit, ddf)
-    rows = _rows(fit, L)
+    rows, c = _rows(fit, L, rhs)
     if ddf == "satterthwaite":
-        found = satterthwaite_f(fit.cp, fit.optimum, rows)
+        found = satterthwaite_f(fit.cp, fit.optimum, rows, c)
     elif ddf == "kenward-roger":
-        found = kenward_roger_f(fit.cp, fit.optimum, fit._kenward_roger, rows)
+        found = kenward_roger_f(fit.cp, fit.optimum, fit._kenward_roger, rows, c)
     else:
-        tested, df = hypothesis(fit.cp, fit.optimum, rows), common_df(fit, ddf)
+        tested, df = hypothesis(fit.cp, fit.optimum, rows, c), common_df(fit, ddf)
         F, rank = tested.f(fit.optimum.sigma), tested.values.size
         found = F, rank, df, float(_upper_tail(F, rank, df))
     return pd.Series(found, index=["F", "df1", "df2", "p_value"], dtype=float)
@@ -189,12 +200,33 @@ def icc(fit: Fit) -> pd.Series:
     return icc_columns(fit._explained).iloc[0].rename("icc")
 
 
-def _rows(fit: Fit, L: ArrayLike | str | Sequence[str]) -> FloatArray:
+def _rows(fit: Fit, L: ArrayLike | str | Sequence[str], rhs: ArrayLike | None) -> tuple[FloatArray, FloatArray | None]:
+    """Rows (m, p) and, where there are some, the values (m,) that their combinations have."""
     names = list(fit.design.fixed_names)
     if isinstance(L, str):
         L = [L]
     if isinstance(L, Sequence) and L and all(isinstance(name, str) for name in L):
-        return np.eye(len(names))[[k for name in L for k in _positions(str(name), names)]]
+        found = [rows_of(str(name), names) for name in L]
+        rows, own = np.concatenate([row for row, _ in found]), np.concatenate([c for _, c in found])
+        if rhs is not None and own.any():
+            raise DesignError(f"L={shown(L)} has right sides of its own, and rhs= is given too. Give one of them.")
+        return rows, (own if own.any() else None) if rhs is None else _right_side(rhs, rows)
+    rows = _numeric_rows(names, L)
+    return rows, None if rhs is None else _right_side(rhs, rows)
+
+
+def _right_side(rhs: ArrayLike, rows: FloatArray) -> FloatArray:
+    values = numbers_of("rhs", rhs, finite=True, error=DesignError)
+    if values.ndim == 0:
+        values = np.full(rows.shape[0], float(values))
+    if values.shape != (rows.shape[0],):
+        raise DesignError(
+            f"rhs has shape {values.shape}, but there are {rows.shape[0]} combinations. Give one value for each."
+        )
+    return values
+
+
+def _numeric_rows(names: Sequence[str], L: ArrayLike) -> FloatArray:
     rows = np.atleast_2d(numbers_of("L", L, finite=False, error=DesignError))
     if rows.ndim != 2 or rows.shape[1] != len(names) or not np.isfinite(rows).all():
         raise DesignError(
@@ -210,11 +242,3 @@ def _upper_tail(F: float, df1: int, df2: float) -> float:
     from scipy import stats
 
     return float(stats.chi2.sf(F * df1, df1) if np.isinf(df2) else stats.f.sf(F, df1, df2))
-
-
-def _positions(name: str, names: list[str]) -> list[int]:
-    """Coefficients that a name means: its own, or those of the term."""
-    found = term_positions(name, names)
-    if not found:
-        raise DesignError(f"No coefficient or term is called {name!r}. Coefficients are: {', '.join(names)}.")
-    return found
