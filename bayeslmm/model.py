@@ -348,7 +348,8 @@ class Model(Specification):
         if design.aliased:
             lines.append(f"left out because earlier columns span them: {', '.join(design.aliased)}")
         if len(design.dropped):
-            lines.append(str(design.dropped))
+            every = "" if design.all_rows is None else "; results by row have nan there"
+            lines.append(f"{design.dropped}{every}")
         return [*lines, *(f"note: {note}" for note in design.notes.lines)]
 
     def __repr__(self) -> str:

@@ -48,8 +48,9 @@ class Hypothesis:
     values: FloatArray
 
     def f(self, sigma: float) -> float:
-        """Wald's F: the mean of squared z statistics."""
-        return float(np.mean((self.values / sigma) ** 2))
+        """Wald's F: the mean of squared z statistics; infinite where it is beyond all numbers."""
+        with np.errstate(over="ignore"):
+            return float(np.mean((self.values / sigma) ** 2))
 
 
 def rank_of(L: FloatArray) -> int:

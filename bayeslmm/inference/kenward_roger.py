@@ -257,7 +257,9 @@ def kenward_roger_f(
     rows, rank, estimate = tested.rows, tested.values.size, tested.values / optimum.sigma
     each = result.known_df(rows)
     scale, df = (1.0, float(each[0])) if rank == 1 else result.f_scale(rows)
-    wald = float(estimate @ np.linalg.solve(rows @ result.adjusted_own[0] @ rows.T, estimate))
+    # Far from the estimate F may be beyond all numbers.
+    with np.errstate(over="ignore"):
+        wald = float(estimate @ np.linalg.solve(rows @ result.adjusted_own[0] @ rows.T, estimate))
     F = scale * wald / rank
     return F, rank, df, float(f_distribution.sf(F, rank, df))
 

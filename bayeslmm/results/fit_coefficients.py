@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from bayeslmm.arguments import numbers_of, shown
+from bayeslmm.arguments import numbers_of
+from bayeslmm.design.lookup import term_positions
 from bayeslmm.design.readable import readable
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.hypothesis import hypothesis
@@ -17,7 +18,7 @@ from bayeslmm.inference.satterthwaite import satterthwaite_f
 from bayeslmm.results.dropped_columns import with_dropped
 from bayeslmm.results.explained import icc_columns, r2_columns
 from bayeslmm.results.fit import Fit
-from bayeslmm.results.hypothesis_text import rows_of
+from bayeslmm.results.hypothesis_text import equations, right_side
 from bayeslmm.results.intervals import check_level
 from bayeslmm.results.linear import DDF, check_ddf, combinations, common_df
 from bayeslmm.types import FloatArray
@@ -133,7 +134,9 @@ def test_fixed(
     [0.006, 1.0, 51.0, 0.937]
     """
     check_ddf(fit, ddf)
-    rows, c = _rows(fit, L, rhs)
+    L, stated = equations(L, fit.design.fixed_names)
+    rows = _rows(fit, L)
+    c = right_side(stated, rhs, rows.shape[0])
     if ddf == "satterthwaite":
         found = satterthwaite_f(fit.cp, fit.optimum, rows, c)
     elif ddf == "kenward-roger":
@@ -200,33 +203,12 @@ def icc(fit: Fit) -> pd.Series:
     return icc_columns(fit._explained).iloc[0].rename("icc")
 
 
-def _rows(fit: Fit, L: ArrayLike | str | Sequence[str], rhs: ArrayLike | None) -> tuple[FloatArray, FloatArray | None]:
-    """Rows (m, p) and, where there are some, the values (m,) that their combinations have."""
+def _rows(fit: Fit, L: ArrayLike | str | Sequence[str]) -> FloatArray:
     names = list(fit.design.fixed_names)
     if isinstance(L, str):
         L = [L]
     if isinstance(L, Sequence) and L and all(isinstance(name, str) for name in L):
-        found = [rows_of(str(name), names) for name in L]
-        rows, own = np.concatenate([row for row, _ in found]), np.concatenate([c for _, c in found])
-        if rhs is not None and own.any():
-            raise DesignError(f"L={shown(L)} has right sides of its own, and rhs= is given too. Give one of them.")
-        return rows, (own if own.any() else None) if rhs is None else _right_side(rhs, rows)
-    rows = _numeric_rows(names, L)
-    return rows, None if rhs is None else _right_side(rhs, rows)
-
-
-def _right_side(rhs: ArrayLike, rows: FloatArray) -> FloatArray:
-    values = numbers_of("rhs", rhs, finite=True, error=DesignError)
-    if values.ndim == 0:
-        values = np.full(rows.shape[0], float(values))
-    if values.shape != (rows.shape[0],):
-        raise DesignError(
-            f"rhs has shape {values.shape}, but there are {rows.shape[0]} combinations. Give one value for each."
-        )
-    return values
-
-
-def _numeric_rows(names: Sequence[str], L: ArrayLike) -> FloatArray:
+        return np.eye(len(names))[[k for name in L for k in _positions(str(name), names)]]
     rows = np.atleast_2d(numbers_of("L", L, finite=False, error=DesignError))
     if rows.ndim != 2 or rows.shape[1] != len(names) or not np.isfinite(rows).all():
         raise DesignError(
@@ -242,3 +224,11 @@ def _upper_tail(F: float, df1: int, df2: float) -> float:
     from scipy import stats
 
     return float(stats.chi2.sf(F * df1, df1) if np.isinf(df2) else stats.f.sf(F, df1, df2))
+
+
+def _positions(name: str, names: list[str]) -> list[int]:
+    """Coefficients that a name means: its own, or those of the term."""
+    found = term_positions(name, names)
+    if not found:
+        raise DesignError(f"No coefficient or term is called {name!r}. Coefficients are: {', '.join(names)}.")
+    return found

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from bayeslmm.arguments import numbers_of
 from bayeslmm.design.lookup import positions, term_positions
 from bayeslmm.errors import DesignError
 from bayeslmm.types import FloatArray
@@ -17,6 +19,40 @@ _DIVIDED = re.compile(rf"(?P<rest>.+?)\s*/\s*(?P<number>{_NUMBER})\s*", re.DOTAL
 # Of an equation, not of a condition within a call.
 _DOUBLE = re.compile(r"==(?![^()]*\))")
 _PLAIN = re.compile(rf"\s*{_NUMBER}\s*")
+
+
+def equations(L: Any, names: Sequence[str]) -> tuple[Any, FloatArray | None]:
+    """Combinations with texts that are equations written as rows (m, p), and their right sides (m,).
+
+    Anything else (names of coefficients and terms, numbers) is given back as it is, without right sides.
+    """
+    asked = [L] if isinstance(L, str) else L
+    if not isinstance(asked, Sequence) or not all(isinstance(text, str) for text in asked):
+        return L, None
+    if not any("=" in text and not term_positions(text, names) for text in asked):
+        return L, None
+    found = [rows_of(text, names) for text in asked]
+    return np.concatenate([rows for rows, _ in found]), np.concatenate([c for _, c in found])
+
+
+def right_side(stated: FloatArray | None, given: Any, rows: int) -> FloatArray | None:
+    """The values (m,) of the combinations, from equations or the argument ``rhs``; None for zeros by default.
+
+    Raises
+    ------
+    DesignError
+        Both are there, or values of another number than the rows.
+    """
+    if given is None:
+        return stated
+    if stated is not None:
+        raise DesignError("The equations have right sides of their own, and rhs= is given too. Give one of them.")
+    values = numbers_of("rhs", given, finite=True, error=DesignError)
+    if values.ndim == 0:
+        values = np.full(rows, float(values))
+    if values.shape != (rows,):
+        raise DesignError(f"rhs has shape {values.shape}, but there are {rows} combinations. Give one value for each.")
+    return values
 
 
 def rows_of(asked: str, names: Sequence[str]) -> tuple[FloatArray, FloatArray]:

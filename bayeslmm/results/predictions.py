@@ -343,7 +343,7 @@ def _asked(
         rows = replace(rows, levels={name: _all_new(design, name, own) for name, own in rows.levels.items()})
         return rows, Request(part.groups, observation, True)
     if new_levels == "error":
-        _refuse_new_levels(design, rows)
+        refuse_new_levels(design, rows)
     if new_levels == "missing":
         rows = rows.without(_at_new_levels(design, rows))
     return rows, Request(part.groups, observation, new_levels == "sample")
@@ -362,7 +362,8 @@ def _all_new(design: Design, name: str, levels: RowLevels) -> RowLevels:
     return RowLevels(levels.codes + known.n_levels, (*known.levels, *levels.new))
 
 
-def _refuse_new_levels(design: Design, rows: Rows) -> None:
+def refuse_new_levels(design: Design, rows: Rows) -> None:
+    """Refuse levels of grouping factors that the data of the model did not have."""
     for name, levels in rows.levels.items():
         if levels.new:
             shown = ", ".join(map(repr, levels.new[:_SHOWN])) + (", ..." if len(levels.new) > _SHOWN else "")

@@ -56,6 +56,7 @@ def test_padded_results_are_those_of_the_fit_without_the_rows(sleep: pd.DataFram
         assert padded.equals(short.reindex(sleep.index))
     assert excluding.criterion == dropping.criterion
     assert str(excluding.design.dropped) == str(dropping.design.dropped)
+    assert "results by row have nan there" in " ".join(repr(bl.Model(FORMULA, sleep, na_action="exclude")).split())
 
 
 def test_order_and_repeated_labels_of_the_data_are_kept(sleep: pd.DataFrame) -> None:
