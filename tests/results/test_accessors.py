@@ -95,3 +95,45 @@ def test_rank_deficiency_as_an_error(sleep: pd.DataFrame) -> None:
     assert bl.Model("Reaction ~ Days + z + (1 | Subject)", sleep, rank_deficient="error").p == 3
     with pytest.raises(DesignError, match="'drop' or 'error'"):
         bl.Model("Reaction ~ Days + (1 | Subject)", sleep, rank_deficient="stop")  # type: ignore[arg-type]
+
+
+# --- names and titles of summaries -----------------------------------------------------------------------------------
+
+
+def test_summaries_under_other_names(fit: bl.REMLResult) -> None:
+    plain = fit.summary()
+    shown = plain.renamed({"Days": "Tage", "Subject": "Person"}, title="Schlafentzug")
+    text = str(shown)
+    assert text.splitlines()[0] == "Schlafentzug"
+    tables = text[text.index("Random effects") :]
+    assert "Tage" in tables and "Person" in tables
+    assert "Days" not in tables and "Subject" not in tables
+    assert "Tage" in shown._repr_html_()
+    # Numbers and what is not named stay.
+    assert str(plain.renamed()) == str(plain)
+    back = shown.renamed({"Tage": "Days", "Person": "Subject"}, title=plain.title)
+    assert str(back) == str(plain)
+
+
+def test_summaries_of_posteriors_under_other_names(sleep: pd.DataFrame) -> None:
+    post = bl.Model("Reaction ~ Days + (1 | Subject)", sleep).sample(200, random_seed=1)
+    plain = post.summary()
+    shown = plain.renamed({"Days": "Tage"})
+    assert str(shown).count("Tage") >= 1
+    assert str(shown.renamed({"Tage": "Days"})) == str(plain)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ({"Dayz": "x"}, "'Dayz', which the tables do not have"),
+        ({"Days": 1}, "names"),
+        ({1: "x"}, "names"),
+        (3, "names"),
+    ],
+)
+def test_names_that_are_none(fit: bl.REMLResult, names: object, message: str) -> None:
+    with pytest.raises(DesignError, match=message):
+        fit.summary().renamed(names)  # type: ignore[arg-type]
+    with pytest.raises(DesignError, match="title"):
+        fit.summary().renamed(title=3)  # type: ignore[arg-type]
