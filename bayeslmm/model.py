@@ -61,8 +61,9 @@ class Model(Specification):
         tell apart, is an error. ``"allow"`` fits such a model all the same: its status is ``not_identified``.
     cov : mapping, optional
         Grouping factor, or random term as written, to the covariance structure of its effects: `Unstructured`,
-        `Diagonal`, `Identity`, `CompoundSymmetry`, `HeterogeneousCompoundSymmetry`, `AR1` or `Toeplitz`. The same as a
-        keyword in the formula (``us``, ``diag``, ``id``, ``cs``, ``csh``, ``ar1``, ``toep``), e.g. ``cs(0 + f | g)``.
+        `Diagonal`, `Identity`, `CompoundSymmetry`, `HeterogeneousCompoundSymmetry`, `AR1`, `HeterogeneousAR1` or
+        `Toeplitz`. The same as a keyword in the formula (``us``, ``diag``, ``id``, ``cs``, ``csh``, ``ar1``,
+        ``ar1h``, ``toep``), e.g. ``cs(0 + f | g)``.
     frequency : str or array of shape (rows,), optional
         How many identical rows each row stands for, whole numbers. The fit is that of the rows written out.
     store : {"auto", "levels", "hierarchy"}

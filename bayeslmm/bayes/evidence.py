@@ -264,7 +264,7 @@ def without_effect(design: Design, priors: Priors, position: int, effect: int) -
     joint = list(priors.joints)
     if kept.size:
         names = tuple(term.effects[k] for k in kept)
-        structure = term.structure.resized(kept.size)
+        structure = term.structure.keeping(kept.tolist())
         terms[position] = replace(term, effects=names, Z=term.Z[:, kept], structure=structure)
         sds[position] = tuple(sds[position][k] for k in kept)
         lkj[position] += 0.5 if structure.basis_free else 0.0

@@ -41,16 +41,18 @@ def compound_symmetry_factor(r, size, among=None):
     return pt.stack([pt.stack(row) for row in L])
 
 
-def autoregression_factor(r, size):
+def autoregression_factor(r, size, times=None):
     """Cholesky factor of correlations rho ** distance; r is the place of rho between -1 and 1, from 0 to 1."""
+    times = range(size) if times is None else times
     rho = -1.0 + 2.0 * r[0]
     powers = [pt.ones(())]
-    for _ in range(size - 1):
+    for _ in range(times[-1] - times[0]):
         powers.append(powers[-1] * rho)
-    rest = pt.sqrt(1.0 - rho**2)
+    rest = [pt.sqrt(1.0 - rho ** (2 * (times[j] - times[j - 1]))) for j in range(1, size)]
     L = [[pt.zeros(())] * size for _ in range(size)]
     for i in range(size):
-        L[i][: i + 1] = [powers[i], *(powers[i - j] * rest for j in range(1, i + 1))]
+        later = [powers[times[i] - times[j]] * rest[j - 1] for j in range(1, i + 1)]
+        L[i][: i + 1] = [powers[times[i] - times[0]], *later]
     return pt.stack([pt.stack(row) for row in L])
 
 

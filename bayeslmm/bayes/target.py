@@ -191,12 +191,12 @@ class Target:
     def _places(self, factor: Factor, sds: Sequence[FloatArray], rotation: Rotation | None) -> Places:
         """What is known of the integrands in log sigma: where the likelihood is, and where a uniform prior ends."""
         nu = float(self.cp.n - self.cp.p)
-        centre = reach = 0.5 * np.log(np.maximum(factor.r2, 1e-300) / nu)
+        centre = reach = 0.5 * np.log(np.fmax(factor.r2, 1e-300) / nu)
         width = 1.0 / np.sqrt(2.0 * nu)
         if rotation is not None:
             # With all coefficients at their prior means the residuals are as large as they can become.
             proper = np.where(rotation.eigenvalues > 0, rotation.distance**2, 0.0).sum(1)
-            reach = 0.5 * np.log(np.maximum(factor.r2 + proper, 1e-300) / nu)
+            reach = 0.5 * np.log(np.fmax(factor.r2 + proper, 1e-300) / nu)
             width = 1.0 / np.sqrt(2.0 * (nu + self.cp.p))
         wall = np.full(centre.shape, np.log(_upper_end(self.priors.sigma)))
         for own, joint, t in zip(self.priors.sds, self.priors.joints, sds, strict=True):

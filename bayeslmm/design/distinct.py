@@ -80,7 +80,7 @@ class _Change:
 
 
 def find_ridges(
-    design: Design, reml: bool = True, factors: Sequence[FloatArray | None] | None = None, flat: float = _NULL
+    design: Design, reml: bool = True, thetas: Sequence[FloatArray | None] | None = None, flat: float = _NULL
 ) -> tuple[Ridge, ...]:
     """Changes of the variance parameters that a response of this design cannot show.
 
@@ -89,8 +89,8 @@ def find_ridges(
     design : Design
     reml : bool
         Whether the fixed effects are unknown, so that only error contrasts count.
-    factors : sequence of FloatArray (c, c) or None, optional
-        For each term the factor at which a structure that is not linear in its parameters is looked at; an sd of 1
+    thetas : sequence of FloatArray (k,) or None, optional
+        For each term the theta at which a structure that is not linear in its parameters is looked at; an sd of 1
         and a correlation of 0.3 where there is none.
     flat : float
         Share of its size (squared) below which what is left of a change is none.
@@ -106,8 +106,8 @@ def find_ridges(
 (x | g), the variance of x in (x | g), the residual variance
     """
     scale, residual = _rows(design)
-    given = factors or [None] * len(design.terms)
-    terms = [_on_one_length(design, term, T, scale) for term, T in zip(design.terms, given, strict=True)]
+    given = thetas or [None] * len(design.terms)
+    terms = [_on_one_length(design, term, theta, scale) for term, theta in zip(design.terms, given, strict=True)]
     names = [name for term in terms for name in term.names] + [RESIDUAL]
     before, after = _inner_products(design, terms, scale, residual, reml)
     vectors = _null_vectors(before, after, flat)
@@ -161,14 +161,14 @@ def _rows(design: Design) -> tuple[FloatArray, FloatArray]:
     return np.where(light, np.sqrt(np.where(light, share, 1.0)), 1.0), np.where(light, 1.0, 1.0 / share)
 
 
-def _on_one_length(design: Design, term: RandomTerm, T: FloatArray | None, scale: FloatArray) -> _Change:
+def _on_one_length(design: Design, term: RandomTerm, theta: FloatArray | None, scale: FloatArray) -> _Change:
     grouping, structure = design.groupings[term.group], term.structure
     Z, length = _scaled(term.Z)
     if not structure.plain:
-        T = _regular(structure) if T is None else T
+        x = structure.coordinates(_regular(structure) if theta is None else theta)
         named = [
             (change / np.linalg.norm(change), f"parameter {name} in {term.label}")
-            for change, name in zip(structure.directions(T), structure.theta_names(term.effects), strict=True)
+            for change, name in zip(structure.directions(x), structure.theta_names(term.effects), strict=True)
             # A correlation at the end of its range has no effect: no ridge.
             if np.abs(change).max() > _AT_AN_END
         ]
@@ -192,10 +192,10 @@ def _on_one_length(design: Design, term: RandomTerm, T: FloatArray | None, scale
 
 
 def _regular(structure: CovarianceStructure) -> FloatArray:
-    """A factor with sds of 1 and a first correlation of 0.3."""
+    """Theta with sds of 1 and a first correlation of 0.3."""
     theta = np.ones(len(structure.rows))
     theta[len(structure.sd_effects) :] = 0.3 * (np.arange(len(structure.pairs)) == 0)
-    return structure.factor(structure.coordinates(theta))
+    return theta
 
 
 def _scaled(Z: FloatArray) -> tuple[FloatArray, FloatArray]:

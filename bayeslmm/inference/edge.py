@@ -36,7 +36,7 @@ def slope_at_zero(cp: SummedDesign, term: int, reml: bool = True) -> float:
     """
     without = optimise(cp, reml, fixed={term: np.zeros(1)})
     first = derivatives(cp, without.factors, without.factor, reml)
-    for b, columns, position, _ in cp.frame.terms:
+    for b, columns, position, _, _ in cp.frame.terms:
         if position == term:
             unit = float(cp.blocks[b].inverse_basis[columns, columns][0, 0])
             return float(first.blocks[b][0, columns, columns][0, 0]) * unit**2

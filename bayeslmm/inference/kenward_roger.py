@@ -298,7 +298,7 @@ def _directions(cp: SummedDesign, fixed: frozenset[int]) -> tuple[list[FloatArra
     """Changes (d_b, c, c) of the covariance of every block, and which of all these (d,) are estimated."""
     found: list[list[FloatArray]] = [[] for _ in cp.blocks]
     free: list[bool] = []
-    for b, columns, term, structure in cp.frame.terms:
+    for b, columns, term, _, structure in cp.frame.terms:
         own = np.eye(structure.size)[None] if term in fixed else linear_directions(structure)
         if own is None:
             raise DesignError(

@@ -72,13 +72,8 @@ def without_one(factor: FloatArray) -> list[FloatArray]:
 
 def _own(cp: CrossProducts, optimum: Optimum, term: int) -> tuple[slice, FloatArray]:
     """Where a term's entries are in the internal vector, and its internal factor."""
-    start = 0
-    for b, columns, position, _ in cp.frame.terms:
-        stop = start + len(cp.frame.structures[position].rows)
-        if position == term:
-            return slice(start, stop), optimum.factors[b][0][columns, columns]
-        start = stop
-    raise IndexError(f"no term {term}")
+    place = next(place for place in cp.frame.terms if place.position == term)
+    return place.entries, optimum.factors[place.block][0][place.columns, place.columns]
 
 
 def _held(optimum: Optimum, part: slice, term: int) -> Held:

@@ -135,7 +135,7 @@ def without(design: Design, removal: Removal) -> Design:
             term,
             effects=tuple(term.effects[k] for k in kept),
             Z=term.Z[:, kept],
-            structure=term.structure.resized(len(kept)),
+            structure=term.structure.keeping(kept),
         )
     else:
         del terms[removal.term]

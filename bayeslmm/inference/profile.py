@@ -136,11 +136,8 @@ def expand_at_estimate(
 ) -> tuple[tuple[Axis, ...], FloatArray, FloatArray]:
     """Coordinates of several targets, x (T, d) at the estimate and Hessians (T, d, d) of the criterion there."""
     criterion = _criterion(cp, optimum, targets)
-    both = [criterion.starts(t, np.zeros(1, dtype=int)) for t in range(len(targets))]
-    x, u = (np.concatenate(parts) for parts in zip(*both, strict=True))
-    which, fit = np.arange(len(targets)), np.zeros(len(targets), dtype=int)
-    unit, hessian = criterion.units(which, fit), criterion.expand(x, u, which, fit)[2]
-    return criterion.axes, x * unit, hessian / unit[:, :, None] / unit[:, None, :]
+    which = np.arange(len(targets))
+    return criterion.axes, *criterion.expand_at_estimates(which, np.zeros_like(which))
 
 
 def _is_held(optimum: Optimum, target: ProfileTarget) -> bool:

@@ -58,7 +58,7 @@ class Piece:
 def pieces(cp: CrossProducts) -> tuple[Piece, ...]:
     """The terms of a model in the internal order."""
     out, position = [], 0
-    for b, columns, term, structure in cp.frame.terms:
+    for b, columns, term, _, structure in cp.frame.terms:
         shape = structure.apart
         out.append(Piece(b, term, columns, slice(position, position + len(shape.rows)), shape))
         position += len(shape.rows)

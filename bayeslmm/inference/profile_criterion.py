@@ -126,6 +126,13 @@ class ProfiledCriterion:
         u = coords.start(self.cp, a, [T[responses] for T in self.base.factors])
         return u[:, a.order] / self._units[target, responses], u
 
+    def expand_at_estimates(self, targets: IntArray, responses: IntArray) -> tuple[FloatArray, FloatArray]:
+        """Free coordinates (K, d) of estimates and Hessians (K, d, d) of the criterion in these; targets ascend."""
+        both = [self.starts(t, responses[targets == t]) for t in np.unique(targets).tolist()]
+        x, u = (np.concatenate(parts) for parts in zip(*both, strict=True))
+        unit, hessian = self.units(targets, responses), self.expand(x, u, targets, responses)[2]
+        return x * unit, hessian / unit[:, :, None] / unit[:, None, :]
+
     def expand(self, x: FloatArray, u: FloatArray, target: IntArray, response: IntArray) -> Expansion:
         """Criterion (K,), gradient (K, d) and Hessian (K, d, d) in units of -2 log density; nan where undefined.
 
@@ -238,7 +245,7 @@ class ProfiledCriterion:
         slopes = [t - terms.weight[:, None, None] * s for t, s in zip(terms.traces, terms.squares, strict=True)]
         for piece, W in zip(self.pieces, along.frames, strict=True):
             own = W.mT @ slopes[piece.block][:, piece.columns, piece.columns] @ W
-            H[:, piece.span, piece.span] += piece.shape.curvature_at(full[:, piece.span], own)
+            H[:, piece.span, piece.span] += piece.shape.curvature(full[:, piece.span], own)
         gradient = np.zeros((sigma.size, k + 2))
         gradient[:, :k] = along.along(slopes)
         fall = 2.0 * terms.weight * terms.r2

@@ -70,7 +70,7 @@ def curves(cp: CrossProducts, known: tuple[Piece, ...], frames: list[FloatArray]
     own = list[FloatArray]()
     stacks: list[list[FloatArray]] = [[] for _ in cp.blocks]
     for piece, W in zip(known, frames, strict=True):
-        change = W[:, None] @ piece.shape.directions_at(u[:, piece.span]) @ W.mT[:, None]
+        change = W[:, None] @ piece.shape.directions(u[:, piece.span]) @ W.mT[:, None]
         own.append(change)
         size = cp.blocks[piece.block].size
         if change.shape[-1] != size:

@@ -85,7 +85,8 @@ def _of_own(cp: CrossProducts, optimum: Optimum, own: FloatArray) -> FloatArray:
     first = derivatives(cp, factors, optimum.factor, optimum.reml)
     free = free_entries(cp, optimum.fixed)
     pieces = sensitivity(cp, factors, optimum.factor, first)
-    df = _df(cp, factors, first, pieces, optimum.hessian[None], free, optimum.reml, own, bool(optimum.ridges))[0]
+    sizes = par.sizes(cp, factors)[:, free] if optimum.ridges else None
+    df = _df(cp, optimum.internal[None], first, pieces, optimum.hessian[None], free, optimum.reml, own, sizes)[0]
     if np.isnan(df[np.abs(own).sum(1) > 0]).any():
         raise FitError(_no_minimum(optimum))
     return np.asarray(df)
@@ -140,7 +141,7 @@ def _many(
     factor = evaluate(cp, factors, replicates=replicates, keep=together)
     factor = replace(factor, r2=np.where(factor.r2 > 0, factor.r2, np.nan))
     first = derivatives(cp, factors, factor, reml)
-    hessian = par.hessian(cp, factors, first)
+    hessian = par.hessian(cp, internal, first)
     if not first.exact:
         raise FitError(
             "Satterthwaite's degrees of freedom of many responses need exact second derivatives, which designs with "
@@ -148,21 +149,21 @@ def _many(
         )
     free = np.ones(internal.shape[1], dtype=bool)
     pieces = sensitivity(cp, factors, factor, first)
-    return _df(cp, factors, first, pieces, hessian, free, reml, contrasts(cp, L), ridges=False)
+    return _df(cp, internal, first, pieces, hessian, free, reml, contrasts(cp, L), None)
 
 
 def _df(
     cp: CrossProducts,
-    factors: list[FloatArray],
+    internal: FloatArray,
     first: Derivatives,
     pieces: Sensitivity,
     hessian: FloatArray,
     free: BoolArray,
     reml: bool,
     own: FloatArray,
-    ridges: bool,
+    sizes: FloatArray | None,
 ) -> FloatArray:
-    known = scaled_inverse(hessian, _FLAT, par.sizes(cp, factors)[:, free] if ridges else None)
+    known = scaled_inverse(hessian, _FLAT, sizes)
     regular = known.smallest > -_FLAT
     out = np.full((hessian.shape[0], own.shape[0]), np.nan)
     for i, row in enumerate(own):
@@ -172,7 +173,7 @@ def _df(
         moved = [W @ row for W in pieces.W]
         shares = tuple(np.swapaxes(w, 1, 2) @ w / variance[:, None, None] for w in moved)
         # Minus `squares` is the gradient of r2: the sum is that of log(f r2).
-        h = par.gradient(cp, factors, replace(first, traces=shares, scale=1.0 / first.r2))[:, free]
+        h = par.gradient(cp, internal, replace(first, traces=shares, scale=1.0 / first.r2))[:, free]
         curved = (h[:, None, :] @ known.inverse @ h[:, :, None])[:, 0, 0]
         said = regular & (known.lost(h[:, None, :])[:, 0] <= MOVED)
         out[:, i] = np.where(said, 1.0 / (1.0 / degrees_of_freedom(cp, reml) + curved), np.nan)

@@ -90,11 +90,9 @@ def wald_ends_many(
     z = float(ndtri(0.5 + level / 2.0))
     low, high = np.full(Y.shape[1], np.nan), np.full(Y.shape[1], np.nan)
     for rows, criterion in criteria_many(cp, Y, optima, target, reml):
-        every, first = np.arange(rows.size), np.zeros(rows.size, dtype=int)
-        x, u = criterion.starts(0, every)
-        unit, H = criterion.units(first, every), criterion.expand(x, u, first, every)[2]
-        errors = z * _standard_errors(H / unit[:, :, None] / unit[:, None, :])
-        for k, place, error in zip(rows, x[:, 0] * unit[:, 0], errors, strict=True):
+        every = np.arange(rows.size)
+        x, H = criterion.expand_at_estimates(np.zeros_like(every), every)
+        for k, place, error in zip(rows, x[:, 0], z * _standard_errors(H), strict=True):
             low[k], high[k] = _ends(criterion.axes[0], float(place), float(error), float(optima.sigma[k]))
     return low, high
 

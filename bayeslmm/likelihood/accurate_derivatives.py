@@ -6,7 +6,6 @@ number and nothing cancels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,26 +90,23 @@ def _residuals(G: FloatArray, columns: FloatArray) -> FloatArray:
 
 
 def accurate_gradient(
-    cp: CrossProducts, factors: Sequence[FloatArray], first: AccurateDerivatives
+    cp: CrossProducts, internal: FloatArray, first: AccurateDerivatives
 ) -> tuple[FloatArray, FloatArray]:
-    """Gradient (k,) and Hessian (k, k) of the profiled criterion in the internal vector."""
+    """Gradient (k,) and Hessian (k, k) of the profiled criterion in the internal vector (k,)."""
     slices, changes, local = list[slice](), list[FloatArray](), list[FloatArray]()
     gradient = list[FloatArray]()
-    for b, columns, _, structure in cp.frame.terms:
-        block, M = cp.blocks[b], first.metric[b]
+    for b, columns, _, entries, structure in cp.frame.terms:
+        block, M, x = cp.blocks[b], first.metric[b], internal[entries]
         span, inverse = cp.frame.spans[b], np.linalg.inv(M)
         slopes = _slopes(first, span, block.size)
         W = par.frame(cp, b, columns, structure)
-        T = factors[b][columns, columns]
         outer = np.eye(block.size)[:, columns]
-        if W is not None:
-            T, outer = np.linalg.solve(W, T), outer @ W
-        to_metric = inverse @ outer
-        A = to_metric @ structure.directions(T) @ to_metric.T
+        to_metric = inverse @ (outer if W is None else outer @ W)
+        A = to_metric @ structure.directions(x) @ to_metric.T
         gradient.append((A * slopes).sum(axis=(1, 2)))
         changes += list(A)
         slices += [span] * len(A)
-        local.append(structure.curvature(T, to_metric.T @ slopes @ to_metric))
+        local.append(structure.curvature(x, to_metric.T @ slopes @ to_metric))
     return np.concatenate(gradient), _second(first, slices, changes, local)
 
 

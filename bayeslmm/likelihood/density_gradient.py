@@ -130,7 +130,7 @@ def _with_prior(
 def _on_terms(cp: SummedDesign, blocks: Sequence[FloatArray]) -> tuple[FloatArray, ...]:
     """Gradients in the covariances of the user's columns from those of the internal ones."""
     out: list[FloatArray] = [np.zeros((0, 0))] * len(cp.design.terms)
-    for b, columns, term, _ in cp.frame.terms:
+    for b, columns, term, _, _ in cp.frame.terms:
         inverse = cp.blocks[b].inverse_basis[columns, columns]
         slope = inverse.T @ blocks[b][columns, columns] @ inverse
         out[term] = 0.5 * (slope + small.transpose(slope))

@@ -66,11 +66,15 @@ class Block:
 
 
 class TermPlace(NamedTuple):
-    """Where a random term is: its block, its columns there, its position in the formula, its structure."""
+    """Where a random term is.
+
+    Its block and columns there, its position in the formula, its entries of the internal vector; and its structure.
+    """
 
     block: int
     columns: slice
     position: int
+    entries: slice
     structure: CovarianceStructure
 
 
@@ -98,8 +102,10 @@ class Frame:
     @cached_property
     def terms(self) -> tuple[TermPlace, ...]:
         """Every term, block by block: the order of the internal vectors."""
+        order = [term for block in self.blocks for term in block.terms]
+        entries = iter(_side_by_side([len(self.structures[term].rows) for term in order]))
         return tuple(
-            TermPlace(b, columns, term, self.structures[term])
+            TermPlace(b, columns, term, next(entries), self.structures[term])
             for b, block in enumerate(self.blocks)
             for term, columns in zip(block.terms, block.slices, strict=True)
         )

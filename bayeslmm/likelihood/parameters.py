@@ -85,7 +85,7 @@ def _unequal(cp: CrossProducts) -> bool:
 def relative_sds(cp: CrossProducts, x: FloatArray) -> FloatArray:
     """Relative sds (K, d) of the effects on the orthogonalised columns, in the order of `scale_grid`; x (K, k)."""
     factors = internal_factors(cp, x)
-    parts = [np.sqrt((factors[b][:, columns, columns] ** 2).sum(axis=2)) for b, columns, _, _ in cp.frame.terms]
+    parts = [np.sqrt((factors[b][:, columns, columns] ** 2).sum(axis=2)) for b, columns, _, _, _ in cp.frame.terms]
     return np.concatenate(parts, axis=1)
 
 
@@ -104,7 +104,7 @@ def _ratios(sums: Sums) -> FloatArray:
 def from_blocks(cp: CrossProducts, factors: Sequence[FloatArray]) -> FloatArray:
     """Internal vector (k,) from regular factors (c, c) of the blocks, or what the structures keep of them."""
     parts = []
-    for b, columns, _, structure in cp.frame.terms:
+    for b, columns, _, _, structure in cp.frame.terms:
         T, W = factors[b][columns], frame(cp, b, columns, structure)
         T = T if W is None else np.linalg.solve(W, T)
         parts.append(structure.nearest(T @ T.T))
@@ -123,13 +123,10 @@ def internal_factors(cp: CrossProducts, internal: FloatArray) -> list[FloatArray
     """Block factors (K, c, c) of K internal vectors (K, k)."""
     internal = np.atleast_2d(internal)
     factors: list[FloatArray] = []
-    position = 0
-    for b, columns, _, structure in cp.frame.terms:
-        stop = position + len(structure.rows)
-        T = structure.factor(internal[:, position:stop])
+    for b, columns, _, entries, structure in cp.frame.terms:
+        T = structure.factor(internal[:, entries])
         W = frame(cp, b, columns, structure)
         T = T if W is None else W @ T
-        position = stop
         block = cp.blocks[b]
         if len(block.slices) == 1:
             factors.append(T)
@@ -143,7 +140,7 @@ def internal_factors(cp: CrossProducts, internal: FloatArray) -> list[FloatArray
 def internal_from_terms(cp: CrossProducts, terms: Sequence[FloatArray]) -> FloatArray:
     """Internal vector (..., k) from factors (..., c, c) on the user's columns, terms in the order of the formula."""
     parts = []
-    for b, columns, term, structure in cp.frame.terms:
+    for b, columns, term, _, structure in cp.frame.terms:
         W = frame(cp, b, columns, structure)
         inverse = cp.blocks[b].inverse_basis[columns, columns]
         T = inverse @ terms[term] if W is None else np.linalg.solve(W, inverse @ terms[term])
@@ -200,64 +197,54 @@ def terms_from_theta(cp: CrossProducts, theta: FloatArray) -> list[FloatArray]:
 
 def without_small(cp: CrossProducts, internal: FloatArray, limit: float) -> FloatArray:
     """Internal vectors (K, k) with singular values of the structures' factors below the limit replaced by zeros."""
-    out, position = internal.copy(), 0
-    for *_, structure in cp.frame.terms:
-        part = slice(position, position + len(structure.rows))
-        position = part.stop
-        out[:, part] = structure.cleaned(internal[:, part], limit)
+    out = internal.copy()
+    for *_, entries, structure in cp.frame.terms:
+        out[:, entries] = structure.cleaned(internal[:, entries], limit)
     return out
 
 
-def in_frame(
-    cp: CrossProducts, factors: Sequence[FloatArray], first: Derivatives, b: int, columns: slice, W: FloatArray | None
-) -> tuple[FloatArray, FloatArray]:
-    """Factor and gradient (K, c, c) of one term in the frame of its structure."""
-    T, slopes = factors[b][:, columns, columns], first.blocks[b][:, columns, columns]
-    return (T, slopes) if W is None else (np.linalg.solve(W, T), W.T @ slopes @ W)
+def slopes_in_frame(first: Derivatives, b: int, columns: slice, W: FloatArray | None) -> FloatArray:
+    """Gradient (K, c, c) in the covariance of one term in the frame W of its structure."""
+    slopes = first.blocks[b][:, columns, columns]
+    return slopes if W is None else W.T @ slopes @ W
 
 
 def sizes(cp: CrossProducts, factors: Sequence[FloatArray]) -> FloatArray:
     """Size of the relative factor of its term for every entry of the internal vector, shape (K, k)."""
     parts = []
-    for b, columns, _, structure in cp.frame.terms:
+    for b, columns, _, _, structure in cp.frame.terms:
         T, W = factors[b][:, columns, columns], frame(cp, b, columns, structure)
         T = T if W is None else np.linalg.solve(W, T)
         parts.append(np.repeat(np.abs(T).max((1, 2))[:, None], len(structure.rows), axis=1))
     return np.concatenate(parts, axis=1)
 
 
-def gradient(cp: CrossProducts, factors: Sequence[FloatArray], first: Derivatives) -> FloatArray:
-    """Gradient of the profiled criterion in the internal vector, shape (K, k)."""
-    parts = []
-    for b, columns, _, structure in cp.frame.terms:
-        W = frame(cp, b, columns, structure)
-        T, slopes = in_frame(cp, factors, first, b, columns, W)
-        parts.append(structure.gradient(T, slopes))
+def gradient(cp: CrossProducts, internal: FloatArray, first: Derivatives) -> FloatArray:
+    """Gradient (K, k) of the profiled criterion in K internal vectors (K, k)."""
+    internal, parts = np.atleast_2d(internal), list[FloatArray]()
+    for b, columns, _, entries, structure in cp.frame.terms:
+        slopes = slopes_in_frame(first, b, columns, frame(cp, b, columns, structure))
+        parts.append(structure.gradient(internal[:, entries], slopes))
     return np.concatenate(parts, axis=1)
 
 
-def hessian(
-    cp: CrossProducts, factors: Sequence[FloatArray], first: Derivatives, traces_of: bool | None = None
-) -> FloatArray:
-    """Hessian of the profiled criterion in the internal vector, shape (K, k, k); see `Derivatives.second`."""
+def hessian(cp: CrossProducts, internal: FloatArray, first: Derivatives, traces_of: bool | None = None) -> FloatArray:
+    """Hessian (K, k, k) of the profiled criterion in K internal vectors (K, k); see `Derivatives.second`."""
+    internal = np.atleast_2d(internal)
     directions: list[list[FloatArray]] = [[] for _ in cp.blocks]
-    curvature: list[FloatArray] = []
-    for b, columns, _, structure in cp.frame.terms:
-        W = frame(cp, b, columns, structure)
-        T, slopes = in_frame(cp, factors, first, b, columns, W)
-        change = structure.directions(T)
+    curvature: list[tuple[slice, FloatArray]] = []
+    for b, columns, _, entries, structure in cp.frame.terms:
+        W, x, size = frame(cp, b, columns, structure), internal[:, entries], cp.blocks[b].size
+        change = structure.directions(x)
         change = change if W is None else W @ change @ W.T
         if len(cp.blocks[b].slices) > 1:
-            whole = np.zeros((*change.shape[:2], *factors[b].shape[1:]))
+            whole = np.zeros((*change.shape[:2], size, size))
             whole[:, :, columns, columns] = change
             change = whole
         directions[b].append(change)
-        curvature.append(structure.curvature(T, slopes))
+        curvature.append((entries, structure.curvature(x, slopes_in_frame(first, b, columns, W))))
     stacks = [d[0] if len(d) == 1 else np.concatenate(d, axis=1) for d in directions]
     H = first.second(stacks, traces_of)
-    position = 0
-    for local in curvature:
-        stop = position + local.shape[1]
-        H[:, position:stop, position:stop] += local
-        position = stop
+    for entries, local in curvature:
+        H[:, entries, entries] += local
     return H

@@ -191,7 +191,7 @@ def _frame(frame: Frame, white: _Whitened) -> tuple[Frame, list[FloatArray]]:
     if white.dense is not None:
         return replace(frame, fixed=fixed), white.Z
     blocks, columns = list(frame.blocks), list(white.Z)
-    for b, place, _, structure in frame.terms:
+    for b, place, _, _, structure in frame.terms:
         if poor(columns[b][:, place]):
             change = (orthogonalise if structure.basis_free else rescale)(columns[b][:, place], None)
             basis, own = blocks[b].basis.copy(), columns[b].copy()

@@ -290,6 +290,8 @@ def _keyword(term: Written) -> Finding:
     remedy = {"us": f"({term.left} | {term.right})", "diag": f"{split(term)} for numeric columns"}
     if name == "csh":
         later, remedy[name] = "2.x calls it cs", f"cs({term.left} | {term.right}) in lme4 2.x and glmmTMB."
+    if name == "ar1h":
+        later, remedy[name] = "2.x calls it ar1", f"ar1({term.left} | {term.right}) in lme4 2.x, hetar1 in glmmTMB."
     if name == "toep":
         remedy[name] = f"homtoep({term.left} | {term.right}) in glmmTMB."
     if name == "cs":

@@ -16,7 +16,7 @@ from bayeslmm.likelihood import accurate as acc
 from bayeslmm.likelihood import accurate_derivatives as accd
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.criteria import LOG_2PI, log_determinant
-from bayeslmm.reml.confirm import BUDGET, WIDE
+from bayeslmm.reml.confirm import WIDE, with_all_digits
 from bayeslmm.types import FloatArray
 
 # Share of itself by which the elimination by blocks may be wrong before all digits are asked for.
@@ -61,8 +61,7 @@ class CriterionAt:
     def _evaluation(self) -> Factor | acc.Accurate | None:
         """The evaluation by blocks, or one on the rows where that loses digits and the data are small enough."""
         cp, factors = self.cp, self._factors()
-        affordable = cp.sums.batched and cp.rows != "mixed" and acc.size_of(cp) <= BUDGET
-        if affordable and _loses_digits(cp, factors):
+        if with_all_digits(cp) and _loses_digits(cp, factors):
             found = acc.evaluate_accurately(acc.rows_of(cp), [T[0] for T in factors])
             if found is not None:
                 return found
@@ -128,7 +127,7 @@ def in_theta(
         These M; None for the identity.
     """
     given, parts = split_theta(cp.design, theta), [np.zeros(0)] * len(cp.design.terms)
-    for b, columns, term, structure in cp.frame.terms:
+    for b, columns, term, _, structure in cp.frame.terms:
         block = cp.blocks[b]
         outer = block.inverse_basis[:, columns]
         outer = outer if metrics is None else np.linalg.solve(metrics[b], outer)

@@ -119,6 +119,11 @@ def _bound(criterion: Criterion, result: NewtonResult) -> float:
     return doubt if doubt > TOLD else 0.0
 
 
+def with_all_digits(cp: SummedDesign) -> bool:
+    """Whether an evaluation with all digits is possible: its rows are those of the sums, and few enough."""
+    return cp.sums.batched and cp.rows != "mixed" and acc.size_of(cp) <= BUDGET
+
+
 def factor_at(cp: SummedDesign, factors: Sequence[FloatArray], reml: bool, criterion: float) -> Factor:
     """The evaluation that has a known criterion: by blocks, or with all digits where that has lost them.
 
@@ -142,7 +147,7 @@ def factor_at(cp: SummedDesign, factors: Sequence[FloatArray], reml: bool, crite
     except np.linalg.LinAlgError:
         factor, value = None, np.nan
     lost = np.isfinite(criterion) and not abs(value - criterion) <= _KEPT * (1.0 + abs(criterion))
-    if lost and cp.sums.batched and cp.rows != "mixed" and acc.size_of(cp) <= BUDGET:
+    if lost and with_all_digits(cp):
         point = acc.evaluate_accurately(acc.rows_of(cp), [T[0] for T in factors])
         if point is not None and point.r2 > 0:
             return acc.as_factor(point)

@@ -53,7 +53,8 @@ class Criterion:
 
         def expand() -> Point:
             first = derivatives(self.cp, factors, factor, self.reml)
-            gradient, hessian = par.gradient(self.cp, factors, first)[0], par.hessian(self.cp, factors, first)[0]
+            full = self.held.full(x)
+            gradient, hessian = par.gradient(self.cp, full, first)[0], par.hessian(self.cp, full, first)[0]
             return self.point(x, value, gradient, hessian, first.exact)
 
         trailing = self.rounding(x)
@@ -68,8 +69,9 @@ class Criterion:
             if not first.pieces.affordable(x.size):
                 return jacobian(lambda x: self(x).expand().gradient, x)
             whole = self.reml
-        gradient = par.gradient(self.cp, factors, first)[0]
-        return self.point(x, 0.0, gradient, par.hessian(self.cp, factors, first, whole)[0], True).hessian
+        full = self.held.full(x)
+        gradient = par.gradient(self.cp, full, first)[0]
+        return self.point(x, 0.0, gradient, par.hessian(self.cp, full, first, whole)[0], True).hessian
 
     def rounding(self, x: FloatArray) -> float:
         """About what the criterion is wrong by at x because the trailing block is a matrix of condition x^2."""

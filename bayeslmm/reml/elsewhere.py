@@ -171,11 +171,8 @@ def _neighbours(ratios: FloatArray, found: FloatArray) -> BoolArray:
 
 def zero_sets(cp: CrossProducts, held: tuple[int, ...] = ()) -> BoolArray:
     """Entries of the internal vector that vanish with a term, or with one of its effects, shape (M, k)."""
-    k = sum(len(structure.rows) for *_, structure in cp.frame.terms)
-    found, position = list[BoolArray](), 0
-    for _, _, term, structure in cp.frame.terms:
-        part = slice(position, position + len(structure.rows))
-        position = part.stop
+    k, found = cp.frame.n_theta, list[BoolArray]()
+    for _, _, term, part, structure in cp.frame.terms:
         if term in held:
             continue
         for mask in [np.ones(len(structure.rows), dtype=bool), *structure.with_effect]:

@@ -116,8 +116,9 @@ def hold(cp: SummedDesign, fixed: Mapping[int, FloatArray] | None) -> Held:
 
 def free_entries(cp: CrossProducts, fixed: Collection[int]) -> BoolArray:
     """Which entries of the internal vector, shape (k,), belong to terms that are not fixed."""
-    sizes = [(term, len(cp.frame.structures[term].rows)) for _, _, term, _ in cp.frame.terms]
-    return np.concatenate([np.full(size, term not in fixed) for term, size in sizes])
+    return np.concatenate(
+        [np.full(len(structure.rows), term not in fixed) for _, _, term, _, structure in cp.frame.terms]
+    )
 
 
 def _values(key: str, value: Any, names: tuple[str, ...]) -> FloatArray:

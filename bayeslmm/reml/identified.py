@@ -34,10 +34,10 @@ def find_ridges(cp: SummedDesign, factors: Sequence[FloatArray], reml: bool) -> 
     reml : bool
     """
     at: list[FloatArray | None] = [None] * len(cp.design.terms)
-    for b, part, position, structure in cp.frame.terms:
+    for b, part, position, _, structure in cp.frame.terms:
         if not structure.plain:
             T, W = factors[b][0, part, part], par.frame(cp, b, part, structure)
             T = cp.blocks[b].basis[part, part] @ T if W is None else np.linalg.solve(W, T)
             # At a zero covariance the shape has no effect; what matters is what the structure could do.
-            at[position] = T if np.abs(T).max() > _ZERO else None
+            at[position] = structure.theta(T) if np.abs(T).max() > _ZERO else None
     return distinct.find_ridges(cp.design, reml, at, _FLAT)

@@ -243,7 +243,7 @@ def _function(
         # A perfect fit has no derivatives; its value stops the iteration.
         usable = replace(factor, r2=np.where(factor.r2 > 0, factor.r2, np.nan))
         first = derivatives(cp, factors, usable, reml)
-        return value, par.gradient(cp, factors, first), par.hessian(cp, factors, first)
+        return value, par.gradient(cp, x, first), par.hessian(cp, x, first)
 
     return function
 
@@ -355,7 +355,7 @@ def _finish(cp: SummedDesign, responses: Responses, Y: FloatArray, reml: bool, r
     nu = degrees_of_freedom(cp, reml)
     variance = np.maximum(factor.r2, 0.0) / nu
     singular = np.zeros(result.value.size, dtype=bool)
-    for b, columns, _, _ in cp.frame.terms:
+    for b, columns, _, _, _ in cp.frame.terms:
         s = np.linalg.svd(factors[b][:, columns, columns], compute_uv=False)
         singular |= (s <= NO_RANK * np.maximum(s[:, :1], 1e-300)).any(axis=1)
     largest = np.abs(Y if cp.design.offset is None else Y - cp.design.offset[:, None]).max(axis=0)

@@ -86,12 +86,13 @@ def _promising(criterion: Criterion) -> FloatArray:
 def _evaluate(criterion: Criterion, x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Values (K,), gradients and Hessians in the free entries; not finite where undefined."""
     cp, held = criterion.cp, criterion.held
-    factors = par.internal_factors(cp, held.full(x))
+    full = held.full(x)
+    factors = par.internal_factors(cp, full)
     factor = evaluate(cp, factors, keep=True)
     factor = replace(factor, r2=np.where(factor.r2 > 0, factor.r2, np.nan))
     value = profiled(cp, factor, criterion.reml)
     first = derivatives(cp, factors, factor, criterion.reml)
-    gradient, hessian = par.gradient(cp, factors, first), par.hessian(cp, factors, first)
+    gradient, hessian = par.gradient(cp, full, first), par.hessian(cp, full, first)
     return value, gradient[:, held.free], hessian[:, held.free][:, :, held.free]
 
 
@@ -108,7 +109,7 @@ def starts(cp: CrossProducts, count: int, largest: float) -> FloatArray:
     rng = np.random.default_rng(cp.frame.n_theta)
     spread = np.log(largest / _SMALLEST)
     parts = []
-    for _, columns, _, structure in cp.frame.terms:
+    for _, columns, _, _, structure in cp.frame.terms:
         c = columns.stop - columns.start
         sds = _SMALLEST * np.exp(spread * rng.random((count, c)))
         parts.append(structure.coordinates(structure.scattered(sds, rng)))
@@ -122,9 +123,9 @@ def from_effects(cp: SummedDesign) -> FloatArray:
     factor = evaluate(cp, factors)
     effects = conditional_means(cp, factors, factor).b
     variance = np.maximum(factor.r2 / cp.n, 1e-300)[:, None, None]
-    most = max(columns.stop - columns.start for _, columns, _, _ in cp.frame.terms)
+    most = max(columns.stop - columns.start for _, columns, _, _, _ in cp.frame.terms)
     terms = [np.zeros((0, 0, 0))] * len(cp.design.terms)
-    for b, columns, term, _ in cp.frame.terms:
+    for b, columns, term, _, _ in cp.frame.terms:
         block, B = cp.blocks[b], effects[b][:, :, columns]
         B = B @ block.inverse_basis[columns, columns].T
         values, vectors = np.linalg.eigh(B.mT @ B / (block.n_levels * variance))

@@ -233,16 +233,14 @@ def _escape(criterion: Criterion, result: NewtonResult, max_evaluations: int) ->
 
     At a zero covariance the shape of G has no effect, so that no derivative tells of a better one.
     """
-    cp, full, position = criterion.cp, criterion.held.full(result.x), 0
-    for b, columns, term, structure in cp.frame.terms:
-        part = slice(position, position + len(structure.rows))
-        position = part.stop
+    cp, full = criterion.cp, criterion.held.full(result.x)
+    for b, columns, term, part, structure in cp.frame.terms:
         if structure.entries or term in criterion.held.terms or full[part].any():
             continue
         factors = par.internal_factors(cp, full)
         first = derivatives(cp, factors, evaluate(cp, factors), criterion.reml)
         W = par.frame(cp, b, columns, structure)
-        away = structure.escape(par.in_frame(cp, factors, first, b, columns, W)[1][0])
+        away = structure.escape(par.slopes_in_frame(first, b, columns, W)[0])
         if away is not None:
             full[part] = away
             again = go_on(criterion, result, full[criterion.held.free], max_evaluations)
@@ -261,7 +259,7 @@ def _finish(criterion: Criterion, confirmed: Confirmed, fixed: Mapping[int, Floa
     for i, theta in fixed.items():
         # As given, without the rounding of the way to internal coordinates and back.
         terms[i] = canonical(factor_from_theta(cp.frame.structures[i], theta)[None])
-    vanished = vanished_directions(criterion, factors, factor) if np.isfinite(result.value) else ()
+    vanished = vanished_directions(criterion, internal, factors, factor) if np.isfinite(result.value) else ()
     ridges = _ridges(criterion, factors, factor, result, vanished)
     nu = degrees_of_freedom(cp, criterion.reml)
     penalised = criterion.penalty is not None and np.isfinite(result.value)
@@ -351,15 +349,16 @@ def ending_status(ending: Ending, singular: bool, perfect: bool) -> FitStatus:
     return FitStatus[ending.name]
 
 
-def vanished_directions(criterion: Criterion, factors: Sequence[FloatArray], factor: Factor) -> tuple[Vanished, ...]:
+def vanished_directions(
+    criterion: Criterion, internal: FloatArray, factors: Sequence[FloatArray], factor: Factor
+) -> tuple[Vanished, ...]:
     """Null directions of every term's covariance and the slope of the criterion along them."""
     cp = criterion.cp
     found: list[Vanished] = []
     first = None
-    for b, columns, term, _ in cp.frame.terms:
+    for b, columns, term, entries, structure in cp.frame.terms:
         if term in criterion.held.terms:
             continue
-        structure = cp.frame.structures[term]
         T = factors[b][0, columns, columns]
         if structure.entries and smallest_bound(T) > TRY_ZERO[0]:
             continue
@@ -368,8 +367,8 @@ def vanished_directions(criterion: Criterion, factors: Sequence[FloatArray], fac
             continue
         first = first or derivatives(cp, factors, factor, criterion.reml)
         W, inverse = par.frame(cp, b, columns, structure), cp.blocks[b].inverse_basis[columns, columns]
-        T, slopes = (part[0] for part in par.in_frame(cp, factors, first, b, columns, W))
-        for v, slope in structure.vanished(T, slopes):
+        slopes = par.slopes_in_frame(first, b, columns, W)[0]
+        for v, slope in structure.vanished(internal[entries], slopes):
             normal = inverse.T @ v if W is None else float(np.linalg.norm(inverse)) * v
             largest = normal[np.argmax(np.abs(normal))]
             found.append(Vanished(term, normal / largest, slope * float(largest**2)))

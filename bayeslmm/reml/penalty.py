@@ -122,10 +122,7 @@ def penalty_derivatives(
 ) -> tuple[FloatArray, FloatArray]:
     """Gradient (k,) and Hessian (k, k) of `penalty_value`."""
     gradient, hessian = np.zeros(x.size), np.zeros((x.size, x.size))
-    position = 0
-    for _, _, term, structure in cp.frame.terms:
-        part = slice(position, position + len(structure.rows))
-        position = part.stop
+    for _, _, term, part, structure in cp.frame.terms:
         if term not in held:
             _, slope, bend = structure.log_sizes(x[part])
             gradient[part] = -2.0 * penalty.multiple(structure) * slope
@@ -135,18 +132,12 @@ def penalty_derivatives(
 
 def off_zero(cp: CrossProducts, x: FloatArray, least: float) -> FloatArray:
     """Starts (K, k) with standard deviations (diagonals of T) of at least `least`."""
-    scales = np.concatenate([cp.frame.structures[term].scales for _, _, term, _ in cp.frame.terms])
+    scales = np.concatenate([structure.scales for *_, structure in cp.frame.terms])
     return np.where(scales & (np.abs(x) < least), least, x)
 
 
 def _parts(cp: CrossProducts, x: FloatArray, held: Collection[int]) -> list[tuple[CovarianceStructure, FloatArray]]:
-    parts, position = [], 0
-    for _, _, term, structure in cp.frame.terms:
-        stop = position + len(structure.rows)
-        if term not in held:
-            parts.append((structure, x[position:stop]))
-        position = stop
-    return parts
+    return [(structure, x[entries]) for _, _, term, entries, structure in cp.frame.terms if term not in held]
 
 
 def _log(size: float) -> float:

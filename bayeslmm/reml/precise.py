@@ -71,7 +71,7 @@ class Precise:
 
         def expand() -> Point:
             first = accd.accurate_derivatives(usable, plain.reml)
-            gradient, hessian = accd.accurate_gradient(plain.cp, usable.factors, first)
+            gradient, hessian = accd.accurate_gradient(plain.cp, plain.held.full(x), first)
             return plain.point(x, value, gradient, hessian, True)
 
         return Trial(value, expand, max(1e-11, 4e-14 * abs(value)))
@@ -114,11 +114,9 @@ def stretch(precise: Precise, x: FloatArray, evaluations: int) -> tuple[FloatArr
 
 def _effects(precise: Precise) -> list[BoolArray]:
     """Free entries that scale with one effect of a term (a row of its factor), or with the whole term."""
-    groups, position, cp = list[BoolArray](), 0, precise.cp
+    groups, cp = list[BoolArray](), precise.cp
     full = np.zeros(precise.held.free.size, dtype=bool)
-    for *_, structure in cp.frame.terms:
-        part = slice(position, position + len(structure.rows))
-        position = part.stop
+    for *_, part, structure in cp.frame.terms:
         for mask in structure.growing:
             one = full.copy()
             one[part] = mask

@@ -138,7 +138,7 @@ def _check_derived(optimum: Optimum) -> None:
 def _check_factors(optimum: Optimum) -> None:
     cp = optimum.cp
     for T, own in zip(par.internal_factors(cp, optimum.internal), optimum.factors, strict=True):
-        _compare("the internal parameters", T[0], own[0])
+        _compare("the internal parameters", T[0] @ T[0].T, own[0] @ own[0].T)
     computed = par.term_factors(cp, optimum.factors)
     for term, T, own in zip(cp.design.terms, computed, optimum.terms, strict=True):
         if np.triu(own, 1).any() or (np.diagonal(own) < 0).any():
@@ -196,7 +196,7 @@ def _check_status(optimum: Optimum) -> None:
     That an iteration went on for too long, or found no way down, is nothing that the factors show.
     """
     if np.isfinite(optimum.criterion):
-        computed = vanished_directions(_problem(optimum), optimum.factors, optimum.factor)
+        computed = vanished_directions(_problem(optimum), optimum.internal, optimum.factors, optimum.factor)
         if not _same_directions(optimum.vanished, computed):
             raise ValueError(f"without variance are {optimum.vanished} in the file, and {computed} by the factors")
     elif optimum.vanished:

@@ -38,7 +38,7 @@ _NUMERIC = "biufcMmUS"
 # What files hold: module to its classes. A name that is not here is never looked up.
 CLASSES: dict[str, tuple[str, ...]] = {
     "bayeslmm.design.contrasts": ("Treatment",),
-    "bayeslmm.design.covariance.autoregressive": ("AR1",),
+    "bayeslmm.design.covariance.autoregressive": ("AR1", "HeterogeneousAR1"),
     "bayeslmm.design.covariance.compound": ("CompoundSymmetry", "HeterogeneousCompoundSymmetry"),
     "bayeslmm.design.covariance.entries": ("Diagonal", "Unstructured"),
     "bayeslmm.design.covariance.products": ("Identity",),

@@ -42,17 +42,19 @@ def covariance(keyword: str, natural: np.ndarray) -> np.ndarray:
     if keyword == "csh":
         rho = -0.5 + 1.5 * (1.0 + natural[3]) / 2.0
         return np.outer(natural[:3], natural[:3]) * (rho + (1.0 - rho) * np.eye(3))
+    if keyword == "ar1h":
+        return np.outer(natural[:3], natural[:3]) * toeplitz(natural[3] ** np.arange(3))
     one, two = natural[1:]
     return natural[0] ** 2 * toeplitz([1.0, one, one**2 + (1.0 - one**2) * two])
 
 
-@pytest.mark.parametrize("keyword", ["csh", "toep"])
+@pytest.mark.parametrize("keyword", ["csh", "ar1h", "toep"])
 def test_target_is_the_dense_density(keyword: str) -> None:
     design = machines(keyword)
     cp, prior = cross_products(design), bl.Exponential(5.0)
     priors = replace(default_priors(design), sds=((prior,) * 3,), lkj=(ETA,))
     target, start = make_target(cp, priors, optimise(cp).terms)
-    n_sds = 3 if keyword == "csh" else 1
+    n_sds = 1 if keyword == "toep" else 3
     x = start + np.random.default_rng(0).normal(size=(5, start.size))
     points = target.evaluate(x)
     for k in range(x.shape[0]):
@@ -70,7 +72,7 @@ def test_target_is_the_dense_density(keyword: str) -> None:
         assert on_line == pytest.approx(expected, rel=1e-9)
 
 
-@pytest.mark.parametrize("keyword", ["csh", "toep"])
+@pytest.mark.parametrize("keyword", ["csh", "ar1h", "toep"])
 def test_draws_are_of_the_family(keyword: str) -> None:
     post = bl.Model(f"score ~ Machine + {keyword}(0 + Machine | Worker)", bl.load_dataset("Machines")).sample(
         300, random_seed=3
@@ -82,9 +84,9 @@ def test_draws_are_of_the_family(keyword: str) -> None:
     corr = np.asarray(post.data["posterior"]["corr_Worker"]).reshape(G.shape[0], -1)
     np.testing.assert_allclose(R[:, 0, 1], corr[:, 0], atol=1e-9)
     np.testing.assert_allclose(R[:, 1, 2], corr[:, 0], atol=1e-9)
-    np.testing.assert_allclose(R[:, 0, 2], corr[:, -1], atol=1e-9)
+    np.testing.assert_allclose(R[:, 0, 2], corr[:, 0] ** 2 if keyword == "ar1h" else corr[:, -1], atol=1e-9)
     labels = list(post.data["posterior"]["corr_Worker"].coords["Worker__pair"].to_numpy())
-    assert labels == (["csh"] if keyword == "csh" else ["toep.1", "toep.2"])
+    assert labels == (["toep.1", "toep.2"] if keyword == "toep" else [keyword])
     # what PyMC's model is about has these draws too
     r = np.asarray(post.data["posterior"]["r_Worker"]).reshape(G.shape[0], -1)
     low = -0.5 if keyword == "csh" else -1.0
@@ -93,7 +95,7 @@ def test_draws_are_of_the_family(keyword: str) -> None:
     assert f"corr_Worker[{labels[0]}]" in both.table.index
 
 
-@pytest.mark.parametrize("keyword", ["csh", "toep"])
+@pytest.mark.parametrize("keyword", ["csh", "ar1h", "toep"])
 def test_collapsed_nuts_agrees(keyword: str) -> None:
     pytest.importorskip("pymc")
     model = bl.Model(f"score ~ Machine + {keyword}(0 + Machine | Worker)", bl.load_dataset("Machines"))
@@ -105,7 +107,10 @@ def test_collapsed_nuts_agrees(keyword: str) -> None:
     assert error.max() < 4.5 / np.sqrt(80)
 
 
-@pytest.mark.parametrize(("keyword", "text"), [("csh", "uniform(-0.5, 1)"), ("toep", "each partial autocorrelation")])
+@pytest.mark.parametrize(
+    ("keyword", "text"),
+    [("csh", "uniform(-0.5, 1)"), ("ar1h", "uniform(-1, 1)"), ("toep", "each partial autocorrelation")],
+)
 def test_priors_are_stated(keyword: str, text: str) -> None:
     model = bl.Model(f"score ~ Machine + {keyword}(0 + Machine | Worker)", bl.load_dataset("Machines"))
     table = model.priors().to_string()
@@ -135,7 +140,7 @@ def test_without_an_effect_the_others_keep_the_range_of_their_correlation() -> N
     assert optimise(cross_products(smaller)).criterion >= optimise(cp).criterion
 
 
-@pytest.mark.parametrize("keyword", ["csh", "toep"])
+@pytest.mark.parametrize("keyword", ["csh", "ar1h", "toep"])
 def test_printed_source_has_the_density_of_the_model(keyword: str) -> None:
     pytest.importorskip("pymc")
     model = bl.Model(f"score ~ Machine + {keyword}(0 + Machine | Worker)", bl.load_dataset("Machines"))
@@ -152,3 +157,21 @@ def test_printed_source_has_the_density_of_the_model(keyword: str) -> None:
     point = {name: np.asarray(value) + 0.3 * rng.normal(size=np.shape(value)) for name, value in point.items()}
     one, other = (m.compile_logp(mode="FAST_COMPILE")(point) for m in (ours, theirs))
     assert float(one) == pytest.approx(float(other), rel=1e-10)
+
+
+@pytest.mark.parametrize("effect", [0, 1])
+def test_without_an_effect_the_others_keep_their_distance(effect: int) -> None:
+    design = machines("ar1h")
+    smaller, _, kept = without_effect(design, default_priors(design), 0, effect)
+    structure = smaller.terms[0].structure
+    T = structure.factor(structure.coordinates(np.array([2.0, 3.0, -0.5])))
+    r = (-0.5) ** (2 if effect == 1 else 1)
+    np.testing.assert_allclose(T @ T.T, [[4.0, 6.0 * r], [6.0 * r, 9.0]], atol=1e-12)
+    # a distance of two does not tell the sign
+    np.testing.assert_allclose(structure.theta(T), [2.0, 3.0, 0.5 if effect == 1 else -0.5], atol=1e-12)
+    cp, theta = cross_products(design), np.array([5.0, 5.0, 5.0, 0.3])
+    theta[effect] = 0.0
+    held = optimise(cp, fixed={0: theta}).criterion
+    inner = optimise(cross_products(smaller), fixed={0: theta[[*kept, 3]]}).criterion
+    assert held == pytest.approx(inner, rel=1e-12)
+    assert optimise(cross_products(smaller)).criterion >= optimise(cp).criterion

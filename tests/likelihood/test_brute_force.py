@@ -238,7 +238,7 @@ def test_gradient_and_hessian_by_differences(name: str, reml: bool, store: Store
     def slopes(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         factors = par.internal_factors(cp, x)
         first = derivatives(cp, factors, evaluate(cp, factors), reml)
-        return par.gradient(cp, factors, first)[0], par.hessian(cp, factors, first)[0]
+        return par.gradient(cp, x, first)[0], par.hessian(cp, x, first)[0]
 
     for x in points:
         gradient, hessian = slopes(x)

@@ -57,7 +57,7 @@ def test_second_derivatives_are_those_of_dense_matrices(formula: str, reml: bool
     found = first.second(directions, reml)[0]
 
     V, changes = np.eye(design.n), []
-    for b, columns, position, _ in cp.frame.terms:
+    for b, columns, position, _, _ in cp.frame.terms:
         Z, c = _dense_z(design, position)
         basis = np.linalg.inv(cp.blocks[b].inverse_basis[columns, columns])
         own = basis @ factors[b][0][columns, columns]

@@ -69,12 +69,12 @@ def test_derivatives_are_those_of_the_elimination(formula: str, zero: bool, reml
     factors = par.internal_factors(cp, x)
     found = evaluate_accurately(rows_of(cp), [T[0] for T in factors])
     assert found is not None
-    gradient, hessian = accurate_gradient(cp, found.factors, accurate_derivatives(found, reml))
+    gradient, hessian = accurate_gradient(cp, x, accurate_derivatives(found, reml))
     first = derivatives(cp, factors, evaluate(cp, factors), reml)
     # The response holds effects of 1e6: ten digits are left of the elimination's.
-    scale = np.abs(par.hessian(cp, factors, first)).max()
-    np.testing.assert_allclose(gradient, par.gradient(cp, factors, first)[0], atol=1e-9 * scale)
-    np.testing.assert_allclose(hessian, par.hessian(cp, factors, first)[0], atol=1e-9 * scale)
+    scale = np.abs(par.hessian(cp, x, first)).max()
+    np.testing.assert_allclose(gradient, par.gradient(cp, x, first)[0], atol=1e-9 * scale)
+    np.testing.assert_allclose(hessian, par.hessian(cp, x, first)[0], atol=1e-9 * scale)
 
 
 def test_derivatives_at_a_ratio_of_1e9_are_differences_of_the_criterion() -> None:
@@ -88,7 +88,7 @@ def test_derivatives_at_a_ratio_of_1e9_are_differences_of_the_criterion() -> Non
 
     found = evaluate_accurately(rows, [T[0] for T in par.internal_factors(cp, x)])
     assert found is not None
-    gradient, hessian = accurate_gradient(cp, found.factors, accurate_derivatives(found, True))
+    gradient, hessian = accurate_gradient(cp, x, accurate_derivatives(found, True))
     step = 1e-4 * np.eye(x.size)
     differences = np.array([(at(e) - at(-e)) / 2e-4 for e in step])
     np.testing.assert_allclose(gradient * x, differences, atol=1e-6)

@@ -8,7 +8,7 @@ correlation are ordinary points.
 
 from __future__ import annotations
 
-from bayeslmm.design.covariance.autoregressive import AR1
+from bayeslmm.design.covariance.autoregressive import AR1, HeterogeneousAR1
 from bayeslmm.design.covariance.compound import CompoundSymmetry, HeterogeneousCompoundSymmetry
 from bayeslmm.design.covariance.contract import (
     CovarianceStructure,
@@ -31,6 +31,7 @@ KNOWN: dict[str, CovarianceStructure] = {
         CompoundSymmetry(),
         HeterogeneousCompoundSymmetry(),
         AR1(),
+        HeterogeneousAR1(),
         Toeplitz(),
     )
 }
@@ -42,6 +43,7 @@ __all__ = [
     "CovarianceStructure",
     "Diagonal",
     "Entries",
+    "HeterogeneousAR1",
     "HeterogeneousCompoundSymmetry",
     "Identity",
     "Toeplitz",

@@ -15,11 +15,6 @@ from bayeslmm.design.covariance.products import Products
 from bayeslmm.errors import DesignError
 from bayeslmm.types import BoolArray, FloatArray
 
-# Of the sine of twice the angle: closer to an end of the range both sides of it are one.
-_AT_AN_END = 1e-9
-# Entries of a root that differ by less are equal, as they are at an end.
-_TIE = 1e-12
-
 
 class Compound(Products):
     """The correlation, between ``-1 / (c - 1)`` and 1, by an angle: independence at 0, the ends where G is singular."""
@@ -57,14 +52,6 @@ class Compound(Products):
 
     def root(self, w: FloatArray) -> FloatArray:
         return np.tensordot(self._roots(w), self._projections, axes=1)
-
-    def shapes(self, root: FloatArray) -> FloatArray:
-        mean, rest = root.mean((-2, -1)) * self.size, root[..., 0, 0] - root[..., 0, 1]
-        return self._angle(mean, rest)[..., None]
-
-    def _angle(self, mean: FloatArray, rest: FloatArray) -> FloatArray:
-        angle = np.arctan2(rest * np.sqrt(self.size - 1.0), mean) - self._one
-        return np.where((mean == 0) & (rest == 0), 0.0, angle)
 
     def shapes_of(self, correlations: FloatArray) -> FloatArray:
         share = (1.0 + (self._among - 1) * correlations) / self._among
@@ -155,15 +142,10 @@ class CompoundSymmetry(Compound):
     def factor(self, x: FloatArray) -> FloatArray:
         return np.tensordot(x, self._projections, axes=1)
 
-    def _read(self, T: FloatArray) -> FloatArray:
-        mean = T[..., 0, :].sum(-1)
-        rest = (np.trace(T, axis1=-2, axis2=-1) - mean) / (self.size - 1)
-        return np.stack([mean, rest], axis=-1)
+    def directions(self, x: FloatArray) -> FloatArray:
+        return np.asarray(2.0 * x[..., None, None] * self._projections)
 
-    def directions(self, T: FloatArray) -> FloatArray:
-        return np.asarray(2.0 * self._read(T)[..., None, None] * self._projections)
-
-    def curvature(self, T: FloatArray, slopes: FloatArray) -> FloatArray:
+    def curvature(self, x: FloatArray, slopes: FloatArray) -> FloatArray:
         return np.asarray(2.0 * self._along(slopes)[..., None] * np.eye(2))
 
     def nearest(self, G: FloatArray) -> FloatArray:
@@ -185,8 +167,8 @@ class CompoundSymmetry(Compound):
     def cleaned(self, x: FloatArray, limit: float) -> FloatArray:
         return np.where(np.abs(x) < limit, 0.0, x)
 
-    def vanished(self, T: FloatArray, slopes: FloatArray) -> list[tuple[FloatArray, float]]:
-        mean, rest = np.abs(self._along(T)) / np.array([1.0, self.size - 1.0])
+    def vanished(self, x: FloatArray, slopes: FloatArray) -> list[tuple[FloatArray, float]]:
+        mean, rest = np.abs(x)
         along = self._along(slopes)
         difference = np.zeros(self.size)
         difference[:2] = 1.0, -1.0
@@ -211,8 +193,8 @@ class CompoundSymmetry(Compound):
         T, first = self.factor(x), np.zeros((self.size, self.size))
         first[0, 0] = 1.0
         variance = float(T[0] @ T[0])
-        slope = self.gradient(T, first) / variance
-        bend = self.curvature(T, first) / variance - np.outer(slope, slope)
+        slope = self.gradient(x, first) / variance
+        bend = self.curvature(x, first) / variance - np.outer(slope, slope)
         return np.sqrt([variance]), 0.5 * slope, 0.5 * bend
 
 
@@ -274,38 +256,6 @@ class HeterogeneousCompoundSymmetry(Compound):
         angle, c, m = w[..., :1] + self._one, self.size, self._among
         mean = np.sqrt((m - c + (c - 1) * m * np.cos(angle) ** 2) / (m - 1))
         return np.concatenate([mean, np.sqrt(m / (m - 1)) * np.sin(angle)], axis=-1)
-
-    def _angle(self, mean: FloatArray, rest: FloatArray) -> FloatArray:
-        c, m = self.size, self._among
-        cos = np.sqrt(np.maximum(mean**2 / c - rest**2 * (1.0 / c - 1.0 / m), 0.0))
-        angle = np.arctan2(rest * np.sqrt(1.0 - 1.0 / m), cos) - self._one
-        return np.where((mean == 0) & (rest == 0), 0.0, angle)
-
-    def factor(self, x: FloatArray) -> FloatArray:
-        """With the signs of the roots on the columns, and these moved by one where the angle is one of a falling R."""
-        angle = x[..., self.size :] + self._one
-        half = np.arctan2(np.abs(np.sin(angle)), np.abs(np.cos(angle)))
-        root = self._sds(x)[..., None] * self.root(half - self._one)
-        root = np.where(x[..., : self.size] < 0, -1.0, 1.0)[..., None, :] * root
-        falling = np.sin(2.0 * angle)[..., None] < -_AT_AN_END
-        return np.where(falling, np.roll(root, 1, axis=-1), root)
-
-    def read(self, T: FloatArray) -> FloatArray:
-        s = np.sqrt((T**2).sum(-1))
-        largest = np.argmax(s, axis=-1)[..., None]
-        row = np.take_along_axis(T, largest[..., None], axis=-2)[..., 0, :]
-        diagonal = np.take_along_axis(np.abs(row), largest, axis=-1)
-        moved = np.abs(row).max(axis=-1, keepdims=True) > (1.0 + _TIE) * diagonal
-        T = np.where(moved[..., None], np.roll(T, -1, axis=-1), T)
-        signs = np.where(np.diagonal(T, axis1=-2, axis2=-1) < 0, -1.0, 1.0)
-        row = np.take_along_axis(T * signs[..., None, :], largest[..., None], axis=-2)[..., 0, :]
-        own = np.take_along_axis(row, largest, axis=-1)[..., 0]
-        # An effect that has no variance shows no sign of its column.
-        known = np.where(s > 0, np.arange(self.size) != largest, False)
-        other = np.where(known, row, 0.0).sum(-1) / np.maximum(known.sum(-1), 1)
-        angle = self._angle(own + (self.size - 1) * other, own - other)[..., None]
-        angle = np.where(known.any(-1, keepdims=True), angle, 0.0)
-        return np.concatenate([np.sqrt(s) * signs, np.where(moved, -angle - 2.0 * self._one, angle)], axis=-1)
 
     def correlation_of(self, G: FloatArray, a: int, b: int) -> float:
         """By other effects where one of the pair has no variance."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -140,6 +141,10 @@ class CovarianceStructure(ABC):
     def resized(self, size: int) -> CovarianceStructure:
         """The same structure for a term of `size` effects."""
 
+    def keeping(self, kept: Sequence[int]) -> CovarianceStructure:
+        """What is left of it for some of its effects where the others have no variance."""
+        return self.resized(len(kept))
+
     # Coordinates in which the criterion is minimised.
 
     @property
@@ -177,27 +182,19 @@ class CovarianceStructure(ABC):
 
     @abstractmethod
     def factor(self, x: FloatArray) -> FloatArray:
-        """A square root T (..., c, c) of G from coordinates (..., k), from which these can be read."""
+        """A square root T (..., c, c) of G from coordinates (..., k)."""
 
     @abstractmethod
-    def gradient(self, T: FloatArray, slopes: FloatArray) -> FloatArray:
-        """Derivatives (..., k) in x, at ``T = factor(x)``, of what has symmetric derivatives `slopes` in G."""
+    def gradient(self, x: FloatArray, slopes: FloatArray) -> FloatArray:
+        """Derivatives (..., k) in coordinates (..., k) of what has symmetric derivatives `slopes` (..., c, c) in G."""
 
     @abstractmethod
-    def directions(self, T: FloatArray) -> FloatArray:
-        """``dG / dx``, shape (..., k, c, c), at ``T = factor(x)``."""
+    def directions(self, x: FloatArray) -> FloatArray:
+        """``dG / dx``, shape (..., k, c, c), at coordinates (..., k)."""
 
     @abstractmethod
-    def curvature(self, T: FloatArray, slopes: FloatArray) -> FloatArray:
-        """``sum_ab slopes_ab d^2 G_ab / dx dx'``, shape (..., k, k), at ``T = factor(x)``."""
-
-    def directions_at(self, x: FloatArray) -> FloatArray:
-        """`directions` at coordinates (..., k), for which nothing has to be read."""
-        return self.directions(self.factor(x))
-
-    def curvature_at(self, x: FloatArray, slopes: FloatArray) -> FloatArray:
-        """`curvature` at coordinates (..., k)."""
-        return self.curvature(self.factor(x), slopes)
+    def curvature(self, x: FloatArray, slopes: FloatArray) -> FloatArray:
+        """``sum_ab slopes_ab d^2 G_ab / dx dx'``, shape (..., k, k), at coordinates (..., k)."""
 
     @abstractmethod
     def nearest(self, G: FloatArray) -> FloatArray:
@@ -212,8 +209,8 @@ class CovarianceStructure(ABC):
         """X (..., k) with singular values of T below `limit` set to zero."""
 
     @abstractmethod
-    def vanished(self, T: FloatArray, slopes: FloatArray) -> list[tuple[FloatArray, float]]:
-        """Null directions (c,) of G (c, c), and the slope of the criterion along each one's variance."""
+    def vanished(self, x: FloatArray, slopes: FloatArray) -> list[tuple[FloatArray, float]]:
+        """Null directions (c,) of G at coordinates (k,), and the slope of the criterion along each one's variance."""
 
     def escape(self, slopes: FloatArray) -> FloatArray | None:
         """Coordinates (k,) of a small G along which the criterion falls from G = 0 although no coordinate shows it."""

@@ -59,16 +59,16 @@ class Entries(CovarianceStructure):
         factor[..., self.rows, self.cols] = x
         return factor
 
-    def gradient(self, T: FloatArray, slopes: FloatArray) -> FloatArray:
-        full = 2.0 * (slopes @ T)
+    def gradient(self, x: FloatArray, slopes: FloatArray) -> FloatArray:
+        full = 2.0 * (slopes @ self.factor(x))
         return np.asarray(full[..., self.rows, self.cols])
 
-    def directions(self, T: FloatArray) -> FloatArray:
-        half = np.zeros((*T.shape[:-2], self.rows.size, self.size, self.size))
-        half[..., np.arange(self.rows.size), self.rows, :] = T.mT[..., self.cols, :]
+    def directions(self, x: FloatArray) -> FloatArray:
+        half = np.zeros((*x.shape, self.size, self.size))
+        half[..., np.arange(self.rows.size), self.rows, :] = self.factor(x).mT[..., self.cols, :]
         return half + half.mT
 
-    def curvature(self, T: FloatArray, slopes: FloatArray) -> FloatArray:
+    def curvature(self, x: FloatArray, slopes: FloatArray) -> FloatArray:
         same = 2.0 * (self.cols[:, None] == self.cols)
         return np.asarray(slopes[..., self.rows[:, None], self.rows] * same)
 
@@ -76,7 +76,7 @@ class Entries(CovarianceStructure):
         return theta
 
     def theta_directions(self, theta: FloatArray) -> FloatArray:
-        return self.directions(self.factor(theta))
+        return self.directions(theta)
 
     def theta(self, T: FloatArray) -> FloatArray:
         return np.asarray(T[..., self.rows, self.cols])
@@ -105,8 +105,8 @@ class Entries(CovarianceStructure):
     def check(self, theta: FloatArray) -> None:
         pass
 
-    def vanished(self, T: FloatArray, slopes: FloatArray) -> list[tuple[FloatArray, float]]:
-        U, s, _ = np.linalg.svd(T)
+    def vanished(self, x: FloatArray, slopes: FloatArray) -> list[tuple[FloatArray, float]]:
+        U, s, _ = np.linalg.svd(self.factor(x))
         null = np.flatnonzero(s <= NO_RANK * max(s[0], 1e-300))
         return [(U[:, i], float(U[:, i] @ slopes @ U[:, i])) for i in null]
 

@@ -76,11 +76,7 @@ class Products(CovarianceStructure):
 
     @abstractmethod
     def root(self, w: FloatArray) -> FloatArray:
-        """A square root (..., c, c) of R from shapes (..., m), from which these can be read."""
-
-    @abstractmethod
-    def shapes(self, root: FloatArray) -> FloatArray:
-        """The shapes (..., m) of a positive multiple of a root (..., c, c); 0 where it is zero."""
+        """A square root (..., c, c) of R from shapes (..., m)."""
 
     @abstractmethod
     def matrices(self, w: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -116,27 +112,16 @@ class Products(CovarianceStructure):
     def factor(self, x: FloatArray) -> FloatArray:
         return self._sds(x)[..., None] * self.root(x[..., self._n :])
 
-    def read(self, T: FloatArray) -> FloatArray:
-        """Coordinates (..., k) of a factor that `factor` made of one standard deviation."""
-        sd = T[..., 0, :1]
-        return np.concatenate([sd, self.shapes(T * np.sign(sd)[..., None])], axis=-1)
-
-    def directions(self, T: FloatArray) -> FloatArray:
-        return self.directions_at(self.read(T))
-
-    def curvature(self, T: FloatArray, slopes: FloatArray) -> FloatArray:
-        return self.curvature_at(self.read(T), slopes)
-
-    def directions_at(self, x: FloatArray) -> FloatArray:
+    def directions(self, x: FloatArray) -> FloatArray:
         s, D = self._sds(x), self._spread(x)
         R, dR = self.matrices(x[..., self._n :])
         half = D[..., :, None] * (s[..., None, None, :] * R[..., None, :, :])
         return np.concatenate([half + half.mT, (s[..., :, None] * s[..., None, :])[..., None, :, :] * dR], axis=-3)
 
-    def gradient(self, T: FloatArray, slopes: FloatArray) -> FloatArray:
-        return np.asarray((self.directions(T) * slopes[..., None, :, :]).sum((-2, -1)))
+    def gradient(self, x: FloatArray, slopes: FloatArray) -> FloatArray:
+        return np.asarray((self.directions(x) * slopes[..., None, :, :]).sum((-2, -1)))
 
-    def curvature_at(self, x: FloatArray, slopes: FloatArray) -> FloatArray:
+    def curvature(self, x: FloatArray, slopes: FloatArray) -> FloatArray:
         n, w = self._n, x[..., self._n :]
         R, dR = self.matrices(w)
         H = np.zeros((*x.shape, x.shape[-1]))
@@ -211,8 +196,7 @@ class Products(CovarianceStructure):
         w = self.singular(x[..., n:], largest, limit)
         return np.concatenate([sds, np.where((left > 1)[..., None], w, 0.0)], axis=-1)
 
-    def vanished(self, T: FloatArray, slopes: FloatArray) -> list[tuple[FloatArray, float]]:
-        x = self.read(T)
+    def vanished(self, x: FloatArray, slopes: FloatArray) -> list[tuple[FloatArray, float]]:
         s, w = np.abs(self._sds(x)), x[self._n :]
         zero = s <= NO_RANK * s.max()
         if zero.all():
@@ -360,9 +344,6 @@ class Identity(Products):
 
     def root(self, w: FloatArray) -> FloatArray:
         return np.zeros((*w.shape[:-1], self.size, self.size)) + np.eye(self.size)
-
-    def shapes(self, root: FloatArray) -> FloatArray:
-        return np.zeros((*root.shape[:-2], 0))
 
     def matrices(self, w: FloatArray) -> tuple[FloatArray, FloatArray]:
         return self.root(w), np.zeros((*w.shape, self.size, self.size))

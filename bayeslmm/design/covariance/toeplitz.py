@@ -56,24 +56,6 @@ class Banded(Products):
         units = np.zeros((*sin.shape[:-1], self.size, self.size)) + np.eye(self.size)
         return np.stack(lattice([units[..., t, :] for t in range(self.size)], *parts), axis=-2)
 
-    def shapes(self, root: FloatArray) -> FloatArray:
-        """By the lattice backwards; 0 after a perfect partial autocorrelation, beyond which nothing depends on them."""
-        sd = root[..., :1, :1]
-        root = np.divide(root, sd, out=np.zeros_like(root), where=sd > 0)
-        out = np.zeros((*root.shape[:-2], self.size - 1))
-        before = [root[..., 0, :]]
-        for t in range(1, self.size):
-            f, new = root[..., t, :], []
-            for n in range(1, t):
-                sin, cos = np.sin(out[..., n - 1, None]), np.cos(out[..., n - 1, None])
-                f = np.divide(f - sin * before[n - 1], cos, out=np.zeros_like(f), where=np.abs(cos) > NO_RANK)
-                new.append(cos * before[n - 1] - sin * f)
-            sin, cos = (f * before[t - 1]).sum(-1), f[..., t]
-            out[..., t - 1] = np.arctan2(sin, cos)
-            new.append(cos[..., None] * before[t - 1] - sin[..., None] * np.eye(self.size)[t])
-            before = [root[..., t, :], *new]
-        return out
-
     def partial_autocorrelations(self, correlations: FloatArray) -> FloatArray:
         """Partial autocorrelations (..., m) of correlations (..., m) at lags 1, 2, ..., by Durbin-Levinson.
 
