@@ -89,18 +89,18 @@ def variance_covariance(cp: CrossProducts, optimum: Optimum) -> VarianceCovarian
             f"Standard errors of variances need a minimum of the criterion, and it does not curve upwards where the "
             f"optimisation ended ({optimum.status}). See fit.status."
         )
-    slope = _log_r2(cp, factors, first)[free]
-    entries, values, along = _entries(cp, optimum, factors, first)
+    slope = _log_r2(cp, optimum.internal, first)[free]
+    entries, values, along = _entries(cp, optimum)
     along = along[:, free]
     joint = _joint(2.0 * known.inverse[0], slope, 2.0 / degrees_of_freedom(cp, optimum.reml))
     J = np.column_stack([along, values])
     return VarianceCovariance(entries, values, J @ joint @ J.T, _determined(known, along, slope, values, entries))
 
 
-def _log_r2(cp: CrossProducts, factors: list[FloatArray], first: Derivatives) -> FloatArray:
+def _log_r2(cp: CrossProducts, internal: FloatArray, first: Derivatives) -> FloatArray:
     """Gradient (k,) of log r2 in the internal vector."""
     nothing = tuple(np.zeros_like(trace) for trace in first.traces)
-    return np.asarray(par.gradient(cp, factors, replace(first, traces=nothing, scale=1.0 / first.r2))[0])
+    return np.asarray(par.gradient(cp, internal, replace(first, traces=nothing, scale=1.0 / first.r2))[0])
 
 
 def _joint(own: FloatArray, slope: FloatArray, residual: float) -> FloatArray:
@@ -109,27 +109,23 @@ def _joint(own: FloatArray, slope: FloatArray, residual: float) -> FloatArray:
     return np.block([[own, across[:, None]], [across[None, :], np.array([[slope @ across + residual]])]])
 
 
-def _entries(
-    cp: CrossProducts, optimum: Optimum, factors: list[FloatArray], first: Derivatives
-) -> tuple[tuple[tuple[int, int, int], ...], FloatArray, FloatArray]:
+def _entries(cp: CrossProducts, optimum: Optimum) -> tuple[tuple[tuple[int, int, int], ...], FloatArray, FloatArray]:
     """Entries of the covariances and sigma^2, their values (q,) and derivatives (q, k) in the internal vector."""
-    total = sum(len(structure.rows) for *_, structure in cp.frame.terms)
+    total = optimum.internal.size
     names: list[tuple[int, int, int]] = []
     values: list[FloatArray] = []
     rows: list[FloatArray] = []
-    position = 0
-    for b, columns, term, structure in cp.frame.terms:
+    for b, columns, term, own, structure in cp.frame.terms:
         W = par.frame(cp, b, columns, structure)
-        change = structure.directions(par.in_frame(cp, factors, first, b, columns, W)[0])[0]
+        change = structure.directions(optimum.internal[own])
         B = cp.blocks[b].basis[columns, columns]
         B = B if W is None else B @ W
         a, c = np.tril_indices(B.shape[0])
         names += [(term, int(i), int(j)) for i, j in zip(a, c, strict=True)]
         values.append((optimum.terms[term] @ optimum.terms[term].T)[a, c])
         along = np.zeros((a.size, total))
-        along[:, position : position + change.shape[0]] = (B @ change @ B.T)[:, a, c].T
+        along[:, own] = (B @ change @ B.T)[:, a, c].T
         rows.append(along)
-        position += change.shape[0]
     values.append(np.ones(1))
     rows.append(np.zeros((1, total)))
     return tuple(names), optimum.sigma**2 * np.concatenate(values), optimum.sigma**2 * np.concatenate(rows)
