@@ -25,6 +25,7 @@ from bayeslmm.equality import by_value
 from bayeslmm.errors import ArgumentError, DesignError, FitError
 from bayeslmm.likelihood import SummedDesign, cross_products
 from bayeslmm.results.digits import in_digits
+from bayeslmm.results.dropped_columns import with_dropped
 from bayeslmm.results.effects import mean_of_rows
 from bayeslmm.results.intervals import check_level, hdi
 from bayeslmm.results.labels import Parameter, at_mean_parameters, find, parameters
@@ -117,10 +118,10 @@ class Draws:
     def _all(self) -> FloatArray:
         return np.stack([self._draws(p) for p in self._parameters], axis=1)
 
-    def fixef(self) -> pd.Series:
-        """Posterior means of the fixed effects."""
-        means = self.estimates()
-        return means[list(self.design.fixed_names)].rename("estimate")
+    def fixef(self, *, dropped: bool = False) -> pd.Series:
+        """Posterior means of the fixed effects; those that were left out as nan if `dropped`."""
+        means = self.estimates()[list(self.design.fixed_names)].rename("estimate")
+        return with_dropped(self.design, means, dropped)
 
     def std_error(self) -> pd.Series:
         """Posterior standard deviations of the fixed effects."""

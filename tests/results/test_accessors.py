@@ -73,6 +73,8 @@ def test_columns_left_out_as_nan_where_the_formula_has_them(sleep: pd.DataFrame)
     expected = [251.45494469985, 10.46005098619, np.nan, -2.92811724692]
     np.testing.assert_allclose(fit.fixef(dropped=True), expected, rtol=1e-6)
     assert list(fit.fixef().index) == ["Intercept", "Days", "z"]
+    post = bl.Model("Reaction ~ Days + D2 + z + (1 | Subject)", sleep).sample(100, random_seed=1)
+    assert post.fixef(dropped=True).isna().to_dict() == {"Intercept": False, "Days": False, "D2": True, "z": False}
 
 
 def test_empty_cells_as_nan(sleep: pd.DataFrame) -> None:
