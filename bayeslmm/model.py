@@ -17,6 +17,7 @@ from bayeslmm.arguments import MOST_REFITS, Seed, choice, flag, instance, whole
 from bayeslmm.design import CovarianceStructure, Design, build_design
 from bayeslmm.design.design import Store
 from bayeslmm.design.notes import fixed_levels
+from bayeslmm.design.padding import NaAction
 from bayeslmm.design.screen import fill
 from bayeslmm.design.tables import kept_table
 from bayeslmm.errors import ConvergenceWarning, DesignError, FitError, StorageError
@@ -75,6 +76,13 @@ class Model(Specification):
         level by level, all other effects in one dense piece (fast where these are few, with exact second derivatives);
         ``"hierarchy"``: nested factors one after the other, crossed ones in the cells that occur (for many of them).
         By default whichever suits the number of effects outside the largest factor.
+    na_action : {"drop", "exclude", "fail"}
+        Rows with missing values in a column that is used: left out, counted and listed; the same, and fitted values,
+        residuals, predictions of the model's own rows and simulated responses have all rows of the data, in their
+        order, with nan in those (R's ``na.exclude``); or an error that names them.
+    rank_deficient : {"drop", "error"}
+        Columns of the fixed part that earlier ones span are left out and named (``coefficients(dropped=True)`` shows
+        them as nan), or are an error.
 
     Raises
     ------
@@ -105,6 +113,8 @@ class Model(Specification):
         cov: Mapping[str, CovarianceStructure] | None = None,
         frequency: Any = None,
         store: Store = "auto",
+        na_action: NaAction = "drop",
+        rank_deficient: Literal["drop", "error"] = "drop",
         **unknown: Any,
     ) -> None:
         no_argument("bl.Model", unknown, MODEL_ARGUMENTS, _arguments(Model.__init__), DesignError)
@@ -118,6 +128,8 @@ class Model(Specification):
             cov=cov,
             frequency=frequency,
             store=store,
+            na_action=na_action,
+            rank_deficient=rank_deficient,
         )
         self._optima: dict[bool, Optimum] = {}
         self._table = kept_table(data)
@@ -422,7 +434,8 @@ class Model(Specification):
         if design.aliased:
             lines.append(f"left out because earlier columns span them: {', '.join(design.aliased)}")
         if len(design.dropped):
-            lines.append(str(design.dropped))
+            every = "" if design.all_rows is None else "; results by row have nan there"
+            lines.append(f"{design.dropped}{every}")
         return [*lines, *(f"note: {note}" for note in design.notes.lines)]
 
     def __repr__(self) -> str:

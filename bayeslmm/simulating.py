@@ -18,7 +18,8 @@ from bayeslmm.errors import DesignError
 from bayeslmm.faces import REMLResult, fit_result
 from bayeslmm.residual import NO_PARAMETERS
 from bayeslmm.results.labels import parameters
-from bayeslmm.results.predictions import NewLevels, Random
+from bayeslmm.results.predictions import NewLevels
+from bayeslmm.results.random_parts import Random
 from bayeslmm.results.simulations import Conditions, Law, Values, law_of, simulated
 from bayeslmm.results.stated import stated_values
 from bayeslmm.results.truth import Truth, truth_of_values

@@ -37,13 +37,14 @@ from bayeslmm.design.factors import (
     chosen_coding,
     column_values,
     described,
+    indicators,
     level_names,
     level_position,
     single,
     with_levels,
     with_reference,
 )
-from bayeslmm.design.functions import CODINGS, VALUES, Function, find_function
+from bayeslmm.design.functions import ARGUMENT_CODINGS, CODINGS, VALUES, Function, find_function
 from bayeslmm.design.groups import level_name
 from bayeslmm.errors import BayesLMMError, DesignError
 from bayeslmm.types import AnyArray, BoolArray, FloatArray, IntArray
@@ -94,6 +95,8 @@ class Scope:
         Filled by the first evaluation, used by those on other rows.
     counts : IntArray, shape (n,), optional
         How often each row counts.
+    zero_levels : bool
+        Whether values that are none of the levels known are allowed: zeros in all columns.
     """
 
     n: int
@@ -101,6 +104,7 @@ class Scope:
     namespace: Mapping[str, Any]
     memory: Memory
     counts: IntArray | None = None
+    zero_levels: bool = False
 
 
 def evaluate(node: Node, scope: Scope) -> Any:
@@ -150,8 +154,8 @@ def _named(name: str, scope: Scope) -> Any:
         return VALUES[name]
     if name == "Sum":
         return Omitting()
-    if name in CODINGS:
-        return Treatment() if name == "Treatment" else CODINGS[name]
+    if name in CODINGS or name in ARGUMENT_CODINGS:
+        return CODINGS.get(name, name)
     raise DesignError(f"{name!r} is neither a column nor a value that formulas know.")
 
 
@@ -278,7 +282,7 @@ def _two_factors(sign: str, left: CodedFactor, right: CodedFactor) -> BoolArray:
                 f"{sign!r} compares factors of different levels: {level_names(left)} and {level_names(right)}. Give "
                 "both the same levels first."
             )
-        names = [np.array([level_name(v) for v in f.levels], dtype=object)[f.codes] for f in (left, right)]
+        names = [np.array([*map(level_name, f.levels), None], dtype=object)[f.codes] for f in (left, right)]
         return np.asarray(_COMPARISONS[sign](*names), dtype=bool)
     if left.ordered and right.ordered and left.levels == right.levels:
         return np.asarray(_COMPARISONS[sign](left.codes, right.codes))
@@ -350,13 +354,10 @@ def _element_argument(value: Any, node: Call, function: Function) -> Any:
         if node.function != "np.interp":
             raise DesignError(f"{node.text} is given a list where it needs one value per row.")
         return value
-    if isinstance(value, np.ndarray) and value.dtype == bool and _takes_conditions(function):
+    takes_conditions = not isinstance(function.call, np.ufunc) or function.call.__name__.startswith("logical_")
+    if isinstance(value, np.ndarray) and value.dtype == bool and takes_conditions:
         return value
     return _double(_numeric(value, node.function))
-
-
-def _takes_conditions(function: Function) -> bool:
-    return not isinstance(function.call, np.ufunc) or function.call.__name__.startswith("logical_")
 
 
 def _vector(value: Any, node: Call) -> FloatArray:
@@ -414,12 +415,16 @@ def _levels_of(
     if name in ("Treatment", "Sum"):
         chosen = next(iter([*arguments, *keywords.values()]), None)
         return Treatment(chosen) if name == "Treatment" else Omitting(chosen)
+    if name in CODINGS:
+        return CODINGS[name]
     x, *options = arguments
     named = {**dict(zip(function.keywords, options, strict=False)), **keywords}
-    factor = as_factor(x, node, scope.memory.levels)
+    factor = as_factor(x, node, scope.memory.levels, zero_levels=scope.zero_levels)
     if name in ("binary", "B"):
         place = 0 if named.get("success") is None else level_position(factor, named["success"])
         return (factor.codes == place).astype(float)
+    if name in ("dummy", "fulldummy"):
+        return indicators(factor, named.get("levels"), every=name == "fulldummy")
     if name == "relevel":
         return with_reference(factor, named.get("ref"))
     factor = with_levels(factor, named.get("levels"))

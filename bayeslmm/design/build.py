@@ -15,6 +15,8 @@ from bayeslmm.design import dominant
 from bayeslmm.design.choice import chosen_structures, term_structure
 from bayeslmm.design.covariance import CovarianceStructure
 from bayeslmm.design.design import Design, Notes, RandomTerm, Store
+from bayeslmm.design.dot import without_dot
+from bayeslmm.design.dropped import AllRows, DroppedRows
 from bayeslmm.design.estimable import combinations
 from bayeslmm.design.evaluate import Evaluator
 from bayeslmm.design.formula import Bar, Formula
@@ -23,6 +25,7 @@ from bayeslmm.design.grouping import Grouping
 from bayeslmm.design.groups import group_by
 from bayeslmm.design.magnitude import check_magnitudes
 from bayeslmm.design.notes import PendingNotes
+from bayeslmm.design.padding import NaAction, all_rows, check_na_action
 from bayeslmm.design.quoting import parse_with
 from bayeslmm.design.rank import independent_columns
 from bayeslmm.design.recipe import make_recipe
@@ -33,7 +36,7 @@ from bayeslmm.design.tokens import tokenize
 from bayeslmm.design.variances import check_labels
 from bayeslmm.errors import DesignError, FormulaError
 from bayeslmm.residual import make_residual
-from bayeslmm.types import FloatArray, IntArray
+from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 
 def build_design(
@@ -47,6 +50,8 @@ def build_design(
     cov: Mapping[str, CovarianceStructure] | None = None,
     frequency: Any = None,
     store: Store = "auto",
+    na_action: NaAction = "drop",
+    rank_deficient: Literal["drop", "error"] = "drop",
 ) -> Design:
     """Evaluate a formula on a data frame.
 
@@ -74,6 +79,10 @@ def build_design(
         rows written out, ``data.loc[data.index.repeat(frequency)]``. A string is a column or an expression.
     store : {"auto", "levels", "hierarchy"}
         How sums over the rows will be kept.
+    na_action : {"drop", "exclude", "fail"}
+        Rows with missing values are left out; are left out and have nan in results by row; are an error.
+    rank_deficient : {"drop", "error"}
+        Columns of the fixed part that earlier ones span are left out, or are an error.
 
     Returns
     -------
@@ -97,7 +106,7 @@ def build_design(
     if not isinstance(formula, str):
         raise FormulaError(f"The formula is a {type(formula).__name__}, not a string such as 'y ~ x + (x | g)'.")
     table, available = open_table(data)
-    parsed = parse_with(formula, available)
+    parsed = parse_with(without_dot(formula, available, (weights, frequency)), available)
     namespace = _namespace(extra_namespace)
     names = checks.used_columns(parsed, available, namespace)
     weight_names = _argument_columns("weights", weights, available, namespace)
@@ -106,15 +115,12 @@ def build_design(
     counts = read_frequency(_argument(frequency, frequency_names, frame, namespace, None), frame)
     weight_values = checks.read_weights(_argument(weights, weight_names, frame, namespace, counts), frame)
     extra = {name: v for name, v in (("weights", weight_values), ("frequency", counts)) if v is not None}
-    columns = {name: frame[name] for name in names}
-    keep, dropped = checks.complete_rows(frame, columns, extra)
-    columns = {name: series[keep] for name, series in columns.items()} if len(dropped) else columns
+    columns, keep, dropped, every = _complete(frame, names, extra, na_action)
     _check_columns(parsed, columns)
     known = _known(contrasts, columns)
     kept_counts = None if counts is None else counts[keep].astype(np.int64)
-    evaluator = evaluator_on_copies(
-        formula_pieces(parsed), _without_groups(parsed, columns), known, namespace, kept_counts
-    )
+    seen = _without_groups(parsed, columns)
+    evaluator = evaluator_on_copies(formula_pieces(parsed), seen, known, namespace, kept_counts)
     y = evaluator.vector(parsed.response).copy()  # not a view of the user's column, which may change later
     X, fixed_names = evaluator.columns(parsed.fixed, y.size if kept_counts is None else int(kept_counts.sum()))
     index = frame.index[keep] if len(dropped) else frame.index
@@ -125,7 +131,7 @@ def build_design(
     terms = _terms(parsed, cov, evaluator, groupings, index)
     _check_contrasts(known, evaluator)
     design = Design(
-        formula=formula,
+        formula=parsed.text,
         response=parsed.response,
         y=y,
         X=X if independent.size == X.shape[1] else X[:, independent],
@@ -140,8 +146,20 @@ def build_design(
         frequency=kept_counts,
         recipe=make_recipe(parsed, columns, known, extra_namespace, weights, _aliased(X, independent), kept_counts),
         store=choice("store", store, ("auto", "levels", "hierarchy"), DesignError),
+        all_rows=every,
     )
-    return _checked(design, saturated, parsed, columns)
+    return _checked(design, saturated, rank_deficient, parsed, columns)
+
+
+def _complete(
+    frame: pd.DataFrame, names: Sequence[str], extra: Mapping[str, FloatArray], na_action: NaAction
+) -> tuple[dict[str, pd.Series], BoolArray, DroppedRows, AllRows | None]:
+    """Columns on the rows that can be used, which rows these are, and what is kept of the others."""
+    columns = {name: frame[name] for name in names}
+    keep, dropped = checks.complete_rows(frame, columns, extra)
+    every = all_rows(check_na_action(na_action), frame.index, keep, dropped)
+    columns = {name: series[keep] for name, series in columns.items()} if len(dropped) else columns
+    return columns, keep, dropped, every
 
 
 def _argument_columns(what: str, given: Any, available: Sequence[str], namespace: Mapping[str, Any]) -> list[str]:
@@ -303,8 +321,16 @@ def _term(
     return RandomTerm(bar.label, groupings[bar.group].name, effects, Z, term_structure(bar, structure, effects, Z))
 
 
-def _checked(design: Design, saturated: str, formula: Formula, columns: Mapping[str, pd.Series]) -> Design:
+def _checked(
+    design: Design, saturated: str, rank_deficient: str, formula: Formula, columns: Mapping[str, pd.Series]
+) -> Design:
     choice("saturated", saturated, ("error", "allow"), DesignError)
+    if choice("rank_deficient", rank_deficient, ("drop", "error"), DesignError) == "error" and design.aliased:
+        raise DesignError(
+            f"The fixed part is rank deficient: {', '.join(design.aliased)} can be computed from the columns before, "
+            "so that the data cannot tell their coefficients apart, and rank_deficient='error' does not allow to leave "
+            "them out. Change the formula, or use rank_deficient='drop'."
+        )
     _check_size(design)
     check_blocks(design.sizes)
     check_labels(design)

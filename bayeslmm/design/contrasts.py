@@ -15,6 +15,7 @@ from bayeslmm.errors import DesignError
 from bayeslmm.types import FloatArray
 
 _POLYNOMIAL = (".L", ".Q", ".C")
+NAMED = ("treatment", "sum", "helmert", "poly", "diff")
 _KNOWN = "'treatment' (with a reference: bl.Treatment(level)), 'sum', 'helmert', 'poly', 'diff', or a matrix"
 
 

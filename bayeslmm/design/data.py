@@ -14,13 +14,13 @@ from bayeslmm.design import kinds
 from bayeslmm.design.dropped import DroppedRows
 from bayeslmm.design.expressions import CONSTANTS
 from bayeslmm.design.formula import Formula
-from bayeslmm.design.functions import is_value
+from bayeslmm.design.functions import ARGUMENT_CODINGS, is_value
 from bayeslmm.design.lazy import Labels, LabelsByReason
 from bayeslmm.design.looks import likeness, listed
 from bayeslmm.design.names import literal
 from bayeslmm.design.quoting import missing_column
 from bayeslmm.design.remedies import remedy
-from bayeslmm.design.tokens import WORDS, Token, tokenize
+from bayeslmm.design.tokens import WORDS, Token, alone_behind_others, tokenize
 from bayeslmm.errors import DesignError
 from bayeslmm.types import AnyArray, BoolArray, FloatArray
 
@@ -77,7 +77,9 @@ def _names_in(text: str, available: Sequence[str], namespace: Mapping[str, Any])
         elif token.text == "Q" and following == "(" and "Q" not in namespace and tokens[i + 2].kind == "string":
             raise _q_call(text, tokens[i + 2].text[1:-1])
         elif token.kind == "name" and not _no_column(token, following):
-            found += [token.text] * (token.text in available or not is_value(token.text, namespace))
+            coding = token.text in ARGUMENT_CODINGS and alone_behind_others(tokens, i)
+            known = coding or is_value(token.text, namespace)
+            found += [token.text] * (token.text in available or not known)
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from bayeslmm.design.covariance import CovarianceStructure
-from bayeslmm.design.dropped import DroppedRows
+from bayeslmm.design.dropped import AllRows, DroppedRows
 from bayeslmm.design.grouping import Grouping
 from bayeslmm.design.lazy import Lazy
 from bayeslmm.design.recipe import Recipe
@@ -107,6 +107,8 @@ class Design:
         What is odd about the data, in words; no part of what makes two designs equal.
     store : {"auto", "levels", "hierarchy"}
         How sums over the rows are kept, which changes no result; no part of what makes two designs equal.
+    all_rows : AllRows or None
+        The rows of the data, where results by row are to have them all (``na_action="exclude"``).
     """
 
     formula: str
@@ -125,6 +127,7 @@ class Design:
     recipe: Recipe | None = field(default=None, repr=False)
     notes: Notes = field(default_factory=Notes, repr=False, compare=False)
     store: Store = field(default="auto", repr=False, compare=False)
+    all_rows: AllRows | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         size = f"{self.observations}, {self.p} fixed effects, {self.q} random effects"
@@ -249,4 +252,5 @@ def expanded(design: Design) -> Design:
         offset=None if design.offset is None else design.offset[copies],
         index=design.index[copies],
         frequency=None,
+        all_rows=None,
     )

@@ -6,7 +6,11 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from bayeslmm.design.lazy import LabelsByReason, Lazy
+from bayeslmm.equality import by_value
+from bayeslmm.types import AnyArray, BoolArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,30 @@ class DroppedRows:
         parts = [f"{reason}: {_shorten(rows, self.unit)}" for reason, rows in found.items()]
         noun = "row" if len(self) == 1 else "rows"
         return f"{len(self)} {noun} dropped ({'; '.join(parts)})"
+
+
+@by_value
+@dataclass(frozen=True)
+class AllRows:
+    """The rows of the data, of which some are in the design.
+
+    Attributes
+    ----------
+    index : array, shape (N,)
+        Labels of all rows, in the order of the data.
+    kept : IntArray, shape (n,)
+        Positions of those that are in the design, ascending.
+    """
+
+    index: AnyArray
+    kept: IntArray
+
+    @property
+    def mask(self) -> BoolArray:
+        """Whether each row (N,) is in the design."""
+        inside = np.zeros(self.index.shape[0], dtype=bool)
+        inside[self.kept] = True
+        return inside
 
 
 def _shorten(labels: Sequence[Hashable], unit: str = "", limit: int = 8) -> str:

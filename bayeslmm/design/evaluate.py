@@ -18,7 +18,7 @@ from bayeslmm.design.coding import Columns, indicator_coded, ordered_terms, prod
 from bayeslmm.design.contrasts import contrast_matrix, contrast_names
 from bayeslmm.design.data import check_no_time, check_usable
 from bayeslmm.design.expressions import Call, Name, Node, parse_expression
-from bayeslmm.design.factors import CodedFactor, Times, as_factor, column_values, recoded
+from bayeslmm.design.factors import NO_LEVEL, CodedFactor, Indicators, Times, as_factor, column_values, recoded
 from bayeslmm.design.groups import level_name
 from bayeslmm.design.lookup import column_label, distinct
 from bayeslmm.design.size import MOST_COLUMNS, Width, check_columns, check_terms_count
@@ -44,10 +44,13 @@ class _Component:
     ----------
     label : str
     value : FloatArray of shape (n,) or (n, k), or Factor
+    names : tuple of str
+        Of k columns, where they have names.
     """
 
     label: str
     value: FloatArray | CodedFactor
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,8 +121,9 @@ class Evaluator:
         self._values: dict[str, Any] = {}
         # Which evaluator the functions know their means, knots and levels from, if it is another one.
         self._trained: Evaluator | None = None
+        self._zero_levels = False
 
-    def on(self, columns: Mapping[str, pd.Series], n: int) -> Evaluator:
+    def on(self, columns: Mapping[str, pd.Series], n: int, *, zero_levels: bool = False) -> Evaluator:
         """An evaluator of other rows, with the means, knots, levels and contrasts of these.
 
         Parameters
@@ -128,9 +132,12 @@ class Evaluator:
             What will be asked for, of the same kinds; no level that these rows do not have.
         n : int
             Number of rows.
+        zero_levels : bool
+            Whether values that are no level get zeros.
         """
         other = copy.copy(self)
         other.n, other._columns, other._trained, other._counts = n, columns, self, None
+        other._zero_levels = zero_levels
         other._components, other._blocks, other._cache, other._values = {}, {}, {}, {}
         return other
 
@@ -256,7 +263,7 @@ class Evaluator:
 
     def _single_column(self, text: str) -> FloatArray:
         value = self._value(text)
-        if isinstance(value, CodedFactor | Times | str | list) or value is None:
+        if isinstance(value, CodedFactor | Indicators | Times | str | list) or value is None:
             raise DesignError(f"{text!r} is not numeric. A response, an offset and weights have to be numbers.")
         if np.asarray(value).dtype == bool:
             raise DesignError(
@@ -285,7 +292,7 @@ class Evaluator:
 
     @property
     def _scope(self) -> Scope:
-        return Scope(self.n, self._column, self._namespace, self._memory, self._counts)
+        return Scope(self.n, self._column, self._namespace, self._memory, self._counts, self._zero_levels)
 
     def _column(self, name: str) -> Any:
         series = self._columns.get(name)
@@ -309,14 +316,16 @@ class Evaluator:
             check_no_time(node.name, self._columns[node.name])
         value = self._evaluate(node, label)
         if isinstance(value, np.ndarray) and value.dtype == bool:
-            value = as_factor(value, node, self._memory.levels)
+            value = as_factor(value, node, self._memory.levels, zero_levels=self._zero_levels)
         if isinstance(value, CodedFactor):
             if isinstance(node, Name) and node.name in self._contrasts:
                 value = CodedFactor(value.codes, value.levels, value.ordered, self._contrasts[node.name])
                 self.coded.add(node.name)
             if known is not None and isinstance(known.value, CodedFactor):
-                value = recoded(value, known.value, label)
+                value = recoded(value, known.value, label, zero_levels=self._zero_levels)
             return _Component(label, value)
+        if isinstance(value, Indicators):
+            return _Component(label, value.matrix, value.names)
         if isinstance(value, Times):
             raise DesignError(f"{label} gives dates or durations; a slope needs a number with a unit.")
         return _Component(label, _one_per_row(np.asarray(value), label, self.n))
@@ -331,7 +340,8 @@ class Evaluator:
             elif value.ndim == 1 or value.shape[1] == 1:
                 self._blocks[node, full] = value.reshape(self.n, 1), (label,)
             else:
-                self._blocks[node, full] = value, tuple(f"{label}[{k + 1}]" for k in range(value.shape[1]))
+                names = component.names or range(1, value.shape[1] + 1)
+                self._blocks[node, full] = value, tuple(f"{label}[{name}]" for name in names)
         return self._blocks[node, full]
 
 
@@ -361,10 +371,17 @@ def _coded_columns(factor: CodedFactor, label: str, full: bool) -> Columns:
     """Columns of a factor, by its contrasts or one per level, and their names."""
     levels = list(factor.levels)
     if full:
-        return np.eye(len(levels))[factor.codes], tuple(f"{label}[{level_name(level)}]" for level in levels)
+        return _rows_of(np.eye(len(levels)), factor), tuple(f"{label}[{level_name(level)}]" for level in levels)
     names = contrast_names(factor.coding, levels)
     labels = tuple(f"{label}{n}" if _trend(factor.coding) else f"{label}[{n}]" for n in names)
-    return contrast_matrix(factor.coding, levels, label)[factor.codes], labels
+    return _rows_of(contrast_matrix(factor.coding, levels, label), factor), labels
+
+
+def _rows_of(matrix: FloatArray, factor: CodedFactor) -> FloatArray:
+    """The row of every value's level, zeros for values that are no level."""
+    values = matrix[factor.codes]
+    values[factor.codes == NO_LEVEL] = 0.0
+    return values
 
 
 def _trend(coding: Any) -> bool:

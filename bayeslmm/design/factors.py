@@ -10,13 +10,16 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.design import kinds
-from bayeslmm.design.contrasts import Contrasts, Treatment
+from bayeslmm.design.contrasts import NAMED, Contrasts, Treatment
 from bayeslmm.design.expressions import Call, Node
+from bayeslmm.design.functions import CODINGS
 from bayeslmm.design.groups import level_name
 from bayeslmm.errors import DesignError
 from bayeslmm.types import AnyArray, BoolArray, FloatArray, IntArray
 
 _SHOWN = 8
+# Code of a value on new rows that is none of the levels, where such rows get zeros.
+NO_LEVEL = -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +56,14 @@ class Times:
     series: pd.Series
 
 
+@dataclass(frozen=True, eq=False)
+class Indicators:
+    """Columns (n, k) of some levels, 1 in their rows: numbers, which no rule about intercepts and margins recodes."""
+
+    matrix: FloatArray
+    names: tuple[str, ...]
+
+
 type Column = FloatArray | BoolArray | CodedFactor | Times
 
 
@@ -86,7 +97,9 @@ def _categories(values: Any) -> CodedFactor:
     return CodedFactor(codes, tuple(values.categories.tolist()), bool(values.ordered))
 
 
-def as_factor(value: Any, node: Node, known_levels: dict[Node, CodedFactor]) -> CodedFactor:
+def as_factor(
+    value: Any, node: Node, known_levels: dict[Node, CodedFactor], *, zero_levels: bool = False
+) -> CodedFactor:
     """Levels of any column; on other rows those of the first evaluation, which `known_levels` keeps by node."""
     if isinstance(value, Times):
         value = _categories(pd.Categorical(value.series))
@@ -95,10 +108,10 @@ def as_factor(value: Any, node: Node, known_levels: dict[Node, CodedFactor]) -> 
         value = CodedFactor(codes.astype(np.int64), tuple(_whole_levels(levels)))
     if not isinstance(value, CodedFactor):
         raise DesignError(f"A factor needs a column, one value per row, not {described(value)}.")
-    if value.codes.min(initial=0) < 0:
+    if value.codes.min(initial=0) < 0 and not zero_levels:
         raise DesignError(f"{_text(node)} has {int((value.codes < 0).sum())} value(s) that are no level.")
     known = known_levels.setdefault(node, value)
-    return value if known.levels == value.levels else recoded(value, known, node)
+    return value if known.levels == value.levels else recoded(value, known, node, zero_levels=zero_levels)
 
 
 def _whole_levels(levels: AnyArray) -> list[Any]:
@@ -112,20 +125,25 @@ def _text(node: Node | str) -> str:
     return node if isinstance(node, str) else (node.text if isinstance(node, Call) else "A factor")
 
 
-def recoded(value: CodedFactor, known: CodedFactor, node: Node | str) -> CodedFactor:
-    """Values as levels known from other rows."""
+def recoded(value: CodedFactor, known: CodedFactor, node: Node | str, *, zero_levels: bool = False) -> CodedFactor:
+    """Values as levels known from other rows; others are an error, or no level where these are allowed."""
     position = {level_name(level): place for place, level in enumerate(known.levels)}
     unknown = [name for name in map(level_name, value.levels) if name not in position]
-    used = {level_name(value.levels[code]) for code in np.unique(value.codes)}
+    used = {level_name(value.levels[code]) for code in np.unique(value.codes) if code != NO_LEVEL}
     unknown = [name for name in unknown if name in used]
-    if unknown:
+    if unknown and not zero_levels:
         shown = ", ".join(map(repr, unknown[:_SHOWN]))
         raise DesignError(
             f"{_text(node)} has level(s) on the new rows that the data of the model did not have: {shown}. Known "
             f"levels: {level_names(known)}."
         )
-    place = np.array([position.get(level_name(level), 0) for level in value.levels], dtype=np.int64)
-    return CodedFactor(place[value.codes], known.levels, known.ordered, known.contrasts)
+    place = np.array([position.get(level_name(level), NO_LEVEL) for level in value.levels], dtype=np.int64)
+    return CodedFactor(_moved(value.codes, place), known.levels, known.ordered, known.contrasts)
+
+
+def _moved(codes: IntArray, place: IntArray) -> IntArray:
+    """Codes after the levels have got other places; no level stays none."""
+    return np.where(codes == NO_LEVEL, NO_LEVEL, place[codes])
 
 
 def with_levels(factor: CodedFactor, levels: Any) -> CodedFactor:
@@ -133,7 +151,7 @@ def with_levels(factor: CodedFactor, levels: Any) -> CodedFactor:
     if levels is None:
         return factor
     if not isinstance(levels, list) or len({level_name(v) for v in levels}) < len(levels):
-        raise DesignError(f"levels are a list of different values, e.g. levels=['b', 'a'], not {levels!r}.")
+        raise DesignError(f"levels are a list of different values, e.g. levels=['b', 'a'], not {described(levels)}.")
     names = [level_name(level) for level in levels]
     missing = [level_name(level) for level in factor.levels if level_name(level) not in names]
     if missing:
@@ -157,16 +175,19 @@ def with_reference(factor: CodedFactor, level: Any) -> CodedFactor:
     place = level_position(factor, level)
     order = [place, *(i for i in range(len(factor.levels)) if i != place)]
     levels = tuple(factor.levels[i] for i in order)
-    return CodedFactor(np.argsort(order)[factor.codes].astype(np.int64), levels, factor.ordered, factor.contrasts)
+    places = np.argsort(order).astype(np.int64)
+    return CodedFactor(_moved(factor.codes, places), levels, factor.ordered, factor.contrasts)
 
 
 def level_position(factor: CodedFactor, value: Any) -> int:
     """Position of a level by its value or its name."""
+    if isinstance(value, np.ndarray | CodedFactor | Times | list):
+        raise DesignError(f"A level is a number or a text, not {described(value)}. Levels: {level_names(factor)}.")
     for place, level in enumerate(factor.levels):
         if (isinstance(value, str) and level_name(level) == value) or level_name(level) == level_name(value):
             return place
     raise DesignError(
-        f"{value!r} is no level of the factor it is compared with, so the comparison has the same answer everywhere. "
+        f"{value!r} is no level of the factor it is compared with, so that nothing would be told apart by it. "
         f"Levels: {level_names(factor)}."
     )
 
@@ -188,6 +209,10 @@ def described(value: Any) -> str:
             f"dates or durations (first: {first}). Convert them in the data beforehand, e.g. "
             "(data[name] - data[name].min()) / pandas.Timedelta('1D') for days"
         )
+    if isinstance(value, Indicators):
+        return f"columns of the levels {', '.join(value.names[:3])}"
+    if isinstance(value, np.ndarray):
+        return "a column"
     if isinstance(value, list):
         return "a list"
     return "text" if isinstance(value, str) else f"{value!r}"
@@ -215,11 +240,49 @@ def _contrasts(given: Any, factor: CodedFactor) -> Contrasts | None:
         raise DesignError(
             "C() takes the name of a coding: C(f, Sum), C(f, Treatment('b')). For a matrix use contrasts=."
         )
-    return given if isinstance(given, str | Treatment) else _refuse_contrasts(given)
+    if isinstance(given, str):
+        return _named_contrasts(given, factor)
+    return given if isinstance(given, Treatment) else _refuse_contrasts(given)
+
+
+def _named_contrasts(name: str, factor: CodedFactor) -> Contrasts:
+    if name == "Sum":
+        return _omitting(factor, None)
+    kind = CODINGS.get(name, name)
+    if kind == "SAS":
+        return Treatment(factor.levels[-1])
+    if kind not in NAMED and name in map(level_name, factor.levels):
+        raise DesignError(
+            f"{name!r} is a level, where C() takes the name of a coding. For differences from it write "
+            f"C(f, Treatment({name!r})), for deviations from the mean without a coefficient of it C(f, Sum({name!r}))."
+        )
+    return kind
 
 
 def _refuse_contrasts(given: Any) -> Contrasts:
-    raise DesignError(f"C() takes the name of a coding, e.g. C(f, Sum) or C(f, Treatment('b')), not {given!r}.")
+    raise DesignError(
+        f"C() takes the name of a coding, e.g. C(f, Sum) or C(f, Treatment('b')), not {described(given)}."
+    )
+
+
+def indicators(factor: CodedFactor, levels: Any, *, every: bool = False) -> FloatArray | Indicators:
+    """lme4's ``dummy(f, levels)``: columns of some levels, by default of all but the first, or of `every` one.
+
+    A single one is a numeric column like any other.
+    """
+    if levels is None:
+        places = list(range(0 if every else 1, len(factor.levels)))
+    else:
+        places = [level_position(factor, value) for value in (levels if isinstance(levels, list) else [levels])]
+    if not places or len(set(places)) < len(places):
+        raise DesignError(
+            f"dummy() makes a column for each of the levels that it is given, each named once, and of a factor of one "
+            f"level none by itself. Levels here: {level_names(factor)}."
+        )
+    matrix = np.asarray(factor.codes[:, None] == np.array(places), dtype=float)
+    if len(places) == 1:
+        return matrix[:, 0]
+    return Indicators(matrix, tuple(level_name(factor.levels[place]) for place in places))
 
 
 def _omitting(factor: CodedFactor, level: Any) -> Contrasts:

@@ -19,9 +19,9 @@ _NO_RANDOM = (
 _OF_CONDITIONS = ("I", "{", "factor", "as.factor", "C", "ifelse", "where", "np.where")
 _CONDITIONS = ("<", ">", "<=", ">=", "==", "!=", "&", "!", "~", "%in%", "and", "or", "not", "in")
 _NO_GROUP = (
-    "{!r} cannot be part of a grouping factor. Right of the bar stand column names, joined by : (combination) or "
-    "/ (nesting); a name with spaces or signs is written in backquotes, e.g. `Vp Nr.`; make a new column for anything "
-    "else."
+    "{!r} cannot be part of a grouping factor. Right of the bar stand column names, joined by : (combination), "
+    "/ (nesting) or + (several factors); a name with spaces or signs is written in backquotes, e.g. `Vp Nr.`; make a "
+    "new column for anything else."
 )
 
 
@@ -92,9 +92,9 @@ class Formula:
 def parse_formula(text: str) -> Formula:
     """Split an lme4-style formula.
 
-    ``(x | a/b)`` becomes ``(x | a) + (x | a:b)``; ``y ~ x | g`` without parentheses is read as
-    ``y ~ 1 + (x | g)``. One of ``us``, ``diag``, ``id``, ``cs``, ``ar1`` before the parentheses of a random term
-    is its covariance structure.
+    ``(x | a/b)`` becomes ``(x | a) + (x | a:b)``, ``(x | a + b)`` becomes ``(x | a) + (x | b)``; ``y ~ x | g`` without
+    parentheses is read as ``y ~ 1 + (x | g)``. One of ``us``, ``diag``, ``id``, ``cs``, ``ar1`` before the parentheses
+    of a random term is its covariance structure.
 
     Parameters
     ----------
@@ -361,8 +361,12 @@ def _bars(text: str, left: Sequence[Token], bar: Token, right: Sequence[Token], 
 
 
 def _grouping(text: str, tokens: Sequence[Token]) -> list[tuple[str, ...]]:
-    """Expand ``a/b`` and ``a:b``; every part must be a column name."""
+    """Expand ``a + b``, ``a/b`` and ``a:b``; every part must be a column name."""
     tokens = _inside(tokens) or tokens
+    depth = min(token.depth for token in tokens)
+    if any(token.text == "+" and token.depth == depth for token in tokens):
+        parts = [part for _, part in _terms(text, tokens)]
+        return list(dict.fromkeys(factors for part in parts for factors in _grouping(text, part)))
     nested: list[list[str]] = [[]]
     expect_name = True
     for i, token in enumerate(tokens):

@@ -172,8 +172,11 @@ FUNCTIONS: dict[str, Function] = {
     "relevel": _factor("ref"),
     "binary": _factor("success"),
     "B": _factor("success"),
+    "dummy": _factor("levels"),
+    "fulldummy": _factor(),
     "Treatment": _factor("reference", least=0, most=1),
     "Sum": _factor("omit", least=0, most=1),
+    **{name: _factor(least=0, most=0) for name in ("Poly", "Helmert", "Diff")},
     "c": _factor(least=0, most=1000),
 }
 _NUMPY: dict[str, Function] = {
@@ -194,19 +197,25 @@ _NUMPY: dict[str, Function] = {
 }
 CODINGS: dict[str, str] = {
     "Treatment": "treatment",
+    "Poly": "poly",
+    "Helmert": "helmert",
+    "Diff": "diff",
     "contr.treatment": "treatment",
     "contr.sum": "sum",
     "contr.helmert": "helmert",
     "contr.poly": "poly",
     "contr.sdif": "diff",
+    "contr.SAS": "SAS",
 }
+# Names that R's C() takes for codings where they stand alone as its argument, and that are columns elsewhere.
+ARGUMENT_CODINGS: dict[str, str] = {name: name for name in ("treatment", "sum", "helmert", "poly", "SAS")}
 VALUES: dict[str, float] = {
     "pi": np.pi,
     **{f"np.{name}": getattr(np, name) for name in ("pi", "e", "inf", "nan", "euler_gamma")},
 }
 SHOWN = (
     "log, exp, sqrt, abs, sin, cos, tan, round, ifelse, pmin, pmax, mean, sd, median, I, poly, scale, center, "
-    "standardize, bs, ns, factor, ordered, C, relevel"
+    "standardize, bs, ns, factor, ordered, C, S, T, relevel, binary, dummy"
 )
 
 

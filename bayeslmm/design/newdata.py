@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayeslmm.arguments import shown
 from bayeslmm.design import data as checks
 from bayeslmm.design import kinds
 from bayeslmm.design.design import Design
 from bayeslmm.design.dropped import DroppedRows
 from bayeslmm.design.estimable import not_estimable
 from bayeslmm.design.evaluate import Evaluator
+from bayeslmm.design.factors import NO_LEVEL
 from bayeslmm.design.formula import Bar, Formula, parse_formula
-from bayeslmm.design.frequency import row_by_row
 from bayeslmm.design.groups import group_by, level_name
 from bayeslmm.design.lazy import Labels, LabelsByReason, same_moments
 from bayeslmm.design.looks import twins
+from bayeslmm.design.new_weights import weight_columns, weight_values, weights_text
 from bayeslmm.design.recipe import Column, Recipe, columns_in, level_positions, training_evaluator
 from bayeslmm.design.tables import open_table, to_pandas
 from bayeslmm.errors import DesignError
@@ -104,7 +104,7 @@ class Rows:
             )
         return self.residual
 
-    def part(self, chosen: slice) -> Rows:
+    def part(self, chosen: slice | IntArray) -> Rows:
         """Some of the complete rows."""
         return replace(
             self,
@@ -114,6 +114,16 @@ class Rows:
             levels={name: replace(own, codes=own.codes[chosen]) for name, own in self.levels.items()},
             residual=None if self.residual is None else self.residual.part(chosen),
         )
+
+    def without(self, unwanted: BoolArray) -> Rows:
+        """The rows with some of the complete ones, (k,), treated like those with missing values."""
+        complete = self.complete.copy()
+        complete[np.flatnonzero(complete)[unwanted]] = False
+        return replace(self.part(np.flatnonzero(~unwanted)), complete=complete)
+
+    def without_fixed(self) -> Rows:
+        """The rows with nothing that fixed effects and offset add."""
+        return replace(self, X=np.zeros_like(self.X), offset=None)
 
 
 def own_rows(design: Design, groups: Sequence[str]) -> Rows:
@@ -125,9 +135,10 @@ def own_rows(design: Design, groups: Sequence[str]) -> Rows:
     groups : sequence of str
         Grouping factors that the predictions use.
     """
+    every = design.all_rows
     return Rows(
-        design.index,
-        np.ones(design.n, dtype=bool),
+        design.index if every is None else every.index,
+        np.ones(design.n, dtype=bool) if every is None else every.mask,
         DroppedRows(),
         design.X,
         design.offset,
@@ -138,7 +149,14 @@ def own_rows(design: Design, groups: Sequence[str]) -> Rows:
 
 
 def new_rows(
-    design: Design, newdata: Any, groups: Sequence[str], *, weights: Any = None, weighted: bool = False
+    design: Design,
+    newdata: Any,
+    groups: Sequence[str],
+    *,
+    weights: Any = None,
+    weighted: bool = False,
+    fixed: bool = True,
+    zero_levels: bool = False,
 ) -> Rows:
     """Evaluate the formula of a design on other rows.
 
@@ -153,6 +171,10 @@ def new_rows(
         Precision weights of the new rows; by default the expression that the model was given.
     weighted : bool
         Whether weights are needed.
+    fixed : bool
+        Whether fixed effects and offset are part of the predictions; else X is zero and needs no columns.
+    zero_levels : bool
+        Whether a level of a fixed factor that the data did not have gets zeros in its columns.
 
     Returns
     -------
@@ -175,19 +197,20 @@ def new_rows(
     """
     recipe = known_recipe(design)
     formula = parse_formula(design.formula)
+    formula = formula if fixed else replace(formula, fixed="", offsets=())
     bars = [bar for bar in formula.bars if bar.group in groups]
     table, available = open_table(newdata)
     needed = _needed(formula, bars, recipe)
-    text = _weights_text(recipe, weights) if weighted else None
-    weight_names = [] if text is None else _weight_columns(text, available, recipe)
+    text = weights_text(recipe, weights) if weighted else None
+    weight_names = [] if text is None else weight_columns(text, available, recipe)
     _check_columns([*needed, *weight_names], available, formula)
     frame = to_pandas(table, list(dict.fromkeys([*needed, *weight_names])))
     index = frame.index if isinstance(table, pd.DataFrame) else pd.RangeIndex(len(frame))
-    given = _weight_values(weights if text is None else text, frame, weight_names, recipe) if weighted else None
+    given = weight_values(weights if text is None else text, frame, weight_names, recipe) if weighted else None
     complete, skipped = _complete(frame, needed, given, index)
     columns = {name: frame[name][complete].reset_index(drop=True) for name in needed}
     checks.check_finite_columns(columns)
-    rows = _evaluated(design, recipe, formula, columns, int(complete.sum()), index[complete], bars)
+    rows = _evaluated(design, recipe, formula, columns, int(complete.sum()), index[complete], bars, zero_levels)
     rows = replace(rows, index=index, complete=complete, skipped=skipped)
     if not weighted:
         return rows
@@ -195,12 +218,12 @@ def new_rows(
 
 
 def known_recipe(design: Design) -> Recipe:
-    """How the columns of a design were made.
+    """How the columns of a design are made.
 
     Raises
     ------
     DesignError
-        It does not know.
+        It does not know, or not all of it.
     """
     if design.recipe is None:
         raise DesignError(
@@ -265,12 +288,14 @@ def _evaluated(
     n: int,
     index: pd.Index,
     bars: Sequence[Bar],
+    zero_levels: bool,
 ) -> Rows:
     if n == 0:
         return _no_rows(design, bars)
-    alike = {name: _alike(name, recipe.columns[name], columns[name]) for name in columns if name in recipe.columns}
-    evaluator = training_evaluator(recipe, formula).on(alike, n)
-    X = _fixed(design, recipe, evaluator, formula, index)
+    used = [name for name in columns if name in recipe.columns]
+    alike = {name: _alike(name, recipe.columns[name], columns[name], zero_levels) for name in used}
+    evaluator = training_evaluator(recipe, parse_formula(design.formula)).on(alike, n, zero_levels=zero_levels)
+    X = _fixed(design, recipe, evaluator, formula, index) if formula.fixed else np.zeros((n, design.p))
     offset = None
     for text in formula.offsets:
         values = np.broadcast_to(evaluator.vector(text), (n,))
@@ -331,7 +356,7 @@ def _levels(design: Design, bar: Bar, columns: Mapping[str, pd.Series]) -> RowLe
     return RowLevels(codes[found.codes], new)
 
 
-def _alike(name: str, column: Column, series: pd.Series) -> pd.Series:
+def _alike(name: str, column: Column, series: pd.Series, zero_levels: bool) -> pd.Series:
     """A column of the new data as one of the kind that the model was made from."""
     dtype = series.dtype
     numeric = pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)
@@ -349,7 +374,7 @@ def _alike(name: str, column: Column, series: pd.Series) -> pd.Series:
         if times is None:
             raise _other_kind(name, "dates or durations", series)
         return times
-    return _known_levels(name, column, series)
+    return _known_levels(name, column, series, zero_levels)
 
 
 def _as_times(column: Column, series: pd.Series) -> pd.Series | None:
@@ -375,65 +400,20 @@ def _other_kind(name: str, kind: str, series: pd.Series) -> DesignError:
     )
 
 
-def _known_levels(name: str, column: Column, series: pd.Series) -> pd.Series:
+def _known_levels(name: str, column: Column, series: pd.Series, zero_levels: bool) -> pd.Series:
     codes, values = pd.factorize(series)
     position = level_positions(column.levels)
     names = [level_name(value) for value in values]
     unknown = [level for level in names if level not in position]
-    if unknown:
+    if unknown and not zero_levels:
         shown = ", ".join(map(repr, unknown[:_SHOWN])) + (", ..." if len(unknown) > _SHOWN else "")
         known = list(position)
         raise DesignError(
             f"Column {name!r} has {len(unknown)} level(s) that the data of the model did not have: {shown}."
             f"{twins(unknown, known)} The effect of a fixed factor is known for its own levels only: "
             f"{', '.join(known[:20])}{', ...' if len(known) > 20 else ''}. "
-            "Leave these rows out, or make it a grouping factor (1 | ...), which can predict new levels."
+            "Leave these rows out, give them zeros in the columns of the factor (new_fixed_levels='zero'), or make it "
+            "a grouping factor (1 | ...), which can predict new levels."
         )
-    place = np.array([position[level] for level in names], dtype=np.int64)
+    place = np.array([position.get(level, NO_LEVEL) for level in names], dtype=np.int64)
     return Column("factor", place[codes], column.levels, column.ordered).series()
-
-
-def _weights_text(recipe: Recipe, weights: Any) -> str | None:
-    if isinstance(weights, str):
-        if not weights.strip():
-            raise DesignError(f"weights={weights!r} is empty. Give the name of a column, an expression, or an array.")
-        return weights
-    if weights is not None or not recipe.weighted:
-        return None
-    if recipe.weights is None:
-        raise DesignError(
-            "The model was given its precision weights as numbers, so it does not know those of new rows, and a new "
-            "observation has residual variance sigma^2 / weight. Pass weights= to predict, or kind='mean'."
-        )
-    return recipe.weights
-
-
-def _weight_columns(text: str, available: Sequence[str], recipe: Recipe) -> list[str]:
-    if text in available:
-        return [text]
-    namespace = recipe.namespace
-    if not row_by_row(text, namespace):
-        raise DesignError(
-            f"The weights {text!r} may depend on more than one row at a time, so those of new rows are not known. Pass "
-            "them to predict as numbers, weights=, on the scale that the model was given."
-        )
-    return checks.used_columns(Formula(text, text, "1", (), ()), available, namespace)
-
-
-def _weight_values(given: Any, frame: pd.DataFrame, names: Sequence[str], recipe: Recipe) -> FloatArray | None:
-    if isinstance(given, str):
-        text = f"`{given}`" if given in frame.columns else given
-        if not names:
-            raise DesignError(
-                f"weights={shown(given)} names no column of the new data. Name one, or give an array with a weight for "
-                "each row."
-            )
-        given = Evaluator({name: frame[name] for name in names}, {}, recipe.namespace).vector(text)
-    values = checks.read_weights(given, frame)
-    if values is not None and (values == 0).any():
-        zero = values == 0
-        raise DesignError(
-            f"{int(zero.sum())} weight(s) of the new data are 0 (at row(s) {checks.row_names(frame.index, zero)}): an "
-            "observation of weight 0 has no finite variance. Give positive weights."
-        )
-    return values

@@ -52,6 +52,8 @@ def check_stored(design: Design) -> None:
     _check_terms(design)
     if design.recipe is not None:
         _check_recipe(design.recipe, n)
+    if design.all_rows is not None:
+        _check_all_rows(design)
 
 
 def with_residual(content: dict[str, Any]) -> dict[str, Any]:
@@ -83,6 +85,18 @@ def _check_grouping(name: str, grouping: Grouping, n: int) -> None:
     _check_codes(name, grouping.codes, levels)
     if not np.bincount(grouping.codes, minlength=levels).all():
         raise ValueError(f"a level of {name} does not occur")
+
+
+def _check_all_rows(design: Design) -> None:
+    rows = design.all_rows
+    if rows is None:
+        return
+    _shape("the labels of all rows", rows.index, (rows.index.size,))
+    _shape("the positions of the rows kept", rows.kept, (design.n,))
+    if rows.kept.dtype.kind not in "iu" or not (np.diff(rows.kept) > 0).all():
+        raise ValueError("the positions of the rows kept do not ascend")
+    if rows.kept[0] < 0 or rows.kept[-1] >= rows.index.size or rows.index.size != design.n + len(design.dropped):
+        raise ValueError(f"{rows.index.size} rows are said to be in the data, {design.n} of them kept")
 
 
 def _check_codes(name: str, codes: AnyArray, levels: int) -> None:

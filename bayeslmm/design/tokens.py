@@ -98,6 +98,38 @@ def tokenize(formula: str) -> tuple[Token, ...]:
     return tuple(tokens)
 
 
+def alone_behind_others(tokens: Sequence[Token], i: int) -> bool:
+    """Whether token i is an argument of a call by itself, and not the first one.
+
+    Examples
+    --------
+    >>> tokens = tokenize("C(f, sum)")
+    >>> [alone_behind_others(tokens, i) for i in (2, 4)]
+    [False, True]
+    """
+    return tokens[i].inside and tokens[i - 1].text in (",", "=") and tokens[i + 1].text in (",", ")")
+
+
+def dots(formula: str) -> tuple[int, ...]:
+    """Where dots stand alone, as R's name of all other columns.
+
+    Examples
+    --------
+    >>> dots("y ~ . + a.b + .5 + `.` + (1 | g)")
+    (4,)
+    """
+    if "." not in formula:
+        return ()
+    found, position = [], 0
+    while position < len(formula):
+        match = _PATTERN.match(formula, position)
+        following = formula[position + 1 : position + 2]
+        if match is None and formula[position] == "." and not re.match(r"[\w.]", following):
+            found.append(position)
+        position = position + 1 if match is None else match.end()
+    return tuple(found)
+
+
 def _opens_arguments(tokens: Sequence[Token]) -> bool:
     """Whether the last token, a bracket, begins arithmetic: that of a call, or braces."""
     if tokens[-1].text == "{":
@@ -215,8 +247,8 @@ def _unreadable(character: str) -> str:
         return f"The quote {character} is never closed. Add the second one."
     if character == ".":
         return (
-            "A dot alone (all other columns) is not supported. Name the predictors; a column whose name begins with a "
-            "dot is written in backquotes, e.g. `.x`."
+            "A dot alone stands for all other columns of the data, which are known where the data are given: "
+            "bl.Model(formula, data). A column whose name begins with a dot is written in backquotes, e.g. `.x`."
         )
     return (
         f"The character {character!r} has no meaning in a formula. Column names with spaces or other "

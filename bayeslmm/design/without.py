@@ -33,4 +33,5 @@ def without_rows(design: Design, rows: IntArray) -> Design:
         offset=part(design.offset),
         frequency=part(design.frequency),
         index=design.index[keep],
+        all_rows=None,
     )

@@ -22,6 +22,7 @@ from bayeslmm.mode import PosteriorMode
 from bayeslmm.reml import Optimum
 from bayeslmm.results import (
     Summary,
+    accessors,
     bootstrap_runs,
     collinearity,
     cross_validation,
@@ -34,6 +35,7 @@ from bayeslmm.results import (
     residual_kinds,
     simulations,
     textbook,
+    variance_errors,
 )
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.fit_summary import fit_summary
@@ -96,6 +98,11 @@ class REMLResult(Fit):
     vif = collinearity.vif
     plot = residual_plots.plot_fit
     cv = cross_validation.cv
+    correlation = accessors.correlation
+    weights = accessors.weights
+    df_residual = property(accessors.df_residual)
+    variances = variance_errors.variances
+    vcov_variances = variance_errors.vcov_variances
     r2 = fit_coefficients.r2
     icc = fit_coefficients.icc
     predict = predictions.predict_fit

@@ -14,6 +14,7 @@ from bayeslmm.habits import POSTERIOR, no_attribute
 from bayeslmm.means import estimable, of_draws
 from bayeslmm.results import (
     Summary,
+    accessors,
     checks,
     explained,
     posterior_influence,
@@ -62,6 +63,8 @@ class Posterior(Draws):
     prior_sweep = prior_checks.prior_sweep
     r2 = explained.r2_table
     icc = explained.icc_table
+    weights = accessors.weights
+    correlation = accessors.correlation_of_draws
     predict = predictions.predict_posterior
     predict_draws = predictions.predict_draws
     add_groups = predictions.add_groups

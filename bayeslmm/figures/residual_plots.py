@@ -14,7 +14,7 @@ from bayeslmm.design.labels import group_labels
 from bayeslmm.design.names import in_plot
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.results.fit import Fit
-from bayeslmm.results.residual_kinds import residuals
+from bayeslmm.results.residual_kinds import residual_values
 from bayeslmm.types import BoolArray, FloatArray
 
 PANELS = ("fitted", "qq", "scale", "ranef")
@@ -113,11 +113,11 @@ def _panels(fit: Fit, asked: Sequence[str]) -> tuple[list[tuple[str, Callable[[A
 
 
 def _residuals(fit: Fit) -> _Residuals:
-    fitted = fit.fitted().to_numpy()
+    fitted = fit._fitted
     if fit.design.residual.clusters is not None:
         # Whitened, but not over the share that the fit leaves of each.
-        return _Residuals(fitted, residuals(fit, "pearson", scaled=True).to_numpy(), list(fit.design.index), "scaled")
-    values = residuals(fit, "standardised").to_numpy()
+        return _Residuals(fitted, residual_values(fit, "pearson", scaled=True), list(fit.design.index), "scaled")
+    values = residual_values(fit, "standardised")
     known = np.isfinite(values)
     if not known.any():
         raise FitError("Every row determines its own fitted value, so that no residual has a scale.")

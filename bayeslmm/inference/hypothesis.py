@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import qr, solve_triangular
 
+from bayeslmm.errors import DesignError
 from bayeslmm.inference.sensitivity import contrasts
 from bayeslmm.likelihood import SummedDesign
 from bayeslmm.reml import Optimum
@@ -26,6 +27,8 @@ from bayeslmm.types import FloatArray
 
 # Singular values of the rows, columns and rows scaled to one, below this share of the largest are rounding of theirs.
 _DEPENDENT = 1e-13
+# Right sides that are off by more than this from what other rows imply are others.
+_CONTRADICTION = 1e-9
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,9 @@ class Hypothesis:
     values: FloatArray
 
     def f(self, sigma: float) -> float:
-        """Wald's F: the mean of squared z statistics."""
-        return float(np.mean((self.values / sigma) ** 2))
+        """Wald's F: the mean of squared z statistics; infinite where it is beyond all numbers."""
+        with np.errstate(over="ignore"):
+            return float(np.mean((self.values / sigma) ** 2))
 
 
 def rank_of(L: FloatArray) -> int:
@@ -57,8 +61,8 @@ def rank_of(L: FloatArray) -> int:
     return int((s > _DEPENDENT * max(L.shape) * s[0]).sum())
 
 
-def hypothesis(cp: SummedDesign, optimum: Optimum, L: FloatArray) -> Hypothesis:
-    """Reduce ``L beta = 0`` to independent rows.
+def hypothesis(cp: SummedDesign, optimum: Optimum, L: FloatArray, c: FloatArray | None = None) -> Hypothesis:
+    """Reduce ``L beta = c`` to independent rows.
 
     Parameters
     ----------
@@ -66,10 +70,17 @@ def hypothesis(cp: SummedDesign, optimum: Optimum, L: FloatArray) -> Hypothesis:
     optimum : Optimum
     L : FloatArray, shape (m, p)
         Of the user's coefficients; rows may depend on each other, not all are zero.
+    c : FloatArray, shape (m,), optional
+        Zeros by default.
 
     Returns
     -------
     Hypothesis
+
+    Raises
+    ------
+    DesignError
+        No coefficients have these values.
 
     References
     ----------
@@ -92,7 +103,21 @@ def hypothesis(cp: SummedDesign, optimum: Optimum, L: FloatArray) -> Hypothesis:
     whitened, triangle = np.linalg.qr(solve_triangular(root, basis, lower=True))
     rows = (root @ whitened @ np.linalg.svd(triangle)[0]).T
     beta = optimum.factor.solution[0, q2:] + cp.response.removed
-    return Hypothesis(rows, rows @ beta)
+    return Hypothesis(rows, rows @ (beta if c is None else beta - _with_values(contrasts(cp, L), c)))
+
+
+def _with_values(own: FloatArray, c: FloatArray) -> FloatArray:
+    """Coefficients (p,) of the orthogonalised columns whose combinations (m, p) have given values."""
+    size = _or_one(np.abs(own).max(axis=1))
+    rows, values = own / size[:, None], c / size
+    columns = _or_one(np.abs(rows).max(axis=0))
+    found = np.linalg.lstsq(rows / columns, values, rcond=_DEPENDENT * max(own.shape))[0] / columns
+    if np.abs(rows @ found - values).max() > _CONTRADICTION * max(1.0, float(np.abs(values).max())):
+        raise DesignError(
+            "The values that the combinations of coefficients should have contradict each other: some rows of L follow "
+            "from others, their values do not. Leave out the rows that others imply."
+        )
+    return np.asarray(found)
 
 
 def _least_squares(cp: SummedDesign) -> FloatArray:

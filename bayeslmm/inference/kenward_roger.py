@@ -238,9 +238,9 @@ def kenward_roger_many(cp: SummedDesign, terms: Sequence[FloatArray]) -> Kenward
 
 
 def kenward_roger_f(
-    cp: SummedDesign, optimum: Optimum, result: KenwardRoger, L: FloatArray
+    cp: SummedDesign, optimum: Optimum, result: KenwardRoger, L: FloatArray, c: FloatArray | None = None
 ) -> tuple[float, int, float, float]:
-    """F test of ``L beta = 0``.
+    """F test of ``L beta = c``, by default zero.
 
     Parameters
     ----------
@@ -250,6 +250,7 @@ def kenward_roger_f(
         Of that fit.
     L : FloatArray, shape (m, p)
         Rows may depend on each other.
+    c : FloatArray, shape (m,), optional
 
     Returns
     -------
@@ -258,10 +259,12 @@ def kenward_roger_f(
     """
     from scipy.stats import f as f_distribution
 
-    tested = hypothesis(cp, optimum, L)
+    tested = hypothesis(cp, optimum, L, c)
     rows, rank, estimate = tested.rows, tested.values.size, tested.values / optimum.sigma
     scale, df = _scale(result, rows)
-    wald = float(estimate @ np.linalg.solve(rows @ result.adjusted_own[0] @ rows.T, estimate))
+    # Far from the estimate F may be beyond all numbers.
+    with np.errstate(over="ignore"):
+        wald = float(estimate @ np.linalg.solve(rows @ result.adjusted_own[0] @ rows.T, estimate))
     F = scale * wald / rank
     return F, rank, df, float(f_distribution.sf(F, rank, df))
 

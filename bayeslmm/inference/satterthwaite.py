@@ -232,8 +232,10 @@ def combined_df(df: FloatArray) -> float:
     return 2.0 * mean / (mean - df.size)
 
 
-def satterthwaite_f(cp: SummedDesign, optimum: Optimum, L: FloatArray) -> tuple[float, int, float, float]:
-    """F test of ``L beta = 0``.
+def satterthwaite_f(
+    cp: SummedDesign, optimum: Optimum, L: FloatArray, c: FloatArray | None = None
+) -> tuple[float, int, float, float]:
+    """F test of ``L beta = c``, by default zero.
 
     Parameters
     ----------
@@ -241,6 +243,7 @@ def satterthwaite_f(cp: SummedDesign, optimum: Optimum, L: FloatArray) -> tuple[
     optimum : Optimum
     L : FloatArray, shape (m, p)
         Rows may depend on each other.
+    c : FloatArray, shape (m,), optional
 
     Returns
     -------
@@ -258,25 +261,27 @@ def satterthwaite_f(cp: SummedDesign, optimum: Optimum, L: FloatArray) -> tuple[
     """
     from scipy.stats import f as f_distribution
 
-    F, rank, df = satterthwaite_components_f(cp, optimum, L)
+    F, rank, df = satterthwaite_components_f(cp, optimum, L, c)
     return F, rank, df, float(f_distribution.sf(F, rank, df))
 
 
 def satterthwaite_components_f(
-    cp: SummedDesign, optimum: Optimum, L: FloatArray, *, as_stated: bool = False
+    cp: SummedDesign, optimum: Optimum, L: FloatArray, c: FloatArray | None = None, *, as_stated: bool = False
 ) -> tuple[float, int, float]:
-    """F and degrees of freedom of ``L beta = 0``.
+    """F and degrees of freedom of ``L beta = c``.
 
     Parameters
     ----------
     cp : SummedDesign
     optimum : Optimum
     L : FloatArray, shape (m, p)
+    c : FloatArray, shape (m,), optional
+        Zeros by default.
     as_stated : bool
         Take the principal components of the rows in their own units (SAS, lmerTest); they have to be independent.
         Otherwise those of `hypothesis`, which do not depend on how the rows were chosen.
     """
-    tested = hypothesis(cp, optimum, L)
+    tested = hypothesis(cp, optimum, L, c)
     F, rank, rows = tested.f(optimum.sigma), tested.values.size, tested.rows
     if as_stated and rank > 1:
         own, q2 = contrasts(cp, L), cp.q_trailing

@@ -25,7 +25,9 @@ _FACTORS = {
 _PYTHON_SIGNS = ("//", "%", "[", "not", "and", "or", "in", "~")
 _R_SUMMARIES = ("mean", "sd", "var", "median", "min", "max", "sum", "quantile")
 _R_ELEMENTS = ("pmin", "pmax", "ifelse", "round", "relevel", "sign", "floor", "ceiling", "asin", "acos", "atan")
-_FORMULAE_ONLY = ("center", "standardize", "S", "T", "binary", "proportion", "prop")
+_FORMULAE_ONLY = ("center", "standardize", "S", "T", "binary", "B", "proportion", "prop")
+_LME4_ONLY: Mapping[str, str] = {"brms": _UNKNOWN, **_R_ONLY}
+_R_CODINGS = ("sum", "treatment", "helmert", "poly", "SAS")
 
 
 def functions(reading: FormulaReading) -> Iterator[Finding]:
@@ -54,6 +56,11 @@ def _call(token: Token, arguments: list[Token]) -> Finding | None:
         return _known(token, "As in formulae.", _PYTHON_ONLY, "A column computed beforehand.")
     if name in ("bs", "ns"):
         return _splines(token)
+    if name == "dummy":
+        return _known(token, "As lme4's dummy().", _LME4_ONLY, "I(f == 'level'), or a column computed beforehand.")
+    if name == "fulldummy":
+        there = {"lme4": _UNKNOWN, **_LME4_ONLY}
+        return _known(token, "A column for every level, as in MixedModels.jl.", there, "Columns made beforehand.")
     if name in _R_ELEMENTS:
         return _known(token, "As in R.", _R_ONLY, "A column computed beforehand.")
     if name in _R_SUMMARIES:
@@ -89,9 +96,15 @@ def _scale(token: Token, options: bool) -> Finding:
 
 
 def _coding(token: Token, arguments: list[Token]) -> Finding | None:
-    """``C(f, Sum)`` is formulae's, ``C(f, contr.sum)`` is R's."""
+    """``C(f, Sum)`` is formulae's, ``C(f, contr.sum)`` and ``C(f, sum)`` are R's."""
     if len(arguments) == 1:
         return None
+    names = {token.text for token in arguments[2:]}
+    if any(name in _R_CODINGS or name.startswith("contr.") for name in names):
+        return _known(token, "A coding in R's words.", _R_ONLY, "The column itself, with contrasts={...} here.")
+    if names & {"Poly", "Helmert", "Diff"}:
+        there = {**_PYTHON_ONLY, **dict.fromkeys(("bambi", "formulae"), "Error: only Treatment and Sum are known.")}
+        return _known(token, "A coding in patsy's words.", there, "The column itself, with contrasts={...} here.")
     return Finding(
         "function",
         token.start,

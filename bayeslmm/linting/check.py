@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from bayeslmm.design.dot import without_dot
 from bayeslmm.design.formula import Formula, parse_formula
 from bayeslmm.design.quoting import explained
 from bayeslmm.design.tables import open_table
@@ -13,6 +14,7 @@ from bayeslmm.linting import calls as lint_calls
 from bayeslmm.linting import levels as lint_levels
 from bayeslmm.linting import of_data as lint_data
 from bayeslmm.linting import of_formula as lint_formula
+from bayeslmm.linting import several as lint_several
 from bayeslmm.linting import zero as lint_zero
 from bayeslmm.linting.refused import refused
 from bayeslmm.linting.report import Finding, LintReport
@@ -55,12 +57,14 @@ def lint(formula: str, data: Any = None) -> LintReport:
         raise FormulaError(f"The formula is a {type(formula).__name__}, not a string such as 'y ~ x + (x | g)'.")
     parsed: Formula | None = None
     error: FormulaError | None = None
+    typed = formula
     try:
+        formula = typed if data is None else without_dot(typed, open_table(data)[1])
         parsed = parse_formula(formula)
     except FormulaError as problem:
         error = problem if data is None else explained(problem, formula, open_table(data)[1])
     reading = lint_formula.read(formula, parsed, error)
-    findings = [*refused(reading), *_static(reading, with_data=data is not None)]
+    findings = [*refused(reading), *_static(reading, with_data=data is not None), *lint_several.dot(typed, formula)]
     if data is not None and parsed is not None:
         known = lint_data.typed(reading, parsed, data)
         findings += [
@@ -73,5 +77,5 @@ def lint(formula: str, data: Any = None) -> LintReport:
 
 def _static(reading: lint_formula.FormulaReading, with_data: bool) -> Iterator[Finding]:
     conditional = () if with_data else lint_formula.WITHOUT_DATA
-    for rule in (*lint_formula.RULES, *conditional, *lint_calls.RULES):
+    for rule in (*lint_formula.RULES, *conditional, *lint_calls.RULES, *lint_several.RULES):
         yield from rule(reading)

@@ -32,7 +32,9 @@ def _unreadable(character: str) -> Others:
     if character != ".":
         return _AGREED
     everything = "All other columns, the grouping factors among them."
-    return {"lme4": everything, "bambi": "Syntax error.", "formulae": "Syntax error."}, "Name the predictors."
+    return {"lme4": everything, "bambi": "Syntax error.", "formulae": "Syntax error."}, (
+        "Give the data, or name the predictors."
+    )
 
 
 def _others(reading: FormulaReading, token: Token, error: FormulaError) -> Others:

@@ -23,8 +23,8 @@ from bayeslmm.reml.many import Optima, optimise_many
 from bayeslmm.results.bootstraps import Bootstrap, value_of
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.labels import parameters as all_parameters
-from bayeslmm.results.predictions import Random
 from bayeslmm.results.profiles import check_minimum, find_derived
+from bayeslmm.results.random_parts import Random
 from bayeslmm.results.refits import Refits
 from bayeslmm.results.sampling import generator
 from bayeslmm.results.simulations import Conditions, held_effects, law_of, simulated

@@ -12,18 +12,21 @@ import pandas as pd
 
 from bayeslmm.arguments import real, shown
 from bayeslmm.bayes.collapsed import Diagnostics
-from bayeslmm.bayes.layout import GroupLayout, group_columns, make_layout
+from bayeslmm.bayes.layout import GroupLayout, make_layout
 from bayeslmm.bayes.log_likelihood import VarianceDraws, typical_factors, variance_draws
 from bayeslmm.bayes.moments import ExactMoments
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.propriety import finite_moments
 from bayeslmm.design.design import Design
+from bayeslmm.design.padding import by_row
 from bayeslmm.design.readable import Tables, readable
 from bayeslmm.design.screen import fill
 from bayeslmm.equality import by_value
 from bayeslmm.errors import ArgumentError, DesignError, FitError
 from bayeslmm.likelihood import SummedDesign, cross_products
 from bayeslmm.results.digits import in_digits
+from bayeslmm.results.dropped_columns import with_dropped
+from bayeslmm.results.effects import mean_of_rows
 from bayeslmm.results.intervals import check_level, hdi
 from bayeslmm.results.labels import Parameter, at_mean_parameters, find, parameters
 from bayeslmm.results.monte_carlo import dependence, effect_errors, standard_errors
@@ -115,10 +118,10 @@ class Draws:
     def _all(self) -> FloatArray:
         return np.stack([self._draws(p) for p in self._parameters], axis=1)
 
-    def fixef(self) -> pd.Series:
-        """Posterior means of the fixed effects."""
-        means = self.estimates()
-        return means[list(self.design.fixed_names)].rename("estimate")
+    def fixef(self, *, dropped: bool = False) -> pd.Series:
+        """Posterior means of the fixed effects; those that were left out as nan if `dropped`."""
+        means = self.estimates()[list(self.design.fixed_names)].rename("estimate")
+        return with_dropped(self.design, means, dropped)
 
     def std_error(self) -> pd.Series:
         """Posterior standard deviations of the fixed effects."""
@@ -393,20 +396,14 @@ class Draws:
         return own[p.effects[0]], own[p.effects[1]]
 
     def fitted(self) -> pd.Series:
-        """Posterior mean of the conditional mean of every observation."""
-        design, posterior = self.design, self.data["posterior"]
-        mean = design.X @ np.asarray(posterior["beta"]).mean(axis=(0, 1)) if design.p else 0.0
-        mean = mean + (0.0 if design.offset is None else design.offset)
-        for group in make_layout(design).groups:
-            b = self._kept_effects(group).mean(axis=(0, 1))
-            codes = design.groupings[group.labels.group].codes
-            mean = mean + (group_columns(design, group) * b[codes]).sum(axis=1)
-        return pd.Series(mean, index=design.index, name="fitted")
+        """Posterior mean of the conditional mean of every observation; nan where na_action="exclude" left a row out."""
+        return by_row(self.design, self._fitted, "fitted")
 
-    def residuals(self) -> pd.Series:
-        """Response minus fitted values."""
-        values = self.design.y - self.fitted().to_numpy()
-        return pd.Series(values, index=self.design.index, name="residual")
+    @property
+    def _fitted(self) -> FloatArray:
+        """Posterior means (n,) of the means of the rows of the design."""
+        beta = np.asarray(self.data["posterior"]["beta"]).mean(axis=(0, 1)) if self.design.p else np.empty(0)
+        return mean_of_rows(self.design, beta, lambda group: self._kept_effects(group).mean(axis=(0, 1)))
 
     def tidy(self, level: float = 0.95) -> pd.DataFrame:
         """One row per parameter with broom.mixed's columns; estimate is the mean, the interval the HDI."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 
+from bayeslmm.bayes.layout import GroupLayout, group_columns, make_layout
 from bayeslmm.design.design import Design
 from bayeslmm.design.labels import GroupLabels, group_labels
 from bayeslmm.likelihood import CrossProducts
@@ -62,4 +63,15 @@ def fitted_values(design: Design, cp: CrossProducts, beta: FloatArray, b: Sequen
     for block, effects in zip(cp.blocks, b, strict=True):
         Z = np.concatenate([design.terms[k].Z for k in block.terms], axis=1)
         mean = mean + (Z * effects[block.grouping.codes]).sum(axis=1)
+    return np.asarray(mean)
+
+
+def mean_of_rows(design: Design, beta: FloatArray, effects: Callable[[GroupLayout], FloatArray]) -> FloatArray:
+    """``offset + X beta + Z b`` (n,) from fixed effects (p,) and the effects (J, c) of every grouping factor."""
+    mean = design.X @ beta
+    if design.offset is not None:
+        mean = mean + design.offset
+    for group in make_layout(design).groups:
+        codes = design.groupings[group.labels.group].codes
+        mean = mean + (group_columns(design, group) * effects(group)[codes]).sum(axis=1)
     return np.asarray(mean)

@@ -12,6 +12,7 @@ import pandas as pd
 from bayeslmm.arguments import choice, flag
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.design.design import Design
+from bayeslmm.design.padding import by_row
 from bayeslmm.design.readable import Tables, readable
 from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
@@ -29,6 +30,7 @@ from bayeslmm.likelihood import (
 from bayeslmm.mode import PosteriorMode
 from bayeslmm.reml import FitStatus, Optimum, optimise
 from bayeslmm.reml.penalty import Penalty
+from bayeslmm.results.dropped_columns import with_dropped
 from bayeslmm.results.effects import by_group, fitted_values, variances_by_group
 from bayeslmm.results.labels import Parameter, estimates, parameters
 from bayeslmm.results.prior_table import prior_line
@@ -143,9 +145,10 @@ class Fit:
         # An empty list of names would give an index without a type.
         return pd.Index(list(self.design.fixed_names), dtype=str)
 
-    def fixef(self) -> pd.Series:
-        """Fixed effects, indexed by coefficient."""
-        return pd.Series(self._conditional.beta[0], index=self._coefficients, name="estimate")
+    def fixef(self, *, dropped: bool = False) -> pd.Series:
+        """Fixed effects, indexed by coefficient; those that were left out as nan if `dropped`."""
+        estimates = pd.Series(self._conditional.beta[0], index=self._coefficients, name="estimate")
+        return with_dropped(self.design, estimates, dropped)
 
     def vcov(self) -> pd.DataFrame:
         """Covariance of the fixed effects, theta taken as known."""
@@ -185,9 +188,16 @@ class Fit:
         return varcorr_table(self.design, self.optimum.terms, self.sigma)
 
     def fitted(self) -> pd.Series:
-        """Fitted values including random effects and offset, indexed as the rows kept."""
-        values = fitted_values(self.design, self.cp, self._conditional.beta[0], [b[0] for b in self._conditional.b])
-        return pd.Series(values, index=self.design.index, name="fitted")
+        """Fitted values including random effects and offset, indexed as the rows kept.
+
+        With ``na_action="exclude"`` indexed as the data, nan in rows that were left out; so are all results by row.
+        """
+        return by_row(self.design, self._fitted, "fitted")
+
+    @property
+    def _fitted(self) -> FloatArray:
+        """Fitted values (n,) of the rows of the design."""
+        return fitted_values(self.design, self.cp, self._conditional.beta[0], [b[0] for b in self._conditional.b])
 
     def estimates(self) -> pd.Series:
         """Estimates of all parameters under their labels."""

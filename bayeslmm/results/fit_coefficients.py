@@ -15,9 +15,11 @@ from bayeslmm.errors import DesignError
 from bayeslmm.inference.hypothesis import hypothesis
 from bayeslmm.inference.kenward_roger import kenward_roger_f
 from bayeslmm.inference.satterthwaite import satterthwaite_f
+from bayeslmm.results.dropped_columns import with_dropped
 from bayeslmm.results.explained import icc_columns, r2_columns
 from bayeslmm.results.figures import df_text, estimate_places, p_text, to_places
 from bayeslmm.results.fit import Fit
+from bayeslmm.results.hypothesis_text import equations, right_side
 from bayeslmm.results.intervals import check_level
 from bayeslmm.results.linear import DDF, TESTS, check_ddf, combinations, plain_df
 from bayeslmm.results.term_tests import term_hypotheses
@@ -27,7 +29,7 @@ from bayeslmm.types import FloatArray
 _LARGE = 1e5
 
 
-def coefficients(fit: Fit, ddf: DDF = "satterthwaite", level: float = 0.95) -> pd.DataFrame:
+def coefficients(fit: Fit, ddf: DDF = "satterthwaite", level: float = 0.95, *, dropped: bool = False) -> pd.DataFrame:
     """Table of the fixed effects: tests of zero and intervals.
 
     Parameters
@@ -39,6 +41,8 @@ def coefficients(fit: Fit, ddf: DDF = "satterthwaite", level: float = 0.95) -> p
         ``"containment"``: those of the stratum of nested grouping factors in which a coefficient is estimated, as
         in nlme; of a combination the fewest. ``"residual"``: n - p. ``"z"``: infinity, the normal distribution.
     level : float
+    dropped : bool
+        Whether columns that were left out because others span them have rows, of nan, where the formula has them.
 
     Returns
     -------
@@ -85,6 +89,7 @@ def coefficients(fit: Fit, ddf: DDF = "satterthwaite", level: float = 0.95) -> p
         "conf_high": estimate + half,
     }
     frame = pd.DataFrame(columns, index=pd.Index(list(fit.design.fixed_names), dtype=str), dtype=float)
+    frame = with_dropped(fit.design, frame, dropped)
     heading = f"Fixed effects: {TESTS[ddf]}, {100 * level:g} % intervals from the same"
     return headed(frame, heading, (), lambda: _texts(frame))
 
@@ -105,19 +110,23 @@ def _texts(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(out, index=frame.index, dtype=object)
 
 
-def test_fixed(fit: Fit, L: ArrayLike | str | Sequence[str], ddf: DDF = "satterthwaite") -> pd.Series:
-    """F test that linear combinations of the fixed effects are all zero.
+def test_fixed(
+    fit: Fit, L: ArrayLike | str | Sequence[str], ddf: DDF = "satterthwaite", *, rhs: ArrayLike | None = None
+) -> pd.Series:
+    """F test that linear combinations of the fixed effects are all zero, or have given values.
 
     Parameters
     ----------
     L : array-like, shape (m, p) or (p,), or name or names
-        Combinations in rows; or names of terms of the formula, or of coefficients: these are zero. A term stands for
-        all its coefficients (``"Machine"`` for ``"Machine[B]"``, ``"Machine[C]"``); one that other terms contain for
-        its average over the cells of these, whatever the coding, as in ``anova(type=3)``. Rows that others imply are
-        not counted.
+        Combinations in rows; or names of terms of the formula, or of coefficients: these are zero; or equations,
+        ``"Days = 10"``, ``"Machine[B] - 2 * Machine[C] = 0"``. A term stands for all its coefficients (``"Machine"``
+        for ``"Machine[B]"``, ``"Machine[C]"``); one that other terms contain for its average over the cells of these,
+        whatever the coding, as in ``anova(type=3)``. Rows that others imply are not counted.
     ddf : {"satterthwaite", "kenward-roger", "containment", "residual", "z"}
         As in `coefficients`; of several rows, Fai and Cornelius's combination of Satterthwaite's degrees of
         freedom, or the scaled F statistic of Kenward and Roger.
+    rhs : array-like, shape (m,), or number, optional
+        The values c of ``L beta = c``; zeros by default.
 
     Returns
     -------
@@ -127,7 +136,8 @@ def test_fixed(fit: Fit, L: ArrayLike | str | Sequence[str], ddf: DDF = "sattert
     Raises
     ------
     DesignError
-        Unknown names, a wrong number of columns, rows of zeros only; else as `coefficients`.
+        Unknown names, a wrong number of columns, rows of zeros only, values that contradict each other; else as
+        `coefficients`.
     FitError
         As `coefficients`.
 
@@ -145,15 +155,19 @@ def test_fixed(fit: Fit, L: ArrayLike | str | Sequence[str], ddf: DDF = "sattert
     >>> fit = bl.Model("score ~ Machine + (1 | Worker)", bl.load_dataset("Machines")).fit()
     >>> fit.test_fixed("Machine").round(3).tolist()
     [87.798, 2.0, 46.0, 0.0]
+    >>> fit.test_fixed("Machine[C] = 14", ddf="residual").round(3).tolist()
+    [0.006, 1.0, 51.0, 0.937]
     """
     check_ddf(fit, ddf)
+    L, stated = equations(L, fit.design.fixed_names)
     rows, words = _rows(fit, L)
+    c = right_side(stated, rhs, rows.shape[0])
     if ddf == "satterthwaite":
-        found = satterthwaite_f(fit.cp, fit.optimum, rows)
+        found = satterthwaite_f(fit.cp, fit.optimum, rows, c)
     elif ddf == "kenward-roger":
-        found = kenward_roger_f(fit.cp, fit.optimum, fit._kenward_roger, rows)
+        found = kenward_roger_f(fit.cp, fit.optimum, fit._kenward_roger, rows, c)
     else:
-        tested, df = hypothesis(fit.cp, fit.optimum, rows), float(plain_df(fit, rows, ddf).min())
+        tested, df = hypothesis(fit.cp, fit.optimum, rows, c), float(plain_df(fit, rows, ddf).min())
         F, rank = tested.f(fit.optimum.sigma), tested.values.size
         found = F, rank, df, float(_upper_tail(F, rank, df))
     return pd.Series(found, index=["F", "df1", "df2", "p_value"], dtype=float, name=words)

@@ -98,7 +98,7 @@ def _status(status: FitStatus) -> str:
 
 def scaled_residuals(fit: Fit) -> pd.DataFrame:
     """Quartiles of the residuals over their standard deviation given the random effects."""
-    values = fit.design.y - fit.fitted().to_numpy()
+    values = fit.design.y - fit._fitted
     variance = fit.design.residual.variance(fit.optimum.lam)
     with np.errstate(divide="ignore", invalid="ignore"):
         scaled = values / (fit.sigma * np.sqrt(variance))

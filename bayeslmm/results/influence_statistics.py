@@ -15,7 +15,7 @@ from bayeslmm.results.deletion_cases import DeletionCases
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.labels import Parameter, parameters
 from bayeslmm.results.refits import parameter_values
-from bayeslmm.results.residual_kinds import leverage_pair, residuals
+from bayeslmm.results.residual_kinds import leverage_pair, residual_values
 from bayeslmm.types import BoolArray, FloatArray
 
 # Fits one after the other that are made without being asked for by name.
@@ -129,7 +129,7 @@ def _of_case(fit: Fit, chosen: DeletionCases) -> pd.DataFrame:
     if fit.design.residual.clusters is not None or not fit.sigma > 0:
         return pd.DataFrame(index=chosen.labels)
     rows = np.concatenate(chosen.rows(np.arange(len(chosen.labels))))
-    standardised, h = residuals(fit, "standardised").to_numpy(), leverage_pair(fit).total
+    standardised, h = residual_values(fit, "standardised"), leverage_pair(fit).total
     return pd.DataFrame({"residual": standardised[rows], "leverage": h[rows]}, index=chosen.labels)
 
 

@@ -101,7 +101,7 @@ def _find(fit: Fit) -> Deciding | None:
 
 
 def _scaled(fit: Fit) -> FloatArray:
-    left = fit.design.y - fit.fitted().to_numpy()
+    left = fit.design.y - fit._fitted
     return np.asarray(fit.design.residual.whiten(fit.optimum.lam, left[:, None])[:, 0]) / fit.sigma
 
 
@@ -145,7 +145,7 @@ def _stays_estimable(fit: Fit, rows: IntArray) -> bool:
 
 def _who(fit: Fit, rows: Sequence[int], first: float) -> str:
     design = fit.design
-    value, left = design.y[rows[0]], design.y[rows[0]] - fit.fitted().to_numpy()[rows[0]]
+    value, left = design.y[rows[0]], design.y[rows[0]] - fit._fitted[rows[0]]
     labels = ", ".join(str(design.index[row]) for row in rows)
     side = "above" if left > 0 else "below"
     where = ", ".join(f"{g.name} {g.levels[g.codes[rows[0]]]}" for g in design.groupings.values())

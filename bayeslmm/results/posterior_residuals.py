@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.arguments import choice, flag
+from bayeslmm.design.padding import by_row
 from bayeslmm.errors import DesignError
 from bayeslmm.likelihood.leave_out import leave_one_out
 from bayeslmm.likelihood.parameters import block_factors
@@ -49,7 +50,7 @@ def posterior_residuals(post: Draws, kind: ResidualKind = "raw", *, scaled: bool
     choice("kind", kind, get_args(ResidualKind.__value__), DesignError)
     flag("scaled", scaled, DesignError)
     design, lam = post.design, post._variance_draws.lam[0]
-    values = design.y - (_fixed_part(post) if kind == "marginal" else post.fitted().to_numpy())
+    values = design.y - (_fixed_part(post) if kind == "marginal" else post._fitted)
     if kind == "pearson" or kind == "standardised":
         values = design.residual.whiten(lam, values[:, None])[:, 0]
     if kind == "standardised":
@@ -57,7 +58,7 @@ def posterior_residuals(post: Draws, kind: ResidualKind = "raw", *, scaled: bool
             values = values / _spread(post)
     elif scaled:
         values = values / (_marginal_sd(post) if kind == "marginal" else post.sigma)
-    return pd.Series(values, index=design.index, name="residual" if kind == "raw" else f"{kind} residual")
+    return by_row(design, values, "residual" if kind == "raw" else f"{kind} residual")
 
 
 def _fixed_part(post: Draws) -> FloatArray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -11,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from bayeslmm.arguments import choice, generator, labels, shown
+from bayeslmm.arguments import choice, flag, generator, shown
 from bayeslmm.bayes.predictive import Request, check_prior_draws, posterior_predictive, predictive_draws, prior_tree
 from bayeslmm.design.design import Design
 from bayeslmm.design.formula import parse_formula
@@ -26,17 +25,18 @@ from bayeslmm.results.fit import Fit
 from bayeslmm.results.intervals import check_level
 from bayeslmm.results.linear import DDF
 from bayeslmm.results.prediction_errors import errors_and_df
-from bayeslmm.types import AnyArray, FloatArray
+from bayeslmm.results.random_parts import Random, random_part
+from bayeslmm.types import AnyArray, BoolArray, FloatArray
 
 if TYPE_CHECKING:
     from xarray import DataArray
 
 type Kind = Literal["mean", "observation"]
-type Random = str | Sequence[str] | None
-type NewLevels = Literal["error", "sample", "zero"]
+type NewLevels = Literal["error", "sample", "zero", "population", "missing"]
+type NewFixedLevels = Literal["error", "zero"]
 
 _KINDS = ("mean", "observation")
-_NEW_LEVELS = ("error", "sample", "zero")
+_NEW_LEVELS = ("error", "sample", "zero", "population", "missing")
 _GROUPS = ("posterior_predictive", "log_likelihood", "integrated_log_likelihood", "prior", "prior_predictive")
 _SHOWN = 8
 
@@ -48,6 +48,8 @@ def predict_fit(
     kind: Kind = "mean",
     random: Random = "all",
     new_levels: NewLevels = "error",
+    new_fixed_levels: NewFixedLevels = "error",
+    fixed: bool = True,
     level: float = 0.95,
     weights: Any = None,
     ddf: DDF = "satterthwaite",
@@ -63,14 +65,22 @@ def predict_fit(
     kind : {"mean", "observation"}
         The mean at a row, with a confidence interval; or a new observation there, with a prediction interval that
         has the residual variance ``sigma^2 / weight`` in it.
-    random : "all", None, "new" or sequence of str
+    random : "all", None, "new", str, sequence of str, or mapping
         Which random effects are part of the prediction. ``"all"``: those of the row's levels. None: none, the
-        typical group (all effects zero). A name or names of grouping factors: theirs, all others zero. ``"new"``:
-        every level is taken for one never seen, whatever its name: predictions for the population of groups, for which
-        the new data need no column of them.
-    new_levels : {"error", "sample", "zero"}
+        typical group (all effects zero). Names of grouping factors, terms such as ``"(0 + Days | Subject)"`` (lme4's
+        ``re.form``), or a mapping of grouping factors to names of effects: these, all others zero. ``"new"``: every
+        level is taken for one never seen, whatever its name: predictions for the population of groups, for
+        which the new data need no column of them.
+    new_levels : {"error", "sample", "zero", "population", "missing"}
         What a level of a grouping factor that the data did not have means: an error; a group drawn from the
-        distribution between groups, whose variance widens the interval; or the typical group.
+        distribution between groups, whose variance widens the interval; the typical group (``"population"`` is
+        MixedModels.jl's word for zero effects); or nan.
+    new_fixed_levels : {"error", "zero"}
+        What a level of a factor in the fixed part or left of a bar that the data did not have means: an error, or a
+        row of zeros in the columns of that factor (the reference level, or the mean under sum contrasts).
+    fixed : bool
+        Whether the fixed effects and the offset are part of the prediction; without them it is that of the random
+        part only, and new data need no columns for them.
     level : float
         Of the intervals.
     weights : str or array, optional
@@ -114,7 +124,7 @@ def predict_fit(
     check_level(level)
     choice("ddf", ddf, get_args(DDF), DesignError)
     generator(random_seed, error=DesignError)
-    rows, request = _asked(fit.design, newdata, kind, random, new_levels, weights)
+    rows, request = _asked(fit.design, newdata, kind, random, new_levels, weights, new_fixed_levels, fixed)
     mean = _mean(fit, rows, request)
     error, df = errors_and_df(fit, rows, request, ddf)
     if np.isnan(df).any():
@@ -149,6 +159,8 @@ def predict_posterior(
     kind: Kind = "mean",
     random: Random = "all",
     new_levels: NewLevels = "error",
+    new_fixed_levels: NewFixedLevels = "error",
+    fixed: bool = True,
     level: float = 0.95,
     weights: Any = None,
     ddf: DDF = "satterthwaite",
@@ -162,12 +174,17 @@ def predict_posterior(
         The rows of the model by default.
     kind : {"mean", "observation"}
         The mean at a row, with a credible interval; or a new observation, with a prediction interval.
-    random : "all", None, "new" or sequence of str
-        Random effects of the row's levels; none (the typical group); those of some grouping factors; or every level
-        taken for one never seen (averaged over the population of groups).
-    new_levels : {"error", "sample", "zero"}
+    random : "all", None, "new", str, sequence of str, or mapping
+        Random effects of the row's levels; none (the typical group); those of some grouping factors, terms
+        (``"(0 + x | g)"``) or effects (``{"g": ["x"]}``); or every level taken for one never seen (averaged over the
+        population of groups).
+    new_levels : {"error", "sample", "zero", "population", "missing"}
         What to make of levels that the data did not have. ``"sample"`` draws their effects given every draw of the
         variances: rows of one new level share them, different new levels are independent.
+    new_fixed_levels : {"error", "zero"}
+        What to make of levels of fixed factors that the data did not have.
+    fixed : bool
+        Whether the fixed effects and the offset are part of the prediction.
     level : float
     weights : str or array, optional
         Precision weights of the new rows, for ``kind="observation"``.
@@ -204,7 +221,7 @@ def predict_posterior(
     """
     check_level(level)
     choice("ddf", ddf, get_args(DDF), DesignError)
-    rows, request = _asked(post.design, newdata, kind, random, new_levels, weights)
+    rows, request = _asked(post.design, newdata, kind, random, new_levels, weights, new_fixed_levels, fixed)
     ends = [0.5 - level / 2, 0.5 + level / 2]
     out = np.empty((rows.n, 4))
     posterior = post.data["posterior"].to_dataset()
@@ -222,6 +239,8 @@ def predict_draws(
     kind: Kind = "mean",
     random: Random = "all",
     new_levels: NewLevels = "error",
+    new_fixed_levels: NewFixedLevels = "error",
+    fixed: bool = True,
     weights: Any = None,
     random_seed: int | np.random.Generator | None = None,
 ) -> DataArray:
@@ -243,7 +262,7 @@ def predict_draws(
     """
     from xarray import DataArray
 
-    rows, request = _asked(post.design, newdata, kind, random, new_levels, weights)
+    rows, request = _asked(post.design, newdata, kind, random, new_levels, weights, new_fixed_levels, fixed)
     posterior = post.data["posterior"].to_dataset()
     sigma = posterior["sigma"]
     values = np.full((sigma.size, rows.complete.size), np.nan)
@@ -307,31 +326,52 @@ def add_groups[D: Draws](
 
 
 def _asked(
-    design: Design, newdata: Any, kind: str, random: Random, new_levels: str, weights: Any
+    design: Design,
+    newdata: Any,
+    kind: str,
+    random: Random,
+    new_levels: str,
+    weights: Any,
+    new_fixed_levels: str,
+    fixed: bool,
 ) -> tuple[Rows, Request]:
     """Read the arguments of a prediction and evaluate the rows."""
     choice("kind", kind, _KINDS, DesignError)
     choice("new_levels", new_levels, _NEW_LEVELS, DesignError)
-    groups = chosen_groups(design, random)
-    observation = kind == "observation"
-    everyone_new = isinstance(random, str) and random == "new" and "new" not in design.groupings
-    if everyone_new and newdata is not None:
+    zero = choice("new_fixed_levels", new_fixed_levels, ("error", "zero"), DesignError) == "zero"
+    part, observation = random_part(design, random), kind == "observation"
+    if part.every_level_new and newdata is not None:
         newdata = _with_groups(design, newdata)
     if weights is not None and (newdata is None or not observation):
         raise DesignError("weights= are those of new observations: give newdata and kind='observation' with them.")
+    if not flag("fixed", fixed, DesignError) and observation:
+        raise DesignError("An observation has a fixed part too: fixed=False goes with kind='mean'.")
     if newdata is None:
-        rows = own_rows(design, groups)
+        rows = own_rows(design, part.groups)
     else:
-        rows = new_rows(design, newdata, groups, weights=weights, weighted=observation)
+        rows = new_rows(
+            design, newdata, part.groups, weights=weights, weighted=observation, fixed=fixed, zero_levels=zero
+        )
     if len(rows.skipped):
         text = str(rows.skipped).replace("dropped", "without prediction")
         warnings.warn(f"Missing values in the new data: {text}.", BayesLMMWarning, stacklevel=3)
-    if everyone_new:
+    rows = part.of(rows if fixed else rows.without_fixed())
+    if part.every_level_new:
         rows = replace(rows, levels={name: _all_new(design, name, own) for name, own in rows.levels.items()})
-        return rows, Request(groups, observation, True)
+        return rows, Request(part.groups, observation, True)
     if new_levels == "error":
         refuse_new_levels(design, rows)
-    return rows, Request(groups, observation, new_levels == "sample")
+    if new_levels == "missing":
+        rows = rows.without(_at_new_levels(design, rows))
+    return rows, Request(part.groups, observation, new_levels == "sample")
+
+
+def _at_new_levels(design: Design, rows: Rows) -> BoolArray:
+    """Which of the complete rows (k,) have a level that the data did not have."""
+    new = np.zeros(rows.n, dtype=bool)
+    for name, levels in rows.levels.items():
+        new |= levels.codes >= design.groupings[name].n_levels
+    return new
 
 
 def _with_groups(design: Design, newdata: Any) -> Any:
@@ -345,28 +385,6 @@ def _with_groups(design: Design, newdata: Any) -> Any:
     frame = to_pandas(table, available)
     index = frame.index if isinstance(table, pd.DataFrame) else pd.RangeIndex(len(frame))
     return frame.assign(**{name: pd.Series([f"new {i}" for i in range(len(frame))], index) for name in used})
-
-
-def chosen_groups(design: Design, random: Random) -> tuple[str, ...]:
-    """The grouping factors that an argument `random` means; all of them for "all" and "new"."""
-    if random is None:
-        return ()
-    every = tuple(design.groupings)
-    if isinstance(random, str):
-        if random in every:
-            return (random,)
-        if random in ("all", "new"):
-            return every
-        random = (random,)
-    random = labels("random", random, error=DesignError)
-    unknown = [name for name in random if name not in every]
-    if unknown:
-        raise DesignError(
-            f"random names {', '.join(map(repr, unknown))}, which is no grouping factor of the model. It has "
-            f"{', '.join(map(repr, every))}; 'all', 'new' and None stand for all of them, for levels never seen, and "
-            "for no random effects."
-        )
-    return tuple(name for name in every if name in set(random))
 
 
 def _all_new(design: Design, name: str, levels: RowLevels) -> RowLevels:
@@ -383,7 +401,7 @@ def refuse_new_levels(design: Design, rows: Rows) -> None:
             raise DesignError(
                 f"{name} has {len(levels.new)} level(s) that the data of the model did not have: {shown}.{alike} Say "
                 "what they stand for: new_levels='sample' for groups drawn from the same population, its variance in "
-                "the interval; new_levels='zero' for the typical group."
+                "the interval; new_levels='zero' for the typical group; new_levels='missing' for nan."
             )
 
 

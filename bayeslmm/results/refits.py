@@ -15,6 +15,7 @@ from bayeslmm.arguments import MOST_WORKERS, whole
 from bayeslmm.design.data import no_numbers
 from bayeslmm.design.design import Design
 from bayeslmm.design.magnitude import check_magnitudes
+from bayeslmm.design.padding import rows_of_design
 from bayeslmm.design.readable import readable
 from bayeslmm.design.screen import fill
 from bayeslmm.errors import ConvergenceWarning, DesignError
@@ -126,7 +127,7 @@ def check_responses(design: Design, values: Any, dimensions: int) -> FloatArray:
         Not numbers, another number of rows, an index that does not say which rows are meant, missing or infinite
         values.
     """
-    array = _numbers(_rows_of_fit(design, values))
+    array = _numbers(_rows_of_fit(design, rows_of_design(design, values)))
     if array.ndim != dimensions or array.shape[0] != design.n:
         expected = f"({design.n},)" if dimensions == 1 else f"({design.n}, K), one column per response"
         hint = f" {len(design.dropped)} rows of the data were left out of the fit." if len(design.dropped) else ""

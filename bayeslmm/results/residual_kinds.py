@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.arguments import choice, flag
+from bayeslmm.design.padding import by_row
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.likelihood.deletion import Leverages, leverages
 from bayeslmm.results.fit import Fit
@@ -56,8 +57,14 @@ def residuals(fit: Fit, kind: ResidualKind = "raw", *, scaled: bool = False) -> 
     """
     choice("kind", kind, get_args(ResidualKind.__value__), DesignError)
     flag("scaled", scaled, DesignError)
+    values = residual_values(fit, kind, scaled)
+    return by_row(fit.design, values, "residual" if kind == "raw" else f"{kind} residual")
+
+
+def residual_values(fit: Fit, kind: ResidualKind, scaled: bool = False) -> FloatArray:
+    """The same for the rows of the design (n,)."""
     design = fit.design
-    values = design.y - (_fixed_part(fit) if kind == "marginal" else fit.fitted().to_numpy())
+    values = design.y - (_fixed_part(fit) if kind == "marginal" else fit._fitted)
     if kind == "pearson" or kind == "standardised":
         values = design.residual.whiten(fit.optimum.lam, values[:, None])[:, 0]
     if kind == "standardised":
@@ -65,7 +72,7 @@ def residuals(fit: Fit, kind: ResidualKind = "raw", *, scaled: bool = False) -> 
     elif scaled:
         sigma = positive_sigma(fit)
         values = values / (marginal_sd(fit) if kind == "marginal" else sigma)
-    return pd.Series(values, index=design.index, name="residual" if kind == "raw" else f"{kind} residual")
+    return np.asarray(values)
 
 
 def positive_sigma(fit: Fit) -> float:
@@ -134,7 +141,7 @@ def leverage(fit: Fit, part: Literal["all", "fixed"] = "all") -> pd.Series:
     """
     choice("part", part, ("all", "fixed"), DesignError)
     pair = leverage_pair(fit)
-    return pd.Series(pair.total if part == "all" else pair.fixed, index=fit.design.index, name="leverage")
+    return by_row(fit.design, pair.total if part == "all" else pair.fixed, "leverage")
 
 
 def cooks_distance(fit: Fit) -> pd.Series:
@@ -161,9 +168,9 @@ def cooks_distance(fit: Fit) -> pd.Series:
     if not fit.design.p:
         raise DesignError("The model has no fixed effect, by whose number Cook's distance is divided.")
     h = leverage_pair(fit).total
-    e = residuals(fit, "pearson").to_numpy()
+    e = residual_values(fit, "pearson")
     with np.errstate(divide="ignore", invalid="ignore"):
         values = np.where(
             1.0 - h > _NO_VARIANCE, e**2 * h / (fit.design.p * positive_sigma(fit) ** 2 * (1.0 - h) ** 2), np.nan
         )
-    return pd.Series(values, index=fit.design.index, name="cooks_distance")
+    return by_row(fit.design, values, "cooks_distance")

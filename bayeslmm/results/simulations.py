@@ -19,7 +19,8 @@ from bayeslmm.errors import BayesLMMWarning, DesignError
 from bayeslmm.inference.simulation import check_rows, simulate_rows
 from bayeslmm.residual import make_residual
 from bayeslmm.results.fit import Fit
-from bayeslmm.results.predictions import NewLevels, Random, chosen_groups, refuse_new_levels
+from bayeslmm.results.predictions import NewLevels, refuse_new_levels
+from bayeslmm.results.random_parts import Random, random_part
 from bayeslmm.results.sampling import generator
 from bayeslmm.results.stated import stated_values
 from bayeslmm.results.truth import truth_of_values
@@ -204,7 +205,7 @@ def held_effects(
         return (), {}
     if isinstance(random, str) and random == "new" and "new" not in every:
         return every, {}
-    chosen, fit = set(chosen_groups(design, random)), fitted()
+    chosen, fit = set(random_part(design, random).groups), fitted()
     known: dict[int, FloatArray] = {}
     for block, b in zip(fit.cp.blocks, fit._conditional.b, strict=True):
         if block.grouping.name in chosen:

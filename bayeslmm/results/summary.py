@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
+from bayeslmm.arguments import mapping, text
 from bayeslmm.design import dominant, saturated
 from bayeslmm.design.design import Design
 from bayeslmm.design.readable import html_table, table_text
 from bayeslmm.design.screen import screen_width, wrap
+from bayeslmm.errors import DesignError
 from bayeslmm.reml import Vanished
 from bayeslmm.results.digits import in_digits
 from bayeslmm.results.draws import Draws
@@ -69,6 +71,30 @@ class Summary:
             parts += ["", *(line for remark in self.remarks for line in wrap(remark, width))]
         return "\n".join(parts)
 
+    def renamed(self, names: Mapping[str, str] | None = None, *, title: str | None = None) -> Summary:
+        """The same summary under other names, e.g. for a slide.
+
+        Parameters
+        ----------
+        names : mapping of str to str, optional
+            Names in the tables (coefficients, effects, grouping factors) to what is to stand in their places.
+        title : str, optional
+
+        Raises
+        ------
+        DesignError
+            A name that is in none of the tables.
+
+        Examples
+        --------
+        >>> import bayeslmm as bl
+        >>> fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).fit()
+        >>> shown = fit.summary().renamed({"Batch": "Lot", "Intercept": "Mean"}, title="Yield of dyestuff")
+        >>> shown.title, "Lot" in str(shown), "Intercept" in str(shown)
+        ('Yield of dyestuff', True, False)
+        """
+        return renamed(self, names, title)
+
     def _shown(self) -> list[tuple[str, pd.DataFrame]]:
         return [(heading, in_digits(table, self.errors.get(heading))) for heading, table in self.tables]
 
@@ -86,6 +112,41 @@ class Summary:
             parts.append(html_table(table))
         parts += [f"<p>{html.escape(remark)}</p>" for remark in self.remarks]
         return "\n".join(parts)
+
+
+def renamed(summary: Summary, names: Mapping[str, str] | None, title: str | None) -> Summary:
+    """A summary with other names in its tables and another title; see `Summary.renamed`."""
+    words = {} if names is None else mapping("names", names, "a mapping of names to other names", DesignError)
+    for old, new in words.items():
+        text("names", old, "the name of a coefficient, an effect or a grouping factor", DesignError)
+        text("names", new, "text", DesignError)
+    known = {str(cell) for _, table in summary.tables for cell in _names_in(table)}
+    unknown = [name for name in words if name not in known]
+    if unknown:
+        raise DesignError(
+            f"names has {', '.join(map(repr, unknown))}, which the tables do not have. They have: "
+            f"{', '.join(sorted(known - {''}))}."
+        )
+    return replace(
+        summary,
+        title=summary.title if title is None else text("title", title, "a line of text", DesignError),
+        tables=tuple((heading, _with_names(table, words)) for heading, table in summary.tables),
+        errors={heading: _with_names(table, words) for heading, table in summary.errors.items()},
+    )
+
+
+def _names_in(table: pd.DataFrame) -> list[object]:
+    """Labels of the rows, on all levels of the index, and texts in columns."""
+    levels = [label for k in range(table.index.nlevels) for label in table.index.get_level_values(k)]
+    return [*levels, *(cell for name in table for cell in table[name] if isinstance(cell, str))]
+
+
+def _with_names(table: pd.DataFrame, words: Mapping[str, str]) -> pd.DataFrame:
+    out = pd.DataFrame(table).rename(index=dict(words))
+    for name in out:
+        if any(isinstance(cell, str) for cell in out[name]):
+            out[name] = out[name].map(lambda cell: words.get(cell, cell) if isinstance(cell, str) else cell)
+    return out
 
 
 def _sizes(design: Design) -> str:

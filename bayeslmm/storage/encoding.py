@@ -45,7 +45,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "bayeslmm.design.covariance.toeplitz": ("Toeplitz",),
     "bayeslmm.design.design": ("Design", "Notes", "RandomTerm"),
     "bayeslmm.design.grouping": ("Grouping",),
-    "bayeslmm.design.dropped": ("DroppedRows",),
+    "bayeslmm.design.dropped": ("AllRows", "DroppedRows"),
     "bayeslmm.design.recipe": ("Column", "NamedContrasts", "Recipe"),
     "bayeslmm.design.reference": ("Covariate", "ReferenceData"),
     "bayeslmm.numerics.newton": ("Step",),

@@ -13,6 +13,7 @@ from bayeslmm.arguments import flag
 from bayeslmm.arguments import level as check_level
 from bayeslmm.design import Design, build_design
 from bayeslmm.design.formula import offsets_outside
+from bayeslmm.design.padding import NaAction, by_row
 from bayeslmm.design.readable import readable
 from bayeslmm.design.screen import fill
 from bayeslmm.errors import DesignError, FormulaError
@@ -134,8 +135,8 @@ class LmList:
         return readable(pd.DataFrame({name: values.ravel() for name, values in columns.items()}, index=index))
 
     def residuals(self) -> pd.Series:
-        """Response minus the fit of its own group, indexed as the rows kept."""
-        return pd.Series(self.fits.residuals, index=self.design.index, name="residual")
+        """Response minus the fit of its own group, indexed as the rows kept; as the data with na_action="exclude"."""
+        return by_row(self.design, self.fits.residuals, "residual")
 
     def __repr__(self) -> str:
         notes = self.groups()["note"]
@@ -158,6 +159,7 @@ def lm_list(
     weights: Any = None,
     contrasts: Mapping[str, Any] | None = None,
     extra_namespace: Mapping[str, Any] | None = None,
+    na_action: NaAction = "drop",
 ) -> LmList:
     """Fit a least-squares regression to every group on its own (nlme's and lme4's lmList).
 
@@ -175,6 +177,8 @@ def lm_list(
         As in `Model`.
     extra_namespace : mapping, optional
         Functions and values that the formula may use.
+    na_action : {"drop", "exclude", "fail"}
+        Of rows with missing values, as in `Model`.
 
     Returns
     -------
@@ -210,6 +214,7 @@ def lm_list(
         contrasts=contrasts,
         extra_namespace=extra_namespace,
         saturated="allow",
+        na_action=na_action,
     )
     _check_one_term(design)
     return LmList(design, _fit(design))

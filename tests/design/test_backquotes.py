@@ -80,7 +80,7 @@ def test_the_caret_is_under_the_name() -> None:
 
 
 def test_without_such_columns_the_error_is_the_one_of_the_formula() -> None:
-    for formula, words in [("y ~ 1 + (1 | Vp Nr.)", "in backquotes, e.g."), ("y ~ . + (1 | g)", "A dot alone")]:
+    for formula, words in [("y ~ 1 + (1 | Vp Nr.)", "in backquotes, e.g."), ("y ~ . + (1 | .x)", "A dot alone")]:
         with pytest.raises(FormulaError, match=words):
             bl.Model(formula, DATA)
     with pytest.raises(FormulaError, match="never closed"):

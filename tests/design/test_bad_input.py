@@ -219,7 +219,7 @@ def test_unknown_contrasts(data: pd.DataFrame) -> None:
         ("y ~ (x + ()) + (1 | g)", 10, "missing before"),
         ("y ~ f[1] + (1 | g)", 5, "'['"),
         ("y ~ 'x' + (1 | g)", 4, "cannot be a term"),
-        ("y ~ . + (1 | g)", 4, "Name the predictors"),
+        ("y ~ log(.) + (1 | g)", 8, "a single column is needed"),
         ("y ~ offset(x) * z + (1 | g)", 4, "summand of its own"),
         ("y ~ log(offset(x)) + (1 | g)", 8, "summand of its own"),
         ("y ~ x + y + (1 | g)", 8, "response y"),

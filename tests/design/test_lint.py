@@ -176,14 +176,23 @@ def test_labels_between_bars_are_dropped():
     assert "label" in finding.elsewhere["brms"]
 
 
-@pytest.mark.parametrize(("sign", "there"), [("*", ["1|a", "1|d", "1|a:d"]), ("+", ["1|a", "1|d"])])
-def test_sums_of_groups(sign, there):
-    formula = f"y ~ 1 + (1 | a {sign} d)"
-    assert group_terms(formula) == there
+def test_products_of_groups():
+    formula = "y ~ 1 + (1 | a * d)"
+    assert group_terms(formula) == ["1|a", "1|d", "1|a:d"]
     finding = found(formula)["not read by bayeslmm"]
     assert finding.severity == "error here"
-    assert ("combinations" in finding.elsewhere["bambi"]) == (sign == "*")
+    assert "combinations" in finding.elsewhere["bambi"]
     assert FACTS[formula.replace(" * ", "*")]["error"].startswith("Invalid grouping")
+
+
+def test_sums_of_groups():
+    formula = "y ~ 1 + (1 | a + d)"
+    assert group_terms(formula) == ["1|a", "1|d"]
+    finding = found(formula)["several grouping factors"]
+    assert finding.severity == "error there"
+    assert set(finding.elsewhere) == {"lme4"}
+    assert FACTS[formula]["error"].startswith("Invalid grouping")
+    assert finding.remedy == "(1 | a) + (1 | d)"
 
 
 @pytest.mark.parametrize("formula", ["y ~ x + (1 | g) + (x | g)", "y ~ 1 + (1 | g) + (1 | g)"])
