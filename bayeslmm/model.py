@@ -8,11 +8,11 @@ import os
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal
 
 from numpy.typing import ArrayLike
 
-from bayeslmm import bayesian, simulating
+from bayeslmm import bayesian, simulating, views
 from bayeslmm.arguments import MOST_REFITS, Seed, choice, flag, instance, whole
 from bayeslmm.design import CovarianceStructure, Design, build_design
 from bayeslmm.design.design import Store
@@ -25,7 +25,6 @@ from bayeslmm.faces import Posterior, REMLResult, fit_result
 from bayeslmm.files.writing import FilePath
 from bayeslmm.habits import FIT_ARGUMENTS, MODEL_ARGUMENTS, no_argument
 from bayeslmm.reml import Optimum, optimise
-from bayeslmm.reml.at_theta import criterion_at
 from bayeslmm.reml.fixed import resolve_fixed
 from bayeslmm.reml.penalised import optimise_penalised
 from bayeslmm.reml.penalty import Penalty, resolve_penalty
@@ -36,9 +35,7 @@ from bayeslmm.types import FloatArray
 
 if TYPE_CHECKING:
     from bayeslmm.bayes.default_priors import PriorSpec
-    from bayeslmm.exporting import Script
     from bayeslmm.results.cross_validation import CrossValidation
-    from bayeslmm.teaching import Matrices
 
 
 # Newton's method needs about ten; a fit that is not done after so many has another trouble.
@@ -135,6 +132,10 @@ class Model(Specification):
         self._table = kept_table(data)
 
     simulate = simulating.simulate
+    matrices = views.matrices
+    criterion_at = views.criterion_at
+    latex = views.latex
+    to = views.to
     priors = bayesian.priors
     sample = bayesian.sample
     to_pymc = bayesian.to_pymc
@@ -249,152 +250,6 @@ class Model(Specification):
     ) -> CrossValidation:
         """Cross-validation by whole groups: the same as ``model.fit(reml).cv(groups, k)``; see `REMLResult.cv`."""
         return self.fit(reml).cv(groups, k, random_seed=random_seed)
-
-    def to(self, package: str, *, reml: bool = True, data: str = "df") -> Script:
-        """The call of another package that fits this model, as text, with what differs there in comments.
-
-        Parameters
-        ----------
-        package : str
-            ``"lme4"``, ``"nlme"``, ``"glmmTMB"``, ``"brms"``, ``"rstanarm"`` (R), ``"bambi"``, ``"statsmodels"``
-            (Python), ``"sas"``, ``"matlab"`` or ``"julia"``.
-        reml : bool
-            Whether the criterion is that of REML, where there is one.
-        data : str
-            What the data frame is called there.
-
-        Returns
-        -------
-        Script
-            A string. Names of columns are quoted, or replaced by plain ones where formulas take no others.
-
-        Raises
-        ------
-        ArgumentError
-            The package does not have such a model (a covariance structure, weights, a function), and why.
-
-        Examples
-        --------
-        >>> import bayeslmm as bl
-        >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
-        >>> print("".join(model.to("lme4").splitlines(keepends=True)[-5:]))
-        fit <- lmer(
-          Yield ~ 1 + (1 | Batch),
-          data = df, REML = TRUE
-        )
-        summary(fit)
-        <BLANKLINE>
-        """
-        from bayeslmm.exporting import export
-
-        return export(self._design, package, reml=reml, data=data)
-
-    def matrices(self, theta: ArrayLike | None = None, sigma: float | None = None) -> Matrices:
-        """X, Z, Lambda, G, R and V, with names on rows and columns.
-
-        Parameters
-        ----------
-        theta : array-like of shape (k,), optional
-            Relative covariance parameters in lme4's order; the REML estimate by default.
-        sigma : float, optional
-            Residual standard deviation; the REML estimate by default.
-
-        Raises
-        ------
-        DesignError
-            theta has another length, or sigma is not a positive number.
-
-        Examples
-        --------
-        >>> import bayeslmm as bl
-        >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
-        >>> model.matrices(theta=[2.0], sigma=10.0).V[:2, :2].tolist()
-        [[500.0, 400.0], [400.0, 500.0]]
-        """
-        from bayeslmm.teaching import build_matrices, factors_from_theta
-
-        terms = self.fit().optimum.terms if theta is None else factors_from_theta(self._design, theta)
-        return build_matrices(self._design, terms, self.fit().sigma if sigma is None else sigma)
-
-    @overload
-    def criterion_at(
-        self, theta: ArrayLike, sigma: float | None = None, *, reml: bool = True, gradient: Literal[False] = False
-    ) -> float: ...
-    @overload
-    def criterion_at(
-        self, theta: ArrayLike, sigma: float | None = None, *, reml: bool = True, gradient: Literal[True]
-    ) -> tuple[float, FloatArray]: ...
-    def criterion_at(
-        self, theta: ArrayLike, sigma: float | None = None, *, reml: bool = True, gradient: bool = False
-    ) -> float | tuple[float, FloatArray]:
-        """The criterion that `fit` minimises, at any parameters: -2 log (restricted) likelihood.
-
-        The same number densely, from the matrices, is `bayeslmm.teaching.dense_criterion`.
-
-        Parameters
-        ----------
-        theta : array-like of shape (k,)
-            Relative covariance parameters in lme4's order, as ``fit.theta``.
-        sigma : float, optional
-            Residual standard deviation; the one that minimises the criterion at this theta by default.
-        reml : bool
-            The REML criterion, or the deviance (ML).
-        gradient : bool
-            Return also the derivatives in theta (at the given sigma, or along the minimising one).
-
-        Returns
-        -------
-        float, or (float, FloatArray of shape (k,))
-            The value is -inf where the model reproduces the response and sigma is not given.
-
-        Raises
-        ------
-        DesignError
-            Theta has another length or is no covariance; sigma is not a positive number.
-
-        Examples
-        --------
-        >>> import bayeslmm as bl
-        >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
-        >>> round(model.criterion_at([0.5]), 4), round(model.criterion_at([0.5], sigma=50.0, reml=False), 4)
-        (320.8791, 328.2744)
-        >>> value, slope = model.criterion_at([0.5], gradient=True)
-        >>> slope.round(4)
-        array([-8.1334])
-        """
-        return criterion_at(self.cross_products, theta, sigma, reml, gradient)
-
-    def latex(self, *, numbers: bool = False, priors: PriorSpec | bool = False) -> str:
-        r"""The model in equations; notebooks show them typeset.
-
-        Parameters
-        ----------
-        numbers : bool
-            Whether the REML estimates take the place of the symbols.
-        priors : bool, or as in `sample`
-            Priors to add: True for the default ones.
-
-        Returns
-        -------
-        str
-
-        Examples
-        --------
-        >>> import bayeslmm as bl
-        >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
-        >>> print(model.latex(numbers=True).splitlines()[2])
-        b_{j} &\sim N(0, 42^2), \quad j = 1, \dots, 6 \text{ (Batch)}
-        """
-        from bayeslmm.results.latex import Estimates, prior_lines, write_latex
-
-        fit = self.fit() if flag("numbers", numbers, DesignError) else None
-        estimates = None if fit is None else Estimates(fit.fixef().to_numpy(), fit.sigma, fit.optimum.terms)
-        if priors is False:
-            return write_latex(self._design, estimates)
-        from bayeslmm.bayes.default_priors import resolve_priors
-
-        resolved = resolve_priors(self._design, None if priors is True else priors)
-        return write_latex(self._design, estimates, prior_lines(self._design, resolved))
 
     def save(self, path: FilePath, *, overwrite: bool = False) -> None:
         """Write the model (its design, not the data frame) to one file, to be read by `load`; no pickle.

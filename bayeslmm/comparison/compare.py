@@ -13,7 +13,7 @@ import pandas as pd
 from bayeslmm.arguments import choice, text
 from bayeslmm.bayes.progress import announced
 from bayeslmm.comparison import export
-from bayeslmm.comparison.compared import Compared, Scale
+from bayeslmm.comparison.compared import Compared, Scale, check_same
 from bayeslmm.comparison.datatree import build_tree, build_trees
 from bayeslmm.comparison.fixed import fixed_table, shown_fixed
 from bayeslmm.comparison.groups import group_table, shown_groups
@@ -23,7 +23,6 @@ from bayeslmm.comparison.models import ModelComparison, Rival, compare_models, i
 from bayeslmm.comparison.naming import DEFAULT, given_posteriors, long_name
 from bayeslmm.comparison.tables import draws_below, error_table, headings, sd_table, shown_table, variance_table
 from bayeslmm.design.readable import readable
-from bayeslmm.design.same import same_design
 from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
 from bayeslmm.faces import Posterior, REMLResult
@@ -418,7 +417,7 @@ def compare(
     check_delta(delta)
     posteriors, given = given_posteriors(posterior, more, names)
     for post in posteriors:
-        _check_same(reml, post)
+        check_same(reml, post)
     if reml.optimum.fixed:
         held = ", ".join(reml.design.terms[i].label for i in reml.optimum.fixed)
         raise DesignError(
@@ -438,17 +437,3 @@ def compare(
 
 def _check_scale(scale: Any) -> Scale:
     return choice("scale", scale, get_args(Scale), DesignError)
-
-
-def _check_same(reml: REMLResult, posterior: Posterior) -> None:
-    """Refuse what is not a fit and a posterior of one model and data."""
-    if not isinstance(reml, REMLResult) or not isinstance(posterior, Posterior):
-        raise DesignError(
-            f"compare() got a {type(reml).__name__} and a {type(posterior).__name__}. It takes the result of "
-            "model.fit() first and that of model.sample() second."
-        )
-    if not same_design(reml.design, posterior.design):
-        raise DesignError(
-            f"compare() got fits of different models: {reml.formula!r} on {reml.n} observations and "
-            f"{posterior.formula!r} on {posterior.n} observations. Fit and sample the same Model."
-        )

@@ -11,6 +11,7 @@ from bayeslmm.bayes.progress import announced
 from bayeslmm.comparison.draws import FitBootstrap, draw_bootstrap, replicates
 from bayeslmm.comparison.naming import different, method_names, prior_name
 from bayeslmm.design.design import Design
+from bayeslmm.design.same import same_design
 from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.faces import Posterior, REMLResult, fit_result
@@ -103,3 +104,17 @@ class Compared:
     @cached_property
     def _bootstraps(self) -> dict[tuple[int, int], FitBootstrap]:
         return {}
+
+
+def check_same(reml: REMLResult, posterior: Posterior) -> None:
+    """Refuse what is not a fit and a posterior of one model and data."""
+    if not isinstance(reml, REMLResult) or not isinstance(posterior, Posterior):
+        raise DesignError(
+            f"compare() got a {type(reml).__name__} and a {type(posterior).__name__}. It takes the result of "
+            "model.fit() first and that of model.sample() second."
+        )
+    if not same_design(reml.design, posterior.design):
+        raise DesignError(
+            f"compare() got fits of different models: {reml.formula!r} on {reml.n} observations and "
+            f"{posterior.formula!r} on {posterior.n} observations. Fit and sample the same Model."
+        )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import pandas as pd
 
+from bayeslmm.arguments import choice, flag, whole
 from bayeslmm.equality import by_value
+from bayeslmm.errors import DesignError
 from bayeslmm.files.writing import FilePath
 from bayeslmm.habits import POSTERIOR, no_attribute
 from bayeslmm.means import estimable, of_draws
@@ -24,6 +26,7 @@ from bayeslmm.results import (
     random_effects,
 )
 from bayeslmm.results.draws import Draws
+from bayeslmm.results.linear import DDF
 from bayeslmm.results.prior_table import prior_table
 from bayeslmm.results.summary import posterior_summary
 from bayeslmm.storage.posteriors import save_posterior
@@ -103,9 +106,28 @@ class Posterior(Draws):
         """The priors in words, by parameter."""
         return prior_table(self.design, self.priors)
 
-    def summary(self) -> Summary:
-        """Printable summary; text in a terminal, a table in a notebook."""
-        return posterior_summary(self)
+    def summary(self, ddf: DDF | None = None, digits: int | None = None, *, correlation: bool = False) -> Summary:
+        """Printable summary; text in a terminal, a table in a notebook.
+
+        Parameters
+        ----------
+        ddf : optional
+            As of a fit, so that both take one call; a posterior has no degrees of freedom.
+        digits : int, optional
+            Significant digits; by default those that the Monte Carlo error of each number leaves.
+        correlation : bool
+            Whether to show the posterior correlations of the fixed effects, too.
+
+        Raises
+        ------
+        DesignError
+            `digits` is no number of digits; `ddf` is not known.
+        """
+        if ddf is not None:
+            choice("ddf", ddf, get_args(DDF), DesignError)
+        digits = None if digits is None else whole("digits", digits, 1, 15, DesignError)
+        shown = flag("correlation", correlation, DesignError) and self.design.p > 1
+        return posterior_summary(self, digits, accessors.correlation_of_draws(self) if shown else None)
 
     def _repr_html_(self) -> str:
         return self.summary()._repr_html_()

@@ -13,12 +13,13 @@ from bayeslmm.design.distinct import crowded
 from bayeslmm.design.variances import SdLabel, variance_labels
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.reml import FitStatus
+from bayeslmm.results.accessors import correlation as correlation_of
 from bayeslmm.results.figures import df_text, estimate_places, figures, p_text, to_places
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.labels import Parameter
 from bayeslmm.results.linear import DDF, TESTS, Combinations, check_ddf, combinations, default_ddf
 from bayeslmm.results.outliers import outlier_notes
-from bayeslmm.results.summary import Summary, crowded_note, describe_vanished, design_notes
+from bayeslmm.results.summary import Summary, correlation_texts, crowded_note, describe_vanished, design_notes
 from bayeslmm.types import FloatArray
 
 # A residual sd below this share of what the fixed effects leave is zero.
@@ -59,7 +60,7 @@ def fit_summary(
         fixed = fixed if tidy is None else fixed.join(_fixed_intervals(fit, tidy, digits))
         tables.append((f"Fixed effects ({heading})" if heading else "Fixed effects", fixed))
     if flag("correlation", correlation, DesignError) and fit.design.p > 1:
-        tables.append(("Correlation of fixed effects", _correlations(fit)))
+        tables.append(("Correlation of fixed effects", correlation_texts(correlation_of(fit))))
     if tidy is not None:
         tables.insert(2, ("95 % intervals of the random effects' parameters", _intervals(fit, tidy)))
         remarks.append(_INTERVALS)
@@ -212,13 +213,6 @@ def _with_errors(estimate: FloatArray, error: FloatArray, digits: int) -> dict[s
         "Estimate": [to_places(float(v), places, digits + 2) for v in estimate],
         "Std. Error": [to_places(float(v), places, digits) for v in error],
     }
-
-
-def _correlations(fit: Fit) -> pd.DataFrame:
-    """Lower triangle of the correlations of the estimates, as text."""
-    names, values = list(fit.design.fixed_names), fit.correlation().to_numpy()
-    texts = [[f"{values[i, j]:.3f}" if j < i else "" for j in range(len(names) - 1)] for i in range(len(names))]
-    return pd.DataFrame(texts[1:], index=names[1:], columns=names[:-1], dtype=object)
 
 
 def _fixed_intervals(fit: Fit, tidy: pd.DataFrame, digits: int) -> pd.DataFrame:

@@ -206,8 +206,17 @@ def _correlated(design: Design, vanished: Vanished) -> str:
     return f"{mixed[0][0]} and {mixed[1][0]} are estimated as perfectly correlated ({sign}); "
 
 
-def posterior_summary(post: Draws) -> Summary:
-    """Summary of a posterior."""
+def posterior_summary(post: Draws, digits: int | None = None, correlations: pd.DataFrame | None = None) -> Summary:
+    """Summary of a posterior.
+
+    Parameters
+    ----------
+    post : Draws
+    digits : int, optional
+        Significant digits of every number, in place of those that its Monte Carlo error leaves.
+    correlations : DataFrame, optional
+        Of the fixed effects, to be shown too.
+    """
     table = post.table()
     notes = [*design_notes(post.design), *crowded_note(post.design)]
     notes.append(f"{post.n_draws} draws by {post.method}; {post.certificate()}")
@@ -217,13 +226,26 @@ def posterior_summary(post: Draws) -> Summary:
         remarks.append(
             f"The interval of {', '.join(map(str, bounds))} reaches 0: read its upper end as an upper bound."
         )
+    if digits is None:
+        remarks.append(ROUNDED)
+    else:
+        table = table.map(lambda value: f"{value:.{digits}g}" if isinstance(value, float) else value)
+    priors = prior_table(post.design, post.priors).drop(columns="in words")
+    more = () if correlations is None else (("Correlation of fixed effects", correlation_texts(correlations)),)
     return Summary(
         "Posterior of a linear mixed model",
         tuple(notes),
-        (("Parameters", table), ("Priors", prior_table(post.design, post.priors).drop(columns="in words"))),
-        (*remarks, ROUNDED),
-        {"Parameters": post.monte_carlo_errors()},
+        (("Parameters", table), *more, ("Priors", priors)),
+        tuple(remarks),
+        {"Parameters": post.monte_carlo_errors()} if digits is None else {},
     )
+
+
+def correlation_texts(correlations: pd.DataFrame) -> pd.DataFrame:
+    """Lower triangle of correlations (p, p) as text."""
+    names, values = list(correlations.index), correlations.to_numpy()
+    texts = [[f"{values[i, j]:.3f}" if j < i else "" for j in range(len(names) - 1)] for i in range(len(names))]
+    return pd.DataFrame(texts[1:], index=names[1:], columns=names[:-1], dtype=object)
 
 
 def finite(values: object) -> bool:

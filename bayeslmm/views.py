@@ -1,0 +1,182 @@
+"""What a model shows of itself: matrices, its criterion at any parameters, equations, the call of another package."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, overload
+
+from numpy.typing import ArrayLike
+
+from bayeslmm.arguments import flag
+from bayeslmm.errors import DesignError
+from bayeslmm.faces import fit_result
+from bayeslmm.reml.at_theta import criterion_at as value_at
+from bayeslmm.specification import Specification
+from bayeslmm.types import FloatArray
+
+if TYPE_CHECKING:
+    from bayeslmm.bayes.default_priors import PriorSpec
+    from bayeslmm.exporting import Script
+    from bayeslmm.teaching import Matrices
+
+
+def to(model: Specification, package: str, *, reml: bool = True, data: str = "df") -> Script:
+    """The call of another package that fits this model, as text, with what differs there in comments.
+
+    Parameters
+    ----------
+    package : str
+        ``"lme4"``, ``"nlme"``, ``"glmmTMB"``, ``"brms"``, ``"rstanarm"`` (R), ``"bambi"``, ``"statsmodels"``
+        (Python), ``"sas"``, ``"matlab"`` or ``"julia"``.
+    reml : bool
+        Whether the criterion is that of REML, where there is one.
+    data : str
+        What the data frame is called there.
+
+    Returns
+    -------
+    Script
+        A string. Names of columns are quoted, or replaced by plain ones where formulas take no others.
+
+    Raises
+    ------
+    ArgumentError
+        The package does not have such a model (a covariance structure, weights, a function), and why.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
+    >>> print("".join(model.to("lme4").splitlines(keepends=True)[-5:]))
+    fit <- lmer(
+      Yield ~ 1 + (1 | Batch),
+      data = df, REML = TRUE
+    )
+    summary(fit)
+    <BLANKLINE>
+    """
+    from bayeslmm.exporting import export
+
+    return export(model.design, package, reml=reml, data=data)
+
+
+def matrices(model: Specification, theta: ArrayLike | None = None, sigma: float | None = None) -> Matrices:
+    """X, Z, Lambda, G, R and V, with names on rows and columns.
+
+    Parameters
+    ----------
+    theta : array-like of shape (k,), optional
+        Relative covariance parameters in lme4's order; the REML estimate by default.
+    sigma : float, optional
+        Residual standard deviation; the REML estimate by default.
+
+    Raises
+    ------
+    DesignError
+        theta has another length, or sigma is not a positive number.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
+    >>> model.matrices(theta=[2.0], sigma=10.0).V[:2, :2].tolist()
+    [[500.0, 400.0], [400.0, 500.0]]
+    """
+    from bayeslmm.teaching import build_matrices, factors_from_theta
+
+    terms = model._optimum(True).terms if theta is None else factors_from_theta(model.design, theta)
+    return build_matrices(model.design, terms, model._optimum(True).sigma if sigma is None else sigma)
+
+
+@overload
+def criterion_at(
+    model: Specification,
+    theta: ArrayLike,
+    sigma: float | None = None,
+    *,
+    reml: bool = True,
+    gradient: Literal[False] = False,
+) -> float: ...
+
+
+@overload
+def criterion_at(
+    model: Specification, theta: ArrayLike, sigma: float | None = None, *, reml: bool = True, gradient: Literal[True]
+) -> tuple[float, FloatArray]: ...
+
+
+def criterion_at(
+    model: Specification, theta: ArrayLike, sigma: float | None = None, *, reml: bool = True, gradient: bool = False
+) -> float | tuple[float, FloatArray]:
+    """The criterion that `fit` minimises, at any parameters: -2 log (restricted) likelihood.
+
+    The same number densely, from the matrices, is `bayeslmm.teaching.dense_criterion`.
+
+    Parameters
+    ----------
+    theta : array-like of shape (k,)
+        Relative covariance parameters in lme4's order, as ``fit.theta``.
+    sigma : float, optional
+        Residual standard deviation; the one that minimises the criterion at this theta by default.
+    reml : bool
+        The REML criterion, or the deviance (ML).
+    gradient : bool
+        Return also the derivatives in theta (at the given sigma, or along the minimising one).
+
+    Returns
+    -------
+    float, or (float, FloatArray of shape (k,))
+        The value is -inf where the model reproduces the response and sigma is not given.
+
+    Raises
+    ------
+    DesignError
+        Theta has another length or is no covariance; sigma is not a positive number.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
+    >>> round(model.criterion_at([0.5]), 4), round(model.criterion_at([0.5], sigma=50.0, reml=False), 4)
+    (320.8791, 328.2744)
+    >>> value, slope = model.criterion_at([0.5], gradient=True)
+    >>> slope.round(4)
+    array([-8.1334])
+    """
+    return value_at(model.cross_products, theta, sigma, reml, gradient)
+
+
+def latex(model: Specification, *, numbers: bool = False, priors: PriorSpec | bool = False) -> str:
+    r"""The model in equations; notebooks show them typeset.
+
+    Parameters
+    ----------
+    numbers : bool
+        Whether the REML estimates take the place of the symbols.
+    priors : bool, or as in `sample`
+        Priors to add: True for the default ones.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
+    >>> print(model.latex(numbers=True).splitlines()[2])
+    b_{j} &\sim N(0, 42^2), \quad j = 1, \dots, 6 \text{ (Batch)}
+    """
+    from bayeslmm.results.latex import Estimates, prior_lines, write_latex
+
+    fit = (
+        fit_result(model.design, model.cross_products, model._optimum(True))
+        if flag("numbers", numbers, DesignError)
+        else None
+    )
+    estimates = None if fit is None else Estimates(fit.fixef().to_numpy(), fit.sigma, fit.optimum.terms)
+    if priors is False:
+        return write_latex(model.design, estimates)
+    from bayeslmm.bayes.default_priors import resolve_priors
+
+    resolved = resolve_priors(model.design, None if priors is True else priors)
+    return write_latex(model.design, estimates, prior_lines(model.design, resolved))
