@@ -143,7 +143,7 @@ def means(
         raise typer.BadParameter("--response is for means: slopes are on the scale of the model. Leave one out.")
     load(*WORK)
     frame = read(data, na, sep, decimal, encoding)
-    places = levels_of("--at", at, lambda name: name not in frame or frame[name].dtype.kind in "iufb")
+    places = levels_of("--at", at, lambda name: name not in frame or frame[name].dtype.kind in "iuf")
     model = model_of(formula, frame, weights=weights, frequency=frequency)
     _check(out, ["means"] if method is None else ["means", "contrasts"])
     options: dict[str, Any] = {"by": by or None, "at": places, "weights": average or "equal", "level": level}

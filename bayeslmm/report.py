@@ -208,7 +208,7 @@ def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]
 
 
 def _records(table: pd.DataFrame) -> str:
-    return str(table.to_json(orient="records", indent=2))
+    return str(table.to_json(orient="records", indent=2, double_precision=15))
 
 
 def _write_texts(folder: Path, texts: Mapping[str, str]) -> list[Path]:
