@@ -267,7 +267,7 @@ class PenalisedResult(REMLResult):
 
     def tidy(self, level: float = 0.95, ddf: DDF | None = None) -> pd.DataFrame:
         """One row per parameter with broom.mixed's columns; intervals (t, as `coefficients`) for fixed effects only."""
-        errors, interval = fit_intervals.fixed_intervals(self, check_level(level), ddf)
+        errors, interval = fit_intervals.fixed_intervals(self, check_level(level), ddf, say=True)
         std_error = [errors.get(p.label, np.nan) if p.kind == "fixed" else np.nan for p in self._parameters]
         interval = interval.reindex([p.label for p in self._parameters])
         return tidy_table(self._parameters, self.estimates().to_numpy(), np.array(std_error), interval)

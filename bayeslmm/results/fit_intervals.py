@@ -177,10 +177,13 @@ def tidy(fit: Fit, level: float = 0.95, ddf: DDF | None = None) -> pd.DataFrame:
     return tidy_table(fit._parameters, fit.estimates().to_numpy(), np.array(std_error), interval)
 
 
-def fixed_intervals(fit: Fit, level: float, ddf: DDF | None) -> tuple[pd.Series, pd.DataFrame]:
-    """Standard errors and intervals of the fixed effects: those of all tables, or by other degrees of freedom."""
+def fixed_intervals(fit: Fit, level: float, ddf: DDF | None, say: bool = False) -> tuple[pd.Series, pd.DataFrame]:
+    """Standard errors and intervals of the fixed effects: those of all tables, or by other degrees of freedom.
+
+    With `say` there is a warning where there are none.
+    """
     if ddf is None:
-        ends = or_nan(lambda: default_intervals(fit, level), fit.design.fixed_names, say=False)
+        ends = or_nan(lambda: default_intervals(fit, level), fit.design.fixed_names, say)
         return fit.std_error(), ends
     table = coefficients(fit, ddf, level)
     return table["std_error"], pd.DataFrame(table[["conf_low", "conf_high"]])
