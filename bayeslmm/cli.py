@@ -1,18 +1,21 @@
-"""The command line: fit, compare, to, boundary, lint, demo."""
+"""The command line: fit, compare, anova, means, power, to, boundary, lint, demo."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bayeslmm import __version__
+from bayeslmm import __version__, commands
+from bayeslmm.command_data import WORK, model_of, read, screen
 from bayeslmm.imports import load
+from bayeslmm.option_values import in_options
 from bayeslmm.options import (
     Data,
+    Ddf,
     Decimal,
     Detail,
     Encoding,
@@ -20,6 +23,7 @@ from bayeslmm.options import (
     Formulas,
     Frequency,
     LeaveOut,
+    Ml,
     Na,
     Out,
     Package,
@@ -32,8 +36,6 @@ from bayeslmm.options import (
 from bayeslmm.outcome import run
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from bayeslmm.comparison import Comparison
     from bayeslmm.console import as_table, show_comparison, show_summary
     from bayeslmm.model import Model
@@ -41,8 +43,6 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "as_table", "main", "read_data", "show_comparison", "show_summary"]
 
-# Loaded by the commands that compute and not before: help and the version take none of these, nor does a typing error.
-_WORK = ("bayeslmm.console", "bayeslmm.model", "bayeslmm.reading", "bayeslmm.report")
 _HOMES = {
     "as_table": "bayeslmm.console",
     "read_data": "bayeslmm.reading",
@@ -91,7 +91,8 @@ def fit(
     sep: Sep = "",
     decimal: Decimal = "",
     encoding: Encoding = "",
-    ml: Annotated[bool, typer.Option("--ml", help="Maximum likelihood instead of REML.")] = False,
+    ml: Ml = False,
+    ddf: Ddf = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Folder for the tidy table (fit.json, fit.csv).", callback=usable_folder),
@@ -100,22 +101,25 @@ def fit(
     """Fit by REML (or ML) and print estimates and intervals.
 
     Example: bayeslmm fit "Yield ~ 1 + (1 | Batch)" --data Dyestuff
+
+    Example: bayeslmm fit "Reaction ~ Days + (Days | Subject)" --data sleepstudy --ddf kenward-roger
     """
-    load(*_WORK)
+    load(*WORK)
     from bayeslmm.console import say, show_summary
     from bayeslmm.files.writing import check_folder
     from bayeslmm.report import FIT_FILES, write_estimates
     from bayeslmm.results.fit_summary import fit_summary
 
-    model = _model(formula, _read(data, na, sep, decimal, encoding), weights=weights, frequency=frequency)
+    model = model_of(formula, read(data, na, sep, decimal, encoding), weights=weights, frequency=frequency)
     if out is not None:
         check_folder(out, FIT_FILES)
     result = model.fit(reml=not ml)
-    tidy = result.tidy()
+    tidy = result.tidy(ddf=ddf)  # type: ignore[arg-type]
     # Files first: they are not lost if who reads the output closes it.
     paths = [] if out is None else write_estimates(tidy, out)
-    console = _console()
-    show_summary(fit_summary(result, tidy=tidy), console)
+    console = screen()
+    summary = fit_summary(result, ddf, tidy=tidy)  # type: ignore[arg-type]
+    show_summary(replace(summary, remarks=tuple(map(in_options, summary.remarks))), console)
     if out is not None:
         say(console, f"Wrote {' and '.join(map(str, paths))}.")
 
@@ -148,23 +152,23 @@ def compare_command(
 
     --detail and --leave-out are about the boundary part of the report that --out writes.
     """
-    load(*_WORK)
+    load(*WORK)
     from bayeslmm.comparison import compare
     from bayeslmm.console import show_comparison
 
-    frame = _read(data, na, sep, decimal, encoding)
+    frame = read(data, na, sep, decimal, encoding)
     if len(formulas) > 1:
-        models = [_model(formula, frame, weights=weights, frequency=frequency) for formula in formulas]
+        models = [model_of(formula, frame, weights=weights, frequency=frequency) for formula in formulas]
         _compare_models(models, out, draws=draws, priors=priors, random_seed=seed)
         return
-    model = _model(formulas[0], frame, weights=weights, frequency=frequency)
+    model = model_of(formulas[0], frame, weights=weights, frequency=frequency)
     name = "standard input" if data == "-" else Path(data).stem
     if out is not None:
         _check([(name, model)], out)
     post = model.sample(draws, method=method, priors=priors, random_seed=seed)  # type: ignore[arg-type]
     both = compare(model.fit(), post)
     paths = [] if out is None else _write([(name, both)], out, detail=detail, leave_out=leave_out or ())
-    show_comparison(both, _console())
+    show_comparison(both, screen())
     if out is not None:
         _list(paths, out)
 
@@ -180,10 +184,15 @@ def _compare_models(models: list[Model], out: Path | None, **options: Any) -> No
         check_folder(out, MODEL_FILES)
     both = compare(*models, **options)
     paths = [] if out is None else write_models(both.table, out)
-    console = _console()
+    console = screen()
     show(console, both.text(console.width))
     if out is not None:
         say(console, f"Wrote {' and '.join(map(str, paths))}.")
+
+
+app.command(name="anova")(commands.anova)
+app.command(name="means")(commands.means)
+app.command(name="power")(commands.power)
 
 
 @app.command(name="to")
@@ -197,17 +206,17 @@ def to_command(
     sep: Sep = "",
     decimal: Decimal = "",
     encoding: Encoding = "",
-    ml: Annotated[bool, typer.Option("--ml", help="Maximum likelihood instead of REML.")] = False,
+    ml: Ml = False,
 ) -> None:
     """Write the call of another package that fits the same model, with what differs there in comments.
 
     Example: bayeslmm to lme4 "Yield ~ 1 + (1 | Batch)" --data Dyestuff > fit.R
     """
-    load(*_WORK)
+    load(*WORK)
     from bayeslmm.console import show
 
-    model = _model(formula, _read(data, na, sep, decimal, encoding), weights=weights, frequency=frequency)
-    show(_console(), model.to(package, reml=not ml).rstrip("\n"))
+    model = model_of(formula, read(data, na, sep, decimal, encoding), weights=weights, frequency=frequency)
+    show(screen(), model.to(package, reml=not ml).rstrip("\n"))
 
 
 @app.command()
@@ -220,7 +229,7 @@ def boundary(
     sep: Sep = "",
     decimal: Decimal = "",
     encoding: Encoding = "",
-    ml: Annotated[bool, typer.Option("--ml", help="Maximum likelihood instead of REML.")] = False,
+    ml: Ml = False,
     seed: Seed = 1,
     detail: Detail = "auto",
     leave_out: LeaveOut = None,
@@ -233,16 +242,16 @@ def boundary(
 
     Example: bayeslmm boundary "Yield ~ 1 + (1 | Batch)" --data Dyestuff2
     """
-    load(*_WORK)
+    load(*WORK)
     from bayeslmm.console import say, show
     from bayeslmm.files.writing import check_folder
     from bayeslmm.report import BOUNDARY_FILES, write_boundary
 
-    model = _model(formula, _read(data, na, sep, decimal, encoding), weights=weights, frequency=frequency)
+    model = model_of(formula, read(data, na, sep, decimal, encoding), weights=weights, frequency=frequency)
     if out is not None:
         check_folder(out, BOUNDARY_FILES)
     report = model.fit(reml=not ml).boundary(random_seed=seed, detail=detail, leave_out=leave_out or ())  # type: ignore[arg-type]
-    console = _console()
+    console = screen()
     paths = [] if out is None else write_boundary(report, out)
     show(console, report.text(console.width))
     if out is not None:
@@ -262,12 +271,12 @@ def lint_command(
 
     Example: bayeslmm lint "y ~ x + (x || g)"
     """
-    load(*_WORK)
+    load(*WORK)
     from bayeslmm.console import show
     from bayeslmm.linting.check import lint
 
-    report = lint(formula, None if data is None else _read(data, na, sep, decimal, encoding))
-    console = _console()
+    report = lint(formula, None if data is None else read(data, na, sep, decimal, encoding))
+    console = screen()
     show(console, report.text(console.width))
 
 
@@ -277,7 +286,7 @@ def demo(out: Out = Path("demo-output"), seed: Seed = 1) -> None:
 
     Example: bayeslmm demo --out demo-output
     """
-    load(*_WORK)
+    load(*WORK)
     from rich.rule import Rule
     from rich.text import Text
 
@@ -286,7 +295,7 @@ def demo(out: Out = Path("demo-output"), seed: Seed = 1) -> None:
     from bayeslmm.datasets import describe_dataset, load_dataset
     from bayeslmm.model import Model
 
-    console = _console()
+    console = screen()
     comparisons: list[tuple[str, Comparison]] = []
     models = [(name, Model(describe_dataset(name)["formula"], load_dataset(name))) for name in DEMO]
     _check(models, out or Path("demo-output"))
@@ -299,45 +308,6 @@ def demo(out: Out = Path("demo-output"), seed: Seed = 1) -> None:
         comparisons.append((name, both))
     folder = out or Path("demo-output")
     _list(_write(comparisons, folder), folder)
-
-
-def _read(data: str, na: list[str] | None, sep: str, decimal: str, encoding: str) -> Any:
-    """The table of --data; what was decided when it was read is said before anything else."""
-    from bayeslmm.reading import Options
-
-    reading = read_table(data, Options(tuple(na or ()), sep, decimal, encoding))
-    _remark("standard input" if data == "-" else data, reading.notes)
-    return reading.frame
-
-
-def read_table(data: str, options: Any) -> Any:
-    """The table of a file or a data set, and remarks."""
-    from bayeslmm import reading
-
-    return reading.read_table(data, options)
-
-
-def _model(formula: str, data: Any, **options: Any) -> Model:
-    """The model, and what is odd about its data."""
-    from bayeslmm.model import Model
-
-    model = Model(formula, data, **options)
-    _remark("data", model.design.notes.lines)
-    return model
-
-
-def _remark(about: str, notes: Sequence[str]) -> None:
-    from bayeslmm.console import say
-
-    console = _console(stderr=True)
-    for note in notes:
-        say(console, f"Note ({about}): {note}")
-
-
-def _console(stderr: bool = False) -> Console:
-    from bayeslmm.console import terminal
-
-    return terminal(stderr)
 
 
 def _check(models: list[tuple[str, Model]], folder: Path) -> None:
@@ -358,7 +328,7 @@ def _write(comparisons: list[tuple[str, Comparison]], folder: Path, **boundary: 
 def _list(paths: list[Path], folder: Path) -> None:
     from bayeslmm.console import say
 
-    console = _console()
+    console = screen()
     say(console, f"\nWritten to {folder}:")
     for path in paths:
         say(console, f"  {path.name}")
@@ -373,7 +343,7 @@ def _complain(text: str) -> None:
     from bayeslmm.console import show
 
     # On one line: what reads errors reads lines, and a terminal folds them itself.
-    show(_console(stderr=True), text, style="red")
+    show(screen(stderr=True), in_options(text), style="red")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import base64
 import html
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -192,10 +192,23 @@ def write_estimates(tidy: pd.DataFrame, folder: Path) -> list[Path]:
 
 def write_models(table: pd.DataFrame, folder: Path) -> list[Path]:
     """Write the table of several models as ``models.csv`` and ``models.json``."""
-    check_folder(folder, MODEL_FILES)
-    named = table.rename_axis("model").reset_index()
-    texts = named.to_csv(index=False), named.to_json(orient="records", indent=2)
-    return _write_texts(folder, dict(zip(MODEL_FILES, texts, strict=True)))
+    return write_tables({"models": table.rename_axis("model").reset_index()}, folder)
+
+
+def table_files(names: Iterable[str]) -> list[str]:
+    """Files of tables: CSV and JSON of each."""
+    return [f"{name}.{ending}" for name in names for ending in ("csv", "json")]
+
+
+def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:
+    """Write tables as CSV and JSON, one row and one record for each of theirs."""
+    check_folder(folder, table_files(tables))
+    texts = [text for table in tables.values() for text in (table.to_csv(index=False), _records(table))]
+    return _write_texts(folder, dict(zip(table_files(tables), texts, strict=True)))
+
+
+def _records(table: pd.DataFrame) -> str:
+    return str(table.to_json(orient="records", indent=2, double_precision=15))
 
 
 def _write_texts(folder: Path, texts: Mapping[str, str]) -> list[Path]:

@@ -39,9 +39,8 @@ from bayeslmm.results import (
 )
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.fit_summary import fit_summary
-from bayeslmm.results.interval_methods import or_nan
 from bayeslmm.results.intervals import check_level
-from bayeslmm.results.linear import DDF, default_intervals
+from bayeslmm.results.linear import DDF
 from bayeslmm.results.mode_words import mode_notes
 from bayeslmm.results.tables import tidy_table
 from bayeslmm.storage.fits import save_parts
@@ -266,11 +265,10 @@ class PenalisedResult(REMLResult):
             raise _refusal(self, f"An interval of {', '.join(others)}")
         return fit_intervals.confint(self, level, "wald", parameters)
 
-    def tidy(self, level: float = 0.95) -> pd.DataFrame:
+    def tidy(self, level: float = 0.95, ddf: DDF | None = None) -> pd.DataFrame:
         """One row per parameter with broom.mixed's columns; intervals (t, as `coefficients`) for fixed effects only."""
-        errors = self.std_error()
+        errors, interval = fit_intervals.fixed_intervals(self, check_level(level), ddf, say=True)
         std_error = [errors.get(p.label, np.nan) if p.kind == "fixed" else np.nan for p in self._parameters]
-        interval = or_nan(lambda: default_intervals(self, check_level(level)), self.design.fixed_names)
         interval = interval.reindex([p.label for p in self._parameters])
         return tidy_table(self._parameters, self.estimates().to_numpy(), np.array(std_error), interval)
 

@@ -16,9 +16,10 @@ from bayeslmm.results import interval_methods as methods
 from bayeslmm.results.bootstrap_kinds import check_kind
 from bayeslmm.results.bootstrap_runs import bootstrap, count
 from bayeslmm.results.fit import Fit
+from bayeslmm.results.fit_coefficients import coefficients
 from bayeslmm.results.interval_methods import or_nan
 from bayeslmm.results.intervals import check_level
-from bayeslmm.results.linear import default_intervals
+from bayeslmm.results.linear import DDF, default_intervals
 from bayeslmm.results.profiles import check_minimum, find_derived, profile_frame
 from bayeslmm.results.sampling import generator
 from bayeslmm.results.tables import tidy_table
@@ -160,19 +161,29 @@ def confint(
     return headed(ends, f"{100 * level:g} % {_KINDS[method]}{by}")
 
 
-def tidy(fit: Fit, level: float = 0.95) -> pd.DataFrame:
+def tidy(fit: Fit, level: float = 0.95, ddf: DDF | None = None) -> pd.DataFrame:
     """One row per parameter with broom.mixed's columns (effect, group, term, estimate, ...).
 
     Intervals are those of the summary and of all tables: of fixed effects by t with Satterthwaite's degrees of freedom
-    (as ``coefficients()``), of variance parameters from the profile (as ``confint()``).
+    (as ``coefficients()``), of variance parameters from the profile (as ``confint()``). With `ddf`, standard errors and
+    intervals of fixed effects are those of ``coefficients(ddf)``.
     """
     variances = [p.label for p in fit._parameters if p.kind != "fixed"]
     level = check_level(level)
-    parts = [
-        or_nan(lambda: confint(fit, level, parameters=variances), variances),
-        or_nan(lambda: default_intervals(fit, level), fit.design.fixed_names, say=False),
-    ]
+    errors, ends = fixed_intervals(fit, level, ddf)
+    parts = [or_nan(lambda: confint(fit, level, parameters=variances), variances), ends]
     interval = pd.concat(parts).loc[[p.label for p in fit._parameters]]
-    errors = fit.std_error()
     std_error = [errors.get(p.label, np.nan) if p.kind == "fixed" else np.nan for p in fit._parameters]
     return tidy_table(fit._parameters, fit.estimates().to_numpy(), np.array(std_error), interval)
+
+
+def fixed_intervals(fit: Fit, level: float, ddf: DDF | None, say: bool = False) -> tuple[pd.Series, pd.DataFrame]:
+    """Standard errors and intervals of the fixed effects: those of all tables, or by other degrees of freedom.
+
+    With `say` there is a warning where there are none.
+    """
+    if ddf is None:
+        ends = or_nan(lambda: default_intervals(fit, level), fit.design.fixed_names, say)
+        return fit.std_error(), ends
+    table = coefficients(fit, ddf, level)
+    return table["std_error"], pd.DataFrame(table[["conf_low", "conf_high"]])

@@ -24,10 +24,10 @@ from bayeslmm.types import FloatArray
 
 # A residual sd below this share of what the fixed effects leave is zero.
 _NO_RESIDUAL = 1e-4
+_DEFAULT_ENDS = "by t with Satterthwaite's degrees of freedom"
 _INTERVALS = (
-    "low, high: 95 % intervals; of fixed effects by t with Satterthwaite's degrees of freedom, of standard deviations "
-    "and correlations from the profile likelihood, two-sided. fit.boundary() (bayeslmm boundary) has one-sided limits "
-    "of standard deviations."
+    "low, high: 95 % intervals; of fixed effects {}, of standard deviations and correlations from the profile "
+    "likelihood, two-sided. fit.boundary() (bayeslmm boundary) has one-sided limits of standard deviations."
 )
 
 
@@ -63,7 +63,8 @@ def fit_summary(
         tables.append(("Correlation of fixed effects", correlation_texts(correlation_of(fit))))
     if tidy is not None:
         tables.insert(2, ("95 % intervals of the random effects' parameters", _intervals(fit, tidy)))
-        remarks.append(_INTERVALS)
+        of_fixed = _DEFAULT_ENDS if ddf is None else f"from {TESTS[ddf]}"
+        remarks.append(_INTERVALS.format(of_fixed))
     name = "restricted maximum likelihood (REML)" if fit.reml else "maximum likelihood (ML)"
     return Summary(f"Linear mixed model fitted by {name}", tuple(_notes(fit)), tuple(tables), tuple(remarks))
 

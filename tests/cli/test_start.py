@@ -12,7 +12,7 @@ import bayeslmm as bl
 
 # Each costs more than reading the arguments does.
 _HEAVY = ("numpy", "pandas", "scipy", "matplotlib", "numba", "pymc", "pytensor", "arviz", "xarray", "formulae")
-_COMMANDS = ("fit", "compare", "boundary", "lint", "demo")
+_COMMANDS = ("fit", "compare", "anova", "means", "power", "boundary", "lint", "demo")
 
 # Runs the command line once for every list of arguments, in one process.
 _EACH = """

@@ -62,7 +62,7 @@ def test_nothing_steers_a_terminal(which: str, request: pytest.FixtureRequest) -
 @pytest.mark.parametrize("which", ["levels", "columns"])
 def test_command_line_shows_markup_as_it_is(which: str, request: pytest.FixtureRequest, capsys: Any) -> None:
     _model, both, *_ = request.getfixturevalue(which)
-    console = cli._console()
+    console = cli.screen()
     cli.show_comparison(both, console)
     cli.show_summary(both.reml.summary(), console)
     console.print(cli.as_table(NAMES[3], both.groups.astype(str)))

@@ -1,0 +1,56 @@
+"""What a command works on: the table of --data, the models of its formulas, and what is said of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bayeslmm.model import Model
+
+
+# Loaded by the commands that compute and not before: help and the version take none of these, nor does a typing error.
+WORK = ("bayeslmm.console", "bayeslmm.model", "bayeslmm.reading", "bayeslmm.report")
+
+
+def read(data: str, na: list[str] | None, sep: str, decimal: str, encoding: str) -> Any:
+    """The table of --data; what was decided when it was read is said before anything else."""
+    from bayeslmm.reading import Options
+
+    reading = read_table(data, Options(tuple(na or ()), sep, decimal, encoding))
+    remark("standard input" if data == "-" else data, reading.notes)
+    return reading.frame
+
+
+def read_table(data: str, options: Any) -> Any:
+    """The table of a file or a data set, and remarks."""
+    from bayeslmm import reading
+
+    return reading.read_table(data, options)
+
+
+def model_of(formula: str, data: Any, **options: Any) -> Model:
+    """The model, and what is odd about its data."""
+    from bayeslmm.model import Model
+
+    model = Model(formula, data, **options)
+    remark("data", model.design.notes.lines)
+    return model
+
+
+def remark(about: str, notes: Sequence[str]) -> None:
+    """Say on standard error what was noticed."""
+    from bayeslmm.console import say
+
+    console = screen(stderr=True)
+    for note in notes:
+        say(console, f"Note ({about}): {note}")
+
+
+def screen(stderr: bool = False) -> Console:
+    """The terminal."""
+    from bayeslmm.console import terminal
+
+    return terminal(stderr)
