@@ -33,7 +33,10 @@ def of_sleep(*parts: str) -> list[bl.Model]:
 SCREENS: dict[str, tuple[Callable[[], object], tuple[str, ...]]] = {
     "paired": (lambda: fit("tablets"), ("0.089333", "0.043611", "0.29889", "0.20883", "-0.535", "0.6054")),
     "missing": (lambda: fit("tablets_missing"), ("10 rows dropped", "10.28386", "-0.07211", "0.31924")),
-    "containment": (lambda: fit("tablets_missing").anova(1, "containment", intercept=True), ("19  15715.964", "9      0.687", "0.4285")),
+    "containment": (
+        lambda: fit("tablets_missing").anova(1, "containment", intercept=True),
+        ("19  15715.964", "9      0.687", "0.4285"),
+    ),
     "kenward": (lambda: fit("tablets_missing").coefficients("kenward-roger"), ("Kenward", "conf_low", "p_value")),
     "dyestuff": (lambda: fit("Dyestuff"), ("1764.0", "49.510", "19.38")),
     "profile": (lambda: fit("Dyestuff").confint(), ("REML", "15.657", "101.066")),
