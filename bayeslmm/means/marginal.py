@@ -11,14 +11,14 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.arguments import choice, real
-from bayeslmm.design.readable import readable
+from bayeslmm.design.readable import headed, readable
 from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.hypothesis import rank_of
 from bayeslmm.means.adjust import ADJUSTMENTS, Family, critical_values, p_values
 from bayeslmm.means.functions import LabelledFunctions
 from bayeslmm.means.letters import letters
-from bayeslmm.means.shown import heading, means_html, means_text, texts
+from bayeslmm.means.shown import heading, letter_texts, means_html, means_text, texts
 from bayeslmm.means.sources import Estimated, FitSource, NumberSource
 from bayeslmm.results.intervals import check_level
 from bayeslmm.types import FloatArray, IntArray
@@ -207,7 +207,9 @@ class MarginalMeans(LabelledFunctions):
             start += count
             order = np.argsort(self._estimated.estimate[rows], kind="stable")
             parts.append(self._frame.iloc[rows[order]].assign(letters=letters(p < alpha, order, np.isfinite(p))))
-        return readable(pd.concat(parts, ignore_index=True))
+        table = pd.concat(parts, ignore_index=True)
+        title = f"Means that share a letter do not differ (adjust={adjust!r}, level {100 * alpha:.4g} %)"
+        return headed(table, title, (), lambda: letter_texts(self.labels, table))
 
     def regrid(self) -> MarginalMeans:
         """The same means in units of the response, to be compared there.

@@ -52,6 +52,16 @@ def texts(labels: RowLabels, frame: pd.DataFrame) -> pd.DataFrame:
     return label_index(labels, out)
 
 
+def letter_texts(labels: RowLabels, table: pd.DataFrame) -> pd.DataFrame:
+    """A display of letters as text, its labels as columns."""
+    places = _decimals(table)
+    plain = {*labels.columns, "letters"}
+    cells = {
+        name: [text_of(v) if name in plain else _cell(name, v, places) for v in table[name]] for name in table.columns
+    }
+    return pd.DataFrame(cells, dtype=object).set_axis([""] * len(table), axis=0)
+
+
 def label_index(labels: RowLabels, frame: pd.DataFrame) -> pd.DataFrame:
     """A frame with labels as its index, those of groups first."""
     names = [*labels.by, *labels.own]
