@@ -79,3 +79,8 @@ def test_predictions_beside_what_they_are_of() -> None:
     table = days.join(fit("sleepstudy").predict(days, random="new", kind="observation"))
     assert list(table.columns) == ["Days", "estimate", "std_error", "conf_low", "conf_high"]
     assert table["std_error"].iloc[1] > table["std_error"].iloc[0] > fit("sleepstudy").sigma
+
+
+def test_the_spelling_of_lmertest_is_understood() -> None:
+    with pytest.raises(bl.DesignError, match=r"ddf='Kenward-Roger' is unknown.*Did you mean 'kenward-roger'\?"):
+        fit("tablets").anova(ddf="Kenward-Roger")  # type: ignore[arg-type]
