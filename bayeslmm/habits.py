@@ -126,7 +126,6 @@ MODEL: Mapping[str, str] = {
 COMPARISON: Mapping[str, str] = {
     "summary": "print(both), or both.table",
     "to_html": "both.to_markdown() and both.to_latex(); notebooks show both itself",
-    "report": "bayeslmm compare formula --data file --out folder, on the command line, which writes a page",
     "save": "fit.save and post.save; bl.compare of what bl.load reads is the same again",
     "to_frame": "both.table, both.long, both.fixed and both.groups",
     "to_csv": "both.table.to_csv(path)",
@@ -163,7 +162,6 @@ MODULE: Mapping[str, str] = {
     "StudentT": "bl.HalfT for standard deviations; fixed effects take bl.Normal",
     "HalfStudentT": "bl.HalfT",
     "LKJ": 'the key "lkj" of priors=, e.g. priors={"lkj": 2}',
-    "report": "bayeslmm compare formula --data file --out folder, on the command line, which writes a page",
     "read_csv": "pandas.read_csv(path), and the frame goes to bl.Model",
     "get_rdataset": "bl.load_dataset(name)",
 }

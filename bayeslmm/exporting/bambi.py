@@ -5,7 +5,7 @@ from __future__ import annotations
 from bayeslmm.design.names import literal
 from bayeslmm.exporting.named import NamedColumns, coding_name, named_columns, recoded
 from bayeslmm.exporting.notes import FREQUENCY, NET, missing, refuse_weights, title
-from bayeslmm.exporting.parts import ModelParts, RandomPart
+from bayeslmm.exporting.parts import ModelParts, WrittenTerm
 from bayeslmm.exporting.python_language import RESERVED, python_columns, python_group, python_sum
 from bayeslmm.exporting.script import Script, Sheet
 
@@ -44,7 +44,7 @@ def _rows(parts: ModelParts) -> list[str]:
     return [*notes, "bambi stops at missing values: rows with any are left out first."] if parts.dropped else notes
 
 
-def _bars(part: RandomPart, parts: ModelParts, columns: NamedColumns, data: list[str]) -> tuple[list[str], list[str]]:
+def _bars(part: WrittenTerm, parts: ModelParts, columns: NamedColumns, data: list[str]) -> tuple[list[str], list[str]]:
     """Random terms and a word on them; lines that make indicators are added to the data."""
     group = python_group(part, columns)
     if part.keyword == "id" and part.factor:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from bayeslmm.errors import ArgumentError
 from bayeslmm.exporting.notes import DROPPED, FREQUENCY, GIVEN, WEIGHTS, method_note, missing, title
-from bayeslmm.exporting.parts import ModelParts, RandomPart
+from bayeslmm.exporting.parts import ModelParts, WrittenTerm
 from bayeslmm.exporting.r_language import r_columns, r_name, r_response, r_sum, r_text, split_columns
 from bayeslmm.exporting.script import Script, Sheet
 
@@ -20,7 +20,7 @@ _GLMMTMB = {
 }
 
 
-def _split(part: RandomPart, parts: ModelParts, number: int, package: str) -> tuple[list[str], list[str]]:
+def _split(part: WrittenTerm, parts: ModelParts, number: int, package: str) -> tuple[list[str], list[str]]:
     """Independent effects: as they stand where every column is a number, else by columns of their own."""
     group = ":".join(map(r_name, part.factors))
     if part.numeric and len(part.effects) == len(part.terms) + part.intercept:
@@ -29,12 +29,12 @@ def _split(part: RandomPart, parts: ModelParts, number: int, package: str) -> tu
     return lines, [f"({left} | {group})" for left in lefts]
 
 
-def _plain(part: RandomPart, package: str, keyword: str = "", options: str = "", bar: str = "|") -> str:
+def _plain(part: WrittenTerm, package: str, keyword: str = "", options: str = "", bar: str = "|") -> str:
     group = ":".join(map(r_name, part.factors))
     return f"{keyword}({r_sum(part.left, package)} {bar} {group}{options})"
 
 
-def _cells(part: RandomPart) -> str:
+def _cells(part: WrittenTerm) -> str:
     """One variance for all levels of f: an intercept for every cell of f and the group."""
     return f"(1 | {':'.join(map(r_name, (*part.factors, part.factor)))})"
 
@@ -75,7 +75,7 @@ def lme4(parts: ModelParts) -> Script:
     return Sheet(notes, ["library(lme4)"], data, call).script(title(parts, "lme4"), "r", "# ")
 
 
-def _lme4_term(part: RandomPart, parts: ModelParts, number: int) -> tuple[list[str], list[str], list[str]]:
+def _lme4_term(part: WrittenTerm, parts: ModelParts, number: int) -> tuple[list[str], list[str], list[str]]:
     later = f"{part.label} needs lme4 2.0 or later: earlier ones have no {part.keyword}()."
     match part.keyword:
         case "us":

@@ -9,7 +9,7 @@ from bayeslmm.design.names import printable
 from bayeslmm.exporting.dialects import Dialect, written
 from bayeslmm.exporting.named import NamedColumns, coding_name, named_columns, recoded
 from bayeslmm.exporting.notes import FREQUENCY, GIVEN, NET, WEIGHTS, method_note, missing, title
-from bayeslmm.exporting.parts import FactorColumn, ModelParts, RandomPart
+from bayeslmm.exporting.parts import FactorColumn, ModelParts, WrittenTerm
 from bayeslmm.exporting.script import Script, Sheet
 
 _SAME = ("log", "log2", "log10", "log1p", "exp", "expm1", "sqrt", "cbrt", "abs", "sign", "floor", "ceil", "trunc")
@@ -116,7 +116,7 @@ def _level(level: Any) -> str:
     return repr(level) if isinstance(level, int | float) else julia_text(level_name(level))
 
 
-def _bar(part: RandomPart, columns: NamedColumns) -> str:
+def _bar(part: WrittenTerm, columns: NamedColumns) -> str:
     group = columns.group(part, " & ")
     if part.keyword == "id" and part.factor:
         return f"(1 | {group} & {columns.renamed[part.factor]})"

@@ -7,7 +7,7 @@ from bayeslmm.design.names import printable
 from bayeslmm.exporting.dialects import Dialect, written
 from bayeslmm.exporting.named import NamedColumns, coding_name, named_columns, recoded
 from bayeslmm.exporting.notes import DROPPED, FREQUENCY, GIVEN, NET, WEIGHTS, method_note, missing, title
-from bayeslmm.exporting.parts import FactorColumn, ModelParts, RandomPart
+from bayeslmm.exporting.parts import FactorColumn, ModelParts, WrittenTerm
 from bayeslmm.exporting.script import Script, Sheet
 
 _SAME = ("log", "log2", "log10", "log1p", "exp", "expm1", "sqrt", "abs", "sign", "floor", "ceil", "round")
@@ -97,12 +97,12 @@ def _levels(factor: FactorColumn) -> str:
     return f"{{{', '.join(matlab_text(level_name(level)) for level in levels)}}}"
 
 
-def _bar(part: RandomPart, columns: NamedColumns) -> str:
+def _bar(part: WrittenTerm, columns: NamedColumns) -> str:
     left = [*(["1"] if part.intercept else ["-1"]), *(columns.term(term, ":") for term in part.terms)]
     return f"({' + '.join(left).replace('-1 +', '-1 +')} | {columns.group(part, ':')})"
 
 
-def _pattern(part: RandomPart) -> str:
+def _pattern(part: WrittenTerm) -> str:
     if part.keyword not in _PATTERNS:
         raise missing(part, "matlab", "SAS has it, and bayeslmm")
     return _PATTERNS[part.keyword]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from bayeslmm.design.expressions import Chain, Name, Node
 from bayeslmm.errors import ArgumentError
-from bayeslmm.exporting.parts import FactorColumn, ModelParts, RandomPart, TermNodes
+from bayeslmm.exporting.parts import FactorColumn, ModelParts, TermNodes, WrittenTerm
 
 _WORD = re.compile(r"[A-Za-z0-9_]+")
 _LONGEST = 30
@@ -42,7 +42,7 @@ class NamedColumns:
         """A term, its operands joined by a sign."""
         return joined.join(self.of[node] for node in nodes)
 
-    def group(self, part: RandomPart, joined: str) -> str:
+    def group(self, part: WrittenTerm, joined: str) -> str:
         """A grouping factor, its columns joined by a sign."""
         return joined.join(self.renamed[name] for name in part.factors)
 

@@ -11,7 +11,7 @@ from bayeslmm.design.names import literal
 from bayeslmm.errors import ArgumentError
 from bayeslmm.exporting.dialects import written
 from bayeslmm.exporting.notes import DROPPED, FREQUENCY, GIVEN, NET, WEIGHTS, method_note, missing, title
-from bayeslmm.exporting.parts import ModelParts, RandomPart, renamed
+from bayeslmm.exporting.parts import ModelParts, WrittenTerm, renamed
 from bayeslmm.exporting.r_language import r_columns, r_dialect, r_name, r_sum, r_text
 from bayeslmm.exporting.script import Script, Sheet
 
@@ -86,7 +86,7 @@ def _random(parts: ModelParts) -> _Random:
     return _Random(f"list({', '.join(names)})", lines, [word] if len(groups) > 1 else [])
 
 
-def _grouping(part: RandomPart, parts: ModelParts, lines: list[str]) -> str:
+def _grouping(part: WrittenTerm, parts: ModelParts, lines: list[str]) -> str:
     """The name of a grouping column; lines that make it are added."""
     if len(part.factors) == 1:
         return part.factors[0]
@@ -103,12 +103,12 @@ def _plain_names(parts: ModelParts) -> tuple[ModelParts, list[str]]:
     return renamed(parts, names), copied
 
 
-def _blocks(own: Sequence[RandomPart]) -> str:
+def _blocks(own: Sequence[WrittenTerm]) -> str:
     blocks = [_block(part) for part in own]
     return blocks[0] if len(blocks) == 1 else f"pdBlocked(list({', '.join(blocks)}))"
 
 
-def _block(part: RandomPart) -> str:
+def _block(part: WrittenTerm) -> str:
     if part.keyword not in _CLASSES:
         instead = "its corAR1() is about residuals" if part.keyword == "ar1" else "glmmTMB and SAS have it"
         raise missing(part, "nlme", instead)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bayeslmm.errors import ArgumentError
-from bayeslmm.exporting.parts import ModelParts, RandomPart
+from bayeslmm.exporting.parts import ModelParts, WrittenTerm
 
 WEIGHTS = "Weights mean the same there: the residual variance of a row is sigma^2 / weight."
 GIVEN = "The weights were given as numbers: put them into a column called weights."
@@ -25,7 +25,7 @@ def method_note(parts: ModelParts, function: str, default: str) -> str:
     return f"{here} has to be said: the default of {function} is {default}."
 
 
-def missing(part: RandomPart, package: str, instead: str) -> ArgumentError:
+def missing(part: WrittenTerm, package: str, instead: str) -> ArgumentError:
     """The error for a covariance structure that a package does not have."""
     return ArgumentError(f"{package} has no covariance like that of {part.label} ({part.keyword}); {instead}.")
 

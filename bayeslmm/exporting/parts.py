@@ -48,7 +48,7 @@ class FactorColumn:
 
 
 @dataclass(frozen=True)
-class RandomPart:
+class WrittenTerm:
     """A random term.
 
     Attributes
@@ -98,7 +98,7 @@ class ModelParts:
         Of the fixed part, without the intercept.
     intercept : bool
     offsets : tuple of Node
-    random : tuple of RandomPart
+    random : tuple of WrittenTerm
     factors : dict
         Column to `FactorColumn`; a column of answers (bool) has the levels False and True.
     weights : Node or None
@@ -121,7 +121,7 @@ class ModelParts:
     terms: tuple[TermNodes, ...]
     intercept: bool
     offsets: tuple[Node, ...]
-    random: tuple[RandomPart, ...]
+    random: tuple[WrittenTerm, ...]
     factors: dict[str, FactorColumn]
     weights: Node | None
     given_weights: bool
@@ -277,11 +277,11 @@ def fixed_tokens(text: str) -> Iterator[Node | str]:
     yield from (token.text for token in tokens[position:])
 
 
-def _random(bar: Bar, term: RandomTerm, recipe: Recipe) -> RandomPart:
+def _random(bar: Bar, term: RandomTerm, recipe: Recipe) -> WrittenTerm:
     terms, intercept = term_nodes(bar.left)
     keyword = term.structure.keyword if len(term.effects) > 1 else "us"
     numeric = all(_is_number(node, recipe) for nodes in terms for node in nodes)
-    return RandomPart(bar.label, bar.left, bar.factors, bar.group, keyword, terms, intercept, term.effects, numeric)
+    return WrittenTerm(bar.label, bar.left, bar.factors, bar.group, keyword, terms, intercept, term.effects, numeric)
 
 
 def _is_number(node: Node, recipe: Recipe) -> bool:

@@ -10,7 +10,7 @@ from bayeslmm.design.groups import level_name
 from bayeslmm.design.names import literal
 from bayeslmm.exporting.dialects import Dialect, written
 from bayeslmm.exporting.named import NamedColumns
-from bayeslmm.exporting.parts import FactorColumn, ModelParts, RandomPart, fixed_tokens
+from bayeslmm.exporting.parts import FactorColumn, ModelParts, WrittenTerm, fixed_tokens
 
 # Words of Python, and what formulas call.
 RESERVED = (*(word.lower() for word in keyword.kwlist), *("c", "q", "i", "np", "pd", "sum", "treatment", "everything"))
@@ -82,12 +82,12 @@ def python_columns(parts: ModelParts, columns: NamedColumns, package: str, *, or
     return list(dict.fromkeys(lines))
 
 
-def python_group(part: RandomPart, columns: NamedColumns) -> str:
+def python_group(part: WrittenTerm, columns: NamedColumns) -> str:
     """Name of a grouping column."""
     return columns.group(part, "_by_")
 
 
-def combined(part: RandomPart, columns: NamedColumns, data: str) -> str:
+def combined(part: WrittenTerm, columns: NamedColumns, data: str) -> str:
     """The line that makes a column of the combinations of several factors."""
     cells = ' + ":" + '.join(f"{data}[{literal(columns.renamed[name])}].astype(str)" for name in part.factors)
     return f"{data}[{literal(python_group(part, columns))}] = {cells}"

@@ -14,7 +14,7 @@ from bayeslmm.design.names import literal, printable
 from bayeslmm.design.recipe import NamedContrasts
 from bayeslmm.errors import ArgumentError
 from bayeslmm.exporting.dialects import Dialect, written
-from bayeslmm.exporting.parts import FactorColumn, ModelParts, RandomPart, fixed_tokens
+from bayeslmm.exporting.parts import FactorColumn, ModelParts, WrittenTerm, fixed_tokens
 
 _SYNTACTIC = re.compile(r"[A-Za-z][A-Za-z0-9._]*")
 _RESERVED = {
@@ -109,7 +109,7 @@ def r_columns(parts: ModelParts, package: str) -> list[str]:
     return lines
 
 
-def split_columns(part: RandomPart, number: int, parts: ModelParts, package: str) -> tuple[list[str], list[str]]:
+def split_columns(part: WrittenTerm, number: int, parts: ModelParts, package: str) -> tuple[list[str], list[str]]:
     """Lines that make a column of each effect of a term, and the left sides ``0 + column``."""
     matrix, data = f"Z{number}", parts.data
     lines = [f"{matrix} <- model.matrix(~ {r_sum(part.left, package)}, {data})"]

@@ -7,7 +7,7 @@ from bayeslmm.design.names import printable
 from bayeslmm.exporting.dialects import Dialect, written
 from bayeslmm.exporting.named import NamedColumns, coding_name, named_columns
 from bayeslmm.exporting.notes import DROPPED, FREQUENCY, GIVEN, NET, WEIGHTS, method_note, missing, title
-from bayeslmm.exporting.parts import ModelParts, RandomPart
+from bayeslmm.exporting.parts import ModelParts, WrittenTerm
 from bayeslmm.exporting.script import Script, Sheet
 
 _FUNCTIONS = {
@@ -91,7 +91,7 @@ def _classes(parts: ModelParts, columns: NamedColumns) -> list[str]:
     return [*found, *dict.fromkeys(groups)]
 
 
-def _random(part: RandomPart, columns: NamedColumns) -> tuple[str, list[str]]:
+def _random(part: WrittenTerm, columns: NamedColumns) -> tuple[str, list[str]]:
     effects = [*(["intercept"] if part.intercept else []), *(columns.term(term, "*") for term in part.terms)]
     notes = []
     if part.keyword == "id" and part.factor:
@@ -113,7 +113,7 @@ def _random(part: RandomPart, columns: NamedColumns) -> tuple[str, list[str]]:
     return f"random {' '.join(effects)} / subject={subject} type={kind};", notes
 
 
-def _without_intercept(part: RandomPart, columns: NamedColumns) -> list[str]:
+def _without_intercept(part: WrittenTerm, columns: NamedColumns) -> list[str]:
     lone = part.keyword == "us" and len(part.terms) == 1 and len(part.terms[0]) == 1 and part.intercept
     if not lone:
         raise missing(part, "sas", "a class effect has one effect for every level there; make the columns first")

@@ -8,7 +8,7 @@ from bayeslmm.design.names import literal
 from bayeslmm.errors import ArgumentError
 from bayeslmm.exporting.named import NamedColumns, coding_name, named_columns, recoded
 from bayeslmm.exporting.notes import FREQUENCY, NET, method_note, missing, refuse_weights, title
-from bayeslmm.exporting.parts import ModelParts, RandomPart
+from bayeslmm.exporting.parts import ModelParts, WrittenTerm
 from bayeslmm.exporting.python_language import RESERVED, python_columns, python_group, python_sum, python_value
 from bayeslmm.exporting.script import Script, Sheet
 
@@ -91,7 +91,7 @@ def _components(parts: ModelParts, columns: NamedColumns) -> _Components:
     return found
 
 
-def _add(part: RandomPart, on_top: bool, found: _Components, parts: ModelParts, columns: NamedColumns) -> None:
+def _add(part: WrittenTerm, on_top: bool, found: _Components, parts: ModelParts, columns: NamedColumns) -> None:
     """One random term: the free covariance of the groups if it can be that, or variance components."""
     group = python_group(part, columns)
     within = "" if on_top else f"C({group})"
@@ -118,11 +118,11 @@ def _add(part: RandomPart, on_top: bool, found: _Components, parts: ModelParts, 
             found.components[f"{group}_{name}"] = f"0 + {f'{within}:' if within else ''}{column}"
 
 
-def _terms(part: RandomPart, columns: NamedColumns) -> list[str]:
+def _terms(part: WrittenTerm, columns: NamedColumns) -> list[str]:
     return [columns.term(term, ":") for term in part.terms]
 
 
-def _single(part: RandomPart, found: _Components, parts: ModelParts, columns: NamedColumns) -> list[tuple[str, str]]:
+def _single(part: WrittenTerm, found: _Components, parts: ModelParts, columns: NamedColumns) -> list[tuple[str, str]]:
     """Independent columns of a term, each with a name."""
     if part.factor:
         own, names = columns.renamed[part.factor], []

@@ -11,8 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from bayeslmm.design.newdata import Rows
-from bayeslmm.likelihood import CrossProducts, Factor, evaluate
+from bayeslmm.inference.satterthwaite import df_of_slopes
+from bayeslmm.likelihood import CrossProducts, Factor, SummedDesign, evaluate
 from bayeslmm.likelihood import parameters as par
+from bayeslmm.mode import PosteriorMode
+from bayeslmm.mode.degrees import mode_df_of
 from bayeslmm.reml import Optimum
 from bayeslmm.types import FloatArray, IntArray
 
@@ -96,12 +99,26 @@ def log_slopes(
 
     def at(point: FloatArray) -> FloatArray:
         factors = par.internal_factors(cp, point)
-        with np.errstate(divide="ignore"):
+        # Of a variance of zero there is none.
+        with np.errstate(divide="ignore", invalid="ignore"):
             return np.log(variance(factors, evaluate(cp, factors)))
 
     steps = np.diag(moves)
-    slopes = [(at(x + step) - at(x - step)) / (2.0 * move) for step, move in zip(steps, moves, strict=True)]
+    with np.errstate(invalid="ignore"):
+        slopes = [(at(x + step) - at(x - step)) / (2.0 * move) for step, move in zip(steps, moves, strict=True)]
     return np.column_stack(slopes)
+
+
+def variance_df(
+    cp: SummedDesign, optimum: Optimum, variance: Callable[[Sequence[FloatArray], Factor], FloatArray]
+) -> FloatArray:
+    """Satterthwaite's degrees of freedom (m,) of variances that are functions of the covariances; see `log_slopes`.
+
+    At a posterior mode they come from the curvature of the posterior.
+    """
+    if isinstance(optimum, PosteriorMode):
+        return mode_df_of(optimum, variance)
+    return df_of_slopes(cp, optimum, log_slopes(cp, optimum, variance))
 
 
 def _effects(cp: CrossProducts, rows: Rows, b: int, groups: Sequence[str]) -> tuple[FloatArray, IntArray]:

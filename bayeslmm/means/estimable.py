@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,9 @@ from bayeslmm.design.labels import GroupLabels, group_labels
 from bayeslmm.design.lookup import positions
 from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
+from bayeslmm.inference.prediction import variance_df
+from bayeslmm.likelihood import Factor
+from bayeslmm.likelihood import parameters as par
 from bayeslmm.means.averages import RowLabels
 from bayeslmm.means.call import method_words
 from bayeslmm.means.functions import Display
@@ -78,7 +81,7 @@ def fit_estimable(fit: Fit, L: Any, *, ddf: DDF = "satterthwaite", level: float 
     MarginalMeans
         Prints as a table; ``.frame`` is a data frame. The error of a function with random effects is that of prediction
         minus truth, fixed and random effects estimated together and the variances taken as known (Henderson); its
-        intervals are normal.
+        degrees of freedom are Satterthwaite's, as in `predict`, or those of ``"residual"`` and ``"z"``.
 
     Raises
     ------
@@ -113,10 +116,11 @@ def fit_estimable(fit: Fit, L: Any, *, ddf: DDF = "satterthwaite", level: float 
         effects = fit.ranef()
         for group, own in asked.random.items():
             estimate += np.einsum("mjc,jc->m", own, effects[group].to_numpy())
-        covariance = _prediction_covariance(fit, asked)
+        covariance = _prediction_covariance(fit, asked, fit.optimum.terms) * fit.sigma**2
+        df[random] = _prediction_df(fit, asked, ddf)[random]
         # Functions of fixed effects keep the errors that they have in every other table.
         covariance[np.ix_(~random, ~random)] = known.covariance[np.ix_(~random, ~random)]
-    notes = ("Functions with random effects have prediction errors with the variances taken as known, and df = inf.",)
+    notes = ("Functions with random effects have prediction errors with the variances taken as known.",)
     display = Display(
         "Linear functions", level, kind="contrast", method=method_words(ddf), notes=notes if random.any() else ()
     )
@@ -241,15 +245,30 @@ def _random_place(design: Design, groups: Mapping[str, GroupLabels], key: Any) -
     return labels.group, labels.levels.index(level), c
 
 
-def _prediction_covariance(fit: Fit, asked: EffectFunctions) -> FloatArray:
-    """Covariance (m, m) of prediction minus truth, from Henderson's equations in u: regular at any variances."""
+def _prediction_df(fit: Fit, asked: EffectFunctions, ddf: DDF) -> FloatArray:
+    """Degrees of freedom (m,) of predictions as `predict` has them: Satterthwaite's, or those that all share."""
+    if ddf != "satterthwaite":
+        return np.full(len(asked.names), float(fit.cp.n - fit.cp.p) if ddf == "residual" else np.inf)
+
+    def variance(factors: Sequence[FloatArray], factor: Factor) -> FloatArray:
+        terms = [T[0] for T in par.term_factors(fit.cp, list(factors))]
+        return np.diagonal(_prediction_covariance(fit, asked, terms))
+
+    return variance_df(fit.cp, fit.optimum, variance)
+
+
+def _prediction_covariance(fit: Fit, asked: EffectFunctions, terms: Sequence[FloatArray]) -> FloatArray:
+    """Covariance (m, m) of prediction minus truth over sigma^2, from Henderson's equations in u.
+
+    Regular at any relative factors `terms` of the random effects.
+    """
     design, optimum = fit.design, fit.optimum
     columns, targets = list[Any](), list[FloatArray]()
     for labels in group_labels(design):
         codes = design.groupings[labels.group].codes
         own = asked.random.get(labels.group)
         for k, part in zip(labels.terms, labels.slices, strict=True):
-            root = optimum.terms[k]
+            root = terms[k]
             columns.append(_spread(design.terms[k].Z @ root, codes, len(labels.levels)))
             target = np.zeros((len(asked.names), len(labels.levels), root.shape[1]))
             targets.append((target if own is None else own[:, :, part] @ root).reshape(len(asked.names), -1))
@@ -260,7 +279,7 @@ def _prediction_covariance(fit: Fit, asked: EffectFunctions) -> FloatArray:
     A = sparse.bmat([[Z.T @ Z + sparse.identity(q), cross], [cross.T, sparse.csr_matrix(X.T @ X)]])
     right = np.concatenate([*targets, asked.fixed @ fit.cp.fixed.transform], axis=1).T
     solved = splu(A.tocsc()).solve(np.ascontiguousarray(right))
-    return np.asarray(right.T @ solved) * fit.sigma**2
+    return np.asarray(right.T @ solved)
 
 
 def _spread(columns: FloatArray, codes: Any, levels: int) -> Any:

@@ -7,8 +7,11 @@ the inverse of half the Hessian of minus twice the log density. Parameters at a 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 
+from bayeslmm.likelihood import Factor
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.mode.find import factor_at_mode, make_objective
 from bayeslmm.mode.objective import Objective
@@ -36,12 +39,24 @@ def mode_df(mode: PosteriorMode, own: FloatArray) -> FloatArray:
     FloatArray, shape (m,)
         nan where the density does not curve downwards, inf where the variance does not depend on the parameters.
     """
+
+    def variance(factors: Sequence[FloatArray], factor: Factor) -> FloatArray:
+        q2 = mode.cp.q_trailing
+        half = np.linalg.solve(factor.chol[0, q2:, q2:], own.T)
+        return np.asarray((half**2).sum(0))
+
+    return mode_df_of(mode, variance)
+
+
+def mode_df_of(mode: PosteriorMode, variance: Callable[[Sequence[FloatArray], Factor], FloatArray]) -> FloatArray:
+    """The same of variances (m,), divided by sigma^2, from internal factors of the blocks and an evaluation."""
     objective = at_mode(mode)
     z, bounds = mode_coordinates(mode, objective), objective.coordinates.bounds()
     free = free_variables(z, objective(z)[1], bounds)
     H = hessian(objective, z, free, bounds)
-    slopes = np.array([_slope(mode, objective, z, i, own, bounds) for i in np.flatnonzero(free).tolist()]).T
-    return _degrees(H, slopes.reshape(len(own), int(free.sum())))
+    moved = [_slope(mode, objective, z, i, variance, bounds) for i in np.flatnonzero(free).tolist()]
+    at = np.array(moved).T if moved else np.zeros((_variances(mode, objective, z, variance).size, 0))
+    return _degrees(H, at)
 
 
 def at_mode(mode: PosteriorMode) -> Objective:
@@ -60,24 +75,26 @@ def _slope(
     objective: Objective,
     z: FloatArray,
     i: int,
-    own: FloatArray,
+    variance: Callable[[Sequence[FloatArray], Factor], FloatArray],
     bounds: tuple[FloatArray, FloatArray],
 ) -> FloatArray:
     """Derivatives (m,) of the log variances of contrasts in one coordinate."""
     up, down = z.copy(), z.copy()
     up[i], down[i] = min(z[i] + _STEP, bounds[1][i]), max(z[i] - _STEP, bounds[0][i])
-    pair = [np.log(_variances(mode, objective, at, own)) for at in (up, down)]
+    pair = [np.log(_variances(mode, objective, at, variance)) for at in (up, down)]
     return np.asarray((pair[0] - pair[1]) / (up[i] - down[i]))
 
 
-def _variances(mode: PosteriorMode, objective: Objective, z: FloatArray, own: FloatArray) -> FloatArray:
-    """Variances (m,) of contrasts at coordinates."""
+def _variances(
+    mode: PosteriorMode,
+    objective: Objective,
+    z: FloatArray,
+    variance: Callable[[Sequence[FloatArray], Factor], FloatArray],
+) -> FloatArray:
+    """Variances (m,) at coordinates."""
     places, sigma = objective.coordinates.places(z), objective.coordinates.sigma(z)
     factors = par.block_factors(objective.cp, [T[None] for T in objective.coordinates.factors(places)])
-    factor = factor_at_mode(objective.cp, mode.priors, factors, sigma)
-    L = factor.chol[0, objective.cp.q_trailing :, objective.cp.q_trailing :]
-    half = np.linalg.solve(L, own.T)
-    return np.asarray(sigma**2 * (half**2).sum(0))
+    return np.asarray(sigma**2 * variance(factors, factor_at_mode(objective.cp, mode.priors, factors, sigma)))
 
 
 def _degrees(H: FloatArray, slopes: FloatArray) -> FloatArray:

@@ -113,13 +113,16 @@ def estimates(
 ) -> FloatArray:
     """Values of the parameters from relative factors (c, c), sigma and beta."""
     values = []
+    # Of relative factors beyond 1e154, as where sigma is next to nothing, there are no squares.
+    with np.errstate(over="ignore", invalid="ignore"):
+        covariances = [T @ T.T for T in terms]
     for p in known:
         if p.kind == "sigma":
             values.append(sigma)
         elif p.kind == "fixed":
             values.append(beta[p.position])
         else:
-            covariance = terms[p.position] @ terms[p.position].T
+            covariance = covariances[p.position]
             if p.kind == "sd":
                 values.append(sigma * np.sqrt(covariance[p.effects[0], p.effects[0]]))
             else:

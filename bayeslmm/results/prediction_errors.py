@@ -10,8 +10,7 @@ import numpy as np
 from bayeslmm.bayes.predictive import Request
 from bayeslmm.design.newdata import Rows
 from bayeslmm.errors import DesignError, FitError
-from bayeslmm.inference.prediction import log_slopes, new_level_variance, prediction_variance
-from bayeslmm.inference.satterthwaite import df_of_slopes
+from bayeslmm.inference.prediction import new_level_variance, prediction_variance, variance_df
 from bayeslmm.likelihood import Factor
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.results.fit import Fit
@@ -54,8 +53,7 @@ def errors_and_df(fit: Fit, rows: Rows, request: Request, ddf: DDF) -> tuple[Flo
         with suppress(FitError):
             df[known] = _of_combinations(fit, rows, ddf)[1][known]
             return error, df
-    slopes = log_slopes(fit.cp, fit.optimum, relative.at)
-    df[known] = df_of_slopes(fit.cp, fit.optimum, slopes[known])
+    df[known] = variance_df(fit.cp, fit.optimum, relative.at)[known]
     return error, df
 
 

@@ -84,7 +84,7 @@ def test_refused(formula: str, cov: object, message: str, data: pd.DataFrame) ->
     ("formula", "message"),
     [
         ("y ~ x + cs(0 + f || g)", r"cs and \|\| both say"),
-        ("y ~ x + fa(0 + f | g)", r"us, diag, id, cs, csh, ar1, toep"),
+        ("y ~ x + fa(0 + f | g)", r"us, diag, id, cs, csh, ar1, ar1h, toep"),
         ("y ~ x - cs(0 + f | g)", r"cannot be subtracted"),
         ("y ~ x + cs(| g)", r"Nothing stands left of the bar"),
     ],

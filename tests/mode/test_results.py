@@ -52,7 +52,7 @@ def test_the_summary_says_which_priors_and_on_which_scale(batches, sleep, fit):
     text = str(batches.fit(priors="flat").summary())
     assert "of sd / sigma and log sigma" in " ".join(text.split())
     assert all(len(line) <= 80 for line in str(fit.summary()).splitlines())
-    assert repr(fit).startswith("<posterior mode of 'Reaction")
+    assert repr(fit).startswith("Posterior mode of a linear mixed model\nFormula: Reaction")
 
 
 def test_what_needs_the_top_of_the_likelihood_is_refused(fit, batches):
