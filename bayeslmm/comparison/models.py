@@ -44,7 +44,7 @@ class ModelComparison:
     table : pandas.DataFrame
         One row per model, in the order given. By maximum likelihood: ``df`` (parameters), ``loglik``, ``aic``, ``bic``;
         ``chisq``, ``chisq_df``, ``p_value`` of the likelihood-ratio test against the model in ``against``, the nearest
-        one before that is nested in it. Of the posteriors: ``elpd`` (leave-one-out), ``elpd_diff`` and ``diff_se``
+        of the others that is nested in it. Of the posteriors: ``elpd`` (leave-one-out), ``elpd_diff`` and ``diff_se``
         (from the best and standard error of the difference), ``stacking`` (weights of the predictive distributions);
         ``log_evidence`` and ``probability`` (of the model, all equally likely beforehand), nan where a prior is
         improper.
@@ -77,8 +77,10 @@ class ModelComparison:
     __repr__ = __str__
 
     def _texts(self) -> pd.DataFrame:
-        errors = pd.DataFrame({"elpd": self.table["elpd_se"] / 10.0}) if "elpd_se" in self.table else None
-        return in_digits(self.table, errors)
+        """What is known; weights are the solution of an optimiser, whose last digits are its own."""
+        shown = self.table.dropna(axis=1, how="all").round({"stacking": 3})
+        errors = pd.DataFrame({"elpd": shown["elpd_se"] / 10.0}) if "elpd_se" in shown else None
+        return in_digits(shown, errors)
 
     def _repr_html_(self) -> str:
         import html
@@ -175,8 +177,8 @@ def _sampled(fit: REMLResult, priors: PriorSpec, draws: int, random_seed: int) -
 
 def _likelihoods(called: Sequence[str], fits: Sequence[REMLResult]) -> pd.DataFrame:
     rows = []
-    for i, fit in enumerate(fits):
-        nested = [j for j in range(i) if fits[j].df < fit.df and nested_in(fits[j].design, fit.design)]
+    for fit in fits:
+        nested = [j for j in range(len(fits)) if fits[j].df < fit.df and nested_in(fits[j].design, fit.design)]
         found: list[Any] = [np.nan, np.nan, np.nan, ""]
         if nested:
             smaller = max(nested, key=lambda j: fits[j].df)
@@ -280,4 +282,6 @@ def _incomparable(posteriors: Sequence[Posterior]) -> str:
 def _head(fits: Sequence[REMLResult]) -> str:
     terms = {tuple(term.label for term in fit.design.terms) for fit in fits}
     bound = " Where variances differ, p values are too large: a variance of zero is a bound." if len(terms) > 1 else ""
-    return f"Response {fits[0].design.response}, {fits[0].design.observations}. df to p_value: fits by ML.{bound}"
+    return (
+        f"Response {fits[0].design.response}, {fits[0].design.observations}. Likelihoods and tests: fits by ML.{bound}"
+    )

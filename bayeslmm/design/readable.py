@@ -142,7 +142,9 @@ class HeadedTable(Table):
         width, texts = screen_width(), self._laid_out()
         above = [line for part in self.heading.split("\n") if part for line in wrap(part, width, "  ")]
         body = super().__repr__() if texts is None else table_text(texts, width, index_names=False)
-        return "\n".join([*above, body, *(line for note in self.notes for line in wrap(note, width))])
+        below = [line for note in self.notes for line in wrap(note, width)]
+        # Of a table in several parts notes are about all of them, not about the last.
+        return "\n".join([*above, body, *([""] if below and "\n\n" in body else []), *below])
 
     def _repr_html_(self) -> str | None:
         texts = self._laid_out()

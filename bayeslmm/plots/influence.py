@@ -18,6 +18,8 @@ from bayeslmm.results.influence import Influence
 _NAMED, _MANY = 6, 400
 # Beside the largest, points below this share lie on the axis.
 _VISIBLE = 0.1
+# Levels with their names on the axis, and the characters that stand side by side.
+_TICKS, _CHARACTERS = 40, 90
 
 
 def plot_influence(of: Influence | REMLResult, by: Any = None, *, axes: Any = None) -> Any:
@@ -69,11 +71,21 @@ def plot_influence(of: Influence | REMLResult, by: Any = None, *, axes: Any = No
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     axes.set_ylim(bottom=0.0)
-    axes.set_xlabel("row of the data" if found.by == "row" else in_plot(f"{found.by}, in order"))
+    _name_cases(found, axes)
     axes.set_ylabel("Cook's distance")
     how = "variances estimated anew" if found.theta == "estimated" else "relative variances held"
     axes.set_title(in_plot(f"{found.formula.replace('`', '')}: each left out, {how}"), fontsize=9, loc="left")
     return axes
+
+
+def _name_cases(found: Influence, axes: Any) -> None:
+    """Levels by name where they fit, numbers of rows as whole numbers."""
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_xlabel("row of the data" if found.by == "row" else in_plot(f"{found.by}, in order"))
+    names = [in_plot(str(case)) for case in found.dfbetas.index]
+    if found.by != "row" and len(names) <= _TICKS:
+        upright = sum(map(len, names)) + 2 * len(names) > _CHARACTERS
+        axes.set_xticks(range(len(names)), names, fontsize=8, rotation=90 if upright else 0)
 
 
 def _mark_flips(found: Influence, x: Any, values: Any, axes: Any) -> None:

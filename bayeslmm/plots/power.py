@@ -59,6 +59,8 @@ def plot_power(
     _singular(ax, own, along, others)
     ax.axhline(_USUAL, color=NEUTRAL, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
     ax.axhline(alpha, color=NEUTRAL, linewidth=0.8, linestyle=(0, (1, 2)), zorder=0)
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
     ax.set_ylim(-0.02, 1.02)
     ax.set_ylabel(f"{what.capitalize()} (bars: two Monte Carlo errors)")
     if along:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.linalg import solve_triangular
 
-from bayeslmm.arguments import shown
+from bayeslmm.arguments import choice
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.inference.containment import Containment, containment, nested_order
 from bayeslmm.inference.satterthwaite import satterthwaite_df
@@ -132,8 +132,7 @@ def default_intervals(fit: Fit, level: float) -> pd.DataFrame:
 
 def check_ddf(fit: Fit, ddf: str) -> None:
     """Refuse unknown methods, and fits without an error that could have degrees of freedom."""
-    if not isinstance(ddf, str) or ddf not in get_args(DDF):
-        raise DesignError(f"ddf={shown(ddf)} is not known. Use one of {', '.join(map(repr, get_args(DDF)))}.")
+    choice("ddf", ddf, get_args(DDF), DesignError)
     if fit.optimum.status is FitStatus.non_finite or not fit.optimum.sigma > 0:
         raise FitError(
             f"The residual standard deviation is {fit.optimum.sigma:g}: the model reproduces the response; "

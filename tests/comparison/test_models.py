@@ -118,3 +118,18 @@ def test_the_table_fits_the_screen(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(map(len, text.splitlines())) <= 80
     for name in both().table.columns:
         assert name in text
+
+
+def test_tests_do_not_depend_on_the_order() -> None:
+    forwards, backwards = (bl.compare(*order, draws=200).table for order in (models(), models()[::-1]))
+    for name in ("chisq", "chisq_df", "p_value"):
+        assert backwards[name][::-1].to_numpy() == pytest.approx(forwards[name].to_numpy(), rel=1e-12, nan_ok=True)
+    assert backwards["against"].tolist()[::-1] == forwards["against"].tolist()
+
+
+def test_what_is_not_there_is_not_shown() -> None:
+    """Evidences of flat priors: a note, not an empty column; weights to three places."""
+    text = bl.compare(*models()[:2], draws=200).text(80)
+    assert "No evidence" in text
+    assert "log_evidence" not in text and "(no entries)" not in text
+    assert "chisq" in text and "e-1" not in text.split("\n\n")[-2]

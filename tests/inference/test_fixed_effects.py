@@ -341,7 +341,7 @@ def test_satterthwaite_of_ml() -> None:
 
 def test_requests_that_make_no_sense() -> None:
     fit = fitted("sleepstudy")
-    with pytest.raises(DesignError, match="ddf='kr' is not known"):
+    with pytest.raises(DesignError, match="ddf='kr' is unknown"):
         fit.coefficients(ddf="kr")  # type: ignore[arg-type]
     with pytest.raises(DesignError, match="No coefficient or term is called 'Hours'"):
         fit.test_fixed("Hours")

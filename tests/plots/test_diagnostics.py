@@ -128,3 +128,14 @@ def test_influence_is_drawn_in_the_order_of_the_data() -> None:
     np.testing.assert_allclose(points(other)[:, 1], fit.influence("Subject").cooks_d)
     with pytest.raises(DesignError, match=r"fit\.influence"):
         bl.plot_influence("fit")  # type: ignore[arg-type]
+
+
+def test_the_levels_of_an_influence_plot_have_their_names() -> None:
+    fit = bl.Model("yield ~ nitro + (1 | Block/Variety)", bl.load_dataset("Oats")).fit()
+    for by, turned in (("Block", 0.0), ("Block:Variety", 90.0)):
+        found = fit.influence(by)
+        ticks = bl.plot_influence(found).get_xticklabels()
+        assert [tick.get_text() for tick in ticks] == found.dfbetas.index.astype(str).tolist()
+        assert {tick.get_rotation() for tick in ticks} == {turned}
+    rows = bl.plot_influence(fit.influence())
+    assert all(float(tick).is_integer() for tick in rows.get_xticks())

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections import Counter
 from functools import cache
 
-import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -19,7 +20,7 @@ import bayeslmm as bl
 from . import reference as ref
 
 PRINTED = json.loads(gzip.decompress((ref.HERE.parent / "reference" / "seed_expectations.json.gz").read_bytes()))
-ROWS = [row for row in PRINTED if "ranef" not in row["quantity"]]
+NAMES = {"Intercept": "(Intercept)"}
 
 
 @cache
@@ -36,8 +37,7 @@ def tablets(name: str) -> dict[str, float]:
     names = {"(Intercept)": "Intercept", "methodhplc": "method[hplc]"}
     sequential = fit.anova(1, "containment", intercept=True)
     sds = fit.varcorr().set_index("group")["sdcor"]
-    mean = np.array([1.0, 1.0])
-    error = float(np.sqrt(mean @ fit.vcov().to_numpy() @ mean))
+    mean = fit.estimable({"hplc": {"Intercept": 1, "method[hplc]": 1}}).frame.iloc[0]
     return {
         "variance tablet": sds["tablet"] ** 2,
         "variance residual": sds["Residual"] ** 2,
@@ -54,8 +54,8 @@ def tablets(name: str) -> dict[str, float]:
         "lme df (Intercept)": df["Intercept"],
         "lme df method": df["method[hplc]"],
         "lme p method": fit.coefficients("containment").loc["method[hplc]", "p_value"],
-        "LS mean hplc": float(mean @ fit.fixef().to_numpy()),
-        "se LS mean hplc": error,
+        "LS mean hplc": mean["estimate"],
+        "se LS mean hplc": mean["std_error"],
     }
 
 
@@ -80,20 +80,59 @@ def chapter_7() -> dict[str, float]:
         "Penicillin type II Wald chi-square sample": fixed.anova(2, test="chisq").loc["sample", "Chisq"],
         "sleepstudy (Intercept)": sleep.fixef()["Intercept"],
         "sleepstudy Days": sleep.fixef()["Days"],
+        **effects("Penicillin", penicillin, "plate", ["plate"]),
+        **effects("Penicillin", penicillin, "sample", ["sample"]),
+        **effects("sleepstudy", sleep, "Subject", []),
     }
 
 
-@pytest.mark.parametrize("row", ROWS, ids=[f"{row['note']}: {row['quantity']}" for row in ROWS])
+def effects(data: str, fit: bl.REMLResult, group: str, named: list[str]) -> dict[str, float]:
+    """The rows of ``ranef()``: ``Penicillin ranef plate a``, ``sleepstudy ranef 308 Days``."""
+    table = fit.ranef()[group]
+    alone = list(table.columns) == ["Intercept"]
+    return {
+        " ".join([data, "ranef", *named, str(level), *([] if alone else [NAMES.get(effect, effect)])]): value
+        for effect in table
+        for level, value in table[effect].items()
+    }
+
+
+@pytest.mark.parametrize("row", PRINTED, ids=[f"{row['note']}: {row['quantity']}" for row in PRINTED])
 def test_number_of_the_notes(row: dict[str, float]) -> None:
     found = quantities(str(row["note"]))[str(row["quantity"])]
     assert found == pytest.approx(row["reference"], rel=1e-6)
     if row["agrees_to_printed_digits"]:
         assert abs(found - row["printed"]) <= 0.51 * 10.0 ** -row["printed_digits_after_point"] + 1e-9
+    else:  # the tolerance of the software of then
+        assert found == pytest.approx(row["printed"], rel=5e-6)
 
 
-def test_all_numbers_but_those_of_random_effects_are_here() -> None:
-    assert len(ROWS) + sum("ranef" in row["quantity"] for row in PRINTED) == 107
-    assert len(ROWS) == 41
+def test_none_of_the_numbers_is_left_out() -> None:
+    """All 107: 14 and 14 of lecture 10, 79 of chapter 7, of which 66 are random effects; none twice."""
+    assert len({(row["note"], row["quantity"]) for row in PRINTED}) == len(PRINTED) == 107
+    notes = Counter(row["note"] for row in PRINTED)
+    assert notes == {"lecture 10 (tablets)": 14, "lecture 10 (tablets, missing values)": 14, "chapter 7": 79}
+    assert sum("ranef" in row["quantity"] for row in PRINTED) == 66
+
+
+def test_ls_means_of_the_notes_by_either_call() -> None:
+    """Lecture 10: the mean of hplc is 10.2117 (0.0926), as a linear function and as a mean of the factor."""
+    fit = bl.Model("y ~ method + (1 | tablet)", bl.load_dataset("tablets_missing")).fit()
+    means = fit.means("method").frame.set_index("method")
+    own = quantities("lecture 10 (tablets, missing values)")
+    assert means.loc["hplc", "estimate"] == pytest.approx(own["LS mean hplc"], rel=1e-12)
+    assert means.loc["hplc", "std_error"] == pytest.approx(own["se LS mean hplc"], rel=1e-9)
+
+
+def test_effects_on_top_of_the_fixed_part_are_the_lines_of_the_drivers() -> None:
+    """Chapter 7: effects, coefficients of a level, and predictions of its line are one set of numbers."""
+    sleep = bl.Model("Reaction ~ Days + (Days | Subject)", bl.load_dataset("sleepstudy")).fit()
+    own = quantities("chapter 7")
+    start = own["sleepstudy (Intercept)"] + own["sleepstudy ranef 308 (Intercept)"]
+    slope = own["sleepstudy Days"] + own["sleepstudy ranef 308 Days"]
+    assert sleep.coef()["Subject"].loc["308"].to_numpy() == pytest.approx([start, slope], rel=1e-12)
+    line = sleep.predict(pd.DataFrame({"Days": [0, 3], "Subject": ["308", "308"]}))["estimate"]
+    assert line.to_numpy() == pytest.approx([start, start + 3 * slope], rel=1e-10)
 
 
 def test_paired_t_test_is_the_anova_of_the_tablets() -> None:
