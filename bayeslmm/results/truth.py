@@ -181,9 +181,11 @@ def _factor(design: Design, position: int, given: Mapping[str, float], sigma: fl
             a, b = p.effects
             R[a, b] = R[b, a] = value
             pairs.append(f"{p.label} = {value:g}")
-    if term.structure.shared:
-        theta = np.array([sds[0], R[0, 1]])[: term.structure.rows.size]
-        term.structure.check(theta)
+    if not term.structure.entries:
+        structure = term.structure
+        own = [sds[effects[0]] for effects in structure.sd_effects]
+        theta = np.array([*own, *(R[a, b] for a, b in structure.pairs)])
+        structure.check(theta)
         return np.asarray(factor_from_theta(term.structure, theta[None])[0])
     values, vectors = np.linalg.eigh(R)
     if values[0] < _NEGATIVE:
