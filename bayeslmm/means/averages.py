@@ -88,7 +88,9 @@ def text_of(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def averages(grid: ReferenceGrid, of: Sequence[str], by: Sequence[str], weights: Weights) -> Averages:
+def averages(
+    grid: ReferenceGrid, of: Sequence[str], by: Sequence[str], weights: Weights, slope: str | None = None
+) -> Averages:
     """Means for all combinations of the values of some variables, over those of all others.
 
     Parameters
@@ -100,6 +102,8 @@ def averages(grid: ReferenceGrid, of: Sequence[str], by: Sequence[str], weights:
         Of the points that a mean is over: all alike; as often as the data have the combination of the factors that are
         averaged over; as often as they have the cell; products of the shares of single factors; alike where there are
         data.
+    slope : str, optional
+        The column whose slopes are averaged: terms without it hide nothing.
     """
     kept = [grid.position(name) for name in (*of, *by)]
     over = [k for k in range(len(grid.variables)) if k not in kept]
@@ -116,7 +120,7 @@ def averages(grid: ReferenceGrid, of: Sequence[str], by: Sequence[str], weights:
         grid.variables[k].name: tuple(grid.variables[k].labels[j] for j in own.tolist())
         for k, own in zip(kept, places, strict=True)
     }
-    return Averages(RowLabels(columns, tuple(by), len(W)), W, tuple(_notes(grid, kept, over, weights)))
+    return Averages(RowLabels(columns, tuple(by), len(W)), W, tuple(_notes(grid, kept, over, weights, slope)))
 
 
 def point_weights(grid: ReferenceGrid, over: Sequence[int], weights: Weights) -> FloatArray:
@@ -137,7 +141,9 @@ def point_weights(grid: ReferenceGrid, over: Sequence[int], weights: Weights) ->
     return np.asarray(np.bincount(place, counts)[place])
 
 
-def _notes(grid: ReferenceGrid, kept: Sequence[int], over: Sequence[int], weights: Weights) -> list[str]:
+def _notes(
+    grid: ReferenceGrid, kept: Sequence[int], over: Sequence[int], weights: Weights, slope: str | None
+) -> list[str]:
     notes = []
     averaged = [grid.variables[k] for k in over if len(grid.variables[k].values) > 1]
     if averaged:
@@ -151,6 +157,7 @@ def _notes(grid: ReferenceGrid, kept: Sequence[int], over: Sequence[int], weight
     names = {grid.variables[k].name for k in kept}
     hidden = {v.name for v in averaged}
     terms = [term for term in term_variables(grid.design) if term & hidden and term & names]
+    terms = [term for term in terms if slope is None or slope in term]
     if terms:
         order = [v.name for v in grid.variables]
         shown = ", ".join(dict.fromkeys(":".join(sorted(term, key=order.index)) for term in terms))

@@ -19,12 +19,10 @@ from bayeslmm.means.averages import WEIGHTS, RowLabels, Weights, averages
 from bayeslmm.means.functions import Display
 from bayeslmm.means.grid import Centre, ReferenceGrid, given_values, reference_grid, unknown_variable, variables_of
 from bayeslmm.means.links import response_link
+from bayeslmm.means.slopes import slopes_of
 from bayeslmm.results.intervals import check_level
-from bayeslmm.types import FloatArray
 
 type Scale = Literal["link", "response"]
-# Step of differences, as a share of the range of the data.
-_STEP = 1e-2
 
 type Names = str | Sequence[str] | None
 
@@ -96,25 +94,13 @@ def asked_slopes(
     at = {**place, **given_values(at)}
     grid = reference_grid(design, at, centre)
     _check_values(grid, (*of, *by))
-    found = averages(grid, of, by, choice("weights", weights, WEIGHTS, DesignError))  # type: ignore[arg-type]
-    step = _STEP * (known.high - known.low)
-    coarse, fine = (_difference(design, at, centre, variable, h) for h in (step, 0.5 * step))
-    # Richardson's combination: what is left of a smooth function is of the fourth order in the step.
-    slopes = FixedFunctions(*((4.0 * b - a) / 3.0 for a, b in zip(coarse, fine, strict=True)))
+    found = averages(grid, of, by, choice("weights", weights, WEIGHTS, DesignError), variable)  # type: ignore[arg-type]
+    slopes = slopes_of(design, at, centre, variable, known.high - known.low)
     link = response_link(design)
     display = Display(
         _title(f"Slopes of {variable}", (), (*of, *by)), level, kind="slope", link=link, notes=found.notes
     )
     return Asked(weighted_functions(slopes, found.W), found.labels, display)
-
-
-def _difference(
-    design: Design, at: Mapping[str, Any], centre: Centre, variable: str, step: float
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Central differences of the functions of a grid."""
-    up, down = (reference_grid(design, at, centre, shift={variable: h}).functions for h in (step, -step))
-    parts = ((up.L, down.L), (up.left_out, down.left_out), (up.offset, down.offset))
-    return tuple((a - b) / (2.0 * step) for a, b in parts)  # type: ignore[return-value]
 
 
 def _covariate(design: Design, variable: str) -> Covariate:

@@ -229,8 +229,8 @@ def _random_place(design: Design, groups: Mapping[str, GroupLabels], key: Any) -
         )
     labels, rest = groups[parts[0]], parts[1:]
     level, effect = (rest[0], None) if len(rest) == 1 else (rest[0], rest[1])
-    if effect is None and level not in labels.levels and ", " in level:
-        level, _, effect = level.rpartition(", ")
+    if effect is None and level not in labels.levels and "," in level:
+        level, effect = (part.strip() for part in level.rsplit(",", 1))
     if level not in labels.levels:
         raise DesignError(
             f"L names {shown(key)}, but {labels.group} has no level {level!r}. Levels: "

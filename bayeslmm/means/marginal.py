@@ -209,6 +209,8 @@ class MarginalMeans(LabelledFunctions):
             parts.append(self._frame.iloc[rows[order]].assign(letters=letters(p < alpha, order, np.isfinite(p))))
         table = pd.concat(parts, ignore_index=True)
         title = f"Means that share a letter do not differ (adjust={adjust!r}, level {100 * alpha:.4g} %)"
+        if own.labels.by:
+            title += f"; letters hold within each group of {', '.join(own.labels.by)}"
         return headed(table, title, (), lambda: letter_texts(self.labels, table))
 
     def regrid(self) -> MarginalMeans:
@@ -225,10 +227,9 @@ class MarginalMeans(LabelledFunctions):
         found, v = self._estimated, self.display.variance or 0.0
         slope = link.derivative(found.estimate, v)
         numbers = Estimated(link.inverse(found.estimate, v), slope[:, None] * found.covariance * slope, found.df)
-        # A function of all of them has no more degrees of freedom than the least of them.
-        least = np.where(found.known, np.min(found.df[found.known], initial=np.inf), np.nan)
-        source = NumberSource(replace(numbers, df=least))
-        return replace(self, source=source, display=replace(self.display, link=None, response=False, variance=None))
+        return replace(
+            self, source=NumberSource(numbers), display=replace(self.display, link=None, response=False, variance=None)
+        )
 
     def _regriddable(self) -> Any:
         if self.display.link is None or self.display.kind != "mean":
