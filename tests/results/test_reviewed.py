@@ -54,3 +54,15 @@ def test_contrasts_within_an_r_formula_are_text(data) -> None:
     # R 4: lme(y ~ C(f, contr.sum)) stops with "invalid type (closure)"; as text it runs, with the same coefficients.
     model = bl.Model("y ~ C(f, Sum) + (1 | g)", data)
     assert 'C(f, "contr.sum")' in str(model.to("nlme"))
+
+
+def test_backward_elimination_writes_names_that_need_backquotes(data) -> None:
+    plain = data.assign(z=np.sin(np.arange(90.0)))
+    odd = plain.rename(columns={"x": "the x", "f": "an f", "g": "a g", "z": "z [s]", "y": "the y"})
+    expected = bl.Model("y ~ z + x + f + (1 + z | g)", plain).fit().step()
+    found = bl.Model("`the y` ~ `z [s]` + `the x` + `an f` + (1 + `z [s]` | `a g`)", odd).fit().step()
+    assert found.fit.criterion == pytest.approx(expected.fit.criterion, rel=1e-10)
+    assert "z" not in expected.fit.formula
+    again = bl.Model(found.fit.formula, odd).fit()
+    assert again.criterion == pytest.approx(found.fit.criterion, rel=1e-8)
+    assert "a g" in str(found.fit)
