@@ -157,11 +157,11 @@ def cell_coding(fixed: FixedTerms) -> CellCoding | None:
     Returns
     -------
     CellCoding or None
-        None where the columns do not span the cells (contrasts of fewer columns than levels), or where these are very
-        many.
+        None without terms, where the columns do not span the cells (contrasts of fewer columns than levels), or where
+        these are very many.
     """
     terms = fixed.all
-    if any(_count(term.parts) > MOST_CELLS for term in terms):
+    if not terms or any(_count(term.parts) > MOST_CELLS for term in terms):
         return None
     functions, treatment = [], []
     for term in terms:

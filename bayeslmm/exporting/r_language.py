@@ -58,8 +58,9 @@ def r_dialect(package: str) -> Dialect:
     """R's spelling of expressions."""
     constants: dict[object, str] = {True: "TRUE", False: "FALSE", None: "NULL", "pi": "pi", "np.pi": "pi"}
     # Codings of C(f, ...): formulae's words in R's.
-    constants |= {"Sum": "contr.sum", "Treatment": "contr.treatment"}
-    constants |= {name: name for name in ("contr.treatment", "contr.sum", "contr.helmert", "contr.poly")}
+    # As text: lme evaluates the formula where the functions themselves are no valid variables.
+    constants |= {"Sum": literal("contr.sum"), "Treatment": literal("contr.treatment")}
+    constants |= {name: literal(name) for name in ("contr.treatment", "contr.sum", "contr.helmert", "contr.poly")}
     signs = {"**": "^", "//": "%/%", "%": "%%", "not": "!", "and": "&", "or": "|"}
     functions = {name: f"{name}(" for name in _SAME} | _OTHER
     return Dialect(package, r_name, literal, functions, signs, constants, items="c({})")

@@ -19,7 +19,7 @@ from bayeslmm.results.dropped_columns import with_dropped
 from bayeslmm.results.explained import icc_columns, r2_columns
 from bayeslmm.results.figures import df_text, estimate_places, p_text, to_places
 from bayeslmm.results.fit import Fit
-from bayeslmm.results.hypothesis_text import equations, right_side
+from bayeslmm.results.hypothesis_text import equations, known_coefficients, right_side
 from bayeslmm.results.intervals import check_level
 from bayeslmm.results.linear import DDF, TESTS, check_ddf, combinations, plain_df
 from bayeslmm.results.term_tests import term_hypotheses
@@ -279,5 +279,5 @@ def _positions(name: str, names: list[str]) -> list[int]:
     """Coefficients that a name means: its own, or those of the term."""
     found = term_positions(name, names)
     if not found:
-        raise DesignError(f"No coefficient or term is called {name!r}. Coefficients are: {', '.join(names)}.")
+        raise DesignError(f"No coefficient or term is called {name!r}. {known_coefficients(names)}")
     return found

@@ -90,7 +90,7 @@ def rows_of(asked: str, names: Sequence[str]) -> tuple[FloatArray, FloatArray]:
     left, right = (_sum(side, asked, names) for side in sides)
     row, constant = left[0] - right[0], right[1] - left[1]
     if not row.any():
-        raise DesignError(f"{asked!r} says nothing about a coefficient. Coefficients are: {', '.join(names)}.")
+        raise DesignError(f"{asked!r} says nothing about a coefficient. {known_coefficients(names)}")
     return row[None], np.array([constant])
 
 
@@ -151,4 +151,9 @@ def _split(text: str, signs: str) -> list[str]:
 
 def _unknown(name: str, names: Sequence[str], within: str = "") -> DesignError:
     where = f" (in {within!r})" if within else ""
-    return DesignError(f"No coefficient or term is called {name!r}{where}. Coefficients are: {', '.join(names)}.")
+    return DesignError(f"No coefficient or term is called {name!r}{where}. {known_coefficients(names)}")
+
+
+def known_coefficients(names: Sequence[str]) -> str:
+    """The end of a message on a name that is no coefficient."""
+    return f"Coefficients are: {', '.join(names)}." if names else "The model has no fixed effects."

@@ -108,10 +108,8 @@ class Influence:
         title = f"Influence of {len(self.table)} {what} on {self.formula}; each left out exactly, {how}"
         lines = [*wrap(title, width), "", table_text(_short(top), width)]
         if len(self.table) > _TOP:
-            lines += [
-                "",
-                *wrap(f"The {_TOP} with the largest Cook's distance; .table has all {len(self.table)}.", width),
-            ]
+            first = "largest Cook's distance" if "cooks_d" in self.table else "largest change of sigma"
+            lines += ["", *wrap(f"The {_TOP} with the {first}; .table has all {len(self.table)}.", width)]
         if len(flips):
             turned = "is not singular" if self.singular else "is singular"
             lines += wrap(f"Without {_some(flips.index)} the fit {turned}.", width)

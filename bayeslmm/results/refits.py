@@ -128,6 +128,8 @@ def check_responses(design: Design, values: Any, dimensions: int) -> FloatArray:
         values.
     """
     array = _numbers(_rows_of_fit(design, rows_of_design(design, values)))
+    if dimensions == 1 and array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
     if array.ndim != dimensions or array.shape[0] != design.n:
         expected = f"({design.n},)" if dimensions == 1 else f"({design.n}, K), one column per response"
         hint = f" {len(design.dropped)} rows of the data were left out of the fit." if len(design.dropped) else ""
@@ -203,9 +205,9 @@ def refit[F: Fit](fit: F, y: ArrayLike) -> F:
 
     Parameters
     ----------
-    y : array-like, shape (n,)
-        In the order of the rows kept; of a Series the index says which rows are meant, so that it may have others
-        too. An offset of the model stays.
+    y : array-like, shape (n,) or (n, 1)
+        In the order of the rows kept; of a Series or a frame of one column the index says which rows are meant, so
+        that it may have others too. An offset of the model stays.
 
     Returns
     -------

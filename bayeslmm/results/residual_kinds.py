@@ -120,12 +120,13 @@ def leverage(fit: Fit, part: Literal["all", "fixed"] = "all") -> pd.Series:
     ----------
     part : {"all", "fixed"}
         The diagonal of ``H`` in ``fitted = H y`` with random effects (lme4's ``hatvalues``), or of the fixed part
-        alone, ``X (X'V^-1 X)^-1 X'V^-1``, whose sum is the number of fixed effects.
+        alone, ``X (X'V^-1 X)^-1 X'V^-1``, whose sum over the observations is the number of fixed effects.
 
     Returns
     -------
     pandas.Series
-        Of a row that stands for several observations, that of one of them.
+        Of a row that stands for several observations (``frequency=``) that of one of them: the sum weighted by the
+        frequencies counts parameters.
 
     Raises
     ------

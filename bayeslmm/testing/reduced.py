@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from bayeslmm.design.design import Design
+from bayeslmm.design.evaluate import TermPart
 from bayeslmm.design.fixed_terms import FixedTerm, fixed_terms
-from bayeslmm.design.formula import parse_formula
+from bayeslmm.design.formula import Bar, parse_formula
 from bayeslmm.design.recipe import training_evaluator
+from bayeslmm.design.tokens import quoted
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.null_model import Removal, without
 from bayeslmm.likelihood import cross_products
@@ -50,6 +52,7 @@ def random_units(design: Design) -> list[RandomUnit]:
     for k, (bar, term) in enumerate(zip(formula.bars, design.terms, strict=True)):
         intercept, parts = evaluator.term_parts(bar.left)
         labels = [":".join(part.label for part in own) for own in parts]
+        written = [_written(own, recipe.columns) for own in parts]
         everything = tuple(range(len(term.effects)))
         if len(labels) + intercept <= 1:
             units.append(RandomUnit(bar.label, Removal(k, everything), ""))
@@ -60,9 +63,8 @@ def random_units(design: Design) -> list[RandomUnit]:
             removed = tuple(range(start, start + width))
             start += width
             kept = tuple(e for e in everything if e not in removed)
-            left = _sum(intercept, [label for i, label in enumerate(labels) if i != j])
-            bars = "|" if bar.correlated else "||"
-            rest = f"{bar.keyword}({left} {bars} {bar.group})"
+            left = _sum(intercept, [text for i, text in enumerate(written) if i != j])
+            rest = _bar(replace(bar, left=left))
             units.append(RandomUnit(f"{labels[j]} in {bar.label}", Removal(k, removed, kept), rest))
     return units
 
@@ -73,7 +75,7 @@ def without_random[F: Fit](fit: F, unit: RandomUnit) -> F | None:
     if not design.terms:
         return None
     formula = parse_formula(fit.formula)
-    bars = [bar.label for bar in formula.bars]
+    bars = [_bar(bar) for bar in formula.bars]
     bars[unit.removal.term : unit.removal.term + 1] = [unit.rest] if unit.rest else []
     text = _text(formula.response, [formula.fixed], formula.offsets, bars)
     return _fitted(fit, replace(design, formula=text), {})
@@ -89,8 +91,9 @@ def without_fixed[F: Fit](fit: F, term: FixedTerm) -> F:
     """
     design, fixed, formula = fit.design, fixed_terms(fit.design), parse_formula(fit.formula)
     kept = [k for k in range(design.p) if k not in set(term.columns.tolist())]
-    labels = [other.label for other in fixed.terms if other is not term and other.label != term.label]
     recipe = design.recipe
+    columns = recipe.columns if recipe is not None else ()
+    left = [other for other in fixed.terms if other is not term and other.label != term.label]
     aliased = _aliased_left(design, term, fixed.full)
     if recipe is not None:
         made = recipe.aliased[kept][:, [design.aliased.index(name) for name in aliased]] if aliased else None
@@ -99,9 +102,9 @@ def without_fixed[F: Fit](fit: F, term: FixedTerm) -> F:
         design,
         formula=_text(
             formula.response,
-            [_sum(fixed.constant is not None, labels)],
+            [_sum(fixed.constant is not None, [_written(other.parts, columns) for other in left])],
             formula.offsets,
-            [b.label for b in formula.bars],
+            [_bar(bar) for bar in formula.bars],
         ),
         X=design.X[:, kept],
         fixed_names=tuple(design.fixed_names[k] for k in kept),
@@ -128,6 +131,17 @@ def _aliased_left(design: Design, term: FixedTerm, full: FloatArray) -> list[str
 def _fitted[F: Fit](fit: F, design: Design, known: Mapping[int, FloatArray]) -> F:
     cp = cross_products(design)
     return type(fit)(design, cp, optimise(cp, fit.reml, fixed=known))
+
+
+def _written(parts: Sequence[TermPart], columns: Collection[str]) -> str:
+    """A term as a formula has it: names of columns in backquotes where they need them, which labels lack."""
+    return ":".join(quoted(part.label) if part.label in columns else part.label for part in parts)
+
+
+def _bar(bar: Bar) -> str:
+    """A random term as a formula has it."""
+    signs = "|" if bar.correlated else "||"
+    return f"{bar.keyword}({bar.left} {signs} {':'.join(map(quoted, bar.factors))})"
 
 
 def _sum(intercept: bool, labels: Sequence[str]) -> str:

@@ -114,6 +114,8 @@ def anova(
     found = term_hypotheses(fit, kind, metric)
     chosen = [k for k, term in enumerate(found.fixed.all) if with_constant or term is not found.fixed.constant]
     if not chosen:
+        if found.fixed.constant is None:
+            raise DesignError(f"The fixed part of {fit.formula!r} is empty: there is no fixed effect to test.")
         raise DesignError(
             f"The fixed part of {fit.formula!r} has no terms to test but the constant; fit.coefficients() tests that."
         )
