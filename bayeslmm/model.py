@@ -114,7 +114,8 @@ class Model(Specification):
         rank_deficient: Literal["drop", "error"] = "drop",
         **unknown: Any,
     ) -> None:
-        no_argument("bl.Model", unknown, MODEL_ARGUMENTS, _arguments(Model.__init__), DesignError)
+        if unknown:
+            no_argument("bl.Model", unknown, MODEL_ARGUMENTS, _arguments(Model.__init__), DesignError)
         self._design = build_design(
             formula,
             data,
@@ -207,7 +208,8 @@ class Model(Specification):
         >>> model.fit(priors={"sd": bl.Exponential(2.0)}).is_singular
         True
         """
-        no_argument("model.fit", unknown, FIT_ARGUMENTS, _arguments(Model.fit), FitError)
+        if unknown:
+            no_argument("model.fit", unknown, FIT_ARGUMENTS, _arguments(Model.fit), FitError)
         reml = flag("reml", reml, FitError)
         on_failure = choice("on_failure", on_failure, ("warn", "raise", "ignore"), FitError)
         fixed = resolve_fixed(self._design, fix)
