@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayeslmm.arguments import choice, instance, labels
+from bayeslmm.arguments import choice, instance, labels, shown
 from bayeslmm.design.names import in_plot
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.plots.style import NEUTRAL, wrapped
@@ -78,6 +78,8 @@ def plot_power(
 def _axis(table: pd.DataFrame, varied: Sequence[str], x: str | None) -> str | None:
     """The column along which curves run."""
     if x is not None:
+        if not varied:
+            raise DesignError(f"x={shown(x)} names nothing that varies: the study has one size only. Leave x out.")
         return choice("x", x, list(varied), DesignError)
     return max(varied, key=lambda name: table[name].nunique()) if varied else None
 
