@@ -14,7 +14,8 @@ import numpy as np
 
 from bayeslmm.bayes.at_means import AtMeans, factors_at_means, products_at_means
 from bayeslmm.bayes.coordinates import TermCoordinates
-from bayeslmm.bayes.prior_families import InverseGammaVariance, SdPrior, Uniform
+from bayeslmm.bayes.prior_families import InverseGammaVariance, SdPrior
+from bayeslmm.bayes.prior_slopes import upper_end
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.sigma_line import Lines, Places, integrate_lines
 from bayeslmm.bayes.term_priors import Relative
@@ -198,16 +199,12 @@ class Target:
             proper = np.where(rotation.eigenvalues > 0, rotation.distance**2, 0.0).sum(1)
             reach = 0.5 * np.log(np.fmax(factor.r2 + proper, 1e-300) / nu)
             width = 1.0 / np.sqrt(2.0 * (nu + self.cp.p))
-        wall = np.full(centre.shape, np.log(_upper_end(self.priors.sigma)))
+        wall = np.full(centre.shape, np.log(upper_end(self.priors.sigma)))
         for own, joint, t in zip(self.priors.sds, self.priors.joints, sds, strict=True):
             for k in range(t.shape[1] if joint is None else 0):
-                if np.isfinite(end := _upper_end(own[k])):
+                if not own[k].relative and np.isfinite(end := upper_end(own[k])):
                     wall = np.minimum(wall, np.log(end) - np.log(t[:, k]))
         return Places(centre, reach, wall, width)
-
-
-def _upper_end(prior: SdPrior) -> float:
-    return prior.upper if isinstance(prior, Uniform) else float("inf")
 
 
 def make_target(

@@ -15,7 +15,7 @@ import numpy as np
 
 from bayeslmm.bayes.prior_slopes import at_zero, upper_end
 from bayeslmm.bayes.priors import Priors
-from bayeslmm.bayes.term_priors import Decov, FlatFactor
+from bayeslmm.bayes.term_priors import Decov
 from bayeslmm.design.covariance import CovarianceStructure
 from bayeslmm.types import BoolArray, FloatArray, IntArray
 
@@ -242,7 +242,6 @@ def term_coordinate(priors: Priors, position: int, structure: CovarianceStructur
     else:
         away = isinstance(joint, Decov) and (joint.shape > 1 or joint.concentration > 1)
         absolute, logarithmic, upper = [False] * len(own), [away] * len(own), [np.inf] * len(own)
-        assert isinstance(joint, Decov | FlatFactor)
     return TermCoordinate(
         structure, np.array(absolute, dtype=bool), np.array(logarithmic, dtype=bool), unit, np.array(upper)
     )

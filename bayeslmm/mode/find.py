@@ -272,8 +272,7 @@ def vanished_at(
         if k in held or not _singular(T):
             continue
         for direction, slope in structure.vanished(structure.coordinates(structure.theta(T)), slopes[k]):
-            largest = direction[np.argmax(np.abs(direction))]
-            found.append(Vanished(k, direction / largest, slope * float(largest**2)))
+            found.append(Vanished.along(k, direction, slope))
     return tuple(found)
 
 

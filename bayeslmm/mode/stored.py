@@ -14,6 +14,7 @@ from bayeslmm.errors import PriorWarning
 from bayeslmm.likelihood import SummedDesign
 from bayeslmm.mode.degrees import at_mode, mode_coordinates
 from bayeslmm.mode.find import factor_at_mode, heights, vanished_at
+from bayeslmm.mode.objective import Objective
 from bayeslmm.mode.optimum import PosteriorMode
 from bayeslmm.reml import FitStatus
 from bayeslmm.reml.stored import check_factors, same_directions
@@ -66,14 +67,14 @@ def restore_mode(cp: SummedDesign, stored: Mapping[str, Any]) -> PosteriorMode:
     factor = factor_at_mode(cp, stored["priors"], stored["factors"], stored["sigma"])
     mode = PosteriorMode(cp=cp, factor=factor, **stored)
     check_factors(mode)
-    _check_heights(mode)
-    _check_status(mode)
+    objective = at_mode(mode)
+    z = mode_coordinates(mode, objective)
+    _check_heights(mode, objective.log_prior(z))
+    _check_status(mode, objective, z)
     return mode
 
 
-def _check_heights(mode: PosteriorMode) -> None:
-    objective = at_mode(mode)
-    log_prior = objective.log_prior(mode_coordinates(mode, objective))
+def _check_heights(mode: PosteriorMode, log_prior: float) -> None:
     found = (mode.criterion, mode.log_prior)
     computed = heights(mode.cp, mode.priors, mode.reml, mode.terms, mode.sigma, log_prior)
     for name, one, other in zip(("the criterion", "the log prior"), found, computed, strict=True):
@@ -81,7 +82,7 @@ def _check_heights(mode: PosteriorMode) -> None:
             raise ValueError(f"{name} in the file is {one!r}; the parameters and the data in the file give {other!r}")
 
 
-def _check_status(mode: PosteriorMode) -> None:
+def _check_status(mode: PosteriorMode, objective: Objective, z: FloatArray) -> None:
     computed = vanished_at(mode.cp, mode.priors, mode.reml, mode.terms, mode.sigma, mode.fixed)
     if not same_directions(mode.vanished, computed):
         raise ValueError(f"without variance are {mode.vanished} in the file, and {computed} by the factors")
@@ -89,14 +90,13 @@ def _check_status(mode: PosteriorMode) -> None:
     expected = FitStatus.not_identified if mode.ridges else regular
     if mode.status is not expected and mode.status not in _UNFINISHED:
         raise ValueError(f"its status is {mode.status.name}, but its numbers are those of {expected.name}")
-    if mode.status.ok and not _is_mode(mode):
+    if mode.status.ok and not _is_mode(mode, objective, z):
         raise ValueError("its parameters are not the highest point of the posterior of the data in the file")
 
 
-def _is_mode(mode: PosteriorMode) -> bool:
+def _is_mode(mode: PosteriorMode, objective: Objective, z: FloatArray) -> bool:
     """Whether the slope at the parameters is none, but in the direction of bounds."""
-    objective = at_mode(mode)
-    z, (low, high) = mode_coordinates(mode, objective), objective.coordinates.bounds()
+    low, high = objective.coordinates.bounds()
     slope: FloatArray = objective(z)[1]
     near = 1e-9
     held = ((z <= low + near) & (slope >= 0)) | ((z >= high - near) & (slope <= 0))

@@ -34,9 +34,13 @@ class Criterion:
             self._last[key] = evaluate(self.cp, factors)
         return self._last[key]
 
+    def internal(self, x: FloatArray) -> FloatArray:
+        """Internal vector at the free entries x; x itself where none is held."""
+        return self.held.full(x) if self.held.terms else x
+
     def factors(self, x: FloatArray) -> list[FloatArray]:
         """Internal factors of the blocks."""
-        return par.internal_factors(self.cp, self.held.full(x) if self.held.terms else x)
+        return par.internal_factors(self.cp, self.internal(x))
 
     def __call__(self, x: FloatArray) -> Trial:
         """Criterion at x (inf where it is not defined, -inf for a perfect fit) and its derivatives."""
@@ -53,8 +57,8 @@ class Criterion:
 
         def expand() -> Point:
             first = derivatives(self.cp, factors, factor, self.reml)
-            full = self.held.full(x)
-            gradient, hessian = par.gradient(self.cp, full, first)[0], par.hessian(self.cp, full, first)[0]
+            internal = self.internal(x)
+            gradient, hessian = par.gradient(self.cp, internal, first)[0], par.hessian(self.cp, internal, first)[0]
             return self.point(x, value, gradient, hessian, first.exact)
 
         trailing = self.rounding(x)
@@ -69,9 +73,9 @@ class Criterion:
             if not first.pieces.affordable(x.size):
                 return jacobian(lambda x: self(x).expand().gradient, x)
             whole = self.reml
-        full = self.held.full(x)
-        gradient = par.gradient(self.cp, full, first)[0]
-        return self.point(x, 0.0, gradient, par.hessian(self.cp, full, first, whole)[0], True).hessian
+        internal = self.internal(x)
+        gradient = par.gradient(self.cp, internal, first)[0]
+        return self.point(x, 0.0, gradient, par.hessian(self.cp, internal, first, whole)[0], True).hessian
 
     def rounding(self, x: FloatArray) -> float:
         """About what the criterion is wrong by at x because the trailing block is a matrix of condition x^2."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 
@@ -58,6 +59,12 @@ class Vanished:
     term: int
     direction: FloatArray
     slope: float
+
+    @classmethod
+    def along(cls, term: int, direction: FloatArray, slope: float) -> Self:
+        """The same of a direction (c,) of any length, and the slope along its variance."""
+        largest = direction[np.argmax(np.abs(direction))]
+        return cls(term, direction / largest, slope * float(largest**2))
 
 
 @by_value
@@ -370,6 +377,5 @@ def vanished_directions(
         slopes = par.slopes_in_frame(first, b, columns, W)[0]
         for v, slope in structure.vanished(internal[entries], slopes):
             normal = inverse.T @ v if W is None else float(np.linalg.norm(inverse)) * v
-            largest = normal[np.argmax(np.abs(normal))]
-            found.append(Vanished(term, normal / largest, slope * float(largest**2)))
+            found.append(Vanished.along(term, normal, slope))
     return tuple(found)

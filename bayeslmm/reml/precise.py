@@ -71,7 +71,7 @@ class Precise:
 
         def expand() -> Point:
             first = accd.accurate_derivatives(usable, plain.reml)
-            gradient, hessian = accd.accurate_gradient(plain.cp, plain.held.full(x), first)
+            gradient, hessian = accd.accurate_gradient(plain.cp, plain.internal(x), first)
             return plain.point(x, value, gradient, hessian, True)
 
         return Trial(value, expand, max(1e-11, 4e-14 * abs(value)))

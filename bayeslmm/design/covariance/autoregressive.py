@@ -152,8 +152,10 @@ class HeterogeneousAR1(Autoregression):
     @property
     def pairs(self) -> tuple[tuple[int, int], ...]:
         """The first two neighbours."""
-        first = int(np.argmin(np.diff(self._order))) if self.size > 1 else 0
-        return ((first, first + 1),) if self.size > 1 else ()
+        if self.size < 2:
+            return ()
+        first = int(np.argmin(np.diff(self._order)))
+        return ((first, first + 1),)
 
     @property
     def mirrored(self) -> bool:
