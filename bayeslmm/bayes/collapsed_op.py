@@ -18,7 +18,7 @@ import pytensor.tensor as pt
 from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
 
-from bayeslmm.likelihood import NormalPrior, SummedDesign
+from bayeslmm.likelihood import CrossProducts, NormalPrior
 from bayeslmm.likelihood.density_gradient import density_gradient
 from bayeslmm.types import AnyArray, FloatArray
 
@@ -88,12 +88,12 @@ class CollapsedLogLikelihood:
 
     Attributes
     ----------
-    cp : SummedDesign
+    cp : CrossProducts
     prior : NormalPrior or None
         Of beta; None is flat.
     """
 
-    cp: SummedDesign
+    cp: CrossProducts
     prior: NormalPrior | None = None
 
     def __call__(self, *inputs: AnyArray) -> tuple[FloatArray, ...]:
@@ -113,20 +113,20 @@ def _impossible(terms: Sequence[AnyArray]) -> tuple[FloatArray, ...]:
 
 
 def collapsed_log_likelihood(
-    cp: SummedDesign, terms: Sequence[Any], log_sigma: Any, prior: NormalPrior | None = None
+    cp: CrossProducts, terms: Sequence[Any], log_sigma: Any, prior: NormalPrior | None = None
 ) -> Any:
     """Log p(y | covariances, sigma) as a PyTensor scalar.
 
     Parameters
     ----------
-    cp : SummedDesign
+    cp : CrossProducts
     terms : sequence of (c, c) matrices
         Relative factors on the user's columns, terms in the order of the formula.
     log_sigma : scalar
     prior : NormalPrior, optional
         Of beta; flat by default.
     """
-    shapes = tuple((len(term.effects),) * 2 for term in cp.design.terms)
+    shapes = tuple((structure.size,) * 2 for structure in cp.frame.structures)
     return value_and_gradient(CollapsedLogLikelihood(cp, prior), (*shapes, ()), [*terms, log_sigma])
 
 

@@ -254,7 +254,7 @@ def group_log_likelihood(cp: SummedDesign, draws: VarianceDraws) -> tuple[Groupi
 class _Nest:
     """Cross-products of nested factors, kept apart by the levels of the innermost one."""
 
-    cp: SummedDesign
+    cp: CrossProducts
     order: tuple[int, ...]  # blocks, innermost first
     up: tuple[IntArray, ...]  # level of each factor -> level of the next one
     R: FloatArray  # (J, c, c)

@@ -20,7 +20,7 @@ from bayeslmm.inference import profile_coordinates as coords
 from bayeslmm.inference.profile_coefficient import HeldCoefficient, hold_coefficient
 from bayeslmm.inference.profile_coordinates import Axis, Piece
 from bayeslmm.inference.profile_curves import Curves, Terms, curves
-from bayeslmm.likelihood import CrossProducts, SummedDesign, derivatives, evaluate
+from bayeslmm.likelihood import CrossProducts, derivatives, evaluate
 from bayeslmm.likelihood.criteria import LOG_2PI, degrees_of_freedom, log_determinant
 from bayeslmm.likelihood.factor import Replicates
 from bayeslmm.types import FloatArray, IntArray
@@ -75,7 +75,7 @@ class ProfiledCriterion:
 
     Attributes
     ----------
-    cp : SummedDesign
+    cp : CrossProducts
     reml : bool
     held : tuple of int
         Terms whose relative covariance is fixed.
@@ -83,7 +83,7 @@ class ProfiledCriterion:
     axes : tuple of Axis
     """
 
-    cp: SummedDesign
+    cp: CrossProducts
     reml: bool
     held: tuple[int, ...]
     base: Reference

@@ -24,7 +24,7 @@ from bayeslmm.likelihood.criteria import (
     evaluate,
     minus_two_log_density,
 )
-from bayeslmm.likelihood.crossproducts import CrossProducts, SummedDesign
+from bayeslmm.likelihood.crossproducts import CrossProducts
 from bayeslmm.likelihood.factor import Factor
 from bayeslmm.likelihood.normal_prior import NormalPrior, minus_two_log_density_normal, rotate
 from bayeslmm.likelihood.rotation import Rotation
@@ -55,7 +55,7 @@ class DensityGradient:
 
 
 def density_gradient(
-    cp: SummedDesign,
+    cp: CrossProducts,
     terms: Sequence[FloatArray],
     sigma: float,
     prior: NormalPrior | None = None,
@@ -66,7 +66,7 @@ def density_gradient(
 
     Parameters
     ----------
-    cp : SummedDesign
+    cp : CrossProducts
     terms : sequence of FloatArray, each (c, c)
         Relative factors on the user's columns, terms in the order of the formula: any square roots, zero included.
     sigma : float
@@ -156,9 +156,9 @@ def with_normal_prior(
     return cp.sums.moved(factors, factor, chol, move)
 
 
-def _on_terms(cp: SummedDesign, blocks: Sequence[FloatArray]) -> tuple[FloatArray, ...]:
+def _on_terms(cp: CrossProducts, blocks: Sequence[FloatArray]) -> tuple[FloatArray, ...]:
     """Gradients in the covariances of the user's columns from those of the internal ones."""
-    out: list[FloatArray] = [np.zeros((0, 0))] * len(cp.design.terms)
+    out: list[FloatArray] = [np.zeros((0, 0))] * len(cp.frame.structures)
     for b, columns, term, _, _ in cp.frame.terms:
         inverse = cp.blocks[b].inverse_basis[columns, columns]
         slope = inverse.T @ blocks[b][columns, columns] @ inverse

@@ -13,7 +13,7 @@ from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.propriety import check_mode
 from bayeslmm.bayes.target import resolution
 from bayeslmm.design.covariance import canonical, factor_from_theta
-from bayeslmm.likelihood import Factor, SummedDesign, evaluate
+from bayeslmm.likelihood import CrossProducts, Factor, SummedDesign, evaluate
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.density_gradient import density_gradient, with_normal_prior
 from bayeslmm.mode.coordinates import Coordinates, term_coordinate
@@ -115,7 +115,7 @@ def make_objective(
     )
 
 
-def _sigma_unit(cp: SummedDesign, base: Optimum) -> float:
+def _sigma_unit(cp: CrossProducts, base: Optimum) -> float:
     spread = cp.response.spread
     return base.sigma if base.sigma > _ROUNDING * spread else _ROUNDING * spread
 
@@ -223,7 +223,7 @@ def _mode(
     )
 
 
-def factor_at_mode(cp: SummedDesign, priors: Priors, factors: Sequence[FloatArray], sigma: float) -> Factor:
+def factor_at_mode(cp: CrossProducts, priors: Priors, factors: Sequence[FloatArray], sigma: float) -> Factor:
     """The elimination at the mode, with the normal priors of the fixed effects in it."""
     factor = evaluate(cp, factors)
     if priors.beta is None or not cp.p:
@@ -232,7 +232,7 @@ def factor_at_mode(cp: SummedDesign, priors: Priors, factors: Sequence[FloatArra
 
 
 def heights(
-    cp: SummedDesign, priors: Priors, reml: bool, terms: Sequence[FloatArray], sigma: float, log_prior: float
+    cp: CrossProducts, priors: Priors, reml: bool, terms: Sequence[FloatArray], sigma: float, log_prior: float
 ) -> tuple[float, float]:
     """-2 log likelihood at the estimates, and what priors add to its logarithm.
 
@@ -258,7 +258,7 @@ def _is_flat(hessian: FloatArray) -> bool:
 
 
 def vanished_at(
-    cp: SummedDesign,
+    cp: CrossProducts,
     priors: Priors,
     reml: bool,
     terms: Sequence[FloatArray],

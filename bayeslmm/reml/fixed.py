@@ -14,7 +14,7 @@ from bayeslmm.design.design import Design, RandomTerm
 from bayeslmm.design.terms import term_position
 from bayeslmm.design.theta import theta_names
 from bayeslmm.errors import DesignError
-from bayeslmm.likelihood import CrossProducts, SummedDesign
+from bayeslmm.likelihood import CrossProducts
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.types import BoolArray, FloatArray
 
@@ -103,12 +103,12 @@ class Held:
         return out
 
 
-def hold(cp: SummedDesign, fixed: Mapping[int, FloatArray] | None) -> Held:
+def hold(cp: CrossProducts, fixed: Mapping[int, FloatArray] | None) -> Held:
     """Hold the theta of some terms (by position in the design) at given values."""
     fixed = fixed or {}
     if not fixed:
         return Held((), np.zeros(cp.frame.n_theta), np.ones(cp.frame.n_theta, dtype=bool))
-    zero = {i: np.zeros(len(term.structure.rows)) for i, term in enumerate(cp.design.terms)}
+    zero = {i: np.zeros(len(structure.rows)) for i, structure in enumerate(cp.frame.structures)}
     theta = np.concatenate([np.asarray(values, dtype=float) for values in {**zero, **fixed}.values()])
     values = par.internal_from_terms(cp, [T[0] for T in par.terms_from_theta(cp, theta)])
     return Held(tuple(sorted(fixed)), values, free_entries(cp, fixed))

@@ -116,7 +116,7 @@ def starts(cp: CrossProducts, count: int, largest: float) -> FloatArray:
     return np.concatenate(parts, axis=1)
 
 
-def from_effects(cp: SummedDesign) -> FloatArray:
+def from_effects(cp: CrossProducts) -> FloatArray:
     """Internal vectors (M, k): covariances of effects predicted under several ratios, of full and of lower rank."""
     ratios = np.array(_RATIOS)[:, None, None]
     factors = [ratios * np.eye(block.size) for block in cp.blocks]
@@ -124,7 +124,7 @@ def from_effects(cp: SummedDesign) -> FloatArray:
     effects = conditional_means(cp, factors, factor).b
     variance = np.maximum(factor.r2 / cp.n, 1e-300)[:, None, None]
     most = max(columns.stop - columns.start for _, columns, _, _, _ in cp.frame.terms)
-    terms = [np.zeros((0, 0, 0))] * len(cp.design.terms)
+    terms = [np.zeros((0, 0, 0))] * len(cp.frame.structures)
     for b, columns, term, _, _ in cp.frame.terms:
         block, B = cp.blocks[b], effects[b][:, :, columns]
         B = B @ block.inverse_basis[columns, columns].T

@@ -137,8 +137,7 @@ class Optimum:
         """What was minimised: the criterion minus twice the log penalty in theta, units of the user's columns."""
         if self.penalty is None:
             return self.criterion
-        structures = [term.structure for term in self.cp.design.terms]
-        return self.criterion - 2.0 * self.penalty.log_density(structures, self.terms, self.fixed)
+        return self.criterion - 2.0 * self.penalty.log_density(self.cp.frame.structures, self.terms, self.fixed)
 
     @property
     def verdict(self) -> str:
