@@ -52,15 +52,22 @@ class DeletionCases:
         return [order[ends[k] : ends[k + 1]] for k in which]
 
     def leave_too_little(self, design: Design) -> BoolArray:
-        """Cases (G,) after which hardly any row, or a single level of a factor that has others, would stay."""
+        """Cases (G,) after which hardly any row, one level of a factor of several or a constant response stays."""
         out = self.counts.sum() - self.observations <= design.p + 1
         for grouping in design.groupings.values():
-            pairs = np.unique(np.column_stack([grouping.codes, self.codes]), axis=0)
-            cases_of_level = np.bincount(pairs[:, 0], minlength=grouping.n_levels)
-            gone = pairs[(cases_of_level[pairs[:, 0]] == 1) & (pairs[:, 1] >= 0), 1]
-            left = grouping.n_levels - np.bincount(gone, minlength=len(self.labels))
-            out = out | (left < min(2, grouping.n_levels))
+            out = out | self._leave_one_of(grouping.codes, grouping.n_levels)
+        values, codes = np.unique(design.y if design.offset is None else design.y - design.offset, return_inverse=True)
+        # A constant rest needs a case that takes all values but one with it.
+        if values.size <= np.bincount(self.codes[self.codes >= 0], minlength=1).max() + 1:
+            out = out | self._leave_one_of(codes, values.size)
         return np.asarray(out)
+
+    def _leave_one_of(self, codes: IntArray, n_levels: int) -> BoolArray:
+        """Cases (G,) after which fewer than two of several levels are left."""
+        pairs = np.unique(np.column_stack([codes, self.codes]), axis=0)
+        cases_of_level = np.bincount(pairs[:, 0], minlength=n_levels)
+        gone = pairs[(cases_of_level[pairs[:, 0]] == 1) & (pairs[:, 1] >= 0), 1]
+        return np.asarray(n_levels - np.bincount(gone, minlength=len(self.labels)) < min(2, n_levels))
 
 
 def deletion_cases(design: Design, by: Any, cases: Sequence[Any] | None = None) -> DeletionCases:
