@@ -11,6 +11,7 @@ from bayeslmm.design.design import Design
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.inference.mixture import Mixture
 from bayeslmm.inference.null_model import NullModel, Removal, is_scalar, mixture, null_model, rises_of
+from bayeslmm.inference.ratio import f_test
 from bayeslmm.inference.rlrt import SEED, profile, simulate
 from bayeslmm.inference.spectral import spectrum
 from bayeslmm.likelihood import SummedDesign, cross_products
@@ -62,12 +63,8 @@ class ManyZeroTests:
         """P values (K,) of responses (n, K), given their fits; nan where one did not converge."""
         rise, ok, _ = rises_of(self.model, Y, optima)
         if self.by_f:
-            from scipy.stats import f as f_distribution
-
             removal = self.removal
-            reduced = spectrum(self.model.full.cp, removal.term, removal.removed, Y, others="ignored")
-            F = (reduced.t**2).sum(1) / reduced.r / (reduced.sse / reduced.f)
-            p = f_distribution.sf(F, reduced.r, reduced.f)
+            p = f_test(spectrum(self.model.full.cp, removal.term, removal.removed, Y, others="ignored")).p_value
         else:
             p = _tail(self.law, rise)
         return np.where(ok, np.where(rise > 0, p, 1.0), np.nan)
