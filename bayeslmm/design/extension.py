@@ -134,10 +134,8 @@ def _copied(
     new, copy = np.repeat(np.arange(count), sizes), np.repeat(np.arange(count) // own.n_levels, sizes)
     out = {name: Grouping(name, new, _names(own.levels, chosen, np.arange(count) // own.n_levels))}
     for key, other in groupings.items():
-        if key in nested:
-            out[key] = _renumbered(key, other, other.codes[places], copy)
-        elif key != name:
-            out[key] = _renumbered(key, other, other.codes[places], np.zeros_like(copy))
+        if key != name:
+            out[key] = _renumbered(key, other, other.codes[places], copy if key in nested else np.zeros_like(copy))
     return rows[places], {key: out[key] for key in groupings}
 
 
