@@ -12,7 +12,7 @@ from bayeslmm.errors import DesignError, FitError
 from bayeslmm.inference.mixture import Mixture
 from bayeslmm.inference.null_model import NullModel, Removal, is_scalar, mixture, null_model, rises_of
 from bayeslmm.inference.ratio import f_test
-from bayeslmm.inference.rlrt import SEED, profile, simulate
+from bayeslmm.inference.rlrt import SEED, TIE, profile, simulate
 from bayeslmm.inference.spectral import spectrum
 from bayeslmm.likelihood import SummedDesign, cross_products
 from bayeslmm.reml import optimise
@@ -23,8 +23,6 @@ from bayeslmm.types import FloatArray
 DRAWS = 20_000
 # Responses that are tried for a pair of fits that both converge.
 _TRIES = 10
-# Two statistics closer than this, relative to the larger, are equal.
-_TIE = 1e-9
 
 
 def zero_method(design: Design, removal: Removal, reml: bool = True) -> str:
@@ -107,7 +105,7 @@ def many_zero_tests(
 def _tail(law: Mixture, rise: FloatArray) -> FloatArray:
     """Probabilities (K,) of rises at least as large."""
     if law.draws is not None:
-        reached = law.draws.size - np.searchsorted(np.sort(law.draws), rise * (1.0 - _TIE))
+        reached = law.draws.size - np.searchsorted(np.sort(law.draws), rise * (1.0 - TIE))
         return np.asarray((1.0 + reached) / (law.draws.size + 1.0))
     return np.asarray(sum(w * chdtrc(d, rise) for d, w in zip(law.dof, law.weights, strict=True) if d))
 
