@@ -22,7 +22,7 @@ from bayeslmm.results.predictions import NewLevels
 from bayeslmm.results.random_parts import Random
 from bayeslmm.results.simulations import Conditions, Law, Values, law_of, simulated
 from bayeslmm.results.stated import stated_values
-from bayeslmm.results.truth import Truth, truth_of_values
+from bayeslmm.results.truth import Truth, left_out, truth_of_values
 from bayeslmm.specification import Specification
 
 
@@ -86,7 +86,7 @@ def simulate(
     """
     design = model.design
     stated = stated_values(design, beta=beta, sd=sd, corr=corr, sigma=sigma, theta=theta)
-    law = law_for(model, stated)
+    law = _law(model, stated)
     if n_groups is None and replicates is None:
         where = Conditions(newdata, random, new_levels, weights, offset)
         return simulated(design, law, where, lambda: _fit(model), n, random_seed)
@@ -96,14 +96,14 @@ def simulate(
     sizes = group_sizes(design, "n_groups", n_groups)
     rows = None if replicates is None else whole("replicates", replicates, 1, MOST_LEVELS, DesignError)
     study = extend(design, sizes, rows)
-    table = with_labels(study, study_table(model), _factors(model))
+    table = with_labels(study, _study_table(model), _factors(model))
     Y = simulated(study.design, law, Conditions(random=random), lambda: _fit(model), n, random_seed)
     if Y.shape[1] == 1:
         Y.columns = pd.Index([parse_formula(design.formula).response.strip("`")])
     return pd.concat([table, Y], axis=1)
 
 
-def law_for(model: Specification, stated: dict[str, Any]) -> Law:
+def _law(model: Specification, stated: dict[str, Any]) -> Law:
     """What a model is simulated from: values that are stated, and REML estimates for the rest.
 
     Raises
@@ -111,7 +111,7 @@ def law_for(model: Specification, stated: dict[str, Any]) -> Law:
     DesignError
         A planned study, which has no estimates, and not all values.
     """
-    if model.planned or not _lacks(model, stated):
+    if model.planned or not left_out(model.design, stated):
         truth = truth_for(model, stated)
         return Law(truth.terms, truth.sigma, truth.beta, NO_PARAMETERS)
     return law_of(_fit(model), stated)
@@ -140,11 +140,6 @@ def truth_for(model: Specification, stated: dict[str, Any]) -> Truth:
     return truth_of_values(model.design, zero | stated, refuse)
 
 
-def _lacks(model: Specification, stated: dict[str, Any]) -> bool:
-    kinds = ("sigma", "fixed") if "theta" in stated else ("sd", "corr", "sigma", "fixed")
-    return any(p.label not in stated for p in parameters(model.design) if p.kind in kinds)
-
-
 def _fit(model: Specification) -> REMLResult:
     if model.planned:
         raise DesignError("A planned study has no response, and so no fit whose random effects could be kept.")
@@ -165,7 +160,7 @@ def _factors(model: Specification) -> dict[str, tuple[str, ...]]:
     return {bar.group: tuple(bar.factors) for bar in parse_formula(model.formula).bars}
 
 
-def study_table(model: Specification) -> pd.DataFrame:
+def _study_table(model: Specification) -> pd.DataFrame:
     """The columns that the formula uses besides the response, rows of the design only.
 
     Raises

@@ -12,13 +12,12 @@ from bayeslmm.bayes.at_means import AtMeans, sds_and_correlations
 from bayeslmm.bayes.layout import GroupLayout, Layout, group_columns, make_layout
 from bayeslmm.design.covariance import canonical
 from bayeslmm.design.design import Design
-from bayeslmm.design.grouping import Grouping
+from bayeslmm.design.grouping import Grouping, parents
 from bayeslmm.errors import FitError
 from bayeslmm.likelihood import CrossProducts, SummedDesign, evaluate, small
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.conditional import internal_beta
 from bayeslmm.likelihood.reduction import frame_columns
-from bayeslmm.likelihood.structure import parents
 from bayeslmm.likelihood.within import grouped_qr, level_products, split_columns
 from bayeslmm.types import AnyArray, FloatArray, IntArray
 

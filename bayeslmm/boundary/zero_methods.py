@@ -18,6 +18,7 @@ from bayeslmm.inference.null_model import NullModel, Removal, bootstrap, is_scal
 from bayeslmm.inference.ratio import f_test
 from bayeslmm.inference.rlrt import NullTest, null_test
 from bayeslmm.inference.spectral import LARGEST, Spectrum, spectrum
+from bayeslmm.inference.zero_many import zero_method
 from bayeslmm.reml import Optimum, optimise
 from bayeslmm.results.fit import Fit
 
@@ -75,8 +76,7 @@ def _attempt(method: str, compute: Callable[[], Row]) -> Row:
 def _exact(
     fit: Fit, model: NullModel, removal: Removal, reml: bool, draws: int, seed: int | np.random.Generator
 ) -> Row:
-    alone = not model.design.terms
-    method = ("exact " if alone else "approximate ") + ("RLRT" if reml else "LRT")
+    alone, method = not model.design.terms, zero_method(fit.design, removal, reml)
 
     def compute() -> Row:
         reduced = spectrum(fit.design, removal.term, removal.removed, others="ignored")

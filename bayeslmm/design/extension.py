@@ -13,7 +13,7 @@ from bayeslmm.arguments import choice, shown, whole
 from bayeslmm.design.design import Design
 from bayeslmm.design.dropped import DroppedRows
 from bayeslmm.design.formula import parse_formula
-from bayeslmm.design.grouping import Grouping
+from bayeslmm.design.grouping import Grouping, parents
 from bayeslmm.design.rank import independent_columns
 from bayeslmm.design.saturated import check_identified
 from bayeslmm.errors import DesignError
@@ -125,7 +125,7 @@ def _copied(
 ) -> tuple[IntArray, dict[str, Grouping]]:
     """Rows and groupings with `count` levels of one factor."""
     own = groupings[name]
-    nested = {key for key, other in groupings.items() if key != name and _nested(other.codes, own.codes)}
+    nested = {key for key, other in groupings.items() if key != name and parents(other, own) is not None}
     crossed = [other.codes for key, other in groupings.items() if key != name and key not in nested]
     members = _members(own.codes, own.n_levels)
     chosen = in_turns(_kinds_of_levels(_kinds(design.X[rows], *crossed), members), count)
@@ -134,10 +134,8 @@ def _copied(
     new, copy = np.repeat(np.arange(count), sizes), np.repeat(np.arange(count) // own.n_levels, sizes)
     out = {name: Grouping(name, new, _names(own.levels, chosen, np.arange(count) // own.n_levels))}
     for key, other in groupings.items():
-        if key in nested:
-            out[key] = _renumbered(key, other, other.codes[places], copy)
-        elif key != name:
-            out[key] = _renumbered(key, other, other.codes[places], np.zeros_like(copy))
+        if key != name:
+            out[key] = _renumbered(key, other, other.codes[places], copy if key in nested else np.zeros_like(copy))
     return rows[places], {key: out[key] for key in groupings}
 
 
@@ -189,16 +187,10 @@ def _members(codes: IntArray, levels: int) -> list[IntArray]:
     return np.split(order, np.cumsum(np.bincount(codes, minlength=levels))[:-1])
 
 
-def _nested(inner: IntArray, outer: IntArray) -> bool:
-    """Whether every level of one factor lies in one level of the other."""
-    pairs = np.unique(np.column_stack([inner, outer]), axis=0)
-    return bool(np.unique(inner).size == len(pairs))
-
-
 def outermost(design: Design) -> list[str]:
     """Grouping factors that are nested in no other."""
-    codes = {name: grouping.codes for name, grouping in design.groupings.items()}
-    return [a for a in codes if not any(a != b and _nested(codes[a], codes[b]) for b in codes)]
+    known = design.groupings.items()
+    return [a for a, inner in known if all(a == b or parents(inner, outer) is None for b, outer in known)]
 
 
 def _check(design: Design, out: Design) -> None:

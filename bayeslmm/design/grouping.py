@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from bayeslmm.design.lazy import Lazy
 from bayeslmm.equality import by_value
 from bayeslmm.types import IntArray
@@ -31,3 +33,10 @@ class Grouping:
     @property
     def n_levels(self) -> int:
         return len(vars(self)["levels"])
+
+
+def parents(inner: Grouping, outer: Grouping) -> IntArray | None:
+    """Level of `outer` that every level of `inner` lies in; None if it is not nested."""
+    parent = np.zeros(inner.n_levels, dtype=np.int64)
+    parent[inner.codes] = outer.codes
+    return parent if np.array_equal(parent[inner.codes], outer.codes) else None

@@ -121,6 +121,14 @@ class Rows:
         complete[np.flatnonzero(complete)[unwanted]] = False
         return replace(self.part(np.flatnonzero(~unwanted)), complete=complete)
 
+    def filled(self, values: FloatArray) -> FloatArray:
+        """Values at the complete rows, (k, ...), as values at all rows, (m, ...), nan in the others."""
+        if self.complete.all():
+            return values
+        out = np.full((self.complete.size, *values.shape[1:]), np.nan)
+        out[self.complete] = values
+        return out
+
     def without_fixed(self) -> Rows:
         """The rows with nothing that fixed effects and offset add."""
         return replace(self, X=np.zeros_like(self.X), offset=None)

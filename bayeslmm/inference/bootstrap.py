@@ -6,14 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from bayeslmm.inference.simulation import simulate_responses
+from bayeslmm.inference.simulation import at_a_time, simulate_responses
 from bayeslmm.likelihood import SummedDesign
 from bayeslmm.reml.many import Optima, optimise_many
 from bayeslmm.residual import NO_PARAMETERS
 from bayeslmm.types import FloatArray
-
-# Doubles of simulated responses held at once.
-_CHUNK = 10_000_000
 
 
 def bootstrap_optima(
@@ -49,7 +46,6 @@ def bootstrap_optima(
     Optima
         Look at ``status`` before using one.
     """
-    step = max(1, _CHUNK // cp.design.n)
-    for k in range(0, n, step):
-        Y = simulate_responses(cp.design, terms, sigma, beta, min(step, n - k), rng, lam)
+    for few in at_a_time(n, cp.design.n):
+        Y = simulate_responses(cp.design, terms, sigma, beta, few, rng, lam)
         yield optimise_many(cp, Y, reml, fixed=fixed, workers=workers)

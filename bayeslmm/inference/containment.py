@@ -16,7 +16,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from bayeslmm.design.grouping import Grouping
+from bayeslmm.design.grouping import Grouping, parents
 from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 # A column varies within groups if it differs by more than this share of its range from its value in another row.
@@ -69,12 +69,7 @@ class Containment:
 def nested_order(groupings: Sequence[Grouping]) -> list[Grouping] | None:
     """Grouping factors from the coarsest to the finest, each nested in the one before; None if they are not."""
     ordered = sorted(groupings, key=lambda grouping: grouping.n_levels)
-    for coarse, fine in pairwise(ordered):
-        first = np.full(fine.n_levels, -1)
-        first[fine.codes] = coarse.codes
-        if (first[fine.codes] != coarse.codes).any():
-            return None
-    return ordered
+    return None if any(parents(fine, coarse) is None for coarse, fine in pairwise(ordered)) else ordered
 
 
 def containment(X: FloatArray, ordered: Sequence[Grouping], n: int) -> Containment:

@@ -38,7 +38,7 @@ _ROOT_STEPS = 1000
 _ROUNDING = 1e-15
 _LONGEST = 80.0
 # Two statistics closer than this, relative to the larger, are equal.
-_TIE = 1e-9
+TIE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -366,7 +366,7 @@ def null_test(
     p_zero = probability_of_no_rise(problem) - float((simulated[~up] > 0).sum()) / draws
     if statistic <= 0.0:
         return NullTest(1.0, 0.0, draws, p_zero)
-    reached = simulated >= statistic * (1.0 - _TIE)
+    reached = simulated >= statistic * (1.0 - TIE)
     p = (1.0 + int(reached.sum())) / (draws + 1.0)
     return NullTest(p, float(np.sqrt(p * (1.0 - p) / draws)), draws, p_zero)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from bayeslmm.design.newdata import Rows, own_rows
 from bayeslmm.errors import DesignError
 from bayeslmm.residual import NO_PARAMETERS
 from bayeslmm.types import FloatArray, IntArray
+
+# Doubles of simulated responses held at once.
+_CHUNK = 10_000_000
 
 
 def simulate_responses(
@@ -58,6 +61,12 @@ def simulate_responses(
     check_rows(design)
     rows = own_rows(design, tuple(design.groupings))
     return simulate_rows(rows, [term.group for term in design.terms], terms, sigma, beta, n, rng, lam)
+
+
+def at_a_time(n: int, rows: int) -> Iterator[int]:
+    """Numbers of responses, n in all, of which each is few enough to be held at once."""
+    step = max(1, _CHUNK // rows)
+    return (min(step, n - k) for k in range(0, n, step))
 
 
 def check_rows(design: Design) -> None:

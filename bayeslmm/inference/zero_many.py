@@ -11,7 +11,8 @@ from bayeslmm.design.design import Design
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.inference.mixture import Mixture
 from bayeslmm.inference.null_model import NullModel, Removal, is_scalar, mixture, null_model, rises_of
-from bayeslmm.inference.rlrt import SEED, profile, simulate
+from bayeslmm.inference.ratio import f_test
+from bayeslmm.inference.rlrt import SEED, TIE, profile, simulate
 from bayeslmm.inference.spectral import spectrum
 from bayeslmm.likelihood import SummedDesign, cross_products
 from bayeslmm.reml import optimise
@@ -22,8 +23,6 @@ from bayeslmm.types import FloatArray
 DRAWS = 20_000
 # Responses that are tried for a pair of fits that both converge.
 _TRIES = 10
-# Two statistics closer than this, relative to the larger, are equal.
-_TIE = 1e-9
 
 
 def zero_method(design: Design, removal: Removal, reml: bool = True) -> str:
@@ -62,12 +61,8 @@ class ManyZeroTests:
         """P values (K,) of responses (n, K), given their fits; nan where one did not converge."""
         rise, ok, _ = rises_of(self.model, Y, optima)
         if self.by_f:
-            from scipy.stats import f as f_distribution
-
             removal = self.removal
-            reduced = spectrum(self.model.full.cp, removal.term, removal.removed, Y, others="ignored")
-            F = (reduced.t**2).sum(1) / reduced.r / (reduced.sse / reduced.f)
-            p = f_distribution.sf(F, reduced.r, reduced.f)
+            p = f_test(spectrum(self.model.full.cp, removal.term, removal.removed, Y, others="ignored")).p_value
         else:
             p = _tail(self.law, rise)
         return np.where(ok, np.where(rise > 0, p, 1.0), np.nan)
@@ -110,7 +105,7 @@ def many_zero_tests(
 def _tail(law: Mixture, rise: FloatArray) -> FloatArray:
     """Probabilities (K,) of rises at least as large."""
     if law.draws is not None:
-        reached = law.draws.size - np.searchsorted(np.sort(law.draws), rise * (1.0 - _TIE))
+        reached = law.draws.size - np.searchsorted(np.sort(law.draws), rise * (1.0 - TIE))
         return np.asarray((1.0 + reached) / (law.draws.size + 1.0))
     return np.asarray(sum(w * chdtrc(d, rise) for d, w in zip(law.dof, law.weights, strict=True) if d))
 

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from bayeslmm.design.design import Store
-from bayeslmm.design.grouping import Grouping
+from bayeslmm.design.grouping import Grouping, parents
 from bayeslmm.types import IntArray
 
 # Up to this many effects outside the first factor the trailing block is formed densely in one piece, which has
@@ -70,10 +68,3 @@ def plan(groupings: Sequence[Grouping], sizes: Sequence[int], store: Store = "au
         up.append(tuple(a for a in ancestors if a is not None))
     rest = [i for i in by_size if i not in chain]
     return Elimination((*chain, *rest), len(chain), tuple(up), "hierarchy")
-
-
-def parents(inner: Grouping, outer: Grouping) -> IntArray | None:
-    """Level of `outer` that every level of `inner` lies in; None if it is not nested."""
-    parent = np.zeros(inner.n_levels, dtype=np.int64)
-    parent[inner.codes] = outer.codes
-    return parent if np.array_equal(parent[inner.codes], outer.codes) else None

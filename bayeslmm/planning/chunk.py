@@ -9,7 +9,15 @@ from functools import cached_property
 
 import numpy as np
 
-from bayeslmm.calibration.coverage_chunk import CoveragePlan, CoverageTask, make_chunk, make_tasks, prepared
+from bayeslmm.calibration.coverage_chunk import (
+    CoverageChunk,
+    CoveragePlan,
+    CoverageTask,
+    make_chunk,
+    make_tasks,
+    prepared,
+)
+from bayeslmm.design.design import Design
 from bayeslmm.errors import BayesLMMError, BayesLMMWarning
 from bayeslmm.inference.null_model import Removal
 from bayeslmm.inference.simulation import simulate_responses
@@ -23,7 +31,7 @@ from bayeslmm.results.fit_coefficients import test_fixed as fixed_test
 from bayeslmm.results.labels import parameters
 from bayeslmm.results.linear import DDF
 from bayeslmm.storage.checksum import of_json
-from bayeslmm.types import BoolArray, FloatArray
+from bayeslmm.types import FloatArray
 
 # To be raised whenever something changes what is computed.
 VERSION = 1
@@ -108,26 +116,16 @@ class PowerTask(CoverageTask):
 
 
 @dataclass(frozen=True)
-class PowerChunk:
-    """Intervals of K responses, M of each, estimates of P parameters, and p values of T tests.
+class PowerChunk(CoverageChunk):
+    """Intervals and estimates of K responses, and p values of T tests.
 
     Attributes
     ----------
-    low, high : FloatArray, shape (M, K)
-        nan where there is no interval.
-    estimates : FloatArray, shape (P, K)
     p_values : FloatArray, shape (T, K)
         Of the variances, then of the joint tests; nan where there is none.
-    singular, ok : BoolArray, shape (K,)
-        Whether the fit is on the boundary, and whether it converged.
     """
 
-    low: FloatArray
-    high: FloatArray
-    estimates: FloatArray
     p_values: FloatArray
-    singular: BoolArray
-    ok: BoolArray
 
 
 def power_tasks(plan: PowerPlan, cp: SummedDesign, replicates: int) -> list[PowerTask]:
@@ -148,14 +146,7 @@ def run_power(task: PowerTask) -> PowerChunk:
         tests = _tests(plan, cp)
         p_values = [np.full(Y.shape[1], np.nan) if test is None else test.p_values(Y, optima) for test in tests]
         p_values += list(_joint(cp, Y, plan.joint, plan.ddf, reml))
-    return PowerChunk(
-        found.low,
-        found.high,
-        found.estimates,
-        np.array(p_values).reshape(-1, Y.shape[1]),
-        found.singular,
-        found.ok,
-    )
+    return PowerChunk(**vars(found), p_values=np.array(p_values).reshape(-1, Y.shape[1]))
 
 
 # Of the cell that this process was last at work on.
@@ -166,11 +157,11 @@ def _tests(plan: PowerPlan, cp: SummedDesign) -> list[ManyZeroTests | None]:
     """The tests of the variances of a cell; None for one that has no null distribution."""
     if plan.key not in _ready:
         _ready.clear()
-        _ready[plan.key] = [variance_test(plan, cp, removal) for removal in plan.removals]
+        _ready[plan.key] = [_variance_test(plan, cp, removal) for removal in plan.removals]
     return _ready[plan.key]
 
 
-def variance_test(plan: PowerPlan, cp: SummedDesign, removal: Removal) -> ManyZeroTests | None:
+def _variance_test(plan: PowerPlan, cp: SummedDesign, removal: Removal) -> ManyZeroTests | None:
     """One test; what it depends on comes from responses of its own, so that all tasks have the same."""
     truth, (seed, cell) = plan.intervals.truth, plan.seed
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(cell, _BESIDE)))
@@ -195,6 +186,16 @@ def _joint(cp: SummedDesign, Y: FloatArray, joint: Sequence[tuple[int, ...]], dd
     return out
 
 
+def tested_sd(design: Design, removal: Removal) -> str | None:
+    """The label of the standard deviation that is tested; None where it is a term with several."""
+    own = [
+        p.label
+        for p in parameters(design)
+        if p.kind == "sd" and p.position == removal.term and set(p.effects) & {*removal.removed}
+    ]
+    return own[0] if len(own) == 1 else None
+
+
 def check_power(task: PowerTask, chunk: PowerChunk) -> None:
     """Refuse what no chunk of this task can be.
 
@@ -205,6 +206,6 @@ def check_power(task: PowerTask, chunk: PowerChunk) -> None:
     K, plan = task.replicates, task.power
     rows, known = len(task.plan.asked.rows), len(parameters(task.plan.design))
     tests = len(plan.removals) + len(plan.joint)
-    shapes = [(rows, K), (rows, K), (known, K), (tests, K), (K,), (K,)]
+    shapes = [(rows, K), (rows, K), (known, K), (K,), (K,), (tests, K)]
     if [array.shape for array in vars(chunk).values()] != shapes:
         raise ValueError(f"it has shapes {[array.shape for array in vars(chunk).values()]}, not {shapes}")

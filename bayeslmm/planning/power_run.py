@@ -20,13 +20,13 @@ from bayeslmm.calibration.workers import check_workers
 from bayeslmm.design.design import Design
 from bayeslmm.design.lookup import positions, term_positions
 from bayeslmm.errors import DesignError, FitError
-from bayeslmm.faces.fit import PenalisedResult, REMLResult
+from bayeslmm.faces.fit import REMLResult
 from bayeslmm.inference.null_model import Removal
 from bayeslmm.inference.simulation import check_rows
 from bayeslmm.likelihood import SummedDesign, cross_products
 from bayeslmm.model import Model
 from bayeslmm.planning.cells import PowerCell, make_cells
-from bayeslmm.planning.chunk import VERSION, PowerChunk, PowerPlan, check_power, power_tasks, run_power
+from bayeslmm.planning.chunk import VERSION, PowerChunk, PowerPlan, check_power, power_tasks, run_power, tested_sd
 from bayeslmm.planning.plan import Plan
 from bayeslmm.planning.result import PowerStudy, summarise
 from bayeslmm.results.labels import parameters as parameters_of
@@ -162,13 +162,13 @@ def power(
     show = interactive() if progressbar is None else flag("progressbar", progressbar, FitError)
     widths = flag("sd_widths", sd_widths, FitError)
     choice("ddf", ddf, tuple(_KINDS), DesignError)
-    resolve_priors(design, priors)
+    resolved = resolve_priors(design, priors)
     cells = make_cells(design, groups, replicates, total, effects, sds, corrs, sigma)
     tested = _tested(design, parameters)
     shared = {
         "version": VERSION, "study": "power of a design", "formula": design.formula, "data": design_key(design)[:16],
         "alpha": alpha, "ddf": ddf, "criterion": "REML" if reml else "ML", "seed": seed,
-        "priors": repr(resolve_priors(design, priors)) if posteriors else None,
+        "priors": repr(resolved) if posteriors else None,
     }  # fmt: skip
     kept = open_store(store, {**shared, "priors": None})
     plans, tasks = [], []
@@ -213,7 +213,7 @@ class _Cell:
         rows: tuple[Any, ...] = ()
         if fixed:
             rows = choose_rows(self.cp, self.truth, (_KINDS[self.ddf],), fixed, self.intervals.reml).rows
-        sds = [_sd_label(self.design, removal) for removal in removals]
+        sds = [label for removal in removals if (label := tested_sd(self.design, removal)) is not None]
         if widths and sds:
             rows += choose_rows(self.cp, self.truth, ("profile",), sds, self.intervals.reml).rows
         intervals = replace(self.intervals, asked=Kinds(rows, ()))
@@ -227,14 +227,6 @@ class _Cell:
         return PowerPlan(self.cell, replace(self.intervals, asked=kinds), (), (), self.ddf, self.shared)
 
 
-def _sd_label(design: Design, removal: Removal) -> str:
-    return next(
-        p.label
-        for p in parameters_of(design)
-        if p.kind == "sd" and p.position == removal.term and removal.removed[0] in p.effects
-    )
-
-
 def _subject(study: Any, reml: Any) -> tuple[Design, bool]:
     """The design and the criterion.
 
@@ -246,7 +238,7 @@ def _subject(study: Any, reml: Any) -> tuple[Design, bool]:
     if reml is not None:
         flag("reml", reml, FitError)
     check_rows(study.design)
-    if isinstance(study, PenalisedResult) or (isinstance(study, REMLResult) and study.optimum.fixed):
+    if isinstance(study, REMLResult) and (study.restraint is not None or study.optimum.fixed):
         raise DesignError(
             "study is a fit with a penalty or with covariance parameters that were held, and simulated responses would "
             "be fitted without. Give the model, and the values to simulate from in effects= and sds=."

@@ -15,12 +15,10 @@ from bayeslmm.calibration.shares import mc_error
 from bayeslmm.design.readable import html_table, readable, table_text
 from bayeslmm.design.screen import fill
 from bayeslmm.equality import by_value
-from bayeslmm.inference.null_model import Removal
 from bayeslmm.inference.zero_many import zero_method
 from bayeslmm.planning.cells import RESULTS
-from bayeslmm.planning.chunk import PowerChunk, PowerPlan, PowerTask
+from bayeslmm.planning.chunk import PowerChunk, PowerPlan, PowerTask, tested_sd
 from bayeslmm.plots.power import plot_power
-from bayeslmm.results.labels import parameters
 from bayeslmm.types import BoolArray, FloatArray
 
 _SHARES = {"power": 3, "mc_error": 4, "singular": 3, "none": 3}
@@ -183,38 +181,26 @@ def _rows(plan: PowerPlan, parts: Sequence[PowerChunk], alpha: float, singular: 
         np.concatenate([getattr(part, name) for part in parts], axis=1) for name in ("low", "high", "p_values")
     )
     count = sum(part.singular.size for part in parts)
-    truth, design = plan.intervals.truth, plan.intervals.design
+    truth, design, reml = plan.intervals.truth, plan.intervals.design, plan.intervals.reml
     shared = {**plan.cell.varied, "rows": design.n, "singular": singular, "n": count}
     rows, widths = [], dict[str, float]()
     for (p, kind), a, b in zip(plan.intervals.asked.rows, low, high, strict=True):
         width = (b - a)[np.isfinite(a) & np.isfinite(b)]
+        mean = float(width.mean()) if width.size else np.nan
         if kind == "profile":
-            widths[p.label] = float(width.mean()) if width.size else np.nan
+            widths[p.label] = mean
             continue
         found = {"parameter": p.label, "test": "z" if kind == "wald" else kind, "truth": truth.values[p.label]}
-        rows.append(
-            {
-                **shared,
-                **found,
-                **_share((a > 0) | (b < 0), np.isnan(a)),
-                "width": width.mean() if width.size else np.nan,
-            }
-        )
-    names = [(_label(plan, r), zero_method(design, r, plan.intervals.reml)) for r in plan.removals]
+        rows.append({**shared, **found, **_share((a > 0) | (b < 0), np.isnan(a)), "width": mean})
+    names = [
+        (tested_sd(design, removal) or design.terms[removal.term].label, zero_method(design, removal, reml))
+        for removal in plan.removals
+    ]
     names += [(", ".join(design.fixed_names[j] for j in own), f"F, {plan.ddf}") for own in plan.joint]
     for (label, test), p in zip(names, p_values, strict=True):
         found = {"parameter": label, "test": test, "truth": truth.values.get(label, np.nan)}
         rows.append({**shared, **found, **_share(p <= alpha, np.isnan(p)), "width": widths.get(label, np.nan)})
     return rows
-
-
-def _label(plan: PowerPlan, removal: Removal) -> str:
-    """The standard deviation that is tested, or the term."""
-    known = parameters(plan.intervals.design)
-    own = [
-        p.label for p in known if p.kind == "sd" and p.position == removal.term and set(p.effects) & {*removal.removed}
-    ]
-    return own[0] if len(own) == 1 else plan.intervals.design.terms[removal.term].label
 
 
 def _share(significant: BoolArray, none: FloatArray | BoolArray) -> dict[str, float]:

@@ -16,7 +16,7 @@ from bayeslmm.design.extension import outermost, part_of
 from bayeslmm.errors import BayesLMMError, DesignError
 from bayeslmm.inference.bootstrap import bootstrap_optima
 from bayeslmm.inference.semiparametric import resampled_responses
-from bayeslmm.inference.simulation import check_rows
+from bayeslmm.inference.simulation import at_a_time, check_rows
 from bayeslmm.likelihood import cross_products
 from bayeslmm.reml import optimise
 from bayeslmm.reml.many import Optima, optimise_many
@@ -47,8 +47,6 @@ _NAMED = (
     "bic",
     "fitted",
 )
-# Doubles of simulated responses held at once.
-_CHUNK = 10_000_000
 
 
 def bootstrap(
@@ -152,10 +150,8 @@ def _responses(
 ) -> Iterator[FloatArray]:
     """Responses (rows, some), some at a time."""
     design, optimum = fit.design, fit.optimum
-    effects = held_effects(design, "all" if "all" not in design.groupings else tuple(design.groupings), lambda: fit)[1]
-    step = max(1, _CHUNK // design.n)
-    for k in range(0, n, step):
-        few = min(step, n - k)
+    effects = held_effects(design, tuple(design.groupings), lambda: fit)[1]
+    for few in at_a_time(n, design.n):
         if method == "parametric":
             yield simulated(design, law_of(fit, {}), Conditions(random=random), lambda: fit, few, rng).to_numpy()
             continue

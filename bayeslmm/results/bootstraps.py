@@ -6,7 +6,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import pandas as pd
@@ -130,15 +130,8 @@ class Bootstrap:
         ends, notes = {}, {}
         for p in chosen:
             values, estimate = self._values(p)
-            finite = values[np.isfinite(values)]
-            ends[p.label] = interval(
-                finite,
-                estimate,
-                level,
-                kind,
-                _RANGES.get(p.kind),
-                lambda p=p: self._acceleration(p),  # type: ignore[misc]
-            )
+            finite, acceleration = values[np.isfinite(values)], partial(self._acceleration, p)
+            ends[p.label] = interval(finite, estimate, level, kind, _RANGES.get(p.kind), acceleration)
             note = _note(p, values, estimate, level) or _of_ends(ends[p.label], kind)
             if note:
                 notes[p.label] = note

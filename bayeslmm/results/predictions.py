@@ -406,9 +406,8 @@ def refuse_new_levels(design: Design, rows: Rows) -> None:
 
 
 def _frame(rows: Rows, values: FloatArray) -> pd.DataFrame:
-    full = np.full((rows.complete.size, values.shape[1]), np.nan)
-    full[rows.complete] = values
-    return readable(pd.DataFrame(full, index=rows.index, columns=["estimate", "std_error", "conf_low", "conf_high"]))
+    columns = ["estimate", "std_error", "conf_low", "conf_high"]
+    return readable(pd.DataFrame(rows.filled(values), index=rows.index, columns=columns))
 
 
 def _obs_labels(index: AnyArray | pd.Index) -> AnyArray:

@@ -189,11 +189,7 @@ def simulated(
         {i: known[k] for i, k in enumerate(in_use) if k in known},
         where.new_levels == "zero",
     )
-    if rows.complete.all():
-        return pd.DataFrame(Y, index=rows.index)
-    full = np.full((rows.complete.size, number), np.nan)
-    full[rows.complete] = Y
-    return pd.DataFrame(full, index=rows.index)
+    return pd.DataFrame(rows.filled(Y), index=rows.index)
 
 
 def held_effects(

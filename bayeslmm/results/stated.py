@@ -11,14 +11,13 @@ import pandas as pd
 from bayeslmm.arguments import labels, numbers_of, real, shown
 from bayeslmm.design.design import Design
 from bayeslmm.design.lookup import positions
+from bayeslmm.design.magnitude import LARGEST
 from bayeslmm.errors import DesignError
 from bayeslmm.reml.fixed import resolve_fixed
 from bayeslmm.results.intervals import check_range
 from bayeslmm.results.labels import Parameter, parameters
 
 _KINDS = {"beta": "fixed", "sd": "sd", "corr": "corr"}
-# Numbers whose squares are numbers.
-LARGEST = 1e140
 _SIGMA = ("sigma", "Residual")
 
 

@@ -67,10 +67,10 @@ def resolve_truth(design: Design, given: Any, fitted: Callable[[], Fit]) -> Trut
     DesignError
     """
     if given is None:
-        return truth_of_fit(fitted())
+        return _truth_of_fit(fitted())
     if isinstance(given, Fit):
         _check_same(design, given.design)
-        return truth_of_fit(given)
+        return _truth_of_fit(given)
     if not isinstance(given, Mapping | pd.Series) or not all(isinstance(key, str) for key in dict(given)):
         raise DesignError(
             f"truth={shown(given)} is neither a fit nor a mapping of labels to values. Write for example "
@@ -80,7 +80,7 @@ def resolve_truth(design: Design, given: Any, fitted: Callable[[], Fit]) -> Trut
     return truth_of_values(design, _read(design, dict(given)), lambda _: fitted().estimates())
 
 
-def truth_of_fit(fit: Fit) -> Truth:
+def _truth_of_fit(fit: Fit) -> Truth:
     """The estimates of a fit."""
     optimum, beta = fit.optimum, fit.fixef().to_numpy(dtype=float)
     return _complete(fit.design, tuple(optimum.terms), float(optimum.sigma), beta)
@@ -151,9 +151,8 @@ def truth_of_values(
     DesignError
         The values are no covariance, or sigma is not positive.
     """
-    given, known = dict(given), parameters(design)
+    given, needed = dict(given), left_out(design, given)
     theta: dict[int, FloatArray] | None = given.pop("theta", None)
-    needed = [p.label for p in known if p.label not in given and (theta is None or p.kind in ("sigma", "fixed"))]
     if needed:
         values = estimated(needed)
         given |= {label: float(values[label]) for label in needed}
@@ -164,6 +163,12 @@ def truth_of_values(
     else:
         terms = [_factor(design, i, given, sigma) if sigma > 0 else np.zeros((0, 0)) for i in range(len(design.terms))]
     return _complete(design, tuple(terms), sigma, beta)
+
+
+def left_out(design: Design, given: Mapping[str, Any]) -> list[str]:
+    """Labels of the parameters that are not given, nor follow from ``"theta"``."""
+    kinds = ("sigma", "fixed") if "theta" in given else ("sd", "corr", "sigma", "fixed")
+    return [p.label for p in parameters(design) if p.kind in kinds and p.label not in given]
 
 
 def _factor(design: Design, position: int, given: Mapping[str, float], sigma: float) -> FloatArray:

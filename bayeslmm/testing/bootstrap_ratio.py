@@ -11,16 +11,13 @@ import pandas as pd
 from bayeslmm.design.readable import HeadedTable, headed
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.inference.null_model import clamp
-from bayeslmm.inference.simulation import simulate_responses
+from bayeslmm.inference.simulation import at_a_time, simulate_responses
 from bayeslmm.reml.many import optimise_many
 from bayeslmm.results.figures import df_text, p_text
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.sampling import generator
 from bayeslmm.testing.nesting import Nesting
 from bayeslmm.types import FloatArray
-
-# Doubles of simulated responses held at once.
-_CHUNK = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -42,9 +39,9 @@ class Ratios:
 def simulated_ratios(small: Fit, large: Fit, n: int, rng: np.random.Generator) -> Ratios:
     """Falls of the criterion from the smaller to the larger model, of responses simulated from the smaller one."""
     null, beta = small.optimum, small._beta_of(small.optimum)
-    step, parts, ok = max(1, _CHUNK // small.design.n), [], []
-    for k in range(0, n, step):
-        Y = simulate_responses(small.design, null.terms, null.sigma, beta, min(step, n - k), rng, null.lam)
+    parts, ok = [], []
+    for few in at_a_time(n, small.design.n):
+        Y = simulate_responses(small.design, null.terms, null.sigma, beta, few, rng, null.lam)
         both = [optimise_many(fit.cp, Y, null.reml, fixed=fit._fixed) for fit in (small, large)]
         parts.append(clamp(both[0].criterion - both[1].criterion, small.criterion))
         ok.append(np.array([a.ok and b.ok for a, b in zip(both[0].status, both[1].status, strict=True)]))
