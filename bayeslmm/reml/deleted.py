@@ -123,20 +123,7 @@ def _log_weight(cp: SummedDesign, rows: IntArray) -> float:
 
 def _alone(optimum: Optimum, rows: IntArray) -> WithoutRows:
     best = refit_without(optimum, rows)
-    own = best.cp
-    return WithoutRows(
-        Optima(
-            theta=best.theta[None],
-            terms=tuple(T[None] for T in best.terms),
-            sigma=np.array([best.sigma]),
-            beta=user_beta(own, best.factor.solution[:, own.q_trailing :]),
-            criterion=np.array([best.criterion]),
-            singular=np.array([bool(best.vanished)]),
-            status=(best.status,),
-            evaluations=np.array([best.evaluations]),
-        ),
-        beta_covariance(own, best.factor),
-    )
+    return WithoutRows(Optima.of(best), beta_covariance(best.cp, best.factor))
 
 
 def refit_without(optimum: Optimum, rows: IntArray) -> Optimum:
@@ -153,15 +140,4 @@ def _join(parts: list[WithoutRows]) -> WithoutRows:
 
 
 def _take(all_of_them: WithoutRows, which: IntArray) -> WithoutRows:
-    optima = all_of_them.optima
-    chosen = Optima(
-        optima.theta[which],
-        tuple(T[which] for T in optima.terms),
-        optima.sigma[which],
-        optima.beta[which],
-        optima.criterion[which],
-        optima.singular[which],
-        tuple(optima.status[k] for k in which),
-        optima.evaluations[which],
-    )
-    return WithoutRows(chosen, all_of_them.covariance[which])
+    return WithoutRows(all_of_them.optima.part(which), all_of_them.covariance[which])
