@@ -66,7 +66,7 @@ def optimise_without(optimum: Optimum, sets: Sequence[IntArray]) -> WithoutRows:
     if not solved_together(optimum) or len(sets) == 1:
         return _join([_alone(optimum, rows) for rows in sets])
     cp = optimum.cp
-    counts = np.ones(cp.design.n, dtype=np.int64) if cp.design.frequency is None else cp.design.frequency
+    counts = cp.design.counts
     sizes = np.array([int(counts[rows].sum()) for rows in sets])
     rows, step = LevelRows.of(cp), max(1, CHUNK // max(cp.sums.between, 1))
     parts, order = list[WithoutRows](), list[IntArray]()
@@ -117,8 +117,7 @@ def _log_weight(cp: SummedDesign, rows: IntArray) -> float:
     """Log weights of the rows that go, which the criterion on the frame of all has among its constants."""
     if cp.design.weights is None:
         return 0.0
-    counts = 1.0 if cp.design.frequency is None else cp.design.frequency[rows]
-    return float((counts * np.log(cp.design.weights[rows])).sum())
+    return float((cp.design.counts[rows] * np.log(cp.design.weights[rows])).sum())
 
 
 def _alone(optimum: Optimum, rows: IntArray) -> WithoutRows:
