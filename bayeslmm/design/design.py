@@ -189,11 +189,16 @@ class Design:
         return log_dets(self.residual, lam, codes, self.frequency)
 
     @property
+    def counts(self) -> FloatArray:
+        """Observations (n,) that each row stands for."""
+        return np.ones(self.n) if self.frequency is None else self.frequency.astype(float)
+
+    @property
     def row_weights(self) -> FloatArray | None:
         """What each row counts for in sums of squares, frequency times precision weight; None if 1 for all."""
         if self.frequency is None:
             return self.weights
-        return self.frequency.astype(float) if self.weights is None else self.frequency * self.weights
+        return self.counts if self.weights is None else self.frequency * self.weights
 
     @property
     def p(self) -> int:

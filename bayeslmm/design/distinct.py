@@ -245,7 +245,7 @@ def _inner_products(
     design: Design, terms: Sequence[_Change], scale: FloatArray, residual: FloatArray, reml: bool
 ) -> tuple[FloatArray, FloatArray]:
     """``tr(V_a V_b)`` and ``tr(M V_a M V_b)``, each (k, k), the residual last; M sweeps the fixed effects out."""
-    count = np.ones(design.n) if design.frequency is None else design.frequency.astype(float)
+    count = design.counts
     U = _fixed_basis(design.X * scale[:, None], count) if reml else np.zeros((design.n, 0))
     sums = [_by_level(term.codes, term.n_levels, count[:, None] * term.Z, U) for term in terms]
     ends = np.cumsum([0, *(len(term.changes) for term in terms)])

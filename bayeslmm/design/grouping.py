@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -40,3 +41,23 @@ def parents(inner: Grouping, outer: Grouping) -> IntArray | None:
     parent = np.zeros(inner.n_levels, dtype=np.int64)
     parent[inner.codes] = outer.codes
     return parent if np.array_equal(parent[inner.codes], outer.codes) else None
+
+
+def rows_of_groups(codes: IntArray, groups: int) -> list[IntArray]:
+    """Positions of the rows of each of some groups, in their order.
+
+    Parameters
+    ----------
+    codes : IntArray, shape (n,)
+        Group of each row, 0 .. groups - 1; rows with -1 belong to none.
+    groups : int
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> [rows.tolist() for rows in rows_of_groups(np.array([1, 0, -1, 1]), 3)]
+    [[1], [0, 3], []]
+    """
+    order = np.argsort(codes, kind="stable")
+    ends = np.searchsorted(codes[order], np.arange(groups + 1))
+    return [order[a:b] for a, b in pairwise(ends)]

@@ -82,8 +82,7 @@ def plot_fit(fit: Fit, which: str | Sequence[str] = PANELS) -> Any:
     for axis, (title, draw) in zip(axes, panels, strict=True):
         draw(axis)
         axis.set_title(in_plot(title), fontsize=10)
-        for side in ("top", "right"):
-            axis.spines[side].set_visible(False)
+        axis.spines[["top", "right"]].set_visible(False)
     heading = f"{fit.formula.replace('`', '')}   ({fit.design.observations})" + (f"\n{note}" if note else "")
     figure.suptitle(in_plot(heading), fontsize=8.5, color=_GREY)
     return np.array(axes, dtype=object)

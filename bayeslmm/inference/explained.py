@@ -98,7 +98,7 @@ def explained(
     array([0.4185])
     """
     n = design.n_observations
-    rows = np.ones(design.n) if design.frequency is None else design.frequency.astype(float)
+    rows = design.counts
     centred = design.X - np.average(design.X, axis=0, weights=rows)
     spread = _root(centred, rows) / np.sqrt(max(n - 1, 1))
     fixed = ((beta @ spread.T) ** 2).sum(-1)

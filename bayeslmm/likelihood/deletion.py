@@ -59,13 +59,12 @@ def leverages(cp: SummedDesign, factors: Sequence[FloatArray], lam: FloatArray =
     Demidenko & Stukel (2005), Statistics in Medicine 24, 893-909.
     """
     design = cp.design
-    counts = np.ones(design.n) if design.frequency is None else design.frequency.astype(float)
     X = design.whitened(cp.fixed.columns, lam)
     total, fixed = np.empty(design.n), np.empty(design.n)
     for _, rows, block in row_blocks(RowSystem.of(cp, lam), factors, _ONE, None, np.arange(design.n)):
         total[rows] = (block.within_diagonal + (block.half**2).sum(-1))[0]
         fixed[rows] = (X[rows] * _fixed_rows(block, cp.p)).sum(-1)
-    return Leverages(total / counts, fixed / counts)
+    return Leverages(total / design.counts, fixed / design.counts)
 
 
 def _fixed_rows(block: EliminatedRows, p: int) -> FloatArray:

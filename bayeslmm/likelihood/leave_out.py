@@ -206,7 +206,7 @@ class _Alone:
 def _of_rows(system: RowSystem, factors: Sequence[FloatArray], sigma: FloatArray, prior: NormalPrior | None) -> _Alone:
     """Of every row, where rows are independent."""
     design, lam = system.cp.design, system.lam
-    counts = np.ones(design.n) if design.frequency is None else design.frequency.astype(float)
+    counts = design.counts
     P, e = (np.empty((sigma.size, design.n)) for _ in range(2))
     for part, rows, block in row_blocks(system, factors, sigma, prior, np.arange(design.n)):
         leverage = block.within_diagonal + (block.half**2).sum(-1)

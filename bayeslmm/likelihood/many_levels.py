@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +9,7 @@ from typing import Self
 
 import numpy as np
 
+from bayeslmm.design.grouping import rows_of_groups
 from bayeslmm.likelihood.crossproducts import SummedDesign
 from bayeslmm.likelihood.frame_rows import FrameRows
 from bayeslmm.likelihood.level_sums import Moments, unlike
@@ -103,15 +103,14 @@ class LevelRows:
 
     def _stay(self, sets: Sequence[IntArray]) -> tuple[BoolArray, IntArray, IntArray]:
         """Levels (K, J) that a set touches; their rows that stay, set after set, and the set of each."""
-        order = np.argsort(self.codes, kind="stable")
         J = self.cp.blocks[0].n_levels
-        ends = np.searchsorted(self.codes[order], np.arange(J + 1))
+        of_level = rows_of_groups(self.codes, J)
         touched = np.zeros((len(sets), J), dtype=bool)
         stay = []
         for k, rows in enumerate(sets):
             levels = np.unique(self.codes[rows])
             touched[k, levels] = True
-            own = np.concatenate([order[ends[level] : ends[level + 1]] for level in levels])
+            own = np.concatenate([of_level[level] for level in levels])
             stay.append(np.setdiff1d(own, rows))
         owner = np.repeat(np.arange(len(sets)), [rows.size for rows in stay])
         return touched, np.concatenate(stay), owner
@@ -136,7 +135,5 @@ class LevelRows:
 
 def _products(rows: FloatArray, codes: IntArray, groups: int) -> FloatArray:
     """Cross-products (G, m, m) of the rows of every group."""
-    order = np.argsort(codes, kind="stable")
-    ends = np.searchsorted(codes[order], np.arange(groups + 1))
-    rows = rows[order]
-    return np.stack([rows[a:b].T @ rows[a:b] for a, b in itertools.pairwise(ends)])
+    parts = (rows[own] for own in rows_of_groups(codes, groups))
+    return np.stack([part.T @ part for part in parts])

@@ -122,7 +122,7 @@ def _of_array(cp: SummedDesign, root: FloatArray) -> tuple[int, float]:
             f"The whitening has the shape {root.shape} (all finite: {bool(np.isfinite(root).all())}); it takes one "
             f"finite factor for each of the {design.n} rows."
         )
-    counts = np.ones(design.n) if design.frequency is None else design.frequency.astype(float)
+    counts = design.counts
     kept = root != 0
     gone = int(counts[~kept].sum())
     return cp.n - gone, float(counts[kept] @ np.log(root[kept] ** 2))

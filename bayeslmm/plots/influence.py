@@ -68,8 +68,7 @@ def plot_influence(of: Influence | REMLResult, by: Any = None, *, axes: Any = No
     for k in [k for k in np.argsort(-known)[:_NAMED] if known[k] > _VISIBLE * known.max()]:
         label = in_plot(str(found.dfbetas.index[k]))
         axes.annotate(label, (x[k], values[k]), (4, 3), textcoords="offset points", fontsize=8)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    axes.spines[["top", "right"]].set_visible(False)
     axes.set_ylim(bottom=0.0)
     _name_cases(found, axes)
     axes.set_ylabel("Cook's distance")

@@ -11,7 +11,6 @@ from bayeslmm.arguments import choice, instance, labels, shown
 from bayeslmm.design.names import in_plot
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.plots.style import NEUTRAL, wrapped
-from bayeslmm.plots.subject import check_axes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +46,6 @@ def plot_power(
         from matplotlib.axes import Axes
 
         instance("ax", ax, Axes, "Axes of matplotlib", FitError)
-    check_axes(ax, "plot")
     others = [name for name in varied if name != along]
     own = table[table["parameter"].isin(known)]
     keys = ["parameter", "test", *others]
@@ -59,8 +57,7 @@ def plot_power(
     _singular(ax, own, along, others)
     ax.axhline(_USUAL, color=NEUTRAL, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
     ax.axhline(alpha, color=NEUTRAL, linewidth=0.8, linestyle=(0, (1, 2)), zorder=0)
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
+    ax.spines[["top", "right"]].set_visible(False)
     ax.set_ylim(-0.02, 1.02)
     ax.set_ylabel(f"{what.capitalize()} (bars: two Monte Carlo errors)")
     if along:

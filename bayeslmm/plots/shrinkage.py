@@ -273,8 +273,7 @@ def _panel(block: _Block, position: int, separate: FloatArray | None, axis: Any)
         _prediction(shown, aim, upper, size, axis)
     if separate is not None:
         axis.plot(separate, upper, "x", color=NEUTRAL, markersize=6 * size, label="level alone (no pooling)", zorder=2)
-    for side in ("top", "right"):
-        axis.spines[side].set_visible(False)
+    axis.spines[["top", "right"]].set_visible(False)
     if levels.cut:
         _gap(levels, axis)
 

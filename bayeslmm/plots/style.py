@@ -35,8 +35,7 @@ def posterior_style(k: int) -> dict[str, Any]:
 
 def tidy_axes(axes: Any) -> None:
     """Remove what carries no information."""
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
+    axes.spines[["top", "right", "left"]].set_visible(False)
     axes.set_yticks([])
 
 

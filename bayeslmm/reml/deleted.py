@@ -66,7 +66,7 @@ def optimise_without(optimum: Optimum, sets: Sequence[IntArray]) -> WithoutRows:
     if not solved_together(optimum) or len(sets) == 1:
         return _join([_alone(optimum, rows) for rows in sets])
     cp = optimum.cp
-    counts = np.ones(cp.design.n, dtype=np.int64) if cp.design.frequency is None else cp.design.frequency
+    counts = cp.design.counts
     sizes = np.array([int(counts[rows].sum()) for rows in sets])
     rows, step = LevelRows.of(cp), max(1, CHUNK // max(cp.sums.between, 1))
     parts, order = list[WithoutRows](), list[IntArray]()
@@ -117,26 +117,12 @@ def _log_weight(cp: SummedDesign, rows: IntArray) -> float:
     """Log weights of the rows that go, which the criterion on the frame of all has among its constants."""
     if cp.design.weights is None:
         return 0.0
-    counts = 1.0 if cp.design.frequency is None else cp.design.frequency[rows]
-    return float((counts * np.log(cp.design.weights[rows])).sum())
+    return float((cp.design.counts[rows] * np.log(cp.design.weights[rows])).sum())
 
 
 def _alone(optimum: Optimum, rows: IntArray) -> WithoutRows:
     best = refit_without(optimum, rows)
-    own = best.cp
-    return WithoutRows(
-        Optima(
-            theta=best.theta[None],
-            terms=tuple(T[None] for T in best.terms),
-            sigma=np.array([best.sigma]),
-            beta=user_beta(own, best.factor.solution[:, own.q_trailing :]),
-            criterion=np.array([best.criterion]),
-            singular=np.array([bool(best.vanished)]),
-            status=(best.status,),
-            evaluations=np.array([best.evaluations]),
-        ),
-        beta_covariance(own, best.factor),
-    )
+    return WithoutRows(Optima.of(best), beta_covariance(best.cp, best.factor))
 
 
 def refit_without(optimum: Optimum, rows: IntArray) -> Optimum:
@@ -153,15 +139,4 @@ def _join(parts: list[WithoutRows]) -> WithoutRows:
 
 
 def _take(all_of_them: WithoutRows, which: IntArray) -> WithoutRows:
-    optima = all_of_them.optima
-    chosen = Optima(
-        optima.theta[which],
-        tuple(T[which] for T in optima.terms),
-        optima.sigma[which],
-        optima.beta[which],
-        optima.criterion[which],
-        optima.singular[which],
-        tuple(optima.status[k] for k in which),
-        optima.evaluations[which],
-    )
-    return WithoutRows(chosen, all_of_them.covariance[which])
+    return WithoutRows(all_of_them.optima.part(which), all_of_them.covariance[which])

@@ -66,6 +66,33 @@ class Optima:
     status: tuple[FitStatus, ...]
     evaluations: IntArray
 
+    @classmethod
+    def of(cls, best: Optimum) -> Optima:
+        """The estimates of a single fit."""
+        return cls(
+            best.theta[None],
+            tuple(T[None] for T in best.terms),
+            np.array([best.sigma]),
+            user_beta(best.cp, best.factor.solution[:, best.cp.q_trailing :]),
+            np.array([best.criterion]),
+            np.array([bool(best.vanished)]),
+            (best.status,),
+            np.array([best.evaluations]),
+        )
+
+    def part(self, which: IntArray) -> Optima:
+        """The estimates for some of the responses."""
+        return Optima(
+            self.theta[which],
+            tuple(T[which] for T in self.terms),
+            self.sigma[which],
+            self.beta[which],
+            self.criterion[which],
+            self.singular[which],
+            tuple(self.status[k] for k in which),
+            self.evaluations[which],
+        )
+
 
 def optimise_many(
     cp: SummedDesign,
@@ -140,7 +167,8 @@ def _with_all_digits(cp: SummedDesign, Y: FloatArray, reml: bool, max_evaluation
     if not lost.any():
         return optima
     rows = [
-        _solve_one(cp, Y[:, k], reml, None, max_evaluations) if lost[k] else one_of(optima, k) for k in range(lost.size)
+        _solve_one(cp, Y[:, k], reml, None, max_evaluations) if lost[k] else optima.part(np.array([k]))
+        for k in range(lost.size)
     ]
     return join_optima(rows)
 
@@ -155,21 +183,6 @@ def loses_digits(cp: SummedDesign, optima: Optima) -> BoolArray:
             squares += ((block.inverse_basis[columns, columns] @ optima.terms[term]) ** 2).sum(axis=(1, 2))
     usable = np.array([status is not FitStatus.evaluation_limit for status in optima.status])
     return usable & ~(squares <= WIDE**2)
-
-
-def one_of(optima: Optima, k: int) -> Optima:
-    """The estimates for one of the responses."""
-    one = slice(k, k + 1)
-    return Optima(
-        optima.theta[one],
-        tuple(T[one] for T in optima.terms),
-        optima.sigma[one],
-        optima.beta[one],
-        optima.criterion[one],
-        optima.singular[one],
-        optima.status[one],
-        optima.evaluations[one],
-    )
 
 
 def fitted_together(cp: SummedDesign, held: bool = False) -> bool:
@@ -197,17 +210,7 @@ def _solve_one(
     cp: SummedDesign, y: FloatArray, reml: bool, fixed: Mapping[int, FloatArray] | None, max_evaluations: int
 ) -> Optima:
     own = cross_products(replace(cp.design, y=y))
-    best: Optimum = optimise(own, reml, fixed=fixed, max_evaluations=max_evaluations)
-    return Optima(
-        best.theta[None],
-        tuple(T[None] for T in best.terms),
-        np.array([best.sigma]),
-        user_beta(own, best.factor.solution[:, own.q_trailing :]),
-        np.array([best.criterion]),
-        np.array([bool(best.vanished)]),
-        (best.status,),
-        np.array([best.evaluations]),
-    )
+    return Optima.of(optimise(own, reml, fixed=fixed, max_evaluations=max_evaluations))
 
 
 def _solve_together(cp: SummedDesign, Y: FloatArray, reml: bool, max_evaluations: int) -> Optima:

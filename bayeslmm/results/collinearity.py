@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pandas as pd
 
+from bayeslmm.design.fixed_terms import fixed_terms
 from bayeslmm.design.readable import readable
 from bayeslmm.errors import DesignError
+from bayeslmm.results.accessors import correlation
 from bayeslmm.results.fit import Fit
-
-# What names of columns have beyond the name of their variable: the level or the number of the column.
-_COLUMN = re.compile(r"\[[^\[\]]*\]")
+from bayeslmm.types import FloatArray, IntArray
 
 
 def vif(fit: Fit) -> pd.DataFrame:
@@ -30,7 +28,7 @@ def vif(fit: Fit) -> pd.DataFrame:
     Raises
     ------
     DesignError
-        Fewer than two terms besides the intercept.
+        Fewer than two terms besides the intercept; the design has no formula, or functions of it were lost.
 
     References
     ----------
@@ -44,23 +42,20 @@ def vif(fit: Fit) -> pd.DataFrame:
     >>> fit.vif()["gvif"].round(2).to_dict()
     {'Days': 4.13, 'late': 4.13}
     """
-    names = list(fit.design.fixed_names)
-    kept = [k for k, name in enumerate(names) if name != "Intercept"]
-    terms = dict[str, list[int]]()
-    for place, k in enumerate(kept):
-        terms.setdefault(_COLUMN.sub("", names[k]), []).append(place)
+    terms = {term.label: term.columns for term in fixed_terms(fit.design).terms if term.columns.size}
     if len(terms) < 2:
         raise DesignError(
             f"The fixed part has {len(terms)} term(s) besides the intercept ({', '.join(terms) or 'none'}); variance "
             "inflation factors compare terms, so that two are needed."
         )
-    V = fit.vcov().to_numpy()[np.ix_(kept, kept)]
-    sd = np.sqrt(np.diagonal(V))
-    R = V / sd / sd[:, None]
-    whole, rows = np.linalg.slogdet(R)[1], []
+    R, kept = correlation(fit).to_numpy(), np.concatenate(list(terms.values()))
+    whole, rows = _log_det(R, kept), []
     for own in terms.values():
-        others = np.setdiff1d(np.arange(len(kept)), own)
-        log = np.linalg.slogdet(R[np.ix_(own, own)])[1] + np.linalg.slogdet(R[np.ix_(others, others)])[1] - whole
-        rows.append((float(np.exp(log)), len(own), float(np.exp(log / (2 * len(own))))))
+        log = _log_det(R, own) + _log_det(R, np.setdiff1d(kept, own)) - whole
+        rows.append((float(np.exp(log)), own.size, float(np.exp(log / (2 * own.size)))))
     index = pd.Index(list(terms), name="term", dtype=str)
     return readable(pd.DataFrame(rows, index=index, columns=["gvif", "df", "gvif_root"]))
+
+
+def _log_det(R: FloatArray, chosen: IntArray) -> float:
+    return float(np.linalg.slogdet(R[np.ix_(chosen, chosen)])[1])

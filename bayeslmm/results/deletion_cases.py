@@ -11,6 +11,7 @@ import pandas as pd
 
 from bayeslmm.arguments import shown
 from bayeslmm.design.design import Design
+from bayeslmm.design.grouping import rows_of_groups
 from bayeslmm.errors import DesignError
 from bayeslmm.types import BoolArray, FloatArray, IntArray
 
@@ -47,9 +48,8 @@ class DeletionCases:
 
     def rows(self, which: IntArray) -> list[IntArray]:
         """Positions of the rows of some cases."""
-        order = np.argsort(self.codes, kind="stable")
-        ends = np.searchsorted(self.codes[order], np.arange(len(self.labels) + 1))
-        return [order[ends[k] : ends[k + 1]] for k in which]
+        rows = rows_of_groups(self.codes, len(self.labels))
+        return [rows[k] for k in which]
 
     def leave_too_little(self, design: Design) -> BoolArray:
         """Cases (G,) after which hardly any row, one level of a factor of several or a constant response stays."""
@@ -85,7 +85,7 @@ def deletion_cases(design: Design, by: Any, cases: Sequence[Any] | None = None) 
     DesignError
         No such grouping factor, row or level; another number of rows.
     """
-    counts = np.ones(design.n) if design.frequency is None else design.frequency.astype(float)
+    counts = design.counts
     if by is None:
         chosen = DeletionCases("row", pd.Index(design.index, name="row"), np.arange(design.n), counts)
     elif isinstance(by, str):

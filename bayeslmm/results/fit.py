@@ -155,12 +155,6 @@ class Fit:
         values = beta_covariance(self.cp, self.optimum.factor)[0] * self.sigma**2
         return readable(pd.DataFrame(values, index=self._coefficients, columns=self._coefficients))
 
-    def correlation(self) -> pd.DataFrame:
-        """Correlations of the estimates of the fixed effects, theta taken as known."""
-        covariance = self.vcov()
-        error = np.sqrt(np.diagonal(covariance.to_numpy()))
-        return readable(pd.DataFrame(covariance / np.outer(error, error)))
-
     def std_error(self) -> pd.Series:
         """Standard errors of the fixed effects, theta taken as known."""
         values = np.sqrt(np.diagonal(self.vcov().to_numpy()))

@@ -13,7 +13,7 @@ from bayeslmm.likelihood.leave_out import lost_without
 from bayeslmm.reml.deleted import optimise_without, solved_together
 from bayeslmm.results.deletion_cases import DeletionCases
 from bayeslmm.results.fit import Fit
-from bayeslmm.results.labels import Parameter, parameters
+from bayeslmm.results.labels import Parameter
 from bayeslmm.results.refits import parameter_values
 from bayeslmm.results.residual_kinds import leverage_pair, residual_values
 from bayeslmm.types import BoolArray, FloatArray
@@ -46,7 +46,7 @@ class EstimatesWithout:
 
     def frame(self, fit: Fit, labels: pd.Index) -> pd.DataFrame:
         """All parameters under their labels, a row per case."""
-        values = {p.label: parameter_values(p, self.covariances, self.sigma, self.beta) for p in parameters(fit.design)}
+        values = {p.label: parameter_values(p, self.covariances, self.sigma, self.beta) for p in fit._parameters}
         return pd.DataFrame(values, index=labels)
 
 
@@ -152,7 +152,7 @@ def relative_changes(fit: Fit, estimates: pd.DataFrame) -> pd.DataFrame:
     """Relative changes of sds and sigma, differences of correlations, from all parameters without each case."""
     own: dict[str, pd.Series] = {}
     whole = fit.estimates()
-    for p in parameters(fit.design):
+    for p in fit._parameters:
         if p.kind != "fixed":
             own[p.label] = _change(p, estimates[p.label], float(whole[p.label]))
     return pd.DataFrame(own, index=estimates.index)

@@ -10,11 +10,12 @@ import pandas as pd
 from scipy.special import ndtri, stdtrit
 
 from bayeslmm.design.screen import number
-from bayeslmm.likelihood.leave_out import lost_without
 from bayeslmm.reml.deleted import refit_without
 from bayeslmm.results.deletion_cases import DeletionCases, deletion_cases
 from bayeslmm.results.fit import Fit
-from bayeslmm.types import FloatArray, IntArray
+from bayeslmm.results.influence_statistics import cannot_be_left_out
+from bayeslmm.results.residual_kinds import residual_values
+from bayeslmm.types import IntArray
 
 # A row is looked at if its residual would be this rare among so many normal ones, and if its square is a share of the
 # residual sum of squares: at a singular fit, where effects may have taken some of it, a smaller one suffices.
@@ -100,14 +101,9 @@ def _find(fit: Fit) -> Deciding | None:
     return _rows(fit) or _lone_predictors(fit) or _levels(fit)
 
 
-def _scaled(fit: Fit) -> FloatArray:
-    left = fit.design.y - fit._fitted
-    return np.asarray(fit.design.residual.whiten(fit.optimum.lam, left[:, None])[:, 0]) / fit.sigma
-
-
 def _rows(fit: Fit) -> Deciding | None:
     """Rows with extreme residuals, the most extreme first, further ones as long as those without them are extreme."""
-    rows, current, scaled, first = list[int](), fit, _scaled(fit), 0.0
+    rows, current, scaled, first = list[int](), fit, residual_values(fit, "pearson", scaled=True), 0.0
     place = np.arange(fit.design.n)
     for _ in range(_TOGETHER):
         z = np.abs(scaled)
@@ -121,7 +117,8 @@ def _rows(fit: Fit) -> Deciding | None:
             break
         first = first or float(scaled[worst])
         rows.append(int(place[worst]))
-        current, place, scaled = without, np.delete(place, worst), _scaled(without)
+        current, place = without, np.delete(place, worst)
+        scaled = residual_values(without, "pearson", scaled=True)
     changes = _changes(fit, current) if rows else ()
     return Deciding(np.array(rows), _who(fit, rows, first), changes) if changes else None
 
@@ -136,11 +133,9 @@ def _without(fit: Fit, rows: IntArray) -> Fit | None:
 
 
 def _stays_estimable(fit: Fit, rows: IntArray) -> bool:
-    codes = np.ones(fit.design.n, dtype=np.int64)
+    codes = np.full(fit.design.n, -1, dtype=np.int64)
     codes[rows] = 0
-    chosen = DeletionCases("row", pd.Index([0, 1]), codes, np.ones(codes.size))
-    lost = lost_without(fit.cp, codes, None)[0] if fit.design.p else False
-    return not lost and not chosen.leave_too_little(fit.design)[0]
+    return not cannot_be_left_out(fit, DeletionCases("row", pd.Index([0]), codes, np.ones(codes.size)))[0]
 
 
 def _who(fit: Fit, rows: Sequence[int], first: float) -> str:

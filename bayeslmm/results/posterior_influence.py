@@ -8,6 +8,7 @@ import pandas as pd
 from bayeslmm.arguments import text
 from bayeslmm.design.readable import readable
 from bayeslmm.errors import DesignError
+from bayeslmm.results.deletion_cases import deletion_cases
 from bayeslmm.results.draws import Draws
 
 
@@ -51,7 +52,6 @@ def posterior_influence(post: Draws, by: str | None = None, *, draws: int | None
     # Without the warning of `loo`: the Pareto k of every case is what is asked for.
     out = leave_out(post.cross_products, post.data, post.priors.beta, kind, by, draws, post.priors.changes)
     left = psis_loo(out, post.data, post.method)
-    grouping = None if by is None else post.design.groupings[by]
-    labels = pd.Index(post.design.index, name="row") if grouping is None else pd.Index(list(grouping.levels), name=by)
+    labels = deletion_cases(post.design, by).labels
     columns = {"pareto_k": left.pareto_k, "elpd": left.elpd_i, "p_loo": left.p_loo_i}
     return readable(pd.DataFrame({name: np.asarray(part) for name, part in columns.items()}, index=labels))

@@ -13,7 +13,7 @@ from bayeslmm.errors import DesignError
 from bayeslmm.likelihood.leave_out import leave_one_out
 from bayeslmm.likelihood.parameters import block_factors
 from bayeslmm.results.draws import Draws
-from bayeslmm.results.residual_kinds import ResidualKind
+from bayeslmm.results.residual_kinds import ResidualKind, fixed_part
 from bayeslmm.types import FloatArray
 
 # Draws over which variances of residuals are averaged.
@@ -50,7 +50,7 @@ def posterior_residuals(post: Draws, kind: ResidualKind = "raw", *, scaled: bool
     choice("kind", kind, get_args(ResidualKind.__value__), DesignError)
     flag("scaled", scaled, DesignError)
     design, lam = post.design, post._variance_draws.lam[0]
-    values = design.y - (_fixed_part(post) if kind == "marginal" else post._fitted)
+    values = design.y - (fixed_part(post) if kind == "marginal" else post._fitted)
     if kind == "pearson" or kind == "standardised":
         values = design.residual.whiten(lam, values[:, None])[:, 0]
     if kind == "standardised":
@@ -59,11 +59,6 @@ def posterior_residuals(post: Draws, kind: ResidualKind = "raw", *, scaled: bool
     elif scaled:
         values = values / (_marginal_sd(post) if kind == "marginal" else post.sigma)
     return by_row(design, values, "residual" if kind == "raw" else f"{kind} residual")
-
-
-def _fixed_part(post: Draws) -> FloatArray:
-    mean = post.design.X @ post.fixef().to_numpy()
-    return np.asarray(mean if post.design.offset is None else mean + post.design.offset)
 
 
 def _marginal_sd(post: Draws) -> FloatArray:

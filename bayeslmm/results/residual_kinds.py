@@ -11,6 +11,7 @@ from bayeslmm.arguments import choice, flag
 from bayeslmm.design.padding import by_row
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.likelihood.deletion import Leverages, leverages
+from bayeslmm.results.draws import Draws
 from bayeslmm.results.fit import Fit
 from bayeslmm.types import FloatArray
 
@@ -64,7 +65,7 @@ def residuals(fit: Fit, kind: ResidualKind = "raw", *, scaled: bool = False) -> 
 def residual_values(fit: Fit, kind: ResidualKind, scaled: bool = False) -> FloatArray:
     """The same for the rows of the design (n,)."""
     design = fit.design
-    values = design.y - (_fixed_part(fit) if kind == "marginal" else fit._fitted)
+    values = design.y - (fixed_part(fit) if kind == "marginal" else fit._fitted)
     if kind == "pearson" or kind == "standardised":
         values = design.residual.whiten(fit.optimum.lam, values[:, None])[:, 0]
     if kind == "standardised":
@@ -89,9 +90,10 @@ def _spread(leverage: FloatArray) -> FloatArray:
     return np.where(1.0 - leverage > _NO_VARIANCE, np.sqrt(np.maximum(1.0 - leverage, 0.0)), np.nan)
 
 
-def _fixed_part(fit: Fit) -> FloatArray:
-    mean = fit.design.X @ fit.fixef().to_numpy()
-    return np.asarray(mean if fit.design.offset is None else mean + fit.design.offset)
+def fixed_part(result: Fit | Draws) -> FloatArray:
+    """Fixed part (n,) of the mean of every row, offset included, at the estimates or posterior means."""
+    mean = result.design.X @ result.fixef().to_numpy()
+    return np.asarray(mean if result.design.offset is None else mean + result.design.offset)
 
 
 def marginal_sd(fit: Fit) -> FloatArray:

@@ -6,7 +6,6 @@ import html
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 import pandas as pd
 
 from bayeslmm.arguments import mapping, text
@@ -246,8 +245,3 @@ def correlation_texts(correlations: pd.DataFrame) -> pd.DataFrame:
     names, values = list(correlations.index), correlations.to_numpy()
     texts = [[f"{values[i, j]:.3f}" if j < i else "" for j in range(len(names) - 1)] for i in range(len(names))]
     return pd.DataFrame(texts[1:], index=names[1:], columns=names[:-1], dtype=object)
-
-
-def finite(values: object) -> bool:
-    """Whether every number of an array is finite."""
-    return bool(np.isfinite(np.asarray(values, dtype=float)).all())

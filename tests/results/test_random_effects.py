@@ -106,6 +106,16 @@ def test_of_terms_with_several_columns_it_is_the_generalised_one() -> None:
     assert found["df"].tolist() == [2, 3]
 
 
+def test_an_ordered_factor_is_one_term() -> None:
+    data = pd.read_csv(Path(__file__).parent / "ordered_factor.csv")
+    data["f"] = pd.Categorical(data["f"], ordered=True)
+    found = bl.Model("y ~ f * h + x + (1 | g)", data).fit().vif()
+    # car: vif(lmer(y ~ f * h + x + (1 | g), d)) with d$f <- factor(d$f, ordered = TRUE).
+    assert list(found.index) == ["f", "h", "x", "f:h"]
+    assert found["df"].tolist() == [2, 1, 1, 2]
+    np.testing.assert_allclose(found["gvif"], [2.720604818, 1.273904478, 1.033047098, 3.049293026], rtol=1e-6)
+
+
 @pytest.mark.parametrize("call", [lambda f: f.ranef(sd="yes"), lambda f: f.rePCA(scaled=2)])
 def test_wrong_calls(call: Any, sleep: bl.REMLResult) -> None:
     with pytest.raises(DesignError, match="neither True nor False"):
