@@ -60,9 +60,8 @@ def _bars(part: WrittenTerm, parts: ModelParts, columns: NamedColumns, data: lis
         raise missing(part, "bambi", "make 0/1 columns of the factor in the data first, as terms of their own")
     if len(part.effects) == 1 or part.keyword == "diag":
         return [f"({left} | {group})" for left in lefts], []
-    left = " + ".join([*(["1"] if part.intercept else ["0"]), *(columns.term(term, ":") for term in part.terms)])
     word = (
         f"{part.label}: bambi has no correlations between the effects of a level, so it is another model (here it is "
         f"that of {part.left} || {part.group})."
     )
-    return [f"({left} | {group})"], [word]
+    return [f"({columns.sum(part, ':')} | {group})"], [word]

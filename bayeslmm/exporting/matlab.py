@@ -38,8 +38,7 @@ def matlab(parts: ModelParts) -> Script:
     columns = named_columns(parts, _RESERVED)
     bars = [_bar(part, columns) for part in parts.random]
     patterns = [_pattern(part) for part in parts.random]
-    fixed = [*(["1"] if parts.intercept else ["-1"]), *(columns.term(term, ":") for term in parts.terms)]
-    formula = f"{columns.response} ~ {' + '.join([*fixed, *bars]).replace('+ -1', '-1')}"
+    formula = f"{columns.response} ~ {' + '.join([columns.sum(parts, ':', '-1'), *bars])}"
     summed = bool(parts.factors) and all(coding_name(f) == "sum" for f in parts.factors.values())
     known = ("treatment", "reference", "sum") if summed else ("treatment", "reference")
     notes = [method_note(parts, "fitlme", "ML"), *recoded(parts, "matlab", known), *_notes(parts)]
@@ -87,9 +86,7 @@ def _columns(parts: ModelParts, columns: NamedColumns) -> list[str]:
 def _levels(factor: FactorColumn) -> str:
     """Levels in their order, the reference first."""
     levels = list(factor.levels)
-    if coding_name(factor) == "reference":
-        reference = factor.coding[1] if isinstance(factor.coding, tuple) else factor.coding.reference
-        levels.sort(key=lambda level: level_name(level) != level_name(reference))
+    levels.sort(key=lambda level: level_name(level) != level_name(factor.reference))
     if all(isinstance(level, bool) for level in levels):
         return f"[{' '.join(str(level).lower() for level in levels)}]"
     if all(isinstance(level, int | float) for level in levels):
@@ -98,8 +95,7 @@ def _levels(factor: FactorColumn) -> str:
 
 
 def _bar(part: WrittenTerm, columns: NamedColumns) -> str:
-    left = [*(["1"] if part.intercept else ["-1"]), *(columns.term(term, ":") for term in part.terms)]
-    return f"({' + '.join(left).replace('-1 +', '-1 +')} | {columns.group(part, ':')})"
+    return f"({columns.sum(part, ':', '-1')} | {columns.group(part, ':')})"
 
 
 def _pattern(part: WrittenTerm) -> str:

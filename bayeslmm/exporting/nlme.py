@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from bayeslmm.design.expressions import Chain, Name
+from bayeslmm.design.expressions import Name
 from bayeslmm.design.names import literal
 from bayeslmm.errors import ArgumentError
 from bayeslmm.exporting.dialects import written
@@ -37,10 +37,8 @@ def nlme(parts: ModelParts) -> Script:
     parts, copied = _plain_names(parts)
     random = _random(parts)
     data = [*copied, *r_columns(parts, "nlme"), *random.lines]
-    response, notes, options = parts.response, [method_note(parts, "lme", "REML"), *random.notes], []
-    if parts.offsets:
-        response = Chain(response, tuple(("-", node) for node in parts.offsets))
-        notes.append(NET)
+    notes, options = [method_note(parts, "lme", "REML"), *random.notes], list[str]()
+    notes += [NET] if parts.offsets else []
     if parts.weights is not None:
         data.append(f"{parts.data}$inverse_weight <- 1 / ({_with(parts)})")
         options.append("weights = varFixed(~ inverse_weight)")
@@ -51,7 +49,7 @@ def nlme(parts: ModelParts) -> Script:
     notes.append("Degrees of freedom in summary() are by containment (inner and outer); here Satterthwaite's.")
     notes.append("intervals() are Wald intervals on transformed scales; confint() here profiles the criterion.")
     method = "REML" if parts.reml else "ML"
-    formula = f"{written(response, r_dialect('nlme'))} ~ {r_sum(parts.fixed, 'nlme')}"
+    formula = f"{written(parts.net_response, r_dialect('nlme'))} ~ {r_sum(parts.fixed, 'nlme')}"
     call = [
         "fit <- lme(",
         f"  {formula},",

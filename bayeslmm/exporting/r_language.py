@@ -140,10 +140,8 @@ def _folded(start: str, arguments: list[str]) -> list[str]:
 def _contrasts(coding: Any, factor: FactorColumn, package: str) -> tuple[str, str]:
     """R's words for contrasts, and the number of columns where it has to be said."""
     levels = [level_name(level) for level in factor.levels]
-    if isinstance(coding, tuple):
-        coding = Treatment(coding[1])
     if isinstance(coding, Treatment):
-        base = 1 if coding.reference is None else levels.index(level_name(coding.reference)) + 1
+        base = levels.index(level_name(factor.reference)) + 1
         return f"contr.treatment(c({', '.join(map(literal, levels))}), base = {base})", ""
     known = {"treatment": "contr.treatment", "sum": "contr.sum", "helmert": "contr.helmert", "poly": "contr.poly"}
     if isinstance(coding, str):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bayeslmm.design.groups import level_name
 from bayeslmm.design.names import printable
 from bayeslmm.exporting.dialects import Dialect, written
-from bayeslmm.exporting.named import NamedColumns, coding_name, named_columns
+from bayeslmm.exporting.named import NamedColumns, named_columns
 from bayeslmm.exporting.notes import DROPPED, FREQUENCY, GIVEN, NET, WEIGHTS, method_note, missing, title
 from bayeslmm.exporting.parts import ModelParts, WrittenTerm
 from bayeslmm.exporting.script import Script, Sheet
@@ -80,13 +80,10 @@ def _data_step(parts: ModelParts, columns: NamedColumns) -> list[str]:
 
 
 def _classes(parts: ModelParts, columns: NamedColumns) -> list[str]:
-    found = []
-    for name, factor in parts.factors.items():
-        kind = coding_name(factor)
-        reference = factor.levels[0]
-        if kind == "reference":
-            reference = factor.coding[1] if isinstance(factor.coding, tuple) else factor.coding.reference
-        found.append(f"{columns.renamed[name]}(ref={sas_text(level_name(reference))})")
+    found = [
+        f"{columns.renamed[name]}(ref={sas_text(level_name(factor.reference))})"
+        for name, factor in parts.factors.items()
+    ]
     groups = [columns.renamed[name] for part in parts.random for name in part.factors if name not in parts.factors]
     return [*found, *dict.fromkeys(groups)]
 

@@ -71,8 +71,7 @@ def _codings(parts: ModelParts, columns: NamedColumns) -> dict[str, str]:
         if kind in _CODINGS:
             found[name] = f"C({own}, {_CODINGS[kind]})"
         elif kind == "reference":
-            reference = factor.coding[1] if isinstance(factor.coding, tuple) else factor.coding.reference
-            found[name] = f"C({own}, Treatment(reference={python_value(reference)}))"
+            found[name] = f"C({own}, Treatment(reference={python_value(factor.reference)}))"
     return found
 
 
@@ -102,7 +101,7 @@ def _add(part: WrittenTerm, on_top: bool, found: _Components, parts: ModelParts,
     if part.keyword not in ("us", "diag"):
         raise missing(part, "statsmodels", "its covariances are free, or one variance each")
     if on_top and not found.re_formula and part.keyword == "us":
-        found.re_formula.append(" + ".join([*(["1"] if part.intercept else ["0"]), *_terms(part, columns)]))
+        found.re_formula.append(columns.sum(part, ":"))
         return
     if part.keyword == "us" and len(part.effects) > 1:
         raise ArgumentError(
@@ -118,10 +117,6 @@ def _add(part: WrittenTerm, on_top: bool, found: _Components, parts: ModelParts,
             found.components[f"{group}_{name}"] = f"0 + {f'{within}:' if within else ''}{column}"
 
 
-def _terms(part: WrittenTerm, columns: NamedColumns) -> list[str]:
-    return [columns.term(term, ":") for term in part.terms]
-
-
 def _single(part: WrittenTerm, found: _Components, parts: ModelParts, columns: NamedColumns) -> list[tuple[str, str]]:
     """Independent columns of a term, each with a name."""
     if part.factor:
@@ -135,7 +130,8 @@ def _single(part: WrittenTerm, found: _Components, parts: ModelParts, columns: N
         return names
     if not part.numeric:
         raise missing(part, "statsmodels", "make 0/1 columns of the factor in the data first, as terms of their own")
+    slopes = [columns.term(term, ":") for term in part.terms]
     return [
         *([("Intercept", "1")] if part.intercept else []),
-        *((t.replace(":", "_"), t) for t in _terms(part, columns)),
+        *((slope.replace(":", "_"), slope) for slope in slopes),
     ]
