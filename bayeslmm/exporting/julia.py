@@ -8,7 +8,7 @@ from bayeslmm.design.groups import level_name
 from bayeslmm.design.names import printable
 from bayeslmm.exporting.dialects import Dialect, written
 from bayeslmm.exporting.named import NamedColumns, coding_name, named_columns, recoded
-from bayeslmm.exporting.notes import FREQUENCY, GIVEN, NET, WEIGHTS, method_note, missing, title
+from bayeslmm.exporting.notes import FREQUENCY, NET, method_note, missing, title, weights_notes
 from bayeslmm.exporting.parts import FactorColumn, ModelParts, WrittenTerm
 from bayeslmm.exporting.script import Script, Sheet
 
@@ -49,7 +49,7 @@ def julia(parts: ModelParts) -> Script:
     formula = f"@formula({columns.response} ~ {' + '.join([columns.sum(parts, ' & '), *bars])})"
     notes = [method_note(parts, "MixedModels", "ML"), *recoded(parts, "julia", _KNOWN)]
     notes += [*([NET] if parts.offsets else []), *([FREQUENCY] if parts.frequency else [])]
-    notes += [WEIGHTS, *([GIVEN] if parts.given_weights else [])] if parts.weights is not None else []
+    notes += weights_notes(parts)
     notes += ["Rows with missing values are left out first."] * parts.dropped
     notes.append("The table has z tests: no degrees of freedom, where here Satterthwaite's are the default.")
     options = [f"REML={'true' if parts.reml else 'false'}", "contrasts=contrasts"]

@@ -13,7 +13,7 @@ from bayeslmm.design.groups import level_name
 from bayeslmm.design.names import literal, printable
 from bayeslmm.design.recipe import NamedContrasts
 from bayeslmm.errors import ArgumentError
-from bayeslmm.exporting.dialects import Dialect, written
+from bayeslmm.exporting.dialects import Dialect, spaced, written
 from bayeslmm.exporting.parts import FactorColumn, ModelParts, WrittenTerm, fixed_tokens
 
 _SYNTACTIC = re.compile(r"[A-Za-z][A-Za-z0-9._]*")
@@ -82,13 +82,8 @@ def r_response(parts: ModelParts, package: str) -> str:
 
 def r_sum(text: str, package: str) -> str:
     """A fixed part or left side; the rules of expansion are R's."""
-    out = ""
-    for piece in fixed_tokens(text):
-        word = piece if isinstance(piece, str) else r_text(piece, package)
-        word = {"**": "^"}.get(word, word)
-        tight = not out or word in ("(", ")", ":", "^") or out[-1] in "(:^"
-        out += f" {word}" if word == "(" and out and out[-1] not in "(:^" else word if tight else f" {word}"
-    return out
+    words = (piece if isinstance(piece, str) else r_text(piece, package) for piece in fixed_tokens(text))
+    return spaced(("^" if word == "**" else word for word in words), "^")
 
 
 def r_columns(parts: ModelParts, package: str) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from bayeslmm.design.names import literal
 from bayeslmm.errors import ArgumentError
 from bayeslmm.exporting.named import NamedColumns, coding_name, named_columns, recoded
-from bayeslmm.exporting.notes import FREQUENCY, NET, method_note, missing, refuse_weights, title
+from bayeslmm.exporting.notes import INDICATORS, NET, method_note, missing, refuse_weights, rows_notes, title
 from bayeslmm.exporting.parts import ModelParts, WrittenTerm
 from bayeslmm.exporting.python_language import RESERVED, python_columns, python_group, python_sum, python_value
 from bayeslmm.exporting.script import Script, Sheet
@@ -40,8 +40,8 @@ def statsmodels(parts: ModelParts) -> Script:
     data = python_columns(parts, columns, "statsmodels", ordered=False)
     found = _components(parts, columns)
     notes = [method_note(parts, "fit()", "REML"), *found.notes, *recoded(parts, "statsmodels", _KNOWN)]
-    notes += [*([NET] if parts.offsets else []), *([FREQUENCY] if parts.frequency else [])]
-    notes += ["mixedlm leaves out no rows itself: those with missing values are left out first."] * parts.dropped
+    notes += [NET] if parts.offsets else []
+    notes += rows_notes(parts, "mixedlm leaves out no rows itself: those with missing values are left out first.")
     notes.append("summary() shows variances (Var, Cov) and z tests; here sds, and degrees of freedom by Satterthwaite.")
     notes.append("A variance of zero is approached, with a warning of convergence; here it is an ordinary estimate.")
     fixed = python_sum(parts.fixed, columns, _codings(parts, columns))
@@ -129,7 +129,7 @@ def _single(part: WrittenTerm, found: _Components, parts: ModelParts, columns: N
             names.append((name, name))
         return names
     if not part.numeric:
-        raise missing(part, "statsmodels", "make 0/1 columns of the factor in the data first, as terms of their own")
+        raise missing(part, "statsmodels", INDICATORS)
     slopes = [columns.term(term, ":") for term in part.terms]
     return [
         *([("Intercept", "1")] if part.intercept else []),
