@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from bayeslmm.design.names import literal
+from bayeslmm.design.script import Script
 from bayeslmm.exporting.named import NamedColumns, coding_name, named_columns, recoded
 from bayeslmm.exporting.notes import INDICATORS, NET, SAMPLE_HERE, SAMPLED, missing, refuse_weights, rows_notes, title
 from bayeslmm.exporting.parts import ModelParts, WrittenTerm
 from bayeslmm.exporting.python_language import RESERVED, python_columns, python_group, python_sum
-from bayeslmm.exporting.script import Script, Sheet
+from bayeslmm.exporting.sheet import Sheet
 
 _HEAD = ("import bambi as bmb", "import numpy as np", "import pandas as pd")
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bayeslmm.design.script import Script
 from bayeslmm.errors import ArgumentError
 from bayeslmm.exporting.notes import GIVEN, SAMPLE_HERE, SAMPLED, method_note, missing, rows_notes, title, weights_notes
 from bayeslmm.exporting.parts import ModelParts, WrittenTerm
 from bayeslmm.exporting.r_language import r_columns, r_name, r_response, r_sum, r_text, split_columns
-from bayeslmm.exporting.script import Script, Sheet
+from bayeslmm.exporting.sheet import Sheet
 
 _LIKELIHOOD_WEIGHTS = (
     "{0}'s weights multiply the log likelihood of a row, as if it had been observed so often; those of this model "

@@ -6,11 +6,12 @@ from typing import Any
 
 from bayeslmm.design.groups import level_name
 from bayeslmm.design.names import printable
+from bayeslmm.design.script import Script
 from bayeslmm.exporting.dialects import Dialect, written
 from bayeslmm.exporting.named import NamedColumns, coding_name, named_columns, recoded
 from bayeslmm.exporting.notes import FREQUENCY, NET, method_note, missing, title, weights_notes
 from bayeslmm.exporting.parts import FactorColumn, ModelParts, WrittenTerm
-from bayeslmm.exporting.script import Script, Sheet
+from bayeslmm.exporting.sheet import Sheet
 
 _SAME = ("log", "log2", "log10", "log1p", "exp", "expm1", "sqrt", "cbrt", "abs", "sign", "floor", "ceil", "trunc")
 _FUNCTIONS = {

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from bayeslmm.design.groups import level_name
+from bayeslmm.design.script import Script
 from bayeslmm.exporting.dialects import Dialect, single_quoted, written
 from bayeslmm.exporting.named import NamedColumns, coding_name, named_columns, recoded
 from bayeslmm.exporting.notes import NET, method_note, missing, rows_notes, title, weights_notes
 from bayeslmm.exporting.parts import FactorColumn, ModelParts, WrittenTerm
-from bayeslmm.exporting.script import Script, Sheet
+from bayeslmm.exporting.sheet import Sheet
 
 _SAME = ("log", "log2", "log10", "log1p", "exp", "expm1", "sqrt", "abs", "sign", "floor", "ceil", "round")
 _FUNCTIONS = {

@@ -8,12 +8,13 @@ from itertools import pairwise
 
 from bayeslmm.design.expressions import Name
 from bayeslmm.design.names import literal
+from bayeslmm.design.script import Script
 from bayeslmm.errors import ArgumentError
 from bayeslmm.exporting.dialects import written
 from bayeslmm.exporting.notes import DROPPED, FREQUENCY, GIVEN, NET, WEIGHTS, method_note, missing, title
 from bayeslmm.exporting.parts import ModelParts, WrittenTerm, renamed
 from bayeslmm.exporting.r_language import r_columns, r_dialect, r_name, r_sum, r_text
-from bayeslmm.exporting.script import Script, Sheet
+from bayeslmm.exporting.sheet import Sheet
 
 _CLASSES = {"us": "pdSymm", "diag": "pdDiag", "id": "pdIdent", "cs": "pdCompSymm"}
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from bayeslmm.design.groups import level_name
+from bayeslmm.design.script import Script
 from bayeslmm.exporting.dialects import Dialect, single_quoted, written
 from bayeslmm.exporting.named import NamedColumns, named_columns
 from bayeslmm.exporting.notes import INDICATORS, NET, method_note, missing, rows_notes, title, weights_notes
 from bayeslmm.exporting.parts import ModelParts, WrittenTerm
-from bayeslmm.exporting.script import Script, Sheet
+from bayeslmm.exporting.sheet import Sheet
 
 _FUNCTIONS = {
     **{name: f"{name}({{0}})" for name in ("log", "log2", "log10", "exp", "sqrt", "abs", "sign", "floor")},

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from bayeslmm.design.names import literal
+from bayeslmm.design.script import Script
 from bayeslmm.errors import ArgumentError
 from bayeslmm.exporting.named import NamedColumns, coding_name, named_columns, recoded
 from bayeslmm.exporting.notes import INDICATORS, NET, method_note, missing, refuse_weights, rows_notes, title
 from bayeslmm.exporting.parts import ModelParts, WrittenTerm
 from bayeslmm.exporting.python_language import RESERVED, python_columns, python_group, python_sum, python_value
-from bayeslmm.exporting.script import Script, Sheet
+from bayeslmm.exporting.sheet import Sheet
 
 _HEAD = ("import numpy as np", "import pandas as pd", "import statsmodels.formula.api as smf")
 _CODINGS = {"sum": "Sum", "helmert": "Helmert", "poly": "Poly", "diff": "Diff"}
