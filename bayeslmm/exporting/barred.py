@@ -23,26 +23,28 @@ _GLMMTMB = {
 
 def _split(part: WrittenTerm, parts: ModelParts, number: int, package: str) -> tuple[list[str], list[str]]:
     """Independent effects: as they stand where every column is a number, else by columns of their own."""
-    group = ":".join(map(r_name, part.factors))
     if part.numeric and len(part.effects) == len(part.terms) + part.intercept:
-        return [], [f"({r_sum(part.left, package)} || {group})"]
+        return [], [_plain(part, package, bar="||")]
     lines, lefts = split_columns(part, number, parts, package)
-    return lines, [f"({left} | {group})" for left in lefts]
+    return lines, [f"({left} | {_group(part.factors)})" for left in lefts]
 
 
 def _plain(part: WrittenTerm, package: str, keyword: str = "", options: str = "", bar: str = "|") -> str:
-    group = ":".join(map(r_name, part.factors))
-    return f"{keyword}({r_sum(part.left, package)} {bar} {group}{options})"
+    return f"{keyword}({r_sum(part.left, package)} {bar} {_group(part.factors)}{options})"
 
 
 def _cells(part: WrittenTerm) -> str:
     """One variance for all levels of f: an intercept for every cell of f and the group."""
-    return f"(1 | {':'.join(map(r_name, (*part.factors, part.factor)))})"
+    return f"(1 | {_group((*part.factors, part.factor))})"
 
 
-def _formula(parts: ModelParts, bars: Sequence[str], package: str, offsets: bool = True) -> str:
+def _group(factors: Sequence[str]) -> str:
+    return ":".join(map(r_name, factors))
+
+
+def _formula(parts: ModelParts, bars: Sequence[str], package: str) -> str:
     terms = [r_sum(parts.fixed, package), *bars]
-    terms += [f"offset({r_text(node, package)})" for node in parts.offsets] if offsets else []
+    terms += [f"offset({r_text(node, package)})" for node in parts.offsets]
     return f"{r_response(parts, package)} ~ {' + '.join(terms)}"
 
 

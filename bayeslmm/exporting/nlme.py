@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from bayeslmm.design.expressions import Name
+from bayeslmm.design.expressions import Name, Node
 from bayeslmm.design.names import literal
 from bayeslmm.design.script import Script
 from bayeslmm.errors import ArgumentError
@@ -41,7 +41,7 @@ def nlme(parts: ModelParts) -> Script:
     notes, options = [method_note(parts, "lme", "REML"), *random.notes], list[str]()
     notes += [NET] if parts.offsets else []
     if parts.weights is not None:
-        data.append(f"{parts.data}$inverse_weight <- 1 / ({_with(parts)})")
+        data.append(f"{parts.data}$inverse_weight <- 1 / ({_values(parts.weights, parts.data)})")
         options.append("weights = varFixed(~ inverse_weight)")
         notes += [WEIGHTS + " lme is told its inverse.", *([GIVEN] if parts.given_weights else [])]
     if parts.dropped:
@@ -62,11 +62,11 @@ def nlme(parts: ModelParts) -> Script:
     return Sheet(notes, ["library(nlme)"], data, call).script(title(parts, "nlme"), "r", "# ")
 
 
-def _with(parts: ModelParts) -> str:
-    node = parts.weights
+def _values(node: Node, data: str) -> str:
+    """An expression of columns, outside of formulas."""
     if isinstance(node, Name):
-        return f"{parts.data}${r_name(node.name)}"
-    return f"with({parts.data}, {written(node, r_dialect('nlme'))})" if node is not None else ""
+        return f"{data}${r_name(node.name)}"
+    return f"with({data}, {written(node, r_dialect('nlme'))})"
 
 
 def _random(parts: ModelParts) -> _Random:
