@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,24 +17,11 @@ from bayeslmm.bayes.pymc_statements import model_statements, own_names
 from bayeslmm.design.design import Design
 from bayeslmm.design.formula import parse_formula
 from bayeslmm.design.names import literal, printable
+from bayeslmm.design.script import Script
 
 _INDENT = " " * 4
 # More levels are numbered in the source, not named.
 _LEVELS = 100
-
-
-class Source(str):
-    """Text that notebooks show as Python code."""
-
-    __slots__ = ()
-
-    def _repr_markdown_(self) -> str:
-        # A fence that no row of backquotes in the text can close.
-        fence = max(["```", *(run + "`" for run in re.findall("`+", self))], key=len)
-        return f"{fence}python\n{self}\n{fence}"
-
-    def __repr__(self) -> str:
-        return str(self)
 
 
 @dataclass(frozen=True)
@@ -46,7 +32,7 @@ class _Data:
     given: tuple[str, ...]
 
 
-def write_pymc_source(design: Design, priors: Priors, form: Form | Mapping[str, Form] = "noncentered") -> Source:
+def write_pymc_source(design: Design, priors: Priors, form: Form | Mapping[str, Form] = "noncentered") -> Script:
     """Runnable source of the model that `build_pymc_model` builds.
 
     Parameters
@@ -58,7 +44,7 @@ def write_pymc_source(design: Design, priors: Priors, form: Form | Mapping[str, 
 
     Returns
     -------
-    Source
+    Script
         A string. It needs numpy, pandas, PyMC and the data frame ``df`` that the formula was written for; arrays
         that cannot be read off a data frame by name are listed in a comment at the top.
 
@@ -113,7 +99,7 @@ def write_pymc_source(design: Design, priors: Priors, form: Form | Mapping[str, 
     for k, part in enumerate(parts):
         own = [*(f"# {printable(comment)}" for comment in part.comments), *map(str, part.statements)]
         lines += [*([""] if k else []), *(f"{_INDENT}{line}" for line in own)]
-    return Source("\n".join(lines) + "\n")
+    return Script("\n".join(lines) + "\n", "python")
 
 
 def _head_lines(text: str) -> list[str]:

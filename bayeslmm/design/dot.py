@@ -80,8 +80,8 @@ def _parsed(text: str, places: Sequence[int], letter: str) -> Formula:
 
 def _check_places(parsed: Formula, text: str, place: int, letter: str) -> None:
     elsewhere = [parsed.response, *parsed.offsets, *(name for bar in parsed.bars for name in bar.factors)]
-    inside = any(token.inside and token.text == letter for part in (parsed.fixed,) for token in tokenize(part))
-    inside |= any(token.inside and token.text == letter for bar in parsed.bars for token in tokenize(bar.left))
+    terms = [parsed.fixed, *(bar.left for bar in parsed.bars)]
+    inside = any(token.inside and token.text == letter for part in terms for token in tokenize(part))
     if inside or any(letter in _names(part) for part in elsewhere):
         raise FormulaError(
             "A dot stands for all other columns of the data, as summands of the predictors: y ~ . + (1 | g), "

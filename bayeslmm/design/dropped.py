@@ -39,7 +39,7 @@ class DroppedRows:
             return "no rows dropped"
         reasons = vars(self)["reasons"]
         found: Mapping[str, Any] = reasons.reasons if isinstance(reasons, LabelsByReason) else reasons
-        parts = [f"{reason}: {_shorten(rows, self.unit)}" for reason, rows in found.items()]
+        parts = [f"{reason}: {shortened(rows, self.unit)}" for reason, rows in found.items()]
         noun = "row" if len(self) == 1 else "rows"
         return f"{len(self)} {noun} dropped ({'; '.join(parts)})"
 
@@ -68,7 +68,14 @@ class AllRows:
         return inside
 
 
-def _shorten(labels: Sequence[Hashable], unit: str = "", limit: int = 8) -> str:
+def shortened(labels: Sequence[Hashable], unit: str = "", limit: int = 8) -> str:
+    """Labels of rows in a sentence: the first ones, and how many there are.
+
+    Examples
+    --------
+    >>> shortened([3, 5, 8], "row of the data", limit=2)
+    'rows 3, 5, ... (3 in all) of the data'
+    """
     shown = ", ".join(str(label) for label in labels[:limit])
     noun, _, rest = unit.partition(" ")
     if unit:

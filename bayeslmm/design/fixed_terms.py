@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from bayeslmm.design.coding import product
 from bayeslmm.design.design import Design
 from bayeslmm.design.evaluate import TermPart
 from bayeslmm.design.formula import parse_formula
@@ -202,11 +203,9 @@ def _in_columns(term: FixedTerm, terms: Sequence[FixedTerm], width: int) -> Floa
 
 def _on(grid: dict[str, IntArray], parts: Sequence[TermPart], codings: Sequence[FloatArray]) -> FloatArray:
     """Columns of a product in the cells of a grid of levels."""
-    cells = next(iter(grid.values())).size if grid else 1
-    matrix = np.ones((cells, 1))
-    for part, coding in zip(parts, codings, strict=True):
-        matrix = (coding[grid[part.label]][:, :, None] * matrix[:, None, :]).reshape(cells, -1)
-    return matrix
+    constant = np.ones((next(iter(grid.values())).size if grid else 1, 1))
+    columns = [coding[grid[part.label]] for part, coding in zip(parts, codings, strict=True)]
+    return product([(matrix, ()) for matrix in (constant, *columns)])[0]
 
 
 def product_coding(codings: Sequence[FloatArray]) -> FloatArray:

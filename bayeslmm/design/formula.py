@@ -93,8 +93,8 @@ def parse_formula(text: str) -> Formula:
     """Split an lme4-style formula.
 
     ``(x | a/b)`` becomes ``(x | a) + (x | a:b)``, ``(x | a + b)`` becomes ``(x | a) + (x | b)``; ``y ~ x | g`` without
-    parentheses is read as ``y ~ 1 + (x | g)``. One of ``us``, ``diag``, ``id``, ``cs``, ``ar1`` before the parentheses
-    of a random term is its covariance structure.
+    parentheses is read as ``y ~ 1 + (x | g)``. A word such as ``cs`` before the parentheses of a random term
+    (`tokens.STRUCTURES`) is its covariance structure.
 
     Parameters
     ----------

@@ -208,7 +208,7 @@ CODINGS: dict[str, str] = {
     "contr.SAS": "SAS",
 }
 # Names that R's C() takes for codings where they stand alone as its argument, and that are columns elsewhere.
-ARGUMENT_CODINGS: dict[str, str] = {name: name for name in ("treatment", "sum", "helmert", "poly", "SAS")}
+ARGUMENT_CODINGS = ("treatment", "sum", "helmert", "poly", "SAS")
 VALUES: dict[str, float] = {
     "pi": np.pi,
     **{f"np.{name}": getattr(np, name) for name in ("pi", "e", "inf", "nan", "euler_gamma")},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -10,7 +9,7 @@ import pandas as pd
 
 from bayeslmm.arguments import choice
 from bayeslmm.design.design import Design
-from bayeslmm.design.dropped import AllRows, DroppedRows
+from bayeslmm.design.dropped import AllRows, DroppedRows, shortened
 from bayeslmm.errors import DesignError
 from bayeslmm.types import AnyArray, BoolArray, FloatArray
 
@@ -18,7 +17,6 @@ type NaAction = Literal["drop", "exclude", "fail"]
 
 _ACTIONS: tuple[NaAction, ...] = ("drop", "exclude", "fail")
 _OF_R = {"na.omit": "drop", "na.exclude": "exclude", "na.fail": "fail", "omit": "drop", "raise": "fail"}
-_SHOWN = 8
 
 
 def check_na_action(given: object) -> NaAction:
@@ -67,17 +65,12 @@ def _refuse_missing(dropped: DroppedRows) -> None:
     if not missing:
         return
     concerned = len(set().union(*missing.values()))
-    parts = [f"{reason}: {_listed(rows)}" for reason, rows in missing.items()]
+    parts = [f"{reason}: {shortened(rows)}" for reason, rows in missing.items()]
     raise DesignError(
         f"{concerned} row(s) have missing values ({'; '.join(parts)}), which na_action='fail' does not allow: a fit "
         "would silently be one of the other rows. Fill in or drop these rows, or use na_action='drop' (they are left "
         "out and counted) or 'exclude' (left out, nan in results by row)."
     )
-
-
-def _listed(labels: Sequence[object]) -> str:
-    more = f", ... ({len(labels)} in all)" if len(labels) > _SHOWN else ""
-    return ", ".join(map(str, labels[:_SHOWN])) + more
 
 
 def padded(design: Design, values: FloatArray) -> FloatArray:

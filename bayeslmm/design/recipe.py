@@ -22,6 +22,7 @@ from bayeslmm.design.frequency import check_copies
 from bayeslmm.design.groups import level_name
 from bayeslmm.design.lazy import Deferred, Lazy
 from bayeslmm.design.reference import PendingReference, ReferenceData
+from bayeslmm.design.tables import SHARED
 from bayeslmm.design.tokens import tokenize
 from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
@@ -31,8 +32,6 @@ from bayeslmm.types import AnyArray, FloatArray, IntArray
 _SAMPLE = 64
 # Relative difference between a value and the one that the same row has among others.
 _SAME = 1e-8
-# Before version 3 an assignment to a data frame reached the columns taken from it.
-_SHARED = int(pd.__version__.split(".")[0]) < 3
 
 
 @by_value
@@ -215,7 +214,7 @@ def make_recipe(
         series = columns[name]
         if not whole and pd.api.types.is_numeric_dtype(series.dtype):
             series = series.iloc[:_SAMPLE].copy()
-        kept[name] = series.copy(deep=_SHARED)
+        kept[name] = series.copy(deep=SHARED)
     texts = [*pieces, weights] if isinstance(weights, str) else pieces
     used = {token.text.strip("`") for text in texts for token in tokenize(text)}
     return Recipe(
@@ -241,7 +240,7 @@ def _fixed_columns(
         for node in expanded(formula.fixed)[2].values():
             if "factor" in kinds_of_calls(node, namespace):
                 coded |= {part.name: None for part in walk(node) if isinstance(part, Name) and part.name in names}
-    return {name: columns[name].copy(deep=_SHARED) for name in names}, tuple(coded)
+    return {name: columns[name].copy(deep=SHARED) for name in names}, tuple(coded)
 
 
 def columns_in(pieces: Sequence[str], columns: Mapping[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from bayeslmm.design.contrasts import Treatment
 from bayeslmm.design.design import Design
+from bayeslmm.design.dropped import AllRows
 from bayeslmm.design.frequency import check_copies
 from bayeslmm.design.grouping import Grouping
 from bayeslmm.design.recipe import Column, NamedContrasts, Recipe
@@ -53,7 +54,7 @@ def check_stored(design: Design) -> None:
     if design.recipe is not None:
         _check_recipe(design.recipe, n)
     if design.all_rows is not None:
-        _check_all_rows(design)
+        _check_all_rows(design.all_rows, n, len(design.dropped))
 
 
 def with_residual(content: dict[str, Any]) -> dict[str, Any]:
@@ -87,16 +88,13 @@ def _check_grouping(name: str, grouping: Grouping, n: int) -> None:
         raise ValueError(f"a level of {name} does not occur")
 
 
-def _check_all_rows(design: Design) -> None:
-    rows = design.all_rows
-    if rows is None:
-        return
+def _check_all_rows(rows: AllRows, n: int, dropped: int) -> None:
     _shape("the labels of all rows", rows.index, (rows.index.size,))
-    _shape("the positions of the rows kept", rows.kept, (design.n,))
+    _shape("the positions of the rows kept", rows.kept, (n,))
     if rows.kept.dtype.kind not in "iu" or not (np.diff(rows.kept) > 0).all():
         raise ValueError("the positions of the rows kept do not ascend")
-    if rows.kept[0] < 0 or rows.kept[-1] >= rows.index.size or rows.index.size != design.n + len(design.dropped):
-        raise ValueError(f"{rows.index.size} rows are said to be in the data, {design.n} of them kept")
+    if rows.kept[0] < 0 or rows.kept[-1] >= rows.index.size or rows.index.size != n + dropped:
+        raise ValueError(f"{rows.index.size} rows are said to be in the data, {n} of them kept")
 
 
 def _check_codes(name: str, codes: AnyArray, levels: int) -> None:

@@ -17,7 +17,7 @@ from bayeslmm.errors import DesignError
 type Table = pd.DataFrame | nw.DataFrame[Any]
 
 # Before version 3 an assignment to a data frame reached shallow copies of it.
-_SHARED = int(pd.__version__.split(".")[0]) < 3
+SHARED = int(pd.__version__.split(".")[0]) < 3
 # Attribute of a column that says which library its table is from, where that is not pandas.
 LIBRARY = "table of"
 _READERS = {
@@ -73,7 +73,7 @@ def open_table(data: Any) -> tuple[Table, list[str]]:
 
 def kept_table(data: Any) -> Any:
     """A table to be kept, in which nothing changes when the user's own is changed."""
-    return data.copy(deep=_SHARED) if isinstance(data, pd.DataFrame) else data
+    return data.copy(deep=SHARED) if isinstance(data, pd.DataFrame) else data
 
 
 def _renamed(data: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bayeslmm.exporting.script import Script
+from bayeslmm.design.script import Script
 from bayeslmm.exporting.targets import TARGETS, export
 
 __all__ = ["TARGETS", "Script", "export"]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from bayeslmm.design.names import literal
+from bayeslmm.design.script import Script
 from bayeslmm.exporting.named import NamedColumns, coding_name, named_columns, recoded
-from bayeslmm.exporting.notes import FREQUENCY, NET, missing, refuse_weights, title
+from bayeslmm.exporting.notes import INDICATORS, NET, SAMPLE_HERE, SAMPLED, missing, refuse_weights, rows_notes, title
 from bayeslmm.exporting.parts import ModelParts, WrittenTerm
 from bayeslmm.exporting.python_language import RESERVED, python_columns, python_group, python_sum
-from bayeslmm.exporting.script import Script, Sheet
+from bayeslmm.exporting.sheet import Sheet
 
 _HEAD = ("import bambi as bmb", "import numpy as np", "import pandas as pd")
 
@@ -21,7 +22,7 @@ def bambi(parts: ModelParts) -> Script:
     notes = [
         "Priors are bambi's own, scaled by the sd of the response and of the columns: normal slopes, half-normal sds "
         'of effects, half-Student t for sigma. The same here: model.sample(priors="bambi").',
-        "There is no REML or ML: it is a posterior, to be compared with model.sample().",
+        SAMPLED,
     ]
     bars = []
     for part in parts.random:
@@ -29,19 +30,14 @@ def bambi(parts: ModelParts) -> Script:
         bars += own
         notes += words
     notes += recoded(parts, "bambi", ("treatment", "sum"))
-    notes += _rows(parts)
+    notes += [NET] if parts.offsets else []
+    notes += rows_notes(parts, "bambi stops at missing values: rows with any are left out first.")
     formula = " + ".join([python_sum(parts.fixed, columns, codings), *bars])
     call = [
         f"model = bmb.Model({literal(f'{columns.response} ~ {formula}')}, {parts.data})",
         "posterior = model.fit(random_seed=1)",
     ]
     return Sheet(notes, _HEAD, data, call).script(title(parts, "bambi"), "python", "# ")
-
-
-def _rows(parts: ModelParts) -> list[str]:
-    notes = [NET] if parts.offsets else []
-    notes += [FREQUENCY] if parts.frequency else []
-    return [*notes, "bambi stops at missing values: rows with any are left out first."] if parts.dropped else notes
 
 
 def _bars(part: WrittenTerm, parts: ModelParts, columns: NamedColumns, data: list[str]) -> tuple[list[str], list[str]]:
@@ -53,16 +49,15 @@ def _bars(part: WrittenTerm, parts: ModelParts, columns: NamedColumns, data: lis
         data.append(f'{parts.data}[{literal(cells)}] = {parts.data}[{literal(group)}].astype(str) + ":" + {by}')
         return [f"(1 | {cells})"], []
     if part.keyword not in ("us", "diag"):
-        raise missing(part, "bambi", "bayeslmm samples it: model.sample()")
+        raise missing(part, "bambi", SAMPLE_HERE)
     lefts = ["1"] if part.intercept else []
     lefts += [f"0 + {columns.term(term, ':')}" for term in part.terms]
     if part.keyword == "diag" and not part.numeric and not part.factor:
-        raise missing(part, "bambi", "make 0/1 columns of the factor in the data first, as terms of their own")
+        raise missing(part, "bambi", INDICATORS)
     if len(part.effects) == 1 or part.keyword == "diag":
         return [f"({left} | {group})" for left in lefts], []
-    left = " + ".join([*(["1"] if part.intercept else ["0"]), *(columns.term(term, ":") for term in part.terms)])
     word = (
         f"{part.label}: bambi has no correlations between the effects of a level, so it is another model (here it is "
         f"that of {part.left} || {part.group})."
     )
-    return [f"({left} | {group})"], [word]
+    return [f"({columns.sum(part, ':')} | {group})"], [word]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bayeslmm.design.script import Script
 from bayeslmm.errors import ArgumentError
-from bayeslmm.exporting.notes import DROPPED, FREQUENCY, GIVEN, WEIGHTS, method_note, missing, title
+from bayeslmm.exporting.notes import GIVEN, SAMPLE_HERE, SAMPLED, method_note, missing, rows_notes, title, weights_notes
 from bayeslmm.exporting.parts import ModelParts, WrittenTerm
 from bayeslmm.exporting.r_language import r_columns, r_name, r_response, r_sum, r_text, split_columns
-from bayeslmm.exporting.script import Script, Sheet
+from bayeslmm.exporting.sheet import Sheet
 
 _LIKELIHOOD_WEIGHTS = (
     "{0}'s weights multiply the log likelihood of a row, as if it had been observed so often; those of this model "
@@ -22,39 +23,29 @@ _GLMMTMB = {
 
 def _split(part: WrittenTerm, parts: ModelParts, number: int, package: str) -> tuple[list[str], list[str]]:
     """Independent effects: as they stand where every column is a number, else by columns of their own."""
-    group = ":".join(map(r_name, part.factors))
     if part.numeric and len(part.effects) == len(part.terms) + part.intercept:
-        return [], [f"({r_sum(part.left, package)} || {group})"]
+        return [], [_plain(part, package, bar="||")]
     lines, lefts = split_columns(part, number, parts, package)
-    return lines, [f"({left} | {group})" for left in lefts]
+    return lines, [f"({left} | {_group(part.factors)})" for left in lefts]
 
 
 def _plain(part: WrittenTerm, package: str, keyword: str = "", options: str = "", bar: str = "|") -> str:
-    group = ":".join(map(r_name, part.factors))
-    return f"{keyword}({r_sum(part.left, package)} {bar} {group}{options})"
+    return f"{keyword}({r_sum(part.left, package)} {bar} {_group(part.factors)}{options})"
 
 
 def _cells(part: WrittenTerm) -> str:
     """One variance for all levels of f: an intercept for every cell of f and the group."""
-    return f"(1 | {':'.join(map(r_name, (*part.factors, part.factor)))})"
+    return f"(1 | {_group((*part.factors, part.factor))})"
 
 
-def _formula(parts: ModelParts, bars: Sequence[str], package: str, offsets: bool = True) -> str:
+def _group(factors: Sequence[str]) -> str:
+    return ":".join(map(r_name, factors))
+
+
+def _formula(parts: ModelParts, bars: Sequence[str], package: str) -> str:
     terms = [r_sum(parts.fixed, package), *bars]
-    terms += [f"offset({r_text(node, package)})" for node in parts.offsets] if offsets else []
+    terms += [f"offset({r_text(node, package)})" for node in parts.offsets]
     return f"{r_response(parts, package)} ~ {' + '.join(terms)}"
-
-
-def _weights(parts: ModelParts, package: str) -> tuple[list[str], list[str]]:
-    """The argument of the weights, and a word on it."""
-    if parts.weights is None:
-        return [], []
-    return [f"weights = {r_text(parts.weights, package)}"], [WEIGHTS, *([GIVEN] if parts.given_weights else [])]
-
-
-def _common(parts: ModelParts) -> list[str]:
-    notes = [FREQUENCY] if parts.frequency else []
-    return [*notes, DROPPED] if parts.dropped else notes
 
 
 def lme4(parts: ModelParts) -> Script:
@@ -65,8 +56,8 @@ def lme4(parts: ModelParts) -> Script:
         data += lines
         bars += own
         notes += words
-    weights, words = _weights(parts, "lme4")
-    notes += [*words, *_common(parts)]
+    weights = [] if parts.weights is None else [f"weights = {r_text(parts.weights, 'lme4')}"]
+    notes += [*weights_notes(parts), *rows_notes(parts)]
     notes.append("summary() has no p values: library(lmerTest) in place of lme4 adds Satterthwaite's, as here.")
     notes.append("confint(fit) profiles the ML deviance; confint() here profiles the criterion of the fit.")
     if parts.aliased:
@@ -107,19 +98,19 @@ def glmmtmb(parts: ModelParts) -> Script:
         raise ArgumentError(
             f"{_LIKELIHOOD_WEIGHTS.format('glmmTMB')} Use lme4, nlme, sas, matlab or julia, which have such weights."
         )
-    own = _GLMMTMB
-    odd = [part for part in parts.random if part.keyword not in own]
+    odd = [part for part in parts.random if part.keyword not in _GLMMTMB]
     if odd:
         raise missing(odd[0], "glmmTMB", "bayeslmm fits it")
-    bars = [_plain(part, "glmmTMB", own[part.keyword]) for part in parts.random]
+    bars = [_plain(part, "glmmTMB", _GLMMTMB[part.keyword]) for part in parts.random]
+    used = {_GLMMTMB[part.keyword] for part in parts.random}
     notes = [method_note(parts, "glmmTMB", "ML")]
-    new = sorted({own[part.keyword] for part in parts.random} & {"homdiag", "homcs", "homtoep"})
+    new = sorted(used & {"homdiag", "homcs", "homtoep"})
     if new:
         notes.append(f"{', '.join(new)} (one common variance) need a recent glmmTMB; the old ones have {_old(new)}.")
-    for name in sorted({own[part.keyword] for part in parts.random} & {"ar1", "hetar1"}):
+    for name in sorted(used & {"ar1", "hetar1"}):
         notes.append(f"{name} takes the levels of a factor in their order as equally spaced times, as here.")
-    notes += ["hetar1 is right in versions later than 1.1.11."] * any(p.keyword == "ar1h" for p in parts.random)
-    notes += _common(parts)
+    notes += ["hetar1 is right in versions later than 1.1.11."] * ("hetar1" in used)
+    notes += rows_notes(parts)
     notes.append("summary() has z tests: no degrees of freedom, where here Satterthwaite's are the default.")
     notes.append("A variance of zero is approached on the log scale: such fits warn of convergence there.")
     call = _call("glmmTMB", _formula(parts, bars, "glmmTMB"), parts, [f"REML = {_flag(parts.reml)}"])
@@ -139,14 +130,14 @@ def brms(parts: ModelParts) -> Script:
         if part.keyword == "id" and part.factor:
             bars.append(_cells(part))
         elif part.keyword not in ("us", "diag"):
-            raise missing(part, "brms", "bayeslmm samples it: model.sample()")
+            raise missing(part, "brms", SAMPLE_HERE)
         else:
             bars.append(_plain(part, "brms", bar="||" if part.keyword == "diag" else "|"))
     notes = [
         "Priors are brms's own: student_t(3, median(y), max(2.5, mad(y))) for the intercept at the means of the "
         "predictors, flat slopes, student_t(3, 0, max(2.5, mad(y))) for sds and sigma, lkj(1) for correlations. The "
         'same here: model.sample(priors="brms").',
-        "There is no REML or ML: it is a posterior, to be compared with model.sample().",
+        SAMPLED,
     ]
     formula = _formula(parts, bars, "brms")
     if parts.weights is not None:
@@ -154,7 +145,7 @@ def brms(parts: ModelParts) -> Script:
         formula = f"bf({formula}, sigma ~ 1 + offset(-log({weight}) / 2))"
         notes += [_LIKELIHOOD_WEIGHTS.format("brms") + " So log(sigma) gets an offset, and its intercept a prior."]
         notes += [GIVEN] if parts.given_weights else []
-    notes += _common(parts)
+    notes += rows_notes(parts)
     call = _call("brm", formula, parts, ["family = gaussian()", "chains = 4", "seed = 1"])
     return Sheet(notes, ["library(brms)"], r_columns(parts, "brms"), call).script(title(parts, "brms"), "r", "# ")
 
@@ -168,7 +159,7 @@ def rstanarm(parts: ModelParts) -> Script:
         if part.keyword == "id" and part.factor:
             bars.append(_cells(part))
         elif part.keyword not in ("us", "diag"):
-            raise missing(part, "rstanarm", "bayeslmm samples it: model.sample()")
+            raise missing(part, "rstanarm", SAMPLE_HERE)
         else:
             lines, own = _split(part, parts, k, "rstanarm") if part.keyword == "diag" else ([], [_plain(part, "lme4")])
             data += lines
@@ -177,8 +168,8 @@ def rstanarm(parts: ModelParts) -> Script:
         "Priors are rstanarm's own: normal(mean(y), 2.5 sd(y)) for the intercept at the means of the predictors, "
         "normal(0, 2.5 sd(y) / sd(x)) for slopes, exponential(1 / sd(y)) for sigma, decov() for covariances. The same "
         'here: model.sample(priors="rstanarm").',
-        "There is no REML or ML: it is a posterior, to be compared with model.sample().",
-        *_common(parts),
+        SAMPLED,
+        *rows_notes(parts),
     ]
     call = _call("stan_lmer", _formula(parts, bars, "rstanarm"), parts, ["chains = 4", "seed = 1"])
     return Sheet(notes, ["library(rstanarm)"], data, call).script(title(parts, "rstanarm"), "r", "# ")

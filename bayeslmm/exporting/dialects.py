@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from bayeslmm.design.expressions import (
@@ -20,7 +20,8 @@ from bayeslmm.design.expressions import (
     Sign,
     Text,
 )
-from bayeslmm.design.functions import CODINGS, VALUES
+from bayeslmm.design.functions import is_value
+from bayeslmm.design.names import printable
 from bayeslmm.errors import ArgumentError
 
 
@@ -90,6 +91,33 @@ def written(node: Node, dialect: Dialect) -> str:
     return _condition(node, dialect)
 
 
+def single_quoted(text: str) -> str:
+    """A text in single quotes: a character vector of MATLAB, a text of SAS in which the macro processor reads nothing.
+
+    Examples
+    --------
+    >>> print(single_quoted("it's &x"))
+    'it''s &x'
+    """
+    return "'" + printable(text).replace("'", "''") + "'"
+
+
+def spaced(words: Iterable[str], power: str) -> str:
+    """A sum of terms as one writes it: no spaces inside of brackets and around the colon and the sign of powers.
+
+    Examples
+    --------
+    >>> spaced(["0", "+", "(", "x", "+", "z", ")", "^", "2", ":", "f"], "^")
+    '0 + (x + z)^2:f'
+    """
+    out, before = "", "("
+    for word in words:
+        tight = before in ("(", ":", power) or word in (")", ":", power)
+        out += word if tight else f" {word}"
+        before = word
+    return out
+
+
 def _condition(node: Relation | Logic | Not, dialect: Dialect) -> str:
     if not dialect.conditions:
         raise _refused("a comparison", dialect)
@@ -122,7 +150,7 @@ def _sign(sign: str, dialect: Dialect) -> str:
 def _name(node: Name, dialect: Dialect) -> str:
     if node.name in dialect.constants:
         return dialect.constants[node.name]
-    if node.name in VALUES or node.name in CODINGS:
+    if is_value(node.name, {}):
         raise _refused(f"the value {node.name}", dialect)
     return dialect.name(node.name)
 

@@ -6,11 +6,12 @@ from typing import Any
 
 from bayeslmm.design.groups import level_name
 from bayeslmm.design.names import printable
+from bayeslmm.design.script import Script
 from bayeslmm.exporting.dialects import Dialect, written
 from bayeslmm.exporting.named import NamedColumns, coding_name, named_columns, recoded
-from bayeslmm.exporting.notes import FREQUENCY, GIVEN, NET, WEIGHTS, method_note, missing, title
+from bayeslmm.exporting.notes import FREQUENCY, NET, method_note, missing, title, weights_notes
 from bayeslmm.exporting.parts import FactorColumn, ModelParts, WrittenTerm
-from bayeslmm.exporting.script import Script, Sheet
+from bayeslmm.exporting.sheet import Sheet
 
 _SAME = ("log", "log2", "log10", "log1p", "exp", "expm1", "sqrt", "cbrt", "abs", "sign", "floor", "ceil", "trunc")
 _FUNCTIONS = {
@@ -45,12 +46,11 @@ _RESERVED = (
 def julia(parts: ModelParts) -> Script:
     """``fit(MixedModel, ...)``."""
     columns = named_columns(parts, _RESERVED)
-    fixed = [*(["1"] if parts.intercept else ["0"]), *(columns.term(term, " & ") for term in parts.terms)]
     bars = [_bar(part, columns) for part in parts.random]
-    formula = f"@formula({columns.response} ~ {' + '.join([*fixed, *bars])})"
+    formula = f"@formula({columns.response} ~ {' + '.join([columns.sum(parts, ' & '), *bars])})"
     notes = [method_note(parts, "MixedModels", "ML"), *recoded(parts, "julia", _KNOWN)]
     notes += [*([NET] if parts.offsets else []), *([FREQUENCY] if parts.frequency else [])]
-    notes += [WEIGHTS, *([GIVEN] if parts.given_weights else [])] if parts.weights is not None else []
+    notes += weights_notes(parts)
     notes += ["Rows with missing values are left out first."] * parts.dropped
     notes.append("The table has z tests: no degrees of freedom, where here Satterthwaite's are the default.")
     options = [f"REML={'true' if parts.reml else 'false'}", "contrasts=contrasts"]
@@ -102,9 +102,7 @@ def _contrasts(parts: ModelParts, columns: NamedColumns) -> list[str]:
 
 def _coding(factor: FactorColumn) -> str:
     kind, levels = coding_name(factor), [_level(level) for level in factor.levels]
-    base = levels[-1] if kind == "sum" else levels[0]
-    if kind == "reference":
-        base = _level(factor.coding[1] if isinstance(factor.coding, tuple) else factor.coding.reference)
+    base = levels[-1] if kind == "sum" else _level(factor.reference)
     if kind in ("helmert", "diff"):
         return f"{_CODINGS[kind]}(levels=[{', '.join(levels)}])"
     return f"{_CODINGS.get(kind, 'DummyCoding')}(base={base}, levels=[{', '.join(levels)}])"
@@ -122,5 +120,5 @@ def _bar(part: WrittenTerm, columns: NamedColumns) -> str:
         return f"(1 | {group} & {columns.renamed[part.factor]})"
     if part.keyword not in ("us", "diag"):
         raise missing(part, "julia", "its covariances are free, or of independent effects (zerocorr)")
-    left = " + ".join([*(["1"] if part.intercept else ["0"]), *(columns.term(term, " & ") for term in part.terms)])
+    left = columns.sum(part, " & ")
     return f"zerocorr({left} | {group})" if part.keyword == "diag" else f"({left} | {group})"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from bayeslmm.design.groups import level_name
-from bayeslmm.design.names import printable
-from bayeslmm.exporting.dialects import Dialect, written
+from bayeslmm.design.script import Script
+from bayeslmm.exporting.dialects import Dialect, single_quoted, written
 from bayeslmm.exporting.named import NamedColumns, coding_name, named_columns, recoded
-from bayeslmm.exporting.notes import DROPPED, FREQUENCY, GIVEN, NET, WEIGHTS, method_note, missing, title
+from bayeslmm.exporting.notes import NET, method_note, missing, rows_notes, title, weights_notes
 from bayeslmm.exporting.parts import FactorColumn, ModelParts, WrittenTerm
-from bayeslmm.exporting.script import Script, Sheet
+from bayeslmm.exporting.sheet import Sheet
 
 _SAME = ("log", "log2", "log10", "log1p", "exp", "expm1", "sqrt", "abs", "sign", "floor", "ceil", "round")
 _FUNCTIONS = {
@@ -38,32 +38,20 @@ def matlab(parts: ModelParts) -> Script:
     columns = named_columns(parts, _RESERVED)
     bars = [_bar(part, columns) for part in parts.random]
     patterns = [_pattern(part) for part in parts.random]
-    fixed = [*(["1"] if parts.intercept else ["-1"]), *(columns.term(term, ":") for term in parts.terms)]
-    formula = f"{columns.response} ~ {' + '.join([*fixed, *bars]).replace('+ -1', '-1')}"
+    formula = f"{columns.response} ~ {' + '.join([columns.sum(parts, ':', '-1'), *bars])}"
     summed = bool(parts.factors) and all(coding_name(f) == "sum" for f in parts.factors.values())
     known = ("treatment", "reference", "sum") if summed else ("treatment", "reference")
     notes = [method_note(parts, "fitlme", "ML"), *recoded(parts, "matlab", known), *_notes(parts)]
     options = [f"'FitMethod', '{'REML' if parts.reml else 'ML'}'"]
     if any(pattern != "FullCholesky" for pattern in patterns):
-        options.append(f"'CovariancePattern', {{{', '.join(map(matlab_text, patterns))}}}")
+        options.append(f"'CovariancePattern', {{{', '.join(map(single_quoted, patterns))}}}")
     options += ["'DummyVarCoding', 'effects'"] if summed else []
     options += [f"'Weights', {parts.data}.{columns.weights}"] if columns.weights else []
-    arguments = [parts.data, matlab_text(formula), *options]
+    arguments = [parts.data, single_quoted(formula), *options]
     lines = [f"    {argument}, ..." for argument in arguments[:-1]]
     call = ["fit = fitlme( ...", *lines, f"    {arguments[-1]});", "disp(fit)"]
     call.append("anova(fit, 'DFMethod', 'satterthwaite')")
     return Sheet(notes, [], _columns(parts, columns), call).script(title(parts, "matlab"), "matlab", "% ")
-
-
-def matlab_text(text: str) -> str:
-    """A character vector.
-
-    Examples
-    --------
-    >>> print(matlab_text("it's"))
-    'it''s'
-    """
-    return "'" + printable(text).replace("'", "''") + "'"
 
 
 def _columns(parts: ModelParts, columns: NamedColumns) -> list[str]:
@@ -71,9 +59,9 @@ def _columns(parts: ModelParts, columns: NamedColumns) -> list[str]:
     lines = []
     if parts.frequency:
         lines.append(f"{data} = {data}(repelem((1:height({data}))', {data}.frequency), :);")
-    lines += [f"{data}.{new} = {data}.({matlab_text(old)});" for old, new in columns.renamed.items() if old != new]
+    lines += [f"{data}.{new} = {data}.({single_quoted(old)});" for old, new in columns.renamed.items() if old != new]
     answers: dict[object, str] = {True: "true", False: "false"}
-    own = Dialect("matlab", lambda n: f"{data}.{columns.renamed[n]}", matlab_text, _FUNCTIONS, _SIGNS, answers)
+    own = Dialect("matlab", lambda n: f"{data}.{columns.renamed[n]}", single_quoted, _FUNCTIONS, _SIGNS, answers)
     lines += [f"{data}.{name} = {written(node, own)};" for name, node in columns.made.items()]
     for name, factor in parts.factors.items():
         column = f"{data}.{columns.renamed[name]}"
@@ -87,19 +75,16 @@ def _columns(parts: ModelParts, columns: NamedColumns) -> list[str]:
 def _levels(factor: FactorColumn) -> str:
     """Levels in their order, the reference first."""
     levels = list(factor.levels)
-    if coding_name(factor) == "reference":
-        reference = factor.coding[1] if isinstance(factor.coding, tuple) else factor.coding.reference
-        levels.sort(key=lambda level: level_name(level) != level_name(reference))
+    levels.sort(key=lambda level: level_name(level) != level_name(factor.reference))
     if all(isinstance(level, bool) for level in levels):
         return f"[{' '.join(str(level).lower() for level in levels)}]"
     if all(isinstance(level, int | float) for level in levels):
         return f"[{' '.join(map(repr, levels))}]"
-    return f"{{{', '.join(matlab_text(level_name(level)) for level in levels)}}}"
+    return f"{{{', '.join(single_quoted(level_name(level)) for level in levels)}}}"
 
 
 def _bar(part: WrittenTerm, columns: NamedColumns) -> str:
-    left = [*(["1"] if part.intercept else ["-1"]), *(columns.term(term, ":") for term in part.terms)]
-    return f"({' + '.join(left).replace('-1 +', '-1 +')} | {columns.group(part, ':')})"
+    return f"({columns.sum(part, ':', '-1')} | {columns.group(part, ':')})"
 
 
 def _pattern(part: WrittenTerm) -> str:
@@ -110,8 +95,7 @@ def _pattern(part: WrittenTerm) -> str:
 
 def _notes(parts: ModelParts) -> list[str]:
     notes = [NET] if parts.offsets else []
-    notes += [WEIGHTS, *([GIVEN] if parts.given_weights else [])] if parts.weights is not None else []
-    notes += [*([FREQUENCY] if parts.frequency else []), *([DROPPED] if parts.dropped else [])]
+    notes += [*weights_notes(parts), *rows_notes(parts)]
     notes.append(
         "The table of coefficients has t tests with n - p degrees of freedom (residual), whatever the design; the last "
         "line asks for Satterthwaite's, which are the default here."

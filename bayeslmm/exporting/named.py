@@ -7,7 +7,8 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bayeslmm.design.expressions import Chain, Name, Node
+from bayeslmm.design.contrasts import Treatment
+from bayeslmm.design.expressions import Name, Node
 from bayeslmm.errors import ArgumentError
 from bayeslmm.exporting.parts import FactorColumn, ModelParts, TermNodes, WrittenTerm
 
@@ -42,6 +43,10 @@ class NamedColumns:
         """A term, its operands joined by a sign."""
         return joined.join(self.of[node] for node in nodes)
 
+    def sum(self, part: ModelParts | WrittenTerm, joined: str, without: str = "0") -> str:
+        """The terms of a fixed part or left side behind the intercept, or behind what says that there is none."""
+        return " + ".join(["1" if part.intercept else without, *(self.term(term, joined) for term in part.terms)])
+
     def group(self, part: WrittenTerm, joined: str) -> str:
         """A grouping factor, its columns joined by a sign."""
         return joined.join(self.renamed[name] for name in part.factors)
@@ -58,12 +63,9 @@ def named_columns(parts: ModelParts, reserved: Sequence[str] = ()) -> NamedColum
     """
     taken = set(reserved)
     renamed = {name: _free(name, taken) for name in parts.columns}
-    response = Chain(parts.response, tuple(("-", node) for node in parts.offsets)) if parts.offsets else parts.response
     made: dict[str, Node] = {}
     of: dict[Node, str] = {}
-    operands = [*(n for t in parts.terms for n in t), *(n for p in parts.random for t in p.terms for n in t)]
-    wanted = [response, *operands] if parts.weights is None else [response, *operands, parts.weights]
-    for node in wanted:
+    for node in (parts.net_response, *parts.operands, *(() if parts.weights is None else (parts.weights,))):
         if node in of:
             continue
         if isinstance(node, Name):
@@ -72,7 +74,7 @@ def named_columns(parts: ModelParts, reserved: Sequence[str] = ()) -> NamedColum
             of[node] = _free(_proposed(node), taken)
             made[of[node]] = node
     weights = "" if parts.weights is None else of[parts.weights]
-    return NamedColumns(of, renamed, made, of[response], weights)
+    return NamedColumns(of, renamed, made, of[parts.net_response], weights)
 
 
 def _proposed(node: Node) -> str:
@@ -133,5 +135,6 @@ def coding_name(factor: FactorColumn) -> str:
         return "poly" if factor.ordered else "treatment"
     if isinstance(coding, str):
         return coding
-    reference = getattr(coding, "reference", coding[1] if isinstance(coding, tuple) else False)
-    return "own" if reference is False else "treatment" if reference is None else "reference"
+    if isinstance(coding, Treatment):
+        return "treatment" if coding.reference is None else "reference"
+    return "own"

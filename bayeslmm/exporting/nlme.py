@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from bayeslmm.design.expressions import Chain, Name
+from bayeslmm.design.expressions import Name, Node
 from bayeslmm.design.names import literal
+from bayeslmm.design.script import Script
 from bayeslmm.errors import ArgumentError
 from bayeslmm.exporting.dialects import written
 from bayeslmm.exporting.notes import DROPPED, FREQUENCY, GIVEN, NET, WEIGHTS, method_note, missing, title
 from bayeslmm.exporting.parts import ModelParts, WrittenTerm, renamed
 from bayeslmm.exporting.r_language import r_columns, r_dialect, r_name, r_sum, r_text
-from bayeslmm.exporting.script import Script, Sheet
+from bayeslmm.exporting.sheet import Sheet
 
 _CLASSES = {"us": "pdSymm", "diag": "pdDiag", "id": "pdIdent", "cs": "pdCompSymm"}
 
@@ -37,12 +38,10 @@ def nlme(parts: ModelParts) -> Script:
     parts, copied = _plain_names(parts)
     random = _random(parts)
     data = [*copied, *r_columns(parts, "nlme"), *random.lines]
-    response, notes, options = parts.response, [method_note(parts, "lme", "REML"), *random.notes], []
-    if parts.offsets:
-        response = Chain(response, tuple(("-", node) for node in parts.offsets))
-        notes.append(NET)
+    notes, options = [method_note(parts, "lme", "REML"), *random.notes], list[str]()
+    notes += [NET] if parts.offsets else []
     if parts.weights is not None:
-        data.append(f"{parts.data}$inverse_weight <- 1 / ({_with(parts)})")
+        data.append(f"{parts.data}$inverse_weight <- 1 / ({_values(parts.weights, parts.data)})")
         options.append("weights = varFixed(~ inverse_weight)")
         notes += [WEIGHTS + " lme is told its inverse.", *([GIVEN] if parts.given_weights else [])]
     if parts.dropped:
@@ -51,7 +50,7 @@ def nlme(parts: ModelParts) -> Script:
     notes.append("Degrees of freedom in summary() are by containment (inner and outer); here Satterthwaite's.")
     notes.append("intervals() are Wald intervals on transformed scales; confint() here profiles the criterion.")
     method = "REML" if parts.reml else "ML"
-    formula = f"{written(response, r_dialect('nlme'))} ~ {r_sum(parts.fixed, 'nlme')}"
+    formula = f"{written(parts.net_response, r_dialect('nlme'))} ~ {r_sum(parts.fixed, 'nlme')}"
     call = [
         "fit <- lme(",
         f"  {formula},",
@@ -63,11 +62,11 @@ def nlme(parts: ModelParts) -> Script:
     return Sheet(notes, ["library(nlme)"], data, call).script(title(parts, "nlme"), "r", "# ")
 
 
-def _with(parts: ModelParts) -> str:
-    node = parts.weights
+def _values(node: Node, data: str) -> str:
+    """An expression of columns, outside of formulas."""
     if isinstance(node, Name):
-        return f"{parts.data}${r_name(node.name)}"
-    return f"with({parts.data}, {written(node, r_dialect('nlme'))})" if node is not None else ""
+        return f"{data}${r_name(node.name)}"
+    return f"with({data}, {written(node, r_dialect('nlme'))})"
 
 
 def _random(parts: ModelParts) -> _Random:

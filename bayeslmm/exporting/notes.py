@@ -10,6 +10,10 @@ GIVEN = "The weights were given as numbers: put them into a column called weight
 FREQUENCY = "Rows are written out as often as a column called frequency says, with the counts that were given."
 DROPPED = "Rows with missing values are left out, as here."
 NET = "The offset is taken off the response: the same estimates."
+SAMPLED = "There is no REML or ML: it is a posterior, to be compared with model.sample()."
+# What can be done where a package does not have a covariance.
+SAMPLE_HERE = "bayeslmm samples it: model.sample()"
+INDICATORS = "make 0/1 columns of the factor in the data first, as terms of their own"
 
 
 def title(parts: ModelParts, package: str) -> str:
@@ -23,6 +27,18 @@ def method_note(parts: ModelParts, function: str, default: str) -> str:
     if here == default:
         return f"{here} is the default of {function}{', as here' if here == 'REML' else '; here it is REML'}."
     return f"{here} has to be said: the default of {function} is {default}."
+
+
+def weights_notes(parts: ModelParts) -> list[str]:
+    """What weights mean, and where they are, if there are any."""
+    if parts.weights is None:
+        return []
+    return [WEIGHTS, *([GIVEN] if parts.given_weights else [])]
+
+
+def rows_notes(parts: ModelParts, dropped: str = DROPPED) -> list[str]:
+    """Words on rows that count several times, and on those left out."""
+    return [*([FREQUENCY] if parts.frequency else []), *([dropped] if parts.dropped else [])]
 
 
 def missing(part: WrittenTerm, package: str, instead: str) -> ArgumentError:

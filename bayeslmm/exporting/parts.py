@@ -13,9 +13,9 @@ from bayeslmm.arguments import shown
 from bayeslmm.design.algebra import expanded, operand_node, operand_places
 from bayeslmm.design.contrasts import Treatment
 from bayeslmm.design.design import Design, RandomTerm
-from bayeslmm.design.expressions import Call, Name, Node, parse_expression, walk
+from bayeslmm.design.expressions import Call, Chain, Name, Node, parse_expression, walk
 from bayeslmm.design.formula import Bar, parse_formula
-from bayeslmm.design.functions import CODINGS, VALUES
+from bayeslmm.design.functions import VALUES, is_value
 from bayeslmm.design.recipe import Recipe, columns_in, evaluated_pieces
 from bayeslmm.design.tokens import tokenize
 from bayeslmm.errors import ArgumentError
@@ -39,12 +39,18 @@ class FactorColumn:
         In their order.
     ordered : bool
     coding : object
-        Contrasts as given; None for the ordinary ones.
+        Contrasts as given (``("treatment", "b")`` as `Treatment`); None for the ordinary ones.
     """
 
     levels: tuple[Any, ...]
     ordered: bool
     coding: Any
+
+    @property
+    def reference(self) -> Any:
+        """The level that has no column of its own: that of treatment contrasts which name one, else the first."""
+        named = self.coding.reference if isinstance(self.coding, Treatment) else None
+        return self.levels[0] if named is None else named
 
 
 @dataclass(frozen=True)
@@ -133,24 +139,24 @@ class ModelParts:
     data: str
 
     @property
-    def nodes(self) -> Iterator[Node]:
-        """Every operand of the model."""
-        yield self.response
-        yield from (node for term in self.terms for node in term)
-        yield from (node for part in self.random for term in part.terms for node in term)
-        yield from self.offsets
-        if self.weights is not None:
-            yield self.weights
+    def net_response(self) -> Node:
+        """The response, offsets taken off."""
+        if not self.offsets:
+            return self.response
+        return Chain(self.response, tuple(("-", node) for node in self.offsets))
+
+    @property
+    def operands(self) -> tuple[Node, ...]:
+        """What the terms of the fixed part and of the left sides are products of."""
+        terms = [*self.terms, *(term for part in self.random for term in part.terms)]
+        return tuple(node for term in terms for node in term)
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Every column that the model uses."""
-        found = [
-            node.name
-            for root in self.nodes
-            for node in walk(root)
-            if isinstance(node, Name) and node.name not in VALUES and node.name not in CODINGS and node.name != "Sum"
-        ]
+        weights = () if self.weights is None else (self.weights,)
+        nodes = [n for root in (self.response, *self.operands, *self.offsets, *weights) for n in walk(root)]
+        found = [node.name for node in nodes if isinstance(node, Name) and not is_value(node.name, {})]
         return tuple(dict.fromkeys([*found, *(name for part in self.random for name in part.factors)]))
 
     def nested(self, inner: str, outer: str) -> bool:
@@ -305,6 +311,8 @@ def _factors(recipe: Recipe, names: Sequence[str]) -> dict[str, FactorColumn]:
 def _coding(recipe: Recipe, name: str) -> Any:
     """Contrasts of a column as given; None for treatment contrasts with the first level as the reference."""
     given, ordered = recipe.contrasts.get(name), recipe.columns[name].ordered
+    if isinstance(given, tuple):
+        return Treatment(given[1])
     plain = isinstance(given, str) and given == "treatment"
     if plain and ordered:
         return Treatment()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import keyword
 from typing import Any
 
-from bayeslmm.design.expressions import Name
+from bayeslmm.design.expressions import Name, Node
 from bayeslmm.design.groups import level_name
 from bayeslmm.design.names import literal
-from bayeslmm.exporting.dialects import Dialect, written
+from bayeslmm.exporting.dialects import Dialect, spaced, written
 from bayeslmm.exporting.named import NamedColumns
 from bayeslmm.exporting.parts import FactorColumn, ModelParts, WrittenTerm, fixed_tokens
 
@@ -95,16 +95,14 @@ def combined(part: WrittenTerm, columns: NamedColumns, data: str) -> str:
 
 def python_sum(text: str, columns: NamedColumns, codings: dict[str, str]) -> str:
     """A fixed part of plain names; the rules of expansion are those of patsy and formulae, which are R's."""
-    out = ""
-    for piece in fixed_tokens(text):
+
+    def word(piece: Node | str) -> str:
         if isinstance(piece, str):
-            word = {"^": "**", "%in%": ":"}.get(piece, piece)
-        else:
-            word = columns.of[piece]
-            word = codings.get(piece.name, word) if isinstance(piece, Name) else word
-        tight = not out or word in ("(", ")", ":", "**") or out[-1] in "(:" or out.endswith("**")
-        out += f" {word}" if word == "(" and out and out[-1] not in "(:" else word if tight else f" {word}"
-    return out
+            return {"^": "**", "%in%": ":"}.get(piece, piece)
+        coding = codings.get(piece.name) if isinstance(piece, Name) else None
+        return columns.of[piece] if coding is None else coding
+
+    return spaced(map(word, fixed_tokens(text)), "**")
 
 
 def python_value(value: Any) -> str:

@@ -13,7 +13,7 @@ from bayeslmm.design.groups import level_name
 from bayeslmm.design.names import literal, printable
 from bayeslmm.design.recipe import NamedContrasts
 from bayeslmm.errors import ArgumentError
-from bayeslmm.exporting.dialects import Dialect, written
+from bayeslmm.exporting.dialects import Dialect, spaced, written
 from bayeslmm.exporting.parts import FactorColumn, ModelParts, WrittenTerm, fixed_tokens
 
 _SYNTACTIC = re.compile(r"[A-Za-z][A-Za-z0-9._]*")
@@ -82,13 +82,8 @@ def r_response(parts: ModelParts, package: str) -> str:
 
 def r_sum(text: str, package: str) -> str:
     """A fixed part or left side; the rules of expansion are R's."""
-    out = ""
-    for piece in fixed_tokens(text):
-        word = piece if isinstance(piece, str) else r_text(piece, package)
-        word = {"**": "^"}.get(word, word)
-        tight = not out or word in ("(", ")", ":", "^") or out[-1] in "(:^"
-        out += f" {word}" if word == "(" and out and out[-1] not in "(:^" else word if tight else f" {word}"
-    return out
+    words = (piece if isinstance(piece, str) else r_text(piece, package) for piece in fixed_tokens(text))
+    return spaced(("^" if word == "**" else word for word in words), "^")
 
 
 def r_columns(parts: ModelParts, package: str) -> list[str]:
@@ -140,10 +135,8 @@ def _folded(start: str, arguments: list[str]) -> list[str]:
 def _contrasts(coding: Any, factor: FactorColumn, package: str) -> tuple[str, str]:
     """R's words for contrasts, and the number of columns where it has to be said."""
     levels = [level_name(level) for level in factor.levels]
-    if isinstance(coding, tuple):
-        coding = Treatment(coding[1])
     if isinstance(coding, Treatment):
-        base = 1 if coding.reference is None else levels.index(level_name(coding.reference)) + 1
+        base = levels.index(level_name(factor.reference)) + 1
         return f"contr.treatment(c({', '.join(map(literal, levels))}), base = {base})", ""
     known = {"treatment": "contr.treatment", "sum": "contr.sum", "helmert": "contr.helmert", "poly": "contr.poly"}
     if isinstance(coding, str):

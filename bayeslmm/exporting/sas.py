@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from bayeslmm.design.groups import level_name
-from bayeslmm.design.names import printable
-from bayeslmm.exporting.dialects import Dialect, written
-from bayeslmm.exporting.named import NamedColumns, coding_name, named_columns
-from bayeslmm.exporting.notes import DROPPED, FREQUENCY, GIVEN, NET, WEIGHTS, method_note, missing, title
+from bayeslmm.design.script import Script
+from bayeslmm.exporting.dialects import Dialect, single_quoted, written
+from bayeslmm.exporting.named import NamedColumns, named_columns
+from bayeslmm.exporting.notes import INDICATORS, NET, method_note, missing, rows_notes, title, weights_notes
 from bayeslmm.exporting.parts import ModelParts, WrittenTerm
-from bayeslmm.exporting.script import Script, Sheet
+from bayeslmm.exporting.sheet import Sheet
 
 _FUNCTIONS = {
     **{name: f"{name}({{0}})" for name in ("log", "log2", "log10", "exp", "sqrt", "abs", "sign", "floor")},
@@ -59,20 +59,11 @@ def sas(parts: ModelParts) -> Script:
     return Sheet(notes, [], _data_step(parts, columns), call).script(title(parts, "sas"), "sas", "/* ", " */")
 
 
-def sas_text(text: str) -> str:
-    """A text in single quotes, in which the macro processor reads nothing.
-
-    Examples
-    --------
-    >>> print(sas_text("it's &x"))
-    'it''s &x'
-    """
-    return "'" + printable(text).replace("'", "''") + "'"
-
-
 def _data_step(parts: ModelParts, columns: NamedColumns) -> list[str]:
-    dialect = Dialect("sas", lambda name: columns.renamed[name], sas_text, _FUNCTIONS, _SIGNS, {True: "1", False: "0"})
-    changed = [f"  {new} = {sas_text(old)}n;" for old, new in columns.renamed.items() if old != new]
+    dialect = Dialect(
+        "sas", lambda name: columns.renamed[name], single_quoted, _FUNCTIONS, _SIGNS, {True: "1", False: "0"}
+    )
+    changed = [f"  {new} = {single_quoted(old)}n;" for old, new in columns.renamed.items() if old != new]
     made = [f"  {name} = {written(node, dialect)};" for name, node in columns.made.items()]
     copies = ["  do copy_ = 1 to frequency;", "    output;", "  end;"] if parts.frequency else []
     odd = ["options validvarname=any;"] if changed else []
@@ -80,13 +71,10 @@ def _data_step(parts: ModelParts, columns: NamedColumns) -> list[str]:
 
 
 def _classes(parts: ModelParts, columns: NamedColumns) -> list[str]:
-    found = []
-    for name, factor in parts.factors.items():
-        kind = coding_name(factor)
-        reference = factor.levels[0]
-        if kind == "reference":
-            reference = factor.coding[1] if isinstance(factor.coding, tuple) else factor.coding.reference
-        found.append(f"{columns.renamed[name]}(ref={sas_text(level_name(reference))})")
+    found = [
+        f"{columns.renamed[name]}(ref={single_quoted(level_name(factor.reference))})"
+        for name, factor in parts.factors.items()
+    ]
     groups = [columns.renamed[name] for part in parts.random for name in part.factors if name not in parts.factors]
     return [*found, *dict.fromkeys(groups)]
 
@@ -101,7 +89,7 @@ def _random(part: WrittenTerm, columns: NamedColumns) -> tuple[str, list[str]]:
     elif part.keyword == "diag" and (part.numeric or part.factor):
         kind = "vc" if part.numeric else "un(1)"
     elif part.keyword == "diag":
-        raise missing(part, "sas", "make 0/1 columns of the factor in the data first, as terms of their own")
+        raise missing(part, "sas", INDICATORS)
     elif part.keyword not in _TYPES:
         raise missing(part, "sas", "bayeslmm fits it")
     else:
@@ -129,8 +117,7 @@ def _notes(parts: ModelParts) -> list[str]:
             "them."
         )
     notes += [NET] if parts.offsets else []
-    notes += [WEIGHTS, *([GIVEN] if parts.given_weights else [])] if parts.weights is not None else []
-    notes += [*([FREQUENCY] if parts.frequency else []), *([DROPPED] if parts.dropped else [])]
+    notes += [*weights_notes(parts), *rows_notes(parts)]
     notes.append("ddfm=satterthwaite has to be said: the default there is containment. ddfm=kr is Kenward-Roger.")
     notes.append("The tests of variances by covtest (z) are rough: they treat zero as an inner point.")
     return notes

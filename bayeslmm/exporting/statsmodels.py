@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from bayeslmm.design.names import literal
+from bayeslmm.design.script import Script
 from bayeslmm.errors import ArgumentError
 from bayeslmm.exporting.named import NamedColumns, coding_name, named_columns, recoded
-from bayeslmm.exporting.notes import FREQUENCY, NET, method_note, missing, refuse_weights, title
+from bayeslmm.exporting.notes import INDICATORS, NET, method_note, missing, refuse_weights, rows_notes, title
 from bayeslmm.exporting.parts import ModelParts, WrittenTerm
 from bayeslmm.exporting.python_language import RESERVED, python_columns, python_group, python_sum, python_value
-from bayeslmm.exporting.script import Script, Sheet
+from bayeslmm.exporting.sheet import Sheet
 
 _HEAD = ("import numpy as np", "import pandas as pd", "import statsmodels.formula.api as smf")
 _CODINGS = {"sum": "Sum", "helmert": "Helmert", "poly": "Poly", "diff": "Diff"}
@@ -40,8 +41,8 @@ def statsmodels(parts: ModelParts) -> Script:
     data = python_columns(parts, columns, "statsmodels", ordered=False)
     found = _components(parts, columns)
     notes = [method_note(parts, "fit()", "REML"), *found.notes, *recoded(parts, "statsmodels", _KNOWN)]
-    notes += [*([NET] if parts.offsets else []), *([FREQUENCY] if parts.frequency else [])]
-    notes += ["mixedlm leaves out no rows itself: those with missing values are left out first."] * parts.dropped
+    notes += [NET] if parts.offsets else []
+    notes += rows_notes(parts, "mixedlm leaves out no rows itself: those with missing values are left out first.")
     notes.append("summary() shows variances (Var, Cov) and z tests; here sds, and degrees of freedom by Satterthwaite.")
     notes.append("A variance of zero is approached, with a warning of convergence; here it is an ordinary estimate.")
     fixed = python_sum(parts.fixed, columns, _codings(parts, columns))
@@ -71,8 +72,7 @@ def _codings(parts: ModelParts, columns: NamedColumns) -> dict[str, str]:
         if kind in _CODINGS:
             found[name] = f"C({own}, {_CODINGS[kind]})"
         elif kind == "reference":
-            reference = factor.coding[1] if isinstance(factor.coding, tuple) else factor.coding.reference
-            found[name] = f"C({own}, Treatment(reference={python_value(reference)}))"
+            found[name] = f"C({own}, Treatment(reference={python_value(factor.reference)}))"
     return found
 
 
@@ -102,7 +102,7 @@ def _add(part: WrittenTerm, on_top: bool, found: _Components, parts: ModelParts,
     if part.keyword not in ("us", "diag"):
         raise missing(part, "statsmodels", "its covariances are free, or one variance each")
     if on_top and not found.re_formula and part.keyword == "us":
-        found.re_formula.append(" + ".join([*(["1"] if part.intercept else ["0"]), *_terms(part, columns)]))
+        found.re_formula.append(columns.sum(part, ":"))
         return
     if part.keyword == "us" and len(part.effects) > 1:
         raise ArgumentError(
@@ -118,10 +118,6 @@ def _add(part: WrittenTerm, on_top: bool, found: _Components, parts: ModelParts,
             found.components[f"{group}_{name}"] = f"0 + {f'{within}:' if within else ''}{column}"
 
 
-def _terms(part: WrittenTerm, columns: NamedColumns) -> list[str]:
-    return [columns.term(term, ":") for term in part.terms]
-
-
 def _single(part: WrittenTerm, found: _Components, parts: ModelParts, columns: NamedColumns) -> list[tuple[str, str]]:
     """Independent columns of a term, each with a name."""
     if part.factor:
@@ -134,8 +130,9 @@ def _single(part: WrittenTerm, found: _Components, parts: ModelParts, columns: N
             names.append((name, name))
         return names
     if not part.numeric:
-        raise missing(part, "statsmodels", "make 0/1 columns of the factor in the data first, as terms of their own")
+        raise missing(part, "statsmodels", INDICATORS)
+    slopes = [columns.term(term, ":") for term in part.terms]
     return [
         *([("Intercept", "1")] if part.intercept else []),
-        *((t.replace(":", "_"), t) for t in _terms(part, columns)),
+        *((slope.replace(":", "_"), slope) for slope in slopes),
     ]

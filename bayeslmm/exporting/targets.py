@@ -7,6 +7,7 @@ from typing import Any
 
 from bayeslmm.arguments import choice, flag
 from bayeslmm.design.design import Design
+from bayeslmm.design.script import Script
 from bayeslmm.errors import ArgumentError
 from bayeslmm.exporting import barred
 from bayeslmm.exporting.bambi import bambi
@@ -15,7 +16,6 @@ from bayeslmm.exporting.matlab import matlab
 from bayeslmm.exporting.nlme import nlme
 from bayeslmm.exporting.parts import ModelParts, check_data_name, model_parts
 from bayeslmm.exporting.sas import sas
-from bayeslmm.exporting.script import Script
 from bayeslmm.exporting.statsmodels import statsmodels
 
 TARGETS: dict[str, Callable[[ModelParts], Script]] = {

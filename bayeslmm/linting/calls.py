@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from bayeslmm.design.algebra import operand_node, operand_places
 from bayeslmm.design.expressions import Node, Raised, Sign, walk
+from bayeslmm.design.functions import ARGUMENT_CODINGS
 from bayeslmm.design.tokens import WORDS, Token
 from bayeslmm.linting.of_formula import FormulaReading, formulae_reads, raised
 from bayeslmm.linting.report import Finding, Severity
@@ -27,7 +28,6 @@ _R_SUMMARIES = ("mean", "sd", "var", "median", "min", "max", "sum", "quantile")
 _R_ELEMENTS = ("pmin", "pmax", "ifelse", "round", "relevel", "sign", "floor", "ceiling", "asin", "acos", "atan")
 _FORMULAE_ONLY = ("center", "standardize", "S", "T", "binary", "B", "proportion", "prop")
 _LME4_ONLY: Mapping[str, str] = {"brms": _UNKNOWN, **_R_ONLY}
-_R_CODINGS = ("sum", "treatment", "helmert", "poly", "SAS")
 
 
 def functions(reading: FormulaReading) -> Iterator[Finding]:
@@ -100,7 +100,7 @@ def _coding(token: Token, arguments: list[Token]) -> Finding | None:
     if len(arguments) == 1:
         return None
     names = {token.text for token in arguments[2:]}
-    if any(name in _R_CODINGS or name.startswith("contr.") for name in names):
+    if any(name in ARGUMENT_CODINGS or name.startswith("contr.") for name in names):
         return _known(token, "A coding in R's words.", _R_ONLY, "The column itself, with contrasts={...} here.")
     if names & {"Poly", "Helmert", "Diff"}:
         there = {**_PYTHON_ONLY, **dict.fromkeys(("bambi", "formulae"), "Error: only Treatment and Sum are known.")}

@@ -58,11 +58,12 @@ def lint(formula: str, data: Any = None) -> LintReport:
     parsed: Formula | None = None
     error: FormulaError | None = None
     typed = formula
+    available = None if data is None else open_table(data)[1]
     try:
-        formula = typed if data is None else without_dot(typed, open_table(data)[1])
+        formula = typed if available is None else without_dot(typed, available)
         parsed = parse_formula(formula)
     except FormulaError as problem:
-        error = problem if data is None else explained(problem, formula, open_table(data)[1])
+        error = problem if available is None else explained(problem, formula, available)
     reading = lint_formula.read(formula, parsed, error)
     findings = [*refused(reading), *_static(reading, with_data=data is not None), *lint_several.dot(typed, formula)]
     if data is not None and parsed is not None:

@@ -37,7 +37,9 @@ def groups(reading: FormulaReading) -> Iterator[Finding]:
     """``(x | g + h)``."""
     for term in reading.terms:
         if any(token.text == "+" for token in tokenize(term.right)):
-            written = " + ".join(f"{term.keyword}({term.left} {_bar(term.text)} {bar.group})" for bar in term.bars)
+            written = " + ".join(
+                f"{term.keyword}({term.left} {'|' if bar.correlated else '||'} {bar.group})" for bar in term.bars
+            )
             yield Finding(
                 "several grouping factors",
                 term.position,
@@ -47,10 +49,6 @@ def groups(reading: FormulaReading) -> Iterator[Finding]:
                 {"lme4": "1.x: error."},
                 written,
             )
-
-
-def _bar(text: str) -> str:
-    return "||" if "||" in text else "|"
 
 
 RULES = (groups,)

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 import bayeslmm as bl
-from bayeslmm.bayes.pymc_source import Source
 from bayeslmm.design.names import identifiers, literal, printable
+from bayeslmm.design.script import Script
 
 CODE = '__import__("os").system("touch injected")'
 HOSTILE = {
@@ -177,6 +177,6 @@ def test_identifiers_are_valid_and_differ() -> None:
 
 
 def test_no_row_of_backquotes_ends_the_code_in_a_notebook() -> None:
-    text = Source("a = '''\n```\n````\n'''\n")._repr_markdown_()
+    text = Script("a = '''\n```\n````\n'''\n", "python")._repr_markdown_()
     fence = re.match("`+", text)[0]
     assert len(fence) == 5 and text.endswith(fence) and text.count(fence) == 2

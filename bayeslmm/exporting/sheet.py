@@ -1,49 +1,15 @@
-"""Text of a program in another language: comments that cannot end early, sections, and how notebooks show it."""
+"""A program in sections, with comments that cannot end early."""
 
 from __future__ import annotations
 
-import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bayeslmm.design.names import printable
+from bayeslmm.design.script import Script
 
 _WIDTH = 76
-
-
-class Script(str):
-    """Text of a call of another package, which notebooks show as code.
-
-    Parameters
-    ----------
-    text : str
-    language : str
-        For the highlighting.
-
-    Examples
-    --------
-    >>> Script("lmer(y ~ x + (1 | g))", "r")
-    lmer(y ~ x + (1 | g))
-    """
-
-    language: str
-
-    def __new__(cls, text: str, language: str = "") -> Script:
-        script = super().__new__(cls, text)
-        script.language = language
-        return script
-
-    def __reduce__(self) -> tuple[type[Script], tuple[str, str]]:
-        return type(self), (str(self), self.language)
-
-    def _repr_markdown_(self) -> str:
-        # A fence that no row of backquotes in the text can close.
-        fence = max(["```", *(run + "`" for run in re.findall("`+", self))], key=len)
-        return f"{fence}{self.language}\n{self}\n{fence}"
-
-    def __repr__(self) -> str:
-        return str(self)
 
 
 @dataclass(frozen=True)
