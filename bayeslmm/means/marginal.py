@@ -15,7 +15,7 @@ from bayeslmm.design.readable import headed, readable
 from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.hypothesis import rank_of
-from bayeslmm.means.adjust import ADJUSTMENTS, Family, critical_values, p_values
+from bayeslmm.means.adjust import ADJUSTMENTS, STEPWISE, Family, critical_values, p_values
 from bayeslmm.means.functions import LabelledFunctions
 from bayeslmm.means.letters import letters
 from bayeslmm.means.shown import heading, letter_texts, means_html, means_text, texts
@@ -86,18 +86,22 @@ class MarginalMeans(LabelledFunctions):
     def _numbers(self) -> pd.DataFrame:
         found, display = self._estimated, self.display
         half = np.full(self.labels.size, np.nan)
-        p = np.full(self.labels.size, np.nan)
-        t = found.estimate / np.where(found.std_error > 0, found.std_error, np.nan)
-        for rows, family in self._families():
+        for rows, family in self._families:
             half[rows] = critical_values(family, display.level, display.adjust)
-            p[rows] = p_values(family, t[rows], display.adjust)
         low, high = found.estimate - half * found.std_error, found.estimate + half * found.std_error
         values = self._on_scale(found.estimate, found.std_error, low, high)
         frame = pd.DataFrame(dict(zip(("estimate", "std_error"), values[:2], strict=True)))
         frame["df"], frame["conf_low"], frame["conf_high"] = found.df, values[2], values[3]
         if display.kind != "mean":
-            frame["t"], frame["p_value"] = t, p
+            t = found.estimate / found.divisor
+            frame["t"], frame["p_value"] = t, self._p_values(t, display.adjust)
         return frame
+
+    def _p_values(self, t: FloatArray, adjust: str, side: int = 0) -> FloatArray:
+        p = np.full(self.labels.size, np.nan)
+        for rows, family in self._families:
+            p[rows] = p_values(family, t[rows], adjust, side)
+        return p
 
     def _on_scale(self, estimate: FloatArray, error: FloatArray, low: FloatArray, high: FloatArray) -> list[FloatArray]:
         link = self.display.scale
@@ -110,11 +114,11 @@ class MarginalMeans(LabelledFunctions):
         ends = [link.inverse(x, v) for x in (low, high)]
         return [link.inverse(estimate, v), np.abs(link.derivative(estimate, v)) * error, *ends]
 
+    @cached_property
     def _families(self) -> list[tuple[IntArray, Family]]:
         """Rows that can be estimated, group by group."""
         found, out = self._estimated, []
-        error = np.where(found.std_error > 0, found.std_error, np.nan)
-        correlation = found.covariance / error[:, None] / error
+        correlation = found.covariance / found.divisor[:, None] / found.divisor
         for rows in self.labels.groups:
             own = rows[found.known[rows] & (found.std_error[rows] > 0)]
             if not own.size:
@@ -168,11 +172,9 @@ class MarginalMeans(LabelledFunctions):
         found = self._estimated
         away = found.estimate - null
         shift = {"noninferiority": away + delta, "nonsuperiority": away - delta, "equivalence": np.abs(away) - delta}
-        t = shift.get(side, away) / np.where(found.std_error > 0, found.std_error, np.nan)
+        t = shift.get(side, away) / found.divisor
         sign = {"greater": 1, "noninferiority": 1, "two-sided": 0}.get(side, -1)
-        p = np.full(self.labels.size, np.nan)
-        for rows, family in self._families():
-            p[rows] = p_values(family, t[rows], adjust, sign)
+        p = self._p_values(t, adjust, sign)
         return readable(self._frame.drop(columns=["conf_low", "conf_high"]).assign(t=t, p_value=p))
 
     def letters(self, adjust: str = "tukey", level: float | None = None, *, by: Any = None) -> pd.DataFrame:
@@ -256,8 +258,7 @@ def fit_notes(means: MarginalMeans) -> list[str]:
     """What a reader has to know of a table."""
     display, found = means.display, means._estimated
     notes = list(display.notes)
-    families = means._families()
-    family = max((own for _, own in families), key=lambda own: own.size, default=None)
+    family = max((own for _, own in means._families), key=lambda own: own.size, default=None)
     if family is not None and family.method(display.adjust) != "none":
         notes.append(_adjusted(family, display.adjust))
     if not found.known.all():
@@ -280,13 +281,12 @@ def _adjusted(family: Family, adjust: str) -> str:
     text = words.get(method, f"the {method.capitalize()} method for {m} tests")
     if adjust == "tukey" and method == "sidak":
         text += " (Tukey's is for all pairs of one set of means)"
-    if method in ("holm", "hochberg", "hommel", "fdr"):
+    if method in STEPWISE:
         text += "; intervals by Bonferroni's"
     if method == "mvt":
-        worst = max(family.directions.error(abs(t), df) for t, df in zip(_t(family), family.df, strict=True))
+        worst = max(
+            family.directions.error(abs(t), df)
+            for t, df in zip(family.estimate / family.std_error, family.df, strict=True)
+        )
         text += f", p values to {worst:.0e} (standard error)" if worst > 0 else ""
     return f"Adjusted: {text}."
-
-
-def _t(family: Family) -> FloatArray:
-    return family.estimate / family.std_error
