@@ -95,7 +95,7 @@ def asked_slopes(
     grid = reference_grid(design, at, centre)
     _check_values(grid, (*of, *by))
     found = averages(grid, of, by, choice("weights", weights, WEIGHTS, DesignError), variable)  # type: ignore[arg-type]
-    slopes = slopes_of(design, at, centre, variable, known.high - known.low)
+    slopes = slopes_of(grid, variable, known.high - known.low)
     link = response_link(design)
     display = Display(
         _title(f"Slopes of {variable}", (), (*of, *by)), level, kind="slope", link=link, notes=found.notes
