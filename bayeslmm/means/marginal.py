@@ -123,13 +123,12 @@ class MarginalMeans(LabelledFunctions):
             own = rows[found.known[rows] & (found.std_error[rows] > 0)]
             if not own.size:
                 continue
-            means = self.display.means if self.display.pairs else 0
             family = Family(
                 found.estimate[own],
                 found.std_error[own],
                 found.df[own],
                 correlation[np.ix_(own, own)],
-                means,
+                self.display.means,
                 self._rank(own),
             )
             out.append((own, family))
