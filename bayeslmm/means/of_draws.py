@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayeslmm.arguments import flag, numbers_of, real, shown
+from bayeslmm.arguments import flag, numbers_of, shown
 from bayeslmm.design.readable import readable
 from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
-from bayeslmm.inference.explained import explained
 from bayeslmm.means.averages import Weights
-from bayeslmm.means.call import Names, Scale, asked_means, asked_slopes
+from bayeslmm.means.call import Names, Scale, asked_means, asked_slopes, given_variance
 from bayeslmm.means.functions import LabelledFunctions
 from bayeslmm.means.grid import Centre
 from bayeslmm.means.letters import letters
@@ -24,6 +23,7 @@ from bayeslmm.means.shown import heading, label_index, means_html, means_text
 from bayeslmm.means.sources import DrawSource, draw_source
 from bayeslmm.results.digits import in_digits
 from bayeslmm.results.draws import Draws
+from bayeslmm.results.explained import explained_draws
 from bayeslmm.results.intervals import check_level, hdi
 from bayeslmm.results.monte_carlo import standard_errors
 from bayeslmm.types import FloatArray
@@ -83,8 +83,8 @@ class PosteriorMeans(LabelledFunctions):
         variance = self.display.variance
         if variance is None:
             return link.inverse(values)
-        own = _total_variances(self.source.post) if np.isnan(variance) else np.full(len(values), variance)
-        return link.mean(values, own)
+        own = np.full(len(values), variance)
+        return link.mean(values, explained_draws(self.source.post).unexplained if np.isnan(variance) else own)
 
     @cached_property
     def _frame(self) -> pd.DataFrame:
@@ -261,10 +261,8 @@ def posterior_means(
     asked = asked_means(post.design, of, by, at, weights, type, level, centre)
     display = asked.display
     if flag("bias_adjust", bias_adjust, DesignError):
-        if not display.response:
-            raise DesignError("bias_adjust=True is for means taken back to units of the response: type='response'.")
-        own = np.nan if sigma is None else real("sigma", sigma, least=0.0, error=DesignError) ** 2
-        display = replace(display, variance=own)
+        own = given_variance(display, sigma)
+        display = replace(display, variance=np.nan if own is None else own)
     return PosteriorMeans(draw_source(post, asked.functions), asked.labels, display, read_rope(rope))
 
 
@@ -313,10 +311,3 @@ def read_rope(rope: float | Sequence[float] | None) -> tuple[float, float] | Non
     if ends.shape != (2,) or not ends[0] < ends[1]:
         raise DesignError(f"rope={shown(rope)} is no region. Give a positive number, or its two ends, the lower first.")
     return float(ends[0]), float(ends[1])
-
-
-def _total_variances(post: Draws) -> FloatArray:
-    """Variance (S,) of a new observation of a new group, averaged over the rows."""
-    known = post._variance_draws
-    parts = explained(post.design, known.beta, known.factors, known.sigma, known.lam)
-    return np.asarray(sum(parts.random) + parts.residual)
