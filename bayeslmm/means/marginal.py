@@ -17,8 +17,8 @@ from bayeslmm.errors import DesignError
 from bayeslmm.inference.hypothesis import rank_of
 from bayeslmm.means.adjust import ADJUSTMENTS, STEPWISE, Family, critical_values, p_values
 from bayeslmm.means.functions import LabelledFunctions
-from bayeslmm.means.letters import letters
-from bayeslmm.means.shown import heading, letter_texts, means_html, means_text, texts
+from bayeslmm.means.letters import lettered
+from bayeslmm.means.shown import PrintedMeans, heading, letter_texts, texts, with_labels
 from bayeslmm.means.sources import Estimated, FitSource, NumberSource
 from bayeslmm.results.intervals import check_level
 from bayeslmm.types import FloatArray, IntArray
@@ -30,7 +30,7 @@ _SIDES: tuple[Side, ...] = ("two-sided", "greater", "less", "noninferiority", "n
 
 @by_value
 @dataclass(frozen=True, repr=False)
-class MarginalMeans(LabelledFunctions):
+class MarginalMeans(PrintedMeans, LabelledFunctions):
     """Means over a reference grid of a fit, slopes, or contrasts of these; printed as a table.
 
     Attributes
@@ -64,9 +64,7 @@ class MarginalMeans(LabelledFunctions):
 
     @cached_property
     def _frame(self) -> pd.DataFrame:
-        columns = pd.DataFrame({name: list(values) for name, values in self.labels.columns.items()})
-        numbers = self._numbers()
-        return pd.concat([columns, numbers], axis=1) if len(columns.columns) else numbers
+        return with_labels(self.labels, self._numbers())
 
     @property
     def estimates(self) -> FloatArray:
@@ -201,14 +199,8 @@ class MarginalMeans(LabelledFunctions):
         level = self.display.level if level is None else check_level(level)
         own = replace(self, labels=self._regrouped(by, None))
         pairs = own.pairs(adjust)
-        alpha, start, parts = 1.0 - level, 0, []
-        for rows in own.labels.groups:
-            count = len(rows) * (len(rows) - 1) // 2
-            p = pairs._frame["p_value"].to_numpy()[start : start + count]
-            start += count
-            order = np.argsort(self._estimated.estimate[rows], kind="stable")
-            parts.append(self._frame.iloc[rows[order]].assign(letters=letters(p < alpha, order, np.isfinite(p))))
-        table = pd.concat(parts, ignore_index=True)
+        alpha, p = 1.0 - level, pairs._frame["p_value"].to_numpy()
+        table = lettered(self._frame, own.labels.groups, self._estimated.estimate, p < alpha, np.isfinite(p))
         title = f"Means that share a letter do not differ (adjust={adjust!r}, level {100 * alpha:.4g} %)"
         if own.labels.by:
             title += f"; letters hold within each group of {', '.join(own.labels.by)}"
@@ -240,13 +232,11 @@ class MarginalMeans(LabelledFunctions):
             )
         return self.display.link
 
-    def __repr__(self) -> str:
-        return means_text(heading(self.display), self._shown(), self._notes())
+    @property
+    def _heading(self) -> str:
+        return heading(self.display)
 
-    def _repr_html_(self) -> str:
-        return means_html(heading(self.display), self._shown(), self._notes())
-
-    def _shown(self) -> pd.DataFrame:
+    def _texts(self) -> pd.DataFrame:
         return texts(self.labels, self._frame)
 
     def _notes(self) -> Sequence[str]:

@@ -18,8 +18,8 @@ from bayeslmm.means.averages import Weights
 from bayeslmm.means.call import Names, Scale, asked_means, asked_slopes, given_variance
 from bayeslmm.means.functions import LabelledFunctions
 from bayeslmm.means.grid import Centre
-from bayeslmm.means.letters import letters
-from bayeslmm.means.shown import heading, label_index, means_html, means_text
+from bayeslmm.means.letters import lettered
+from bayeslmm.means.shown import PrintedMeans, heading, label_index, with_labels
 from bayeslmm.means.sources import DrawSource, draw_source
 from bayeslmm.results.digits import in_digits
 from bayeslmm.results.draws import Draws
@@ -34,7 +34,7 @@ _SUMMARIES = ("mean", "sd", "median", "hdi_low", "hdi_high")
 
 @by_value
 @dataclass(frozen=True, repr=False)
-class PosteriorMeans(LabelledFunctions):
+class PosteriorMeans(PrintedMeans, LabelledFunctions):
     """Means over a reference grid of a posterior, slopes, or contrasts of these; printed as a table.
 
     Attributes
@@ -88,11 +88,10 @@ class PosteriorMeans(LabelledFunctions):
 
     @cached_property
     def _frame(self) -> pd.DataFrame:
-        columns = {name: list(values) for name, values in self.labels.columns.items()}
         rows = [self._row(own) for own in self._values.T]
         if self._exact is not None:
             rows = [{**row, "mean": float(mean)} for row, mean in zip(rows, self._exact, strict=True)]
-        return pd.concat([pd.DataFrame(columns), pd.DataFrame(rows)], axis=1) if columns else pd.DataFrame(rows)
+        return with_labels(self.labels, pd.DataFrame(rows))
 
     @cached_property
     def _exact(self) -> FloatArray | None:
@@ -170,21 +169,8 @@ class PosteriorMeans(LabelledFunctions):
         apart = ((pairs["hdi_low"] > 0) | (pairs["hdi_high"] < 0)).to_numpy()
         if self.display.scale is not None and self.display.scale.ratio:
             apart = ((pairs["hdi_low"] > 1) | (pairs["hdi_high"] < 1)).to_numpy()
-        start, parts = 0, []
-        for rows in own.labels.groups:
-            count = len(rows) * (len(rows) - 1) // 2
-            order = np.argsort(self._frame["mean"].to_numpy()[rows], kind="stable")
-            known = np.isfinite(pairs["mean"].to_numpy()[start : start + count])
-            found = letters(apart[start : start + count], order, known)
-            parts.append(self._frame.iloc[rows[order]].assign(letters=found))
-            start += count
-        return readable(pd.concat(parts, ignore_index=True))
-
-    def __repr__(self) -> str:
-        return means_text(self._heading, self._texts(), self._notes())
-
-    def _repr_html_(self) -> str:
-        return means_html(self._heading, self._texts(), self._notes())
+        known = np.isfinite(pairs["mean"].to_numpy())
+        return readable(lettered(self._frame, own.labels.groups, self._frame["mean"].to_numpy(), apart, known))
 
     @property
     def _heading(self) -> str:
