@@ -135,10 +135,9 @@ def compared_means(
     2    B - C      -6.0  -6.0
     """
     fit = both.reml.means(of, by=by, at=at, weights=weights, ddf=ddf, level=both.level, type=type)
-    posteriors = zip(both.names, (both.posterior, *both.more), strict=True)
     own = {
         name: post.means(of, by=by, at=at, weights=weights, level=both.level, type=type, rope=rope)
-        for name, post in posteriors
+        for name, post in both.by_name.items()
     }
     return ComparedMeans(fit, own)
 
@@ -169,10 +168,9 @@ def compared_trends(
     ComparedMeans
     """
     fit = both.reml.trends(variable, of, by=by, at=at, weights=weights, ddf=ddf, level=both.level)
-    posteriors = zip(both.names, (both.posterior, *both.more), strict=True)
     own = {
         name: post.trends(variable, of, by=by, at=at, weights=weights, level=both.level, rope=rope)
-        for name, post in posteriors
+        for name, post in both.by_name.items()
     }
     return ComparedMeans(fit, own)
 
