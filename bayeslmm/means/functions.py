@@ -221,12 +221,11 @@ class LabelledFunctions:
         for rows in labels.groups:
             values = [tuple(dict.fromkeys(labels.columns[name][i] for i in rows)) for name in own]
             sets = [contrast_set(m, [*map(text_of, v)]) for m, v in zip(methods, values, strict=True)]
+            at = [[v.index(labels.columns[name][i]) for i in rows] for name, v in zip(own, values, strict=True)]
             for places in np.ndindex(*(len(s.C) for s in reversed(sets))):
                 chosen = places[::-1]
                 C = np.zeros(self.labels.size)
-                for i in rows:
-                    at = [v.index(labels.columns[name][i]) for name, v in zip(own, values, strict=True)]
-                    C[i] = np.prod([s.C[a, b] for s, a, b in zip(sets, chosen, at, strict=True)])
+                C[rows] = np.prod([s.C[a, b] for s, a, b in zip(sets, chosen, at, strict=True)], axis=0)
                 total.append(C)
                 for column, s, a in zip(columns, sets, chosen, strict=False):
                     columns[column].append(" - ".join(s.names[a]))

@@ -166,9 +166,8 @@ class PosteriorMeans(PrintedMeans, LabelledFunctions):
         level = self.display.level if level is None else check_level(level)
         own = replace(self, labels=self._regrouped(by, None), display=replace(self.display, level=level))
         pairs = own.pairs()._frame
-        apart = ((pairs["hdi_low"] > 0) | (pairs["hdi_high"] < 0)).to_numpy()
-        if self.display.scale is not None and self.display.scale.ratio:
-            apart = ((pairs["hdi_low"] > 1) | (pairs["hdi_high"] < 1)).to_numpy()
+        null = 1.0 if self.display.scale is not None and self.display.scale.ratio else 0.0
+        apart = ((pairs["hdi_low"] > null) | (pairs["hdi_high"] < null)).to_numpy()
         known = np.isfinite(pairs["mean"].to_numpy())
         return readable(lettered(self._frame, own.labels.groups, self._frame["mean"].to_numpy(), apart, known))
 
