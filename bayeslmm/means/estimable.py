@@ -37,7 +37,7 @@ def fit_estimable(fit: Fit, L: Any, *, ddf: DDF = "satterthwaite", level: float 
         Name of a coefficient to its weight; or name of a function to such a mapping; or rows of weights of all
         coefficients. Random effects are called ``"Subject[308]"``, or of several effects ``"Subject[308, Days]"``, also
         as tuples ``("Subject", "308", "Days")``.
-    ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
+    ddf : {"satterthwaite", "kenward-roger", "containment", "residual", "z"}
         Of functions of fixed effects, as in `coefficients`.
     level : float
 

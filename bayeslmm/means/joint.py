@@ -47,7 +47,7 @@ def joint_tests(
         Factors for whose combinations the others are tested separately.
     at : mapping, optional
         As in `fit_means`.
-    ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
+    ddf : {"satterthwaite", "kenward-roger", "containment", "residual", "z"}
         Of single functions, as in `fit_means`.
     df2 : {"least", "combined"}
         How those of several functions become one number. ``"least"``: the smallest of orthogonal functions, with

@@ -45,7 +45,7 @@ def fit_means(
         Column to values in place of all levels, or of the mean of a number: ``at={"age": [20, 40]}``.
     weights : {"equal", "proportional", "cells", "outer", "flat"}
         Of the levels that a mean is over; see `bayeslmm.means.averages.averages`.
-    ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
+    ddf : {"satterthwaite", "kenward-roger", "containment", "residual", "z"}
         Degrees of freedom, as in `coefficients`.
     level : float
     type : {"link", "response"}
