@@ -222,13 +222,13 @@ class Comparison(Compared):
     def _posterior_lines(self, intervals: str) -> list[str]:
         return [
             f"{name}: {post.n_draws} draws by {post.method}, {post.certificate()}; {intervals}"
-            for name, post in zip(self._described(), (self.posterior, *self.more), strict=True)
+            for name, post in zip(self._described(), self.by_name.values(), strict=True)
         ]
 
     def _described(self) -> list[str]:
         """Names of the posteriors with the priors in full where the name says less."""
         found = []
-        for name, post in zip(self.names, (self.posterior, *self.more), strict=True):
+        for name, post in self.by_name.items():
             priors = long_name(post)
             lead = "posterior" if not (self.more or self.given) and priors == DEFAULT else f"posterior ({name})"
             found.append(lead if name.startswith(priors) else f"{lead}, under {priors}")
@@ -310,7 +310,7 @@ class Comparison(Compared):
             "certificate": self.posterior.certificate(),
             "posteriors": {
                 name: {"priors": long_name(post), "method": post.method, "draws": post.n_draws}
-                for name, post in zip(self.names, (self.posterior, *self.more), strict=True)
+                for name, post in self.by_name.items()
             },
             "parameters": rows,
         }

@@ -68,6 +68,11 @@ class Compared:
         """
         return self.given or different(self._priors)
 
+    @property
+    def by_name(self) -> dict[str, Posterior]:
+        """All posteriors under their short names."""
+        return dict(zip(self.names, (self.posterior, *self.more), strict=True))
+
     @cached_property
     def penalised(self) -> REMLResult | None:
         """REML with the boundary-avoiding penalty; None where it has no minimum (very few levels)."""

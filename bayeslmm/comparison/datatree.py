@@ -28,7 +28,7 @@ def build_tree(both: Compared, n: int | None, random_seed: int) -> DataTree:
     from xarray import DataTree
 
     groups = {}
-    for group, name, post in zip(group_names(both.names), both.names, (both.posterior, *both.more), strict=True):
+    for group, (name, post) in zip(group_names(both.names), both.by_name.items(), strict=True):
         own = post.data["posterior"].to_dataset()
         groups[group] = _parameters_of(both, own).assign_attrs(name=name)
     groups["bootstrap"] = _bootstrap(both, n, random_seed)

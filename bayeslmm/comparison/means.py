@@ -15,7 +15,7 @@ from bayeslmm.means.averages import Weights
 from bayeslmm.means.call import Names, Scale
 from bayeslmm.means.marginal import MarginalMeans
 from bayeslmm.means.of_draws import PosteriorMeans
-from bayeslmm.means.shown import heading, label_index, means_html, means_text, texts
+from bayeslmm.means.shown import PrintedMeans, heading, label_index, texts
 from bayeslmm.results.digits import in_digits
 from bayeslmm.results.linear import DDF
 
@@ -25,7 +25,7 @@ _OF_DRAWS = ("mean", "hdi_low", "hdi_high", "p_positive")
 
 @by_value
 @dataclass(frozen=True, repr=False)
-class ComparedMeans:
+class ComparedMeans(PrintedMeans):
     """Means, slopes or contrasts by REML and by posteriors, with one row for each.
 
     Attributes
@@ -75,12 +75,6 @@ class ComparedMeans:
             self, reml=made(self.reml), posteriors={name: made(own) for name, own in self.posteriors.items()}
         )
 
-    def __repr__(self) -> str:
-        return means_text(self._heading, self._texts(), self._notes())
-
-    def _repr_html_(self) -> str:
-        return means_html(self._heading, self._texts(), self._notes())
-
     @property
     def _heading(self) -> str:
         return heading(self.reml.display).replace(" intervals", " intervals, HDI of posteriors")
@@ -91,7 +85,7 @@ class ComparedMeans:
     def _texts(self) -> pd.DataFrame:
         fit = texts(self.reml.labels, self.reml._frame)
         out = {"REML": fit["estimate"].tolist()}
-        out["95 % interval"] = _joined(fit["conf_low"], fit["conf_high"])
+        out[f"{100 * self.reml.display.level:.4g} % interval"] = _joined(fit["conf_low"], fit["conf_high"])
         if "p_value" in fit:
             out["p"] = fit["p_value"].tolist()
         for name, means in self.posteriors.items():
@@ -101,7 +95,6 @@ class ComparedMeans:
             if "p_positive" in own:
                 null = "1" if means.display.ratio else "0"
                 out[f"P(> {null})" + ("" if len(self.posteriors) == 1 else f" ({name})")] = own["p_positive"].tolist()
-        out = {key.replace("95 %", f"{100 * self.reml.display.level:.4g} %"): column for key, column in out.items()}
         return label_index(self.reml.labels, pd.DataFrame(out, dtype=object))
 
 
@@ -142,10 +135,9 @@ def compared_means(
     2    B - C      -6.0  -6.0
     """
     fit = both.reml.means(of, by=by, at=at, weights=weights, ddf=ddf, level=both.level, type=type)
-    posteriors = zip(both.names, (both.posterior, *both.more), strict=True)
     own = {
         name: post.means(of, by=by, at=at, weights=weights, level=both.level, type=type, rope=rope)
-        for name, post in posteriors
+        for name, post in both.by_name.items()
     }
     return ComparedMeans(fit, own)
 
@@ -176,10 +168,9 @@ def compared_trends(
     ComparedMeans
     """
     fit = both.reml.trends(variable, of, by=by, at=at, weights=weights, ddf=ddf, level=both.level)
-    posteriors = zip(both.names, (both.posterior, *both.more), strict=True)
     own = {
         name: post.trends(variable, of, by=by, at=at, weights=weights, level=both.level, rope=rope)
-        for name, post in posteriors
+        for name, post in both.by_name.items()
     }
     return ComparedMeans(fit, own)
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from bayeslmm.arguments import MOST_DRAWS, labels, shown, whole
 from bayeslmm.bayes.progress import announced
@@ -24,14 +23,14 @@ from bayeslmm.reml import optimise
 from bayeslmm.results.digits import in_digits
 from bayeslmm.results.sampling import Settings, sample_posterior
 from bayeslmm.specification import Specification
+from bayeslmm.testing.nesting import not_spanned
+from bayeslmm.testing.term_table import chi_square_tail
 from bayeslmm.types import FloatArray
 
 if TYPE_CHECKING:
     from bayeslmm.bayes.default_priors import PriorSpec
 
 type Rival = Specification | REMLResult | Posterior
-# A column of one model in the span of those of another, relative to its length.
-_SPANNED = 1e-8
 _LEAST_DRAWS = 100
 
 
@@ -184,7 +183,7 @@ def _likelihoods(called: Sequence[str], fits: Sequence[REMLResult]) -> pd.DataFr
             smaller = max(nested, key=lambda j: fits[j].df)
             chisq = max(fits[smaller].criterion - fit.criterion, 0.0)
             df = fit.df - fits[smaller].df
-            found = [chisq, float(df), float(stats.chi2.sf(chisq, df)), called[smaller]]
+            found = [chisq, float(df), float(chi_square_tail(np.array(chisq), np.array(df))), called[smaller]]
         rows.append([fit.df, fit.loglik, fit.aic, fit.bic, *found])
     columns = ["df", "loglik", "aic", "bic", "chisq", "chisq_df", "p_value", "against"]
     return pd.DataFrame(rows, index=list(called), columns=columns)
@@ -218,13 +217,7 @@ def _is_column(column: FloatArray, others: FloatArray) -> bool:
 
 
 def _spanned(columns: FloatArray, others: FloatArray) -> bool:
-    if columns.shape[1] == 0:
-        return True
-    if others.shape[1] < columns.shape[1]:
-        return False
-    scaled = others / np.linalg.norm(others, axis=0)
-    rest = columns - scaled @ np.linalg.lstsq(scaled, columns, rcond=None)[0]
-    return bool((np.linalg.norm(rest, axis=0) <= _SPANNED * np.linalg.norm(columns, axis=0)).all())
+    return not not_spanned(columns, others).any()
 
 
 def _left_out(called: Sequence[str], posteriors: Sequence[Posterior]) -> tuple[pd.DataFrame, tuple[str, ...]]:

@@ -60,7 +60,7 @@ def sd_table(both: Compared) -> pd.DataFrame:
 
 def error_table(both: Compared) -> pd.DataFrame:
     """Monte Carlo standard errors of the posterior columns of `Comparison.table`, rows and columns as there."""
-    first, *more = zip(both.names, (both.posterior, *both.more), strict=True)
+    first, *more = both.by_name.items()
     parts = [row_errors(both, first[1])[list(_MEASURED)]]
     for name, post in more:
         own = row_errors(both, post)[list(FURTHER)]

@@ -44,6 +44,11 @@ class Explained:
         return np.asarray(sum(self.random, np.zeros_like(self.residual)))
 
     @property
+    def unexplained(self) -> FloatArray:
+        """What the fixed effects leave (S,): the variance of a new observation of a new group about its mean."""
+        return self._random + self.residual
+
+    @property
     def r2_marginal(self) -> FloatArray:
         """Share of the fixed effects (S,)."""
         return _share(self.fixed, self.fixed + self._random + self.residual)
@@ -60,7 +65,7 @@ class Explained:
         over the observations where there are random slopes.
         """
         own = [v for v, name in zip(self.random, self.groups, strict=True) if group is None or name == group]
-        return _share(np.asarray(sum(own, np.zeros_like(self.residual))), self._random + self.residual)
+        return _share(np.asarray(sum(own, np.zeros_like(self.residual))), self.unexplained)
 
 
 def explained(

@@ -28,7 +28,7 @@ ADJUSTMENTS = (
     "none",
 )
 # What an interval has whose p value is adjusted step by step.
-_STEPWISE = ("holm", "hochberg", "hommel", "fdr")
+STEPWISE = ("holm", "hochberg", "hommel", "fdr")
 # Degrees of freedom that agree to this are those of one quantile.
 _DIGITS = 10
 
@@ -115,7 +115,7 @@ def p_values(family: Family, t: FloatArray, adjust: str, side: int = 0) -> Float
 def critical_values(family: Family, level: float, adjust: str) -> FloatArray:
     """Standard errors (m,) that an interval reaches to either side; stepwise adjustments have Bonferroni's."""
     method, m = family.method(adjust), family.size
-    if method in _STEPWISE:
+    if method in STEPWISE:
         method = "bonferroni"
     if method == "tukey":
         return _each(family.df, lambda df: studentised.critical(level, family.means, df) / np.sqrt(2.0))

@@ -53,11 +53,6 @@ class RowLabels:
         """A row by the values of its own columns."""
         return " ".join(text_of(self.columns[name][i]) for name in self.own) or "overall"
 
-    def taken(self, rows: IntArray) -> RowLabels:
-        """Some of the rows."""
-        columns = {name: tuple(values[i] for i in rows) for name, values in self.columns.items()}
-        return RowLabels(columns, self.by, len(rows))
-
 
 @by_value
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bayeslmm.arguments import choice, labels, shown, text
+from bayeslmm.arguments import choice, labels, real, shown, text
 from bayeslmm.design.design import Design
 from bayeslmm.design.grid import FixedFunctions
 from bayeslmm.design.newdata import known_recipe
@@ -95,12 +95,19 @@ def asked_slopes(
     grid = reference_grid(design, at, centre)
     _check_values(grid, (*of, *by))
     found = averages(grid, of, by, choice("weights", weights, WEIGHTS, DesignError), variable)  # type: ignore[arg-type]
-    slopes = slopes_of(design, at, centre, variable, known.high - known.low)
+    slopes = slopes_of(grid, variable, known.high - known.low)
     link = response_link(design)
     display = Display(
         _title(f"Slopes of {variable}", (), (*of, *by)), level, kind="slope", link=link, notes=found.notes
     )
     return Asked(weighted_functions(slopes, found.W), found.labels, display)
+
+
+def given_variance(display: Display, sigma: float | None) -> float | None:
+    """Variance about means that are adjusted for their bias, as ``sigma=`` says; None: that of the model."""
+    if not display.response:
+        raise DesignError("bias_adjust=True is for means taken back to units of the response: type='response'.")
+    return None if sigma is None else real("sigma", sigma, least=0.0, error=DesignError) ** 2
 
 
 def _covariate(design: Design, variable: str) -> Covariate:

@@ -52,8 +52,8 @@ class ContrastSet:
     Attributes
     ----------
     C : FloatArray, shape (m, k)
-    names : tuple of str
-        With `joined` in place of a minus where a contrast is the difference of two means.
+    names : tuple of tuple of str
+        Two names where a contrast is the difference of two means, else one.
     pairs : bool
         Whether they are all pairs, so that Tukey's adjustment is for them.
     """

@@ -42,9 +42,8 @@ class Display:
         Whether they are differences whose inverse is a ratio.
     variance : float or None
         Of the errors about a mean on the transformed scale, for means adjusted for its bias; nan: each draw's own.
-    pairs : bool
-        Whether the functions of a group are all pairs of `means` means.
     means : int
+        Means of which the functions of a group are all pairs; 0 if they are something else.
     method : str
         Of degrees of freedom, in words.
     notes : tuple of str
@@ -58,7 +57,6 @@ class Display:
     response: bool = False
     ratio: bool = False
     variance: float | None = None
-    pairs: bool = False
     means: int = 0
     method: str = ""
     notes: tuple[str, ...] = ()
@@ -170,36 +168,26 @@ class LabelledFunctions:
     def _contrasted(self, labels: RowLabels, blocks: Sequence[ContrastSet], adjust: str) -> Self:
         total = sum(len(block.C) for block in blocks)
         C = np.zeros((total, self.labels.size))
-        names, groups = list[str](), list[int]()
-        start = 0
-        joiner = " / " if self._ratios(blocks) else " - "
+        groups = list[int]()
         for rows, block in zip(labels.groups, blocks, strict=True):
-            C[start : start + len(block.C), rows] = block.C
-            start += len(block.C)
-            names += [joiner.join(map(_bracketed, parts) if len(parts) > 1 else parts) for parts in block.names]
+            C[len(groups) : len(groups) + len(block.C), rows] = block.C
             groups += [int(rows[0])] * len(block.C)
+        joiner = " / " if self._ratios(C) else " - "
+        parted = [parts for block in blocks for parts in block.names]
+        names = [joiner.join(map(_bracketed, parts) if len(parts) > 1 else parts) for parts in parted]
         columns: dict[str, tuple[Any, ...]] = {"contrast": tuple(names)}
         columns |= {name: tuple(self.labels.columns[name][i] for i in groups) for name in labels.by}
-        pairs = all(block.pairs for block in blocks)
-        means = len(labels.groups[0]) if pairs else 0
-        return self._made(C, RowLabels(columns, labels.by, total), adjust, blocks, pairs, means)
+        means = len(labels.groups[0]) if all(block.pairs for block in blocks) else 0
+        return self._made(C, RowLabels(columns, labels.by, total), adjust, means)
 
-    def _ratios(self, blocks: Sequence[ContrastSet]) -> bool:
+    def _ratios(self, C: FloatArray) -> bool:
         display = self.display
         known = display.link is not None and bool(display.link.ratio) and display.response
-        return known and all(np.allclose(block.C.sum(axis=1), 0.0, atol=1e-12) for block in blocks)
+        return known and np.allclose(C.sum(axis=1), 0.0, atol=1e-12)
 
-    def _made(
-        self,
-        C: FloatArray,
-        labels: RowLabels,
-        adjust: str,
-        blocks: Sequence[ContrastSet],
-        pairs: bool,
-        means: int,
-    ) -> Self:
+    def _made(self, C: FloatArray, labels: RowLabels, adjust: str, means: int = 0) -> Self:
         display = self.display
-        ratio = self._ratios(blocks)
+        ratio = self._ratios(C)
         notes = display.notes
         if display.response and display.link is not None and not ratio:
             notes = (
@@ -213,7 +201,6 @@ class LabelledFunctions:
             kind="contrast",
             adjust=adjust,
             ratio=ratio,
-            pairs=pairs,
             means=means,
             notes=notes,
             variance=None,
@@ -234,12 +221,11 @@ class LabelledFunctions:
         for rows in labels.groups:
             values = [tuple(dict.fromkeys(labels.columns[name][i] for i in rows)) for name in own]
             sets = [contrast_set(m, [*map(text_of, v)]) for m, v in zip(methods, values, strict=True)]
+            at = [[v.index(labels.columns[name][i]) for i in rows] for name, v in zip(own, values, strict=True)]
             for places in np.ndindex(*(len(s.C) for s in reversed(sets))):
                 chosen = places[::-1]
                 C = np.zeros(self.labels.size)
-                for i in rows:
-                    at = [v.index(labels.columns[name][i]) for name, v in zip(own, values, strict=True)]
-                    C[i] = np.prod([s.C[a, b] for s, a, b in zip(sets, chosen, at, strict=True)])
+                C[rows] = np.prod([s.C[a, b] for s, a, b in zip(sets, chosen, at, strict=True)], axis=0)
                 total.append(C)
                 for column, s, a in zip(columns, sets, chosen, strict=False):
                     columns[column].append(" - ".join(s.names[a]))
@@ -247,7 +233,7 @@ class LabelledFunctions:
                     columns[name].append(labels.columns[name][rows[0]])
         matrix = np.array(total).reshape(len(total), self.labels.size)
         rows_ = RowLabels({name: tuple(values) for name, values in columns.items()}, labels.by, len(matrix))
-        return self._made(matrix, rows_, adjustment(adjust, "none"), [ContrastSet(matrix, ())], False, 0)
+        return self._made(matrix, rows_, adjustment(adjust, "none"))
 
 
 def adjustment(adjust: str | None, default: str) -> str:

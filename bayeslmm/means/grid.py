@@ -86,6 +86,12 @@ class ReferenceGrid:
     counts: IntArray
     centre: Centre = "mean"
 
+    def shifted(self, name: str, distance: float) -> FixedFunctions:
+        """Predictions with a covariate so far above its values."""
+        columns = _columns(self.design, self.variables, self.places)
+        columns[name] = columns[name] + distance
+        return evaluate_fixed(self.design, columns, len(self.places))
+
     def variable(self, name: str) -> GridVariable:
         return self.variables[self.position(name)]
 
@@ -125,7 +131,6 @@ def reference_grid(
     at: Mapping[str, Any] | None = None,
     centre: Centre = "mean",
     around: Mapping[str, float] | None = None,
-    shift: Mapping[str, float] | None = None,
 ) -> ReferenceGrid:
     """All combinations of the levels of the factors, with covariates at their centres.
 
@@ -138,8 +143,6 @@ def reference_grid(
         Where covariates are for which `at` says nothing. One that has two values in the data takes both.
     around : mapping, optional
         Covariates that take two values, as far below and above their centre.
-    shift : mapping, optional
-        Covariates that are evaluated this much above the values that the grid says, as for differences.
 
     Raises
     ------
@@ -168,9 +171,7 @@ def reference_grid(
         )
     indices = np.indices(sizes[::-1]).reshape(len(sizes), -1)[::-1].T if sizes else np.empty((1, 0), dtype=int)
     places = np.asarray(indices, dtype=np.int64)
-    columns = {v.name: _series(design, v, places[:, k]) for k, v in enumerate(variables)}
-    columns |= {name: columns[name] + distance for name, distance in (shift or {}).items()}
-    functions = evaluate_fixed(design, columns, points)
+    functions = evaluate_fixed(design, _columns(design, variables, places), points)
     return ReferenceGrid(design, variables, places, functions, _counts(design, variables, places), centre)
 
 
@@ -224,6 +225,10 @@ def _chosen_levels(name: str, levels: Sequence[Any], asked: Any) -> IntArray:
     if not places:
         raise DesignError(f"at[{name!r}] has no levels. Levels: {', '.join(list(known)[:20])}.")
     return np.array(sorted(set(places)), dtype=np.int64)
+
+
+def _columns(design: Design, variables: Sequence[GridVariable], places: IntArray) -> dict[str, pd.Series]:
+    return {v.name: _series(design, v, places[:, k]) for k, v in enumerate(variables)}
 
 
 def _series(design: Design, variable: GridVariable, places: IntArray) -> pd.Series:

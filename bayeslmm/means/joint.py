@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-from scipy.special import chdtrc, fdtrc
 
 from bayeslmm.arguments import choice
 from bayeslmm.design.design import Design
@@ -21,7 +20,7 @@ from bayeslmm.means.averages import RowLabels, averages, text_of
 from bayeslmm.means.call import Names, variable_names, weighted_functions
 from bayeslmm.means.grid import ReferenceGrid, given_values, reference_grid, term_variables, variables_of
 from bayeslmm.results.fit import Fit
-from bayeslmm.results.fit_coefficients import test_fixed
+from bayeslmm.results.fit_coefficients import test_fixed, upper_tail
 from bayeslmm.results.linear import DDF, check_ddf, combinations
 from bayeslmm.types import FloatArray
 
@@ -48,7 +47,7 @@ def joint_tests(
         Factors for whose combinations the others are tested separately.
     at : mapping, optional
         As in `fit_means`.
-    ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
+    ddf : {"satterthwaite", "kenward-roger", "containment", "residual", "z"}
         Of single functions, as in `fit_means`.
     df2 : {"least", "combined"}
         How those of several functions become one number. ``"least"``: the smallest of orthogonal functions, with
@@ -135,8 +134,7 @@ def _least(fit: Fit, L: FloatArray, ddf: DDF) -> dict[str, float]:
     found = combinations(fit, q[:, kept].T, ddf)
     F = float(found.estimate @ np.linalg.solve(found.covariance, found.estimate)) / len(kept)
     df1, df2 = len(kept), float(found.df.min())
-    tail = chdtrc(df1, F * df1) if np.isinf(df2) else fdtrc(df1, df2, F)
-    return _f_row(F, df1, df2, float(tail))
+    return _f_row(F, df1, df2, upper_tail(F, df1, df2))
 
 
 def _f_row(F: float, df1: float, df2: float, p_value: float) -> dict[str, float]:

@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import combinations
 
-from bayeslmm.types import BoolArray, IntArray
+import numpy as np
+import pandas as pd
+
+from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+def lettered(
+    frame: pd.DataFrame, groups: Sequence[IntArray], values: FloatArray, different: BoolArray, known: BoolArray
+) -> pd.DataFrame:
+    """A table of means, sorted by their values within every group, with a column of letters.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        One row per mean.
+    groups : sequence of IntArray
+        Rows of every group.
+    values : FloatArray, shape (m,)
+    different, known : BoolArray
+        Of the pairs of the first group, then those of the next; as in `letters`.
+    """
+    start, parts = 0, []
+    for rows in groups:
+        own = slice(start, start + len(rows) * (len(rows) - 1) // 2)
+        order = np.argsort(values[rows], kind="stable")
+        parts.append(frame.iloc[rows[order]].assign(letters=letters(different[own], order, known[own])))
+        start = own.stop
+    return pd.concat(parts, ignore_index=True)
 
 
 def letters(different: BoolArray, order: IntArray, known: BoolArray | None = None) -> list[str]:

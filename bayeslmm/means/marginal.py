@@ -15,10 +15,10 @@ from bayeslmm.design.readable import headed, readable
 from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.hypothesis import rank_of
-from bayeslmm.means.adjust import ADJUSTMENTS, Family, critical_values, p_values
+from bayeslmm.means.adjust import ADJUSTMENTS, STEPWISE, Family, critical_values, p_values
 from bayeslmm.means.functions import LabelledFunctions
-from bayeslmm.means.letters import letters
-from bayeslmm.means.shown import heading, letter_texts, means_html, means_text, texts
+from bayeslmm.means.letters import lettered
+from bayeslmm.means.shown import PrintedMeans, heading, letter_texts, texts, with_labels
 from bayeslmm.means.sources import Estimated, FitSource, NumberSource
 from bayeslmm.results.intervals import check_level
 from bayeslmm.types import FloatArray, IntArray
@@ -30,7 +30,7 @@ _SIDES: tuple[Side, ...] = ("two-sided", "greater", "less", "noninferiority", "n
 
 @by_value
 @dataclass(frozen=True, repr=False)
-class MarginalMeans(LabelledFunctions):
+class MarginalMeans(PrintedMeans, LabelledFunctions):
     """Means over a reference grid of a fit, slopes, or contrasts of these; printed as a table.
 
     Attributes
@@ -64,9 +64,7 @@ class MarginalMeans(LabelledFunctions):
 
     @cached_property
     def _frame(self) -> pd.DataFrame:
-        columns = pd.DataFrame({name: list(values) for name, values in self.labels.columns.items()})
-        numbers = self._numbers()
-        return pd.concat([columns, numbers], axis=1) if len(columns.columns) else numbers
+        return with_labels(self.labels, self._numbers())
 
     @property
     def estimates(self) -> FloatArray:
@@ -86,18 +84,22 @@ class MarginalMeans(LabelledFunctions):
     def _numbers(self) -> pd.DataFrame:
         found, display = self._estimated, self.display
         half = np.full(self.labels.size, np.nan)
-        p = np.full(self.labels.size, np.nan)
-        t = found.estimate / np.where(found.std_error > 0, found.std_error, np.nan)
-        for rows, family in self._families():
+        for rows, family in self._families:
             half[rows] = critical_values(family, display.level, display.adjust)
-            p[rows] = p_values(family, t[rows], display.adjust)
         low, high = found.estimate - half * found.std_error, found.estimate + half * found.std_error
         values = self._on_scale(found.estimate, found.std_error, low, high)
         frame = pd.DataFrame(dict(zip(("estimate", "std_error"), values[:2], strict=True)))
         frame["df"], frame["conf_low"], frame["conf_high"] = found.df, values[2], values[3]
         if display.kind != "mean":
-            frame["t"], frame["p_value"] = t, p
+            t = found.estimate / found.divisor
+            frame["t"], frame["p_value"] = t, self._p_values(t, display.adjust)
         return frame
+
+    def _p_values(self, t: FloatArray, adjust: str, side: int = 0) -> FloatArray:
+        p = np.full(self.labels.size, np.nan)
+        for rows, family in self._families:
+            p[rows] = p_values(family, t[rows], adjust, side)
+        return p
 
     def _on_scale(self, estimate: FloatArray, error: FloatArray, low: FloatArray, high: FloatArray) -> list[FloatArray]:
         link = self.display.scale
@@ -110,22 +112,21 @@ class MarginalMeans(LabelledFunctions):
         ends = [link.inverse(x, v) for x in (low, high)]
         return [link.inverse(estimate, v), np.abs(link.derivative(estimate, v)) * error, *ends]
 
+    @cached_property
     def _families(self) -> list[tuple[IntArray, Family]]:
         """Rows that can be estimated, group by group."""
         found, out = self._estimated, []
-        error = np.where(found.std_error > 0, found.std_error, np.nan)
-        correlation = found.covariance / error[:, None] / error
+        correlation = found.covariance / found.divisor[:, None] / found.divisor
         for rows in self.labels.groups:
             own = rows[found.known[rows] & (found.std_error[rows] > 0)]
             if not own.size:
                 continue
-            means = self.display.means if self.display.pairs else 0
             family = Family(
                 found.estimate[own],
                 found.std_error[own],
                 found.df[own],
                 correlation[np.ix_(own, own)],
-                means,
+                self.display.means,
                 self._rank(own),
             )
             out.append((own, family))
@@ -168,11 +169,9 @@ class MarginalMeans(LabelledFunctions):
         found = self._estimated
         away = found.estimate - null
         shift = {"noninferiority": away + delta, "nonsuperiority": away - delta, "equivalence": np.abs(away) - delta}
-        t = shift.get(side, away) / np.where(found.std_error > 0, found.std_error, np.nan)
+        t = shift.get(side, away) / found.divisor
         sign = {"greater": 1, "noninferiority": 1, "two-sided": 0}.get(side, -1)
-        p = np.full(self.labels.size, np.nan)
-        for rows, family in self._families():
-            p[rows] = p_values(family, t[rows], adjust, sign)
+        p = self._p_values(t, adjust, sign)
         return readable(self._frame.drop(columns=["conf_low", "conf_high"]).assign(t=t, p_value=p))
 
     def letters(self, adjust: str = "tukey", level: float | None = None, *, by: Any = None) -> pd.DataFrame:
@@ -200,14 +199,8 @@ class MarginalMeans(LabelledFunctions):
         level = self.display.level if level is None else check_level(level)
         own = replace(self, labels=self._regrouped(by, None))
         pairs = own.pairs(adjust)
-        alpha, start, parts = 1.0 - level, 0, []
-        for rows in own.labels.groups:
-            count = len(rows) * (len(rows) - 1) // 2
-            p = pairs._frame["p_value"].to_numpy()[start : start + count]
-            start += count
-            order = np.argsort(self._estimated.estimate[rows], kind="stable")
-            parts.append(self._frame.iloc[rows[order]].assign(letters=letters(p < alpha, order, np.isfinite(p))))
-        table = pd.concat(parts, ignore_index=True)
+        alpha, p = 1.0 - level, pairs._frame["p_value"].to_numpy()
+        table = lettered(self._frame, own.labels.groups, self._estimated.estimate, p < alpha, np.isfinite(p))
         title = f"Means that share a letter do not differ (adjust={adjust!r}, level {100 * alpha:.4g} %)"
         if own.labels.by:
             title += f"; letters hold within each group of {', '.join(own.labels.by)}"
@@ -239,13 +232,11 @@ class MarginalMeans(LabelledFunctions):
             )
         return self.display.link
 
-    def __repr__(self) -> str:
-        return means_text(heading(self.display), self._shown(), self._notes())
+    @property
+    def _heading(self) -> str:
+        return heading(self.display)
 
-    def _repr_html_(self) -> str:
-        return means_html(heading(self.display), self._shown(), self._notes())
-
-    def _shown(self) -> pd.DataFrame:
+    def _texts(self) -> pd.DataFrame:
         return texts(self.labels, self._frame)
 
     def _notes(self) -> Sequence[str]:
@@ -256,8 +247,7 @@ def fit_notes(means: MarginalMeans) -> list[str]:
     """What a reader has to know of a table."""
     display, found = means.display, means._estimated
     notes = list(display.notes)
-    families = means._families()
-    family = max((own for _, own in families), key=lambda own: own.size, default=None)
+    family = max((own for _, own in means._families), key=lambda own: own.size, default=None)
     if family is not None and family.method(display.adjust) != "none":
         notes.append(_adjusted(family, display.adjust))
     if not found.known.all():
@@ -280,13 +270,12 @@ def _adjusted(family: Family, adjust: str) -> str:
     text = words.get(method, f"the {method.capitalize()} method for {m} tests")
     if adjust == "tukey" and method == "sidak":
         text += " (Tukey's is for all pairs of one set of means)"
-    if method in ("holm", "hochberg", "hommel", "fdr"):
+    if method in STEPWISE:
         text += "; intervals by Bonferroni's"
     if method == "mvt":
-        worst = max(family.directions.error(abs(t), df) for t, df in zip(_t(family), family.df, strict=True))
+        worst = max(
+            family.directions.error(abs(t), df)
+            for t, df in zip(family.estimate / family.std_error, family.df, strict=True)
+        )
         text += f", p values to {worst:.0e} (standard error)" if worst > 0 else ""
     return f"Adjusted: {text}."
-
-
-def _t(family: Family) -> FloatArray:
-    return family.estimate / family.std_error

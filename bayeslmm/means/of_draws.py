@@ -10,20 +10,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayeslmm.arguments import flag, numbers_of, real, shown
+from bayeslmm.arguments import flag, numbers_of, shown
 from bayeslmm.design.readable import readable
 from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
-from bayeslmm.inference.explained import explained
 from bayeslmm.means.averages import Weights
-from bayeslmm.means.call import Names, Scale, asked_means, asked_slopes
+from bayeslmm.means.call import Names, Scale, asked_means, asked_slopes, given_variance
 from bayeslmm.means.functions import LabelledFunctions
 from bayeslmm.means.grid import Centre
-from bayeslmm.means.letters import letters
-from bayeslmm.means.shown import heading, label_index, means_html, means_text
+from bayeslmm.means.letters import lettered
+from bayeslmm.means.shown import PrintedMeans, heading, label_index, with_labels
 from bayeslmm.means.sources import DrawSource, draw_source
 from bayeslmm.results.digits import in_digits
 from bayeslmm.results.draws import Draws
+from bayeslmm.results.explained import explained_draws
 from bayeslmm.results.intervals import check_level, hdi
 from bayeslmm.results.monte_carlo import standard_errors
 from bayeslmm.types import FloatArray
@@ -34,7 +34,7 @@ _SUMMARIES = ("mean", "sd", "median", "hdi_low", "hdi_high")
 
 @by_value
 @dataclass(frozen=True, repr=False)
-class PosteriorMeans(LabelledFunctions):
+class PosteriorMeans(PrintedMeans, LabelledFunctions):
     """Means over a reference grid of a posterior, slopes, or contrasts of these; printed as a table.
 
     Attributes
@@ -83,16 +83,15 @@ class PosteriorMeans(LabelledFunctions):
         variance = self.display.variance
         if variance is None:
             return link.inverse(values)
-        own = _total_variances(self.source.post) if np.isnan(variance) else np.full(len(values), variance)
-        return link.mean(values, own)
+        own = np.full(len(values), variance)
+        return link.mean(values, explained_draws(self.source.post).unexplained if np.isnan(variance) else own)
 
     @cached_property
     def _frame(self) -> pd.DataFrame:
-        columns = {name: list(values) for name, values in self.labels.columns.items()}
         rows = [self._row(own) for own in self._values.T]
         if self._exact is not None:
             rows = [{**row, "mean": float(mean)} for row, mean in zip(rows, self._exact, strict=True)]
-        return pd.concat([pd.DataFrame(columns), pd.DataFrame(rows)], axis=1) if columns else pd.DataFrame(rows)
+        return with_labels(self.labels, pd.DataFrame(rows))
 
     @cached_property
     def _exact(self) -> FloatArray | None:
@@ -167,24 +166,10 @@ class PosteriorMeans(LabelledFunctions):
         level = self.display.level if level is None else check_level(level)
         own = replace(self, labels=self._regrouped(by, None), display=replace(self.display, level=level))
         pairs = own.pairs()._frame
-        apart = ((pairs["hdi_low"] > 0) | (pairs["hdi_high"] < 0)).to_numpy()
-        if self.display.scale is not None and self.display.scale.ratio:
-            apart = ((pairs["hdi_low"] > 1) | (pairs["hdi_high"] < 1)).to_numpy()
-        start, parts = 0, []
-        for rows in own.labels.groups:
-            count = len(rows) * (len(rows) - 1) // 2
-            order = np.argsort(self._frame["mean"].to_numpy()[rows], kind="stable")
-            known = np.isfinite(pairs["mean"].to_numpy()[start : start + count])
-            found = letters(apart[start : start + count], order, known)
-            parts.append(self._frame.iloc[rows[order]].assign(letters=found))
-            start += count
-        return readable(pd.concat(parts, ignore_index=True))
-
-    def __repr__(self) -> str:
-        return means_text(self._heading, self._texts(), self._notes())
-
-    def _repr_html_(self) -> str:
-        return means_html(self._heading, self._texts(), self._notes())
+        null = 1.0 if self.display.scale is not None and self.display.scale.ratio else 0.0
+        apart = ((pairs["hdi_low"] > null) | (pairs["hdi_high"] < null)).to_numpy()
+        known = np.isfinite(pairs["mean"].to_numpy())
+        return readable(lettered(self._frame, own.labels.groups, self._frame["mean"].to_numpy(), apart, known))
 
     @property
     def _heading(self) -> str:
@@ -261,10 +246,8 @@ def posterior_means(
     asked = asked_means(post.design, of, by, at, weights, type, level, centre)
     display = asked.display
     if flag("bias_adjust", bias_adjust, DesignError):
-        if not display.response:
-            raise DesignError("bias_adjust=True is for means taken back to units of the response: type='response'.")
-        own = np.nan if sigma is None else real("sigma", sigma, least=0.0, error=DesignError) ** 2
-        display = replace(display, variance=own)
+        own = given_variance(display, sigma)
+        display = replace(display, variance=np.nan if own is None else own)
     return PosteriorMeans(draw_source(post, asked.functions), asked.labels, display, read_rope(rope))
 
 
@@ -313,10 +296,3 @@ def read_rope(rope: float | Sequence[float] | None) -> tuple[float, float] | Non
     if ends.shape != (2,) or not ends[0] < ends[1]:
         raise DesignError(f"rope={shown(rope)} is no region. Give a positive number, or its two ends, the lower first.")
     return float(ends[0]), float(ends[1])
-
-
-def _total_variances(post: Draws) -> FloatArray:
-    """Variance (S,) of a new observation of a new group, averaged over the rows."""
-    known = post._variance_draws
-    parts = explained(post.design, known.beta, known.factors, known.sigma, known.lam)
-    return np.asarray(sum(parts.random) + parts.residual)

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from bayeslmm.arguments import flag, real
+from bayeslmm.arguments import flag
 from bayeslmm.errors import DesignError
 from bayeslmm.means.averages import Weights
-from bayeslmm.means.call import Names, Scale, asked_means, asked_slopes, method_words
-from bayeslmm.means.functions import Display, adjustment
+from bayeslmm.means.call import Names, Scale, asked_means, asked_slopes, given_variance, method_words
+from bayeslmm.means.functions import adjustment
 from bayeslmm.means.grid import Centre
 from bayeslmm.means.marginal import MarginalMeans
 from bayeslmm.means.sources import FitSource
@@ -45,7 +45,7 @@ def fit_means(
         Column to values in place of all levels, or of the mean of a number: ``at={"age": [20, 40]}``.
     weights : {"equal", "proportional", "cells", "outer", "flat"}
         Of the levels that a mean is over; see `bayeslmm.means.averages.averages`.
-    ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
+    ddf : {"satterthwaite", "kenward-roger", "containment", "residual", "z"}
         Degrees of freedom, as in `coefficients`.
     level : float
     type : {"link", "response"}
@@ -92,7 +92,8 @@ def fit_means(
     asked = asked_means(fit.design, of, by, at, weights, type, level, centre)
     display = replace(asked.display, adjust=adjustment(adjust, "none"), method=method_words(ddf))
     if flag("bias_adjust", bias_adjust, DesignError):
-        display = replace(display, variance=_variance(fit, display, sigma))
+        own = given_variance(display, sigma)
+        display = replace(display, variance=float(fit._explained.unexplained[0]) if own is None else own)
     return MarginalMeans(FitSource(fit, asked.functions, ddf), asked.labels, display)
 
 
@@ -140,12 +141,3 @@ def fit_trends(
     asked = asked_slopes(fit.design, variable, of, by, at, weights, level, centre)
     display = replace(asked.display, adjust=adjustment(adjust, "none"), method=method_words(ddf))
     return MarginalMeans(FitSource(fit, asked.functions, ddf), asked.labels, display)
-
-
-def _variance(fit: Fit, display: Display, sigma: float | None) -> float:
-    if display.link is None or not display.response:
-        raise DesignError("bias_adjust=True is for means taken back to units of the response: type='response'.")
-    if sigma is not None:
-        return real("sigma", sigma, least=0.0, error=DesignError) ** 2
-    parts = fit._explained
-    return float((sum(parts.random) + parts.residual)[0])

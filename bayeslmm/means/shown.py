@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,19 +19,29 @@ _LEAST_P = 1e-4
 _DIGITS, _MOST_PLACES = 3, 7
 
 
-def means_text(title: str, frame: pd.DataFrame, notes: Sequence[str]) -> str:
-    """Title, table and notes."""
-    width = screen_width()
-    parts = [*wrap(title, width, "  "), "", table_text(frame, width)]
-    if notes:
-        parts += ["", *(line for note in notes for line in wrap(note, width, "  "))]
-    return "\n".join(parts)
+class PrintedMeans(ABC):
+    """What prints as a heading, a table and notes."""
 
+    @property
+    @abstractmethod
+    def _heading(self) -> str: ...
 
-def means_html(title: str, frame: pd.DataFrame, notes: Sequence[str]) -> str:
-    """The same for a notebook."""
-    parts = [f"<p><b>{html.escape(title)}</b></p>", html_table(frame)]
-    return "\n".join([*parts, *(f"<div>{html.escape(note)}</div>" for note in notes)])
+    @abstractmethod
+    def _texts(self) -> pd.DataFrame: ...
+
+    @abstractmethod
+    def _notes(self) -> Sequence[str]: ...
+
+    def __repr__(self) -> str:
+        width, notes = screen_width(), self._notes()
+        parts = [*wrap(self._heading, width, "  "), "", table_text(self._texts(), width)]
+        if notes:
+            parts += ["", *(line for note in notes for line in wrap(note, width, "  "))]
+        return "\n".join(parts)
+
+    def _repr_html_(self) -> str:
+        parts = [f"<p><b>{html.escape(self._heading)}</b></p>", html_table(self._texts())]
+        return "\n".join([*parts, *(f"<div>{html.escape(note)}</div>" for note in self._notes())])
 
 
 def heading(display: Display) -> str:
@@ -60,6 +71,12 @@ def letter_texts(labels: RowLabels, table: pd.DataFrame) -> pd.DataFrame:
         name: [text_of(v) if name in plain else _cell(name, v, places) for v in table[name]] for name in table.columns
     }
     return pd.DataFrame(cells, dtype=object).set_axis([""] * len(table), axis=0)
+
+
+def with_labels(labels: RowLabels, numbers: pd.DataFrame) -> pd.DataFrame:
+    """Labels as columns before the numbers."""
+    columns = {name: list(values) for name, values in labels.columns.items()}
+    return pd.concat([pd.DataFrame(columns), numbers], axis=1) if columns else numbers
 
 
 def label_index(labels: RowLabels, frame: pd.DataFrame) -> pd.DataFrame:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
 from bayeslmm.design.design import Design
 from bayeslmm.design.grid import FixedFunctions
 from bayeslmm.errors import DesignError
-from bayeslmm.means.grid import Centre, ReferenceGrid, reference_grid
+from bayeslmm.means.grid import ReferenceGrid
 from bayeslmm.types import FloatArray
 
 # First step as a share of the range of the data, and how often it is halved at most (to about 1e-6).
@@ -21,7 +18,7 @@ _AGREE, _ROUNDING = 1e-8, 100.0
 _APART, _NEARER = 1e-4, 0.75
 
 
-def slopes_of(design: Design, at: Mapping[str, Any], centre: Centre, variable: str, spread: float) -> FixedFunctions:
+def slopes_of(grid: ReferenceGrid, variable: str, spread: float) -> FixedFunctions:
     """Slopes along one column of the functions of a grid: Richardson's central differences where they have settled.
 
     Raises
@@ -29,12 +26,11 @@ def slopes_of(design: Design, at: Mapping[str, Any], centre: Centre, variable: s
     DesignError
         A function has no slope at a point: it has a kink or a step there.
     """
-    grid = reference_grid(design, at, centre)
-    middle = _columns(grid)
+    middle = _columns(grid.functions)
     where = np.array(grid.variable(variable).values)[grid.places[:, grid.position(variable)]][:, None]
 
     def sides(step: float) -> tuple[FloatArray, FloatArray]:
-        up, down = (_columns(reference_grid(design, at, centre, shift={variable: h})) for h in (step, -step))
+        up, down = (_columns(grid.shifted(variable, h)) for h in (step, -step))
         return (up - middle) / step, (middle - down) / step
 
     step, last = _STEP * spread, sides(_STEP * spread)
@@ -61,7 +57,7 @@ def slopes_of(design: Design, at: Mapping[str, Any], centre: Centre, variable: s
     if kink.any():
         row = int(np.flatnonzero(kink.any(axis=1))[0])
         raise DesignError(
-            f"{_name(design, int(np.flatnonzero(kink[row])[0]))} has a kink or a step at {variable} = "
+            f"{_name(grid.design, int(np.flatnonzero(kink[row])[0]))} has a kink or a step at {variable} = "
             f"{where[row, 0]:.6g}, so it has no slope there: those to the left and to the right differ. Ask for the "
             f"slope on either side, e.g. at={{{variable!r}: {where[row, 0] + _STEP * spread:.4g}}}."
         )
@@ -69,9 +65,8 @@ def slopes_of(design: Design, at: Mapping[str, Any], centre: Centre, variable: s
     return FixedFunctions(found[:, :p], found[:, p:-1], found[:, -1])
 
 
-def _columns(grid: ReferenceGrid) -> FloatArray:
-    own = grid.functions
-    return np.column_stack([own.L, own.left_out, own.offset])
+def _columns(functions: FixedFunctions) -> FloatArray:
+    return np.column_stack([functions.L, functions.left_out, functions.offset])
 
 
 def _extrapolated(coarse: tuple[FloatArray, FloatArray], fine: tuple[FloatArray, FloatArray]) -> FloatArray:

@@ -13,29 +13,14 @@ from bayeslmm.design.grid import FixedFunctions
 from bayeslmm.equality import by_value
 from bayeslmm.results.draws import Draws
 from bayeslmm.results.fit import Fit
-from bayeslmm.results.linear import DDF, combinations
+from bayeslmm.results.linear import DDF, Combinations, combinations
 from bayeslmm.types import BoolArray, FloatArray
 
 
 @by_value
 @dataclass(frozen=True)
-class Estimated:
-    """Estimates of m functions, nan where the data say nothing about one.
-
-    Attributes
-    ----------
-    estimate : FloatArray, shape (m,)
-    covariance : FloatArray, shape (m, m)
-    df : FloatArray, shape (m,)
-    """
-
-    estimate: FloatArray
-    covariance: FloatArray
-    df: FloatArray
-
-    @property
-    def std_error(self) -> FloatArray:
-        return np.sqrt(np.diagonal(self.covariance))
+class Estimated(Combinations):
+    """Estimates of m functions, nan where the data say nothing about one."""
 
     @property
     def known(self) -> BoolArray:
@@ -43,12 +28,10 @@ class Estimated:
         return np.isfinite(self.estimate)
 
     @property
-    def correlation(self) -> FloatArray:
-        """Of the functions that can be estimated."""
-        own = self.covariance[np.ix_(self.known, self.known)]
-        error = np.sqrt(np.diagonal(own))
-        error = np.where(error > 0, error, 1.0)
-        return np.asarray(own / error[:, None] / error)
+    def divisor(self) -> FloatArray:
+        """Standard errors to divide by: nan in place of zero, where an estimate has no t."""
+        error = self.std_error
+        return np.where(error > 0, error, np.nan)
 
 
 class FunctionSource(Protocol):

@@ -41,7 +41,7 @@ def posterior_r2(post: Draws) -> pd.DataFrame:
     >>> list(posterior_r2(model.sample(200, random_seed=1)).columns)
     ['r2_marginal', 'r2_conditional']
     """
-    return r2_columns(_explained(post))
+    return r2_columns(explained_draws(post))
 
 
 def posterior_icc(post: Draws) -> pd.DataFrame:
@@ -52,7 +52,7 @@ def posterior_icc(post: Draws) -> pd.DataFrame:
     pandas.DataFrame
         One row per draw, in the order of ``post.draws``; columns ``icc_<group>`` and ``icc`` for all groups together.
     """
-    return icc_columns(_explained(post))
+    return icc_columns(explained_draws(post))
 
 
 def r2_table(post: Draws, level: float = 0.95) -> pd.DataFrame:
@@ -116,6 +116,7 @@ def _summarised(post: Draws, draws: pd.DataFrame, level: float) -> pd.DataFrame:
     return readable(frame, lambda: in_digits(frame, shown))
 
 
-def _explained(post: Draws) -> Explained:
+def explained_draws(post: Draws) -> Explained:
+    """Parts of the variance of an observation in every draw."""
     draws = post._variance_draws
     return explained(post.design, draws.beta, draws.factors, draws.sigma, draws.lam)

@@ -169,7 +169,7 @@ def test_fixed(
     else:
         tested, df = hypothesis(fit.cp, fit.optimum, rows, c), float(plain_df(fit, rows, ddf).min())
         F, rank = tested.f(fit.optimum.sigma), tested.values.size
-        found = F, rank, df, float(_upper_tail(F, rank, df))
+        found = F, rank, df, upper_tail(F, rank, df)
     return pd.Series(found, index=["F", "df1", "df2", "p_value"], dtype=float, name=words)
 
 
@@ -269,10 +269,11 @@ def _averaged(fit: Fit, name: str) -> tuple[FloatArray, str] | None:
     return hypotheses.rows[fixed.all.index(term)], f"{term.label}, on average over {words}"
 
 
-def _upper_tail(F: float, df1: int, df2: float) -> float:
-    from scipy import stats
+def upper_tail(F: float, df1: int, df2: float) -> float:
+    """Upper tail of F, of chi-square over its degrees of freedom where the denominator's are infinite."""
+    from scipy.special import chdtrc, fdtrc
 
-    return float(stats.chi2.sf(F * df1, df1) if np.isinf(df2) else stats.f.sf(F, df1, df2))
+    return float(chdtrc(df1, F * df1) if np.isinf(df2) else fdtrc(df1, df2, F))
 
 
 def _positions(name: str, names: list[str]) -> list[int]:
