@@ -12,9 +12,6 @@ from bayeslmm.command_results import check_tables, finish
 from bayeslmm.imports import load
 from bayeslmm.option_values import in_options, levels_of, several, values_of
 from bayeslmm.options import (
-    Adjust,
-    Average,
-    Contrast,
     Data,
     Ddf,
     Decimal,
@@ -24,20 +21,19 @@ from bayeslmm.options import (
     Frequency,
     Ml,
     Na,
-    PowerDdf,
     Seed,
     Sep,
-    Tables,
-    Test,
-    Type,
     Weights,
 )
 from bayeslmm.study_options import (
+    Adjust,
     Alpha,
     At,
+    Average,
     BootstrapSeed,
     BootstrapSize,
     By,
+    Contrast,
     Corr,
     Effect,
     Factors,
@@ -46,6 +42,7 @@ from bayeslmm.study_options import (
     Level,
     Pairs,
     Parameter,
+    PowerDdf,
     PowerSize,
     Reference,
     Refit,
@@ -55,7 +52,10 @@ from bayeslmm.study_options import (
     Sigma,
     Slope,
     Store,
+    Tables,
+    Test,
     Total,
+    Type,
 )
 
 if TYPE_CHECKING:
