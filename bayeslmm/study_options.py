@@ -22,25 +22,30 @@ def _known_test(name: str | None) -> str | None:
 
 def _known_adjust(name: str | None) -> str | None:
     """Refuse, before data are read, an adjustment that there is not."""
+    if name is None:
+        return None
     from bayeslmm.means.functions import adjustment
 
-    return None if name is None else worded(lambda: adjustment(name, "none"))
+    return worded(lambda: adjustment(name, "none"))
 
 
 def _known_contrast(name: str | None) -> str | None:
     """Refuse, before data are read, contrasts that there are not."""
+    if name is None:
+        return None
     from bayeslmm.means.contrast_methods import method_name
 
-    if name is not None:
-        worded(lambda: method_name(name))
+    worded(lambda: method_name(name))
     return name
 
 
 def _known_average(name: str | None) -> str | None:
     """Refuse, before data are read, weights that there are not."""
+    if name is None:
+        return None
     from bayeslmm.means.averages import WEIGHTS
 
-    return None if name is None else chosen("--average", name, WEIGHTS)
+    return chosen("--average", name, WEIGHTS)
 
 
 def _known_power_ddf(name: str | None) -> str | None:
