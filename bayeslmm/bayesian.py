@@ -102,8 +102,7 @@ def sample(
     """
     from bayeslmm.results.sampling import Settings, sample_posterior
 
-    if unknown:
-        no_argument("model.sample", unknown, SAMPLE_ARGUMENTS, (*Settings.__match_args__, "priors"), FitError)
+    no_argument("model.sample", sample, unknown, SAMPLE_ARGUMENTS, FitError)
     settings = Settings(draws, method, chains, tune, random_seed, progressbar, log_likelihood, keep)
     drawn = sample_posterior(model._design, priors, settings, lambda: (model.cross_products, model._optimum(True)))
     return Posterior._of(drawn)

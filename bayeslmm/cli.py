@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bayeslmm import __version__, commands
-from bayeslmm.command_data import WORK, model_of, read, screen
+from bayeslmm.command_data import WORK, model_of, read
+from bayeslmm.command_results import check_files, check_tables, finish
 from bayeslmm.imports import load
 from bayeslmm.option_values import in_options
 from bayeslmm.options import (
@@ -36,6 +37,8 @@ from bayeslmm.options import (
 from bayeslmm.outcome import run
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from bayeslmm.comparison import Comparison
     from bayeslmm.console import as_table, show_comparison, show_summary
     from bayeslmm.model import Model
@@ -105,23 +108,20 @@ def fit(
     Example: bayeslmm fit "Reaction ~ Days + (Days | Subject)" --data sleepstudy --ddf kenward-roger
     """
     load(*WORK)
-    from bayeslmm.console import say, show_summary
-    from bayeslmm.files.writing import check_folder
+    from bayeslmm.console import show_summary
     from bayeslmm.report import FIT_FILES, write_estimates
     from bayeslmm.results.fit_summary import fit_summary
 
     model = model_of(formula, read(data, na, sep, decimal, encoding), weights=weights, frequency=frequency)
-    if out is not None:
-        check_folder(out, FIT_FILES)
+    check_files(out, FIT_FILES)
     result = model.fit(reml=not ml)
     tidy = result.tidy(ddf=ddf)  # type: ignore[arg-type]
-    # Files first: they are not lost if who reads the output closes it.
-    paths = [] if out is None else write_estimates(tidy, out)
-    console = screen()
-    summary = fit_summary(result, ddf, tidy=tidy)  # type: ignore[arg-type]
-    show_summary(replace(summary, remarks=tuple(map(in_options, summary.remarks))), console)
-    if out is not None:
-        say(console, f"Wrote {' and '.join(map(str, paths))}.")
+
+    def show(console: Console) -> None:
+        summary = fit_summary(result, ddf, tidy=tidy)  # type: ignore[arg-type]
+        show_summary(replace(summary, remarks=tuple(map(in_options, summary.remarks))), console)
+
+    finish(out, lambda folder: write_estimates(tidy, folder), show)
 
 
 @app.command(name="compare")
@@ -154,7 +154,7 @@ def compare_command(
     """
     load(*WORK)
     from bayeslmm.comparison import compare
-    from bayeslmm.console import show_comparison
+    from bayeslmm.console import show_comparison, terminal
 
     frame = read(data, na, sep, decimal, encoding)
     if len(formulas) > 1:
@@ -168,7 +168,7 @@ def compare_command(
     post = model.sample(draws, method=method, priors=priors, random_seed=seed)  # type: ignore[arg-type]
     both = compare(model.fit(), post)
     paths = [] if out is None else _write([(name, both)], out, detail=detail, leave_out=leave_out or ())
-    show_comparison(both, screen())
+    show_comparison(both, terminal())
     if out is not None:
         _list(paths, out)
 
@@ -176,18 +176,17 @@ def compare_command(
 def _compare_models(models: list[Model], out: Path | None, **options: Any) -> None:
     """One row per model, on the screen and in a folder."""
     from bayeslmm.comparison import compare
-    from bayeslmm.console import say, show
-    from bayeslmm.files.writing import check_folder
-    from bayeslmm.report import MODEL_FILES, write_models
+    from bayeslmm.console import show
+    from bayeslmm.report import write_tables
 
-    if out is not None:
-        check_folder(out, MODEL_FILES)
+    check_tables(out, ["models"])
     both = compare(*models, **options)
-    paths = [] if out is None else write_models(both.table, out)
-    console = screen()
-    show(console, both.text(console.width))
-    if out is not None:
-        say(console, f"Wrote {' and '.join(map(str, paths))}.")
+    tables = {"models": both.table.rename_axis("model").reset_index()}
+    finish(
+        out,
+        lambda folder: write_tables(tables, folder),
+        lambda console: show(console, both.text(console.width)),
+    )
 
 
 app.command(name="anova")(commands.anova)
@@ -213,10 +212,10 @@ def to_command(
     Example: bayeslmm to lme4 "Yield ~ 1 + (1 | Batch)" --data Dyestuff > fit.R
     """
     load(*WORK)
-    from bayeslmm.console import show
+    from bayeslmm.console import show, terminal
 
     model = model_of(formula, read(data, na, sep, decimal, encoding), weights=weights, frequency=frequency)
-    show(screen(), model.to(package, reml=not ml).rstrip("\n"))
+    show(terminal(), model.to(package, reml=not ml).rstrip("\n"))
 
 
 @app.command()
@@ -243,19 +242,17 @@ def boundary(
     Example: bayeslmm boundary "Yield ~ 1 + (1 | Batch)" --data Dyestuff2
     """
     load(*WORK)
-    from bayeslmm.console import say, show
-    from bayeslmm.files.writing import check_folder
+    from bayeslmm.console import show
     from bayeslmm.report import BOUNDARY_FILES, write_boundary
 
     model = model_of(formula, read(data, na, sep, decimal, encoding), weights=weights, frequency=frequency)
-    if out is not None:
-        check_folder(out, BOUNDARY_FILES)
+    check_files(out, BOUNDARY_FILES)
     report = model.fit(reml=not ml).boundary(random_seed=seed, detail=detail, leave_out=leave_out or ())  # type: ignore[arg-type]
-    console = screen()
-    paths = [] if out is None else write_boundary(report, out)
-    show(console, report.text(console.width))
-    if out is not None:
-        say(console, f"Wrote {' and '.join(map(str, paths))}.")
+    finish(
+        out,
+        lambda folder: write_boundary(report, folder),
+        lambda console: show(console, report.text(console.width)),
+    )
 
 
 @app.command(name="lint")
@@ -272,11 +269,11 @@ def lint_command(
     Example: bayeslmm lint "y ~ x + (x || g)"
     """
     load(*WORK)
-    from bayeslmm.console import show
+    from bayeslmm.console import show, terminal
     from bayeslmm.linting.check import lint
 
     report = lint(formula, None if data is None else read(data, na, sep, decimal, encoding))
-    console = screen()
+    console = terminal()
     show(console, report.text(console.width))
 
 
@@ -291,14 +288,15 @@ def demo(out: Out = Path("demo-output"), seed: Seed = 1) -> None:
     from rich.text import Text
 
     from bayeslmm.comparison import compare
-    from bayeslmm.console import say, show_comparison
+    from bayeslmm.console import say, show_comparison, terminal
     from bayeslmm.datasets import describe_dataset, load_dataset
     from bayeslmm.model import Model
 
-    console = screen()
+    folder = out or Path("demo-output")
+    console = terminal()
     comparisons: list[tuple[str, Comparison]] = []
     models = [(name, Model(describe_dataset(name)["formula"], load_dataset(name))) for name in DEMO]
-    _check(models, out or Path("demo-output"))
+    _check(models, folder)
     for name, model in models:
         entry = describe_dataset(name)
         both = compare(model.fit(), model.sample(random_seed=seed))
@@ -306,7 +304,6 @@ def demo(out: Out = Path("demo-output"), seed: Seed = 1) -> None:
         say(console, f"{entry['description']}. Source: {entry['source']}.")
         show_comparison(both, console)
         comparisons.append((name, both))
-    folder = out or Path("demo-output")
     _list(_write(comparisons, folder), folder)
 
 
@@ -326,9 +323,9 @@ def _write(comparisons: list[tuple[str, Comparison]], folder: Path, **boundary: 
 
 
 def _list(paths: list[Path], folder: Path) -> None:
-    from bayeslmm.console import say
+    from bayeslmm.console import say, terminal
 
-    console = screen()
+    console = terminal()
     say(console, f"\nWritten to {folder}:")
     for path in paths:
         say(console, f"  {path.name}")
@@ -340,10 +337,10 @@ def main() -> None:
 
 
 def _complain(text: str) -> None:
-    from bayeslmm.console import show
+    from bayeslmm.console import show, terminal
 
     # On one line: what reads errors reads lines, and a terminal folds them itself.
-    show(screen(stderr=True), in_options(text), style="red")
+    show(terminal(stderr=True), in_options(text), style="red")
 
 
 if __name__ == "__main__":

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from bayeslmm.model import Model
 
 
@@ -17,18 +15,11 @@ WORK = ("bayeslmm.console", "bayeslmm.model", "bayeslmm.reading", "bayeslmm.repo
 
 def read(data: str, na: list[str] | None, sep: str, decimal: str, encoding: str) -> Any:
     """The table of --data; what was decided when it was read is said before anything else."""
-    from bayeslmm.reading import Options
+    from bayeslmm.reading import Options, read_table
 
     reading = read_table(data, Options(tuple(na or ()), sep, decimal, encoding))
     remark("standard input" if data == "-" else data, reading.notes)
     return reading.frame
-
-
-def read_table(data: str, options: Any) -> Any:
-    """The table of a file or a data set, and remarks."""
-    from bayeslmm import reading
-
-    return reading.read_table(data, options)
 
 
 def model_of(formula: str, data: Any, **options: Any) -> Model:
@@ -42,15 +33,8 @@ def model_of(formula: str, data: Any, **options: Any) -> Model:
 
 def remark(about: str, notes: Sequence[str]) -> None:
     """Say on standard error what was noticed."""
-    from bayeslmm.console import say
+    from bayeslmm.console import say, terminal
 
-    console = screen(stderr=True)
+    console = terminal(stderr=True)
     for note in notes:
         say(console, f"Note ({about}): {note}")
-
-
-def screen(stderr: bool = False) -> Console:
-    """The terminal."""
-    from bayeslmm.console import terminal
-
-    return terminal(stderr)

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from bayeslmm.command_data import WORK, model_of, read, screen
+from bayeslmm.command_data import WORK, model_of, read
+from bayeslmm.command_results import check_tables, finish
 from bayeslmm.imports import load
 from bayeslmm.option_values import in_options, levels_of, several, values_of
 from bayeslmm.options import (
-    Adjust,
-    Average,
-    Contrast,
     Data,
     Ddf,
     Decimal,
@@ -23,20 +21,19 @@ from bayeslmm.options import (
     Frequency,
     Ml,
     Na,
-    PowerDdf,
     Seed,
     Sep,
-    Tables,
-    Test,
-    Type,
     Weights,
 )
 from bayeslmm.study_options import (
+    Adjust,
     Alpha,
     At,
+    Average,
     BootstrapSeed,
     BootstrapSize,
     By,
+    Contrast,
     Corr,
     Effect,
     Factors,
@@ -45,6 +42,7 @@ from bayeslmm.study_options import (
     Level,
     Pairs,
     Parameter,
+    PowerDdf,
     PowerSize,
     Reference,
     Refit,
@@ -54,7 +52,10 @@ from bayeslmm.study_options import (
     Sigma,
     Slope,
     Store,
+    Tables,
+    Test,
     Total,
+    Type,
 )
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def anova(
     load(*WORK)
     frame = read(data, na, sep, decimal, encoding)
     models = [model_of(formula, frame, weights=weights, frequency=frequency) for formula in formulas]
-    _check(out, ["anova"])
+    check_tables(out, ["anova"])
     fits = [model.fit(reml=not ml) for model in models]
     table: Any
     if len(fits) > 1:
@@ -145,7 +146,7 @@ def means(
     frame = read(data, na, sep, decimal, encoding)
     places = levels_of("--at", at, lambda name: name not in frame or frame[name].dtype.kind in "iuf")
     model = model_of(formula, frame, weights=weights, frequency=frequency)
-    _check(out, ["means"] if method is None else ["means", "contrasts"])
+    check_tables(out, ["means"] if method is None else ["means", "contrasts"])
     options: dict[str, Any] = {"by": by or None, "at": places, "weights": average or "equal", "level": level}
     options |= {"ddf": ddf or "satterthwaite", "adjust": (adjust if method is None else None) or "none"}
     fit = model.fit(reml=not ml)
@@ -221,7 +222,7 @@ def power(
 
     frame = read(data, na, sep, decimal, encoding)
     study = _study(formula, frame, weights, frequency)
-    _check(out, ["power"])
+    check_tables(out, ["power"])
     asked |= {"corrs": corr, "sigma": sigma, "parameters": parameter or None, "n": n, "alpha": alpha}
     asked |= {"ddf": ddf or "satterthwaite", "reml": not ml, "n_jobs": jobs, "store": store, "random_seed": seed}
     found = simulate(study, **asked)
@@ -248,23 +249,10 @@ def _study(formula: str, frame: Any, weights: str | None, frequency: str | None)
     return Plan(formula, frame, weights=weights)
 
 
-def _check(out: Path | None, names: list[str]) -> None:
-    """Refuse, before anything is computed, a folder in which the tables could not be written."""
-    if out is not None:
-        from bayeslmm.files.writing import check_folder
-        from bayeslmm.report import table_files
-
-        check_folder(out, table_files(names))
-
-
 def _finish(texts: list[str], tables: dict[str, pd.DataFrame], out: Path | None) -> None:
     """Write tables, and print what they say."""
-    from bayeslmm.console import say, show
+    from bayeslmm.console import show
     from bayeslmm.report import write_tables
 
-    # Files first: they are not lost if who reads the output closes it.
-    paths = [] if out is None else write_tables(tables, out)
-    console = screen()
-    show(console, in_options("\n\n".join(texts)))
-    if paths:
-        say(console, f"Wrote {' and '.join(map(str, paths))}.")
+    text = in_options("\n\n".join(texts))
+    finish(out, lambda folder: write_tables(tables, folder), lambda console: show(console, text))

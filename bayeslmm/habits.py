@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
-from bayeslmm.errors import ArgumentError, BayesLMMError, UnknownNameError
+from bayeslmm.errors import BayesLMMError, UnknownNameError
 
 _NOTHING = "nothing: "
 # Of a fit by REML or ML: what lme4, nlme, statsmodels and MixedModels.jl call it.
@@ -253,31 +254,35 @@ def no_function(name: str, known: Iterable[str]) -> NoReturn:
 
 
 def no_argument(
-    function: str,
+    shown: str,
+    function: Callable[..., Any],
     given: Mapping[str, Any],
     habits: Mapping[str, str],
-    known: Iterable[str],
-    error: type[BayesLMMError] = ArgumentError,
+    error: type[BayesLMMError],
 ) -> None:
-    """Refuse arguments that a function does not have.
+    """Refuse arguments that a method does not have.
 
     Parameters
     ----------
-    function : str
-        As typed, e.g. ``"model.fit"``.
+    shown : str
+        What is typed, e.g. ``"model.fit"``.
+    function : callable
+        The method, whose last parameter takes what is left over; its signature is looked at only then.
     given : mapping of str to object
         All that is left over.
     habits : mapping of str to str
-    known : iterable of str
-        Arguments that it has.
+    error : type
 
     Raises
     ------
     BayesLMMError
         Of the class `error`.
     """
-    for name in given:
-        raise error(_message(f"The argument {name}= of {function}()", name, habits, known, ""))
+    if not given:
+        return
+    name = next(iter(given))
+    _, *known, _ = inspect.signature(function).parameters
+    raise error(_message(f"The argument {name}= of {shown}()", name, habits, known, ""))
 
 
 def _message(what: str, name: str, habits: Mapping[str, str], known: Iterable[str], lead: str) -> str:

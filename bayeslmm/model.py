@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import html
-import inspect
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -114,8 +113,7 @@ class Model(Specification):
         rank_deficient: Literal["drop", "error"] = "drop",
         **unknown: Any,
     ) -> None:
-        if unknown:
-            no_argument("bl.Model", unknown, MODEL_ARGUMENTS, _arguments(Model.__init__), DesignError)
+        no_argument("bl.Model", Model.__init__, unknown, MODEL_ARGUMENTS, DesignError)
         self._design = build_design(
             formula,
             data,
@@ -208,8 +206,7 @@ class Model(Specification):
         >>> model.fit(priors={"sd": bl.Exponential(2.0)}).is_singular
         True
         """
-        if unknown:
-            no_argument("model.fit", unknown, FIT_ARGUMENTS, _arguments(Model.fit), FitError)
+        no_argument("model.fit", Model.fit, unknown, FIT_ARGUMENTS, FitError)
         reml = flag("reml", reml, FitError)
         on_failure = choice("on_failure", on_failure, ("warn", "raise", "ignore"), FitError)
         fixed = resolve_fixed(self._design, fix)
@@ -302,10 +299,6 @@ class Model(Specification):
         # Spaces are what some levels differ by.
         items = "".join(f"<li style='white-space:pre-wrap'>{html.escape(line)}</li>" for line in self._lines())
         return f"<div><b>Model:</b> <code>{html.escape(self.formula)}</code><ul>{items}</ul></div>"
-
-
-def _arguments(function: Callable[..., Any]) -> list[str]:
-    return [name for name in inspect.signature(function).parameters if name not in ("self", "model", "unknown")]
 
 
 def load(path: FilePath) -> Model | REMLResult | Posterior:

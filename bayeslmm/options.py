@@ -11,9 +11,6 @@ import typer
 from bayeslmm.imports import load
 
 __all__ = [
-    "Adjust",
-    "Average",
-    "Contrast",
     "Data",
     "Ddf",
     "Decimal",
@@ -27,15 +24,13 @@ __all__ = [
     "Na",
     "Out",
     "Package",
-    "PowerDdf",
     "Prior",
     "Seed",
     "Sep",
-    "Tables",
-    "Test",
-    "Type",
     "Weights",
+    "chosen",
     "usable_folder",
+    "worded",
 ]
 
 
@@ -57,7 +52,7 @@ def _known_detail(detail: str) -> str:
     """Refuse, before anything is computed, what no boundary report has."""
     from bayeslmm.boundary import DETAIL
 
-    return _chosen("--detail", detail, DETAIL)
+    return chosen("--detail", detail, DETAIL)
 
 
 def _known_sections(names: list[str] | None) -> list[str]:
@@ -65,54 +60,21 @@ def _known_sections(names: list[str] | None) -> list[str]:
     from bayeslmm.boundary import OPTIONAL
 
     given = [name.strip() for text in names or () for name in text.split(",")]
-    return [_chosen("--leave-out", name, OPTIONAL) for name in given if name]
+    return [chosen("--leave-out", name, OPTIONAL) for name in given if name]
 
 
 def _known_priors(name: str) -> str:
     """Refuse, before anything is computed, a set of priors that there is not."""
     from bayeslmm.bayes.presets import PRESETS
 
-    return _chosen("--priors", name, tuple(PRESETS))
+    return chosen("--priors", name, tuple(PRESETS))
 
 
 def _known_package(name: str) -> str:
     """Refuse, before data are read, a package that no call is written for."""
     from bayeslmm.exporting import TARGETS
 
-    return _chosen("PACKAGE", name, tuple(TARGETS))
-
-
-def _known_type(kind: str | None) -> str | None:
-    """Refuse, before data are read, a type of hypotheses that there is not."""
-    return None if kind is None else _chosen("--type", kind.upper(), ("1", "2", "3", "I", "II", "III"))
-
-
-def _known_test(name: str | None) -> str | None:
-    """Refuse, before data are read, a test that no table has."""
-    return None if name is None else _chosen("--test", name, ("F", "chisq", "bootstrap"))
-
-
-def _known_adjust(name: str | None) -> str | None:
-    """Refuse, before data are read, an adjustment that there is not."""
-    from bayeslmm.means.functions import adjustment
-
-    return None if name is None else _worded(lambda: adjustment(name, "none"))
-
-
-def _known_contrast(name: str | None) -> str | None:
-    """Refuse, before data are read, contrasts that there are not."""
-    from bayeslmm.means.contrast_methods import method_name
-
-    if name is not None:
-        _worded(lambda: method_name(name))
-    return name
-
-
-def _known_average(name: str | None) -> str | None:
-    """Refuse, before data are read, weights that there are not."""
-    from bayeslmm.means.averages import WEIGHTS
-
-    return None if name is None else _chosen("--average", name, WEIGHTS)
+    return chosen("PACKAGE", name, tuple(TARGETS))
 
 
 def _known_ddf(name: str | None) -> str | None:
@@ -123,28 +85,18 @@ def _known_ddf(name: str | None) -> str | None:
 
     from bayeslmm.results.linear import DDF
 
-    return _chosen("--ddf", name, get_args(DDF))
+    return chosen("--ddf", name, get_args(DDF))
 
 
-def _known_power_ddf(name: str | None) -> str | None:
-    """Refuse, before data are read, degrees of freedom that power is not simulated with."""
-    if name is None:
-        return None
-    from typing import get_args
-
-    from bayeslmm.planning.power_run import PowerDDF
-
-    return _chosen("--ddf", name, get_args(PowerDDF.__value__))
-
-
-def _chosen(option: str, value: str, known: Sequence[str]) -> str:
+def chosen(option: str, value: str, known: Sequence[str]) -> str:
+    """One of the words that an option takes; another ends with exit code 2."""
     from bayeslmm.arguments import choice
     from bayeslmm.errors import DesignError
 
-    return _worded(lambda: choice(option, value, known, DesignError))
+    return worded(lambda: choice(option, value, known, DesignError))
 
 
-def _worded(check: Callable[[], str]) -> str:
+def worded(check: Callable[[], str]) -> str:
     """The result of a check, which as a check of an option ends with exit code 2."""
     from bayeslmm.errors import DesignError
 
@@ -223,55 +175,6 @@ Ddf = Annotated[
         "or z.",
         callback=_known_ddf,
     ),
-]
-PowerDdf = Annotated[
-    str | None,
-    typer.Option(
-        "--ddf",
-        help="Degrees of freedom of fixed effects: satterthwaite (the default), kenward-roger or z.",
-        callback=_known_power_ddf,
-    ),
-]
-Type = Annotated[
-    str | None,
-    typer.Option("--type", help="Of the terms of one formula: 3 (the default), 2 or 1.", callback=_known_type),
-]
-Test = Annotated[
-    str | None,
-    typer.Option(
-        "--test",
-        help="Of one formula F (the default) or chisq; of several chisq (the default) or bootstrap.",
-        callback=_known_test,
-    ),
-]
-Average = Annotated[
-    str | None,
-    typer.Option(
-        "--average",
-        help="Weights of other factors: equal (the default), proportional, cells, outer or flat.",
-        callback=_known_average,
-    ),
-]
-Contrast = Annotated[
-    str | None,
-    typer.Option(
-        "--contrast",
-        help="Contrasts, too: dunnett, consecutive, poly, effect, others, mean_change or pairwise.",
-        callback=_known_contrast,
-    ),
-]
-Adjust = Annotated[
-    str | None,
-    typer.Option(
-        "--adjust",
-        help="For the number of contrasts (of means, where none are asked for): tukey, mvt, sidak, bonferroni, holm, "
-        "hochberg, hommel, fdr, scheffe or none.",
-        callback=_known_adjust,
-    ),
-]
-Tables = Annotated[
-    Path | None,
-    typer.Option("--out", help="Folder for what is printed as numbers (CSV and JSON).", callback=usable_folder),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the draws.")]
 Out = Annotated[

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FIT_FILES = ("fit.csv", "fit.json")
-MODEL_FILES = ("models.csv", "models.json")
 BOUNDARY_FILES = ("boundary.html", "boundary.json")
 _NUMBERS, _PAGE = "comparison.json", "report.html"
 _STYLE = """
@@ -188,11 +187,6 @@ def write_estimates(tidy: pd.DataFrame, folder: Path) -> list[Path]:
     check_folder(folder, FIT_FILES)
     texts = tidy.to_csv(index=False), tidy.to_json(orient="records", indent=2)
     return _write_texts(folder, dict(zip(FIT_FILES, texts, strict=True)))
-
-
-def write_models(table: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write the table of several models as ``models.csv`` and ``models.json``."""
-    return write_tables({"models": table.rename_axis("model").reset_index()}, folder)
 
 
 def table_files(names: Iterable[str]) -> list[str]:

@@ -7,6 +7,58 @@ from typing import Annotated
 
 import typer
 
+from bayeslmm.options import chosen, usable_folder, worded
+
+
+def _known_type(kind: str | None) -> str | None:
+    """Refuse, before data are read, a type of hypotheses that there is not."""
+    return None if kind is None else chosen("--type", kind.upper(), ("1", "2", "3", "I", "II", "III"))
+
+
+def _known_test(name: str | None) -> str | None:
+    """Refuse, before data are read, a test that no table has."""
+    return None if name is None else chosen("--test", name, ("F", "chisq", "bootstrap"))
+
+
+def _known_adjust(name: str | None) -> str | None:
+    """Refuse, before data are read, an adjustment that there is not."""
+    if name is None:
+        return None
+    from bayeslmm.means.functions import adjustment
+
+    return worded(lambda: adjustment(name, "none"))
+
+
+def _known_contrast(name: str | None) -> str | None:
+    """Refuse, before data are read, contrasts that there are not."""
+    if name is None:
+        return None
+    from bayeslmm.means.contrast_methods import method_name
+
+    worded(lambda: method_name(name))
+    return name
+
+
+def _known_average(name: str | None) -> str | None:
+    """Refuse, before data are read, weights that there are not."""
+    if name is None:
+        return None
+    from bayeslmm.means.averages import WEIGHTS
+
+    return chosen("--average", name, WEIGHTS)
+
+
+def _known_power_ddf(name: str | None) -> str | None:
+    """Refuse, before data are read, degrees of freedom that power is not simulated with."""
+    if name is None:
+        return None
+    from typing import get_args
+
+    from bayeslmm.planning.power_run import PowerDDF
+
+    return chosen("--ddf", name, get_args(PowerDDF.__value__))
+
+
 Refit = Annotated[bool, typer.Option("--refit/--no-refit", help="Of several: whether REML fits are refitted by ML.")]
 BootstrapSize = Annotated[int, typer.Option("--n", help="Simulated responses of the bootstrap.")]
 BootstrapSeed = Annotated[int | None, typer.Option("--seed", help="Seed of the bootstrap.")]
@@ -73,3 +125,52 @@ PowerSize = Annotated[int, typer.Option("--n", help="Simulated responses for eac
 Alpha = Annotated[float, typer.Option("--alpha", help="Level of the tests.")]
 Jobs = Annotated[int, typer.Option("--jobs", help="Worker processes; -1 for one per core.")]
 Store = Annotated[Path | None, typer.Option("--store", help="Folder in which a run that is stopped continues.")]
+PowerDdf = Annotated[
+    str | None,
+    typer.Option(
+        "--ddf",
+        help="Degrees of freedom of fixed effects: satterthwaite (the default), kenward-roger or z.",
+        callback=_known_power_ddf,
+    ),
+]
+Type = Annotated[
+    str | None,
+    typer.Option("--type", help="Of the terms of one formula: 3 (the default), 2 or 1.", callback=_known_type),
+]
+Test = Annotated[
+    str | None,
+    typer.Option(
+        "--test",
+        help="Of one formula F (the default) or chisq; of several chisq (the default) or bootstrap.",
+        callback=_known_test,
+    ),
+]
+Average = Annotated[
+    str | None,
+    typer.Option(
+        "--average",
+        help="Weights of other factors: equal (the default), proportional, cells, outer or flat.",
+        callback=_known_average,
+    ),
+]
+Contrast = Annotated[
+    str | None,
+    typer.Option(
+        "--contrast",
+        help="Contrasts, too: dunnett, consecutive, poly, effect, others, mean_change or pairwise.",
+        callback=_known_contrast,
+    ),
+]
+Adjust = Annotated[
+    str | None,
+    typer.Option(
+        "--adjust",
+        help="For the number of contrasts (of means, where none are asked for): tukey, mvt, sidak, bonferroni, holm, "
+        "hochberg, hommel, fdr, scheffe or none.",
+        callback=_known_adjust,
+    ),
+]
+Tables = Annotated[
+    Path | None,
+    typer.Option("--out", help="Folder for what is printed as numbers (CSV and JSON).", callback=usable_folder),
+]

@@ -79,7 +79,7 @@ def test_every_error_of_the_system_is_one_line(fails, monkeypatch, error, code, 
     def failing(*_, **__):
         raise error
 
-    monkeypatch.setattr("bayeslmm.command_data.read_table", failing)
+    monkeypatch.setattr("bayeslmm.reading.read_table", failing)
     text = fails("fit", SMALL, "--data", "Dyestuff", code=code)
     assert words in text
     assert text.count("\n") == 1

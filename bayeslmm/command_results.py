@@ -1,0 +1,37 @@
+"""How a command ends that computed something: files in the folder of --out, and what the screen shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def check_files(out: Path | None, names: Iterable[str]) -> None:
+    """Refuse, before anything is computed, a folder in which the files could not be written."""
+    if out is not None:
+        from bayeslmm.files.writing import check_folder
+
+        check_folder(out, names)
+
+
+def check_tables(out: Path | None, names: Iterable[str]) -> None:
+    """The same of the files of tables."""
+    from bayeslmm.report import table_files
+
+    check_files(out, table_files(names))
+
+
+def finish(out: Path | None, write: Callable[[Path], list[Path]], show: Callable[[Console], None]) -> None:
+    """Write files if there is a folder for them, show the results, and say what was written."""
+    from bayeslmm.console import say, terminal
+
+    # Files first: they are not lost if who reads the output closes it.
+    paths = [] if out is None else write(out)
+    console = terminal()
+    show(console)
+    if paths:
+        say(console, f"Wrote {' and '.join(map(str, paths))}.")
