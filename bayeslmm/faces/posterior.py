@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bayeslmm.arguments import choice, flag, whole
+from bayeslmm.arguments import flag, whole
 from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
 from bayeslmm.files.writing import FilePath
@@ -26,7 +26,7 @@ from bayeslmm.results import (
     random_effects,
 )
 from bayeslmm.results.draws import Draws
-from bayeslmm.results.linear import DDF
+from bayeslmm.results.linear import DDF, known_ddf
 from bayeslmm.results.prior_table import prior_table
 from bayeslmm.results.summary import posterior_summary
 from bayeslmm.storage.posteriors import save_posterior
@@ -123,8 +123,7 @@ class Posterior(Draws):
         DesignError
             `digits` is no number of digits; `ddf` is not known.
         """
-        if ddf is not None:
-            choice("ddf", ddf, get_args(DDF), DesignError)
+        known_ddf(ddf)
         digits = None if digits is None else whole("digits", digits, 1, 15, DesignError)
         shown = flag("correlation", correlation, DesignError) and self.design.p > 1
         return posterior_summary(self, digits, accessors.correlation_of_draws(self) if shown else None)

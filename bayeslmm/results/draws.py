@@ -29,6 +29,7 @@ from bayeslmm.results.dropped_columns import with_dropped
 from bayeslmm.results.effects import mean_of_rows
 from bayeslmm.results.intervals import check_level, hdi
 from bayeslmm.results.labels import Parameter, at_mean_parameters, find, parameters
+from bayeslmm.results.linear import DDF, known_ddf
 from bayeslmm.results.monte_carlo import dependence, effect_errors, standard_errors
 from bayeslmm.results.tables import tidy_table
 from bayeslmm.types import BoolArray, FloatArray
@@ -405,8 +406,12 @@ class Draws:
         beta = np.asarray(self.data["posterior"]["beta"]).mean(axis=(0, 1)) if self.design.p else np.empty(0)
         return mean_of_rows(self.design, beta, lambda group: self._kept_effects(group).mean(axis=(0, 1)))
 
-    def tidy(self, level: float = 0.95) -> pd.DataFrame:
-        """One row per parameter with broom.mixed's columns; estimate is the mean, the interval the HDI."""
+    def tidy(self, level: float = 0.95, ddf: DDF | None = None) -> pd.DataFrame:
+        """One row per parameter with broom.mixed's columns; estimate is the mean, the interval the HDI.
+
+        `ddf` is taken so that fits and posteriors take one call: a posterior has no degrees of freedom.
+        """
+        known_ddf(ddf)
         table = self.table(level)
         known, ends = self._parameters, pd.DataFrame(self.hdi(level))
         frame = pd.DataFrame(tidy_table(known, table["mean"].to_numpy(), table["sd"].to_numpy(), ends))

@@ -114,7 +114,7 @@ class Influence:
             turned = "is not singular" if self.singular else "is singular"
             lines += wrap(f"Without {_some(flips.index)} the fit {turned}.", width)
         if self.without:
-            why = "a fixed effect, or the variance of a factor, rests on it"
+            why = "a fixed effect, the variance of a factor or all variation rests on them"
             lines += wrap(f"Cannot be left out ({why}): {_some(self.without)}.", width)
         return "\n".join(lines)
 

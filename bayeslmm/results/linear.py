@@ -130,6 +130,12 @@ def default_intervals(fit: Fit, level: float) -> pd.DataFrame:
     return pd.DataFrame(ends, index=list(fit.design.fixed_names), columns=["conf_low", "conf_high"])
 
 
+def known_ddf(ddf: DDF | None) -> None:
+    """Refuse unknown methods; what posteriors ask, which have no degrees of freedom but take the calls of fits."""
+    if ddf is not None:
+        choice("ddf", ddf, get_args(DDF), DesignError)
+
+
 def check_ddf(fit: Fit, ddf: str) -> None:
     """Refuse unknown methods, and fits without an error that could have degrees of freedom."""
     choice("ddf", ddf, get_args(DDF), DesignError)
