@@ -263,7 +263,7 @@ def _evidence(called: Sequence[str], posteriors: Sequence[Posterior]) -> tuple[p
 
 def _incomparable(posteriors: Sequence[Posterior]) -> str:
     """Why evidences cannot be compared; empty if they can."""
-    flat = [post for post in posteriors if post.priors.beta is None or not np.isfinite(post.priors.beta.sd).all()]
+    flat = [post for post in posteriors if post.priors.flat_coefficients(post.design.p).any()]
     if not flat:
         return ""
     X = posteriors[0].design.X
