@@ -66,10 +66,6 @@ class StudentT:
         probability = level("probability", probability, PriorError)
         return self.location + self.scale * float(stdtrit(self.df, probability))
 
-    def draws(self, size: int, rng: np.random.Generator) -> FloatArray:
-        """Independent draws (size,)."""
-        return self.location + self.scale * rng.standard_t(self.df, size)
-
     def __str__(self) -> str:
         name = "Cauchy(" if self.df == 1 else f"student-t({self.df:g}, "
         return f"{name}{self.location:.4g}, scale {self.scale:.4g})"

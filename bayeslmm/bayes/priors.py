@@ -200,18 +200,12 @@ class Priors:
         if not (sds and joint and self.sigma.proper):
             return False
         p = len(self.coefficients) if self.beta is None else self.beta.mean.size
-        return (self.beta is not None or bool(self.heavy)) and not self.flat_coefficients(p).any()
+        return (self.beta is not None or bool(self.heavy)) and not flat_coefficients(self, p).any()
 
     @property
     def heavy(self) -> tuple[tuple[int, StudentT], ...]:
         """Position and prior of the fixed effects whose priors are not normal."""
         return tuple((j, prior) for j, prior in enumerate(self.coefficients) if prior is not None)
-
-    def flat_coefficients(self, p: int) -> BoolArray:
-        """Mask of the p fixed effects, or combinations of them, whose prior is flat."""
-        flat = np.ones(p, dtype=bool) if self.beta is None else ~self.beta.proper
-        flat[[j for j, _ in self.heavy]] = False
-        return flat
 
     @property
     def even(self) -> tuple[tuple[bool, ...], ...]:
@@ -297,6 +291,13 @@ class Priors:
         values = prior.log_density(np.asarray(s, dtype=float)[:, None] / sigma) - np.log(sigma)
         with np.errstate(divide="ignore"):
             return np.asarray(np.log(np.exp(values) @ weights))
+
+
+def flat_coefficients(priors: Priors, p: int) -> BoolArray:
+    """Mask of the p fixed effects, or combinations of them, whose prior is flat."""
+    flat = np.ones(p, dtype=bool) if priors.beta is None else ~priors.beta.proper
+    flat[[j for j, _ in priors.heavy]] = False
+    return flat
 
 
 def _check_parts(priors: Priors) -> None:

@@ -23,7 +23,7 @@ from bayeslmm.bayes.coefficient_priors import check_integrable
 from bayeslmm.bayes.prior_families import Flat, Gamma, HalfT, InverseGammaVariance, Power, SdPrior
 from bayeslmm.bayes.prior_scales import response_sd
 from bayeslmm.bayes.prior_slopes import at_zero
-from bayeslmm.bayes.priors import Priors
+from bayeslmm.bayes.priors import Priors, flat_coefficients
 from bayeslmm.bayes.term_priors import Decov, FlatFactor, Relative, TermPrior
 from bayeslmm.design.design import Design, RandomTerm
 from bayeslmm.design.variances import variance_labels
@@ -218,7 +218,7 @@ def _flat_columns(X: FloatArray, priors: Priors) -> FloatArray:
     """Columns of X along which the prior is flat."""
     basis = None if priors.beta is None else priors.beta.basis
     columns = X if basis is None else np.linalg.solve(basis.T, X.T).T
-    return np.asarray(columns)[:, priors.flat_coefficients(X.shape[1])]
+    return np.asarray(columns)[:, flat_coefficients(priors, X.shape[1])]
 
 
 def exponent_of(prior: SdPrior) -> float | None:

@@ -21,7 +21,7 @@ from bayeslmm.bayes.default_priors import PriorSpec, resolve_priors
 from bayeslmm.bayes.log_likelihood import VarianceDraws
 from bayeslmm.bayes.prior_families import is_sd_prior
 from bayeslmm.bayes.prior_numbers import is_finite_number
-from bayeslmm.bayes.priors import Priors, SdPrior
+from bayeslmm.bayes.priors import Priors, SdPrior, flat_coefficients
 from bayeslmm.bayes.term_priors import lkj_shapes
 from bayeslmm.design.design import Design
 from bayeslmm.errors import PriorError
@@ -245,7 +245,7 @@ def _normalised(old: Priors, new: Priors, p: int) -> bool:
         (old.sigma, new.sigma),
     ]
     same_beta = old.beta is new.beta and old.coefficients == new.coefficients
-    same_beta = same_beta or not any(prior.flat_coefficients(p).any() for prior in (old, new))
+    same_beta = same_beta or not any(flat_coefficients(prior, p).any() for prior in (old, new))
     return same_beta and all(a == b or (a.proper and b.proper) for a, b in pairs)
 
 

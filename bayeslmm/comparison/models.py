@@ -263,7 +263,9 @@ def _evidence(called: Sequence[str], posteriors: Sequence[Posterior]) -> tuple[p
 
 def _incomparable(posteriors: Sequence[Posterior]) -> str:
     """Why evidences cannot be compared; empty if they can."""
-    flat = [post for post in posteriors if post.priors.flat_coefficients(post.design.p).any()]
+    from bayeslmm.bayes.priors import flat_coefficients
+
+    flat = [post for post in posteriors if flat_coefficients(post.priors, post.design.p).any()]
     if not flat:
         return ""
     X = posteriors[0].design.X

@@ -276,6 +276,7 @@ CALLS: dict[str, list[dict[str, Any]]] = {
     "Posterior.means": [{}, {"of": "x", "at": {"x": [1.0, 2.0]}}],
     "Posterior.trends": [{"variable": "x"}],
     "Posterior.estimable": [{"L": {"x": 1.0}}],
+    "Comparison.estimable": [{"L": {"x": 1.0}}],
     "Comparison.means": [{}],
     "Comparison.trends": [{"variable": "x"}],
     "MarginalMeans.contrast": [{"method": "dunnett"}],

@@ -15,6 +15,7 @@ from scipy.special import logsumexp
 import bayeslmm as bl
 from bayeslmm.bayes.default_priors import resolve_priors
 from bayeslmm.bayes.mixed_normals import evidence_of_draws, mixed_normals
+from bayeslmm.bayes.priors import flat_coefficients
 from bayeslmm.comparison.naming import prior_name
 from bayeslmm.errors import PriorError
 
@@ -185,7 +186,7 @@ def test_keys_override_each_other() -> None:
     assert every.heavy == ((0, HEAVY), (1, HEAVY)) and every.beta is None
     one = read({"beta": HEAVY, "beta[x]": bl.Normal(1, 2)})
     assert one.heavy == ((0, HEAVY),) and one.beta is not None and one.beta.sd.tolist() == [np.inf, 2.0]
-    assert read({"beta": HEAVY, "beta[x]": "flat"}).flat_coefficients(2).tolist() == [False, True]
+    assert flat_coefficients(read({"beta": HEAVY, "beta[x]": "flat"}), 2).tolist() == [False, True]
     assert not read({"beta": bl.Normal(0, 1)}).heavy and read({"preset": "weak", "beta[x]": HEAVY}).proper
     assert not read({"beta[x]": HEAVY}).proper
     for wrong in ((0, 0, 1), (3, np.inf, 1), (3, 0, -1), (3, "0", 1)):
