@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
 from bayeslmm.comparison.compared import Compared
@@ -13,6 +14,7 @@ from bayeslmm.design.readable import headed, readable
 from bayeslmm.equality import by_value
 from bayeslmm.means.averages import Weights
 from bayeslmm.means.call import Names, Scale
+from bayeslmm.means.functions import Side
 from bayeslmm.means.joint_draws import farther_table
 from bayeslmm.means.marginal import MarginalMeans
 from bayeslmm.means.of_draws import PosteriorMeans
@@ -101,6 +103,29 @@ class ComparedMeans(PrintedMeans):
             shown[name], shown[letter] = [digits[place[key]] for key in keys], own["letters"].to_numpy()[at]
         title = f"Means that share a letter do not differ (REML: adjust={adjust!r}; posterior: HDI of the difference)"
         return headed(out, title, (), lambda: shown)
+
+    def test(
+        self, null: float = 0.0, side: Side = "two-sided", delta: float = 0.0, adjust: str | None = None
+    ) -> pd.DataFrame:
+        """The test of every row by REML, and the posterior probability of what it would show.
+
+        Parameters
+        ----------
+        null, side, delta, adjust
+            As in `MarginalMeans.test` and `PosteriorMeans.test`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Labels, ``estimate``, ``t``, ``p_value``, and ``probability``; of several posteriors with names in brackets.
+        """
+        fit = self.reml.test(null, side, delta, adjust)
+        table, sizes = pd.DataFrame(fit[[*self.reml.labels.columns, "estimate", "t", "p_value"]]), {}
+        for name, means in self.posteriors.items():
+            column = "probability" if len(self.posteriors) == 1 else f"probability ({name})"
+            table[column] = means.test(null, side, delta, adjust)["probability"].to_numpy()
+            sizes[column] = [means.source.post._size(np.asarray(own > null)) for own in means.source.values.T]
+        return readable(table, lambda: in_digits(table, None, sizes))
 
     def regrid(self) -> ComparedMeans:
         """The means of all in units of the response."""

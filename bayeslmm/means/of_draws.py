@@ -16,7 +16,7 @@ from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
 from bayeslmm.means.averages import Weights
 from bayeslmm.means.call import Names, Scale, asked_means, asked_slopes, given_variance
-from bayeslmm.means.functions import LabelledFunctions, adjustment
+from bayeslmm.means.functions import LabelledFunctions, Side, adjustment, tested
 from bayeslmm.means.grid import Centre
 from bayeslmm.means.letters import lettered
 from bayeslmm.means.shown import PrintedMeans, heading, label_index, with_labels
@@ -174,6 +174,45 @@ class PosteriorMeans(PrintedMeans, LabelledFunctions):
         table = lettered(placed, own.labels.groups, self._frame["mean"].to_numpy(), apart, known)
         order = table.pop("row").to_numpy()
         return readable(table, lambda: in_digits(table, self.monte_carlo_errors.iloc[order]))
+
+    def test(
+        self, null: float = 0.0, side: Side = "two-sided", delta: float = 0.0, adjust: str | None = None
+    ) -> pd.DataFrame:
+        """Posterior probability of what a test of the same arguments would show; see `MarginalMeans.test`.
+
+        Parameters
+        ----------
+        null : float
+            On the scale of the model (the logarithm of a ratio).
+        side : {"two-sided", "greater", "less", "noninferiority", "nonsuperiority", "equivalence"}
+            That the value is above `null`; below; above ``null - delta``; below ``null + delta``; nearer to `null` than
+            `delta`. Two-sided: that it is on the side of `null` on which more of the posterior is.
+        delta : float
+            The margin.
+        adjust : str, optional
+            As of a fit, so that both take one call; probabilities need no adjustment.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Labels, ``mean``, ``sd``, ``probability``.
+        """
+        null, delta, side = tested(null, delta, side)
+        adjustment(adjust, "none")
+        away = self.source.values - null
+        shown_side = {
+            "two-sided": away * np.sign(np.median(away, axis=0)),
+            "greater": away,
+            "less": -away,
+            "noninferiority": away + delta,
+            "nonsuperiority": delta - away,
+            "equivalence": delta - np.abs(away),
+        }[side]
+        agree = [own > 0 for own in shown_side.T]
+        share = [float(own.mean()) if known else np.nan for own, known in zip(agree, self._known, strict=True)]
+        table = self._frame[[*self.labels.columns, "mean", "sd"]].assign(probability=share)
+        sizes = {"probability": [self.source.post._size(own) for own in agree]}
+        return readable(table, lambda: in_digits(table, self.monte_carlo_errors, sizes))
 
     @property
     def _heading(self) -> str:

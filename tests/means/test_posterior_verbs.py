@@ -106,3 +106,27 @@ def test_linear_functions_of_both(both: bl.Comparison) -> None:
     assert found["estimate"].tolist() == both.reml.estimable(asked, ddf="z").frame["estimate"].tolist()
     assert found["mean"].tolist() == both.posterior.estimable(asked).frame["mean"].tolist()
     assert found["p_positive"].between(0, 1).all()
+
+
+def test_probabilities_of_what_tests_would_show(both: bl.Comparison) -> None:
+    pairs = both.means("a").pairs("none")
+    own = pairs.posteriors[both.names[0]]
+    draws = own.draws["a - b"].to_numpy()
+    counted = {
+        "greater": draws > 0.01,
+        "less": draws < 0.01,
+        "noninferiority": draws > 0.01 - 0.1,
+        "nonsuperiority": draws < 0.01 + 0.1,
+        "equivalence": np.abs(draws - 0.01) < 0.1,
+    }
+    for side, agree in counted.items():
+        found = pairs.test(0.01, side, 0.1)
+        assert found["probability"][0] == agree.mean()
+        # Where data are many and priors flat, one minus the one-sided p value.
+        p = both.means("a", ddf="z").pairs("none").test(0.01, side, 0.1)["p_value"][0]
+        if side != "equivalence":
+            assert abs(1 - p - agree.mean()) < 5 * 0.5 / np.sqrt(DRAWS)
+    assert own.test(0.01)["probability"][0] == max(counted["greater"].mean(), counted["less"].mean())
+    with pytest.raises(DesignError, match="margin"):
+        own.test(side="equivalence")
+    assert max(map(len, repr(pairs.test()).splitlines())) <= 80
