@@ -239,7 +239,7 @@ class LabelledFunctions:
         return self._made(matrix, rows_, adjustment(adjust, "none"))
 
 
-def tested(null: float, delta: float, side: Side) -> tuple[float, float, Side]:
+def asked_test(null: float, delta: float, side: Side) -> tuple[float, float, Side]:
     """What a test is asked for: the number, the margin, the side.
 
     Raises

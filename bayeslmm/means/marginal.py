@@ -16,7 +16,7 @@ from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.hypothesis import rank_of
 from bayeslmm.means.adjust import ADJUSTMENTS, STEPWISE, Family, critical_values, p_values
-from bayeslmm.means.functions import LabelledFunctions, Side, tested
+from bayeslmm.means.functions import LabelledFunctions, Side, asked_test
 from bayeslmm.means.letters import lettered
 from bayeslmm.means.shown import PrintedMeans, heading, letter_texts, texts, with_labels
 from bayeslmm.means.sources import Estimated, FitSource, NumberSource
@@ -156,7 +156,7 @@ class MarginalMeans(PrintedMeans, LabelledFunctions):
         pandas.DataFrame
             Labels, ``estimate``, ``std_error``, ``df``, ``t``, ``p_value``.
         """
-        null, delta, side = tested(null, delta, side)
+        null, delta, side = asked_test(null, delta, side)
         adjust = self.display.adjust if adjust is None else choice("adjust", adjust, ADJUSTMENTS, DesignError)
         found = self._estimated
         away = found.estimate - null

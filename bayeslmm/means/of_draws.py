@@ -16,7 +16,7 @@ from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
 from bayeslmm.means.averages import Weights
 from bayeslmm.means.call import Names, Scale, asked_means, asked_slopes, given_variance
-from bayeslmm.means.functions import LabelledFunctions, Side, adjustment, tested
+from bayeslmm.means.functions import LabelledFunctions, Side, adjustment, asked_test
 from bayeslmm.means.grid import Centre
 from bayeslmm.means.letters import lettered
 from bayeslmm.means.shown import PrintedMeans, heading, label_index, with_labels
@@ -197,7 +197,7 @@ class PosteriorMeans(PrintedMeans, LabelledFunctions):
         pandas.DataFrame
             Labels, ``mean``, ``sd``, ``probability``.
         """
-        null, delta, side = tested(null, delta, side)
+        null, delta, side = asked_test(null, delta, side)
         adjustment(adjust, "none")
         away = self.source.values - null
         shown_side = {
