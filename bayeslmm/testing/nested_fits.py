@@ -37,8 +37,8 @@ def anova(
     Parameters
     ----------
     *fits : REMLResult or Model
-        Two or more, also in one list; models are fitted. They are put in order by their number of parameters, and each is tested against
-        the one before it.
+        Two or more, also in one list; models are fitted. They are put in order by their number of parameters, and each
+        is tested against the one before it.
     refit : bool
         Whether REML fits are replaced by ML ones for the comparison, which the first line then says. False keeps them:
         possible where all fixed parts are the same, because the restricted likelihoods of different fixed parts are
