@@ -406,9 +406,7 @@ def compare(
 
     >>> line = bl.Model("Reaction ~ Days + (1 | Subject)", bl.load_dataset("sleepstudy"))
     >>> lines = bl.Model("Reaction ~ Days + (Days | Subject)", bl.load_dataset("sleepstudy"))
-    >>> bl.compare(line, lines).table["chisq"].round(2).tolist()
-    [nan, 42.14]
-    >>> bl.compare({"line": line, "lines": lines}).table["chisq"].round(2).to_dict()
+    >>> bl.compare({"line": line, "lines": lines}, draws=100).table["chisq"].round(2).to_dict()
     {'line': nan, 'lines': 42.14}
     """
     together = in_one(reml) if posterior is None else None

@@ -137,7 +137,7 @@ def test_what_is_not_there_is_not_shown() -> None:
 
 def test_models_come_in_a_list_or_by_name() -> None:
     """As users of ``az.compare`` type it; the table is that of separate arguments."""
-    chosen = [model.sample(200, random_seed=3, priors="weak") for model in models()[1:]]
+    chosen = [model.sample(100, random_seed=3, priors="weak") for model in models()[1:]]
     apart = bl.compare(*chosen, names=["line", "lines"]).table  # type: ignore[call-overload]
     pd.testing.assert_frame_equal(bl.compare(dict(zip(["line", "lines"], chosen, strict=True))).table, apart)
     pd.testing.assert_frame_equal(bl.compare(chosen, names=["line", "lines"]).table, apart)
