@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations as subsets
 from typing import Any, Literal
 
@@ -15,17 +16,21 @@ from bayeslmm.design.grid import FixedFunctions
 from bayeslmm.design.newdata import known_recipe
 from bayeslmm.design.readable import readable
 from bayeslmm.errors import DesignError
-from bayeslmm.inference.hypothesis import rank_of
+from bayeslmm.inference.hypothesis import f_tail, rank_of
 from bayeslmm.means.averages import RowLabels, averages, text_of
 from bayeslmm.means.call import Names, variable_names, weighted_functions
 from bayeslmm.means.grid import ReferenceGrid, given_values, reference_grid, term_variables, variables_of
+from bayeslmm.means.nesting import Nesting, nesting_of, with_nesters
+from bayeslmm.results.figures import column_texts
 from bayeslmm.results.fit import Fit
-from bayeslmm.results.fit_coefficients import test_fixed, upper_tail
 from bayeslmm.results.linear import DDF, check_ddf, combinations
-from bayeslmm.types import FloatArray
+from bayeslmm.results.term_tests import joint_test
+from bayeslmm.types import FloatArray, IntArray
 
 # Combinations of functions whose part outside of what the data can tell is below this are estimable.
 _ESTIMABLE = 1e-8
+# Covariates that take two values each in one grid.
+_MOST_AROUND = 10
 
 
 def joint_tests(
@@ -39,7 +44,9 @@ def joint_tests(
     """F tests that all contrasts of a factor, all slopes, or all interactions are zero.
 
     They are averages over the other factors, with equal weights. Tests of this kind are of type III: they do not depend
-    on the coding of the factors. Covariates are at their means where others are tested.
+    on the coding of the factors. Covariates are at their means where others are
+    tested; one with two values takes both. A factor that is nested in
+    another (``f / h``, or levels that occur with one level of the other each) is tested within it, as ``f:h``.
 
     Parameters
     ----------
@@ -77,52 +84,85 @@ def joint_tests(
     combined = choice("df2", df2, ("least", "combined"), DesignError) == "combined"
     design = fit.design
     groups = variable_names(design, by, None)[0]
-    given = given_values(at)
-    around = {name: 1.0 for name in known_recipe(design).reference.covariates if name not in given}
-    grid = reference_grid(design, at, around=around)
+    grids = _grids(design, at)
+    nesting = nesting_of(design)
+    groups = with_nesters(nesting, groups, ())
     rows = []
-    for term in tested_terms(design, groups):
+    for term in tested_terms(design, groups, nesting):
+        grid = grids(term)
         term = tuple(name for name in term if len(grid.variable(name).values) > 1)
         if not term:
             continue
         found = averages(grid, term, groups, "equal")
         functions = weighted_functions(grid.functions, found.W)
+        nesters = [name for name in term if any(name in nesting.get(one, ()) for one in term)]
         for own in found.labels.groups:
-            kept = functions.combined(_interactions(grid, term, found.labels, own))
+            C = _interactions(term, nesters, found.labels, own)
+            if not len(C):
+                continue
+            kept = functions.combined(C)
             label = {name: text_of(found.labels.columns[name][own[0]]) for name in groups}
             rows.append({"term": ":".join(term), **label, **_tested(fit, kept, ddf, combined)})
     if not rows:
         raise DesignError(f"{design.formula!r} has no factor or covariate besides {', '.join(groups) or 'a constant'}.")
-    return readable(pd.DataFrame(rows))
+    frame = pd.DataFrame(rows)
+    return readable(frame, lambda: column_texts(frame))
 
 
-def tested_terms(design: Design, groups: Sequence[str]) -> list[tuple[str, ...]]:
-    """Sets of variables that occur together in a term, and all their parts, without those of groups."""
+def _grids(design: Design, at: Mapping[str, Any] | None) -> Callable[[Sequence[str]], ReferenceGrid]:
+    """The grid on which a term is tested: covariates one below and one above their mean, or where `at` says.
+
+    Where covariates are so many that their combinations would be, those of other terms are at their mean.
+    """
+    given, reference = given_values(at), known_recipe(design).reference
+    around = {name: 1.0 for name in reference.covariates if name not in given and name not in reference.factors}
+    if len(around) <= _MOST_AROUND:
+        whole = reference_grid(design, at, around=around)
+        return lambda term: whole
+    return lambda term: reference_grid(design, at, around={name: d for name, d in around.items() if name in term})
+
+
+def tested_terms(design: Design, groups: Sequence[str], nesting: Nesting) -> list[tuple[str, ...]]:
+    """Sets of variables that occur together in a term, and all their parts, without those of groups.
+
+    A nested factor goes with all that it is nested in.
+    """
     order = [name for name in variables_of(design) if name not in groups]
     found: dict[tuple[str, ...], None] = {}
-    for term in term_variables(design):
+    for term in (*term_variables(design), *(frozenset({name, *outer}) for name, outer in nesting.items())):
         own = [name for name in order if name in term]
         for size in range(1, len(own) + 1):
             found |= dict.fromkeys(subsets(own, size))
-    return sorted(found, key=lambda term: (len(term), [order.index(name) for name in term]))
+    whole = [term for term in found if not set(with_nesters(nesting, term, groups)) - set(term)]
+    return sorted(whole, key=lambda term: (len(term), [order.index(name) for name in term]))
 
 
-def _interactions(grid: ReferenceGrid, term: Sequence[str], labels: RowLabels, own: Any) -> FloatArray:
-    """Products of differences of neighbouring values of all variables of a term, within one group."""
-    C: FloatArray = np.ones((1, 1), dtype=np.float64)
-    for name in term:
-        # The first variable changes fastest.
-        C = np.asarray(np.kron(np.diff(np.eye(len(grid.variable(name).values)), axis=0), C))
-    out = np.zeros((len(C), labels.size))
-    out[:, own] = C
-    return out
+def _interactions(term: Sequence[str], nesters: Sequence[str], labels: RowLabels, own: IntArray) -> FloatArray:
+    """Products of differences of neighbouring values of the variables of a term, within one group.
+
+    Those that others are nested in are held: differences are within their levels.
+    """
+    varying = [name for name in term if name not in nesters]
+    inner = replace(labels, by=(*labels.by, *nesters)).groups
+    blocks = [rows for rows in inner if np.isin(rows, own).all()]
+    out = []
+    for rows in blocks:
+        C: FloatArray = np.ones((1, 1), dtype=np.float64)
+        for name in varying:
+            values = {labels.columns[name][i] for i in rows.tolist()}
+            # The first variable changes fastest.
+            C = np.asarray(np.kron(np.diff(np.eye(len(values)), axis=0), C))
+        wide = np.zeros((len(C), labels.size))
+        wide[:, rows] = C
+        out.append(wide)
+    return np.concatenate(out)
 
 
 def _tested(fit: Fit, functions: FixedFunctions, ddf: DDF, combined: bool) -> dict[str, Any]:
     L, partly = _estimable_part(fit.design, functions)
     if not len(L):
         return {"df1": 0.0, "df2": np.nan, "F": np.nan, "p_value": np.nan, "note": "not estimable"}
-    found = _f_row(*test_fixed(fit, L, ddf)) if combined else _least(fit, L, ddf)
+    found = _combined(fit, L, ddf) if combined else _least(fit, L, ddf)
     return {**found, "note": "partly estimable" if partly else ""}
 
 
@@ -134,11 +174,12 @@ def _least(fit: Fit, L: FloatArray, ddf: DDF) -> dict[str, float]:
     found = combinations(fit, q[:, kept].T, ddf)
     F = float(found.estimate @ np.linalg.solve(found.covariance, found.estimate)) / len(kept)
     df1, df2 = len(kept), float(found.df.min())
-    return _f_row(F, df1, df2, upper_tail(F, df1, df2))
+    return {"df1": float(df1), "df2": df2, "F": F, "p_value": float(f_tail(F, df1, df2))}
 
 
-def _f_row(F: float, df1: float, df2: float, p_value: float) -> dict[str, float]:
-    return {"df1": float(df1), "df2": df2, "F": F, "p_value": p_value}
+def _combined(fit: Fit, L: FloatArray, ddf: DDF) -> dict[str, float]:
+    found = joint_test(fit, L, ddf, as_stated=False)
+    return {"df1": float(found.df1), "df2": found.df2, "F": found.F, "p_value": found.p_value}
 
 
 def _estimable_part(design: Design, functions: FixedFunctions) -> tuple[FloatArray, bool]:
