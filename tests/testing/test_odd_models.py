@@ -1,10 +1,10 @@
-"""ANOVA tables, variance inflation and joint tests of odd but legal models, beside lmerTest 3.1-3, car 3.1-1, emmeans 1.8.4.
+"""ANOVA tables, variance inflation and joint tests of odd but legal models, beside lmerTest, car and emmeans.
 
-`anova(m, type = 1:3)` (F and DenDF), `vif(m)`, `joint_tests(m, lmer.df = "satterthwaite")` of fits by lme4 1.1-31 with
-lmerControl("bobyqa", optCtrl = list(rhoend = 1e-11, maxfun = 1e5)), updated three times from their own theta. The data are
-those of ../means/test_nesting.py with further columns, in R
-i <- setdiff(1:90, c(4, 17, 33, 60)); d$z <- round(cos(i * 3.3) * 2 + 3, 2); d$w <- round(1.5 + sin(i * 1.3), 2)
-d$off <- round(cos(i * .7), 2); d$xb <- as.integer(sin(i * 5.1) > 0); d <- d[-c(1:7, 20, 30:33), ]
+`anova(m, type = 1:3)` (F and DenDF) of lmerTest 3.1-3, `vif(m)` of car 3.1-1 and `joint_tests(m, lmer.df =
+"satterthwaite")` of emmeans 1.8.4.1, of fits by lme4 1.1-31 with lmerControl("bobyqa", optCtrl = list(rhoend = 1e-11,
+maxfun = 1e5)), updated three times from their own theta. The data are those of ../means/test_nesting.py with further
+columns, in R i <- setdiff(1:90, c(4, 17, 33, 60)); d$z <- round(cos(i * 3.3) * 2 + 3, 2); d$w <- round(1.5 + sin(i *
+1.3), 2); d$off <- round(cos(i * .7), 2); d$xb <- as.integer(sin(i * 5.1) > 0); d <- d[-c(1:7, 20, 30:33), ]
 """
 
 from __future__ import annotations
