@@ -294,6 +294,8 @@ def linear_directions(structure: CovarianceStructure) -> FloatArray | None:
     points += [
         np.eye(k)[i] + scale * np.eye(k)[j] for i, j in product(range(k), repeat=2) for scale in (1.0, 2.0, -0.5)
     ]
+    # A covariance of two standard deviations and a correlation needs all of them.
+    points += [np.full(k, 0.5) + scale * np.eye(k)[i] for i in range(k) for scale in (0.5, -0.25)]
     T = structure.factor(np.array(points))
     G = (T @ small.transpose(T)).reshape(len(points), -1)
     _, s, Vt = np.linalg.svd(G / np.maximum(np.linalg.norm(G, axis=1, keepdims=True), 1e-300))

@@ -76,9 +76,9 @@ def joint_tests(
     --------
     >>> import bayeslmm as bl
     >>> fit = bl.Model("score ~ Machine + (1 | Worker)", bl.load_dataset("Machines")).fit()
-    >>> fit.joint_tests()[["term", "df1", "df2", "F"]].round(3)
-          term  df1   df2       F
-    0  Machine  2.0  46.0  87.798
+    >>> fit.joint_tests()
+       term     df1  df2       F    p_value  note
+    0  Machine    2   46  87.798  < 2.2e-16
     """
     check_ddf(fit, ddf)
     combined = choice("df2", df2, ("least", "combined"), DesignError) == "combined"
