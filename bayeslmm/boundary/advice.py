@@ -66,13 +66,13 @@ class Findings:
     degrees: str
 
 
-def for_outlier(who: str, changes: tuple[str, ...]) -> Advice:
-    """What comes before any other advice where a few rows, or a level, decide the verdict."""
+def for_outlier(who: str, changes: tuple[str, ...], several: bool) -> Advice:
+    """What comes before any other advice where a few rows, or one row or a level, decide the verdict."""
     return Advice(
         "Look at the data first",
         f"{who[0].upper()}{who[1:]}. A slip of the pen or of a unit is put right in the data; a true value stays, and "
         "both fits are given. fit.influence() leaves out every row, influence('group') every level.",
-        f"without it {changes[0]}.",
+        f"without {'them' if several else 'it'} {changes[0]}.",
         "Nieuwenhuis, te Grotenhuis & Pelzer 2012",
     )
 

@@ -108,7 +108,7 @@ def build_report(
     omitted = tuple(name for name in _REST if name not in out) if brief else ()
     first = deciding(fit)
     if first is not None:
-        advice = (for_outlier(first.who, first.changes), *advice)
+        advice = (for_outlier(first.who, first.changes, first.several), *advice)
     verdict, outliers = judgement.verdict, tuple(outlier_notes(fit))
     return BoundaryReport(fit.formula, fit.is_singular, verdict, words, made, advice, level, left, omitted, outliers)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -27,7 +28,7 @@ from bayeslmm.inference.budget import WHOLE
 from bayeslmm.inference.null_model import NullModel, Removal, is_scalar, null_model
 from bayeslmm.inference.rlrt import DRAWS, SEED
 from bayeslmm.results.fit import Fit
-from bayeslmm.results.labels import find
+from bayeslmm.results.labels import find, near
 from bayeslmm.results.sampling import generator
 
 METHODS = ("auto", "exact", "F", "chi-bar-square", "bootstrap")
@@ -61,7 +62,13 @@ def resolve(design: Design, what: str) -> Removal:
                 f"{', '.join(own)}. Name one of them as written; bl.ranova tests them all, one at a time."
             )
         return whole(design, term_position(what, labels, groups, "test_zero"))
-    parameter = find(design, what)
+    try:
+        parameter = find(design, what)
+    except DesignError as error:
+        hint = near(what, [*dict.fromkeys(groups), *labels])
+        if not hint:
+            raise error
+        raise DesignError(f"{what!r} names no random effects of the model.{hint} {_known(groups, labels)}") from None
     if parameter.kind == "sigma":
         raise DesignError(
             "sigma is the residual standard deviation; it is zero only where the model fits the data perfectly, which "
@@ -75,6 +82,10 @@ def resolve(design: Design, what: str) -> Removal:
     term = design.terms[parameter.position]
     kept = tuple(k for k in range(len(term.effects)) if k not in parameter.effects)
     return Removal(parameter.position, parameter.effects, kept)
+
+
+def _known(groups: Sequence[str], labels: Sequence[str]) -> str:
+    return f"Grouping factors are {', '.join(dict.fromkeys(groups))}; random terms are {', '.join(labels)}."
 
 
 def whole(design: Design, term: int) -> Removal:

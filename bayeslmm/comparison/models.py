@@ -18,13 +18,14 @@ from bayeslmm.design.screen import fill, screen_width
 from bayeslmm.equality import same_values
 from bayeslmm.errors import BayesLMMError, BayesLMMWarning, DesignError, PriorError
 from bayeslmm.faces import Posterior, REMLResult
+from bayeslmm.inference.hypothesis import chi_square_tail
 from bayeslmm.likelihood import SummedDesign
 from bayeslmm.reml import optimise
 from bayeslmm.results.digits import in_digits
 from bayeslmm.results.sampling import Settings, sample_posterior
 from bayeslmm.specification import Specification
-from bayeslmm.testing.nesting import not_spanned
-from bayeslmm.testing.term_table import chi_square_tail
+from bayeslmm.testing.nested_fits import chi_bar
+from bayeslmm.testing.nesting import not_spanned, step_between
 from bayeslmm.types import FloatArray
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ class ModelComparison:
     table : pandas.DataFrame
         One row per model, in the order given. By maximum likelihood: ``df`` (parameters), ``loglik``, ``aic``, ``bic``;
         ``chisq``, ``chisq_df``, ``p_value`` of the likelihood-ratio test against the model in ``against``, the nearest
-        of the others that is nested in it. Of the posteriors: ``elpd`` (leave-one-out), ``elpd_diff`` and ``diff_se``
+        of the others that is nested in it, and ``p_chibar`` by the mixture of chi-squares of `bayeslmm.anova` where
+        that leaves variances out. Of the posteriors: ``elpd`` (leave-one-out), ``elpd_diff`` and ``diff_se``
         (from the best and standard error of the difference), ``stacking`` (weights of the predictive distributions);
         ``log_evidence`` and ``probability`` (of the model, all equally likely beforehand), nan where a prior is
         improper.
@@ -128,9 +130,10 @@ def compare_models(
         )
         predicted, notes = _left_out(called, posteriors)
     evidence, words = _evidence(called, posteriors)
-    table = pd.concat([_likelihoods(called, fits), predicted, evidence], axis=1)
+    likelihoods, boundaries = _likelihoods(called, fits)
+    table = pd.concat([likelihoods, predicted, evidence], axis=1)
     table.index.name = None
-    notes = (_head(fits), *notes, *words)
+    notes = (_head(fits), *boundaries, *notes, *words)
     return ModelComparison(readable(table), notes, fits, posteriors)
 
 
@@ -185,19 +188,27 @@ def _sampled(fit: REMLResult, priors: PriorSpec, draws: int, random_seed: int) -
     return Posterior._of(sample_posterior(fit.design, priors, settings, lambda: (fit.cp, optimise(fit.cp, reml=True))))
 
 
-def _likelihoods(called: Sequence[str], fits: Sequence[REMLResult]) -> pd.DataFrame:
-    rows = []
-    for fit in fits:
+def _likelihoods(called: Sequence[str], fits: Sequence[REMLResult]) -> tuple[pd.DataFrame, list[str]]:
+    """Likelihoods and their ratios, and what there is to say of ratios at the end of the range of a variance."""
+    rows, notes = [], list[str]()
+    for name, fit in zip(called, fits, strict=True):
         nested = [j for j in range(len(fits)) if fits[j].df < fit.df and nested_in(fits[j].design, fit.design)]
-        found: list[Any] = [np.nan, np.nan, np.nan, ""]
+        found: list[Any] = [np.nan, np.nan, np.nan, np.nan, ""]
         if nested:
             smaller = max(nested, key=lambda j: fits[j].df)
             chisq = max(fits[smaller].criterion - fit.criterion, 0.0)
-            df = fit.df - fits[smaller].df
-            found = [chisq, float(df), float(chi_square_tail(np.array(chisq), np.array(df))), called[smaller]]
+            df, mixed = fit.df - fits[smaller].df, np.nan
+            step = step_between(fits[smaller].design, fit.design)
+            if step.variances > 0:
+                mixed, note = chi_bar(fit, step, chisq, f"{name} against {called[smaller]}")
+                words = {"Pr(>chi-bar)": "p_chibar", "Pr(>Chisq)": "p_value", "test='boot": "bl.anova(..., test='boot"}
+                for theirs, ours in words.items():
+                    note = note.replace(theirs, ours)
+                notes.append(note.replace("bootstrap' ", "bootstrap') "))
+            found = [chisq, float(df), float(chi_square_tail(chisq, df)), mixed, called[smaller]]
         rows.append([fit.df, fit.loglik, fit.aic, fit.bic, *found])
-    columns = ["df", "loglik", "aic", "bic", "chisq", "chisq_df", "p_value", "against"]
-    return pd.DataFrame(rows, index=list(called), columns=columns)
+    columns = ["df", "loglik", "aic", "bic", "chisq", "chisq_df", "p_value", "p_chibar", "against"]
+    return pd.DataFrame(rows, index=list(called), columns=columns), notes
 
 
 def nested_in(smaller: Design, larger: Design) -> bool:

@@ -191,7 +191,8 @@ def table_lines(labels: Sequence[ScreenColumn], columns: Sequence[ScreenColumn],
     Parameters
     ----------
     labels : sequence of Column
-        What names the rows; never broken. A label that leaves no room for numbers stands on a line of its own.
+        What names the rows. A label that leaves no room for numbers stands above them, and is broken at spaces only
+        where it is longer than the screen.
     columns : sequence of Column
     width : int
 
@@ -208,7 +209,7 @@ def table_lines(labels: Sequence[ScreenColumn], columns: Sequence[ScreenColumn],
     total = beside + sum(column.natural for column in columns) + len(_GAP) * (len(columns) - 1)
     if total <= width or not columns:
         widths = tuple(column.natural for column in columns)
-        return _block_lines(names, _ScreenBlock(tuple(columns), widths), beside, everything=True)
+        return _block_lines(names, _ScreenBlock(tuple(columns), widths), beside, width, everything=True)
     if sum(column.natural for column in columns if column.words) >= _RECORDS * width:
         return _record_lines(names, columns, width)
     # A heading that leaves no room for others stands above a block of its own.
@@ -218,7 +219,7 @@ def table_lines(labels: Sequence[ScreenColumn], columns: Sequence[ScreenColumn],
         names = ScreenColumn("", tuple(_joined(labels, sparse=False)))
         beside = max((cells(name) for name in names.cells if cells(name) <= most), default=0) + len(_GAP)
     blocks = [block for group in _grouped(columns) for block in _folded(group, width - beside)]
-    parts = [_block_lines(names, block, beside, everything=block is blocks[0]) for block in blocks]
+    parts = [_block_lines(names, block, beside, width, everything=block is blocks[0]) for block in blocks]
     return [line for k, part in enumerate(parts) for line in (["", *part] if k else part)]
 
 
@@ -288,24 +289,24 @@ def _width(column: ScreenColumn, left: int) -> int:
     return left if column.words and column.natural > left >= max(column.least, _ROOM) else column.natural
 
 
-def _block_lines(names: ScreenColumn, block: _ScreenBlock, beside: int, everything: bool) -> list[str]:
+def _block_lines(names: ScreenColumn, block: _ScreenBlock, beside: int, width: int, everything: bool) -> list[str]:
     """Lines of a block; rows in which it has nothing are left out unless everything is to be there."""
     heads = [_padded(c.heading, w, not c.words) for c, w in zip(block.columns, block.widths, strict=True)]
     lines = [block.group] if block.group else []
-    lines += _labelled(names.cells[0] if names.cells else "", beside, [_GAP.join(heads)])
+    lines += _labelled(names.cells[0] if names.cells else "", beside, width, [_GAP.join(heads)])
     for k in range(len(block.columns[0].cells) if block.columns else len(names.cells) - 1):
         row = [column.cells[k] for column in block.columns]
         if everything or any(row):
-            lines += _labelled(names.cells[k + 1] if names.cells else "", beside, _row_lines(row, block))
+            lines += _labelled(names.cells[k + 1] if names.cells else "", beside, width, _row_lines(row, block))
     if not any(map(any, (column.cells for column in block.columns))) and not everything:
         lines.append("(no entries)")
     return [line.rstrip() for line in lines]
 
 
-def _labelled(label: str, beside: int, lines: Sequence[str]) -> list[str]:
+def _labelled(label: str, beside: int, width: int, lines: Sequence[str]) -> list[str]:
     """Lines with a label before the first, or above it where there is no room."""
     if beside and cells(label) > beside - len(_GAP):
-        return [label, *(" " * beside + line for line in lines)]
+        return [*wrap(label, width, _GAP), *(" " * beside + line for line in lines)]
     first = (_padded(label, beside) if beside else "") + (lines[0] if lines else "")
     return [first, *(" " * beside + line for line in lines[1:])]
 
@@ -331,7 +332,8 @@ def _record_lines(names: ScreenColumn, columns: Sequence[ScreenColumn], width: i
     beside = len(_GAP) + heads + len(_GAP)
     lines = list[str]()
     for k in range(len(columns[0].cells)):
-        lines += ["", names.cells[k + 1]] if lines else [names.cells[k + 1]] if names.cells else []
+        label = wrap(names.cells[k + 1], width, _GAP) if names.cells else []
+        lines += ["", *label] if lines else label
         for column in columns:
             text = wrap(column.cells[k], max(width - beside, _NARROWEST))
             lines.append(f"{_GAP}{_padded(column.heading, heads)}{_GAP}{text[0]}".rstrip())

@@ -129,5 +129,8 @@ class Posterior(Draws):
         shown = flag("correlation", correlation, DesignError) and self.design.p > 1
         return posterior_summary(self, digits, accessors.correlation_of_draws(self) if shown else None)
 
+    def __repr__(self) -> str:
+        return self.summary().text()
+
     def _repr_html_(self) -> str:
         return self.summary()._repr_html_()

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import qr, solve_triangular
+from scipy.special import chdtrc, fdtrc
 
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.sensitivity import contrasts
@@ -104,6 +105,25 @@ def hypothesis(cp: SummedDesign, optimum: Optimum, L: FloatArray, c: FloatArray 
     rows = (root @ whitened @ np.linalg.svd(triangle)[0]).T
     beta = optimum.factor.solution[0, q2:] + cp.response.removed
     return Hypothesis(rows, rows @ (beta if c is None else beta - _with_values(contrasts(cp, L), c)))
+
+
+def f_tail(F: FloatArray | float, df1: FloatArray | float, df2: FloatArray | float) -> FloatArray:
+    """Upper tail of F, of chi-square over its degrees of freedom where the denominator's are infinite.
+
+    Examples
+    --------
+    >>> f_tail(4.0, 1, np.array([10.0, np.inf])).round(6).tolist()
+    [0.073388, 0.0455]
+    """
+    F, df1, df2 = np.asarray(F), np.asarray(df1), np.asarray(df2)
+    finite = fdtrc(df1, np.where(np.isinf(df2), 1.0, df2), F)
+    return np.where(np.isinf(df2), chi_square_tail(F * df1, df1), finite)
+
+
+def chi_square_tail(x: FloatArray | float, df: FloatArray | float) -> FloatArray:
+    """Upper tail of chi-square; nan without degrees of freedom."""
+    df = np.asarray(df)
+    return np.where(df > 0, chdtrc(np.where(df > 0, df, 1.0), x), np.nan)
 
 
 def _with_values(own: FloatArray, c: FloatArray) -> FloatArray:

@@ -255,23 +255,15 @@ def kenward_roger_f(
     Returns
     -------
     tuple
-        F (scaled), numerator and denominator degrees of freedom, p value.
+        F (scaled), numerator and denominator degrees of freedom, and what Wald's F was multiplied by.
     """
-    from scipy.stats import f as f_distribution
-
     tested = hypothesis(cp, optimum, L, c)
     rows, rank, estimate = tested.rows, tested.values.size, tested.values / optimum.sigma
     scale, df = _scale(result, rows)
     # Far from the estimate F may be beyond all numbers.
     with np.errstate(over="ignore"):
         wald = float(estimate @ np.linalg.solve(rows @ result.adjusted_own[0] @ rows.T, estimate))
-    F = scale * wald / rank
-    return F, rank, df, float(f_distribution.sf(F, rank, df))
-
-
-def kenward_roger_scale(cp: SummedDesign, optimum: Optimum, result: KenwardRoger, L: FloatArray) -> float:
-    """What F of ``L beta = 0`` is multiplied by, as `kenward_roger_f` does."""
-    return _scale(result, hypothesis(cp, optimum, L).rows)[0]
+    return scale * wald / rank, rank, df, scale
 
 
 def _scale(result: KenwardRoger, rows: FloatArray) -> tuple[float, float]:
@@ -302,6 +294,8 @@ def linear_directions(structure: CovarianceStructure) -> FloatArray | None:
     points += [
         np.eye(k)[i] + scale * np.eye(k)[j] for i, j in product(range(k), repeat=2) for scale in (1.0, 2.0, -0.5)
     ]
+    # A covariance of two standard deviations and a correlation needs all of them.
+    points += [np.full(k, 0.5) + scale * np.eye(k)[i] for i in range(k) for scale in (0.5, -0.25)]
     T = structure.factor(np.array(points))
     G = (T @ small.transpose(T)).reshape(len(points), -1)
     _, s, Vt = np.linalg.svd(G / np.maximum(np.linalg.norm(G, axis=1, keepdims=True), 1e-300))

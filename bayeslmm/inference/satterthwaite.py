@@ -117,14 +117,18 @@ def df_of_slopes(cp: CrossProducts, optimum: Optimum, slopes: FloatArray) -> Flo
     """
     factors, free = list(optimum.factors), free_entries(cp, optimum.fixed)
     first = derivatives(cp, factors, optimum.factor, optimum.reml)
-    still = tuple(np.zeros_like(traces) for traces in first.traces)
-    of_r2 = par.gradient(cp, optimum.internal, replace(first, traces=still, scale=1.0 / first.r2))
-    h = (slopes + of_r2)[:, free]
+    h = (slopes + slopes_of_log_r2(cp, optimum.internal, first))[:, free]
     sizes = par.sizes(cp, factors)[:, free] if optimum.ridges else None
     known = scaled_inverse(optimum.hessian[None], _FLAT, sizes)
     curved = np.einsum("mi,ij,mj->m", h, known.inverse[0], h)
     said = (known.smallest[0] > -_FLAT) & (known.lost(h[None])[0] <= MOVED)
     return np.where(said, 1.0 / (1.0 / degrees_of_freedom(cp, optimum.reml) + curved), np.nan)
+
+
+def slopes_of_log_r2(cp: CrossProducts, internal: FloatArray, first: Derivatives) -> FloatArray:
+    """Gradient (k,) of log r2 in the internal vector."""
+    nothing = tuple(np.zeros_like(trace) for trace in first.traces)
+    return np.asarray(par.gradient(cp, internal, replace(first, traces=nothing, scale=1.0 / first.r2))[0])
 
 
 def _no_minimum(optimum: Optimum) -> str:
@@ -233,39 +237,6 @@ def combined_df(df: FloatArray) -> float:
 
 
 def satterthwaite_f(
-    cp: SummedDesign, optimum: Optimum, L: FloatArray, c: FloatArray | None = None
-) -> tuple[float, int, float, float]:
-    """F test of ``L beta = c``, by default zero.
-
-    Parameters
-    ----------
-    cp : SummedDesign
-    optimum : Optimum
-    L : FloatArray, shape (m, p)
-        Rows may depend on each other.
-    c : FloatArray, shape (m,), optional
-
-    Returns
-    -------
-    tuple
-        F, numerator and denominator degrees of freedom, p value; the same for all rows that span one space.
-
-    Notes
-    -----
-    The rows that are combined are those of `hypothesis`. lmerTest takes the principal components of its rows in their
-    own units, which depend on the reference level.
-
-    References
-    ----------
-    Fai & Cornelius (1996), J. Stat. Comput. Simul. 54, 363-378.
-    """
-    from scipy.stats import f as f_distribution
-
-    F, rank, df = satterthwaite_components_f(cp, optimum, L, c)
-    return F, rank, df, float(f_distribution.sf(F, rank, df))
-
-
-def satterthwaite_components_f(
     cp: SummedDesign, optimum: Optimum, L: FloatArray, c: FloatArray | None = None, *, as_stated: bool = False
 ) -> tuple[float, int, float]:
     """F and degrees of freedom of ``L beta = c``.
@@ -279,7 +250,12 @@ def satterthwaite_components_f(
         Zeros by default.
     as_stated : bool
         Take the principal components of the rows in their own units (SAS, lmerTest); they have to be independent.
-        Otherwise those of `hypothesis`, which do not depend on how the rows were chosen.
+        Otherwise those of `hypothesis`, which do not depend on how the rows were chosen: all rows that span one space
+        have the same test.
+
+    References
+    ----------
+    Fai & Cornelius (1996), J. Stat. Comput. Simul. 54, 363-378.
     """
     tested = hypothesis(cp, optimum, L, c)
     F, rank, rows = tested.f(optimum.sigma), tested.values.size, tested.rows

@@ -10,13 +10,14 @@ nu = n - p (REML) or n (ML). Entries of ``Sigma = sigma^2 G(x)`` follow by their
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from bayeslmm.errors import FitError
+from bayeslmm.inference.satterthwaite import slopes_of_log_r2
 from bayeslmm.inference.sensitivity import MOVED, ScaledInverse, scaled_inverse
-from bayeslmm.likelihood import CrossProducts, Derivatives, derivatives
+from bayeslmm.likelihood import CrossProducts, derivatives
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.criteria import degrees_of_freedom
 from bayeslmm.reml import FitStatus, Optimum
@@ -89,18 +90,12 @@ def variance_covariance(cp: CrossProducts, optimum: Optimum) -> VarianceCovarian
             f"Standard errors of variances need a minimum of the criterion, and it does not curve upwards where the "
             f"optimisation ended ({optimum.status}). See fit.status."
         )
-    slope = _log_r2(cp, optimum.internal, first)[free]
+    slope = slopes_of_log_r2(cp, optimum.internal, first)[free]
     entries, values, along = _entries(cp, optimum)
     along = along[:, free]
     joint = _joint(2.0 * known.inverse[0], slope, 2.0 / degrees_of_freedom(cp, optimum.reml))
     J = np.column_stack([along, values])
     return VarianceCovariance(entries, values, J @ joint @ J.T, _determined(known, along, slope, values, entries))
-
-
-def _log_r2(cp: CrossProducts, internal: FloatArray, first: Derivatives) -> FloatArray:
-    """Gradient (k,) of log r2 in the internal vector."""
-    nothing = tuple(np.zeros_like(trace) for trace in first.traces)
-    return np.asarray(par.gradient(cp, internal, replace(first, traces=nothing, scale=1.0 / first.r2))[0])
 
 
 def _joint(own: FloatArray, slope: FloatArray, residual: float) -> FloatArray:

@@ -10,6 +10,7 @@ import numpy as np
 
 from bayeslmm.equality import by_value
 from bayeslmm.means.grid import GridVariable, ReferenceGrid, term_variables, weighted
+from bayeslmm.means.nesting import Nesting, nested_weights, nesting_of, points_that_exist, with_nesters, words
 from bayeslmm.types import FloatArray, IntArray
 
 type Weights = Literal["equal", "proportional", "cells", "outer", "flat"]
@@ -92,7 +93,8 @@ def averages(
     ----------
     grid : ReferenceGrid
     of, by : sequence of str
-        Variables; the first changes fastest, combinations of `by` are groups.
+        Variables; the first changes fastest, combinations of `by` are groups. What they are nested in stands beside
+        them, and combinations of levels that a nested factor does not have are left out.
     weights : {"equal", "proportional", "cells", "outer", "flat"}
         Of the points that a mean is over: all alike; as often as the data have the combination of the factors that are
         averaged over; as often as they have the cell; products of the shares of single factors; alike where there are
@@ -100,25 +102,31 @@ def averages(
     slope : str, optional
         The column whose slopes are averaged: terms without it hide nothing.
     """
-    kept = [grid.position(name) for name in (*of, *by)]
+    nesting = nesting_of(grid.design)
+    by = with_nesters(nesting, by, of)
+    kept = [grid.position(name) for name in (*with_nesters(nesting, of, by), *by)]
     over = [k for k in range(len(grid.variables)) if k not in kept]
     sizes = [len(grid.variables[k].values) for k in kept]
     strides = np.cumprod([1, *sizes])[:-1].astype(np.int64)
     target = grid.places[:, kept] @ strides if kept else np.zeros(len(grid.places), dtype=np.int64)
-    raw = point_weights(grid, over, weights)
-    W = np.zeros((int(np.prod(sizes, dtype=int)), len(grid.places)))
-    for row, own in enumerate(W):
+    exists = points_that_exist(grid, nesting)
+    raw = point_weights(grid, over, weights, nesting) * exists
+    if weights == "equal" and nesting:
+        raw *= nested_weights(grid, nesting, [grid.variables[k].name for k in over])
+    rows = np.flatnonzero(np.bincount(target, exists, minlength=int(np.prod(sizes, dtype=int))))
+    W = np.zeros((len(rows), len(grid.places)))
+    for row, own in zip(rows.tolist(), W, strict=True):
         inside = target == row
         own[inside] = weighted(raw[inside])
     places = np.indices(sizes[::-1]).reshape(len(sizes), -1)[::-1] if sizes else np.empty((0, 1), dtype=int)
     columns = {
         grid.variables[k].name: tuple(grid.variables[k].labels[j] for j in own.tolist())
-        for k, own in zip(kept, places, strict=True)
+        for k, own in zip(kept, places[:, rows], strict=True)
     }
-    return Averages(RowLabels(columns, tuple(by), len(W)), W, tuple(_notes(grid, kept, over, weights, slope)))
+    return Averages(RowLabels(columns, tuple(by), len(W)), W, tuple(_notes(grid, kept, over, weights, slope, nesting)))
 
 
-def point_weights(grid: ReferenceGrid, over: Sequence[int], weights: Weights) -> FloatArray:
+def point_weights(grid: ReferenceGrid, over: Sequence[int], weights: Weights, nesting: Nesting) -> FloatArray:
     """Weights (m,) of the points, up to a factor for every mean."""
     factors = [k for k in over if grid.variables[k].codes.size]
     if weights == "equal" or (not factors and weights != "cells"):
@@ -131,13 +139,21 @@ def point_weights(grid: ReferenceGrid, over: Sequence[int], weights: Weights) ->
         for k in factors:
             out *= np.bincount(grid.places[:, k], counts)[grid.places[:, k]]
         return out
+    # Frequencies of nested factors are those within what they are nested in.
+    outer = [grid.position(name) for k in factors for name in nesting.get(grid.variables[k].name, ())]
+    factors = sorted({*factors, *(k for k in outer if grid.variables[k].codes.size)})
     _, place = np.unique(grid.places[:, factors], axis=0, return_inverse=True)
     place = place.ravel()
     return np.asarray(np.bincount(place, counts)[place])
 
 
 def _notes(
-    grid: ReferenceGrid, kept: Sequence[int], over: Sequence[int], weights: Weights, slope: str | None
+    grid: ReferenceGrid,
+    kept: Sequence[int],
+    over: Sequence[int],
+    weights: Weights,
+    slope: str | None,
+    nesting: Nesting,
 ) -> list[str]:
     notes = []
     averaged = [grid.variables[k] for k in over if len(grid.variables[k].values) > 1]
@@ -151,7 +167,11 @@ def _notes(
         notes.append(f"At {', '.join(_held(v, grid.centre) for v in fixed)}.")
     names = {grid.variables[k].name for k in kept}
     hidden = {v.name for v in averaged}
-    terms = [term for term in term_variables(grid.design) if term & hidden and term & names]
+    nested = [name for name in nesting if len(grid.variable(name).values) > 1 and name in names | hidden]
+    notes += words({name: nesting[name] for name in nested})
+    # A term of a nested factor is its main effect, within what it is nested in.
+    alone = {frozenset({name, *nesting[name]}) for name in nested if name in hidden}
+    terms = [term for term in term_variables(grid.design) if term & hidden and term & names and term not in alone]
     terms = [term for term in terms if slope is None or slope in term]
     if terms:
         order = [v.name for v in grid.variables]

@@ -71,7 +71,9 @@ def asked_means(
     response = choice("type", scale, ("link", "response"), DesignError) == "response"
     if response and link is None:
         _refuse_response(design)
-    display = Display(_title("Means", of, by), level, link=link, response=response, notes=found.notes)
+    display = Display(
+        _title("Means", found.labels.own, found.labels.by), level, link=link, response=response, notes=found.notes
+    )
     return Asked(weighted_functions(grid.functions, found.W), found.labels, display)
 
 
@@ -97,9 +99,8 @@ def asked_slopes(
     found = averages(grid, of, by, choice("weights", weights, WEIGHTS, DesignError), variable)  # type: ignore[arg-type]
     slopes = slopes_of(grid, variable, known.high - known.low)
     link = response_link(design)
-    display = Display(
-        _title(f"Slopes of {variable}", (), (*of, *by)), level, kind="slope", link=link, notes=found.notes
-    )
+    title = _title(f"Slopes of {variable}", (), tuple(found.labels.columns))
+    display = Display(title, level, kind="slope", link=link, notes=found.notes)
     return Asked(weighted_functions(slopes, found.W), found.labels, display)
 
 

@@ -64,8 +64,8 @@ def fit_estimable(fit: Fit, L: Any, *, ddf: DDF = "satterthwaite", level: float 
     >>> hplc = {"Intercept": 1, "method[hplc]": 1}
     >>> found = fit.estimable({"hplc": hplc, "hplc, tablet 1": {**hplc, "tablet[1]": 1}})
     >>> found.frame[["function", "estimate", "std_error"]].round(3)
-             function  estimate  std_error
-    0            hplc    10.340      0.115
+       function        estimate  std_error
+    0  hplc              10.340      0.115
     1  hplc, tablet 1    10.248      0.142
     """
     check_ddf(fit, ddf)

@@ -149,9 +149,12 @@ class LabelledFunctions:
         if method is None:
             raise DesignError("contrast() needs a method, e.g. 'pairwise', 'dunnett', or {'b - a': [-1, 1, 0]}.")
         flag("reverse", reverse, DesignError)
-        blocks = []
-        for rows in labels.groups:
+        groups, blocks = labels.groups, []
+        for rows in groups:
             names = [labels.name(i) for i in rows]
+            if len(names) < 2 and any(len(others) > 1 for others in groups):
+                blocks.append(ContrastSet(np.zeros((0, len(names))), (), pairs=True))
+                continue
             _check_group(labels, names, method)
             place = 0 if reference is None else _reference(reference, names)
             blocks.append(contrast_set(method, names, reverse, place))
@@ -180,7 +183,7 @@ class LabelledFunctions:
         names = [joiner.join(map(_bracketed, parts) if len(parts) > 1 else parts) for parts in parted]
         columns: dict[str, tuple[Any, ...]] = {"contrast": tuple(names)}
         columns |= {name: tuple(self.labels.columns[name][i] for i in groups) for name in labels.by}
-        means = len(labels.groups[0]) if all(block.pairs for block in blocks) else 0
+        means = max(map(len, labels.groups)) if all(block.pairs for block in blocks) else 0
         return self._made(C, RowLabels(columns, labels.by, total), adjust, means)
 
     def _ratios(self, C: FloatArray) -> bool:

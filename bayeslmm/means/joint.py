@@ -11,11 +11,13 @@ import pandas as pd
 from bayeslmm.arguments import choice
 from bayeslmm.design.readable import readable
 from bayeslmm.errors import DesignError
+from bayeslmm.inference.hypothesis import f_tail
 from bayeslmm.means.call import Names
 from bayeslmm.means.joint_hypotheses import JointHypothesis, joint_hypotheses, orthogonal_rows
+from bayeslmm.results.figures import column_texts
 from bayeslmm.results.fit import Fit
-from bayeslmm.results.fit_coefficients import test_fixed, upper_tail
 from bayeslmm.results.linear import DDF, check_ddf, combinations
+from bayeslmm.results.term_tests import joint_test
 from bayeslmm.types import FloatArray
 
 
@@ -30,7 +32,9 @@ def joint_tests(
     """F tests that all contrasts of a factor, all slopes, or all interactions are zero.
 
     They are averages over the other factors, with equal weights. Tests of this kind are of type III: they do not depend
-    on the coding of the factors. Covariates are at their means where others are tested.
+    on the coding of the factors. Covariates are at their means where others are
+    tested; one with two values takes both. A factor that is nested in
+    another (``f / h``, or levels that occur with one level of the other each) is tested within it, as ``f:h``.
 
     Parameters
     ----------
@@ -60,20 +64,22 @@ def joint_tests(
     --------
     >>> import bayeslmm as bl
     >>> fit = bl.Model("score ~ Machine + (1 | Worker)", bl.load_dataset("Machines")).fit()
-    >>> fit.joint_tests()[["term", "df1", "df2", "F"]].round(3)
-          term  df1   df2       F
-    0  Machine  2.0  46.0  87.798
+    >>> fit.joint_tests()
+       term     df1  df2       F    p_value  note
+    0  Machine    2   46  87.798  < 2.2e-16
     """
     check_ddf(fit, ddf)
     combined = choice("df2", df2, ("least", "combined"), DesignError) == "combined"
-    rows = [{**own.labels, **_tested(fit, own, ddf, combined)} for own in joint_hypotheses(fit.design, by, at)]
-    return readable(pd.DataFrame(rows))
+    frame = pd.DataFrame(
+        [{**own.labels, **_tested(fit, own, ddf, combined)} for own in joint_hypotheses(fit.design, by, at)]
+    )
+    return readable(frame, lambda: column_texts(frame))
 
 
 def _tested(fit: Fit, own: JointHypothesis, ddf: DDF, combined: bool) -> dict[str, Any]:
     if not len(own.L):
         return {"df1": 0.0, "df2": np.nan, "F": np.nan, "p_value": np.nan, "note": own.note}
-    found = _f_row(*test_fixed(fit, own.L, ddf)) if combined else _least(fit, own.L, ddf)
+    found = _combined(fit, own.L, ddf) if combined else _least(fit, own.L, ddf)
     return {**found, "note": own.note}
 
 
@@ -81,11 +87,11 @@ def _least(fit: Fit, L: FloatArray, ddf: DDF) -> dict[str, float]:
     """Wald's F on the smallest degrees of freedom of orthogonal rows of the same space."""
     rows = orthogonal_rows(L)
     found = combinations(fit, rows, ddf)
-    df1 = len(rows)
-    F = float(found.estimate @ np.linalg.solve(found.covariance, found.estimate)) / df1
-    df2 = float(found.df.min())
-    return _f_row(F, df1, df2, upper_tail(F, df1, df2))
+    F = float(found.estimate @ np.linalg.solve(found.covariance, found.estimate)) / len(rows)
+    df1, df2 = len(rows), float(found.df.min())
+    return {"df1": float(df1), "df2": df2, "F": F, "p_value": float(f_tail(F, df1, df2))}
 
 
-def _f_row(F: float, df1: float, df2: float, p_value: float) -> dict[str, float]:
-    return {"df1": float(df1), "df2": df2, "F": F, "p_value": p_value}
+def _combined(fit: Fit, L: FloatArray, ddf: DDF) -> dict[str, float]:
+    found = joint_test(fit, L, ddf, as_stated=False)
+    return {"df1": float(found.df1), "df2": found.df2, "F": found.F, "p_value": found.p_value}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import isqrt
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from bayeslmm.inference.hypothesis import rank_of
 from bayeslmm.means.adjust import ADJUSTMENTS, STEPWISE, Family, critical_values, p_values
 from bayeslmm.means.functions import LabelledFunctions, Side, asked_test
 from bayeslmm.means.letters import lettered
-from bayeslmm.means.shown import PrintedMeans, heading, letter_texts, texts, with_labels
+from bayeslmm.means.shown import PrintedMeans, heading, letter_texts, number_texts, texts, with_labels
 from bayeslmm.means.sources import Estimated, FitSource, NumberSource
 from bayeslmm.results.intervals import check_level
 from bayeslmm.types import FloatArray, IntArray
@@ -56,7 +57,8 @@ class MarginalMeans(PrintedMeans, LabelledFunctions):
         and of slopes and contrasts ``t`` and ``p_value`` (of zero, of a ratio of one), adjusted as said. nan in what
         the data say nothing about.
         """
-        return readable(self._frame.copy())
+        frame = self._frame
+        return readable(frame.copy(), lambda: number_texts(self.labels, frame))
 
     @cached_property
     def _frame(self) -> pd.DataFrame:
@@ -122,7 +124,8 @@ class MarginalMeans(PrintedMeans, LabelledFunctions):
                 found.std_error[own],
                 found.df[own],
                 correlation[np.ix_(own, own)],
-                self.display.means,
+                # Groups differ in size where levels are nested.
+                (1 + isqrt(1 + 8 * len(rows))) // 2 if self.display.means else 0,
                 self._rank(own),
             )
             out.append((own, family))
@@ -164,7 +167,8 @@ class MarginalMeans(PrintedMeans, LabelledFunctions):
         t = shift.get(side, away) / found.divisor
         sign = {"greater": 1, "noninferiority": 1, "two-sided": 0}.get(side, -1)
         p = self._p_values(t, adjust, sign)
-        return readable(self._frame.drop(columns=["conf_low", "conf_high"]).assign(t=t, p_value=p))
+        table = self._frame.drop(columns=["conf_low", "conf_high"]).assign(t=t, p_value=p)
+        return readable(table, lambda: number_texts(self.labels, table))
 
     def letters(self, adjust: str = "tukey", level: float | None = None, *, by: Any = None) -> pd.DataFrame:
         """Compact letter display: means that share a letter do not differ.
@@ -241,7 +245,8 @@ def fit_notes(means: MarginalMeans) -> list[str]:
     notes = list(display.notes)
     family = max((own for _, own in means._families), key=lambda own: own.size, default=None)
     if family is not None and family.method(display.adjust) != "none":
-        notes.append(_adjusted(family, display.adjust))
+        fewest = min(own.means for _, own in means._families)
+        notes.append(_adjusted(family, display.adjust, fewest))
     if not found.known.all():
         lost = [means.labels.name(int(i)) for i in np.flatnonzero(~found.known)]
         notes.append(
@@ -251,10 +256,12 @@ def fit_notes(means: MarginalMeans) -> list[str]:
     return notes
 
 
-def _adjusted(family: Family, adjust: str) -> str:
+def _adjusted(family: Family, adjust: str, fewest: int) -> str:
+    """Words for the adjustment of the largest family; the smallest is of so few means."""
     method, m = family.method(adjust), family.size
+    means = f"{fewest} to {family.means}" if fewest < family.means else f"{family.means}"
     words = {
-        "tukey": f"Tukey's method for comparing {family.means} means",
+        "tukey": f"Tukey's method for comparing {means} means",
         "mvt": f"the multivariate t distribution of {m} functions",
         "scheffe": f"Scheffe's method of rank {family.rank}",
         "fdr": f"the false discovery rate of {m} tests",

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.arguments import flag, numbers_of, shown
-from bayeslmm.design.readable import readable
+from bayeslmm.design.readable import headed, readable
 from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
 from bayeslmm.means.averages import Weights
@@ -27,7 +27,7 @@ from bayeslmm.results.explained import explained_draws
 from bayeslmm.results.intervals import check_level, hdi
 from bayeslmm.results.linear import DDF, known_ddf
 from bayeslmm.results.monte_carlo import standard_errors
-from bayeslmm.types import FloatArray
+from bayeslmm.types import FloatArray, IntArray
 
 # Columns of which a Monte Carlo error is known.
 _SUMMARIES = ("mean", "sd", "median", "hdi_low", "hdi_high")
@@ -170,10 +170,18 @@ class PosteriorMeans(PrintedMeans, LabelledFunctions):
         null = 1.0 if self.display.scale is not None and self.display.scale.ratio else 0.0
         apart = ((pairs["hdi_low"] > null) | (pairs["hdi_high"] < null)).to_numpy()
         known = np.isfinite(pairs["mean"].to_numpy())
-        placed = self._frame.assign(row=range(self.labels.size))
-        table = lettered(placed, own.labels.groups, self._frame["mean"].to_numpy(), apart, known)
+        numbers = self._frame.rename_axis(index="row").reset_index()
+        table = lettered(numbers, own.labels.groups, numbers["mean"].to_numpy(), apart, known)
         order = table.pop("row").to_numpy()
-        return readable(table, lambda: in_digits(table, self.monte_carlo_errors.iloc[order]))
+        title = f"Means that share a letter: the {100 * level:.4g} % HDI of their difference holds {null:g}"
+        if own.labels.by:
+            title += f"; letters hold within each group of {', '.join(own.labels.by)}"
+        return headed(table, title, (), lambda: self._letter_texts(table, order))
+
+    def _letter_texts(self, table: pd.DataFrame, order: IntArray) -> pd.DataFrame:
+        digits = in_digits(self._frame, self.monte_carlo_errors, self._sizes).iloc[order]
+        cells = {name: [str(v) for v in (table if name == "letters" else digits)[name]] for name in table.columns}
+        return pd.DataFrame(cells, dtype=object).set_axis([""] * len(table), axis=0)
 
     def test(
         self, null: float = 0.0, side: Side = "two-sided", delta: float = 0.0, adjust: str | None = None

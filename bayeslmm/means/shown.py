@@ -57,20 +57,23 @@ def heading(display: Display) -> str:
 
 def texts(labels: RowLabels, frame: pd.DataFrame) -> pd.DataFrame:
     """Numbers as text, with labels as the index."""
-    places = _decimals(frame)
-    numbers = [name for name in frame.columns if name not in labels.columns]
-    out = pd.DataFrame({name: [_cell(name, value, places) for value in frame[name]] for name in numbers}, dtype=object)
-    return label_index(labels, out)
+    numbers = number_texts(labels, frame)
+    return label_index(labels, numbers[[name for name in frame.columns if name not in labels.columns]])
+
+
+def number_texts(labels: RowLabels, frame: pd.DataFrame) -> pd.DataFrame:
+    """Numbers as text beside labels as columns."""
+    places, plain = _decimals(frame), {*labels.columns, "letters"}
+    columns = {
+        name: [text_of(v) if name in plain else _cell(str(name), v, places) for v in values]
+        for name, values in frame.items()
+    }
+    return pd.DataFrame(columns, dtype=object)
 
 
 def letter_texts(labels: RowLabels, table: pd.DataFrame) -> pd.DataFrame:
     """A display of letters as text, its labels as columns."""
-    places = _decimals(table)
-    plain = {*labels.columns, "letters"}
-    cells = {
-        name: [text_of(v) if name in plain else _cell(name, v, places) for v in table[name]] for name in table.columns
-    }
-    return pd.DataFrame(cells, dtype=object).set_axis([""] * len(table), axis=0)
+    return number_texts(labels, table).set_axis([""] * len(table), axis=0)
 
 
 def with_labels(labels: RowLabels, numbers: pd.DataFrame) -> pd.DataFrame:
@@ -99,7 +102,8 @@ def _decimals(frame: pd.DataFrame) -> int | None:
     """Decimals that show three digits of the smallest standard error; None where that would be too many or none."""
     errors = frame["std_error"].to_numpy(dtype=float)
     errors = errors[np.isfinite(errors) & (errors > 0)]
-    largest = float(np.nanmax(np.abs(frame[list(_IN_UNITS)].to_numpy(dtype=float)), initial=0.0))
+    numbers = frame[[name for name in _IN_UNITS if name in frame.columns]].to_numpy(dtype=float)
+    largest = float(np.nanmax(np.abs(numbers), initial=0.0))
     if not errors.size or not np.isfinite(largest):
         return None
     places = _DIGITS - 1 - int(np.floor(np.log10(errors.min())))

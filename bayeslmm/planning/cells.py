@@ -23,6 +23,8 @@ MOST_CELLS = 2_000
 # Columns of the result beside those of the values of parameters.
 RESULTS = ("rows", "parameter", "test", "truth", "power", "mc_error", "width", "none", "singular", "n")
 TAKEN = ("groups", "replicates", "total", *RESULTS)
+# What true values are called here and not in `simulate`.
+_CALLED = {"beta": "effects", "sd": "sds", "corr": "corrs"}
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,7 @@ def _stated(
     stated, spread, named = dict[str, Any](), dict[str, float](), []
     for name, key, value in chosen:
         centre, sd = _distribution(key, value) if name == "effects" else (value, 0.0)
-        own = stated_values(design, **{"beta" if name == "effects" else "sd": {key: centre}})
+        own = stated_values(design, **{"beta" if name == "effects" else "sd": {key: centre}}, called=_CALLED)
         twice = [label for label in own if label in stated]
         if twice:
             raise DesignError(f"{name} gives {twice[0]} twice. Keep one of its names.")
@@ -182,7 +184,7 @@ def _stated(
             spread |= dict.fromkeys(own, sd)
         named.append(next(iter(own)))
         stated |= own
-    rest = stated_values(design, corr=corrs, sigma=sigma)
+    rest = stated_values(design, corr=corrs, sigma=sigma, called=_CALLED)
     return stated | rest, spread, named
 
 

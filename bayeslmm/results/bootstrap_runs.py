@@ -27,7 +27,7 @@ from bayeslmm.results.profiles import check_minimum, find_derived
 from bayeslmm.results.random_parts import Random
 from bayeslmm.results.refits import Refits
 from bayeslmm.results.sampling import generator
-from bayeslmm.results.simulations import Conditions, held_effects, law_of, simulated
+from bayeslmm.results.simulations import Conditions, held_effects, law_of, simulated_values
 from bayeslmm.types import FloatArray
 
 type Statistic = Callable[[Any], Any]
@@ -153,7 +153,7 @@ def _responses(
     effects = held_effects(design, tuple(design.groupings), lambda: fit)[1]
     for few in at_a_time(n, design.n):
         if method == "parametric":
-            yield simulated(design, law_of(fit, {}), Conditions(random=random), lambda: fit, few, rng).to_numpy()
+            yield simulated_values(design, law_of(fit, {}), Conditions(random=random), lambda: fit, few, rng)[0]
             continue
         held = kept if random is not None else {i: np.zeros_like(b) for i, b in effects.items()}
         yield resampled_responses(

@@ -9,6 +9,7 @@ from bayeslmm.design.fixed_terms import fixed_terms
 from bayeslmm.design.readable import readable
 from bayeslmm.errors import DesignError
 from bayeslmm.results.accessors import correlation
+from bayeslmm.results.figures import column_texts
 from bayeslmm.results.fit import Fit
 from bayeslmm.types import FloatArray, IntArray
 
@@ -54,7 +55,8 @@ def vif(fit: Fit) -> pd.DataFrame:
         log = _log_det(R, own) + _log_det(R, np.setdiff1d(kept, own)) - whole
         rows.append((float(np.exp(log)), own.size, float(np.exp(log / (2 * own.size)))))
     index = pd.Index(list(terms), name="term", dtype=str)
-    return readable(pd.DataFrame(rows, index=index, columns=["gvif", "df", "gvif_root"]))
+    frame = pd.DataFrame(rows, index=index, columns=["gvif", "df", "gvif_root"])
+    return readable(frame, lambda: column_texts(frame))
 
 
 def _log_det(R: FloatArray, chosen: IntArray) -> float:

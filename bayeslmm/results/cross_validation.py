@@ -17,6 +17,7 @@ from bayeslmm.likelihood.deletion import predict_left_out
 from bayeslmm.likelihood.parameters import block_factors
 from bayeslmm.reml.deleted import optimise_without
 from bayeslmm.results.deletion_cases import DeletionCases, deletion_cases
+from bayeslmm.results.figures import column_texts
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.influence_statistics import cannot_be_left_out
 
@@ -71,13 +72,11 @@ class CrossValidation:
         width, k = screen_width(), len(self.folds)
         title = f"Cross-validation of {self.formula}: {k} folds of whole levels of {self.groups}"
         title = title if self.groups != "row" else f"Cross-validation of {self.formula}: {k} folds of rows"
-        lines = [
-            *wrap(title, width),
-            f"rmse {number(self.rmse)}; mae {number(self.mae)}; log score {number(self.log_score)} "
-            f"({number(self.log_score / len(self.predictions))} per row); within 95 %: {100 * self.coverage:.0f} %",
-            "",
-            table_text(self.folds.head(12).round(4), width),
-        ]
+        score = f"{number(self.log_score)} ({number(self.log_score / len(self.predictions))} per row)"
+        errors = f"rmse {number(self.rmse)}; mae {number(self.mae)}; log score {score};"
+        found = [*wrap(errors, width, "  "), f"within 95 %: {100 * self.coverage:.0f} %"]
+        shown = table_text(column_texts(self.folds.head(12)), width)
+        lines = [*wrap(title, width, "  "), *found, "", shown]
         return "\n".join(lines + ([f"{k - 12} more folds in .folds"] if k > 12 else []))
 
     def __repr__(self) -> str:

@@ -12,6 +12,7 @@ import pandas as pd
 from bayeslmm.arguments import shown
 from bayeslmm.design.design import Design
 from bayeslmm.design.grouping import rows_of_groups
+from bayeslmm.design.padding import rows_of_design
 from bayeslmm.errors import DesignError
 from bayeslmm.types import BoolArray, FloatArray, IntArray
 
@@ -107,6 +108,7 @@ def _given(design: Design, by: Any) -> tuple[str, pd.Index, IntArray]:
     if isinstance(by, pd.Series) and len(by) != design.n and by.index.is_unique:
         rows = pd.Index(design.index)
         by = by.loc[rows] if rows.isin(by.index).all() else by
+    by = rows_of_design(design, by)
     values = _listed("by", by, "a grouping factor of the model, or the group of each row")
     if len(values) != design.n:
         raise DesignError(

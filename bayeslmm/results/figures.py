@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import pandas as pd
+
 # Below this a p value says no more than that it is small.
 _SMALLEST_P = 2.2e-16
 # Places after the point at most, and the largest number that is written without a power of ten.
@@ -59,6 +61,29 @@ def figures(values: Sequence[float], digits: int = 5) -> list[str]:
     if after > _PLACES or max(known) >= _LARGEST or least < -after + 1:
         return [_alone(v, digits - 1) for v in values]
     return [f"{v:.{after}f}" if math.isfinite(v) and v != 0 else _alone(v, digits) for v in values]
+
+
+def column_texts(frame: pd.DataFrame) -> pd.DataFrame:
+    """The numbers of a table as texts: tests by their names (``df``, ``p_value``), others with four digits or five.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> found = column_texts(pd.DataFrame({"df2": [45.0], "F": [37.68561], "p_value": [2.457711e-12], "note": [""]}))
+    >>> found.iloc[0].tolist()
+    ['45', '37.686', '2.46e-12', '']
+    """
+    out: dict[str, list[str]] = {}
+    for name, values in frame.items():
+        if name == "p_value":
+            out[str(name)] = [p_text(v) for v in values]
+        elif str(name).startswith("df"):
+            out[str(name)] = [df_text(v) for v in values]
+        elif values.dtype.kind == "f":
+            out[str(name)] = figures(values.tolist(), 5 if values.abs().max() >= 1 else 4)
+        else:
+            out[str(name)] = [str(v) for v in values]
+    return pd.DataFrame(out, index=frame.index, dtype=object).set_axis(frame.columns, axis=1)
 
 
 def estimate_places(errors: Sequence[float], largest: float, digits: int) -> int | None:

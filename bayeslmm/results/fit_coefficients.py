@@ -12,17 +12,14 @@ from bayeslmm.arguments import numbers_of
 from bayeslmm.design.lookup import parts, positions, term_positions
 from bayeslmm.design.readable import headed, readable
 from bayeslmm.errors import DesignError
-from bayeslmm.inference.hypothesis import hypothesis
-from bayeslmm.inference.kenward_roger import kenward_roger_f
-from bayeslmm.inference.satterthwaite import satterthwaite_f
 from bayeslmm.results.dropped_columns import with_dropped
 from bayeslmm.results.explained import icc_columns, r2_columns
 from bayeslmm.results.figures import df_text, estimate_places, p_text, to_places
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.hypothesis_text import equations, known_coefficients, right_side
 from bayeslmm.results.intervals import check_level
-from bayeslmm.results.linear import DDF, TESTS, check_ddf, combinations, plain_df
-from bayeslmm.results.term_tests import term_hypotheses
+from bayeslmm.results.linear import DDF, TESTS, check_ddf, combinations
+from bayeslmm.results.term_tests import joint_test, term_hypotheses
 from bayeslmm.types import FloatArray
 
 # t statistics beyond it have no places after the point to show.
@@ -162,14 +159,8 @@ def test_fixed(
     L, stated = equations(L, fit.design.fixed_names)
     rows, words = _rows(fit, L)
     c = right_side(stated, rhs, rows.shape[0])
-    if ddf == "satterthwaite":
-        found = satterthwaite_f(fit.cp, fit.optimum, rows, c)
-    elif ddf == "kenward-roger":
-        found = kenward_roger_f(fit.cp, fit.optimum, fit._kenward_roger, rows, c)
-    else:
-        tested, df = hypothesis(fit.cp, fit.optimum, rows, c), float(plain_df(fit, rows, ddf).min())
-        F, rank = tested.f(fit.optimum.sigma), tested.values.size
-        found = F, rank, df, upper_tail(F, rank, df)
+    test = joint_test(fit, rows, ddf, c=c, as_stated=False)
+    found = [test.F, test.df1, test.df2, test.p_value]
     return pd.Series(found, index=["F", "df1", "df2", "p_value"], dtype=float, name=words)
 
 
@@ -267,13 +258,6 @@ def _averaged(fit: Fit, name: str) -> tuple[FloatArray, str] | None:
     over = dict.fromkeys(part.label for other in above for part in other.parts if part.label not in term.factors)
     words = ", ".join(label for label in over if label not in term.numeric)
     return hypotheses.rows[fixed.all.index(term)], f"{term.label}, on average over {words}"
-
-
-def upper_tail(F: float, df1: int, df2: float) -> float:
-    """Upper tail of F, of chi-square over its degrees of freedom where the denominator's are infinite."""
-    from scipy.special import chdtrc, fdtrc
-
-    return float(chdtrc(df1, F * df1) if np.isinf(df2) else fdtrc(df1, df2, F))
 
 
 def _positions(name: str, names: list[str]) -> list[int]:

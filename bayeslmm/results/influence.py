@@ -81,10 +81,15 @@ class Influence:
 
     @property
     def cooks_d(self) -> pd.Series:
-        """Cook's distances in the order of the data."""
+        """Cook's distances by deletion, in the order of the data: how far the fixed effects move without each case.
+
+        Not the conditional ones of ``fit.cooks_distance()``; ``.attrs["quantity"]`` says so.
+        """
         if "cooks_d" not in self.table:
             raise DesignError("The model has no fixed effect that could move, so that there is no Cook's distance.")
-        return self.in_order["cooks_d"]
+        out = self.in_order["cooks_d"]
+        out.attrs["quantity"] = "Cook's distance by deletion: how far the fixed effects move without the case"
+        return out
 
     @property
     def flips(self) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -101,11 +102,27 @@ def find(design: Design, label: str, priors: Priors | None = None) -> Parameter:
     loose = [p for p in known if p.label.split("[")[0] == label]
     chosen = exact or loose
     if len(chosen) != 1:
+        hint = "" if chosen else near(label, [p.label for p in known])
         raise DesignError(
-            f"{label!r} names {'no' if not chosen else 'more than one'} parameter of the model. "
+            f"{label!r} names {'no' if not chosen else 'more than one'} parameter of the model.{hint} "
             f"Parameters are: {', '.join(p.label for p in known)}."
         )
     return chosen[0]
+
+
+def near(label: str, names: Sequence[str]) -> str:
+    """Which of some names, or of their parts before a bracket that are unique, someone who wrote another may mean.
+
+    Examples
+    --------
+    >>> near("sd_batch", ["sd_Batch[Intercept]", "sigma"]), near("x", ["sigma"])
+    (" Did you mean 'sd_Batch'?", '')
+    """
+    stems = [name.split("[")[0] for name in names]
+    options = [*names, *(stem for stem in stems if stems.count(stem) == 1)]
+    found = difflib.get_close_matches(label.casefold(), [name.casefold() for name in options], n=1)
+    chosen = next((name for name in options if found and name.casefold() == found[0]), None)
+    return f" Did you mean {chosen!r}?" if chosen is not None else ""
 
 
 def estimates(

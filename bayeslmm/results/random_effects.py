@@ -13,6 +13,7 @@ from bayeslmm.design.readable import Tables, readable
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.components import principal_components
 from bayeslmm.results.draws import Draws
+from bayeslmm.results.figures import column_texts
 from bayeslmm.results.fit import Fit
 
 
@@ -196,7 +197,8 @@ def re_pca(fit: Fit, *, scaled: bool = True) -> pd.DataFrame:
             loadings = {name: float(own.loadings[j, k]) for j, name in enumerate(_unique(term.effects))}
             rows.append({"sd": sd, "share": share, "cumulative": float(own.share[: k + 1].sum()), **loadings})
             index.append((term.label, k + 1))
-    return readable(pd.DataFrame(rows, index=pd.MultiIndex.from_tuples(index, names=["term", "component"])))
+    frame = pd.DataFrame(rows, index=pd.MultiIndex.from_tuples(index, names=["term", "component"]))
+    return readable(frame, lambda: column_texts(frame))
 
 
 def _unique(names: tuple[str, ...]) -> list[str]:

@@ -148,11 +148,17 @@ def leverage(fit: Fit, part: Literal["all", "fixed"] = "all") -> pd.Series:
 
 
 def cooks_distance(fit: Fit) -> pd.Series:
-    """Cook's distance of every row from its residual and leverage, random effects held as they are predicted.
+    """Conditional Cook's distance of every row, from its residual and leverage, random effects held as predicted.
 
     ``e^2 h / (p sigma^2 (1 - h)^2)`` with Pearson residual e and leverage h: lme4's ``cooks.distance(fit)``. It speaks
-    of the fitted values with their random effects. How far the *fixed effects* move without a row or a group, theta
-    estimated anew, is the column ``cooks_d`` of `influence`.
+    of the fitted values with their random effects, and another quantity has the same name: how far the *fixed effects*
+    move when a row or a group is left out and theta estimated anew, ``influence().cooks_d``
+    (``cooks.distance(influence(fit, ...))`` in R). Rows of a small group can be large in one and small in the other.
+
+    Returns
+    -------
+    pandas.Series
+        Indexed as `residuals`; ``.attrs["quantity"]`` says which of the two it is.
 
     Raises
     ------
@@ -176,4 +182,6 @@ def cooks_distance(fit: Fit) -> pd.Series:
         values = np.where(
             1.0 - h > _NO_VARIANCE, e**2 * h / (fit.design.p * positive_sigma(fit) ** 2 * (1.0 - h) ** 2), np.nan
         )
-    return by_row(fit.design, values, "cooks_distance")
+    out = by_row(fit.design, values, "cooks_distance")
+    out.attrs["quantity"] = "conditional Cook's distance: of fitted values, random effects held (lme4's cooks.distance)"
+    return out

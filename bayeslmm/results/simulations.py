@@ -15,6 +15,7 @@ from bayeslmm.arguments import MOST_REFITS, affordable, choice, instance, number
 from bayeslmm.design.data import read_weights
 from bayeslmm.design.design import Design
 from bayeslmm.design.newdata import Rows, new_rows, own_rows
+from bayeslmm.design.padding import rows_of_design
 from bayeslmm.errors import BayesLMMWarning, DesignError
 from bayeslmm.inference.simulation import check_rows, simulate_rows
 from bayeslmm.residual import make_residual
@@ -166,6 +167,19 @@ def simulated(
     random_seed: int | np.random.Generator | None,
 ) -> pd.DataFrame:
     """Responses as a table; `fitted` gives a fit where effects of one are held."""
+    Y, rows = simulated_values(design, law, where, fitted, n, random_seed)
+    return pd.DataFrame(rows.filled(Y), index=rows.index)
+
+
+def simulated_values(
+    design: Design,
+    law: Law,
+    where: Conditions,
+    fitted: Callable[[], Fit],
+    n: int,
+    random_seed: int | np.random.Generator | None,
+) -> tuple[FloatArray, Rows]:
+    """Responses (k, n) of the complete rows alone, and these rows."""
     rng = generator(random_seed)
     number = whole("n", n, 1, MOST_REFITS, DesignError)
     groups, known = held_effects(design, where.random, fitted)
@@ -189,7 +203,7 @@ def simulated(
         {i: known[k] for i, k in enumerate(in_use) if k in known},
         where.new_levels == "zero",
     )
-    return pd.DataFrame(rows.filled(Y), index=rows.index)
+    return Y, rows
 
 
 def held_effects(
@@ -215,7 +229,9 @@ def _rows(design: Design, where: Conditions, groups: Sequence[str]) -> Rows:
         check_rows(design)
         rows = own_rows(design, groups)
         if where.weights is not None:
-            rows = replace(rows, residual=make_residual(rows.n, _own_weights(where.weights, rows.n)))
+            rows = replace(
+                rows, residual=make_residual(rows.n, _own_weights(rows_of_design(design, where.weights), rows.n))
+            )
     else:
         rows = new_rows(design, where.newdata, groups, weights=where.weights, weighted=True)
         if len(rows.skipped):

@@ -22,7 +22,14 @@ _SIGMA = ("sigma", "Residual")
 
 
 def stated_values(
-    design: Design, *, beta: Any = None, sd: Any = None, corr: Any = None, sigma: Any = None, theta: Any = None
+    design: Design,
+    *,
+    beta: Any = None,
+    sd: Any = None,
+    corr: Any = None,
+    sigma: Any = None,
+    theta: Any = None,
+    called: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Values by the labels of a model, as `bayeslmm.results.truth.truth_of_values` takes them.
 
@@ -37,6 +44,8 @@ def stated_values(
     sigma : float, optional
     theta : array, optional
         All relative covariance parameters, in place of `sd` and `corr`.
+    called : mapping, optional
+        What messages call an argument, where the user knows it by another name: ``{"beta": "effects"}``.
 
     Raises
     ------
@@ -51,7 +60,8 @@ def stated_values(
     >>> stated_values(design, beta={"Days": 10}, sd={"Subject": [25, 6]}, sigma=25)
     {'Days': 10.0, 'sd_Subject[Intercept]': 25.0, 'sd_Subject[Days]': 6.0, 'sigma': 25.0}
     """
-    pairs = [*_pairs(design, "beta", beta), *_pairs(design, "sd", sd), *_pairs(design, "corr", corr)]
+    given, names = {"beta": beta, "sd": sd, "corr": corr}, called or {}
+    pairs = [pair for key, value in given.items() for pair in _pairs(design, _KINDS[key], names.get(key, key), value)]
     if sigma is not None:
         pairs.append(("sigma", _value("sigma", sigma, "sigma")))
     found: dict[str, Any] = {}
@@ -78,11 +88,10 @@ def _check_sizes(found: Mapping[str, Any]) -> None:
             raise DesignError(f"{label} cannot be {sizes.max():g}: the squares of responses would be no numbers.")
 
 
-def _pairs(design: Design, argument: str, given: Any) -> Iterator[tuple[str, float]]:
+def _pairs(design: Design, kind: str, argument: str, given: Any) -> Iterator[tuple[str, float]]:
     """Labels and values of one argument."""
     if given is None:
         return
-    kind = _KINDS[argument]
     options = [p for p in parameters(design) if p.kind == kind]
     if isinstance(given, pd.Series):
         given = given.to_dict()
@@ -91,12 +100,12 @@ def _pairs(design: Design, argument: str, given: Any) -> Iterator[tuple[str, flo
         return
     for key, value in given.items():
         if kind == "sd" and isinstance(key, str) and key in _SIGMA and key not in design.groupings:
-            yield "sigma", _value(f"sd[{key!r}]", value, "sigma")
+            yield "sigma", _value(f"{argument}[{key!r}]", value, "sigma")
             continue
         chosen = _named(argument, key, options)
         if isinstance(value, Mapping):
             nested = {f"{key}[{inner}]": one for inner, one in value.items()}
-            yield from _pairs(design, argument, nested)
+            yield from _pairs(design, kind, argument, nested)
         elif len(chosen) > 1 or (isinstance(value, Sequence | np.ndarray) and not isinstance(value, str)):
             yield from _all(f"{argument}[{key!r}]", value, chosen, repr(key))
         else:

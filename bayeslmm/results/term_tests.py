@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 
 from bayeslmm.design.fixed_terms import FixedTerms, fixed_terms
-from bayeslmm.inference.hypothesis import hypothesis, rank_of
-from bayeslmm.inference.kenward_roger import kenward_roger_f, kenward_roger_scale
-from bayeslmm.inference.satterthwaite import satterthwaite_components_f
+from bayeslmm.inference.hypothesis import f_tail, hypothesis, rank_of
+from bayeslmm.inference.kenward_roger import kenward_roger_f
+from bayeslmm.inference.satterthwaite import satterthwaite_f
 from bayeslmm.inference.term_hypotheses import AnovaType, marginal, partial, sequential
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.linear import DDF, plain_df, strata
@@ -96,31 +96,52 @@ class JointTest:
     df2: float
     wald: float
 
+    @property
+    def p_value(self) -> float:
+        return float(f_tail(self.F, self.df1, self.df2))
 
-def joint_test(fit: Fit, rows: FloatArray, ddf: DDF, df2: float | None = None) -> JointTest:
-    """F test that combinations of the fixed effects are all zero.
+
+def joint_test(
+    fit: Fit,
+    rows: FloatArray,
+    ddf: DDF,
+    df2: float | None = None,
+    *,
+    c: FloatArray | None = None,
+    as_stated: bool = True,
+) -> JointTest:
+    """F test that combinations of the fixed effects are all zero, or have given values.
 
     Parameters
     ----------
     fit : Fit
     rows : FloatArray, shape (m, p)
-        As they are stated: their principal components are those that Satterthwaite's degrees of freedom are put
-        together from.
     ddf : {"satterthwaite", "kenward-roger", "containment", "residual", "z"}
     df2 : float, optional
         Denominator degrees of freedom that are known.
+    c : FloatArray, shape (m,), optional
+        Zeros by default.
+    as_stated : bool
+        Whether Satterthwaite's degrees of freedom are put together from those of the principal components of the rows
+        as they are (lmerTest); False: of what the rows span, however they are stated.
+
+    Raises
+    ------
+    DesignError
+        No coefficients have these values.
     """
-    rows = rows[rows.any(axis=1)]
+    if c is None:
+        rows = rows[rows.any(axis=1)]
     if not rows.size:
         return JointTest(np.nan, 0, np.nan, np.nan)
     if ddf == "kenward-roger":
-        F, df1, df, _ = kenward_roger_f(fit.cp, fit.optimum, fit._kenward_roger, rows)
-        return JointTest(F, df1, df, F / kenward_roger_scale(fit.cp, fit.optimum, fit._kenward_roger, rows))
+        F, df1, df, scale = kenward_roger_f(fit.cp, fit.optimum, fit._kenward_roger, rows, c)
+        return JointTest(F, df1, df, F / scale)
     if ddf == "satterthwaite":
-        independent = rank_of(rows) == rows.shape[0]
-        F, df1, df = satterthwaite_components_f(fit.cp, fit.optimum, rows, as_stated=independent)
+        own = as_stated and rank_of(rows) == rows.shape[0]
+        F, df1, df = satterthwaite_f(fit.cp, fit.optimum, rows, c, as_stated=own)
         return JointTest(F, df1, df, F)
-    tested = hypothesis(fit.cp, fit.optimum, rows)
+    tested = hypothesis(fit.cp, fit.optimum, rows, c)
     df, F = float(plain_df(fit, rows, ddf).min()) if df2 is None else df2, tested.f(fit.optimum.sigma)
     return JointTest(F, tested.values.size, df, F)
 

@@ -13,12 +13,13 @@ from bayeslmm.design.fixed_terms import FixedTerm, FixedTerms, fixed_terms
 from bayeslmm.design.readable import HeadedTable, headed
 from bayeslmm.design.screen import fill
 from bayeslmm.errors import DesignError
+from bayeslmm.inference.hypothesis import chi_square_tail
 from bayeslmm.inference.null_model import clamp
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.linear import DDF, check_ddf
 from bayeslmm.results.term_tests import joint_test
 from bayeslmm.testing.reduced import RandomUnit, random_units, without_fixed, without_random
-from bayeslmm.testing.term_table import METHODS, chi_square_tail, f_frame, table_texts
+from bayeslmm.testing.term_table import METHODS, f_frame, table_texts
 from bayeslmm.types import FloatArray
 
 

@@ -13,12 +13,13 @@ import pandas as pd
 from bayeslmm.arguments import MOST_REFITS, choice, flag, shown, whole
 from bayeslmm.design.readable import HeadedTable, headed
 from bayeslmm.errors import DesignError, FitError
+from bayeslmm.inference.hypothesis import chi_square_tail
 from bayeslmm.inference.mixture import Mixture
 from bayeslmm.inference.null_model import clamp, mixture, null_model
 from bayeslmm.results.fit import Fit
 from bayeslmm.testing.bootstrap_ratio import bootstrap_table
 from bayeslmm.testing.nesting import Nesting, step_between
-from bayeslmm.testing.term_table import chi_square_tail, table_texts
+from bayeslmm.testing.term_table import table_texts
 
 _SEED = 20230817
 _CONE_DRAWS = 100_000
@@ -225,7 +226,7 @@ def _chi_square_table(
         rows[-1] |= {"Chisq": chisq, "Df": float(df)}
         rows[-1]["Pr(>Chisq)"] = float(chi_square_tail(np.array(chisq), np.array(df)))
         if step.variances > 0:
-            mixed[-1], note = _boundary(fit, step, chisq, f"{labels[k]} against {labels[k - 1]}")
+            mixed[-1], note = chi_bar(fit, step, chisq, f"{labels[k]} against {labels[k - 1]}")
             notes.append(note)
     frame = pd.DataFrame(rows, index=pd.Index(list(labels), dtype=str))
     for column in ("Chisq", "Df", "Pr(>Chisq)"):
@@ -249,8 +250,8 @@ def _information(fit: Fit) -> dict[str, float]:
     }
 
 
-def _boundary(fit: Fit, step: Nesting, chisq: float, which: str) -> tuple[float, str]:
-    """The p value of the mixture of chi-squares where it is known, and a note."""
+def chi_bar(fit: Fit, step: Nesting, chisq: float, which: str) -> tuple[float, str]:
+    """The p value of the mixture of chi-squares where variances are left out, nan where it is not known, and a note."""
     count = "a variance is" if step.variances == 1 else f"{step.variances} variances are"
     conservative = f"{which}: {count} zero in the smaller model, the end of the range"
     other = "test='bootstrap' simulates the distribution; fit.test_zero has exact tests of one variance"

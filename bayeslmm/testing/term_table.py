@@ -11,6 +11,7 @@ from bayeslmm.arguments import choice, flag, shown
 from bayeslmm.design.fixed_terms import FixedTerm, cell_coding
 from bayeslmm.design.readable import HeadedTable, headed
 from bayeslmm.errors import DesignError
+from bayeslmm.inference.hypothesis import chi_square_tail, f_tail
 from bayeslmm.inference.term_hypotheses import AnovaType, empty_cells
 from bayeslmm.results.figures import df_text, figures, p_text
 from bayeslmm.results.fit import Fit
@@ -24,7 +25,6 @@ from bayeslmm.results.term_tests import (
     term_df,
     term_hypotheses,
 )
-from bayeslmm.types import FloatArray
 
 _TYPES: dict[object, AnovaType] = {1: 1, 2: 2, 3: 3, "1": 1, "2": 2, "3": 3, "I": 1, "II": 2, "III": 3}
 _METRICS: tuple[Metric, ...] = ("ols", "gls")
@@ -159,21 +159,6 @@ def f_frame(tests: list[JointTest], labels: pd.Index, sigma: float) -> pd.DataFr
     mean = np.array([test.wald for test in tests]) * sigma**2
     columns = {"Sum Sq": mean * df1, "Mean Sq": mean, "NumDF": df1.astype(int), "DenDF": df2, "F value": F}
     return pd.DataFrame(columns | {"Pr(>F)": f_tail(F, df1, df2)}, index=labels)
-
-
-def f_tail(F: FloatArray, df1: FloatArray, df2: FloatArray) -> FloatArray:
-    """Upper tail of F, of chi-square over its degrees of freedom where the denominator's are infinite."""
-    from scipy.special import fdtrc
-
-    finite = fdtrc(df1, np.where(np.isinf(df2), 1.0, df2), F)
-    return np.where(np.isinf(df2), chi_square_tail(F * df1, df1), finite)
-
-
-def chi_square_tail(x: FloatArray, df: FloatArray) -> FloatArray:
-    """Upper tail of chi-square."""
-    from scipy.special import chdtrc
-
-    return np.where(df > 0, chdtrc(np.where(df > 0, df, 1.0), x), np.nan)
 
 
 def table_texts(frame: pd.DataFrame) -> pd.DataFrame:

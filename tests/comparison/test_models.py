@@ -70,6 +70,19 @@ def test_flat_priors_decide_between_no_fixed_parts() -> None:
     assert bl.compare(*models()[1:], draws=200).table["probability"].notna().all()
 
 
+def test_variances_that_are_left_out_have_the_mixture_of_chi_squares() -> None:
+    """One variance: half of chi-square with none, half with one degree of freedom (Self & Liang 1987), as bl.anova."""
+    data = bl.load_dataset("sleepstudy").iloc[:60]
+    small, large = (bl.Model(f"Reaction ~ Days + {random}", data) for random in ("(1 | Subject)", "(Days || Subject)"))
+    found = bl.compare(small, large, draws=200)
+    p, mixed = found.table[["p_value", "p_chibar"]].iloc[1]
+    assert mixed == pytest.approx(p / 2, rel=1e-12)
+    assert mixed == bl.anova(small.fit(reml=False), large.fit(reml=False))["Pr(>chi-bar)"].iloc[1]
+    assert any("p_chibar is by 0.5 chi2(0) + 0.5 chi2(1); bl.anova(..., test='boot" in note for note in found.notes)
+    # Fixed effects alone have no such column in print.
+    assert "p_chibar" not in str(bl.compare(*models()[:2], draws=200))
+
+
 def test_fits_and_posteriors_stand_for_their_models() -> None:
     fits = bl.compare(models()[0].fit(), models()[1].fit(), draws=200)
     assert fits.fits[1].reml is False

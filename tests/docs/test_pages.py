@@ -18,6 +18,7 @@ PAGES = [
     ("teaching.md", 16),
     ("fitting.md", 20),
     ("testing.md", 10),
+    ("means.md", 16),
     ("diagnostics.md", 14),
     ("posterior.md", 25),
     ("predict.md", 22),

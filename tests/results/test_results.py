@@ -125,9 +125,11 @@ def test_a_probability_is_below_a_number(zero: bl.Model, delta: object) -> None:
 
 
 def test_representations_are_short(zero: bl.Model) -> None:
-    # A fit shows its summary.
+    # A fit and a posterior show their summaries.
     assert len(repr(zero.fit()).splitlines()) < 25
-    assert len(repr(zero.sample(100, random_seed=1))) < 200
+    post = zero.sample(100, random_seed=1)
+    assert repr(post) == post.summary().text()
+    assert len(repr(post).splitlines()) < 25
 
 
 @pytest.mark.parametrize("level", [95, 0, 1, float("nan")])

@@ -113,8 +113,8 @@ class AR1(Autoregression):
 class HeterogeneousAR1(Autoregression):
     """A variance for every effect, correlations rho to the power of the distance: ``ar1h(0 + f | g)``.
 
-    c + 1 parameters; with two effects this is the unstructured covariance. Coordinates are roots of the standard
-    deviations and an angle with ``rho = sin(angle)``.
+    c + 1 parameters; with two neighbouring effects this is the unstructured covariance. Coordinates are roots of the
+    standard deviations and an angle with ``rho = sin(angle)``.
 
     Attributes
     ----------
@@ -158,12 +158,17 @@ class HeterogeneousAR1(Autoregression):
         return ((first, first + 1),)
 
     @property
+    def _free(self) -> bool:
+        """Whether two effects have any correlation; at an even distance it is not negative."""
+        return self.size == 2 and int(np.diff(self._order)[0]) % 2 == 1
+
+    @property
     def mirrored(self) -> bool:
-        return self.size == 2
+        return self._free
 
     @property
     def additive(self) -> bool:
-        return self.size == 2
+        return self._free
 
     def resized(self, size: int) -> CovarianceStructure:
         times = self.times if size == self.size else ()
