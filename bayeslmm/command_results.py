@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bayeslmm.option_values import in_options
+
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.console import Console
 
 
@@ -35,3 +38,19 @@ def finish(out: Path | None, write: Callable[[Path], list[Path]], show: Callable
     show(console)
     if paths:
         say(console, f"Wrote {' and '.join(map(str, paths))}.")
+
+
+def finish_tables(texts: Iterable[str], tables: Mapping[str, pd.DataFrame], out: Path | None) -> None:
+    """Write tables, and print what they say."""
+    from bayeslmm.console import show
+    from bayeslmm.report import write_tables
+
+    text = in_options("\n\n".join(texts))
+    finish(out, lambda folder: write_tables(tables, folder), lambda console: show(console, text))
+
+
+def use_files() -> None:
+    """Figures go to files: no window system is asked for."""
+    import matplotlib
+
+    matplotlib.use("Agg")

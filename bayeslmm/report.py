@@ -158,16 +158,22 @@ def _write(
     for name, both in comparisons:
         images = []
         for drawing, figure in figures(both):
-            target = destination(folder / next(names), overwrite=True)
-            with replacing(target) as part:
-                figure.savefig(part, format="png", dpi=150)
-            written.append(target.path)
+            written.append(write_figure(figure, folder / next(names)))
             images.append((_CAPTIONS[drawing[0]].format(*drawing[1:]), _embedded(figure)))
             plt.close(figure)
         sections.append(_section(name, both, images, boundary(both)))
     numbers = json.dumps({name: both.to_dict() for name, both in comparisons}, indent=2)
     page = _page("One formula, two inferences: REML and posterior compared", [*sections, _words()])
     return [*written, _write_text(folder / _NUMBERS, numbers), _write_text(folder / _PAGE, page)]
+
+
+def write_figure(figure: Any, path: Path) -> Path:
+    """Write a figure as PNG, with all that stands outside its axes."""
+    with made(path.parent):
+        target = destination(path, overwrite=True)
+        with replacing(target) as part:
+            figure.savefig(part, format="png", dpi=150)
+    return target.path
 
 
 def _image_names(designs: Sequence[tuple[str, Design]]) -> list[str]:
