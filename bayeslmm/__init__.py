@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from bayeslmm.means.marginal import MarginalMeans
     from bayeslmm.means.of_draws import PosteriorMeans
     from bayeslmm.model import Model, load
+    from bayeslmm.one_page import report
     from bayeslmm.planning import Plan, PowerStudy, power
     from bayeslmm.plots import (
         plot_boundary,
@@ -132,6 +133,7 @@ _HOMES = {
     "PosteriorMeans": "bayeslmm.means.of_draws",
     "ModelComparison": "bayeslmm.comparison",
     "plot_variance": "bayeslmm.plots",
+    "report": "bayeslmm.one_page",
     "ranova": "bayeslmm.boundary.zero_tests",
     "ZeroTest": "bayeslmm.boundary.zero_test",
     "ZeroTests": "bayeslmm.boundary.zero_test",
@@ -258,6 +260,7 @@ __all__ = [
     "plot_variance",
     "power",
     "ranova",
+    "report",
 ]
 
 

@@ -113,7 +113,7 @@ def fit(
     """
     load(*WORK)
     from bayeslmm.console import show_summary
-    from bayeslmm.report import FIT_FILES, write_estimates
+    from bayeslmm.output import FIT_FILES, write_estimates
     from bayeslmm.results.fit_summary import fit_summary
 
     model = model_of(
@@ -184,7 +184,7 @@ def _compare_models(models: list[Model], out: Path | None, **options: Any) -> No
     """One row per model, on the screen and in a folder."""
     from bayeslmm.comparison import compare
     from bayeslmm.console import show
-    from bayeslmm.report import write_tables
+    from bayeslmm.output import write_tables
 
     check_tables(out, ["models"])
     both = compare(*models, **options)
@@ -254,7 +254,7 @@ def boundary(
     """
     load(*WORK)
     from bayeslmm.console import show
-    from bayeslmm.report import BOUNDARY_FILES, write_boundary
+    from bayeslmm.output import BOUNDARY_FILES, write_boundary
 
     model = model_of(
         formula, read(data, na, sep, decimal, encoding), weights=weights, frequency=frequency, na_action=na_action
@@ -321,13 +321,13 @@ def demo(out: Out = Path("demo-output"), seed: Seed = 1) -> None:
 
 
 def _check(models: list[tuple[str, Model]], folder: Path) -> None:
-    from bayeslmm.report import check_report
+    from bayeslmm.output import check_report
 
     check_report([(name, model.design) for name, model in models], folder)
 
 
 def _write(comparisons: list[tuple[str, Comparison]], folder: Path, **boundary: Any) -> list[Path]:
-    from bayeslmm.report import write
+    from bayeslmm.output import write
 
     use_files()
     return write(comparisons, folder, **boundary)

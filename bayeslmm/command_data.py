@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 # Loaded by the commands that compute and not before: help and the version take none of these, nor does a typing error.
-WORK = ("bayeslmm.console", "bayeslmm.model", "bayeslmm.reading", "bayeslmm.report")
+WORK = ("bayeslmm.console", "bayeslmm.model", "bayeslmm.reading", "bayeslmm.output")
 
 
 def read(data: str, na: list[str] | None, sep: str, decimal: str, encoding: str) -> Any:

@@ -23,7 +23,7 @@ def check_files(out: Path | None, names: Iterable[str]) -> None:
 
 def check_tables(out: Path | None, names: Iterable[str]) -> None:
     """The same of the files of tables."""
-    from bayeslmm.report import table_files
+    from bayeslmm.output import table_files
 
     check_files(out, table_files(names))
 
@@ -43,7 +43,7 @@ def finish(out: Path | None, write: Callable[[Path], list[Path]], show: Callable
 def finish_tables(texts: Iterable[str], tables: Mapping[str, pd.DataFrame], out: Path | None) -> None:
     """Write tables, and print what they say."""
     from bayeslmm.console import show
-    from bayeslmm.report import write_tables
+    from bayeslmm.output import write_tables
 
     text = in_options("\n\n".join(texts))
     finish(out, lambda folder: write_tables(tables, folder), lambda console: show(console, text))

@@ -150,8 +150,8 @@ def power(
     }
     load(*WORK, "bayeslmm.planning")
     from bayeslmm.console import show
+    from bayeslmm.output import table_files, write_figure, write_tables
     from bayeslmm.planning import power as simulate
-    from bayeslmm.report import table_files, write_figure, write_tables
 
     frame = read(data, na, sep, decimal, encoding)
     study = _study(formula, frame, weights, frequency, na_action)
