@@ -81,10 +81,12 @@ if TYPE_CHECKING:
     from bayeslmm.means.marginal import MarginalMeans
     from bayeslmm.means.of_draws import PosteriorMeans
     from bayeslmm.model import Model, load
+    from bayeslmm.one_page import report
     from bayeslmm.planning import Plan, PowerStudy, power
     from bayeslmm.plots import (
         plot_boundary,
         plot_coverage,
+        plot_groups,
         plot_influence,
         plot_ranef,
         plot_shrinkage,
@@ -133,11 +135,13 @@ _HOMES = {
     "PosteriorMeans": "bayeslmm.means.of_draws",
     "ModelComparison": "bayeslmm.comparison",
     "plot_variance": "bayeslmm.plots",
+    "report": "bayeslmm.one_page",
     "ranova": "bayeslmm.boundary.zero_tests",
     "ZeroTest": "bayeslmm.boundary.zero_test",
     "ZeroTests": "bayeslmm.boundary.zero_test",
     "plot_boundary": "bayeslmm.plots",
     "plot_coverage": "bayeslmm.plots",
+    "plot_groups": "bayeslmm.plots",
     "plot_influence": "bayeslmm.plots",
     "plot_ranef": "bayeslmm.plots",
     "plot_shrinkage": "bayeslmm.plots",
@@ -255,12 +259,14 @@ __all__ = [
     "parse_formula",
     "plot_boundary",
     "plot_coverage",
+    "plot_groups",
     "plot_influence",
     "plot_ranef",
     "plot_shrinkage",
     "plot_variance",
     "power",
     "ranova",
+    "report",
 ]
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bayeslmm import __version__, commands
-from bayeslmm.command_data import WORK, model_of, read
-from bayeslmm.command_results import check_files, check_tables, finish
+from bayeslmm import __version__, command_means, commands
+from bayeslmm.command_data import WORK, model_of, read, sample
+from bayeslmm.command_results import check_files, check_tables, finish, use_files
 from bayeslmm.imports import load
 from bayeslmm.option_values import in_options
 from bayeslmm.options import (
@@ -19,13 +19,16 @@ from bayeslmm.options import (
     Ddf,
     Decimal,
     Detail,
+    Draws,
     Encoding,
     Formula,
     Formulas,
     Frequency,
     LeaveOut,
+    Method,
     Ml,
     Na,
+    NaAction,
     Out,
     Package,
     Prior,
@@ -91,6 +94,7 @@ def fit(
     weights: Weights = None,
     frequency: Frequency = None,
     na: Na = None,
+    na_action: NaAction = None,
     sep: Sep = "",
     decimal: Decimal = "",
     encoding: Encoding = "",
@@ -109,10 +113,12 @@ def fit(
     """
     load(*WORK)
     from bayeslmm.console import show_summary
-    from bayeslmm.report import FIT_FILES, write_estimates
+    from bayeslmm.output import FIT_FILES, write_estimates
     from bayeslmm.results.fit_summary import fit_summary
 
-    model = model_of(formula, read(data, na, sep, decimal, encoding), weights=weights, frequency=frequency)
+    model = model_of(
+        formula, read(data, na, sep, decimal, encoding), weights=weights, frequency=frequency, na_action=na_action
+    )
     check_files(out, FIT_FILES)
     result = model.fit(reml=not ml)
     tidy = result.tidy(ddf=ddf)  # type: ignore[arg-type]
@@ -131,14 +137,13 @@ def compare_command(
     weights: Weights = None,
     frequency: Frequency = None,
     na: Na = None,
+    na_action: NaAction = None,
     sep: Sep = "",
     decimal: Decimal = "",
     encoding: Encoding = "",
-    method: Annotated[
-        str, typer.Option("--method", help="auto, quadrature, importance, collapsed_nuts or nuts.")
-    ] = "auto",
-    draws: Annotated[int, typer.Option("--draws", help="Posterior draws over all chains.")] = 4000,
-    priors: Prior = "default",
+    method: Method = None,
+    draws: Draws = None,
+    priors: Prior = None,
     seed: Seed = 1,
     out: Out = None,
     detail: Detail = "auto",
@@ -158,14 +163,16 @@ def compare_command(
 
     frame = read(data, na, sep, decimal, encoding)
     if len(formulas) > 1:
-        models = [model_of(formula, frame, weights=weights, frequency=frequency) for formula in formulas]
-        _compare_models(models, out, draws=draws, priors=priors, random_seed=seed)
+        models = [
+            model_of(formula, frame, weights=weights, frequency=frequency, na_action=na_action) for formula in formulas
+        ]
+        _compare_models(models, out, draws=draws or 4000, priors=priors or "default", random_seed=seed)
         return
-    model = model_of(formulas[0], frame, weights=weights, frequency=frequency)
+    model = model_of(formulas[0], frame, weights=weights, frequency=frequency, na_action=na_action)
     name = "standard input" if data == "-" else Path(data).stem
     if out is not None:
         _check([(name, model)], out)
-    post = model.sample(draws, method=method, priors=priors, random_seed=seed)  # type: ignore[arg-type]
+    post = sample(model, draws, method, priors, seed)
     both = compare(model.fit(), post)
     paths = [] if out is None else _write([(name, both)], out, detail=detail, leave_out=leave_out or ())
     show_comparison(both, terminal())
@@ -177,7 +184,7 @@ def _compare_models(models: list[Model], out: Path | None, **options: Any) -> No
     """One row per model, on the screen and in a folder."""
     from bayeslmm.comparison import compare
     from bayeslmm.console import show
-    from bayeslmm.report import write_tables
+    from bayeslmm.output import write_tables
 
     check_tables(out, ["models"])
     both = compare(*models, **options)
@@ -190,7 +197,7 @@ def _compare_models(models: list[Model], out: Path | None, **options: Any) -> No
 
 
 app.command(name="anova")(commands.anova)
-app.command(name="means")(commands.means)
+app.command(name="means")(command_means.means)
 app.command(name="power")(commands.power)
 
 
@@ -202,6 +209,7 @@ def to_command(
     weights: Weights = None,
     frequency: Frequency = None,
     na: Na = None,
+    na_action: NaAction = None,
     sep: Sep = "",
     decimal: Decimal = "",
     encoding: Encoding = "",
@@ -214,7 +222,9 @@ def to_command(
     load(*WORK)
     from bayeslmm.console import show, terminal
 
-    model = model_of(formula, read(data, na, sep, decimal, encoding), weights=weights, frequency=frequency)
+    model = model_of(
+        formula, read(data, na, sep, decimal, encoding), weights=weights, frequency=frequency, na_action=na_action
+    )
     show(terminal(), model.to(package, reml=not ml).rstrip("\n"))
 
 
@@ -225,6 +235,7 @@ def boundary(
     weights: Weights = None,
     frequency: Frequency = None,
     na: Na = None,
+    na_action: NaAction = None,
     sep: Sep = "",
     decimal: Decimal = "",
     encoding: Encoding = "",
@@ -243,9 +254,11 @@ def boundary(
     """
     load(*WORK)
     from bayeslmm.console import show
-    from bayeslmm.report import BOUNDARY_FILES, write_boundary
+    from bayeslmm.output import BOUNDARY_FILES, write_boundary
 
-    model = model_of(formula, read(data, na, sep, decimal, encoding), weights=weights, frequency=frequency)
+    model = model_of(
+        formula, read(data, na, sep, decimal, encoding), weights=weights, frequency=frequency, na_action=na_action
+    )
     check_files(out, BOUNDARY_FILES)
     report = model.fit(reml=not ml).boundary(random_seed=seed, detail=detail, leave_out=leave_out or ())  # type: ignore[arg-type]
     finish(
@@ -308,17 +321,15 @@ def demo(out: Out = Path("demo-output"), seed: Seed = 1) -> None:
 
 
 def _check(models: list[tuple[str, Model]], folder: Path) -> None:
-    from bayeslmm.report import check_report
+    from bayeslmm.output import check_report
 
     check_report([(name, model.design) for name, model in models], folder)
 
 
 def _write(comparisons: list[tuple[str, Comparison]], folder: Path, **boundary: Any) -> list[Path]:
-    import matplotlib
+    from bayeslmm.output import write
 
-    from bayeslmm.report import write
-
-    matplotlib.use("Agg")
+    use_files()
     return write(comparisons, folder, **boundary)
 
 

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bayeslmm.faces import Posterior
     from bayeslmm.model import Model
 
 
 # Loaded by the commands that compute and not before: help and the version take none of these, nor does a typing error.
-WORK = ("bayeslmm.console", "bayeslmm.model", "bayeslmm.reading", "bayeslmm.report")
+WORK = ("bayeslmm.console", "bayeslmm.model", "bayeslmm.reading", "bayeslmm.output")
 
 
 def read(data: str, na: list[str] | None, sep: str, decimal: str, encoding: str) -> Any:
@@ -22,13 +23,23 @@ def read(data: str, na: list[str] | None, sep: str, decimal: str, encoding: str)
     return reading.frame
 
 
-def model_of(formula: str, data: Any, **options: Any) -> Model:
+def model_of(formula: str, data: Any, *, na_action: str | None = None, **options: Any) -> Model:
     """The model, and what is odd about its data."""
     from bayeslmm.model import Model
 
-    model = Model(formula, data, **options)
+    model = Model(formula, data, na_action=na_action or "drop", **options)  # type: ignore[arg-type]
     remark("data", model.design.notes.lines)
     return model
+
+
+def sample(model: Model, draws: int | None, method: str | None, priors: str | None, seed: int | None) -> Posterior:
+    """The posterior, with what every command takes where an option is left out."""
+    return model.sample(
+        4000 if draws is None else draws,
+        method=method or "auto",  # type: ignore[arg-type]
+        priors=priors or "default",
+        random_seed=1 if seed is None else seed,
+    )
 
 
 def remark(about: str, notes: Sequence[str]) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bayeslmm.option_values import in_options
+
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.console import Console
 
 
@@ -20,7 +23,7 @@ def check_files(out: Path | None, names: Iterable[str]) -> None:
 
 def check_tables(out: Path | None, names: Iterable[str]) -> None:
     """The same of the files of tables."""
-    from bayeslmm.report import table_files
+    from bayeslmm.output import table_files
 
     check_files(out, table_files(names))
 
@@ -35,3 +38,19 @@ def finish(out: Path | None, write: Callable[[Path], list[Path]], show: Callable
     show(console)
     if paths:
         say(console, f"Wrote {' and '.join(map(str, paths))}.")
+
+
+def finish_tables(texts: Iterable[str], tables: Mapping[str, pd.DataFrame], out: Path | None) -> None:
+    """Write tables, and print what they say."""
+    from bayeslmm.console import show
+    from bayeslmm.output import write_tables
+
+    text = in_options("\n\n".join(texts))
+    finish(out, lambda folder: write_tables(tables, folder), lambda console: show(console, text))
+
+
+def use_files() -> None:
+    """Figures go to files: no window system is asked for."""
+    import matplotlib
+
+    matplotlib.use("Agg")

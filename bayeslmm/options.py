@@ -15,13 +15,16 @@ __all__ = [
     "Ddf",
     "Decimal",
     "Detail",
+    "Draws",
     "Encoding",
     "Formula",
     "Formulas",
     "Frequency",
     "LeaveOut",
+    "Method",
     "Ml",
     "Na",
+    "NaAction",
     "Out",
     "Package",
     "Prior",
@@ -63,11 +66,22 @@ def _known_sections(names: list[str] | None) -> list[str]:
     return [chosen("--leave-out", name, OPTIONAL) for name in given if name]
 
 
-def _known_priors(name: str) -> str:
+def _known_priors(name: str | None) -> str | None:
     """Refuse, before anything is computed, a set of priors that there is not."""
+    if name is None:
+        return None
     from bayeslmm.bayes.presets import PRESETS
 
     return chosen("--priors", name, tuple(PRESETS))
+
+
+def _known_na_action(name: str | None) -> str | None:
+    """Refuse, before data are read, what is not done with missing values."""
+    if name is None:
+        return None
+    from bayeslmm.design.padding import check_na_action
+
+    return worded(lambda: check_na_action(name))
 
 
 def _known_package(name: str) -> str:
@@ -115,12 +129,18 @@ Formulas = Annotated[
     ),
 ]
 Prior = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--priors",
         help="Set of priors: default, weak, flat, pc, boundary_avoiding, or those of brms, rstanarm, bambi.",
         callback=_known_priors,
     ),
+]
+Method = Annotated[
+    str | None, typer.Option("--method", help="auto (the default), quadrature, importance, collapsed_nuts or nuts.")
+]
+Draws = Annotated[
+    int | None, typer.Option("--draws", help="Posterior draws over all chains; by default 4000.", show_default=False)
 ]
 Package = Annotated[
     str,
@@ -139,6 +159,15 @@ Na = Annotated[
         "--na",
         help="Word that means a missing value, in any column; may be given several times. Empty cells always do, and "
         "NA, NaN, null, None in columns of numbers; in columns of text these are levels.",
+    ),
+]
+NaAction = Annotated[
+    str | None,
+    typer.Option(
+        "--na-action",
+        help="What becomes of rows with missing values: drop (the default: left out and counted), exclude (here the "
+        "same) or fail.",
+        callback=_known_na_action,
     ),
 ]
 Sep = Annotated[str, typer.Option("--sep", help="Separator of the columns, e.g. ';' or tab; found out by default.")]

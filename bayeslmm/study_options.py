@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from bayeslmm.option_values import weights_of
 from bayeslmm.options import chosen, usable_folder, worded
 
 
@@ -29,13 +31,34 @@ def _known_adjust(name: str | None) -> str | None:
     return worded(lambda: adjustment(name, "none"))
 
 
-def _known_contrast(name: str | None) -> str | None:
+def _known_contrasts(texts: list[str] | None) -> list[str] | None:
     """Refuse, before data are read, contrasts that there are not."""
-    if name is None:
+    contrasts_of(texts)
+    return texts
+
+
+def contrasts_of(texts: Sequence[str] | None) -> str | dict[str, Any] | None:
+    """The name of a method of contrasts, or contrasts with their weights.
+
+    Raises
+    ------
+    typer.BadParameter
+        An unknown name, more than one, no weights.
+    """
+    if not texts:
         return None
+    own = [text for text in texts if "=" in text or text.lstrip().startswith("{")]
+    if len(own) == len(texts):
+        return weights_of("--contrast", texts)
+    named = [text for text in texts if text not in own]
     from bayeslmm.means.contrast_methods import method_name
 
-    worded(lambda: method_name(name))
+    name = worded(lambda: method_name(named[0]))
+    if len(texts) > 1:
+        raise typer.BadParameter(
+            f"--contrast {named[0]} is a set of contrasts, and {' and '.join(t for t in texts if t != named[0])} are "
+            "asked for as well. Give one set, or weights for every contrast."
+        )
     return name
 
 
@@ -154,11 +177,37 @@ Average = Annotated[
     ),
 ]
 Contrast = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--contrast",
-        help="Contrasts, too: dunnett, consecutive, poly, effect, others, mean_change or pairwise.",
-        callback=_known_contrast,
+        metavar="SET | NAME=WEIGHTS",
+        help="Contrasts, too: dunnett, consecutive, poly, effect, others, mean_change or pairwise; or weights of one's "
+        "own, as in 'C - A=-1,0,1' (a weight for every mean), 'C - A=A:-1,C:1', or as JSON '{\"C - A\": [-1, 0, 1]}'; "
+        "these may be given several times.",
+        callback=_known_contrasts,
+    ),
+]
+Letters = Annotated[
+    bool, typer.Option("--letters", help="Letters, too: means that share one do not differ, at 1 - LEVEL.")
+]
+OfPosterior = Annotated[bool, typer.Option("--posterior", help="Of the posterior, in place of the REML fit.")]
+OfBoth = Annotated[bool, typer.Option("--both", help="Of the REML fit and of the posterior, side by side.")]
+Rope = Annotated[
+    str | None,
+    typer.Option(
+        "--rope",
+        metavar="END[,END]",
+        help="Of a posterior: the differences that would not matter, as 0.5 for -0.5 to 0.5, or both ends.",
+    ),
+]
+PosteriorSeed = Annotated[int | None, typer.Option("--seed", help="Seed of the draws; by default 1.")]
+Hdi = Annotated[
+    int,
+    typer.Option(
+        "--hdi",
+        metavar="N",
+        help="For how many of the simulated responses the posterior is sampled, too: how often the highest-density "
+        "interval excludes zero. Some 50 milliseconds each.",
     ),
 ]
 Adjust = Annotated[
@@ -173,4 +222,10 @@ Adjust = Annotated[
 Tables = Annotated[
     Path | None,
     typer.Option("--out", help="Folder for what is printed as numbers (CSV and JSON).", callback=usable_folder),
+]
+PowerTables = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", help="Folder for the table (CSV and JSON) and the power curve (power.png).", callback=usable_folder
+    ),
 ]

@@ -313,7 +313,9 @@ class Evaluator:
         label = column_label(node.name) if isinstance(node, Name) else _call(node).text
         if isinstance(node, Name):
             _refuse_constant(node.name, right)
-            check_no_time(node.name, self._columns[node.name])
+            # Others are values of extra_namespace.
+            if node.name in self._columns:
+                check_no_time(node.name, self._columns[node.name])
         value = self._evaluate(node, label)
         if isinstance(value, np.ndarray) and value.dtype == bool:
             value = as_factor(value, node, self._memory.levels, zero_levels=self._zero_levels)

@@ -13,6 +13,7 @@ from bayeslmm.arguments import choice, labels
 from bayeslmm.design.labels import group_labels
 from bayeslmm.design.names import in_plot
 from bayeslmm.errors import DesignError, FitError
+from bayeslmm.figures.point_labels import name_points
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.residual_kinds import residual_values
 from bayeslmm.types import BoolArray, FloatArray
@@ -98,7 +99,7 @@ def _panels(fit: Fit, asked: Sequence[str]) -> tuple[list[tuple[str, Callable[[A
             "fitted": ("Residuals against fitted values", lambda axis: _against_fitted(shown, axis)),
             "qq": (
                 "Normal quantiles of residuals",
-                lambda axis: _quantiles(shown.values, shown.labels, shown.name, axis),
+                lambda axis: _quantiles(shown.values, shown.labels, f"{shown.name} residual", axis),
             ),
             "scale": ("Scale and location", lambda axis: _scale(shown, axis)),
         }
@@ -157,19 +158,8 @@ def _trend(x: FloatArray, y: FloatArray, axis: Any) -> None:
 
 
 def _name(x: FloatArray, y: FloatArray, size: FloatArray, names: Sequence[Any], axis: Any) -> None:
-    """Labels at the most extreme points, away from the frame."""
-    middle = 0.5 * (float(x.min()) + float(x.max()))
-    for k in np.argsort(-size)[:_NAMED]:
-        right = x[k] <= middle
-        axis.annotate(
-            in_plot(str(names[k])),
-            (x[k], y[k]),
-            (4 if right else -4, 2),
-            textcoords="offset points",
-            ha="left" if right else "right",
-            fontsize=7,
-            color=_GREY,
-        )
+    """Labels at the most extreme points."""
+    name_points(x, y, np.argsort(-size)[:_NAMED], names, axis, _GREY)
 
 
 def envelope(n: int, level: float = _LEVEL) -> tuple[FloatArray, FloatArray, FloatArray]:

@@ -10,6 +10,7 @@ import numpy as np
 from bayeslmm import simulating
 from bayeslmm.design import CovarianceStructure, build_design
 from bayeslmm.design.formula import parse_formula
+from bayeslmm.design.padding import NaAction
 from bayeslmm.design.screen import fill
 from bayeslmm.design.tables import kept_table, open_table, to_pandas
 from bayeslmm.errors import FormulaError
@@ -26,7 +27,7 @@ class Plan(Specification):
         As for `Model`; the response is a name only, and may be left out (``"~ x + (1 | g)"``).
     data : pandas, polars or pyarrow table
         The rows that the study would have: predictors and grouping factors.
-    weights, contrasts, extra_namespace, cov
+    weights, contrasts, extra_namespace, cov, na_action
         As for `Model`.
 
     Raises
@@ -61,6 +62,7 @@ class Plan(Specification):
         contrasts: Mapping[str, Any] | None = None,
         extra_namespace: Mapping[str, Any] | None = None,
         cov: Mapping[str, CovarianceStructure] | None = None,
+        na_action: NaAction = "drop",
     ) -> None:
         if not isinstance(formula, str):
             raise FormulaError(f"The formula is a {type(formula).__name__}, not a string such as 'y ~ x + (x | g)'.")
@@ -73,7 +75,13 @@ class Plan(Specification):
         right = formula.partition("~")[2].strip()
         left = response if response.isidentifier() else f"`{response}`"
         self._design = build_design(
-            f"{left} ~ {right}", frame, weights=weights, contrasts=contrasts, extra_namespace=extra_namespace, cov=cov
+            f"{left} ~ {right}",
+            frame,
+            weights=weights,
+            contrasts=contrasts,
+            extra_namespace=extra_namespace,
+            cov=cov,
+            na_action=na_action,
         )
         self._optima = {}
         self._table = frame

@@ -10,7 +10,7 @@ import numpy as np
 from bayeslmm.arguments import choice, instance, labels, shown
 from bayeslmm.design.names import in_plot
 from bayeslmm.errors import DesignError, FitError
-from bayeslmm.plots.style import NEUTRAL, wrapped
+from bayeslmm.plots.style import NEUTRAL, widest, wrapped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 # Okabe and Ito's, readable without red-green vision.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 _MARKERS = "osD^v<>"
+_LINES = ("-", "--", "-.", ":")
 # What is usually aimed for.
 _USUAL = 0.8
 _TITLE = 10
-_WIDTH = 7.0
+# Inches: width and height of the panel, a line of the legend, and the room between its entries.
+_WIDTH, _HEIGHT, _LINE, _BETWEEN = 4.6, 4.2, 0.13, 0.06
+_LEGEND = 8
 
 
 def plot_power(
@@ -40,19 +43,22 @@ def plot_power(
     names = list(dict.fromkeys(table["parameter"]))
     known = names if chosen is None else labels("parameters", chosen, names, DesignError)
     along = _axis(table, varied, x)
+    others = [name for name in varied if name != along]
+    own = table[table["parameter"].isin(known)]
+    keys = ["parameter", "test", *others]
+    curves = list(own.groupby(keys, sort=False, dropna=False))
     if ax is None:
-        _, ax = plt.subplots(figsize=(_WIDTH, 4.2), layout="constrained")
+        entries = ["singular fits", *(_label(key, others) for key, _ in curves)]
+        lines = [line for entry in entries for line in entry.split("\n")]
+        size = (_WIDTH + widest(lines, _LEGEND) + 0.6, max(_HEIGHT, 0.7 + _LINE * len(lines) + _BETWEEN * len(entries)))
+        _, ax = plt.subplots(figsize=size, layout="constrained")
     else:
         from matplotlib.axes import Axes
 
         instance("ax", ax, Axes, "Axes of matplotlib", FitError)
-    others = [name for name in varied if name != along]
-    own = table[table["parameter"].isin(known)]
-    keys = ["parameter", "test", *others]
-    for i, (key, rows) in enumerate(own.groupby(keys, sort=False, dropna=False)):
-        colour, marker = _COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)]
+    for (key, rows), look in zip(curves, _looks([key for key, _ in curves]), strict=True):
         at = rows[along].to_numpy() if along else np.array([0.0])
-        style = {"color": colour, "marker": marker, "markersize": 4.5, "linewidth": 1.3, "capsize": 2}
+        style = {**look, "markersize": 4.5, "linewidth": 1.3, "capsize": 2}
         ax.errorbar(at, rows["power"], yerr=2.0 * rows["mc_error"], label=_label(key, others), **style)
     _singular(ax, own, along, others)
     ax.axhline(_USUAL, color=NEUTRAL, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
@@ -67,9 +73,26 @@ def plot_power(
             ax.set_xticks(values)
     else:
         ax.set_xticks([])
-    ax.set_title(wrapped(in_plot(f"{formula}: {what} at alpha = {alpha:g}"), _WIDTH - 0.5, _TITLE), fontsize=_TITLE)
-    ax.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    title = wrapped(f"{formula}: {what} at alpha = {alpha:g}", _WIDTH - 0.6, _TITLE)
+    ax.set_title(title, fontsize=_TITLE, loc="left")
+    ax.legend(fontsize=_LEGEND, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return ax
+
+
+def _looks(keys: Sequence[tuple[Any, ...]]) -> list[dict[str, Any]]:
+    """Colours by what is tested (and what else varies), marks and lines by the test; no two curves look alike.
+
+    Where colours are used up they begin anew, with further marks and lines.
+    """
+    tests = list(dict.fromkeys(test for _, test, *_ in keys))
+    quantities = list(dict.fromkeys((parameter, *rest) for parameter, _, *rest in keys))
+    out = []
+    for parameter, test, *rest in keys:
+        turn, colour = divmod(quantities.index((parameter, *rest)), len(_COLOURS))
+        kind = tests.index(test) + len(tests) * turn
+        marker, line = _MARKERS[kind % len(_MARKERS)], _LINES[kind % len(_LINES)]
+        out.append({"color": _COLOURS[colour], "marker": marker, "linestyle": line})
+    return out
 
 
 def _axis(table: pd.DataFrame, varied: Sequence[str], x: str | None) -> str | None:

@@ -30,7 +30,7 @@ from bayeslmm.plots.style import (
     NEUTRAL,
     REML,
     headed,
-    legend_entries,
+    legend_below,
     posterior_style,
     response_name,
     slope_of,
@@ -47,7 +47,7 @@ _METHOD, _LEVEL, _LEAST = 0.075, 0.13, 0.045
 # Inches that the levels of a factor take before they are set closer, and that a label needs.
 _ROOM, _LABEL = 13.5, 0.125
 # Inches that a panel has besides the names of its levels, and font sizes.
-_INSIDE, _TITLE, _TEXT, _TICK, _LEGEND = 3.3, 10, 10, 8, 9
+_INSIDE, _TITLE, _TEXT, _TICK = 3.3, 10, 10, 8
 _ACROSS = 4
 # Inches of a label in one line.
 _LONGEST = 3.4
@@ -109,7 +109,7 @@ def effects_figure(both: Any, function: str, group: Any, effect: Any, levels: An
     grid = figure.add_gridspec(len(blocks), 1, height_ratios=[block.height for block in blocks])
     axes = [axis for k, block in enumerate(blocks) for axis in block.draw(figure, grid[k, 0])]
     notes = [text for block in blocks for text in block.notes(levels is not None)]
-    extra = headed(figure, shown, *notes) + _legend(figure, axes)
+    extra = headed(figure, shown, *notes) + legend_below(figure, axes)
     figure.set_figheight(sum(block.height for block in blocks) + extra + 0.3)
     return np.array(axes, dtype=object)
 
@@ -127,16 +127,6 @@ def _asked(shown: Subject, group: Any, effect: Any) -> list[tuple[str, list[str]
         listed = "; ".join(f"{name} has: {', '.join(effects)}" for name, effects in own.items())
         raise DesignError(f"{shown_value(effect)} is not an effect of {' or '.join(own)}. {listed}.")
     return found
-
-
-def _legend(figure: Any, axes: list[Any]) -> float:
-    """All methods below the panels; the height that it needs."""
-    handles, labels = legend_entries(axes)
-    width = figure.get_figwidth() - 0.3
-    columns = max(1, min(len(labels), int(width / (widest(labels, _LEGEND) + 0.5))))
-    lines = [wrapped(label.replace(r"\$", "$"), width / columns - 0.5, _LEGEND) for label in labels]
-    figure.legend(handles, lines, loc="outside lower center", ncols=columns, frameon=False, fontsize=_LEGEND)
-    return 0.25 + 0.19 * -(-sum(1 + line.count("\n") for line in lines) // columns)
 
 
 def _block(shown: Subject, group: str, effects: list[str], levels: Any, separate: bool) -> _Block:

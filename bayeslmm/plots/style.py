@@ -26,6 +26,7 @@ NEUTRAL = "#777777"
 _POSTERIORS = (POSTERIOR, "#CC79A7", "#000000", "#56B4E9")
 _LINES = ("-", "--", "-.", ":")
 _HEADING, _GREY = 8.5, "0.35"
+_LEGEND = 9
 
 
 def posterior_style(k: int) -> dict[str, Any]:
@@ -134,6 +135,16 @@ def legend_entries(axes: Iterable[Any]) -> tuple[list[Any], list[str]]:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
     return list(entries.values()), list(entries)
+
+
+def legend_below(figure: Any, axes: Iterable[Any]) -> float:
+    """All that the panels name below them; the height that it needs."""
+    handles, labels = legend_entries(axes)
+    width = figure.get_figwidth() - 0.3
+    columns = max(1, min(len(labels), int(width / (widest(labels, _LEGEND) + 0.5))))
+    lines = [wrapped(label.replace(r"\$", "$"), width / columns - 0.5, _LEGEND) for label in labels]
+    figure.legend(handles, lines, loc="outside lower center", ncols=columns, frameon=False, fontsize=_LEGEND)
+    return 0.25 + 0.19 * -(-sum(1 + line.count("\n") for line in lines) // columns)
 
 
 def response_name(design: Design) -> str:

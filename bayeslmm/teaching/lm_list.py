@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,16 @@ from bayeslmm.arguments import flag
 from bayeslmm.arguments import level as check_level
 from bayeslmm.design import Design, build_design
 from bayeslmm.design.formula import offsets_outside
+from bayeslmm.design.newdata import new_rows
 from bayeslmm.design.padding import NaAction, by_row
 from bayeslmm.design.readable import readable
 from bayeslmm.design.screen import fill
 from bayeslmm.errors import DesignError, FormulaError
+from bayeslmm.likelihood.within import grouped_qr
 from bayeslmm.residual import NO_PARAMETERS
 from bayeslmm.teaching.grouped import LevelFits, least_squares_by_level
 from bayeslmm.teaching.terms import response
-from bayeslmm.types import FloatArray
+from bayeslmm.types import BoolArray, FloatArray
 
 _SHOWN = 5
 
@@ -137,6 +140,72 @@ class LmList:
     def residuals(self) -> pd.Series:
         """Response minus the fit of its own group, indexed as the rows kept; as the data with na_action="exclude"."""
         return by_row(self.design, self.fits.residuals, "residual")
+
+    def fitted(self) -> pd.Series:
+        """Fit of the own group at every row, indexed as `residuals`."""
+        return by_row(self.design, self.design.y - self.fits.residuals, "fitted")
+
+    def predict(self, newdata: Any, *, level: float = 0.95, pool: bool = True) -> pd.DataFrame:
+        """Means at new rows, each by the line of its own group.
+
+        Parameters
+        ----------
+        newdata : pandas, polars or pyarrow table
+            Predictors and the grouping factor; the response is not needed.
+        level : float
+        pool : bool
+            As in `confint`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``estimate``, ``std_error``, ``conf_low``, ``conf_high``; index as `newdata`. nan in groups that the data
+            did not have, in those whose rows do not determine all coefficients, and in rows with missing values.
+
+        Raises
+        ------
+        DesignError
+            A missing column; the level is not strictly between 0 and 1.
+
+        Examples
+        --------
+        >>> import bayeslmm as bl
+        >>> lines = bl.lm_list("Reaction ~ Days | Subject", bl.load_dataset("sleepstudy"))
+        >>> lines.predict(pd.DataFrame({"Days": [10], "Subject": ["308"]})).round(1).iloc[0].tolist()
+        [461.8, 17.5, 427.3, 496.4]
+        """
+        from scipy.stats import t as student
+
+        level = check_level("level", level, DesignError)
+        flag("pool", pool, DesignError)
+        rows = new_rows(self.design, newdata, [self.group])
+        codes, Z = rows.levels[self.group].codes, rows.Z[0]
+        known = (codes < len(self.fits.n)) & np.isin(codes, np.flatnonzero(self._determined))
+        own = np.where(known, codes, 0)
+        estimate = (Z * self.fits.coefficients[own]).sum(axis=1)
+        if rows.offset is not None:
+            estimate = estimate + rows.offset
+        spread = np.einsum("ij,ijk,ik->i", Z, self._unscaled_covariance[own], Z)
+        error = self._scale(pool)[own] * np.sqrt(np.maximum(spread, 0.0))
+        df = np.full(len(own), self.df) if pool else (self.fits.n - self.fits.rank)[own]
+        half = np.asarray(student.ppf(0.5 + level / 2, np.where(df > 0, df, np.nan))) * error
+        values = np.column_stack([estimate, error, estimate - half, estimate + half])
+        values[~known] = np.nan
+        columns = ["estimate", "std_error", "conf_low", "conf_high"]
+        return readable(pd.DataFrame(rows.filled(values), index=rows.index, columns=columns))
+
+    @property
+    def _determined(self) -> BoolArray:
+        """Levels whose rows determine all coefficients."""
+        return np.asarray(self.fits.rank == self.fits.coefficients.shape[1])
+
+    @cached_property
+    def _unscaled_covariance(self) -> FloatArray:
+        """Covariance of the coefficients of every level over sigma^2, shape (J, c, c)."""
+        term, grouping = self.design.terms[0], self.design.groupings[self.group]
+        _, R = grouped_qr(self.design.residual.whiten(NO_PARAMETERS, term.Z), grouping.codes, grouping.n_levels)
+        inverse = np.linalg.inv(np.where(self._determined[:, None, None], R, np.eye(R.shape[1])))
+        return np.asarray(inverse @ np.swapaxes(inverse, 1, 2))
 
     def __repr__(self) -> str:
         notes = self.groups()["note"]

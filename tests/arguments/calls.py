@@ -170,6 +170,10 @@ def _bootstrap() -> Any:
     return fit().bootstrap(n=5, random_seed=1)
 
 
+def _new_page() -> str:
+    return os.path.join(FOLDER, f"new_{next(_NUMBERS)}.html")
+
+
 def _new_path() -> str:
     return os.path.join(FOLDER, f"new_{next(_NUMBERS)}.npz")
 
@@ -338,6 +342,7 @@ CALLS: dict[str, list[dict[str, Any]]] = {
     "coverage_study": [{"cells": _cells, **_STUDY}],
     "error_contrasts": [{"model": model}],
     "lint": [{"formula": "y ~ x + (1 | g)", "data": data}],
+    "LmList.predict": [{"newdata": data}],
     "lm_list": [{"formula": "y ~ x | g", "data": data}],
     "LintReport.about": [{"package": "lme4"}],
     "load": [{"path": stored}],
@@ -345,6 +350,7 @@ CALLS: dict[str, list[dict[str, Any]]] = {
     "parse_formula": [{"text": "y ~ x + (1 | g)"}],
     "plot_boundary": [{"both": comparison, "parameter": "sd_g[Intercept]"}],
     "plot_coverage": [{"study": study}],
+    "plot_groups": [{"both": comparison, "x": "x", "group": "g"}],
     "plot_influence": [{"of": fit}],
     "plot_ranef": [{"both": comparison}],
     "plot_shrinkage": [{"both": comparison}],
@@ -353,6 +359,7 @@ CALLS: dict[str, list[dict[str, Any]]] = {
         {"study": model, "n": 2, "progressbar": False},
         {"study": model, "n": 2, "groups": [4, 6], "hdi": 1, "sd_widths": True, "progressbar": False},
     ],
+    "report": [{"of": fit, "path": _new_page}],
     "ranova": [{"fit": fit, "draws": 100, "refits": 0, "random_seed": 1}],
 }
 for _name in (

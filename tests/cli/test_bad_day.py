@@ -13,7 +13,7 @@ import pytest
 import bayeslmm as bl
 from bayeslmm import outcome
 from bayeslmm.files.file_names import file_names
-from bayeslmm.report import write
+from bayeslmm.output import write
 
 SMALL = "Yield ~ 1 + (1 | Batch)"
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 import bayeslmm as bl
-from bayeslmm import report
+from bayeslmm import output
 from bayeslmm.bayes import progress
 
 # The package has a function of the module's name.
@@ -63,9 +63,9 @@ def test_tables_of_a_comparison_say_what_takes_long(monkeypatch, screen, both, n
 
 
 def test_figures_of_a_report_say_what_takes_long(monkeypatch, screen, both, tmp_path):
-    monkeypatch.setattr(report, "plot_variance", slow(report.plot_variance))
+    monkeypatch.setattr(output, "plot_variance", slow(output.plot_variance))
     written = screen(terminal=True)
-    report.write([("Dyestuff2", bl.compare(*both))], tmp_path, detail="brief")
+    output.write([("Dyestuff2", bl.compare(*both))], tmp_path, detail="brief")
     plt.close("all")
     assert "figure 1 of 3, variance" in written.getvalue()
 

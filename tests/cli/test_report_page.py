@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import bayeslmm as bl
-from bayeslmm.report import write
+from bayeslmm.output import write
 
 NAME = "<i>Batch|_{0}_"
 

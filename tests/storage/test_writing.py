@@ -23,7 +23,7 @@ from bayeslmm import StorageError
 from bayeslmm.files import writing
 from bayeslmm.files.exchange import exchange
 from bayeslmm.files.writing import check_folder, clear, destination, replacing, write_bytes
-from bayeslmm.report import write, write_boundary, write_estimates
+from bayeslmm.output import write, write_boundary, write_estimates
 
 SMALL = "Yield ~ 1 + (1 | Batch)"
 MODEL = bl.Model(SMALL, bl.load_dataset("Dyestuff"))
@@ -355,7 +355,7 @@ def test_stores_where_names_cannot_be_exchanged(
 LIMITED = """
 import os, resource, sys
 import bayeslmm as bl
-from bayeslmm.report import write, write_boundary, write_estimates
+from bayeslmm.output import write, write_boundary, write_estimates
 from pathlib import Path
 os.chdir(sys.argv[1])
 model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))

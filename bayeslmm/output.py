@@ -43,7 +43,7 @@ dt { font-weight: 600; } dd { margin: 0 0 .5rem 1rem; }
 }
 @media (max-width: 36rem) {
   tbody th code { overflow-wrap: anywhere; white-space: normal; }
-  tbody th { max-width: 8rem; overflow-wrap: anywhere; position: sticky; left: 0; background: #fff; }
+  tbody th { min-width: 5.5rem; max-width: 8rem; overflow-wrap: anywhere; position: sticky; left: 0; background: #fff; }
 }
 pre { background: #f6f6f6; padding: .75rem; overflow-x: auto; white-space: pre-wrap; }
 """
@@ -52,7 +52,7 @@ pre { background: #f6f6f6; padding: .75rem; overflow-x: auto; white-space: pre-w
 type Detail = Literal["auto", "full", "brief"]
 # What is drawn: a kind of figure, and of which label.
 type Drawing = tuple[str, ...]
-_CAPTIONS = {
+CAPTIONS = {
     "variance": "Every standard deviation and correlation: posterior density, with REML and ML.",
     "boundary": "{}: likelihood, prior and posterior, down to zero.",
     "shrinkage": "Levels of {}: each level alone, REML predictions and posterior.",
@@ -158,16 +158,22 @@ def _write(
     for name, both in comparisons:
         images = []
         for drawing, figure in figures(both):
-            target = destination(folder / next(names), overwrite=True)
-            with replacing(target) as part:
-                figure.savefig(part, format="png", dpi=150)
-            written.append(target.path)
-            images.append((_CAPTIONS[drawing[0]].format(*drawing[1:]), _embedded(figure)))
+            written.append(write_figure(figure, folder / next(names)))
+            images.append((CAPTIONS[drawing[0]].format(*drawing[1:]), embedded(figure)))
             plt.close(figure)
         sections.append(_section(name, both, images, boundary(both)))
     numbers = json.dumps({name: both.to_dict() for name, both in comparisons}, indent=2)
-    page = _page("One formula, two inferences: REML and posterior compared", [*sections, _words()])
+    page = html_page("One formula, two inferences: REML and posterior compared", [*sections, explained_words()])
     return [*written, _write_text(folder / _NUMBERS, numbers), _write_text(folder / _PAGE, page)]
+
+
+def write_figure(figure: Any, path: Path) -> Path:
+    """Write a figure as PNG, with all that stands outside its axes."""
+    with made(path.parent):
+        target = destination(path, overwrite=True)
+        with replacing(target) as part:
+            figure.savefig(part, format="png", dpi=150)
+    return target.path
 
 
 def _image_names(designs: Sequence[tuple[str, Design]]) -> list[str]:
@@ -177,7 +183,7 @@ def _image_names(designs: Sequence[tuple[str, Design]]) -> list[str]:
 def write_boundary(report: BoundaryReport, folder: Path) -> list[Path]:
     """Write a boundary report as ``boundary.html`` and ``boundary.json``; the folder is made if it does not exist."""
     check_folder(folder, BOUNDARY_FILES)
-    page = _page(f"Boundary report: {report.formula}", [report._repr_html_()])
+    page = html_page(f"Boundary report: {report.formula}", [report._repr_html_()])
     numbers = json.dumps(report.to_dict(), indent=2, allow_nan=False)
     return _write_texts(folder, dict(zip(BOUNDARY_FILES, (page, numbers), strict=True)))
 
@@ -215,31 +221,42 @@ def _write_text(path: Path, text: str) -> Path:
     return write_bytes(path, text.encode("utf-8", errors="backslashreplace"), overwrite=True)
 
 
-def _embedded(figure: Any) -> str:
+def embedded(figure: Any, *, close: bool = False) -> str:
+    """A figure as PNG for the source of an image; `close`: it is used no more."""
+    import matplotlib.pyplot as plt
+
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
+    if close:
+        plt.close(figure)
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def _section(name: str, both: Comparison, images: Sequence[tuple[str, str]], boundary: BoundaryReport) -> str:
-    pictures = "\n".join(
+def pictures(images: Sequence[tuple[str, str]]) -> str:
+    """Figures with their captions, from captions and what `embedded` makes of them."""
+    return "\n".join(
         f'<figure><img alt="{text}" src="data:image/png;base64,{data}"><figcaption>{text}</figcaption></figure>'
         for text, data in ((html.escape(caption), data) for caption, data in images)
     )
+
+
+def _section(name: str, both: Comparison, images: Sequence[tuple[str, str]], boundary: BoundaryReport) -> str:
     return (
-        f"<h2>{html.escape(name)}</h2>{both._repr_html_()}{pictures}"
+        f"<h2>{html.escape(name)}</h2>{both._repr_html_()}{pictures(images)}"
         f"<h3>The boundary</h3>{boundary._repr_html_()}"
         f"<h3>REML fit</h3>{both.reml.summary()._repr_html_()}"
         f"<h3>Posterior</h3>{both.posterior.summary()._repr_html_()}"
     )
 
 
-def _words() -> str:
+def explained_words() -> str:
+    """What the words of the tables mean."""
     entries = (f"<dt>{html.escape(word)}</dt><dd>{html.escape(text)}</dd>" for word, text in _WORDS.items())
     return f"<h2>The words</h2><dl>{''.join(entries)}</dl>"
 
 
-def _page(title: str, sections: Sequence[str]) -> str:
+def html_page(title: str, sections: Sequence[str]) -> str:
+    """A page that needs no other file."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

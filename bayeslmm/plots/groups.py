@@ -1,0 +1,226 @@
+"""The data of every group with its own line, the line of the population and that of the model: the lattice figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bayeslmm.arguments import choice
+from bayeslmm.arguments import shown as shown_value
+from bayeslmm.bayes.layout import make_layout
+from bayeslmm.comparison import Comparison
+from bayeslmm.design.labels import group_labels
+from bayeslmm.design.names import in_plot
+from bayeslmm.design.newdata import known_recipe
+from bayeslmm.design.recipe import columns_in
+from bayeslmm.design.recovered import columns_of_group, recovered_columns
+from bayeslmm.errors import DesignError
+from bayeslmm.faces import Posterior, REMLResult
+from bayeslmm.plots.group_lines import (
+    GroupRows,
+    group_rows,
+    population_line,
+    posterior_lines,
+    predicted_line,
+    separate_lines,
+)
+from bayeslmm.plots.levels import DrawnLevels, check_levels, choose, note, of_fit, of_posterior
+from bayeslmm.plots.style import (
+    NEUTRAL,
+    REML,
+    headed,
+    legend_below,
+    posterior_style,
+    response_name,
+    wrapped,
+)
+from bayeslmm.plots.subject import Subject, subject
+
+# Panels that a page has room for, side by side at most; inches of one, font sizes.
+_MOST, _ACROSS = 36, 9
+_WIDTH, _HEIGHT, _TITLE, _TICK, _SMALL, _TEXT = 1.55, 1.5, 8.5, 7.5, 8.5, 10
+_LEAST = 5.0
+
+
+def plot_groups(
+    both: Comparison | REMLResult | Posterior,
+    x: str | None = None,
+    group: str | None = None,
+    *,
+    levels: int | Sequence[object] | None = None,
+    data: Any = None,
+) -> Any:
+    """A panel for every group: its data, and the lines that complete, no and partial pooling draw through them.
+
+    Per group: least squares on its rows alone (no pooling), the line of the fixed effects (complete pooling, but at the
+    covariates of the group), and with the effects of the group those of the fit (BLUP) and of the posterior (mean, with
+    the equal-tailed interval of the group's mean). Other covariates are at the means of the group, factors at its most
+    frequent level, other grouping factors at zero effects. The line of a group alone goes as far as its data.
+
+    Parameters
+    ----------
+    both : Comparison, REMLResult or Posterior
+        A fit alone has no posterior, and a posterior alone no prediction.
+    x : str, optional
+        The number along which lines run; by default the first of those whose effects vary between groups, else the
+        first of the fixed part.
+    group : str, optional
+        Grouping factor; by default the first one in which effects of `x` vary, else the first.
+    levels : int or sequence, optional
+        How many groups to show at most, half of them those with the lowest and half those with the highest first
+        effect, or the labels of those to show. By default 36. The figure says how many are left out.
+    data : table, optional
+        That which the model was made of. It is needed where a model does not keep the values of a column, as with
+        ``log(x)`` or a factor that only the random part has.
+
+    Returns
+    -------
+    numpy.ndarray of matplotlib.axes.Axes
+        Group by group, in the order of the levels.
+
+    Raises
+    ------
+    DesignError
+        No such factor, level or number; not a comparison, fit or posterior; columns that only `data` would tell.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> fit = bl.Model("Reaction ~ Days + (Days | Subject)", bl.load_dataset("sleepstudy")).fit()
+    >>> axes = bl.plot_groups(fit)
+    >>> len(axes), axes[0].get_title()
+    (18, '308')
+    """
+    import matplotlib.pyplot as plt
+
+    shown = subject(both, "plot_groups")
+    check_levels(levels)
+    x, group = _asked(shown, x, group)
+    drawn = _levels(shown, group, levels)
+    order = np.sort(drawn.which)
+    names = columns_of_group(shown.design, group)
+    at = group_rows(shown.design, group, order, recovered_columns(shown.design, names, data), x)
+    columns = min(len(order), max(3, min(_ACROSS, int(np.ceil(np.sqrt(2.0 * len(order)))))))
+    rows = -(-len(order) // columns)
+    width = max(_WIDTH * columns + 0.6, _LEAST)
+    figure = plt.figure(figsize=(width, 4.0), layout="constrained")
+    axes: list[Any] = []
+    for k in range(len(order)):
+        first = axes[0] if axes else None
+        axes.append(figure.add_subplot(rows, columns, k + 1, sharex=first, sharey=first))
+    lost = _draw(shown, at, axes)
+    _dress(shown, at, axes, columns, x)
+    figure.supylabel(in_plot(response_name(shown.design)), fontsize=_TEXT)
+    notes = [text for text in (_left_out(shown, drawn, levels), *lost) if text]
+    extra = headed(figure, shown, *notes) + legend_below(figure, axes)
+    figure.set_figheight(_HEIGHT * rows + extra + 0.5)
+    return np.array(axes, dtype=object)
+
+
+def _asked(shown: Subject, x: str | None, group: str | None) -> tuple[str, str]:
+    """The number along which lines run, and the grouping factor."""
+    design = shown.design
+    known = known_recipe(design).columns
+    groups = list(design.groupings)
+    if group is not None:
+        choice("group", group, groups, DesignError)
+    own = {name: [c for c in columns_of_group(design, name) if known[c].kind == "number"] for name in groups}
+    varying = {
+        name: [c for c in own[name] if any(_mentions(effect, c) for effect in _effects(shown, name))] for name in groups
+    }
+    asked = groups if group is None else [group]
+    numbers = list(dict.fromkeys(c for name in asked for c in (*varying[name], *own[name])))
+    if not numbers:
+        raise DesignError(
+            f"{design.formula!r} has no number for lines to run along, so that groups have means and no lines. "
+            "plot_shrinkage() draws these."
+        )
+    if x is None:
+        x = next((c for name in asked for c in varying[name]), numbers[0])
+    elif not (isinstance(x, str) and x in numbers):
+        raise DesignError(f"x={shown_value(x)} is no number of the model. It has: {', '.join(numbers)}.")
+    return x, group or next((name for name in groups if x in varying[name]), groups[0])
+
+
+def _effects(shown: Subject, group: str) -> list[str]:
+    return [effect for term in shown.design.terms if term.group == group for effect in term.effects]
+
+
+def _mentions(effect: str, name: str) -> bool:
+    return bool(columns_in([effect], {name: None}))
+
+
+def _levels(shown: Subject, group: str, levels: Any) -> DrawnLevels:
+    labels = next(labels for labels in group_labels(shown.design) if labels.group == group)
+    known = [of_fit(shown, group), *(of_posterior(post, group, shown.level) for post in shown.posteriors)]
+    keys = [effect.mean[:, 0] for effect in known if effect is not None]
+    if not keys:
+        # Says which draws are missing.
+        shown.posteriors[0].ranef()
+    return choose(group, labels.levels, keys, _MOST if levels is None else levels)
+
+
+def _left_out(shown: Subject, drawn: DrawnLevels, levels: Any) -> str:
+    method = "posterior means" if shown.fit is None else f"{shown.criterion} predictions"
+    first = next(labels.effects[0] for labels in group_labels(shown.design) if labels.group == drawn.group)
+    return note(drawn, first, method, levels is not None)
+
+
+def _draw(shown: Subject, at: GroupRows, axes: list[Any]) -> list[str]:
+    """Everything in all panels; what cannot be drawn, in words."""
+    lost = []
+    names = {group.labels.group: group.b for group in make_layout(shown.design).groups}
+    for k, post in enumerate(shown.posteriors):
+        if names[at.group] not in post.data["posterior"]:
+            lost.append(f"posterior ({shown.names[k]}): the effects of {at.group} were not kept (keep=)")
+            continue
+        mean, low, high = posterior_lines(post, at, shown.level)
+        style = posterior_style(k)
+        text = in_plot(shown.title(f"posterior mean, {shown.percent} interval", k))
+        for axis, centre, bottom, top in zip(axes, mean, low, high, strict=True):
+            axis.fill_between(at.grid, bottom, top, color=style["color"], alpha=0.2, linewidth=0, zorder=1)
+            axis.plot(at.grid, centre, **style, linewidth=2.6, label=text, zorder=3)
+    separate = separate_lines(at)
+    _each(axes, at, separate, color=NEUTRAL, linestyle="--", linewidth=1.0, label="group alone (no pooling)", zorder=2)
+    if shown.fit is None:
+        population = posterior_lines(shown.posteriors[0], at, shown.level, effects=False)[0]
+    else:
+        population = population_line(shown.fit, at)
+        own = {"color": REML, "linewidth": 1.2, "zorder": 4}
+        _each(axes, at, predicted_line(shown.fit, at), label=f"{shown.criterion} prediction (BLUP)", **own)
+    own = {"color": "black", "linestyle": ":", "linewidth": 1.2, "zorder": 2}
+    _each(axes, at, population, label="population (fixed effects alone)", **own)
+    for k, axis in enumerate(axes):
+        rows = at.own(k)
+        style = {"color": "0.25", "markersize": 2.8, "zorder": 5}
+        axis.plot(at.x[rows], shown.design.y[rows], "o", label="data", **style)
+    alone = int(np.isnan(separate).all(axis=1).sum())
+    if alone:
+        lost.append(f"{alone} of {len(axes)} groups have too few rows for a line of their own")
+    return lost
+
+
+def _each(axes: list[Any], at: GroupRows, lines: Any, **style: Any) -> None:
+    for axis, line in zip(axes, lines, strict=True):
+        axis.plot(at.grid, line, **style)
+
+
+def _dress(shown: Subject, at: GroupRows, axes: list[Any], columns: int, x: str) -> None:
+    """Titles, and the numbers of the axes at the rim only."""
+    labels = [shown.design.groupings[at.group].levels[level] for level in at.levels]
+    for k, (axis, label) in enumerate(zip(axes, labels, strict=True)):
+        axis.set_title(wrapped(label, _WIDTH, _TITLE), fontsize=_TITLE)
+        axis.spines[["top", "right"]].set_visible(False)
+        below, left = k + columns >= len(axes), k % columns == 0
+        axis.tick_params(labelsize=_TICK, labelbottom=below, labelleft=left)
+        axis.set_xlabel(wrapped(x, _WIDTH, _SMALL) if below else "", fontsize=_SMALL)
+    axes[0].set_xlim(*_with_margin(float(at.x.min()), float(at.x.max())))
+    drawn = np.concatenate([shown.design.y[at.own(k)] for k in range(len(axes))])
+    axes[0].set_ylim(*_with_margin(float(drawn.min()), float(drawn.max()), 0.12))
+
+
+def _with_margin(low: float, high: float, share: float = 0.05) -> tuple[float, float]:
+    room = share * (high - low) or share * (abs(low) or 1.0)
+    return low - room, high + room
