@@ -46,6 +46,7 @@ def sample(
     progressbar: bool = True,
     log_likelihood: bool | None = None,
     keep: Sequence[str] | None = None,
+    sigma: float | None = None,
     **unknown: Any,
 ) -> Posterior:
     """Sample the posterior.
@@ -75,6 +76,8 @@ def sample(
     keep : sequence of str, optional
         Grouping factors (or ``"b_<group>"``) whose random effects are stored; all by default, ``()`` for none.
         Fixed effects, standard deviations, correlations and sigma always are.
+    sigma : float, optional
+        The residual standard deviation, units of y, where it is known: as in ``model.fit(sigma=...)``.
 
     Returns
     -------
@@ -104,7 +107,8 @@ def sample(
 
     no_argument("model.sample", sample, unknown, SAMPLE_ARGUMENTS, FitError)
     settings = Settings(draws, method, chains, tune, random_seed, progressbar, log_likelihood, keep)
-    drawn = sample_posterior(model._design, priors, settings, lambda: (model.cross_products, model._optimum(True)))
+    own = model if sigma is None else model._with_sigma(sigma)
+    drawn = sample_posterior(own._design, priors, settings, lambda: (own.cross_products, own._optimum(True)))
     return Posterior._of(drawn)
 
 

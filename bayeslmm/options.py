@@ -171,8 +171,8 @@ Ddf = Annotated[
     str | None,
     typer.Option(
         "--ddf",
-        help="Degrees of freedom of fixed effects: satterthwaite (the default), kenward-roger, containment, residual "
-        "or z.",
+        help="Degrees of freedom of fixed effects: satterthwaite (the default), kenward-roger, containment, residual, "
+        "knapp-hartung (meta-analyses) or z.",
         callback=_known_ddf,
     ),
 ]

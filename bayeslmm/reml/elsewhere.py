@@ -57,6 +57,9 @@ def choose_start(criterion: Criterion) -> Starts:
     candidates, ratios = par.starts(cp), par.ratio_grid(cp)
     if criterion.penalty is not None:
         candidates, ratios = off_zero(cp, candidates, _OFF_ZERO), np.zeros(0)
+    if cp.sigma is not None and cp.sums.batched and cp.response.spread > cp.sigma:
+        # Effects may be larger than known residuals by any factor.
+        candidates = np.insert(candidates, 1, candidates[0] * (cp.response.spread / cp.sigma), axis=0)
     if held.terms:
         candidates, ratios = np.unique(held.full(candidates[:, held.free]), axis=0), np.zeros(0)
     if candidates.shape[0] == 1:

@@ -21,7 +21,7 @@ from bayeslmm.results.figures import df_text, estimate_places, p_text, to_places
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.hypothesis_text import equations, known_coefficients, right_side
 from bayeslmm.results.intervals import check_level
-from bayeslmm.results.linear import DDF, TESTS, check_ddf, combinations, plain_df
+from bayeslmm.results.linear import DDF, TESTS, check_ddf, combinations, inflation, plain_df
 from bayeslmm.results.term_tests import term_hypotheses
 from bayeslmm.types import FloatArray
 
@@ -34,7 +34,7 @@ def coefficients(fit: Fit, ddf: DDF = "satterthwaite", level: float = 0.95, *, d
 
     Parameters
     ----------
-    ddf : {"satterthwaite", "kenward-roger", "containment", "residual", "z"}
+    ddf : {"satterthwaite", "kenward-roger", "containment", "residual", "knapp-hartung", "z"}
         Degrees of freedom. ``"satterthwaite"``: from the curvature of the criterion; a variance estimated at zero
         counts as known to be zero. ``"kenward-roger"``: REML only; standard errors are adjusted for the
         estimation of the variances, and a variance estimated at zero is as uncertain as any other.
@@ -122,7 +122,7 @@ def test_fixed(
         ``"Days = 10"``, ``"Machine[B] - 2 * Machine[C] = 0"``. A term stands for all its coefficients (``"Machine"``
         for ``"Machine[B]"``, ``"Machine[C]"``); one that other terms contain for its average over the cells of these,
         whatever the coding, as in ``anova(type=3)``. Rows that others imply are not counted.
-    ddf : {"satterthwaite", "kenward-roger", "containment", "residual", "z"}
+    ddf : {"satterthwaite", "kenward-roger", "containment", "residual", "knapp-hartung", "z"}
         As in `coefficients`; of several rows, Fai and Cornelius's combination of Satterthwaite's degrees of
         freedom, or the scaled F statistic of Kenward and Roger.
     rhs : array-like, shape (m,), or number, optional
@@ -168,7 +168,7 @@ def test_fixed(
         found = kenward_roger_f(fit.cp, fit.optimum, fit._kenward_roger, rows, c)
     else:
         tested, df = hypothesis(fit.cp, fit.optimum, rows, c), float(plain_df(fit, rows, ddf).min())
-        F, rank = tested.f(fit.optimum.sigma), tested.values.size
+        F, rank = tested.f(fit.optimum.sigma) / inflation(fit, ddf), tested.values.size
         found = F, rank, df, upper_tail(F, rank, df)
     return pd.Series(found, index=["F", "df1", "df2", "p_value"], dtype=float, name=words)
 

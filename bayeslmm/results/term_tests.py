@@ -13,7 +13,7 @@ from bayeslmm.inference.kenward_roger import kenward_roger_f, kenward_roger_scal
 from bayeslmm.inference.satterthwaite import satterthwaite_components_f
 from bayeslmm.inference.term_hypotheses import AnovaType, marginal, partial, sequential
 from bayeslmm.results.fit import Fit
-from bayeslmm.results.linear import DDF, plain_df, strata
+from bayeslmm.results.linear import DDF, inflation, plain_df, strata
 from bayeslmm.types import FloatArray
 
 type Metric = Literal["ols", "gls"]
@@ -106,7 +106,7 @@ def joint_test(fit: Fit, rows: FloatArray, ddf: DDF, df2: float | None = None) -
     rows : FloatArray, shape (m, p)
         As they are stated: their principal components are those that Satterthwaite's degrees of freedom are put
         together from.
-    ddf : {"satterthwaite", "kenward-roger", "containment", "residual", "z"}
+    ddf : {"satterthwaite", "kenward-roger", "containment", "residual", "knapp-hartung", "z"}
     df2 : float, optional
         Denominator degrees of freedom that are known.
     """
@@ -121,7 +121,10 @@ def joint_test(fit: Fit, rows: FloatArray, ddf: DDF, df2: float | None = None) -
         F, df1, df = satterthwaite_components_f(fit.cp, fit.optimum, rows, as_stated=independent)
         return JointTest(F, df1, df, F)
     tested = hypothesis(fit.cp, fit.optimum, rows)
-    df, F = float(plain_df(fit, rows, ddf).min()) if df2 is None else df2, tested.f(fit.optimum.sigma)
+    df, F = (
+        float(plain_df(fit, rows, ddf).min()) if df2 is None else df2,
+        tested.f(fit.optimum.sigma) / inflation(fit, ddf),
+    )
     return JointTest(F, tested.values.size, df, F)
 
 
