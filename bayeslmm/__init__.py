@@ -83,6 +83,7 @@ if TYPE_CHECKING:
     from bayeslmm.plots import (
         plot_boundary,
         plot_coverage,
+        plot_forest,
         plot_influence,
         plot_ranef,
         plot_shrinkage,
@@ -136,6 +137,7 @@ _HOMES = {
     "ZeroTests": "bayeslmm.boundary.zero_test",
     "plot_boundary": "bayeslmm.plots",
     "plot_coverage": "bayeslmm.plots",
+    "plot_forest": "bayeslmm.plots",
     "plot_influence": "bayeslmm.plots",
     "plot_ranef": "bayeslmm.plots",
     "plot_shrinkage": "bayeslmm.plots",
@@ -249,6 +251,7 @@ __all__ = [
     "parse_formula",
     "plot_boundary",
     "plot_coverage",
+    "plot_forest",
     "plot_influence",
     "plot_ranef",
     "plot_shrinkage",

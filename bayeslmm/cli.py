@@ -29,6 +29,7 @@ from bayeslmm.options import (
     Out,
     Package,
     Prior,
+    ResidualSd,
     Seed,
     Sep,
     Weights,
@@ -89,6 +90,7 @@ def fit(
     formula: Formula,
     data: Data,
     weights: Weights = None,
+    residual_sd: ResidualSd = None,
     frequency: Frequency = None,
     na: Na = None,
     sep: Sep = "",
@@ -112,7 +114,9 @@ def fit(
     from bayeslmm.report import FIT_FILES, write_estimates
     from bayeslmm.results.fit_summary import fit_summary
 
-    model = model_of(formula, read(data, na, sep, decimal, encoding), weights=weights, frequency=frequency)
+    model = model_of(
+        formula, read(data, na, sep, decimal, encoding), weights=weights, residual_sd=residual_sd, frequency=frequency
+    )
     check_files(out, FIT_FILES)
     result = model.fit(reml=not ml)
     tidy = result.tidy(ddf=ddf)  # type: ignore[arg-type]
@@ -129,6 +133,7 @@ def compare_command(
     formulas: Formulas,
     data: Data,
     weights: Weights = None,
+    residual_sd: ResidualSd = None,
     frequency: Frequency = None,
     na: Na = None,
     sep: Sep = "",
@@ -158,10 +163,13 @@ def compare_command(
 
     frame = read(data, na, sep, decimal, encoding)
     if len(formulas) > 1:
-        models = [model_of(formula, frame, weights=weights, frequency=frequency) for formula in formulas]
+        models = [
+            model_of(formula, frame, weights=weights, residual_sd=residual_sd, frequency=frequency)
+            for formula in formulas
+        ]
         _compare_models(models, out, draws=draws, priors=priors, random_seed=seed)
         return
-    model = model_of(formulas[0], frame, weights=weights, frequency=frequency)
+    model = model_of(formulas[0], frame, weights=weights, residual_sd=residual_sd, frequency=frequency)
     name = "standard input" if data == "-" else Path(data).stem
     if out is not None:
         _check([(name, model)], out)
@@ -200,6 +208,7 @@ def to_command(
     formula: Formula,
     data: Data,
     weights: Weights = None,
+    residual_sd: ResidualSd = None,
     frequency: Frequency = None,
     na: Na = None,
     sep: Sep = "",
@@ -214,7 +223,9 @@ def to_command(
     load(*WORK)
     from bayeslmm.console import show, terminal
 
-    model = model_of(formula, read(data, na, sep, decimal, encoding), weights=weights, frequency=frequency)
+    model = model_of(
+        formula, read(data, na, sep, decimal, encoding), weights=weights, residual_sd=residual_sd, frequency=frequency
+    )
     show(terminal(), model.to(package, reml=not ml).rstrip("\n"))
 
 
@@ -223,6 +234,7 @@ def boundary(
     formula: Formula,
     data: Data,
     weights: Weights = None,
+    residual_sd: ResidualSd = None,
     frequency: Frequency = None,
     na: Na = None,
     sep: Sep = "",
@@ -245,7 +257,9 @@ def boundary(
     from bayeslmm.console import show
     from bayeslmm.report import BOUNDARY_FILES, write_boundary
 
-    model = model_of(formula, read(data, na, sep, decimal, encoding), weights=weights, frequency=frequency)
+    model = model_of(
+        formula, read(data, na, sep, decimal, encoding), weights=weights, residual_sd=residual_sd, frequency=frequency
+    )
     check_files(out, BOUNDARY_FILES)
     report = model.fit(reml=not ml).boundary(random_seed=seed, detail=detail, leave_out=leave_out or ())  # type: ignore[arg-type]
     finish(

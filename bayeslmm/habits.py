@@ -101,7 +101,7 @@ POSTERIOR: Mapping[str, str] = {
     "resid": "post.residuals()",
     "prior_summary": "post.prior_table()",
     "plot_trace": "arviz_plots.plot_trace(post.data)",
-    "plot_forest": "arviz_plots.plot_forest(post.data)",
+    "plot_forest": "arviz_plots.plot_forest(post.data), or bl.plot_forest(post) for the studies of a meta-analysis",
     "coefficients": "post.table()",
 }
 # Of a model that is not fitted yet.

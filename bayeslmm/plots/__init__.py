@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from bayeslmm.plots.boundary import plot_boundary
 from bayeslmm.plots.coverage import plot_coverage
+from bayeslmm.plots.forest import plot_forest
 from bayeslmm.plots.influence import plot_influence
 from bayeslmm.plots.ranef import plot_ranef
 from bayeslmm.plots.shrinkage import plot_shrinkage
 from bayeslmm.plots.variance import plot_variance
 
-__all__ = ["plot_boundary", "plot_coverage", "plot_influence", "plot_ranef", "plot_shrinkage", "plot_variance"]
+__all__ = [
+    "plot_boundary",
+    "plot_coverage",
+    "plot_forest",
+    "plot_influence",
+    "plot_ranef",
+    "plot_shrinkage",
+    "plot_variance",
+]

@@ -64,7 +64,8 @@ def fit_summary(
         tables.append(("Correlation of fixed effects", correlation_texts(correlation_of(fit))))
     if tidy is not None:
         tables.insert(2, ("95 % intervals of the random effects' parameters", _intervals(fit, tidy)))
-        of_fixed = _DEFAULT_ENDS if ddf is None else f"from {TESTS[ddf]}"
+        method = default_ddf(fit)[0] if ddf is None else ddf
+        of_fixed = _DEFAULT_ENDS if ddf is None and method == "satterthwaite" else f"from {TESTS[method]}"
         remarks.append(_INTERVALS.format(of_fixed))
     name = "restricted maximum likelihood (REML)" if fit.reml else "maximum likelihood (ML)"
     return Summary(f"Linear mixed model fitted by {name}", tuple(_notes(fit)), tuple(tables), tuple(remarks))
