@@ -239,6 +239,9 @@ def test_what_has_no_meaning_is_refused(bcg: bl.REMLResult) -> None:
         model.fit(sigma=0.0)
     with pytest.raises(bl.DesignError, match=r"model.fit\(sigma=\.\.\.\)"):
         model.fit(fix={"sigma": 1.0})
+    for method in ("pivot", "profile"):
+        with pytest.raises(bl.DesignError, match="I2 and H2"):
+            bcg.confint(method=method, parameters="icc_trial[Intercept]")
     free = model_of("crossed")[0].fit()
     with pytest.raises(bl.DesignError, match="residual_sd='se'"):
         free.heterogeneity()
