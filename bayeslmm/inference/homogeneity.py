@@ -12,10 +12,12 @@ from scipy.special import chdtrc, chdtri
 from bayeslmm.design.design import Design
 from bayeslmm.likelihood import CrossProducts, derivatives, evaluate
 from bayeslmm.reml import Optimum
-from bayeslmm.types import FloatArray
+from bayeslmm.types import FloatArray, IntArray
 
 # Doublings of an upper end before it counts as infinite.
 _DOUBLINGS = 200
+# Rows up to which contrasts are formed densely.
+_DENSE = 2_000
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,15 @@ def cochran_q(design: Design) -> Homogeneity:
         raise ValueError("Q needs residual variances that are known")
     y = design.y if design.offset is None else design.y - design.offset
     white = design.whitened(np.column_stack([design.X, y])) / design.sigma
-    basis, _ = np.linalg.qr(white[:, :-1])
-    left = white[:, -1]
-    for _ in range(2):
-        left = left - basis @ (basis.T @ left)
-    q, df = float(left @ left), design.n_observations - design.p
+    # Reflections lose nothing where one row outweighs all others, if heavy rows come first.
+    triangle = np.linalg.qr(white[_heavy_first(white)], mode="r")
+    q, df = float(triangle[design.p, design.p] ** 2), design.n_observations - design.p
     return Homogeneity(q, df, float(chdtrc(df, q)))
+
+
+def _heavy_first(rows: FloatArray) -> IntArray:
+    """Order of rows by their largest entry."""
+    return np.argsort(-np.abs(rows).max(axis=1, initial=0.0), kind="stable")
 
 
 def generalised_q(cp: CrossProducts, tau: float) -> float:
@@ -117,15 +122,16 @@ def typical_variance(design: Design) -> float:
     """
     if design.sigma is None:
         raise ValueError("a typical residual variance needs residual variances that are known")
-    root = design.whitened(np.eye(design.n)) if design.residual.clusters is not None else None
-    if root is None:
-        weights = np.asarray(design.row_weights if design.row_weights is not None else design.counts)
-        basis = np.linalg.qr(design.whitened(design.X))[0]
-        trace = float(weights.sum() - weights @ (basis**2).sum(axis=1))
+    white = design.whitened(design.X)
+    if design.n <= _DENSE:
+        # Orthonormal contrasts lose nothing where one row outweighs all others.
+        root = design.whitened(np.eye(design.n))
+        order = _heavy_first(white)
+        rest = np.linalg.qr(white[order], mode="complete")[0][:, design.p :]
+        trace = float(((rest.T @ root[order]) ** 2).sum())
     else:
-        basis = np.linalg.qr(design.whitened(design.X))[0]
-        left = root - basis @ (basis.T @ root)
-        trace = float((root * left).sum())
+        weights = np.asarray(design.row_weights if design.row_weights is not None else design.counts)
+        trace = float(weights.sum() - weights @ (np.linalg.qr(white)[0] ** 2).sum(axis=1))
     return (design.n_observations - design.p) / trace * design.sigma**2
 
 

@@ -54,7 +54,11 @@ class Starts:
 def choose_start(criterion: Criterion) -> Starts:
     """Compare the criterion at the candidates, all at once."""
     cp, held = criterion.cp, criterion.held
-    candidates, ratios = par.starts(cp), par.ratio_grid(cp)
+    with np.errstate(invalid="ignore" if cp.sigma is not None else "warn"):
+        candidates, ratios = par.starts(cp), par.ratio_grid(cp)
+    if cp.sigma is not None:
+        # Moments of a response that is reproduced are no numbers, and no obstacle here.
+        candidates = np.where(np.isfinite(candidates), candidates, _OFF_ZERO)
     if criterion.penalty is not None:
         candidates, ratios = off_zero(cp, candidates, _OFF_ZERO), np.zeros(0)
     if cp.sigma is not None and cp.sums.batched and cp.response.spread > cp.sigma:

@@ -98,13 +98,13 @@ class Heterogeneity:
         name = "QE" if self.moderators is not None else "Q"
         lines = [
             f"Heterogeneity of {self.formula} ({self.criterion}; {self.known})",
-            f"{name}({Q.df}) = {to_places(Q.statistic, 4)}, {_p(Q.p_value)}: Cochran's test of none at all",
+            f"{name}({Q.df}) = {_statistic(Q.statistic)}, {_p(Q.p_value)}: Cochran's test of none at all",
         ]
         if self.moderators is not None:
             value, df, p = self.moderators
-            lines.append(f"QM({df}) = {to_places(value, 4)}, {_p(p)}: all moderators, by the normal distribution")
+            lines.append(f"QM({df}) = {_statistic(value)}, {_p(p)}: all moderators, by the normal distribution")
         lines.append(
-            f"I2 = {self.I2:.2f} %, H2 = {to_places(self.H2, 4)}, beside a typical residual variance of "
+            f"I2 = {self.I2:.2f} %, H2 = {_statistic(self.H2)}, beside a typical residual variance of "
             f"{self.typical_variance:.5g}"
         )
         if self.moments:
@@ -131,6 +131,10 @@ class Heterogeneity:
 def _p(value: float) -> str:
     text = p_text(value)
     return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
+def _statistic(value: float) -> str:
+    return to_places(value, 4) if value < 1e6 else f"{value:.5g}"
 
 
 def _figure(value: float) -> str:

@@ -96,7 +96,9 @@ def combinations(fit: Fit, L: FloatArray, ddf: DDF) -> Combinations:
     estimate = own @ (factor.solution[0, q2:] + fit.cp.response.removed)
     if ddf == "kenward-roger":
         covariance = own @ fit._kenward_roger.adjusted_own[0] @ own.T
-        df = fit._kenward_roger.known_df(own)
+        # Where nothing was estimated, there is nothing to count as uncertain.
+        estimated = fit.design.sigma is None or len(fit.optimum.fixed) < len(fit.design.terms)
+        df = fit._kenward_roger.known_df(own) if estimated else np.full(len(own), np.inf)
     else:
         half = solve_triangular(factor.chol[0, q2:, q2:], own.T, lower=True)
         covariance = half.T @ half

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from fractions import Fraction as F
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,30 @@ def test_no_effects_at_all() -> None:
     fit = bl.Model("yi ~ 1 + (1 | study)", data, residual_sd="se").fit()
     assert fit.is_singular
     assert fit.std_error().iloc[0] == pytest.approx((1 + 1 / 4 + 1 + 1 / 9) ** -0.5, rel=1e-9)
+
+
+def test_a_response_on_a_line() -> None:
+    """Nothing is left of y: the criterion at a known sigma is as finite as any."""
+    data = pd.DataFrame({"y": [1.0, 2, 3, 4], "x": [0.0, 1, 2, 3], "s": list("abcd"), "se": [0.5, 0.4, 0.3, 0.6]})
+    fit = bl.Model("y ~ x + (1 | s)", data, residual_sd="se").fit()
+    assert fit.is_singular
+    assert fit.fixef().tolist() == pytest.approx([1.0, 1.0])
+    w = data["se"] ** -2.0
+    X = np.column_stack([np.ones(4), data["x"]])
+    assert np.allclose(fit.vcov(), np.linalg.inv(X.T @ (X * w.to_numpy()[:, None])))
+
+
+def test_a_study_that_outweighs_all_others() -> None:
+    """Typical variance and Q in exact fractions."""
+    y, se = [1, 2, 3, 7], [F(1, 2), F(1, 3), F(1, 10**9), F(1, 4)]
+    w = [1 / s**2 for s in se]
+    mean = sum(a * b for a, b in zip(w, y, strict=True)) / sum(w)
+    q = sum(a * (b - mean) ** 2 for a, b in zip(w, y, strict=True))
+    trace = sum(w[i] * w[j] for i in range(4) for j in range(4) if i != j) / sum(w)
+    data = pd.DataFrame({"y": [float(v) for v in y], "s": list("abcd"), "se": [float(s) for s in se]})
+    found = bl.Model("y ~ 1 + (1 | s)", data, residual_sd="se").fit().heterogeneity()
+    assert found.typical_variance == pytest.approx(float(3 / trace), rel=1e-9)
+    assert found.Q.statistic == pytest.approx(float(q), rel=1e-9)
 
 
 def test_degrees_of_freedom_of_one_variance(bcg: bl.REMLResult) -> None:

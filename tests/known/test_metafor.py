@@ -124,6 +124,25 @@ def test_tests_of_fixed_effects(name: str, method: str, reml: bool) -> None:
         assert prediction.loc["knapp-hartung"].tolist() == pytest.approx(case["prediction_interval"]["knha"], rel=1e-6)
 
 
+@pytest.mark.parametrize("name", SINGLE)
+def test_the_common_effect_is_a_variance_held_at_zero(name: str) -> None:
+    case, fit = CASES[name]["FE"], fitted(name, True)
+    free = bl.Model(fit.formula, data_of(name), residual_sd="sqrt(vi)")
+    held = free.fit(fix={"row": [0.0]})
+    table = held.coefficients(ddf="z")
+    assert table["estimate"].tolist() == pytest.approx(case["beta"]["values"], rel=DENSE)
+    for ours, theirs in (("std_error", "se"), ("p_value", "pval"), ("conf_low", "ci_lb"), ("conf_high", "ci_ub")):
+        assert table[ours].tolist() == pytest.approx(case[theirs], rel=1e-6)
+    assert free.fit(False, fix={"row": [0.0]}).loglik == pytest.approx(case["logLik"], rel=DENSE)
+    assert held.heterogeneity().tau2 == 0.0
+    assert held.confint().iloc[0].tolist() == [0.0, 0.0]
+    assert np.isinf(held.coefficients(ddf="kenward-roger")["df"]).all()
+    if "QM" in case:
+        assert held.heterogeneity().moderators[0] == pytest.approx(case["QM"]["QM"], rel=1e-8)
+        term = next(name for name in fit.design.fixed_names if name != "Intercept")
+        assert held.test_fixed(term, ddf="knapp-hartung")["F"] == pytest.approx(case["QM"]["knha_F"], rel=1e-8)
+
+
 @pytest.mark.parametrize("name", [name for name in SINGLE if "leave1out" in CASES[name]["REML"]])
 def test_studies_left_out(name: str) -> None:
     expected = CASES[name]["REML"]["leave1out"]
