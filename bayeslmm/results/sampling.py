@@ -171,13 +171,13 @@ def _chains(
     return Draws(cp.design, tree, priors, "collapsed_nuts", certificate, None, cp)
 
 
-def _warn_failed(checked: ChainDiagnostics) -> None:
+def _warn_failed(found: ChainDiagnostics) -> None:
     """Say so if chains fail the self-check."""
-    if checked.reliable:
+    if found.checked:
         return
     warnings.warn(
-        f"The chains fail their self-check: the log density at draws is off by {checked.density_error:.2g}, and log "
-        f"sigma is {checked.sigma_error:.1f} standard errors from its distribution given the other parameters. Do not "
+        f"The chains fail their self-check: the log density at draws is off by {found.density_error:.2g}, and log "
+        f"sigma is {found.sigma_error:.1f} standard errors from its distribution given the other parameters. Do not "
         "use them; sample longer, or check for priors much narrower than the data or far from them.",
         ConvergenceWarning,
         stacklevel=4,
