@@ -11,6 +11,7 @@ import pandas as pd
 from scipy.special import ndtri
 
 from bayeslmm.arguments import choice
+from bayeslmm.arguments import shown as shown_value
 from bayeslmm.comparison import Comparison
 from bayeslmm.design.design import Design
 from bayeslmm.design.known import known_text
@@ -127,13 +128,27 @@ def _checked(design: Design, labels: Sequence[object] | None) -> list[str]:
     if design.n > _MOST:
         raise DesignError(f"plot_forest() draws at most {_MOST} rows, and this model has {design.n}.")
     if labels is not None:
-        if isinstance(labels, str) or len(labels) != design.n:
-            raise DesignError(f"labels has to have one name for each of {design.n} rows.")
-        return [str(label) for label in labels]
+        return _given(labels, design.n)
     for grouping in design.groupings.values():
         if grouping.n_levels == design.n:
             return [str(grouping.levels[code]) for code in grouping.codes]
     return [str(label) for label in design.index]
+
+
+def _given(labels: Any, n: int) -> list[str]:
+    """The labels that were given as texts."""
+    problem = DesignError(f"labels={shown_value(labels)} has to be a list with one name for each of {n} rows.")
+    if isinstance(labels, str) or not isinstance(labels, Sequence | np.ndarray | pd.Series | pd.Index):
+        raise problem
+    if np.ndim(labels) != 1 if isinstance(labels, np.ndarray) else len(labels) != n:
+        raise problem
+    try:
+        names = [str(label) for label in labels]
+    except Exception as error:
+        raise problem from error
+    if len(names) != n:
+        raise problem
+    return names
 
 
 def _engines(shown: Subject, ddf: str) -> list[_Engine]:

@@ -242,6 +242,7 @@ def test_large_factors_look_like_any_other() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
+        ({"sei": "sei"}, "residual_sd, the known standard errors"),
         ({"residual_sd": "sei", "weights": "sei"}, "both say how the residual variances"),
         ({"residual_sd": "-sei"}, "negative, zero or infinite"),
         ({"residual_sd": np.r_[0.0, np.ones(12)]}, r"0 at row\(s\) 0"),
