@@ -18,7 +18,7 @@ from bayeslmm.comparison.datatree import build_tree, build_trees
 from bayeslmm.comparison.fixed import fixed_table, shown_fixed
 from bayeslmm.comparison.groups import group_table, shown_groups
 from bayeslmm.comparison.long import long_errors, long_table
-from bayeslmm.comparison.means import compared_means, compared_trends
+from bayeslmm.comparison.means import compared_estimable, compared_joint_tests, compared_means, compared_trends
 from bayeslmm.comparison.models import ModelComparison, Rival, compare_models, in_one, is_rival
 from bayeslmm.comparison.naming import DEFAULT, given_posteriors, long_name
 from bayeslmm.comparison.tables import draws_below, error_table, headings, sd_table, shown_table, variance_table
@@ -68,6 +68,8 @@ class Comparison(Compared):
 
     means = compared_means
     trends = compared_trends
+    joint_tests = compared_joint_tests
+    estimable = compared_estimable
 
     if not TYPE_CHECKING:
 

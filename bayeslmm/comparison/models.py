@@ -274,7 +274,9 @@ def _evidence(called: Sequence[str], posteriors: Sequence[Posterior]) -> tuple[p
 
 def _incomparable(posteriors: Sequence[Posterior]) -> str:
     """Why evidences cannot be compared; empty if they can."""
-    flat = [post for post in posteriors if post.priors.beta is None or not np.isfinite(post.priors.beta.sd).all()]
+    from bayeslmm.bayes.priors import flat_coefficients
+
+    flat = [post for post in posteriors if flat_coefficients(post.priors, post.design.p).any()]
     if not flat:
         return ""
     X = posteriors[0].design.X

@@ -36,6 +36,7 @@ from bayeslmm.results import (
     residual_kinds,
     simulations,
     textbook,
+    updates,
     variance_errors,
 )
 from bayeslmm.results.fit import Fit
@@ -48,12 +49,12 @@ from bayeslmm.storage.fits import save_parts
 from bayeslmm.testing import dropping, term_table
 
 
-def fit_result(design: Design, cp: SummedDesign, optimum: Optimum) -> REMLResult:
+def fit_result(design: Design, cp: SummedDesign, optimum: Optimum, origin: Any = None) -> REMLResult:
     """The result of an optimisation: plain, penalised, or under priors."""
     if isinstance(optimum, PosteriorMode):
-        return ModeResult(design, cp, optimum)
+        return ModeResult(design, cp, optimum, origin)
     kind = REMLResult if optimum.penalty is None else PenalisedResult
-    return kind(design, cp, optimum)
+    return kind(design, cp, optimum, origin)
 
 
 @by_value
@@ -112,6 +113,7 @@ class REMLResult(Fit):
     mme = textbook.mme
     shrinkage = textbook.shrinkage
     refit = refits.refit
+    update = updates.update
     profile = fit_intervals.profile
     confint = fit_intervals.confint
     bootstrap = bootstrap_runs.bootstrap

@@ -57,6 +57,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "bayeslmm.reml.penalty": ("Penalty",),
     "bayeslmm.reml.status": ("FitStatus",),
     "bayeslmm.bayes.at_means": ("AtMeans",),
+    "bayeslmm.bayes.coefficient_priors": ("StudentT",),
     "bayeslmm.bayes.collapsed": ("ChainDiagnostics", "Diagnostics"),
     "bayeslmm.bayes.known_sd": ("KnownSd",),
     "bayeslmm.bayes.moments": ("ExactMoments",),
