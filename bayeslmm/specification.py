@@ -74,7 +74,8 @@ class Specification:
         """The same with a residual standard deviation that is known."""
         design = with_sigma(self._design, sigma)
         own = copy.copy(self)
-        own._design, own._optima, own._table = design, {}, self._table
+        own._design, own._optima = design, {}
+        own._table, own._arguments = self._table, self._arguments
         own.__dict__["cross_products"] = at_sigma(self.cross_products, design)
         return own
 

@@ -74,6 +74,13 @@ def test_curvature_by_differences(name: str) -> None:
     assert np.allclose(optimum.hessian, np.array(H) / (4 * h * h), rtol=1e-3, atol=1e-3 * np.abs(optimum.hessian).max())
 
 
+def test_an_updated_fit_keeps_what_is_known(bcg: bl.REMLResult) -> None:
+    held = model_of("slopes")[0].fit(sigma=20.0)
+    assert held.update("~ . - Days").sigma == 20.0
+    smaller = bcg.update("~ . - ablat")
+    assert smaller.heterogeneity().tau2 == pytest.approx(0.313243258136481, rel=1e-9)
+
+
 def test_sigma_at_its_estimate_changes_nothing_else() -> None:
     model, _ = model_of("slopes")
     free = model.fit()
