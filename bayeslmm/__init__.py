@@ -86,6 +86,7 @@ if TYPE_CHECKING:
     from bayeslmm.plots import (
         plot_boundary,
         plot_coverage,
+        plot_forest,
         plot_groups,
         plot_influence,
         plot_ranef,
@@ -141,6 +142,7 @@ _HOMES = {
     "ZeroTests": "bayeslmm.boundary.zero_test",
     "plot_boundary": "bayeslmm.plots",
     "plot_coverage": "bayeslmm.plots",
+    "plot_forest": "bayeslmm.plots",
     "plot_groups": "bayeslmm.plots",
     "plot_influence": "bayeslmm.plots",
     "plot_ranef": "bayeslmm.plots",
@@ -259,6 +261,7 @@ __all__ = [
     "parse_formula",
     "plot_boundary",
     "plot_coverage",
+    "plot_forest",
     "plot_groups",
     "plot_influence",
     "plot_ranef",

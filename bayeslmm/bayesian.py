@@ -47,6 +47,7 @@ def sample(
     log_likelihood: bool | None = None,
     keep: Sequence[str] | None = None,
     form: Literal["noncentered", "centered", "auto"] | Mapping[str, str] | None = None,
+    sigma: float | None = None,
     **unknown: Any,
 ) -> Posterior:
     """Sample the posterior.
@@ -79,6 +80,8 @@ def sample(
         Fixed effects, standard deviations, correlations and sigma always are.
     form : {"noncentered", "centered", "auto"} or mapping, optional
         For ``"nuts"``, how its model has the random effects, as in `to_pymc`; non-centred by default.
+    sigma : float, optional
+        The residual standard deviation, units of y, where it is known: as in ``model.fit(sigma=...)``.
 
     Returns
     -------
@@ -108,7 +111,8 @@ def sample(
 
     no_argument("model.sample", sample, unknown, SAMPLE_ARGUMENTS, FitError)
     settings = Settings(draws, method, chains, tune, random_seed, progressbar, log_likelihood, keep, form)
-    drawn = sample_posterior(model._design, priors, settings, lambda: (model.cross_products, model._optimum(True)))
+    own = model if sigma is None else model._with_sigma(sigma)
+    drawn = sample_posterior(own._design, priors, settings, lambda: (own.cross_products, own._optimum(True)))
     return Posterior._of(drawn)
 
 

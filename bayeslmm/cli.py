@@ -32,6 +32,7 @@ from bayeslmm.options import (
     Out,
     Package,
     Prior,
+    ResidualSd,
     Seed,
     Sep,
     Weights,
@@ -92,6 +93,7 @@ def fit(
     formula: Formula,
     data: Data,
     weights: Weights = None,
+    residual_sd: ResidualSd = None,
     frequency: Frequency = None,
     na: Na = None,
     na_action: NaAction = None,
@@ -117,7 +119,12 @@ def fit(
     from bayeslmm.results.fit_summary import fit_summary
 
     model = model_of(
-        formula, read(data, na, sep, decimal, encoding), weights=weights, frequency=frequency, na_action=na_action
+        formula,
+        read(data, na, sep, decimal, encoding),
+        weights=weights,
+        residual_sd=residual_sd,
+        frequency=frequency,
+        na_action=na_action,
     )
     check_files(out, FIT_FILES)
     result = model.fit(reml=not ml)
@@ -135,6 +142,7 @@ def compare_command(
     formulas: Formulas,
     data: Data,
     weights: Weights = None,
+    residual_sd: ResidualSd = None,
     frequency: Frequency = None,
     na: Na = None,
     na_action: NaAction = None,
@@ -164,11 +172,14 @@ def compare_command(
     frame = read(data, na, sep, decimal, encoding)
     if len(formulas) > 1:
         models = [
-            model_of(formula, frame, weights=weights, frequency=frequency, na_action=na_action) for formula in formulas
+            model_of(formula, frame, weights=weights, residual_sd=residual_sd, frequency=frequency, na_action=na_action)
+            for formula in formulas
         ]
         _compare_models(models, out, draws=draws or 4000, priors=priors or "default", random_seed=seed)
         return
-    model = model_of(formulas[0], frame, weights=weights, frequency=frequency, na_action=na_action)
+    model = model_of(
+        formulas[0], frame, weights=weights, residual_sd=residual_sd, frequency=frequency, na_action=na_action
+    )
     name = "standard input" if data == "-" else Path(data).stem
     if out is not None:
         _check([(name, model)], out)
@@ -207,6 +218,7 @@ def to_command(
     formula: Formula,
     data: Data,
     weights: Weights = None,
+    residual_sd: ResidualSd = None,
     frequency: Frequency = None,
     na: Na = None,
     na_action: NaAction = None,
@@ -223,7 +235,12 @@ def to_command(
     from bayeslmm.console import show, terminal
 
     model = model_of(
-        formula, read(data, na, sep, decimal, encoding), weights=weights, frequency=frequency, na_action=na_action
+        formula,
+        read(data, na, sep, decimal, encoding),
+        weights=weights,
+        residual_sd=residual_sd,
+        frequency=frequency,
+        na_action=na_action,
     )
     show(terminal(), model.to(package, reml=not ml).rstrip("\n"))
 
@@ -233,6 +250,7 @@ def boundary(
     formula: Formula,
     data: Data,
     weights: Weights = None,
+    residual_sd: ResidualSd = None,
     frequency: Frequency = None,
     na: Na = None,
     na_action: NaAction = None,
@@ -257,7 +275,12 @@ def boundary(
     from bayeslmm.output import BOUNDARY_FILES, write_boundary
 
     model = model_of(
-        formula, read(data, na, sep, decimal, encoding), weights=weights, frequency=frequency, na_action=na_action
+        formula,
+        read(data, na, sep, decimal, encoding),
+        weights=weights,
+        residual_sd=residual_sd,
+        frequency=frequency,
+        na_action=na_action,
     )
     check_files(out, BOUNDARY_FILES)
     report = model.fit(reml=not ml).boundary(random_seed=seed, detail=detail, leave_out=leave_out or ())  # type: ignore[arg-type]

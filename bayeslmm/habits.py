@@ -13,6 +13,13 @@ _NOTHING = "nothing: "
 # Of a fit by REML or ML: what lme4, nlme, statsmodels and MixedModels.jl call it.
 FIT: Mapping[str, str] = {
     "params": "fit.fixef() has the fixed effects, fit.estimates() all parameters",
+    "tau2": "fit.heterogeneity().tau2, of a model with known standard errors",
+    "I2": "fit.heterogeneity().I2, of a model with known standard errors",
+    "H2": "fit.heterogeneity().H2, of a model with known standard errors",
+    "QE": "fit.heterogeneity().Q, of a model with known standard errors",
+    "QM": "fit.heterogeneity().moderators, of a model with known standard errors",
+    "blup": "fit.predict()",
+    "leave1out": "fit.influence().estimates",
     "fe_params": "fit.fixef()",
     "bse": "fit.std_error()",
     "bse_fe": "fit.std_error()",
@@ -102,7 +109,7 @@ POSTERIOR: Mapping[str, str] = {
     "resid": "post.residuals()",
     "prior_summary": "post.prior_table()",
     "plot_trace": "arviz_plots.plot_trace(post.data)",
-    "plot_forest": "arviz_plots.plot_forest(post.data)",
+    "plot_forest": "arviz_plots.plot_forest(post.data), or bl.plot_forest(post) for the studies of a meta-analysis",
     "coefficients": "post.table()",
 }
 # Of a model that is not fitted yet.
@@ -182,6 +189,8 @@ FIT_ARGUMENTS: Mapping[str, str] = {
     "weights": "bl.Model(formula, data, weights=...), before fit()",
     "family": "nothing: the response is normal",
     "ddf": "fit().coefficients(ddf=...) and the other tables of a fit",
+    "residual_sd": "bl.Model(formula, data, residual_sd=...), before fit()",
+    "test": "fit().coefficients(ddf='z') or ddf='knapp-hartung'",
 }
 SAMPLE_ARGUMENTS: Mapping[str, str] = {
     "target_accept": "nothing: the samplers here need no such setting; for PyMC's own take model.to_pymc()",
@@ -217,6 +226,9 @@ MODEL_ARGUMENTS: Mapping[str, str] = {
     "correlation": "cov, for the effects of a term; residuals are independent",
     "control": "nothing: the optimiser has no settings but max_evaluations of fit()",
     "namespace": "extra_namespace",
+    **dict.fromkeys(("sei", "se", "standard_errors"), "residual_sd, the known standard errors of the rows"),
+    **dict.fromkeys(("vi", "V", "sampling_variances"), "residual_sd='sqrt(vi)', the known standard errors of the rows"),
+    "sigma": "fit(sigma=...) or sample(sigma=...); residual_sd= where it is known row by row",
 }
 
 

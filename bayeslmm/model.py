@@ -59,7 +59,8 @@ class Model(Specification):
     data : pandas, polars or pyarrow table
         Never modified. Rows with missing values in a column that is used are dropped and listed in `dropped`.
     weights : str or array of shape (rows,), optional
-        Precision weights: the residual variance of row i is ``sigma^2 / weights[i]``.
+        Precision weights: the residual variance of row i is ``sigma^2 / weights[i]``. Standard errors that are known
+        up to one factor are ``weights = 1 / se^2``.
     contrasts : mapping, optional
         Column name to ``"treatment"``, ``"sum"``, ``"helmert"``, ``"poly"``, ``"diff"``, ``bl.Treatment(reference)``, a
         matrix, or a DataFrame whose index names levels and whose columns name coefficients.
@@ -87,6 +88,10 @@ class Model(Specification):
     rank_deficient : {"drop", "error"}
         Columns of the fixed part that earlier ones span are left out and named (``coefficients(dropped=True)`` shows
         them as nan), or are an error.
+    residual_sd : str or array of shape (rows,), optional
+        Known standard deviations of the residuals, as the standard errors of the studies of a meta-analysis: the
+        residual variance of row i is ``residual_sd[i]^2``, and sigma is 1, not estimated. A column, an expression
+        (``"sqrt(vi)"``) or one number per row. One row per level is then no obstacle: ``yi ~ 1 + (1 | study)``.
 
     Raises
     ------
@@ -119,6 +124,7 @@ class Model(Specification):
         store: Store = "auto",
         na_action: NaAction = "drop",
         rank_deficient: Literal["drop", "error"] = "drop",
+        residual_sd: Any = None,
         **unknown: Any,
     ) -> None:
         no_argument("bl.Model", Model.__init__, unknown, MODEL_ARGUMENTS, DesignError)
@@ -132,6 +138,7 @@ class Model(Specification):
             "store": store,
             "na_action": na_action,
             "rank_deficient": rank_deficient,
+            "residual_sd": residual_sd,
         }
         self._design = build_design(formula, data, **arguments)
         self._arguments = arguments
@@ -159,6 +166,7 @@ class Model(Specification):
         penalty: Literal["boundary_avoiding", "gamma", "wishart"] | float | Penalty | None = None,
         priors: PriorSpec = None,
         max_evaluations: int = MAX_EVALUATIONS,
+        sigma: float | None = None,
         **unknown: Any,
     ) -> REMLResult:
         """Fit by REML, or by ML with ``reml=False``.
@@ -187,6 +195,9 @@ class Model(Specification):
         max_evaluations : int
             Evaluations of the criterion and its derivatives after which the optimiser stops, for a fit whose status
             says that it did so while the criterion was still falling.
+        sigma : float, optional
+            The residual standard deviation, units of y, where it is known: it is held there, and the criterion is not
+            minimised over it. With ``residual_sd`` a factor of these standard deviations.
 
         Returns
         -------
@@ -220,6 +231,10 @@ class Model(Specification):
         fixed = resolve_fixed(self._design, fix)
         limit = whole("max_evaluations", max_evaluations, 1, MOST_REFITS, FitError)
         chosen = resolve_penalty(penalty)
+        if sigma is not None:
+            return self._with_sigma(sigma).fit(
+                reml, on_failure=on_failure, fix=fix, penalty=penalty, priors=priors, max_evaluations=limit
+            )
         optimum: Optimum
         if priors is not None:
             optimum = self._mode(priors, reml, chosen, limit, fixed)

@@ -174,6 +174,10 @@ Sep = Annotated[str, typer.Option("--sep", help="Separator of the columns, e.g. 
 Decimal = Annotated[str, typer.Option("--decimal", help="Decimal sign of numbers: . or , ; found out by default.")]
 Encoding = Annotated[str, typer.Option("--encoding", help="Encoding of the file, e.g. cp1252; found out by default.")]
 Weights = Annotated[str | None, typer.Option("--weights", help="Column or expression of precision weights.")]
+ResidualSd = Annotated[
+    str | None,
+    typer.Option("--residual-sd", help="Column or expression of known standard errors of the rows: sigma is 1."),
+]
 Frequency = Annotated[
     str | None, typer.Option("--frequency", help="Column or expression of how many identical rows a row stands for.")
 ]
@@ -200,8 +204,8 @@ Ddf = Annotated[
     str | None,
     typer.Option(
         "--ddf",
-        help="Degrees of freedom of fixed effects: satterthwaite (the default), kenward-roger, containment, residual "
-        "or z.",
+        help="Degrees of freedom of fixed effects: satterthwaite (the default), kenward-roger, containment, residual, "
+        "knapp-hartung (meta-analyses) or z.",
         callback=_known_ddf,
     ),
 ]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from bayeslmm.design import Design, DroppedRows
+from bayeslmm.design.known import with_sigma
 from bayeslmm.habits import MODEL, no_attribute
 from bayeslmm.likelihood import SummedDesign, cross_products
+from bayeslmm.likelihood.reduction import at_sigma
 from bayeslmm.reml import Optimum, optimise
 
 
@@ -66,6 +69,15 @@ class Specification:
     def __getstate__(self) -> dict[str, Any]:
         # The design has all that a fit needs; the table may be much larger.
         return {name: value for name, value in vars(self).items() if name not in ("_table", "_arguments")}
+
+    def _with_sigma(self, sigma: Any) -> Self:
+        """The same with a residual standard deviation that is known."""
+        design = with_sigma(self._design, sigma)
+        own = copy.copy(self)
+        own._design, own._optima = design, {}
+        own._table, own._arguments = self._table, self._arguments
+        own.__dict__["cross_products"] = at_sigma(self.cross_products, design)
+        return own
 
     def _optimum(self, reml: bool) -> Optimum:
         if reml not in self._optima:

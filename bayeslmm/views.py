@@ -116,7 +116,8 @@ def criterion_at(
     theta : array-like of shape (k,)
         Relative covariance parameters in lme4's order, as ``fit.theta``.
     sigma : float, optional
-        Residual standard deviation; the one that minimises the criterion at this theta by default.
+        Residual standard deviation; by default the one that is known, else the one that minimises the criterion at
+        this theta.
     reml : bool
         The REML criterion, or the deviance (ML).
     gradient : bool

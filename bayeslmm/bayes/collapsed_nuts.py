@@ -17,6 +17,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from bayeslmm.bayes.interrupted import OneAfterTheOther, complete_draws, sampling
+from bayeslmm.bayes.known_sd import known_log_sigma
 from bayeslmm.bayes.nuts_stats import library, schema_stats
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.target import Target, make_target
@@ -55,8 +56,13 @@ class SignedDensity:
 
     @property
     def dimension(self) -> int:
-        """Number of relative sds and correlations, d, and log sigma."""
-        return self.target.dimension + 1
+        """Number of relative sds and correlations, d, and log sigma where it is not known."""
+        return self.target.dimension + (not self.target.priors.sigma_known)
+
+    def split(self, z: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Coordinates (..., d) and log sigma (...) from points (..., dimension)."""
+        known = known_log_sigma(self.target.priors)
+        return (z[..., :-1], z[..., -1]) if known is None else (z, np.full(z.shape[:-1], known))
 
     def terms(self, x: FloatArray) -> tuple[list[FloatArray], list[FloatArray], FloatArray]:
         """Relative factors with signed rows (K, c, c), relative sds (K, c or 1); log LKJ plus log Jacobians (K,).
@@ -90,14 +96,17 @@ class SignedDensity:
         # The likelihood has its exact gradient; what is elementary around it is differentiated numerically.
         size, target = z.size, self.target
         points = np.vstack([z, z + _STEP * np.eye(size), z - _STEP * np.eye(size)])
-        factors, sds, log_jacobian = self.terms(points[:, :-1])
-        log_prior = target.log_prior(sds, log_jacobian, points[:, -1:])[:, 0]
-        likelihood = density_gradient(target.cp, [T[0] for T in factors], float(np.exp(z[-1])), target.priors.beta)
+        x, log_sigma = self.split(points)
+        factors, sds, log_jacobian = self.terms(x)
+        log_prior = target.log_prior(sds, log_jacobian, log_sigma[:, None])[:, 0]
+        sigma = float(np.exp(log_sigma[0]))
+        likelihood = density_gradient(target.cp, [T[0] for T in factors], sigma, target.priors.beta)
         slope = (log_prior[1 : size + 1] - log_prior[size + 1 :]) / (2.0 * _STEP)
         for T, S in zip(factors, likelihood.in_factors([T[0] for T in factors]), strict=True):
             change = (T[1 : size + 1] - T[size + 1 :]) / (2.0 * _STEP)
             slope = slope - 0.5 * (change * S).sum((1, 2))
-        slope[-1] -= 0.5 * likelihood.log_sigma
+        if size > target.dimension:
+            slope[-1] -= 0.5 * likelihood.log_sigma
         return float(log_prior[0] - 0.5 * likelihood.value), slope
 
 
@@ -151,7 +160,8 @@ class CollapsedNuts:
     @cached_property
     def quantities(self) -> FloatArray:
         """Log sigma, relative sds and covariances between effects, shape (chain, draw, k): what R-hat is about."""
-        parts = [np.log(self.sigma)[..., None], *self.sds]
+        own = [] if self.target.priors.sigma_known else [np.log(self.sigma)[..., None]]
+        parts = [*own, *self.sds]
         for T in self.factors:
             G = T @ np.swapaxes(T, -1, -2)
             a, b = np.triu_indices(T.shape[-1], 1)
@@ -227,7 +237,8 @@ def sample_collapsed_nuts(
     """
     target, start = make_target(cp, priors, start_terms)
     density = SignedDensity(target)
-    scaled = scaled_to_mode(density, np.append(start, _log_sigma(target, start)))
+    at = start if priors.sigma_known else np.append(start, _log_sigma(target, start))
+    scaled = scaled_to_mode(density, at)
     rng = np.random.default_rng(random_seed)
     sampler = library(sampler)
     cores = min(cores or os.cpu_count() or 1, chains)
@@ -241,12 +252,13 @@ def sample_collapsed_nuts(
 
 def _collect(density: SignedDensity, z: FloatArray, stats: dict[str, AnyArray], library: str) -> CollapsedNuts:
     shape = z.shape[:2]
-    x = z[..., :-1].reshape(-1, density.dimension - 1)
+    x, log_sigma = density.split(z)
+    x = x.reshape(-1, density.target.dimension)
     factors, sds, _ = density.terms(x)
     return CollapsedNuts(
         tuple(T.reshape(*shape, *T.shape[1:]) for T in factors),
         tuple(t.reshape(*shape, -1) for t in sds),
-        np.exp(z[..., -1]),
+        np.exp(log_sigma),
         stats,
         library,
         density.target,

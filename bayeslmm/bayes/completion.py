@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bayeslmm.bayes.importance import Weighted
+from bayeslmm.bayes.known_sd import known_log_sigma
 from bayeslmm.bayes.progress import Progress
 from bayeslmm.bayes.target import Target
 from bayeslmm.errors import ConvergenceWarning
@@ -153,6 +154,9 @@ def draw_sigma(target: Target, sample: Weighted, rng: np.random.Generator) -> tu
     Weighted
         The points, weighted as points of the relative parameters and sigma.
     """
+    known = known_log_sigma(target.priors)
+    if known is not None:
+        return np.full(sample.log_weights.size, np.exp(known)), sample
     points = sample.points
     log_joint, lines, size = points.log_joint, points.lines, points.log_joint.shape[0]
     # Proposals so far out that their density cannot be represented carry no weight; one nan would spoil all weights.

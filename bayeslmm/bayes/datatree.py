@@ -88,7 +88,10 @@ def nuts_datatree(design: Design, priors: Priors, draws: NutsDraws, *, log_likel
     xarray.DataTree
     """
     attrs = {"method": "nuts", **_library(draws.library)}
-    return _tree(design, priors, draws.posterior, draws.stats, attrs, {}, log_likelihood)
+    posterior = dict(draws.posterior)
+    if design.sigma is not None:
+        posterior["sigma"] = np.full(next(iter(posterior.values())).shape[:2], design.sigma)
+    return _tree(design, priors, posterior, draws.stats, attrs, {}, log_likelihood)
 
 
 def add_log_likelihood(tree: DataTree, design: Design) -> DataTree:
@@ -319,7 +322,8 @@ def _sd_names(group: GroupLayout, priors: Priors, position: int) -> list[str]:
 
 
 def _prior_text(layout: Layout, priors: Priors) -> str:
-    lines = [f"sigma ~ {priors.sigma}", *_beta_text(layout, priors)]
+    sigma = f"sigma {priors.sigma}" if priors.sigma_known else f"sigma ~ {priors.sigma}"
+    lines = [sigma, *_beta_text(layout, priors)]
     for group in layout.groups:
         sds = [priors.joints[k] or prior for k in group.labels.terms for prior in priors.sds[k]]
         names = [name for k in group.labels.terms for name in _sd_names(group, priors, k)]

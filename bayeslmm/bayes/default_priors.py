@@ -12,6 +12,7 @@ import numpy as np
 from bayeslmm.arguments import mapping, real, shown
 from bayeslmm.bayes.at_means import at_means
 from bayeslmm.bayes.coefficient_priors import StudentT
+from bayeslmm.bayes.known_sd import with_known_sigma
 from bayeslmm.bayes.presets import (
     DEGREES_OF_FREEDOM,
     PRESETS,
@@ -36,6 +37,7 @@ from bayeslmm.bayes.priors import (
     Wishart,
 )
 from bayeslmm.design.design import Design
+from bayeslmm.design.known import refuse_known
 from bayeslmm.design.tokens import respelled
 from bayeslmm.design.variances import variance_labels
 from bayeslmm.errors import ArgumentError, PriorError, PriorWarning
@@ -93,7 +95,7 @@ def resolve_priors(design: Design, spec: PriorSpec = None) -> Priors:
     PriorWarning
         An inverse-gamma prior on a variance.
     """
-    priors = _resolve(design, spec)
+    priors = with_known_sigma(design, _resolve(design, spec))
     _check_shared(design, priors)
     _warn_inverse_gamma(design, priors)
     return priors
@@ -258,6 +260,12 @@ def _check_lkj_counts(
 def _override(design: Design, priors: Priors, key: _Key, name: str, value: object) -> Priors:
     match key.kind:
         case "sigma":
+            refuse_known(
+                design,
+                f"{name} was given a prior ({value}), and a prior is for what is estimated",
+                "Leave it out of the priors.",
+                PriorError,
+            )
             return replace(priors, sigma=_sd_prior(name, value))
         case "beta":
             heavy = (value,) * design.p if isinstance(value, StudentT) else ()

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import betaln
 
-from bayeslmm.bayes.panels import LineIntegral, integrate_panels
+from bayeslmm.bayes.known_sd import known_log_sigma
+from bayeslmm.bayes.panels import LineIntegral, LogDensity, integrate_panels
 from bayeslmm.bayes.prior_families import SdPrior, Uniform
 from bayeslmm.bayes.target import Target
 from bayeslmm.design import Design
@@ -144,7 +145,7 @@ def log_likelihood(target: Target, reduced: Reduced, solved: Solved, log_sigma: 
 def log_prior(target: Target, sds: Sequence[FloatArray], log_sigma: FloatArray) -> FloatArray:
     """Log density of the relative sds (K, c) and of log sigma (K,)."""
     sigma = np.exp(log_sigma)
-    total = target.priors.sigma.log_density(sigma) + log_sigma
+    total = target.priors.log_density_sigma(log_sigma)
     for own, joint, t in zip(target.priors.sds, target.priors.joints, sds, strict=True):
         if joint is not None:
             total = total + joint.log_density(t)
@@ -221,8 +222,7 @@ class DirectDensity:
 
     def integrate(self) -> LineIntegral:
         """Integrate log sigma out at every point."""
-        with np.errstate(all="ignore"):
-            return integrate_panels(self, first_edges(self.target, self.solved.r2, self.sds))
+        return _integrated(self, self.target, self.solved.r2, self.sds)
 
 
 @dataclass(frozen=True)
@@ -248,8 +248,16 @@ class EliminatedDensity:
 
     def integrate(self) -> LineIntegral:
         """Integrate log sigma out at every point."""
-        with np.errstate(all="ignore"):
-            return integrate_panels(self, first_edges(self.target, self.factor.r2, self.sds))
+        return _integrated(self, self.target, self.factor.r2, self.sds)
+
+
+def _integrated(density: LogDensity, target: Target, r2: FloatArray, sds: Sequence[FloatArray]) -> LineIntegral:
+    known = known_log_sigma(target.priors)
+    with np.errstate(all="ignore"):
+        if known is None:
+            return integrate_panels(density, first_edges(target, r2, sds))
+        place = np.full(r2.size, known)
+        return LineIntegral(density(place, np.arange(r2.size)), place, np.zeros(r2.size))
 
 
 def first_edges(target: Target, r2: FloatArray, sds: Sequence[FloatArray]) -> FloatArray:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from bayeslmm.bayes.at_means import factors_at_zeros, sds_and_correlations
+from bayeslmm.bayes.known_sd import KnownSd
 from bayeslmm.bayes.prior_families import (
     Exponential,
     Gamma,
@@ -172,6 +173,8 @@ def draw_sd(prior: SdPrior, size: int, rng: np.random.Generator) -> FloatArray:
     from scipy import stats
 
     match prior:
+        case KnownSd(value=value):
+            return np.full(size, value)
         case HalfT(df=df, scale=scale):
             return np.abs(stats.t.rvs(df, scale=scale, size=size, random_state=rng))
         case HalfNormal(scale=scale):

@@ -225,6 +225,17 @@ class Priors:
         """Whether the density of a group sd has a jump: a grid is blind to it, and so is its error estimate."""
         return any(_jumps(prior) for term in self.sds for prior in term)
 
+    def log_density_sigma(self, log_sigma: FloatArray) -> FloatArray:
+        """Log density of log sigma; zero where sigma is known."""
+        if self.sigma_known:
+            return np.zeros(np.shape(log_sigma))
+        return np.asarray(self.sigma.log_density(np.exp(log_sigma)) + log_sigma)
+
+    @property
+    def sigma_known(self) -> bool:
+        """Whether sigma has one value instead of a prior."""
+        return bool(getattr(self.sigma, "known", False))
+
     def log_density_relative(self, t: Sequence[FloatArray], sigma: FloatArray) -> FloatArray:
         """Log density of the relative sds of all terms given sigma.
 

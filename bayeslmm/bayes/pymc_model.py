@@ -109,7 +109,9 @@ def build_collapsed_model(cp: SummedDesign, priors: Priors) -> Any:
             for term, columns in zip(group.labels.terms, group.labels.slices, strict=True):
                 root = names[f"L{term}"] if group.pairs else None
                 factors[term] = _relative_factor(names, names["sds"][columns], root, priors.changes[term])
-        value = collapsed_log_likelihood(cp, factors, pm.math.log(names["sigma"]), priors.beta)
+        # A known sigma is a number, which PyTensor would take for one of few digits.
+        sigma = names["pt"].cast(names["sigma"], "float64")
+        value = collapsed_log_likelihood(cp, factors, pm.math.log(sigma), priors.beta)
         pm.Potential("collapsed_log_likelihood", value)
     return model
 

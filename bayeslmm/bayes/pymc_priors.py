@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from bayeslmm.bayes.at_means import group_change
+from bayeslmm.bayes.known_sd import KnownSd
 from bayeslmm.bayes.layout import GroupLayout
 from bayeslmm.bayes.prior_families import (
     Exponential,
@@ -66,6 +67,8 @@ def _normal_statements(prior: NormalPrior | None) -> list[Statement]:
 
 def sigma_statements(priors: Priors) -> list[Statement]:
     """The residual standard deviation."""
+    if isinstance(priors.sigma, KnownSd):
+        return [Statement("sigma", priors.sigma.value)]
     return _variable("sigma", "sigma", [priors.sigma], None)
 
 

@@ -166,6 +166,10 @@ def _data(design: Design, layout: Layout, names: Mapping[str, str]) -> _Data:
         factors = _factors(design, name)
         add(f"codes_{own}", _codes(factors), f"level of each row, design.groupings[{literal(name)}].codes")
     for name in design.residual.data():
+        column = design.recipe.weights if design.recipe is not None and name == "known_sd" else None
+        if column is not None and column.isidentifier():
+            lines.append(f"{name} = df[{literal(column)}].to_numpy(float)")
+            continue
         place = name if hasattr(design, name) else f"residual.data()[{literal(name)}]"
         given.append(f"{name} (n,), model.design.{place}")
     for name in ("offset", "frequency"):

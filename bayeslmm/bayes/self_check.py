@@ -132,7 +132,7 @@ def check_sample(
         normaliser = _apart(sample.log_evidence - log_evidence, _error(sample))
     else:
         normaliser = float("nan") if second is None else _apart_by_rules(sample, second)
-    moments = _line_moments(sample.points, sigma, sample.weights)
+    moments = 0.0 if target.priors.sigma_known else _line_moments(sample.points, sigma, sample.weights)
     if exact is not None:
         moments = max(moments, _grid_moments(target, sample, sigma, exact))
     elif second is not None and _fit(second):
@@ -172,6 +172,8 @@ def check_chains(target: Target, x: FloatArray, log_sigma: FloatArray) -> tuple[
     cheap = direct.affordable(target.cp.design, _POINTS)
     density = direct.DirectDensity.at(target, places) if cheap else direct.EliminatedDensity.at(target, places)
     off = np.abs(own - density(log_sigma[few], np.arange(_POINTS)))
+    if target.priors.sigma_known:
+        return float(off.max()), 0.0
     some = np.linspace(0, x.shape[0] - 1, min(_THINNED if cheap else 4 * _POINTS, x.shape[0])).astype(int)
     points = target.evaluate(x[some])
     mean, sd = line_mean_sd(points.log_sigma, points.log_joint)

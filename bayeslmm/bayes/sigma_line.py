@@ -160,6 +160,13 @@ def integrate_lines(
     return lines, log_sigma, values, np.where(np.isfinite(top), log_integral, -np.inf)
 
 
+def at_one_place(integrand: Integrand, log_sigma: float, size: int) -> tuple[Lines, FloatArray, FloatArray, FloatArray]:
+    """The same where sigma is known: one node at each of K points, whose value is the log integral."""
+    place = np.full(size, log_sigma)
+    values = _finite(integrand(place[:, None], None))
+    return Lines(place, place, np.zeros(size, dtype=bool), 1), place[:, None], values, values[:, 0]
+
+
 def _on(integrand: Integrand, lines: Lines) -> tuple[FloatArray, FloatArray, FloatArray]:
     log_sigma, log_slope = lines.nodes()
     values = _finite(integrand(log_sigma, None) + log_slope)

@@ -15,10 +15,11 @@ import numpy as np
 from bayeslmm.bayes.at_means import AtMeans, factors_at_means, products_at_means
 from bayeslmm.bayes.coefficient_priors import check_integrable
 from bayeslmm.bayes.coordinates import TermCoordinates
+from bayeslmm.bayes.known_sd import known_log_sigma
 from bayeslmm.bayes.prior_families import InverseGammaVariance, SdPrior
 from bayeslmm.bayes.prior_slopes import upper_end
 from bayeslmm.bayes.priors import Priors
-from bayeslmm.bayes.sigma_line import Lines, Places, integrate_lines
+from bayeslmm.bayes.sigma_line import Lines, Places, at_one_place, integrate_lines
 from bayeslmm.bayes.term_priors import Relative
 from bayeslmm.errors import PriorError
 from bayeslmm.likelihood import (
@@ -163,8 +164,13 @@ class Target:
                 some = None if rotation is None else rotation.take(rows)
                 return self.log_joint(factor.take(rows), [t[rows] for t in sds], log_jacobian[rows], log_sigma, some)
 
-            places = self._places(factor, sds, rotation)
-            lines, log_sigma, log_joint, log_density = integrate_lines(integrand, float(self.cp.n - self.cp.p), places)
+            known = known_log_sigma(self.priors)
+            if known is None:
+                places = self._places(factor, sds, rotation)
+                found = integrate_lines(integrand, float(self.cp.n - self.cp.p), places)
+            else:
+                found = at_one_place(integrand, known, x.shape[0])
+            lines, log_sigma, log_joint, log_density = found
         kept = factor if keep and factor.chol.size <= _KEPT else None
         return Points(x, log_density, log_sigma, log_joint, lines, kept)
 
@@ -187,7 +193,7 @@ class Target:
     def log_prior(self, sds: Sequence[FloatArray], log_jacobian: FloatArray, log_sigma: FloatArray) -> FloatArray:
         """Log p(x, log sigma) at S values of log sigma for each of K points, shape (K, S)."""
         sigma = np.exp(log_sigma)
-        own = self.priors.sigma.log_density(sigma) + log_sigma + log_jacobian[:, None]
+        own = log_jacobian[:, None] + self.priors.log_density_sigma(log_sigma)
         return np.asarray(own + self.priors.log_density_relative(sds, sigma))
 
     def _places(self, factor: Factor, sds: Sequence[FloatArray], rotation: Rotation | None) -> Places:
@@ -240,7 +246,7 @@ def make_target(
     folded = priors.even if smooth else _bounded_at_zero(priors)
     terms = factors_at_means(priors.changes, relative_terms)
     changes, cp, priors = priors.changes, products_at_means(cp, priors.changes), replace(priors, at_means=())
-    sigma = _residual_sd(cp, priors, terms)
+    sigma = _residual_sd(cp, priors, terms) if cp.sigma is None else cp.sigma
     _check_priors(cp, priors, sigma)
     for k, (term, T, even) in enumerate(zip(cp.design.terms, terms, folded, strict=True)):
         fitted = np.sqrt((T**2).sum(-1))
@@ -271,6 +277,8 @@ def _check_priors(cp: SummedDesign, priors: Priors, sigma: float) -> None:
         named += [(f"sd_{term.group}[{e}]", p) for e, p in zip(term.effects, own, strict=True) if joint is None]
     for name, prior in named:
         if not prior.proper:
+            continue
+        if name == "sigma" and cp.sigma is not None:
             continue
         low, median, high = (prior.quantile(p) for p in (0.1, 0.5, 0.9))
         # Of sigma only the likelihood's own place matters.

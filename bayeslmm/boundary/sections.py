@@ -197,6 +197,8 @@ class Material:
         """Whether the criterion does not rise as sigma goes to zero from where it is estimated."""
         fit = self.fit
         size = max((float(own.sd[0]) for own in self.principal), default=0.0)
+        if fit.design.sigma is not None:
+            return False
         return fit.sigma == 0 or (
             fit.sigma < _NO_SIGMA * size and rise_without_residual(fit.cp, fit.optimum) < _NO_RISE
         )
@@ -301,6 +303,9 @@ class Material:
         if "zero_rate" in self.left_out:
             return None
         if not self.small or self.fit.design.frequency is not None or not self.fit.cp.sums.batched:
+            return None
+        if self.fit.design.sigma is not None:
+            # Shares of variance are those beside a sigma that is the same everywhere and estimated.
             return None
         table = pd.DataFrame(index=pd.Index(ICC, name="true share"))
         errors = pd.DataFrame(index=table.index)

@@ -25,6 +25,8 @@ from bayeslmm.results.fit import Fit
 _CONE_DRAWS = 20_000
 # Refits that nobody asked for: at most, the fewest that are worth it, and the milliseconds those may take in any case.
 MOST, _FEWEST, _LITTLE = 1_000, 50, 3_000.0
+# Methods beside which the likelihood ratio is simulated all the same.
+_BESIDE = ("chi-bar-square", "F (Wald)", "Q (Cochran)")
 _MORE = "refits= runs as many as you ask for"
 
 
@@ -49,6 +51,12 @@ class Row:
 def all_rows(fit: Fit, model: NullModel, removal: Removal, draws: int, seed: int | np.random.Generator) -> list[Row]:
     """Every method that costs little."""
     rows: list[Row] = []
+    if fit.design.sigma is not None:
+        # Exact distributions are those of ratios to an estimated residual variance.
+        if _tests_homogeneity(fit.design, removal):
+            rows.append(_attempt("Q (Cochran)", lambda: _by_q(fit)))
+        rows.append(_attempt("chi-bar-square", lambda: _by_mixture(model, removal, seed)))
+        return rows
     if is_scalar(fit.design, removal):
         for reml in (True,) if fit.reml else (False, True):
             rows.append(_exact(fit, model, removal, reml, draws, seed))
@@ -56,6 +64,19 @@ def all_rows(fit: Fit, model: NullModel, removal: Removal, draws: int, seed: int
         rows.append(_attempt("F (Wald)", lambda: _by_f(fit.design, removal)))
     rows.append(_attempt("chi-bar-square", lambda: _by_mixture(model, removal, seed)))
     return rows
+
+
+def _tests_homogeneity(design: Design, removal: Removal) -> bool:
+    """Whether the null hypothesis leaves nothing but fixed effects and known residuals."""
+    return len(design.terms) == 1 and not removal.kept
+
+
+def _by_q(fit: Fit) -> Row:
+    from bayeslmm.inference.homogeneity import cochran_q
+
+    found = cochran_q(fit.design)
+    note = "exact: the weighted residual sum of squares of the fixed effects alone"
+    return Row("Q (Cochran)", found.statistic, f"chi2({found.df})", found.p_value, 0.0, note)
 
 
 def _has_own_variance(design: Design, removal: Removal) -> bool:
@@ -188,7 +209,7 @@ def unasked_row(
     most: int = MOST,
 ) -> Row | None:
     """A bootstrap where only that is better than large-sample theory; arguments as of `bootstrap_row`."""
-    if any(row.works and row.method not in ("chi-bar-square", "F (Wald)") for row in rows) or refits == 0:
+    if any(row.works and row.method not in _BESIDE for row in rows) or refits == 0:
         return None
     design = model.full.cp.design
     too_long = design.q > LARGEST or model.refit_cost * min(most, _FEWEST) > max(budget, _LITTLE)
@@ -201,7 +222,7 @@ def unasked_row(
 def choose(rows: Sequence[Row], method: str, statistic: float) -> Row:
     """The row that the result speaks for; of ``"auto"`` one without a p value where no method applies."""
     names = {
-        "auto": ("exact", "approximate", "bootstrap", "chi-bar-square", "F"),
+        "auto": ("exact", "approximate", "bootstrap", "chi-bar-square", "F", "Q"),
         "exact": ("exact", "approximate"),
     }.get(method, (method,))
     for name in names:

@@ -31,7 +31,7 @@ from bayeslmm.results.fit import Fit
 from bayeslmm.results.labels import find, near
 from bayeslmm.results.sampling import generator
 
-METHODS = ("auto", "exact", "F", "chi-bar-square", "bootstrap")
+METHODS = ("auto", "exact", "F", "Q", "chi-bar-square", "bootstrap")
 _COLUMNS = ("method", "statistic", "distribution", "p_value", "mc_error", "note")
 # A relative sd below this, in units of what it adds to the response, is none.
 _NONE = 1e-6
@@ -196,7 +196,7 @@ def test_zero(
     fit: Fit,
     what: str,
     *,
-    method: Literal["auto", "exact", "F", "chi-bar-square", "bootstrap"] = "auto",
+    method: Literal["auto", "exact", "F", "Q", "chi-bar-square", "bootstrap"] = "auto",
     draws: int = DRAWS,
     refits: int | Literal["auto"] = "auto",
     random_seed: int | np.random.Generator | None = None,
@@ -208,7 +208,7 @@ def test_zero(
     what : str
         Grouping factor (``"Subject"``) or random term as written, all of whose effects are removed; or the label of
         one standard deviation, ``"sd_Subject[Days]"``, whose effect is removed with its correlations.
-    method : {"auto", "exact", "F", "chi-bar-square", "bootstrap"}
+    method : {"auto", "exact", "F", "Q", "chi-bar-square", "bootstrap"}
         Which p value the result speaks for; the others that cost little stand beside it in its table. ``"auto"``
         takes the exact (restricted) likelihood-ratio test for one variance, and the parametric bootstrap for
         several or correlated effects, unless the design is so large that large-sample theory will do. Where no

@@ -237,7 +237,8 @@ def _parts(design: Design, priors: Priors) -> list[_Part]:
             if priors.joints[k] is None:
                 eta = priors.lkj[k]
                 parts.append(_Part("corr", labels.group, design.terms[k].label, f"LKJ({eta:g})", float(eta)))
-    parts.append(_Part("sigma", "", "", _short(priors.sigma), priors.sigma))
+    if design.sigma is None:
+        parts.append(_Part("sigma", "", "", _short(priors.sigma), priors.sigma))
     return parts + _of_coefficients(design, priors)
 
 

@@ -84,7 +84,8 @@ def describe_dataset(name: str) -> dict[str, Any]:
     dict
         ``file``, ``rows``, ``description``, ``formula``, ``source``, ``licence`` and ``columns``: for each column
         its ``description`` with the unit and, for a factor, its ``levels`` in order (``"sorted"``: by number) and
-        whether they are ``ordered``. A copy.
+        whether they are ``ordered``. Of a meta-analysis also ``residual_sd``, the column of known standard errors,
+        for ``bl.Model(..., residual_sd=...)``. A copy.
 
     Raises
     ------

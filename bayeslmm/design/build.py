@@ -20,12 +20,13 @@ from bayeslmm.design.dropped import AllRows, DroppedRows
 from bayeslmm.design.estimable import combinations
 from bayeslmm.design.evaluate import Evaluator
 from bayeslmm.design.formula import Bar, Formula
-from bayeslmm.design.frequency import evaluator_on_copies, formula_pieces, read_frequency
+from bayeslmm.design.frequency import evaluator_on_copies, formula_pieces
 from bayeslmm.design.grouping import Grouping
 from bayeslmm.design.groups import group_by
 from bayeslmm.design.magnitude import check_magnitudes
 from bayeslmm.design.notes import PendingNotes
 from bayeslmm.design.padding import NaAction, all_rows, check_na_action
+from bayeslmm.design.per_row import PerRowArguments, with_precisions
 from bayeslmm.design.quoting import parse_with
 from bayeslmm.design.rank import independent_columns
 from bayeslmm.design.recipe import make_recipe
@@ -35,7 +36,6 @@ from bayeslmm.design.tables import open_table, to_pandas
 from bayeslmm.design.tokens import tokenize
 from bayeslmm.design.variances import check_labels
 from bayeslmm.errors import DesignError, FormulaError
-from bayeslmm.residual import make_residual
 from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 
@@ -52,6 +52,7 @@ def build_design(
     store: Store = "auto",
     na_action: NaAction = "drop",
     rank_deficient: Literal["drop", "error"] = "drop",
+    residual_sd: Any = None,
 ) -> Design:
     """Evaluate a formula on a data frame.
 
@@ -83,6 +84,8 @@ def build_design(
         Rows with missing values are left out; are left out and have nan in results by row; are an error.
     rank_deficient : {"drop", "error"}
         Columns of the fixed part that earlier ones span are left out, or are an error.
+    residual_sd : str or array of shape (rows,), optional
+        Known standard deviations of the residuals, with sigma = 1.
 
     Returns
     -------
@@ -106,19 +109,16 @@ def build_design(
     if not isinstance(formula, str):
         raise FormulaError(f"The formula is a {type(formula).__name__}, not a string such as 'y ~ x + (x | g)'.")
     table, available = open_table(data)
-    parsed = parse_with(without_dot(formula, available, (weights, frequency)), available)
+    parsed = parse_with(without_dot(formula, available, (weights, frequency, residual_sd)), available)
     namespace = _namespace(extra_namespace)
     names = checks.used_columns(parsed, available, namespace)
-    weight_names = _argument_columns("weights", weights, available, namespace)
-    frequency_names = _argument_columns("frequency", frequency, available, namespace)
-    frame = to_pandas(table, list(dict.fromkeys([*names, *weight_names, *frequency_names])))
-    counts = read_frequency(_argument(frequency, frequency_names, frame, namespace, None), frame)
-    weight_values = checks.read_weights(_argument(weights, weight_names, frame, namespace, counts), frame)
-    extra = {name: v for name, v in (("weights", weight_values), ("frequency", counts)) if v is not None}
-    columns, keep, dropped, every = _complete(frame, names, extra, na_action)
+    asked = PerRowArguments.of(weights, residual_sd, frequency, available, namespace)
+    frame = to_pandas(table, list(dict.fromkeys([*names, *asked.columns])))
+    per_row = asked.on(frame, namespace)
+    columns, keep, dropped, every = _complete(frame, names, per_row.given, na_action)
     _check_columns(parsed, columns)
     known = _known(contrasts, columns)
-    kept_counts = None if counts is None else counts[keep].astype(np.int64)
+    kept_counts = None if per_row.frequency is None else per_row.frequency[keep].astype(np.int64)
     seen = _without_groups(parsed, columns)
     evaluator = evaluator_on_copies(formula_pieces(parsed), seen, known, namespace, kept_counts)
     y = evaluator.vector(parsed.response).copy()  # not a view of the user's column, which may change later
@@ -139,14 +139,15 @@ def build_design(
         aliased=tuple(n for j, n in enumerate(fixed_names) if j not in set(independent.tolist())),
         terms=terms,
         groupings=groupings,
-        residual=make_residual(y.size, None if weight_values is None else weight_values[keep]),
+        residual=per_row.residual(keep),
         offset=offset,
         index=index.to_numpy(),
         dropped=dropped,
         frequency=kept_counts,
-        recipe=make_recipe(parsed, columns, known, extra_namespace, weights, _aliased(X, independent), kept_counts),
+        recipe=make_recipe(parsed, columns, known, extra_namespace, asked.scale, _aliased(X, independent), kept_counts),
         store=choice("store", store, ("auto", "levels", "hierarchy"), DesignError),
         all_rows=every,
+        sigma=None if per_row.residual_sd is None else 1.0,
     )
     return _checked(design, saturated, rank_deficient, parsed, columns)
 
@@ -160,40 +161,6 @@ def _complete(
     every = all_rows(check_na_action(na_action), frame.index, keep, dropped)
     columns = {name: series[keep] for name, series in columns.items()} if len(dropped) else columns
     return columns, keep, dropped, every
-
-
-def _argument_columns(what: str, given: Any, available: Sequence[str], namespace: Mapping[str, Any]) -> list[str]:
-    """Columns that an argument of one value per row names; none if it is an array."""
-    if not isinstance(given, str):
-        return []
-    formula = Formula(f"`{given}`" if given in available else given, "1", "1", (), ())
-    formula = replace(formula, response=formula.text)
-    try:
-        names = checks.used_columns(formula, available, namespace)
-    except DesignError as error:
-        raise DesignError(f"In {what}={given!r}: {error}") from error
-    if not names:
-        raise DesignError(f"{what}={given!r} names no column. Give a column or an expression of columns.")
-    return names
-
-
-def _argument(
-    given: Any, names: Sequence[str], frame: pd.DataFrame, namespace: Mapping[str, Any], counts: FloatArray | None
-) -> Any:
-    """Values of an argument; an expression is evaluated on the rows that occur, each as often as it does."""
-    if not names:
-        return given
-    columns = {name: frame[name] for name in names}
-    checks.check_real(columns)
-    if counts is None:
-        return Evaluator(columns, {}, namespace).vector(given)
-    occurs = counts > 0
-    values = np.ones(occurs.size)
-    if occurs.any():
-        columns = {name: series[occurs] for name, series in columns.items()}
-        copies = counts[occurs].astype(np.int64)
-        values[occurs] = evaluator_on_copies([given], columns, {}, namespace, copies).vector(given)
-    return values
 
 
 def _without_groups(formula: Formula, columns: Mapping[str, pd.Series]) -> Mapping[str, pd.Series]:
@@ -335,7 +302,7 @@ def _checked(
     check_blocks(design.sizes)
     check_labels(design)
     limited = dominant.limited(design)
-    design = design if limited is None else replace(design, residual=make_residual(design.n, limited))
+    design = design if limited is None else replace(design, residual=with_precisions(design.residual, limited))
     if saturated == "error":
         check_identified(design, formula, columns)
     return replace(design, notes=Notes(PendingNotes(design, formula, columns)))

@@ -109,6 +109,8 @@ class Design:
         How sums over the rows are kept, which changes no result; no part of what makes two designs equal.
     all_rows : AllRows or None
         The rows of the data, where results by row are to have them all (``na_action="exclude"``).
+    sigma : float or None
+        The residual standard deviation where it is known, units of y; None where it is to be estimated.
     """
 
     formula: str
@@ -128,6 +130,7 @@ class Design:
     notes: Notes = field(default_factory=Notes, repr=False, compare=False)
     store: Store = field(default="auto", repr=False, compare=False)
     all_rows: AllRows | None = field(default=None, repr=False)
+    sigma: float | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         size = f"{self.observations}, {self.p} fixed effects, {self.q} random effects"

@@ -110,6 +110,8 @@ def find_ridges(
     terms = [_on_one_length(design, term, theta, scale) for term, theta in zip(design.terms, given, strict=True)]
     names = [name for term in terms for name in term.names] + [RESIDUAL]
     before, after = _inner_products(design, terms, scale, residual, reml)
+    if design.sigma is not None:
+        before, after = before[:-1, :-1], after[:-1, :-1]
     vectors = _null_vectors(before, after, flat)
     if not vectors.shape[1]:
         return ()

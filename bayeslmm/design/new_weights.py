@@ -12,12 +12,13 @@ from bayeslmm.design import data as checks
 from bayeslmm.design.evaluate import Evaluator
 from bayeslmm.design.formula import Formula
 from bayeslmm.design.frequency import row_by_row
+from bayeslmm.design.per_row import read_residual_sd
 from bayeslmm.design.recipe import Recipe
 from bayeslmm.errors import DesignError
 from bayeslmm.types import FloatArray
 
 
-def weights_text(recipe: Recipe, weights: Any) -> str | None:
+def weights_text(recipe: Recipe, weights: Any, known: bool = False) -> str | None:
     """The column or expression that gives the weights of new rows; None where they are numbers or there are none.
 
     Raises
@@ -27,10 +28,16 @@ def weights_text(recipe: Recipe, weights: Any) -> str | None:
     """
     if isinstance(weights, str):
         if not weights.strip():
-            raise DesignError(f"weights={weights!r} is empty. Give the name of a column, an expression, or an array.")
+            name = "residual_sd" if known else "weights"
+            raise DesignError(f"{name}={weights!r} is empty. Give the name of a column, an expression, or an array.")
         return weights
     if weights is not None or not recipe.weighted:
         return None
+    if recipe.weights is None and known:
+        raise DesignError(
+            "The model was given the standard deviations of its residuals as numbers, so it does not know those of new "
+            "rows. Pass residual_sd= to predict, or kind='mean'."
+        )
     if recipe.weights is None:
         raise DesignError(
             "The model was given its precision weights as numbers, so it does not know those of new rows, and a new "
@@ -58,8 +65,10 @@ def weight_columns(text: str, available: Sequence[str], recipe: Recipe) -> list[
     return checks.used_columns(Formula(text, text, "1", (), ()), available, namespace)
 
 
-def weight_values(given: Any, frame: pd.DataFrame, names: Sequence[str], recipe: Recipe) -> FloatArray | None:
-    """Weights of the new rows (m,), nan where missing.
+def weight_values(
+    given: Any, frame: pd.DataFrame, names: Sequence[str], recipe: Recipe, known: bool = False
+) -> FloatArray | None:
+    """Weights, or known residual standard deviations, of the new rows (m,), nan where missing.
 
     Raises
     ------
@@ -70,10 +79,12 @@ def weight_values(given: Any, frame: pd.DataFrame, names: Sequence[str], recipe:
         text = f"`{given}`" if given in frame.columns else given
         if not names:
             raise DesignError(
-                f"weights={shown(given)} names no column of the new data. Name one, or give an array with a weight for "
-                "each row."
+                f"{'residual_sd' if known else 'weights'}={shown(given)} names no column of the new data. Name one, or "
+                "give an array with a number for each row."
             )
         given = Evaluator({name: frame[name] for name in names}, {}, recipe.namespace).vector(text)
+    if known:
+        return read_residual_sd(given, frame)
     values = checks.read_weights(given, frame)
     if values is not None and (values == 0).any():
         zero = values == 0

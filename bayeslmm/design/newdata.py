@@ -25,7 +25,7 @@ from bayeslmm.design.new_weights import weight_columns, weight_values, weights_t
 from bayeslmm.design.recipe import Column, Recipe, columns_in, level_positions, training_evaluator
 from bayeslmm.design.tables import open_table, to_pandas
 from bayeslmm.errors import DesignError
-from bayeslmm.residual import Residual, make_residual
+from bayeslmm.residual import KnownVariances, Residual, make_residual
 from bayeslmm.types import AnyArray, BoolArray, FloatArray, IntArray
 
 _SHOWN = 8
@@ -176,7 +176,8 @@ def new_rows(
     groups : sequence of str
         Grouping factors that the predictions use.
     weights : str or array, optional
-        Precision weights of the new rows; by default the expression that the model was given.
+        Precision weights (or known residual standard deviations, in a model that has these) of the new rows; by
+        default the expression that the model was given.
     weighted : bool
         Whether weights are needed.
     fixed : bool
@@ -209,20 +210,23 @@ def new_rows(
     bars = [bar for bar in formula.bars if bar.group in groups]
     table, available = open_table(newdata)
     needed = _needed(formula, bars, recipe)
-    text = weights_text(recipe, weights) if weighted else None
+    known = isinstance(design.residual, KnownVariances)
+    text = weights_text(recipe, weights, known) if weighted else None
     weight_names = [] if text is None else weight_columns(text, available, recipe)
     _check_columns([*needed, *weight_names], available, formula)
     frame = to_pandas(table, list(dict.fromkeys([*needed, *weight_names])))
     index = frame.index if isinstance(table, pd.DataFrame) else pd.RangeIndex(len(frame))
-    given = weight_values(weights if text is None else text, frame, weight_names, recipe) if weighted else None
-    complete, skipped = _complete(frame, needed, given, index)
+    asked = weights if text is None else text
+    given = weight_values(asked, frame, weight_names, recipe, known) if weighted else None
+    complete, skipped = _complete(frame, needed, given, index, "residual_sd" if known else "weights")
     columns = {name: frame[name][complete].reset_index(drop=True) for name in needed}
     checks.check_finite_columns(columns)
     rows = _evaluated(design, recipe, formula, columns, int(complete.sum()), index[complete], bars, zero_levels)
     rows = replace(rows, index=index, complete=complete, skipped=skipped)
     if not weighted:
         return rows
-    return replace(rows, residual=make_residual(rows.n, None if given is None else given[complete]))
+    own = None if given is None else given[complete]
+    return replace(rows, residual=KnownVariances(own) if known and own is not None else make_residual(rows.n, own))
 
 
 def known_recipe(design: Design) -> Recipe:
@@ -273,11 +277,11 @@ def _check_columns(names: Sequence[str], available: Sequence[str], formula: Form
 
 
 def _complete(
-    frame: pd.DataFrame, names: Sequence[str], weights: FloatArray | None, index: pd.Index
+    frame: pd.DataFrame, names: Sequence[str], weights: FloatArray | None, index: pd.Index, what: str
 ) -> tuple[BoolArray, DroppedRows]:
     masks = {f"missing {name}": m for name in names if (m := checks.missing_values(frame[name])) is not None}
     if weights is not None:
-        masks["missing weights"] = np.isnan(weights)
+        masks[f"missing {what}"] = np.isnan(weights)
     masks = {reason: mask for reason, mask in masks.items() if mask.any()}
     keep = np.ones(len(frame), dtype=bool)
     for mask in masks.values():

@@ -168,7 +168,7 @@ def conversion(name: str, series: pd.Series, found: Likeness) -> str:
 def design_notes(design: Design, formula: Formula, columns: Mapping[str, pd.Series]) -> Iterator[Note]:
     """Notes that need the response or the weights: implicit nesting, weights that look like known precisions."""
     yield from _nesting_notes(design, formula, columns)
-    if design.weights is not None and np.ptp(design.weights) > 0:
+    if design.sigma is None and design.weights is not None and np.ptp(design.weights) > 0:
         for term in design.terms:
             if design.groupings[term.group].n_levels == design.n:
                 yield Note(
@@ -176,8 +176,8 @@ def design_notes(design: Design, formula: Formula, columns: Mapping[str, pd.Seri
                     term.group,
                     f"{term.group} has one row per level, and there are weights: these are relative, the residual "
                     "variance is sigma^2 / weight with sigma estimated.",
-                    "If they are 1 / known sampling variances, as in a meta-analysis, this is another model (sigma = 1 "
-                    "there), which cannot be said yet: metafor or brms (se()) have it.",
+                    "If they are 1 / known sampling variances, as in a meta-analysis, say residual_sd= in place of "
+                    "weights=, with their square roots (standard errors): sigma is 1 then, not estimated.",
                 )
                 return
 

@@ -16,9 +16,9 @@ from bayeslmm.errors import DesignError
 
 # Weights would make such a model identified, and another one than was meant.
 KNOWN_VARIANCES = (
-    "If the residual variances are known (the sampling variances of a meta-analysis): they cannot be given yet. "
-    "weights= is something else, relative precisions beside which sigma is still estimated; metafor and brms (se()) "
-    "have known variances."
+    "If the residual variances are known (the sampling variances of a meta-analysis), give their square roots: "
+    "bl.Model(formula, data, residual_sd='se'). weights= is something else, relative precisions beside which sigma is "
+    "still estimated."
 )
 _ALLOW = (
     "saturated='allow' fits the model all the same: the fit is then one of many points with the same criterion and its "
@@ -59,6 +59,8 @@ def note(design: Design) -> str:
         return ""
     counts = "; ".join(f"{term.label} has {_effects(design, term)} random effects" for term in terms)
     ridges = find_ridges(design)
+    if not ridges and design.sigma is not None:
+        return ""
     if not ridges:
         found = "their variances and the residual variance are told apart all the same, by the values of the columns"
         weights = "" if design.weights is None else " or the weights"

@@ -140,7 +140,11 @@ def brms(parts: ModelParts) -> Script:
         SAMPLED,
     ]
     formula = _formula(parts, bars, "brms")
-    if parts.weights is not None:
+    if parts.known and parts.weights is not None:
+        formula = formula.replace(" ~ ", f" | se({r_text(parts.weights, 'brms')}) ~ ", 1)
+        notes += ["se() gives known standard errors, with sigma = 0 beside them: the same model."]
+        notes += ["They were given as numbers: put them into a column called weights."] if parts.given_weights else []
+    elif parts.weights is not None:
         weight = r_text(parts.weights, "brms")
         formula = f"bf({formula}, sigma ~ 1 + offset(-log({weight}) / 2))"
         notes += [_LIKELIHOOD_WEIGHTS.format("brms") + " So log(sigma) gets an offset, and its intercept a prior."]

@@ -110,6 +110,9 @@ class ModelParts:
     weights : Node or None
         ``Name("weights")`` where they were given as numbers.
     given_weights : bool
+        As numbers.
+    known : bool
+        Whether `weights` are known standard deviations of the residuals.
         Whether they were.
     frequency, dropped : bool
         Whether rows have frequencies; whether some were left out.
@@ -131,6 +134,7 @@ class ModelParts:
     factors: dict[str, FactorColumn]
     weights: Node | None
     given_weights: bool
+    known: bool
     frequency: bool
     dropped: bool
     aliased: tuple[str, ...]
@@ -201,6 +205,7 @@ def model_parts(design: Design, package: str, reml: bool, data: str) -> ModelPar
         factors=_factors(recipe, columns_in(evaluated_pieces(formula), recipe.columns)),
         weights=weights,
         given_weights=given,
+        known=design.sigma is not None,
         frequency=design.frequency is not None,
         dropped=len(design.dropped) > 0,
         aliased=design.aliased,

@@ -7,6 +7,7 @@ from typing import Any
 
 from bayeslmm.arguments import choice, flag
 from bayeslmm.design.design import Design
+from bayeslmm.design.known import known_text
 from bayeslmm.design.script import Script
 from bayeslmm.errors import ArgumentError
 from bayeslmm.exporting import barred
@@ -17,6 +18,7 @@ from bayeslmm.exporting.nlme import nlme
 from bayeslmm.exporting.parts import ModelParts, check_data_name, model_parts
 from bayeslmm.exporting.sas import sas
 from bayeslmm.exporting.statsmodels import statsmodels
+from bayeslmm.residual import KnownVariances
 
 TARGETS: dict[str, Callable[[ModelParts], Script]] = {
     "lme4": barred.lme4,
@@ -50,5 +52,12 @@ def export(design: Design, package: Any, *, reml: Any = True, data: Any = "df") 
         An unknown package, or a model that it does not have.
     """
     chosen = choice("package", package, tuple(TARGETS), ArgumentError)
+    by_row = isinstance(design.residual, KnownVariances) and design.sigma == 1.0
+    if design.sigma is not None and not (chosen == "brms" and by_row):
+        where = "brms has them: model.to('brms')" if by_row else "bayeslmm has them: model.fit(), model.sample()"
+        raise ArgumentError(
+            f"{chosen} estimates sigma, and the residual standard deviations of this model are known "
+            f"({known_text(design)}); no call of it is the same model. {where}."
+        )
     parts = model_parts(design, chosen, flag("reml", reml, ArgumentError), check_data_name(data))
     return TARGETS[chosen](parts)

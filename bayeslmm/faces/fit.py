@@ -28,6 +28,7 @@ from bayeslmm.results import (
     cross_validation,
     fit_coefficients,
     fit_intervals,
+    heterogeneity,
     influence,
     predictions,
     random_effects,
@@ -120,6 +121,7 @@ class REMLResult(Fit):
     refit_many = refits.refit_many
     test_zero = zero_tests.test_zero
     boundary = build.boundary
+    heterogeneity = heterogeneity.heterogeneity
 
     if not TYPE_CHECKING:
 
@@ -241,6 +243,7 @@ class PenalisedResult(REMLResult):
     test_zero = _refused("test_zero", "a test compares maxima of the likelihood")
     boundary = _refused("boundary", "the report is about the criterion without the penalty")
     refit_many = _refused("refit_many", "many responses are fitted without a penalty or priors only")
+    heterogeneity = _refused("heterogeneity", "intervals of tau2 are about the criterion without the penalty")
     step = _refused("step", "likelihood ratios need the minimum of the criterion")
     bootstrap = _refused("bootstrap", "many responses are fitted without a penalty only")
 

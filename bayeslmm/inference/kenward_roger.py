@@ -332,7 +332,7 @@ def _adjust(cp: SummedDesign, factors: Sequence[FloatArray], fixed: frozenset[in
     own, free = _directions(cp, fixed)
     K = factor.r2.size
     directions = [np.broadcast_to(gamma, (K, *gamma.shape)) for gamma in own]
-    estimated = np.flatnonzero(np.append(free, True))
+    estimated = np.flatnonzero(np.append(free, cp.sigma is None))
     information = _information(cp, first, directions)
     inverse = np.zeros_like(information)
     part = np.ix_(np.arange(K), estimated, estimated)

@@ -200,8 +200,8 @@ def bootstrap(
 ) -> NullBootstrap:
     """Parametric bootstrap of the likelihood ratio under the null hypothesis.
 
-    The statistic depends neither on beta nor on the scale of y, so that only the fitted relative covariances of the
-    null hypothesis are used.
+    The statistic does not depend on beta, nor on the scale of y unless sigma is known, so that only the fitted
+    relative covariances of the null hypothesis (and a known sigma) are used.
 
     Parameters
     ----------
@@ -254,7 +254,7 @@ def bootstrap(
 
 
 def _responses(model: NullModel, count: int, rng: np.random.Generator) -> FloatArray:
-    """Responses (n, count) simulated under the null hypothesis with beta = 0 and sigma = 1."""
+    """Responses (n, count) simulated under the null hypothesis with beta = 0, and sigma = 1 unless it is known."""
     design = model.design
     truth = model.full if model.null is None else model.null
     Y = design.residual.color(truth.lam, rng.standard_normal((design.n, count)))
@@ -263,6 +263,8 @@ def _responses(model: NullModel, count: int, rng: np.random.Generator) -> FloatA
         b = rng.standard_normal((grouping.n_levels, count, T.shape[0])) @ T.T
         for k in range(T.shape[0]):
             Y += term.Z[:, k, None] * b[grouping.codes, :, k]
+    if design.sigma is not None:
+        Y *= design.sigma
     return Y if design.offset is None else Y + design.offset[:, None]
 
 
@@ -398,4 +400,4 @@ def _entries(cp: CrossProducts, removal: Removal, diagonal: bool) -> tuple[list[
             else:
                 nuisance += found
         start += rows.size
-    return own, [*nuisance, start]
+    return own, [*nuisance, *([start] if cp.sigma is None else [])]

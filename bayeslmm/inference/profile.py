@@ -87,7 +87,12 @@ def profile_ends(
         return low, high
     free = [t for t in targets if not _is_held(optimum, t)]
     sigma = ProfileTarget("sigma")
-    asked = list(dict.fromkeys([*free, *([sigma] if len(free) < len(targets) else [])]))
+    # What is held relative to sigma has its interval, if it is not known.
+    moves = len(free) < len(targets) and cp.sigma is None
+    asked = list(dict.fromkeys([*free, *([sigma] if moves else [])]))
+    if not asked:
+        values = np.array([_held_value(optimum, t)[0] for t in targets])
+        return values, values.copy()
     criterion = _criterion(cp, optimum, asked)
     start = minima(criterion, 1)
     beta = user_beta(cp, criterion.base.solution)
@@ -101,7 +106,7 @@ def profile_ends(
             low[i], high[i] = a[asked.index(target)], b[asked.index(target)]
             continue
         estimate, share = _held_value(optimum, target)
-        k = asked.index(sigma)
+        k = asked.index(sigma) if moves else 0
         low[i], high[i] = (estimate, estimate) if share == 0 else (share * a[k], share * b[k])
     return low, high
 
@@ -150,7 +155,7 @@ def _held_value(optimum: Optimum, target: ProfileTarget) -> tuple[float, float]:
     sd = np.sqrt((T**2).sum(-1))
     first = float(sd[target.effects[0]])
     if target.kind == "sd":
-        return first * optimum.sigma, first
+        return first * optimum.sigma, first if optimum.cp.sigma is None else 0.0
     if target.kind == "ratio":
         return first**2, 0.0
     a, b = target.effects

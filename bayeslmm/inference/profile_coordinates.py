@@ -144,7 +144,8 @@ def axis(cp: CrossProducts, held: Sequence[int], target: ProfileTarget) -> Axis:
     if target.kind == "fixed":
         place, functional = k + 1, cp.fixed.transform[target.term]
     free = [i for piece in known if piece.term not in held for i in range(piece.span.start, piece.span.stop)]
-    order = [place] + [i for i in [*free, k, k + 1] if i != place]
+    scale = [k] if cp.sigma is None else []
+    order = [place] + [i for i in [*free, *scale, k + 1] if i != place]
     scaled = _lengths(known, free) if target.kind in ("sd", "sigma") else {}
     return Axis(
         target,

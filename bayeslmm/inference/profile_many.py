@@ -166,7 +166,7 @@ def _model(search: Search, state: _Ends, which: IntArray) -> _Local:
     """Newton step of the other coordinates, how they follow the target, and the profile to second order."""
     H, g = state.hessian[which], state.gradient[which]
     curvature, vectors = np.linalg.eigh(H[:, 1:, 1:])
-    largest = np.maximum(np.abs(curvature).max(axis=1, keepdims=True), 1e-300)
+    largest = np.maximum(np.abs(curvature).max(axis=1, keepdims=True, initial=0.0), 1e-300)
     steep = np.maximum(np.abs(curvature), FLAT * largest)
     slope = (g[:, None, 1:] @ vectors)[:, 0]
     across = (H[:, None, 0, 1:] @ vectors)[:, 0]

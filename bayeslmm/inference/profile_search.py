@@ -85,7 +85,8 @@ def minimise_on_a_ridge(
     ``sigma^2 = s^2 + lowest^2`` in the same.
     """
     axes = criterion.axes[target]
-    scale = int(np.flatnonzero(axes.order == criterion.n_terms)[0]) - 1
+    places = np.flatnonzero(axes.order == criterion.n_terms)
+    scale = int(places[0]) - 1 if places.size else -1
     if scale < 0:
         return minimise_others(criterion, x, u, target, response, t)
     (own, powers), signed = relative_lengths(criterion.pieces, axes), signed_lengths(criterion.pieces, axes)

@@ -24,7 +24,7 @@ from bayeslmm.inference.hypothesis import hypothesis
 from bayeslmm.inference.sensitivity import MOVED, UNDETERMINED, Sensitivity, contrasts, scaled_inverse, sensitivity
 from bayeslmm.likelihood import CrossProducts, Derivatives, SummedDesign, cross_products, derivatives, evaluate
 from bayeslmm.likelihood import parameters as par
-from bayeslmm.likelihood.criteria import degrees_of_freedom
+from bayeslmm.likelihood.criteria import residual_df
 from bayeslmm.likelihood.reduction import takes_responses
 from bayeslmm.likelihood.replicates import reduce_responses
 from bayeslmm.mode import PosteriorMode
@@ -79,7 +79,7 @@ def satterthwaite_df(cp: CrossProducts, optimum: Optimum, L: FloatArray) -> Floa
 
 def _of_own(cp: CrossProducts, optimum: Optimum, own: FloatArray) -> FloatArray:
     """Degrees of freedom (m,) of contrasts (m, p) of the coefficients of the orthogonalised columns."""
-    if not optimum.factor.r2[0] > 0:
+    if cp.sigma is None and not optimum.factor.r2[0] > 0:
         raise FitError(
             "The residual variance is zero: the model reproduces the response exactly, so that no contrast has an "
             "error whose degrees of freedom could be asked for. Remove a random term."
@@ -122,7 +122,7 @@ def df_of_slopes(cp: CrossProducts, optimum: Optimum, slopes: FloatArray) -> Flo
     known = scaled_inverse(optimum.hessian[None], _FLAT, sizes)
     curved = np.einsum("mi,ij,mj->m", h, known.inverse[0], h)
     said = (known.smallest[0] > -_FLAT) & (known.lost(h[None])[0] <= MOVED)
-    return np.where(said, 1.0 / (1.0 / degrees_of_freedom(cp, optimum.reml) + curved), np.nan)
+    return np.where(said, _inverse(1.0 / residual_df(cp, optimum.reml) + curved), np.nan)
 
 
 def slopes_of_log_r2(cp: CrossProducts, internal: FloatArray, first: Derivatives) -> FloatArray:
@@ -215,8 +215,14 @@ def _df(
         h = par.gradient(cp, internal, replace(first, traces=shares, scale=1.0 / first.r2))[:, free]
         curved = (h[:, None, :] @ known.inverse @ h[:, :, None])[:, 0, 0]
         said = regular & (known.lost(h[:, None, :])[:, 0] <= MOVED)
-        out[:, i] = np.where(said, 1.0 / (1.0 / degrees_of_freedom(cp, reml) + curved), np.nan)
+        out[:, i] = np.where(said, _inverse(1.0 / residual_df(cp, reml) + curved), np.nan)
     return out
+
+
+def _inverse(share: FloatArray) -> FloatArray:
+    """Degrees of freedom from a relative variance: infinite where nothing was estimated."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(1.0 / share)
 
 
 def combined_df(df: FloatArray) -> float:

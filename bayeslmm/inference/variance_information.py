@@ -19,7 +19,7 @@ from bayeslmm.inference.satterthwaite import slopes_of_log_r2
 from bayeslmm.inference.sensitivity import MOVED, ScaledInverse, scaled_inverse
 from bayeslmm.likelihood import CrossProducts, derivatives
 from bayeslmm.likelihood import parameters as par
-from bayeslmm.likelihood.criteria import degrees_of_freedom
+from bayeslmm.likelihood.criteria import residual_df
 from bayeslmm.reml import FitStatus, Optimum
 from bayeslmm.reml.fixed import free_entries
 from bayeslmm.types import BoolArray, FloatArray
@@ -76,7 +76,7 @@ def variance_covariance(cp: CrossProducts, optimum: Optimum) -> VarianceCovarian
     ----------
     Searle, Casella & McCulloch (1992), Variance Components, ch. 6; Harville (1977), J. Amer. Statist. Assoc. 72.
     """
-    if optimum.status is FitStatus.non_finite or not optimum.factor.r2[0] > 0:
+    if optimum.status is FitStatus.non_finite or (cp.sigma is None and not optimum.factor.r2[0] > 0):
         raise FitError(
             "The residual variance is zero: the model reproduces the response exactly, and the criterion has no "
             "curvature that could say how well variances are known. Remove a random term."
@@ -93,7 +93,7 @@ def variance_covariance(cp: CrossProducts, optimum: Optimum) -> VarianceCovarian
     slope = slopes_of_log_r2(cp, optimum.internal, first)[free]
     entries, values, along = _entries(cp, optimum)
     along = along[:, free]
-    joint = _joint(2.0 * known.inverse[0], slope, 2.0 / degrees_of_freedom(cp, optimum.reml))
+    joint = _joint(2.0 * known.inverse[0], slope, 2.0 / residual_df(cp, optimum.reml))
     J = np.column_stack([along, values])
     return VarianceCovariance(entries, values, J @ joint @ J.T, _determined(known, along, slope, values, entries))
 

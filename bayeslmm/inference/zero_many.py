@@ -27,7 +27,7 @@ _TRIES = 10
 
 def zero_method(design: Design, removal: Removal, reml: bool = True) -> str:
     """What the test is called; exact and approximate as in `test_zero`."""
-    if not is_scalar(design, removal):
+    if not is_scalar(design, removal) or design.sigma is not None:
         return "chi-bar-square"
     alone = len(design.terms) == 1 and not removal.kept
     return f"{'exact' if alone else 'approximate'} {'RLRT' if reml else 'LRT'}"
@@ -91,7 +91,7 @@ def many_zero_tests(
         No response could be fitted.
     """
     model = _model(cp, Y, removal, reml)
-    if not is_scalar(cp.design, removal):
+    if not is_scalar(cp.design, removal) or cp.sigma is not None:
         found = mixture(model, removal, draws, SEED)
         if isinstance(found, str):
             raise DesignError(found)

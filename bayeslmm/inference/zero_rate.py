@@ -64,7 +64,8 @@ def singular_rate(
     def refits(share: float, count: int) -> Optima:
         changed = list(terms)
         changed[position] = with_share(cp, terms[position], position, effect, share)
-        Y = simulate_responses(cp.design, changed, 1.0, np.zeros(cp.p), count, np.random.default_rng(seed))
+        sigma = 1.0 if cp.sigma is None else cp.sigma
+        Y = simulate_responses(cp.design, changed, sigma, np.zeros(cp.p), count, np.random.default_rng(seed))
         return optimise_many(cp, Y, reml, fixed=fixed)
 
     if np.isfinite(budget):

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.linalg import lapack
 
 from bayeslmm.design.dominant import heavy_rows
-from bayeslmm.likelihood.criteria import LOG_2PI, degrees_of_freedom
+from bayeslmm.likelihood.criteria import over_sigma
 from bayeslmm.likelihood.crossproducts import SummedDesign
 from bayeslmm.likelihood.factor import Factor, apply_lambda, eliminate_first
 from bayeslmm.likelihood.heavy import log_volume_ratio
@@ -171,9 +171,8 @@ class Accurate:
         return self.log_det - self.rows.cp.log_weights + (self.log_det_fixed if reml else 0.0)
 
     def criterion(self, reml: bool) -> float:
-        """-2 log (restricted) likelihood minimised over sigma."""
-        nu = degrees_of_freedom(self.rows.cp, reml)
-        return float(self.log_determinant(reml) + nu * (1.0 + LOG_2PI + np.log(self.r2 / nu)))
+        """-2 log (restricted) likelihood minimised over sigma, or at the sigma that is known."""
+        return float(self.log_determinant(reml) + over_sigma(self.rows.cp, np.array(self.r2), reml))
 
     @cached_property
     def beta(self) -> FloatArray:

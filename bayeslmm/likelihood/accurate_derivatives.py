@@ -57,9 +57,9 @@ def accurate_derivatives(point: Accurate, reml: bool) -> AccurateDerivatives:
     S = residual.T @ residual
     without = residual if reml else _residuals(point.G[:, :q], columns)
     nu = degrees_of_freedom(rows.cp, reml)
-    return AccurateDerivatives(
-        tuple(metric), S, S if reml else without.T @ without, residual.T @ right, nu / point.r2, point.r2
-    )
+    sigma = rows.cp.sigma
+    scale, r2 = (nu / point.r2, point.r2) if sigma is None else (1.0 / sigma**2, float("inf"))
+    return AccurateDerivatives(tuple(metric), S, S if reml else without.T @ without, residual.T @ right, scale, r2)
 
 
 def _express(rows: AccurateRows, block: BlockRows, T: FloatArray, columns: FloatArray) -> FloatArray:

@@ -8,6 +8,7 @@ integrated over a normal prior.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -65,12 +66,40 @@ def derivatives(cp: CrossProducts, factors: Sequence[FloatArray], factor: Factor
     -------
     Derivatives
     """
-    return cp.sums.derivatives(factors, factor, degrees_of_freedom(cp, reml), reml)
+    nu = degrees_of_freedom(cp, reml)
+    if cp.sigma is None:
+        return cp.sums.derivatives(factors, factor, nu, reml)
+    # At a given sigma r2 counts as it is: nu / r2 is 1 / sigma^2, and no change of r2 moves sigma.
+    given = replace(factor, r2=np.where(np.isnan(factor.r2), np.nan, nu * cp.sigma**2))
+    first = cp.sums.derivatives(factors, given, nu, reml)
+    return replace(first, r2=np.full(first.r2.shape, np.inf))
 
 
 def degrees_of_freedom(cp: CrossProducts, reml: bool) -> int:
     """N - p for REML, n for ML."""
     return cp.n - cp.p if reml else cp.n
+
+
+def residual_df(cp: CrossProducts, reml: bool) -> float:
+    """Degrees of freedom from which sigma^2 is estimated: infinite where it is known."""
+    return float(degrees_of_freedom(cp, reml)) if cp.sigma is None else float("inf")
+
+
+def residual_variance(cp: CrossProducts, r2: FloatArray, reml: bool) -> FloatArray:
+    """Sigma^2 (K,): the one that minimises the criterion, or the one that is known."""
+    r2 = np.asarray(r2, dtype=float)
+    if cp.sigma is not None:
+        return np.where(np.isnan(r2), np.nan, cp.sigma**2)
+    return np.asarray(np.maximum(r2, 0.0) / degrees_of_freedom(cp, reml))
+
+
+def over_sigma(cp: CrossProducts, r2: FloatArray, reml: bool) -> FloatArray:
+    """The part of the criterion with sigma, minimised over it where it is not known; shape of `r2`."""
+    nu = degrees_of_freedom(cp, reml)
+    if cp.sigma is None:
+        return np.asarray(nu * (1.0 + LOG_2PI + np.log(r2 / nu)))
+    # Divided twice: the square of a small sigma may be nothing.
+    return np.asarray(nu * (LOG_2PI + 2.0 * np.log(cp.sigma)) + np.asarray(r2) / cp.sigma / cp.sigma)
 
 
 def log_determinant(cp: CrossProducts, factor: Factor, reml: bool) -> FloatArray:
@@ -80,9 +109,8 @@ def log_determinant(cp: CrossProducts, factor: Factor, reml: bool) -> FloatArray
 
 
 def profiled(cp: CrossProducts, factor: Factor, reml: bool = True) -> FloatArray:
-    """Criterion minimised over sigma, shape (K,); lme4's REMLcrit or deviance."""
-    nu = degrees_of_freedom(cp, reml)
-    return log_determinant(cp, factor, reml) + nu * (1.0 + LOG_2PI + np.log(factor.r2 / nu))
+    """Criterion minimised over sigma, or at the sigma that is known, shape (K,); lme4's REMLcrit or deviance."""
+    return log_determinant(cp, factor, reml) + over_sigma(cp, factor.r2, reml)
 
 
 def minus_two_log_density(cp: CrossProducts, factor: Factor, sigma: FloatArray, reml: bool = True) -> FloatArray:

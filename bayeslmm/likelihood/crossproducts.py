@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -34,12 +34,15 @@ class CrossProducts:
         observations (slw), or minus the log determinant of the residual correlation.
     sigma_unit : float
         What sigma is in units of y.
+    sigma : float or None
+        The residual standard deviation where it is known; None where the criteria are minimised over it.
     """
 
     sums: Sums
     response: Response
     log_weights: float
     sigma_unit: float
+    sigma: float | None = field(default=None, kw_only=True)
 
     @property
     def frame(self) -> Frame:

@@ -29,7 +29,7 @@ def information(cp: CrossProducts, factors: Sequence[FloatArray], first: Derivat
     Returns
     -------
     FloatArray, shape (d + 1, d + 1)
-        Blocks in order, in each the pairs (a, b), a >= b, row by row; the residual last.
+        Blocks in order, in each the pairs (a, b), a >= b, row by row; the residual last, if it is not known.
     """
     directions = [_entry_directions(block.size) for block in cp.blocks]
     ends = np.cumsum([0, *(gamma.shape[0] for gamma in directions)])
@@ -42,7 +42,7 @@ def information(cp: CrossProducts, factors: Sequence[FloatArray], first: Derivat
     out[:d, :d] = both
     out[:d, d] = out[d, :d] = slopes - both @ own
     out[d, d] = total - 2.0 * slopes @ own + own @ both @ own
-    return out
+    return out if cp.sigma is None else out[:d, :d]
 
 
 def _entry_directions(c: int) -> FloatArray:

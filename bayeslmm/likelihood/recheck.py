@@ -13,7 +13,7 @@ from scipy.linalg import lapack
 
 from bayeslmm.design.dominant import heavy_rows
 from bayeslmm.likelihood.conditional import conditional_means
-from bayeslmm.likelihood.criteria import LOG_2PI, degrees_of_freedom
+from bayeslmm.likelihood.criteria import degrees_of_freedom, over_sigma
 from bayeslmm.likelihood.crossproducts import CrossProducts, SummedDesign
 from bayeslmm.likelihood.factor import Factor
 from bayeslmm.likelihood.recheck_heavy import HeavyRows, constrained
@@ -74,9 +74,8 @@ def recheck(cp: SummedDesign, factors: Sequence[FloatArray], reml: bool) -> tupl
 
 
 def _criterion(cp: CrossProducts, log_det: float, r2: float, reml: bool) -> float:
-    nu = degrees_of_freedom(cp, reml)
     logs = log_det - cp.log_weights + (cp.log_det_fixed if reml else 0.0)
-    return float(logs + nu * (1.0 + LOG_2PI + np.log(max(r2, 1e-300) / nu)))
+    return float(logs + over_sigma(cp, np.array(max(r2, 1e-300)), reml))
 
 
 def _with_heavy(
@@ -171,6 +170,9 @@ def recheck_residual(
     squares, heaviest = _squares(cp, residual, largest)
     r2, known, nu = squares + penalty, float(factor.r2[0]), degrees_of_freedom(cp, reml)
     blurred = largest * np.sqrt(heaviest * cp.n / max(known, 1e-300))
+    if cp.sigma is not None:
+        share = max(known, r2) / cp.sigma**2
+        return abs(r2 - known) / cp.sigma**2, float(_MARGIN * _UNIT * (nu + share) * (1.0 + blurred))
     return abs(nu * float(np.log(max(r2, 1e-300) / max(known, 1e-300)))), float(_MARGIN * _UNIT * nu * (1.0 + blurred))
 
 

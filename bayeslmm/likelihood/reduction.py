@@ -66,6 +66,11 @@ def cross_products(design: Design) -> SummedDesign:
     return sum_up(design, frame, columns, response, log_weights(design))
 
 
+def at_sigma(cp: SummedDesign, design: Design) -> SummedDesign:
+    """The same sums for a design that differs in what is known of sigma alone."""
+    return replace(cp, design=design, sigma=design.sigma)
+
+
 def sum_up(
     design: Design, frame: Frame, columns: list[FloatArray], response: Response, log_weight: float
 ) -> SummedDesign:
@@ -81,7 +86,7 @@ def sum_up(
     log_weight : float
     """
     sums = _sums(frame, frame_rows(design, frame, columns, response))
-    return _settled(SummedDesign(sums, response, log_weight, sigma_unit(design), design), columns)
+    return _settled(SummedDesign(sums, response, log_weight, sigma_unit(design), design, sigma=design.sigma), columns)
 
 
 def sum_rows(cp: SummedDesign, frame: Frame, rows: FrameRows, columns: list[FloatArray]) -> SummedDesign:

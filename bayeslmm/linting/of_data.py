@@ -122,7 +122,8 @@ def crowded_terms(known: Typed) -> Iterator[Finding]:
                 f"{bar.label}: {effects} random effects for {rows} rows. Fitted if the values of the columns tell the "
                 "variances apart; else refused, unless saturated='allow'.",
                 {"lme4": "Error, unless control = lmerControl(check.nobs.vs.nRE = 'ignore')."},
-                "Fewer effects, or a grouping factor with fewer levels.",
+                "Fewer effects, or a grouping factor with fewer levels. If the standard errors of the rows are known: "
+                "bl.Model(formula, data, residual_sd=...).",
             )
 
 

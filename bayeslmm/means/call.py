@@ -27,7 +27,12 @@ type Scale = Literal["link", "response"]
 type Names = str | Sequence[str] | None
 
 
-_METHODS = {"satterthwaite": "Satterthwaite df", "kenward-roger": "Kenward-Roger df", "z": "normal"}
+_METHODS = {
+    "satterthwaite": "Satterthwaite df",
+    "kenward-roger": "Kenward-Roger df",
+    "knapp-hartung": "Knapp-Hartung",
+    "z": "normal",
+}
 
 
 def method_words(ddf: str) -> str:

@@ -162,12 +162,15 @@ class Coordinates:
     held : mapping of int to FloatArray
         Position of a term to its relative factor (c, c).
     sigma_unit, sigma_upper : float
+    sigma_known : bool
+        Whether sigma stays at its unit.
     """
 
     terms: tuple[TermCoordinate, ...]
     held: Mapping[int, FloatArray]
     sigma_unit: float
     sigma_upper: float
+    sigma_known: bool = False
 
     @property
     def size(self) -> int:
@@ -210,7 +213,10 @@ class Coordinates:
         """Lowest and highest values of z."""
         pairs = [own.bounds() for k, own in enumerate(self.terms) if k not in self.held]
         top = min(_REACH, float(np.log(self.sigma_upper / self.sigma_unit)))
-        low = np.concatenate([*(pair[0] for pair in pairs), [-_REACH]])
+        bottom = -_REACH
+        if self.sigma_known:
+            bottom = top = 0.0
+        low = np.concatenate([*(pair[0] for pair in pairs), [bottom]])
         return low, np.concatenate([*(pair[1] for pair in pairs), [top]])
 
     def at_zero(self) -> BoolArray:

@@ -111,12 +111,18 @@ def make_objective(
         for k, theta in held.items()
     }
     return Objective(
-        own, plain, reml, Coordinates(tuple(coordinates), given, sigma, upper_end(plain.sigma)), priors.changes
+        own,
+        plain,
+        reml,
+        Coordinates(tuple(coordinates), given, sigma, upper_end(plain.sigma), cp.sigma is not None),
+        priors.changes,
     )
 
 
 def _sigma_unit(cp: CrossProducts, base: Optimum) -> float:
     spread = cp.response.spread
+    if cp.sigma is not None:
+        return cp.sigma
     return base.sigma if base.sigma > _ROUNDING * spread else _ROUNDING * spread
 
 
@@ -165,7 +171,7 @@ def _scales(own: Coordinates) -> BoolArray:
 def _towards(objective: Objective, z: FloatArray) -> FloatArray:
     """The fit moved to where the priors are, which the way from the likelihood might not lead to."""
     own, priors, z = objective.coordinates, objective.priors, z.copy()
-    if priors.sigma.proper:
+    if priors.sigma.proper and not own.sigma_known:
         low, high = (np.log(priors.sigma.quantile(p) / own.sigma_unit) for p in (_LOW, _HIGH))
         z[-1] = np.clip(z[-1], low, high)
     for k, (term, part) in enumerate(zip(own.terms, own.parts, strict=True)):
@@ -199,7 +205,7 @@ def _mode(
     factor = factor_at_mode(cp, priors, factors, sigma)
     criterion, log_prior = heights(cp, priors, objective.reml, terms, sigma, objective.log_prior(found.x))
     vanished = vanished_at(cp, priors, objective.reml, terms, sigma, held)
-    vanishing = at_zero(stated_sigma(priors)) > -np.inf
+    vanishing = cp.sigma is None and at_zero(stated_sigma(priors)) > -np.inf
     lost = not np.isfinite(found.value) or bool(vanishing and found.x[-1] < np.log(_NO_RESIDUAL))
     ridges = base.ridges if base.ridges and _is_flat(found.curvature) else ()
     return PosteriorMode(

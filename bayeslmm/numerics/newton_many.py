@@ -117,7 +117,7 @@ def _directions(state: _State, running: IntArray) -> tuple[FloatArray, FloatArra
     """Steps, predicted falls, and which points are saddles."""
     curvature, vectors = np.linalg.eigh(state.hessian[running])
     slope = (state.gradient[running, None] @ vectors)[:, 0]
-    largest = np.maximum(np.abs(curvature).max(axis=1, keepdims=True), 1e-300)
+    largest = np.maximum(np.abs(curvature).max(axis=1, keepdims=True, initial=0.0), 1e-300)
     steep = np.maximum(np.abs(curvature), FLAT * largest)
     with np.errstate(over="ignore"):
         decrement = (slope**2 / steep).sum(axis=1)

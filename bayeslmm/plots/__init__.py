@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bayeslmm.plots.boundary import plot_boundary
 from bayeslmm.plots.coverage import plot_coverage
+from bayeslmm.plots.forest import plot_forest
 from bayeslmm.plots.groups import plot_groups
 from bayeslmm.plots.influence import plot_influence
 from bayeslmm.plots.ranef import plot_ranef
@@ -13,6 +14,7 @@ from bayeslmm.plots.variance import plot_variance
 __all__ = [
     "plot_boundary",
     "plot_coverage",
+    "plot_forest",
     "plot_groups",
     "plot_influence",
     "plot_ranef",

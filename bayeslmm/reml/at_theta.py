@@ -105,6 +105,7 @@ def criterion_at(
         Theta has another length or is no covariance; sigma is not a positive number.
     """
     values = check_theta(cp.design, theta)
+    sigma = cp.sigma if sigma is None else sigma
     if sigma is not None:
         # Its square is finite, and so is one over it.
         sigma = real("sigma", sigma, least=1e-150, most=1e150, error=DesignError)

@@ -7,13 +7,18 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bayeslmm.likelihood import Factor, SummedDesign, derivatives, evaluate, profiled
+from bayeslmm.likelihood import CrossProducts, Factor, SummedDesign, derivatives, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.numerics.differences import jacobian
 from bayeslmm.numerics.newton import Point, Trial
 from bayeslmm.reml.fixed import Held
 from bayeslmm.reml.penalty import Penalty, penalty_derivatives, penalty_value
 from bayeslmm.types import FloatArray
+
+
+def has_value(cp: CrossProducts, factor: Factor) -> bool:
+    """Whether the criterion is a number: at a known sigma whatever r2 is, else where something is left of y."""
+    return bool(factor.r2[0] > 0 if cp.sigma is None else factor.r2[0] >= 0)
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class Criterion:
             factor = self.factor(x, factors)
         except np.linalg.LinAlgError:
             return self._undefined(x, float("inf"))
-        if not factor.r2[0] > 0:
+        if not has_value(self.cp, factor):
             return self._undefined(x, float("-inf"))
         value = self.penalised(x, float(profiled(self.cp, factor, self.reml)[0]))
         if value == np.inf:

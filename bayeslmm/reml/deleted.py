@@ -13,7 +13,7 @@ from bayeslmm.design.without import without_rows
 from bayeslmm.likelihood import SummedDesign, beta_covariance, cross_products
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.conditional import user_beta
-from bayeslmm.likelihood.criteria import degrees_of_freedom
+from bayeslmm.likelihood.criteria import residual_variance
 from bayeslmm.likelihood.many_levels import LevelRows
 from bayeslmm.numerics.newton import Ending
 from bayeslmm.reml.many import CHUNK, Optima, join_optima, loses_digits, minimise_each, on_each, without_rank
@@ -86,11 +86,12 @@ def _together(optimum: Optimum, rows: LevelRows, sets: Sequence[IntArray], n: in
     common = common if len(common) * K * cp.sums.between <= _STARTS else common[:0]
     found = minimise_each(cp, data, reml, np.repeat(optimum.internal[None], K, axis=0), common)
     own, factors, factor = on_each(cp, found.x, data)
-    variance = np.maximum(factor.r2, 0.0) / degrees_of_freedom(own, reml)
+    variance = residual_variance(own, factor.r2, reml)
     converged = np.array([ending is Ending.converged for ending in found.ending])
     y = cp.design.y if cp.design.offset is None else cp.design.y - cp.design.offset
     spread, largest = np.array(cp.response.spread), np.array(np.abs(y).max() * cp.sigma_unit)
     perfect, singular = is_perfect(variance, spread, largest, converged), without_rank(own, factors)
+    perfect &= cp.sigma is None
     terms = [canonical(T) for T in par.term_factors(own, factors)]
     optima = Optima(
         theta=par.theta_from_terms(own, terms),

@@ -54,9 +54,16 @@ class Starts:
 def choose_start(criterion: Criterion) -> Starts:
     """Compare the criterion at the candidates, all at once."""
     cp, held = criterion.cp, criterion.held
-    candidates, ratios = par.starts(cp), par.ratio_grid(cp)
+    with np.errstate(invalid="ignore" if cp.sigma is not None else "warn"):
+        candidates, ratios = par.starts(cp), par.ratio_grid(cp)
+    if cp.sigma is not None:
+        # Moments of a response that is reproduced are no numbers, and no obstacle here.
+        candidates = np.where(np.isfinite(candidates), candidates, _OFF_ZERO)
     if criterion.penalty is not None:
         candidates, ratios = off_zero(cp, candidates, _OFF_ZERO), np.zeros(0)
+    if cp.sigma is not None and cp.sums.batched and cp.response.spread > cp.sigma:
+        # Effects may be larger than known residuals by any factor.
+        candidates = np.insert(candidates, 1, candidates[0] * (cp.response.spread / cp.sigma), axis=0)
     if held.terms:
         candidates, ratios = np.unique(held.full(candidates[:, held.free]), axis=0), np.zeros(0)
     if candidates.shape[0] == 1:

@@ -64,9 +64,9 @@ def resolve_fixed(design: Design, fix: Mapping[str, Any] | None) -> dict[int, Fl
             found = dict(enumerate(parts))
         elif key == "sigma" and "sigma" not in groups:
             raise DesignError(
-                "fix has the key 'sigma', but sigma is always estimated: what can be fixed is theta, relative to it. "
-                "Known residual variances (sampling variances of a meta-analysis, sigma = 1 with weights 1 / variance) "
-                "cannot be given yet; weights are relative precisions. metafor and brms (se()) have them."
+                "fix has the key 'sigma', and what it fixes is theta, relative to sigma. A known residual standard "
+                "deviation is given as model.fit(sigma=...); standard errors that are known row by row (a "
+                "meta-analysis) as bl.Model(formula, data, residual_sd='se')."
             )
         else:
             i = term_position(key, labels, groups, "fix")

@@ -13,7 +13,7 @@ from bayeslmm.errors import DesignError
 from bayeslmm.likelihood import Factor, SummedDesign, cross_products, derivatives, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.conditional import user_beta
-from bayeslmm.likelihood.criteria import degrees_of_freedom
+from bayeslmm.likelihood.criteria import degrees_of_freedom, residual_variance
 from bayeslmm.likelihood.factor import Replicates
 from bayeslmm.likelihood.many_levels import ManyLevels
 from bayeslmm.likelihood.reduction import level_sums_of, takes_responses
@@ -126,7 +126,8 @@ def optimise_many(
     -------
     Optima
     """
-    powers = exponents(Y) if cp.design.offset is None else np.zeros(Y.shape[1], dtype=np.int64)
+    # Sigma does not follow the size of a response where it is known.
+    powers = exponents(Y) if cp.design.offset is None and cp.sigma is None else np.zeros(Y.shape[1], dtype=np.int64)
     if powers.any():
         near_one = optimise_many(
             cp, np.ldexp(Y, -powers), reml, fixed=fixed, workers=workers, max_evaluations=max_evaluations
@@ -287,7 +288,7 @@ def _function(
     def function(x: FloatArray, which: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         own, factors, factor = on_each(cp, x, data.part(which))
         # A perfect fit has no derivatives; its value stops the iteration.
-        usable = replace(factor, r2=np.where(factor.r2 > 0, factor.r2, np.nan))
+        usable = factor if own.sigma is not None else replace(factor, r2=np.where(factor.r2 > 0, factor.r2, np.nan))
         first = derivatives(own, factors, usable, reml)
         return _value(own, factor, reml), par.gradient(own, x, first), par.hessian(own, x, first)
 
@@ -398,12 +399,12 @@ def _merge(result: NewtonMany, rows: IntArray, again: NewtonMany) -> NewtonMany:
 def _finish(cp: SummedDesign, responses: Responses, Y: FloatArray, reml: bool, result: NewtonMany) -> Optima:
     _, factors, factor = on_each(cp, result.x, responses.replicates)
     terms = par.term_factors(cp, factors)
-    nu = degrees_of_freedom(cp, reml)
-    variance = np.maximum(factor.r2, 0.0) / nu
+    variance = residual_variance(cp, factor.r2, reml)
     singular = without_rank(cp, factors)
     largest = np.abs(Y if cp.design.offset is None else Y - cp.design.offset[:, None]).max(axis=0)
     converged = np.array([ending is Ending.converged for ending in result.ending])
     perfect = is_perfect(variance, responses.spread * cp.sigma_unit, largest * cp.sigma_unit, converged)
+    perfect &= cp.sigma is None
     if perfect.any() and reproduces_any_response(cp.design):
         perfect &= ~converged
     status = tuple(

@@ -15,10 +15,10 @@ from bayeslmm.design.screen import fill
 from bayeslmm.equality import by_value
 from bayeslmm.likelihood import Factor, SummedDesign, derivatives, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
-from bayeslmm.likelihood.criteria import degrees_of_freedom
+from bayeslmm.likelihood.criteria import residual_variance
 from bayeslmm.numerics.newton import Ending, NewtonResult, Step, minimise
 from bayeslmm.reml.confirm import Confirmed, confirm
-from bayeslmm.reml.criterion import Criterion
+from bayeslmm.reml.criterion import Criterion, has_value
 from bayeslmm.reml.elsewhere import Starts, choose_start, find_lower
 from bayeslmm.reml.fixed import Held, free_entries, hold
 from bayeslmm.reml.identified import Ridge, find_ridges
@@ -267,7 +267,7 @@ def _finish(criterion: Criterion, confirmed: Confirmed, fixed: Mapping[int, Floa
         terms[i] = canonical(factor_from_theta(cp.frame.structures[i], theta)[None])
     vanished = vanished_directions(criterion, internal, factors, factor) if np.isfinite(result.value) else ()
     ridges = _ridges(criterion, factors, factor, result, vanished)
-    nu = degrees_of_freedom(cp, criterion.reml)
+    variance = float(residual_variance(cp, factor.r2, criterion.reml)[0])
     penalised = criterion.penalty is not None and np.isfinite(result.value)
     return Optimum(
         reml=criterion.reml,
@@ -276,11 +276,11 @@ def _finish(criterion: Criterion, confirmed: Confirmed, fixed: Mapping[int, Floa
         factors=factors,
         terms=tuple(T[0] for T in terms),
         theta=par.theta_from_terms(cp, terms)[0],
-        sigma=float(np.sqrt(max(factor.r2[0], 0.0) / nu)),
+        sigma=float(np.sqrt(variance)) if cp.sigma is None else cp.sigma,
         criterion=float(profiled(cp, factor, criterion.reml)[0]) if penalised else result.value,
         factor=factor,
         vanished=vanished,
-        status=fit_status(cp, float(factor.r2[0]) / nu, result.ending, vanished, ridges, confirmed.doubt),
+        status=fit_status(cp, variance, result.ending, vanished, ridges, confirmed.doubt),
         evaluations=result.evaluations,
         trace=result.steps,
         fixed=criterion.held.terms,
@@ -298,7 +298,7 @@ def _ridges(
     vanished: tuple[Vanished, ...],
 ) -> tuple[Ridge, ...]:
     """Looked for where the curvature does not already show that there are none."""
-    if criterion.held.terms or not factor.r2[0] > 0 or not np.isfinite(result.value):
+    if criterion.held.terms or not has_value(criterion.cp, factor) or not np.isfinite(result.value):
         return ()
     # Terms of one factor span the same space more easily than an approximate Hessian shows.
     several = not criterion.cp.sums.batched and any(len(b.terms) > 1 for b in criterion.cp.blocks)
@@ -329,7 +329,9 @@ def fit_status(
     """The status of an estimate from how the iteration ended and what was found there; `variance` is sigma^2."""
     y = cp.design.y if cp.design.offset is None else cp.design.y - cp.design.offset
     converged = np.array(ending is Ending.converged)
-    perfect = is_perfect(np.array(variance), np.array(cp.response.spread), np.abs(y).max() * cp.sigma_unit, converged)
+    perfect = cp.sigma is None and is_perfect(
+        np.array(variance), np.array(cp.response.spread), np.abs(y).max() * cp.sigma_unit, converged
+    )
     if perfect and ending is Ending.converged and reproduces_any_response(cp.design):
         # Every response is reproduced, so that no residual is an estimate like any other, with a finite criterion.
         return FitStatus.converged_at_boundary if vanished else FitStatus.converged

@@ -36,7 +36,8 @@ def exponents(Y: FloatArray) -> IntArray:
 def scaled_down(design: Design, power: int) -> SummedDesign:
     """Cross-products of a design with response and offset divided by a power of two."""
     offset = None if design.offset is None else np.ldexp(design.offset, -power)
-    return cross_products(replace(design, y=np.ldexp(design.y, -power), offset=offset))
+    sigma = None if design.sigma is None else float(np.ldexp(design.sigma, -power))
+    return cross_products(replace(design, y=np.ldexp(design.y, -power), offset=offset, sigma=sigma))
 
 
 def scale_shift(cp: CrossProducts, reml: bool, power: int) -> float:

@@ -16,7 +16,7 @@ from bayeslmm.design.covariance import CovarianceStructure
 from bayeslmm.design.design import Design
 from bayeslmm.likelihood import SummedDesign, profiled
 from bayeslmm.likelihood import parameters as par
-from bayeslmm.likelihood.criteria import degrees_of_freedom
+from bayeslmm.likelihood.criteria import residual_variance
 from bayeslmm.numerics.newton import Ending
 from bayeslmm.reml.confirm import TOLD, factor_at
 from bayeslmm.reml.criterion import Criterion
@@ -168,8 +168,7 @@ def _compare(name: str, found: FloatArray, computed: FloatArray) -> None:
 
 def _check_sigma(optimum: Optimum) -> None:
     cp = optimum.cp
-    nu = degrees_of_freedom(cp, optimum.reml)
-    computed = float(np.sqrt(max(float(optimum.factor.r2[0]), 0.0) / nu))
+    computed = float(np.sqrt(residual_variance(cp, optimum.factor.r2, optimum.reml)[0]))
     allowed = _AGREES * computed + _NOTHING * cp.response.spread
     if not abs(optimum.sigma - computed) <= allowed:
         raise ValueError(

@@ -90,10 +90,10 @@ class Homoscedastic(IndependentRows):
         return np.ones((*lam.shape[:-1], _size(self.n, rows)))
 
     def whiten(self, lam: FloatArray, columns: FloatArray, rows: Chosen = None) -> FloatArray:
-        return _at_points(lam, columns)
+        return at_points(lam, columns)
 
     def color(self, lam: FloatArray, columns: FloatArray, rows: Chosen = None) -> FloatArray:
-        return _at_points(lam, columns)
+        return at_points(lam, columns)
 
     def part(self, rows: slice | IntArray) -> Self:
         return type(self)(_size(self.n, rows))
@@ -190,10 +190,10 @@ def _size(n: int, rows: Chosen) -> int:
 
 def _of_rows(lam: FloatArray, values: FloatArray, rows: Chosen) -> FloatArray:
     """Values of the rows at every point, as a view."""
-    return _at_points(lam, values if rows is None else values[rows], 1)
+    return at_points(lam, values if rows is None else values[rows], 1)
 
 
-def _at_points(lam: FloatArray, values: FloatArray, own: int = 2) -> FloatArray:
+def at_points(lam: FloatArray, values: FloatArray, own: int = 2) -> FloatArray:
     """Values with the axes of points in front, where lam has more of these than they; `own` axes are the values'."""
     points = lam.shape[:-1]
     if not points:

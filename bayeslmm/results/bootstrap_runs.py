@@ -247,7 +247,7 @@ class _Asked:
             value = getattr(fit, self.given)
             return value() if callable(value) else value
         p = find_derived(self.fit.design, self.given)
-        return {p.label: float(value_of(fit.estimates().to_frame().T, p)[0])}
+        return {p.label: float(value_of(fit.estimates().to_frame().T, p, fit.design.sigma)[0])}
 
     def of(self, fit: Fit) -> pd.Series:
         """Its numbers for a fit, under the same names; nan where the fit has none."""

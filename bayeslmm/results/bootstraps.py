@@ -150,8 +150,8 @@ class Bootstrap:
         return [Parameter(name, "statistic", None, name, -1, (), k) for k, name in enumerate(asked)]
 
     def _values(self, p: Parameter) -> tuple[FloatArray, float]:
-        estimate = value_of(self.estimates.to_frame().T, p)[0]
-        return value_of(self.draws, p), float(estimate)
+        estimate = value_of(self.estimates.to_frame().T, p, self.design.sigma)[0]
+        return value_of(self.draws, p, self.design.sigma), float(estimate)
 
     @cached_property
     def _without(self) -> pd.DataFrame:
@@ -160,7 +160,7 @@ class Bootstrap:
         return self.without()
 
     def _acceleration(self, p: Parameter) -> float:
-        return acceleration_of(value_of(self._without, p))
+        return acceleration_of(value_of(self._without, p, self.design.sigma))
 
     def __repr__(self) -> str:
         what = f", {self.statistic}" if self.statistic else ""
@@ -169,12 +169,13 @@ class Bootstrap:
         return fill(text + (f", not usable: {failed}>" if failed else ">"), indent="  ")
 
 
-def value_of(table: pd.DataFrame, p: Parameter) -> FloatArray:
+def value_of(table: pd.DataFrame, p: Parameter, known_sigma: float | None = None) -> FloatArray:
     """Values of a parameter in a table of estimates, ratios and intraclass correlations made from others."""
     if p.kind not in ("ratio", "icc"):
         return table[p.label].to_numpy(dtype=float)
     sd = f"sd_{p.label.partition('_')[2]}"
-    values = (table[sd] / table["sigma"]).to_numpy(dtype=float) ** 2
+    sigma = table["sigma"] if known_sigma is None else known_sigma
+    values = (table[sd] / sigma).to_numpy(dtype=float) ** 2
     return share(values) if p.kind == "icc" else values
 
 

@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 
 
-def nuts_diagnostics(tree: Any) -> dict[str, float]:
+def nuts_diagnostics(tree: Any, sigma_known: bool = False) -> dict[str, float]:
     """Largest R-hat, smallest effective sample size and number of divergences.
 
     Parameters
     ----------
     tree : xarray.DataTree
         With groups posterior and sample_stats.
+    sigma_known : bool
+        Whether sigma is a number that was not sampled.
 
     References
     ----------
@@ -22,6 +24,7 @@ def nuts_diagnostics(tree: Any) -> dict[str, float]:
     from arviz_stats import ess, rhat
 
     names = [name for name in tree["posterior"].data_vars if not str(name).startswith("b_")]
+    names = [name for name in names if not (sigma_known and name == "sigma")]
 
     def extreme(statistic: Any, reduce: Any) -> float:
         values = statistic(tree, var_names=names)

@@ -130,8 +130,8 @@ class Draws:
 
     @property
     def sigma(self) -> float:
-        """Posterior mean of the residual standard deviation."""
-        return float(self.estimates()["sigma"])
+        """Posterior mean of the residual standard deviation, or the value that is known."""
+        return float(self.estimates()["sigma"]) if self.design.sigma is None else self.design.sigma
 
     def estimates(self) -> pd.Series:
         """Posterior means of all parameters under their labels."""

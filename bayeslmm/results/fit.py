@@ -94,9 +94,9 @@ class Fit:
 
     @property
     def df(self) -> int:
-        """Number of parameters that were estimated: fixed effects, theta and sigma."""
+        """Number of parameters that were estimated: fixed effects, theta, and sigma unless it is known."""
         known = sum(len(self.design.terms[i].structure.rows) for i in self.optimum.fixed)
-        return self.design.p + self.design.n_theta - known + 1
+        return self.design.p + self.design.n_theta - known + (self.design.sigma is None)
 
     @property
     def aic(self) -> float:

@@ -31,7 +31,7 @@ def coefficients(fit: Fit, ddf: DDF = "satterthwaite", level: float = 0.95, *, d
 
     Parameters
     ----------
-    ddf : {"satterthwaite", "kenward-roger", "containment", "residual", "z"}
+    ddf : {"satterthwaite", "kenward-roger", "containment", "residual", "knapp-hartung", "z"}
         Degrees of freedom. ``"satterthwaite"``: from the curvature of the criterion; a variance estimated at zero
         counts as known to be zero. ``"kenward-roger"``: REML only; standard errors are adjusted for the
         estimation of the variances, and a variance estimated at zero is as uncertain as any other.
@@ -119,7 +119,7 @@ def test_fixed(
         ``"Days = 10"``, ``"Machine[B] - 2 * Machine[C] = 0"``. A term stands for all its coefficients (``"Machine"``
         for ``"Machine[B]"``, ``"Machine[C]"``); one that other terms contain for its average over the cells of these,
         whatever the coding, as in ``anova(type=3)``. Rows that others imply are not counted.
-    ddf : {"satterthwaite", "kenward-roger", "containment", "residual", "z"}
+    ddf : {"satterthwaite", "kenward-roger", "containment", "residual", "knapp-hartung", "z"}
         As in `coefficients`; of several rows, Fai and Cornelius's combination of Satterthwaite's degrees of
         freedom, or the scaled F statistic of Kenward and Roger.
     rhs : array-like, shape (m,), or number, optional

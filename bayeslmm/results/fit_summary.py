@@ -10,6 +10,7 @@ import pandas as pd
 from bayeslmm.arguments import flag, whole
 from bayeslmm.design.design import Design
 from bayeslmm.design.distinct import crowded
+from bayeslmm.design.known import known_text
 from bayeslmm.design.variances import SdLabel, variance_labels
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.reml import FitStatus
@@ -63,7 +64,8 @@ def fit_summary(
         tables.append(("Correlation of fixed effects", correlation_texts(correlation_of(fit))))
     if tidy is not None:
         tables.insert(2, ("95 % intervals of the random effects' parameters", _intervals(fit, tidy)))
-        of_fixed = _DEFAULT_ENDS if ddf is None else f"from {TESTS[ddf]}"
+        method = default_ddf(fit)[0] if ddf is None else ddf
+        of_fixed = _DEFAULT_ENDS if ddf is None and method == "satterthwaite" else f"from {TESTS[method]}"
         remarks.append(_INTERVALS.format(of_fixed))
     name = "restricted maximum likelihood (REML)" if fit.reml else "maximum likelihood (ML)"
     return Summary(f"Linear mixed model fitted by {name}", tuple(_notes(fit)), tuple(tables), tuple(remarks))
@@ -77,11 +79,18 @@ def _notes(fit: Fit) -> list[str]:
         f"{criterion} {fit.criterion:.2f}; log likelihood {fit.loglik:.2f}; AIC {fit.aic:.2f}; BIC {fit.bic:.2f}",
         f"Status: {_status(fit.status)}",
     ]
+    if fit.design.sigma is not None:
+        notes.append(f"Residual: {known_text(fit.design)}, not estimated")
     notes += [f"Fixed, not estimated: theta of {fit.design.terms[i].label}" for i in fit.optimum.fixed]
     notes += [f"Not identified: {ridge}." for ridge in fit.optimum.ridges]
     if not fit.optimum.ridges:
         notes += crowded_note(fit.design)
-    if fit.status.ok and crowded(fit.design) and fit.sigma <= _NO_RESIDUAL * fit.cp.response.spread:
+    if (
+        fit.design.sigma is None
+        and fit.status.ok
+        and crowded(fit.design)
+        and fit.sigma <= _NO_RESIDUAL * fit.cp.response.spread
+    ):
         notes.append(
             f"Note: the residual standard deviation is estimated at zero ({fit.sigma:.2g}): the random effects "
             "reproduce the response."
@@ -121,7 +130,8 @@ def variance_table(fit: Fit, digits: int = 5) -> pd.DataFrame:
             own = [sd for sd in sds if sd.term == term]
             pairs = [(a, b, name) for t, a, b, name in labels.pairs if t == term]
             rows += _term_rows(design, labels.group, term, covariance, own, pairs)
-    rows.append(("Residual", "", sigma**2, {}))
+    if design.sigma is None:
+        rows.append(("Residual", "", sigma**2, {}))
     width = max([0, *(max(cells) + 1 for *_, cells in rows if cells)])
     variances = [variance for _, _, variance, _ in rows]
     columns: dict[str, list[str]] = {

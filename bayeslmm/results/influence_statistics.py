@@ -71,6 +71,7 @@ def held(fit: Fit, chosen: DeletionCases, lost: BoolArray) -> EstimatesWithout:
     nu = cp.n - (cp.p if fit.reml else 0) - chosen.observations
     # Where the case had all of the residual, rounding may leave less than none.
     sigma = np.sqrt(np.maximum(out.r2, 0.0) / np.maximum(nu, 1.0))
+    sigma = sigma if fit.design.sigma is None else np.full(sigma.shape, fit.sigma)
     sigma = np.where(lost, np.nan, sigma)
     blank = np.where(lost, np.nan, 1.0)
     covariances = tuple(blank[:, None, None] * (T @ T.T) for T in optimum.terms)
@@ -116,8 +117,9 @@ def statistics(fit: Fit, chosen: DeletionCases, out: EstimatesWithout) -> tuple[
         largest = np.abs(np.where(usable[:, None], dfbetas, 0.0)).argmax(axis=1)
         table["dfbetas"] = dfbetas[np.arange(largest.size), largest]
         table["of"] = np.where(usable, np.array(names, dtype=object)[largest], "")
-    with np.errstate(divide="ignore", invalid="ignore"):
-        table["sigma"] = out.sigma / fit.sigma - 1.0
+    if fit.design.sigma is None:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            table["sigma"] = out.sigma / fit.sigma - 1.0
     table["singular"] = [None if np.isnan(s) else bool(s) for s in out.singular]
     return table.join(_of_case(fit, chosen)), pd.DataFrame(dfbetas, index=chosen.labels, columns=names)
 

@@ -17,7 +17,15 @@ from bayeslmm.likelihood import SummedDesign, beta_covariance
 from bayeslmm.reml import Optimum
 from bayeslmm.results.intervals import near_end
 from bayeslmm.results.labels import Parameter, parameters
-from bayeslmm.results.profiles import check_minimum, choose_parameters, on_a_ridge, profile_intervals, share, target_of
+from bayeslmm.results.profiles import (
+    check_minimum,
+    choose_parameters,
+    on_a_ridge,
+    profile_intervals,
+    refuse_ratio,
+    share,
+    target_of,
+)
 
 type Labels = str | Sequence[str] | None
 
@@ -119,6 +127,7 @@ def pivot(design: Design, labels: Labels, level: float) -> pd.DataFrame:
     DesignError
         A label of another kind of parameter, or an effect without a pivot.
     """
+    refuse_ratio(design)
     if labels is not None:
         chosen = choose_parameters(design, labels)
         for p in chosen:

@@ -54,13 +54,13 @@ class Parameter:
 
 
 def parameters(design: Design) -> tuple[Parameter, ...]:
-    """All parameters: sds, correlations, sigma, fixed effects."""
+    """All parameters: sds, correlations, sigma unless it is known, fixed effects."""
     groups = variance_labels(design)
     sds = [p for labels, own in groups for p in _sds(labels.group, own)]
     corrs = [p for labels, _ in groups for p in _corrs(labels)]
     sigma = Parameter("sigma", "sigma", "Residual", "sd__Observation", -1, (), 0)
     fixed = [Parameter(name, "fixed", None, name, j, (), j) for j, name in enumerate(design.fixed_names)]
-    return (*sds, *corrs, sigma, *fixed)
+    return (*sds, *corrs, *([sigma] if design.sigma is None else []), *fixed)
 
 
 def at_mean_parameters(design: Design, priors: Priors) -> tuple[Parameter, ...]:

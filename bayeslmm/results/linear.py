@@ -10,6 +10,7 @@ import pandas as pd
 from scipy.linalg import solve_triangular
 
 from bayeslmm.arguments import choice
+from bayeslmm.design.design import Design
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.inference.containment import Containment, containment, nested_order
 from bayeslmm.inference.satterthwaite import satterthwaite_df
@@ -23,7 +24,7 @@ _MOST_EFFECTS = 1500
 # Degrees of freedom at which t is normal to rounding.
 _INFINITE = 1e20
 
-DDF = Literal["satterthwaite", "kenward-roger", "containment", "residual", "z"]
+DDF = Literal["satterthwaite", "kenward-roger", "containment", "residual", "knapp-hartung", "z"]
 
 # How tables say what they tested by.
 TESTS: dict[str, str] = {
@@ -31,6 +32,7 @@ TESTS: dict[str, str] = {
     "kenward-roger": "t tests with Kenward and Roger's standard errors and df",
     "containment": "t tests with df by containment",
     "residual": "t tests with residual df",
+    "knapp-hartung": "t tests with Knapp and Hartung's standard errors and residual df",
     "z": "z tests",
 }
 
@@ -67,7 +69,7 @@ def combinations(fit: Fit, L: FloatArray, ddf: DDF) -> Combinations:
     fit : Fit
     L : FloatArray, shape (m, p)
         Of the user's coefficients.
-    ddf : {"satterthwaite", "kenward-roger", "containment", "residual", "z"}
+    ddf : {"satterthwaite", "kenward-roger", "containment", "residual", "knapp-hartung", "z"}
         See `bayeslmm.results.fit_coefficients.coefficients`.
 
     Raises
@@ -94,16 +96,37 @@ def combinations(fit: Fit, L: FloatArray, ddf: DDF) -> Combinations:
     estimate = own @ (factor.solution[0, q2:] + fit.cp.response.removed)
     if ddf == "kenward-roger":
         covariance = own @ fit._kenward_roger.adjusted_own[0] @ own.T
-        df = fit._kenward_roger.known_df(own)
+        # Where nothing was estimated, there is nothing to count as uncertain.
+        estimated = fit.design.sigma is None or len(fit.optimum.fixed) < len(fit.design.terms)
+        df = fit._kenward_roger.known_df(own) if estimated else np.full(len(own), np.inf)
     else:
         half = solve_triangular(factor.chol[0, q2:, q2:], own.T, lower=True)
         covariance = half.T @ half
         df = satterthwaite_df(fit.cp, fit.optimum, L) if ddf == "satterthwaite" else plain_df(fit, L, ddf)
-    return Combinations(estimate, covariance * fit.sigma**2, df)
+    return Combinations(estimate, covariance * fit.sigma**2 * inflation(fit, ddf), df)
+
+
+def inflation(fit: Fit, ddf: str) -> float:
+    """What the covariance of the estimates is multiplied by: Knapp and Hartung's factor, or 1.
+
+    It is the weighted residual sum of squares over its degrees of freedom, which the variances make 1 on average.
+
+    References
+    ----------
+    Hartung & Knapp (2001), Statistics in Medicine 20, 3875-3889; Sidik & Jonkman (2002), the same 21, 3153-3159.
+    """
+    if ddf != "knapp-hartung":
+        return 1.0
+    return float(fit.optimum.factor.r2[0]) / fit.sigma**2 / (fit.cp.n - fit.cp.p)
 
 
 def default_ddf(fit: Fit) -> tuple[DDF, str]:
     """What tables of fixed effects use where nothing is asked for, and why where it is not Satterthwaite's method."""
+    if one_effect_per_row(fit.design):
+        return "z", (
+            "z tests, as is usual for known standard errors: Satterthwaite's df say little of one estimated variance. "
+            "summary(ddf='knapp-hartung') counts it as estimated."
+        )
     if fit.cp.sums.batched or fit.design.q <= _MOST_EFFECTS:
         return "satterthwaite", ""
     return "z", (
@@ -144,6 +167,20 @@ def check_ddf(fit: Fit, ddf: str) -> None:
             f"The residual standard deviation is {fit.optimum.sigma:g}: the model reproduces the response; "
             "coefficients have no error to compare them with. Remove a random term; fit.fixef() has the estimates."
         )
+    if ddf == "knapp-hartung" and not one_effect_per_row(fit.design):
+        raise DesignError(
+            "ddf='knapp-hartung' is for meta-analyses: known residual standard deviations (residual_sd=) and one "
+            f"random intercept with one row per level, as in yi ~ 1 + (1 | study). {fit.formula} is no such model. Use "
+            "ddf='kenward-roger', which is for any model."
+        )
+
+
+def one_effect_per_row(design: Design) -> bool:
+    """Whether a model is the ordinary random-effects model of meta-analysis: one level per row, residuals known."""
+    if design.sigma is None or len(design.terms) != 1 or design.frequency is not None:
+        return False
+    (term,) = design.terms
+    return design.groupings[term.group].n_levels == design.n and term.Z.shape[1] == 1 and bool((term.Z == 1.0).all())
 
 
 def plain_df(fit: Fit, L: FloatArray, ddf: DDF) -> FloatArray:
@@ -155,7 +192,7 @@ def plain_df(fit: Fit, L: FloatArray, ddf: DDF) -> FloatArray:
     if ddf == "containment":
         own = strata(fit).of_columns()
         return np.array([own[row != 0].min() if row.any() else np.nan for row in L])
-    return np.full(L.shape[0], float(fit.cp.n - fit.cp.p) if ddf == "residual" else np.inf)
+    return np.full(L.shape[0], float(fit.cp.n - fit.cp.p) if ddf in ("residual", "knapp-hartung") else np.inf)
 
 
 def strata(fit: Fit) -> Containment:

@@ -47,8 +47,9 @@ def scale_in_words(fit: Fit, mode: PosteriorMode) -> str:
         if k not in mode.fixed and term.structure.correlated and not isinstance(priors.joints[k], FlatFactor)
     ]
     found += ["correlations"] if free else []
-    found.append("log sigma" if exponent_of(priors.sigma) == -1 else "sigma")
-    return f"{', '.join(found[:-1])} and {found[-1]}" if len(found) > 1 else found[0]
+    if fit.design.sigma is None:
+        found.append("log sigma" if exponent_of(priors.sigma) == -1 else "sigma")
+    return f"{', '.join(found[:-1])} and {found[-1]}" if len(found) > 1 else "".join(found)
 
 
 def _kind(prior: SdPrior, joint: TermPrior | None) -> str:

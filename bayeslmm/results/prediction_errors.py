@@ -34,6 +34,8 @@ def errors_and_df(fit: Fit, rows: Rows, request: Request, ddf: DDF) -> tuple[Flo
     mean_of_fixed = not request.groups and not request.observation
     if mean_of_fixed and fit.optimum.sigma > 0 and rows.n and ddf not in _ANYWHERE:
         return _of_combinations(fit, rows, ddf)
+    if ddf == "knapp-hartung" and fit.optimum.sigma > 0 and _only_new_levels(fit, rows, request):
+        return _of_new_studies(fit, rows, request)
     if ddf not in _ANYWHERE:
         raise DesignError(
             f"ddf={ddf!r} is for means without random effects (kind='mean', random=None). Use ddf='satterthwaite', "
@@ -55,6 +57,20 @@ def errors_and_df(fit: Fit, rows: Rows, request: Request, ddf: DDF) -> tuple[Flo
             return error, df
     df[known] = variance_df(fit.cp, fit.optimum, relative.at)[known]
     return error, df
+
+
+def _only_new_levels(fit: Fit, rows: Rows, request: Request) -> bool:
+    """Whether no prediction has a random effect of a level of the data, whose error has the same data in it."""
+    levels = fit.design.groupings
+    return request.sample_new and all((own.codes >= levels[name].n_levels).all() for name, own in rows.levels.items())
+
+
+def _of_new_studies(fit: Fit, rows: Rows, request: Request) -> tuple[FloatArray, FloatArray]:
+    """The variance between levels beside Knapp and Hartung's of the mean."""
+    mean, df = _of_combinations(fit, rows, "knapp-hartung")
+    plain = _of_combinations(fit, rows, "z")[0]
+    rest = fit.optimum.sigma**2 * _Variance(fit, rows, request).at(fit.optimum.factors, fit.optimum.factor) - plain**2
+    return np.sqrt(mean**2 + np.maximum(rest, 0.0)), df
 
 
 class _Variance:

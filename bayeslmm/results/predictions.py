@@ -19,6 +19,7 @@ from bayeslmm.design.newdata import RowLevels, Rows, new_rows, own_rows
 from bayeslmm.design.readable import readable
 from bayeslmm.design.tables import open_table, to_pandas
 from bayeslmm.errors import BayesLMMWarning, DesignError
+from bayeslmm.residual import KnownVariances
 from bayeslmm.results.checks import group_log_likelihood
 from bayeslmm.results.draws import Draws
 from bayeslmm.results.fit import Fit
@@ -52,6 +53,7 @@ def predict_fit(
     fixed: bool = True,
     level: float = 0.95,
     weights: Any = None,
+    residual_sd: Any = None,
     ddf: DDF = "satterthwaite",
     random_seed: int | np.random.Generator | None = None,
 ) -> pd.DataFrame:
@@ -86,6 +88,8 @@ def predict_fit(
     weights : str or array, optional
         Precision weights of the new rows, for ``kind="observation"``; by default the expression that the model was
         given.
+    residual_sd : str or array, optional
+        The same of their known residual standard deviations, in a model that was given such.
     ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
         Degrees of freedom of the intervals, as in `coefficients`: a mean without random effects has the interval that
         the same combination of coefficients has there. Satterthwaite's method is applied to the variance of every
@@ -124,7 +128,8 @@ def predict_fit(
     check_level(level)
     choice("ddf", ddf, get_args(DDF), DesignError)
     generator(random_seed, error=DesignError)
-    rows, request = _asked(fit.design, newdata, kind, random, new_levels, weights, new_fixed_levels, fixed)
+    own = _weights_or_sd(fit.design, weights, residual_sd)
+    rows, request = _asked(fit.design, newdata, kind, random, new_levels, own, new_fixed_levels, fixed)
     mean = _mean(fit, rows, request)
     error, df = errors_and_df(fit, rows, request, ddf)
     if np.isnan(df).any():
@@ -163,6 +168,7 @@ def predict_posterior(
     fixed: bool = True,
     level: float = 0.95,
     weights: Any = None,
+    residual_sd: Any = None,
     ddf: DDF = "satterthwaite",
     random_seed: int | np.random.Generator | None = None,
 ) -> pd.DataFrame:
@@ -188,6 +194,8 @@ def predict_posterior(
     level : float
     weights : str or array, optional
         Precision weights of the new rows, for ``kind="observation"``.
+    residual_sd : str or array, optional
+        The same of their known residual standard deviations, in a model that was given such.
     ddf : str, optional
         As for a fit, whose intervals need degrees of freedom; those of draws have none.
     random_seed : int or Generator, optional
@@ -221,7 +229,8 @@ def predict_posterior(
     """
     check_level(level)
     choice("ddf", ddf, get_args(DDF), DesignError)
-    rows, request = _asked(post.design, newdata, kind, random, new_levels, weights, new_fixed_levels, fixed)
+    own = _weights_or_sd(post.design, weights, residual_sd)
+    rows, request = _asked(post.design, newdata, kind, random, new_levels, own, new_fixed_levels, fixed)
     ends = [0.5 - level / 2, 0.5 + level / 2]
     out = np.empty((rows.n, 4))
     posterior = post.data["posterior"].to_dataset()
@@ -242,6 +251,7 @@ def predict_draws(
     new_fixed_levels: NewFixedLevels = "error",
     fixed: bool = True,
     weights: Any = None,
+    residual_sd: Any = None,
     random_seed: int | np.random.Generator | None = None,
 ) -> DataArray:
     """All draws of the predictions; arguments as for `predict`.
@@ -262,7 +272,8 @@ def predict_draws(
     """
     from xarray import DataArray
 
-    rows, request = _asked(post.design, newdata, kind, random, new_levels, weights, new_fixed_levels, fixed)
+    own = _weights_or_sd(post.design, weights, residual_sd)
+    rows, request = _asked(post.design, newdata, kind, random, new_levels, own, new_fixed_levels, fixed)
     posterior = post.data["posterior"].to_dataset()
     sigma = posterior["sigma"]
     values = np.full((sigma.size, rows.complete.size), np.nan)
@@ -343,7 +354,8 @@ def _asked(
     if part.every_level_new and newdata is not None:
         newdata = _with_groups(design, newdata)
     if weights is not None and (newdata is None or not observation):
-        raise DesignError("weights= are those of new observations: give newdata and kind='observation' with them.")
+        name = "residual_sd" if isinstance(design.residual, KnownVariances) else "weights"
+        raise DesignError(f"{name}= are those of new observations: give newdata and kind='observation' with them.")
     if not flag("fixed", fixed, DesignError) and observation:
         raise DesignError("An observation has a fixed part too: fixed=False goes with kind='mean'.")
     if newdata is None:
@@ -364,6 +376,22 @@ def _asked(
     if new_levels == "missing":
         rows = rows.without(_at_new_levels(design, rows))
     return rows, Request(part.groups, observation, new_levels == "sample")
+
+
+def _weights_or_sd(design: Design, weights: Any, residual_sd: Any) -> Any:
+    """Whichever of both says what the residual variances of new rows are."""
+    known = isinstance(design.residual, KnownVariances)
+    if known and weights is not None:
+        raise DesignError(
+            "This model has known residual standard deviations and no weights: give those of the new rows as "
+            "residual_sd=."
+        )
+    if not known and residual_sd is not None:
+        raise DesignError(
+            "residual_sd= is for models that were given residual_sd=; the residual variance of a row of this one is "
+            "sigma^2, over its weight if there are weights=."
+        )
+    return residual_sd if known else weights
 
 
 def _at_new_levels(design: Design, rows: Rows) -> BoolArray:

@@ -17,6 +17,7 @@ from bayeslmm.inference import Profile, ProfileTarget, profile_curve, profile_en
 from bayeslmm.likelihood import SummedDesign
 from bayeslmm.reml import Optimum
 from bayeslmm.reml.status import FitStatus
+from bayeslmm.residual import KnownVariances
 from bayeslmm.results.intervals import check_range
 from bayeslmm.results.labels import Parameter, find, parameters
 from bayeslmm.types import FloatArray
@@ -90,6 +91,21 @@ def on_a_ridge(optimum: Optimum, p: Parameter) -> bool:
     return shared or bool(names & parts)
 
 
+def refuse_ratio(design: Design) -> None:
+    """Refuse ratios to a residual variance that is another one in every row.
+
+    Raises
+    ------
+    DesignError
+    """
+    if isinstance(design.residual, KnownVariances):
+        raise DesignError(
+            "Ratios and intraclass correlations are those of a variance to sigma^2, and in this model every row has a "
+            "residual variance of its own, which is known. fit.heterogeneity() has I2 and H2, the share and the ratio "
+            "beside a typical residual variance, with their intervals; fit.icc() a share beside the mean one."
+        )
+
+
 def find_derived(design: Design, label: str) -> Parameter:
     """The parameter of a label, that of a variance ratio or intraclass correlation included.
 
@@ -107,6 +123,7 @@ def find_derived(design: Design, label: str) -> Parameter:
     kind, _, rest = label.partition("_")
     if kind not in _DERIVED or not rest:
         return find(design, label)
+    refuse_ratio(design)
     try:
         sd = find(design, f"sd_{rest}")
     except DesignError as error:

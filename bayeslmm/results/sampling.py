@@ -306,4 +306,4 @@ def _nuts(
         if not kept[group.labels.group]:
             drawn.posterior.pop(group.b, None)
     tree = nuts_datatree(design, priors, drawn, log_likelihood=log_likelihood)
-    return Draws(design, tree, priors, "nuts", nuts_diagnostics(tree))
+    return Draws(design, tree, priors, "nuts", nuts_diagnostics(tree, design.sigma is not None))

@@ -14,11 +14,12 @@ from numpy.typing import ArrayLike
 from bayeslmm.arguments import MOST_REFITS, affordable, choice, instance, numbers_of, shown, whole
 from bayeslmm.design.data import read_weights
 from bayeslmm.design.design import Design
+from bayeslmm.design.known import refuse_known
 from bayeslmm.design.newdata import Rows, new_rows, own_rows
 from bayeslmm.design.padding import rows_of_design
 from bayeslmm.errors import BayesLMMWarning, DesignError
 from bayeslmm.inference.simulation import check_rows, simulate_rows
-from bayeslmm.residual import make_residual
+from bayeslmm.residual import KnownVariances, make_residual
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.predictions import NewLevels, refuse_new_levels
 from bayeslmm.results.random_parts import Random, random_part
@@ -225,6 +226,13 @@ def held_effects(
 
 def _rows(design: Design, where: Conditions, groups: Sequence[str]) -> Rows:
     """The rows, with weights and offset as asked for."""
+    if where.weights is not None:
+        known = isinstance(design.residual, KnownVariances)
+        refuse_known(
+            design if known else replace(design, sigma=None),
+            "weights= divide a residual variance that is estimated",
+            "Leave weights out; the new data have the standard deviations in the column that the model was given.",
+        )
     if where.newdata is None:
         check_rows(design)
         rows = own_rows(design, groups)

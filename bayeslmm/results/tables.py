@@ -35,7 +35,8 @@ def varcorr_table(design: Design, terms: Sequence[FloatArray], sigma: float) -> 
                 rho = structure.correlation_of(covariance, a, b)
                 first, second = (names[a], names[b]) if structure.entries else (name, name)
                 rows.append((group.group, first, second, covariance[a, b], rho))
-    rows.append(("Residual", None, None, sigma**2, sigma))
+    if design.sigma is None:
+        rows.append(("Residual", None, None, sigma**2, sigma))
     return readable(pd.DataFrame(rows, columns=["group", "effect1", "effect2", "vcov", "sdcor"]))
 
 

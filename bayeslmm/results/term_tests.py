@@ -13,7 +13,7 @@ from bayeslmm.inference.kenward_roger import kenward_roger_f
 from bayeslmm.inference.satterthwaite import satterthwaite_f
 from bayeslmm.inference.term_hypotheses import AnovaType, marginal, partial, sequential
 from bayeslmm.results.fit import Fit
-from bayeslmm.results.linear import DDF, plain_df, strata
+from bayeslmm.results.linear import DDF, inflation, plain_df, strata
 from bayeslmm.types import FloatArray
 
 type Metric = Literal["ols", "gls"]
@@ -116,7 +116,7 @@ def joint_test(
     ----------
     fit : Fit
     rows : FloatArray, shape (m, p)
-    ddf : {"satterthwaite", "kenward-roger", "containment", "residual", "z"}
+    ddf : {"satterthwaite", "kenward-roger", "containment", "residual", "knapp-hartung", "z"}
     df2 : float, optional
         Denominator degrees of freedom that are known.
     c : FloatArray, shape (m,), optional
@@ -142,7 +142,8 @@ def joint_test(
         F, df1, df = satterthwaite_f(fit.cp, fit.optimum, rows, c, as_stated=own)
         return JointTest(F, df1, df, F)
     tested = hypothesis(fit.cp, fit.optimum, rows, c)
-    df, F = float(plain_df(fit, rows, ddf).min()) if df2 is None else df2, tested.f(fit.optimum.sigma)
+    F = tested.f(fit.optimum.sigma) / inflation(fit, ddf)
+    df = float(plain_df(fit, rows, ddf).min()) if df2 is None else df2
     return JointTest(F, tested.values.size, df, F)
 
 

@@ -37,7 +37,8 @@ def criterion_at(
     theta : array-like of shape (k,)
         Relative covariance parameters in the order of `theta`.
     sigma : float, optional
-        Residual standard deviation; the one that minimises the criterion at this theta by default.
+        Residual standard deviation; by default the one that is known, else the one that minimises the criterion at
+        this theta.
     gradient : bool
         Return also the derivatives in theta (at the given sigma, or along the minimising one).
 

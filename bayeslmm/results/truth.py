@@ -12,6 +12,7 @@ import pandas as pd
 from bayeslmm.arguments import numbers_of, real, shown
 from bayeslmm.design.covariance import canonical, factor_from_theta
 from bayeslmm.design.design import Design
+from bayeslmm.design.known import known_text
 from bayeslmm.errors import DesignError
 from bayeslmm.reml.fixed import resolve_fixed
 from bayeslmm.results.fit import Fit
@@ -156,7 +157,12 @@ def truth_of_values(
     if needed:
         values = estimated(needed)
         given |= {label: float(values[label]) for label in needed}
-    sigma = float(given["sigma"])
+    if design.sigma is not None and "sigma" in given:
+        raise DesignError(
+            f"sigma={given['sigma']} was given, but this model has {known_text(design)}: there is no sigma to choose. "
+            "Leave it out, or make the model with other residual standard deviations."
+        )
+    sigma = float(given["sigma"]) if design.sigma is None else design.sigma
     beta = np.array([given[name] for name in design.fixed_names], dtype=float)
     if theta is not None:
         terms = [factor_from_theta(term.structure, theta[i][None])[0] for i, term in enumerate(design.terms)]

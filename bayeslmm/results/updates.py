@@ -6,6 +6,7 @@ from typing import Any
 
 from bayeslmm.errors import FitError
 from bayeslmm.mode import PosteriorMode
+from bayeslmm.residual import KnownVariances
 from bayeslmm.results.fit import Fit
 
 
@@ -54,5 +55,9 @@ def update[F: Fit](fit: F, formula: str | None = None, data: Any = None, **optio
             f"bl.Model({fit.formula!r}, data).update(...).fit()."
         )
     reml = options.pop("reml", fit.reml)
-    found: F = fit.origin.update(formula, data, **options).fit(reml, penalty=fit.penalty)
+    changed = fit.origin.update(formula, data, **options)
+    # What fit(sigma=...) held; a model with residual_sd= has sigma = 1 by itself.
+    by_model = isinstance(fit.design.residual, KnownVariances) and fit.design.sigma == 1.0
+    held_sigma = None if by_model else fit.design.sigma
+    found: F = changed.fit(reml, penalty=fit.penalty, sigma=held_sigma)
     return found

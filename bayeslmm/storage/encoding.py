@@ -50,6 +50,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "bayeslmm.design.reference": ("Covariate", "ReferenceData"),
     "bayeslmm.numerics.newton": ("Step",),
     "bayeslmm.likelihood.normal_prior": ("NormalPrior",),
+    "bayeslmm.residual.known": ("KnownVariances",),
     "bayeslmm.residual.variance": ("Homoscedastic", "PrecisionWeights"),
     "bayeslmm.design.distinct": ("Ridge",),
     "bayeslmm.reml.optimum": ("Vanished",),
@@ -58,6 +59,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "bayeslmm.bayes.at_means": ("AtMeans",),
     "bayeslmm.bayes.coefficient_priors": ("StudentT",),
     "bayeslmm.bayes.collapsed": ("ChainDiagnostics", "Diagnostics"),
+    "bayeslmm.bayes.known_sd": ("KnownSd",),
     "bayeslmm.bayes.moments": ("ExactMoments",),
     "bayeslmm.bayes.prior_families": (
         "Exponential",

@@ -36,6 +36,7 @@ METHODS = {
     "kenward-roger": "Kenward and Roger's method",
     "containment": "degrees of freedom by containment",
     "residual": "residual degrees of freedom",
+    "knapp-hartung": "Knapp and Hartung's method",
     "z": "the normal distribution",
 }
 

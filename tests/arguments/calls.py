@@ -99,6 +99,11 @@ def own_coverage() -> bl.Coverage:
 
 
 @cache
+def known_fit() -> bl.REMLResult:
+    return bl.Model("y ~ 1 + (1 | g)", data(), residual_sd=np.ones(len(data()))).fit()
+
+
+@cache
 def stored() -> str:
     path = os.path.join(FOLDER, "stored.npz")
     if not os.path.exists(path):
@@ -255,8 +260,11 @@ def _cells() -> list[Any]:
 # Valid arguments, one or several sets, so that every argument has an effect in one of them; a callable is called for
 # each value.
 CALLS: dict[str, list[dict[str, Any]]] = {
-    "Model": [{"formula": "y ~ x + (1 | g)", "data": data}],
-    "Model.fit": [{}],
+    "Model": [
+        {"formula": "y ~ x + (1 | g)", "data": data},
+        {"formula": "y ~ x + (1 | g)", "data": data, "residual_sd": lambda: np.ones(len(data()))},
+    ],
+    "Model.fit": [{}, {"sigma": 1.0}],
     "Model.simulate": [{}, {"newdata": data}, {"n_groups": 8, "replicates": 3}],
     "Plan": [{"formula": "y ~ x + (1 | g)", "data": data}],
     "Plan.simulate": [{"beta": [0.0, 1.0], "sd": 1.0, "sigma": 1.0}],
@@ -350,6 +358,7 @@ CALLS: dict[str, list[dict[str, Any]]] = {
     "parse_formula": [{"text": "y ~ x + (1 | g)"}],
     "plot_boundary": [{"both": comparison, "parameter": "sd_g[Intercept]"}],
     "plot_coverage": [{"study": study}],
+    "plot_forest": [{"both": known_fit}],
     "plot_groups": [{"both": comparison, "x": "x", "group": "g"}],
     "plot_influence": [{"of": fit}],
     "plot_ranef": [{"both": comparison}],
@@ -399,6 +408,7 @@ _KERNELS = {
     "log_density",
     "log_density_relative",
     "log_density_sd",
+    "log_density_sigma",
     "marginal",
     "partial_shapes",
     "draw",

@@ -124,7 +124,8 @@ def test_files_are_small() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_suggested_formula_is_a_model(name: str) -> None:
-    model = bl.Model(describe_dataset(name)["formula"], bl.load_dataset(name))
+    entry = describe_dataset(name)
+    model = bl.Model(entry["formula"], bl.load_dataset(name), residual_sd=entry.get("residual_sd"))
     assert np.isfinite(model.design.X).all()
 
 

@@ -22,6 +22,7 @@ PAGES = [
     ("diagnostics.md", 14),
     ("posterior.md", 25),
     ("predict.md", 22),
+    ("meta-analysis.md", 14),
     ("power.md", 18),
     ("checks.md", 25),
     ("calibration.md", 4),

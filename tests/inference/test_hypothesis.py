@@ -38,7 +38,7 @@ def wald(formula: str, L: Any) -> float:
 def test_a_shift_of_a_predictor_changes_no_joint_test(shift: float, rtol: float) -> None:
     near, far = fitted(0.0), fitted(shift)
     F = wald("y ~ x + (x | s)", np.eye(2))
-    for ddf in get_args(DDF):
+    for ddf in (name for name in get_args(DDF) if name != "knapp-hartung"):
         expected, found = near.test_fixed(np.eye(2), ddf), far.test_fixed(np.eye(2), ddf)
         assert found["df1"] == 2.0
         assert found["F"] == pytest.approx(expected["F"], rel=rtol)

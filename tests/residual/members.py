@@ -14,7 +14,7 @@ import numpy as np
 from scipy import sparse
 
 from bayeslmm.equality import by_value
-from bayeslmm.residual import Chosen, Homoscedastic, IndependentRows, PrecisionWeights, Residual
+from bayeslmm.residual import Chosen, Homoscedastic, IndependentRows, KnownVariances, PrecisionWeights, Residual
 from bayeslmm.types import FloatArray, IntArray
 
 N = 12
@@ -173,6 +173,7 @@ MEMBERS = [
     Member("weights", PrecisionWeights(WEIGHTS), NONE, lambda lam: np.diag(1.0 / WEIGHTS)),
     Member("weights of 1", PrecisionWeights(np.ones(N)), NONE, lambda lam: np.eye(N)),
     Member("weights far apart", PrecisionWeights(FAR), NONE, lambda lam: np.diag(1.0 / FAR)),
+    Member("known variances", KnownVariances(np.sqrt(WEIGHTS)), NONE, lambda lam: np.diag(WEIGHTS)),
     Member(
         "variance by group",
         VarianceByGroup(LATE),

@@ -26,7 +26,7 @@ def test_a_meta_analysis_is_not_led_to_weights() -> None:
     with pytest.raises(DesignError) as caught:
         bl.Model("yi ~ 1 + (1 | study)", STUDIES)
     text = str(caught.value)
-    assert "cannot be given yet" in text and "sigma is still estimated" in text and "metafor" in text
+    assert "residual_sd='se'" in text and "sigma is still estimated" in text
     assert "or known residual precisions" not in text and "or residual precisions" not in text
 
 
@@ -40,7 +40,7 @@ def test_weights_with_one_row_per_level_are_said_to_be_relative() -> None:
 
 def test_sigma_cannot_be_fixed_and_the_message_says_why() -> None:
     model = bl.Model("yi ~ 1 + (1 | study)", STUDIES, weights="1 / vi")
-    with pytest.raises(DesignError, match=r"sigma is always estimated.*cannot be given yet"):
+    with pytest.raises(DesignError, match=r"relative to sigma.*model.fit\(sigma=\.\.\.\).*residual_sd"):
         model.fit(fix={"sigma": 1.0})
     named = STUDIES.rename(columns={"study": "sigma"})
     fit = bl.Model("yi ~ 1 + (1 | sigma)", named, weights="1 / vi").fit(fix={"sigma": 0.5})
