@@ -27,6 +27,8 @@ from bayeslmm.reml import Optimum, optimise
 from bayeslmm.reml.fixed import resolve_fixed
 from bayeslmm.reml.penalised import optimise_penalised
 from bayeslmm.reml.penalty import Penalty, resolve_penalty
+from bayeslmm.reml.residual_optimum import optimise_residual
+from bayeslmm.residual import estimable, refuse_parameters, residual_labels
 from bayeslmm.specification import Specification
 from bayeslmm.storage.fits import load_parts, save_parts
 from bayeslmm.storage.posteriors import load_posterior
@@ -79,6 +81,11 @@ class Model(Specification):
     rank_deficient : {"drop", "error"}
         Columns of the fixed part that earlier ones span are left out and named (``coefficients(dropped=True)`` shows
         them as nan), or are an error.
+    residual : str, optional
+        Residual structure with parameters: variances ``by(g)``, ``power(x)``, ``exp(x)``, ``const_power(x)``, a
+        correlation within groups such as ``ar1(time | g)``, ``cs(g)`` or ``us(visit | g)``, or both joined by ``+``,
+        ``"by(sex) + ar1(time | id)"``. The formula then needs no random effects. See the documentation of residual
+        structures.
 
     Raises
     ------
@@ -111,6 +118,7 @@ class Model(Specification):
         store: Store = "auto",
         na_action: NaAction = "drop",
         rank_deficient: Literal["drop", "error"] = "drop",
+        residual: str | None = None,
         **unknown: Any,
     ) -> None:
         no_argument("bl.Model", Model.__init__, unknown, MODEL_ARGUMENTS, DesignError)
@@ -126,6 +134,7 @@ class Model(Specification):
             store=store,
             na_action=na_action,
             rank_deficient=rank_deficient,
+            residual=residual,
         )
         self._optima: dict[bool, Optimum] = {}
         self._table = kept_table(data)
@@ -213,7 +222,10 @@ class Model(Specification):
         limit = whole("max_evaluations", max_evaluations, 1, MOST_REFITS, FitError)
         chosen = resolve_penalty(penalty)
         optimum: Optimum
-        if priors is not None:
+        if self._design.residual.names:
+            self._refuse_beside_residual(priors=priors, penalty=penalty, fix=fix)
+            optimum = self._optimum(reml) if limit == MAX_EVALUATIONS else optimise_residual(self._design, reml, limit)
+        elif priors is not None:
             optimum = self._mode(priors, reml, chosen, limit, fixed)
         elif chosen is not None:
             optimum = optimise_penalised(self.cross_products, reml, chosen, max_evaluations=limit, fixed=fixed)
@@ -226,7 +238,12 @@ class Model(Specification):
             if on_failure == "raise":
                 raise FitError(message)
             warnings.warn(message, ConvergenceWarning, stacklevel=2)
-        return fit_result(self._design, self.cross_products, optimum)
+        return fit_result(self._design, optimum.cp, optimum)
+
+    def _refuse_beside_residual(self, **given: Any) -> None:
+        for name, value in given.items():
+            if value is not None:
+                refuse_parameters(self._design.residual, f"model.fit({name}=)")
 
     def _mode(
         self, priors: PriorSpec, reml: bool, penalty: Penalty | None, limit: int, fixed: dict[int, FloatArray]
@@ -284,6 +301,8 @@ class Model(Specification):
                 f"{term.label}: {levels} levels x {', '.join(term.effects)}, "
                 f"{k} covariance parameter{'' if k == 1 else 's'}"
             )
+        if labels := residual_labels(design.residual):
+            lines.append(f"residuals: {estimable(design.residual).expression}, {len(labels)} parameter(s) beside sigma")
         lines += fixed_levels(design)
         if design.aliased:
             lines.append(f"left out because earlier columns span them: {', '.join(design.aliased)}")

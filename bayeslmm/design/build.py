@@ -19,7 +19,7 @@ from bayeslmm.design.dot import without_dot
 from bayeslmm.design.dropped import AllRows, DroppedRows
 from bayeslmm.design.estimable import combinations
 from bayeslmm.design.evaluate import Evaluator
-from bayeslmm.design.formula import Bar, Formula
+from bayeslmm.design.formula import Bar, Formula, check_random
 from bayeslmm.design.frequency import evaluator_on_copies, formula_pieces, read_frequency
 from bayeslmm.design.grouping import Grouping
 from bayeslmm.design.groups import group_by
@@ -29,13 +29,14 @@ from bayeslmm.design.padding import NaAction, all_rows, check_na_action
 from bayeslmm.design.quoting import parse_with
 from bayeslmm.design.rank import independent_columns
 from bayeslmm.design.recipe import make_recipe
+from bayeslmm.design.residual_text import ResidualPart, parse_residual, residual_columns
 from bayeslmm.design.saturated import check_identified
 from bayeslmm.design.size import check_blocks, check_structure
 from bayeslmm.design.tables import open_table, to_pandas
 from bayeslmm.design.tokens import tokenize
 from bayeslmm.design.variances import check_labels
 from bayeslmm.errors import DesignError, FormulaError
-from bayeslmm.residual import make_residual
+from bayeslmm.residual import Residual, make_residual
 from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 
@@ -52,6 +53,7 @@ def build_design(
     store: Store = "auto",
     na_action: NaAction = "drop",
     rank_deficient: Literal["drop", "error"] = "drop",
+    residual: str | None = None,
 ) -> Design:
     """Evaluate a formula on a data frame.
 
@@ -83,6 +85,8 @@ def build_design(
         Rows with missing values are left out; are left out and have nan in results by row; are an error.
     rank_deficient : {"drop", "error"}
         Columns of the fixed part that earlier ones span are left out, or are an error.
+    residual : str, optional
+        Residual structure with parameters, e.g. ``"by(sex) + ar1(time | id)"``.
 
     Returns
     -------
@@ -106,11 +110,11 @@ def build_design(
     if not isinstance(formula, str):
         raise FormulaError(f"The formula is a {type(formula).__name__}, not a string such as 'y ~ x + (x | g)'.")
     table, available = open_table(data)
-    parsed = parse_with(without_dot(formula, available, (weights, frequency)), available)
+    parsed, parts = _read(formula, residual, available, (weights, frequency))
     namespace = _namespace(extra_namespace)
-    names = checks.used_columns(parsed, available, namespace)
-    weight_names = _argument_columns("weights", weights, available, namespace)
-    frequency_names = _argument_columns("frequency", frequency, available, namespace)
+    names = checks.used_columns(parsed, available, namespace, residual_columns(parts, available))
+    given = (("weights", weights), ("frequency", frequency))
+    weight_names, frequency_names = (_argument_columns(*one, available, namespace) for one in given)
     frame = to_pandas(table, list(dict.fromkeys([*names, *weight_names, *frequency_names])))
     counts = read_frequency(_argument(frequency, frequency_names, frame, namespace, None), frame)
     weight_values = checks.read_weights(_argument(weights, weight_names, frame, namespace, counts), frame)
@@ -127,8 +131,7 @@ def build_design(
     offset = _offset(parsed, evaluator, index)
     _check_values(parsed, y, X, fixed_names, offset, index)
     independent = independent_columns(X)
-    groupings = _groupings(parsed, columns)
-    terms = _terms(parsed, cov, evaluator, groupings, index)
+    terms = _terms(parsed, cov, evaluator, groupings := _groupings(parsed, columns), index)
     _check_contrasts(known, evaluator)
     design = Design(
         formula=parsed.text,
@@ -139,7 +142,7 @@ def build_design(
         aliased=tuple(n for j, n in enumerate(fixed_names) if j not in set(independent.tolist())),
         terms=terms,
         groupings=groupings,
-        residual=make_residual(y.size, None if weight_values is None else weight_values[keep]),
+        residual=_residual(parts, columns, None if weight_values is None else weight_values[keep], y.size, counts),
         offset=offset,
         index=index.to_numpy(),
         dropped=dropped,
@@ -149,6 +152,36 @@ def build_design(
         all_rows=every,
     )
     return _checked(design, saturated, rank_deficient, parsed, columns)
+
+
+def _read(
+    formula: str, residual: str | None, available: Sequence[str], others: tuple[Any, Any]
+) -> tuple[Formula, tuple[ResidualPart, ...]]:
+    """The formula and the residual structure; without one there have to be random effects."""
+    parsed = parse_with(without_dot(formula, available, others), available)
+    parts = () if residual is None else parse_residual(residual)
+    if not parts:
+        check_random(parsed)
+    return parsed, parts
+
+
+def _residual(
+    parts: Sequence[ResidualPart],
+    columns: Mapping[str, pd.Series],
+    weights: FloatArray | None,
+    n: int,
+    frequency: FloatArray | None,
+) -> Residual:
+    if not parts:
+        return make_residual(n, weights)
+    from bayeslmm.design.residual_parts import build_residual
+
+    if frequency is not None and any(part.correlated for part in parts):
+        raise DesignError(
+            "Rows that stand for several observations each (frequency=) have no residual correlations of their own. "
+            "Write the rows out, data.loc[data.index.repeat(frequency)], and give each a place in its group."
+        )
+    return build_residual(parts, columns, weights, n)
 
 
 def _complete(
@@ -334,10 +367,12 @@ def _checked(
     _check_size(design)
     check_blocks(design.sizes)
     check_labels(design)
-    limited = dominant.limited(design)
+    limited = None if design.residual.names else dominant.limited(design)
     design = design if limited is None else replace(design, residual=make_residual(design.n, limited))
     if saturated == "error":
-        check_identified(design, formula, columns)
+        # Whether variances of effects can be told apart is asked with equal residuals.
+        plain = replace(design, residual=make_residual(design.n, design.weights)) if design.residual.names else design
+        check_identified(plain, formula, columns)
     return replace(design, notes=Notes(PendingNotes(design, formula, columns)))
 
 

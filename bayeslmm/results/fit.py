@@ -30,6 +30,7 @@ from bayeslmm.likelihood import (
 from bayeslmm.mode import PosteriorMode
 from bayeslmm.reml import FitStatus, Optimum, optimise
 from bayeslmm.reml.penalty import Penalty
+from bayeslmm.reml.residual_optimum import optimise_residual
 from bayeslmm.results.dropped_columns import with_dropped
 from bayeslmm.results.effects import by_group, fitted_values, variances_by_group
 from bayeslmm.results.labels import Parameter, estimates, parameters
@@ -91,9 +92,9 @@ class Fit:
 
     @property
     def df(self) -> int:
-        """Number of parameters that were estimated: fixed effects, theta and sigma."""
+        """Number of parameters that were estimated: fixed effects, theta, sigma, those of the residuals."""
         known = sum(len(self.design.terms[i].structure.rows) for i in self.optimum.fixed)
-        return self.design.p + self.design.n_theta - known + 1
+        return self.design.p + self.design.n_theta - known + 1 + self.optimum.lam.size
 
     @property
     def aic(self) -> float:
@@ -195,7 +196,9 @@ class Fit:
 
     def estimates(self) -> pd.Series:
         """Estimates of all parameters under their labels."""
-        values = estimates(self.design, self._parameters, self.optimum.terms, self.sigma, self._conditional.beta[0])
+        values = estimates(
+            self.design, self._parameters, self.optimum.terms, self.sigma, self._conditional.beta[0], self.optimum.lam
+        )
         return pd.Series(values, index=[p.label for p in self._parameters], name="estimate")
 
     @property
@@ -232,6 +235,8 @@ class Fit:
     @cached_property
     def _other_optimum(self) -> Optimum:
         """The minimum of the other criterion, ML after REML and the reverse."""
+        if self.optimum.lam.size:
+            return optimise_residual(self.design, not self.optimum.reml)
         return optimise(self.cp, not self.optimum.reml, fixed=self._fixed)
 
     def _by_criterion(self, criterion: str | None) -> Optimum:
@@ -246,7 +251,7 @@ class Fit:
         if optimum is self.optimum:
             return self.estimates()
         known = self._parameters
-        values = estimates(self.design, known, optimum.terms, optimum.sigma, self._beta_of(optimum))
+        values = estimates(self.design, known, optimum.terms, optimum.sigma, self._beta_of(optimum), optimum.lam)
         return pd.Series(values, index=[p.label for p in known], name="estimate")
 
     def _beta_of(self, optimum: Optimum) -> FloatArray:
