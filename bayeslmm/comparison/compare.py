@@ -28,6 +28,7 @@ from bayeslmm.errors import DesignError
 from bayeslmm.faces import Posterior, REMLResult
 from bayeslmm.habits import COMPARISON, no_attribute
 from bayeslmm.reml import optimise
+from bayeslmm.residual import refuse_parameters
 from bayeslmm.results.digits import in_digits
 from bayeslmm.results.intervals import check_level
 from bayeslmm.results.negligible import check_delta
@@ -412,6 +413,7 @@ def compare(
         return compare_models(
             (reml, posterior, *more) if posterior is not None else (reml,), names, draws, priors, random_seed
         )
+    refuse_parameters(reml.design.residual, "bl.compare")
     level = check_level(level)
     _check_scale(scale)
     check_delta(delta)

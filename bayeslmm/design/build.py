@@ -29,7 +29,7 @@ from bayeslmm.design.padding import NaAction, all_rows, check_na_action
 from bayeslmm.design.quoting import parse_with
 from bayeslmm.design.rank import independent_columns
 from bayeslmm.design.recipe import make_recipe
-from bayeslmm.design.residual_text import ResidualPart, parse_residual, residual_columns
+from bayeslmm.design.residual_text import ResidualPart, parse_residual, refuse_variance_words, residual_columns
 from bayeslmm.design.saturated import check_identified
 from bayeslmm.design.size import check_blocks, check_structure
 from bayeslmm.design.tables import open_table, to_pandas
@@ -199,6 +199,7 @@ def _argument_columns(what: str, given: Any, available: Sequence[str], namespace
     """Columns that an argument of one value per row names; none if it is an array."""
     if not isinstance(given, str):
         return []
+    refuse_variance_words(what, given)
     formula = Formula(f"`{given}`" if given in available else given, "1", "1", (), ())
     formula = replace(formula, response=formula.text)
     try:

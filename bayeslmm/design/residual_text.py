@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -229,8 +230,42 @@ def _columns(text: str, written: str, tokens: Sequence[Token]) -> tuple[str, ...
     return tuple(t.text.strip("`") for t in names)
 
 
+def refuse_variance_words(what: str, text: str) -> None:
+    """Refuse nlme's classes of variances where precision weights belong, with what they are called here.
+
+    Raises
+    ------
+    DesignError
+    """
+    word = text.partition("(")[0].strip()
+    if not word.startswith("var") or word not in _ELSEWHERE:
+        return
+    here = _translated(word, text) or _ELSEWHERE[word]
+    raise DesignError(
+        f"{what}={text!r} is a variance structure of nlme. {what}= takes known numbers; variances with parameters are "
+        f"part of residual=: {here}."
+    )
+
+
+def _translated(word: str, text: str) -> str:
+    """A call of nlme with its formula, as it is written here; empty if that is not clear."""
+    match = re.search(re.escape(word) + r"\s*\([^~]*~\s*([^|,)]*?)\s*(?:\|\s*([^,)]+?)\s*)?[,)]", text)
+    name = _ELSEWHERE.get(word, "").partition("(")[0]
+    if match is None or name not in (*VARIANCES, *CORRELATIONS):
+        return ""
+    left, group = match[1], match[2] or ""
+    if name == "by":
+        return f"residual='by({group})'" if group else ""
+    if name in VARIANCES and word.startswith("var"):
+        return f"residual='{name}({left})'" if left not in ("", "fitted(.", ".") else ""
+    if not group:
+        return ""
+    left = left if left != "1" else "the column of times"
+    return f"residual='{name}({group})'" if name == "cs" else f"residual='{name}({left} | {group})'"
+
+
 def _unknown(text: str, keyword: str) -> DesignError:
-    meant = _ELSEWHERE.get(keyword)
+    meant = _translated(keyword, text) or _ELSEWHERE.get(keyword)
     hint = f" {keyword} is called {meant} here." if meant else ""
     return DesignError(
         f"residual={text!r} has {keyword!r}, which is no residual structure.{hint} Variances: by(g), power(x), exp(x), "

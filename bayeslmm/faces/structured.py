@@ -76,7 +76,6 @@ class StructuredResult(REMLResult):
     shrinkage = _not_yet("shrinkage", "fit.ranef() has the predicted effects.")
     variances = _not_yet("variances", "confint() has intervals of all variance parameters.")
     vcov_variances = _not_yet("vcov_variances", "confint() has intervals of all variance parameters.")
-    vcov_kenward_roger = _not_yet("vcov_kenward_roger", "Satterthwaite's degrees of freedom are there.")
 
     def summary(self, ddf: DDF | None = None, digits: int = 4, *, correlation: bool = False) -> Summary:
         """As of an ordinary fit, with the residual structure."""

@@ -29,10 +29,13 @@ class JointCriterion:
     ----------
     rows : RowsAtPoints
     reml : bool
+    exact : bool
+        Whether second derivatives are exact even where expected ones are cheaper.
     """
 
     rows: RowsAtPoints
     reml: bool
+    exact: bool = False
     _last: dict[bytes, tuple[SummedDesign, list[FloatArray], Factor]] = field(
         default_factory=dict, repr=False, compare=False
     )
@@ -79,7 +82,7 @@ class JointCriterion:
     def point(self, x: FloatArray, value: float) -> Point:
         """Value, gradient and curvature: expected without random effects, exact or by differences with them."""
         gradient = self.gradient(x)
-        hessian = self.hessian(x) if self.n_theta else self.expected(x)
+        hessian = self.hessian(x) if self.n_theta or self.exact else self.expected(x)
         return Point(x, value, gradient, hessian, True)
 
     def expected(self, x: FloatArray) -> FloatArray:
@@ -90,7 +93,8 @@ class JointCriterion:
 
     def hessian(self, x: FloatArray) -> FloatArray:
         """Second derivatives at x; of lam by differences of the gradient."""
-        k, t = x.size, self.n_theta
+        # Exact ones in theta are those of sums by level.
+        k, t = x.size, self.n_theta if self.rows.base.blocks[0].terms else 0
         out = np.empty((k, k))
         if t:
             cp, factors, factor = self.at(x)

@@ -147,7 +147,10 @@ def _started(design: Design, residual: Estimable, left: FloatArray, optimum: Opt
     if optimum is not None:
         internal = par.internal_from_terms(rows.base, optimum.terms)
     elif design.terms:
-        internal = par.starts(rows.base)[0]
+        # Effects that are all written out have no level sums to take moments of.
+        first = rows.base.blocks[0].terms
+        halves = [0.5 * np.eye(block.size) for block in rows.base.blocks]
+        internal = par.starts(rows.base)[0] if first else par.from_blocks(rows.base, halves)
     else:
         internal = np.empty(0)
     yield rows, np.concatenate([internal, lam])
@@ -159,6 +162,12 @@ def _searched(
     rows, x = start
     criterion = JointCriterion(rows, reml)
     result = minimise(criterion, x, max_evaluations)
+    if result.ending in (Ending.no_descent, Ending.evaluation_limit) and result.evaluations < max_evaluations + 1:
+        # Far from what is expected under the model, expected curvatures lead nowhere.
+        criterion = replace(criterion, exact=True)
+        again = minimise(criterion, result.x, max_evaluations)
+        steps, used = result.steps + again.steps, result.evaluations + again.evaluations
+        result = replace(again, steps=steps, evaluations=used)
     return criterion, result, rows.base
 
 
@@ -174,17 +183,12 @@ def _at_lam(
         found = optimise(whitened, reml, par.internal_from_terms(whitened, terms), max_evaluations)
     else:
         found = without_effects(whitened, reml)
-    values = {f.name: getattr(found, f.name) for f in fields(Optimum)}
     ridges = (*found.ridges, *_ridges(criterion, result))
     status = _status(found.status, result.ending, bool(ridges))
-    values |= {
-        "lam": lam,
-        "ridges": ridges,
-        "status": status,
-        "evaluations": result.evaluations + found.evaluations,
-        "trace": result.steps,
-    }
-    return ResidualOptimum(**values, original=design)
+    used = result.evaluations + found.evaluations
+    return known_residuals(
+        replace(found, lam=lam, ridges=ridges, status=status, evaluations=used, trace=result.steps), design
+    )
 
 
 def without_effects(cp: SummedDesign, reml: bool) -> Optimum:
@@ -235,11 +239,6 @@ def _theta_labels(criterion: JointCriterion) -> list[str]:
     ]
 
 
-def with_residual_parameters(design: Design) -> bool:
-    """Whether the residuals of a design have parameters."""
-    return bool(design.residual.names)
-
-
-def optimise_any(cp: SummedDesign, design: Design, reml: bool) -> Optimum:
-    """The minimum of the criterion, whatever residuals the design has."""
-    return optimise_residual(design, reml) if with_residual_parameters(design) else optimise(cp, reml)
+def known_residuals(found: Optimum, design: Design) -> ResidualOptimum:
+    """An optimum at residual parameters that are its `lam`, with the rows before whitening."""
+    return ResidualOptimum(**{f.name: getattr(found, f.name) for f in fields(Optimum)}, original=design)

@@ -18,6 +18,7 @@ from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.explained import Explained, explained
 from bayeslmm.inference.kenward_roger import KenwardRoger, kenward_roger
+from bayeslmm.inference.residual_kenward_roger import residual_kenward_roger
 from bayeslmm.likelihood import (
     Conditional,
     Structure,
@@ -30,7 +31,7 @@ from bayeslmm.likelihood import (
 from bayeslmm.mode import PosteriorMode
 from bayeslmm.reml import FitStatus, Optimum, optimise
 from bayeslmm.reml.penalty import Penalty
-from bayeslmm.reml.residual_optimum import optimise_residual
+from bayeslmm.reml.residual_optimum import ResidualOptimum, optimise_residual
 from bayeslmm.results.dropped_columns import with_dropped
 from bayeslmm.results.effects import by_group, fitted_values, variances_by_group
 from bayeslmm.results.labels import Parameter, estimates, parameters
@@ -267,4 +268,6 @@ class Fit:
 
     @cached_property
     def _kenward_roger(self) -> KenwardRoger:
+        if isinstance(self.optimum, ResidualOptimum):
+            return residual_kenward_roger(self.optimum)
         return kenward_roger(self.cp, self.optimum)

@@ -113,13 +113,12 @@ def _errors(fit: Fit) -> FloatArray:
             return np.array([float(scale(np.array(one))) for scale, one in zip(scales, own, strict=True)])
 
     x, log_sigma = optimum.joint_point, float(np.log(optimum.sigma))
-    slopes = []
-    for j in range(x.size):
-        step = np.zeros(x.size)
-        step[j] = _STEP
-        slopes.append((values(x + step, log_sigma) - values(x - step, log_sigma)) / (2.0 * _STEP))
-    # Half of the log of sigma squared.
-    slopes.append((values(x, log_sigma + _STEP) - values(x, log_sigma - _STEP)) / (4.0 * _STEP))
+    steps = _STEP * np.eye(x.size)
+    # Of a value at the end of its range there is no difference.
+    with np.errstate(invalid="ignore"):
+        slopes = [(values(x + step, log_sigma) - values(x - step, log_sigma)) / (2.0 * _STEP) for step in steps]
+        # Half of the log of sigma squared.
+        slopes.append((values(x, log_sigma + _STEP) - values(x, log_sigma - _STEP)) / (4.0 * _STEP))
     J = np.array(slopes)
     finite = np.isfinite(values(x, log_sigma)) & np.isfinite(J).all(axis=0)
     J = np.where(finite, J, 0.0)

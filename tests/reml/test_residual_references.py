@@ -65,6 +65,10 @@ def test_estimates(case: dict[str, Any], method: str) -> None:
         np.testing.assert_allclose(parameters, expected, rtol=1e-5, atol=1e-6)
         if "df" in known and case["id"] != "res_ovary_gls_arma11":
             np.testing.assert_allclose(fit.coefficients()["df"], known["df"], rtol=1e-5)
+        if "kr" in known:
+            adjusted = fit.coefficients(ddf="kenward-roger")
+            np.testing.assert_allclose(adjusted["std_error"], known["kr"]["se"], rtol=1e-6)
+            np.testing.assert_allclose(adjusted["df"], known["kr"]["df"], rtol=1e-5)
 
 
 def test_serial_correlation_beside_a_slope_whose_variance_is_zero() -> None:
