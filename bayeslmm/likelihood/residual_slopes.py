@@ -42,7 +42,7 @@ def residual_slopes(
         columns = columns * np.sqrt(design.frequency)[:, None]
     white = residual.whiten(lam, columns)
     left = _left(cp, factors, factor, white[:, : trailing.shape[1]], white[:, trailing.shape[1] :], reml)
-    return 2.0 * residual.inner_slopes(lam, columns, left) + _log_det_slopes(rows, lam)
+    return 2.0 * residual.inner_slopes(lam, columns, left, white) + _log_det_slopes(rows, lam)
 
 
 def _log_det_slopes(rows: RowsAtPoints, lam: FloatArray) -> FloatArray:

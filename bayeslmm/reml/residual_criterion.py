@@ -17,6 +17,8 @@ from bayeslmm.types import FloatArray
 
 # Of differences of exact gradients, central: the fifth root of what these are rounded to would be best.
 _STEP = 3e-4
+# Rows times parameters of residuals from which on differences of gradients take too long.
+_MANY = 50_000
 # Parameters beyond these sizes are correlations of one, or ratios of sds that no data have.
 _FARTHEST = 40.0
 
@@ -82,14 +84,27 @@ class JointCriterion:
     def point(self, x: FloatArray, value: float) -> Point:
         """Value, gradient and curvature: expected without random effects, exact or by differences with them."""
         gradient = self.gradient(x)
+        if self.n_theta and not self.exact and self.rows.design.n * (x.size - self.n_theta) > _MANY:
+            return Point(x, value, gradient, self.apart(x), False)
         hessian = self.hessian(x) if self.n_theta or self.exact else self.expected(x)
-        return Point(x, value, gradient, hessian, True)
+        return Point(x, value, gradient, hessian, bool(self.n_theta) or self.exact)
 
     def expected(self, x: FloatArray) -> FloatArray:
         """Expected curvature in lam, sigma at its best value; about that, as fixed effects are left out of account."""
         traces, information = estimable(self.rows.design.residual).information(x)
         nu = degrees_of_freedom(self.rows.base, self.reml)
         return np.asarray(information - np.outer(traces, traces) / max(nu, 1))
+
+    def apart(self, x: FloatArray) -> FloatArray:
+        """Curvature in theta, and the expected one in lam, as if they did not know of one another."""
+        t, out = self.n_theta, np.zeros((x.size, x.size))
+        cp, factors, factor = self.at(x)
+        if cp.blocks[0].terms:
+            out[:t, :t] = par.hessian(cp, x[:t], derivatives(cp, factors, factor, self.reml))[0]
+        else:
+            out[:t, :t] = np.eye(t) * degrees_of_freedom(cp, self.reml)
+        out[t:, t:] = self.expected(x[t:])
+        return out
 
     def hessian(self, x: FloatArray) -> FloatArray:
         """Second derivatives at x; of lam by differences of the gradient."""

@@ -30,6 +30,8 @@ _SHARE = 0.1
 # A minimum in the random effects alone that is lower than the joint one by this was not seen.
 _LOWER = 1e-6
 _ROUNDS = 3
+# Steps by expected curvatures at the end, and the predicted fall at which there is no more to be had.
+_CLOSER, _NOTHING = 4, 1e-12
 
 
 @by_value
@@ -168,7 +170,21 @@ def _searched(
         again = minimise(criterion, result.x, max_evaluations)
         steps, used = result.steps + again.steps, result.evaluations + again.evaluations
         result = replace(again, steps=steps, evaluations=used)
-    return criterion, result, rows.base
+    return criterion, _closer(criterion, result), rows.base
+
+
+def _closer(criterion: JointCriterion, result: NewtonResult) -> NewtonResult:
+    """Some more steps where expected curvatures have stopped the iteration before the last digits."""
+    if criterion.n_theta or criterion.exact or result.ending is not Ending.converged:
+        return result
+    for _ in range(_CLOSER):
+        point = criterion(result.x).expand()
+        step = np.linalg.lstsq(point.hessian, -point.gradient)[0]
+        trial = criterion(result.x + step)
+        if abs(float(step @ point.gradient)) < _NOTHING or trial.value > result.value + trial.noise:
+            break
+        result = replace(result, x=result.x + step, value=trial.value, hessian=point.hessian)
+    return result
 
 
 def _at_lam(

@@ -58,10 +58,12 @@ class DenseRoots:
             )
         )
 
-    def inner_slopes(self, slopes: list[FloatArray], z: FloatArray, left: FloatArray) -> FloatArray:
-        """Sums (k,) of ``left * d(W z)`` over all rows and columns."""
+    def inner_slopes(
+        self, slopes: list[FloatArray], z: FloatArray, left: FloatArray, white: FloatArray | None = None
+    ) -> FloatArray:
+        """Sums (k,) of ``left * d(W z)`` over all rows and columns; `white` is ``W z`` if that is known."""
         total = np.zeros(slopes[0].shape[0])
-        white = self.whiten(z)
+        white = self.whiten(z) if white is None else white
         for block, W, dC in zip(self.layout.blocks, self.inverse, slopes, strict=True):
             each = left[block.rows] @ white[block.rows].mT
             Q = _sum_by(each, block.which, len(W))
@@ -130,7 +132,9 @@ class ChainRoots:
         """From slopes (k, s) of r."""
         return np.asarray(slopes @ (-2.0 * self.r / self.rest))
 
-    def inner_slopes(self, slopes: FloatArray, z: FloatArray, left: FloatArray) -> FloatArray:
+    def inner_slopes(
+        self, slopes: FloatArray, z: FloatArray, left: FloatArray, white: FloatArray | None = None
+    ) -> FloatArray:
         """Sums (k,) of ``left * d(W z)`` over all rows and columns."""
         before, after = self._pairs
         root, own = np.sqrt(self.rest), left[after]

@@ -246,7 +246,7 @@ class CorrelatedRows:
     def weights(self) -> FloatArray | None:
         return self.spreads.weights
 
-    @property
+    @cached_property
     def _k(self) -> int:
         return len(self.spreads.names)
 
@@ -271,8 +271,13 @@ class CorrelatedRows:
         return found
 
     def _root_slopes(self, lam: FloatArray) -> Any:
-        make = bl.chain_slopes if self.correlation.chain else bl.dense_slopes
-        return make(self.correlation, lam[self._k :], self.layout, self.at)
+        """Derivatives of C at one point, kept as long as its roots."""
+        own = lam[self._k :]
+        key = b"slopes" + own.tobytes()
+        if key not in self._known:
+            make = bl.chain_slopes if self.correlation.chain else bl.dense_slopes
+            self._known[key] = make(self.correlation, own, self.layout, self.at)
+        return self._known[key]
 
     def whiten(self, lam: FloatArray, columns: FloatArray, rows: Chosen = None) -> FloatArray:
         own = self._of(rows)
@@ -291,10 +296,12 @@ class CorrelatedRows:
         own = roots.whiten_slopes(self._root_slopes(lam), z)
         return np.concatenate([np.reshape(spread, (self._k, *z.shape)), own])
 
-    def inner_slopes(self, lam: FloatArray, columns: FloatArray, left: FloatArray) -> FloatArray:
+    def inner_slopes(
+        self, lam: FloatArray, columns: FloatArray, left: FloatArray, white: FloatArray | None = None
+    ) -> FloatArray:
         """Sums (k,) over rows and columns of ``left * whiten_slopes(lam, columns)``, at the cost of one whitening."""
         roots, z = self._roots(lam), columns / self._sd(lam)[:, None]
-        own = roots.inner_slopes(self._root_slopes(lam), z, left)
+        own = roots.inner_slopes(self._root_slopes(lam), z, left, white)
         if not self._k:
             return own
         by_row = (roots.whiten_transposed(left) * z).sum(1)

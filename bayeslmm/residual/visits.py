@@ -93,7 +93,19 @@ class FreeCorrelation:
         L, _ = self._root(lam)
         return _between(L @ L.T, at)
 
+    @cached_property
+    def _last(self) -> dict[bytes, FloatArray]:
+        return {}
+
     def _slopes(self, lam: FloatArray) -> FloatArray:
+        """Slopes (k, K, K) of the matrix of all visits, kept until another point is asked for."""
+        key = lam.tobytes()
+        if key not in self._last:
+            self._last.clear()
+            self._last[key] = self._made_slopes(lam)
+        return self._last[key]
+
+    def _made_slopes(self, lam: FloatArray) -> FloatArray:
         L, length = self._root(lam)
         i, j = self._lower
         k = np.arange(i.size)
