@@ -77,7 +77,7 @@ def whitened_products(design: Design, lam: FloatArray) -> SummedDesign:
     >>> model = bl.Model("Reaction ~ Days", bl.load_dataset("sleepstudy"), residual="ar1(Days | Subject)")
     >>> cp = whitened_products(model.design, np.array([1.0]))
     >>> cp.n, cp.p, round(cp.log_weights, 3)
-    (180, 2, 140.55)
+    (180, 2, 140.545)
     """
     mixed = mixed_groups(design)
     check_size(design, mixed)
