@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
+from bayeslmm.arguments import labels as text_labels
 from bayeslmm.design.lookup import positions
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.residual_degrees import joint_covariance
@@ -80,8 +81,10 @@ def wald_residual(fit: Fit, labels: str | Sequence[str] | None, level: float) ->
 
 
 def _chosen(known: Sequence[Parameter], labels: str | Sequence[str]) -> list[Parameter]:
-    found = []
-    for label in [labels] if isinstance(labels, str) else labels:
+    found, asked = [], text_labels("parameters", labels, error=DesignError)
+    if not asked:
+        raise DesignError(f"parameters={labels!r} names no parameter. Leave it out (None) for all of them.")
+    for label in asked:
         places = positions(label, [p.label for p in known])
         if len(places) != 1:
             raise DesignError(

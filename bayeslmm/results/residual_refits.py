@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from bayeslmm.arguments import MOST_REFITS, numbers_of, whole
+from bayeslmm.arguments import labels as text_labels
 from bayeslmm.design.readable import headed
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.inference.simulation import simulate_responses
@@ -78,10 +79,8 @@ def bootstrap_ends(
     labels: str | Sequence[str] | None,
 ) -> pd.DataFrame:
     """Percentiles of the bootstrap."""
+    known = [p.label for p in fit._parameters]
+    names = known if labels is None else list(text_labels("parameters", labels, known, DesignError))
     found = bootstrap_residual(fit, n, random_seed)
-    names = list(found.columns) if labels is None else [labels] if isinstance(labels, str) else list(labels)
-    missing = [name for name in names if name not in found.columns]
-    if missing:
-        raise DesignError(f"{missing[0]!r} names no parameter. Parameters are: {', '.join(found.columns)}.")
     ends = found[names].quantile([0.5 - level / 2, 0.5 + level / 2]).T
     return pd.DataFrame(ends.to_numpy(), index=names, columns=["conf_low", "conf_high"])

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayeslmm.arguments import flag, shown
 from bayeslmm.design.readable import readable
 from bayeslmm.errors import DesignError
 from bayeslmm.residual import Estimable, estimable, natural_parameters
@@ -76,6 +77,7 @@ def residual_covariance(fit: Fit, group: Any = None, *, correlation: bool = Fals
     [[1.0, 0.8, 0.64], [0.8, 1.0, 0.8]]
     """
     residual, lam = fit.design.residual, fit.optimum.lam
+    flag("correlation", correlation, DesignError)
     if not isinstance(residual, CorrelatedRows):
         raise DesignError(f"Residuals of {expression(fit)} are independent: their variances are all there is.")
     rows = _rows_of(fit, residual, group)
@@ -92,9 +94,10 @@ def _rows_of(fit: Fit, residual: CorrelatedRows, group: Any) -> IntArray:
     if group is None:
         chosen = int(np.argmax(np.bincount(clusters)))
     else:
-        places = np.flatnonzero(np.asarray(fit.design.index) == group)
-        if not places.size:
-            raise DesignError(f"group={group!r} is the label of no row that was used.")
+        known = fit.design.index.tolist()
+        places = [known.index(group)] if np.ndim(group) == 0 and group in known else []
+        if not places:
+            raise DesignError(f"group={shown(group)} is the label of no row that was used.")
         chosen = int(clusters[places[0]])
     rows = np.flatnonzero(clusters == chosen)
     return rows[np.lexsort(residual.at[rows].T[::-1])]

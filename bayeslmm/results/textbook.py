@@ -86,6 +86,11 @@ def mme(fit: Fit, form: Literal["auto", "b", "u"] = "auto") -> MixedModelEquatio
     """
     effects = [effects.ravel() for effects in _effects(fit)]
     reference = np.concatenate([fit.fixef().to_numpy(), *effects])
+    if not fit.design.terms:
+        raise DesignError(
+            "Henderson's equations predict random effects, and this model has none: its fixed effects are those of "
+            "generalized least squares, with the R of fit.matrices()."
+        )
     return henderson(fit.design, fit.optimum.terms, fit.sigma, reference, form, fit.optimum.lam)
 
 
