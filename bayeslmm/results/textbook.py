@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from bayeslmm.design.readable import readable
+from bayeslmm.errors import DesignError
 from bayeslmm.reml import at_theta
 from bayeslmm.results.fit import Fit
 from bayeslmm.teaching import Matrices, MixedModelEquations, build_matrices, effects_by_term, henderson, shrinkage_table
