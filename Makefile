@@ -12,6 +12,7 @@ demo: $(STAMP)
 	$(BIN)/bayeslmm demo --out demo-output
 
 QUICK := "not calibration and not benchmark and not evidence"
+EVIDENCE := "evidence and not calibration and not benchmark"
 
 # Some minutes, with a case of every kind of evidence in it.
 test: $(STAMP)
@@ -19,7 +20,7 @@ test: $(STAMP)
 
 # The further cases of long tests.
 evidence: $(STAMP)
-	$(ONE_THREAD) MPLBACKEND=Agg $(BIN)/python -m pytest -q -n auto --dist worksteal -m evidence
+	$(ONE_THREAD) MPLBACKEND=Agg $(BIN)/python -m pytest -q -n auto --dist worksteal -m $(EVIDENCE)
 
 # Folders whose tests compare digits.
 NUMERICAL := $(addprefix tests/,inference likelihood numerics properties reference reml residual results teaching)

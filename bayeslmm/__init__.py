@@ -13,6 +13,7 @@ from bayeslmm.home import provide
 
 if TYPE_CHECKING:
     from bayeslmm.bayes.priors import (
+        Cauchy,
         Chi,
         Decov,
         Exponential,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         Power,
         Priors,
         Relative,
+        StudentT,
         Uniform,
         Wishart,
     )
@@ -150,6 +152,8 @@ _HOMES = {
     "Gamma": _PRIORS,
     "Normal": _PRIORS,
     "Relative": _PRIORS,
+    "StudentT": _PRIORS,
+    "Cauchy": _PRIORS,
     "Wishart": _PRIORS,
     "HalfT": _PRIORS,
     "HalfNormal": _PRIORS,
@@ -182,6 +186,7 @@ __all__ = [
     "BayesLMMError",
     "BayesLMMWarning",
     "Calibration",
+    "Cauchy",
     "Cell",
     "Chi",
     "ComparedMeans",
@@ -225,6 +230,7 @@ __all__ = [
     "Relative",
     "SingularFitWarning",
     "StorageError",
+    "StudentT",
     "Toeplitz",
     "Treatment",
     "Uniform",

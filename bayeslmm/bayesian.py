@@ -48,6 +48,7 @@ def sample(
     progressbar: bool = True,
     log_likelihood: bool | None = None,
     keep: Sequence[str] | None = None,
+    form: Literal["noncentered", "centered", "auto"] | Mapping[str, str] | None = None,
     **unknown: Any,
 ) -> Posterior:
     """Sample the posterior.
@@ -60,7 +61,8 @@ def sample(
         ``"auto"``: quadrature for at most three variance parameters (sigma included), else importance sampling, and
         collapsed NUTS where its weights are not to be trusted. These three integrate the fixed and random effects
         out and draw them exactly afterwards; ``post.certificate()`` says which was used and how far it can be
-        trusted. ``"nuts"`` samples the full hierarchical model with PyMC.
+        trusted. ``"nuts"`` samples the full hierarchical model with PyMC; ``"auto"`` does so where a fixed effect
+        has a prior that is not normal (`StudentT`).
     priors : None, str, Priors or mapping
         The name of a preset (``"default"``, ``"weak"``, ``"brms"``, ``"rstanarm"``, ``"bambi"``, ``"pc"``,
         ``"boundary_avoiding"``, ``"flat"``), or what to change in one:
@@ -77,6 +79,8 @@ def sample(
     keep : sequence of str, optional
         Grouping factors (or ``"b_<group>"``) whose random effects are stored; all by default, ``()`` for none.
         Fixed effects, standard deviations, correlations and sigma always are.
+    form : {"noncentered", "centered", "auto"} or mapping, optional
+        For ``"nuts"``, how its model has the random effects, as in `to_pymc`; non-centred by default.
 
     Returns
     -------
@@ -106,7 +110,7 @@ def sample(
     from bayeslmm.results.sampling import Settings, sample_posterior
 
     no_argument("model.sample", sample, unknown, SAMPLE_ARGUMENTS, FitError)
-    settings = Settings(draws, method, chains, tune, random_seed, progressbar, log_likelihood, keep)
+    settings = Settings(draws, method, chains, tune, random_seed, progressbar, log_likelihood, keep, form)
     drawn = sample_posterior(model._design, priors, settings, lambda: (model.cross_products, model._optimum(True)))
     return Posterior._of(drawn)
 
@@ -126,8 +130,8 @@ def to_pymc(
     form : {"noncentered", "centered", "auto", "collapsed"} or mapping
         How random effects are written: ``"noncentered"`` as ``sd * z`` with standard normal z; ``"centered"`` as
         normals with their own sd; ``"auto"`` either, for each grouping factor, as `forms` explains. A mapping
-        gives each grouping factor its form. ``"collapsed"`` integrates fixed and random effects
-        out: only the variance parameters are left, and the likelihood is the one that REML maximises.
+        gives each grouping factor, or random term as written, its form. ``"collapsed"`` integrates fixed and random
+        effects out: only the variance parameters are left, and the likelihood is the one that REML maximises.
 
     Returns
     -------

@@ -72,6 +72,7 @@ FIT: Mapping[str, str] = {
 }
 # Of a posterior: what ArviZ, bambi, brms and rstanarm call it.
 POSTERIOR: Mapping[str, str] = {
+    "update": "model.update(...).sample(...)",
     "posterior": 'post.data["posterior"] (post.data is the DataTree that ArviZ takes)',
     "sample_stats": 'post.data["sample_stats"]',
     "observed_data": 'post.data["observed_data"]',
@@ -160,7 +161,6 @@ MODULE: Mapping[str, str] = {
     "KRmodcomp": 'fit.anova(ddf="kenward-roger") and fit.test_fixed(..., ddf="kenward-roger")',
     "loo_compare": "bl.compare(model1, model2)",
     "LogNormal": "bl.HalfNormal, bl.HalfT, bl.Gamma or another of the families here",
-    "StudentT": "bl.HalfT for standard deviations; fixed effects take bl.Normal",
     "HalfStudentT": "bl.HalfT",
     "LKJ": 'the key "lkj" of priors=, e.g. priors={"lkj": 2}',
     "read_csv": "pandas.read_csv(path), and the frame goes to bl.Model",
@@ -191,6 +191,7 @@ SAMPLE_ARGUMENTS: Mapping[str, str] = {
     "warmup": "tune",
     "seed": "random_seed",
     "prior": "priors",
+    **dict.fromkeys(("parametrisation", "parametrization", "noncentered", "centered"), "form, with method='nuts'"),
     "inference_method": "method",
     "nuts_sampler": "method",
     "backend": "method",

@@ -19,6 +19,7 @@ from bayeslmm.design.notes import fixed_levels
 from bayeslmm.design.padding import NaAction
 from bayeslmm.design.screen import fill
 from bayeslmm.design.tables import kept_table
+from bayeslmm.design.updating import updated_formula
 from bayeslmm.errors import ConvergenceWarning, DesignError, FitError, StorageError
 from bayeslmm.faces import Posterior, REMLResult, fit_result
 from bayeslmm.files.writing import FilePath
@@ -41,6 +42,13 @@ if TYPE_CHECKING:
 
 # Newton's method needs about ten; a fit that is not done after so many has another trouble.
 MAX_EVALUATIONS = 200
+
+
+# Arguments of `Model` besides formula and data, with what stands for none.
+_ARGUMENTS: dict[str, Any] = {
+    **dict.fromkeys(("weights", "contrasts", "extra_namespace", "cov", "frequency", "residual")),
+    **{"saturated": "error", "store": "auto", "na_action": "drop", "rank_deficient": "drop"},
+}
 
 
 class Model(Specification):
@@ -122,20 +130,20 @@ class Model(Specification):
         **unknown: Any,
     ) -> None:
         no_argument("bl.Model", Model.__init__, unknown, MODEL_ARGUMENTS, DesignError)
-        self._design = build_design(
-            formula,
-            data,
-            weights=weights,
-            contrasts=contrasts,
-            extra_namespace=extra_namespace,
-            saturated=saturated,
-            cov=cov,
-            frequency=frequency,
-            store=store,
-            na_action=na_action,
-            rank_deficient=rank_deficient,
-            residual=residual,
-        )
+        arguments: dict[str, Any] = {
+            "weights": weights,
+            "contrasts": contrasts,
+            "extra_namespace": extra_namespace,
+            "saturated": saturated,
+            "cov": cov,
+            "frequency": frequency,
+            "store": store,
+            "na_action": na_action,
+            "rank_deficient": rank_deficient,
+            "residual": residual,
+        }
+        self._design = build_design(formula, data, **arguments)
+        self._arguments = arguments
         self._optima: dict[bool, Optimum] = {}
         self._table = kept_table(data)
 
@@ -238,12 +246,57 @@ class Model(Specification):
             if on_failure == "raise":
                 raise FitError(message)
             warnings.warn(message, ConvergenceWarning, stacklevel=2)
-        return fit_result(self._design, optimum.cp, optimum)
+        return fit_result(self._design, optimum.cp, optimum, self)
 
     def _refuse_beside_residual(self, **given: Any) -> None:
         for name, value in given.items():
             if value is not None:
                 refuse_parameters(self._design.residual, f"model.fit({name}=)")
+
+    def update(self, formula: str | None = None, data: Any = None, **options: Any) -> Model:
+        """The same model with another formula, other data or other arguments, in R's manner; nothing is fitted.
+
+        Parameters
+        ----------
+        formula : str, optional
+            A dot left of the tilde is the old response, one right of it all old terms, random ones and offsets too:
+            ``". ~ . - x"``, ``"log(.) ~ . + (1 | h)"``, ``"~ . - (x | g) + (1 | g)"``.
+        data : table, optional
+            As `Model` takes it.
+        **options
+            Further arguments of `Model`, e.g. ``weights=``; ``None`` takes one away. Those not named stay as they were.
+
+        Returns
+        -------
+        Model
+
+        Raises
+        ------
+        FormulaError
+            The new formula cannot be read, or takes away what is not there.
+        DesignError
+            The data do not fit it, or they are not there: the model was read from a file or sent by another process.
+
+        Examples
+        --------
+        >>> import bayeslmm as bl
+        >>> model = bl.Model("Reaction ~ Days + (Days | Subject)", bl.load_dataset("sleepstudy"))
+        >>> model.update("log(.) ~ . + I(Days**2)").formula
+        'log(Reaction) ~ Days + I(Days ** 2) + (Days | Subject)'
+        >>> model.fit().update("~ . - (Days | Subject) + (1 | Subject)").formula
+        'Reaction ~ Days + (1 | Subject)'
+        """
+        unknown = {name: value for name, value in options.items() if name not in _ARGUMENTS}
+        no_argument("model.update", Model.__init__, unknown, MODEL_ARGUMENTS, DesignError)
+        if self._table is None or not self._arguments:
+            raise DesignError(
+                "This model was read from a file, or sent by another process, without its data frame and arguments. "
+                f"Make it again: bl.Model({self.formula!r}, data)."
+            )
+        text = self.formula if formula is None else updated_formula(self.formula, formula)
+        table = self._table if data is None else data
+        given = {name: _ARGUMENTS[name] if value is None else value for name, value in options.items()}
+        return Model(text, table, **{**self._arguments, **given})
 
     def _mode(
         self, priors: PriorSpec, reml: bool, penalty: Penalty | None, limit: int, fixed: dict[int, FloatArray]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -20,6 +21,8 @@ class Specification:
     _optima: dict[bool, Optimum]
     # The user's table, where the model was made from one in this process.
     _table: Any = None
+    # What it was made with besides formula and table.
+    _arguments: Mapping[str, Any] | None = None
     # Whether there is no response that could be fitted.
     planned: ClassVar[bool] = False
 
@@ -65,7 +68,7 @@ class Specification:
 
     def __getstate__(self) -> dict[str, Any]:
         # The design has all that a fit needs; the table may be much larger.
-        return {name: value for name, value in vars(self).items() if name != "_table"}
+        return {name: value for name, value in vars(self).items() if name not in ("_table", "_arguments")}
 
     def _optimum(self, reml: bool) -> Optimum:
         if reml not in self._optima:

@@ -142,7 +142,7 @@ class ChainDiagnostics:
         return listing(f"Diagnostics of {self.method}", rows)
 
     @property
-    def reliable(self) -> bool:
+    def checked(self) -> bool:
         """Whether the self-check found nothing; convergence is judged by the other numbers."""
         return self.density_error < _CHAIN_DENSITY and self.sigma_error < _CHAIN_SIGMA
 

@@ -20,7 +20,7 @@ from bayeslmm.bayes.nuts import NutsDraws
 from bayeslmm.bayes.prior_draws import PriorDraws
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.design.design import Design
-from bayeslmm.likelihood import CrossProducts, NormalPrior, SummedDesign
+from bayeslmm.likelihood import CrossProducts, SummedDesign
 from bayeslmm.types import AnyArray, FloatArray
 
 if TYPE_CHECKING:
@@ -298,13 +298,17 @@ def _library(name: str, role: str = "inference_library") -> dict[str, str]:
     return {role: name, f"{role}_version": number}
 
 
-def _beta_text(layout: Layout, prior: NormalPrior | None) -> list[str]:
-    if prior is None:
-        return ["beta ~ flat"] if layout.coef else []
-    return [
-        f"beta[{coef}] ~ " + (f"normal({mean:.4g}, {sd:.4g})" if np.isfinite(sd) else "flat")
-        for coef, mean, sd in zip(layout.coef, prior.centre, prior.marginal_sd, strict=True)
-    ]
+def _beta_text(layout: Layout, priors: Priors) -> list[str]:
+    prior, p = priors.beta, len(layout.coef)
+    texts = ["flat"] * p
+    if prior is not None:
+        known = zip(prior.centre, prior.marginal_sd, strict=True)
+        texts = [f"normal({mean:.4g}, {sd:.4g})" if np.isfinite(sd) else "flat" for mean, sd in known]
+    for j, own in priors.heavy:
+        texts[j] = str(own)
+    if set(texts) == {"flat"}:
+        return ["beta ~ flat"]
+    return [f"beta[{coef}] ~ {text}" for coef, text in zip(layout.coef, texts, strict=True)]
 
 
 def _sd_names(group: GroupLayout, priors: Priors, position: int) -> list[str]:
@@ -315,7 +319,7 @@ def _sd_names(group: GroupLayout, priors: Priors, position: int) -> list[str]:
 
 
 def _prior_text(layout: Layout, priors: Priors) -> str:
-    lines = [f"sigma ~ {priors.sigma}", *_beta_text(layout, priors.beta)]
+    lines = [f"sigma ~ {priors.sigma}", *_beta_text(layout, priors)]
     for group in layout.groups:
         sds = [priors.joints[k] or prior for k in group.labels.terms for prior in priors.sds[k]]
         names = [name for k in group.labels.terms for name in _sd_names(group, priors, k)]

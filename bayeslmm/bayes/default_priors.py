@@ -11,6 +11,7 @@ import numpy as np
 
 from bayeslmm.arguments import mapping, real, shown
 from bayeslmm.bayes.at_means import at_means
+from bayeslmm.bayes.coefficient_priors import StudentT
 from bayeslmm.bayes.presets import (
     DEGREES_OF_FREEDOM,
     PRESETS,
@@ -75,8 +76,8 @@ def resolve_priors(design: Design, spec: PriorSpec = None) -> Priors:
         * ``"sd_at_mean_<group>[<effect>]"``: a prior of the sd at the means, where the default stands;
         * ``"lkj"``, ``"lkj_<group>"`` or ``"corr_<group>"``: a number, the LKJ shape (also the shape of the beta prior
           of a correlation that effects share);
-        * ``"beta"``: ``"flat"``, ``"weak"``, `Normal` or a `NormalPrior`; ``"beta[<coefficient>]"``: ``"flat"`` or
-          `Normal`.
+        * ``"beta"``: ``"flat"``, ``"weak"``, `Normal`, `StudentT` or a `NormalPrior`; ``"beta[<coefficient>]"``:
+          ``"flat"``, `Normal` or `StudentT`.
 
     Returns
     -------
@@ -139,7 +140,8 @@ def _quoted(names: list[str]) -> str:
 def _check_lengths(design: Design, priors: Priors) -> None:
     given, needed = [len(sds) for sds in priors.sds], [len(term.effects) for term in design.terms]
     parts = (priors.lkj, priors.joints, priors.changes)
-    if given != needed or any(len(part) != len(needed) for part in parts):
+    coefficients = len(priors.coefficients) not in (0, design.p)
+    if given != needed or coefficients or any(len(part) != len(needed) for part in parts):
         raise PriorError(
             f"The Priors object has {given} sds and {len(priors.lkj)} correlation priors by term, but the terms "
             f"{', '.join(term.label for term in design.terms)} have {needed} effects. Priors belong to one model: "
@@ -258,7 +260,9 @@ def _override(design: Design, priors: Priors, key: _Key, name: str, value: objec
         case "sigma":
             return replace(priors, sigma=_sd_prior(name, value))
         case "beta":
-            return _without_notes(replace(priors, beta=_beta(design, value)), *design.fixed_names)
+            heavy = (value,) * design.p if isinstance(value, StudentT) else ()
+            changed = replace(priors, beta=None if heavy else _beta(design, value), coefficients=heavy)
+            return _without_notes(changed, *design.fixed_names)
         case "coef":
             return _coefficient(design, priors, key.effects[0], name, value)
         case "effect":
@@ -379,18 +383,27 @@ def _beta(design: Design, value: object) -> NormalPrior | None:
                 f"{design.p} fixed effects: {', '.join(design.fixed_names)}."
             )
         return value
-    raise PriorError(f"The prior of beta is {shown(value)}; use 'flat', 'weak', bl.Normal(mean, sd) or a NormalPrior.")
+    raise PriorError(
+        f"The prior of beta is {shown(value)}; use 'flat', 'weak', bl.Normal(mean, sd), "
+        "bl.StudentT(df, location, scale) or a NormalPrior."
+    )
 
 
 def _coefficient(design: Design, priors: Priors, j: int, name: str, value: object) -> Priors:
     """Replace the prior of one coefficient."""
     old = priors.beta or NormalPrior(np.zeros(design.p), np.full(design.p, np.inf))
     mean, sd = old.centre.copy(), old.marginal_sd.copy()
-    if isinstance(value, str) and value == "flat":
+    heavy = list(priors.coefficients or (None,) * design.p)
+    heavy[j] = value if isinstance(value, StudentT) else None
+    if heavy[j] is not None or (isinstance(value, str) and value == "flat"):
         mean[j], sd[j] = 0.0, np.inf
     elif isinstance(value, Normal):
         mean[j], sd[j] = value.mean, value.sd
     else:
-        raise PriorError(f"The prior of {name} is {shown(value)}; use 'flat' or bl.Normal(mean, sd).")
+        raise PriorError(
+            f"The prior of {name} is {shown(value)}; use 'flat' or bl.Normal(mean, sd), or bl.StudentT(df, location, "
+            "scale)."
+        )
     beta = NormalPrior(mean, sd) if np.isfinite(sd).any() else None
-    return _without_notes(replace(priors, beta=beta), design.fixed_names[j])
+    changed = replace(priors, beta=beta, coefficients=tuple(heavy))
+    return _without_notes(changed, design.fixed_names[j])

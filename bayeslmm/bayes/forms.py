@@ -15,6 +15,7 @@ import numpy as np
 
 from bayeslmm.arguments import mapping, shown
 from bayeslmm.design.design import Design
+from bayeslmm.design.tokens import respelled
 from bayeslmm.errors import PriorError
 from bayeslmm.likelihood.within import level_products
 from bayeslmm.types import FloatArray
@@ -74,31 +75,52 @@ def resolve_forms(
     ----------
     design : Design
     form : {"noncentered", "centered", "auto"} or mapping
+        Of grouping factors, or of random terms as written, which share their form within a factor, to one of these.
     fitted : callable
         Gives the relative factors of a REML fit, which only ``"auto"`` needs.
 
     Raises
     ------
     PriorError
-        An unknown form; a mapping that leaves a grouping factor out or names one that does not exist.
+        An unknown form; a mapping that leaves a grouping factor out, names one that does not exist, or gives two terms
+        of one factor different forms.
     """
     groups = tuple(dict.fromkeys(term.group for term in design.terms))
     if not isinstance(form, str):
         mapping("form", form, "a word, or a mapping of grouping factors to forms", PriorError)
     if form == "auto":
         return {choice.group: choice.form for choice in choose_forms(design, fitted())}
-    given = dict.fromkeys(groups, form) if isinstance(form, str) else dict(form)
+    given = dict.fromkeys(groups, form) if isinstance(form, str) else _by_group(design, form)
     if set(given) != set(groups):
         raise PriorError(
             f"form has the keys {', '.join(map(repr, given))}, but the grouping factors are "
             f"{', '.join(map(repr, groups))}. Give each its form, or one word for all."
         )
     for value in given.values():
-        if not isinstance(value, str) or value not in ("noncentered", "centered"):
+        if not isinstance(value, str) or value not in FORMS[:-1]:
             raise PriorError(
                 f"form={shown(value)} is unknown. Use {', '.join(map(repr, FORMS[:-1]))} or {FORMS[-1]!r}."
             )
+    if "auto" in given.values():
+        chosen = {choice.group: choice.form for choice in choose_forms(design, fitted())}
+        given = {group: chosen[group] if value == "auto" else value for group, value in given.items()}
     return cast(dict[str, Form], given)
+
+
+def _by_group(design: Design, form: Mapping[str, str]) -> dict[str, str]:
+    """Forms by grouping factor, some of which may be given by the terms that have it."""
+    group_of = {respelled(term.label): term.group for term in design.terms}
+    out: dict[str, str] = {}
+    for key, value in form.items():
+        group = group_of.get(respelled(key), key) if isinstance(key, str) else key
+        if group in out and out[group] != value:
+            terms = ", ".join(term.label for term in design.terms if term.group == group)
+            raise PriorError(
+                f"form gives {terms} the forms {out[group]!r} and {value!r}, but the effects of one grouping factor "
+                f"are one variable of the model: give {group!r} one form."
+            )
+        out[group] = value
+    return out
 
 
 def choose_forms(design: Design, terms: Sequence[FloatArray]) -> tuple[FormChoice, ...]:

@@ -19,9 +19,11 @@ from scipy.special import logsumexp
 
 from bayeslmm.arguments import shown, whole
 from bayeslmm.bayes.at_means import AtMeans
+from bayeslmm.bayes.coefficient_priors import StudentT
 from bayeslmm.bayes.evidence import integrated
 from bayeslmm.bayes.layout import GroupLayout, Layout, make_layout
 from bayeslmm.bayes.log_likelihood import variance_draws
+from bayeslmm.bayes.mixed_normals import by_prior, mixed_normals
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.design.design import Design
 from bayeslmm.design.without import without_rows
@@ -90,6 +92,7 @@ def leave_out(
     group: str | None,
     draws: int | None,
     changes: Sequence[AtMeans | None] = (),
+    heavy: Sequence[tuple[int, StudentT]] = (),
 ) -> LeftOutDraws:
     """Exact log densities of what is left out, at a thinned set of draws.
 
@@ -106,6 +109,8 @@ def leave_out(
     draws : int or None
     changes : sequence of AtMeans or None, optional
         `Priors.changes`.
+    heavy : sequence of (int, StudentT), optional
+        `Priors.heavy`; their precisions are drawn beside the variance parameters.
 
     Raises
     ------
@@ -123,19 +128,29 @@ def leave_out(
         )
     codes = None if chosen is None else design.groupings[chosen.labels.group].codes
     labels = _labels(layout, chosen)
-    _check_estimable(cp, prior, lost_without(cp, codes, prior), labels, kind)
     posterior = tree["posterior"].to_dataset()
     step = _step(int(posterior["sigma"].size), default_draws(design) if draws is None else draws)
     thinned = posterior.isel(draw=slice(None, None, step))
     values = variance_draws(design, {str(k): v.to_numpy() for k, v in thinned.items()}, changes)
+    own = mixed_normals(prior, heavy, values.beta)
+    _check_estimable(cp, own[0], lost_without(cp, codes, own[0]), labels, kind)
     factors = par.block_factors(cp, values.factors)
+
+    def left_out(part: slice, prior: NormalPrior | None) -> tuple[FloatArray, FloatArray]:
+        chosen, sigma = [F[part] for F in factors], values.sigma[part]
+        found = (
+            leave_one_out(cp, chosen, sigma, prior)
+            if codes is None
+            else leave_group_out(cp, chosen, sigma, codes, prior)
+        )
+        return found.log_density, found.log_density_kept
+
     shape = (thinned.sizes["chain"], thinned.sizes["draw"], -1)
-    if codes is None:
-        left = leave_one_out(cp, factors, values.sigma, prior)
-        return LeftOutDraws(*_shaped(left, shape), labels, "obs", layout.response, None, step)
-    assert chosen is not None
-    groups = leave_group_out(cp, factors, values.sigma, codes, prior)
-    return LeftOutDraws(*_shaped(groups, shape), labels, chosen.dim, f"{layout.response}_{chosen.name}", codes, step)
+    found = by_prior(own, left_out)
+    left, kept = (np.concatenate(parts).reshape(shape) for parts in zip(*found, strict=True))
+    if chosen is None:
+        return LeftOutDraws(left, kept, labels, "obs", layout.response, None, step)
+    return LeftOutDraws(left, kept, labels, chosen.dim, f"{layout.response}_{chosen.name}", codes, step)
 
 
 def _step(total: int, wanted: int) -> int:
@@ -159,10 +174,6 @@ def _step(total: int, wanted: int) -> int:
             "judged by the shape of their largest fifth. Sample more: sample(draws=1000)."
         )
     return min(ceil(total / min(int(wanted), total)), total // _LEAST)
-
-
-def _shaped(left: Any, shape: tuple[int, ...]) -> tuple[FloatArray, FloatArray]:
-    return left.log_density.reshape(shape), left.log_density_kept.reshape(shape)
 
 
 def _layout_of(layout: Layout, kind: str, group: str | None) -> GroupLayout | None:

@@ -18,7 +18,7 @@ from bayeslmm.bayes.prior_families import (
     SdPrior,
     Uniform,
 )
-from bayeslmm.bayes.priors import Priors
+from bayeslmm.bayes.priors import Priors, flat_coefficients
 from bayeslmm.bayes.term_priors import Chi, Relative
 from bayeslmm.design.design import Design, RandomTerm
 from bayeslmm.errors import PriorError
@@ -114,10 +114,13 @@ def draw_prior(design: Design, priors: Priors, size: int, rng: np.random.Generat
     for k, change in enumerate(priors.changes):
         if change is not None:
             sds[k], corrs[k] = sds_and_correlations(roots[k])
-    beta = np.zeros((size, 0))
+    beta = np.zeros((size, design.p))
     if priors.beta is not None:
         prior = priors.beta
-        beta = prior.coefficients(prior.mean + prior.sd * rng.standard_normal((size, design.p)))
+        sd = np.where(prior.proper, prior.sd, 0.0)
+        beta = prior.coefficients(prior.mean + sd * rng.standard_normal((size, design.p)))
+    for j, heavy in priors.heavy:
+        beta[:, j] = heavy.location + heavy.scale * rng.standard_t(heavy.df, size)
     blocks = block_terms(design)
     b = tuple(_effects(design, terms, roots, rng) for terms in blocks)
     return PriorDraws(beta, sigma, tuple(sds), tuple(corrs), b, blocks, own, own_corrs)
@@ -138,7 +141,7 @@ def check_proper(design: Design, priors: Priors) -> None:
         wrong += [
             f"sd_{term.group}[{e}] ~ {prior}" for e, prior in zip(term.effects, sds, strict=True) if not prior.proper
         ]
-    flat = np.ones(design.p, dtype=bool) if priors.beta is None else ~priors.beta.proper
+    flat = flat_coefficients(priors, design.p)
     wrong += [f"beta[{name}] ~ flat" for name, is_flat in zip(design.fixed_names, flat, strict=True) if is_flat]
     if wrong:
         shown = ", ".join(wrong[:6]) + (f", ... ({len(wrong)} in all)" if len(wrong) > 6 else "")

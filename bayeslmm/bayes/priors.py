@@ -9,6 +9,7 @@ import numpy as np
 
 from bayeslmm.arguments import instance, real, shown
 from bayeslmm.bayes.at_means import AtMeans
+from bayeslmm.bayes.coefficient_priors import Cauchy, StudentT
 from bayeslmm.bayes.listing import listing
 from bayeslmm.bayes.prior_families import (
     Exponential,
@@ -37,9 +38,10 @@ from bayeslmm.bayes.term_priors import (
 from bayeslmm.design.covariance import CovarianceStructure
 from bayeslmm.errors import PriorError
 from bayeslmm.likelihood import NormalPrior
-from bayeslmm.types import FloatArray
+from bayeslmm.types import BoolArray, FloatArray
 
 __all__ = [
+    "Cauchy",
     "Chi",
     "Decov",
     "DecovMarginal",
@@ -56,6 +58,7 @@ __all__ = [
     "Priors",
     "Relative",
     "SdPrior",
+    "StudentT",
     "TermPrior",
     "Uniform",
     "Wishart",
@@ -96,10 +99,12 @@ class Normal:
         return f"normal({self.mean:.4g}, sd {self.sd:.4g})"
 
 
-def _normal(beta: NormalPrior) -> str:
-    """Priors of the fixed effects, those with an infinite sd flat."""
-    pairs = zip(beta.mean, beta.sd, strict=True)
-    each = [f"normal({mean:.4g}, {sd:.4g})" if np.isfinite(sd) else "flat" for mean, sd in pairs]
+def _fixed_effects(beta: NormalPrior | None, others: Sequence[StudentT | None]) -> str:
+    """Priors of the fixed effects, normal ones with an infinite sd flat."""
+    if beta is None:
+        return ", ".join("flat" if prior is None else str(prior) for prior in others) or "flat"
+    pairs = zip(beta.mean, beta.sd, others or (None,) * beta.mean.size, strict=True)
+    each = [str(other or (f"normal({mean:.4g}, {sd:.4g})" if np.isfinite(sd) else "flat")) for mean, sd, other in pairs]
     return ", ".join(each) + ("" if beta.basis is None else " of combinations")
 
 
@@ -130,6 +135,8 @@ class Priors:
     at_means : tuple of AtMeans or None
         For every term the effects that the priors of its sds and correlations are about: those at the means of the
         columns, or None for those at their zeros, which tables of results show. Empty: None for all.
+    coefficients : tuple of StudentT or None
+        For every fixed effect a prior that is not normal, where `beta` is flat, or None. Empty: none has one.
     """
 
     sds: tuple[tuple[SdPrior, ...], ...]
@@ -139,6 +146,7 @@ class Priors:
     joint: tuple[TermPrior | None, ...] = ()
     notes: tuple[tuple[str, str], ...] = ()
     at_means: tuple[AtMeans | None, ...] = ()
+    coefficients: tuple[StudentT | None, ...] = ()
 
     def __post_init__(self) -> None:
         _check_parts(self)
@@ -148,6 +156,8 @@ class Priors:
             )
         if self.at_means and not self.centred:
             object.__setattr__(self, "at_means", ())
+        if all(prior is None for prior in self.coefficients):
+            object.__setattr__(self, "coefficients", ())
 
     def __repr__(self) -> str:
         rows: dict[str, str | None] = {}
@@ -158,7 +168,7 @@ class Priors:
             )
             rows[f"correlations of term {k}"] = f"LKJ({eta:g})" if len(sds) > 1 and joint is None else None
         rows["sigma"] = str(self.sigma)
-        rows["fixed effects"] = "flat" if self.beta is None else _normal(self.beta)
+        rows["fixed effects"] = _fixed_effects(self.beta, self.coefficients)
         rows["in words, by parameter"] = "model.priors(priors), post.prior_table()"
         return listing("Priors", rows)
 
@@ -187,7 +197,15 @@ class Priors:
         """Whether the joint prior can be drawn from."""
         sds = all(prior.proper for term in self.sds for prior in term)
         joint = all(prior is None or prior.proper for prior in self.joints)
-        return sds and joint and self.sigma.proper and self.beta is not None and bool(self.beta.proper.all())
+        if not (sds and joint and self.sigma.proper):
+            return False
+        p = len(self.coefficients) if self.beta is None else self.beta.mean.size
+        return (self.beta is not None or bool(self.heavy)) and not flat_coefficients(self, p).any()
+
+    @property
+    def heavy(self) -> tuple[tuple[int, StudentT], ...]:
+        """Position and prior of the fixed effects whose priors are not normal."""
+        return tuple((j, prior) for j, prior in enumerate(self.coefficients) if prior is not None)
 
     @property
     def even(self) -> tuple[tuple[bool, ...], ...]:
@@ -275,10 +293,17 @@ class Priors:
             return np.asarray(np.log(np.exp(values) @ weights))
 
 
+def flat_coefficients(priors: Priors, p: int) -> BoolArray:
+    """Mask of the p fixed effects, or combinations of them, whose prior is flat."""
+    flat = np.ones(p, dtype=bool) if priors.beta is None else ~priors.beta.proper
+    flat[[j for j, _ in priors.heavy]] = False
+    return flat
+
+
 def _check_parts(priors: Priors) -> None:
     """Refuse fields of other types, which would be found where they are used."""
     what = "a tuple for every term, as in model.sample(...).priors"
-    for name in ("sds", "lkj", "joint", "notes", "at_means"):
+    for name in ("sds", "lkj", "joint", "notes", "at_means", "coefficients"):
         instance(name, getattr(priors, name), tuple, what, PriorError)
     for sds in priors.sds:
         instance("sds", sds, tuple, "for every term a tuple with one prior per effect", PriorError)
@@ -293,6 +318,23 @@ def _check_parts(priors: Priors) -> None:
         if joint is not None and not isinstance(joint, Decov | FlatFactor):
             raise PriorError(f"joint has {shown(joint)}; it takes bl.Decov, bl.FlatFactor or None for every term.")
     _check_notes(priors)
+    _check_coefficients(priors)
+
+
+def _check_coefficients(priors: Priors) -> None:
+    for prior in priors.coefficients:
+        if prior is not None:
+            instance("coefficients", prior, StudentT, "bl.StudentT(df, location, scale) or None", PriorError)
+    if priors.beta is None or not priors.heavy:
+        return
+    places = [j for j, _ in priors.heavy]
+    if len(priors.coefficients) != priors.beta.mean.size or priors.beta.basis is not None:
+        raise PriorError(
+            f"coefficients has {len(priors.coefficients)} priors beside normal ones of {priors.beta.mean.size} fixed "
+            "effects, or of combinations of them. Give one, or None, for every fixed effect, and no basis."
+        )
+    if priors.beta.proper[places].any():
+        raise PriorError("A fixed effect has both a normal prior and another one. Give its normal prior an sd of inf.")
 
 
 def _check_notes(priors: Priors) -> None:

@@ -19,15 +19,15 @@ from itertools import combinations
 import numpy as np
 
 from bayeslmm.bayes.at_means import design_at_means
+from bayeslmm.bayes.coefficient_priors import check_integrable
 from bayeslmm.bayes.prior_families import Flat, Gamma, HalfT, InverseGammaVariance, Power, SdPrior
 from bayeslmm.bayes.prior_scales import response_sd
 from bayeslmm.bayes.prior_slopes import at_zero
-from bayeslmm.bayes.priors import Priors
+from bayeslmm.bayes.priors import Priors, flat_coefficients
 from bayeslmm.bayes.term_priors import Decov, FlatFactor, Relative, TermPrior
 from bayeslmm.design.design import Design, RandomTerm
 from bayeslmm.design.variances import variance_labels
 from bayeslmm.errors import PriorError
-from bayeslmm.likelihood import NormalPrior
 from bayeslmm.types import FloatArray
 
 # Beyond this many improper sds only single ones, pairs and all together are examined.
@@ -70,7 +70,7 @@ def check_posterior(design: Design, priors: Priors) -> None:
     design, improper = design_at_means(design, priors.changes), _improper(design, priors)
     for item in improper:
         _check_zero(item, design)
-    flat = design.X if priors.beta is None else _flat_columns(design.X, priors.beta)
+    flat = _flat_columns(design.X, priors)
     for subset in _subsets(improper):
         _check_infinity(design, subset, flat)
     exponent = exponent_of(priors.sigma)
@@ -98,6 +98,7 @@ def check_mode(design: Design, priors: Priors, reml: bool, held: Collection[int]
     PriorError
         Where the density is without bound, why, and what to use.
     """
+    check_integrable(design.fixed_names, priors.heavy, "The mode", "Use bl.Normal(mean, sd), or model.sample().")
     design = design_at_means(design, priors.changes)
     for k, (term, eta, joint) in enumerate(zip(design.terms, priors.lkj, priors.joints, strict=True)):
         if k not in held:
@@ -132,7 +133,7 @@ def _check_spikes(design: Design, term: RandomTerm, eta: float, joint: TermPrior
 
 
 def _check_growth(design: Design, priors: Priors, reml: bool, held: Collection[int]) -> None:
-    flat = design.X if priors.beta is None else _flat_columns(design.X, priors.beta)
+    flat = _flat_columns(design.X, priors)
     X = flat if reml else design.X[:, :0]
     improper = [item for item in _improper(design, priors) if item.term not in held]
     for subset in _subsets(improper):
@@ -166,7 +167,7 @@ def finite_moments(design: Design, priors: Priors) -> dict[tuple[int, int], int]
     For large s the likelihood falls as ``s^-rank`` and the prior as ``s^-tail``, so that the moment of order k is
     finite where ``rank + tail > k + 1``.
     """
-    X = design.X if priors.beta is None else _flat_columns(design.X, priors.beta)
+    X = _flat_columns(design.X, priors)
     own = design_at_means(design, priors.changes)
     return _at_zeros(priors, _finite_moments(own, priors, X))
 
@@ -213,9 +214,11 @@ def _tail(prior: SdPrior) -> float:
     return np.inf if exponent is None else -exponent
 
 
-def _flat_columns(X: FloatArray, prior: NormalPrior) -> FloatArray:
+def _flat_columns(X: FloatArray, priors: Priors) -> FloatArray:
     """Columns of X along which the prior is flat."""
-    return np.asarray(X if prior.basis is None else np.linalg.solve(prior.basis.T, X.T).T)[:, ~prior.proper]
+    basis = None if priors.beta is None else priors.beta.basis
+    columns = X if basis is None else np.linalg.solve(basis.T, X.T).T
+    return np.asarray(columns)[:, flat_coefficients(priors, X.shape[1])]
 
 
 def exponent_of(prior: SdPrior) -> float | None:

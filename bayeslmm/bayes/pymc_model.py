@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from bayeslmm.bayes.at_means import AtMeans
+from bayeslmm.bayes.coefficient_priors import check_integrable
 from bayeslmm.bayes.forms import Form
 from bayeslmm.bayes.layout import Layout, make_layout
 from bayeslmm.bayes.priors import Priors
@@ -95,6 +96,7 @@ def build_collapsed_model(cp: SummedDesign, priors: Priors) -> Any:
     from bayeslmm.bayes.collapsed_op import collapsed_log_likelihood
 
     design, layout = cp.design, make_layout(cp.design)
+    check_integrable(design.fixed_names, priors.heavy, "form='collapsed'", "Use form='noncentered'.")
     used = {dim for group in layout.groups for dim in (group.sd_dim, group.effect_dim, group.pair_dim)}
     coords = {dim: labels for dim, labels in _coords(layout).items() if dim in used}
     names, own = namespace(), own_names(layout)

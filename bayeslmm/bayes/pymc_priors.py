@@ -37,10 +37,22 @@ _FAMILIES: dict[type, tuple[str, dict[str, str | float]]] = {
     Gamma: ("Gamma", {"alpha": "shape", "beta": "rate"}),
     Flat: ("HalfFlat", {}),
 }
+_STUDENT = {"nu": "df", "mu": "location", "sigma": "scale"}
 
 
-def beta_statements(prior: NormalPrior | None) -> list[Statement]:
-    """Fixed effects; a potential holds the prior where it is on combinations, or not on all coefficients."""
+def beta_statements(priors: Priors) -> list[Statement]:
+    """Fixed effects; potentials hold the priors where they are on combinations, or not of one family."""
+    heavy = priors.heavy
+    if not heavy:
+        return _normal_statements(priors.beta)
+    t = {key: np.array([float(getattr(own, held)) for _, own in heavy]) for key, held in _STUDENT.items()}
+    if len(heavy) == len(priors.coefficients):
+        return [Statement("beta", _pm.StudentT("beta", **t, dims="coef"))]
+    density = _pm.logp(_pm.StudentT.dist(**t), Symbol("beta")[[j for j, _ in heavy]]).sum()
+    return [*_normal_statements(priors.beta), Statement(None, _pm.Potential("beta_heavy_prior", density))]
+
+
+def _normal_statements(prior: NormalPrior | None) -> list[Statement]:
     if prior is not None and prior.proper.all() and prior.basis is None:
         return [Statement("beta", _pm.Normal("beta", mu=prior.mean, sigma=prior.sd, dims="coef"))]
     flat = Statement("beta", _pm.Flat("beta", dims="coef"))

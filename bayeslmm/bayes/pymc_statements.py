@@ -74,7 +74,7 @@ def _fixed(design: Design, layout: Layout, priors: Priors) -> Part:
     if design.offset is not None:
         out.append(_data("offset", "offset", "obs"))
     if layout.coef:
-        out += [_data("X", "X", "obs", "coef"), *beta_statements(priors.beta)]
+        out += [_data("X", "X", "obs", "coef"), *beta_statements(priors)]
     return Part((), tuple(out))
 
 

@@ -21,7 +21,7 @@ from bayeslmm.bayes.default_priors import PriorSpec, resolve_priors
 from bayeslmm.bayes.log_likelihood import VarianceDraws
 from bayeslmm.bayes.prior_families import is_sd_prior
 from bayeslmm.bayes.prior_numbers import is_finite_number
-from bayeslmm.bayes.priors import Priors, SdPrior
+from bayeslmm.bayes.priors import Priors, SdPrior, flat_coefficients
 from bayeslmm.bayes.term_priors import lkj_shapes
 from bayeslmm.design.design import Design
 from bayeslmm.errors import PriorError
@@ -159,12 +159,14 @@ def log_prior(design: Design, priors: Priors, draws: VarianceDraws) -> FloatArra
 
 
 def _log_beta(priors: Priors, beta: FloatArray) -> FloatArray:
-    prior = priors.beta
+    prior, heavy = priors.beta, np.zeros(beta.shape[0])
+    for j, own in priors.heavy:
+        heavy = heavy + own.log_density(beta[:, j])
     if prior is None or not prior.proper.any():
-        return np.zeros(beta.shape[0])
+        return heavy
     mean, sd = prior.mean[prior.proper], prior.sd[prior.proper]
     z = (prior.combinations(beta)[:, prior.proper] - mean) / sd
-    return np.asarray(-0.5 * (z**2).sum(1) - np.log(sd).sum() - 0.5 * sd.size * np.log(2 * np.pi))
+    return np.asarray(heavy - 0.5 * (z**2).sum(1) - np.log(sd).sum() - 0.5 * sd.size * np.log(2 * np.pi))
 
 
 def _log_correlation(design: Design, priors: Priors, position: int, correlation: FloatArray) -> FloatArray:
@@ -209,7 +211,7 @@ def reweight(design: Design, old: Priors, new: Priors, draws: VarianceDraws) -> 
     if not np.isfinite(ratio).any():
         raise PriorError("The new prior is zero at all draws. Sample again with that prior.")
     log_ratio = float(logsumexp(ratio) - np.log(ratio.size))
-    if not (_normalised(old, new)):
+    if not (_normalised(old, new, design.p)):
         log_ratio = float("nan")
     if np.ptp(ratio[np.isfinite(ratio)]) < 1e-10 and np.isfinite(ratio).all():
         return Reweighted(np.full(ratio.size, 1.0 / ratio.size), -np.inf, float(ratio.size), 1.0, log_ratio)
@@ -235,15 +237,15 @@ def _smoothed(log_weights: FloatArray) -> tuple[FloatArray, float]:
     return smooth, float(k)
 
 
-def _normalised(old: Priors, new: Priors) -> bool:
-    """Whether what differs between the priors is proper on both sides."""
+def _normalised(old: Priors, new: Priors, p: int) -> bool:
+    """Whether what differs between the priors is proper on both sides; of p fixed effects."""
     pairs: list[tuple[Any, Any]] = [
         *((a, b) for x, y in zip(old.sds, new.sds, strict=True) for a, b in zip(x, y, strict=True)),
         *((a, b) for a, b in zip(old.joints, new.joints, strict=True) if a is not None and b is not None),
         (old.sigma, new.sigma),
     ]
-    flat = [prior.beta is None or not prior.beta.proper.all() for prior in (old, new)]
-    same_beta = old.beta is new.beta or (not flat[0] and not flat[1])
+    same_beta = old.beta is new.beta and old.coefficients == new.coefficients
+    same_beta = same_beta or not any(flat_coefficients(prior, p).any() for prior in (old, new))
     return same_beta and all(a == b or (a.proper and b.proper) for a, b in pairs)
 
 
@@ -330,5 +332,6 @@ def overridden(design: Design, base: Priors, spec: PriorSpec | SdPrior) -> Prior
         joint=tuple(joint) if any(prior is not None for prior in joint) else (),
         sigma=resolved.sigma if "sigma" in keys else base.sigma,
         beta=resolved.beta if named_beta else base.beta,
+        coefficients=resolved.coefficients if named_beta else base.coefficients,
         at_means=tuple(changes),
     )

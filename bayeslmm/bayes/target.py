@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from bayeslmm.bayes.at_means import AtMeans, factors_at_means, products_at_means
+from bayeslmm.bayes.coefficient_priors import check_integrable
 from bayeslmm.bayes.coordinates import TermCoordinates
 from bayeslmm.bayes.prior_families import InverseGammaVariance, SdPrior
 from bayeslmm.bayes.prior_slopes import upper_end
@@ -234,6 +235,7 @@ def make_target(
     PriorError
         The prior of sigma is orders of magnitude from the residuals.
     """
+    check_integrable(cp.design.fixed_names, priors.heavy, "This", "Use bl.Normal(mean, sd) in its place.")
     coordinates: list[TermCoordinates] = []
     folded = priors.even if smooth else _bounded_at_zero(priors)
     terms = factors_at_means(priors.changes, relative_terms)

@@ -18,8 +18,8 @@ from bayeslmm.comparison.datatree import build_tree, build_trees
 from bayeslmm.comparison.fixed import fixed_table, shown_fixed
 from bayeslmm.comparison.groups import group_table, shown_groups
 from bayeslmm.comparison.long import long_errors, long_table
-from bayeslmm.comparison.means import compared_means, compared_trends
-from bayeslmm.comparison.models import ModelComparison, Rival, compare_models, is_rival
+from bayeslmm.comparison.means import compared_estimable, compared_joint_tests, compared_means, compared_trends
+from bayeslmm.comparison.models import ModelComparison, Rival, compare_models, in_one, is_rival
 from bayeslmm.comparison.naming import DEFAULT, given_posteriors, long_name
 from bayeslmm.comparison.tables import draws_below, error_table, headings, sd_table, shown_table, variance_table
 from bayeslmm.design.readable import readable
@@ -69,6 +69,8 @@ class Comparison(Compared):
 
     means = compared_means
     trends = compared_trends
+    joint_tests = compared_joint_tests
+    estimable = compared_estimable
 
     if not TYPE_CHECKING:
 
@@ -329,8 +331,8 @@ def compare(
 ) -> Comparison: ...
 @overload
 def compare(
-    reml: Specification | Posterior,
-    posterior: Rival,
+    reml: Specification | Posterior | Sequence[Rival] | Mapping[str, Rival],
+    posterior: Rival | None = None,
     *more: Rival,
     names: Sequence[str] | None = None,
     draws: int = 2000,
@@ -364,7 +366,8 @@ def compare(
     Parameters
     ----------
     reml : REMLResult
-        The other criterion is fitted too, for its column.
+        The other criterion is fitted too, for its column. Several models may stand here in one list, or in a mapping
+        by their names.
     posterior : Posterior or mapping of str to Posterior
         A mapping gives several, with the names that tables and figures call them by.
     *more : Posterior
@@ -406,9 +409,13 @@ def compare(
 
     >>> line = bl.Model("Reaction ~ Days + (1 | Subject)", bl.load_dataset("sleepstudy"))
     >>> lines = bl.Model("Reaction ~ Days + (Days | Subject)", bl.load_dataset("sleepstudy"))
-    >>> bl.compare(line, lines).table["chisq"].round(2).tolist()
-    [nan, 42.14]
+    >>> bl.compare({"line": line, "lines": lines}, draws=100).table["chisq"].round(2).to_dict()
+    {'line': nan, 'lines': 42.14}
     """
+    together = in_one(reml) if posterior is None else None
+    if together is not None:
+        rivals, called = together
+        return compare_models(rivals, called if names is None else names, draws, priors, random_seed)
     if is_rival(reml, posterior):
         return compare_models(
             (reml, posterior, *more) if posterior is not None else (reml,), names, draws, priors, random_seed

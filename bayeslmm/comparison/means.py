@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
 from bayeslmm.comparison.compared import Compared
-from bayeslmm.design.readable import readable
+from bayeslmm.design.readable import headed, readable
 from bayeslmm.equality import by_value
 from bayeslmm.means.averages import Weights
 from bayeslmm.means.call import Names, Scale
+from bayeslmm.means.functions import Side
+from bayeslmm.means.joint_draws import farther_table
 from bayeslmm.means.marginal import MarginalMeans
 from bayeslmm.means.of_draws import PosteriorMeans
-from bayeslmm.means.shown import PrintedMeans, heading, label_index, texts
+from bayeslmm.means.shown import PrintedMeans, heading, label_index, letter_texts, texts
 from bayeslmm.results.digits import in_digits
 from bayeslmm.results.linear import DDF
 
@@ -65,6 +68,64 @@ class ComparedMeans(PrintedMeans):
     ) -> ComparedMeans:
         """The same contrasts of all; see `MarginalMeans.contrast`."""
         return self._each(lambda means: means.contrast(method, adjust, **options))
+
+    def letters(self, adjust: str = "tukey", level: float | None = None, *, by: Any = None) -> pd.DataFrame:
+        """Compact letter displays of all beside each other: means that share a letter do not differ by that engine.
+
+        Parameters
+        ----------
+        adjust : str
+            Of the pairwise tests of the fit; posteriors ask whether the interval of a difference holds zero.
+        level : float, optional
+            One minus the level of significance, and that of the intervals; of the means by default.
+        by : str or sequence of str, optional
+            As in `MarginalMeans.contrast`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Labels, ``estimate`` and ``letters`` of REML, in whose order the rows are, and ``mean`` and ``letters`` of
+            every posterior, with its name in brackets.
+        """
+        fit = self.reml.letters(adjust, level, by=by)
+        labels = list(self.reml.labels.columns)
+        out, shown = pd.DataFrame(fit[[*labels, "estimate", "letters"]]), letter_texts(self.reml.labels, fit)
+        shown = shown[[*labels, "estimate", "letters"]].rename(columns={"estimate": "REML"})
+        for name, means in self.posteriors.items():
+            own = pd.DataFrame(means.letters(adjust, level, by=by))
+            digits = in_digits(means._frame, means.monte_carlo_errors, means._sizes)["mean"].tolist()
+            place = {tuple(row): k for k, row in enumerate(zip(*means.labels.columns.values(), strict=True))}
+            order = {tuple(row): k for k, row in enumerate(own[labels].itertuples(index=False))}
+            keys = [tuple(row) for row in out[labels].itertuples(index=False)]
+            at = [order[key] for key in keys]
+            mean, letter = f"mean ({name})", f"letters ({name})"
+            out[mean], out[letter] = own["mean"].to_numpy()[at], own["letters"].to_numpy()[at]
+            shown[name], shown[letter] = [digits[place[key]] for key in keys], own["letters"].to_numpy()[at]
+        title = f"Means that share a letter do not differ (REML: adjust={adjust!r}; posterior: HDI of the difference)"
+        return headed(out, title, (), lambda: shown)
+
+    def test(
+        self, null: float = 0.0, side: Side = "two-sided", delta: float = 0.0, adjust: str | None = None
+    ) -> pd.DataFrame:
+        """The test of every row by REML, and the posterior probability of what it would show.
+
+        Parameters
+        ----------
+        null, side, delta, adjust
+            As in `MarginalMeans.test` and `PosteriorMeans.test`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Labels, ``estimate``, ``t``, ``p_value``, and ``probability``; of several posteriors with names in brackets.
+        """
+        fit = self.reml.test(null, side, delta, adjust)
+        table, sizes = pd.DataFrame(fit[[*self.reml.labels.columns, "estimate", "t", "p_value"]]), {}
+        for name, means in self.posteriors.items():
+            column = "probability" if len(self.posteriors) == 1 else f"probability ({name})"
+            table[column] = means.test(null, side, delta, adjust)["probability"].to_numpy()
+            sizes[column] = [means.source.post._size(np.asarray(own > null)) for own in means.source.values.T]
+        return readable(table, lambda: in_digits(table, None, sizes))
 
     def regrid(self) -> ComparedMeans:
         """The means of all in units of the response."""
@@ -173,6 +234,68 @@ def compared_trends(
         for name, post in both.by_name.items()
     }
     return ComparedMeans(fit, own)
+
+
+def compared_estimable(
+    both: Compared, L: Any, *, ddf: DDF = "satterthwaite", rope: float | Sequence[float] | None = None
+) -> ComparedMeans:
+    """Linear functions of fixed and random effects by REML and by every posterior; see `REMLResult.estimable`.
+
+    Parameters
+    ----------
+    L : mapping or array-like
+    ddf : str
+        As in `REMLResult.estimable`.
+    rope : float or pair of float, optional
+        As in `Posterior.estimable`.
+
+    Returns
+    -------
+    ComparedMeans
+    """
+    fit = both.reml.estimable(L, ddf=ddf, level=both.level)
+    own = {name: post.estimable(L, level=both.level, rope=rope) for name, post in both.by_name.items()}
+    return ComparedMeans(fit, own)
+
+
+def compared_joint_tests(
+    both: Compared,
+    by: Names = None,
+    *,
+    at: Mapping[str, Any] | None = None,
+    ddf: DDF = "satterthwaite",
+    df2: Literal["least", "combined"] = "least",
+) -> pd.DataFrame:
+    """F tests of the terms by REML, and how far out zero is in every posterior.
+
+    Parameters
+    ----------
+    by, at, ddf, df2
+        As in `REMLResult.joint_tests`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As `REMLResult.joint_tests`, with ``p_farther`` of `Posterior.joint_tests` before the note; of several
+        posteriors with their names in brackets.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> model = bl.Model("score ~ Machine + (1 | Worker)", bl.load_dataset("Machines"))
+    >>> both = bl.compare(model.fit(), model.sample(random_seed=1))
+    >>> both.joint_tests()[["term", "df1", "df2", "F", "p_farther"]]
+       term     df1  df2       F  p_farther
+    0  Machine    2   46  87.798    < 0.001
+    """
+    frame = pd.DataFrame(both.reml.joint_tests(by, at=at, ddf=ddf, df2=df2))
+    shares = dict[str, list[float]]()
+    for name, post in both.by_name.items():
+        own, sizes = farther_table(post, by, at)
+        column = "p_farther" if len(both.by_name) == 1 else f"p_farther ({name})"
+        frame.insert(len(frame.columns) - 1, column, own["p_farther"].to_numpy())
+        shares[column] = sizes
+    return readable(frame, lambda: in_digits(frame, None, shares))
 
 
 def _there(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +93,17 @@ def is_rival(first: Any, second: Any) -> bool:
     if isinstance(first, Specification):
         return True
     return any(isinstance(first, kind) and isinstance(second, kind) for kind in (REMLResult, Posterior))
+
+
+def in_one(given: Any) -> tuple[tuple[Rival, ...], tuple[str, ...] | None] | None:
+    """Several models in one list, or in a mapping by their names as ``az.compare`` takes them; None for all else."""
+    if not isinstance(given, (Mapping, list, tuple)):
+        return None
+    values = tuple(given.values() if isinstance(given, Mapping) else given)
+    if len(values) < 2 or not all(isinstance(value, (Specification, REMLResult, Posterior)) for value in values):
+        return None
+    names = tuple(str(name) for name in given) if isinstance(given, Mapping) else None
+    return (values, names) if is_rival(values[0], values[1]) else None
 
 
 def compare_models(
@@ -271,7 +282,9 @@ def _evidence(called: Sequence[str], posteriors: Sequence[Posterior]) -> tuple[p
 
 def _incomparable(posteriors: Sequence[Posterior]) -> str:
     """Why evidences cannot be compared; empty if they can."""
-    flat = [post for post in posteriors if post.priors.beta is None or not np.isfinite(post.priors.beta.sd).all()]
+    from bayeslmm.bayes.priors import flat_coefficients
+
+    flat = [post for post in posteriors if flat_coefficients(post.priors, post.design.p).any()]
     if not flat:
         return ""
     X = posteriors[0].design.X

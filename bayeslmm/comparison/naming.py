@@ -18,6 +18,7 @@ from bayeslmm.design.design import Design
 from bayeslmm.design.variances import variance_labels
 from bayeslmm.errors import BayesLMMError, DesignError
 from bayeslmm.faces import Posterior
+from bayeslmm.likelihood import NormalPrior
 
 DEFAULT = "default priors"
 # Characters of a name that stands in headings of columns and in legends.
@@ -243,13 +244,15 @@ def _parts(design: Design, priors: Priors) -> list[_Part]:
 def _of_coefficients(design: Design, priors: Priors) -> list[_Part]:
     beta, p = priors.beta, design.p
     if beta is None:
-        return [_Part("beta", "", name, "flat", None) for name in design.fixed_names]
+        beta = NormalPrior(np.zeros(p), np.full(p, np.inf))
     basis = np.eye(p) if beta.basis is None else beta.basis
     parts = []
     for name, mean, sd, row in zip(design.fixed_names, beta.mean, beta.sd, basis, strict=True):
         flat = not np.isfinite(sd)
         text = "flat" if flat else f"normal({mean:.4g}, {sd:.4g})"
         parts.append(_Part("beta", "", name, text, None if flat else (mean, sd, *row)))
+    for j, own in priors.heavy:
+        parts[j] = _Part("beta", "", design.fixed_names[j], _short(own), own)
     return parts
 
 

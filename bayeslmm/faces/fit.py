@@ -31,6 +31,7 @@ from bayeslmm.results import (
     residual_kinds,
     simulations,
     textbook,
+    updates,
     variance_errors,
 )
 from bayeslmm.results.fit import Fit
@@ -99,6 +100,7 @@ class REMLResult(Fit):
     mme = textbook.mme
     shrinkage = textbook.shrinkage
     refit = refits.refit
+    update = updates.update
     profile = fit_intervals.profile
     confint = fit_intervals.confint
     bootstrap = bootstrap_runs.bootstrap

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from bayeslmm.design.design import Design
 from bayeslmm.faces.fit import ModeResult, PenalisedResult, REMLResult
 from bayeslmm.faces.structured import StructuredResult
@@ -11,11 +13,11 @@ from bayeslmm.reml import Optimum
 from bayeslmm.reml.residual_optimum import ResidualOptimum
 
 
-def fit_result(design: Design, cp: SummedDesign, optimum: Optimum) -> REMLResult:
+def fit_result(design: Design, cp: SummedDesign, optimum: Optimum, origin: Any = None) -> REMLResult:
     """The result of an optimisation: plain, penalised, under priors, or with residual parameters."""
     if isinstance(optimum, PosteriorMode):
-        return ModeResult(design, cp, optimum)
+        return ModeResult(design, cp, optimum, origin)
     if isinstance(optimum, ResidualOptimum):
-        return StructuredResult(design, cp, optimum)
+        return StructuredResult(design, cp, optimum, origin)
     kind = REMLResult if optimum.penalty is None else PenalisedResult
-    return kind(design, cp, optimum)
+    return kind(design, cp, optimum, origin)

@@ -13,7 +13,7 @@ from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
 from bayeslmm.files.writing import FilePath
 from bayeslmm.habits import POSTERIOR, no_attribute
-from bayeslmm.means import estimable, of_draws
+from bayeslmm.means import estimable, joint_draws, of_draws
 from bayeslmm.results import (
     Summary,
     accessors,
@@ -73,6 +73,7 @@ class Posterior(Draws):
     add_groups = predictions.add_groups
     means = of_draws.posterior_means
     trends = of_draws.posterior_trends
+    joint_tests = joint_draws.posterior_joint_tests
     estimable = estimable.posterior_estimable
 
     if not TYPE_CHECKING:

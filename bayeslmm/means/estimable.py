@@ -25,7 +25,7 @@ from bayeslmm.residual import refuse_parameters
 from bayeslmm.results.draws import Draws
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.intervals import check_level
-from bayeslmm.results.linear import DDF, check_ddf, combinations
+from bayeslmm.results.linear import DDF, check_ddf, combinations, known_ddf
 from bayeslmm.types import FloatArray
 
 
@@ -95,7 +95,12 @@ def fit_estimable(fit: Fit, L: Any, *, ddf: DDF = "satterthwaite", level: float 
 
 
 def posterior_estimable(
-    post: Draws, L: Any, *, level: float = 0.95, rope: tuple[float, float] | None = None
+    post: Draws,
+    L: Any,
+    *,
+    ddf: DDF | None = None,
+    level: float = 0.95,
+    rope: float | Sequence[float] | None = None,
 ) -> PosteriorMeans:
     """Posterior of linear functions of fixed effects and of random effects of levels.
 
@@ -103,9 +108,11 @@ def posterior_estimable(
     ----------
     L : mapping or array-like
         As for a fit.
+    ddf : optional
+        As of a fit, so that both take one call; a posterior has no degrees of freedom.
     level : float
         Of highest-density intervals.
-    rope : pair of float, optional
+    rope : float or pair of float, optional
         As in `bayeslmm.means.of_draws.posterior_means`.
 
     Returns
@@ -119,6 +126,7 @@ def posterior_estimable(
     FitError
         The draws of random effects that are needed were not kept.
     """
+    known_ddf(ddf)
     check_level(level)
     asked = effect_functions(post.design, L)
     values = np.zeros((post.n_draws, len(asked.names)))

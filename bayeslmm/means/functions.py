@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from bayeslmm.arguments import choice, flag, shown
+from bayeslmm.arguments import choice, flag, real, shown
 from bayeslmm.arguments import labels as texts
 from bayeslmm.design.groups import level_name
 from bayeslmm.errors import DesignError
@@ -20,6 +20,9 @@ from bayeslmm.means.sources import FunctionSource
 from bayeslmm.types import FloatArray
 
 type Kind = Literal["mean", "slope", "contrast"]
+type Side = Literal["two-sided", "greater", "less", "noninferiority", "nonsuperiority", "equivalence"]
+
+_SIDES: tuple[Side, ...] = ("two-sided", "greater", "less", "noninferiority", "nonsuperiority", "equivalence")
 
 
 @dataclass(frozen=True)
@@ -234,6 +237,22 @@ class LabelledFunctions:
         matrix = np.array(total).reshape(len(total), self.labels.size)
         rows_ = RowLabels({name: tuple(values) for name, values in columns.items()}, labels.by, len(matrix))
         return self._made(matrix, rows_, adjustment(adjust, "none"))
+
+
+def asked_test(null: float, delta: float, side: Side) -> tuple[float, float, Side]:
+    """What a test is asked for: the number, the margin, the side.
+
+    Raises
+    ------
+    DesignError
+        An unknown side, no numbers, or no margin where one is needed.
+    """
+    null = real("null", null, error=DesignError)
+    delta = real("delta", delta, least=0.0, error=DesignError)
+    side = choice("side", side, _SIDES, DesignError)
+    if side in _SIDES[3:] and not delta > 0:
+        raise DesignError(f"side={side!r} needs a margin: delta= says what difference would not matter.")
+    return null, delta, side
 
 
 def adjustment(adjust: str | None, default: str) -> str:

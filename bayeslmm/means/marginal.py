@@ -5,27 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bayeslmm.arguments import choice, real
+from bayeslmm.arguments import choice
 from bayeslmm.design.readable import headed, readable
 from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.hypothesis import rank_of
 from bayeslmm.means.adjust import ADJUSTMENTS, STEPWISE, Family, critical_values, p_values
-from bayeslmm.means.functions import LabelledFunctions
+from bayeslmm.means.functions import LabelledFunctions, Side, asked_test
 from bayeslmm.means.letters import lettered
 from bayeslmm.means.shown import PrintedMeans, heading, letter_texts, texts, with_labels
 from bayeslmm.means.sources import Estimated, FitSource, NumberSource
 from bayeslmm.results.intervals import check_level
 from bayeslmm.types import FloatArray, IntArray
-
-type Side = Literal["two-sided", "greater", "less", "noninferiority", "nonsuperiority", "equivalence"]
-
-_SIDES: tuple[Side, ...] = ("two-sided", "greater", "less", "noninferiority", "nonsuperiority", "equivalence")
 
 
 @by_value
@@ -160,12 +156,8 @@ class MarginalMeans(PrintedMeans, LabelledFunctions):
         pandas.DataFrame
             Labels, ``estimate``, ``std_error``, ``df``, ``t``, ``p_value``.
         """
-        null = real("null", null, error=DesignError)
-        delta = real("delta", delta, least=0.0, error=DesignError)
-        side = choice("side", side, _SIDES, DesignError)
+        null, delta, side = asked_test(null, delta, side)
         adjust = self.display.adjust if adjust is None else choice("adjust", adjust, ADJUSTMENTS, DesignError)
-        if side in _SIDES[3:] and not delta > 0:
-            raise DesignError(f"side={side!r} needs a margin: delta= says what difference would not matter.")
         found = self._estimated
         away = found.estimate - null
         shift = {"noninferiority": away + delta, "nonsuperiority": away - delta, "equivalence": np.abs(away) - delta}

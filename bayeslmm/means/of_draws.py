@@ -16,7 +16,7 @@ from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
 from bayeslmm.means.averages import Weights
 from bayeslmm.means.call import Names, Scale, asked_means, asked_slopes, given_variance
-from bayeslmm.means.functions import LabelledFunctions
+from bayeslmm.means.functions import LabelledFunctions, Side, adjustment, asked_test
 from bayeslmm.means.grid import Centre
 from bayeslmm.means.letters import lettered
 from bayeslmm.means.shown import PrintedMeans, heading, label_index, with_labels
@@ -25,6 +25,7 @@ from bayeslmm.results.digits import in_digits
 from bayeslmm.results.draws import Draws
 from bayeslmm.results.explained import explained_draws
 from bayeslmm.results.intervals import check_level, hdi
+from bayeslmm.results.linear import DDF, known_ddf
 from bayeslmm.results.monte_carlo import standard_errors
 from bayeslmm.types import FloatArray
 
@@ -169,7 +170,49 @@ class PosteriorMeans(PrintedMeans, LabelledFunctions):
         null = 1.0 if self.display.scale is not None and self.display.scale.ratio else 0.0
         apart = ((pairs["hdi_low"] > null) | (pairs["hdi_high"] < null)).to_numpy()
         known = np.isfinite(pairs["mean"].to_numpy())
-        return readable(lettered(self._frame, own.labels.groups, self._frame["mean"].to_numpy(), apart, known))
+        placed = self._frame.assign(row=range(self.labels.size))
+        table = lettered(placed, own.labels.groups, self._frame["mean"].to_numpy(), apart, known)
+        order = table.pop("row").to_numpy()
+        return readable(table, lambda: in_digits(table, self.monte_carlo_errors.iloc[order]))
+
+    def test(
+        self, null: float = 0.0, side: Side = "two-sided", delta: float = 0.0, adjust: str | None = None
+    ) -> pd.DataFrame:
+        """Posterior probability of what a test of the same arguments would show; see `MarginalMeans.test`.
+
+        Parameters
+        ----------
+        null : float
+            On the scale of the model (the logarithm of a ratio).
+        side : {"two-sided", "greater", "less", "noninferiority", "nonsuperiority", "equivalence"}
+            That the value is above `null`; below; above ``null - delta``; below ``null + delta``; nearer to `null` than
+            `delta`. Two-sided: that it is on the side of `null` on which more of the posterior is.
+        delta : float
+            The margin.
+        adjust : str, optional
+            As of a fit, so that both take one call; probabilities need no adjustment.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Labels, ``mean``, ``sd``, ``probability``.
+        """
+        null, delta, side = asked_test(null, delta, side)
+        adjustment(adjust, "none")
+        away = self.source.values - null
+        shown_side = {
+            "two-sided": away * np.sign(np.median(away, axis=0)),
+            "greater": away,
+            "less": -away,
+            "noninferiority": away + delta,
+            "nonsuperiority": delta - away,
+            "equivalence": delta - np.abs(away),
+        }[side]
+        agree = [own > 0 for own in shown_side.T]
+        share = [float(own.mean()) if known else np.nan for own, known in zip(agree, self._known, strict=True)]
+        table = self._frame[[*self.labels.columns, "mean", "sd"]].assign(probability=share)
+        sizes = {"probability": [self.source.post._size(own) for own in agree]}
+        return readable(table, lambda: in_digits(table, self.monte_carlo_errors, sizes))
 
     @property
     def _heading(self) -> str:
@@ -202,8 +245,10 @@ def posterior_means(
     by: Names = None,
     at: Mapping[str, Any] | None = None,
     weights: Weights = "equal",
+    ddf: DDF | None = None,
     level: float = 0.95,
     type: Scale = "link",
+    adjust: str = "none",
     rope: float | Sequence[float] | None = None,
     bias_adjust: bool = False,
     sigma: float | None = None,
@@ -215,6 +260,9 @@ def posterior_means(
     ----------
     of, by, at, weights, type, centre
         As in `bayeslmm.means.of_fit.fit_means`.
+    ddf, adjust : optional
+        As of a fit, so that both take one call; a posterior has no degrees of freedom, and its intervals need no
+        adjustment.
     level : float
         Of highest-density intervals.
     rope : float or pair of float, optional
@@ -243,6 +291,8 @@ def posterior_means(
     >>> post.means("Machine").draws.shape
     (4000, 3)
     """
+    known_ddf(ddf)
+    adjustment(adjust, "none")
     asked = asked_means(post.design, of, by, at, weights, type, level, centre)
     display = asked.display
     if flag("bias_adjust", bias_adjust, DesignError):
@@ -259,7 +309,9 @@ def posterior_trends(
     by: Names = None,
     at: Mapping[str, Any] | None = None,
     weights: Weights = "equal",
+    ddf: DDF | None = None,
     level: float = 0.95,
+    adjust: str = "none",
     rope: float | Sequence[float] | None = None,
     centre: Centre = "mean",
 ) -> PosteriorMeans:
@@ -270,6 +322,8 @@ def posterior_trends(
     variable : str
     of, by, at, weights, level, centre
         As for a fit.
+    ddf, adjust : optional
+        As in `posterior_means`.
     rope : float or pair of float, optional
         As in `posterior_means`.
 
@@ -282,6 +336,8 @@ def posterior_trends(
     DesignError
         As for a fit.
     """
+    known_ddf(ddf)
+    adjustment(adjust, "none")
     asked = asked_slopes(post.design, variable, of, by, at, weights, level, centre)
     return PosteriorMeans(draw_source(post, asked.functions), asked.labels, asked.display, read_rope(rope))
 

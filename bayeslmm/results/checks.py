@@ -10,6 +10,7 @@ import numpy as np
 
 from bayeslmm.arguments import choice, flag, text
 from bayeslmm.bayes import evidence
+from bayeslmm.bayes.coefficient_priors import check_integrable
 from bayeslmm.bayes.evidence import (
     BayesFactor,
     check_density_at_zero,
@@ -19,6 +20,7 @@ from bayeslmm.bayes.evidence import (
 )
 from bayeslmm.bayes.layout import make_layout
 from bayeslmm.bayes.log_likelihood import group_log_likelihood as levels_log_likelihood
+from bayeslmm.bayes.mixed_normals import evidence_of_draws
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.progress import Progress, interactive
 from bayeslmm.bayes.sensitivity import reweight, scaled_priors
@@ -95,9 +97,11 @@ def loo(
     cp = post.cross_products
     with Progress(interactive()) as progress:
         progress.announce("leave-one-out: every unit at many draws (draws= for fewer)")
-        left = leave_out(cp, post.data, post.priors.beta, kind, group, draws, post.priors.changes)
+        priors = post.priors
+        left = leave_out(cp, post.data, priors.beta, kind, group, draws, priors.changes, priors.heavy)
         result = psis_loo(left, post.data, post.method)
         if refit:
+            check_integrable(post.design.fixed_names, priors.heavy, "refit=True", "Leave refit= out.")
             progress.announce("leave-one-out: evidences without units of large Pareto k (refit=False: none)")
             return refitted(cp, post.priors, post._typical, left, result)
     warn_about_k(result, left)
@@ -155,6 +159,10 @@ def log_evidence(post: Draws) -> float:
     improper = improper_parts(post.design, post.priors)
     if not improper and not isinstance(post.diagnostics, Mapping):
         return float(post.diagnostics.log_evidence)
+    if post.priors.heavy and not improper:
+        return evidence_of_draws(
+            post.cross_products, post.priors, post._typical, post._variance_draws.beta, post._inflation
+        ).value
     found = evidence.log_evidence(post.cross_products, post.priors, post._typical, np.random.default_rng(0))
     if found.reason:
         warnings.warn(
@@ -207,6 +215,8 @@ def bayes_factor(post: Draws, label: str, *, scales: Sequence[float] = SCALES) -
     p, scales = find(post.design, label, post.priors), listed("scales", scales)
     if p.kind != "sd":
         raise DesignError(f"{label!r} is no standard deviation of random effects. Name one, e.g. 'sd_<group>'.")
+    instead = "Compare post.log_evidence of both models, or use bl.Normal(mean, sd)."
+    check_integrable(post.design.fixed_names, post.priors.heavy, "The Bayes factor of an sd", instead)
     position, effect = p.position, p.effects[0]
     at_zero = check_density_at_zero(post.design, post.priors, position, effect)
     swept = [scaled_priors(post.design, post.priors, s, [(position, effect)], False) for s in scales]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -51,11 +51,14 @@ class Fit:
     cp : SummedDesign
     optimum : Optimum
         Everything about the optimisation.
+    origin : Model or None
+        What it is a fit of, where that was at hand; `update` asks it for the data.
     """
 
     design: Design
     cp: SummedDesign
     optimum: Optimum
+    origin: Any = field(default=None, repr=False, compare=False)
 
     @property
     def reml(self) -> bool:

@@ -50,7 +50,8 @@ def posterior_influence(post: Draws, by: str | None = None, *, draws: int | None
 
     kind = "observation" if by is None else "group"
     # Without the warning of `loo`: the Pareto k of every case is what is asked for.
-    out = leave_out(post.cross_products, post.data, post.priors.beta, kind, by, draws, post.priors.changes)
+    priors = post.priors
+    out = leave_out(post.cross_products, post.data, priors.beta, kind, by, draws, priors.changes, priors.heavy)
     left = psis_loo(out, post.data, post.method)
     labels = deletion_cases(post.design, by).labels
     columns = {"pareto_k": left.pareto_k, "elpd": left.elpd_i, "p_loo": left.p_loo_i}

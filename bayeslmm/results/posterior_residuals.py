@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.arguments import choice, flag
+from bayeslmm.bayes.mixed_normals import by_prior, mixed_normals
 from bayeslmm.design.padding import by_row
 from bayeslmm.errors import DesignError
 from bayeslmm.likelihood.leave_out import leave_one_out
@@ -82,8 +83,12 @@ def _spread(post: Draws) -> FloatArray:
         )
     part = draws.part(np.unique(np.linspace(0, draws.sigma.size - 1, _DRAWS).astype(np.int64)))
     cp = post.cross_products
-    left = leave_one_out(cp, block_factors(cp, part.factors), part.sigma, post.priors.beta)
+    factors = block_factors(cp, part.factors)
+    found = by_prior(
+        mixed_normals(post.priors.beta, post.priors.heavy, part.beta),
+        lambda own, prior: leave_one_out(cp, [F[own] for F in factors], part.sigma[own], prior).sd,
+    )
     # A row given all others has variance sigma^2 R / P, P the share of its residual that the fit leaves.
-    variance = part.sigma[:, None] ** 4 * design.residual.variance(draws.lam[0]) / left.sd**2
+    variance = part.sigma[:, None] ** 4 * design.residual.variance(draws.lam[0]) / np.concatenate(found) ** 2
     mean = np.sqrt(variance.mean(axis=0))
     return np.asarray(np.where(mean > 0, mean, np.nan))

@@ -104,6 +104,9 @@ def _prior(design: Design, priors: Priors, p: Parameter, where: str) -> tuple[st
         return f"{joint or prior}{where}", float("nan") if prior.relative else prior.quantile(PROBABILITY)
     if p.kind == "corr":
         return f"{_correlation_prior(design, priors, p.position)}{where}", float("nan")
+    for j, own in priors.heavy:
+        if j == p.position:
+            return str(own), own.quantile(PROBABILITY)
     if priors.beta is None or not priors.beta.proper[p.position]:
         return "flat", float("nan")
     mean, sd = priors.beta.centre[p.position], priors.beta.marginal_sd[p.position]
@@ -227,10 +230,14 @@ def marginal_shape(priors: Priors, position: int, last: int, size: int) -> float
 def _coefficient_sentence(design: Design, priors: Priors, p: Parameter) -> str:
     j = p.position
     name = "The intercept" if p.label == "Intercept" else f"The coefficient of {p.label}"
-    if priors.beta is None or not priors.beta.proper[j]:
+    upper = (1.0 + PROBABILITY) / 2.0
+    heavy = dict(priors.heavy).get(j)
+    if heavy is not None:
+        mean, reach = heavy.location, heavy.quantile(upper) - heavy.location
+    elif priors.beta is None or not priors.beta.proper[j]:
         return f"{name} may have any value (flat)."
-    mean, sd = priors.beta.centre[j], priors.beta.marginal_sd[j]
-    reach = float(ndtri((1.0 + PROBABILITY) / 2.0)) * sd
+    else:
+        mean, reach = float(priors.beta.centre[j]), float(ndtri(upper) * priors.beta.marginal_sd[j])
     units = _units(design, p.label, design.X[:, j])
     return f"{name} is between {mean - reach:.3g} and {mean + reach:.3g} ({units}) with probability {PROBABILITY:g}."
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,10 @@ import numpy as np
 
 from bayeslmm.arguments import MOST_REFITS, choice, flag, labels, seed, shown, whole
 from bayeslmm.arguments import generator as generator_of
+from bayeslmm.bayes.coefficient_priors import check_integrable
 from bayeslmm.bayes.collapsed import ChainDiagnostics, Diagnostics, UnreliableWeightsError, sample_collapsed
 from bayeslmm.bayes.default_priors import PriorSpec, resolve_priors
+from bayeslmm.bayes.forms import Form, resolve_forms
 from bayeslmm.bayes.layout import make_layout
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.progress import Progress, interactive
@@ -52,6 +54,7 @@ class Settings:
     progressbar: bool
     log_likelihood: bool | None
     keep: Sequence[str] | None
+    form: str | Mapping[str, str] | None = None
 
 
 def sample_posterior(
@@ -75,10 +78,18 @@ def sample_posterior(
     log_likelihood = _with_log_likelihood(design, settings, all(kept.values()))
     _check_memory(design, settings, kept, log_likelihood)
     resolved = resolve_priors(design, priors)
-    if settings.method == "nuts":
-        return _nuts(design, resolved, settings, kept, log_likelihood)
+    if settings.method == "nuts" or (resolved.heavy and settings.method == "auto"):
+        forms = resolve_forms(design, settings.form or "noncentered", lambda: fitted()[1].terms)
+        return _nuts(design, resolved, settings, forms, kept, log_likelihood)
+    if settings.form is not None:
+        raise FitError(
+            f"form={shown(settings.form)} is how PyMC's model has the random effects, and method={settings.method!r} "
+            "integrates them out. Use method='nuts', or leave form= out."
+        )
     from bayeslmm.bayes.datatree import build_datatree
 
+    asked = f"method={settings.method!r}"
+    check_integrable(design.fixed_names, resolved.heavy, asked, "Use method='nuts', or 'auto', which takes it.")
     cp, optimum = fitted()
     if optimum.status is FitStatus.non_finite:
         warnings.warn(
@@ -171,13 +182,13 @@ def _chains(
     return Draws(cp.design, tree, priors, "collapsed_nuts", certificate, None, cp)
 
 
-def _warn_failed(checked: ChainDiagnostics) -> None:
+def _warn_failed(found: ChainDiagnostics) -> None:
     """Say so if chains fail the self-check."""
-    if checked.reliable:
+    if found.checked:
         return
     warnings.warn(
-        f"The chains fail their self-check: the log density at draws is off by {checked.density_error:.2g}, and log "
-        f"sigma is {checked.sigma_error:.1f} standard errors from its distribution given the other parameters. Do not "
+        f"The chains fail their self-check: the log density at draws is off by {found.density_error:.2g}, and log "
+        f"sigma is {found.sigma_error:.1f} standard errors from its distribution given the other parameters. Do not "
         "use them; sample longer, or check for priors much narrower than the data or far from them.",
         ConvergenceWarning,
         stacklevel=4,
@@ -266,7 +277,14 @@ def _with_log_likelihood(design: Design, settings: Settings, complete: bool) -> 
     return settings.log_likelihood
 
 
-def _nuts(design: Design, priors: Priors, settings: Settings, kept: dict[str, bool], log_likelihood: bool) -> Draws:
+def _nuts(
+    design: Design,
+    priors: Priors,
+    settings: Settings,
+    forms: Mapping[str, Form],
+    kept: dict[str, bool],
+    log_likelihood: bool,
+) -> Draws:
     load("pymc", "nutpie")
     from bayeslmm.bayes.datatree import nuts_datatree
     from bayeslmm.bayes.nuts import sample_nuts
@@ -276,7 +294,7 @@ def _nuts(design: Design, priors: Priors, settings: Settings, kept: dict[str, bo
     rng = generator(settings.random_seed)
     layout = make_layout(design)
     drawn = sample_nuts(
-        build_pymc_model(design, priors),
+        build_pymc_model(design, priors, forms),
         layout,
         draws=-(-settings.draws // settings.chains),
         tune=settings.tune,

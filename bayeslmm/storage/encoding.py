@@ -67,6 +67,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "bayeslmm.reml.penalty": ("Penalty",),
     "bayeslmm.reml.status": ("FitStatus",),
     "bayeslmm.bayes.at_means": ("AtMeans",),
+    "bayeslmm.bayes.coefficient_priors": ("StudentT",),
     "bayeslmm.bayes.collapsed": ("ChainDiagnostics", "Diagnostics"),
     "bayeslmm.bayes.moments": ("ExactMoments",),
     "bayeslmm.bayes.prior_families": (

@@ -39,8 +39,8 @@ def anova(
     Parameters
     ----------
     *fits : REMLResult or Model
-        Two or more; models are fitted. They are put in order by their number of parameters, and each is tested against
-        the one before it.
+        Two or more, also in one list; models are fitted. They are put in order by their number of parameters, and each
+        is tested against the one before it.
     refit : bool
         Whether REML fits are replaced by ML ones for the comparison, which the first line then says. False keeps them:
         possible where all fixed parts are the same, because the restricted likelihoods of different fixed parts are
@@ -92,7 +92,8 @@ def anova(
     1     5  -887.74   1775.48  1785.48  1785.82  1801.44
     2     6  -875.97   1751.94  1763.94  1764.42  1783.10  23.537   1    1.23e-06
     """
-    given = [_fit(value) for value in fits]
+    one = fits[0] if len(fits) == 1 else None
+    given = [_fit(value) for value in (one if isinstance(one, (list, tuple)) else fits)]
     _check(given)
     refit = flag("refit", refit, DesignError)
     test = choice("test", test, ("chisq", "bootstrap"), DesignError)

@@ -148,6 +148,7 @@ OBJECTS: dict[str, Callable[[], Any]] = {
     "Chi": lambda: bl.Chi(2.0, 1.0),
     "Relative": lambda: bl.Relative(bl.HalfNormal(1.0)),
     "Normal": lambda: bl.Normal(0.0, 1.0),
+    "StudentT": lambda: bl.StudentT(3.0, 0.0, 1.0),
     "NormalPrior": lambda: bl.NormalPrior(np.zeros(2), np.ones(2)),
     "Wishart": lambda: bl.Wishart(3.0, 1.0),
     "Decov": lambda: bl.Decov(),
@@ -194,6 +195,11 @@ def _coefficient_prior_in_use(prior: Any) -> None:
     model().sample(draws=40, chains=1, priors={"x": prior}, random_seed=1, progressbar=False)
 
 
+def _heavy_prior_in_use(prior: Any) -> None:
+    # Sampled it would be by PyMC, which takes its time.
+    model().priors({"beta[x]": prior})
+
+
 def _contrast_in_use(contrast: Any) -> None:
     bl.Model("y ~ f + (1 | g)", data(), contrasts={"f": contrast})
 
@@ -228,6 +234,7 @@ USES: dict[str, Callable[[Any], None]] = {
     "Wishart": _term_prior_in_use,
     "Decov": _term_prior_in_use,
     "Normal": _coefficient_prior_in_use,
+    **dict.fromkeys(("StudentT", "Cauchy"), _heavy_prior_in_use),
     "Treatment": _contrast_in_use,
     **dict.fromkeys(tuple(sorted(_STRUCTURES)), _structure_in_use),
     "Cell": _cell_in_use,
@@ -269,6 +276,7 @@ CALLS: dict[str, list[dict[str, Any]]] = {
     "Posterior.means": [{}, {"of": "x", "at": {"x": [1.0, 2.0]}}],
     "Posterior.trends": [{"variable": "x"}],
     "Posterior.estimable": [{"L": {"x": 1.0}}],
+    "Comparison.estimable": [{"L": {"x": 1.0}}],
     "Comparison.means": [{}],
     "Comparison.trends": [{"variable": "x"}],
     "MarginalMeans.contrast": [{"method": "dunnett"}],
@@ -309,6 +317,8 @@ CALLS: dict[str, list[dict[str, Any]]] = {
     "Chi": [{"df": 2.0, "scale": 1.0}],
     "Relative": [{"prior": lambda: bl.HalfNormal(1.0)}],
     "Normal": [{"mean": 0.0, "sd": 1.0}],
+    "StudentT": [{"df": 3.0, "location": 0.0, "scale": 1.0}],
+    "Cauchy": [{"location": 0.0, "scale": 1.0}],
     "NormalPrior": [{"mean": [0.0, 0.0], "sd": [1.0, 1.0]}],
     "Wishart": [{"df": 3.0, "scale": 1.0}],
     "Priors": [
@@ -345,9 +355,20 @@ CALLS: dict[str, list[dict[str, Any]]] = {
     ],
     "ranova": [{"fit": fit, "draws": 100, "refits": 0, "random_seed": 1}],
 }
-for _name in ("HalfT", "HalfNormal", "Exponential", "Gamma", "Uniform", "Flat", "Power", "InverseGammaVariance", "Chi"):
+for _name in (
+    "HalfT",
+    "HalfNormal",
+    "Exponential",
+    "Gamma",
+    "Uniform",
+    "Flat",
+    "Power",
+    "InverseGammaVariance",
+    "Chi",
+    "StudentT",
+):
     CALLS[f"{_name}.quantile"] = [{"probability": 0.5}]
-CALLS["Relative.quantile"] = [{"probability": 0.5}]
+CALLS["Relative.quantile"] = CALLS["StudentT.quantile"] = [{"probability": 0.5}]
 
 # Classes that the package makes and users read: their fields are no arguments.
 RESULTS = {

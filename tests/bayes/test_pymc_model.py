@@ -237,7 +237,7 @@ def test_forms_of_single_groups(design: Make) -> None:
     [
         ("centred", "form='centred' is unknown"),
         ({"g": "centered"}, "the grouping factors are 'h', 'g'"),
-        ({"g": "auto", "h": "centered"}, "form='auto' is unknown"),
+        ({"g": "both", "h": "centered"}, "form='both' is unknown"),
     ],
 )
 def test_unknown_forms_are_refused(form: Any, message: str, design: Make) -> None:

@@ -133,3 +133,11 @@ def test_what_is_not_there_is_not_shown() -> None:
     assert "No evidence" in text
     assert "log_evidence" not in text and "(no entries)" not in text
     assert "chisq" in text and "e-1" not in text.split("\n\n")[-2]
+
+
+def test_models_come_in_a_list_or_by_name() -> None:
+    """As users of ``az.compare`` type it; the table is that of separate arguments."""
+    chosen = [model.sample(100, random_seed=3, priors="weak") for model in models()[1:]]
+    apart = bl.compare(*chosen, names=["line", "lines"]).table  # type: ignore[call-overload]
+    pd.testing.assert_frame_equal(bl.compare(dict(zip(["line", "lines"], chosen, strict=True))).table, apart)
+    pd.testing.assert_frame_equal(bl.compare(chosen, names=["line", "lines"]).table, apart)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import bayeslmm as bl
-from bayeslmm import cli
+from bayeslmm import cli, console
 from bayeslmm.comparison import export
 from bayeslmm.design.names import in_markdown, in_plot, on_terminal, printable
 from bayeslmm.results.latex import _plain
@@ -62,10 +62,10 @@ def test_nothing_steers_a_terminal(which: str, request: pytest.FixtureRequest) -
 @pytest.mark.parametrize("which", ["levels", "columns"])
 def test_command_line_shows_markup_as_it_is(which: str, request: pytest.FixtureRequest, capsys: Any) -> None:
     _model, both, *_ = request.getfixturevalue(which)
-    console = cli.screen()
-    cli.show_comparison(both, console)
-    cli.show_summary(both.reml.summary(), console)
-    console.print(cli.as_table(NAMES[3], both.groups.astype(str)))
+    screen = console.terminal()
+    console.show_comparison(both, screen)
+    console.show_summary(both.reml.summary(), screen)
+    screen.print(console.as_table(NAMES[3], both.groups.astype(str)))
     text = capsys.readouterr().out
     assert "\x1b[2J" not in text and "\u202e" not in text and "\x07" not in text
     if which == "levels":

@@ -49,6 +49,7 @@ def test_models_are_fitted_and_ordered() -> None:
     models = [bl.Model(f"Reaction ~ {fixed} + (1 | Subject)", SLEEP) for fixed in ("Days + I(Days**2)", "1", "Days")]
     found = bl.anova(*models)
     assert found.index.tolist() == ["2", "3", "1"]
+    pd.testing.assert_frame_equal(pd.DataFrame(bl.anova(models)), pd.DataFrame(found))
     fits = [m.fit(reml=False) for m in (models[1], models[2], models[0])]
     np.testing.assert_allclose(found["deviance"], [f.criterion for f in fits], rtol=1e-12)
     np.testing.assert_allclose(found["Chisq"].iloc[1:], -np.diff([f.criterion for f in fits]), rtol=1e-9)
