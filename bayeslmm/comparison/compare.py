@@ -420,13 +420,13 @@ def compare(
         return compare_models(
             (reml, posterior, *more) if posterior is not None else (reml,), names, draws, priors, random_seed
         )
-    refuse_parameters(reml.design.residual, "bl.compare")
     level = check_level(level)
     _check_scale(scale)
     check_delta(delta)
     posteriors, given = given_posteriors(posterior, more, names)
     for post in posteriors:
         check_same(reml, post)
+    refuse_parameters(reml.design.residual, "bl.compare")
     if reml.optimum.fixed:
         held = ", ".join(reml.design.terms[i].label for i in reml.optimum.fixed)
         raise DesignError(
