@@ -219,7 +219,7 @@ def test_what_would_leave_the_parameters_out_is_refused() -> None:
         lambda: model.simulate(n_groups=30),
         lambda: bl.power(model),
         lambda: bl.coverage(model),
-        lambda: bl.compare(fit),
+        lambda: bl.compare(fit, fit),
         lambda: fit.predict(new, kind="observation"),
     ):
         with pytest.raises(DesignError, match="whose residuals have parameters"):
