@@ -66,8 +66,16 @@ def _lag(at: FloatArray) -> FloatArray:
 
 
 def _at_lag_one(at: FloatArray, products: FloatArray) -> float:
-    near = np.abs(at[0, :, 0] - at[1, :, 0]) == 1.0
-    return float(np.clip(products[near].mean(), -_START, _START)) if near.any() else 0.0
+    """The correlation at lag one, from that at the smallest lag there is; not zero, where powers have no slope."""
+    lags = np.abs(at[0, :, 0] - at[1, :, 0])
+    if not lags.size:
+        return 0.1
+    smallest = float(lags.min())
+    mean = float(products[lags == smallest].mean())
+    # Of an even lag the sign does not show.
+    size = np.clip(np.abs(mean) if smallest % 2 else max(mean, 0.0), 0.05**smallest, _START**smallest)
+    sign = np.sign(mean) if smallest % 2 and mean else 1.0
+    return float(sign * size ** (1.0 / smallest))
 
 
 @dataclass(frozen=True)

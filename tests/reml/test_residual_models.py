@@ -245,3 +245,10 @@ def test_frequencies_and_correlations_exclude_each_other() -> None:
     out = bl.Model("Reaction ~ Days + (1 | Subject)", pd.concat([data, data]), residual="by(late)").fit()
     assert once.criterion == pytest.approx(out.criterion, rel=1e-10)
     np.testing.assert_allclose(once.estimates(), out.estimates(), rtol=1e-5)
+
+
+def test_times_two_apart_are_those_one_apart_with_the_square() -> None:
+    data = bl.load_dataset("Orthodont").assign(step=lambda d: (d["age"] - 8) / 2)
+    two, one = (bl.Model("distance ~ age", data, residual=f"ar1({t} | Subject)").fit() for t in ("age", "step"))
+    assert two.criterion == pytest.approx(one.criterion, rel=1e-11)
+    assert two.estimates()["residual_rho"] ** 2 == pytest.approx(one.estimates()["residual_rho"], rel=1e-6)
