@@ -12,6 +12,7 @@ from bayeslmm.design.readable import readable
 from bayeslmm.errors import FitError
 from bayeslmm.faces import Posterior
 from bayeslmm.habits import SAMPLE_ARGUMENTS, no_argument
+from bayeslmm.residual import refuse_parameters
 from bayeslmm.specification import Specification
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def priors(model: Specification, priors: PriorSpec = None) -> pd.DataFrame:
     priors : None, str, Priors or mapping
         As in `sample`.
     """
+    refuse_parameters(model.design.residual, "model.priors()")
     from bayeslmm.bayes.default_priors import resolve_priors
     from bayeslmm.results.prior_table import prior_table
 
@@ -107,6 +109,7 @@ def sample(
     >>> post.method
     'quadrature'
     """
+    refuse_parameters(model.design.residual, "The posterior of residual parameters: model.sample()")
     from bayeslmm.results.sampling import Settings, sample_posterior
 
     no_argument("model.sample", sample, unknown, SAMPLE_ARGUMENTS, FitError)
@@ -145,6 +148,7 @@ def to_pymc(
     PriorError
         An unknown form, or a prior without a counterpart in PyMC.
     """
+    refuse_parameters(model.design.residual, "model.to_pymc()")
     from bayeslmm.bayes.default_priors import resolve_priors
     from bayeslmm.bayes.forms import resolve_forms
     from bayeslmm.bayes.pymc_model import build_collapsed_model, build_pymc_model
@@ -183,6 +187,7 @@ def pymc_source(
     >>> print(model.pymc_source().splitlines()[-1].strip())
     pm.Normal("Yield", mu=mu, sigma=sigma, observed=y, dims="obs")
     """
+    refuse_parameters(model.design.residual, "model.pymc_source()")
     from bayeslmm.bayes.default_priors import resolve_priors
     from bayeslmm.bayes.forms import resolve_forms
     from bayeslmm.bayes.pymc_source import write_pymc_source
@@ -201,6 +206,7 @@ def forms(model: Specification) -> pd.DataFrame:
     >>> model.forms()["form"].to_dict(), model.forms()["ratio"].round(1).to_dict()
     ({'plate': 'centered', 'sample': 'noncentered'}, {'plate': 14.2, 'sample': 296.1})
     """
+    refuse_parameters(model.design.residual, "model.forms()")
     from bayeslmm.bayes.forms import choose_forms
 
     rows = [
@@ -243,6 +249,7 @@ def prior_predictive(
     >>> tree["prior_predictive"]["Yield"].shape
     (1, 100, 30)
     """
+    refuse_parameters(model.design.residual, "model.prior_predictive()")
     from bayeslmm.bayes.predictive import prior_predictive
 
     return prior_predictive(model._design, priors, draws, random_seed)

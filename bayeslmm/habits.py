@@ -223,7 +223,7 @@ MODEL_ARGUMENTS: Mapping[str, str] = {
     "subset": "a data frame that is filtered first: data.query(...)",
     "missing": "nothing: rows with missing values are left out and listed in model.dropped",
     "dropna": "nothing: rows with missing values are left out and listed in model.dropped",
-    "correlation": "cov, for the effects of a term; residuals are independent",
+    "correlation": "residual, e.g. residual='ar1(time | g)' (nlme's corAR1), and cov for the effects of a term",
     "control": "nothing: the optimiser has no settings but max_evaluations of fit()",
     "namespace": "extra_namespace",
     **dict.fromkeys(("sei", "se", "standard_errors"), "residual_sd, the known standard errors of the rows"),

@@ -28,6 +28,8 @@ from bayeslmm.reml import Optimum, optimise
 from bayeslmm.reml.fixed import resolve_fixed
 from bayeslmm.reml.penalised import optimise_penalised
 from bayeslmm.reml.penalty import Penalty, resolve_penalty
+from bayeslmm.reml.residual_optimum import optimise_residual
+from bayeslmm.residual import estimable, refuse_parameters, residual_labels
 from bayeslmm.specification import Specification
 from bayeslmm.storage.fits import load_parts, save_parts
 from bayeslmm.storage.posteriors import load_posterior
@@ -44,7 +46,7 @@ MAX_EVALUATIONS = 200
 
 # Arguments of `Model` besides formula and data, with what stands for none.
 _ARGUMENTS: dict[str, Any] = {
-    **dict.fromkeys(("weights", "contrasts", "extra_namespace", "cov", "frequency")),
+    **dict.fromkeys(("weights", "contrasts", "extra_namespace", "cov", "frequency", "residual")),
     **{"saturated": "error", "store": "auto", "na_action": "drop", "rank_deficient": "drop"},
 }
 
@@ -92,6 +94,11 @@ class Model(Specification):
         Known standard deviations of the residuals, as the standard errors of the studies of a meta-analysis: the
         residual variance of row i is ``residual_sd[i]^2``, and sigma is 1, not estimated. A column, an expression
         (``"sqrt(vi)"``) or one number per row. One row per level is then no obstacle: ``yi ~ 1 + (1 | study)``.
+    residual : str, optional
+        Residual structure with parameters: variances ``by(g)``, ``power(x)``, ``exp(x)``, ``const_power(x)``, a
+        correlation within groups such as ``ar1(time | g)``, ``cs(g)`` or ``us(visit | g)``, or both joined by ``+``,
+        ``"by(sex) + ar1(time | id)"``. The formula then needs no random effects. See the documentation of residual
+        structures.
 
     Raises
     ------
@@ -125,6 +132,7 @@ class Model(Specification):
         na_action: NaAction = "drop",
         rank_deficient: Literal["drop", "error"] = "drop",
         residual_sd: Any = None,
+        residual: str | None = None,
         **unknown: Any,
     ) -> None:
         no_argument("bl.Model", Model.__init__, unknown, MODEL_ARGUMENTS, DesignError)
@@ -139,6 +147,7 @@ class Model(Specification):
             "na_action": na_action,
             "rank_deficient": rank_deficient,
             "residual_sd": residual_sd,
+            "residual": residual,
         }
         self._design = build_design(formula, data, **arguments)
         self._arguments = arguments
@@ -232,11 +241,15 @@ class Model(Specification):
         limit = whole("max_evaluations", max_evaluations, 1, MOST_REFITS, FitError)
         chosen = resolve_penalty(penalty)
         if sigma is not None:
+            self._refuse_beside_residual(sigma=sigma)
             return self._with_sigma(sigma).fit(
                 reml, on_failure=on_failure, fix=fix, penalty=penalty, priors=priors, max_evaluations=limit
             )
         optimum: Optimum
-        if priors is not None:
+        if self._design.residual.names:
+            self._refuse_beside_residual(priors=priors, penalty=penalty, fix=fix)
+            optimum = self._optimum(reml) if limit == MAX_EVALUATIONS else optimise_residual(self._design, reml, limit)
+        elif priors is not None:
             optimum = self._mode(priors, reml, chosen, limit, fixed)
         elif chosen is not None:
             optimum = optimise_penalised(self.cross_products, reml, chosen, max_evaluations=limit, fixed=fixed)
@@ -249,7 +262,12 @@ class Model(Specification):
             if on_failure == "raise":
                 raise FitError(message)
             warnings.warn(message, ConvergenceWarning, stacklevel=2)
-        return fit_result(self._design, self.cross_products, optimum, self)
+        return fit_result(self._design, optimum.cp, optimum, self)
+
+    def _refuse_beside_residual(self, **given: Any) -> None:
+        for name, value in given.items():
+            if value is not None:
+                refuse_parameters(self._design.residual, f"model.fit({name}=)")
 
     def update(self, formula: str | None = None, data: Any = None, **options: Any) -> Model:
         """The same model with another formula, other data or other arguments, in R's manner; nothing is fitted.
@@ -352,6 +370,8 @@ class Model(Specification):
                 f"{term.label}: {levels} levels x {', '.join(term.effects)}, "
                 f"{k} covariance parameter{'' if k == 1 else 's'}"
             )
+        if labels := residual_labels(design.residual):
+            lines.append(f"residuals: {estimable(design.residual).expression}, {len(labels)} parameter(s) beside sigma")
         lines += fixed_levels(design)
         if design.aliased:
             lines.append(f"left out because earlier columns span them: {', '.join(design.aliased)}")

@@ -16,7 +16,7 @@ from bayeslmm.design.recipe import columns_in
 from bayeslmm.design.tables import open_table, to_pandas
 from bayeslmm.errors import DesignError
 from bayeslmm.faces import REMLResult, fit_result
-from bayeslmm.residual import NO_PARAMETERS
+from bayeslmm.residual import NO_PARAMETERS, refuse_parameters
 from bayeslmm.results.labels import parameters
 from bayeslmm.results.predictions import NewLevels
 from bayeslmm.results.random_parts import Random
@@ -93,6 +93,7 @@ def simulate(
     _refuse_beside(n_groups=n_groups, replicates=replicates, newdata=newdata, weights=weights, offset=offset)
     if random is not None and not (isinstance(random, str) and random == "new"):
         raise DesignError(f"random={shown(random)} keeps effects of groups of the data, and n_groups= makes new ones.")
+    refuse_parameters(design.residual, "simulate(n_groups=, replicates=)")
     sizes = group_sizes(design, "n_groups", n_groups)
     rows = None if replicates is None else whole("replicates", replicates, 1, MOST_LEVELS, DesignError)
     study = extend(design, sizes, rows)
@@ -111,7 +112,7 @@ def _law(model: Specification, stated: dict[str, Any]) -> Law:
     DesignError
         A planned study, which has no estimates, and not all values.
     """
-    if model.planned or not left_out(model.design, stated):
+    if model.planned or not (model.design.residual.names or left_out(model.design, stated)):
         truth = truth_for(model, stated)
         return Law(truth.terms, truth.sigma, truth.beta, NO_PARAMETERS)
     return law_of(_fit(model), stated)
@@ -143,7 +144,8 @@ def truth_for(model: Specification, stated: dict[str, Any]) -> Truth:
 def _fit(model: Specification) -> REMLResult:
     if model.planned:
         raise DesignError("A planned study has no response, and so no fit whose random effects could be kept.")
-    return fit_result(model.design, model.cross_products, model._optimum(True))
+    optimum = model._optimum(True)
+    return fit_result(model.design, optimum.cp, optimum)
 
 
 def _refuse_beside(*, n_groups: Any, replicates: Any, **others: Any) -> None:

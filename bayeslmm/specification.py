@@ -13,6 +13,8 @@ from bayeslmm.habits import MODEL, no_attribute
 from bayeslmm.likelihood import SummedDesign, cross_products
 from bayeslmm.likelihood.reduction import at_sigma
 from bayeslmm.reml import Optimum, optimise
+from bayeslmm.reml.residual_optimum import optimise_residual
+from bayeslmm.residual import refuse_parameters
 
 
 class Specification:
@@ -64,6 +66,7 @@ class Specification:
     @cached_property
     def cross_products(self) -> SummedDesign:
         """The sufficient statistics that both engines start from."""
+        refuse_parameters(self._design.residual, "What is asked for")
         return cross_products(self._design)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -81,5 +84,7 @@ class Specification:
 
     def _optimum(self, reml: bool) -> Optimum:
         if reml not in self._optima:
-            self._optima[reml] = optimise(self.cross_products, reml)
+            known = not self._design.residual.names
+            found = optimise(self.cross_products, reml) if known else optimise_residual(self._design, reml)
+            self._optima[reml] = found
         return self._optima[reml]

@@ -10,6 +10,7 @@ from bayeslmm.arguments import flag
 from bayeslmm.errors import DesignError
 from bayeslmm.faces import fit_result
 from bayeslmm.reml.at_theta import criterion_at as value_at
+from bayeslmm.residual import refuse_parameters
 from bayeslmm.specification import Specification
 from bayeslmm.types import FloatArray
 
@@ -56,6 +57,7 @@ def to(model: Specification, package: str, *, reml: bool = True, data: str = "df
     """
     from bayeslmm.exporting import export
 
+    refuse_parameters(model.design.residual, "model.to()")
     return export(model.design, package, reml=reml, data=data)
 
 
@@ -83,6 +85,11 @@ def matrices(model: Specification, theta: ArrayLike | None = None, sigma: float 
     """
     from bayeslmm.teaching import build_matrices, factors_from_theta
 
+    if model.design.residual.names:
+        if theta is not None or sigma is not None:
+            refuse_parameters(model.design.residual, "model.matrices(theta=, sigma=)")
+        known = model._optimum(True)
+        return build_matrices(model.design, known.terms, known.sigma, known.lam)
     terms = model._optimum(True).terms if theta is None else factors_from_theta(model.design, theta)
     return build_matrices(model.design, terms, model._optimum(True).sigma if sigma is None else sigma)
 
@@ -169,15 +176,13 @@ def latex(model: Specification, *, numbers: bool = False, priors: PriorSpec | bo
     """
     from bayeslmm.results.latex import Estimates, prior_lines, write_latex
 
-    fit = (
-        fit_result(model.design, model.cross_products, model._optimum(True))
-        if flag("numbers", numbers, DesignError)
-        else None
-    )
+    optimum = model._optimum(True) if flag("numbers", numbers, DesignError) else None
+    fit = None if optimum is None else fit_result(model.design, optimum.cp, optimum)
     estimates = None if fit is None else Estimates(fit.fixef().to_numpy(), fit.sigma, fit.optimum.terms)
     if priors is False:
         return write_latex(model.design, estimates)
     from bayeslmm.bayes.default_priors import resolve_priors
 
+    refuse_parameters(model.design.residual, "model.latex(priors=)")
     resolved = resolve_priors(model.design, None if priors is True else priors)
     return write_latex(model.design, estimates, prior_lines(model.design, resolved))

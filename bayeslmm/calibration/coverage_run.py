@@ -20,6 +20,7 @@ from bayeslmm.errors import DesignError, FitError
 from bayeslmm.faces.fit import REMLResult
 from bayeslmm.likelihood import SummedDesign
 from bayeslmm.model import Model
+from bayeslmm.residual import refuse_parameters
 from bayeslmm.results.intervals import check_level
 from bayeslmm.results.labels import parameters as parameters_of
 from bayeslmm.results.truth import resolve_truth
@@ -142,6 +143,7 @@ def _subject(model: Any, reml: Any) -> tuple[Design, SummedDesign, bool]:
     if reml is not None:
         flag("reml", reml, FitError)
     design: Design = model.design
+    refuse_parameters(design.residual, "bl.coverage")
     if design.frequency is not None:
         raise DesignError(
             "The rows of this model have frequencies: one simulated response per row would stand for several equal "

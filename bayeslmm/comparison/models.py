@@ -21,6 +21,7 @@ from bayeslmm.faces import Posterior, REMLResult
 from bayeslmm.inference.hypothesis import chi_square_tail
 from bayeslmm.likelihood import SummedDesign
 from bayeslmm.reml import optimise
+from bayeslmm.residual import refuse_parameters
 from bayeslmm.results.digits import in_digits
 from bayeslmm.results.sampling import Settings, sample_posterior
 from bayeslmm.specification import Specification
@@ -138,6 +139,13 @@ def compare_models(
 
 
 def _design(rival: Any) -> Design:
+    """The design of a rival."""
+    found = _any_design(rival)
+    refuse_parameters(found.residual, "bl.compare (bl.anova has likelihood ratios and information criteria)")
+    return found
+
+
+def _any_design(rival: Any) -> Design:
     if not isinstance(rival, Specification | REMLResult | Posterior):
         raise DesignError(
             f"compare() got {shown(rival)}, of type {type(rival).__name__}, among models. It takes models, fits or "

@@ -19,23 +19,25 @@ from bayeslmm.design.dot import without_dot
 from bayeslmm.design.dropped import AllRows, DroppedRows
 from bayeslmm.design.estimable import combinations
 from bayeslmm.design.evaluate import Evaluator
-from bayeslmm.design.formula import Bar, Formula
+from bayeslmm.design.formula import Bar, Formula, check_random
 from bayeslmm.design.frequency import evaluator_on_copies, formula_pieces
 from bayeslmm.design.grouping import Grouping
 from bayeslmm.design.groups import group_by
 from bayeslmm.design.magnitude import check_magnitudes
 from bayeslmm.design.notes import PendingNotes
 from bayeslmm.design.padding import NaAction, all_rows, check_na_action
-from bayeslmm.design.per_row import PerRowArguments, with_precisions
+from bayeslmm.design.per_row import PerRow, PerRowArguments, with_precisions
 from bayeslmm.design.quoting import parse_with
 from bayeslmm.design.rank import independent_columns
 from bayeslmm.design.recipe import make_recipe
+from bayeslmm.design.residual_text import ResidualPart, parse_residual, residual_columns
 from bayeslmm.design.saturated import check_identified
 from bayeslmm.design.size import check_blocks, check_structure
 from bayeslmm.design.tables import open_table, to_pandas
 from bayeslmm.design.tokens import tokenize
 from bayeslmm.design.variances import check_labels
 from bayeslmm.errors import DesignError, FormulaError
+from bayeslmm.residual import Residual, make_residual
 from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 
@@ -53,6 +55,7 @@ def build_design(
     na_action: NaAction = "drop",
     rank_deficient: Literal["drop", "error"] = "drop",
     residual_sd: Any = None,
+    residual: str | None = None,
 ) -> Design:
     """Evaluate a formula on a data frame.
 
@@ -86,6 +89,8 @@ def build_design(
         Columns of the fixed part that earlier ones span are left out, or are an error.
     residual_sd : str or array of shape (rows,), optional
         Known standard deviations of the residuals, with sigma = 1.
+    residual : str, optional
+        Residual structure with parameters, e.g. ``"by(sex) + ar1(time | id)"``.
 
     Returns
     -------
@@ -109,9 +114,14 @@ def build_design(
     if not isinstance(formula, str):
         raise FormulaError(f"The formula is a {type(formula).__name__}, not a string such as 'y ~ x + (x | g)'.")
     table, available = open_table(data)
-    parsed = parse_with(without_dot(formula, available, (weights, frequency, residual_sd)), available)
+    parsed, parts = _read(formula, residual, available, (weights, frequency, residual_sd))
+    if parts and residual_sd is not None:
+        raise DesignError(
+            "The model got residual_sd= and residual=: known standard deviations of residuals, and a structure whose "
+            "parameters are estimated. They cannot stand together yet; take one of them away."
+        )
     namespace = _namespace(extra_namespace)
-    names = checks.used_columns(parsed, available, namespace)
+    names = checks.used_columns(parsed, available, namespace, residual_columns(parts, available))
     asked = PerRowArguments.of(weights, residual_sd, frequency, available, namespace)
     frame = to_pandas(table, list(dict.fromkeys([*names, *asked.columns])))
     per_row = asked.on(frame, namespace)
@@ -127,8 +137,7 @@ def build_design(
     offset = _offset(parsed, evaluator, index)
     _check_values(parsed, y, X, fixed_names, offset, index)
     independent = independent_columns(X)
-    groupings = _groupings(parsed, columns)
-    terms = _terms(parsed, cov, evaluator, groupings, index)
+    terms = _terms(parsed, cov, evaluator, groupings := _groupings(parsed, columns), index)
     _check_contrasts(known, evaluator)
     design = Design(
         formula=parsed.text,
@@ -139,7 +148,7 @@ def build_design(
         aliased=tuple(n for j, n in enumerate(fixed_names) if j not in set(independent.tolist())),
         terms=terms,
         groupings=groupings,
-        residual=per_row.residual(keep),
+        residual=_residual(parts, columns, per_row, keep),
         offset=offset,
         index=index.to_numpy(),
         dropped=dropped,
@@ -150,6 +159,32 @@ def build_design(
         sigma=None if per_row.residual_sd is None else 1.0,
     )
     return _checked(design, saturated, rank_deficient, parsed, columns)
+
+
+def _read(
+    formula: str, residual: str | None, available: Sequence[str], others: tuple[Any, ...]
+) -> tuple[Formula, tuple[ResidualPart, ...]]:
+    """The formula and the residual structure; without one there have to be random effects."""
+    parsed = parse_with(without_dot(formula, available, others), available)
+    parts = () if residual is None else parse_residual(residual)
+    if not parts:
+        check_random(parsed)
+    return parsed, parts
+
+
+def _residual(
+    parts: Sequence[ResidualPart], columns: Mapping[str, pd.Series], per_row: PerRow, keep: BoolArray
+) -> Residual:
+    if not parts:
+        return per_row.residual(keep)
+    from bayeslmm.design.residual_parts import build_residual
+
+    if per_row.frequency is not None and any(part.correlated for part in parts):
+        raise DesignError(
+            "Rows that stand for several observations each (frequency=) have no residual correlations of their own. "
+            "Write the rows out, data.loc[data.index.repeat(frequency)], and give each a place in its group."
+        )
+    return build_residual(parts, columns, None if per_row.weights is None else per_row.weights[keep], int(keep.sum()))
 
 
 def _complete(
@@ -301,10 +336,12 @@ def _checked(
     _check_size(design)
     check_blocks(design.sizes)
     check_labels(design)
-    limited = dominant.limited(design)
+    limited = None if design.residual.names else dominant.limited(design)
     design = design if limited is None else replace(design, residual=with_precisions(design.residual, limited))
     if saturated == "error":
-        check_identified(design, formula, columns)
+        # Whether variances of effects can be told apart is asked with equal residuals.
+        plain = replace(design, residual=make_residual(design.n, design.weights)) if design.residual.names else design
+        check_identified(plain, formula, columns)
     return replace(design, notes=Notes(PendingNotes(design, formula, columns)))
 
 

@@ -14,7 +14,8 @@ from bayeslmm.errors import FormulaError
 
 _NO_RANDOM = (
     "The formula has no random-effects term, so there is nothing for a mixed model to do. Add one, for "
-    "example (1 | group), or fit an ordinary regression with another package (statsmodels, formulae)."
+    "example (1 | group), a residual structure (residual='ar1(time | group)'), or fit an ordinary regression with "
+    "another package (statsmodels, formulae)."
 )
 _OF_CONDITIONS = ("I", "{", "factor", "as.factor", "C", "ifelse", "where", "np.where")
 _CONDITIONS = ("<", ">", "<=", ">=", "==", "!=", "&", "!", "~", "%in%", "and", "or", "not", "in")
@@ -143,9 +144,19 @@ def _parsed(text: str) -> Formula:
         return _bare(text, response, right, bare)
     fixed, offsets, bars = _right_side(text, right)
     _check_response(text, left, right)
-    if not bars:
-        raise FormulaError(_NO_RANDOM, text, right[-1].end - 1)
     return Formula(text, response, fixed, offsets, _told_apart(bars))
+
+
+def check_random(formula: Formula) -> None:
+    """Refuse a formula without a random term.
+
+    Raises
+    ------
+    FormulaError
+        With a caret under its end.
+    """
+    if not formula.bars:
+        raise FormulaError(_NO_RANDOM, formula.text, tokenize(formula.text)[-1].end - 1)
 
 
 def offsets_outside(text: str) -> str:

@@ -25,7 +25,7 @@ from bayeslmm.design.new_weights import weight_columns, weight_values, weights_t
 from bayeslmm.design.recipe import Column, Recipe, columns_in, level_positions, training_evaluator
 from bayeslmm.design.tables import open_table, to_pandas
 from bayeslmm.errors import DesignError
-from bayeslmm.residual import KnownVariances, Residual, make_residual
+from bayeslmm.residual import KnownVariances, Residual, make_residual, refuse_parameters
 from bayeslmm.types import AnyArray, BoolArray, FloatArray, IntArray
 
 _SHOWN = 8
@@ -204,6 +204,8 @@ def new_rows(
     >>> rows.X.tolist(), rows.levels["g"].codes.tolist(), rows.levels["g"].new
     ([[1.0, 0.0], [1.0, 0.0]], [1, 2], ('z',))
     """
+    if weighted:
+        refuse_parameters(design.residual, "Single observations at new rows (their residual variances and covariances)")
     recipe = known_recipe(design)
     formula = parse_formula(design.formula)
     formula = formula if fixed else replace(formula, fixed="", offsets=())

@@ -13,6 +13,7 @@ from bayeslmm.design import data as checks
 from bayeslmm.design.evaluate import Evaluator
 from bayeslmm.design.formula import Formula
 from bayeslmm.design.frequency import evaluator_on_copies, read_frequency
+from bayeslmm.design.residual_text import refuse_variance_words
 from bayeslmm.errors import DesignError
 from bayeslmm.residual import KnownVariances, Residual, make_residual
 from bayeslmm.types import BoolArray, FloatArray
@@ -143,6 +144,7 @@ def _columns(what: str, given: Any, available: Sequence[str], namespace: Mapping
     """Columns that an argument of one value per row names; none if it is an array."""
     if not isinstance(given, str):
         return []
+    refuse_variance_words(what, given)
     formula = Formula(f"`{given}`" if given in available else given, "1", "1", (), ())
     formula = replace(formula, response=formula.text)
     try:

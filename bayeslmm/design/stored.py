@@ -105,7 +105,8 @@ def _check_codes(name: str, codes: AnyArray, levels: int) -> None:
 
 
 def _check_terms(design: Design) -> None:
-    if not design.terms or {term.group for term in design.terms} != set(design.groupings):
+    without = not design.terms and not design.residual.names
+    if without or {term.group for term in design.terms} != set(design.groupings):
         raise ValueError("the random terms and the grouping factors do not belong together")
     for term in design.terms:
         size = len(term.effects)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bayeslmm.faces.fit import PenalisedResult, REMLResult, fit_result
+from bayeslmm.faces.fit import PenalisedResult, REMLResult
+from bayeslmm.faces.kinds import fit_result
 from bayeslmm.faces.posterior import Posterior
 
 __all__ = ["PenalisedResult", "Posterior", "REMLResult", "fit_result"]

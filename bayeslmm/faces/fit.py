@@ -10,16 +10,12 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.boundary import build, zero_tests
-from bayeslmm.design.design import Design
 from bayeslmm.equality import by_value
 from bayeslmm.errors import FitError
 from bayeslmm.figures import residual_plots
 from bayeslmm.files.writing import FilePath
 from bayeslmm.habits import FIT, no_attribute
-from bayeslmm.likelihood import SummedDesign
 from bayeslmm.means import estimable, joint, of_fit
-from bayeslmm.mode import PosteriorMode
-from bayeslmm.reml import Optimum
 from bayeslmm.results import (
     Summary,
     accessors,
@@ -47,14 +43,6 @@ from bayeslmm.results.mode_words import mode_notes
 from bayeslmm.results.tables import tidy_table
 from bayeslmm.storage.fits import save_parts
 from bayeslmm.testing import dropping, term_table
-
-
-def fit_result(design: Design, cp: SummedDesign, optimum: Optimum, origin: Any = None) -> REMLResult:
-    """The result of an optimisation: plain, penalised, or under priors."""
-    if isinstance(optimum, PosteriorMode):
-        return ModeResult(design, cp, optimum, origin)
-    kind = REMLResult if optimum.penalty is None else PenalisedResult
-    return kind(design, cp, optimum, origin)
 
 
 @by_value

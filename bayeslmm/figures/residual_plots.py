@@ -116,7 +116,7 @@ def _residuals(fit: Fit) -> _Residuals:
     fitted = fit._fitted
     if fit.design.residual.clusters is not None:
         # Whitened, but not over the share that the fit leaves of each.
-        return _Residuals(fitted, residual_values(fit, "pearson", scaled=True), list(fit.design.index), "scaled")
+        return _Residuals(fitted, residual_values(fit, "normalized"), list(fit.design.index), "normalized")
     values = residual_values(fit, "standardised")
     known = np.isfinite(values)
     if not known.any():

@@ -129,5 +129,5 @@ def _effects(cp: CrossProducts, rows: Rows, b: int, groups: Sequence[str]) -> tu
         return np.zeros((rows.n, block.size)), np.zeros(rows.n, dtype=np.int64)
     codes = rows.levels[name].codes
     known = codes < block.n_levels
-    Z = np.concatenate([rows.Z[k] for k in block.terms], axis=1)
+    Z = np.concatenate([np.empty((rows.n, 0)), *(rows.Z[k] for k in block.terms)], axis=1)
     return np.where(known[:, None], Z @ block.basis, 0.0), np.where(known, codes, 0)

@@ -21,6 +21,7 @@ from scipy.linalg import solve_triangular
 
 from bayeslmm.errors import FitError
 from bayeslmm.inference.hypothesis import hypothesis
+from bayeslmm.inference.residual_degrees import structured_df
 from bayeslmm.inference.sensitivity import MOVED, UNDETERMINED, Sensitivity, contrasts, scaled_inverse, sensitivity
 from bayeslmm.likelihood import CrossProducts, Derivatives, SummedDesign, cross_products, derivatives, evaluate
 from bayeslmm.likelihood import parameters as par
@@ -32,6 +33,7 @@ from bayeslmm.mode.degrees import mode_df
 from bayeslmm.reml import Optimum
 from bayeslmm.reml.fixed import free_entries
 from bayeslmm.reml.many import Optima
+from bayeslmm.reml.residual_optimum import ResidualOptimum
 from bayeslmm.types import BoolArray, FloatArray
 
 # Curvatures below this, after scaling to a unit diagonal, are none: along a vanished direction, or a ridge.
@@ -89,6 +91,11 @@ def _of_own(cp: CrossProducts, optimum: Optimum, own: FloatArray) -> FloatArray:
         if np.isnan(df[np.abs(own).sum(1) > 0]).any():
             raise FitError(_no_minimum(optimum))
         return np.where(np.abs(own).sum(1) > 0, df, np.nan)
+    if isinstance(optimum, ResidualOptimum):
+        own_df = structured_df(optimum, own)
+        if np.isnan(own_df[np.abs(own).sum(1) > 0]).any():
+            raise FitError(_no_minimum(optimum))
+        return np.where(np.abs(own).sum(1) > 0, own_df, np.nan)
     factors = list(optimum.factors)
     first = derivatives(cp, factors, optimum.factor, optimum.reml)
     free = free_entries(cp, optimum.fixed)

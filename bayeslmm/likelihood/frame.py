@@ -179,6 +179,8 @@ def choose_blocks(design: Design) -> tuple[Elimination, tuple[Block, ...], list[
     list of FloatArray, each (n, c)
         Columns of the blocks in the coordinates chosen, not weighted.
     """
+    if not design.groupings:
+        return plan([no_effects(design.n).grouping], [0], "levels"), (no_effects(design.n),), [np.empty((design.n, 0))]
     built: list[tuple[Block, FloatArray]] = []
     for grouping in design.groupings.values():
         members = [i for i, term in enumerate(design.terms) if term.group == grouping.name]
@@ -191,6 +193,11 @@ def choose_blocks(design: Design) -> tuple[Elimination, tuple[Block, ...], list[
     order = plan([block.grouping for block, _ in built], [block.q for block, _ in built], design.store)
     blocks = tuple(built[i][0] for i in order.order)
     return order, blocks, [built[i][1] for i in order.order]
+
+
+def no_effects(n: int) -> Block:
+    """A block of n rows without effects: what is eliminated first where nothing can be."""
+    return Block(Grouping("", np.zeros(n, dtype=np.int64), ("",)), (), (), np.empty((0, 0)))
 
 
 def _term_basis(term: RandomTerm, weights: FloatArray | None) -> Basis:

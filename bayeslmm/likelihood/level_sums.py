@@ -95,7 +95,7 @@ class LevelSums:
     def moments(self) -> Moments | None:
         """Between parts summed over levels that share R; None where few do."""
         J, c, m = self.E.shape
-        if self.unlike:
+        if self.unlike or not c:
             return None
         # Half the levels are enough to see that there are too many kinds.
         if J > _MANY and _distinct(self.R[: J // 2].reshape(J // 2, -1))[1].size > _KINDS:

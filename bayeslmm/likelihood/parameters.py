@@ -122,7 +122,8 @@ def frame(cp: CrossProducts, b: int, columns: slice, structure: CovarianceStruct
 def internal_factors(cp: CrossProducts, internal: FloatArray) -> list[FloatArray]:
     """Block factors (K, c, c) of K internal vectors (K, k)."""
     internal = np.atleast_2d(internal)
-    factors: list[FloatArray] = []
+    # A block without effects may come first.
+    factors = [np.empty((internal.shape[0], 0, 0)) for block in cp.blocks[:1] if not block.terms]
     for b, columns, _, entries, structure in cp.frame.terms:
         T = structure.factor(internal[:, entries])
         W = frame(cp, b, columns, structure)
@@ -145,7 +146,7 @@ def internal_from_terms(cp: CrossProducts, terms: Sequence[FloatArray]) -> Float
         inverse = cp.blocks[b].inverse_basis[columns, columns]
         T = inverse @ terms[term] if W is None else np.linalg.solve(W, inverse @ terms[term])
         parts.append(structure.coordinates(structure.theta(canonical(T))))
-    return np.concatenate(parts, axis=-1)
+    return np.concatenate(parts, axis=-1) if parts else np.empty(0)
 
 
 def term_factors(cp: CrossProducts, factors: Sequence[FloatArray]) -> list[FloatArray]:
@@ -182,7 +183,7 @@ def block_factors(cp: CrossProducts, terms: Sequence[FloatArray]) -> list[FloatA
 def theta_from_terms(cp: CrossProducts, terms: Sequence[FloatArray]) -> FloatArray:
     """The user's theta (K, k) from factors on the user's columns."""
     parts = [structure.theta(T) for structure, T in zip(cp.frame.structures, terms, strict=True)]
-    return np.concatenate(parts, axis=-1)
+    return np.concatenate(parts, axis=-1) if parts else np.empty((1, 0))
 
 
 def terms_from_theta(cp: CrossProducts, theta: FloatArray) -> list[FloatArray]:
@@ -225,7 +226,7 @@ def gradient(cp: CrossProducts, internal: FloatArray, first: Derivatives) -> Flo
     for b, columns, _, entries, structure in cp.frame.terms:
         slopes = slopes_in_frame(first, b, columns, frame(cp, b, columns, structure))
         parts.append(structure.gradient(internal[:, entries], slopes))
-    return np.concatenate(parts, axis=1)
+    return np.concatenate(parts, axis=1) if parts else np.empty((internal.shape[0], 0))
 
 
 def hessian(cp: CrossProducts, internal: FloatArray, first: Derivatives, traces_of: bool | None = None) -> FloatArray:

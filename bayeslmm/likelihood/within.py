@@ -114,6 +114,8 @@ def split_columns(Q: FloatArray, columns: FloatArray, codes: IntArray, n_levels:
         # Of no rows, bincount has whole numbers.
         return rest.T, np.zeros((n_levels, c, columns.shape[1]))
     between = np.empty((n_levels, c, columns.shape[1]))
+    if not c:
+        return columns.copy(), between
     for k, column in enumerate(columns.T):
         left = column
         for a in range(c):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bayeslmm.design.dot import without_dot
-from bayeslmm.design.formula import Formula, parse_formula
+from bayeslmm.design.formula import Formula, check_random, parse_formula
 from bayeslmm.design.quoting import explained
 from bayeslmm.design.tables import open_table
 from bayeslmm.errors import FormulaError
@@ -62,6 +62,7 @@ def lint(formula: str, data: Any = None) -> LintReport:
     try:
         formula = typed if available is None else without_dot(typed, available)
         parsed = parse_formula(formula)
+        check_random(parsed)
     except FormulaError as problem:
         error = problem if available is None else explained(problem, formula, available)
     reading = lint_formula.read(formula, parsed, error)

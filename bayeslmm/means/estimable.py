@@ -21,6 +21,7 @@ from bayeslmm.means.functions import Display
 from bayeslmm.means.marginal import MarginalMeans
 from bayeslmm.means.of_draws import PosteriorMeans, read_rope
 from bayeslmm.means.sources import DrawSource, Estimated, NumberSource
+from bayeslmm.residual import refuse_parameters
 from bayeslmm.results.draws import Draws
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.intervals import check_level
@@ -145,6 +146,8 @@ def _prediction_df(fit: Fit, asked: EffectFunctions, ddf: DDF) -> FloatArray:
     """Degrees of freedom (m,) of predictions as `predict` has them: Satterthwaite's, or those that all share."""
     if ddf != "satterthwaite":
         return np.full(len(asked.names), float(fit.cp.n - fit.cp.p) if ddf == "residual" else np.inf)
+
+    refuse_parameters(fit.design.residual, "Satterthwaite's degrees of freedom of functions of effects (ddf='z' is)")
 
     def variance(factors: Sequence[FloatArray], factor: Factor) -> FloatArray:
         terms = [T[0] for T in par.term_factors(fit.cp, list(factors))]

@@ -104,6 +104,8 @@ def criterion_at(
     DesignError
         Theta has another length or is no covariance; sigma is not a positive number.
     """
+    if not cp.design.terms:
+        raise DesignError("The model has no random effects, and so no theta; its criterion is fit.criterion.")
     values = check_theta(cp.design, theta)
     sigma = cp.sigma if sigma is None else sigma
     if sigma is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bayeslmm.likelihood import CrossProducts, Factor, SummedDesign, derivatives, evaluate, profiled
+from bayeslmm.likelihood import CrossProducts, Derivatives, Factor, SummedDesign, derivatives, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.numerics.differences import jacobian
 from bayeslmm.numerics.newton import Point, Trial
@@ -63,7 +63,7 @@ class Criterion:
         def expand() -> Point:
             first = derivatives(self.cp, factors, factor, self.reml)
             internal = self.internal(x)
-            gradient, hessian = par.gradient(self.cp, internal, first)[0], par.hessian(self.cp, internal, first)[0]
+            gradient, hessian = par.gradient(self.cp, internal, first)[0], self._curvature(internal, first)
             return self.point(x, value, gradient, hessian, first.exact)
 
         trailing = self.rounding(x)
@@ -74,6 +74,8 @@ class Criterion:
         factors = self.factors(x)
         first = derivatives(self.cp, factors, self.factor(x, factors), self.reml)
         whole: bool | None = None
+        if not self.cp.blocks[0].terms:
+            return jacobian(lambda x: self(x).expand().gradient, x)
         if not first.exact:
             if not first.pieces.affordable(x.size):
                 return jacobian(lambda x: self(x).expand().gradient, x)
@@ -81,6 +83,18 @@ class Criterion:
         internal = self.internal(x)
         gradient = par.gradient(self.cp, internal, first)[0]
         return self.point(x, 0.0, gradient, par.hessian(self.cp, internal, first, whole)[0], True).hessian
+
+    def _curvature(self, internal: FloatArray, first: Derivatives) -> FloatArray:
+        """Second derivatives in the internal vector, without a penalty."""
+        if self.cp.blocks[0].terms:
+            return np.asarray(par.hessian(self.cp, internal, first)[0])
+        # Nothing is eliminated level by level: of so few effects the gradient costs little.
+        return jacobian(self._slopes, internal)
+
+    def _slopes(self, internal: FloatArray) -> FloatArray:
+        factors = par.internal_factors(self.cp, internal)
+        first = derivatives(self.cp, factors, evaluate(self.cp, factors), self.reml)
+        return np.asarray(par.gradient(self.cp, internal, first)[0])
 
     def rounding(self, x: FloatArray) -> float:
         """About what the criterion is wrong by at x because the trailing block is a matrix of condition x^2."""

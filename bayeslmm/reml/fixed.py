@@ -117,7 +117,10 @@ def hold(cp: CrossProducts, fixed: Mapping[int, FloatArray] | None) -> Held:
 def free_entries(cp: CrossProducts, fixed: Collection[int]) -> BoolArray:
     """Which entries of the internal vector, shape (k,), belong to terms that are not fixed."""
     return np.concatenate(
-        [np.full(len(structure.rows), term not in fixed) for _, _, term, _, structure in cp.frame.terms]
+        [
+            np.zeros(0, dtype=bool),
+            *(np.full(len(structure.rows), term not in fixed) for _, _, term, _, structure in cp.frame.terms),
+        ]
     )
 
 

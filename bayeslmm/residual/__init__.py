@@ -1,5 +1,12 @@
 """Residual structures: how the residuals of the rows vary and hang together, given sigma."""
 
+from bayeslmm.residual.estimable import (
+    Estimable,
+    estimable,
+    natural_parameters,
+    refuse_parameters,
+    residual_labels,
+)
 from bayeslmm.residual.known import KnownVariances
 from bayeslmm.residual.residual import NO_PARAMETERS, Chosen, Residual, crosses, log_dets
 from bayeslmm.residual.variance import Homoscedastic, IndependentRows, PrecisionWeights, make_residual
@@ -7,12 +14,17 @@ from bayeslmm.residual.variance import Homoscedastic, IndependentRows, Precision
 __all__ = [
     "NO_PARAMETERS",
     "Chosen",
+    "Estimable",
     "Homoscedastic",
     "IndependentRows",
     "KnownVariances",
     "PrecisionWeights",
     "Residual",
     "crosses",
+    "estimable",
     "log_dets",
     "make_residual",
+    "natural_parameters",
+    "refuse_parameters",
+    "residual_labels",
 ]

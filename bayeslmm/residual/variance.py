@@ -46,6 +46,18 @@ class IndependentRows(ABC):
         half = 0.5 * self.log_precision_slopes(lam, rows)[..., None]
         return np.asarray(half * self.whiten(lam, columns, rows)[..., None, :, :])
 
+    def inner_slopes(
+        self, lam: FloatArray, columns: FloatArray, left: FloatArray, white: FloatArray | None = None
+    ) -> FloatArray:
+        """Sums (k,) over rows and columns of ``left * whiten_slopes(lam, columns)``, at one point."""
+        by_row = (left * (self.whiten(lam, columns) if white is None else white)).sum(1)
+        return np.asarray(0.5 * (self.log_precision_slopes(lam) @ by_row))
+
+    def information(self, lam: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Traces (k,) of ``R^-1 dR_j``, and (k, k) of ``R^-1 dR_j R^-1 dR_k``, at one point."""
+        slopes = self.log_precision_slopes(lam)
+        return -slopes.sum(-1), slopes @ slopes.T
+
     def log_det(self, lam: FloatArray, rows: Chosen = None) -> FloatArray:
         return np.asarray(0.0 - np.log(self.precision(lam, rows)).sum(-1))
 

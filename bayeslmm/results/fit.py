@@ -18,6 +18,7 @@ from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.explained import Explained, explained
 from bayeslmm.inference.kenward_roger import KenwardRoger, kenward_roger
+from bayeslmm.inference.residual_kenward_roger import residual_kenward_roger
 from bayeslmm.likelihood import (
     Conditional,
     Structure,
@@ -30,6 +31,7 @@ from bayeslmm.likelihood import (
 from bayeslmm.mode import PosteriorMode
 from bayeslmm.reml import FitStatus, Optimum, optimise
 from bayeslmm.reml.penalty import Penalty
+from bayeslmm.reml.residual_optimum import ResidualOptimum, optimise_residual
 from bayeslmm.results.dropped_columns import with_dropped
 from bayeslmm.results.effects import by_group, fitted_values, variances_by_group
 from bayeslmm.results.labels import Parameter, estimates, parameters
@@ -94,9 +96,10 @@ class Fit:
 
     @property
     def df(self) -> int:
-        """Number of parameters that were estimated: fixed effects, theta, and sigma unless it is known."""
+        """Number of parameters that were estimated: fixed effects, theta, sigma unless known, those of residuals."""
         known = sum(len(self.design.terms[i].structure.rows) for i in self.optimum.fixed)
-        return self.design.p + self.design.n_theta - known + (self.design.sigma is None)
+        varied = self.design.n_theta - known + (self.design.sigma is None) + self.optimum.lam.size
+        return self.design.p + varied
 
     @property
     def aic(self) -> float:
@@ -198,7 +201,9 @@ class Fit:
 
     def estimates(self) -> pd.Series:
         """Estimates of all parameters under their labels."""
-        values = estimates(self.design, self._parameters, self.optimum.terms, self.sigma, self._conditional.beta[0])
+        values = estimates(
+            self.design, self._parameters, self.optimum.terms, self.sigma, self._conditional.beta[0], self.optimum.lam
+        )
         return pd.Series(values, index=[p.label for p in self._parameters], name="estimate")
 
     @property
@@ -235,6 +240,8 @@ class Fit:
     @cached_property
     def _other_optimum(self) -> Optimum:
         """The minimum of the other criterion, ML after REML and the reverse."""
+        if self.optimum.lam.size:
+            return optimise_residual(self.design, not self.optimum.reml)
         return optimise(self.cp, not self.optimum.reml, fixed=self._fixed)
 
     def _by_criterion(self, criterion: str | None) -> Optimum:
@@ -249,7 +256,7 @@ class Fit:
         if optimum is self.optimum:
             return self.estimates()
         known = self._parameters
-        values = estimates(self.design, known, optimum.terms, optimum.sigma, self._beta_of(optimum))
+        values = estimates(self.design, known, optimum.terms, optimum.sigma, self._beta_of(optimum), optimum.lam)
         return pd.Series(values, index=[p.label for p in known], name="estimate")
 
     def _beta_of(self, optimum: Optimum) -> FloatArray:
@@ -265,4 +272,6 @@ class Fit:
 
     @cached_property
     def _kenward_roger(self) -> KenwardRoger:
+        if isinstance(self.optimum, ResidualOptimum):
+            return residual_kenward_roger(self.optimum)
         return kenward_roger(self.cp, self.optimum)

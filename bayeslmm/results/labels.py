@@ -15,6 +15,7 @@ from bayeslmm.design.labels import GroupLabels
 from bayeslmm.design.lookup import positions
 from bayeslmm.design.variances import SdLabel, variance_labels
 from bayeslmm.errors import DesignError
+from bayeslmm.residual import NO_PARAMETERS, natural_parameters, residual_labels
 from bayeslmm.types import FloatArray
 
 
@@ -27,7 +28,7 @@ class Parameter:
     label : str
         ``"sd_Subject[Days]"``, ``"corr_Subject[Intercept.Days]"``, ``"sigma"`` or a coefficient's name. Effects that
         share a parameter share its label: ``"sd_Worker[cs]"``, ``"corr_Worker[cs]"``.
-    kind : {"sd", "corr", "sigma", "fixed"}
+    kind : {"sd", "corr", "sigma", "residual", "fixed"}
     group : str or None
         Grouping factor; ``"Residual"`` for sigma.
     term : str
@@ -54,13 +55,17 @@ class Parameter:
 
 
 def parameters(design: Design) -> tuple[Parameter, ...]:
-    """All parameters: sds, correlations, sigma unless it is known, fixed effects."""
+    """All parameters: sds, correlations, sigma unless it is known, those of the residual structure, fixed effects."""
     groups = variance_labels(design)
     sds = [p for labels, own in groups for p in _sds(labels.group, own)]
     corrs = [p for labels, _ in groups for p in _corrs(labels)]
     sigma = Parameter("sigma", "sigma", "Residual", "sd__Observation", -1, (), 0)
+    residual = [
+        Parameter(f"residual_{label}", "residual", "Residual", f"residual__{label}", k, (), k)
+        for k, label in enumerate(residual_labels(design.residual))
+    ]
     fixed = [Parameter(name, "fixed", None, name, j, (), j) for j, name in enumerate(design.fixed_names)]
-    return (*sds, *corrs, *([sigma] if design.sigma is None else []), *fixed)
+    return (*sds, *corrs, *([sigma] if design.sigma is None else []), *residual, *fixed)
 
 
 def at_mean_parameters(design: Design, priors: Priors) -> tuple[Parameter, ...]:
@@ -126,16 +131,23 @@ def near(label: str, names: Sequence[str]) -> str:
 
 
 def estimates(
-    design: Design, known: Sequence[Parameter], terms: Sequence[FloatArray], sigma: float, beta: FloatArray
+    design: Design,
+    known: Sequence[Parameter],
+    terms: Sequence[FloatArray],
+    sigma: float,
+    beta: FloatArray,
+    lam: FloatArray = NO_PARAMETERS,
 ) -> FloatArray:
-    """Values of the parameters from relative factors (c, c), sigma and beta."""
-    values = []
+    """Values of the parameters from relative factors (c, c), sigma, beta and residual parameters, in their units."""
+    values, residual = [], natural_parameters(design.residual, lam) if lam.size else lam
     # Of relative factors beyond 1e154, as where sigma is next to nothing, there are no squares.
     with np.errstate(over="ignore", invalid="ignore"):
         covariances = [T @ T.T for T in terms]
     for p in known:
         if p.kind == "sigma":
             values.append(sigma)
+        elif p.kind == "residual":
+            values.append(residual[p.position])
         elif p.kind == "fixed":
             values.append(beta[p.position])
         else:

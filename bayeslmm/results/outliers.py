@@ -96,7 +96,7 @@ def _joined(parts: Sequence[str]) -> str:
 
 def _find(fit: Fit) -> Deciding | None:
     ordinary = fit.status.ok and fit.penalty is None and not fit.optimum.fixed and fit.sigma > 0
-    if not ordinary or fit.design.residual.clusters is not None:
+    if not ordinary or fit.design.residual.clusters is not None or fit.design.residual.names:
         return None
     return _rows(fit) or _lone_predictors(fit) or _levels(fit)
 

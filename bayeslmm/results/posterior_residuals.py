@@ -26,7 +26,7 @@ def posterior_residuals(post: Draws, kind: ResidualKind = "raw", *, scaled: bool
 
     Parameters
     ----------
-    kind : {"raw", "pearson", "standardised", "marginal"}
+    kind : {"raw", "pearson", "standardised", "marginal", "normalized"}
         As of a fit (`REMLResult.residuals`). ``"standardised"``: over the root of the posterior mean of
         ``sigma^2 (1 - leverage) / weight`` (some hundred draws). ``"marginal"``: response minus the fixed part.
     scaled : bool
@@ -53,7 +53,9 @@ def posterior_residuals(post: Draws, kind: ResidualKind = "raw", *, scaled: bool
     design, lam = post.design, post._variance_draws.lam[0]
     values = design.y - (fixed_part(post) if kind == "marginal" else post._fitted)
     if kind == "pearson" or kind == "standardised":
-        values = design.residual.whiten(lam, values[:, None])[:, 0]
+        values = values / np.sqrt(design.residual.variance(lam))
+    elif kind == "normalized":
+        values, scaled = design.residual.whiten(lam, values[:, None])[:, 0], True
     if kind == "standardised":
         with np.errstate(divide="ignore", invalid="ignore"):
             values = values / _spread(post)

@@ -11,8 +11,10 @@ from bayeslmm.bayes.predictive import Request
 from bayeslmm.design.newdata import Rows
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.inference.prediction import new_level_variance, prediction_variance, variance_df
-from bayeslmm.likelihood import Factor
+from bayeslmm.inference.residual_degrees import residual_variance_df
+from bayeslmm.likelihood import Factor, SummedDesign
 from bayeslmm.likelihood import parameters as par
+from bayeslmm.reml.residual_optimum import ResidualOptimum
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.linear import DDF, combinations, plain_df
 from bayeslmm.types import FloatArray
@@ -55,7 +57,10 @@ def errors_and_df(fit: Fit, rows: Rows, request: Request, ddf: DDF) -> tuple[Flo
         with suppress(FitError):
             df[known] = _of_combinations(fit, rows, ddf)[1][known]
             return error, df
-    df[known] = variance_df(fit.cp, fit.optimum, relative.at)[known]
+    if isinstance(fit.optimum, ResidualOptimum):
+        df[known] = residual_variance_df(fit.optimum, relative.with_residual)[known]
+    else:
+        df[known] = variance_df(fit.cp, fit.optimum, relative.at)[known]
     return error, df
 
 
@@ -84,11 +89,21 @@ class _Variance:
 
     def at(self, factors: Sequence[FloatArray], factor: Factor) -> FloatArray:
         """Variances (k,) at internal factors of the blocks, each (1, c, c)."""
-        variance = prediction_variance(self.fit.cp, factors, factor, self.rows, self.request.groups)
+        return self._of(self.fit.cp, factors, factor) + self.observed
+
+    def with_residual(
+        self, cp: SummedDesign, factors: Sequence[FloatArray], factor: Factor, lam: FloatArray
+    ) -> FloatArray:
+        """The same at other residual parameters, too: `cp` has the sums of rows whitened by these."""
+        observed = self.rows.observed.variance(lam) if self.request.observation else 0.0
+        return np.asarray(self._of(cp, factors, factor) + observed)
+
+    def _of(self, cp: SummedDesign, factors: Sequence[FloatArray], factor: Factor) -> FloatArray:
+        variance = prediction_variance(cp, factors, factor, self.rows, self.request.groups)
         if self.request.sample_new:
-            terms = [T[0] for T in par.term_factors(self.fit.cp, list(factors))]
+            terms = [T[0] for T in par.term_factors(cp, list(factors))]
             variance = variance + new_level_variance(terms, self.rows, self.levels)
-        return variance + self.observed
+        return variance
 
 
 def _of_combinations(fit: Fit, rows: Rows, ddf: DDF) -> tuple[FloatArray, FloatArray]:

@@ -15,7 +15,7 @@ from bayeslmm.results.draws import Draws
 from bayeslmm.results.fit import Fit
 from bayeslmm.types import FloatArray
 
-type ResidualKind = Literal["raw", "pearson", "standardised", "marginal"]
+type ResidualKind = Literal["raw", "pearson", "standardised", "marginal", "normalized"]
 
 # A leverage this close to one leaves its residual no variance.
 _NO_VARIANCE = 1e-10
@@ -26,10 +26,13 @@ def residuals(fit: Fit, kind: ResidualKind = "raw", *, scaled: bool = False) -> 
 
     Parameters
     ----------
-    kind : {"raw", "pearson", "standardised", "marginal"}
+    kind : {"raw", "pearson", "standardised", "marginal", "normalized"}
         ``"raw"``: response minus fitted values, random effects included. ``"pearson"``: these times the root of the
-        precision weight, so that all have the same variance before the fit. ``"standardised"``: over their estimated
-        standard deviation, ``sigma sqrt((1 - leverage) / weight)``, theta taken as known (lme4's ``rstudent``).
+        precision (over the standard deviation beside sigma), so that all have the same variance before the fit.
+        ``"normalized"``: whitened by the residual covariance and over sigma, so that rows of one group are independent,
+        too, in the order of their times or visits (nlme's word; scaled in any case). ``"standardised"``: over their
+        estimated standard deviation, ``sigma sqrt((1 - leverage) / weight)``, theta taken as known (lme4's
+        ``rstudent``).
         ``"marginal"``: response minus the fixed part, so that random effects are in them.
     scaled : bool
         In standard deviations: raw and Pearson residuals over sigma (lme4's scaled residuals), marginal ones over the
@@ -67,7 +70,9 @@ def residual_values(fit: Fit, kind: ResidualKind, scaled: bool = False) -> Float
     design = fit.design
     values = design.y - (fixed_part(fit) if kind == "marginal" else fit._fitted)
     if kind == "pearson" or kind == "standardised":
-        values = design.residual.whiten(fit.optimum.lam, values[:, None])[:, 0]
+        values = values / np.sqrt(design.residual.variance(fit.optimum.lam))
+    elif kind == "normalized":
+        return np.asarray(design.residual.whiten(fit.optimum.lam, values[:, None])[:, 0] / positive_sigma(fit))
     if kind == "standardised":
         values = values / (positive_sigma(fit) * _spread(leverage_pair(fit).total))
     elif scaled:

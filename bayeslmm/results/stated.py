@@ -83,7 +83,7 @@ def stated_values(
 def _check_sizes(found: Mapping[str, Any]) -> None:
     """Refuse what has no square."""
     for label, value in found.items():
-        sizes = np.abs(np.concatenate(list(value.values())) if label == "theta" else np.array([value]))
+        sizes = np.abs(np.concatenate([np.empty(0), *value.values()]) if label == "theta" else np.array([value]))
         if sizes.size and sizes.max() > LARGEST:
             raise DesignError(f"{label} cannot be {sizes.max():g}: the squares of responses would be no numbers.")
 

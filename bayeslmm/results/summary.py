@@ -150,7 +150,7 @@ def _with_names(table: pd.DataFrame, words: Mapping[str, str]) -> pd.DataFrame:
 
 def _sizes(design: Design) -> str:
     groups = ", ".join(f"{g.name} {g.n_levels}" for g in design.groupings.values())
-    return f"{design.observations}; groups: {groups}"
+    return f"{design.observations}; groups: {groups}" if groups else design.observations
 
 
 def left_out(design: Design) -> list[str]:

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from bayeslmm.design.readable import readable
+from bayeslmm.errors import DesignError
 from bayeslmm.reml import at_theta
 from bayeslmm.results.fit import Fit
 from bayeslmm.teaching import Matrices, MixedModelEquations, build_matrices, effects_by_term, henderson, shrinkage_table
@@ -87,6 +88,11 @@ def mme(fit: Fit, form: Literal["auto", "b", "u"] = "auto") -> MixedModelEquatio
     """
     effects = [effects.ravel() for effects in _effects(fit)]
     reference = np.concatenate([fit.fixef().to_numpy(), *effects])
+    if not fit.design.terms:
+        raise DesignError(
+            "Henderson's equations predict random effects, and this model has none: its fixed effects are those of "
+            "generalized least squares, with the R of fit.matrices()."
+        )
     return henderson(fit.design, fit.optimum.terms, fit.sigma, reference, form, fit.optimum.lam)
 
 

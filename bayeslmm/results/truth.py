@@ -93,7 +93,8 @@ def _complete(design: Design, terms: tuple[FloatArray, ...], sigma: float, beta:
             f"The true sigma is {sigma:g}, so that responses would have no residual and no interval could be made. "
             "Give another value of sigma."
         )
-    known = parameters(design)
+    # Those of the residuals are not stated: they stay what the fit says.
+    known = [p for p in parameters(design) if p.kind != "residual"]
     values = estimates(design, known, terms, sigma, beta)
     return Truth(terms, sigma, beta, {p.label: float(v) for p, v in zip(known, values, strict=True)})
 

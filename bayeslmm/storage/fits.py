@@ -22,9 +22,11 @@ from bayeslmm.design.stored import check_stored
 from bayeslmm.errors import StorageError
 from bayeslmm.files.writing import FilePath, destination, replacing
 from bayeslmm.likelihood import SummedDesign, cross_products
+from bayeslmm.likelihood.whitened import whitened_products
 from bayeslmm.mode import PosteriorMode
 from bayeslmm.mode.stored import check_priors, restore_mode
 from bayeslmm.reml import Optimum
+from bayeslmm.reml.residual_optimum import known_residuals
 from bayeslmm.reml.stored import check_parts, restore
 from bayeslmm.storage.archive import Archive, open_archive, reading, unreadable, write_archive
 from bayeslmm.storage.conforming import check_fields
@@ -35,7 +37,7 @@ FORMAT_VERSION = 2
 # Version 1 had no checksums; what follows from the rest is compared all the same.
 READ_VERSIONS = (1, 2)
 # Fields of an Optimum that follow from the others and the design.
-_REMADE = {"cp", "factor"}
+_REMADE = {"cp", "factor", "original"}
 
 type Kind = Literal["model", "fit"]
 
@@ -166,6 +168,9 @@ def load_parts(path: FilePath) -> tuple[Design, SummedDesign | None, Optimum | N
         check_parts(design, stored)
         if under_priors:
             check_priors(design, stored)
+        if design.residual.names:
+            cp = whitened_products(design, stored["lam"])
+            return design, cp, known_residuals(restore(cp, stored), design)
         cp = cross_products(design)
         optimum = restore_mode(cp, stored) if under_priors else restore(cp, stored)
     return design, cp, optimum

@@ -76,7 +76,7 @@ def effect_names(design: Design) -> list[tuple[str, str, str]]:
 
 def sparse_Z(design: Design) -> sparse.csc_array:
     """Z (n, q), term after term, within a term level by level with its effects."""
-    parts = []
+    parts = [sparse.csc_array((design.n, 0))]
     for term in design.terms:
         grouping = design.groupings[term.group]
         c = len(term.effects)
@@ -95,7 +95,7 @@ def block_diagonal(design: Design, tiles: Sequence[FloatArray]) -> sparse.csc_ar
         sparse.kron(sparse.eye_array(design.groupings[term.group].n_levels), sparse.coo_array(tile))
         for term, tile in zip(design.terms, tiles, strict=True)
     ]
-    out = sparse.csc_array(sparse.block_diag(blocks, format="csc"))
+    out = sparse.csc_array(sparse.block_diag(blocks, format="csc") if blocks else (0, 0))
     out.eliminate_zeros()
     return out
 

@@ -16,9 +16,11 @@ from bayeslmm.errors import DesignError, FitError
 from bayeslmm.inference.hypothesis import chi_square_tail
 from bayeslmm.inference.mixture import Mixture
 from bayeslmm.inference.null_model import clamp, mixture, null_model
+from bayeslmm.residual import refuse_parameters
 from bayeslmm.results.fit import Fit
 from bayeslmm.testing.bootstrap_ratio import bootstrap_table
 from bayeslmm.testing.nesting import Nesting, step_between
+from bayeslmm.testing.residual_nesting import written
 from bayeslmm.testing.term_table import table_texts
 
 _SEED = 20230817
@@ -105,9 +107,11 @@ def anova(
     order = sorted(range(len(fitted)), key=lambda k: fitted[k].df)
     fitted, labels = [fitted[k] for k in order], [labels[k] for k in order]
     heading = _heading(refit, reml, fitted[0].reml, test)
-    lines = [f"{label}: {fit.formula}" for label, fit in zip(labels, fitted, strict=True)]
+    lines = [f"{label}: {fit.formula}{written(fit)}" for label, fit in zip(labels, fitted, strict=True)]
     steps = [step_between(a.design, b.design) for a, b in pairwise(fitted)]
     if test == "bootstrap":
+        for fit in fitted:
+            refuse_parameters(fit.design.residual, "anova(test='bootstrap')")
         return bootstrap_table(fitted, steps, n, _SEED if random_seed is None else random_seed, [heading, *lines])
     return _chi_square_table(fitted, labels, steps, [heading, *lines])
 
@@ -196,7 +200,8 @@ def _names(names: Sequence[str] | None, count: int) -> list[str]:
 
 
 def _by_ml(fit: Fit) -> Fit:
-    return replace(fit, optimum=fit._by_criterion("ML"))
+    optimum = fit._by_criterion("ML")
+    return replace(fit, cp=optimum.cp, optimum=optimum)
 
 
 def _heading(refit: bool, reml: Sequence[str], by_reml: bool, test: str) -> str:

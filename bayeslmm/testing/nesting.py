@@ -9,6 +9,7 @@ import numpy as np
 from bayeslmm.design.design import Design, RandomTerm
 from bayeslmm.inference.null_model import Removal
 from bayeslmm.results.labels import parameters
+from bayeslmm.testing.residual_nesting import not_within
 from bayeslmm.types import BoolArray, FloatArray
 
 # What columns leave of a column, relative to its length about its mean, is rounding below this.
@@ -50,6 +51,10 @@ def step_between(small: Design, large: Design) -> Nesting:
     if lost is not None and not obstacle:
         obstacle = f"the random term {lost.label} of the smaller is not in the larger"
     variances = _count_sds(large) - _count_sds(small)
+    obstacle = obstacle or not_within(small.residual, large.residual)
+    if large.residual.names:
+        # The mixture at the boundary would take the parameters of the residuals for known.
+        return Nesting(extra, obstacle, variances, None)
     return Nesting(extra, obstacle, variances, None if obstacle else _removal(small, large, rest, more))
 
 

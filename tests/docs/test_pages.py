@@ -17,6 +17,7 @@ PAGES = [
     ("method.md", 16),
     ("teaching.md", 16),
     ("fitting.md", 20),
+    ("residual-structures.md", 15),
     ("testing.md", 10),
     ("means.md", 16),
     ("diagnostics.md", 14),

@@ -1,5 +1,7 @@
 """Residual structures that the laws are held against: those of the package, and two that stand for what may be added.
 
+The package's own are made from their texts, and their covariances are written down here once more, entry by entry.
+
 A new structure is tested by an entry in `MEMBERS`: a name, the structure of a dozen rows, points of its parameters, and
 its covariance over sigma^2 as a dense matrix, from first principles.
 """
@@ -11,8 +13,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import pandas as pd
 from scipy import sparse
 
+from bayeslmm.design.residual_parts import build_residual
+from bayeslmm.design.residual_text import parse_residual
 from bayeslmm.equality import by_value
 from bayeslmm.residual import Chosen, Homoscedastic, IndependentRows, KnownVariances, PrecisionWeights, Residual
 from bayeslmm.types import FloatArray, IntArray
@@ -182,3 +187,175 @@ MEMBERS = [
     ),
     Member("serial correlation", Serial(SUBJECTS, TIMES), np.array([[0.2], [0.9]]), _serial),
 ]
+
+
+# Every subject's rows lie in one arm; visits are the whole times.
+ARMS = np.repeat(["a", "b", "a"], [5, 4, 3])
+COLUMNS = pd.DataFrame(
+    {
+        "time": TIMES,
+        "id": SUBJECTS,
+        "visit": pd.Categorical([f"v{t:.0f}" for t in TIMES], ["v0", "v1", "v2", "v3", "v4", "v5", "v6"]),
+        "late": np.where(LATE == 1.0, "yes", "no"),
+        "x": WEIGHTS,
+        "arm": ARMS,
+    }
+)
+# Few visits, each with enough rows: three for all subjects.
+FEW = COLUMNS.assign(
+    visit=np.array([0, 1, 2, 0, 1, 0, 1, 2, 0, 0, 1, 2]), id=np.repeat([0, 1, 2, 3, 4], [3, 2, 3, 1, 3])
+)
+
+
+def _built(text: str, weights: FloatArray | None = None, columns: pd.DataFrame = COLUMNS) -> Residual:
+    return build_residual(parse_residual(text), dict(columns.items()), weights, N)
+
+
+def _entries(
+    correlation: Callable[[FloatArray, int, int], float],
+    sd: Callable[[FloatArray, int], float] = lambda lam, i: 1.0,
+    columns: pd.DataFrame = COLUMNS,
+) -> Callable[[FloatArray], FloatArray]:
+    """A dense covariance from the correlation of two rows of a subject and the standard deviation of a row."""
+    own = columns["id"].to_numpy()
+
+    def dense(lam: FloatArray) -> FloatArray:
+        R = np.zeros((N, N))
+        for i in range(N):
+            for j in range(N):
+                rho = 1.0 if i == j else correlation(lam, i, j) if own[i] == own[j] else 0.0
+                R[i, j] = rho * sd(lam, i) * sd(lam, j)
+        return R
+
+    return dense
+
+
+def _lag(i: int, j: int) -> float:
+    return abs(TIMES[i] - TIMES[j])
+
+
+def _cs(lam: FloatArray, i: int, j: int) -> float:
+    # Five rows in the largest group: correlations above -1/4.
+    return float(-0.25 + 1.25 / (1.0 + np.exp(-lam[-1])))
+
+
+def _arma(lam: FloatArray, i: int, j: int) -> float:
+    phi, theta = np.tanh(lam)
+    # Weights of a long moving average, whose products give the correlations.
+    psi = np.append(1.0, (phi + theta) * phi ** np.arange(200))
+    h = int(_lag(i, j))
+    return float(psi[: psi.size - h] @ psi[h:] / (psi @ psi))
+
+
+def _matrix_of_visits(make: Callable[[FloatArray], FloatArray]) -> Callable[[FloatArray, int, int], float]:
+    visit = FEW["visit"].to_numpy()
+    return lambda lam, i, j: float(make(lam)[visit[i], visit[j]])
+
+
+def _us(lam: FloatArray) -> FloatArray:
+    a, b, c = lam[-3:]
+    L = np.array([[1.0, 0, 0], [a, 1.0, 0], [b, c, 1.0]])
+    S = L @ L.T
+    return S / np.sqrt(np.outer(np.diag(S), np.diag(S)))
+
+
+def _toeplitz(lam: FloatArray) -> FloatArray:
+    first, partial = np.tanh(lam[-2:])
+    # The correlation at lag two, given the one between.
+    second = partial * (1.0 - first**2) + first**2
+    return np.array([[1.0, first, second], [first, 1.0, first], [second, first, 1.0]])
+
+
+def _ante(lam: FloatArray) -> FloatArray:
+    a, b = np.tanh(lam[-2:])
+    return np.array([[1.0, a, a * b], [a, 1.0, b], [a * b, b, 1.0]])
+
+
+def _by_visit(lam: FloatArray, i: int) -> float:
+    return float(np.exp(np.append(0.0, lam[:2]))[FEW["visit"][i]])
+
+
+def _by_late(lam: FloatArray, i: int) -> float:
+    return float(np.exp(lam[0] * LATE[i]))
+
+
+MEMBERS[:0] = [
+    Member("by", _built("by(late)"), np.array([[-0.7], [1.3]]), _entries(lambda *_: 0.0, _by_late)),
+    Member(
+        "power times exp, weighted",
+        _built("power(x) + exp(time)", WEIGHTS),
+        np.array([[0.4, -0.7], [-1.0, 0.3]]),
+        _entries(lambda *_: 0.0, lambda lam, i: WEIGHTS[i] ** (lam[0] - 0.5) * np.exp(lam[1] * TIMES[i] / TIMES.max())),
+    ),
+    Member(
+        "const_power",
+        _built("const_power(x)"),
+        np.array([[0.4, 0.7], [-1.0, -0.3]]),
+        _entries(lambda *_: 0.0, lambda lam, i: np.exp(lam[0]) + WEIGHTS[i] ** lam[1]),
+    ),
+    Member(
+        "ar1",
+        _built("ar1(time | id)"),
+        np.array([[-0.6], [1.4]]),
+        _entries(lambda lam, i, j: np.tanh(lam[0]) ** _lag(i, j)),
+    ),
+    Member(
+        "by and car1",
+        _built("by(late) + car1(time | id)"),
+        np.array([[0.5, -0.6], [-0.2, 1.0]]),
+        _entries(lambda lam, i, j: np.exp(-_lag(i, j) / np.exp(lam[1])), _by_late),
+    ),
+    Member("cs", _built("cs(id)"), np.array([[-2.0], [1.0]]), _entries(_cs)),
+    Member(
+        "power and cs",
+        _built("power(x) + cs(id)"),
+        np.array([[0.4, -2.0], [1.0, 0.3]]),
+        _entries(_cs, lambda lam, i: WEIGHTS[i] ** lam[0]),
+    ),
+    Member("arma", _built("arma(time | id)"), np.array([[0.4, 0.3], [-0.5, 0.8]]), _entries(_arma)),
+    Member(
+        "gaussian in the plane",
+        _built("gaussian(time + x | id)"),
+        np.array([[0.1], [-0.5]]),
+        _entries(lambda lam, i, j: np.exp(-(_lag(i, j) ** 2 + (WEIGHTS[i] - WEIGHTS[j]) ** 2) / np.exp(2 * lam[0]))),
+    ),
+    Member(
+        "matern",
+        _built("matern(time | id)"),
+        np.array([[0.1], [1.0]]),
+        _entries(lambda lam, i, j: (1 + _lag(i, j) / np.exp(lam[0])) * np.exp(-_lag(i, j) / np.exp(lam[0]))),
+    ),
+    Member(
+        "exp",
+        _built("exp(time | id)"),
+        np.array([[0.1], [1.0]]),
+        _entries(lambda lam, i, j: np.exp(-_lag(i, j) / np.exp(lam[0]))),
+    ),
+    Member(
+        "ar1 by arm",
+        _built("ar1(time | id, by=arm)"),
+        np.array([[0.4, -0.8]]),
+        _entries(lambda lam, i, j: np.tanh(lam[0 if ARMS[i] == "a" else 1]) ** _lag(i, j)),
+    ),
+    Member(
+        "us",
+        _built("us(visit | id)", None, FEW),
+        np.array([[0.3, -0.2, 0.4, -0.5, 0.6]]),
+        _entries(_matrix_of_visits(_us), _by_visit, FEW),
+    ),
+    Member(
+        "toeph",
+        _built("toeph(visit | id)", None, FEW),
+        np.array([[0.3, -0.2, 0.4, -0.5]]),
+        _entries(_matrix_of_visits(_toeplitz), _by_visit, FEW),
+    ),
+    Member(
+        "ad",
+        _built("ad(visit | id)", None, FEW),
+        np.array([[0.4, -0.5]]),
+        _entries(_matrix_of_visits(_ante), columns=FEW),
+    ),
+]
+
+# Those that what asks a structure is tested with: it does not know which it has.
+REPRESENTATIVES = [m for m in MEMBERS if m.name in ("power times exp, weighted", "us", "by and car1")] + MEMBERS[-6:]

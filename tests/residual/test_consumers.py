@@ -24,10 +24,10 @@ from bayeslmm.results.latex import write_latex
 from bayeslmm.teaching.matrices import build_matrices
 from bayeslmm.teaching.mme import henderson
 
-from .members import MEMBERS, Member, N
+from .members import MEMBERS, REPRESENTATIVES, Member, N
 
-everyone = pytest.mark.parametrize("member", MEMBERS, ids=str)
-independent = pytest.mark.parametrize("member", [m for m in MEMBERS if m.residual.clusters is None], ids=str)
+everyone = pytest.mark.parametrize("member", REPRESENTATIVES, ids=str)
+independent = pytest.mark.parametrize("member", [m for m in REPRESENTATIVES if m.residual.clusters is None], ids=str)
 SIGMA, BETA, FACTOR = 1.7, np.array([2.0, -1.0]), np.array([[0.8, 0.0], [-0.3, 0.5]])
 EXACT = 1e-12
 

@@ -17,10 +17,10 @@ from bayeslmm.likelihood.reweighting import reweight
 from bayeslmm.reml import optimise
 from bayeslmm.residual import Homoscedastic, Residual
 
-from .members import MEMBERS, Member, N, Serial
+from .members import REPRESENTATIVES, Member, N, Serial
 
-everyone = pytest.mark.parametrize("member", MEMBERS, ids=str)
-independent = pytest.mark.parametrize("member", [m for m in MEMBERS if m.residual.clusters is None], ids=str)
+everyone = pytest.mark.parametrize("member", REPRESENTATIVES, ids=str)
+independent = pytest.mark.parametrize("member", [m for m in REPRESENTATIVES if m.residual.clusters is None], ids=str)
 
 
 def _design(formula: str, store: str = "auto") -> Design:
@@ -88,7 +88,9 @@ def test_criterion_of_both_stores(member: Member, formula: str, store: str) -> N
         )
 
 
-@pytest.mark.parametrize("member", [m for m in MEMBERS if not m.residual.names and "far" not in m.name], ids=str)
+@pytest.mark.parametrize(
+    "member", [m for m in REPRESENTATIVES if not m.residual.names and "far" not in m.name], ids=str
+)
 def test_what_has_no_parameters_is_the_design_that_holds_it(member: Member) -> None:
     plain = _design("y ~ x + (x | g)")
     assert plain.residual == Homoscedastic(N)

@@ -92,7 +92,9 @@ def test_rows_written_out_have_the_leverage_of_the_row_that_stands_for_them() ->
 
 def test_wrong_calls_say_what_there_is() -> None:
     fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).fit()
-    with pytest.raises(DesignError, match=r"'raw', 'pearson', 'standardised' or 'marginal'. Did you mean 'standard"):
+    with pytest.raises(
+        DesignError, match=r"'raw', 'pearson', 'standardised', 'marginal' or 'normalized'. Did you mean 'standard"
+    ):
         fit.residuals("standardized")  # type: ignore[arg-type]
     with pytest.raises(DesignError, match="neither True nor False"):
         fit.residuals(scaled="yes")  # type: ignore[arg-type]

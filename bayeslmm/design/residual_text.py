@@ -1,0 +1,284 @@
+"""Read the ``residual=`` of a model: variances and a correlation, e.g. ``"by(sex) + ar1(time | id)"``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bayeslmm.design.tokens import Token, spelled, tokenize
+from bayeslmm.errors import DesignError, FormulaError
+
+VARIANCES = ("by", "power", "exp", "const_power")
+# Correlation of rows, and whether every visit also has a standard deviation of its own.
+CORRELATIONS = {
+    "ar1": ("ar1", False),
+    "car1": ("car1", False),
+    "cs": ("cs", False),
+    "toep": ("toep", False),
+    "ad": ("ad", False),
+    "arma": ("arma", False),
+    "exp": ("exp", False),
+    "gaussian": ("gaussian", False),
+    "matern": ("matern", False),
+    "us": ("us", True),
+    "ar1h": ("ar1", True),
+    "csh": ("cs", True),
+    "toeph": ("toep", True),
+    "adh": ("ad", True),
+}
+# What other packages call them.
+_ELSEWHERE = {
+    "varIdent": "by(g)",
+    "varPower": "power(x)",
+    "varExp": "exp(x)",
+    "varConstPower": "const_power(x)",
+    "varFixed": "weights=, which takes 1 over the variance: weights='1 / x'",
+    "corAR1": "ar1(time | g)",
+    "corCAR1": "car1(time | g)",
+    "corCompSymm": "cs(g)",
+    "corSymm": "us(visit | g), which has a variance for every visit, too",
+    "corARMA": "arma(time | g), of order (1, 1)",
+    "corExp": "exp(x | g)",
+    "corGaus": "gaussian(x | g)",
+    "un": "us(visit | g)",
+    "UN": "us(visit | g)",
+    "ou": "car1(time | g)",
+    "sp_exp": "exp(x + y | g)",
+    "homcs": "cs(g)",
+    "diag": "by(g)",
+    "mat": "matern(x + y | g)",
+    "gau": "gaussian(x + y | g)",
+    "varComb": "a sum, by(sex) + power(x)",
+    "arh1": "ar1h(visit | g)",
+    "ante1": "adh(visit | g)",
+    "ar": "ar1(time | g)",
+}
+_FITTED = ("fitted", "fitted(.)", ".", "")
+
+
+@dataclass(frozen=True)
+class ResidualPart:
+    """One summand.
+
+    Attributes
+    ----------
+    keyword : str
+        Of `VARIANCES` or `CORRELATIONS`.
+    text : str
+    left : tuple of str
+        What stands before the bar, or in the brackets: columns or expressions.
+    group : tuple of str
+        Columns of the grouping factor of a correlation; empty for a variance.
+    by : str
+        Column of the arms with covariances of their own; empty if there is none.
+    """
+
+    keyword: str
+    text: str
+    left: tuple[str, ...]
+    group: tuple[str, ...] = ()
+    by: str = ""
+
+    @property
+    def correlated(self) -> bool:
+        return bool(self.group)
+
+
+def parse_residual(text: object) -> tuple[ResidualPart, ...]:
+    """The summands of a residual structure.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    tuple of ResidualPart
+        At most one with groups.
+
+    Raises
+    ------
+    DesignError
+        No structure, or one that is not known, with what may have been meant.
+
+    Examples
+    --------
+    >>> [(part.keyword, part.left, part.group) for part in parse_residual("by(sex) + ar1(time | id)")]
+    [('by', ('sex',), ()), ('ar1', ('time',), ('id',))]
+    """
+    if not isinstance(text, str):
+        raise DesignError(
+            f"residual= is a {type(text).__name__}, not a text such as 'ar1(time | id)' or 'by(sex) + ar1(time | id)'."
+        )
+    try:
+        tokens = tokenize(text)
+    except FormulaError as error:
+        raise DesignError(f"residual={text!r} cannot be read: {error}") from None
+    parts = tuple(_part(text, piece) for piece in _split(tokens, ("+", "*"), 0))
+    correlated = [part.text for part in parts if part.correlated]
+    if len(correlated) > 1:
+        raise DesignError(
+            f"residual={text!r} has {len(correlated)} correlations ({' and '.join(correlated)}); residuals have one, "
+            "and any number of variances beside it. A second level of dependence is a random effect: (1 | group)."
+        )
+    return parts
+
+
+def residual_columns(parts: Sequence[ResidualPart], available: Sequence[str]) -> list[str]:
+    """Columns that a residual structure uses.
+
+    Raises
+    ------
+    DesignError
+        One of them is not there.
+    """
+    found: dict[str, None] = {}
+    for part in parts:
+        # Functions of columns have names that are followed by a bracket.
+        for text in part.left:
+            tokens = tokenize(text if text not in available else f"`{text}`")
+            for token, after in zip(tokens, [*tokens[1:], None], strict=True):
+                if token.kind in ("name", "quoted") and (after is None or after.text != "("):
+                    found[token.text.strip("`")] = None
+        found |= dict.fromkeys(part.group + ((part.by,) if part.by else ()))
+    missing = [name for name in found if name not in available]
+    if missing:
+        shown = ", ".join(available[:20]) + (", ..." if len(available) > 20 else "")
+        raise DesignError(
+            f"residual={' + '.join(part.text for part in parts)!r} uses {missing[0]!r}, which is not a column of the "
+            f"data. Columns are: {shown}."
+        )
+    return list(found)
+
+
+def _split(tokens: Sequence[Token], signs: tuple[str, ...], depth: int) -> list[list[Token]]:
+    pieces: list[list[Token]] = [[]]
+    for token in tokens:
+        if token.text in signs and token.depth == depth:
+            pieces.append([])
+        else:
+            pieces[-1].append(token)
+    return pieces
+
+
+def _part(text: str, tokens: Sequence[Token]) -> ResidualPart:
+    if len(tokens) < 3 or tokens[0].kind != "name" or tokens[1].text != "(" or tokens[-1].text != ")":
+        raise _unreadable(text, spelled(tokens))
+    keyword, depth = tokens[0].text, tokens[1].depth + 1
+    if keyword not in VARIANCES and keyword not in CORRELATIONS:
+        raise _unknown(text, keyword)
+    first, *others = _split(tokens[2:-1], (",",), depth)
+    sides = _split(first, ("|",), depth)
+    written = spelled(tokens)
+    if len(sides) == 1 and keyword in VARIANCES:
+        return _variance(text, keyword, written, [first, *others])
+    by = _by(text, written, others)
+    if len(sides) == 1 and keyword == "cs":
+        return ResidualPart(keyword, written, (), _columns(text, written, first), by)
+    if len(sides) != 2 or not sides[0] or not sides[1] or keyword not in CORRELATIONS:
+        raise DesignError(
+            f"residual={text!r}: {written} says not what depends on what. {keyword}(time | id) has the visit or time "
+            "left of the bar and the group, within which residuals are correlated, right of it."
+        )
+    left = tuple(spelled(piece) for piece in _split(sides[0], ("+",), depth))
+    if left == ("1",) and keyword == "cs":
+        left = ()
+    elif left == ("1",):
+        raise DesignError(
+            f"residual={text!r}: {written} takes the order of the rows for times, as nlme does. Here rows may stand in "
+            f"any order: name the column that has the times, {keyword}(time | {spelled(sides[1])})."
+        )
+    return ResidualPart(keyword, written, left, _columns(text, written, sides[1]), by)
+
+
+def _variance(text: str, keyword: str, written: str, arguments: Sequence[Sequence[Token]]) -> ResidualPart:
+    if keyword == "by":
+        return ResidualPart(keyword, written, tuple(n for one in arguments for n in _columns(text, written, one)))
+    given = tuple(spelled(one) for one in arguments)
+    if len(given) != 1 or given[0] in _FITTED:
+        raise DesignError(
+            f"residual={text!r}: {written} needs one covariate, {keyword}(x). A variance that follows the fitted "
+            "values is no part of the likelihood of variances alone (the mean would be estimated from it, too); take "
+            "the fitted values of a first fit as a column, data['first'] = fit.fitted(), and say so."
+        )
+    return ResidualPart(keyword, written, given)
+
+
+def _by(text: str, written: str, others: Sequence[Sequence[Token]]) -> str:
+    if not others:
+        return ""
+    if len(others) > 1 or len(others[0]) != 3 or [t.text for t in others[0][:2]] != ["by", "="]:
+        raise DesignError(
+            f"residual={text!r}: behind the comma of {written} stands by=arm, a column whose levels have covariances "
+            "of their own, or nothing."
+        )
+    return others[0][2].text.strip("`")
+
+
+def _columns(text: str, written: str, tokens: Sequence[Token]) -> tuple[str, ...]:
+    """Columns joined by ``:`` (or ``*``), whose combinations are the levels."""
+    names = tokens[::2]
+    if (
+        not names
+        or any(t.kind not in ("name", "quoted") for t in names)
+        or any(t.text not in (":", "*") for t in tokens[1::2])
+    ):
+        raise DesignError(
+            f"residual={text!r}: {spelled(tokens)!r} in {written} is no column, nor columns joined by a colon, a:b."
+        )
+    return tuple(t.text.strip("`") for t in names)
+
+
+def refuse_variance_words(what: str, text: str) -> None:
+    """Refuse nlme's classes of variances where precision weights belong, with what they are called here.
+
+    Raises
+    ------
+    DesignError
+    """
+    word = text.partition("(")[0].strip()
+    if not word.startswith("var") or word not in _ELSEWHERE:
+        return
+    here = _translated(word, text) or _ELSEWHERE[word]
+    raise DesignError(
+        f"{what}={text!r} is a variance structure of nlme. {what}= takes known numbers; variances with parameters are "
+        f"part of residual=: {here}."
+    )
+
+
+def _translated(word: str, text: str) -> str:
+    """A call of nlme with its formula, as it is written here; empty if that is not clear."""
+    match = re.search(re.escape(word) + r"\s*\([^~]*~\s*([^|,)]*?)\s*(?:\|\s*([^,)]+?)\s*)?[,)]", text)
+    name = _ELSEWHERE.get(word, "").partition("(")[0]
+    if match is None or name not in (*VARIANCES, *CORRELATIONS):
+        return ""
+    left, group = match[1], match[2] or ""
+    if name == "by":
+        return f"residual='by({group})'" if group else ""
+    if name in VARIANCES and word.startswith("var"):
+        return f"residual='{name}({left})'" if left not in ("", "fitted(.", ".") else ""
+    if not group:
+        return ""
+    left = left if left != "1" else "the column of times"
+    return f"residual='{name}({group})'" if name == "cs" else f"residual='{name}({left} | {group})'"
+
+
+def _unknown(text: str, keyword: str) -> DesignError:
+    meant = _translated(keyword, text) or _ELSEWHERE.get(keyword)
+    hint = f" {keyword} is called {meant} here." if meant else ""
+    return DesignError(
+        f"residual={text!r} has {keyword!r}, which is no residual structure.{hint} Variances: by(g), power(x), exp(x), "
+        "const_power(x). Correlations within groups: ar1(time | g), car1(time | g), cs(g), us(visit | g), "
+        "toep(visit | g), ad(visit | g), arma(time | g), exp(x + y | g), gaussian(x + y | g), matern(x + y | g); with "
+        "a variance for every visit: ar1h, csh, toeph, adh."
+    )
+
+
+def _unreadable(text: str, piece: str) -> DesignError:
+    meant = _ELSEWHERE.get(piece.strip())
+    hint = f" {piece} is called {meant} here." if meant else ""
+    return DesignError(
+        f"residual={text!r}: {piece!r} is no structure with its columns in brackets, such as 'ar1(time | id)'; "
+        f"variances and a correlation are joined by +, 'by(sex) + ar1(time | id)'.{hint}"
+    )

@@ -1,0 +1,260 @@
+"""REML and ML estimates of models whose residuals have parameters: all covariance parameters are found together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+
+import numpy as np
+
+from bayeslmm.design.design import Design
+from bayeslmm.design.distinct import Ridge
+from bayeslmm.equality import by_value
+from bayeslmm.errors import FitError
+from bayeslmm.likelihood import SummedDesign, conditional_means, cross_products, evaluate, profiled
+from bayeslmm.likelihood import parameters as par
+from bayeslmm.likelihood.criteria import degrees_of_freedom
+from bayeslmm.likelihood.whitened import RowsAtPoints, whitened_products
+from bayeslmm.numerics.newton import Ending, NewtonResult, minimise
+from bayeslmm.reml.optimum import Optimum, fit_status, optimise
+from bayeslmm.reml.residual_criterion import JointCriterion
+from bayeslmm.reml.status import FitStatus
+from bayeslmm.residual import Estimable, estimable, make_residual
+from bayeslmm.types import FloatArray
+
+# Curvature of a combination of parameters, rows of the Hessian brought to one scale, below which it is a ridge.
+_RIDGE = 1e-7
+# A combination has a part of a parameter from this share of its largest on.
+_SHARE = 0.1
+# A minimum in the random effects alone that is lower than the joint one by this was not seen.
+_LOWER = 1e-6
+_ROUNDS = 3
+# Steps by expected curvatures at the end, and the predicted fall at which there is no more to be had.
+_CLOSER, _NOTHING = 4, 1e-12
+
+
+@by_value
+@dataclass(frozen=True)
+class ResidualOptimum(Optimum):
+    """The minimum over relative covariances and residual parameters; `cp` is that of the whitened rows.
+
+    Attributes
+    ----------
+    original : Design
+        The rows before whitening.
+    """
+
+    original: Design = None  # type: ignore[assignment]
+
+    @cached_property
+    def joint(self) -> JointCriterion:
+        """The criterion around the minimum, on its own coordinates."""
+        return JointCriterion(RowsAtPoints.of(self.original, self.lam), self.reml)
+
+    @cached_property
+    def joint_point(self) -> FloatArray:
+        """(internal vector, lam) on the coordinates of `joint`."""
+        return np.concatenate([par.internal_from_terms(self.joint.rows.base, self.terms), self.lam])
+
+    @cached_property
+    def joint_gradient(self) -> FloatArray:
+        return self.joint.gradient(self.joint_point)
+
+    @cached_property
+    def joint_hessian(self) -> FloatArray:
+        """Second derivatives (k, k), theta first."""
+        return self.joint.hessian(self.joint_point)
+
+
+def optimise_residual(design: Design, reml: bool = True, max_evaluations: int = 200) -> ResidualOptimum:
+    """Minimise the profiled criterion over relative covariances and the parameters of the residual structure.
+
+    Parameters
+    ----------
+    design : Design
+        With a residual structure that has parameters.
+    reml : bool
+    max_evaluations : int
+
+    Returns
+    -------
+    ResidualOptimum
+
+    Raises
+    ------
+    DesignError
+        Too many random effects that would have to be eliminated densely.
+    FitError
+        No start at which the covariance is positive definite.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> model = bl.Model("Reaction ~ Days", bl.load_dataset("sleepstudy"), residual="ar1(Days | Subject)")
+    >>> found = optimise_residual(model.design)
+    >>> round(found.criterion, 3), found.lam.round(3)
+    (1739.206, array([1.098]))
+    """
+    found = [_searched(design, x, reml, max_evaluations) for x in _starts(design, reml)]
+    if not found:
+        raise FitError(
+            f"No start of {estimable(design.residual).expression} has a positive definite covariance with a finite "
+            "criterion. Look at the response and the residual structure; leave parts of it out."
+        )
+    criterion, result, cp = min(found, key=lambda one: one[1].value)
+    for _ in range(_ROUNDS):
+        optimum = _at_lam(criterion, result, cp, reml, max_evaluations)
+        if not optimum.criterion < result.value - _LOWER or not criterion.n_theta:
+            break
+        # The random effects have a lower minimum there, which may move the residual parameters.
+        x = np.concatenate([par.internal_from_terms(criterion.rows.base, optimum.terms), optimum.lam])
+        criterion, result, cp = _searched(design, (criterion.rows, x), reml, max_evaluations)
+    return optimum
+
+
+type _Start = tuple[RowsAtPoints, FloatArray]
+
+
+def _starts(design: Design, reml: bool) -> Iterator[_Start]:
+    """Points from which the criterion is searched: moments of residuals with and without the effects of groups."""
+    residual = estimable(design.residual)
+    yield from _started(design, residual, _least_squares(design), None)
+    if design.terms:
+        plain = replace(design, residual=make_residual(design.n, residual.weights), store="levels")
+        cp = cross_products(plain)
+        optimum = optimise(cp, reml)
+        means = conditional_means(cp, optimum.factors, optimum.factor)
+        fitted = design.X @ means.beta[0]
+        for term, b in zip(design.terms, means.b, strict=True):
+            fitted = fitted + (term.Z * b[0][design.groupings[term.group].codes]).sum(1)
+        y = design.y if design.offset is None else design.y - design.offset
+        yield from _started(design, residual, y - fitted, optimum)
+
+
+def _least_squares(design: Design) -> FloatArray:
+    y = design.y if design.offset is None else design.y - design.offset
+    root = 1.0 if design.row_weights is None else np.sqrt(design.row_weights)
+    beta = np.linalg.lstsq((design.X.T * root).T, y * root)[0]
+    return np.asarray(y - design.X @ beta)
+
+
+def _started(design: Design, residual: Estimable, left: FloatArray, optimum: Optimum | None) -> Iterator[_Start]:
+    """A start from residuals (n,), if the covariance is positive definite there."""
+    try:
+        lam = residual.start(left)
+        rows = RowsAtPoints.of(design, lam)
+    except np.linalg.LinAlgError:
+        return
+    if optimum is not None:
+        internal = par.internal_from_terms(rows.base, optimum.terms)
+    elif design.terms:
+        # Effects that are all written out have no level sums to take moments of.
+        first = rows.base.blocks[0].terms
+        halves = [0.5 * np.eye(block.size) for block in rows.base.blocks]
+        internal = par.starts(rows.base)[0] if first else par.from_blocks(rows.base, halves)
+    else:
+        internal = np.empty(0)
+    yield rows, np.concatenate([internal, lam])
+
+
+def _searched(
+    design: Design, start: _Start, reml: bool, max_evaluations: int
+) -> tuple[JointCriterion, NewtonResult, SummedDesign]:
+    rows, x = start
+    criterion = JointCriterion(rows, reml)
+    result = minimise(criterion, x, max_evaluations)
+    if result.ending in (Ending.no_descent, Ending.evaluation_limit) and result.evaluations < max_evaluations + 1:
+        # Far from what is expected under the model, expected curvatures lead nowhere.
+        criterion = replace(criterion, exact=True)
+        again = minimise(criterion, result.x, max_evaluations)
+        steps, used = result.steps + again.steps, result.evaluations + again.evaluations
+        result = replace(again, steps=steps, evaluations=used)
+    return criterion, _closer(criterion, result), rows.base
+
+
+def _closer(criterion: JointCriterion, result: NewtonResult) -> NewtonResult:
+    """Some more steps where expected curvatures have stopped the iteration before the last digits."""
+    if criterion.n_theta or criterion.exact or result.ending is not Ending.converged:
+        return result
+    for _ in range(_CLOSER):
+        point = criterion(result.x).expand()
+        step = np.linalg.lstsq(point.hessian, -point.gradient)[0]
+        trial = criterion(result.x + step)
+        if abs(float(step @ point.gradient)) < _NOTHING or trial.value > result.value + trial.noise:
+            break
+        result = replace(result, x=result.x + step, value=trial.value, hessian=point.hessian)
+    return result
+
+
+def _at_lam(
+    criterion: JointCriterion, result: NewtonResult, cp: SummedDesign, reml: bool, max_evaluations: int
+) -> ResidualOptimum:
+    """The optimum with all that is checked and said of one, at the residual parameters found."""
+    design, t = criterion.rows.design, criterion.n_theta
+    lam = result.x[t:]
+    terms = [T[0] for T in par.term_factors(cp, par.internal_factors(cp, result.x[:t]))]
+    whitened = whitened_products(design, lam)
+    if t:
+        found = optimise(whitened, reml, par.internal_from_terms(whitened, terms), max_evaluations)
+    else:
+        found = without_effects(whitened, reml)
+    ridges = (*found.ridges, *_ridges(criterion, result))
+    status = _status(found.status, result.ending, bool(ridges))
+    used = result.evaluations + found.evaluations
+    return known_residuals(
+        replace(found, lam=lam, ridges=ridges, status=status, evaluations=used, trace=result.steps), design
+    )
+
+
+def without_effects(cp: SummedDesign, reml: bool) -> Optimum:
+    """What there is to say of a model without random effects: one evaluation."""
+    factors = (np.empty((1, 0, 0)),)
+    factor = evaluate(cp, factors)
+    variance = max(float(factor.r2[0]), 0.0) / degrees_of_freedom(cp, reml)
+    with np.errstate(divide="ignore"):
+        criterion = float(profiled(cp, factor, reml)[0])
+    nothing = np.empty(0)
+    status = fit_status(cp, variance, Ending.converged, (), (), 0.0)
+    return Optimum(
+        cp, reml, nothing, factors, (), nothing, float(np.sqrt(variance)), criterion, factor, (), status, 1, ()
+    )
+
+
+def _status(found: FitStatus, ending: Ending, ridges: bool) -> FitStatus:
+    if ending is not Ending.converged:
+        return FitStatus[ending.name]
+    if ridges and found.ok:
+        return FitStatus.not_identified
+    return found
+
+
+def _ridges(criterion: JointCriterion, result: NewtonResult) -> tuple[Ridge, ...]:
+    """Combinations of parameters, some of the residuals among them, along which the criterion does not curve."""
+    if result.ending is not Ending.converged:
+        return ()
+    hessian, t = result.hessian, criterion.n_theta
+    scale = np.sqrt(np.maximum(np.diagonal(hessian), 1e-300))
+    curvature, vectors = np.linalg.eigh(hessian / (scale * scale[:, None]))
+    labels = [*_theta_labels(criterion), *estimable(criterion.rows.design.residual).labels]
+    found = []
+    for value, v in zip(curvature, vectors.T, strict=True):
+        own = np.abs(v) > _SHARE * np.abs(v).max()
+        if value < _RIDGE and own[t:].any() and own.sum() > 1:
+            found.append(Ridge(tuple(dict.fromkeys(label for label, in_it in zip(labels, own, strict=True) if in_it))))
+    return tuple(found)
+
+
+def _theta_labels(criterion: JointCriterion) -> list[str]:
+    """What each entry of the internal vector says, in words of the model."""
+    frame, terms = criterion.rows.base.frame, criterion.rows.design.terms
+    return [
+        f"variance in {terms[place.position].label}"
+        for place in frame.terms
+        for _ in range(place.entries.start, place.entries.stop)
+    ]
+
+
+def known_residuals(found: Optimum, design: Design) -> ResidualOptimum:
+    """An optimum at residual parameters that are its `lam`, with the rows before whitening."""
+    return ResidualOptimum(**{f.name: getattr(found, f.name) for f in fields(Optimum)}, original=design)

@@ -1,0 +1,128 @@
+"""Wald intervals of all parameters of a fit whose residuals have parameters, each on a scale without bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from bayeslmm.arguments import labels as text_labels
+from bayeslmm.design.lookup import positions
+from bayeslmm.errors import DesignError
+from bayeslmm.inference.residual_degrees import joint_covariance
+from bayeslmm.likelihood import parameters as par
+from bayeslmm.reml.residual_optimum import ResidualOptimum
+from bayeslmm.residual import estimable
+from bayeslmm.results.fit import Fit
+from bayeslmm.results.labels import Parameter, estimates
+from bayeslmm.types import FloatArray
+
+_STEP = 1e-4
+
+type _Scale = tuple[Callable[[FloatArray], FloatArray], Callable[[FloatArray], FloatArray]]
+
+
+def _logit(p: FloatArray) -> FloatArray:
+    return np.asarray(np.log(p) - np.log1p(-p))
+
+
+def _expit(x: FloatArray) -> FloatArray:
+    return np.asarray(1.0 / (1.0 + np.exp(-x)))
+
+
+# To a scale without bounds, and back.
+_SCALES: dict[str, _Scale] = {
+    "real": (np.asarray, np.asarray),
+    "positive": (np.log, np.exp),
+    "unit": (_logit, _expit),
+    "correlation": (np.arctanh, np.tanh),
+}
+
+
+def wald_residual(fit: Fit, labels: str | Sequence[str] | None, level: float) -> pd.DataFrame:
+    """Ends of Wald intervals: fixed effects as they are, sds and ratios as logs, correlations by atanh.
+
+    Parameters
+    ----------
+    fit : Fit
+        With a `ResidualOptimum`.
+    labels : str or sequence of str, optional
+        All parameters by default; nan for those at the boundary.
+    level : float
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``conf_low``, ``conf_high``.
+    """
+    from scipy.special import ndtri
+
+    known = fit._parameters
+    chosen = list(known) if labels is None else _chosen(known, labels)
+    error = dict(zip([p.label for p in known if p.kind != "fixed"], _errors(fit), strict=True))
+    beta, values, z = fit.std_error(), fit.estimates(), float(ndtri(0.5 + level / 2))
+    rows = []
+    for p in chosen:
+        one = float(values[p.label])
+        if p.kind == "fixed":
+            rows.append((one - z * beta[p.label], one + z * beta[p.label]))
+            continue
+        there, back = _SCALES[_range(fit, p)]
+        with np.errstate(all="ignore"):
+            ends = back(there(np.array([one])) + z * error[p.label] * np.array([-1.0, 1.0]))
+        if labels is not None and not np.isfinite(ends).all():
+            raise DesignError(
+                f"{p.label} has no Wald interval: its estimate, {one:.4g}, is at the end of its range or where the "
+                "criterion does not curve, so that there is no standard error."
+            )
+        rows.append((float(ends[0]), float(ends[1])))
+    return pd.DataFrame(rows, index=[p.label for p in chosen], columns=["conf_low", "conf_high"])
+
+
+def _chosen(known: Sequence[Parameter], labels: str | Sequence[str]) -> list[Parameter]:
+    found, asked = [], text_labels("parameters", labels, error=DesignError)
+    if not asked:
+        raise DesignError(f"parameters={labels!r} names no parameter. Leave it out (None) for all of them.")
+    for label in asked:
+        places = positions(label, [p.label for p in known])
+        if len(places) != 1:
+            raise DesignError(
+                f"{label!r} names no parameter, or several. Parameters are: {', '.join(p.label for p in known)}."
+            )
+        found.append(known[places[0]])
+    return found
+
+
+def _range(fit: Fit, p: Parameter) -> str:
+    if p.kind == "residual":
+        return estimable(fit.design.residual).ranges[p.position]
+    return "correlation" if p.kind == "corr" else "positive"
+
+
+def _errors(fit: Fit) -> FloatArray:
+    """Standard errors of all covariance parameters on their scales, nan at the ends of their ranges."""
+    optimum = fit.optimum
+    if not isinstance(optimum, ResidualOptimum):
+        raise TypeError("these residuals have no parameters")
+    variances = [p for p in fit._parameters if p.kind != "fixed"]
+    scales = [_SCALES[_range(fit, p)][0] for p in variances]
+    t, base = optimum.joint.n_theta, optimum.joint.rows.base
+
+    def values(x: FloatArray, log_sigma: float) -> FloatArray:
+        terms = [T[0] for T in par.term_factors(base, par.internal_factors(base, x[:t]))]
+        own = estimates(fit.design, variances, terms, float(np.exp(log_sigma)), np.empty(0), x[t:])
+        with np.errstate(all="ignore"):
+            return np.array([float(scale(np.array(one))) for scale, one in zip(scales, own, strict=True)])
+
+    x, log_sigma = optimum.joint_point, float(np.log(optimum.sigma))
+    steps = _STEP * np.eye(x.size)
+    # Of a value at the end of its range there is no difference.
+    with np.errstate(invalid="ignore"):
+        slopes = [(values(x + step, log_sigma) - values(x - step, log_sigma)) / (2.0 * _STEP) for step in steps]
+        # Half of the log of sigma squared.
+        slopes.append((values(x, log_sigma + _STEP) - values(x, log_sigma - _STEP)) / (4.0 * _STEP))
+    J = np.array(slopes)
+    finite = np.isfinite(values(x, log_sigma)) & np.isfinite(J).all(axis=0)
+    J = np.where(finite, J, 0.0)
+    return np.where(finite, np.sqrt(np.maximum(np.einsum("km,kl,lm->m", J, joint_covariance(optimum), J), 0.0)), np.nan)
