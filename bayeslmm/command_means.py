@@ -100,7 +100,7 @@ def means(
         raise typer.BadParameter("--response is for means: slopes are on the scale of the model. Leave one out.")
     of_draws = {"--rope": rope, "--priors": priors, "--method": method, "--draws": draws, "--seed": seed}
     of_fits = {"--ddf": ddf, "--ml": ml or None, "--adjust": adjust}
-    of_one = {"--letters": letters or None, "--rope": rope}
+    of_one = {"--rope": rope}
     _check_engine(posterior, both, of_draws, of_fits, of_one)
     ends = None if rope is None else several("--rope", rope, float)
     load(*WORK)

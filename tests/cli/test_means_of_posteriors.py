@@ -68,13 +68,15 @@ def test_means_of_a_posterior(of_rows: pd.Series, tmp_path: Path) -> None:
 
 
 def test_both_side_by_side(tmp_path: Path) -> None:
-    text = ran("means", "distance ~ age * Sex + (age | Subject)", "Sex", "--slope", "age", "--data", "Orthodont",
-               "--both", "--pairs", "--level", "0.9", "--draws", "1000", "--out", str(tmp_path))  # fmt: skip
+    asked = "--slope age --data Orthodont --both --pairs --letters --level 0.9 --draws 1000"
+    text = ran("means", "distance ~ age * Sex + (age | Subject)", "Sex", *asked.split(), "--out", str(tmp_path))
     record = json.loads((tmp_path / "contrasts.json").read_text())[0]
     slopes = pd.read_csv(tmp_path / "slopes.csv")
     assert record["estimate"] == pytest.approx(slopes["estimate"][0] - slopes["estimate"][1], rel=1e-9)
     assert record["mean"] == pytest.approx(record["estimate"], abs=0.02)
     assert "90 % intervals, HDI of posteriors" in text
+    apart = record["conf_low"] > 0 or record["conf_high"] < 0
+    assert (pd.read_csv(tmp_path / "letters.csv")["letters"].nunique() == 2) == apart
 
 
 @pytest.mark.parametrize(
@@ -84,7 +86,7 @@ def test_both_side_by_side(tmp_path: Path) -> None:
         (("--seed", "2"), "--seed is about a posterior"),
         (("--posterior", "--both"), "exclude each other"),
         (("--posterior", "--ddf", "z"), "--ddf is about fits"),
-        (("--both", "--letters"), "--letters is about one analysis"),
+        (("--both", "--rope", "1"), "--rope is about one analysis"),
         (("--contrast", "poly", "--contrast", OWN), "Give one set, or weights for every contrast"),
         (("--contrast", OWN, "--contrast", OWN), "'C - others' twice"),
         (("--contrast", "C=1,x"), "takes a number, or several between commas, and got 'x'"),
