@@ -230,12 +230,12 @@ def test_text_fits_and_the_figure_has_what_the_table_has() -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"effects": {"arm": 1}}, "beta names 'arm'"),
+        ({"effects": {"arm": 1}}, "effects names 'arm'"),
         ({"effects": 3}, "no mapping"),
         ({"effects": {"arm[b]": (1, 2, 3)}}, "no pair"),
         ({"effects": {"arm[b]": (1, -2)}}, "at least 0"),
         ({"effects": {"arm[b]": []}}, "is empty"),
-        ({"sds": {"t": 1}}, "sd names 't'"),
+        ({"sds": {"t": 1}}, "sds names 't'"),
         ({"sds": {"s": -1}}, "0 or more"),
         ({"groups": [1, 2]}, "at least 2"),
         ({"groups": {"t": 3}}, "grouping factor='t'"),
