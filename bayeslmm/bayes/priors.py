@@ -37,6 +37,7 @@ from bayeslmm.bayes.term_priors import (
 from bayeslmm.design.covariance import CovarianceStructure
 from bayeslmm.errors import PriorError
 from bayeslmm.likelihood import NormalPrior
+from bayeslmm.residual.laws import Law, NormalLaw, SphereLaw, UniformLaw
 from bayeslmm.types import FloatArray
 
 __all__ = [
@@ -130,6 +131,8 @@ class Priors:
     at_means : tuple of AtMeans or None
         For every term the effects that the priors of its sds and correlations are about: those at the means of the
         columns, or None for those at their zeros, which tables of results show. Empty: None for all.
+    residual : tuple of Law
+        Of the parameters of the residual structure, on their scales without bounds.
     """
 
     sds: tuple[tuple[SdPrior, ...], ...]
@@ -139,6 +142,7 @@ class Priors:
     joint: tuple[TermPrior | None, ...] = ()
     notes: tuple[tuple[str, str], ...] = ()
     at_means: tuple[AtMeans | None, ...] = ()
+    residual: tuple[Law, ...] = ()
 
     def __post_init__(self) -> None:
         _check_parts(self)
@@ -278,7 +282,7 @@ class Priors:
 def _check_parts(priors: Priors) -> None:
     """Refuse fields of other types, which would be found where they are used."""
     what = "a tuple for every term, as in model.sample(...).priors"
-    for name in ("sds", "lkj", "joint", "notes", "at_means"):
+    for name in ("sds", "lkj", "joint", "notes", "at_means", "residual"):
         instance(name, getattr(priors, name), tuple, what, PriorError)
     for sds in priors.sds:
         instance("sds", sds, tuple, "for every term a tuple with one prior per effect", PriorError)
@@ -292,6 +296,9 @@ def _check_parts(priors: Priors) -> None:
     for joint in priors.joint:
         if joint is not None and not isinstance(joint, Decov | FlatFactor):
             raise PriorError(f"joint has {shown(joint)}; it takes bl.Decov, bl.FlatFactor or None for every term.")
+    for law in priors.residual:
+        if not isinstance(law, NormalLaw | UniformLaw | SphereLaw):
+            raise PriorError(f"residual has {shown(law)}; it takes what model.sample(...).priors has.")
     _check_notes(priors)
 
 

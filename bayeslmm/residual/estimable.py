@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from bayeslmm.errors import DesignError
+from bayeslmm.residual.laws import Law
 from bayeslmm.residual.residual import Residual
 from bayeslmm.types import FloatArray
 
@@ -31,6 +32,10 @@ class Estimable(Residual, Protocol):
     def labels(self) -> tuple[str, ...]: ...
     @property
     def ranges(self) -> tuple[str, ...]: ...
+    @property
+    def laws(self) -> tuple[Law, ...]:
+        """Default distributions of lam."""
+        ...
 
     def natural(self, lam: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Parameters (k,) in the user's units at one point, and their derivatives (k, k) in lam."""
