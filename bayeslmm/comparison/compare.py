@@ -28,6 +28,7 @@ from bayeslmm.errors import DesignError
 from bayeslmm.faces import Posterior, REMLResult
 from bayeslmm.habits import COMPARISON, no_attribute
 from bayeslmm.reml import optimise
+from bayeslmm.residual import refuse_parameters
 from bayeslmm.results.digits import in_digits
 from bayeslmm.results.intervals import check_level
 from bayeslmm.results.negligible import check_delta
@@ -418,6 +419,7 @@ def compare(
     posteriors, given = given_posteriors(posterior, more, names)
     for post in posteriors:
         check_same(reml, post)
+    refuse_parameters(reml.design.residual, "bl.compare()")
     if reml.optimum.fixed:
         held = ", ".join(reml.design.terms[i].label for i in reml.optimum.fixed)
         raise DesignError(

@@ -20,6 +20,7 @@ from bayeslmm.errors import BayesLMMError, BayesLMMWarning, DesignError, PriorEr
 from bayeslmm.faces import Posterior, REMLResult
 from bayeslmm.likelihood import SummedDesign
 from bayeslmm.reml import optimise
+from bayeslmm.residual import refuse_parameters
 from bayeslmm.results.digits import in_digits
 from bayeslmm.results.sampling import Settings, sample_posterior
 from bayeslmm.specification import Specification
@@ -106,6 +107,8 @@ def compare_models(
     """
     designs = [_design(rival) for rival in rivals]
     _check_rows(designs)
+    for design in designs:
+        refuse_parameters(design.residual, "bl.compare() of models")
     called = _labels(designs, names)
     draws = whole("draws", draws, _LEAST_DRAWS, MOST_DRAWS, DesignError)
     with announced("comparison: fits by ML"):

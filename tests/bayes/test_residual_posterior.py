@@ -84,6 +84,38 @@ def test_rows_of_a_factor_under_lkj_are_those_of_uniform_correlations() -> None:
     assert total[0] == pytest.approx(1.0, abs=1e-8)
 
 
+def test_posterior_of_serial_correlation_is_that_of_quadrature() -> None:
+    """Against a grid over (rho, sigma) with the mean integrated out in dense algebra, within Monte Carlo error."""
+    data = _data()
+    model = bl.Model("y ~ 1", data, residual="ar1(t | id)")
+    post = model.sample(1000, random_seed=1, tune=500, chains=2, progressbar=False)
+    design, scale = model.design, post.priors.sigma.scale
+    rho, sigma = np.linspace(-0.9, 0.9, 121), np.geomspace(0.4, 2.5, 121)
+    logs = np.empty((rho.size, sigma.size))
+    for i, r in enumerate(rho):
+        R = design.residual.covariance(np.arctanh([r])).toarray()
+        inverse = np.linalg.inv(R)
+        information = inverse.sum()
+        mean = inverse.sum(0) @ design.y / information
+        left = design.y - mean
+        constant = -0.5 * np.linalg.slogdet(R)[1] - 0.5 * np.log(information)
+        logs[i] = constant - (design.n - 1) * np.log(sigma) - 0.5 * left @ inverse @ left / sigma**2
+    logs += stats.t.logpdf(sigma, 3.0, scale=scale) + np.log(sigma)
+    weights = np.exp(logs - logs.max())
+    weights /= weights.sum()
+    errors = post.monte_carlo_errors()["mean"]
+    for label, values in (("residual_rho", weights.sum(1) @ rho), ("sigma", weights.sum(0) @ sigma)):
+        assert abs(post.estimates()[label] - values) < 4.5 * errors[label]
+    assert post.method == "nuts"
+    assert "residual_rho" in str(post.summary())
+    with pytest.raises(FitError, match="loo is not there yet"):
+        post.loo()
+    with pytest.raises(FitError, match="predict is not there yet"):
+        post.predict()
+    with pytest.raises(DesignError, match="compare"):
+        bl.compare(model.fit(), post)
+
+
 def test_what_would_leave_the_parameters_out_is_refused_in_words() -> None:
     model = bl.Model("y ~ t", _data(), residual="ar1(t | id)")
     with pytest.raises(FitError, match="not there yet for a model whose residuals have parameters"):
