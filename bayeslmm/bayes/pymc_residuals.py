@@ -49,11 +49,16 @@ def likelihood_statements(design: Design, response: str, names: Sequence[str], s
     Raises
     ------
     PriorError
-        A structure that PyMC has no function for.
+        A structure that PyMC has no function for; rows with frequencies.
     """
     residual = design.residual
     if not isinstance(residual, CorrelatedRows):
         raise PriorError(f"The residual structure {residual.keyword} has no counterpart in PyMC.")
+    if design.frequency is not None:
+        raise PriorError(
+            f"Rows with frequencies have no PyMC model with residual={residual.expression!r}: copies of a row that is "
+            "correlated with others are no such row. Write the rows out."
+        )
     family, options = residual.correlation, list(residual.correlation.pymc_options)
     if options and isinstance(options[0], str) and options[0].endswith("_correlation"):
         options[0] = Symbol(options[0])

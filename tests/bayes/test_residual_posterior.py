@@ -10,6 +10,7 @@ from scipy import integrate, stats
 import bayeslmm as bl
 from bayeslmm.bayes.default_priors import resolve_priors
 from bayeslmm.bayes.pymc_model import build_pymc_model
+from bayeslmm.bayes.pymc_residuals import residual_arrays
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.residual.laws import log_density, sphere_laws
 
@@ -62,6 +63,18 @@ def test_joint_density_is_the_dense_one(residual: str) -> None:
     for prior, value in ((priors.sigma, sigma), (priors.sds[0][0], sd)):
         expected += np.log(2.0) + stats.t.logpdf(value, prior.df, scale=prior.scale)
     assert found == pytest.approx(expected, rel=1e-8, abs=1e-8)
+
+
+@pytest.mark.parametrize("residual", ["us(t | id, by=arm)", "by(arm) + ar1(t | id)"])
+def test_the_source_is_the_model(residual: str) -> None:
+    data = _data()
+    model = bl.Model("y ~ t + (1 | g)", data, residual=residual)
+    names = {"df": data, **residual_arrays(model.design), **model.design.residual.data()}
+    exec(str(model.pymc_source()), names)
+    built = model.to_pymc()
+    point = built.initial_point()
+    found, expected = (float(m.compile_logp(mode="FAST_COMPILE")(point)) for m in (names["model"], built))
+    assert found == pytest.approx(expected, rel=1e-12)
 
 
 def test_rows_of_a_factor_under_lkj_are_those_of_uniform_correlations() -> None:
