@@ -10,7 +10,7 @@ import pandas as pd
 
 from bayeslmm.design.readable import readable
 from bayeslmm.errors import FitError
-from bayeslmm.faces import Posterior
+from bayeslmm.faces import Posterior, posterior_of
 from bayeslmm.habits import SAMPLE_ARGUMENTS, no_argument
 from bayeslmm.residual import refuse_parameters
 from bayeslmm.specification import Specification
@@ -29,7 +29,6 @@ def priors(model: Specification, priors: PriorSpec = None) -> pd.DataFrame:
     priors : None, str, Priors or mapping
         As in `sample`.
     """
-    refuse_parameters(model.design.residual, "model.priors()")
     from bayeslmm.bayes.default_priors import resolve_priors
     from bayeslmm.results.prior_table import prior_table
 
@@ -109,14 +108,15 @@ def sample(
     >>> post.method
     'quadrature'
     """
-    refuse_parameters(model.design.residual, "The posterior of residual parameters: model.sample()")
     from bayeslmm.results.sampling import Settings, sample_posterior
 
     no_argument("model.sample", sample, unknown, SAMPLE_ARGUMENTS, FitError)
     settings = Settings(draws, method, chains, tune, random_seed, progressbar, log_likelihood, keep, form)
+    if sigma is not None:
+        refuse_parameters(model.design.residual, "model.sample(sigma=)")
     own = model if sigma is None else model._with_sigma(sigma)
     drawn = sample_posterior(own._design, priors, settings, lambda: (own.cross_products, own._optimum(True)))
-    return Posterior._of(drawn)
+    return posterior_of(drawn)
 
 
 def to_pymc(
@@ -148,13 +148,13 @@ def to_pymc(
     PriorError
         An unknown form, or a prior without a counterpart in PyMC.
     """
-    refuse_parameters(model.design.residual, "model.to_pymc()")
     from bayeslmm.bayes.default_priors import resolve_priors
     from bayeslmm.bayes.forms import resolve_forms
     from bayeslmm.bayes.pymc_model import build_collapsed_model, build_pymc_model
 
     resolved = resolve_priors(model._design, priors)
     if isinstance(form, str) and form == "collapsed":
+        refuse_parameters(model.design.residual, "model.to_pymc(form='collapsed')")
         return build_collapsed_model(model.cross_products, resolved)
     forms = resolve_forms(model._design, form, lambda: model._optimum(True).terms)
     return build_pymc_model(model._design, resolved, forms)
@@ -187,7 +187,6 @@ def pymc_source(
     >>> print(model.pymc_source().splitlines()[-1].strip())
     pm.Normal("Yield", mu=mu, sigma=sigma, observed=y, dims="obs")
     """
-    refuse_parameters(model.design.residual, "model.pymc_source()")
     from bayeslmm.bayes.default_priors import resolve_priors
     from bayeslmm.bayes.forms import resolve_forms
     from bayeslmm.bayes.pymc_source import write_pymc_source

@@ -173,7 +173,9 @@ def _start(model: Any, layout: Layout) -> dict[str, FloatArray]:
     """
     if not layout.coef:
         return {}
-    y = model.rvs_to_values[model[layout.response]].data
+    response = model[layout.response]
+    # Correlated residuals are a potential of the response, which is data.
+    y = model.rvs_to_values[response].data if response in model.rvs_to_values else response.get_value()
     if "offset" in model.named_vars:
         y = y - model["offset"].get_value()
     return {"beta": np.linalg.lstsq(model["X"].get_value(), y)[0]}

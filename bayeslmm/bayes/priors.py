@@ -38,6 +38,7 @@ from bayeslmm.bayes.term_priors import (
 from bayeslmm.design.covariance import CovarianceStructure
 from bayeslmm.errors import PriorError
 from bayeslmm.likelihood import NormalPrior
+from bayeslmm.residual.laws import Law, NormalLaw, SphereLaw, UniformLaw
 from bayeslmm.types import BoolArray, FloatArray
 
 __all__ = [
@@ -137,6 +138,8 @@ class Priors:
         columns, or None for those at their zeros, which tables of results show. Empty: None for all.
     coefficients : tuple of StudentT or None
         For every fixed effect a prior that is not normal, where `beta` is flat, or None. Empty: none has one.
+    residual : tuple of Law
+        Of the parameters of the residual structure, on their scales without bounds.
     """
 
     sds: tuple[tuple[SdPrior, ...], ...]
@@ -147,6 +150,7 @@ class Priors:
     notes: tuple[tuple[str, str], ...] = ()
     at_means: tuple[AtMeans | None, ...] = ()
     coefficients: tuple[StudentT | None, ...] = ()
+    residual: tuple[Law, ...] = ()
 
     def __post_init__(self) -> None:
         _check_parts(self)
@@ -314,7 +318,7 @@ def flat_coefficients(priors: Priors, p: int) -> BoolArray:
 def _check_parts(priors: Priors) -> None:
     """Refuse fields of other types, which would be found where they are used."""
     what = "a tuple for every term, as in model.sample(...).priors"
-    for name in ("sds", "lkj", "joint", "notes", "at_means", "coefficients"):
+    for name in ("sds", "lkj", "joint", "notes", "at_means", "coefficients", "residual"):
         instance(name, getattr(priors, name), tuple, what, PriorError)
     for sds in priors.sds:
         instance("sds", sds, tuple, "for every term a tuple with one prior per effect", PriorError)
@@ -328,6 +332,9 @@ def _check_parts(priors: Priors) -> None:
     for joint in priors.joint:
         if joint is not None and not isinstance(joint, Decov | FlatFactor):
             raise PriorError(f"joint has {shown(joint)}; it takes bl.Decov, bl.FlatFactor or None for every term.")
+    for law in priors.residual:
+        if not isinstance(law, NormalLaw | UniformLaw | SphereLaw):
+            raise PriorError(f"residual has {shown(law)}; it takes what model.sample(...).priors has.")
     _check_notes(priors)
     _check_coefficients(priors)
 

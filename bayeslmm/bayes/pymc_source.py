@@ -13,6 +13,7 @@ import numpy as np
 from bayeslmm.bayes.forms import Form
 from bayeslmm.bayes.layout import Layout, make_layout
 from bayeslmm.bayes.priors import Priors
+from bayeslmm.bayes.pymc_residuals import residual_arrays
 from bayeslmm.bayes.pymc_statements import model_statements, own_names
 from bayeslmm.design.design import Design
 from bayeslmm.design.formula import parse_formula
@@ -105,8 +106,10 @@ def write_pymc_source(design: Design, priors: Priors, form: Form | Mapping[str, 
 def _head_lines(text: str) -> list[str]:
     """Imports and the functions that a text calls."""
     helpers, used = _functions(), _names(text)
-    chosen = [helper for name, helper in helpers.items() if name in used]
-    used |= _names("\n".join(chosen))
+    chosen = list[str]()
+    while len(chosen) < len(found := [helper for name, helper in helpers.items() if name in used]):
+        chosen = found
+        used |= _names("\n".join(chosen))
     lines = ["import numpy as np", *(["import pandas as pd"] if "pd" in used else []), "import pymc as pm"]
     lines += ["import pytensor.tensor as pt"] if "pt" in used else []
     return [*lines, *(line for helper in chosen for line in ("", "", *helper.splitlines()))]
@@ -172,6 +175,8 @@ def _data(design: Design, layout: Layout, names: Mapping[str, str]) -> _Data:
             continue
         place = name if hasattr(design, name) else f"residual.data()[{literal(name)}]"
         given.append(f"{name} (n,), model.design.{place}")
+    if further := residual_arrays(design):
+        given.append(f"{', '.join(further)}, bayeslmm.bayes.pymc_residuals.residual_arrays(model.design)")
     for name in ("offset", "frequency"):
         if getattr(design, name) is not None:
             given.append(f"{name} (n,), model.design.{name}")

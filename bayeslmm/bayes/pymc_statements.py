@@ -12,6 +12,7 @@ from bayeslmm.bayes.layout import GroupLayout, Layout, group_columns, make_layou
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.pymc_correlations import correlation_statements
 from bayeslmm.bayes.pymc_priors import beta_statements, sd_statements, sigma_statements
+from bayeslmm.bayes.pymc_residuals import correlated, likelihood_statements, parameter_statements, residual_arrays
 from bayeslmm.bayes.statements import Node, Statement, Symbol
 from bayeslmm.design.design import Design
 from bayeslmm.design.names import identifiers
@@ -71,6 +72,7 @@ def _data(target: str, name: str, *dims: str) -> Statement:
 
 def _fixed(design: Design, layout: Layout, priors: Priors) -> Part:
     out = sigma_statements(priors)
+    out += parameter_statements(layout.lam, priors) if layout.lam else []
     if design.offset is not None:
         out.append(_data("offset", "offset", "obs"))
     if layout.coef:
@@ -143,6 +145,8 @@ def _likelihood(design: Design, layout: Layout, own: Mapping[str, str]) -> Part:
     if scale is not _sigma:
         out.append(Statement("residual_sd", scale))
         scale = Symbol("residual_sd")
+    if correlated(design):
+        return Part((), (*out, *likelihood_statements(design, layout.response, layout.lam, scale)))
     out.append(Statement(None, _pm.Normal(layout.response, mu=_mu, sigma=scale, observed=_y, dims="obs")))
     if design.frequency is not None:
         copies = _pm.logp(_pm.Normal.dist(mu=_mu, sigma=scale), _y)
@@ -157,6 +161,7 @@ def _likelihood(design: Design, layout: Layout, own: Mapping[str, str]) -> Part:
 def arrays_of(design: Design, layout: Layout) -> dict[str, Any]:
     """The arrays that the statements take for given."""
     arrays: dict[str, Any] = {"y": design.y, "X": design.X}
+    arrays |= residual_arrays(design)
     arrays |= design.residual.data() | {"offset": design.offset, "frequency": design.frequency}
     for group in layout.groups:
         own = own_names(layout)[group.name]

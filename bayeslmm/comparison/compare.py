@@ -426,7 +426,7 @@ def compare(
     posteriors, given = given_posteriors(posterior, more, names)
     for post in posteriors:
         check_same(reml, post)
-    refuse_parameters(reml.design.residual, "bl.compare")
+    refuse_parameters(reml.design.residual, "bl.compare()")
     if reml.optimum.fixed:
         held = ", ".join(reml.design.terms[i].label for i in reml.optimum.fixed)
         raise DesignError(

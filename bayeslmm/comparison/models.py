@@ -120,6 +120,8 @@ def compare_models(
     """
     designs = [_design(rival) for rival in rivals]
     _check_rows(designs)
+    for design in designs:
+        refuse_parameters(design.residual, "bl.compare() of models")
     called = _labels(designs, names)
     draws = whole("draws", draws, _LEAST_DRAWS, MOST_DRAWS, DesignError)
     with announced("comparison: fits by ML"):

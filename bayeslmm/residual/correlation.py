@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from bayeslmm.equality import by_value
+from bayeslmm.residual.laws import Law, NormalLaw, UniformLaw, shifted
 from bayeslmm.types import FloatArray, IntArray
 
 # Correlations at a start are kept below this.
@@ -25,6 +26,8 @@ class Correlation(Protocol):
         Of the parameters, and of these in the user's units.
     chain : bool
         Whether each row depends on the one before alone, so that `step` says all.
+    pymc : str
+        Function of a PyMC model that makes the correlation matrices, from the parameters, positions and `pymc_options`.
     """
 
     @property
@@ -35,6 +38,14 @@ class Correlation(Protocol):
     def ranges(self) -> tuple[str, ...]: ...
     @property
     def chain(self) -> bool: ...
+    @property
+    def pymc(self) -> str: ...
+    @property
+    def pymc_options(self) -> tuple[Any, ...]: ...
+
+    def laws(self, distance: float) -> tuple[Law, ...]:
+        """Default distributions of the parameters, from a typical distance of rows of a group."""
+        ...
 
     def matrix(self, lam: FloatArray, at: FloatArray) -> FloatArray:
         """Correlation matrices (..., m, m) of rows at positions (..., m, d)."""
@@ -86,6 +97,8 @@ class SerialCorrelation:
     labels: ClassVar[tuple[str, ...]] = ("rho",)
     ranges: ClassVar[tuple[str, ...]] = ("correlation",)
     chain: ClassVar[bool] = True
+    pymc: ClassVar[str] = "serial_correlation"
+    pymc_options: ClassVar[tuple[Any, ...]] = ()
 
     def matrix(self, lam: FloatArray, at: FloatArray) -> FloatArray:
         return np.asarray(np.tanh(lam[0]) ** _lag(at))
@@ -100,6 +113,9 @@ class SerialCorrelation:
         rest, logs = 1.0 / np.cosh(lam[0]) ** 2, np.log(np.maximum(np.abs(rho), 1e-300))
         r = rho**lag
         return r, np.where(lag == 1.0, rest, -np.expm1(2.0 * lag * logs)), (lag * rho ** (lag - 1.0) * rest)[None]
+
+    def laws(self, distance: float) -> tuple[Law, ...]:
+        return (UniformLaw(0.5),)
 
     def natural(self, lam: FloatArray) -> FloatArray:
         return np.tanh(lam)
@@ -119,6 +135,8 @@ class ContinuousSerialCorrelation:
     labels: ClassVar[tuple[str, ...]] = ("phi",)
     ranges: ClassVar[tuple[str, ...]] = ("unit",)
     chain: ClassVar[bool] = True
+    pymc: ClassVar[str] = "exponential_correlation"
+    pymc_options: ClassVar[tuple[Any, ...]] = ()
 
     def matrix(self, lam: FloatArray, at: FloatArray) -> FloatArray:
         return np.asarray(np.exp(-_lag(at) * np.exp(-lam[0])))
@@ -131,6 +149,9 @@ class ContinuousSerialCorrelation:
         u = (after[:, 0] - before[:, 0]) * np.exp(-lam[0])
         r = np.exp(-u)
         return r, -np.expm1(-2.0 * u), (u * r)[None]
+
+    def laws(self, distance: float) -> tuple[Law, ...]:
+        return (NormalLaw(float(np.log(distance)), 1.0),)
 
     def natural(self, lam: FloatArray) -> FloatArray:
         return np.exp(-np.exp(-lam))
@@ -166,6 +187,7 @@ class DistanceCorrelation:
     labels: ClassVar[tuple[str, ...]] = ("range",)
     ranges: ClassVar[tuple[str, ...]] = ("positive",)
     chain: ClassVar[bool] = False
+    pymc: ClassVar[str] = "distance_correlation"
 
     def _distance(self, at: FloatArray) -> FloatArray:
         return np.sqrt(((at[..., :, None, :] - at[..., None, :, :]) ** 2).sum(-1))
@@ -188,6 +210,13 @@ class DistanceCorrelation:
 
     def step(self, lam: FloatArray, before: FloatArray, after: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         raise TypeError("correlations by distance are no chain")
+
+    @property
+    def pymc_options(self) -> tuple[Any, ...]:
+        return (self.keyword,)
+
+    def laws(self, distance: float) -> tuple[Law, ...]:
+        return (NormalLaw(float(np.log(distance)), 1.0),)
 
     def natural(self, lam: FloatArray) -> FloatArray:
         return np.exp(lam)
@@ -215,6 +244,7 @@ class EqualCorrelation:
     labels: ClassVar[tuple[str, ...]] = ("rho",)
     ranges: ClassVar[tuple[str, ...]] = ("correlation",)
     chain: ClassVar[bool] = False
+    pymc: ClassVar[str] = "equal_correlation"
 
     @property
     def _lowest(self) -> float:
@@ -234,6 +264,13 @@ class EqualCorrelation:
 
     def step(self, lam: FloatArray, before: FloatArray, after: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         raise TypeError("equal correlations are no chain")
+
+    @property
+    def pymc_options(self) -> tuple[Any, ...]:
+        return (self.largest,)
+
+    def laws(self, distance: float) -> tuple[Law, ...]:
+        return (UniformLaw(1.0),)
 
     def natural(self, lam: FloatArray) -> FloatArray:
         return self._rho(lam)
@@ -260,6 +297,8 @@ class MovingAverageCorrelation:
     labels: ClassVar[tuple[str, ...]] = ("phi", "theta")
     ranges: ClassVar[tuple[str, ...]] = ("correlation", "correlation")
     chain: ClassVar[bool] = False
+    pymc: ClassVar[str] = "moving_average_correlation"
+    pymc_options: ClassVar[tuple[Any, ...]] = ()
 
     def matrix(self, lam: FloatArray, at: FloatArray) -> FloatArray:
         lag, (phi, theta) = _lag(at), np.tanh(lam)
@@ -279,6 +318,9 @@ class MovingAverageCorrelation:
 
     def step(self, lam: FloatArray, before: FloatArray, after: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         raise TypeError("moving averages are no chain")
+
+    def laws(self, distance: float) -> tuple[Law, ...]:
+        return (UniformLaw(0.5), UniformLaw(0.5))
 
     def natural(self, lam: FloatArray) -> FloatArray:
         return np.tanh(lam)
@@ -306,6 +348,7 @@ class CorrelationByArm:
     arms: tuple[str, ...]
 
     chain: ClassVar[bool] = False
+    pymc: ClassVar[str] = "correlation_by_arm"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -339,6 +382,14 @@ class CorrelationByArm:
 
     def step(self, lam: FloatArray, before: FloatArray, after: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         raise TypeError("correlations by arm are taken densely")
+
+    @property
+    def pymc_options(self) -> tuple[Any, ...]:
+        return (self.family.pymc, len(self.family.names), *self.family.pymc_options)
+
+    def laws(self, distance: float) -> tuple[Law, ...]:
+        own = self.family.laws(distance)
+        return tuple(law for a in range(len(self.arms)) for law in shifted(own, a * len(own)))
 
     def natural(self, lam: FloatArray) -> FloatArray:
         return np.concatenate([self.family.natural(own) for own in np.split(lam, len(self.arms))])

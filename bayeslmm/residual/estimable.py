@@ -8,6 +8,7 @@ from typing import Protocol, cast, runtime_checkable
 import numpy as np
 
 from bayeslmm.errors import DesignError
+from bayeslmm.residual.laws import Law
 from bayeslmm.residual.residual import Residual
 from bayeslmm.types import FloatArray
 
@@ -32,6 +33,10 @@ class Estimable(Residual, Protocol):
     def labels(self) -> tuple[str, ...]: ...
     @property
     def ranges(self) -> tuple[str, ...]: ...
+    @property
+    def laws(self) -> tuple[Law, ...]:
+        """Default distributions of lam."""
+        ...
 
     def natural(self, lam: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Parameters (k,) in the user's units at one point, and their derivatives (k, k) in lam."""
@@ -94,5 +99,6 @@ def refuse_parameters(residual: Residual, what: str) -> None:
     raise DesignError(
         f"{what} is not there yet for a model whose residuals have parameters (residual={written!r}): nothing that "
         "took them for known, or left them out, would be right. There is model.fit() by REML and ML with its tables, "
-        "tests, means, intervals, predictions and simulations; without residual= there is all the rest."
+        "tests, means, intervals, predictions and simulations, and "
+        "model.sample() by NUTS with its tables; without residual= there is all the rest."
     )

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 
 from bayeslmm.equality import by_value
+from bayeslmm.residual.laws import Law, NormalLaw
 from bayeslmm.residual.residual import Chosen
 from bayeslmm.types import FloatArray, IntArray
 
@@ -34,6 +35,10 @@ class Spread(Protocol):
     def labels(self) -> tuple[str, ...]: ...
     @property
     def ranges(self) -> tuple[str, ...]: ...
+    @property
+    def laws(self) -> tuple[Law, ...]:
+        """Default distributions of the parameters."""
+        ...
 
     def log_sd(self, lam: FloatArray, rows: Chosen = None) -> FloatArray:
         """Log factor of r rows, (r,) after the axes of points."""
@@ -116,6 +121,10 @@ class SpreadByLevel:
     def ranges(self) -> tuple[str, ...]:
         return ("positive",) * (len(self.levels) - 1)
 
+    @property
+    def laws(self) -> tuple[Law, ...]:
+        return (NormalLaw(0.0, 1.0),) * (len(self.levels) - 1)
+
     def log_sd(self, lam: FloatArray, rows: Chosen = None) -> FloatArray:
         whole = np.concatenate([np.zeros((*lam.shape[:-1], 1)), lam], axis=-1)
         return np.asarray(whole[..., _pick(self.codes, rows)])
@@ -177,6 +186,7 @@ class PowerSpread:
     names: ClassVar[tuple[str, ...]] = ("power",)
     labels: ClassVar[tuple[str, ...]] = ("power",)
     ranges: ClassVar[tuple[str, ...]] = ("real",)
+    laws: ClassVar[tuple[Law, ...]] = (NormalLaw(0.0, 1.0),)
 
     @property
     def n(self) -> int:
@@ -236,6 +246,7 @@ class ExponentialSpread:
     names: ClassVar[tuple[str, ...]] = ("expon",)
     labels: ClassVar[tuple[str, ...]] = ("expon",)
     ranges: ClassVar[tuple[str, ...]] = ("real",)
+    laws: ClassVar[tuple[Law, ...]] = (NormalLaw(0.0, 1.0),)
 
     @property
     def n(self) -> int:
@@ -293,6 +304,7 @@ class ConstantPlusPower:
     names: ClassVar[tuple[str, ...]] = ("log_const", "power")
     labels: ClassVar[tuple[str, ...]] = ("const", "power")
     ranges: ClassVar[tuple[str, ...]] = ("positive", "real")
+    laws: ClassVar[tuple[Law, ...]] = (NormalLaw(0.0, 1.0), NormalLaw(0.0, 1.0))
 
     @property
     def n(self) -> int:

@@ -16,6 +16,7 @@ from bayeslmm.errors import DesignError
 from bayeslmm.residual import blocks as bl
 from bayeslmm.residual.correlation import Correlation
 from bayeslmm.residual.information import chain_information, dense_information
+from bayeslmm.residual.laws import Law, shifted
 from bayeslmm.residual.layout import RowLayout, make_layout
 from bayeslmm.residual.residual import Chosen
 from bayeslmm.residual.spread import Spread
@@ -60,6 +61,11 @@ class Spreads:
     @property
     def ranges(self) -> tuple[str, ...]:
         return tuple(own for part in self.parts for own in part.ranges)
+
+    @property
+    def laws(self) -> tuple[Law, ...]:
+        """Default distributions of the parameters."""
+        return tuple(law for part in self.parts for law in part.laws)
 
     def log_sd(self, lam: FloatArray, rows: Chosen = None) -> FloatArray:
         """Log of what sigma is multiplied by, (r,) after the axes of points."""
@@ -169,6 +175,11 @@ class UnequalVariances(IndependentRows):
     def weights(self) -> FloatArray | None:
         return self.spreads.weights
 
+    @property
+    def laws(self) -> tuple[Law, ...]:
+        """Default distributions of the parameters."""
+        return self.spreads.laws
+
     def precision(self, lam: FloatArray, rows: Chosen = None) -> FloatArray:
         return np.exp(-2.0 * self.spreads.log_sd(lam, rows))
 
@@ -241,6 +252,14 @@ class CorrelatedRows:
     @property
     def ranges(self) -> tuple[str, ...]:
         return (*self.spreads.ranges, *self.correlation.ranges)
+
+    @property
+    def laws(self) -> tuple[Law, ...]:
+        """Default distributions of the parameters."""
+        a, b = _pairs(self.layout)
+        apart = np.sqrt(((self.at[a] - self.at[b]) ** 2).sum(-1))
+        own = self.correlation.laws(float(np.median(apart[apart > 0])) if (apart > 0).any() else 1.0)
+        return (*self.spreads.laws, *shifted(own, self._k))
 
     @property
     def weights(self) -> FloatArray | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from bayeslmm.equality import by_value
+from bayeslmm.residual.laws import Law, UniformLaw, sphere_laws
 from bayeslmm.types import FloatArray, IntArray
 
 # Correlations at a start are kept below this.
@@ -57,6 +58,7 @@ class FreeCorrelation:
     visits: tuple[str, ...]
 
     chain: ClassVar[bool] = False
+    pymc: ClassVar[str] = "free_correlation"
 
     @property
     def _K(self) -> int:
@@ -124,6 +126,13 @@ class FreeCorrelation:
     def step(self, lam: FloatArray, before: FloatArray, after: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         raise TypeError("unstructured correlations are no chain")
 
+    @property
+    def pymc_options(self) -> tuple[Any, ...]:
+        return (self._K,)
+
+    def laws(self, distance: float) -> tuple[Law, ...]:
+        return sphere_laws(self._K)
+
     def natural(self, lam: FloatArray) -> FloatArray:
         L, _ = self._root(lam)
         return np.asarray((L @ L.T)[self._lower])
@@ -154,6 +163,7 @@ class BandedCorrelation:
     visits: tuple[str, ...]
 
     chain: ClassVar[bool] = False
+    pymc: ClassVar[str] = "banded_correlation"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -194,6 +204,13 @@ class BandedCorrelation:
 
     def step(self, lam: FloatArray, before: FloatArray, after: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         raise TypeError("banded correlations are no chain")
+
+    @property
+    def pymc_options(self) -> tuple[Any, ...]:
+        return (len(self.visits),)
+
+    def laws(self, distance: float) -> tuple[Law, ...]:
+        return (UniformLaw(0.5),) * len(self.names)
 
     def natural(self, lam: FloatArray) -> FloatArray:
         return self._by_lag(lam)[0][1:]
@@ -243,6 +260,7 @@ class AntedependentCorrelation:
     visits: tuple[str, ...]
 
     chain: ClassVar[bool] = True
+    pymc: ClassVar[str] = "antedependent_correlation"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -277,6 +295,13 @@ class AntedependentCorrelation:
         R, slopes = self._whole(lam)
         i, j = before[:, 0].astype(np.int64), after[:, 0].astype(np.int64)
         return R[i, j], 1.0 - R[i, j] ** 2, slopes[:, i, j]
+
+    @property
+    def pymc_options(self) -> tuple[Any, ...]:
+        return (len(self.visits),)
+
+    def laws(self, distance: float) -> tuple[Law, ...]:
+        return (UniformLaw(0.5),) * len(self.names)
 
     def natural(self, lam: FloatArray) -> FloatArray:
         return np.tanh(lam)

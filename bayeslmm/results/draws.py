@@ -17,6 +17,7 @@ from bayeslmm.bayes.log_likelihood import VarianceDraws, typical_factors, varian
 from bayeslmm.bayes.moments import ExactMoments
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.propriety import finite_moments
+from bayeslmm.bayes.pymc_residuals import natural_draws
 from bayeslmm.design.design import Design
 from bayeslmm.design.padding import by_row
 from bayeslmm.design.readable import Tables, readable
@@ -104,8 +105,8 @@ class Draws:
         posterior = self.data["posterior"]
         if p.kind == "sigma":
             return np.asarray(posterior["sigma"]).ravel()
-        if p.kind == "fixed":
-            values = np.asarray(posterior["beta"])
+        if p.kind in ("residual", "fixed"):
+            values = natural_draws(self.design, posterior) if p.kind == "residual" else np.asarray(posterior["beta"])
         else:
             layout = self._layout(p)
             names = (layout.sd_at_mean, layout.corr_at_mean) if p.at_mean else (layout.sd, layout.corr)

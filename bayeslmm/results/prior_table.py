@@ -13,6 +13,7 @@ from bayeslmm.bayes.priors import FlatFactor, Priors, SdPrior
 from bayeslmm.bayes.propriety import exponent_of
 from bayeslmm.design.design import Design
 from bayeslmm.design.readable import readable
+from bayeslmm.residual.laws import NormalLaw, UniformLaw
 from bayeslmm.results.labels import Parameter, parameters
 from bayeslmm.types import FloatArray
 
@@ -102,6 +103,8 @@ def _prior(design: Design, priors: Priors, p: Parameter, where: str) -> tuple[st
         prior = _sd_prior(priors, p)
         joint = priors.joints[p.position] if p.kind == "sd" else None
         return f"{joint or prior}{where}", float("nan") if prior.relative else prior.quantile(PROBABILITY)
+    if p.kind == "residual":
+        return _residual_prior(design, priors, p), float("nan")
     if p.kind == "corr":
         return f"{_correlation_prior(design, priors, p.position)}{where}", float("nan")
     for j, own in priors.heavy:
@@ -111,6 +114,13 @@ def _prior(design: Design, priors: Priors, p: Parameter, where: str) -> tuple[st
         return "flat", float("nan")
     mean, sd = priors.beta.centre[p.position], priors.beta.marginal_sd[p.position]
     return f"normal({mean:.4g}, sd {sd:.4g})", float(mean + ndtri(PROBABILITY) * sd)
+
+
+def _residual_prior(design: Design, priors: Priors, p: Parameter) -> str:
+    law, name = priors.residual[p.position], design.residual.names[p.position]
+    if isinstance(law, NormalLaw):
+        return f"{name} normal({law.mean:.4g}, sd {law.sd:.4g})"
+    return "uniform on its range" if isinstance(law, UniformLaw) else "LKJ(1) with the other correlations"
 
 
 def _possible(design: Design, priors: Priors) -> list[AtMeans | None]:
@@ -144,6 +154,8 @@ def _sentence(design: Design, priors: Priors, p: Parameter, where: str) -> str:
             return _sd_sentence(design, _sd_prior(priors, p), p, where)
         case "corr":
             return _correlation_sentence(design, priors, p, where)
+        case "residual":
+            return f"The residual parameter {p.label.removeprefix('residual_')}: {_residual_prior(design, priors, p)}."
     return _coefficient_sentence(design, priors, p)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from bayeslmm.likelihood import SummedDesign
 from bayeslmm.memory import memory
 from bayeslmm.reml import Optimum
 from bayeslmm.reml.status import FitStatus
+from bayeslmm.residual import estimable
 from bayeslmm.results.diagnostics import nuts_diagnostics
 from bayeslmm.results.draws import Draws
 
@@ -74,6 +75,8 @@ def sample_posterior(
         Gives the cross-products and a REML fit, which only the collapsed methods need.
     """
     _check(settings)
+    if design.residual.names:
+        settings = _by_nuts(design, settings)
     kept = kept_groups(design, settings.keep)
     log_likelihood = _with_log_likelihood(design, settings, all(kept.values()))
     _check_memory(design, settings, kept, log_likelihood)
@@ -127,6 +130,28 @@ def sample_posterior(
     d = drawn.diagnostics
     assert isinstance(d, Diagnostics)
     return Draws(design, tree, resolved, d.method, d, drawn.exact, cp)
+
+
+def _by_nuts(design: Design, settings: Settings) -> Settings:
+    """Settings of a model whose residuals have parameters, which NUTS alone samples."""
+    written = estimable(design.residual).expression
+    if settings.method not in ("auto", "nuts"):
+        raise FitError(
+            f"method={settings.method!r} is not there yet for a model whose residuals have parameters "
+            f"(residual={written!r}): it would take these for known. Leave method= out, or use method='nuts'."
+        )
+    if settings.log_likelihood and design.residual.clusters is not None:
+        raise FitError(
+            f"log_likelihood=True: the rows of residual={written!r} are dependent given all parameters, so that there "
+            "is no log likelihood row by row. Leave it out."
+        )
+    if design.frequency is not None and design.residual.clusters is not None:
+        raise FitError(
+            f"Rows with frequencies have no posterior with residual={written!r} yet: copies of a row that is "
+            "correlated with others are no such row. Write the rows out, or leave the structure out."
+        )
+    kept = False if design.residual.clusters is not None else settings.log_likelihood
+    return replace(settings, method="nuts", log_likelihood=kept)
 
 
 def far_covariates(design: Design) -> str:

@@ -62,6 +62,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "bayeslmm.residual.spread": ("ConstantPlusPower", "ExponentialSpread", "PowerSpread", "SpreadByLevel"),
     "bayeslmm.residual.structured": ("CorrelatedRows", "Spreads", "UnequalVariances"),
     "bayeslmm.residual.variance": ("Homoscedastic", "PrecisionWeights"),
+    "bayeslmm.residual.laws": ("NormalLaw", "SphereLaw", "UniformLaw"),
     "bayeslmm.residual.visits": ("AntedependentCorrelation", "BandedCorrelation", "FreeCorrelation"),
     "bayeslmm.design.distinct": ("Ridge",),
     "bayeslmm.reml.optimum": ("Vanished",),

@@ -1,0 +1,69 @@
+"""Posteriors of models whose residuals have parameters: what is right for them, and the words where nothing is yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from bayeslmm.equality import by_value
+from bayeslmm.errors import FitError
+from bayeslmm.faces.posterior import Posterior
+from bayeslmm.residual import estimable
+from bayeslmm.results.draws import Draws
+
+
+def _not_yet(name: str) -> Callable[..., NoReturn]:
+    """A method that says that there is none yet."""
+
+    def method(self: Draws, *args: Any, **kwargs: Any) -> NoReturn:
+        raise FitError(
+            f"{name} is not there yet for a posterior whose residuals have parameters "
+            f"(residual={estimable(self.design.residual).expression!r}): as it stands it would leave these out. "
+            "post.table(), post.draws(label), post.summary() and post.ranef() have all parameters; model.fit() has "
+            "tests, means and predictions of the same model."
+        )
+
+    method.__name__, method.__doc__ = name, "Refused: not there yet for residual parameters."
+    return method
+
+
+@by_value
+@dataclass(frozen=True, repr=False)
+class StructuredPosterior(Posterior):
+    """Posterior of a model whose residuals have parameters (``Model(..., residual="ar1(time | g)")``), drawn by NUTS.
+
+    Residual parameters stand in all tables under ``residual_...``, in the units of ``fit.estimates()``;
+    ``post.data`` has them on their scales without bounds.
+    """
+
+    loo = _not_yet("loo")
+    residuals = _not_yet("residuals")
+    coef = _not_yet("coef")
+    influence = _not_yet("influence")
+    group_log_likelihood = _not_yet("group_log_likelihood")
+    bayes_factor = _not_yet("bayes_factor")
+    psense = _not_yet("psense")
+    power_tree = _not_yet("power_tree")
+    prior_sweep = _not_yet("prior_sweep")
+    r2 = _not_yet("r2")
+    icc = _not_yet("icc")
+    weights = _not_yet("weights")
+    predict = _not_yet("predict")
+    predict_draws = _not_yet("predict_draws")
+    add_groups = _not_yet("add_groups")
+    means = _not_yet("means")
+    trends = _not_yet("trends")
+    estimable = _not_yet("estimable")
+    save = _not_yet("save")
+
+    @property
+    def log_evidence(self) -> float:  # type: ignore[override]
+        """Refused: not there yet for residual parameters."""
+        return _not_yet("log_evidence")(self)
+
+
+def posterior_of(draws: Draws) -> Posterior:
+    """The draws with what can be asked of them."""
+    kind = StructuredPosterior if draws.design.residual.names else Posterior
+    return kind._of(draws)
