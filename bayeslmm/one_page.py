@@ -16,6 +16,7 @@ from bayeslmm.faces import Posterior, REMLResult
 from bayeslmm.files.writing import check_folder, destination, made, write_bytes
 from bayeslmm.output import CAPTIONS, drawings, embedded, explained_words, html_page, pictures
 from bayeslmm.plots import plot_boundary, plot_groups, plot_shrinkage, plot_variance
+from bayeslmm.residual import refuse_parameters
 
 type Reported = Comparison | REMLResult | Posterior
 
@@ -65,6 +66,8 @@ def report(of: Reported | Mapping[str, Reported], path: str | os.PathLike[str], 
     (4, True)
     """
     sections, replaced = _sections(of), flag("overwrite", overwrite)
+    for _, one in sections:
+        refuse_parameters(one.design.residual, "bl.report()")
     target = _html_path(path)
     check_folder(target.parent, [target.name])
     if target.parent.is_dir():

@@ -37,6 +37,7 @@ from bayeslmm.plots.style import (
     wrapped,
 )
 from bayeslmm.plots.subject import Subject, subject
+from bayeslmm.residual import refuse_parameters
 
 # Panels that a page has room for, side by side at most; inches of one, font sizes.
 _MOST, _ACROSS = 36, 9
@@ -96,6 +97,7 @@ def plot_groups(
     import matplotlib.pyplot as plt
 
     shown = subject(both, "plot_groups")
+    refuse_parameters(shown.design.residual, "plot_groups()")
     check_levels(levels)
     x, group = _asked(shown, x, group)
     drawn = _levels(shown, group, levels)

@@ -38,6 +38,7 @@ from bayeslmm.plots.style import (
     wrapped,
 )
 from bayeslmm.plots.subject import Subject, subject
+from bayeslmm.residual import refuse_parameters
 from bayeslmm.types import FloatArray
 
 __all__ = ["no_pooling", "plot_shrinkage"]
@@ -103,6 +104,10 @@ def effects_figure(both: Any, function: str, group: Any, effect: Any, levels: An
     import matplotlib.pyplot as plt
 
     shown = subject(both, function)
+    if separate:
+        refuse_parameters(shown.design.residual, f"{function}()")
+    if not shown.design.terms:
+        raise DesignError(f"{shown.design.formula!r} has no random effects, so that {function}() has nothing to draw.")
     check_levels(levels)
     blocks = [_block(shown, name, own, levels, separate) for name, own in _asked(shown, group, effect)]
     figure = plt.figure(figsize=(max(block.width for block in blocks), 4.0), layout="constrained")

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import cholesky, qr, solve_triangular
 
-from bayeslmm.arguments import flag, instance
+from bayeslmm.arguments import flag, instance, shown
 from bayeslmm.design.design import Design, expanded
 from bayeslmm.design.screen import fill
 from bayeslmm.errors import DesignError
-from bayeslmm.residual import NO_PARAMETERS
+from bayeslmm.residual import NO_PARAMETERS, refuse_parameters
 from bayeslmm.teaching.size import check_dense
 from bayeslmm.teaching.terms import (
     block_diagonal,
@@ -72,7 +72,7 @@ class ErrorContrasts:
         Raises
         ------
         DesignError
-            theta has another length; sigma is not positive.
+            theta has another length; sigma is not positive; theta is so large that the covariance is singular.
 
         Examples
         --------
@@ -88,7 +88,13 @@ class ErrorContrasts:
         half = (sparse_Z(self.design) @ block_diagonal(self.design, factors)).T @ self.K
         R = self.design.residual.covariance(NO_PARAMETERS)
         covariance = sigma**2 * (self.K.T @ (R @ self.K) + half.T @ half)
-        L = cholesky(covariance, lower=True)
+        try:
+            L = cholesky(covariance, lower=True)
+        except np.linalg.LinAlgError:
+            raise DesignError(
+                f"At theta = {shown(np.asarray(theta).tolist())} the covariance of the contrasts is singular to "
+                "rounding: the random effects are so large beside sigma that nothing is left of it. Take a smaller theta."
+            ) from None
         standardised = solve_triangular(L, self.values, lower=True)
         log_det = 2.0 * np.log(np.diagonal(L)).sum()
         return float(len(standardised) * np.log(2.0 * np.pi) + log_det + standardised @ standardised)
@@ -147,6 +153,7 @@ def error_contrasts(model: HasDesign, *, force: bool = False) -> ErrorContrasts:
     flag("force", force, DesignError)
     given = getattr(model, "design", None)
     design = expanded(instance("model.design", given, Design, "the design of a bl.Model or of a fit", DesignError))
+    refuse_parameters(design.residual, "bl.error_contrasts()")
     if not force:
         check_dense(
             "K", design.n, design.n - design.p, "Take fewer rows, or force it: error_contrasts(model, force=True)."

@@ -205,10 +205,8 @@ def test_what_would_leave_the_parameters_out_is_refused() -> None:
     fit = model.fit()
     new = pd.DataFrame({"Days": [3], "Subject": ["308"]})
     for call in (
-        lambda: model.sample(),
-        lambda: model.to_pymc(),
-        lambda: model.pymc_source(),
-        lambda: model.priors(),
+        lambda: model.sample(sigma=1.0),
+        lambda: model.to_pymc(form="collapsed"),
         lambda: model.prior_predictive(),
         lambda: model.fit(priors="default"),
         lambda: model.fit(penalty="gamma"),
@@ -220,10 +218,17 @@ def test_what_would_leave_the_parameters_out_is_refused() -> None:
         lambda: bl.power(model),
         lambda: bl.coverage(model),
         lambda: bl.compare(fit, fit),
+        lambda: bl.error_contrasts(model),
+        lambda: bl.plot_groups(fit),
+        lambda: bl.plot_shrinkage(fit),
+        lambda: bl.report(fit, "page.html"),
         lambda: fit.predict(new, kind="observation"),
     ):
         with pytest.raises(DesignError, match="whose residuals have parameters"):
             call()
+    alone = bl.Model("Reaction ~ Days", SLEEP, residual="ar1(Days | Subject)").fit()
+    with pytest.raises(DesignError, match="has no random effects"):
+        bl.plot_ranef(alone)
     for verb in ("profile", "influence", "cv", "boundary", "test_zero", "leverage", "shrinkage", "refit_many", "step"):
         with pytest.raises(FitError, match="whose residuals have parameters"):
             getattr(fit, verb)()
