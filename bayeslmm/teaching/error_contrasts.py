@@ -93,7 +93,8 @@ class ErrorContrasts:
         except np.linalg.LinAlgError:
             raise DesignError(
                 f"At theta = {shown(np.asarray(theta).tolist())} the covariance of the contrasts is singular to "
-                "rounding: the random effects are so large beside sigma that nothing is left of it. Take a smaller theta."
+                "rounding: the random effects are so large beside sigma that nothing is left of it. Take a smaller "
+                "theta."
             ) from None
         standardised = solve_triangular(L, self.values, lower=True)
         log_det = 2.0 * np.log(np.diagonal(L)).sum()

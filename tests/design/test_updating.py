@@ -18,7 +18,7 @@ CASES = [
     ("y ~ x * z + (x | g)", "log(.) ~ . - x:z + w", "log(y) ~ x + z + w + (x | g)"),
     ("y ~ x + (1 | g)", ". ~ . - x", "y ~ 1 + (1 | g)"),
     ("y ~ x + (1 | g)", "~ . + z", "y ~ x + z + (1 | g)"),
-    ("y ~ x + (1 | g)", "z ~ x", "refused"),
+    ("y ~ x + (1 | g)", "z ~ x", "z ~ x"),
     ("y ~ x + (1 | g)", "z ~ w + (1 | h)", "z ~ w + (1 | h)"),
     ("y ~ a * b * c + (1 | g)", "~ . - a:b:c - b:c", "y ~ a + b + c + a:b + a:c + (1 | g)"),
     ("y ~ a + b + (1 | g)", "~ (.)^2", "y ~ (a + b)**2 + (1 | g)"),
@@ -33,7 +33,7 @@ CASES = [
     ("y ~ x | g", "~ . + (1 | h)", "y ~ 1 + (x | g) + (1 | h)"),
     ("y ~ x + (1 | g)", "~ . - z", "refused"),
     ("y ~ x + (1 | g)", "~ . - (1 | h)", "refused"),
-    ("y ~ x + (1 | g)", "~ . - (1 | g)", "refused"),
+    ("y ~ x + (1 | g)", "~ . - (1 | g)", "y ~ x"),
     ("y ~ x + (1 | g)", "~ . - offset(o)", "refused"),
     ("y ~ x + (1 | g)", "~ . + (. | h)", "refused"),
     ("y ~ x + (1 | g)", "~ log(.)", "refused"),
@@ -96,3 +96,12 @@ def test_what_has_no_data_says_so(data: pd.DataFrame, tmp_path: Path) -> None:
         model.update(family="poisson")
     with pytest.raises(FormulaError, match="int"):
         model.update(3)  # type: ignore[arg-type]
+
+
+def test_random_effects_go_where_a_residual_structure_comes(data: pd.DataFrame) -> None:
+    model = bl.Model("y ~ x + (1 | g)", data)
+    with pytest.raises(FormulaError, match="no random-effects term"):
+        model.update("~ . - (1 | g)")
+    changed = model.update("~ . - (1 | g)", residual="cs(g)")
+    assert changed.formula == "y ~ x"
+    assert changed.fit().loglik == pytest.approx(model.fit().loglik, abs=1e-6)
