@@ -258,8 +258,7 @@ def _residual_keys(design: Design, base: Priors, spec: dict[str, object]) -> Pri
     """Take the priors of residual parameters, ``"residual_<label>"``, out of a mapping."""
     base = _with_residual(design, base)
     for k, label in enumerate(residual_labels(design.residual)):
-        value = spec.pop(f"residual_{label}", None)
-        if value is None:
+        if (value := spec.pop(f"residual_{label}", None)) is None:
             continue
         if not isinstance(value, Normal) or isinstance(base.residual[k], SphereLaw):
             raise PriorError(

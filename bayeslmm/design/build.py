@@ -114,12 +114,7 @@ def build_design(
     if not isinstance(formula, str):
         raise FormulaError(f"The formula is a {type(formula).__name__}, not a string such as 'y ~ x + (x | g)'.")
     table, available = open_table(data)
-    parsed, parts = _read(formula, residual, available, (weights, frequency, residual_sd))
-    if parts and residual_sd is not None:
-        raise DesignError(
-            "The model got residual_sd= and residual=: known standard deviations of residuals, and a structure whose "
-            "parameters are estimated. They cannot stand together yet; take one of them away."
-        )
+    parsed, parts = _read(formula, residual, residual_sd, available, (weights, frequency, residual_sd))
     namespace = _namespace(extra_namespace)
     names = checks.used_columns(parsed, available, namespace, residual_columns(parts, available))
     asked = PerRowArguments.of(weights, residual_sd, frequency, available, namespace)
@@ -162,11 +157,16 @@ def build_design(
 
 
 def _read(
-    formula: str, residual: str | None, available: Sequence[str], others: tuple[Any, ...]
+    formula: str, residual: str | None, residual_sd: Any, available: Sequence[str], others: tuple[Any, ...]
 ) -> tuple[Formula, tuple[ResidualPart, ...]]:
     """The formula and the residual structure; without one there have to be random effects."""
     parsed = parse_with(without_dot(formula, available, others), available)
     parts = () if residual is None else parse_residual(residual)
+    if parts and residual_sd is not None:
+        raise DesignError(
+            "The model got residual_sd= and residual=: known standard deviations of residuals, and a structure whose "
+            "parameters are estimated. They cannot stand together yet; take one of them away."
+        )
     if not parts:
         check_random(parsed)
     return parsed, parts

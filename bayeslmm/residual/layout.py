@@ -8,6 +8,9 @@ import numpy as np
 
 from bayeslmm.types import FloatArray, IntArray
 
+# Pairs of rows that a start is made from.
+_MOST_PAIRS = 200_000
+
 
 @dataclass(frozen=True)
 class Together:
@@ -67,3 +70,18 @@ def _together(order: IntArray, starts: IntArray, m: int, described: FloatArray) 
     items = flat.view(np.dtype((np.void, flat.dtype.itemsize * flat.shape[1]))).ravel()
     _, first, which, counts = np.unique(items, return_index=True, return_inverse=True, return_counts=True)
     return Together(rows, which.ravel(), rows[first], counts.astype(float))
+
+
+def pairs(layout: RowLayout) -> tuple[IntArray, IntArray]:
+    """Pairs of rows of one group: all, or those that are close where these are many."""
+    first, second, left = [], [], _MOST_PAIRS
+    for block in layout.blocks:
+        B, m = block.rows.shape
+        for lag in range(1, m):
+            if left <= 0:
+                break
+            first.append(block.rows[:, :-lag].ravel())
+            second.append(block.rows[:, lag:].ravel())
+            left -= B * (m - lag)
+    nothing = np.empty(0, dtype=np.int64)
+    return np.concatenate([nothing, *first]), np.concatenate([nothing, *second])

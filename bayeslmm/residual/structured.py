@@ -17,7 +17,7 @@ from bayeslmm.residual import blocks as bl
 from bayeslmm.residual.correlation import Correlation
 from bayeslmm.residual.information import chain_information, dense_information
 from bayeslmm.residual.laws import Law, shifted
-from bayeslmm.residual.layout import RowLayout, make_layout
+from bayeslmm.residual.layout import RowLayout, make_layout, pairs
 from bayeslmm.residual.residual import Chosen
 from bayeslmm.residual.spread import Spread
 from bayeslmm.residual.variance import IndependentRows
@@ -256,7 +256,7 @@ class CorrelatedRows:
     @property
     def laws(self) -> tuple[Law, ...]:
         """Default distributions of the parameters."""
-        a, b = _pairs(self.layout)
+        a, b = pairs(self.layout)
         apart = np.sqrt(((self.at[a] - self.at[b]) ** 2).sum(-1))
         own = self.correlation.laws(float(np.median(apart[apart > 0])) if (apart > 0).any() else 1.0)
         return (*self.spreads.laws, *shifted(own, self._k))
@@ -393,7 +393,7 @@ class CorrelatedRows:
         spread = self.spreads.start(residuals**2)
         z = residuals * np.exp(-self.spreads.log_sd(spread))
         z = z / max(float(np.sqrt(np.mean(z**2))), 1e-300)
-        a, b = _pairs(self.layout)
+        a, b = pairs(self.layout)
         return np.concatenate([spread, self.correlation.start(np.stack([self.at[a], self.at[b]]), z[a] * z[b])])
 
     def part(self, rows: slice | IntArray) -> Self:
@@ -421,25 +421,6 @@ class CorrelatedRows:
 
     def _sd(self, lam: FloatArray) -> FloatArray:
         return np.exp(self.spreads.log_sd(lam[: self._k]))
-
-
-# Pairs of rows that a start is made from.
-_MOST_PAIRS = 200_000
-
-
-def _pairs(layout: RowLayout) -> tuple[IntArray, IntArray]:
-    """Pairs of rows of one group: all, or those that are close where these are many."""
-    first, second, left = [], [], _MOST_PAIRS
-    for block in layout.blocks:
-        B, m = block.rows.shape
-        for lag in range(1, m):
-            if left <= 0:
-                break
-            first.append(block.rows[:, :-lag].ravel())
-            second.append(block.rows[:, lag:].ravel())
-            left -= B * (m - lag)
-    nothing = np.empty(0, dtype=np.int64)
-    return np.concatenate([nothing, *first]), np.concatenate([nothing, *second])
 
 
 def _at_each(function: Callable[..., Any], lam: FloatArray, columns: FloatArray | None = None) -> FloatArray:

@@ -94,13 +94,7 @@ def sample_posterior(
     asked = f"method={settings.method!r}"
     check_integrable(design.fixed_names, resolved.heavy, asked, "Use method='nuts', or 'auto', which takes it.")
     cp, optimum = fitted()
-    if optimum.status is FitStatus.non_finite:
-        warnings.warn(
-            "The model reproduces the response exactly: the residual variance is zero but for rounding, and so "
-            "are the numbers that depend on it. Remove a random term or check for duplicated responses.",
-            ConvergenceWarning,
-            stacklevel=3,
-        )
+    _warn_exact(optimum)
     keep = [kept[block.grouping.name] for block in cp.blocks]
     rng = generator(settings.random_seed)
     with Progress(settings.progressbar) as progress:
@@ -205,6 +199,17 @@ def _chains(
     }
     _warn_failed(checked)
     return Draws(cp.design, tree, priors, "collapsed_nuts", certificate, None, cp)
+
+
+def _warn_exact(optimum: Optimum) -> None:
+    """Say so if nothing is left of the response."""
+    if optimum.status is FitStatus.non_finite:
+        warnings.warn(
+            "The model reproduces the response exactly: the residual variance is zero but for rounding, and so "
+            "are the numbers that depend on it. Remove a random term or check for duplicated responses.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
 
 
 def _warn_failed(found: ChainDiagnostics) -> None:
