@@ -27,6 +27,7 @@ from bayeslmm.errors import DesignError, FitError
 from bayeslmm.inference.budget import WHOLE
 from bayeslmm.inference.null_model import NullModel, Removal, is_scalar, null_model
 from bayeslmm.inference.rlrt import DRAWS, SEED
+from bayeslmm.residual import refuse_parameters
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.labels import find, near
 from bayeslmm.results.sampling import generator
@@ -300,6 +301,7 @@ def ranova(
     """
     if not isinstance(fit, Fit):
         raise DesignError(f"ranova compares REML or ML fits, not {shown(fit)}. Pass what Model(...).fit() returns.")
+    refuse_parameters(fit.design.residual, "bl.ranova()")
     warn_ridges(fit, 2)
     removals = _removals(fit.design)
     simulated = sum(not is_scalar(fit.design, removal) for removal in removals)

@@ -24,6 +24,7 @@ from bayeslmm.calibration.samplers import make_sampler
 from bayeslmm.errors import ConvergenceWarning, DesignError, FitError
 from bayeslmm.likelihood import SummedDesign, cross_products
 from bayeslmm.parent import watch
+from bayeslmm.residual import refuse_parameters
 from bayeslmm.results.sampling import generator
 
 if TYPE_CHECKING:
@@ -146,6 +147,7 @@ def _check(model: Model, n: int, method: str, draws: int, n_jobs: int) -> None:
     from bayeslmm.model import Model
 
     instance("model", model, Model, "a bl.Model", FitError)
+    refuse_parameters(model.design.residual, "bl.calibrate()")
     whole("n", n, 1, MOST_REFITS, FitError)
     whole("draws", draws, _FEWEST_DRAWS, MOST_REFITS, FitError)
     whole("n_jobs", n_jobs, 1, MOST_WORKERS, FitError)

@@ -169,6 +169,13 @@ def _read(
         )
     if not parts:
         check_random(parsed)
+    own = {token.text.strip("`") for token in tokenize(parsed.response)} & set(residual_columns(parts, available))
+    if own:
+        raise DesignError(
+            f"residual={residual!r} uses {', '.join(sorted(own))}, which is the response: variances or correlations "
+            "that depend on what they are the distribution of have no likelihood. Name another column; for variances "
+            "that follow the mean, a column with the fitted values of a first fit."
+        )
     return parsed, parts
 
 

@@ -14,6 +14,7 @@ from bayeslmm.means.functions import adjustment
 from bayeslmm.means.grid import Centre
 from bayeslmm.means.marginal import MarginalMeans
 from bayeslmm.means.sources import FitSource
+from bayeslmm.residual import refuse_parameters
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.linear import DDF, check_ddf
 
@@ -92,6 +93,7 @@ def fit_means(
     asked = asked_means(fit.design, of, by, at, weights, type, level, centre)
     display = replace(asked.display, adjust=adjustment(adjust, "none"), method=method_words(ddf))
     if flag("bias_adjust", bias_adjust, DesignError):
+        refuse_parameters(fit.design.residual, "bias_adjust=True, which takes one variance for all means,")
         own = given_variance(display, sigma)
         display = replace(display, variance=float(fit._explained.unexplained[0]) if own is None else own)
     return MarginalMeans(FitSource(fit, asked.functions, ddf), asked.labels, display)

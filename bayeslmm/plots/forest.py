@@ -16,6 +16,7 @@ from bayeslmm.comparison import Comparison
 from bayeslmm.design.design import Design
 from bayeslmm.design.known import known_text
 from bayeslmm.design.names import in_plot
+from bayeslmm.design.padding import rows_of_design
 from bayeslmm.errors import DesignError
 from bayeslmm.faces import Posterior, REMLResult
 from bayeslmm.plots.style import (
@@ -156,7 +157,7 @@ def _engines(shown: Subject, ddf: str) -> list[_Engine]:
     for k, post in enumerate(shown.posteriors):
         name = shown.title("posterior", k)
         mean, new = _means(post, {"level": shown.level, "random_seed": 1})
-        studies = post.predict(level=shown.level)[_COLUMNS].to_numpy()
+        studies = _of_rows(post.design, post.predict(level=shown.level))
         found.append(_Engine(name, posterior_style(k), studies, mean, new))
     return found
 
@@ -165,8 +166,13 @@ def _of_fit(fit: REMLResult, name: str, level: float, ddf: str) -> _Engine:
     if ddf == "knapp-hartung" and not one_effect_per_row(fit.design):
         raise DesignError("ddf='knapp-hartung' is for models with one random intercept per row; use ddf='z'.")
     mean, new = _means(fit, {"level": level, "ddf": ddf})
-    studies = fit.predict(level=level, ddf="z")[_COLUMNS].to_numpy()
+    studies = _of_rows(fit.design, fit.predict(level=level, ddf="z"))
     return _Engine(name, {"color": REML, "linestyle": "-"}, studies, mean, new)
+
+
+def _of_rows(design: Design, predicted: pd.DataFrame) -> FloatArray:
+    """Estimates and ends (n, 3) of the rows that are in the design."""
+    return np.asarray(rows_of_design(design, predicted[_COLUMNS].to_numpy()))
 
 
 def _means(result: Any, options: dict[str, Any]) -> tuple[FloatArray | None, FloatArray | None]:

@@ -38,7 +38,8 @@ class FitStatus(Enum):
     )
     no_descent = (
         "stopped: no step lowers the criterion although the gradient is not zero. Usually rounding error "
-        "from columns that are nearly dependent; rescale or centre predictors and drop redundant ones",
+        "from columns that are nearly dependent; rescale or centre predictors and drop redundant ones. With residual= "
+        "also correlations that run towards 1, too many for so few groups; take a structure with fewer",
         False,
     )
     non_finite = (

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from bayeslmm.arguments import MOST_REFITS, numbers_of, whole
+from bayeslmm.arguments import MOST_REFITS, whole
 from bayeslmm.arguments import labels as text_labels
 from bayeslmm.design.readable import headed
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.inference.simulation import simulate_responses
 from bayeslmm.reml.residual_optimum import ResidualOptimum, optimise_residual
+from bayeslmm.residual import refuse_parameters
 from bayeslmm.results.fit import Fit
+from bayeslmm.results.refits import check_responses, with_response
 from bayeslmm.results.sampling import generator
 
 
@@ -32,10 +35,7 @@ def refit_residual[F: Fit](fit: F, y: ArrayLike) -> F:
     DesignError
         Another number of values, or some that are no finite numbers.
     """
-    values = numbers_of("y", y, error=DesignError)
-    if values.shape != (fit.design.n,):
-        raise DesignError(f"y has shape {values.shape}; the fit has {fit.design.n} rows, each with one response.")
-    design = replace(fit.design, y=values)
+    design = with_response(fit.design, check_responses(fit.design, y, 1))
     return _with(fit, optimise_residual(design, fit.reml))
 
 
@@ -43,7 +43,9 @@ def _with[F: Fit](fit: F, optimum: ResidualOptimum) -> F:
     return replace(fit, design=optimum.original, cp=optimum.cp, optimum=optimum)
 
 
-def bootstrap_residual(fit: Fit, n: int = 200, random_seed: int | np.random.Generator | None = None) -> pd.DataFrame:
+def bootstrap_residual(
+    fit: Fit, n: int = 200, random_seed: int | np.random.Generator | None = None, **others: Any
+) -> pd.DataFrame:
     """Estimates of all parameters for responses simulated from the fit.
 
     Parameters
@@ -51,12 +53,16 @@ def bootstrap_residual(fit: Fit, n: int = 200, random_seed: int | np.random.Gene
     n : int
         Responses; every one is fitted by itself.
     random_seed : int or numpy.random.Generator, optional
+    **others
+        Further arguments of other fits' bootstrap, refused.
 
     Returns
     -------
     pandas.DataFrame
         One row for each response that could be fitted, a column for every parameter.
     """
+    if others:
+        refuse_parameters(fit.design.residual, f"bootstrap({', '.join(f'{name}=' for name in others)})")
     number, rng = whole("n", n, 1, MOST_REFITS, DesignError), generator(random_seed)
     optimum, design = fit.optimum, fit.design
     beta = fit.fixef().to_numpy()

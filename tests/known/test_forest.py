@@ -54,6 +54,14 @@ def test_both_engines_and_labels(bcg: bl.REMLResult) -> None:
     assert rows_of(bl.plot_forest(post))[-1] == "new study (posterior)"
 
 
+def test_studies_that_were_left_out_have_no_row() -> None:
+    data = bl.load_dataset("bcg")
+    data.loc[[2, 7], "yi"] = np.nan
+    fit = bl.Model("yi ~ 1 + (1 | trial)", data, residual_sd="sei", na_action="exclude").fit()
+    effects = next(line for line in bl.plot_forest(fit).get_lines() if line.get_label() == "effect, REML")
+    assert np.allclose(effects.get_xdata(), fit.predict()["estimate"].dropna())
+
+
 def test_moderators_have_no_one_mean() -> None:
     fit = bl.Model("yi ~ ablat + (1 | trial)", bl.load_dataset("bcg"), residual_sd="sei").fit()
     assert rows_of(bl.plot_forest(fit)) == [*map(str, range(1, 14))]

@@ -204,6 +204,7 @@ def test_what_would_leave_the_parameters_out_is_refused() -> None:
     model = bl.Model("Reaction ~ Days + (1 | Subject)", SLEEP, residual="ar1(Days | Subject)")
     fit = model.fit()
     new = pd.DataFrame({"Days": [3], "Subject": ["308"]})
+    logs = bl.Model("log(Reaction) ~ Days", SLEEP, residual="ar1(Days | Subject)").fit()
     for call in (
         lambda: model.sample(sigma=1.0),
         lambda: model.to_pymc(form="collapsed"),
@@ -219,6 +220,11 @@ def test_what_would_leave_the_parameters_out_is_refused() -> None:
         lambda: bl.coverage(model),
         lambda: bl.compare(fit, fit),
         lambda: bl.error_contrasts(model),
+        lambda: bl.ranova(fit),
+        lambda: bl.calibrate(model, n=2),
+        lambda: model.latex(),
+        lambda: fit.bootstrap(5, method="semiparametric"),
+        lambda: logs.means("Days", at={"Days": [4]}, type="response", bias_adjust=True),
         lambda: bl.plot_groups(fit),
         lambda: bl.plot_shrinkage(fit),
         lambda: bl.report(fit, "page.html"),
@@ -257,3 +263,19 @@ def test_times_two_apart_are_those_one_apart_with_the_square() -> None:
     two, one = (bl.Model("distance ~ age", data, residual=f"ar1({t} | Subject)").fit() for t in ("age", "step"))
     assert two.criterion == pytest.approx(one.criterion, rel=1e-11)
     assert two.estimates()["residual_rho"] ** 2 == pytest.approx(one.estimates()["residual_rho"], rel=1e-6)
+
+
+@pytest.mark.parametrize("written", ["power(Reaction)", "exp(Reaction)", "by(Reaction)", "car1(Reaction | Subject)"])
+def test_the_response_does_not_say_how_it_varies(written: str) -> None:
+    with pytest.raises(DesignError, match="uses Reaction, which is the response"):
+        bl.Model("log(Reaction) ~ Days", SLEEP, residual=written)
+
+
+def test_responses_of_all_rows_of_the_data_are_fitted_again() -> None:
+    data = SLEEP.copy()
+    data.loc[[3, 50], "Reaction"] = np.nan
+    fit = bl.Model("Reaction ~ Days", data, residual="by(Subject)", na_action="exclude").fit()
+    y = fit.simulate(1, random_seed=1).iloc[:, 0]
+    kept = y.dropna()
+    alone = bl.Model("y ~ Days", data.loc[kept.index].assign(y=kept), residual="by(Subject)").fit()
+    assert y.size == 180 and fit.refit(y).criterion == pytest.approx(alone.criterion, abs=1e-8)
