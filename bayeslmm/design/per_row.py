@@ -164,6 +164,24 @@ def _values(
         return given
     columns = {name: frame[name] for name in names}
     checks.check_real(columns)
+    values = _evaluated(given, columns, namespace, counts)
+    known = ~np.logical_or.reduce([series.isna().to_numpy() for series in columns.values()])
+    bad = np.isnan(values) & known
+    if bad.any():
+        raise DesignError(
+            f"{given} is undefined at row(s) {checks.row_names(frame.index, bad)} although the columns it is made from "
+            "are not missing (the root or logarithm of a negative number?). Change the expression, correct the "
+            "values, or leave these rows out by nan."
+        )
+    return values
+
+
+def _evaluated(
+    given: str,
+    columns: Mapping[str, pd.Series],
+    namespace: Mapping[str, Any],
+    counts: FloatArray | None,
+) -> FloatArray:
     if counts is None:
         return Evaluator(columns, {}, namespace).vector(given)
     occurs = counts > 0

@@ -282,3 +282,13 @@ def test_what_has_no_meaning_is_refused(bcg: bl.REMLResult) -> None:
         free.coefficients(ddf="knapp-hartung")
     with pytest.raises(bl.DesignError, match="residual_sd= is for models"):
         free.predict(bl.load_dataset("Penicillin"), kind="observation", residual_sd=[1.0])
+
+
+def test_roots_of_negative_variances_are_no_missing_values() -> None:
+    data = bl.load_dataset("bcg")
+    data["vi"] = data["sei"] ** 2
+    data.loc[2, "vi"] = -1.0
+    with pytest.raises(bl.DesignError, match=r"sqrt\(vi\) is undefined at row\(s\) 2 although"):
+        bl.Model("yi ~ 1 + (1 | trial)", data, residual_sd="sqrt(vi)")
+    data.loc[2, "vi"] = np.nan
+    assert len(bl.Model("yi ~ 1 + (1 | trial)", data, residual_sd="sqrt(vi)").dropped) == 1
