@@ -224,7 +224,8 @@ def _chi_square_table(
             continue
         before, step = fits[k - 1], steps[k - 1]
         if step.obstacle:
-            notes.append(f"{labels[k - 1]} is not a special case of {labels[k]} ({step.obstacle}): no test of the two.")
+            words = f"{labels[k - 1]} is not a special case of {labels[k]} ({step.obstacle})"
+            notes.append(f"{words}: no test of the two; AIC and BIC compare them.")
             continue
         df = fit.df - before.df
         chisq = float(clamp(np.array(before.criterion - fit.criterion), fit.criterion))
