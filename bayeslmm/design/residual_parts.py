@@ -115,11 +115,8 @@ def _by_level(part: ResidualPart, factor: Grouping) -> SpreadByLevel:
 
 
 def _by_visit(part: ResidualPart, columns: Mapping[str, pd.Series], arm: Grouping | None) -> Spread:
-    name = part.left[0] if part.left else ""
-    if not name:
-        raise DesignError(f"residual: {part.text} needs the visit left of the bar, {part.keyword}(visit | group).")
-    series = _series(part, name, columns)
-    named = {**columns, name: series}
+    name = part.left[0]
+    named = {**columns, name: _series(part, name, columns)}
     return _by_level(part, group_by(named, (name,) if arm is None else (name, part.by)))
 
 
@@ -218,8 +215,6 @@ def _correlation(
 
 def _check_visits(part: ResidualPart, family: str, groups: Grouping, codes: IntArray, visits: tuple[str, ...]) -> None:
     K = len(visits)
-    if K < 2:
-        raise DesignError(f"residual: {part.text} has the single visit {visits[0]!r}. Leave the correlation out.")
     if K > _MOST_VISITS:
         raise DesignError(
             f"residual: {part.text} has {K} visits, and parameters for each; at most {_MOST_VISITS} are taken. ar1, "

@@ -14,7 +14,7 @@ from bayeslmm.equality import by_value
 from bayeslmm.errors import FitError
 from bayeslmm.likelihood import SummedDesign, conditional_means, cross_products, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
-from bayeslmm.likelihood.criteria import degrees_of_freedom
+from bayeslmm.likelihood.criteria import residual_variance
 from bayeslmm.likelihood.whitened import RowsAtPoints, whitened_products
 from bayeslmm.numerics.newton import Ending, NewtonResult, minimise
 from bayeslmm.reml.optimum import Optimum, fit_status, optimise
@@ -56,10 +56,6 @@ class ResidualOptimum(Optimum):
     def joint_point(self) -> FloatArray:
         """(internal vector, lam) on the coordinates of `joint`."""
         return np.concatenate([par.internal_from_terms(self.joint.rows.base, self.terms), self.lam])
-
-    @cached_property
-    def joint_gradient(self) -> FloatArray:
-        return self.joint.gradient(self.joint_point)
 
     @cached_property
     def joint_hessian(self) -> FloatArray:
@@ -211,7 +207,7 @@ def without_effects(cp: SummedDesign, reml: bool) -> Optimum:
     """What there is to say of a model without random effects: one evaluation."""
     factors = (np.empty((1, 0, 0)),)
     factor = evaluate(cp, factors)
-    variance = max(float(factor.r2[0]), 0.0) / degrees_of_freedom(cp, reml)
+    variance = float(residual_variance(cp, factor.r2, reml)[0])
     with np.errstate(divide="ignore"):
         criterion = float(profiled(cp, factor, reml)[0])
     nothing = np.empty(0)
