@@ -18,7 +18,7 @@ from bayeslmm.design.design import Design
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.kenward_roger import KenwardRoger
 from bayeslmm.inference.residual_degrees import joint_covariance
-from bayeslmm.likelihood import parameters as par
+from bayeslmm.reml.residual_criterion import JointCriterion
 from bayeslmm.reml.residual_optimum import ResidualOptimum
 from bayeslmm.types import FloatArray
 
@@ -48,18 +48,18 @@ def residual_kenward_roger(optimum: ResidualOptimum) -> KenwardRoger:
             "The adjustment of Kenward and Roger is about REML estimates, and this fit is by maximum likelihood. Fit "
             "with reml=True, or use ddf='satterthwaite'."
         )
-    design, base, t = optimum.original, optimum.joint.rows.base, optimum.joint.n_theta
+    design, joint = optimum.original, optimum.joint
     if design.q * design.n > _MOST:
         raise DesignError(
             f"The adjustment of Kenward and Roger writes out the columns of {design.q} random effects in {design.n} "
             "rows, which are too many. Use ddf='satterthwaite'."
         )
-    x, X = optimum.joint_point, design.X @ base.fixed.transform
-    solve = _Precision(design, [T[0] for T in _terms(optimum, x[:t])], x[t:])
+    x, transform = optimum.joint_point, joint.rows.base.fixed.transform
+    X, solve = design.X @ transform, _Precision(design, joint.terms(x), x[joint.n_theta :])
     VX = solve(X)
     C = np.linalg.inv(X.T @ VX)
     B = VX @ C
-    moved = np.stack([_moved(optimum, x, j, B) for j in range(x.size)])
+    moved = np.stack([_moved(joint, x, j, B) for j in range(x.size)])
     # Columns of P V_j V^-1 X C, and their products.
     PY = np.stack([solve(own) - VX @ (C @ (VX.T @ own)) for own in moved])
     W = joint_covariance(optimum)
@@ -70,7 +70,7 @@ def residual_kenward_roger(optimum: ResidualOptimum) -> KenwardRoger:
         adjusted_own=(C + excess + excess.T)[None],
         changes=changes[None],
         inverse_information=W[None],
-        transform=base.fixed.transform,
+        transform=transform,
     )
 
 
@@ -78,47 +78,39 @@ class _Precision:
     """``V^-1`` over sigma^2 at one point, applied to columns."""
 
     def __init__(self, design: Design, terms: list[FloatArray], lam: FloatArray) -> None:
-        self.residual, self.lam, self.counts = design.residual, lam, design.counts
+        self.design, self.lam = design, lam
         parts = [np.empty((design.n, 0))]
         for term, T in zip(design.terms, terms, strict=True):
             grouping = design.groupings[term.group]
             own = np.zeros((design.n, grouping.n_levels, T.shape[1]))
             own[np.arange(design.n), grouping.codes] = term.Z @ T
             parts.append(own.reshape(design.n, -1))
-        self.Z = self._white(np.concatenate(parts, axis=1))
+        self.Z = design.whitened(np.concatenate(parts, axis=1), lam)
         self.factor = cho_factor(np.eye(self.Z.shape[1]) + self.Z.T @ self.Z, lower=True)
         self.back = design.residual.whitening(lam)
 
-    def _white(self, columns: FloatArray) -> FloatArray:
-        return np.asarray(self.residual.whiten(self.lam, columns) * np.sqrt(self.counts)[:, None])
-
     def __call__(self, columns: FloatArray) -> FloatArray:
-        white = self._white(columns)
+        white = self.design.whitened(columns, self.lam)
         left = white - self.Z @ cho_solve(self.factor, self.Z.T @ white)
-        return np.asarray(self.back.T @ (left * np.sqrt(self.counts)[:, None]))
+        return np.asarray(self.back.T @ (left * np.sqrt(self.design.counts)[:, None]))
 
 
-def _terms(optimum: ResidualOptimum, internal: FloatArray) -> list[FloatArray]:
-    base = optimum.joint.rows.base
-    return par.term_factors(base, par.internal_factors(base, internal)) if internal.size else []
-
-
-def _moved(optimum: ResidualOptimum, x: FloatArray, j: int, B: FloatArray) -> FloatArray:
+def _moved(joint: JointCriterion, x: FloatArray, j: int, B: FloatArray) -> FloatArray:
     """The derivative of V over sigma^2 in an entry of x, times columns B."""
     step = np.zeros(x.size)
     step[j] = _STEP
-    ends = [_part(optimum, x + sign * step, j, B) for sign in (1.0, -1.0)]
+    ends = [_part(joint, x + sign * step, j, B) for sign in (1.0, -1.0)]
     return np.asarray((ends[0] - ends[1]) / (2.0 * _STEP))
 
 
-def _part(optimum: ResidualOptimum, x: FloatArray, j: int, B: FloatArray) -> FloatArray:
+def _part(joint: JointCriterion, x: FloatArray, j: int, B: FloatArray) -> FloatArray:
     """The part of V over sigma^2 that an entry of x belongs to, times columns."""
-    design, t = optimum.original, optimum.joint.n_theta
+    design, t = joint.rows.design, joint.n_theta
     if j >= t:
         return np.asarray(design.residual.covariance(x[t:]) @ (B / design.counts[:, None]))
     total = np.zeros(B.shape)
-    for term, T in zip(design.terms, _terms(optimum, x[:t]), strict=True):
-        grouping, Z = design.groupings[term.group], term.Z @ T[0]
+    for term, T in zip(design.terms, joint.terms(x), strict=True):
+        grouping, Z = design.groupings[term.group], term.Z @ T
         sums = np.zeros((grouping.n_levels, Z.shape[1], B.shape[1]))
         np.add.at(sums, grouping.codes, Z[:, :, None] * B[:, None])
         total += np.einsum("nc,ncp->np", Z, sums[grouping.codes])

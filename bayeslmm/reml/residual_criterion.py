@@ -57,6 +57,11 @@ class JointCriterion:
             self._last[key] = (cp, factors, evaluate(cp, factors))
         return self._last[key]
 
+    def terms(self, x: FloatArray) -> list[FloatArray]:
+        """Relative factors of the terms at x, on the user's columns."""
+        base = self.rows.base
+        return [T[0] for T in par.term_factors(base, par.internal_factors(base, x[: self.n_theta]))]
+
     def __call__(self, x: FloatArray) -> Trial:
         nan = np.full((x.size, x.size), np.nan)
         nothing = Trial(float("inf"), lambda: Point(x, float("inf"), nan[0], nan))

@@ -92,20 +92,20 @@ def optimise_residual(design: Design, reml: bool = True, max_evaluations: int = 
     >>> round(found.criterion, 3), found.lam.round(3)
     (1739.206, array([1.098]))
     """
-    found = [_searched(design, x, reml, max_evaluations) for x in _starts(design, reml)]
+    found = [_searched(start, reml, max_evaluations) for start in _starts(design, reml)]
     if not found:
         raise FitError(
             f"No start of {estimable(design.residual).expression} has a positive definite covariance with a finite "
             "criterion. Look at the response and the residual structure; leave parts of it out."
         )
-    criterion, result, cp = min(found, key=lambda one: one[1].value)
+    criterion, result = min(found, key=lambda one: one[1].value)
     for _ in range(_ROUNDS):
-        optimum = _at_lam(criterion, result, cp, reml, max_evaluations)
+        optimum = _at_lam(criterion, result, max_evaluations)
         if not optimum.criterion < result.value - _LOWER or not criterion.n_theta:
             break
         # The random effects have a lower minimum there, which may move the residual parameters.
         x = np.concatenate([par.internal_from_terms(criterion.rows.base, optimum.terms), optimum.lam])
-        criterion, result, cp = _searched(design, (criterion.rows, x), reml, max_evaluations)
+        criterion, result = _searched((criterion.rows, x), reml, max_evaluations)
     return optimum
 
 
@@ -154,9 +154,7 @@ def _started(design: Design, residual: Estimable, left: FloatArray, optimum: Opt
     yield rows, np.concatenate([internal, lam])
 
 
-def _searched(
-    design: Design, start: _Start, reml: bool, max_evaluations: int
-) -> tuple[JointCriterion, NewtonResult, SummedDesign]:
+def _searched(start: _Start, reml: bool, max_evaluations: int) -> tuple[JointCriterion, NewtonResult]:
     rows, x = start
     criterion = JointCriterion(rows, reml)
     result = minimise(criterion, x, max_evaluations)
@@ -166,7 +164,7 @@ def _searched(
         again = minimise(criterion, result.x, max_evaluations)
         steps, used = result.steps + again.steps, result.evaluations + again.evaluations
         result = replace(again, steps=steps, evaluations=used)
-    return criterion, _closer(criterion, result), rows.base
+    return criterion, _closer(criterion, result)
 
 
 def _closer(criterion: JointCriterion, result: NewtonResult) -> NewtonResult:
@@ -183,16 +181,14 @@ def _closer(criterion: JointCriterion, result: NewtonResult) -> NewtonResult:
     return result
 
 
-def _at_lam(
-    criterion: JointCriterion, result: NewtonResult, cp: SummedDesign, reml: bool, max_evaluations: int
-) -> ResidualOptimum:
+def _at_lam(criterion: JointCriterion, result: NewtonResult, max_evaluations: int) -> ResidualOptimum:
     """The optimum with all that is checked and said of one, at the residual parameters found."""
-    design, t = criterion.rows.design, criterion.n_theta
-    lam = result.x[t:]
-    terms = [T[0] for T in par.term_factors(cp, par.internal_factors(cp, result.x[:t]))]
+    design, reml = criterion.rows.design, criterion.reml
+    lam = result.x[criterion.n_theta :]
     whitened = whitened_products(design, lam)
-    if t:
-        found = optimise(whitened, reml, par.internal_from_terms(whitened, terms), max_evaluations)
+    if criterion.n_theta:
+        internal = par.internal_from_terms(whitened, criterion.terms(result.x))
+        found = optimise(whitened, reml, internal, max_evaluations)
     else:
         found = without_effects(whitened, reml)
     ridges = (*found.ridges, *_ridges(criterion, result))

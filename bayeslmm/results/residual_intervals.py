@@ -11,7 +11,6 @@ from bayeslmm.arguments import labels as text_labels
 from bayeslmm.design.lookup import positions
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.residual_degrees import joint_covariance
-from bayeslmm.likelihood import parameters as par
 from bayeslmm.reml.residual_optimum import ResidualOptimum
 from bayeslmm.residual import estimable
 from bayeslmm.results.fit import Fit
@@ -107,11 +106,10 @@ def _errors(fit: Fit) -> FloatArray:
         raise TypeError("these residuals have no parameters")
     variances = [p for p in fit._parameters if p.kind != "fixed"]
     scales = [_SCALES[_range(fit, p)][0] for p in variances]
-    t, base = optimum.joint.n_theta, optimum.joint.rows.base
+    joint, t = optimum.joint, optimum.joint.n_theta
 
     def values(x: FloatArray, log_sigma: float) -> FloatArray:
-        terms = [T[0] for T in par.term_factors(base, par.internal_factors(base, x[:t]))]
-        own = estimates(fit.design, variances, terms, float(np.exp(log_sigma)), np.empty(0), x[t:])
+        own = estimates(fit.design, variances, joint.terms(x), float(np.exp(log_sigma)), np.empty(0), x[t:])
         with np.errstate(all="ignore"):
             return np.array([float(scale(np.array(one))) for scale, one in zip(scales, own, strict=True)])
 
