@@ -135,11 +135,18 @@ def typical_variance(design: Design) -> float:
     return (design.n_observations - design.p) / trace * design.sigma**2
 
 
-def dersimonian_laird(design: Design) -> float:
-    """Tau^2 by the moments of Q of DerSimonian & Laird (1986), for one random effect per row; zero at least."""
-    found = cochran_q(design)
-    trace = found.df / typical_variance(design)
-    return max(0.0, (found.statistic - found.df) / trace)
+def dersimonian_laird(test: Homogeneity, typical: float) -> float:
+    """Tau^2 by the moments of Q of DerSimonian & Laird (1986), for one random effect per row; zero at least.
+
+    Parameters
+    ----------
+    test : Homogeneity
+        Of `cochran_q`.
+    typical : float
+        Of `typical_variance`.
+    """
+    trace = test.df / typical
+    return max(0.0, (test.statistic - test.df) / trace)
 
 
 def expected_errors(cp: CrossProducts, optimum: Optimum) -> FloatArray:

@@ -22,6 +22,7 @@ from bayeslmm.inference.homogeneity import (
     q_profile,
     typical_variance,
 )
+from bayeslmm.inference.hypothesis import chi_square_tail
 from bayeslmm.results.figures import p_text, to_places
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.fit_intervals import confint
@@ -183,7 +184,7 @@ def heterogeneity(fit: Fit, level: float = 0.95) -> Heterogeneity:
     level = check_level(level)
     design = fit.design
     _check(fit)
-    typical, per_row = typical_variance(design), one_effect_per_row(design)
+    typical, test, per_row = typical_variance(design), cochran_q(design), one_effect_per_row(design)
     table = _table(fit, typical, level)
     return Heterogeneity(
         fit.formula,
@@ -193,9 +194,9 @@ def heterogeneity(fit: Fit, level: float = 0.95) -> Heterogeneity:
         readable(table),
         readable(_intervals(fit, table, typical, level)),
         typical,
-        cochran_q(design),
+        test,
         _moderators(fit),
-        {"DL": dersimonian_laird(design), "PM": paule_mandel(fit.cp) ** 2} if per_row else {},
+        {"DL": dersimonian_laird(test, typical), "PM": paule_mandel(fit.cp) ** 2} if per_row else {},
         _prediction(fit, level, per_row),
     )
 
@@ -220,17 +221,14 @@ def _check(fit: Fit) -> None:
 
 def _table(fit: Fit, typical: float, level: float) -> pd.DataFrame:
     """One row per term."""
-    labels = [p.label for p in fit._parameters if p.kind == "sd"]
     by_term = {p.position: p.label for p in fit._parameters if p.kind == "sd"}
-    values = fit.estimates()
-    tau = np.array([float(values[by_term[k]]) for k in range(len(fit.design.terms))])
-    held = fit.optimum.fixed
-    ends = confint(fit, level, "profile", parameters=labels).loc[[by_term[k] for k in range(tau.size)]].to_numpy()
-    errors = _errors(fit)
-    frame = pd.DataFrame(
+    labels = [by_term[k] for k in range(len(fit.design.terms))]
+    tau = fit.estimates()[labels].to_numpy(dtype=float)
+    ends = confint(fit, level, "profile", parameters=labels).loc[labels].to_numpy()
+    return pd.DataFrame(
         {
             "tau2": tau**2,
-            "std_error": np.where(np.isin(np.arange(tau.size), held), 0.0, errors),
+            "std_error": np.where(np.isin(np.arange(tau.size), fit.optimum.fixed), 0.0, _errors(fit)),
             "tau": tau,
             "I2": 100.0 * tau**2 / ((tau**2).sum() + typical),
             "conf_low": ends[:, 0] ** 2,
@@ -238,7 +236,6 @@ def _table(fit: Fit, typical: float, level: float) -> pd.DataFrame:
         },
         index=pd.Index([term.group for term in fit.design.terms], name="level"),
     )
-    return frame
 
 
 def _errors(fit: Fit) -> FloatArray:
@@ -262,13 +259,11 @@ def _intervals(fit: Fit, table: pd.DataFrame, typical: float, level: float) -> p
 
 
 def _moderators(fit: Fit) -> tuple[float, int, float] | None:
-    from scipy.special import chdtrc
-
     rows = np.eye(fit.design.p)[[name != "Intercept" for name in fit.design.fixed_names]]
     if not len(rows) or len(rows) == fit.design.p:
         return None
     value, df = chi_square(fit, rows)
-    return value, df, float(chdtrc(df, value))
+    return value, df, float(chi_square_tail(value, df))
 
 
 def _prediction(fit: Fit, level: float, per_row: bool) -> pd.DataFrame | None:
