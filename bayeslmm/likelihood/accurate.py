@@ -123,7 +123,7 @@ def rows_of(cp: SummedDesign) -> AccurateRows:
     """Collect the columns of a design; see `Rows`."""
     design, blocks, start = cp.design, list[BlockRows](), 0
     for block in cp.blocks:
-        Z = np.concatenate([design.terms[i].Z for i in block.terms], axis=1)
+        Z = block.columns(design)
         blocks.append(BlockRows(Z, block.grouping.codes, block.basis, start, block.n_levels))
         start = blocks[-1].stop
     _, exponent = np.frexp(np.abs(design.X).max(axis=0, initial=0.0))

@@ -56,6 +56,10 @@ class Block:
         """c, the number of effects per level."""
         return int(self.basis.shape[0])
 
+    def columns(self, design: Design) -> FloatArray:
+        """Columns (n, c) of its terms side by side, in the user's units; none where it has no terms."""
+        return np.concatenate([np.empty((design.n, 0)), *(design.terms[i].Z for i in self.terms)], axis=1)
+
     @cached_property
     def q(self) -> int:
         return self.n_levels * self.size

@@ -164,8 +164,7 @@ def recheck_residual(
     largest, penalty = max(float(np.abs(design.y).max()), float(np.abs(fixed).max(initial=0.0))), 0.0
     for block, T, b in zip(cp.blocks, factors, means.b, strict=True):
         penalty += float((np.linalg.lstsq(block.basis @ T[0], b[0].T)[0] ** 2).sum())
-        terms = np.concatenate([design.terms[i].Z for i in block.terms], axis=1)
-        part = (terms * b[0][block.grouping.codes]).sum(axis=1)
+        part = (block.columns(design) * b[0][block.grouping.codes]).sum(axis=1)
         residual, largest = residual - part, max(largest, float(np.abs(part).max()))
     squares, heaviest = _squares(cp, residual, largest)
     r2, known, nu = squares + penalty, float(factor.r2[0]), degrees_of_freedom(cp, reml)

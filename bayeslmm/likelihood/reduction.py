@@ -164,8 +164,7 @@ def frame_columns(cp: SummedDesign) -> list[FloatArray]:
     """Columns (n, c) of the blocks on the rows of the design, not weighted."""
     if cp.rows == "own":
         return choose_blocks(cp.design)[2]
-    terms, nothing = cp.design.terms, np.empty((cp.design.n, 0))
-    return [np.concatenate([nothing, *(terms[i].Z for i in block.terms)], axis=1) @ block.basis for block in cp.blocks]
+    return [block.columns(cp.design) @ block.basis for block in cp.blocks]
 
 
 def _again(cp: SummedDesign, columns: list[FloatArray], response: Response) -> FrameRows:

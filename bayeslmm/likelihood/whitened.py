@@ -16,7 +16,7 @@ from bayeslmm.design.design import Design
 from bayeslmm.errors import DesignError
 from bayeslmm.likelihood.columns import Basis, Response, orthogonalise, residualise
 from bayeslmm.likelihood.crossproducts import SummedDesign
-from bayeslmm.likelihood.frame import Block, Frame, choose_blocks, no_effects
+from bayeslmm.likelihood.frame import Frame, choose_blocks, no_effects
 from bayeslmm.likelihood.frame_rows import FrameRows
 from bayeslmm.likelihood.levels import Levels
 from bayeslmm.likelihood.reduction import cross_products
@@ -168,15 +168,12 @@ class RowsAtPoints:
         Columns of X and the response less a fit, not whitened.
     Z : tuple of FloatArray, each (n, c)
         Columns of the blocks, not whitened.
-    dense : bool
-        Whether the effects of all blocks but the first are written out.
     """
 
     design: Design
     base: SummedDesign
     Xy: FloatArray
     Z: tuple[FloatArray, ...]
-    dense: bool
 
     @classmethod
     def of(cls, design: Design, lam: FloatArray) -> RowsAtPoints:
@@ -184,13 +181,13 @@ class RowsAtPoints:
         base = whitened_products(design, lam)
         y = design.y if design.offset is None else design.y - design.offset
         X = design.X @ base.fixed.transform
-        Z = tuple(_block_columns(design, block) for block in base.blocks)
-        return cls(design, base, np.column_stack([X, y - X @ base.response.removed]), Z, base.rows == "mixed")
+        Z = tuple(block.columns(design) @ block.basis for block in base.blocks)
+        return cls(design, base, np.column_stack([X, y - X @ base.response.removed]), Z)
 
     def at(self, lam: FloatArray) -> SummedDesign:
         """Sums at another point, on the same coordinates; no refinement of the response."""
         Xy = self.design.whitened(self.Xy, lam)
-        if self.dense:
+        if self.base.rows == "mixed":
             rows = dense_rows(self.design, self.base.frame, list(self.Z), lam, Xy)
         else:
             codes = tuple(block.grouping.codes for block in self.base.blocks)
@@ -206,9 +203,3 @@ class RowsAtPoints:
 
 def _nothing(base: SummedDesign) -> Response:
     return replace(base.response, coef=np.zeros(base.p))
-
-
-def _block_columns(design: Design, block: Block) -> FloatArray:
-    if not block.terms:
-        return np.empty((design.n, 0))
-    return np.concatenate([design.terms[i].Z for i in block.terms], axis=1) @ block.basis

@@ -61,10 +61,7 @@ def fitted_values(design: Design, cp: CrossProducts, beta: FloatArray, b: Sequen
     if design.offset is not None:
         mean = mean + design.offset
     for block, effects in zip(cp.blocks, b, strict=True):
-        if not block.terms:
-            continue
-        Z = np.concatenate([design.terms[k].Z for k in block.terms], axis=1)
-        mean = mean + (Z * effects[block.grouping.codes]).sum(axis=1)
+        mean = mean + (block.columns(design) * effects[block.grouping.codes]).sum(axis=1)
     return np.asarray(mean)
 
 
