@@ -152,6 +152,11 @@ class Design:
         return f"{self.n_observations} observations" + ("" if self.frequency is None else f" in {self.n} rows")
 
     @property
+    def y_less_offset(self) -> FloatArray:
+        """The response (n,) that fixed and random effects have to explain."""
+        return self.y if self.offset is None else self.y - self.offset
+
+    @property
     def weights(self) -> FloatArray | None:
         """Precision weights (n,) that the residual variances are divided by, all positive; None if 1 for all."""
         return self.residual.weights

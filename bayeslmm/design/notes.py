@@ -252,7 +252,7 @@ def _unexplained(design: Design) -> FloatArray | None:
     """The response without what the fixed effects explain; None where that takes long."""
     if design.n * max(design.p, 1) ** 2 > _LARGE or design.frequency is not None:
         return None
-    y = design.y if design.offset is None else design.y - design.offset
+    y = design.y_less_offset
     if not design.p:
         return y
     return np.asarray(y - design.X @ np.linalg.lstsq(design.X, y)[0])

@@ -48,8 +48,7 @@ def cochran_q(design: Design) -> Homogeneity:
     """
     if design.sigma is None:
         raise ValueError("Q needs residual variances that are known")
-    y = design.y if design.offset is None else design.y - design.offset
-    white = design.whitened(np.column_stack([design.X, y])) / design.sigma
+    white = design.whitened(np.column_stack([design.X, design.y_less_offset])) / design.sigma
     # Reflections lose nothing where one row outweighs all others, if heavy rows come first.
     triangle = np.linalg.qr(white[_heavy_first(white)], mode="r")
     q, df = float(triangle[design.p, design.p] ** 2), design.n_observations - design.p

@@ -160,7 +160,7 @@ def recheck_residual(
     """
     design, means = cp.design, conditional_means(cp, factors, factor)
     fixed = design.X @ means.beta[0]
-    residual = (design.y if design.offset is None else design.y - design.offset) - fixed
+    residual = design.y_less_offset - fixed
     largest, penalty = max(float(np.abs(design.y).max()), float(np.abs(fixed).max(initial=0.0))), 0.0
     for block, T, b in zip(cp.blocks, factors, means.b, strict=True):
         penalty += float((np.linalg.lstsq(block.basis @ T[0], b[0].T)[0] ** 2).sum())

@@ -121,7 +121,7 @@ def _weigh(rows: FloatArray, root: FloatArray | None) -> FloatArray:
 
 def _fixed_part(design: Design, blocks: tuple[Block, ...], columns: list[FloatArray]) -> tuple[Basis, Response]:
     """Coordinates of X, and the response less a fit on it; its spread in the units of sigma."""
-    y = design.y if design.offset is None else design.y - design.offset
+    y = design.y_less_offset
     heavy, measure, weights = heavy_rows(design), mean_weights(design), design.row_weights
     if heavy is None or measure is None or weights is None:
         fixed = orthogonalise(design.X, measure, rotate=False)

@@ -226,7 +226,7 @@ def _response(cp: CrossProducts, residual: FloatArray, frame: Frame) -> Response
 def _whitened_design(design: Design, apply: Whiten) -> Design:
     """The rows as data of a model with independent residuals."""
     rows = np.arange(design.n)
-    y = design.y if design.offset is None else design.y - design.offset
+    y = design.y_less_offset
     Xy = apply(_weighted(design, np.column_stack([design.X, y])), rows)
     terms = tuple(replace(term, Z=apply(_weighted(design, term.Z), rows)) for term in design.terms)
     return replace(

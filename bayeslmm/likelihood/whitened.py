@@ -37,8 +37,8 @@ def whitened_design(design: Design, lam: FloatArray) -> Design:
         Its residual structure has k parameters.
     lam : FloatArray, shape (k,)
     """
-    y = design.y if design.offset is None else design.y - design.offset
-    white = design.residual.whiten(lam, np.column_stack([design.X, y, *(term.Z for term in design.terms)]))
+    columns = [design.X, design.y_less_offset, *(term.Z for term in design.terms)]
+    white = design.residual.whiten(lam, np.column_stack(columns))
     p, start, terms = design.p, design.p + 1, []
     for term in design.terms:
         terms.append(replace(term, Z=white[:, start : start + term.Z.shape[1]]))
@@ -179,10 +179,9 @@ class RowsAtPoints:
     def of(cls, design: Design, lam: FloatArray) -> RowsAtPoints:
         """Coordinates chosen at a point."""
         base = whitened_products(design, lam)
-        y = design.y if design.offset is None else design.y - design.offset
         X = design.X @ base.fixed.transform
         Z = tuple(block.columns(design) @ block.basis for block in base.blocks)
-        return cls(design, base, np.column_stack([X, y - X @ base.response.removed]), Z)
+        return cls(design, base, np.column_stack([X, design.y_less_offset - X @ base.response.removed]), Z)
 
     def at(self, lam: FloatArray) -> SummedDesign:
         """Sums at another point, on the same coordinates; no refinement of the response."""

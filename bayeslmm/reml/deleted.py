@@ -88,7 +88,7 @@ def _together(optimum: Optimum, rows: LevelRows, sets: Sequence[IntArray], n: in
     own, factors, factor = on_each(cp, found.x, data)
     variance = residual_variance(own, factor.r2, reml)
     converged = np.array([ending is Ending.converged for ending in found.ending])
-    y = cp.design.y if cp.design.offset is None else cp.design.y - cp.design.offset
+    y = cp.design.y_less_offset
     spread, largest = np.array(cp.response.spread), np.array(np.abs(y).max() * cp.sigma_unit)
     perfect, singular = is_perfect(variance, spread, largest, converged), without_rank(own, factors)
     perfect &= cp.sigma is None

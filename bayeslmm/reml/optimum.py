@@ -327,7 +327,7 @@ def fit_status(
     doubt: float,
 ) -> FitStatus:
     """The status of an estimate from how the iteration ended and what was found there; `variance` is sigma^2."""
-    y = cp.design.y if cp.design.offset is None else cp.design.y - cp.design.offset
+    y = cp.design.y_less_offset
     converged = np.array(ending is Ending.converged)
     perfect = cp.sigma is None and is_perfect(
         np.array(variance), np.array(cp.response.spread), np.abs(y).max() * cp.sigma_unit, converged

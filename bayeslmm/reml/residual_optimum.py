@@ -124,12 +124,11 @@ def _starts(design: Design, reml: bool) -> Iterator[_Start]:
         fitted = design.X @ means.beta[0]
         for term, b in zip(design.terms, means.b, strict=True):
             fitted = fitted + (term.Z * b[0][design.groupings[term.group].codes]).sum(1)
-        y = design.y if design.offset is None else design.y - design.offset
-        yield from _started(design, residual, y - fitted, optimum)
+        yield from _started(design, residual, design.y_less_offset - fitted, optimum)
 
 
 def _least_squares(design: Design) -> FloatArray:
-    y = design.y if design.offset is None else design.y - design.offset
+    y = design.y_less_offset
     root = 1.0 if design.row_weights is None else np.sqrt(design.row_weights)
     beta = np.linalg.lstsq((design.X.T * root).T, y * root)[0]
     return np.asarray(y - design.X @ beta)

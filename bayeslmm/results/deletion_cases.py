@@ -57,7 +57,7 @@ class DeletionCases:
         out = self.counts.sum() - self.observations <= design.p + 1
         for grouping in design.groupings.values():
             out = out | self._leave_one_of(grouping.codes, grouping.n_levels)
-        values, codes = np.unique(design.y if design.offset is None else design.y - design.offset, return_inverse=True)
+        values, codes = np.unique(design.y_less_offset, return_inverse=True)
         # A constant rest needs a case that takes all values but one with it.
         if values.size <= np.bincount(self.codes[self.codes >= 0], minlength=1).max() + 1:
             out = out | self._leave_one_of(codes, values.size)
