@@ -16,6 +16,7 @@ from scipy.linalg import solve_triangular
 from bayeslmm.inference.sensitivity import MOVED, scaled_inverse
 from bayeslmm.likelihood import Factor, SummedDesign
 from bayeslmm.likelihood.criteria import degrees_of_freedom
+from bayeslmm.numerics.differences import slopes
 from bayeslmm.reml.residual_optimum import ResidualOptimum
 from bayeslmm.types import FloatArray
 
@@ -45,35 +46,22 @@ def residual_variance_df(optimum: ResidualOptimum, variances: Variances) -> Floa
         with np.errstate(divide="ignore"):
             return np.asarray(np.log(variances(cp, factors, factor, x[t:])) + np.log(factor.r2[0]))
 
-    slopes = _differences(optimum, logs)
+    h = slopes(logs, optimum.joint_point, _STEP)
     known = scaled_inverse(optimum.joint_hessian[None], _FLAT)
-    curved = np.einsum("km,kl,lm->m", slopes, known.inverse[0], slopes)
-    said = (known.smallest[0] > -_FLAT) & (known.lost(slopes.T[None])[0] <= MOVED)
+    curved = np.einsum("km,kl,lm->m", h, known.inverse[0], h)
+    said = (known.smallest[0] > -_FLAT) & (known.lost(h.T[None])[0] <= MOVED)
     nu = degrees_of_freedom(optimum.cp, optimum.reml)
     return np.where(said, 1.0 / (1.0 / nu + curved), np.nan)
 
 
 def joint_covariance(optimum: ResidualOptimum) -> FloatArray:
     """Asymptotic covariance (k + 1, k + 1) of (x, log sigma^2)."""
-    inverse = 2.0 * scaled_inverse(optimum.joint_hessian[None], _FLAT).inverse[0]
-    slope = _differences(optimum, lambda x: np.log(optimum.joint.at(x)[2].r2))[:, 0]
-    nu = degrees_of_freedom(optimum.cp, optimum.reml)
-    across = inverse @ slope
-    corner = slope @ across + 2.0 / nu
-    return np.block([[inverse, across[:, None]], [across[None], np.array([[corner]])]])
+    slope = slopes(lambda x: np.log(optimum.joint.at(x)[2].r2), optimum.joint_point, _STEP)[:, 0]
+    known = scaled_inverse(optimum.joint_hessian[None], _FLAT)
+    return known.joint(slope, degrees_of_freedom(optimum.cp, optimum.reml))
 
 
 def _variances(factor: Factor, own: FloatArray) -> FloatArray:
     p = own.shape[1]
     half = solve_triangular(factor.chol[0, -p:, -p:], own.T, lower=True)
     return np.asarray((half**2).sum(0))
-
-
-def _differences(optimum: ResidualOptimum, function: Callable[[FloatArray], FloatArray]) -> FloatArray:
-    """Derivatives (k, m) of a function of x at the optimum."""
-    x, rows = optimum.joint_point, []
-    for j in range(x.size):
-        step = np.zeros(x.size)
-        step[j] = _STEP
-        rows.append((function(x + step) - function(x - step)) / (2.0 * _STEP))
-    return np.array(rows).reshape(x.size, -1)

@@ -82,6 +82,20 @@ class ScaledInverse:
         """How far quantities with slopes (K, m, d) move along null directions, (K, m)."""
         return np.asarray(np.linalg.norm(slopes @ self.null, axis=2))
 
+    def joint(self, slope: FloatArray, nu: float) -> FloatArray:
+        """Covariance (d + 1, d + 1) of parameters and log sigma^2, of which this is the inverse curvature at one point.
+
+        Parameters
+        ----------
+        slope : FloatArray, shape (d,)
+            Derivatives of log r2.
+        nu : float
+            Degrees of freedom of sigma^2, infinite where it is known.
+        """
+        own = 2.0 * self.inverse[0]
+        across = own @ slope
+        return np.block([[own, across[:, None]], [across[None, :], np.array([[slope @ across + 2.0 / nu]])]])
+
 
 # A curvature (times the squared size of its parameter) below this is rounding: the data say nothing of the parameter.
 _NOTHING = 1e-9

@@ -93,15 +93,9 @@ def variance_covariance(cp: CrossProducts, optimum: Optimum) -> VarianceCovarian
     slope = slopes_of_log_r2(cp, optimum.internal, first)[free]
     entries, values, along = _entries(cp, optimum)
     along = along[:, free]
-    joint = _joint(2.0 * known.inverse[0], slope, 2.0 / residual_df(cp, optimum.reml))
+    joint = known.joint(slope, residual_df(cp, optimum.reml))
     J = np.column_stack([along, values])
     return VarianceCovariance(entries, values, J @ joint @ J.T, _determined(known, along, slope, values, entries))
-
-
-def _joint(own: FloatArray, slope: FloatArray, residual: float) -> FloatArray:
-    """Covariance (f + 1, f + 1) of coordinates and log sigma^2."""
-    across = own @ slope
-    return np.block([[own, across[:, None]], [across[None, :], np.array([[slope @ across + residual]])]])
 
 
 def _entries(cp: CrossProducts, optimum: Optimum) -> tuple[tuple[tuple[int, int, int], ...], FloatArray, FloatArray]:

@@ -67,8 +67,21 @@ def jacobian(gradient: Callable[[FloatArray], FloatArray], x: FloatArray) -> Flo
         Maps a point (d,) to the gradient there.
     x : FloatArray, shape (d,)
     """
-    h = _STEP * np.maximum(1.0, np.abs(x))
-    steps = np.diag(h)
-    rows = [(gradient(x + step) - gradient(x - step)) / (2.0 * step.sum()) for step in steps]
-    matrix = np.array(rows).reshape(x.size, x.size)
+    matrix = slopes(gradient, x, _STEP * np.maximum(1.0, np.abs(x)))
     return np.asarray(0.5 * (matrix + matrix.T))
+
+
+def slopes(function: Callable[[FloatArray], FloatArray], x: FloatArray, step: FloatArray | float) -> FloatArray:
+    """Derivatives (d, m) of a function with m values, by central differences.
+
+    Parameters
+    ----------
+    function : callable
+        Maps a point (d,) to values (m,).
+    x : FloatArray, shape (d,)
+    step : float or FloatArray, shape (d,)
+        Of all coordinates, or of each.
+    """
+    steps = np.diag(np.broadcast_to(step, x.shape))
+    rows = [(function(x + own) - function(x - own)) / (2.0 * own.sum()) for own in steps]
+    return np.array(rows).reshape(x.size, -1) if rows else np.empty((0, 0))

@@ -11,6 +11,7 @@ from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.criteria import degrees_of_freedom
 from bayeslmm.likelihood.residual_slopes import residual_slopes
 from bayeslmm.likelihood.whitened import RowsAtPoints
+from bayeslmm.numerics.differences import slopes
 from bayeslmm.numerics.newton import Point, Trial
 from bayeslmm.residual import estimable
 from bayeslmm.types import FloatArray
@@ -119,10 +120,7 @@ class JointCriterion:
         if t:
             cp, factors, factor = self.at(x)
             out[:t, :t] = par.hessian(cp, x[:t], derivatives(cp, factors, factor, self.reml))[0]
-        for j in range(t, k):
-            step = np.zeros(k)
-            step[j] = _STEP
-            out[:, j] = (self.gradient(x + step) - self.gradient(x - step)) / (2.0 * _STEP)
+        out[:, t:] = slopes(lambda rest: self.gradient(np.concatenate([x[:t], rest])), x[t:], _STEP).T
         out[t:, :t] = out[:t, t:].T
         out[t:, t:] = 0.5 * (out[t:, t:] + out[t:, t:].T)
         return out

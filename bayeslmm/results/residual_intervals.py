@@ -11,6 +11,7 @@ from bayeslmm.arguments import labels as text_labels
 from bayeslmm.design.lookup import positions
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.residual_degrees import joint_covariance
+from bayeslmm.numerics.differences import slopes
 from bayeslmm.reml.residual_optimum import ResidualOptimum
 from bayeslmm.residual import estimable
 from bayeslmm.results.fit import Fit
@@ -108,19 +109,18 @@ def _errors(fit: Fit) -> FloatArray:
     scales = [_SCALES[_range(fit, p)][0] for p in variances]
     joint, t = optimum.joint, optimum.joint.n_theta
 
-    def values(x: FloatArray, log_sigma: float) -> FloatArray:
-        own = estimates(fit.design, variances, joint.terms(x), float(np.exp(log_sigma)), np.empty(0), x[t:])
+    def values(point: FloatArray) -> FloatArray:
+        x, sigma = point[:-1], float(np.exp(point[-1]))
+        own = estimates(fit.design, variances, joint.terms(x), sigma, np.empty(0), x[t:])
         with np.errstate(all="ignore"):
             return np.array([float(scale(np.array(one))) for scale, one in zip(scales, own, strict=True)])
 
-    x, log_sigma = optimum.joint_point, float(np.log(optimum.sigma))
-    steps = _STEP * np.eye(x.size)
+    point = np.append(optimum.joint_point, np.log(optimum.sigma))
     # Of a value at the end of its range there is no difference.
     with np.errstate(invalid="ignore"):
-        slopes = [(values(x + step, log_sigma) - values(x - step, log_sigma)) / (2.0 * _STEP) for step in steps]
-        # Half of the log of sigma squared.
-        slopes.append((values(x, log_sigma + _STEP) - values(x, log_sigma - _STEP)) / (4.0 * _STEP))
-    J = np.array(slopes)
-    finite = np.isfinite(values(x, log_sigma)) & np.isfinite(J).all(axis=0)
+        J = slopes(values, point, _STEP)
+    # The covariance is that of log sigma squared.
+    J[-1] *= 0.5
+    finite = np.isfinite(values(point)) & np.isfinite(J).all(axis=0)
     J = np.where(finite, J, 0.0)
     return np.where(finite, np.sqrt(np.maximum(np.einsum("km,kl,lm->m", J, joint_covariance(optimum), J), 0.0)), np.nan)
