@@ -88,23 +88,25 @@ def _of_own(cp: CrossProducts, optimum: Optimum, own: FloatArray) -> FloatArray:
         )
     if isinstance(optimum, PosteriorMode):
         df = mode_df(optimum, own)
-        if np.isnan(df[np.abs(own).sum(1) > 0]).any():
-            raise FitError(_no_minimum(optimum))
-        return np.where(np.abs(own).sum(1) > 0, df, np.nan)
-    if isinstance(optimum, ResidualOptimum):
-        own_df = structured_df(optimum, own)
-        if np.isnan(own_df[np.abs(own).sum(1) > 0]).any():
-            raise FitError(_no_minimum(optimum))
-        return np.where(np.abs(own).sum(1) > 0, own_df, np.nan)
+    elif isinstance(optimum, ResidualOptimum):
+        df = structured_df(optimum, own)
+    else:
+        df = _of_relative_variances(cp, optimum, own)
+    asked = np.abs(own).sum(1) > 0
+    if np.isnan(df[asked]).any():
+        raise FitError(_no_minimum(optimum))
+    return np.where(asked, df, np.nan)
+
+
+def _of_relative_variances(cp: CrossProducts, optimum: Optimum, own: FloatArray) -> FloatArray:
+    """The same where theta is all that was estimated beside sigma; nan where there are none."""
     factors = list(optimum.factors)
     first = derivatives(cp, factors, optimum.factor, optimum.reml)
     free = free_entries(cp, optimum.fixed)
     pieces = sensitivity(cp, factors, optimum.factor, first)
     sizes = par.sizes(cp, factors)[:, free] if optimum.ridges else None
-    df = _df(cp, optimum.internal[None], first, pieces, optimum.hessian[None], free, optimum.reml, own, sizes)[0]
-    if np.isnan(df[np.abs(own).sum(1) > 0]).any():
-        raise FitError(_no_minimum(optimum))
-    return np.asarray(df)
+    df = _df(cp, optimum.internal[None], first, pieces, optimum.hessian[None], free, optimum.reml, own, sizes)
+    return np.asarray(df[0])
 
 
 def df_of_slopes(cp: CrossProducts, optimum: Optimum, slopes: FloatArray) -> FloatArray:
