@@ -13,7 +13,7 @@ from bayeslmm.design import data as checks
 from bayeslmm.design.evaluate import Evaluator
 from bayeslmm.design.formula import Formula
 from bayeslmm.design.frequency import evaluator_on_copies, read_frequency
-from bayeslmm.design.residual_text import refuse_variance_words
+from bayeslmm.design.residual_words import refuse_variance_words
 from bayeslmm.errors import DesignError
 from bayeslmm.residual import KnownVariances, Residual, make_residual
 from bayeslmm.types import BoolArray, FloatArray

@@ -10,7 +10,8 @@ import pandas as pd
 from bayeslmm.design.evaluate import Evaluator
 from bayeslmm.design.grouping import Grouping
 from bayeslmm.design.groups import factorize, group_by
-from bayeslmm.design.residual_text import CORRELATIONS, ResidualPart
+from bayeslmm.design.residual_text import ResidualPart
+from bayeslmm.design.residual_words import CORRELATIONS
 from bayeslmm.errors import DesignError
 from bayeslmm.residual import Residual
 from bayeslmm.residual.correlation import (
