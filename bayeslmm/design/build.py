@@ -114,9 +114,9 @@ def build_design(
     if not isinstance(formula, str):
         raise FormulaError(f"The formula is a {type(formula).__name__}, not a string such as 'y ~ x + (x | g)'.")
     table, available = open_table(data)
-    parsed, parts = _read(formula, residual, residual_sd, available, (weights, frequency, residual_sd))
+    parsed, parts, of_residual = _read(formula, residual, residual_sd, available, (weights, frequency, residual_sd))
     namespace = _namespace(extra_namespace)
-    names = checks.used_columns(parsed, available, namespace, residual_columns(parts, available))
+    names = checks.used_columns(parsed, available, namespace, of_residual)
     asked = PerRowArguments.of(weights, residual_sd, frequency, available, namespace)
     frame = to_pandas(table, list(dict.fromkeys([*names, *asked.columns])))
     per_row = asked.on(frame, namespace)
@@ -132,7 +132,8 @@ def build_design(
     offset = _offset(parsed, evaluator, index)
     _check_values(parsed, y, X, fixed_names, offset, index)
     independent = independent_columns(X)
-    terms = _terms(parsed, cov, evaluator, groupings := _groupings(parsed, columns), index)
+    groupings = _groupings(parsed, columns)
+    terms = _terms(parsed, cov, evaluator, groupings, index)
     _check_contrasts(known, evaluator)
     design = Design(
         formula=parsed.text,
@@ -158,8 +159,8 @@ def build_design(
 
 def _read(
     formula: str, residual: str | None, residual_sd: Any, available: Sequence[str], others: tuple[Any, ...]
-) -> tuple[Formula, tuple[ResidualPart, ...]]:
-    """The formula and the residual structure; without one there have to be random effects."""
+) -> tuple[Formula, tuple[ResidualPart, ...], list[str]]:
+    """The formula, and the residual structure with its columns; without one there have to be random effects."""
     parsed = parse_with(without_dot(formula, available, others), available)
     parts = () if residual is None else parse_residual(residual)
     if parts and residual_sd is not None:
@@ -169,14 +170,20 @@ def _read(
         )
     if not parts:
         check_random(parsed)
-    own = {token.text.strip("`") for token in tokenize(parsed.response)} & set(residual_columns(parts, available))
+    of_residual = residual_columns(parts, available)
+    _refuse_response(parsed, of_residual, residual)
+    return parsed, parts, of_residual
+
+
+def _refuse_response(parsed: Formula, of_residual: Sequence[str], residual: str | None) -> None:
+    """Refuse a residual structure that is made from the response."""
+    own = {token.text.strip("`") for token in tokenize(parsed.response)} & set(of_residual)
     if own:
         raise DesignError(
             f"residual={residual!r} uses {', '.join(sorted(own))}, which is the response: variances or correlations "
             "that depend on what they are the distribution of have no likelihood. Name another column; for variances "
             "that follow the mean, a column with the fitted values of a first fit."
         )
-    return parsed, parts
 
 
 def _residual(
