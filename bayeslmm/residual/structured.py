@@ -136,9 +136,47 @@ def _apart(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(f"{name}_{i}" if name in names[:i] else name for i, name in enumerate(names))
 
 
+@dataclass(frozen=True)
+class _OfSpreads:
+    """What structures with unequal standard deviations share.
+
+    Attributes
+    ----------
+    expression : str
+        The structure as written.
+    spreads : Spreads
+        Of standard deviations; their parameters come first in lam.
+    """
+
+    expression: str
+    spreads: Spreads
+
+    identity: ClassVar[bool] = False
+
+    @property
+    def n(self) -> int:
+        return self.spreads.n
+
+    @property
+    def weights(self) -> FloatArray | None:
+        return self.spreads.weights
+
+    def data(self) -> dict[str, FloatArray]:
+        return self.spreads.data()
+
+    def scale(self, sigma: Any, lam: Sequence[Any], data: Mapping[str, Any], math: Any) -> Any:
+        return self.spreads.scale(sigma, lam, data, math)
+
+    def latex(self, sigma: str) -> str:
+        return self.spreads.latex(sigma)
+
+    def check(self, n: int) -> None:
+        self.spreads.check(n)
+
+
 @by_value
 @dataclass(frozen=True)
-class UnequalVariances(IndependentRows):
+class UnequalVariances(IndependentRows, _OfSpreads):
     """Independent residuals whose standard deviations have parameters.
 
     Attributes
@@ -148,16 +186,8 @@ class UnequalVariances(IndependentRows):
     spreads : Spreads
     """
 
-    expression: str
-    spreads: Spreads
-
     keyword: ClassVar[str] = "variances"
-    identity: ClassVar[bool] = False
     text: ClassVar[str] = "sigma^2 D^2"
-
-    @property
-    def n(self) -> int:
-        return self.spreads.n
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -170,10 +200,6 @@ class UnequalVariances(IndependentRows):
     @property
     def ranges(self) -> tuple[str, ...]:
         return self.spreads.ranges
-
-    @property
-    def weights(self) -> FloatArray | None:
-        return self.spreads.weights
 
     @property
     def laws(self) -> tuple[Law, ...]:
@@ -195,22 +221,10 @@ class UnequalVariances(IndependentRows):
     def part(self, rows: slice | IntArray) -> Self:
         return type(self)(self.expression, self.spreads.part(rows))
 
-    def data(self) -> dict[str, FloatArray]:
-        return self.spreads.data()
-
-    def scale(self, sigma: Any, lam: Sequence[Any], data: Mapping[str, Any], math: Any) -> Any:
-        return self.spreads.scale(sigma, lam, data, math)
-
-    def latex(self, sigma: str) -> str:
-        return self.spreads.latex(sigma)
-
-    def check(self, n: int) -> None:
-        self.spreads.check(n)
-
 
 @by_value
 @dataclass(frozen=True)
-class CorrelatedRows:
+class CorrelatedRows(_OfSpreads):
     """Residuals correlated within groups: ``R = D C D``, D of standard deviations, C of correlations.
 
     Attributes
@@ -227,19 +241,12 @@ class CorrelatedRows:
         Position within its group: visit, time or place; a last coordinate for the arm.
     """
 
-    expression: str
-    spreads: Spreads
     correlation: Correlation
     clusters: IntArray
     at: FloatArray
 
     keyword: ClassVar[str] = "correlation"
-    identity: ClassVar[bool] = False
     text: ClassVar[str] = "sigma^2 D C D"
-
-    @property
-    def n(self) -> int:
-        return int(self.clusters.size)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -260,10 +267,6 @@ class CorrelatedRows:
         apart = np.sqrt(((self.at[a] - self.at[b]) ** 2).sum(-1))
         own = self.correlation.laws(float(np.median(apart[apart > 0])) if (apart > 0).any() else 1.0)
         return (*self.spreads.laws, *shifted(own, self._k))
-
-    @property
-    def weights(self) -> FloatArray | None:
-        return self.spreads.weights
 
     @cached_property
     def _k(self) -> int:
@@ -407,17 +410,8 @@ class CorrelatedRows:
         clusters = np.unique(self.clusters[rows], return_inverse=True)[1].astype(np.int64)
         return type(self)(self.expression, self.spreads.part(rows), self.correlation, clusters, self.at[rows])
 
-    def data(self) -> dict[str, FloatArray]:
-        return self.spreads.data()
-
-    def scale(self, sigma: Any, lam: Sequence[Any], data: Mapping[str, Any], math: Any) -> Any:
-        return self.spreads.scale(sigma, lam[: self._k], data, math)
-
-    def latex(self, sigma: str) -> str:
-        return self.spreads.latex(sigma)
-
     def check(self, n: int) -> None:
-        self.spreads.check(n)
+        super().check(n)
         if self.clusters.shape != (n,) or self.at.ndim != 2 or self.at.shape[0] != n:
             raise ValueError(f"groups {self.clusters.shape} and positions {self.at.shape} are not those of {n} rows")
         if not np.isfinite(self.at).all():
