@@ -8,7 +8,7 @@ import numpy as np
 from scipy.linalg import solve_banded
 
 from bayeslmm.residual.correlation import Correlation
-from bayeslmm.residual.layout import RowLayout, Together
+from bayeslmm.residual.layout import RowLayout
 from bayeslmm.types import FloatArray, IntArray
 
 
@@ -90,25 +90,28 @@ class ChainRoots:
     layout : RowLayout
     r, rest : FloatArray, shape (s,)
         Correlations with the row before and ``1 - r^2``, of rows that have one.
+    slopes : FloatArray, shape (k, s)
+        Derivatives of r.
     """
 
     layout: RowLayout
     r: FloatArray
     rest: FloatArray
+    slopes: FloatArray
 
     @property
-    def _pairs(self) -> tuple[IntArray, IntArray]:
-        order, later = self.layout.order, self.layout.follows
-        return order[later - 1], order[later]
+    def pairs(self) -> tuple[IntArray, IntArray]:
+        """Rows (s,) that have one before them: the one before, and they."""
+        return self.layout.pairs
 
     def whiten(self, z: FloatArray) -> FloatArray:
-        before, after = self._pairs
+        before, after = self.pairs
         out = np.array(z, dtype=float)
         out[after] = (z[after] - self.r[:, None] * z[before]) / np.sqrt(self.rest)[:, None]
         return out
 
     def whiten_transposed(self, z: FloatArray) -> FloatArray:
-        before, after = self._pairs
+        before, after = self.pairs
         scaled = z[after] / np.sqrt(self.rest)[:, None]
         out = np.array(z, dtype=float)
         out[after] = scaled
@@ -136,17 +139,17 @@ class ChainRoots:
         self, slopes: FloatArray, z: FloatArray, left: FloatArray, white: FloatArray | None = None
     ) -> FloatArray:
         """Sums (k,) of ``left * d(W z)`` over all rows and columns."""
-        before, after = self._pairs
+        before, after = self.pairs
         root, own = np.sqrt(self.rest), left[after]
-        white = (z[after] - self.r[:, None] * z[before]) / root[:, None]
+        white = (self.whiten(z) if white is None else white)[after]
         products = (own * white).sum(1) * self.r / self.rest - (own * z[before]).sum(1) / root
         return np.asarray(slopes @ products)
 
     def whiten_slopes(self, slopes: FloatArray, z: FloatArray) -> FloatArray:
         """Derivatives (k, n, m) of ``W z``."""
-        before, after = self._pairs
+        before, after = self.pairs
         root = np.sqrt(self.rest)[:, None]
-        white = (z[after] - self.r[:, None] * z[before]) / root
+        white = self.whiten(z)[after]
         out = np.zeros((slopes.shape[0], *z.shape))
         out[:, after] = slopes[..., None] * (white * (self.r / self.rest)[:, None] - z[before] / root)
         return out
@@ -180,30 +183,13 @@ def _inverse_lower(L: FloatArray) -> FloatArray:
 
 def chain_roots(correlation: Correlation, lam: FloatArray, layout: RowLayout, at: FloatArray) -> ChainRoots:
     """The chain at one point."""
-    order, later = layout.order, layout.follows
-    r, rest, _ = correlation.step(lam, at[order[later - 1]], at[order[later]])
+    before, after = layout.pairs
+    r, rest, slopes = correlation.step(lam, at[before], at[after])
     if not (rest > 0).all():
         raise np.linalg.LinAlgError("a row is determined by the one before")
-    return ChainRoots(layout, r, rest)
-
-
-def chain_slopes(correlation: Correlation, lam: FloatArray, layout: RowLayout, at: FloatArray) -> FloatArray:
-    """Slopes (k, s) of the correlations with the rows before."""
-    order, later = layout.order, layout.follows
-    return correlation.step(lam, at[order[later - 1]], at[order[later]])[2]
+    return ChainRoots(layout, r, rest, slopes)
 
 
 def dense_slopes(correlation: Correlation, lam: FloatArray, layout: RowLayout, at: FloatArray) -> list[FloatArray]:
     """Slopes (k, U, m, m) of the correlations of every block."""
     return [correlation.slopes(lam, at[block.first]) for block in layout.blocks]
-
-
-__all__ = [
-    "ChainRoots",
-    "DenseRoots",
-    "Together",
-    "chain_roots",
-    "chain_slopes",
-    "dense_roots",
-    "dense_slopes",
-]

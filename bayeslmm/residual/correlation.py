@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -12,7 +13,7 @@ from bayeslmm.residual.laws import Law, NormalLaw, UniformLaw, shifted
 from bayeslmm.types import FloatArray, IntArray
 
 # Correlations at a start are kept below this.
-_START = 0.9
+START = 0.9
 
 
 class Correlation(Protocol):
@@ -72,6 +73,25 @@ class Correlation(Protocol):
         ...
 
 
+class DenseCorrelation:
+    """A family whose matrices are factored as they are: no row depends on the one before alone."""
+
+    chain: ClassVar[bool] = False
+
+    def step(self, lam: FloatArray, before: FloatArray, after: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        raise TypeError(f"{type(self).__name__} is no chain")
+
+
+class AtanhParameters:
+    """A family whose parameters are correlations, and lam their atanh."""
+
+    def natural(self, lam: FloatArray) -> FloatArray:
+        return np.tanh(lam)
+
+    def natural_slopes(self, lam: FloatArray) -> FloatArray:
+        return np.diag(1.0 / np.cosh(lam) ** 2)
+
+
 def _lag(at: FloatArray) -> FloatArray:
     return np.abs(at[..., :, None, 0] - at[..., None, :, 0])
 
@@ -84,13 +104,13 @@ def _at_lag_one(at: FloatArray, products: FloatArray) -> float:
     smallest = float(lags.min())
     mean = float(products[lags == smallest].mean())
     # Of an even lag the sign does not show.
-    size = np.clip(np.abs(mean) if smallest % 2 else max(mean, 0.0), 0.05**smallest, _START**smallest)
+    size = np.clip(np.abs(mean) if smallest % 2 else max(mean, 0.0), 0.05**smallest, START**smallest)
     sign = np.sign(mean) if smallest % 2 and mean else 1.0
     return float(sign * size ** (1.0 / smallest))
 
 
 @dataclass(frozen=True)
-class SerialCorrelation:
+class SerialCorrelation(AtanhParameters):
     """``rho^|t - t'|`` at whole times: autoregression of order one; lam is atanh(rho)."""
 
     names: ClassVar[tuple[str, ...]] = ("atanh_rho",)
@@ -116,12 +136,6 @@ class SerialCorrelation:
 
     def laws(self, distance: float) -> tuple[Law, ...]:
         return (UniformLaw(0.5),)
-
-    def natural(self, lam: FloatArray) -> FloatArray:
-        return np.tanh(lam)
-
-    def natural_slopes(self, lam: FloatArray) -> FloatArray:
-        return np.diag(1.0 / np.cosh(lam) ** 2)
 
     def start(self, at: FloatArray, products: FloatArray) -> FloatArray:
         return np.arctanh(np.array([_at_lag_one(at, products)]))
@@ -164,16 +178,24 @@ class ContinuousSerialCorrelation:
         return _start_range(distance, products)
 
 
+# Functions of the distance over the range, and their slopes in the log of the range.
+_BY_DISTANCE: dict[str, tuple[Callable[[FloatArray], Any], Callable[[FloatArray], Any]]] = {
+    "exp": (lambda u: np.exp(-u), lambda u: u * np.exp(-u)),
+    "gaussian": (lambda u: np.exp(-(u**2)), lambda u: 2.0 * u**2 * np.exp(-(u**2))),
+    "matern": (lambda u: (1.0 + u) * np.exp(-u), lambda u: u**2 * np.exp(-u)),
+}
+
+
 def _start_range(distance: FloatArray, products: FloatArray) -> FloatArray:
     if not distance.size:
         return np.zeros(1)
     near = distance <= np.quantile(distance, 0.3)
-    r = float(np.clip(products[near].mean(), 0.05, _START))
+    r = float(np.clip(products[near].mean(), 0.05, START))
     return np.array([float(np.log(distance[near].mean() / -np.log(r)))])
 
 
 @dataclass(frozen=True)
-class DistanceCorrelation:
+class DistanceCorrelation(DenseCorrelation):
     """A function of the distance over the range: ``exp``, ``gaussian``, ``matern`` (smoothness 3/2); lam is log range.
 
     Attributes
@@ -186,30 +208,16 @@ class DistanceCorrelation:
     names: ClassVar[tuple[str, ...]] = ("log_range",)
     labels: ClassVar[tuple[str, ...]] = ("range",)
     ranges: ClassVar[tuple[str, ...]] = ("positive",)
-    chain: ClassVar[bool] = False
     pymc: ClassVar[str] = "distance_correlation"
 
     def _distance(self, at: FloatArray) -> FloatArray:
         return np.sqrt(((at[..., :, None, :] - at[..., None, :, :]) ** 2).sum(-1))
 
     def matrix(self, lam: FloatArray, at: FloatArray) -> FloatArray:
-        u = self._distance(at) * np.exp(-lam[0])
-        if self.keyword == "exp":
-            return np.asarray(np.exp(-u))
-        if self.keyword == "gaussian":
-            return np.asarray(np.exp(-(u**2)))
-        return np.asarray((1.0 + u) * np.exp(-u))
+        return np.asarray(_BY_DISTANCE[self.keyword][0](self._distance(at) * np.exp(-lam[0])))
 
     def slopes(self, lam: FloatArray, at: FloatArray) -> FloatArray:
-        u = self._distance(at) * np.exp(-lam[0])
-        if self.keyword == "exp":
-            return np.asarray(u * np.exp(-u))[None]
-        if self.keyword == "gaussian":
-            return np.asarray(2.0 * u**2 * np.exp(-(u**2)))[None]
-        return np.asarray(u**2 * np.exp(-u))[None]
-
-    def step(self, lam: FloatArray, before: FloatArray, after: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        raise TypeError("correlations by distance are no chain")
+        return np.asarray(_BY_DISTANCE[self.keyword][1](self._distance(at) * np.exp(-lam[0])))[None]
 
     @property
     def pymc_options(self) -> tuple[Any, ...]:
@@ -229,7 +237,7 @@ class DistanceCorrelation:
 
 
 @dataclass(frozen=True)
-class EqualCorrelation:
+class EqualCorrelation(DenseCorrelation):
     """One correlation of all pairs, above ``-1 / (largest - 1)``; lam is the logit of its place between that and one.
 
     Attributes
@@ -243,7 +251,6 @@ class EqualCorrelation:
     names: ClassVar[tuple[str, ...]] = ("logit_rho",)
     labels: ClassVar[tuple[str, ...]] = ("rho",)
     ranges: ClassVar[tuple[str, ...]] = ("correlation",)
-    chain: ClassVar[bool] = False
     pymc: ClassVar[str] = "equal_correlation"
 
     @property
@@ -262,9 +269,6 @@ class EqualCorrelation:
         slope = self.natural_slopes(lam)[0, 0] * (1.0 - eye)
         return np.broadcast_to(slope, (*at.shape[:-1], at.shape[-2]))[None]
 
-    def step(self, lam: FloatArray, before: FloatArray, after: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        raise TypeError("equal correlations are no chain")
-
     @property
     def pymc_options(self) -> tuple[Any, ...]:
         return (self.largest,)
@@ -281,13 +285,13 @@ class EqualCorrelation:
 
     def start(self, at: FloatArray, products: FloatArray) -> FloatArray:
         mean = float(products.mean()) if products.size else 0.0
-        share = (np.clip(mean, 0.9 * self._lowest, _START) - self._lowest) / (1.0 - self._lowest)
+        share = (np.clip(mean, 0.9 * self._lowest, START) - self._lowest) / (1.0 - self._lowest)
         return np.array([float(np.log(share / (1.0 - share)))])
 
 
 @by_value
 @dataclass(frozen=True)
-class MovingAverageCorrelation:
+class MovingAverageCorrelation(DenseCorrelation, AtanhParameters):
     """ARMA(1, 1) at whole times; lam has atanh of phi and theta.
 
     The correlation at lag one is ``(1 + phi theta)(phi + theta) / (1 + 2 phi theta + theta^2)``, then falls by phi.
@@ -296,7 +300,6 @@ class MovingAverageCorrelation:
     names: ClassVar[tuple[str, ...]] = ("atanh_phi", "atanh_theta")
     labels: ClassVar[tuple[str, ...]] = ("phi", "theta")
     ranges: ClassVar[tuple[str, ...]] = ("correlation", "correlation")
-    chain: ClassVar[bool] = False
     pymc: ClassVar[str] = "moving_average_correlation"
     pymc_options: ClassVar[tuple[Any, ...]] = ()
 
@@ -316,17 +319,8 @@ class MovingAverageCorrelation:
         scale = 1.0 / np.cosh(lam) ** 2
         return np.asarray(np.where(lag == 0.0, 0.0, found) * scale.reshape(2, *(1,) * lag.ndim))
 
-    def step(self, lam: FloatArray, before: FloatArray, after: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        raise TypeError("moving averages are no chain")
-
     def laws(self, distance: float) -> tuple[Law, ...]:
         return (UniformLaw(0.5), UniformLaw(0.5))
-
-    def natural(self, lam: FloatArray) -> FloatArray:
-        return np.tanh(lam)
-
-    def natural_slopes(self, lam: FloatArray) -> FloatArray:
-        return np.diag(1.0 / np.cosh(lam) ** 2)
 
     def start(self, at: FloatArray, products: FloatArray) -> FloatArray:
         return np.array([np.arctanh(_at_lag_one(at, products)), 0.1])
@@ -334,7 +328,7 @@ class MovingAverageCorrelation:
 
 @by_value
 @dataclass(frozen=True)
-class CorrelationByArm:
+class CorrelationByArm(DenseCorrelation):
     """One family whose parameters differ between the arms of a trial; the last coordinate is the arm.
 
     Attributes
@@ -347,7 +341,6 @@ class CorrelationByArm:
     family: Correlation
     arms: tuple[str, ...]
 
-    chain: ClassVar[bool] = False
     pymc: ClassVar[str] = "correlation_by_arm"
 
     @property
@@ -379,9 +372,6 @@ class CorrelationByArm:
         for a, (own, chosen) in enumerate(self._parts(lam, at)):
             out[a * k : (a + 1) * k, chosen] = self.family.slopes(own, at[chosen][..., :-1])
         return out
-
-    def step(self, lam: FloatArray, before: FloatArray, after: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        raise TypeError("correlations by arm are taken densely")
 
     @property
     def pymc_options(self) -> tuple[Any, ...]:

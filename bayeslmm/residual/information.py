@@ -11,16 +11,16 @@ from bayeslmm.types import FloatArray
 _MOST = 2_000_000
 
 
-def chain_information(roots: ChainRoots, spread: FloatArray, own: FloatArray) -> tuple[FloatArray, FloatArray]:
+def chain_information(roots: ChainRoots, spread: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Traces (k,) of ``R^-1 dR_j`` and (k, k) of ``R^-1 dR_j R^-1 dR_k`` along a chain.
 
     Given the one before, a row has a mean and a variance; the information of a chain is that of these, one by one.
     """
-    layout, k = roots.layout, spread.shape[0]
-    after, before = layout.order[layout.follows], layout.order[layout.follows - 1]
-    log_sd = np.concatenate([spread, np.zeros((own.shape[0], spread.shape[1]))])
-    log_sd[k:, after] = -own * roots.r / roots.rest
-    mean = np.concatenate([roots.r * (spread[:, after] - spread[:, before]), own]) / np.sqrt(roots.rest)
+    k = spread.shape[0]
+    before, after = roots.pairs
+    log_sd = np.concatenate([spread, np.zeros((roots.slopes.shape[0], spread.shape[1]))])
+    log_sd[k:, after] = -roots.slopes * roots.r / roots.rest
+    mean = np.concatenate([roots.r * (spread[:, after] - spread[:, before]), roots.slopes]) / np.sqrt(roots.rest)
     return 2.0 * log_sd.sum(1), 2.0 * mean @ mean.T + 4.0 * log_sd @ log_sd.T
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from bayeslmm.equality import by_value
 from bayeslmm.residual.residual import Chosen
-from bayeslmm.residual.variance import IndependentRows, at_points
+from bayeslmm.residual.variance import IndependentRows, of_rows
 from bayeslmm.types import FloatArray, IntArray
 
 
@@ -53,14 +53,13 @@ class KnownVariances(IndependentRows):
         return np.asarray(1.0 / self.sd)
 
     def precision(self, lam: FloatArray, rows: Chosen = None) -> FloatArray:
-        return at_points(lam, self.weights if rows is None else self.weights[rows], 1)
+        return of_rows(lam, self.weights, rows)
 
     def root(self, lam: FloatArray, rows: Chosen = None) -> FloatArray:
-        return at_points(lam, self._root if rows is None else self._root[rows], 1)
+        return of_rows(lam, self._root, rows)
 
     def variance(self, lam: FloatArray, rows: Chosen = None) -> FloatArray:
-        square = self.sd**2
-        return at_points(lam, square if rows is None else square[rows], 1)
+        return of_rows(lam, self.sd**2, rows)
 
     def part(self, rows: slice | IntArray) -> Self:
         return type(self)(self.sd[rows])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from scipy.special import gammaln
@@ -24,15 +25,11 @@ class NormalLaw:
     mean: float
     sd: float
 
-    before = ()
+    before: ClassVar[tuple[int, ...]] = ()
 
     def log_density(self, x: FloatArray, before: FloatArray) -> FloatArray:
         """Log density (S,) at x (S,), given earlier entries (S, b)."""
         return np.asarray(-0.5 * (_LOG_2PI + ((x - self.mean) / self.sd) ** 2) - np.log(self.sd))
-
-    def draw(self, before: FloatArray, rng: np.random.Generator) -> FloatArray:
-        """Draws (S,) given earlier entries (S, b)."""
-        return np.asarray(self.mean + self.sd * rng.standard_normal(before.shape[0]))
 
 
 @dataclass(frozen=True)
@@ -47,16 +44,12 @@ class UniformLaw:
 
     scale: float
 
-    before = ()
+    before: ClassVar[tuple[int, ...]] = ()
 
     def log_density(self, x: FloatArray, before: FloatArray) -> FloatArray:
         """Log density (S,) at x (S,), given earlier entries (S, b)."""
         u = np.abs(x) / self.scale
         return np.asarray(-u - 2.0 * np.log1p(np.exp(-u)) - np.log(self.scale))
-
-    def draw(self, before: FloatArray, rng: np.random.Generator) -> FloatArray:
-        """Draws (S,) given earlier entries (S, b)."""
-        return np.asarray(rng.logistic(0.0, self.scale, before.shape[0]))
 
 
 @dataclass(frozen=True)
@@ -90,10 +83,6 @@ class SphereLaw:
         constant = gammaln(0.5 * (df + 1.0)) - gammaln(0.5 * df) - 0.5 * np.log(np.pi * df)
         return np.asarray(constant - np.log(scale) - 0.5 * (df + 1.0) * np.log1p((x / scale) ** 2 / df))
 
-    def draw(self, before: FloatArray, rng: np.random.Generator) -> FloatArray:
-        """Draws (S,) given earlier entries (S, b)."""
-        return np.asarray(self._scale(before) * rng.standard_t(self.df, before.shape[0]))
-
 
 type Law = NormalLaw | UniformLaw | SphereLaw
 
@@ -120,11 +109,3 @@ def log_density(laws: tuple[Law, ...], lam: FloatArray) -> FloatArray:
     for k, law in enumerate(laws):
         total = total + law.log_density(lam[:, k], lam[:, list(law.before)])
     return total
-
-
-def draw(laws: tuple[Law, ...], size: int, rng: np.random.Generator) -> FloatArray:
-    """Draws (S, k) of all parameters."""
-    lam = np.empty((size, len(laws)))
-    for k, law in enumerate(laws):
-        lam[:, k] = law.draw(lam[:, list(law.before)], rng)
-    return lam

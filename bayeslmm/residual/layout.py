@@ -50,6 +50,11 @@ class RowLayout:
     follows: IntArray
     blocks: tuple[Together, ...]
 
+    @property
+    def pairs(self) -> tuple[IntArray, IntArray]:
+        """Rows (s,) that have one before them in their group: the one before, and they."""
+        return self.order[self.follows - 1], self.order[self.follows]
+
 
 def make_layout(clusters: IntArray, at: FloatArray, keys: tuple[FloatArray | IntArray, ...]) -> RowLayout:
     """Lay out rows with groups (n,), positions (n, d), and what else makes patterns differ, each (n,)."""
@@ -72,7 +77,7 @@ def _together(order: IntArray, starts: IntArray, m: int, described: FloatArray) 
     return Together(rows, which.ravel(), rows[first], counts.astype(float))
 
 
-def pairs(layout: RowLayout) -> tuple[IntArray, IntArray]:
+def pairs_within(layout: RowLayout) -> tuple[IntArray, IntArray]:
     """Pairs of rows of one group: all, or those that are close where these are many."""
     first, second, left = [], [], _MOST_PAIRS
     for block in layout.blocks:

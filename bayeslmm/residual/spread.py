@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
@@ -168,10 +170,31 @@ class SpreadByLevel:
             raise ValueError(f"the rows have levels from {self.codes.min()} to {self.codes.max()} of {self.levels}")
 
 
-@by_value
+class _Loglinear(ABC):
+    """The log of the standard deviation is one parameter times something that is known in every row."""
+
+    laws: ClassVar[tuple[Law, ...]] = (NormalLaw(0.0, 1.0),)
+    ranges: ClassVar[tuple[str, ...]] = ("real",)
+
+    @property
+    @abstractmethod
+    def known(self) -> FloatArray:
+        """What the parameter multiplies, (n,)."""
+
+    def log_sd(self, lam: FloatArray, rows: Chosen = None) -> FloatArray:
+        return np.asarray(lam * _pick(self.known, rows))
+
+    def slopes(self, lam: FloatArray, rows: Chosen = None) -> FloatArray:
+        own = _pick(self.known, rows)[None]
+        return np.broadcast_to(own, (*lam.shape[:-1], *own.shape))
+
+    def start(self, squares: FloatArray) -> FloatArray:
+        return _slope_of_logs(self.known, squares)
+
+
 @dataclass(frozen=True)
-class PowerSpread:
-    """The standard deviation is sigma times a power of a covariate: ``sigma |x|^power``.
+class _OfSize:
+    """Of the size of a covariate.
 
     Attributes
     ----------
@@ -183,42 +206,19 @@ class PowerSpread:
     text: str
     x: FloatArray
 
-    names: ClassVar[tuple[str, ...]] = ("power",)
-    labels: ClassVar[tuple[str, ...]] = ("power",)
-    ranges: ClassVar[tuple[str, ...]] = ("real",)
-    laws: ClassVar[tuple[Law, ...]] = (NormalLaw(0.0, 1.0),)
-
     @property
     def n(self) -> int:
         return int(self.x.size)
 
-    def log_sd(self, lam: FloatArray, rows: Chosen = None) -> FloatArray:
-        return np.asarray(lam * np.log(_pick(self.x, rows)))
-
-    def slopes(self, lam: FloatArray, rows: Chosen = None) -> FloatArray:
-        logs = np.log(_pick(self.x, rows))[None]
-        return np.broadcast_to(logs, (*lam.shape[:-1], *logs.shape))
-
-    def natural(self, lam: FloatArray) -> FloatArray:
-        return lam
-
-    def natural_slopes(self, lam: FloatArray) -> FloatArray:
-        return np.ones(1)
-
-    def start(self, squares: FloatArray) -> FloatArray:
-        return _slope_of_logs(np.log(self.x), squares)
+    @cached_property
+    def log_x(self) -> FloatArray:
+        return np.asarray(np.log(self.x))
 
     def part(self, rows: slice | IntArray) -> Self:
         return type(self)(self.text, self.x[rows])
 
     def data(self) -> dict[str, FloatArray]:
-        return {"log_covariate": np.log(self.x)}
-
-    def factor(self, lam: Sequence[Any], data: Mapping[str, Any], math: Any) -> Any:
-        return math.exp(lam[0] * data["log_covariate"])
-
-    def latex(self) -> str:
-        return r"|x_{i}|^{\delta}"
+        return {"log_covariate": self.log_x}
 
     def check(self, n: int) -> None:
         _check_shape("the covariate", self.x, n)
@@ -228,7 +228,39 @@ class PowerSpread:
 
 @by_value
 @dataclass(frozen=True)
-class ExponentialSpread:
+class PowerSpread(_Loglinear, _OfSize):
+    """The standard deviation is sigma times a power of a covariate: ``sigma |x|^power``.
+
+    Attributes
+    ----------
+    text : str
+    x : FloatArray, shape (n,)
+        Absolute values, none zero.
+    """
+
+    names: ClassVar[tuple[str, ...]] = ("power",)
+    labels: ClassVar[tuple[str, ...]] = ("power",)
+
+    @property
+    def known(self) -> FloatArray:
+        return self.log_x
+
+    def natural(self, lam: FloatArray) -> FloatArray:
+        return lam
+
+    def natural_slopes(self, lam: FloatArray) -> FloatArray:
+        return np.ones(1)
+
+    def factor(self, lam: Sequence[Any], data: Mapping[str, Any], math: Any) -> Any:
+        return math.exp(lam[0] * data["log_covariate"])
+
+    def latex(self) -> str:
+        return r"|x_{i}|^{\delta}"
+
+
+@by_value
+@dataclass(frozen=True)
+class ExponentialSpread(_Loglinear):
     """The standard deviation is ``sigma exp(rate x)``.
 
     Attributes
@@ -245,19 +277,14 @@ class ExponentialSpread:
 
     names: ClassVar[tuple[str, ...]] = ("expon",)
     labels: ClassVar[tuple[str, ...]] = ("expon",)
-    ranges: ClassVar[tuple[str, ...]] = ("real",)
-    laws: ClassVar[tuple[Law, ...]] = (NormalLaw(0.0, 1.0),)
 
     @property
     def n(self) -> int:
         return int(self.x.size)
 
-    def log_sd(self, lam: FloatArray, rows: Chosen = None) -> FloatArray:
-        return np.asarray(lam * (_pick(self.x, rows) / self.unit))
-
-    def slopes(self, lam: FloatArray, rows: Chosen = None) -> FloatArray:
-        own = (_pick(self.x, rows) / self.unit)[None]
-        return np.broadcast_to(own, (*lam.shape[:-1], *own.shape))
+    @cached_property
+    def known(self) -> FloatArray:
+        return np.asarray(self.x / self.unit)
 
     def natural(self, lam: FloatArray) -> FloatArray:
         return np.asarray(lam / self.unit)
@@ -265,14 +292,11 @@ class ExponentialSpread:
     def natural_slopes(self, lam: FloatArray) -> FloatArray:
         return np.full(1, 1.0 / self.unit)
 
-    def start(self, squares: FloatArray) -> FloatArray:
-        return _slope_of_logs(self.x / self.unit, squares)
-
     def part(self, rows: slice | IntArray) -> Self:
         return type(self)(self.text, self.x[rows], self.unit)
 
     def data(self) -> dict[str, FloatArray]:
-        return {"covariate": self.x / self.unit}
+        return {"covariate": self.known}
 
     def factor(self, lam: Sequence[Any], data: Mapping[str, Any], math: Any) -> Any:
         return math.exp(lam[0] * data["covariate"])
@@ -288,7 +312,7 @@ class ExponentialSpread:
 
 @by_value
 @dataclass(frozen=True)
-class ConstantPlusPower:
+class ConstantPlusPower(_OfSize):
     """The standard deviation is ``sigma (const + |x|^power)``; lam has the log of const and the power.
 
     Attributes
@@ -298,21 +322,14 @@ class ConstantPlusPower:
         Absolute values, none zero.
     """
 
-    text: str
-    x: FloatArray
-
     names: ClassVar[tuple[str, ...]] = ("log_const", "power")
     labels: ClassVar[tuple[str, ...]] = ("const", "power")
     ranges: ClassVar[tuple[str, ...]] = ("positive", "real")
     laws: ClassVar[tuple[Law, ...]] = (NormalLaw(0.0, 1.0), NormalLaw(0.0, 1.0))
 
-    @property
-    def n(self) -> int:
-        return int(self.x.size)
-
     def _shares(self, lam: FloatArray, rows: Chosen) -> tuple[FloatArray, FloatArray]:
         """Logs of both summands in every row."""
-        power = lam[..., 1:] * np.log(_pick(self.x, rows))
+        power = lam[..., 1:] * _pick(self.log_x, rows)
         return np.broadcast_to(lam[..., :1], power.shape), power
 
     def log_sd(self, lam: FloatArray, rows: Chosen = None) -> FloatArray:
@@ -321,7 +338,7 @@ class ConstantPlusPower:
     def slopes(self, lam: FloatArray, rows: Chosen = None) -> FloatArray:
         const, power = self._shares(lam, rows)
         total = np.logaddexp(const, power)
-        return np.stack([np.exp(const - total), np.exp(power - total) * np.log(_pick(self.x, rows))], axis=-2)
+        return np.stack([np.exp(const - total), np.exp(power - total) * _pick(self.log_x, rows)], axis=-2)
 
     def natural(self, lam: FloatArray) -> FloatArray:
         return np.array([np.exp(lam[0]), lam[1]])
@@ -330,25 +347,14 @@ class ConstantPlusPower:
         return np.array([np.exp(lam[0]), 1.0])
 
     def start(self, squares: FloatArray) -> FloatArray:
-        power = _slope_of_logs(np.log(self.x), squares)[0]
-        return np.array([np.log(0.3) + power * float(np.log(self.x).mean()), power])
-
-    def part(self, rows: slice | IntArray) -> Self:
-        return type(self)(self.text, self.x[rows])
-
-    def data(self) -> dict[str, FloatArray]:
-        return {"log_covariate": np.log(self.x)}
+        power = _slope_of_logs(self.log_x, squares)[0]
+        return np.array([np.log(0.3) + power * float(self.log_x.mean()), power])
 
     def factor(self, lam: Sequence[Any], data: Mapping[str, Any], math: Any) -> Any:
         return math.exp(lam[0]) + math.exp(lam[1] * data["log_covariate"])
 
     def latex(self) -> str:
         return r"(\delta_0 + |x_{i}|^{\delta})"
-
-    def check(self, n: int) -> None:
-        _check_shape("the covariate", self.x, n)
-        if not (np.isfinite(self.x).all() and (self.x > 0).all()):
-            raise ValueError("some absolute value of the covariate of a power is no positive number")
 
 
 def _slope_of_logs(x: FloatArray, squares: FloatArray) -> FloatArray:

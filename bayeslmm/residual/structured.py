@@ -17,10 +17,10 @@ from bayeslmm.residual import blocks as bl
 from bayeslmm.residual.correlation import Correlation
 from bayeslmm.residual.information import chain_information, dense_information
 from bayeslmm.residual.laws import Law, shifted
-from bayeslmm.residual.layout import RowLayout, make_layout, pairs
+from bayeslmm.residual.layout import RowLayout, make_layout, pairs_within
 from bayeslmm.residual.residual import Chosen
 from bayeslmm.residual.spread import Spread
-from bayeslmm.residual.variance import IndependentRows
+from bayeslmm.residual.variance import IndependentRows, size_of
 from bayeslmm.types import FloatArray, IntArray
 
 # Rows of a group whose covariance is written out.
@@ -69,7 +69,7 @@ class Spreads:
 
     def log_sd(self, lam: FloatArray, rows: Chosen = None) -> FloatArray:
         """Log of what sigma is multiplied by, (r,) after the axes of points."""
-        size = self.n if rows is None else np.arange(self.n)[rows].size
+        size = size_of(self.n, rows)
         total = np.zeros((*lam.shape[:-1], size))
         if self.weights is not None:
             total = total - 0.5 * np.log(self.weights if rows is None else self.weights[rows])
@@ -79,7 +79,7 @@ class Spreads:
 
     def slopes(self, lam: FloatArray, rows: Chosen = None) -> FloatArray:
         """Derivatives (k, r) of `log_sd`."""
-        size = self.n if rows is None else np.arange(self.n)[rows].size
+        size = size_of(self.n, rows)
         found = [part.slopes(lam[..., own], rows) for part, own in zip(self.parts, self.ends, strict=True)]
         return np.concatenate(found, axis=-2) if found else np.zeros((*lam.shape[:-1], 0, size))
 
@@ -105,7 +105,7 @@ class Spreads:
     def part(self, rows: slice | IntArray) -> Spreads:
         parts = tuple(part.part(rows) for part in self.parts)
         weights = None if self.weights is None else self.weights[rows]
-        return Spreads(parts, weights, int(np.arange(self.n)[rows].size))
+        return Spreads(parts, weights, size_of(self.n, rows))
 
     def data(self) -> dict[str, FloatArray]:
         found = {} if self.weights is None else {"weights": self.weights}
@@ -136,9 +136,47 @@ def _apart(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(f"{name}_{i}" if name in names[:i] else name for i, name in enumerate(names))
 
 
+@dataclass(frozen=True)
+class _OfSpreads:
+    """What structures with unequal standard deviations share.
+
+    Attributes
+    ----------
+    expression : str
+        The structure as written.
+    spreads : Spreads
+        Of standard deviations; their parameters come first in lam.
+    """
+
+    expression: str
+    spreads: Spreads
+
+    identity: ClassVar[bool] = False
+
+    @property
+    def n(self) -> int:
+        return self.spreads.n
+
+    @property
+    def weights(self) -> FloatArray | None:
+        return self.spreads.weights
+
+    def data(self) -> dict[str, FloatArray]:
+        return self.spreads.data()
+
+    def scale(self, sigma: Any, lam: Sequence[Any], data: Mapping[str, Any], math: Any) -> Any:
+        return self.spreads.scale(sigma, lam, data, math)
+
+    def latex(self, sigma: str) -> str:
+        return self.spreads.latex(sigma)
+
+    def check(self, n: int) -> None:
+        self.spreads.check(n)
+
+
 @by_value
 @dataclass(frozen=True)
-class UnequalVariances(IndependentRows):
+class UnequalVariances(IndependentRows, _OfSpreads):
     """Independent residuals whose standard deviations have parameters.
 
     Attributes
@@ -148,16 +186,8 @@ class UnequalVariances(IndependentRows):
     spreads : Spreads
     """
 
-    expression: str
-    spreads: Spreads
-
     keyword: ClassVar[str] = "variances"
-    identity: ClassVar[bool] = False
     text: ClassVar[str] = "sigma^2 D^2"
-
-    @property
-    def n(self) -> int:
-        return self.spreads.n
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -170,10 +200,6 @@ class UnequalVariances(IndependentRows):
     @property
     def ranges(self) -> tuple[str, ...]:
         return self.spreads.ranges
-
-    @property
-    def weights(self) -> FloatArray | None:
-        return self.spreads.weights
 
     @property
     def laws(self) -> tuple[Law, ...]:
@@ -195,22 +221,10 @@ class UnequalVariances(IndependentRows):
     def part(self, rows: slice | IntArray) -> Self:
         return type(self)(self.expression, self.spreads.part(rows))
 
-    def data(self) -> dict[str, FloatArray]:
-        return self.spreads.data()
-
-    def scale(self, sigma: Any, lam: Sequence[Any], data: Mapping[str, Any], math: Any) -> Any:
-        return self.spreads.scale(sigma, lam, data, math)
-
-    def latex(self, sigma: str) -> str:
-        return self.spreads.latex(sigma)
-
-    def check(self, n: int) -> None:
-        self.spreads.check(n)
-
 
 @by_value
 @dataclass(frozen=True)
-class CorrelatedRows:
+class CorrelatedRows(_OfSpreads):
     """Residuals correlated within groups: ``R = D C D``, D of standard deviations, C of correlations.
 
     Attributes
@@ -227,19 +241,12 @@ class CorrelatedRows:
         Position within its group: visit, time or place; a last coordinate for the arm.
     """
 
-    expression: str
-    spreads: Spreads
     correlation: Correlation
     clusters: IntArray
     at: FloatArray
 
     keyword: ClassVar[str] = "correlation"
-    identity: ClassVar[bool] = False
     text: ClassVar[str] = "sigma^2 D C D"
-
-    @property
-    def n(self) -> int:
-        return int(self.clusters.size)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -256,14 +263,10 @@ class CorrelatedRows:
     @property
     def laws(self) -> tuple[Law, ...]:
         """Default distributions of the parameters."""
-        a, b = pairs(self.layout)
+        a, b = pairs_within(self.layout)
         apart = np.sqrt(((self.at[a] - self.at[b]) ** 2).sum(-1))
         own = self.correlation.laws(float(np.median(apart[apart > 0])) if (apart > 0).any() else 1.0)
         return (*self.spreads.laws, *shifted(own, self._k))
-
-    @property
-    def weights(self) -> FloatArray | None:
-        return self.spreads.weights
 
     @cached_property
     def _k(self) -> int:
@@ -291,11 +294,13 @@ class CorrelatedRows:
 
     def _root_slopes(self, lam: FloatArray) -> Any:
         """Derivatives of C at one point, kept as long as its roots."""
+        roots = self._roots(lam)
+        if isinstance(roots, bl.ChainRoots):
+            return roots.slopes
         own = lam[self._k :]
         key = b"slopes" + own.tobytes()
         if key not in self._known:
-            make = bl.chain_slopes if self.correlation.chain else bl.dense_slopes
-            self._known[key] = make(self.correlation, own, self.layout, self.at)
+            self._known[key] = bl.dense_slopes(self.correlation, own, self.layout, self.at)
         return self._known[key]
 
     def whiten(self, lam: FloatArray, columns: FloatArray, rows: Chosen = None) -> FloatArray:
@@ -339,43 +344,48 @@ class CorrelatedRows:
 
     def information(self, lam: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Traces (k,) of ``R^-1 dR_j`` and (k, k), about, of ``R^-1 dR_j R^-1 dR_k``."""
-        roots, spread, own = self._roots(lam), self.spreads.slopes(lam[: self._k]), self._root_slopes(lam)
+        roots, spread = self._roots(lam), self.spreads.slopes(lam[: self._k])
         if isinstance(roots, bl.ChainRoots):
-            return chain_information(roots, spread, own)
-        return self._log_det_slopes(lam), dense_information(roots, spread, own)
+            return chain_information(roots, spread)
+        return self._log_det_slopes(lam), dense_information(roots, spread, self._root_slopes(lam))
 
     def variance(self, lam: FloatArray, rows: Chosen = None) -> FloatArray:
         return np.exp(2.0 * self.spreads.log_sd(lam[..., : self._k], rows))
 
     def covariance(self, lam: FloatArray, rows: Chosen = None) -> sparse.csc_array:
         own = self._of(rows)
+        own._check_dense()
         sd = sparse.diags_array(own._sd(lam))
-        return sparse.csc_array(sd @ own._by_group(lambda at: own.correlation.matrix(lam[own._k :], at)) @ sd)
+        matrices = [own.correlation.matrix(lam[own._k :], own.at[block.first]) for block in own.layout.blocks]
+        return sparse.csc_array(sd @ own._by_group(matrices) @ sd)
 
     def whitening(self, lam: FloatArray, rows: Chosen = None) -> sparse.csc_array:
         own = self._of(rows)
         scale = sparse.diags_array(1.0 / own._sd(lam))
         roots = own._roots(lam)
         if isinstance(roots, bl.ChainRoots):
-            before, after = own.layout.order[own.layout.follows - 1], own.layout.order[own.layout.follows]
+            before, after = roots.pairs
             diagonal, root = np.ones(own.n), np.sqrt(roots.rest)
             diagonal[after] = 1.0 / root
             lags = sparse.coo_array((-roots.r / root, (after, before)), shape=(own.n, own.n))
             return sparse.csc_array((sparse.diags_array(diagonal) + lags) @ scale)
-        inverse = iter(roots.inverse)
-        return sparse.csc_array(own._by_group(lambda at: next(inverse)) @ scale)
+        own._check_dense()
+        return sparse.csc_array(own._by_group(roots.inverse) @ scale)
 
-    def _by_group(self, make: Callable[[FloatArray], FloatArray]) -> sparse.coo_array:
-        """Blocks of all groups from the matrices (U, m, m) of the patterns at positions (U, m, d)."""
+    def _check_dense(self) -> None:
+        most = max((block.rows.shape[1] for block in self.layout.blocks), default=0)
+        if most > MOST_DENSE:
+            raise DesignError(
+                f"A group of {self.expression} has {most} rows; a covariance matrix is written out for {MOST_DENSE} "
+                "at most. Ask for it on a part of the data."
+            )
+
+    def _by_group(self, matrices: Sequence[FloatArray]) -> sparse.coo_array:
+        """Blocks of all groups from the matrices (U, m, m) of the patterns of each block of the layout."""
         rows, columns, values = [], [], []
-        for block in self.layout.blocks:
+        for block, own in zip(self.layout.blocks, matrices, strict=True):
             m = block.rows.shape[1]
-            if m > MOST_DENSE:
-                raise DesignError(
-                    f"A group of {self.expression} has {m} rows; a covariance matrix is written out for {MOST_DENSE} "
-                    "at most. Ask for it on a part of the data."
-                )
-            values.append(make(self.at[block.first])[block.which].ravel())
+            values.append(own[block.which].ravel())
             rows.append(np.repeat(block.rows, m, axis=1).ravel())
             columns.append(np.tile(block.rows, (1, m)).ravel())
         places = (np.concatenate(rows), np.concatenate(columns))
@@ -393,24 +403,15 @@ class CorrelatedRows:
         spread = self.spreads.start(residuals**2)
         z = residuals * np.exp(-self.spreads.log_sd(spread))
         z = z / max(float(np.sqrt(np.mean(z**2))), 1e-300)
-        a, b = pairs(self.layout)
+        a, b = pairs_within(self.layout)
         return np.concatenate([spread, self.correlation.start(np.stack([self.at[a], self.at[b]]), z[a] * z[b])])
 
     def part(self, rows: slice | IntArray) -> Self:
         clusters = np.unique(self.clusters[rows], return_inverse=True)[1].astype(np.int64)
         return type(self)(self.expression, self.spreads.part(rows), self.correlation, clusters, self.at[rows])
 
-    def data(self) -> dict[str, FloatArray]:
-        return self.spreads.data()
-
-    def scale(self, sigma: Any, lam: Sequence[Any], data: Mapping[str, Any], math: Any) -> Any:
-        return self.spreads.scale(sigma, lam[: self._k], data, math)
-
-    def latex(self, sigma: str) -> str:
-        return self.spreads.latex(sigma)
-
     def check(self, n: int) -> None:
-        self.spreads.check(n)
+        super().check(n)
         if self.clusters.shape != (n,) or self.at.ndim != 2 or self.at.shape[0] != n:
             raise ValueError(f"groups {self.clusters.shape} and positions {self.at.shape} are not those of {n} rows")
         if not np.isfinite(self.at).all():

@@ -99,7 +99,7 @@ class Homoscedastic(IndependentRows):
     text: ClassVar[str] = "sigma^2 I"
 
     def precision(self, lam: FloatArray, rows: Chosen = None) -> FloatArray:
-        return np.ones((*lam.shape[:-1], _size(self.n, rows)))
+        return np.ones((*lam.shape[:-1], size_of(self.n, rows)))
 
     def whiten(self, lam: FloatArray, columns: FloatArray, rows: Chosen = None) -> FloatArray:
         return at_points(lam, columns)
@@ -108,7 +108,7 @@ class Homoscedastic(IndependentRows):
         return at_points(lam, columns)
 
     def part(self, rows: slice | IntArray) -> Self:
-        return type(self)(_size(self.n, rows))
+        return type(self)(size_of(self.n, rows))
 
     def data(self) -> dict[str, FloatArray]:
         return {}
@@ -163,10 +163,10 @@ class PrecisionWeights(IndependentRows):
         return np.sqrt(self.weights)
 
     def precision(self, lam: FloatArray, rows: Chosen = None) -> FloatArray:
-        return _of_rows(lam, self.weights, rows)
+        return of_rows(lam, self.weights, rows)
 
     def root(self, lam: FloatArray, rows: Chosen = None) -> FloatArray:
-        return _of_rows(lam, self._root, rows)
+        return of_rows(lam, self._root, rows)
 
     def part(self, rows: slice | IntArray) -> Self:
         return type(self)(self.weights[rows])
@@ -194,13 +194,14 @@ def make_residual(n: int, weights: FloatArray | None = None) -> Residual:
     return Homoscedastic(n) if weights is None else PrecisionWeights(weights)
 
 
-def _size(n: int, rows: Chosen) -> int:
+def size_of(n: int, rows: Chosen) -> int:
+    """How many of n rows are chosen."""
     if rows is None:
         return n
     return len(range(*rows.indices(n))) if isinstance(rows, slice) else int(rows.size)
 
 
-def _of_rows(lam: FloatArray, values: FloatArray, rows: Chosen) -> FloatArray:
+def of_rows(lam: FloatArray, values: FloatArray, rows: Chosen) -> FloatArray:
     """Values of the rows at every point, as a view."""
     return at_points(lam, values if rows is None else values[rows], 1)
 

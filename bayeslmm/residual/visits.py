@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -9,11 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bayeslmm.equality import by_value
+from bayeslmm.residual.correlation import START, AtanhParameters, DenseCorrelation
 from bayeslmm.residual.laws import Law, UniformLaw, sphere_laws
 from bayeslmm.types import FloatArray, IntArray
-
-# Correlations at a start are kept below this.
-_START = 0.9
 
 
 def _between(whole: FloatArray, at: FloatArray) -> FloatArray:
@@ -30,7 +29,7 @@ def _moments(K: int, at: FloatArray, products: FloatArray) -> FloatArray:
     sums = np.bincount(low * K + high, weights=products, minlength=K * K).reshape(K, K)
     overall = float(products.mean()) if products.size else 0.0
     means = np.where(counts > 1, sums / np.maximum(counts, 1), overall)
-    upper = np.triu(np.clip(means, -_START, _START), 1)
+    upper = np.triu(np.clip(means, -START, START), 1)
     return np.asarray(upper + upper.T + np.eye(K))
 
 
@@ -42,9 +41,41 @@ def _positive(R: FloatArray) -> FloatArray:
     return np.asarray(S / (scale * scale[:, None]))
 
 
+@dataclass(frozen=True)
+class _OfVisits(ABC):
+    """What families over a list of K visits share.
+
+    Attributes
+    ----------
+    visits : tuple of str
+    """
+
+    visits: tuple[str, ...]
+
+    @property
+    def K(self) -> int:
+        return len(self.visits)
+
+    @property
+    @abstractmethod
+    def labels(self) -> tuple[str, ...]: ...
+
+    @property
+    def ranges(self) -> tuple[str, ...]:
+        return ("correlation",) * len(self.labels)
+
+    @property
+    def pymc_options(self) -> tuple[Any, ...]:
+        return (self.K,)
+
+    def laws(self, distance: float) -> tuple[Law, ...]:
+        """Partial correlations uniform on their ranges."""
+        return (UniformLaw(0.5),) * len(self.labels)
+
+
 @by_value
 @dataclass(frozen=True)
-class FreeCorrelation:
+class FreeCorrelation(DenseCorrelation, _OfVisits):
     """Any correlation matrix of K visits.
 
     Row i of its Cholesky factor is ``(lam_i1, .., lam_i,i-1, 1)`` over the length of that, which reaches every
@@ -55,14 +86,7 @@ class FreeCorrelation:
     visits : tuple of str
     """
 
-    visits: tuple[str, ...]
-
-    chain: ClassVar[bool] = False
     pymc: ClassVar[str] = "free_correlation"
-
-    @property
-    def _K(self) -> int:
-        return len(self.visits)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -72,13 +96,9 @@ class FreeCorrelation:
     def labels(self) -> tuple[str, ...]:
         return tuple(f"corr[{self.visits[j]}.{self.visits[i]}]" for i, j in self._pairs)
 
-    @property
-    def ranges(self) -> tuple[str, ...]:
-        return ("correlation",) * len(self.labels)
-
     @cached_property
     def _pairs(self) -> tuple[tuple[int, int], ...]:
-        return tuple((i, j) for i in range(self._K) for j in range(i))
+        return tuple((i, j) for i in range(self.K) for j in range(i))
 
     @cached_property
     def _lower(self) -> tuple[IntArray, IntArray]:
@@ -86,7 +106,7 @@ class FreeCorrelation:
         return pairs[:, 0], pairs[:, 1]
 
     def _root(self, lam: FloatArray) -> tuple[FloatArray, FloatArray]:
-        raw = np.eye(self._K)
+        raw = np.eye(self.K)
         raw[self._lower] = lam
         length = np.sqrt((raw**2).sum(1))
         return raw / length[:, None], length
@@ -111,11 +131,11 @@ class FreeCorrelation:
         L, length = self._root(lam)
         i, j = self._lower
         k = np.arange(i.size)
-        moved = np.zeros((i.size, self._K))
+        moved = np.zeros((i.size, self.K))
         moved[k, j] = 1.0
         moved = (moved - L[i, j][:, None] * L[i]) / length[i][:, None]
         rows = moved @ L.T
-        out = np.zeros((i.size, self._K, self._K))
+        out = np.zeros((i.size, self.K, self.K))
         out[k, i] = rows
         out[k, :, i] += rows
         return out
@@ -123,15 +143,8 @@ class FreeCorrelation:
     def slopes(self, lam: FloatArray, at: FloatArray) -> FloatArray:
         return _between(self._slopes(lam), at)
 
-    def step(self, lam: FloatArray, before: FloatArray, after: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        raise TypeError("unstructured correlations are no chain")
-
-    @property
-    def pymc_options(self) -> tuple[Any, ...]:
-        return (self._K,)
-
     def laws(self, distance: float) -> tuple[Law, ...]:
-        return sphere_laws(self._K)
+        return sphere_laws(self.K)
 
     def natural(self, lam: FloatArray) -> FloatArray:
         L, _ = self._root(lam)
@@ -142,13 +155,13 @@ class FreeCorrelation:
         return np.asarray(self._slopes(lam)[:, i, j].T)
 
     def start(self, at: FloatArray, products: FloatArray) -> FloatArray:
-        L = np.linalg.cholesky(_positive(_moments(self._K, at, products)))
+        L = np.linalg.cholesky(_positive(_moments(self.K, at, products)))
         return np.asarray((L / np.diagonal(L)[:, None])[self._lower])
 
 
 @by_value
 @dataclass(frozen=True)
-class BandedCorrelation:
+class BandedCorrelation(DenseCorrelation, _OfVisits):
     """One correlation for every lag between K visits (Toeplitz); lam has atanh of the partial correlations.
 
     Attributes
@@ -160,9 +173,6 @@ class BandedCorrelation:
     Barndorff-Nielsen & Schou (1973), J. Multivariate Anal. 3, 408-419; Durbin's recursion.
     """
 
-    visits: tuple[str, ...]
-
-    chain: ClassVar[bool] = False
     pymc: ClassVar[str] = "banded_correlation"
 
     @property
@@ -173,13 +183,9 @@ class BandedCorrelation:
     def labels(self) -> tuple[str, ...]:
         return tuple(f"rho[lag {k}]" for k in range(1, len(self.visits)))
 
-    @property
-    def ranges(self) -> tuple[str, ...]:
-        return ("correlation",) * len(self.labels)
-
     def _by_lag(self, lam: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Correlations (K,) at lags 0 .. K - 1 and their slopes (k, K)."""
-        K, k = len(self.visits), lam.size
+        K, k = self.K, lam.size
         partial, d_partial = np.tanh(lam), np.diag(1.0 / np.cosh(lam) ** 2)
         r, dr = np.ones(K), np.zeros((k, K))
         a, da = np.empty(0), np.empty((k, 0))
@@ -202,16 +208,6 @@ class BandedCorrelation:
     def slopes(self, lam: FloatArray, at: FloatArray) -> FloatArray:
         return np.asarray(self._by_lag(lam)[1][:, _visit_lags(at)])
 
-    def step(self, lam: FloatArray, before: FloatArray, after: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        raise TypeError("banded correlations are no chain")
-
-    @property
-    def pymc_options(self) -> tuple[Any, ...]:
-        return (len(self.visits),)
-
-    def laws(self, distance: float) -> tuple[Law, ...]:
-        return (UniformLaw(0.5),) * len(self.names)
-
     def natural(self, lam: FloatArray) -> FloatArray:
         return self._by_lag(lam)[0][1:]
 
@@ -219,7 +215,7 @@ class BandedCorrelation:
         return np.asarray(self._by_lag(lam)[1][:, 1:].T)
 
     def start(self, at: FloatArray, products: FloatArray) -> FloatArray:
-        K = len(self.visits)
+        K = self.K
         R = _moments(K, at, products)
         r = np.array([np.diagonal(R, h).mean() for h in range(K)])
         lags = np.abs(np.arange(K)[:, None] - np.arange(K))
@@ -249,15 +245,13 @@ def _partial(r: FloatArray) -> FloatArray:
 
 @by_value
 @dataclass(frozen=True)
-class AntedependentCorrelation:
+class AntedependentCorrelation(AtanhParameters, _OfVisits):
     """Ante-dependence of order one: a correlation for every pair of neighbouring visits, their products beyond.
 
     Attributes
     ----------
     visits : tuple of str
     """
-
-    visits: tuple[str, ...]
 
     chain: ClassVar[bool] = True
     pymc: ClassVar[str] = "antedependent_correlation"
@@ -269,10 +263,6 @@ class AntedependentCorrelation:
     @property
     def labels(self) -> tuple[str, ...]:
         return tuple(f"corr[{a}.{b}]" for a, b in zip(self.visits[:-1], self.visits[1:], strict=True))
-
-    @property
-    def ranges(self) -> tuple[str, ...]:
-        return ("correlation",) * len(self.labels)
 
     def _whole(self, lam: FloatArray) -> tuple[FloatArray, FloatArray]:
         K, rho = lam.size + 1, np.tanh(lam)
@@ -296,18 +286,5 @@ class AntedependentCorrelation:
         i, j = before[:, 0].astype(np.int64), after[:, 0].astype(np.int64)
         return R[i, j], 1.0 - R[i, j] ** 2, slopes[:, i, j]
 
-    @property
-    def pymc_options(self) -> tuple[Any, ...]:
-        return (len(self.visits),)
-
-    def laws(self, distance: float) -> tuple[Law, ...]:
-        return (UniformLaw(0.5),) * len(self.names)
-
-    def natural(self, lam: FloatArray) -> FloatArray:
-        return np.tanh(lam)
-
-    def natural_slopes(self, lam: FloatArray) -> FloatArray:
-        return np.diag(1.0 / np.cosh(lam) ** 2)
-
     def start(self, at: FloatArray, products: FloatArray) -> FloatArray:
-        return np.arctanh(np.diagonal(_moments(len(self.visits), at, products), 1))
+        return np.arctanh(np.diagonal(_moments(self.K, at, products), 1))
