@@ -38,11 +38,6 @@ def _variable(name: str, law: Law, before: Sequence[Node]) -> Node:
     return _pm.StudentT(name, nu=law.df, mu=0.0, sigma=_pm.math.sqrt((squares + 1.0) / law.df))
 
 
-def correlated(design: Design) -> bool:
-    """Whether residuals of different rows are correlated."""
-    return design.residual.clusters is not None
-
-
 def likelihood_statements(design: Design, response: str, names: Sequence[str], scale: Node) -> list[Statement]:
     """``log_likelihood``, the potential of correlated residuals with standard deviations `scale`.
 
