@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import settings
 
@@ -65,3 +67,15 @@ def fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         return re.sub(r"\x1b\[[0-9;]*m", "", shown.err)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def rows_by_formula() -> pd.DataFrame:
+    """90 rows that R makes to the last digit: 3 in each of 6 groups `g`, five times; not to be changed in place."""
+    i = np.arange(1, 91)
+    rep, g, fh = (i - 1) % 3 + 1, (i - 1) // 3 % 6 + 1, (i - 1) // 18
+    second = rep % 2 == 1
+    x = np.round(np.sin(i * 1.7), 3)
+    y = 10 + (fh + 1) * 0.7 + (fh > 1) * 1.3 + second * 0.4 * (fh + 1) + 0.5 * x
+    y = y + np.sin(g * 2.1) * 1.5 + np.cos(i * 2.9) * 0.8 + np.sin(i * 7.3) * 0.5
+    return pd.DataFrame({"y": np.round(y, 3), "x": x, "g": g.astype(str), "k": np.where(second, "k2", "k1")})

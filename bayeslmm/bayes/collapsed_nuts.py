@@ -17,7 +17,6 @@ import numpy as np
 from scipy.optimize import minimize
 
 from bayeslmm.bayes.interrupted import OneAfterTheOther, complete_draws, sampling
-from bayeslmm.bayes.known_sd import known_log_sigma
 from bayeslmm.bayes.nuts_stats import library, schema_stats
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.target import Target, make_target
@@ -61,7 +60,7 @@ class SignedDensity:
 
     def split(self, z: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Coordinates (..., d) and log sigma (...) from points (..., dimension)."""
-        known = known_log_sigma(self.target.priors)
+        known = self.target.priors.known_log_sigma
         return (z[..., :-1], z[..., -1]) if known is None else (z, np.full(z.shape[:-1], known))
 
     def terms(self, x: FloatArray) -> tuple[list[FloatArray], list[FloatArray], FloatArray]:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bayeslmm.bayes.importance import Weighted
-from bayeslmm.bayes.known_sd import known_log_sigma
 from bayeslmm.bayes.progress import Progress
 from bayeslmm.bayes.target import Target
 from bayeslmm.errors import ConvergenceWarning
@@ -154,7 +153,7 @@ def draw_sigma(target: Target, sample: Weighted, rng: np.random.Generator) -> tu
     Weighted
         The points, weighted as points of the relative parameters and sigma.
     """
-    known = known_log_sigma(target.priors)
+    known = target.priors.known_log_sigma
     if known is not None:
         return np.full(sample.log_weights.size, np.exp(known)), sample
     points = sample.points

@@ -12,7 +12,6 @@ import numpy as np
 from bayeslmm.arguments import mapping, real, shown
 from bayeslmm.bayes.at_means import at_means
 from bayeslmm.bayes.coefficient_priors import StudentT
-from bayeslmm.bayes.known_sd import with_known_sigma
 from bayeslmm.bayes.presets import (
     DEGREES_OF_FREEDOM,
     PRESETS,
@@ -35,6 +34,7 @@ from bayeslmm.bayes.priors import (
     Relative,
     SdPrior,
     Wishart,
+    normal_coefficients,
 )
 from bayeslmm.design.design import Design
 from bayeslmm.design.known import refuse_known
@@ -97,7 +97,7 @@ def resolve_priors(design: Design, spec: PriorSpec = None) -> Priors:
     PriorWarning
         An inverse-gamma prior on a variance.
     """
-    priors = _with_residual(design, with_known_sigma(design, _resolve(design, spec)))
+    priors = _with_residual(design, _resolve(design, spec).with_known_sigma(design.sigma))
     _check_shared(design, priors)
     _warn_inverse_gamma(design, priors)
     return priors
@@ -432,7 +432,7 @@ def _beta(design: Design, value: object) -> NormalPrior | None:
 
 def _coefficient(design: Design, priors: Priors, j: int, name: str, value: object) -> Priors:
     """Replace the prior of one coefficient."""
-    old = priors.beta or NormalPrior(np.zeros(design.p), np.full(design.p, np.inf))
+    old = normal_coefficients(priors.beta, design.p)
     mean, sd = old.centre.copy(), old.marginal_sd.copy()
     heavy = list(priors.coefficients or (None,) * design.p)
     heavy[j] = value if isinstance(value, StudentT) else None

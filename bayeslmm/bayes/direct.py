@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import betaln
 
-from bayeslmm.bayes.known_sd import known_log_sigma
 from bayeslmm.bayes.panels import LineIntegral, LogDensity, integrate_panels
 from bayeslmm.bayes.prior_families import SdPrior, Uniform
 from bayeslmm.bayes.target import Target
@@ -252,7 +251,7 @@ class EliminatedDensity:
 
 
 def _integrated(density: LogDensity, target: Target, r2: FloatArray, sds: Sequence[FloatArray]) -> LineIntegral:
-    known = known_log_sigma(target.priors)
+    known = target.priors.known_log_sigma
     with np.errstate(all="ignore"):
         if known is None:
             return integrate_panels(density, first_edges(target, r2, sds))

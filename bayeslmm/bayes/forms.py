@@ -88,8 +88,6 @@ def resolve_forms(
     groups = tuple(dict.fromkeys(term.group for term in design.terms))
     if not isinstance(form, str):
         mapping("form", form, "a word, or a mapping of grouping factors to forms", PriorError)
-    if form == "auto":
-        return {choice.group: choice.form for choice in choose_forms(design, fitted())}
     given = dict.fromkeys(groups, form) if isinstance(form, str) else _by_group(design, form)
     if set(given) != set(groups):
         raise PriorError(

@@ -18,8 +18,6 @@ import numpy as np
 from scipy.special import logsumexp
 
 from bayeslmm.arguments import shown, whole
-from bayeslmm.bayes.at_means import AtMeans
-from bayeslmm.bayes.coefficient_priors import StudentT
 from bayeslmm.bayes.evidence import integrated
 from bayeslmm.bayes.layout import GroupLayout, Layout, make_layout
 from bayeslmm.bayes.log_likelihood import variance_draws
@@ -87,12 +85,10 @@ def default_draws(design: Design) -> int:
 def leave_out(
     cp: SummedDesign,
     tree: DataTree,
-    prior: NormalPrior | None,
+    priors: Priors,
     kind: str,
     group: str | None,
     draws: int | None,
-    changes: Sequence[AtMeans | None] = (),
-    heavy: Sequence[tuple[int, StudentT]] = (),
 ) -> LeftOutDraws:
     """Exact log densities of what is left out, at a thinned set of draws.
 
@@ -101,16 +97,12 @@ def leave_out(
     cp : SummedDesign
     tree : xarray.DataTree
         With the group posterior.
-    prior : NormalPrior or None
-        On beta.
+    priors : Priors
+        That the draws were drawn under; precisions of `Priors.heavy` are drawn beside the variance parameters.
     kind : {"observation", "group"}
     group : str or None
         Grouping factor; may be left out if there is one only.
     draws : int or None
-    changes : sequence of AtMeans or None, optional
-        `Priors.changes`.
-    heavy : sequence of (int, StudentT), optional
-        `Priors.heavy`; their precisions are drawn beside the variance parameters.
 
     Raises
     ------
@@ -131,8 +123,8 @@ def leave_out(
     posterior = tree["posterior"].to_dataset()
     step = _step(int(posterior["sigma"].size), default_draws(design) if draws is None else draws)
     thinned = posterior.isel(draw=slice(None, None, step))
-    values = variance_draws(design, {str(k): v.to_numpy() for k, v in thinned.items()}, changes)
-    own = mixed_normals(prior, heavy, values.beta)
+    values = variance_draws(design, {str(k): v.to_numpy() for k, v in thinned.items()}, priors.changes)
+    own = mixed_normals(priors.beta, priors.heavy, values.beta)
     _check_estimable(cp, own[0], lost_without(cp, codes, own[0]), labels, kind)
     factors = par.block_factors(cp, values.factors)
 

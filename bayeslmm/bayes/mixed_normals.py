@@ -10,7 +10,7 @@ from scipy.special import logsumexp
 
 from bayeslmm.bayes.coefficient_priors import StudentT
 from bayeslmm.bayes.evidence import Evidence, integrated
-from bayeslmm.bayes.priors import Priors
+from bayeslmm.bayes.priors import Priors, normal_coefficients
 from bayeslmm.likelihood import NormalPrior, SummedDesign
 from bayeslmm.types import FloatArray
 
@@ -46,7 +46,7 @@ def mixed_normals(
     if not heavy:
         return [usual]
     rng, (K, p) = np.random.default_rng(0), beta.shape
-    usual = usual or NormalPrior(np.zeros(p), np.full(p, np.inf))
+    usual = normal_coefficients(usual, p)
     mean, sd = usual.mean.copy(), np.tile(usual.sd, (K, 1))
     for j, prior in heavy:
         mean[j] = prior.location
@@ -85,7 +85,7 @@ def evidence_of_draws(
         Factor on Monte Carlo errors of independent draws.
     """
     p = beta.shape[1]
-    usual = priors.beta or NormalPrior(np.zeros(p), np.full(p, np.inf))
+    usual = normal_coefficients(priors.beta, p)
     mean, sd, ratio = usual.mean.copy(), usual.sd.copy(), np.zeros(len(beta))
     for j, prior in priors.heavy:
         mean[j], sd[j] = beta[:, j].mean(), _WIDE * beta[:, j].std()

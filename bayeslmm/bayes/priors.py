@@ -10,6 +10,7 @@ import numpy as np
 from bayeslmm.arguments import instance, real, shown
 from bayeslmm.bayes.at_means import AtMeans
 from bayeslmm.bayes.coefficient_priors import Cauchy, StudentT
+from bayeslmm.bayes.known_sd import KnownSd
 from bayeslmm.bayes.listing import listing
 from bayeslmm.bayes.prior_families import (
     Exponential,
@@ -238,7 +239,29 @@ class Priors:
     @property
     def sigma_known(self) -> bool:
         """Whether sigma has one value instead of a prior."""
-        return bool(getattr(self.sigma, "known", False))
+        return isinstance(self.sigma, KnownSd)
+
+    @property
+    def known_log_sigma(self) -> float | None:
+        """Log sigma where it is known; None where it has a prior."""
+        return float(np.log(self.sigma.value)) if isinstance(self.sigma, KnownSd) else None
+
+    def with_known_sigma(self, sigma: float | None) -> Priors:
+        """The same priors with the sigma that a model knows, if it does.
+
+        Raises
+        ------
+        PriorError
+            They were made for a model with another sigma.
+        """
+        if sigma is not None:
+            return replace(self, sigma=KnownSd(sigma))
+        if self.sigma_known:
+            raise PriorError(
+                f"These priors were made for a model whose residual standard deviation is known ({self.sigma}), and "
+                "sigma of this model has to be estimated. Start from priors of this model, or give sigma a prior."
+            )
+        return self
 
     def log_density_relative(self, t: Sequence[FloatArray], sigma: FloatArray) -> FloatArray:
         """Log density of the relative sds of all terms given sigma.
@@ -306,6 +329,11 @@ class Priors:
         values = prior.log_density(np.asarray(s, dtype=float)[:, None] / sigma) - np.log(sigma)
         with np.errstate(divide="ignore"):
             return np.asarray(np.log(np.exp(values) @ weights))
+
+
+def normal_coefficients(prior: NormalPrior | None, p: int) -> NormalPrior:
+    """Normal priors of the p fixed effects, those of infinite sds where there is none."""
+    return prior or NormalPrior(np.zeros(p), np.full(p, np.inf))
 
 
 def flat_coefficients(priors: Priors, p: int) -> BoolArray:

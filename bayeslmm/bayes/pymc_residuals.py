@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -36,11 +36,6 @@ def _variable(name: str, law: Law, before: Sequence[Node]) -> Node:
     for one in before[1:]:
         squares = squares + one**2
     return _pm.StudentT(name, nu=law.df, mu=0.0, sigma=_pm.math.sqrt((squares + 1.0) / law.df))
-
-
-def correlated(design: Design) -> bool:
-    """Whether residuals of different rows are correlated."""
-    return design.residual.clusters is not None
 
 
 def likelihood_statements(design: Design, response: str, names: Sequence[str], scale: Node) -> list[Statement]:
@@ -95,12 +90,3 @@ def residual_arrays(design: Design) -> dict[str, Any]:
     for k, block in enumerate(layout.blocks):
         out |= {f"rows_{k}": block.rows, f"which_{k}": block.which, f"at_{k}": at[block.first]}
     return out
-
-
-def natural_draws(design: Design, posterior: Mapping[str, Any]) -> np.ndarray[Any, Any]:
-    """Draws (S, k) of the residual parameters in the user's units."""
-    from bayeslmm.residual import natural_parameters
-
-    names = design.residual.names
-    lam = np.stack([np.asarray(posterior[name], dtype=float).ravel() for name in names], axis=1)
-    return np.array([natural_parameters(design.residual, one) for one in lam])

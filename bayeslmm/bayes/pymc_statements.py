@@ -12,7 +12,7 @@ from bayeslmm.bayes.layout import GroupLayout, Layout, group_columns, make_layou
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.pymc_correlations import correlation_statements
 from bayeslmm.bayes.pymc_priors import beta_statements, sd_statements, sigma_statements
-from bayeslmm.bayes.pymc_residuals import correlated, likelihood_statements, parameter_statements, residual_arrays
+from bayeslmm.bayes.pymc_residuals import likelihood_statements, parameter_statements, residual_arrays
 from bayeslmm.bayes.statements import Node, Statement, Symbol
 from bayeslmm.design.design import Design
 from bayeslmm.design.names import identifiers
@@ -145,7 +145,7 @@ def _likelihood(design: Design, layout: Layout, own: Mapping[str, str]) -> Part:
     if scale is not _sigma:
         out.append(Statement("residual_sd", scale))
         scale = Symbol("residual_sd")
-    if correlated(design):
+    if design.residual.clusters is not None:
         return Part((), (*out, *likelihood_statements(design, layout.response, layout.lam, scale)))
     out.append(Statement(None, _pm.Normal(layout.response, mu=_mu, sigma=scale, observed=_y, dims="obs")))
     if design.frequency is not None:

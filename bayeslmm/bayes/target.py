@@ -15,7 +15,6 @@ import numpy as np
 from bayeslmm.bayes.at_means import AtMeans, factors_at_means, products_at_means
 from bayeslmm.bayes.coefficient_priors import check_integrable
 from bayeslmm.bayes.coordinates import TermCoordinates
-from bayeslmm.bayes.known_sd import known_log_sigma
 from bayeslmm.bayes.prior_families import InverseGammaVariance, SdPrior
 from bayeslmm.bayes.prior_slopes import upper_end
 from bayeslmm.bayes.priors import Priors
@@ -164,7 +163,7 @@ class Target:
                 some = None if rotation is None else rotation.take(rows)
                 return self.log_joint(factor.take(rows), [t[rows] for t in sds], log_jacobian[rows], log_sigma, some)
 
-            known = known_log_sigma(self.priors)
+            known = self.priors.known_log_sigma
             if known is None:
                 places = self._places(factor, sds, rotation)
                 found = integrate_lines(integrand, float(self.cp.n - self.cp.p), places)

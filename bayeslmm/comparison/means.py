@@ -20,6 +20,7 @@ from bayeslmm.means.marginal import MarginalMeans
 from bayeslmm.means.of_draws import PosteriorMeans
 from bayeslmm.means.shown import PrintedMeans, heading, label_index, letter_texts, texts
 from bayeslmm.results.digits import in_digits
+from bayeslmm.results.intervals import check_level
 from bayeslmm.results.linear import DDF
 
 _OF_FIT = ("estimate", "conf_low", "conf_high", "p_value")
@@ -87,20 +88,17 @@ class ComparedMeans(PrintedMeans):
             Labels, ``estimate`` and ``letters`` of REML, in whose order the rows are, and ``mean`` and ``letters`` of
             every posterior, with its name in brackets.
         """
-        fit = self.reml.letters(adjust, level, by=by)
-        labels = list(self.reml.labels.columns)
-        out, shown = pd.DataFrame(fit[[*labels, "estimate", "letters"]]), letter_texts(self.reml.labels, fit)
-        shown = shown[[*labels, "estimate", "letters"]].rename(columns={"estimate": "REML"})
+        level = self.reml.display.level if level is None else check_level(level)
+        fit = self.reml._lettered(self.reml._regrouped(by, None), level, adjust)
+        rows, columns = fit.index, [*self.reml.labels.columns, "estimate", "letters"]
+        out, shown = fit[columns].reset_index(drop=True), letter_texts(self.reml.labels, fit)[columns]
+        shown = shown.rename(columns={"estimate": "REML"})
         for name, means in self.posteriors.items():
-            own = pd.DataFrame(means.letters(adjust, level, by=by))
-            digits = in_digits(means._frame, means.monte_carlo_errors, means._sizes)["mean"].tolist()
-            place = {tuple(row): k for k, row in enumerate(zip(*means.labels.columns.values(), strict=True))}
-            order = {tuple(row): k for k, row in enumerate(own[labels].itertuples(index=False))}
-            keys = [tuple(row) for row in out[labels].itertuples(index=False)]
-            at = [order[key] for key in keys]
+            own = means._lettered(means._regrouped(by, None), level).loc[rows]
+            digits = in_digits(means._frame, means.monte_carlo_errors, means._sizes).loc[rows]
             mean, letter = f"mean ({name})", f"letters ({name})"
-            out[mean], out[letter] = own["mean"].to_numpy()[at], own["letters"].to_numpy()[at]
-            shown[name], shown[letter] = [digits[place[key]] for key in keys], own["letters"].to_numpy()[at]
+            out[mean], out[letter] = own["mean"].to_numpy(), own["letters"].to_numpy()
+            shown[name], shown[letter] = digits["mean"].to_numpy(), own["letters"].to_numpy()
         title = f"Means that share a letter do not differ (REML: adjust={adjust!r}; posterior: HDI of the difference)"
         return headed(out, title, (), lambda: shown)
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.arguments import MOST_DRAWS, labels, shown, whole
+from bayeslmm.bayes.priors import flat_coefficients
 from bayeslmm.bayes.progress import announced
 from bayeslmm.design.design import Design
 from bayeslmm.design.readable import readable, table_text
@@ -25,7 +26,7 @@ from bayeslmm.residual import refuse_parameters
 from bayeslmm.results.digits import in_digits
 from bayeslmm.results.sampling import Settings, sample_posterior
 from bayeslmm.specification import Specification
-from bayeslmm.testing.nested_fits import chi_bar
+from bayeslmm.testing.nested_fits import BoundaryWords, chi_bar
 from bayeslmm.testing.nesting import not_spanned, step_between
 from bayeslmm.types import FloatArray
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 type Rival = Specification | REMLResult | Posterior
 _LEAST_DRAWS = 100
+_WORDS = BoundaryWords("p_value", "p_chibar", "bl.anova(..., test='bootstrap')")
 
 
 @dataclass(frozen=True, repr=False)
@@ -120,8 +122,6 @@ def compare_models(
     """
     designs = [_design(rival) for rival in rivals]
     _check_rows(designs)
-    for design in designs:
-        refuse_parameters(design.residual, "bl.compare() of models")
     called = _labels(designs, names)
     draws = whole("draws", draws, _LEAST_DRAWS, MOST_DRAWS, DesignError)
     with announced("comparison: fits by ML"):
@@ -141,19 +141,13 @@ def compare_models(
 
 
 def _design(rival: Any) -> Design:
-    """The design of a rival."""
-    found = _any_design(rival)
-    refuse_parameters(found.residual, "bl.compare (bl.anova has likelihood ratios and information criteria)")
-    return found
-
-
-def _any_design(rival: Any) -> Design:
     if not isinstance(rival, Specification | REMLResult | Posterior):
         raise DesignError(
             f"compare() got {shown(rival)}, of type {type(rival).__name__}, among models. It takes models, fits or "
             "posteriors: bl.compare(model1, model2)."
         )
     design: Design = rival.design
+    refuse_parameters(design.residual, "bl.compare (bl.anova has likelihood ratios and information criteria)")
     return design
 
 
@@ -210,11 +204,8 @@ def _likelihoods(called: Sequence[str], fits: Sequence[REMLResult]) -> tuple[pd.
             df, mixed = fit.df - fits[smaller].df, np.nan
             step = step_between(fits[smaller].design, fit.design)
             if step.variances > 0:
-                mixed, note = chi_bar(fit, step, chisq, f"{name} against {called[smaller]}")
-                words = {"Pr(>chi-bar)": "p_chibar", "Pr(>Chisq)": "p_value", "test='boot": "bl.anova(..., test='boot"}
-                for theirs, ours in words.items():
-                    note = note.replace(theirs, ours)
-                notes.append(note.replace("bootstrap' ", "bootstrap') "))
+                mixed, note = chi_bar(fit, step, chisq, f"{name} against {called[smaller]}", _WORDS)
+                notes.append(note)
             found = [chisq, float(df), float(chi_square_tail(chisq, df)), mixed, called[smaller]]
         rows.append([fit.df, fit.loglik, fit.aic, fit.bic, *found])
     columns = ["df", "loglik", "aic", "bic", "chisq", "chisq_df", "p_value", "p_chibar", "against"]
@@ -295,8 +286,6 @@ def _evidence(called: Sequence[str], posteriors: Sequence[Posterior]) -> tuple[p
 
 def _incomparable(posteriors: Sequence[Posterior]) -> str:
     """Why evidences cannot be compared; empty if they can."""
-    from bayeslmm.bayes.priors import flat_coefficients
-
     flat = [post for post in posteriors if flat_coefficients(post.priors, post.design.p).any()]
     if not flat:
         return ""

@@ -13,12 +13,11 @@ import numpy as np
 
 from bayeslmm.arguments import shown
 from bayeslmm.bayes.presets import PRESETS
-from bayeslmm.bayes.priors import Priors
+from bayeslmm.bayes.priors import Priors, normal_coefficients
 from bayeslmm.design.design import Design
 from bayeslmm.design.variances import variance_labels
 from bayeslmm.errors import BayesLMMError, DesignError
 from bayeslmm.faces import Posterior
-from bayeslmm.likelihood import NormalPrior
 
 DEFAULT = "default priors"
 # Characters of a name that stands in headings of columns and in legends.
@@ -243,10 +242,8 @@ def _parts(design: Design, priors: Priors) -> list[_Part]:
 
 
 def _of_coefficients(design: Design, priors: Priors) -> list[_Part]:
-    beta, p = priors.beta, design.p
-    if beta is None:
-        beta = NormalPrior(np.zeros(p), np.full(p, np.inf))
-    basis = np.eye(p) if beta.basis is None else beta.basis
+    beta = normal_coefficients(priors.beta, design.p)
+    basis = np.eye(design.p) if beta.basis is None else beta.basis
     parts = []
     for name, mean, sd, row in zip(design.fixed_names, beta.mean, beta.sd, basis, strict=True):
         flat = not np.isfinite(sd)

@@ -85,7 +85,12 @@ def text_of(value: Any) -> str:
 
 
 def averages(
-    grid: ReferenceGrid, of: Sequence[str], by: Sequence[str], weights: Weights, slope: str | None = None
+    grid: ReferenceGrid,
+    of: Sequence[str],
+    by: Sequence[str],
+    weights: Weights,
+    slope: str | None = None,
+    nesting: Nesting | None = None,
 ) -> Averages:
     """Means for all combinations of the values of some variables, over those of all others.
 
@@ -101,8 +106,10 @@ def averages(
         data.
     slope : str, optional
         The column whose slopes are averaged: terms without it hide nothing.
+    nesting : dict, optional
+        What `nesting_of` finds, where it is at hand.
     """
-    nesting = nesting_of(grid.design)
+    nesting = nesting_of(grid.design) if nesting is None else nesting
     by = with_nesters(nesting, by, of)
     kept = [grid.position(name) for name in (*with_nesters(nesting, of, by), *by)]
     over = [k for k in range(len(grid.variables)) if k not in kept]

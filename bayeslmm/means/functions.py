@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from bayeslmm.types import FloatArray
 type Kind = Literal["mean", "slope", "contrast"]
 type Side = Literal["two-sided", "greater", "less", "noninferiority", "nonsuperiority", "equivalence"]
 
-_SIDES: tuple[Side, ...] = ("two-sided", "greater", "less", "noninferiority", "nonsuperiority", "equivalence")
+_SIDES: tuple[Side, ...] = get_args(Side.__value__)
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def joint_hypotheses(design: Design, by: Names, at: Mapping[str, Any] | None) ->
         term = tuple(name for name in term if len(grid.variable(name).values) > 1)
         if not term:
             continue
-        found = averages(grid, term, groups, "equal")
+        found = averages(grid, term, groups, "equal", nesting=nesting)
         functions = weighted_functions(grid.functions, found.W)
         nesters = [name for name in term if any(name in nesting.get(one, ()) for one in term)]
         for own in found.labels.groups:

@@ -16,7 +16,7 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 def lettered(
     frame: pd.DataFrame, groups: Sequence[IntArray], values: FloatArray, different: BoolArray, known: BoolArray
 ) -> pd.DataFrame:
-    """A table of means, sorted by their values within every group, with a column of letters.
+    """A table of means, sorted by their values within every group, with a column of letters; its index as it was.
 
     Parameters
     ----------
@@ -34,7 +34,12 @@ def lettered(
         order = np.argsort(values[rows], kind="stable")
         parts.append(frame.iloc[rows[order]].assign(letters=letters(different[own], order, known[own])))
         start = own.stop
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat(parts)
+
+
+def within(title: str, by: Sequence[str]) -> str:
+    """The title of such a table, which says that letters hold within groups where there are some."""
+    return f"{title}; letters hold within each group of {', '.join(by)}" if by else title
 
 
 def letters(different: BoolArray, order: IntArray, known: BoolArray | None = None) -> list[str]:

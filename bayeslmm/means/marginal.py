@@ -17,8 +17,9 @@ from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.hypothesis import rank_of
 from bayeslmm.means.adjust import ADJUSTMENTS, STEPWISE, Family, critical_values, p_values
+from bayeslmm.means.averages import RowLabels
 from bayeslmm.means.functions import LabelledFunctions, Side, asked_test
-from bayeslmm.means.letters import lettered
+from bayeslmm.means.letters import lettered, within
 from bayeslmm.means.shown import PrintedMeans, heading, letter_texts, number_texts, texts, with_labels
 from bayeslmm.means.sources import Estimated, FitSource, NumberSource
 from bayeslmm.results.intervals import check_level
@@ -193,14 +194,15 @@ class MarginalMeans(PrintedMeans, LabelledFunctions):
         Piepho (2004), J. Comput. Graph. Statist. 13, 456-466.
         """
         level = self.display.level if level is None else check_level(level)
-        own = replace(self, labels=self._regrouped(by, None))
-        pairs = own.pairs(adjust)
-        alpha, p = 1.0 - level, pairs._frame["p_value"].to_numpy()
-        table = lettered(self._frame, own.labels.groups, self._estimated.estimate, p < alpha, np.isfinite(p))
-        title = f"Means that share a letter do not differ (adjust={adjust!r}, level {100 * alpha:.4g} %)"
-        if own.labels.by:
-            title += f"; letters hold within each group of {', '.join(own.labels.by)}"
-        return headed(table, title, (), lambda: letter_texts(self.labels, table))
+        labels = self._regrouped(by, None)
+        table = self._lettered(labels, level, adjust).reset_index(drop=True)
+        title = f"Means that share a letter do not differ (adjust={adjust!r}, level {100 * (1.0 - level):.4g} %)"
+        return headed(table, within(title, labels.by), (), lambda: letter_texts(self.labels, table))
+
+    def _lettered(self, labels: RowLabels, level: float, adjust: str) -> pd.DataFrame:
+        """The table of `letters`, its index the places of the rows."""
+        p = replace(self, labels=labels).pairs(adjust)._frame["p_value"].to_numpy()
+        return lettered(self._frame, labels.groups, self._estimated.estimate, p < 1.0 - level, np.isfinite(p))
 
     def regrid(self) -> MarginalMeans:
         """The same means in units of the response, to be compared there.

@@ -14,11 +14,11 @@ from bayeslmm.arguments import flag, numbers_of, shown
 from bayeslmm.design.readable import headed, readable
 from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
-from bayeslmm.means.averages import Weights
+from bayeslmm.means.averages import RowLabels, Weights
 from bayeslmm.means.call import Names, Scale, asked_means, asked_slopes, given_variance
 from bayeslmm.means.functions import LabelledFunctions, Side, adjustment, asked_test
 from bayeslmm.means.grid import Centre
-from bayeslmm.means.letters import lettered
+from bayeslmm.means.letters import lettered, within
 from bayeslmm.means.shown import PrintedMeans, heading, label_index, with_labels
 from bayeslmm.means.sources import DrawSource, draw_source
 from bayeslmm.results.digits import in_digits
@@ -27,7 +27,7 @@ from bayeslmm.results.explained import explained_draws
 from bayeslmm.results.intervals import check_level, hdi
 from bayeslmm.results.linear import DDF, known_ddf
 from bayeslmm.results.monte_carlo import standard_errors
-from bayeslmm.types import FloatArray, IntArray
+from bayeslmm.types import FloatArray
 
 # Columns of which a Monte Carlo error is known.
 _SUMMARIES = ("mean", "sd", "median", "hdi_low", "hdi_high")
@@ -165,21 +165,27 @@ class PosteriorMeans(PrintedMeans, LabelledFunctions):
         by : str or sequence of str, optional
         """
         level = self.display.level if level is None else check_level(level)
-        own = replace(self, labels=self._regrouped(by, None), display=replace(self.display, level=level))
-        pairs = own.pairs()._frame
-        null = 1.0 if self.display.scale is not None and self.display.scale.ratio else 0.0
-        apart = ((pairs["hdi_low"] > null) | (pairs["hdi_high"] < null)).to_numpy()
-        known = np.isfinite(pairs["mean"].to_numpy())
-        numbers = self._frame.rename_axis(index="row").reset_index()
-        table = lettered(numbers, own.labels.groups, numbers["mean"].to_numpy(), apart, known)
-        order = table.pop("row").to_numpy()
-        title = f"Means that share a letter: the {100 * level:.4g} % HDI of their difference holds {null:g}"
-        if own.labels.by:
-            title += f"; letters hold within each group of {', '.join(own.labels.by)}"
-        return headed(table, title, (), lambda: self._letter_texts(table, order))
+        labels = self._regrouped(by, None)
+        table = self._lettered(labels, level)
+        interval = f"the {100 * level:.4g} % HDI of their difference"
+        title = f"Means that share a letter: {interval} holds {self._no_difference:g}"
+        shown = table.reset_index(drop=True)
+        return headed(shown, within(title, labels.by), (), lambda: self._letter_texts(table))
 
-    def _letter_texts(self, table: pd.DataFrame, order: IntArray) -> pd.DataFrame:
-        digits = in_digits(self._frame, self.monte_carlo_errors, self._sizes).iloc[order]
+    @property
+    def _no_difference(self) -> float:
+        """What a difference of two of the means, or their ratio, is where there is none."""
+        return 1.0 if self.display.scale is not None and self.display.scale.ratio else 0.0
+
+    def _lettered(self, labels: RowLabels, level: float) -> pd.DataFrame:
+        """The table of `letters`, its index the places of the rows."""
+        pairs = replace(self, labels=labels, display=replace(self.display, level=level)).pairs()._frame
+        apart = ((pairs["hdi_low"] > self._no_difference) | (pairs["hdi_high"] < self._no_difference)).to_numpy()
+        known = np.isfinite(pairs["mean"].to_numpy())
+        return lettered(self._frame, labels.groups, self._frame["mean"].to_numpy(), apart, known)
+
+    def _letter_texts(self, table: pd.DataFrame) -> pd.DataFrame:
+        digits = in_digits(self._frame, self.monte_carlo_errors, self._sizes).loc[table.index]
         cells = {name: [str(v) for v in (table if name == "letters" else digits)[name]] for name in table.columns}
         return pd.DataFrame(cells, dtype=object).set_axis([""] * len(table), axis=0)
 

@@ -97,11 +97,10 @@ def loo(
     cp = post.cross_products
     with Progress(interactive()) as progress:
         progress.announce("leave-one-out: every unit at many draws (draws= for fewer)")
-        priors = post.priors
-        left = leave_out(cp, post.data, priors.beta, kind, group, draws, priors.changes, priors.heavy)
+        left = leave_out(cp, post.data, post.priors, kind, group, draws)
         result = psis_loo(left, post.data, post.method)
         if refit:
-            check_integrable(post.design.fixed_names, priors.heavy, "refit=True", "Leave refit= out.")
+            check_integrable(post.design.fixed_names, post.priors.heavy, "refit=True", "Leave refit= out.")
             progress.announce("leave-one-out: evidences without units of large Pareto k (refit=False: none)")
             return refitted(cp, post.priors, post._typical, left, result)
     warn_about_k(result, left)

@@ -1,10 +1,16 @@
-"""Convergence of Markov chains in a few numbers."""
+"""Convergence of Markov chains in a few numbers, and how far draws can be trusted in one line."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
+from bayeslmm.bayes.collapsed import Diagnostics
+
+# No sum of some thousand terms is more accurate.
+_ROUNDING = 1e-14
 
 
 def nuts_diagnostics(tree: Any, sigma_known: bool = False) -> dict[str, float]:
@@ -37,3 +43,15 @@ def nuts_diagnostics(tree: Any, sigma_known: bool = False) -> dict[str, float]:
         "smallest ESS": extreme(ess, np.nanmin),
         "divergences": float(diverging.sum()),
     }
+
+
+def certificate_text(found: Diagnostics | Mapping[str, float]) -> str:
+    """How far draws can be trusted, in one line."""
+    if isinstance(found, Mapping):
+        return ", ".join(f"{key} {value:.3g}" for key, value in found.items())
+    text = f"independent draws, Pareto k {found.pareto_k:.2f}, efficiency {found.efficiency:.0%}"
+    if found.quadrature_error is not None:
+        text += f", quadrature error below {max(found.quadrature_error, _ROUNDING):.0e}"
+    if found.surrogate_error is not None:
+        text += f", error of the polynomial {found.surrogate_error:.0e}"
+    return text if found.self_check is None else f"{text}, {found.self_check}"

@@ -17,7 +17,6 @@ from bayeslmm.bayes.log_likelihood import VarianceDraws, typical_factors, varian
 from bayeslmm.bayes.moments import ExactMoments
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.propriety import finite_moments
-from bayeslmm.bayes.pymc_residuals import natural_draws
 from bayeslmm.design.design import Design
 from bayeslmm.design.padding import by_row
 from bayeslmm.design.readable import Tables, readable
@@ -25,6 +24,8 @@ from bayeslmm.design.screen import fill
 from bayeslmm.equality import by_value
 from bayeslmm.errors import ArgumentError, DesignError, FitError
 from bayeslmm.likelihood import SummedDesign, cross_products
+from bayeslmm.residual import natural_parameters
+from bayeslmm.results.diagnostics import certificate_text
 from bayeslmm.results.digits import in_digits
 from bayeslmm.results.dropped_columns import with_dropped
 from bayeslmm.results.effects import mean_of_rows
@@ -35,10 +36,8 @@ from bayeslmm.results.monte_carlo import dependence, effect_errors, standard_err
 from bayeslmm.results.tables import tidy_table
 from bayeslmm.types import BoolArray, FloatArray
 
-# No sum of some thousand terms is more accurate.
 # Columns of tables, as intervals have them.
 _ENDS = {"hdi_low": "conf_low", "hdi_high": "conf_high"}
-_ROUNDING = 1e-14
 
 
 @by_value
@@ -105,13 +104,20 @@ class Draws:
         posterior = self.data["posterior"]
         if p.kind == "sigma":
             return np.asarray(posterior["sigma"]).ravel()
-        if p.kind in ("residual", "fixed"):
-            values = natural_draws(self.design, posterior) if p.kind == "residual" else np.asarray(posterior["beta"])
+        if p.kind == "residual":
+            return self._residual_draws[:, p.column]
+        if p.kind == "fixed":
+            values = np.asarray(posterior["beta"])
         else:
             layout = self._layout(p)
             names = (layout.sd_at_mean, layout.corr_at_mean) if p.at_mean else (layout.sd, layout.corr)
             values = np.asarray(posterior[names[p.kind == "corr"]])
         return np.asarray(values[..., p.column].ravel())
+
+    @cached_property
+    def _residual_draws(self) -> FloatArray:
+        """Draws (S, k) of the residual parameters in the user's units."""
+        return np.array([natural_parameters(self.design.residual, lam) for lam in self._variance_draws.lam])
 
     def _layout(self, p: Parameter) -> GroupLayout:
         groups = make_layout(self.design).groups
@@ -421,15 +427,7 @@ class Draws:
 
     def certificate(self) -> str:
         """How far the draws can be trusted, in one line."""
-        d = self.diagnostics
-        if isinstance(d, Mapping):
-            return ", ".join(f"{key} {value:.3g}" for key, value in d.items())
-        text = f"independent draws, Pareto k {d.pareto_k:.2f}, efficiency {d.efficiency:.0%}"
-        if d.quadrature_error is not None:
-            text += f", quadrature error below {max(d.quadrature_error, _ROUNDING):.0e}"
-        if d.surrogate_error is not None:
-            text += f", error of the polynomial {d.surrogate_error:.0e}"
-        return text if d.self_check is None else f"{text}, {d.self_check}"
+        return certificate_text(self.diagnostics)
 
     def __repr__(self) -> str:
         return fill(f"<Posterior of {self.formula!r}: {self.n_draws} draws by {self.method}>", indent="  ")

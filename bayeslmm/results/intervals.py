@@ -8,9 +8,14 @@ from bayeslmm.arguments import level as probability
 from bayeslmm.errors import DesignError
 from bayeslmm.types import FloatArray
 
-_BOUNDS = {"sd": (0.0, np.inf), "sigma": (0.0, np.inf), "corr": (-1.0, 1.0)}
-# Draws of residual parameters are within their ranges, none of which is closed.
-_BOUNDS |= dict.fromkeys(("residual", "fixed"), (-np.inf, np.inf))
+_BOUNDS = {
+    "sd": (0.0, np.inf),
+    "sigma": (0.0, np.inf),
+    "corr": (-1.0, 1.0),
+    # Draws are within the ranges, none of which is closed.
+    "residual": (-np.inf, np.inf),
+    "fixed": (-np.inf, np.inf),
+}
 
 
 def check_level(level: float) -> float:

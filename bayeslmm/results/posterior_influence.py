@@ -50,8 +50,7 @@ def posterior_influence(post: Draws, by: str | None = None, *, draws: int | None
 
     kind = "observation" if by is None else "group"
     # Without the warning of `loo`: the Pareto k of every case is what is asked for.
-    priors = post.priors
-    out = leave_out(post.cross_products, post.data, priors.beta, kind, by, draws, priors.changes, priors.heavy)
+    out = leave_out(post.cross_products, post.data, post.priors, kind, by, draws)
     left = psis_loo(out, post.data, post.method)
     labels = deletion_cases(post.design, by).labels
     columns = {"pareto_k": left.pareto_k, "elpd": left.elpd_i, "p_loo": left.p_loo_i}

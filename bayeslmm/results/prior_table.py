@@ -107,9 +107,9 @@ def _prior(design: Design, priors: Priors, p: Parameter, where: str) -> tuple[st
         return _residual_prior(design, priors, p), float("nan")
     if p.kind == "corr":
         return f"{_correlation_prior(design, priors, p.position)}{where}", float("nan")
-    for j, own in priors.heavy:
-        if j == p.position:
-            return str(own), own.quantile(PROBABILITY)
+    heavy = dict(priors.heavy).get(p.position)
+    if heavy is not None:
+        return str(heavy), heavy.quantile(PROBABILITY)
     if priors.beta is None or not priors.beta.proper[p.position]:
         return "flat", float("nan")
     mean, sd = priors.beta.centre[p.position], priors.beta.marginal_sd[p.position]

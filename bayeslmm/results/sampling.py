@@ -128,24 +128,23 @@ def sample_posterior(
 
 def _by_nuts(design: Design, settings: Settings) -> Settings:
     """Settings of a model whose residuals have parameters, which NUTS alone samples."""
-    written = estimable(design.residual).expression
+    written, correlated = estimable(design.residual).expression, design.residual.clusters is not None
     if settings.method not in ("auto", "nuts"):
         raise FitError(
             f"method={settings.method!r} is not there yet for a model whose residuals have parameters "
             f"(residual={written!r}): it would take these for known. Leave method= out, or use method='nuts'."
         )
-    if settings.log_likelihood and design.residual.clusters is not None:
+    if settings.log_likelihood and correlated:
         raise FitError(
             f"log_likelihood=True: the rows of residual={written!r} are dependent given all parameters, so that there "
             "is no log likelihood row by row. Leave it out."
         )
-    if design.frequency is not None and design.residual.clusters is not None:
+    if design.frequency is not None and correlated:
         raise FitError(
             f"Rows with frequencies have no posterior with residual={written!r} yet: copies of a row that is "
             "correlated with others are no such row. Write the rows out, or leave the structure out."
         )
-    kept = False if design.residual.clusters is not None else settings.log_likelihood
-    return replace(settings, method="nuts", log_likelihood=kept)
+    return replace(settings, method="nuts", log_likelihood=False if correlated else settings.log_likelihood)
 
 
 def far_covariates(design: Design) -> str:

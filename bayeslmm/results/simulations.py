@@ -226,10 +226,9 @@ def held_effects(
 
 def _rows(design: Design, where: Conditions, groups: Sequence[str]) -> Rows:
     """The rows, with weights and offset as asked for."""
-    if where.weights is not None:
-        known = isinstance(design.residual, KnownVariances)
+    if where.weights is not None and isinstance(design.residual, KnownVariances):
         refuse_known(
-            design if known else replace(design, sigma=None),
+            design,
             "weights= divide a residual variance that is estimated",
             "Leave weights out; the new data have the standard deviations in the column that the model was given.",
         )

@@ -43,11 +43,12 @@ def update[F: Fit](fit: F, formula: str | None = None, data: Any = None, **optio
     >>> smaller.formula, smaller.reml
     ('Reaction ~ 1 + (Days | Subject)', False)
     """
-    if isinstance(fit.optimum, PosteriorMode) or fit._fixed:
-        held = "priors" if isinstance(fit.optimum, PosteriorMode) else "parameters held fixed"
+    by_priors = isinstance(fit.optimum, PosteriorMode)
+    if by_priors or fit._fixed:
+        held, argument = ("priors", "priors") if by_priors else ("parameters held fixed", "fix")
         raise FitError(
             f"This fit has {held}, which belong to the terms of its model. Say what the changed model is to have: "
-            f"model.update(...).fit({'priors' if held == 'priors' else 'fix'}=...)."
+            f"model.update(...).fit({argument}=...)."
         )
     if fit.origin is None:
         raise FitError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -25,6 +25,18 @@ from bayeslmm.testing.term_table import table_texts
 
 _SEED = 20230817
 _CONE_DRAWS = 100_000
+
+
+@dataclass(frozen=True)
+class BoundaryWords:
+    """What notes on variances that are left out call the columns of their table, and the call that simulates."""
+
+    p: str
+    mixed: str
+    simulated: str
+
+
+_WORDS = BoundaryWords("Pr(>Chisq)", "Pr(>chi-bar)", "test='bootstrap'")
 
 
 def anova(
@@ -256,23 +268,23 @@ def _information(fit: Fit) -> dict[str, float]:
     }
 
 
-def chi_bar(fit: Fit, step: Nesting, chisq: float, which: str) -> tuple[float, str]:
+def chi_bar(fit: Fit, step: Nesting, chisq: float, which: str, words: BoundaryWords = _WORDS) -> tuple[float, str]:
     """The p value of the mixture of chi-squares where variances are left out, nan where it is not known, and a note."""
     count = "a variance is" if step.variances == 1 else f"{step.variances} variances are"
     conservative = f"{which}: {count} zero in the smaller model, the end of the range"
-    other = "test='bootstrap' simulates the distribution; fit.test_zero has exact tests of one variance"
+    other = f"{words.simulated} simulates the distribution; fit.test_zero has exact tests of one variance"
     if step.removal is None:
-        return np.nan, f"{conservative}, so that Pr(>Chisq) is too large; {other}."
+        return np.nan, f"{conservative}, so that {words.p} is too large; {other}."
     try:
         found = mixture(null_model(fit.optimum, step.removal), step.removal, _CONE_DRAWS, _SEED)
     except FitError as error:
         found = str(error)
     if isinstance(found, str):
-        return np.nan, f"{conservative}, so that Pr(>Chisq) is too large ({found}); {other}."
+        return np.nan, f"{conservative}, so that {words.p} is too large ({found}); {other}."
     if step.fixed and found.draws is not None:
-        return np.nan, f"{conservative}, and fixed effects differ, too: Pr(>Chisq) is too large; {other}."
+        return np.nan, f"{conservative}, and fixed effects differ, too: {words.p} is too large; {other}."
     shifted = replace(found, dof=tuple(d + step.fixed for d in found.dof)) if step.fixed else found
-    return _tail(shifted, chisq), f"{conservative}: Pr(>chi-bar) is by {shifted}; {other}."
+    return _tail(shifted, chisq), f"{conservative}: {words.mixed} is by {shifted}; {other}."
 
 
 def _tail(law: Mixture, chisq: float) -> float:

@@ -129,7 +129,7 @@ def test_arviz_compares_them(posts: dict[str, Posterior]) -> None:
 
 def test_correlated_draws_have_a_smaller_effective_number(posts: dict[str, Posterior]) -> None:
     post = posts["Dyestuff"]
-    left = leave_out(post.cross_products, post.data, None, "group", None, 500)
+    left = leave_out(post.cross_products, post.data, post.priors, "group", None, 500)
     assert left.without.shape == (4, 125, 6)
     independent, chains = psis_loo(left, post.data, "quadrature"), psis_loo(left, post.data, "nuts")
     assert independent.n_samples == chains.n_samples == 500

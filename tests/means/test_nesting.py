@@ -3,7 +3,8 @@
 Fits by lme4 1.1-31 with lmerControl("bobyqa", optCtrl = list(rhoend = 1e-11, maxfun = 1e5)), updated three times from
 their own theta; `joint_tests(m, lmer.df = "satterthwaite")`, which rounds df to two places and F to three, and
 `emmeans(m, "f", lmer.df = "satterthwaite", weights = ...)`. R makes the same data by
-d <- expand.grid(rep = 1:3, g = 1:6, fh = 1:5) and the lines of `frame`, then d[-c(4, 17, 33, 60), ].
+d <- expand.grid(rep = 1:3, g = 1:6, fh = 1:5) and the lines of `rows_by_formula` (../conftest.py) and
+`frame`, then d[-c(4, 17, 33, 60), ].
 """
 
 from __future__ import annotations
@@ -62,14 +63,8 @@ MEANS: dict[tuple[str, str], tuple[list[float], list[float], list[float]]] = {
 
 
 @pytest.fixture(scope="module")
-def frame() -> pd.DataFrame:
-    i = np.arange(1, 91)
-    rep, g, fh = (i - 1) % 3 + 1, (i - 1) // 3 % 6 + 1, (i - 1) // 18
-    second = rep % 2 == 1
-    x = np.round(np.sin(i * 1.7), 3)
-    y = 10 + (fh + 1) * 0.7 + (fh > 1) * 1.3 + second * 0.4 * (fh + 1) + 0.5 * x
-    y = y + np.sin(g * 2.1) * 1.5 + np.cos(i * 2.9) * 0.8 + np.sin(i * 7.3) * 0.5
-    data = pd.DataFrame({"y": np.round(y, 3), "x": x, "g": g.astype(str), "k": np.where(second, "k2", "k1")})
+def frame(rows_by_formula: pd.DataFrame) -> pd.DataFrame:
+    data, fh = rows_by_formula.copy(), np.arange(90) // 18
     for name, levels in {"f": "aabbb", "h": "uvwxz", "hr": "uvuvw"}.items():
         data[name] = np.array(list(levels))[fh]
     return data.drop(index=[3, 16, 32, 59]).reset_index(drop=True)

@@ -59,15 +59,9 @@ VIF = {
 
 
 @pytest.fixture(scope="module")
-def frame() -> pd.DataFrame:
-    i = np.arange(1, 91)
-    rep, g, fh = (i - 1) % 3 + 1, (i - 1) // 3 % 6 + 1, (i - 1) // 18
-    second = rep % 2 == 1
-    x = np.round(np.sin(i * 1.7), 3)
-    y = 10 + (fh + 1) * 0.7 + (fh > 1) * 1.3 + second * 0.4 * (fh + 1) + 0.5 * x
-    y = y + np.sin(g * 2.1) * 1.5 + np.cos(i * 2.9) * 0.8 + np.sin(i * 7.3) * 0.5
-    data = pd.DataFrame({"y": np.round(y, 3), "x": x, "g": g.astype(str), "k": np.where(second, "k2", "k1")})
-    data = data.assign(z=np.round(np.cos(i * 3.3) * 2 + 3, 2), w=np.round(1.5 + np.sin(i * 1.3), 2))
+def frame(rows_by_formula: pd.DataFrame) -> pd.DataFrame:
+    i, fh = np.arange(1, 91), np.arange(90) // 18
+    data = rows_by_formula.assign(z=np.round(np.cos(i * 3.3) * 2 + 3, 2), w=np.round(1.5 + np.sin(i * 1.3), 2))
     data = data.assign(
         off=np.round(np.cos(i * 0.7), 2), xb=(np.sin(i * 5.1) > 0).astype(int), f=np.where(fh > 1, "b", "a")
     )
