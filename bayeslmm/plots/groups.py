@@ -11,7 +11,6 @@ from bayeslmm.arguments import choice
 from bayeslmm.arguments import shown as shown_value
 from bayeslmm.bayes.layout import make_layout
 from bayeslmm.comparison import Comparison
-from bayeslmm.design.labels import group_labels
 from bayeslmm.design.names import in_plot
 from bayeslmm.design.newdata import known_recipe
 from bayeslmm.design.recipe import columns_in
@@ -155,19 +154,17 @@ def _mentions(effect: str, name: str) -> bool:
 
 
 def _levels(shown: Subject, group: str, levels: Any) -> DrawnLevels:
-    labels = next(labels for labels in group_labels(shown.design) if labels.group == group)
     known = [of_fit(shown, group), *(of_posterior(post, group, shown.level) for post in shown.posteriors)]
     keys = [effect.mean[:, 0] for effect in known if effect is not None]
     if not keys:
         # Says which draws are missing.
         shown.posteriors[0].ranef()
-    return choose(group, labels.levels, keys, _MOST if levels is None else levels)
+    return choose(group, shown.labels(group).levels, keys, _MOST if levels is None else levels)
 
 
 def _left_out(shown: Subject, drawn: DrawnLevels, levels: Any) -> str:
     method = "posterior means" if shown.fit is None else f"{shown.criterion} predictions"
-    first = next(labels.effects[0] for labels in group_labels(shown.design) if labels.group == drawn.group)
-    return note(drawn, first, method, levels is not None)
+    return note(drawn, shown.labels(drawn.group).effects[0], method, levels is not None)
 
 
 def _draw(shown: Subject, at: GroupRows, axes: list[Any]) -> list[str]:

@@ -135,7 +135,7 @@ def _asked(shown: Subject, group: Any, effect: Any) -> list[tuple[str, list[str]
 
 
 def _block(shown: Subject, group: str, effects: list[str], levels: Any, separate: bool) -> _Block:
-    labels = next(labels for labels in group_labels(shown.design) if labels.group == group)
+    labels = shown.labels(group)
     positions = [labels.effects.index(name) for name in effects]
     known = [of_fit(shown, group), *(of_posterior(post, group, shown.level) for post in shown.posteriors)]
     # A singular fit predicts 0 for all: the posterior then decides the order.
