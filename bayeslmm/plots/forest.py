@@ -23,7 +23,7 @@ from bayeslmm.plots.style import (
     NEUTRAL,
     REML,
     headed,
-    legend_entries,
+    legend_below,
     posterior_style,
     response_name,
     tidy_axes,
@@ -118,7 +118,8 @@ def plot_forest(
     for place, (engine, values) in zip(below[len(means) :], new, strict=True):
         _bar(axis, engine.style["color"], place, values)
     _decorate(shown, axis, texts, places, [*observed, *(values for _, values in (*means, *new))])
-    figure.set_figheight(figure.get_figheight() + headed(figure, shown, *_notes(shown, ddf)) + 0.5)
+    extra = headed(figure, shown, *_notes(shown, ddf)) + legend_below(figure, [axis])
+    figure.set_figheight(figure.get_figheight() + extra)
     return axis
 
 
@@ -244,8 +245,6 @@ def _decorate(shown: Subject, axis: Any, texts: list[str], places: FloatArray, v
     axis.axhline(shown.design.n - 0.25 + 0.2, color="0.8", linewidth=0.8)
     axis.axvline(0.0, color="0.6", linewidth=0.8, zorder=0)
     axis.set_xlabel(in_plot(response_name(shown.design)))
-    handles, names = legend_entries([axis])
-    axis.figure.legend(handles, names, loc="outside lower center", ncols=3, frameon=False, fontsize=_FONT)
 
 
 def _notes(shown: Subject, ddf: str) -> list[str]:
