@@ -170,16 +170,14 @@ def compare_command(
     from bayeslmm.console import show_comparison, terminal
 
     frame = read(data, na, sep, decimal, encoding)
-    if len(formulas) > 1:
-        models = [
-            model_of(formula, frame, weights=weights, residual_sd=residual_sd, frequency=frequency, na_action=na_action)
-            for formula in formulas
-        ]
+    models = [
+        model_of(formula, frame, weights=weights, residual_sd=residual_sd, frequency=frequency, na_action=na_action)
+        for formula in formulas
+    ]
+    if len(models) > 1:
         _compare_models(models, out, draws=draws or 4000, priors=priors or "default", random_seed=seed)
         return
-    model = model_of(
-        formulas[0], frame, weights=weights, residual_sd=residual_sd, frequency=frequency, na_action=na_action
-    )
+    model = models[0]
     name = "standard input" if data == "-" else Path(data).stem
     if out is not None:
         _check([(name, model)], out)

@@ -157,15 +157,15 @@ def _check_engine(
     """Refuse options of an analysis that is not asked for."""
     if posterior and both:
         raise typer.BadParameter("--posterior and --both exclude each other: give one of them.")
-    given = next((name for name, value in of_draws.items() if value is not None), None)
-    if given is not None and not (posterior or both):
-        raise typer.BadParameter(f"{given} is about a posterior: add --posterior (in place of the fit), or --both.")
-    given = next((name for name, value in of_fits.items() if value is not None), None)
-    if given is not None and posterior:
-        raise typer.BadParameter(f"{given} is about fits, and a posterior has none: leave it out, or ask for --both.")
-    given = next((name for name, value in of_one.items() if value is not None), None)
-    if given is not None and both:
-        raise typer.BadParameter(f"{given} is about one analysis: leave out --both, or give --posterior in its place.")
+    refusals = (
+        (not (posterior or both), of_draws, "is about a posterior: add --posterior (in place of the fit), or --both."),
+        (posterior, of_fits, "is about fits, and a posterior has none: leave it out, or ask for --both."),
+        (both, of_one, "is about one analysis: leave out --both, or give --posterior in its place."),
+    )
+    for refused, options, why in refusals:
+        given = next((name for name, value in options.items() if value is not None), None)
+        if refused and given is not None:
+            raise typer.BadParameter(f"{given} {why}")
 
 
 def _subject(model: Model, reml: bool, posterior: bool, both: bool, level: float, sampling: tuple[Any, ...]) -> Any:

@@ -9,13 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from bayeslmm.arguments import flag, shown
-from bayeslmm.bayes.progress import announced
 from bayeslmm.comparison import Comparison
 from bayeslmm.errors import ArgumentError, DesignError, FitError
 from bayeslmm.faces import Posterior, REMLResult
 from bayeslmm.files.writing import check_folder, destination, made, write_bytes
-from bayeslmm.output import CAPTIONS, drawings, embedded, explained_words, html_page, pictures
-from bayeslmm.plots import plot_boundary, plot_groups, plot_shrinkage, plot_variance
+from bayeslmm.output import (
+    CAPTIONS,
+    announced_figure,
+    drawers,
+    drawings,
+    embedded,
+    explained_words,
+    html_page,
+    pictures,
+)
+from bayeslmm.plots import plot_groups
 from bayeslmm.residual import refuse_parameters
 
 type Reported = Comparison | REMLResult | Posterior
@@ -116,7 +124,7 @@ def _section(name: str, of: Reported) -> str:
     if isinstance(of, Comparison):
         parts.append(of._repr_html_())
     if fit is not None:
-        parts.append(f"<h3>REML fit</h3>{fit.summary()._repr_html_()}" if fit.reml else _by_ml(fit))
+        parts.append(f"<h3>{'REML' if fit.reml else 'Maximum-likelihood'} fit</h3>{fit.summary()._repr_html_()}")
     for post, label in zip(posteriors, _labels(of, posteriors), strict=True):
         parts.append(f"<h3>Posterior{label}</h3>{post.summary()._repr_html_()}")
     parts.append(_figures(of, fit))
@@ -124,10 +132,6 @@ def _section(name: str, of: Reported) -> str:
         boundary = of.boundary if isinstance(of, Comparison) else fit.boundary()
         parts.append(f"<h3>The boundary</h3>{boundary._repr_html_()}")
     return "".join(parts)
-
-
-def _by_ml(fit: REMLResult) -> str:
-    return f"<h3>Maximum-likelihood fit</h3>{fit.summary()._repr_html_()}"
 
 
 def _labels(of: Reported, posteriors: Sequence[Posterior]) -> list[str]:
@@ -139,9 +143,7 @@ def _labels(of: Reported, posteriors: Sequence[Posterior]) -> list[str]:
 def _figures(of: Reported, fit: REMLResult | None) -> str:
     """All figures; of one that cannot be drawn the reason."""
     draw: dict[str, Callable[..., Any]] = {
-        "variance": lambda: plot_variance(of)[0].figure,
-        "boundary": lambda label: plot_boundary(of, label).figure,
-        "shrinkage": lambda group: plot_shrinkage(of, group)[0].figure,
+        **drawers(of),
         "groups": lambda group: plot_groups(of, group=group)[0].figure,
         "residuals": lambda: fit.plot()[0].figure,  # type: ignore[union-attr]
     }
@@ -149,10 +151,10 @@ def _figures(of: Reported, fit: REMLResult | None) -> str:
     wanted += [("groups", group) for group in of.design.groupings]
     found, lost = [], []
     for k, (kind, *label) in enumerate(wanted):
-        with announced(f"report: figure {k + 1} of {len(wanted)}, {' '.join((kind, *label))}"):
+        with announced_figure(wanted, k):
             caption = _CAPTIONS[kind].format(*label)
             try:
-                found.append((caption, embedded(draw[kind](*label), close=True)))
+                found.append((caption, embedded(draw[kind](*label))))
             except (DesignError, FitError) as error:
                 lost.append(f"<p>Not drawn: {html.escape(caption)} {html.escape(str(error))}</p>")
     return pictures(found) + "".join(lost)

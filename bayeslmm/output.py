@@ -7,6 +7,7 @@ import html
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +22,8 @@ from bayeslmm.results.labels import parameters
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from bayeslmm.faces import Posterior, REMLResult
 
 FIT_FILES = ("fit.csv", "fit.json")
 BOUNDARY_FILES = ("boundary.html", "boundary.json")
@@ -74,18 +77,27 @@ def drawings(design: Design) -> list[Drawing]:
     return [("variance",), *sds, *(("shrinkage", group) for group in design.groupings)]
 
 
+def drawers(of: Comparison | REMLResult | Posterior) -> dict[str, Callable[..., Any]]:
+    """What makes the Matplotlib figure of each kind of drawing, given its label."""
+    return {
+        "variance": lambda: plot_variance(of)[0].figure,
+        "boundary": lambda label: plot_boundary(of, label).figure,
+        "shrinkage": lambda group: plot_shrinkage(of, group)[0].figure,
+    }
+
+
+def announced_figure(wanted: Sequence[Drawing], k: int) -> AbstractContextManager[None]:
+    """While the block runs for long, a terminal says which of the figures is being made."""
+    return announced(f"report: figure {k + 1} of {len(wanted)}, {' '.join(wanted[k])}")
+
+
 def figures(both: Comparison) -> Iterator[tuple[Drawing, Any]]:
     """Every drawing with its Matplotlib figure, made when it is asked for."""
-    draw: dict[str, Callable[..., Any]] = {
-        "variance": lambda: plot_variance(both)[0].figure,
-        "boundary": lambda label: plot_boundary(both, label).figure,
-        "shrinkage": lambda group: plot_shrinkage(both, group)[0].figure,
-    }
-    wanted = drawings(both.design)
+    draw, wanted = drawers(both), drawings(both.design)
     for k, (kind, *label) in enumerate(wanted):
-        with announced(f"report: figure {k + 1} of {len(wanted)}, {' '.join((kind, *label))}"):
+        with announced_figure(wanted, k):
             figure = draw[kind](*label)
-        yield (kind, *label), figure
+        yield wanted[k], figure
 
 
 def check_report(designs: Sequence[tuple[str, Design]], folder: Path) -> None:
@@ -152,15 +164,12 @@ def _write(
     names: Iterator[str],
     boundary: Callable[[Comparison], BoundaryReport],
 ) -> list[Path]:
-    import matplotlib.pyplot as plt
-
     written, sections = list[Path](), list[str]()
     for name, both in comparisons:
         images = []
         for drawing, figure in figures(both):
             written.append(write_figure(figure, folder / next(names)))
             images.append((CAPTIONS[drawing[0]].format(*drawing[1:]), embedded(figure)))
-            plt.close(figure)
         sections.append(_section(name, both, images, boundary(both)))
     numbers = json.dumps({name: both.to_dict() for name, both in comparisons}, indent=2)
     page = html_page("One formula, two inferences: REML and posterior compared", [*sections, explained_words()])
@@ -221,14 +230,13 @@ def _write_text(path: Path, text: str) -> Path:
     return write_bytes(path, text.encode("utf-8", errors="backslashreplace"), overwrite=True)
 
 
-def embedded(figure: Any, *, close: bool = False) -> str:
-    """A figure as PNG for the source of an image; `close`: it is used no more."""
+def embedded(figure: Any) -> str:
+    """A figure as PNG for the source of an image; it is closed, and used no more."""
     import matplotlib.pyplot as plt
 
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
-    if close:
-        plt.close(figure)
+    plt.close(figure)
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 

@@ -89,8 +89,9 @@ def _plain(design: Design, name: str) -> pd.Series | None:
 
 
 def _by_cells(design: Design, names: Sequence[str], known: Mapping[str, pd.Series]) -> dict[str, pd.Series]:
-    recipe, reference = known_recipe(design), known_recipe(design).reference
-    fixed = columns_in([parse_formula(design.formula).fixed, *parse_formula(design.formula).offsets], recipe.columns)
+    recipe, formula = known_recipe(design), parse_formula(design.formula)
+    reference = recipe.reference
+    fixed = columns_in([formula.fixed, *formula.offsets], recipe.columns)
     lost = [name for name in names if name not in reference.factors or recipe.columns[name].kind == "number"]
     lost += [name for name in fixed if name not in known and name not in reference.factors]
     if lost or len(reference.cells) > _MOST_CELLS:
@@ -99,7 +100,7 @@ def _by_cells(design: Design, names: Sequence[str], known: Mapping[str, pd.Serie
     tolerance = _SAME * np.maximum(np.abs(design.X).max(axis=0, initial=0.0), 1e-300)
     for cell in reference.cells:
         levels = zip(reference.factors, reference.levels, cell, strict=True)
-        own = {name: _constant(recipe.columns[name], level[k], design.n) for name, level, k in levels}
+        own = {name: _levels(recipe.columns[name], [level[k]] * design.n) for name, level, k in levels}
         X = evaluate_fixed(design, {name: known[name] if name in known else own[name] for name in fixed}, design.n).L
         same = (np.abs(X - design.X) <= tolerance).all(axis=1)
         codes[same & (codes[:, 0] < 0)] = cell
@@ -110,10 +111,6 @@ def _by_cells(design: Design, names: Sequence[str], known: Mapping[str, pd.Serie
         name: _levels(recipe.columns[name], [reference.levels[j][k] for k in codes[:, j]])
         for name, j in zip(names, places, strict=True)
     }
-
-
-def _constant(column: Column, level: Any, n: int) -> pd.Series:
-    return _levels(column, [level] * n)
 
 
 def _levels(column: Column, values: list[Any]) -> pd.Series:

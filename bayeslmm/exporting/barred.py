@@ -42,10 +42,11 @@ def _group(factors: Sequence[str]) -> str:
     return ":".join(map(r_name, factors))
 
 
-def _formula(parts: ModelParts, bars: Sequence[str], package: str) -> str:
+def _formula(parts: ModelParts, bars: Sequence[str], package: str, given: str = "") -> str:
+    """Response, with what is `given` of its rows, and terms."""
     terms = [r_sum(parts.fixed, package), *bars]
     terms += [f"offset({r_text(node, package)})" for node in parts.offsets]
-    return f"{r_response(parts, package)} ~ {' + '.join(terms)}"
+    return f"{r_response(parts, package)}{given} ~ {' + '.join(terms)}"
 
 
 def lme4(parts: ModelParts) -> Script:
@@ -141,7 +142,7 @@ def brms(parts: ModelParts) -> Script:
     ]
     formula = _formula(parts, bars, "brms")
     if parts.known and parts.weights is not None:
-        formula = formula.replace(" ~ ", f" | se({r_text(parts.weights, 'brms')}) ~ ", 1)
+        formula = _formula(parts, bars, "brms", f" | se({r_text(parts.weights, 'brms')})")
         notes += ["se() gives known standard errors, with sigma = 0 beside them: the same model."]
         notes += ["They were given as numbers: put them into a column called weights."] if parts.given_weights else []
     elif parts.weights is not None:

@@ -110,10 +110,9 @@ class ModelParts:
     weights : Node or None
         ``Name("weights")`` where they were given as numbers.
     given_weights : bool
-        As numbers.
+        Whether they were.
     known : bool
         Whether `weights` are known standard deviations of the residuals.
-        Whether they were.
     frequency, dropped : bool
         Whether rows have frequencies; whether some were left out.
     aliased : tuple of str

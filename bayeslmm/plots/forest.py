@@ -23,7 +23,7 @@ from bayeslmm.plots.style import (
     NEUTRAL,
     REML,
     headed,
-    legend_entries,
+    legend_below,
     posterior_style,
     response_name,
     tidy_axes,
@@ -101,20 +101,25 @@ def plot_forest(
     choice("ddf", ddf, ("z", "knapp-hartung"), DesignError)
     names = _checked(design, labels)
     engines = _engines(shown, ddf)
-    summaries = [(f"mean ({e.name})", e, e.mean) for e in engines if e.mean is not None]
-    summaries += [(f"new study ({e.name})", e, e.new) for e in engines if e.new is not None]
-    texts = [in_plot(name) for name in names] + [text for text, *_ in summaries]
-    places = np.concatenate([np.arange(len(names)), len(names) + 0.5 + np.arange(len(summaries))])
-    width = _WIDTH + min(widest(texts, _FONT), 3.0) + widest([_number(np.full(3, -88.888))], _FONT)
+    means = [(e, e.mean) for e in engines if e.mean is not None]
+    new = [(e, e.new) for e in engines if e.new is not None]
+    texts = [in_plot(name) for name in names]
+    texts += [*(f"mean ({e.name})" for e, _ in means), *(f"new study ({e.name})" for e, _ in new)]
+    places = np.concatenate([np.arange(len(names)), len(names) + 0.5 + np.arange(len(means) + len(new))])
+    width = _WIDTH + min(widest(texts, _FONT), 3.0) + widest([_number(np.full(3, -88.888), 2)], _FONT)
     figure, axis = plt.subplots(figsize=(width, 1.0 + _ROW * (places[-1] + 1)))
     figure.set_layout_engine("constrained")
     observed = _studies(shown, axis)
     for k, engine in enumerate(engines):
         _effects(axis, engine, 0.2 * (k + 1), len(names))
-    for place, (text, engine, values) in zip(places[len(names) :].tolist(), summaries, strict=True):
-        _summary(axis, engine, place, values, diamond=text.startswith("mean"))
-    _decorate(shown, axis, texts, places, [*observed, *(values for *_, values in summaries)])
-    figure.set_figheight(figure.get_figheight() + headed(figure, shown, *_notes(shown, ddf)) + 0.5)
+    below = places[len(names) :].tolist()
+    for place, (engine, values) in zip(below[: len(means)], means, strict=True):
+        _diamond(axis, engine.style["color"], place, values)
+    for place, (engine, values) in zip(below[len(means) :], new, strict=True):
+        _bar(axis, engine.style["color"], place, values)
+    _decorate(shown, axis, texts, places, [*observed, *(values for _, values in (*means, *new))])
+    extra = headed(figure, shown, *_notes(shown, ddf)) + legend_below(figure, [axis])
+    figure.set_figheight(figure.get_figheight() + extra)
     return axis
 
 
@@ -204,19 +209,19 @@ def _effects(axis: Any, engine: _Engine, shift: float, n: int) -> None:
     axis.plot(engine.studies[:, 0], rows, "o", markersize=3.5, color=style["color"], label=f"effect, {engine.name}")
 
 
-def _summary(axis: Any, engine: _Engine, place: float, values: FloatArray | None, *, diamond: bool) -> None:
-    assert values is not None
+def _diamond(axis: Any, color: str, place: float, values: FloatArray) -> None:
     middle, low, high = values
-    color = engine.style["color"]
-    if diamond:
-        axis.fill([low, middle, high, middle], [place, place - _DIAMOND, place, place + _DIAMOND], color=color)
-        axis.axvline(middle, color=color, linewidth=0.8, linestyle=":", zorder=0)
-    else:
-        axis.plot([low, high], [place, place], color=color, linewidth=3.0, alpha=0.6, solid_capstyle="butt")
-        axis.plot(middle, place, "|", color=color, markersize=9)
+    axis.fill([low, middle, high, middle], [place, place - _DIAMOND, place, place + _DIAMOND], color=color)
+    axis.axvline(middle, color=color, linewidth=0.8, linestyle=":", zorder=0)
 
 
-def _number(values: FloatArray, places: int = 2) -> str:
+def _bar(axis: Any, color: str, place: float, values: FloatArray) -> None:
+    middle, low, high = values
+    axis.plot([low, high], [place, place], color=color, linewidth=3.0, alpha=0.6, solid_capstyle="butt")
+    axis.plot(middle, place, "|", color=color, markersize=9)
+
+
+def _number(values: FloatArray, places: int) -> str:
     middle, low, high = (f"{value + 0.0:.{places}f}" for value in values)
     return f"{middle} [{low}, {high}]"
 
@@ -233,14 +238,13 @@ def _decorate(shown: Subject, axis: Any, texts: list[str], places: FloatArray, v
     axis.tick_params(axis="y", length=0)
     axis.set_ylim(places[-1] + 0.8, -0.8)
     right = axis.secondary_yaxis("right")
-    right.set_yticks(places, [_number(row, _places(values)) for row in values], fontsize=_FONT)
+    digits = _places(values)
+    right.set_yticks(places, [_number(row, digits) for row in values], fontsize=_FONT)
     right.tick_params(axis="y", length=0)
     right.spines["right"].set_visible(False)
     axis.axhline(shown.design.n - 0.25 + 0.2, color="0.8", linewidth=0.8)
     axis.axvline(0.0, color="0.6", linewidth=0.8, zorder=0)
     axis.set_xlabel(in_plot(response_name(shown.design)))
-    handles, names = legend_entries([axis])
-    axis.figure.legend(handles, names, loc="outside lower center", ncols=3, frameon=False, fontsize=_FONT)
 
 
 def _notes(shown: Subject, ddf: str) -> list[str]:

@@ -9,9 +9,7 @@ import numpy as np
 
 from bayeslmm.arguments import choice
 from bayeslmm.arguments import shown as shown_value
-from bayeslmm.bayes.layout import make_layout
 from bayeslmm.comparison import Comparison
-from bayeslmm.design.labels import group_labels
 from bayeslmm.design.names import in_plot
 from bayeslmm.design.newdata import known_recipe
 from bayeslmm.design.recipe import columns_in
@@ -26,7 +24,7 @@ from bayeslmm.plots.group_lines import (
     predicted_line,
     separate_lines,
 )
-from bayeslmm.plots.levels import DrawnLevels, check_levels, choose, note, of_fit, of_posterior
+from bayeslmm.plots.levels import Effects, check_levels, known_levels, lost_effects, note
 from bayeslmm.plots.style import (
     NEUTRAL,
     REML,
@@ -100,7 +98,7 @@ def plot_groups(
     refuse_parameters(shown.design.residual, "plot_groups()")
     check_levels(levels)
     x, group = _asked(shown, x, group)
-    drawn = _levels(shown, group, levels)
+    drawn, (_, *known) = known_levels(shown, group, 0, _MOST if levels is None else levels)
     order = np.sort(drawn.which)
     names = columns_of_group(shown.design, group)
     at = group_rows(shown.design, group, order, recovered_columns(shown.design, names, data), x)
@@ -112,10 +110,11 @@ def plot_groups(
     for k in range(len(order)):
         first = axes[0] if axes else None
         axes.append(figure.add_subplot(rows, columns, k + 1, sharex=first, sharey=first))
-    lost = _draw(shown, at, axes)
+    lost = _draw(shown, at, axes, known)
     _dress(shown, at, axes, columns, x)
     figure.supylabel(in_plot(response_name(shown.design)), fontsize=_TEXT)
-    notes = [text for text in (_left_out(shown, drawn, levels), *lost) if text]
+    left_out = note(shown, drawn, shown.labels(group).effects[0], levels is not None)
+    notes = [text for text in (left_out, *lost) if text]
     extra = headed(figure, shown, *notes) + legend_below(figure, axes)
     figure.set_figheight(_HEIGHT * rows + extra + 0.5)
     return np.array(axes, dtype=object)
@@ -154,29 +153,11 @@ def _mentions(effect: str, name: str) -> bool:
     return bool(columns_in([effect], {name: None}))
 
 
-def _levels(shown: Subject, group: str, levels: Any) -> DrawnLevels:
-    labels = next(labels for labels in group_labels(shown.design) if labels.group == group)
-    known = [of_fit(shown, group), *(of_posterior(post, group, shown.level) for post in shown.posteriors)]
-    keys = [effect.mean[:, 0] for effect in known if effect is not None]
-    if not keys:
-        # Says which draws are missing.
-        shown.posteriors[0].ranef()
-    return choose(group, labels.levels, keys, _MOST if levels is None else levels)
-
-
-def _left_out(shown: Subject, drawn: DrawnLevels, levels: Any) -> str:
-    method = "posterior means" if shown.fit is None else f"{shown.criterion} predictions"
-    first = next(labels.effects[0] for labels in group_labels(shown.design) if labels.group == drawn.group)
-    return note(drawn, first, method, levels is not None)
-
-
-def _draw(shown: Subject, at: GroupRows, axes: list[Any]) -> list[str]:
-    """Everything in all panels; what cannot be drawn, in words."""
-    lost = []
-    names = {group.labels.group: group.b for group in make_layout(shown.design).groups}
-    for k, post in enumerate(shown.posteriors):
-        if names[at.group] not in post.data["posterior"]:
-            lost.append(f"posterior ({shown.names[k]}): the effects of {at.group} were not kept (keep=)")
+def _draw(shown: Subject, at: GroupRows, axes: list[Any], known: Sequence[Effects | None]) -> list[str]:
+    """Everything in all panels, of posteriors those whose effects are known; what cannot be drawn, in words."""
+    lost = lost_effects(shown, at.group, known)
+    for k, (post, effects) in enumerate(zip(shown.posteriors, known, strict=True)):
+        if effects is None:
             continue
         mean, low, high = posterior_lines(post, at, shown.level)
         style = posterior_style(k)

@@ -86,6 +86,25 @@ def of_posterior(post: Posterior, group: str, level: float) -> Effects | None:
     return Effects(draws.mean(axis=(0, 1)), low, high)
 
 
+def known_levels(
+    shown: Subject, group: str, effect: int, levels: int | Sequence[object] | None
+) -> tuple[DrawnLevels, list[Effects | None]]:
+    """The levels to show, ordered by one of their effects, and what the fit and each posterior say of all effects.
+
+    Raises
+    ------
+    DesignError
+        No such level; a posterior alone that has not kept the effects.
+    """
+    known = [of_fit(shown, group), *(of_posterior(post, group, shown.level) for post in shown.posteriors)]
+    # A singular fit predicts 0 for all: the posterior then decides the order.
+    keys = [effects.mean[:, effect] for effects in known if effects is not None]
+    if not keys:
+        # Says which draws are missing.
+        shown.posteriors[0].ranef()
+    return choose(group, shown.labels(group).levels, keys, levels), known
+
+
 def choose(
     group: str, names: Sequence[str], keys: Sequence[FloatArray], levels: int | Sequence[object] | None
 ) -> DrawnLevels:
@@ -145,13 +164,20 @@ def _readable(levels: Any) -> bool:
         return False
 
 
-def note(levels: DrawnLevels, effect: str, method: str, asked: bool) -> str:
+def lost_effects(shown: Subject, group: str, drawn: Sequence[Effects | None]) -> list[str]:
+    """Which posteriors have not kept the effects of a factor, in words, from what is known of them."""
+    lost = [name for name, effects in zip(shown.names, drawn, strict=True) if effects is None]
+    return [f"posterior ({name}): the effects of {group} were not kept (keep=)" for name in lost]
+
+
+def note(shown: Subject, levels: DrawnLevels, effect: str, asked: bool) -> str:
     """What a figure leaves out, in words; empty if nothing."""
     if not levels.left_out:
         return ""
     k, n = len(levels.labels), levels.total
     if not levels.cut:
         return f"{k:,} of {n:,} levels of {levels.group}, those asked for; {levels.left_out:,} left out"
+    method = "posterior means" if shown.fit is None else f"{shown.criterion} predictions"
     way = "" if asked else f" (levels={n} draws all)"
     return (
         f"{k:,} of {n:,} levels of {levels.group}: the {levels.cut:,} lowest and {k - levels.cut:,} highest {method} "

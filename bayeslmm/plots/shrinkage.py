@@ -20,11 +20,10 @@ from bayeslmm.plots.levels import (
     Effects,
     alone,
     check_levels,
-    choose,
+    known_levels,
+    lost_effects,
     no_pooling,
     note,
-    of_fit,
-    of_posterior,
 )
 from bayeslmm.plots.style import (
     NEUTRAL,
@@ -135,15 +134,8 @@ def _asked(shown: Subject, group: Any, effect: Any) -> list[tuple[str, list[str]
 
 
 def _block(shown: Subject, group: str, effects: list[str], levels: Any, separate: bool) -> _Block:
-    labels = next(labels for labels in group_labels(shown.design) if labels.group == group)
-    positions = [labels.effects.index(name) for name in effects]
-    known = [of_fit(shown, group), *(of_posterior(post, group, shown.level) for post in shown.posteriors)]
-    # A singular fit predicts 0 for all: the posterior then decides the order.
-    keys = [effect.mean[:, positions[0]] for effect in known if effect is not None]
-    if not keys:
-        # Says which draws are missing.
-        shown.posteriors[0].ranef()
-    drawn = choose(group, labels.levels, keys, levels)
+    positions = [shown.labels(group).effects.index(name) for name in effects]
+    drawn, known = known_levels(shown, group, positions[0], levels)
     return _Block(shown, drawn, effects, positions, known[0], tuple(known[1:]), separate)
 
 
@@ -185,12 +177,10 @@ class _Block:
     def notes(self, asked: bool) -> list[str]:
         """What the panels do not show, in words."""
         shown, group = self.shown, self.levels.group
-        method = "posterior means" if self.fitted is None else f"{shown.criterion} predictions"
-        found = [note(self.levels, self.effects[0], method, asked)]
+        found = [note(shown, self.levels, self.effects[0], asked)]
         ordinal = {2: "2nd", 3: "3rd"}.get(self.every, f"{self.every}th")
         found.append(f"every {ordinal} level of {group} is labelled" if self.every > 1 else "")
-        lost = [name for name, effects in zip(shown.names, self.drawn, strict=True) if effects is None]
-        found += [f"posterior ({name}): the effects of {group} were not kept (keep=)" for name in lost]
+        found += lost_effects(shown, group, self.drawn)
         return [text for text in found if text]
 
     @cached_property

@@ -13,6 +13,7 @@ from bayeslmm.arguments import shown as shown_value
 from bayeslmm.comparison import Comparison
 from bayeslmm.comparison.naming import prior_name
 from bayeslmm.design.design import Design
+from bayeslmm.design.labels import GroupLabels, group_labels
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.faces import Posterior, REMLResult
 from bayeslmm.results import parameters
@@ -50,6 +51,10 @@ class Subject:
     @cached_property
     def parameters(self) -> tuple[Parameter, ...]:
         return parameters(self.design)
+
+    def labels(self, group: str) -> GroupLabels:
+        """Names of the levels and of the effects of a grouping factor."""
+        return next(labels for labels in group_labels(self.design) if labels.group == group)
 
     @property
     def level(self) -> float:

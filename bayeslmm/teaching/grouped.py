@@ -24,6 +24,8 @@ class LevelFits:
         nan where the rows of the level do not determine it.
     unscaled : FloatArray, shape (J, c)
         Diagonal of the inverse cross-products: variance of the coefficient divided by sigma^2; nan likewise.
+    root : FloatArray, shape (J, c, c)
+        W of every level, with W W' the inverse cross-products of the columns that do not depend on those before them.
     rank : IntArray, shape (J,)
     n : IntArray, shape (J,)
         Rows.
@@ -35,6 +37,7 @@ class LevelFits:
 
     coefficients: FloatArray
     unscaled: FloatArray
+    root: FloatArray
     rank: IntArray
     n: IntArray
     rss: FloatArray
@@ -67,12 +70,13 @@ def least_squares_by_level(Z: FloatArray, y: FloatArray, grouping: Grouping) -> 
     independent = np.diagonal(R, axis1=1, axis2=2) > 0
     padded = R + np.eye(Z.shape[1]) * ~independent[:, None, :]
     coefficients = np.linalg.solve(padded, projection[:, :, None])[:, :, 0]
-    inverse = np.linalg.inv(padded)
-    unscaled = (inverse**2 * independent[:, None, :]).sum(axis=2)
+    root = np.linalg.inv(padded) * independent[:, None, :]
+    unscaled = (root**2).sum(axis=2)
     known = _determined(padded, R, independent, np.sqrt(level_sums(codes, Z**2, J)))
     return LevelFits(
         np.where(known, coefficients, np.nan),
         np.where(known, unscaled, np.nan),
+        root,
         independent.sum(axis=1),
         np.bincount(codes, minlength=J),
         level_sums(codes, rest**2, J),

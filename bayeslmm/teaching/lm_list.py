@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,11 +18,10 @@ from bayeslmm.design.padding import NaAction, by_row
 from bayeslmm.design.readable import readable
 from bayeslmm.design.screen import fill
 from bayeslmm.errors import DesignError, FormulaError
-from bayeslmm.likelihood.within import grouped_qr
 from bayeslmm.residual import NO_PARAMETERS
 from bayeslmm.teaching.grouped import LevelFits, least_squares_by_level
 from bayeslmm.teaching.terms import response
-from bayeslmm.types import BoolArray, FloatArray
+from bayeslmm.types import FloatArray
 
 _SHOWN = 5
 
@@ -104,6 +102,14 @@ class LmList:
         own: FloatArray = self.groups()["sigma"].to_numpy()
         return np.full_like(own, self.sigma) if pool else own
 
+    def _quantile(self, level: float, pool: bool) -> FloatArray:
+        """Standard errors from the estimate to the ends of an interval, for every group; nan without df."""
+        from scipy.stats import t as student
+
+        own = (self.fits.n - self.fits.rank).astype(float)
+        df = np.full_like(own, self.df) if pool else own
+        return np.asarray(student.ppf(0.5 + level / 2, np.where(df > 0, df, np.nan)))
+
     def confint(self, level: float = 0.95, pool: bool = True) -> pd.DataFrame:
         """Intervals of all coefficients by the t distribution.
 
@@ -123,15 +129,10 @@ class LmList:
         DesignError
             The level is not strictly between 0 and 1.
         """
-        from scipy.stats import t as student
-
         level = check_level("level", level, DesignError)
         flag("pool", pool, DesignError)
-        own = (self.fits.n - self.fits.rank).astype(float)
-        df = np.full_like(own, self.df) if pool else own
-        quantile = np.asarray(student.ppf(0.5 + level / 2, np.where(df > 0, df, np.nan)))
         estimate, error = self.fits.coefficients, self.std_error(pool).to_numpy()
-        half = quantile[:, None] * error
+        half = self._quantile(level, pool)[:, None] * error
         names = pd.Index(list(self.design.terms[0].effects), name="coefficient")
         columns = {"estimate": estimate, "std_error": error, "conf_low": estimate - half, "conf_high": estimate + half}
         index = pd.MultiIndex.from_product([self._levels, names])
@@ -174,38 +175,21 @@ class LmList:
         >>> lines.predict(pd.DataFrame({"Days": [10], "Subject": ["308"]})).round(1).iloc[0].tolist()
         [461.8, 17.5, 427.3, 496.4]
         """
-        from scipy.stats import t as student
-
         level = check_level("level", level, DesignError)
         flag("pool", pool, DesignError)
         rows = new_rows(self.design, newdata, [self.group])
         codes, Z = rows.levels[self.group].codes, rows.Z[0]
-        known = (codes < len(self.fits.n)) & np.isin(codes, np.flatnonzero(self._determined))
+        known = np.isin(codes, np.flatnonzero(self.fits.rank == Z.shape[1]))
         own = np.where(known, codes, 0)
         estimate = (Z * self.fits.coefficients[own]).sum(axis=1)
         if rows.offset is not None:
             estimate = estimate + rows.offset
-        spread = np.einsum("ij,ijk,ik->i", Z, self._unscaled_covariance[own], Z)
-        error = self._scale(pool)[own] * np.sqrt(np.maximum(spread, 0.0))
-        df = np.full(len(own), self.df) if pool else (self.fits.n - self.fits.rank)[own]
-        half = np.asarray(student.ppf(0.5 + level / 2, np.where(df > 0, df, np.nan))) * error
+        error = self._scale(pool)[own] * np.linalg.norm(np.einsum("ij,ijk->ik", Z, self.fits.root[own]), axis=1)
+        half = self._quantile(level, pool)[own] * error
         values = np.column_stack([estimate, error, estimate - half, estimate + half])
         values[~known] = np.nan
         columns = ["estimate", "std_error", "conf_low", "conf_high"]
         return readable(pd.DataFrame(rows.filled(values), index=rows.index, columns=columns))
-
-    @property
-    def _determined(self) -> BoolArray:
-        """Levels whose rows determine all coefficients."""
-        return np.asarray(self.fits.rank == self.fits.coefficients.shape[1])
-
-    @cached_property
-    def _unscaled_covariance(self) -> FloatArray:
-        """Covariance of the coefficients of every level over sigma^2, shape (J, c, c)."""
-        term, grouping = self.design.terms[0], self.design.groupings[self.group]
-        _, R = grouped_qr(self.design.residual.whiten(NO_PARAMETERS, term.Z), grouping.codes, grouping.n_levels)
-        inverse = np.linalg.inv(np.where(self._determined[:, None, None], R, np.eye(R.shape[1])))
-        return np.asarray(inverse @ np.swapaxes(inverse, 1, 2))
 
     def __repr__(self) -> str:
         notes = self.groups()["note"]
