@@ -64,7 +64,7 @@ def affordable(design: Design, points: int) -> bool:
 
 def reduce(design: Design, n: int) -> Reduced:
     """The triangle of a design with n observations (rows times their frequencies)."""
-    y = design.y if design.offset is None else design.y - design.offset
+    y = design.y_less_offset
     removed = np.linalg.lstsq(design.whitened(design.X), design.whitened(y[:, None])[:, 0], rcond=None)[0]
     columns = []
     for term in design.terms:

@@ -268,7 +268,7 @@ class _Nest:
         order = tuple(sorted(range(len(blocks)), key=lambda k: -blocks[k].n_levels))
         first = blocks[order[0]].grouping
         Q, R = grouped_qr(design.whitened(columns[order[0]], within=first), first.codes, first.n_levels)
-        y = design.y if design.offset is None else design.y - design.offset
+        y = design.y_less_offset
         # Centred on the least-squares fit, so that little cancels in the squares.
         rest = y - design.X @ (cp.fixed.transform @ cp.response.removed)
         W = design.whitened(np.column_stack([*(columns[k] for k in order[1:]), cp.fixed.columns, rest]))

@@ -15,7 +15,6 @@ from bayeslmm.bayes.at_means import AtMeans, at_means, effect_sizes
 from bayeslmm.bayes.prior_scales import (
     columns,
     observation_mean,
-    response,
     response_mad,
     response_sd,
     term_rms,
@@ -103,7 +102,7 @@ def _scaled_beta(
     shift = 0.0 if centred else np.sqrt(np.sum((slopes * x.mean)[~x.constant] ** 2))
     level = np.hypot(intercept * spread, shift)
     sd = np.where(x.constant, level / np.abs(x.value), slopes)
-    mean = np.where(x.constant, float(observation_mean(design, response(design))) / x.value, 0.0)
+    mean = np.where(x.constant, float(observation_mean(design, design.y_less_offset)) / x.value, 0.0)
     if not centred or x.constant.sum() != 1 or not (x.mean[~x.constant] != 0).any():
         return NormalPrior(mean, sd)
     basis, k = np.eye(design.p), int(np.flatnonzero(x.constant)[0])

@@ -13,14 +13,9 @@ from bayeslmm.types import BoolArray, FloatArray
 _MAD_TO_SD = 1.4826
 
 
-def response(design: Design) -> FloatArray:
-    """Response less its offset, shape (n,)."""
-    return design.y if design.offset is None else design.y - design.offset
-
-
 def response_sd(design: Design, ddof: int = 1) -> float:
     """Standard deviation of the response less its offset, in its own units."""
-    y = response(design)
+    y = design.y_less_offset
     y = y - y[0]
     if design.frequency is None:
         return float(np.std(y, ddof=ddof))
@@ -30,7 +25,7 @@ def response_sd(design: Design, ddof: int = 1) -> float:
 
 def response_mad(design: Design) -> float:
     """Median absolute deviation of the response less its offset, times 1.4826."""
-    y = response(design)
+    y = design.y_less_offset
     return _MAD_TO_SD * _median(design, np.abs(y - _median(design, y)))
 
 

@@ -142,7 +142,7 @@ def separate_lines(at: GroupRows) -> FloatArray:
     """
     design = at.design
     Z = np.concatenate([term.Z for term in design.terms if term.group == at.group], axis=1)
-    y = design.y if design.offset is None else design.y - design.offset
+    y = design.y_less_offset
     columns = np.column_stack([design.X, Z])
     size = np.sqrt((columns**2).mean(axis=0))
     size[size == 0] = 1.0

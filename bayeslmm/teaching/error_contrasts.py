@@ -19,7 +19,6 @@ from bayeslmm.teaching.terms import (
     block_diagonal,
     check_sigma,
     factors_from_theta,
-    response,
     sparse_Z,
 )
 from bayeslmm.types import FloatArray
@@ -57,7 +56,7 @@ class ErrorContrasts:
     @property
     def values(self) -> FloatArray:
         """The contrasts K'y (offset subtracted), shape (n - p,)."""
-        return self.K.T @ response(self.design)
+        return self.K.T @ self.design.y_less_offset
 
     def criterion(self, theta: ArrayLike, sigma: float) -> float:
         """-2 log density of K'y, normal with mean zero and covariance K'VK.

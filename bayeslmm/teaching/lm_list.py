@@ -20,7 +20,6 @@ from bayeslmm.design.screen import fill
 from bayeslmm.errors import DesignError, FormulaError
 from bayeslmm.residual import NO_PARAMETERS
 from bayeslmm.teaching.grouped import LevelFits, least_squares_by_level
-from bayeslmm.teaching.terms import response
 from bayeslmm.types import FloatArray
 
 _SHOWN = 5
@@ -288,6 +287,6 @@ def _check_one_term(design: Design) -> None:
 
 def _fit(design: Design) -> LevelFits:
     term, lam = design.terms[0], NO_PARAMETERS
-    white = design.residual.whiten(lam, np.column_stack([term.Z, response(design)]))
+    white = design.residual.whiten(lam, np.column_stack([term.Z, design.y_less_offset]))
     fits = least_squares_by_level(white[:, :-1], white[:, -1], design.groupings[term.group])
     return replace(fits, residuals=design.residual.color(lam, fits.residuals[:, None])[:, 0])

@@ -14,7 +14,7 @@ from bayeslmm.design.screen import fill
 from bayeslmm.errors import DesignError
 from bayeslmm.residual import NO_PARAMETERS, Residual
 from bayeslmm.teaching.size import check_dense, memory
-from bayeslmm.teaching.terms import block_diagonal, check_sigma, effect_names, response, sparse_Z
+from bayeslmm.teaching.terms import block_diagonal, check_sigma, effect_names, sparse_Z
 from bayeslmm.types import AnyArray, FloatArray
 
 _FORCE = "Work with Z, G and R, which are sparse, or force it: {}."
@@ -223,7 +223,7 @@ def build_matrices(
     design = expanded(design)
     return Matrices(
         formula=design.formula,
-        y=response(design),
+        y=design.y_less_offset,
         X=design.X,
         Z=sparse_Z(design),
         Lambda=block_diagonal(design, terms),

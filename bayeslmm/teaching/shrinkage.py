@@ -10,7 +10,6 @@ import pandas as pd
 from bayeslmm.design.design import Design, RandomTerm, expanded
 from bayeslmm.design.labels import group_labels
 from bayeslmm.teaching.grouped import cross_products_by_level, least_squares_by_level
-from bayeslmm.teaching.terms import response
 from bayeslmm.types import FloatArray
 
 
@@ -63,7 +62,7 @@ def shrinkage_table(
         (term.Z * b[design.groupings[term.group].codes]).sum(axis=1)
         for term, b in zip(design.terms, effects, strict=True)
     ]
-    rest = response(design) - design.X @ beta - np.sum(predicted, axis=0)
+    rest = design.y_less_offset - design.X @ beta - np.sum(predicted, axis=0)
     names = {i: labels.term_effects(i) for labels in group_labels(design) for i in labels.terms}
     frames = [
         _frame(design, term, names[i], rest + predicted[i], terms[i], effects[i]) for i, term in enumerate(design.terms)

@@ -98,8 +98,3 @@ def block_diagonal(design: Design, tiles: Sequence[FloatArray]) -> sparse.csc_ar
     out = sparse.csc_array(sparse.block_diag(blocks, format="csc") if blocks else (0, 0))
     out.eliminate_zeros()
     return out
-
-
-def response(design: Design) -> FloatArray:
-    """The response without the offset, shape (n,)."""
-    return design.y if design.offset is None else design.y - design.offset
