@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NoReturn
+from typing import Literal, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -12,8 +12,9 @@ import pandas as pd
 from bayeslmm.arguments import choice
 from bayeslmm.design.readable import headed
 from bayeslmm.equality import by_value
-from bayeslmm.errors import DesignError, FitError
+from bayeslmm.errors import DesignError
 from bayeslmm.faces.fit import REMLResult
+from bayeslmm.faces.refused import refused
 from bayeslmm.results import Summary, residual_refits, residual_tables
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.fit_intervals import fixed_intervals
@@ -27,15 +28,14 @@ from bayeslmm.results.tables import tidy_table
 def _not_yet(name: str, instead: str) -> Callable[..., NoReturn]:
     """A method that says that there is none yet, and what there is."""
 
-    def method(self: Fit, *args: Any, **kwargs: Any) -> NoReturn:
-        raise FitError(
+    def words(fit: Fit) -> str:
+        return (
             f"{name} is not there yet for a fit whose residuals have parameters "
-            f"(residual={residual_tables.expression(self)!r}): with these taken for known it would say too little, or "
+            f"(residual={residual_tables.expression(fit)!r}): with these taken for known it would say too little, or "
             f"something else. {instead}"
         )
 
-    method.__name__, method.__doc__ = name, f"Refused: not there yet for residual parameters. {instead}"
-    return method
+    return refused(name, words, instead)
 
 
 _LRT = "bl.anova(smaller, larger) compares two fits by their likelihoods."

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from bayeslmm.equality import by_value
-from bayeslmm.errors import FitError
 from bayeslmm.faces.posterior import Posterior
+from bayeslmm.faces.refused import refused
 from bayeslmm.residual import estimable
 from bayeslmm.results.draws import Draws
 
@@ -16,16 +16,15 @@ from bayeslmm.results.draws import Draws
 def _not_yet(name: str) -> Callable[..., NoReturn]:
     """A method that says that there is none yet."""
 
-    def method(self: Draws, *args: Any, **kwargs: Any) -> NoReturn:
-        raise FitError(
+    def words(post: Draws) -> str:
+        return (
             f"{name} is not there yet for a posterior whose residuals have parameters "
-            f"(residual={estimable(self.design.residual).expression!r}): as it stands it would leave these out. "
+            f"(residual={estimable(post.design.residual).expression!r}): as it stands it would leave these out. "
             "post.table(), post.draws(label), post.summary() and post.ranef() have all parameters; model.fit() has "
             "tests, means and predictions of the same model."
         )
 
-    method.__name__, method.__doc__ = name, "Refused: not there yet for residual parameters."
-    return method
+    return refused(name, words)
 
 
 @by_value
