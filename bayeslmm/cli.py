@@ -175,7 +175,9 @@ def compare_command(
         for formula in formulas
     ]
     if len(models) > 1:
-        _compare_models(models, out, draws=draws or 4000, priors=priors or "default", random_seed=seed)
+        _compare_models(
+            models, out, draws=4000 if draws is None else draws, priors=priors or "default", random_seed=seed
+        )
         return
     model = models[0]
     name = "standard input" if data == "-" else Path(data).stem

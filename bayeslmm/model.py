@@ -46,7 +46,7 @@ MAX_EVALUATIONS = 200
 
 # Arguments of `Model` besides formula and data, with what stands for none.
 _ARGUMENTS: dict[str, Any] = {
-    **dict.fromkeys(("weights", "contrasts", "extra_namespace", "cov", "frequency", "residual")),
+    **dict.fromkeys(("weights", "residual_sd", "residual", "contrasts", "extra_namespace", "cov", "frequency")),
     **{"saturated": "error", "store": "auto", "na_action": "drop", "rank_deficient": "drop"},
 }
 

@@ -371,7 +371,7 @@ class Draws:
         rows: list[tuple[str, str | None, str | None, float, float]] = []
         errors = list[list[float]]()
         for p in self._parameters:
-            if p.kind == "fixed":
+            if p.kind in ("fixed", "residual"):
                 continue
             draws = self._draws(p)
             if p.kind == "corr":

@@ -121,6 +121,7 @@ def test_posterior_of_serial_correlation_is_that_of_quadrature() -> None:
         assert abs(post.estimates()[label] - values) < 4.5 * errors[label]
     assert post.method == "nuts"
     assert "residual_rho" in str(post.summary())
+    assert post.varcorr()["group"].tolist() == ["Residual"]
     with pytest.raises(FitError, match="loo is not there yet"):
         post.loo()
     with pytest.raises(FitError, match="predict is not there yet"):

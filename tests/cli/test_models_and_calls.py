@@ -33,6 +33,10 @@ def test_two_formulas_are_two_rows(tmp_path: Path) -> None:
 
 
 def test_two_formulas_of_one_response_only() -> None:
+    none = CliRunner().invoke(
+        app, ["compare", ONE, "Reaction ~ 1 + (1 | Subject)", "--data", "sleepstudy", "--draws", "0"]
+    )
+    assert none.exit_code != 0 and "draws=0" in str(none.exception)
     wrong = CliRunner().invoke(app, ["compare", ONE, "Days ~ 1 + (1 | Subject)", "--data", "sleepstudy"])
     assert wrong.exit_code != 0
     assert isinstance(wrong.exception, bl.DesignError)

@@ -102,6 +102,8 @@ def test_random_effects_go_where_a_residual_structure_comes(data: pd.DataFrame) 
     model = bl.Model("y ~ x + (1 | g)", data)
     with pytest.raises(FormulaError, match="no random-effects term"):
         model.update("~ . - (1 | g)")
+    known = model.update(residual_sd="w")
+    assert known.design.sigma == 1.0 and known.update(residual_sd=None).design.sigma is None
     changed = model.update("~ . - (1 | g)", residual="cs(g)")
     assert changed.formula == "y ~ x"
     assert changed.fit().loglik == pytest.approx(model.fit().loglik, abs=1e-6)
