@@ -35,15 +35,15 @@ from bayeslmm.bayes.priors import (
     SdPrior,
     Wishart,
     normal_coefficients,
+    with_known_sigma,
 )
+from bayeslmm.bayes.residual_priors import residual_keys, with_residual
 from bayeslmm.design.design import Design
 from bayeslmm.design.known import refuse_known
 from bayeslmm.design.tokens import respelled
 from bayeslmm.design.variances import variance_labels
 from bayeslmm.errors import ArgumentError, PriorError, PriorWarning
 from bayeslmm.likelihood import NormalPrior
-from bayeslmm.residual import Estimable, residual_labels
-from bayeslmm.residual.laws import NormalLaw, SphereLaw
 
 __all__ = [
     "DEGREES_OF_FREEDOM",
@@ -97,23 +97,10 @@ def resolve_priors(design: Design, spec: PriorSpec = None) -> Priors:
     PriorWarning
         An inverse-gamma prior on a variance.
     """
-    priors = _with_residual(design, _resolve(design, spec).with_known_sigma(design.sigma))
+    priors = with_residual(design, with_known_sigma(_resolve(design, spec), design.sigma))
     _check_shared(design, priors)
     _warn_inverse_gamma(design, priors)
     return priors
-
-
-def _with_residual(design: Design, priors: Priors) -> Priors:
-    """The priors with those of the residual parameters, the default ones where none are given."""
-    residual = design.residual
-    if not residual.names or not isinstance(residual, Estimable):
-        return priors
-    if priors.residual and len(priors.residual) != len(residual.names):
-        raise PriorError(
-            f"The Priors object has {len(priors.residual)} priors of residual parameters, and the model has "
-            f"{len(residual.names)}: {', '.join(residual.labels)}. Priors belong to one model: give a mapping."
-        )
-    return priors if priors.residual else replace(priors, residual=residual.laws)
 
 
 def _resolve(design: Design, spec: PriorSpec) -> Priors:
@@ -236,7 +223,7 @@ def _plain(label: str) -> str:
 
 def _apply(design: Design, spec: dict[str, object]) -> Priors:
     base = _preset(design, spec.pop("preset", "default"))
-    base = _residual_keys(design, base, spec)
+    base = residual_keys(design, base, spec)
     known = _keys(design)
     chosen: list[tuple[_Key, str, object]] = []
     for name, value in spec.items():
@@ -251,23 +238,6 @@ def _apply(design: Design, spec: dict[str, object]) -> Priors:
         if key.kind == "lkj":
             _check_lkj_counts(design, key, name, value, chosen)
         base = _override(design, base, key, name, value)
-    return base
-
-
-def _residual_keys(design: Design, base: Priors, spec: dict[str, object]) -> Priors:
-    """Take the priors of residual parameters, ``"residual_<label>"``, out of a mapping."""
-    base = _with_residual(design, base)
-    for k, label in enumerate(residual_labels(design.residual)):
-        if (value := spec.pop(f"residual_{label}", None)) is None:
-            continue
-        if not isinstance(value, Normal) or isinstance(base.residual[k], SphereLaw):
-            raise PriorError(
-                f"residual_{label} is given the prior {shown(value)}. It takes bl.Normal(mean, sd) on the scale "
-                f"without bounds ({design.residual.names[k]}: logs of ratios and ranges, atanh of correlations, "
-                "exponents); correlations of an unstructured matrix have one prior together, uniform over matrices."
-            )
-        changed = NormalLaw(float(value.mean), float(value.sd))
-        base = replace(base, residual=(*base.residual[:k], changed, *base.residual[k + 1 :]))
     return base
 
 

@@ -246,23 +246,6 @@ class Priors:
         """Log sigma where it is known; None where it has a prior."""
         return float(np.log(self.sigma.value)) if isinstance(self.sigma, KnownSd) else None
 
-    def with_known_sigma(self, sigma: float | None) -> Priors:
-        """The same priors with the sigma that a model knows, if it does.
-
-        Raises
-        ------
-        PriorError
-            They were made for a model with another sigma.
-        """
-        if sigma is not None:
-            return replace(self, sigma=KnownSd(sigma))
-        if self.sigma_known:
-            raise PriorError(
-                f"These priors were made for a model whose residual standard deviation is known ({self.sigma}), and "
-                "sigma of this model has to be estimated. Start from priors of this model, or give sigma a prior."
-            )
-        return self
-
     def log_density_relative(self, t: Sequence[FloatArray], sigma: FloatArray) -> FloatArray:
         """Log density of the relative sds of all terms given sigma.
 
@@ -334,6 +317,24 @@ class Priors:
 def normal_coefficients(prior: NormalPrior | None, p: int) -> NormalPrior:
     """Normal priors of the p fixed effects, those of infinite sds where there is none."""
     return prior or NormalPrior(np.zeros(p), np.full(p, np.inf))
+
+
+def with_known_sigma(priors: Priors, sigma: float | None) -> Priors:
+    """The same priors with the sigma that a model knows, if it does.
+
+    Raises
+    ------
+    PriorError
+        They were made for a model with another sigma.
+    """
+    if sigma is not None:
+        return replace(priors, sigma=KnownSd(sigma))
+    if priors.sigma_known:
+        raise PriorError(
+            f"These priors were made for a model whose residual standard deviation is known ({priors.sigma}), and "
+            "sigma of this model has to be estimated. Start from priors of this model, or give sigma a prior."
+        )
+    return priors
 
 
 def flat_coefficients(priors: Priors, p: int) -> BoolArray:
