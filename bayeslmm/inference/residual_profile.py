@@ -224,11 +224,15 @@ class ResidualProfile:
 
     def natural(self, scaled: float) -> float:
         """Units of the parameter."""
-        return self._estimate[0] + self._estimate[1] * scaled if self._held is not None else self.measured.natural(scaled)
+        return (
+            self._estimate[0] + self._estimate[1] * scaled if self._held is not None else self.measured.natural(scaled)
+        )
 
     def scaled(self, value: float) -> float:
         """The inverse of `natural`."""
-        return (value - self._estimate[0]) / self._estimate[1] if self._held is not None else self.measured.scaled(value)
+        return (
+            (value - self._estimate[0]) / self._estimate[1] if self._held is not None else self.measured.scaled(value)
+        )
 
     def curve(self, values: FloatArray) -> FloatArray:
         """The criterion (m,) minimised over all others at values (m,) of the parameter, outwards from the estimate."""
@@ -249,7 +253,7 @@ class ResidualProfile:
     def _followed(self, scaled: float, near: HeldMinimum | None, parts: int = 4) -> HeldMinimum | None:
         """The minimum at a value, by values between where it is far."""
         found = self.hold(scaled, near)
-        if found is not None and found.converged or not parts:
+        if (found is not None and found.converged) or not parts:
             return found
         begin = self.estimate if near is None else self.measured(near.x)[0]
         between = self._followed(0.5 * (begin + scaled), near, parts - 1) if np.isfinite(begin) else None
@@ -283,7 +287,7 @@ class _End:
         return self._searched(begin, near, bound)
 
     def _first(self, begin: float) -> tuple[float, HeldMinimum | None]:
-        """A point beside the minimum to search from: the minimum, or one just within the range where it is at an end."""
+        """A point to search from: the minimum, or one just within the range where that is at an end."""
         profile = self.profile
         off = profile._start
         if not np.array_equal(off, profile.point) or not np.isfinite(begin):

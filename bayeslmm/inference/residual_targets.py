@@ -18,10 +18,10 @@ from bayeslmm.residual import estimable
 from bayeslmm.types import FloatArray
 
 # Steps of differences of smooth functions that are exact to rounding.
-_STEP = 1e-5
+_STEP = 1e-6
 # How near to the end of its range the angle of a correlation is followed: the criterion, a function of its square
 # there, has the value at the end but for rounding.
-EDGE = 1e-5
+EDGE = 3e-4
 
 type Scale = tuple[Callable[[FloatArray], FloatArray], Callable[[FloatArray], FloatArray]]
 

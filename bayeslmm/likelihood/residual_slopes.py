@@ -2,7 +2,8 @@
 
 The criterion is a function of the cross-products S of the whitened columns A = W (Z, X, y): its derivative is
 ``tr(F dS) = 2 <A F, dA>`` with ``F = C + (nu / r2) s s'``, C the covariance of the effects over sigma^2 (zero for y)
-and ``A s`` the residuals; 1 / sigma^2 stands for nu / r2 where sigma is known. So the rows ``A F`` are formed once, and the structure says what they make of dW.
+and ``A s`` the residuals; 1 / sigma^2 stands for nu / r2 where sigma is known. So the rows ``A F`` are formed once, and
+the structure says what they make of dW.
 """
 
 from __future__ import annotations

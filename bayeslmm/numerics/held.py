@@ -1,4 +1,4 @@
-"""Minima of a smooth function under one equation, from gradients: quasi-Newton steps along the surface of the equation."""
+"""Minima of a smooth function under one equation, from gradients: quasi-Newton steps along its surface."""
 
 from __future__ import annotations
 
