@@ -30,7 +30,7 @@ from bayeslmm.design.per_row import PerRow, PerRowArguments, with_precisions
 from bayeslmm.design.quoting import parse_with
 from bayeslmm.design.rank import independent_columns
 from bayeslmm.design.recipe import make_recipe
-from bayeslmm.design.residual_text import ResidualPart, parse_residual, residual_columns
+from bayeslmm.design.residual_text import ResidualPart, is_independent, parse_residual, residual_columns
 from bayeslmm.design.saturated import check_identified
 from bayeslmm.design.size import check_blocks, check_structure
 from bayeslmm.design.tables import open_table, to_pandas
@@ -162,13 +162,13 @@ def _read(
 ) -> tuple[Formula, tuple[ResidualPart, ...], list[str]]:
     """The formula, and the residual structure with its columns; without one there have to be random effects."""
     parsed = parse_with(without_dot(formula, available, others), available)
-    parts = () if residual is None else parse_residual(residual)
+    parts = () if residual is None or is_independent(residual) else parse_residual(residual)
     if parts and residual_sd is not None:
         raise DesignError(
             "The model got residual_sd= and residual=: known standard deviations of residuals, and a structure whose "
             "parameters are estimated. They cannot stand together yet; take one of them away."
         )
-    if not parts:
+    if residual is None:
         check_random(parsed)
     of_residual = residual_columns(parts, available)
     _refuse_response(parsed, of_residual, residual)

@@ -19,6 +19,7 @@ from bayeslmm.results.fit_summary import fit_summary
 from bayeslmm.results.intervals import check_level
 from bayeslmm.results.linear import DDF
 from bayeslmm.results.tables import tidy_table
+from bayeslmm.testing import residual_tests
 
 
 def _not_yet(name: str, instead: str) -> Callable[..., NoReturn]:
@@ -34,7 +35,6 @@ def _not_yet(name: str, instead: str) -> Callable[..., NoReturn]:
     return refused(name, words, instead)
 
 
-_LRT = "bl.anova(smaller, larger) compares two fits by their likelihoods."
 _RESIDUALS = "fit.residuals('normalized') has residuals that are independent under the model."
 
 
@@ -61,17 +61,13 @@ class StructuredResult(REMLResult):
     refit = residual_refits.refit_residual
     profile = residual_profiles.profile_residual
     confint = residual_intervals.confint_residual  # type: ignore[assignment]
-    test_zero = _not_yet("test_zero", _LRT)
-    boundary = _not_yet("boundary", _LRT)
-    step = _not_yet("step", _LRT)
+    test_residual = residual_tests.test_residual
     refit_many = _not_yet("refit_many", "fit.refit(y) fits one response.")
     influence = _not_yet("influence", _RESIDUALS)
     cooks_distance = _not_yet("cooks_distance", _RESIDUALS)
     leverage = _not_yet("leverage", _RESIDUALS)
     cv = _not_yet("cv", "Fit parts of the data, and predict the others.")
     shrinkage = _not_yet("shrinkage", "fit.ranef() has the predicted effects.")
-    variances = _not_yet("variances", "confint() has intervals of all variance parameters.")
-    vcov_variances = _not_yet("vcov_variances", "confint() has intervals of all variance parameters.")
 
     def summary(self, ddf: DDF | None = None, digits: int = 4, *, correlation: bool = False) -> Summary:
         """As of an ordinary fit, with the residual structure."""
@@ -82,7 +78,8 @@ class StructuredResult(REMLResult):
         tables.insert(place, own)
         if not self.design.terms:
             tables = [table for table in tables if table[0] != "Random effects"]
-        title = plain.title if self.design.terms else plain.title.replace("mixed model", "model, correlated residuals")
+        kind = "model, correlated residuals" if self.design.residual.clusters is not None else "model"
+        title = plain.title if self.design.terms else plain.title.replace("mixed model", kind)
         return replace(plain, title=title, tables=tuple(tables))
 
     def tidy(self, level: float = 0.95, ddf: DDF | None = None) -> pd.DataFrame:

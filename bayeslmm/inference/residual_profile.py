@@ -159,7 +159,7 @@ class ResidualProfile:
         """About the curvature (d, d) at the estimate, positive definite."""
         x, hessian = self.optimum.joint_point, self.optimum.joint_hessian
         nu, k = degrees_of_freedom(self.optimum.cp, self.optimum.reml), x.size
-        slope = slopes(lambda at: np.log(self._full.at(at)[2].r2), x, _STEP)[:, 0] if k else np.empty(0)
+        slope = slopes(lambda at: np.log(self._full.at(at)[2].r2), x, _STEP)[:, 0]
         out = np.eye(k + 2)
         # What is profiled out of sigma comes back.
         out[:k, :k] = hessian + nu * np.outer(slope, slope)
@@ -167,7 +167,7 @@ class ResidualProfile:
         out[k, k] = 4.0 * nu
         if self._held is not None:
             unit = self._estimate[1]
-            moved = slopes(lambda at: np.array([self._coefficient(at)[0]]), x, _STEP)[:, 0] if k else np.empty(0)
+            moved = slopes(lambda at: np.array([self._coefficient(at)[0]]), x, _STEP)[:, 0]
             out[k + 1, k + 1] = 2.0
             out[:k, k + 1] = out[k + 1, :k] = -2.0 * moved / unit
             out[:k, :k] += 2.0 * np.outer(moved, moved) / unit**2

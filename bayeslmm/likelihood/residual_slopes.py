@@ -37,6 +37,8 @@ def residual_slopes(
     reml : bool
     """
     design = rows.design
+    if not design.residual.names:
+        return np.empty(0)
     residual, trailing, Z = estimable(design.residual), rows.trailing(), rows.Z[0]
     columns = np.hstack([trailing, Z])
     if design.frequency is not None:

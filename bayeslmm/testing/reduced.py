@@ -17,7 +17,7 @@ from bayeslmm.errors import DesignError
 from bayeslmm.inference.null_model import Removal, without
 from bayeslmm.likelihood import cross_products
 from bayeslmm.reml import optimise
-from bayeslmm.reml.residual_optimum import optimise_residual
+from bayeslmm.reml.residual_optimum import ResidualOptimum, optimum_of
 from bayeslmm.results.fit import Fit
 from bayeslmm.types import FloatArray
 
@@ -130,8 +130,8 @@ def _aliased_left(design: Design, term: FixedTerm, full: FloatArray) -> list[str
 
 
 def _fitted[F: Fit](fit: F, design: Design, known: Mapping[int, FloatArray]) -> F:
-    if design.residual.names:
-        optimum = optimise_residual(design, fit.reml)
+    if isinstance(fit.optimum, ResidualOptimum):
+        optimum = optimum_of(design, fit.reml)
         return type(fit)(design, optimum.cp, optimum)
     cp = cross_products(design)
     return type(fit)(design, cp, optimise(cp, fit.reml, fixed=known))

@@ -160,7 +160,9 @@ def test_a_range_that_may_be_zero_has_zero_for_its_end() -> None:
     assert low == 0.0 and 0.0 < high < np.inf
     assert plain - fit.criterion < CUT
     apart = np.abs(data["t"].to_numpy()[:, None] - data["t"].to_numpy())
-    assert _gls(np.exp(-apart[:6, :6] / high), np.ones((60, 1)), data["y"].to_numpy(), True) - fit.criterion == pytest.approx(CUT, rel=CLOSE)
+    assert _gls(
+        np.exp(-apart[:6, :6] / high), np.ones((60, 1)), data["y"].to_numpy(), True
+    ) - fit.criterion == pytest.approx(CUT, rel=CLOSE)
 
 
 @pytest.mark.parametrize("unit", [1e-8, 1e8])
