@@ -60,7 +60,7 @@ class StructuredResult(REMLResult):
     residual_covariance = residual_tables.residual_covariance
     refit = residual_refits.refit_residual
     profile = residual_profiles.profile_residual
-    confint = residual_intervals.confint_residual  # type: ignore[assignment]
+    confint = residual_intervals.confint_residual
     test_residual = residual_tests.test_residual
     refit_many = _not_yet("refit_many", "fit.refit(y) fits one response.")
     influence = _not_yet("influence", _RESIDUALS)

@@ -30,7 +30,7 @@ _BATCH = 1000
 # The same where each takes long, so that progress shows.
 _SLOW_BATCH = 20
 # Milliseconds of one pass over the rows of a model with residual parameters, and of every row in it.
-_A_PASS, _A_ROW = 0.3, 5e-4
+_A_PASS, _A_ROW = 0.8, 5e-4
 # An eigenvalue of an information matrix below this share of its diagonal is none.
 _SINGULAR = 1e-10
 _ESTIMATED = "weights of several variances would take the parameters of the residuals for known"

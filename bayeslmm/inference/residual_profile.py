@@ -15,6 +15,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from bayeslmm.design.design import Design
+from bayeslmm.inference.lower_rank import without_one
 from bayeslmm.inference.null_model import Removal, without
 from bayeslmm.inference.profile_coordinates import ProfileTarget
 from bayeslmm.inference.residual_targets import JointTarget
@@ -375,3 +376,26 @@ def residual_profile_ends(optimum: ResidualOptimum, target: ProfileTarget, level
     """
     profile = ResidualProfile(optimum, target)
     return profile.end(-1, level), profile.end(1, level)
+
+
+def residual_rise_at_lower_rank(optimum: ResidualOptimum, term: int) -> float:
+    """Rise of the criterion to its minimum over singular covariances of a term, all others and lam estimated again.
+
+    nan for terms of one effect or with another structure than the unstructured one, and where no search ended.
+    """
+    profile = ResidualProfile(optimum, ProfileTarget("sigma"))
+    base = profile._rows.base
+    place = next(own for own in base.frame.terms if own.position == term)
+    structure, part = place.structure, place.entries
+    if not structure.basis_free or structure.size < 2:
+        return float("nan")
+    last = part.start + int(np.flatnonzero(structure.rows * structure.cols == (structure.size - 1) ** 2)[0])
+    axis, found = np.eye(profile.point.size)[last], []
+    for factor in without_one(structure.factor(profile.point[part][None])[0]):
+        start = profile._start.copy()
+        start[part] = factor[structure.rows, structure.cols]
+        start[last] = 0.0
+        one = minimise_held(profile.function, start, profile.curvature, lambda z: (float(z[last]), axis))
+        if one is not None and one.converged:
+            found.append(one.value)
+    return max(0.0, min(found) - optimum.criterion) if found else float("nan")

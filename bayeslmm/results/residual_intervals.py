@@ -34,7 +34,7 @@ _KINDS = {"profile": "profile likelihood intervals", "wald": "Wald intervals", "
 def confint_residual(
     fit: Fit,
     level: float = 0.95,
-    method: Literal["profile", "wald", "bootstrap"] = "profile",
+    method: str = "profile",
     parameters: str | Sequence[str] | None = None,
     *,
     criterion: Literal["REML", "ML"] | None = None,

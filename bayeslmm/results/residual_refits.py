@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from numpy.typing import ArrayLike
 
-from bayeslmm.reml.residual_optimum import ResidualOptimum, optimise_residual
+from bayeslmm.reml.residual_optimum import optimum_of
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.refits import check_responses, with_response
 
@@ -25,8 +25,5 @@ def refit_residual[F: Fit](fit: F, y: ArrayLike) -> F:
         Another number of values, or some that are no finite numbers.
     """
     design = with_response(fit.design, check_responses(fit.design, y, 1))
-    return _with(fit, optimise_residual(design, fit.reml))
-
-
-def _with[F: Fit](fit: F, optimum: ResidualOptimum) -> F:
-    return replace(fit, design=optimum.original, cp=optimum.cp, optimum=optimum)
+    optimum = optimum_of(design, fit.reml)
+    return replace(fit, design=design, cp=optimum.cp, optimum=optimum)

@@ -75,7 +75,7 @@ def sample_posterior(
         Gives the cross-products and a REML fit, which only the collapsed methods need.
     """
     _check(settings)
-    if design.residual.names:
+    if design.residual.names or not design.terms:
         settings = _by_nuts(design, settings)
     kept = kept_groups(design, settings.keep)
     log_likelihood = _with_log_likelihood(design, settings, all(kept.values()))
