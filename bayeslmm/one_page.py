@@ -82,8 +82,8 @@ def report(of: Reported | Mapping[str, Reported], path: str | os.PathLike[str], 
     if target.parent.is_dir():
         destination(target, overwrite=replaced)
     parts = [_section(name, one) for name, one in sections]
-    kinds = {type(one) for _, one in sections}
-    title = _TITLES[kinds.pop()] if len(kinds) == 1 else "Linear mixed models"
+    titles = {next(title for kind, title in _TITLES.items() if isinstance(one, kind)) for _, one in sections}
+    title = titles.pop() if len(titles) == 1 else "Linear mixed models"
     text = html_page(title, [*parts, explained_words()])
     with made(target.parent):
         return write_bytes(target, text.encode("utf-8", errors="backslashreplace"), overwrite=replaced)
