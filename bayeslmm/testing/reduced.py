@@ -71,9 +71,9 @@ def random_units(design: Design) -> list[RandomUnit]:
 
 
 def without_random[F: Fit](fit: F, unit: RandomUnit) -> F | None:
-    """The fit without it; None if no random term would be left."""
+    """The fit without it; None if no random term would be left and residuals have no parameters."""
     design = without(fit.design, unit.removal)
-    if not design.terms:
+    if not design.terms and not isinstance(fit.optimum, ResidualOptimum):
         return None
     formula = parse_formula(fit.formula)
     bars = [_bar(bar) for bar in formula.bars]
