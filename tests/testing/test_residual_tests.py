@@ -192,7 +192,7 @@ def test_bootstraps_are_those_of_other_fits() -> None:
     means = logs.means("Days", at={"Days": [4]}, type="response", bias_adjust=True)
     plain = logs.means("Days", at={"Days": [4]}, type="response")
     # exp(m) (1 + v / 2) by the second-order expansion, v that of a row.
-    ratio = means.frame()["estimate"].iloc[0] / plain.frame()["estimate"].iloc[0]
+    ratio = means.frame["estimate"].iloc[0] / plain.frame["estimate"].iloc[0]
     assert ratio == pytest.approx(1 + logs.sigma**2 / 2, rel=1e-6)
 
 
