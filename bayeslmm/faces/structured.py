@@ -19,7 +19,6 @@ from bayeslmm.results.fit_summary import fit_summary
 from bayeslmm.results.intervals import check_level
 from bayeslmm.results.linear import DDF
 from bayeslmm.results.tables import tidy_table
-from bayeslmm.testing import residual_tests
 
 
 def _not_yet(name: str, instead: str) -> Callable[..., NoReturn]:
@@ -61,7 +60,6 @@ class StructuredResult(REMLResult):
     refit = residual_refits.refit_residual
     profile = residual_profiles.profile_residual
     confint = residual_intervals.confint_residual
-    test_residual = residual_tests.test_residual
     refit_many = _not_yet("refit_many", "fit.refit(y) fits one response.")
     influence = _not_yet("influence", _RESIDUALS)
     cooks_distance = _not_yet("cooks_distance", _RESIDUALS)

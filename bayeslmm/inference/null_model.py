@@ -18,6 +18,7 @@ from bayeslmm.likelihood.reduction import takes_responses
 from bayeslmm.likelihood.replicates import reduce_responses
 from bayeslmm.reml import Optimum, optimise
 from bayeslmm.reml.many import Optima, fitted_together, optimise_many
+from bayeslmm.reml.residual_many import criteria_of_many, fit_cost
 from bayeslmm.reml.residual_optimum import ResidualOptimum, optimum_of
 from bayeslmm.reml.status import FitStatus
 from bayeslmm.types import BoolArray, FloatArray
@@ -29,8 +30,6 @@ _ROUNDING_SHARE = 1e-12
 _BATCH = 1000
 # The same where each takes long, so that progress shows.
 _SLOW_BATCH = 20
-# Milliseconds of one pass over the rows of a model with residual parameters, and of every row in it.
-_A_PASS, _A_ROW = 0.8, 5e-4
 # An eigenvalue of an information matrix below this share of its diagonal is none.
 _SINGULAR = 1e-10
 _ESTIMATED = "weights of several variances would take the parameters of the residuals for known"
@@ -103,7 +102,7 @@ class NullModel:
     def refit_cost(self) -> float:
         """Rough milliseconds of one refit of both models, before any was run."""
         if isinstance(self.full, ResidualOptimum):
-            return sum(_residual_cost(one, one.evaluations) for one in (self.full, self.null) if one is not None)
+            return sum(fit_cost(one) for one in (self.full, self.null) if one is not None)
         return refit_cost(self.full.cp) + (refit_cost(self.null.cp) if self.null is not None else 0.0)
 
 
@@ -301,23 +300,12 @@ def _statistics(model: NullModel, Y: FloatArray, workers: int) -> tuple[FloatArr
     return rises, ok, cost + counted_cost(model.full.cp, ours)
 
 
-def _residual_cost(optimum: Optimum, evaluations: int) -> float:
-    """Rough milliseconds of a fit with residual parameters: passes over the rows, Hessians by differences."""
-    return evaluations * (1 + optimum.lam.size) * (_A_PASS + _A_ROW * optimum.cp.design.n)
-
-
 def _residual_statistics(model: NullModel, full: ResidualOptimum, Y: FloatArray) -> tuple[FloatArray, BoolArray, float]:
-    """`_statistics` where residuals have parameters: both models are fitted to one response after the other."""
-    rises, ok, cost = np.zeros(Y.shape[1]), np.zeros(Y.shape[1], dtype=bool), 0.0
-    for k, y in enumerate(Y.T):
-        try:
-            one, other = (optimum_of(replace(d, y=y), full.reml) for d in (full.original, model.design))
-        except (FitError, np.linalg.LinAlgError):
-            continue
-        rises[k] = other.criterion - one.criterion
-        ok[k] = _at_minimum(one.status) and _at_minimum(other.status) and np.isfinite(rises[k])
-        cost += sum(_residual_cost(own, own.evaluations) for own in (one, other))
-    return clamp(np.where(ok, rises, 0.0), full.criterion), ok, cost / max(1, Y.shape[1])
+    """`_statistics` where residuals have parameters."""
+    ours, theirs = (criteria_of_many(design, Y, full.reml) for design in (full.original, model.design))
+    ok = ours.ok & theirs.ok
+    rises = np.where(ok, theirs.criterion - ours.criterion, 0.0)
+    return clamp(rises, full.criterion), ok, ours.cost + theirs.cost
 
 
 def rises_of(model: NullModel, Y: FloatArray, ours: Optima, workers: int = 1) -> tuple[FloatArray, BoolArray, float]:

@@ -372,7 +372,7 @@ def residual_profile_ends(optimum: ResidualOptimum, target: ProfileTarget, level
     >>> fit = bl.Model("Reaction ~ Days", bl.load_dataset("sleepstudy"), residual="ar1(Days | Subject)").fit()
     >>> low, high = residual_profile_ends(fit.optimum, ProfileTarget("residual", 0), 0.95)
     >>> round(low, 3), round(high, 3)
-    (0.706, 0.873)
+    (0.711, 0.878)
     """
     profile = ResidualProfile(optimum, target)
     return profile.end(-1, level), profile.end(1, level)

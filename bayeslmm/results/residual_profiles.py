@@ -64,7 +64,7 @@ def profile_residual(
     >>> fit = bl.Model("Reaction ~ Days", bl.load_dataset("sleepstudy"), residual="ar1(Days | Subject)").fit()
     >>> curve = fit.profile("residual_rho", [0.0, 0.8])
     >>> (curve["criterion"] - fit.criterion).round(2).tolist()
-    [154.08, 0.0]
+    [154.46, 0.0]
     """
     parameter = found_parameter(fit, label)
     optimum = fit._by_criterion(criterion)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,8 @@ from bayeslmm.errors import DesignError, FitError
 from bayeslmm.inference.null_model import clamp
 from bayeslmm.inference.simulation import at_a_time, simulate_responses
 from bayeslmm.reml.many import optimise_many
-from bayeslmm.reml.residual_optimum import ResidualOptimum, optimum_of
+from bayeslmm.reml.residual_many import criteria_of_many
+from bayeslmm.reml.residual_optimum import ResidualOptimum
 from bayeslmm.results.figures import df_text, p_text
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.sampling import generator
@@ -58,14 +59,8 @@ def _refitted(fit: Fit, Y: FloatArray) -> tuple[FloatArray, BoolArray]:
     if not isinstance(fit.optimum, ResidualOptimum):
         found = optimise_many(fit.cp, Y, fit.optimum.reml, fixed=fit._fixed)
         return found.criterion, np.array([one.ok for one in found.status])
-    criterion, ok = np.full(Y.shape[1], np.nan), np.zeros(Y.shape[1], dtype=bool)
-    for k, y in enumerate(Y.T):
-        try:
-            one = optimum_of(replace(fit.design, y=y), fit.optimum.reml)
-        except (FitError, np.linalg.LinAlgError):
-            continue
-        criterion[k], ok[k] = one.criterion, one.status.ok
-    return criterion, ok
+    many = criteria_of_many(fit.design, Y, fit.optimum.reml)
+    return many.criterion, many.ok
 
 
 def references(observed: float, df: int, simulated: FloatArray) -> pd.DataFrame:

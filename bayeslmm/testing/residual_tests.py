@@ -97,8 +97,8 @@ def test_residual(
     >>> fit.test_residual()
     Likelihood-ratio tests of residual='ar1(Days | Subject)' (REML)
     Each line leaves out what it names.
-                             LRT  Df   Pr(>LRT) distribution
-    ar1(Days | Subject)  154.458   1  < 2.2e-16      chi2(1)
+                            LRT  Df   Pr(>LRT)  distribution
+    ar1(Days | Subject)  154.46   1  < 2.2e-16  chi2(1)
     """
     choice("method", method, ("auto", "asymptotic", "bootstrap"), DesignError)
     number = (
