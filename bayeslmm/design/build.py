@@ -135,7 +135,6 @@ def build_design(
     groupings = _groupings(parsed, columns)
     terms = _terms(parsed, cov, evaluator, groupings, index)
     _check_contrasts(known, evaluator)
-    alone = not terms and is_independent(residual)
     design = Design(
         formula=parsed.text,
         response=parsed.response,
@@ -145,7 +144,7 @@ def build_design(
         aliased=tuple(n for j, n in enumerate(fixed_names) if j not in set(independent.tolist())),
         terms=terms,
         groupings=groupings,
-        residual=_equal_variances(per_row, keep) if alone else _residual(parts, columns, per_row, keep),
+        residual=_residual(parts, columns, per_row, keep, bool(terms)),
         offset=offset,
         index=index.to_numpy(),
         dropped=dropped,
@@ -189,10 +188,10 @@ def _refuse_response(parsed: Formula, of_residual: Sequence[str], residual: str 
 
 
 def _residual(
-    parts: Sequence[ResidualPart], columns: Mapping[str, pd.Series], per_row: PerRow, keep: BoolArray
+    parts: Sequence[ResidualPart], columns: Mapping[str, pd.Series], per_row: PerRow, keep: BoolArray, effects: bool
 ) -> Residual:
     if not parts:
-        return per_row.residual(keep)
+        return per_row.residual(keep) if effects else _equal_variances(per_row, keep)
     from bayeslmm.design.residual_parts import build_residual
 
     if per_row.frequency is not None and any(part.correlated for part in parts):
