@@ -36,9 +36,9 @@ _STEP = 1e-4
 _ZERO, _OFF = 1e-3, 0.02
 # Rise of the criterion by which an end may miss the cut, and minima that are looked for before it is given up.
 _MISSED, _MINIMA = 1e-7, 60
-# On a scale without bounds: the longest step, and how far from the estimate the criterion is followed where it does
+# On a scale without bounds: the longest step (of an angle the last), and how far from the estimate the criterion is followed where it does
 # not rise. There a range is e^-30 of the distances, where rows are independent.
-_LONGEST, _FAR = 4.0, 30.0
+_LONGEST, _FAR, _TURN = 4.0, 30.0, 0.7
 _FALL = 1e-6
 
 
@@ -271,6 +271,7 @@ class _End:
     def __init__(self, profile: ResidualProfile, side: int, cut: float) -> None:
         self.profile, self.side, self.cut = profile, float(side), cut
         self.minimum, _ = profile.lowest
+        self.longest = _TURN if profile.measured.range == "angle" else _LONGEST
         self.limit = profile.measured.limits[0 if side < 0 else 1]
 
     def found(self) -> float:
@@ -307,7 +308,7 @@ class _End:
     def _searched(self, inside: float, near: HeldMinimum, bound: float) -> float:
         side, root = self.side, float(np.sqrt(self.cut))
         outside, begin = np.inf * side, inside
-        guess = inside + side * min(max(root * self._error(near), 1e-8), _LONGEST)
+        guess = inside + side * min(max(root * self._error(near), 1e-8), self.longest)
         for _ in range(_MINIMA):
             guess = min(guess * side, self.limit * side) * side
             found = self.profile.hold(guess, near)
@@ -321,7 +322,8 @@ class _End:
             else:
                 outside = guess
             if abs(outside - inside) < 1e-12 * max(1.0, abs(inside)):
-                return self.profile.natural(inside)
+                # Beyond lies no covariance of the structure, or a search that has failed.
+                return self.profile.natural(inside) if found is None or found.converged else float("nan")
             guess = self._next(guess, found, rise, inside, outside)
         return float("nan")
 
@@ -348,7 +350,7 @@ class _End:
             return new if within else 0.5 * (inside + outside)
         if not np.isfinite(new) or (new - guess) * side <= 0:
             new = guess + side * 0.5
-        return guess + side * min(abs(new - guess), _LONGEST)
+        return guess + side * min(abs(new - guess), self.longest)
 
 
 def residual_profile_ends(optimum: ResidualOptimum, target: ProfileTarget, level: float) -> tuple[float, float]:

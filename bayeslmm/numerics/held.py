@@ -16,6 +16,8 @@ _ROUNDING = 1e-7
 _STEPS, _HALVINGS, _RETURNS = 80, 12, 12
 # Distance to the surface, relative to the size of the value that is held, at which a point is on it.
 _ON = 1e-12
+# Shares of the diagonal that are added where no step is lower, tenfold each time, and how often.
+_STIFF, _STIFFER = 1e-3, 4
 # A secant whose curvature is below this share of the expected one is damped (Powell).
 _DAMPED = 0.2
 # Of eigenvalues, relative to a unit diagonal: a curvature that is less, or negative, is taken for this.
@@ -96,12 +98,18 @@ def minimise_held(
     value, gradient = function(x)
     if not np.isfinite(value):
         return None
+    first, stiffer = curvature, 0
     for _ in range(_STEPS):
         step, multiplier = _step(curvature, gradient, a)
         fall = -float(step @ gradient)
         if fall < _NOTHING:
             return HeldMinimum(x, value, gradient, multiplier, curvature, True)
         found = _lower(function, target, at, curvature, x, value, step, fall)
+        if found is None and fall >= _ROUNDING and stiffer < _STIFFER:
+            # Along a bent ridge a step by next to no curvature leads off it: shorter ones follow it.
+            stiffer += 1
+            curvature = curvature + _STIFF * 10.0**stiffer * np.diag(np.diagonal(first))
+            continue
         if found is None:
             return HeldMinimum(x, value, gradient, multiplier, curvature, fall < _ROUNDING)
         new, new_a, new_value, new_gradient = found

@@ -172,3 +172,14 @@ def test_intervals_have_the_units_of_the_response(alone, unit: float) -> None:
     one = alone[True].confint()
     factors = np.array([unit, 1.0, unit, unit])[:, None]
     np.testing.assert_allclose(other.to_numpy() / factors, one.to_numpy(), rtol=1e-6)
+
+
+def test_what_a_ridge_does_not_concern_has_the_interval_of_the_same_model_without_it() -> None:
+    with pytest.warns(bl.ConvergenceWarning, match="not identified"):
+        fit = bl.Model("Reaction ~ Days + (1 | Subject)", SLEEP, residual="cs(Subject)").fit()
+    alone = bl.Model("Reaction ~ Days", SLEEP, residual="cs(Subject)").fit()
+    ends = fit.confint(parameters=["Intercept", "Days"])
+    # The criterion is that of the other but for what is left of a flat minimum.
+    np.testing.assert_allclose(ends, alone.confint(parameters=["Intercept", "Days"]), rtol=1e-4)
+    with pytest.warns(bl.BayesLMMWarning, match="residual_rho"):
+        assert fit.confint(parameters="residual_rho")["conf_high"].iloc[0] < 1
