@@ -36,8 +36,8 @@ _STEP = 1e-4
 _ZERO, _OFF = 1e-3, 0.02
 # Rise of the criterion by which an end may miss the cut, and minima that are looked for before it is given up.
 _MISSED, _MINIMA = 1e-7, 60
-# On a scale without bounds: the longest step (of an angle the last), and how far from the estimate the criterion is followed where it does
-# not rise. There a range is e^-30 of the distances, where rows are independent.
+# On a scale without bounds: the longest step, and how far from the estimate the criterion is followed where it does not
+# rise; there a range is e^-30 of the distances, where rows are independent. The last is the longest step of an angle.
 _LONGEST, _FAR, _TURN = 4.0, 30.0, 0.7
 _FALL = 1e-6
 
