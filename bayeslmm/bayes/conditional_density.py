@@ -32,7 +32,7 @@ type LogDensity = Callable[[FloatArray, IntArray], FloatArray]
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldDraws:
     """Draws at which all parameters but one are held.
 
     Attributes
@@ -47,7 +47,7 @@ class Held:
     draws: VarianceDraws
 
     @classmethod
-    def some(cls, cp: SummedDesign, priors: Priors, draws: VarianceDraws) -> Held | None:
+    def some(cls, cp: SummedDesign, priors: Priors, draws: VarianceDraws) -> HeldDraws | None:
         """Some of the draws; None where the curves would be dear, or need what is not integrated out here."""
         size = draws.sigma.size
         affordable = _MOST / (cp.sums.cost * _PLACES) if cp.sums.batched else 0.0

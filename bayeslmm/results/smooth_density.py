@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bayeslmm.bayes.conditional_density import Held, average_density
+from bayeslmm.bayes.conditional_density import HeldDraws, average_density
 from bayeslmm.results.draws import Draws
 from bayeslmm.results.labels import Parameter
 from bayeslmm.types import FloatArray
@@ -20,7 +20,7 @@ def smooth_density(post: Draws, p: Parameter, grid: FloatArray) -> FloatArray | 
     """
     if p.kind not in ("sd", "sigma") or p.at_mean or post.priors.sigma_known:
         return None
-    held = Held.some(post.cross_products, post.priors, post._variance_draws)
+    held = HeldDraws.some(post.cross_products, post.priors, post._variance_draws)
     draws = post.draws(p.label)
     if held is None or not (draws > 0).all():
         return None

@@ -8,7 +8,7 @@ from scipy import stats
 
 import bayeslmm as bl
 from bayeslmm.bayes.at_means import at_means
-from bayeslmm.bayes.conditional_density import Held
+from bayeslmm.bayes.conditional_density import HeldDraws
 from bayeslmm.results.labels import find
 from bayeslmm.results.smooth_density import smooth_density
 
@@ -48,7 +48,7 @@ def test_a_curve_is_the_dense_posterior_along_one_sd() -> None:
     }
     post = model.sample(60, priors=priors, random_seed=3)
     assert post.priors.changes[0] is not None
-    held = Held.some(post.cross_products, post.priors, post._variance_draws)
+    held = HeldDraws.some(post.cross_products, post.priors, post._variance_draws)
     assert held is not None
     design = model.design
     change = at_means(design, design.terms[0])
