@@ -75,14 +75,15 @@ def report(of: Reported | Mapping[str, Reported], path: str | os.PathLike[str], 
     """
     sections, replaced = _sections(of), flag("overwrite", overwrite)
     for _, one in sections:
-        refuse_parameters(one.design.residual, "bl.report()")
+        if not isinstance(one, REMLResult):
+            refuse_parameters(one.design.residual, "bl.report() of a posterior")
     target = _html_path(path)
     check_folder(target.parent, [target.name])
     if target.parent.is_dir():
         destination(target, overwrite=replaced)
     parts = [_section(name, one) for name, one in sections]
-    kinds = {type(one) for _, one in sections}
-    title = _TITLES[kinds.pop()] if len(kinds) == 1 else "Linear mixed models"
+    titles = {next(title for kind, title in _TITLES.items() if isinstance(one, kind)) for _, one in sections}
+    title = titles.pop() if len(titles) == 1 else "Linear mixed models"
     text = html_page(title, [*parts, explained_words()])
     with made(target.parent):
         return write_bytes(target, text.encode("utf-8", errors="backslashreplace"), overwrite=replaced)
@@ -128,7 +129,7 @@ def _section(name: str, of: Reported) -> str:
     for post, label in zip(posteriors, _labels(of, posteriors), strict=True):
         parts.append(f"<h3>Posterior{label}</h3>{post.summary()._repr_html_()}")
     parts.append(_figures(of, fit))
-    if fit is not None:
+    if fit is not None and of.design.terms:
         boundary = of.boundary if isinstance(of, Comparison) else fit.boundary()
         parts.append(f"<h3>The boundary</h3>{boundary._repr_html_()}")
     return "".join(parts)
