@@ -2,7 +2,8 @@
 
 The criterion is a function of the cross-products S of the whitened columns A = W (Z, X, y): its derivative is
 ``tr(F dS) = 2 <A F, dA>`` with ``F = C + (nu / r2) s s'``, C the covariance of the effects over sigma^2 (zero for y)
-and ``A s`` the residuals. So the rows ``A F`` are formed once, and the structure says what they make of dW.
+and ``A s`` the residuals; 1 / sigma^2 stands for nu / r2 where sigma is known. So the rows ``A F`` are formed once, and
+the structure says what they make of dW.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from bayeslmm.types import FloatArray
 def residual_slopes(
     rows: RowsAtPoints, cp: SummedDesign, factors: list[FloatArray], factor: Factor, lam: FloatArray, reml: bool
 ) -> FloatArray:
-    """Derivatives (k,) of the profiled criterion in lam.
+    """Derivatives (k,) of the profiled criterion in lam, or of that at the sigma that the sums have.
 
     Parameters
     ----------
@@ -36,6 +37,8 @@ def residual_slopes(
     reml : bool
     """
     design = rows.design
+    if not design.residual.names:
+        return np.empty(0)
     residual, trailing, Z = estimable(design.residual), rows.trailing(), rows.Z[0]
     columns = np.hstack([trailing, Z])
     if design.frequency is not None:
@@ -62,7 +65,7 @@ def _left(
     sums, codes = level_sums_of(cp), cp.blocks[0].grouping.codes
     T = factors[0][0]
     s = factor.residual[0]
-    weight = degrees_of_freedom(cp, reml) / float(factor.r2[0])
+    weight = degrees_of_freedom(cp, reml) / float(factor.r2[0]) if cp.sigma is None else cp.sigma**-2
     F = _covariance(cp, factors, factor, reml) + weight * np.outer(s, s)
     if not T.shape[0]:
         return np.asarray(trailing @ F)

@@ -93,9 +93,11 @@ def fit_means(
     asked = asked_means(fit.design, of, by, at, weights, type, level, centre)
     display = replace(asked.display, adjust=adjustment(adjust, "none"), method=method_words(ddf))
     if flag("bias_adjust", bias_adjust, DesignError):
-        refuse_parameters(fit.design.residual, "bias_adjust=True, which takes one variance for all means,")
-        own = given_variance(display, sigma)
-        display = replace(display, variance=float(fit._explained.unexplained[0]) if own is None else own)
+        own = fit.design.residual.variance(fit.optimum.lam)
+        if fit.design.residual.names and own.max() > own.min():
+            refuse_parameters(fit.design.residual, "bias_adjust=True, which takes one variance for all means,")
+        given = given_variance(display, sigma)
+        display = replace(display, variance=float(fit._explained.unexplained[0]) if given is None else given)
     return MarginalMeans(FitSource(fit, asked.functions, ddf), asked.labels, display)
 
 

@@ -20,7 +20,7 @@ from bayeslmm.numerics.newton import Ending, NewtonResult, minimise
 from bayeslmm.reml.optimum import Optimum, fit_status, optimise
 from bayeslmm.reml.residual_criterion import JointCriterion
 from bayeslmm.reml.status import FitStatus
-from bayeslmm.residual import Estimable, estimable, make_residual
+from bayeslmm.residual import NO_PARAMETERS, Estimable, estimable, make_residual
 from bayeslmm.types import FloatArray
 
 # Curvature of a combination of parameters, rows of the Hessian brought to one scale, below which it is a ridge.
@@ -196,6 +196,15 @@ def _at_lam(criterion: JointCriterion, result: NewtonResult, max_evaluations: in
     return known_residuals(
         replace(found, lam=lam, ridges=ridges, status=status, evaluations=used, trace=result.steps), design
     )
+
+
+def optimum_of(design: Design, reml: bool) -> Optimum:
+    """The minimum of any model: with or without random effects, with or without residual parameters."""
+    if design.residual.names:
+        return optimise_residual(design, reml)
+    if design.terms:
+        return optimise(cross_products(design), reml)
+    return known_residuals(without_effects(whitened_products(design, NO_PARAMETERS), reml), design)
 
 
 def without_effects(cp: SummedDesign, reml: bool) -> Optimum:

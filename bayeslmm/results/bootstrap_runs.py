@@ -13,13 +13,14 @@ import pandas as pd
 from bayeslmm.arguments import MOST_REFITS, MOST_WORKERS, affordable, choice, shown, whole
 from bayeslmm.design.design import Design
 from bayeslmm.design.extension import outermost, part_of
-from bayeslmm.errors import BayesLMMError, DesignError
+from bayeslmm.errors import BayesLMMError, DesignError, FitError
 from bayeslmm.inference.bootstrap import bootstrap_optima
 from bayeslmm.inference.semiparametric import resampled_responses
 from bayeslmm.inference.simulation import at_a_time, check_rows
 from bayeslmm.likelihood import cross_products
 from bayeslmm.reml import optimise
 from bayeslmm.reml.many import Optima, optimise_many
+from bayeslmm.reml.residual_optimum import ResidualOptimum, optimum_of
 from bayeslmm.results.bootstraps import Bootstrap, value_of
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.labels import parameters as all_parameters
@@ -28,7 +29,7 @@ from bayeslmm.results.random_parts import Random
 from bayeslmm.results.refits import Refits
 from bayeslmm.results.sampling import generator
 from bayeslmm.results.simulations import Conditions, held_effects, law_of, simulated_values
-from bayeslmm.types import FloatArray
+from bayeslmm.types import FloatArray, IntArray
 
 type Statistic = Callable[[Any], Any]
 
@@ -79,7 +80,7 @@ def bootstrap(
     criterion : {"REML", "ML"}, optional
         By default the one that was fitted.
     workers : int
-        Threads, where refits are made together.
+        Threads, where refits are made together; models whose residuals have parameters are refitted one by one.
 
     Returns
     -------
@@ -121,9 +122,13 @@ def bootstrap(
     choice("method", method, ("parametric", "semiparametric"), DesignError)
     check_rows(fit.design)
     check_minimum(optimum, all_parameters(fit.design))
-    fit = fit if optimum is fit.optimum else replace(fit, optimum=optimum)
+    fit = fit if optimum is fit.optimum else replace(fit, cp=optimum.cp, optimum=optimum)
     _, kept = held_effects(fit.design, random, lambda: fit)
     asked = None if statistic is None else _Asked(fit, statistic)
+    if isinstance(optimum, ResidualOptimum):
+        asked = _Asked(fit, "estimates") if asked is None else asked
+        found = _of_statistic(fit, asked, _responses(fit, method, random, kept, n, rng))
+        return found if statistic is not None else replace(found, statistic="")
     if asked is None and method == "parametric" and not kept and random is not None:
         beta = np.asarray(fit._conditional.beta[0])
         parts = bootstrap_optima(
@@ -179,7 +184,14 @@ def _of_parameters(fit: Fit, parts: Iterator[Optima]) -> Bootstrap:
 def _of_statistic(fit: Fit, asked: _Asked, parts: Iterator[FloatArray]) -> Bootstrap:
     rows, outcome, ok, singular = [], list[str](), list[bool](), list[bool]()
     for y in (y for Y in parts for y in Y.T):
-        own = _refit(fit, replace(fit.design, y=y))
+        try:
+            own = _refit(fit, replace(fit.design, y=y))
+        except (FitError, np.linalg.LinAlgError):
+            rows.append(pd.Series(np.nan, index=asked.estimate.index))
+            singular.append(False)
+            ok.append(False)
+            outcome.append("non_finite")
+            continue
         row = asked.of(own)
         rows.append(row)
         singular.append(own.is_singular)
@@ -198,21 +210,30 @@ def _of_statistic(fit: Fit, asked: _Asked, parts: Iterator[FloatArray]) -> Boots
 
 
 def _refit(fit: Fit, design: Design) -> Fit:
+    if isinstance(fit.optimum, ResidualOptimum):
+        optimum = optimum_of(design, fit.optimum.reml)
+        return replace(fit, design=design, cp=optimum.cp, optimum=optimum)
     cp = cross_products(design)
     return replace(fit, design=design, cp=cp, optimum=optimise(cp, fit.optimum.reml, fixed=fit._fixed))
 
 
 def without_groups(fit: Fit, function: Callable[[Fit], pd.Series]) -> pd.DataFrame:
     """Numbers of refits without each level of the first outermost grouping factor; rows of nan where there is none."""
-    name = outermost(fit.design)[0]
-    codes = fit.design.groupings[name].codes
+    codes = _apart(fit.design)
     rows = []
-    for level in range(fit.design.groupings[name].n_levels):
+    for level in range(int(codes.max()) + 1):
         try:
             rows.append(function(_refit(fit, part_of(fit.design, np.flatnonzero(codes != level)))))
         except (BayesLMMError, np.linalg.LinAlgError):
             rows.append(pd.Series(np.nan, index=function(fit).index))
     return pd.DataFrame(rows).reset_index(drop=True)
+
+
+def _apart(design: Design) -> IntArray:
+    """Codes (n,) of what is left out at a time: levels of the outermost factor, correlated rows, or single ones."""
+    if design.groupings:
+        return design.groupings[outermost(design)[0]].codes
+    return np.arange(design.n) if design.residual.clusters is None else design.residual.clusters
 
 
 class _Asked:
