@@ -39,7 +39,6 @@ def _not_yet(name: str, instead: str) -> Callable[..., NoReturn]:
 
 
 _LRT = "bl.anova(smaller, larger) compares two fits by their likelihoods."
-_RESIDUALS = "fit.residuals('normalized') has residuals that are independent under the model."
 
 
 @by_value
@@ -69,10 +68,6 @@ class StructuredResult(REMLResult):
     boundary = _not_yet("boundary", _LRT)
     step = _not_yet("step", _LRT)
     refit_many = _not_yet("refit_many", "fit.refit(y) fits one response.")
-    influence = _not_yet("influence", _RESIDUALS)
-    cooks_distance = _not_yet("cooks_distance", _RESIDUALS)
-    leverage = _not_yet("leverage", _RESIDUALS)
-    cv = _not_yet("cv", "Fit parts of the data, and predict the others.")
     shrinkage = _not_yet("shrinkage", "fit.ranef() has the predicted effects.")
     variances = _not_yet("variances", "confint() has intervals of all variance parameters.")
     vcov_variances = _not_yet("vcov_variances", "confint() has intervals of all variance parameters.")

@@ -18,6 +18,7 @@ from bayeslmm.likelihood.many_levels import LevelRows
 from bayeslmm.numerics.newton import Ending
 from bayeslmm.reml.many import CHUNK, Optima, join_optima, loses_digits, minimise_each, on_each, without_rank
 from bayeslmm.reml.optimum import Optimum, ending_status, is_perfect, optimise
+from bayeslmm.reml.residual_optimum import ResidualOptimum, optimise_residual
 from bayeslmm.reml.scale import exponent
 from bayeslmm.types import FloatArray, IntArray
 
@@ -44,6 +45,8 @@ class WithoutRows:
 
 def solved_together(optimum: Optimum) -> bool:
     """Whether estimates without rows are found by one iteration for many sets."""
+    if isinstance(optimum, ResidualOptimum):
+        return False
     cp = optimum.cp
     ours = cp.sums.batched and cp.rows == "own" and heavy_rows(cp.design) is None
     plain = all(s.plain for *_, s in cp.frame.terms) and not optimum.fixed and optimum.penalty is None
@@ -128,6 +131,8 @@ def _alone(optimum: Optimum, rows: IntArray) -> WithoutRows:
 
 def refit_without(optimum: Optimum, rows: IntArray) -> Optimum:
     """The same criterion minimised without some rows."""
+    if isinstance(optimum, ResidualOptimum):
+        return optimise_residual(without_rows(optimum.original, rows), optimum.reml, near=optimum)
     terms = optimum.cp.design.terms
     fixed = {i: terms[i].structure.theta(optimum.terms[i]) for i in optimum.fixed}
     cp: SummedDesign = cross_products(without_rows(optimum.cp.design, rows))

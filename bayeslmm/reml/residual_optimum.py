@@ -63,7 +63,9 @@ class ResidualOptimum(Optimum):
         return self.joint.hessian(self.joint_point)
 
 
-def optimise_residual(design: Design, reml: bool = True, max_evaluations: int = 200) -> ResidualOptimum:
+def optimise_residual(
+    design: Design, reml: bool = True, max_evaluations: int = 200, near: Optimum | None = None
+) -> ResidualOptimum:
     """Minimise the profiled criterion over relative covariances and the parameters of the residual structure.
 
     Parameters
@@ -72,6 +74,8 @@ def optimise_residual(design: Design, reml: bool = True, max_evaluations: int = 
         With a residual structure that has parameters.
     reml : bool
     max_evaluations : int
+    near : Optimum, optional
+        Of much the same rows, from whose estimates the search starts; if that leads nowhere, it starts as without.
 
     Returns
     -------
@@ -92,12 +96,27 @@ def optimise_residual(design: Design, reml: bool = True, max_evaluations: int = 
     >>> round(found.criterion, 3), found.lam.round(3)
     (1739.206, array([1.098]))
     """
-    found = [_searched(start, reml, max_evaluations) for start in _starts(design, reml)]
-    if not found:
+    if near is not None:
+        close = _lowest(_started_near(design, near), reml, max_evaluations)
+        if close is not None and close.status.ok:
+            return close
+    optimum = _lowest(_starts(design, reml), reml, max_evaluations)
+    if optimum is None:
         raise FitError(
             f"No start of {estimable(design.residual).expression} has a positive definite covariance with a finite "
             "criterion. Look at the response and the residual structure; leave parts of it out."
         )
+    return optimum
+
+
+type _Start = tuple[RowsAtPoints, FloatArray]
+
+
+def _lowest(starts: Iterator[_Start], reml: bool, max_evaluations: int) -> ResidualOptimum | None:
+    """The lowest minimum that the starts lead to; None without any start."""
+    found = [_searched(start, reml, max_evaluations) for start in starts]
+    if not found:
+        return None
     criterion, result = min(found, key=lambda one: one[1].value)
     for _ in range(_ROUNDS):
         optimum = _at_lam(criterion, result, max_evaluations)
@@ -109,7 +128,14 @@ def optimise_residual(design: Design, reml: bool = True, max_evaluations: int = 
     return optimum
 
 
-type _Start = tuple[RowsAtPoints, FloatArray]
+def _started_near(design: Design, near: Optimum) -> Iterator[_Start]:
+    """The estimates of much the same rows, if the covariance is positive definite there."""
+    try:
+        rows = RowsAtPoints.of(design, near.lam)
+    except np.linalg.LinAlgError:
+        return
+    internal = par.internal_from_terms(rows.base, near.terms) if design.terms else np.empty(0)
+    yield rows, np.concatenate([internal, near.lam])
 
 
 def _starts(design: Design, reml: bool) -> Iterator[_Start]:

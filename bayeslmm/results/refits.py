@@ -23,6 +23,7 @@ from bayeslmm.likelihood import cross_products
 from bayeslmm.mode import PosteriorMode, find_mode
 from bayeslmm.reml import Optimum, optimise
 from bayeslmm.reml.many import Optima, optimise_many
+from bayeslmm.residual import natural_parameters
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.labels import Parameter, parameters
 from bayeslmm.types import BoolArray, FloatArray
@@ -91,8 +92,10 @@ class Refits:
     def estimates(self) -> pd.DataFrame:
         """All parameters under their labels: responses x parameters."""
         known = parameters(self.design)
-        covariances = [T @ T.mT for T in self.optima.terms]
-        columns = {p.label: parameter_values(p, covariances, self.optima.sigma, self.optima.beta) for p in known}
+        covariances, residual = [T @ T.mT for T in self.optima.terms], natural_rows(self.design, self.optima.lam)
+        columns = {
+            p.label: parameter_values(p, covariances, self.optima.sigma, self.optima.beta, residual) for p in known
+        }
         return readable(pd.DataFrame(columns))
 
     def __repr__(self) -> str:
@@ -103,11 +106,18 @@ class Refits:
 
 
 def parameter_values(
-    p: Parameter, covariances: Sequence[FloatArray], sigma: FloatArray, beta: FloatArray
+    p: Parameter,
+    covariances: Sequence[FloatArray],
+    sigma: FloatArray,
+    beta: FloatArray,
+    residual: FloatArray,
 ) -> FloatArray:
-    """Values (K,) of one parameter from relative covariances (K, c, c), sigma (K,) and fixed effects (K, p)."""
+    """Values (K,) of one parameter from relative covariances (K, c, c), sigma (K,), fixed effects (K, p) and residual
+    parameters in the user's units (K, m)."""
     if p.kind == "sigma":
         return sigma
+    if p.kind == "residual":
+        return residual[:, p.position]
     if p.kind == "fixed":
         return beta[:, p.position]
     G = covariances[p.position]
@@ -116,6 +126,13 @@ def parameter_values(
         return sigma * first
     both = first * np.sqrt(G[:, p.effects[1], p.effects[1]])
     return np.where(both > 0, G[:, p.effects[0], p.effects[1]] / np.where(both > 0, both, 1.0), np.nan)
+
+
+def natural_rows(design: Design, lam: FloatArray | None) -> FloatArray:
+    """Residual parameters in the user's units (K, m) from those without bounds, nan where these are."""
+    if lam is None:
+        return np.empty((0, 0))
+    return np.array([natural_parameters(design.residual, own) for own in lam]).reshape(lam.shape)
 
 
 def check_responses(design: Design, values: Any, dimensions: int) -> FloatArray:
