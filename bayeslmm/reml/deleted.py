@@ -20,10 +20,13 @@ from bayeslmm.reml.many import CHUNK, Optima, join_optima, loses_digits, minimis
 from bayeslmm.reml.optimum import Optimum, ending_status, is_perfect, optimise
 from bayeslmm.reml.residual_optimum import ResidualOptimum, optimise_residual
 from bayeslmm.reml.scale import exponent
+from bayeslmm.residual import estimable
 from bayeslmm.types import FloatArray, IntArray
 
 # Common starts are compared where that takes no more than so many doubles.
 _STARTS = 4_000_000
+# Share of the information on a parameter below which nothing of it is left.
+_SAYS = 1e-9
 # Doubles of the rows with all their columns.
 _ROWS = 20_000_000
 
@@ -127,6 +130,17 @@ def _log_weight(cp: SummedDesign, rows: IntArray) -> float:
 def _alone(optimum: Optimum, rows: IntArray) -> WithoutRows:
     best = refit_without(optimum, rows)
     return WithoutRows(Optima.of(best), beta_covariance(best.cp, best.factor))
+
+
+def still_says_all(optimum: Optimum, rows: IntArray) -> bool:
+    """Whether something is left to say of every parameter of the residuals without some rows."""
+    if not isinstance(optimum, ResidualOptimum):
+        return True
+    design = optimum.original
+    keep = np.setdiff1d(np.arange(design.n), rows)
+    both = [estimable(one).information(optimum.lam)[1] for one in (design.residual, design.residual.part(keep))]
+    whole, left = (np.diagonal(information) for information in both)
+    return bool((left > _SAYS * whole).all())
 
 
 def refit_without(optimum: Optimum, rows: IntArray) -> Optimum:

@@ -11,10 +11,10 @@ from bayeslmm.errors import FitError
 from bayeslmm.likelihood.correlated_rows import delete_correlated, lost_without_correlated
 from bayeslmm.likelihood.deletion import delete_groups
 from bayeslmm.likelihood.leave_out import lost_without
-from bayeslmm.reml.deleted import optimise_without, solved_together
+from bayeslmm.reml.deleted import optimise_without, solved_together, still_says_all
+from bayeslmm.residual import estimable
 from bayeslmm.results.deletion_cases import DeletionCases
 from bayeslmm.results.fit import Fit
-from bayeslmm.results.labels import Parameter
 from bayeslmm.results.refits import natural_rows, parameter_values
 from bayeslmm.results.residual_kinds import correlated_system, leverage_pair, residual_values
 from bayeslmm.types import BoolArray, FloatArray
@@ -100,6 +100,7 @@ def estimated(fit: Fit, chosen: DeletionCases, lost: BoolArray, named: bool) -> 
     beta, vcov = np.full((G, p), np.nan), np.full((G, p, p), np.nan)
     sigma, singular, lam = np.full(G, np.nan), np.full(G, np.nan), None
     covariances = tuple(np.full((G, *T.shape), np.nan) for T in fit.optimum.terms)
+    usable = usable[[still_says_all(fit.optimum, rows) for rows in chosen.rows(usable)]]
     if usable.size:
         out = optimise_without(fit.optimum, chosen.rows(usable))
         beta[usable], sigma[usable] = out.optima.beta, out.optima.sigma
@@ -110,6 +111,10 @@ def estimated(fit: Fit, chosen: DeletionCases, lost: BoolArray, named: bool) -> 
         if out.optima.lam is not None:
             lam = np.full((G, out.optima.lam.shape[1]), np.nan)
             lam[usable] = out.optima.lam
+            # What a search that led nowhere ended with says nothing of the case.
+            failed = usable[[not status.ok for status in out.optima.status]]
+            for values in (beta, vcov, sigma, singular, lam, *covariances):
+                values[failed] = np.nan
     return EstimatesWithout(beta, vcov, sigma, covariances, singular, lam)
 
 
@@ -162,17 +167,19 @@ def _ratio(without: FloatArray, whole: FloatArray, usable: BoolArray) -> FloatAr
 
 
 def relative_changes(fit: Fit, estimates: pd.DataFrame) -> pd.DataFrame:
-    """Relative changes of sds and sigma, differences of correlations, from all parameters without each case."""
+    """Relative changes of sds and their ratios, differences of correlations and exponents, without each case."""
     own: dict[str, pd.Series] = {}
-    whole = fit.estimates()
+    whole, residual = fit.estimates(), fit.design.residual
+    ranges = estimable(residual).ranges if residual.names else ()
     for p in fit._parameters:
         if p.kind != "fixed":
-            own[p.label] = _change(p, estimates[p.label], float(whole[p.label]))
+            difference = p.kind == "corr" or (p.kind == "residual" and ranges[p.position] != "positive")
+            own[p.label] = _change(estimates[p.label], float(whole[p.label]), difference)
     return pd.DataFrame(own, index=estimates.index)
 
 
-def _change(p: Parameter, values: pd.Series, whole: float) -> pd.Series:
-    if p.kind == "corr":
+def _change(values: pd.Series, whole: float, difference: bool) -> pd.Series:
+    if difference:
         return values - whole
     with np.errstate(divide="ignore", invalid="ignore"):
         # Beside a variance of zero nothing has a relative size; what has stayed zero has not changed.
