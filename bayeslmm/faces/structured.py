@@ -15,7 +15,7 @@ from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
 from bayeslmm.faces.fit import REMLResult
 from bayeslmm.faces.refused import refused
-from bayeslmm.results import Summary, residual_refits, residual_tables
+from bayeslmm.results import Summary, residual_tables
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.fit_intervals import fixed_intervals
 from bayeslmm.results.fit_summary import fit_summary
@@ -61,13 +61,10 @@ class StructuredResult(REMLResult):
     """
 
     residual_covariance = residual_tables.residual_covariance
-    bootstrap = residual_refits.bootstrap_residual  # type: ignore[assignment]
-    refit = residual_refits.refit_residual
     profile = _not_yet("profile", "confint() has Wald intervals on scales without bounds.")
     test_zero = _not_yet("test_zero", _LRT)
     boundary = _not_yet("boundary", _LRT)
     step = _not_yet("step", _LRT)
-    refit_many = _not_yet("refit_many", "fit.refit(y) fits one response.")
     shrinkage = _not_yet("shrinkage", "fit.ranef() has the predicted effects.")
     variances = _not_yet("variances", "confint() has intervals of all variance parameters.")
     vcov_variances = _not_yet("vcov_variances", "confint() has intervals of all variance parameters.")
@@ -121,7 +118,7 @@ class StructuredResult(REMLResult):
         level = check_level(level)
         choice("method", method, ("wald", "bootstrap"), DesignError)
         if method == "bootstrap":
-            ends = residual_refits.bootstrap_ends(self, n, random_seed, level, parameters)
+            ends = self.bootstrap(n, random_seed).confint(level, "percentile", parameters)
             kind = "bootstrap intervals"
         else:
             ends, kind = wald_residual(self, parameters, level), "Wald intervals"

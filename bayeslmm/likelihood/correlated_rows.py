@@ -205,11 +205,11 @@ def delete_correlated(
     return Deleted(beta - move @ T.T, covariance, factor.r2[0] - fall, lost)
 
 
-def predict_correlated(
-    system: CorrelatedSystem, sigma: float, rows: IntArray
-) -> tuple[FloatArray, FloatArray, float]:
-    """Predictive distribution of some rows given all others: mean and sd (r,), joint log density; see
-    `predict_left_out`."""
+def predict_correlated(system: CorrelatedSystem, sigma: float, rows: IntArray) -> tuple[FloatArray, FloatArray, float]:
+    """Predictive distribution of some rows given all others, as of `predict_left_out`.
+
+    Mean and sd (r,) in units of y, and the joint log density.
+    """
     codes = np.full(system.design.n, -1, dtype=np.int64)
     codes[rows] = 0
     (own,) = system.together(codes)

@@ -150,7 +150,7 @@ def _scaled(cp: SummedDesign, factors: Sequence[FloatArray], rows: FloatArray) -
     return apply_lambda(cp.frame, factors[1:], rows) if len(cp.blocks) > 1 else rows.copy()
 
 
-def _spread(blocks: FloatArray) -> sparse.sparray:
+def _spread(blocks: FloatArray) -> sparse.bsr_array | sparse.csr_array:
     """Block-diagonal matrix of (J, c, c) blocks; without rows where a model has no random effects."""
     J, c = blocks.shape[:2]
     if not c:

@@ -148,8 +148,8 @@ def _starts(design: Design, reml: bool) -> Iterator[_Start]:
         optimum = optimise(cp, reml)
         means = conditional_means(cp, optimum.factors, optimum.factor)
         fitted = design.X @ means.beta[0]
-        for term, b in zip(design.terms, means.b, strict=True):
-            fitted = fitted + (term.Z * b[0][design.groupings[term.group].codes]).sum(1)
+        for block, b in zip(cp.blocks, means.b, strict=True):
+            fitted = fitted + (block.columns(design) * b[0][block.grouping.codes]).sum(1)
         yield from _started(design, residual, design.y_less_offset - fitted, optimum)
 
 

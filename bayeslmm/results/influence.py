@@ -164,9 +164,9 @@ def influence(
 ) -> Influence:
     """Leave out every row, or every group of rows, and say how the estimates change.
 
-    Deletion is exact. With ``theta="fixed"`` (sigma estimated anew, relative variances held) it follows from the
-    factorisation of the fit, without refits (parameters of the residuals are held, too); with theta estimated anew all cases are solved together by one
-    vectorised Newton iteration where the design allows it, else one after the other.
+    Deletion is exact. With ``theta="fixed"`` (sigma estimated anew; relative variances and parameters of the residuals
+    held) it follows from the factorisation of the fit, without refits; with theta estimated anew all cases are solved
+    together by one vectorised Newton iteration where the design allows it, else one after the other.
 
     Parameters
     ----------

@@ -23,6 +23,8 @@ from bayeslmm.likelihood import cross_products
 from bayeslmm.mode import PosteriorMode, find_mode
 from bayeslmm.reml import Optimum, optimise
 from bayeslmm.reml.many import Optima, optimise_many
+from bayeslmm.reml.residual_many import optimise_residual_many
+from bayeslmm.reml.residual_optimum import ResidualOptimum, optimise_residual
 from bayeslmm.residual import natural_parameters
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.labels import Parameter, parameters
@@ -112,8 +114,10 @@ def parameter_values(
     beta: FloatArray,
     residual: FloatArray,
 ) -> FloatArray:
-    """Values (K,) of one parameter from relative covariances (K, c, c), sigma (K,), fixed effects (K, p) and residual
-    parameters in the user's units (K, m)."""
+    """Values (K,) of one parameter from all that is estimated.
+
+    Relative covariances (K, c, c), sigma (K,), fixed effects (K, p), residual parameters in the user's units (K, m).
+    """
     if p.kind == "sigma":
         return sigma
     if p.kind == "residual":
@@ -236,10 +240,14 @@ def refit[F: Fit](fit: F, y: ArrayLike) -> F:
         Wrong shape, missing or infinite values.
     """
     design = with_response(fit.design, check_responses(fit.design, y, 1))
-    cp = cross_products(design)
-    if isinstance(fit.optimum, PosteriorMode):
-        optimum: Optimum = find_mode(cp, fit.optimum.priors, fit.reml, fixed=fit._fixed)
+    if isinstance(fit.optimum, ResidualOptimum):
+        optimum: Optimum = optimise_residual(design, fit.reml)
+        cp = optimum.cp
+    elif isinstance(fit.optimum, PosteriorMode):
+        cp = cross_products(design)
+        optimum = find_mode(cp, fit.optimum.priors, fit.reml, fixed=fit._fixed)
     else:
+        cp = cross_products(design)
         optimum = optimise(cp, fit.reml, fixed=fit._fixed, penalty=fit.optimum.penalty)
     if not optimum.status.ok:
         warnings.warn(f"{fit.formula}: {optimum.verdict}", ConvergenceWarning, stacklevel=2)
@@ -252,7 +260,8 @@ def refit_many(fit: Fit, Y: ArrayLike, *, workers: int = 1) -> Refits:
     Where the design allows it, all are solved together by one vectorised Newton iteration: 1,000 responses of
     sleepstudy take a few tenths of a second. Each result is the one that `refit` gives, whatever the others and
     the number of workers are, with one exception: in models with several variances `refit` searches for lower
-    minima from many points where levels are few or very unequal, `refit_many` at zeros of the terms only.
+    minima from many points where levels are few or very unequal, `refit_many` at zeros of the terms only. Of models
+    whose residuals have parameters each response is fitted by itself.
 
     Parameters
     ----------
@@ -273,5 +282,20 @@ def refit_many(fit: Fit, Y: ArrayLike, *, workers: int = 1) -> Refits:
     """
     values = check_responses(fit.design, Y, 2)
     workers = whole("workers", workers, 1, MOST_WORKERS, DesignError)
-    optima = optimise_many(fit.cp, values, fit.reml, fixed=fit._fixed, workers=workers)
-    return Refits(fit.design, fit.reml, optima)
+    return Refits(fit.design, fit.reml, optima_of(fit, values, workers))
+
+
+def optima_of(fit: Fit, Y: FloatArray, workers: int = 1) -> Optima:
+    """Estimates of the model of a fit for responses (n, K)."""
+    if isinstance(fit.optimum, ResidualOptimum):
+        return optimise_residual_many(fit.design, Y, fit.reml, workers=workers)
+    return optimise_many(fit.cp, Y, fit.reml, fixed=fit._fixed, workers=workers)
+
+
+def refit_design[F: Fit](fit: F, design: Design) -> F:
+    """The model of a fit for other rows or another response of the same columns, by the same criterion."""
+    if isinstance(fit.optimum, ResidualOptimum):
+        found = optimise_residual(design, fit.reml)
+        return replace(fit, design=design, cp=found.cp, optimum=found)
+    cp = cross_products(design)
+    return replace(fit, design=design, cp=cp, optimum=optimise(cp, fit.reml, fixed=fit._fixed))

@@ -33,7 +33,7 @@ def residuals(fit: Fit, kind: ResidualKind = "raw", *, scaled: bool = False) -> 
         ``"normalized"``: whitened by the residual covariance and over sigma, so that rows of one group are independent,
         too, in the order of their times or visits (nlme's word; scaled in any case). ``"standardised"``: over their
         estimated standard deviation, ``sigma sqrt((1 - leverage) / weight)``, theta taken as known (lme4's
-        ``rstudent``); where rows are correlated with residual covariance ``sigma^2 R``, over the root of the diagonal of
+        ``rstudent``); where residuals are correlated, covariance ``sigma^2 R``, over the root of the diagonal of
         ``sigma^2 R P R``, P the precision of y over ``sigma^2`` with all effects integrated out.
         ``"marginal"``: response minus the fixed part, so that random effects are in them.
     scaled : bool
@@ -193,8 +193,8 @@ def cooks_distance(fit: Fit) -> pd.Series:
     move when a row or a group is left out and theta estimated anew, ``influence().cooks_d``
     (``cooks.distance(influence(fit, ...))`` in R). Rows of a small group can be large in one and small in the other.
 
-    Where residuals are correlated, ``e / (1 - h)``, what a row is off when it is predicted without itself, is what it is
-    off when it is predicted from all others, the residuals of its own group included: ``(P y)_i / P_ii``.
+    Where residuals are correlated, ``e / (1 - h)``, by how much a row is off when it is predicted without itself, is
+    what it is off when predicted from all others, the residuals of its own group included: ``(P y)_i / P_ii``.
 
     Returns
     -------
