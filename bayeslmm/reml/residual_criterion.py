@@ -98,8 +98,8 @@ class JointCriterion:
     def expected(self, x: FloatArray) -> FloatArray:
         """Expected curvature in lam, sigma at its best value; about that, as fixed effects are left out of account."""
         traces, information = estimable(self.rows.design.residual).information(x)
-        nu = degrees_of_freedom(self.rows.base, self.reml)
-        return np.asarray(information - np.outer(traces, traces) / max(nu, 1))
+        # All rows are counted, for REML too: with fewer it would be negative along a common scale.
+        return np.asarray(information - np.outer(traces, traces) / self.rows.base.n)
 
     def apart(self, x: FloatArray) -> FloatArray:
         """Curvature in theta, and the expected one in lam, as if they did not know of one another."""
