@@ -21,6 +21,7 @@ from bayeslmm.reml.optimum import Optimum, ending_status, is_perfect, optimise
 from bayeslmm.reml.residual_optimum import ResidualOptimum, optimise_residual
 from bayeslmm.reml.scale import exponent
 from bayeslmm.residual import estimable
+from bayeslmm.residual.bounded import too_few_groups
 from bayeslmm.types import FloatArray, IntArray
 
 # Common starts are compared where that takes no more than so many doubles.
@@ -140,7 +141,7 @@ def still_says_all(optimum: Optimum, rows: IntArray) -> bool:
     keep = np.setdiff1d(np.arange(design.n), rows)
     both = [estimable(one).information(optimum.lam)[1] for one in (design.residual, design.residual.part(keep))]
     whole, left = (np.diagonal(information) for information in both)
-    return bool((left > _SAYS * whole).all())
+    return bool((left > _SAYS * whole).all()) and too_few_groups(design.residual.part(keep), design.p > 0) is None
 
 
 def refit_without(optimum: Optimum, rows: IntArray) -> Optimum:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -20,8 +21,11 @@ from bayeslmm.types import FloatArray
 _STEP = 3e-4
 # Rows times parameters of residuals from which on differences of gradients take too long.
 _MANY = 50_000
-# Parameters beyond these sizes are correlations of one, or ratios of sds that no data have.
-_FARTHEST = 40.0
+# Parameters beyond these sizes are correlations of one, or ratios of sds that no data have. Entries of a root of a
+# correlation matrix leave ``1 / size^2`` of a variance, atanh and log ``exp(-2 size)``.
+_FARTHEST, _FARTHEST_OF_ROOT = 40.0, 300.0
+# A search that ends this close to them was stopped by them.
+_STOPPED = 0.99
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,15 @@ class JointCriterion:
         """Entries of x that belong to random effects."""
         return self.rows.base.frame.n_theta
 
+    @cached_property
+    def _farthest(self) -> FloatArray:
+        names = self.rows.design.residual.names
+        return np.array([_FARTHEST_OF_ROOT if name.startswith("chol") else _FARTHEST for name in names])
+
+    def stopped_by_size(self, x: FloatArray) -> bool:
+        """Whether some residual parameter is as large as any is let become."""
+        return bool((np.abs(x[self.n_theta :]) > _STOPPED * self._farthest).any())
+
     def at(self, x: FloatArray) -> tuple[SummedDesign, list[FloatArray], Factor]:
         """Sums, factors and evaluation at x, kept from the last call if that was there."""
         key = x.tobytes()
@@ -66,7 +79,7 @@ class JointCriterion:
     def __call__(self, x: FloatArray) -> Trial:
         nan = np.full((x.size, x.size), np.nan)
         nothing = Trial(float("inf"), lambda: Point(x, float("inf"), nan[0], nan))
-        if np.abs(x[self.n_theta :]).max(initial=0.0) > _FARTHEST:
+        if (np.abs(x[self.n_theta :]) > self._farthest).any():
             return nothing
         try:
             with np.errstate(all="ignore"):
