@@ -125,15 +125,21 @@ class JointCriterion:
         out[t:, t:] = self.expected(x[t:])
         return out
 
-    def hessian(self, x: FloatArray) -> FloatArray:
-        """Second derivatives at x; of lam by differences of the gradient."""
+    def hessian(self, x: FloatArray, sharp: bool = False) -> FloatArray:
+        """Second derivatives at x; of lam by differences of the gradient, extrapolated to a step of zero if `sharp`."""
         # Exact ones in theta are those of sums by level.
         k, t = x.size, self.n_theta if self.rows.base.blocks[0].terms else 0
         out = np.empty((k, k))
         if t:
             cp, factors, factor = self.at(x)
             out[:t, :t] = par.hessian(cp, x[:t], derivatives(cp, factors, factor, self.reml))[0]
-        out[:, t:] = slopes(lambda rest: self.gradient(np.concatenate([x[:t], rest])), x[t:], _STEP).T
+
+        def differences(step: float) -> FloatArray:
+            return slopes(lambda rest: self.gradient(np.concatenate([x[:t], rest])), x[t:], step).T
+
+        out[:, t:] = differences(_STEP)
+        if sharp:
+            out[:, t:] = (4.0 * out[:, t:] - differences(2.0 * _STEP)) / 3.0
         out[t:, :t] = out[:t, t:].T
         out[t:, t:] = 0.5 * (out[t:, t:] + out[t:, t:].T)
         return out

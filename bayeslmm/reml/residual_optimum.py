@@ -26,6 +26,8 @@ from bayeslmm.types import FloatArray
 
 # Curvature of a combination of parameters, rows of the Hessian brought to one scale, below which it is a ridge.
 _RIDGE = 1e-7
+# What is looked at again, with more digits.
+_SUSPECT = 1e-4
 # A combination has a part of a parameter from this share of its largest on.
 _SHARE = 0.1
 # A minimum in the random effects alone that is lower than the joint one by this was not seen.
@@ -279,9 +281,12 @@ def _ridges(criterion: JointCriterion, result: NewtonResult) -> tuple[Ridge, ...
     """Combinations of parameters, some of the residuals among them, along which the criterion does not curve."""
     if result.ending is not Ending.converged:
         return ()
-    hessian, t = result.hessian, criterion.n_theta
-    scale = np.sqrt(np.maximum(np.diagonal(hessian), 1e-300))
-    curvature, vectors = np.linalg.eigh(hessian / (scale * scale[:, None]))
+    t = criterion.n_theta
+    curvature, vectors = _curvatures(result.hessian)
+    if curvature.min(initial=1.0) > _SUSPECT:
+        return ()
+    # Differences, and curvatures that are expected under the model, leave some where there is none.
+    curvature, vectors = _curvatures(criterion.hessian(result.x, sharp=True))
     labels = [*_theta_labels(criterion), *estimable(criterion.rows.design.residual).labels]
     found = []
     for value, v in zip(curvature, vectors.T, strict=True):
@@ -289,6 +294,13 @@ def _ridges(criterion: JointCriterion, result: NewtonResult) -> tuple[Ridge, ...
         if value < _RIDGE and own[t:].any() and own.sum() > 1:
             found.append(Ridge(tuple(dict.fromkeys(label for label, in_it in zip(labels, own, strict=True) if in_it))))
     return tuple(found)
+
+
+def _curvatures(hessian: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Curvatures (k,), rows of the Hessian brought to one scale, and their directions (k, k)."""
+    scale = np.sqrt(np.maximum(np.diagonal(hessian), 1e-300))
+    curvature, vectors = np.linalg.eigh(hessian / (scale * scale[:, None]))
+    return curvature, vectors
 
 
 def _theta_labels(criterion: JointCriterion) -> list[str]:
