@@ -65,7 +65,6 @@ class StructuredResult(REMLResult):
     test_zero = _not_yet("test_zero", _LRT)
     boundary = _not_yet("boundary", _LRT)
     step = _not_yet("step", _LRT)
-    shrinkage = _not_yet("shrinkage", "fit.ranef() has the predicted effects.")
     variances = _not_yet("variances", "confint() has intervals of all variance parameters.")
     vcov_variances = _not_yet("vcov_variances", "confint() has intervals of all variance parameters.")
 

@@ -6,7 +6,8 @@ weighed by those of the parameters, are what the covariance of beta lacks:
     Phi_A = C + 2 sum_ij W_ij C X'V^-1 V_i P V_j V^-1 X C .
 
 That is its form of first order (SAS's ``kr(firstorder)``), which does not depend on how V is written; what second
-derivatives add is in `residual_second`, nothing for unstructured covariances. W is twice the inverse of the observed curvature, as in SAS and mmrm.
+derivatives add is in `residual_second`, nothing for unstructured covariances. W is twice the inverse of the observed
+curvature, as in SAS and mmrm.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The part of Kenward and Roger's adjustment that second derivatives of the residual covariance make.
 
-With parameters eta of V, their covariance W and ``B = V^-1 X C`` the adjusted covariance of beta has, beyond its form of
-first order, ``-(1/2) sum_ij W_ij B' V_ij B``. It depends on how V is written: eta are the variances of levels and visits,
-correlations, ranges and exponents, as in SAS. Where V is linear in variances and covariances it is zero.
+With parameters eta of V, their covariance W and ``B = V^-1 X C`` the adjusted covariance of beta has, beyond its form
+of first order, ``-(1/2) sum_ij W_ij B' V_ij B``. It depends on how V is written: eta are the variances of levels and
+visits, correlations, ranges and exponents, as in SAS. Where V is linear in variances and covariances it is zero.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ def second_order(optimum: ResidualOptimum, W: FloatArray, B: FloatArray) -> Floa
     values, vectors = np.linalg.eigh(W[t:, t:])
     roots = (vectors * np.sqrt(np.maximum(values, 0.0))).T
     middle = of(here)
-    bent = sum((of(here + _STEP * w) - 2.0 * middle + of(here - _STEP * w)) / _STEP**2 for w in roots)
+    bent = np.zeros(middle.size)
+    for w in _STEP * roots:
+        bent += (of(here + w) - 2.0 * middle + of(here - w)) / _STEP**2
     slopes = np.array([(of(here + h) - of(here - h)) / (2.0 * _STEP) for h in _STEP * np.eye(here.size)])
     # What eta itself bends by is no second derivative in eta.
     straight = np.linalg.solve(slopes[:, p * p :].T, bent[p * p :])

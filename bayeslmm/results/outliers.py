@@ -130,7 +130,7 @@ def _scaled(fit: Fit) -> FloatArray:
     system = correlated_system(fit)
     if system is None:
         return residual_values(fit, "pearson", scaled=True)
-    clusters, out = system.design.residual.clusters, np.zeros(fit.design.n)
+    clusters, out = np.asarray(system.design.residual.clusters), np.zeros(fit.design.n)
     share = np.bincount(clusters, residual_values(fit, "normalized") ** 2)[clusters]
     suspect = share >= 0.5 * _SHARE_SINGULAR * fit.n
     if suspect.any():

@@ -211,19 +211,14 @@ def test_what_would_leave_the_parameters_out_is_refused() -> None:
         lambda: model.fit(priors="default"),
         lambda: model.fit(penalty="gamma"),
         lambda: model.fit(fix={"theta": [1.0]}),
-        lambda: model.criterion_at([1.0]),
-        lambda: model.matrices(theta=[1.0], sigma=1.0),
         lambda: model.to("lme4"),
         lambda: model.simulate(n_groups=30),
         lambda: bl.power(model),
         lambda: bl.coverage(model),
         lambda: bl.compare(fit, fit),
-        lambda: bl.error_contrasts(model),
         lambda: bl.ranova(fit),
         lambda: bl.calibrate(model, n=2),
         lambda: model.latex(),
-        lambda: bl.plot_groups(fit),
-        lambda: bl.plot_shrinkage(fit),
         lambda: bl.report(fit, "page.html"),
         lambda: fit.predict(new, kind="observation"),
     ):
@@ -232,7 +227,7 @@ def test_what_would_leave_the_parameters_out_is_refused() -> None:
     alone = bl.Model("Reaction ~ Days", SLEEP, residual="ar1(Days | Subject)").fit()
     with pytest.raises(DesignError, match="has no random effects"):
         bl.plot_ranef(alone)
-    for verb in ("profile", "boundary", "test_zero", "shrinkage", "step"):
+    for verb in ("profile", "boundary", "test_zero", "step"):
         with pytest.raises(FitError, match="whose residuals have parameters"):
             getattr(fit, verb)()
 
