@@ -23,9 +23,9 @@ _STEP = 3e-4
 _MANY = 50_000
 # Parameters beyond these sizes are correlations of one, or ratios of sds that no data have. Entries of a root of a
 # correlation matrix leave ``1 / size^2`` of a variance, atanh and log ``exp(-2 size)``.
-_FARTHEST, _FARTHEST_OF_ROOT = 40.0, 300.0
+FARTHEST, _FARTHEST_OF_ROOT = 40.0, 300.0
 # A search that ends this close to them was stopped by them.
-_STOPPED = 0.99
+STOPPED = 0.99
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,11 @@ class JointCriterion:
     @cached_property
     def _farthest(self) -> FloatArray:
         names = self.rows.design.residual.names
-        return np.array([_FARTHEST_OF_ROOT if name.startswith("chol") else _FARTHEST for name in names])
+        return np.array([_FARTHEST_OF_ROOT if name.startswith("chol") else FARTHEST for name in names])
 
     def stopped_by_size(self, x: FloatArray) -> bool:
         """Whether some residual parameter is as large as any is let become."""
-        return bool((np.abs(x[self.n_theta :]) > _STOPPED * self._farthest).any())
+        return bool((np.abs(x[self.n_theta :]) > STOPPED * self._farthest).any())
 
     def at(self, x: FloatArray) -> tuple[SummedDesign, list[FloatArray], Factor]:
         """Sums, factors and evaluation at x, kept from the last call if that was there."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -52,13 +54,15 @@ def test_as_many_groups_as_visits_are_refused_with_the_reason() -> None:
     assert fit.influence("id", cases=["a0"]).without == ()
 
 
-def test_groups_that_do_not_vary_have_no_correlation() -> None:
+def test_groups_that_do_not_vary_have_no_correlation(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     data = pd.DataFrame({"g": np.repeat(np.arange(12), 6), "t": np.tile(np.arange(6), 12)})
     data["y"] = rng.normal(size=12)[data["g"]]
     with pytest.warns(bl.ConvergenceWarning, match="grows without bound"):
         fit = bl.Model("y ~ 1", data, residual="ar1(t | g)").fit()
     assert fit.status.name == "unbounded" and not fit.status.ok
+    fit.save(tmp_path / "fit")
+    assert bl.load(tmp_path / "fit").status is fit.status
     # Nearly constant ones have an estimate, which the chain finds with all its digits.
     near = data.assign(y=data["y"] + 1e-6 * rng.normal(size=72))
     close = bl.Model("y ~ 1", near, residual="ar1(t | g)").fit()
