@@ -33,7 +33,7 @@ _ONE = np.ones(1)
 
 
 @dataclass(frozen=True)
-class Together:
+class RowsTogether:
     """Rows (r,) that hang together, at sigma 1.
 
     Attributes
@@ -74,7 +74,7 @@ class CorrelatedSystem:
     lam: FloatArray
     factors: Sequence[FloatArray]
 
-    def together(self, codes: IntArray) -> Iterator[Together]:
+    def together(self, codes: IntArray) -> Iterator[RowsTogether]:
         """Clusters joined by the groups (n,) of rows, 0 .. G - 1; rows with -1 join nothing.
 
         Raises
@@ -100,7 +100,7 @@ class CorrelatedSystem:
                 P = precision_blocks(block, 0, members, system.Q[at], self.cp.blocks[0].grouping.codes[at])
                 for own, whitened in zip(members, P, strict=True):
                     W = residual.whiten(self.lam, np.eye(own.size), rows[own])
-                    yield Together(rows[own], W.T @ whitened @ W, block.residual[0][own] @ W, W.T @ within[own])
+                    yield RowsTogether(rows[own], W.T @ whitened @ W, block.residual[0][own] @ W, W.T @ within[own])
 
     @property
     def _clusters(self) -> IntArray:
