@@ -73,7 +73,9 @@ def the_model(design: Design) -> Part:
 
 def of_summary(heading: str, summary: Summary) -> Part:
     """The summary of a fit or a posterior."""
-    tables = [(name, table.rename_axis(index=str(table.index.name or "")).reset_index()) for name, table in summary._shown()]
+    tables = [
+        (name, table.rename_axis(index=str(table.index.name or "")).reset_index()) for name, table in summary._shown()
+    ]
     text = [summary.title, *summary.notes, *(f"**{name}**\n\n{markdown(table)}" for name, table in tables)]
     page = f'<div class="bayeslmm">{summary._repr_html_()}</div>'
     return Part(heading, page, "\n\n".join([*text, *summary.remarks]), tuple(table for _, table in tables))

@@ -364,7 +364,9 @@ def _checked(
     if saturated == "error":
         # Whether variances of effects can be told apart is asked with equal residuals.
         plain = replace(design, residual=make_residual(design.n, design.weights)) if design.residual.names else design
-        check_identified(plain, formula, columns)
+        check_identified(
+            plain, formula, columns, correlated=bool(design.residual.names) and design.residual.clusters is not None
+        )
     return replace(design, notes=Notes(PendingNotes(design, formula, columns)))
 
 
