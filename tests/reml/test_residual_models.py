@@ -196,7 +196,7 @@ def test_structures_that_do_not_fit_the_data(residual: str) -> None:
 def test_words_of_nlme_in_other_arguments() -> None:
     with pytest.raises(DesignError, match=r"residual='power\(Days\)'"):
         bl.Model("Reaction ~ Days + (1 | Subject)", SLEEP, weights="varPower(form = ~ Days)")
-    with pytest.raises(DesignError, match="residual, e"):
+    with pytest.raises(DesignError, match=r"residual='ar1\(time \| g\)'"):
         bl.Model("Reaction ~ Days + (1 | Subject)", SLEEP, correlation="corAR1()")
 
 
