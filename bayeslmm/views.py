@@ -57,7 +57,6 @@ def to(model: Specification, package: str, *, reml: bool = True, data: str = "df
     """
     from bayeslmm.exporting import export
 
-    refuse_parameters(model.design.residual, "model.to()")
     return export(model.design, package, reml=reml, data=data)
 
 

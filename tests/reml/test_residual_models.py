@@ -213,7 +213,6 @@ def test_what_would_leave_the_parameters_out_is_refused() -> None:
         lambda: model.fit(fix={"theta": [1.0]}),
         lambda: model.criterion_at([1.0]),
         lambda: model.matrices(theta=[1.0], sigma=1.0),
-        lambda: model.to("lme4"),
         lambda: model.simulate(n_groups=30),
         lambda: bl.power(model),
         lambda: bl.coverage(model),
