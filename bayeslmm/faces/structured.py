@@ -1,40 +1,20 @@
-"""Fits of models whose residuals have parameters: what is right for them, and the words where nothing is yet."""
+"""Fits of models whose residuals have parameters: what is theirs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NoReturn
 
 import numpy as np
 import pandas as pd
 
 from bayeslmm.equality import by_value
 from bayeslmm.faces.fit import REMLResult
-from bayeslmm.faces.refused import refused
-from bayeslmm.results import Summary, residual_intervals, residual_profiles, residual_refits, residual_tables
-from bayeslmm.results.fit import Fit
+from bayeslmm.results import Summary, residual_intervals, residual_profiles, residual_tables
 from bayeslmm.results.fit_intervals import fixed_intervals
 from bayeslmm.results.fit_summary import fit_summary
 from bayeslmm.results.intervals import check_level
 from bayeslmm.results.linear import DDF
 from bayeslmm.results.tables import tidy_table
-
-
-def _not_yet(name: str, instead: str) -> Callable[..., NoReturn]:
-    """A method that says that there is none yet, and what there is."""
-
-    def words(fit: Fit) -> str:
-        return (
-            f"{name} is not there yet for a fit whose residuals have parameters "
-            f"(residual={residual_tables.expression(fit)!r}): with these taken for known it would say too little, or "
-            f"something else. {instead}"
-        )
-
-    return refused(name, words, instead)
-
-
-_RESIDUALS = "fit.residuals('normalized') has residuals that are independent under the model."
 
 
 @by_value
@@ -57,15 +37,8 @@ class StructuredResult(REMLResult):
     """
 
     residual_covariance = residual_tables.residual_covariance
-    refit = residual_refits.refit_residual
     profile = residual_profiles.profile_residual
     confint = residual_intervals.confint_residual
-    refit_many = _not_yet("refit_many", "fit.refit(y) fits one response.")
-    influence = _not_yet("influence", _RESIDUALS)
-    cooks_distance = _not_yet("cooks_distance", _RESIDUALS)
-    leverage = _not_yet("leverage", _RESIDUALS)
-    cv = _not_yet("cv", "Fit parts of the data, and predict the others.")
-    shrinkage = _not_yet("shrinkage", "fit.ranef() has the predicted effects.")
 
     def summary(self, ddf: DDF | None = None, digits: int = 4, *, correlation: bool = False) -> Summary:
         """As of an ordinary fit, with the residual structure."""

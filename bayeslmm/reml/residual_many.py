@@ -1,62 +1,68 @@
-"""Criteria of many responses of a model whose residuals have parameters: one fit after the other."""
+"""Many responses of one model whose residuals have parameters: one search for each, in threads."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 
 from bayeslmm.design.design import Design
-from bayeslmm.errors import FitError
-from bayeslmm.reml.optimum import Optimum
+from bayeslmm.errors import DesignError, FitError
+from bayeslmm.reml.many import Optima, join_optima
 from bayeslmm.reml.residual_optimum import optimum_of
 from bayeslmm.reml.status import FitStatus
-from bayeslmm.types import BoolArray, FloatArray
-
-# Milliseconds of one pass over the rows, and of every row in it, on a core of 2.5 GHz.
-_A_PASS, _A_ROW = 0.8, 5e-4
+from bayeslmm.types import FloatArray
 
 
-@dataclass(frozen=True)
-class ManyCriteria:
-    """What was found.
+def optimise_residual_many(design: Design, Y: FloatArray, reml: bool = True, *, workers: int = 1) -> Optima:
+    """Minimise the criterion of every column of Y, as `optimum_of` does of one.
 
-    Attributes
+    Whitening moves with the parameters of the residuals, so that responses have no sums in common; each is searched by
+    itself, and a response without a start has the status ``non_finite`` and no estimates.
+
+    Parameters
     ----------
-    criterion : FloatArray, shape (K,)
-        nan where there was no fit.
-    ok : BoolArray, shape (K,)
-        Whether it is a minimum, be it on a ridge.
-    cost : float
-        Rough milliseconds of one fit, by its evaluations, so that no clock decides.
+    design : Design
+        With a residual structure that has parameters, or without random effects.
+    Y : FloatArray, shape (n, K)
+        Units of y.
+    reml : bool
+    workers : int
+        Threads.
     """
+    if not Y.shape[1]:
+        raise DesignError("There is no response to fit: Y has no columns.")
+    # Structures keep what they have found at their last point, and threads must not share that.
+    whole = np.arange(design.n)
+    designs = [replace(design, y=y, residual=design.residual.part(whole)) for y in Y.T]
 
-    criterion: FloatArray
-    ok: BoolArray
-    cost: float
-
-
-def criteria_of_many(design: Design, Y: FloatArray, reml: bool) -> ManyCriteria:
-    """Fit a model to every column of Y (n, K).
-
-    Examples
-    --------
-    >>> import bayeslmm as bl
-    >>> model = bl.Model("Reaction ~ Days", bl.load_dataset("sleepstudy"), residual="ar1(Days | Subject)")
-    >>> criteria_of_many(model.design, model.design.y[:, None], True).criterion.round(3)
-    array([1739.206])
-    """
-    criterion, ok, cost = np.full(Y.shape[1], np.nan), np.zeros(Y.shape[1], dtype=bool), 0.0
-    for k, y in enumerate(Y.T):
+    def solve(own: Design) -> Optima:
         try:
-            one = optimum_of(replace(design, y=y), reml)
+            return Optima.of(optimum_of(own, reml))
         except (FitError, np.linalg.LinAlgError):
-            continue
-        criterion[k], cost = one.criterion, cost + fit_cost(one)
-        ok[k] = np.isfinite(one.criterion) and (one.status.ok or one.status is FitStatus.not_identified)
-    return ManyCriteria(criterion, ok, cost / max(1, Y.shape[1]))
+            return _nothing(own)
+
+    if workers == 1:
+        return join_optima([solve(own) for own in designs])
+    with ThreadPoolExecutor(workers) as pool:
+        return join_optima(list(pool.map(solve, designs)))
 
 
-def fit_cost(optimum: Optimum) -> float:
-    """Rough milliseconds of such a fit: evaluations, and Hessians by differences."""
-    return optimum.evaluations * (1 + optimum.lam.size) * (_A_PASS + _A_ROW * optimum.cp.design.n)
+def _nothing(design: Design) -> Optima:
+    """The place of a response that has no estimates."""
+
+    def nan(*shape: int) -> FloatArray:
+        return np.full((1, *shape), np.nan)
+
+    return Optima(
+        theta=nan(design.n_theta),
+        terms=tuple(nan(len(term.effects), len(term.effects)) for term in design.terms),
+        sigma=nan(),
+        beta=nan(design.p),
+        criterion=nan(),
+        singular=np.zeros(1, dtype=bool),
+        status=(FitStatus.non_finite,),
+        evaluations=np.zeros(1, dtype=np.int64),
+        lam=nan(len(design.residual.names)),
+    )

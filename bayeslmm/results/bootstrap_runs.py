@@ -17,16 +17,14 @@ from bayeslmm.errors import BayesLMMError, DesignError, FitError
 from bayeslmm.inference.bootstrap import bootstrap_optima
 from bayeslmm.inference.semiparametric import resampled_responses
 from bayeslmm.inference.simulation import at_a_time, check_rows
-from bayeslmm.likelihood import cross_products
-from bayeslmm.reml import optimise
-from bayeslmm.reml.many import Optima, optimise_many
-from bayeslmm.reml.residual_optimum import ResidualOptimum, optimum_of
+from bayeslmm.reml.many import Optima
+from bayeslmm.reml.residual_optimum import ResidualOptimum
 from bayeslmm.results.bootstraps import Bootstrap, value_of
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.labels import parameters as all_parameters
 from bayeslmm.results.profiles import check_minimum, find_derived
 from bayeslmm.results.random_parts import Random
-from bayeslmm.results.refits import Refits
+from bayeslmm.results.refits import Refits, optima_of, refit_design
 from bayeslmm.results.sampling import generator
 from bayeslmm.results.simulations import Conditions, held_effects, law_of, simulated_values
 from bayeslmm.types import FloatArray, IntArray
@@ -125,11 +123,13 @@ def bootstrap(
     fit = fit if optimum is fit.optimum else replace(fit, cp=optimum.cp, optimum=optimum)
     _, kept = held_effects(fit.design, random, lambda: fit)
     asked = None if statistic is None else _Asked(fit, statistic)
-    if isinstance(optimum, ResidualOptimum):
-        asked = _Asked(fit, "estimates") if asked is None else asked
-        found = _of_statistic(fit, asked, _responses(fit, method, random, kept, n, rng))
-        return found if statistic is not None else replace(found, statistic="")
-    if asked is None and method == "parametric" and not kept and random is not None:
+    if (
+        asked is None
+        and method == "parametric"
+        and not kept
+        and random is not None
+        and not isinstance(optimum, ResidualOptimum)
+    ):
         beta = np.asarray(fit._conditional.beta[0])
         parts = bootstrap_optima(
             fit.cp, optimum.terms, optimum.sigma, beta, n, rng,
@@ -138,9 +138,7 @@ def bootstrap(
         return _of_parameters(fit, parts)
     responses = _responses(fit, method, random, kept, n, rng)
     if asked is None:
-        return _of_parameters(
-            fit, (optimise_many(fit.cp, Y, optimum.reml, fixed=fit._fixed, workers=workers) for Y in responses)
-        )
+        return _of_parameters(fit, (optima_of(fit, Y, workers) for Y in responses))
     return _of_statistic(fit, asked, responses)
 
 
@@ -185,12 +183,14 @@ def _of_statistic(fit: Fit, asked: _Asked, parts: Iterator[FloatArray]) -> Boots
     rows, outcome, ok, singular = [], list[str](), list[bool](), list[bool]()
     for y in (y for Y in parts for y in Y.T):
         try:
-            own = _refit(fit, replace(fit.design, y=y))
+            own = refit_design(fit, replace(fit.design, y=y))
         except (FitError, np.linalg.LinAlgError):
-            rows.append(pd.Series(np.nan, index=asked.estimate.index))
+            own = None
+        if own is None:
+            rows.append(asked.nothing)
             singular.append(False)
             ok.append(False)
-            outcome.append("non_finite")
+            outcome.append("no_start")
             continue
         row = asked.of(own)
         rows.append(row)
@@ -209,31 +209,27 @@ def _of_statistic(fit: Fit, asked: _Asked, parts: Iterator[FloatArray]) -> Boots
     )
 
 
-def _refit(fit: Fit, design: Design) -> Fit:
-    if isinstance(fit.optimum, ResidualOptimum):
-        optimum = optimum_of(design, fit.optimum.reml)
-        return replace(fit, design=design, cp=optimum.cp, optimum=optimum)
-    cp = cross_products(design)
-    return replace(fit, design=design, cp=cp, optimum=optimise(cp, fit.optimum.reml, fixed=fit._fixed))
-
-
 def without_groups(fit: Fit, function: Callable[[Fit], pd.Series]) -> pd.DataFrame:
-    """Numbers of refits without each level of the first outermost grouping factor; rows of nan where there is none."""
-    codes = _apart(fit.design)
+    """Numbers of refits without each level of the first outermost grouping factor; rows of nan where there is none.
+
+    Without random effects without each group of correlated residuals, or each row.
+    """
+    codes = _independent(fit.design)
     rows = []
     for level in range(int(codes.max()) + 1):
         try:
-            rows.append(function(_refit(fit, part_of(fit.design, np.flatnonzero(codes != level)))))
+            rows.append(function(refit_design(fit, part_of(fit.design, np.flatnonzero(codes != level)))))
         except (BayesLMMError, np.linalg.LinAlgError):
             rows.append(pd.Series(np.nan, index=function(fit).index))
     return pd.DataFrame(rows).reset_index(drop=True)
 
 
-def _apart(design: Design) -> IntArray:
-    """Codes (n,) of what is left out at a time: levels of the outermost factor, correlated rows, or single ones."""
+def _independent(design: Design) -> IntArray:
+    """Groups (n,) of rows that are independent of one another."""
     if design.groupings:
         return design.groupings[outermost(design)[0]].codes
-    return np.arange(design.n) if design.residual.clusters is None else design.residual.clusters
+    clusters = design.residual.clusters
+    return np.arange(design.n) if clusters is None else clusters
 
 
 class _Asked:
@@ -270,12 +266,17 @@ class _Asked:
         p = find_derived(self.fit.design, self.given)
         return {p.label: float(value_of(fit.estimates().to_frame().T, p, fit.design.sigma)[0])}
 
+    @property
+    def nothing(self) -> pd.Series:
+        """In the place of the numbers of a response that has no fit."""
+        return pd.Series(np.nan, index=self.estimate.index)
+
     def of(self, fit: Fit) -> pd.Series:
         """Its numbers for a fit, under the same names; nan where the fit has none."""
         try:
             found = _numbers(self._of(fit))
         except BayesLMMError:
-            return pd.Series(np.nan, index=self.estimate.index)
+            return self.nothing
         if not found.index.equals(self.estimate.index):
             raise DesignError(
                 f"The statistic gives {found.size} numbers ({shown(list(found.index))}) for one response and "

@@ -275,3 +275,10 @@ class Fit:
         if isinstance(self.optimum, ResidualOptimum):
             return residual_kenward_roger(self.optimum)
         return kenward_roger(self.cp, self.optimum)
+
+    @cached_property
+    def _kenward_roger_linear(self) -> KenwardRoger:
+        """Without second derivatives; variances and covariances of random effects have none."""
+        if isinstance(self.optimum, ResidualOptimum):
+            return residual_kenward_roger(self.optimum, linear=True)
+        return self._kenward_roger

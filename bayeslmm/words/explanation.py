@@ -53,6 +53,6 @@ class Explanation:
         parts = [f"<p>{html.escape(paragraph)}</p>" for paragraph in self.paragraphs]
         for heading, table in self.tables:
             # The name of the index stands in the row of the headings, not in one of its own.
-            shown = table.rename_axis(None).rename_axis(table.index.name, axis="columns")
+            shown = table.rename_axis(index=None, columns=str(table.index.name or ""))
             parts += [f"<p><b>{html.escape(heading)}</b></p>", html_table(shown)]
         return f'<div class="bayeslmm words" style="max-width: 45em">{"".join(parts)}</div>'
