@@ -52,6 +52,10 @@ class VarianceDraws:
     beta: FloatArray
     lam: FloatArray
 
+    def block_factors(self, cp: CrossProducts) -> list[FloatArray]:
+        """Internal factors (K, c, c) of the blocks of a design; of none where it has no random effects."""
+        return par.block_factors(cp, self.factors) if self.factors else [np.empty((self.sigma.size, 0, 0))]
+
     def part(self, chosen: slice | IntArray) -> VarianceDraws:
         """Some of the draws."""
         return VarianceDraws(

@@ -8,7 +8,7 @@ groups at a time; no n x n matrix is formed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,8 +85,8 @@ def leave_one_out(
         Units of y.
     prior : NormalPrior, optional
         On beta; flat if None.
-    lam : FloatArray, shape (k,)
-        Parameters of the residual structure.
+    lam : FloatArray, shape (k,) or (K, k)
+        Parameters of the residual structure, of all draws or of each.
 
     Returns
     -------
@@ -97,6 +97,8 @@ def leave_one_out(
     ----------
     Sundararajan & Keerthi (2001), Neural Computation 13, 1103-1118, for the formula with the inverse.
     """
+    if lam.ndim == 2:
+        return _at_each(leave_one_out, cp, factors, sigma, lam, prior)
     design, system = cp.design, RowSystem.of(cp, lam)
     alone = _of_clusters if design.residual.clusters is not None else _of_rows
     one, lost = alone(system, factors, sigma, prior), lost_without(cp, None, prior)
@@ -123,6 +125,7 @@ def leave_group_out(
     ----------
     codes : IntArray, shape (n,)
         Group of each row, 0 .. G - 1; any partition of the rows.
+    lam : FloatArray, shape (k,) or (K, k)
 
     Returns
     -------
@@ -133,6 +136,8 @@ def leave_group_out(
     FitError
         A group has more rows than can be held as a dense block.
     """
+    if lam.ndim == 2:
+        return _at_each(lambda *given, **at: leave_group_out(*given, codes, **at), cp, factors, sigma, lam, prior)
     design, system = cp.design, RowSystem.of(cp, lam)
     clusters, sizes = design.residual.clusters, np.bincount(codes)
     check_block_size("group", sizes)
@@ -148,6 +153,27 @@ def leave_group_out(
             first, second = _block_terms(system, block, rows, members, sigma[part])
             without[part, groups], kept[part, groups] = constant + first, constant + second
     return GroupsLeftOut(np.where(lost_without(cp, codes, prior), -np.inf, without), kept)
+
+
+def _at_each[Found: (LeftOut, GroupsLeftOut)](
+    leave: Callable[..., Found],
+    cp: SummedDesign,
+    factors: Sequence[FloatArray],
+    sigma: FloatArray,
+    lam: FloatArray,
+    prior: NormalPrior | None,
+) -> Found:
+    """What is found at draws (K, k) of the residual parameters, those of one value together."""
+    points, which = np.unique(lam, axis=0, return_inverse=True)
+    order = np.argsort(which, kind="stable")
+    parts = np.split(order, np.cumsum(np.bincount(which, minlength=len(points)))[:-1])
+    found = [
+        leave(cp, [T[own] for T in factors], sigma[own], prior=prior, lam=at)
+        for own, at in zip(parts, points, strict=True)
+    ]
+    back = np.argsort(order)
+    names = vars(found[0])
+    return type(found[0])(**{name: np.concatenate([getattr(one, name) for one in found])[back] for name in names})
 
 
 def check_block_size(what: str, sizes: IntArray) -> None:
@@ -195,7 +221,7 @@ def _block_terms(
 
 @dataclass(frozen=True)
 class _Alone:
-    """Precision and covariance over sigma^2 on the scale of y, of single rows (K, n) or of some rows together."""
+    """Precision and covariance over sigma^2 on the scale of y: of single rows (K, n), or of sets of rows (G, K, r, r)."""
 
     precision: FloatArray  # Q: of y given all other rows
     weighted: FloatArray  # Q (y - X m)
@@ -225,7 +251,8 @@ def _of_clusters(
     out = _Alone(*(np.empty((sigma.size, n)) for _ in range(4)))
     for part, rows, own in _together(system, factors, sigma, prior, np.arange(n)):
         for whole, values in zip(vars(out).values(), vars(own).values(), strict=True):
-            whole[part, rows] = values if values.ndim == 2 else np.diagonal(values, axis1=1, axis2=2)
+            each = values if values.ndim == 3 else np.diagonal(values, axis1=2, axis2=3)
+            whole[part, rows.ravel()] = np.moveaxis(each, 1, 0).reshape(each.shape[1], -1)
     return out
 
 
@@ -236,13 +263,14 @@ def _groups_of_clusters(
     without, kept = (np.empty((sigma.size, int(codes.max()) + 1)) for _ in range(2))
     for part, rows, own in _together(system, factors, sigma, prior, codes):
         scale = sigma[part, None]
-        for group in np.unique(codes[rows]):
-            at = np.flatnonzero(codes[rows] == group)
-            constant = -0.5 * at.size * (LOG_2PI + 2.0 * np.log(sigma[part]))
-            log_det, square = _quadratic(own.precision[:, at[:, None], at], own.weighted[:, at] / scale)
-            without[part, group] = constant + 0.5 * (log_det - square)
-            log_det, square = _quadratic(own.kept[:, at[:, None], at], own.residual[:, at] / scale)
-            kept[part, group] = constant - 0.5 * (log_det + square)
+        for j, members in enumerate(rows):
+            for group in np.unique(codes[members]):
+                at = np.flatnonzero(codes[members] == group)
+                constant = -0.5 * at.size * (LOG_2PI + 2.0 * np.log(sigma[part]))
+                log_det, square = _quadratic(own.precision[j][:, at[:, None], at], own.weighted[j][:, at] / scale)
+                without[part, group] = constant + 0.5 * (log_det - square)
+                log_det, square = _quadratic(own.kept[j][:, at[:, None], at], own.residual[j][:, at] / scale)
+                kept[part, group] = constant - 0.5 * (log_det + square)
     return without, kept
 
 
@@ -257,7 +285,7 @@ def _quadratic(A: FloatArray, a: FloatArray) -> tuple[FloatArray, FloatArray]:
 def _together(
     system: RowSystem, factors: Sequence[FloatArray], sigma: FloatArray, prior: NormalPrior | None, codes: IntArray
 ) -> Iterator[tuple[slice, IntArray, _Alone]]:
-    """Draws and rows that hang together by their group or their cluster, with the blocks (K, r, r) of these rows."""
+    """Draws and sets of rows (G, r) that hang together by group or cluster, with the blocks (G, K, r, r) of these."""
     residual = system.cp.design.residual
     clusters = np.asarray(residual.clusters)
     J = int(codes.max()) + 1
@@ -268,9 +296,18 @@ def _together(
         for members in by_size(joint[rows]):
             first, Q = system.cp.blocks[0].grouping.codes[rows[members]], system.Q[rows[members]]
             P = np.stack([precision_blocks(block, k, members, Q, first) for k in range(len(block.half))], axis=1)
-            for own, precision in zip(members, P, strict=True):
-                W = residual.whiten(system.lam, np.eye(own.size), rows[own])
-                C = residual.color(system.lam, np.eye(own.size), rows[own])
-                e = block.residual[:, own]
-                kept = C @ (2.0 * np.eye(own.size) - precision) @ C.T
-                yield part, rows[own], _Alone(W.T @ precision @ W, e @ W, kept, e @ C.T)
+            own = rows[members]
+            W, C = (_blocks(change, system.lam, own, residual.n) for change in (residual.whiten, residual.color))
+            e = np.moveaxis(block.residual[:, members], 1, 0)
+            kept = C[:, None] @ (2.0 * np.eye(members.shape[1]) - P) @ C.mT[:, None]
+            yield part, own, _Alone(W.mT[:, None] @ P @ W[:, None], e @ W, kept, e @ C.mT)
+
+
+def _blocks(
+    change: Callable[[FloatArray, FloatArray], FloatArray], lam: FloatArray, rows: IntArray, n: int
+) -> FloatArray:
+    """Blocks (G, r, r), on the rows (G, r) of whole clusters, of a matrix that has nothing beside these."""
+    G, r = rows.shape
+    columns = np.zeros((n, r))
+    columns[rows, np.arange(r)] = 1.0
+    return np.asarray(change(lam, columns)[rows])
