@@ -18,7 +18,7 @@ from bayeslmm.bayes.priors import Priors
 from bayeslmm.design.design import Design
 from bayeslmm.design.newdata import Rows, own_rows
 from bayeslmm.errors import ArgumentError, DesignError, FitError
-from bayeslmm.types import AnyArray, FloatArray
+from bayeslmm.types import AnyArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from xarray import DataTree
@@ -50,7 +50,7 @@ class Request:
 
 def predictive_draws(
     design: Design, posterior: Mapping[str, AnyArray], rows: Rows, request: Request, rng: np.random.Generator
-) -> Iterator[tuple[slice, FloatArray, FloatArray]]:
+) -> Iterator[tuple[IntArray, FloatArray, FloatArray]]:
     """Draws at the complete rows.
 
     Parameters
@@ -64,8 +64,8 @@ def predictive_draws(
 
     Yields
     ------
-    slice
-        Some of the rows.
+    IntArray
+        Some of the rows; those whose residuals hang together come at once.
     FloatArray, shape (S, k)
         Draws of their means, chain after chain.
     FloatArray, shape (S, k)
@@ -80,9 +80,7 @@ def predictive_draws(
     groups = [group for group in make_layout(design).groups if group.labels.group in request.groups]
     entropy = int(rng.integers(2**63))
     noise = np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(_NOISE,)))
-    step = max(1, _CHUNK // draws.sigma.size)
-    for start in range(0, rows.n, step):
-        part = slice(start, min(start + step, rows.n))
+    for part in _together(rows, request, max(1, _CHUNK // draws.sigma.size)):
         own = rows.part(part)
         mean = draws.beta @ own.X.T
         if own.offset is not None:
@@ -97,6 +95,21 @@ def predictive_draws(
         # Row after row, so that the draws do not depend on how many rows are taken at once.
         z = draws.sigma[:, None] * noise.standard_normal((own.n, draws.sigma.size)).T
         yield part, mean, mean + own.observed.color(draws.lam, z[..., None])[..., 0]
+
+
+def _together(rows: Rows, request: Request, most: int) -> Iterator[IntArray]:
+    """Rows, about `most` at a time, none without those that its residual depends on."""
+    clusters = rows.observed.clusters if request.observation else None
+    if clusters is None:
+        clusters = np.arange(rows.n)
+    order = np.argsort(clusters, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(clusters[order])) + 1, rows.n)
+    start = 0
+    while start < rows.n:
+        fits = ends[: np.searchsorted(ends, start + most, side="right")]
+        stop = int(fits[-1]) if fits.size and fits[-1] > start else int(ends[np.searchsorted(ends, start, side="right")])
+        yield order[start:stop]
+        start = stop
 
 
 def _flat_effects(posterior: Mapping[str, AnyArray], group: GroupLayout) -> FloatArray:
@@ -199,6 +212,8 @@ def prior_tree(
             prior[group.corr] = np.stack([drawn.corrs[k][:, a, b] for k, a, b, _ in group.labels.pairs], axis=1)
         prior |= at_mean_variables(group, priors, drawn)
         prior[group.b] = effects[group.labels.group]
+    if design.residual.names:
+        prior |= dict(zip(design.residual.names, drawn.lam.T, strict=True))
     from bayeslmm.bayes.free_variables import free_variables
 
     names = [name for name in (*layout.posterior_dims, *layout.at_mean_dims) if name in prior]

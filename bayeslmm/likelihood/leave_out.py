@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy import sparse
@@ -43,12 +44,15 @@ class LeftOut:
         Of the observation itself. With frequencies one copy of the row is left out.
     log_density_kept : FloatArray, shape (K, n)
         Of a new observation in the same place and of the same value, given all observations.
+    sd_kept : FloatArray, shape (K, n)
+        Of that new observation.
     """
 
     mean: FloatArray
     sd: FloatArray
     log_density: FloatArray
     log_density_kept: FloatArray
+    sd_kept: FloatArray
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,7 @@ def leave_one_out(
         log_density = -0.5 * (LOG_2PI + np.log(variance) + distance**2 / variance)
     kept = sigma[:, None] ** 2 * one.kept
     log_kept = -0.5 * (LOG_2PI + np.log(kept) + one.residual**2 / kept)
-    return LeftOut(design.y - distance, np.sqrt(variance), log_density, log_kept)
+    return LeftOut(design.y - distance, np.sqrt(variance), log_density, log_kept, np.sqrt(kept))
 
 
 def leave_group_out(
@@ -137,7 +141,7 @@ def leave_group_out(
         A group has more rows than can be held as a dense block.
     """
     if lam.ndim == 2:
-        return _at_each(lambda *given, **at: leave_group_out(*given, codes, **at), cp, factors, sigma, lam, prior)
+        return _at_each(partial(leave_group_out, codes=codes), cp, factors, sigma, lam, prior)
     design, system = cp.design, RowSystem.of(cp, lam)
     clusters, sizes = design.residual.clusters, np.bincount(codes)
     check_block_size("group", sizes)

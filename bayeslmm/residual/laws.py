@@ -31,6 +31,10 @@ class NormalLaw:
         """Log density (S,) at x (S,), given earlier entries (S, b)."""
         return np.asarray(-0.5 * (_LOG_2PI + ((x - self.mean) / self.sd) ** 2) - np.log(self.sd))
 
+    def draw(self, before: FloatArray, rng: np.random.Generator) -> FloatArray:
+        """Draws (S,), given earlier entries (S, b)."""
+        return rng.normal(self.mean, self.sd, before.shape[0])
+
 
 @dataclass(frozen=True)
 class UniformLaw:
@@ -50,6 +54,10 @@ class UniformLaw:
         """Log density (S,) at x (S,), given earlier entries (S, b)."""
         u = np.abs(x) / self.scale
         return np.asarray(-u - 2.0 * np.log1p(np.exp(-u)) - np.log(self.scale))
+
+    def draw(self, before: FloatArray, rng: np.random.Generator) -> FloatArray:
+        """Draws (S,), given earlier entries (S, b)."""
+        return rng.logistic(0.0, self.scale, before.shape[0])
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,10 @@ class SphereLaw:
         constant = gammaln(0.5 * (df + 1.0)) - gammaln(0.5 * df) - 0.5 * np.log(np.pi * df)
         return np.asarray(constant - np.log(scale) - 0.5 * (df + 1.0) * np.log1p((x / scale) ** 2 / df))
 
+    def draw(self, before: FloatArray, rng: np.random.Generator) -> FloatArray:
+        """Draws (S,), given earlier entries (S, b)."""
+        return np.asarray(self._scale(before) * rng.standard_t(self.df, before.shape[0]))
+
 
 type Law = NormalLaw | UniformLaw | SphereLaw
 
@@ -109,3 +121,17 @@ def log_density(laws: tuple[Law, ...], lam: FloatArray) -> FloatArray:
     for k, law in enumerate(laws):
         total = total + law.log_density(lam[:, k], lam[:, list(law.before)])
     return total
+
+
+def draw_parameters(laws: tuple[Law, ...], size: int, rng: np.random.Generator) -> FloatArray:
+    """Draws (S, k) of the parameters, each given those before it.
+
+    Examples
+    --------
+    >>> draw_parameters(sphere_laws(3), 5, np.random.default_rng(1)).shape
+    (5, 3)
+    """
+    lam = np.empty((size, len(laws)))
+    for k, law in enumerate(laws):
+        lam[:, k] = law.draw(lam[:, list(law.before)], rng)
+    return lam

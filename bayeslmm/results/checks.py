@@ -18,7 +18,7 @@ from bayeslmm.bayes.evidence import (
     integrated,
     log_evidence_at_zero,
 )
-from bayeslmm.bayes.layout import make_layout
+from bayeslmm.bayes.layout import level_names, make_layout
 from bayeslmm.bayes.log_likelihood import group_log_likelihood as levels_log_likelihood
 from bayeslmm.bayes.mixed_normals import evidence_of_draws
 from bayeslmm.bayes.priors import Priors
@@ -132,12 +132,9 @@ def group_log_likelihood(post: Draws) -> DataArray:
 
     grouping, values = levels_log_likelihood(post.cross_products, post._variance_draws)
     layout = make_layout(post.design)
-    own = next(g for g in layout.groups if g.labels.group == grouping.name)
-    coords = {
-        **{name: post.data["posterior"][name] for name in ("chain", "draw")},
-        own.dim: np.asarray(own.labels.levels),
-    }
-    return DataArray(post._by_chain(values), coords, ("chain", "draw", own.dim), name=f"{layout.response}_{own.name}")
+    dim, name = level_names(layout, grouping.name)
+    coords = {**{own: post.data["posterior"][own] for own in ("chain", "draw")}, dim: np.asarray(grouping.levels)}
+    return DataArray(post._by_chain(values), coords, ("chain", "draw", dim), name=f"{layout.response}_{name}")
 
 
 def log_evidence(post: Draws) -> float:
