@@ -43,7 +43,7 @@ def dense_group_density(design: Design, draws: VarianceDraws, codes: IntArray) -
     for lam, own in zip(points, rows_of_groups(which, len(points)), strict=True):
         R = sparse.csr_array(design.residual.covariance(lam))
         for rows in sets:
-            relative = _blocks(R, rows)
+            relative = diagonal_blocks(R, rows)
             for k in own:
                 out[k, codes[rows[:, 0]]] = _log_density(design, draws, k, rows, relative)
     return out
@@ -62,7 +62,7 @@ def _log_density(design: Design, draws: VarianceDraws, k: int, rows: IntArray, r
     return np.asarray(-0.5 * (rows.shape[1] * (LOG_2PI + 2.0 * np.log(draws.sigma[k])) + log_det + (z**2).sum(1)))
 
 
-def _blocks(R: sparse.csr_array, rows: IntArray) -> FloatArray:
+def diagonal_blocks(R: sparse.csr_array, rows: IntArray) -> FloatArray:
     """Diagonal blocks (G, m, m) at rows (G, m)."""
     G, m = rows.shape
     first, second = np.broadcast_arrays(rows[:, :, None], rows[:, None, :])

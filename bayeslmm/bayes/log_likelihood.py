@@ -273,9 +273,7 @@ def group_log_likelihood(cp: SummedDesign, draws: VarianceDraws) -> tuple[Groupi
 
 def _log_densities(nest: _Nest, draws: VarianceDraws) -> FloatArray:
     step = max(1, _CHUNK // (nest.within.size + 1))
-    return np.concatenate(
-        [nest.log_density(draws.part(slice(k, k + step))) for k in range(0, draws.sigma.size, step)]
-    )
+    return np.concatenate([nest.log_density(draws.part(slice(k, k + step))) for k in range(0, draws.sigma.size, step)])
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,14 @@ import numpy as np
 from bayeslmm.arguments import MOST_DRAWS, affordable, generator, shown, whole
 from bayeslmm.bayes.datatree import at_mean_variables, groups_tree, with_group
 from bayeslmm.bayes.default_priors import PriorSpec, resolve_priors
+from bayeslmm.bayes.given_residuals import flat_effects, residuals_given
 from bayeslmm.bayes.layout import GroupLayout, make_layout
 from bayeslmm.bayes.log_likelihood import VarianceDraws, variance_draws
 from bayeslmm.bayes.prior_draws import draw_prior, simulate_response
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.design.design import Design
 from bayeslmm.design.newdata import Rows, own_rows
-from bayeslmm.errors import ArgumentError, DesignError, FitError
+from bayeslmm.errors import ArgumentError, DesignError
 from bayeslmm.types import AnyArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -92,37 +93,32 @@ def predictive_draws(
             _add_known(mean, design, own, group, posterior)
             if request.sample_new:
                 _add_new(mean, design, own, group, draws, (entropy, position))
-        if not request.observation:
-            yield part, mean, mean
-            continue
         # Row after row, so that the draws do not depend on how many rows are taken at once.
-        z = draws.sigma[:, None] * noise.standard_normal((own.n, draws.sigma.size)).T
-        yield part, mean, mean + own.observed.color(draws.lam, z[..., None])[..., 0]
+        z = noise.standard_normal((own.n, draws.sigma.size)).T if request.observation else None
+        if request.known_residuals:
+            given = residuals_given(design, posterior, draws, own, z)
+            mean += given.mean
+            yield part, mean, mean + given.about
+        elif z is None:
+            yield part, mean, mean
+        else:
+            z = draws.sigma[:, None] * z
+            yield part, mean, mean + own.observed.color(draws.lam, z[..., None])[..., 0]
 
 
 def _together(rows: Rows, request: Request, most: int) -> Iterator[IntArray]:
     """Rows, about `most` at a time, none without those that its residual depends on."""
-    clusters = rows.observed.clusters if request.observation else None
+    clusters = rows.observed.clusters if request.observation or request.known_residuals else None
     if clusters is None:
         clusters = np.arange(rows.n)
     order = np.argsort(clusters, kind="stable")
     ends = np.append(np.flatnonzero(np.diff(clusters[order])) + 1, rows.n)
     start = 0
     while start < rows.n:
-        fits = ends[: np.searchsorted(ends, start + most, side="right")]
-        stop = int(fits[-1]) if fits.size and fits[-1] > start else int(ends[np.searchsorted(ends, start, side="right")])
-        yield order[start:stop]
-        start = stop
-
-
-def _flat_effects(posterior: Mapping[str, AnyArray], group: GroupLayout) -> FloatArray:
-    if group.b not in posterior:
-        raise FitError(
-            f"The draws of {group.b} were not kept, so levels of {group.labels.group} that are known cannot be "
-            "predicted. Sample again and keep them, or predict with random=None or random='new'."
-        )
-    b = np.asarray(posterior[group.b])
-    return b.reshape(-1, *b.shape[2:])
+        # As many groups as fit, and one at least.
+        last = max(np.searchsorted(ends, start + most, side="right") - 1, np.searchsorted(ends, start, side="right"))
+        yield order[start : ends[last]]
+        start = int(ends[last])
 
 
 def _columns(rows: Rows, group: GroupLayout) -> FloatArray:
@@ -136,7 +132,7 @@ def _add_known(
     known = np.flatnonzero(codes < design.groupings[group.labels.group].n_levels)
     if not known.size:
         return
-    Z, b = _columns(rows, group)[known], _flat_effects(posterior, group)
+    Z, b = _columns(rows, group)[known], flat_effects(posterior, group)
     total = np.zeros((mean.shape[0], known.size))
     for k in range(Z.shape[1]):
         total += Z[:, k] * b[:, codes[known], k]

@@ -11,14 +11,15 @@ from bayeslmm.residual import Estimable
 def residual_grouping(design: Design) -> Grouping | None:
     """The groups of the residual correlation of a design; None if residuals are independent.
 
-    Where the data had no names for them, they are numbered from 1.
+    Where a design does not know their names (it is part of another one, or from an old file), they are numbers from 1.
 
     Examples
     --------
     >>> import bayeslmm as bl
     >>> model = bl.Model("Reaction ~ Days", bl.load_dataset("sleepstudy"), residual="ar1(Days | Subject)")
-    >>> residual_grouping(model.design).name
-    'Subject'
+    >>> grouping = residual_grouping(model.design)
+    >>> grouping.name, grouping.levels[:2]
+    ('Subject', ('308', '309'))
     """
     residual = design.residual
     if residual.clusters is None or not isinstance(residual, Estimable):
@@ -27,5 +28,10 @@ def residual_grouping(design: Design) -> Grouping | None:
     name = ":".join(part.group)
     if name in design.groupings:
         return design.groupings[name]
-    groups = int(residual.clusters.max(initial=-1)) + 1
-    return Grouping(name, residual.clusters, tuple(str(k) for k in range(1, groups + 1)))
+    groups, names = (
+        int(residual.clusters.max(initial=-1)) + 1,
+        () if design.recipe is None else design.recipe.residual_groups,
+    )
+    if len(names) != groups:
+        names = tuple(str(k) for k in range(1, groups + 1))
+    return Grouping(name, residual.clusters, names)

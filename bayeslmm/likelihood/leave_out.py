@@ -225,7 +225,7 @@ def _block_terms(
 
 @dataclass(frozen=True)
 class _Alone:
-    """Precision and covariance over sigma^2 on the scale of y: of single rows (K, n), or of sets of rows (G, K, r, r)."""
+    """Precision and covariance over sigma^2 on the scale of y: of single rows (K, n), or of sets (G, K, r, r)."""
 
     precision: FloatArray  # Q: of y given all other rows
     weighted: FloatArray  # Q (y - X m)
@@ -311,7 +311,6 @@ def _blocks(
     change: Callable[[FloatArray, FloatArray], FloatArray], lam: FloatArray, rows: IntArray, n: int
 ) -> FloatArray:
     """Blocks (G, r, r), on the rows (G, r) of whole clusters, of a matrix that has nothing beside these."""
-    G, r = rows.shape
-    columns = np.zeros((n, r))
-    columns[rows, np.arange(r)] = 1.0
+    columns = np.zeros((n, rows.shape[1]))
+    columns[rows, np.arange(rows.shape[1])] = 1.0
     return np.asarray(change(lam, columns)[rows])
