@@ -75,14 +75,15 @@ def report(of: Reported | Mapping[str, Reported], path: str | os.PathLike[str], 
     """
     sections, replaced = _sections(of), flag("overwrite", overwrite)
     for _, one in sections:
-        refuse_parameters(one.design.residual, "bl.report()")
+        if not isinstance(one, Posterior):
+            refuse_parameters(one.design.residual, "bl.report()")
     target = _html_path(path)
     check_folder(target.parent, [target.name])
     if target.parent.is_dir():
         destination(target, overwrite=replaced)
     parts = [_section(name, one) for name, one in sections]
-    kinds = {type(one) for _, one in sections}
-    title = _TITLES[kinds.pop()] if len(kinds) == 1 else "Linear mixed models"
+    titles = {title for _, one in sections for kind, title in _TITLES.items() if isinstance(one, kind)}
+    title = titles.pop() if len(titles) == 1 else "Linear mixed models"
     text = html_page(title, [*parts, explained_words()])
     with made(target.parent):
         return write_bytes(target, text.encode("utf-8", errors="backslashreplace"), overwrite=replaced)

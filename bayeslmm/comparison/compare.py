@@ -19,16 +19,14 @@ from bayeslmm.comparison.fixed import fixed_table, shown_fixed
 from bayeslmm.comparison.groups import group_table, shown_groups
 from bayeslmm.comparison.long import long_errors, long_table
 from bayeslmm.comparison.means import compared_estimable, compared_joint_tests, compared_means, compared_trends
-from bayeslmm.comparison.models import ModelComparison, Rival, compare_models, in_one, is_rival
+from bayeslmm.comparison.models import ModelComparison, Rival, compare_models, in_one, is_rival, structure
 from bayeslmm.comparison.naming import DEFAULT, given_posteriors, long_name
 from bayeslmm.comparison.tables import draws_below, error_table, headings, sd_table, shown_table, variance_table
 from bayeslmm.design.readable import readable
 from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
-from bayeslmm.faces import Posterior, REMLResult
+from bayeslmm.faces import Posterior, REMLResult, fit_by
 from bayeslmm.habits import COMPARISON, no_attribute
-from bayeslmm.reml import optimise
-from bayeslmm.residual import refuse_parameters
 from bayeslmm.results.digits import in_digits
 from bayeslmm.results.intervals import check_level
 from bayeslmm.results.negligible import check_delta
@@ -87,7 +85,8 @@ class Comparison(Compared):
     def table(self) -> pd.DataFrame:
         """One row per parameter.
 
-        Columns: ``ml``, ``reml`` (estimates), ``reml_low``, ``reml_high`` (profile of the REML criterion),
+        Columns: ``ml``, ``reml`` (estimates), ``reml_low``, ``reml_high`` (intervals of ``confint()``: from the profile
+        of the REML criterion, or as the first lines say),
         ``penalised`` (REML with the boundary-avoiding penalty, a point estimate; nan where it has none), ``mean``,
         ``median``, ``mode``, ``hdi_low``, ``hdi_high`` (posterior), ``p_below`` and ``delta`` (sds: posterior
         probability that the sd is below delta), ``note``. A further posterior adds three columns with its name of
@@ -213,8 +212,9 @@ class Comparison(Compared):
         delta = "5 % of sd(y)/sd(column)" if self.delta is None else f"{self.delta:g}"
         lines = (
             f"{self.reml.formula}   ({self.design.observations})",
+            *(f"residuals: {text}" for text in structure(self.design)),
             *left_out(self.design),
-            f"REML: {self.reml.status.name.replace('_', ' ')}; {percent} profile intervals",
+            f"REML: {self.reml.status.name.replace('_', ' ')}; {percent} {self.interval_kind} intervals",
             *self._posterior_lines(f"{percent} highest-density intervals"),
             f"delta: {delta} (what counts as negligible)",
             ROUNDED,
@@ -426,7 +426,6 @@ def compare(
     posteriors, given = given_posteriors(posterior, more, names)
     for post in posteriors:
         check_same(reml, post)
-    refuse_parameters(reml.design.residual, "bl.compare()")
     if reml.optimum.fixed:
         held = ", ".join(reml.design.terms[i].label for i in reml.optimum.fixed)
         raise DesignError(
@@ -439,7 +438,7 @@ def compare(
             "model.fit(); the comparison has estimates with the boundary-avoiding penalty beside it."
         )
     with announced(f"comparison: the fit by {'ML' if reml.reml else 'REML'}"):
-        other = REMLResult(reml.design, reml.cp, optimise(reml.cp, not reml.reml))
+        other = fit_by(reml.design, lambda: reml.cp, not reml.reml)
     restricted, full = (reml, other) if reml.reml else (other, reml)
     return Comparison(restricted, full, posteriors[0], level, delta, posteriors[1:], scale, given)
 

@@ -13,6 +13,7 @@ from scipy import stats
 import bayeslmm as bl
 from bayeslmm.bayes import predictive
 from bayeslmm.bayes.loo import leave_out
+from bayeslmm.comparison.groups import _weights
 from bayeslmm.errors import ConvergenceWarning, DesignError, FitError
 from bayeslmm.faces import Posterior, posterior_of
 from bayeslmm.residual.laws import draw_parameters, sphere_laws
@@ -275,3 +276,51 @@ def test_rows_of_the_data_are_themselves_and_rows_taken_for_new_are_not() -> Non
     assert (post.predict(rows, kind="observation")["std_error"] < 1e-6).all()
     fixed = post.predict_draws(rows, residuals="new").to_numpy().reshape(-1, 5)
     np.testing.assert_allclose(fixed, flat(post, "beta") @ post.design.X[:5].T, **EXACT)
+
+
+def test_a_comparison_has_rows_for_the_residual_parameters() -> None:
+    model = bl.Model("y ~ t", _data(), residual="by(arm) + ar1(t | id)")
+    fit, post = model.fit(), made_up(model)
+    both = bl.compare(fit, post)
+    rho, ratio = "residual_rho", "residual_sd_ratio_arm[b]"
+    table = both.table
+    assert table.loc[rho, "reml"] == fit.estimates()[rho]
+    assert table.loc[rho, "ml"] == model.fit(reml=False).estimates()[rho]
+    assert table.loc[rho, "mean"] == pytest.approx(np.tanh(flat(post, "atanh_rho")).mean(), rel=1e-12)
+    assert table.loc[ratio, "mean"] == pytest.approx(np.exp(flat(post, "log_ratio_arm_1")).mean(), rel=1e-12)
+    assert table["penalised"].isna().all()
+    ends = fit.confint().loc[rho]
+    assert table.loc[rho, ["reml_low", "reml_high"]].tolist() == [ends["conf_low"], ends["conf_high"]]
+    # On the scale of variances, ratios of standard deviations and correlations stay as they are.
+    assert both.on_scale("variance").table.loc[ratio, "mean"] == table.loc[ratio, "mean"]
+    for text in (str(both), both._repr_html_(), both.to_latex(), both.to_markdown()):
+        assert "rho" in text
+    assert "residuals: by(arm) + ar1(t | id)" in str(both)
+    tree = both.to_datatree(12)
+    np.testing.assert_allclose(tree["posterior"][rho].to_numpy().ravel(), np.tanh(flat(post, "atanh_rho")), rtol=1e-12)
+    assert set(tree["bootstrap"].data_vars) == set(tree["posterior"].data_vars) >= {rho, ratio}
+    assert np.isfinite(tree["profile"][ratio]).all()
+    assert np.abs(tree["bootstrap"][rho]).max() < 1.0
+
+
+def test_several_structures_in_one_table() -> None:
+    models = {r: bl.Model("y ~ t", _data(), residual=r) for r in ("ar1(v | id)", "ar1h(v | id)")}
+    fits = [model.fit(reml=False) for model in models.values()]
+    both = bl.compare(*(made_up(model) for model in models.values()))
+    assert both.table.index.tolist() == ["t, ar1(v | id)", "t, ar1h(v | id)"]
+    assert both.table["loglik"].tolist() == pytest.approx([fit.loglik for fit in fits], rel=1e-10)
+    assert both.table["chisq"].iloc[1] == pytest.approx(fits[0].criterion - fits[1].criterion, rel=1e-6)
+    assert both.table["chisq_df"].iloc[1] == 3
+    assert np.isfinite(both.table["elpd"]).all()
+
+
+def test_weights_of_groups_at_every_draw() -> None:
+    """Of random intercepts: sd^2 over sd^2 and the variance of the level's weighted mean."""
+    post = _post("variances")
+    found = _weights(post, post.design, 0, 0.9)
+    codes, total = post.design.groupings["id"].codes, np.zeros(12)
+    for k in range(40):
+        information = np.bincount(codes, 1.0 / np.diag(covariance(post, k)[1]))
+        between = flat(post, "sd_id")[k, 0] ** 2
+        total += between / (between + 1.0 / information)
+    np.testing.assert_allclose(found[:, 0], total / 40, rtol=1e-12)
