@@ -93,7 +93,7 @@ def test_compare_writes_figures_numbers_and_a_report_that_stands_alone(tmp_path)
         "Yield ~ 1 + (1 | Batch)",
         "estimated as exactly 0 (a singular fit)",
         "half-t(3",
-        "Pareto k",
+        "independent draws, exact to 1e-14",
         "sd_Batch[Intercept]",
     ):
         assert words in page

@@ -14,6 +14,7 @@ import pandas as pd
 from bayeslmm.arguments import MOST_DRAWS, labels, shown, whole
 from bayeslmm.bayes.priors import flat_coefficients
 from bayeslmm.bayes.progress import announced
+from bayeslmm.comparison.naming import structure
 from bayeslmm.design.design import Design
 from bayeslmm.design.readable import readable, table_text
 from bayeslmm.design.screen import fill, screen_width
@@ -23,7 +24,6 @@ from bayeslmm.faces import Posterior, REMLResult, fit_by, posterior_of
 from bayeslmm.inference.hypothesis import chi_square_tail
 from bayeslmm.likelihood import SummedDesign
 from bayeslmm.reml import Optimum
-from bayeslmm.residual import Estimable
 from bayeslmm.results.digits import in_digits
 from bayeslmm.results.sampling import Settings, sample_posterior
 from bayeslmm.specification import Specification
@@ -194,12 +194,6 @@ def _labels(designs: Sequence[Design], names: Sequence[str] | None) -> list[str]
         for formula, design in zip(formulas, designs, strict=True)
     ]
     return [f"{right} ({i})" if rights.count(right) > 1 else right for i, right in enumerate(rights, 1)]
-
-
-def structure(design: Design) -> list[str]:
-    """The residual structure as written, where it has parameters."""
-    residual = design.residual
-    return [residual.expression] if residual.names and isinstance(residual, Estimable) else []
 
 
 def _sampled(fit: REMLResult, priors: PriorSpec, draws: int, random_seed: int) -> Posterior:

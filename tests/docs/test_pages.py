@@ -14,6 +14,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 PAGES = [
+    ("start.md", 3),
     ("method.md", 16),
     ("teaching.md", 16),
     ("fitting.md", 20),
