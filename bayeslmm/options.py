@@ -86,9 +86,9 @@ def _known_na_action(name: str | None) -> str | None:
 
 def _known_package(name: str) -> str:
     """Refuse, before data are read, a package that no call is written for."""
-    from bayeslmm.exporting import TARGETS
+    from bayeslmm.exporting import PACKAGES
 
-    return chosen("PACKAGE", name, tuple(TARGETS))
+    return chosen("PACKAGE", name, PACKAGES)
 
 
 def _known_ddf(name: str | None) -> str | None:

@@ -141,12 +141,14 @@ def _spread(spread: Spread, part: ResidualPart, columns: Mapping[str, pd.Series]
 def _unknown(
     part: ResidualPart, name: str, new: Sequence[str], known: Sequence[str], what: str, instead: str = ""
 ) -> DesignError:
-    shown = ", ".join(map(repr, new[:_SHOWN])) + (", ..." if len(new) > _SHOWN else "")
     return DesignError(
-        f"{name} has {len(new)} level(s) that the data of the model did not have: {shown}.{twins(new, known)} {part.text} "
-        f"has {what} for them, but for {', '.join(map(repr, known[:_SHOWN]))}{', ...' if len(known) > _SHOWN else ''}. "
-        f"Leave these rows out, or predict means{instead}."
+        f"{name} has {len(new)} level(s) that the data of the model did not have: {_listed(new)}.{twins(new, known)} "
+        f"{part.text} has {what} for them, but for {_listed(known)}. Leave these rows out, or predict means{instead}."
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names[:_SHOWN])) + (", ..." if len(names) > _SHOWN else "")
 
 
 def _clusters(design: Design, part: ResidualPart, columns: Mapping[str, pd.Series]) -> IntArray:
@@ -195,8 +197,8 @@ def _arms(
     for cluster, own in zip(clusters.tolist(), codes.tolist(), strict=True):
         if arm.setdefault(cluster, own) != own:
             raise DesignError(
-                f"residual: {part.text} has covariances by {part.by}, and some {':'.join(part.group)} of the new data has "
-                f"{part.by} {correlation.arms[own]!r} where its other rows have {correlation.arms[int(arm[cluster])]!r}. "
-                "The arm is the same in all rows of a group."
+                f"residual: {part.text} has covariances by {part.by}, and some {':'.join(part.group)} of the new data "
+                f"has {part.by} {correlation.arms[own]!r} where its other rows have "
+                f"{correlation.arms[int(arm[cluster])]!r}. The arm is the same in all rows of a group."
             )
     return codes

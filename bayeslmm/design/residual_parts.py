@@ -293,11 +293,19 @@ def _check_visits(part: ResidualPart, family: str, groups: Grouping, codes: IntA
 
 
 def series_of(part: ResidualPart, text: str, columns: Mapping[str, pd.Series]) -> pd.Series:
+    """A column, or the values of an expression of columns."""
     name = text.strip("`")
     return columns[name] if name in columns else pd.Series(numbers(part, text, columns))
 
 
 def numbers(part: ResidualPart, text: str, columns: Mapping[str, pd.Series]) -> FloatArray:
+    """Values (n,) of a column of numbers, or of an expression of columns.
+
+    Raises
+    ------
+    DesignError
+        No numbers, or none that are finite.
+    """
     name = text.strip("`")
     if name in columns and not pd.api.types.is_numeric_dtype(columns[name].dtype):
         raise DesignError(

@@ -63,7 +63,8 @@ class KnownRows:
     Examples
     --------
     >>> import bayeslmm as bl
-    >>> residual = bl.Model("Reaction ~ Days", bl.load_dataset("sleepstudy"), residual="ar1(Days | Subject)").design.residual
+    >>> model = bl.Model("Reaction ~ Days", bl.load_dataset("sleepstudy"), residual="ar1(Days | Subject)")
+    >>> residual = model.design.residual
     >>> rows = np.arange(9)
     >>> known = KnownRows(residual.part(rows), residual.part(np.array([9])), np.array([0]))
     >>> given = known.at(np.arctanh(np.array([0.8])))

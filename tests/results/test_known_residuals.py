@@ -199,7 +199,7 @@ def test_words_of_the_argument() -> None:
         fit.predict(residuals="known")
     with pytest.raises(DesignError, match="residuals"):
         fit.predict(_new(), residuals="all")
-    with pytest.raises(DesignError, match="no column 'g'|'g', which is not a column"):
+    with pytest.raises(DesignError, match=r"no column 'g'|'g', which is not a column"):
         fit.predict(_new()[["x", "t"]])
     np.testing.assert_allclose(
         fit.predict(_new()[["x"]], random=None)["estimate"], fit.fixef()["Intercept"] + fit.fixef()["x"] * _new()["x"]
