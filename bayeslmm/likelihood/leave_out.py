@@ -16,6 +16,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
+from bayeslmm.design.grouping import rows_of_groups
 from bayeslmm.errors import FitError
 from bayeslmm.likelihood import small
 from bayeslmm.likelihood.criteria import LOG_2PI
@@ -101,11 +102,22 @@ def leave_one_out(
     ----------
     Sundararajan & Keerthi (2001), Neural Computation 13, 1103-1118, for the formula with the inverse.
     """
-    if lam.ndim == 2:
-        return _at_each(leave_one_out, cp, factors, sigma, lam, prior)
+    lost = lost_without(cp, None, prior)
+    return _at_each(partial(_one_out, cp, prior, lost), factors, sigma, lam)
+
+
+def _one_out(
+    cp: SummedDesign,
+    prior: NormalPrior | None,
+    lost: BoolArray,
+    factors: Sequence[FloatArray],
+    sigma: FloatArray,
+    lam: FloatArray,
+) -> LeftOut:
+    """The same at one lam, observations that a flat coefficient rests on known."""
     design, system = cp.design, RowSystem.of(cp, lam)
     alone = _of_clusters if design.residual.clusters is not None else _of_rows
-    one, lost = alone(system, factors, sigma, prior), lost_without(cp, None, prior)
+    one = alone(system, factors, sigma, prior)
     with np.errstate(divide="ignore", invalid="ignore"):
         variance = np.where(lost, np.inf, sigma[:, None] ** 2 / one.precision)
         distance = np.where(lost, 0.0, one.weighted / one.precision)
@@ -140,42 +152,49 @@ def leave_group_out(
     FitError
         A group has more rows than can be held as a dense block.
     """
-    if lam.ndim == 2:
-        return _at_each(partial(leave_group_out, codes=codes), cp, factors, sigma, lam, prior)
-    design, system = cp.design, RowSystem.of(cp, lam)
-    clusters, sizes = design.residual.clusters, np.bincount(codes)
-    check_block_size("group", sizes)
+    check_block_size("group", np.bincount(codes))
+    lost = lost_without(cp, codes, prior)
+    return _at_each(partial(_group_out, cp, codes, prior, lost), factors, sigma, lam)
+
+
+def _group_out(
+    cp: SummedDesign,
+    codes: IntArray,
+    prior: NormalPrior | None,
+    lost: BoolArray,
+    factors: Sequence[FloatArray],
+    sigma: FloatArray,
+    lam: FloatArray,
+) -> GroupsLeftOut:
+    """The same at one lam, groups that a flat coefficient rests on known."""
+    design, system, clusters = cp.design, RowSystem.of(cp, lam), cp.design.residual.clusters
     if clusters is not None and crosses(clusters, codes):
         without, kept = _groups_of_clusters(system, factors, sigma, prior, codes)
-        return GroupsLeftOut(np.where(lost_without(cp, codes, prior), -np.inf, without), kept)
+        return GroupsLeftOut(np.where(lost, -np.inf, without), kept)
     observations, jacobian = np.bincount(codes, weights=design.frequency), -0.5 * design.log_dets(codes, lam)
-    without, kept = np.empty((sigma.size, sizes.size)), np.empty((sigma.size, sizes.size))
+    without, kept = (np.empty((sigma.size, lost.size)) for _ in range(2))
     for part, rows, block in row_blocks(system, factors, sigma, prior, codes):
         for members in by_size(codes[rows]):
             groups = codes[rows[members[:, 0]]]
             constant = jacobian[groups] - 0.5 * observations[groups] * (LOG_2PI + 2.0 * np.log(sigma[part])[:, None])
             first, second = _block_terms(system, block, rows, members, sigma[part])
             without[part, groups], kept[part, groups] = constant + first, constant + second
-    return GroupsLeftOut(np.where(lost_without(cp, codes, prior), -np.inf, without), kept)
+    return GroupsLeftOut(np.where(lost, -np.inf, without), kept)
 
 
 def _at_each[Found: (LeftOut, GroupsLeftOut)](
-    leave: Callable[..., Found],
-    cp: SummedDesign,
+    leave: Callable[[Sequence[FloatArray], FloatArray, FloatArray], Found],
     factors: Sequence[FloatArray],
     sigma: FloatArray,
     lam: FloatArray,
-    prior: NormalPrior | None,
 ) -> Found:
-    """What is found at draws (K, k) of the residual parameters, those of one value together."""
+    """What is found at one lam, or at draws (K, k) of it, those of one value together."""
+    if lam.ndim == 1:
+        return leave(factors, sigma, lam)
     points, which = np.unique(lam, axis=0, return_inverse=True)
-    order = np.argsort(which, kind="stable")
-    parts = np.split(order, np.cumsum(np.bincount(which, minlength=len(points)))[:-1])
-    found = [
-        leave(cp, [T[own] for T in factors], sigma[own], prior=prior, lam=at)
-        for own, at in zip(parts, points, strict=True)
-    ]
-    back = np.argsort(order)
+    parts = rows_of_groups(which, len(points))
+    found = [leave([T[own] for T in factors], sigma[own], at) for own, at in zip(parts, points, strict=True)]
+    back = np.argsort(np.concatenate(parts))
     names = vars(found[0])
     return type(found[0])(**{name: np.concatenate([getattr(one, name) for one in found])[back] for name in names})
 
