@@ -8,10 +8,10 @@ import numpy as np
 from scipy import sparse
 
 from bayeslmm.design.design import Design
-from bayeslmm.design.grouping import rows_of_groups
 from bayeslmm.likelihood.criteria import LOG_2PI
 from bayeslmm.likelihood.leave_out import check_block_size
 from bayeslmm.likelihood.row_system import by_size
+from bayeslmm.residual import each_point
 from bayeslmm.types import FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -39,8 +39,7 @@ def dense_group_density(design: Design, draws: VarianceDraws, codes: IntArray) -
     out = np.empty((draws.sigma.size, int(codes.max()) + 1))
     order = np.argsort(codes, kind="stable")
     sets = [order[members] for members in by_size(codes[order])]
-    points, which = np.unique(draws.lam, axis=0, return_inverse=True)
-    for lam, own in zip(points, rows_of_groups(which, len(points)), strict=True):
+    for lam, own in each_point(draws.lam):
         R = sparse.csr_array(design.residual.covariance(lam))
         for rows in sets:
             relative = diagonal_blocks(R, rows)

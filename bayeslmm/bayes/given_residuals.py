@@ -12,10 +12,10 @@ from bayeslmm.bayes.dense_groups import diagonal_blocks
 from bayeslmm.bayes.layout import GroupLayout, group_columns, make_layout
 from bayeslmm.bayes.log_likelihood import VarianceDraws
 from bayeslmm.design.design import Design
-from bayeslmm.design.grouping import rows_of_groups
 from bayeslmm.design.newdata import Rows
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.likelihood.row_system import by_size
+from bayeslmm.residual import each_point
 from bayeslmm.residual.known_rows import KnownRows
 from bayeslmm.types import AnyArray, FloatArray, IntArray
 
@@ -59,8 +59,7 @@ def residuals_given(
     codes: IntArray = np.asarray(rows.observed.clusters)
     order = np.argsort(codes, kind="stable")
     sets = [order[members] for members in by_size(codes[order])]
-    points, which = np.unique(draws.lam, axis=0, return_inverse=True)
-    for lam, own in zip(points, rows_of_groups(which, len(points)), strict=True):
+    for lam, own in each_point(draws.lam):
         given = known.at(lam)
         mean[own] = (given.weights @ e[own].T).T
         if z is not None:

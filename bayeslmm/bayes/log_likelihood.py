@@ -13,7 +13,7 @@ from bayeslmm.bayes.dense_groups import dense_group_density
 from bayeslmm.bayes.layout import GroupLayout, Layout, group_columns, make_layout
 from bayeslmm.design.covariance import canonical
 from bayeslmm.design.design import Design
-from bayeslmm.design.grouping import Grouping, parents, rows_of_groups
+from bayeslmm.design.grouping import Grouping, parents
 from bayeslmm.design.residual_groups import residual_grouping
 from bayeslmm.errors import FitError
 from bayeslmm.likelihood import CrossProducts, SummedDesign, evaluate, small
@@ -21,7 +21,7 @@ from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.conditional import internal_beta
 from bayeslmm.likelihood.reduction import frame_columns
 from bayeslmm.likelihood.within import grouped_qr, level_products, split_columns
-from bayeslmm.residual import NO_PARAMETERS
+from bayeslmm.residual import NO_PARAMETERS, each_point
 from bayeslmm.residual.conditional import given_the_others
 from bayeslmm.types import AnyArray, FloatArray, IntArray
 
@@ -265,8 +265,7 @@ def group_log_likelihood(cp: SummedDesign, draws: VarianceDraws) -> tuple[Groupi
     if not residual.names:
         return outer, _log_densities(_Nest.of(cp), draws)
     out = np.empty((draws.sigma.size, outer.n_levels))
-    points, which = np.unique(draws.lam, axis=0, return_inverse=True)
-    for lam, own in zip(points, rows_of_groups(which, len(points)), strict=True):
+    for lam, own in each_point(draws.lam):
         out[own] = _log_densities(_Nest.of(cp, lam), draws.part(own))
     return outer, out
 

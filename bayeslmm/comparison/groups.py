@@ -9,8 +9,8 @@ import pandas as pd
 
 from bayeslmm.comparison.compared import Compared
 from bayeslmm.design.design import Design, expanded
-from bayeslmm.design.grouping import rows_of_groups
 from bayeslmm.faces import Posterior
+from bayeslmm.residual import each_point
 from bayeslmm.results.digits import in_digits
 from bayeslmm.results.intervals import hdi
 from bayeslmm.teaching.grouped import cross_products_by_level
@@ -103,8 +103,7 @@ def _weights_by_draw(post: Posterior, design: Design, position: int, level: floa
     grouping, T = design.groupings[term.group], draws.factors[position]
     c = T.shape[-1]
     W = np.empty((len(T), grouping.n_levels, c))
-    points, which = np.unique(draws.lam, axis=0, return_inverse=True)
-    for lam, own in zip(points, rows_of_groups(which, len(points)), strict=True):
+    for lam, own in each_point(draws.lam):
         A = cross_products_by_level(design.whitened(term.Z, lam, within=grouping), grouping)
         for k in own:
             W[k] = np.diagonal(shrinkage_matrices(A, T[k])[0], axis1=-2, axis2=-1)

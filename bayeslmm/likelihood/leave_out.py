@@ -16,7 +16,6 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from bayeslmm.design.grouping import rows_of_groups
 from bayeslmm.errors import FitError
 from bayeslmm.likelihood import small
 from bayeslmm.likelihood.criteria import LOG_2PI
@@ -24,7 +23,7 @@ from bayeslmm.likelihood.crossproducts import SummedDesign
 from bayeslmm.likelihood.normal_prior import NormalPrior
 from bayeslmm.likelihood.row_system import EliminatedRows, RowSystem, by_size, precision_blocks, row_blocks
 from bayeslmm.likelihood.within import level_products
-from bayeslmm.residual import NO_PARAMETERS, crosses
+from bayeslmm.residual import NO_PARAMETERS, crosses, each_point
 from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 # Share of a direction of X that rests on the rows left out, from which on nothing of it is left.
@@ -191,10 +190,9 @@ def _at_each[Found: (LeftOut, GroupsLeftOut)](
     """What is found at one lam, or at draws (K, k) of it, those of one value together."""
     if lam.ndim == 1:
         return leave(factors, sigma, lam)
-    points, which = np.unique(lam, axis=0, return_inverse=True)
-    parts = rows_of_groups(which, len(points))
-    found = [leave([T[own] for T in factors], sigma[own], at) for own, at in zip(parts, points, strict=True)]
-    back = np.argsort(np.concatenate(parts))
+    parts = list(each_point(lam))
+    found = [leave([T[own] for T in factors], sigma[own], at) for at, own in parts]
+    back = np.argsort(np.concatenate([own for _, own in parts]))
     names = vars(found[0])
     return type(found[0])(**{name: np.concatenate([getattr(one, name) for one in found])[back] for name in names})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bayeslmm.residual.residual import Residual
+from bayeslmm.residual.residual import Residual, each_point
 from bayeslmm.types import FloatArray
 
 
@@ -39,9 +39,8 @@ def given_the_others(residual: Residual, lam: FloatArray, e: FloatArray) -> tupl
     if residual.clusters is None:
         return e, residual.variance(lam)
     off, variance = np.empty(e.shape), np.empty(e.shape)
-    points, which = np.unique(lam, axis=0, return_inverse=True)
-    for k, own in enumerate(np.split(np.argsort(which, kind="stable"), np.cumsum(np.bincount(which))[:-1])):
-        W = residual.whitening(points[k])
+    for at, own in each_point(lam):
+        W = residual.whitening(at)
         variance[own] = 1.0 / np.asarray(W.power(2).sum(axis=0))
         off[own] = (W.T @ (W @ e[own].T)).T * variance[own]
     return off, variance

@@ -10,7 +10,7 @@ determinant, simulation for the inverse of whitening, predictions for variances,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -136,6 +136,20 @@ class Residual(Protocol):
             What was found.
         """
         ...
+
+
+def each_point(lam: FloatArray) -> Iterator[tuple[FloatArray, IntArray]]:
+    """Different ones among K points (K, k), and which of the K each is.
+
+    Examples
+    --------
+    >>> [(at.tolist(), own.tolist()) for at, own in each_point(np.array([[0.5], [0.1], [0.5]]))]
+    [([0.1], [1]), ([0.5], [0, 2])]
+    """
+    points, which = np.unique(lam, axis=0, return_inverse=True)
+    which = np.ravel(which)
+    ends = np.cumsum(np.bincount(which, minlength=len(points)))[:-1]
+    yield from zip(points, np.split(np.argsort(which, kind="stable"), ends), strict=True)
 
 
 def log_dets(
