@@ -24,8 +24,7 @@ from bayeslmm.bayes.term_priors import Chi, Relative
 from bayeslmm.design.design import Design, RandomTerm
 from bayeslmm.errors import PriorError
 from bayeslmm.likelihood.structure import plan
-from bayeslmm.residual import NO_PARAMETERS
-from bayeslmm.residual.laws import draw_parameters
+from bayeslmm.residual import NO_PARAMETERS, laws
 from bayeslmm.types import FloatArray
 
 # Doubles of responses computed at once.
@@ -53,8 +52,8 @@ class PriorDraws:
         Positions in ``design.terms`` of the terms of each block, whose effects are its columns.
     sds_at_mean, corrs_at_mean : tuple of FloatArray
         The same of the effects that the priors are about; those above where these are the user's own.
-    lam : FloatArray, shape (k,) or (S, k)
-        Parameters of the residual structure, of all draws or of each.
+    lam : FloatArray, shape (S, k), or (k,) where all draws share it
+        Parameters of the residual structure.
     """
 
     beta: FloatArray
@@ -125,7 +124,7 @@ def draw_prior(design: Design, priors: Priors, size: int, rng: np.random.Generat
         beta[:, j] = heavy.location + heavy.scale * rng.standard_t(heavy.df, size)
     blocks = block_terms(design)
     b = tuple(_effects(design, terms, roots, rng) for terms in blocks)
-    lam = draw_parameters(priors.residual, size, rng) if priors.residual else NO_PARAMETERS
+    lam = laws.draw(priors.residual, size, rng)
     return PriorDraws(beta, sigma, tuple(sds), tuple(corrs), b, blocks, own, own_corrs, lam)
 
 
@@ -257,7 +256,7 @@ def _correlation_root(
 
 
 def block_terms(design: Design) -> tuple[tuple[int, ...], ...]:
-    """Positions of the terms of every block, in the order of ``cross_products(design).blocks``; of none none."""
+    """Positions of the terms of every block, in the order of ``cross_products(design).blocks``."""
     if not design.terms:
         return ()
     groupings = list(design.groupings.values())

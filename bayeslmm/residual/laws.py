@@ -33,7 +33,7 @@ class NormalLaw:
 
     def draw(self, before: FloatArray, rng: np.random.Generator) -> FloatArray:
         """Draws (S,), given earlier entries (S, b)."""
-        return np.asarray(rng.normal(self.mean, self.sd, before.shape[0]))
+        return np.asarray(self.mean + self.sd * rng.standard_normal(before.shape[0]))
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class UniformLaw:
 
     def draw(self, before: FloatArray, rng: np.random.Generator) -> FloatArray:
         """Draws (S,), given earlier entries (S, b)."""
-        return np.asarray(rng.logistic(0.0, self.scale, before.shape[0]))
+        return rng.logistic(0.0, self.scale, before.shape[0])
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class SphereLaw:
 
     def draw(self, before: FloatArray, rng: np.random.Generator) -> FloatArray:
         """Draws (S,), given earlier entries (S, b)."""
-        return np.asarray(self._scale(before) * rng.standard_t(self.df, before.shape[0]))
+        return self._scale(before) * rng.standard_t(self.df, before.shape[0])
 
 
 type Law = NormalLaw | UniformLaw | SphereLaw
@@ -115,23 +115,23 @@ def shifted(laws: tuple[Law, ...], by: int) -> tuple[Law, ...]:
     )
 
 
+def draw(laws: tuple[Law, ...], size: int, rng: np.random.Generator) -> FloatArray:
+    """Draws (S, k) of the parameters.
+
+    Examples
+    --------
+    >>> draw((NormalLaw(0.0, 1.0), *sphere_laws(2)), 3, np.random.default_rng(1)).shape
+    (3, 2)
+    """
+    out = np.empty((size, len(laws)))
+    for k, law in enumerate(laws):
+        out[:, k] = law.draw(out[:, list(law.before)], rng)
+    return out
+
+
 def log_density(laws: tuple[Law, ...], lam: FloatArray) -> FloatArray:
     """Log density (S,) of parameters (S, k)."""
     total = np.zeros(lam.shape[0])
     for k, law in enumerate(laws):
         total = total + law.log_density(lam[:, k], lam[:, list(law.before)])
     return total
-
-
-def draw_parameters(laws: tuple[Law, ...], size: int, rng: np.random.Generator) -> FloatArray:
-    """Draws (S, k) of the parameters, each given those before it.
-
-    Examples
-    --------
-    >>> draw_parameters(sphere_laws(3), 5, np.random.default_rng(1)).shape
-    (5, 3)
-    """
-    lam = np.empty((size, len(laws)))
-    for k, law in enumerate(laws):
-        lam[:, k] = law.draw(lam[:, list(law.before)], rng)
-    return lam

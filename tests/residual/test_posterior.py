@@ -16,7 +16,7 @@ from bayeslmm.bayes.loo import leave_out
 from bayeslmm.comparison.groups import _weights
 from bayeslmm.errors import ConvergenceWarning, DesignError, FitError
 from bayeslmm.faces import Posterior, posterior_of
-from bayeslmm.residual.laws import draw_parameters, sphere_laws
+from bayeslmm.residual import laws
 from bayeslmm.results.draws import Draws
 from bayeslmm.types import FloatArray
 
@@ -173,7 +173,7 @@ def test_a_file_has_all_of_it(case: str, tmp_path: Path) -> None:
 
 def test_draws_from_the_prior_have_the_laws_of_the_parameters() -> None:
     """All correlation matrices have one density: every correlation of K is beta on (-1, 1) with both shapes K / 2."""
-    u = draw_parameters(sphere_laws(4), 4000, np.random.default_rng(1))
+    u = laws.draw(laws.sphere_laws(4), 4000, np.random.default_rng(1))
     L = np.tile(np.eye(4), (4000, 1, 1))
     L[:, [1, 2, 2, 3, 3, 3], [0, 0, 1, 0, 1, 2]] = u
     L /= np.sqrt((L**2).sum(-1))[:, :, None]
