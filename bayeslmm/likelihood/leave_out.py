@@ -43,9 +43,10 @@ class LeftOut:
     log_density : FloatArray, shape (K, n)
         Of the observation itself. With frequencies one copy of the row is left out.
     log_density_kept : FloatArray, shape (K, n)
-        Of a new observation in the same place and of the same value, given all observations.
+        Of a new observation in the same place and of the same value, given all observations; its residual is that of a
+        row beside the others of its cluster.
     sd_kept : FloatArray, shape (K, n)
-        Of that new observation.
+        Of a new observation in the same place whose residual depends on no other.
     """
 
     mean: FloatArray
@@ -64,7 +65,8 @@ class GroupsLeftOut:
     log_density : FloatArray, shape (K, G)
         Given all other rows; -inf where some flat coefficient rests on the group alone.
     log_density_kept : FloatArray, shape (K, G)
-        Of new rows with the same columns and values and the same effects, given all rows.
+        Of new rows with the same columns and values and the same effects, given all rows; their residuals are those of
+        rows beside the others of their clusters.
     """
 
     log_density: FloatArray
@@ -121,9 +123,10 @@ def _one_out(
         variance = np.where(lost, np.inf, sigma[:, None] ** 2 / one.precision)
         distance = np.where(lost, 0.0, one.weighted / one.precision)
         log_density = -0.5 * (LOG_2PI + np.log(variance) + distance**2 / variance)
-    kept = sigma[:, None] ** 2 * one.kept
-    log_kept = -0.5 * (LOG_2PI + np.log(kept) + one.residual**2 / kept)
-    return LeftOut(design.y - distance, np.sqrt(variance), log_density, log_kept, np.sqrt(kept))
+    kept = sigma[:, None] ** 2 * (2.0 - one.precision / one.own) / one.own
+    log_kept = -0.5 * (LOG_2PI + np.log(kept) + (one.weighted / one.own) ** 2 / kept)
+    sd_kept = sigma[:, None] * np.sqrt(one.kept)
+    return LeftOut(design.y - distance, np.sqrt(variance), log_density, log_kept, sd_kept)
 
 
 def leave_group_out(
@@ -244,10 +247,10 @@ def _block_terms(
 class _Alone:
     """Precision and covariance over sigma^2 on the scale of y: of single rows (K, n), or of sets (G, K, r, r)."""
 
-    precision: FloatArray  # Q: of y given all other rows
-    weighted: FloatArray  # Q (y - X m)
-    kept: FloatArray  # covariance of new rows in the same place given all rows
-    residual: FloatArray  # y minus what is predicted for these
+    precision: FloatArray  # P: of y, all effects integrated out
+    weighted: FloatArray  # P (y - X m)
+    kept: FloatArray  # covariance of new rows in the same place, whose residuals are new, given all rows
+    own: FloatArray  # Q = R^-1: precision of the residuals
 
 
 def _of_rows(system: RowSystem, factors: Sequence[FloatArray], sigma: FloatArray, prior: NormalPrior | None) -> _Alone:
@@ -260,8 +263,8 @@ def _of_rows(system: RowSystem, factors: Sequence[FloatArray], sigma: FloatArray
         P[part, rows] = 1.0 - leverage / counts[rows]
         e[part, rows] = block.residual / np.sqrt(counts[rows])
     residual, relative = design.residual, design.residual.variance(lam)
-    weighted, left = residual.whiten(lam, e[..., None])[..., 0], residual.color(lam, e[..., None])[..., 0]
-    return _Alone(P / relative, weighted, (2.0 - P) * relative, left)
+    weighted = residual.whiten(lam, e[..., None])[..., 0]
+    return _Alone(P / relative, weighted, (2.0 - P) * relative, np.broadcast_to(1.0 / relative, P.shape))
 
 
 def _of_clusters(
@@ -271,8 +274,9 @@ def _of_clusters(
     n = system.cp.design.n
     out = _Alone(*(np.empty((sigma.size, n)) for _ in range(4)))
     for part, rows, own in _together(system, factors, sigma, prior, np.arange(n)):
-        for whole, values in zip(vars(out).values(), vars(own).values(), strict=True):
-            each = values if values.ndim == 3 else np.diagonal(values, axis1=2, axis2=3)
+        precision, kept, residual = (np.diagonal(A, axis1=-2, axis2=-1) for A in (own.precision, own.kept, own.own))
+        singles = precision, own.weighted, kept, np.broadcast_to(residual[:, None], precision.shape)
+        for whole, each in zip(vars(out).values(), singles, strict=True):
             whole[part, rows.ravel()] = np.moveaxis(each, 1, 0).reshape(each.shape[1], -1)
     return out
 
@@ -290,8 +294,12 @@ def _groups_of_clusters(
                 constant = -0.5 * at.size * (LOG_2PI + 2.0 * np.log(sigma[part]))
                 log_det, square = _quadratic(own.precision[j][:, at[:, None], at], own.weighted[j][:, at] / scale)
                 without[part, group] = constant + 0.5 * (log_det - square)
-                log_det, square = _quadratic(own.kept[j][:, at[:, None], at], own.residual[j][:, at] / scale)
-                kept[part, group] = constant - 0.5 * (log_det + square)
+                # New rows have covariance Q^-1 (2 Q - P) Q^-1 about the others, and are off by Q^-1 P y.
+                Q = own.own[j][at[:, None], at]
+                log_det, square = _quadratic(
+                    2.0 * Q - own.precision[j][:, at[:, None], at], own.weighted[j][:, at] / scale
+                )
+                kept[part, group] = constant - 0.5 * (log_det - 2.0 * np.linalg.slogdet(Q)[1] + square)
     return without, kept
 
 
@@ -321,7 +329,7 @@ def _together(
             W, C = (_blocks(change, system.lam, own, residual.n) for change in (residual.whiten, residual.color))
             e = np.moveaxis(block.residual[:, members], 1, 0)
             kept = C[:, None] @ (2.0 * np.eye(members.shape[1]) - P) @ C.mT[:, None]
-            yield part, own, _Alone(W.mT[:, None] @ P @ W[:, None], e @ W, kept, e @ C.mT)
+            yield part, own, _Alone(W.mT[:, None] @ P @ W[:, None], e @ W, kept, W.mT @ W)
 
 
 def _blocks(
