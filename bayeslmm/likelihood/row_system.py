@@ -151,7 +151,7 @@ def _scaled(cp: SummedDesign, factors: Sequence[FloatArray], rows: FloatArray) -
 
 
 def _spread(blocks: FloatArray) -> sparse.bsr_array | sparse.csr_array:
-    """Block-diagonal matrix of (J, c, c) blocks."""
+    """Block-diagonal matrix of (J, c, c) blocks; without rows where a model has no random effects."""
     J, c = blocks.shape[:2]
     if not c:
         return sparse.csr_array((0, 0))
