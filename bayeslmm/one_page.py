@@ -149,7 +149,8 @@ def _figures(of: Reported, fit: REMLResult | None) -> str:
         "residuals": lambda: fit.plot()[0].figure,  # type: ignore[union-attr]
     }
     wanted = [*drawings(of.design), *([] if fit is None else [("residuals",)])]
-    wanted += [("groups", group) for group in of.design.groupings]
+    # Studies with known errors are rows of the forest plot.
+    wanted += [("groups", group) for group in of.design.groupings if ("forest",) not in wanted]
     found, lost = [], []
     for k, (kind, *label) in enumerate(wanted):
         with announced_figure(wanted, k):

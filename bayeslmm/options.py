@@ -28,6 +28,8 @@ __all__ = [
     "Out",
     "Package",
     "Prior",
+    "Residual",
+    "ResidualSd",
     "Seed",
     "Sep",
     "Weights",
@@ -177,6 +179,13 @@ Weights = Annotated[str | None, typer.Option("--weights", help="Column or expres
 ResidualSd = Annotated[
     str | None,
     typer.Option("--residual-sd", help="Column or expression of known standard errors of the rows: sigma is 1."),
+]
+Residual = Annotated[
+    str | None,
+    typer.Option(
+        "--residual",
+        help="Structure of the residuals: ar1(time | g), us(visit | g), by(g), power(x), or a sum of them.",
+    ),
 ]
 Frequency = Annotated[
     str | None, typer.Option("--frequency", help="Column or expression of how many identical rows a row stands for.")

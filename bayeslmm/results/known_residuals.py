@@ -1,8 +1,8 @@
-"""Predictions of new rows from the residuals of the data that theirs are correlated with."""
+"""What is known of the residuals of predicted rows: those of the data that they are correlated with, variances."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from bayeslmm.design.newdata import Rows
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.prediction import RowsTaken
 from bayeslmm.likelihood.whitened import mixed_groups
+from bayeslmm.residual import KnownVariances
 from bayeslmm.residual.known_rows import KnownRows
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.random_parts import Random
@@ -56,6 +57,22 @@ def uses_known(design: Design, residuals: KnownResiduals, new_means: bool, rando
             "give newdata without random= and fixed=."
         )
     return every and residuals != "new"
+
+
+def weights_or_sd(design: Design, weights: Any, residual_sd: Any) -> Any:
+    """Whichever of both says what the residual variances of new rows are."""
+    known = isinstance(design.residual, KnownVariances)
+    if known and weights is not None:
+        raise DesignError(
+            "This model has known residual standard deviations and no weights: give those of the new rows as "
+            "residual_sd=."
+        )
+    if not known and residual_sd is not None:
+        raise DesignError(
+            "residual_sd= is for models that were given residual_sd=; the residual variance of a row of this one is "
+            "sigma^2, over its weight if there are weights=."
+        )
+    return residual_sd if known else weights
 
 
 def known_rows(fit: Fit, rows: Rows) -> KnownRows:

@@ -24,7 +24,7 @@ from bayeslmm.results.checks import group_log_likelihood
 from bayeslmm.results.draws import Draws
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.intervals import check_level
-from bayeslmm.results.known_residuals import KnownResiduals, predicted_residuals, uses_known
+from bayeslmm.results.known_residuals import KnownResiduals, predicted_residuals, uses_known, weights_or_sd
 from bayeslmm.results.linear import DDF
 from bayeslmm.results.prediction_errors import errors_and_df
 from bayeslmm.results.random_parts import Random, random_part
@@ -136,7 +136,7 @@ def predict_fit(
     check_level(level)
     choice("ddf", ddf, get_args(DDF), DesignError)
     generator(random_seed, error=DesignError)
-    own = _weights_or_sd(fit.design, weights, residual_sd)
+    own = weights_or_sd(fit.design, weights, residual_sd)
     rows, request = _asked(fit.design, newdata, kind, random, new_levels, own, new_fixed_levels, fixed, residuals)
     mean = _mean(fit, rows, request)
     if request.known_residuals:
@@ -243,7 +243,7 @@ def predict_posterior(
     """
     check_level(level)
     choice("ddf", ddf, get_args(DDF), DesignError)
-    own = _weights_or_sd(post.design, weights, residual_sd)
+    own = weights_or_sd(post.design, weights, residual_sd)
     rows, request = _asked(post.design, newdata, kind, random, new_levels, own, new_fixed_levels, fixed, residuals)
     ends = [0.5 - level / 2, 0.5 + level / 2]
     out = np.empty((rows.n, 4))
@@ -287,7 +287,7 @@ def predict_draws(
     """
     from xarray import DataArray
 
-    own = _weights_or_sd(post.design, weights, residual_sd)
+    own = weights_or_sd(post.design, weights, residual_sd)
     rows, request = _asked(post.design, newdata, kind, random, new_levels, own, new_fixed_levels, fixed, residuals)
     posterior = post.data["posterior"].to_dataset()
     sigma = posterior["sigma"]
@@ -393,22 +393,6 @@ def _asked(
     if new_levels == "missing":
         rows = rows.without(_at_new_levels(design, rows))
     return rows, Request(part.groups, observation, new_levels == "sample", known)
-
-
-def _weights_or_sd(design: Design, weights: Any, residual_sd: Any) -> Any:
-    """Whichever of both says what the residual variances of new rows are."""
-    known = isinstance(design.residual, KnownVariances)
-    if known and weights is not None:
-        raise DesignError(
-            "This model has known residual standard deviations and no weights: give those of the new rows as "
-            "residual_sd=."
-        )
-    if not known and residual_sd is not None:
-        raise DesignError(
-            "residual_sd= is for models that were given residual_sd=; the residual variance of a row of this one is "
-            "sigma^2, over its weight if there are weights=."
-        )
-    return residual_sd if known else weights
 
 
 def _at_new_levels(design: Design, rows: Rows) -> BoolArray:
