@@ -76,21 +76,21 @@ class Compared:
         """All posteriors under their short names."""
         return dict(zip(self.names, (self.posterior, *self.more), strict=True))
 
-    def intervals(self, fit: REMLResult) -> pd.DataFrame:
+    def _intervals_of(self, fit: REMLResult) -> pd.DataFrame:
         """Intervals of the parameters of one of the fits, kept; nan where it has none."""
         key = id(fit)
-        if key not in self._intervals:
-            self._intervals[key] = or_nan(lambda: fit.confint(self.level), [p.label for p in self.parameters])
-        return self._intervals[key]
+        if key not in self._kept_intervals:
+            self._kept_intervals[key] = or_nan(lambda: fit.confint(self.level), [p.label for p in self.parameters])
+        return self._kept_intervals[key]
 
     @cached_property
-    def _intervals(self) -> dict[int, pd.DataFrame]:
+    def _kept_intervals(self) -> dict[int, pd.DataFrame]:
         return {}
 
     @property
     def interval_kind(self) -> str:
         """How intervals of the REML fit are made, in a word: ``profile`` or ``Wald``."""
-        return "Wald" if self.intervals(self.reml).attrs.get("method") == "wald" else "profile"
+        return "Wald" if self._intervals_of(self.reml).attrs.get("method") == "wald" else "profile"
 
     @cached_property
     def penalised(self) -> REMLResult | None:

@@ -74,7 +74,7 @@ def _rows(both: Compared) -> list[_Row]:
 def _fit_rows(both: Compared, name: str, fit: REMLResult) -> list[_Row]:
     """Parameters of a fit: the intervals of `confint`, or Wald for the fixed effects of a penalised one."""
     values, penalised = fit.estimates().to_dict(), fit.restraint is not None
-    intervals = both.intervals(fit)
+    intervals = both._intervals_of(fit)
     ends = intervals.T.to_dict("list")
     usual = "Wald" if intervals.attrs.get("method") == "wald" else "profile"
     rows = []

@@ -38,7 +38,7 @@ _MEASURED = ("mean", "median", "mode", "hdi_low", "hdi_high")
 def sd_table(both: Compared) -> pd.DataFrame:
     """One row per parameter, standard deviations as such; see `Comparison.table`."""
     known = both.parameters
-    interval = both.intervals(both.reml)
+    interval = both._intervals_of(both.reml)
     posterior = both.posterior.table(both.level)
     frame = pd.DataFrame(index=[p.label for p in known])
     frame["ml"], frame["reml"] = both.ml.estimates(), both.reml.estimates()
