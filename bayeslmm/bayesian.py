@@ -248,7 +248,6 @@ def prior_predictive(
     >>> tree["prior_predictive"]["Yield"].shape
     (1, 100, 30)
     """
-    refuse_parameters(model.design.residual, "model.prior_predictive()")
     from bayeslmm.bayes.predictive import prior_predictive
 
     return prior_predictive(model._design, priors, draws, random_seed)

@@ -88,6 +88,29 @@ def whitened_products(design: Design, lam: FloatArray) -> SummedDesign:
     return replace(cross_products(white), log_weights=log_weights, rows="whitened")
 
 
+def rows_to_whiten(design: Design) -> SummedDesign:
+    """Coordinates in which the rows of a design can be whitened at any lam, which has not happened yet.
+
+    For what is computed from the rows themselves; the sums are those of rows as they are.
+
+    Raises
+    ------
+    DesignError
+        As `whitened_products`.
+    """
+    mixed = mixed_groups(design)
+    if not mixed:
+        return cross_products(design)
+    check_size(design, mixed)
+    frame, columns = dense_frame(design, mixed)
+    fixed = orthogonalise(design.X, None, rotate=False)
+    response = residualise(design.y_less_offset, fixed, None)
+    frame = replace(frame, fixed=fixed)
+    codes = tuple(block.grouping.codes for block in frame.blocks)
+    rows = FrameRows(codes, tuple(columns), np.column_stack([fixed.columns, response.residual]), design.n)
+    return SummedDesign(Levels.of(frame, rows), response, 0.0, 1.0, design, "mixed")
+
+
 def mixed_groups(design: Design) -> tuple[str, ...]:
     """Grouping factors of which whitening mixes rows of several levels."""
     clusters = design.residual.clusters

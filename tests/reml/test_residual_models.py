@@ -206,14 +206,12 @@ def test_what_would_leave_the_parameters_out_is_refused() -> None:
     for call in (
         lambda: model.sample(sigma=1.0),
         lambda: model.to_pymc(form="collapsed"),
-        lambda: model.prior_predictive(),
         lambda: model.fit(priors="default"),
         lambda: model.fit(penalty="gamma"),
         lambda: model.fit(fix={"theta": [1.0]}),
         lambda: model.simulate(n_groups=30),
         lambda: bl.power(model),
         lambda: bl.coverage(model),
-        lambda: bl.compare(fit, fit),
         lambda: bl.calibrate(model, n=2),
     ):
         with pytest.raises(DesignError, match="whose residuals have parameters"):
