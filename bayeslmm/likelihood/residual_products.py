@@ -1,0 +1,169 @@
+"""Cross-products of a design whose residuals have parameters: those at one point, and what is needed at others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from bayeslmm.design.design import Design
+from bayeslmm.equality import by_value
+from bayeslmm.likelihood import parameters as par
+from bayeslmm.likelihood.conditional import Conditional, joint_draws, user_beta
+from bayeslmm.likelihood.criteria import evaluate
+from bayeslmm.likelihood.crossproducts import SummedDesign
+from bayeslmm.likelihood.factor import Factor, stacked
+from bayeslmm.likelihood.normal_prior import NormalPrior, internal_prior
+from bayeslmm.likelihood.patterns import PatternSums, pattern_sums
+from bayeslmm.likelihood.rotation import draw_trailing
+from bayeslmm.likelihood.whitened import RowsAtPoints, whitened_products
+from bayeslmm.types import FloatArray
+
+# Parameters beyond this size are correlations of one, or ratios of sds that no data have.
+FARTHEST = 40.0
+# Squared relative sds times rows of a level from which on sums of products of rows have lost too many digits.
+_LARGE = 1e6
+
+
+@by_value
+@dataclass(frozen=True)
+class ResidualProducts(SummedDesign):
+    """Cross-products at one point lam of the residual parameters, of a design that is not whitened.
+
+    Attributes
+    ----------
+    lam : FloatArray, shape (k,)
+    whitened : SummedDesign
+        The same as cross-products of the whitened rows.
+    """
+
+    lam: FloatArray = None  # type: ignore[assignment]
+    whitened: SummedDesign = None  # type: ignore[assignment]
+
+    def sums_at_points(self, terms: Sequence[FloatArray]) -> PatternSums | PointSums:
+        """What is evaluated at other points: by pattern where that has all digits, or point by point.
+
+        Parameters
+        ----------
+        terms : sequence of FloatArray, each (c, c)
+            Relative factors where most of the posterior is.
+        """
+        rows = RowsAtPoints.of(self.design, self.lam)
+        sizes = [
+            (term.Z**2).sum() / self.design.groupings[term.group].n_levels * np.abs(T).max(initial=0.0) ** 2
+            for term, T in zip(self.design.terms, terms, strict=True)
+        ]
+        found = None
+        if max(sizes, default=0.0) < _LARGE:
+            found = pattern_sums(self.design, rows.Xy, rows.base.log_det_fixed)
+        return PointSums(rows) if found is None else found
+
+
+def residual_products(design: Design, lam: FloatArray) -> ResidualProducts:
+    """Cross-products at lam (k,) of a design whose residuals have k parameters.
+
+    Raises
+    ------
+    DesignError
+        Groups of correlated residuals cross grouping factors with too many effects.
+    """
+    at = whitened_products(design, lam)
+    return ResidualProducts(
+        at.sums, at.response, at.log_weights, at.sigma_unit, design, at.rows, lam, at, sigma=at.sigma
+    )
+
+
+@dataclass(frozen=True)
+class PointSums:
+    """Rows that are whitened and summed at every point anew.
+
+    Attributes
+    ----------
+    rows : RowsAtPoints
+    """
+
+    rows: RowsAtPoints
+
+    def evaluate(self, factors: Sequence[FloatArray], lam: FloatArray) -> Factor:
+        """What densities need at K points; see `PatternSums.evaluate`. Effects that cross stay in the factor."""
+        return stacked([self._at([T[k : k + 1] for T in factors], one) for k, one in enumerate(lam)])
+
+    def _at(self, factors: Sequence[FloatArray], lam: FloatArray) -> Factor:
+        base = self.rows.base
+        try:
+            cp = self.rows.at(lam)
+            found = evaluate(cp, par.block_factors(cp, factors))
+        except np.linalg.LinAlgError:
+            return _nothing(base.q_trailing + base.p)
+        return _with_log_det(found, -cp.log_weights)
+
+
+def _with_log_det(factor: Factor, more: float) -> Factor:
+    whole = factor.take(np.arange(factor.log_det.size))
+    return Factor(
+        whole.log_det + more,
+        whole.log_det_fixed,
+        whole.r2,
+        np.empty((whole.r2.size, 0, 0)),
+        whole.chol,
+        whole.solution,
+        np.empty((whole.r2.size, 0)),
+        factor.total,
+    )
+
+
+def _nothing(t: int) -> Factor:
+    """Where there are no digits."""
+    nan = np.full(1, np.nan)
+    return Factor(nan, nan, nan, np.empty((1, 0, 0)), np.full((1, t, t), np.nan), np.full((1, t), np.nan), nan[:, None][:, :0], nan)
+
+
+def draw_at_points(
+    cp: SummedDesign,
+    sums: PatternSums | PointSums,
+    factors: Sequence[FloatArray],
+    lam: FloatArray,
+    sigma: FloatArray,
+    rng: np.random.Generator,
+    prior: NormalPrior | None = None,
+) -> Conditional:
+    """One exact draw of (beta, b) at each of K points of relative factors, residual parameters and sigma.
+
+    Parameters
+    ----------
+    cp : SummedDesign
+        Coordinates of the fixed effects, and the blocks by which effects are returned.
+    sums : PatternSums or PointSums
+    factors : sequence of FloatArray, each (K, c, c)
+        Of every term, on the columns of the design.
+    lam : FloatArray, shape (K, k)
+    sigma : FloatArray, shape (K,)
+    rng : numpy.random.Generator
+    prior : NormalPrior, optional
+        Of beta; flat if None.
+    """
+    if isinstance(sums, PointSums):
+        each = [
+            _drawn_at(sums.rows.at(one), [T[k : k + 1] for T in factors], sigma[k : k + 1], rng, prior)
+            for k, one in enumerate(lam)
+        ]
+        b = tuple(np.concatenate(own) for own in zip(*(one.b for one in each), strict=True))
+        return Conditional(np.concatenate([one.beta for one in each]), b)
+    internal = None if prior is None else internal_prior(cp, prior)
+    beta = draw_trailing(sums.evaluate(factors, lam), 0, sigma, rng, internal)
+    effects = sums.draw(factors, lam, sigma, beta, rng)
+    blocks = []
+    for block in cp.blocks:
+        b = np.zeros((sigma.size, block.n_levels, block.size))
+        for term, columns in zip(block.terms, block.slices, strict=True):
+            b[:, :, columns] = effects[term]
+        blocks.append(b)
+    return Conditional(user_beta(cp, beta), tuple(blocks))
+
+
+def _drawn_at(
+    cp: SummedDesign, factors: list[FloatArray], sigma: FloatArray, rng: np.random.Generator, prior: NormalPrior | None
+) -> Conditional:
+    return joint_draws(cp, par.block_factors(cp, factors), sigma, rng, prior)
