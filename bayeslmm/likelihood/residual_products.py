@@ -128,6 +128,7 @@ def draw_at_points(
     sigma: FloatArray,
     rng: np.random.Generator,
     prior: NormalPrior | None = None,
+    factor: Factor | None = None,
 ) -> Conditional:
     """One exact draw of (beta, b) at each of K points of relative factors, residual parameters and sigma.
 
@@ -143,6 +144,8 @@ def draw_at_points(
     rng : numpy.random.Generator
     prior : NormalPrior, optional
         Of beta; flat if None.
+    factor : Factor, optional
+        ``sums.evaluate(factors, lam)``, where it is at hand.
     """
     if isinstance(sums, PointSums):
         each = [
@@ -152,7 +155,8 @@ def draw_at_points(
         b = tuple(np.concatenate(own) for own in zip(*(one.b for one in each), strict=True))
         return Conditional(np.concatenate([one.beta for one in each]), b)
     internal = None if prior is None else internal_prior(cp, prior)
-    beta = draw_trailing(sums.evaluate(factors, lam), 0, sigma, rng, internal)
+    factor = sums.evaluate(factors, lam) if factor is None else factor
+    beta = draw_trailing(factor, 0, sigma, rng, internal)
     effects = sums.draw(factors, lam, sigma, beta, rng)
     blocks = []
     for block in cp.blocks:
