@@ -22,7 +22,10 @@ from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.target import Target, make_target
 from bayeslmm.errors import FitError
 from bayeslmm.likelihood import SummedDesign
-from bayeslmm.likelihood.density_gradient import density_gradient
+from bayeslmm.likelihood.density_gradient import DensityGradient, density_gradient, residual_density_gradient
+from bayeslmm.likelihood.pattern_gradient import pattern_gradient
+from bayeslmm.likelihood.patterns import PatternSums
+from bayeslmm.likelihood.residual_products import ResidualProducts
 from bayeslmm.types import AnyArray, FloatArray
 
 # Step of central differences of the map from coordinates to factors and of the log prior.
@@ -99,14 +102,24 @@ class SignedDensity:
         factors, sds, log_jacobian = self.terms(x)
         log_prior = target.log_prior(sds, log_jacobian, log_sigma[:, None])[:, 0]
         sigma = float(np.exp(log_sigma[0]))
-        likelihood = density_gradient(target.cp, [T[0] for T in factors], sigma, target.priors.beta)
+        likelihood = self._likelihood([T[0] for T in factors], target.lam(x[0]), sigma)
         slope = (log_prior[1 : size + 1] - log_prior[size + 1 :]) / (2.0 * _STEP)
         for T, S in zip(factors, likelihood.in_factors([T[0] for T in factors]), strict=True):
             change = (T[1 : size + 1] - T[size + 1 :]) / (2.0 * _STEP)
             slope = slope - 0.5 * (change * S).sum((1, 2))
+        slope[target.n_effects : target.dimension] -= 0.5 * likelihood.lam
         if size > target.dimension:
             slope[-1] -= 0.5 * likelihood.log_sigma
         return float(log_prior[0] - 0.5 * likelihood.value), slope
+
+
+    def _likelihood(self, factors: list[FloatArray], lam: FloatArray, sigma: float) -> DensityGradient:
+        cp, prior = self.target.cp, self.target.priors.beta
+        if isinstance(self.target.sums, PatternSums):
+            return pattern_gradient(cp, self.target.sums, factors, lam, sigma, prior)
+        if isinstance(cp, ResidualProducts):
+            return residual_density_gradient(cp.at_points, factors, lam, sigma, prior)
+        return density_gradient(cp, factors, sigma, prior)
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,6 +173,7 @@ class CollapsedNuts:
     def quantities(self) -> FloatArray:
         """Log sigma, relative sds and covariances between effects, shape (chain, draw, k): what R-hat is about."""
         own = [] if self.target.priors.sigma_known else [np.log(self.sigma)[..., None]]
+        own += [self.target.lam(self.x).reshape(*self.sigma.shape, -1)]
         parts = [*own, *self.sds]
         for T in self.factors:
             G = T @ np.swapaxes(T, -1, -2)

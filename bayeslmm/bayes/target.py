@@ -196,9 +196,7 @@ class Target:
     def factor(self, x: FloatArray, factors: Sequence[FloatArray]) -> Factor:
         """Eliminate at K points x with relative factors (K, c, c) on the user's columns."""
         if self.sums is not None:
-            found = self.sums.evaluate(factors, self.lam(x))
-            # Determinants are whole ones: what cp has of the residuals is that of one point.
-            return replace(found, log_det=found.log_det + self.cp.log_weights)
+            return self.sums.evaluate(factors, self.lam(x), self.cp.log_weights)
         return evaluate(self.cp, par.block_factors(self.cp, factors))
 
     def log_joint(

@@ -135,7 +135,7 @@ class PatternSums:
     def p(self) -> int:
         return int(self.Xy.shape[1]) - 1
 
-    def evaluate(self, factors: Sequence[FloatArray], lam: FloatArray) -> Factor:
+    def evaluate(self, factors: Sequence[FloatArray], lam: FloatArray, known: float = 0.0) -> Factor:
         """What densities need at K points, random effects integrated out; nan where there are no digits.
 
         Parameters
@@ -143,14 +143,16 @@ class PatternSums:
         factors : sequence of FloatArray, each (K, c, c)
             Relative factors of every term on the columns of the design.
         lam : FloatArray, shape (K, k)
+        known : float
+            Minus the log determinant of residuals that the criteria add by themselves.
 
         Returns
         -------
         Factor
-            Of the fixed effects alone; its log determinant is that of the covariance of y over sigma^2.
+            Of the fixed effects alone; its log determinant is that of the covariance of y over sigma^2, plus `known`.
         """
         K, p = lam.shape[0], self.p
-        log_det, packed = np.zeros(K), np.zeros((K, (p + 1) * (p + 2) // 2))
+        log_det, packed = np.full(K, known), np.zeros((K, (p + 1) * (p + 2) // 2))
         for part in self.parts:
             step = max(1, _CHUNK // (part.more.size * part.m))
             for k in range(0, K, step):

@@ -42,6 +42,11 @@ class ResidualProducts(SummedDesign):
     lam: FloatArray = None  # type: ignore[assignment]
     whitened: SummedDesign = None  # type: ignore[assignment]
 
+    @cached_property
+    def at_points(self) -> RowsAtPoints:
+        """The rows, on the same coordinates at all points."""
+        return RowsAtPoints.of(self.design, self.lam)
+
     def sums_at_points(self, terms: Sequence[FloatArray]) -> PatternSums | PointSums:
         """What is evaluated at other points: by pattern where that has all digits, or point by point.
 
@@ -50,7 +55,7 @@ class ResidualProducts(SummedDesign):
         terms : sequence of FloatArray, each (c, c)
             Relative factors where most of the posterior is.
         """
-        rows = RowsAtPoints.of(self.design, self.lam)
+        rows = self.at_points
         sizes = [
             (term.Z**2).sum() / self.design.groupings[term.group].n_levels * np.abs(T).max(initial=0.0) ** 2
             for term, T in zip(self.design.terms, terms, strict=True)
@@ -86,18 +91,18 @@ class PointSums:
 
     rows: RowsAtPoints
 
-    def evaluate(self, factors: Sequence[FloatArray], lam: FloatArray) -> Factor:
+    def evaluate(self, factors: Sequence[FloatArray], lam: FloatArray, known: float = 0.0) -> Factor:
         """What densities need at K points; see `PatternSums.evaluate`. Effects that cross stay in the factor."""
-        return stacked([self._at([T[k : k + 1] for T in factors], one) for k, one in enumerate(lam)])
+        return stacked([self._at([T[k : k + 1] for T in factors], one, known) for k, one in enumerate(lam)])
 
-    def _at(self, factors: Sequence[FloatArray], lam: FloatArray) -> Factor:
+    def _at(self, factors: Sequence[FloatArray], lam: FloatArray, known: float) -> Factor:
         base = self.rows.base
         try:
             cp = self.rows.at(lam)
             found = evaluate(cp, par.block_factors(cp, factors))
         except np.linalg.LinAlgError:
             return _nothing(base.q_trailing + base.p)
-        return _with_log_det(found, -cp.log_weights)
+        return _with_log_det(found, known - cp.log_weights)
 
 
 def _with_log_det(factor: Factor, more: float) -> Factor:

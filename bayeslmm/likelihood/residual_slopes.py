@@ -20,9 +20,15 @@ from bayeslmm.types import FloatArray
 
 
 def residual_slopes(
-    rows: RowsAtPoints, cp: SummedDesign, factors: list[FloatArray], factor: Factor, lam: FloatArray, reml: bool
+    rows: RowsAtPoints,
+    cp: SummedDesign,
+    factors: list[FloatArray],
+    factor: Factor,
+    lam: FloatArray,
+    reml: bool,
+    sigma: float | None = None,
 ) -> FloatArray:
-    """Derivatives (k,) of the profiled criterion in lam.
+    """Derivatives (k,) in lam of the profiled criterion, or of -2 log density at one sigma.
 
     Parameters
     ----------
@@ -34,14 +40,16 @@ def residual_slopes(
         ``evaluate(cp, factors)``.
     lam : FloatArray, shape (k,)
     reml : bool
+    sigma : float, optional
     """
+    weight = degrees_of_freedom(cp, reml) / float(factor.r2[0]) if sigma is None else 1.0 / sigma**2
     design = rows.design
     residual, trailing, Z = estimable(design.residual), rows.trailing(), rows.Z[0]
     columns = np.hstack([trailing, Z])
     if design.frequency is not None:
         columns = columns * np.sqrt(design.frequency)[:, None]
     white = residual.whiten(lam, columns)
-    left = _left(cp, factors, factor, white[:, : trailing.shape[1]], white[:, trailing.shape[1] :], reml)
+    left = _left(cp, factors, factor, white[:, : trailing.shape[1]], white[:, trailing.shape[1] :], reml, weight)
     return 2.0 * residual.inner_slopes(lam, columns, left, white) + _log_det_slopes(rows, lam)
 
 
@@ -56,13 +64,18 @@ def _log_det_slopes(rows: RowsAtPoints, lam: FloatArray) -> FloatArray:
 
 
 def _left(
-    cp: SummedDesign, factors: list[FloatArray], factor: Factor, trailing: FloatArray, Z: FloatArray, reml: bool
+    cp: SummedDesign,
+    factors: list[FloatArray],
+    factor: Factor,
+    trailing: FloatArray,
+    Z: FloatArray,
+    reml: bool,
+    weight: float,
 ) -> FloatArray:
     """Rows ``A F`` (n, m + c) from whitened rows of the trailing columns and of the first block."""
     sums, codes = level_sums_of(cp), cp.blocks[0].grouping.codes
     T = factors[0][0]
     s = factor.residual[0]
-    weight = degrees_of_freedom(cp, reml) / float(factor.r2[0])
     F = _covariance(cp, factors, factor, reml) + weight * np.outer(s, s)
     if not T.shape[0]:
         return np.asarray(trailing @ F)
