@@ -63,9 +63,7 @@ def affordable(design: Design, points: int) -> bool:
     return bool(2.0 * width**2 * (design.n + 2.0 * points * width) <= _DEAR)
 
 
-def reduce(
-    design: Design, n: int, lam: FloatArray = NO_PARAMETERS, removed: FloatArray | None = None
-) -> Reduced:
+def reduce(design: Design, n: int, lam: FloatArray = NO_PARAMETERS, removed: FloatArray | None = None) -> Reduced:
     """The triangle of a design with n observations (rows times their frequencies) at one point lam.
 
     The coefficients `removed` are taken off y, those of least squares if there are none.

@@ -12,7 +12,6 @@ from bayeslmm.design.design import Design
 from bayeslmm.residual.structured import CorrelatedRows
 from bayeslmm.types import FloatArray, IntArray
 
-
 # Rows of a group whose covariance is inverted as it is.
 MOST_ROWS = 100
 

@@ -1,8 +1,8 @@
 """Value and exact gradient of the density of y where residuals have parameters, from sums by pattern.
 
 With ``M = sum of (X C X' + r r' / sigma^2)`` over the groups of a pattern, C the covariance of beta over sigma^2 and r
-the residuals at its mean, -2 log p(y) changes by ``tr((N V^-1 - V^-1 M V^-1) dV)`` with the covariance V of the pattern's
-N groups. M is a product of the sums of the pattern with one matrix, the same for all.
+the residuals at its mean, -2 log p(y) changes by ``tr((N V^-1 - V^-1 M V^-1) dV)`` with the covariance V of a pattern
+of N groups. M is a product of the sums of the pattern with one matrix, the same for all.
 """
 
 from __future__ import annotations

@@ -121,8 +121,9 @@ def _with_log_det(factor: Factor, more: float) -> Factor:
 
 def _nothing(t: int) -> Factor:
     """Where there are no digits."""
-    nan = np.full(1, np.nan)
-    return Factor(nan, nan, nan, np.empty((1, 0, 0)), np.full((1, t, t), np.nan), np.full((1, t), np.nan), nan[:, None][:, :0], nan)
+    nan, nothing = np.full(1, np.nan), np.empty((1, 0))
+    chol, solution = np.full((1, t, t), np.nan), np.full((1, t), np.nan)
+    return Factor(nan, nan, nan, nothing[..., None], chol, solution, nothing, nan)
 
 
 def draw_at_points(
