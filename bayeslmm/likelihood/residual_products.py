@@ -11,8 +11,8 @@ import numpy as np
 from bayeslmm.design.design import Design
 from bayeslmm.equality import by_value
 from bayeslmm.likelihood import parameters as par
-from bayeslmm.likelihood.conditional import Conditional, joint_draws, user_beta
-from bayeslmm.likelihood.criteria import evaluate
+from bayeslmm.likelihood.conditional import Conditional, internal_beta, joint_draws, user_beta
+from bayeslmm.likelihood.criteria import LOG_2PI, evaluate
 from bayeslmm.likelihood.crossproducts import SummedDesign
 from bayeslmm.likelihood.factor import Factor, stacked
 from bayeslmm.likelihood.normal_prior import NormalPrior, internal_prior
@@ -64,6 +64,26 @@ class ResidualProducts(SummedDesign):
         if max(sizes, default=0.0) < _LARGE:
             found = pattern_sums(self.design, rows.Xy, rows.base.log_det_fixed)
         return PointSums(rows) if found is None else found
+
+
+    def log_likelihood(
+        self, factors: Sequence[FloatArray], lam: FloatArray, sigma: FloatArray, beta: FloatArray
+    ) -> FloatArray:
+        """Log p(y | beta, G, lam, sigma) at K points, random effects integrated out; shape (K,).
+
+        Parameters
+        ----------
+        factors : sequence of FloatArray, each (K, c, c)
+            Relative factors of every term on the columns of the design.
+        lam : FloatArray, shape (K, k)
+        sigma : FloatArray, shape (K,)
+        beta : FloatArray, shape (K, p)
+        """
+        found = self.sums_at_points([T[0] for T in factors]).evaluate(factors, lam)
+        q2 = found.chol.shape[1] - self.p
+        away = internal_beta(self, beta) - found.solution[:, q2:]
+        squares = found.r2 + ((found.chol[:, q2:, q2:].mT @ away[..., None]) ** 2).sum((1, 2))
+        return np.asarray(-0.5 * (self.n * (LOG_2PI + 2.0 * np.log(sigma)) + found.log_det + squares / sigma**2))
 
 
 def residual_products(design: Design, lam: FloatArray) -> ResidualProducts:

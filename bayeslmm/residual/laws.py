@@ -31,6 +31,10 @@ class NormalLaw:
         """Log density (S,) at x (S,), given earlier entries (S, b)."""
         return np.asarray(-0.5 * (_LOG_2PI + ((x - self.mean) / self.sd) ** 2) - np.log(self.sd))
 
+    def draw(self, before: FloatArray, rng: np.random.Generator) -> FloatArray:
+        """Draws (S,), given earlier entries (S, b)."""
+        return np.asarray(self.mean + self.sd * rng.standard_normal(before.shape[0]))
+
 
 @dataclass(frozen=True)
 class UniformLaw:
@@ -50,6 +54,10 @@ class UniformLaw:
         """Log density (S,) at x (S,), given earlier entries (S, b)."""
         u = np.abs(x) / self.scale
         return np.asarray(-u - 2.0 * np.log1p(np.exp(-u)) - np.log(self.scale))
+
+    def draw(self, before: FloatArray, rng: np.random.Generator) -> FloatArray:
+        """Draws (S,), given earlier entries (S, b)."""
+        return rng.logistic(0.0, self.scale, before.shape[0])
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,10 @@ class SphereLaw:
         constant = gammaln(0.5 * (df + 1.0)) - gammaln(0.5 * df) - 0.5 * np.log(np.pi * df)
         return np.asarray(constant - np.log(scale) - 0.5 * (df + 1.0) * np.log1p((x / scale) ** 2 / df))
 
+    def draw(self, before: FloatArray, rng: np.random.Generator) -> FloatArray:
+        """Draws (S,), given earlier entries (S, b)."""
+        return self._scale(before) * rng.standard_t(self.df, before.shape[0])
+
 
 type Law = NormalLaw | UniformLaw | SphereLaw
 
@@ -101,6 +113,20 @@ def shifted(laws: tuple[Law, ...], by: int) -> tuple[Law, ...]:
     return tuple(
         SphereLaw(law.df, tuple(k + by for k in law.before)) if isinstance(law, SphereLaw) else law for law in laws
     )
+
+
+def draw(laws: tuple[Law, ...], size: int, rng: np.random.Generator) -> FloatArray:
+    """Draws (S, k) of the parameters.
+
+    Examples
+    --------
+    >>> draw((NormalLaw(0.0, 1.0), *sphere_laws(2)), 3, np.random.default_rng(1)).shape
+    (3, 2)
+    """
+    out = np.empty((size, len(laws)))
+    for k, law in enumerate(laws):
+        out[:, k] = law.draw(out[:, list(law.before)], rng)
+    return out
 
 
 def log_density(laws: tuple[Law, ...], lam: FloatArray) -> FloatArray:

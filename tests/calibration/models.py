@@ -64,6 +64,29 @@ def of_dataset(formula: str, name: str) -> Callable[[], bl.Model]:
     return lambda: bl.Model(formula, bl.load_dataset(name))
 
 
+def occasions(formula: str, residual: str) -> Callable[[], bl.Model]:
+    """Sixteen subjects in two arms at five occasions, a quarter of the rows missing."""
+
+    def made() -> bl.Model:
+        rng = np.random.default_rng(5)
+        t, subject = np.tile(np.arange(5), 16), np.repeat(np.arange(16), 5)
+        data = pd.DataFrame({"y": rng.normal(size=80), "t": t, "id": [f"s{k:02d}" for k in subject]})
+        data["arm"], data["x"] = np.where(subject % 2, "a", "b"), 1.0 + t + rng.uniform(0.0, 0.5, 80)
+        return bl.Model(formula, data.loc[np.sort(rng.permutation(80)[:60])], residual=residual)
+
+    return made
+
+
+# Models whose residuals have parameters.
+RESIDUAL: dict[str, Callable[[], bl.Model]] = {
+    "variance by arm, random intercepts": occasions("y ~ t + (1 | id)", "by(arm)"),
+    "power of a covariate": occasions("y ~ t", "power(x)"),
+    "serial correlation": occasions("y ~ t", "ar1(t | id)"),
+    "serial correlation, random intercepts": occasions("y ~ t + (1 | id)", "ar1(t | id)"),
+    "unstructured": occasions("y ~ arm", "us(t | id)"),
+    "autoregressive moving average": occasions("y ~ t", "arma(t | id)"),
+}
+
 MODELS: dict[str, Callable[[], bl.Model]] = {
     "one-way, 3 groups": lambda: one_way(3),
     "one-way, 6 groups": lambda: one_way(6),
