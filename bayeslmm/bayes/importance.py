@@ -32,7 +32,7 @@ _FAIR = 0.5
 _COMPONENTS = 3
 # Dimensions beyond which a mixture has more entries than points can tell; degrees of freedom of what is tried there,
 # and its points.
-_MANY, _TAILS, _POINTS_EACH = 12, (5.0, 25.0, 125.0), 30
+_MANY, _TAILS, _POINTS_EACH = 20, (5.0, 25.0, 125.0), 30
 # How much less likely the image of a mode may be to get a hump of its own.
 _IMAGE = 8.0
 # Of a half-normal with scale 1.

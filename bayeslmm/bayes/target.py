@@ -297,7 +297,9 @@ def _with_residuals(
     own = residual_products(design_at_means(cp.design, at.changes), cp.lam)
     sums = own.sums_at_points(factors_at_means(at.changes, relative_terms))
     priors = replace(at.priors, residual=priors.residual)
-    return replace(at, cp=own, priors=priors, sums=sums), np.concatenate([start, cp.lam])
+    # Estimates of few data may be at correlations of one, from where no slope leads back.
+    low, high = np.reshape([law.bulk for law in priors.residual], (-1, 2)).T
+    return replace(at, cp=own, priors=priors, sums=sums), np.concatenate([start, np.clip(cp.lam, low, high)])
 
 
 def _check_priors(cp: SummedDesign, priors: Priors, sigma: float) -> None:

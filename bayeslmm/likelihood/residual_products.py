@@ -65,7 +65,6 @@ class ResidualProducts(SummedDesign):
             found = pattern_sums(self.design, rows.Xy, rows.base.log_det_fixed)
         return PointSums(rows) if found is None else found
 
-
     def log_likelihood(
         self, factors: Sequence[FloatArray], lam: FloatArray, sigma: FloatArray, beta: FloatArray
     ) -> FloatArray:

@@ -221,7 +221,6 @@ def test_what_would_leave_the_parameters_out_is_refused() -> None:
         lambda: bl.compare(fit, fit),
         lambda: bl.error_contrasts(model),
         lambda: bl.ranova(fit),
-        lambda: bl.calibrate(model, n=2),
         lambda: model.latex(),
         lambda: fit.bootstrap(5, method="semiparametric"),
         lambda: logs.means("Days", at={"Days": [4]}, type="response", bias_adjust=True),
