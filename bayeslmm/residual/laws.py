@@ -69,7 +69,7 @@ class UniformLaw:
 
     def draw(self, before: FloatArray, rng: np.random.Generator) -> FloatArray:
         """Draws (S,), given earlier entries (S, b)."""
-        return rng.logistic(0.0, self.scale, before.shape[0])
+        return np.asarray(rng.logistic(0.0, self.scale, before.shape[0]))
 
 
 @dataclass(frozen=True)
