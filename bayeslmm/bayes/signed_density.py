@@ -22,7 +22,7 @@ _STEP = 1e-5
 # Step of differences of gradients.
 _CURVATURE_STEP = 1e-4
 # Steps towards the mode, and the gain at which there is no more to be had of a centre.
-_ROUNDS, _STEPS, _NOTHING = 4, 6, 1e-4
+_ROUNDS, _STEPS, _NOTHING = 20, 6, 1e-4
 # Halvings of a step that leads nowhere.
 _HALVINGS = 6
 

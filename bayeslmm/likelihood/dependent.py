@@ -111,7 +111,7 @@ def _described(design: Design) -> FloatArray:
     columns = [residual.at] if isinstance(residual, CorrelatedRows) else []
     columns += [term.Z for term in design.terms]
     columns += [values[:, None] for values in residual.data().values()]
-    columns += [] if design.frequency is None else [design.frequency[:, None]]
+    columns += [] if design.frequency is None else [design.frequency[:, None].astype(float)]
     return np.column_stack([np.zeros((design.n, 0)), *columns]).astype(float) + 0.0
 
 

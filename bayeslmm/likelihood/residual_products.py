@@ -185,10 +185,10 @@ def draw_at_points(
     effects = sums.draw(factors, lam, sigma, beta, rng)
     blocks = []
     for block in cp.blocks:
-        b = np.zeros((sigma.size, block.n_levels, block.size))
+        own = np.zeros((sigma.size, block.n_levels, block.size))
         for term, columns in zip(block.terms, block.slices, strict=True):
-            b[:, :, columns] = effects[term]
-        blocks.append(b)
+            own[:, :, columns] = effects[term]
+        blocks.append(own)
     return Conditional(user_beta(cp, beta), tuple(blocks))
 
 

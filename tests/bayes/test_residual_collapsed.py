@@ -100,6 +100,7 @@ def test_samplers_agree_with_the_grid(method: str) -> None:
     assert ((a["mean"] - b["mean"]).abs() < SIGMAS * errors).all()
 
 
+@pytest.mark.evidence
 def test_two_humps_are_both_drawn() -> None:
     """Rows two and four steps apart do not say which sign a correlation has: each has half of the posterior."""
     data = bl.load_dataset("Orthodont")
@@ -126,7 +127,7 @@ def test_known_posterior_of_a_ratio_of_variances() -> None:
 
 
 def test_mode_by_gradients_is_where_the_slope_vanishes() -> None:
-    model = bl.Model("y ~ t + (1 | g)", rows(units=40), residual="us(t | id, by=arm)")
+    model = bl.Model("y ~ t + (1 | g)", rows(units=40), residual="us(t | id)")
     target, start = target_of(model)
     density = SignedDensity(target)
     z = np.append(start, density.log_sigma(start))

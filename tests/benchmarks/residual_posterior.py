@@ -1,7 +1,7 @@
 """Times of posteriors of models whose residuals have parameters, written to ``results/residual_posterior.csv``.
 
-Run as ``python tests/benchmarks/residual_posterior.py [path of a table of a trial]``: the second row is a trial with ten
-visits, which is not shipped (columns ``BCVA_CHG``, ``BCVA_BL``, ``RACE``, ``ARMCD``, ``AVISIT``, ``USUBJID``).
+Run as ``python tests/benchmarks/residual_posterior.py [path of a table of a trial]``: the second row is a trial with
+ten visits, which is not shipped (columns ``BCVA_CHG``, ``BCVA_BL``, ``RACE``, ``ARMCD``, ``AVISIT``, ``USUBJID``).
 """
 
 from __future__ import annotations
