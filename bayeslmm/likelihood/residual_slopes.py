@@ -2,7 +2,8 @@
 
 The criterion is a function of the cross-products S of the whitened columns A = W (Z, X, y): its derivative is
 ``tr(F dS) = 2 <A F, dA>`` with ``F = C + (nu / r2) s s'``, C the covariance of the effects over sigma^2 (zero for y)
-and ``A s`` the residuals. So the rows ``A F`` are formed once, and the structure says what they make of dW.
+and ``A s`` the residuals; 1 / sigma^2 stands for nu / r2 where sigma is known. So the rows ``A F`` are formed once, and
+the structure says what they make of dW.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def residual_slopes(
     reml: bool,
     sigma: float | None = None,
 ) -> FloatArray:
-    """Derivatives (k,) in lam of the profiled criterion, or of -2 log density at one sigma.
+    """Derivatives (k,) of the criterion in lam, profiled over sigma, or at a given one or the one that the sums have.
 
     Parameters
     ----------
@@ -42,13 +43,16 @@ def residual_slopes(
     reml : bool
     sigma : float, optional
     """
-    weight = degrees_of_freedom(cp, reml) / float(factor.r2[0]) if sigma is None else 1.0 / sigma**2
     design = rows.design
+    if not design.residual.names:
+        return np.empty(0)
     residual, trailing, Z = estimable(design.residual), rows.trailing(), rows.Z[0]
     columns = np.hstack([trailing, Z])
     if design.frequency is not None:
         columns = columns * np.sqrt(design.frequency)[:, None]
     white = residual.whiten(lam, columns)
+    sigma = cp.sigma if sigma is None else sigma
+    weight = degrees_of_freedom(cp, reml) / float(factor.r2[0]) if sigma is None else sigma**-2.0
     left = _left(cp, factors, factor, white[:, : trailing.shape[1]], white[:, trailing.shape[1] :], reml, weight)
     return 2.0 * residual.inner_slopes(lam, columns, left, white) + _log_det_slopes(rows, lam)
 

@@ -20,13 +20,14 @@ from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.progress import Progress, interactive
 from bayeslmm.bayes.propriety import check_posterior
 from bayeslmm.design import Design
+from bayeslmm.design.residual_text import INDEPENDENT
 from bayeslmm.errors import BayesLMMWarning, ConvergenceWarning, FitError
 from bayeslmm.imports import load
 from bayeslmm.likelihood import SummedDesign
 from bayeslmm.memory import memory
 from bayeslmm.reml import Optimum
 from bayeslmm.reml.status import FitStatus
-from bayeslmm.residual import estimable
+from bayeslmm.residual import Estimable
 from bayeslmm.results.diagnostics import nuts_diagnostics
 from bayeslmm.results.draws import Draws
 
@@ -75,7 +76,7 @@ def sample_posterior(
         Gives the cross-products and a REML fit, which only the collapsed methods need.
     """
     _check(settings)
-    if design.residual.names:
+    if design.residual.names or not design.terms:
         settings = _beside_residuals(design, settings)
     kept = kept_groups(design, settings.keep)
     log_likelihood = _with_log_likelihood(design, settings, all(kept.values()))
@@ -127,8 +128,14 @@ def sample_posterior(
 
 
 def _beside_residuals(design: Design, settings: Settings) -> Settings:
-    """Settings of a model whose residuals have parameters."""
-    written, correlated = estimable(design.residual).expression, design.residual.clusters is not None
+    """Settings of a model whose residuals have parameters; NUTS alone samples one without any, and without effects."""
+    residual, correlated = design.residual, design.residual.clusters is not None
+    written = residual.expression if isinstance(residual, Estimable) else INDEPENDENT
+    if not residual.names and settings.method not in ("auto", "nuts"):
+        raise FitError(
+            f"method={settings.method!r} is not there yet for a model without random effects whose residuals are "
+            f"independent (residual={written!r}). Leave method= out, or use method='nuts'."
+        )
     if settings.log_likelihood and correlated:
         raise FitError(
             f"log_likelihood=True: the rows of residual={written!r} are dependent given all parameters, so that there "
@@ -139,6 +146,8 @@ def _beside_residuals(design: Design, settings: Settings) -> Settings:
             f"Rows with frequencies have no posterior with residual={written!r} yet: copies of a row that is "
             "correlated with others are no such row. Write the rows out, or leave the structure out."
         )
+    if not residual.names:
+        settings = replace(settings, method="nuts")
     return replace(settings, log_likelihood=False) if correlated else settings
 
 
