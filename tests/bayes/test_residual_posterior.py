@@ -120,7 +120,8 @@ def test_posterior_of_serial_correlation_is_that_of_quadrature(method: str) -> N
     weights /= weights.sum()
     errors = post.monte_carlo_errors()["mean"]
     for label, values in (("residual_rho", weights.sum(1) @ rho), ("sigma", weights.sum(0) @ sigma)):
-        assert abs(post.estimates()[label] - values) < 4.5 * errors[label]
+        # Beyond the ends of this grid lies a share of 1e-6; the means of the package's own have no Monte Carlo error.
+        assert abs(post.estimates()[label] - values) < max(4.5 * errors[label], 1e-5)
     assert post.method == ("quadrature" if method == "auto" else method)
     assert "residual_rho" in str(post.summary())
     assert post.varcorr()["group"].tolist() == ["Residual"]
