@@ -8,16 +8,19 @@ from bayeslmm.plots.forest import plot_forest
 from bayeslmm.plots.groups import plot_groups
 from bayeslmm.plots.influence import plot_influence
 from bayeslmm.plots.ranef import plot_ranef
+from bayeslmm.plots.serial import plot_acf, plot_semivariogram
 from bayeslmm.plots.shrinkage import plot_shrinkage
 from bayeslmm.plots.variance import plot_variance
 
 __all__ = [
+    "plot_acf",
     "plot_boundary",
     "plot_coverage",
     "plot_forest",
     "plot_groups",
     "plot_influence",
     "plot_ranef",
+    "plot_semivariogram",
     "plot_shrinkage",
     "plot_variance",
 ]
