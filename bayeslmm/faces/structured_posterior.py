@@ -30,7 +30,7 @@ def _not_yet(name: str) -> Callable[..., NoReturn]:
 @by_value
 @dataclass(frozen=True, repr=False)
 class StructuredPosterior(Posterior):
-    """Posterior of a model whose residuals have parameters (``Model(..., residual="ar1(time | g)")``), drawn by NUTS.
+    """Posterior of a model whose residuals have parameters (``Model(..., residual="ar1(time | g)")``).
 
     Residual parameters stand in all tables under ``residual_...``, in the units of ``fit.estimates()``;
     ``post.data`` has them on their scales without bounds.

@@ -14,7 +14,7 @@ import numpy as np
 
 from bayeslmm.design.design import Design
 from bayeslmm.errors import DesignError
-from bayeslmm.likelihood.columns import Basis, Response, orthogonalise, residualise
+from bayeslmm.likelihood.columns import Basis, orthogonalise, residualise
 from bayeslmm.likelihood.crossproducts import SummedDesign
 from bayeslmm.likelihood.frame import Frame, choose_blocks, no_effects
 from bayeslmm.likelihood.frame_rows import FrameRows
@@ -215,13 +215,9 @@ class RowsAtPoints:
             codes = tuple(block.grouping.codes for block in self.base.blocks)
             rows = FrameRows(codes, tuple(self.design.whitened(z, lam) for z in self.Z), Xy, self.base.n)
         sums = Levels.of(self.base.frame, rows)
-        return replace(self.base, sums=sums, log_weights=-log_det(self.design, lam), response=_nothing(self.base))
+        return replace(self.base, sums=sums, log_weights=-log_det(self.design, lam))
 
     def trailing(self) -> FloatArray:
         """Columns (n, m) of the effects of all blocks but the first, X and y, not whitened."""
         codes = [block.grouping.codes for block in self.base.blocks]
         return self.base.frame.trailing_rows(self.Xy, list(zip(self.Z, codes, strict=True)))
-
-
-def _nothing(base: SummedDesign) -> Response:
-    return replace(base.response, coef=np.zeros(base.p))

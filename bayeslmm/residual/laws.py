@@ -11,6 +11,8 @@ from scipy.special import gammaln
 from bayeslmm.types import FloatArray
 
 _LOG_2PI = float(np.log(2.0 * np.pi))
+# Standard deviations, about, within which nearly all of a distribution is.
+_FAR = 5.0
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,11 @@ class NormalLaw:
     sd: float
 
     before: ClassVar[tuple[int, ...]] = ()
+
+    @property
+    def bulk(self) -> tuple[float, float]:
+        """Where nearly all of it is."""
+        return self.mean - _FAR * self.sd, self.mean + _FAR * self.sd
 
     def log_density(self, x: FloatArray, before: FloatArray) -> FloatArray:
         """Log density (S,) at x (S,), given earlier entries (S, b)."""
@@ -49,6 +56,11 @@ class UniformLaw:
     scale: float
 
     before: ClassVar[tuple[int, ...]] = ()
+
+    @property
+    def bulk(self) -> tuple[float, float]:
+        """Where nearly all of it is."""
+        return -2.0 * _FAR * self.scale, 2.0 * _FAR * self.scale
 
     def log_density(self, x: FloatArray, before: FloatArray) -> FloatArray:
         """Log density (S,) at x (S,), given earlier entries (S, b)."""
@@ -81,6 +93,11 @@ class SphereLaw:
 
     df: float
     before: tuple[int, ...]
+
+    @property
+    def bulk(self) -> tuple[float, float]:
+        """Where nearly all of it is, whatever the earlier entries."""
+        return -_FAR, _FAR
 
     def _scale(self, before: FloatArray) -> FloatArray:
         return np.sqrt((1.0 + (before**2).sum(1)) / self.df)
