@@ -57,7 +57,7 @@ def close(model: bl.Model, lam: list[float], R: np.ndarray, tolerance: float = D
 
 
 def ordered(name: str) -> pd.DataFrame:
-    """A data set with a time in every group, and a number for every row, the largest 1: a rate counts in units of it."""
+    """A data set with a time in every group, and numbers by row, the largest 1: a rate counts in units of it."""
     data, group = bl.load_dataset(name), GROUPS[name]
     numbers = np.random.default_rng(3).normal(size=len(data))
     return data.assign(
