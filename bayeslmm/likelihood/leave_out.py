@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
-from scipy.sparse.csgraph import connected_components
 
 from bayeslmm.errors import FitError
 from bayeslmm.likelihood import small
@@ -258,6 +257,8 @@ def _together(
     system: RowSystem, factors: Sequence[FloatArray], sigma: FloatArray, prior: NormalPrior | None, codes: IntArray
 ) -> Iterator[tuple[slice, IntArray, _Alone]]:
     """Draws and rows that hang together by their group or their cluster, with the blocks (K, r, r) of these rows."""
+    from scipy.sparse.csgraph import connected_components
+
     residual = system.cp.design.residual
     clusters = np.asarray(residual.clusters)
     J = int(codes.max()) + 1
