@@ -83,8 +83,7 @@ def without_privileges() -> None:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory):
     site = tmp_path_factory.mktemp("site")
-    # With the bytecode that is there, as an installer leaves it.
-    shutil.copytree(ROOT / "bayeslmm", site / "bayeslmm")
+    shutil.copytree(ROOT / "bayeslmm", site / "bayeslmm", ignore=shutil.ignore_patterns("__pycache__"))
     folders = [site, *(path for path in site.rglob("*") if path.is_dir())]
     for path in site.rglob("*"):
         path.chmod(0o555 if path.is_dir() else 0o444)
