@@ -13,7 +13,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize
 
 from bayeslmm.bayes.interrupted import OneAfterTheOther, complete_draws, sampling
 from bayeslmm.bayes.nuts_stats import library, schema_stats
@@ -207,6 +206,8 @@ def scaled_to_mode(density: SignedDensity, start: FloatArray) -> ScaledDensity:
     FitError
         The density cannot be evaluated at the start.
     """
+    from scipy.optimize import minimize
+
     if not np.isfinite(density(start)[0]):
         raise FitError(
             "The posterior density is not finite at the REML fit, so that no chain can start. Check the scales of the "

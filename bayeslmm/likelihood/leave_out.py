@@ -14,7 +14,6 @@ from functools import partial
 
 import numpy as np
 from scipy import sparse
-from scipy.sparse.csgraph import connected_components
 
 from bayeslmm.errors import FitError
 from bayeslmm.likelihood import small
@@ -322,6 +321,8 @@ def _together(
     system: RowSystem, factors: Sequence[FloatArray], sigma: FloatArray, prior: NormalPrior | None, codes: IntArray
 ) -> Iterator[tuple[slice, IntArray, _Alone]]:
     """Draws and sets of rows (G, r) that hang together by group or cluster, with the blocks (G, K, r, r) of these."""
+    from scipy.sparse.csgraph import connected_components
+
     residual = system.cp.design.residual
     clusters = np.asarray(residual.clusters)
     J = int(codes.max()) + 1
