@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 import pytest
+from nbclient import NotebookClient
 
+# No name is left of the notebook before, nor a setting of a figure.
+CLEAN = """%reset -f
+import sys
+if "matplotlib.pyplot" in sys.modules:
+    sys.modules["matplotlib.pyplot"].close("all")
+    sys.modules["matplotlib"].rcdefaults()
+del sys
+"""
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = {path.name[:2]: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
-# Each in a kernel of its own, as a reader runs it.
-ALONE = ("01", "07", "08")
-# One after the other in one kernel, emptied between them: the imports are most of what a short notebook costs.
-TOGETHER = ("02-03-04-05", "06-09-10", "11-12-13")
-EMPTY = "import matplotlib.pyplot as plt\nplt.close('all')\n%reset -f"
+# What `make test` runs; the others are evidence.
+QUICK = ("01", "07", "08")
 
 
 def solutions(notebook: nbformat.NotebookNode) -> list[str]:
@@ -24,37 +31,43 @@ def solutions(notebook: nbformat.NotebookNode) -> list[str]:
     return [code for part in folded for code in re.findall(r"```python\n(.*?)```", part, flags=re.S)]
 
 
-def run(names: tuple[str, ...]) -> None:
-    """Execute notebooks and their solutions from top to bottom in one fresh kernel."""
-    from nbclient import NotebookClient
-
-    cells = []
-    for name in names:
-        notebook = nbformat.read(NOTEBOOKS[name], as_version=4)
-        code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-        cells += [nbformat.v4.new_code_cell(part) for part in [*code, *solutions(notebook), EMPTY]]
-    whole = nbformat.v4.new_notebook(cells=cells)
-    NotebookClient(whole, timeout=600, kernel_name="python3", resources={"metadata": {"path": ROOT}}).execute()
+@pytest.fixture(scope="module")
+def client() -> Iterator[NotebookClient]:
+    """One process for all notebooks: half of the time that a notebook takes is that of loading libraries."""
+    empty, place = nbformat.v4.new_notebook(), {"metadata": {"path": str(ROOT)}}
+    client = NotebookClient(empty, timeout=600, kernel_name="python3", resources=place)
+    with client.setup_kernel():
+        yield client
 
 
-def test_every_notebook_is_run_once() -> None:
-    assert sorted([*ALONE, *"-".join(TOGETHER).split("-")]) == list(NOTEBOOKS)
+def run(name: str, client: NotebookClient) -> None:
+    """Execute the cells of a notebook and then the solutions of its exercises."""
+    notebook = nbformat.read(NOTEBOOKS[name], as_version=4)
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(CLEAN))
+    notebook.cells += [nbformat.v4.new_code_cell(code) for code in solutions(notebook)]
+    client.nb = notebook
+    client.reset_execution_trackers()
+    for number, cell in enumerate(notebook.cells):
+        client.execute_cell(cell, number)
+
+
+def test_there_are_thirteen_notebooks() -> None:
     assert list(NOTEBOOKS) == [f"{number:02d}" for number in range(1, 14)]
 
 
 @pytest.mark.notebook
-@pytest.mark.parametrize("name", ALONE)
+@pytest.mark.parametrize("name", QUICK)
 # The kernel's own transport warns about event loops and sockets on some platforms.
 @pytest.mark.filterwarnings("default")
-def test_notebook_runs(name: str) -> None:
-    run((name,))
+def test_notebook_runs(name: str, client: NotebookClient) -> None:
+    run(name, client)
 
 
 @pytest.mark.notebook
-@pytest.mark.parametrize("names", TOGETHER)
+@pytest.mark.parametrize("name", [name for name in NOTEBOOKS if name not in QUICK])
 @pytest.mark.filterwarnings("default")
-def test_further_notebooks_run(names: str) -> None:
-    run(tuple(names.split("-")))
+def test_further_notebooks_run(name: str, client: NotebookClient) -> None:
+    run(name, client)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS.values(), ids=lambda p: p.stem)
