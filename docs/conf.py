@@ -33,7 +33,7 @@ html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False, "heade
 html_sidebars = {
     name: []
     for name in (
-        *("index", "start", "model", "formulas", "fitting", "posterior", "predict", "checks", "calibration"),
+        *("index", "learn", "start", "model", "formulas", "fitting", "posterior", "predict", "checks", "calibration"),
         *("boundary", "coverage", "teaching", "architecture", "notebooks/**"),
     )
 }

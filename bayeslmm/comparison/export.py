@@ -108,7 +108,9 @@ def html_page(both: Compared, header: Sequence[str], texts: pd.DataFrame) -> str
     body = ""
     for kind in dict.fromkeys(kinds):
         chosen = [shown_label(p, both.scale) for p in both.parameters if p.kind == kind]
-        body += f'<tbody><tr><th colspan="{1 + len(frame.columns)}">{_heading(both, kind)}</th></tr>'
+        # JupyterLab's own style sheet pushes headings of rows to the right.
+        across = f'colspan="{1 + len(frame.columns)}" style="text-align: left"'
+        body += f"<tbody><tr><th {across}>{_heading(both, kind)}</th></tr>"
         for label in chosen:
             cells = "".join(f"<td>{html.escape(str(cell))}</td>" for cell in frame.loc[label])
             body += f"<tr><th><code>{html.escape(label)}</code></th>{cells}</tr>"

@@ -108,7 +108,7 @@ class Summary:
         parts = [f"<p><b>{html.escape(self.title)}</b></p>"]
         parts += [f"<div>{html.escape(note)}</div>" for note in self.notes]
         for heading, table in self._shown():
-            parts.append(f"<p>{html.escape(heading)}</p>")
+            parts.append(f'<p style="margin-top: 1em"><b>{html.escape(heading)}</b></p>')
             parts.append(html_table(table))
         parts += [f"<p>{html.escape(remark)}</p>" for remark in self.remarks]
         return "\n".join(parts)

@@ -417,6 +417,10 @@ def test_html_holds_the_numbers_in_groups(slopes):
     assert html.count("<tbody>") == 4
     assert html.count("<th><code>") == len(slopes.table)
     assert html.count("<tr") == 1 + 4 + len(slopes.table)
+    # a style of its own: that of JupyterLab aligns headings of rows right, at the far end of the table
+    assert re.findall(r'<th colspan="\d+" style="text-align: left">([^<]*)</th>', html) == [
+        *("Standard deviations", "Correlations", "Residual", "Fixed effects")
+    ]
     for value in slopes.table["reml"]:
         assert f"<td>{value:.5g}</td>" in html
 

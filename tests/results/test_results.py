@@ -72,6 +72,9 @@ def test_summary_tells_all_in_text_and_html(sleep: bl.REMLResult) -> None:
     for value in ("24.740", "5.922", "25.592", "251.405", "10.467", "1.546"):
         assert value in text
         assert value in cells(html)
+    # headings stand out from the lines above them
+    for heading in ("Scaled residuals", "Random effects", "Fixed effects"):
+        assert re.search(rf'<p style="margin-top: [^"]*"><b>{heading}', html)
     assert "maximum likelihood (ML)" in str(bl.Model(sleep.formula, bl.load_dataset("sleepstudy")).fit(False).summary())
     assert "singular" not in text.lower()
 
