@@ -75,6 +75,7 @@ if TYPE_CHECKING:
         StorageError,
         UnknownNameError,
     )
+    from bayeslmm.explorer import Explorer, explore
     from bayeslmm.faces import Posterior, REMLResult
     from bayeslmm.likelihood import NormalPrior
     from bayeslmm.linting.check import lint
@@ -137,6 +138,8 @@ _HOMES = {
     "ModelComparison": "bayeslmm.comparison",
     "plot_variance": "bayeslmm.plots",
     "report": "bayeslmm.one_page",
+    "Explorer": "bayeslmm.explorer",
+    "explore": "bayeslmm.explorer",
     "ranova": "bayeslmm.boundary.zero_tests",
     "ZeroTest": "bayeslmm.boundary.zero_test",
     "ZeroTests": "bayeslmm.boundary.zero_test",
@@ -206,6 +209,7 @@ __all__ = [
     "Design",
     "DesignError",
     "Diagonal",
+    "Explorer",
     "Exponential",
     "FitError",
     "Flat",
@@ -253,6 +257,7 @@ __all__ = [
     "coverage_grid",
     "coverage_study",
     "error_contrasts",
+    "explore",
     "lint",
     "list_datasets",
     "lm_list",
