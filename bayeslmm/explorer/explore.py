@@ -140,6 +140,11 @@ def explore(of: Explored | None = None) -> Explorer:
             f"explore() got {shown(of)}, of type {type(of).__name__}. It takes a model, or what was fitted or sampled "
             "from one: bl.explore(model); bl.explore() alone has simulated data."
         )
+    if isinstance(of, Specification) and of.planned:
+        raise ArgumentError(
+            "explore() got a planned study, which has no response yet. bl.explore() has sliders for the groups, the rows "
+            "and the truth, and data simulated at these."
+        )
     data = None if of is None else balanced_data(of.design)
     return Explorer("simulated data" if data is None else data["formula"], _page(data))
 

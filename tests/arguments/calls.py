@@ -124,6 +124,7 @@ OBJECTS: dict[str, Callable[[], Any]] = {
     "CoverageStudy": study,
     "Coverage": own_coverage,
     "Cell": lambda: bl.Cell(),
+    "Explorer": lambda: bl.explore(),
     "Design": lambda: model().design,
     "ZeroTest": lambda: fit().test_zero("(1 | g)"),
     "ZeroTests": lambda: bl.ranova(slopes().fit(), refits=0),
@@ -369,6 +370,8 @@ CALLS: dict[str, list[dict[str, Any]]] = {
         {"study": model, "n": 2, "groups": [4, 6], "hdi": 1, "sd_widths": True, "progressbar": False},
     ],
     "report": [{"of": fit, "path": _new_page}],
+    "explore": [{"of": lambda: bl.Model("y ~ 1 + (1 | g)", data())}],
+    "Explorer.write": [{"path": _new_page}],
     "ranova": [{"fit": fit, "draws": 100, "refits": 0, "random_seed": 1}],
 }
 for _name in (
@@ -393,6 +396,7 @@ RESULTS = {
     "ComparedMeans",
     "CoverageStudy",
     "Design",
+    "Explorer",
     "MarginalMeans",
     "ModelComparison",
     "Posterior",

@@ -15,7 +15,7 @@ const short = (v) => (Math.abs(v) >= 1e5 || (v !== 0 && Math.abs(v) < 1e-3) ? v.
 
 // A frame with axes; `body` gets the scales and returns marks, which are cut off at the frame.
 function chart({ width, height, x, y, xLabel, yLabel, xTicks, yTicks, label }, body) {
-  const left = yTicks === false && !yLabel ? 14 : 58, right = width - 12, top = 10, bottom = height - 42;
+  const left = yTicks === false && !yLabel ? 14 : yLabel ? 58 : 80, right = width - 12, top = 10, bottom = height - 42;
   const sx = (v) => left + ((v - x[0]) / (x[1] - x[0])) * (right - left);
   const sy = (v) => bottom - ((v - y[0]) / (y[1] - y[0])) * (bottom - top);
   const parts = [`<svg role="img" aria-label="${escapeText(label)}" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}">`];
@@ -80,7 +80,7 @@ function drawProfile(curve, estimate, truth, label, size) {
   return chart(
     { ...size, x, y: [-0.3, top], xLabel: label, yLabel: "criterion above its minimum", label: `REML criterion against the ${label}: the minimum is at ${short(estimate)}.` },
     (sx, sy, box) => path([[box.left, sy(3.841459)], [box.right, sy(3.841459)]], "limit") +
-      `<text class="tick" x="${box.right - 4}" y="${sy(3.841459) - 5}" text-anchor="end">values below are in the 95 % interval</text>` +
+      `<text class="tick halo" x="${box.right - 4}" y="${sy(3.841459) - 5}" text-anchor="end">values below are in the 95 % interval</text>` +
       (truth === null ? "" : upright(sx(truth), box, "truth")) +
       path(curve.map(([a, b]) => [sx(a), sy(b)]), "reml-curve") + dot(sx(estimate), sy(0), "reml", 5.5),
   );

@@ -47,7 +47,7 @@ function analyseLevels(data, prior) {
   const scale = { level: prior.scale * sdY, sigma: sdY };
   const logPrior = PRIORS[prior.family].log(scale.level), logSigma = HALF_T(3, scale.sigma);
   const logDensity = ([tau, sigma]) => logPrior(tau) + logSigma(sigma) - 0.5 * criterionLevels(s, tau, sigma);
-  const axes = [levelAxis(prior, scale.level, reml.sigma / Math.sqrt(s.n), reml.level), sigmaAxis(reml.sigma)];
+  const axes = [levelAxis(prior, scale.level, reml.sigma / Math.sqrt(s.n)), sigmaAxis(reml.sigma, s.df)];
   const top = findBox(axes, logDensity, startsOf(axes, [reml.level], reml.sigma), LEVEL_DEPTH);
   const nodes = axes.map((a, k) => nodesOn(a, LEVEL_NODES[k]));
   const mass = LEVEL_NODES.map((count) => new Float64Array(count));

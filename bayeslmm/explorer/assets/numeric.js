@@ -230,6 +230,8 @@ class Marginal {
   // Density of the parameter; zero outside the box.
   density(value) {
     const x = this.place(value);
+    // The axis of a standard deviation begins a hair above zero.
+    if (x < -1 && x > -1 - 1e-6) return this.ends[0] === -1 ? this.at(-1) : 0;
     return x >= this.ends[0] && x <= this.ends[1] ? this.at(x) : 0;
   }
 

@@ -65,7 +65,7 @@ function show(data, result, truth, shown, word) {
   put("data", drawData(data, result, names, size("data")));
   put("shrinkage", drawShrinkage(data, result, names, size("shrinkage")));
   put("density", drawDensity(marginal, result.priors[shown], estimate, truth && truth[shown], [0, reach], word, size("density")));
-  const sds = grid(0, reach, state.kind === "slopes" ? 45 : 90);
+  const sds = grid(0, reach, state.kind === "slopes" ? 40 : 90);
   const values = state.kind === "slopes" ? profileCurve(result.summary, result.reml, shown === "slope" ? 1 : 0, sds) : sds.map(result.profile.level);
   put("profile", drawProfile(sds.map((v, i) => [v, values[i]]), estimate, truth && truth[shown], word, size("profile")));
   $("zero-figure").hidden = state.kind === "slopes";

@@ -63,7 +63,7 @@ function profileSlopes(s, which, sd, start) {
       gradient: [2 * (k12 * fixed + k22 * b), 2 * k22 * c, s.df - s.within / v + v * (k11 + k22)],
     };
   };
-  return minimise(f, start);
+  return minimise(f, start, 1e-6);
 }
 
 // Minimum over the others along a curve of one sd, each point from the last: more than one start, the lower taken.
@@ -111,7 +111,7 @@ function chiAxis(df) {
   return { coordinate: logCoordinate, lower: Math.log(df) - 8.5 * width - 40 / df, upper: Math.log(df) + 6.5 * width + 4 / df };
 }
 
-const SLOPE_DEPTH = 18, LINE_DEPTH = 28, SLOPE_NODES = { level: 42, slope: 42, corr: 36, sigma: 40 };
+const SLOPE_DEPTH = 18, LINE_DEPTH = 25, SLOPE_NODES = { level: 36, slope: 36, corr: 40, sigma: 30 };
 
 function analyseSlopes(data, prior) {
   const s = summariseSlopes(data), reml = remlSlopes(s), sdY = spread(data), sdX = Math.sqrt(s.sxx / s.n);
