@@ -191,11 +191,13 @@ def _study(formula: str, frame: Any, weights: str | None, frequency: str | None,
 def explore(
     formula: Annotated[
         str | None,
-        typer.Argument(help='lme4-style formula in quotes, "y ~ 1 + (1 | g)" or "y ~ x + (x | g)"; none: simulated data.'),
+        typer.Argument(help='In quotes: "y ~ 1 + (1 | g)" or "y ~ x + (x | g)"; simulated data if none.'),
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option("--data", help="Name of a shipped data set, path of a CSV or parquet file, or - for standard input."),
+        typer.Option(
+            "--data", help="Name of a shipped data set, path of a CSV or parquet file, or - for standard input."
+        ),
     ] = None,
     na: Na = None,
     na_action: NaAction = None,

@@ -76,7 +76,9 @@ def _structure(design: Design) -> tuple[RandomTerm, int | None]:
     term = design.terms[0]
     if design.fixed_names == ("Intercept",) and term.effects == ("Intercept",):
         return term, None
-    slopes = len(design.fixed_names) == 2 and design.fixed_names[0] == "Intercept" and term.effects == design.fixed_names
+    slopes = (
+        len(design.fixed_names) == 2 and design.fixed_names[0] == "Intercept" and term.effects == design.fixed_names
+    )
     if not slopes or not isinstance(term.structure, Unstructured):
         fixed = ", ".join(design.fixed_names) or "nothing"
         _refuse(design, f"its fixed effects are {fixed}, and its random term is {term.label}")

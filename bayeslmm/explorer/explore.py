@@ -123,9 +123,9 @@ def explore(of: Explored | None = None) -> Explorer:
 
     References
     ----------
-    Searle, Casella & McCulloch (1992), Variance Components, ch. 3: the balanced one-way layout, and the probability of a
-    negative estimate. Anderson, Anderson & Olkin (1986), Annals of Statistics 14, 405-417: maximum of the likelihood of a
-    covariance matrix that exceeds another.
+    Searle, Casella & McCulloch (1992), Variance Components, ch. 3: the balanced one-way layout, and the probability of
+    a negative estimate. Anderson, Anderson & Olkin (1986), Annals of Statistics 14, 405-417: maximum of the likelihood
+    of a covariance matrix that exceeds another.
 
     Examples
     --------
@@ -142,8 +142,8 @@ def explore(of: Explored | None = None) -> Explorer:
         )
     if isinstance(of, Specification) and of.planned:
         raise ArgumentError(
-            "explore() got a planned study, which has no response yet. bl.explore() has sliders for the groups, the rows "
-            "and the truth, and data simulated at these."
+            "explore() got a planned study, which has no response yet. bl.explore() has sliders for the groups, the "
+            "rows and the truth, and data simulated at these."
         )
     data = None if of is None else balanced_data(of.design)
     return Explorer("simulated data" if data is None else data["formula"], _page(data))

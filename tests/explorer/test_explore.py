@@ -22,7 +22,7 @@ def given(page: str) -> dict[str, object]:
 
 def test_a_page_needs_no_other_file_and_no_network() -> None:
     page = bl.explore(bl.Model("Reaction ~ Days + (Days | Subject)", SLEEP)).page
-    assert re.findall(r'(?:src|href)\s*=|https?://|@import|url\((?!#)|fetch\(|XMLHttpRequest', page) == []
+    assert re.findall(r"(?:src|href)\s*=|https?://|@import|url\((?!#)|fetch\(|XMLHttpRequest", page) == []
     assert "/*" + "SCRIPT" not in page
 
 

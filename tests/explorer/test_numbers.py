@@ -54,7 +54,9 @@ def analysed(kind: str, settings: tuple[tuple[str, float], ...], family: str, sc
 
 
 def settings(**values: float) -> tuple[tuple[str, float], ...]:
-    return tuple({"groups": 8, "rows": 5, "level": 4, "slope": 1, "corr": 0.3, "within": 10, "seed": 1, **values}.items())
+    return tuple(
+        {"groups": 8, "rows": 5, "level": 4, "slope": 1, "corr": 0.3, "within": 10, "seed": 1, **values}.items()
+    )
 
 
 def table(data: Any) -> pd.DataFrame:
@@ -87,7 +89,9 @@ def test_one_way_estimates_are_those_of_the_fit(given: tuple[tuple[str, float], 
     assert fit.sigma == pytest.approx(page["reml"]["sigma"], rel=PROMISED)
     assert sd == pytest.approx(page["reml"]["level"], rel=PROMISED)
     assert (sd == 0) == page["reml"]["singular"]
-    np.testing.assert_allclose([g["reml"] for g in page["groups"]], in_order(fit.coef()["g"])["Intercept"], rtol=PROMISED)
+    np.testing.assert_allclose(
+        [g["reml"] for g in page["groups"]], in_order(fit.coef()["g"])["Intercept"], rtol=PROMISED
+    )
 
 
 def in_order(table: pd.DataFrame) -> pd.DataFrame:
@@ -207,7 +211,9 @@ def test_all_ranks_are_among_the_cases() -> None:
     assert [analysed("slopes", given, "half-t", 1.0)["reml"]["rank"] for given in SLOPES] == [2, 1, 0]
 
 
-@pytest.mark.parametrize(("family", "given"), [("half-t", SLOPES[0]), ("half-normal", SLOPES[1]), ("half-t", SLOPES[2])])
+@pytest.mark.parametrize(
+    ("family", "given"), [("half-t", SLOPES[0]), ("half-normal", SLOPES[1]), ("half-t", SLOPES[2])]
+)
 def test_slope_posterior_is_that_of_the_package(family: str, given: tuple[tuple[str, float], ...]) -> None:
     page = analysed("slopes", given, family, 1.0)
     priors = {f"sd_g[{e}]": prior_of(family, page["scale"][k]) for e, k in (("Intercept", "level"), ("x", "slope"))}
@@ -229,11 +235,12 @@ def test_slope_quantiles_are_those_of_the_dense_density() -> None:
 
 
 def slope_mass(Y: np.ndarray, x: np.ndarray, page: Any, name: str, part: tuple[float | None, float | None]) -> float:
-    """Posterior mass where one parameter is in a range, by a product rule in log sds and the angle of the correlation."""
+    """Posterior mass where one parameter is in a range, by a product rule in log sds and an angle."""
     J, n = Y.shape
     top = {"level": 60.0, "slope": 40.0, "corr": 1.0}
     bottom = {"level": 0.3, "slope": 0.1, "corr": -1.0}
-    ends = {k: ((part[0] or bottom[k]) if k == name and part[0] is not None else bottom[k], part[1] if k == name and part[1] is not None else top[k]) for k in top}
+    ends = {key: [bottom[key], top[key]] for key in top}
+    ends[name] = [given if given is not None else end for given, end in zip(part, ends[name], strict=True)]
     (a, wa), (b, wb) = (gauss(*np.log(ends[k]), 44) for k in ("level", "slope"))
     angle, wc = gauss(*np.arcsin(ends["corr"]), 44)
     u, wu = gauss(np.log(page["reml"]["sigma"]) - 0.8, np.log(page["reml"]["sigma"]) + 1.0, 32)
@@ -273,13 +280,16 @@ def test_slope_profile_is_the_least_criterion_at_the_sd() -> None:
 
 def test_probability_of_a_singular_covariance_is_that_of_simulated_mean_squares() -> None:
     cases = [(8, 5, 10.0, 3.0, 1.0, 0.4, 6.0), (4, 3, 2.0, 0.0, 0.0, 0.0, 5.0), (20, 10, 82.5, 5.0, 0.5, -0.9, 4.0)]
-    script = "cases.map(([J, n, sxx, level, slope, corr, within]) => singularSlopes(J, n, sxx, { level, slope, corr, within }))"
+    names = "level, slope, corr, within"
+    script = f"cases.map(([J, n, sxx, {names}]) => singularSlopes(J, n, sxx, {{ {names} }}))"
     rng, draws = np.random.default_rng(1), 100_000
     for found, (J, n, sxx, level, slope, corr, within) in zip(javascript(script, cases=cases), cases, strict=True):
         g, h = np.sqrt(n) * level, np.sqrt(sxx) * slope
         M = np.array([[g * g, corr * g * h], [corr * g * h, h * h]]) + within**2 * np.eye(2)
         B = stats.wishart(J - 1, M).rvs(draws, random_state=rng) / (J - 1)
-        share = float((np.linalg.eigvalsh(B)[:, 0] < within**2 * rng.chisquare(J * (n - 2), draws) / (J * (n - 2))).mean())
+        share = float(
+            (np.linalg.eigvalsh(B)[:, 0] < within**2 * rng.chisquare(J * (n - 2), draws) / (J * (n - 2))).mean()
+        )
         # Four standard errors of a share.
         assert found == pytest.approx(share, abs=4 * np.sqrt(share * (1 - share) / draws))
 
