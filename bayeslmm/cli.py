@@ -342,6 +342,9 @@ def demo(out: Out = Path("demo-output"), seed: Seed = 1) -> None:
         show_comparison(both, console)
         comparisons.append((name, both))
     _list(_write(comparisons, folder), folder)
+    say(console, f"\nNext: open {folder / 'report.html'}, which says all of this in words and figures.")
+    say(console, 'Your own data: bayeslmm compare "y ~ x + (x | group)" --data your.csv --out results')
+    say(console, 'In Python: import bayeslmm as bl; bl.Model("y ~ x + (x | group)", frame).fit().explain()')
 
 
 def _check(models: list[tuple[str, Model]], folder: Path) -> None:

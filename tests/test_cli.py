@@ -93,7 +93,7 @@ def test_compare_writes_figures_numbers_and_a_report_that_stands_alone(tmp_path)
         "Yield ~ 1 + (1 | Batch)",
         "estimated as exactly 0 (a singular fit)",
         "half-t(3",
-        "Pareto k",
+        "independent draws, exact to 1e-14",
         "sd_Batch[Intercept]",
     ):
         assert words in page
@@ -122,7 +122,10 @@ def test_demo_compares_both_data_sets(tmp_path):
     assert "sleepstudy" in text
     assert "Singular: (1 | Batch) leaves no variance" in text
     assert "upper" in text
-    listed = [line.strip() for line in text.split("Written to")[1].partition(":\n")[2].splitlines() if line.strip()]
+    written, _, following = text.split("Written to")[1].partition(":\n")[2].partition("\n\n")
+    listed = [line.strip() for line in written.splitlines() if line.strip()]
+    assert "Next: open" in following
+    assert "bayeslmm compare" in following
     assert listed == [name for name in listed if (tmp_path / name).is_file()]
     assert {path.name for path in tmp_path.iterdir()} == set(listed)
     assert set(json.loads((tmp_path / "comparison.json").read_text())) == {"sleepstudy", "Dyestuff2"}

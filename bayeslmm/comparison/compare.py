@@ -15,12 +15,14 @@ from bayeslmm.bayes.progress import announced
 from bayeslmm.comparison import export
 from bayeslmm.comparison.compared import Compared, Scale, check_same
 from bayeslmm.comparison.datatree import build_tree, build_trees
+from bayeslmm.comparison.explaining import explain_comparison
 from bayeslmm.comparison.fixed import fixed_table, shown_fixed
 from bayeslmm.comparison.groups import group_table, shown_groups
+from bayeslmm.comparison.header import header_lines
 from bayeslmm.comparison.long import long_errors, long_table
 from bayeslmm.comparison.means import compared_estimable, compared_joint_tests, compared_means, compared_trends
 from bayeslmm.comparison.models import ModelComparison, Rival, compare_models, in_one, is_rival
-from bayeslmm.comparison.naming import DEFAULT, given_posteriors, long_name
+from bayeslmm.comparison.naming import given_posteriors, long_name
 from bayeslmm.comparison.tables import draws_below, error_table, headings, sd_table, shown_table, variance_table
 from bayeslmm.design.readable import readable
 from bayeslmm.equality import by_value
@@ -32,8 +34,9 @@ from bayeslmm.residual import refuse_parameters
 from bayeslmm.results.digits import in_digits
 from bayeslmm.results.intervals import check_level
 from bayeslmm.results.negligible import check_delta
-from bayeslmm.results.summary import ROUNDED, left_out
+from bayeslmm.results.summary import left_out
 from bayeslmm.specification import Specification
+from bayeslmm.words import Explanation
 
 if TYPE_CHECKING:
     from xarray import DataTree
@@ -206,36 +209,20 @@ class Comparison(Compared):
         """
         return build_trees(self, n, random_seed)
 
+    def explain(self) -> Explanation:
+        """What both inferences say, in plain words, and the words of both side by side.
+
+        Returns
+        -------
+        Explanation
+            Paragraphs and tables: text in a terminal, HTML in a notebook.
+        """
+        return explain_comparison(self, self.sd_table)
+
     @property
     def header(self) -> tuple[str, ...]:
         """Lines that say what is compared."""
-        percent = f"{100 * self.level:g} %"
-        delta = "5 % of sd(y)/sd(column)" if self.delta is None else f"{self.delta:g}"
-        lines = (
-            f"{self.reml.formula}   ({self.design.observations})",
-            *left_out(self.design),
-            f"REML: {self.reml.status.name.replace('_', ' ')}; {percent} profile intervals",
-            *self._posterior_lines(f"{percent} highest-density intervals"),
-            f"delta: {delta} (what counts as negligible)",
-            ROUNDED,
-        )
-        squared = "variances; modes and highest-density intervals are those of the sds, squared"
-        return lines if self.scale == "sd" else (*lines, squared)
-
-    def _posterior_lines(self, intervals: str) -> list[str]:
-        return [
-            f"{name}: {post.n_draws} draws by {post.method}, {post.certificate()}; {intervals}"
-            for name, post in zip(self._described(), self.by_name.values(), strict=True)
-        ]
-
-    def _described(self) -> list[str]:
-        """Names of the posteriors with the priors in full where the name says less."""
-        found = []
-        for name, post in self.by_name.items():
-            priors = long_name(post)
-            lead = "posterior" if not (self.more or self.given) and priors == DEFAULT else f"posterior ({name})"
-            found.append(lead if name.startswith(priors) else f"{lead}, under {priors}")
-        return found
+        return header_lines(self)
 
     def __str__(self) -> str:
         return export.text(self, self.header, self.printable())

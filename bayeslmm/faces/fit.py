@@ -43,6 +43,7 @@ from bayeslmm.results.mode_words import mode_notes
 from bayeslmm.results.tables import tidy_table
 from bayeslmm.storage.fits import save_parts
 from bayeslmm.testing import dropping, term_table
+from bayeslmm.words import Explanation, explain_fit
 
 
 @by_value
@@ -166,6 +167,33 @@ class REMLResult(Fit):
         Days         10.467       1.546  17    6.771   3.26e-06
         """
         return fit_summary(self, ddf, digits, correlation)
+
+    def explain(self, level: float = 0.95) -> Explanation:
+        """What the fit says, in plain words.
+
+        Parameters
+        ----------
+        level : float
+            Of the intervals, which are those of `tidy`.
+
+        Returns
+        -------
+        Explanation
+            Paragraphs: text in a terminal, HTML in a notebook.
+
+        Raises
+        ------
+        DesignError
+            The level is not strictly between 0 and 1.
+
+        Examples
+        --------
+        >>> import bayeslmm as bl
+        >>> fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff2")).fit()
+        >>> print(fit.explain().paragraphs[1])
+        On average over the levels of the groups: The average Yield is 5.7 (95 % interval 4.3 to 7.1).
+        """
+        return explain_fit(self, self.tidy(check_level(level)), level)
 
     def save(self, path: FilePath, *, overwrite: bool = False) -> None:
         """Write the fit to one file, to be read by `bayeslmm.load`; no pickle.

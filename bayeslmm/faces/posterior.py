@@ -26,10 +26,12 @@ from bayeslmm.results import (
     random_effects,
 )
 from bayeslmm.results.draws import Draws
+from bayeslmm.results.intervals import check_level
 from bayeslmm.results.linear import DDF, known_ddf
 from bayeslmm.results.prior_table import prior_table
 from bayeslmm.results.summary import posterior_summary
 from bayeslmm.storage.posteriors import save_posterior
+from bayeslmm.words import Explanation, explain_posterior
 
 
 @by_value
@@ -102,6 +104,33 @@ class Posterior(Draws):
             Another extension, a path that cannot be written to, or a value that cannot be kept.
         """
         save_posterior(self, path, overwrite=overwrite)
+
+    def explain(self, level: float = 0.95) -> Explanation:
+        """What the posterior says, in plain words.
+
+        Parameters
+        ----------
+        level : float
+            Probability of the intervals.
+
+        Returns
+        -------
+        Explanation
+            Paragraphs: text in a terminal, HTML in a notebook.
+
+        Raises
+        ------
+        DesignError
+            The level is not strictly between 0 and 1.
+
+        Examples
+        --------
+        >>> import bayeslmm as bl
+        >>> model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff2"))
+        >>> "may well be near zero" in model.sample(400, random_seed=1).explain().text(400)
+        True
+        """
+        return explain_posterior(self, check_level(level))
 
     def prior_table(self) -> pd.DataFrame:
         """The priors in words, by parameter."""

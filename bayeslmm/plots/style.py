@@ -15,6 +15,7 @@ from bayeslmm.faces import Posterior
 from bayeslmm.plots.subject import Subject
 from bayeslmm.results.intervals import density
 from bayeslmm.results.labels import Parameter
+from bayeslmm.results.smooth_density import smooth_density
 from bayeslmm.types import FloatArray
 
 REML = "#D55E00"
@@ -66,8 +67,18 @@ def grid_for(shown: Subject, p: Parameter, points: int = 401, *, scale: str = "s
 
 
 def posterior_density(post: Posterior, p: Parameter, grid: FloatArray, *, scale: str = "sd") -> FloatArray:
-    """Kernel density of the draws, reflected at the ends of the range; on the scale of variances that of squares."""
-    return density(_draws(post, p, scale), p.kind, grid)
+    """Density of a parameter: exact given the others and averaged over draws where that is quick, else by a kernel.
+
+    Kernels are reflected at the ends of the range. On the scale of variances it is that of the square.
+    """
+    if scale == "variance" and is_scale(p):
+        roots = np.sqrt(np.maximum(grid, 0.0))
+        found = smooth_density(post, p, roots)
+        if found is not None and grid[0] > 0:
+            return found / (2.0 * roots)
+        return density(_draws(post, p, scale), p.kind, grid)
+    found = smooth_density(post, p, grid)
+    return density(post.draws(p.label), p.kind, grid) if found is None else found
 
 
 def _draws(post: Posterior, p: Parameter, scale: str) -> FloatArray:

@@ -11,6 +11,8 @@ from bayeslmm.bayes.collapsed import Diagnostics
 
 # No sum of some thousand terms is more accurate.
 _ROUNDING = 1e-14
+# What is good enough to be said in words: Vehtari et al. (2021, 2024) for R-hat and for the tail of weights.
+_RHAT, _GOOD, _EXACT = 1.01, 0.5, 1e-4
 
 
 def nuts_diagnostics(tree: Any, sigma_known: bool = False) -> dict[str, float]:
@@ -43,6 +45,28 @@ def nuts_diagnostics(tree: Any, sigma_known: bool = False) -> dict[str, float]:
         "smallest ESS": extreme(ess, np.nanmin),
         "divergences": float(diverging.sum()),
     }
+
+
+def in_words(found: Diagnostics | Mapping[str, float], n: int) -> str:
+    """What kind of draws they are and how exact, for a first screen; the certificate itself where it is not good.
+
+    Parameters
+    ----------
+    found : Diagnostics or mapping
+    n : int
+        Draws.
+    """
+    if isinstance(found, Mapping):
+        rhat, ess = found.get("largest R-hat", np.nan), found.get("smallest ESS", np.nan)
+        if not rhat < _RHAT or found.get("divergences", 0.0) > 0 or not np.isfinite(ess):
+            return f"{n:,} draws by Markov chains, {certificate_text(found)}"
+        return f"{n:,} draws by Markov chains (NUTS), which agree; worth {ess:,.0f} independent ones or more"
+    if (found.self_check is not None and found.self_check.faults) or not found.pareto_k < _GOOD:
+        return f"{n:,} {certificate_text(found)}"
+    checked = ", checked by a second computation" if found.self_check is not None else ""
+    if found.quadrature_error is not None and found.quadrature_error < _EXACT:
+        return f"{n:,} independent draws, exact to {max(found.quadrature_error, _ROUNDING):.0e}{checked}"
+    return f"{n:,} independent draws{checked}"
 
 
 def certificate_text(found: Diagnostics | Mapping[str, float]) -> str:

@@ -15,6 +15,7 @@ from bayeslmm.design.readable import html_table, table_text
 from bayeslmm.design.screen import screen_width, wrap
 from bayeslmm.errors import DesignError
 from bayeslmm.reml import Vanished
+from bayeslmm.results.diagnostics import in_words
 from bayeslmm.results.digits import in_digits
 from bayeslmm.results.draws import Draws
 from bayeslmm.results.prior_table import prior_table
@@ -218,7 +219,7 @@ def posterior_summary(post: Draws, digits: int | None = None, correlations: pd.D
     """
     table = post.table()
     notes = [*design_notes(post.design), *crowded_note(post.design)]
-    notes.append(f"{post.n_draws} draws by {post.method}; {post.certificate()}")
+    notes.append(f"{in_words(post.diagnostics, post.n_draws)} ({post.method}; post.certificate() has the diagnostics)")
     remarks = []
     bounds = [label for label, low in table["hdi_low"].items() if str(label).startswith("sd_") and low == 0]
     if bounds:

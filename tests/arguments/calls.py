@@ -139,6 +139,7 @@ OBJECTS: dict[str, Callable[[], Any]] = {
     "PosteriorMeans": lambda: factor_posterior().means("f", type="response"),
     "ComparedMeans": lambda: bl.compare(factor_fit(), factor_posterior()).means("f"),
     "Summary": lambda: fit().summary(),
+    "Explanation": lambda: fit().explain(),
     "LintReport": lambda: bl.lint("y ~ x + (1 | g)"),
     "Formula": lambda: bl.parse_formula("y ~ x + (1 | g)"),
     "DroppedRows": lambda: model().dropped,

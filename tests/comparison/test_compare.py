@@ -120,7 +120,7 @@ def test_further_posteriors_add_columns(zero_model, zero):
     assert both.table.loc[label, f"mean ({name})"] == tight.estimates()[label]
     assert both.table.loc[label, f"hdi_high ({name})"] < both.table.loc[label, "hdi_high"]
     assert f"HDI high ({name})" in both.printable()
-    assert f"posterior ({name}): 500 draws" in str(both)
+    assert f"posterior ({name}): 500 independent draws" in str(both)
 
 
 def test_text_has_no_cut_labels(sleep):

@@ -158,17 +158,17 @@ def test_no_printed_table_has_a_posterior_without_its_name(form: str) -> None:
 
 def test_one_posterior_is_printed_as_ever() -> None:
     text = unfolded(bl.compare(fitted(), sampled()))
-    assert "posterior: 60 draws" in text
+    assert "posterior: 60 independent draws" in text
     assert "HDI low" in text
     assert "(default" not in text
-    assert "posterior (brms): 60 draws" in unfolded(bl.compare(fitted(), sampled("brms")))
+    assert "posterior (brms): 60 independent draws" in unfolded(bl.compare(fitted(), sampled("brms")))
 
 
 def test_a_name_that_is_cut_is_explained() -> None:
     cut = sampled({"sd_Subject": bl.HalfNormal(40), "lkj": 4, "sigma": bl.HalfNormal(9)})
     text = unfolded(bl.compare(fitted(), sampled(), cut))
     whole = "sd_Subject ~ half-normal(40), corr_Subject ~ LKJ(4), sigma ~ half-normal(9)"
-    assert f"posterior (sd_Subject ~ half-normal(40), …), under {whole}: 60 draws" in text
+    assert f"posterior (sd_Subject ~ half-normal(40), …), under {whole}: 60 independent draws" in text
 
 
 def test_trees_have_the_names() -> None:
@@ -196,8 +196,8 @@ def test_users_give_names() -> None:
         assert set(both.datatrees(40)) == {"flat", "other", "REML bootstrap", "REML profile"}
         assert both.on_scale("variance").names == both.names
         text = unfolded(both)
-        assert "posterior (flat), under default priors: 60 draws" in text
-        assert "posterior (other), under brms: 60 draws" in text
+        assert "posterior (flat), under default priors: 60 independent draws" in text
+        assert "posterior (other), under brms: 60 independent draws" in text
         assert "HDI high (flat)" in both.printable()
     assert bl.compare(fitted(), {"mine": brms}).names == ("mine",)
 

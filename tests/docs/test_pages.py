@@ -14,6 +14,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 PAGES = [
+    ("start.md", 3),
     ("method.md", 16),
     ("teaching.md", 16),
     ("fitting.md", 20),
@@ -34,7 +35,7 @@ PAGES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "least"), PAGES)
+@pytest.mark.parametrize(("name", "least"), [*PAGES, ("../README.md", 6)])
 def test_examples_run(name: str, least: int, capsys: pytest.CaptureFixture[str]) -> None:
     page = DOCS / name
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)

@@ -108,7 +108,13 @@ def test_a_correlation_of_one_names_the_combination() -> None:
 def test_summary_of_a_posterior_says_upper_bound_and_the_priors(zero: bl.Model) -> None:
     post = zero.sample(2000, random_seed=1)
     text, html = str(post.summary()), post.summary()._repr_html_()
-    for words in ("sd_Batch[Intercept] reaches 0", "upper bound", "half-t(3", "2000 draws by quadrature", "Pareto k"):
+    for words in (
+        "sd_Batch[Intercept] reaches 0",
+        "upper bound",
+        "half-t(3",
+        "2,000 independent draws, exact to 1e-14",
+        "post.certificate()",
+    ):
         assert words in " ".join(text.split())
         assert words in html
     assert post.hdi().loc["sd_Batch[Intercept]", "conf_low"] == 0.0

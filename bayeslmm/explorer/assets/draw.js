@@ -60,7 +60,7 @@ function drawData(data, result, names, size) {
       { ...size, x: [0.4, J + 0.6], y, xLabel: names.group, yLabel: names.response, label: `Observations of ${J} groups with their means and the predictions of REML.`,
         xTicks: data.labels.map((name, j) => [j + 1, name.length > 6 ? `${name.slice(0, 5)}…` : name]).filter((_, j) => j % every === 0) },
       (sx, sy) => path([[sx(0), sy(result.population)], [sx(J + 1), sy(result.population)]], "population") +
-        data.y.map((row, j) => row.map((v) => dot(sx(j + 1), sy(v), "observed", 2.5)).join("")).join("") +
+        data.y.map((row, j) => row.map((v) => diamond(sx(j + 1), sy(v), "observed", 2.5)).join("")).join("") +
         result.groups.map((g, j) => square(sx(j + 1), sy(g.own), "own") + dot(sx(j + 1), sy(g.reml), "reml")).join(""),
     );
   }
@@ -82,7 +82,7 @@ function drawProfile(curve, estimate, truth, label, size) {
     (sx, sy, box) => path([[box.left, sy(3.841459)], [box.right, sy(3.841459)]], "limit") +
       `<text class="tick halo" x="${box.right - 4}" y="${sy(3.841459) - 5}" text-anchor="end">values below are in the 95 % interval</text>` +
       (truth === null ? "" : upright(sx(truth), box, "truth")) +
-      path(curve.map(([a, b]) => [sx(a), sy(b)]), "reml-curve") + dot(sx(estimate), sy(0), "reml", 5.5),
+      path(curve.map(([a, b]) => [sx(a), sy(b)]), "reml-curve") + diamond(sx(estimate), sy(0), "reml", 5.5),
   );
 }
 
@@ -97,8 +97,8 @@ function drawDensity(marginal, prior, estimate, truth, range, label, size) {
       const points = at.map((v, i) => [sx(v), sy(Math.min(post[i], 2 * top))]), held = grid(Math.max(low, range[0]), Math.min(high, range[1]), 70);
       return path([[sx(held[0]), sy(0)], ...held.map((v) => [sx(v), sy(Math.min(marginal.density(v), 2 * top))]), [sx(held[held.length - 1]), sy(0)]], "posterior-area") +
         path(at.map((v, i) => [sx(v), sy(Math.min(before[i], 2 * top))]), "prior-curve") + path(points, "posterior-curve") +
-        (truth === null ? "" : upright(sx(truth), box, "truth")) + upright(sx(estimate), box, "reml-curve") + dot(sx(estimate), sy(0.02 * top), "reml", 5.5) +
-        diamond(sx(median), sy(0.02 * top), "posterior", 6);
+        (truth === null ? "" : upright(sx(truth), box, "truth")) + upright(sx(estimate), box, "reml-curve") + diamond(sx(estimate), sy(0.02 * top), "reml", 5.5) +
+        dot(sx(median), sy(0.02 * top), "posterior", 6);
     },
   );
 }
@@ -111,7 +111,7 @@ function drawShrinkage(data, result, names, size) {
       { ...size, x, y: [-0.35, 2.35], xLabel: names.response, yTicks: [[2, "own mean"], [1, "REML"], [0, "posterior"]], label: `Shrinkage of group means: REML keeps ${percent(result.shrinkage.reml)} of the distance from the mean of all, the posterior ${percent(result.shrinkage.posterior)}.` },
       (sx, sy, box) => upright(sx(result.population), box, "population") +
         result.groups.map((g) => path([[sx(g.own), sy(2)], [sx(g.reml), sy(1)], [sx(g.posterior), sy(0)]], "arrow")).join("") +
-        result.groups.map((g) => square(sx(g.own), sy(2), "own") + dot(sx(g.reml), sy(1), "reml") + diamond(sx(g.posterior), sy(0), "posterior")).join(""),
+        result.groups.map((g) => square(sx(g.own), sy(2), "own") + diamond(sx(g.reml), sy(1), "reml") + dot(sx(g.posterior), sy(0), "posterior")).join(""),
     );
   }
   const all = (i) => result.groups.flatMap((g) => [g.own[i], g.reml[i], g.posterior[i]]);
@@ -119,7 +119,7 @@ function drawShrinkage(data, result, names, size) {
     { ...size, x: padded(all(0)), y: padded(all(1)), xLabel: `level at the middle of ${names.x}`, yLabel: "slope", label: "Shrinkage in the plane of level and slope: from each group's own line to the predictions of REML and to the posterior means, with REML's ellipse of half of all groups." },
     (sx, sy) => ellipse(result.reml, result.population, sx, sy) +
       result.groups.map((g) => path([g.own, g.reml, g.posterior].map((c) => [sx(c[0]), sy(c[1])]), "arrow")).join("") +
-      result.groups.map((g) => square(sx(g.own[0]), sy(g.own[1]), "own", 3) + dot(sx(g.reml[0]), sy(g.reml[1]), "reml", 3.5) + diamond(sx(g.posterior[0]), sy(g.posterior[1]), "posterior", 4)).join("") +
+      result.groups.map((g) => square(sx(g.own[0]), sy(g.own[1]), "own", 3) + diamond(sx(g.reml[0]), sy(g.reml[1]), "reml", 3.5) + dot(sx(g.posterior[0]), sy(g.posterior[1]), "posterior", 4)).join("") +
       dot(sx(result.population[0]), sy(result.population[1]), "centre", 4.5),
   );
 }
@@ -139,7 +139,7 @@ function drawZero(J, n, within, level, most, size) {
   const at = grid(0, most, 80);
   return chart(
     { ...size, x: [0, most], y: [0, 0.75], xLabel: "true sd between groups", yLabel: "P(REML says zero)", yTicks: [0, 0.25, 0.5, 0.75].map((p) => [p, percent(p)]), label: `Probability that REML says zero against the true sd; at ${short(level)} it is ${percent(zeroLevels(J, n, level, within))}.` },
-    (sx, sy, box) => upright(sx(level), box, "truth") + path(at.map((v) => [sx(v), sy(zeroLevels(J, n, v, within))]), "reml-curve") + dot(sx(level), sy(zeroLevels(J, n, level, within)), "reml", 5.5),
+    (sx, sy, box) => upright(sx(level), box, "truth") + path(at.map((v) => [sx(v), sy(zeroLevels(J, n, v, within))]), "reml-curve") + diamond(sx(level), sy(zeroLevels(J, n, level, within)), "reml", 5.5),
   );
 }
 
