@@ -61,7 +61,7 @@ function drawData(data, result, names, size) {
         xTicks: data.labels.map((name, j) => [j + 1, name.length > 6 ? `${name.slice(0, 5)}…` : name]).filter((_, j) => j % every === 0) },
       (sx, sy) => path([[sx(0), sy(result.population)], [sx(J + 1), sy(result.population)]], "population") +
         data.y.map((row, j) => row.map((v) => diamond(sx(j + 1), sy(v), "observed", 2.5)).join("")).join("") +
-        result.groups.map((g, j) => square(sx(j + 1), sy(g.own), "own") + dot(sx(j + 1), sy(g.reml), "reml")).join(""),
+        result.groups.map((g, j) => square(sx(j + 1), sy(g.own), "own") + diamond(sx(j + 1), sy(g.reml), "reml", 4)).join(""),
     );
   }
   const s = result.summary, x = padded(data.x, 0.04);
@@ -119,7 +119,7 @@ function drawShrinkage(data, result, names, size) {
     { ...size, x: padded(all(0)), y: padded(all(1)), xLabel: `level at the middle of ${names.x}`, yLabel: "slope", label: "Shrinkage in the plane of level and slope: from each group's own line to the predictions of REML and to the posterior means, with REML's ellipse of half of all groups." },
     (sx, sy) => ellipse(result.reml, result.population, sx, sy) +
       result.groups.map((g) => path([g.own, g.reml, g.posterior].map((c) => [sx(c[0]), sy(c[1])]), "arrow")).join("") +
-      result.groups.map((g) => square(sx(g.own[0]), sy(g.own[1]), "own", 3) + diamond(sx(g.reml[0]), sy(g.reml[1]), "reml", 3.5) + dot(sx(g.posterior[0]), sy(g.posterior[1]), "posterior", 4)).join("") +
+      result.groups.map((g) => square(sx(g.own[0]), sy(g.own[1]), "own", 3) + diamond(sx(g.reml[0]), sy(g.reml[1]), "reml", 5.5) + dot(sx(g.posterior[0]), sy(g.posterior[1]), "posterior", 3)).join("") +
       dot(sx(result.population[0]), sy(result.population[1]), "centre", 4.5),
   );
 }
