@@ -208,7 +208,7 @@ class _Block:
         axes: list[Any] = []
         separate = None
         if self.separate:
-            separate = alone(self.shown.design, _fixed(self.shown), self.levels.group, self.levels.which)
+            separate = alone(self.shown.design, fixed_effects(self.shown), self.levels.group, self.levels.which)
         for k, (title, position) in enumerate(zip(self.titles, self.positions, strict=True)):
             axis = figure.add_subplot(cells[k // self.columns, k % self.columns], sharey=axes[0] if axes else None)
             axis.set_title(title, fontsize=_TITLE)
@@ -226,7 +226,8 @@ def _in_lines(label: str) -> str:
     return whole if widest([whole], _TICK) <= _LONGEST else wrapped(label, _LONGEST, _TICK)
 
 
-def _fixed(shown: Subject) -> FloatArray:
+def fixed_effects(shown: Subject) -> FloatArray:
+    """Fixed effects (p,) of the fit, or the means of the first posterior."""
     if shown.fit is not None:
         return np.asarray(shown.fit.fixef().to_numpy())
     return shown.tables[0]["mean"].loc[list(shown.design.fixed_names)].to_numpy(dtype=float)

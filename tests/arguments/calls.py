@@ -363,6 +363,7 @@ CALLS: dict[str, list[dict[str, Any]]] = {
     "plot_forest": [{"both": known_fit}],
     "plot_groups": [{"both": comparison, "x": "x", "group": "g"}],
     "plot_influence": [{"of": fit}],
+    "plot_plane": [{"both": lambda: slopes().fit()}],
     "plot_ranef": [{"both": comparison}],
     "plot_shrinkage": [{"both": comparison}],
     "plot_variance": [{"both": comparison}],
