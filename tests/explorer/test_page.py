@@ -95,6 +95,23 @@ def test_prior_and_new_data_and_slopes_are_answered_in_time(page: Browser, tmp_p
     assert page.errors == []
 
 
+def test_all_digits_are_there_when_a_slider_rests(page: Browser, tmp_path: Path) -> None:
+    opened(page, bl.Model("Reaction ~ Days + (Days | Subject)", bl.load_dataset("sleepstudy")), tmp_path)
+    page.press("scale", *RIGHT)
+    moving = number(page, "median-slope")
+    look = "new Promise((d) => { const look = () => document.body.dataset.fine ? d() : setTimeout(look, 20); look(); })"
+    page.run(look)
+    resting = number(page, "median-slope")
+    # While it moves, four digits are shown of a rule with fewer nodes.
+    assert resting == pytest.approx(moving, rel=1e-3)
+    page.run("document.querySelector('#new-data').click()")
+    page.run(look)
+    assert number(page, "median-slope") == pytest.approx(resting, rel=1e-12), (
+        "the data are the user's, whatever the seed"
+    )
+    assert number(page, "reml-slope") == pytest.approx(5.922, abs=5e-4), "of lme4"
+
+
 @pytest.mark.parametrize("width", [1280, 800, 390])
 def test_nothing_is_wider_than_the_screen(page: Browser, tmp_path: Path, width: int) -> None:
     opened(page, bl.Model("Reaction ~ Days + (Days | Subject)", bl.load_dataset("sleepstudy")), tmp_path, width=width)

@@ -80,9 +80,9 @@ function drawProfile(curve, estimate, truth, label, size) {
   return chart(
     { ...size, x, y: [-0.3, top], xLabel: label, yLabel: "criterion above its minimum", label: `REML criterion against the ${label}: the minimum is at ${short(estimate)}.` },
     (sx, sy, box) => path([[box.left, sy(3.841459)], [box.right, sy(3.841459)]], "limit") +
-      `<text class="tick halo" x="${box.right - 4}" y="${sy(3.841459) - 5}" text-anchor="end">values below are in the 95 % interval</text>` +
       (truth === null ? "" : upright(sx(truth), box, "truth")) +
-      path(curve.map(([a, b]) => [sx(a), sy(b)]), "reml-curve") + diamond(sx(estimate), sy(0), "reml", 5.5),
+      path(curve.map(([a, b]) => [sx(a), sy(b)]), "reml-curve") + diamond(sx(estimate), sy(0), "reml", 5.5) +
+      `<text class="tick halo" x="${box.right - 4}" y="${sy(3.841459) - 5}" text-anchor="end">values below are in the 95 % interval</text>`,
   );
 }
 

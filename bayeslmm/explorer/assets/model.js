@@ -71,7 +71,7 @@ function spread(data) {
   return Math.sqrt(all.reduce((sum, v) => sum + (v - centre) ** 2, 0) / (all.length - 1));
 }
 
-// All results of one data set under one prior, by the model that the data are for.
-function analyse(data, prior) {
-  return data.kind === "slopes" ? analyseSlopes(data, prior) : analyseLevels(data, prior);
+// All results of one data set under one prior, by the model that the data are for; not `fine`: quick, while a slider moves.
+function analyse(data, prior, fine = true) {
+  return data.kind === "slopes" ? analyseSlopes(data, prior, fine) : analyseLevels(data, prior);
 }

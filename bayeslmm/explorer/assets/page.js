@@ -41,9 +41,9 @@ function dataOf() {
 }
 
 // What is drawn and said, from the state alone.
-function update() {
+function update(fine) {
   const started = performance.now(), data = dataOf(), prior = { family: state.family, scale: 10 ** state.scale };
-  const result = analyse(data, prior), truth = state.source === "simulated" ? state : null, slopes = state.kind === "slopes";
+  const result = analyse(data, prior, fine), truth = state.source === "simulated" ? state : null, slopes = state.kind === "slopes";
   const shown = slopes ? state.shown : "level", word = sdWord(shown, slopes);
   show(data, result, truth, shown, word);
   const s = result.summary, at = truth || { level: state.level, slope: state.slope, corr: state.corr, within: state.within };
@@ -53,7 +53,7 @@ function update() {
   $("prior-words").textContent = state.family === "flat" ? "The flat prior has no scale." :
     `${short(10 ** state.scale)} times the sd of all observations (${short(result.spread)}): ${short(result.scale.level)}${slopes ? `, and ${short(result.scale.slope)} for slopes` : ""}.`;
   if ($("take-away").open) takeAway(data, result);
-  document.body.dataset.ms = (performance.now() - started).toFixed(1);
+  document.body.dataset[fine && slopes ? "fine" : "ms"] = (performance.now() - started).toFixed(1);
   document.body.dataset.moves = +(document.body.dataset.moves || 0) + 1;
 }
 
@@ -145,7 +145,7 @@ function listen(id, event, set) {
   $(id).addEventListener(event, () => change(() => set($(id))));
 }
 
-let waiting = false;
+let waiting = false, resting;
 
 // Sliders show the state, and the next frame what follows from it.
 function change(set) {
@@ -169,11 +169,16 @@ function change(set) {
   $("family").value = state.family;
   for (const name of ["source", "kind", "shown"]) document.querySelectorAll(`input[name="${name}"]`).forEach((e) => (e.checked = e.value === state[name]));
   $("truth-note").hidden = state.source !== "yours";
+  clearTimeout(resting);
   if (waiting) return;
   waiting = true;
   requestAnimationFrame(() => {
     waiting = false;
-    update();
+    delete document.body.dataset.fine;
+    update(!slopes);
+    // All digits when the slider rests.
+    clearTimeout(resting);
+    if (slopes) resting = setTimeout(() => update(true), 250);
   });
 }
 

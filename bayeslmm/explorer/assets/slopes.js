@@ -112,8 +112,10 @@ function chiAxis(df) {
 }
 
 const SLOPE_DEPTH = 18, LINE_DEPTH = 25, SLOPE_NODES = { level: 36, slope: 36, corr: 40, sigma: 30 };
+// While a slider moves: good to the digits that are shown.
+const MOVING_NODES = { level: 22, slope: 22, corr: 24, sigma: 22 };
 
-function analyseSlopes(data, prior) {
+function analyseSlopes(data, prior, fine) {
   const s = summariseSlopes(data), reml = remlSlopes(s), sdY = spread(data), sdX = Math.sqrt(s.sxx / s.n);
   const scale = { level: prior.scale * sdY, slope: (prior.scale * sdY) / sdX, sigma: sdY };
   const log = { level: PRIORS[prior.family].log(scale.level), slope: PRIORS[prior.family].log(scale.slope), sigma: HALF_T(3, sdY) };
@@ -127,7 +129,7 @@ function analyseSlopes(data, prior) {
   ];
   const top = findBox(axes, logDensity, startsOf(axes, [reml.level, reml.slope], reml.sigma, reml.corr), SLOPE_DEPTH);
   const names = ["level", "slope", "corr", "sigma"];
-  const nodes = axes.map((a, k) => nodesOn(a, SLOPE_NODES[names[k]]));
+  const nodes = axes.map((a, k) => nodesOn(a, (fine ? SLOPE_NODES : MOVING_NODES)[names[k]]));
   const sums = integrateSlopes(s, nodes, log, top);
   const priors = { ...log, corr: () => -Math.LN2 };
   const posterior = Object.fromEntries(names.map((name, k) => [name, new Marginal(axes[k], nodes[k], sums.mass[k], priors[name])]));
