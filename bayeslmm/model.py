@@ -246,7 +246,7 @@ class Model(Specification):
                 reml, on_failure=on_failure, fix=fix, penalty=penalty, priors=priors, max_evaluations=limit
             )
         optimum: Optimum
-        if self._design.residual.names:
+        if self._design.residual.names or not self._design.terms:
             self._refuse_beside_residual(priors=priors, penalty=penalty, fix=fix)
             optimum = self._optimum(reml) if limit == MAX_EVALUATIONS else optimise_residual(self._design, reml, limit)
         elif priors is not None:

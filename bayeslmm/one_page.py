@@ -1,4 +1,4 @@
-"""A report of fits, posteriors and comparisons on one HTML page that needs no other file."""
+"""A report of fits, posteriors and comparisons: one HTML page that needs no other file, Markdown, or LaTeX tables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bayeslmm.arguments import flag, shown
+from bayeslmm.arguments import flag, labels, shown, text
 from bayeslmm.comparison import Comparison
 from bayeslmm.errors import ArgumentError, DesignError, FitError
 from bayeslmm.faces import Posterior, REMLResult
@@ -24,9 +24,20 @@ from bayeslmm.output import (
     pictures,
 )
 from bayeslmm.plots import plot_groups
+from bayeslmm.report_parts import (
+    Part,
+    Reported,
+    how_to_repeat,
+    in_words,
+    latex_tables,
+    of_summary,
+    the_draws,
+    the_means,
+    the_model,
+)
 from bayeslmm.residual import refuse_parameters
 
-type Reported = Comparison | REMLResult | Posterior
+type Section = tuple[str, Reported]
 
 _CAPTIONS = {
     **CAPTIONS,
@@ -40,15 +51,27 @@ _TITLES = {
 }
 
 
-def report(of: Reported | Mapping[str, Reported], path: str | os.PathLike[str], *, overwrite: bool = True) -> Path:
-    """Write tables, figures and the boundary report of a fit, a posterior or both on one HTML page.
+def report(
+    of: Reported | Mapping[str, Reported],
+    path: str | os.PathLike[str],
+    *,
+    question: str | None = None,
+    means: str | Sequence[str] = (),
+    overwrite: bool = True,
+) -> Path:
+    """Write what a fit, a posterior or both say into one file: in words, tables, figures, and how to repeat it.
 
     Parameters
     ----------
     of : Comparison, REMLResult, Posterior, or mapping of str to these
         A mapping gives several sections, with its names for headings.
     path : path
-        Ends in ``.html``; folders above it are made. The page has its figures inside and needs no other file.
+        Ends in ``.html``: a page with its figures inside that needs no other file; in ``.md``: the words and tables in
+        Markdown, e.g. for Quarto; or in ``.tex``: the tables. Folders above it are made.
+    question : str, optional
+        What was to be found out; it stands first.
+    means : str or sequence of str
+        Factors whose means and differences between them are shown.
     overwrite : bool
         Whether a file of that name is replaced.
 
@@ -60,7 +83,9 @@ def report(of: Reported | Mapping[str, Reported], path: str | os.PathLike[str], 
     Raises
     ------
     ArgumentError
-        Something else to report on; a path that does not end in ``.html``.
+        Something else to report on; a path that ends otherwise.
+    DesignError
+        `means` names what is no factor of the model.
     StorageError
         The file cannot be written, which is found out before anything is drawn.
 
@@ -75,17 +100,64 @@ def report(of: Reported | Mapping[str, Reported], path: str | os.PathLike[str], 
     """
     sections, replaced = _sections(of), flag("overwrite", overwrite)
     for _, one in sections:
-        refuse_parameters(one.design.residual, "bl.report()")
-    target = _html_path(path)
+        if not isinstance(one, REMLResult):
+            refuse_parameters(one.design.residual, "bl.report() of a posterior")
+    asked = "" if question is None else text("question", question, "a sentence", ArgumentError)
+    terms = labels("means", means)
+    target = _path(path)
     check_folder(target.parent, [target.name])
     if target.parent.is_dir():
         destination(target, overwrite=replaced)
-    parts = [_section(name, one) for name, one in sections]
-    kinds = {type(one) for _, one in sections}
-    title = _TITLES[kinds.pop()] if len(kinds) == 1 else "Linear mixed models"
-    text = html_page(title, [*parts, explained_words()])
+    content = _CONTENT[_kind(target)](sections, asked, terms)
     with made(target.parent):
-        return write_bytes(target, text.encode("utf-8", errors="backslashreplace"), overwrite=replaced)
+        return write_bytes(target, content.encode("utf-8", errors="backslashreplace"), overwrite=replaced)
+
+
+def _page(sections: Sequence[Section], question: str, terms: Sequence[str]) -> str:
+    """The report as a page."""
+    made_parts = [(name, one, _parts(one, terms)) for name, one in sections]
+    lead = f'<p class="question">{html.escape(question)}</p>' if question else ""
+    entries, body = [], []
+    for k, (name, one, parts) in enumerate(made_parts):
+        heading = html.escape(_heading(name, one))
+        entries.append(f'<li><a href="#s{k}">{heading}</a><ol>{_links(parts, k)}</ol></li>')
+        inside = (
+            f'<section id="s{k}-{i}"><h3>{html.escape(p.heading)}</h3>{p.page}</section>' for i, p in enumerate(parts)
+        )
+        body.append(f'<section id="s{k}"><h2>{heading}</h2>{"".join(inside)}</section>')
+    contents = f'<nav aria-label="Contents"><ol>{"".join(entries)}</ol></nav>'
+    return html_page(_title(sections), [lead, contents, *body, explained_words()])
+
+
+def _links(parts: Sequence[Part], k: int) -> str:
+    return "".join(f'<li><a href="#s{k}-{i}">{html.escape(part.heading)}</a></li>' for i, part in enumerate(parts))
+
+
+def _markdown(sections: Sequence[Section], question: str, terms: Sequence[str]) -> str:
+    """Words and tables, without figures."""
+    lines = [f"# {_title(sections)}", *([question] if question else [])]
+    for name, one in sections:
+        lines.append(f"## {_heading(name, one)}")
+        lines += [f"### {part.heading}\n\n{part.text}" for part in _parts(one, terms, figures=False)]
+    return "\n\n".join(lines) + "\n"
+
+
+def _tex(sections: Sequence[Section], question: str, terms: Sequence[str]) -> str:
+    """The tables."""
+    lead = "".join(f"% {line}\n" for line in [_title(sections), *question.splitlines()])
+    return lead + "\n".join(latex_tables(_parts(one, terms, figures=False)) for _, one in sections)
+
+
+_CONTENT = {".html": _page, ".md": _markdown, ".tex": _tex}
+
+
+def _title(sections: Sequence[Section]) -> str:
+    titles = {next(title for kind, title in _TITLES.items() if isinstance(one, kind)) for _, one in sections}
+    return titles.pop() if len(titles) == 1 else "Linear mixed models"
+
+
+def _heading(name: str, of: Reported) -> str:
+    return name or of.design.formula.replace("`", "")
 
 
 def _sections(of: Any) -> list[tuple[str, Reported]]:
@@ -108,36 +180,47 @@ def _sections(of: Any) -> list[tuple[str, Reported]]:
     return [(str(name), one) for name, one in named]
 
 
-def _html_path(path: Any) -> Path:
+def _path(path: Any) -> Path:
     if not isinstance(path, str | os.PathLike) or isinstance(os.fspath(path), bytes):
         raise ArgumentError(f"path={shown(path)} is no path. Give the name of a file, e.g. 'report.html'.")
-    if Path(path).suffix.lower() not in (".html", ".htm"):
-        raise ArgumentError(f"path={shown(path)} does not end in .html, and the report is a page: 'report.html'.")
+    if _kind(Path(path)) not in _CONTENT:
+        raise ArgumentError(
+            f"path={shown(path)} does not end in .html, and the report is a page: 'report.html'. 'report.md' has its "
+            "words and tables, 'report.tex' the tables."
+        )
     return Path(path)
 
 
-def _section(name: str, of: Reported) -> str:
+def _kind(path: Path) -> str:
+    ending = path.suffix.lower()
+    return ".html" if ending == ".htm" else ending
+
+
+def _parts(of: Reported, terms: Sequence[str], *, figures: bool = True) -> list[Part]:
+    """What a section of a report is made of."""
     fit = of.reml if isinstance(of, Comparison) else of if isinstance(of, REMLResult) else None
     posteriors = [of] if isinstance(of, Posterior) else [of.posterior, *of.more] if isinstance(of, Comparison) else []
-    heading = html.escape(name or of.design.formula.replace("`", ""))
-    parts = [f"<h2>{heading}</h2>"]
+    parts = [in_words(of), the_model(of.design)]
     if isinstance(of, Comparison):
-        parts.append(of._repr_html_())
+        table = of._text_frame("table")
+        parts.append(Part("Both inferences", of._repr_html_(), of.to_markdown(), (table,)))
+    parts += the_means(of, terms)
+    if figures:
+        parts.append(Part("Figures", _figures(of, fit), ""))
     if fit is not None:
-        parts.append(f"<h3>{'REML' if fit.reml else 'Maximum-likelihood'} fit</h3>{fit.summary()._repr_html_()}")
+        parts.append(of_summary(f"{'REML' if fit.reml else 'Maximum-likelihood'} fit", fit.summary()))
     for post, label in zip(posteriors, _labels(of, posteriors), strict=True):
-        parts.append(f"<h3>Posterior{label}</h3>{post.summary()._repr_html_()}")
-    parts.append(_figures(of, fit))
-    if fit is not None:
+        parts += [of_summary(f"Posterior{label}", post.summary()), the_draws(post, label)]
+    if fit is not None and of.design.terms:
         boundary = of.boundary if isinstance(of, Comparison) else fit.boundary()
-        parts.append(f"<h3>The boundary</h3>{boundary._repr_html_()}")
-    return "".join(parts)
+        parts.append(Part("The boundary", boundary._repr_html_(), f"```\n{boundary}\n```"))
+    return [*parts, how_to_repeat(of)]
 
 
 def _labels(of: Reported, posteriors: Sequence[Posterior]) -> list[str]:
     if len(posteriors) < 2 or not isinstance(of, Comparison):
         return [""] * len(posteriors)
-    return [f", {html.escape(name)}" for name in of.names]
+    return [f", {name}" for name in of.names]
 
 
 def _figures(of: Reported, fit: REMLResult | None) -> str:
@@ -148,7 +231,8 @@ def _figures(of: Reported, fit: REMLResult | None) -> str:
         "residuals": lambda: fit.plot()[0].figure,  # type: ignore[union-attr]
     }
     wanted = [*drawings(of.design), *([] if fit is None else [("residuals",)])]
-    wanted += [("groups", group) for group in of.design.groupings]
+    # Studies with known errors are rows of the forest plot.
+    wanted += [("groups", group) for group in of.design.groupings if ("forest",) not in wanted]
     found, lost = [], []
     for k, (kind, *label) in enumerate(wanted):
         with announced_figure(wanted, k):

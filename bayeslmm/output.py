@@ -46,9 +46,25 @@ dt { font-weight: 600; } dd { margin: 0 0 .5rem 1rem; }
 }
 @media (max-width: 36rem) {
   tbody th code { overflow-wrap: anywhere; white-space: normal; }
-  tbody th { min-width: 5.5rem; max-width: 8rem; overflow-wrap: anywhere; position: sticky; left: 0; background: #fff; }
+  tbody th, body .bayeslmm tbody th { min-width: 5.5rem; max-width: 8rem; overflow-wrap: anywhere; white-space: normal;
+    position: sticky; left: 0; background: #fff; }
 }
 pre { background: #f6f6f6; padding: .75rem; overflow-x: auto; white-space: pre-wrap; }
+body .words td { text-align: left; white-space: normal; }
+.question { font-size: 1.1rem; } nav ol { padding-left: 1.4rem; } summary { cursor: pointer; }
+a { color: #0b5394; } img { background: #fff; }
+@media (prefers-color-scheme: dark) {
+  :root { color-scheme: dark; }
+  body { background: #15181d; color: #e6e6e6; } a { color: #8ab8ff; } figcaption { color: #b8bcc2; }
+  pre { background: #20242b; } th, td { border-color: #3a3f47; }
+  tbody th, body .bayeslmm tbody th { background: #15181d; }
+  table { background: none; }
+}
+@media print {
+  body { max-width: none; margin: 0; font-size: 10pt; } nav, summary { break-after: avoid; }
+  table { display: table; font-size: 8pt; white-space: normal; } th, td { white-space: normal; }
+  figure, tr, pre { break-inside: avoid; } h2, h3 { break-after: avoid; }
+}
 """
 
 

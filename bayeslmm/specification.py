@@ -13,7 +13,7 @@ from bayeslmm.habits import MODEL, no_attribute
 from bayeslmm.likelihood import SummedDesign, cross_products
 from bayeslmm.likelihood.reduction import at_sigma
 from bayeslmm.reml import Optimum, optimise
-from bayeslmm.reml.residual_optimum import optimise_residual
+from bayeslmm.reml.residual_optimum import optimum_of
 from bayeslmm.residual import refuse_parameters
 
 
@@ -84,7 +84,7 @@ class Specification:
 
     def _optimum(self, reml: bool) -> Optimum:
         if reml not in self._optima:
-            known = not self._design.residual.names
-            found = optimise(self.cross_products, reml) if known else optimise_residual(self._design, reml)
+            plain = self._design.terms and not self._design.residual.names
+            found = optimise(self.cross_products, reml) if plain else optimum_of(self._design, reml)
             self._optima[reml] = found
         return self._optima[reml]

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Literal, overload
 from numpy.typing import ArrayLike
 
 from bayeslmm.arguments import flag
+from bayeslmm.design.theta import check_lam
 from bayeslmm.errors import DesignError
 from bayeslmm.faces import fit_result
 from bayeslmm.reml.at_theta import criterion_at as value_at
+from bayeslmm.reml.at_theta import criterion_at_residual
 from bayeslmm.residual import refuse_parameters
 from bayeslmm.specification import Specification
 from bayeslmm.types import FloatArray
@@ -61,7 +63,12 @@ def to(model: Specification, package: str, *, reml: bool = True, data: str = "df
     return export(model.design, package, reml=reml, data=data)
 
 
-def matrices(model: Specification, theta: ArrayLike | None = None, sigma: float | None = None) -> Matrices:
+def matrices(
+    model: Specification,
+    theta: ArrayLike | None = None,
+    sigma: float | None = None,
+    lam: ArrayLike | None = None,
+) -> Matrices:
     """X, Z, Lambda, G, R and V, with names on rows and columns.
 
     Parameters
@@ -70,11 +77,13 @@ def matrices(model: Specification, theta: ArrayLike | None = None, sigma: float 
         Relative covariance parameters in lme4's order; the REML estimate by default.
     sigma : float, optional
         Residual standard deviation; the REML estimate by default.
+    lam : array-like of shape (m,), optional
+        Parameters of the residual structure without bounds, where residuals have any; the REML estimates by default.
 
     Raises
     ------
     DesignError
-        theta has another length, or sigma is not a positive number.
+        theta or lam has another length, or sigma is not a positive number.
 
     Examples
     --------
@@ -85,13 +94,10 @@ def matrices(model: Specification, theta: ArrayLike | None = None, sigma: float 
     """
     from bayeslmm.teaching import build_matrices, factors_from_theta
 
-    if model.design.residual.names:
-        if theta is not None or sigma is not None:
-            refuse_parameters(model.design.residual, "model.matrices(theta=, sigma=)")
-        known = model._optimum(True)
-        return build_matrices(model.design, known.terms, known.sigma, known.lam)
     terms = model._optimum(True).terms if theta is None else factors_from_theta(model.design, theta)
-    return build_matrices(model.design, terms, model._optimum(True).sigma if sigma is None else sigma)
+    estimated = lam is None and bool(model.design.residual.names)
+    own = model._optimum(True).lam if estimated else check_lam(model.design, lam)
+    return build_matrices(model.design, terms, model._optimum(True).sigma if sigma is None else sigma, own)
 
 
 @overload
@@ -101,18 +107,31 @@ def criterion_at(
     sigma: float | None = None,
     *,
     reml: bool = True,
+    lam: ArrayLike | None = None,
     gradient: Literal[False] = False,
 ) -> float: ...
 
 
 @overload
 def criterion_at(
-    model: Specification, theta: ArrayLike, sigma: float | None = None, *, reml: bool = True, gradient: Literal[True]
+    model: Specification,
+    theta: ArrayLike,
+    sigma: float | None = None,
+    *,
+    reml: bool = True,
+    lam: ArrayLike | None = None,
+    gradient: Literal[True],
 ) -> tuple[float, FloatArray]: ...
 
 
 def criterion_at(
-    model: Specification, theta: ArrayLike, sigma: float | None = None, *, reml: bool = True, gradient: bool = False
+    model: Specification,
+    theta: ArrayLike,
+    sigma: float | None = None,
+    *,
+    reml: bool = True,
+    lam: ArrayLike | None = None,
+    gradient: bool = False,
 ) -> float | tuple[float, FloatArray]:
     """The criterion that `fit` minimises, at any parameters: -2 log (restricted) likelihood.
 
@@ -127,12 +146,14 @@ def criterion_at(
         this theta.
     reml : bool
         The REML criterion, or the deviance (ML).
+    lam : array-like of shape (m,), optional
+        Parameters of the residual structure without bounds, as ``fit.optimum.lam``; where residuals have any.
     gradient : bool
-        Return also the derivatives in theta (at the given sigma, or along the minimising one).
+        Return also the derivatives in theta, and then lam (at the given sigma, or along the minimising one).
 
     Returns
     -------
-    float, or (float, FloatArray of shape (k,))
+    float, or (float, FloatArray of shape (k + m,))
         The value is -inf where the model reproduces the response and sigma is not given.
 
     Raises
@@ -150,6 +171,9 @@ def criterion_at(
     >>> slope.round(4)
     array([-8.1334])
     """
+    if model.design.residual.names:
+        return criterion_at_residual(model.design, theta, lam, sigma, reml, gradient)
+    check_lam(model.design, lam)
     return value_at(model.cross_products, theta, sigma, reml, gradient)
 
 

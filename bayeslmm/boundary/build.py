@@ -27,11 +27,13 @@ from bayeslmm.boundary.advice import (
     for_unusable,
 )
 from bayeslmm.boundary.report import BoundaryReport, Section
+from bayeslmm.boundary.residual_sections import ResidualMaterial
 from bayeslmm.boundary.sections import Material, no_residual, percent
 from bayeslmm.boundary.zero_test import disagreement
 from bayeslmm.design.same import same_design
 from bayeslmm.design.screen import number
 from bayeslmm.errors import DesignError, FitError
+from bayeslmm.reml.residual_optimum import ResidualOptimum
 from bayeslmm.reml.status import FitStatus
 from bayeslmm.results.draws import Draws
 from bayeslmm.results.fit import Fit
@@ -93,7 +95,8 @@ def build_report(
         post = None if "posterior" in out else _posterior(fit, posterior, rng)
         return post, int(rng.integers(2**31))
 
-    material = Material(fit, draw, level, delta, out)
+    kind = ResidualMaterial if isinstance(fit.optimum, ResidualOptimum) else Material
+    material = kind(fit, draw, level, delta, out)
     if not material.sds:
         raise DesignError("The fit has no standard deviation that was estimated, so that none can be at its boundary.")
     with Progress(progressbar) as progress:
@@ -129,7 +132,8 @@ def boundary(
     Parameters
     ----------
     posterior : Posterior or {"sample", "none"}
-        Posterior of the same model; by default one under the default priors is drawn. ``"none"`` leaves it out.
+        Posterior of the same model; by default one under the default priors is drawn, except where residuals have
+        parameters, which takes NUTS a minute: give one. ``"none"`` leaves it out.
     level : float
         Level of the one-sided limits.
     delta : float, optional
@@ -233,7 +237,8 @@ def _posterior(fit: Fit, posterior: Draws | str, rng: np.random.Generator) -> Dr
     if isinstance(posterior, Draws):
         return posterior
     # A posterior estimates what fix= holds: it would be one of another model.
-    if posterior == "none" or fit.optimum.fixed or not fit.status.ok:
+    # One with residual parameters takes PyMC's time, and is not drawn unasked.
+    if posterior == "none" or fit.optimum.fixed or not fit.status.ok or isinstance(fit.optimum, ResidualOptimum):
         return None
     settings = Settings(4000, "auto", 4, 1000, rng, False, False, ())
     return sample_posterior(fit.design, None, settings, lambda: (fit.cp, fit.optimum))

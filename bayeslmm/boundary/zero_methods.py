@@ -20,6 +20,7 @@ from bayeslmm.inference.rlrt import NullTest, null_test
 from bayeslmm.inference.spectral import LARGEST, Spectrum, spectrum
 from bayeslmm.inference.zero_many import zero_method
 from bayeslmm.reml import Optimum, optimise
+from bayeslmm.reml.residual_optimum import ResidualOptimum
 from bayeslmm.results.fit import Fit
 
 _CONE_DRAWS = 20_000
@@ -51,6 +52,9 @@ class Row:
 def all_rows(fit: Fit, model: NullModel, removal: Removal, draws: int, seed: int | np.random.Generator) -> list[Row]:
     """Every method that costs little."""
     rows: list[Row] = []
+    if isinstance(fit.optimum, ResidualOptimum):
+        # Exact distributions are those of independent residuals.
+        return [_attempt("chi-bar-square", lambda: _by_mixture(model, removal, seed))]
     if fit.design.sigma is not None:
         # Exact distributions are those of ratios to an estimated residual variance.
         if _tests_homogeneity(fit.design, removal):

@@ -27,7 +27,6 @@ from bayeslmm.errors import DesignError, FitError
 from bayeslmm.inference.budget import WHOLE
 from bayeslmm.inference.null_model import NullModel, Removal, is_scalar, null_model
 from bayeslmm.inference.rlrt import DRAWS, SEED
-from bayeslmm.residual import refuse_parameters
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.labels import find, near
 from bayeslmm.results.sampling import generator
@@ -74,6 +73,11 @@ def resolve(design: Design, what: str) -> Removal:
         raise DesignError(
             "sigma is the residual standard deviation; it is zero only where the model fits the data perfectly, which "
             "needs no test. Name a random term."
+        )
+    if parameter.kind == "residual":
+        raise DesignError(
+            f"{what!r} is a parameter of the residuals. fit.test_residual() tests these; test_zero is about standard "
+            "deviations of random effects."
         )
     if parameter.kind != "sd":
         reason = "a fixed effect" if parameter.kind == "fixed" else "a correlation, for which zero is not a boundary"
@@ -301,7 +305,6 @@ def ranova(
     """
     if not isinstance(fit, Fit):
         raise DesignError(f"ranova compares REML or ML fits, not {shown(fit)}. Pass what Model(...).fit() returns.")
-    refuse_parameters(fit.design.residual, "bl.ranova()")
     warn_ridges(fit, 2)
     removals = _removals(fit.design)
     simulated = sum(not is_scalar(fit.design, removal) for removal in removals)

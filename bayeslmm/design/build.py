@@ -30,7 +30,7 @@ from bayeslmm.design.per_row import PerRow, PerRowArguments, with_precisions
 from bayeslmm.design.quoting import parse_with
 from bayeslmm.design.rank import independent_columns
 from bayeslmm.design.recipe import make_recipe
-from bayeslmm.design.residual_text import ResidualPart, parse_residual, residual_columns
+from bayeslmm.design.residual_text import INDEPENDENT, ResidualPart, is_independent, parse_residual, residual_columns
 from bayeslmm.design.saturated import check_identified
 from bayeslmm.design.size import check_blocks, check_structure
 from bayeslmm.design.tables import open_table, to_pandas
@@ -144,7 +144,7 @@ def build_design(
         aliased=tuple(n for j, n in enumerate(fixed_names) if j not in set(independent.tolist())),
         terms=terms,
         groupings=groupings,
-        residual=_residual(parts, columns, per_row, keep),
+        residual=_residual(parts, columns, per_row, keep, bool(terms)),
         offset=offset,
         index=index.to_numpy(),
         dropped=dropped,
@@ -162,13 +162,14 @@ def _read(
 ) -> tuple[Formula, tuple[ResidualPart, ...], list[str]]:
     """The formula, and the residual structure with its columns; without one there have to be random effects."""
     parsed = parse_with(without_dot(formula, available, others), available)
-    parts = () if residual is None else parse_residual(residual)
-    if parts and residual_sd is not None:
+    parts = () if residual is None or is_independent(residual) else parse_residual(residual)
+    if residual_sd is not None and residual is not None and (parts or not parsed.bars):
         raise DesignError(
             "The model got residual_sd= and residual=: known standard deviations of residuals, and a structure whose "
-            "parameters are estimated. They cannot stand together yet; take one of them away."
+            "parameters are estimated, or nothing to estimate at all. They cannot stand together yet; take one of them "
+            "away."
         )
-    if not parts:
+    if residual is None:
         check_random(parsed)
     of_residual = residual_columns(parts, available)
     _refuse_response(parsed, of_residual, residual)
@@ -187,10 +188,10 @@ def _refuse_response(parsed: Formula, of_residual: Sequence[str], residual: str 
 
 
 def _residual(
-    parts: Sequence[ResidualPart], columns: Mapping[str, pd.Series], per_row: PerRow, keep: BoolArray
+    parts: Sequence[ResidualPart], columns: Mapping[str, pd.Series], per_row: PerRow, keep: BoolArray, effects: bool
 ) -> Residual:
     if not parts:
-        return per_row.residual(keep)
+        return per_row.residual(keep) if effects else _equal_variances(per_row, keep)
     from bayeslmm.design.residual_parts import build_residual
 
     if per_row.frequency is not None and any(part.correlated for part in parts):
@@ -199,6 +200,14 @@ def _residual(
             "Write the rows out, data.loc[data.index.repeat(frequency)], and give each a place in its group."
         )
     return build_residual(parts, columns, None if per_row.weights is None else per_row.weights[keep], int(keep.sum()))
+
+
+def _equal_variances(per_row: PerRow, keep: BoolArray) -> Residual:
+    """Independent residuals of one variance, or known weights, of a model that has no random effects either."""
+    from bayeslmm.residual.structured import Spreads, UnequalVariances
+
+    weights = None if per_row.weights is None else per_row.weights[keep]
+    return UnequalVariances(INDEPENDENT, Spreads((), weights, int(keep.sum())))
 
 
 def _complete(
@@ -355,7 +364,9 @@ def _checked(
     if saturated == "error":
         # Whether variances of effects can be told apart is asked with equal residuals.
         plain = replace(design, residual=make_residual(design.n, design.weights)) if design.residual.names else design
-        check_identified(plain, formula, columns)
+        check_identified(
+            plain, formula, columns, correlated=bool(design.residual.names) and design.residual.clusters is not None
+        )
     return replace(design, notes=Notes(PendingNotes(design, formula, columns)))
 
 

@@ -14,8 +14,8 @@ from bayeslmm.errors import FormulaError
 
 _NO_RANDOM = (
     "The formula has no random-effects term, so there is nothing for a mixed model to do. Add one, for "
-    "example (1 | group), a residual structure (residual='ar1(time | group)'), or fit an ordinary regression with "
-    "another package (statsmodels, formulae)."
+    "example (1 | group), a residual structure (residual='ar1(time | group)'), or residual='independent' for the "
+    "regression that such models are compared with."
 )
 _OF_CONDITIONS = ("I", "{", "factor", "as.factor", "C", "ifelse", "where", "np.where")
 _CONDITIONS = ("<", ">", "<=", ">=", "==", "!=", "&", "!", "~", "%in%", "and", "or", "not", "in")

@@ -9,6 +9,8 @@ from bayeslmm.design.residual_words import CORRELATIONS, VARIANCES, word_here
 from bayeslmm.design.tokens import Token, spelled, tokenize
 from bayeslmm.errors import DesignError, FormulaError
 
+# What a model without a residual structure has; the formula then needs no random effects.
+INDEPENDENT = "independent"
 _FITTED = ("fitted", "fitted(.)", ".", "")
 
 
@@ -38,6 +40,17 @@ class ResidualPart:
     @property
     def correlated(self) -> bool:
         return bool(self.group)
+
+
+def is_independent(text: object) -> bool:
+    """Whether a text says that residuals are independent and have one variance, or known weights.
+
+    Examples
+    --------
+    >>> is_independent(" independent "), is_independent("ar1(time | id)")
+    (True, False)
+    """
+    return isinstance(text, str) and text.strip() == INDEPENDENT
 
 
 def parse_residual(text: object) -> tuple[ResidualPart, ...]:
@@ -192,7 +205,7 @@ def _unknown(text: str, keyword: str) -> DesignError:
         f"residual={text!r} has {keyword!r}, which is no residual structure.{hint} Variances: by(g), power(x), exp(x), "
         "const_power(x). Correlations within groups: ar1(time | g), car1(time | g), cs(g), us(visit | g), "
         "toep(visit | g), ad(visit | g), arma(time | g), exp(x + y | g), gaussian(x + y | g), matern(x + y | g); with "
-        "a variance for every visit: ar1h, csh, toeph, adh."
+        "a variance for every visit: ar1h, csh, toeph, adh. None of these: 'independent'."
     )
 
 

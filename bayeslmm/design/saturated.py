@@ -26,11 +26,14 @@ _ALLOW = (
 )
 
 
-def check_identified(design: Design, formula: Formula, columns: Mapping[str, pd.Series]) -> None:
+def check_identified(
+    design: Design, formula: Formula, columns: Mapping[str, pd.Series], *, correlated: bool = False
+) -> None:
     """Refuse a single level, and as many random effects as rows whose variances no response could tell apart.
 
     Effects are only counted to find where to look. What decides is what the variances do to the covariance of the
-    response: slopes that vary within levels are told from residuals although there is an effect for every row.
+    response: slopes that vary within levels are told from residuals although there is an effect for every row. So is
+    an intercept for every row (a nugget) where the residuals of `design` stand for correlated ones.
 
     Raises
     ------
@@ -48,14 +51,14 @@ def check_identified(design: Design, formula: Formula, columns: Mapping[str, pd.
     ridges = find_ridges(design) if suspects else ()
     for term in suspects:
         ridge = next((r for r in ridges if any(part.endswith(f" in {term.label}") for part in r.parts)), None)
-        if ridge is not None:
+        if ridge is not None and not (correlated and RESIDUAL in ridge.parts):
             raise DesignError(_refusal(design, term, ridge, _text_columns(formula, term, columns)))
 
 
 def note(design: Design) -> str:
     """A word on terms with as many random effects as rows; empty where there are none."""
     terms = [design.terms[i] for i in crowded(design)]
-    if not terms:
+    if not terms or design.residual.names:
         return ""
     counts = "; ".join(f"{term.label} has {_effects(design, term)} random effects" for term in terms)
     ridges = find_ridges(design)

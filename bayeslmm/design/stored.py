@@ -16,7 +16,7 @@ from bayeslmm.design.frequency import check_copies
 from bayeslmm.design.grouping import Grouping
 from bayeslmm.design.recipe import Column, NamedContrasts, Recipe
 from bayeslmm.design.size import check_blocks, check_structure
-from bayeslmm.residual import make_residual
+from bayeslmm.residual import Estimable, make_residual
 from bayeslmm.types import AnyArray
 
 
@@ -105,7 +105,7 @@ def _check_codes(name: str, codes: AnyArray, levels: int) -> None:
 
 
 def _check_terms(design: Design) -> None:
-    without = not design.terms and not design.residual.names
+    without = not design.terms and not isinstance(design.residual, Estimable)
     if without or {term.group for term in design.terms} != set(design.groupings):
         raise ValueError("the random terms and the grouping factors do not belong together")
     for term in design.terms:

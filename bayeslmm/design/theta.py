@@ -11,10 +11,13 @@ from bayeslmm.arguments import numbers_of, shown
 from bayeslmm.design.design import Design
 from bayeslmm.design.labels import group_labels
 from bayeslmm.errors import DesignError
+from bayeslmm.residual import NO_PARAMETERS
 from bayeslmm.types import FloatArray
 
 # The square of a larger one times a square of the data is no number that a computer holds.
 LARGEST = 1e75
+# A correlation whose atanh is larger is one for a computer.
+LARGEST_LAM = 300.0
 
 
 def theta_names(design: Design, position: int) -> tuple[str, ...]:
@@ -62,4 +65,32 @@ def check_theta(design: Design, theta: ArrayLike) -> FloatArray:
             term.structure.check(part)
         except DesignError as error:
             raise DesignError(f"theta, {term.label}: {error}") from error
+    return values
+
+
+def check_lam(design: Design, lam: ArrayLike | None) -> FloatArray:
+    """Parameters (m,) of the residual structure without bounds; None where there are none.
+
+    Raises
+    ------
+    DesignError
+        Another number of them, or values beyond what arithmetic can tell from their ends.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> model = bl.Model("Reaction ~ Days", bl.load_dataset("sleepstudy"), residual="ar1(Days | Subject)")
+    >>> check_lam(model.design, 1.0)
+    array([1.])
+    """
+    names = design.residual.names
+    if lam is None and not names:
+        return NO_PARAMETERS
+    values = np.empty(0) if lam is None else np.atleast_1d(numbers_of("lam", lam, finite=False, error=DesignError))
+    if values.shape != (len(names),) or not (np.abs(values) <= LARGEST_LAM).all():
+        needs = f"{len(names)} number(s) of at most {LARGEST_LAM:g}, {', '.join(names)}" if names else "none"
+        raise DesignError(
+            f"lam is {shown(lam)}; the residuals of {design.formula!r} need {needs}. They are the parameters of the "
+            "residual structure without bounds, as fit.optimum.lam has them: atanh of correlations, logs of ratios."
+        )
     return values

@@ -42,7 +42,7 @@ from bayeslmm.results.linear import DDF
 from bayeslmm.results.mode_words import mode_notes
 from bayeslmm.results.tables import tidy_table
 from bayeslmm.storage.fits import save_parts
-from bayeslmm.testing import dropping, term_table
+from bayeslmm.testing import dropping, residual_tests, term_table
 from bayeslmm.words import Explanation, explain_fit
 
 
@@ -109,6 +109,7 @@ class REMLResult(Fit):
     tidy = fit_intervals.tidy
     refit_many = refits.refit_many
     test_zero = zero_tests.test_zero
+    test_residual = residual_tests.test_residual
     boundary = build.boundary
     heterogeneity = heterogeneity.heterogeneity
 

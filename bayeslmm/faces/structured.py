@@ -1,45 +1,20 @@
-"""Fits of models whose residuals have parameters: what is right for them, and the words where nothing is yet."""
+"""Fits of models whose residuals have parameters: what is theirs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NoReturn
 
 import numpy as np
 import pandas as pd
 
-from bayeslmm.arguments import choice
-from bayeslmm.design.readable import headed
 from bayeslmm.equality import by_value
-from bayeslmm.errors import DesignError
 from bayeslmm.faces.fit import REMLResult
-from bayeslmm.faces.refused import refused
-from bayeslmm.results import Summary, residual_refits, residual_tables
-from bayeslmm.results.fit import Fit
+from bayeslmm.results import Summary, residual_intervals, residual_profiles, residual_tables
 from bayeslmm.results.fit_intervals import fixed_intervals
 from bayeslmm.results.fit_summary import fit_summary
 from bayeslmm.results.intervals import check_level
 from bayeslmm.results.linear import DDF
-from bayeslmm.results.residual_intervals import wald_residual
 from bayeslmm.results.tables import tidy_table
-
-
-def _not_yet(name: str, instead: str) -> Callable[..., NoReturn]:
-    """A method that says that there is none yet, and what there is."""
-
-    def words(fit: Fit) -> str:
-        return (
-            f"{name} is not there yet for a fit whose residuals have parameters "
-            f"(residual={residual_tables.expression(fit)!r}): with these taken for known it would say too little, or "
-            f"something else. {instead}"
-        )
-
-    return refused(name, words, instead)
-
-
-_LRT = "bl.anova(smaller, larger) compares two fits by their likelihoods."
-_RESIDUALS = "fit.residuals('normalized') has residuals that are independent under the model."
 
 
 @by_value
@@ -62,20 +37,8 @@ class StructuredResult(REMLResult):
     """
 
     residual_covariance = residual_tables.residual_covariance
-    bootstrap = residual_refits.bootstrap_residual  # type: ignore[assignment]
-    refit = residual_refits.refit_residual
-    profile = _not_yet("profile", "confint() has Wald intervals on scales without bounds.")
-    test_zero = _not_yet("test_zero", _LRT)
-    boundary = _not_yet("boundary", _LRT)
-    step = _not_yet("step", _LRT)
-    refit_many = _not_yet("refit_many", "fit.refit(y) fits one response.")
-    influence = _not_yet("influence", _RESIDUALS)
-    cooks_distance = _not_yet("cooks_distance", _RESIDUALS)
-    leverage = _not_yet("leverage", _RESIDUALS)
-    cv = _not_yet("cv", "Fit parts of the data, and predict the others.")
-    shrinkage = _not_yet("shrinkage", "fit.ranef() has the predicted effects.")
-    variances = _not_yet("variances", "confint() has intervals of all variance parameters.")
-    vcov_variances = _not_yet("vcov_variances", "confint() has intervals of all variance parameters.")
+    profile = residual_profiles.profile_residual
+    confint = residual_intervals.confint_residual
 
     def summary(self, ddf: DDF | None = None, digits: int = 4, *, correlation: bool = False) -> Summary:
         """As of an ordinary fit, with the residual structure."""
@@ -86,58 +49,14 @@ class StructuredResult(REMLResult):
         tables.insert(place, own)
         if not self.design.terms:
             tables = [table for table in tables if table[0] != "Random effects"]
-        title = plain.title if self.design.terms else plain.title.replace("mixed model", "model, correlated residuals")
+        kind = "model, correlated residuals" if self.design.residual.clusters is not None else "model"
+        title = plain.title if self.design.terms else plain.title.replace("mixed model", kind)
         return replace(plain, title=title, tables=tuple(tables))
-
-    def confint(  # type: ignore[override]
-        self,
-        level: float = 0.95,
-        method: Literal["wald", "bootstrap"] = "wald",
-        parameters: str | Sequence[str] | None = None,
-        *,
-        n: int = 200,
-        random_seed: int | np.random.Generator | None = None,
-    ) -> pd.DataFrame:
-        """Intervals of the parameters.
-
-        Parameters
-        ----------
-        level : float
-        method : {"wald", "bootstrap"}
-            ``"wald"``: by the curvature of the criterion in all covariance parameters together, standard deviations and
-            their ratios on the log scale, correlations by atanh. ``"bootstrap"``: percentiles of `bootstrap`.
-        parameters : str or sequence of str, optional
-            Labels, all by default; nan for an estimate at the end of its range.
-        n : int
-            Simulated responses of a bootstrap.
-        random_seed : int or numpy.random.Generator, optional
-            Of a bootstrap.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Columns ``conf_low``, ``conf_high``; indexed by label.
-
-        Raises
-        ------
-        DesignError
-            Another method, an unknown label, a parameter without an interval.
-        """
-        level = check_level(level)
-        choice("method", method, ("wald", "bootstrap"), DesignError)
-        if method == "bootstrap":
-            ends = residual_refits.bootstrap_ends(self, n, random_seed, level, parameters)
-            kind = "bootstrap intervals"
-        else:
-            ends, kind = wald_residual(self, parameters, level), "Wald intervals"
-        criterion = "REML" if self.reml else "ML"
-        ends.attrs.update(method=method, level=level, criterion=criterion)
-        return headed(ends, f"{100 * level:g} % {kind} ({criterion})")
 
     def tidy(self, level: float = 0.95, ddf: DDF | None = None) -> pd.DataFrame:
         """One row per parameter with broom.mixed's columns; Wald intervals, t for fixed effects as `coefficients`."""
         errors, fixed = fixed_intervals(self, check_level(level), ddf, say=True)
-        ends = wald_residual(self, None, level)
+        ends = residual_intervals.wald_residual(self, None, level)
         ends.loc[fixed.index] = fixed
         std_error = [errors.get(p.label, np.nan) if p.kind == "fixed" else np.nan for p in self._parameters]
         return tidy_table(self._parameters, self.estimates().to_numpy(), np.array(std_error), ends)

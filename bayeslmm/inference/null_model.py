@@ -18,6 +18,8 @@ from bayeslmm.likelihood.reduction import takes_responses
 from bayeslmm.likelihood.replicates import reduce_responses
 from bayeslmm.reml import Optimum, optimise
 from bayeslmm.reml.many import Optima, fitted_together, optimise_many
+from bayeslmm.reml.residual_criteria import criteria_of_many, fit_cost
+from bayeslmm.reml.residual_optimum import ResidualOptimum, optimum_of
 from bayeslmm.reml.status import FitStatus
 from bayeslmm.types import BoolArray, FloatArray
 
@@ -30,6 +32,7 @@ _BATCH = 1000
 _SLOW_BATCH = 20
 # An eigenvalue of an information matrix below this share of its diagonal is none.
 _SINGULAR = 1e-10
+_ESTIMATED = "weights of several variances would take the parameters of the residuals for known"
 _NO_WEIGHTS = (
     "the data do not tell the removed variances and covariances apart, so that no degrees of freedom are known"
 )
@@ -93,11 +96,13 @@ class NullModel:
     @property
     def together(self) -> bool:
         """Whether many responses are fitted at once."""
-        return fitted_together(self.full.cp)
+        return not isinstance(self.full, ResidualOptimum) and fitted_together(self.full.cp)
 
     @property
     def refit_cost(self) -> float:
         """Rough milliseconds of one refit of both models, before any was run."""
+        if isinstance(self.full, ResidualOptimum):
+            return sum(fit_cost(one) for one in (self.full, self.null) if one is not None)
         return refit_cost(self.full.cp) + (refit_cost(self.null.cp) if self.null is not None else 0.0)
 
 
@@ -124,9 +129,27 @@ def null_model(full: Optimum, removal: Removal) -> NullModel:
     FitError
         One of the two models has no finite criterion, or the optimiser failed.
     """
+    if isinstance(full, ResidualOptimum):
+        # Parameters of the residuals are estimated under the null hypothesis, too.
+        return null_of(full, without(full.original, removal))
     design = without(full.cp.design, removal)
     null = optimise(cross_products(design), full.reml) if design.terms else None
-    criterion = float(_no_effects(full.cp, full.reml)) if null is None else null.criterion
+    return _compared(full, design, null, float(_no_effects(full.cp, full.reml)) if null is None else null.criterion)
+
+
+def null_of(full: ResidualOptimum, design: Design) -> NullModel:
+    """A null hypothesis that is any design on the rows of a fit.
+
+    Raises
+    ------
+    FitError
+        As `null_model`.
+    """
+    null = optimum_of(design, full.reml)
+    return _compared(full, design, null, null.criterion)
+
+
+def _compared(full: Optimum, design: Design, null: Optimum | None, criterion: float) -> NullModel:
     failed = [o.status for o in (full, null) if o is not None and not _at_minimum(o.status)]
     if failed or not np.isfinite([criterion, full.criterion]).all():
         found = "; ".join(dict.fromkeys(str(status) for status in failed)) or "a criterion that is not finite"
@@ -270,9 +293,19 @@ def _responses(model: NullModel, count: int, rng: np.random.Generator) -> FloatA
 
 def _statistics(model: NullModel, Y: FloatArray, workers: int) -> tuple[FloatArray, BoolArray, float]:
     """Rises of the criterion (B,), whether both refits succeeded, and the milliseconds of one by its evaluations."""
+    if isinstance(model.full, ResidualOptimum):
+        return _residual_statistics(model, model.full, Y)
     ours = optimise_many(model.full.cp, Y, model.full.reml, workers=workers)
     rises, ok, cost = rises_of(model, Y, ours, workers)
     return rises, ok, cost + counted_cost(model.full.cp, ours)
+
+
+def _residual_statistics(model: NullModel, full: ResidualOptimum, Y: FloatArray) -> tuple[FloatArray, BoolArray, float]:
+    """`_statistics` where residuals have parameters."""
+    ours, theirs = (criteria_of_many(design, Y, full.reml) for design in (full.original, model.design))
+    ok = ours.ok & theirs.ok
+    rises = np.where(ok, theirs.criterion - ours.criterion, 0.0)
+    return clamp(rises, full.criterion), ok, ours.cost + theirs.cost
 
 
 def rises_of(model: NullModel, Y: FloatArray, ours: Optima, workers: int = 1) -> tuple[FloatArray, BoolArray, float]:
@@ -338,6 +371,8 @@ def mixture(model: NullModel, removal: Removal, draws: int, seed: int | np.rando
     if not structure.correlated:
         if len(removal.removed) == 1:
             return adding(1)
+        if isinstance(model.full, ResidualOptimum):
+            return _ESTIMATED
         found = _information(model, removal, True)
         return orthant(found, draws, seed) if _is_regular(found) else _NO_WEIGHTS
     if not structure.basis_free and removal.kept:
@@ -348,6 +383,8 @@ def mixture(model: NullModel, removal: Removal, draws: int, seed: int | np.rando
         return adding(c)
     if removal.kept:
         return "no weights are known for the removal of several, but not all, correlated effects"
+    if isinstance(model.full, ResidualOptimum):
+        return _ESTIMATED
     found = _information(model, removal, False)
     return positive_semidefinite(found, draws, seed) if _is_regular(found) else _NO_WEIGHTS
 

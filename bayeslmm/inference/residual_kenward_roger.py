@@ -1,12 +1,13 @@
-"""Kenward and Roger's adjustment with residual parameters: its first-order form, by the observed information.
+"""Kenward and Roger's adjustment with residual parameters, by the observed information.
 
 Along a covariance parameter the estimate of beta moves by ``-C X'V^-1 V_i P y``, whose covariances with one another,
 weighed by those of the parameters, are what the covariance of beta lacks:
 
     Phi_A = C + 2 sum_ij W_ij C X'V^-1 V_i P V_j V^-1 X C .
 
-Second derivatives of V, which depend on how its parameters are written, are left out (SAS's ``kr(firstorder)``); of
-unstructured covariances there are none. W is twice the inverse of the observed curvature, as in SAS and mmrm.
+That is its form of first order (SAS's ``kr(firstorder)``), which does not depend on how V is written; what second
+derivatives add is in `residual_second`, nothing for unstructured covariances. W is twice the inverse of the observed
+curvature, as in SAS and mmrm.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from bayeslmm.design.design import Design
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.kenward_roger import KenwardRoger
 from bayeslmm.inference.residual_degrees import joint_covariance
+from bayeslmm.inference.residual_second import second_order
 from bayeslmm.reml.residual_criterion import JointCriterion
 from bayeslmm.reml.residual_optimum import ResidualOptimum
 from bayeslmm.types import FloatArray
@@ -27,12 +29,14 @@ _MOST = 20_000_000
 _STEP = 1e-4
 
 
-def residual_kenward_roger(optimum: ResidualOptimum) -> KenwardRoger:
+def residual_kenward_roger(optimum: ResidualOptimum, linear: bool = False) -> KenwardRoger:
     """The quantities of `kenward_roger` for a REML fit whose residuals have parameters.
 
     Parameters
     ----------
     optimum : ResidualOptimum
+    linear : bool
+        Without second derivatives of the residual covariance.
 
     Raises
     ------
@@ -64,10 +68,11 @@ def residual_kenward_roger(optimum: ResidualOptimum) -> KenwardRoger:
     PY = np.stack([solve(own) - VX @ (C @ (VX.T @ own)) for own in moved])
     W = joint_covariance(optimum)
     excess = np.einsum("ij,ina,jnb->ab", W[:-1, :-1], moved, PY, optimize=True)
+    second = 0.0 if linear else second_order(optimum, W, B)
     changes = np.concatenate([np.einsum("na,inb->iab", B, moved), C[None]])
     return KenwardRoger(
         C=C[None],
-        adjusted_own=(C + excess + excess.T)[None],
+        adjusted_own=(C + excess + excess.T + second)[None],
         changes=changes[None],
         inverse_information=W[None],
         transform=transform,

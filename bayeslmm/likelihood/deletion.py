@@ -63,11 +63,11 @@ def leverages(cp: SummedDesign, factors: Sequence[FloatArray], lam: FloatArray =
     total, fixed = np.empty(design.n), np.empty(design.n)
     for _, rows, block in row_blocks(RowSystem.of(cp, lam), factors, _ONE, None, np.arange(design.n)):
         total[rows] = (block.within_diagonal + (block.half**2).sum(-1))[0]
-        fixed[rows] = (X[rows] * _fixed_rows(block, cp.p)).sum(-1)
+        fixed[rows] = (X[rows] * fixed_rows(block, cp.p)).sum(-1)
     return Leverages(total / design.counts, fixed / design.counts)
 
 
-def _fixed_rows(block: EliminatedRows, p: int) -> FloatArray:
+def fixed_rows(block: EliminatedRows, p: int) -> FloatArray:
     """Rows (r, p) of ``V^-1 X C`` in internal columns of X."""
     gain = block.gain[0]
     return np.asarray(block.half[0] @ gain[gain.shape[0] - p :].T)
@@ -139,7 +139,7 @@ def delete_groups(
     move, more, fall = np.empty((G, p)), np.empty((G, p, p)), np.empty(G)
     system = RowSystem.of(cp, lam)
     for _, rows, block in row_blocks(system, factors, _ONE, None, own):
-        rows_of_fixed, kept = _fixed_rows(block, p), np.flatnonzero(own[rows] < G)
+        rows_of_fixed, kept = fixed_rows(block, p), np.flatnonzero(own[rows] < G)
         for members in by_size(own[rows[kept]]):
             at = kept[members]
             groups = own[rows[at[:, 0]]]

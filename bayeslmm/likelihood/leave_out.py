@@ -165,10 +165,17 @@ def lost_without(cp: SummedDesign, codes: IntArray | None, prior: NormalPrior | 
     flat = np.ones(cp.p, dtype=bool) if prior is None else ~prior.proper
     if not flat.any():
         return np.zeros(design.n if codes is None else int(codes.max()) + 1, dtype=bool)
-    U = np.linalg.qr(cp.fixed.columns if flat.all() else design.X[:, flat] / np.abs(design.X[:, flat]).max(0))[0]
-    if codes is None:
-        several = np.zeros(design.n, dtype=bool) if design.frequency is None else design.frequency > 1
-        return np.asarray(((U**2).sum(1) > _LOST) & ~several)
+    columns = cp.fixed.columns if flat.all() else design.X[:, flat] / np.abs(design.X[:, flat]).max(0)
+    if codes is not None:
+        return rest_on_groups(columns, codes)
+    U = np.linalg.qr(columns)[0]
+    several = np.zeros(design.n, dtype=bool) if design.frequency is None else design.frequency > 1
+    return np.asarray(((U**2).sum(1) > _LOST) & ~several)
+
+
+def rest_on_groups(columns: FloatArray, codes: IntArray) -> BoolArray:
+    """Mask (G,) of the groups of rows, codes (n,), on which alone some combination of the columns (n, p) rests."""
+    U = np.linalg.qr(columns)[0]
     share = level_products(codes, U, U, int(codes.max()) + 1)
     return np.asarray(np.linalg.eigvalsh(share)[:, -1] > _LOST)
 

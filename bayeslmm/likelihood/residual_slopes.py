@@ -2,7 +2,8 @@
 
 The criterion is a function of the cross-products S of the whitened columns A = W (Z, X, y): its derivative is
 ``tr(F dS) = 2 <A F, dA>`` with ``F = C + (nu / r2) s s'``, C the covariance of the effects over sigma^2 (zero for y)
-and ``A s`` the residuals. So the rows ``A F`` are formed once, and the structure says what they make of dW.
+and ``A s`` the residuals; 1 / sigma^2 stands for nu / r2 where sigma is known. So the rows ``A F`` are formed once, and
+the structure says what they make of dW.
 """
 
 from __future__ import annotations
@@ -20,9 +21,15 @@ from bayeslmm.types import FloatArray
 
 
 def residual_slopes(
-    rows: RowsAtPoints, cp: SummedDesign, factors: list[FloatArray], factor: Factor, lam: FloatArray, reml: bool
+    rows: RowsAtPoints,
+    cp: SummedDesign,
+    factors: list[FloatArray],
+    factor: Factor,
+    lam: FloatArray,
+    reml: bool,
+    sigma: float | None = None,
 ) -> FloatArray:
-    """Derivatives (k,) of the profiled criterion in lam.
+    """Derivatives (k,) of the criterion in lam, profiled over sigma, or at a given one or the one that the sums have.
 
     Parameters
     ----------
@@ -34,14 +41,19 @@ def residual_slopes(
         ``evaluate(cp, factors)``.
     lam : FloatArray, shape (k,)
     reml : bool
+    sigma : float, optional
     """
     design = rows.design
+    if not design.residual.names:
+        return np.empty(0)
     residual, trailing, Z = estimable(design.residual), rows.trailing(), rows.Z[0]
     columns = np.hstack([trailing, Z])
     if design.frequency is not None:
         columns = columns * np.sqrt(design.frequency)[:, None]
     white = residual.whiten(lam, columns)
-    left = _left(cp, factors, factor, white[:, : trailing.shape[1]], white[:, trailing.shape[1] :], reml)
+    sigma = cp.sigma if sigma is None else sigma
+    weight = degrees_of_freedom(cp, reml) / float(factor.r2[0]) if sigma is None else sigma**-2.0
+    left = _left(cp, factors, factor, white[:, : trailing.shape[1]], white[:, trailing.shape[1] :], reml, weight)
     return 2.0 * residual.inner_slopes(lam, columns, left, white) + _log_det_slopes(rows, lam)
 
 
@@ -56,13 +68,18 @@ def _log_det_slopes(rows: RowsAtPoints, lam: FloatArray) -> FloatArray:
 
 
 def _left(
-    cp: SummedDesign, factors: list[FloatArray], factor: Factor, trailing: FloatArray, Z: FloatArray, reml: bool
+    cp: SummedDesign,
+    factors: list[FloatArray],
+    factor: Factor,
+    trailing: FloatArray,
+    Z: FloatArray,
+    reml: bool,
+    weight: float,
 ) -> FloatArray:
     """Rows ``A F`` (n, m + c) from whitened rows of the trailing columns and of the first block."""
     sums, codes = level_sums_of(cp), cp.blocks[0].grouping.codes
     T = factors[0][0]
     s = factor.residual[0]
-    weight = degrees_of_freedom(cp, reml) / float(factor.r2[0])
     F = _covariance(cp, factors, factor, reml) + weight * np.outer(s, s)
     if not T.shape[0]:
         return np.asarray(trailing @ F)

@@ -150,9 +150,11 @@ def _scaled(cp: SummedDesign, factors: Sequence[FloatArray], rows: FloatArray) -
     return apply_lambda(cp.frame, factors[1:], rows) if len(cp.blocks) > 1 else rows.copy()
 
 
-def _spread(blocks: FloatArray) -> sparse.bsr_array:
-    """Block-diagonal matrix of (J, c, c) blocks."""
+def _spread(blocks: FloatArray) -> sparse.bsr_array | sparse.csr_array:
+    """Block-diagonal matrix of (J, c, c) blocks; without rows where a model has no random effects."""
     J, c = blocks.shape[:2]
+    if not c:
+        return sparse.csr_array((0, 0))
     return sparse.bsr_array((blocks, np.arange(J), np.arange(J + 1)), shape=(J * c, J * c))
 
 

@@ -30,6 +30,7 @@ type Names = str | Sequence[str] | None
 _METHODS = {
     "satterthwaite": "Satterthwaite df",
     "kenward-roger": "Kenward-Roger df",
+    "kenward-roger-linear": "Kenward-Roger-linear df",
     "knapp-hartung": "Knapp-Hartung",
     "z": "normal",
 }

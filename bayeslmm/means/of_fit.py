@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from bayeslmm.arguments import flag
 from bayeslmm.errors import DesignError
 from bayeslmm.means.averages import Weights
@@ -14,9 +16,11 @@ from bayeslmm.means.functions import adjustment
 from bayeslmm.means.grid import Centre
 from bayeslmm.means.marginal import MarginalMeans
 from bayeslmm.means.sources import FitSource
-from bayeslmm.residual import refuse_parameters
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.linear import DDF, check_ddf
+
+# Residual variances that differ by a smaller share are one.
+_ALIKE = 1e-9
 
 
 def fit_means(
@@ -93,10 +97,29 @@ def fit_means(
     asked = asked_means(fit.design, of, by, at, weights, type, level, centre)
     display = replace(asked.display, adjust=adjustment(adjust, "none"), method=method_words(ddf))
     if flag("bias_adjust", bias_adjust, DesignError):
-        refuse_parameters(fit.design.residual, "bias_adjust=True, which takes one variance for all means,")
         own = given_variance(display, sigma)
+        if own is None:
+            _check_one_variance(fit)
         display = replace(display, variance=float(fit._explained.unexplained[0]) if own is None else own)
     return MarginalMeans(FitSource(fit, asked.functions, ddf), asked.labels, display)
+
+
+def _check_one_variance(fit: Fit) -> None:
+    """Refuse one variance for all means where residual variances differ by a structure.
+
+    Raises
+    ------
+    DesignError
+    """
+    if not fit.design.residual.names:
+        return
+    variance = fit.design.residual.variance(fit.optimum.lam)
+    if np.ptp(variance) > _ALIKE * variance.max():
+        low, high = (f"{fit.sigma * float(np.sqrt(v)):.4g}" for v in (variance.min(), variance.max()))
+        raise DesignError(
+            f"bias_adjust=True takes one variance for all means, and residual sds are between {low} and {high} in this "
+            "fit (its residuals have parameters of their own). Give the sd of what the means are about, sigma=."
+        )
 
 
 def fit_trends(

@@ -84,4 +84,4 @@ def slopes(function: Callable[[FloatArray], FloatArray], x: FloatArray, step: Fl
     """
     steps = np.diag(np.broadcast_to(step, x.shape))
     rows = [(function(x + own) - function(x - own)) / (2.0 * own.sum()) for own in steps]
-    return np.array(rows).reshape(x.size, -1) if rows else np.empty((0, 0))
+    return np.array(rows).reshape(x.size, -1) if rows else np.empty((0, np.size(function(x))))

@@ -15,6 +15,7 @@ from bayeslmm.design.formula import parse_formula
 from bayeslmm.design.newdata import RowLevels, Rows, known_recipe, new_rows
 from bayeslmm.design.recipe import Column
 from bayeslmm.faces import Posterior, REMLResult
+from bayeslmm.residual import NO_PARAMETERS
 from bayeslmm.types import FloatArray, IntArray
 
 # Points of a line: also where it bends.
@@ -135,10 +136,11 @@ def posterior_lines(post: Posterior, at: GroupRows, level: float, *, effects: bo
     return np.stack([at.lines(values) for values in out])
 
 
-def separate_lines(at: GroupRows) -> FloatArray:
+def separate_lines(at: GroupRows, lam: FloatArray = NO_PARAMETERS) -> FloatArray:
     """Least squares on the rows of each group alone (K, G), from the least to the largest x of it; nan elsewhere.
 
-    Regressors are the columns of the fixed part and of the group's effects.
+    Regressors are the columns of the fixed part and of the group's effects; weights and correlations those of the
+    residual structure at its parameters lam (k,).
     """
     design = at.design
     Z = np.concatenate([term.Z for term in design.terms if term.group == at.group], axis=1)
@@ -146,7 +148,7 @@ def separate_lines(at: GroupRows) -> FloatArray:
     columns = np.column_stack([design.X, Z])
     size = np.sqrt((columns**2).mean(axis=0))
     size[size == 0] = 1.0
-    white = design.whitened(np.column_stack([columns / size, y]), within=design.groupings[at.group])
+    white = design.whitened(np.column_stack([columns / size, y]), lam, within=design.groupings[at.group])
     targets = (np.column_stack([at.rows.X, at.effects]) / size).reshape(len(at.levels), len(at.grid), -1)
     lines = np.full(targets.shape[:2], np.nan)
     for k, target in enumerate(targets):

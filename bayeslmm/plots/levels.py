@@ -16,6 +16,7 @@ from bayeslmm.design.design import Design
 from bayeslmm.errors import DesignError
 from bayeslmm.faces import Posterior
 from bayeslmm.plots.subject import Subject
+from bayeslmm.residual import NO_PARAMETERS
 from bayeslmm.types import FloatArray, IntArray
 
 # Levels that a figure of some 20 inches has room for.
@@ -191,13 +192,15 @@ def no_pooling(both: Comparison, group: str) -> FloatArray:
     return alone(design, both.reml.fixef().to_numpy(), group, np.arange(design.groupings[group].n_levels))
 
 
-def alone(design: Design, beta: FloatArray, group: str, levels: IntArray) -> FloatArray:
-    """The same for some levels, (K, c), at given fixed effects."""
+def alone(
+    design: Design, beta: FloatArray, group: str, levels: IntArray, lam: FloatArray = NO_PARAMETERS
+) -> FloatArray:
+    """The same for some levels, (K, c), at given fixed effects and parameters of the residual structure."""
     residual = design.y - design.X @ beta
     if design.offset is not None:
         residual = residual - design.offset
     Z = np.concatenate([term.Z for term in design.terms if term.group == group], axis=1)
-    white = design.whitened(np.column_stack([Z, residual]), within=design.groupings[group])
+    white = design.whitened(np.column_stack([Z, residual]), lam, within=design.groupings[group])
     codes = design.groupings[group].codes
     sorted_rows = np.argsort(codes, kind="stable")
     starts = np.searchsorted(codes[sorted_rows], np.arange(design.groupings[group].n_levels + 1))

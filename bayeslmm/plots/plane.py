@@ -15,8 +15,8 @@ from bayeslmm.design.labels import group_labels
 from bayeslmm.design.names import in_plot
 from bayeslmm.errors import DesignError
 from bayeslmm.faces import Posterior, REMLResult
-from bayeslmm.plots.levels import alone, check_levels, known_levels, lost_effects, note
-from bayeslmm.plots.shrinkage import fixed_effects
+from bayeslmm.plots.levels import check_levels, known_levels, lost_effects, note
+from bayeslmm.plots.shrinkage import on_their_own
 from bayeslmm.plots.style import (
     NEUTRAL,
     REML,
@@ -79,12 +79,13 @@ def plot_plane(
     import matplotlib.pyplot as plt
 
     shown = subject(both, "plot_plane")
-    refuse_parameters(shown.design.residual, "plot_plane()")
+    if shown.fit is None:
+        refuse_parameters(shown.design.residual, "plot_plane() of a posterior alone")
     check_levels(levels)
     name, pair = _asked(shown, group, effects)
     which = [shown.labels(name).effects.index(effect) for effect in pair]
     drawn, (fitted, *posteriors) = known_levels(shown, name, which[0], levels)
-    separate = alone(shown.design, fixed_effects(shown), name, drawn.which)[:, which]
+    separate = on_their_own(shown, drawn)[:, which]
     figure, axis = plt.subplots(figsize=(_WIDTH, _HEIGHT), layout="constrained")
     steps = [separate]
     axis.plot(*separate.T, "x", color=NEUTRAL, markersize=6, label="level alone (no pooling)", zorder=2)

@@ -37,7 +37,7 @@ from bayeslmm.plots.style import (
     wrapped,
 )
 from bayeslmm.plots.subject import Subject, subject
-from bayeslmm.residual import refuse_parameters
+from bayeslmm.residual import NO_PARAMETERS, refuse_parameters
 from bayeslmm.types import FloatArray
 
 __all__ = ["no_pooling", "plot_shrinkage"]
@@ -103,8 +103,8 @@ def effects_figure(both: Any, function: str, group: Any, effect: Any, levels: An
     import matplotlib.pyplot as plt
 
     shown = subject(both, function)
-    if separate:
-        refuse_parameters(shown.design.residual, f"{function}()")
+    if separate and shown.fit is None:
+        refuse_parameters(shown.design.residual, f"{function}() of a posterior alone")
     if not shown.design.terms:
         raise DesignError(f"{shown.design.formula!r} has no random effects, so that {function}() has nothing to draw.")
     check_levels(levels)
@@ -208,7 +208,7 @@ class _Block:
         axes: list[Any] = []
         separate = None
         if self.separate:
-            separate = alone(self.shown.design, fixed_effects(self.shown), self.levels.group, self.levels.which)
+            separate = on_their_own(self.shown, self.levels)
         for k, (title, position) in enumerate(zip(self.titles, self.positions, strict=True)):
             axis = figure.add_subplot(cells[k // self.columns, k % self.columns], sharey=axes[0] if axes else None)
             axis.set_title(title, fontsize=_TITLE)
@@ -226,8 +226,13 @@ def _in_lines(label: str) -> str:
     return whole if widest([whole], _TICK) <= _LONGEST else wrapped(label, _LONGEST, _TICK)
 
 
-def fixed_effects(shown: Subject) -> FloatArray:
-    """Fixed effects (p,) of the fit, or the means of the first posterior."""
+def on_their_own(shown: Subject, levels: DrawnLevels) -> FloatArray:
+    """Least-squares effects (K, c) of the levels that are drawn, on what the fixed effects leave."""
+    lam = NO_PARAMETERS if shown.fit is None else shown.fit.optimum.lam
+    return alone(shown.design, _fixed(shown), levels.group, levels.which, lam)
+
+
+def _fixed(shown: Subject) -> FloatArray:
     if shown.fit is not None:
         return np.asarray(shown.fit.fixef().to_numpy())
     return shown.tables[0]["mean"].loc[list(shown.design.fixed_names)].to_numpy(dtype=float)

@@ -8,14 +8,25 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bayeslmm.arguments import flag, real
-from bayeslmm.design.theta import check_theta, split_theta
+from bayeslmm.arguments import flag, real, shown
+from bayeslmm.design.design import Design
+from bayeslmm.design.theta import check_lam, check_theta, split_theta
 from bayeslmm.errors import DesignError, FitError
-from bayeslmm.likelihood import CrossProducts, Factor, SummedDesign, degrees_of_freedom, derivatives, evaluate
+from bayeslmm.likelihood import (
+    CrossProducts,
+    Derivatives,
+    Factor,
+    SummedDesign,
+    degrees_of_freedom,
+    derivatives,
+    evaluate,
+)
 from bayeslmm.likelihood import accurate as acc
 from bayeslmm.likelihood import accurate_derivatives as accd
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.criteria import LOG_2PI, log_determinant
+from bayeslmm.likelihood.residual_slopes import residual_slopes
+from bayeslmm.likelihood.whitened import RowsAtPoints
 from bayeslmm.reml.confirm import WIDE, with_all_digits
 from bayeslmm.types import FloatArray
 
@@ -56,12 +67,14 @@ class CriterionAt:
         return value, in_theta(self.cp, self.theta, slopes, metrics)
 
     def _factors(self) -> list[FloatArray]:
+        if not self.cp.design.terms:
+            return [np.empty((1, 0, 0))]
         return par.block_factors(self.cp, par.terms_from_theta(self.cp, self.theta))
 
     def _evaluation(self) -> Factor | acc.Accurate | None:
         """The evaluation by blocks, or one on the rows where that loses digits and the data are small enough."""
         cp, factors = self.cp, self._factors()
-        if with_all_digits(cp) and _loses_digits(cp, factors):
+        if cp.rows == "own" and with_all_digits(cp) and _loses_digits(cp, factors):
             found = acc.evaluate_accurately(acc.rows_of(cp), [T[0] for T in factors])
             if found is not None:
                 return found
@@ -89,9 +102,7 @@ class CriterionAt:
             point = accd.accurate_derivatives(found, self.reml)
             point = point if self.sigma is None else replace(point, scale=self.sigma**-2.0)
             return accd.block_slopes(self.cp, point), list(point.metric)
-        first = derivatives(self.cp, self._factors(), found, self.reml)
-        first = first if self.sigma is None else replace(first, scale=np.array([self.sigma**-2.0]))
-        return [S[0] for S in first.blocks], None
+        return [S[0] for S in _first(self, self._factors(), found).blocks], None
 
 
 def criterion_at(
@@ -113,6 +124,56 @@ def criterion_at(
         sigma = real("sigma", sigma, least=1e-150, most=1e150, error=DesignError)
     at = CriterionAt(cp, values, flag("reml", reml, FitError), sigma)
     return at.value_and_gradient() if flag("gradient", gradient, FitError) else at.value()
+
+
+def criterion_at_residual(
+    design: Design, theta: ArrayLike, lam: ArrayLike | None, sigma: float | None, reml: bool, gradient: bool
+) -> float | tuple[float, FloatArray]:
+    """The same of a model whose residuals have parameters, with derivatives in theta and then in these.
+
+    Parameters
+    ----------
+    design : Design
+    theta : array-like of shape (k,)
+    lam : array-like of shape (m,)
+        Parameters of the residual structure without bounds.
+    sigma : float or None
+    reml, gradient : bool
+
+    Raises
+    ------
+    DesignError
+        Theta or lam has another length or is no covariance; sigma is not a positive number.
+    """
+    values, own = check_theta(design, theta), check_lam(design, lam)
+    sigma = None if sigma is None else real("sigma", sigma, least=1e-150, most=1e150, error=DesignError)
+    reml, asked = flag("reml", reml, FitError), flag("gradient", gradient, FitError)
+    try:
+        rows = RowsAtPoints.of(design, own)
+    except np.linalg.LinAlgError:
+        raise DesignError(
+            f"At lam = {shown(own.tolist())} the correlations of {design.formula!r} are one to rounding, so that there "
+            "is no density. Take smaller values."
+        ) from None
+    value = CriterionAt(rows.base, values, reml, sigma).value()
+    if not asked:
+        return value
+    if not np.isfinite(value):
+        return value, np.full(values.size + own.size, np.nan)
+    # The slopes are those of sums at a point that moves.
+    cp = rows.at(own)
+    at = CriterionAt(cp, values, reml, sigma)
+    factors = at._factors()
+    factor = evaluate(cp, factors)
+    slopes = [S[0] for S in _first(at, factors, factor).blocks] if design.terms else []
+    of_theta = in_theta(cp, values, slopes, None) if design.terms else np.empty(0)
+    return value, np.concatenate([of_theta, residual_slopes(rows, cp, factors, factor, own, reml, sigma)])
+
+
+def _first(at: CriterionAt, factors: list[FloatArray], factor: Factor) -> Derivatives:
+    """Derivatives in the relative covariance of each block."""
+    first = derivatives(at.cp, factors, factor, at.reml)
+    return first if at.sigma is None else replace(first, scale=np.array([at.sigma**-2.0]))
 
 
 def in_theta(

@@ -18,11 +18,16 @@ from bayeslmm.likelihood.many_levels import LevelRows
 from bayeslmm.numerics.newton import Ending
 from bayeslmm.reml.many import CHUNK, Optima, join_optima, loses_digits, minimise_each, on_each, without_rank
 from bayeslmm.reml.optimum import Optimum, ending_status, is_perfect, optimise
+from bayeslmm.reml.residual_optimum import ResidualOptimum, optimise_residual
 from bayeslmm.reml.scale import exponent
+from bayeslmm.residual import estimable
+from bayeslmm.residual.bounded import too_few_groups
 from bayeslmm.types import FloatArray, IntArray
 
 # Common starts are compared where that takes no more than so many doubles.
 _STARTS = 4_000_000
+# Share of the information on a parameter below which nothing of it is left.
+_SAYS = 1e-9
 # Doubles of the rows with all their columns.
 _ROWS = 20_000_000
 
@@ -44,6 +49,8 @@ class WithoutRows:
 
 def solved_together(optimum: Optimum) -> bool:
     """Whether estimates without rows are found by one iteration for many sets."""
+    if isinstance(optimum, ResidualOptimum):
+        return False
     cp = optimum.cp
     ours = cp.sums.batched and cp.rows == "own" and heavy_rows(cp.design) is None
     plain = all(s.plain for *_, s in cp.frame.terms) and not optimum.fixed and optimum.penalty is None
@@ -126,8 +133,21 @@ def _alone(optimum: Optimum, rows: IntArray) -> WithoutRows:
     return WithoutRows(Optima.of(best), beta_covariance(best.cp, best.factor))
 
 
+def still_says_all(optimum: Optimum, rows: IntArray) -> bool:
+    """Whether something is left to say of every parameter of the residuals without some rows."""
+    if not isinstance(optimum, ResidualOptimum):
+        return True
+    design = optimum.original
+    keep = np.setdiff1d(np.arange(design.n), rows)
+    both = [estimable(one).information(optimum.lam)[1] for one in (design.residual, design.residual.part(keep))]
+    whole, left = (np.diagonal(information) for information in both)
+    return bool((left > _SAYS * whole).all()) and too_few_groups(design.residual.part(keep), design.p > 0) is None
+
+
 def refit_without(optimum: Optimum, rows: IntArray) -> Optimum:
     """The same criterion minimised without some rows."""
+    if isinstance(optimum, ResidualOptimum):
+        return optimise_residual(without_rows(optimum.original, rows), optimum.reml, near=optimum)
     terms = optimum.cp.design.terms
     fixed = {i: terms[i].structure.theta(optimum.terms[i]) for i in optimum.fixed}
     cp: SummedDesign = cross_products(without_rows(optimum.cp.design, rows))

@@ -55,6 +55,8 @@ class Optima:
         Whether some combination of effects has no variance.
     status : tuple of FitStatus
     evaluations : IntArray, shape (K,)
+    lam : FloatArray, shape (K, m)
+        Parameters of the residual structure; none if None.
     """
 
     theta: FloatArray
@@ -65,6 +67,7 @@ class Optima:
     singular: BoolArray
     status: tuple[FitStatus, ...]
     evaluations: IntArray
+    lam: FloatArray | None = None
 
     @classmethod
     def of(cls, best: Optimum) -> Optima:
@@ -78,6 +81,7 @@ class Optima:
             np.array([bool(best.vanished)]),
             (best.status,),
             np.array([best.evaluations]),
+            best.lam[None] if best.lam.size else None,
         )
 
     def part(self, which: IntArray) -> Optima:
@@ -91,6 +95,7 @@ class Optima:
             self.singular[which],
             tuple(self.status[k] for k in which),
             self.evaluations[which],
+            None if self.lam is None else self.lam[which],
         )
 
 
@@ -193,8 +198,9 @@ def fitted_together(cp: SummedDesign, held: bool = False) -> bool:
 
 def join_optima(parts: list[Optima]) -> Optima:
     """Estimates for some responses after those for others."""
+    first = parts[0]
     if len(parts) == 1:
-        return parts[0]
+        return first
     return Optima(
         np.concatenate([part.theta for part in parts]),
         tuple(np.concatenate(terms) for terms in zip(*(part.terms for part in parts), strict=True)),
@@ -204,6 +210,7 @@ def join_optima(parts: list[Optima]) -> Optima:
         np.concatenate([part.singular for part in parts]),
         tuple(status for part in parts for status in part.status),
         np.concatenate([part.evaluations for part in parts]),
+        None if first.lam is None else np.concatenate([np.asarray(part.lam) for part in parts]),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -20,8 +21,11 @@ from bayeslmm.types import FloatArray
 _STEP = 3e-4
 # Rows times parameters of residuals from which on differences of gradients take too long.
 _MANY = 50_000
-# Parameters beyond these sizes are correlations of one, or ratios of sds that no data have.
-_FARTHEST = 40.0
+# Parameters beyond these sizes are correlations of one, or ratios of sds that no data have. Entries of a root of a
+# correlation matrix leave ``1 / size^2`` of a variance, atanh and log ``exp(-2 size)``.
+FARTHEST, _FARTHEST_OF_ROOT = 40.0, 300.0
+# A search that ends this close to them was stopped by them.
+STOPPED = 0.99
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,15 @@ class JointCriterion:
         """Entries of x that belong to random effects."""
         return self.rows.base.frame.n_theta
 
+    @cached_property
+    def _farthest(self) -> FloatArray:
+        names = self.rows.design.residual.names
+        return np.array([_FARTHEST_OF_ROOT if name.startswith("chol") else FARTHEST for name in names])
+
+    def stopped_by_size(self, x: FloatArray) -> bool:
+        """Whether some residual parameter is as large as any is let become."""
+        return bool((np.abs(x[self.n_theta :]) > STOPPED * self._farthest).any())
+
     def at(self, x: FloatArray) -> tuple[SummedDesign, list[FloatArray], Factor]:
         """Sums, factors and evaluation at x, kept from the last call if that was there."""
         key = x.tobytes()
@@ -66,7 +79,7 @@ class JointCriterion:
     def __call__(self, x: FloatArray) -> Trial:
         nan = np.full((x.size, x.size), np.nan)
         nothing = Trial(float("inf"), lambda: Point(x, float("inf"), nan[0], nan))
-        if np.abs(x[self.n_theta :]).max(initial=0.0) > _FARTHEST:
+        if (np.abs(x[self.n_theta :]) > self._farthest).any():
             return nothing
         try:
             with np.errstate(all="ignore"):
@@ -98,8 +111,8 @@ class JointCriterion:
     def expected(self, x: FloatArray) -> FloatArray:
         """Expected curvature in lam, sigma at its best value; about that, as fixed effects are left out of account."""
         traces, information = estimable(self.rows.design.residual).information(x)
-        nu = degrees_of_freedom(self.rows.base, self.reml)
-        return np.asarray(information - np.outer(traces, traces) / max(nu, 1))
+        # All rows are counted, for REML too: with fewer it would be negative along a common scale.
+        return np.asarray(information - np.outer(traces, traces) / self.rows.base.n)
 
     def apart(self, x: FloatArray) -> FloatArray:
         """Curvature in theta, and the expected one in lam, as if they did not know of one another."""
@@ -112,15 +125,21 @@ class JointCriterion:
         out[t:, t:] = self.expected(x[t:])
         return out
 
-    def hessian(self, x: FloatArray) -> FloatArray:
-        """Second derivatives at x; of lam by differences of the gradient."""
+    def hessian(self, x: FloatArray, sharp: bool = False) -> FloatArray:
+        """Second derivatives at x; of lam by differences of the gradient, extrapolated to a step of zero if `sharp`."""
         # Exact ones in theta are those of sums by level.
         k, t = x.size, self.n_theta if self.rows.base.blocks[0].terms else 0
         out = np.empty((k, k))
         if t:
             cp, factors, factor = self.at(x)
             out[:t, :t] = par.hessian(cp, x[:t], derivatives(cp, factors, factor, self.reml))[0]
-        out[:, t:] = slopes(lambda rest: self.gradient(np.concatenate([x[:t], rest])), x[t:], _STEP).T
+
+        def differences(step: float) -> FloatArray:
+            return slopes(lambda rest: self.gradient(np.concatenate([x[:t], rest])), x[t:], step).T
+
+        out[:, t:] = differences(_STEP)
+        if sharp:
+            out[:, t:] = (4.0 * out[:, t:] - differences(2.0 * _STEP)) / 3.0
         out[t:, :t] = out[:t, t:].T
         out[t:, t:] = 0.5 * (out[t:, t:] + out[t:, t:].T)
         return out

@@ -20,16 +20,21 @@ from bayeslmm.numerics.newton import Ending, NewtonResult, minimise
 from bayeslmm.reml.optimum import Optimum, fit_status, optimise
 from bayeslmm.reml.residual_criterion import JointCriterion
 from bayeslmm.reml.status import FitStatus
-from bayeslmm.residual import Estimable, estimable, make_residual
+from bayeslmm.residual import NO_PARAMETERS, Estimable, estimable, make_residual
+from bayeslmm.residual.bounded import too_few_groups
 from bayeslmm.types import FloatArray
 
 # Curvature of a combination of parameters, rows of the Hessian brought to one scale, below which it is a ridge.
 _RIDGE = 1e-7
+# What is looked at again, with more digits.
+_SUSPECT = 1e-4
 # A combination has a part of a parameter from this share of its largest on.
 _SHARE = 0.1
 # A minimum in the random effects alone that is lower than the joint one by this was not seen.
 _LOWER = 1e-6
 _ROUNDS = 3
+# A column of ones differs by less from what is in the span of X.
+_CONSTANT = 1e-8
 # Steps by expected curvatures at the end, and the predicted fall at which there is no more to be had.
 _CLOSER, _NOTHING = 4, 1e-12
 
@@ -63,7 +68,9 @@ class ResidualOptimum(Optimum):
         return self.joint.hessian(self.joint_point)
 
 
-def optimise_residual(design: Design, reml: bool = True, max_evaluations: int = 200) -> ResidualOptimum:
+def optimise_residual(
+    design: Design, reml: bool = True, max_evaluations: int = 200, near: Optimum | None = None
+) -> ResidualOptimum:
     """Minimise the profiled criterion over relative covariances and the parameters of the residual structure.
 
     Parameters
@@ -72,6 +79,8 @@ def optimise_residual(design: Design, reml: bool = True, max_evaluations: int = 
         With a residual structure that has parameters.
     reml : bool
     max_evaluations : int
+    near : Optimum, optional
+        Of much the same rows, from whose estimates the search starts; if that leads nowhere, it starts as without.
 
     Returns
     -------
@@ -82,7 +91,7 @@ def optimise_residual(design: Design, reml: bool = True, max_evaluations: int = 
     DesignError
         Too many random effects that would have to be eliminated densely.
     FitError
-        No start at which the covariance is positive definite.
+        No start at which the covariance is positive definite; so few groups that the likelihood has no maximum.
 
     Examples
     --------
@@ -92,12 +101,50 @@ def optimise_residual(design: Design, reml: bool = True, max_evaluations: int = 
     >>> round(found.criterion, 3), found.lam.round(3)
     (1739.206, array([1.098]))
     """
-    found = [_searched(start, reml, max_evaluations) for start in _starts(design, reml)]
-    if not found:
+    _check_bounded(design)
+    if near is not None:
+        close = _lowest(_started_near(design, near), reml, max_evaluations)
+        if close is not None and close.status.ok:
+            return close
+    optimum = _lowest(_starts(design, reml), reml, max_evaluations)
+    if optimum is None:
         raise FitError(
             f"No start of {estimable(design.residual).expression} has a positive definite covariance with a finite "
             "criterion. Look at the response and the residual structure; leave parts of it out."
         )
+    return optimum
+
+
+def _check_bounded(design: Design) -> None:
+    """Refuse covariances that a few groups determine, which have no estimate.
+
+    Raises
+    ------
+    FitError
+    """
+    ones = np.ones(design.n)
+    free = design.p > 0 and bool(np.abs(ones - design.X @ np.linalg.lstsq(design.X, ones)[0]).max() < _CONSTANT)
+    few = too_few_groups(design.residual, free)
+    if few is None:
+        return
+    s, arm = len(few.visits), f" of {few.arm}" if few.arm else ""
+    raise FitError(
+        f"{estimable(design.residual).expression} has no estimate: {few.groups} groups{arm} have all of the {s} visits "
+        f"{', '.join(few.visits[:3])}{', ...' if s > 3 else ''}, and the residuals of {few.groups} groups leave some "
+        f"combination of {s} visits no variance, so that the likelihood grows without bound. More than {s} such groups "
+        "have a maximum. Take a structure with fewer parameters (toeph, adh, ar1h, csh), join arms or visits, or use "
+        "model.sample(), whose priors keep correlations from 1."
+    )
+
+
+type _Start = tuple[RowsAtPoints, FloatArray]
+
+
+def _lowest(starts: Iterator[_Start], reml: bool, max_evaluations: int) -> ResidualOptimum | None:
+    """The lowest minimum that the starts lead to; None without any start."""
+    found = [_searched(start, reml, max_evaluations) for start in starts]
+    if not found:
+        return None
     criterion, result = min(found, key=lambda one: one[1].value)
     for _ in range(_ROUNDS):
         optimum = _at_lam(criterion, result, max_evaluations)
@@ -109,7 +156,14 @@ def optimise_residual(design: Design, reml: bool = True, max_evaluations: int = 
     return optimum
 
 
-type _Start = tuple[RowsAtPoints, FloatArray]
+def _started_near(design: Design, near: Optimum) -> Iterator[_Start]:
+    """The estimates of much the same rows, if the covariance is positive definite there."""
+    try:
+        rows = RowsAtPoints.of(design, near.lam)
+    except np.linalg.LinAlgError:
+        return
+    internal = par.internal_from_terms(rows.base, near.terms) if design.terms else np.empty(0)
+    yield rows, np.concatenate([internal, near.lam])
 
 
 def _starts(design: Design, reml: bool) -> Iterator[_Start]:
@@ -122,8 +176,8 @@ def _starts(design: Design, reml: bool) -> Iterator[_Start]:
         optimum = optimise(cp, reml)
         means = conditional_means(cp, optimum.factors, optimum.factor)
         fitted = design.X @ means.beta[0]
-        for term, b in zip(design.terms, means.b, strict=True):
-            fitted = fitted + (term.Z * b[0][design.groupings[term.group].codes]).sum(1)
+        for block, b in zip(cp.blocks, means.b, strict=True):
+            fitted = fitted + (block.columns(design) * b[0][block.grouping.codes]).sum(1)
         yield from _started(design, residual, design.y_less_offset - fitted, optimum)
 
 
@@ -157,7 +211,8 @@ def _searched(start: _Start, reml: bool, max_evaluations: int) -> tuple[JointCri
     rows, x = start
     criterion = JointCriterion(rows, reml)
     result = minimise(criterion, x, max_evaluations)
-    if result.ending in (Ending.no_descent, Ending.evaluation_limit) and result.evaluations < max_evaluations + 1:
+    failed = result.ending in (Ending.no_descent, Ending.evaluation_limit) and not criterion.stopped_by_size(result.x)
+    if failed and result.evaluations < max_evaluations + 1:
         # Far from what is expected under the model, expected curvatures lead nowhere.
         criterion = replace(criterion, exact=True)
         again = minimise(criterion, result.x, max_evaluations)
@@ -192,10 +247,21 @@ def _at_lam(criterion: JointCriterion, result: NewtonResult, max_evaluations: in
         found = without_effects(whitened, reml)
     ridges = (*found.ridges, *_ridges(criterion, result))
     status = _status(found.status, result.ending, bool(ridges))
+    if result.ending is not Ending.converged and criterion.stopped_by_size(result.x):
+        status = FitStatus.unbounded
     used = result.evaluations + found.evaluations
     return known_residuals(
         replace(found, lam=lam, ridges=ridges, status=status, evaluations=used, trace=result.steps), design
     )
+
+
+def optimum_of(design: Design, reml: bool) -> Optimum:
+    """The minimum of any model: with or without random effects, with or without residual parameters."""
+    if design.residual.names:
+        return optimise_residual(design, reml)
+    if design.terms:
+        return optimise(cross_products(design), reml)
+    return known_residuals(without_effects(whitened_products(design, NO_PARAMETERS), reml), design)
 
 
 def without_effects(cp: SummedDesign, reml: bool) -> Optimum:
@@ -224,9 +290,12 @@ def _ridges(criterion: JointCriterion, result: NewtonResult) -> tuple[Ridge, ...
     """Combinations of parameters, some of the residuals among them, along which the criterion does not curve."""
     if result.ending is not Ending.converged:
         return ()
-    hessian, t = result.hessian, criterion.n_theta
-    scale = np.sqrt(np.maximum(np.diagonal(hessian), 1e-300))
-    curvature, vectors = np.linalg.eigh(hessian / (scale * scale[:, None]))
+    t = criterion.n_theta
+    curvature, vectors = _curvatures(result.hessian)
+    if curvature.min(initial=1.0) > _SUSPECT:
+        return ()
+    # Differences, and curvatures that are expected under the model, leave some where there is none.
+    curvature, vectors = _curvatures(criterion.hessian(result.x, sharp=True))
     labels = [*_theta_labels(criterion), *estimable(criterion.rows.design.residual).labels]
     found = []
     for value, v in zip(curvature, vectors.T, strict=True):
@@ -234,6 +303,13 @@ def _ridges(criterion: JointCriterion, result: NewtonResult) -> tuple[Ridge, ...
         if value < _RIDGE and own[t:].any() and own.sum() > 1:
             found.append(Ridge(tuple(dict.fromkeys(label for label, in_it in zip(labels, own, strict=True) if in_it))))
     return tuple(found)
+
+
+def _curvatures(hessian: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Curvatures (k,), rows of the Hessian brought to one scale, and their directions (k, k)."""
+    scale = np.sqrt(np.maximum(np.diagonal(hessian), 1e-300))
+    curvature, vectors = np.linalg.eigh(hessian / (scale * scale[:, None]))
+    return curvature, vectors
 
 
 def _theta_labels(criterion: JointCriterion) -> list[str]:

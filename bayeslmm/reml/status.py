@@ -39,7 +39,13 @@ class FitStatus(Enum):
     no_descent = (
         "stopped: no step lowers the criterion although the gradient is not zero. Usually rounding error "
         "from columns that are nearly dependent; rescale or centre predictors and drop redundant ones. With residual= "
-        "also correlations that run towards 1, too many for so few groups; take a structure with fewer",
+        "also correlations within rounding of 1 or -1",
+        False,
+    )
+    unbounded = (
+        "no estimate: the likelihood grows without bound as residual correlations run towards 1 or -1, or residual "
+        "standard deviations apart. The groups are too few for so many parameters, or some do not vary at all: take "
+        "a structure with fewer, and look at groups with a single value",
         False,
     )
     non_finite = (

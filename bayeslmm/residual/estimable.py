@@ -87,15 +87,21 @@ def natural_parameters(residual: Residual, lam: FloatArray) -> FloatArray:
 
 
 def refuse_parameters(residual: Residual, what: str) -> None:
-    """Refuse what is there for residuals without parameters only.
+    """Refuse what is there for models with random effects and residuals without parameters only.
 
     Raises
     ------
     DesignError
     """
+    written = residual.expression if isinstance(residual, Estimable) else residual.keyword
+    if not residual.names and isinstance(residual, Estimable):
+        raise DesignError(
+            f"{what} is not there for a model without random effects (residual={written!r}), which is a regression "
+            "that models with correlated or unequal residuals are compared with. There is model.fit() with its tables, "
+            "tests, means, intervals and predictions."
+        )
     if not residual.names:
         return
-    written = residual.expression if isinstance(residual, Estimable) else residual.keyword
     raise DesignError(
         f"{what} is not there yet for a model whose residuals have parameters (residual={written!r}): nothing that "
         "took them for known, or left them out, would be right. There is model.fit() by REML and ML with its tables, "

@@ -13,22 +13,21 @@ import pandas as pd
 from bayeslmm.arguments import MOST_REFITS, MOST_WORKERS, affordable, choice, shown, whole
 from bayeslmm.design.design import Design
 from bayeslmm.design.extension import outermost, part_of
-from bayeslmm.errors import BayesLMMError, DesignError
+from bayeslmm.errors import BayesLMMError, DesignError, FitError
 from bayeslmm.inference.bootstrap import bootstrap_optima
 from bayeslmm.inference.semiparametric import resampled_responses
 from bayeslmm.inference.simulation import at_a_time, check_rows
-from bayeslmm.likelihood import cross_products
-from bayeslmm.reml import optimise
-from bayeslmm.reml.many import Optima, optimise_many
+from bayeslmm.reml.many import Optima
+from bayeslmm.reml.residual_optimum import ResidualOptimum
 from bayeslmm.results.bootstraps import Bootstrap, value_of
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.labels import parameters as all_parameters
 from bayeslmm.results.profiles import check_minimum, find_derived
 from bayeslmm.results.random_parts import Random
-from bayeslmm.results.refits import Refits
+from bayeslmm.results.refits import Refits, optima_of, refit_design
 from bayeslmm.results.sampling import generator
 from bayeslmm.results.simulations import Conditions, held_effects, law_of, simulated_values
-from bayeslmm.types import FloatArray
+from bayeslmm.types import FloatArray, IntArray
 
 type Statistic = Callable[[Any], Any]
 
@@ -79,7 +78,7 @@ def bootstrap(
     criterion : {"REML", "ML"}, optional
         By default the one that was fitted.
     workers : int
-        Threads, where refits are made together.
+        Threads, where refits are made together; models whose residuals have parameters are refitted one by one.
 
     Returns
     -------
@@ -121,10 +120,16 @@ def bootstrap(
     choice("method", method, ("parametric", "semiparametric"), DesignError)
     check_rows(fit.design)
     check_minimum(optimum, all_parameters(fit.design))
-    fit = fit if optimum is fit.optimum else replace(fit, optimum=optimum)
+    fit = fit if optimum is fit.optimum else replace(fit, cp=optimum.cp, optimum=optimum)
     _, kept = held_effects(fit.design, random, lambda: fit)
     asked = None if statistic is None else _Asked(fit, statistic)
-    if asked is None and method == "parametric" and not kept and random is not None:
+    if (
+        asked is None
+        and method == "parametric"
+        and not kept
+        and random is not None
+        and not isinstance(optimum, ResidualOptimum)
+    ):
         beta = np.asarray(fit._conditional.beta[0])
         parts = bootstrap_optima(
             fit.cp, optimum.terms, optimum.sigma, beta, n, rng,
@@ -133,9 +138,7 @@ def bootstrap(
         return _of_parameters(fit, parts)
     responses = _responses(fit, method, random, kept, n, rng)
     if asked is None:
-        return _of_parameters(
-            fit, (optimise_many(fit.cp, Y, optimum.reml, fixed=fit._fixed, workers=workers) for Y in responses)
-        )
+        return _of_parameters(fit, (optima_of(fit, Y, workers) for Y in responses))
     return _of_statistic(fit, asked, responses)
 
 
@@ -179,7 +182,16 @@ def _of_parameters(fit: Fit, parts: Iterator[Optima]) -> Bootstrap:
 def _of_statistic(fit: Fit, asked: _Asked, parts: Iterator[FloatArray]) -> Bootstrap:
     rows, outcome, ok, singular = [], list[str](), list[bool](), list[bool]()
     for y in (y for Y in parts for y in Y.T):
-        own = _refit(fit, replace(fit.design, y=y))
+        try:
+            own = refit_design(fit, replace(fit.design, y=y))
+        except (FitError, np.linalg.LinAlgError):
+            own = None
+        if own is None:
+            rows.append(asked.nothing)
+            singular.append(False)
+            ok.append(False)
+            outcome.append("no_start")
+            continue
         row = asked.of(own)
         rows.append(row)
         singular.append(own.is_singular)
@@ -197,22 +209,27 @@ def _of_statistic(fit: Fit, asked: _Asked, parts: Iterator[FloatArray]) -> Boots
     )
 
 
-def _refit(fit: Fit, design: Design) -> Fit:
-    cp = cross_products(design)
-    return replace(fit, design=design, cp=cp, optimum=optimise(cp, fit.optimum.reml, fixed=fit._fixed))
-
-
 def without_groups(fit: Fit, function: Callable[[Fit], pd.Series]) -> pd.DataFrame:
-    """Numbers of refits without each level of the first outermost grouping factor; rows of nan where there is none."""
-    name = outermost(fit.design)[0]
-    codes = fit.design.groupings[name].codes
+    """Numbers of refits without each level of the first outermost grouping factor; rows of nan where there is none.
+
+    Without random effects without each group of correlated residuals, or each row.
+    """
+    codes = _independent(fit.design)
     rows = []
-    for level in range(fit.design.groupings[name].n_levels):
+    for level in range(int(codes.max()) + 1):
         try:
-            rows.append(function(_refit(fit, part_of(fit.design, np.flatnonzero(codes != level)))))
+            rows.append(function(refit_design(fit, part_of(fit.design, np.flatnonzero(codes != level)))))
         except (BayesLMMError, np.linalg.LinAlgError):
             rows.append(pd.Series(np.nan, index=function(fit).index))
     return pd.DataFrame(rows).reset_index(drop=True)
+
+
+def _independent(design: Design) -> IntArray:
+    """Groups (n,) of rows that are independent of one another."""
+    if design.groupings:
+        return design.groupings[outermost(design)[0]].codes
+    clusters = design.residual.clusters
+    return np.arange(design.n) if clusters is None else clusters
 
 
 class _Asked:
@@ -249,12 +266,17 @@ class _Asked:
         p = find_derived(self.fit.design, self.given)
         return {p.label: float(value_of(fit.estimates().to_frame().T, p, fit.design.sigma)[0])}
 
+    @property
+    def nothing(self) -> pd.Series:
+        """In the place of the numbers of a response that has no fit."""
+        return pd.Series(np.nan, index=self.estimate.index)
+
     def of(self, fit: Fit) -> pd.Series:
         """Its numbers for a fit, under the same names; nan where the fit has none."""
         try:
             found = _numbers(self._of(fit))
         except BayesLMMError:
-            return pd.Series(np.nan, index=self.estimate.index)
+            return self.nothing
         if not found.index.equals(self.estimate.index):
             raise DesignError(
                 f"The statistic gives {found.size} numbers ({shown(list(found.index))}) for one response and "

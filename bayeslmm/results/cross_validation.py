@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,19 +10,27 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.arguments import Seed, generator, whole
+from bayeslmm.design.design import Design
 from bayeslmm.design.readable import readable, table_text
 from bayeslmm.design.screen import number, screen_width, wrap
 from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError, FitError
+from bayeslmm.likelihood.correlated_rows import CorrelatedSystem, predict_correlated
 from bayeslmm.likelihood.deletion import predict_left_out
 from bayeslmm.likelihood.parameters import block_factors
-from bayeslmm.reml.deleted import optimise_without
+from bayeslmm.likelihood.whitened import whitened_products
+from bayeslmm.reml.deleted import optimise_without, still_says_all
+from bayeslmm.reml.many import Optima
+from bayeslmm.residual import crosses
 from bayeslmm.results.deletion_cases import DeletionCases, deletion_cases
 from bayeslmm.results.figures import column_texts
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.influence_statistics import cannot_be_left_out
+from bayeslmm.results.residual_groups import residual_grouping
+from bayeslmm.types import FloatArray, IntArray
 
 _MOST_FOLDS = 100_000
+_NOTE = "Rows left out are predicted from all others, those that their residuals depend on included."
 
 
 @by_value
@@ -41,12 +50,15 @@ class CrossValidation:
     folds : DataFrame
         ``rows``, ``rmse``, ``log_score`` (joint log density of the fold's rows given all others), ``sigma`` and
         ``singular`` of the fit without it.
+    note : str
+        What else predictions rest on.
     """
 
     formula: str
     groups: str
     predictions: pd.DataFrame
     folds: pd.DataFrame
+    note: str = ""
 
     @property
     def rmse(self) -> float:
@@ -76,7 +88,8 @@ class CrossValidation:
         errors = f"rmse {number(self.rmse)}; mae {number(self.mae)}; log score {score};"
         found = [*wrap(errors, width, "  "), f"within 95 %: {100 * self.coverage:.0f} %"]
         shown = table_text(column_texts(self.folds.head(12)), width)
-        lines = [*wrap(title, width, "  "), *found, "", shown]
+        note = wrap(self.note, width, "  ") if self.note else []
+        lines = [*wrap(title, width, "  "), *note, *found, "", shown]
         return "\n".join(lines + ([f"{k - 12} more folds in .folds"] if k > 12 else []))
 
     def __repr__(self) -> str:
@@ -88,13 +101,14 @@ def cv(fit: Fit, groups: Any = None, k: int | None = None, *, random_seed: Seed 
 
     What is left out is predicted as rows of new levels: with the uncertainty of their effects, of the fixed effects
     and of the residual, variances as estimated from the rest. Effects of factors that are crossed with the groups are
-    known as far as the rest tells of them.
+    known as far as the rest tells of them. So are correlated residuals: where rows are left out and others of their
+    group stay (``"row"``), predictions are conditional on these.
 
     Parameters
     ----------
     groups : str or sequence of shape (rows,), optional
         Grouping factor whose levels are left out whole, or the group of each row; by default the factor with the most
-        rows per level. ``"row"`` leaves out rows.
+        rows per level, without random effects that of correlated residuals. ``"row"`` leaves out rows.
     k : int, optional
         Number of folds, to which groups are dealt at random; by default every group is a fold.
     random_seed : int or Generator
@@ -125,18 +139,19 @@ def cv(fit: Fit, groups: Any = None, k: int | None = None, *, random_seed: Seed 
     """
     if fit.design.frequency is not None:
         raise FitError("The rows have frequencies; cross-validation is of single observations. Write the rows out.")
-    if fit.design.residual.clusters is not None:
-        raise DesignError(f"Residuals depend on one another ({fit.design.residual.keyword}); folds would not be apart.")
     if not fit.status.ok:
         raise FitError(f"The fit {fit.status}, so that there is nothing to validate.")
+    own = residual_grouping(fit)
     if groups is None:
-        groups = min(fit.design.groupings, key=lambda name: fit.design.groupings[name].n_levels)
-    chosen = deletion_cases(fit.design, None if isinstance(groups, str) and groups == "row" else groups)
+        known = dict(fit.design.groupings) or ({} if own is None else {own.name: own})
+        groups = min(known, key=lambda name: known[name].n_levels, default="row")
+    chosen = deletion_cases(fit.design, None if isinstance(groups, str) and groups == "row" else groups, None, own)
     folds = chosen if k is None else _dealt(chosen, k, random_seed)
     lost = cannot_be_left_out(fit, folds)
+    lost |= [not still_says_all(fit.optimum, rows) for rows in folds.rows(np.arange(lost.size))]
     if lost.any():
         raise FitError(
-            f"Without fold {folds.labels[int(np.argmax(lost))]} a fixed effect, or the variance of a factor, has no "
+            f"Without fold {folds.labels[int(np.argmax(lost))]} a fixed effect, a variance or a correlation has no "
             f"estimate ({int(lost.sum())} of {lost.size} such folds). Make fewer folds (k=), or leave other groups out."
         )
     return _validated(fit, folds, chosen.by)
@@ -158,9 +173,9 @@ def _validated(fit: Fit, folds: DeletionCases, groups: str) -> CrossValidation:
     out = optimise_without(fit.optimum, sets).optima
     failed = [str(folds.labels[i]) for i, status in enumerate(out.status) if not status.ok]
     if failed:
-        raise FitError(f"The fit without fold {failed[0]} {out.status[0]} ({len(failed)} such folds).")
-    blocks = block_factors(fit.cp, list(out.terms))
-    mean, sd, score = predict_left_out(fit.cp, blocks, out.sigma, sets, fit.optimum.lam)
+        status = next(one for one in out.status if not one.ok)
+        raise FitError(f"The fit without fold {failed[0]} {status} ({len(failed)} such folds).")
+    mean, sd, score = _predicted(fit, out, sets)
     labels = np.empty(design.n, dtype=object)
     for label, rows in zip(folds.labels, sets, strict=True):
         labels[rows] = label
@@ -177,4 +192,27 @@ def _validated(fit: Fit, folds: DeletionCases, groups: str) -> CrossValidation:
         },
         index=folds.labels,
     )
-    return CrossValidation(fit.formula, groups, readable(table), readable(per_fold))
+    note = _NOTE if _splits_clusters(design, folds.codes) else ""
+    return CrossValidation(fit.formula, groups, readable(table), readable(per_fold), note)
+
+
+def _predicted(fit: Fit, out: Optima, sets: Sequence[IntArray]) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Means and sds (n,) of rows given all but their set, at the estimates without it; joint log densities (K,)."""
+    design = fit.design
+    if design.residual.clusters is None and out.lam is None:
+        return predict_left_out(fit.cp, block_factors(fit.cp, list(out.terms)), out.sigma, sets, fit.optimum.lam)
+    mean, sd, score = np.full(design.n, np.nan), np.full(design.n, np.nan), np.empty(len(sets))
+    for k, rows in enumerate(sets):
+        lam = fit.optimum.lam if out.lam is None else out.lam[k]
+        cp = fit.cp if out.lam is None else whitened_products(design, lam)
+        terms = [T[k : k + 1] for T in out.terms]
+        factors = block_factors(cp, terms) if terms else list(fit.optimum.factors)
+        system = CorrelatedSystem(design, cp, lam, factors)
+        mean[rows], sd[rows], score[k] = predict_correlated(system, float(out.sigma[k]), rows)
+    return mean, sd, score
+
+
+def _splits_clusters(design: Design, codes: IntArray) -> bool:
+    """Whether some rows are predicted while others that their residuals depend on stay."""
+    clusters = design.residual.clusters
+    return clusters is not None and crosses(clusters, codes)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from bayeslmm.arguments import shown
 from bayeslmm.design.design import Design
-from bayeslmm.design.grouping import rows_of_groups
+from bayeslmm.design.grouping import Grouping, rows_of_groups
 from bayeslmm.design.padding import rows_of_design
 from bayeslmm.errors import DesignError
 from bayeslmm.types import BoolArray, FloatArray, IntArray
@@ -71,7 +71,9 @@ class DeletionCases:
         return np.asarray(n_levels - np.bincount(gone, minlength=len(self.labels)) < min(2, n_levels))
 
 
-def deletion_cases(design: Design, by: Any, cases: Sequence[Any] | None = None) -> DeletionCases:
+def deletion_cases(
+    design: Design, by: Any, cases: Sequence[Any] | None = None, of_residuals: Grouping | None = None
+) -> DeletionCases:
     """Cases from what a user asks for.
 
     Parameters
@@ -80,22 +82,27 @@ def deletion_cases(design: Design, by: Any, cases: Sequence[Any] | None = None) 
     by : str, sequence of shape (n,) or None
     cases : sequence, optional
         Labels of those that are wanted; all by default.
+    of_residuals : Grouping, optional
+        The factor within whose levels residuals are correlated.
 
     Raises
     ------
     DesignError
         No such grouping factor, row or level; another number of rows.
     """
-    counts = design.counts
+    counts, known = design.counts, dict(design.groupings)
+    if of_residuals is not None:
+        known.setdefault(of_residuals.name, of_residuals)
     if by is None:
         chosen = DeletionCases("row", pd.Index(design.index, name="row"), np.arange(design.n), counts)
     elif isinstance(by, str):
-        if by not in design.groupings:
+        if by not in known:
+            has = f"It has: {', '.join(known)}. Give one of these" if known else "It has none. Give"
             raise DesignError(
-                f"by={shown(by)} is no grouping factor of the model. It has: {', '.join(design.groupings)}. Give one "
-                "of these, None for rows, or the group of each row (data['column'] of the rows that were kept)."
+                f"by={shown(by)} is no grouping factor of the model. {has}, None for rows, or the group of each row "
+                "(data['column'] of the rows that were kept)."
             )
-        grouping = design.groupings[by]
+        grouping = known[by]
         chosen = DeletionCases(by, pd.Index(list(grouping.levels), name=by), grouping.codes, counts)
     else:
         chosen = DeletionCases(*_given(design, by), counts)

@@ -31,7 +31,7 @@ from bayeslmm.likelihood import (
 from bayeslmm.mode import PosteriorMode
 from bayeslmm.reml import FitStatus, Optimum, optimise
 from bayeslmm.reml.penalty import Penalty
-from bayeslmm.reml.residual_optimum import ResidualOptimum, optimise_residual
+from bayeslmm.reml.residual_optimum import ResidualOptimum, optimum_of
 from bayeslmm.results.dropped_columns import with_dropped
 from bayeslmm.results.effects import by_group, fitted_values, variances_by_group
 from bayeslmm.results.labels import Parameter, estimates, parameters
@@ -240,8 +240,8 @@ class Fit:
     @cached_property
     def _other_optimum(self) -> Optimum:
         """The minimum of the other criterion, ML after REML and the reverse."""
-        if self.optimum.lam.size:
-            return optimise_residual(self.design, not self.optimum.reml)
+        if isinstance(self.optimum, ResidualOptimum):
+            return optimum_of(self.design, not self.optimum.reml)
         return optimise(self.cp, not self.optimum.reml, fixed=self._fixed)
 
     def _by_criterion(self, criterion: str | None) -> Optimum:
@@ -262,7 +262,7 @@ class Fit:
     def _beta_of(self, optimum: Optimum) -> FloatArray:
         if optimum is self.optimum:
             return np.asarray(self._conditional.beta[0])
-        return np.asarray(conditional_means(self.cp, optimum.factors, optimum.factor).beta[0])
+        return np.asarray(conditional_means(optimum.cp, optimum.factors, optimum.factor).beta[0])
 
     @cached_property
     def _explained(self) -> Explained:
@@ -275,3 +275,10 @@ class Fit:
         if isinstance(self.optimum, ResidualOptimum):
             return residual_kenward_roger(self.optimum)
         return kenward_roger(self.cp, self.optimum)
+
+    @cached_property
+    def _kenward_roger_linear(self) -> KenwardRoger:
+        """Without second derivatives; variances and covariances of random effects have none."""
+        if isinstance(self.optimum, ResidualOptimum):
+            return residual_kenward_roger(self.optimum, linear=True)
+        return self._kenward_roger

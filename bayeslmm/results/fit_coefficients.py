@@ -31,10 +31,12 @@ def coefficients(fit: Fit, ddf: DDF = "satterthwaite", level: float = 0.95, *, d
 
     Parameters
     ----------
-    ddf : {"satterthwaite", "kenward-roger", "containment", "residual", "knapp-hartung", "z"}
+    ddf : {"satterthwaite", "kenward-roger", "kenward-roger-linear", "containment", "residual", "knapp-hartung", "z"}
         Degrees of freedom. ``"satterthwaite"``: from the curvature of the criterion; a variance estimated at zero
         counts as known to be zero. ``"kenward-roger"``: REML only; standard errors are adjusted for the
         estimation of the variances, and a variance estimated at zero is as uncertain as any other.
+        ``"kenward-roger-linear"``: the same without second derivatives of a residual covariance (SAS's
+        ``ddfm=kr(firstorder)``), which differs where residuals have parameters in which it is not linear.
         ``"containment"``: those of the stratum of nested grouping factors in which a coefficient is estimated, as
         in nlme; of a combination the fewest. ``"residual"``: n - p. ``"z"``: infinity, the normal distribution.
     level : float

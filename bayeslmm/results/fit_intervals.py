@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from bayeslmm.arguments import choice
 from bayeslmm.design.readable import headed, readable
 from bayeslmm.errors import DesignError
+from bayeslmm.reml.residual_optimum import ResidualOptimum
 from bayeslmm.results import interval_methods as methods
 from bayeslmm.results.bootstrap_kinds import check_kind
 from bayeslmm.results.bootstrap_runs import bootstrap, count
@@ -21,6 +22,8 @@ from bayeslmm.results.interval_methods import or_nan
 from bayeslmm.results.intervals import check_level
 from bayeslmm.results.linear import DDF, default_intervals
 from bayeslmm.results.profiles import check_minimum, find_derived, profile_frame
+from bayeslmm.results.residual_intervals import confint_residual
+from bayeslmm.results.residual_profiles import profile_residual
 from bayeslmm.results.sampling import generator
 from bayeslmm.results.tables import tidy_table
 
@@ -68,6 +71,8 @@ def profile(
     >>> (curve["criterion"] - fit.criterion).round(2).tolist()
     [6.37, 0.0]
     """
+    if isinstance(fit.optimum, ResidualOptimum):
+        return profile_residual(fit, label, values, criterion=criterion)
     optimum, parameter = fit._by_criterion(criterion), find_derived(fit.design, label)
     check_minimum(optimum, [parameter])
     return readable(profile_frame(fit.cp, optimum, parameter, values))
@@ -141,6 +146,10 @@ def confint(
                           conf_low  conf_high
     icc_Batch[Intercept]     0.084      0.848
     """
+    if isinstance(fit.optimum, ResidualOptimum):
+        return confint_residual(
+            fit, level, method, parameters, criterion=criterion, kind=kind, n=n, random_seed=random_seed
+        )
     level = check_level(level)
     optimum = fit._by_criterion(criterion)
     choice("method", method, ("profile", "wald", "pivot", "bootstrap"), DesignError)

@@ -20,6 +20,7 @@ from bayeslmm.results.draws import Draws
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.influence_statistics import cannot_be_left_out, estimated, held, relative_changes, statistics
 from bayeslmm.results.posterior_influence import posterior_influence
+from bayeslmm.results.residual_groups import residual_grouping
 from bayeslmm.types import IntArray
 
 type ThetaWithout = Literal["estimated", "fixed"]
@@ -52,12 +53,13 @@ class Influence:
     estimates : DataFrame
         All parameters without each case, under their labels.
     changes : DataFrame
-        Relative changes ``without / with - 1`` of sds and sigma; differences ``without - with`` of correlations.
+        Relative changes ``without / with - 1`` of sds, sigma and ratios of sds; differences ``without - with`` of
+        correlations and exponents.
     singular : bool
         Whether the fit with all rows is singular.
     without : tuple
-        Cases that could not be left out: a fixed effect rests on them alone, or fewer than two levels of a grouping
-        factor would stay. nan everywhere.
+        Cases that could not be left out: a fixed effect or a parameter of the residuals rests on them alone, or fewer
+        than two levels of a grouping factor would stay. nan everywhere.
     """
 
     formula: str
@@ -119,7 +121,7 @@ class Influence:
             turned = "is not singular" if self.singular else "is singular"
             lines += wrap(f"Without {_some(flips.index)} the fit {turned}.", width)
         if self.without:
-            why = "a fixed effect, the variance of a factor or all variation rests on them"
+            why = "a fixed effect, a variance or correlation, or all variation rests on them"
             lines += wrap(f"Cannot be left out ({why}): {_some(self.without)}.", width)
         return "\n".join(lines)
 
@@ -162,15 +164,16 @@ def influence(
 ) -> Influence:
     """Leave out every row, or every group of rows, and say how the estimates change.
 
-    Deletion is exact. With ``theta="fixed"`` (sigma estimated anew, relative variances held) it follows from the
-    factorisation of the fit, without refits; with theta estimated anew all cases are solved together by one
-    vectorised Newton iteration where the design allows it, else one after the other.
+    Deletion is exact. With ``theta="fixed"`` (sigma estimated anew; relative variances and parameters of the residuals
+    held) it follows from the factorisation of the fit, without refits; with theta estimated anew all cases are solved
+    together by one vectorised Newton iteration where the design allows it, else one after the other.
 
     Parameters
     ----------
     by : str or sequence of shape (rows,), optional
-        Grouping factor whose levels are left out, or the group of each row of the fit; rows by default. A row that
-        stands for several observations goes with all of them.
+        Grouping factor whose levels are left out (that of correlated residuals is one, too), or the group of each row
+        of the fit; rows by default. A row that stands for several observations goes with all of them. Rows that stay
+        keep their times and visits.
     theta : {"estimated", "fixed"}
     cases : sequence, optional
         Labels of the rows or levels to leave out; all by default.
@@ -185,7 +188,7 @@ def influence(
     Raises
     ------
     DesignError
-        No such grouping factor, row or level; rows depend on one another; the posterior of another model.
+        No such grouping factor, row or level; the posterior of another model.
     FitError
         The fit did not converge; more than 1,000 refits would have to be made one after the other.
 
@@ -208,7 +211,7 @@ def influence(
         raise FitError(f"The fit {fit.status}, so that there is no estimate for a case to change.")
     if posterior is not None:
         _check_posterior(fit, instance("posterior", posterior, Draws, "a posterior of the same model", DesignError))
-    chosen = deletion_cases(fit.design, by, cases)
+    chosen = deletion_cases(fit.design, by, cases, residual_grouping(fit))
     lost = cannot_be_left_out(fit, chosen)
     out = held(fit, chosen, lost) if theta == "fixed" else estimated(fit, chosen, lost, cases is not None)
     table, dfbetas = statistics(fit, chosen, out)
@@ -225,7 +228,7 @@ def influence(
         readable(estimates),
         readable(relative_changes(fit, estimates)),
         fit.is_singular,
-        tuple(chosen.labels[lost]),
+        tuple(chosen.labels[np.isnan(out.sigma)]),
         order,
     )
 

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from bayeslmm.errors import DesignError, FitError
+from bayeslmm.errors import FitError
+from bayeslmm.likelihood.correlated_rows import delete_correlated, lost_without_correlated
 from bayeslmm.likelihood.deletion import delete_groups
 from bayeslmm.likelihood.leave_out import lost_without
-from bayeslmm.reml.deleted import optimise_without, solved_together
+from bayeslmm.reml.deleted import optimise_without, solved_together, still_says_all
+from bayeslmm.residual import estimable
 from bayeslmm.results.deletion_cases import DeletionCases
 from bayeslmm.results.fit import Fit
-from bayeslmm.results.labels import Parameter
-from bayeslmm.results.refits import parameter_values
-from bayeslmm.results.residual_kinds import leverage_pair, residual_values
+from bayeslmm.results.refits import natural_rows, parameter_values
+from bayeslmm.results.residual_kinds import correlated_system, leverage_pair, residual_values
 from bayeslmm.types import BoolArray, FloatArray
 
 # Fits one after the other that are made without being asked for by name.
@@ -36,6 +37,8 @@ class EstimatesWithout:
         Relative covariances of the terms.
     singular : FloatArray, shape (G,)
         0, 1 or nan.
+    lam : FloatArray or None, shape (G, k)
+        Parameters of the residual structure, if it has any.
     """
 
     beta: FloatArray
@@ -43,10 +46,14 @@ class EstimatesWithout:
     sigma: FloatArray
     covariances: tuple[FloatArray, ...]
     singular: FloatArray
+    lam: FloatArray | None = None
 
     def frame(self, fit: Fit, labels: pd.Index) -> pd.DataFrame:
         """All parameters under their labels, a row per case."""
-        values = {p.label: parameter_values(p, self.covariances, self.sigma, self.beta) for p in fit._parameters}
+        residual = natural_rows(fit.design, self.lam)
+        values = {
+            p.label: parameter_values(p, self.covariances, self.sigma, self.beta, residual) for p in fit._parameters
+        }
         return pd.DataFrame(values, index=labels)
 
 
@@ -55,19 +62,19 @@ def cannot_be_left_out(fit: Fit, chosen: DeletionCases) -> BoolArray:
     G = len(chosen.labels)
     out = chosen.leave_too_little(fit.design)
     if fit.design.p:
-        out |= lost_without(fit.cp, np.where(chosen.codes < 0, G, chosen.codes), None)[:G]
+        own = np.where(chosen.codes < 0, G, chosen.codes)
+        correlated = fit.design.residual.clusters is not None
+        out |= (lost_without_correlated(fit.design, own) if correlated else lost_without(fit.cp, own, None))[:G]
     return out
 
 
 def held(fit: Fit, chosen: DeletionCases, lost: BoolArray) -> EstimatesWithout:
     """Theta as it is, sigma and the fixed effects estimated anew: from the factorisation, without refits."""
-    if fit.design.residual.clusters is not None:
-        raise DesignError(
-            f"Residuals depend on one another ({fit.design.residual.keyword}); theta='fixed' is for rows that are "
-            "independent given the effects."
-        )
-    optimum, cp = fit.optimum, fit.cp
-    out = delete_groups(cp, optimum.factors, optimum.factor, fit.fixef().to_numpy(), chosen.codes, optimum.lam)
+    optimum, cp, beta, system = fit.optimum, fit.cp, fit.fixef().to_numpy(), correlated_system(fit)
+    if system is None:
+        out = delete_groups(cp, optimum.factors, optimum.factor, beta, chosen.codes, optimum.lam)
+    else:
+        out = delete_correlated(system, optimum.factor, beta, chosen.codes, lost)
     nu = cp.n - (cp.p if fit.reml else 0) - chosen.observations
     # Where the case had all of the residual, rounding may leave less than none.
     sigma = np.sqrt(np.maximum(out.r2, 0.0) / np.maximum(nu, 1.0))
@@ -76,7 +83,8 @@ def held(fit: Fit, chosen: DeletionCases, lost: BoolArray) -> EstimatesWithout:
     blank = np.where(lost, np.nan, 1.0)
     covariances = tuple(blank[:, None, None] * (T @ T.T) for T in optimum.terms)
     beta, vcov = out.beta * blank[:, None], out.covariance * sigma[:, None, None] ** 2
-    return EstimatesWithout(beta, vcov, sigma, covariances, blank * float(fit.is_singular))
+    lam = blank[:, None] * optimum.lam if optimum.lam.size else None
+    return EstimatesWithout(beta, vcov, sigma, covariances, blank * float(fit.is_singular), lam)
 
 
 def estimated(fit: Fit, chosen: DeletionCases, lost: BoolArray, named: bool) -> EstimatesWithout:
@@ -90,8 +98,9 @@ def estimated(fit: Fit, chosen: DeletionCases, lost: BoolArray, named: bool) -> 
         )
     G, p = lost.size, fit.design.p
     beta, vcov = np.full((G, p), np.nan), np.full((G, p, p), np.nan)
-    sigma, singular = np.full(G, np.nan), np.full(G, np.nan)
+    sigma, singular, lam = np.full(G, np.nan), np.full(G, np.nan), None
     covariances = tuple(np.full((G, *T.shape), np.nan) for T in fit.optimum.terms)
+    usable = usable[[still_says_all(fit.optimum, rows) for rows in chosen.rows(usable)]]
     if usable.size:
         out = optimise_without(fit.optimum, chosen.rows(usable))
         beta[usable], sigma[usable] = out.optima.beta, out.optima.sigma
@@ -99,7 +108,14 @@ def estimated(fit: Fit, chosen: DeletionCases, lost: BoolArray, named: bool) -> 
         singular[usable] = out.optima.singular
         for whole, T in zip(covariances, out.optima.terms, strict=True):
             whole[usable] = T @ T.mT
-    return EstimatesWithout(beta, vcov, sigma, covariances, singular)
+        if out.optima.lam is not None:
+            lam = np.full((G, out.optima.lam.shape[1]), np.nan)
+            lam[usable] = out.optima.lam
+            # What a search that led nowhere ended with says nothing of the case.
+            failed = usable[[not status.ok for status in out.optima.status]]
+            for values in (beta, vcov, sigma, singular, lam, *covariances):
+                values[failed] = np.nan
+    return EstimatesWithout(beta, vcov, sigma, covariances, singular, lam)
 
 
 def statistics(fit: Fit, chosen: DeletionCases, out: EstimatesWithout) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -128,7 +144,7 @@ def _of_case(fit: Fit, chosen: DeletionCases) -> pd.DataFrame:
     """What is known of a case from the fit with all rows: residual and leverage of a row, size of a group."""
     if chosen.by != "row":
         return pd.DataFrame({"rows": chosen.observations.astype(int)}, index=chosen.labels)
-    if fit.design.residual.clusters is not None or not fit.sigma > 0:
+    if not fit.sigma > 0:
         return pd.DataFrame(index=chosen.labels)
     rows = np.concatenate(chosen.rows(np.arange(len(chosen.labels))))
     standardised, h = residual_values(fit, "standardised"), leverage_pair(fit).total
@@ -151,17 +167,19 @@ def _ratio(without: FloatArray, whole: FloatArray, usable: BoolArray) -> FloatAr
 
 
 def relative_changes(fit: Fit, estimates: pd.DataFrame) -> pd.DataFrame:
-    """Relative changes of sds and sigma, differences of correlations, from all parameters without each case."""
+    """Relative changes of sds and their ratios, differences of correlations and exponents, without each case."""
     own: dict[str, pd.Series] = {}
-    whole = fit.estimates()
+    whole, residual = fit.estimates(), fit.design.residual
+    ranges = estimable(residual).ranges if residual.names else ()
     for p in fit._parameters:
         if p.kind != "fixed":
-            own[p.label] = _change(p, estimates[p.label], float(whole[p.label]))
+            difference = p.kind == "corr" or (p.kind == "residual" and ranges[p.position] != "positive")
+            own[p.label] = _change(estimates[p.label], float(whole[p.label]), difference)
     return pd.DataFrame(own, index=estimates.index)
 
 
-def _change(p: Parameter, values: pd.Series, whole: float) -> pd.Series:
-    if p.kind == "corr":
+def _change(values: pd.Series, whole: float, difference: bool) -> pd.Series:
+    if difference:
         return values - whole
     with np.errstate(divide="ignore", invalid="ignore"):
         # Beside a variance of zero nothing has a relative size; what has stayed zero has not changed.

@@ -13,6 +13,7 @@ from bayeslmm.arguments import choice
 from bayeslmm.design.design import Design
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.inference.containment import Containment, containment, nested_order
+from bayeslmm.inference.kenward_roger import KenwardRoger
 from bayeslmm.inference.satterthwaite import satterthwaite_df
 from bayeslmm.inference.sensitivity import contrasts
 from bayeslmm.reml import FitStatus
@@ -24,12 +25,13 @@ _MOST_EFFECTS = 1500
 # Degrees of freedom at which t is normal to rounding.
 _INFINITE = 1e20
 
-DDF = Literal["satterthwaite", "kenward-roger", "containment", "residual", "knapp-hartung", "z"]
+DDF = Literal["satterthwaite", "kenward-roger", "kenward-roger-linear", "containment", "residual", "knapp-hartung", "z"]
 
 # How tables say what they tested by.
 TESTS: dict[str, str] = {
     "satterthwaite": "t tests with Satterthwaite's df",
     "kenward-roger": "t tests with Kenward and Roger's standard errors and df",
+    "kenward-roger-linear": "t tests with Kenward and Roger's standard errors of first order and df",
     "containment": "t tests with df by containment",
     "residual": "t tests with residual df",
     "knapp-hartung": "t tests with Knapp and Hartung's standard errors and residual df",
@@ -94,16 +96,22 @@ def combinations(fit: Fit, L: FloatArray, ddf: DDF) -> Combinations:
     # In the coordinates of the orthogonalised columns a predictor far from zero costs no digits.
     own, factor, q2 = contrasts(fit.cp, L), fit.optimum.factor, fit.cp.q_trailing
     estimate = own @ (factor.solution[0, q2:] + fit.cp.response.removed)
-    if ddf == "kenward-roger":
-        covariance = own @ fit._kenward_roger.adjusted_own[0] @ own.T
+    if ddf in ("kenward-roger", "kenward-roger-linear"):
+        adjusted = kenward_roger_of(fit, ddf)
+        covariance = own @ adjusted.adjusted_own[0] @ own.T
         # Where nothing was estimated, there is nothing to count as uncertain.
         estimated = fit.design.sigma is None or len(fit.optimum.fixed) < len(fit.design.terms)
-        df = fit._kenward_roger.known_df(own) if estimated else np.full(len(own), np.inf)
+        df = adjusted.known_df(own) if estimated else np.full(len(own), np.inf)
     else:
         half = solve_triangular(factor.chol[0, q2:, q2:], own.T, lower=True)
         covariance = half.T @ half
         df = satterthwaite_df(fit.cp, fit.optimum, L) if ddf == "satterthwaite" else plain_df(fit, L, ddf)
     return Combinations(estimate, covariance * fit.sigma**2 * inflation(fit, ddf), df)
+
+
+def kenward_roger_of(fit: Fit, ddf: str) -> KenwardRoger:
+    """Kenward and Roger's adjustment, with or without second derivatives of the residual covariance."""
+    return fit._kenward_roger if ddf == "kenward-roger" else fit._kenward_roger_linear
 
 
 def inflation(fit: Fit, ddf: str) -> float:

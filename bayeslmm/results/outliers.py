@@ -10,12 +10,14 @@ import pandas as pd
 from scipy.special import ndtri, stdtrit
 
 from bayeslmm.design.screen import number
-from bayeslmm.reml.deleted import refit_without
+from bayeslmm.likelihood.columns import orthogonalise
+from bayeslmm.reml.deleted import refit_without, still_says_all
+from bayeslmm.reml.residual_optimum import ResidualOptimum
 from bayeslmm.results.deletion_cases import DeletionCases, deletion_cases
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.influence_statistics import cannot_be_left_out
-from bayeslmm.results.residual_kinds import residual_values
-from bayeslmm.types import IntArray
+from bayeslmm.results.residual_kinds import correlated_system, residual_values
+from bayeslmm.types import FloatArray, IntArray
 
 # A row is looked at if its residual would be this rare among so many normal ones, and if its square is a share of the
 # residual sum of squares: at a singular fit, where effects may have taken some of it, a smaller one suffices.
@@ -96,14 +98,14 @@ def _joined(parts: Sequence[str]) -> str:
 
 def _find(fit: Fit) -> Deciding | None:
     ordinary = fit.status.ok and fit.penalty is None and not fit.optimum.fixed and fit.sigma > 0
-    if not ordinary or fit.design.residual.clusters is not None or fit.design.residual.names:
+    if not ordinary:
         return None
     return _rows(fit) or _lone_predictors(fit) or _levels(fit)
 
 
 def _rows(fit: Fit) -> Deciding | None:
     """Rows with extreme residuals, the most extreme first, further ones as long as those without them are extreme."""
-    rows, current, scaled, first = list[int](), fit, residual_values(fit, "pearson", scaled=True), 0.0
+    rows, current, scaled, first = list[int](), fit, _scaled(fit), 0.0
     place = np.arange(fit.design.n)
     for _ in range(_TOGETHER):
         z = np.abs(scaled)
@@ -118,17 +120,32 @@ def _rows(fit: Fit) -> Deciding | None:
         first = first or float(scaled[worst])
         rows.append(int(place[worst]))
         current, place = without, np.delete(place, worst)
-        scaled = residual_values(without, "pearson", scaled=True)
+        scaled = _scaled(without)
     changes = _changes(fit, current) if rows else ()
     return Deciding(np.array(rows), _who(fit, rows, first), changes) if changes else None
 
 
+def _scaled(fit: Fit) -> FloatArray:
+    """Residuals (n,) in sds; of correlated rows those given all other rows, where a group has much of the total."""
+    system = correlated_system(fit)
+    if system is None:
+        return residual_values(fit, "pearson", scaled=True)
+    clusters, out = np.asarray(system.design.residual.clusters), np.zeros(fit.design.n)
+    share = np.bincount(clusters, residual_values(fit, "normalized") ** 2)[clusters]
+    suspect = share >= 0.5 * _SHARE_SINGULAR * fit.n
+    if suspect.any():
+        for own in system.together(np.where(suspect, np.arange(fit.design.n), -1)):
+            out[own.rows] = own.weighted / (fit.sigma * np.sqrt(np.maximum(np.diagonal(own.precision), 1e-300)))
+    return np.where(suspect, out, 0.0)
+
+
 def _without(fit: Fit, rows: IntArray) -> Fit | None:
     """The fit without some rows; None where there is none."""
-    if not _stays_estimable(fit, rows):
+    if not _stays_estimable(fit, rows) or not still_says_all(fit.optimum, rows):
         return None
     optimum = refit_without(fit.optimum, rows)
-    without = Fit(optimum.cp.design, optimum.cp, optimum)
+    design = optimum.original if isinstance(optimum, ResidualOptimum) else optimum.cp.design
+    without = Fit(design, optimum.cp, optimum)
     return without if without.status.ok and without.sigma > 0 else None
 
 
@@ -143,15 +160,16 @@ def _who(fit: Fit, rows: Sequence[int], first: float) -> str:
     value, left = design.y[rows[0]], design.y[rows[0]] - fit._fitted[rows[0]]
     labels = ", ".join(str(design.index[row]) for row in rows)
     side = "above" if left > 0 else "below"
-    where = ", ".join(f"{g.name} {g.levels[g.codes[rows[0]]]}" for g in design.groupings.values())
+    known = ", ".join(f"{g.name} {g.levels[g.codes[rows[0]]]}" for g in design.groupings.values())
+    where, away = f" ({known})" if known else "", f"{abs(first):.1f} residual sds {side} its fitted value"
+    if design.residual.clusters is not None:
+        away = f"{abs(first):.1f} sds {'above' if first > 0 else 'below'} what all other rows say of it"
     if len(rows) == 1:
-        return (
-            f"row {labels} ({where}) has {design.response} {number(value)}, {number(abs(left))} or {abs(first):.1f} "
-            f"residual sds {side} its fitted value"
-        )
+        size = "" if design.residual.clusters is not None else f"{number(abs(left))} or "
+        return f"row {labels}{where} has {design.response} {number(value)}, {size}{away}"
     return (
-        f"rows {labels} have extreme values; row {design.index[rows[0]]} ({where}) has {design.response} "
-        f"{number(value)}, {abs(first):.1f} residual sds {side} its fitted value"
+        f"rows {labels} have extreme values; row {design.index[rows[0]]}{where} has {design.response} "
+        f"{number(value)}, {away}"
     )
 
 
@@ -160,7 +178,10 @@ def _lone_predictors(fit: Fit) -> Deciding | None:
     design = fit.design
     if not design.p or design.n < _FEWEST_ROWS:
         return None
-    U = np.linalg.qr(design.whitened(fit.cp.fixed.columns, fit.optimum.lam))[0]
+    correlated = design.residual.clusters is not None
+    # Which row stands alone is a question about the predictors; whitening would mix its rows with others.
+    columns = orthogonalise(design.X, None).columns if correlated else _whitened_columns(fit)
+    U = np.linalg.qr(columns)[0]
     share = (U**2).sum(axis=1)
     for row in map(int, np.argsort(-share)[:_LEVELS]):
         if share[row] < _ALONE:
@@ -171,6 +192,12 @@ def _lone_predictors(fit: Fit) -> Deciding | None:
             who = f"row {design.index[row]} has predictors like no other row (leverage {share[row]:.2f})"
             return Deciding(gone, who, changes)
     return None
+
+
+def _whitened_columns(fit: Fit) -> FloatArray:
+    """Columns of X on the scale of equal variances; those of a fit with residual parameters are already."""
+    own = fit.cp.fixed.columns
+    return own if fit.design.residual.names else fit.design.whitened(own, fit.optimum.lam)
 
 
 def _levels(fit: Fit) -> Deciding | None:

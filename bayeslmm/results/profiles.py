@@ -79,6 +79,9 @@ def on_a_ridge(optimum: Optimum, p: Parameter) -> bool:
     """Whether a parameter can change along a ridge."""
     if p.kind == "fixed":
         return False
+    if p.kind == "residual":
+        own = p.label.removeprefix("residual_")
+        return any(own in ridge.parts for ridge in optimum.ridges)
     names = {"residual variance"} if p.kind in ("sigma", *_DERIVED) else set[str]()
     parts = {part for ridge in optimum.ridges for part in ridge.parts}
     if p.kind == "sigma" or p.position in optimum.fixed:
@@ -86,6 +89,7 @@ def on_a_ridge(optimum: Optimum, p: Parameter) -> bool:
     term = optimum.cp.design.terms[p.position]
     effects = [term.effects[i] for i in p.effects]
     names |= {f"variance of {effect} in {term.label}" for effect in effects}
+    names.add(f"variance in {term.label}")
     names |= {f"covariance of {a} and {b} in {term.label}" for a in effects for b in effects}
     shared = any(part.startswith("parameter ") and part.endswith(f" in {term.label}") for part in parts)
     return shared or bool(names & parts)
@@ -165,12 +169,7 @@ def profile_frame(cp: SummedDesign, optimum: Optimum, parameter: Parameter, valu
             lower, upper = _shown(Profile(cp, optimum, target).estimate, optimum.sigma, parameter.kind, lower, upper)
         grid = np.linspace(lower, upper, 41)
     else:
-        grid = _numbers(values, parameter)
-        if grid.size > MOST_POINTS:
-            raise DesignError(
-                f"values has {grid.size:,} numbers (limit {MOST_POINTS:,}), and the criterion is minimised at "
-                "each. Some hundred are enough for a curve."
-            )
+        grid = grid_of(values, parameter)
         _check_values(grid, parameter)
     with np.errstate(divide="ignore"):
         at = grid / (1.0 - grid) if parameter.kind == "icc" else grid
@@ -183,7 +182,14 @@ def _shown(estimate: float, sigma: float, kind: str, lower: float, upper: float)
     return max(lower, estimate - width), min(upper, estimate + width)
 
 
-def _numbers(values: ArrayLike, parameter: Parameter) -> FloatArray:
+def grid_of(values: ArrayLike, parameter: Parameter) -> FloatArray:
+    """Values (m,) at which a parameter is profiled.
+
+    Raises
+    ------
+    DesignError
+        No numbers, none, or too many.
+    """
     try:
         grid = np.atleast_1d(numbers_of("values", values, finite=False))
     except ArgumentError as error:
@@ -198,6 +204,11 @@ def _numbers(values: ArrayLike, parameter: Parameter) -> FloatArray:
             f"values={shown(values)} {what}; a profile needs a number or a list of numbers. Leave values out for a "
             "grid "
             "over the interval."
+        )
+    if grid.size > MOST_POINTS:
+        raise DesignError(
+            f"values has {grid.size:,} numbers (limit {MOST_POINTS:,}), and the criterion is minimised at "
+            "each. Some hundred are enough for a curve."
         )
     return grid
 

@@ -23,6 +23,9 @@ from bayeslmm.likelihood import cross_products
 from bayeslmm.mode import PosteriorMode, find_mode
 from bayeslmm.reml import Optimum, optimise
 from bayeslmm.reml.many import Optima, optimise_many
+from bayeslmm.reml.residual_many import optimise_residual_many
+from bayeslmm.reml.residual_optimum import ResidualOptimum, optimum_of
+from bayeslmm.residual import natural_parameters
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.labels import Parameter, parameters
 from bayeslmm.types import BoolArray, FloatArray
@@ -91,8 +94,10 @@ class Refits:
     def estimates(self) -> pd.DataFrame:
         """All parameters under their labels: responses x parameters."""
         known = parameters(self.design)
-        covariances = [T @ T.mT for T in self.optima.terms]
-        columns = {p.label: parameter_values(p, covariances, self.optima.sigma, self.optima.beta) for p in known}
+        covariances, residual = [T @ T.mT for T in self.optima.terms], natural_rows(self.design, self.optima.lam)
+        columns = {
+            p.label: parameter_values(p, covariances, self.optima.sigma, self.optima.beta, residual) for p in known
+        }
         return readable(pd.DataFrame(columns))
 
     def __repr__(self) -> str:
@@ -103,11 +108,20 @@ class Refits:
 
 
 def parameter_values(
-    p: Parameter, covariances: Sequence[FloatArray], sigma: FloatArray, beta: FloatArray
+    p: Parameter,
+    covariances: Sequence[FloatArray],
+    sigma: FloatArray,
+    beta: FloatArray,
+    residual: FloatArray,
 ) -> FloatArray:
-    """Values (K,) of one parameter from relative covariances (K, c, c), sigma (K,) and fixed effects (K, p)."""
+    """Values (K,) of one parameter from all that is estimated.
+
+    Relative covariances (K, c, c), sigma (K,), fixed effects (K, p), residual parameters in the user's units (K, m).
+    """
     if p.kind == "sigma":
         return sigma
+    if p.kind == "residual":
+        return residual[:, p.position]
     if p.kind == "fixed":
         return beta[:, p.position]
     G = covariances[p.position]
@@ -116,6 +130,13 @@ def parameter_values(
         return sigma * first
     both = first * np.sqrt(G[:, p.effects[1], p.effects[1]])
     return np.where(both > 0, G[:, p.effects[0], p.effects[1]] / np.where(both > 0, both, 1.0), np.nan)
+
+
+def natural_rows(design: Design, lam: FloatArray | None) -> FloatArray:
+    """Residual parameters in the user's units (K, m) from those without bounds, nan where these are."""
+    if lam is None:
+        return np.empty((0, 0))
+    return np.array([natural_parameters(design.residual, own) for own in lam]).reshape(lam.shape)
 
 
 def check_responses(design: Design, values: Any, dimensions: int) -> FloatArray:
@@ -219,10 +240,14 @@ def refit[F: Fit](fit: F, y: ArrayLike) -> F:
         Wrong shape, missing or infinite values.
     """
     design = with_response(fit.design, check_responses(fit.design, y, 1))
-    cp = cross_products(design)
-    if isinstance(fit.optimum, PosteriorMode):
-        optimum: Optimum = find_mode(cp, fit.optimum.priors, fit.reml, fixed=fit._fixed)
+    if isinstance(fit.optimum, ResidualOptimum):
+        optimum: Optimum = optimum_of(design, fit.reml)
+        cp = optimum.cp
+    elif isinstance(fit.optimum, PosteriorMode):
+        cp = cross_products(design)
+        optimum = find_mode(cp, fit.optimum.priors, fit.reml, fixed=fit._fixed)
     else:
+        cp = cross_products(design)
         optimum = optimise(cp, fit.reml, fixed=fit._fixed, penalty=fit.optimum.penalty)
     if not optimum.status.ok:
         warnings.warn(f"{fit.formula}: {optimum.verdict}", ConvergenceWarning, stacklevel=2)
@@ -235,7 +260,8 @@ def refit_many(fit: Fit, Y: ArrayLike, *, workers: int = 1) -> Refits:
     Where the design allows it, all are solved together by one vectorised Newton iteration: 1,000 responses of
     sleepstudy take a few tenths of a second. Each result is the one that `refit` gives, whatever the others and
     the number of workers are, with one exception: in models with several variances `refit` searches for lower
-    minima from many points where levels are few or very unequal, `refit_many` at zeros of the terms only.
+    minima from many points where levels are few or very unequal, `refit_many` at zeros of the terms only. Of models
+    whose residuals have parameters each response is fitted by itself.
 
     Parameters
     ----------
@@ -256,5 +282,20 @@ def refit_many(fit: Fit, Y: ArrayLike, *, workers: int = 1) -> Refits:
     """
     values = check_responses(fit.design, Y, 2)
     workers = whole("workers", workers, 1, MOST_WORKERS, DesignError)
-    optima = optimise_many(fit.cp, values, fit.reml, fixed=fit._fixed, workers=workers)
-    return Refits(fit.design, fit.reml, optima)
+    return Refits(fit.design, fit.reml, optima_of(fit, values, workers))
+
+
+def optima_of(fit: Fit, Y: FloatArray, workers: int = 1) -> Optima:
+    """Estimates of the model of a fit for responses (n, K)."""
+    if isinstance(fit.optimum, ResidualOptimum):
+        return optimise_residual_many(fit.design, Y, fit.reml, workers=workers)
+    return optimise_many(fit.cp, Y, fit.reml, fixed=fit._fixed, workers=workers)
+
+
+def refit_design[F: Fit](fit: F, design: Design) -> F:
+    """The model of a fit for other rows or another response of the same columns, by the same criterion."""
+    if isinstance(fit.optimum, ResidualOptimum):
+        found = optimum_of(design, fit.reml)
+        return replace(fit, design=design, cp=found.cp, optimum=found)
+    cp = cross_products(design)
+    return replace(fit, design=design, cp=cp, optimum=optimise(cp, fit.reml, fixed=fit._fixed))

@@ -1,43 +1,109 @@
-"""Wald intervals of all parameters of a fit whose residuals have parameters, each on a scale without bounds."""
+"""Intervals of all parameters of a fit whose residuals have parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from bayeslmm.arguments import labels as text_labels
-from bayeslmm.design.lookup import positions
+from bayeslmm.arguments import choice
+from bayeslmm.design.readable import headed
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.residual_degrees import joint_covariance
+from bayeslmm.inference.residual_targets import SCALES
 from bayeslmm.numerics.differences import slopes
 from bayeslmm.reml.residual_optimum import ResidualOptimum
 from bayeslmm.residual import estimable
+from bayeslmm.results.bootstrap_kinds import check_kind
+from bayeslmm.results.bootstrap_runs import bootstrap, count
 from bayeslmm.results.fit import Fit
+from bayeslmm.results.intervals import check_level
 from bayeslmm.results.labels import Parameter, estimates
+from bayeslmm.results.residual_profiles import chosen_parameters, profile_ends_residual
+from bayeslmm.results.sampling import generator
 from bayeslmm.types import FloatArray
 
 _STEP = 1e-4
 
-type _Scale = tuple[Callable[[FloatArray], FloatArray], Callable[[FloatArray], FloatArray]]
+_KINDS = {"profile": "profile likelihood intervals", "wald": "Wald intervals", "bootstrap": "bootstrap intervals"}
 
 
-def _logit(p: FloatArray) -> FloatArray:
-    return np.asarray(np.log(p) - np.log1p(-p))
+def confint_residual(
+    fit: Fit,
+    level: float = 0.95,
+    method: str = "profile",
+    parameters: str | Sequence[str] | None = None,
+    *,
+    criterion: Literal["REML", "ML"] | None = None,
+    kind: Literal["percentile", "basic", "norm", "bca", "shortest"] = "percentile",
+    n: int = 1000,
+    random_seed: int | np.random.Generator | None = None,
+) -> pd.DataFrame:
+    """Intervals of the parameters, those of the residuals among them.
 
+    Parameters
+    ----------
+    level : float
+    method : {"profile", "wald", "bootstrap"}
+        ``"profile"``: all values for which the criterion, minimised over all other parameters, those of the residuals
+        among them, rises by less than the chi-square quantile; one-sided where a range ends. ``"wald"``: by the
+        curvature of the criterion in all covariance parameters together, standard deviations and their ratios on the
+        log scale, correlations by atanh; quicker where a structure has dozens of parameters. ``"bootstrap"``: see
+        `bootstrap`.
+    parameters : str or sequence of str, optional
+        Labels, all by default; a Wald interval is nan for an estimate at the end of its range.
+    criterion : {"REML", "ML"}, optional
+        By default the one that was fitted. The REML profile of a fixed effect is that of the likelihood with the
+        other fixed effects integrated over a flat prior.
+    kind : {"percentile", "basic", "norm", "bca", "shortest"}
+        Of bootstrap intervals, see `Bootstrap.confint`.
+    n : int
+        Simulated responses of a bootstrap.
+    random_seed : int or numpy.random.Generator, optional
+        Of a bootstrap.
 
-def _expit(x: FloatArray) -> FloatArray:
-    return np.asarray(1.0 / (1.0 + np.exp(-x)))
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``conf_low``, ``conf_high``; indexed by label. ``attrs`` says how they were made.
 
+    Raises
+    ------
+    DesignError
+        An unknown method or label, a level that is no probability, a parameter without a Wald interval.
+    FitError
+        The fit leaves no residual.
 
-# To a scale without bounds, and back.
-_SCALES: dict[str, _Scale] = {
-    "real": (np.asarray, np.asarray),
-    "positive": (np.log, np.exp),
-    "unit": (_logit, _expit),
-    "correlation": (np.arctanh, np.tanh),
-}
+    Warns
+    -----
+    BayesLMMWarning
+        Some of the parameters are not identified, with their names, or the fit is not a minimum.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> fit = bl.Model("Reaction ~ Days", bl.load_dataset("sleepstudy"), residual="ar1(Days | Subject)").fit()
+    >>> fit.confint().round(2)
+                  conf_low  conf_high
+    sigma            41.63      62.66
+    residual_rho      0.71       0.88
+    Intercept       231.51     276.17
+    Days              7.12      13.81
+    """
+    level, optimum = check_level(level), fit._by_criterion(criterion)
+    choice("method", method, tuple(_KINDS), DesignError)
+    check_kind(kind)
+    generator(random_seed), count(fit.design, n)
+    if method == "bootstrap":
+        return bootstrap(fit, n, random_seed, criterion=criterion).confint(level, kind, parameters)
+    own = fit if optimum is fit.optimum else replace(fit, cp=optimum.cp, optimum=optimum)
+    ends = (profile_ends_residual if method == "profile" else wald_residual)(own, parameters, level)
+    name = "REML" if own.reml else "ML"
+    ends.attrs.update(method=method, level=level, criterion=name)
+    return headed(ends, f"{100 * level:g} % {_KINDS[method]} ({name})")
 
 
 def wald_residual(fit: Fit, labels: str | Sequence[str] | None, level: float) -> pd.DataFrame:
@@ -59,7 +125,7 @@ def wald_residual(fit: Fit, labels: str | Sequence[str] | None, level: float) ->
     from scipy.special import ndtri
 
     known = fit._parameters
-    chosen = list(known) if labels is None else _chosen(known, labels)
+    chosen = chosen_parameters(fit, labels)
     error = dict(zip([p.label for p in known if p.kind != "fixed"], _errors(fit), strict=True))
     beta, values, z = fit.std_error(), fit.estimates(), float(ndtri(0.5 + level / 2))
     rows = []
@@ -68,7 +134,7 @@ def wald_residual(fit: Fit, labels: str | Sequence[str] | None, level: float) ->
         if p.kind == "fixed":
             rows.append((one - z * beta[p.label], one + z * beta[p.label]))
             continue
-        there, back = _SCALES[_range(fit, p)]
+        there, back = SCALES[_range(fit, p)]
         with np.errstate(all="ignore"):
             ends = back(there(np.array([one])) + z * error[p.label] * np.array([-1.0, 1.0]))
         if labels is not None and not np.isfinite(ends).all():
@@ -78,20 +144,6 @@ def wald_residual(fit: Fit, labels: str | Sequence[str] | None, level: float) ->
             )
         rows.append((float(ends[0]), float(ends[1])))
     return pd.DataFrame(rows, index=[p.label for p in chosen], columns=["conf_low", "conf_high"])
-
-
-def _chosen(known: Sequence[Parameter], labels: str | Sequence[str]) -> list[Parameter]:
-    found, asked = [], text_labels("parameters", labels, error=DesignError)
-    if not asked:
-        raise DesignError(f"parameters={labels!r} names no parameter. Leave it out (None) for all of them.")
-    for label in asked:
-        places = positions(label, [p.label for p in known])
-        if len(places) != 1:
-            raise DesignError(
-                f"{label!r} names no parameter, or several. Parameters are: {', '.join(p.label for p in known)}."
-            )
-        found.append(known[places[0]])
-    return found
 
 
 def _range(fit: Fit, p: Parameter) -> str:
@@ -106,7 +158,7 @@ def _errors(fit: Fit) -> FloatArray:
     if not isinstance(optimum, ResidualOptimum):
         raise TypeError("these residuals have no parameters")
     variances = [p for p in fit._parameters if p.kind != "fixed"]
-    scales = [_SCALES[_range(fit, p)][0] for p in variances]
+    scales = [SCALES[_range(fit, p)][0] for p in variances]
     joint, t = optimum.joint, optimum.joint.n_theta
 
     def values(point: FloatArray) -> FloatArray:

@@ -10,6 +10,7 @@ import pandas as pd
 from bayeslmm.arguments import choice, flag
 from bayeslmm.design.padding import by_row
 from bayeslmm.errors import DesignError, FitError
+from bayeslmm.likelihood.correlated_rows import CorrelatedSystem, RowNumbers, row_numbers
 from bayeslmm.likelihood.deletion import Leverages, leverages
 from bayeslmm.results.draws import Draws
 from bayeslmm.results.fit import Fit
@@ -32,7 +33,8 @@ def residuals(fit: Fit, kind: ResidualKind = "raw", *, scaled: bool = False) -> 
         ``"normalized"``: whitened by the residual covariance and over sigma, so that rows of one group are independent,
         too, in the order of their times or visits (nlme's word; scaled in any case). ``"standardised"``: over their
         estimated standard deviation, ``sigma sqrt((1 - leverage) / weight)``, theta taken as known (lme4's
-        ``rstudent``).
+        ``rstudent``); where residuals are correlated, covariance ``sigma^2 R``, over the root of the diagonal of
+        ``sigma^2 R P R``, P the precision of y over ``sigma^2`` with all effects integrated out.
         ``"marginal"``: response minus the fixed part, so that random effects are in them.
     scaled : bool
         In standard deviations: raw and Pearson residuals over sigma (lme4's scaled residuals), marginal ones over the
@@ -46,7 +48,7 @@ def residuals(fit: Fit, kind: ResidualKind = "raw", *, scaled: bool = False) -> 
     Raises
     ------
     DesignError
-        Another kind; standardised residuals where rows depend on one another.
+        Another kind.
     FitError
         Scaled or standardised residuals of a fit with sigma 0.
 
@@ -74,7 +76,7 @@ def residual_values(fit: Fit, kind: ResidualKind, scaled: bool = False) -> Float
     elif kind == "normalized":
         return np.asarray(design.residual.whiten(fit.optimum.lam, values[:, None])[:, 0] / positive_sigma(fit))
     if kind == "standardised":
-        values = values / (positive_sigma(fit) * _spread(leverage_pair(fit).total))
+        values = values / (positive_sigma(fit) * _spread(_share_left(fit)))
     elif scaled:
         sigma = positive_sigma(fit)
         values = values / (marginal_sd(fit) if kind == "marginal" else sigma)
@@ -91,8 +93,16 @@ def positive_sigma(fit: Fit) -> float:
     )
 
 
-def _spread(leverage: FloatArray) -> FloatArray:
-    return np.where(1.0 - leverage > _NO_VARIANCE, np.sqrt(np.maximum(1.0 - leverage, 0.0)), np.nan)
+def _share_left(fit: Fit) -> FloatArray:
+    """Variances (n,) of the residuals of the fit over those of the residuals of the model."""
+    found = _correlated_rows(fit)
+    if found is None:
+        return 1.0 - leverage_pair(fit).total
+    return found.variance / fit.design.residual.variance(fit.optimum.lam)
+
+
+def _spread(share: FloatArray) -> FloatArray:
+    return np.where(share > _NO_VARIANCE, np.sqrt(np.maximum(share, 0.0)), np.nan)
 
 
 def fixed_part(result: Fit | Draws) -> FloatArray:
@@ -110,14 +120,36 @@ def marginal_sd(fit: Fit) -> FloatArray:
     return np.asarray(fit.sigma * np.sqrt(variance))
 
 
+def correlated_system(fit: Fit) -> CorrelatedSystem | None:
+    """Rows that depend on one another beside the sums of the whitened ones; None if all are independent."""
+    if fit.design.residual.clusters is None:
+        return None
+    return CorrelatedSystem(fit.design, fit.cp, fit.optimum.lam, fit.optimum.factors)
+
+
+def _correlated_rows(fit: Fit) -> RowNumbers | None:
+    """Numbers of single rows that depend on one another; None if all are independent."""
+    memo, system = fit._memo, correlated_system(fit)
+    if "correlated rows" not in memo:
+        memo["correlated rows"] = None if system is None else row_numbers(system)
+    found: RowNumbers | None = memo["correlated rows"]
+    return found
+
+
 def leverage_pair(fit: Fit) -> Leverages:
     """Leverages of the whole fit and of its fixed part."""
-    if fit.design.residual.clusters is not None:
-        raise DesignError(
-            f"Residuals depend on one another ({fit.design.residual.keyword}), and leverages are those of rows that "
-            "are independent given the effects. residuals() and residuals('marginal') exist for all models."
-        )
-    return leverages(fit.cp, fit.optimum.factors, fit.optimum.lam)
+    found = _correlated_rows(fit)
+    return leverages(fit.cp, fit.optimum.factors, fit.optimum.lam) if found is None else found.leverages
+
+
+def _off_without_itself(fit: Fit) -> FloatArray:
+    """Response (n,) less its prediction without itself, over the sd of a residual beside sigma; nan without one."""
+    found, h = _correlated_rows(fit), leverage_pair(fit).total
+    if found is not None:
+        off = found.given_others / np.sqrt(fit.design.residual.variance(fit.optimum.lam))
+        return np.where(_share_left(fit) > _NO_VARIANCE, off, np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(1.0 - h > _NO_VARIANCE, residual_values(fit, "pearson") / (1.0 - h), np.nan)
 
 
 def leverage(fit: Fit, part: Literal["all", "fixed"] = "all") -> pd.Series:
@@ -127,7 +159,8 @@ def leverage(fit: Fit, part: Literal["all", "fixed"] = "all") -> pd.Series:
     ----------
     part : {"all", "fixed"}
         The diagonal of ``H`` in ``fitted = H y`` with random effects (lme4's ``hatvalues``), or of the fixed part
-        alone, ``X (X'V^-1 X)^-1 X'V^-1``, whose sum over the observations is the number of fixed effects.
+        alone, ``X (X'V^-1 X)^-1 X'V^-1``, whose sum over the observations is the number of fixed effects. Residual
+        correlations are in V; a row that others pull harder than itself can have a negative one.
 
     Returns
     -------
@@ -138,7 +171,7 @@ def leverage(fit: Fit, part: Literal["all", "fixed"] = "all") -> pd.Series:
     Raises
     ------
     DesignError
-        Rows depend on one another.
+        Another part.
 
     Examples
     --------
@@ -160,6 +193,9 @@ def cooks_distance(fit: Fit) -> pd.Series:
     move when a row or a group is left out and theta estimated anew, ``influence().cooks_d``
     (``cooks.distance(influence(fit, ...))`` in R). Rows of a small group can be large in one and small in the other.
 
+    Where residuals are correlated, ``e / (1 - h)``, by how much a row is off when it is predicted without itself, is
+    what it is off when predicted from all others, the residuals of its own group included: ``(P y)_i / P_ii``.
+
     Returns
     -------
     pandas.Series
@@ -168,7 +204,7 @@ def cooks_distance(fit: Fit) -> pd.Series:
     Raises
     ------
     DesignError
-        Rows depend on one another; the model has no fixed effect.
+        The model has no fixed effect.
     FitError
         Sigma is 0.
 
@@ -181,12 +217,8 @@ def cooks_distance(fit: Fit) -> pd.Series:
     """
     if not fit.design.p:
         raise DesignError("The model has no fixed effect, by whose number Cook's distance is divided.")
-    h = leverage_pair(fit).total
-    e = residual_values(fit, "pearson")
-    with np.errstate(divide="ignore", invalid="ignore"):
-        values = np.where(
-            1.0 - h > _NO_VARIANCE, e**2 * h / (fit.design.p * positive_sigma(fit) ** 2 * (1.0 - h) ** 2), np.nan
-        )
+    h, off = leverage_pair(fit).total, _off_without_itself(fit)
+    values = off**2 * h / (fit.design.p * positive_sigma(fit) ** 2)
     out = by_row(fit.design, values, "cooks_distance")
     out.attrs["quantity"] = "conditional Cook's distance: of fitted values, random effects held (lme4's cooks.distance)"
     return out

@@ -9,8 +9,9 @@ import pandas as pd
 
 from bayeslmm.arguments import flag, shown
 from bayeslmm.design.readable import readable
+from bayeslmm.design.residual_text import INDEPENDENT
 from bayeslmm.errors import DesignError
-from bayeslmm.residual import Estimable, estimable, natural_parameters
+from bayeslmm.residual import Estimable, natural_parameters
 from bayeslmm.residual.spread import SpreadByLevel
 from bayeslmm.residual.structured import CorrelatedRows, UnequalVariances
 from bayeslmm.results.figures import to_places
@@ -23,12 +24,15 @@ _MOST_SHOWN = 10
 
 def expression(fit: Fit) -> str:
     """The structure as written."""
-    return estimable(fit.design.residual).expression
+    residual = fit.design.residual
+    return residual.expression if isinstance(residual, Estimable) else INDEPENDENT
 
 
 def residual_lines(fit: Fit) -> pd.DataFrame:
     """Standard deviations by level and the other parameters, as text for a summary."""
-    residual, lam = estimable(fit.design.residual), fit.optimum.lam
+    if not isinstance(fit.design.residual, Estimable):
+        return pd.DataFrame({"Estimate": [f"{fit.sigma:.5g}"]}, index=pd.Index(["sigma"], dtype=object), dtype=object)
+    residual, lam = fit.design.residual, fit.optimum.lam
     values = dict(zip(residual.labels, natural_parameters(residual, lam), strict=True))
     rows: list[tuple[str, str]] = []
     for spread in _spreads(residual):

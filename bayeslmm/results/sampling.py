@@ -20,13 +20,14 @@ from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.progress import Progress, interactive
 from bayeslmm.bayes.propriety import check_posterior
 from bayeslmm.design import Design
+from bayeslmm.design.residual_text import INDEPENDENT
 from bayeslmm.errors import BayesLMMWarning, ConvergenceWarning, FitError
 from bayeslmm.imports import load
 from bayeslmm.likelihood import SummedDesign
 from bayeslmm.memory import memory
 from bayeslmm.reml import Optimum
 from bayeslmm.reml.status import FitStatus
-from bayeslmm.residual import estimable
+from bayeslmm.residual import Estimable
 from bayeslmm.results.diagnostics import nuts_diagnostics
 from bayeslmm.results.draws import Draws
 
@@ -75,7 +76,7 @@ def sample_posterior(
         Gives the cross-products and a REML fit, which only the collapsed methods need.
     """
     _check(settings)
-    if design.residual.names:
+    if design.residual.names or not design.terms:
         settings = _by_nuts(design, settings)
     kept = kept_groups(design, settings.keep)
     log_likelihood = _with_log_likelihood(design, settings, all(kept.values()))
@@ -128,7 +129,8 @@ def sample_posterior(
 
 def _by_nuts(design: Design, settings: Settings) -> Settings:
     """Settings of a model whose residuals have parameters, which NUTS alone samples."""
-    written, correlated = estimable(design.residual).expression, design.residual.clusters is not None
+    residual, correlated = design.residual, design.residual.clusters is not None
+    written = residual.expression if isinstance(residual, Estimable) else INDEPENDENT
     if settings.method not in ("auto", "nuts"):
         raise FitError(
             f"method={settings.method!r} is not there yet for a model whose residuals have parameters "

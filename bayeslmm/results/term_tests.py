@@ -13,7 +13,7 @@ from bayeslmm.inference.kenward_roger import kenward_roger_f
 from bayeslmm.inference.satterthwaite import satterthwaite_f
 from bayeslmm.inference.term_hypotheses import AnovaType, marginal, partial, sequential
 from bayeslmm.results.fit import Fit
-from bayeslmm.results.linear import DDF, inflation, plain_df, strata
+from bayeslmm.results.linear import DDF, inflation, kenward_roger_of, plain_df, strata
 from bayeslmm.types import FloatArray
 
 type Metric = Literal["ols", "gls"]
@@ -134,8 +134,8 @@ def joint_test(
         rows = rows[rows.any(axis=1)]
     if not rows.size:
         return JointTest(np.nan, 0, np.nan, np.nan)
-    if ddf == "kenward-roger":
-        F, df1, df, scale = kenward_roger_f(fit.cp, fit.optimum, fit._kenward_roger, rows, c)
+    if ddf in ("kenward-roger", "kenward-roger-linear"):
+        F, df1, df, scale = kenward_roger_f(fit.cp, fit.optimum, kenward_roger_of(fit, ddf), rows, c)
         return JointTest(F, df1, df, F / scale)
     if ddf == "satterthwaite":
         own = as_stated and rank_of(rows) == rows.shape[0]

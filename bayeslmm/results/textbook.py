@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from bayeslmm.design.readable import readable
+from bayeslmm.design.theta import check_lam
 from bayeslmm.errors import DesignError
 from bayeslmm.reml import at_theta
 from bayeslmm.results.fit import Fit
@@ -18,18 +19,23 @@ from bayeslmm.types import FloatArray
 
 @overload
 def criterion_at(
-    fit: Fit, theta: ArrayLike, sigma: float | None = None, *, gradient: Literal[False] = False
+    fit: Fit,
+    theta: ArrayLike,
+    sigma: float | None = None,
+    *,
+    lam: ArrayLike | None = None,
+    gradient: Literal[False] = False,
 ) -> float: ...
 
 
 @overload
 def criterion_at(
-    fit: Fit, theta: ArrayLike, sigma: float | None = None, *, gradient: Literal[True]
+    fit: Fit, theta: ArrayLike, sigma: float | None = None, *, lam: ArrayLike | None = None, gradient: Literal[True]
 ) -> tuple[float, FloatArray]: ...
 
 
 def criterion_at(
-    fit: Fit, theta: ArrayLike, sigma: float | None = None, *, gradient: bool = False
+    fit: Fit, theta: ArrayLike, sigma: float | None = None, *, lam: ArrayLike | None = None, gradient: bool = False
 ) -> float | tuple[float, FloatArray]:
     """REML criterion (deviance for ML) at any parameters: -2 log (restricted) likelihood, without a penalty.
 
@@ -40,12 +46,14 @@ def criterion_at(
     sigma : float, optional
         Residual standard deviation; by default the one that is known, else the one that minimises the criterion at
         this theta.
+    lam : array-like of shape (m,), optional
+        Parameters of the residual structure without bounds, where residuals have any; by default ``optimum.lam``.
     gradient : bool
-        Return also the derivatives in theta (at the given sigma, or along the minimising one).
+        Return also the derivatives in theta, and then lam (at the given sigma, or along the minimising one).
 
     Returns
     -------
-    float, or (float, FloatArray of shape (k,))
+    float, or (float, FloatArray of shape (k + m,))
 
     Raises
     ------
@@ -62,6 +70,10 @@ def criterion_at(
     >>> bool(abs(value - fit.criterion) < 1e-9 and abs(slopes[0]) < 1e-6)
     True
     """
+    if fit.design.residual.names:
+        own = fit.optimum.lam if lam is None else lam
+        return at_theta.criterion_at_residual(fit.design, theta, own, sigma, fit.reml, gradient)
+    check_lam(fit.design, lam)
     return at_theta.criterion_at(fit.cp, theta, sigma, fit.reml, gradient)
 
 
@@ -118,7 +130,10 @@ def shrinkage(fit: Fit) -> pd.DataFrame:
     0     A  5 -22.5 -17.6069  0.7825
     1     B  5   0.5   0.3913  0.7825
     """
-    return readable(shrinkage_table(fit.design, fit.optimum.terms, fit.fixef().to_numpy(), _effects(fit)))
+    optimum, beta = fit.optimum, fit.fixef().to_numpy()
+    if not fit.design.terms:
+        raise DesignError(f"{fit.formula!r} has no random effects, so that there is nothing that is drawn to a mean.")
+    return readable(shrinkage_table(fit.design, optimum.terms, beta, _effects(fit), optimum.lam))
 
 
 def _effects(fit: Fit) -> tuple[FloatArray, ...]:

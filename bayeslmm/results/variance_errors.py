@@ -10,9 +10,12 @@ import pandas as pd
 from bayeslmm.arguments import choice
 from bayeslmm.design.readable import readable
 from bayeslmm.errors import DesignError, FitError
+from bayeslmm.inference.residual_degrees import joint_covariance
 from bayeslmm.inference.variance_information import VarianceCovariance, variance_covariance
+from bayeslmm.numerics.differences import slopes
+from bayeslmm.reml.residual_optimum import ResidualOptimum
 from bayeslmm.results.fit import Fit
-from bayeslmm.results.labels import Parameter
+from bayeslmm.results.labels import Parameter, estimates
 from bayeslmm.types import FloatArray
 
 type Scale = Literal["sd", "variance"]
@@ -20,6 +23,8 @@ type Scale = Literal["sd", "variance"]
 _SCALES: tuple[Scale, ...] = ("sd", "variance")
 # A correlation whose distance from an end is below this share of the range is at that end.
 _AT_END = 1e-10
+# Of differences of smooth functions.
+_STEP = 1e-4
 _PREFIX = {"sd": "var", "corr": "cov"}
 _BOUNDARY = "at the boundary: no standard error"
 _UNKNOWN = "not determined by the data"
@@ -108,6 +113,8 @@ def _of(fit: Fit, scale: Scale) -> tuple[list[str], FloatArray, FloatArray, list
             f"standard errors of variances. Use model.fit(reml={fit.reml}), or model.sample() for a posterior."
         )
     known = [p for p in fit._parameters if p.kind != "fixed"]
+    if isinstance(fit.optimum, ResidualOptimum):
+        return _with_residuals(fit, fit.optimum, known, scale)
     found = variance_covariance(fit.cp, fit.optimum)
     rows = [_row(fit, found, p, scale) for p in known]
     J = np.array([slopes for _, slopes, _ in rows])
@@ -119,28 +126,76 @@ def _of(fit: Fit, scale: Scale) -> tuple[list[str], FloatArray, FloatArray, list
     return labels, np.array([value for value, _, _ in rows]), covariance, notes
 
 
+def _with_residuals(
+    fit: Fit, optimum: ResidualOptimum, known: list[Parameter], scale: Scale
+) -> tuple[list[str], FloatArray, FloatArray, list[str]]:
+    """The same where residuals have parameters: by the curvature in these and in the others together."""
+    joint, t = optimum.joint, optimum.joint.n_theta
+
+    def values(point: FloatArray) -> FloatArray:
+        """Parameters (m,) at (internal vector, lam, log sigma^2)."""
+        sigma = float(np.exp(0.5 * point[-1]))
+        with np.errstate(all="ignore"):
+            own = estimates(fit.design, known, joint.terms(point), sigma, np.empty(0), point[t:-1])
+        by_label = {p.label: value for p, value in zip(known, own, strict=True)}
+        return np.array([_on_scale(p, known, by_label, scale) for p in known])
+
+    point = np.append(optimum.joint_point, 2.0 * np.log(optimum.sigma))
+    J, found = slopes(values, point, _STEP), values(point)
+    edge = [_at_edge(fit, p) for p in known]
+    notes = [_BOUNDARY if end or not np.isfinite(J[:, k]).all() else "" for k, end in enumerate(edge)]
+    J = np.where(np.isfinite(J), J, 0.0)
+    covariance = J.T @ joint_covariance(optimum) @ J
+    notes = [note or ("" if covariance[k, k] > 0 else _UNKNOWN) for k, note in enumerate(notes)]
+    without = np.array([bool(note) for note in notes])
+    covariance[without], covariance[:, without] = np.nan, np.nan
+    return [_label(p, scale) for p in known], found, covariance, notes
+
+
+def _on_scale(p: Parameter, known: list[Parameter], values: dict[str, float], scale: Scale) -> float:
+    value = values[p.label]
+    if scale == "sd" or p.kind == "residual":
+        return value
+    if p.kind != "corr":
+        return value**2
+    own = {o.effects[0]: values[o.label] for o in known if o.kind == "sd" and o.position == p.position}
+    sds = [next((sd for effect, sd in own.items() if effect == e), next(iter(own.values()))) for e in p.effects]
+    return value * sds[0] * sds[1]
+
+
+def _at_edge(fit: Fit, p: Parameter) -> bool:
+    """Whether an estimate is at the end of its range."""
+    value = float(fit.estimates()[p.label])
+    if p.kind == "corr":
+        least, most = fit.design.terms[p.position].structure.correlation_range
+        return not min(value - least, most - value) > _AT_END * (most - least)
+    return p.kind == "sd" and not value > 0
+
+
 def _label(p: Parameter, scale: Scale) -> str:
     if scale == "sd":
+        return p.label
+    if p.kind == "residual":
         return p.label
     return "sigma^2" if p.kind == "sigma" else f"{_PREFIX[p.kind]}{p.label.removeprefix(p.kind)}"
 
 
 def _row(fit: Fit, found: VarianceCovariance, p: Parameter, scale: Scale) -> tuple[float, FloatArray, str]:
     """Estimate of a parameter, its derivatives in the entries, and why it has no standard error."""
-    slopes = np.zeros(found.values.size)
+    along = np.zeros(found.values.size)
     if p.kind != "corr":
         k = found.values.size - 1 if p.kind == "sigma" else found.place(p.position, p.effects[0], p.effects[0])
         value = float(found.values[k])
         note = "" if value > 0 else _BOUNDARY
         note = note if found.determined[k] else _UNKNOWN
         sd = float(np.sqrt(value))
-        slopes[k] = 1.0 if scale == "variance" else 0.5 / sd if sd > 0 else 0.0
-        return (value if scale == "variance" else sd), slopes, note
-    return _pair(fit, found, p, scale, slopes)
+        along[k] = 1.0 if scale == "variance" else 0.5 / sd if sd > 0 else 0.0
+        return (value if scale == "variance" else sd), along, note
+    return _pair(fit, found, p, scale, along)
 
 
 def _pair(
-    fit: Fit, found: VarianceCovariance, p: Parameter, scale: Scale, slopes: FloatArray
+    fit: Fit, found: VarianceCovariance, p: Parameter, scale: Scale, along: FloatArray
 ) -> tuple[float, FloatArray, str]:
     i, j = p.effects
     both, first, second = (found.place(p.position, a, b) for a, b in ((i, j), (i, i), (j, j)))
@@ -152,10 +207,10 @@ def _pair(
     told = found.determined[[both, first, second]].all()
     note = _UNKNOWN if not told else "" if inside else _BOUNDARY
     if scale == "variance":
-        slopes[both] = 1.0
-        return covariance, slopes, note
+        along[both] = 1.0
+        return covariance, along, note
     if product > 0:
-        slopes[both] = 1.0 / product
-        slopes[first] -= 0.5 * rho / found.values[first]
-        slopes[second] -= 0.5 * rho / found.values[second]
-    return rho, slopes, note
+        along[both] = 1.0 / product
+        along[first] -= 0.5 * rho / found.values[first]
+        along[second] -= 0.5 * rho / found.values[second]
+    return rho, along, note

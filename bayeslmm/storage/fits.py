@@ -168,7 +168,7 @@ def load_parts(path: FilePath) -> tuple[Design, SummedDesign | None, Optimum | N
         check_parts(design, stored)
         if under_priors:
             check_priors(design, stored)
-        if design.residual.names:
+        if design.residual.names or not design.terms:
             cp = whitened_products(design, stored["lam"])
             return design, cp, known_residuals(restore(cp, stored), design)
         cp = cross_products(design)

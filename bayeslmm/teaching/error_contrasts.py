@@ -12,8 +12,9 @@ from scipy.linalg import cholesky, qr, solve_triangular
 from bayeslmm.arguments import flag, instance, shown
 from bayeslmm.design.design import Design, expanded
 from bayeslmm.design.screen import fill
+from bayeslmm.design.theta import check_lam
 from bayeslmm.errors import DesignError
-from bayeslmm.residual import NO_PARAMETERS, refuse_parameters
+from bayeslmm.residual import NO_PARAMETERS, make_residual
 from bayeslmm.teaching.size import check_dense
 from bayeslmm.teaching.terms import (
     block_diagonal,
@@ -40,7 +41,7 @@ class ErrorContrasts:
     design : Design
     K : FloatArray, shape (n, n - p)
         ``K'X = 0``. Without random effects the contrasts were independent with variance sigma^2; where residuals have
-        one variance, columns of K are orthonormal.
+        one variance, or parameters, columns of K are orthonormal.
     """
 
     design: Design
@@ -58,7 +59,7 @@ class ErrorContrasts:
         """The contrasts K'y (offset subtracted), shape (n - p,)."""
         return self.K.T @ self.design.y_less_offset
 
-    def criterion(self, theta: ArrayLike, sigma: float) -> float:
+    def criterion(self, theta: ArrayLike, sigma: float, lam: ArrayLike | None = None) -> float:
         """-2 log density of K'y, normal with mean zero and covariance K'VK.
 
         Parameters
@@ -67,11 +68,13 @@ class ErrorContrasts:
             Relative covariance parameters in lme4's order, as ``fit.theta``.
         sigma : float
             Residual standard deviation.
+        lam : array-like, shape (m,), optional
+            Parameters of the residual structure without bounds, as ``fit.optimum.lam``; where residuals have any.
 
         Raises
         ------
         DesignError
-            theta has another length; sigma is not positive; theta is so large that the covariance is singular.
+            theta or lam has another length; sigma is not positive; theta is so large that the covariance is singular.
 
         Examples
         --------
@@ -85,7 +88,7 @@ class ErrorContrasts:
         sigma = float(sigma)
         factors = factors_from_theta(self.design, theta)
         half = (sparse_Z(self.design) @ block_diagonal(self.design, factors)).T @ self.K
-        R = self.design.residual.covariance(NO_PARAMETERS)
+        R = self.design.residual.covariance(check_lam(self.design, lam))
         covariance = sigma**2 * (self.K.T @ (R @ self.K) + half.T @ half)
         try:
             L = cholesky(covariance, lower=True)
@@ -153,15 +156,16 @@ def error_contrasts(model: HasDesign, *, force: bool = False) -> ErrorContrasts:
     flag("force", force, DesignError)
     given = getattr(model, "design", None)
     design = expanded(instance("model.design", given, Design, "the design of a bl.Model or of a fit", DesignError))
-    refuse_parameters(design.residual, "bl.error_contrasts()")
     if not force:
         check_dense(
             "K", design.n, design.n - design.p, "Take fewer rows, or force it: error_contrasts(model, force=True)."
         )
-    W = design.residual.whitening(NO_PARAMETERS)
+    # Residuals with parameters have no one whitening: contrasts are those of rows that are alike.
+    plain = make_residual(design.n) if design.residual.names else design.residual
+    W = plain.whitening(NO_PARAMETERS)
     if design.p == 0:
         return ErrorContrasts(design, W.T.toarray())
     # Columns of one length, so that the choice of units does not cost digits of K'X = 0.
-    columns = design.whitened(design.X)
+    columns = plain.whiten(NO_PARAMETERS, design.X)
     Q, _ = qr(columns / np.linalg.norm(columns, axis=0))
     return ErrorContrasts(design, W.T @ Q[:, design.p :])

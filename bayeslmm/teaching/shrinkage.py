@@ -9,6 +9,7 @@ import pandas as pd
 
 from bayeslmm.design.design import Design, RandomTerm, expanded
 from bayeslmm.design.labels import group_labels
+from bayeslmm.residual import NO_PARAMETERS
 from bayeslmm.teaching.grouped import cross_products_by_level, least_squares_by_level
 from bayeslmm.types import FloatArray
 
@@ -39,7 +40,11 @@ def shrinkage_matrices(A: FloatArray, T: FloatArray) -> tuple[FloatArray, FloatA
 
 
 def shrinkage_table(
-    design: Design, terms: Sequence[FloatArray], beta: FloatArray, effects: Sequence[FloatArray]
+    design: Design,
+    terms: Sequence[FloatArray],
+    beta: FloatArray,
+    effects: Sequence[FloatArray],
+    lam: FloatArray = NO_PARAMETERS,
 ) -> pd.DataFrame:
     """One row per term, level and effect.
 
@@ -51,6 +56,8 @@ def shrinkage_table(
     beta : FloatArray, shape (p,)
     effects : sequence of FloatArray, each (J, c)
         Predictions (BLUPs) of every term.
+    lam : FloatArray, shape (k,)
+        Parameters of the residual structure.
 
     Returns
     -------
@@ -65,7 +72,8 @@ def shrinkage_table(
     rest = design.y_less_offset - design.X @ beta - np.sum(predicted, axis=0)
     names = {i: labels.term_effects(i) for labels in group_labels(design) for i in labels.terms}
     frames = [
-        _frame(design, term, names[i], rest + predicted[i], terms[i], effects[i]) for i, term in enumerate(design.terms)
+        _frame(design, term, names[i], rest + predicted[i], terms[i], effects[i], lam)
+        for i, term in enumerate(design.terms)
     ]
     return pd.concat(frames, ignore_index=True)
 
@@ -77,9 +85,10 @@ def _frame(
     partial: FloatArray,
     T: FloatArray,
     blup: FloatArray,
+    lam: FloatArray,
 ) -> pd.DataFrame:
     grouping = design.groupings[term.group]
-    white = design.whitened(np.column_stack([term.Z, partial]), within=grouping)
+    white = design.whitened(np.column_stack([term.Z, partial]), lam, within=grouping)
     W, eigenvalues = shrinkage_matrices(cross_products_by_level(white[:, :-1], grouping), T)
     raw = least_squares_by_level(white[:, :-1], white[:, -1], grouping).coefficients
     J, c = blup.shape

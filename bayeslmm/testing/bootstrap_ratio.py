@@ -13,11 +13,13 @@ from bayeslmm.errors import DesignError, FitError
 from bayeslmm.inference.null_model import clamp
 from bayeslmm.inference.simulation import at_a_time, simulate_responses
 from bayeslmm.reml.many import optimise_many
+from bayeslmm.reml.residual_criteria import criteria_of_many
+from bayeslmm.reml.residual_optimum import ResidualOptimum
 from bayeslmm.results.figures import df_text, p_text
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.sampling import generator
 from bayeslmm.testing.nesting import Nesting
-from bayeslmm.types import FloatArray
+from bayeslmm.types import BoolArray, FloatArray
 
 
 @dataclass(frozen=True)
@@ -42,14 +44,23 @@ def simulated_ratios(small: Fit, large: Fit, n: int, rng: np.random.Generator) -
     parts, ok = [], []
     for few in at_a_time(n, small.design.n):
         Y = simulate_responses(small.design, null.terms, null.sigma, beta, few, rng, null.lam)
-        both = [optimise_many(fit.cp, Y, null.reml, fixed=fit._fixed) for fit in (small, large)]
-        parts.append(clamp(both[0].criterion - both[1].criterion, small.criterion))
-        ok.append(np.array([a.ok and b.ok for a, b in zip(both[0].status, both[1].status, strict=True)]))
+        both = [_refitted(fit, Y) for fit in (small, large)]
+        parts.append(clamp(both[0][0] - both[1][0], small.criterion))
+        ok.append(both[0][1] & both[1][1])
     statistics, good = np.concatenate(parts), np.concatenate(ok)
     good &= np.isfinite(statistics)
     if good.sum() < 2:
         raise FitError(f"Of {n} simulated responses both models could be fitted to {int(good.sum())}. Simplify them.")
     return Ratios(statistics[good], int((~good).sum()))
+
+
+def _refitted(fit: Fit, Y: FloatArray) -> tuple[FloatArray, BoolArray]:
+    """Criteria (K,) of a model for responses (n, K), and which fits have converged."""
+    if not isinstance(fit.optimum, ResidualOptimum):
+        found = optimise_many(fit.cp, Y, fit.optimum.reml, fixed=fit._fixed)
+        return found.criterion, np.array([one.ok for one in found.status])
+    many = criteria_of_many(fit.design, Y, fit.optimum.reml)
+    return many.criterion, many.ok
 
 
 def references(observed: float, df: int, simulated: FloatArray) -> pd.DataFrame:

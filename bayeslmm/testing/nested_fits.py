@@ -16,7 +16,6 @@ from bayeslmm.errors import DesignError, FitError
 from bayeslmm.inference.hypothesis import chi_square_tail
 from bayeslmm.inference.mixture import Mixture
 from bayeslmm.inference.null_model import clamp, mixture, null_model
-from bayeslmm.residual import refuse_parameters
 from bayeslmm.results.fit import Fit
 from bayeslmm.testing.bootstrap_ratio import bootstrap_table
 from bayeslmm.testing.nesting import Nesting, step_between
@@ -122,8 +121,6 @@ def anova(
     lines = [f"{label}: {fit.formula}{written(fit)}" for label, fit in zip(labels, fitted, strict=True)]
     steps = [step_between(a.design, b.design) for a, b in pairwise(fitted)]
     if test == "bootstrap":
-        for fit in fitted:
-            refuse_parameters(fit.design.residual, "anova(test='bootstrap')")
         return bootstrap_table(fitted, steps, n, _SEED if random_seed is None else random_seed, [heading, *lines])
     return _chi_square_table(fitted, labels, steps, [heading, *lines])
 
@@ -246,6 +243,9 @@ def _chi_square_table(
         if step.variances > 0:
             mixed[-1], note = chi_bar(fit, step, chisq, f"{labels[k]} against {labels[k - 1]}")
             notes.append(note)
+        elif step.residual is not None and (isinstance(step.residual, str) or len(step.residual.dof) > 1):
+            mixed[-1], note = _of_residuals(step.residual, step, chisq, f"{labels[k]} against {labels[k - 1]}")
+            notes.append(note)
     frame = pd.DataFrame(rows, index=pd.Index(list(labels), dtype=str))
     for column in ("Chisq", "Df", "Pr(>Chisq)"):
         frame[column] = frame.get(column, np.nan)
@@ -285,6 +285,15 @@ def chi_bar(fit: Fit, step: Nesting, chisq: float, which: str, words: BoundaryWo
         return np.nan, f"{conservative}, and fixed effects differ, too: {words.p} is too large; {other}."
     shifted = replace(found, dof=tuple(d + step.fixed for d in found.dof)) if step.fixed else found
     return _tail(shifted, chisq), f"{conservative}: {words.mixed} is by {shifted}; {other}."
+
+
+def _of_residuals(law: Mixture | str, step: Nesting, chisq: float, which: str) -> tuple[float, str]:
+    """The p value where parameters of residuals are left out that are at the end of their range there, and a note."""
+    if isinstance(law, str):
+        return np.nan, f"{which}: {law}; {_WORDS.simulated} simulates it."
+    shifted = replace(law, dof=tuple(d + step.fixed for d in law.dof))
+    end = "the correlation of residuals is zero in the smaller model, the end of its range"
+    return _tail(shifted, chisq), f"{which}: {end}: {_WORDS.mixed} is by {shifted}; {_WORDS.simulated} simulates it."
 
 
 def _tail(law: Mixture, chisq: float) -> float:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayeslmm.design.design import Design, RandomTerm
+from bayeslmm.inference.mixture import Mixture
 from bayeslmm.inference.null_model import Removal
 from bayeslmm.results.labels import parameters
-from bayeslmm.testing.residual_nesting import not_within
+from bayeslmm.testing.residual_nesting import not_within, residual_law
 from bayeslmm.types import BoolArray, FloatArray
 
 # What columns leave of a column, relative to its length about its mean, is rounding below this.
@@ -30,12 +31,16 @@ class Nesting:
         Standard deviations that the larger has more: their zero is a boundary.
     removal : Removal or None
         What is taken out of the random part, where it is one term or some effects of one.
+    residual : Mixture, str or None
+        Distribution of the likelihood ratio where parameters of the residuals are left out, or why none is known;
+        None where the residual structures have as many.
     """
 
     fixed: int
     obstacle: str
     variances: int
     removal: Removal | None
+    residual: Mixture | str | None = None
 
 
 def step_between(small: Design, large: Design) -> Nesting:
@@ -52,10 +57,12 @@ def step_between(small: Design, large: Design) -> Nesting:
         obstacle = f"the random term {lost.label} of the smaller is not in the larger"
     variances = _count_sds(large) - _count_sds(small)
     obstacle = obstacle or not_within(small.residual, large.residual)
-    if large.residual.names:
-        # The mixture at the boundary would take the parameters of the residuals for known.
-        return Nesting(extra, obstacle, variances, None)
-    return Nesting(extra, obstacle, variances, None if obstacle else _removal(small, large, rest, more))
+    removal = None if obstacle else _removal(small, large, rest, more)
+    if obstacle or len(large.residual.names) == len(small.residual.names):
+        return Nesting(extra, obstacle, variances, removal)
+    # Where both random terms and parameters of residuals are left out, no mixture is known.
+    law = residual_law(small.residual, large.residual, bool(large.terms))
+    return Nesting(extra, obstacle, variances, None, law)
 
 
 def not_spanned(columns: FloatArray, by: FloatArray) -> BoolArray:

@@ -17,7 +17,7 @@ from bayeslmm.errors import DesignError
 from bayeslmm.inference.null_model import Removal, without
 from bayeslmm.likelihood import cross_products
 from bayeslmm.reml import optimise
-from bayeslmm.reml.residual_optimum import optimise_residual
+from bayeslmm.reml.residual_optimum import ResidualOptimum, optimum_of
 from bayeslmm.results.fit import Fit
 from bayeslmm.types import FloatArray
 
@@ -71,9 +71,9 @@ def random_units(design: Design) -> list[RandomUnit]:
 
 
 def without_random[F: Fit](fit: F, unit: RandomUnit) -> F | None:
-    """The fit without it; None if no random term would be left."""
+    """The fit without it; None if no random term would be left and residuals have no parameters."""
     design = without(fit.design, unit.removal)
-    if not design.terms:
+    if not design.terms and not isinstance(fit.optimum, ResidualOptimum):
         return None
     formula = parse_formula(fit.formula)
     bars = [_bar(bar) for bar in formula.bars]
@@ -130,8 +130,8 @@ def _aliased_left(design: Design, term: FixedTerm, full: FloatArray) -> list[str
 
 
 def _fitted[F: Fit](fit: F, design: Design, known: Mapping[int, FloatArray]) -> F:
-    if design.residual.names:
-        optimum = optimise_residual(design, fit.reml)
+    if isinstance(fit.optimum, ResidualOptimum):
+        optimum = optimum_of(design, fit.reml)
         return type(fit)(design, optimum.cp, optimum)
     cp = cross_products(design)
     return type(fit)(design, cp, optimise(cp, fit.reml, fixed=known))

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from bayeslmm.design.residual_text import ResidualPart, parse_residual
+import numpy as np
+from scipy.stats import binom
+
+from bayeslmm.design.residual_text import INDEPENDENT, ResidualPart, parse_residual
+from bayeslmm.inference.mixture import Mixture
 from bayeslmm.residual import Estimable, Residual
+from bayeslmm.residual.correlation import ContinuousSerialCorrelation, DistanceCorrelation, MovingAverageCorrelation
+from bayeslmm.residual.spread import ConstantPlusPower
+from bayeslmm.residual.structured import CorrelatedRows, UnequalVariances
 from bayeslmm.results.fit import Fit
 
 # Of the same visits and groups: what each is a special case of.
@@ -24,6 +31,8 @@ _HETEROGENEOUS = ("us", "ar1h", "csh", "toeph", "adh")
 def written(fit: Fit) -> str:
     """What stands behind a formula in a list of models."""
     residual = fit.design.residual
+    if not residual.names and not fit.design.terms:
+        return f", residual={INDEPENDENT!r}"
     return f", residual={residual.expression!r}" if isinstance(residual, Estimable) and residual.names else ""
 
 
@@ -41,6 +50,43 @@ def not_within(small: Residual, large: Residual) -> str:
         if not any(_covers(part, other) for other in wider):
             return f"residual {part.text} of the smaller is no special case of {large.expression}"
     return ""
+
+
+def residual_law(small: Residual, large: Residual, effects: bool = False) -> Mixture | str:
+    """Asymptotic distribution of the likelihood ratio of two nested residual structures, or why none is known.
+
+    Parameters
+    ----------
+    small, large : Residual
+        The smaller one may be equal and independent residuals.
+    effects : bool
+        Whether there are random effects beside them.
+
+    Notes
+    -----
+    A correlation that starts at zero, as a function of a range or of continuous time, has one direction only. Under
+    independence what the data say of it is unrelated to standard deviations and to the correlation in another arm, so
+    that weights of several are binomial.
+    """
+    df = len(large.names) - len(small.names)
+    family = getattr(getattr(large, "correlation", None), "family", getattr(large, "correlation", None))
+    new = small.clusters is None and large.clusters is not None
+    if new and isinstance(family, MovingAverageCorrelation):
+        return "without correlation both parameters of arma are one, so that no distribution is known"
+    gone = [own for own in _spreads(large) if isinstance(own, ConstantPlusPower) and own not in _spreads(small)]
+    if gone:
+        return "with equal variances a constant and a power cannot be told apart, so that no distribution is known"
+    if not new or not isinstance(family, ContinuousSerialCorrelation | DistanceCorrelation):
+        return Mixture((df,), (1.0,))
+    count = len(large.correlation.names) if isinstance(large, CorrelatedRows) else 0
+    if count > 1 and effects:
+        return "weights of correlations of several arms beside random effects are not known"
+    weights = binom.pmf(np.arange(count + 1), count, 0.5).tolist()
+    return Mixture(tuple(df - count + k for k in range(count + 1)), tuple(weights))
+
+
+def _spreads(residual: Residual) -> tuple[object, ...]:
+    return residual.spreads.parts if isinstance(residual, CorrelatedRows | UnequalVariances) else ()
 
 
 def _covers(small: ResidualPart, large: ResidualPart) -> bool:

@@ -34,6 +34,7 @@ _CRITERIA, _LARGE = ("logLik", "deviance", "AIC", "AICc", "BIC"), 1e8
 METHODS = {
     "satterthwaite": "Satterthwaite's method",
     "kenward-roger": "Kenward and Roger's method",
+    "kenward-roger-linear": "Kenward and Roger's method of first order",
     "containment": "degrees of freedom by containment",
     "residual": "residual degrees of freedom",
     "knapp-hartung": "Knapp and Hartung's method",

@@ -52,5 +52,7 @@ class Explanation:
     def _repr_html_(self) -> str:
         parts = [f"<p>{html.escape(paragraph)}</p>" for paragraph in self.paragraphs]
         for heading, table in self.tables:
-            parts += [f"<p><b>{html.escape(heading)}</b></p>", html_table(table)]
-        return f'<div class="bayeslmm" style="max-width: 45em">{"".join(parts)}</div>'
+            # The name of the index stands in the row of the headings, not in one of its own.
+            shown = table.rename_axis(index=None, columns=str(table.index.name or ""))
+            parts += [f"<p><b>{html.escape(heading)}</b></p>", html_table(shown)]
+        return f'<div class="bayeslmm words" style="max-width: 45em">{"".join(parts)}</div>'

@@ -80,6 +80,46 @@ def test_a_fit_a_posterior_and_several(model: bl.Model, tmp_path: Path, monkeypa
     read(page)
 
 
+def test_contents_lead_to_every_part_and_calls_repeat_the_fit(
+    model: bl.Model, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("bayeslmm.one_page.drawings", lambda design: [("variance",)])
+    fit = model.fit()
+    text = bl.report(fit, tmp_path / "a.html", question="Does <sleep> matter?").read_text()
+    places = re.findall(r'href="#([\w-]+)"', text)
+    assert len(places) == len(set(places)) == text.count("<h3>") + text.count("<h2>") - 1
+    assert all(text.count(f'id="{place}"') == 1 for place in places)
+    assert "Does &lt;sleep&gt; matter?" in text and "prefers-color-scheme: dark" in text and "@media print" in text
+    calls = [html.unescape(one) for one in re.findall(r"<pre>(.*?)</pre>", text, re.DOTALL)]
+    run = next(call for call in calls if call.startswith("import bayeslmm"))
+    # What the page says gives the fit that it shows.
+    known: dict[str, Any] = {"data": bl.load_dataset("sleepstudy").iloc[:60].rename(columns={"Subject": "a <b> & c"})}
+    exec(run, known)
+    assert known["fit"].criterion == fit.criterion
+    assert any("lmer(" in call for call in calls) and any("lme(" in call for call in calls)
+    assert f"bayeslmm {bl.__version__}" in text
+
+
+def test_markdown_and_latex(tmp_path: Path) -> None:
+    oats = bl.Model("yield ~ nitro + Variety + (1 | Block)", bl.load_dataset("oats"))
+    fit = oats.fit()
+    words = bl.report(fit, tmp_path / "a.md", question="Which variety?", means="Variety").read_text()
+    assert words.startswith("# A linear mixed model\n\nWhich variety?")
+    table = [line for line in words.splitlines() if line.startswith("| nitro |")]
+    assert len(table) == 1 and float(table[0].split("|")[2]) == pytest.approx(fit.fixef()["nitro"], abs=1e-3)
+    # The mean of a level is the prediction at the average dose.
+    at = pd.DataFrame({"nitro": [0.3], "Variety": ["Marvellous"], "Block": ["I"]})
+    assert f"{float(fit.predict(at, random=None).iloc[0, 0]):.2f}" in words
+    rows = bl.report(fit, tmp_path / "a.tex").read_text()
+    assert rows.count(r"\begin{tabular}") == rows.count(r"\end{tabular}") == 3
+    # A table of LaTeX has as many cells in every row as columns were announced.
+    for columns, body in re.findall(r"\\begin\{tabular\}\{(l+)\}(.*?)\\end", rows, re.DOTALL):
+        lines = [line for line in body.splitlines() if line.endswith(r"\\")]
+        assert {len(re.split(r"(?<!\\)&", line)) for line in lines} == {len(columns)}
+    with pytest.raises(bl.BayesLMMError, match="variety"):
+        bl.report(fit, tmp_path / "b.html", means="variety")
+
+
 def test_a_figure_that_cannot_be_drawn_says_why(tmp_path: Path) -> None:
     fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff2")).fit()
     page = bl.report(fit, tmp_path / "a.html")
@@ -90,7 +130,7 @@ def test_places_are_looked_at_before_the_work(model: bl.Model, tmp_path: Path, m
     fit = model.fit()
     there = tmp_path / "there.html"
     there.write_text("old")
-    monkeypatch.setattr("bayeslmm.one_page._section", lambda *_: pytest.fail("drawn before the place was looked at"))
+    monkeypatch.setattr("bayeslmm.one_page._parts", lambda *_: pytest.fail("drawn before the place was looked at"))
     with pytest.raises(bl.StorageError, match=r"there\.html"):
         bl.report(fit, there, overwrite=False)
     (tmp_path / "folder.html").mkdir()

@@ -66,7 +66,7 @@ def test_estimates(case: dict[str, Any], method: str) -> None:
         if "df" in known and case["id"] != "res_ovary_gls_arma11":
             np.testing.assert_allclose(fit.coefficients()["df"], known["df"], rtol=1e-5)
         if "kr" in known:
-            adjusted = fit.coefficients(ddf="kenward-roger")
+            adjusted = fit.coefficients(ddf="kenward-roger-linear")
             np.testing.assert_allclose(adjusted["std_error"], known["kr"]["se"], rtol=1e-6)
             np.testing.assert_allclose(adjusted["df"], known["kr"]["df"], rtol=1e-5)
 
@@ -97,3 +97,31 @@ def test_ten_visits() -> None:
     fit = bl.Model(formula, frame("bcva"), residual="us(AVISIT | USUBJID)").fit()
     assert fit.criterion == pytest.approx(32071.029738, abs=1e-6)
     assert fit.df == 23 + 55
+
+
+# Standard errors and df of the difference of the arms by PROC MIXED: ddfm=kr, kr(firstorder) (openpharma/mmrm,
+# design/KR and tests/testthat/test-kenwardroger.R). SAS stops up to 4e-4 before the optimum.
+SAS = {
+    "ar1": (0.95865439662225, 0.96058142305176, 188.46934887972),
+    "ar1h": (0.7590316099633, 0.75924807546934, 188.225339095373),
+    "cs": (0.7964696053595, 0.7964696053595, 177.038485931223),
+    "csh": (0.67414806011886, 0.67403858183242, 190.737701349941),
+    "adh": (0.66172017349971, 0.66158550758897, 162.393385281755),
+    "toep": (0.87839805519623, 0.87839805519623, 160.027408337368),
+    "toeph": (0.72543828853831, 0.72537324518435, 180.062730071701),
+    "us": (0.66124382270307, 0.66124382270307, 160.733266403768),
+}
+
+
+@pytest.mark.parametrize("structure", SAS)
+def test_kenward_roger_with_and_without_second_derivatives(structure: str) -> None:
+    data = frame("fev").assign(arm=lambda d: pd.Categorical(d["ARMCD"].astype(str), ["PBO", "TRT"]))
+    fit = bl.Model("FEV1 ~ arm", data, residual=f"{structure}(AVISIT | USUBJID)").fit()
+    full, first = (fit.coefficients(ddf=ddf).iloc[1] for ddf in ("kenward-roger", "kenward-roger-linear"))
+    np.testing.assert_allclose([full["std_error"], first["std_error"], full["df"]], SAS[structure], rtol=4e-4)
+    # What second derivatives add hardly moves with the estimates.
+    added = SAS[structure][0] - SAS[structure][1]
+    assert full["std_error"] - first["std_error"] == pytest.approx(added, rel=1e-3, abs=1e-12)
+    assert full["df"] == first["df"]
+    tested = fit.test_fixed("arm", ddf="kenward-roger")
+    assert tested["F"] == pytest.approx(full["t"] ** 2, rel=0.01)
