@@ -85,6 +85,7 @@ if TYPE_CHECKING:
     from bayeslmm.one_page import report
     from bayeslmm.planning import Plan, PowerStudy, power
     from bayeslmm.plots import (
+        plot_acf,
         plot_boundary,
         plot_coverage,
         plot_forest,
@@ -92,6 +93,7 @@ if TYPE_CHECKING:
         plot_influence,
         plot_plane,
         plot_ranef,
+        plot_semivariogram,
         plot_shrinkage,
         plot_variance,
     )
@@ -144,6 +146,7 @@ _HOMES = {
     "ranova": "bayeslmm.boundary.zero_tests",
     "ZeroTest": "bayeslmm.boundary.zero_test",
     "ZeroTests": "bayeslmm.boundary.zero_test",
+    "plot_acf": "bayeslmm.plots",
     "plot_boundary": "bayeslmm.plots",
     "plot_coverage": "bayeslmm.plots",
     "plot_forest": "bayeslmm.plots",
@@ -151,6 +154,7 @@ _HOMES = {
     "plot_influence": "bayeslmm.plots",
     "plot_plane": "bayeslmm.plots",
     "plot_ranef": "bayeslmm.plots",
+    "plot_semivariogram": "bayeslmm.plots",
     "plot_shrinkage": "bayeslmm.plots",
     "anova": "bayeslmm.testing",
     "error_contrasts": "bayeslmm.teaching",
@@ -266,6 +270,7 @@ __all__ = [
     "load",
     "load_dataset",
     "parse_formula",
+    "plot_acf",
     "plot_boundary",
     "plot_coverage",
     "plot_forest",
@@ -273,6 +278,7 @@ __all__ = [
     "plot_influence",
     "plot_plane",
     "plot_ranef",
+    "plot_semivariogram",
     "plot_shrinkage",
     "plot_variance",
     "power",

@@ -32,6 +32,7 @@ from bayeslmm.options import (
     Out,
     Package,
     Prior,
+    Residual,
     ResidualSd,
     Seed,
     Sep,
@@ -94,6 +95,7 @@ def fit(
     data: Data,
     weights: Weights = None,
     residual_sd: ResidualSd = None,
+    residual: Residual = None,
     frequency: Frequency = None,
     na: Na = None,
     na_action: NaAction = None,
@@ -123,6 +125,7 @@ def fit(
         read(data, na, sep, decimal, encoding),
         weights=weights,
         residual_sd=residual_sd,
+        residual=residual,
         frequency=frequency,
         na_action=na_action,
     )
@@ -131,7 +134,8 @@ def fit(
     tidy = result.tidy(ddf=ddf)  # type: ignore[arg-type]
 
     def show(console: Console) -> None:
-        summary = fit_summary(result, ddf, tidy=tidy)  # type: ignore[arg-type]
+        plain = not result.design.residual.names
+        summary = fit_summary(result, ddf, tidy=tidy) if plain else result.summary(ddf)  # type: ignore[arg-type]
         show_summary(replace(summary, remarks=tuple(map(in_options, summary.remarks))), console)
 
     finish(out, lambda folder: write_estimates(tidy, folder), show)
@@ -143,6 +147,7 @@ def compare_command(
     data: Data,
     weights: Weights = None,
     residual_sd: ResidualSd = None,
+    residual: Residual = None,
     frequency: Frequency = None,
     na: Na = None,
     na_action: NaAction = None,
@@ -170,14 +175,10 @@ def compare_command(
     from bayeslmm.console import show_comparison, terminal
 
     frame = read(data, na, sep, decimal, encoding)
-    models = [
-        model_of(formula, frame, weights=weights, residual_sd=residual_sd, frequency=frequency, na_action=na_action)
-        for formula in formulas
-    ]
+    options = {"weights": weights, "residual_sd": residual_sd, "residual": residual, "frequency": frequency}
+    models = [model_of(formula, frame, na_action=na_action, **options) for formula in formulas]
     if len(models) > 1:
-        _compare_models(
-            models, out, draws=4000 if draws is None else draws, priors=priors or "default", random_seed=seed
-        )
+        _compare_models(models, out, draws, method, priors, seed)
         return
     model = models[0]
     name = "standard input" if data == "-" else Path(data).stem
@@ -191,14 +192,20 @@ def compare_command(
         _list(paths, out)
 
 
-def _compare_models(models: list[Model], out: Path | None, **options: Any) -> None:
+def _compare_models(
+    models: list[Model], out: Path | None, draws: int | None, method: str | None, priors: str | None, seed: int
+) -> None:
     """One row per model, on the screen and in a folder."""
     from bayeslmm.comparison import compare
     from bayeslmm.console import show
     from bayeslmm.output import write_tables
 
     check_tables(out, ["models"])
-    both = compare(*models, **options)
+    if method is None:
+        draws = 4000 if draws is None else draws
+        both = compare(*models, draws=draws, priors=priors or "default", random_seed=seed)
+    else:
+        both = compare(*(sample(model, draws, method, priors, seed) for model in models))
     tables = {"models": both.table.rename_axis("model").reset_index()}
     finish(
         out,
@@ -220,6 +227,7 @@ def to_command(
     data: Data,
     weights: Weights = None,
     residual_sd: ResidualSd = None,
+    residual: Residual = None,
     frequency: Frequency = None,
     na: Na = None,
     na_action: NaAction = None,
@@ -240,6 +248,7 @@ def to_command(
         read(data, na, sep, decimal, encoding),
         weights=weights,
         residual_sd=residual_sd,
+        residual=residual,
         frequency=frequency,
         na_action=na_action,
     )
@@ -252,6 +261,7 @@ def boundary(
     data: Data,
     weights: Weights = None,
     residual_sd: ResidualSd = None,
+    residual: Residual = None,
     frequency: Frequency = None,
     na: Na = None,
     na_action: NaAction = None,
@@ -280,6 +290,7 @@ def boundary(
         read(data, na, sep, decimal, encoding),
         weights=weights,
         residual_sd=residual_sd,
+        residual=residual,
         frequency=frequency,
         na_action=na_action,
     )

@@ -23,6 +23,8 @@ from bayeslmm.options import (
     Na,
     NaAction,
     Prior,
+    Residual,
+    ResidualSd,
     Sep,
     Weights,
 )
@@ -78,6 +80,8 @@ def means(
     draws: Draws = None,
     seed: PosteriorSeed = None,
     weights: Weights = None,
+    residual_sd: ResidualSd = None,
+    residual: Residual = None,
     frequency: Frequency = None,
     na: Na = None,
     na_action: NaAction = None,
@@ -106,7 +110,8 @@ def means(
     load(*WORK)
     frame = read(data, na, sep, decimal, encoding)
     places = levels_of("--at", at, lambda name: name not in frame or frame[name].dtype.kind in "iuf")
-    model = model_of(formula, frame, weights=weights, frequency=frequency, na_action=na_action)
+    options = {"weights": weights, "residual_sd": residual_sd, "residual": residual, "frequency": frequency}
+    model = model_of(formula, frame, na_action=na_action, **options)
     what = "means" if slope is None else "slopes"
     check_tables(out, [what, *(["contrasts"] if contrasts else []), *(["letters"] if letters else [])])
     asked: dict[str, Any] = {"by": by or None, "at": places, "weights": average or "equal"}

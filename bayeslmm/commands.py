@@ -23,6 +23,8 @@ from bayeslmm.options import (
     Na,
     NaAction,
     Prior,
+    Residual,
+    ResidualSd,
     Seed,
     Sep,
     Weights,
@@ -58,6 +60,8 @@ def anova(
     formulas: Formulas,
     data: Data,
     weights: Weights = None,
+    residual_sd: ResidualSd = None,
+    residual: Residual = None,
     frequency: Frequency = None,
     na: Na = None,
     na_action: NaAction = None,
@@ -87,9 +91,8 @@ def anova(
         )
     load(*WORK)
     frame = read(data, na, sep, decimal, encoding)
-    models = [
-        model_of(formula, frame, weights=weights, frequency=frequency, na_action=na_action) for formula in formulas
-    ]
+    options = {"weights": weights, "residual_sd": residual_sd, "residual": residual, "frequency": frequency}
+    models = [model_of(formula, frame, na_action=na_action, **options) for formula in formulas]
     check_tables(out, ["anova"])
     fits = [model.fit(reml=not ml) for model in models]
     table: Any

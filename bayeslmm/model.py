@@ -17,6 +17,7 @@ from bayeslmm.design import CovarianceStructure, Design, build_design
 from bayeslmm.design.design import Store
 from bayeslmm.design.notes import fixed_levels
 from bayeslmm.design.padding import NaAction
+from bayeslmm.design.residual_translation import refuse_elsewhere
 from bayeslmm.design.screen import fill
 from bayeslmm.design.tables import kept_table
 from bayeslmm.design.updating import updated_formula
@@ -135,6 +136,7 @@ class Model(Specification):
         residual: str | None = None,
         **unknown: Any,
     ) -> None:
+        refuse_elsewhere(unknown, weights)
         no_argument("bl.Model", Model.__init__, unknown, MODEL_ARGUMENTS, DesignError)
         arguments: dict[str, Any] = {
             "weights": weights,

@@ -25,8 +25,8 @@ from bayeslmm.output import (
 )
 from bayeslmm.plots import plot_groups
 from bayeslmm.report_parts import (
-    Part,
     Reported,
+    ReportPart,
     how_to_repeat,
     in_words,
     latex_tables,
@@ -129,7 +129,7 @@ def _page(sections: Sequence[Section], question: str, terms: Sequence[str]) -> s
     return html_page(_title(sections), [lead, contents, *body, explained_words()])
 
 
-def _links(parts: Sequence[Part], k: int) -> str:
+def _links(parts: Sequence[ReportPart], k: int) -> str:
     return "".join(f'<li><a href="#s{k}-{i}">{html.escape(part.heading)}</a></li>' for i, part in enumerate(parts))
 
 
@@ -196,24 +196,24 @@ def _kind(path: Path) -> str:
     return ".html" if ending == ".htm" else ending
 
 
-def _parts(of: Reported, terms: Sequence[str], *, figures: bool = True) -> list[Part]:
+def _parts(of: Reported, terms: Sequence[str], *, figures: bool = True) -> list[ReportPart]:
     """What a section of a report is made of."""
     fit = of.reml if isinstance(of, Comparison) else of if isinstance(of, REMLResult) else None
     posteriors = [of] if isinstance(of, Posterior) else [of.posterior, *of.more] if isinstance(of, Comparison) else []
     parts = [in_words(of), the_model(of.design)]
     if isinstance(of, Comparison):
         table = of._text_frame("table")
-        parts.append(Part("Both inferences", of._repr_html_(), of.to_markdown(), (table,)))
+        parts.append(ReportPart("Both inferences", of._repr_html_(), of.to_markdown(), (table,)))
     parts += the_means(of, terms)
     if figures:
-        parts.append(Part("Figures", _figures(of, fit), ""))
+        parts.append(ReportPart("Figures", _figures(of, fit), ""))
     if fit is not None:
         parts.append(of_summary(f"{'REML' if fit.reml else 'Maximum-likelihood'} fit", fit.summary()))
     for post, label in zip(posteriors, _labels(of, posteriors), strict=True):
         parts += [of_summary(f"Posterior{label}", post.summary()), the_draws(post, label)]
     if fit is not None and of.design.terms:
         boundary = of.boundary if isinstance(of, Comparison) else fit.boundary()
-        parts.append(Part("The boundary", boundary._repr_html_(), f"```\n{boundary}\n```"))
+        parts.append(ReportPart("The boundary", boundary._repr_html_(), f"```\n{boundary}\n```"))
     return [*parts, how_to_repeat(of)]
 
 

@@ -28,6 +28,8 @@ __all__ = [
     "Out",
     "Package",
     "Prior",
+    "Residual",
+    "ResidualSd",
     "Seed",
     "Sep",
     "Weights",
@@ -86,9 +88,9 @@ def _known_na_action(name: str | None) -> str | None:
 
 def _known_package(name: str) -> str:
     """Refuse, before data are read, a package that no call is written for."""
-    from bayeslmm.exporting import TARGETS
+    from bayeslmm.exporting import PACKAGES
 
-    return chosen("PACKAGE", name, tuple(TARGETS))
+    return chosen("PACKAGE", name, PACKAGES)
 
 
 def _known_ddf(name: str | None) -> str | None:
@@ -177,6 +179,13 @@ Weights = Annotated[str | None, typer.Option("--weights", help="Column or expres
 ResidualSd = Annotated[
     str | None,
     typer.Option("--residual-sd", help="Column or expression of known standard errors of the rows: sigma is 1."),
+]
+Residual = Annotated[
+    str | None,
+    typer.Option(
+        "--residual",
+        help="Structure of the residuals: ar1(time | g), us(visit | g), by(g), power(x), or a sum of them.",
+    ),
 ]
 Frequency = Annotated[
     str | None, typer.Option("--frequency", help="Column or expression of how many identical rows a row stands for.")

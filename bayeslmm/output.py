@@ -17,7 +17,7 @@ from bayeslmm.comparison import Comparison
 from bayeslmm.design.design import Design
 from bayeslmm.files.file_names import file_names
 from bayeslmm.files.writing import check_folder, destination, made, replacing, write_bytes
-from bayeslmm.plots import plot_boundary, plot_shrinkage, plot_variance
+from bayeslmm.plots import forest, plot_boundary, plot_shrinkage, plot_variance
 from bayeslmm.results.labels import parameters
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ type Detail = Literal["auto", "full", "brief"]
 # What is drawn: a kind of figure, and of which label.
 type Drawing = tuple[str, ...]
 CAPTIONS = {
+    "forest": "Studies with their intervals, their predicted effects, the mean and a new study.",
     "variance": "Every standard deviation and correlation: posterior density, with REML and ML.",
     "boundary": "{}: likelihood, prior and posterior, down to zero.",
     "shrinkage": "Levels of {}: each level alone, REML predictions and posterior.",
@@ -88,14 +89,16 @@ _WORDS = {
 
 
 def drawings(design: Design) -> list[Drawing]:
-    """Figures of a comparison: variance components, one for each sd, shrinkage in each grouping factor."""
+    """Figures of a comparison: studies with known errors, variances, one for each sd, shrinkage in each factor."""
     sds = [("boundary", p.label) for p in parameters(design) if p.kind == "sd"]
-    return [("variance",), *sds, *(("shrinkage", group) for group in design.groupings)]
+    studies = [("forest",)] if design.sigma is not None and design.n <= forest.MOST else []
+    return [*studies, ("variance",), *sds, *(("shrinkage", group) for group in design.groupings)]
 
 
 def drawers(of: Comparison | REMLResult | Posterior) -> dict[str, Callable[..., Any]]:
     """What makes the Matplotlib figure of each kind of drawing, given its label."""
     return {
+        "forest": lambda: forest.plot_forest(of).figure,
         "variance": lambda: plot_variance(of)[0].figure,
         "boundary": lambda label: plot_boundary(of, label).figure,
         "shrinkage": lambda group: plot_shrinkage(of, group)[0].figure,

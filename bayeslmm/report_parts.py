@@ -29,7 +29,7 @@ _LIBRARIES = ("bayeslmm", "numpy", "scipy", "pandas", "formulae", "pymc", "arviz
 
 
 @dataclass(frozen=True)
-class Part:
+class ReportPart:
     """A part of a report.
 
     Attributes
@@ -49,14 +49,14 @@ class Part:
     tables: tuple[pd.DataFrame, ...] = ()
 
 
-def in_words(of: Reported) -> Part:
+def in_words(of: Reported) -> ReportPart:
     """What the result says, in plain words."""
     said = of.explain()
     tables = "\n\n".join(f"**{heading}**\n\n{markdown(table.reset_index())}" for heading, table in said.tables)
-    return Part("In words", said._repr_html_(), "\n\n".join([*said.paragraphs, tables]).strip())
+    return ReportPart("In words", said._repr_html_(), "\n\n".join([*said.paragraphs, tables]).strip())
 
 
-def the_model(design: Design) -> Part:
+def the_model(design: Design) -> ReportPart:
     """Formula, rows, groups, equations."""
     rows = [("formula", design.formula), ("rows used", design.observations)]
     rows += [("rows left out", str(design.dropped))] if len(design.dropped) else []
@@ -67,30 +67,30 @@ def the_model(design: Design) -> Part:
     try:
         equations = str(write_latex(design))
     except BayesLMMError:
-        return Part("The model", page, text)
-    return Part("The model", page + _folded("Equations (LaTeX)", equations), f"{text}\n\n$$\n{equations}\n$$")
+        return ReportPart("The model", page, text)
+    return ReportPart("The model", page + _folded("Equations (LaTeX)", equations), f"{text}\n\n$$\n{equations}\n$$")
 
 
-def of_summary(heading: str, summary: Summary) -> Part:
+def of_summary(heading: str, summary: Summary) -> ReportPart:
     """The summary of a fit or a posterior."""
     tables = [
         (name, table.rename_axis(index=str(table.index.name or "")).reset_index()) for name, table in summary._shown()
     ]
     text = [summary.title, *summary.notes, *(f"**{name}**\n\n{markdown(table)}" for name, table in tables)]
     page = f'<div class="bayeslmm">{summary._repr_html_()}</div>'
-    return Part(heading, page, "\n\n".join([*text, *summary.remarks]), tuple(table for _, table in tables))
+    return ReportPart(heading, page, "\n\n".join([*text, *summary.remarks]), tuple(table for _, table in tables))
 
 
-def the_draws(post: Posterior, label: str) -> Part:
+def the_draws(post: Posterior, label: str) -> ReportPart:
     """How far draws can be trusted, and the priors in words."""
     priors = prior_table(post.design, post.priors)["in words"]
     certificate = f"{post.n_draws:,} draws by {post.method}: {post.certificate()}."
     page = f"<p>{html.escape(certificate)}</p><ul>{''.join(f'<li>{html.escape(str(one))}</li>' for one in priors)}</ul>"
     text = "\n".join([certificate, "", *(f"* {one}" for one in priors)])
-    return Part(f"Draws and priors{label}", page, text)
+    return ReportPart(f"Draws and priors{label}", page, text)
 
 
-def the_means(of: Reported, terms: Sequence[str]) -> list[Part]:
+def the_means(of: Reported, terms: Sequence[str]) -> list[ReportPart]:
     """Means at the levels of each of some terms, and their differences."""
     parts = []
     for term in terms:
@@ -99,7 +99,7 @@ def the_means(of: Reported, terms: Sequence[str]) -> list[Part]:
         for table in (found, found.pairs()):
             pages.append(f'<div class="bayeslmm">{_html_of(table)}</div>')
             texts.append(f"```\n{table}\n```")
-        parts.append(Part(f"Means of {term}", "".join(pages), "\n\n".join(texts)))
+        parts.append(ReportPart(f"Means of {term}", "".join(pages), "\n\n".join(texts)))
     return parts
 
 
@@ -107,7 +107,7 @@ def _html_of(shown: Any) -> str:
     return str(shown._repr_html_())
 
 
-def how_to_repeat(of: Reported) -> Part:
+def how_to_repeat(of: Reported) -> ReportPart:
     """Calls that give the same, here and in other packages, and versions."""
     design = of.design
     lines = ["import bayeslmm as bl", "", f"model = bl.Model({design.formula!r}, data)"]
@@ -120,7 +120,7 @@ def how_to_repeat(of: Reported) -> Part:
     versions = ", ".join(f"{name} {_version(name)}" for name in _LIBRARIES)
     page = "".join(_folded(name, call, k == 0) for k, (name, call) in enumerate(blocks))
     text = "\n\n".join(f"{name}\n\n```\n{call}\n```" for name, call in blocks)
-    return Part("To repeat this", f"{page}<p>Versions: {versions}.</p>", f"{text}\n\nVersions: {versions}.")
+    return ReportPart("To repeat this", f"{page}<p>Versions: {versions}.</p>", f"{text}\n\nVersions: {versions}.")
 
 
 def _folded(title: str, code: str, unfolded: bool = False) -> str:
@@ -147,6 +147,6 @@ def _version(name: str) -> str:
         return "not installed"
 
 
-def latex_tables(parts: Sequence[Part]) -> str:
+def latex_tables(parts: Sequence[ReportPart]) -> str:
     """The tables of all parts as ``tabular`` environments, headings as comments."""
     return "\n\n".join(f"% {part.heading}\n{latex(table)}" for part in parts for table in part.tables) + "\n"

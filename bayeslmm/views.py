@@ -12,7 +12,6 @@ from bayeslmm.errors import DesignError
 from bayeslmm.faces import fit_result
 from bayeslmm.reml.at_theta import criterion_at as value_at
 from bayeslmm.reml.at_theta import criterion_at_residual
-from bayeslmm.residual import refuse_parameters
 from bayeslmm.specification import Specification
 from bayeslmm.types import FloatArray
 
@@ -59,7 +58,6 @@ def to(model: Specification, package: str, *, reml: bool = True, data: str = "df
     """
     from bayeslmm.exporting import export
 
-    refuse_parameters(model.design.residual, "model.to()")
     return export(model.design, package, reml=reml, data=data)
 
 
@@ -200,15 +198,14 @@ def latex(model: Specification, *, numbers: bool = False, priors: PriorSpec | bo
     """
     from bayeslmm.results.latex import Estimates, prior_lines, write_latex
 
-    if model.design.residual.clusters is not None:
-        refuse_parameters(model.design.residual, "model.latex() of residuals that are correlated")
     optimum = model._optimum(True) if flag("numbers", numbers, DesignError) else None
     fit = None if optimum is None else fit_result(model.design, optimum.cp, optimum)
-    estimates = None if fit is None else Estimates(fit.fixef().to_numpy(), fit.sigma, fit.optimum.terms)
+    estimates = (
+        None if fit is None else Estimates(fit.fixef().to_numpy(), fit.sigma, fit.optimum.terms, fit.optimum.lam)
+    )
     if priors is False:
         return write_latex(model.design, estimates)
     from bayeslmm.bayes.default_priors import resolve_priors
 
-    refuse_parameters(model.design.residual, "model.latex(priors=)")
     resolved = resolve_priors(model.design, None if priors is True else priors)
     return write_latex(model.design, estimates, prior_lines(model.design, resolved))

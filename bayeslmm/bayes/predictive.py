@@ -41,11 +41,14 @@ class Request:
     sample_new : bool
         Whether a level that the design does not have gets effects drawn from the distribution between levels,
         the same ones in all its rows; zero otherwise.
+    known_residuals : bool
+        Whether residuals of the data that are correlated with those of the rows are part of what is known.
     """
 
     groups: tuple[str, ...]
     observation: bool = False
     sample_new: bool = False
+    known_residuals: bool = False
 
 
 def predictive_draws(

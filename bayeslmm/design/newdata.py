@@ -19,13 +19,15 @@ from bayeslmm.design.evaluate import Evaluator
 from bayeslmm.design.factors import NO_LEVEL
 from bayeslmm.design.formula import Bar, Formula, parse_formula
 from bayeslmm.design.groups import group_by, level_name
-from bayeslmm.design.lazy import Labels, LabelsByReason, same_moments
+from bayeslmm.design.lazy import Labels, LabelsByReason
 from bayeslmm.design.looks import twins
+from bayeslmm.design.new_residuals import level_codes, new_residual, residual_parts_of
 from bayeslmm.design.new_weights import weight_columns, weight_values, weights_text
 from bayeslmm.design.recipe import Column, Recipe, columns_in, level_positions, training_evaluator
+from bayeslmm.design.residual_text import residual_columns
 from bayeslmm.design.tables import open_table, to_pandas
 from bayeslmm.errors import DesignError
-from bayeslmm.residual import KnownVariances, Residual, make_residual, refuse_parameters
+from bayeslmm.residual import KnownVariances, Residual, make_residual
 from bayeslmm.types import AnyArray, BoolArray, FloatArray, IntArray
 
 _SHOWN = 8
@@ -67,6 +69,9 @@ class Rows:
         By grouping factor.
     residual : Residual or None
         Of observations at the k rows, where these were asked for.
+    clusters : IntArray or None, shape (k,)
+        Where residuals are correlated, the group of each row in the numbering of the design's residual; from its number
+        of groups on, those that the design does not have.
     """
 
     index: AnyArray | pd.Index
@@ -77,6 +82,7 @@ class Rows:
     Z: dict[int, FloatArray]
     levels: dict[str, RowLevels]
     residual: Residual | None = None
+    clusters: IntArray | None = None
 
     @property
     def n(self) -> int:
@@ -113,6 +119,7 @@ class Rows:
             Z={k: z[chosen] for k, z in self.Z.items()},
             levels={name: replace(own, codes=own.codes[chosen]) for name, own in self.levels.items()},
             residual=None if self.residual is None else self.residual.part(chosen),
+            clusters=None if self.clusters is None else self.clusters[chosen],
         )
 
     def without(self, unwanted: BoolArray) -> Rows:
@@ -204,14 +211,13 @@ def new_rows(
     >>> rows.X.tolist(), rows.levels["g"].codes.tolist(), rows.levels["g"].new
     ([[1.0, 0.0], [1.0, 0.0]], [1, 2], ('z',))
     """
-    if weighted:
-        refuse_parameters(design.residual, "Single observations at new rows (their residual variances and covariances)")
     recipe = known_recipe(design)
     formula = parse_formula(design.formula)
     formula = formula if fixed else replace(formula, fixed="", offsets=())
     bars = [bar for bar in formula.bars if bar.group in groups]
     table, available = open_table(newdata)
-    needed = _needed(formula, bars, recipe)
+    parts = residual_parts_of(design) if weighted else ()
+    needed = list(dict.fromkeys([*_needed(formula, bars, recipe), *residual_columns(parts, available)]))
     known = isinstance(design.residual, KnownVariances)
     text = weights_text(recipe, weights, known) if weighted else None
     weight_names = [] if text is None else weight_columns(text, available, recipe)
@@ -228,6 +234,9 @@ def new_rows(
     if not weighted:
         return rows
     own = None if given is None else given[complete]
+    if parts:
+        residual, clusters = new_residual(design, parts, columns, own, rows.n)
+        return replace(rows, residual=residual, clusters=clusters)
     return replace(rows, residual=KnownVariances(own) if known and own is not None else make_residual(rows.n, own))
 
 
@@ -358,16 +367,7 @@ def _term(evaluator: Evaluator, bar: Bar, effects: tuple[str, ...], index: pd.In
 
 
 def _levels(design: Design, bar: Bar, columns: Mapping[str, pd.Series]) -> RowLevels:
-    found = group_by(columns, bar.factors)
-    known = design.groupings[bar.group]
-    position = {name: code for code, name in enumerate(known.levels)}
-    new = tuple(name for name in found.levels if name not in position)
-    if new:
-        position |= same_moments(new, known.levels)
-        new = tuple(name for name in found.levels if name not in position)
-    position |= {name: known.n_levels + i for i, name in enumerate(new)}
-    codes = np.array([position[name] for name in found.levels], dtype=np.int64)
-    return RowLevels(codes[found.codes], new)
+    return RowLevels(*level_codes(group_by(columns, bar.factors), design.groupings[bar.group].levels))
 
 
 def _alike(name: str, column: Column, series: pd.Series, zero_levels: bool) -> pd.Series:

@@ -28,6 +28,8 @@ from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
 from bayeslmm.types import AnyArray, FloatArray, IntArray
 
+# Names that are made when they are asked for.
+type Names = tuple[str, ...] | Deferred[tuple[str, ...]]
 # Rows kept of a numeric column that no function looks at as a whole.
 _SAMPLE = 64
 # Relative difference between a value and the one that the same row has among others.
@@ -110,6 +112,9 @@ class Recipe:
         Names of the namespace that could not be saved.
     reference : ReferenceData
         Centres and cells of the columns that the fixed part and the offsets use.
+    residual_groups, residual_visits : tuple of str
+        Names of the groups within which residuals are correlated, in the order of their codes, and of the visits (or
+        times that are no numbers).
     """
 
     columns: Lazy[dict[str, Column]] = Lazy()  # noqa: RUF009
@@ -122,6 +127,8 @@ class Recipe:
     frequency: IntArray | None = None
     lost: tuple[str, ...] = ()
     reference: Lazy[ReferenceData] = Lazy(ReferenceData())  # noqa: RUF009
+    residual_groups: Lazy[tuple[str, ...]] = Lazy(())  # noqa: RUF009
+    residual_visits: Lazy[tuple[str, ...]] = Lazy(())  # noqa: RUF009
 
     def without(self, names: Sequence[str]) -> Recipe:
         """The recipe without some names of its namespace, which are remembered as lost."""
@@ -191,6 +198,7 @@ def make_recipe(
     weights: Any,
     aliased: FloatArray,
     frequency: IntArray | None,
+    names_of_residuals: tuple[Names, Names] = ((), ()),
 ) -> Recipe:
     """The recipe of a design; nothing is evaluated or converted yet.
 
@@ -204,6 +212,8 @@ def make_recipe(
     weights : str, array or None
     aliased : FloatArray, shape (p, a)
     frequency : IntArray or None, shape (n,)
+    names_of_residuals : tuple
+        Of groups and visits of correlated residuals.
     """
     pieces = evaluated_pieces(formula)
     names = columns_in(pieces, columns)
@@ -227,6 +237,8 @@ def make_recipe(
         aliased,
         frequency if whole else None,
         reference=PendingReference(*_fixed_columns(formula, columns, extra), frequency),
+        residual_groups=names_of_residuals[0],
+        residual_visits=names_of_residuals[1],
     )
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from bayeslmm.design.evaluate import Evaluator
 from bayeslmm.design.grouping import Grouping
 from bayeslmm.design.groups import factorize, group_by
+from bayeslmm.design.recipe import Names
 from bayeslmm.design.residual_text import ResidualPart
 from bayeslmm.design.residual_words import CORRELATIONS
 from bayeslmm.errors import DesignError
@@ -31,6 +32,8 @@ from bayeslmm.types import FloatArray, IntArray
 # More visits have more correlations than a fit should be asked for.
 _MOST_VISITS = 60
 _SHOWN = 3
+# Correlations by distance, whose positions are places.
+_PLACES = ("exp", "gaussian", "matern")
 
 
 def build_residual(
@@ -72,23 +75,63 @@ def build_residual(
     return CorrelatedRows(text, whole, correlation, groups.codes, np.ascontiguousarray(at, dtype=float))
 
 
+def residual_names(parts: Sequence[ResidualPart], columns: Mapping[str, pd.Series]) -> tuple[Names, Names]:
+    """Names of the groups of a correlation and of its visits, in the order of their codes; empty where there are none.
+
+    Parameters
+    ----------
+    parts : sequence of ResidualPart
+    columns : mapping of str to pandas.Series
+        Of the rows, without missing values.
+    """
+    correlated = next((part for part in parts if part.correlated), None)
+    if correlated is None:
+        return (), ()
+    groups = vars(group_by(columns, correlated.group))["levels"]
+    if not by_visit(correlated, columns):
+        return groups, ()
+    return groups, factorize(series_of(correlated, correlated.left[0], columns))[1]
+
+
+def by_visit(part: ResidualPart, columns: Mapping[str, pd.Series]) -> bool:
+    """Whether the positions of a correlation are numbers of visits, and no times or places."""
+    family = CORRELATIONS[part.keyword][0]
+    if len(part.left) != 1 or family in (*_PLACES, "car1"):
+        return False
+    dtype = series_of(part, part.left[0], columns).dtype
+    number = pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)
+    return not (number and family in ("ar1", "arma"))
+
+
 def _spread(part: ResidualPart, columns: Mapping[str, pd.Series]) -> Spread:
     if part.keyword == "by":
         return _by_level(part, group_by(columns, part.left))
-    x = _numbers(part, part.left[0], columns)
     if part.keyword == "exp":
+        x = numbers(part, part.left[0], columns)
         if not np.ptp(x) > 0:
             raise _constant(part)
         return ExponentialSpread(part.text, x, float(np.abs(x).max()))
-    x = np.abs(x)
+    x = positive_numbers(part, columns)
+    if not np.ptp(x) > 0:
+        raise _constant(part)
+    return PowerSpread(part.text, x) if part.keyword == "power" else ConstantPlusPower(part.text, x)
+
+
+def positive_numbers(part: ResidualPart, columns: Mapping[str, pd.Series]) -> FloatArray:
+    """Absolute values (n,) of the covariate of a power.
+
+    Raises
+    ------
+    DesignError
+        Some are zero.
+    """
+    x = np.abs(numbers(part, part.left[0], columns))
     if (x == 0).any():
         raise DesignError(
             f"residual: {part.text} has a covariate that is 0 in {int((x == 0).sum())} row(s), where a power is 0 or "
             "infinite. Shift it, power(x + 1), or use exp(x), which is finite everywhere."
         )
-    if not np.ptp(x) > 0:
-        raise _constant(part)
-    return PowerSpread(part.text, x) if part.keyword == "power" else ConstantPlusPower(part.text, x)
+    return x
 
 
 def _constant(part: ResidualPart) -> DesignError:
@@ -117,7 +160,7 @@ def _by_level(part: ResidualPart, factor: Grouping) -> SpreadByLevel:
 
 def _by_visit(part: ResidualPart, columns: Mapping[str, pd.Series], arm: Grouping | None) -> Spread:
     name = part.left[0]
-    named = {**columns, name: _series(part, name, columns)}
+    named = {**columns, name: series_of(part, name, columns)}
     return _by_level(part, group_by(named, (name,) if arm is None else (name, part.by)))
 
 
@@ -144,29 +187,38 @@ def _positions(part: ResidualPart, family: str, columns: Mapping[str, pd.Series]
     if family == "cs" and not part.left:
         n = len(next(iter(columns.values())))
         return np.zeros((n, 1)), ()
-    if family in ("exp", "gaussian", "matern"):
-        return np.column_stack([_numbers(part, text, columns) for text in part.left]), ()
+    if family in _PLACES:
+        return np.column_stack([numbers(part, text, columns) for text in part.left]), ()
     if len(part.left) != 1:
         raise DesignError(
             f"residual: {part.text} takes one visit or time left of the bar, not {len(part.left)}; places with several "
             "coordinates have exp, gaussian and matern."
         )
-    series = _series(part, part.left[0], columns)
-    number = pd.api.types.is_numeric_dtype(series.dtype) and not pd.api.types.is_bool_dtype(series.dtype)
+    series = series_of(part, part.left[0], columns)
     if family == "car1":
-        return _numbers(part, part.left[0], columns)[:, None], ()
+        return numbers(part, part.left[0], columns)[:, None], ()
+    if not by_visit(part, columns):
+        return whole_times(part, series)[:, None], ()
     codes, names = factorize(series)
-    visits = tuple(str(name) for name in names.resolve())
-    if family in ("ar1", "arma") and number:
-        times = series.to_numpy(dtype=float)
-        if (times != np.round(times)).any():
-            odd = times[times != np.round(times)][0]
-            raise DesignError(
-                f"residual: {part.text} counts steps between whole times, and {part.left[0]} has {odd:g}. Use "
-                f"car1({part.left[0]} | {':'.join(part.group)}), which takes any times, or number the visits."
-            )
-        return times[:, None], visits
-    return codes[:, None].astype(float), visits
+    return codes[:, None].astype(float), names.resolve()
+
+
+def whole_times(part: ResidualPart, series: pd.Series) -> FloatArray:
+    """Times (n,) between which steps are counted.
+
+    Raises
+    ------
+    DesignError
+        Some are no whole numbers.
+    """
+    times = series.to_numpy(dtype=float)
+    if (times != np.round(times)).any():
+        odd = times[times != np.round(times)][0]
+        raise DesignError(
+            f"residual: {part.text} counts steps between whole times, and {part.left[0]} has {odd:g}. Use "
+            f"car1({part.left[0]} | {':'.join(part.group)}), which takes any times, or number the visits."
+        )
+    return times
 
 
 def _check_positions(part: ResidualPart, groups: Grouping, at: FloatArray) -> None:
@@ -206,7 +258,7 @@ def _correlation(
         return EqualCorrelation(int(counts.max()))
     if family == "arma":
         return MovingAverageCorrelation()
-    if family in ("exp", "gaussian", "matern"):
+    if family in _PLACES:
         return DistanceCorrelation(family)
     _check_visits(part, family, groups, at[:, 0].astype(np.int64), visits)
     if family == "us":
@@ -240,12 +292,20 @@ def _check_visits(part: ResidualPart, family: str, groups: Grouping, codes: IntA
         )
 
 
-def _series(part: ResidualPart, text: str, columns: Mapping[str, pd.Series]) -> pd.Series:
+def series_of(part: ResidualPart, text: str, columns: Mapping[str, pd.Series]) -> pd.Series:
+    """A column, or the values of an expression of columns."""
     name = text.strip("`")
-    return columns[name] if name in columns else pd.Series(_numbers(part, text, columns))
+    return columns[name] if name in columns else pd.Series(numbers(part, text, columns))
 
 
-def _numbers(part: ResidualPart, text: str, columns: Mapping[str, pd.Series]) -> FloatArray:
+def numbers(part: ResidualPart, text: str, columns: Mapping[str, pd.Series]) -> FloatArray:
+    """Values (n,) of a column of numbers, or of an expression of columns.
+
+    Raises
+    ------
+    DesignError
+        No numbers, or none that are finite.
+    """
     name = text.strip("`")
     if name in columns and not pd.api.types.is_numeric_dtype(columns[name].dtype):
         raise DesignError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bayeslmm.design.residual_translation import translated
 from bayeslmm.design.residual_words import CORRELATIONS, VARIANCES, word_here
 from bayeslmm.design.tokens import Token, spelled, tokenize
 from bayeslmm.errors import DesignError, FormulaError
@@ -80,15 +81,31 @@ def parse_residual(text: object) -> tuple[ResidualPart, ...]:
             f"residual= is a {type(text).__name__}, not a text such as 'ar1(time | id)' or 'by(sex) + ar1(time | id)'."
         )
     try:
+        return _parsed(text)
+    except DesignError as error:
+        found = translated(text)
+        if found is None:
+            raise
+        raise DesignError(f"residual={text!r} cannot be read. {found.words}") from error
+
+
+def _parsed(text: str) -> tuple[ResidualPart, ...]:
+    try:
         tokens = tokenize(text)
     except FormulaError as error:
         raise DesignError(f"residual={text!r} cannot be read: {error}") from None
     parts = tuple(_part(text, piece) for piece in _split(tokens, ("+", "*"), 0))
-    correlated = [part.text for part in parts if part.correlated]
+    correlated = [part for part in parts if part.correlated]
     if len(correlated) > 1:
         raise DesignError(
-            f"residual={text!r} has {len(correlated)} correlations ({' and '.join(correlated)}); residuals have one, "
-            "and any number of variances beside it. A second level of dependence is a random effect: (1 | group)."
+            f"residual={text!r} has {len(correlated)} correlations ({' and '.join(p.text for p in correlated)}); "
+            "residuals have one, and any number of variances beside it. A second level of dependence is a random "
+            "effect: (1 | group)."
+        )
+    if any("0" in part.left for part in correlated):
+        raise DesignError(
+            f"residual={text!r}: a 0 left of the bar is that of random effects; here stand visits, times or places "
+            "alone: ar1(time | g)."
         )
     return parts
 

@@ -53,6 +53,9 @@ def check_stored(design: Design) -> None:
     _check_terms(design)
     if design.recipe is not None:
         _check_recipe(design.recipe, n)
+        groups, clusters = design.recipe.residual_groups, design.residual.clusters
+        if groups and (clusters is None or len(groups) != int(clusters.max()) + 1):
+            raise ValueError(f"{len(groups)} groups of correlated residuals have names, which is not their number")
     if design.all_rows is not None:
         _check_all_rows(design.all_rows, n, len(design.dropped))
 

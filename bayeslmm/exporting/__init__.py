@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from bayeslmm.design.script import Script
-from bayeslmm.exporting.targets import TARGETS, export
+from bayeslmm.exporting.targets import PACKAGES, TARGETS, export
 
-__all__ = ["TARGETS", "Script", "export"]
+__all__ = ["PACKAGES", "TARGETS", "Script", "export"]

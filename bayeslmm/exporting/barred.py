@@ -9,6 +9,7 @@ from bayeslmm.errors import ArgumentError
 from bayeslmm.exporting.notes import GIVEN, SAMPLE_HERE, SAMPLED, method_note, missing, rows_notes, title, weights_notes
 from bayeslmm.exporting.parts import ModelParts, WrittenTerm
 from bayeslmm.exporting.r_language import r_columns, r_name, r_response, r_sum, r_text, split_columns
+from bayeslmm.exporting.residuals import brms_pieces, glmmtmb_pieces
 from bayeslmm.exporting.sheet import Sheet
 
 _LIKELIHOOD_WEIGHTS = (
@@ -111,13 +112,18 @@ def glmmtmb(parts: ModelParts) -> Script:
     for name in sorted(used & {"ar1", "hetar1"}):
         notes.append(f"{name} takes the levels of a factor in their order as equally spaced times, as here.")
     notes += ["hetar1 is right in versions later than 1.1.11."] * ("hetar1" in used)
+    data, options = r_columns(parts, "glmmTMB"), [f"REML = {_flag(parts.reml)}"]
+    if parts.residual is not None:
+        pieces, terms = glmmtmb_pieces(parts.residual, parts.data)
+        data += pieces.lines
+        bars += terms
+        options += pieces.options
+        notes += pieces.notes
     notes += rows_notes(parts)
     notes.append("summary() has z tests: no degrees of freedom, where here Satterthwaite's are the default.")
     notes.append("A variance of zero is approached on the log scale: such fits warn of convergence there.")
-    call = _call("glmmTMB", _formula(parts, bars, "glmmTMB"), parts, [f"REML = {_flag(parts.reml)}"])
-    return Sheet(notes, ["library(glmmTMB)"], r_columns(parts, "glmmTMB"), call).script(
-        title(parts, "glmmTMB"), "r", "# "
-    )
+    call = _call("glmmTMB", _formula(parts, bars, "glmmTMB"), parts, options)
+    return Sheet(notes, ["library(glmmTMB)"], data, call).script(title(parts, "glmmTMB"), "r", "# ")
 
 
 def _old(new: Sequence[str]) -> str:
@@ -140,6 +146,11 @@ def brms(parts: ModelParts) -> Script:
         'same here: model.sample(priors="brms").',
         SAMPLED,
     ]
+    if parts.residual is not None:
+        terms, sigma = brms_pieces(parts.residual)
+        bars += terms
+    else:
+        sigma = ""
     formula = _formula(parts, bars, "brms")
     if parts.known and parts.weights is not None:
         formula = _formula(parts, bars, "brms", f" | se({r_text(parts.weights, 'brms')})")
@@ -147,9 +158,12 @@ def brms(parts: ModelParts) -> Script:
         notes += ["They were given as numbers: put them into a column called weights."] if parts.given_weights else []
     elif parts.weights is not None:
         weight = r_text(parts.weights, "brms")
-        formula = f"bf({formula}, sigma ~ 1 + offset(-log({weight}) / 2))"
+        formula = f"bf({formula}, sigma ~ {sigma or '1'} + offset(-log({weight}) / 2))"
         notes += [_LIKELIHOOD_WEIGHTS.format("brms") + " So log(sigma) gets an offset, and its intercept a prior."]
         notes += [GIVEN] if parts.given_weights else []
+    elif sigma:
+        formula = f"bf({formula}, sigma ~ {sigma})"
+        notes.append("sigma ~ ... is the log of the residual standard deviation, with priors of its own.")
     notes += rows_notes(parts)
     call = _call("brm", formula, parts, ["family = gaussian()", "chains = 4", "seed = 1"])
     return Sheet(notes, ["library(brms)"], r_columns(parts, "brms"), call).script(title(parts, "brms"), "r", "# ")

@@ -14,8 +14,14 @@ from bayeslmm.exporting.dialects import written
 from bayeslmm.exporting.notes import DROPPED, FREQUENCY, GIVEN, NET, WEIGHTS, method_note, missing, title
 from bayeslmm.exporting.parts import ModelParts, WrittenTerm, renamed
 from bayeslmm.exporting.r_language import r_columns, r_dialect, r_name, r_sum, r_text
+from bayeslmm.exporting.residuals import nlme_pieces
 from bayeslmm.exporting.sheet import Sheet
 
+_INTERVALS = {
+    True: "; confint() here profiles the criterion.",
+    False: ", as confint() has here for residual parameters.",
+}
+KNOWN = "Standard errors are known: their squares are the residual variances, with sigma held at 1."
 _CLASSES = {"us": "pdSymm", "diag": "pdDiag", "id": "pdIdent", "cs": "pdCompSymm"}
 
 
@@ -36,30 +42,67 @@ def nlme(parts: ModelParts) -> Script:
             "formula."
         )
     parts, copied = _plain_names(parts)
-    random = _random(parts)
+    function = "lme" if parts.random else "gls"
+    random = _random(parts) if parts.random else _Random("", [], [])
     data = [*copied, *r_columns(parts, "nlme"), *random.lines]
-    notes, options = [method_note(parts, "lme", "REML"), *random.notes], list[str]()
+    notes, options, variances = [method_note(parts, function, "REML"), *random.notes], list[str](), list[str]()
     notes += [NET] if parts.offsets else []
-    if parts.weights is not None:
+    if parts.known and parts.weights is not None:
+        if parts.reml:
+            raise ArgumentError(
+                "nlme's restricted likelihood with a sigma that is held cannot be had: its estimates are those of "
+                "another criterion (3.1-162; on BCG with latitude tau is 0.2736 there, 0.2763 by metafor and here). "
+                "metafor has it, model.to('metafor'); of ML nlme's is the same, reml=False."
+            )
+        data.append(f"{parts.data}$sampling_variance <- ({_values(parts.weights, parts.data)})^2")
+        variances.append("varFixed(~ sampling_variance)")
+        options.append("control = lmeControl(sigma = 1)")
+        notes += [KNOWN, *([GIVEN.replace("weights", "standard errors", 1)] if parts.given_weights else [])]
+    elif parts.weights is not None:
         data.append(f"{parts.data}$inverse_weight <- 1 / ({_values(parts.weights, parts.data)})")
-        options.append("weights = varFixed(~ inverse_weight)")
-        notes += [WEIGHTS + " lme is told its inverse.", *([GIVEN] if parts.given_weights else [])]
+        variances.append("varFixed(~ inverse_weight)")
+        notes += [WEIGHTS + f" {function} is told its inverse.", *([GIVEN] if parts.given_weights else [])]
+    if parts.residual is not None:
+        _check_groups(parts)
+        pieces = nlme_pieces(parts.residual, parts.data, variances)
+        data += pieces.lines
+        options += pieces.options
+        notes += pieces.notes
+    elif variances:
+        options.append(f"weights = {variances[0]}")
     if parts.dropped:
-        notes.append(DROPPED + " lme itself would stop at them.")
+        notes.append(DROPPED + f" {function} itself would stop at them.")
     notes += [FREQUENCY] if parts.frequency else []
-    notes.append("Degrees of freedom in summary() are by containment (inner and outer); here Satterthwaite's.")
-    notes.append("intervals() are Wald intervals on transformed scales; confint() here profiles the criterion.")
+    if function == "lme":
+        notes.append("Degrees of freedom in summary() are by containment (inner and outer); here Satterthwaite's.")
+    else:
+        notes.append("Degrees of freedom in summary() are rows less coefficients; here Satterthwaite's.")
+    notes.append("intervals() are Wald intervals on transformed scales" + _INTERVALS[parts.residual is None])
     method = "REML" if parts.reml else "ML"
     formula = f"{written(parts.net_response, r_dialect('nlme'))} ~ {r_sum(parts.fixed, 'nlme')}"
+    short = [option for option in options if len(options) == 1]
     call = [
-        "fit <- lme(",
+        f"fit <- {function}(",
         f"  {formula},",
-        f"  random = {random.argument},",
-        f"  {', '.join([f'data = {parts.data}', f'method = {literal(method)}', *options])}",
+        *([f"  random = {random.argument},"] if random.argument else []),
+        *(f"  {option}," for option in options if option not in short),
+        f"  {', '.join([f'data = {parts.data}', f'method = {literal(method)}', *short])}",
         ")",
         "summary(fit)",
     ]
     return Sheet(notes, ["library(nlme)"], data, call).script(title(parts, "nlme"), "r", "# ")
+
+
+def _check_groups(parts: ModelParts) -> None:
+    """Nlme's correlations are within the innermost level of the random effects."""
+    residual = parts.residual
+    groups = {frozenset(part.factors) for part in parts.random}
+    if residual is not None and residual.correlation is not None and groups and groups != {frozenset(residual.group)}:
+        raise residual.refused(
+            "nlme",
+            f"correlation within {':'.join(residual.group)} beside random effects of other groups",
+            "bayeslmm fits it.",
+        )
 
 
 def _values(node: Node, data: str) -> str:

@@ -19,6 +19,7 @@ from bayeslmm.design.functions import VALUES, is_value
 from bayeslmm.design.recipe import Recipe, columns_in, evaluated_pieces
 from bayeslmm.design.tokens import tokenize
 from bayeslmm.errors import ArgumentError
+from bayeslmm.exporting.residuals import WrittenResidual, written_residual
 from bayeslmm.types import IntArray
 
 type TermNodes = tuple[Node, ...]
@@ -121,6 +122,8 @@ class ModelParts:
     reml : bool
     data : str
         Name of the data frame.
+    residual : WrittenResidual or None
+        The residual structure, if it has parameters.
     """
 
     formula: str
@@ -140,6 +143,7 @@ class ModelParts:
     codes: dict[str, IntArray]
     reml: bool
     data: str
+    residual: WrittenResidual | None = None
 
     @property
     def net_response(self) -> Node:
@@ -160,7 +164,8 @@ class ModelParts:
         weights = () if self.weights is None else (self.weights,)
         nodes = [n for root in (self.response, *self.operands, *self.offsets, *weights) for n in walk(root)]
         found = [node.name for node in nodes if isinstance(node, Name) and not is_value(node.name, {})]
-        return tuple(dict.fromkeys([*found, *(name for part in self.random for name in part.factors)]))
+        found += [name for part in self.random for name in part.factors]
+        return tuple(dict.fromkeys([*found, *(self.residual.columns if self.residual else ())]))
 
     def nested(self, inner: str, outer: str) -> bool:
         """Whether every level of one grouping factor lies in a single level of another."""
@@ -211,6 +216,7 @@ def model_parts(design: Design, package: str, reml: bool, data: str) -> ModelPar
         codes={name: grouping.codes for name, grouping in design.groupings.items()},
         reml=reml,
         data=data,
+        residual=written_residual(design, package),
     )
 
 

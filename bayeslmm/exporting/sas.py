@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+from bayeslmm.design.expressions import Name, walk
 from bayeslmm.design.groups import level_name
 from bayeslmm.design.script import Script
 from bayeslmm.exporting.dialects import Dialect, single_quoted, written
 from bayeslmm.exporting.named import NamedColumns, named_columns
 from bayeslmm.exporting.notes import INDICATORS, NET, method_note, missing, rows_notes, title, weights_notes
 from bayeslmm.exporting.parts import ModelParts, WrittenTerm
+from bayeslmm.exporting.residuals import WrittenResidual, sas_repeated
 from bayeslmm.exporting.sheet import Sheet
 
 _FUNCTIONS = {
@@ -46,37 +50,55 @@ def sas(parts: ModelParts) -> Script:
         random.append(text)
         notes += words
     notes += _notes(parts)
+    copies = dict[str, str]()
+    repeated = "" if parts.residual is None else _repeated(parts.residual, parts, columns, copies)
     terms = [columns.term(term, "*") for term in parts.terms]
     options = ["solution", "ddfm=satterthwaite", *([] if parts.intercept else ["noint"])]
     call = [
         f"proc mixed data=work.for_mixed method={'reml' if parts.reml else 'ml'} covtest;",
-        f"  class {' '.join(_classes(parts, columns))};",
+        *([f"  class {text};"] if (text := " ".join(_classes(parts, columns, list(copies)))) else []),
         f"  model {' '.join([columns.response, '=', *terms])} / {' '.join(options)};",
         *(f"  {line}" for line in random),
+        *([f"  {repeated}"] if repeated else []),
         *([f"  weight {columns.weights};"] if columns.weights else []),
         "run;",
     ]
-    return Sheet(notes, [], _data_step(parts, columns), call).script(title(parts, "sas"), "sas", "/* ", " */")
+    return Sheet(notes, [], _data_step(parts, columns, copies), call).script(title(parts, "sas"), "sas", "/* ", " */")
 
 
-def _data_step(parts: ModelParts, columns: NamedColumns) -> list[str]:
+def _repeated(residual: WrittenResidual, parts: ModelParts, columns: NamedColumns, copies: dict[str, str]) -> str:
+    """The statement of the residuals; `copies` gets the class columns and what they are copies of, if of numbers."""
+    numbers = {n.name for root in parts.operands for n in walk(root) if isinstance(n, Name)} - set(parts.factors)
+
+    def as_class(name: str) -> str:
+        if name in parts.factors:
+            return columns.renamed[name]
+        own = f"{columns.renamed[name]}_c" if name in numbers else columns.renamed[name]
+        copies[own] = columns.renamed[name] if name in numbers else ""
+        return own
+
+    return sas_repeated(residual, as_class, lambda name: columns.renamed[name])
+
+
+def _data_step(parts: ModelParts, columns: NamedColumns, classes: Mapping[str, str]) -> list[str]:
     dialect = Dialect(
         "sas", lambda name: columns.renamed[name], single_quoted, _FUNCTIONS, _SIGNS, {True: "1", False: "0"}
     )
     changed = [f"  {new} = {single_quoted(old)}n;" for old, new in columns.renamed.items() if old != new]
     made = [f"  {name} = {written(node, dialect)};" for name, node in columns.made.items()]
+    made += [f"  {own} = {number};" for own, number in classes.items() if number]
     copies = ["  do copy_ = 1 to frequency;", "    output;", "  end;"] if parts.frequency else []
     odd = ["options validvarname=any;"] if changed else []
     return [*odd, "data work.for_mixed;", f"  set {parts.data};", *changed, *made, *copies, "run;"]
 
 
-def _classes(parts: ModelParts, columns: NamedColumns) -> list[str]:
+def _classes(parts: ModelParts, columns: NamedColumns, others: Sequence[str]) -> list[str]:
     found = [
         f"{columns.renamed[name]}(ref={single_quoted(level_name(factor.reference))})"
         for name, factor in parts.factors.items()
     ]
     groups = [columns.renamed[name] for part in parts.random for name in part.factors if name not in parts.factors]
-    return [*found, *dict.fromkeys(groups)]
+    return [*found, *dict.fromkeys([*groups, *others])]
 
 
 def _random(part: WrittenTerm, columns: NamedColumns) -> tuple[str, list[str]]:

@@ -30,6 +30,7 @@ from bayeslmm.results import (
     random_effects,
     refits,
     residual_kinds,
+    serial,
     simulations,
     textbook,
     updates,
@@ -77,6 +78,8 @@ class REMLResult(Fit):
     estimable = estimable.fit_estimable
     vcov_kenward_roger = fit_coefficients.vcov_kenward_roger
     residuals = residual_kinds.residuals
+    acf = serial.acf
+    semivariogram = serial.semivariogram
     leverage = residual_kinds.leverage
     cooks_distance = residual_kinds.cooks_distance
     influence = influence.influence

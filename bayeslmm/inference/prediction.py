@@ -7,9 +7,12 @@ included. No inverse is formed: a row is carried through the elimination, which 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 
+from bayeslmm.design.design import Design
 from bayeslmm.design.newdata import Rows
 from bayeslmm.inference.satterthwaite import df_of_slopes
 from bayeslmm.likelihood import CrossProducts, Factor, SummedDesign, evaluate
@@ -23,8 +26,52 @@ from bayeslmm.types import FloatArray, IntArray
 _CHUNK = 4_000_000
 
 
+@dataclass(frozen=True)
+class RowsTaken:
+    """Rows of the data that are taken off new rows, as their residuals are known.
+
+    With residuals e of the data and weights w, ``x'beta + z'b + w'e`` of a new row is ``w'y`` and what
+    ``(x - X'w)'beta + (z - Z'w)'b`` is: only the errors of the latter count.
+
+    Attributes
+    ----------
+    design : Design
+    weights : sparse array, shape (k, n)
+    """
+
+    design: Design
+    weights: sparse.csr_array
+
+    def part(self, chosen: slice) -> RowsTaken:
+        return RowsTaken(self.design, self.weights[chosen])
+
+    @property
+    def X(self) -> FloatArray:
+        """Columns of X (k, p)."""
+        return np.asarray(self.weights @ self.design.X)
+
+    def levels(self, codes: IntArray) -> IntArray:
+        """For every row the level of some row that it has weights of, -1 if it has none."""
+        starts, stops = self.weights.indptr[:-1], self.weights.indptr[1:]
+        out = np.full(starts.size, -1)
+        some = stops > starts
+        out[some] = codes[self.weights.indices[starts[some]]]
+        return out
+
+    def effects(self, codes: IntArray, Z: FloatArray, levels: int) -> FloatArray:
+        """Columns (k, levels * c) of all effects of a factor with columns Z (n, c)."""
+        n, c = Z.shape
+        places = np.repeat(np.arange(n), c), (codes[:, None] * c + np.arange(c)).ravel()
+        return np.asarray((self.weights @ sparse.csr_array((Z.ravel(), places), shape=(n, levels * c))).toarray())
+
+
 def prediction_variance(
-    cp: CrossProducts, factors: Sequence[FloatArray], factor: Factor, rows: Rows, groups: Sequence[str]
+    cp: CrossProducts,
+    factors: Sequence[FloatArray],
+    factor: Factor,
+    rows: Rows,
+    groups: Sequence[str],
+    taken: RowsTaken | None = None,
 ) -> FloatArray:
     """Variance of the predicted mean less the true mean at some rows, theta taken as known, divided by sigma^2.
 
@@ -38,6 +85,8 @@ def prediction_variance(
     rows : Rows
     groups : sequence of str
         Grouping factors whose effects are part of the mean; levels that the design does not have count as zero.
+    taken : RowsTaken, optional
+        What is taken off the rows. Of the first block it has one level for each row, that of the row itself.
 
     Returns
     -------
@@ -54,8 +103,27 @@ def prediction_variance(
         part = slice(start, min(start + step, rows.n))
         own = rows.part(part)
         known = [_effects(cp, own, b, groups) for b in range(len(cp.blocks))]
-        out[part] = cp.sums.row_errors(factors, factor, own.X @ cp.fixed.transform, known)
+        X = own.X
+        if taken is not None:
+            less = taken.part(part)
+            X, known = X - less.X, [_less(cp, b, pair, less) for b, pair in enumerate(known)]
+        out[part] = cp.sums.row_errors(factors, factor, X @ cp.fixed.transform, known)
     return out
+
+
+def _less(
+    cp: CrossProducts, b: int, effects: tuple[FloatArray, IntArray], taken: RowsTaken
+) -> tuple[FloatArray, IntArray]:
+    """Internal columns of a block less those of the rows taken: of its own level, or (k, q) of all levels."""
+    (w, codes), block = effects, cp.blocks[b]
+    Z = block.columns(taken.design) @ block.basis
+    if b == 0:
+        levels = taken.levels(block.grouping.codes)
+        return w - taken.weights @ Z, np.where(levels < 0, codes, levels)
+    out = -taken.effects(block.grouping.codes, Z, block.n_levels)
+    places = codes[:, None] * block.size + np.arange(block.size)
+    out[np.arange(len(w))[:, None], places] += w
+    return out, codes
 
 
 def new_level_variance(terms: Sequence[FloatArray], rows: Rows, n_levels: Mapping[int, tuple[str, int]]) -> FloatArray:

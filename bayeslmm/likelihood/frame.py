@@ -152,12 +152,15 @@ class Frame:
         ----------
         others : FloatArray, shape (k, m)
         known : sequence of (FloatArray, IntArray)
-            For every block its internal columns (k, c) and the level of each row.
+            For every block its internal columns (k, c) and the level of each row; or columns (k, q) of all its effects.
         """
         n = others.shape[0]
         out = np.zeros((n, self.q_trailing + others.shape[1]))
         out[:, self.q_trailing :] = others
         for (block, span), (w, codes) in zip(self.trailing_spans, known[self.plan.chain :], strict=True):
+            if w.shape[1] == block.q:
+                out[:, span] = w
+                continue
             columns = span.start + codes[:, None] * block.size + np.arange(block.size)
             out[np.arange(n)[:, None], columns] = w
         return out

@@ -14,6 +14,7 @@ from bayeslmm.linting import calls as lint_calls
 from bayeslmm.linting import levels as lint_levels
 from bayeslmm.linting import of_data as lint_data
 from bayeslmm.linting import of_formula as lint_formula
+from bayeslmm.linting import residuals as lint_residuals
 from bayeslmm.linting import several as lint_several
 from bayeslmm.linting import zero as lint_zero
 from bayeslmm.linting.refused import refused
@@ -79,5 +80,5 @@ def lint(formula: str, data: Any = None) -> LintReport:
 
 def _static(reading: lint_formula.FormulaReading, with_data: bool) -> Iterator[Finding]:
     conditional = () if with_data else lint_formula.WITHOUT_DATA
-    for rule in (*lint_formula.RULES, *conditional, *lint_calls.RULES, *lint_several.RULES):
+    for rule in (*lint_formula.RULES, *conditional, *lint_calls.RULES, *lint_several.RULES, *lint_residuals.RULES):
         yield from rule(reading)

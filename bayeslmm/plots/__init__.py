@@ -9,10 +9,12 @@ from bayeslmm.plots.groups import plot_groups
 from bayeslmm.plots.influence import plot_influence
 from bayeslmm.plots.plane import plot_plane
 from bayeslmm.plots.ranef import plot_ranef
+from bayeslmm.plots.serial import plot_acf, plot_semivariogram
 from bayeslmm.plots.shrinkage import plot_shrinkage
 from bayeslmm.plots.variance import plot_variance
 
 __all__ = [
+    "plot_acf",
     "plot_boundary",
     "plot_coverage",
     "plot_forest",
@@ -20,6 +22,7 @@ __all__ = [
     "plot_influence",
     "plot_plane",
     "plot_ranef",
+    "plot_semivariogram",
     "plot_shrinkage",
     "plot_variance",
 ]

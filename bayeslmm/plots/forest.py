@@ -35,7 +35,9 @@ from bayeslmm.results.linear import one_effect_per_row
 from bayeslmm.types import FloatArray
 
 # Studies beyond which a figure has no room for them; inches of a row; letters of labels and numbers.
-_MOST, _ROW, _FONT = 200, 0.34, 8.5
+MOST, _ROW, _FONT = 200, 0.34, 8.5
+# Inches of a line of a label.
+_LINE = 1.25 * _FONT / 72.0
 _WIDTH = 5.2
 # Squares of the least and the heaviest study, points; half the height of a diamond in rows.
 _SQUARES, _DIAMOND = (8.0, 70.0), 0.22
@@ -105,13 +107,13 @@ def plot_forest(
     new = [(e, e.new) for e in engines if e.new is not None]
     texts = [in_plot(name) for name in names]
     texts += [*(f"mean ({e.name})" for e, _ in means), *(f"new study ({e.name})" for e, _ in new)]
-    places = np.concatenate([np.arange(len(names)), len(names) + 0.5 + np.arange(len(means) + len(new))])
+    places = _rows(texts, len(names))
     width = _WIDTH + min(widest(texts, _FONT), 3.0) + widest([_number(np.full(3, -88.888), 2)], _FONT)
     figure, axis = plt.subplots(figsize=(width, 1.0 + _ROW * (places[-1] + 1)))
     figure.set_layout_engine("constrained")
-    observed = _studies(shown, axis)
+    observed = _studies(shown, axis, places[: len(names)])
     for k, engine in enumerate(engines):
-        _effects(axis, engine, 0.2 * (k + 1), len(names))
+        _effects(axis, engine, places[: len(names)] + 0.2 * (k + 1))
     below = places[len(names) :].tolist()
     for place, (engine, values) in zip(below[: len(means)], means, strict=True):
         _diamond(axis, engine.style["color"], place, values)
@@ -131,8 +133,8 @@ def _checked(design: Design, labels: Sequence[object] | None) -> list[str]:
             "with bl.Model(formula, data, residual_sd='se'); bl.plot_ranef(fit) and bl.plot_shrinkage(fit) draw the "
             "levels of other models."
         )
-    if design.n > _MOST:
-        raise DesignError(f"plot_forest() draws at most {_MOST} rows, and this model has {design.n}.")
+    if design.n > MOST:
+        raise DesignError(f"plot_forest() draws at most {MOST} rows, and this model has {design.n}.")
     if labels is not None:
         return _given(labels, design.n)
     for grouping in design.groupings.values():
@@ -190,20 +192,31 @@ def _means(result: Any, options: dict[str, Any]) -> tuple[FloatArray | None, Flo
     return both[0], both[1]
 
 
-def _studies(shown: Subject, axis: Any) -> list[FloatArray]:
+def _rows(texts: Sequence[str], studies: int) -> FloatArray:
+    """Places of the rows from above, further apart where labels have several lines; those of means a bit below."""
+    lines = np.array([1 + _label(text).count("\n") for text in texts])
+    heights = np.maximum(1.0, lines * _LINE / _ROW)
+    places = np.concatenate([[0.0], np.cumsum(0.5 * (heights[:-1] + heights[1:]))])
+    return np.where(np.arange(len(texts)) < studies, places, places + 0.5)
+
+
+def _label(text: str) -> str:
+    return wrapped(text.replace(r"\$", "$"), 3.0, _FONT)
+
+
+def _studies(shown: Subject, axis: Any, rows: FloatArray) -> list[FloatArray]:
     """Estimates of the studies with their intervals (n, 3)."""
     design = shown.design
     sd = design.sigma * np.sqrt(design.residual.variance(np.empty(0)))
     half = float(ndtri(0.5 + shown.level / 2)) * sd
-    rows, weight = np.arange(design.n), sd.min() / sd
+    weight = sd.min() / sd
     axis.hlines(rows, design.y - half, design.y + half, color=NEUTRAL, linewidth=1.0)
     low, high = _SQUARES
     axis.scatter(design.y, rows, s=low + (high - low) * weight**2, marker="s", color=NEUTRAL, label="study alone")
     return list(np.column_stack([design.y, design.y - half, design.y + half]))
 
 
-def _effects(axis: Any, engine: _Engine, shift: float, n: int) -> None:
-    rows = np.arange(n) + shift
+def _effects(axis: Any, engine: _Engine, rows: FloatArray) -> None:
     style = {"color": engine.style["color"], "linewidth": 1.3}
     axis.hlines(rows, engine.studies[:, 1], engine.studies[:, 2], linestyle=engine.style["linestyle"], **style)
     axis.plot(engine.studies[:, 0], rows, "o", markersize=3.5, color=style["color"], label=f"effect, {engine.name}")
@@ -234,15 +247,17 @@ def _places(values: list[Any]) -> int:
 
 def _decorate(shown: Subject, axis: Any, texts: list[str], places: FloatArray, values: list[Any]) -> None:
     tidy_axes(axis)
-    axis.set_yticks(places, [wrapped(text.replace(r"\$", "$"), 3.0, _FONT) for text in texts], fontsize=_FONT)
+    axis.set_yticks(places, [_label(text) for text in texts], fontsize=_FONT)
     axis.tick_params(axis="y", length=0)
-    axis.set_ylim(places[-1] + 0.8, -0.8)
+    lines = [1 + _label(text).count("\n") for text in texts]
+    axis.set_ylim(places[-1] + max(0.8, 0.6 * lines[-1] * _LINE / _ROW), -max(0.8, 0.6 * lines[0] * _LINE / _ROW))
     right = axis.secondary_yaxis("right")
     digits = _places(values)
     right.set_yticks(places, [_number(row, digits) for row in values], fontsize=_FONT)
     right.tick_params(axis="y", length=0)
     right.spines["right"].set_visible(False)
-    axis.axhline(shown.design.n - 0.25 + 0.2, color="0.8", linewidth=0.8)
+    if len(places) > shown.design.n:
+        axis.axhline(places[shown.design.n - 1 : shown.design.n + 1].mean() + 0.2, color="0.8", linewidth=0.8)
     axis.axvline(0.0, color="0.6", linewidth=0.8, zorder=0)
     axis.set_xlabel(in_plot(response_name(shown.design)))
 

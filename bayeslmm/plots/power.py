@@ -48,7 +48,7 @@ def plot_power(
     keys = ["parameter", "test", *others]
     curves = list(own.groupby(keys, sort=False, dropna=False))
     if ax is None:
-        entries = ["singular fits", *(_label(key, others) for key, _ in curves)]
+        entries = [*_singular_labels(own, others), *(_label(key, others) for key, _ in curves)]
         lines = [line for entry in entries for line in entry.split("\n")]
         size = (_WIDTH + widest(lines, _LEGEND) + 0.6, max(_HEIGHT, 0.7 + _LINE * len(lines) + _BETWEEN * len(entries)))
         _, ax = plt.subplots(figsize=size, layout="constrained")
@@ -111,12 +111,23 @@ def _label(key: tuple[Any, ...], others: Sequence[str]) -> str:
 
 
 def _singular(ax: Any, rows: pd.DataFrame, along: str | None, others: Sequence[str]) -> None:
-    """The share of singular fits, one thin line for whatever else varies."""
+    """The share of singular fits, one thin line for whatever else varies, told apart by dashes and marks."""
     own = rows[rows["test"] != "hdi"]
     keys = [*others, *([along] if along else [])]
     own = own.drop_duplicates(keys) if keys else own.head(1)
     groups = [part for _, part in own.groupby(list(others), sort=False)] if others else [own]
-    for i, part in enumerate(groups):
+    for i, (part, label) in enumerate(zip(groups, _singular_labels(rows, others), strict=True)):
         at = part[along].to_numpy() if along else np.zeros(len(part))
-        label = "singular fits" if i == 0 else None
-        ax.plot(at, part["singular"], color=NEUTRAL, linewidth=0.9, marker=".", markersize=4, label=label)
+        marker = "." if len(groups) == 1 else _MARKERS[i % len(_MARKERS)]
+        style = {"color": NEUTRAL, "linewidth": 0.9, "linestyle": _LINES[i % len(_LINES)], "marker": marker}
+        ax.plot(at, part["singular"], markersize=4 if len(groups) == 1 else 3, label=label, **style)
+
+
+def _singular_labels(rows: pd.DataFrame, others: Sequence[str]) -> list[str]:
+    """What the lines of singular fits are called."""
+    if not others:
+        return ["singular fits"]
+    own = rows.loc[rows["test"] != "hdi", list(others)].drop_duplicates()
+    values = own.itertuples(index=False, name=None)
+    rest = [", ".join(f"{name} = {value:g}" for name, value in zip(others, one, strict=True)) for one in values]
+    return [f"singular fits\n{in_plot(text)}" for text in rest]

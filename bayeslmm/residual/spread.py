@@ -162,7 +162,8 @@ class SpreadByLevel:
         return math.exp(total)
 
     def latex(self) -> str:
-        return rf"\delta_{{\mathrm{{{_identifier(self.factor_name)}}}[i]}}"
+        name = _identifier(self.factor_name).replace("_", r"\_")
+        return rf"\delta_{{\mathrm{{{name}}}[i]}}"
 
     def check(self, n: int) -> None:
         _check_shape("the factor", self.codes, n)
@@ -255,7 +256,7 @@ class PowerSpread(_Loglinear, _OfSize):
         return math.exp(lam[0] * data["log_covariate"])
 
     def latex(self) -> str:
-        return r"|x_{i}|^{\delta}"
+        return r"(|x_{i}|^{\delta})"
 
 
 @by_value
@@ -302,7 +303,7 @@ class ExponentialSpread(_Loglinear):
         return math.exp(lam[0] * data["covariate"])
 
     def latex(self) -> str:
-        return r"e^{\delta x_{i}}"
+        return r"(e^{\delta x_{i}})"
 
     def check(self, n: int) -> None:
         _check_shape("the covariate", self.x, n)

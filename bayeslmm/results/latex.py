@@ -2,25 +2,20 @@ r"""The equations of a model in LaTeX, with symbols or with the estimates of a f
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-
-import numpy as np
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.design.design import Design, RandomTerm
-from bayeslmm.design.names import printable
 from bayeslmm.design.variances import variance_labels
+from bayeslmm.residual import NO_PARAMETERS
+from bayeslmm.results.latex_text import matrix, name_in_math, number, plain
+from bayeslmm.results.residual_latex import residual_lines
 from bayeslmm.types import FloatArray
 
 # Letters of the effects of the first, second, ... grouping factor, and of its levels.
 _EFFECTS = "bcdefg"
 _LEVELS = "jklmnr"
-_SIGNS = {c: f"\\{c}" for c in "_%&#${}"}
-_IN_TEXT = _SIGNS | {"^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "\\": r"\textbackslash{}"}
-# Spaces vanish in math mode and a hyphen is a minus there; the commands of text mode are none.
-_IN_MATH = _SIGNS | {" ": r"\ ", "-": r"\text{-}", "^": r"{\wedge}", "~": r"{\sim}", "\\": r"{\backslash}"}
 
 
 class Latex(str):
@@ -42,11 +37,14 @@ class Estimates:
     sigma : float
     terms : sequence of FloatArray, each (c, c)
         Relative factors, terms in the order of the formula.
+    lam : FloatArray, shape (k,)
+        Residual parameters.
     """
 
     beta: FloatArray
     sigma: float
     terms: Sequence[FloatArray]
+    lam: FloatArray = field(default_factory=lambda: NO_PARAMETERS)
 
 
 def write_latex(design: Design, estimates: Estimates | None = None, priors: Sequence[str] = ()) -> Latex:
@@ -65,7 +63,7 @@ def write_latex(design: Design, estimates: Estimates | None = None, priors: Sequ
     Latex
         A string: an ``aligned`` environment.
     """
-    lines = [_response(design, estimates)]
+    lines = [_response(design, estimates), *residual_lines(design, None if estimates is None else estimates.lam)]
     for g, (labels, _) in enumerate(variance_labels(design)):
         position = 0
         for term in labels.terms:
@@ -80,12 +78,12 @@ def prior_lines(design: Design, priors: Priors) -> list[str]:
     from bayeslmm.results.prior_table import prior_table
 
     table = prior_table(design, priors)
-    return [f"\\text{{{_plain(str(name))}}} &\\sim \\text{{{_plain(text)}}}" for name, text in table["prior"].items()]
+    return [f"\\text{{{plain(str(name))}}} &\\sim \\text{{{plain(text)}}}" for name, text in table["prior"].items()]
 
 
 def _response(design: Design, estimates: Estimates | None) -> str:
     parts = [
-        _product(f"\\beta_{{{k}}}" if estimates is None else _number(estimates.beta[k]), name)
+        _product(f"\\beta_{{{k}}}" if estimates is None else number(estimates.beta[k]), name)
         for k, name in enumerate(design.fixed_names)
     ]
     if design.offset is not None:
@@ -93,10 +91,11 @@ def _response(design: Design, estimates: Estimates | None) -> str:
     for g, (labels, _) in enumerate(variance_labels(design)):
         effects = [effect for k in labels.terms for effect in design.terms[k].effects]
         parts += [_product(_effect(g, k, len(effects), "[i]"), name) for k, name in enumerate(effects)]
-    scale = r"\sigma" if estimates is None else _number(estimates.sigma)
+    scale = r"\sigma" if estimates is None else number(estimates.sigma)
+    scale = f"({scale})" if "^" in scale else scale
     total = " + ".join([*parts, r"\varepsilon_{i}"]).replace("+ -", "- ")
     noise = f"\\quad \\varepsilon_{{i}} \\sim N(0, {design.residual.latex(scale)})"
-    return f"{_name(design.response)}_{{i}} &= {total}, {noise}"
+    return f"{name_in_math(design.response)}_{{i}} &= {total}, {noise}"
 
 
 def _distribution(design: Design, position: int, g: int, first: int, effects: int, estimates: Estimates | None) -> str:
@@ -107,13 +106,14 @@ def _distribution(design: Design, position: int, g: int, first: int, effects: in
         G = _symbols(term, _EFFECTS[g % len(_EFFECTS)], first, effects)
     else:
         T = estimates.terms[position] * estimates.sigma
-        G = [[_number(value) for value in row] for row in T @ T.T]
+        G = [[number(value) for value in row] for row in T @ T.T]
         if size == 1:
-            G = [[f"{_number(abs(T[0, 0]))}^2"]]
-    left = symbols[0] if size == 1 else _matrix([[symbol] for symbol in symbols])
-    right = f"N(0, {G[0][0]})" if size == 1 else f"N\\left(0, {_matrix(G)}\\right)"
+            sd = number(abs(T[0, 0]))
+            G = [[f"({sd})^2" if "^" in sd else f"{sd}^2"]]
+    left = symbols[0] if size == 1 else matrix([[symbol] for symbol in symbols])
+    right = f"N(0, {G[0][0]})" if size == 1 else f"N\\left(0, {matrix(G)}\\right)"
     levels = design.groupings[term.group].n_levels
-    where = f"\\quad {level} = 1, \\dots, {levels} \\text{{ ({_plain(term.group)})}}"
+    where = f"\\quad {level} = 1, \\dots, {levels} \\text{{ ({plain(term.group)})}}"
     return f"{left} &\\sim {right}, {where}"
 
 
@@ -144,32 +144,4 @@ def _effect(g: int, k: int, effects: int, of_row: str) -> str:
 
 
 def _product(coefficient: str, name: str) -> str:
-    return coefficient if name == "Intercept" else f"{coefficient}\\,{_name(name)}_{{i}}"
-
-
-def _name(name: str) -> str:
-    return f"\\mathrm{{{_escaped(name, _IN_MATH)}}}"
-
-
-def _plain(text: str) -> str:
-    return _escaped(text, _IN_TEXT)
-
-
-def _escaped(text: str, signs: Mapping[str, str]) -> str:
-    """Without the backquotes of a formula, and with the signs that mean something in LaTeX written out."""
-    # Spaces of other kinds end lines or columns; what is no sign at all is written as an escape.
-    shown = printable(re.sub(r"\s", " ", text.replace("`", "")))
-    return "".join(signs.get(sign, sign) for sign in shown)
-
-
-def _matrix(rows: Sequence[Sequence[str]]) -> str:
-    body = r" \\ ".join(" & ".join(row) for row in rows)
-    return f"\\begin{{pmatrix}} {body} \\end{{pmatrix}}"
-
-
-def _number(value: float) -> str:
-    text = f"{float(np.asarray(value)):.4g}"
-    if "e" not in text:
-        return text
-    mantissa, exponent = text.split("e")
-    return f"{mantissa} \\times 10^{{{int(exponent)}}}"
+    return coefficient if name == "Intercept" else f"{coefficient}\\,{name_in_math(name)}_{{i}}"

@@ -10,17 +10,20 @@ import numpy as np
 from bayeslmm.bayes.predictive import Request
 from bayeslmm.design.newdata import Rows
 from bayeslmm.errors import DesignError, FitError
-from bayeslmm.inference.prediction import new_level_variance, prediction_variance, variance_df
+from bayeslmm.inference.prediction import RowsTaken, new_level_variance, prediction_variance, variance_df
 from bayeslmm.inference.residual_degrees import residual_variance_df
 from bayeslmm.likelihood import Factor, SummedDesign
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.reml.residual_optimum import ResidualOptimum
 from bayeslmm.results.fit import Fit
+from bayeslmm.results.known_residuals import known_rows
 from bayeslmm.results.linear import DDF, combinations, plain_df
 from bayeslmm.types import FloatArray
 
 # Distinct rows whose fixed parts are taken one by one, exactly; more go together, by differences (1e-7 relative).
 _ONE_BY_ONE = 200
+# Share of the residual variance that is none, squares of rounding errors.
+_NOTHING = 1e-24
 # Methods for any prediction; others are for combinations of the fixed effects.
 _ANYWHERE = ("satterthwaite", "residual", "z")
 
@@ -33,7 +36,7 @@ def errors_and_df(fit: Fit, rows: Rows, request: Request, ddf: DDF) -> tuple[Flo
     DesignError
         A method that exists for combinations of the fixed effects alone, and other predictions.
     """
-    mean_of_fixed = not request.groups and not request.observation
+    mean_of_fixed = not request.groups and not request.observation and not request.known_residuals
     if mean_of_fixed and fit.optimum.sigma > 0 and rows.n and ddf not in _ANYWHERE:
         return _of_combinations(fit, rows, ddf)
     if ddf == "knapp-hartung" and fit.optimum.sigma > 0 and _only_new_levels(fit, rows, request):
@@ -48,7 +51,7 @@ def errors_and_df(fit: Fit, rows: Rows, request: Request, ddf: DDF) -> tuple[Flo
     error = fit.optimum.sigma * np.sqrt(variance)
     if ddf != "satterthwaite":
         return error, plain_df(fit, np.zeros((rows.n, fit.cp.p)), ddf)
-    known = (variance > 0) & (fit.optimum.sigma > 0)
+    known = (variance > relative.rounding) & (fit.optimum.sigma > 0)
     df = np.full(rows.n, np.inf)
     if not known.any():
         return error, df
@@ -58,7 +61,9 @@ def errors_and_df(fit: Fit, rows: Rows, request: Request, ddf: DDF) -> tuple[Flo
             df[known] = _of_combinations(fit, rows, ddf)[1][known]
             return error, df
     if isinstance(fit.optimum, ResidualOptimum):
-        df[known] = residual_variance_df(fit.optimum, relative.with_residual)[known]
+        df[known] = residual_variance_df(fit.optimum, lambda *at: np.where(known, relative.with_residual(*at), 1.0))[
+            known
+        ]
     else:
         df[known] = variance_df(fit.cp, fit.optimum, relative.at)[known]
     return error, df
@@ -85,25 +90,32 @@ class _Variance:
         self.fit, self.rows, self.request = fit, rows, request
         levels = {k: (t.group, fit.design.groupings[t.group].n_levels) for k, t in enumerate(fit.design.terms)}
         self.levels = {k: value for k, value in levels.items() if value[0] in request.groups}
-        self.observed = rows.observed.variance(fit.optimum.lam) if request.observation else 0.0
+        self.known = known_rows(fit, rows) if request.known_residuals else None
+
+    @property
+    def rounding(self) -> FloatArray:
+        """Variances (k,) below which a row is one of the data, whose residual is known."""
+        if self.known is None:
+            return np.zeros(self.rows.n)
+        return np.asarray(_NOTHING * self.rows.observed.variance(self.fit.optimum.lam))
 
     def at(self, factors: Sequence[FloatArray], factor: Factor) -> FloatArray:
         """Variances (k,) at internal factors of the blocks, each (1, c, c)."""
-        return self._of(self.fit.cp, factors, factor) + self.observed
+        return self.with_residual(self.fit.cp, factors, factor, self.fit.optimum.lam)
 
     def with_residual(
         self, cp: SummedDesign, factors: Sequence[FloatArray], factor: Factor, lam: FloatArray
     ) -> FloatArray:
         """The same at other residual parameters, too: `cp` has the sums of rows whitened by these."""
-        observed = self.rows.observed.variance(lam) if self.request.observation else 0.0
-        return np.asarray(self._of(cp, factors, factor) + observed)
-
-    def _of(self, cp: SummedDesign, factors: Sequence[FloatArray], factor: Factor) -> FloatArray:
-        variance = prediction_variance(cp, factors, factor, self.rows, self.request.groups)
+        given = None if self.known is None else self.known.at(lam)
+        taken = None if given is None else RowsTaken(self.fit.design, given.weights)
+        variance = prediction_variance(cp, factors, factor, self.rows, self.request.groups, taken)
         if self.request.sample_new:
             terms = [T[0] for T in par.term_factors(cp, list(factors))]
             variance = variance + new_level_variance(terms, self.rows, self.levels)
-        return variance
+        if not self.request.observation:
+            return variance
+        return np.asarray(variance + (self.rows.observed.variance(lam) if given is None else given.variance))
 
 
 def _of_combinations(fit: Fit, rows: Rows, ddf: DDF) -> tuple[FloatArray, FloatArray]:

@@ -24,6 +24,7 @@ from bayeslmm.results.checks import group_log_likelihood
 from bayeslmm.results.draws import Draws
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.intervals import check_level
+from bayeslmm.results.known_residuals import KnownResiduals, predicted_residuals, uses_known, weights_or_sd
 from bayeslmm.results.linear import DDF
 from bayeslmm.results.prediction_errors import errors_and_df
 from bayeslmm.results.random_parts import Random, random_part
@@ -54,6 +55,7 @@ def predict_fit(
     level: float = 0.95,
     weights: Any = None,
     residual_sd: Any = None,
+    residuals: KnownResiduals = None,
     ddf: DDF = "satterthwaite",
     random_seed: int | np.random.Generator | None = None,
 ) -> pd.DataFrame:
@@ -90,6 +92,12 @@ def predict_fit(
         given.
     residual_sd : str or array, optional
         The same of their known residual standard deviations, in a model that was given such.
+    residuals : {"known", "new"}, optional
+        Of a model whose residuals are correlated within groups: ``"known"`` adds to a row of a group of the data what
+        the residuals of this group say of its own (the best linear prediction; the variance of an observation is that
+        given them), so that a later time of a patient is predicted from his earlier ones, and a row of the data is
+        itself; ``"new"`` takes the row for one that is independent of them. By default ``"known"`` where all that is
+        known of a group counts: new data with ``random="all"`` and the fixed part.
     ddf : {"satterthwaite", "kenward-roger", "residual", "z"}
         Degrees of freedom of the intervals, as in `coefficients`: a mean without random effects has the interval that
         the same combination of coefficients has there. Satterthwaite's method is applied to the variance of every
@@ -128,9 +136,11 @@ def predict_fit(
     check_level(level)
     choice("ddf", ddf, get_args(DDF), DesignError)
     generator(random_seed, error=DesignError)
-    own = _weights_or_sd(fit.design, weights, residual_sd)
-    rows, request = _asked(fit.design, newdata, kind, random, new_levels, own, new_fixed_levels, fixed)
+    own = weights_or_sd(fit.design, weights, residual_sd)
+    rows, request = _asked(fit.design, newdata, kind, random, new_levels, own, new_fixed_levels, fixed, residuals)
     mean = _mean(fit, rows, request)
+    if request.known_residuals:
+        mean = mean + predicted_residuals(fit, rows)
     error, df = errors_and_df(fit, rows, request, ddf)
     if np.isnan(df).any():
         warnings.warn(
@@ -169,6 +179,7 @@ def predict_posterior(
     level: float = 0.95,
     weights: Any = None,
     residual_sd: Any = None,
+    residuals: KnownResiduals = None,
     ddf: DDF = "satterthwaite",
     random_seed: int | np.random.Generator | None = None,
 ) -> pd.DataFrame:
@@ -196,6 +207,9 @@ def predict_posterior(
         Precision weights of the new rows, for ``kind="observation"``.
     residual_sd : str or array, optional
         The same of their known residual standard deviations, in a model that was given such.
+    residuals : {"known", "new"}, optional
+        Whether rows of a group of the data are predicted with the residuals that it has there, where residuals are
+        correlated.
     ddf : str, optional
         As for a fit, whose intervals need degrees of freedom; those of draws have none.
     random_seed : int or Generator, optional
@@ -229,8 +243,8 @@ def predict_posterior(
     """
     check_level(level)
     choice("ddf", ddf, get_args(DDF), DesignError)
-    own = _weights_or_sd(post.design, weights, residual_sd)
-    rows, request = _asked(post.design, newdata, kind, random, new_levels, own, new_fixed_levels, fixed)
+    own = weights_or_sd(post.design, weights, residual_sd)
+    rows, request = _asked(post.design, newdata, kind, random, new_levels, own, new_fixed_levels, fixed, residuals)
     ends = [0.5 - level / 2, 0.5 + level / 2]
     out = np.empty((rows.n, 4))
     posterior = post.data["posterior"].to_dataset()
@@ -252,6 +266,7 @@ def predict_draws(
     fixed: bool = True,
     weights: Any = None,
     residual_sd: Any = None,
+    residuals: KnownResiduals = None,
     random_seed: int | np.random.Generator | None = None,
 ) -> DataArray:
     """All draws of the predictions; arguments as for `predict`.
@@ -272,8 +287,8 @@ def predict_draws(
     """
     from xarray import DataArray
 
-    own = _weights_or_sd(post.design, weights, residual_sd)
-    rows, request = _asked(post.design, newdata, kind, random, new_levels, own, new_fixed_levels, fixed)
+    own = weights_or_sd(post.design, weights, residual_sd)
+    rows, request = _asked(post.design, newdata, kind, random, new_levels, own, new_fixed_levels, fixed, residuals)
     posterior = post.data["posterior"].to_dataset()
     sigma = posterior["sigma"]
     values = np.full((sigma.size, rows.complete.size), np.nan)
@@ -345,6 +360,7 @@ def _asked(
     weights: Any,
     new_fixed_levels: str,
     fixed: bool,
+    residuals: KnownResiduals,
 ) -> tuple[Rows, Request]:
     """Read the arguments of a prediction and evaluate the rows."""
     choice("kind", kind, _KINDS, DesignError)
@@ -358,12 +374,12 @@ def _asked(
         raise DesignError(f"{name}= are those of new observations: give newdata and kind='observation' with them.")
     if not flag("fixed", fixed, DesignError) and observation:
         raise DesignError("An observation has a fixed part too: fixed=False goes with kind='mean'.")
+    known = uses_known(design, residuals, newdata is not None and fixed, random)
     if newdata is None:
         rows = own_rows(design, part.groups)
     else:
-        rows = new_rows(
-            design, newdata, part.groups, weights=weights, weighted=observation, fixed=fixed, zero_levels=zero
-        )
+        weighted = observation or known
+        rows = new_rows(design, newdata, part.groups, weights=weights, weighted=weighted, fixed=fixed, zero_levels=zero)
     if len(rows.skipped):
         text = str(rows.skipped).replace("dropped", "without prediction")
         warnings.warn(f"Missing values in the new data: {text}.", BayesLMMWarning, stacklevel=3)
@@ -375,23 +391,7 @@ def _asked(
         refuse_new_levels(design, rows)
     if new_levels == "missing":
         rows = rows.without(_at_new_levels(design, rows))
-    return rows, Request(part.groups, observation, new_levels == "sample")
-
-
-def _weights_or_sd(design: Design, weights: Any, residual_sd: Any) -> Any:
-    """Whichever of both says what the residual variances of new rows are."""
-    known = isinstance(design.residual, KnownVariances)
-    if known and weights is not None:
-        raise DesignError(
-            "This model has known residual standard deviations and no weights: give those of the new rows as "
-            "residual_sd=."
-        )
-    if not known and residual_sd is not None:
-        raise DesignError(
-            "residual_sd= is for models that were given residual_sd=; the residual variance of a row of this one is "
-            "sigma^2, over its weight if there are weights=."
-        )
-    return residual_sd if known else weights
+    return rows, Request(part.groups, observation, new_levels == "sample", known)
 
 
 def _at_new_levels(design: Design, rows: Rows) -> BoolArray:

@@ -28,7 +28,7 @@ _MOST, _FEWEST = 1000, 50
 
 
 @dataclass(frozen=True)
-class _Row:
+class _TestRow:
     """One hypothesis with its p value and where that is from."""
 
     name: str
@@ -133,7 +133,7 @@ def _estimated(fit: Fit) -> ResidualOptimum:
 
 def _rows(
     fit: Fit, optimum: ResidualOptimum, method: str, refits: int | None, seed: int | np.random.Generator
-) -> Iterator[_Row]:
+) -> Iterator[_TestRow]:
     units = residual_units(fit.design.residual)
     for unit in units:
         null = replace(fit.design, residual=unit.residual)
@@ -147,22 +147,24 @@ def _row(
     refits: int | None,
     seed: int | np.random.Generator,
     budget: float,
-) -> _Row:
+) -> _TestRow:
     ratio, full = model.statistic, model.full
     df = full.lam.size - len(unit.residual.names)
     law = residual_law(unit.residual, _original(full).residual, bool(model.design.terms))
     if method != "bootstrap" and not isinstance(law, str):
         plain = len(law.dof) == 1
         where = "" if plain else f"{unit.name}: the null hypothesis is the end of the range."
-        return _Row(unit.name, ratio, df, law.p_value(ratio)[0], f"chi2({law.dof[0]})" if plain else str(law), where)
+        return _TestRow(
+            unit.name, ratio, df, law.p_value(ratio)[0], f"chi2({law.dof[0]})" if plain else str(law), where
+        )
     if method == "asymptotic":
-        return _Row(unit.name, ratio, df, np.nan, "", f"{unit.name}: {law}.")
+        return _TestRow(unit.name, ratio, df, np.nan, "", f"{unit.name}: {law}.")
     found = bootstrap(
         model, _MOST if refits is None else refits, seed, budget=budget if refits is None else np.inf, least=_FEWEST
     )
     p, error = found.p_value(ratio)
     note = f"{unit.name}: Monte Carlo error of p {error:.2g}; the ratio was 0 in {found.p_zero:.0%} of the refits."
-    return _Row(unit.name, ratio, df, p, f"{found.statistics.size:,} refits", note)
+    return _TestRow(unit.name, ratio, df, p, f"{found.statistics.size:,} refits", note)
 
 
 def _original(optimum: object) -> Design:

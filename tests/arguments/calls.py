@@ -358,6 +358,7 @@ CALLS: dict[str, list[dict[str, Any]]] = {
     "load": [{"path": stored}],
     "load_dataset": [{"name": "Dyestuff"}],
     "parse_formula": [{"text": "y ~ x + (1 | g)"}],
+    "plot_acf": [{"fit": fit}],
     "plot_boundary": [{"both": comparison, "parameter": "sd_g[Intercept]"}],
     "plot_coverage": [{"study": study}],
     "plot_forest": [{"both": known_fit}],
@@ -365,6 +366,7 @@ CALLS: dict[str, list[dict[str, Any]]] = {
     "plot_influence": [{"of": fit}],
     "plot_plane": [{"both": lambda: slopes().fit()}],
     "plot_ranef": [{"both": comparison}],
+    "plot_semivariogram": [{"fit": fit}],
     "plot_shrinkage": [{"both": comparison}],
     "plot_variance": [{"both": comparison}],
     "power": [

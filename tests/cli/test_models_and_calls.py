@@ -69,3 +69,31 @@ def test_unknown_names_are_refused_before_the_data_are_read(words: tuple[str, ..
     assert result.exit_code == 2
     assert f"Did you mean '{hint}'?" in " ".join(result.output.replace("│", " ").split())
     assert "no such file" not in result.output
+
+
+def test_residual_structures_and_known_errors() -> None:
+    data = bl.load_dataset("Orthodont")
+    fitted = ran("fit", "distance ~ age", "--data", "Orthodont", "--residual", "by(Sex) + cs(Subject)")
+    assert "sd Sex[Female]" in fitted
+    model = bl.Model("distance ~ age", data, residual="us(age | Subject)")
+    assert ran("to", "nlme", "distance ~ age", "--data", "Orthodont", "--residual", "us(age | Subject)").strip() == (
+        model.to("nlme").strip()
+    )
+    tested = ran("anova", "distance ~ age", "--data", "Orthodont", "--residual", "us(age | Subject)")
+    assert f"{model.fit().anova()['F value'].iloc[0]:.3f}" in tested
+    means = ran("means", "yi ~ alloc + (1 | trial)", "alloc", "--data", "bcg", "--residual-sd", "sei")
+    assert "alloc" in means
+
+
+def test_the_method_is_that_of_every_formula(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[str]()
+    sample = bl.Model.sample
+
+    def noted(self: bl.Model, *args: object, **options: object) -> object:
+        asked.append(str(options["method"]))
+        return sample(self, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(bl.Model, "sample", noted)
+    text = ran("compare", ONE, TWO, "--data", "sleepstudy", "--draws", "200", "--method", "quadrature")
+    assert asked == ["quadrature", "quadrature"]
+    assert "Days" in text

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -77,3 +79,19 @@ def test_what_cannot_be_drawn(bcg: bl.REMLResult) -> None:
     many = pd.DataFrame({"y": np.linspace(0, 1, 201) ** 2, "s": range(201), "se": 0.1})
     with pytest.raises(bl.DesignError, match="at most 200 rows"):
         bl.plot_forest(bl.Model("y ~ 1 + (1 | s)", many, residual_sd="se").fit())
+
+
+def test_labels_of_several_lines_have_room_and_rows_stay_with_them(bcg: bl.REMLResult) -> None:
+    long = "A long name of a study in a country far away, with two authors and the year of its publication"
+    axis = bl.plot_forest(bcg, labels=[f"{long} {k}" if k % 2 else f"short {k}" for k in range(13)])
+    axis.figure.canvas.draw()
+    boxes = [label.get_window_extent() for label in axis.get_yticklabels()]
+    assert not any(a.overlaps(b) for a, b in pairwise(boxes))
+    squares = next(c for c in axis.collections if c.get_label() == "study alone").get_offsets()
+    np.testing.assert_allclose(squares[:, 1], axis.get_yticks()[:13])
+
+
+def test_the_report_of_a_meta_analysis_has_the_forest_plot(bcg: bl.REMLResult, tmp_path: Path) -> None:
+    page = bl.report(bcg, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "Studies with their intervals" in page
+    assert "Not drawn" not in page

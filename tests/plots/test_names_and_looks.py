@@ -53,7 +53,7 @@ def curves(axis: Any) -> dict[str, tuple[str, str, str]]:
     handles, labels = axis.get_legend_handles_labels()
     found = {}
     for handle, label in zip(handles, labels, strict=True):
-        if label != "singular fits":
+        if not label.startswith("singular fits"):
             line = handle.lines[0]
             found[label.replace("\n", " ")] = (to_hex(line.get_color()), line.get_marker(), line.get_linestyle())
     return found

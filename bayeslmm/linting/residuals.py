@@ -1,0 +1,46 @@
+"""Rules of the linter about residual structures and known variances, in the words of other packages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from bayeslmm.design.residual_translation import translated
+from bayeslmm.linting.of_formula import FormulaReading
+from bayeslmm.linting.report import Finding
+
+# Covariances of effects here, of residuals in mmrm, whose formulas have them without a sign of it.
+_MMRM = ("us", "toep", "toeph", "ar1", "ar1h", "ad", "adh", "cs", "csh")
+_WORDS = re.compile(
+    r"(?i)cor[A-Z][A-Za-z1]+|var[A-Z][A-Za-z]+|rma(\.mv|\.uni)?|dispformula|type\s*=|[a-z0-9_]+\s*\([^()]*\|"
+)
+
+
+def elsewhere(reading: FormulaReading) -> Iterator[Finding]:
+    """Structures of nlme, glmmTMB, SAS and metafor in or beside a formula."""
+    found = translated(reading.text)
+    if found is None:
+        return
+    place = _WORDS.search(reading.text)
+    start, text = (place.start(), place[0]) if place else (0, reading.text)
+    severity = "note" if reading.error is None else "error here"
+    yield Finding("residual structure", start, text, severity, found.words, {}, found.line)  # type: ignore[arg-type]
+
+
+def visits(reading: FormulaReading) -> Iterator[Finding]:
+    """``us(visit | id)``, the residual covariance in mmrm."""
+    for term in reading.terms:
+        if term.keyword in _MMRM and re.fullmatch(r"[A-Za-z_.][\w.]*", term.left.strip()):
+            line = f"residual='{term.keyword}({term.left.strip()} | {term.right.strip()})'"
+            yield Finding(
+                "visits of a patient",
+                term.position,
+                term.text,
+                "note",
+                "A covariance of random effects, with a residual variance on top. In mmrm the same words are the "
+                f"covariance of the residuals, which is {line} here, without this term.",
+                {},
+            )
+
+
+RULES = (elsewhere, visits)
