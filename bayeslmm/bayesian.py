@@ -12,6 +12,9 @@ from bayeslmm.design.readable import readable
 from bayeslmm.errors import FitError
 from bayeslmm.faces import Posterior, posterior_of
 from bayeslmm.habits import SAMPLE_ARGUMENTS, no_argument
+from bayeslmm.likelihood import SummedDesign
+from bayeslmm.likelihood.residual_products import residual_products
+from bayeslmm.reml import Optimum
 from bayeslmm.residual import refuse_parameters
 from bayeslmm.specification import Specification
 
@@ -115,8 +118,15 @@ def sample(
     if sigma is not None:
         refuse_parameters(model.design.residual, "model.sample(sigma=)")
     own = model if sigma is None else model._with_sigma(sigma)
-    drawn = sample_posterior(own._design, priors, settings, lambda: (own.cross_products, own._optimum(True)))
-    return posterior_of(drawn)
+    return posterior_of(sample_posterior(own._design, priors, settings, lambda: _fitted(own)))
+
+
+def _fitted(model: Specification) -> tuple[SummedDesign, Optimum]:
+    """What a collapsed posterior starts from."""
+    optimum = model._optimum(True)
+    if model._design.residual.names:
+        return residual_products(model._design, optimum.lam), optimum
+    return model.cross_products, optimum
 
 
 def to_pymc(
@@ -248,7 +258,6 @@ def prior_predictive(
     >>> tree["prior_predictive"]["Yield"].shape
     (1, 100, 30)
     """
-    refuse_parameters(model.design.residual, "model.prior_predictive()")
     from bayeslmm.bayes.predictive import prior_predictive
 
     return prior_predictive(model._design, priors, draws, random_seed)

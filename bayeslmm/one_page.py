@@ -35,7 +35,6 @@ from bayeslmm.report_parts import (
     the_means,
     the_model,
 )
-from bayeslmm.residual import refuse_parameters
 
 type Section = tuple[str, Reported]
 
@@ -99,9 +98,6 @@ def report(
     (4, True)
     """
     sections, replaced = _sections(of), flag("overwrite", overwrite)
-    for _, one in sections:
-        if not isinstance(one, REMLResult):
-            refuse_parameters(one.design.residual, "bl.report() of a posterior")
     asked = "" if question is None else text("question", question, "a sentence", ArgumentError)
     terms = labels("means", means)
     target = _path(path)

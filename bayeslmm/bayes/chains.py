@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bayeslmm.bayes.at_means import products_at_means
 from bayeslmm.bayes.collapsed import ChainDiagnostics, CollapsedDraws, in_units
 from bayeslmm.bayes.collapsed_nuts import CollapsedNuts, sample_collapsed_nuts
 from bayeslmm.bayes.completion import Completed, draw_effects
@@ -65,15 +64,14 @@ def sample_chains(
         random_seed=rng,
         progress=progress.wanted and interactive(),
     )
-    factors = [T.reshape(-1, *T.shape[2:]) for T in run.factors]
+    factors, lam = [T.reshape(-1, *T.shape[2:]) for T in run.factors], run.target.lam(run.x)
     relative = [t.reshape(-1, t.shape[-1]) for t in run.sds]
     sigma = run.sigma.ravel()
-    own = products_at_means(cp, priors.changes)
-    done, beta, b = draw_effects(own, factors, sigma, priors.beta, rng, keep, progress)
+    done, beta, b = draw_effects(run.target, factors, lam, sigma, rng, keep, progress)
     if done < sigma.size:
         # Some chains would be without effects: what is not whole cannot be laid out by chain.
         raise KeyboardInterrupt
     verdict = check_chains(run.target, run.x, np.log(sigma))
     diagnostics = ChainDiagnostics(run.rhat, run.ess, int(run.divergences), *verdict)
-    completed = Completed(sigma, factors, relative, beta, b)
+    completed = Completed(sigma, factors, relative, beta, b, lam)
     return in_units(cp, priors.changes, completed, diagnostics, None), run

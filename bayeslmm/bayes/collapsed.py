@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -24,7 +24,9 @@ from bayeslmm.bayes.target import Target, make_target
 from bayeslmm.errors import ConvergenceWarning, FitError
 from bayeslmm.likelihood import CrossProducts, SummedDesign
 from bayeslmm.likelihood.frame import Block
+from bayeslmm.likelihood.residual_products import PointSums
 from bayeslmm.numerics.resample import trustworthy
+from bayeslmm.residual import NO_PARAMETERS
 from bayeslmm.types import FloatArray
 
 # Doubles that an evaluation touches from which on a polynomial takes its place.
@@ -165,6 +167,8 @@ class CollapsedDraws:
         Means and sds without Monte Carlo error (quadrature only).
     sds_at_mean, corrs_at_mean : tuple of FloatArray
         The same of the effects that the priors are about; those above where these are the user's own.
+    lam : FloatArray, shape (S, k)
+        Residual parameters on their scales without bounds.
     """
 
     beta: FloatArray
@@ -176,6 +180,7 @@ class CollapsedDraws:
     exact: ExactMoments | None
     sds_at_mean: tuple[FloatArray, ...] = ()
     corrs_at_mean: tuple[FloatArray, ...] = ()
+    lam: FloatArray = field(default_factory=lambda: NO_PARAMETERS)
 
 
 class UnreliableWeightsError(FitError):
@@ -283,7 +288,7 @@ def _drawn(
 
 def _cheap(target: Target, start: FloatArray, progress: Progress) -> Target:
     """A polynomial where evaluations are dear."""
-    if sur.cost(target.cp) > _DEAR and sur.available(target):
+    if sur.available(target) and sur.cost(target.cp) > _DEAR:
         return sur.build_surrogate(target, start, progress)
     return target
 
@@ -327,8 +332,10 @@ def _prepare(
     target, start = make_target(cp, priors, start_terms)
     if method == "auto":
         # Where a density is not smooth at zero a grid needs the long tail of log sd, which no polynomial follows.
-        dear = sur.cost(cp) > _DEAR and not priors.smooth
-        method = "quadrature" if target.dimension <= 2 and not dear and not priors.jumps else "importance"
+        one_by_one = isinstance(target.sums, PointSums)
+        dear = target.sums is None and sur.cost(cp) > _DEAR and not priors.smooth
+        fits = target.dimension <= (1 if one_by_one else 2)
+        method = "quadrature" if fits and not dear and not priors.jumps else "importance"
     if method == "importance" and not priors.smooth:
         target, start = make_target(cp, priors, start_terms, smooth=False)
     return target, start, method
@@ -378,7 +385,7 @@ def in_units(
         for block, values in zip(cp.blocks, completed.b, strict=True)
     )
     return CollapsedDraws(
-        completed.beta, completed.sigma, tuple(sds), tuple(corrs), b, diagnostics, exact, own, own_corrs
+        completed.beta, completed.sigma, tuple(sds), tuple(corrs), b, diagnostics, exact, own, own_corrs, completed.lam
     )
 
 

@@ -1,8 +1,7 @@
 """NUTS on the collapsed posterior: the few variance parameters only, from a warm start, without compiling anything.
 
-Coordinates are those of the collapsed target with the sign of a standard deviation restored: over the whole line the
-density is then smooth and symmetric, and zero is an ordinary point that no trajectory has to avoid. They are centred at
-the mode and scaled by the curvature there, so that little is left to adapt to.
+Coordinates are those of `SignedDensity`, on which zero is an ordinary point that no trajectory has to avoid. They are
+centred at the mode and scaled by the curvature there, so that little is left to adapt to.
 """
 
 from __future__ import annotations
@@ -14,19 +13,16 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize
 
 from bayeslmm.bayes.interrupted import OneAfterTheOther, complete_draws, sampling
 from bayeslmm.bayes.nuts_stats import library, schema_stats
 from bayeslmm.bayes.priors import Priors
+from bayeslmm.bayes.signed_density import SignedDensity
 from bayeslmm.bayes.target import Target, make_target
 from bayeslmm.errors import FitError
 from bayeslmm.likelihood import SummedDesign
-from bayeslmm.likelihood.density_gradient import density_gradient
 from bayeslmm.types import AnyArray, FloatArray
 
-# Step of central differences of the map from coordinates to factors and of the log prior.
-_STEP = 1e-5
 # Step of central differences of the gradient, for the curvature.
 _CURVATURE_STEP = 1e-4
 # Gradient at which the search for the mode ends: only a centre is wanted.
@@ -39,74 +35,6 @@ _TAIL = (0.05, 0.95)
 _DEEPEST = 8
 # Spread of the first points around the mode, in posterior standard deviations.
 _JITTER = 0.7
-
-
-@dataclass(frozen=True, eq=False)
-class SignedDensity:
-    """Log posterior density of (x, log sigma) and its gradient, x on the whole line.
-
-    Attributes
-    ----------
-    target : Target
-        Gives the coordinates, with scales; ``x[k]`` of a folded coordinate may have either sign.
-    """
-
-    target: Target
-
-    @property
-    def dimension(self) -> int:
-        """Number of relative sds and correlations, d, and log sigma where it is not known."""
-        return self.target.dimension + (not self.target.priors.sigma_known)
-
-    def split(self, z: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Coordinates (..., d) and log sigma (...) from points (..., dimension)."""
-        known = self.target.priors.known_log_sigma
-        return (z[..., :-1], z[..., -1]) if known is None else (z, np.full(z.shape[:-1], known))
-
-    def terms(self, x: FloatArray) -> tuple[list[FloatArray], list[FloatArray], FloatArray]:
-        """Relative factors with signed rows (K, c, c), relative sds (K, c or 1); log LKJ plus log Jacobians (K,).
-
-        A negative row of a factor is a change of sign of all correlations of that effect, so that factors are smooth
-        functions of the coordinates (where a structure allows such a change).
-        """
-        factors, sds, log_density = self.target.terms(x)
-        position = 0
-        for k, coordinates in enumerate(self.target.coordinates):
-            own = x[:, position : position + sds[k].shape[1]]
-            folded = np.array(coordinates.folded[: own.shape[1]]) & coordinates.structure.mirrored
-            signs = np.where(folded & (own < 0), -1.0, 1.0)
-            factors[k] = signs[:, :, None] * factors[k]
-            position += coordinates.dimension
-        return factors, sds, log_density
-
-    def __call__(self, z: AnyArray) -> tuple[float, FloatArray]:
-        """Log density and gradient at one point (d + 1,); minus infinity and zeros where it cannot be evaluated."""
-        z = np.asarray(z, dtype=float)
-        try:
-            with np.errstate(all="ignore"):
-                value, slope = self._evaluate(z)
-        except np.linalg.LinAlgError:
-            return -np.inf, np.zeros_like(z)
-        if not (np.isfinite(value) and np.isfinite(slope).all()):
-            return -np.inf, np.zeros_like(z)
-        return value, slope
-
-    def _evaluate(self, z: FloatArray) -> tuple[float, FloatArray]:
-        # The likelihood has its exact gradient; what is elementary around it is differentiated numerically.
-        size, target = z.size, self.target
-        points = np.vstack([z, z + _STEP * np.eye(size), z - _STEP * np.eye(size)])
-        x, log_sigma = self.split(points)
-        factors, sds, log_jacobian = self.terms(x)
-        log_prior = target.log_prior(sds, log_jacobian, log_sigma[:, None])[:, 0]
-        sigma = float(np.exp(log_sigma[0]))
-        likelihood = density_gradient(target.cp, [T[0] for T in factors], sigma, target.priors.beta)
-        slope = (log_prior[1 : size + 1] - log_prior[size + 1 :]) / (2.0 * _STEP)
-        for T, S in zip(factors, likelihood.in_factors([T[0] for T in factors]), strict=True):
-            change = (T[1 : size + 1] - T[size + 1 :]) / (2.0 * _STEP)
-            slope = slope - 0.5 * (change * S).sum((1, 2))
-        if size > target.dimension:
-            slope[-1] -= 0.5 * likelihood.log_sigma
-        return float(log_prior[0] - 0.5 * likelihood.value), slope
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,6 +88,7 @@ class CollapsedNuts:
     def quantities(self) -> FloatArray:
         """Log sigma, relative sds and covariances between effects, shape (chain, draw, k): what R-hat is about."""
         own = [] if self.target.priors.sigma_known else [np.log(self.sigma)[..., None]]
+        own += [self.target.lam(self.x).reshape(*self.sigma.shape, -1)]
         parts = [*own, *self.sds]
         for T in self.factors:
             G = T @ np.swapaxes(T, -1, -2)
@@ -236,7 +165,7 @@ def sample_collapsed_nuts(
     """
     target, start = make_target(cp, priors, start_terms)
     density = SignedDensity(target)
-    at = start if priors.sigma_known else np.append(start, _log_sigma(target, start))
+    at = start if priors.sigma_known else np.append(start, density.log_sigma(start))
     scaled = scaled_to_mode(density, at)
     rng = np.random.default_rng(random_seed)
     sampler = library(sampler)
@@ -265,11 +194,6 @@ def _collect(density: SignedDensity, z: FloatArray, stats: dict[str, AnyArray], 
     )
 
 
-def _log_sigma(target: Target, x: FloatArray) -> float:
-    points = target.evaluate(x[None])
-    return float(points.log_sigma[0, np.argmax(points.log_joint[0])])
-
-
 def scaled_to_mode(density: SignedDensity, start: FloatArray) -> ScaledDensity:
     """Coordinates centred at the posterior mode and scaled by the curvature there.
 
@@ -282,6 +206,8 @@ def scaled_to_mode(density: SignedDensity, start: FloatArray) -> ScaledDensity:
     FitError
         The density cannot be evaluated at the start.
     """
+    from scipy.optimize import minimize
+
     if not np.isfinite(density(start)[0]):
         raise FitError(
             "The posterior density is not finite at the REML fit, so that no chain can start. Check the scales of the "

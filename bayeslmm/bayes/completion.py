@@ -12,9 +12,10 @@ from bayeslmm.bayes.importance import Weighted
 from bayeslmm.bayes.progress import Progress
 from bayeslmm.bayes.target import Target
 from bayeslmm.errors import ConvergenceWarning
-from bayeslmm.likelihood import CrossProducts, Factor, NormalPrior
+from bayeslmm.likelihood import Factor
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.conditional import joint_draws
+from bayeslmm.likelihood.residual_products import draw_at_points
 from bayeslmm.numerics.resample import systematic
 from bayeslmm.types import FloatArray, IntArray
 
@@ -37,6 +38,8 @@ class Completed:
         Relative sds.
     beta : FloatArray, shape (S, p)
     b : tuple of FloatArray or None, each (S, J, c)
+    lam : FloatArray, shape (S, k)
+        Residual parameters.
     """
 
     sigma: FloatArray
@@ -44,6 +47,7 @@ class Completed:
     relative: list[FloatArray]
     beta: FloatArray
     b: tuple[FloatArray | None, ...]
+    lam: FloatArray
 
 
 def complete(
@@ -69,21 +73,23 @@ def complete(
         For every block whether its random effects are stored.
     progress : Progress
     """
-    cp, points = target.cp, sample.points
+    points = sample.points
     chosen = systematic(sample.weights, draws, rng)
     factors, relative, _ = target.terms(points.x[chosen])
     # A polynomial has no factor of the random effects.
-    whole = points.factor is not None and points.factor.chol.shape[1] == cp.q_trailing + cp.p
+    whole = points.factor is not None and points.factor.chol.shape[1] == target.cp.q_trailing + target.cp.p
     at_hand = (points.factor, chosen) if whole and points.factor is not None else None
-    done, beta, b = draw_effects(cp, factors, sigma[chosen], target.priors.beta, rng, keep, progress, at_hand)
-    return Completed(sigma[chosen[:done]], [T[:done] for T in factors], [t[:done] for t in relative], beta, b)
+    lam = target.lam(points.x[chosen])
+    done, beta, b = draw_effects(target, factors, lam, sigma[chosen], rng, keep, progress, at_hand)
+    own = [T[:done] for T in factors], [t[:done] for t in relative]
+    return Completed(sigma[chosen[:done]], *own, beta, b, lam[:done])
 
 
 def draw_effects(
-    cp: CrossProducts,
+    target: Target,
     factors: Sequence[FloatArray],
+    lam: FloatArray,
     sigma: FloatArray,
-    prior: NormalPrior | None,
     rng: np.random.Generator,
     keep: Sequence[bool] | None,
     progress: Progress,
@@ -93,12 +99,13 @@ def draw_effects(
 
     Parameters
     ----------
-    cp : CrossProducts
+    target : Target
+        Gives the likelihood and the prior of beta.
     factors : sequence of FloatArray, each (S, c, c)
-        Relative factors on the user's columns, terms in the order of the formula.
+        Relative factors on the columns of the target, terms in the order of the formula.
+    lam : FloatArray, shape (S, k)
+        Residual parameters.
     sigma : FloatArray, shape (S,)
-    prior : NormalPrior or None
-        Of beta.
     rng : numpy.random.Generator
     keep : sequence of bool, optional
         For every block whether its random effects are stored.
@@ -113,7 +120,7 @@ def draw_effects(
     FloatArray, shape (S, p)
     tuple of FloatArray or None, each (S, J, c)
     """
-    size = sigma.size
+    size, cp, prior = sigma.size, target.cp, target.priors.beta
     kept = (True,) * len(cp.blocks) if keep is None else tuple(keep)
     beta = np.empty((size, cp.p))
     b = tuple(np.empty((size, x.n_levels, x.size)) if k else None for x, k in zip(cp.blocks, kept, strict=True))
@@ -123,9 +130,12 @@ def draw_effects(
     try:
         for start in range(0, size, step):
             part = slice(start, start + step)
-            own = par.block_factors(cp, [T[part] for T in factors])
+            own = [T[part] for T in factors]
             factor = None if at_hand is None else at_hand[0].take(at_hand[1][part])
-            drawn = joint_draws(cp, own, sigma[part], rng, prior, factor=factor)
+            if target.sums is None:
+                drawn = joint_draws(cp, par.block_factors(cp, own), sigma[part], rng, prior, factor=factor)
+            else:
+                drawn = draw_at_points(cp, target.sums, own, lam[part], sigma[part], rng, prior, factor)
             beta[part] = drawn.beta
             for out, values in zip(b, drawn.b, strict=True):
                 if out is not None:

@@ -217,6 +217,7 @@ def _posterior(cp: CrossProducts, layout: Layout, priors: Priors, draws: Collaps
     effects = {block.grouping.name: b for block, b in zip(cp.blocks, draws.b, strict=True)}
     out = {"beta": draws.beta} if layout.coef else {}
     out["sigma"] = draws.sigma
+    out |= dict(zip(layout.lam, draws.lam.T, strict=True))
     for group in layout.groups:
         out[group.sd] = np.concatenate([draws.sds[k] for k in group.labels.terms], axis=1)
         if group.pairs:

@@ -19,6 +19,7 @@ from bayeslmm.bayes.prior_families import SdPrior, Uniform
 from bayeslmm.bayes.target import Target
 from bayeslmm.design import Design
 from bayeslmm.likelihood import Factor, minus_two_log_density_normal
+from bayeslmm.residual import NO_PARAMETERS, laws
 from bayeslmm.types import FloatArray, IntArray
 
 # Floating-point operations of a QR decomposition that a check may cost.
@@ -62,10 +63,15 @@ def affordable(design: Design, points: int) -> bool:
     return bool(2.0 * width**2 * (design.n + 2.0 * points * width) <= _DEAR)
 
 
-def reduce(design: Design, n: int) -> Reduced:
-    """The triangle of a design with n observations (rows times their frequencies)."""
+def reduce(design: Design, n: int, lam: FloatArray = NO_PARAMETERS, removed: FloatArray | None = None) -> Reduced:
+    """The triangle of a design with n observations (rows times their frequencies) at one point lam.
+
+    The coefficients `removed` are taken off y, those of least squares if there are none.
+    """
     y = design.y_less_offset
-    removed = np.linalg.lstsq(design.whitened(design.X), design.whitened(y[:, None])[:, 0], rcond=None)[0]
+    if removed is None:
+        white = design.whitened(np.column_stack([design.X, y]), lam)
+        removed = np.linalg.lstsq(white[:, :-1], white[:, -1], rcond=None)[0]
     columns = []
     for term in design.terms:
         grouping = design.groupings[term.group]
@@ -73,8 +79,8 @@ def reduce(design: Design, n: int) -> Reduced:
         wide[np.arange(design.n), grouping.codes] = term.Z
         columns.append(wide.reshape(design.n, -1))
     Z = np.concatenate([*columns, np.zeros((design.n, 0))], axis=1)
-    whole = design.whitened(np.column_stack([Z, design.X, y - design.X @ removed]))
-    log_weights = -float(design.log_dets(np.zeros(design.n, dtype=np.int64))[0])
+    whole = design.whitened(np.column_stack([Z, design.X, y - design.X @ removed]), lam)
+    log_weights = -float(design.log_dets(np.zeros(design.n, dtype=np.int64), lam)[0])
     return Reduced(np.linalg.qr(whole, mode="r"), Z.shape[1], design.X.shape[1], n, log_weights, removed)
 
 
@@ -159,17 +165,18 @@ def log_prior(target: Target, sds: Sequence[FloatArray], log_sigma: FloatArray) 
 
 def log_map(target: Target, x: FloatArray) -> FloatArray:
     """Log prior density of correlations plus log Jacobian of sds and correlations by the coordinates, (K,)."""
-    d = x.shape[1]
+    d, prior = target.n_effects, laws.log_density(target.priors.residual, target.lam(x))
     if not d:
-        return np.zeros(x.shape[0])
-    h = _STEP * np.maximum(1.0, np.abs(x))
-    steps = h[:, None, :] * np.eye(d)
+        return prior
+    h = _STEP * np.maximum(1.0, np.abs(x[:, :d]))
+    steps = h[:, :, None] * np.eye(d, x.shape[1])
     ends = [
-        _parameters(target, (x[:, None, :] + sign * steps).reshape(-1, d)).reshape(-1, d, d) for sign in (1.0, -1.0)
+        _parameters(target, (x[:, None, :] + sign * steps).reshape(-1, x.shape[1])).reshape(-1, d, d)
+        for sign in (1.0, -1.0)
     ]
     J = (ends[0] - ends[1]) / (2.0 * h[:, :, None])
     values = _parameters(target, x)
-    return np.asarray(np.linalg.slogdet(J)[1] + _log_correlations(target, values))
+    return np.asarray(np.linalg.slogdet(J)[1] + _log_correlations(target, values) + prior)
 
 
 def _parameters(target: Target, x: FloatArray) -> FloatArray:
@@ -207,10 +214,10 @@ class DirectDensity:
     @classmethod
     def at(cls, target: Target, x: FloatArray) -> DirectDensity:
         """Least squares and Jacobians at points (K, d)."""
-        reduced = reduce(target.cp.design, target.cp.n)
         factors = target.terms(x)[0]
         sds = tuple(np.sqrt((T**2).sum(-1))[:, : own.size] for own, T in zip(target.coordinates, factors, strict=True))
-        return cls(target, reduced, solve(target, reduced, factors), sds, log_map(target, x))
+        reduced, solved = _solved(target, factors, target.lam(x))
+        return cls(target, reduced, solved, sds, log_map(target, x))
 
     def __call__(self, log_sigma: FloatArray, rows: IntArray) -> FloatArray:
         """Log p(x, log sigma, y) at M values of log sigma, each at one of the points."""
@@ -222,6 +229,21 @@ class DirectDensity:
     def integrate(self) -> LineIntegral:
         """Integrate log sigma out at every point."""
         return _integrated(self, self.target, self.solved.r2, self.sds)
+
+
+def _solved(target: Target, factors: Sequence[FloatArray], lam: FloatArray) -> tuple[Reduced, Solved]:
+    """Least squares at K points; where residuals have parameters (K, k), of rows whitened at each of them."""
+    design, n = target.cp.design, target.cp.n
+    if not design.residual.names:
+        reduced = reduce(design, n)
+        return reduced, solve(target, reduced, factors)
+    removed, parts = None, []
+    for k, one in enumerate(lam):
+        reduced = reduce(design, n, one, removed)
+        removed = reduced.removed
+        parts.append(solve(target, reduced, [T[k : k + 1] for T in factors]))
+    each = ("log_det", "fixed", "right", "r2")
+    return reduced, Solved(*(np.concatenate([getattr(part, name) for part in parts]) for name in each))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from scipy.special import logsumexp
 from bayeslmm.bayes.default_priors import default_priors
 from bayeslmm.bayes.prior_families import HalfNormal, SdPrior
 from bayeslmm.bayes.proposals import MixtureT, blend, fit_mixture, single
+from bayeslmm.bayes.signed_density import SignedDensity, climb
 from bayeslmm.bayes.target import Points, Target, away_from_zero
 from bayeslmm.bayes.term_priors import Relative
 from bayeslmm.imports import load
@@ -29,6 +30,11 @@ _ROUNDS = 6
 _GOOD = 0.8
 _FAIR = 0.5
 _COMPONENTS = 3
+# Dimensions beyond which a mixture has more entries than points can tell; degrees of freedom of what is tried there,
+# and its points.
+_MANY, _TAILS, _POINTS_EACH = 20, (5.0, 25.0, 125.0), 30
+# How much less likely the image of a mode may be to get a hump of its own.
+_IMAGE = 8.0
 # Of a half-normal with scale 1.
 _MEDIAN = 0.6745
 # A peak with a curvature above the inverse square of this is narrow for differences on the coordinates themselves;
@@ -110,16 +116,7 @@ def two_samples(target: Target, start: FloatArray, size: int, rng: np.random.Gen
     & Robert (2008), Statistics and Computing 18, for adaptive mixtures; Cornuet, Marin, Mira & Robert (2012),
     Scandinavian J. of Statistics 39, for weights over all rounds.
     """
-    pilot = laplace(target, start)
-    count = _PILOT[target.dimension <= _FEW]
-    rounds = [Round(pilot, draw(target, pilot, count, rng))]
-    table = np.zeros((0, 0))
-    for _ in range(_ROUNDS):
-        if rounds[-1].sample.efficiency > _GOOD or _settled(rounds):
-            break
-        table = _extend(table, rounds)
-        proposal = blend(_adapt(target, rounds, table, rng), pilot, _DEFENSIVE)
-        rounds.append(Round(proposal, draw(target, proposal, count, rng)))
+    rounds = _few(target, start, rng) if target.dimension <= _MANY else _many(target, start, rng)
     best = max(rounds, key=lambda r: r.sample.efficiency)
     # Some spare points, so that resampling repeats few of them.
     final = int(np.ceil(size * min(max(1.0 / best.sample.efficiency, 1.0) * 1.1, 6.0)))
@@ -132,6 +129,49 @@ class Round:
 
     proposal: MixtureT
     sample: Weighted
+
+
+def _few(target: Target, start: FloatArray, rng: np.random.Generator) -> list[Round]:
+    """Rounds of mixtures that adapt to all that was seen before."""
+    pilot = laplace(target, start)
+    count = _PILOT[target.dimension <= _FEW]
+    rounds = [Round(pilot, draw(target, pilot, count, rng))]
+    table = np.zeros((0, 0))
+    for _ in range(_ROUNDS):
+        if rounds[-1].sample.efficiency > _GOOD or _settled(rounds):
+            break
+        table = _extend(table, rounds)
+        proposal = blend(_adapt(target, rounds, table, rng), pilot, _DEFENSIVE)
+        rounds.append(Round(proposal, draw(target, proposal, count, rng)))
+    return rounds
+
+
+def _many(target: Target, start: FloatArray, rng: np.random.Generator) -> list[Round]:
+    """Rounds of single t distributions, whose tails have to be right where points of many dimensions lie.
+
+    Their radius is what differs: that of a normal density hardly varies, that of a t with few degrees of freedom does.
+    Where none is good enough, mean and covariance follow the points of all rounds.
+    """
+    density = SignedDensity(_with_smooth_priors(target))
+    z = start if target.priors.sigma_known else np.append(start, density.log_sigma(start))
+    mode, root = climb(density, z)
+    d = target.dimension
+    mean, root = np.where(target.folded, np.abs(mode[:d]), mode[:d]), root[:d]
+    count, rounds = max(_PILOT[False], _POINTS_EACH * d), list[Round]()
+    for df in _TAILS:
+        proposal = single(mean, root, df, target.folded)
+        rounds.append(Round(proposal, draw(target, proposal, count, rng)))
+    table = np.zeros((0, 0))
+    for k in range(_ROUNDS + len(_TAILS)):
+        table = _extend(table, rounds[: k + 1])
+        if k + 1 < len(_TAILS):
+            continue
+        best = max(rounds, key=lambda r: r.sample.efficiency)
+        if best.sample.efficiency > _FAIR or k + 1 < len(rounds) or _settled(rounds):
+            break
+        proposal = replace(_adapt(target, rounds, table, rng, 1), df=best.proposal.df)
+        rounds.append(Round(proposal, draw(target, proposal, count, rng)))
+    return rounds
 
 
 def _settled(rounds: Sequence[Round]) -> bool:
@@ -147,18 +187,41 @@ def laplace(target: Target, start: FloatArray) -> MixtureT:
     Where a prior has a kink or a zero at sd = 0 that is the mode under the default priors, which have neither, or under
     half-normals where priors are much narrower.
     """
-    if not target.priors.smooth:
-        usual = default_priors(target.cp.design)
-        sds = tuple(
-            tuple(_stand_in(*triple) for triple in zip(own, given, np.broadcast_to(c.ratio, len(own)), strict=True))
-            for own, given, c in zip(usual.sds, target.priors.sds, target.coordinates, strict=True)
-        )
-        target = replace(target, priors=replace(usual, sds=sds, lkj=target.priors.lkj, beta=target.priors.beta))
-    mode = find_mode(target, start)
+    mode = find_mode(_with_smooth_priors(target), start)
     curvature, vectors = np.linalg.eigh(mode.hessian)
     # The density is bounded in every direction on these coordinates, but may be nearly flat.
     root = mode.basis @ (vectors / np.sqrt(np.maximum(np.abs(curvature), 0.05 * mode.unit)))
-    return single(mode.x, np.sqrt(1.2) * root, 5.0, target.folded)
+    return _with_images(target, single(mode.x, np.sqrt(1.2) * root, 5.0, target.folded))
+
+
+def _with_images(target: Target, pilot: MixtureT) -> MixtureT:
+    """The pilot with its images where a residual parameter of the other sign is about as likely.
+
+    A correlation of rows two, four, .. steps apart does not show its sign: the posterior has two humps.
+    """
+    mean = pilot.means[0]
+    flips = [np.where(np.arange(mean.size) == k, -1.0, 1.0) for k in range(target.n_effects, mean.size)]
+    if not flips:
+        return pilot
+    values = target.evaluate(np.stack([mean, *(flip * mean for flip in flips)])).log_density
+    for flip, value in zip(flips, values[1:], strict=True):
+        if value > values[0] - _IMAGE:
+            root = flip[:, None] * pilot.chols[0]
+            pilot = blend(pilot, single(flip * mean, root, float(pilot.df[0]), target.folded), 0.5)
+    return pilot
+
+
+def _with_smooth_priors(target: Target) -> Target:
+    """The target itself, or under smooth priors where those of its sds have a kink or a zero at sd = 0."""
+    if target.priors.smooth:
+        return target
+    usual = default_priors(target.cp.design)
+    sds = tuple(
+        tuple(_stand_in(*triple) for triple in zip(own, given, np.broadcast_to(c.ratio, len(own)), strict=True))
+        for own, given, c in zip(usual.sds, target.priors.sds, target.coordinates, strict=True)
+    )
+    own = target.priors
+    return replace(target, priors=replace(usual, sds=sds, lkj=own.lkj, beta=own.beta, residual=own.residual))
 
 
 def _stand_in(usual: SdPrior, given: SdPrior, ratio: float) -> SdPrior:
@@ -273,7 +336,13 @@ def _extend(table: FloatArray, rounds: Sequence[Round]) -> FloatArray:
     return np.concatenate([np.concatenate([table, row[None]]), columns], axis=1)
 
 
-def _adapt(target: Target, rounds: Sequence[Round], table: FloatArray, rng: np.random.Generator) -> MixtureT:
+def _adapt(
+    target: Target,
+    rounds: Sequence[Round],
+    table: FloatArray,
+    rng: np.random.Generator,
+    components: int = _COMPONENTS,
+) -> MixtureT:
     """Fit a mixture to the points of all rounds, weighted by the mixture of all proposals."""
     x = np.concatenate([r.sample.points.x for r in rounds])
     log_density = np.concatenate([r.sample.points.log_density for r in rounds])
@@ -285,7 +354,7 @@ def _adapt(target: Target, rounds: Sequence[Round], table: FloatArray, rng: np.r
     pilot = rounds[0].proposal
     origin, root = pilot.means[0], pilot.chols[0]
     w = np.linalg.solve(root, (np.where(near, x * signs, x) - origin).T).T
-    return fit_mixture(w, weights, _COMPONENTS, target.folded, rng).moved(origin, root)
+    return fit_mixture(w, weights, components, target.folded, rng).moved(origin, root)
 
 
 def _tempered(log_weights: FloatArray, size: int) -> FloatArray:

@@ -198,6 +198,15 @@ class Layout:
         return dims
 
 
+def level_names(layout: Layout, group: str) -> tuple[str, str]:
+    """Dim of the levels of a factor and its name within those of variables; also of one without random effects."""
+    for own in layout.groups:
+        if own.labels.group == group:
+            return own.dim, own.name
+    name = _without_slash(group)
+    return _free(name, {*_SAMPLE_DIMS, "obs", layout.response, *layout.posterior_dims}), name
+
+
 def make_layout(design: Design) -> Layout:
     """Layout of a design.
 

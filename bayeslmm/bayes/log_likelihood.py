@@ -9,16 +9,20 @@ from itertools import pairwise
 import numpy as np
 
 from bayeslmm.bayes.at_means import AtMeans, sds_and_correlations
+from bayeslmm.bayes.dense_groups import dense_group_density
 from bayeslmm.bayes.layout import GroupLayout, Layout, group_columns, make_layout
 from bayeslmm.design.covariance import canonical
 from bayeslmm.design.design import Design
 from bayeslmm.design.grouping import Grouping, parents
+from bayeslmm.design.residual_groups import residual_grouping
 from bayeslmm.errors import FitError
 from bayeslmm.likelihood import CrossProducts, SummedDesign, evaluate, small
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.conditional import internal_beta
 from bayeslmm.likelihood.reduction import frame_columns
 from bayeslmm.likelihood.within import grouped_qr, level_products, split_columns
+from bayeslmm.residual import NO_PARAMETERS, each_point
+from bayeslmm.residual.conditional import given_the_others
 from bayeslmm.types import AnyArray, FloatArray, IntArray
 
 # Doubles held at once.
@@ -51,6 +55,10 @@ class VarianceDraws:
     correlations: tuple[FloatArray, ...]
     beta: FloatArray
     lam: FloatArray
+
+    def block_factors(self, cp: CrossProducts) -> list[FloatArray]:
+        """Internal factors (K, c, c) of the blocks of a design; of none where it has no random effects."""
+        return par.block_factors(cp, self.factors) if self.factors else [np.empty((self.sigma.size, 0, 0))]
 
     def part(self, chosen: slice | IntArray) -> VarianceDraws:
         """Some of the draws."""
@@ -175,7 +183,11 @@ def marginal_log_likelihood(
 
 
 def pointwise(design: Design, posterior: Mapping[str, AnyArray]) -> FloatArray:
-    """Log density of one copy of every response given all parameters, shape (chain, draw, n)."""
+    """Log density of one copy of every response given all parameters, shape (chain, draw, n).
+
+    Where residuals are correlated, given the other rows of its group, too: with random effects held, what
+    leave-one-out needs of rows that are not independent. These densities do not add up to that of all rows.
+    """
     layout = make_layout(design)
     shape = posterior["sigma"].shape
     flat = {name: posterior[name].reshape(-1, *posterior[name].shape[2:]) for name in layout.posterior_dims}
@@ -199,19 +211,23 @@ def _log_density(design: Design, layout: Layout, draws: Mapping[str, FloatArray]
         for k in range(Z.shape[1]):
             residual = residual - Z[:, k] * draws[group.b][:, codes, k]
     sigma, lam = draws["sigma"][:, None], residual_parameters(design, draws)
-    z = design.residual.whiten(lam, (residual / sigma)[..., None])[..., 0]
-    return np.asarray(-0.5 * (_LOG_2PI + z**2 + np.log(design.residual.variance(lam))) - np.log(sigma))
+    off, variance = given_the_others(design.residual, lam, residual / sigma)
+    return np.asarray(-0.5 * (_LOG_2PI + off**2 / variance + np.log(variance)) - np.log(sigma))
 
 
 def independent_groups(design: Design) -> Grouping:
-    """The grouping factor whose levels are independent given the fixed effects and the variance parameters.
+    """The grouping factor, or that of the residual correlations, whose levels are independent given the parameters.
 
     Raises
     ------
     FitError
-        There is none: some factors are crossed.
+        There is none: some factors are crossed, or all rows are independent.
     """
-    order = sorted(design.groupings.values(), key=lambda grouping: grouping.n_levels)
+    factors, correlated = list(design.groupings.values()), residual_grouping(design)
+    factors += [] if correlated is None else [correlated]
+    if not factors:
+        raise FitError("The model has no grouping factor: there are no groups to have a log likelihood.")
+    order = sorted(factors, key=lambda grouping: grouping.n_levels)
     outer = order[0]
     for inner in order[1:]:
         if parents(inner, outer) is None:
@@ -243,10 +259,20 @@ def group_log_likelihood(cp: SummedDesign, draws: VarianceDraws) -> tuple[Groupi
     FitError
         Crossed factors.
     """
-    outer, nest = independent_groups(cp.design), _Nest.of(cp)
+    outer, residual = independent_groups(cp.design), cp.design.residual
+    if residual.clusters is not None:
+        return outer, dense_group_density(cp.design, draws, outer.codes)
+    if not residual.names:
+        return outer, _log_densities(_Nest.of(cp), draws)
+    out = np.empty((draws.sigma.size, outer.n_levels))
+    for lam, own in each_point(draws.lam):
+        out[own] = _log_densities(_Nest.of(cp, lam), draws.part(own))
+    return outer, out
+
+
+def _log_densities(nest: _Nest, draws: VarianceDraws) -> FloatArray:
     step = max(1, _CHUNK // (nest.within.size + 1))
-    parts = [nest.log_density(draws.part(slice(k, k + step))) for k in range(0, draws.sigma.size, step)]
-    return outer, np.concatenate(parts)
+    return np.concatenate([nest.log_density(draws.part(slice(k, k + step))) for k in range(0, draws.sigma.size, step)])
 
 
 @dataclass(frozen=True)
@@ -263,21 +289,21 @@ class _Nest:
     log_dets: FloatArray  # (J_outer,): of the residuals
 
     @classmethod
-    def of(cls, cp: SummedDesign) -> _Nest:
+    def of(cls, cp: SummedDesign, lam: FloatArray = NO_PARAMETERS) -> _Nest:
         design, blocks, columns = cp.design, cp.blocks, frame_columns(cp)
         order = tuple(sorted(range(len(blocks)), key=lambda k: -blocks[k].n_levels))
         first = blocks[order[0]].grouping
-        Q, R = grouped_qr(design.whitened(columns[order[0]], within=first), first.codes, first.n_levels)
+        Q, R = grouped_qr(design.whitened(columns[order[0]], lam, within=first), first.codes, first.n_levels)
         y = design.y_less_offset
         # Centred on the least-squares fit, so that little cancels in the squares.
         rest = y - design.X @ (cp.fixed.transform @ cp.response.removed)
-        W = design.whitened(np.column_stack([*(columns[k] for k in order[1:]), cp.fixed.columns, rest]))
+        W = design.whitened(np.column_stack([*(columns[k] for k in order[1:]), cp.fixed.columns, rest]), lam)
         left, between = split_columns(Q, W, first.codes, first.n_levels)
         within = level_products(first.codes, left, left, first.n_levels)
         chain = [blocks[k].grouping for k in order]
         up = tuple(_levels_above(inner, outer) for inner, outer in pairwise(chain))
         counts = np.bincount(chain[-1].codes, weights=design.frequency).astype(float)
-        return cls(cp, order, up, R, between, within, counts, design.log_dets(chain[-1].codes))
+        return cls(cp, order, up, R, between, within, counts, design.log_dets(chain[-1].codes, lam))
 
     def log_density(self, draws: VarianceDraws) -> FloatArray:
         """Log densities (K, J_outer)."""

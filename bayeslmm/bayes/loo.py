@@ -19,16 +19,17 @@ from scipy.special import logsumexp
 
 from bayeslmm.arguments import shown, whole
 from bayeslmm.bayes.evidence import integrated
-from bayeslmm.bayes.layout import GroupLayout, Layout, make_layout
+from bayeslmm.bayes.layout import Layout, level_names, make_layout
 from bayeslmm.bayes.log_likelihood import variance_draws
 from bayeslmm.bayes.mixed_normals import by_prior, mixed_normals
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.design.design import Design
+from bayeslmm.design.residual_groups import residual_grouping
 from bayeslmm.design.without import without_rows
 from bayeslmm.errors import ArgumentError, ConvergenceWarning, DesignError, FitError
 from bayeslmm.likelihood import CrossProducts, NormalPrior, SummedDesign, cross_products
-from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.leave_out import leave_group_out, leave_one_out, lost_without
+from bayeslmm.residual import NO_PARAMETERS
 from bayeslmm.types import AnyArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class LeftOutDraws:
 
 def default_draws(design: Design) -> int:
     """How many draws leave-one-out uses if none are asked for."""
-    largest = max(len(t.effects) * design.groupings[t.group].n_levels for t in design.terms)
+    largest = max((len(t.effects) * design.groupings[t.group].n_levels for t in design.terms), default=0)
     width = max(design.q - largest, 0) + design.p + 1
     return int(min(DRAWS, max(_FEWEST, _WORK / (design.n * width**2))))
 
@@ -101,7 +102,7 @@ def leave_out(
         That the draws were drawn under; precisions of `Priors.heavy` are drawn beside the variance parameters.
     kind : {"observation", "group"}
     group : str or None
-        Grouping factor; may be left out if there is one only.
+        Grouping factor, or that of the residual correlations; may be left out if there is one only.
     draws : int or None
 
     Raises
@@ -112,37 +113,35 @@ def leave_out(
         Frequencies with ``kind="observation"``; a unit that a flat coefficient rests on alone; too few draws.
     """
     design, layout = cp.design, make_layout(cp.design)
-    chosen = _layout_of(layout, kind, group)
-    if chosen is None and design.frequency is not None:
+    units = _units(design, layout, kind, group)
+    codes = units.codes
+    if codes is None and design.frequency is not None:
         raise FitError(
             "The rows have frequencies, and ELPD adds up rows, not observations. Write the rows out "
             "(data.loc[data.index.repeat(frequency)]), or leave out groups: loo(kind='group')."
         )
-    codes = None if chosen is None else design.groupings[chosen.labels.group].codes
-    labels = _labels(layout, chosen)
     posterior = tree["posterior"].to_dataset()
     step = _step(int(posterior["sigma"].size), default_draws(design) if draws is None else draws)
     thinned = posterior.isel(draw=slice(None, None, step))
     values = variance_draws(design, {str(k): v.to_numpy() for k, v in thinned.items()}, priors.changes)
     own = mixed_normals(priors.beta, priors.heavy, values.beta)
-    _check_estimable(cp, own[0], lost_without(cp, codes, own[0]), labels, kind)
-    factors = par.block_factors(cp, values.factors)
+    _check_estimable(cp, own[0], lost_without(cp, codes, own[0]), units.labels, kind)
+    factors = values.block_factors(cp)
 
     def left_out(part: slice, prior: NormalPrior | None) -> tuple[FloatArray, FloatArray]:
         chosen, sigma = [F[part] for F in factors], values.sigma[part]
+        lam = values.lam[part] if design.residual.names else NO_PARAMETERS
         found = (
-            leave_one_out(cp, chosen, sigma, prior)
+            leave_one_out(cp, chosen, sigma, prior, lam)
             if codes is None
-            else leave_group_out(cp, chosen, sigma, codes, prior)
+            else leave_group_out(cp, chosen, sigma, codes, prior, lam)
         )
         return found.log_density, found.log_density_kept
 
     shape = (thinned.sizes["chain"], thinned.sizes["draw"], -1)
     found = by_prior(own, left_out)
     left, kept = (np.concatenate(parts).reshape(shape) for parts in zip(*found, strict=True))
-    if chosen is None:
-        return LeftOutDraws(left, kept, labels, "obs", layout.response, None, step)
-    return LeftOutDraws(left, kept, labels, chosen.dim, f"{layout.response}_{chosen.name}", codes, step)
+    return LeftOutDraws(left, kept, units.labels, units.dim, units.name, codes, step)
 
 
 def _step(total: int, wanted: int) -> int:
@@ -168,24 +167,36 @@ def _step(total: int, wanted: int) -> int:
     return min(ceil(total / min(int(wanted), total)), total // _LEAST)
 
 
-def _layout_of(layout: Layout, kind: str, group: str | None) -> GroupLayout | None:
+@dataclass(frozen=True)
+class _Units:
+    """What is left out: as in `LeftOutDraws`."""
+
+    labels: Sequence[Any] | AnyArray
+    dim: str
+    name: str
+    codes: IntArray | None
+
+
+def _units(design: Design, layout: Layout, kind: str, group: str | None) -> _Units:
     if kind == "observation":
         if group is not None:
             raise DesignError(f"group={group!r} goes with kind='group'. Leave it out, or pass kind='group'.")
-        return None
-    names = [g.labels.group for g in layout.groups]
+        return _Units(layout.obs, "obs", layout.response, None)
     if kind != "group":
         raise DesignError(f"kind={kind!r} is unknown. Use 'observation' or 'group'.")
-    if group is None and len(names) == 1:
-        return layout.groups[0]
-    if group not in names:
+    groupings = dict(design.groupings)
+    if (correlated := residual_grouping(design)) is not None:
+        groupings[correlated.name] = correlated
+    if not groupings:
+        raise DesignError("kind='group': the model has no grouping factor, and its residuals are independent.")
+    if group is None and len(groupings) == 1:
+        group = next(iter(groupings))
+    if group not in groupings:
         found = "group was not given" if group is None else f"group={group!r} is no grouping factor"
-        raise DesignError(f"{found}; the model has {', '.join(names)}. Pass group= one of these.")
-    return layout.groups[names.index(str(group))]
-
-
-def _labels(layout: Layout, chosen: GroupLayout | None) -> Sequence[Any] | AnyArray:
-    return layout.obs if chosen is None else chosen.labels.levels
+        raise DesignError(f"{found}; the model has {', '.join(groupings)}. Pass group= one of these.")
+    grouping = groupings[group]
+    dim, name = level_names(layout, group)
+    return _Units(grouping.levels, dim, f"{layout.response}_{name}", grouping.codes)
 
 
 def _check_estimable(
@@ -244,8 +255,8 @@ def _unreliable(result: ELPDDataLOO) -> IntArray:
     return np.flatnonzero(~(result.pareto_k.to_numpy() <= result.good_k))
 
 
-def warn_about_k(result: ELPDDataLOO, left: LeftOutDraws) -> None:
-    """Name the units whose weights cannot be trusted.
+def warn_about_k(result: ELPDDataLOO, left: LeftOutDraws, instead: str) -> None:
+    """Name the units whose weights cannot be trusted, and say what to do instead.
 
     Warns
     -----
@@ -256,8 +267,7 @@ def warn_about_k(result: ELPDDataLOO, left: LeftOutDraws) -> None:
         names = ", ".join(f"{left.labels[i]} (k {float(result.pareto_k[i]):.2f})" for i in bad[:6])
         warn(
             f"Leaving out {names} changes the posterior of the variances too much for reweighting (Pareto k above "
-            f"{result.good_k:.2f}; {bad.size} of {len(left.labels)} units). Pass refit=True to integrate the posterior "
-            "without each of these instead.",
+            f"{result.good_k:.2f}; {bad.size} of {len(left.labels)} units). {instead}",
             ConvergenceWarning,
             stacklevel=3,
         )

@@ -11,14 +11,15 @@ import numpy as np
 from bayeslmm.arguments import MOST_DRAWS, affordable, generator, shown, whole
 from bayeslmm.bayes.datatree import at_mean_variables, groups_tree, with_group
 from bayeslmm.bayes.default_priors import PriorSpec, resolve_priors
+from bayeslmm.bayes.given_residuals import flat_effects, residuals_given
 from bayeslmm.bayes.layout import GroupLayout, make_layout
 from bayeslmm.bayes.log_likelihood import VarianceDraws, variance_draws
 from bayeslmm.bayes.prior_draws import draw_prior, simulate_response
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.design.design import Design
 from bayeslmm.design.newdata import Rows, own_rows
-from bayeslmm.errors import ArgumentError, DesignError, FitError
-from bayeslmm.types import AnyArray, FloatArray
+from bayeslmm.errors import ArgumentError, DesignError
+from bayeslmm.types import AnyArray, FloatArray, IntArray
 
 if TYPE_CHECKING:
     from xarray import DataTree
@@ -53,7 +54,7 @@ class Request:
 
 def predictive_draws(
     design: Design, posterior: Mapping[str, AnyArray], rows: Rows, request: Request, rng: np.random.Generator
-) -> Iterator[tuple[slice, FloatArray, FloatArray]]:
+) -> Iterator[tuple[IntArray, FloatArray, FloatArray]]:
     """Draws at the complete rows.
 
     Parameters
@@ -67,8 +68,8 @@ def predictive_draws(
 
     Yields
     ------
-    slice
-        Some of the rows.
+    IntArray
+        Some of the rows; those whose residuals hang together come at once.
     FloatArray, shape (S, k)
         Draws of their means, chain after chain.
     FloatArray, shape (S, k)
@@ -83,9 +84,7 @@ def predictive_draws(
     groups = [group for group in make_layout(design).groups if group.labels.group in request.groups]
     entropy = int(rng.integers(2**63))
     noise = np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(_NOISE,)))
-    step = max(1, _CHUNK // draws.sigma.size)
-    for start in range(0, rows.n, step):
-        part = slice(start, min(start + step, rows.n))
+    for part in _together(rows, request, max(1, _CHUNK // draws.sigma.size)):
         own = rows.part(part)
         mean = draws.beta @ own.X.T
         if own.offset is not None:
@@ -94,22 +93,32 @@ def predictive_draws(
             _add_known(mean, design, own, group, posterior)
             if request.sample_new:
                 _add_new(mean, design, own, group, draws, (entropy, position))
-        if not request.observation:
-            yield part, mean, mean
-            continue
         # Row after row, so that the draws do not depend on how many rows are taken at once.
-        z = draws.sigma[:, None] * noise.standard_normal((own.n, draws.sigma.size)).T
-        yield part, mean, mean + own.observed.color(draws.lam, z[..., None])[..., 0]
+        z = noise.standard_normal((own.n, draws.sigma.size)).T if request.observation else None
+        if request.known_residuals:
+            given = residuals_given(design, posterior, draws, own, z)
+            mean += given.mean
+            yield part, mean, mean + given.about
+        elif z is None:
+            yield part, mean, mean
+        else:
+            z = draws.sigma[:, None] * z
+            yield part, mean, mean + own.observed.color(draws.lam, z[..., None])[..., 0]
 
 
-def _flat_effects(posterior: Mapping[str, AnyArray], group: GroupLayout) -> FloatArray:
-    if group.b not in posterior:
-        raise FitError(
-            f"The draws of {group.b} were not kept, so levels of {group.labels.group} that are known cannot be "
-            "predicted. Sample again and keep them, or predict with random=None or random='new'."
-        )
-    b = np.asarray(posterior[group.b])
-    return b.reshape(-1, *b.shape[2:])
+def _together(rows: Rows, request: Request, most: int) -> Iterator[IntArray]:
+    """Rows, about `most` at a time, none without those that its residual depends on."""
+    clusters = rows.observed.clusters if request.observation or request.known_residuals else None
+    if clusters is None:
+        clusters = np.arange(rows.n)
+    order = np.argsort(clusters, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(clusters[order])) + 1, rows.n)
+    start = 0
+    while start < rows.n:
+        # As many groups as fit, and one at least.
+        last = max(np.searchsorted(ends, start + most, side="right") - 1, np.searchsorted(ends, start, side="right"))
+        yield order[start : ends[last]]
+        start = int(ends[last])
 
 
 def _columns(rows: Rows, group: GroupLayout) -> FloatArray:
@@ -123,7 +132,7 @@ def _add_known(
     known = np.flatnonzero(codes < design.groupings[group.labels.group].n_levels)
     if not known.size:
         return
-    Z, b = _columns(rows, group)[known], _flat_effects(posterior, group)
+    Z, b = _columns(rows, group)[known], flat_effects(posterior, group)
     total = np.zeros((mean.shape[0], known.size))
     for k in range(Z.shape[1]):
         total += Z[:, k] * b[:, codes[known], k]
@@ -202,6 +211,8 @@ def prior_tree(
             prior[group.corr] = np.stack([drawn.corrs[k][:, a, b] for k, a, b, _ in group.labels.pairs], axis=1)
         prior |= at_mean_variables(group, priors, drawn)
         prior[group.b] = effects[group.labels.group]
+    if design.residual.names:
+        prior |= dict(zip(design.residual.names, drawn.lam.T, strict=True))
     from bayeslmm.bayes.free_variables import free_variables
 
     names = [name for name in (*layout.posterior_dims, *layout.at_mean_dims) if name in prior]

@@ -24,7 +24,7 @@ from bayeslmm.bayes.term_priors import Chi, Relative
 from bayeslmm.design.design import Design, RandomTerm
 from bayeslmm.errors import PriorError
 from bayeslmm.likelihood.structure import plan
-from bayeslmm.residual import NO_PARAMETERS
+from bayeslmm.residual import NO_PARAMETERS, laws
 from bayeslmm.types import FloatArray
 
 # Doubles of responses computed at once.
@@ -52,7 +52,7 @@ class PriorDraws:
         Positions in ``design.terms`` of the terms of each block, whose effects are its columns.
     sds_at_mean, corrs_at_mean : tuple of FloatArray
         The same of the effects that the priors are about; those above where these are the user's own.
-    lam : FloatArray, shape (k,)
+    lam : FloatArray, shape (S, k), or (k,) where all draws share it
         Parameters of the residual structure.
     """
 
@@ -124,7 +124,8 @@ def draw_prior(design: Design, priors: Priors, size: int, rng: np.random.Generat
         beta[:, j] = heavy.location + heavy.scale * rng.standard_t(heavy.df, size)
     blocks = block_terms(design)
     b = tuple(_effects(design, terms, roots, rng) for terms in blocks)
-    return PriorDraws(beta, sigma, tuple(sds), tuple(corrs), b, blocks, own, own_corrs)
+    lam = laws.draw(priors.residual, size, rng)
+    return PriorDraws(beta, sigma, tuple(sds), tuple(corrs), b, blocks, own, own_corrs, lam)
 
 
 def check_proper(design: Design, priors: Priors) -> None:
@@ -256,6 +257,8 @@ def _correlation_root(
 
 def block_terms(design: Design) -> tuple[tuple[int, ...], ...]:
     """Positions of the terms of every block, in the order of ``cross_products(design).blocks``."""
+    if not design.terms:
+        return ()
     groupings = list(design.groupings.values())
     terms = [tuple(i for i, term in enumerate(design.terms) if term.group == g.name) for g in groupings]
     sizes = [
@@ -301,7 +304,8 @@ def simulate_in_chunks(
         part = slice(start, min(start + step, draws.sigma.size))
         mean = _mean(design, draws, part)
         noise = draws.sigma[part, None] * rng.standard_normal(mean.shape)
-        yield part, mean + design.residual.color(draws.lam, noise[..., None])[..., 0]
+        lam = draws.lam if draws.lam.ndim == 1 else draws.lam[part]
+        yield part, mean + design.residual.color(lam, noise[..., None])[..., 0]
 
 
 def _mean(design: Design, draws: PriorDraws, part: slice) -> FloatArray:

@@ -168,13 +168,13 @@ def _log_coordinates(target: Target) -> BoolArray:
         for c in target.coordinates
         for k, even in enumerate((*c.even, *([True] * c.n_correlations)))
     ]
-    return np.array(flags)
+    return np.array([*flags, *([False] * (target.dimension - target.n_effects))])
 
 
 def _log_ratios(target: Target) -> FloatArray:
     """How far out, on each coordinate, the likelihood is that a narrow prior is followed to."""
     ratios = [np.append(np.broadcast_to(c.ratio, c.size), np.ones(c.n_correlations)) for c in target.coordinates]
-    return np.asarray(np.log(np.concatenate(ratios)))
+    return np.asarray(np.log(np.concatenate([*ratios, np.ones(target.dimension - target.n_effects)])))
 
 
 def _extent(inside: BoolArray, k: int, axis: FloatArray) -> tuple[float, float, bool, bool]:
@@ -206,7 +206,7 @@ def _error(
     _, sds, _ = target.terms(points.x)
     # Second moments are even where an axis is folded at zero, as the density is. Far out they are dominated by the
     # tail of the prior, which says nothing about the rule.
-    squares = np.minimum(np.concatenate(sds, axis=1), 1e8) ** 2
+    squares = np.minimum(np.concatenate([*sds, np.abs(target.lam(points.x))], axis=1), 1e8) ** 2
     fine = np.exp(log_mass - evidence) @ squares
     half = np.exp(coarse - coarse_evidence) @ squares[keep]
     change = max(abs(coarse_evidence - evidence), float(np.abs(half / fine - 1.0).max()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import chdtri
 
 from bayeslmm.bayes import direct
 from bayeslmm.bayes.importance import Weighted
@@ -26,6 +27,8 @@ _SIGMAS, _INVISIBLE = 6.0, 1e-3
 _THINNED = 200
 # How much more of a log density elsewhere says that a sampler did not find the place.
 _ELSEWHERE = 3.0
+# Share of draws that are nearer to the mode than the one that it is compared with.
+_NEAREST = 1e-3
 # Shape of a tail up to which a variance is finite, and a standard error means something.
 _FINITE_VARIANCE = 0.5
 # Residual sds below this share of the largest response are rounding.
@@ -51,7 +54,8 @@ class SelfCheck:
     sigma_error : float
         Largest difference between the conditional means of log sigma, in its conditional sds.
     elsewhere : float
-        Largest log density at the REML fit and where the priors are, less that of the draws.
+        Largest log density at the REML fit and where the priors are, less that of the draws and by how much the
+        nearest of a thousand draws of a normal density misses its mode.
     normaliser : float
         Difference between the log evidences by two rules, in standard errors; nan without a second rule.
     moments : float
@@ -288,7 +292,7 @@ def _grid_moments(target: Target, sample: Weighted, sigma: FloatArray, exact: Ex
 
 
 def _elsewhere(target: Target, start: FloatArray) -> float:
-    """Largest log density at the fit, at the medians of the priors, and with all sds near zero."""
+    """Largest log density at the fit, at the medians of the priors, and with all sds near zero; see `SelfCheck`."""
     places, position = [start], 0
     medians, zero = start.copy(), start.copy()
     at_start = target.evaluate(start[None])
@@ -306,4 +310,6 @@ def _elsewhere(target: Target, start: FloatArray) -> float:
                 zero[position + k] = _OFF_ZERO
         position += own.dimension
     places += [medians, zero]
-    return float(target.evaluate(np.stack(places)).log_density.max())
+    # In many dimensions no draw comes near a mode, where the fit is.
+    below = 0.5 * float(chdtri(target.dimension, 1.0 - _NEAREST)) if target.dimension else 0.0
+    return float(target.evaluate(np.stack(places)).log_density.max()) - below

@@ -224,8 +224,8 @@ class SurrogateTarget(Target):
 
 
 def available(target: Target) -> bool:
-    """Whether the dimension is small enough."""
-    return 1 <= target.dimension <= _MOST_DIMENSIONS
+    """Whether the dimension is small enough, and the likelihood one of random effects alone."""
+    return target.sums is None and 1 <= target.dimension <= _MOST_DIMENSIONS
 
 
 def build_surrogate(target: Target, start: FloatArray, progress: Progress, most: int = MOST_TERMS) -> SurrogateTarget:

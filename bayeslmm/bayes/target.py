@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
-from bayeslmm.bayes.at_means import AtMeans, factors_at_means, products_at_means
+from bayeslmm.bayes.at_means import AtMeans, design_at_means, factors_at_means, products_at_means
 from bayeslmm.bayes.coefficient_priors import check_integrable
 from bayeslmm.bayes.coordinates import TermCoordinates
 from bayeslmm.bayes.prior_families import InverseGammaVariance, SdPrior
@@ -29,7 +29,10 @@ from bayeslmm.likelihood import (
 )
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.normal_prior import rotate
+from bayeslmm.likelihood.patterns import PatternSums
+from bayeslmm.likelihood.residual_products import PointSums, ResidualProducts, residual_products
 from bayeslmm.likelihood.rotation import Rotation
+from bayeslmm.residual import laws
 from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 # Relative sds, on orthogonalised columns and in units of their scale, from which on a point has no density.
@@ -91,26 +94,43 @@ class Target:
         Terms in the order of the formula.
     changes : tuple of AtMeans or None
         For every term the effects that `cp`, `priors` and `coordinates` are about, where not the user's own.
+    sums : PatternSums or PointSums or None
+        What is evaluated where residuals have k parameters; these are the last k coordinates.
     """
 
     cp: SummedDesign
     priors: Priors
     coordinates: tuple[TermCoordinates, ...]
     changes: tuple[AtMeans | None, ...] = field(default=(), kw_only=True)
+    sums: PatternSums | PointSums | None = field(default=None, kw_only=True)
+
+    @cached_property
+    def n_effects(self) -> int:
+        """Number of relative sds and correlations of random effects."""
+        return sum(c.dimension for c in self.coordinates)
 
     @cached_property
     def dimension(self) -> int:
-        """d, the number of relative sds and correlations."""
-        return sum(c.dimension for c in self.coordinates)
+        """d, the number of relative sds and correlations, and of residual parameters."""
+        return self.n_effects + len(self.priors.residual)
 
     @cached_property
     def folded(self) -> BoolArray:
         """Mask (d,) of the coordinates in which the density is even."""
-        return np.array([f for c in self.coordinates for f in c.folded], dtype=bool)
+        effects = [f for c in self.coordinates for f in c.folded]
+        return np.array([*effects, *([False] * (self.dimension - self.n_effects))], dtype=bool)
+
+    def lam(self, x: FloatArray) -> FloatArray:
+        """Residual parameters (..., k) on their scales without bounds."""
+        return x[..., self.n_effects :]
 
     def terms(self, x: FloatArray) -> tuple[list[FloatArray], list[FloatArray], FloatArray]:
-        """Relative factors (K, c, c), relative sds (K, c or 1) of every term; log LKJ plus log Jacobians (K,)."""
-        factors, sds, total, position = [], [], np.zeros(x.shape[0]), 0
+        """Relative factors (K, c, c), relative sds (K, c or 1) of every term; log priors plus log Jacobians (K,).
+
+        The priors are those of correlations and residual parameters.
+        """
+        factors, sds, position = [], [], 0
+        total = laws.log_density(self.priors.residual, self.lam(x))
         for coordinates in self.coordinates:
             part = x[:, position : position + coordinates.dimension]
             t, log_slope = coordinates.sds(part)
@@ -135,18 +155,18 @@ class Target:
         points = self.evaluate_with(place, factor, keep)
         if not beyond.any():
             return points
-        log_density = np.where(beyond, -np.inf, points.log_density)
-        return replace(
-            points, x=x, log_density=log_density, log_joint=np.where(beyond[:, None], -np.inf, points.log_joint)
-        )
+        density = np.where(beyond, -np.inf, points.log_density)
+        return replace(points, x=x, log_density=density, log_joint=np.where(beyond[:, None], -np.inf, points.log_joint))
 
     def _beyond(self, factors: Sequence[FloatArray], sds: Sequence[FloatArray]) -> BoolArray:
         """Mask (K,) of points with effects so large, beside noise and scale, that they have no density.
 
         There the elimination fails, and one such point would be the end of the batch.
         """
+        if not factors:
+            return np.zeros(1, dtype=bool)
         internal = par.block_factors(self.cp, factors)
-        large = np.any([~(np.abs(T).max(axis=(1, 2)) <= _LARGE) for T in internal], axis=0)
+        large = np.any([~(np.abs(T).max(axis=(1, 2), initial=0.0) <= _LARGE) for T in internal], axis=0)
         pairs = zip(sds, self.coordinates, strict=True)
         above = np.any([~(t <= _ABOVE * c.scale * c.ratio).all(axis=1) for t, c in pairs], axis=0)
         return np.asarray(large & above)
@@ -175,6 +195,8 @@ class Target:
 
     def factor(self, x: FloatArray, factors: Sequence[FloatArray]) -> Factor:
         """Eliminate at K points x with relative factors (K, c, c) on the user's columns."""
+        if self.sums is not None:
+            return self.sums.evaluate(factors, self.lam(x), self.cp.log_weights)
         return evaluate(self.cp, par.block_factors(self.cp, factors))
 
     def log_joint(
@@ -240,6 +262,8 @@ def make_target(
     PriorError
         The prior of sigma is orders of magnitude from the residuals.
     """
+    if isinstance(cp, ResidualProducts):
+        return _with_residuals(cp, priors, relative_terms, smooth)
     check_integrable(cp.design.fixed_names, priors.heavy, "This", "Use bl.Normal(mean, sd) in its place.")
     coordinates: list[TermCoordinates] = []
     folded = priors.even if smooth else _bounded_at_zero(priors)
@@ -261,7 +285,21 @@ def make_target(
         _towards_prior(c, own if joint is None else (), sigma, at)
         for c, own, joint, at in zip(coordinates, priors.sds, priors.joints, fitted_at, strict=True)
     ]
-    return target, _somewhere(target, np.concatenate(start), np.concatenate(fitted_at))
+    nothing = np.empty(0)
+    return target, _somewhere(target, np.concatenate([nothing, *start]), np.concatenate([nothing, *fitted_at]))
+
+
+def _with_residuals(
+    cp: ResidualProducts, priors: Priors, relative_terms: Sequence[FloatArray], smooth: bool
+) -> tuple[Target, FloatArray]:
+    """The same where residuals have parameters: what is made at those of the fit, with these as further coordinates."""
+    at, start = make_target(cp.whitened, replace(priors, residual=()), relative_terms, smooth=smooth)
+    own = residual_products(design_at_means(cp.design, at.changes), cp.lam)
+    sums = own.sums_at_points(factors_at_means(at.changes, relative_terms))
+    priors = replace(at.priors, residual=priors.residual)
+    # Estimates of few data may be at correlations of one, from where no slope leads back.
+    low, high = np.reshape([law.bulk for law in priors.residual], (-1, 2)).T
+    return replace(at, cp=own, priors=priors, sums=sums), np.concatenate([start, np.clip(cp.lam, low, high)])
 
 
 def _check_priors(cp: SummedDesign, priors: Priors, sigma: float) -> None:

@@ -269,7 +269,7 @@ def _posterior_ends(task: CoverageTask, Y: FloatArray, optima: Optima) -> dict[t
             drawn = _draws(plan, Y[:, k], [T[k] for T in optima.terms], np.random.default_rng(seed))
         except BayesLMMError:
             continue
-        ends[:, :, k] = [_ends_of(parameter_draws(drawn, p), p.kind, kind, plan.level) for p, kind in rows]
+        ends[:, :, k] = [_ends_of(parameter_draws(plan.design, drawn, p), p.kind, kind, plan.level) for p, kind in rows]
     return {(p.label, kind): (own[0], own[1]) for (p, kind), own in zip(rows, ends, strict=True)}
 
 

@@ -13,6 +13,8 @@ from bayeslmm.design import Design
 from bayeslmm.design.covariance import square_root
 from bayeslmm.design.labels import group_labels
 from bayeslmm.likelihood import CrossProducts, SummedDesign
+from bayeslmm.likelihood.residual_products import ResidualProducts
+from bayeslmm.residual import natural_parameters
 from bayeslmm.results.labels import Parameter, parameters
 from bayeslmm.types import FloatArray
 
@@ -37,6 +39,10 @@ class QuantityDraws(Protocol):
     @property
     def corrs(self) -> Sequence[FloatArray]:
         """Each (S, c, c)."""
+
+    @property
+    def lam(self) -> FloatArray:
+        """Residual parameters, shape (S, k) or (k,)."""
 
     @property
     def b(self) -> Sequence[FloatArray | None]:
@@ -76,7 +82,7 @@ def quantity_values(cp: SummedDesign, draws: QuantityDraws) -> FloatArray:
     draws : Draws
     """
     design = cp.design
-    columns = [parameter_draws(draws, p) for p in parameters(design)]
+    columns = [parameter_draws(design, draws, p) for p in parameters(design)]
     if _is_scalar(design):
         variances = np.stack([s[:, 0] ** 2 for s in draws.sds], axis=1)
         columns += list((variances / (variances.sum(1) + draws.sigma**2)[:, None]).T)
@@ -84,26 +90,30 @@ def quantity_values(cp: SummedDesign, draws: QuantityDraws) -> FloatArray:
     return np.stack([*columns, log_likelihood(cp, draws)], axis=1)
 
 
-def parameter_draws(draws: QuantityDraws, p: Parameter) -> FloatArray:
+def parameter_draws(design: Design, draws: QuantityDraws, p: Parameter) -> FloatArray:
     """Draws (S,) of one parameter."""
     if p.kind == "sigma":
         return draws.sigma
     if p.kind == "fixed":
         return draws.beta[:, p.position]
+    if p.kind == "residual":
+        return np.array([natural_parameters(design.residual, lam)[p.column] for lam in np.atleast_2d(draws.lam)])
     if p.kind == "sd":
         return draws.sds[p.position][:, p.effects[0]]
     return draws.corrs[p.position][:, p.effects[0], p.effects[1]]
 
 
 def log_likelihood(cp: CrossProducts, draws: QuantityDraws) -> FloatArray:
-    """Log p(y | beta, sds, correlations, sigma), random effects integrated out; shape (S,)."""
+    """Log p(y | beta, sds, correlations, sigma, lam), random effects integrated out; shape (S,)."""
     relative = [sd / draws.sigma[:, None] for sd in draws.sds]
     factors = [t[:, :, None] * square_root(corr) for t, corr in zip(relative, draws.corrs, strict=True)]
+    if isinstance(cp, ResidualProducts):
+        return cp.log_likelihood(factors, np.atleast_2d(draws.lam), draws.sigma, draws.beta)
     return marginal_log_likelihood(cp, factors, draws.sigma, draws.beta)
 
 
 def _is_scalar(design: Design) -> bool:
-    return all(term.effects == ("Intercept",) for term in design.terms)
+    return not design.residual.names and all(term.effects == ("Intercept",) for term in design.terms)
 
 
 def _first_level(design: Design, draws: QuantityDraws, position: int) -> FloatArray:

@@ -15,7 +15,9 @@ from bayeslmm.calibration.quantities import quantity_values
 from bayeslmm.calibration.samplers import Sampler
 from bayeslmm.design import Design
 from bayeslmm.likelihood import SummedDesign, cross_products
+from bayeslmm.likelihood.residual_products import residual_products
 from bayeslmm.reml.many import optimise_many
+from bayeslmm.reml.residual_optimum import optimise_residual
 from bayeslmm.types import FloatArray, IntArray
 
 
@@ -72,19 +74,25 @@ class Replicate:
     error: str
 
 
-def replicates(task: Task, cp: SummedDesign, numbers: Sequence[int]) -> Iterator[Replicate]:
+def products(design: Design) -> SummedDesign | None:
+    """Cross-products that the fits of all replicates share; none where residuals have parameters."""
+    return None if design.residual.names else cross_products(design)
+
+
+def replicates(task: Task, cp: SummedDesign | None, numbers: Sequence[int]) -> Iterator[Replicate]:
     """Run replicates one after the other; their REML fits, where sampling starts, are computed together.
 
     Parameters
     ----------
     task : Task
-    cp : SummedDesign
-        Of the design, with any response.
+    cp : SummedDesign or None
+        Of the design, with any response; from `products`.
     numbers : sequence of int
     """
     simulated = [task.simulate(number) for number in numbers]
-    starts = _starts(cp, np.column_stack([y for _, y, _ in simulated]))
-    for number, (truth, y, rng), start in zip(numbers, simulated, starts, strict=True):
+    Y = np.column_stack([y for _, y, _ in simulated])
+    starts = _starts(task.design, Y) if cp is None else _starts_together(task.design, cp, Y)
+    for number, (truth, _, rng), start in zip(numbers, simulated, starts, strict=True):
         began = time.perf_counter()
         ranks, error = None, ""
         with warnings.catch_warnings(record=True) as caught:
@@ -92,7 +100,7 @@ def replicates(task: Task, cp: SummedDesign, numbers: Sequence[int]) -> Iterator
             try:
                 if isinstance(start, Exception):
                     raise start
-                ranks = _ranks(task, truth, y, start, rng)
+                ranks = _ranks(task, truth, start, rng)
             except Exception as problem:
                 # Whatever happened belongs to this replicate; the others go on.
                 error = f"{type(problem).__name__}: {problem}"
@@ -101,11 +109,11 @@ def replicates(task: Task, cp: SummedDesign, numbers: Sequence[int]) -> Iterator
 
 
 def _ranks(
-    task: Task, truth: PriorDraws, y: FloatArray, start: Sequence[FloatArray], rng: np.random.Generator
+    task: Task, truth: PriorDraws, start: tuple[SummedDesign, Sequence[FloatArray]], rng: np.random.Generator
 ) -> IntArray:
-    cp = cross_products(replace(task.design, y=y))
+    cp, terms = start
     true = quantity_values(cp, truth)
-    drawn = quantity_values(cp, task.sampler(cp, start, rng))
+    drawn = quantity_values(cp, task.sampler(cp, terms, rng))
     if drawn.shape[0] < task.draws:
         # A sampler that is interrupted returns what it has.
         raise KeyboardInterrupt
@@ -114,12 +122,31 @@ def _ranks(
     return np.asarray((drawn < true).sum(axis=0))
 
 
-def _starts(cp: SummedDesign, Y: FloatArray) -> list[list[FloatArray] | Exception]:
-    """REML estimates for every column, or what prevented it."""
+type _Start = tuple[SummedDesign, list[FloatArray]]
+
+
+def _starts(design: Design, Y: FloatArray) -> Iterator[_Start | Exception]:
+    """Cross-products and REML estimates for every column one by one, or what prevented them."""
+    for y in Y.T:
+        own = replace(design, y=y)
+        try:
+            optimum = optimise_residual(own)
+            yield residual_products(own, optimum.lam), list(optimum.terms)
+        except Exception as problem:
+            yield problem
+
+
+def _starts_together(design: Design, cp: SummedDesign, Y: FloatArray) -> Iterator[_Start | Exception]:
+    """The same, the estimates of all columns together."""
+    for y, start in zip(Y.T, _estimates(cp, Y), strict=True):
+        yield start if isinstance(start, Exception) else (cross_products(replace(design, y=y)), start)
+
+
+def _estimates(cp: SummedDesign, Y: FloatArray) -> list[list[FloatArray] | Exception]:
     try:
         optima = optimise_many(cp, Y)
     except Exception as problem:
         if Y.shape[1] == 1:
             return [problem]
-        return [_starts(cp, Y[:, k : k + 1])[0] for k in range(Y.shape[1])]
+        return [_estimates(cp, Y[:, k : k + 1])[0] for k in range(Y.shape[1])]
     return [[T[k] for T in optima.terms] for k in range(Y.shape[1])]

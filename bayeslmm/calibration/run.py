@@ -18,13 +18,12 @@ from bayeslmm.bayes.default_priors import resolve_priors
 from bayeslmm.bayes.prior_draws import check_proper
 from bayeslmm.bayes.progress import Progress
 from bayeslmm.calibration.quantities import quantity_names
-from bayeslmm.calibration.replicate import Replicate, Task, replicates
+from bayeslmm.calibration.replicate import Replicate, Task, products, replicates
 from bayeslmm.calibration.result import Calibration
 from bayeslmm.calibration.samplers import make_sampler
 from bayeslmm.errors import ConvergenceWarning, DesignError, FitError
-from bayeslmm.likelihood import SummedDesign, cross_products
+from bayeslmm.likelihood import SummedDesign
 from bayeslmm.parent import watch
-from bayeslmm.residual import refuse_parameters
 from bayeslmm.results.sampling import generator
 
 if TYPE_CHECKING:
@@ -147,7 +146,6 @@ def _check(model: Model, n: int, method: str, draws: int, n_jobs: int) -> None:
     from bayeslmm.model import Model
 
     instance("model", model, Model, "a bl.Model", FitError)
-    refuse_parameters(model.design.residual, "bl.calibrate()")
     whole("n", n, 1, MOST_REFITS, FitError)
     whole("draws", draws, _FEWEST_DRAWS, MOST_REFITS, FitError)
     whole("n_jobs", n_jobs, 1, MOST_WORKERS, FitError)
@@ -168,7 +166,7 @@ def _entropy(random_seed: int | np.random.Generator | None) -> int:
 
 
 def _serial(task: Task, chunks: Sequence[range]) -> Iterator[Replicate]:
-    cp = cross_products(task.design)
+    cp = products(task.design)
     for numbers in chunks:
         yield from replicates(task, cp, numbers)
 
@@ -204,7 +202,7 @@ def _collect(future: Future[list[Replicate]], numbers: range) -> list[Replicate]
 
 
 # The task of a worker process and the cross-products of its design.
-_worker: tuple[Task, SummedDesign] | None = None
+_worker: tuple[Task, SummedDesign | None] | None = None
 
 
 def _prepare(task: Task, parent: int) -> None:
@@ -212,7 +210,7 @@ def _prepare(task: Task, parent: int) -> None:
     global _worker
     watch(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _worker = (task, cross_products(task.design))
+    _worker = (task, products(task.design))
 
 
 def _run_chunk(numbers: range) -> list[Replicate]:

@@ -93,4 +93,4 @@ def _thinned(design: Design, posterior: Any, draws: int) -> PriorDraws:
     blocks = block_terms(design)
     kept = (effects[design.terms[terms[0]].group] for terms in blocks)
     b = tuple(values.reshape(-1, *values.shape[2:])[chosen] for values in kept)
-    return PriorDraws(drawn.beta, drawn.sigma, sds, corrs, b, blocks)
+    return PriorDraws(drawn.beta, drawn.sigma, sds, corrs, b, blocks, lam=drawn.lam)

@@ -27,10 +27,8 @@ from bayeslmm.comparison.tables import draws_below, error_table, headings, sd_ta
 from bayeslmm.design.readable import readable
 from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
-from bayeslmm.faces import Posterior, REMLResult
+from bayeslmm.faces import Posterior, REMLResult, fit_by
 from bayeslmm.habits import COMPARISON, no_attribute
-from bayeslmm.reml import optimise
-from bayeslmm.residual import refuse_parameters
 from bayeslmm.results.digits import in_digits
 from bayeslmm.results.intervals import check_level
 from bayeslmm.results.negligible import check_delta
@@ -90,7 +88,8 @@ class Comparison(Compared):
     def table(self) -> pd.DataFrame:
         """One row per parameter.
 
-        Columns: ``ml``, ``reml`` (estimates), ``reml_low``, ``reml_high`` (profile of the REML criterion),
+        Columns: ``ml``, ``reml`` (estimates), ``reml_low``, ``reml_high`` (intervals of ``confint()``: from the profile
+        of the REML criterion, or as the first lines say),
         ``penalised`` (REML with the boundary-avoiding penalty, a point estimate; nan where it has none), ``mean``,
         ``median``, ``mode``, ``hdi_low``, ``hdi_high`` (posterior), ``p_below`` and ``delta`` (sds: posterior
         probability that the sd is below delta), ``note``. A further posterior adds three columns with its name of
@@ -413,7 +412,6 @@ def compare(
     posteriors, given = given_posteriors(posterior, more, names)
     for post in posteriors:
         check_same(reml, post)
-    refuse_parameters(reml.design.residual, "bl.compare()")
     if reml.optimum.fixed:
         held = ", ".join(reml.design.terms[i].label for i in reml.optimum.fixed)
         raise DesignError(
@@ -426,7 +424,7 @@ def compare(
             "model.fit(); the comparison has estimates with the boundary-avoiding penalty beside it."
         )
     with announced(f"comparison: the fit by {'ML' if reml.reml else 'REML'}"):
-        other = REMLResult(reml.design, reml.cp, optimise(reml.cp, not reml.reml))
+        other = fit_by(reml.design, lambda: reml.cp, not reml.reml)
     restricted, full = (reml, other) if reml.reml else (other, reml)
     return Comparison(restricted, full, posteriors[0], level, delta, posteriors[1:], scale, given)
 

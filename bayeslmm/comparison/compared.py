@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+import pandas as pd
+
 from bayeslmm.arguments import MOST_REFITS, seed, whole
 from bayeslmm.bayes.progress import announced
 from bayeslmm.comparison.draws import FitBootstrap, draw_bootstrap, replicates
@@ -17,6 +19,7 @@ from bayeslmm.errors import DesignError, FitError
 from bayeslmm.faces import Posterior, REMLResult, fit_result
 from bayeslmm.reml import optimise_penalised
 from bayeslmm.results import parameters
+from bayeslmm.results.interval_methods import or_nan
 from bayeslmm.results.labels import Parameter
 from bayeslmm.results.sampling import generator
 
@@ -73,9 +76,27 @@ class Compared:
         """All posteriors under their short names."""
         return dict(zip(self.names, (self.posterior, *self.more), strict=True))
 
+    def _intervals_of(self, fit: REMLResult) -> pd.DataFrame:
+        """Intervals of the parameters of one of the fits, kept; nan where it has none."""
+        key = id(fit)
+        if key not in self._kept_intervals:
+            self._kept_intervals[key] = or_nan(lambda: fit.confint(self.level), [p.label for p in self.parameters])
+        return self._kept_intervals[key]
+
+    @cached_property
+    def _kept_intervals(self) -> dict[int, pd.DataFrame]:
+        return {}
+
+    @property
+    def interval_kind(self) -> str:
+        """How intervals of the REML fit are made, in a word: ``profile`` or ``Wald``."""
+        return "Wald" if self._intervals_of(self.reml).attrs.get("method") == "wald" else "profile"
+
     @cached_property
     def penalised(self) -> REMLResult | None:
-        """REML with the boundary-avoiding penalty; None where it has no minimum (very few levels)."""
+        """REML with the boundary-avoiding penalty; None where it has no minimum (very few levels), or is not known."""
+        if self.design.residual.names:
+            return None
         try:
             with announced("comparison: the fit with a penalty"):
                 optimum = optimise_penalised(self.reml.cp, True)
@@ -89,7 +110,8 @@ class Compared:
         Parameters
         ----------
         n : int, optional
-            By default 1,000, or 200 where many responses cannot be fitted together or there are many random effects.
+            By default 1,000, or 200 where many responses cannot be fitted together or there are many random effects,
+            or 50 where residuals have parameters.
         random_seed : int
 
         Raises

@@ -12,6 +12,7 @@ from bayeslmm.comparison.compared import Compared
 from bayeslmm.comparison.draws import profile_draws, replicates
 from bayeslmm.comparison.naming import group_names
 from bayeslmm.errors import DesignError
+from bayeslmm.faces import Posterior
 from bayeslmm.results.labels import Parameter
 from bayeslmm.types import FloatArray
 
@@ -29,8 +30,7 @@ def build_tree(both: Compared, n: int | None, random_seed: int) -> DataTree:
 
     groups = {}
     for group, (name, post) in zip(group_names(both.names), both.by_name.items(), strict=True):
-        own = post.data["posterior"].to_dataset()
-        groups[group] = _parameters_of(both, own).assign_attrs(name=name)
+        groups[group] = _parameters_of(both, post).assign_attrs(name=name)
     groups["bootstrap"] = _bootstrap(both, n, random_seed)
     groups["profile"] = _profile(both, n, random_seed)
     return DataTree.from_dict(groups)
@@ -72,16 +72,19 @@ def _coords(group: Dataset, shape: tuple[int, int]) -> dict[str, object]:
 
 
 def _variable(both: Compared, p: Parameter) -> str:
-    """Name of the posterior variable that holds a parameter."""
-    if p.kind in ("sigma", "fixed"):
-        return "sigma" if p.kind == "sigma" else "beta"
+    """Name of the posterior variable that holds a parameter; one of residuals is in the user's units here."""
+    if p.kind in ("sigma", "fixed", "residual"):
+        return {"sigma": "sigma", "fixed": "beta", "residual": p.label.replace("/", "_")}[p.kind]
     layout = next(group for group in make_layout(both.design).groups if group.labels.group == p.group)
     return layout.sd if p.kind == "sd" else layout.corr
 
 
-def _parameters_of(both: Compared, posterior: Dataset) -> Dataset:
+def _parameters_of(both: Compared, post: Posterior) -> Dataset:
     """The parameters of a posterior, without random effects and what follows from them."""
-    return posterior[list(dict.fromkeys(_variable(both, p) for p in both.parameters))]
+    posterior: Dataset = post.data["posterior"].to_dataset()
+    own = {_variable(both, p): post._by_chain(post.draws(p.label)) for p in both.parameters if p.kind == "residual"}
+    known = posterior.assign({name: (("chain", "draw"), values) for name, values in own.items()})
+    return known[list(dict.fromkeys(_variable(both, p) for p in both.parameters))]
 
 
 def _bootstrap(both: Compared, n: int | None, random_seed: int) -> Dataset:
@@ -100,14 +103,14 @@ def _dataset(both: Compared, draws: dict[str, FloatArray], attrs: dict[str, obje
     """Draws (S,) by label with the variables, dims and coords of the posterior; S is cut to full chains."""
     from xarray import DataArray, Dataset
 
-    template = _parameters_of(both, both.posterior.data["posterior"].to_dataset())
+    template = _parameters_of(both, both.posterior)
     shape = _shape(next(iter(draws.values())).size)
     variables = {}
     for name, like in template.data_vars.items():
         values = np.empty((*shape, *like.shape[2:]))
         for p in both.parameters:
             if _variable(both, p) == name:
-                place = (...,) if p.kind == "sigma" else (..., p.column)
+                place = (...,) if p.kind in ("sigma", "residual") else (..., p.column)
                 values[place] = draws[p.label][: shape[0] * shape[1]].reshape(shape)
         variables[str(name)] = DataArray(values, dims=like.dims)
     return Dataset(variables, coords=_coords(template, shape), attrs=attrs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -11,17 +11,19 @@ from scipy.interpolate import PchipInterpolator
 from scipy.special import ndtr, ndtri
 
 from bayeslmm.design.screen import fill
-from bayeslmm.faces import REMLResult
+from bayeslmm.errors import FitError
+from bayeslmm.faces import REMLResult, fit_by
 from bayeslmm.inference.bootstrap import bootstrap_optima
 from bayeslmm.inference.explained import explained
+from bayeslmm.inference.simulation import simulate_responses
 from bayeslmm.reml.many import Optima
 from bayeslmm.results.explained import icc_columns, r2_columns
 from bayeslmm.results.labels import Parameter
 from bayeslmm.results.refits import Refits
 from bayeslmm.types import FloatArray
 
-# Replicates unless the user says, and where many would take long.
-BOOTSTRAP, FEW = 1_000, 200
+# Replicates unless the user says, where many would take long, and where each is a search over residual parameters, too.
+BOOTSTRAP, FEW, FEWEST = 1_000, 200, 50
 # Random effects above which they would.
 _MANY = 1_000
 # Signed roots at which profiles are inverted.
@@ -30,6 +32,8 @@ _ROOTS = np.linspace(0.5, 4.0, 8)
 
 def replicates(fit: REMLResult) -> int:
     """How many replicates unless the user says: fewer where responses are fitted one by one, or slowly."""
+    if fit.design.residual.names:
+        return FEWEST
     structures = [term.structure for term in fit.design.terms]
     quick = fit.cp.sums.batched and fit.design.q <= _MANY and all(s.plain for s in structures)
     return BOOTSTRAP if quick else FEW
@@ -62,9 +66,11 @@ class FitBootstrap:
 
 def draw_bootstrap(fit: REMLResult, n: int, rng: np.random.Generator) -> FitBootstrap:
     """Fit the model to `n` responses simulated from its own estimates."""
+    if fit.design.residual.names:
+        return _one_by_one(fit, n, rng)
     optimum = fit.optimum
     beta = fit.fixef().to_numpy()
-    chunks = list(bootstrap_optima(fit.cp, optimum.terms, fit.sigma, beta, n, rng, reml=fit.reml, lam=optimum.lam))
+    chunks = list(bootstrap_optima(fit.cp, optimum.terms, fit.sigma, beta, n, rng, reml=fit.reml))
     estimates = pd.concat([Refits(fit.design, fit.reml, chunk).estimates() for chunk in chunks], ignore_index=True)
     shares = pd.concat([_explained(fit, chunk) for chunk in chunks], ignore_index=True)
     good = np.array([status.ok for chunk in chunks for status in chunk.status])
@@ -72,8 +78,25 @@ def draw_bootstrap(fit: REMLResult, n: int, rng: np.random.Generator) -> FitBoot
     return FitBootstrap(kept[0], kept[1], int((~good).sum()))
 
 
+def _one_by_one(fit: REMLResult, n: int, rng: np.random.Generator) -> FitBootstrap:
+    """The same of a model whose residuals have parameters: every response is fitted by itself."""
+    optimum, design = fit.optimum, fit.design
+    Y = simulate_responses(design, optimum.terms, optimum.sigma, fit.fixef().to_numpy(), n, rng, optimum.lam)
+    estimates, shares = list[pd.Series](), list[pd.Series]()
+    for y in Y.T:
+        try:
+            found = fit_by(replace(design, y=y), lambda: fit.cp, fit.reml)
+        except FitError:
+            continue
+        if found.status.ok:
+            estimates.append(found.estimates())
+            shares.append(pd.concat([found.icc(), found.r2()]))
+    kept = [pd.DataFrame(rows).reset_index(drop=True) for rows in (estimates, shares)]
+    return FitBootstrap(kept[0], kept[1], n - len(estimates))
+
+
 def _explained(fit: REMLResult, chunk: Optima) -> pd.DataFrame:
-    parts = explained(fit.design, chunk.beta, chunk.terms, chunk.sigma, fit.optimum.lam)
+    parts = explained(fit.design, chunk.beta, chunk.terms, chunk.sigma)
     return pd.concat([icc_columns(parts), r2_columns(parts)], axis=1)
 
 
@@ -93,7 +116,7 @@ def profile_draws(
         wanted = ndtri((rng.permutation(n) + 0.5) / n)
         estimate = float(estimates[p.label])
         low, high = np.array([frame.loc[p.label].to_numpy(dtype=float) for frame in ends]).T
-        if np.isnan(estimate):
+        if np.isnan([estimate, *low, *high]).any():
             draws[p.label] = np.full(n, np.nan)
             continue
         below, above = (_until_the_end(fit, p, outward) for outward in (low, high))

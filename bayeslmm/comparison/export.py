@@ -23,7 +23,13 @@ _OWN = 5
 # Wider than any screen.
 _UNFOLDED = 1_000_000
 What = Literal["table", "long", "groups", "fixed"]
-_HEADINGS = {"sd": "Standard deviations", "corr": "Correlations", "sigma": "Residual", "fixed": "Fixed effects"}
+_HEADINGS = {
+    "sd": "Standard deviations",
+    "corr": "Correlations",
+    "sigma": "Residual",
+    "residual": "Residual parameters",
+    "fixed": "Fixed effects",
+}
 _LATEX = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -46,7 +52,7 @@ def compact(both: Compared, table: pd.DataFrame) -> pd.DataFrame:
     level = f"{100 * both.level:g} %"
     frame = pd.DataFrame(index=table.index)
     frame["ML"], frame["REML"] = table["ml"], table["reml"]
-    frame[f"{level} profile"] = _intervals(table["reml_low"], table["reml_high"])
+    frame[f"{level} {both.interval_kind}"] = _intervals(table["reml_low"], table["reml_high"])
     frame["penalised"] = table["penalised"]
     several = bool(both.more or both.given)
     for k, name in enumerate(both.names):

@@ -10,6 +10,7 @@ import pandas as pd
 from bayeslmm.comparison.compared import Compared
 from bayeslmm.design.design import Design, expanded
 from bayeslmm.faces import Posterior
+from bayeslmm.residual import each_point
 from bayeslmm.results.digits import in_digits
 from bayeslmm.results.intervals import hdi
 from bayeslmm.teaching.grouped import cross_products_by_level
@@ -75,6 +76,8 @@ def _by_row(frame: pd.DataFrame, values: dict[str, pd.DataFrame]) -> FloatArray:
 
 def _weights(post: Posterior, design: Design, position: int, level: float) -> FloatArray:
     """Posterior mean and interval of the diagonal of every level's shrinkage matrix, shape (J * c, 3)."""
+    if design.residual.names:
+        return _weights_by_draw(post, design, position, level)
     term = design.terms[position]
     grouping = design.groupings[term.group]
     A = cross_products_by_level(design.whitened(term.Z, within=grouping), grouping)
@@ -92,3 +95,18 @@ def _weights(post: Posterior, design: Design, position: int, level: float) -> Fl
             ends = [hdi(draws[:, k], level, kind) for k in range(c)]
             found[start + j] = np.column_stack([draws.mean(axis=0), np.array(ends)])
     return found[np.ravel(which)].reshape(-1, 3)
+
+
+def _weights_by_draw(post: Posterior, design: Design, position: int, level: float) -> FloatArray:
+    """The same where every draw has residual parameters of its own."""
+    term, draws = design.terms[position], post._variance_draws
+    grouping, T = design.groupings[term.group], draws.factors[position]
+    c = T.shape[-1]
+    W = np.empty((len(T), grouping.n_levels, c))
+    for lam, own in each_point(draws.lam):
+        A = cross_products_by_level(design.whitened(term.Z, lam, within=grouping), grouping)
+        for k in own:
+            W[k] = np.diagonal(shrinkage_matrices(A, T[k])[0], axis1=-2, axis2=-1)
+    flat = W.reshape(len(T), -1)
+    ends = [hdi(values, level, "sd" if c == 1 else "fixed") for values in flat.T]
+    return np.column_stack([flat.mean(axis=0), np.array(ends)])

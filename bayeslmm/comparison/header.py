@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bayeslmm.comparison.compared import Compared
-from bayeslmm.comparison.naming import DEFAULT, long_name
+from bayeslmm.comparison.naming import DEFAULT, long_name, structure
 from bayeslmm.results.diagnostics import in_words
 from bayeslmm.results.summary import ROUNDED, left_out
 
@@ -14,8 +14,9 @@ def header_lines(both: Compared) -> tuple[str, ...]:
     delta = "5 % of sd(y)/sd(column)" if both.delta is None else f"{both.delta:g}"
     lines = (
         f"{both.reml.formula}   ({both.design.observations})",
+        *(f"residuals: {text}" for text in structure(both.design)),
         *left_out(both.design),
-        f"REML: {both.reml.status.name.replace('_', ' ')}; {percent} profile intervals",
+        f"REML: {both.reml.status.name.replace('_', ' ')}; {percent} {both.interval_kind} intervals",
         *_posterior_lines(both, f"{percent} highest-density intervals"),
         f"delta: {delta} (what counts as negligible)",
         ROUNDED,

@@ -17,7 +17,6 @@ from bayeslmm.inference.ratio import pivot_interval
 from bayeslmm.inference.spectral import spectrum
 from bayeslmm.results.digits import in_digits
 from bayeslmm.results.explained import posterior_icc, posterior_r2
-from bayeslmm.results.interval_methods import or_nan
 from bayeslmm.results.intervals import hdi
 from bayeslmm.results.monte_carlo import standard_errors
 
@@ -73,15 +72,17 @@ def _rows(both: Compared) -> list[_Row]:
 
 
 def _fit_rows(both: Compared, name: str, fit: REMLResult) -> list[_Row]:
-    """Parameters of a fit: profile intervals, or Wald for the fixed effects of a penalised one."""
+    """Parameters of a fit: the intervals of `confint`, or Wald for the fixed effects of a penalised one."""
     values, penalised = fit.estimates().to_dict(), fit.restraint is not None
-    ends = or_nan(lambda: fit.confint(both.level), [p.label for p in both.parameters]).T.to_dict("list")
+    intervals = both._intervals_of(fit)
+    ends = intervals.T.to_dict("list")
+    usual = "Wald" if intervals.attrs.get("method") == "wald" else "profile"
     rows = []
     for p in both.parameters:
         power = 2 if both.scale == "variance" and is_scale(p) else 1
         value = float(values[p.label])
         low, high = ends.get(p.label, (_NAN, _NAN))
-        kind = "profile" if not penalised else "Wald z" if p.kind == "fixed" else "none"
+        kind = usual if not penalised else "Wald z" if p.kind == "fixed" else "none"
         note = "estimate at zero" if p.kind == "sd" and value == 0 else ""
         note = "point estimate, off zero by construction" if penalised and p.kind == "sd" else note
         note = "not defined: a variance of zero" if np.isnan(value) else note

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,21 +14,22 @@ import pandas as pd
 from bayeslmm.arguments import MOST_DRAWS, labels, shown, whole
 from bayeslmm.bayes.priors import flat_coefficients
 from bayeslmm.bayes.progress import announced
+from bayeslmm.comparison.naming import structure
 from bayeslmm.design.design import Design
 from bayeslmm.design.readable import readable, table_text
 from bayeslmm.design.screen import fill, screen_width
 from bayeslmm.equality import same_values
-from bayeslmm.errors import BayesLMMError, BayesLMMWarning, DesignError, PriorError
-from bayeslmm.faces import Posterior, REMLResult
+from bayeslmm.errors import BayesLMMError, BayesLMMWarning, DesignError, FitError, PriorError
+from bayeslmm.faces import Posterior, REMLResult, fit_by, posterior_of
 from bayeslmm.inference.hypothesis import chi_square_tail
 from bayeslmm.likelihood import SummedDesign
-from bayeslmm.reml import optimise
-from bayeslmm.residual import refuse_parameters
+from bayeslmm.reml import Optimum
 from bayeslmm.results.digits import in_digits
 from bayeslmm.results.sampling import Settings, sample_posterior
 from bayeslmm.specification import Specification
 from bayeslmm.testing.nested_fits import BoundaryWords, chi_bar
 from bayeslmm.testing.nesting import not_spanned, step_between
+from bayeslmm.testing.residual_nesting import not_within
 from bayeslmm.types import FloatArray
 
 if TYPE_CHECKING:
@@ -125,7 +127,10 @@ def compare_models(
     called = _labels(designs, names)
     draws = whole("draws", draws, _LEAST_DRAWS, MOST_DRAWS, DesignError)
     with announced("comparison: fits by ML"):
-        fits = tuple(_ml(design, _cross_products(rival)) for design, rival in zip(designs, rivals, strict=True))
+        fits = tuple(
+            fit_by(design, partial(_cross_products, rival), False)
+            for design, rival in zip(designs, rivals, strict=True)
+        )
     with announced("comparison: posteriors and leave-one-out"):
         posteriors = tuple(
             rival if isinstance(rival, Posterior) else _sampled(fit, priors, draws, random_seed)
@@ -146,9 +151,7 @@ def _design(rival: Any) -> Design:
             f"compare() got {shown(rival)}, of type {type(rival).__name__}, among models. It takes models, fits or "
             "posteriors: bl.compare(model1, model2)."
         )
-    design: Design = rival.design
-    refuse_parameters(design.residual, "bl.compare (bl.anova has likelihood ratios and information criteria)")
-    return design
+    return rival.design
 
 
 def _cross_products(rival: Rival) -> SummedDesign:
@@ -168,8 +171,15 @@ def _check_rows(designs: Sequence[Design]) -> None:
                 "about different data. Where rows were dropped for missing values, drop these for both: "
                 "data.dropna(subset=...)."
             )
-        if not same_values(first.residual, other.residual) or not same_values(first.frequency, other.frequency):
+        if not _same_weights(first, other) or not same_values(first.frequency, other.frequency):
             raise DesignError(f"{first.formula!r} and {other.formula!r} have different weights or frequencies.")
+
+
+def _same_weights(first: Design, other: Design) -> bool:
+    """Whether what is known of the residual variances is the same; parameters may differ."""
+    if first.residual.names or other.residual.names:
+        return same_values(first.weights, other.weights)
+    return same_values(first.residual, other.residual)
 
 
 def _labels(designs: Sequence[Design], names: Sequence[str] | None) -> list[str]:
@@ -179,17 +189,21 @@ def _labels(designs: Sequence[Design], names: Sequence[str] | None) -> list[str]
             raise DesignError(f"names={shown(names)} are not {len(designs)} different names, one for each model.")
         return chosen
     formulas = [" ".join(design.formula.split()) for design in designs]
-    rights = [formula.partition("~")[2].strip() for formula in formulas]
+    rights = [
+        ", ".join([formula.partition("~")[2].strip(), *structure(design)])
+        for formula, design in zip(formulas, designs, strict=True)
+    ]
     return [f"{right} ({i})" if rights.count(right) > 1 else right for i, right in enumerate(rights, 1)]
-
-
-def _ml(design: Design, cp: SummedDesign) -> REMLResult:
-    return REMLResult(design, cp, optimise(cp, reml=False))
 
 
 def _sampled(fit: REMLResult, priors: PriorSpec, draws: int, random_seed: int) -> Posterior:
     settings = Settings(draws, "auto", 4, 1000, random_seed, False, False, ())
-    return Posterior._of(sample_posterior(fit.design, priors, settings, lambda: (fit.cp, optimise(fit.cp, reml=True))))
+
+    def fitted() -> tuple[SummedDesign, Optimum]:
+        by_reml = fit_by(fit.design, lambda: fit.cp, True)
+        return by_reml.cp, by_reml.optimum
+
+    return posterior_of(sample_posterior(fit.design, priors, settings, fitted))
 
 
 def _likelihoods(called: Sequence[str], fits: Sequence[REMLResult]) -> tuple[pd.DataFrame, list[str]]:
@@ -219,6 +233,8 @@ def nested_in(smaller: Design, larger: Design) -> bool:
     structure than free covariances has to be the same in both.
     """
     if not same_values(smaller.offset, larger.offset) or not _spanned(smaller.X, larger.X):
+        return False
+    if not_within(smaller.residual, larger.residual):
         return False
     for term in smaller.terms:
         codes = smaller.groupings[term.group].codes
@@ -271,7 +287,7 @@ def _evidence(called: Sequence[str], posteriors: Sequence[Posterior]) -> tuple[p
             continue
         try:
             values.append(float(post.log_evidence))
-        except PriorError as error:
+        except (PriorError, FitError) as error:
             values.append(np.nan)
             why = why or str(error)
     logs = np.array(values)

@@ -18,6 +18,7 @@ from bayeslmm.design.design import Design
 from bayeslmm.design.variances import variance_labels
 from bayeslmm.errors import BayesLMMError, DesignError
 from bayeslmm.faces import Posterior
+from bayeslmm.residual import Estimable
 
 DEFAULT = "default priors"
 # Characters of a name that stands in headings of columns and in legends.
@@ -34,6 +35,12 @@ TAKEN = (
     "Kenward-Roger",
     "profile",
 )
+
+
+def structure(design: Design) -> list[str]:
+    """The residual structure as written, where it has parameters."""
+    residual = design.residual
+    return [residual.expression] if residual.names and isinstance(residual, Estimable) else []
 
 
 def prior_name(post: Posterior) -> str:

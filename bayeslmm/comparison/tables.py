@@ -8,7 +8,6 @@ import pandas as pd
 from bayeslmm.comparison.compared import Compared
 from bayeslmm.faces import Posterior
 from bayeslmm.results.digits import in_digits
-from bayeslmm.results.interval_methods import or_nan
 from bayeslmm.results.intervals import mode
 from bayeslmm.results.labels import Parameter
 from bayeslmm.results.negligible import negligible_sd
@@ -39,7 +38,7 @@ _MEASURED = ("mean", "median", "mode", "hdi_low", "hdi_high")
 def sd_table(both: Compared) -> pd.DataFrame:
     """One row per parameter, standard deviations as such; see `Comparison.table`."""
     known = both.parameters
-    interval = or_nan(lambda: both.reml.confint(both.level), [p.label for p in known])
+    interval = both._intervals_of(both.reml)
     posterior = both.posterior.table(both.level)
     frame = pd.DataFrame(index=[p.label for p in known])
     frame["ml"], frame["reml"] = both.ml.estimates(), both.reml.estimates()

@@ -175,11 +175,11 @@ def offsets_outside(text: str) -> str:
     bars = [i for i, token in enumerate(term) if token.text == "|" and token.depth == term[0].depth]
     if len(bars) != 1 or bars[0] == 0:
         return text
-    summands = _terms(text, term[: bars[0]])
-    offsets = [t for sign, t in summands if sign == "+" and t[0].text == "offset" and _inside(t[1:])]
+    found = summands(text, term[: bars[0]])
+    offsets = [t for sign, t in found if sign == "+" and t[0].text == "offset" and _inside(t[1:])]
     if not offsets:
         return text
-    kept = [f"{sign} {spelled(t)}" for sign, t in summands if t not in offsets]
+    kept = [f"{sign} {spelled(t)}" for sign, t in found if t not in offsets]
     left = " ".join(kept).removeprefix("+ ") or "1"
     parts = [f"({left} | {spelled(term[bars[0] + 1 :])})", *map(spelled, offsets)]
     return f"{spelled(tokens[: _tilde(text, tokens)])} ~ {' + '.join(parts)}"
@@ -241,7 +241,7 @@ def _right_side(text: str, right: Sequence[Token]) -> tuple[str, tuple[str, ...]
     kept: list[str] = []
     offsets: list[str] = []
     bars: list[Bar] = []
-    for sign, term in _terms(text, right):
+    for sign, term in summands(text, right):
         keyword = _keyword(term)
         inner = _inside(term[1:] if keyword else term)
         while inner is not None and (deeper := _inside(inner)) is not None:
@@ -300,8 +300,23 @@ def _positive(text: str, sign: str, term: Sequence[Token], what: str) -> None:
         raise FormulaError(f"{what} cannot be subtracted. Leave it out instead.", text, term[0].start)
 
 
-def _terms(text: str, tokens: Sequence[Token]) -> list[tuple[str, list[Token]]]:
-    """Summands of the right side with their signs."""
+def summands(text: str, tokens: Sequence[Token]) -> list[tuple[str, list[Token]]]:
+    """What stands between plus and minus signs outside of brackets, with its sign.
+
+    Parameters
+    ----------
+    text : str
+        What errors show.
+    tokens : Sequence of Token
+        A part of the text.
+
+    Raises
+    ------
+    FormulaError
+        A term is missing beside a sign.
+    """
+    if not tokens:
+        raise FormulaError("A term is missing at the end.", text, max(len(text) - 1, 0))
     terms: list[tuple[str, list[Token]]] = []
     sign, current = "+", list[Token]()
     depth = min(token.depth for token in tokens)
@@ -376,7 +391,7 @@ def _grouping(text: str, tokens: Sequence[Token]) -> list[tuple[str, ...]]:
     tokens = _inside(tokens) or tokens
     depth = min(token.depth for token in tokens)
     if any(token.text == "+" and token.depth == depth for token in tokens):
-        parts = [part for _, part in _terms(text, tokens)]
+        parts = [part for _, part in summands(text, tokens)]
         return list(dict.fromkeys(factors for part in parts for factors in _grouping(text, part)))
     nested: list[list[str]] = [[]]
     expect_name = True

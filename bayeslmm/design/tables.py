@@ -5,14 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import narwhals.stable.v2 as nw
 import numpy as np
 import pandas as pd
-from narwhals.exceptions import DuplicateError
 
 from bayeslmm.errors import DesignError
+
+if TYPE_CHECKING:
+    import narwhals.stable.v2 as nw
 
 type Table = pd.DataFrame | nw.DataFrame[Any]
 
@@ -57,6 +58,9 @@ def open_table(data: Any) -> tuple[Table, list[str]]:
         names = [str(name) for name in data.columns]
         table = data if all(isinstance(name, str) for name in data.columns) else _renamed(data, names)
     else:
+        import narwhals.stable.v2 as nw
+        from narwhals.exceptions import DuplicateError
+
         try:
             table = nw.from_native(data, eager_only=True)
             names = list(table.schema)
@@ -109,6 +113,8 @@ def to_pandas(table: Any, names: Sequence[str] | None = None) -> pd.DataFrame:
 
 
 def _converted(chosen: nw.DataFrame[Any]) -> pd.DataFrame:
+    import narwhals.stable.v2 as nw
+
     wide = {name: chosen[name].to_list() for name, dtype in chosen.schema.items() if dtype in (nw.Int128, nw.UInt128)}
     frame = pd.DataFrame(chosen.drop(*wide).to_pandas() if wide else chosen.to_pandas())
     for name, values in wide.items():

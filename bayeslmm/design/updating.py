@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bayeslmm.design.algebra import expanded, operand_node, operand_places
-from bayeslmm.design.formula import Bar, Formula, parse_formula
+from bayeslmm.design.formula import Bar, Formula, parse_formula, summands
 from bayeslmm.design.tokens import STRUCTURES, Token, dots, quoted, spelled, tokenize
 from bayeslmm.errors import FormulaError
 
@@ -71,7 +71,7 @@ def _right(was: Formula, right: Sequence[Token], letter: str, new: str) -> tuple
     dotted = any(token.text == letter for token in right)
     offsets, bars = (list(was.offsets), list(was.bars)) if dotted else ([], [])
     minus = False
-    for sign, term in _summands(right, new):
+    for sign, term in summands(new, right):
         text = spelled(term)
         if _random(term):
             if letter in text:
@@ -103,7 +103,7 @@ def _in_place(was: Formula, sign: str, term: Sequence[Token], letter: str) -> st
 def _check_there(was: Formula, right: Sequence[Token], letter: str, new: str) -> None:
     """Refuse to take away what is not there, which R passes over."""
     there = list[str]()
-    for sign, term in _summands(right, new):
+    for sign, term in summands(new, right):
         if _random(term) or term[0].text == "offset":
             continue
         text = _in_place(was, sign, term, letter)
@@ -117,21 +117,6 @@ def _check_there(was: Formula, right: Sequence[Token], letter: str, new: str) ->
 
 def _absent(name: str, there: Sequence[str]) -> str:
     return f"{name} is to be taken away but is not there. There are: {', '.join(there) or 'none'}."
-
-
-def _summands(tokens: Sequence[Token], new: str) -> list[tuple[str, list[Token]]]:
-    """What stands between plus and minus signs outside of brackets, with its sign."""
-    out, sign, current = list[tuple[str, list[Token]]](), "+", list[Token]()
-    for token in tokens:
-        if token.depth == 0 and token.text in ("+", "-"):
-            if current:
-                out.append((sign, current))
-            sign, current = token.text, []
-        else:
-            current.append(token)
-    if not current:
-        raise FormulaError("A term is missing at the end.", new, max(len(new) - 1, 0))
-    return [*out, (sign, current)]
 
 
 def _random(term: Sequence[Token]) -> bool:

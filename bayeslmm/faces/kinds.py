@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from bayeslmm.design.design import Design
@@ -9,8 +10,8 @@ from bayeslmm.faces.fit import ModeResult, PenalisedResult, REMLResult
 from bayeslmm.faces.structured import StructuredResult
 from bayeslmm.likelihood import SummedDesign
 from bayeslmm.mode import PosteriorMode
-from bayeslmm.reml import Optimum
-from bayeslmm.reml.residual_optimum import ResidualOptimum
+from bayeslmm.reml import Optimum, optimise
+from bayeslmm.reml.residual_optimum import ResidualOptimum, optimise_residual
 
 
 def fit_result(design: Design, cp: SummedDesign, optimum: Optimum, origin: Any = None) -> REMLResult:
@@ -21,3 +22,20 @@ def fit_result(design: Design, cp: SummedDesign, optimum: Optimum, origin: Any =
         return StructuredResult(design, cp, optimum, origin)
     kind = REMLResult if optimum.penalty is None else PenalisedResult
     return kind(design, cp, optimum, origin)
+
+
+def fit_by(design: Design, sums: Callable[[], SummedDesign], reml: bool) -> REMLResult:
+    """The fit of a design by one of the criteria.
+
+    Parameters
+    ----------
+    design : Design
+    sums : callable
+        Gives its cross-products, where residuals have no parameters.
+    reml : bool
+    """
+    if design.residual.names:
+        found = optimise_residual(design, reml)
+        return fit_result(design, found.cp, found)
+    cp = sums()
+    return fit_result(design, cp, optimise(cp, reml))

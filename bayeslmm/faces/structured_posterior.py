@@ -30,31 +30,16 @@ def _not_yet(name: str) -> Callable[..., NoReturn]:
 @by_value
 @dataclass(frozen=True, repr=False)
 class StructuredPosterior(Posterior):
-    """Posterior of a model whose residuals have parameters (``Model(..., residual="ar1(time | g)")``), drawn by NUTS.
+    """Posterior of a model whose residuals have parameters (``Model(..., residual="ar1(time | g)")``).
 
     Residual parameters stand in all tables under ``residual_...``, in the units of ``fit.estimates()``;
     ``post.data`` has them on their scales without bounds.
     """
 
-    loo = _not_yet("loo")
-    residuals = _not_yet("residuals")
-    coef = _not_yet("coef")
-    influence = _not_yet("influence")
-    group_log_likelihood = _not_yet("group_log_likelihood")
     bayes_factor = _not_yet("bayes_factor")
     psense = _not_yet("psense")
     power_tree = _not_yet("power_tree")
     prior_sweep = _not_yet("prior_sweep")
-    r2 = _not_yet("r2")
-    icc = _not_yet("icc")
-    weights = _not_yet("weights")
-    predict = _not_yet("predict")
-    predict_draws = _not_yet("predict_draws")
-    add_groups = _not_yet("add_groups")
-    means = _not_yet("means")
-    trends = _not_yet("trends")
-    estimable = _not_yet("estimable")
-    save = _not_yet("save")
 
     @property
     def log_evidence(self) -> float:  # type: ignore[override]

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import chdtrc, chdtri
 
 from bayeslmm.design.design import Design
@@ -102,6 +101,8 @@ def _tau_at(cp: CrossProducts, value: float) -> float:
 
 def falling_root(function: Callable[[float], float], unit: float) -> float:
     """Where a falling function of a number above zero is zero; 0 if it is below that there, inf if nowhere."""
+    from scipy.optimize import brentq
+
     if not function(0.0) > 0:
         return 0.0
     low, high = 0.0, unit if unit > 0 else 1.0

@@ -11,7 +11,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import nnls
 
 from bayeslmm.types import BoolArray, FloatArray, IntArray
 
@@ -138,6 +137,8 @@ def _octant(covariance: FloatArray) -> float:
 
 
 def _orthant_by_simulation(information: FloatArray, draws: int, rng: np.random.Generator) -> Mixture:
+    from scipy.optimize import nnls
+
     c = information.shape[0]
     upper = np.linalg.cholesky(information).T
     # In coordinates upper @ v the draws are standard normal and the cone is spanned by the columns.

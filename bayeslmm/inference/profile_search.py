@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import chdtri
 
 from bayeslmm.inference.profile_coordinates import ProfileTarget, axis, relative_lengths, signed_lengths
@@ -246,6 +245,8 @@ def _nested(
     ridge: bool = False,
 ) -> float:
     """An end by minimising over the other coordinates at every value of the target, from `begin` on outwards."""
+    from scipy.optimize import brentq
+
     t0, side, room = float(start.x[s, 0]), float(search.side[k]), float(search.room[k])
     path = {0.0: start.x[s, 1:]} if begin is None else {side * (begin[0] - t0): begin[1]}
     known: dict[float, float] = {}

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq
 
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.spectral import Spectrum
@@ -384,6 +383,8 @@ def _by_f(spectrum: Spectrum, problem: RatioProfile, statistic: float, own: bool
 
 def _f_at(problem: RatioProfile, statistic: float) -> float:
     """The F at which the statistic is reached, where all mu agree; for 0 the largest F that gives 0."""
+    from scipy.optimize import brentq
+
     r, f = int(problem.counts[0]), problem.f
 
     def excess(log_f: float) -> float:

@@ -11,7 +11,7 @@ effects: zero is an ordinary point. Where beta is not integrated out but put at 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -27,7 +27,10 @@ from bayeslmm.likelihood.criteria import (
 from bayeslmm.likelihood.crossproducts import CrossProducts
 from bayeslmm.likelihood.factor import Factor
 from bayeslmm.likelihood.normal_prior import NormalPrior, minus_two_log_density_normal, rotate
+from bayeslmm.likelihood.residual_slopes import residual_slopes
 from bayeslmm.likelihood.rotation import Rotation
+from bayeslmm.likelihood.whitened import RowsAtPoints
+from bayeslmm.residual import NO_PARAMETERS
 from bayeslmm.types import FloatArray
 
 
@@ -43,11 +46,14 @@ class DensityGradient:
         formula, at fixed sigma. Symmetric: element (a, b) is the derivative along a change of that entry alone.
     log_sigma : float
         Derivative in log sigma at fixed relative covariances.
+    lam : FloatArray, shape (k,)
+        Derivatives in the parameters of the residual structure.
     """
 
     value: float
     covariances: tuple[FloatArray, ...]
     log_sigma: float
+    lam: FloatArray = field(default_factory=lambda: NO_PARAMETERS)
 
     def in_factors(self, terms: Sequence[FloatArray]) -> tuple[FloatArray, ...]:
         """Derivatives in factors T (c, c) with ``G = T T'``."""
@@ -95,19 +101,50 @@ def density_gradient(
     >>> bool(abs(at_reml.value - fit.criterion) < 1e-8), bool(abs(at_reml.log_sigma) < 1e-6)
     (True, True)
     """
+    return _gradient(cp, terms, sigma, prior, reml)[0]
+
+
+def residual_density_gradient(
+    rows: RowsAtPoints, terms: Sequence[FloatArray], lam: FloatArray, sigma: float, prior: NormalPrior | None = None
+) -> DensityGradient:
+    """The same at one point lam (k,) of residual parameters, with the derivatives in these.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        The system, or the residual covariance, is singular to rounding.
+    """
+    cp = rows.at(lam)
+    found, factors, factor = _gradient(cp, terms, sigma, prior, True)
+    return replace(found, lam=residual_slopes(rows, cp, factors, factor, lam, True, sigma))
+
+
+def _gradient(
+    cp: CrossProducts, terms: Sequence[FloatArray], sigma: float, prior: NormalPrior | None, reml: bool
+) -> tuple[DensityGradient, list[FloatArray], Factor]:
+    """The gradient, and the factors and the evaluation under the prior that it is made of."""
     factors = par.block_factors(cp, [np.asarray(T, dtype=float)[None] for T in terms])
     factor = evaluate(cp, factors)
-    if prior is None or not cp.p:
-        value = float(minus_two_log_density(cp, factor, np.array([sigma]), reml)[0])
-        slope = float(2.0 * degrees_of_freedom(cp, reml) - 2.0 * factor.r2[0] / sigma**2)
-    else:
-        rotation = rotate(cp, factor, prior)
-        value = _value_normal(cp, factor, sigma, prior, rotation, reml)
-        slope = _slope_normal(cp, factor, sigma, rotation, reml)
+    value, slope, rotation = value_and_slope(cp, factor, sigma, prior, reml)
+    if prior is not None and rotation is not None:
         factor = with_normal_prior(cp, factors, factor, sigma, prior, rotation)
+    if not terms:
+        return DensityGradient(value, (), slope), factors, factor
     first = derivatives(cp, factors, factor, reml)
     blocks = [trace[0] - square[0] / sigma**2 for trace, square in zip(first.traces, first.squares, strict=True)]
-    return DensityGradient(value, _on_terms(cp, blocks), slope)
+    return DensityGradient(value, _on_terms(cp, blocks), slope), factors, factor
+
+
+def value_and_slope(
+    cp: CrossProducts, factor: Factor, sigma: float, prior: NormalPrior | None, reml: bool = True
+) -> tuple[float, float, Rotation | None]:
+    """-2 log p(y) of an evaluation at one point, its derivative in log sigma, and the prior beside the likelihood."""
+    if prior is None or not cp.p:
+        value = float(minus_two_log_density(cp, factor, np.array([sigma]), reml)[0])
+        return value, float(2.0 * degrees_of_freedom(cp, reml) - 2.0 * factor.r2[0] / sigma**2), None
+    rotation = rotate(cp, factor, prior)
+    value = _value_normal(cp, factor, sigma, prior, rotation, reml)
+    return value, _slope_normal(cp, factor, sigma, rotation, reml), rotation
 
 
 def _value_normal(

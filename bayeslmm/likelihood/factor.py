@@ -236,6 +236,11 @@ def _solve(joint: FloatArray, right: FloatArray) -> tuple[FloatArray, FloatArray
             raise np.linalg.LinAlgError("trailing block is not positive definite")
         half = lapack.dtrtrs(chol, right[0], lower=1)[0]
         return chol[None], half[None], lapack.dtrtrs(chol, half, lower=1, trans=1)[0][None]
+    return solve_points(joint, right)
+
+
+def solve_points(joint: FloatArray, right: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Cholesky factors L (K, t, t), ``L^-1 right`` and the solution (K, t); nan where there is none."""
     try:
         chol = np.linalg.cholesky(joint)
     except np.linalg.LinAlgError:

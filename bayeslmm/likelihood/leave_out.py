@@ -8,12 +8,12 @@ groups at a time; no n x n matrix is formed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy import sparse
-from scipy.sparse.csgraph import connected_components
 
 from bayeslmm.errors import FitError
 from bayeslmm.likelihood import small
@@ -22,7 +22,7 @@ from bayeslmm.likelihood.crossproducts import SummedDesign
 from bayeslmm.likelihood.normal_prior import NormalPrior
 from bayeslmm.likelihood.row_system import EliminatedRows, RowSystem, by_size, precision_blocks, row_blocks
 from bayeslmm.likelihood.within import level_products
-from bayeslmm.residual import NO_PARAMETERS, crosses
+from bayeslmm.residual import NO_PARAMETERS, crosses, each_point
 from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 # Share of a direction of X that rests on the rows left out, from which on nothing of it is left.
@@ -42,13 +42,17 @@ class LeftOut:
     log_density : FloatArray, shape (K, n)
         Of the observation itself. With frequencies one copy of the row is left out.
     log_density_kept : FloatArray, shape (K, n)
-        Of a new observation in the same place and of the same value, given all observations.
+        Of a new observation in the same place and of the same value, given all observations; its residual is that of a
+        row beside the others of its cluster.
+    sd_kept : FloatArray, shape (K, n)
+        Of a new observation in the same place whose residual depends on no other.
     """
 
     mean: FloatArray
     sd: FloatArray
     log_density: FloatArray
     log_density_kept: FloatArray
+    sd_kept: FloatArray
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,8 @@ class GroupsLeftOut:
     log_density : FloatArray, shape (K, G)
         Given all other rows; -inf where some flat coefficient rests on the group alone.
     log_density_kept : FloatArray, shape (K, G)
-        Of new rows with the same columns and values and the same effects, given all rows.
+        Of new rows with the same columns and values and the same effects, given all rows; their residuals are those of
+        rows beside the others of their clusters.
     """
 
     log_density: FloatArray
@@ -85,8 +90,8 @@ def leave_one_out(
         Units of y.
     prior : NormalPrior, optional
         On beta; flat if None.
-    lam : FloatArray, shape (k,)
-        Parameters of the residual structure.
+    lam : FloatArray, shape (k,) or (K, k)
+        Parameters of the residual structure, of all draws or of each.
 
     Returns
     -------
@@ -97,16 +102,30 @@ def leave_one_out(
     ----------
     Sundararajan & Keerthi (2001), Neural Computation 13, 1103-1118, for the formula with the inverse.
     """
+    lost = lost_without(cp, None, prior)
+    return _at_each(partial(_one_out, cp, prior, lost), factors, sigma, lam)
+
+
+def _one_out(
+    cp: SummedDesign,
+    prior: NormalPrior | None,
+    lost: BoolArray,
+    factors: Sequence[FloatArray],
+    sigma: FloatArray,
+    lam: FloatArray,
+) -> LeftOut:
+    """The same at one lam, observations that a flat coefficient rests on known."""
     design, system = cp.design, RowSystem.of(cp, lam)
     alone = _of_clusters if design.residual.clusters is not None else _of_rows
-    one, lost = alone(system, factors, sigma, prior), lost_without(cp, None, prior)
+    one = alone(system, factors, sigma, prior)
     with np.errstate(divide="ignore", invalid="ignore"):
         variance = np.where(lost, np.inf, sigma[:, None] ** 2 / one.precision)
         distance = np.where(lost, 0.0, one.weighted / one.precision)
         log_density = -0.5 * (LOG_2PI + np.log(variance) + distance**2 / variance)
-    kept = sigma[:, None] ** 2 * one.kept
-    log_kept = -0.5 * (LOG_2PI + np.log(kept) + one.residual**2 / kept)
-    return LeftOut(design.y - distance, np.sqrt(variance), log_density, log_kept)
+    kept = sigma[:, None] ** 2 * (2.0 - one.precision / one.own) / one.own
+    log_kept = -0.5 * (LOG_2PI + np.log(kept) + (one.weighted / one.own) ** 2 / kept)
+    sd_kept = sigma[:, None] * np.sqrt(one.kept)
+    return LeftOut(design.y - distance, np.sqrt(variance), log_density, log_kept, sd_kept)
 
 
 def leave_group_out(
@@ -123,6 +142,7 @@ def leave_group_out(
     ----------
     codes : IntArray, shape (n,)
         Group of each row, 0 .. G - 1; any partition of the rows.
+    lam : FloatArray, shape (k,) or (K, k)
 
     Returns
     -------
@@ -133,21 +153,50 @@ def leave_group_out(
     FitError
         A group has more rows than can be held as a dense block.
     """
-    design, system = cp.design, RowSystem.of(cp, lam)
-    clusters, sizes = design.residual.clusters, np.bincount(codes)
-    check_block_size("group", sizes)
+    check_block_size("group", np.bincount(codes))
+    lost = lost_without(cp, codes, prior)
+    return _at_each(partial(_group_out, cp, codes, prior, lost), factors, sigma, lam)
+
+
+def _group_out(
+    cp: SummedDesign,
+    codes: IntArray,
+    prior: NormalPrior | None,
+    lost: BoolArray,
+    factors: Sequence[FloatArray],
+    sigma: FloatArray,
+    lam: FloatArray,
+) -> GroupsLeftOut:
+    """The same at one lam, groups that a flat coefficient rests on known."""
+    design, system, clusters = cp.design, RowSystem.of(cp, lam), cp.design.residual.clusters
     if clusters is not None and crosses(clusters, codes):
         without, kept = _groups_of_clusters(system, factors, sigma, prior, codes)
-        return GroupsLeftOut(np.where(lost_without(cp, codes, prior), -np.inf, without), kept)
+        return GroupsLeftOut(np.where(lost, -np.inf, without), kept)
     observations, jacobian = np.bincount(codes, weights=design.frequency), -0.5 * design.log_dets(codes, lam)
-    without, kept = np.empty((sigma.size, sizes.size)), np.empty((sigma.size, sizes.size))
+    without, kept = (np.empty((sigma.size, lost.size)) for _ in range(2))
     for part, rows, block in row_blocks(system, factors, sigma, prior, codes):
         for members in by_size(codes[rows]):
             groups = codes[rows[members[:, 0]]]
             constant = jacobian[groups] - 0.5 * observations[groups] * (LOG_2PI + 2.0 * np.log(sigma[part])[:, None])
             first, second = _block_terms(system, block, rows, members, sigma[part])
             without[part, groups], kept[part, groups] = constant + first, constant + second
-    return GroupsLeftOut(np.where(lost_without(cp, codes, prior), -np.inf, without), kept)
+    return GroupsLeftOut(np.where(lost, -np.inf, without), kept)
+
+
+def _at_each[Found: (LeftOut, GroupsLeftOut)](
+    leave: Callable[[Sequence[FloatArray], FloatArray, FloatArray], Found],
+    factors: Sequence[FloatArray],
+    sigma: FloatArray,
+    lam: FloatArray,
+) -> Found:
+    """What is found at one lam, or at draws (K, k) of it, those of one value together."""
+    if lam.ndim == 1:
+        return leave(factors, sigma, lam)
+    parts = list(each_point(lam))
+    found = [leave([T[own] for T in factors], sigma[own], at) for at, own in parts]
+    back = np.argsort(np.concatenate([own for _, own in parts]))
+    names = vars(found[0])
+    return type(found[0])(**{name: np.concatenate([getattr(one, name) for one in found])[back] for name in names})
 
 
 def check_block_size(what: str, sizes: IntArray) -> None:
@@ -202,12 +251,12 @@ def _block_terms(
 
 @dataclass(frozen=True)
 class _Alone:
-    """Precision and covariance over sigma^2 on the scale of y, of single rows (K, n) or of some rows together."""
+    """Precision and covariance over sigma^2 on the scale of y: of single rows (K, n), or of sets (G, K, r, r)."""
 
-    precision: FloatArray  # Q: of y given all other rows
-    weighted: FloatArray  # Q (y - X m)
-    kept: FloatArray  # covariance of new rows in the same place given all rows
-    residual: FloatArray  # y minus what is predicted for these
+    precision: FloatArray  # P: of y, all effects integrated out
+    weighted: FloatArray  # P (y - X m)
+    kept: FloatArray  # covariance of new rows in the same place, whose residuals are new, given all rows
+    own: FloatArray  # Q = R^-1: precision of the residuals
 
 
 def _of_rows(system: RowSystem, factors: Sequence[FloatArray], sigma: FloatArray, prior: NormalPrior | None) -> _Alone:
@@ -220,8 +269,8 @@ def _of_rows(system: RowSystem, factors: Sequence[FloatArray], sigma: FloatArray
         P[part, rows] = 1.0 - leverage / counts[rows]
         e[part, rows] = block.residual / np.sqrt(counts[rows])
     residual, relative = design.residual, design.residual.variance(lam)
-    weighted, left = residual.whiten(lam, e[..., None])[..., 0], residual.color(lam, e[..., None])[..., 0]
-    return _Alone(P / relative, weighted, (2.0 - P) * relative, left)
+    weighted = residual.whiten(lam, e[..., None])[..., 0]
+    return _Alone(P / relative, weighted, (2.0 - P) * relative, np.broadcast_to(1.0 / relative, P.shape))
 
 
 def _of_clusters(
@@ -231,8 +280,10 @@ def _of_clusters(
     n = system.cp.design.n
     out = _Alone(*(np.empty((sigma.size, n)) for _ in range(4)))
     for part, rows, own in _together(system, factors, sigma, prior, np.arange(n)):
-        for whole, values in zip(vars(out).values(), vars(own).values(), strict=True):
-            whole[part, rows] = values if values.ndim == 2 else np.diagonal(values, axis1=1, axis2=2)
+        precision, kept, residual = (np.diagonal(A, axis1=-2, axis2=-1) for A in (own.precision, own.kept, own.own))
+        singles = precision, own.weighted, kept, np.broadcast_to(residual[:, None], precision.shape)
+        for whole, each in zip(vars(out).values(), singles, strict=True):
+            whole[part, rows.ravel()] = np.moveaxis(each, 1, 0).reshape(each.shape[1], -1)
     return out
 
 
@@ -243,13 +294,18 @@ def _groups_of_clusters(
     without, kept = (np.empty((sigma.size, int(codes.max()) + 1)) for _ in range(2))
     for part, rows, own in _together(system, factors, sigma, prior, codes):
         scale = sigma[part, None]
-        for group in np.unique(codes[rows]):
-            at = np.flatnonzero(codes[rows] == group)
-            constant = -0.5 * at.size * (LOG_2PI + 2.0 * np.log(sigma[part]))
-            log_det, square = _quadratic(own.precision[:, at[:, None], at], own.weighted[:, at] / scale)
-            without[part, group] = constant + 0.5 * (log_det - square)
-            log_det, square = _quadratic(own.kept[:, at[:, None], at], own.residual[:, at] / scale)
-            kept[part, group] = constant - 0.5 * (log_det + square)
+        for j, members in enumerate(rows):
+            for group in np.unique(codes[members]):
+                at = np.flatnonzero(codes[members] == group)
+                constant = -0.5 * at.size * (LOG_2PI + 2.0 * np.log(sigma[part]))
+                log_det, square = _quadratic(own.precision[j][:, at[:, None], at], own.weighted[j][:, at] / scale)
+                without[part, group] = constant + 0.5 * (log_det - square)
+                # New rows have covariance Q^-1 (2 Q - P) Q^-1 about the others, and are off by Q^-1 P y.
+                Q = own.own[j][at[:, None], at]
+                log_det, square = _quadratic(
+                    2.0 * Q - own.precision[j][:, at[:, None], at], own.weighted[j][:, at] / scale
+                )
+                kept[part, group] = constant - 0.5 * (log_det - 2.0 * np.linalg.slogdet(Q)[1] + square)
     return without, kept
 
 
@@ -264,7 +320,9 @@ def _quadratic(A: FloatArray, a: FloatArray) -> tuple[FloatArray, FloatArray]:
 def _together(
     system: RowSystem, factors: Sequence[FloatArray], sigma: FloatArray, prior: NormalPrior | None, codes: IntArray
 ) -> Iterator[tuple[slice, IntArray, _Alone]]:
-    """Draws and rows that hang together by their group or their cluster, with the blocks (K, r, r) of these rows."""
+    """Draws and sets of rows (G, r) that hang together by group or cluster, with the blocks (G, K, r, r) of these."""
+    from scipy.sparse.csgraph import connected_components
+
     residual = system.cp.design.residual
     clusters = np.asarray(residual.clusters)
     J = int(codes.max()) + 1
@@ -275,9 +333,17 @@ def _together(
         for members in by_size(joint[rows]):
             first, Q = system.cp.blocks[0].grouping.codes[rows[members]], system.Q[rows[members]]
             P = np.stack([precision_blocks(block, k, members, Q, first) for k in range(len(block.half))], axis=1)
-            for own, precision in zip(members, P, strict=True):
-                W = residual.whiten(system.lam, np.eye(own.size), rows[own])
-                C = residual.color(system.lam, np.eye(own.size), rows[own])
-                e = block.residual[:, own]
-                kept = C @ (2.0 * np.eye(own.size) - precision) @ C.T
-                yield part, rows[own], _Alone(W.T @ precision @ W, e @ W, kept, e @ C.T)
+            own = rows[members]
+            W, C = (_blocks(change, system.lam, own, residual.n) for change in (residual.whiten, residual.color))
+            e = np.moveaxis(block.residual[:, members], 1, 0)
+            kept = C[:, None] @ (2.0 * np.eye(members.shape[1]) - P) @ C.mT[:, None]
+            yield part, own, _Alone(W.mT[:, None] @ P @ W[:, None], e @ W, kept, W.mT @ W)
+
+
+def _blocks(
+    change: Callable[[FloatArray, FloatArray], FloatArray], lam: FloatArray, rows: IntArray, n: int
+) -> FloatArray:
+    """Blocks (G, r, r), on the rows (G, r) of whole clusters, of a matrix that has nothing beside these."""
+    columns = np.zeros((n, rows.shape[1]))
+    columns[rows, np.arange(rows.shape[1])] = 1.0
+    return np.asarray(change(lam, columns)[rows])

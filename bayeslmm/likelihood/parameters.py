@@ -171,9 +171,9 @@ def term_factors(cp: CrossProducts, factors: Sequence[FloatArray]) -> list[Float
 
 def block_factors(cp: CrossProducts, terms: Sequence[FloatArray]) -> list[FloatArray]:
     """Internal factors of the blocks from factors (K, c, c) on the user's columns, term by term."""
-    factors = []
+    factors, points = [], terms[0].shape[0] if terms else 1
     for block in cp.blocks:
-        T = np.zeros((terms[0].shape[0], block.size, block.size))
+        T = np.zeros((points, block.size, block.size))
         for term, columns in zip(block.terms, block.slices, strict=True):
             T[:, columns, columns] = block.inverse_basis[columns, columns] @ terms[term]
         factors.append(T)

@@ -89,12 +89,6 @@ def sum_up(
     return _settled(SummedDesign(sums, response, log_weight, sigma_unit(design), design, sigma=design.sigma), columns)
 
 
-def sum_rows(cp: SummedDesign, frame: Frame, rows: FrameRows, columns: list[FloatArray]) -> SummedDesign:
-    """The same with the sums of other rows, on a frame of the same blocks; a reference fit taken out as before."""
-    cp = replace(cp, sums=_sums(frame, rows))
-    return cp if rows.dense is not None else _settled(cp, columns)
-
-
 def _sums(frame: Frame, rows: FrameRows) -> Sums:
     return Hierarchy.of(frame, rows) if frame.plan.store == "hierarchy" else Levels.of(frame, rows)
 

@@ -211,3 +211,37 @@ def add_identity(a: FloatArray, size: int | None = None) -> FloatArray:
 def transpose(a: FloatArray) -> FloatArray:
     """Transpose the last two axes."""
     return a.mT
+
+
+def packed_inverse(a: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Inverses and log determinants of positive definite matrices, which lie along the last axis.
+
+    Parameters
+    ----------
+    a : FloatArray, shape (c, c, M)
+        Lower triangles are read.
+
+    Returns
+    -------
+    FloatArray, shape (c (c + 1) / 2, M)
+        Lower triangles of the inverses, row by row.
+    FloatArray, shape (M,)
+        Log determinants; nan, as the inverse, where a matrix is not positive definite.
+
+    Examples
+    --------
+    >>> packed, log_det = packed_inverse(np.array([[4.0, 2.0], [2.0, 2.0]])[:, :, None])
+    >>> packed[:, 0].tolist(), round(float(log_det[0]), 6)
+    ([0.5, -0.5, 1.0], 1.386294)
+    """
+    c, M = a.shape[0], a.shape[-1]
+    lower, root = np.zeros(a.shape), np.zeros(a.shape)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for j in range(c):
+            column = a[j:, j] - np.einsum("ikm,km->im", lower[j:, :j], lower[j, :j])
+            lower[j:, j] = column / np.sqrt(column[0])
+            root[j, :j] = np.einsum("km,kjm->jm", lower[j, :j], root[:j, :j]) / -lower[j, j]
+            root[j, j] = 1.0 / lower[j, j]
+        log_det = -2.0 * np.log(root[np.arange(c), np.arange(c)]).sum(0)
+    rows = [np.einsum("km,ksm->sm", root[j:, j], root[j:, : j + 1]) for j in range(c)]
+    return np.concatenate([np.empty((0, M)), *rows]), log_det

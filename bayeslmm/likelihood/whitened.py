@@ -14,7 +14,7 @@ import numpy as np
 
 from bayeslmm.design.design import Design
 from bayeslmm.errors import DesignError
-from bayeslmm.likelihood.columns import Basis, Response, orthogonalise, residualise
+from bayeslmm.likelihood.columns import Basis, orthogonalise, residualise
 from bayeslmm.likelihood.crossproducts import SummedDesign
 from bayeslmm.likelihood.frame import Frame, choose_blocks, no_effects
 from bayeslmm.likelihood.frame_rows import FrameRows
@@ -86,6 +86,29 @@ def whitened_products(design: Design, lam: FloatArray) -> SummedDesign:
     if mixed:
         return _mixed(design, white, lam, mixed, log_weights)
     return replace(cross_products(white), log_weights=log_weights, rows="whitened")
+
+
+def rows_to_whiten(design: Design) -> SummedDesign:
+    """Coordinates in which the rows of a design can be whitened at any lam, which has not happened yet.
+
+    For what is computed from the rows themselves; the sums are those of rows as they are.
+
+    Raises
+    ------
+    DesignError
+        As `whitened_products`.
+    """
+    mixed = mixed_groups(design)
+    if not mixed:
+        return cross_products(design)
+    check_size(design, mixed)
+    frame, columns = dense_frame(design, mixed)
+    fixed = orthogonalise(design.X, None, rotate=False)
+    response = residualise(design.y_less_offset, fixed, None)
+    frame = replace(frame, fixed=fixed)
+    codes = tuple(block.grouping.codes for block in frame.blocks)
+    rows = FrameRows(codes, tuple(columns), np.column_stack([fixed.columns, response.residual]), design.n)
+    return SummedDesign(Levels.of(frame, rows), response, 0.0, 1.0, design, "mixed")
 
 
 def mixed_groups(design: Design) -> tuple[str, ...]:
@@ -192,13 +215,9 @@ class RowsAtPoints:
             codes = tuple(block.grouping.codes for block in self.base.blocks)
             rows = FrameRows(codes, tuple(self.design.whitened(z, lam) for z in self.Z), Xy, self.base.n)
         sums = Levels.of(self.base.frame, rows)
-        return replace(self.base, sums=sums, log_weights=-log_det(self.design, lam), response=_nothing(self.base))
+        return replace(self.base, sums=sums, log_weights=-log_det(self.design, lam))
 
     def trailing(self) -> FloatArray:
         """Columns (n, m) of the effects of all blocks but the first, X and y, not whitened."""
         codes = [block.grouping.codes for block in self.base.blocks]
         return self.base.frame.trailing_rows(self.Xy, list(zip(self.Z, codes, strict=True)))
-
-
-def _nothing(base: SummedDesign) -> Response:
-    return replace(base.response, coef=np.zeros(base.p))

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from scipy.sparse.linalg import splu
 
 from bayeslmm.bayes.layout import make_layout
 from bayeslmm.design.labels import group_labels
@@ -161,6 +160,8 @@ def _prediction_covariance(fit: Fit, asked: EffectFunctions, terms: Sequence[Flo
 
     Regular at any relative factors `terms` of the random effects.
     """
+    from scipy.sparse.linalg import splu
+
     design, optimum = fit.design, fit.optimum
     columns, targets = list[Any](), list[FloatArray]()
     for labels in group_labels(design):

@@ -21,7 +21,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import chdtrc, fdtrc, ndtri
 
 from bayeslmm.equality import by_value
@@ -71,6 +70,8 @@ class Directions:
 
     def critical(self, level: float, df: float) -> float:
         """T with P(max |T| <= t) = level."""
+        from scipy.optimize import brentq
+
         top = 4.0
         while self.upper(top, df) > 1.0 - level:
             top *= 2.0

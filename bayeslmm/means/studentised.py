@@ -9,7 +9,6 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import gammainccinv, gammaincinv, gammaln, ndtr
 
 from bayeslmm.types import FloatArray
@@ -54,6 +53,8 @@ def upper(q: FloatArray, k: int, df: FloatArray) -> FloatArray:
 @lru_cache(maxsize=256)
 def critical(level: float, k: int, df: float) -> float:
     """Q with P(Q <= q) = level."""
+    from scipy.optimize import brentq
+
     if not df > 0:
         return float("nan")
     nu, top = np.array([df]), 8.0

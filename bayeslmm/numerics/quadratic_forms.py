@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq
 
 from bayeslmm.types import FloatArray
 
@@ -143,6 +142,7 @@ def _tail(form: _Form, upper: bool) -> tuple[float, float]:
 
 def _saddle(form: _Form, side: float, limit: float) -> float:
     """Distance from zero at which ``K(s) - s x - log |s|`` is smallest, between 0 and the limit."""
+    from scipy.optimize import brentq
 
     def slope(distance: float) -> float:
         return side * form.slope(side * distance)

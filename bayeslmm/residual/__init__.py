@@ -8,7 +8,7 @@ from bayeslmm.residual.estimable import (
     residual_labels,
 )
 from bayeslmm.residual.known import KnownVariances
-from bayeslmm.residual.residual import NO_PARAMETERS, Chosen, Residual, crosses, log_dets
+from bayeslmm.residual.residual import NO_PARAMETERS, Chosen, Residual, crosses, each_point, log_dets
 from bayeslmm.residual.variance import Homoscedastic, IndependentRows, PrecisionWeights, make_residual
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "PrecisionWeights",
     "Residual",
     "crosses",
+    "each_point",
     "estimable",
     "log_dets",
     "make_residual",

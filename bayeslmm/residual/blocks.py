@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.linalg import solve_banded
@@ -104,11 +105,19 @@ class ChainRoots:
         """Rows (s,) that have one before them: the one before, and they."""
         return self.layout.pairs
 
+    @cached_property
+    def _weights(self) -> tuple[FloatArray, FloatArray]:
+        """What every row (n, 1) is multiplied by, and what of the one before is subtracted."""
+        own, other = np.ones((self.layout.order.size, 1)), np.zeros((self.layout.order.size, 1))
+        own[self.pairs[1], 0] = 1.0 / np.sqrt(self.rest)
+        other[self.pairs[1], 0] = self.r / np.sqrt(self.rest)
+        return own, other
+
     def whiten(self, z: FloatArray) -> FloatArray:
-        before, after = self.pairs
-        out = np.array(z, dtype=float)
-        out[after] = (z[after] - self.r[:, None] * z[before]) / np.sqrt(self.rest)[:, None]
-        return out
+        own, other = self._weights
+        before = np.take(z, self.layout.previous, axis=0)
+        before *= other
+        return z * own - before
 
     def whiten_transposed(self, z: FloatArray) -> FloatArray:
         before, after = self.pairs
@@ -139,11 +148,11 @@ class ChainRoots:
         self, slopes: FloatArray, z: FloatArray, left: FloatArray, white: FloatArray | None = None
     ) -> FloatArray:
         """Sums (k,) of ``left * d(W z)`` over all rows and columns."""
-        before, after = self.pairs
-        root, own = np.sqrt(self.rest), left[after]
-        white = (self.whiten(z) if white is None else white)[after]
-        products = (own * white).sum(1) * self.r / self.rest - (own * z[before]).sum(1) / root
-        return np.asarray(slopes @ products)
+        white = self.whiten(z) if white is None else white
+        before = np.take(z, self.layout.previous, axis=0)
+        after = self.pairs[1]
+        by_white, by_before = (np.einsum("ij,ij->i", left, part)[after] for part in (white, before))
+        return np.asarray(slopes @ (by_white * self.r / self.rest - by_before / np.sqrt(self.rest)))
 
     def whiten_slopes(self, slopes: FloatArray, z: FloatArray) -> FloatArray:
         """Derivatives (k, n, m) of ``W z``."""

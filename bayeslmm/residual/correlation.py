@@ -49,7 +49,7 @@ class Correlation(Protocol):
         ...
 
     def matrix(self, lam: FloatArray, at: FloatArray) -> FloatArray:
-        """Correlation matrices (..., m, m) of rows at positions (..., m, d)."""
+        """Correlation matrices (..., m, m) of rows at positions (..., m, d); axes of points of lam come first."""
         ...
 
     def slopes(self, lam: FloatArray, at: FloatArray) -> FloatArray:
@@ -92,6 +92,11 @@ class AtanhParameters:
         return np.diag(1.0 / np.cosh(lam) ** 2)
 
 
+def over_points(values: FloatArray, at: FloatArray) -> FloatArray:
+    """One number at every point, (...), against matrices of rows at positions (..., m, d)."""
+    return np.reshape(values, (*np.shape(values), *(1,) * at.ndim))
+
+
 def _lag(at: FloatArray) -> FloatArray:
     return np.abs(at[..., :, None, 0] - at[..., None, :, 0])
 
@@ -121,7 +126,7 @@ class SerialCorrelation(AtanhParameters):
     pymc_options: ClassVar[tuple[Any, ...]] = ()
 
     def matrix(self, lam: FloatArray, at: FloatArray) -> FloatArray:
-        return np.asarray(np.tanh(lam[0]) ** _lag(at))
+        return np.asarray(over_points(np.tanh(lam[..., 0]), at) ** _lag(at))
 
     def slopes(self, lam: FloatArray, at: FloatArray) -> FloatArray:
         lag, rho = _lag(at), np.tanh(lam[0])
@@ -153,7 +158,7 @@ class ContinuousSerialCorrelation:
     pymc_options: ClassVar[tuple[Any, ...]] = ()
 
     def matrix(self, lam: FloatArray, at: FloatArray) -> FloatArray:
-        return np.asarray(np.exp(-_lag(at) * np.exp(-lam[0])))
+        return np.asarray(np.exp(-_lag(at) * over_points(np.exp(-lam[..., 0]), at)))
 
     def slopes(self, lam: FloatArray, at: FloatArray) -> FloatArray:
         u = _lag(at) * np.exp(-lam[0])
@@ -214,7 +219,7 @@ class DistanceCorrelation(DenseCorrelation):
         return np.sqrt(((at[..., :, None, :] - at[..., None, :, :]) ** 2).sum(-1))
 
     def matrix(self, lam: FloatArray, at: FloatArray) -> FloatArray:
-        return np.asarray(_BY_DISTANCE[self.keyword][0](self._distance(at) * np.exp(-lam[0])))
+        return np.asarray(_BY_DISTANCE[self.keyword][0](self._distance(at) * over_points(np.exp(-lam[..., 0]), at)))
 
     def slopes(self, lam: FloatArray, at: FloatArray) -> FloatArray:
         return np.asarray(_BY_DISTANCE[self.keyword][1](self._distance(at) * np.exp(-lam[0])))[None]
@@ -261,8 +266,8 @@ class EqualCorrelation(DenseCorrelation):
         return np.asarray(self._lowest + (1.0 - self._lowest) / (1.0 + np.exp(-lam)))
 
     def matrix(self, lam: FloatArray, at: FloatArray) -> FloatArray:
-        eye = np.eye(at.shape[-2])
-        return np.broadcast_to(eye + self._rho(lam)[0] * (1.0 - eye), (*at.shape[:-1], at.shape[-2]))
+        eye, rho = np.eye(at.shape[-2]), over_points(self._rho(lam[..., 0]), at)
+        return np.broadcast_to(eye + rho * (1.0 - eye), (*lam.shape[:-1], *at.shape[:-1], at.shape[-2]))
 
     def slopes(self, lam: FloatArray, at: FloatArray) -> FloatArray:
         eye = np.eye(at.shape[-2])
@@ -304,7 +309,7 @@ class MovingAverageCorrelation(DenseCorrelation, AtanhParameters):
     pymc_options: ClassVar[tuple[Any, ...]] = ()
 
     def matrix(self, lam: FloatArray, at: FloatArray) -> FloatArray:
-        lag, (phi, theta) = _lag(at), np.tanh(lam)
+        lag, (phi, theta) = _lag(at), (over_points(np.tanh(lam[..., k]), at) for k in range(2))
         first = (1.0 + phi * theta) * (phi + theta) / (1.0 + 2.0 * phi * theta + theta**2)
         return np.where(lag == 0.0, 1.0, first * phi ** np.maximum(lag - 1.0, 0.0))
 
@@ -358,12 +363,12 @@ class CorrelationByArm(DenseCorrelation):
     def _parts(self, lam: FloatArray, at: FloatArray) -> list[tuple[FloatArray, FloatArray]]:
         """Parameters of every arm, and which of the leading matrices are its own."""
         k, arm = len(self.family.names), at[..., 0, -1]
-        return [(lam[a * k : (a + 1) * k], arm == a) for a in range(len(self.arms))]
+        return [(lam[..., a * k : (a + 1) * k], arm == a) for a in range(len(self.arms))]
 
     def matrix(self, lam: FloatArray, at: FloatArray) -> FloatArray:
-        out = np.empty((*at.shape[:-1], at.shape[-2]))
+        out = np.empty((*lam.shape[:-1], *at.shape[:-1], at.shape[-2]))
         for own, chosen in self._parts(lam, at):
-            out[chosen] = self.family.matrix(own, at[chosen][..., :-1])
+            out[..., chosen, :, :] = self.family.matrix(own, at[chosen][..., :-1])
         return out
 
     def slopes(self, lam: FloatArray, at: FloatArray) -> FloatArray:

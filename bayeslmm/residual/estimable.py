@@ -105,6 +105,6 @@ def refuse_parameters(residual: Residual, what: str) -> None:
     raise DesignError(
         f"{what} is not there yet for a model whose residuals have parameters (residual={written!r}): nothing that "
         "took them for known, or left them out, would be right. There is model.fit() by REML and ML with its tables, "
-        "tests, means, intervals, predictions and simulations, and model.sample() by NUTS with its tables; without "
+        "tests, means, intervals, predictions and simulations, and model.sample() with its tables; without "
         "residual= there is all the rest."
     )

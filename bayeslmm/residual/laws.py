@@ -11,6 +11,8 @@ from scipy.special import gammaln
 from bayeslmm.types import FloatArray
 
 _LOG_2PI = float(np.log(2.0 * np.pi))
+# Standard deviations, about, within which nearly all of a distribution is.
+_FAR = 5.0
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,18 @@ class NormalLaw:
 
     before: ClassVar[tuple[int, ...]] = ()
 
+    @property
+    def bulk(self) -> tuple[float, float]:
+        """Where nearly all of it is."""
+        return self.mean - _FAR * self.sd, self.mean + _FAR * self.sd
+
     def log_density(self, x: FloatArray, before: FloatArray) -> FloatArray:
         """Log density (S,) at x (S,), given earlier entries (S, b)."""
         return np.asarray(-0.5 * (_LOG_2PI + ((x - self.mean) / self.sd) ** 2) - np.log(self.sd))
+
+    def draw(self, before: FloatArray, rng: np.random.Generator) -> FloatArray:
+        """Draws (S,), given earlier entries (S, b)."""
+        return np.asarray(self.mean + self.sd * rng.standard_normal(before.shape[0]))
 
 
 @dataclass(frozen=True)
@@ -46,10 +57,19 @@ class UniformLaw:
 
     before: ClassVar[tuple[int, ...]] = ()
 
+    @property
+    def bulk(self) -> tuple[float, float]:
+        """Where nearly all of it is."""
+        return -2.0 * _FAR * self.scale, 2.0 * _FAR * self.scale
+
     def log_density(self, x: FloatArray, before: FloatArray) -> FloatArray:
         """Log density (S,) at x (S,), given earlier entries (S, b)."""
         u = np.abs(x) / self.scale
         return np.asarray(-u - 2.0 * np.log1p(np.exp(-u)) - np.log(self.scale))
+
+    def draw(self, before: FloatArray, rng: np.random.Generator) -> FloatArray:
+        """Draws (S,), given earlier entries (S, b)."""
+        return np.asarray(rng.logistic(0.0, self.scale, before.shape[0]))
 
 
 @dataclass(frozen=True)
@@ -74,6 +94,11 @@ class SphereLaw:
     df: float
     before: tuple[int, ...]
 
+    @property
+    def bulk(self) -> tuple[float, float]:
+        """Where nearly all of it is, whatever the earlier entries."""
+        return -_FAR, _FAR
+
     def _scale(self, before: FloatArray) -> FloatArray:
         return np.sqrt((1.0 + (before**2).sum(1)) / self.df)
 
@@ -82,6 +107,10 @@ class SphereLaw:
         scale, df = self._scale(before), self.df
         constant = gammaln(0.5 * (df + 1.0)) - gammaln(0.5 * df) - 0.5 * np.log(np.pi * df)
         return np.asarray(constant - np.log(scale) - 0.5 * (df + 1.0) * np.log1p((x / scale) ** 2 / df))
+
+    def draw(self, before: FloatArray, rng: np.random.Generator) -> FloatArray:
+        """Draws (S,), given earlier entries (S, b)."""
+        return self._scale(before) * rng.standard_t(self.df, before.shape[0])
 
 
 type Law = NormalLaw | UniformLaw | SphereLaw
@@ -101,6 +130,20 @@ def shifted(laws: tuple[Law, ...], by: int) -> tuple[Law, ...]:
     return tuple(
         SphereLaw(law.df, tuple(k + by for k in law.before)) if isinstance(law, SphereLaw) else law for law in laws
     )
+
+
+def draw(laws: tuple[Law, ...], size: int, rng: np.random.Generator) -> FloatArray:
+    """Draws (S, k) of the parameters.
+
+    Examples
+    --------
+    >>> draw((NormalLaw(0.0, 1.0), *sphere_laws(2)), 3, np.random.default_rng(1)).shape
+    (3, 2)
+    """
+    out = np.empty((size, len(laws)))
+    for k, law in enumerate(laws):
+        out[:, k] = law.draw(out[:, list(law.before)], rng)
+    return out
 
 
 def log_density(laws: tuple[Law, ...], lam: FloatArray) -> FloatArray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -50,10 +51,18 @@ class RowLayout:
     follows: IntArray
     blocks: tuple[Together, ...]
 
-    @property
+    @cached_property
     def pairs(self) -> tuple[IntArray, IntArray]:
         """Rows (s,) that have one before them in their group: the one before, and they."""
         return self.order[self.follows - 1], self.order[self.follows]
+
+    @cached_property
+    def previous(self) -> IntArray:
+        """The row (n,) before each, itself where there is none."""
+        before, after = self.pairs
+        found = np.arange(self.order.size)
+        found[after] = before
+        return found
 
 
 def make_layout(clusters: IntArray, at: FloatArray, keys: tuple[FloatArray | IntArray, ...]) -> RowLayout:

@@ -10,7 +10,7 @@ determinant, simulation for the inverse of whitening, predictions for variances,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -20,6 +20,9 @@ from bayeslmm.types import FloatArray, IntArray
 
 # Rows of a structure: all (None), a range or a list of different rows.
 type Chosen = slice | IntArray | None
+
+# Rows of a cluster up to which its whitening is written out.
+_WRITTEN_OUT = 100
 
 # lam of a structure that has no parameters.
 NO_PARAMETERS: FloatArray = np.empty(0)
@@ -135,6 +138,20 @@ class Residual(Protocol):
         ...
 
 
+def each_point(lam: FloatArray) -> Iterator[tuple[FloatArray, IntArray]]:
+    """Different ones among K points (K, k), and which of the K each is.
+
+    Examples
+    --------
+    >>> [(at.tolist(), own.tolist()) for at, own in each_point(np.array([[0.5], [0.1], [0.5]]))]
+    [([0.1], [1]), ([0.5], [0, 2])]
+    """
+    points, which = np.unique(lam, axis=0, return_inverse=True)
+    which = np.ravel(which)
+    ends = np.cumsum(np.bincount(which, minlength=len(points)))[:-1]
+    yield from zip(points, np.split(np.argsort(which, kind="stable"), ends), strict=True)
+
+
 def log_dets(
     residual: Residual, lam: FloatArray, codes: IntArray, counts: IntArray | FloatArray | None = None
 ) -> FloatArray:
@@ -156,6 +173,9 @@ def log_dets(
     array([-2., -3.])
     """
     groups = int(codes.max(initial=-1)) + 1
+    if residual.clusters is not None and lam.ndim == 1 and not crosses(residual.clusters, codes):
+        logs, first = _of_clusters(residual, lam)
+        return np.bincount(codes[first], weights=logs, minlength=groups)
     if residual.clusters is not None:
         order = np.argsort(codes, kind="stable")
         members = np.split(order, np.cumsum(np.bincount(codes, minlength=groups))[:-1])
@@ -164,6 +184,24 @@ def log_dets(
     logs = logs if counts is None else logs * counts
     sums = [np.bincount(codes, weights=row, minlength=groups) for row in logs.reshape(-1, codes.size)]
     return np.stack(sums).reshape(*logs.shape[:-1], groups)
+
+
+def _of_clusters(residual: Residual, lam: FloatArray) -> tuple[FloatArray, IntArray]:
+    """``log det R`` (C,) of every cluster, and its first row: of all clusters of one size together."""
+    clusters = np.asarray(residual.clusters)
+    order, sizes = np.argsort(clusters, kind="stable"), np.bincount(clusters)
+    starts = np.cumsum(sizes) - sizes
+    out = np.empty(sizes.size)
+    for size in np.unique(sizes):
+        own = np.flatnonzero(sizes == size)
+        rows = order[starts[own, None] + np.arange(size)]
+        if size > _WRITTEN_OUT:
+            out[own] = [residual.log_det(lam, members) for members in rows]
+            continue
+        columns = np.zeros((residual.n, size))
+        columns[rows, np.arange(size)] = 1.0
+        out[own] = -2.0 * np.linalg.slogdet(residual.whiten(lam, columns)[rows])[1]
+    return out, order[starts]
 
 
 def crosses(clusters: IntArray, codes: IntArray) -> bool:

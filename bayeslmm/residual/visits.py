@@ -106,14 +106,15 @@ class FreeCorrelation(DenseCorrelation, _OfVisits):
         return pairs[:, 0], pairs[:, 1]
 
     def _root(self, lam: FloatArray) -> tuple[FloatArray, FloatArray]:
-        raw = np.eye(self.K)
-        raw[self._lower] = lam
-        length = np.sqrt((raw**2).sum(1))
-        return raw / length[:, None], length
+        raw = np.zeros((*lam.shape[:-1], self.K, self.K))
+        raw[...] = np.eye(self.K)
+        raw[..., *self._lower] = lam
+        length = np.sqrt((raw**2).sum(-1))
+        return raw / length[..., None], length
 
     def matrix(self, lam: FloatArray, at: FloatArray) -> FloatArray:
         L, _ = self._root(lam)
-        return _between(L @ L.T, at)
+        return _between(L @ L.mT, at)
 
     @cached_property
     def _last(self) -> dict[bytes, FloatArray]:
@@ -203,7 +204,8 @@ class BandedCorrelation(DenseCorrelation, _OfVisits):
         return r, dr
 
     def matrix(self, lam: FloatArray, at: FloatArray) -> FloatArray:
-        return np.asarray(self._by_lag(lam)[0][_visit_lags(at)])
+        each = [self._by_lag(one)[0] for one in lam.reshape(-1, lam.shape[-1])]
+        return np.reshape(each, (*lam.shape[:-1], -1))[..., _visit_lags(at)]
 
     def slopes(self, lam: FloatArray, at: FloatArray) -> FloatArray:
         return np.asarray(self._by_lag(lam)[1][:, _visit_lags(at)])
@@ -276,7 +278,12 @@ class AntedependentCorrelation(AtanhParameters, _OfVisits):
         return R, slopes
 
     def matrix(self, lam: FloatArray, at: FloatArray) -> FloatArray:
-        return _between(self._whole(lam)[0], at)
+        K, rho = lam.shape[-1] + 1, np.tanh(lam)
+        R = np.zeros((*lam.shape[:-1], K, K))
+        R[...] = np.eye(K)
+        for i in range(1, K):
+            R[..., i, :i] = R[..., :i, i] = np.cumprod(rho[..., i - 1 :: -1], axis=-1)[..., ::-1]
+        return _between(R, at)
 
     def slopes(self, lam: FloatArray, at: FloatArray) -> FloatArray:
         return _between(self._whole(lam)[1], at)

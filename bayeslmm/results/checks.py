@@ -18,13 +18,14 @@ from bayeslmm.bayes.evidence import (
     integrated,
     log_evidence_at_zero,
 )
-from bayeslmm.bayes.layout import make_layout
+from bayeslmm.bayes.layout import level_names, make_layout
 from bayeslmm.bayes.log_likelihood import group_log_likelihood as levels_log_likelihood
 from bayeslmm.bayes.mixed_normals import evidence_of_draws
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.progress import Progress, interactive
 from bayeslmm.bayes.sensitivity import reweight, scaled_priors
 from bayeslmm.errors import BayesLMMWarning, DesignError
+from bayeslmm.residual import refuse_parameters
 from bayeslmm.results.draws import Draws
 from bayeslmm.results.labels import Parameter, find
 from bayeslmm.results.prior_checks import SCALES, listed
@@ -48,14 +49,17 @@ def loo(
     """Leave-one-out cross-validation with fixed and random effects integrated out exactly.
 
     Only the variance parameters are reweighted (Pareto-smoothed importance sampling), so that leaving out a whole
-    group works too: it is then predicted as a new group.
+    group works too: it is then predicted as a new group. Where residuals are correlated, a row is predicted from all
+    others, those of its own group included, at other times before and after it; to leave out what hangs together,
+    leave out groups.
 
     Parameters
     ----------
     kind : {"observation", "group"}
         What is left out at a time.
     group : str, optional
-        Grouping factor, for ``kind="group"``; all rows of a level are left out together.
+        Grouping factor, or that of the residual correlations, for ``kind="group"``; all rows of a level are left out
+        together.
     draws : int, optional
         About how many draws to use, at least 30; 1,000 by default, fewer for very large designs.
     refit : bool
@@ -94,6 +98,8 @@ def loo(
     flag("refit", refit, DesignError)
     if group is not None:
         text("group", group, "the name of a grouping factor", DesignError)
+    if refit:
+        refuse_parameters(post.design.residual, "loo(refit=True)")
     cp = post.cross_products
     with Progress(interactive()) as progress:
         progress.announce("leave-one-out: every unit at many draws (draws= for fewer)")
@@ -103,7 +109,9 @@ def loo(
             check_integrable(post.design.fixed_names, post.priors.heavy, "refit=True", "Leave refit= out.")
             progress.announce("leave-one-out: evidences without units of large Pareto k (refit=False: none)")
             return refitted(cp, post.priors, post._typical, left, result)
-    warn_about_k(result, left)
+    again = "Pass refit=True to integrate the posterior without each of these instead."
+    without = "Sample the model without these rows to see what they do."
+    warn_about_k(result, left, without if post.design.residual.names else again)
     return result
 
 
@@ -113,7 +121,8 @@ def group_log_likelihood(post: Draws) -> DataArray:
     Returns
     -------
     xarray.DataArray
-        Named ``<response>_<group>``, dims chain, draw and the levels of the outermost factor.
+        Named ``<response>_<group>``, dims chain, draw and the levels of the outermost factor, that of the residual
+        correlations among them.
 
     Raises
     ------
@@ -132,12 +141,9 @@ def group_log_likelihood(post: Draws) -> DataArray:
 
     grouping, values = levels_log_likelihood(post.cross_products, post._variance_draws)
     layout = make_layout(post.design)
-    own = next(g for g in layout.groups if g.labels.group == grouping.name)
-    coords = {
-        **{name: post.data["posterior"][name] for name in ("chain", "draw")},
-        own.dim: np.asarray(own.labels.levels),
-    }
-    return DataArray(post._by_chain(values), coords, ("chain", "draw", own.dim), name=f"{layout.response}_{own.name}")
+    dim, name = level_names(layout, grouping.name)
+    coords = {**{own: post.data["posterior"][own] for own in ("chain", "draw")}, dim: np.asarray(grouping.levels)}
+    return DataArray(post._by_chain(values), coords, ("chain", "draw", dim), name=f"{layout.response}_{name}")
 
 
 def log_evidence(post: Draws) -> float:

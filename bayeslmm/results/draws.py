@@ -23,7 +23,8 @@ from bayeslmm.design.readable import Tables, readable
 from bayeslmm.design.screen import fill
 from bayeslmm.equality import by_value
 from bayeslmm.errors import ArgumentError, DesignError, FitError
-from bayeslmm.likelihood import SummedDesign, cross_products
+from bayeslmm.likelihood import SummedDesign
+from bayeslmm.likelihood.whitened import rows_to_whiten
 from bayeslmm.residual import natural_parameters
 from bayeslmm.results.diagnostics import certificate_text
 from bayeslmm.results.digits import in_digits
@@ -71,8 +72,8 @@ class Draws:
 
     @cached_property
     def cross_products(self) -> SummedDesign:
-        """The sufficient statistics of the data, formed now if the sampler did not need them."""
-        return cross_products(self.design) if self.cp is None else self.cp
+        """The sufficient statistics of the data; where residuals have parameters, of rows that each draw whitens."""
+        return rows_to_whiten(self.design) if self.cp is None or self.design.residual.names else self.cp
 
     @cached_property
     def _parameters(self) -> tuple[Parameter, ...]:

@@ -8,7 +8,6 @@ import pandas as pd
 from bayeslmm.arguments import text
 from bayeslmm.design.readable import readable
 from bayeslmm.errors import DesignError
-from bayeslmm.results.deletion_cases import deletion_cases
 from bayeslmm.results.draws import Draws
 
 
@@ -18,7 +17,7 @@ def posterior_influence(post: Draws, by: str | None = None, *, draws: int | None
     Parameters
     ----------
     by : str, optional
-        Grouping factor; rows by default.
+        Grouping factor, or that of the residual correlations; rows by default.
     draws : int, optional
         As in `loo`.
 
@@ -44,14 +43,12 @@ def posterior_influence(post: Draws, by: str | None = None, *, draws: int | None
     """
     if by is not None:
         text("by", by, "the name of a grouping factor", DesignError)
-        if by not in post.design.groupings:
-            raise DesignError(f"by={by!r} is no grouping factor. The model has: {', '.join(post.design.groupings)}.")
     from bayeslmm.bayes.loo import leave_out, psis_loo
 
     kind = "observation" if by is None else "group"
     # Without the warning of `loo`: the Pareto k of every case is what is asked for.
     out = leave_out(post.cross_products, post.data, post.priors, kind, by, draws)
     left = psis_loo(out, post.data, post.method)
-    labels = deletion_cases(post.design, by).labels
+    labels = pd.Index(post.design.index, name="row") if by is None else pd.Index(list(out.labels), name=by)
     columns = {"pareto_k": left.pareto_k, "elpd": left.elpd_i, "p_loo": left.p_loo_i}
     return readable(pd.DataFrame({name: np.asarray(part) for name, part in columns.items()}, index=labels))

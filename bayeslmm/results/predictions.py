@@ -309,7 +309,8 @@ def add_groups[D: Draws](
     ----------
     *groups : {"posterior_predictive", "log_likelihood", "integrated_log_likelihood", "prior", "prior_predictive"}
         Arrays of draws times rows, but for the prior and for the integrated log likelihood, which has draws times
-        levels: that of a level's rows with its effects integrated out (``post.group_log_likelihood()``).
+        levels: that of a level's rows with its effects integrated out (``post.group_log_likelihood()``). Where
+        residuals are correlated, the log likelihood of a row is given the others of its group, too.
     draws : int
         Draws from the prior.
     random_seed : int or Generator, optional

@@ -77,7 +77,7 @@ def sample_posterior(
     """
     _check(settings)
     if design.residual.names or not design.terms:
-        settings = _by_nuts(design, settings)
+        settings = _beside_residuals(design, settings)
     kept = kept_groups(design, settings.keep)
     log_likelihood = _with_log_likelihood(design, settings, all(kept.values()))
     _check_memory(design, settings, kept, log_likelihood)
@@ -96,7 +96,7 @@ def sample_posterior(
     check_integrable(design.fixed_names, resolved.heavy, asked, "Use method='nuts', or 'auto', which takes it.")
     cp, optimum = fitted()
     _warn_exact(optimum)
-    keep = [kept[block.grouping.name] for block in cp.blocks]
+    keep = [kept.get(block.grouping.name, False) for block in cp.blocks]
     rng = generator(settings.random_seed)
     with Progress(settings.progressbar) as progress:
         if settings.method == "collapsed_nuts":
@@ -127,14 +127,14 @@ def sample_posterior(
     return Draws(design, tree, resolved, d.method, d, drawn.exact, cp)
 
 
-def _by_nuts(design: Design, settings: Settings) -> Settings:
-    """Settings of a model whose residuals have parameters, which NUTS alone samples."""
+def _beside_residuals(design: Design, settings: Settings) -> Settings:
+    """Settings of a model whose residuals have parameters; NUTS alone samples one without any, and without effects."""
     residual, correlated = design.residual, design.residual.clusters is not None
     written = residual.expression if isinstance(residual, Estimable) else INDEPENDENT
-    if settings.method not in ("auto", "nuts"):
+    if not residual.names and settings.method not in ("auto", "nuts"):
         raise FitError(
-            f"method={settings.method!r} is not there yet for a model whose residuals have parameters "
-            f"(residual={written!r}): it would take these for known. Leave method= out, or use method='nuts'."
+            f"method={settings.method!r} is not there yet for a model without random effects whose residuals are "
+            f"independent (residual={written!r}). Leave method= out, or use method='nuts'."
         )
     if settings.log_likelihood and correlated:
         raise FitError(
@@ -146,7 +146,9 @@ def _by_nuts(design: Design, settings: Settings) -> Settings:
             f"Rows with frequencies have no posterior with residual={written!r} yet: copies of a row that is "
             "correlated with others are no such row. Write the rows out, or leave the structure out."
         )
-    return replace(settings, method="nuts", log_likelihood=False if correlated else settings.log_likelihood)
+    if not residual.names:
+        settings = replace(settings, method="nuts")
+    return replace(settings, log_likelihood=False) if correlated else settings
 
 
 def far_covariates(design: Design) -> str:

@@ -12,6 +12,7 @@ from bayeslmm.design.covariance import (
     CompoundSymmetry,
     CovarianceStructure,
     Diagonal,
+    HeterogeneousAR1,
     HeterogeneousCompoundSymmetry,
     Identity,
     Toeplitz,
@@ -69,6 +70,7 @@ TERMS = {
     "identity": [("g", ["Intercept", "x"], Identity(2))],
     "compound symmetry": [("g", ["Intercept", "x", "w"], CompoundSymmetry(3))],
     "autoregression": [("g", ["Intercept", "x", "w"], AR1(3))],
+    "heterogeneous autoregression": [("g", ["Intercept", "x", "w"], HeterogeneousAR1(3))],
     "heterogeneous compound symmetry": [("g", ["Intercept", "x", "w"], HeterogeneousCompoundSymmetry(3))],
     "toeplitz": [("g", ["Intercept", "x", "w"], Toeplitz(3))],
     "heterogeneous and toeplitz": [

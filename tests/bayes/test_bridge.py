@@ -101,6 +101,8 @@ CASES = {
     "compound symmetry": Case("compound symmetry", {"weights": True}),
     "autoregression": Case("autoregression", {"offset": True}),
     "autoregression, sd zero": Case("autoregression", sd=0.0),
+    "heterogeneous autoregression": Case("heterogeneous autoregression", {"weights": True}),
+    "heterogeneous autoregression, sd zero": Case("heterogeneous autoregression", sd=0.0),
     "heterogeneous compound symmetry": Case("heterogeneous compound symmetry", {"weights": True}),
     "heterogeneous compound symmetry, sd zero": Case("heterogeneous compound symmetry", sd=0.0),
     "toeplitz": Case("toeplitz", {"offset": True}),
@@ -206,10 +208,10 @@ def _correlation_factor(design: Design, k: int, rng: np.random.Generator) -> np.
         phi = rng.uniform(-1.0, 1.0, size - 1)
         rho = np.array([1.0, *phi[:1], *(phi[:1] ** 2 + (1.0 - phi[:1] ** 2) * phi[1:])])
         return np.linalg.cholesky(rho[np.abs(np.subtract.outer(np.arange(size), np.arange(size)))])
-    if keyword in ("cs", "csh", "ar1"):
+    if keyword in ("cs", "csh", "ar1", "ar1h"):
         rho = rng.uniform(_lowest(keyword, size), 1.0)
         lags = np.abs(np.subtract.outer(np.arange(size), np.arange(size)))
-        return np.linalg.cholesky(rho ** (lags if keyword == "ar1" else np.sign(lags)))
+        return np.linalg.cholesky(rho ** (lags if keyword in ("ar1", "ar1h") else np.sign(lags)))
     A = rng.normal(size=(size, size + 1))
     covariance = A @ A.T
     s = np.sqrt(np.diag(covariance))
@@ -221,7 +223,7 @@ SHARED = ("id", "cs", "ar1", "toep")
 
 def _lowest(keyword: str, size: int) -> float:
     """Lower end of the correlation that all effects share."""
-    return -1.0 if keyword == "ar1" else -1.0 / (size - 1)
+    return -1.0 if keyword in ("ar1", "ar1h") else -1.0 / (size - 1)
 
 
 def _own_sds(design: Design, group: GroupLayout, point: Point) -> np.ndarray:
@@ -240,7 +242,7 @@ def _places(design: Design, group: GroupLayout, point: Point) -> np.ndarray:
         keyword, size = design.terms[k].structure.keyword, L.shape[0]
         if keyword == "toep":
             parts.append((1.0 + _partial_autocorrelations(L)) / 2.0)
-        elif keyword in ("cs", "csh", "ar1"):
+        elif keyword in ("cs", "csh", "ar1", "ar1h"):
             low = _lowest(keyword, size)
             parts.append(np.array([(L[1, 0] - low) / (1.0 - low)]))
         elif keyword == "us":
@@ -332,7 +334,7 @@ def _log_prior(design: Design, priors: Priors, point: Point) -> float:
             elif keyword == "toep":
                 places = (1.0 + _partial_autocorrelations(L)) / 2.0
                 total += float(beta.logpdf(places, priors.lkj[k], priors.lkj[k]).sum())
-            elif keyword in ("cs", "csh", "ar1"):
+            elif keyword in ("cs", "csh", "ar1", "ar1h"):
                 low, eta = _lowest(keyword, L.shape[0]), priors.lkj[k]
                 total += float(beta.logpdf((L[1, 0] - low) / (1.0 - low), eta, eta))
     return total

@@ -35,14 +35,32 @@ def frame() -> pd.DataFrame:
 FORMULA = "y ~ x + (1 | g) + (1 | h)"
 
 
-@pytest.fixture(params=STORES)
-def parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> tuple[SummedDesign, Any]:
-    """Cross-products in both stores, random effects drawn in chunks of 100."""
+@pytest.fixture(scope="module", params=STORES)
+def optimum(request: pytest.FixtureRequest) -> tuple[SummedDesign, Any]:
+    """Cross-products in both stores, with the terms of the fit."""
     cp = cross_products(build_design(FORMULA, frame(), store=request.param))
-    width = cp.blocks[0].n_levels * cp.blocks[0].size ** 2 + cp.q_trailing**2 + 1
-    monkeypatch.setattr(completion, "_CHUNK", 100 * width)
-    monkeypatch.setattr(completion, "_LARGE_CHUNK", 100)
     return cp, optimise(cp).terms
+
+
+def in_chunks(patch: pytest.MonkeyPatch, cp: SummedDesign) -> None:
+    """Random effects are drawn in chunks of 100."""
+    width = cp.blocks[0].n_levels * cp.blocks[0].size ** 2 + cp.q_trailing**2 + 1
+    patch.setattr(completion, "_CHUNK", 100 * width)
+    patch.setattr(completion, "_LARGE_CHUNK", 100)
+
+
+@pytest.fixture
+def parts(optimum: tuple[SummedDesign, Any], monkeypatch: pytest.MonkeyPatch) -> tuple[SummedDesign, Any]:
+    in_chunks(monkeypatch, optimum[0])
+    return optimum
+
+
+@pytest.fixture(scope="module")
+def whole(optimum: tuple[SummedDesign, Any]) -> Any:
+    """All draws of one seed; not to be changed in place."""
+    with pytest.MonkeyPatch.context() as patch:
+        in_chunks(patch, optimum[0])
+        return draw(optimum)
 
 
 def draw(parts: tuple[SummedDesign, Any], **more: Any) -> Any:
@@ -65,9 +83,8 @@ class Stopped:
 
 
 def test_an_interruption_leaves_what_was_drawn(
-    parts: tuple[SummedDesign, Any], monkeypatch: pytest.MonkeyPatch
+    parts: tuple[SummedDesign, Any], whole: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = draw(parts)
     monkeypatch.setattr(completion, "joint_draws", Stopped(2))
     with pytest.warns(ConvergenceWarning, match=r"200 of 350 draws"):
         part = draw(parts)
@@ -88,10 +105,10 @@ def test_an_interruption_before_any_draw_goes_through(
 
 
 @pytest.mark.parametrize("kept", [(True, False), (False, True), (False, False)])
-def test_only_what_is_kept_is_stored(parts: tuple[SummedDesign, Any], kept: tuple[bool, bool]) -> None:
-    everything, some = draw(parts), draw(parts, keep=kept)
-    np.testing.assert_array_equal(some.beta, everything.beta)
-    for keep, values, all_values in zip(kept, some.b, everything.b, strict=True):
+def test_only_what_is_kept_is_stored(parts: tuple[SummedDesign, Any], whole: Any, kept: tuple[bool, bool]) -> None:
+    some = draw(parts, keep=kept)
+    np.testing.assert_array_equal(some.beta, whole.beta)
+    for keep, values, all_values in zip(kept, some.b, whole.b, strict=True):
         assert (values is not None) == keep
         if keep:
             np.testing.assert_array_equal(values, all_values)
@@ -114,13 +131,13 @@ def test_progress_counts_the_draws(parts: tuple[SummedDesign, Any]) -> None:
     assert all(done <= total for _, done, total in heard.told)
 
 
-def test_seeds_decide_everything(parts: tuple[SummedDesign, Any]) -> None:
-    one, two, other = draw(parts), draw(parts), draw(parts, seed=2)
+def test_seeds_decide_everything(parts: tuple[SummedDesign, Any], whole: Any) -> None:
+    again, other = draw(parts), draw(parts, seed=2)
     for name in ("beta", "sigma"):
-        np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
-    np.testing.assert_array_equal(one.b[0], two.b[0])
-    assert not np.array_equal(one.beta, other.beta)
-    assert len(np.unique(one.beta[:, 0])) == 350
+        np.testing.assert_array_equal(getattr(again, name), getattr(whole, name))
+    np.testing.assert_array_equal(again.b[0], whole.b[0])
+    assert not np.array_equal(whole.beta, other.beta)
+    assert len(np.unique(whole.beta[:, 0])) == 350
 
 
 @pytest.fixture(scope="module")
@@ -164,9 +181,7 @@ def test_log_likelihood_by_size(model: bl.Model, monkeypatch: pytest.MonkeyPatch
 
 
 def test_interrupted_posterior_says_how_many(model: bl.Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    cp = model.cross_products
-    width = cp.blocks[0].n_levels * cp.blocks[0].size ** 2 + cp.q_trailing**2 + 1
-    monkeypatch.setattr(completion, "_CHUNK", 100 * width)
+    in_chunks(monkeypatch, model.cross_products)
     monkeypatch.setattr(completion, "joint_draws", Stopped(3))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -97,11 +97,13 @@ def test_rows_of_a_factor_under_lkj_are_those_of_uniform_correlations() -> None:
     assert total[0] == pytest.approx(1.0, abs=1e-8)
 
 
-def test_posterior_of_serial_correlation_is_that_of_quadrature() -> None:
+@pytest.mark.parametrize("method", ["auto", "nuts"])
+def test_posterior_of_serial_correlation_is_that_of_quadrature(method: str) -> None:
     """Against a grid over (rho, sigma) with the mean integrated out in dense algebra, within Monte Carlo error."""
     data = _data()
     model = bl.Model("y ~ 1", data, residual="ar1(t | id)")
-    post = model.sample(1000, random_seed=1, tune=500, chains=2, progressbar=False)
+    tune = {"tune": 500} if "nuts" in method else {}
+    post = model.sample(1000, method=method, random_seed=1, chains=2, progressbar=False, **tune)
     design, scale = model.design, post.priors.sigma.scale
     rho, sigma = np.linspace(-0.9, 0.9, 121), np.geomspace(0.4, 2.5, 121)
     logs = np.empty((rho.size, sigma.size))
@@ -118,22 +120,27 @@ def test_posterior_of_serial_correlation_is_that_of_quadrature() -> None:
     weights /= weights.sum()
     errors = post.monte_carlo_errors()["mean"]
     for label, values in (("residual_rho", weights.sum(1) @ rho), ("sigma", weights.sum(0) @ sigma)):
-        assert abs(post.estimates()[label] - values) < 4.5 * errors[label]
-    assert post.method == "nuts"
+        # Beyond the ends of this grid lies a share of 1e-6; the means of the package's own have no Monte Carlo error.
+        assert abs(post.estimates()[label] - values) < max(4.5 * errors[label], 1e-5)
+    assert post.method == ("quadrature" if method == "auto" else method)
     assert "residual_rho" in str(post.summary())
     assert post.varcorr()["group"].tolist() == ["Residual"]
-    with pytest.raises(FitError, match="loo is not there yet"):
-        post.loo()
-    with pytest.raises(FitError, match="predict is not there yet"):
-        post.predict()
-    with pytest.raises(DesignError, match="compare"):
-        bl.compare(model.fit(), post)
+    # Rows left out one by one, by integration over the same grid: p(y) / p(y without the row) is not needed here, the
+    # density of a row given the others and the parameters is, and its harmonic mean over the posterior.
+    without = np.empty((rho.size, sigma.size, design.n))
+    for i, r in enumerate(rho):
+        A = np.linalg.inv(design.residual.covariance(np.arctanh([r])).toarray())
+        P = A - np.outer(A.sum(0), A.sum(0)) / A.sum()
+        off, variance = (P @ design.y) / np.diag(P), np.outer(sigma**2, 1.0 / np.diag(P))
+        without[i] = -0.5 * (np.log(2.0 * np.pi * variance) + off**2 / variance)
+    expected = -np.log(np.tensordot(weights, np.exp(-without), 2))
+    found = post.loo()
+    assert found.elpd == pytest.approx(expected.sum(), abs=0.5)
+    assert np.abs(found.elpd_i.to_numpy() - expected).max() < 0.1
 
 
 def test_what_would_leave_the_parameters_out_is_refused_in_words() -> None:
     model = bl.Model("y ~ t", _data(), residual="ar1(t | id)")
-    with pytest.raises(FitError, match="not there yet for a model whose residuals have parameters"):
-        model.sample(method="importance")
     with pytest.raises(FitError, match="dependent given all parameters"):
         model.sample(log_likelihood=True)
     with pytest.raises(DesignError, match="collapsed"):

@@ -112,6 +112,44 @@ def ladder() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["n", "fit s", "evaluation us", "peak MB"])
 
 
+def visits(patients: int, times: int, missing: float) -> pd.DataFrame:
+    """A trial of two arms: correlated visits, some of them missing."""
+    rng = np.random.default_rng(0)
+    root = np.linalg.cholesky(0.6 + 0.4 * np.eye(times)) * np.linspace(1.0, 2.0, times)[:, None]
+    data = pd.DataFrame({"id": np.repeat(np.arange(patients), times), "visit": np.tile(np.arange(times), patients)})
+    data["arm"], data["base"] = data["id"] % 2, np.repeat(rng.normal(size=patients), times)
+    data["y"] = data["base"] + 0.3 * data["arm"] * data["visit"] + (rng.normal(size=(patients, times)) @ root.T).ravel()
+    return data[rng.random(len(data)) >= missing].astype({"visit": "category", "arm": "category"})
+
+
+def serial(groups: int, times: int) -> pd.DataFrame:
+    """Random intercepts with autoregressive residuals."""
+    rng = np.random.default_rng(0)
+    data = pd.DataFrame({"g": np.repeat(np.arange(groups), times), "time": np.tile(np.arange(times), groups)})
+    data["x"], e = rng.normal(size=len(data)), rng.normal(size=(groups, times))
+    for k in range(1, times):
+        e[:, k] += 0.6 * e[:, k - 1]
+    data["y"] = data["x"] + rng.normal(size=groups)[data["g"]] + e.ravel()
+    return data
+
+
+def residuals() -> pd.DataFrame:
+    """Residual structures: trials of the sizes of FEV (537 visits) and BCVA (8,605), long series."""
+    trial, random = "y ~ base + arm * visit", "y ~ x + (1 | g)"
+    cases = (
+        ("us, 4 visits", trial, visits(200, 4, 0.33), "us(visit | id)", 20),
+        ("us, 10 visits", trial, visits(1000, 10, 0.14), "us(visit | id)", 5),
+        ("ar1 and intercepts, 1,000 x 100", random, serial(1000, 100), "ar1(time | g)", 3),
+        ("ar1 and intercepts, 10,000 x 10", random, serial(10_000, 10), "ar1(time | g)", 3),
+    )
+    rows = []
+    for name, formula, data, residual, repeats in cases:
+        seconds = median_time(lambda f=formula, d=data, r=residual: bl.Model(f, d, residual=r).fit(), repeats)
+        fit = bl.Model(formula, data, residual=residual).fit()
+        rows.append((name, len(data), seconds, fit.evaluations, fit.criterion))
+    return pd.DataFrame(rows, columns=["residuals", "n", "seconds", "evaluations", "criterion"])
+
+
 def imports() -> pd.DataFrame:
     """Fresh processes."""
     codes = {
@@ -138,6 +176,7 @@ def main() -> None:
         ("REML, from data frame to result", fits()),
         ("Posterior, 4,000 draws, from data frame to DataTree", posteriors()),
         ("Random intercepts by size", ladder()),
+        ("Residual structures, from data frame to result", residuals()),
         ("Fresh processes", imports()),
     ):
         text = table.to_string(index=False, float_format=lambda v: f"{v:.4g}")

@@ -64,6 +64,30 @@ def of_dataset(formula: str, name: str) -> Callable[[], bl.Model]:
     return lambda: bl.Model(formula, bl.load_dataset(name))
 
 
+def occasions(formula: str, residual: str, times: int = 5) -> Callable[[], bl.Model]:
+    """Some subjects in two arms at five or fewer occasions, 80 rows or so, of which a quarter is missing."""
+
+    def made() -> bl.Model:
+        rng = np.random.default_rng(5)
+        subjects = 80 // times
+        t, subject = np.tile(np.arange(times), subjects), np.repeat(np.arange(subjects), times)
+        data = pd.DataFrame({"y": rng.normal(size=t.size), "t": t, "id": [f"s{k:02d}" for k in subject]})
+        data["arm"], data["x"] = np.where(subject % 2, "a", "b"), 1.0 + t + rng.uniform(0.0, 0.5, t.size)
+        return bl.Model(formula, data.loc[np.sort(rng.permutation(t.size)[:60])], residual=residual)
+
+    return made
+
+
+# Models whose residuals have parameters.
+RESIDUAL: dict[str, Callable[[], bl.Model]] = {
+    "variance by arm, random intercepts": occasions("y ~ t + (1 | id)", "by(arm)"),
+    "power of a covariate": occasions("y ~ t", "power(x)"),
+    "serial correlation": occasions("y ~ t", "ar1(t | id)"),
+    "serial correlation, random intercepts": occasions("y ~ t + (1 | id)", "ar1(t | id)"),
+    "unstructured": occasions("y ~ arm", "us(t | id)", 3),
+    "autoregressive moving average": occasions("y ~ t", "arma(t | id)"),
+}
+
 MODELS: dict[str, Callable[[], bl.Model]] = {
     "one-way, 3 groups": lambda: one_way(3),
     "one-way, 6 groups": lambda: one_way(6),

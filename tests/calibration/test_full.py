@@ -17,12 +17,12 @@ from bayeslmm.calibration import Calibration
 from bayeslmm.calibration.result import CHI_SQUARE_LEVEL
 from bayeslmm.errors import ConvergenceWarning
 
-from .models import MODELS, REPEATED, one_way, summary, wrong_jacobian, wrong_prior
+from .models import MODELS, REPEATED, RESIDUAL, one_way, summary, wrong_jacobian, wrong_prior
 
 pytestmark = pytest.mark.calibration
 
 RESULTS = Path(__file__).parent / "results"
-REPLICATES = 1000
+REPLICATES, RESIDUAL_REPLICATES = 1000, 200
 SEED = 20251
 WRONG: dict[str, Callable[[bl.Model, int, int], Calibration]] = {
     "prior of half the scale": wrong_prior,
@@ -50,7 +50,7 @@ def _store(calibration: Calibration, model: str, name: str) -> None:
     if path.exists():
         old = pd.read_csv(path)
         table = pd.concat([old[old["model"] != model], table])
-    order = {key: k for k, key in enumerate([*MODELS, *WRONG])}
+    order = {key: k for k, key in enumerate([*MODELS, *RESIDUAL, *WRONG])}
     table = table.sort_values("model", key=lambda models: models.str.removesuffix(REPEATED).map(order), kind="stable")
     table.to_csv(path, index=False, float_format="%.4g", lineterminator="\n")
     # Read back: the summary is of the figures as they are stored.
@@ -69,6 +69,15 @@ def test_collapsed_posterior(name: str) -> None:
         assert second.table.loc[outside, "ok"].all(), f"{first!r}\n{second!r}"
     assert (first.table["p"] > CHI_SQUARE_LEVEL / len(first.quantities)).all(), repr(first)
     assert first.n == REPLICATES, first.failures.to_string()
+
+
+@pytest.mark.parametrize("name", RESIDUAL)
+def test_residual_structures(name: str) -> None:
+    """Fewer replicates: each has a fit of its own."""
+    calibration = bl.calibrate(RESIDUAL[name](), RESIDUAL_REPLICATES, random_seed=SEED)
+    _store(calibration, name, "residual.csv")
+    assert (calibration.table["p"] > CHI_SQUARE_LEVEL / len(calibration.quantities)).all(), repr(calibration)
+    assert calibration.n == RESIDUAL_REPLICATES, calibration.failures.to_string()
 
 
 @pytest.mark.parametrize("name", WRONG)

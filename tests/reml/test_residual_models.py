@@ -202,19 +202,15 @@ def test_words_of_nlme_in_other_arguments() -> None:
 
 def test_what_would_leave_the_parameters_out_is_refused() -> None:
     model = bl.Model("Reaction ~ Days + (1 | Subject)", SLEEP, residual="ar1(Days | Subject)")
-    fit = model.fit()
     for call in (
         lambda: model.sample(sigma=1.0),
         lambda: model.to_pymc(form="collapsed"),
-        lambda: model.prior_predictive(),
         lambda: model.fit(priors="default"),
         lambda: model.fit(penalty="gamma"),
         lambda: model.fit(fix={"theta": [1.0]}),
         lambda: model.simulate(n_groups=30),
         lambda: bl.power(model),
         lambda: bl.coverage(model),
-        lambda: bl.compare(fit, fit),
-        lambda: bl.calibrate(model, n=2),
     ):
         with pytest.raises(DesignError, match="whose residuals have parameters"):
             call()

@@ -13,21 +13,20 @@ import bayeslmm as bl
 from bayeslmm.design.design import Design
 from bayeslmm.likelihood import SummedDesign, cross_products, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
-from bayeslmm.likelihood.reweighting import reweight
+from bayeslmm.likelihood.whitened import RowsAtPoints, whitened_products
 from bayeslmm.reml import optimise
 from bayeslmm.residual import Homoscedastic, Residual
 
 from .members import REPRESENTATIVES, Member, N, Serial
 
 everyone = pytest.mark.parametrize("member", REPRESENTATIVES, ids=str)
-independent = pytest.mark.parametrize("member", [m for m in REPRESENTATIVES if m.residual.clusters is None], ids=str)
 
 
-def _design(formula: str, store: str = "auto") -> Design:
+def _design(formula: str) -> Design:
     rng = np.random.default_rng(6)
     frame = pd.DataFrame({"y": rng.normal(size=N), "x": rng.normal(size=N), "g": np.repeat(["a", "b", "c"], [5, 4, 3])})
     frame["h"], frame["k"] = np.arange(N) % 2, np.arange(N) % 4
-    return bl.Model(formula, frame, store=store).design
+    return bl.Model(formula, frame).design
 
 
 def _factors(design: Design) -> list[np.ndarray]:
@@ -35,8 +34,8 @@ def _factors(design: Design) -> list[np.ndarray]:
     return [np.tril(rng.normal(size=(1, len(t.effects), len(t.effects)))) for t in design.terms]
 
 
-def _whitened(cp: SummedDesign, residual: Residual, lam: np.ndarray) -> SummedDesign:
-    return reweight(cp, lambda columns, rows: residual.whiten(lam, columns, rows), -float(residual.log_det(lam)))
+def _whitened(design: Design, residual: Residual, lam: np.ndarray) -> SummedDesign:
+    return whitened_products(replace(design, residual=residual), lam)
 
 
 def _criterion(cp: SummedDesign, terms: list[np.ndarray], reml: bool) -> float:
@@ -61,31 +60,21 @@ def _dense(design: Design, R: np.ndarray, terms: list[np.ndarray], reml: bool) -
 
 
 @everyone
-@pytest.mark.parametrize("formula", ["y ~ x + (x | g)", "y ~ 0 + x + (1 | g)", "y ~ x + (1 | g) + (1 | h)"])
+@pytest.mark.parametrize(
+    "formula", ["y ~ x + (x | g)", "y ~ 0 + x + (1 | g)", "y ~ x + (1 | k) + (1 | g)", "y ~ x + (1 | g / h)"]
+)
 @pytest.mark.parametrize("reml", [True, False], ids=["REML", "ML"])
 def test_criterion(member: Member, formula: str, reml: bool) -> None:
     design = _design(formula)
-    cp, terms = cross_products(design), _factors(design)
+    terms, held = _factors(design), replace(design, residual=member.residual)
+    rows = RowsAtPoints.of(held, member.points[0])
     for lam in member.points:
-        found = _criterion(_whitened(cp, member.residual, lam), terms, reml)
         expected = _dense(design, member.dense(lam), terms, reml)
         # Weights from 1e-8 to 1e8 leave the dense covariance half of its digits.
         close = 1e-6 if member.name == "weights far apart" else 1e-11
-        assert found == pytest.approx(expected, rel=close, abs=close)
-
-
-@independent
-@pytest.mark.parametrize("formula", ["y ~ x + (1 | k) + (1 | g)", "y ~ x + (1 | g / h)"])
-@pytest.mark.parametrize("store", ["levels", "hierarchy"])
-def test_criterion_of_both_stores(member: Member, formula: str, store: str) -> None:
-    design = _design(formula, store)
-    cp, terms = cross_products(design), _factors(design)
-    for lam in member.points:
-        expected = _dense(design, member.dense(lam), terms, True)
-        close = 1e-6 if member.name == "weights far apart" else 1e-11
-        assert _criterion(_whitened(cp, member.residual, lam), terms, True) == pytest.approx(
-            expected, rel=close, abs=close
-        )
+        # Coordinates chosen at the point, and kept from another.
+        for cp in (whitened_products(held, lam), rows.at(lam)):
+            assert _criterion(cp, terms, reml) == pytest.approx(expected, rel=close, abs=close)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +85,7 @@ def test_what_has_no_parameters_is_the_design_that_holds_it(member: Member) -> N
     assert plain.residual == Homoscedastic(N)
     terms, lam = _factors(plain), member.points[0]
     own = cross_products(replace(plain, residual=member.residual))
-    through = _whitened(cross_products(plain), member.residual, lam)
+    through = _whitened(plain, member.residual, lam)
     assert _criterion(through, terms, True) == pytest.approx(_criterion(own, terms, True), rel=1e-12, abs=1e-12)
 
 
@@ -105,10 +94,9 @@ def test_serial_correlation_of_sleepstudy() -> None:
     data = bl.load_dataset("sleepstudy")
     design = bl.Model("Reaction ~ Days + (Days | Subject)", data).design
     residual = Serial(design.groupings["Subject"].codes, data["Days"].to_numpy(float))
-    cp = cross_products(design)
 
     def criterion(x: float) -> float:
-        return optimise(_whitened(cp, residual, np.array([x]))).criterion
+        return optimise(_whitened(design, residual, np.array([x]))).criterion
 
     best = minimize_scalar(criterion, bounds=(0.1, 1.0), method="bounded", options={"xatol": 1e-5})
     assert -0.5 * best.fun == pytest.approx(-862.0582, abs=5e-5)

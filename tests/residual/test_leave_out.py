@@ -52,9 +52,17 @@ def _covariance(design: Design, member: Member, lam: np.ndarray, terms: list[np.
 
 
 def _given(design: Design, V: np.ndarray, noise: np.ndarray, rows: np.ndarray, others: np.ndarray):
-    """Mean and covariance of new observations at `rows` given those at `others`, beta flat; V without `noise` joins."""
+    """Mean and covariance of new observations at `rows` given those at `others`, beta flat.
+
+    Where these hold the same rows, the residuals of the new ones are those of rows beside the rest of their clusters:
+    what the rest says of them, and what is independent of all that was observed.
+    """
     X, A = design.X, np.linalg.inv(V[np.ix_(others, others)])
-    B = (V if not np.intersect1d(rows, others).size else V - noise)[np.ix_(rows, others)]
+    joint = V
+    if np.intersect1d(rows, others).size:
+        rest, joint = np.setdiff1d(others, rows), V - noise
+        joint[rows] += noise[np.ix_(rows, rest)] @ np.linalg.inv(noise[np.ix_(rest, rest)]) @ noise[rest]
+    B = joint[np.ix_(rows, others)]
     C = np.linalg.inv(X[others].T @ A @ X[others])
     beta = C @ X[others].T @ A @ design.y[others]
     left = X[rows] - B @ A @ X[others]
