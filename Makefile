@@ -73,7 +73,7 @@ notebooks: $(STAMP)
 	$(ONE_THREAD) $(BIN)/python tools/run_notebooks.py --write
 
 clean:
-	rm -rf $(VENV) docs/_build docs/generated docs/notebooks demo-output
+	rm -rf $(VENV) docs/_build docs/generated docs/notebooks docs/_static/explorer.html demo-output
 
 $(STAMP): pyproject.toml
 	@python="$$(sh tools/find-python.sh)" || exit 1; \

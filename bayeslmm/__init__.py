@@ -75,6 +75,7 @@ if TYPE_CHECKING:
         StorageError,
         UnknownNameError,
     )
+    from bayeslmm.explorer import Explorer, explore
     from bayeslmm.faces import Posterior, REMLResult
     from bayeslmm.likelihood import NormalPrior
     from bayeslmm.linting.check import lint
@@ -90,6 +91,7 @@ if TYPE_CHECKING:
         plot_forest,
         plot_groups,
         plot_influence,
+        plot_plane,
         plot_ranef,
         plot_semivariogram,
         plot_shrinkage,
@@ -139,6 +141,8 @@ _HOMES = {
     "ModelComparison": "bayeslmm.comparison",
     "plot_variance": "bayeslmm.plots",
     "report": "bayeslmm.one_page",
+    "Explorer": "bayeslmm.explorer",
+    "explore": "bayeslmm.explorer",
     "ranova": "bayeslmm.boundary.zero_tests",
     "ZeroTest": "bayeslmm.boundary.zero_test",
     "ZeroTests": "bayeslmm.boundary.zero_test",
@@ -148,6 +152,7 @@ _HOMES = {
     "plot_forest": "bayeslmm.plots",
     "plot_groups": "bayeslmm.plots",
     "plot_influence": "bayeslmm.plots",
+    "plot_plane": "bayeslmm.plots",
     "plot_ranef": "bayeslmm.plots",
     "plot_semivariogram": "bayeslmm.plots",
     "plot_shrinkage": "bayeslmm.plots",
@@ -210,6 +215,7 @@ __all__ = [
     "Design",
     "DesignError",
     "Diagonal",
+    "Explorer",
     "Exponential",
     "FitError",
     "Flat",
@@ -257,6 +263,7 @@ __all__ = [
     "coverage_grid",
     "coverage_study",
     "error_contrasts",
+    "explore",
     "lint",
     "list_datasets",
     "lm_list",
@@ -269,6 +276,7 @@ __all__ = [
     "plot_forest",
     "plot_groups",
     "plot_influence",
+    "plot_plane",
     "plot_ranef",
     "plot_semivariogram",
     "plot_shrinkage",

@@ -1,4 +1,4 @@
-"""The command line: fit, compare, anova, means, power, to, boundary, lint, demo."""
+"""The command line: fit, compare, anova, means, power, explore, to, boundary, lint, demo."""
 
 from __future__ import annotations
 
@@ -217,6 +217,7 @@ def _compare_models(
 app.command(name="anova")(commands.anova)
 app.command(name="means")(command_means.means)
 app.command(name="power")(commands.power)
+app.command(name="explore")(commands.explore)
 
 
 @app.command(name="to")

@@ -1,9 +1,9 @@
-"""Commands for the tests of a fit, and for what comes before a study: anova, power."""
+"""Commands for the tests of a fit, for what comes before a study, and for the classroom: anova, power, explore."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -189,3 +189,39 @@ def _study(formula: str, frame: Any, weights: str | None, frequency: str | None,
     if frequency is not None:
         raise typer.BadParameter("--frequency counts identical rows of data; a plan has none. Leave it out.")
     return Plan(formula, frame, weights=weights, na_action=na_action or "drop")  # type: ignore[arg-type]
+
+
+def explore(
+    formula: Annotated[
+        str | None,
+        typer.Argument(help='In quotes: "y ~ 1 + (1 | g)" or "y ~ x + (x | g)"; simulated data if none.'),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data", help="Name of a shipped data set, path of a CSV or parquet file, or - for standard input."
+        ),
+    ] = None,
+    na: Na = None,
+    na_action: NaAction = None,
+    sep: Sep = "",
+    decimal: Decimal = "",
+    encoding: Encoding = "",
+    out: Annotated[Path, typer.Option("--out", help="The page, a file that ends in .html.")] = Path("explorer.html"),
+) -> None:
+    """Write the shrinkage explorer: one page with sliders that needs no network, for a balanced model.
+
+    Example: bayeslmm explore
+
+    Example: bayeslmm explore "Yield ~ 1 + (1 | Batch)" --data Dyestuff2 --out dyestuff2.html
+    """
+    if (formula is None) != (data is None):
+        raise typer.BadParameter("A formula and --data go together. With neither the page has simulated data.")
+    load(*WORK)
+    from bayeslmm.console import say, terminal
+    from bayeslmm.explorer import explore as explorer_of
+
+    model = None
+    if formula is not None and data is not None:
+        model = model_of(formula, read(data, na, sep, decimal, encoding), na_action=na_action)
+    say(terminal(), f"Written to {explorer_of(model).write(out)}; open it in a browser.")

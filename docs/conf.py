@@ -3,6 +3,8 @@
 import shutil
 from pathlib import Path
 
+import bayeslmm as bl
+
 HERE = Path(__file__).parent
 
 # Notebooks live at the top of the repository; the site shows copies.
@@ -11,6 +13,9 @@ shutil.rmtree(target, ignore_errors=True)
 target.mkdir()
 for notebook in sorted((HERE.parent / "notebooks").glob("*.ipynb")):
     shutil.copy(notebook, target / notebook.name)
+
+# The page that explorer.md shows is made by the package, so that it is the one that users get.
+bl.explore().write(HERE / "_static" / "explorer.html")
 
 project = "bayeslmm"
 author = "bayeslmm developers"
@@ -34,7 +39,7 @@ html_sidebars = {
     name: []
     for name in (
         *("index", "learn", "start", "model", "formulas", "fitting", "posterior", "predict", "checks", "calibration"),
-        *("boundary", "coverage", "teaching", "architecture", "notebooks/**"),
+        *("boundary", "coverage", "teaching", "explorer", "architecture", "notebooks/**"),
     )
 }
 nb_execution_mode = "off"

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bayeslmm.bayes.log_likelihood import VarianceDraws
 from bayeslmm.bayes.priors import Priors
+from bayeslmm.bayes.variance_draws import VarianceDraws
 from bayeslmm.likelihood import SummedDesign, evaluate, minus_two_log_density_normal
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.types import FloatArray, IntArray

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from scipy import sparse
 
+from bayeslmm.bayes.variance_draws import VarianceDraws
 from bayeslmm.design.design import Design
 from bayeslmm.likelihood.criteria import LOG_2PI
 from bayeslmm.likelihood.leave_out import check_block_size
 from bayeslmm.likelihood.row_system import by_size
 from bayeslmm.residual import each_point
 from bayeslmm.types import FloatArray, IntArray
-
-if TYPE_CHECKING:
-    from bayeslmm.bayes.log_likelihood import VarianceDraws
 
 
 def dense_group_density(design: Design, draws: VarianceDraws, codes: IntArray) -> FloatArray:

@@ -10,7 +10,7 @@ from scipy import sparse
 
 from bayeslmm.bayes.dense_groups import diagonal_blocks
 from bayeslmm.bayes.layout import GroupLayout, group_columns, make_layout
-from bayeslmm.bayes.log_likelihood import VarianceDraws
+from bayeslmm.bayes.variance_draws import VarianceDraws
 from bayeslmm.design.design import Design
 from bayeslmm.design.newdata import Rows
 from bayeslmm.errors import DesignError, FitError

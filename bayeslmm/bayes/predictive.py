@@ -13,9 +13,10 @@ from bayeslmm.bayes.datatree import at_mean_variables, groups_tree, with_group
 from bayeslmm.bayes.default_priors import PriorSpec, resolve_priors
 from bayeslmm.bayes.given_residuals import flat_effects, residuals_given
 from bayeslmm.bayes.layout import GroupLayout, make_layout
-from bayeslmm.bayes.log_likelihood import VarianceDraws, variance_draws
+from bayeslmm.bayes.log_likelihood import variance_draws
 from bayeslmm.bayes.prior_draws import draw_prior, simulate_response
 from bayeslmm.bayes.priors import Priors
+from bayeslmm.bayes.variance_draws import VarianceDraws
 from bayeslmm.design.design import Design
 from bayeslmm.design.newdata import Rows, own_rows
 from bayeslmm.errors import ArgumentError, DesignError

@@ -18,11 +18,11 @@ from bayeslmm.arguments import shown
 from bayeslmm.bayes.at_means import sds_and_correlations
 from bayeslmm.bayes.coordinates import log_beta_constant
 from bayeslmm.bayes.default_priors import PriorSpec, resolve_priors
-from bayeslmm.bayes.log_likelihood import VarianceDraws
 from bayeslmm.bayes.prior_families import is_sd_prior
 from bayeslmm.bayes.prior_numbers import is_finite_number
 from bayeslmm.bayes.priors import Priors, SdPrior, flat_coefficients
 from bayeslmm.bayes.term_priors import lkj_shapes
+from bayeslmm.bayes.variance_draws import VarianceDraws
 from bayeslmm.design.design import Design
 from bayeslmm.errors import PriorError
 from bayeslmm.numerics.resample import kish, normalised, trustworthy

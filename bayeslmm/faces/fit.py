@@ -30,6 +30,7 @@ from bayeslmm.results import (
     random_effects,
     refits,
     residual_kinds,
+    residual_tables,
     serial,
     simulations,
     textbook,
@@ -78,6 +79,7 @@ class REMLResult(Fit):
     estimable = estimable.fit_estimable
     vcov_kenward_roger = fit_coefficients.vcov_kenward_roger
     residuals = residual_kinds.residuals
+    residual_covariance = residual_tables.residual_covariance
     acf = serial.acf
     semivariogram = serial.semivariogram
     leverage = residual_kinds.leverage

@@ -36,7 +36,6 @@ class StructuredResult(REMLResult):
     {'sigma': 49.515, 'residual_rho': 0.8, 'Intercept': 253.738, 'Days': 10.467}
     """
 
-    residual_covariance = residual_tables.residual_covariance
     profile = residual_profiles.profile_residual
     confint = residual_intervals.confint_residual
 

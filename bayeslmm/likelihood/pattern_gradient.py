@@ -16,7 +16,7 @@ from bayeslmm.likelihood.crossproducts import SummedDesign
 from bayeslmm.likelihood.density_gradient import DensityGradient, value_and_slope
 from bayeslmm.likelihood.factor import Factor
 from bayeslmm.likelihood.normal_prior import NormalPrior, internal_prior
-from bayeslmm.likelihood.patterns import Alike, PatternSums
+from bayeslmm.likelihood.patterns import AlikeGroups, PatternSums
 from bayeslmm.residual.together import group_inner_slopes
 from bayeslmm.types import FloatArray
 
@@ -82,7 +82,7 @@ def _weights(cp: SummedDesign, factor: Factor, sigma: float, prior: NormalPrior 
     return np.asarray(W[i, j] * np.where(i == j, 0.5, 1.0))
 
 
-def _slopes_of(part: Alike, factors: Sequence[FloatArray], lam: FloatArray, weights: FloatArray) -> FloatArray:
+def _slopes_of(part: AlikeGroups, factors: Sequence[FloatArray], lam: FloatArray, weights: FloatArray) -> FloatArray:
     """``N V^-1 - V^-1 M V^-1`` (U, m, m) of all patterns."""
     U, m = part.more.shape
     s, t = np.tril_indices(m)

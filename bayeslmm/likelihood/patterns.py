@@ -29,7 +29,7 @@ _DRAWN = 4_000_000
 
 
 @dataclass(frozen=True)
-class Alike:
+class AlikeGroups:
     """Groups of m rows with q effects each, by pattern.
 
     Attributes
@@ -117,7 +117,7 @@ class PatternSums:
 
     Attributes
     ----------
-    parts : tuple of Alike
+    parts : tuple of AlikeGroups
     Xy : FloatArray, shape (n, p + 1)
         Columns of X on the coordinates of the sums, and the response less what was taken out of it.
     log_det_fixed : float
@@ -126,7 +126,7 @@ class PatternSums:
         Of the factor of every term.
     """
 
-    parts: tuple[Alike, ...]
+    parts: tuple[AlikeGroups, ...]
     Xy: FloatArray
     log_det_fixed: float
     n_levels: tuple[int, ...]
@@ -228,7 +228,7 @@ def pattern_sums(design: Design, Xy: FloatArray, log_det_fixed: float) -> Patter
     return PatternSums(tuple(_alike(design, Xy, kind) for kind in kinds), Xy, log_det_fixed, levels)
 
 
-def _alike(design: Design, Xy: FloatArray, kind: DependentRows) -> Alike:
+def _alike(design: Design, Xy: FloatArray, kind: DependentRows) -> AlikeGroups:
     first = kind.first
     U, m = first.shape
     Z = []
@@ -236,7 +236,7 @@ def _alike(design: Design, Xy: FloatArray, kind: DependentRows) -> Alike:
         own = design.groupings[term.group].codes[first][:, :, None] == levels[kind.one][:, None]
         Z.append((own[..., None] * term.Z[first][:, :, None]).reshape(U, m, -1))
     more = np.ones((U, m)) if design.frequency is None else design.frequency[first].astype(float)
-    return Alike(kind, design.residual.part(first.ravel()), tuple(Z), more, _summed(Xy, kind))
+    return AlikeGroups(kind, design.residual.part(first.ravel()), tuple(Z), more, _summed(Xy, kind))
 
 
 def _summed(Xy: FloatArray, kind: DependentRows) -> FloatArray:

@@ -124,7 +124,8 @@ def _rows(design: Design, replicates: Any, total: Any) -> list[int]:
 
 def _whole_list(name: str, given: Any, least: int) -> list[int]:
     # An array without axes is one number.
-    if isinstance(given, list | tuple | range | np.ndarray | pd.Series) and np.ndim(given):
+    several = given.ndim > 0 if isinstance(given, np.ndarray) else isinstance(given, list | tuple | range | pd.Series)
+    if several:
         found = [whole(f"{name}: one of them", value, least, MOST_LEVELS, DesignError) for value in given]
         if not found:
             raise DesignError(f"{name}={shown(given)} is empty. Give one number or several.")

@@ -7,6 +7,7 @@ from bayeslmm.plots.coverage import plot_coverage
 from bayeslmm.plots.forest import plot_forest
 from bayeslmm.plots.groups import plot_groups
 from bayeslmm.plots.influence import plot_influence
+from bayeslmm.plots.plane import plot_plane
 from bayeslmm.plots.ranef import plot_ranef
 from bayeslmm.plots.serial import plot_acf, plot_semivariogram
 from bayeslmm.plots.shrinkage import plot_shrinkage
@@ -19,6 +20,7 @@ __all__ = [
     "plot_forest",
     "plot_groups",
     "plot_influence",
+    "plot_plane",
     "plot_ranef",
     "plot_semivariogram",
     "plot_shrinkage",

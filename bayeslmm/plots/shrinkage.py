@@ -208,8 +208,7 @@ class _Block:
         axes: list[Any] = []
         separate = None
         if self.separate:
-            lam = NO_PARAMETERS if self.shown.fit is None else self.shown.fit.optimum.lam
-            separate = alone(self.shown.design, _fixed(self.shown), self.levels.group, self.levels.which, lam)
+            separate = on_their_own(self.shown, self.levels)
         for k, (title, position) in enumerate(zip(self.titles, self.positions, strict=True)):
             axis = figure.add_subplot(cells[k // self.columns, k % self.columns], sharey=axes[0] if axes else None)
             axis.set_title(title, fontsize=_TITLE)
@@ -225,6 +224,12 @@ def _in_lines(label: str) -> str:
     """A level's label as it is; a long one in lines."""
     whole = in_plot(label)
     return whole if widest([whole], _TICK) <= _LONGEST else wrapped(label, _LONGEST, _TICK)
+
+
+def on_their_own(shown: Subject, levels: DrawnLevels) -> FloatArray:
+    """Least-squares effects (K, c) of the levels that are drawn, on what the fixed effects leave."""
+    lam = NO_PARAMETERS if shown.fit is None else shown.fit.optimum.lam
+    return alone(shown.design, _fixed(shown), levels.group, levels.which, lam)
 
 
 def _fixed(shown: Subject) -> FloatArray:

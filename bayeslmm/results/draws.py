@@ -13,10 +13,11 @@ import pandas as pd
 from bayeslmm.arguments import real, shown
 from bayeslmm.bayes.collapsed import Diagnostics
 from bayeslmm.bayes.layout import GroupLayout, make_layout
-from bayeslmm.bayes.log_likelihood import VarianceDraws, typical_factors, variance_draws
+from bayeslmm.bayes.log_likelihood import typical_factors, variance_draws
 from bayeslmm.bayes.moments import ExactMoments
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.propriety import finite_moments
+from bayeslmm.bayes.variance_draws import VarianceDraws
 from bayeslmm.design.design import Design
 from bayeslmm.design.padding import by_row
 from bayeslmm.design.readable import Tables, readable

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.arguments import choice, flag
-from bayeslmm.bayes.log_likelihood import VarianceDraws
 from bayeslmm.bayes.mixed_normals import by_prior, mixed_normals
+from bayeslmm.bayes.variance_draws import VarianceDraws
 from bayeslmm.design.padding import by_row
 from bayeslmm.errors import DesignError
 from bayeslmm.likelihood.leave_out import leave_one_out

@@ -83,7 +83,7 @@ def residual_covariance(fit: Fit, group: Any = None, *, correlation: bool = Fals
     residual, lam = fit.design.residual, fit.optimum.lam
     flag("correlation", correlation, DesignError)
     if not isinstance(residual, CorrelatedRows):
-        raise DesignError(f"Residuals of {expression(fit)} are independent: their variances are all there is.")
+        raise DesignError("Residuals of this fit are independent: their variances are all there is.")
     rows = _rows_of(fit, residual, group)
     values = residual.covariance(lam, rows).toarray() * fit.sigma**2
     if correlation:

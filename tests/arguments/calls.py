@@ -124,6 +124,7 @@ OBJECTS: dict[str, Callable[[], Any]] = {
     "CoverageStudy": study,
     "Coverage": own_coverage,
     "Cell": lambda: bl.Cell(),
+    "Explorer": lambda: bl.explore(),
     "Design": lambda: model().design,
     "ZeroTest": lambda: fit().test_zero("(1 | g)"),
     "ZeroTests": lambda: bl.ranova(slopes().fit(), refits=0),
@@ -363,6 +364,7 @@ CALLS: dict[str, list[dict[str, Any]]] = {
     "plot_forest": [{"both": known_fit}],
     "plot_groups": [{"both": comparison, "x": "x", "group": "g"}],
     "plot_influence": [{"of": fit}],
+    "plot_plane": [{"both": lambda: slopes().fit()}],
     "plot_ranef": [{"both": comparison}],
     "plot_semivariogram": [{"fit": fit}],
     "plot_shrinkage": [{"both": comparison}],
@@ -372,6 +374,8 @@ CALLS: dict[str, list[dict[str, Any]]] = {
         {"study": model, "n": 2, "groups": [4, 6], "hdi": 1, "sd_widths": True, "progressbar": False},
     ],
     "report": [{"of": fit, "path": _new_page}],
+    "explore": [{"of": lambda: bl.Model("y ~ 1 + (1 | g)", data())}],
+    "Explorer.write": [{"path": _new_page}],
     "ranova": [{"fit": fit, "draws": 100, "refits": 0, "random_seed": 1}],
 }
 for _name in (
@@ -396,6 +400,7 @@ RESULTS = {
     "ComparedMeans",
     "CoverageStudy",
     "Design",
+    "Explorer",
     "MarginalMeans",
     "ModelComparison",
     "Posterior",

@@ -31,6 +31,7 @@ PAGES = [
     ("boundary.md", 14),
     ("coverage.md", 8),
     ("coming-from.md", 10),
+    ("explorer.md", 8),
 ]
 
 
