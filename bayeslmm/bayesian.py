@@ -10,7 +10,7 @@ import pandas as pd
 
 from bayeslmm.design.readable import readable
 from bayeslmm.errors import FitError
-from bayeslmm.faces import Posterior, posterior_of
+from bayeslmm.faces import Posterior
 from bayeslmm.habits import SAMPLE_ARGUMENTS, no_argument
 from bayeslmm.likelihood import SummedDesign
 from bayeslmm.likelihood.residual_products import residual_products
@@ -118,7 +118,7 @@ def sample(
     if sigma is not None:
         refuse_parameters(model.design.residual, "model.sample(sigma=)")
     own = model if sigma is None else model._with_sigma(sigma)
-    return posterior_of(sample_posterior(own._design, priors, settings, lambda: _fitted(own)))
+    return Posterior._of(sample_posterior(own._design, priors, settings, lambda: _fitted(own)))
 
 
 def _fitted(model: Specification) -> tuple[SummedDesign, Optimum]:

@@ -24,6 +24,7 @@ from bayeslmm.design.screen import fill
 from bayeslmm.equality import by_value
 from bayeslmm.errors import ArgumentError, DesignError, FitError
 from bayeslmm.likelihood import SummedDesign
+from bayeslmm.likelihood.residual_products import residual_products
 from bayeslmm.likelihood.whitened import rows_to_whiten
 from bayeslmm.residual import natural_parameters
 from bayeslmm.results.diagnostics import certificate_text
@@ -74,6 +75,15 @@ class Draws:
     def cross_products(self) -> SummedDesign:
         """The sufficient statistics of the data; where residuals have parameters, of rows that each draw whitens."""
         return rows_to_whiten(self.design) if self.cp is None or self.design.residual.names else self.cp
+
+    @cached_property
+    def _integrated(self) -> SummedDesign:
+        """What the posterior is integrated from: where residuals have parameters, at the draw most in the middle."""
+        if not self.design.residual.names:
+            return self.cross_products
+        lam = self._variance_draws.lam
+        away = (lam - np.median(lam, axis=0)) / np.maximum(lam.std(axis=0), 1e-300)
+        return residual_products(self.design, lam[np.argmin((away**2).sum(1))])
 
     @cached_property
     def _parameters(self) -> tuple[Parameter, ...]:

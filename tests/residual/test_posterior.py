@@ -15,7 +15,7 @@ from bayeslmm.bayes import predictive
 from bayeslmm.bayes.loo import leave_out
 from bayeslmm.comparison.groups import _weights
 from bayeslmm.errors import ConvergenceWarning, DesignError, FitError
-from bayeslmm.faces import Posterior, posterior_of
+from bayeslmm.faces import Posterior
 from bayeslmm.residual import laws
 from bayeslmm.results.draws import Draws
 from bayeslmm.types import FloatArray
@@ -266,7 +266,7 @@ def _with(post: Posterior, posterior: object) -> Posterior:
     from xarray import DataTree
 
     tree = DataTree.from_dict({"posterior": posterior})
-    return posterior_of(Draws(post.design, tree, post.priors, post.method, post.diagnostics))
+    return Posterior._of(Draws(post.design, tree, post.priors, post.method, post.diagnostics))
 
 
 def test_rows_of_the_data_are_themselves_and_rows_taken_for_new_are_not() -> None:
