@@ -159,14 +159,13 @@ def to_pymc(
         An unknown form, or a prior without a counterpart in PyMC.
     """
     from bayeslmm.bayes.default_priors import resolve_priors
-    from bayeslmm.bayes.forms import resolve_forms
     from bayeslmm.bayes.pymc_model import build_collapsed_model, build_pymc_model
 
     resolved = resolve_priors(model._design, priors)
     if isinstance(form, str) and form == "collapsed":
         refuse_parameters(model.design.residual, "model.to_pymc(form='collapsed')")
         return build_collapsed_model(model.cross_products, resolved)
-    forms = resolve_forms(model._design, form, lambda: model._optimum(True).terms)
+    forms = _forms(model, form)
     return build_pymc_model(model._design, resolved, forms)
 
 
@@ -198,15 +197,28 @@ def pymc_source(
     pm.Normal("Yield", mu=mu, sigma=sigma, observed=y, dims="obs")
     """
     from bayeslmm.bayes.default_priors import resolve_priors
-    from bayeslmm.bayes.forms import resolve_forms
     from bayeslmm.bayes.pymc_source import write_pymc_source
 
-    forms = resolve_forms(model._design, form, lambda: model._optimum(True).terms)
+    forms = _forms(model, form)
     return write_pymc_source(model._design, resolve_priors(model._design, priors), forms)
+
+
+def _forms(model: Specification, form: str | Mapping[str, str]) -> dict[str, Any]:
+    """Form of every grouping factor."""
+    from bayeslmm.bayes.forms import resolve_forms
+
+    return resolve_forms(model._design, form, lambda: model._optimum(True).terms, lambda: model._optimum(True).lam)
 
 
 def forms(model: Specification) -> pd.DataFrame:
     """The form that ``to_pymc(form="auto")`` gives the effects of each grouping factor, and why.
+
+    Where residuals have parameters, these are at the REML fit too.
+
+    Raises
+    ------
+    DesignError
+        Residuals of different levels of a factor depend on one another.
 
     Examples
     --------
@@ -215,12 +227,11 @@ def forms(model: Specification) -> pd.DataFrame:
     >>> model.forms()["form"].to_dict(), model.forms()["ratio"].round(1).to_dict()
     ({'plate': 'centered', 'sample': 'noncentered'}, {'plate': 14.2, 'sample': 296.1})
     """
-    refuse_parameters(model.design.residual, "model.forms()")
     from bayeslmm.bayes.forms import choose_forms
 
-    rows = [
-        (c.group, c.form, c.ratio, c.levels, c.reason) for c in choose_forms(model._design, model._optimum(True).terms)
-    ]
+    optimum = model._optimum(True)
+    chosen = choose_forms(model._design, optimum.terms, optimum.lam)
+    rows = [(c.group, c.form, c.ratio, c.levels, c.reason) for c in chosen]
     return readable(pd.DataFrame(rows, columns=["group", "form", "ratio", "levels", "reason"]).set_index("group"))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from bayeslmm.equality import by_value
 from bayeslmm.likelihood import beta_covariance
 from bayeslmm.likelihood.conditional import user_beta
 from bayeslmm.likelihood.normal_prior import rotate
+from bayeslmm.residual import NO_PARAMETERS, natural_parameters
 from bayeslmm.types import BoolArray, FloatArray
 
 
@@ -27,6 +28,8 @@ class ExactMoments:
         Group-level standard deviations, terms in the order of the formula.
     sigma_mean, sigma_sd : float
     beta_mean, beta_sd : FloatArray, shape (p,)
+    residual_mean, residual_sd : FloatArray, shape (k,)
+        Residual parameters in the user's units.
     """
 
     sd_mean: tuple[FloatArray, ...]
@@ -35,6 +38,8 @@ class ExactMoments:
     sigma_sd: float
     beta_mean: FloatArray
     beta_sd: FloatArray
+    residual_mean: FloatArray = field(default_factory=lambda: NO_PARAMETERS)
+    residual_sd: FloatArray = field(default_factory=lambda: NO_PARAMETERS)
 
 
 def grid_moments(target: Target, grid: Grid) -> ExactMoments:
@@ -60,7 +65,14 @@ def grid_moments(target: Target, grid: Grid) -> ExactMoments:
         sigma_sd,
         beta_mean,
         beta_sd,
+        *_residual_moments(target, points.x[keep], mass),
     )
+
+
+def _residual_moments(target: Target, x: FloatArray, mass: FloatArray) -> tuple[FloatArray, FloatArray]:
+    values, p = natural_parameters(target.cp.design.residual, target.lam(x)), mass.sum(1)
+    mean = p @ values
+    return mean, np.sqrt(p @ (values - mean) ** 2)
 
 
 def sds_at_zeros(target: Target, factors: list[FloatArray], sds: list[FloatArray]) -> list[FloatArray]:

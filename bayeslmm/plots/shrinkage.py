@@ -37,7 +37,6 @@ from bayeslmm.plots.style import (
     wrapped,
 )
 from bayeslmm.plots.subject import Subject, subject
-from bayeslmm.residual import NO_PARAMETERS, refuse_parameters
 from bayeslmm.types import FloatArray
 
 __all__ = ["no_pooling", "plot_shrinkage"]
@@ -103,8 +102,6 @@ def effects_figure(both: Any, function: str, group: Any, effect: Any, levels: An
     import matplotlib.pyplot as plt
 
     shown = subject(both, function)
-    if separate and shown.fit is None:
-        refuse_parameters(shown.design.residual, f"{function}() of a posterior alone")
     if not shown.design.terms:
         raise DesignError(f"{shown.design.formula!r} has no random effects, so that {function}() has nothing to draw.")
     check_levels(levels)
@@ -208,8 +205,9 @@ class _Block:
         axes: list[Any] = []
         separate = None
         if self.separate:
-            lam = NO_PARAMETERS if self.shown.fit is None else self.shown.fit.optimum.lam
-            separate = alone(self.shown.design, _fixed(self.shown), self.levels.group, self.levels.which, lam)
+            separate = alone(
+                self.shown.design, _fixed(self.shown), self.levels.group, self.levels.which, self.shown.lam
+            )
         for k, (title, position) in enumerate(zip(self.titles, self.positions, strict=True)):
             axis = figure.add_subplot(cells[k // self.columns, k % self.columns], sharey=axes[0] if axes else None)
             axis.set_title(title, fontsize=_TITLE)

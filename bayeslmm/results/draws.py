@@ -128,7 +128,7 @@ class Draws:
     @cached_property
     def _residual_draws(self) -> FloatArray:
         """Draws (S, k) of the residual parameters in the user's units."""
-        return np.array([natural_parameters(self.design.residual, lam) for lam in self._variance_draws.lam])
+        return natural_parameters(self.design.residual, self._variance_draws.lam)
 
     def _layout(self, p: Parameter) -> GroupLayout:
         groups = make_layout(self.design).groups
@@ -158,8 +158,9 @@ class Draws:
     def table(self, level: float = 0.95) -> pd.DataFrame:
         """Mean, sd, median and highest-density interval of every parameter.
 
-        By quadrature the means and sds of sds, sigma and fixed effects carry no Monte Carlo error. Where the posterior
-        of an sd has no finite mean or sd (few levels and a prior with a long tail), these are infinite.
+        By quadrature the means and sds of sds, sigma, residual parameters and fixed effects carry no Monte Carlo error.
+        Where the posterior of an sd has no finite mean or sd (few levels and a prior with a long tail), these are
+        infinite.
         """
         frame = self._table(self._parameters, level)
         for p, mean, sd in self._exact():
@@ -297,6 +298,8 @@ class Draws:
             elif p.kind == "sd":
                 k = p.effects[0]
                 rows.append((p, exact.sd_mean[p.position][k], exact.sd_sd[p.position][k]))
+            elif p.kind == "residual" and exact.residual_mean.size:
+                rows.append((p, exact.residual_mean[p.position], exact.residual_sd[p.position]))
         return rows
 
     def hdi(self, level: float = 0.95) -> pd.DataFrame:
