@@ -50,7 +50,7 @@ class Subject:
 
     @property
     def lam(self) -> FloatArray:
-        """Residual parameters (k,) at which groups are taken alone: those of the fit, or means of the first posterior."""
+        """Residual parameters (k,) at which groups are taken alone: of the fit, or means of the posterior."""
         return self.posteriors[0]._variance_draws.lam.mean(axis=0) if self.fit is None else self.fit.optimum.lam
 
     @cached_property
