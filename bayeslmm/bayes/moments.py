@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -40,6 +41,19 @@ class ExactMoments:
     beta_sd: FloatArray
     residual_mean: FloatArray = field(default_factory=lambda: NO_PARAMETERS)
     residual_sd: FloatArray = field(default_factory=lambda: NO_PARAMETERS)
+
+    def of(self, kind: str, position: int, effects: Sequence[int]) -> tuple[float, float] | None:
+        """Mean and standard deviation of a parameter; None where they are not known."""
+        match kind:
+            case "sigma":
+                return self.sigma_mean, self.sigma_sd
+            case "fixed":
+                return self.beta_mean[position], self.beta_sd[position]
+            case "sd":
+                return self.sd_mean[position][effects[0]], self.sd_sd[position][effects[0]]
+            case "residual" if self.residual_mean.size:
+                return self.residual_mean[position], self.residual_sd[position]
+        return None
 
 
 def grid_moments(target: Target, grid: Grid) -> ExactMoments:

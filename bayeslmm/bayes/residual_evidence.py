@@ -17,13 +17,19 @@ from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.target import make_target
 from bayeslmm.design.design import Design
 from bayeslmm.errors import PriorError
-from bayeslmm.likelihood.residual_products import ResidualProducts
+from bayeslmm.likelihood.residual_products import ResidualProducts, residual_products
 from bayeslmm.residual import estimable
 from bayeslmm.residual.laws import SphereLaw
 from bayeslmm.types import FloatArray
 
 # On the scales without bounds the values that mean independence are far inside.
 _FAR = 30.0
+
+
+def products_in_the_middle(design: Design, lam: FloatArray) -> ResidualProducts:
+    """Cross-products from which a posterior is integrated: at that of its draws lam (S, k) most in the middle."""
+    away = (lam - np.median(lam, axis=0)) / np.maximum(lam.std(axis=0), 1e-300)
+    return residual_products(design, lam[np.argmin((away**2).sum(1))])
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from bayeslmm.bayes.log_likelihood import VarianceDraws, typical_factors, varian
 from bayeslmm.bayes.moments import ExactMoments
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.propriety import finite_moments
+from bayeslmm.bayes.residual_evidence import products_in_the_middle
 from bayeslmm.design.design import Design
 from bayeslmm.design.padding import by_row
 from bayeslmm.design.readable import Tables, readable
@@ -24,7 +25,6 @@ from bayeslmm.design.screen import fill
 from bayeslmm.equality import by_value
 from bayeslmm.errors import ArgumentError, DesignError, FitError
 from bayeslmm.likelihood import SummedDesign
-from bayeslmm.likelihood.residual_products import residual_products
 from bayeslmm.likelihood.whitened import rows_to_whiten
 from bayeslmm.residual import natural_parameters
 from bayeslmm.results.diagnostics import certificate_text
@@ -81,9 +81,7 @@ class Draws:
         """What the posterior is integrated from: where residuals have parameters, at the draw most in the middle."""
         if not self.design.residual.names:
             return self.cross_products
-        lam = self._variance_draws.lam
-        away = (lam - np.median(lam, axis=0)) / np.maximum(lam.std(axis=0), 1e-300)
-        return residual_products(self.design, lam[np.argmin((away**2).sum(1))])
+        return products_in_the_middle(self.design, self._variance_draws.lam)
 
     @cached_property
     def _parameters(self) -> tuple[Parameter, ...]:
@@ -286,21 +284,9 @@ class Draws:
         return finite_moments(self.design, self.priors)
 
     def _exact(self) -> list[tuple[Parameter, float, float]]:
-        exact = self.exact
-        if exact is None:
-            return []
-        rows = []
-        for p in self._parameters:
-            if p.kind == "sigma":
-                rows.append((p, exact.sigma_mean, exact.sigma_sd))
-            elif p.kind == "fixed":
-                rows.append((p, exact.beta_mean[p.position], exact.beta_sd[p.position]))
-            elif p.kind == "sd":
-                k = p.effects[0]
-                rows.append((p, exact.sd_mean[p.position][k], exact.sd_sd[p.position][k]))
-            elif p.kind == "residual" and exact.residual_mean.size:
-                rows.append((p, exact.residual_mean[p.position], exact.residual_sd[p.position]))
-        return rows
+        known = () if self.exact is None else self._parameters
+        found = [(p, self.exact and self.exact.of(p.kind, p.position, p.effects)) for p in known]
+        return [(p, *moments) for p, moments in found if moments]
 
     def hdi(self, level: float = 0.95) -> pd.DataFrame:
         """Highest-density intervals; that of an sd is on the sd scale and may start at 0."""
