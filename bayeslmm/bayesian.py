@@ -10,7 +10,7 @@ import pandas as pd
 
 from bayeslmm.design.readable import readable
 from bayeslmm.errors import FitError
-from bayeslmm.faces import Posterior, posterior_of
+from bayeslmm.faces import Posterior
 from bayeslmm.habits import SAMPLE_ARGUMENTS, no_argument
 from bayeslmm.likelihood import SummedDesign
 from bayeslmm.likelihood.residual_products import residual_products
@@ -118,7 +118,7 @@ def sample(
     if sigma is not None:
         refuse_parameters(model.design.residual, "model.sample(sigma=)")
     own = model if sigma is None else model._with_sigma(sigma)
-    return posterior_of(sample_posterior(own._design, priors, settings, lambda: _fitted(own)))
+    return Posterior._of(sample_posterior(own._design, priors, settings, lambda: _fitted(own)))
 
 
 def _fitted(model: Specification) -> tuple[SummedDesign, Optimum]:
@@ -159,14 +159,13 @@ def to_pymc(
         An unknown form, or a prior without a counterpart in PyMC.
     """
     from bayeslmm.bayes.default_priors import resolve_priors
-    from bayeslmm.bayes.forms import resolve_forms
     from bayeslmm.bayes.pymc_model import build_collapsed_model, build_pymc_model
 
     resolved = resolve_priors(model._design, priors)
     if isinstance(form, str) and form == "collapsed":
         refuse_parameters(model.design.residual, "model.to_pymc(form='collapsed')")
         return build_collapsed_model(model.cross_products, resolved)
-    forms = resolve_forms(model._design, form, lambda: model._optimum(True).terms)
+    forms = _forms(model, form)
     return build_pymc_model(model._design, resolved, forms)
 
 
@@ -198,15 +197,28 @@ def pymc_source(
     pm.Normal("Yield", mu=mu, sigma=sigma, observed=y, dims="obs")
     """
     from bayeslmm.bayes.default_priors import resolve_priors
-    from bayeslmm.bayes.forms import resolve_forms
     from bayeslmm.bayes.pymc_source import write_pymc_source
 
-    forms = resolve_forms(model._design, form, lambda: model._optimum(True).terms)
+    forms = _forms(model, form)
     return write_pymc_source(model._design, resolve_priors(model._design, priors), forms)
+
+
+def _forms(model: Specification, form: str | Mapping[str, str]) -> dict[str, Any]:
+    """Form of every grouping factor."""
+    from bayeslmm.bayes.forms import resolve_forms
+
+    return resolve_forms(model._design, form, lambda: model._optimum(True).terms, lambda: model._optimum(True).lam)
 
 
 def forms(model: Specification) -> pd.DataFrame:
     """The form that ``to_pymc(form="auto")`` gives the effects of each grouping factor, and why.
+
+    Where residuals have parameters, these are at the REML fit too.
+
+    Raises
+    ------
+    DesignError
+        Residuals of different levels of a factor depend on one another.
 
     Examples
     --------
@@ -215,12 +227,11 @@ def forms(model: Specification) -> pd.DataFrame:
     >>> model.forms()["form"].to_dict(), model.forms()["ratio"].round(1).to_dict()
     ({'plate': 'centered', 'sample': 'noncentered'}, {'plate': 14.2, 'sample': 296.1})
     """
-    refuse_parameters(model.design.residual, "model.forms()")
     from bayeslmm.bayes.forms import choose_forms
 
-    rows = [
-        (c.group, c.form, c.ratio, c.levels, c.reason) for c in choose_forms(model._design, model._optimum(True).terms)
-    ]
+    optimum = model._optimum(True)
+    chosen = choose_forms(model._design, optimum.terms, optimum.lam)
+    rows = [(c.group, c.form, c.ratio, c.levels, c.reason) for c in chosen]
     return readable(pd.DataFrame(rows, columns=["group", "form", "ratio", "levels", "reason"]).set_index("group"))
 
 

@@ -22,7 +22,7 @@ from bayeslmm.design.screen import fill
 from bayeslmm.design.tables import kept_table
 from bayeslmm.design.updating import updated_formula
 from bayeslmm.errors import ConvergenceWarning, DesignError, FitError, StorageError
-from bayeslmm.faces import Posterior, REMLResult, fit_result, posterior_of
+from bayeslmm.faces import Posterior, REMLResult, fit_result
 from bayeslmm.files.writing import FilePath
 from bayeslmm.habits import FIT_ARGUMENTS, MODEL_ARGUMENTS, no_argument
 from bayeslmm.reml import Optimum, optimise
@@ -423,7 +423,7 @@ def load(path: FilePath) -> Model | REMLResult | Posterior:
     """
     instance("path", path, str | os.PathLike, "the path of a file that was saved", StorageError)  # type: ignore[arg-type]
     if Path(path).suffix in (".nc", ".zarr"):
-        return posterior_of(load_posterior(path, Posterior))
+        return load_posterior(path, Posterior)
     design, cp, optimum = load_parts(path)
     if cp is None or optimum is None:
         return Model._from_design(design)

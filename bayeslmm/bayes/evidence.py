@@ -8,8 +8,9 @@ effect; its correlations integrate to one, and what an LKJ(eta) prior leaves to 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from bayeslmm.design.design import Design
 from bayeslmm.design.screen import fill
 from bayeslmm.errors import ConvergenceWarning, PriorError
 from bayeslmm.likelihood import SummedDesign, cross_products, evaluate
+from bayeslmm.likelihood.residual_products import PointSums, ResidualProducts, residual_products
 from bayeslmm.numerics.resample import trustworthy
 from bayeslmm.types import FloatArray, IntArray
 
@@ -55,24 +57,26 @@ class Evidence:
 
 @dataclass(frozen=True)
 class BayesFactor:
-    """Bayes factor of "this sd is zero" against "it has its prior".
+    """Bayes factor of "this sd is zero" against "it has its prior"; or of a residual parameter at independence.
 
     Attributes
     ----------
     label : str
-        Label of the standard deviation; with ``sd_at_mean`` where it is that of an effect at the means of columns.
+        Label of the parameter; with ``sd_at_mean`` where it is the sd of an effect at the means of columns.
     log_bf01 : float
-        Log of the Bayes factor in favour of zero.
+        Log of the Bayes factor in favour of zero (of one, for a ratio of residual sds).
     prior : str
-        Prior of the sd.
+        Its prior.
     log_prior_at_zero : float
-        Log prior density of the sd at zero, in one over the units of the sd.
+        Log prior density there, in one over the units of the parameter.
     error : float
         Relative error of the Bayes factor.
     scales : tuple of float
         Factors on the scale of that prior.
     log_bf01_at_scales : tuple of float
         Log Bayes factors under these priors; nan where the draws cannot tell.
+    value : float
+        What the parameter is held at: 0, or 1 for a ratio.
     """
 
     label: str
@@ -82,27 +86,29 @@ class BayesFactor:
     error: float
     scales: tuple[float, ...]
     log_bf01_at_scales: tuple[float, ...]
+    value: float = 0.0
 
     @property
     def bf01(self) -> float:
-        """Bayes factor in favour of zero."""
+        """Bayes factor in favour of zero, or one."""
         return float(np.exp(self.log_bf01))
 
     @property
     def bf10(self) -> float:
-        """Bayes factor in favour of a positive sd."""
+        """Bayes factor in favour of any other value."""
         return float(np.exp(-self.log_bf01))
 
     @property
     def posterior_density_at_zero(self) -> float:
-        """Posterior density of the sd at zero, in one over its units."""
+        """Posterior density of the parameter there, in one over its units."""
         return float(np.exp(self.log_bf01 + self.log_prior_at_zero))
 
     def __repr__(self) -> str:
-        lines = [f"{self.label} = 0 against {self.prior}: BF01 = {self.bf01:.3g} (BF10 = {self.bf10:.3g})"]
+        lines = [f"{self.label} = {self.value:g} against {self.prior}: BF01 = {self.bf01:.3g} (BF10 = {self.bf10:.3g})"]
         if self.error > 2e-3:
             lines[0] += f", Monte Carlo error {self.error:.1%}"
-        lines.append("It depends on the scale of that prior:")
+        if self.scales:
+            lines.append("It depends on the scale of that prior:")
         for scale, log_bf in zip(self.scales, self.log_bf01_at_scales, strict=True):
             value = "not reached by the draws" if np.isnan(log_bf) else f"BF01 = {np.exp(log_bf):.3g}"
             lines.append(f"  scale x {scale:<5g} {value}")
@@ -151,12 +157,28 @@ def integrated(cp: SummedDesign, priors: Priors, terms: Sequence[FloatArray], rn
     """
     factors = [canonical(np.asarray(T)) for T in terms]
     target, start = make_target(cp, priors, factors)
-    if target.dimension <= _QUADRATURE and not priors.jumps:
+    rough = None if priors.smooth else partial(make_target, cp, priors, factors, smooth=False)
+    return integral(target, start, rng, rough)
+
+
+def integral(
+    target: Target,
+    start: FloatArray,
+    rng: np.random.Generator,
+    rough: Callable[[], tuple[Target, FloatArray]] | None = None,
+) -> Evidence:
+    """The integral of a collapsed density; `rough` makes the target and start for importance sampling, where others."""
+    if target.dimension == 0:
+        return Evidence(float(target.evaluate(start[None]).log_density[0]))
+    priors = target.priors
+    # One at a time, the evaluations of a plane would take long.
+    most = 1 if isinstance(target.sums, PointSums) else _QUADRATURE
+    if target.dimension <= most and not priors.jumps:
         grid = integrate(target, start)
         if grid.error < TOLERABLE:
             return Evidence(grid.log_evidence, grid.error)
-    if not priors.smooth:
-        target, start = make_target(cp, priors, factors, smooth=False)
+    if rough is not None:
+        target, start = rough()
     sample = importance_points(target, start, _DRAWS, rng)
     k, largest = sample.pareto_k, sample.largest_weight
     error = np.sqrt(max(1.0 / sample.efficiency - 1.0, 0.0) / sample.weights.size)
@@ -167,7 +189,7 @@ def integrated(cp: SummedDesign, priors: Priors, terms: Sequence[FloatArray], rn
             "factors made of it may be far off. Check for a prior much narrower or wider than the data, or of "
             "another order of magnitude.",
             ConvergenceWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     return Evidence(sample.log_evidence, float(error), "importance")
 
@@ -204,13 +226,18 @@ def log_evidence_at_zero(
     """
     check_density_at_zero(cp.design, priors, position, effect)
     design, remaining, kept = without_effect(cp.design, priors, position, effect)
-    if not design.terms:
+    if not design.terms and not isinstance(cp, ResidualProducts):
         return log_evidence_without_effects(cp, priors)
     covariances = [T @ T.T for T in factors_at_means(priors.changes, terms)]
     own = covariances[position][np.ix_(kept, kept)]
     left = [*covariances[:position], *([own] if kept.size else []), *covariances[position + 1 :]]
     roots = [_root(G) for G in left]
-    return integrated(cross_products(design), remaining, roots, rng)
+    return integrated(products_like(cp, design), remaining, roots, rng)
+
+
+def products_like(cp: SummedDesign, design: Design) -> SummedDesign:
+    """Cross-products of another design of the same structure, from which its posterior is integrated."""
+    return residual_products(design, cp.lam) if isinstance(cp, ResidualProducts) else cross_products(design)
 
 
 def _root(G: FloatArray) -> FloatArray:

@@ -18,6 +18,7 @@ from bayeslmm.design.design import Design
 from bayeslmm.design.tokens import respelled
 from bayeslmm.errors import PriorError
 from bayeslmm.likelihood.within import level_products
+from bayeslmm.residual import NO_PARAMETERS
 from bayeslmm.types import FloatArray
 
 type Form = Literal["noncentered", "centered"]
@@ -67,7 +68,10 @@ class FormChoice:
 
 
 def resolve_forms(
-    design: Design, form: str | Mapping[str, str], fitted: Callable[[], Sequence[FloatArray]]
+    design: Design,
+    form: str | Mapping[str, str],
+    fitted: Callable[[], Sequence[FloatArray]],
+    lam: Callable[[], FloatArray] = lambda: NO_PARAMETERS,
 ) -> dict[str, Form]:
     """Form of every grouping factor from the user's ``form=``.
 
@@ -78,6 +82,8 @@ def resolve_forms(
         Of grouping factors, or of random terms as written, which share their form within a factor, to one of these.
     fitted : callable
         Gives the relative factors of a REML fit, which only ``"auto"`` needs.
+    lam : callable
+        Its parameters of the residual structure.
 
     Raises
     ------
@@ -100,7 +106,7 @@ def resolve_forms(
                 f"form={shown(value)} is unknown. Use {', '.join(map(repr, FORMS[:-1]))} or {FORMS[-1]!r}."
             )
     if "auto" in given.values():
-        chosen = {choice.group: choice.form for choice in choose_forms(design, fitted())}
+        chosen = {choice.group: choice.form for choice in choose_forms(design, fitted(), lam())}
         given = {group: chosen[group] if value == "auto" else value for group, value in given.items()}
     return cast(dict[str, Form], given)
 
@@ -121,7 +127,9 @@ def _by_group(design: Design, form: Mapping[str, str]) -> dict[str, str]:
     return out
 
 
-def choose_forms(design: Design, terms: Sequence[FloatArray]) -> tuple[FormChoice, ...]:
+def choose_forms(
+    design: Design, terms: Sequence[FloatArray], lam: FloatArray = NO_PARAMETERS
+) -> tuple[FormChoice, ...]:
     """Form of every grouping factor's effects from the information ratio at a fit.
 
     Parameters
@@ -129,6 +137,13 @@ def choose_forms(design: Design, terms: Sequence[FloatArray]) -> tuple[FormChoic
     design : Design
     terms : sequence of FloatArray, each (c, c)
         Relative factors of a REML fit on the user's columns, terms in the order of the formula.
+    lam : FloatArray, shape (k,)
+        Its parameters of the residual structure.
+
+    Raises
+    ------
+    DesignError
+        Residuals of different levels of a factor depend on one another.
 
     Returns
     -------
@@ -143,20 +158,22 @@ def choose_forms(design: Design, terms: Sequence[FloatArray]) -> tuple[FormChoic
     Subject: noncentered; information ratio n_i sd^2/sigma^2 = 1.7 at the REML fit (below 10): the prior says much \
 beside the data
     """
-    return tuple(_choice(design, group, terms) for group in dict.fromkeys(term.group for term in design.terms))
+    return tuple(_choice(design, group, terms, lam) for group in dict.fromkeys(term.group for term in design.terms))
 
 
-def _choice(design: Design, group: str, terms: Sequence[FloatArray]) -> FormChoice:
-    ratio, levels = information_ratio(design, group, terms), design.groupings[group].n_levels
+def _choice(design: Design, group: str, terms: Sequence[FloatArray], lam: FloatArray) -> FormChoice:
+    ratio, levels = information_ratio(design, group, terms, lam), design.groupings[group].n_levels
     form: Form = "centered" if ratio >= CENTRED_FROM and levels >= FEWEST_LEVELS else "noncentered"
     return FormChoice(group, form, ratio, levels)
 
 
-def information_ratio(design: Design, group: str, terms: Sequence[FloatArray]) -> float:
+def information_ratio(
+    design: Design, group: str, terms: Sequence[FloatArray], lam: FloatArray = NO_PARAMETERS
+) -> float:
     """Smallest eigenvalue of ``T' Z_i' W Z_i T``, median over the levels i of a grouping factor."""
     grouping = design.groupings[group]
     own = [(term, T) for term, T in zip(design.terms, terms, strict=True) if term.group == group]
-    scaled = design.whitened(np.concatenate([term.Z @ T for term, T in own], axis=1), within=grouping)
+    scaled = design.whitened(np.concatenate([term.Z @ T for term, T in own], axis=1), lam, within=grouping)
     information = level_products(grouping.codes, scaled, scaled, grouping.n_levels)
     smallest = np.linalg.eigvalsh(information)[:, 0]
     ratio = float(np.median(smallest))

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from bayeslmm.arguments import shown, whole
-from bayeslmm.bayes.evidence import integrated
+from bayeslmm.bayes.evidence import integrated, products_like
 from bayeslmm.bayes.layout import Layout, level_names, make_layout
 from bayeslmm.bayes.log_likelihood import variance_draws
 from bayeslmm.bayes.mixed_normals import by_prior, mixed_normals
@@ -27,7 +27,7 @@ from bayeslmm.design.design import Design
 from bayeslmm.design.residual_groups import residual_grouping
 from bayeslmm.design.without import without_rows
 from bayeslmm.errors import ArgumentError, ConvergenceWarning, DesignError, FitError
-from bayeslmm.likelihood import CrossProducts, NormalPrior, SummedDesign, cross_products
+from bayeslmm.likelihood import CrossProducts, NormalPrior, SummedDesign
 from bayeslmm.likelihood.leave_out import leave_group_out, leave_one_out, lost_without
 from bayeslmm.residual import NO_PARAMETERS
 from bayeslmm.types import AnyArray, FloatArray, IntArray
@@ -291,7 +291,7 @@ def refitted(
     whole = integrated(cp, priors, terms, np.random.default_rng(0)).value
     for unit in bad:
         rows = np.array([unit]) if left.codes is None else np.flatnonzero(left.codes == unit)
-        rest = cross_products(without_rows(cp.design, rows))
+        rest = products_like(cp, without_rows(cp.design, rows))
         elpd[unit], k[unit] = whole - integrated(rest, priors, terms, np.random.default_rng(0)).value, 0.0
     return replace(
         result,

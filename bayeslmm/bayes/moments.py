@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from bayeslmm.equality import by_value
 from bayeslmm.likelihood import beta_covariance
 from bayeslmm.likelihood.conditional import user_beta
 from bayeslmm.likelihood.normal_prior import rotate
+from bayeslmm.residual import NO_PARAMETERS, natural_parameters
 from bayeslmm.types import BoolArray, FloatArray
 
 
@@ -27,6 +29,8 @@ class ExactMoments:
         Group-level standard deviations, terms in the order of the formula.
     sigma_mean, sigma_sd : float
     beta_mean, beta_sd : FloatArray, shape (p,)
+    residual_mean, residual_sd : FloatArray, shape (k,)
+        Residual parameters in the user's units.
     """
 
     sd_mean: tuple[FloatArray, ...]
@@ -35,6 +39,21 @@ class ExactMoments:
     sigma_sd: float
     beta_mean: FloatArray
     beta_sd: FloatArray
+    residual_mean: FloatArray = field(default_factory=lambda: NO_PARAMETERS)
+    residual_sd: FloatArray = field(default_factory=lambda: NO_PARAMETERS)
+
+    def of(self, kind: str, position: int, effects: Sequence[int]) -> tuple[float, float] | None:
+        """Mean and standard deviation of a parameter; None where they are not known."""
+        match kind:
+            case "sigma":
+                return self.sigma_mean, self.sigma_sd
+            case "fixed":
+                return self.beta_mean[position], self.beta_sd[position]
+            case "sd":
+                return self.sd_mean[position][effects[0]], self.sd_sd[position][effects[0]]
+            case "residual" if self.residual_mean.size:
+                return self.residual_mean[position], self.residual_sd[position]
+        return None
 
 
 def grid_moments(target: Target, grid: Grid) -> ExactMoments:
@@ -60,7 +79,14 @@ def grid_moments(target: Target, grid: Grid) -> ExactMoments:
         sigma_sd,
         beta_mean,
         beta_sd,
+        *_residual_moments(target, points.x[keep], mass),
     )
+
+
+def _residual_moments(target: Target, x: FloatArray, mass: FloatArray) -> tuple[FloatArray, FloatArray]:
+    values, p = natural_parameters(target.cp.design.residual, target.lam(x)), mass.sum(1)
+    mean = p @ values
+    return mean, np.sqrt(p @ (values - mean) ** 2)
 
 
 def sds_at_zeros(target: Target, factors: list[FloatArray], sds: list[FloatArray]) -> list[FloatArray]:

@@ -206,7 +206,7 @@ def _error(
     _, sds, _ = target.terms(points.x)
     # Second moments are even where an axis is folded at zero, as the density is. Far out they are dominated by the
     # tail of the prior, which says nothing about the rule.
-    squares = np.minimum(np.concatenate([*sds, np.abs(target.lam(points.x))], axis=1), 1e8) ** 2
+    squares = np.minimum(np.concatenate([*sds, np.abs(points.x[:, target.n_effects :])], axis=1), 1e8) ** 2
     fine = np.exp(log_mass - evidence) @ squares
     half = np.exp(coarse - coarse_evidence) @ squares[keep]
     change = max(abs(coarse_evidence - evidence), float(np.abs(half / fine - 1.0).max()))

@@ -26,6 +26,7 @@ from bayeslmm.bayes.variance_draws import VarianceDraws
 from bayeslmm.design.design import Design
 from bayeslmm.errors import PriorError
 from bayeslmm.numerics.resample import kish, normalised, trustworthy
+from bayeslmm.residual import laws, residual_labels
 from bayeslmm.types import FloatArray
 
 # Fewer weights have no tail whose shape could be judged: a fifth of them is smoothed.
@@ -102,10 +103,10 @@ class Reweighted:
 
 
 def log_prior_parts(design: Design, priors: Priors, draws: VarianceDraws) -> dict[str, FloatArray]:
-    """Log prior of K draws, by kind: ``"sd"``, ``"corr"``, ``"sigma"``, ``"beta"``; each (K,).
+    """Log prior of K draws, by kind: ``"sd"``, ``"corr"``, ``"sigma"``, ``"beta"``, ``"residual"``; each (K,).
 
     Densities are of sds, correlations, sigma and beta themselves, of effects at the means where the priors are about
-    these; what is flat contributes 0.
+    these, and of residual parameters on their scales without bounds; what is flat contributes 0.
     """
     log_sigma = np.log(draws.sigma)
     relative, correlations = _of_the_priors(design, priors, draws)
@@ -119,6 +120,7 @@ def log_prior_parts(design: Design, priors: Priors, draws: VarianceDraws) -> dic
         "corr": corr,
         "sigma": np.asarray(priors.sigma.log_density(draws.sigma)),
         "beta": _log_beta(priors, draws.beta),
+        "residual": laws.log_density(priors.residual, draws.lam),
     }
 
 
@@ -154,8 +156,16 @@ def _log_measure(design: Design, old: Priors, new: Priors, draws: VarianceDraws)
 
 
 def log_prior(design: Design, priors: Priors, draws: VarianceDraws) -> FloatArray:
-    """Log prior density of K draws, shape (K,)."""
-    return np.asarray(sum(log_prior_parts(design, priors, draws).values()))
+    """Log prior density of K draws, shape (K,).
+
+    Of residual parameters that have a prior on their scales without bounds; those of correlations that are uniform
+    themselves, or over matrices, contribute 0.
+    """
+    parts = log_prior_parts(design, priors, draws) | {"residual": np.zeros(draws.sigma.size)}
+    for k, law in enumerate(priors.residual):
+        if isinstance(law, laws.NormalLaw):
+            parts["residual"] = parts["residual"] + law.log_density(draws.lam[:, k], draws.lam[:, :0])
+    return np.asarray(sum(parts.values()))
 
 
 def _log_beta(priors: Priors, beta: FloatArray) -> FloatArray:
@@ -250,7 +260,12 @@ def _normalised(old: Priors, new: Priors, p: int) -> bool:
 
 
 def scaled_priors(
-    design: Design, priors: Priors, factor: float, labels: Sequence[tuple[int, int]], sigma: bool
+    design: Design,
+    priors: Priors,
+    factor: float,
+    labels: Sequence[tuple[int, int]],
+    sigma: bool,
+    residual: Sequence[int] = (),
 ) -> Priors:
     """Priors with the scales of some sds multiplied.
 
@@ -261,6 +276,8 @@ def scaled_priors(
         Terms and effects whose prior is widened.
     sigma : bool
         Whether that of sigma is too.
+    residual : sequence of int
+        Residual parameters of which the standard deviation of the prior is multiplied.
 
     Raises
     ------
@@ -281,20 +298,31 @@ def scaled_priors(
             )
         for k in term.structure.sharing(effect):
             sds[position][k] = _scaled(priors.sds[position][k], factor, f"sd_{term.group}[{term.effects[k]}]")
+    changed = list(priors.residual)
+    for position in residual:
+        law, label = changed[position], f"residual_{residual_labels(design.residual)[position]}"
+        if not isinstance(law, laws.NormalLaw):
+            raise PriorError(_no_scale(label, "uniform"))
+        changed[position] = replace(law, sd=factor * law.sd)
     return replace(
         priors,
         sds=tuple(tuple(own) for own in sds),
         sigma=_scaled(priors.sigma, factor, "sigma") if sigma else priors.sigma,
+        residual=tuple(changed),
     )
 
 
 def _scaled(prior: SdPrior, factor: float, name: str) -> SdPrior:
     if not prior.proper:
-        raise PriorError(
-            f"The prior of {name} is {prior}, which has no scale to multiply. Name the parameters whose priors have "
-            "one (parameters=...), or pass other priors by name."
-        )
+        raise PriorError(_no_scale(name, str(prior)))
     return prior if factor == 1 else Scaled(prior, factor)
+
+
+def _no_scale(name: str, prior: str) -> str:
+    return (
+        f"The prior of {name} is {prior}, which has no scale to multiply. Name the parameters whose priors have "
+        "one (parameters=...), or pass other priors by name."
+    )
 
 
 def overridden(design: Design, base: Priors, spec: PriorSpec | SdPrior) -> Priors:
@@ -325,6 +353,7 @@ def overridden(design: Design, base: Priors, spec: PriorSpec | SdPrior) -> Prior
         if resolved.lkj[k] != plain.lkj[k] or keys & {"lkj", f"lkj_{term.group}", f"corr_{term.group}"}:
             lkj[k] = resolved.lkj[k]
     named_beta = any(key.startswith("beta") for key in keys)
+    triples = zip(residual_labels(design.residual), base.residual, resolved.residual, strict=True)
     return replace(
         base,
         sds=tuple(sds),
@@ -334,4 +363,5 @@ def overridden(design: Design, base: Priors, spec: PriorSpec | SdPrior) -> Prior
         beta=resolved.beta if named_beta else base.beta,
         coefficients=resolved.coefficients if named_beta else base.coefficients,
         at_means=tuple(changes),
+        residual=tuple(new if f"residual_{label}" in keys else old for label, old, new in triples),
     )

@@ -96,6 +96,8 @@ class Target:
         For every term the effects that `cp`, `priors` and `coordinates` are about, where not the user's own.
     sums : PatternSums or PointSums or None
         What is evaluated where residuals have k parameters; these are the last k coordinates.
+    held : FloatArray or None, shape (k,)
+        Values of residual parameters that are no coordinates; nan of those that are.
     """
 
     cp: SummedDesign
@@ -103,6 +105,7 @@ class Target:
     coordinates: tuple[TermCoordinates, ...]
     changes: tuple[AtMeans | None, ...] = field(default=(), kw_only=True)
     sums: PatternSums | PointSums | None = field(default=None, kw_only=True)
+    held: FloatArray | None = field(default=None, kw_only=True)
 
     @cached_property
     def n_effects(self) -> int:
@@ -112,7 +115,8 @@ class Target:
     @cached_property
     def dimension(self) -> int:
         """d, the number of relative sds and correlations, and of residual parameters."""
-        return self.n_effects + len(self.priors.residual)
+        free = len(self.priors.residual) if self.held is None else np.isnan(self.held).sum()
+        return self.n_effects + int(free)
 
     @cached_property
     def folded(self) -> BoolArray:
@@ -122,7 +126,12 @@ class Target:
 
     def lam(self, x: FloatArray) -> FloatArray:
         """Residual parameters (..., k) on their scales without bounds."""
-        return x[..., self.n_effects :]
+        own = x[..., self.n_effects :]
+        if self.held is None:
+            return own
+        lam = np.broadcast_to(self.held, (*own.shape[:-1], self.held.size)).copy()
+        lam[..., np.isnan(self.held)] = own
+        return lam
 
     def terms(self, x: FloatArray) -> tuple[list[FloatArray], list[FloatArray], FloatArray]:
         """Relative factors (K, c, c), relative sds (K, c or 1) of every term; log priors plus log Jacobians (K,).

@@ -97,7 +97,7 @@ def parameter_draws(design: Design, draws: QuantityDraws, p: Parameter) -> Float
     if p.kind == "fixed":
         return draws.beta[:, p.position]
     if p.kind == "residual":
-        return np.array([natural_parameters(design.residual, lam)[p.column] for lam in np.atleast_2d(draws.lam)])
+        return natural_parameters(design.residual, np.atleast_2d(draws.lam))[:, p.column]
     if p.kind == "sd":
         return draws.sds[p.position][:, p.effects[0]]
     return draws.corrs[p.position][:, p.effects[0], p.effects[1]]

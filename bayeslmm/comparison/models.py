@@ -20,7 +20,7 @@ from bayeslmm.design.readable import readable, table_text
 from bayeslmm.design.screen import fill, screen_width
 from bayeslmm.equality import same_values
 from bayeslmm.errors import BayesLMMError, BayesLMMWarning, DesignError, FitError, PriorError
-from bayeslmm.faces import Posterior, REMLResult, fit_by, posterior_of
+from bayeslmm.faces import Posterior, REMLResult, fit_by
 from bayeslmm.inference.hypothesis import chi_square_tail
 from bayeslmm.likelihood import SummedDesign
 from bayeslmm.reml import Optimum
@@ -203,7 +203,7 @@ def _sampled(fit: REMLResult, priors: PriorSpec, draws: int, random_seed: int) -
         by_reml = fit_by(fit.design, lambda: fit.cp, True)
         return by_reml.cp, by_reml.optimum
 
-    return posterior_of(sample_posterior(fit.design, priors, settings, fitted))
+    return Posterior._of(sample_posterior(fit.design, priors, settings, fitted))
 
 
 def _likelihoods(called: Sequence[str], fits: Sequence[REMLResult]) -> tuple[pd.DataFrame, list[str]]:

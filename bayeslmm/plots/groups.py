@@ -35,7 +35,6 @@ from bayeslmm.plots.style import (
     wrapped,
 )
 from bayeslmm.plots.subject import Subject, subject
-from bayeslmm.residual import NO_PARAMETERS, refuse_parameters
 
 # Panels that a page has room for, side by side at most; inches of one, font sizes.
 _MOST, _ACROSS = 36, 9
@@ -95,8 +94,6 @@ def plot_groups(
     import matplotlib.pyplot as plt
 
     shown = subject(both, "plot_groups")
-    if shown.fit is None:
-        refuse_parameters(shown.design.residual, "plot_groups() of a posterior alone")
     if not shown.design.terms:
         raise DesignError(
             f"{shown.design.formula!r} has no random effects, so that plot_groups() has no groups to draw."
@@ -170,7 +167,7 @@ def _draw(shown: Subject, at: GroupRows, axes: list[Any], known: Sequence[Effect
         for axis, centre, bottom, top in zip(axes, mean, low, high, strict=True):
             axis.fill_between(at.grid, bottom, top, color=style["color"], alpha=0.2, linewidth=0, zorder=1)
             axis.plot(at.grid, centre, **style, linewidth=2.6, label=text, zorder=3)
-    separate = separate_lines(at, NO_PARAMETERS if shown.fit is None else shown.fit.optimum.lam)
+    separate = separate_lines(at, shown.lam)
     _each(axes, at, separate, color=NEUTRAL, linestyle="--", linewidth=1.0, label="group alone (no pooling)", zorder=2)
     if shown.fit is None:
         population = posterior_lines(shown.posteriors[0], at, shown.level, effects=False)[0]

@@ -37,7 +37,6 @@ from bayeslmm.plots.style import (
     wrapped,
 )
 from bayeslmm.plots.subject import Subject, subject
-from bayeslmm.residual import NO_PARAMETERS, refuse_parameters
 from bayeslmm.types import FloatArray
 
 __all__ = ["no_pooling", "plot_shrinkage"]
@@ -103,8 +102,6 @@ def effects_figure(both: Any, function: str, group: Any, effect: Any, levels: An
     import matplotlib.pyplot as plt
 
     shown = subject(both, function)
-    if separate and shown.fit is None:
-        refuse_parameters(shown.design.residual, f"{function}() of a posterior alone")
     if not shown.design.terms:
         raise DesignError(f"{shown.design.formula!r} has no random effects, so that {function}() has nothing to draw.")
     check_levels(levels)
@@ -228,8 +225,7 @@ def _in_lines(label: str) -> str:
 
 def on_their_own(shown: Subject, levels: DrawnLevels) -> FloatArray:
     """Least-squares effects (K, c) of the levels that are drawn, on what the fixed effects leave."""
-    lam = NO_PARAMETERS if shown.fit is None else shown.fit.optimum.lam
-    return alone(shown.design, _fixed(shown), levels.group, levels.which, lam)
+    return alone(shown.design, _fixed(shown), levels.group, levels.which, shown.lam)
 
 
 def _fixed(shown: Subject) -> FloatArray:

@@ -48,6 +48,11 @@ class Subject:
     def design(self) -> Design:
         return self.posteriors[0].design if self.fit is None else self.fit.design
 
+    @property
+    def lam(self) -> FloatArray:
+        """Residual parameters (k,) at which groups are taken alone: of the fit, or means of the posterior."""
+        return self.posteriors[0]._variance_draws.lam.mean(axis=0) if self.fit is None else self.fit.optimum.lam
+
     @cached_property
     def parameters(self) -> tuple[Parameter, ...]:
         return parameters(self.design)

@@ -61,7 +61,7 @@ class Correlation(Protocol):
         ...
 
     def natural(self, lam: FloatArray) -> FloatArray:
-        """Parameters in the user's units, (k,)."""
+        """Parameters in the user's units, (..., k), at one point or many."""
         ...
 
     def natural_slopes(self, lam: FloatArray) -> FloatArray:
@@ -387,7 +387,8 @@ class CorrelationByArm(DenseCorrelation):
         return tuple(law for a in range(len(self.arms)) for law in shifted(own, a * len(own)))
 
     def natural(self, lam: FloatArray) -> FloatArray:
-        return np.concatenate([self.family.natural(own) for own in np.split(lam, len(self.arms))])
+        parts = np.split(lam, len(self.arms), axis=-1)
+        return np.concatenate([self.family.natural(own) for own in parts], axis=-1)
 
     def natural_slopes(self, lam: FloatArray) -> FloatArray:
         out, k = np.zeros((lam.size, lam.size)), len(self.family.names)

@@ -38,6 +38,10 @@ class Estimable(Residual, Protocol):
         """Default distributions of lam."""
         ...
 
+    def in_units(self, lam: FloatArray) -> FloatArray:
+        """Parameters (..., k) in the user's units, at one point or many."""
+        ...
+
     def natural(self, lam: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Parameters (k,) in the user's units at one point, and their derivatives (k, k) in lam."""
         ...
@@ -82,8 +86,8 @@ def residual_labels(residual: Residual) -> tuple[str, ...]:
 
 
 def natural_parameters(residual: Residual, lam: FloatArray) -> FloatArray:
-    """Parameters in the user's units, (k,)."""
-    return estimable(residual).natural(lam)[0] if residual.names else np.empty(0)
+    """Parameters in the user's units, (..., k), at one point or many."""
+    return estimable(residual).in_units(lam) if residual.names else np.empty((*lam.shape[:-1], 0))
 
 
 def refuse_parameters(residual: Residual, what: str) -> None:

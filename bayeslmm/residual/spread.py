@@ -51,7 +51,7 @@ class Spread(Protocol):
         ...
 
     def natural(self, lam: FloatArray) -> FloatArray:
-        """Parameters in the user's units at one point, (k,)."""
+        """Parameters in the user's units, (..., k), at one point or many."""
         ...
 
     def natural_slopes(self, lam: FloatArray) -> FloatArray:
@@ -342,7 +342,7 @@ class ConstantPlusPower(_OfSize):
         return np.stack([np.exp(const - total), np.exp(power - total) * _pick(self.log_x, rows)], axis=-2)
 
     def natural(self, lam: FloatArray) -> FloatArray:
-        return np.array([np.exp(lam[0]), lam[1]])
+        return np.stack([np.exp(lam[..., 0]), lam[..., 1]], axis=-1)
 
     def natural_slopes(self, lam: FloatArray) -> FloatArray:
         return np.array([np.exp(lam[0]), 1.0])

@@ -83,13 +83,15 @@ class Spreads:
         found = [part.slopes(lam[..., own], rows) for part, own in zip(self.parts, self.ends, strict=True)]
         return np.concatenate(found, axis=-2) if found else np.zeros((*lam.shape[:-1], 0, size))
 
+    def in_units(self, lam: FloatArray) -> FloatArray:
+        """Parameters (..., k) in the user's units."""
+        values = [part.natural(lam[..., own]) for part, own in zip(self.parts, self.ends, strict=True)]
+        return np.concatenate([lam[..., :0], *values], axis=-1)
+
     def natural(self, lam: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Parameters (k,) in the user's units and their derivatives (k, k)."""
-        each = [(part, lam[own]) for part, own in zip(self.parts, self.ends, strict=True)]
-        values = [part.natural(own) for part, own in each]
-        slopes = [part.natural_slopes(own) for part, own in each]
-        nothing = np.empty(0)
-        return np.concatenate([nothing, *values]), np.diag(np.concatenate([nothing, *slopes]))
+        slopes = [part.natural_slopes(lam[own]) for part, own in zip(self.parts, self.ends, strict=True)]
+        return self.in_units(lam), np.diag(np.concatenate([np.empty(0), *slopes]))
 
     def start(self, squares: FloatArray) -> FloatArray:
         """Moment estimates (k,) from squared residuals (n,), those of equal variances if there is no part."""
@@ -211,6 +213,9 @@ class UnequalVariances(IndependentRows, _OfSpreads):
 
     def log_precision_slopes(self, lam: FloatArray, rows: Chosen = None) -> FloatArray:
         return -2.0 * self.spreads.slopes(lam, rows)
+
+    def in_units(self, lam: FloatArray) -> FloatArray:
+        return self.spreads.in_units(lam)
 
     def natural(self, lam: FloatArray) -> tuple[FloatArray, FloatArray]:
         return self.spreads.natural(lam)
@@ -391,12 +396,15 @@ class CorrelatedRows(_OfSpreads):
         places = (np.concatenate(rows), np.concatenate(columns))
         return sparse.coo_array((np.concatenate(values), places), shape=(self.n, self.n))
 
+    def in_units(self, lam: FloatArray) -> FloatArray:
+        spread, own = self.spreads.in_units(lam[..., : self._k]), self.correlation.natural(lam[..., self._k :])
+        return np.concatenate([spread, own], axis=-1)
+
     def natural(self, lam: FloatArray) -> tuple[FloatArray, FloatArray]:
-        values, slopes = self.spreads.natural(lam[: self._k])
-        own, own_slopes = self.correlation.natural(lam[self._k :]), self.correlation.natural_slopes(lam[self._k :])
         whole = np.zeros((lam.size, lam.size))
-        whole[: self._k, : self._k], whole[self._k :, self._k :] = slopes, own_slopes
-        return np.concatenate([values, own]), whole
+        whole[: self._k, : self._k] = self.spreads.natural(lam[: self._k])[1]
+        whole[self._k :, self._k :] = self.correlation.natural_slopes(lam[self._k :])
+        return self.in_units(lam), whole
 
     def start(self, residuals: FloatArray) -> FloatArray:
         """Moment estimates (k,) from residuals (n,) of equal variance."""

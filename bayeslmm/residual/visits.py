@@ -149,7 +149,7 @@ class FreeCorrelation(DenseCorrelation, _OfVisits):
 
     def natural(self, lam: FloatArray) -> FloatArray:
         L, _ = self._root(lam)
-        return np.asarray((L @ L.T)[self._lower])
+        return np.asarray((L @ L.mT)[..., *self._lower])
 
     def natural_slopes(self, lam: FloatArray) -> FloatArray:
         i, j = self._lower
@@ -204,14 +204,18 @@ class BandedCorrelation(DenseCorrelation, _OfVisits):
         return r, dr
 
     def matrix(self, lam: FloatArray, at: FloatArray) -> FloatArray:
+        return self._each_by_lag(lam)[..., _visit_lags(at)]
+
+    def _each_by_lag(self, lam: FloatArray) -> FloatArray:
+        """Correlations (..., K) at many points."""
         each = [self._by_lag(one)[0] for one in lam.reshape(-1, lam.shape[-1])]
-        return np.reshape(each, (*lam.shape[:-1], -1))[..., _visit_lags(at)]
+        return np.reshape(each, (*lam.shape[:-1], -1))
 
     def slopes(self, lam: FloatArray, at: FloatArray) -> FloatArray:
         return np.asarray(self._by_lag(lam)[1][:, _visit_lags(at)])
 
     def natural(self, lam: FloatArray) -> FloatArray:
-        return self._by_lag(lam)[0][1:]
+        return self._each_by_lag(lam)[..., 1:]
 
     def natural_slopes(self, lam: FloatArray) -> FloatArray:
         return np.asarray(self._by_lag(lam)[1][:, 1:].T)

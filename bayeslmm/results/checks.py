@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from bayeslmm.bayes import evidence
 from bayeslmm.bayes.coefficient_priors import check_integrable
 from bayeslmm.bayes.evidence import (
     BayesFactor,
+    Evidence,
     check_density_at_zero,
     improper_parts,
     integrated,
@@ -23,12 +25,15 @@ from bayeslmm.bayes.log_likelihood import group_log_likelihood as levels_log_lik
 from bayeslmm.bayes.mixed_normals import evidence_of_draws
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.progress import Progress, interactive
+from bayeslmm.bayes.residual_evidence import independence, log_evidence_at_independence
 from bayeslmm.bayes.sensitivity import reweight, scaled_priors
 from bayeslmm.errors import BayesLMMWarning, DesignError
-from bayeslmm.residual import refuse_parameters
+from bayeslmm.likelihood.residual_products import ResidualProducts
+from bayeslmm.residual.laws import NormalLaw
 from bayeslmm.results.draws import Draws
 from bayeslmm.results.labels import Parameter, find
 from bayeslmm.results.prior_checks import SCALES, listed
+from bayeslmm.results.prior_table import prior_text
 
 if TYPE_CHECKING:
     from arviz_stats.utils import ELPDDataLOO
@@ -98,8 +103,6 @@ def loo(
     flag("refit", refit, DesignError)
     if group is not None:
         text("group", group, "the name of a grouping factor", DesignError)
-    if refit:
-        refuse_parameters(post.design.residual, "loo(refit=True)")
     cp = post.cross_products
     with Progress(interactive()) as progress:
         progress.announce("leave-one-out: every unit at many draws (draws= for fewer)")
@@ -108,10 +111,9 @@ def loo(
         if refit:
             check_integrable(post.design.fixed_names, post.priors.heavy, "refit=True", "Leave refit= out.")
             progress.announce("leave-one-out: evidences without units of large Pareto k (refit=False: none)")
-            return refitted(cp, post.priors, post._typical, left, result)
+            return refitted(post._integrated, post.priors, post._typical, left, result)
     again = "Pass refit=True to integrate the posterior without each of these instead."
-    without = "Sample the model without these rows to see what they do."
-    warn_about_k(result, left, without if post.design.residual.names else again)
+    warn_about_k(result, left, again)
     return result
 
 
@@ -166,9 +168,9 @@ def log_evidence(post: Draws) -> float:
         return float(post.diagnostics.log_evidence)
     if post.priors.heavy and not improper:
         return evidence_of_draws(
-            post.cross_products, post.priors, post._typical, post._variance_draws.beta, post._inflation
+            post._integrated, post.priors, post._typical, post._variance_draws.beta, post._inflation
         ).value
-    found = evidence.log_evidence(post.cross_products, post.priors, post._typical, np.random.default_rng(0))
+    found = evidence.log_evidence(post._integrated, post.priors, post._typical, np.random.default_rng(0))
     if found.reason:
         warnings.warn(
             f"There is no log evidence: {found.reason}. Sample with proper priors of the sds and of sigma.",
@@ -181,14 +183,19 @@ def log_evidence(post: Draws) -> float:
 def bayes_factor(post: Draws, label: str, *, scales: Sequence[float] = SCALES) -> BayesFactor:
     """Bayes factor of a zero standard deviation against its prior (Savage-Dickey, as a ratio of evidences).
 
+    Or of a residual parameter where it means no correlation (0), or equal standard deviations (a ratio of 1, an
+    exponent of 0), the others having their priors.
+
     Parameters
     ----------
     label : str
         Of an sd, e.g. ``"sd_Subject[Days]"``. In a term whose prior is about the means of its columns (`at_means`)
         the intercept's is that of the level at the means, under either label: it is compared with ``(x | g)``
         whose lines all cross at the mean of x. At the zero of x, a zero sd has no prior density.
+        Or of a residual parameter, e.g. ``"residual_rho"``.
     scales : sequence of float
-        Factors on the scale of its prior, for the table of how much the Bayes factor depends on it.
+        Factors on the scale of its prior, for the table of how much the Bayes factor depends on it. A correlation that
+        is uniform has none.
 
     Returns
     -------
@@ -197,9 +204,10 @@ def bayes_factor(post: Draws, label: str, *, scales: Sequence[float] = SCALES) -
     Raises
     ------
     DesignError
-        `label` is no standard deviation.
+        `label` is no standard deviation of random effects and no residual parameter.
     PriorError
-        The prior density of the sd at zero is zero, infinite or has no scale.
+        The prior density of the sd at zero is zero, infinite or has no scale; no value of the residual parameter alone
+        means independence (ranges, correlations of an unstructured matrix).
 
     References
     ----------
@@ -218,31 +226,60 @@ def bayes_factor(post: Draws, label: str, *, scales: Sequence[float] = SCALES) -
       scale x 2     BF01 = 6.39
     """
     p, scales = find(post.design, label, post.priors), listed("scales", scales)
-    if p.kind != "sd":
-        raise DesignError(f"{label!r} is no standard deviation of random effects. Name one, e.g. 'sd_<group>'.")
+    if p.kind not in ("sd", "residual"):
+        raise DesignError(
+            f"{label!r} is no standard deviation of random effects and no residual parameter. Name one, e.g. "
+            "'sd_<group>'."
+        )
     instead = "Compare post.log_evidence of both models, or use bl.Normal(mean, sd)."
-    check_integrable(post.design.fixed_names, post.priors.heavy, "The Bayes factor of an sd", instead)
+    check_integrable(post.design.fixed_names, post.priors.heavy, f"The Bayes factor of {p.label}", instead)
+    if p.kind == "residual":
+        return _of_residual(post, p, scales)
     position, effect = p.position, p.effects[0]
     at_zero = check_density_at_zero(post.design, post.priors, position, effect)
     swept = [scaled_priors(post.design, post.priors, s, [(position, effect)], False) for s in scales]
-    rng, cp = np.random.default_rng(0), post.cross_products
+
+    def without() -> Evidence:
+        rng = np.random.default_rng(0)
+        return log_evidence_at_zero(post._integrated, post.priors, post._typical, position, effect, rng)
+
+    prior = str(post.priors.sds[position][effect])
+    return _bayes_factor(post, BayesFactor(_prior_label(post, p), 0.0, prior, at_zero, 0.0, scales, ()), without, swept)
+
+
+def _of_residual(post: Draws, p: Parameter, scales: tuple[float, ...]) -> BayesFactor:
+    """Bayes factor of a residual parameter where it means independence."""
+    cp, priors, k = post._integrated, post.priors, p.position
+    assert isinstance(cp, ResidualProducts)
+    at = independence(post.design, priors, k)
+    scales = scales if isinstance(priors.residual[k], NormalLaw) else ()
+    swept = [scaled_priors(post.design, priors, s, (), False, [k]) for s in scales]
+    prior, log_prior = prior_text(post.design, priors, p), at.log_prior - at.log_slope
+    asked = BayesFactor(p.label, 0.0, prior, log_prior, 0.0, scales, (), at.value)
+    return _bayes_factor(post, asked, lambda: log_evidence_at_independence(cp, priors, post._typical, k, at), swept)
+
+
+def _bayes_factor(
+    post: Draws, asked: BayesFactor, without: Callable[[], Evidence], swept: Sequence[Priors]
+) -> BayesFactor:
+    """The Bayes factor that is asked for from the evidence `without`, and under priors of other scales."""
     with Progress(interactive()) as progress:
-        progress.announce(f"Bayes factor of {p.label}: evidences under {len(scales) + 1} priors (scales=(1,): fewer)")
-        with_prior = integrated(cp, post.priors, post._typical, rng)
-        without = log_evidence_at_zero(cp, post.priors, post._typical, position, effect, rng)
-        log_bf = without.value - with_prior.value
+        progress.announce(
+            f"Bayes factor of {asked.label}: evidences under {len(swept) + 1} priors (scales=(1,): fewer)"
+        )
+        whole = integrated(post._integrated, post.priors, post._typical, np.random.default_rng(0))
+        held = without()
+        log_bf = held.value - whole.value
         ratios = [
-            0.0 if scale == 1 else _evidence_ratio(post, changed, with_prior.value)
-            for scale, changed in zip(scales, swept, strict=True)
+            0.0 if scale == 1 else _evidence_ratio(post, changed, whole.value)
+            for scale, changed in zip(asked.scales, swept, strict=True)
         ]
-    return BayesFactor(
-        _prior_label(post, p),
-        log_bf,
-        str(post.priors.sds[position][effect]),
-        at_zero,
-        float(np.hypot(with_prior.error, without.error)),
-        tuple(map(float, scales)),
-        tuple(log_bf - ratio for ratio in ratios),
+    return replace(
+        asked,
+        log_bf01=log_bf,
+        error=float(np.hypot(whole.error, held.error)),
+        scales=tuple(map(float, asked.scales)),
+        log_bf01_at_scales=tuple(log_bf - ratio for ratio in ratios),
     )
 
 
@@ -255,8 +292,8 @@ def _prior_label(post: Draws, p: Parameter) -> str:
 
 def _evidence_ratio(post: Draws, changed: Priors, reference: float) -> float:
     """Log of the evidence under other priors, over that under these, whose log is `reference`."""
-    if post.design.n_theta <= _INTEGRATED:
-        found = integrated(post.cross_products, changed, post._typical, np.random.default_rng(0))
+    if post.design.n_theta + len(post.design.residual.names) <= _INTEGRATED:
+        found = integrated(post._integrated, changed, post._typical, np.random.default_rng(0))
         return found.value - reference
     weighed = reweight(post.design, post.priors, changed, post._variance_draws)
     return weighed.log_evidence_ratio if weighed.reliable else float("nan")

@@ -17,6 +17,7 @@ from bayeslmm.bayes.log_likelihood import typical_factors, variance_draws
 from bayeslmm.bayes.moments import ExactMoments
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.propriety import finite_moments
+from bayeslmm.bayes.residual_evidence import products_in_the_middle
 from bayeslmm.bayes.variance_draws import VarianceDraws
 from bayeslmm.design.design import Design
 from bayeslmm.design.padding import by_row
@@ -77,6 +78,13 @@ class Draws:
         return rows_to_whiten(self.design) if self.cp is None or self.design.residual.names else self.cp
 
     @cached_property
+    def _integrated(self) -> SummedDesign:
+        """What the posterior is integrated from: where residuals have parameters, at the draw most in the middle."""
+        if not self.design.residual.names:
+            return self.cross_products
+        return products_in_the_middle(self.design, self._variance_draws.lam)
+
+    @cached_property
     def _parameters(self) -> tuple[Parameter, ...]:
         return parameters(self.design)
 
@@ -119,7 +127,7 @@ class Draws:
     @cached_property
     def _residual_draws(self) -> FloatArray:
         """Draws (S, k) of the residual parameters in the user's units."""
-        return np.array([natural_parameters(self.design.residual, lam) for lam in self._variance_draws.lam])
+        return natural_parameters(self.design.residual, self._variance_draws.lam)
 
     def _layout(self, p: Parameter) -> GroupLayout:
         groups = make_layout(self.design).groups
@@ -149,8 +157,9 @@ class Draws:
     def table(self, level: float = 0.95) -> pd.DataFrame:
         """Mean, sd, median and highest-density interval of every parameter.
 
-        By quadrature the means and sds of sds, sigma and fixed effects carry no Monte Carlo error. Where the posterior
-        of an sd has no finite mean or sd (few levels and a prior with a long tail), these are infinite.
+        By quadrature the means and sds of sds, sigma, residual parameters and fixed effects carry no Monte Carlo error.
+        Where the posterior of an sd has no finite mean or sd (few levels and a prior with a long tail), these are
+        infinite.
         """
         frame = self._table(self._parameters, level)
         for p, mean, sd in self._exact():
@@ -276,19 +285,9 @@ class Draws:
         return finite_moments(self.design, self.priors)
 
     def _exact(self) -> list[tuple[Parameter, float, float]]:
-        exact = self.exact
-        if exact is None:
-            return []
-        rows = []
-        for p in self._parameters:
-            if p.kind == "sigma":
-                rows.append((p, exact.sigma_mean, exact.sigma_sd))
-            elif p.kind == "fixed":
-                rows.append((p, exact.beta_mean[p.position], exact.beta_sd[p.position]))
-            elif p.kind == "sd":
-                k = p.effects[0]
-                rows.append((p, exact.sd_mean[p.position][k], exact.sd_sd[p.position][k]))
-        return rows
+        known = () if self.exact is None else self._parameters
+        found = [(p, self.exact and self.exact.of(p.kind, p.position, p.effects)) for p in known]
+        return [(p, *moments) for p, moments in found if moments]
 
     def hdi(self, level: float = 0.95) -> pd.DataFrame:
         """Highest-density intervals; that of an sd is on the sd scale and may start at 0."""

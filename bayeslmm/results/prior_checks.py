@@ -17,7 +17,10 @@ from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.sensitivity import Reweighted, log_prior, overridden, reweight, scaled_priors
 from bayeslmm.design.readable import readable
 from bayeslmm.errors import ConvergenceWarning, DesignError
+from bayeslmm.likelihood.residual_products import ResidualProducts
 from bayeslmm.numerics.resample import systematic
+from bayeslmm.residual import residual_labels
+from bayeslmm.residual.laws import NormalLaw
 from bayeslmm.results.draws import Draws
 from bayeslmm.results.intervals import check_level, hdi
 from bayeslmm.results.labels import Parameter, find
@@ -43,8 +46,8 @@ def psense(post: Draws, *, threshold: float = 0.05) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns prior, likelihood, diagnosis. The prior is that of sds, correlations, sigma and fixed effects
-        (flat parts count nothing); the likelihood has the random effects integrated out.
+        Columns prior, likelihood, diagnosis. The prior is that of sds, correlations, sigma, residual parameters and
+        fixed effects (flat and uniform parts count nothing); the likelihood has the random effects integrated out.
 
     References
     ----------
@@ -83,29 +86,40 @@ def power_tree(post: Draws) -> DataTree:
     Returns
     -------
     xarray.DataTree
-        Groups posterior (without random effects), log_prior and log_likelihood, both one number per draw.
+        Groups posterior (without random effects; residual parameters in the units of tables, as ``residual``),
+        log_prior and log_likelihood, both one number per draw.
     """
     from arviz_base import from_dict
 
     posterior = post.data["posterior"]
-    names = [str(name) for name in posterior.data_vars if not str(name).startswith("b_")]
-    draws = post._variance_draws
+    residual = post.design.residual
+    names = [str(name) for name in posterior.data_vars if not str(name).startswith("b_") and name not in residual.names]
+    draws, cp = post._variance_draws, post._integrated
     prior = log_prior(post.design, post.priors, draws)
-    likelihood = marginal_log_likelihood(post.cross_products, draws.factors, draws.sigma, draws.beta)
+    if isinstance(cp, ResidualProducts):
+        likelihood = cp.log_likelihood(draws.factors, draws.lam, draws.sigma, draws.beta)
+    else:
+        likelihood = marginal_log_likelihood(cp, draws.factors, draws.sigma, draws.beta)
+    variables = {name: posterior[name].to_numpy() for name in names}
+    coords = {str(k): v.to_numpy() for k, v in posterior.coords.items() if k not in ("chain", "draw")}
+    dims = {name: [str(d) for d in posterior[name].dims[2:]] for name in names}
+    if residual.names:
+        variables["residual"] = post._by_chain(post._residual_draws)
+        coords["residual_parameter"], dims["residual"] = np.array(residual_labels(residual)), ["residual_parameter"]
     return from_dict(
         {
-            "posterior": {name: posterior[name].to_numpy() for name in names},
+            "posterior": variables,
             "log_prior": {"log_prior": post._by_chain(prior)},
             "log_likelihood": {make_layout(post.design).response: post._by_chain(likelihood)},
         },
-        coords={str(k): v.to_numpy() for k, v in posterior.coords.items() if k not in ("chain", "draw")},
-        dims={name: [str(d) for d in posterior[name].dims[2:]] for name in names},
+        coords=coords,
+        dims=dims,
     )
 
 
 def _variable(post: Draws, p: Parameter) -> str:
-    if p.kind in ("sigma", "fixed"):
-        return "sigma" if p.kind == "sigma" else "beta"
+    if p.kind in ("sigma", "fixed", "residual"):
+        return "beta" if p.kind == "fixed" else p.kind
     own = next(g for g in make_layout(post.design).groups if g.labels.group == p.group)
     return own.sd if p.kind == "sd" else own.corr
 
@@ -129,7 +143,8 @@ def prior_sweep(
     scales : sequence of float
         Without `priors`: factors on the scales of the priors of `parameters`.
     parameters : sequence of str, optional
-        Labels of the sds (or ``"sigma"``) whose priors are scaled; all group sds by default. One label will do.
+        Labels of the sds (or ``"sigma"``, or residual parameters with a normal prior) whose priors are scaled; by
+        default all group sds, and where there are none residual parameters, or else sigma. One label will do.
     delta : float, optional
         For P(sd < delta); by default a tenth of the posterior mean of sigma, per sd of the column (per root
         mean square where the model depends on its zero).
@@ -187,20 +202,28 @@ def _swept(
     if priors is not None:
         _check_mapping(priors)
         return [(str(name), overridden(post.design, post.priors, spec)) for name, spec in priors.items()]
-    chosen = [p for p in post._parameters if p.kind == "sd"]
+    chosen = _with_scales(post)
     if labels is not None:
         chosen = [
             find(post.design, label, post.priors)
             for label in _some("parameters", texts("parameters", labels, error=DesignError))
         ]
-        odd = [p.label for p in chosen if p.kind not in ("sd", "sigma")]
+        odd = [p.label for p in chosen if p.kind not in ("sd", "sigma", "residual")]
         if odd:
             raise DesignError(f"{', '.join(odd)}: only priors of standard deviations have scales. Name sds.")
     places = [(p.position, p.effects[0]) for p in chosen if p.kind == "sd"]
     sigma = any(p.kind == "sigma" for p in chosen)
+    residual = [p.position for p in chosen if p.kind == "residual"]
     factors = _some("scales", scales)
-    swept = [scaled_priors(post.design, post.priors, s, places, sigma) for s in factors]
+    swept = [scaled_priors(post.design, post.priors, s, places, sigma, residual) for s in factors]
     return [(f"scale x {s:g}", changed) for s, changed in zip(factors, swept, strict=True)]
+
+
+def _with_scales(post: Draws) -> list[Parameter]:
+    """The parameters whose priors are scaled unless some are named."""
+    known, own = post._parameters, post.priors.residual
+    normal = [p for p in known if p.kind == "residual" and isinstance(own[p.position], NormalLaw)]
+    return [p for p in known if p.kind == "sd"] or normal or [p for p in known if p.kind == "sigma"]
 
 
 def _swept_row(

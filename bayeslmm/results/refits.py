@@ -136,7 +136,7 @@ def natural_rows(design: Design, lam: FloatArray | None) -> FloatArray:
     """Residual parameters in the user's units (K, m) from those without bounds, nan where these are."""
     if lam is None:
         return np.empty((0, 0))
-    return np.array([natural_parameters(design.residual, own) for own in lam]).reshape(lam.shape)
+    return natural_parameters(design.residual, lam)
 
 
 def check_responses(design: Design, values: Any, dimensions: int) -> FloatArray:

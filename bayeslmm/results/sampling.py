@@ -83,7 +83,9 @@ def sample_posterior(
     _check_memory(design, settings, kept, log_likelihood)
     resolved = resolve_priors(design, priors)
     if settings.method == "nuts" or (resolved.heavy and settings.method == "auto"):
-        forms = resolve_forms(design, settings.form or "noncentered", lambda: fitted()[1].terms)
+        forms = resolve_forms(
+            design, settings.form or "noncentered", lambda: fitted()[1].terms, lambda: fitted()[1].lam
+        )
         return _nuts(design, resolved, settings, forms, kept, log_likelihood)
     if settings.form is not None:
         raise FitError(

@@ -9,7 +9,7 @@ from bayeslmm.bayes.datatree import nuts_datatree
 from bayeslmm.bayes.default_priors import resolve_priors
 from bayeslmm.bayes.layout import make_layout
 from bayeslmm.bayes.nuts import NutsDraws
-from bayeslmm.faces import Posterior, posterior_of
+from bayeslmm.faces import Posterior
 from bayeslmm.results.draws import Draws
 from bayeslmm.types import FloatArray
 
@@ -29,7 +29,9 @@ def made_up(model: bl.Model, draws: int = 40, seed: int = 1, priors: object = No
         posterior[name] = np.tanh(z) if name.startswith("corr_") else z
     resolved = resolve_priors(design, priors)
     found = NutsDraws(posterior, {"diverging": np.zeros(shape, dtype=bool)}, "pymc")
-    return posterior_of(Draws(design, nuts_datatree(design, resolved, found), resolved, "nuts", {"largest R-hat": 1.0}))
+    return Posterior._of(
+        Draws(design, nuts_datatree(design, resolved, found), resolved, "nuts", {"largest R-hat": 1.0})
+    )
 
 
 def flat(post: Posterior, name: str) -> FloatArray:
