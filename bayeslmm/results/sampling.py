@@ -143,7 +143,8 @@ def _beside_residuals(design: Design, settings: Settings) -> Settings:
     if settings.log_likelihood and correlated:
         raise FitError(
             f"log_likelihood=True: the rows of residual={written!r} are dependent given all parameters, so that there "
-            "is no log likelihood row by row. Leave it out."
+            "is no log likelihood row by row. Leave it out; post.add_groups('log_likelihood') has the density of a row "
+            "given the others of its group."
         )
     if design.frequency is not None and correlated:
         raise FitError(
