@@ -161,7 +161,8 @@ def log_evidence(post: Draws) -> float:
     >>> round(post.log_evidence, 2)
     -162.71
     """
-    refuse_parameters(post.design.residual, "log_evidence")
+    if not post.design.terms and not post.design.residual.names:
+        refuse_parameters(post.design.residual, "log_evidence")
     improper = improper_parts(post.design, post.priors)
     if not improper and not isinstance(post.diagnostics, Mapping):
         return float(post.diagnostics.log_evidence)
