@@ -13,7 +13,6 @@ from bayeslmm.errors import FitError
 from bayeslmm.faces import Posterior
 from bayeslmm.habits import SAMPLE_ARGUMENTS, no_argument
 from bayeslmm.likelihood import SummedDesign
-from bayeslmm.likelihood.residual_products import residual_products
 from bayeslmm.reml import Optimum
 from bayeslmm.residual import refuse_parameters
 from bayeslmm.specification import Specification
@@ -118,15 +117,12 @@ def sample(
     if sigma is not None:
         refuse_parameters(model.design.residual, "model.sample(sigma=)")
     own = model if sigma is None else model._with_sigma(sigma)
-    return Posterior._of(sample_posterior(own._design, priors, settings, lambda: _fitted(own)))
 
+    def fitted() -> tuple[SummedDesign, Optimum]:
+        optimum = own._optimum(True)
+        return (optimum.cp if own._design.residual.names else own.cross_products), optimum
 
-def _fitted(model: Specification) -> tuple[SummedDesign, Optimum]:
-    """What a collapsed posterior starts from."""
-    optimum = model._optimum(True)
-    if model._design.residual.names:
-        return residual_products(model._design, optimum.lam), optimum
-    return model.cross_products, optimum
+    return Posterior._of(sample_posterior(own._design, priors, settings, fitted))
 
 
 def to_pymc(

@@ -17,6 +17,7 @@ from bayeslmm.design.readable import html_table
 from bayeslmm.errors import BayesLMMError
 from bayeslmm.exporting import export
 from bayeslmm.faces import Posterior, REMLResult
+from bayeslmm.residual import Estimable, KnownVariances
 from bayeslmm.results.latex import write_latex
 from bayeslmm.results.prior_table import prior_table
 from bayeslmm.results.summary import Summary
@@ -110,7 +111,11 @@ def _html_of(shown: Any) -> str:
 def how_to_repeat(of: Reported) -> ReportPart:
     """Calls that give the same, here and in other packages, and versions."""
     design = of.design
-    lines = ["import bayeslmm as bl", "", f"model = bl.Model({design.formula!r}, data)"]
+    lines = [
+        "import bayeslmm as bl",
+        "",
+        f"model = bl.Model({', '.join([repr(design.formula), 'data', *_options(design)])})",
+    ]
     post = of if isinstance(of, Posterior) else of.posterior if isinstance(of, Comparison) else None
     fit = of if isinstance(of, REMLResult) else of.reml if isinstance(of, Comparison) else None
     lines += [] if fit is None else [f"fit = model.fit({'' if fit.reml else 'reml=False'})"]
@@ -121,6 +126,16 @@ def how_to_repeat(of: Reported) -> ReportPart:
     page = "".join(_folded(name, call, k == 0) for k, (name, call) in enumerate(blocks))
     text = "\n\n".join(f"{name}\n\n```\n{call}\n```" for name, call in blocks)
     return ReportPart("To repeat this", f"{page}<p>Versions: {versions}.</p>", f"{text}\n\nVersions: {versions}.")
+
+
+def _options(design: Design) -> list[str]:
+    """Further arguments of the model that are texts."""
+    residual = design.residual
+    found = [f"residual={residual.expression!r}"] if isinstance(residual, Estimable) else []
+    if design.recipe is not None and design.recipe.weights is not None:
+        name = "residual_sd" if isinstance(residual, KnownVariances) else "weights"
+        found.append(f"{name}={design.recipe.weights!r}")
+    return found
 
 
 def _folded(title: str, code: str, unfolded: bool = False) -> str:

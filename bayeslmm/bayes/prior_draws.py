@@ -264,8 +264,6 @@ def block_terms(design: Design) -> tuple[tuple[int, ...], ...]:
     sizes = [
         g.n_levels * sum(len(design.terms[i].effects) for i in own) for g, own in zip(groupings, terms, strict=True)
     ]
-    if not terms:
-        return ()
     return tuple(terms[i] for i in plan(groupings, sizes, design.store).order)
 
 

@@ -133,7 +133,7 @@ def boundary(
     ----------
     posterior : Posterior or {"sample", "none"}
         Posterior of the same model; by default one under the default priors is drawn, except where residuals have
-        parameters, which takes NUTS a minute: give one. ``"none"`` leaves it out.
+        parameters: give one, ``model.sample()``. ``"none"`` leaves it out.
     level : float
         Level of the one-sided limits.
     delta : float, optional
@@ -237,7 +237,7 @@ def _posterior(fit: Fit, posterior: Draws | str, rng: np.random.Generator) -> Dr
     if isinstance(posterior, Draws):
         return posterior
     # A posterior estimates what fix= holds: it would be one of another model.
-    # One with residual parameters takes PyMC's time, and is not drawn unasked.
+    # One with residual parameters may take longer than the rest of the report, and is not drawn unasked.
     if posterior == "none" or fit.optimum.fixed or not fit.status.ok or isinstance(fit.optimum, ResidualOptimum):
         return None
     settings = Settings(4000, "auto", 4, 1000, rng, False, False, ())

@@ -281,20 +281,21 @@ def _left_out(called: Sequence[str], posteriors: Sequence[Posterior]) -> tuple[p
 def _evidence(called: Sequence[str], posteriors: Sequence[Posterior]) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Log evidences and what they make of equal prior probabilities."""
     values, why = [], _incomparable(posteriors)
+    instead = ' bl.compare(..., priors="weak") has proper priors.'
     for post in posteriors:
         if why:
             values.append(np.nan)
             continue
         try:
             values.append(float(post.log_evidence))
-        except (PriorError, FitError) as error:
+        except (PriorError, FitError, DesignError) as error:
             values.append(np.nan)
-            why = why or str(error)
+            why, instead = str(error), instead if isinstance(error, PriorError) else ""
     logs = np.array(values)
     shares = np.exp(logs - logs.max()) if np.isfinite(logs).all() else np.full(len(values), np.nan)
     frame = pd.DataFrame({"log_evidence": logs, "probability": shares / shares.sum()}, index=list(called))
     if why:
-        return frame, (f'No evidence: {why} bl.compare(..., priors="weak") has proper priors.',)
+        return frame, (f"No evidence: {why}{instead}",)
     return frame, (
         "probability: of the models given the data, all equally likely beforehand; it depends on the priors.",
     )

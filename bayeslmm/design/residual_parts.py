@@ -12,7 +12,7 @@ from bayeslmm.design.grouping import Grouping
 from bayeslmm.design.groups import factorize, group_by
 from bayeslmm.design.recipe import Names
 from bayeslmm.design.residual_text import ResidualPart
-from bayeslmm.design.residual_words import CORRELATIONS
+from bayeslmm.design.residual_words import CORRELATIONS, PLACES
 from bayeslmm.errors import DesignError
 from bayeslmm.residual import Residual
 from bayeslmm.residual.correlation import (
@@ -32,8 +32,6 @@ from bayeslmm.types import FloatArray, IntArray
 # More visits have more correlations than a fit should be asked for.
 _MOST_VISITS = 60
 _SHOWN = 3
-# Correlations by distance, whose positions are places.
-_PLACES = ("exp", "gaussian", "matern")
 
 
 def build_residual(
@@ -96,7 +94,7 @@ def residual_names(parts: Sequence[ResidualPart], columns: Mapping[str, pd.Serie
 def by_visit(part: ResidualPart, columns: Mapping[str, pd.Series]) -> bool:
     """Whether the positions of a correlation are numbers of visits, and no times or places."""
     family = CORRELATIONS[part.keyword][0]
-    if len(part.left) != 1 or family in (*_PLACES, "car1"):
+    if len(part.left) != 1 or family in (*PLACES, "car1"):
         return False
     dtype = series_of(part, part.left[0], columns).dtype
     number = pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)
@@ -187,7 +185,7 @@ def _positions(part: ResidualPart, family: str, columns: Mapping[str, pd.Series]
     if family == "cs" and not part.left:
         n = len(next(iter(columns.values())))
         return np.zeros((n, 1)), ()
-    if family in _PLACES:
+    if family in PLACES:
         return np.column_stack([numbers(part, text, columns) for text in part.left]), ()
     if len(part.left) != 1:
         raise DesignError(
@@ -258,7 +256,7 @@ def _correlation(
         return EqualCorrelation(int(counts.max()))
     if family == "arma":
         return MovingAverageCorrelation()
-    if family in _PLACES:
+    if family in PLACES:
         return DistanceCorrelation(family)
     _check_visits(part, family, groups, at[:, 0].astype(np.int64), visits)
     if family == "us":

@@ -7,6 +7,8 @@ import re
 from bayeslmm.errors import DesignError
 
 VARIANCES = ("by", "power", "exp", "const_power")
+# Correlations by distance, whose positions are places.
+PLACES = ("exp", "gaussian", "matern")
 # Correlation of rows, and whether every visit also has a standard deviation of its own.
 CORRELATIONS = {
     "ar1": ("ar1", False),

@@ -17,10 +17,6 @@ from bayeslmm.exporting.r_language import r_columns, r_dialect, r_name, r_sum, r
 from bayeslmm.exporting.residuals import nlme_pieces
 from bayeslmm.exporting.sheet import Sheet
 
-_INTERVALS = {
-    True: "; confint() here profiles the criterion.",
-    False: ", as confint() has here for residual parameters.",
-}
 KNOWN = "Standard errors are known: their squares are the residual variances, with sigma held at 1."
 _CLASSES = {"us": "pdSymm", "diag": "pdDiag", "id": "pdIdent", "cs": "pdCompSymm"}
 
@@ -77,7 +73,7 @@ def nlme(parts: ModelParts) -> Script:
         notes.append("Degrees of freedom in summary() are by containment (inner and outer); here Satterthwaite's.")
     else:
         notes.append("Degrees of freedom in summary() are rows less coefficients; here Satterthwaite's.")
-    notes.append("intervals() are Wald intervals on transformed scales" + _INTERVALS[parts.residual is None])
+    notes.append("intervals() are Wald intervals on transformed scales; confint() here profiles the criterion.")
     method = "REML" if parts.reml else "ML"
     formula = f"{written(parts.net_response, r_dialect('nlme'))} ~ {r_sum(parts.fixed, 'nlme')}"
     short = [option for option in options if len(options) == 1]

@@ -12,14 +12,13 @@ from bayeslmm.design.design import Design
 from bayeslmm.design.names import literal
 from bayeslmm.design.new_residuals import residual_parts_of
 from bayeslmm.design.residual_text import ResidualPart
-from bayeslmm.design.residual_words import CORRELATIONS
+from bayeslmm.design.residual_words import CORRELATIONS, PLACES
 from bayeslmm.errors import ArgumentError
 from bayeslmm.residual.structured import CorrelatedRows
 
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_.]*")
 # Packages that have some of them.
 WITH_STRUCTURES = ("nlme", "glmmTMB", "mmrm", "sas", "brms")
-_PLACES = ("exp", "gaussian", "matern")
 
 
 @dataclass(frozen=True)
@@ -96,18 +95,17 @@ def written_residual(design: Design, package: str) -> WrittenResidual | None:
             f"{package} has no variances or correlations of residuals, which this model has (residual={text!r}). "
             f"Of the packages written for, these have some: {', '.join(WITH_STRUCTURES)}."
         )
-    names = [name for part in parts for name in (*part.left, *part.group, *((part.by,) if part.by else ()))]
-    odd = [name for name in names if not _PLAIN.fullmatch(name)]
+    visits = design.recipe.residual_visits if design.recipe is not None else ()
+    correlated = next((part for part in parts if part.correlated), None)
+    variances = tuple(part for part in parts if not part.correlated)
+    found = WrittenResidual(text, variances, correlated, visits, _regular(design.residual))
+    odd = [name for name in found.columns if not _PLAIN.fullmatch(name)]
     if odd:
         raise ArgumentError(
             f"residual={text!r} has {odd[0]}, which is no plain name of a column. Make a column with a plain name "
             f"(letters, digits, underscores) and write it there: {package} reads other ones as code."
         )
-    visits = design.recipe.residual_visits if design.recipe is not None else ()
-    correlated = next((part for part in parts if part.correlated), None)
-    return WrittenResidual(
-        text, tuple(p for p in parts if not p.correlated), correlated, visits, _regular(design.residual)
-    )
+    return found
 
 
 def _regular(residual: object) -> bool:
@@ -148,7 +146,7 @@ def nlme_pieces(residual: WrittenResidual, data: str, weights: Sequence[str]) ->
         if residual.arm:
             raise residual.refused("nlme", "covariances by arm", "mmrm and SAS have them.")
         form, family = "1", residual.family
-        if family in _PLACES:
+        if family in PLACES:
             form = " + ".join(residual.correlation.left)
         elif residual.visits and family != "cs":
             number = f"{residual.place}_number"
@@ -195,7 +193,7 @@ def glmmtmb_pieces(residual: WrittenResidual, data: str) -> tuple[Pieces, list[s
         raise residual.refused("glmmTMB", f"{keyword} correlation", "bayeslmm fits it.")
     lines = list[str]()
     group = _r_group(residual.group, data, lines)
-    if keyword in ("car1", *_PLACES):
+    if keyword in ("car1", *PLACES):
         lines.append(f"{data}$place <- numFactor({', '.join(f'{data}${one}' for one in residual.correlation.left)})")
         left = "place"
     else:

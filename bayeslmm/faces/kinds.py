@@ -11,7 +11,7 @@ from bayeslmm.faces.structured import StructuredResult
 from bayeslmm.likelihood import SummedDesign
 from bayeslmm.mode import PosteriorMode
 from bayeslmm.reml import Optimum, optimise
-from bayeslmm.reml.residual_optimum import ResidualOptimum, optimise_residual
+from bayeslmm.reml.residual_optimum import ResidualOptimum, optimum_of
 
 
 def fit_result(design: Design, cp: SummedDesign, optimum: Optimum, origin: Any = None) -> REMLResult:
@@ -31,11 +31,11 @@ def fit_by(design: Design, sums: Callable[[], SummedDesign], reml: bool) -> REML
     ----------
     design : Design
     sums : callable
-        Gives its cross-products, where residuals have no parameters.
+        Gives its cross-products, where there are random effects and residuals have no parameters.
     reml : bool
     """
-    if design.residual.names:
-        found = optimise_residual(design, reml)
+    if design.residual.names or not design.terms:
+        found = optimum_of(design, reml)
         return fit_result(design, found.cp, found)
     cp = sums()
     return fit_result(design, cp, optimise(cp, reml))

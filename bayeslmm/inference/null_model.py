@@ -18,7 +18,7 @@ from bayeslmm.likelihood.reduction import takes_responses
 from bayeslmm.likelihood.replicates import reduce_responses
 from bayeslmm.reml import Optimum, optimise
 from bayeslmm.reml.many import Optima, fitted_together, optimise_many
-from bayeslmm.reml.residual_criteria import criteria_of_many, fit_cost
+from bayeslmm.reml.residual_many import criteria_of_many, fit_cost
 from bayeslmm.reml.residual_optimum import ResidualOptimum, optimum_of
 from bayeslmm.reml.status import FitStatus
 from bayeslmm.types import BoolArray, FloatArray

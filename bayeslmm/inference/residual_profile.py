@@ -118,7 +118,7 @@ class ResidualProfile:
         """
         t, reml, none = self._joint.n_theta, self.optimum.reml, (np.inf, np.zeros(z.size))
         rows = self._rows_at(z)
-        if not np.isfinite(z).all() or np.abs(z[t:-2]).max(initial=0.0) > 40.0:
+        if not np.isfinite(z).all() or self._joint.beyond(z[t:-2]):
             return none
         try:
             with np.errstate(all="ignore"):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import expit, logit
 
 from bayeslmm.inference.profile_coordinates import ProfileTarget
 from bayeslmm.numerics.differences import slopes
@@ -26,19 +27,11 @@ EDGE = 3e-4
 type Scale = tuple[Callable[[FloatArray], FloatArray], Callable[[FloatArray], FloatArray]]
 
 
-def _logit(p: FloatArray) -> FloatArray:
-    return np.asarray(np.log(p) - np.log1p(-p))
-
-
-def _expit(x: FloatArray) -> FloatArray:
-    return np.asarray(1.0 / (1.0 + np.exp(-x)))
-
-
 # To a scale without bounds, and back.
 SCALES: dict[str, Scale] = {
     "real": (np.asarray, np.asarray),
     "positive": (np.log, np.exp),
-    "unit": (_logit, _expit),
+    "unit": (logit, expit),
     "correlation": (np.arctanh, np.tanh),
 }
 # Derivatives in the parameter.

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
-from scipy.sparse.csgraph import connected_components
 
 from bayeslmm.design.design import Design
 from bayeslmm.likelihood.chain_sums import FactorColumns, effect_columns
@@ -21,6 +20,7 @@ from bayeslmm.likelihood.conditional import beta_covariance
 from bayeslmm.likelihood.criteria import LOG_2PI
 from bayeslmm.likelihood.crossproducts import SummedDesign
 from bayeslmm.likelihood.deletion import Deleted, Leverages, fixed_rows
+from bayeslmm.likelihood.dependent import connected
 from bayeslmm.likelihood.factor import Factor
 from bayeslmm.likelihood.leave_out import check_block_size, rest_on_groups
 from bayeslmm.likelihood.row_system import RowSystem, by_size, precision_blocks, row_blocks
@@ -82,13 +82,9 @@ class CorrelatedSystem:
         FitError
             So many rows hang together that their block cannot be held.
         """
-        clusters, J = self._clusters, int(codes.max()) + 1
-        asked = np.flatnonzero(codes >= 0)
-        size = J + int(clusters.max()) + 1
-        graph = sparse.coo_array((np.ones(asked.size), (codes[asked], J + clusters[asked])), shape=(size, size))
-        joint = connected_components(graph, directed=False)[1][J + clusters].astype(np.int64)
+        joint = connected([codes, self._clusters], self.design.n)
         check_block_size("cluster of dependent rows with the groups", np.bincount(joint))
-        wanted = np.isin(joint, joint[asked])
+        wanted = np.isin(joint, joint[codes >= 0])
         system, residual, p = self._system(), self.design.residual, self.cp.p
         for _, rows, block in row_blocks(system, self.factors, _ONE, None, joint):
             within = fixed_rows(block, p)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from bayeslmm.design.design import Design
 from bayeslmm.residual.structured import CorrelatedRows
@@ -63,7 +63,7 @@ def dependent_rows(design: Design, largest: int = MOST_ROWS) -> tuple[DependentR
     [((27, 4), [11.0, 16.0])]
     """
     memberships = _memberships(design)
-    group = _components(memberships, design.n)
+    group = connected(memberships, design.n)
     sizes = np.bincount(group)
     if sizes.max(initial=0) > largest:
         return None
@@ -92,12 +92,21 @@ def _memberships(design: Design) -> list[IntArray]:
     return found if clusters is None else [*found, np.asarray(clusters, dtype=np.int64)]
 
 
-def _components(memberships: list[IntArray], n: int) -> IntArray:
-    """Group (n,) of every row: rows are connected by the codes that they share."""
+def connected(memberships: Sequence[IntArray], n: int) -> IntArray:
+    """Number (n,) of the set of every row: rows are connected by the codes that they share, those below 0 by none.
+
+    Examples
+    --------
+    >>> connected([np.array([0, 0, 1, -1]), np.array([0, 1, 1, 2])], 4)
+    array([0, 0, 0, 1])
+    """
+    from scipy.sparse.csgraph import connected_components
+
     rows, nodes, next_node = [np.arange(0)], [np.arange(0)], n
     for codes in memberships:
-        rows.append(np.arange(n))
-        nodes.append(next_node + codes)
+        own = np.flatnonzero(codes >= 0)
+        rows.append(own)
+        nodes.append(next_node + codes[own])
         next_node += int(codes.max(initial=-1)) + 1
     places = (np.concatenate(rows), np.concatenate(nodes))
     graph = coo_array((np.ones(places[0].size), places), shape=(next_node, next_node))

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from scipy import sparse
 
 from bayeslmm.errors import FitError
 from bayeslmm.likelihood import small
 from bayeslmm.likelihood.criteria import LOG_2PI
 from bayeslmm.likelihood.crossproducts import SummedDesign
+from bayeslmm.likelihood.dependent import connected
 from bayeslmm.likelihood.normal_prior import NormalPrior
 from bayeslmm.likelihood.row_system import EliminatedRows, RowSystem, by_size, precision_blocks, row_blocks
 from bayeslmm.likelihood.within import level_products
@@ -321,13 +321,8 @@ def _together(
     system: RowSystem, factors: Sequence[FloatArray], sigma: FloatArray, prior: NormalPrior | None, codes: IntArray
 ) -> Iterator[tuple[slice, IntArray, _Alone]]:
     """Draws and sets of rows (G, r) that hang together by group or cluster, with the blocks (G, K, r, r) of these."""
-    from scipy.sparse.csgraph import connected_components
-
     residual = system.cp.design.residual
-    clusters = np.asarray(residual.clusters)
-    J = int(codes.max()) + 1
-    graph = sparse.coo_array((np.ones(codes.size), (codes, J + clusters)), shape=(J + clusters.max() + 1,) * 2)
-    joint = connected_components(graph, directed=False)[1][codes].astype(np.int64)
+    joint = connected([codes, np.asarray(residual.clusters)], residual.n)
     check_block_size("cluster of dependent rows with the groups", np.bincount(joint))
     for part, rows, block in row_blocks(system, factors, sigma, prior, joint):
         for members in by_size(joint[rows]):

@@ -21,8 +21,6 @@ from bayeslmm.likelihood.rotation import draw_trailing
 from bayeslmm.likelihood.whitened import RowsAtPoints, whitened_products
 from bayeslmm.types import FloatArray
 
-# Parameters beyond this size are correlations of one, or ratios of sds that no data have.
-FARTHEST = 40.0
 # Squared relative sds times rows of a level from which on sums of products of rows have lost too many digits.
 _LARGE = 1e6
 

@@ -57,6 +57,10 @@ class JointCriterion:
         names = self.rows.design.residual.names
         return np.array([_FARTHEST_OF_ROOT if name.startswith("chol") else FARTHEST for name in names])
 
+    def beyond(self, lam: FloatArray) -> bool:
+        """Whether some residual parameter, of lam (k,), is larger than any is let become."""
+        return bool((np.abs(lam) > self._farthest).any())
+
     def stopped_by_size(self, x: FloatArray) -> bool:
         """Whether some residual parameter is as large as any is let become."""
         return bool((np.abs(x[self.n_theta :]) > STOPPED * self._farthest).any())
@@ -79,7 +83,7 @@ class JointCriterion:
     def __call__(self, x: FloatArray) -> Trial:
         nan = np.full((x.size, x.size), np.nan)
         nothing = Trial(float("inf"), lambda: Point(x, float("inf"), nan[0], nan))
-        if (np.abs(x[self.n_theta :]) > self._farthest).any():
+        if self.beyond(x[self.n_theta :]):
             return nothing
         try:
             with np.errstate(all="ignore"):

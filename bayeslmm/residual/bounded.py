@@ -47,15 +47,14 @@ def too_few_groups(residual: Residual, free_mean: bool) -> TooFewGroups | None:
     """
     if not isinstance(residual, CorrelatedRows):
         return None
-    by_arm = isinstance(residual.correlation, CorrelationByArm)
-    family = residual.correlation.family if isinstance(residual.correlation, CorrelationByArm) else residual.correlation
+    own = residual.correlation
+    family, arms = (own.family, own.arms) if isinstance(own, CorrelationByArm) else (own, ("",))
     if not isinstance(family, FreeCorrelation):
         return None
     present = np.zeros((int(residual.clusters.max()) + 1, family.K))
     present[residual.clusters, residual.at[:, 0].astype(np.int64)] = 1.0
-    arms = residual.correlation.arms if isinstance(residual.correlation, CorrelationByArm) else ("",)
     of_group = np.zeros(len(present), dtype=np.int64)
-    if by_arm:
+    if isinstance(own, CorrelationByArm):
         of_group[residual.clusters] = residual.at[:, -1].astype(np.int64)
     for k, arm in enumerate(arms):
         found = _fewest(present[of_group == k], free_mean)

@@ -101,14 +101,12 @@ def refuse_parameters(residual: Residual, what: str) -> None:
     if not residual.names and isinstance(residual, Estimable):
         raise DesignError(
             f"{what} is not there for a model without random effects (residual={written!r}), which is a regression "
-            "that models with correlated or unequal residuals are compared with. There is model.fit() with its tables, "
-            "tests, means, intervals and predictions."
+            "that models with correlated or unequal residuals are compared with. There are model.fit() and "
+            "model.sample() with their tables, means, intervals and predictions."
         )
     if not residual.names:
         return
     raise DesignError(
         f"{what} is not there yet for a model whose residuals have parameters (residual={written!r}): nothing that "
-        "took them for known, or left them out, would be right. There is model.fit() by REML and ML with its tables, "
-        "tests, means, intervals, predictions and simulations, and model.sample() with its tables; without "
-        "residual= there is all the rest."
+        "took them for known, or left them out, would be right. Without residual= there is."
     )

@@ -12,6 +12,7 @@ import pandas as pd
 from bayeslmm.arguments import Seed, generator, whole
 from bayeslmm.design.design import Design
 from bayeslmm.design.readable import readable, table_text
+from bayeslmm.design.residual_groups import residual_grouping
 from bayeslmm.design.screen import number, screen_width, wrap
 from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError, FitError
@@ -26,7 +27,6 @@ from bayeslmm.results.deletion_cases import DeletionCases, deletion_cases
 from bayeslmm.results.figures import column_texts
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.influence_statistics import cannot_be_left_out
-from bayeslmm.results.residual_groups import residual_grouping
 from bayeslmm.types import FloatArray, IntArray
 
 _MOST_FOLDS = 100_000
@@ -141,11 +141,11 @@ def cv(fit: Fit, groups: Any = None, k: int | None = None, *, random_seed: Seed 
         raise FitError("The rows have frequencies; cross-validation is of single observations. Write the rows out.")
     if not fit.status.ok:
         raise FitError(f"The fit {fit.status}, so that there is nothing to validate.")
-    own = residual_grouping(fit)
     if groups is None:
+        own = residual_grouping(fit.design)
         known = dict(fit.design.groupings) or ({} if own is None else {own.name: own})
         groups = min(known, key=lambda name: known[name].n_levels, default="row")
-    chosen = deletion_cases(fit.design, None if isinstance(groups, str) and groups == "row" else groups, None, own)
+    chosen = deletion_cases(fit.design, None if isinstance(groups, str) and groups == "row" else groups)
     folds = chosen if k is None else _dealt(chosen, k, random_seed)
     lost = cannot_be_left_out(fit, folds)
     lost |= [not still_says_all(fit.optimum, rows) for rows in folds.rows(np.arange(lost.size))]

@@ -11,8 +11,9 @@ import pandas as pd
 
 from bayeslmm.arguments import shown
 from bayeslmm.design.design import Design
-from bayeslmm.design.grouping import Grouping, rows_of_groups
+from bayeslmm.design.grouping import rows_of_groups
 from bayeslmm.design.padding import rows_of_design
+from bayeslmm.design.residual_groups import residual_grouping
 from bayeslmm.errors import DesignError
 from bayeslmm.types import BoolArray, FloatArray, IntArray
 
@@ -71,35 +72,33 @@ class DeletionCases:
         return np.asarray(n_levels - np.bincount(gone, minlength=len(self.labels)) < min(2, n_levels))
 
 
-def deletion_cases(
-    design: Design, by: Any, cases: Sequence[Any] | None = None, of_residuals: Grouping | None = None
-) -> DeletionCases:
+def deletion_cases(design: Design, by: Any, cases: Sequence[Any] | None = None) -> DeletionCases:
     """Cases from what a user asks for.
 
     Parameters
     ----------
     design : Design
     by : str, sequence of shape (n,) or None
+        A grouping factor, or that within whose levels residuals are correlated; the group of each row; or rows.
     cases : sequence, optional
         Labels of those that are wanted; all by default.
-    of_residuals : Grouping, optional
-        The factor within whose levels residuals are correlated.
 
     Raises
     ------
     DesignError
         No such grouping factor, row or level; another number of rows.
     """
-    counts, known = design.counts, dict(design.groupings)
-    if of_residuals is not None:
-        known.setdefault(of_residuals.name, of_residuals)
+    counts = design.counts
     if by is None:
         chosen = DeletionCases("row", pd.Index(design.index, name="row"), np.arange(design.n), counts)
     elif isinstance(by, str):
+        known = dict(design.groupings)
+        if (correlated := residual_grouping(design)) is not None:
+            known[correlated.name] = correlated
         if by not in known:
-            has = f"It has: {', '.join(known)}. Give one of these" if known else "It has none. Give"
+            has = f"It has: {', '.join(known)}. Give one of these," if known else "It has none. Give"
             raise DesignError(
-                f"by={shown(by)} is no grouping factor of the model. {has}, None for rows, or the group of each row "
+                f"by={shown(by)} is no grouping factor of the model. {has} None for rows, or the group of each row "
                 "(data['column'] of the rows that were kept)."
             )
         grouping = known[by]

@@ -20,7 +20,6 @@ from bayeslmm.results.draws import Draws
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.influence_statistics import cannot_be_left_out, estimated, held, relative_changes, statistics
 from bayeslmm.results.posterior_influence import posterior_influence
-from bayeslmm.results.residual_groups import residual_grouping
 from bayeslmm.types import IntArray
 
 type ThetaWithout = Literal["estimated", "fixed"]
@@ -211,7 +210,7 @@ def influence(
         raise FitError(f"The fit {fit.status}, so that there is no estimate for a case to change.")
     if posterior is not None:
         _check_posterior(fit, instance("posterior", posterior, Draws, "a posterior of the same model", DesignError))
-    chosen = deletion_cases(fit.design, by, cases, residual_grouping(fit))
+    chosen = deletion_cases(fit.design, by, cases)
     lost = cannot_be_left_out(fit, chosen)
     out = held(fit, chosen, lost) if theta == "fixed" else estimated(fit, chosen, lost, cases is not None)
     table, dfbetas = statistics(fit, chosen, out)

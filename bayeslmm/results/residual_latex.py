@@ -9,7 +9,7 @@ import numpy as np
 from bayeslmm.design.design import Design
 from bayeslmm.design.new_residuals import residual_parts_of
 from bayeslmm.design.residual_text import ResidualPart
-from bayeslmm.design.residual_words import CORRELATIONS
+from bayeslmm.design.residual_words import CORRELATIONS, PLACES
 from bayeslmm.residual import natural_parameters
 from bayeslmm.residual.correlation import Correlation, CorrelationByArm
 from bayeslmm.residual.spread import Spread, SpreadByLevel
@@ -144,6 +144,6 @@ def _where(family: str, part: ResidualPart) -> str:
     if not part.left or family == "cs":
         return ""
     names = r",\ ".join(name_in_math(text) for text in part.left)
-    if family in ("exp", "gaussian", "matern"):
+    if family in PLACES:
         return rf",\ d_{{ii'}} \text{{ the distance in }} {names}"
     return rf",\ {'v' if family in ('us', 'toep', 'ad') else 't'} = {names}"

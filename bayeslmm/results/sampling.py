@@ -24,6 +24,7 @@ from bayeslmm.design.residual_text import INDEPENDENT
 from bayeslmm.errors import BayesLMMWarning, ConvergenceWarning, FitError
 from bayeslmm.imports import load
 from bayeslmm.likelihood import SummedDesign
+from bayeslmm.likelihood.residual_products import residual_products
 from bayeslmm.memory import memory
 from bayeslmm.reml import Optimum
 from bayeslmm.reml.status import FitStatus
@@ -97,6 +98,9 @@ def sample_posterior(
     asked = f"method={settings.method!r}"
     check_integrable(design.fixed_names, resolved.heavy, asked, "Use method='nuts', or 'auto', which takes it.")
     cp, optimum = fitted()
+    if design.residual.names:
+        # The sums of a fit are those of rows whitened at its estimates; a posterior needs others, too.
+        cp = residual_products(design, optimum.lam)
     _warn_exact(optimum)
     keep = [kept.get(block.grouping.name, False) for block in cp.blocks]
     rng = generator(settings.random_seed)
@@ -141,7 +145,8 @@ def _beside_residuals(design: Design, settings: Settings) -> Settings:
     if settings.log_likelihood and correlated:
         raise FitError(
             f"log_likelihood=True: the rows of residual={written!r} are dependent given all parameters, so that there "
-            "is no log likelihood row by row. Leave it out."
+            "is no log likelihood row by row. Leave it out; post.add_groups('log_likelihood') has the density of a row "
+            "given the others of its group."
         )
     if design.frequency is not None and correlated:
         raise FitError(

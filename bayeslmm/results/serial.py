@@ -15,7 +15,9 @@ from bayeslmm.design.design import Design
 from bayeslmm.design.padding import rows_of_design
 from bayeslmm.design.readable import readable
 from bayeslmm.design.recovered import recovered_columns
+from bayeslmm.design.residual_groups import residual_grouping
 from bayeslmm.errors import DesignError
+from bayeslmm.residual.correlation import CorrelationByArm
 from bayeslmm.residual.structured import CorrelatedRows
 from bayeslmm.results.deletion_cases import deletion_cases
 from bayeslmm.results.fit import Fit
@@ -225,28 +227,28 @@ def _placed(fit: Fit, kind: str, time: Any, by: Any) -> _Placed:
     if by is not None:
         cases = deletion_cases(design, rows_of_design(design, by))
         group, codes = cases.by, cases.codes
-    elif isinstance(residual, CorrelatedRows):
-        group, codes = residual.expression.rpartition("|")[2].strip(" )") or "group", residual.clusters
+    elif (correlated := residual_grouping(design)) is not None:
+        group, codes = correlated.name, correlated.codes
     elif design.groupings:
         grouping = max(design.groupings.values(), key=lambda g: g.n_levels)
         group, codes = grouping.name, grouping.codes
     else:
         raise DesignError("The model has no groups, within which residuals could hang together. Give them: by=...")
-    if time is None and by is None and isinstance(residual, CorrelatedRows):
-        return _Placed(values, codes, _places(residual), group, residual.expression)
+    if time is None and isinstance(residual, CorrelatedRows):
+        return _Placed(values, codes, _places(residual, codes), group, residual.expression)
     if time is None:
         return _Placed(values, codes, _order(codes)[:, None], group, "rows")
     name = time if isinstance(time, str) else str(getattr(time, "name", None) or "time")
     return _Placed(values, codes, _times(design, time)[:, None], group, name)
 
 
-def _places(residual: CorrelatedRows) -> FloatArray:
-    """Times or places of the rows, without the number of the arm; their order where they have none."""
-    d = residual.at.shape[1] - (1 if hasattr(residual.correlation, "arms") else 0)
+def _places(residual: CorrelatedRows, codes: IntArray) -> FloatArray:
+    """Times or places of the rows, without the number of the arm; their order in groups, codes (n,), without any."""
+    d = residual.at.shape[1] - isinstance(residual.correlation, CorrelationByArm)
     at = residual.at[:, :d]
     if (at != at[:1]).any():
         return at
-    return _order(residual.clusters)[:, None]
+    return _order(codes)[:, None]
 
 
 def _order(codes: IntArray, *keys: FloatArray) -> FloatArray:

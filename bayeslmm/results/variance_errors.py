@@ -173,9 +173,7 @@ def _at_edge(fit: Fit, p: Parameter) -> bool:
 
 
 def _label(p: Parameter, scale: Scale) -> str:
-    if scale == "sd":
-        return p.label
-    if p.kind == "residual":
+    if scale == "sd" or p.kind == "residual":
         return p.label
     return "sigma^2" if p.kind == "sigma" else f"{_PREFIX[p.kind]}{p.label.removeprefix(p.kind)}"
 

@@ -13,7 +13,7 @@ from bayeslmm.errors import DesignError, FitError
 from bayeslmm.inference.null_model import clamp
 from bayeslmm.inference.simulation import at_a_time, simulate_responses
 from bayeslmm.reml.many import optimise_many
-from bayeslmm.reml.residual_criteria import criteria_of_many
+from bayeslmm.reml.residual_many import criteria_of_many
 from bayeslmm.reml.residual_optimum import ResidualOptimum
 from bayeslmm.results.figures import df_text, p_text
 from bayeslmm.results.fit import Fit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from bayeslmm.design.residual_text import ResidualPart, parse_residual
+from bayeslmm.design.residual_text import INDEPENDENT, ResidualPart, parse_residual
 from bayeslmm.design.residual_words import CORRELATIONS
 from bayeslmm.residual import Residual, make_residual
 from bayeslmm.residual.spread import Spread
@@ -46,10 +46,10 @@ def residual_units(residual: Residual) -> list[ResidualUnit]:
     parts = parse_residual(residual.expression)
     kept = tuple(k for k, part in enumerate(parts) if not part.correlated)
     own = residual.spreads.parts[len(kept) :]
-    units = [ResidualUnit("all of it", _left(residual, parts, (), False, ()), "independent")] if len(parts) > 1 else []
+    units = [ResidualUnit("all of it", _left(residual, parts, (), False, ()), INDEPENDENT)] if len(parts) > 1 else []
     for k, part in enumerate(parts):
         rest = [other.text for j, other in enumerate(parts) if j != k]
-        expression = " + ".join(rest) or "independent"
+        expression = " + ".join(rest) or INDEPENDENT
         places = tuple(i for i, j in enumerate(kept) if j != k)
         left = _left(residual, parts, places, not part.correlated, own if not part.correlated else ())
         units.append(ResidualUnit(part.text, left, expression))

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.arguments import MOST_REFITS, choice, whole
-from bayeslmm.design.design import Design
 from bayeslmm.design.readable import HeadedTable, headed
-from bayeslmm.errors import DesignError, FitError
+from bayeslmm.errors import DesignError
 from bayeslmm.inference.budget import WHOLE
 from bayeslmm.inference.null_model import NullModel, bootstrap, null_of
 from bayeslmm.inference.rlrt import SEED
 from bayeslmm.reml.residual_optimum import ResidualOptimum
+from bayeslmm.residual import Residual
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.sampling import generator
 from bayeslmm.testing.residual_nesting import residual_law
@@ -137,20 +137,20 @@ def _rows(
     units = residual_units(fit.design.residual)
     for unit in units:
         null = replace(fit.design, residual=unit.residual)
-        yield _row(null_of(optimum, null), unit, method, refits, seed, WHOLE / len(units))
+        yield _row(null_of(optimum, null), fit.design.residual, unit, method, refits, seed, WHOLE / len(units))
 
 
 def _row(
     model: NullModel,
+    residual: Residual,
     unit: ResidualUnit,
     method: str,
     refits: int | None,
     seed: int | np.random.Generator,
     budget: float,
 ) -> _TestRow:
-    ratio, full = model.statistic, model.full
-    df = full.lam.size - len(unit.residual.names)
-    law = residual_law(unit.residual, _original(full).residual, bool(model.design.terms))
+    ratio, df = model.statistic, len(residual.names) - len(unit.residual.names)
+    law = residual_law(unit.residual, residual, bool(model.design.terms))
     if method != "bootstrap" and not isinstance(law, str):
         plain = len(law.dof) == 1
         where = "" if plain else f"{unit.name}: the null hypothesis is the end of the range."
@@ -165,9 +165,3 @@ def _row(
     p, error = found.p_value(ratio)
     note = f"{unit.name}: Monte Carlo error of p {error:.2g}; the ratio was 0 in {found.p_zero:.0%} of the refits."
     return _TestRow(unit.name, ratio, df, p, f"{found.statistics.size:,} refits", note)
-
-
-def _original(optimum: object) -> Design:
-    if not isinstance(optimum, ResidualOptimum):
-        raise FitError("these residuals have no parameters")
-    return optimum.original

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 import bayeslmm as bl
+from bayeslmm.report_parts import how_to_repeat
 
 
 class Reader(HTMLParser):
@@ -157,3 +158,20 @@ def test_wrong_arguments(model: bl.Model, of: Any, path: Any, said: str, tmp_pat
     monkeypatch.chdir(tmp_path)
     with pytest.raises(bl.ArgumentError, match=said):
         bl.report(model.fit() if of == "fit" else of, path)
+
+
+@pytest.mark.parametrize(
+    ("formula", "options"),
+    [
+        ("distance ~ age", {"residual": "by(Sex) + cs(Subject)"}),
+        ("distance ~ age", {"residual": "independent"}),
+        ("distance ~ age + (1 | Subject)", {"weights": "age"}),
+        ("distance ~ age + (1 | Subject)", {"residual_sd": "age"}),
+    ],
+)
+def test_calls_have_what_is_known_of_the_residuals(formula: str, options: dict[str, str]) -> None:
+    data = bl.load_dataset("Orthodont")
+    fit = bl.Model(formula, data, **options).fit()
+    known: dict[str, Any] = {"data": data}
+    exec(how_to_repeat(fit).text.split("```")[1], known)
+    assert known["fit"].criterion == fit.criterion

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.optimize import minimize, minimize_scalar
+from scipy.optimize import brentq, minimize, minimize_scalar
 from scipy.special import chdtri
 
 import bayeslmm as bl
@@ -183,3 +183,20 @@ def test_what_a_ridge_does_not_concern_has_the_interval_of_the_same_model_withou
     np.testing.assert_allclose(ends, alone.confint(parameters=["Intercept", "Days"]), rtol=1e-4)
     with pytest.warns(bl.BayesLMMWarning, match="residual_rho"):
         assert fit.confint(parameters="residual_rho")["conf_high"].iloc[0] < 1
+
+
+def test_visits_that_are_nearly_one() -> None:
+    # Entries of the root of such a correlation matrix are far beyond those of other parameters. With a mean for every
+    # visit the others given the first are regressions of their own: sigma has the likelihood of the first visit alone.
+    rng, n = np.random.default_rng(1), 30
+    y = rng.normal(size=(n, 1)) + 0.01 * rng.normal(size=(n, 2))
+    data = pd.DataFrame({"y": y.ravel(), "g": np.repeat(np.arange(n), 2), "v": np.tile(["a", "b"], n)})
+    fit = bl.Model("y ~ v", data, residual="us(v | g)").fit()
+    assert np.abs(fit.optimum.lam).max() > 50
+    s2, nu = float(y[:, 0].var(ddof=1)), n - 1
+
+    def rise(sigma: float) -> float:
+        return nu * (np.log(sigma**2 / s2) + s2 / sigma**2 - 1.0) - CUT
+
+    expected = brentq(rise, 0.3 * s2**0.5, s2**0.5), brentq(rise, s2**0.5, 3.0 * s2**0.5)
+    np.testing.assert_allclose(fit.confint(parameters="sigma").to_numpy()[0], expected, rtol=CLOSE)

@@ -312,6 +312,19 @@ def test_several_structures_in_one_table() -> None:
     assert np.isfinite(both.table["elpd"]).all()
 
 
+def test_structures_that_are_sampled_and_the_regression_without_one() -> None:
+    data = _data()
+    sampled = bl.compare(*(bl.Model("y ~ t", data, residual=r) for r in ("cs(id)", "by(arm)")), draws=200)
+    assert np.isfinite(sampled.table["elpd"]).all()
+    alone = bl.Model("y ~ t", data, residual="independent")
+    both = bl.compare(made_up(alone), made_up(bl.Model("y ~ t", data, residual="cs(id)")))
+    X, n = alone.design.X, len(data)
+    left = data["y"] - X @ np.linalg.lstsq(X, data["y"])[0]
+    expected = -0.5 * n * (np.log(2 * np.pi * left @ left / n) + 1.0)
+    assert both.table["loglik"].iloc[0] == pytest.approx(expected, rel=1e-10)
+    assert both.table["chisq_df"].iloc[1] == 1
+
+
 def test_weights_of_groups_at_every_draw() -> None:
     """Of random intercepts: sd^2 over sd^2 and the variance of the level's weighted mean."""
     post = _post("variances")

@@ -119,3 +119,14 @@ def test_words(orthodont: bl.REMLResult) -> None:
         bl.Model("distance ~ age", data, residual="by(Sex)").fit().acf()
     with pytest.raises(DesignError, match="beside one another"):
         bl.Model("distance ~ age", data, residual="by(Sex)").fit().acf(by=np.arange(108))
+
+
+@pytest.mark.parametrize("residual", ["cs(Subject)", "by(Sex) + ar1(age | Subject)", "us(age | Subject, by=Sex)"])
+def test_groups_of_the_residual_structure_have_their_name(residual: str) -> None:
+    data = bl.load_dataset("Orthodont").sample(frac=1.0, random_state=3)
+    fit = bl.Model("distance ~ age", data, residual=residual).fit()
+    found = fit.acf("raw")
+    assert found.attrs["by"] == "Subject"
+    # Whichever way the groups are named, the times are those of the structure.
+    pd.testing.assert_frame_equal(found, fit.acf("raw", by="Subject"))
+    pd.testing.assert_frame_equal(found, fit.acf("raw", by=data["Subject"]))

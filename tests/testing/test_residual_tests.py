@@ -56,8 +56,6 @@ def test_independent_residuals_refuse_what_they_have_not() -> None:
     for call in (
         lambda: model.fit(priors="default"),
         lambda: bl.power(model),
-        lambda: bl.compare({"a": model, "b": model}),
-        lambda: model.prior_predictive(),
     ):
         with pytest.raises(DesignError, match="without random effects"):
             call()
