@@ -23,6 +23,7 @@ from bayeslmm.design.design import Design
 from bayeslmm.design.screen import fill
 from bayeslmm.errors import ConvergenceWarning, PriorError
 from bayeslmm.likelihood import SummedDesign, cross_products, evaluate
+from bayeslmm.likelihood.residual_products import ResidualProducts, residual_products
 from bayeslmm.numerics.resample import trustworthy
 from bayeslmm.types import FloatArray, IntArray
 
@@ -132,7 +133,7 @@ def log_evidence(cp: SummedDesign, priors: Priors, terms: Sequence[FloatArray], 
     terms : sequence of FloatArray, each (c, c)
         Relative factors near the bulk of the posterior.
     rng : numpy.random.Generator
-        For models of more than three relative sds and correlations.
+        For models of more than three relative sds, correlations and residual parameters.
     """
     improper = improper_parts(cp.design, priors)
     if improper:
@@ -204,13 +205,17 @@ def log_evidence_at_zero(
     """
     check_density_at_zero(cp.design, priors, position, effect)
     design, remaining, kept = without_effect(cp.design, priors, position, effect)
-    if not design.terms:
+    if isinstance(cp, ResidualProducts):
+        smaller: SummedDesign = residual_products(design, cp.lam)
+    elif design.terms:
+        smaller = cross_products(design)
+    else:
         return log_evidence_without_effects(cp, priors)
     covariances = [T @ T.T for T in factors_at_means(priors.changes, terms)]
     own = covariances[position][np.ix_(kept, kept)]
     left = [*covariances[:position], *([own] if kept.size else []), *covariances[position + 1 :]]
     roots = [_root(G) for G in left]
-    return integrated(cross_products(design), remaining, roots, rng)
+    return integrated(smaller, remaining, roots, rng)
 
 
 def _root(G: FloatArray) -> FloatArray:

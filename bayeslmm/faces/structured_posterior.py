@@ -36,15 +36,9 @@ class StructuredPosterior(Posterior):
     ``post.data`` has them on their scales without bounds.
     """
 
-    bayes_factor = _not_yet("bayes_factor")
     psense = _not_yet("psense")
     power_tree = _not_yet("power_tree")
     prior_sweep = _not_yet("prior_sweep")
-
-    @property
-    def log_evidence(self) -> float:  # type: ignore[override]
-        """Refused: not there yet for residual parameters."""
-        return _not_yet("log_evidence")(self)
 
 
 def posterior_of(draws: Draws) -> Posterior:

@@ -25,6 +25,8 @@ from bayeslmm.bayes.priors import Priors
 from bayeslmm.bayes.progress import Progress, interactive
 from bayeslmm.bayes.sensitivity import reweight, scaled_priors
 from bayeslmm.errors import BayesLMMWarning, DesignError
+from bayeslmm.likelihood import SummedDesign
+from bayeslmm.likelihood.residual_products import residual_products
 from bayeslmm.residual import refuse_parameters
 from bayeslmm.results.draws import Draws
 from bayeslmm.results.labels import Parameter, find
@@ -168,7 +170,7 @@ def log_evidence(post: Draws) -> float:
         return evidence_of_draws(
             post.cross_products, post.priors, post._typical, post._variance_draws.beta, post._inflation
         ).value
-    found = evidence.log_evidence(post.cross_products, post.priors, post._typical, np.random.default_rng(0))
+    found = evidence.log_evidence(_summed(post), post.priors, post._typical, np.random.default_rng(0))
     if found.reason:
         warnings.warn(
             f"There is no log evidence: {found.reason}. Sample with proper priors of the sds and of sigma.",
@@ -225,14 +227,14 @@ def bayes_factor(post: Draws, label: str, *, scales: Sequence[float] = SCALES) -
     position, effect = p.position, p.effects[0]
     at_zero = check_density_at_zero(post.design, post.priors, position, effect)
     swept = [scaled_priors(post.design, post.priors, s, [(position, effect)], False) for s in scales]
-    rng, cp = np.random.default_rng(0), post.cross_products
+    rng, cp = np.random.default_rng(0), _summed(post)
     with Progress(interactive()) as progress:
         progress.announce(f"Bayes factor of {p.label}: evidences under {len(scales) + 1} priors (scales=(1,): fewer)")
         with_prior = integrated(cp, post.priors, post._typical, rng)
         without = log_evidence_at_zero(cp, post.priors, post._typical, position, effect, rng)
         log_bf = without.value - with_prior.value
         ratios = [
-            0.0 if scale == 1 else _evidence_ratio(post, changed, with_prior.value)
+            0.0 if scale == 1 else _evidence_ratio(post, cp, changed, with_prior.value)
             for scale, changed in zip(scales, swept, strict=True)
         ]
     return BayesFactor(
@@ -246,6 +248,13 @@ def bayes_factor(post: Draws, label: str, *, scales: Sequence[float] = SCALES) -
     )
 
 
+def _summed(post: Draws) -> SummedDesign:
+    """What evidences are computed from: where residuals have parameters, at a place amid their draws."""
+    if not post.design.residual.names:
+        return post.cross_products
+    return residual_products(post.design, np.median(post._variance_draws.lam, axis=0))
+
+
 def _prior_label(post: Draws, p: Parameter) -> str:
     """Label of the sd that the prior under a label is about."""
     change = post.priors.changes[p.position]
@@ -253,10 +262,10 @@ def _prior_label(post: Draws, p: Parameter) -> str:
     return f"sd_at_mean_{p.label.removeprefix('sd_')}" if moved else p.label
 
 
-def _evidence_ratio(post: Draws, changed: Priors, reference: float) -> float:
+def _evidence_ratio(post: Draws, cp: SummedDesign, changed: Priors, reference: float) -> float:
     """Log of the evidence under other priors, over that under these, whose log is `reference`."""
-    if post.design.n_theta <= _INTEGRATED:
-        found = integrated(post.cross_products, changed, post._typical, np.random.default_rng(0))
+    if post.design.n_theta <= _INTEGRATED or post.design.residual.names:
+        found = integrated(cp, changed, post._typical, np.random.default_rng(0))
         return found.value - reference
     weighed = reweight(post.design, post.priors, changed, post._variance_draws)
     return weighed.log_evidence_ratio if weighed.reliable else float("nan")
