@@ -13,6 +13,7 @@ import pandas as pd
 from bayeslmm.arguments import choice, numbers_of, real, shown, whole
 from bayeslmm.bayes.priors import Normal
 from bayeslmm.design.design import Design
+from bayeslmm.design.extended_residuals import all_factors
 from bayeslmm.design.extension import MOST_LEVELS, extend, the_factor
 from bayeslmm.errors import DesignError
 from bayeslmm.results.labels import parameters
@@ -108,7 +109,7 @@ def _sizes(design: Design, groups: Any) -> dict[str, list[int]]:
         return {}
     if isinstance(groups, Mapping):
         for key in groups:
-            choice("groups: the grouping factor", key, list(design.groupings), DesignError)
+            choice("groups: the grouping factor", key, list(all_factors(design)), DesignError)
         return {key: _whole_list(f"groups[{key!r}]", value, 2) for key, value in groups.items()}
     numbers = _whole_list("groups", groups, 2)
     return {the_factor(design, "groups", numbers[0]): numbers}
@@ -135,7 +136,7 @@ def _whole_list(name: str, given: Any, least: int) -> list[int]:
 def _share(design: Design, groups: dict[str, int], total: int) -> int:
     """Rows of every combination of levels, of all rows."""
     grouped = extend(design, groups).design if groups else design
-    codes = np.column_stack([grouping.codes for grouping in grouped.groupings.values()])
+    codes = np.column_stack([np.zeros(grouped.n), *(own.codes for own in all_factors(grouped).values())])
     cells = len(np.unique(codes, axis=0))
     if total < cells:
         raise DesignError(f"total={total} is less than one row for each of {cells} groups ({groups}).")
