@@ -150,7 +150,7 @@ def _named(argument: str, key: Any, options: list[Parameter]) -> list[Parameter]
         own = [p for p in options if p.group == key or p.label == key]
         if own:
             return own
-    groups = dict.fromkeys(p.group for p in options if p.group is not None)
+    groups = dict.fromkeys(p.group for p in options if p.group is not None and p.kind != "residual")
     labels(argument, [key], known=[*short, *groups], error=DesignError)
     raise DesignError(f"{argument} names {shown(key)}, which there is not.")
 
