@@ -73,9 +73,7 @@ def text(both: Compared, header: Sequence[str], frame: pd.DataFrame, width: int 
     """What is compared, and the table, folded where the screen is narrow: REML, posteriors, and what is near zero."""
     width = screen_width() if width is None else width
     lines = [line for note in header for line in wrap(note, width, "  ")]
-    own = blocks(both, frame)
-    if not any(p.kind == "sd" for p in both.parameters):
-        frame = frame.drop(columns=own.pop(_NEAR_ZERO))
+    frame, own = arranged(both, frame)
     one = table_text(frame, _UNFOLDED)
     if not (both.more or both.given) or max(map(len, one.split("\n"))) <= width:
         return "\n".join([*lines, "", table_text(frame, width, own)])
@@ -91,6 +89,14 @@ def _folded(both: Compared, frame: pd.DataFrame, own: dict[str, list[str]], widt
         part = frame[columns].set_axis([column.removesuffix(end) for column in columns], axis=1)
         lines += ["", *wrap(title, width), table_text(part[(part != "").any(axis=1)], width)]
     return lines
+
+
+def arranged(both: Compared, frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, list[str]]]:
+    """The printable table and its blocks, without that of standard deviations near zero where there are none."""
+    own = blocks(both, frame)
+    if not any(p.kind == "sd" for p in both.parameters):
+        frame = frame.drop(columns=own.pop(_NEAR_ZERO))
+    return frame, own
 
 
 def blocks(both: Compared, frame: pd.DataFrame) -> dict[str, list[str]]:
