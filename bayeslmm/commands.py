@@ -194,9 +194,7 @@ def _study(
 ) -> Any:
     """A model, or the plan of a study without responses."""
     if not formula.lstrip().startswith("~"):
-        return model_of(
-            formula, frame, weights=weights, frequency=frequency, na_action=na_action, residual=residual
-        )
+        return model_of(formula, frame, weights=weights, frequency=frequency, na_action=na_action, residual=residual)
     from bayeslmm.planning import Plan
 
     if frequency is not None:

@@ -128,9 +128,7 @@ def truth_for(model: Specification, stated: dict[str, Any]) -> Truth:
         A planned study, which has no estimates, and not all values.
     """
     if not model.planned:
-        return truth_of_values(
-            model.design, stated, lambda _: _fit(model).estimates(), lambda: _fit(model).optimum.lam
-        )
+        return truth_of_values(model.design, stated, lambda _: _fit(model).estimates(), lambda: _fit(model).optimum.lam)
 
     def refuse(labels: Any) -> dict[str, float]:
         raise DesignError(

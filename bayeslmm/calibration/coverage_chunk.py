@@ -177,9 +177,7 @@ def run_chunk(task: CoverageTask) -> CoverageChunk:
     return make_chunk(task, Y, optimise_many(prepared(plan), Y, plan.reml))
 
 
-def make_chunk(
-    task: CoverageTask, Y: FloatArray, optima: Optima, fits: StructuredFits | None = None
-) -> CoverageChunk:
+def make_chunk(task: CoverageTask, Y: FloatArray, optima: Optima, fits: StructuredFits | None = None) -> CoverageChunk:
     """All intervals of responses (n, K) and of their fits; `fits` where residuals have parameters."""
     plan = task.plan
     with warnings.catch_warnings():
@@ -275,10 +273,11 @@ def _posterior_ends(task: CoverageTask, Y: FloatArray, optima: Optima) -> dict[t
     if not rows:
         return {}
     ends = np.full((len(rows), 2, Y.shape[1]), np.nan)
+    lams = np.empty((Y.shape[1], 0)) if optima.lam is None else optima.lam
     for k in range(Y.shape[1]):
         seed = np.random.SeedSequence(plan.seed, spawn_key=(task.block, task.start + k))
         try:
-            drawn = _draws(plan, Y[:, k], [T[k] for T in optima.terms], optima.lam[k], np.random.default_rng(seed))
+            drawn = _draws(plan, Y[:, k], [T[k] for T in optima.terms], lams[k], np.random.default_rng(seed))
         except BayesLMMError:
             continue
         ends[:, :, k] = [_ends_of(parameter_draws(plan.design, drawn, p), p.kind, kind, plan.level) for p, kind in rows]

@@ -1,10 +1,11 @@
-"""Fits of many responses of a model whose residuals have parameters, and their intervals: one response after the other."""
+"""Fits of many responses of a model whose residuals have parameters, one after the other, and their intervals."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -43,16 +44,12 @@ class StructuredFits:
         """Intervals by label and kind, those of posteriors left out; nan where a response has none."""
         found: dict[tuple[str, str], Ends] = {}
         for kind in ("wald", "profile", "satterthwaite", "kenward-roger"):
-            own = [p for p in kinds.of_kind(kind) if kind != "wald" or p.kind != "fixed"]
-            names = [p.label for p in own]
-            if names:
-                method = kind if kind in ("wald", "profile") else ""
-                ends = self._each(names, lambda fit, n=names, m=method, k=kind: _ends(fit, n, m, k, level))
-                found |= {(label, kind): (ends[:, i, 0], ends[:, i, 1]) for i, label in enumerate(names)}
-        names = [p.label for p in kinds.of_kind("wald") if p.kind == "fixed"]
-        if names:
-            ends = self._each(names, lambda fit: _ends(fit, names, "", "z", level))
-            found |= {(label, "wald"): (ends[:, i, 0], ends[:, i, 1]) for i, label in enumerate(names)}
+            fixed = [p.label for p in kinds.of_kind(kind) if p.kind == "fixed" and kind != "profile"]
+            others = [p.label for p in kinds.of_kind(kind) if p.label not in fixed]
+            for names, ends_of in ((fixed, _of_coefficients), (others, _of_profiles)):
+                if names:
+                    ends = self._each(names, partial(ends_of, names=names, kind=kind, level=level))
+                    found |= {(label, kind): (ends[:, i, 0], ends[:, i, 1]) for i, label in enumerate(names)}
         return found
 
     def _each(self, names: Sequence[str], ends: Callable[[REMLResult], FloatArray]) -> FloatArray:
@@ -71,11 +68,15 @@ class StructuredFits:
         return self._each(("",), lambda fit: np.full((1, 2), function(fit)))[:, 0, 0]
 
 
-def _ends(fit: REMLResult, names: Sequence[str], method: str, ddf: str, level: float) -> FloatArray:
-    """Ends (names, 2): by a method of `confint`, or of fixed effects by degrees of freedom."""
-    table = fit.confint(level, method, names) if method else fit.coefficients(ddf, level)  # type: ignore[arg-type]
-    columns = list(table.columns) if method else ["conf_low", "conf_high"]
-    return table.loc[list(names), columns].to_numpy(dtype=float)
+def _of_profiles(fit: REMLResult, names: Sequence[str], kind: str, level: float) -> FloatArray:
+    """Ends (names, 2) as `confint` has them."""
+    return fit.confint(level, kind, names).loc[list(names)].to_numpy(dtype=float)  # type: ignore[arg-type]
+
+
+def _of_coefficients(fit: REMLResult, names: Sequence[str], kind: str, level: float) -> FloatArray:
+    """Ends (names, 2) of fixed effects by degrees of freedom."""
+    table = fit.coefficients("z" if kind == "wald" else kind, level)  # type: ignore[arg-type]
+    return table.loc[list(names), ["conf_low", "conf_high"]].to_numpy(dtype=float)
 
 
 def structured_fits(design: Design, Y: FloatArray, reml: bool) -> StructuredFits:

@@ -60,7 +60,14 @@ class PowerCell:
 
 
 def make_cells(
-    design: Design, groups: Any, replicates: Any, total: Any, effects: Any, sds: Any, corrs: Any, sigma: Any,
+    design: Design,
+    groups: Any,
+    replicates: Any,
+    total: Any,
+    effects: Any,
+    sds: Any,
+    corrs: Any,
+    sigma: Any,
     residual: Any = None,
 ) -> list[PowerCell]:
     """All combinations of the values given in lists.

@@ -71,8 +71,13 @@ def lam_of_values(design: Design, given: Mapping[str, Any], fitted: FloatArray |
         if label in given:
             values[k] = float(given[label])
     own = estimable(residual)
+
+    def away_from(lam: FloatArray) -> tuple[FloatArray, FloatArray]:
+        found, slopes = own.natural(lam)
+        return found - values, slopes
+
     with np.errstate(all="ignore"):
-        found = root(lambda lam: own.natural(lam)[0] - values, start, jac=lambda lam: own.natural(lam)[1], tol=1e-14)
+        found = root(away_from, start, jac=True, tol=1e-14)
     away = np.abs(own.natural(found.x)[0] - values) / np.maximum(1.0, np.abs(values))
     if not (away <= _EXACT).all():
         said = ", ".join(f"{label} = {value:g}" for label, value in zip(labels, values, strict=True))

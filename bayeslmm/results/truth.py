@@ -83,7 +83,9 @@ def resolve_truth(design: Design, given: Any, fitted: Callable[[], Fit]) -> Trut
             "truth={'sigma': 2.0}; what is left out is estimated. Labels are "
             f"{', '.join(p.label for p in parameters(design))}; beta and theta take arrays."
         )
-    return truth_of_values(design, _read(design, dict(given)), lambda _: fitted().estimates(), lambda: fitted().optimum.lam)
+    return truth_of_values(
+        design, _read(design, dict(given)), lambda _: fitted().estimates(), lambda: fitted().optimum.lam
+    )
 
 
 def _truth_of_fit(fit: Fit) -> Truth:
@@ -92,9 +94,7 @@ def _truth_of_fit(fit: Fit) -> Truth:
     return _complete(fit.design, tuple(optimum.terms), float(optimum.sigma), beta, optimum.lam)
 
 
-def _complete(
-    design: Design, terms: tuple[FloatArray, ...], sigma: float, beta: FloatArray, lam: FloatArray
-) -> Truth:
+def _complete(design: Design, terms: tuple[FloatArray, ...], sigma: float, beta: FloatArray, lam: FloatArray) -> Truth:
     if not sigma > 0:
         raise DesignError(
             f"The true sigma is {sigma:g}, so that responses would have no residual and no interval could be made. "

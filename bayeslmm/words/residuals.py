@@ -93,7 +93,9 @@ def _phrases(design: Design) -> list[Phrase]:
         return [*found, *_of_correlation(own, family, visits)]
     once = _of_correlation(own, family.family, visits)
     return found + [
-        (f"At {own.by} = {arm}, {before[0].lower()}{before[1:]}", after) for arm in family.arms for before, after in once
+        (f"At {own.by} = {arm}, {before[0].lower()}{before[1:]}", after)
+        for arm in family.arms
+        for before, after in once
     ]
 
 

@@ -39,17 +39,14 @@ def test_satterthwaite_of_a_prediction_counts_residual_parameters() -> None:
         beta = np.linalg.solve(X.T @ W @ X, X.T @ W @ y)
         return float(np.linalg.slogdet(V)[1] + np.linalg.slogdet(X.T @ W @ X)[1] + (y - X @ beta) @ W @ (y - X @ beta))
 
-    at, h, E = np.log([fit.estimates()[p] for p in ("sd_Subject[Intercept]", "residual_sd_ratio_Sex[Female]", "sigma")]), 1e-3, np.eye(3)
-    second = np.array(
-        [
-            [
-                (criterion(at + h * (a + b)) - criterion(at + h * (a - b)) - criterion(at - h * (a - b)) + criterion(at - h * (a + b)))
-                / (4 * h * h)
-                for b in E
-            ]
-            for a in E
-        ]
-    )  # fmt: skip
+    names = ["sd_Subject[Intercept]", "residual_sd_ratio_Sex[Female]", "sigma"]
+    at, h, E = np.log(fit.estimates()[names].to_numpy()), 1e-3, np.eye(3)
+
+    def mixed(a: np.ndarray, b: np.ndarray) -> float:
+        corners = [(1, 1), (1, -1), (-1, 1), (-1, -1)]
+        return sum(i * j * criterion(at + h * (i * a + j * b)) for i, j in corners) / (4 * h * h)
+
+    second = np.array([[mixed(a, b) for b in E] for a in E])
     slope = np.array([(variance(at + h * a) - variance(at - h * a)) / (2 * h) for a in E])
     expected = 2.0 * variance(at) ** 2 / (slope @ (2.0 * np.linalg.inv(second)) @ slope)
     assert n == 108

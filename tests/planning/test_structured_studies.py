@@ -116,9 +116,7 @@ def test_coverage_under_equal_correlations_is_that_of_t_intervals_of_means(seen:
     data = plan.simulate(beta=VALUES, sigma=2.0, residual={"rho": 0.5}, n_groups=20, random_seed=1)
     model = bl.Model("y ~ arm", data, residual="cs(id)")
     true = {**VALUES, "sigma": 2.0, "residual_rho": 0.5}
-    found = bl.coverage(
-        model, true, 24, intervals="satterthwaite", level=0.6, parameters=["arm[b]"], progressbar=False
-    )
+    found = bl.coverage(model, true, 24, intervals="satterthwaite", level=0.6, parameters=["arm[b]"], progressbar=False)
     ends = [test.confidence_interval(0.6) for test in _of_means(np.hstack(seen), _rows())]
     inside = [end.low <= 1.5 <= end.high for end in ends]
     assert 0 < sum(inside) < len(inside)

@@ -9,7 +9,11 @@ import pytest
 import bayeslmm as bl
 
 CASES = {
-    "by(Sex)": ["where Sex = Male still", "The residual standard deviation at Sex = Female is", "times that at Sex = Male"],
+    "by(Sex)": [
+        "where Sex = Male still",
+        "The residual standard deviation at Sex = Female is",
+        "times that at Sex = Male",
+    ],
     "ar1(age | Subject)": ["Residuals of the same Subject from one age to the next are correlated by"],
     "car1(age | Subject)": ["Residuals of the same Subject one unit of age apart are correlated by"],
     "cs(Subject)": ["Any two residuals of the same Subject are correlated by"],
