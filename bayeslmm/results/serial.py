@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from bayeslmm.arguments import choice, real, whole
+from bayeslmm.arguments import choice, real, shown, whole
 from bayeslmm.design.design import Design
 from bayeslmm.design.padding import rows_of_design
 from bayeslmm.design.readable import readable
@@ -271,8 +271,9 @@ def _times(design: Design, time: Any) -> FloatArray:
         values = rows_of_design(design, time)
     try:
         numbers = np.asarray(values, dtype=float)
-    except (TypeError, ValueError):
-        raise DesignError(f"time= are no numbers but values such as {np.ravel(values)[:1]}. Give numbers.") from None
+    except Exception as error:
+        # Of an object that is converted, anything can be raised.
+        raise DesignError(f"time={shown(time)} are no numbers. Give one for each row.") from error
     if numbers.shape != (design.n,) or not np.isfinite(numbers).all():
         raise DesignError(
             f"time= has shape {numbers.shape} or values that are no finite numbers; it takes one number for each of "
