@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 from bayeslmm.design.design import Design
 from bayeslmm.design.new_residuals import residual_parts_of
@@ -131,8 +132,7 @@ def _of_correlation(part: ResidualPart, family: Correlation, visits: Sequence[st
         case "us":
             return [(f"{same} at {visits[j]} and {visits[i]} {by}", "") for i in range(len(visits)) for j in range(i)]
         case "ad":
-            pairs = zip(visits[:-1], visits[1:], strict=True)
-            return [(f"{same} at {a} and {b} {by}", "") for a, b in pairs]
+            return [(f"{same} at {a} and {b} {by}", "") for a, b in pairwise(visits)]
         case "toep":
             steps = range(1, len(family.labels) + 1)
             return [(f"{same} {k} step{'s' if k > 1 else ''} of {place} apart {by}", "") for k in steps]
