@@ -44,6 +44,7 @@ from bayeslmm.study_options import (
     PowerTables,
     Refit,
     Replicates,
+    ResidualValues,
     Sds,
     Sigma,
     Store,
@@ -112,6 +113,7 @@ def power(
     sd: Sds = None,
     corr: Corr = None,
     sigma: Sigma = None,
+    residual_value: ResidualValues = None,
     groups: Groups = None,
     replicates: Replicates = None,
     total: Total = None,
@@ -126,6 +128,7 @@ def power(
     store: Store = None,
     seed: Seed = 1,
     weights: Weights = None,
+    residual: Residual = None,
     frequency: Frequency = None,
     na: Na = None,
     na_action: NaAction = None,
@@ -147,6 +150,7 @@ def power(
     asked: dict[str, Any] = {
         "effects": values_of("--effect", effect),
         "sds": values_of("--sd", sd),
+        "residual": values_of("--residual-value", residual_value),
         "groups": _groups(groups),
         "replicates": None if replicates is None else several("--replicates", replicates, int),
         "total": None if total is None else several("--total", total, int),
@@ -157,7 +161,7 @@ def power(
     from bayeslmm.planning import power as simulate
 
     frame = read(data, na, sep, decimal, encoding)
-    study = _study(formula, frame, weights, frequency, na_action)
+    study = _study(formula, frame, weights, frequency, na_action, residual)
     check_files(out, (*table_files(["power"]), _CURVE))
     asked |= {"corrs": corr, "sigma": sigma, "parameters": parameter or None, "n": n, "alpha": alpha}
     asked |= {"ddf": ddf or "satterthwaite", "reml": not ml, "n_jobs": jobs, "store": store, "random_seed": seed}
@@ -180,15 +184,22 @@ def _groups(texts: list[str] | None) -> Any:
     return values_of("--groups", texts, int)
 
 
-def _study(formula: str, frame: Any, weights: str | None, frequency: str | None, na_action: str | None) -> Any:
+def _study(
+    formula: str,
+    frame: Any,
+    weights: str | None,
+    frequency: str | None,
+    na_action: str | None,
+    residual: str | None,
+) -> Any:
     """A model, or the plan of a study without responses."""
     if not formula.lstrip().startswith("~"):
-        return model_of(formula, frame, weights=weights, frequency=frequency, na_action=na_action)
+        return model_of(formula, frame, weights=weights, frequency=frequency, na_action=na_action, residual=residual)
     from bayeslmm.planning import Plan
 
     if frequency is not None:
         raise typer.BadParameter("--frequency counts identical rows of data; a plan has none. Leave it out.")
-    return Plan(formula, frame, weights=weights, na_action=na_action or "drop")  # type: ignore[arg-type]
+    return Plan(formula, frame, weights=weights, na_action=na_action or "drop", residual=residual)  # type: ignore[arg-type]
 
 
 def explore(

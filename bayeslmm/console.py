@@ -35,8 +35,7 @@ def show_comparison(both: Comparison, console: Console) -> None:
         say(console, line)
     for vanished in both.reml.optimum.vanished:
         say(console, describe_vanished(both.design, vanished), style="yellow")
-    frame = both.printable()
-    table = as_table("", frame, export.blocks(both, frame))
+    table = as_table("", *export.arranged(both, both.printable()))
     console.print("", table, "", sep="\n", soft_wrap=True, highlight=False)
 
 

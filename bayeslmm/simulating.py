@@ -10,13 +10,14 @@ from numpy.typing import ArrayLike
 
 from bayeslmm.arguments import shown, whole
 from bayeslmm.design.data import missing_values
+from bayeslmm.design.extended_residuals import residual_columns
 from bayeslmm.design.extension import MOST_LEVELS, extend, group_sizes, with_labels
 from bayeslmm.design.formula import parse_formula
+from bayeslmm.design.new_residuals import residual_parts_of
 from bayeslmm.design.recipe import columns_in
 from bayeslmm.design.tables import open_table, to_pandas
 from bayeslmm.errors import DesignError
 from bayeslmm.faces import REMLResult, fit_result
-from bayeslmm.residual import NO_PARAMETERS, refuse_parameters
 from bayeslmm.results.labels import parameters
 from bayeslmm.results.predictions import NewLevels
 from bayeslmm.results.random_parts import Random
@@ -41,6 +42,7 @@ def simulate(
     corr: Values = None,
     sigma: float | None = None,
     theta: ArrayLike | None = None,
+    residual: Values = None,
     weights: Any = None,
     offset: Any = None,
 ) -> pd.DataFrame:
@@ -59,7 +61,7 @@ def simulate(
         several times.
     newdata, random, new_levels
         As in `REMLResult.simulate`.
-    beta, sd, corr, sigma, theta
+    beta, sd, corr, sigma, theta, residual
         As in `REMLResult.simulate`; what is not given is the REML estimate.
     weights, offset
         As in `REMLResult.simulate`.
@@ -85,7 +87,7 @@ def simulate(
     (['Days', 'Subject', 'Reaction'], 40, 400)
     """
     design = model.design
-    stated = stated_values(design, beta=beta, sd=sd, corr=corr, sigma=sigma, theta=theta)
+    stated = stated_values(design, beta=beta, sd=sd, corr=corr, sigma=sigma, theta=theta, residual=residual)
     law = _law(model, stated)
     if n_groups is None and replicates is None:
         where = Conditions(newdata, random, new_levels, weights, offset)
@@ -93,7 +95,6 @@ def simulate(
     _refuse_beside(n_groups=n_groups, replicates=replicates, newdata=newdata, weights=weights, offset=offset)
     if random is not None and not (isinstance(random, str) and random == "new"):
         raise DesignError(f"random={shown(random)} keeps effects of groups of the data, and n_groups= makes new ones.")
-    refuse_parameters(design.residual, "simulate(n_groups=, replicates=)")
     sizes = group_sizes(design, "n_groups", n_groups)
     rows = None if replicates is None else whole("replicates", replicates, 1, MOST_LEVELS, DesignError)
     study = extend(design, sizes, rows)
@@ -114,7 +115,7 @@ def _law(model: Specification, stated: dict[str, Any]) -> Law:
     """
     if model.planned or not (model.design.residual.names or left_out(model.design, stated)):
         truth = truth_for(model, stated)
-        return Law(truth.terms, truth.sigma, truth.beta, NO_PARAMETERS)
+        return Law(truth.terms, truth.sigma, truth.beta, truth.lam)
     return law_of(_fit(model), stated)
 
 
@@ -127,7 +128,7 @@ def truth_for(model: Specification, stated: dict[str, Any]) -> Truth:
         A planned study, which has no estimates, and not all values.
     """
     if not model.planned:
-        return truth_of_values(model.design, stated, lambda _: _fit(model).estimates())
+        return truth_of_values(model.design, stated, lambda _: _fit(model).estimates(), lambda: _fit(model).optimum.lam)
 
     def refuse(labels: Any) -> dict[str, float]:
         raise DesignError(
@@ -159,7 +160,9 @@ def _refuse_beside(*, n_groups: Any, replicates: Any, **others: Any) -> None:
 
 
 def _factors(model: Specification) -> dict[str, tuple[str, ...]]:
-    return {bar.group: tuple(bar.factors) for bar in parse_formula(model.formula).bars}
+    own = residual_columns(model.design)
+    found = {bar.group: tuple(bar.factors) for bar in parse_formula(model.formula).bars}
+    return found | ({":".join(own): own} if own else {})
 
 
 def _study_table(model: Specification) -> pd.DataFrame:
@@ -181,7 +184,10 @@ def _study_table(model: Specification) -> pd.DataFrame:
     recipe = model.design.recipe
     texts = [recipe.weights] if recipe is not None and recipe.weights is not None else []
     known = dict.fromkeys(available)
+    parts = residual_parts_of(model.design)
+    texts += [text for part in parts for text in part.left]
     names = [*columns_in(pieces + texts, known), *(factor for bar in formula.bars for factor in bar.factors)]
+    names += [name for part in parts for name in (*part.group, part.by) if name]
     names = list(dict.fromkeys(names))
     needed = list(dict.fromkeys([*names, *columns_in([formula.response], known)]))
     frame = to_pandas(table, needed)[needed]

@@ -124,6 +124,15 @@ Sds = Annotated[
 ]
 Corr = Annotated[float | None, typer.Option("--corr", help="True correlations.")]
 Sigma = Annotated[float | None, typer.Option("--sigma", help="True residual standard deviation.")]
+ResidualValues = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--residual-value",
+        metavar="NAME=VALUE[,VALUE]",
+        help="True parameter of the --residual structure, e.g. rho=0.3,0.6; as estimated by default. May be given "
+        "several times.",
+    ),
+]
 Groups = Annotated[
     list[str] | None,
     typer.Option(

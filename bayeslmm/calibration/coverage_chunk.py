@@ -20,6 +20,7 @@ from bayeslmm.calibration.interval_ends import (
     wald_many,
 )
 from bayeslmm.calibration.quantities import parameter_draws
+from bayeslmm.calibration.structured_ends import StructuredFits, structured_fits
 from bayeslmm.design.design import Design
 from bayeslmm.errors import BayesLMMError, BayesLMMWarning
 from bayeslmm.inference.profile import profile_ends_many
@@ -27,6 +28,7 @@ from bayeslmm.inference.simulation import simulate_responses
 from bayeslmm.inference.spectral import spectrum
 from bayeslmm.inference.wald import wald_ends_many
 from bayeslmm.likelihood import SummedDesign, cross_products
+from bayeslmm.likelihood.residual_products import residual_products
 from bayeslmm.reml.many import Optima, fitted_together, optimise_many
 from bayeslmm.results.intervals import hdi
 from bayeslmm.results.labels import Parameter, parameters
@@ -130,7 +132,7 @@ class CoverageTask:
         """Simulated responses (n, replicates)."""
         truth = self.plan.truth
         rng = np.random.default_rng(np.random.SeedSequence(self.plan.seed, spawn_key=(self.block,)))
-        Y = simulate_responses(self.plan.design, truth.terms, truth.sigma, truth.beta, self.size, rng)
+        Y = simulate_responses(self.plan.design, truth.terms, truth.sigma, truth.beta, self.size, rng, truth.lam)
         return Y[:, self.start : self.start + self.replicates]
 
 
@@ -156,7 +158,8 @@ class CoverageChunk:
 
 def make_tasks(plan: CoveragePlan, cp: SummedDesign, replicates: int) -> list[CoverageTask]:
     """The tasks of a run, in order."""
-    block = max(1, min(_TOGETHER if fitted_together(cp) else _ALONE, _NUMBERS // cp.design.n))
+    together = not plan.design.residual.names and fitted_together(cp)
+    block = max(1, min(_TOGETHER if together else _ALONE, _NUMBERS // cp.design.n))
     step = min(block, _POSTERIORS) if any(kind in POSTERIOR for _, kind in plan.asked.rows) else block
     return [
         CoverageTask(plan, k // block, block, first - k, min(step, k + block - first, replicates - first))
@@ -167,19 +170,26 @@ def make_tasks(plan: CoveragePlan, cp: SummedDesign, replicates: int) -> list[Co
 
 def run_chunk(task: CoverageTask) -> CoverageChunk:
     """Simulate the responses of a task and make all intervals."""
-    Y = task.responses()
-    return make_chunk(task, Y, optimise_many(prepared(task.plan), Y, task.plan.reml))
+    Y, plan = task.responses(), task.plan
+    if plan.design.residual.names:
+        fits = structured_fits(plan.design, Y, plan.reml)
+        return make_chunk(task, Y, fits.optima, fits)
+    return make_chunk(task, Y, optimise_many(prepared(plan), Y, plan.reml))
 
 
-def make_chunk(task: CoverageTask, Y: FloatArray, optima: Optima) -> CoverageChunk:
-    """All intervals of responses (n, K) and of their fits."""
-    plan, cp = task.plan, prepared(task.plan)
+def make_chunk(task: CoverageTask, Y: FloatArray, optima: Optima, fits: StructuredFits | None = None) -> CoverageChunk:
+    """All intervals of responses (n, K) and of their fits; `fits` where residuals have parameters."""
+    plan = task.plan
     with warnings.catch_warnings():
         # What a single fit warns of is counted here.
         warnings.simplefilter("ignore", BayesLMMWarning)
         refits = Refits(plan.design, plan.reml, optima)
         estimates = refits.estimates().to_numpy(dtype=float).T
-        found = _likelihood_ends(plan, cp, Y, optima, estimates) | _posterior_ends(task, Y, optima)
+        if fits is None:
+            found = _likelihood_ends(plan, prepared(plan), Y, optima, estimates)
+        else:
+            found = fits.intervals(plan.asked, plan.level)
+        found |= _posterior_ends(task, Y, optima)
     ends = [found[p.label, kind] for p, kind in plan.asked.rows]
     low, high = (np.array([end[side] for end in ends]).reshape(-1, Y.shape[1]) for side in (0, 1))
     return CoverageChunk(low, high, np.ascontiguousarray(estimates), optima.singular, refits.ok)
@@ -263,19 +273,23 @@ def _posterior_ends(task: CoverageTask, Y: FloatArray, optima: Optima) -> dict[t
     if not rows:
         return {}
     ends = np.full((len(rows), 2, Y.shape[1]), np.nan)
+    lams = np.empty((Y.shape[1], 0)) if optima.lam is None else optima.lam
     for k in range(Y.shape[1]):
         seed = np.random.SeedSequence(plan.seed, spawn_key=(task.block, task.start + k))
         try:
-            drawn = _draws(plan, Y[:, k], [T[k] for T in optima.terms], np.random.default_rng(seed))
+            drawn = _draws(plan, Y[:, k], [T[k] for T in optima.terms], lams[k], np.random.default_rng(seed))
         except BayesLMMError:
             continue
         ends[:, :, k] = [_ends_of(parameter_draws(plan.design, drawn, p), p.kind, kind, plan.level) for p, kind in rows]
     return {(p.label, kind): (own[0], own[1]) for (p, kind), own in zip(rows, ends, strict=True)}
 
 
-def _draws(plan: CoveragePlan, y: FloatArray, terms: Sequence[FloatArray], rng: np.random.Generator) -> CollapsedDraws:
+def _draws(
+    plan: CoveragePlan, y: FloatArray, terms: Sequence[FloatArray], lam: FloatArray, rng: np.random.Generator
+) -> CollapsedDraws:
     design = replace(plan.design, y=y)
-    cp, priors = cross_products(design), resolve_priors(design, plan.priors)
+    cp = residual_products(design, lam) if design.residual.names else cross_products(design)
+    priors = resolve_priors(design, plan.priors)
     return sample_collapsed(cp, priors, terms, draws=DRAWS, rng=rng, keep=[False] * len(cp.blocks))
 
 

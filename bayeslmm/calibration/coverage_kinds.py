@@ -128,12 +128,15 @@ def _parameters_of(
     cp: SummedDesign, truth: Truth, kind: str, known: Sequence[Parameter], every: bool, reml: bool
 ) -> tuple[list[Parameter], list[str]]:
     """Of the parameters those with an interval of a kind, and what is to be said of others."""
+    if kind == "pivot" and cp.design.residual.names:
+        raise DesignError("exact pivots are those of independent residuals of equal variance.")
     if kind == "pivot":
         return _pivots(cp, known, every)
     if kind in POSTERIOR:
         return [p for p in known if p.kind not in DERIVED], []
+    structured = bool(cp.design.residual.names)
     if kind in ("wald", "profile"):
-        return list(known), []
+        return [p for p in known if not (structured and p.kind in DERIVED)], []
     fixed = [p for p in known if p.kind == "fixed"]
     if fixed:
         _try(kind, cp, truth, reml)
@@ -160,6 +163,8 @@ def _try(kind: str, cp: SummedDesign, truth: Truth, reml: bool) -> None:
     """Raise what a method has against the design, before any response is simulated."""
     if kind == "kenward-roger" and not reml:
         raise DesignError("the adjustment is about REML estimates, and these are by maximum likelihood.")
+    if cp.design.residual.names:
+        return
     Y = cp.design.y[:, None]
     optima = optimise_many(cp, Y, reml)
     check: dict[str, Callable[[], object]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bayeslmm.arguments import MOST_REFITS, flag, instance, whole
@@ -19,8 +19,10 @@ from bayeslmm.design.design import Design
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.faces.fit import REMLResult
 from bayeslmm.likelihood import SummedDesign
+from bayeslmm.likelihood.whitened import rows_to_whiten
 from bayeslmm.model import Model
-from bayeslmm.residual import refuse_parameters
+from bayeslmm.residual import estimable, refuse_parameters
+from bayeslmm.residual.structured import CorrelatedRows
 from bayeslmm.results.intervals import check_level
 from bayeslmm.results.labels import parameters as parameters_of
 from bayeslmm.results.truth import resolve_truth
@@ -101,6 +103,9 @@ def coverage(
 
     Notes
     -----
+    Where residuals have parameters, responses are fitted one after the other, about 20 to 100 milliseconds each, and
+    profile intervals take some seconds for each: name others in `intervals`, or use `n_jobs`.
+
     An exact interval of a ratio that is empty (`confint` shows 0 to 0: the data vary less between groups than noise
     would) is none, and a miss, also of a true zero; only so its coverage is the level.
 
@@ -143,21 +148,23 @@ def _subject(model: Any, reml: Any) -> tuple[Design, SummedDesign, bool]:
     if reml is not None:
         flag("reml", reml, FitError)
     design: Design = model.design
-    refuse_parameters(design.residual, "bl.coverage")
+    if not design.residual.names:
+        refuse_parameters(design.residual, "bl.coverage")
     if design.frequency is not None:
         raise DesignError(
             "The rows of this model have frequencies: one simulated response per row would stand for several equal "
             "observations, which the model takes for independent ones. Write the rows out."
         )
     if isinstance(model, Model):
-        return design, model.cross_products, reml is not False
+        return design, sums_of(model.design, lambda: model.cross_products), reml is not False
     if model.restraint is not None or model.optimum.fixed:
         what = model.restraint or "covariance parameters that were held"
         raise DesignError(
             f"model is a fit with {what}, and the responses would be fitted without. Give the model, and this fit as "
             "truth= if its estimates are to be simulated from."
         )
-    return design, model.cp, model.optimum.reml if reml is None else reml
+    cp = sums_of(design, lambda: model.cp)
+    return design, cp, model.optimum.reml if reml is None else reml
 
 
 def _fit(model: Model | REMLResult, reml: bool) -> REMLResult:
@@ -167,12 +174,23 @@ def _fit(model: Model | REMLResult, reml: bool) -> REMLResult:
     return model.fit(reml)
 
 
+def sums_of(design: Design, plain: Callable[[], SummedDesign]) -> SummedDesign:
+    """What kinds of intervals are chosen by: where residuals have parameters, of rows that no fit has whitened."""
+    return rows_to_whiten(design) if design.residual.names else plain()
+
+
 def design_key(design: Design) -> str:
     """Checksum of the rows of a design, but for its response."""
     arrays: list[AnyArray] = [design.X, *(term.Z for term in design.terms)]
     arrays += [grouping.codes for grouping in design.groupings.values()]
     arrays += [a for a in (design.weights, design.offset) if a is not None]
     structures = [repr(term.structure) for term in design.terms]
+    residual = design.residual
+    if residual.names:
+        structures.append(estimable(residual).expression)
+        arrays += [residual.data()[name] for name in sorted(residual.data())]
+    if isinstance(residual, CorrelatedRows):
+        arrays += [residual.clusters, residual.at]
     return of_json([design.formula, *structures, *map(of_array, arrays)])
 
 

@@ -20,6 +20,7 @@ from bayeslmm.results.summary import STYLE
 
 # Columns of the first posterior; the others have fewer.
 _OWN = 5
+_NEAR_ZERO = "Near zero"
 # Wider than any screen.
 _UNFOLDED = 1_000_000
 What = Literal["table", "long", "groups", "fixed"]
@@ -72,21 +73,30 @@ def text(both: Compared, header: Sequence[str], frame: pd.DataFrame, width: int 
     """What is compared, and the table, folded where the screen is narrow: REML, posteriors, and what is near zero."""
     width = screen_width() if width is None else width
     lines = [line for note in header for line in wrap(note, width, "  ")]
+    frame, own = arranged(both, frame)
     one = table_text(frame, _UNFOLDED)
     if not (both.more or both.given) or max(map(len, one.split("\n"))) <= width:
-        return "\n".join([*lines, "", table_text(frame, width, blocks(both, frame))])
-    return "\n".join([*lines, *_folded(both, frame, width)])
+        return "\n".join([*lines, "", table_text(frame, width, own)])
+    return "\n".join([*lines, *_folded(both, frame, own, width)])
 
 
-def _folded(both: Compared, frame: pd.DataFrame, width: int) -> list[str]:
+def _folded(both: Compared, frame: pd.DataFrame, own: dict[str, list[str]], width: int) -> list[str]:
     """A table of its own for each posterior: its name stands above, and not in every heading."""
     lines: list[str] = []
     names = dict(zip(both.posteriors, both.names, strict=True))
-    for title, columns in blocks(both, frame).items():
+    for title, columns in own.items():
         end = f" ({names[title]})" if title in names else ""
         part = frame[columns].set_axis([column.removesuffix(end) for column in columns], axis=1)
         lines += ["", *wrap(title, width), table_text(part[(part != "").any(axis=1)], width)]
     return lines
+
+
+def arranged(both: Compared, frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, list[str]]]:
+    """The printable table and its blocks, without that of standard deviations near zero where there are none."""
+    own = blocks(both, frame)
+    if not any(p.kind == "sd" for p in both.parameters):
+        frame = frame.drop(columns=own.pop(_NEAR_ZERO))
+    return frame, own
 
 
 def blocks(both: Compared, frame: pd.DataFrame) -> dict[str, list[str]]:
@@ -94,7 +104,7 @@ def blocks(both: Compared, frame: pd.DataFrame) -> dict[str, list[str]]:
     names = list(frame.columns)
     starts = [0, names.index(headings(both)["mean"])]
     starts += [starts[1] + _OWN + k * len(FURTHER) for k in range(1 + len(both.more))]
-    titles = ["REML and ML", *(both.posteriors if both.more or both.given else ["Posterior"]), "Near zero"]
+    titles = ["REML and ML", *(both.posteriors if both.more or both.given else ["Posterior"]), _NEAR_ZERO]
     ends = [*starts[1:], len(names)]
     return {title: names[a:b] for title, a, b in zip(titles, starts, ends, strict=True)}
 

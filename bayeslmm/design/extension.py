@@ -12,6 +12,7 @@ import pandas as pd
 from bayeslmm.arguments import choice, shown, whole
 from bayeslmm.design.design import Design
 from bayeslmm.design.dropped import DroppedRows
+from bayeslmm.design.extended_residuals import all_factors, check_parameters, regrouped, residual_columns
 from bayeslmm.design.formula import parse_formula
 from bayeslmm.design.grouping import Grouping, parents
 from bayeslmm.design.rank import independent_columns
@@ -33,10 +34,13 @@ class Extension:
         Its response is no data: numbers that stand where responses will be simulated.
     rows : IntArray, shape (m,)
         The row of the first design behind each row.
+    groupings : dict of str to Grouping
+        Those of the design, and the factor within whose levels residuals are correlated.
     """
 
     design: Design
     rows: IntArray
+    groupings: dict[str, Grouping]
 
 
 def extend(design: Design, groups: Mapping[str, int], replicates: int | None = None) -> Extension:
@@ -45,7 +49,8 @@ def extend(design: Design, groups: Mapping[str, int], replicates: int | None = N
     Levels are copied with all their rows: as many whole turns over all levels as fit, and of the last turn those that
     lie evenly spaced, from the first to the last, in the order of their predictors, so that treatments keep their
     shares. Factors nested in one that is copied get new levels with every copy; those crossed with it keep theirs. Rows
-    that share the levels of all grouping factors are a cell, whose rows are taken by the same rule.
+    that share the levels of all grouping factors are a cell, whose rows are taken by the same rule. The factor within
+    whose levels residuals are correlated is one of them.
 
     Parameters
     ----------
@@ -69,7 +74,7 @@ def extend(design: Design, groups: Mapping[str, int], replicates: int | None = N
     (120, 30, [0.0, 3.0, 6.0, 9.0])
     """
     rows = np.arange(design.n)
-    groupings = dict(design.groupings)
+    groupings = all_factors(design)
     for name, count in groups.items():
         if count != groupings[name].n_levels:
             rows, groupings = _copied(design, rows, groupings, name, count)
@@ -77,9 +82,11 @@ def extend(design: Design, groups: Mapping[str, int], replicates: int | None = N
         chosen = _of_cells(design, rows, groupings, replicates)
         rows = rows[chosen]
         groupings = {name: replace(own, codes=own.codes[chosen]) for name, own in groupings.items()}
-    out = planned(design, rows, groupings)
+    out = planned(design, rows, {name: groupings[name] for name in design.groupings})
+    if correlated := ":".join(residual_columns(design)):
+        out = replace(out, residual=regrouped(design, out.residual, groupings[correlated].codes))
     _check(design, out)
-    return Extension(out, rows)
+    return Extension(out, rows, groupings)
 
 
 def planned(design: Design, rows: IntArray, groupings: dict[str, Grouping]) -> Design:
@@ -159,7 +166,7 @@ def _names(levels: tuple[str, ...], chosen: IntArray, copies: IntArray) -> tuple
 
 def _of_cells(design: Design, rows: IntArray, groupings: dict[str, Grouping], replicates: int) -> IntArray:
     """Positions in `rows` of so many rows of every cell."""
-    codes = np.column_stack([grouping.codes for grouping in groupings.values()])
+    codes = np.column_stack([np.zeros(rows.size, dtype=np.int64), *(own.codes for own in groupings.values())])
     _, cell = np.unique(codes, axis=0, return_inverse=True)
     kinds = _kinds(design.X[rows])
     members = _members(cell.reshape(-1), int(cell.max()) + 1)
@@ -189,7 +196,11 @@ def _members(codes: IntArray, levels: int) -> list[IntArray]:
 
 def outermost(design: Design) -> list[str]:
     """Grouping factors that are nested in no other."""
-    known = design.groupings.items()
+    return _outer(design.groupings)
+
+
+def _outer(groupings: Mapping[str, Grouping]) -> list[str]:
+    known = groupings.items()
     return [a for a, inner in known if all(a == b or parents(inner, outer) is None for b, outer in known)]
 
 
@@ -197,7 +208,7 @@ def _check(design: Design, out: Design) -> None:
     """Refuse an extension in which effects can no longer be told apart."""
     kept = set(independent_columns(out.X).tolist())
     lost = [name for j, name in enumerate(design.fixed_names) if j not in kept]
-    sizes = ", ".join(f"{grouping.n_levels} levels of {name}" for name, grouping in out.groupings.items())
+    sizes = ", ".join(f"{own.n_levels} levels of {name}" for name, own in all_factors(out).items())
     if lost:
         raise DesignError(
             f"With {sizes} in {out.n} rows the fixed effects {', '.join(lost)} are combinations of the others: the "
@@ -205,7 +216,9 @@ def _check(design: Design, out: Design) -> None:
         )
     if out.n <= out.p:
         raise DesignError(f"{out.n} rows ({sizes}) leave nothing to estimate sigma beside {out.p} fixed effects.")
-    check_identified(out, parse_formula(out.formula), {})
+    if out.terms:
+        check_identified(out, parse_formula(out.formula), {})
+    check_parameters(out)
 
 
 def group_sizes(design: Design, name: str, given: Any) -> dict[str, int]:
@@ -228,7 +241,7 @@ def group_sizes(design: Design, name: str, given: Any) -> dict[str, int]:
     if not isinstance(given, Mapping):
         return {the_factor(design, name, given): whole(name, given, 2, MOST_LEVELS, DesignError)}
     for key in given:
-        choice(f"{name}: the grouping factor", key, list(design.groupings), DesignError)
+        choice(f"{name}: the grouping factor", key, list(all_factors(design)), DesignError)
     return {key: whole(f"{name}[{key!r}]", value, 2, MOST_LEVELS, DesignError) for key, value in given.items()}
 
 
@@ -239,11 +252,16 @@ def the_factor(design: Design, name: str, given: Any) -> str:
     ------
     DesignError
     """
-    outer = outermost(design)
+    outer = _outer(all_factors(design))
+    if not outer:
+        raise DesignError(
+            f"{name}={shown(given)} copies levels of a grouping factor, and the model has none. Give all rows in the "
+            "data of a bl.Plan."
+        )
     if len(outer) != 1:
         raise DesignError(
             f"{name}={shown(given)} does not say which groups: the model has the crossed factors "
-            f"{', '.join(map(repr, outer)) or 'none'}. Name them, {name}={{{(outer or ['g'])[0]!r}: 20}}."
+            f"{', '.join(map(repr, outer))}. Name them, {name}={{{outer[0]!r}: 20}}."
         )
     return outer[0]
 
@@ -262,8 +280,8 @@ def with_labels(extension: Extension, frame: pd.DataFrame, factors: Mapping[str,
     """
     out = frame.iloc[extension.rows].reset_index(drop=True)
     for name, columns in sorted(factors.items(), key=lambda item: len(item[1])):
-        grouping = extension.design.groupings[name]
-        if len(columns) == 1:
+        grouping = extension.groupings[name]
+        if len(columns) == 1 and name in extension.design.groupings:
             out[columns[0]] = np.array(grouping.levels, dtype=object)[grouping.codes]
             continue
         pairs = out[list(columns)].astype(str).agg(":".join, axis=1)

@@ -27,7 +27,7 @@ _TRIES = 10
 
 def zero_method(design: Design, removal: Removal, reml: bool = True) -> str:
     """What the test is called; exact and approximate as in `test_zero`."""
-    if not is_scalar(design, removal) or design.sigma is not None:
+    if not is_scalar(design, removal) or design.sigma is not None or design.residual.names:
         return "chi-bar-square"
     alone = len(design.terms) == 1 and not removal.kept
     return f"{'exact' if alone else 'approximate'} {'RLRT' if reml else 'LRT'}"

@@ -9,9 +9,11 @@ import numpy as np
 from scipy import sparse
 
 from bayeslmm.bayes.layout import make_layout
+from bayeslmm.design.design import Design
 from bayeslmm.design.labels import group_labels
 from bayeslmm.inference.prediction import variance_df
-from bayeslmm.likelihood import Factor
+from bayeslmm.inference.residual_degrees import residual_variance_df
+from bayeslmm.likelihood import Factor, SummedDesign
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.means.averages import RowLabels
 from bayeslmm.means.call import method_words
@@ -20,7 +22,7 @@ from bayeslmm.means.functions import Display
 from bayeslmm.means.marginal import MarginalMeans
 from bayeslmm.means.of_draws import PosteriorMeans, read_rope
 from bayeslmm.means.sources import DrawSource, Estimated, NumberSource
-from bayeslmm.residual import refuse_parameters
+from bayeslmm.reml.residual_optimum import ResidualOptimum
 from bayeslmm.results.draws import Draws
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.intervals import check_level
@@ -81,7 +83,7 @@ def fit_estimable(fit: Fit, L: Any, *, ddf: DDF = "satterthwaite", level: float 
         effects = fit.ranef()
         for group, own in asked.random.items():
             estimate += np.einsum("mjc,jc->m", own, effects[group].to_numpy())
-        covariance = _prediction_covariance(fit, asked, fit.optimum.terms) * fit.sigma**2
+        covariance = _prediction_covariance(fit, asked, fit.optimum.terms, fit.optimum.lam) * fit.sigma**2
         df[random] = _prediction_df(fit, asked, ddf)[random]
         # Functions of fixed effects keep the errors that they have in every other table.
         covariance[np.ix_(~random, ~random)] = known.covariance[np.ix_(~random, ~random)]
@@ -145,24 +147,31 @@ def _prediction_df(fit: Fit, asked: EffectFunctions, ddf: DDF) -> FloatArray:
     """Degrees of freedom (m,) of predictions as `predict` has them: Satterthwaite's, or those that all share."""
     if ddf != "satterthwaite":
         return np.full(len(asked.names), float(fit.cp.n - fit.cp.p) if ddf == "residual" else np.inf)
+    if isinstance(fit.optimum, ResidualOptimum):
 
-    refuse_parameters(fit.design.residual, "Satterthwaite's degrees of freedom of functions of effects (ddf='z' is)")
+        def structured(cp: SummedDesign, factors: Sequence[FloatArray], _: Factor, lam: FloatArray) -> FloatArray:
+            terms = [T[0] for T in par.term_factors(cp, list(factors))]
+            return np.diagonal(_prediction_covariance(fit, asked, terms, lam))
+
+        return residual_variance_df(fit.optimum, structured)
 
     def variance(factors: Sequence[FloatArray], factor: Factor) -> FloatArray:
         terms = [T[0] for T in par.term_factors(fit.cp, list(factors))]
-        return np.diagonal(_prediction_covariance(fit, asked, terms))
+        return np.diagonal(_prediction_covariance(fit, asked, terms, fit.optimum.lam))
 
     return variance_df(fit.cp, fit.optimum, variance)
 
 
-def _prediction_covariance(fit: Fit, asked: EffectFunctions, terms: Sequence[FloatArray]) -> FloatArray:
+def _prediction_covariance(
+    fit: Fit, asked: EffectFunctions, terms: Sequence[FloatArray], lam: FloatArray
+) -> FloatArray:
     """Covariance (m, m) of prediction minus truth over sigma^2, from Henderson's equations in u.
 
-    Regular at any relative factors `terms` of the random effects.
+    Regular at any relative factors `terms` of the random effects and residual parameters `lam`.
     """
     from scipy.sparse.linalg import splu
 
-    design, optimum = fit.design, fit.optimum
+    design = fit.design
     columns, targets = list[Any](), list[FloatArray]()
     for labels in group_labels(design):
         codes = design.groupings[labels.group].codes
@@ -172,8 +181,12 @@ def _prediction_covariance(fit: Fit, asked: EffectFunctions, terms: Sequence[Flo
             columns.append(_spread(design.terms[k].Z @ root, codes, len(labels.levels)))
             target = np.zeros((len(asked.names), len(labels.levels), root.shape[1]))
             targets.append((target if own is None else own[:, :, part] @ root).reshape(len(asked.names), -1))
-    Z = _whitened(fit, sparse.hstack(columns).tocsr())
-    X = design.whitened(fit.cp.fixed.columns, optimum.lam)
+    Z = _whitened(design, sparse.hstack(columns).tocsr(), lam)
+    # Where residuals have parameters, sums are those of rows that were whitened at the estimates of these.
+    columns_of_X = fit.cp.fixed.columns
+    if design.residual.names:
+        columns_of_X = design.residual.color(fit.optimum.lam, columns_of_X)
+    X = design.whitened(columns_of_X, lam)
     q = Z.shape[1]
     cross = sparse.csr_matrix(Z.T @ X)
     A = sparse.bmat([[Z.T @ Z + sparse.identity(q), cross], [cross.T, sparse.csr_matrix(X.T @ X)]])
@@ -189,9 +202,8 @@ def _spread(columns: FloatArray, codes: Any, levels: int) -> Any:
     return sparse.csr_matrix((columns.ravel(), places.ravel(), np.arange(0, n * c + 1, c)), shape=(n, levels * c))
 
 
-def _whitened(fit: Fit, Z: Any) -> Any:
+def _whitened(design: Design, Z: Any, lam: FloatArray) -> Any:
     """Columns on the scale of independent residuals; they stay sparse where rows are only weighed."""
-    design, lam = fit.design, fit.optimum.lam
     if design.residual.clusters is None:
         return sparse.diags(design.whitened(np.ones((design.n, 1)), lam)[:, 0]) @ Z
     return sparse.csr_matrix(design.whitened(Z.toarray(), lam))

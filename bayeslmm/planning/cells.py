@@ -13,6 +13,7 @@ import pandas as pd
 from bayeslmm.arguments import choice, numbers_of, real, shown, whole
 from bayeslmm.bayes.priors import Normal
 from bayeslmm.design.design import Design
+from bayeslmm.design.extended_residuals import all_factors
 from bayeslmm.design.extension import MOST_LEVELS, extend, the_factor
 from bayeslmm.errors import DesignError
 from bayeslmm.results.labels import parameters
@@ -25,6 +26,8 @@ RESULTS = ("rows", "parameter", "test", "truth", "power", "mc_error", "width", "
 TAKEN = ("groups", "replicates", "total", *RESULTS)
 # What true values are called here and not in `simulate`.
 _CALLED = {"beta": "effects", "sd": "sds", "corr": "corrs"}
+_ARGUMENTS = {"effects": "beta", "sds": "sd", "residual": "residual"}
+_EXAMPLES = {"effects": "{'x': 0.5}, or {'x': [0.2, 0.5, 0.8]} for several.", "sds": "{'g': 2.0}."}
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,15 @@ class PowerCell:
 
 
 def make_cells(
-    design: Design, groups: Any, replicates: Any, total: Any, effects: Any, sds: Any, corrs: Any, sigma: Any
+    design: Design,
+    groups: Any,
+    replicates: Any,
+    total: Any,
+    effects: Any,
+    sds: Any,
+    corrs: Any,
+    sigma: Any,
+    residual: Any = None,
 ) -> list[PowerCell]:
     """All combinations of the values given in lists.
 
@@ -69,7 +80,7 @@ def make_cells(
     sizes = _sizes(design, groups)
     rows = _rows(design, replicates, total)
     values: list[tuple[str, str, list[Any]]] = []
-    for name, given in (("effects", effects), ("sds", sds)):
+    for name, given in (("effects", effects), ("sds", sds), ("residual", residual)):
         values += [(name, key, own) for key, own in _lists(design, name, given)]
     axes = [*sizes.values(), *([rows] if rows else []), *(own for _, _, own in values)]
     count = int(np.prod([len(axis) for axis in axes]))
@@ -108,7 +119,7 @@ def _sizes(design: Design, groups: Any) -> dict[str, list[int]]:
         return {}
     if isinstance(groups, Mapping):
         for key in groups:
-            choice("groups: the grouping factor", key, list(design.groupings), DesignError)
+            choice("groups: the grouping factor", key, list(all_factors(design)), DesignError)
         return {key: _whole_list(f"groups[{key!r}]", value, 2) for key, value in groups.items()}
     numbers = _whole_list("groups", groups, 2)
     return {the_factor(design, "groups", numbers[0]): numbers}
@@ -136,7 +147,7 @@ def _whole_list(name: str, given: Any, least: int) -> list[int]:
 def _share(design: Design, groups: dict[str, int], total: int) -> int:
     """Rows of every combination of levels, of all rows."""
     grouped = extend(design, groups).design if groups else design
-    codes = np.column_stack([grouping.codes for grouping in grouped.groupings.values()])
+    codes = np.column_stack([np.zeros(grouped.n), *(own.codes for own in all_factors(grouped).values())])
     cells = len(np.unique(codes, axis=0))
     if total < cells:
         raise DesignError(f"total={total} is less than one row for each of {cells} groups ({groups}).")
@@ -152,7 +163,7 @@ def _lists(design: Design, name: str, given: Any) -> list[tuple[str, list[Any]]]
     if not isinstance(given, Mapping):
         raise DesignError(
             f"{name}={shown(given)} is no mapping of labels to values. Write for example {name}="
-            + ("{'x': 0.5}, or {'x': [0.2, 0.5, 0.8]} for several." if name == "effects" else "{'g': 2.0}.")
+            + _EXAMPLES.get(name, "{'rho': 0.5}.")
         )
     found = []
     for key, value in given.items():
@@ -178,7 +189,7 @@ def _stated(
     stated, spread, named = dict[str, Any](), dict[str, float](), []
     for name, key, value in chosen:
         centre, sd = _distribution(key, value) if name == "effects" else (value, 0.0)
-        own = stated_values(design, **{"beta" if name == "effects" else "sd": {key: centre}}, called=_CALLED)
+        own = stated_values(design, **{_ARGUMENTS[name]: {key: centre}}, called=_CALLED)
         twice = [label for label in own if label in stated]
         if twice:
             raise DesignError(f"{name} gives {twice[0]} twice. Keep one of its names.")

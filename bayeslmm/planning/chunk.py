@@ -5,10 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
+from bayeslmm.boundary.zero_tests import zero_test
 from bayeslmm.calibration.coverage_chunk import (
     CoverageChunk,
     CoveragePlan,
@@ -17,9 +18,11 @@ from bayeslmm.calibration.coverage_chunk import (
     make_tasks,
     prepared,
 )
+from bayeslmm.calibration.structured_ends import structured_fits
 from bayeslmm.design.design import Design
 from bayeslmm.errors import BayesLMMError, BayesLMMWarning
 from bayeslmm.inference.null_model import Removal
+from bayeslmm.inference.rlrt import DRAWS, SEED
 from bayeslmm.inference.simulation import simulate_responses
 from bayeslmm.inference.zero_many import ManyZeroTests, many_zero_tests
 from bayeslmm.likelihood import SummedDesign, cross_products
@@ -109,7 +112,7 @@ class PowerTask(CoverageTask):
         truth, design = self.plan.truth, self.plan.design
         seed, cell = self.power.seed
         rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(cell, self.block)))
-        Y = simulate_responses(design, truth.terms, truth.sigma, truth.beta, self.size, rng)
+        Y = simulate_responses(design, truth.terms, truth.sigma, truth.beta, self.size, rng, truth.lam)
         if self.power.spread.any():
             Y += design.X @ (self.power.spread[:, None] * rng.standard_normal((design.p, self.size)))
         return Y[:, self.start : self.start + self.replicates]
@@ -137,6 +140,8 @@ def power_tasks(plan: PowerPlan, cp: SummedDesign, replicates: int) -> list[Powe
 def run_power(task: PowerTask) -> PowerChunk:
     """Simulate the responses of a task, fit them, and test what is to be tested."""
     plan, Y = task.power, task.responses()
+    if task.plan.design.residual.names:
+        return _run_structured(task, Y)
     cp, reml = prepared(task.plan), task.plan.reml
     with warnings.catch_warnings():
         # What a single fit warns of is counted here.
@@ -147,6 +152,26 @@ def run_power(task: PowerTask) -> PowerChunk:
         p_values = [np.full(Y.shape[1], np.nan) if test is None else test.p_values(Y, optima) for test in tests]
         p_values += list(_joint(cp, Y, plan.joint, plan.ddf, reml))
     return PowerChunk(**vars(found), p_values=np.array(p_values).reshape(-1, Y.shape[1]))
+
+
+def _run_structured(task: PowerTask, Y: FloatArray) -> PowerChunk:
+    """The same where residuals have parameters: response by response, by what a single fit has."""
+    plan = task.power
+    fits = structured_fits(task.plan.design, Y, task.plan.reml)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BayesLMMWarning)
+        found = make_chunk(task, Y, fits.optima, fits)
+        p_values = [fits.numbers(partial(_zero, removal=removal)) for removal in plan.removals]
+        p_values += [fits.numbers(partial(_f_test, columns=columns, ddf=plan.ddf)) for columns in plan.joint]
+    return PowerChunk(**vars(found), p_values=np.array(p_values).reshape(-1, Y.shape[1]))
+
+
+def _zero(fit: Fit, removal: Removal) -> float:
+    return zero_test(fit, removal, "chi-bar-square", DRAWS, SEED, 0).p_value
+
+
+def _f_test(fit: Fit, columns: tuple[int, ...], ddf: DDF) -> float:
+    return float(fixed_test(fit, np.eye(fit.design.p)[list(columns)], ddf)["p_value"])
 
 
 # Of the cell that this process was last at work on.
@@ -180,7 +205,7 @@ def _joint(cp: SummedDesign, Y: FloatArray, joint: Sequence[tuple[int, ...]], dd
         fit = Fit(own.design, own, optimise(own, reml))
         for j, columns in enumerate(joint):
             try:
-                out[j, k] = fixed_test(fit, np.eye(cp.p)[list(columns)], ddf)["p_value"]
+                out[j, k] = _f_test(fit, columns, ddf)
             except BayesLMMError:
                 continue
     return out

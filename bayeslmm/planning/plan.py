@@ -9,11 +9,13 @@ import numpy as np
 
 from bayeslmm import simulating
 from bayeslmm.design import CovarianceStructure, build_design
+from bayeslmm.design.extended_residuals import all_factors
 from bayeslmm.design.formula import parse_formula
 from bayeslmm.design.padding import NaAction
 from bayeslmm.design.screen import fill
 from bayeslmm.design.tables import kept_table, open_table, to_pandas
 from bayeslmm.errors import FormulaError
+from bayeslmm.residual import estimable
 from bayeslmm.results.labels import parameters
 from bayeslmm.specification import Specification
 
@@ -27,7 +29,7 @@ class Plan(Specification):
         As for `Model`; the response is a name only, and may be left out (``"~ x + (1 | g)"``).
     data : pandas, polars or pyarrow table
         The rows that the study would have: predictors and grouping factors.
-    weights, contrasts, extra_namespace, cov, na_action
+    weights, contrasts, extra_namespace, cov, na_action, residual
         As for `Model`.
 
     Raises
@@ -63,6 +65,7 @@ class Plan(Specification):
         extra_namespace: Mapping[str, Any] | None = None,
         cov: Mapping[str, CovarianceStructure] | None = None,
         na_action: NaAction = "drop",
+        residual: str | None = None,
     ) -> None:
         if not isinstance(formula, str):
             raise FormulaError(f"The formula is a {type(formula).__name__}, not a string such as 'y ~ x + (x | g)'.")
@@ -82,6 +85,7 @@ class Plan(Specification):
             extra_namespace=extra_namespace,
             cov=cov,
             na_action=na_action,
+            residual=residual,
         )
         self._optima = {}
         self._table = frame
@@ -90,8 +94,10 @@ class Plan(Specification):
 
     def __repr__(self) -> str:
         design = self.design
-        sizes = ", ".join(f"{grouping.n_levels} levels of {name}" for name, grouping in design.groupings.items())
-        lines = [f"Plan: {self.formula}", f"{design.n} rows, {sizes}"]
+        sizes = [f"{grouping.n_levels} levels of {name}" for name, grouping in all_factors(design).items()]
+        lines = [f"Plan: {self.formula}", ", ".join([f"{design.n} rows", *sizes])]
+        if design.residual.names:
+            lines.append(f"residuals: {estimable(design.residual).expression}")
         if design.aliased:
             lines.append(f"left out because earlier columns span them: {', '.join(design.aliased)}")
         if len(design.dropped):

@@ -14,7 +14,7 @@ from bayeslmm.bayes.progress import interactive
 from bayeslmm.boundary.zero_tests import resolve as resolve_removal
 from bayeslmm.calibration.coverage_chunk import CoveragePlan
 from bayeslmm.calibration.coverage_kinds import Kinds, choose_rows
-from bayeslmm.calibration.coverage_run import design_key
+from bayeslmm.calibration.coverage_run import design_key, sums_of
 from bayeslmm.calibration.kept_tasks import open_store, run_tasks
 from bayeslmm.calibration.workers import check_workers
 from bayeslmm.design.design import Design
@@ -46,6 +46,7 @@ def power(
     *,
     corrs: Any = None,
     sigma: float | None = None,
+    residual: Mapping[str, Any] | None = None,
     groups: Any = None,
     replicates: Any = None,
     total: Any = None,
@@ -83,6 +84,9 @@ def power(
         Correlations; 0 for a `Plan`.
     sigma : float, optional
         Residual standard deviation.
+    residual : mapping, optional
+        Parameters of the residual structure, with or without ``residual_``: a number, or a list that is tried in turn,
+        ``{"rho": [0.3, 0.6]}``.
     groups : int, list of int, or mapping of grouping factor to these, optional
         Numbers of levels. Levels are copied with all their rows; treatments keep their shares, nested factors are
         copied with the one that they lie in, crossed factors stay.
@@ -145,6 +149,9 @@ def power(
     tabulates (Martin, Nussey, Wilson & Reale 2011): numbers of groups and replicates (``groups=``, ``replicates=``),
     sizes of the variances (lists in ``sds=``), and splits of a total (``total=``).
 
+    Where residuals have parameters, these are estimated with every response, one after the other, about 20 to 100
+    milliseconds each, and a variance is tested in the mixture of chi-square distributions of large samples.
+
     Examples
     --------
     >>> import bayeslmm as bl
@@ -164,7 +171,7 @@ def power(
     widths = flag("sd_widths", sd_widths, FitError)
     choice("ddf", ddf, tuple(_KINDS), DesignError)
     resolved = resolve_priors(design, priors)
-    cells = make_cells(design, groups, replicates, total, effects, sds, corrs, sigma)
+    cells = make_cells(design, groups, replicates, total, effects, sds, corrs, sigma, residual)
     tested = _tested(design, parameters)
     shared = {
         "version": VERSION, "study": "power of a design", "formula": design.formula, "data": design_key(design)[:16],
@@ -203,7 +210,7 @@ class _Cell:
         self.cell, self.tested, self.ddf, self.shared = cell, tested, ddf, shared
         self.truth = _truth(study, design, cell)
         self.design = cell.design(design)
-        self.cp: SummedDesign = cross_products(self.design)
+        self.cp: SummedDesign = sums_of(self.design, lambda: cross_products(self.design))
         empty = Kinds((), ())
         self.intervals = CoveragePlan(
             self.design, self.truth, empty, interval, reml, seed, priors, design_key(self.design)
@@ -239,7 +246,8 @@ def _subject(study: Any, reml: Any) -> tuple[Design, bool]:
     if reml is not None:
         flag("reml", reml, FitError)
     check_rows(study.design)
-    refuse_parameters(study.design.residual, "bl.power")
+    if not study.design.residual.names:
+        refuse_parameters(study.design.residual, "bl.power")
     if isinstance(study, REMLResult) and (study.restraint is not None or study.optimum.fixed):
         raise DesignError(
             "study is a fit with a penalty or with covariance parameters that were held, and simulated responses would "
@@ -251,7 +259,7 @@ def _subject(study: Any, reml: Any) -> tuple[Design, bool]:
 
 def _truth(study: Any, design: Design, cell: PowerCell) -> Truth:
     if isinstance(study, REMLResult):
-        return truth_of_values(design, cell.stated, lambda _: study.estimates())
+        return truth_of_values(design, cell.stated, lambda _: study.estimates(), lambda: study.optimum.lam)
     return truth_for(study, cell.stated)
 
 

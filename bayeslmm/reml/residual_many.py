@@ -45,7 +45,7 @@ def optimise_residual_many(design: Design, Y: FloatArray, reml: bool = True, *, 
         try:
             return Optima.of(optimum_of(own, reml))
         except (FitError, np.linalg.LinAlgError):
-            return _nothing(own)
+            return no_estimates(own)
 
     if workers == 1:
         return join_optima([solve(own) for own in designs])
@@ -53,7 +53,7 @@ def optimise_residual_many(design: Design, Y: FloatArray, reml: bool = True, *, 
         return join_optima(list(pool.map(solve, designs)))
 
 
-def _nothing(design: Design) -> Optima:
+def no_estimates(design: Design) -> Optima:
     """The place of a response that has no estimates."""
 
     def nan(*shape: int) -> FloatArray:

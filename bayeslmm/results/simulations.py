@@ -84,6 +84,7 @@ def simulate(
     corr: Values = None,
     sigma: float | None = None,
     theta: ArrayLike | None = None,
+    residual: Values = None,
     weights: Any = None,
     offset: Any = None,
 ) -> pd.DataFrame:
@@ -110,6 +111,9 @@ def simulate(
         Residual standard deviation. Standard deviations that are not named stay what they are.
     theta : array, optional
         All relative covariance parameters, in place of `sd` and `corr`; standard deviations then go with sigma.
+    residual : mapping, Series, array or number, optional
+        Parameters of the residual structure, under the labels of `estimates` with or without ``residual_``:
+        ``{"rho": 0.5}``.
     weights : str or array, optional
         Precision weights in place of those of the fit; a text is for columns of `newdata`.
     offset : str, number or array, optional
@@ -143,7 +147,7 @@ def simulate(
     >>> round(float(y.to_numpy().std()), 1)
     5.0
     """
-    stated = stated_values(fit.design, beta=beta, sd=sd, corr=corr, sigma=sigma, theta=theta)
+    stated = stated_values(fit.design, beta=beta, sd=sd, corr=corr, sigma=sigma, theta=theta, residual=residual)
     where = Conditions(newdata, random, new_levels, weights, offset)
     return simulated(fit.design, law_of(fit, stated), where, lambda: fit, n, random_seed)
 
@@ -155,8 +159,8 @@ def law_of(fit: Fit, stated: dict[str, Any]) -> Law:
         # The factors as they are, not made again from standard deviations and correlations.
         beta = np.array([stated.get(name, value) for name, value in zip(names, beta, strict=True)], dtype=float)
         return Law(tuple(optimum.terms), float(optimum.sigma), beta, optimum.lam)
-    truth = truth_of_values(fit.design, stated, lambda _: fit.estimates())
-    return Law(truth.terms, truth.sigma, truth.beta, optimum.lam)
+    truth = truth_of_values(fit.design, stated, lambda _: fit.estimates(), lambda: optimum.lam)
+    return Law(truth.terms, truth.sigma, truth.beta, truth.lam)
 
 
 def simulated(

@@ -16,8 +16,9 @@ from bayeslmm.errors import DesignError
 from bayeslmm.reml.fixed import resolve_fixed
 from bayeslmm.results.intervals import check_range
 from bayeslmm.results.labels import Parameter, parameters
+from bayeslmm.results.residual_truth import check_residual_value
 
-_KINDS = {"beta": "fixed", "sd": "sd", "corr": "corr"}
+_KINDS = {"beta": "fixed", "sd": "sd", "corr": "corr", "residual": "residual"}
 _SIGMA = ("sigma", "Residual")
 
 
@@ -29,6 +30,7 @@ def stated_values(
     corr: Any = None,
     sigma: Any = None,
     theta: Any = None,
+    residual: Any = None,
     called: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Values by the labels of a model, as `bayeslmm.results.truth.truth_of_values` takes them.
@@ -44,6 +46,8 @@ def stated_values(
     sigma : float, optional
     theta : array, optional
         All relative covariance parameters, in place of `sd` and `corr`.
+    residual : mapping, Series, array or number, optional
+        Parameters of the residual structure, with or without ``residual_``: ``{"rho": 0.5}``.
     called : mapping, optional
         What messages call an argument, where the user knows it by another name: ``{"beta": "effects"}``.
 
@@ -60,7 +64,7 @@ def stated_values(
     >>> stated_values(design, beta={"Days": 10}, sd={"Subject": [25, 6]}, sigma=25)
     {'Days': 10.0, 'sd_Subject[Intercept]': 25.0, 'sd_Subject[Days]': 6.0, 'sigma': 25.0}
     """
-    given, names = {"beta": beta, "sd": sd, "corr": corr}, called or {}
+    given, names = {"beta": beta, "sd": sd, "corr": corr, "residual": residual}, called or {}
     pairs = [pair for key, value in given.items() for pair in _pairs(design, _KINDS[key], names.get(key, key), value)]
     if sigma is not None:
         pairs.append(("sigma", _value("sigma", sigma, "sigma")))
@@ -77,6 +81,9 @@ def stated_values(
         except DesignError as error:
             raise DesignError(str(error).replace("fix['theta']", "theta")) from None
     _check_sizes(found)
+    for p in parameters(design):
+        if p.kind == "residual" and p.label in found:
+            check_residual_value(design, p.position, p.label, found[p.label])
     return found
 
 
@@ -143,13 +150,13 @@ def _named(argument: str, key: Any, options: list[Parameter]) -> list[Parameter]
         own = [p for p in options if p.group == key or p.label == key]
         if own:
             return own
-    groups = dict.fromkeys(p.group for p in options if p.group is not None)
+    groups = dict.fromkeys(p.group for p in options if p.group is not None and p.kind != "residual")
     labels(argument, [key], known=[*short, *groups], error=DesignError)
     raise DesignError(f"{argument} names {shown(key)}, which there is not.")
 
 
 def _short(p: Parameter) -> str:
-    return p.label.removeprefix(f"{p.kind}_") if p.kind in ("sd", "corr") else p.label
+    return p.label.removeprefix(f"{p.kind}_") if p.kind in ("sd", "corr", "residual") else p.label
 
 
 def _value(name: str, value: Any, kind: str) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,11 @@ from bayeslmm.design.design import Design
 from bayeslmm.design.known import known_text
 from bayeslmm.errors import DesignError
 from bayeslmm.reml.fixed import resolve_fixed
+from bayeslmm.residual import NO_PARAMETERS
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.intervals import check_range
 from bayeslmm.results.labels import Parameter, estimates, find, parameters
+from bayeslmm.results.residual_truth import check_residual_value, lam_of_values
 from bayeslmm.types import FloatArray
 
 # An eigenvalue of a correlation matrix below this is negative by more than rounding.
@@ -36,12 +38,15 @@ class Truth:
     beta : FloatArray, shape (p,)
     values : dict
         Label to value; nan for a correlation with a standard deviation of zero.
+    lam : FloatArray, shape (k,)
+        Parameters of the residual structure.
     """
 
     terms: tuple[FloatArray, ...]
     sigma: float
     beta: FloatArray
     values: dict[str, float]
+    lam: FloatArray = field(default_factory=lambda: NO_PARAMETERS)
 
     def value(self, p: Parameter) -> float:
         """True value of a parameter, ratios to the residual variance and intraclass correlations included."""
@@ -78,25 +83,26 @@ def resolve_truth(design: Design, given: Any, fitted: Callable[[], Fit]) -> Trut
             "truth={'sigma': 2.0}; what is left out is estimated. Labels are "
             f"{', '.join(p.label for p in parameters(design))}; beta and theta take arrays."
         )
-    return truth_of_values(design, _read(design, dict(given)), lambda _: fitted().estimates())
+    return truth_of_values(
+        design, _read(design, dict(given)), lambda _: fitted().estimates(), lambda: fitted().optimum.lam
+    )
 
 
 def _truth_of_fit(fit: Fit) -> Truth:
     """The estimates of a fit."""
     optimum, beta = fit.optimum, fit.fixef().to_numpy(dtype=float)
-    return _complete(fit.design, tuple(optimum.terms), float(optimum.sigma), beta)
+    return _complete(fit.design, tuple(optimum.terms), float(optimum.sigma), beta, optimum.lam)
 
 
-def _complete(design: Design, terms: tuple[FloatArray, ...], sigma: float, beta: FloatArray) -> Truth:
+def _complete(design: Design, terms: tuple[FloatArray, ...], sigma: float, beta: FloatArray, lam: FloatArray) -> Truth:
     if not sigma > 0:
         raise DesignError(
             f"The true sigma is {sigma:g}, so that responses would have no residual and no interval could be made. "
             "Give another value of sigma."
         )
-    # Those of the residuals are not stated: they stay what the fit says.
-    known = [p for p in parameters(design) if p.kind != "residual"]
-    values = estimates(design, known, terms, sigma, beta)
-    return Truth(terms, sigma, beta, {p.label: float(v) for p, v in zip(known, values, strict=True)})
+    known = parameters(design)
+    values = estimates(design, known, terms, sigma, beta, lam)
+    return Truth(terms, sigma, beta, {p.label: float(v) for p, v in zip(known, values, strict=True)}, lam)
 
 
 def _check_same(design: Design, other: Design) -> None:
@@ -125,6 +131,8 @@ def _read(design: Design, given: dict[str, Any]) -> dict[str, Any]:
             new = {p.label: np.nan if undefined else real(f"truth[{key!r}]", value, error=DesignError)}
             if not undefined:
                 check_range(np.array(list(new.values())), p.kind, p.label)
+            if p.kind == "residual":
+                check_residual_value(design, p.position, p.label, new[p.label])
         twice = [label for label in new if label in found]
         if twice:
             raise DesignError(f"truth gives {twice[0]} twice. Keep one of its keys.")
@@ -136,7 +144,10 @@ def _read(design: Design, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def truth_of_values(
-    design: Design, given: Mapping[str, Any], estimated: Callable[[Sequence[str]], Mapping[str, float] | pd.Series]
+    design: Design,
+    given: Mapping[str, Any],
+    estimated: Callable[[Sequence[str]], Mapping[str, float] | pd.Series],
+    fitted: Callable[[], FloatArray] | None = None,
 ) -> Truth:
     """The truth with some values given.
 
@@ -147,6 +158,8 @@ def truth_of_values(
         Labels to values, and perhaps ``"theta"`` to a mapping of positions of terms to their theta.
     estimated : callable
         Gives values for the labels that are told to it: those that were not given.
+    fitted : callable, optional
+        Gives estimates of the residual parameters on their scales without bounds.
 
     Raises
     ------
@@ -169,12 +182,17 @@ def truth_of_values(
         terms = [factor_from_theta(term.structure, theta[i][None])[0] for i, term in enumerate(design.terms)]
     else:
         terms = [_factor(design, i, given, sigma) if sigma > 0 else np.zeros((0, 0)) for i in range(len(design.terms))]
-    return _complete(design, tuple(terms), sigma, beta)
+    asked = fitted is not None and left_out(design, given, ("residual",))
+    lam = lam_of_values(design, given, fitted() if fitted is not None and asked else None)
+    return _complete(design, tuple(terms), sigma, beta, lam)
 
 
-def left_out(design: Design, given: Mapping[str, Any]) -> list[str]:
-    """Labels of the parameters that are not given, nor follow from ``"theta"``."""
-    kinds = ("sigma", "fixed") if "theta" in given else ("sd", "corr", "sigma", "fixed")
+def left_out(
+    design: Design, given: Mapping[str, Any], kinds: Sequence[str] = ("sd", "corr", "sigma", "fixed")
+) -> list[str]:
+    """Labels of the parameters of these kinds that are not given, nor follow from ``"theta"``."""
+    if "theta" in given:
+        kinds = [kind for kind in kinds if kind not in ("sd", "corr")]
     return [p.label for p in parameters(design) if p.kind in kinds and p.label not in given]
 
 

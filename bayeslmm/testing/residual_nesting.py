@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import binom
 
 from bayeslmm.design.residual_text import INDEPENDENT, ResidualPart, parse_residual
 from bayeslmm.inference.mixture import Mixture

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from bayeslmm.design.design import Design
 from bayeslmm.results.labels import Parameter
 from bayeslmm.words.numbers import Measured, in_brackets
+from bayeslmm.words.residuals import residual_sentences, where_factors_are_one
 
 # Correlations nearer to 0 than this are hardly one, and nearer to +-1 perfect.
 _HARDLY, _PERFECT = 0.1, 1e-6
@@ -34,10 +35,7 @@ def spread_sentences(design: Design, numbers: Mapping[Parameter, Measured], leve
                 out.append(_correlation(design, p, number, level))
             case "sigma":
                 out.append(_residual(design, number, level))
-            case "residual":
-                name = p.term.removeprefix("residual__")
-                out.append(f"The residual parameter {name} is {number.text}{in_brackets(number, level)}.")
-    return [sentence for sentence in out if sentence]
+    return [sentence for sentence in [*out, *residual_sentences(design, numbers, level)] if sentence]
 
 
 def subject(design: Design, p: Parameter) -> str:
@@ -99,4 +97,5 @@ def _correlation(design: Design, p: Parameter, number: Measured, level: float) -
 def _residual(design: Design, number: Measured, level: float) -> str:
     same = "with the same predictors and levels of the groups" if design.terms else "with the same predictors"
     size = f"{number.text}{in_brackets(number, level)}"
-    return f"Observations {same} still scatter by a residual standard deviation of {size}."
+    where = where_factors_are_one(design)
+    return f"Observations {same}{where} still scatter by a residual standard deviation of {size}."

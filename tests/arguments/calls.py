@@ -268,7 +268,7 @@ CALLS: dict[str, list[dict[str, Any]]] = {
     ],
     "Model.fit": [{}, {"sigma": 1.0}],
     "Model.simulate": [{}, {"newdata": data}, {"n_groups": 8, "replicates": 3}],
-    "Plan": [{"formula": "y ~ x + (1 | g)", "data": data}],
+    "Plan": [{"formula": "y ~ x + (1 | g)", "data": data, "residual": "cs(g)"}],
     "Plan.simulate": [{"beta": [0.0, 1.0], "sd": 1.0, "sigma": 1.0}],
     "REMLResult.simulate": [{}, {"newdata": data}, {"random": "all"}],
     "Model.sample": [_SAMPLE, {**_SAMPLE, "method": "importance"}],
@@ -370,6 +370,12 @@ CALLS: dict[str, list[dict[str, Any]]] = {
     "plot_shrinkage": [{"both": comparison}],
     "plot_variance": [{"both": comparison}],
     "power": [
+        {
+            "study": lambda: bl.Model("y ~ x", data(), residual="cs(g)"),
+            "n": 1,
+            "residual": {"rho": 0.5},
+            "progressbar": False,
+        },
         {"study": model, "n": 2, "progressbar": False},
         {"study": model, "n": 2, "groups": [4, 6], "hdi": 1, "sd_widths": True, "progressbar": False},
     ],

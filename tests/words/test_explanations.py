@@ -102,7 +102,7 @@ def test_other_kinds_of_fits() -> None:
     penalised = model.fit(penalty="boundary_avoiding").explain().text(1000)
     assert "not where the data are most plausible" in penalised
     serial = bl.Model("Reaction ~ Days", bl.load_dataset("sleepstudy"), residual="ar1(Days | Subject)").fit()
-    assert "The residual parameter rho is 0.800" in serial.explain().text(1000)
+    assert "one unit of Days apart are correlated by 0.800" in serial.explain().text(1000)
     slopes = bl.Model("Reaction ~ Days + (Days | Subject)", bl.load_dataset("sleepstudy")).fit()
     said = slopes.explain()
     assert "Days is hardly related to Intercept (correlation 0.07" in said.text(1000)
