@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.optimize import brentq
 
 from bayeslmm.bayes.evidence import Evidence, integral
 from bayeslmm.bayes.priors import Priors
@@ -83,6 +82,8 @@ def independence(design: Design, priors: Priors, k: int) -> Independence:
     def away(lam: float) -> float:
         place[k] = lam
         return float(residual.natural(place)[0][k]) - value
+
+    from scipy.optimize import brentq
 
     place[k] = brentq(away, -_FAR, _FAR, xtol=1e-14)
     slope = float(residual.natural(place)[1][k, k])

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from scipy.interpolate import PchipInterpolator
 from scipy.special import ndtr, ndtri
 
 from bayeslmm.design.screen import fill
@@ -122,6 +121,8 @@ def profile_draws(
         below, above = (_until_the_end(fit, p, outward) for outward in (low, high))
         roots = np.concatenate([-below[0][::-1], [0.0], above[0]])
         values = np.concatenate([below[1][::-1], [estimate], above[1]])
+        from scipy.interpolate import PchipInterpolator
+
         inverse = PchipInterpolator(roots, values)
         draws[p.label] = np.asarray(inverse(np.clip(wanted, roots[0], roots[-1])))
     return draws

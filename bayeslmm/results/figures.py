@@ -11,6 +11,8 @@ import pandas as pd
 _SMALLEST_P = 2.2e-16
 # Places after the point at most, and the largest number that is written without a power of ten.
 _PLACES, _LARGEST = 8, 1e8
+# Relative errors that estimates have from rounding; far below any digit that is shown.
+_NOISE = 1e-11
 
 
 def p_text(p: float) -> str:
@@ -60,7 +62,7 @@ def figures(values: Sequence[float], digits: int = 5) -> list[str]:
     after = max(0, digits - 1 - largest, min(3, 3 - least))
     if after > _PLACES or max(known) >= _LARGEST or least < -after + 1:
         return [_alone(v, digits - 1) for v in values]
-    return [f"{v:.{after}f}" if math.isfinite(v) and v != 0 else _alone(v, digits) for v in values]
+    return [_rounded(v, after) if math.isfinite(v) and v != 0 else _alone(v, digits) for v in values]
 
 
 def column_texts(frame: pd.DataFrame) -> pd.DataFrame:
@@ -112,7 +114,18 @@ def to_places(value: float, places: int | None, digits: int = 5) -> str:
     >>> to_places(251.4051, 3), to_places(1234567.8, None), to_places(float("nan"), 2)
     ('251.405', '1.2346e+06', '')
     """
-    return _alone(value, digits) if places is None or not math.isfinite(value) else f"{value:.{places}f}"
+    return _alone(value, digits) if places is None or not math.isfinite(value) else _rounded(value, places)
+
+
+def _rounded(value: float, places: int) -> str:
+    """So many places after the point, ties away from zero: 321.75 less an error of rounding is a tie, too.
+
+    Examples
+    --------
+    >>> _rounded(321.7499999999994, 1), _rounded(-0.125, 2), _rounded(0.0, 2)
+    ('321.8', '-0.13', '0.00')
+    """
+    return f"{value * (1.0 + _NOISE):.{places}f}"
 
 
 def _alone(value: float, digits: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import comb
 
 from bayeslmm.design.residual_text import INDEPENDENT, ResidualPart, parse_residual
 from bayeslmm.inference.mixture import Mixture
@@ -80,7 +81,7 @@ def residual_law(small: Residual, large: Residual, effects: bool = False) -> Mix
     count = len(large.correlation.names) if isinstance(large, CorrelatedRows) else 0
     if count > 1 and effects:
         return "weights of correlations of several arms beside random effects are not known"
-    weights = binom.pmf(np.arange(count + 1), count, 0.5).tolist()
+    weights = (comb(count, np.arange(count + 1)) / 2.0**count).tolist()
     return Mixture(tuple(df - count + k for k in range(count + 1)), tuple(weights))
 
 

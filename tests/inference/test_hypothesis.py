@@ -43,7 +43,7 @@ def test_a_shift_of_a_predictor_changes_no_joint_test(shift: float, rtol: float)
         assert found["df1"] == 2.0
         assert found["F"] == pytest.approx(expected["F"], rel=rtol)
         assert found["df2"] == pytest.approx(expected["df2"], rel=rtol)
-        if ddf != "kenward-roger":
+        if not ddf.startswith("kenward-roger"):
             assert found["F"] == pytest.approx(F, rel=rtol)
 
 

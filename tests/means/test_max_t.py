@@ -43,7 +43,9 @@ def test_sampled_directions_say_how_far_they_are_off(k: int, t: float, df: float
     found = directions(all_pairs(k))
     exact = stats.studentized_range.sf(t * np.sqrt(2), k, df)
     error = found.error(t, df)
-    assert 0 < error < 1e-4
+    # Each BLAS kernel has its own basis of the contrasts, and with it other points: 6e-5 to 1.3e-4 for k = 8. An error
+    # that is estimated from eight scramblings is twice its expectation at most, 1 in 10,000.
+    assert 0 < error < 2e-4
     # Eight scramblings: a t distribution with 7 degrees of freedom, 1 in 10,000.
     assert abs(found.upper(t, df) - exact) < 7.1 * error
 

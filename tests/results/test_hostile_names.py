@@ -14,7 +14,7 @@ import bayeslmm as bl
 from bayeslmm import cli, console
 from bayeslmm.comparison import export
 from bayeslmm.design.names import in_markdown, in_plot, on_terminal, printable
-from bayeslmm.results.latex import _plain
+from bayeslmm.results.latex_text import plain
 
 CODE = '__import__("os").system("touch injected")'
 NAMES = [
@@ -102,7 +102,7 @@ def test_latex_is_text(levels: tuple[bl.Model, bl.Comparison]) -> None:
         assert not row.startswith(("[", "*")) and _balanced(row.removesuffix(r" \\"))
     assert model.latex().count(r"\\") == 1
     for name in NAMES:
-        assert _balanced(_plain(name)) and all(sign.isprintable() for sign in _plain(name))
+        assert _balanced(plain(name)) and all(sign.isprintable() for sign in plain(name))
 
 
 def _balanced(text: str) -> bool:

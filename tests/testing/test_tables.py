@@ -206,7 +206,7 @@ def test_a_large_interaction_and_few_columns_are_said() -> None:
         ({"type": 4}, "type=4 is not known. Use 3, 2 or 1"),
         ({"type": True}, "type=True"),
         ({"type": [3]}, r"type=\[3\]"),
-        ({"ddf": "kr"}, "'kenward-roger', 'containment'"),
+        ({"ddf": "kr"}, "'kenward-roger', 'kenward-roger-linear', 'containment'"),
         ({"test": "LRT"}, "test"),
         ({"adjusted_by": "wls"}, "adjusted_by"),
         ({"intercept": "yes"}, "intercept"),
