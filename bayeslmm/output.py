@@ -189,7 +189,8 @@ def _write(
         for drawing, figure in figures(both):
             written.append(write_figure(figure, folder / next(names)))
             images.append((CAPTIONS[drawing[0]].format(*drawing[1:]), embedded(figure)))
-        sections.append(_section(name, both, images, boundary(both)))
+        # Without random effects there is no standard deviation that could be at its boundary.
+        sections.append(_section(name, both, images, boundary(both) if both.design.terms else None))
     numbers = json.dumps({name: both.to_dict() for name, both in comparisons}, indent=2)
     page = html_page("One formula, two inferences: REML and posterior compared", [*sections, explained_words()])
     return [*written, _write_text(folder / _NUMBERS, numbers), _write_text(folder / _PAGE, page)]
@@ -267,10 +268,11 @@ def pictures(images: Sequence[tuple[str, str]]) -> str:
     )
 
 
-def _section(name: str, both: Comparison, images: Sequence[tuple[str, str]], boundary: BoundaryReport) -> str:
+def _section(name: str, both: Comparison, images: Sequence[tuple[str, str]], boundary: BoundaryReport | None) -> str:
+    edge = "" if boundary is None else f"<h3>The boundary</h3>{boundary._repr_html_()}"
     return (
         f"<h2>{html.escape(name)}</h2>{both._repr_html_()}{pictures(images)}"
-        f"<h3>The boundary</h3>{boundary._repr_html_()}"
+        f"{edge}"
         f"<h3>REML fit</h3>{both.reml.summary()._repr_html_()}"
         f"<h3>Posterior</h3>{both.posterior.summary()._repr_html_()}"
     )

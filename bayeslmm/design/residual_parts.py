@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -32,6 +33,9 @@ from bayeslmm.types import FloatArray, IntArray
 # More visits have more correlations than a fit should be asked for.
 _MOST_VISITS = 60
 _SHOWN = 3
+
+# Units of time between rows from which on a correlation at one unit is next to 1 wherever there is any.
+_LONGEST = 1000
 
 
 def build_residual(
@@ -196,9 +200,41 @@ def _positions(part: ResidualPart, family: str, columns: Mapping[str, pd.Series]
     if family == "car1":
         return numbers(part, part.left[0], columns)[:, None], ()
     if not by_visit(part, columns):
-        return whole_times(part, series)[:, None], ()
+        times = whole_times(part, series)
+        _check_unit(part, times)
+        return times[:, None], ()
+    if family != "us":
+        _check_order(part, family, series)
     codes, names = factorize(series)
     return codes[:, None].astype(float), names.resolve()
+
+
+def _check_order(part: ResidualPart, family: str, series: pd.Series) -> None:
+    """Refuse places whose order, which the structure is about, is not the one that a reader sees in them.
+
+    Raises
+    ------
+    DesignError
+        Numbers that are text and are sorted as such; dates where steps between times count.
+    """
+    name = part.left[0]
+    if pd.api.types.is_datetime64_any_dtype(series) and family in ("ar1", "arma"):
+        raise DesignError(
+            f"residual: {part.text} counts steps between whole times, and {name} has dates. Make a number of them, "
+            f"e.g. days: (data[{name!r}] - data[{name!r}].min()).dt.days."
+        )
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        return
+    labels = sorted({str(label) for label in series.unique()})
+    try:
+        by_number = sorted(labels, key=float)
+    except ValueError:
+        return
+    if pd.api.types.is_string_dtype(series) and by_number != labels:
+        raise DesignError(
+            f"residual: {part.text} is about the order of {name}, which has numbers as text; sorted as text they are "
+            f"{', '.join(map(repr, labels[:4]))}. Make numbers of them, or an ordered factor (pandas.Categorical)."
+        )
 
 
 def whole_times(part: ResidualPart, series: pd.Series) -> FloatArray:
@@ -217,6 +253,22 @@ def whole_times(part: ResidualPart, series: pd.Series) -> FloatArray:
             f"car1({part.left[0]} | {':'.join(part.group)}), which takes any times, or number the visits."
         )
     return times
+
+
+def _check_unit(part: ResidualPart, times: FloatArray) -> None:
+    """Refuse times in a unit that is so small beside their steps that a correlation at one unit says nothing.
+
+    Raises
+    ------
+    DesignError
+    """
+    step = math.gcd(*(int(t) for t in np.unique(times - times[0])))
+    if step > _LONGEST:
+        raise DesignError(
+            f"residual: {part.text} has a correlation for one unit of {part.left[0]}, and all times are {step} units "
+            f"or multiples of that apart: a power {step} of a correlation is 0 or 1 in nearly all its range. Divide "
+            f"{part.left[0]} by {step}."
+        )
 
 
 def _check_positions(part: ResidualPart, groups: Grouping, at: FloatArray) -> None:

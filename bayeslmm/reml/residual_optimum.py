@@ -102,11 +102,18 @@ def optimise_residual(
     (1739.206, array([1.098]))
     """
     _check_bounded(design)
-    if near is not None:
-        close = _lowest(_started_near(design, near), reml, max_evaluations)
-        if close is not None and close.status.ok:
-            return close
-    optimum = _lowest(_starts(design, reml), reml, max_evaluations)
+    try:
+        if near is not None:
+            close = _lowest(_started_near(design, near), reml, max_evaluations)
+            if close is not None and close.status.ok:
+                return close
+        optimum = _lowest(_starts(design, reml), reml, max_evaluations)
+    except np.linalg.LinAlgError as error:
+        raise FitError(
+            f"The search for {estimable(design.residual).expression} came to a covariance that is singular in double "
+            "precision: residuals of a group are one another's copies, as of a response that does not vary within "
+            "groups. Take one row of each group, or leave the structure out."
+        ) from error
     if optimum is None:
         raise FitError(
             f"No start of {estimable(design.residual).expression} has a positive definite covariance with a finite "

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from scipy.optimize import root
 
 from bayeslmm.design.design import Design
 from bayeslmm.errors import DesignError
@@ -77,6 +76,8 @@ def lam_of_values(design: Design, given: Mapping[str, Any], fitted: FloatArray |
         return found - values, slopes
 
     with np.errstate(all="ignore"):
+        from scipy.optimize import root
+
         found = root(away_from, start, jac=True, tol=1e-14)
     away = np.abs(own.natural(found.x)[0] - values) / np.maximum(1.0, np.abs(values))
     if not (away <= _EXACT).all():

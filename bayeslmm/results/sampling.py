@@ -98,9 +98,8 @@ def sample_posterior(
     asked = f"method={settings.method!r}"
     check_integrable(design.fixed_names, resolved.heavy, asked, "Use method='nuts', or 'auto', which takes it.")
     cp, optimum = fitted()
-    if design.residual.names:
-        # The sums of a fit are those of rows whitened at its estimates; a posterior needs others, too.
-        cp = residual_products(design, optimum.lam)
+    # The sums of a fit are those of rows whitened at its estimates; a posterior needs others, too.
+    cp = residual_products(design, optimum.lam) if design.residual.names else cp
     _warn_exact(optimum)
     keep = [kept.get(block.grouping.name, False) for block in cp.blocks]
     rng = generator(settings.random_seed)

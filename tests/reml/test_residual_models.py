@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import bayeslmm as bl
-from bayeslmm.errors import DesignError
+from bayeslmm.errors import DesignError, FitError
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.whitened import RowsAtPoints, whitened_products
 from bayeslmm.reml.residual_criterion import JointCriterion
@@ -193,6 +193,38 @@ def test_structures_that_do_not_fit_the_data(residual: str) -> None:
         bl.Model("Reaction ~ Days", change(SLEEP), residual=residual)
 
 
+def test_times_in_a_small_unit_are_refused() -> None:
+    seconds = SLEEP.assign(seconds=SLEEP["Days"] * 86400)
+    with pytest.raises(DesignError, match="Divide seconds by 86400"):
+        bl.Model("Reaction ~ Days", seconds, residual="ar1(seconds | Subject)")
+    hours = SLEEP.assign(hours=SLEEP["Days"] * 24)
+    found = bl.Model("Reaction ~ Days", hours, residual="ar1(hours | Subject)").fit()
+    days = bl.Model("Reaction ~ Days", SLEEP, residual="ar1(Days | Subject)").fit()
+    assert found.criterion == pytest.approx(days.criterion, abs=1e-6)
+    assert found.estimates()["residual_rho"] ** 24 == pytest.approx(days.estimates()["residual_rho"], rel=1e-4)
+
+
+def test_the_order_of_visits_is_the_one_that_is_seen() -> None:
+    text = SLEEP.assign(visit=(SLEEP["Days"] + 1).astype(int).astype(str))
+    for structure in ("ar1", "toep", "ad"):
+        with pytest.raises(DesignError, match="numbers as text"):
+            bl.Model("Reaction ~ Days", text, residual=f"{structure}(visit | Subject)")
+    factor = text.assign(visit=pd.Categorical(text["visit"], [str(k) for k in range(1, 11)]))
+    found = bl.Model("Reaction ~ Days", factor, residual="ar1(visit | Subject)").fit()
+    # nlme's gls, corAR1(form = ~ Days | Subject).
+    assert found.criterion == pytest.approx(1739.206, abs=1e-3)
+    dates = SLEEP.assign(day=pd.Timestamp("2024-01-01") + pd.to_timedelta(SLEEP["Days"], unit="D"))
+    with pytest.raises(DesignError, match=r"has dates.*dt\.days"):
+        bl.Model("Reaction ~ Days", dates, residual="ar1(day | Subject)")
+
+
+def test_copies_within_groups_end_in_words() -> None:
+    data = bl.load_dataset("Orthodont")
+    means = data.assign(distance=data.groupby("Subject", observed=True)["distance"].transform("mean"))
+    with pytest.raises(FitError, match=r"one another's copies|No start"):
+        bl.Model("distance ~ 1", means, residual="gaussian(age | Subject)").fit()
+
+
 def test_words_of_nlme_in_other_arguments() -> None:
     with pytest.raises(DesignError, match=r"residual='power\(Days\)'"):
         bl.Model("Reaction ~ Days + (1 | Subject)", SLEEP, weights="varPower(form = ~ Days)")
@@ -208,9 +240,6 @@ def test_what_would_leave_the_parameters_out_is_refused() -> None:
         lambda: model.fit(priors="default"),
         lambda: model.fit(penalty="gamma"),
         lambda: model.fit(fix={"theta": [1.0]}),
-        lambda: model.simulate(n_groups=30),
-        lambda: bl.power(model),
-        lambda: bl.coverage(model),
     ):
         with pytest.raises(DesignError, match="whose residuals have parameters"):
             call()
