@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import betaln
+from scipy.special import betaln, xlog1py
 
 from bayeslmm.bayes.panels import LineIntegral, LogDensity, integrate_panels
 from bayeslmm.bayes.prior_families import SdPrior, Uniform
@@ -197,7 +197,7 @@ def _log_correlations(target: Target, values: FloatArray) -> FloatArray:
         z = values[:, position + own.size : position + own.dimension]
         position += own.dimension
         shapes = own.shapes
-        total = total + ((shapes - 1.0) * np.log1p(-(z**2)) - betaln(0.5, shapes)).sum(1)
+        total = total + (xlog1py(shapes - 1.0, -(z**2)) - betaln(0.5, shapes)).sum(1)
     return total
 
 

@@ -11,8 +11,8 @@ import pandas as pd
 _SMALLEST_P = 2.2e-16
 # Places after the point at most, and the largest number that is written without a power of ten.
 _PLACES, _LARGEST = 8, 1e8
-# Relative errors that estimates have from rounding; far below any digit that is shown.
-_NOISE = 1e-11
+# Digits after the first beyond which an estimate is rounding.
+_KNOWN = 11
 
 
 def p_text(p: float) -> str:
@@ -118,14 +118,14 @@ def to_places(value: float, places: int | None, digits: int = 5) -> str:
 
 
 def _rounded(value: float, places: int) -> str:
-    """So many places after the point, ties away from zero: 321.75 less an error of rounding is a tie, too.
+    """So many places after the point, of the number without its errors of rounding: these decide no digit.
 
     Examples
     --------
-    >>> _rounded(321.7499999999994, 1), _rounded(-0.125, 2), _rounded(0.0, 2)
-    ('321.8', '-0.13', '0.00')
+    >>> _rounded(321.7499999999994, 1), _rounded(1764.05, 1), _rounded(0.0, 2)
+    ('321.8', '1764.0', '0.00')
     """
-    return f"{value * (1.0 + _NOISE):.{places}f}"
+    return f"{float(f'{value:.{_KNOWN}e}'):.{places}f}"
 
 
 def _alone(value: float, digits: int) -> str:

@@ -97,9 +97,10 @@ class Heterogeneity:
     def _lines(self) -> list[str]:
         Q, percent = self.Q, f"{100 * self.level:g} %"
         name = "QE" if self.moderators is not None else "Q"
+        shared = "one effect is shared by all" if self.moderators is None else "the moderators explain all differences"
         lines = [
             f"Heterogeneity of {self.formula} ({self.criterion}; {self.known})",
-            f"{name}({Q.df}) = {_statistic(Q.statistic)}, {_p(Q.p_value)}: Cochran's test of none at all",
+            f"{name}({Q.df}) = {_statistic(Q.statistic)}, {_p(Q.p_value)}: Cochran's test that {shared}",
         ]
         if self.moderators is not None:
             value, df, p = self.moderators

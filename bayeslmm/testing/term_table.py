@@ -104,7 +104,7 @@ def anova(
                     Sum Sq  Mean Sq  NumDF  DenDF  F value    Pr(>F)
     Variety          526.1   263.03      2     10    1.485    0.2724
     nitro          20020.5  6673.50      3     45   37.686  2.46e-12
-    Variety:nitro    321.8    53.63      6     45    0.303    0.9322
+    Variety:nitro    321.8    53.62      6     45    0.303    0.9322
     """
     kind = _kind(type)
     test = choice("test", test, ("F", "chisq"), DesignError)
