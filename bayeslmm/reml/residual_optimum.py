@@ -196,9 +196,17 @@ def _least_squares(design: Design) -> FloatArray:
 
 
 def _started(design: Design, residual: Estimable, left: FloatArray, optimum: Optimum | None) -> Iterator[_Start]:
-    """A start from residuals (n,), if the covariance is positive definite there."""
+    """Starts from residuals (n,), where the covariance is positive definite."""
     try:
         lam = residual.start(left)
+    except np.linalg.LinAlgError:
+        return
+    for one in (lam, *residual.elsewhere(lam)):
+        yield from _started_at(design, one, optimum)
+
+
+def _started_at(design: Design, lam: FloatArray, optimum: Optimum | None) -> Iterator[_Start]:
+    try:
         rows = RowsAtPoints.of(design, lam)
     except np.linalg.LinAlgError:
         return

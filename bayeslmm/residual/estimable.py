@@ -50,6 +50,10 @@ class Estimable(Residual, Protocol):
         """Moment estimates (k,) of lam from residuals (n,)."""
         ...
 
+    def elsewhere(self, lam: FloatArray) -> list[FloatArray]:
+        """Further starts (k,) beside one, where the likelihood may have several maxima."""
+        ...
+
     def inner_slopes(
         self, lam: FloatArray, columns: FloatArray, left: FloatArray, white: FloatArray | None = None
     ) -> FloatArray:

@@ -15,6 +15,9 @@ from bayeslmm.residual.laws import Law, NormalLaw
 from bayeslmm.residual.residual import Chosen
 from bayeslmm.types import FloatArray, IntArray
 
+# Log of the constant relative to the power of a covariate of the middle size, and the powers, at further starts.
+_NO_CONSTANT, _POWERS = -5.0, (0.5, -0.5)
+
 
 class Spread(Protocol):
     """The log of what sigma is multiplied by in every row, a function of some parameters.
@@ -351,11 +354,25 @@ class ConstantPlusPower(_OfSize):
         power = _slope_of_logs(self.log_x, squares)[0]
         return np.array([np.log(0.3) + power * float(self.log_x.mean()), power])
 
+    def elsewhere(self) -> list[FloatArray]:
+        """Starts (2,) with next to no constant: from a larger one the power may run away, and the constant with it."""
+        at = float(self.log_x.mean())
+        return [np.array([_NO_CONSTANT + power * at, power]) for power in _POWERS]
+
     def factor(self, lam: Sequence[Any], data: Mapping[str, Any], math: Any) -> Any:
         return math.exp(lam[0]) + math.exp(lam[1] * data["log_covariate"])
 
     def latex(self) -> str:
         return r"(\delta_0 + |x_{i}|^{\delta})"
+
+
+def starts_elsewhere(parts: Sequence[Spread], places: Sequence[slice], lam: FloatArray) -> list[FloatArray]:
+    """Further starts (k,) beside lam, of parts whose likelihood may have several maxima."""
+    found = []
+    for part, own in zip(parts, places, strict=True):
+        if isinstance(part, ConstantPlusPower):
+            found += [np.concatenate([lam[: own.start], other, lam[own.stop :]]) for other in part.elsewhere()]
+    return found
 
 
 def _slope_of_logs(x: FloatArray, squares: FloatArray) -> FloatArray:

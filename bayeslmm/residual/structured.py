@@ -19,7 +19,7 @@ from bayeslmm.residual.information import chain_information, dense_information
 from bayeslmm.residual.laws import Law, shifted
 from bayeslmm.residual.layout import RowLayout, make_layout, pairs_within
 from bayeslmm.residual.residual import Chosen
-from bayeslmm.residual.spread import Spread
+from bayeslmm.residual.spread import Spread, starts_elsewhere
 from bayeslmm.residual.variance import IndependentRows, size_of
 from bayeslmm.types import FloatArray, IntArray
 
@@ -162,6 +162,10 @@ class _OfSpreads:
     @property
     def weights(self) -> FloatArray | None:
         return self.spreads.weights
+
+    def elsewhere(self, lam: FloatArray) -> list[FloatArray]:
+        """Further starts (k,) where the likelihood may have several maxima."""
+        return starts_elsewhere(self.spreads.parts, self.spreads.ends, lam)
 
     def data(self) -> dict[str, FloatArray]:
         return self.spreads.data()

@@ -287,3 +287,13 @@ def test_responses_of_all_rows_of_the_data_are_fitted_again() -> None:
     kept = y.dropna()
     alone = bl.Model("y ~ Days", data.loc[kept.index].assign(y=kept), residual="by(Subject)").fit()
     assert y.size == 180 and fit.refit(y).criterion == pytest.approx(alone.criterion, abs=1e-8)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_constant_and_a_power_are_no_worse_than_the_power_alone(seed: int) -> None:
+    # The power alone is the limit of a constant of zero.
+    rng = np.random.default_rng(seed)
+    data = pd.DataFrame({"t": np.tile(np.arange(5.0), 20), "x": rng.uniform(0.2, 6.0, 100)})
+    data["y"] = data["t"] + rng.normal(size=100) * (0.2 + data["x"] ** rng.uniform(-0.3, 0.6))
+    both = bl.Model("y ~ t", data, residual="const_power(x)").fit(on_failure="ignore")
+    assert both.criterion <= bl.Model("y ~ t", data, residual="power(x)").fit().criterion + 1e-6
