@@ -87,9 +87,10 @@ def acf(
     Returns
     -------
     pandas.DataFrame
-        Indexed by ``lag``: ``acf``; ``expected``, what the fitted residual covariance says; ``limit``, beyond which
-        (up and down) independent residuals are with probability 1 - `level` at any one lag, a normal quantile over the
-        root of the number of pairs; ``pairs``.
+        Indexed by ``lag``: ``acf``; ``expected``, what the fitted residual covariance says (of the residuals
+        themselves: those that predicted random effects leave are correlated less, or negatively); ``limit``, beyond
+        which (up and down) independent residuals are with probability 1 - `level` at any one lag, a normal quantile
+        over the root of the number of pairs; ``pairs``.
 
     Raises
     ------
