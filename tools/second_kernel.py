@@ -15,11 +15,18 @@ import sys
 
 # Haswell (AVX2) for processors with AVX-512, Nehalem (SSE) for those without; the others for ARM.
 CANDIDATES = ("Haswell", "Nehalem", "NEOVERSEN1", "ARMV8")
-# A product too: a kernel with instructions that the processor lacks ends the process.
+# Products and factors too: a kernel with instructions that the processor lacks ends the process, and some fail for
+# larger matrices only.
 PROBE = """
 import numpy, scipy.linalg, threadpoolctl
 a = numpy.ones((50, 50))
 scipy.linalg.lu_factor(a @ a + numpy.eye(50))
+for n, p in ((300, 120), (900, 500), (2500, 700)):
+    z = numpy.cos(numpy.arange(n * p)).reshape(n, p)
+    numpy.linalg.qr(z)
+    scipy.linalg.qr(z, mode="economic")
+    numpy.linalg.svd(z[:300, :100])
+    numpy.linalg.cholesky(z.T @ z + numpy.eye(p))
 found = {p.get("architecture", "") for p in threadpoolctl.threadpool_info() if p["internal_api"] == "openblas"}
 print(*sorted(found))
 """

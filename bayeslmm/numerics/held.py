@@ -142,7 +142,10 @@ def _returned(
         if abs(value - at) <= _ON * max(1.0, abs(at)):
             return x, a
         w = np.linalg.solve(curvature, a)
-        x = x + w * ((at - value) / float(a @ w))
+        slope = float(a @ w)
+        if slope == 0:
+            return None
+        x = x + w * ((at - value) / slope)
     return (x, a) if abs(target(x)[0] - at) < 1e-9 * max(1.0, abs(at)) else None
 
 
