@@ -221,8 +221,12 @@ def test_the_order_of_visits_is_the_one_that_is_seen() -> None:
 def test_copies_within_groups_end_in_words() -> None:
     data = bl.load_dataset("Orthodont")
     means = data.assign(distance=data.groupby("Subject", observed=True)["distance"].transform("mean"))
-    with pytest.raises(FitError, match=r"one another's copies|No start"):
-        bl.Model("distance ~ 1", means, residual="gaussian(age | Subject)").fit()
+    model = bl.Model("distance ~ 1", means, residual="gaussian(age | Subject)")
+    # Whether rounding leaves a covariance positive definite depends on the processor; an estimate there is not.
+    try:
+        assert not model.fit(on_failure="ignore").status.ok
+    except FitError as error:
+        assert "one another's copies" in str(error) or "No start" in str(error)
 
 
 def test_words_of_nlme_in_other_arguments() -> None:
