@@ -255,7 +255,7 @@ def _unreliable(result: ELPDDataLOO) -> IntArray:
     return np.flatnonzero(~(result.pareto_k.to_numpy() <= result.good_k))
 
 
-def warn_about_k(result: ELPDDataLOO, left: LeftOutDraws, instead: str) -> None:
+def warn_about_k(result: ELPDDataLOO, left: LeftOutDraws) -> None:
     """Name the units whose weights cannot be trusted, and say what to do instead.
 
     Warns
@@ -267,7 +267,8 @@ def warn_about_k(result: ELPDDataLOO, left: LeftOutDraws, instead: str) -> None:
         names = ", ".join(f"{left.labels[i]} (k {float(result.pareto_k[i]):.2f})" for i in bad[:6])
         warn(
             f"Leaving out {names} changes the posterior of the variances too much for reweighting (Pareto k above "
-            f"{result.good_k:.2f}; {bad.size} of {len(left.labels)} units). {instead}",
+            f"{result.good_k:.2f}; {bad.size} of {len(left.labels)} units). Pass refit=True to integrate the posterior "
+            "without each of these instead.",
             ConvergenceWarning,
             stacklevel=3,
         )
