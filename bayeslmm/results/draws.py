@@ -285,11 +285,10 @@ class Draws:
         return finite_moments(self.design, self.priors)
 
     def _exact(self) -> list[tuple[Parameter, float, float]]:
-        exact = self.exact
-        if exact is None:
+        if (exact := self.exact) is None:
             return []
         found = [(p, exact.of(p.kind, p.position, p.effects)) for p in self._parameters]
-        return [(p, *moments) for p, moments in found if moments is not None]
+        return [(p, *moments) for p, moments in found if moments]
 
     def hdi(self, level: float = 0.95) -> pd.DataFrame:
         """Highest-density intervals; that of an sd is on the sd scale and may start at 0."""
