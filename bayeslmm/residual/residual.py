@@ -152,6 +152,20 @@ def each_point(lam: FloatArray) -> Iterator[tuple[FloatArray, IntArray]]:
     yield from zip(points, np.split(np.argsort(which, kind="stable"), ends), strict=True)
 
 
+def at_each(function: Callable[..., Any], lam: FloatArray, columns: FloatArray | None = None) -> FloatArray:
+    """A function of one point (and columns of two axes) at all of them."""
+    if columns is None:
+        flat = [function(one) for one in lam.reshape(-1, lam.shape[-1])]
+        return np.reshape(flat, (*lam.shape[:-1], *np.shape(flat[0])))
+    points = np.broadcast_shapes(lam.shape[:-1], columns.shape[:-2])
+    if not points:
+        return np.asarray(function(lam, columns))
+    each = np.broadcast_to(lam, (*points, lam.shape[-1])).reshape(-1, lam.shape[-1])
+    own = np.broadcast_to(columns, (*points, *columns.shape[-2:])).reshape(-1, *columns.shape[-2:])
+    found = [function(one, z) for one, z in zip(each, own, strict=True)]
+    return np.reshape(found, (*points, *found[0].shape))
+
+
 def log_dets(
     residual: Residual, lam: FloatArray, codes: IntArray, counts: IntArray | FloatArray | None = None
 ) -> FloatArray:
