@@ -61,7 +61,7 @@ class _End:
         at_end = profile.measured.range == "angle" and abs(begin) >= abs(self.limit) - 1e-2 and begin * side > 0
         if at_end or (not np.isfinite(begin) and side * begin > 0):
             return bound
-        if profile.target.kind == "sd" and side < 0 and profile.at_zero() - self.minimum < self.cut:
+        if profile.target.kind == "sd" and side < 0 and profile.at_zero - self.minimum < self.cut:
             return bound
         begin, near = self._first(begin)
         if near is None:

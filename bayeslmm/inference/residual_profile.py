@@ -205,6 +205,7 @@ class ResidualProfile:
         low, high = self.measured.limits
         return float(np.clip(value, low, high))
 
+    @cached_property
     def at_zero(self) -> float:
         """Lowest criterion without the effects whose standard deviation is the target."""
         term = self.optimum.original.terms[self.target.term]
@@ -234,7 +235,7 @@ class ResidualProfile:
             own = np.flatnonzero((scaled - middle) * side >= 0 if side > 0 else scaled < middle)
             for k in own[np.argsort(np.abs(scaled[own] - middle))]:
                 if self.target.kind == "sd" and values[k] == 0:
-                    out[k] = self.at_zero()
+                    out[k] = self.at_zero
                     continue
                 found = self._followed(float(np.clip(scaled[k], -self._limit, self._limit)), near)
                 if found is not None:
