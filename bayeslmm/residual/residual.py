@@ -21,8 +21,8 @@ from bayeslmm.types import FloatArray, IntArray
 # Rows of a structure: all (None), a range or a list of different rows.
 type Chosen = slice | IntArray | None
 
-# Rows of a cluster up to which all clusters of one size are whitened by columns over all rows.
-_WRITTEN_OUT = 100
+# Rows of a cluster up to which its whitening is written out, and numbers of columns over all rows.
+_WRITTEN_OUT, _MOST_NUMBERS = 100, 40_000_000
 
 # lam of a structure that has no parameters.
 NO_PARAMETERS: FloatArray = np.empty(0)
@@ -235,7 +235,8 @@ def cluster_blocks(change: Callable[..., FloatArray], lam: FloatArray, rows: Int
     [[[2.0]], [[1.0]]]
     """
     r = rows.shape[1]
-    if r > _WRITTEN_OUT:
+    if n * r > _MOST_NUMBERS:
+        # Roots at lam, which are known for all rows, are made again for each cluster.
         return np.stack([change(lam, np.eye(r), members) for members in rows])
     columns = np.zeros((n, r))
     columns[rows, np.arange(r)] = 1.0
