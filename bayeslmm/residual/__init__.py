@@ -8,7 +8,15 @@ from bayeslmm.residual.estimable import (
     residual_labels,
 )
 from bayeslmm.residual.known import KnownVariances
-from bayeslmm.residual.residual import NO_PARAMETERS, Chosen, Residual, crosses, each_point, log_dets
+from bayeslmm.residual.residual import (
+    NO_PARAMETERS,
+    Chosen,
+    Residual,
+    cluster_blocks,
+    crosses,
+    each_point,
+    log_dets,
+)
 from bayeslmm.residual.variance import Homoscedastic, IndependentRows, PrecisionWeights, make_residual
 
 __all__ = [
@@ -20,6 +28,7 @@ __all__ = [
     "KnownVariances",
     "PrecisionWeights",
     "Residual",
+    "cluster_blocks",
     "crosses",
     "each_point",
     "estimable",
