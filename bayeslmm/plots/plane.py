@@ -175,8 +175,8 @@ def _arrows(steps: Sequence[FloatArray], axis: Any) -> None:
 
 def _name_axes(shown: Subject, group: str, pair: tuple[str, str], axis: Any) -> None:
     axis.spines[["top", "right"]].set_visible(False)
-    for value in ("axhline", "axvline"):
-        getattr(axis, value)(0.0, color="0.85", linewidth=1, zorder=0)
+    for line in (axis.axhline, axis.axvline):
+        line(0.0, color="0.85", linewidth=1, zorder=0)
     texts = [f"{effect} by {group}, deviation from the mean" for effect in pair]
     axis.set_xlabel(wrapped(texts[0], _WIDTH - 1.2, _LABEL), fontsize=_LABEL)
     axis.set_ylabel(wrapped(texts[1], _HEIGHT - 1.0, _LABEL), fontsize=_LABEL)
