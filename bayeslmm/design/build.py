@@ -29,7 +29,7 @@ from bayeslmm.design.padding import NaAction, all_rows, check_na_action
 from bayeslmm.design.per_row import PerRow, PerRowArguments, with_precisions
 from bayeslmm.design.quoting import parse_with
 from bayeslmm.design.rank import independent_columns
-from bayeslmm.design.recipe import Names, Recipe, make_recipe
+from bayeslmm.design.recipe import Names, make_recipe
 from bayeslmm.design.residual_text import INDEPENDENT, ResidualPart, is_independent, parse_residual, residual_columns
 from bayeslmm.design.saturated import check_identified
 from bayeslmm.design.size import check_blocks, check_structure
@@ -135,6 +135,7 @@ def build_design(
     groupings = _groupings(parsed, columns)
     terms = _terms(parsed, cov, evaluator, groupings, index)
     _check_contrasts(known, evaluator)
+    residual_structure, residual_names = _residual(parts, columns, per_row, keep, bool(terms))
     design = Design(
         formula=parsed.text,
         response=parsed.response,
@@ -144,12 +145,14 @@ def build_design(
         aliased=tuple(n for j, n in enumerate(fixed_names) if j not in set(independent.tolist())),
         terms=terms,
         groupings=groupings,
-        residual=_residual(parts, columns, per_row, keep, bool(terms)),
+        residual=residual_structure,
         offset=offset,
         index=index.to_numpy(),
         dropped=dropped,
         frequency=kept_counts,
-        recipe=_recipe(parts, parsed, columns, known, extra_namespace, asked.scale, (X, independent), kept_counts),
+        recipe=make_recipe(
+            parsed, columns, known, extra_namespace, asked.scale, _aliased(X, independent), kept_counts, residual_names
+        ),
         store=choice("store", store, ("auto", "levels", "hierarchy"), DesignError),
         all_rows=every,
         sigma=None if per_row.residual_sd is None else 1.0,
@@ -189,9 +192,10 @@ def _refuse_response(parsed: Formula, of_residual: Sequence[str], residual: str 
 
 def _residual(
     parts: Sequence[ResidualPart], columns: Mapping[str, pd.Series], per_row: PerRow, keep: BoolArray, effects: bool
-) -> Residual:
+) -> tuple[Residual, tuple[Names, Names]]:
+    """The residual structure, with the names of groups and visits of correlated residuals."""
     if not parts:
-        return per_row.residual(keep) if effects else _equal_variances(per_row, keep)
+        return per_row.residual(keep) if effects else _equal_variances(per_row, keep), ((), ())
     from bayeslmm.design.residual_parts import build_residual
 
     if per_row.frequency is not None and any(part.correlated for part in parts):
@@ -208,25 +212,6 @@ def _equal_variances(per_row: PerRow, keep: BoolArray) -> Residual:
 
     weights = None if per_row.weights is None else per_row.weights[keep]
     return UnequalVariances(INDEPENDENT, Spreads((), weights, int(keep.sum())))
-
-
-def _recipe(
-    parts: Sequence[ResidualPart],
-    parsed: Formula,
-    columns: Mapping[str, pd.Series],
-    known: Mapping[str, Any],
-    extra: Mapping[str, Any] | None,
-    weights: Any,
-    fixed: tuple[FloatArray, IntArray],
-    frequency: IntArray | None,
-) -> Recipe:
-    """How the columns are made, with the names of groups and visits of correlated residuals."""
-    names: tuple[Names, Names] = (), ()
-    if any(part.correlated for part in parts):
-        from bayeslmm.design.residual_parts import residual_names
-
-        names = residual_names(parts, columns)
-    return make_recipe(parsed, columns, known, extra, weights, _aliased(*fixed), frequency, names)
 
 
 def _complete(
