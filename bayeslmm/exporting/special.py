@@ -9,7 +9,7 @@ from bayeslmm.errors import ArgumentError
 from bayeslmm.exporting.dialects import written
 from bayeslmm.exporting.notes import GIVEN, NET, method_note, rows_notes, title, weights_notes
 from bayeslmm.exporting.parts import ModelParts, WrittenTerm
-from bayeslmm.exporting.r_language import r_columns, r_dialect, r_name, r_response, r_sum, r_text
+from bayeslmm.exporting.r_language import r_columns, r_dialect, r_name, r_response, r_sum, r_text, r_values
 from bayeslmm.exporting.residuals import mmrm_term, r_group, r_levels
 from bayeslmm.exporting.sheet import Sheet
 
@@ -38,7 +38,7 @@ def mmrm(parts: ModelParts) -> Script:
     notes = [method_note(parts, "mmrm", "REML"), *([NET] if parts.offsets else [])]
     notes += [*weights_notes(parts), *rows_notes(parts)]
     notes.append("Degrees of freedom are Satterthwaite's, as here.")
-    weights = [] if parts.weights is None else [f"weights = {parts.data}${r_text(parts.weights, 'mmrm')}"]
+    weights = [] if parts.weights is None else [f"weights = {r_values(parts.weights, parts.data, 'mmrm')}"]
     formula = f"{written(parts.net_response, r_dialect('mmrm'))} ~ {r_sum(parts.fixed, 'mmrm')} + {term}"
     options = [f"data = {parts.data}", *weights, f"reml = {'TRUE' if parts.reml else 'FALSE'}"]
     call = ["fit <- mmrm(", f"  {formula},", f"  {', '.join(options)}", ")", "summary(fit)"]
