@@ -27,7 +27,6 @@ from bayeslmm.plots.style import (
     wrapped,
 )
 from bayeslmm.plots.subject import Subject, subject
-from bayeslmm.residual import refuse_parameters
 from bayeslmm.types import FloatArray
 
 # Share of all levels that an ellipse holds.
@@ -79,8 +78,6 @@ def plot_plane(
     import matplotlib.pyplot as plt
 
     shown = subject(both, "plot_plane")
-    if shown.fit is None:
-        refuse_parameters(shown.design.residual, "plot_plane() of a posterior alone")
     check_levels(levels)
     name, pair = _asked(shown, group, effects)
     which = [shown.labels(name).effects.index(effect) for effect in pair]
