@@ -38,7 +38,7 @@ from bayeslmm.design.tokens import tokenize
 from bayeslmm.design.variances import check_labels
 from bayeslmm.errors import DesignError, FormulaError
 from bayeslmm.residual import Residual, make_residual
-from bayeslmm.types import BoolArray, FloatArray, IntArray
+from bayeslmm.types import BoolArray, FloatArray
 
 
 def build_design(
@@ -123,15 +123,14 @@ def build_design(
     columns, keep, dropped, every = _complete(frame, names, per_row.given, na_action)
     _check_columns(parsed, columns)
     known = _known(contrasts, columns)
-    kept_counts = None if per_row.frequency is None else per_row.frequency[keep].astype(np.int64)
-    seen = _without_groups(parsed, columns)
-    evaluator = evaluator_on_copies(formula_pieces(parsed), seen, known, namespace, kept_counts)
+    counts = None if per_row.frequency is None else per_row.frequency[keep].astype(np.int64)
+    evaluator = evaluator_on_copies(formula_pieces(parsed), _without_groups(parsed, columns), known, namespace, counts)
     y = evaluator.vector(parsed.response).copy()  # not a view of the user's column, which may change later
-    X, fixed_names = evaluator.columns(parsed.fixed, y.size if kept_counts is None else int(kept_counts.sum()))
+    X, fixed_names = evaluator.columns(parsed.fixed, y.size if counts is None else int(counts.sum()))
     index = frame.index[keep] if len(dropped) else frame.index
     offset = _offset(parsed, evaluator, index)
     _check_values(parsed, y, X, fixed_names, offset, index)
-    independent = independent_columns(X)
+    X, fixed_names, aliased, combined = _independent(X, fixed_names)
     groupings = _groupings(parsed, columns)
     terms = _terms(parsed, cov, evaluator, groupings, index)
     _check_contrasts(known, evaluator)
@@ -140,19 +139,17 @@ def build_design(
         formula=parsed.text,
         response=parsed.response,
         y=y,
-        X=X if independent.size == X.shape[1] else X[:, independent],
-        fixed_names=tuple(fixed_names[j] for j in independent),
-        aliased=tuple(n for j, n in enumerate(fixed_names) if j not in set(independent.tolist())),
+        X=X,
+        fixed_names=fixed_names,
+        aliased=aliased,
         terms=terms,
         groupings=groupings,
         residual=residual_structure,
         offset=offset,
         index=index.to_numpy(),
         dropped=dropped,
-        frequency=kept_counts,
-        recipe=make_recipe(
-            parsed, columns, known, extra_namespace, asked.scale, _aliased(X, independent), kept_counts, residual_names
-        ),
+        frequency=counts,
+        recipe=make_recipe(parsed, columns, known, extra_namespace, asked.scale, combined, counts, residual_names),
         store=choice("store", store, ("auto", "levels", "hierarchy"), DesignError),
         all_rows=every,
         sigma=None if per_row.residual_sd is None else 1.0,
@@ -266,10 +263,15 @@ def _check_contrasts(known: Mapping[str, Any], evaluator: Evaluator) -> None:
             )
 
 
-def _aliased(X: FloatArray, independent: IntArray) -> FloatArray:
-    """Columns left out of X as combinations of those that are kept, shape (p, a)."""
-    left_out = np.setdiff1d(np.arange(X.shape[1]), independent)
-    return combinations(X[:, independent], X[:, left_out])
+def _independent(
+    X: FloatArray, names: Sequence[str]
+) -> tuple[FloatArray, tuple[str, ...], tuple[str, ...], FloatArray]:
+    """Columns (n, p) that no earlier ones span and their names; names of the others, which are combinations (p, a)."""
+    kept = independent_columns(X)
+    left_out = np.setdiff1d(np.arange(X.shape[1]), kept)
+    own = X[:, kept] if left_out.size else X
+    combined = combinations(own, X[:, left_out])
+    return own, tuple(names[j] for j in kept.tolist()), tuple(names[j] for j in left_out.tolist()), combined
 
 
 def _check_columns(formula: Formula, columns: Mapping[str, pd.Series]) -> None:
