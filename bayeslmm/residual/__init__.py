@@ -5,6 +5,7 @@ from bayeslmm.residual.estimable import (
     estimable,
     natural_parameters,
     refuse_parameters,
+    refuse_regression,
     residual_labels,
 )
 from bayeslmm.residual.known import KnownVariances
@@ -36,5 +37,6 @@ __all__ = [
     "make_residual",
     "natural_parameters",
     "refuse_parameters",
+    "refuse_regression",
     "residual_labels",
 ]
