@@ -135,4 +135,5 @@ def _finish(axes: Any, fit: REMLResult, group: str) -> None:
     residual = getattr(fit.design.residual, "expression", "")
     text = fit.formula.replace("`", "") + (f", residual='{residual}'" if residual else "")
     axes.set_title(in_plot(wrapped(f"{text}: within {group}", _SIZE[0], 9)), fontsize=9, loc="left")
-    axes.legend(frameon=False, fontsize=8.5)
+    # Below: values of any height stand inside.
+    axes.legend(frameon=False, fontsize=8.5, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
