@@ -12,7 +12,7 @@ from bayeslmm.arguments import flag, labels, shown, text
 from bayeslmm.comparison import Comparison
 from bayeslmm.errors import ArgumentError, DesignError, FitError
 from bayeslmm.faces import Posterior, REMLResult
-from bayeslmm.files.writing import check_folder, destination, made, write_bytes
+from bayeslmm.files.writing import check_folder, destination, made, path_argument, write_bytes
 from bayeslmm.output import (
     CAPTIONS,
     announced_figure,
@@ -177,14 +177,13 @@ def _sections(of: Any) -> list[tuple[str, Reported]]:
 
 
 def _path(path: Any) -> Path:
-    if not isinstance(path, str | os.PathLike) or isinstance(os.fspath(path), bytes):
-        raise ArgumentError(f"path={shown(path)} is no path. Give the name of a file, e.g. 'report.html'.")
-    if _kind(Path(path)) not in _CONTENT:
+    target = path_argument(path, "report.html")
+    if _kind(target) not in _CONTENT:
         raise ArgumentError(
             f"path={shown(path)} does not end in .html, and the report is a page: 'report.html'. 'report.md' has its "
             "words and tables, 'report.tex' the tables."
         )
-    return Path(path)
+    return target
 
 
 def _kind(path: Path) -> str:

@@ -10,11 +10,12 @@ from numpy.typing import ArrayLike
 
 from bayeslmm.arguments import shown, whole
 from bayeslmm.design.data import missing_values
-from bayeslmm.design.extended_residuals import residual_columns
+from bayeslmm.design.extended_residuals import correlated_within
 from bayeslmm.design.extension import MOST_LEVELS, extend, group_sizes, with_labels
 from bayeslmm.design.formula import parse_formula
 from bayeslmm.design.new_residuals import residual_parts_of
 from bayeslmm.design.recipe import columns_in
+from bayeslmm.design.residual_text import residual_columns
 from bayeslmm.design.tables import open_table, to_pandas
 from bayeslmm.errors import DesignError
 from bayeslmm.faces import REMLResult, fit_result
@@ -160,7 +161,7 @@ def _refuse_beside(*, n_groups: Any, replicates: Any, **others: Any) -> None:
 
 
 def _factors(model: Specification) -> dict[str, tuple[str, ...]]:
-    own = residual_columns(model.design)
+    own = correlated_within(model.design)
     found = {bar.group: tuple(bar.factors) for bar in parse_formula(model.formula).bars}
     return found | ({":".join(own): own} if own else {})
 
@@ -184,11 +185,8 @@ def _study_table(model: Specification) -> pd.DataFrame:
     recipe = model.design.recipe
     texts = [recipe.weights] if recipe is not None and recipe.weights is not None else []
     known = dict.fromkeys(available)
-    parts = residual_parts_of(model.design)
-    texts += [text for part in parts for text in part.left]
     names = [*columns_in(pieces + texts, known), *(factor for bar in formula.bars for factor in bar.factors)]
-    names += [name for part in parts for name in (*part.group, part.by) if name]
-    names = list(dict.fromkeys(names))
+    names = list(dict.fromkeys([*names, *residual_columns(residual_parts_of(model.design), available)]))
     needed = list(dict.fromkeys([*names, *columns_in([formula.response], known)]))
     frame = to_pandas(table, needed)[needed]
     complete = np.ones(len(frame), dtype=bool)

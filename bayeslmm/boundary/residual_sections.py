@@ -10,7 +10,7 @@ import pandas as pd
 
 from bayeslmm.boundary.report import Section
 from bayeslmm.boundary.sections import Material
-from bayeslmm.inference.residual_profile import residual_rise_at_lower_rank
+from bayeslmm.inference.lower_rank import residual_rise_at_lower_rank
 from bayeslmm.reml.residual_optimum import ResidualOptimum
 from bayeslmm.results.labels import Parameter
 

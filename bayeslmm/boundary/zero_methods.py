@@ -266,3 +266,14 @@ def check_count(name: str, value: Any, least: int) -> int:
         No whole number, or too small.
     """
     return whole(name, value, least, MOST_DRAWS if name == "draws" else MOST_REFITS, DesignError)
+
+
+def check_refits(refits: Any, least: int) -> int | None:
+    """A number of refits; None where as many as there is time for are asked for, by "auto".
+
+    Raises
+    ------
+    DesignError
+        As `check_count`.
+    """
+    return None if isinstance(refits, str) and refits == "auto" else check_count("refits", refits, least)

@@ -15,6 +15,7 @@ from bayeslmm.boundary.zero_methods import (
     all_rows,
     bootstrap_row,
     check_count,
+    check_refits,
     choose,
     unasked_row,
     warn_ridges,
@@ -113,11 +114,7 @@ def zero_test(
     """
     _check(fit, method)
     draws = check_count("draws", draws, 1)
-    asked = (
-        None
-        if isinstance(refits, str) and refits == "auto"
-        else check_count("refits", refits, int(method == "bootstrap"))
-    )
+    asked = check_refits(refits, int(method == "bootstrap"))
     generator(seed)
     seed = SEED if seed is None else seed
     model = null_model(fit.optimum, removal)

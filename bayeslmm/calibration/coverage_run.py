@@ -21,7 +21,7 @@ from bayeslmm.faces.fit import REMLResult
 from bayeslmm.likelihood import SummedDesign
 from bayeslmm.likelihood.whitened import rows_to_whiten
 from bayeslmm.model import Model
-from bayeslmm.residual import estimable, refuse_parameters
+from bayeslmm.residual import estimable, refuse_regression
 from bayeslmm.residual.structured import CorrelatedRows
 from bayeslmm.results.intervals import check_level
 from bayeslmm.results.labels import parameters as parameters_of
@@ -148,15 +148,14 @@ def _subject(model: Any, reml: Any) -> tuple[Design, SummedDesign, bool]:
     if reml is not None:
         flag("reml", reml, FitError)
     design: Design = model.design
-    if not design.residual.names:
-        refuse_parameters(design.residual, "bl.coverage")
+    refuse_regression(design.residual, "bl.coverage")
     if design.frequency is not None:
         raise DesignError(
             "The rows of this model have frequencies: one simulated response per row would stand for several equal "
             "observations, which the model takes for independent ones. Write the rows out."
         )
     if isinstance(model, Model):
-        return design, sums_of(model.design, lambda: model.cross_products), reml is not False
+        return design, sums_of(design, lambda: model.cross_products), reml is not False
     if model.restraint is not None or model.optimum.fixed:
         what = model.restraint or "covariance parameters that were held"
         raise DesignError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
 from bayeslmm.comparison.compared import Compared
@@ -10,7 +9,7 @@ from bayeslmm.results.labels import Parameter
 from bayeslmm.words import Explanation
 from bayeslmm.words.coefficients import meanings
 from bayeslmm.words.numbers import Measured
-from bayeslmm.words.of_posterior import near_zero
+from bayeslmm.words.of_posterior import measured, near_zero
 from bayeslmm.words.parts import model_paragraph
 from bayeslmm.words.spreads import subject
 
@@ -51,7 +50,9 @@ def explain_comparison(both: Compared, table: pd.DataFrame) -> Explanation:
     >>> "REML says 0 and stops" in str(said).replace(chr(10), " ")
     True
     """
-    reml, draws = numbers_of(both, table)
+    columns = table[["reml", "reml_low", "reml_high"]].to_numpy(dtype=float)
+    reml = {p: Measured(*map(float, row)) for p, row in zip(both.parameters, columns, strict=True)}
+    draws = measured(both.posterior, both.level)
     paragraphs = [
         model_paragraph(both.design),
         *(_varying(both, p, reml[p], draws[p]) for p in both.parameters if p.kind == "sd"),
@@ -68,17 +69,6 @@ def explain_comparison(both: Compared, table: pd.DataFrame) -> Explanation:
     )
     heading = f"Estimates with {100 * both.level:g} % intervals"
     return Explanation(tuple(text for text in paragraphs if text), ((heading, cells), ("Words side by side", WORDS)))
-
-
-def numbers_of(both: Compared, table: pd.DataFrame) -> tuple[dict[Parameter, Measured], dict[Parameter, Measured]]:
-    """REML estimates with their intervals, and posterior means with theirs, by parameter."""
-    reml, draws = {}, {}
-    for p in both.parameters:
-        columns = ["reml", "reml_low", "reml_high", "mean", "median", "hdi_low", "hdi_high"]
-        value, low, high, mean, median, *ends = map(float, np.asarray(table.loc[p.label, columns], dtype=float))
-        reml[p] = Measured(value, low, high)
-        draws[p] = Measured(mean if np.isfinite(mean) else median, *ends)
-    return reml, draws
 
 
 def _cell(number: Measured) -> str:
@@ -107,7 +97,7 @@ def _fixed(both: Compared, reml: dict[Parameter, Measured], draws: dict[Paramete
         if p.kind != "fixed":
             continue
         a, b = reml[p], draws[p]
-        if a.ends and b.ends:
+        if a.ends and b.ends and a.high > a.low:
             wider.append((b.high - b.low) / (a.high - a.low) - 1.0)
         what = {"average": "the average", "slope": f"the slope of {p.label}"}.get(known[p.position].kind, p.label)
         said.append(f"{what} {_cell(a)} and {_cell(b)}")

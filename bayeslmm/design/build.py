@@ -29,7 +29,7 @@ from bayeslmm.design.padding import NaAction, all_rows, check_na_action
 from bayeslmm.design.per_row import PerRow, PerRowArguments, with_precisions
 from bayeslmm.design.quoting import parse_with
 from bayeslmm.design.rank import independent_columns
-from bayeslmm.design.recipe import Names, Recipe, make_recipe
+from bayeslmm.design.recipe import Names, make_recipe
 from bayeslmm.design.residual_text import INDEPENDENT, ResidualPart, is_independent, parse_residual, residual_columns
 from bayeslmm.design.saturated import check_identified
 from bayeslmm.design.size import check_blocks, check_structure
@@ -38,7 +38,7 @@ from bayeslmm.design.tokens import tokenize
 from bayeslmm.design.variances import check_labels
 from bayeslmm.errors import DesignError, FormulaError
 from bayeslmm.residual import Residual, make_residual
-from bayeslmm.types import BoolArray, FloatArray, IntArray
+from bayeslmm.types import BoolArray, FloatArray
 
 
 def build_design(
@@ -123,33 +123,33 @@ def build_design(
     columns, keep, dropped, every = _complete(frame, names, per_row.given, na_action)
     _check_columns(parsed, columns)
     known = _known(contrasts, columns)
-    kept_counts = None if per_row.frequency is None else per_row.frequency[keep].astype(np.int64)
-    seen = _without_groups(parsed, columns)
-    evaluator = evaluator_on_copies(formula_pieces(parsed), seen, known, namespace, kept_counts)
+    counts = None if per_row.frequency is None else per_row.frequency[keep].astype(np.int64)
+    evaluator = evaluator_on_copies(formula_pieces(parsed), _without_groups(parsed, columns), known, namespace, counts)
     y = evaluator.vector(parsed.response).copy()  # not a view of the user's column, which may change later
-    X, fixed_names = evaluator.columns(parsed.fixed, y.size if kept_counts is None else int(kept_counts.sum()))
+    X, fixed_names = evaluator.columns(parsed.fixed, y.size if counts is None else int(counts.sum()))
     index = frame.index[keep] if len(dropped) else frame.index
     offset = _offset(parsed, evaluator, index)
     _check_values(parsed, y, X, fixed_names, offset, index)
-    independent = independent_columns(X)
+    X, fixed_names, aliased, combined = _independent(X, fixed_names)
     groupings = _groupings(parsed, columns)
     terms = _terms(parsed, cov, evaluator, groupings, index)
     _check_contrasts(known, evaluator)
+    residual_structure, residual_names = _residual(parts, columns, per_row, keep, bool(terms))
     design = Design(
         formula=parsed.text,
         response=parsed.response,
         y=y,
-        X=X if independent.size == X.shape[1] else X[:, independent],
-        fixed_names=tuple(fixed_names[j] for j in independent),
-        aliased=tuple(n for j, n in enumerate(fixed_names) if j not in set(independent.tolist())),
+        X=X,
+        fixed_names=fixed_names,
+        aliased=aliased,
         terms=terms,
         groupings=groupings,
-        residual=_residual(parts, columns, per_row, keep, bool(terms)),
+        residual=residual_structure,
         offset=offset,
         index=index.to_numpy(),
         dropped=dropped,
-        frequency=kept_counts,
-        recipe=_recipe(parts, parsed, columns, known, extra_namespace, asked.scale, (X, independent), kept_counts),
+        frequency=counts,
+        recipe=make_recipe(parsed, columns, known, extra_namespace, asked.scale, combined, counts, residual_names),
         store=choice("store", store, ("auto", "levels", "hierarchy"), DesignError),
         all_rows=every,
         sigma=None if per_row.residual_sd is None else 1.0,
@@ -189,9 +189,10 @@ def _refuse_response(parsed: Formula, of_residual: Sequence[str], residual: str 
 
 def _residual(
     parts: Sequence[ResidualPart], columns: Mapping[str, pd.Series], per_row: PerRow, keep: BoolArray, effects: bool
-) -> Residual:
+) -> tuple[Residual, tuple[Names, Names]]:
+    """The residual structure, with the names of groups and visits of correlated residuals."""
     if not parts:
-        return per_row.residual(keep) if effects else _equal_variances(per_row, keep)
+        return per_row.residual(keep) if effects else _equal_variances(per_row, keep), ((), ())
     from bayeslmm.design.residual_parts import build_residual
 
     if per_row.frequency is not None and any(part.correlated for part in parts):
@@ -208,25 +209,6 @@ def _equal_variances(per_row: PerRow, keep: BoolArray) -> Residual:
 
     weights = None if per_row.weights is None else per_row.weights[keep]
     return UnequalVariances(INDEPENDENT, Spreads((), weights, int(keep.sum())))
-
-
-def _recipe(
-    parts: Sequence[ResidualPart],
-    parsed: Formula,
-    columns: Mapping[str, pd.Series],
-    known: Mapping[str, Any],
-    extra: Mapping[str, Any] | None,
-    weights: Any,
-    fixed: tuple[FloatArray, IntArray],
-    frequency: IntArray | None,
-) -> Recipe:
-    """How the columns are made, with the names of groups and visits of correlated residuals."""
-    names: tuple[Names, Names] = (), ()
-    if any(part.correlated for part in parts):
-        from bayeslmm.design.residual_parts import residual_names
-
-        names = residual_names(parts, columns)
-    return make_recipe(parsed, columns, known, extra, weights, _aliased(*fixed), frequency, names)
 
 
 def _complete(
@@ -281,10 +263,15 @@ def _check_contrasts(known: Mapping[str, Any], evaluator: Evaluator) -> None:
             )
 
 
-def _aliased(X: FloatArray, independent: IntArray) -> FloatArray:
-    """Columns left out of X as combinations of those that are kept, shape (p, a)."""
-    left_out = np.setdiff1d(np.arange(X.shape[1]), independent)
-    return combinations(X[:, independent], X[:, left_out])
+def _independent(
+    X: FloatArray, names: Sequence[str]
+) -> tuple[FloatArray, tuple[str, ...], tuple[str, ...], FloatArray]:
+    """Columns (n, p) that no earlier ones span and their names; names of the others, which are combinations (p, a)."""
+    kept = independent_columns(X)
+    left_out = np.setdiff1d(np.arange(X.shape[1]), kept)
+    own = X[:, kept] if left_out.size else X
+    combined = combinations(own, X[:, left_out])
+    return own, tuple(names[j] for j in kept.tolist()), tuple(names[j] for j in left_out.tolist()), combined
 
 
 def _check_columns(formula: Formula, columns: Mapping[str, pd.Series]) -> None:

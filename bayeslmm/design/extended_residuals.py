@@ -9,6 +9,7 @@ import numpy as np
 from bayeslmm.design.design import Design
 from bayeslmm.design.grouping import Grouping
 from bayeslmm.design.new_residuals import residual_parts_of
+from bayeslmm.design.residual_groups import residual_grouping
 from bayeslmm.errors import DesignError
 from bayeslmm.residual import Residual, estimable
 from bayeslmm.residual.structured import CorrelatedRows
@@ -18,7 +19,7 @@ from bayeslmm.types import IntArray
 _SOMEWHERE = 0.3
 
 
-def residual_columns(design: Design) -> tuple[str, ...]:
+def correlated_within(design: Design) -> tuple[str, ...]:
     """Columns of the factor within whose levels residuals are correlated; none where they are not."""
     if not isinstance(design.residual, CorrelatedRows):
         return ()
@@ -27,12 +28,8 @@ def residual_columns(design: Design) -> tuple[str, ...]:
 
 def all_factors(design: Design) -> dict[str, Grouping]:
     """Grouping factors of the random effects, and the one within whose levels residuals are correlated."""
-    name = ":".join(residual_columns(design))
-    residual = design.residual
-    if not isinstance(residual, CorrelatedRows) or name in design.groupings:
-        return dict(design.groupings)
-    levels = tuple(str(k + 1) for k in range(int(residual.clusters.max()) + 1))
-    return {**design.groupings, name: Grouping(name, residual.clusters, levels)}
+    own = residual_grouping(design)
+    return dict(design.groupings) if own is None else {**design.groupings, own.name: own}
 
 
 def regrouped(design: Design, residual: Residual, clusters: IntArray) -> Residual:
@@ -47,7 +44,7 @@ def regrouped(design: Design, residual: Residual, clusters: IntArray) -> Residua
         return residual
     out = replace(residual, clusters=np.unique(clusters, return_inverse=True)[1].astype(np.int64))
     if _repeated(out) and not _repeated(design.residual):
-        name = ":".join(residual_columns(design))
+        name = ":".join(correlated_within(design))
         raise DesignError(
             f"Levels of {name} would have the same rows twice, and residuals of one of them are correlated by where "
             f"their rows are ({residual.expression}): each has at most the rows of the study. Copy whole levels of "

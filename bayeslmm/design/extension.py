@@ -12,7 +12,7 @@ import pandas as pd
 from bayeslmm.arguments import choice, shown, whole
 from bayeslmm.design.design import Design
 from bayeslmm.design.dropped import DroppedRows
-from bayeslmm.design.extended_residuals import all_factors, check_parameters, regrouped, residual_columns
+from bayeslmm.design.extended_residuals import all_factors, check_parameters, correlated_within, regrouped
 from bayeslmm.design.formula import parse_formula
 from bayeslmm.design.grouping import Grouping, parents
 from bayeslmm.design.rank import independent_columns
@@ -83,7 +83,7 @@ def extend(design: Design, groups: Mapping[str, int], replicates: int | None = N
         rows = rows[chosen]
         groupings = {name: replace(own, codes=own.codes[chosen]) for name, own in groupings.items()}
     out = planned(design, rows, {name: groupings[name] for name in design.groupings})
-    if correlated := ":".join(residual_columns(design)):
+    if correlated := ":".join(correlated_within(design)):
         out = replace(out, residual=regrouped(design, out.residual, groupings[correlated].codes))
     _check(design, out)
     return Extension(out, rows, groupings)

@@ -28,10 +28,8 @@ def residual_grouping(design: Design) -> Grouping | None:
     name = ":".join(part.group)
     if name in design.groupings:
         return design.groupings[name]
-    groups, names = (
-        int(residual.clusters.max(initial=-1)) + 1,
-        () if design.recipe is None else design.recipe.residual_groups,
-    )
+    groups = int(residual.clusters.max(initial=-1)) + 1
+    names = () if design.recipe is None else design.recipe.residual_groups
     if len(names) != groups:
         names = tuple(str(k) for k in range(1, groups + 1))
     return Grouping(name, residual.clusters, names)

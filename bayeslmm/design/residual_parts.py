@@ -40,8 +40,8 @@ _LONGEST = 1000
 
 def build_residual(
     parts: Sequence[ResidualPart], columns: Mapping[str, pd.Series], weights: FloatArray | None, n: int
-) -> Residual:
-    """The structure of some rows.
+) -> tuple[Residual, tuple[Names, Names]]:
+    """The structure of some rows, and the names of its groups and visits in the order of their codes.
 
     Parameters
     ----------
@@ -52,6 +52,12 @@ def build_residual(
         Precision weights, on top of the structure.
     n : int
 
+    Returns
+    -------
+    Residual
+    tuple of two Names
+        Of the groups of a correlation, and of its visits; empty where there are none.
+
     Raises
     ------
     DesignError
@@ -61,7 +67,7 @@ def build_residual(
     spreads: list[Spread] = [_spread(part, columns) for part in parts if not part.correlated]
     correlated = next((part for part in parts if part.correlated), None)
     if correlated is None:
-        return UnequalVariances(text, Spreads(tuple(spreads), weights, n))
+        return UnequalVariances(text, Spreads(tuple(spreads), weights, n)), ((), ())
     family, heterogeneous = CORRELATIONS[correlated.keyword]
     groups = group_by(columns, correlated.group)
     arm = _arms(correlated, columns, groups)
@@ -74,35 +80,8 @@ def build_residual(
         correlation = CorrelationByArm(correlation, tuple(arm.levels))
         at = np.column_stack([at, arm.codes])
     whole = Spreads(tuple(spreads), weights, n)
-    return CorrelatedRows(text, whole, correlation, groups.codes, np.ascontiguousarray(at, dtype=float))
-
-
-def residual_names(parts: Sequence[ResidualPart], columns: Mapping[str, pd.Series]) -> tuple[Names, Names]:
-    """Names of the groups of a correlation and of its visits, in the order of their codes; empty where there are none.
-
-    Parameters
-    ----------
-    parts : sequence of ResidualPart
-    columns : mapping of str to pandas.Series
-        Of the rows, without missing values.
-    """
-    correlated = next((part for part in parts if part.correlated), None)
-    if correlated is None:
-        return (), ()
-    groups = vars(group_by(columns, correlated.group))["levels"]
-    if not by_visit(correlated, columns):
-        return groups, ()
-    return groups, factorize(series_of(correlated, correlated.left[0], columns))[1]
-
-
-def by_visit(part: ResidualPart, columns: Mapping[str, pd.Series]) -> bool:
-    """Whether the positions of a correlation are numbers of visits, and no times or places."""
-    family = CORRELATIONS[part.keyword][0]
-    if len(part.left) != 1 or family in (*PLACES, "car1"):
-        return False
-    dtype = series_of(part, part.left[0], columns).dtype
-    number = pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)
-    return not (number and family in ("ar1", "arma"))
+    residual = CorrelatedRows(text, whole, correlation, groups.codes, np.ascontiguousarray(at, dtype=float))
+    return residual, (vars(groups)["levels"], visits)
 
 
 def _spread(part: ResidualPart, columns: Mapping[str, pd.Series]) -> Spread:
@@ -199,7 +178,8 @@ def _positions(part: ResidualPart, family: str, columns: Mapping[str, pd.Series]
     series = series_of(part, part.left[0], columns)
     if family == "car1":
         return numbers(part, part.left[0], columns)[:, None], ()
-    if not by_visit(part, columns):
+    number = pd.api.types.is_numeric_dtype(series.dtype) and not pd.api.types.is_bool_dtype(series.dtype)
+    if number and family in ("ar1", "arma"):
         times = whole_times(part, series)
         _check_unit(part, times)
         return times[:, None], ()

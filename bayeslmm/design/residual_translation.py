@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bayeslmm.design.residual_words import MMRM
 from bayeslmm.errors import DesignError
 
 _NAME = r"[A-Za-z_.][\w.]*"
 # nlme's classes: what they are here, and whether times or visits go with them.
-_NLME_CORRELATIONS = {
+NLME_CORRELATIONS = {
     "corAR1": "ar1",
     "corCAR1": "car1",
     "corCompSymm": "cs",
@@ -20,7 +21,7 @@ _NLME_CORRELATIONS = {
     "corExp": "exp",
     "corGaus": "gaussian",
 }
-_NLME_VARIANCES = {"varIdent": "by", "varPower": "power", "varExp": "exp", "varConstPower": "const_power"}
+NLME_VARIANCES = {"varIdent": "by", "varPower": "power", "varExp": "exp", "varConstPower": "const_power"}
 # Of glmmTMB: variances differ by visit but for those with hom in their names, and for ar1 and ou.
 _GLMMTMB = {
     "ar1": "ar1",
@@ -36,18 +37,7 @@ _GLMMTMB = {
     "mat": "matern",
     "diag": "by",
 }
-_MMRM = {
-    "us": "us",
-    "toep": "toep",
-    "toeph": "toeph",
-    "ar1": "ar1",
-    "ar1h": "ar1h",
-    "ad": "ad",
-    "adh": "adh",
-    "cs": "cs",
-    "csh": "csh",
-    "sp_exp": "exp",
-}
+_MMRM = {name: name for name in MMRM} | {"sp_exp": "exp"}
 # SAS's TYPE=, without brackets and their contents.
 _SAS = {
     "UN": "us",
@@ -66,7 +56,7 @@ _SAS = {
     "VC": "by",
 }
 # metafor's struct= of ~ inner | outer.
-_STRUCTS = {"CS": "cs", "HCS": "csh", "UN": "us", "AR": "ar1", "HAR": "ar1h", "ID": "id", "DIAG": "diag"}
+METAFOR_STRUCTS = {"CS": "cs", "HCS": "csh", "UN": "us", "AR": "ar1", "HAR": "ar1h", "ID": "id", "DIAG": "diag"}
 
 
 @dataclass(frozen=True)
@@ -133,7 +123,7 @@ def _formula(arguments: str) -> tuple[str, str]:
 
 
 def _nlme(text: str) -> Translated | None:
-    correlations, variances = _calls(text, _NLME_CORRELATIONS), _calls(text, _NLME_VARIANCES)
+    correlations, variances = _calls(text, NLME_CORRELATIONS), _calls(text, NLME_VARIANCES)
     if not correlations and not variances:
         return None
     found, notes = list[str](), list[str]()
@@ -146,14 +136,14 @@ def _nlme(text: str) -> Translated | None:
         if name == "corCompSymm":
             found.append(f"cs({group})")
             continue
-        found.append(f"{_NLME_CORRELATIONS[name]}({left} | {group})")
+        found.append(f"{NLME_CORRELATIONS[name]}({left} | {group})")
         if by_order:
             notes.append("time is a column with the places of the rows, for which nlme takes their order.")
         if name == "corSymm" and not variances:
             notes.append("us has a variance for every visit, too; nlme's with weights = varIdent(form = ~ 1 | visit).")
         if name == "corARMA" and re.search(r"[pq]\s*=\s*[^1\s,)]", arguments):
             notes.append("Of order (1, 1) only.")
-    own = [f"{_NLME_VARIANCES[name]}" + _of_variance(name, arguments, notes) for name, arguments in variances]
+    own = [f"{NLME_VARIANCES[name]}" + _of_variance(name, arguments, notes) for name, arguments in variances]
     if found and found[0].startswith("us("):
         # Visits whose variances differ are part of the unstructured covariance.
         own = [one for one in own if not one.startswith("by(")]
@@ -253,7 +243,7 @@ def _metafor(text: str) -> Translated | None:
     effect = re.sub(r"^yi\s*=\s*", "", first).split("~")
     formula = named.get("mods", "~" + (effect[1] if len(effect) > 1 else "1")).lstrip("~ ").strip()
     groups = re.findall(r"~\s*([^|~,()]+?)\s*\|\s*([\w./: ]+)", named.get("random", ""))
-    word = _STRUCTS.get(named.get("struct", "CS").strip("\"'").upper(), "us")
+    word = METAFOR_STRUCTS.get(named.get("struct", "CS").strip("\"'").upper(), "us")
     bars = [
         f"(1 | {group.strip()})" if left == "1" else f"{word}(0 + {left} | {group.strip()})" for left, group in groups
     ] or ["(1 | study)"]
@@ -291,7 +281,9 @@ def refuse_elsewhere(given: Mapping[str, Any], weights: Any = None) -> None:
     DesignError
     """
     texts = {name: value for name, value in given.items() if isinstance(value, str)}
-    beside = [f"weights = {weights}"] if texts and isinstance(weights, str) and weights.startswith("var") else []
+    if not texts:
+        return
+    beside = [f"weights = {weights}"] if isinstance(weights, str) and weights.startswith("var") else []
     found = translated(", ".join([*(f"{name} = {value}" for name, value in texts.items()), *beside]))
     if found is not None:
         raise DesignError(f"The argument {next(iter(texts))}= of bl.Model() is not there. {found.words}")

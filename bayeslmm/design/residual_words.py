@@ -9,6 +9,8 @@ from bayeslmm.errors import DesignError
 VARIANCES = ("by", "power", "exp", "const_power")
 # Correlations by distance, whose positions are places.
 PLACES = ("exp", "gaussian", "matern")
+# Covariances by visit that R's mmrm has by the same names.
+MMRM = ("us", "toep", "toeph", "ar1", "ar1h", "ad", "adh", "cs", "csh")
 # Correlation of rows, and whether every visit also has a standard deviation of its own.
 CORRELATIONS = {
     "ar1": ("ar1", False),

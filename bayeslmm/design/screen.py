@@ -99,6 +99,17 @@ def _cells(sign: str) -> int:
     return 2 if unicodedata.east_asian_width(sign) in "WF" else 1
 
 
+def enumerated(words: Sequence[str]) -> str:
+    """Words in a sentence.
+
+    Examples
+    --------
+    >>> enumerated(["a"]), enumerated(["a", "b"]), enumerated(["a", "b", "c"]), enumerated([])
+    ('a', 'a and b', 'a, b and c', '')
+    """
+    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else "".join(words)
+
+
 def wrap(text: str, width: int, indent: str = "") -> list[str]:
     """Lines of a text, broken at spaces only: a word that is too long has a line of its own.
 

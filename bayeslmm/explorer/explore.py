@@ -18,7 +18,7 @@ from bayeslmm.design.screen import fill
 from bayeslmm.errors import ArgumentError
 from bayeslmm.explorer.balanced import balanced_data
 from bayeslmm.faces import Posterior, REMLResult
-from bayeslmm.files.writing import made, write_bytes
+from bayeslmm.files.writing import made, path_argument, write_bytes
 from bayeslmm.specification import Specification
 
 type Explored = Specification | REMLResult | Posterior | Comparison
@@ -80,9 +80,7 @@ class Explorer:
             The file cannot be written.
         """
         replaced = flag("overwrite", overwrite)
-        if not isinstance(path, str | os.PathLike) or isinstance(os.fspath(path), bytes):
-            raise ArgumentError(f"path={shown(path)} is no path. Give the name of a file, e.g. 'explorer.html'.")
-        target = Path(path)
+        target = path_argument(path, "explorer.html")
         if target.suffix.lower() not in (".html", ".htm"):
             raise ArgumentError(f"path={shown(path)} does not end in .html, and the explorer is a page.")
         with made(target.parent):

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from bayeslmm.design.expressions import Name, Node
 from bayeslmm.design.names import literal
 from bayeslmm.design.script import Script
 from bayeslmm.errors import ArgumentError
 from bayeslmm.exporting.dialects import written
 from bayeslmm.exporting.notes import DROPPED, FREQUENCY, GIVEN, NET, WEIGHTS, method_note, missing, title
 from bayeslmm.exporting.parts import ModelParts, WrittenTerm, renamed
-from bayeslmm.exporting.r_language import r_columns, r_dialect, r_name, r_sum, r_text
+from bayeslmm.exporting.r_language import r_columns, r_dialect, r_name, r_sum, r_text, r_values
 from bayeslmm.exporting.residuals import nlme_pieces
 from bayeslmm.exporting.sheet import Sheet
 
@@ -50,12 +49,12 @@ def nlme(parts: ModelParts) -> Script:
                 "another criterion (3.1-162; on BCG with latitude tau is 0.2736 there, 0.2763 by metafor and here). "
                 "metafor has it, model.to('metafor'); of ML nlme's is the same, reml=False."
             )
-        data.append(f"{parts.data}$sampling_variance <- ({_values(parts.weights, parts.data)})^2")
+        data.append(f"{parts.data}$sampling_variance <- ({r_values(parts.weights, parts.data, 'nlme')})^2")
         variances.append("varFixed(~ sampling_variance)")
         options.append("control = lmeControl(sigma = 1)")
         notes += [KNOWN, *([GIVEN.replace("weights", "standard errors", 1)] if parts.given_weights else [])]
     elif parts.weights is not None:
-        data.append(f"{parts.data}$inverse_weight <- 1 / ({_values(parts.weights, parts.data)})")
+        data.append(f"{parts.data}$inverse_weight <- 1 / ({r_values(parts.weights, parts.data, 'nlme')})")
         variances.append("varFixed(~ inverse_weight)")
         notes += [WEIGHTS + f" {function} is told its inverse.", *([GIVEN] if parts.given_weights else [])]
     if parts.residual is not None:
@@ -99,13 +98,6 @@ def _check_groups(parts: ModelParts) -> None:
             f"correlation within {':'.join(residual.group)} beside random effects of other groups",
             "bayeslmm fits it.",
         )
-
-
-def _values(node: Node, data: str) -> str:
-    """An expression of columns, outside of formulas."""
-    if isinstance(node, Name):
-        return f"{data}${r_name(node.name)}"
-    return f"with({data}, {written(node, r_dialect('nlme'))})"
 
 
 def _random(parts: ModelParts) -> _Random:

@@ -75,6 +75,13 @@ def r_text(node: Node, package: str) -> str:
     return f"I({written(node, r_dialect(package))})"
 
 
+def r_values(node: Node, data: str, package: str) -> str:
+    """An expression of the columns of a data frame, outside of formulas."""
+    if isinstance(node, Name):
+        return f"{data}${r_name(node.name)}"
+    return f"with({data}, {written(node, r_dialect(package))})"
+
+
 def r_response(parts: ModelParts, package: str) -> str:
     """The left-hand side, where arithmetic means arithmetic."""
     return written(parts.response, r_dialect(package))

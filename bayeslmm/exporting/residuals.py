@@ -12,13 +12,16 @@ from bayeslmm.design.design import Design
 from bayeslmm.design.names import literal
 from bayeslmm.design.new_residuals import residual_parts_of
 from bayeslmm.design.residual_text import ResidualPart
-from bayeslmm.design.residual_words import CORRELATIONS, PLACES
+from bayeslmm.design.residual_translation import NLME_CORRELATIONS, NLME_VARIANCES
+from bayeslmm.design.residual_words import CORRELATIONS, MMRM, PLACES
 from bayeslmm.errors import ArgumentError
 from bayeslmm.residual.structured import CorrelatedRows
 
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_.]*")
 # Packages that have some of them.
 WITH_STRUCTURES = ("nlme", "glmmTMB", "mmrm", "sas", "brms")
+_NLME_CORRELATIONS = {here: there for there, here in NLME_CORRELATIONS.items()}
+_NLME_VARIANCES = {here: there for there, here in NLME_VARIANCES.items()}
 
 
 @dataclass(frozen=True)
@@ -125,11 +128,12 @@ class Pieces:
     notes: tuple[str, ...] = ()
 
 
-def _levels(residual: WrittenResidual) -> str:
+def r_levels(residual: WrittenResidual) -> str:
+    """The visits as a vector of R."""
     return f"c({', '.join(map(literal, residual.visits))})"
 
 
-def _r_group(names: Sequence[str], data: str, lines: list[str]) -> str:
+def r_group(names: Sequence[str], data: str, lines: list[str]) -> str:
     """The column of a group; a line that makes it where it is made of several."""
     if len(names) == 1:
         return names[0]
@@ -150,11 +154,11 @@ def nlme_pieces(residual: WrittenResidual, data: str, weights: Sequence[str]) ->
             form = " + ".join(residual.correlation.left)
         elif residual.visits and family != "cs":
             number = f"{residual.place}_number"
-            lines.append(f"{data}${number} <- match({data}${residual.place}, {_levels(residual)})")
+            lines.append(f"{data}${number} <- match({data}${residual.place}, {r_levels(residual)})")
             form = number
         elif residual.place:
             form = residual.place
-        group = _r_group(residual.group, data, lines)
+        group = r_group(residual.group, data, lines)
         name, orders = _nlme_correlation(residual)
         options.append(f"correlation = {name}(form = ~ {form} | {group}{orders})")
         if residual.heterogeneous:
@@ -165,17 +169,15 @@ def nlme_pieces(residual: WrittenResidual, data: str, weights: Sequence[str]) ->
 
 
 def _nlme_variance(part: ResidualPart) -> str:
-    name = {"by": "varIdent", "power": "varPower", "exp": "varExp", "const_power": "varConstPower"}[part.keyword]
+    name = _NLME_VARIANCES[part.keyword]
     form = f"1 | {' * '.join(part.left)}" if part.keyword == "by" else part.left[0]
     return f"{name}(form = ~ {form})"
 
 
 def _nlme_correlation(residual: WrittenResidual) -> tuple[str, str]:
-    names = {"ar1": "corAR1", "car1": "corCAR1", "cs": "corCompSymm", "us": "corSymm", "arma": "corARMA"}
-    names |= {"exp": "corExp", "gaussian": "corGaus"}
-    if residual.family not in names:
+    if residual.family not in _NLME_CORRELATIONS:
         raise residual.refused("nlme", f"{residual.family} correlation", "SAS and glmmTMB have toep, mmrm has both.")
-    return names[residual.family], ", p = 1, q = 1" if residual.family == "arma" else ""
+    return _NLME_CORRELATIONS[residual.family], ", p = 1, q = 1" if residual.family == "arma" else ""
 
 
 def glmmtmb_pieces(residual: WrittenResidual, data: str) -> tuple[Pieces, list[str]]:
@@ -192,14 +194,14 @@ def glmmtmb_pieces(residual: WrittenResidual, data: str) -> tuple[Pieces, list[s
     if keyword not in names:
         raise residual.refused("glmmTMB", f"{keyword} correlation", "bayeslmm fits it.")
     lines = list[str]()
-    group = _r_group(residual.group, data, lines)
+    group = r_group(residual.group, data, lines)
     if keyword in ("car1", *PLACES):
         lines.append(f"{data}$place <- numFactor({', '.join(f'{data}${one}' for one in residual.correlation.left)})")
         left = "place"
     else:
         left = "visit_" if residual.place else ""
         time = f"{data}${residual.place}"
-        levels = _levels(residual) if residual.visits else f"seq(min({time}), max({time}))"
+        levels = r_levels(residual) if residual.visits else f"seq(min({time}), max({time}))"
         if not left:
             raise residual.refused("glmmTMB", "cs of rows without visits", "nlme has corCompSymm; here cs(visit | g).")
         lines.append(f"{data}$visit_ <- factor({time}, levels = {levels})")
@@ -248,7 +250,7 @@ def mmrm_term(residual: WrittenResidual, visit: str) -> str:
     group = "_".join(residual.group)
     if keyword == "exp":
         return f"sp_exp({', '.join(residual.correlation.left)} | {arm}{group})"
-    if keyword not in ("us", "toep", "toeph", "ar1", "ar1h", "ad", "adh", "cs", "csh") or not residual.place:
+    if keyword not in MMRM or not residual.place:
         raise residual.refused("mmrm", f"{residual.correlation.text}", "nlme has car1, cs without visits and gaussian.")
     if keyword.startswith("ar1") and not residual.visits and not residual.regular:
         raise residual.refused("mmrm", "gaps between times (it counts visits)", "nlme has corAR1.")

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from bayeslmm.design.names import literal
+from bayeslmm.design.residual_translation import METAFOR_STRUCTS
 from bayeslmm.design.script import Script
 from bayeslmm.errors import ArgumentError
 from bayeslmm.exporting.dialects import written
 from bayeslmm.exporting.notes import GIVEN, NET, method_note, rows_notes, title, weights_notes
 from bayeslmm.exporting.parts import ModelParts, WrittenTerm
-from bayeslmm.exporting.r_language import r_columns, r_dialect, r_name, r_response, r_sum, r_text
-from bayeslmm.exporting.residuals import mmrm_term
+from bayeslmm.exporting.r_language import r_columns, r_dialect, r_name, r_response, r_sum, r_text, r_values
+from bayeslmm.exporting.residuals import mmrm_term, r_group, r_levels
 from bayeslmm.exporting.sheet import Sheet
 
-# metafor's struct= of ~ inner | outer.
-_STRUCTS = {"cs": "CS", "csh": "HCS", "us": "UN", "ar1": "AR", "ar1h": "HAR", "id": "ID", "diag": "DIAG"}
+_STRUCTS = {here: there for there, here in METAFOR_STRUCTS.items()}
 
 
 def mmrm(parts: ModelParts) -> Script:
@@ -27,19 +27,18 @@ def mmrm(parts: ModelParts) -> Script:
     # A factor of its own: the visits may be numbers in the fixed part.
     visit = f"{residual.place}_visit"
     term, data = mmrm_term(residual, visit), r_columns(parts, "mmrm")
-    group = "_".join(residual.group)
-    made = f"interaction({', '.join(f'{parts.data}${name}' for name in residual.group)}, drop = TRUE)"
-    source = made if len(residual.group) > 1 else f"factor({parts.data}${group})"
-    data.append(f"{parts.data}${group} <- {source}")
+    group = r_group(residual.group, parts.data, data)
+    if len(residual.group) == 1:
+        data.append(f"{parts.data}${group} <- factor({parts.data}${group})")
     if residual.arm and residual.arm not in parts.factors:
         data.append(f"{parts.data}${residual.arm} <- factor({parts.data}${residual.arm})")
     if visit in term:
-        levels = f", levels = c({', '.join(map(literal, residual.visits))})" if residual.visits else ""
+        levels = f", levels = {r_levels(residual)}" if residual.visits else ""
         data.append(f"{parts.data}${visit} <- factor({parts.data}${residual.place}{levels})")
     notes = [method_note(parts, "mmrm", "REML"), *([NET] if parts.offsets else [])]
     notes += [*weights_notes(parts), *rows_notes(parts)]
     notes.append("Degrees of freedom are Satterthwaite's, as here.")
-    weights = [] if parts.weights is None else [f"weights = {parts.data}${r_text(parts.weights, 'mmrm')}"]
+    weights = [] if parts.weights is None else [f"weights = {r_values(parts.weights, parts.data, 'mmrm')}"]
     formula = f"{written(parts.net_response, r_dialect('mmrm'))} ~ {r_sum(parts.fixed, 'mmrm')} + {term}"
     options = [f"data = {parts.data}", *weights, f"reml = {'TRUE' if parts.reml else 'FALSE'}"]
     call = ["fit <- mmrm(", f"  {formula},", f"  {', '.join(options)}", ")", "summary(fit)"]

@@ -17,9 +17,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bayeslmm.arguments import flag, shown
-from bayeslmm.errors import StorageError
+from bayeslmm.errors import ArgumentError, StorageError
 from bayeslmm.files.exchange import exchange
 from bayeslmm.files.system_errors import os_errors
 
@@ -67,9 +68,26 @@ def as_path(path: FilePath) -> Path:
     StorageError
         No path.
     """
-    if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
+    if not _is_path(path):
         raise StorageError(f"{shown(path)} is a {type(path).__name__} and no path. Give the name of a file as a text.")
     return Path(path)
+
+
+def path_argument(path: Any, example: str) -> Path:
+    """What was given for the argument ``path=`` of a function that writes one file.
+
+    Raises
+    ------
+    ArgumentError
+        No path.
+    """
+    if not _is_path(path):
+        raise ArgumentError(f"path={shown(path)} is no path. Give the name of a file, e.g. {example!r}.")
+    return Path(path)
+
+
+def _is_path(path: object) -> bool:
+    return isinstance(path, str | os.PathLike) and isinstance(os.fspath(path), str)
 
 
 def destination(path: FilePath, *, overwrite: bool = False, store: Sequence[str] = ()) -> Destination:

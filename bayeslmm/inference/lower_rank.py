@@ -11,12 +11,16 @@ from dataclasses import replace
 
 import numpy as np
 
+from bayeslmm.inference.profile_coordinates import ProfileTarget
+from bayeslmm.inference.residual_profile import ResidualProfile
 from bayeslmm.likelihood import CrossProducts, SummedDesign, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
+from bayeslmm.numerics.held import minimise_held
 from bayeslmm.numerics.newton import Ending, minimise
 from bayeslmm.reml import Optimum
 from bayeslmm.reml.criterion import Criterion
 from bayeslmm.reml.fixed import Held, free_entries
+from bayeslmm.reml.residual_optimum import ResidualOptimum
 from bayeslmm.types import FloatArray
 
 # Of the directions that could vanish, as many as are followed.
@@ -50,7 +54,7 @@ def rise_at_lower_rank(cp: SummedDesign, optimum: Optimum, term: int) -> float:
         return float("nan")
     part, factor = _own(cp, optimum, term)
     starts = np.repeat(optimum.internal[None], structure.size, axis=0)
-    starts[:, part] = [start[structure.rows, structure.cols] for start in without_one(factor)]
+    starts[:, part] = [start[structure.rows, structure.cols] for start in _without_one(factor)]
     held = _held(optimum, part, term)
     criterion = Criterion(cp, optimum.reml, held)
     best = _lowest(cp, starts, optimum.reml, _FOLLOWED if cp.sums.batched else 1)
@@ -59,7 +63,28 @@ def rise_at_lower_rank(cp: SummedDesign, optimum: Optimum, term: int) -> float:
     return max(0.0, float(min(values)) - optimum.criterion) if values else float("nan")
 
 
-def without_one(factor: FloatArray) -> list[FloatArray]:
+def residual_rise_at_lower_rank(optimum: ResidualOptimum, term: int) -> float:
+    """Rise of the criterion to its minimum over singular covariances of a term, all others and lam estimated again.
+
+    nan for terms of one effect or with another structure than the unstructured one, and where no search ended.
+    """
+    place = next(place for place in optimum.joint.rows.base.frame.terms if place.position == term)
+    structure, part = place.structure, place.entries
+    if not structure.basis_free or structure.size < 2:
+        return float("nan")
+    profile = ResidualProfile(optimum, ProfileTarget("sigma"))
+    last, found = part.stop - 1, []
+    axis = np.eye(profile.point.size)[last]
+    for factor in _without_one(structure.factor(profile.point[part][None])[0]):
+        start = profile.start.copy()
+        start[part] = factor[structure.rows, structure.cols]
+        one = minimise_held(profile.function, start, profile.curvature, lambda z: (float(z[last]), axis))
+        if one is not None and one.converged:
+            found.append(one.value)
+    return max(0.0, min(found) - optimum.criterion) if found else float("nan")
+
+
+def _without_one(factor: FloatArray) -> list[FloatArray]:
     """Factors (c, c) with a zero last column, the covariance each without one principal component of the factor's."""
     left, size, _ = np.linalg.svd(factor)
     found = []

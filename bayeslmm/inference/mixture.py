@@ -8,7 +8,7 @@ that depend on one correlation; for a cone of positive semidefinite matrices the
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -60,6 +60,10 @@ class Mixture:
         if self.draws is not None:
             return float((self.draws <= 0.0).mean())
         return float(sum(w for d, w in zip(self.dof, self.weights, strict=True) if d == 0))
+
+    def beside(self, df: int) -> Mixture:
+        """The law where as many parameters without a boundary are tested at once; not by draws."""
+        return replace(self, dof=tuple(d + df for d in self.dof))
 
     def __str__(self) -> str:
         if self.draws is not None:

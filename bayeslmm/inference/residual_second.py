@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from bayeslmm.numerics.differences import slopes
 from bayeslmm.reml.residual_optimum import ResidualOptimum
 from bayeslmm.residual import Residual, estimable
-from bayeslmm.residual.correlation import CorrelationByArm, EqualCorrelation
+from bayeslmm.residual.correlation import EqualCorrelation, within_arms
 from bayeslmm.residual.spread import SpreadByLevel
-from bayeslmm.residual.structured import CorrelatedRows, UnequalVariances
+from bayeslmm.residual.structured import CorrelatedRows, UnequalVariances, spread_parts
 from bayeslmm.residual.visits import BandedCorrelation, FreeCorrelation
 from bayeslmm.types import FloatArray
 
@@ -54,10 +55,10 @@ def second_order(optimum: ResidualOptimum, W: FloatArray, B: FloatArray) -> Floa
     bent = np.zeros(middle.size)
     for w in _STEP * roots:
         bent += (of(here + w) - 2.0 * middle + of(here - w)) / _STEP**2
-    slopes = np.array([(of(here + h) - of(here - h)) / (2.0 * _STEP) for h in _STEP * np.eye(here.size)])
+    first = slopes(of, here, _STEP)
     # What eta itself bends by is no second derivative in eta.
-    straight = np.linalg.solve(slopes[:, p * p :].T, bent[p * p :])
-    total = (bent[: p * p] - straight @ slopes[:, : p * p]).reshape(p, p)
+    straight = np.linalg.solve(first[:, p * p :].T, bent[p * p :])
+    total = (bent[: p * p] - straight @ first[:, : p * p]).reshape(p, p)
     return np.asarray(-0.25 * (total + total.T))
 
 
@@ -67,8 +68,7 @@ def is_linear(residual: Residual) -> bool:
         return [isinstance(part, SpreadByLevel) for part in residual.spreads.parts] == [True]
     if not isinstance(residual, CorrelatedRows):
         return not residual.names
-    correlation, parts = residual.correlation, residual.spreads.parts
-    family = correlation.family if isinstance(correlation, CorrelationByArm) else correlation
+    family, parts = within_arms(residual.correlation), residual.spreads.parts
     if isinstance(family, FreeCorrelation):
         # The variances of its own visits, and no others.
         return len(parts) == 1
@@ -78,7 +78,7 @@ def is_linear(residual: Residual) -> bool:
 def _eta(residual: Residual, z: FloatArray) -> FloatArray:
     """Variances, correlations and what else there is (k + 1,), from lam and log sigma^2."""
     values, variance, start = estimable(residual).natural(z[:-1])[0].copy(), np.exp(z[-1]), 0
-    parts = residual.spreads.parts if isinstance(residual, CorrelatedRows | UnequalVariances) else ()
+    parts = spread_parts(residual)
     levels = [isinstance(part, SpreadByLevel) for part in parts]
     for k, part in enumerate(parts):
         own = slice(start, start + len(part.names))

@@ -14,7 +14,6 @@ import numpy as np
 from scipy import sparse
 
 from bayeslmm.design.design import Design
-from bayeslmm.likelihood.chain_sums import FactorColumns, effect_columns
 from bayeslmm.likelihood.columns import orthogonalise
 from bayeslmm.likelihood.conditional import beta_covariance
 from bayeslmm.likelihood.criteria import LOG_2PI
@@ -25,8 +24,7 @@ from bayeslmm.likelihood.factor import Factor
 from bayeslmm.likelihood.leave_out import check_block_size, rest_on_groups
 from bayeslmm.likelihood.row_system import RowSystem, by_size, precision_blocks, row_blocks
 from bayeslmm.likelihood.whitened import dense_rows
-from bayeslmm.likelihood.within import grouped_qr
-from bayeslmm.residual import NO_PARAMETERS
+from bayeslmm.residual import NO_PARAMETERS, cluster_blocks
 from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 _ONE = np.ones(1)
@@ -94,9 +92,9 @@ class CorrelatedSystem:
                     continue
                 at = rows[members]
                 P = precision_blocks(block, 0, members, system.Q[at], self.cp.blocks[0].grouping.codes[at])
-                for own, whitened in zip(members, P, strict=True):
-                    W = residual.whiten(self.lam, np.eye(own.size), rows[own])
-                    yield RowsTogether(rows[own], W.T @ whitened @ W, block.residual[0][own] @ W, W.T @ within[own])
+                W = cluster_blocks(residual.whiten, self.lam, at, residual.n)
+                weighted, fixed = (W.mT @ block.residual[0][members][..., None])[..., 0], W.mT @ within[members]
+                yield from map(RowsTogether, at, W.mT @ P @ W, weighted, fixed)
 
     @property
     def _clusters(self) -> IntArray:
@@ -113,13 +111,7 @@ class CorrelatedSystem:
         columns = [block.columns(design) @ block.basis for block in cp.blocks]
         Xy = np.column_stack([cp.fixed.columns, cp.response.residual])
         rows = dense_rows(design, cp.frame, columns, self.lam, Xy)
-        first = cp.blocks[0].grouping
-        Q, R = grouped_qr(rows.Z[0], first.codes, first.n_levels)
-        spread = effect_columns([FactorColumns(first.codes, first.n_levels, Q)], design.n)
-        W = sparse.csr_array(np.column_stack([np.asarray(rows.dense), Xy]))
-        between = sparse.csr_array(spread.T @ W)
-        within = sparse.csr_array(W - spread @ between)
-        return RowSystem(cp, self.lam, Q, R, spread, within, between, (within.T @ within).toarray())
+        return RowSystem.split(cp, self.lam, rows.Z[0], sparse.csr_array(np.column_stack([np.asarray(rows.dense), Xy])))
 
     def residual_block(self, rows: IntArray) -> FloatArray:
         """``R[rows, rows]``."""

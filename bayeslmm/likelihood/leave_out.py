@@ -22,7 +22,7 @@ from bayeslmm.likelihood.dependent import connected
 from bayeslmm.likelihood.normal_prior import NormalPrior
 from bayeslmm.likelihood.row_system import EliminatedRows, RowSystem, by_size, precision_blocks, row_blocks
 from bayeslmm.likelihood.within import level_products
-from bayeslmm.residual import NO_PARAMETERS, crosses, each_point
+from bayeslmm.residual import NO_PARAMETERS, cluster_blocks, crosses, each_point
 from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 # Share of a direction of X that rests on the rows left out, from which on nothing of it is left.
@@ -329,16 +329,7 @@ def _together(
             first, Q = system.cp.blocks[0].grouping.codes[rows[members]], system.Q[rows[members]]
             P = np.stack([precision_blocks(block, k, members, Q, first) for k in range(len(block.half))], axis=1)
             own = rows[members]
-            W, C = (_blocks(change, system.lam, own, residual.n) for change in (residual.whiten, residual.color))
+            W, C = (cluster_blocks(change, system.lam, own, residual.n) for change in (residual.whiten, residual.color))
             e = np.moveaxis(block.residual[:, members], 1, 0)
             kept = C[:, None] @ (2.0 * np.eye(members.shape[1]) - P) @ C.mT[:, None]
             yield part, own, _Alone(W.mT[:, None] @ P @ W[:, None], e @ W, kept, W.mT @ W)
-
-
-def _blocks(
-    change: Callable[[FloatArray, FloatArray], FloatArray], lam: FloatArray, rows: IntArray, n: int
-) -> FloatArray:
-    """Blocks (G, r, r), on the rows (G, r) of whole clusters, of a matrix that has nothing beside these."""
-    columns = np.zeros((n, rows.shape[1]))
-    columns[rows, np.arange(rows.shape[1])] = 1.0
-    return np.asarray(change(lam, columns)[rows])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -123,17 +123,10 @@ class PointSums:
 
 
 def _with_log_det(factor: Factor, more: float) -> Factor:
-    whole = factor.take(np.arange(factor.log_det.size))
-    return Factor(
-        whole.log_det + more,
-        whole.log_det_fixed,
-        whole.r2,
-        np.empty((whole.r2.size, 0, 0)),
-        whole.chol,
-        whole.solution,
-        np.empty((whole.r2.size, 0)),
-        factor.total,
-    )
+    """Without what derivatives need: effects differ in number from those of points without digits."""
+    nothing = np.empty((factor.r2.size, 0))
+    log_det, trailing = factor.log_det + more, nothing[..., None]
+    return replace(factor, log_det=log_det, trailing=trailing, residual=nothing, first=None, hierarchy=None)
 
 
 def _nothing(t: int) -> Factor:

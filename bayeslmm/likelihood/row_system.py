@@ -57,8 +57,7 @@ class RowSystem:
     def of(cls, cp: SummedDesign, lam: FloatArray) -> RowSystem:
         design = cp.design
         blocks, columns = cp.blocks, frame_columns(cp)
-        first, codes = blocks[0], blocks[0].grouping.codes
-        Q, R = grouped_qr(design.whitened(columns[0], lam, within=first.grouping), codes, first.n_levels)
+        Z = design.whitened(columns[0], lam, within=blocks[0].grouping)
         others = [
             FactorColumns(block.grouping.codes, block.n_levels, Z)
             for block, Z in zip(blocks[1:], columns[1:], strict=True)
@@ -71,8 +70,14 @@ class RowSystem:
         if cp.sums.reference is not None:
             # Shrinkage towards zero is that of the whole effects, so the reference goes back into the response.
             Xy[:, -1] += effects @ cp.sums.reference
-        W = sparse.csr_array(sparse.hstack([effects, sparse.csr_array(Xy)]))
-        spread = effect_columns([FactorColumns(codes, first.n_levels, Q)], design.n)
+        return cls.split(cp, lam, Z, sparse.csr_array(sparse.hstack([effects, sparse.csr_array(Xy)])))
+
+    @classmethod
+    def split(cls, cp: SummedDesign, lam: FloatArray, Z: FloatArray, W: sparse.csr_array) -> RowSystem:
+        """The system of whitened columns Z (n, c) of the first block and W (n, m) of the other effects, X and y."""
+        first = cp.blocks[0].grouping
+        Q, R = grouped_qr(Z, first.codes, first.n_levels)
+        spread = effect_columns([FactorColumns(first.codes, first.n_levels, Q)], cp.design.n)
         between = sparse.csr_array(spread.T @ W)
         within = sparse.csr_array(W - spread @ between)
         return cls(cp, lam, Q, R, spread, within, between, (within.T @ within).toarray())

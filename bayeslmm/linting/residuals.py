@@ -6,11 +6,10 @@ import re
 from collections.abc import Iterator
 
 from bayeslmm.design.residual_translation import translated
+from bayeslmm.design.residual_words import MMRM
 from bayeslmm.linting.of_formula import FormulaReading
-from bayeslmm.linting.report import Finding
+from bayeslmm.linting.report import Finding, Severity
 
-# Covariances of effects here, of residuals in mmrm, whose formulas have them without a sign of it.
-_MMRM = ("us", "toep", "toeph", "ar1", "ar1h", "ad", "adh", "cs", "csh")
 _WORDS = re.compile(
     r"(?i)cor[A-Z][A-Za-z1]+|var[A-Z][A-Za-z]+|rma(\.mv|\.uni)?|dispformula|type\s*=|[a-z0-9_]+\s*\([^()]*\|"
 )
@@ -23,14 +22,14 @@ def elsewhere(reading: FormulaReading) -> Iterator[Finding]:
         return
     place = _WORDS.search(reading.text)
     start, text = (place.start(), place[0]) if place else (0, reading.text)
-    severity = "note" if reading.error is None else "error here"
-    yield Finding("residual structure", start, text, severity, found.words, {}, found.line)  # type: ignore[arg-type]
+    severity: Severity = "note" if reading.error is None else "error here"
+    yield Finding("residual structure", start, text, severity, found.words, {}, found.line)
 
 
 def visits(reading: FormulaReading) -> Iterator[Finding]:
-    """``us(visit | id)``, the residual covariance in mmrm."""
+    """``us(visit | id)``: of effects here, of residuals in mmrm, whose formulas have it without a sign of that."""
     for term in reading.terms:
-        if term.keyword in _MMRM and re.fullmatch(r"[A-Za-z_.][\w.]*", term.left.strip()):
+        if term.keyword in MMRM and re.fullmatch(r"[A-Za-z_.][\w.]*", term.left.strip()):
             line = f"residual='{term.keyword}({term.left.strip()} | {term.right.strip()})'"
             yield Finding(
                 "visits of a patient",

@@ -29,7 +29,7 @@ from bayeslmm.planning.cells import PowerCell, make_cells
 from bayeslmm.planning.chunk import VERSION, PowerChunk, PowerPlan, check_power, power_tasks, run_power, tested_sd
 from bayeslmm.planning.plan import Plan
 from bayeslmm.planning.result import PowerStudy, summarise
-from bayeslmm.residual import refuse_parameters
+from bayeslmm.residual import refuse_regression
 from bayeslmm.results.labels import parameters as parameters_of
 from bayeslmm.results.truth import Truth, truth_of_values
 from bayeslmm.simulating import truth_for
@@ -246,8 +246,7 @@ def _subject(study: Any, reml: Any) -> tuple[Design, bool]:
     if reml is not None:
         flag("reml", reml, FitError)
     check_rows(study.design)
-    if not study.design.residual.names:
-        refuse_parameters(study.design.residual, "bl.power")
+    refuse_regression(study.design.residual, "bl.power")
     if isinstance(study, REMLResult) and (study.restraint is not None or study.optimum.fixed):
         raise DesignError(
             "study is a fit with a penalty or with covariance parameters that were held, and simulated responses would "

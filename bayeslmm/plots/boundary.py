@@ -31,7 +31,7 @@ from bayeslmm.plots.style import (
     widest,
     wrapped,
 )
-from bayeslmm.plots.subject import Subject, check_axes, subject
+from bayeslmm.plots.subject import Subject, axes_or_new, subject
 from bayeslmm.results.intervals import density
 from bayeslmm.results.labels import Parameter, find
 from bayeslmm.types import FloatArray
@@ -81,15 +81,10 @@ def plot_boundary(both: Comparison | REMLResult | Posterior, parameter: str | No
     >>> [text.get_text() for text in axes.get_legend().get_texts()]
     ['REML profile likelihood (scaled)', 'REML estimate 0', 'delta = 0.19 (negligible below)']
     """
-    import matplotlib.pyplot as plt
-
     shown = subject(both, "plot_boundary", "'sd_...'")
     p = _parameter(shown, parameter)
-    if axes is None:
-        # Every further posterior has two more lines in the legend.
-        height = _HEIGHT + _MORE * max(0, len(shown.posteriors) - 1)
-        _, axes = plt.subplots(figsize=(6.6, height), layout="constrained")
-    check_axes(axes, "plot_boundary")
+    # Every further posterior has two more lines in the legend.
+    axes = axes_or_new(axes, "plot_boundary", (6.6, _HEIGHT + _MORE * max(0, len(shown.posteriors) - 1)))
     grid = grid_for(shown, p)
     if p.kind == "sd" and grid[-1] < shown.delta(p) <= _FARTHEST * grid[-1]:
         grid = np.union1d(grid, np.linspace(grid[-1], 1.05 * shown.delta(p), 101))

@@ -11,7 +11,7 @@ from bayeslmm.design.names import in_plot
 from bayeslmm.errors import DesignError
 from bayeslmm.faces import REMLResult
 from bayeslmm.plots.style import NEUTRAL, POSTERIOR, REML
-from bayeslmm.plots.subject import check_axes
+from bayeslmm.plots.subject import axes_or_new
 from bayeslmm.results.influence import Influence
 
 # Cases that bear their label, and from how many cases on points stand for stems.
@@ -51,14 +51,10 @@ def plot_influence(of: Influence | REMLResult, by: Any = None, *, axes: Any = No
     >>> bl.plot_influence(fit, "Subject").get_ylabel()
     "Cook's distance"
     """
-    import matplotlib.pyplot as plt
-
     what = "a fit or what fit.influence() returned"
     found = of.influence(by) if isinstance(of, REMLResult) else instance("of", of, Influence, what, DesignError)
     values = found.cooks_d.to_numpy()
-    if axes is None:
-        axes = plt.figure(figsize=(7.0, 3.6), layout="constrained").add_subplot()
-    check_axes(axes, "plot_influence")
+    axes = axes_or_new(axes, "plot_influence", (7.0, 3.6))
     x = np.arange(values.size)
     if values.size <= _MANY:
         axes.vlines(x, 0.0, values, color=NEUTRAL, linewidth=1)

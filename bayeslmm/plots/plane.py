@@ -27,7 +27,6 @@ from bayeslmm.plots.style import (
     wrapped,
 )
 from bayeslmm.plots.subject import Subject, subject
-from bayeslmm.residual import refuse_parameters
 from bayeslmm.types import FloatArray
 
 # Share of all levels that an ellipse holds.
@@ -79,8 +78,6 @@ def plot_plane(
     import matplotlib.pyplot as plt
 
     shown = subject(both, "plot_plane")
-    if shown.fit is None:
-        refuse_parameters(shown.design.residual, "plot_plane() of a posterior alone")
     check_levels(levels)
     name, pair = _asked(shown, group, effects)
     which = [shown.labels(name).effects.index(effect) for effect in pair]
@@ -175,8 +172,8 @@ def _arrows(steps: Sequence[FloatArray], axis: Any) -> None:
 
 def _name_axes(shown: Subject, group: str, pair: tuple[str, str], axis: Any) -> None:
     axis.spines[["top", "right"]].set_visible(False)
-    for value in ("axhline", "axvline"):
-        getattr(axis, value)(0.0, color="0.85", linewidth=1, zorder=0)
+    for line in (axis.axhline, axis.axvline):
+        line(0.0, color="0.85", linewidth=1, zorder=0)
     texts = [f"{effect} by {group}, deviation from the mean" for effect in pair]
     axis.set_xlabel(wrapped(texts[0], _WIDTH - 1.2, _LABEL), fontsize=_LABEL)
     axis.set_ylabel(wrapped(texts[1], _HEIGHT - 1.0, _LABEL), fontsize=_LABEL)

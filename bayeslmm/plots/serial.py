@@ -9,10 +9,10 @@ from bayeslmm.design.names import in_plot
 from bayeslmm.errors import DesignError
 from bayeslmm.faces import REMLResult
 from bayeslmm.plots.style import NEUTRAL, POSTERIOR, REML, wrapped
-from bayeslmm.plots.subject import check_axes
+from bayeslmm.plots.subject import axes_or_new
 from bayeslmm.results.serial import SerialKind
 
-_INCHES, _STRUCTURE = 6.0, "fitted structure"
+_SIZE, _STRUCTURE = (6.0, 3.6), "fitted structure"
 _WORDS = {"raw": "raw residuals", "pearson": "Pearson residuals", "normalized": "normalized residuals"}
 
 
@@ -56,7 +56,7 @@ def plot_acf(
     'autocorrelation'
     """
     fit = _fitted(fit)
-    axes = _axes(axes, "plot_acf")
+    axes = axes_or_new(axes, "plot_acf", _SIZE)
     table = fit.acf(kind, time=time, by=by, max_lag=max_lag, level=level)
     lags = table.index.to_numpy()
     axes.axhline(0.0, color="0.6", linewidth=1)
@@ -114,7 +114,7 @@ def plot_semivariogram(
     'semivariogram'
     """
     fit = _fitted(fit)
-    axes = _axes(axes, "plot_semivariogram")
+    axes = axes_or_new(axes, "plot_semivariogram", _SIZE)
     table = fit.semivariogram(kind, time=time, by=by, bins=bins, max_distance=max_distance)
     size = 15 + 75 * table["pairs"] / table["pairs"].max()
     axes.scatter(table["distance"], table["semivariogram"], s=size, color=POSTERIOR, alpha=0.7, label=_WORDS[kind])
@@ -130,18 +130,10 @@ def _fitted(fit: Any) -> REMLResult:
     return instance("fit", fit, REMLResult, "what model.fit() returned", DesignError)
 
 
-def _axes(axes: Any, name: str) -> Any:
-    import matplotlib.pyplot as plt
-
-    if axes is None:
-        axes = plt.figure(figsize=(_INCHES, 3.6), layout="constrained").add_subplot()
-    check_axes(axes, name)
-    return axes
-
-
 def _finish(axes: Any, fit: REMLResult, group: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     residual = getattr(fit.design.residual, "expression", "")
     text = fit.formula.replace("`", "") + (f", residual='{residual}'" if residual else "")
-    axes.set_title(in_plot(wrapped(f"{text}: within {group}", _INCHES, 9)), fontsize=9, loc="left")
-    axes.legend(frameon=False, fontsize=8.5)
+    axes.set_title(in_plot(wrapped(f"{text}: within {group}", _SIZE[0], 9)), fontsize=9, loc="left")
+    # Below: values of any height stand inside.
+    axes.legend(frameon=False, fontsize=8.5, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)

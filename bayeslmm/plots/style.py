@@ -72,11 +72,9 @@ def posterior_density(post: Posterior, p: Parameter, grid: FloatArray, *, scale:
     Kernels are reflected at the ends of the range. On the scale of variances it is that of the square.
     """
     if scale == "variance" and is_scale(p):
-        roots = np.sqrt(np.maximum(grid, 0.0))
-        found = smooth_density(post, p, roots)
-        if found is not None and grid[0] > 0:
-            return found / (2.0 * roots)
-        return density(_draws(post, p, scale), p.kind, grid)
+        # At zero the density of a square is infinite.
+        found = smooth_density(post, p, np.sqrt(grid)) if grid[0] > 0 else None
+        return density(_draws(post, p, scale), p.kind, grid) if found is None else found / (2.0 * np.sqrt(grid))
     found = smooth_density(post, p, grid)
     return density(post.draws(p.label), p.kind, grid) if found is None else found
 

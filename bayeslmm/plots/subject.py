@@ -182,6 +182,22 @@ def found(given: object) -> str:
     return f"{article} {name}"
 
 
+def axes_or_new(axes: Any, function: str, inches: tuple[float, float]) -> Any:
+    """The axes that were given, or those of a new figure of some width and height.
+
+    Raises
+    ------
+    DesignError
+        Something else than axes.
+    """
+    import matplotlib.pyplot as plt
+
+    if axes is None:
+        return plt.subplots(figsize=inches, layout="constrained")[1]
+    check_axes(axes, function)
+    return axes
+
+
 def check_axes(axes: Any, function: str) -> None:
     """Refuse what cannot be drawn into.
 

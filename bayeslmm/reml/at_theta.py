@@ -67,8 +67,6 @@ class CriterionAt:
         return value, in_theta(self.cp, self.theta, slopes, metrics)
 
     def _factors(self) -> list[FloatArray]:
-        if not self.cp.design.terms:
-            return [np.empty((1, 0, 0))]
         return par.block_factors(self.cp, par.terms_from_theta(self.cp, self.theta))
 
     def _evaluation(self) -> Factor | acc.Accurate | None:
@@ -119,10 +117,7 @@ def criterion_at(
         raise DesignError("The model has no random effects, and so no theta; its criterion is fit.criterion.")
     values = check_theta(cp.design, theta)
     sigma = cp.sigma if sigma is None else sigma
-    if sigma is not None:
-        # Its square is finite, and so is one over it.
-        sigma = real("sigma", sigma, least=1e-150, most=1e150, error=DesignError)
-    at = CriterionAt(cp, values, flag("reml", reml, FitError), sigma)
+    at = CriterionAt(cp, values, flag("reml", reml, FitError), _checked_sigma(sigma))
     return at.value_and_gradient() if flag("gradient", gradient, FitError) else at.value()
 
 
@@ -146,7 +141,7 @@ def criterion_at_residual(
         Theta or lam has another length or is no covariance; sigma is not a positive number.
     """
     values, own = check_theta(design, theta), check_lam(design, lam)
-    sigma = None if sigma is None else real("sigma", sigma, least=1e-150, most=1e150, error=DesignError)
+    sigma = _checked_sigma(sigma)
     reml, asked = flag("reml", reml, FitError), flag("gradient", gradient, FitError)
     try:
         rows = RowsAtPoints.of(design, own)
@@ -168,6 +163,11 @@ def criterion_at_residual(
     slopes = [S[0] for S in _first(at, factors, factor).blocks] if design.terms else []
     of_theta = in_theta(cp, values, slopes, None) if design.terms else np.empty(0)
     return value, np.concatenate([of_theta, residual_slopes(rows, cp, factors, factor, own, reml, sigma)])
+
+
+def _checked_sigma(sigma: float | None) -> float | None:
+    """A standard deviation whose square is finite, and so is one over it."""
+    return None if sigma is None else real("sigma", sigma, least=1e-150, most=1e150, error=DesignError)
 
 
 def _first(at: CriterionAt, factors: list[FloatArray], factor: Factor) -> Derivatives:

@@ -139,9 +139,11 @@ def still_says_all(optimum: Optimum, rows: IntArray) -> bool:
         return True
     design = optimum.original
     keep = np.setdiff1d(np.arange(design.n), rows)
-    both = [estimable(one).information(optimum.lam)[1] for one in (design.residual, design.residual.part(keep))]
-    whole, left = (np.diagonal(information) for information in both)
-    return bool((left > _SAYS * whole).all()) and too_few_groups(design.residual.part(keep), design.p > 0) is None
+    residual = estimable(design.residual.part(keep))
+    left = np.diagonal(residual.information(optimum.lam)[1])
+    if not (left > _SAYS * optimum.residual_information).all():
+        return False
+    return too_few_groups(residual, design.p > 0) is None
 
 
 def refit_without(optimum: Optimum, rows: IntArray) -> Optimum:

@@ -63,6 +63,11 @@ class ResidualOptimum(Optimum):
         return np.concatenate([par.internal_from_terms(self.joint.rows.base, self.terms), self.lam])
 
     @cached_property
+    def residual_information(self) -> FloatArray:
+        """About the information (k,) on each parameter of the residuals, the others known."""
+        return np.diagonal(estimable(self.original.residual).information(self.lam)[1])
+
+    @cached_property
     def joint_hessian(self) -> FloatArray:
         """Second derivatives (k, k), theta first."""
         return self.joint.hessian(self.joint_point)

@@ -5,10 +5,19 @@ from bayeslmm.residual.estimable import (
     estimable,
     natural_parameters,
     refuse_parameters,
+    refuse_regression,
     residual_labels,
 )
 from bayeslmm.residual.known import KnownVariances
-from bayeslmm.residual.residual import NO_PARAMETERS, Chosen, Residual, crosses, each_point, log_dets
+from bayeslmm.residual.residual import (
+    NO_PARAMETERS,
+    Chosen,
+    Residual,
+    cluster_blocks,
+    crosses,
+    each_point,
+    log_dets,
+)
 from bayeslmm.residual.variance import Homoscedastic, IndependentRows, PrecisionWeights, make_residual
 
 __all__ = [
@@ -20,6 +29,7 @@ __all__ = [
     "KnownVariances",
     "PrecisionWeights",
     "Residual",
+    "cluster_blocks",
     "crosses",
     "each_point",
     "estimable",
@@ -27,5 +37,6 @@ __all__ = [
     "make_residual",
     "natural_parameters",
     "refuse_parameters",
+    "refuse_regression",
     "residual_labels",
 ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bayeslmm.residual.correlation import CorrelationByArm
+from bayeslmm.residual.correlation import CorrelationByArm, within_arms
 from bayeslmm.residual.residual import Residual
 from bayeslmm.residual.structured import CorrelatedRows
 from bayeslmm.residual.visits import FreeCorrelation
@@ -48,7 +48,7 @@ def too_few_groups(residual: Residual, free_mean: bool) -> TooFewGroups | None:
     if not isinstance(residual, CorrelatedRows):
         return None
     own = residual.correlation
-    family, arms = (own.family, own.arms) if isinstance(own, CorrelationByArm) else (own, ("",))
+    family, arms = within_arms(own), own.arms if isinstance(own, CorrelationByArm) else ("",)
     if not isinstance(family, FreeCorrelation):
         return None
     present = np.zeros((int(residual.clusters.max()) + 1, family.K))

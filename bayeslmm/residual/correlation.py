@@ -401,3 +401,8 @@ class CorrelationByArm(DenseCorrelation):
         return np.concatenate(
             [self.family.start(at[:, arm == a, :-1], products[arm == a]) for a in range(len(self.arms))]
         )
+
+
+def within_arms(correlation: Correlation) -> Correlation:
+    """The structure that the rows of one arm have."""
+    return correlation.family if isinstance(correlation, CorrelationByArm) else correlation

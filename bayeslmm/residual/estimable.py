@@ -94,6 +94,21 @@ def natural_parameters(residual: Residual, lam: FloatArray) -> FloatArray:
     return estimable(residual).in_units(lam) if residual.names else np.empty((*lam.shape[:-1], 0))
 
 
+def refuse_regression(residual: Residual, what: str) -> None:
+    """Refuse what is not there for a model that has neither random effects nor parameters of its residuals.
+
+    Raises
+    ------
+    DesignError
+    """
+    if not residual.names and isinstance(residual, Estimable):
+        raise DesignError(
+            f"{what} is not there for a model without random effects (residual={residual.expression!r}), which is a "
+            "regression that models with correlated or unequal residuals are compared with. There are model.fit() and "
+            "model.sample() with their tables, means, intervals and predictions."
+        )
+
+
 def refuse_parameters(residual: Residual, what: str) -> None:
     """Refuse what is there for models with random effects and residuals without parameters only.
 
@@ -101,15 +116,10 @@ def refuse_parameters(residual: Residual, what: str) -> None:
     ------
     DesignError
     """
-    written = residual.expression if isinstance(residual, Estimable) else residual.keyword
-    if not residual.names and isinstance(residual, Estimable):
-        raise DesignError(
-            f"{what} is not there for a model without random effects (residual={written!r}), which is a regression "
-            "that models with correlated or unequal residuals are compared with. There are model.fit() and "
-            "model.sample() with their tables, means, intervals and predictions."
-        )
+    refuse_regression(residual, what)
     if not residual.names:
         return
+    written = residual.expression if isinstance(residual, Estimable) else residual.keyword
     raise DesignError(
         f"{what} is not there yet for a model whose residuals have parameters (residual={written!r}): nothing that "
         "took them for known, or left them out, would be right. Without residual= there is."

@@ -10,7 +10,7 @@ determinant, simulation for the inverse of whitening, predictions for variances,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -21,8 +21,8 @@ from bayeslmm.types import FloatArray, IntArray
 # Rows of a structure: all (None), a range or a list of different rows.
 type Chosen = slice | IntArray | None
 
-# Rows of a cluster up to which its whitening is written out.
-_WRITTEN_OUT = 100
+# Rows of a cluster up to which its whitening is written out, and numbers of columns over all rows.
+_WRITTEN_OUT, _MOST_NUMBERS = 100, 40_000_000
 
 # lam of a structure that has no parameters.
 NO_PARAMETERS: FloatArray = np.empty(0)
@@ -152,6 +152,20 @@ def each_point(lam: FloatArray) -> Iterator[tuple[FloatArray, IntArray]]:
     yield from zip(points, np.split(np.argsort(which, kind="stable"), ends), strict=True)
 
 
+def at_each(function: Callable[..., Any], lam: FloatArray, columns: FloatArray | None = None) -> FloatArray:
+    """A function of one point (and columns of two axes) at all of them."""
+    if columns is None:
+        flat = [function(one) for one in lam.reshape(-1, lam.shape[-1])]
+        return np.reshape(flat, (*lam.shape[:-1], *np.shape(flat[0])))
+    points = np.broadcast_shapes(lam.shape[:-1], columns.shape[:-2])
+    if not points:
+        return np.asarray(function(lam, columns))
+    each = np.broadcast_to(lam, (*points, lam.shape[-1])).reshape(-1, lam.shape[-1])
+    own = np.broadcast_to(columns, (*points, *columns.shape[-2:])).reshape(-1, *columns.shape[-2:])
+    found = [function(one, z) for one, z in zip(each, own, strict=True)]
+    return np.reshape(found, (*points, *found[0].shape))
+
+
 def log_dets(
     residual: Residual, lam: FloatArray, codes: IntArray, counts: IntArray | FloatArray | None = None
 ) -> FloatArray:
@@ -198,10 +212,35 @@ def _of_clusters(residual: Residual, lam: FloatArray) -> tuple[FloatArray, IntAr
         if size > _WRITTEN_OUT:
             out[own] = [residual.log_det(lam, members) for members in rows]
             continue
-        columns = np.zeros((residual.n, size))
-        columns[rows, np.arange(size)] = 1.0
-        out[own] = -2.0 * np.linalg.slogdet(residual.whiten(lam, columns)[rows])[1]
+        out[own] = -2.0 * np.linalg.slogdet(cluster_blocks(residual.whiten, lam, rows, residual.n))[1]
     return out, order[starts]
+
+
+def cluster_blocks(change: Callable[..., FloatArray], lam: FloatArray, rows: IntArray, n: int) -> FloatArray:
+    """Blocks (G, r, r) of a matrix (n, n) on the rows (G, r) of whole clusters, beside which these have zeros.
+
+    Parameters
+    ----------
+    change : callable
+        `Residual.whiten` or `Residual.color`, which multiply by the matrix.
+    lam : FloatArray, shape (k,)
+    rows : IntArray, shape (G, r)
+    n : int
+
+    Examples
+    --------
+    >>> from bayeslmm.residual import PrecisionWeights
+    >>> weights = PrecisionWeights(np.array([1.0, 4.0]))
+    >>> cluster_blocks(weights.whiten, NO_PARAMETERS, np.array([[1], [0]]), 2).tolist()
+    [[[2.0]], [[1.0]]]
+    """
+    r = rows.shape[1]
+    if n * r > _MOST_NUMBERS:
+        # Roots at lam, which are known for all rows, are made again for each cluster.
+        return np.stack([change(lam, np.eye(r), members) for members in rows])
+    columns = np.zeros((n, r))
+    columns[rows, np.arange(r)] = 1.0
+    return np.asarray(change(lam, columns)[rows])
 
 
 def crosses(clusters: IntArray, codes: IntArray) -> bool:

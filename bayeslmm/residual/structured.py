@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -18,7 +18,7 @@ from bayeslmm.residual.correlation import Correlation
 from bayeslmm.residual.information import chain_information, dense_information
 from bayeslmm.residual.laws import Law, shifted
 from bayeslmm.residual.layout import RowLayout, make_layout, pairs_within
-from bayeslmm.residual.residual import Chosen
+from bayeslmm.residual.residual import Chosen, Residual, at_each
 from bayeslmm.residual.spread import Spread, starts_elsewhere
 from bayeslmm.residual.variance import IndependentRows, size_of
 from bayeslmm.types import FloatArray, IntArray
@@ -314,14 +314,14 @@ class CorrelatedRows(_OfSpreads):
 
     def whiten(self, lam: FloatArray, columns: FloatArray, rows: Chosen = None) -> FloatArray:
         own = self._of(rows)
-        return _at_each(lambda one, z: own._roots(one).whiten(z / own._sd(one)[:, None]), lam, columns)
+        return at_each(lambda one, z: own._roots(one).whiten(z / own._sd(one)[:, None]), lam, columns)
 
     def color(self, lam: FloatArray, columns: FloatArray, rows: Chosen = None) -> FloatArray:
         own = self._of(rows)
-        return _at_each(lambda one, z: own._roots(one).color(z) * own._sd(one)[:, None], lam, columns)
+        return at_each(lambda one, z: own._roots(one).color(z) * own._sd(one)[:, None], lam, columns)
 
     def whiten_slopes(self, lam: FloatArray, columns: FloatArray, rows: Chosen = None) -> FloatArray:
-        return _at_each(self._of(rows)._whiten_slopes, lam, columns)
+        return at_each(self._of(rows)._whiten_slopes, lam, columns)
 
     def _whiten_slopes(self, lam: FloatArray, columns: FloatArray) -> FloatArray:
         roots, z = self._roots(lam), columns / self._sd(lam)[:, None]
@@ -342,10 +342,10 @@ class CorrelatedRows(_OfSpreads):
 
     def log_det(self, lam: FloatArray, rows: Chosen = None) -> FloatArray:
         own = self._of(rows)
-        return _at_each(lambda one: own._roots(one).log_det() + 2.0 * float(np.log(own._sd(one)).sum()), lam)
+        return at_each(lambda one: own._roots(one).log_det() + 2.0 * float(np.log(own._sd(one)).sum()), lam)
 
     def log_det_slopes(self, lam: FloatArray, rows: Chosen = None) -> FloatArray:
-        return _at_each(self._of(rows)._log_det_slopes, lam)
+        return at_each(self._of(rows)._log_det_slopes, lam)
 
     def _log_det_slopes(self, lam: FloatArray) -> FloatArray:
         own = self._roots(lam).log_det_slopes(self._root_slopes(lam))
@@ -436,15 +436,6 @@ class CorrelatedRows(_OfSpreads):
         return np.exp(self.spreads.log_sd(lam[: self._k]))
 
 
-def _at_each(function: Callable[..., Any], lam: FloatArray, columns: FloatArray | None = None) -> FloatArray:
-    """A function of one point (and columns of two axes) at all of them."""
-    if columns is None:
-        flat = [function(one) for one in lam.reshape(-1, lam.shape[-1])]
-        return np.reshape(flat, (*lam.shape[:-1], *np.shape(flat[0])))
-    points = np.broadcast_shapes(lam.shape[:-1], columns.shape[:-2])
-    if not points:
-        return np.asarray(function(lam, columns))
-    each = np.broadcast_to(lam, (*points, lam.shape[-1])).reshape(-1, lam.shape[-1])
-    own = np.broadcast_to(columns, (*points, *columns.shape[-2:])).reshape(-1, *columns.shape[-2:])
-    found = [function(one, z) for one, z in zip(each, own, strict=True)]
-    return np.reshape(found, (*points, *found[0].shape))
+def spread_parts(residual: Residual) -> tuple[Spread, ...]:
+    """What the standard deviations of the rows are functions by; nothing where they have no parameters."""
+    return residual.spreads.parts if isinstance(residual, CorrelatedRows | UnequalVariances) else ()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from bayeslmm.residual.estimable import estimable
 from bayeslmm.residual.residual import Residual
 from bayeslmm.residual.structured import CorrelatedRows, UnequalVariances
 from bayeslmm.types import FloatArray
@@ -73,23 +72,17 @@ def group_inner_slopes(
     counts : FloatArray, shape (U,)
         Groups that each counts for in the log determinants.
     """
-    R = group_covariances(residual, lam[None], size)[0]
-    further = counts[:, None] * (more - 1.0)
+    if not isinstance(residual, CorrelatedRows | UnequalVariances):
+        raise TypeError(f"residuals with {residual.keyword} have no slopes")
+    R, k, i = group_covariances(residual, lam[None], size)[0], len(residual.spreads.names), np.arange(size)
+    R[:, i, i] /= more
+    by_row = 2.0 * ((G * R).sum(2) + counts[:, None] * (more - 1.0))
+    of_spreads = residual.spreads.slopes(lam[:k]) @ by_row.ravel()
     if not isinstance(residual, CorrelatedRows):
-        variance = np.diagonal(R, axis1=1, axis2=2)
-        by_row = np.diagonal(G, axis1=1, axis2=2) * variance / more + further
-        return -_log_precision_slopes(residual, lam) @ by_row.ravel()
-    k = len(residual.spreads.names)
-    by_row = 2.0 * ((G * R).sum(2) + further)
+        return np.asarray(of_spreads)
     sd = np.sqrt(residual.variance(lam)).reshape(-1, size)
     own = _inner_correlation_slopes(residual, lam[k:], G * sd[:, :, None] * sd[:, None])
-    return np.concatenate([residual.spreads.slopes(lam[:k]) @ by_row.ravel(), own])
-
-
-def _log_precision_slopes(residual: Residual, lam: FloatArray) -> FloatArray:
-    if isinstance(residual, UnequalVariances):
-        return residual.log_precision_slopes(lam)
-    raise TypeError(f"the residual structure {estimable(residual).expression} has no slopes")
+    return np.concatenate([of_spreads, own])
 
 
 def _inner_correlation_slopes(residual: CorrelatedRows, lam: FloatArray, G: FloatArray) -> FloatArray:

@@ -270,30 +270,34 @@ class AntedependentCorrelation(AtanhParameters, _OfVisits):
     def labels(self) -> tuple[str, ...]:
         return tuple(f"corr[{a}.{b}]" for a, b in zip(self.visits[:-1], self.visits[1:], strict=True))
 
-    def _whole(self, lam: FloatArray) -> tuple[FloatArray, FloatArray]:
-        K, rho = lam.size + 1, np.tanh(lam)
-        R, slopes = np.eye(K), np.zeros((lam.size, K, K))
-        for i in range(K):
-            for j in range(i):
-                R[i, j] = R[j, i] = np.prod(rho[j:i])
-                for k in range(j, i):
-                    others = np.prod(np.delete(rho[j:i], k - j))
-                    slopes[k, i, j] = slopes[k, j, i] = others * (1.0 - rho[k] ** 2)
-        return R, slopes
-
-    def matrix(self, lam: FloatArray, at: FloatArray) -> FloatArray:
+    def _correlations(self, lam: FloatArray) -> FloatArray:
+        """Correlations (..., K, K) of all visits."""
         K, rho = lam.shape[-1] + 1, np.tanh(lam)
         R = np.zeros((*lam.shape[:-1], K, K))
         R[...] = np.eye(K)
         for i in range(1, K):
             R[..., i, :i] = R[..., :i, i] = np.cumprod(rho[..., i - 1 :: -1], axis=-1)[..., ::-1]
-        return _between(R, at)
+        return R
+
+    def _slopes(self, lam: FloatArray) -> FloatArray:
+        """Their derivatives (k, K, K) at one point."""
+        K, rho = lam.size + 1, np.tanh(lam)
+        slopes = np.zeros((lam.size, K, K))
+        for i in range(K):
+            for j in range(i):
+                for k in range(j, i):
+                    others = np.prod(np.delete(rho[j:i], k - j))
+                    slopes[k, i, j] = slopes[k, j, i] = others * (1.0 - rho[k] ** 2)
+        return slopes
+
+    def matrix(self, lam: FloatArray, at: FloatArray) -> FloatArray:
+        return _between(self._correlations(lam), at)
 
     def slopes(self, lam: FloatArray, at: FloatArray) -> FloatArray:
-        return _between(self._whole(lam)[1], at)
+        return _between(self._slopes(lam), at)
 
     def step(self, lam: FloatArray, before: FloatArray, after: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        R, slopes = self._whole(lam)
+        R, slopes = self._correlations(lam), self._slopes(lam)
         i, j = before[:, 0].astype(np.int64), after[:, 0].astype(np.int64)
         return R[i, j], 1.0 - R[i, j] ** 2, slopes[:, i, j]
 

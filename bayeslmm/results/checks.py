@@ -29,7 +29,7 @@ from bayeslmm.bayes.residual_evidence import independence, log_evidence_at_indep
 from bayeslmm.bayes.sensitivity import reweight, scaled_priors
 from bayeslmm.errors import BayesLMMWarning, DesignError
 from bayeslmm.likelihood.residual_products import ResidualProducts
-from bayeslmm.residual import refuse_parameters
+from bayeslmm.residual import refuse_regression
 from bayeslmm.residual.laws import NormalLaw
 from bayeslmm.results.draws import Draws
 from bayeslmm.results.labels import Parameter, find
@@ -163,8 +163,7 @@ def log_evidence(post: Draws) -> float:
     >>> round(post.log_evidence, 2)
     -162.71
     """
-    if not post.design.terms and not post.design.residual.names:
-        refuse_parameters(post.design.residual, "log_evidence")
+    refuse_regression(post.design.residual, "log_evidence")
     improper = improper_parts(post.design, post.priors)
     if not improper and not isinstance(post.diagnostics, Mapping):
         return float(post.diagnostics.log_evidence)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri, stdtrit
 
-from bayeslmm.design.screen import number
+from bayeslmm.design.screen import enumerated, number
 from bayeslmm.likelihood.columns import orthogonalise
 from bayeslmm.reml.deleted import refit_without, still_says_all
 from bayeslmm.reml.residual_optimum import ResidualOptimum
@@ -56,7 +56,7 @@ class Deciding:
 
     def __str__(self) -> str:
         them = "them" if self.several else "it"
-        return f"{self.who[0].upper()}{self.who[1:]}. Without {them} {_joined(self.changes)}."
+        return f"{self.who[0].upper()}{self.who[1:]}. Without {them} {enumerated(self.changes)}."
 
 
 def deciding(fit: Fit) -> Deciding | None:
@@ -90,10 +90,6 @@ def outlier_notes(fit: Fit) -> list[str]:
     """A line on what decides the verdict, to be said before anything else; none for ordinary fits."""
     found = deciding(fit)
     return [f"Look here first: {found}"] if found is not None else []
-
-
-def _joined(parts: Sequence[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def _find(fit: Fit) -> Deciding | None:

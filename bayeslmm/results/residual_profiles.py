@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from bayeslmm.arguments import labels as text_labels
 from bayeslmm.arguments import shown
 from bayeslmm.errors import DesignError
+from bayeslmm.inference.residual_ends import residual_profile_ends
 from bayeslmm.inference.residual_profile import ResidualProfile
 from bayeslmm.reml.residual_optimum import ResidualOptimum
 from bayeslmm.results.fit import Fit
@@ -35,7 +36,7 @@ def profile_frame_residual(optimum: ResidualOptimum, parameter: Parameter, value
 
 
 def _grid(profile: ResidualProfile) -> FloatArray:
-    low, high = profile.end(-1, WIDE), profile.end(1, WIDE)
+    low, high = residual_profile_ends(profile, WIDE)
     estimate = profile.natural(profile.estimate) if np.isfinite(profile.estimate) else 0.0
     if profile.target.kind == "sd":
         low = 0.0
@@ -58,7 +59,7 @@ def profile_ends_residual(fit: Fit, labels: str | Sequence[str] | None, level: f
     optimum = _residual(fit.optimum)
     check_minimum(optimum, chosen)
     profiles = [ResidualProfile(optimum, target_of(p)) for p in chosen]
-    rows = [(own.end(-1, level), own.end(1, level)) for own in profiles]
+    rows = [residual_profile_ends(own, level) for own in profiles]
     return pd.DataFrame(rows, index=[p.label for p in chosen], columns=["conf_low", "conf_high"], dtype=float)
 
 

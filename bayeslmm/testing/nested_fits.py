@@ -283,7 +283,7 @@ def chi_bar(fit: Fit, step: Nesting, chisq: float, which: str, words: BoundaryWo
         return np.nan, f"{conservative}, so that {words.p} is too large ({found}); {other}."
     if step.fixed and found.draws is not None:
         return np.nan, f"{conservative}, and fixed effects differ, too: {words.p} is too large; {other}."
-    shifted = replace(found, dof=tuple(d + step.fixed for d in found.dof)) if step.fixed else found
+    shifted = found.beside(step.fixed)
     return _tail(shifted, chisq), f"{conservative}: {words.mixed} is by {shifted}; {other}."
 
 
@@ -291,7 +291,7 @@ def _of_residuals(law: Mixture | str, step: Nesting, chisq: float, which: str) -
     """The p value where parameters of residuals are left out that are at the end of their range there, and a note."""
     if isinstance(law, str):
         return np.nan, f"{which}: {law}; {_WORDS.simulated} simulates it."
-    shifted = replace(law, dof=tuple(d + step.fixed for d in law.dof))
+    shifted = law.beside(step.fixed)
     end = "the correlation of residuals is zero in the smaller model, the end of its range"
     return _tail(shifted, chisq), f"{which}: {end}: {_WORDS.mixed} is by {shifted}; {_WORDS.simulated} simulates it."
 

@@ -8,9 +8,14 @@ from scipy.special import comb
 from bayeslmm.design.residual_text import INDEPENDENT, ResidualPart, parse_residual
 from bayeslmm.inference.mixture import Mixture
 from bayeslmm.residual import Estimable, Residual
-from bayeslmm.residual.correlation import ContinuousSerialCorrelation, DistanceCorrelation, MovingAverageCorrelation
+from bayeslmm.residual.correlation import (
+    ContinuousSerialCorrelation,
+    DistanceCorrelation,
+    MovingAverageCorrelation,
+    within_arms,
+)
 from bayeslmm.residual.spread import ConstantPlusPower
-from bayeslmm.residual.structured import CorrelatedRows, UnequalVariances
+from bayeslmm.residual.structured import CorrelatedRows, spread_parts
 from bayeslmm.results.fit import Fit
 
 # Of the same visits and groups: what each is a special case of.
@@ -69,24 +74,20 @@ def residual_law(small: Residual, large: Residual, effects: bool = False) -> Mix
     that weights of several are binomial.
     """
     df = len(large.names) - len(small.names)
-    family = getattr(getattr(large, "correlation", None), "family", getattr(large, "correlation", None))
-    new = small.clusters is None and large.clusters is not None
-    if new and isinstance(family, MovingAverageCorrelation):
+    # Correlations that the smaller one does not have.
+    new = within_arms(large.correlation) if isinstance(large, CorrelatedRows) and small.clusters is None else None
+    if isinstance(new, MovingAverageCorrelation):
         return "without correlation both parameters of arma are one, so that no distribution is known"
-    gone = [own for own in _spreads(large) if isinstance(own, ConstantPlusPower) and own not in _spreads(small)]
-    if gone:
+    kept = spread_parts(small)
+    if any(isinstance(own, ConstantPlusPower) and own not in kept for own in spread_parts(large)):
         return "with equal variances a constant and a power cannot be told apart, so that no distribution is known"
-    if not new or not isinstance(family, ContinuousSerialCorrelation | DistanceCorrelation):
+    if not isinstance(large, CorrelatedRows) or not isinstance(new, ContinuousSerialCorrelation | DistanceCorrelation):
         return Mixture((df,), (1.0,))
-    count = len(large.correlation.names) if isinstance(large, CorrelatedRows) else 0
+    count = len(large.correlation.names)
     if count > 1 and effects:
         return "weights of correlations of several arms beside random effects are not known"
     weights = (comb(count, np.arange(count + 1)) / 2.0**count).tolist()
     return Mixture(tuple(df - count + k for k in range(count + 1)), tuple(weights))
-
-
-def _spreads(residual: Residual) -> tuple[object, ...]:
-    return residual.spreads.parts if isinstance(residual, CorrelatedRows | UnequalVariances) else ()
 
 
 def _covers(small: ResidualPart, large: ResidualPart) -> bool:

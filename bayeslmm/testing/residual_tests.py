@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from bayeslmm.arguments import MOST_REFITS, choice, whole
+from bayeslmm.arguments import choice
+from bayeslmm.boundary.zero_methods import check_refits
 from bayeslmm.design.readable import HeadedTable, headed
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.budget import WHOLE
@@ -101,9 +102,7 @@ def test_residual(
     ar1(Days | Subject)  154.46   1  < 2.2e-16  chi2(1)
     """
     choice("method", method, ("auto", "asymptotic", "bootstrap"), DesignError)
-    number = (
-        None if isinstance(refits, str) and refits == "auto" else whole("refits", refits, 1, MOST_REFITS, DesignError)
-    )
+    number = check_refits(refits, 1)
     generator(random_seed)
     optimum = _estimated(fit)
     rows = list(_rows(fit, optimum, method, number, SEED if random_seed is None else random_seed))

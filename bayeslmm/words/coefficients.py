@@ -11,6 +11,7 @@ import numpy as np
 from bayeslmm.design.design import Design
 from bayeslmm.design.evaluate import TermPart
 from bayeslmm.design.fixed_terms import FixedTerm, FixedTerms, fixed_terms
+from bayeslmm.design.screen import enumerated
 from bayeslmm.errors import DesignError, FormulaError
 from bayeslmm.words.numbers import Measured
 
@@ -102,7 +103,7 @@ def _where(base: Mapping[str, str | None]) -> str:
         return ""
     if len(conditions) > _MOST_CONDITIONS:
         return "at zero of the predictors and the first levels of the factors"
-    return f"at {' and '.join([', '.join(conditions[:-1]), conditions[-1]] if len(conditions) > 1 else conditions)}"
+    return f"at {enumerated(conditions)}"
 
 
 def _main(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from bayeslmm.results.digits import probability
 from bayeslmm.results.draws import Draws
 from bayeslmm.results.labels import Parameter
 from bayeslmm.results.negligible import negligible_sd
@@ -53,17 +54,12 @@ def near_zero(post: Draws, numbers: dict[Parameter, Measured]) -> list[str]:
         if p.kind != "sd" or not number.low <= _AT_ZERO * number.high:
             continue
         delta = negligible_sd(post.design, p)
-        share = float((post.draws(p.label) < delta).mean())
+        share = post.probability_below(p.label, delta)
         out.append(
             f"{p.label} may well be near zero: read the upper end of its interval as a limit. The probability that it "
-            f"is negligible, below {delta:.2g}, is {_probability(share, post.n_draws)}."
+            f"is negligible, below {delta:.2g}, is {probability(share, post.n_draws)}."
         )
     return out
-
-
-def _probability(share: float, n: int) -> str:
-    """A share of draws, no finer than these can show."""
-    return f"below {3.0 / n:.1g}" if share == 0 else f"{share:.2f}" if share >= 0.01 else f"{share:.1g}"
 
 
 def _reading(level: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bayeslmm.design.design import Design
+from bayeslmm.design.screen import enumerated
 from bayeslmm.results.labels import Parameter
 from bayeslmm.words.coefficients import meanings
 from bayeslmm.words.numbers import Measured, in_brackets
@@ -17,10 +18,10 @@ _MOST = 8
 def model_paragraph(design: Design) -> str:
     """What was measured, and what the model says of it."""
     groups = [f"{own.n_levels} levels of {own.name}" for own in design.groupings.values()]
-    of = f" in {_listed(groups)}" if groups else ""
+    of = f" in {enumerated(groups)}" if groups else ""
     fixed = f"{design.p} fixed effect{'s' if design.p != 1 else ''}" if design.p else "no fixed effects"
-    own = [f"{_listed(term.effects)} of every level of {term.group}" for term in design.terms]
-    random = f", random effects ({_listed(own)})" if own else ""
+    own = [f"{enumerated(term.effects)} of every level of {term.group}" for term in design.terms]
+    random = f", random effects ({enumerated(own)})" if own else ""
     left = f" {len(design.dropped)} rows with missing values were left out." if len(design.dropped) else ""
     observed = f"{design.response} was observed {design.n_observations} times{of}."
     return f"{observed}{left} The model has {fixed}{random} and residuals."
@@ -40,7 +41,7 @@ def fixed_paragraph(design: Design, numbers: Mapping[Parameter, Measured], level
     open_ = [p.label for p, number in own if p.label != "Intercept" and number.ends and number.holds_zero]
     if open_:
         own_intervals = "its interval holds" if len(open_) == 1 else "their intervals hold"
-        said.append(f"The direction of {_listed(open_)} is not settled: {own_intervals} zero.")
+        said.append(f"The direction of {enumerated(open_)} is not settled: {own_intervals} zero.")
     return " ".join(["On average over the levels of the groups:" if design.terms else "", *said]).strip()
 
 
@@ -61,8 +62,4 @@ def _shares(design: Design, numbers: Mapping[Parameter, Measured]) -> list[str]:
     within = parts.pop("Residual")
     shares = [f"{100 * value / total:.0f} % is between levels of {group}" for group, value in parts.items()]
     shares.append(f"{100 * within / total:.0f} % is residual")
-    return [f"Of the variance that the fixed effects leave, {_listed(shares)}."]
-
-
-def _listed(words: list[str] | tuple[str, ...]) -> str:
-    return ", ".join(words[:-1]) + f" and {words[-1]}" if len(words) > 1 else "".join(words)
+    return [f"Of the variance that the fixed effects leave, {enumerated(shares)}."]

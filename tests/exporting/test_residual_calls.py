@@ -63,6 +63,12 @@ def test_structures_in_the_words_of_other_packages(residual: str, package: str, 
         assert word in text
 
 
+def test_weights_that_are_an_expression_are_a_vector_for_mmrm() -> None:
+    text = bl.Model("distance ~ age", DATA, residual="us(age | Subject)", weights="1 / age").to("mmrm")
+    # mmrm's documentation: weights is a vector, and no name of a column.
+    assert "weights = with(df, 1 / age)," in text
+
+
 REFUSED = [
     ("by(Sex)", ("lme4", "rstanarm", "bambi", "statsmodels", "matlab", "julia", "metafor", "mmrm")),
     ("by(Sex) + car1(age | Subject)", ("glmmTMB", "mmrm", "sas", "brms")),

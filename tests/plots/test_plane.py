@@ -70,6 +70,21 @@ def test_a_singular_estimate_is_a_line() -> None:
     assert np.linalg.svd(edge / edge.std(axis=0))[1][1] < 1e-6
 
 
+def test_levels_alone_of_a_posterior_have_its_correlation() -> None:
+    model = bl.Model("Reaction ~ Days + (Days | Subject)", SLEEP, residual="ar1(Days | Subject)")
+    post = model.sample(100, random_seed=1)
+    drawn = points(bl.plot_plane(post, levels=["308"]))["level alone (no pooling)"]
+    # Generalised least squares on its rows, at posterior means.
+    rho = np.tanh(np.arctanh(post.draws("residual_rho")).mean())
+    own = SLEEP[SLEEP["Subject"].astype(str) == "308"]
+    days = own["Days"].to_numpy(dtype=float)
+    Z = np.column_stack([np.ones_like(days), days])
+    left = own["Reaction"] - Z @ post.table()["mean"].loc[["Intercept", "Days"]].to_numpy(dtype=float)
+    W = np.linalg.inv(rho ** np.abs(days[:, None] - days))
+    # Rounding of ten rows.
+    np.testing.assert_allclose(drawn[0], np.linalg.solve(Z.T @ W @ Z, Z.T @ W @ left), rtol=1e-8)
+
+
 def test_other_models_and_names_are_refused(both: bl.Comparison) -> None:
     with pytest.raises(bl.DesignError, match=r"no factor of .* has two"):
         bl.plot_plane(bl.Model("Reaction ~ 1 + (1 | Subject)", SLEEP).fit())

@@ -208,7 +208,7 @@ FEW = COLUMNS.assign(
 
 
 def _built(text: str, weights: FloatArray | None = None, columns: pd.DataFrame = COLUMNS) -> Residual:
-    return build_residual(parse_residual(text), dict(columns.items()), weights, N)
+    return build_residual(parse_residual(text), dict(columns.items()), weights, N)[0]
 
 
 def _entries(

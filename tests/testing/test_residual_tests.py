@@ -143,7 +143,7 @@ def test_the_boundary_report_and_the_page_are_there(mixed: bl.REMLResult, tmp_pa
 
 def test_a_term_of_lower_rank_is_the_edge_of_its_correlation() -> None:
     fit = _fit("by(late)", " + (Days | Subject)")
-    from bayeslmm.inference.residual_profile import residual_rise_at_lower_rank
+    from bayeslmm.inference.lower_rank import residual_rise_at_lower_rank
 
     ends = fit.profile("corr_Subject[Intercept.Days]", [-1.0, 1.0])["criterion"].min() - fit.criterion
     zero = fit.profile("sd_Subject[Intercept]", [0.0])
