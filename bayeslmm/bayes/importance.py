@@ -158,19 +158,18 @@ def _many(target: Target, start: FloatArray, rng: np.random.Generator) -> list[R
     d = target.dimension
     mean, root = np.where(target.folded, np.abs(mode[:d]), mode[:d]), root[:d]
     count, rounds = max(_PILOT[False], _POINTS_EACH * d), list[Round]()
+    table = np.zeros((0, 0))
     for df in _TAILS:
         proposal = single(mean, root, df, target.folded)
         rounds.append(Round(proposal, draw(target, proposal, count, rng)))
-    table = np.zeros((0, 0))
-    for k in range(_ROUNDS + len(_TAILS)):
-        table = _extend(table, rounds[: k + 1])
-        if k + 1 < len(_TAILS):
-            continue
+        table = _extend(table, rounds)
+    for _ in range(_ROUNDS + 1):
         best = max(rounds, key=lambda r: r.sample.efficiency)
-        if best.sample.efficiency > _FAIR or k + 1 < len(rounds) or _settled(rounds):
+        if best.sample.efficiency > _FAIR or _settled(rounds):
             break
         proposal = replace(_adapt(target, rounds, table, rng, 1), df=best.proposal.df)
         rounds.append(Round(proposal, draw(target, proposal, count, rng)))
+        table = _extend(table, rounds)
     return rounds
 
 

@@ -15,7 +15,7 @@ from bayeslmm.bayes.variance_draws import VarianceDraws
 from bayeslmm.design.covariance import canonical
 from bayeslmm.design.design import Design
 from bayeslmm.design.grouping import Grouping, parents
-from bayeslmm.design.residual_groups import residual_grouping
+from bayeslmm.design.residual_groups import all_groupings
 from bayeslmm.errors import FitError
 from bayeslmm.likelihood import CrossProducts, SummedDesign, evaluate, small
 from bayeslmm.likelihood import parameters as par
@@ -182,11 +182,10 @@ def independent_groups(design: Design) -> Grouping:
     FitError
         There is none: some factors are crossed, or all rows are independent.
     """
-    factors, correlated = list(design.groupings.values()), residual_grouping(design)
-    factors += [] if correlated is None else [correlated]
+    factors = all_groupings(design)
     if not factors:
         raise FitError("The model has no grouping factor: there are no groups to have a log likelihood.")
-    order = sorted(factors, key=lambda grouping: grouping.n_levels)
+    order = sorted(factors.values(), key=lambda grouping: grouping.n_levels)
     outer = order[0]
     for inner in order[1:]:
         if parents(inner, outer) is None:

@@ -24,7 +24,7 @@ from bayeslmm.bayes.log_likelihood import variance_draws
 from bayeslmm.bayes.mixed_normals import by_prior, mixed_normals
 from bayeslmm.bayes.priors import Priors
 from bayeslmm.design.design import Design
-from bayeslmm.design.residual_groups import residual_grouping
+from bayeslmm.design.residual_groups import all_groupings
 from bayeslmm.design.without import without_rows
 from bayeslmm.errors import ArgumentError, ConvergenceWarning, DesignError, FitError
 from bayeslmm.likelihood import CrossProducts, NormalPrior, SummedDesign
@@ -184,9 +184,7 @@ def _units(design: Design, layout: Layout, kind: str, group: str | None) -> _Uni
         return _Units(layout.obs, "obs", layout.response, None)
     if kind != "group":
         raise DesignError(f"kind={kind!r} is unknown. Use 'observation' or 'group'.")
-    groupings = dict(design.groupings)
-    if (correlated := residual_grouping(design)) is not None:
-        groupings[correlated.name] = correlated
+    groupings = all_groupings(design)
     if not groupings:
         raise DesignError("kind='group': the model has no grouping factor, and its residuals are independent.")
     if group is None and len(groupings) == 1:
@@ -255,7 +253,7 @@ def _unreliable(result: ELPDDataLOO) -> IntArray:
     return np.flatnonzero(~(result.pareto_k.to_numpy() <= result.good_k))
 
 
-def warn_about_k(result: ELPDDataLOO, left: LeftOutDraws, instead: str) -> None:
+def warn_about_k(result: ELPDDataLOO, left: LeftOutDraws) -> None:
     """Name the units whose weights cannot be trusted, and say what to do instead.
 
     Warns
@@ -267,7 +265,8 @@ def warn_about_k(result: ELPDDataLOO, left: LeftOutDraws, instead: str) -> None:
         names = ", ".join(f"{left.labels[i]} (k {float(result.pareto_k[i]):.2f})" for i in bad[:6])
         warn(
             f"Leaving out {names} changes the posterior of the variances too much for reweighting (Pareto k above "
-            f"{result.good_k:.2f}; {bad.size} of {len(left.labels)} units). {instead}",
+            f"{result.good_k:.2f}; {bad.size} of {len(left.labels)} units). Pass refit=True to integrate the posterior "
+            "without each of these instead.",
             ConvergenceWarning,
             stacklevel=3,
         )

@@ -88,8 +88,7 @@ class Comparison(Compared):
     def table(self) -> pd.DataFrame:
         """One row per parameter.
 
-        Columns: ``ml``, ``reml`` (estimates), ``reml_low``, ``reml_high`` (intervals of ``confint()``: from the profile
-        of the REML criterion, or as the first lines say),
+        Columns: ``ml``, ``reml`` (estimates), ``reml_low``, ``reml_high`` (profile of the REML criterion),
         ``penalised`` (REML with the boundary-avoiding penalty, a point estimate; nan where it has none), ``mean``,
         ``median``, ``mode``, ``hdi_low``, ``hdi_high`` (posterior), ``p_below`` and ``delta`` (sds: posterior
         probability that the sd is below delta), ``note``. A further posterior adds three columns with its name of

@@ -87,11 +87,6 @@ class Compared:
     def _kept_intervals(self) -> dict[int, pd.DataFrame]:
         return {}
 
-    @property
-    def interval_kind(self) -> str:
-        """How intervals of the REML fit are made, in a word: ``profile`` or ``Wald``."""
-        return "Wald" if self._intervals_of(self.reml).attrs.get("method") == "wald" else "profile"
-
     @cached_property
     def penalised(self) -> REMLResult | None:
         """REML with the boundary-avoiding penalty; None where it has no minimum (very few levels), or is not known."""

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri
 
 from bayeslmm.design.screen import fill
-from bayeslmm.errors import FitError
-from bayeslmm.faces import REMLResult, fit_by
+from bayeslmm.faces import REMLResult
 from bayeslmm.inference.bootstrap import bootstrap_optima
 from bayeslmm.inference.explained import explained
 from bayeslmm.inference.simulation import simulate_responses
 from bayeslmm.reml.many import Optima
+from bayeslmm.reml.residual_optimum import ResidualOptimum
+from bayeslmm.residual import NO_PARAMETERS
 from bayeslmm.results.explained import icc_columns, r2_columns
 from bayeslmm.results.labels import Parameter
-from bayeslmm.results.refits import Refits
+from bayeslmm.results.refits import Refits, optima_of
 from bayeslmm.types import FloatArray
 
 # Replicates unless the user says, where many would take long, and where each is a search over residual parameters, too.
@@ -65,11 +66,7 @@ class FitBootstrap:
 
 def draw_bootstrap(fit: REMLResult, n: int, rng: np.random.Generator) -> FitBootstrap:
     """Fit the model to `n` responses simulated from its own estimates."""
-    if fit.design.residual.names:
-        return _one_by_one(fit, n, rng)
-    optimum = fit.optimum
-    beta = fit.fixef().to_numpy()
-    chunks = list(bootstrap_optima(fit.cp, optimum.terms, fit.sigma, beta, n, rng, reml=fit.reml))
+    chunks = _refitted(fit, n, rng)
     estimates = pd.concat([Refits(fit.design, fit.reml, chunk).estimates() for chunk in chunks], ignore_index=True)
     shares = pd.concat([_explained(fit, chunk) for chunk in chunks], ignore_index=True)
     good = np.array([status.ok for chunk in chunks for status in chunk.status])
@@ -77,25 +74,16 @@ def draw_bootstrap(fit: REMLResult, n: int, rng: np.random.Generator) -> FitBoot
     return FitBootstrap(kept[0], kept[1], int((~good).sum()))
 
 
-def _one_by_one(fit: REMLResult, n: int, rng: np.random.Generator) -> FitBootstrap:
-    """The same of a model whose residuals have parameters: every response is fitted by itself."""
-    optimum, design = fit.optimum, fit.design
-    Y = simulate_responses(design, optimum.terms, optimum.sigma, fit.fixef().to_numpy(), n, rng, optimum.lam)
-    estimates, shares = list[pd.Series](), list[pd.Series]()
-    for y in Y.T:
-        try:
-            found = fit_by(replace(design, y=y), lambda: fit.cp, fit.reml)
-        except FitError:
-            continue
-        if found.status.ok:
-            estimates.append(found.estimates())
-            shares.append(pd.concat([found.icc(), found.r2()]))
-    kept = [pd.DataFrame(rows).reset_index(drop=True) for rows in (estimates, shares)]
-    return FitBootstrap(kept[0], kept[1], n - len(estimates))
+def _refitted(fit: REMLResult, n: int, rng: np.random.Generator) -> list[Optima]:
+    optimum, beta = fit.optimum, fit.fixef().to_numpy()
+    if isinstance(optimum, ResidualOptimum):
+        return [optima_of(fit, simulate_responses(fit.design, optimum.terms, fit.sigma, beta, n, rng, optimum.lam))]
+    return list(bootstrap_optima(fit.cp, optimum.terms, fit.sigma, beta, n, rng, reml=fit.reml))
 
 
 def _explained(fit: REMLResult, chunk: Optima) -> pd.DataFrame:
-    parts = explained(fit.design, chunk.beta, chunk.terms, chunk.sigma)
+    lam = NO_PARAMETERS if chunk.lam is None else chunk.lam
+    parts = explained(fit.design, chunk.beta, chunk.terms, chunk.sigma, lam)
     return pd.concat([icc_columns(parts), r2_columns(parts)], axis=1)
 
 

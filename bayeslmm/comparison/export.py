@@ -53,7 +53,7 @@ def compact(both: Compared, table: pd.DataFrame) -> pd.DataFrame:
     level = f"{100 * both.level:g} %"
     frame = pd.DataFrame(index=table.index)
     frame["ML"], frame["REML"] = table["ml"], table["reml"]
-    frame[f"{level} {both.interval_kind}"] = _intervals(table["reml_low"], table["reml_high"])
+    frame[f"{level} profile"] = _intervals(table["reml_low"], table["reml_high"])
     frame["penalised"] = table["penalised"]
     several = bool(both.more or both.given)
     for k, name in enumerate(both.names):

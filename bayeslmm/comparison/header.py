@@ -16,7 +16,7 @@ def header_lines(both: Compared) -> tuple[str, ...]:
         f"{both.reml.formula}   ({both.design.observations})",
         *(f"residuals: {text}" for text in structure(both.design)),
         *left_out(both.design),
-        f"REML: {both.reml.status.name.replace('_', ' ')}; {percent} {both.interval_kind} intervals",
+        f"REML: {both.reml.status.name.replace('_', ' ')}; {percent} profile intervals",
         *_posterior_lines(both, f"{percent} highest-density intervals"),
         f"delta: {delta} (what counts as negligible)",
         ROUNDED,

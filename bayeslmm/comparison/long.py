@@ -72,17 +72,15 @@ def _rows(both: Compared) -> list[_Row]:
 
 
 def _fit_rows(both: Compared, name: str, fit: REMLResult) -> list[_Row]:
-    """Parameters of a fit: the intervals of `confint`, or Wald for the fixed effects of a penalised one."""
+    """Parameters of a fit: profile intervals, or Wald for the fixed effects of a penalised one."""
     values, penalised = fit.estimates().to_dict(), fit.restraint is not None
-    intervals = both._intervals_of(fit)
-    ends = intervals.T.to_dict("list")
-    usual = "Wald" if intervals.attrs.get("method") == "wald" else "profile"
+    ends = both._intervals_of(fit).T.to_dict("list")
     rows = []
     for p in both.parameters:
         power = 2 if both.scale == "variance" and is_scale(p) else 1
         value = float(values[p.label])
         low, high = ends.get(p.label, (_NAN, _NAN))
-        kind = usual if not penalised else "Wald z" if p.kind == "fixed" else "none"
+        kind = "profile" if not penalised else "Wald z" if p.kind == "fixed" else "none"
         note = "estimate at zero" if p.kind == "sd" and value == 0 else ""
         note = "point estimate, off zero by construction" if penalised and p.kind == "sd" else note
         note = "not defined: a variance of zero" if np.isnan(value) else note

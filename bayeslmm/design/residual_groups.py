@@ -33,3 +33,9 @@ def residual_grouping(design: Design) -> Grouping | None:
     if len(names) != groups:
         names = tuple(str(k) for k in range(1, groups + 1))
     return Grouping(name, residual.clusters, names)
+
+
+def all_groupings(design: Design) -> dict[str, Grouping]:
+    """The grouping factors of a design, and that of its residual correlations, by name."""
+    known, correlated = dict(design.groupings), residual_grouping(design)
+    return known if correlated is None else known | {correlated.name: correlated}

@@ -9,11 +9,12 @@ import pandas as pd
 
 from bayeslmm.equality import by_value
 from bayeslmm.faces.fit import REMLResult
-from bayeslmm.results import Summary, residual_intervals, residual_profiles, residual_tables
+from bayeslmm.results import Summary, residual_tables
 from bayeslmm.results.fit_intervals import fixed_intervals
 from bayeslmm.results.fit_summary import fit_summary
 from bayeslmm.results.intervals import check_level
 from bayeslmm.results.linear import DDF
+from bayeslmm.results.residual_intervals import wald_residual
 from bayeslmm.results.tables import tidy_table
 
 
@@ -36,9 +37,6 @@ class StructuredResult(REMLResult):
     {'sigma': 49.515, 'residual_rho': 0.8, 'Intercept': 253.738, 'Days': 10.467}
     """
 
-    profile = residual_profiles.profile_residual
-    confint = residual_intervals.confint_residual
-
     def summary(self, ddf: DDF | None = None, digits: int = 4, *, correlation: bool = False) -> Summary:
         """As of an ordinary fit, with the residual structure."""
         plain = fit_summary(self, ddf, digits, correlation)
@@ -55,7 +53,7 @@ class StructuredResult(REMLResult):
     def tidy(self, level: float = 0.95, ddf: DDF | None = None) -> pd.DataFrame:
         """One row per parameter with broom.mixed's columns; Wald intervals, t for fixed effects as `coefficients`."""
         errors, fixed = fixed_intervals(self, check_level(level), ddf, say=True)
-        ends = residual_intervals.wald_residual(self, None, level)
+        ends = wald_residual(self, None, level)
         ends.loc[fixed.index] = fixed
         std_error = [errors.get(p.label, np.nan) if p.kind == "fixed" else np.nan for p in self._parameters]
         return tidy_table(self._parameters, self.estimates().to_numpy(), np.array(std_error), ends)

@@ -113,8 +113,7 @@ def loo(
             check_integrable(post.design.fixed_names, post.priors.heavy, "refit=True", "Leave refit= out.")
             progress.announce("leave-one-out: evidences without units of large Pareto k (refit=False: none)")
             return refitted(post._integrated, post.priors, post._typical, left, result)
-    again = "Pass refit=True to integrate the posterior without each of these instead."
-    warn_about_k(result, left, again)
+    warn_about_k(result, left)
     return result
 
 

@@ -13,7 +13,7 @@ from bayeslmm.arguments import shown
 from bayeslmm.design.design import Design
 from bayeslmm.design.grouping import rows_of_groups
 from bayeslmm.design.padding import rows_of_design
-from bayeslmm.design.residual_groups import residual_grouping
+from bayeslmm.design.residual_groups import all_groupings
 from bayeslmm.errors import DesignError
 from bayeslmm.types import BoolArray, FloatArray, IntArray
 
@@ -92,9 +92,7 @@ def deletion_cases(design: Design, by: Any, cases: Sequence[Any] | None = None) 
     if by is None:
         chosen = DeletionCases("row", pd.Index(design.index, name="row"), np.arange(design.n), counts)
     elif isinstance(by, str):
-        known = dict(design.groupings)
-        if (correlated := residual_grouping(design)) is not None:
-            known[correlated.name] = correlated
+        known = all_groupings(design)
         if by not in known:
             has = f"It has: {', '.join(known)}. Give one of these," if known else "It has none. Give"
             raise DesignError(

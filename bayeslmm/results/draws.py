@@ -285,8 +285,9 @@ class Draws:
         return finite_moments(self.design, self.priors)
 
     def _exact(self) -> list[tuple[Parameter, float, float]]:
-        known = () if self.exact is None else self._parameters
-        found = [(p, self.exact and self.exact.of(p.kind, p.position, p.effects)) for p in known]
+        if (exact := self.exact) is None:
+            return []
+        found = [(p, exact.of(p.kind, p.position, p.effects)) for p in self._parameters]
         return [(p, *moments) for p, moments in found if moments]
 
     def hdi(self, level: float = 0.95) -> pd.DataFrame:

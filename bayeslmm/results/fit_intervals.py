@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -22,8 +23,8 @@ from bayeslmm.results.interval_methods import or_nan
 from bayeslmm.results.intervals import check_level
 from bayeslmm.results.linear import DDF, default_intervals
 from bayeslmm.results.profiles import check_minimum, find_derived, profile_frame
-from bayeslmm.results.residual_intervals import confint_residual
-from bayeslmm.results.residual_profiles import profile_residual
+from bayeslmm.results.residual_intervals import wald_residual
+from bayeslmm.results.residual_profiles import found_parameter, profile_ends_residual, profile_frame_residual
 from bayeslmm.results.sampling import generator
 from bayeslmm.results.tables import tidy_table
 
@@ -33,15 +34,17 @@ _KINDS = {"profile": "profile likelihood intervals", "wald": "Wald intervals", "
 def profile(
     fit: Fit, label: str, values: ArrayLike | None = None, *, criterion: Literal["REML", "ML"] | None = None
 ) -> pd.DataFrame:
-    """Profile of the criterion: minimised over all parameters but one.
+    """Profile of the criterion: minimised over all parameters but one, those of the residuals among them.
 
     Parameters
     ----------
     label : str
-        E.g. ``"sd_Subject[Days]"``, ``"corr_Subject[Intercept.Days]"``, ``"sigma"``, a fixed effect, or
-        ``"ratio_Subject[Days]"`` (variance / residual variance) and ``"icc_Subject[Days]"`` (ratio / (1 + ratio)).
+        E.g. ``"sd_Subject[Days]"``, ``"corr_Subject[Intercept.Days]"``, ``"sigma"``, ``"residual_rho"``, a fixed
+        effect, or ``"ratio_Subject[Days]"`` (variance / residual variance) and ``"icc_Subject[Days]"``
+        (ratio / (1 + ratio)), where residuals have no parameters.
     values : array-like, optional
-        Where to evaluate; by default 41 points over the 99.5 % interval, zero included for an sd.
+        Where to evaluate, in the units of the parameter; by default 41 points over the 99.5 % interval, zero included
+        for an sd.
     criterion : {"REML", "ML"}, optional
         By default the one that was fitted. The REML profile of a fixed effect is minus twice the log likelihood
         with the other fixed effects integrated over a flat prior.
@@ -49,12 +52,12 @@ def profile(
     Returns
     -------
     pandas.DataFrame
-        Columns ``value`` and ``criterion``.
+        Columns ``value`` and ``criterion``; inf where no covariance of a residual structure has that value.
 
     Raises
     ------
     DesignError
-        The parameter was fixed, a value is no number or outside its range.
+        No such parameter, or it was fixed; a value is no number or outside its range.
     FitError
         The fit leaves no residual: the criterion has no finite minimum.
 
@@ -70,10 +73,17 @@ def profile(
     >>> curve = fit.profile("sd_Batch", [0.0, 42.0])
     >>> (curve["criterion"] - fit.criterion).round(2).tolist()
     [6.37, 0.0]
+    >>> fit = bl.Model("Reaction ~ Days", bl.load_dataset("sleepstudy"), residual="ar1(Days | Subject)").fit()
+    >>> curve = fit.profile("residual_rho", [0.0, 0.8])
+    >>> (curve["criterion"] - fit.criterion).round(2).tolist()
+    [154.46, 0.0]
     """
-    if isinstance(fit.optimum, ResidualOptimum):
-        return profile_residual(fit, label, values, criterion=criterion)
-    optimum, parameter = fit._by_criterion(criterion), find_derived(fit.design, label)
+    optimum = fit._by_criterion(criterion)
+    if isinstance(optimum, ResidualOptimum):
+        parameter = found_parameter(fit, label)
+        check_minimum(optimum, [parameter])
+        return readable(profile_frame_residual(optimum, parameter, values))
+    parameter = find_derived(fit.design, label)
     check_minimum(optimum, [parameter])
     return readable(profile_frame(fit.cp, optimum, parameter, values))
 
@@ -89,7 +99,7 @@ def confint(
     n: int = 1000,
     random_seed: int | np.random.Generator | None = None,
 ) -> pd.DataFrame:
-    """Intervals of the parameters.
+    """Intervals of the parameters, those of the residuals among them.
 
     Parameters
     ----------
@@ -100,11 +110,14 @@ def confint(
         standard errors for fixed effects; on the scale of log sd, log sigma and atanh correlation for variance
         parameters that are asked for by name, refused at the boundary. ``"pivot"``: exact interval of variance
         ratios and intraclass correlations from F (Wald 1940), whatever the other variances are. ``"bootstrap"``:
-        parametric, see `bootstrap`.
+        parametric, see `bootstrap`. Where residuals have parameters there is no pivot, and ``"wald"`` is by the
+        curvature of the criterion in all covariance parameters together, ratios of standard deviations on the log
+        scale, correlations by atanh: quicker than the profile where a structure has dozens of parameters.
     parameters : str or sequence of str, optional
         Labels. By default all sds, correlations, sigma and fixed effects (profile, bootstrap), the fixed effects
         (wald), all ratios and intraclass correlations that have a pivot (pivot). ``"ratio_g[x]"``, the variance of
-        an effect divided by sigma^2, and ``"icc_g[x]"``, ratio / (1 + ratio), can be asked for by all methods.
+        an effect divided by sigma^2, and ``"icc_g[x]"``, ratio / (1 + ratio), can be asked for by all methods. Where
+        residuals have parameters, all by default (wald: nan for an estimate at the end of its range), and no ratios.
     criterion : {"REML", "ML"}, optional
         By default the one that was fitted. The REML profile of a fixed effect is that of the likelihood with the
         other fixed effects integrated over a flat prior; the ML profile is the one of lme4.
@@ -145,19 +158,26 @@ def confint(
     >>> fit.confint(method="pivot", parameters="icc_Batch").round(3)
                           conf_low  conf_high
     icc_Batch[Intercept]     0.084      0.848
+    >>> fit = bl.Model("Reaction ~ Days", bl.load_dataset("sleepstudy"), residual="ar1(Days | Subject)").fit()
+    >>> fit.confint().round(2)
+                  conf_low  conf_high
+    sigma            41.63      62.66
+    residual_rho      0.71       0.88
+    Intercept       231.51     276.17
+    Days              7.12      13.81
     """
-    if isinstance(fit.optimum, ResidualOptimum):
-        return confint_residual(
-            fit, level, method, parameters, criterion=criterion, kind=kind, n=n, random_seed=random_seed
-        )
     level = check_level(level)
     optimum = fit._by_criterion(criterion)
-    choice("method", method, ("profile", "wald", "pivot", "bootstrap"), DesignError)
+    pivot = () if isinstance(optimum, ResidualOptimum) else ("pivot",)
+    choice("method", method, ("profile", "wald", *pivot, "bootstrap"), DesignError)
     check_kind(kind)
     generator(random_seed), count(fit.design, n)
     if method == "bootstrap":
         return bootstrap(fit, n, random_seed, criterion=criterion).confint(level, kind, parameters)
-    if method == "profile":
+    if isinstance(optimum, ResidualOptimum):
+        own = fit if optimum is fit.optimum else replace(fit, cp=optimum.cp, optimum=optimum)
+        ends = (profile_ends_residual if method == "profile" else wald_residual)(own, parameters, level)
+    elif method == "profile":
         ends = methods.profile(fit.design, fit.cp, optimum, fit._estimates_of(optimum), parameters, level)
     elif method == "wald":
         ends = methods.wald(fit.design, fit.cp, optimum, fit._estimates_of(optimum), parameters, level)

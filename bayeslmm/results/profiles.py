@@ -25,8 +25,10 @@ from bayeslmm.types import FloatArray
 # Values at which a profile is asked for.
 MOST_POINTS = 10_000
 _DERIVED = ("ratio", "icc")
+# Values of a profile that nobody asked for, and of what interval.
+POINTS, WIDE = 41, 0.995
 # Upper end of the values shown of a profile that does not rise to the cut, in units of the estimate and of sigma.
-_OPEN = 10.0
+OPEN = 10.0
 
 
 class LabelTypeError(DesignError, TypeError):
@@ -160,14 +162,14 @@ def profile_frame(cp: SummedDesign, optimum: Optimum, parameter: Parameter, valu
     """Values of a parameter and the criterion minimised over the others."""
     target = target_of(parameter)
     if values is None:
-        ends = profile_ends(cp, optimum, [target], 0.995)
+        ends = profile_ends(cp, optimum, [target], WIDE)
         lower, upper = float(ends[0][0]), float(ends[1][0])
         if parameter.kind == "icc":
             lower, upper = (float(share(np.array(end))) for end in (lower, upper))
         lower = 0.0 if parameter.kind in ("sd", *_DERIVED) else lower
         if not np.isfinite([lower, upper]).all():
             lower, upper = _shown(Profile(cp, optimum, target).estimate, optimum.sigma, parameter.kind, lower, upper)
-        grid = np.linspace(lower, upper, 41)
+        grid = np.linspace(lower, upper, POINTS)
     else:
         grid = grid_of(values, parameter)
         _check_values(grid, parameter)
@@ -178,7 +180,7 @@ def profile_frame(cp: SummedDesign, optimum: Optimum, parameter: Parameter, valu
 
 def _shown(estimate: float, sigma: float, kind: str, lower: float, upper: float) -> tuple[float, float]:
     """Ends of the values shown of a profile, in place of those at infinity."""
-    width = _OPEN * max(abs(estimate), 1.0 if kind == "ratio" else sigma)
+    width = OPEN * max(abs(estimate), 1.0 if kind == "ratio" else sigma)
     return max(lower, estimate - width), min(upper, estimate + width)
 
 

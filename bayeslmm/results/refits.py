@@ -240,18 +240,10 @@ def refit[F: Fit](fit: F, y: ArrayLike) -> F:
         Wrong shape, missing or infinite values.
     """
     design = with_response(fit.design, check_responses(fit.design, y, 1))
-    if isinstance(fit.optimum, ResidualOptimum):
-        optimum: Optimum = optimum_of(design, fit.reml)
-        cp = optimum.cp
-    elif isinstance(fit.optimum, PosteriorMode):
-        cp = cross_products(design)
-        optimum = find_mode(cp, fit.optimum.priors, fit.reml, fixed=fit._fixed)
-    else:
-        cp = cross_products(design)
-        optimum = optimise(cp, fit.reml, fixed=fit._fixed, penalty=fit.optimum.penalty)
-    if not optimum.status.ok:
-        warnings.warn(f"{fit.formula}: {optimum.verdict}", ConvergenceWarning, stacklevel=2)
-    return type(fit)(design, cp, optimum)
+    found = replace(refit_design(fit, design), origin=None)
+    if not found.status.ok:
+        warnings.warn(f"{fit.formula}: {found.optimum.verdict}", ConvergenceWarning, stacklevel=2)
+    return found
 
 
 def refit_many(fit: Fit, Y: ArrayLike, *, workers: int = 1) -> Refits:
@@ -293,9 +285,13 @@ def optima_of(fit: Fit, Y: FloatArray, workers: int = 1) -> Optima:
 
 
 def refit_design[F: Fit](fit: F, design: Design) -> F:
-    """The model of a fit for other rows or another response of the same columns, by the same criterion."""
+    """The model of a fit for other rows or another response of the same columns, by what it was fitted by."""
     if isinstance(fit.optimum, ResidualOptimum):
-        found = optimum_of(design, fit.reml)
-        return replace(fit, design=design, cp=found.cp, optimum=found)
+        optimum: Optimum = optimum_of(design, fit.reml)
+        return replace(fit, design=design, cp=optimum.cp, optimum=optimum)
     cp = cross_products(design)
-    return replace(fit, design=design, cp=cp, optimum=optimise(cp, fit.reml, fixed=fit._fixed))
+    if isinstance(fit.optimum, PosteriorMode):
+        optimum = find_mode(cp, fit.optimum.priors, fit.reml, fixed=fit._fixed)
+    else:
+        optimum = optimise(cp, fit.reml, fixed=fit._fixed, penalty=fit.optimum.penalty)
+    return replace(fit, design=design, cp=cp, optimum=optimum)

@@ -1,109 +1,24 @@
-"""Intervals of all parameters of a fit whose residuals have parameters."""
+"""Wald intervals of all parameters of a fit whose residuals have parameters, each on a scale without bounds."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from bayeslmm.arguments import choice
-from bayeslmm.design.readable import headed
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.residual_degrees import joint_covariance
 from bayeslmm.inference.residual_targets import SCALES
 from bayeslmm.numerics.differences import slopes
 from bayeslmm.reml.residual_optimum import ResidualOptimum
 from bayeslmm.residual import estimable
-from bayeslmm.results.bootstrap_kinds import check_kind
-from bayeslmm.results.bootstrap_runs import bootstrap, count
 from bayeslmm.results.fit import Fit
-from bayeslmm.results.intervals import check_level
 from bayeslmm.results.labels import Parameter, estimates
-from bayeslmm.results.residual_profiles import chosen_parameters, profile_ends_residual
-from bayeslmm.results.sampling import generator
+from bayeslmm.results.residual_profiles import chosen_parameters
 from bayeslmm.types import FloatArray
 
 _STEP = 1e-4
-
-_KINDS = {"profile": "profile likelihood intervals", "wald": "Wald intervals", "bootstrap": "bootstrap intervals"}
-
-
-def confint_residual(
-    fit: Fit,
-    level: float = 0.95,
-    method: str = "profile",
-    parameters: str | Sequence[str] | None = None,
-    *,
-    criterion: Literal["REML", "ML"] | None = None,
-    kind: Literal["percentile", "basic", "norm", "bca", "shortest"] = "percentile",
-    n: int = 1000,
-    random_seed: int | np.random.Generator | None = None,
-) -> pd.DataFrame:
-    """Intervals of the parameters, those of the residuals among them.
-
-    Parameters
-    ----------
-    level : float
-    method : {"profile", "wald", "bootstrap"}
-        ``"profile"``: all values for which the criterion, minimised over all other parameters, those of the residuals
-        among them, rises by less than the chi-square quantile; one-sided where a range ends. ``"wald"``: by the
-        curvature of the criterion in all covariance parameters together, standard deviations and their ratios on the
-        log scale, correlations by atanh; quicker where a structure has dozens of parameters. ``"bootstrap"``: see
-        `bootstrap`.
-    parameters : str or sequence of str, optional
-        Labels, all by default; a Wald interval is nan for an estimate at the end of its range.
-    criterion : {"REML", "ML"}, optional
-        By default the one that was fitted. The REML profile of a fixed effect is that of the likelihood with the
-        other fixed effects integrated over a flat prior.
-    kind : {"percentile", "basic", "norm", "bca", "shortest"}
-        Of bootstrap intervals, see `Bootstrap.confint`.
-    n : int
-        Simulated responses of a bootstrap.
-    random_seed : int or numpy.random.Generator, optional
-        Of a bootstrap.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns ``conf_low``, ``conf_high``; indexed by label. ``attrs`` says how they were made.
-
-    Raises
-    ------
-    DesignError
-        An unknown method or label, a level that is no probability, a parameter without a Wald interval.
-    FitError
-        The fit leaves no residual.
-
-    Warns
-    -----
-    BayesLMMWarning
-        Some of the parameters are not identified, with their names, or the fit is not a minimum.
-
-    Examples
-    --------
-    >>> import bayeslmm as bl
-    >>> fit = bl.Model("Reaction ~ Days", bl.load_dataset("sleepstudy"), residual="ar1(Days | Subject)").fit()
-    >>> fit.confint().round(2)
-                  conf_low  conf_high
-    sigma            41.63      62.66
-    residual_rho      0.71       0.88
-    Intercept       231.51     276.17
-    Days              7.12      13.81
-    """
-    level, optimum = check_level(level), fit._by_criterion(criterion)
-    choice("method", method, tuple(_KINDS), DesignError)
-    check_kind(kind)
-    generator(random_seed), count(fit.design, n)
-    if method == "bootstrap":
-        return bootstrap(fit, n, random_seed, criterion=criterion).confint(level, kind, parameters)
-    own = fit if optimum is fit.optimum else replace(fit, cp=optimum.cp, optimum=optimum)
-    ends = (profile_ends_residual if method == "profile" else wald_residual)(own, parameters, level)
-    name = "REML" if own.reml else "ML"
-    ends.attrs.update(method=method, level=level, criterion=name)
-    return headed(ends, f"{100 * level:g} % {_KINDS[method]} ({name})")
 
 
 def wald_residual(fit: Fit, labels: str | Sequence[str] | None, level: float) -> pd.DataFrame:

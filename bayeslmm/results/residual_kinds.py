@@ -129,8 +129,9 @@ def correlated_system(fit: Fit) -> CorrelatedSystem | None:
 
 def _correlated_rows(fit: Fit) -> RowNumbers | None:
     """Numbers of single rows that depend on one another; None if all are independent."""
-    memo, system = fit._memo, correlated_system(fit)
+    memo = fit._memo
     if "correlated rows" not in memo:
+        system = correlated_system(fit)
         memo["correlated rows"] = None if system is None else row_numbers(system)
     found: RowNumbers | None = memo["correlated rows"]
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -11,80 +10,39 @@ from numpy.typing import ArrayLike
 
 from bayeslmm.arguments import labels as text_labels
 from bayeslmm.arguments import shown
-from bayeslmm.design.readable import readable
 from bayeslmm.errors import DesignError
 from bayeslmm.inference.residual_ends import residual_profile_ends
 from bayeslmm.inference.residual_profile import ResidualProfile
 from bayeslmm.reml.residual_optimum import ResidualOptimum
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.labels import Parameter, find
-from bayeslmm.results.profiles import check_minimum, grid_of, target_of
+from bayeslmm.results.profiles import OPEN, POINTS, WIDE, check_minimum, grid_of, target_of
 from bayeslmm.types import FloatArray
 
-# Values of a profile that nobody asked for, and of what interval.
-_POINTS, _WIDE = 41, 0.995
-# Where a parameter has no end, values are shown up to this many times its estimate.
-_OPEN = 10.0
 
-
-def profile_residual(
-    fit: Fit, label: str, values: ArrayLike | None = None, *, criterion: Literal["REML", "ML"] | None = None
-) -> pd.DataFrame:
-    """Profile of the criterion: minimised over all parameters but one, those of the residuals among them.
-
-    Parameters
-    ----------
-    label : str
-        As in ``estimates()``: ``"sd_Subject[Days]"``, ``"sigma"``, ``"residual_rho"``, a fixed effect.
-    values : array-like, optional
-        Where to evaluate, in the units of the parameter; by default 41 points over the 99.5 % interval.
-    criterion : {"REML", "ML"}, optional
-        By default the one that was fitted. The REML profile of a fixed effect is minus twice the log likelihood
-        with the other fixed effects integrated over a flat prior.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns ``value`` and ``criterion``; inf where no covariance of the structure has that value.
+def profile_frame_residual(optimum: ResidualOptimum, parameter: Parameter, values: ArrayLike | None) -> pd.DataFrame:
+    """Values of a parameter and the criterion minimised over the others, those of the residuals among them.
 
     Raises
     ------
     DesignError
-        No such parameter; a value that is no number or outside its range.
-    FitError
-        The fit leaves no residual: the criterion has no finite minimum.
-
-    Warns
-    -----
-    BayesLMMWarning
-        The parameter is not identified, or the fit is not a minimum.
-
-    Examples
-    --------
-    >>> import bayeslmm as bl
-    >>> fit = bl.Model("Reaction ~ Days", bl.load_dataset("sleepstudy"), residual="ar1(Days | Subject)").fit()
-    >>> curve = fit.profile("residual_rho", [0.0, 0.8])
-    >>> (curve["criterion"] - fit.criterion).round(2).tolist()
-    [154.46, 0.0]
+        A value that is no number or outside the range of the parameter.
     """
-    parameter = found_parameter(fit, label)
-    optimum = fit._by_criterion(criterion)
-    check_minimum(optimum, [parameter])
-    profile = ResidualProfile(_residual(optimum), target_of(parameter))
+    profile = ResidualProfile(optimum, target_of(parameter))
     grid = _grid(profile) if values is None else grid_of(values, parameter)
     if values is not None:
         _check_values(grid, profile, parameter)
-    return readable(pd.DataFrame({"value": grid, "criterion": profile.curve(grid)}))
+    return pd.DataFrame({"value": grid, "criterion": profile.curve(grid)})
 
 
 def _grid(profile: ResidualProfile) -> FloatArray:
-    low, high = residual_profile_ends(profile, _WIDE)
+    low, high = residual_profile_ends(profile, WIDE)
     estimate = profile.natural(profile.estimate) if np.isfinite(profile.estimate) else 0.0
     if profile.target.kind == "sd":
         low = 0.0
-    width = _OPEN * max(abs(estimate), 1e-300)
+    width = OPEN * max(abs(estimate), 1e-300)
     low = low if np.isfinite(low) else estimate - width
-    return np.linspace(low, high if np.isfinite(high) else estimate + width, _POINTS)
+    return np.linspace(low, high if np.isfinite(high) else estimate + width, POINTS)
 
 
 def _check_values(grid: FloatArray, profile: ResidualProfile, parameter: Parameter) -> None:

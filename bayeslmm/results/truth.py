@@ -182,9 +182,8 @@ def truth_of_values(
         terms = [factor_from_theta(term.structure, theta[i][None])[0] for i, term in enumerate(design.terms)]
     else:
         terms = [_factor(design, i, given, sigma) if sigma > 0 else np.zeros((0, 0)) for i in range(len(design.terms))]
-    asked = fitted is not None and left_out(design, given, ("residual",))
-    lam = lam_of_values(design, given, fitted() if fitted is not None and asked else None)
-    return _complete(design, tuple(terms), sigma, beta, lam)
+    known = fitted() if fitted is not None and left_out(design, given, ("residual",)) else None
+    return _complete(design, tuple(terms), sigma, beta, lam_of_values(design, given, known))
 
 
 def left_out(
