@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from bayeslmm.faces import Posterior, REMLResult
     from bayeslmm.likelihood import NormalPrior
     from bayeslmm.linting.check import lint
+    from bayeslmm.many import ManyFits, fit_many
     from bayeslmm.means.marginal import MarginalMeans
     from bayeslmm.means.of_draws import PosteriorMeans
     from bayeslmm.model import Model, load
@@ -136,6 +137,8 @@ _HOMES = {
     "compare": "bayeslmm.comparison",
     "Comparison": "bayeslmm.comparison",
     "ComparedMeans": "bayeslmm.comparison.means",
+    "ManyFits": "bayeslmm.many",
+    "fit_many": "bayeslmm.many",
     "MarginalMeans": "bayeslmm.means.marginal",
     "PosteriorMeans": "bayeslmm.means.of_draws",
     "ModelComparison": "bayeslmm.comparison",
@@ -229,6 +232,7 @@ __all__ = [
     "HeterogeneousCompoundSymmetry",
     "Identity",
     "InverseGammaVariance",
+    "ManyFits",
     "MarginalMeans",
     "Model",
     "ModelComparison",
@@ -264,6 +268,7 @@ __all__ = [
     "coverage_study",
     "error_contrasts",
     "explore",
+    "fit_many",
     "lint",
     "list_datasets",
     "lm_list",

@@ -38,7 +38,19 @@ html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False, "heade
 html_sidebars = {
     name: []
     for name in (
-        *("index", "learn", "start", "model", "formulas", "fitting", "posterior", "predict", "checks", "calibration"),
+        *(
+            "index",
+            "learn",
+            "start",
+            "model",
+            "formulas",
+            "fitting",
+            "posterior",
+            "predict",
+            "checks",
+            "many",
+            "calibration",
+        ),
         *("boundary", "coverage", "teaching", "explorer", "architecture", "notebooks/**"),
     )
 }

@@ -12,13 +12,7 @@ import numpy as np
 from bayeslmm.bayes.collapsed import CollapsedDraws, sample_collapsed
 from bayeslmm.bayes.default_priors import PriorSpec, resolve_priors
 from bayeslmm.calibration.coverage_kinds import DERIVED, POSTERIOR, Kinds
-from bayeslmm.calibration.interval_ends import (
-    Ends,
-    kenward_roger_ends,
-    pivot_many,
-    satterthwaite_ends,
-    wald_many,
-)
+from bayeslmm.calibration.interval_ends import Ends, coefficient_ends, pivot_many
 from bayeslmm.calibration.quantities import parameter_draws
 from bayeslmm.calibration.structured_ends import StructuredFits, structured_fits
 from bayeslmm.design.design import Design
@@ -220,17 +214,10 @@ def _likelihood_ends(
     for kind in ("wald", "satterthwaite", "kenward-roger"):
         fixed = [p for p in plan.asked.of_kind(kind) if p.kind == "fixed"]
         if fixed:
-            low, high = _coefficients(kind, plan, cp, Y, optima)
+            ddf = "z" if kind == "wald" else kind
+            low, high = coefficient_ends(ddf, cp, Y, optima, plan.level, plan.reml)
             found |= {(p.label, kind): (low[:, p.position], high[:, p.position]) for p in fixed}
     return found
-
-
-def _coefficients(kind: str, plan: CoveragePlan, cp: SummedDesign, Y: FloatArray, optima: Optima) -> Ends:
-    if kind == "wald":
-        return wald_many(cp, optima, plan.level)
-    if kind == "satterthwaite":
-        return satterthwaite_ends(cp, Y, optima, plan.level, plan.reml)
-    return kenward_roger_ends(cp, optima, plan.level)
 
 
 def _profile(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bayeslmm.arguments import choice, labels
-from bayeslmm.calibration.interval_ends import kenward_roger_ends, satterthwaite_ends
+from bayeslmm.calibration.interval_ends import coefficient_ends
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.inference.spectral import spectrum
 from bayeslmm.likelihood import SummedDesign
@@ -168,7 +168,7 @@ def _try(kind: str, cp: SummedDesign, truth: Truth, reml: bool) -> None:
     Y = cp.design.y[:, None]
     optima = optimise_many(cp, Y, reml)
     check: dict[str, Callable[[], object]] = {
-        "kenward-roger": lambda: kenward_roger_ends(cp, optima, 0.95),
-        "satterthwaite": lambda: satterthwaite_ends(cp, Y, optima, 0.95, reml),
+        "kenward-roger": lambda: coefficient_ends("kenward-roger", cp, Y, optima, 0.95),
+        "satterthwaite": lambda: coefficient_ends("satterthwaite", cp, Y, optima, 0.95, reml),
     }
     check[kind]()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import ndtri, stdtrit
+from scipy.special import stdtrit
 
 from bayeslmm.inference.kenward_roger import kenward_roger_many
 from bayeslmm.inference.ratio import pivot_interval
 from bayeslmm.inference.satterthwaite import satterthwaite_many
 from bayeslmm.inference.spectral import Spectrum
-from bayeslmm.likelihood import CrossProducts, SummedDesign, beta_covariance, evaluate
+from bayeslmm.likelihood import SummedDesign, beta_covariance, evaluate
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.reml.many import Optima
 from bayeslmm.types import FloatArray
@@ -37,27 +37,36 @@ def pivot_many(spectrum: Spectrum, level: float) -> Ends:
     return np.where(empty, np.nan, low), np.where(empty, np.nan, high)
 
 
-def wald_many(cp: CrossProducts, optima: Optima, level: float) -> Ends:
-    """Estimate +- z standard errors of all coefficients, (K, p)."""
-    half = float(ndtri(0.5 * (1.0 + level))) * _plain_errors(cp, optima)
+def coefficient_ends(
+    ddf: str, cp: SummedDesign, Y: FloatArray, optima: Optima, level: float, reml: bool = True
+) -> Ends:
+    """Intervals (K, p) of all coefficients; nan where there are no degrees of freedom. See `errors_and_df`."""
+    error, df = errors_and_df(ddf, cp, Y, optima, reml)
+    half = stdtrit(df, 0.5 * (1.0 + level)) * error
     return optima.beta - half, optima.beta + half
 
 
-def satterthwaite_ends(cp: SummedDesign, Y: FloatArray, optima: Optima, level: float, reml: bool = True) -> Ends:
-    """Intervals (K, p) of all coefficients with Satterthwaite's degrees of freedom; nan where there are none."""
-    df = satterthwaite_many(cp, optima, Y, np.eye(cp.p), reml)
-    half = stdtrit(df, 0.5 * (1.0 + level)) * _plain_errors(cp, optima)
-    return optima.beta - half, optima.beta + half
+def errors_and_df(
+    ddf: str, cp: SummedDesign, Y: FloatArray, optima: Optima, reml: bool = True
+) -> tuple[FloatArray, FloatArray]:
+    """Standard errors and degrees of freedom (K, p) of all coefficients.
 
-
-def kenward_roger_ends(cp: SummedDesign, optima: Optima, level: float) -> Ends:
-    """Intervals (K, p) of all coefficients with Kenward and Roger's errors and degrees of freedom, after REML."""
-    L, adjusted = np.eye(cp.p), kenward_roger_many(cp, optima.terms)
-    half = stdtrit(adjusted.df(L), 0.5 * (1.0 + level)) * optima.sigma[:, None] * adjusted.std_error(L)
-    return optima.beta - half, optima.beta + half
-
-
-def _plain_errors(cp: CrossProducts, optima: Optima) -> FloatArray:
-    """Standard errors (K, p), variances taken as known; they depend on the responses through the estimates alone."""
+    Parameters
+    ----------
+    ddf : {"satterthwaite", "kenward-roger", "z"}
+        Kenward and Roger's after REML only.
+    cp : SummedDesign
+    Y : FloatArray, shape (n, K)
+    optima : Optima
+        ``optimise_many(cp, Y, reml)``.
+    reml : bool
+    """
+    L = np.eye(cp.p)
+    if ddf == "kenward-roger":
+        adjusted = kenward_roger_many(cp, optima.terms)
+        return np.asarray(optima.sigma[:, None] * adjusted.std_error(L)), adjusted.df(L)
+    # They depend on the responses through the estimates alone.
     covariance = beta_covariance(cp, evaluate(cp, par.block_factors(cp, optima.terms)))
-    return np.asarray(optima.sigma[:, None] * np.sqrt(np.diagonal(covariance, axis1=1, axis2=2)))
+    error = np.asarray(optima.sigma[:, None] * np.sqrt(np.diagonal(covariance, axis1=1, axis2=2)))
+    df = np.full(error.shape, np.inf) if ddf == "z" else satterthwaite_many(cp, optima, Y, L, reml)
+    return error, df

@@ -8,13 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bayeslmm.calibration.atlas_cells import Cell
-from bayeslmm.calibration.interval_ends import (
-    Ends,
-    kenward_roger_ends,
-    pivot_many,
-    satterthwaite_ends,
-    wald_many,
-)
+from bayeslmm.calibration.interval_ends import Ends, coefficient_ends, pivot_many
 from bayeslmm.inference.profile import profile_ends_many
 from bayeslmm.inference.profile_coordinates import ProfileTarget
 from bayeslmm.inference.spectral import spectrum
@@ -47,9 +41,9 @@ def fixed_ends(cp: SummedDesign, Y: FloatArray, optima: Optima, level: float) ->
     level : float
     """
     found = {
-        "z": wald_many(cp, optima, level),
-        "satterthwaite": satterthwaite_ends(cp, Y, optima, level),
-        "kenward_roger": kenward_roger_ends(cp, optima, level),
+        "z": coefficient_ends("z", cp, Y, optima, level),
+        "satterthwaite": coefficient_ends("satterthwaite", cp, Y, optima, level),
+        "kenward_roger": coefficient_ends("kenward-roger", cp, Y, optima, level),
     }
     names = ("Intercept", "x")[: cp.p]
     return {
