@@ -272,7 +272,7 @@ MODEL_ARGUMENTS: Mapping[str, str] = {
     **dict.fromkeys(("FitMethod", "method"), "bl.Model(...).fit(reml=True) or fit(reml=False)"),
     **dict.fromkeys(("prior", "auto_scale"), "bl.Model(...).sample(priors=...)"),
     "noncentered": "bl.Model(...).sample(method='nuts', form='noncentered')",
-    "CovariancePattern": "the formula: (x || g) for 'Diagonal', id(0 + f | g) for 'Isotropic', cs(0 + f | g) for 'CompSymm'",
+    "CovariancePattern": "the formula: (x || g) is 'Diagonal', id(0 + f | g) 'Isotropic', cs(0 + f | g) 'CompSymm'",
     "DummyVarCoding": "contrasts, e.g. contrasts={'f': 'sum'}",
     "groups": "the formula: y ~ x + (1 | g)",
     "re_formula": "the formula: y ~ x + (x | g)",

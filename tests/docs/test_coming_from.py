@@ -96,7 +96,7 @@ def _shown(value: float, like: str) -> str:
     """A number with the digits that another one is shown with."""
     mantissa, _, exponent = like.partition("e")
     text = f"{value:.{len(mantissa.partition('.')[2])}{'e' if exponent else 'f'}}"
-    return re.sub(r"e([+-])0?", r"e\1", text)
+    return re.sub(r"e([+-])0(?=\d)", r"e\1", text)
 
 
 def test_numbers_are_those_of_both(page: Page) -> None:

@@ -22,6 +22,8 @@ table <- anova(oats)
 means <- suppressMessages(emmeans(oats, "nitro"))
 pairs <- as.data.frame(pairs(means))
 
+singular <- suppressMessages(lmer(Yield ~ 1 + (1 | Batch), lme4::Dyestuff2))
+
 numbers <- list(
   "REML criterion" = REMLcrit(fit),
   "AIC" = AIC(fit),
@@ -42,7 +44,8 @@ numbers <- list(
   "nitro in Oats, F" = table["nitro", "F value"],
   "nitro in Oats, mean at 0.6" = as.data.frame(means)$emmean[4],
   "its standard error" = as.data.frame(means)$SE[4],
-  "0 against 0.2, Tukey p" = pairs$p.value[1]
+  "0 against 0.2, Tukey p" = pairs$p.value[1],
+  "Dyestuff2, sd of batches" = as.data.frame(VarCorr(singular))$sdcor[1]
 )
 version <- function(name) paste(name, as.character(packageVersion(name)))
 packages <- paste(version("lme4"), version("lmerTest"), version("emmeans"), version("pbkrtest"), sep = ", ")

@@ -11,6 +11,9 @@ oats <- lme(yield ~ Variety * factor(nitro), data = Oats, random = ~ 1 | Block /
 boys <- lme(distance ~ age * Sex, data = Orthodont, random = ~ 1 | Subject, weights = varIdent(form = ~ 1 | Sex))
 serial <- gls(distance ~ age * Sex, data = Orthodont, correlation = corAR1(form = ~ 1 | Subject))
 
+data(Dyestuff2, package = "lme4")
+zero <- lme(Yield ~ 1, data = Dyestuff2, random = ~ 1 | Batch)
+
 numbers <- list(
   "log likelihood" = as.numeric(logLik(fit)),
   "AIC" = AIC(fit),
@@ -32,7 +35,8 @@ numbers <- list(
   "Variety in Oats, df" = anova(oats)["Variety", "denDF"],
   "varIdent: girls over boys" = coef(boys$modelStruct$varStruct, unconstrained = FALSE)[["Female"]],
   "corAR1: Phi" = coef(serial$modelStruct$corStruct, unconstrained = FALSE)[[1]],
-  "corAR1: log likelihood" = as.numeric(logLik(serial))
+  "corAR1: log likelihood" = as.numeric(logLik(serial)),
+  "Dyestuff2, sd of batches" = as.numeric(VarCorr(zero)["(Intercept)", "StdDev"])
 )
 package <- paste("nlme", as.character(packageVersion("nlme")))
 write_json(list(package = package, numbers = numbers), "nlme.json", auto_unbox = TRUE, digits = I(12), pretty = TRUE)
