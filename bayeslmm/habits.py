@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from bayeslmm.errors import BayesLMMError, UnknownNameError
 
 _NOTHING = "nothing: "
-# Of a fit by REML or ML: what lme4, nlme, statsmodels and MixedModels.jl call it.
+# Of a fit by REML or ML: what lme4, nlme, statsmodels, MATLAB and MixedModels.jl call it.
 FIT: Mapping[str, str] = {
     "params": "fit.fixef() has the fixed effects, fit.estimates() all parameters",
     "tau2": "fit.heterogeneity().tau2, of a model with known standard errors",
@@ -78,7 +78,29 @@ FIT: Mapping[str, str] = {
     "rstudent": 'fit.residuals("standardised")',
     "dotplot": "bl.plot_ranef(fit)",
     "powerSim": "bl.power(fit, {...})",
-    **dict.fromkeys(("plot_residuals", "qqplot"), "fit.plot()"),
+    **dict.fromkeys(("plot_residuals", "plotResiduals", "qqplot"), "fit.plot()"),
+    "bse_re": 'fit.variances("variance")',
+    "profile_re": "fit.profile(label)",
+    "wald_test_terms": "fit.anova()",
+    "t_test_pairwise": 'fit.means("factor").pairs()',
+    "augPred": "bl.plot_groups(fit)",
+    "tTable": 'fit.coefficients(ddf="containment")',
+    "fixedEffects": "fit.fixef()",
+    "randomEffects": "fit.ranef()",
+    "covarianceParameters": "fit.varcorr()",
+    "coefCI": "fit.coefficients()",
+    "coefTest": 'fit.test_fixed("name")',
+    "compare": "bl.anova(fit0, fit1)",
+    "designMatrix": "fit.matrices()",
+    "random": "fit.simulate()",
+    "Rsquared": "fit.r2()",
+    "MSE": "fit.sigma**2; fit.sigma is the residual standard deviation",
+    "ModelCriterion": "fit.aic, fit.bic and fit.loglik",
+    "LogLikelihood": "fit.loglik",
+    "hypothesis": "fit.estimable({...})",
+    "loo": "fit.cv(), or model.sample().loo()",
+    "pp_check": "fit.simulate()",
+    "to": "model.to(package); model is what the fit was made from",
 }
 # Of a posterior: what ArviZ, bambi, brms and rstanarm call it.
 POSTERIOR: Mapping[str, str] = {
@@ -114,6 +136,19 @@ POSTERIOR: Mapping[str, str] = {
     "plot_trace": "arviz_plots.plot_trace(post.data)",
     "plot_forest": "arviz_plots.plot_forest(post.data), or bl.plot_forest(post) for the studies of a meta-analysis",
     "coefficients": "post.table()",
+    "hypothesis": "post.estimable({...}), post.probability_below(label, value) and post.bayes_factor(label)",
+    "pp_check": 'post.add_groups("posterior_predictive"), for arviz_plots.plot_ppc_dist(post.data)',
+    "conditional_effects": "post.predict(newdata, random=None), post.means(...) and post.trends(...)",
+    "interpret": "post.predict(newdata), post.means(...) and post.trends(...)",
+    "posterior_summary": "post.table()",
+    "posterior_linpred": "post.predict()",
+    **dict.fromkeys(("as_matrix", "as_data_frame"), "post.draws(label)"),
+    "ndraws": "post.n_draws",
+    "rhat": "post.diagnostics, post.certificate() in words",
+    "stancode": "model.pymc_source(), the model as a PyMC program",
+    "loo_compare": "bl.compare(model1, model2)",
+    **dict.fromkeys(("emmeans", "marginal_means"), 'post.means("factor")'),
+    "compute_log_likelihood": 'post.add_groups("log_likelihood"); post.loo() does not need it',
 }
 # Of a model that is not fitted yet.
 MODEL: Mapping[str, str] = {
@@ -128,6 +163,10 @@ MODEL: Mapping[str, str] = {
     "loo": "model.sample().loo()",
     "build": "model.to_pymc(): there is nothing to build before model.sample()",
     "backend": "model.to_pymc()",
+    **dict.fromkeys(("get_prior", "prior_summary"), "model.priors()"),
+    "set_priors": "model.sample(priors=...)",
+    "make_stancode": "model.pymc_source(), the model as a PyMC program",
+    "graph": "model.latex(), model.pymc_source()",
     "plot_priors": "model.priors() has them in words; model.prior_predictive() has draws",
     "data": "model.design: arrays and names (the data frame is not kept)",
     "endog": "model.design.y",
@@ -170,6 +209,7 @@ MODULE: Mapping[str, str] = {
     "rand": "bl.ranova(fit)",
     **dict.fromkeys(("emmeans", "lsmeans"), 'fit.means("factor"), and .pairs() of it'),
     "Anova": 'fit.anova(2, test="chisq")',
+    "get_prior": "bl.Model(formula, data).priors()",
     "glht": 'fit.means("factor").pairs() or .contrast("dunnett")',
     **dict.fromkeys(("drop1", "step"), "fit.drop1() and fit.step()"),
     "influence": "fit.influence()",
@@ -196,6 +236,8 @@ FIT_ARGUMENTS: Mapping[str, str] = {
     "control": "nothing: the optimiser has no settings but max_evaluations",
     "optimizer": "nothing: the optimiser has no settings but max_evaluations",
     "maxiter": "max_evaluations",
+    "ddfm": "fit().coefficients(ddf=...) and the other tables of a fit",
+    "na_action": "nothing: rows with missing values are left out and listed in model.dropped",
     "start": "nothing: a start is computed, and others are compared with it",
     "data": "bl.Model(formula, data), before fit()",
     "weights": "bl.Model(formula, data, weights=...), before fit()",
@@ -204,9 +246,11 @@ FIT_ARGUMENTS: Mapping[str, str] = {
     "residual_sd": "bl.Model(formula, data, residual_sd=...), before fit()",
     "test": "fit().coefficients(ddf='z') or ddf='knapp-hartung'",
 }
+_NO_SETTING = "nothing: the samplers here need no such setting; for PyMC's own take model.to_pymc()"
 SAMPLE_ARGUMENTS: Mapping[str, str] = {
-    "target_accept": "nothing: the samplers here need no such setting; for PyMC's own take model.to_pymc()",
-    "max_treedepth": "nothing: for PyMC's own settings take model.to_pymc()",
+    **dict.fromkeys(("target_accept", "adapt_delta", "max_treedepth", "control", "init", "thin"), _NO_SETTING),
+    **dict.fromkeys(("refresh", "silent"), "progressbar=False"),
+    "sample_prior": "model.prior_predictive()",
     "cores": "chains",
     "iter": "draws (over all chains, without tuning)",
     "warmup": "tune",
@@ -225,6 +269,11 @@ MODEL_ARGUMENTS: Mapping[str, str] = {
     "REML": "bl.Model(...).fit(reml=...)",
     "reml": "bl.Model(...).fit(reml=...)",
     "priors": "bl.Model(...).sample(priors=...)",
+    **dict.fromkeys(("FitMethod", "method"), "bl.Model(...).fit(reml=True) or fit(reml=False)"),
+    **dict.fromkeys(("prior", "auto_scale"), "bl.Model(...).sample(priors=...)"),
+    "noncentered": "bl.Model(...).sample(method='nuts', form='noncentered')",
+    "CovariancePattern": "the formula: (x || g) is 'Diagonal', id(0 + f | g) 'Isotropic', cs(0 + f | g) 'CompSymm'",
+    "DummyVarCoding": "contrasts, e.g. contrasts={'f': 'sum'}",
     "groups": "the formula: y ~ x + (1 | g)",
     "re_formula": "the formula: y ~ x + (x | g)",
     "vc_formula": "the formula: one (1 | h) for every variance component",
@@ -267,7 +316,7 @@ def no_attribute(owner: Any, name: str, habits: Mapping[str, str], shown: str) -
     if hasattr(type(owner), name):
         # A property failed with an AttributeError of its own, which is the one to show.
         return object.__getattribute__(owner, name)
-    raise UnknownNameError(_message(f"{shown}.{name}", name, habits, dir(type(owner)), f"{shown}."))
+    raise _unknown(name, _message(f"{shown}.{name}", name, habits, dir(type(owner)), f"{shown}."))
 
 
 def no_function(name: str, known: Iterable[str]) -> NoReturn:
@@ -277,7 +326,14 @@ def no_function(name: str, known: Iterable[str]) -> NoReturn:
     ------
     UnknownNameError
     """
-    raise UnknownNameError(_message(f"bl.{name}", name, MODULE, known, "bl."))
+    raise _unknown(name, _message(f"bl.{name}", name, MODULE, known, "bl."))
+
+
+def _unknown(name: str, message: str) -> UnknownNameError:
+    """The error, named already: Python would add a guess of its own to one that is not."""
+    error = UnknownNameError(message)
+    error.name = name
+    return error
 
 
 def no_argument(
@@ -313,8 +369,8 @@ def no_argument(
 
 
 def _message(what: str, name: str, habits: Mapping[str, str], known: Iterable[str], lead: str) -> str:
-    if name in habits:
-        meant = habits[name]
+    meant = habits.get(name) or {habit.casefold(): said for habit, said in habits.items()}.get(name.casefold())
+    if meant is not None:
         if meant.startswith(_NOTHING):
             return f"{what} is not there, and nothing takes its place: {meant.removeprefix(_NOTHING)}."
         return f"{what} is not there. In its place: {meant}."

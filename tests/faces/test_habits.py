@@ -6,6 +6,7 @@ import copy
 import inspect
 import pickle
 import re
+import traceback
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -68,6 +69,15 @@ def test_functions_of_the_module() -> None:
             assert hasattr(bl, attribute), (name, meant)
     with pytest.raises(bl.UnknownNameError, match=r"Did you mean bl\.Comparison\?"):
         _ = bl.Comparisn  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["VarCorr", "varCorr", "VARCORR"])
+def test_one_suggestion_whatever_the_case(name: str) -> None:
+    """Python would add a guess of its own to an AttributeError without a name."""
+    with pytest.raises(bl.UnknownNameError) as caught:
+        getattr(fit(), name)
+    shown = traceback.format_exception_only(caught.value)
+    assert shown == [f"bayeslmm.errors.UnknownNameError: fit.{name} is not there. In its place: fit.varcorr().\n"]
 
 
 ARGUMENTS: list[tuple[Any, Mapping[str, str], type[Exception]]] = [
