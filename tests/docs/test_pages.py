@@ -32,6 +32,8 @@ PAGES = [
     ("coverage.md", 8),
     ("coming-from.md", 10),
     ("explorer.md", 8),
+    ("faq.md", 60),
+    ("limitations.md", 25),
 ]
 
 
