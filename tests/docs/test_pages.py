@@ -117,3 +117,23 @@ def test_the_lines_of_the_method_are_those_of_the_code() -> None:
     body = [line.strip() for line in code.partition('check_dense("The')[2].splitlines()[1:]]
     assert len(lines) == 9
     assert [line for line in body if line] == lines
+
+
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [
+        ("anova", "testing.md"),
+        ("p-value", "testing.md"),
+        ("residual plot", "diagnostics.md"),
+        ("tukey", "means.md"),
+        ("missing", "model.md"),
+        ("icc", "fitting.md"),
+        ("singular fit", "boundary.md"),
+        ("weights", "model.md"),
+    ],
+)
+def test_a_word_that_people_search_for_is_an_entry_of_its_page(word: str, name: str) -> None:
+    """By Sphinx's rule: an entry comes first that holds the word and is at most twice as long."""
+    page = (DOCS / name).read_text(encoding="utf-8")
+    entries = ", ".join(re.findall(r"^```{index} (.*)$", page, flags=re.MULTILINE)).lower().split(", ")
+    assert any(entry.startswith("! ") and word in entry and len(entry[2:]) <= 2 * len(word) for entry in entries)
