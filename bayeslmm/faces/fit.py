@@ -74,7 +74,6 @@ class REMLResult(Fit):
     >>> round(fit.sigma, 3), round(float(fit.fixef()["Intercept"]), 1)
     (49.51, 1527.5)
     >>> fit.confint().round(2)
-    95 % profile likelihood intervals (REML)
                          conf_low  conf_high
     sd_Batch[Intercept]     15.66     101.07
     sigma                   38.23      67.66
