@@ -1,11 +1,15 @@
 """Sphinx configuration."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import bayeslmm as bl
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+from class_pages import BRIEF  # noqa: E402
 
 # Notebooks live at the top of the repository; the site shows copies.
 target = HERE / "notebooks"
@@ -25,6 +29,7 @@ extensions = [
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
+    "class_pages",
     "sphinx-mathjax-offline",  # formulas are readable without a network
 ]
 templates_path = ["_templates"]
@@ -33,33 +38,18 @@ html_theme = "pydata_sphinx_theme"
 html_title = "bayeslmm"
 html_static_path = ["_static"]
 html_css_files = ["tables.css"]
-html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False, "header_links_before_dropdown": 4}
-# Pages without children have nothing to show beside them.
-html_sidebars = {
-    name: []
-    for name in (
-        *(
-            "index",
-            "learn",
-            "start",
-            "model",
-            "formulas",
-            "fitting",
-            "posterior",
-            "predict",
-            "checks",
-            "many",
-            "calibration",
-        ),
-        *("boundary", "coverage", "teaching", "explorer", "architecture", "notebooks/**"),
-    )
-}
+html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False, "header_links_before_dropdown": 6}
+html_sidebars = {"index": []}
 nb_execution_mode = "off"
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist"]
 myst_heading_anchors = 3
 autosummary_generate = True
+autosummary_context = {"brief": BRIEF}
 autodoc_typehints = "none"
+default_role = "py:obj"  # `fit` in a docstring is a link, where there is such a name
+toc_object_entries_show_parents = "hide"
 numpydoc_show_class_members = False
 numpydoc_attributes_as_param_list = False
 numpydoc_class_members_toctree = False
+
 suppress_warnings = ["myst.header", "mystnb.unknown_mime_type"]

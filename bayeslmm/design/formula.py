@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 
+from bayeslmm.design import elsewhere
 from bayeslmm.design.algebra import check_terms
 from bayeslmm.design.expressions import read_expression
 from bayeslmm.design.tokens import STRUCTURES, Token, spelled, tokenize
@@ -130,8 +131,10 @@ def _parsed(text: str) -> Formula:
     left, right = tokens[:tilde], tokens[tilde + 1 :]
     for token in left:
         if token.text in ("|", "||") and not token.inside:
+            behind = next((other.text for other in left if other.start > token.start), "")
             raise FormulaError(
-                "A bar | stands left of ~. Random effects belong to the right side: y ~ x + (1 | g).",
+                "A bar | stands left of ~. Random effects belong to the right side: y ~ x + (1 | g)."
+                + elsewhere.elsewhere(behind, elsewhere.RESPONSES),
                 text,
                 token.start,
             )
@@ -255,7 +258,8 @@ def _right_side(text: str, right: Sequence[Token]) -> tuple[str, tuple[str, ...]
         elif stray is not None:
             raise FormulaError(
                 "A bar | stands where no random term can be. Random terms are whole summands in parentheses: "
-                f"y ~ x + (x | g), with or without a covariance structure ({', '.join(STRUCTURES)}) before them.",
+                f"y ~ x + (x | g), with or without a covariance structure ({', '.join(STRUCTURES)}) before them."
+                + elsewhere.elsewhere(term[0].text, elsewhere.STRUCTURES),
                 text,
                 stray.start,
             )
@@ -402,7 +406,8 @@ def _grouping(text: str, tokens: Sequence[Token]) -> list[tuple[str, ...]]:
             or expect_name != (token.kind in ("name", "quoted"))
             or (token.text not in ("/", ":") and not expect_name)
         ):
-            raise FormulaError(_NO_GROUP.format(token.text), text, token.start, len(token.text))
+            known = elsewhere.elsewhere(token.text, elsewhere.GROUPS)
+            raise FormulaError(_NO_GROUP.format(token.text) + known, text, token.start, len(token.text))
         if token.text == "/":
             nested.append([])
         elif expect_name:

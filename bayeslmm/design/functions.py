@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bayeslmm.design import transforms
+from bayeslmm.design import elsewhere, transforms
 from bayeslmm.errors import DesignError
 from bayeslmm.types import AnyArray, FloatArray, IntArray
 
@@ -276,6 +276,8 @@ def _universal(found: Any) -> Function | None:
 
 
 def _unknown(name: str) -> str:
+    if name in elsewhere.FUNCTIONS:
+        return f"{name!r} is no known function.{elsewhere.elsewhere(name, elsewhere.FUNCTIONS)}"
     short = name.removeprefix("np.")
     near = difflib.get_close_matches(name, [*FUNCTIONS, *(f"np.{known}" for known in _NUMPY)], n=1, cutoff=0.75)
     hint = f" Did you mean {near[0]}?" if near else ""

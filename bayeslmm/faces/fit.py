@@ -51,12 +51,19 @@ from bayeslmm.words import Explanation, explain_fit
 @by_value
 @dataclass(frozen=True, repr=False)
 class REMLResult(Fit):
-    """Estimates of a linear mixed model by restricted or full maximum likelihood.
+    """A linear mixed model fitted by REML or ML: what ``model.fit()`` returns.
+
+    It prints its summary. Ask `coefficients` for the fixed effects with tests, `confint` for intervals of all
+    parameters, `ranef` for the effects of the levels, `varcorr` and `sigma` for the variances, `means` for means
+    and contrasts, `predict` for predictions, `plot` for the residuals, `boundary` what a variance of zero means,
+    and `explain` for plain words.
 
     Attributes
     ----------
     design : Design
+        Formula and data as arrays and names.
     cp : SummedDesign
+        The design with the sums that the likelihood is computed from.
     optimum : Optimum
         Everything about the optimisation.
 
@@ -66,6 +73,11 @@ class REMLResult(Fit):
     >>> fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).fit()
     >>> round(fit.sigma, 3), round(float(fit.fixef()["Intercept"]), 1)
     (49.51, 1527.5)
+    >>> fit.confint().round(2)
+                         conf_low  conf_high
+    sd_Batch[Intercept]     15.66     101.07
+    sigma                   38.23      67.66
+    Intercept             1486.45    1568.55
     """
 
     coefficients = fit_coefficients.coefficients

@@ -37,11 +37,17 @@ from bayeslmm.words import Explanation, explain_posterior
 @by_value
 @dataclass(frozen=True, repr=False)
 class Posterior(Draws):
-    """Posterior of a linear mixed model.
+    """The posterior of a linear mixed model: what ``model.sample()`` returns.
+
+    It prints a table of its parameters. Ask `certificate` how far its draws can be trusted, `table` and `hdi` for
+    means and intervals, `ranef` for the effects of the levels, `probability_below` for probabilities, `means` for
+    means and contrasts, `predict` for predictions, `loo` for leave-one-out, `prior_sweep` for other priors, and
+    `explain` for plain words. All draws are in `data`, for ArviZ.
 
     Attributes
     ----------
     design : Design
+        Formula and data as arrays and names.
     data : xarray.DataTree
         ArviZ groups ``posterior``, ``observed_data``, ``constant_data``, ``sample_stats``, ``log_likelihood``.
     priors : Priors
@@ -53,6 +59,15 @@ class Posterior(Draws):
         Means and standard deviations without Monte Carlo error (quadrature).
     cp : CrossProducts or None
         What the draws were drawn from.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> post = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).sample(random_seed=1)
+    >>> post.method, dict(post.data["posterior"]["sigma"].sizes)
+    ('quadrature', {'chain': 4, 'draw': 1000})
+    >>> post.table()["mean"].round(1).to_dict()
+    {'sd_Batch[Intercept]': 47.5, 'sigma': 52.1, 'Intercept': 1527.5}
     """
 
     loo = checks.loo

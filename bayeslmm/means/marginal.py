@@ -29,13 +29,19 @@ from bayeslmm.types import FloatArray, IntArray
 @by_value
 @dataclass(frozen=True, repr=False)
 class MarginalMeans(PrintedMeans, LabelledFunctions):
-    """Means over a reference grid of a fit, slopes, or contrasts of these; printed as a table.
+    """Means over a reference grid of a fit, slopes, or contrasts of these: what ``fit.means()`` returns.
+
+    It prints as a table, and `frame` has the numbers. `pairs` and `contrast` compare the rows, `letters` marks those
+    that do not differ, `test` has other hypotheses, `regrid` goes back to the units of the response.
 
     Attributes
     ----------
     source : FitSource or NumberSource
+        Where the numbers come from.
     labels : RowLabels
+        What the rows are.
     display : Display
+        Level, adjustment and scale of what is shown.
 
     Examples
     --------

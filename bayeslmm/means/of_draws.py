@@ -36,13 +36,18 @@ _SUMMARIES = ("mean", "sd", "median", "hdi_low", "hdi_high")
 @by_value
 @dataclass(frozen=True, repr=False)
 class PosteriorMeans(PrintedMeans, LabelledFunctions):
-    """Means over a reference grid of a posterior, slopes, or contrasts of these; printed as a table.
+    """Means over a reference grid of a posterior, slopes, or contrasts of these: what ``post.means()`` returns.
+
+    It prints as a table, `frame` has the numbers and `draws` all draws. `pairs` and `contrast` compare the rows.
 
     Attributes
     ----------
     source : DrawSource
+        Where the draws come from.
     labels : RowLabels
+        What the rows are.
     display : Display
+        Level and scale of what is shown.
     rope : tuple of float or None
         Region of practical equivalence, on the scale shown.
 

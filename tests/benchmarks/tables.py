@@ -17,6 +17,8 @@ the likelihood, not REML, and counts among the peers all the same. Refits: 1,000
 design, by the package's own way where it has one, otherwise by whole calls; their sigma is the mean of the refits.
 Fresh process: start, import, reading a CSV file and first fit.
 """
+# Times that differ by less are those of the machine.
+TIE = 1.02
 
 
 def by_cell(results: pd.DataFrame) -> dict[tuple[str, str], pd.Series]:
@@ -57,15 +59,31 @@ def time_cell(row: pd.Series | None, best: pd.Series | None) -> str:
     return f"{row['seconds']:.3g}" + (" (off)" if verdict(row, best) else "")
 
 
-def time_row(cells: dict[tuple[str, str], pd.Series], case: str) -> list[str]:
-    """One row of the table of times."""
-    best, ours = reference(cells, case), cells.get((case, "bayeslmm"))
-    rows = {name: cells.get((case, name)) for name in PACKAGES}
-    right = {
+def right_seconds(cells: dict[tuple[str, str], pd.Series], case: str) -> dict[str, float]:
+    """Seconds of the packages whose results agree with the reference."""
+    best, rows = reference(cells, case), {name: cells.get((case, name)) for name in PACKAGES}
+    return {
         name: row["seconds"]
         for name, row in rows.items()
         if row is not None and row["status"] == "ok" and not verdict(row, best)
     }
+
+
+def not_ours(cells: dict[tuple[str, str], pd.Series], cases: list[str]) -> str:
+    """Where another package is faster, in words."""
+    lost = []
+    for case in cases:
+        right = right_seconds(cells, case)
+        fastest = min(right, key=right.__getitem__, default="bayeslmm")
+        if "bayeslmm" in right and right["bayeslmm"] > TIE * right[fastest]:
+            lost.append(f"{case} ({fastest}, {right['bayeslmm'] / right[fastest]:.3g} times as fast)")
+    return f"Another package is faster in: {'; '.join(lost)}." if lost else "No other package is faster in any case."
+
+
+def time_row(cells: dict[tuple[str, str], pd.Series], case: str) -> list[str]:
+    """One row of the table of times."""
+    best, ours = reference(cells, case), cells.get((case, "bayeslmm"))
+    rows, right = {name: cells.get((case, name)) for name in PACKAGES}, right_seconds(cells, case)
     seconds = right.get("bayeslmm", math.nan)
     fastest = min((right[name] for name in PEERS if name in right), default=math.nan)
     ratios = [
@@ -120,7 +138,7 @@ def report(results: pd.DataFrame) -> str:
     text = ", ".join(f"{row.package} {row.version}" for row in versions.itertuples())
     formulas = "\n".join(f"- {case.name}: `{case.formula}`" for case in ALL)
     return (
-        f"{INTRODUCTION}\nVersions: {text}.\n\n## Seconds\n\n{times}\n"
+        f"{INTRODUCTION}\nVersions: {text}.\n\n## Seconds\n\n{not_ours(cells, names)}\n\n{times}\n"
         f"## Estimates: sigma / REML criterion\n\n{markdown(['case', *PACKAGES], estimates)}\n"
         f"## MB above the data (peak of the whole process)\n\n{markdown(['case', *PACKAGES], megabytes)}\n"
         f"## Models\n\n{formulas}\n"
