@@ -47,7 +47,7 @@ _VISIBLE = 0.005
 _FARTHEST = 4.0
 
 
-def plot_boundary(both: Comparison | REMLResult | Posterior, parameter: str | None = None, axes: Any = None) -> Any:
+def plot_boundary(both: Comparison | REMLResult | Posterior, parameter: str | None = None, ax: Any = None) -> Any:
     """REML profile likelihood, prior and posterior of one standard deviation.
 
     The product of profile likelihood and prior, normalised, is drawn beside the posterior. The posterior is prior
@@ -62,7 +62,7 @@ def plot_boundary(both: Comparison | REMLResult | Posterior, parameter: str | No
     parameter : str, optional
         ``"sd_Batch"`` or ``"sd_Subject[Days]"``; by default the first sd. The label of a variance (``"var_Batch"``,
         ``"sigma^2"``) will do; the figure is one of its square root, which the priors are densities of.
-    axes : matplotlib.axes.Axes, optional
+    ax : matplotlib.axes.Axes, optional
 
     Returns
     -------
@@ -84,7 +84,7 @@ def plot_boundary(both: Comparison | REMLResult | Posterior, parameter: str | No
     shown = subject(both, "plot_boundary", "'sd_...'")
     p = _parameter(shown, parameter)
     # Every further posterior has two more lines in the legend.
-    axes = axes_or_new(axes, "plot_boundary", (6.6, _HEIGHT + _MORE * max(0, len(shown.posteriors) - 1)))
+    axes = axes_or_new(ax, "plot_boundary", (6.6, _HEIGHT + _MORE * max(0, len(shown.posteriors) - 1)))
     grid = grid_for(shown, p)
     if p.kind == "sd" and grid[-1] < shown.delta(p) <= _FARTHEST * grid[-1]:
         grid = np.union1d(grid, np.linspace(grid[-1], 1.05 * shown.delta(p), 101))

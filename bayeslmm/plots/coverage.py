@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayeslmm.errors import DesignError
+from bayeslmm.plots.panels import given_axes
 from bayeslmm.plots.style import wrapped
 from bayeslmm.plots.subject import found
 from bayeslmm.results.intervals import check_level
@@ -33,7 +34,7 @@ _NARROWEST = 1.15
 
 
 def plot_coverage(
-    study: Any, parameter: str = "sd[Intercept]", design: str = "balanced", *, level: float = 0.95
+    study: Any, parameter: str = "sd[Intercept]", design: str = "balanced", *, level: float = 0.95, ax: Any = None
 ) -> Any:
     """Coverage of every kind of interval of one parameter, by design and true variance.
 
@@ -46,6 +47,8 @@ def plot_coverage(
     parameter : {"sd[Intercept]", "sd[x]", "Intercept", "x"}
     design : {"balanced", "unbalanced", "x || g", "x | g"}
     level : float
+    ax : matplotlib.axes.Axes or sequence of these, optional
+        One for each panel, in place of a new figure.
 
     Returns
     -------
@@ -81,7 +84,10 @@ def plot_coverage(
     height = 1.65 + 0.26 * len(own[["groups", "size"]].drop_duplicates())
     panel = max(0.42 * len(across.drop_duplicates()) + 0.35, _NARROWEST)
     width = 1.3 + panel * (len(methods) + 1)
-    _, axes = plt.subplots(1, len(methods) + 1, figsize=(width, height), sharey=True, layout="constrained")
+    if ax is None:
+        _, axes = plt.subplots(1, len(methods) + 1, figsize=(width, height), sharey=True, layout="constrained")
+    else:
+        axes = np.array(given_axes(ax, "plot_coverage", len(methods) + 1), dtype=object)
     zeros = _square(own[own["method"] == methods[0]], "zero_share")
     _panel(axes[0], zeros, "{:.0f}", "Greys", (0.0, 1.0))
     limits = (level - 0.1, level + 0.1)
@@ -90,11 +96,13 @@ def plot_coverage(
     for ax, title in zip(axes, ("REML says zero", *(_TITLES.get(method, method) for method in methods)), strict=True):
         ax.set_title(wrapped(title, panel - 0.1, _TITLE), fontsize=_TITLE)
     axes[0].set_ylabel("groups x observations")
-    figure = axes[0].figure
     label = "slope sd / intercept sd; correlation" if "|" in design else "true intraclass correlation"
-    figure.supxlabel(label, fontsize=9)
     heading = f"{parameter}, {design}: coverage of {level:.0%} intervals, per cent"
-    figure.suptitle(wrapped(heading, width - 0.2, 10), fontsize=10)
+    if ax is None:
+        axes[0].figure.supxlabel(label, fontsize=9)
+        axes[0].figure.suptitle(wrapped(heading, width - 0.2, 10), fontsize=10)
+    else:
+        axes[0].set_xlabel(f"{label}\n{heading}", fontsize=8, loc="left")
     return axes
 
 

@@ -19,18 +19,17 @@ from bayeslmm.design.names import in_plot
 from bayeslmm.design.padding import rows_of_design
 from bayeslmm.errors import DesignError
 from bayeslmm.faces import Posterior, REMLResult
+from bayeslmm.plots.panels import finish_panel
 from bayeslmm.plots.style import (
     NEUTRAL,
     REML,
-    headed,
-    legend_below,
     posterior_style,
     response_name,
     tidy_axes,
     widest,
     wrapped,
 )
-from bayeslmm.plots.subject import Subject, subject
+from bayeslmm.plots.subject import Subject, axes_or_new, subject
 from bayeslmm.results.linear import one_effect_per_row
 from bayeslmm.types import FloatArray
 
@@ -60,6 +59,7 @@ def plot_forest(
     *,
     labels: Sequence[object] | None = None,
     ddf: str = "z",
+    ax: Any = None,
 ) -> Any:
     """Studies with their intervals, their predicted effects, the mean and the interval of a new study.
 
@@ -73,6 +73,7 @@ def plot_forest(
         Names of the rows; by default the levels of the grouping factor that has one for every row, else the index.
     ddf : {"z", "knapp-hartung"}
         By what the fit's mean and new study have their intervals.
+    ax : matplotlib.axes.Axes, optional
 
     Returns
     -------
@@ -96,8 +97,6 @@ def plot_forest(
     >>> [text.get_text() for text in axes.get_yticklabels()][-2:]
     ['mean (REML)', 'new study (REML)']
     """
-    import matplotlib.pyplot as plt
-
     shown = subject(both, "plot_forest")
     design = shown.design
     choice("ddf", ddf, ("z", "knapp-hartung"), DesignError)
@@ -109,8 +108,7 @@ def plot_forest(
     texts += [*(f"mean ({e.name})" for e, _ in means), *(f"new study ({e.name})" for e, _ in new)]
     places = _rows(texts, len(names))
     width = _WIDTH + min(widest(texts, _FONT), 3.0) + widest([_number(np.full(3, -88.888), 2)], _FONT)
-    figure, axis = plt.subplots(figsize=(width, 1.0 + _ROW * (places[-1] + 1)))
-    figure.set_layout_engine("constrained")
+    axis = axes_or_new(ax, "plot_forest", (width, 1.0 + _ROW * (places[-1] + 1)))
     observed = _studies(shown, axis, places[: len(names)])
     for k, engine in enumerate(engines):
         _effects(axis, engine, places[: len(names)] + 0.2 * (k + 1))
@@ -120,8 +118,7 @@ def plot_forest(
     for place, (engine, values) in zip(below[len(means) :], new, strict=True):
         _bar(axis, engine.style["color"], place, values)
     _decorate(shown, axis, texts, places, [*observed, *(values for _, values in (*means, *new))])
-    extra = headed(figure, shown, *_notes(shown, ddf)) + legend_below(figure, [axis])
-    figure.set_figheight(figure.get_figheight() + extra)
+    finish_panel(axis, shown, _notes(shown, ddf), own=ax is None)
     return axis
 
 

@@ -16,17 +16,16 @@ from bayeslmm.design.names import in_plot
 from bayeslmm.errors import DesignError
 from bayeslmm.faces import Posterior, REMLResult
 from bayeslmm.plots.levels import check_levels, known_levels, lost_effects, note
+from bayeslmm.plots.panels import finish_panel
 from bayeslmm.plots.shrinkage import on_their_own
 from bayeslmm.plots.style import (
     NEUTRAL,
     REML,
-    headed,
-    legend_below,
     posterior_style,
     response_name,
     wrapped,
 )
-from bayeslmm.plots.subject import Subject, subject
+from bayeslmm.plots.subject import Subject, axes_or_new, subject
 from bayeslmm.types import FloatArray
 
 # Share of all levels that an ellipse holds.
@@ -40,6 +39,7 @@ def plot_plane(
     effects: Sequence[str] | None = None,
     *,
     levels: int | Sequence[object] | None = None,
+    ax: Any = None,
 ) -> Any:
     """How far every level is drawn to the mean in the plane of two effects, such as intercept and slope.
 
@@ -57,6 +57,7 @@ def plot_plane(
         Horizontal and vertical effect; the first two by default.
     levels : int or sequence, optional
         As in `plot_shrinkage`.
+    ax : matplotlib.axes.Axes, optional
 
     Returns
     -------
@@ -75,15 +76,13 @@ def plot_plane(
     >>> axis.get_xlabel(), axis.get_ylabel()
     ('Intercept by Subject, deviation from the mean', 'Days by Subject, deviation from the mean')
     """
-    import matplotlib.pyplot as plt
-
     shown = subject(both, "plot_plane")
     check_levels(levels)
     name, pair = _asked(shown, group, effects)
     which = [shown.labels(name).effects.index(effect) for effect in pair]
     drawn, (fitted, *posteriors) = known_levels(shown, name, which[0], levels)
     separate = on_their_own(shown, drawn)[:, which]
-    figure, axis = plt.subplots(figsize=(_WIDTH, _HEIGHT), layout="constrained")
+    axis = axes_or_new(ax, "plot_plane", (_WIDTH, _HEIGHT))
     steps = [separate]
     axis.plot(*separate.T, "x", color=NEUTRAL, markersize=6, label="level alone (no pooling)", zorder=2)
     if fitted is not None and shown.fit is not None:
@@ -107,8 +106,7 @@ def plot_plane(
     _arrows(steps, axis)
     _name_axes(shown, name, pair, axis)
     notes = [note(shown, drawn, pair[0], levels is not None), *lost_effects(shown, name, posteriors)]
-    extra = headed(figure, shown, *[text for text in notes if text]) + legend_below(figure, [axis])
-    figure.set_figheight(_HEIGHT + extra)
+    finish_panel(axis, shown, [text for text in notes if text], own=ax is None)
     return axis
 
 

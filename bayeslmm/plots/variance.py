@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from bayeslmm.comparison import Comparison
 from bayeslmm.comparison.tables import is_scale, shown_label
 from bayeslmm.design.names import in_plot
 from bayeslmm.faces import Posterior, REMLResult
+from bayeslmm.plots.panels import finish_given, given_axes
 from bayeslmm.plots.style import (
     ML,
     REML,
@@ -31,7 +33,7 @@ _WIDTH, _HEIGHT, _TITLE, _LEGEND, _UNITS = 4.4, 2.9, 10, 9, 8
 _LINE, _ROW = 0.17, 0.11
 
 
-def plot_variance(both: Comparison | REMLResult | Posterior) -> Any:
+def plot_variance(both: Comparison | REMLResult | Posterior, *, ax: Any = None) -> Any:
     """Posterior density, REML and ML estimates and the intervals of every sd, correlation and sigma.
 
     Parameters
@@ -39,6 +41,8 @@ def plot_variance(both: Comparison | REMLResult | Posterior) -> Any:
     both : Comparison, REMLResult or Posterior
         With ``scale="variance"`` variances are drawn in place of sds, with the numbers of its table. Several posteriors
         have a colour each. Of a fit alone its profile likelihood is drawn in place of a density.
+    ax : matplotlib.axes.Axes or sequence of these, optional
+        One for each panel, in place of a new figure.
 
     Returns
     -------
@@ -47,7 +51,7 @@ def plot_variance(both: Comparison | REMLResult | Posterior) -> Any:
     Raises
     ------
     DesignError
-        Not a comparison, fit or posterior.
+        Not a comparison, fit or posterior; other axes than one for each panel.
 
     Examples
     --------
@@ -61,19 +65,28 @@ def plot_variance(both: Comparison | REMLResult | Posterior) -> Any:
 
     shown = subject(both, "plot_variance")
     chosen = [p for p in shown.parameters if p.kind != "fixed"]
+    titles = [wrapped(shown_label(p, shown.scale), _WIDTH - 0.4, _TITLE) for p in chosen]
+    if ax is not None:
+        given = given_axes(ax, "plot_variance", len(chosen))
+        _panels(shown, chosen, given, titles)
+        finish_given(given)
+        return np.array(given, dtype=object)
     columns = min(len(chosen), 2)
     rows = -(-len(chosen) // columns)
-    titles = [wrapped(shown_label(p, shown.scale), _WIDTH - 0.4, _TITLE) for p in chosen]
     height = _HEIGHT + _LINE * max(title.count("\n") for title in titles)
     figure, panels = plt.subplots(rows, columns, squeeze=False, figsize=(_WIDTH * columns, height * rows))
     figure.set_layout_engine("constrained", h_pad=0.08, w_pad=0.06)
     axes = panels.ravel()
-    for axis, p, title in zip(axes, chosen, titles, strict=False):
-        _panel(shown, p, axis)
-        axis.set_title(title, fontsize=_TITLE)
+    _panels(shown, chosen, axes[: len(chosen)], titles)
     extra = headed(figure, shown) + _legend(figure, axes, len(chosen))
     figure.set_figheight(height * rows + extra)
     return axes[: len(chosen)]
+
+
+def _panels(shown: Subject, chosen: Sequence[Parameter], axes: Any, titles: Sequence[str]) -> None:
+    for axis, p, title in zip(axes, chosen, titles, strict=True):
+        _panel(shown, p, axis)
+        axis.set_title(title, fontsize=_TITLE)
 
 
 def _legend(figure: Any, axes: Any, panels: int) -> float:
