@@ -19,6 +19,7 @@ from bayeslmm.design.names import in_plot
 from bayeslmm.design.padding import rows_of_design
 from bayeslmm.errors import DesignError
 from bayeslmm.faces import Posterior, REMLResult
+from bayeslmm.figures.axes import axes_or_new
 from bayeslmm.plots.panels import finish_panel
 from bayeslmm.plots.style import (
     NEUTRAL,
@@ -29,7 +30,7 @@ from bayeslmm.plots.style import (
     widest,
     wrapped,
 )
-from bayeslmm.plots.subject import Subject, axes_or_new, subject
+from bayeslmm.plots.subject import Subject, subject
 from bayeslmm.results.linear import one_effect_per_row
 from bayeslmm.types import FloatArray
 
@@ -162,7 +163,7 @@ def _engines(shown: Subject, ddf: str) -> list[_Engine]:
         name = shown.title("posterior", k)
         mean, new = _means(post, {"level": shown.level, "random_seed": 1})
         studies = _of_rows(post.design, post.predict(level=shown.level))
-        found.append(_Engine(name, posterior_style(k), studies, mean, new))
+        found.append(_Engine(name, {**posterior_style(k), "marker": "o"}, studies, mean, new))
     return found
 
 
@@ -171,7 +172,7 @@ def _of_fit(fit: REMLResult, name: str, level: float, ddf: str) -> _Engine:
         raise DesignError("ddf='knapp-hartung' is for models with one random intercept per row; use ddf='z'.")
     mean, new = _means(fit, {"level": level, "ddf": ddf})
     studies = _of_rows(fit.design, fit.predict(level=level, ddf="z"))
-    return _Engine(name, {"color": REML, "linestyle": "-"}, studies, mean, new)
+    return _Engine(name, {"color": REML, "linestyle": "-", "marker": "D"}, studies, mean, new)
 
 
 def _of_rows(design: Design, predicted: pd.DataFrame) -> FloatArray:
@@ -216,7 +217,14 @@ def _studies(shown: Subject, axis: Any, rows: FloatArray) -> list[FloatArray]:
 def _effects(axis: Any, engine: _Engine, rows: FloatArray) -> None:
     style = {"color": engine.style["color"], "linewidth": 1.3}
     axis.hlines(rows, engine.studies[:, 1], engine.studies[:, 2], linestyle=engine.style["linestyle"], **style)
-    axis.plot(engine.studies[:, 0], rows, "o", markersize=3.5, color=style["color"], label=f"effect, {engine.name}")
+    axis.plot(
+        engine.studies[:, 0],
+        rows,
+        engine.style["marker"],
+        markersize=3.5,
+        color=style["color"],
+        label=f"effect, {engine.name}",
+    )
 
 
 def _diamond(axis: Any, color: str, place: float, values: FloatArray) -> None:

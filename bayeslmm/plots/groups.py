@@ -16,6 +16,7 @@ from bayeslmm.design.recipe import columns_in
 from bayeslmm.design.recovered import columns_of_group, recovered_columns
 from bayeslmm.errors import DesignError
 from bayeslmm.faces import Posterior, REMLResult
+from bayeslmm.figures.axes import given_axes
 from bayeslmm.plots.group_lines import (
     GroupRows,
     group_rows,
@@ -25,7 +26,7 @@ from bayeslmm.plots.group_lines import (
     separate_lines,
 )
 from bayeslmm.plots.levels import Effects, check_levels, known_levels, lost_effects, note
-from bayeslmm.plots.panels import finish_given, given_axes
+from bayeslmm.plots.panels import finish_given
 from bayeslmm.plots.style import (
     NEUTRAL,
     REML,

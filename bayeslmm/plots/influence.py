@@ -10,8 +10,8 @@ from bayeslmm.arguments import instance
 from bayeslmm.design.names import in_plot
 from bayeslmm.errors import DesignError
 from bayeslmm.faces import REMLResult
+from bayeslmm.figures.axes import axes_or_new
 from bayeslmm.plots.style import NEUTRAL, POSTERIOR, REML
-from bayeslmm.plots.subject import axes_or_new
 from bayeslmm.results.influence import Influence
 
 # Cases that bear their label, and from how many cases on points stand for stems.

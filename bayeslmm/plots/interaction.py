@@ -18,11 +18,11 @@ from bayeslmm.design.reference import Covariate
 from bayeslmm.design.tables import open_table, to_pandas
 from bayeslmm.errors import DesignError
 from bayeslmm.faces import Posterior, REMLResult
+from bayeslmm.figures.axes import axes_or_new, found
 from bayeslmm.means.averages import text_of
 from bayeslmm.means.marginal import MarginalMeans
 from bayeslmm.means.of_draws import PosteriorMeans
 from bayeslmm.plots.style import response_name, series_style, wrapped
-from bayeslmm.plots.subject import axes_or_new, found
 from bayeslmm.results.intervals import check_level
 from bayeslmm.specification import Specification
 from bayeslmm.types import FloatArray

@@ -11,12 +11,12 @@ from bayeslmm.arguments import choice, instance
 from bayeslmm.comparison.means import ComparedMeans
 from bayeslmm.design.names import in_plot
 from bayeslmm.errors import DesignError
+from bayeslmm.figures.axes import axes_or_new
 from bayeslmm.means.adjust import ADJUSTMENTS
 from bayeslmm.means.averages import text_of
 from bayeslmm.means.marginal import MarginalMeans
 from bayeslmm.means.of_draws import PosteriorMeans
 from bayeslmm.plots.style import REML, posterior_style, widest, wrapped
-from bayeslmm.plots.subject import axes_or_new
 from bayeslmm.types import FloatArray
 
 type AnyMeans = MarginalMeans | PosteriorMeans
@@ -72,7 +72,9 @@ def plot_means(means: MarginalMeans | PosteriorMeans | ComparedMeans, *, adjust:
     notes = [means._heading]
     if first.display.kind == "mean":
         tests, differences = f"adjust={adjust!r}", "HDI of the difference"
-        how = {MarginalMeans: tests, PosteriorMeans: differences}.get(type(means), f"REML: {tests}; posterior: {differences}")
+        how = {MarginalMeans: tests, PosteriorMeans: differences}.get(
+            type(means), f"REML: {tests}; posterior: {differences}"
+        )
         notes.append(f"Means that share a letter do not differ ({how})")
     ax.set_xlabel("\n".join(wrapped(note, _WIDTH, _FONT) for note in notes), fontsize=_FONT)
     if len(engines) > 1:

@@ -11,7 +11,7 @@ from bayeslmm.arguments import instance
 from bayeslmm.arguments import labels as texts
 from bayeslmm.comparison import ModelComparison
 from bayeslmm.errors import DesignError, FitError
-from bayeslmm.plots.panels import panels_or_new
+from bayeslmm.figures.axes import panels_or_new
 from bayeslmm.plots.style import ML, POSTERIOR, legend_below, widest, wrapped
 from bayeslmm.results.intervals import check_level
 

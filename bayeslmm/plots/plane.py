@@ -15,17 +15,19 @@ from bayeslmm.design.labels import group_labels
 from bayeslmm.design.names import in_plot
 from bayeslmm.errors import DesignError
 from bayeslmm.faces import Posterior, REMLResult
+from bayeslmm.figures.axes import axes_or_new
 from bayeslmm.plots.levels import check_levels, known_levels, lost_effects, note
 from bayeslmm.plots.panels import finish_panel
 from bayeslmm.plots.shrinkage import on_their_own
 from bayeslmm.plots.style import (
+    LINES,
     NEUTRAL,
     REML,
     posterior_style,
     response_name,
     wrapped,
 )
-from bayeslmm.plots.subject import Subject, axes_or_new, subject
+from bayeslmm.plots.subject import Subject, subject
 from bayeslmm.types import FloatArray
 
 # Share of all levels that an ellipse holds.
@@ -90,7 +92,7 @@ def plot_plane(
         axis.plot(*steps[-1].T, "D", color=REML, markersize=5.5, label=f"{shown.criterion} prediction (BLUP)", zorder=3)
         _ellipse(
             shown.fit.varcorr_matrices()[name].loc[list(pair), list(pair)].to_numpy(),
-            REML,
+            {"color": REML, "linestyle": "-"},
             f"{shown.criterion}: half of all levels",
             axis,
         )
@@ -102,7 +104,8 @@ def plot_plane(
             axis.plot(*steps[-1].T, "o", color=style["color"], markersize=3.5, label=text, zorder=4)
         covariance = _covariance(post.varcorr(), name, pair)
         if covariance is not None:
-            _ellipse(covariance, style["color"], in_plot(shown.title("posterior: half of all levels", k)), axis)
+            look = {"color": style["color"], "linestyle": LINES[1 + k % (len(LINES) - 1)]}
+            _ellipse(covariance, look, in_plot(shown.title("posterior: half of all levels", k)), axis)
     _arrows(steps, axis)
     _name_axes(shown, name, pair, axis)
     notes = [note(shown, drawn, pair[0], levels is not None), *lost_effects(shown, name, posteriors)]
@@ -150,14 +153,14 @@ def _covariance(table: pd.DataFrame, group: str, pair: tuple[str, str]) -> Float
     return found if (np.diag(found) > 0).all() else None
 
 
-def _ellipse(covariance: FloatArray, color: str, label: str, axis: Any) -> None:
+def _ellipse(covariance: FloatArray, look: dict[str, Any], label: str, axis: Any) -> None:
     values, vectors = np.linalg.eigh(covariance)
     root = vectors * np.sqrt(np.maximum(values, 0.0))
     angle = np.linspace(0.0, 2 * np.pi, 181)
     # The square of the radius is chi-square with two degrees of freedom.
     radius = np.sqrt(-2.0 * np.log(1.0 - _SHARE))
     points = radius * root @ np.stack([np.cos(angle), np.sin(angle)])
-    axis.plot(*points, "--", color=color, linewidth=1.2, label=label, zorder=1)
+    axis.plot(*points, **look, linewidth=1.2, label=label, zorder=1)
 
 
 def _arrows(steps: Sequence[FloatArray], axis: Any) -> None:

@@ -14,7 +14,7 @@ from bayeslmm.arguments import labels as texts
 from bayeslmm.comparison.tables import is_scale
 from bayeslmm.errors import DesignError
 from bayeslmm.faces import REMLResult
-from bayeslmm.plots.panels import panels_or_new
+from bayeslmm.figures.axes import panels_or_new
 from bayeslmm.plots.style import NEUTRAL, REML, units, wrapped
 from bayeslmm.results.intervals import check_level
 from bayeslmm.results.profiles import find_derived

@@ -8,8 +8,8 @@ from bayeslmm.arguments import instance
 from bayeslmm.design.names import in_plot
 from bayeslmm.errors import DesignError
 from bayeslmm.faces import REMLResult
+from bayeslmm.figures.axes import axes_or_new
 from bayeslmm.plots.style import NEUTRAL, POSTERIOR, REML, wrapped
-from bayeslmm.plots.subject import axes_or_new
 from bayeslmm.results.serial import SerialKind
 
 _SIZE, _STRUCTURE = (6.0, 3.6), "fitted structure"

@@ -15,6 +15,7 @@ from bayeslmm.design.labels import group_labels
 from bayeslmm.design.names import in_plot
 from bayeslmm.errors import DesignError
 from bayeslmm.faces import Posterior, REMLResult
+from bayeslmm.figures.axes import given_axes
 from bayeslmm.plots.levels import (
     DrawnLevels,
     Effects,
@@ -25,7 +26,7 @@ from bayeslmm.plots.levels import (
     no_pooling,
     note,
 )
-from bayeslmm.plots.panels import finish_given, given_axes
+from bayeslmm.plots.panels import finish_given
 from bayeslmm.plots.style import (
     NEUTRAL,
     REML,

@@ -37,6 +37,14 @@ def posterior_style(k: int) -> dict[str, Any]:
     return {"color": _POSTERIORS[k % len(_POSTERIORS)], "linestyle": LINES[k // len(_POSTERIORS) % len(LINES)]}
 
 
+def curve_style(k: int, several: int, points: int) -> dict[str, Any]:
+    """The same for a curve; where there are several, with sparse marks, so that a grey print tells them apart."""
+    if several == 1:
+        return posterior_style(k)
+    step = points // 6
+    return {**posterior_style(k), "marker": MARKERS[k % len(MARKERS)], "markevery": (k * step // several, step)}
+
+
 def series_style(k: int) -> dict[str, Any]:
     """Colour, mark and line of one of several series; readable without colours."""
     look = {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)], "linestyle": LINES[k % len(LINES)]}

@@ -11,8 +11,8 @@ from bayeslmm.arguments import choice
 from bayeslmm.design.names import in_plot
 from bayeslmm.errors import DesignError
 from bayeslmm.faces import Posterior
+from bayeslmm.figures.axes import axes_or_new, found
 from bayeslmm.plots.style import NEUTRAL, POSTERIOR, widest, wrapped
-from bayeslmm.plots.subject import axes_or_new, found
 
 _FONT, _ROW, _WIDTH = 9, 0.34, 4.8
 _COLUMNS = ("mean", "hdi_low", "hdi_high", "p_below", "delta", "reliable")

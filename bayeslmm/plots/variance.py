@@ -11,10 +11,12 @@ from bayeslmm.comparison import Comparison
 from bayeslmm.comparison.tables import is_scale, shown_label
 from bayeslmm.design.names import in_plot
 from bayeslmm.faces import Posterior, REMLResult
-from bayeslmm.plots.panels import finish_given, given_axes
+from bayeslmm.figures.axes import given_axes
+from bayeslmm.plots.panels import finish_given
 from bayeslmm.plots.style import (
     ML,
     REML,
+    curve_style,
     grid_for,
     headed,
     legend_entries,
@@ -160,7 +162,7 @@ def _posterior(shown: Subject, p: Parameter, k: int, grid: Any, curve: Any, y: f
         words = (shown.title(words[0], k), shown.title(words[1], k), shown.title(words[2], k))
     curve_text, interval_text, median_text = map(in_plot, words)
     axis.fill_between(grid, curve, color=style["color"], alpha=0.25 / len(shown.posteriors), linewidth=0)
-    axis.plot(grid, curve, **style, label=curve_text)
+    axis.plot(grid, curve, **curve_style(k, len(shown.posteriors), grid.size), markersize=4, label=curve_text)
     axis.plot([low, high], [y, y], color=style["color"], linewidth=4, solid_capstyle="butt", label=interval_text)
     axis.plot(
         median, y, "o", color="white", markeredgecolor=style["color"], markersize=6, label=median_text, clip_on=False
@@ -184,4 +186,4 @@ def _fit(shown: Subject, p: Parameter, y: float, axis: Any) -> None:
         axis.plot([low, high], [y, y], color=REML, linewidth=4, solid_capstyle="butt", label=text)
     if np.isfinite(estimate):
         style = {"color": "white", "markeredgecolor": REML, "markersize": 7}
-        axis.plot(estimate, y, "o", **style, label=shown.criterion, clip_on=False)
+        axis.plot(estimate, y, "s", **style, label=shown.criterion, clip_on=False)
