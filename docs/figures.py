@@ -60,7 +60,7 @@ def write(page: Path, folder: Path) -> None:
 
 
 def with_thumbnails(page: str) -> str:
-    """A page with small pictures of all figures in the place of a comment; links have a text, so that alts are empty."""
+    """A page with small pictures of all figures in the place of a comment; links have texts, so that alts are empty."""
     links = []
     for entry in entries(page):
         anchor = re.sub(r"[^a-z0-9 -]", "", entry.title.lower()).replace(" ", "-")

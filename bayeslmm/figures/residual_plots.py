@@ -77,7 +77,7 @@ def plot_fit(fit: Fit, which: str | Sequence[str] = PANELS, *, ax: Any = None) -
     if not asked:
         raise DesignError(f"which is empty; it takes some of {', '.join(PANELS)}.")
     panels, note = _panels(fit, asked)
-    axes = panels_or_new(ax, "plot", len(panels), (3.7, 3.4), _ACROSS)
+    axes = panels_or_new(ax, "plot", len(panels), (3.2, 3.1), _ACROSS)
     for axis, (title, draw) in zip(axes, panels, strict=True):
         draw(axis)
         axis.set_title(in_plot(title), fontsize=10)

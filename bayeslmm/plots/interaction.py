@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,8 +32,6 @@ _SIZE = (6.4, 3.8)
 _MOST, _POINTS = 8, 12
 # Share of the distance of two places that lines with intervals are moved apart.
 _DODGE = 0.06
-# Columns of a table of rows that no user has.
-_Y, _COUNT = "\0y", "\0count"
 
 
 @dataclass(frozen=True)
@@ -93,8 +91,8 @@ def plot_interaction(
     if isinstance(of, REMLResult | Posterior | Comparison):
         lines, label = _of_model(of, x, by, level), response_name(of.design)
     else:
-        frame, y = _table(of, x, by, y)
-        lines, label = _of_data(frame, x, by, y), y
+        columns, values, counts, label = _table(of, x, by, y)
+        lines = _of_data(columns, values, counts)
     ax = axes_or_new(ax, "plot_interaction", _SIZE)
     _draw(ax, lines, by)
     ax.set_xlabel(wrapped(x, _SIZE[0] - 1.0, 10))
@@ -104,50 +102,56 @@ def plot_interaction(
     return ax
 
 
-def _table(of: Any, x: Any, by: Any, y: Any) -> tuple[pd.DataFrame, str]:
-    """Columns x, by, y and how often each row counts, and the name of y."""
-    names = [x] if by is None else [x, by]
+def _table(of: Any, x: Any, by: Any, y: Any) -> tuple[pd.DataFrame, FloatArray, FloatArray, str]:
+    """Columns `by` and `x` of the rows, their responses (n,), how often each counts (n,), and the response's name."""
     if isinstance(of, Specification):
         if of.planned:
             raise DesignError("plot_interaction() got a planned study, which has no responses. model.simulate() has.")
-        columns = recovered_columns(of.design, _known(names, known_recipe(of.design).columns), of._table)
-        name = response_name(of.design)
-        return pd.DataFrame(columns).assign(**{_Y: of.design.y, _COUNT: of.design.counts}), name
-    if isinstance(of, Posterior | REMLResult | str) or of is None:
+        names = _known(x, by, known_recipe(of.design).columns)
+        columns = pd.DataFrame(recovered_columns(of.design, names, of._table))
+        return columns, of.design.y, of.design.counts, response_name(of.design)
+    if isinstance(of, str) or of is None:
         raise DesignError(f"plot_interaction() got {found(of)}. It draws a table, a model, a fit or a posterior.")
     table, known = open_table(of)
+    names = _known(x, by, known)
     if y is None:
         raise DesignError("plot_interaction() of a table needs the response: y='...', the name of a column.")
     choice("y", y, known, DesignError)
-    frame = to_pandas(table, list(dict.fromkeys([*_known(names, known), y])))
+    frame = to_pandas(table, list(dict.fromkeys([*names, y])))
     if not pd.api.types.is_numeric_dtype(frame[y]):
         raise DesignError(f"y={y!r} holds {frame[y].dtype}, and means are of numbers.")
-    return frame[names].assign(**{_Y: frame[y].to_numpy(dtype=float), _COUNT: 1.0}), y
+    return frame[names], frame[y].to_numpy(dtype=float), np.ones(len(frame)), y
 
 
-def _known(names: Sequence[Any], known: Any) -> list[str]:
-    return [choice(what, name, list(known), DesignError) for what, name in zip(("x", "by"), names, strict=False)]
+def _known(x: Any, by: Any, known: Iterable[str]) -> list[str]:
+    """The columns `by`, where there is one, and `x`."""
+    given = {"by": by, "x": x} if by is not None else {"x": x}
+    names = [choice(what, name, list(known), DesignError) for what, name in given.items()]
+    if len(set(names)) < len(names):
+        raise DesignError(f"x and by are both {x!r}: an interaction is one of two columns.")
+    return names
 
 
-def _of_data(frame: pd.DataFrame, x: str, by: str | None, y: str) -> list[_Line]:
+def _of_data(columns: pd.DataFrame, y: FloatArray, counts: FloatArray) -> list[_Line]:
     """Means of the rows without missing values."""
-    rows = frame.dropna()
-    if rows.empty:
-        raise DesignError(f"No row has {y} and {x}{'' if by is None else f' and {by}'}: all have missing values.")
-    groups = [("", rows)] if by is None else rows.groupby(by, observed=True, sort=True)
+    used = columns.notna().all(axis=1).to_numpy() & ~np.isnan(y)
+    if not used.any():
+        raise DesignError(f"No row has a response and {' and '.join(map(str, columns))}: all have missing values.")
+    keys = [own for _, own in columns[used].items()]
+    sums = pd.DataFrame({"y": y * counts, "n": counts}, index=columns.index)[used].groupby(keys, observed=True).sum()
+    means = sums["y"] / sums["n"]
+    groups = [("", means)] if len(keys) == 1 else means.groupby(level=0, observed=True)
     lines = []
     for name, own in groups:
-        sums = own.assign(**{_Y: own[_Y] * own[_COUNT]}).groupby(x, observed=True, sort=True)[[_Y, _COUNT]].sum()
-        mean = (sums[_Y] / sums[_COUNT]).to_numpy()
-        values = np.column_stack([mean, np.full((mean.size, 2), np.nan)])
-        lines.append(_Line(text_of(name), tuple(map(text_of, sums.index)), values))
+        values = np.column_stack([own.to_numpy(), np.full((len(own), 2), np.nan)])
+        lines.append(_Line(text_of(name), tuple(map(text_of, own.index.get_level_values(-1))), values))
     return lines
 
 
 def _of_model(of: REMLResult | Posterior | Comparison, x: str, by: str | None, level: float) -> list[_Line]:
     """Estimated means of a fit, or of a posterior, or of both beside each other."""
     reference = known_recipe(of.design).reference
-    names = _known([x] if by is None else [x, by], (*reference.factors, *reference.covariates))
+    names = _known(x, by, dict.fromkeys([*reference.factors, *reference.covariates]))[::-1]
     at = {
         name: _values(reference.covariates[name], most)
         for name, most in zip(names, (_POINTS, 3), strict=False)
