@@ -10,7 +10,7 @@ import numpy as np
 from bayeslmm.design.names import in_plot
 from bayeslmm.types import FloatArray, IntArray
 
-_SIZE = 8.0
+_SIZE = 7.0
 # Letters of Matplotlib's sans serif are some 0.6 of its size wide and 1.1 high; half of a point's mark.
 _WIDE, _HIGH, _MARK = 0.62, 1.1, 2.5
 # Directions from a point to its name, the best first, and the room between them in points.

@@ -77,7 +77,9 @@ def plot_fit(fit: Fit, which: str | Sequence[str] = PANELS, *, ax: Any = None) -
     if not asked:
         raise DesignError(f"which is empty; it takes some of {', '.join(PANELS)}.")
     panels, note = _panels(fit, asked)
-    axes = panels_or_new(ax, "plot", len(panels), (3.2, 3.1), _ACROSS)
+    # Three panels have to fit the width of a page.
+    inches = (3.7, 3.4) if len(panels) in (1, 2, 4) else (3.2, 3.1)
+    axes = panels_or_new(ax, "plot", len(panels), inches, _ACROSS)
     for axis, (title, draw) in zip(axes, panels, strict=True):
         draw(axis)
         axis.set_title(in_plot(title), fontsize=10)

@@ -271,22 +271,21 @@ def test_a_sweep_shows_its_table_and_what_cannot_be_told(dyestuff: bl.Model) -> 
 
 
 def test_a_forest_of_models_has_a_row_for_each() -> None:
-    data = bl.load_dataset("Dyestuff")
-    models = bl.compare(
-        [bl.Model("Yield ~ 1 + (1 | Batch)", data), bl.Model("Yield ~ 1", data, residual="independent")],
-        names=["with", "without"],
-    )
-    axes = bl.plot_models(models, ["sigma", "Intercept", "sd_Batch[Intercept]"])
-    y = data["Yield"].to_numpy(dtype=float)
-    within = float(data.groupby("Batch", observed=True)["Yield"].var().mean())
+    data = bl.load_dataset("Penicillin")
+    parts = {"both": "(1 | plate) + (1 | sample)", "sample": "(1 | sample)"}
+    models = bl.compare({name: bl.Model(f"diameter ~ 1 + {part}", data) for name, part in parts.items()}, draws=200)
+    axes = bl.plot_models(models, ["sigma", "Intercept", "sd_plate[Intercept]"])
+    within = float(data.groupby("sample", observed=True)["diameter"].var().mean())
+    # Balanced data: the ML estimate of sigma^2 is the mean square within samples.
     sigma = [line.get_xdata()[0] for line in axes[0].lines if line.get_marker() == "D"]
-    # Balanced data: the ML estimate of sigma^2 is the mean square within batches, and y's own without them.
-    assert sigma == pytest.approx([np.sqrt(within), y.std()], rel=1e-6)
+    assert sigma == pytest.approx([models.fits[0].sigma, np.sqrt(within)], rel=1e-6)
     means = [line.get_xdata()[0] for line in axes[1].lines if line.get_marker() == "D"]
-    assert means == pytest.approx([y.mean()] * 2)
+    assert means == pytest.approx([data["diameter"].mean()] * 2)
+    medians = [line.get_xdata()[0] for line in axes[0].lines if line.get_marker() == "o"]
+    assert medians == pytest.approx([np.median(post.draws("sigma")) for post in models.posteriors], rel=0.01)
     (text,) = axes[2].texts
     assert text.get_text() == "not in this model" and text.get_position()[1] == 1
-    assert [t.get_text() for t in axes[0].get_yticklabels()] == ["with", "without"]
+    assert [t.get_text() for t in axes[0].get_yticklabels()] == ["both", "sample"]
 
 
 # Axes that are given
