@@ -71,7 +71,7 @@ def panels_or_new(ax: Any, function: str, count: int, inches: tuple[float, float
         size = (inches[0] * columns, inches[1] * rows)
         _, grid = plt.subplots(rows, columns, squeeze=False, figsize=size, layout="constrained")
         for spare in grid.ravel()[count:]:
-            spare.set_axis_off()
+            spare.remove()
         return list(grid.ravel()[:count])
     return given_axes(ax, function, count)
 
@@ -84,7 +84,7 @@ def given_axes(ax: Any, function: str, count: int) -> list[Any]:
     DesignError
         Something else than axes, or too few or too many of them.
     """
-    given = list(np.ravel(ax)) if isinstance(ax, list | tuple | np.ndarray) else [ax]
+    given = list(ax.ravel()) if isinstance(ax, np.ndarray) else list(ax) if isinstance(ax, list | tuple) else [ax]
     for one in given:
         check_axes(one, function)
     if len(given) != count:

@@ -90,7 +90,7 @@ def plot_coverage(
         _, grid = plt.subplots(rows, columns, figsize=size, sharey=True, squeeze=False, layout="constrained")
         axes = grid.ravel()[:count]
         for spare in grid.ravel()[count:]:
-            spare.set_axis_off()
+            spare.remove()
     else:
         axes = np.array(given_axes(ax, "plot_coverage", count), dtype=object)
     zeros = _square(own[own["method"] == methods[0]], "zero_share")
