@@ -31,7 +31,7 @@ _SIZE = (6.4, 3.8)
 # Lines beyond which a legend is no help, and values of a number at which means are taken.
 _MOST, _POINTS = 8, 12
 # Share of the distance of two places that lines with intervals are moved apart.
-_DODGE = 0.06
+_DODGE = 0.09
 
 
 @dataclass(frozen=True)
