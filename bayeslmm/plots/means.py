@@ -64,13 +64,15 @@ def plot_means(means: MarginalMeans | PosteriorMeans | ComparedMeans, *, adjust:
     texts = [*names, *heads.values()]
     height = _ROW * (places.max() + 1 + 0.4 * (len(engines) - 1)) + 1.2
     ax = axes_or_new(ax, "plot_means", (_WIDTH + min(widest(texts, _FONT), 3.0), height))
+    # One mean has nothing to share a letter with.
+    lettered = first.display.kind == "mean" and any(len(rows) > 1 for rows in first.labels.groups)
     for k, (name, own) in enumerate(engines):
         _engine(ax, own, places + _APART * (k - (len(engines) - 1) / 2), name, k)
-        if own.display.kind == "mean":
+        if lettered:
             _letters(ax, own, places, adjust, k, len(engines))
     _dress(ax, first, places, names, heads)
     notes = [means._heading]
-    if first.display.kind == "mean":
+    if lettered:
         tests, differences = f"adjust={adjust!r}", "HDI of the difference"
         how = {MarginalMeans: tests, PosteriorMeans: differences}.get(
             type(means), f"REML: {tests}; posterior: {differences}"

@@ -252,6 +252,12 @@ def test_contrasts_have_a_line_at_no_difference_and_no_letters(oats_fit: bl.REML
     assert any(np.array_equal(line.get_xdata(), [0.0, 0.0]) for line in axis.lines)
 
 
+def test_one_mean_has_no_letter(oats_fit: bl.REMLResult) -> None:
+    axis = bl.plot_means(oats_fit.means())
+    assert not axis.texts and "letter" not in axis.get_xlabel()
+    assert axis.lines[0].get_xdata() == pytest.approx([bl.load_dataset("Oats")["yield"].mean()])
+
+
 # Prior sweep, models
 
 
