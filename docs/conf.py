@@ -9,6 +9,7 @@ import bayeslmm as bl
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
+import figures  # noqa: E402
 from class_pages import BRIEF  # noqa: E402
 
 # Notebooks live at the top of the repository; the site shows copies.
@@ -20,6 +21,9 @@ for notebook in sorted((HERE.parent / "notebooks").glob("*.ipynb")):
 
 # The page that explorer.md shows is made by the package, so that it is the one that users get.
 bl.explore().write(HERE / "_static" / "explorer.html")
+
+# The pictures of the gallery are made by the scripts that it shows.
+figures.write(HERE / "gallery.md", HERE / "gallery")
 
 project = "bayeslmm"
 author = "bayeslmm developers"
@@ -53,3 +57,12 @@ numpydoc_attributes_as_param_list = False
 numpydoc_class_members_toctree = False
 
 suppress_warnings = ["myst.header", "mystnb.unknown_mime_type"]
+
+
+def _thumbnails(app, docname, source):
+    if docname == "gallery":
+        source[0] = figures.with_thumbnails(source[0])
+
+
+def setup(app):
+    app.connect("source-read", _thumbnails)

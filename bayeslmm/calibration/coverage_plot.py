@@ -10,8 +10,8 @@ import pandas as pd
 from bayeslmm.arguments import instance
 from bayeslmm.design.names import in_plot
 from bayeslmm.errors import FitError
+from bayeslmm.figures.axes import check_axes
 from bayeslmm.plots.style import NEUTRAL, REML
-from bayeslmm.plots.subject import check_axes
 
 
 def plot_shares(table: pd.DataFrame, level: float, title: str, ax: Any = None) -> Any:
@@ -33,4 +33,5 @@ def plot_shares(table: pd.DataFrame, level: float, title: str, ax: Any = None) -
     ax.set_ylim(len(table) - 0.5, -0.5)
     ax.set_xlabel(f"Coverage of {level:.0%} intervals, with two Monte Carlo errors")
     ax.set_title(in_plot(title), fontsize=10)
+    ax.spines[["top", "right"]].set_visible(False)
     return ax

@@ -12,8 +12,8 @@ from bayeslmm.arguments import instance
 from bayeslmm.calibration.bands import ecdf_difference
 from bayeslmm.design.names import in_plot
 from bayeslmm.errors import FitError
+from bayeslmm.figures.axes import check_axes
 from bayeslmm.plots.style import ML, NEUTRAL, POSTERIOR, PRIOR, REML
-from bayeslmm.plots.subject import check_axes
 from bayeslmm.types import FloatArray, IntArray
 
 
@@ -68,5 +68,6 @@ def plot_calibration(
     ax.set_xlabel("Rank of the true value among the draws / (L + 1)")
     ax.set_ylabel("ECDF - uniform")
     ax.set_title(in_plot(title), fontsize=10)
-    ax.legend(fontsize=8, frameon=False)
+    ax.legend(fontsize=9, frameon=False)
+    ax.spines[["top", "right"]].set_visible(False)
     return ax

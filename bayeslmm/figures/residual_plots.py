@@ -13,6 +13,7 @@ from bayeslmm.arguments import choice, labels
 from bayeslmm.design.labels import group_labels
 from bayeslmm.design.names import in_plot
 from bayeslmm.errors import DesignError, FitError
+from bayeslmm.figures.axes import panels_or_new
 from bayeslmm.figures.point_labels import name_points
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.residual_kinds import residual_values
@@ -38,7 +39,7 @@ class _Residuals:
     name: str
 
 
-def plot_fit(fit: Fit, which: str | Sequence[str] = PANELS) -> Any:
+def plot_fit(fit: Fit, which: str | Sequence[str] = PANELS, *, ax: Any = None) -> Any:
     """Diagnostic panels: residuals against fitted values, normal quantiles, scale and location, random effects.
 
     Residuals are standardised (`residuals`); quantiles have a pointwise 95 % envelope, that of order statistics of a
@@ -49,6 +50,8 @@ def plot_fit(fit: Fit, which: str | Sequence[str] = PANELS) -> Any:
     ----------
     which : {"fitted", "qq", "scale", "ranef"} or several, optional
         Panels; all by default.
+    ax : matplotlib.axes.Axes or sequence of these, optional
+        One for each panel, in place of a new figure.
 
     Returns
     -------
@@ -59,7 +62,7 @@ def plot_fit(fit: Fit, which: str | Sequence[str] = PANELS) -> Any:
     Raises
     ------
     DesignError
-        No such panel.
+        No such panel; other axes than one for each panel.
     FitError
         Sigma is 0, so that residuals have no scale.
 
@@ -70,22 +73,22 @@ def plot_fit(fit: Fit, which: str | Sequence[str] = PANELS) -> Any:
     >>> [axis.get_title() for axis in fit.plot(["qq", "ranef"])]
     ['Normal quantiles of residuals', 'Subject: Intercept', 'Subject: Days']
     """
-    import matplotlib.pyplot as plt
-
     asked = tuple(dict.fromkeys(choice("which", name, PANELS, DesignError) for name in labels("which", which)))
     if not asked:
         raise DesignError(f"which is empty; it takes some of {', '.join(PANELS)}.")
     panels, note = _panels(fit, asked)
-    columns = min(_ACROSS if len(panels) != 4 else 2, len(panels))
-    rows = -(-len(panels) // columns)
-    figure = plt.figure(figsize=(3.6 * columns + 0.3, 3.2 * rows + 0.5), layout="constrained")
-    axes = [figure.add_subplot(rows, columns, k + 1) for k in range(len(panels))]
+    # Three panels have to fit the width of a page.
+    inches = (3.7, 3.4) if len(panels) in (1, 2, 4) else (3.2, 3.1)
+    axes = panels_or_new(ax, "plot", len(panels), inches, _ACROSS)
     for axis, (title, draw) in zip(axes, panels, strict=True):
         draw(axis)
         axis.set_title(in_plot(title), fontsize=10)
         axis.spines[["top", "right"]].set_visible(False)
     heading = f"{fit.formula.replace('`', '')}   ({fit.design.observations})" + (f"\n{note}" if note else "")
-    figure.suptitle(in_plot(heading), fontsize=8.5, color=_GREY)
+    if ax is None:
+        axes[0].figure.suptitle(in_plot(heading), fontsize=8.5, color=_GREY)
+    elif note:
+        axes[-1].set_xlabel(in_plot(f"{axes[-1].get_xlabel()}\n{note}"))
     return np.array(axes, dtype=object)
 
 

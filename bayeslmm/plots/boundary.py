@@ -15,11 +15,13 @@ from bayeslmm.comparison.tables import is_scale
 from bayeslmm.design.names import in_plot
 from bayeslmm.errors import DesignError
 from bayeslmm.faces import Posterior, REMLResult
+from bayeslmm.figures.axes import axes_or_new
 from bayeslmm.plots.style import (
     NEUTRAL,
     POSTERIOR,
     PRIOR,
     REML,
+    curve_style,
     grid_for,
     headed_axes,
     posterior_density,
@@ -31,7 +33,7 @@ from bayeslmm.plots.style import (
     widest,
     wrapped,
 )
-from bayeslmm.plots.subject import Subject, axes_or_new, subject
+from bayeslmm.plots.subject import Subject, subject
 from bayeslmm.results.intervals import density
 from bayeslmm.results.labels import Parameter, find
 from bayeslmm.types import FloatArray
@@ -47,7 +49,7 @@ _VISIBLE = 0.005
 _FARTHEST = 4.0
 
 
-def plot_boundary(both: Comparison | REMLResult | Posterior, parameter: str | None = None, axes: Any = None) -> Any:
+def plot_boundary(both: Comparison | REMLResult | Posterior, parameter: str | None = None, ax: Any = None) -> Any:
     """REML profile likelihood, prior and posterior of one standard deviation.
 
     The product of profile likelihood and prior, normalised, is drawn beside the posterior. The posterior is prior
@@ -62,7 +64,7 @@ def plot_boundary(both: Comparison | REMLResult | Posterior, parameter: str | No
     parameter : str, optional
         ``"sd_Batch"`` or ``"sd_Subject[Days]"``; by default the first sd. The label of a variance (``"var_Batch"``,
         ``"sigma^2"``) will do; the figure is one of its square root, which the priors are densities of.
-    axes : matplotlib.axes.Axes, optional
+    ax : matplotlib.axes.Axes, optional
 
     Returns
     -------
@@ -84,7 +86,7 @@ def plot_boundary(both: Comparison | REMLResult | Posterior, parameter: str | No
     shown = subject(both, "plot_boundary", "'sd_...'")
     p = _parameter(shown, parameter)
     # Every further posterior has two more lines in the legend.
-    axes = axes_or_new(axes, "plot_boundary", (6.6, _HEIGHT + _MORE * max(0, len(shown.posteriors) - 1)))
+    axes = axes_or_new(ax, "plot_boundary", (6.6, _HEIGHT + _MORE * max(0, len(shown.posteriors) - 1)))
     grid = grid_for(shown, p)
     if p.kind == "sd" and grid[-1] < shown.delta(p) <= _FARTHEST * grid[-1]:
         grid = np.union1d(grid, np.linspace(grid[-1], 1.05 * shown.delta(p), 101))
@@ -156,14 +158,17 @@ def _curves(shown: Subject, p: Parameter, grid: FloatArray, curves: list[FloatAr
     likelihood = profile_likelihood(shown, p, grid)
     for k, curve in enumerate(curves):
         axes.fill_between(grid, curve, color=posterior_style(k)["color"], alpha=0.2 / len(curves), linewidth=0)
-        axes.plot(grid, curve, **posterior_style(k), linewidth=2, label=_posterior_text(shown, p, k))
+        style = {**curve_style(k, len(curves), grid.size), "linewidth": 2, "markersize": 5}
+        axes.plot(grid, curve, **style, label=_posterior_text(shown, p, k))
     if likelihood is not None:
         text = f"{shown.criterion} profile likelihood (scaled)"
         axes.plot(grid, likelihood * top, color=REML, linewidth=2, label=text)
     for k, post in enumerate(shown.posteriors):
         prior, text, prior_density = _prior(post, p, grid)
         height = prior_density if prior.proper else np.full(grid.size, 0.1 * top)
-        style = {"color": posterior_style(k)["color"], "linestyle": (0, (4, 2))} if shown.named else {"color": PRIOR}
+        style = {"color": PRIOR, "linestyle": "-."}
+        if shown.named:
+            style = {**curve_style(k, len(curves), grid.size), "linestyle": (0, (4, 2)), "markersize": 4}
         label = in_plot(f"{shown.title('prior', k)}: {text}")
         axes.plot(grid, height, **style, linewidth=1.2 if shown.named else 1.6, label=label)
         if likelihood is not None and len(curves) == 1:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayeslmm.errors import DesignError
+from bayeslmm.figures.axes import found, given_axes
 from bayeslmm.plots.style import wrapped
-from bayeslmm.plots.subject import found
 from bayeslmm.results.intervals import check_level
 
 if TYPE_CHECKING:
@@ -27,13 +27,13 @@ _TITLES = {
 }
 
 _COLUMNS = ("design", "parameter", "method", "groups", "size", "icc", "slope_sd", "rho", "coverage", "zero_share")
-_TITLE = 8.5
+_TITLE, _ACROSS = 8.5, 4
 # Inches that the titles need in two lines.
 _NARROWEST = 1.15
 
 
 def plot_coverage(
-    study: Any, parameter: str = "sd[Intercept]", design: str = "balanced", *, level: float = 0.95
+    study: Any, parameter: str = "sd[Intercept]", design: str = "balanced", *, level: float = 0.95, ax: Any = None
 ) -> Any:
     """Coverage of every kind of interval of one parameter, by design and true variance.
 
@@ -46,6 +46,8 @@ def plot_coverage(
     parameter : {"sd[Intercept]", "sd[x]", "Intercept", "x"}
     design : {"balanced", "unbalanced", "x || g", "x | g"}
     level : float
+    ax : matplotlib.axes.Axes or sequence of these, optional
+        One for each panel, in place of a new figure.
 
     Returns
     -------
@@ -80,21 +82,33 @@ def plot_coverage(
     across = _across(own)
     height = 1.65 + 0.26 * len(own[["groups", "size"]].drop_duplicates())
     panel = max(0.42 * len(across.drop_duplicates()) + 0.35, _NARROWEST)
-    width = 1.3 + panel * (len(methods) + 1)
-    _, axes = plt.subplots(1, len(methods) + 1, figsize=(width, height), sharey=True, layout="constrained")
+    count = len(methods) + 1
+    columns = count if count <= _ACROSS else -(-count // 2)
+    width, rows = 1.3 + panel * columns, -(-count // columns)
+    if ax is None:
+        size = (width, height * rows)
+        _, grid = plt.subplots(rows, columns, figsize=size, sharey=True, squeeze=False, layout="constrained")
+        axes = grid.ravel()[:count]
+        for spare in grid.ravel()[count:]:
+            spare.remove()
+    else:
+        axes = np.array(given_axes(ax, "plot_coverage", count), dtype=object)
     zeros = _square(own[own["method"] == methods[0]], "zero_share")
     _panel(axes[0], zeros, "{:.0f}", "Greys", (0.0, 1.0))
     limits = (level - 0.1, level + 0.1)
-    for ax, method in zip(axes[1:], methods, strict=True):
-        _panel(ax, _square(own[own["method"] == method], "coverage"), "{:.1f}", _colours(), limits)
-    for ax, title in zip(axes, ("REML says zero", *(_TITLES.get(method, method) for method in methods)), strict=True):
-        ax.set_title(wrapped(title, panel - 0.1, _TITLE), fontsize=_TITLE)
-    axes[0].set_ylabel("groups x observations")
-    figure = axes[0].figure
+    for axis, method in zip(axes[1:], methods, strict=True):
+        _panel(axis, _square(own[own["method"] == method], "coverage"), "{:.1f}", _colours(), limits)
+    for axis, title in zip(axes, ("REML says zero", *(_TITLES.get(method, method) for method in methods)), strict=True):
+        axis.set_title(wrapped(title, panel - 0.1, _TITLE), fontsize=_TITLE)
+    for axis in axes[::columns]:
+        axis.set_ylabel("groups x observations", fontsize=_TITLE)
     label = "slope sd / intercept sd; correlation" if "|" in design else "true intraclass correlation"
-    figure.supxlabel(label, fontsize=9)
     heading = f"{parameter}, {design}: coverage of {level:.0%} intervals, per cent"
-    figure.suptitle(wrapped(heading, width - 0.2, 10), fontsize=10)
+    if ax is None:
+        axes[0].figure.supxlabel(label, fontsize=9)
+        axes[0].figure.suptitle(wrapped(heading, width - 0.2, 10), fontsize=10)
+    else:
+        axes[0].set_xlabel(f"{label}\n{heading}", fontsize=8, loc="left")
     return axes
 
 
@@ -142,9 +156,9 @@ def _panel(ax: Any, square: pd.DataFrame, numbers: str, colours: Any, limits: tu
             red, green, blue, _ = image.cmap(image.norm(value))
             dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
             text = numbers.format(100 * value)
-            ax.text(column, row, text, ha="center", va="center", fontsize=6.5, color="white" if dark else "black")
-    ax.set_xticks(range(square.shape[1]), square.columns, fontsize=7)
-    ax.set_yticks(range(square.shape[0]), square.index, fontsize=7)
+            ax.text(column, row, text, ha="center", va="center", fontsize=7.5, color="white" if dark else "black")
+    ax.set_xticks(range(square.shape[1]), square.columns, fontsize=8)
+    ax.set_yticks(range(square.shape[0]), square.index, fontsize=8)
     ax.tick_params(length=0)
     for spine in ax.spines.values():
         spine.set_visible(False)

@@ -19,11 +19,11 @@ from bayeslmm.design.names import in_plot
 from bayeslmm.design.padding import rows_of_design
 from bayeslmm.errors import DesignError
 from bayeslmm.faces import Posterior, REMLResult
+from bayeslmm.figures.axes import axes_or_new
+from bayeslmm.plots.panels import finish_panel
 from bayeslmm.plots.style import (
     NEUTRAL,
     REML,
-    headed,
-    legend_below,
     posterior_style,
     response_name,
     tidy_axes,
@@ -60,6 +60,7 @@ def plot_forest(
     *,
     labels: Sequence[object] | None = None,
     ddf: str = "z",
+    ax: Any = None,
 ) -> Any:
     """Studies with their intervals, their predicted effects, the mean and the interval of a new study.
 
@@ -73,6 +74,7 @@ def plot_forest(
         Names of the rows; by default the levels of the grouping factor that has one for every row, else the index.
     ddf : {"z", "knapp-hartung"}
         By what the fit's mean and new study have their intervals.
+    ax : matplotlib.axes.Axes, optional
 
     Returns
     -------
@@ -96,8 +98,6 @@ def plot_forest(
     >>> [text.get_text() for text in axes.get_yticklabels()][-2:]
     ['mean (REML)', 'new study (REML)']
     """
-    import matplotlib.pyplot as plt
-
     shown = subject(both, "plot_forest")
     design = shown.design
     choice("ddf", ddf, ("z", "knapp-hartung"), DesignError)
@@ -109,8 +109,7 @@ def plot_forest(
     texts += [*(f"mean ({e.name})" for e, _ in means), *(f"new study ({e.name})" for e, _ in new)]
     places = _rows(texts, len(names))
     width = _WIDTH + min(widest(texts, _FONT), 3.0) + widest([_number(np.full(3, -88.888), 2)], _FONT)
-    figure, axis = plt.subplots(figsize=(width, 1.0 + _ROW * (places[-1] + 1)))
-    figure.set_layout_engine("constrained")
+    axis = axes_or_new(ax, "plot_forest", (width, 1.0 + _ROW * (places[-1] + 1)))
     observed = _studies(shown, axis, places[: len(names)])
     for k, engine in enumerate(engines):
         _effects(axis, engine, places[: len(names)] + 0.2 * (k + 1))
@@ -120,8 +119,7 @@ def plot_forest(
     for place, (engine, values) in zip(below[len(means) :], new, strict=True):
         _bar(axis, engine.style["color"], place, values)
     _decorate(shown, axis, texts, places, [*observed, *(values for _, values in (*means, *new))])
-    extra = headed(figure, shown, *_notes(shown, ddf)) + legend_below(figure, [axis])
-    figure.set_figheight(figure.get_figheight() + extra)
+    finish_panel(axis, shown, _notes(shown, ddf), own=ax is None)
     return axis
 
 
@@ -165,7 +163,7 @@ def _engines(shown: Subject, ddf: str) -> list[_Engine]:
         name = shown.title("posterior", k)
         mean, new = _means(post, {"level": shown.level, "random_seed": 1})
         studies = _of_rows(post.design, post.predict(level=shown.level))
-        found.append(_Engine(name, posterior_style(k), studies, mean, new))
+        found.append(_Engine(name, {**posterior_style(k), "marker": "o"}, studies, mean, new))
     return found
 
 
@@ -174,7 +172,7 @@ def _of_fit(fit: REMLResult, name: str, level: float, ddf: str) -> _Engine:
         raise DesignError("ddf='knapp-hartung' is for models with one random intercept per row; use ddf='z'.")
     mean, new = _means(fit, {"level": level, "ddf": ddf})
     studies = _of_rows(fit.design, fit.predict(level=level, ddf="z"))
-    return _Engine(name, {"color": REML, "linestyle": "-"}, studies, mean, new)
+    return _Engine(name, {"color": REML, "linestyle": "-", "marker": "D"}, studies, mean, new)
 
 
 def _of_rows(design: Design, predicted: pd.DataFrame) -> FloatArray:
@@ -219,7 +217,14 @@ def _studies(shown: Subject, axis: Any, rows: FloatArray) -> list[FloatArray]:
 def _effects(axis: Any, engine: _Engine, rows: FloatArray) -> None:
     style = {"color": engine.style["color"], "linewidth": 1.3}
     axis.hlines(rows, engine.studies[:, 1], engine.studies[:, 2], linestyle=engine.style["linestyle"], **style)
-    axis.plot(engine.studies[:, 0], rows, "o", markersize=3.5, color=style["color"], label=f"effect, {engine.name}")
+    axis.plot(
+        engine.studies[:, 0],
+        rows,
+        engine.style["marker"],
+        markersize=3.5,
+        color=style["color"],
+        label=f"effect, {engine.name}",
+    )
 
 
 def _diamond(axis: Any, color: str, place: float, values: FloatArray) -> None:

@@ -16,6 +16,7 @@ from bayeslmm.design.recipe import columns_in
 from bayeslmm.design.recovered import columns_of_group, recovered_columns
 from bayeslmm.errors import DesignError
 from bayeslmm.faces import Posterior, REMLResult
+from bayeslmm.figures.axes import given_axes
 from bayeslmm.plots.group_lines import (
     GroupRows,
     group_rows,
@@ -25,6 +26,7 @@ from bayeslmm.plots.group_lines import (
     separate_lines,
 )
 from bayeslmm.plots.levels import Effects, check_levels, known_levels, lost_effects, note
+from bayeslmm.plots.panels import finish_given
 from bayeslmm.plots.style import (
     NEUTRAL,
     REML,
@@ -49,6 +51,7 @@ def plot_groups(
     *,
     levels: int | Sequence[object] | None = None,
     data: Any = None,
+    ax: Any = None,
 ) -> Any:
     """A panel for every group: its data, and the lines that complete, no and partial pooling draw through them.
 
@@ -72,6 +75,8 @@ def plot_groups(
     data : table, optional
         That which the model was made of. It is needed where a model does not keep the values of a column, as with
         ``log(x)`` or a factor that only the random part has.
+    ax : sequence of matplotlib.axes.Axes, optional
+        One for each group that is shown, in place of a new figure.
 
     Returns
     -------
@@ -104,6 +109,13 @@ def plot_groups(
     order = np.sort(drawn.which)
     names = columns_of_group(shown.design, group)
     at = group_rows(shown.design, group, order, recovered_columns(shown.design, names, data), x)
+    left_out = note(shown, drawn, shown.labels(group).effects[0], levels is not None)
+    if ax is not None:
+        given = given_axes(ax, "plot_groups", len(order))
+        lost = _draw(shown, at, given, known)
+        _dress(shown, at, given, 1, x)
+        finish_given(given, [text for text in (left_out, *lost) if text])
+        return np.array(given, dtype=object)
     columns = min(len(order), max(3, min(_ACROSS, int(np.ceil(np.sqrt(2.0 * len(order)))))))
     rows = -(-len(order) // columns)
     width = max(_WIDTH * columns + 0.6, _LEAST)
@@ -115,7 +127,6 @@ def plot_groups(
     lost = _draw(shown, at, axes, known)
     _dress(shown, at, axes, columns, x)
     figure.supylabel(in_plot(response_name(shown.design)), fontsize=_TEXT)
-    left_out = note(shown, drawn, shown.labels(group).effects[0], levels is not None)
     notes = [text for text in (left_out, *lost) if text]
     extra = headed(figure, shown, *notes) + legend_below(figure, axes)
     figure.set_figheight(_HEIGHT * rows + extra + 0.5)
@@ -201,9 +212,10 @@ def _dress(shown: Subject, at: GroupRows, axes: list[Any], columns: int, x: str)
         below, left = k + columns >= len(axes), k % columns == 0
         axis.tick_params(labelsize=_TICK, labelbottom=below, labelleft=left)
         axis.set_xlabel(wrapped(x, _WIDTH, _SMALL) if below else "", fontsize=_SMALL)
-    axes[0].set_xlim(*_with_margin(float(at.x.min()), float(at.x.max())))
     drawn = np.concatenate([shown.design.y[at.own(k)] for k in range(len(axes))])
-    axes[0].set_ylim(*_with_margin(float(drawn.min()), float(drawn.max()), 0.12))
+    for axis in axes:
+        axis.set_xlim(*_with_margin(float(at.x.min()), float(at.x.max())))
+        axis.set_ylim(*_with_margin(float(drawn.min()), float(drawn.max()), 0.12))
 
 
 def _with_margin(low: float, high: float, share: float = 0.05) -> tuple[float, float]:

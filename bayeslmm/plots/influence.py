@@ -10,8 +10,8 @@ from bayeslmm.arguments import instance
 from bayeslmm.design.names import in_plot
 from bayeslmm.errors import DesignError
 from bayeslmm.faces import REMLResult
+from bayeslmm.figures.axes import axes_or_new
 from bayeslmm.plots.style import NEUTRAL, POSTERIOR, REML
-from bayeslmm.plots.subject import axes_or_new
 from bayeslmm.results.influence import Influence
 
 # Cases that bear their label, and from how many cases on points stand for stems.
@@ -22,7 +22,7 @@ _VISIBLE = 0.1
 _TICKS, _CHARACTERS = 40, 90
 
 
-def plot_influence(of: Influence | REMLResult, by: Any = None, *, axes: Any = None) -> Any:
+def plot_influence(of: Influence | REMLResult, by: Any = None, *, ax: Any = None) -> Any:
     """Cook's distance of every case in the order of the data, the largest with their labels.
 
     Cases without which the fit turns singular, or is singular no longer, are marked.
@@ -33,7 +33,7 @@ def plot_influence(of: Influence | REMLResult, by: Any = None, *, axes: Any = No
         ``fit.influence(...)``, or a fit whose influence is then computed.
     by : str or sequence, optional
         As in `REMLResult.influence`, for a fit.
-    axes : matplotlib.axes.Axes, optional
+    ax : matplotlib.axes.Axes, optional
 
     Returns
     -------
@@ -54,7 +54,7 @@ def plot_influence(of: Influence | REMLResult, by: Any = None, *, axes: Any = No
     what = "a fit or what fit.influence() returned"
     found = of.influence(by) if isinstance(of, REMLResult) else instance("of", of, Influence, what, DesignError)
     values = found.cooks_d.to_numpy()
-    axes = axes_or_new(axes, "plot_influence", (7.0, 3.6))
+    axes = axes_or_new(ax, "plot_influence", (7.0, 3.6))
     x = np.arange(values.size)
     if values.size <= _MANY:
         axes.vlines(x, 0.0, values, color=NEUTRAL, linewidth=1)

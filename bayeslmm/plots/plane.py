@@ -15,13 +15,14 @@ from bayeslmm.design.labels import group_labels
 from bayeslmm.design.names import in_plot
 from bayeslmm.errors import DesignError
 from bayeslmm.faces import Posterior, REMLResult
+from bayeslmm.figures.axes import axes_or_new
 from bayeslmm.plots.levels import check_levels, known_levels, lost_effects, note
+from bayeslmm.plots.panels import finish_panel
 from bayeslmm.plots.shrinkage import on_their_own
 from bayeslmm.plots.style import (
+    LINES,
     NEUTRAL,
     REML,
-    headed,
-    legend_below,
     posterior_style,
     response_name,
     wrapped,
@@ -40,6 +41,7 @@ def plot_plane(
     effects: Sequence[str] | None = None,
     *,
     levels: int | Sequence[object] | None = None,
+    ax: Any = None,
 ) -> Any:
     """How far every level is drawn to the mean in the plane of two effects, such as intercept and slope.
 
@@ -57,6 +59,7 @@ def plot_plane(
         Horizontal and vertical effect; the first two by default.
     levels : int or sequence, optional
         As in `plot_shrinkage`.
+    ax : matplotlib.axes.Axes, optional
 
     Returns
     -------
@@ -75,15 +78,13 @@ def plot_plane(
     >>> axis.get_xlabel(), axis.get_ylabel()
     ('Intercept by Subject, deviation from the mean', 'Days by Subject, deviation from the mean')
     """
-    import matplotlib.pyplot as plt
-
     shown = subject(both, "plot_plane")
     check_levels(levels)
     name, pair = _asked(shown, group, effects)
     which = [shown.labels(name).effects.index(effect) for effect in pair]
     drawn, (fitted, *posteriors) = known_levels(shown, name, which[0], levels)
     separate = on_their_own(shown, drawn)[:, which]
-    figure, axis = plt.subplots(figsize=(_WIDTH, _HEIGHT), layout="constrained")
+    axis = axes_or_new(ax, "plot_plane", (_WIDTH, _HEIGHT))
     steps = [separate]
     axis.plot(*separate.T, "x", color=NEUTRAL, markersize=6, label="level alone (no pooling)", zorder=2)
     if fitted is not None and shown.fit is not None:
@@ -91,7 +92,7 @@ def plot_plane(
         axis.plot(*steps[-1].T, "D", color=REML, markersize=5.5, label=f"{shown.criterion} prediction (BLUP)", zorder=3)
         _ellipse(
             shown.fit.varcorr_matrices()[name].loc[list(pair), list(pair)].to_numpy(),
-            REML,
+            {"color": REML, "linestyle": "-"},
             f"{shown.criterion}: half of all levels",
             axis,
         )
@@ -103,12 +104,12 @@ def plot_plane(
             axis.plot(*steps[-1].T, "o", color=style["color"], markersize=3.5, label=text, zorder=4)
         covariance = _covariance(post.varcorr(), name, pair)
         if covariance is not None:
-            _ellipse(covariance, style["color"], in_plot(shown.title("posterior: half of all levels", k)), axis)
+            look = {"color": style["color"], "linestyle": LINES[1 + k % (len(LINES) - 1)]}
+            _ellipse(covariance, look, in_plot(shown.title("posterior: half of all levels", k)), axis)
     _arrows(steps, axis)
     _name_axes(shown, name, pair, axis)
     notes = [note(shown, drawn, pair[0], levels is not None), *lost_effects(shown, name, posteriors)]
-    extra = headed(figure, shown, *[text for text in notes if text]) + legend_below(figure, [axis])
-    figure.set_figheight(_HEIGHT + extra)
+    finish_panel(axis, shown, [text for text in notes if text], own=ax is None)
     return axis
 
 
@@ -152,14 +153,14 @@ def _covariance(table: pd.DataFrame, group: str, pair: tuple[str, str]) -> Float
     return found if (np.diag(found) > 0).all() else None
 
 
-def _ellipse(covariance: FloatArray, color: str, label: str, axis: Any) -> None:
+def _ellipse(covariance: FloatArray, look: dict[str, Any], label: str, axis: Any) -> None:
     values, vectors = np.linalg.eigh(covariance)
     root = vectors * np.sqrt(np.maximum(values, 0.0))
     angle = np.linspace(0.0, 2 * np.pi, 181)
     # The square of the radius is chi-square with two degrees of freedom.
     radius = np.sqrt(-2.0 * np.log(1.0 - _SHARE))
     points = radius * root @ np.stack([np.cos(angle), np.sin(angle)])
-    axis.plot(*points, "--", color=color, linewidth=1.2, label=label, zorder=1)
+    axis.plot(*points, **look, linewidth=1.2, label=label, zorder=1)
 
 
 def _arrows(steps: Sequence[FloatArray], axis: Any) -> None:

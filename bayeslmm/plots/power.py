@@ -10,15 +10,11 @@ import numpy as np
 from bayeslmm.arguments import choice, instance, labels, shown
 from bayeslmm.design.names import in_plot
 from bayeslmm.errors import DesignError, FitError
-from bayeslmm.plots.style import NEUTRAL, widest, wrapped
+from bayeslmm.plots.style import COLOURS, LINES, MARKERS, NEUTRAL, widest, wrapped
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# Okabe and Ito's, readable without red-green vision.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-_MARKERS = "osD^v<>"
-_LINES = ("-", "--", "-.", ":")
 # What is usually aimed for.
 _USUAL = 0.8
 _TITLE = 10
@@ -88,10 +84,10 @@ def _looks(keys: Sequence[tuple[Any, ...]]) -> list[dict[str, Any]]:
     quantities = list(dict.fromkeys((parameter, *rest) for parameter, _, *rest in keys))
     out = []
     for parameter, test, *rest in keys:
-        turn, colour = divmod(quantities.index((parameter, *rest)), len(_COLOURS))
+        turn, colour = divmod(quantities.index((parameter, *rest)), len(COLOURS))
         kind = tests.index(test) + len(tests) * turn
-        marker, line = _MARKERS[kind % len(_MARKERS)], _LINES[kind % len(_LINES)]
-        out.append({"color": _COLOURS[colour], "marker": marker, "linestyle": line})
+        marker, line = MARKERS[kind % len(MARKERS)], LINES[kind % len(LINES)]
+        out.append({"color": COLOURS[colour], "marker": marker, "linestyle": line})
     return out
 
 
@@ -118,8 +114,8 @@ def _singular(ax: Any, rows: pd.DataFrame, along: str | None, others: Sequence[s
     groups = [part for _, part in own.groupby(list(others), sort=False)] if others else [own]
     for i, (part, label) in enumerate(zip(groups, _singular_labels(rows, others), strict=True)):
         at = part[along].to_numpy() if along else np.zeros(len(part))
-        marker = "." if len(groups) == 1 else _MARKERS[i % len(_MARKERS)]
-        style = {"color": NEUTRAL, "linewidth": 0.9, "linestyle": _LINES[i % len(_LINES)], "marker": marker}
+        marker = "." if len(groups) == 1 else MARKERS[i % len(MARKERS)]
+        style = {"color": NEUTRAL, "linewidth": 0.9, "linestyle": LINES[i % len(LINES)], "marker": marker}
         ax.plot(at, part["singular"], markersize=4 if len(groups) == 1 else 3, label=label, **style)
 
 

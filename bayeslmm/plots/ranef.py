@@ -16,6 +16,7 @@ def plot_ranef(
     effect: str | None = None,
     *,
     levels: int | Sequence[object] | None = None,
+    ax: Any = None,
 ) -> Any:
     """Predicted effects of all levels with their intervals, from the smallest to the largest.
 
@@ -33,6 +34,8 @@ def plot_ranef(
     levels : int or sequence, optional
         How many levels of a factor to show at most, half of them the lowest and half the highest, or the labels of
         those to show. By default 400. The figure says how many are left out.
+    ax : matplotlib.axes.Axes or sequence of these, optional
+        One for each panel, in place of a new figure.
 
     Returns
     -------
@@ -51,4 +54,4 @@ def plot_ranef(
     >>> [axis.get_title() for axis in bl.plot_ranef(fit)]
     ['Intercept by Subject', 'Days by Subject']
     """
-    return effects_figure(both, "plot_ranef", group, effect, levels, separate=False)
+    return effects_figure(both, "plot_ranef", group, effect, levels, separate=False, ax=ax)

@@ -8,8 +8,8 @@ from bayeslmm.arguments import instance
 from bayeslmm.design.names import in_plot
 from bayeslmm.errors import DesignError
 from bayeslmm.faces import REMLResult
+from bayeslmm.figures.axes import axes_or_new
 from bayeslmm.plots.style import NEUTRAL, POSTERIOR, REML, wrapped
-from bayeslmm.plots.subject import axes_or_new
 from bayeslmm.results.serial import SerialKind
 
 _SIZE, _STRUCTURE = (6.0, 3.6), "fitted structure"
@@ -24,7 +24,7 @@ def plot_acf(
     by: Any = None,
     max_lag: int | None = None,
     level: float = 0.95,
-    axes: Any = None,
+    ax: Any = None,
 ) -> Any:
     """Autocorrelation of the residuals within groups, with limits and what the fitted structure says.
 
@@ -36,7 +36,7 @@ def plot_acf(
         of the structure.
     time, by, max_lag, level : optional
         As in `REMLResult.acf`, which has the numbers.
-    axes : matplotlib.axes.Axes, optional
+    ax : matplotlib.axes.Axes, optional
 
     Returns
     -------
@@ -56,7 +56,7 @@ def plot_acf(
     'autocorrelation'
     """
     fit = _fitted(fit)
-    axes = axes_or_new(axes, "plot_acf", _SIZE)
+    axes = axes_or_new(ax, "plot_acf", _SIZE)
     table = fit.acf(kind, time=time, by=by, max_lag=max_lag, level=level)
     lags = table.index.to_numpy()
     axes.axhline(0.0, color="0.6", linewidth=1)
@@ -82,7 +82,7 @@ def plot_semivariogram(
     by: Any = None,
     bins: int = 20,
     max_distance: float | None = None,
-    axes: Any = None,
+    ax: Any = None,
 ) -> Any:
     """Semivariogram of the residuals within groups, with what the fitted structure says.
 
@@ -93,7 +93,7 @@ def plot_semivariogram(
         Normalized residuals should lie about 1 at all distances.
     time, by, bins, max_distance : optional
         As in `REMLResult.semivariogram`, which has the numbers.
-    axes : matplotlib.axes.Axes, optional
+    ax : matplotlib.axes.Axes, optional
 
     Returns
     -------
@@ -114,7 +114,7 @@ def plot_semivariogram(
     'semivariogram'
     """
     fit = _fitted(fit)
-    axes = axes_or_new(axes, "plot_semivariogram", _SIZE)
+    axes = axes_or_new(ax, "plot_semivariogram", _SIZE)
     table = fit.semivariogram(kind, time=time, by=by, bins=bins, max_distance=max_distance)
     size = 15 + 75 * table["pairs"] / table["pairs"].max()
     axes.scatter(table["distance"], table["semivariogram"], s=size, color=POSTERIOR, alpha=0.7, label=_WORDS[kind])

@@ -15,6 +15,7 @@ from bayeslmm.design.labels import group_labels
 from bayeslmm.design.names import in_plot
 from bayeslmm.errors import DesignError
 from bayeslmm.faces import Posterior, REMLResult
+from bayeslmm.figures.axes import given_axes
 from bayeslmm.plots.levels import (
     DrawnLevels,
     Effects,
@@ -25,6 +26,7 @@ from bayeslmm.plots.levels import (
     no_pooling,
     note,
 )
+from bayeslmm.plots.panels import finish_given
 from bayeslmm.plots.style import (
     NEUTRAL,
     REML,
@@ -58,6 +60,7 @@ def plot_shrinkage(
     effect: str | None = None,
     *,
     levels: int | Sequence[object] | None = None,
+    ax: Any = None,
 ) -> Any:
     """How far each level is drawn towards the mean.
 
@@ -76,6 +79,8 @@ def plot_shrinkage(
     levels : int or sequence, optional
         How many levels of a factor to show at most, half of them the lowest and half the highest, or the labels of
         those to show. By default 400. The figure says how many are left out.
+    ax : matplotlib.axes.Axes or sequence of these, optional
+        One for each panel, in place of a new figure.
 
     Returns
     -------
@@ -94,10 +99,10 @@ def plot_shrinkage(
     >>> [axis.get_title() for axis in bl.plot_shrinkage(model.fit())]
     ['Intercept by plate', 'Intercept by sample']
     """
-    return effects_figure(both, "plot_shrinkage", group, effect, levels, separate=True)
+    return effects_figure(both, "plot_shrinkage", group, effect, levels, separate=True, ax=ax)
 
 
-def effects_figure(both: Any, function: str, group: Any, effect: Any, levels: Any, *, separate: bool) -> Any:
+def effects_figure(both: Any, function: str, group: Any, effect: Any, levels: Any, *, separate: bool, ax: Any) -> Any:
     """Panels of the effects of all levels; `separate`: with the estimate of every level on its own."""
     import matplotlib.pyplot as plt
 
@@ -106,10 +111,15 @@ def effects_figure(both: Any, function: str, group: Any, effect: Any, levels: An
         raise DesignError(f"{shown.design.formula!r} has no random effects, so that {function}() has nothing to draw.")
     check_levels(levels)
     blocks = [_block(shown, name, own, levels, separate) for name, own in _asked(shown, group, effect)]
+    notes = [text for block in blocks for text in block.notes(levels is not None)]
+    if ax is not None:
+        given = iter(given_axes(ax, function, sum(len(block.effects) for block in blocks)))
+        axes = [axis for block in blocks for axis in block.draw([next(given) for _ in block.effects])]
+        finish_given(axes, notes)
+        return np.array(axes, dtype=object)
     figure = plt.figure(figsize=(max(block.width for block in blocks), 4.0), layout="constrained")
     grid = figure.add_gridspec(len(blocks), 1, height_ratios=[block.height for block in blocks])
-    axes = [axis for k, block in enumerate(blocks) for axis in block.draw(figure, grid[k, 0])]
-    notes = [text for block in blocks for text in block.notes(levels is not None)]
+    axes = [axis for k, block in enumerate(blocks) for axis in block.draw(block.panels(figure, grid[k, 0]))]
     extra = headed(figure, shown, *notes) + legend_below(figure, axes)
     figure.set_figheight(sum(block.height for block in blocks) + extra + 0.3)
     return np.array(axes, dtype=object)
@@ -200,20 +210,23 @@ class _Block:
         labels = _LABEL * sum(1 + tick.count("\n") for tick in self.ticks)
         return self.rows * (0.85 + max(rows, labels) + 0.17 * lines)
 
-    def draw(self, figure: Any, place: Any) -> list[Any]:
+    def panels(self, figure: Any, place: Any) -> list[Any]:
+        """Axes of a figure, one for each effect, that share their heights."""
         cells = place.subgridspec(self.rows, self.columns)
         axes: list[Any] = []
-        separate = None
-        if self.separate:
-            separate = on_their_own(self.shown, self.levels)
-        for k, (title, position) in enumerate(zip(self.titles, self.positions, strict=True)):
-            axis = figure.add_subplot(cells[k // self.columns, k % self.columns], sharey=axes[0] if axes else None)
+        for k in range(len(self.effects)):
+            cell = cells[k // self.columns, k % self.columns]
+            axes.append(figure.add_subplot(cell, sharey=axes[0] if axes else None))
+        return axes
+
+    def draw(self, axes: list[Any]) -> list[Any]:
+        separate = on_their_own(self.shown, self.levels) if self.separate else None
+        for axis, title, position in zip(axes, self.titles, self.positions, strict=True):
             axis.set_title(title, fontsize=_TITLE)
             _panel(self, position, None if separate is None else separate[:, position], axis)
             axis.set_xlabel(_label(self, position), fontsize=_TEXT)
             axis.set_yticks(self.levels.places[:: self.every], self.ticks, fontsize=_TICK)
-            axes.append(axis)
-        axes[0].set_ylim(-0.75, self.levels.places[-1] + 0.75)
+            axis.set_ylim(-0.75, self.levels.places[-1] + 0.75)
         return axes
 
 

@@ -25,14 +25,30 @@ PRIOR = "#009E73"
 NEUTRAL = "#777777"
 # Several posteriors: a colour each, then the same with another line.
 _POSTERIORS = (POSTERIOR, "#CC79A7", "#000000", "#56B4E9")
-_LINES = ("-", "--", "-.", ":")
+# Series that a legend tells apart: Okabe and Ito's colours, each with a mark and a line of its own.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+MARKERS, LINES = "osD^v<>", ("-", "--", "-.", ":")
 _HEADING, _GREY = 8.5, "0.35"
 _LEGEND = 9
 
 
 def posterior_style(k: int) -> dict[str, Any]:
     """Colour and line of one of several posteriors."""
-    return {"color": _POSTERIORS[k % len(_POSTERIORS)], "linestyle": _LINES[k // len(_POSTERIORS) % len(_LINES)]}
+    return {"color": _POSTERIORS[k % len(_POSTERIORS)], "linestyle": LINES[k // len(_POSTERIORS) % len(LINES)]}
+
+
+def curve_style(k: int, several: int, points: int) -> dict[str, Any]:
+    """The same for a curve; where there are several, with sparse marks, so that a grey print tells them apart."""
+    if several == 1:
+        return posterior_style(k)
+    step = points // 6
+    return {**posterior_style(k), "marker": MARKERS[k % len(MARKERS)], "markevery": (k * step // several, step)}
+
+
+def series_style(k: int) -> dict[str, Any]:
+    """Colour, mark and line of one of several series; readable without colours."""
+    look = {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)], "linestyle": LINES[k % len(LINES)]}
+    return {**look, "markersize": 5, "linewidth": 1.5}
 
 
 def tidy_axes(axes: Any) -> None:

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayeslmm.arguments import shown as shown_value
 from bayeslmm.comparison import Comparison
 from bayeslmm.comparison.naming import prior_name
 from bayeslmm.design.design import Design
 from bayeslmm.design.labels import GroupLabels, group_labels
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.faces import Posterior, REMLResult
+from bayeslmm.figures.axes import found
 from bayeslmm.results import parameters
 from bayeslmm.results.labels import Parameter
 from bayeslmm.results.negligible import negligible_sd
@@ -167,48 +167,3 @@ def subject(given: Any, function: str, *arguments: str) -> Subject:
         f"{function}() got {found(given)}. It draws a fit, a posterior, or a comparison of both: {', '.join(calls)} or "
         f"bl.{function}({', '.join(['bl.compare(model.fit(), model.sample())', *arguments])})."
     )
-
-
-def found(given: object) -> str:
-    """What somebody gave, for messages."""
-    if given is None:
-        return "None"
-    name = type(given).__name__
-    article = "an" if name[:1].lower() in "aeiou" else "a"
-    if isinstance(given, str | bool | int | float):
-        return f"{shown_value(given)}, {article} {name}"
-    if isinstance(given, list | tuple | dict | set):
-        return f"{article} {name} of length {len(given)}"
-    return f"{article} {name}"
-
-
-def axes_or_new(axes: Any, function: str, inches: tuple[float, float]) -> Any:
-    """The axes that were given, or those of a new figure of some width and height.
-
-    Raises
-    ------
-    DesignError
-        Something else than axes.
-    """
-    import matplotlib.pyplot as plt
-
-    if axes is None:
-        return plt.subplots(figsize=inches, layout="constrained")[1]
-    check_axes(axes, function)
-    return axes
-
-
-def check_axes(axes: Any, function: str) -> None:
-    """Refuse what cannot be drawn into.
-
-    Raises
-    ------
-    DesignError
-    """
-    from matplotlib.axes import Axes
-
-    if not isinstance(axes, Axes):
-        raise DesignError(
-            f"{function}() got {found(axes)} as the axes to draw into. Give one matplotlib.axes.Axes, e.g. that of "
-            "figure, axes = plt.subplots(); with several, one of them: axes[0]."
-        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,12 @@ from bayeslmm.comparison import Comparison
 from bayeslmm.comparison.tables import is_scale, shown_label
 from bayeslmm.design.names import in_plot
 from bayeslmm.faces import Posterior, REMLResult
+from bayeslmm.figures.axes import given_axes
+from bayeslmm.plots.panels import finish_given
 from bayeslmm.plots.style import (
     ML,
     REML,
+    curve_style,
     grid_for,
     headed,
     legend_entries,
@@ -31,7 +35,7 @@ _WIDTH, _HEIGHT, _TITLE, _LEGEND, _UNITS = 4.4, 2.9, 10, 9, 8
 _LINE, _ROW = 0.17, 0.11
 
 
-def plot_variance(both: Comparison | REMLResult | Posterior) -> Any:
+def plot_variance(both: Comparison | REMLResult | Posterior, *, ax: Any = None) -> Any:
     """Posterior density, REML and ML estimates and the intervals of every sd, correlation and sigma.
 
     Parameters
@@ -39,6 +43,8 @@ def plot_variance(both: Comparison | REMLResult | Posterior) -> Any:
     both : Comparison, REMLResult or Posterior
         With ``scale="variance"`` variances are drawn in place of sds, with the numbers of its table. Several posteriors
         have a colour each. Of a fit alone its profile likelihood is drawn in place of a density.
+    ax : matplotlib.axes.Axes or sequence of these, optional
+        One for each panel, in place of a new figure.
 
     Returns
     -------
@@ -47,7 +53,7 @@ def plot_variance(both: Comparison | REMLResult | Posterior) -> Any:
     Raises
     ------
     DesignError
-        Not a comparison, fit or posterior.
+        Not a comparison, fit or posterior; other axes than one for each panel.
 
     Examples
     --------
@@ -61,19 +67,28 @@ def plot_variance(both: Comparison | REMLResult | Posterior) -> Any:
 
     shown = subject(both, "plot_variance")
     chosen = [p for p in shown.parameters if p.kind != "fixed"]
+    titles = [wrapped(shown_label(p, shown.scale), _WIDTH - 0.4, _TITLE) for p in chosen]
+    if ax is not None:
+        given = given_axes(ax, "plot_variance", len(chosen))
+        _panels(shown, chosen, given, titles)
+        finish_given(given)
+        return np.array(given, dtype=object)
     columns = min(len(chosen), 2)
     rows = -(-len(chosen) // columns)
-    titles = [wrapped(shown_label(p, shown.scale), _WIDTH - 0.4, _TITLE) for p in chosen]
     height = _HEIGHT + _LINE * max(title.count("\n") for title in titles)
     figure, panels = plt.subplots(rows, columns, squeeze=False, figsize=(_WIDTH * columns, height * rows))
     figure.set_layout_engine("constrained", h_pad=0.08, w_pad=0.06)
     axes = panels.ravel()
-    for axis, p, title in zip(axes, chosen, titles, strict=False):
-        _panel(shown, p, axis)
-        axis.set_title(title, fontsize=_TITLE)
+    _panels(shown, chosen, axes[: len(chosen)], titles)
     extra = headed(figure, shown) + _legend(figure, axes, len(chosen))
     figure.set_figheight(height * rows + extra)
     return axes[: len(chosen)]
+
+
+def _panels(shown: Subject, chosen: Sequence[Parameter], axes: Any, titles: Sequence[str]) -> None:
+    for axis, p, title in zip(axes, chosen, titles, strict=True):
+        _panel(shown, p, axis)
+        axis.set_title(title, fontsize=_TITLE)
 
 
 def _legend(figure: Any, axes: Any, panels: int) -> float:
@@ -147,7 +162,7 @@ def _posterior(shown: Subject, p: Parameter, k: int, grid: Any, curve: Any, y: f
         words = (shown.title(words[0], k), shown.title(words[1], k), shown.title(words[2], k))
     curve_text, interval_text, median_text = map(in_plot, words)
     axis.fill_between(grid, curve, color=style["color"], alpha=0.25 / len(shown.posteriors), linewidth=0)
-    axis.plot(grid, curve, **style, label=curve_text)
+    axis.plot(grid, curve, **curve_style(k, len(shown.posteriors), grid.size), markersize=4, label=curve_text)
     axis.plot([low, high], [y, y], color=style["color"], linewidth=4, solid_capstyle="butt", label=interval_text)
     axis.plot(
         median, y, "o", color="white", markeredgecolor=style["color"], markersize=6, label=median_text, clip_on=False
@@ -171,4 +186,4 @@ def _fit(shown: Subject, p: Parameter, y: float, axis: Any) -> None:
         axis.plot([low, high], [y, y], color=REML, linewidth=4, solid_capstyle="butt", label=text)
     if np.isfinite(estimate):
         style = {"color": "white", "markeredgecolor": REML, "markersize": 7}
-        axis.plot(estimate, y, "o", **style, label=shown.criterion, clip_on=False)
+        axis.plot(estimate, y, "s", **style, label=shown.criterion, clip_on=False)

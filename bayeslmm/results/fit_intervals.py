@@ -52,7 +52,9 @@ def profile(
     Returns
     -------
     pandas.DataFrame
-        Columns ``value`` and ``criterion``; inf where no covariance of a residual structure has that value.
+        Columns ``value``; ``criterion``, inf where no covariance of a residual structure has that value; and ``zeta``,
+        the signed root of its rise from the minimum: a straight line where the criterion is a parabola, and beyond
+        +-1.96 outside of the 95 % interval. `plot_profile` draws it.
 
     Raises
     ------

@@ -159,7 +159,7 @@ def share(ratio: FloatArray) -> FloatArray:
 
 
 def profile_frame(cp: SummedDesign, optimum: Optimum, parameter: Parameter, values: ArrayLike | None) -> pd.DataFrame:
-    """Values of a parameter and the criterion minimised over the others."""
+    """Values of a parameter, the criterion minimised over the others, and the signed root of its rise."""
     target = target_of(parameter)
     if values is None:
         ends = profile_ends(cp, optimum, [target], WIDE)
@@ -175,7 +175,14 @@ def profile_frame(cp: SummedDesign, optimum: Optimum, parameter: Parameter, valu
         _check_values(grid, parameter)
     with np.errstate(divide="ignore"):
         at = grid / (1.0 - grid) if parameter.kind == "icc" else grid
-    return pd.DataFrame({"value": grid, "criterion": profile_curve(Profile(cp, optimum, target), at)})
+    profile = Profile(cp, optimum, target)
+    return profile_table(grid, profile_curve(profile, at), away=at - profile.estimate, minimum=profile.minimum)
+
+
+def profile_table(values: FloatArray, criterion: FloatArray, away: FloatArray, minimum: float) -> pd.DataFrame:
+    """A profile as a table, with zeta: the root of the rise from the minimum, negative below the estimate."""
+    zeta = np.sign(away) * np.sqrt(np.maximum(criterion - minimum, 0.0))
+    return pd.DataFrame({"value": values, "criterion": criterion, "zeta": zeta})
 
 
 def _shown(estimate: float, sigma: float, kind: str, lower: float, upper: float) -> tuple[float, float]:

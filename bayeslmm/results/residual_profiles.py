@@ -16,7 +16,7 @@ from bayeslmm.inference.residual_profile import ResidualProfile
 from bayeslmm.reml.residual_optimum import ResidualOptimum
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.labels import Parameter, find
-from bayeslmm.results.profiles import OPEN, POINTS, WIDE, check_minimum, grid_of, target_of
+from bayeslmm.results.profiles import OPEN, POINTS, WIDE, check_minimum, grid_of, profile_table, target_of
 from bayeslmm.types import FloatArray
 
 
@@ -32,7 +32,8 @@ def profile_frame_residual(optimum: ResidualOptimum, parameter: Parameter, value
     grid = _grid(profile) if values is None else grid_of(values, parameter)
     if values is not None:
         _check_values(grid, profile, parameter)
-    return pd.DataFrame({"value": grid, "criterion": profile.curve(grid)})
+    away = np.array([profile.scaled(float(value)) for value in grid]) - profile.estimate
+    return profile_table(grid, profile.curve(grid), away, profile.lowest[0])
 
 
 def _grid(profile: ResidualProfile) -> FloatArray:

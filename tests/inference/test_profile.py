@@ -185,7 +185,7 @@ def test_curve_touches_the_criterion_at_the_estimate_only(sleep: bl.Model) -> No
 def test_default_grid_covers_the_interval_and_starts_at_zero_for_an_sd() -> None:
     fit = model("dyestuff").fit()
     curve, ends = fit.profile("sd_Batch"), fit.confint().loc["sd_Batch[Intercept]"]
-    assert list(curve.columns) == ["value", "criterion"]
+    assert list(curve.columns) == ["value", "criterion", "zeta"]
     assert curve["value"].iloc[0] == 0.0
     assert curve["value"].iloc[-1] > ends["conf_high"]
 

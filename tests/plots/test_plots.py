@@ -135,7 +135,7 @@ def test_boundary_units_of_a_slope(sleep):
 
 def test_boundary_draws_into_given_axes(zero):
     _, given = plt.subplots()
-    assert bl.plot_boundary(zero, "sd_Batch", axes=given) is given
+    assert bl.plot_boundary(zero, "sd_Batch", ax=given) is given
 
 
 @pytest.mark.parametrize("label", ["sd_Nobody", "Intercept", "corr_Subject[Intercept.Days]", "sd_Subject"])
@@ -265,7 +265,7 @@ def test_the_atlas_is_readable():
 
 
 def test_boundary_legend_lies_on_no_curve(sleep):
-    for axes in (bl.plot_boundary(sleep, "sd_Subject[Days]"), bl.plot_boundary(sleep, "sigma", axes=plt.subplots()[1])):
+    for axes in (bl.plot_boundary(sleep, "sd_Subject[Days]"), bl.plot_boundary(sleep, "sigma", ax=plt.subplots()[1])):
         axes.figure.canvas.draw()
         assert axes.get_legend().get_window_extent().y1 < axes.get_window_extent().y0
 

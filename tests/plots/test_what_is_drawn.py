@@ -331,7 +331,7 @@ def test_other_objects_are_refused_in_words(function: Callable[..., Any], zero: 
 def test_odd_arguments_of_the_others(zero: Comparison) -> None:
     for axes in (1, "ax", plt.figure(), plt.subplots(1, 2)[1], zero):
         with pytest.raises(DesignError, match=r"plot_boundary\(\) got .* as the axes to draw into"):
-            bl.plot_boundary(zero, "sd_Batch", axes=axes)
+            bl.plot_boundary(zero, "sd_Batch", ax=axes)
     for parameter in (1, ["sd_Batch"], b"sigma", float("nan")):
         with pytest.raises(DesignError, match=r"Give the label of a standard deviation: sd_Batch\[Intercept\], sigma"):
             bl.plot_boundary(zero, parameter)  # type: ignore[arg-type]
