@@ -179,7 +179,8 @@ def _same_weights(first: Design, other: Design) -> bool:
     """Whether what is known of the residual variances is the same; parameters may differ."""
     if first.residual.names or other.residual.names:
         return same_values(first.weights, other.weights)
-    return same_values(first.residual, other.residual)
+    ones = np.ones((first.n, 1))
+    return first.sigma == other.sigma and same_values(first.whitened(ones), other.whitened(ones))
 
 
 def _labels(designs: Sequence[Design], names: Sequence[str] | None) -> list[str]:

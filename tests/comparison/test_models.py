@@ -154,3 +154,17 @@ def test_models_come_in_a_list_or_by_name() -> None:
     apart = bl.compare(*chosen, names=["line", "lines"]).table  # type: ignore[call-overload]
     pd.testing.assert_frame_equal(bl.compare(dict(zip(["line", "lines"], chosen, strict=True))).table, apart)
     pd.testing.assert_frame_equal(bl.compare(chosen, names=["line", "lines"]).table, apart)
+
+
+def test_a_regression_without_groups_can_stand_beside_mixed_models():
+    data = bl.load_dataset("Dyestuff")
+    both = bl.compare(
+        bl.Model("Yield ~ 1 + (1 | Batch)", data), bl.Model("Yield ~ 1", data, residual="independent"), draws=200
+    )
+    y = data["Yield"].to_numpy()
+    variance = y.var()
+    assert both.table["loglik"].iloc[1] == pytest.approx(-0.5 * 30 * (np.log(2 * np.pi * variance) + 1), abs=1e-9)
+    # Known standard errors are another matter.
+    known = bl.Model("Yield ~ 1 + (1 | Batch)", data, residual_sd=np.ones(30))
+    with pytest.raises(bl.DesignError, match="different weights"):
+        bl.compare(known, bl.Model("Yield ~ 1 + (1 | Batch)", data))
