@@ -77,6 +77,7 @@ def test_compare_writes_figures_numbers_and_a_report_that_stands_alone(tmp_path)
         "Dyestuff2_variance.png",
         "Dyestuff2_boundary_sd_Batch_Intercept.png",
         "Dyestuff2_shrinkage_Batch.png",
+        "Dyestuff2_residuals.png",
         "comparison.json",
         "report.html",
     }
@@ -86,7 +87,7 @@ def test_compare_writes_figures_numbers_and_a_report_that_stands_alone(tmp_path)
     assert numbers["formula"] == SMALL
     assert numbers["parameters"]["sd_Batch[Intercept]"]["note"] == "REML says 0; upper bound"
     page = (tmp_path / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 3
+    assert page.count("data:image/png;base64,") == 4
     assert "http://" not in page
     assert "https://" not in page
     for words in (

@@ -72,19 +72,20 @@ def test_a_comparison_has_both_engines_and_all_figures(model: bl.Model, tmp_path
 
 
 def test_a_fit_a_posterior_and_several(model: bl.Model, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("bayeslmm.one_page.drawings", lambda design: [("variance",)])
+    few = [("variance",), ("residuals",)]
+    monkeypatch.setattr("bayeslmm.report_figures.drawings", lambda _, fitted: few[: 1 + fitted])
     fit, post = model.fit(reml=False), model.sample(300, random_seed=1)
     page = bl.report({"by <ML>": fit, "of the posterior": post}, str(tmp_path / "two.htm"))
     text = page.read_text()
     assert re.findall("<h2>(.*?)</h2>", text) == ["by &lt;ML&gt;", "of the posterior", "The words"]
-    assert "Maximum-likelihood fit" in text and "<h3>REML fit" not in text and len(captions(page)) == 5
+    assert "Maximum-likelihood fit" in text and "<h3>REML fit" not in text and len(captions(page)) == 3
     read(page)
 
 
 def test_contents_lead_to_every_part_and_calls_repeat_the_fit(
     model: bl.Model, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("bayeslmm.one_page.drawings", lambda design: [("variance",)])
+    monkeypatch.setattr("bayeslmm.report_figures.drawings", lambda *_: [("variance",)])
     fit = model.fit()
     text = bl.report(fit, tmp_path / "a.html", question="Does <sleep> matter?").read_text()
     places = re.findall(r'href="#([\w-]+)"', text)

@@ -13,7 +13,7 @@ import pytest
 
 import bayeslmm as bl
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 
 from browser import CHROMIUM, Browser, browser
 
