@@ -30,7 +30,7 @@ dt { font-weight: 600; } dd { margin: 0 0 .5rem 1rem; }
     position: sticky; left: 0; background: #fff; }
 }
 pre { background: #f6f6f6; padding: .75rem; overflow-x: auto; white-space: pre-wrap; }
-body .words td { text-align: left; white-space: normal; }
+body .words th, body .words td { text-align: left; white-space: normal; }
 .question { font-size: 1.1rem; } nav ol { padding-left: 1.4rem; } summary { cursor: pointer; }
 a { color: #0b5394; } img { background: #fff; }
 @media (prefers-color-scheme: dark) {

@@ -29,7 +29,7 @@ DOCS = [
 _LOADED = "document.readyState === 'complete'"
 # Where a page animates what it shows, colours are those of the moment: nothing moves while they are looked at.
 _AT_REST = """new Promise((done) => { document.head.append(Object.assign(document.createElement('style'),
-  {textContent: '* { transition: none !important; animation: none !important; }'})); setTimeout(done, 300); })"""
+  {textContent: '* { transition: none !important; animation: none !important; }'})); setTimeout(done, 500); })"""
 _RUN = "axe.run(document, {resultTypes: ['violations']}).then((found) => found.violations)"
 
 
@@ -45,8 +45,13 @@ def violations(page: Browser, path: Path, width: int, scheme: str) -> list[dict[
     """What axe-core finds on a page of that width, in that colour scheme."""
     page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
     page.open(path, width=width, ready=_LOADED)
-    page.run(_AT_REST)
-    return list(page.run(_RUN))
+    found = []
+    # Scripts of a page may still be at work when it has been loaded.
+    for _ in range(3):
+        page.run(_AT_REST)
+        if not (found := list(page.run(_RUN))):
+            break
+    return found
 
 
 def check(pages: list[Path], axe: str, folder: Path) -> int:

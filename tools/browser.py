@@ -65,9 +65,10 @@ class Browser:
     def open(self, page: Path, width: int = 1280, height: int = 1200, ready: str = _ANSWERED) -> None:
         """A page, until it is ready or has failed."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        self.run("window.leaving = true")
         self.call("Page.navigate", url=page.as_uri())
         for _ in range(500):
-            if self.run(ready) or self.errors:
+            if self.run(f"!window.leaving && ({ready})") or self.errors:
                 break
             time.sleep(0.02)
 
