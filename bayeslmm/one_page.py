@@ -171,7 +171,8 @@ _CONTENT = {".html": page_of, ".md": _markdown, ".tex": _tex}
 
 def _title(sections: Sequence[Section]) -> str:
     titles = {next(title for kind, title in _TITLES.items() if isinstance(one, kind)) for _, one in sections}
-    return titles.pop() if len(titles) == 1 else "Linear mixed models"
+    title = titles.pop() if len(titles) == 1 else "Linear mixed models"
+    return title if any(one.design.terms for _, one in sections) else title.replace(" mixed", "")
 
 
 def _heading(name: str, of: Reported) -> str:

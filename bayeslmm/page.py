@@ -16,6 +16,7 @@ table { border-collapse: collapse; font-size: .82rem; margin: 1rem 0; display: b
     radial-gradient(farthest-side at 100% 50%, #0005, #0000) right / 1rem 100% no-repeat scroll; }
 th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
 tbody th { text-align: left; font-weight: 600; }
+tbody th, body .bayeslmm tbody th { max-width: 22rem; white-space: normal; overflow-wrap: break-word; }
 figure { display: inline-block; margin: .5rem; vertical-align: top; max-width: 46%; } img { max-width: 100%; }
 figcaption { font-size: .82rem; color: #555; }
 dt { font-weight: 600; } dd { margin: 0 0 .5rem 1rem; }
@@ -42,7 +43,10 @@ a { color: #0b5394; } img { background: #fff; }
 }
 @media print {
   body { max-width: none; margin: 0; font-size: 10pt; } nav, summary { break-after: avoid; }
-  table { display: table; font-size: 8pt; white-space: normal; } th, td { white-space: normal; }
+  table, body .bayeslmm table { display: table; width: auto; font-size: 7.5pt; background: none; }
+  th, td, body .bayeslmm th, body .bayeslmm td { white-space: normal; padding: .15rem .3rem; }
+  tbody th, tbody th code, body .bayeslmm tbody th { position: static; max-width: 9rem; overflow-wrap: anywhere; }
+  details:not([open])::details-content { content-visibility: visible; }
   figure, tr, pre { break-inside: avoid; } h2, h3 { break-after: avoid; }
 }
 """

@@ -24,11 +24,22 @@ type Keep = Callable[[Drawing, Any], None]
 
 _CAPTIONS = {
     "forest": "Studies with their intervals, their predicted effects, the mean and a new study.",
-    "variance": "Every standard deviation and correlation: posterior density, with REML and ML.",
-    "boundary": "{}: likelihood, prior and posterior, down to zero.",
-    "shrinkage": "Levels of {}: each level alone, REML predictions and posterior.",
+    "variance": "Every standard deviation and correlation: {}.",
+    "boundary": "{}: {}, down to zero.",
+    "shrinkage": "Levels of {}: {}.",
     "groups": "Every level of {}: data, its own line, that of the population, and that of the model.",
-    "residuals": "Residuals and random effects of the fit.",
+    "residuals": "{}.",
+}
+
+# What such figures show of a fit, of a posterior, of both.
+_SHOWN = {
+    "variance": ("profile likelihood", "posterior density", "posterior density, with REML and ML"),
+    "boundary": ("likelihood", "likelihood, prior and posterior", "likelihood, prior and posterior"),
+    "shrinkage": (
+        "each level alone, and predictions of the fit",
+        "each level alone, and posterior",
+        "each level alone, REML predictions and posterior",
+    ),
 }
 
 
@@ -72,7 +83,7 @@ def figures(of: Reported, keep: Keep | None = None) -> str:
     }
     wanted = drawings(of.design, fit is not None)
     for k, (kind, *label) in enumerate(wanted):
-        caption = _CAPTIONS[kind].format(*label)
+        caption = _caption(of, kind, *label)
         with _announced(wanted, k):
             try:
                 figure = draw[kind](*label)
@@ -83,6 +94,15 @@ def figures(of: Reported, keep: Keep | None = None) -> str:
             keep(wanted[k], figure)
         found.append((caption, embedded(figure)))
     return pictures(found) + "".join(lost)
+
+
+def _caption(of: Reported, kind: str, *label: str) -> str:
+    shown = list(label)
+    if kind in _SHOWN:
+        shown.append(_SHOWN[kind][2 if isinstance(of, Comparison) else 0 if isinstance(of, REMLResult) else 1])
+    if kind == "residuals":
+        shown.append("Residuals and random effects of the fit" if of.design.terms else "Residuals of the fit")
+    return _CAPTIONS[kind].format(*shown)
 
 
 def _announced(wanted: Sequence[Drawing], k: int) -> AbstractContextManager[None]:
