@@ -315,6 +315,7 @@ def boundary(
 def lint_command(
     formula: Formula,
     data: Annotated[str | None, typer.Option("--data", help="Data set or file, for findings about columns.")] = None,
+    residual: Residual = None,
     na: Na = None,
     sep: Sep = "",
     decimal: Decimal = "",
@@ -328,7 +329,7 @@ def lint_command(
     from bayeslmm.console import show, terminal
     from bayeslmm.linting.check import lint
 
-    report = lint(formula, None if data is None else read(data, na, sep, decimal, encoding))
+    report = lint(formula, None if data is None else read(data, na, sep, decimal, encoding), residual=residual)
     console = terminal()
     show(console, report.text(console.width))
 

@@ -29,8 +29,8 @@ _NO_RESIDUAL = 1e-4
 _DEFAULT_ENDS = "by t with Satterthwaite's degrees of freedom"
 _INTERVALS = "low, high: 95 % intervals; of fixed effects {}, {}"
 _PROFILE = (
-    "of standard deviations and correlations from the profile likelihood, two-sided. fit.boundary() (bayeslmm boundary) has "
-    "one-sided limits of standard deviations."
+    "of standard deviations and correlations from the profile likelihood, two-sided. fit.boundary() "
+    "(bayeslmm boundary) has one-sided limits of standard deviations."
 )
 _WALD = "of the others by Wald's method: standard deviations and ratios as logarithms, correlations by atanh."
 

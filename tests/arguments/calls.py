@@ -351,7 +351,7 @@ CALLS: dict[str, list[dict[str, Any]]] = {
     "coverage": [{"model": model, "replicates": 3, "progressbar": False}],
     "coverage_study": [{"cells": _cells, **_STUDY}],
     "error_contrasts": [{"model": model}],
-    "lint": [{"formula": "y ~ x + (1 | g)", "data": data}],
+    "lint": [{"formula": "y ~ x + (1 | g)", "data": data, "residual": "by(g)"}],
     "LmList.predict": [{"newdata": data}],
     "lm_list": [{"formula": "y ~ x | g", "data": data}],
     "LintReport.about": [{"package": "lme4"}],
