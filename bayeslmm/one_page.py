@@ -46,7 +46,7 @@ def boundary_of(of: Comparison | REMLResult) -> BoundaryReport:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ReportRequest:
     """What a report is asked for beside its sections.
 
     Attributes
@@ -118,7 +118,7 @@ def report(
     """
     sections, replaced = _sections(of), flag("overwrite", overwrite)
     words = "" if question is None else text("question", question, "a sentence", ArgumentError)
-    asked = Asked(words, labels("means", means))
+    asked = ReportRequest(words, labels("means", means))
     target = _path(path)
     check_folder(target.parent, [target.name])
     if target.parent.is_dir():
@@ -128,7 +128,7 @@ def report(
         return write_bytes(target, content.encode("utf-8", errors="backslashreplace"), overwrite=replaced)
 
 
-def page_of(sections: Sequence[Section], asked: Asked) -> str:
+def page_of(sections: Sequence[Section], asked: ReportRequest) -> str:
     """The report as a page."""
     lead = f'<p class="question">{html.escape(asked.question)}</p>' if asked.question else ""
     entries, body = [], []
@@ -143,7 +143,7 @@ def page_of(sections: Sequence[Section], asked: Asked) -> str:
     return html_page(_title(sections), [lead, contents, *body, explained_words()])
 
 
-def _figures(one: Reported, asked: Asked, k: int) -> ReportPart:
+def _figures(one: Reported, asked: ReportRequest, k: int) -> ReportPart:
     return ReportPart("Figures", figures(one, None if asked.keep is None else partial(asked.keep, k)), "")
 
 
@@ -151,7 +151,7 @@ def _links(parts: Sequence[ReportPart], k: int) -> str:
     return "".join(f'<li><a href="#s{k}-{i}">{html.escape(part.heading)}</a></li>' for i, part in enumerate(parts))
 
 
-def _markdown(sections: Sequence[Section], asked: Asked) -> str:
+def _markdown(sections: Sequence[Section], asked: ReportRequest) -> str:
     """Words and tables, without figures."""
     lines = [f"# {_title(sections)}", *([asked.question] if asked.question else [])]
     for name, one in sections:
@@ -160,7 +160,7 @@ def _markdown(sections: Sequence[Section], asked: Asked) -> str:
     return "\n\n".join(lines) + "\n"
 
 
-def _tex(sections: Sequence[Section], asked: Asked) -> str:
+def _tex(sections: Sequence[Section], asked: ReportRequest) -> str:
     """The tables."""
     lead = "".join(f"% {line}\n" for line in [_title(sections), *asked.question.splitlines()])
     return lead + "\n".join(latex_tables(_parts(one, asked)) for _, one in sections)
@@ -214,7 +214,7 @@ def _kind(path: Path) -> str:
     return ".html" if ending == ".htm" else ending
 
 
-def _parts(of: Reported, asked: Asked, *figures: ReportPart) -> list[ReportPart]:
+def _parts(of: Reported, asked: ReportRequest, *figures: ReportPart) -> list[ReportPart]:
     """What a section of a report is made of."""
     fit = fit_of(of)
     posteriors = [of] if isinstance(of, Posterior) else [of.posterior, *of.more] if isinstance(of, Comparison) else []

@@ -13,7 +13,7 @@ from bayeslmm.comparison import Comparison
 from bayeslmm.design.design import Design
 from bayeslmm.files.file_names import file_names
 from bayeslmm.files.writing import check_folder, destination, made, replacing, write_bytes
-from bayeslmm.one_page import Asked, Section, boundary_of, page_of
+from bayeslmm.one_page import ReportRequest, Section, boundary_of, page_of
 from bayeslmm.page import html_page
 from bayeslmm.report_figures import Drawing, drawings
 from bayeslmm.results.linear import DDF
@@ -88,16 +88,20 @@ def write(
         return of.reml.boundary(of.posterior, **own)  # type: ignore[arg-type]
 
     numbers = json.dumps({name: both.to_dict() for name, both in comparisons}, indent=2)
-    return _write_report(comparisons, folder, dict(zip(_NUMBERS, [numbers], strict=True)), Asked(boundary=boundary))
+    return _write_report(
+        comparisons, folder, dict(zip(_NUMBERS, [numbers], strict=True)), ReportRequest(boundary=boundary)
+    )
 
 
 def write_fit(name: str, fit: REMLResult, folder: Path, tidy: pd.DataFrame, ddf: DDF | None = None) -> list[Path]:
     """Write the table of a fit as ``fit.csv`` and ``fit.json``, figures (PNG), and ``report.html``."""
     texts = tidy.to_csv(index=False), tidy.to_json(orient="records", indent=2)
-    return _write_report([(name, fit)], folder, dict(zip(_ESTIMATES, texts, strict=True)), Asked(ddf=ddf))
+    return _write_report([(name, fit)], folder, dict(zip(_ESTIMATES, texts, strict=True)), ReportRequest(ddf=ddf))
 
 
-def _write_report(sections: Sequence[Section], folder: Path, numbers: Mapping[str, str], asked: Asked) -> list[Path]:
+def _write_report(
+    sections: Sequence[Section], folder: Path, numbers: Mapping[str, str], asked: ReportRequest
+) -> list[Path]:
     designs = [(name, of.design) for name, of in sections]
     check_report(designs, folder, list(numbers))
     names, written = _image_names(designs), list[Path]()
