@@ -6,7 +6,7 @@ DOCS_STAMP := $(VENV)/.installed-docs
 # One thread each: results and timings do not depend on how many a library would take.
 ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
-.PHONY: demo test evidence test-kernel test-rounding fuzz check docs bench bench-peers bench-posterior bench-boundary calibrate atlas notebooks clean
+.PHONY: demo test evidence test-kernel test-rounding fuzz check docs accessibility bench bench-peers bench-posterior bench-boundary calibrate atlas notebooks clean
 
 demo: $(STAMP)
 	$(BIN)/bayeslmm demo --out demo-output
@@ -47,6 +47,10 @@ check: $(STAMP)
 
 docs: $(DOCS_STAMP)
 	$(ONE_THREAD) $(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+
+# Reports, the explorer and pages of the documentation under axe-core, which is fetched; needs Chromium.
+accessibility: docs
+	$(ONE_THREAD) MPLBACKEND=Agg $(BIN)/python tools/accessibility.py
 
 bench: $(STAMP)
 	$(ONE_THREAD) $(BIN)/python tests/benchmarks/run.py

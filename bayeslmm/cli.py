@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bayeslmm import __version__, command_means, commands
-from bayeslmm.command_data import WORK, model_of, read, sample
+from bayeslmm.command_data import WORK, model_of, name_of, read, sample
 from bayeslmm.command_results import check_files, check_tables, finish, use_files
 from bayeslmm.imports import load
 from bayeslmm.option_values import in_options
@@ -106,7 +106,11 @@ def fit(
     ddf: Ddf = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Folder for the tidy table (fit.json, fit.csv).", callback=usable_folder),
+        typer.Option(
+            "--out",
+            help="Folder for the table (fit.csv, fit.json), figures and an HTML report.",
+            callback=usable_folder,
+        ),
     ] = None,
 ) -> None:
     """Fit by REML (or ML) and print estimates and intervals.
@@ -117,7 +121,7 @@ def fit(
     """
     load(*WORK)
     from bayeslmm.console import show_summary
-    from bayeslmm.output import FIT_FILES, write_estimates
+    from bayeslmm.output import check_fit, write_fit
     from bayeslmm.results.fit_summary import fit_summary
 
     model = model_of(
@@ -129,16 +133,20 @@ def fit(
         frequency=frequency,
         na_action=na_action,
     )
-    check_files(out, FIT_FILES)
+    name = name_of(data)
+    check_fit(name, model.design, out)
     result = model.fit(reml=not ml)
     tidy = result.tidy(ddf=ddf)  # type: ignore[arg-type]
 
     def show(console: Console) -> None:
-        plain = not result.design.residual.names
-        summary = fit_summary(result, ddf, tidy=tidy) if plain else result.summary(ddf)  # type: ignore[arg-type]
+        summary = fit_summary(result, ddf, tidy=tidy)  # type: ignore[arg-type]
         show_summary(replace(summary, remarks=tuple(map(in_options, summary.remarks))), console)
 
-    finish(out, lambda folder: write_estimates(tidy, folder), show)
+    def write(folder: Path) -> list[Path]:
+        use_files()
+        return write_fit(name, result, folder, tidy, ddf)  # type: ignore[arg-type]
+
+    finish(out, write, show)
 
 
 @app.command(name="compare")
@@ -181,7 +189,7 @@ def compare_command(
         _compare_models(models, out, draws, method, priors, seed)
         return
     model = models[0]
-    name = "standard input" if data == "-" else Path(data).stem
+    name = name_of(data)
     if out is not None:
         _check([(name, model)], out)
     post = sample(model, draws, method, priors, seed)
@@ -307,6 +315,7 @@ def boundary(
 def lint_command(
     formula: Formula,
     data: Annotated[str | None, typer.Option("--data", help="Data set or file, for findings about columns.")] = None,
+    residual: Residual = None,
     na: Na = None,
     sep: Sep = "",
     decimal: Decimal = "",
@@ -320,7 +329,7 @@ def lint_command(
     from bayeslmm.console import show, terminal
     from bayeslmm.linting.check import lint
 
-    report = lint(formula, None if data is None else read(data, na, sep, decimal, encoding))
+    report = lint(formula, None if data is None else read(data, na, sep, decimal, encoding), residual=residual)
     console = terminal()
     show(console, report.text(console.width))
 

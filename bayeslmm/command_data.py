@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,6 +22,11 @@ def read(data: str, na: list[str] | None, sep: str, decimal: str, encoding: str)
     reading = read_table(data, Options(tuple(na or ()), sep, decimal, encoding))
     remark("standard input" if data == "-" else data, reading.notes)
     return reading.frame
+
+
+def name_of(data: str) -> str:
+    """What a table is called in a report."""
+    return "standard input" if data == "-" else Path(data).stem
 
 
 def model_of(formula: str, data: Any, *, na_action: str | None = None, **options: Any) -> Model:

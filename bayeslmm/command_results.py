@@ -37,7 +37,7 @@ def finish(out: Path | None, write: Callable[[Path], list[Path]], show: Callable
     console = terminal()
     show(console)
     if paths:
-        say(console, f"Wrote {' and '.join(map(str, paths))}.")
+        say(console, f"Wrote to {out}: {', '.join(path.name for path in paths)}.")
 
 
 def finish_tables(texts: Iterable[str], tables: Mapping[str, pd.DataFrame], out: Path | None) -> None:

@@ -5,25 +5,19 @@ from __future__ import annotations
 import html
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bayeslmm.arguments import flag, labels, shown, text
+from bayeslmm.boundary.report import BoundaryReport
 from bayeslmm.comparison import Comparison
-from bayeslmm.errors import ArgumentError, DesignError, FitError
+from bayeslmm.errors import ArgumentError
 from bayeslmm.faces import Posterior, REMLResult
 from bayeslmm.files.writing import check_folder, destination, made, path_argument, write_bytes
-from bayeslmm.output import (
-    CAPTIONS,
-    announced_figure,
-    drawers,
-    drawings,
-    embedded,
-    explained_words,
-    html_page,
-    pictures,
-)
-from bayeslmm.plots import plot_groups
+from bayeslmm.page import explained_words, html_page
+from bayeslmm.report_figures import Drawing, figures, fit_of
 from bayeslmm.report_parts import (
     Reported,
     ReportPart,
@@ -35,19 +29,44 @@ from bayeslmm.report_parts import (
     the_means,
     the_model,
 )
+from bayeslmm.results.linear import DDF
 
 type Section = tuple[str, Reported]
 
-_CAPTIONS = {
-    **CAPTIONS,
-    "groups": "Every level of {}: data, its own line, that of the population, and that of the model.",
-    "residuals": "Residuals and random effects of the fit.",
-}
 _TITLES = {
     Comparison: "REML and posterior compared",
     REMLResult: "A linear mixed model",
     Posterior: "The posterior of a linear mixed model",
 }
+
+
+def boundary_of(of: Comparison | REMLResult) -> BoundaryReport:
+    """The usual boundary report; a comparison keeps its own."""
+    return of.boundary if isinstance(of, Comparison) else of.boundary()
+
+
+@dataclass(frozen=True)
+class ReportRequest:
+    """What a report is asked for beside its sections.
+
+    Attributes
+    ----------
+    question : str
+    means : sequence of str
+        Factors.
+    ddf : str, optional
+        Degrees of freedom of the fixed effects of a fit.
+    boundary : callable
+        Makes the boundary report of a comparison or a fit.
+    keep : callable, optional
+        Is given the number of a section, what is drawn and the figure, for files of their own.
+    """
+
+    question: str = ""
+    means: Sequence[str] = ()
+    ddf: DDF | None = None
+    boundary: Callable[[Any], BoundaryReport] = boundary_of
+    keep: Callable[[int, Drawing, Any], None] | None = None
 
 
 def report(
@@ -98,24 +117,23 @@ def report(
     (4, True)
     """
     sections, replaced = _sections(of), flag("overwrite", overwrite)
-    asked = "" if question is None else text("question", question, "a sentence", ArgumentError)
-    terms = labels("means", means)
+    words = "" if question is None else text("question", question, "a sentence", ArgumentError)
+    asked = ReportRequest(words, labels("means", means))
     target = _path(path)
     check_folder(target.parent, [target.name])
     if target.parent.is_dir():
         destination(target, overwrite=replaced)
-    content = _CONTENT[_kind(target)](sections, asked, terms)
+    content = _CONTENT[_kind(target)](sections, asked)
     with made(target.parent):
         return write_bytes(target, content.encode("utf-8", errors="backslashreplace"), overwrite=replaced)
 
 
-def _page(sections: Sequence[Section], question: str, terms: Sequence[str]) -> str:
+def page_of(sections: Sequence[Section], asked: ReportRequest) -> str:
     """The report as a page."""
-    made_parts = [(name, one, _parts(one, terms)) for name, one in sections]
-    lead = f'<p class="question">{html.escape(question)}</p>' if question else ""
+    lead = f'<p class="question">{html.escape(asked.question)}</p>' if asked.question else ""
     entries, body = [], []
-    for k, (name, one, parts) in enumerate(made_parts):
-        heading = html.escape(_heading(name, one))
+    for k, (name, one) in enumerate(sections):
+        parts, heading = _parts(one, asked, _figures(one, asked, k)), html.escape(_heading(name, one))
         entries.append(f'<li><a href="#s{k}">{heading}</a><ol>{_links(parts, k)}</ol></li>')
         inside = (
             f'<section id="s{k}-{i}"><h3>{html.escape(p.heading)}</h3>{p.page}</section>' for i, p in enumerate(parts)
@@ -125,31 +143,36 @@ def _page(sections: Sequence[Section], question: str, terms: Sequence[str]) -> s
     return html_page(_title(sections), [lead, contents, *body, explained_words()])
 
 
+def _figures(one: Reported, asked: ReportRequest, k: int) -> ReportPart:
+    return ReportPart("Figures", figures(one, None if asked.keep is None else partial(asked.keep, k)), "")
+
+
 def _links(parts: Sequence[ReportPart], k: int) -> str:
     return "".join(f'<li><a href="#s{k}-{i}">{html.escape(part.heading)}</a></li>' for i, part in enumerate(parts))
 
 
-def _markdown(sections: Sequence[Section], question: str, terms: Sequence[str]) -> str:
+def _markdown(sections: Sequence[Section], asked: ReportRequest) -> str:
     """Words and tables, without figures."""
-    lines = [f"# {_title(sections)}", *([question] if question else [])]
+    lines = [f"# {_title(sections)}", *([asked.question] if asked.question else [])]
     for name, one in sections:
         lines.append(f"## {_heading(name, one)}")
-        lines += [f"### {part.heading}\n\n{part.text}" for part in _parts(one, terms, figures=False)]
+        lines += [f"### {part.heading}\n\n{part.text}" for part in _parts(one, asked)]
     return "\n\n".join(lines) + "\n"
 
 
-def _tex(sections: Sequence[Section], question: str, terms: Sequence[str]) -> str:
+def _tex(sections: Sequence[Section], asked: ReportRequest) -> str:
     """The tables."""
-    lead = "".join(f"% {line}\n" for line in [_title(sections), *question.splitlines()])
-    return lead + "\n".join(latex_tables(_parts(one, terms, figures=False)) for _, one in sections)
+    lead = "".join(f"% {line}\n" for line in [_title(sections), *asked.question.splitlines()])
+    return lead + "\n".join(latex_tables(_parts(one, asked)) for _, one in sections)
 
 
-_CONTENT = {".html": _page, ".md": _markdown, ".tex": _tex}
+_CONTENT = {".html": page_of, ".md": _markdown, ".tex": _tex}
 
 
 def _title(sections: Sequence[Section]) -> str:
     titles = {next(title for kind, title in _TITLES.items() if isinstance(one, kind)) for _, one in sections}
-    return titles.pop() if len(titles) == 1 else "Linear mixed models"
+    title = titles.pop() if len(titles) == 1 else "Linear mixed models"
+    return title if any(one.design.terms for _, one in sections) else title.replace(" mixed", "")
 
 
 def _heading(name: str, of: Reported) -> str:
@@ -191,23 +214,21 @@ def _kind(path: Path) -> str:
     return ".html" if ending == ".htm" else ending
 
 
-def _parts(of: Reported, terms: Sequence[str], *, figures: bool = True) -> list[ReportPart]:
+def _parts(of: Reported, asked: ReportRequest, *figures: ReportPart) -> list[ReportPart]:
     """What a section of a report is made of."""
-    fit = of.reml if isinstance(of, Comparison) else of if isinstance(of, REMLResult) else None
+    fit = fit_of(of)
     posteriors = [of] if isinstance(of, Posterior) else [of.posterior, *of.more] if isinstance(of, Comparison) else []
     parts = [in_words(of), the_model(of.design)]
     if isinstance(of, Comparison):
         table = of._text_frame("table")
         parts.append(ReportPart("Both inferences", of._repr_html_(), of.to_markdown(), (table,)))
-    parts += the_means(of, terms)
-    if figures:
-        parts.append(ReportPart("Figures", _figures(of, fit), ""))
+    parts += [*the_means(of, asked.means), *figures]
     if fit is not None:
-        parts.append(of_summary(f"{'REML' if fit.reml else 'Maximum-likelihood'} fit", fit.summary()))
+        parts.append(of_summary(f"{'REML' if fit.reml else 'Maximum-likelihood'} fit", fit.summary(asked.ddf)))
     for post, label in zip(posteriors, _labels(of, posteriors), strict=True):
         parts += [of_summary(f"Posterior{label}", post.summary()), the_draws(post, label)]
-    if fit is not None and of.design.terms:
-        boundary = of.boundary if isinstance(of, Comparison) else fit.boundary()
+    if not isinstance(of, Posterior) and of.design.terms:
+        boundary = asked.boundary(of)
         parts.append(ReportPart("The boundary", boundary._repr_html_(), f"```\n{boundary}\n```"))
     return [*parts, how_to_repeat(of)]
 
@@ -216,24 +237,3 @@ def _labels(of: Reported, posteriors: Sequence[Posterior]) -> list[str]:
     if len(posteriors) < 2 or not isinstance(of, Comparison):
         return [""] * len(posteriors)
     return [f", {name}" for name in of.names]
-
-
-def _figures(of: Reported, fit: REMLResult | None) -> str:
-    """All figures; of one that cannot be drawn the reason."""
-    draw: dict[str, Callable[..., Any]] = {
-        **drawers(of),
-        "groups": lambda group: plot_groups(of, group=group)[0].figure,
-        "residuals": lambda: fit.plot()[0].figure,  # type: ignore[union-attr]
-    }
-    wanted = [*drawings(of.design), *([] if fit is None else [("residuals",)])]
-    # Studies with known errors are rows of the forest plot.
-    wanted += [("groups", group) for group in of.design.groupings if ("forest",) not in wanted]
-    found, lost = [], []
-    for k, (kind, *label) in enumerate(wanted):
-        with announced_figure(wanted, k):
-            caption = _CAPTIONS[kind].format(*label)
-            try:
-                found.append((caption, embedded(draw[kind](*label))))
-            except (DesignError, FitError) as error:
-                lost.append(f"<p>Not drawn: {html.escape(caption)} {html.escape(str(error))}</p>")
-    return pictures(found) + "".join(lost)

@@ -59,6 +59,37 @@ def test_fit_prints_and_writes_the_tidy_table(tmp_path):
     assert len(json.loads((tmp_path / "a" / "b" / "fit.json").read_text())) == len(tidy)
 
 
+def test_fit_writes_the_page_of_the_fit_and_its_figures(tmp_path):
+    text = run("fit", SMALL, "--data", "Dyestuff", "--ml", "--ddf", "z", "--out", str(tmp_path))
+    page = (tmp_path / "report.html").read_text()
+    assert "<h2>Dyestuff</h2>" in page
+    assert "<h3>Maximum-likelihood fit</h3>" in page
+    assert "(z tests)" in page
+    figures = sorted(path.name for path in tmp_path.glob("*.png"))
+    assert len(figures) == page.count("<figure>") == 4
+    assert all(name in text for name in (*figures, "fit.csv", "report.html"))
+
+
+def test_a_fit_with_a_residual_structure_shows_intervals_of_all_parameters():
+    model = bl.Model("distance ~ age", bl.load_dataset("Orthodont"), residual="by(Sex) + cs(Subject)")
+    text = run("fit", "distance ~ age", "--data", "Orthodont", "--residual", "by(Sex) + cs(Subject)")
+    table = text.partition("95 % intervals of the variance parameters")[2]
+    ends = model.fit().confint(parameters=["sigma", "residual_rho"], method="wald")
+    for label in ends.index:
+        line = next(line.split() for line in table.splitlines() if line.startswith(label))
+        np.testing.assert_allclose([float(v) for v in line[1:]], ends.loc[label], rtol=1e-3)
+    assert "profile" not in table
+
+
+def test_lint_reads_the_residual_structure():
+    text = run("lint", "distance ~ age", "--data", "Orthodont", "--residual", "by(Sex) + toep(age | Subject)")
+    assert "3 findings." in text
+    assert "bmb.Formula" in text
+    assert re.search(r"toep\(age \| Subject\)\n +\^+\nbayeslmm: A correlation of the residuals within Subject", text)
+    assert run("lint", "y ~ x", "--residual", "corAR1(form = ~ t | g)").count("[error here]") == 1
+    assert "No findings" in run("lint", "y ~ x", "--residual", "independent")
+
+
 def test_fit_by_maximum_likelihood():
     assert "maximum likelihood (ML)" in run("fit", SMALL, "--data", "Dyestuff", "--ml")
 
@@ -77,6 +108,7 @@ def test_compare_writes_figures_numbers_and_a_report_that_stands_alone(tmp_path)
         "Dyestuff2_variance.png",
         "Dyestuff2_boundary_sd_Batch_Intercept.png",
         "Dyestuff2_shrinkage_Batch.png",
+        "Dyestuff2_residuals.png",
         "comparison.json",
         "report.html",
     }
@@ -86,7 +118,7 @@ def test_compare_writes_figures_numbers_and_a_report_that_stands_alone(tmp_path)
     assert numbers["formula"] == SMALL
     assert numbers["parameters"]["sd_Batch[Intercept]"]["note"] == "REML says 0; upper bound"
     page = (tmp_path / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 3
+    assert page.count("data:image/png;base64,") == 4
     assert "http://" not in page
     assert "https://" not in page
     for words in (

@@ -293,6 +293,7 @@ def _label(value: object) -> str:
 
 
 def html_table(frame: pd.DataFrame, index_names: bool = True) -> str:
-    """All of a data frame as an HTML table."""
+    """All of a data frame as an HTML table; a heading without words is no heading."""
     with pd.option_context("display.max_colwidth", None):
-        return frame.to_html(na_rep="", float_format=cell_text, border=0, index_names=index_names)
+        page = frame.to_html(na_rep="", float_format=cell_text, border=0, index_names=index_names)
+    return page.replace("<th></th>", "<td></td>")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from bayeslmm.equality import by_value
 from bayeslmm.faces.fit import REMLResult
-from bayeslmm.results import Summary, residual_tables
 from bayeslmm.results.fit_intervals import fixed_intervals
-from bayeslmm.results.fit_summary import fit_summary
 from bayeslmm.results.intervals import check_level
 from bayeslmm.results.linear import DDF
 from bayeslmm.results.residual_intervals import wald_residual
@@ -36,19 +34,6 @@ class StructuredResult(REMLResult):
     >>> fit.estimates().round(3).to_dict()
     {'sigma': 49.515, 'residual_rho': 0.8, 'Intercept': 253.738, 'Days': 10.467}
     """
-
-    def summary(self, ddf: DDF | None = None, digits: int = 4, *, correlation: bool = False) -> Summary:
-        """As of an ordinary fit, with the residual structure."""
-        plain = fit_summary(self, ddf, digits, correlation)
-        own = (f"Residuals: {residual_tables.expression(self)}", residual_tables.residual_lines(self))
-        tables = list(plain.tables)
-        place = next((i for i, (title, _) in enumerate(tables) if title.startswith("Fixed effects")), len(tables))
-        tables.insert(place, own)
-        if not self.design.terms:
-            tables = [table for table in tables if table[0] != "Random effects"]
-        kind = "model, correlated residuals" if self.design.residual.clusters is not None else "model"
-        title = plain.title if self.design.terms else plain.title.replace("mixed model", kind)
-        return replace(plain, title=title, tables=tuple(tables))
 
     def tidy(self, level: float = 0.95, ddf: DDF | None = None) -> pd.DataFrame:
         """One row per parameter with broom.mixed's columns; Wald intervals, t for fixed effects as `coefficients`."""

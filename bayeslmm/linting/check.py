@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from bayeslmm.arguments import text
 from bayeslmm.design.dot import without_dot
 from bayeslmm.design.formula import Formula, check_random, parse_formula
 from bayeslmm.design.quoting import explained
 from bayeslmm.design.tables import open_table
-from bayeslmm.errors import FormulaError
+from bayeslmm.errors import DesignError, FormulaError
 from bayeslmm.linting import calls as lint_calls
 from bayeslmm.linting import levels as lint_levels
 from bayeslmm.linting import of_data as lint_data
@@ -23,7 +24,7 @@ from bayeslmm.linting.report import Finding, LintReport
 __all__ = ["Finding", "LintReport", "lint"]
 
 
-def lint(formula: str, data: Any = None) -> LintReport:
+def lint(formula: str, data: Any = None, *, residual: str | None = None) -> LintReport:
     """Find what other packages would make of a formula.
 
     Parameters
@@ -34,6 +35,8 @@ def lint(formula: str, data: Any = None) -> LintReport:
         With it, also differences that depend on the columns are found: factors, the order of their levels,
         booleans, missing values. formulae then evaluates the fixed part and every left side of a bar, and the columns
         are compared.
+    residual : str, optional
+        The residual structure of the model, e.g. ``"ar1(time | g)"``. The formula then needs no random effects.
 
     Returns
     -------
@@ -44,7 +47,7 @@ def lint(formula: str, data: Any = None) -> LintReport:
     FormulaError
         The formula is not a string.
     DesignError
-        Columns of the formula are missing from the data.
+        Columns are missing from the data; the residual structure is not a string.
 
     Examples
     --------
@@ -56,6 +59,8 @@ def lint(formula: str, data: Any = None) -> LintReport:
     """
     if not isinstance(formula, str):
         raise FormulaError(f"The formula is a {type(formula).__name__}, not a string such as 'y ~ x + (x | g)'.")
+    if residual is not None:
+        text("residual", residual, "a text such as 'ar1(time | g)'", DesignError)
     parsed: Formula | None = None
     error: FormulaError | None = None
     typed = formula
@@ -63,7 +68,8 @@ def lint(formula: str, data: Any = None) -> LintReport:
     try:
         formula = typed if available is None else without_dot(typed, available)
         parsed = parse_formula(formula)
-        check_random(parsed)
+        if residual is None:
+            check_random(parsed)
     except FormulaError as problem:
         error = problem if available is None else explained(problem, formula, available)
     reading = lint_formula.read(formula, parsed, error)
@@ -74,7 +80,9 @@ def lint(formula: str, data: Any = None) -> LintReport:
             finding for rule in (*lint_data.RULES, *lint_zero.RULES, *lint_levels.RULES) for finding in rule(known)
         ]
     findings.sort(key=lambda finding: finding.position)
-    distinct = {(finding.rule, finding.position, finding.text): finding for finding in findings}
+    if residual is not None:
+        findings += lint_residuals.structure(residual, available)
+    distinct = {(finding.rule, finding.source, finding.position, finding.text): finding for finding in findings}
     return LintReport(formula, tuple(distinct.values()), data is not None and parsed is not None)
 
 

@@ -45,6 +45,8 @@ class Finding:
         Package to what it does; packages that agree with bayeslmm are not named.
     remedy : str
         How to write it so that all agree, if there is a way.
+    source : str
+        The text that `position` counts in, if that is not the formula: a residual structure.
     """
 
     rule: str
@@ -54,6 +56,7 @@ class Finding:
     here: str
     elsewhere: Mapping[str, str]
     remedy: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ class LintReport:
         """
         width = screen_width() if width is None else width
         parts = [f"{fill(self.formula, width)}\n\n{fill(self._headline, width)}"]
-        parts += [_plain(self.formula, finding, width) for finding in self.findings]
+        parts += [_plain(finding.source or self.formula, finding, width) for finding in self.findings]
         if self._footer:
             parts.append(fill(self._footer, width))
         return "\n\n".join(parts)

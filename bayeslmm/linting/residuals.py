@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from bayeslmm.design.residual_text import ResidualPart, is_independent, parse_residual, residual_columns
 from bayeslmm.design.residual_translation import translated
-from bayeslmm.design.residual_words import MMRM
+from bayeslmm.design.residual_words import CORRELATIONS, MMRM
+from bayeslmm.errors import DesignError
 from bayeslmm.linting.of_formula import FormulaReading
 from bayeslmm.linting.report import Finding, Severity
 
@@ -40,6 +42,56 @@ def visits(reading: FormulaReading) -> Iterator[Finding]:
                 f"covariance of the residuals, which is {line} here, without this term.",
                 {},
             )
+
+
+# Correlations that brms has, as it calls them.
+_IN_BRMS = {"ar1": "ar(p = 1, cov = TRUE)", "arma": "arma(p = 1, q = 1, cov = TRUE)", "cs": "cosy()", "us": "unstr()"}
+_ONE_VARIANCE = "lmer() has residuals that are independent and have one variance; nlme's {} says otherwise."
+
+
+def structure(text: str, columns: Sequence[str] | None) -> Iterator[Finding]:
+    """What other packages make of every summand of ``residual=``.
+
+    Parameters
+    ----------
+    text : str
+        Of the residual structure.
+    columns : sequence of str, optional
+        Of the data.
+
+    Raises
+    ------
+    DesignError
+        A column is missing.
+    """
+    try:
+        parts = () if is_independent(text) else parse_residual(text)
+    except DesignError as error:
+        yield Finding("residual structure", 0, text, "error here", str(error), {}, source=text)
+        return
+    if columns is not None:
+        residual_columns(parts, columns)
+    for part in parts:
+        here, there = _correlation(part) if part.correlated else _variance(part)
+        place = max(text.find(part.text), 0)
+        yield Finding("residual structure", place, part.text, "error there", here, there, source=text)
+
+
+def _correlation(part: ResidualPart) -> tuple[str, dict[str, str]]:
+    family, heterogeneous = CORRELATIONS[part.keyword]
+    brms = f"{_IN_BRMS[family]} in the formula" if family in _IN_BRMS and not part.by else "None."
+    if brms != "None.":
+        brms += ", and sigma ~ factor(visit)." if heterogeneous and family != "us" else "."
+    here = f"A correlation of the residuals within {':'.join(part.group)}"
+    here += ", and a standard deviation for every visit." if heterogeneous else "."
+    return here, {"lme4": _ONE_VARIANCE.format("correlation="), "brms": brms, "bambi": "None."}
+
+
+def _variance(part: ResidualPart) -> tuple[str, dict[str, str]]:
+    here = "Residual standard deviations that differ between rows, as ratios to the first or along a column."
+    second = "A formula of sigma, with a log link: {}."
+    brms, bambi = second.format("bf(y ~ ..., sigma ~ ...)"), second.format('bmb.Formula("y ~ ...", "sigma ~ ...")')
+    return here, {"lme4": _ONE_VARIANCE.format("weights="), "brms": brms, "bambi": bambi}
 
 
 RULES = (elsewhere, visits)

@@ -10,6 +10,7 @@ import numpy as np
 from bayeslmm.arguments import choice
 from bayeslmm.arguments import shown as shown_value
 from bayeslmm.comparison import Comparison
+from bayeslmm.design.formula import parse_formula
 from bayeslmm.design.names import in_plot
 from bayeslmm.design.newdata import known_recipe
 from bayeslmm.design.recipe import columns_in
@@ -141,9 +142,9 @@ def _asked(shown: Subject, x: str | None, group: str | None) -> tuple[str, str]:
     if group is not None:
         choice("group", group, groups, DesignError)
     own = {name: [c for c in columns_of_group(design, name) if known[c].kind == "number"] for name in groups}
-    varying = {
-        name: [c for c in own[name] if any(_mentions(effect, c) for effect in _effects(shown, name))] for name in groups
-    }
+    # With backquotes, which labels of effects do not have.
+    bars = parse_formula(design.formula).bars
+    varying = {name: columns_in([b.left for b in bars if b.group == name], dict.fromkeys(own[name])) for name in groups}
     asked = groups if group is None else [group]
     numbers = list(dict.fromkeys(c for name in asked for c in (*varying[name], *own[name])))
     if not numbers:
@@ -156,14 +157,6 @@ def _asked(shown: Subject, x: str | None, group: str | None) -> tuple[str, str]:
     elif not (isinstance(x, str) and x in numbers):
         raise DesignError(f"x={shown_value(x)} is no number of the model. It has: {', '.join(numbers)}.")
     return x, group or next((name for name in groups if x in varying[name]), groups[0])
-
-
-def _effects(shown: Subject, group: str) -> list[str]:
-    return [effect for term in shown.design.terms if term.group == group for effect in term.effects]
-
-
-def _mentions(effect: str, name: str) -> bool:
-    return bool(columns_in([effect], {name: None}))
 
 
 def _draw(shown: Subject, at: GroupRows, axes: list[Any], known: Sequence[Effects | None]) -> list[str]:

@@ -14,6 +14,7 @@ from bayeslmm.design.known import known_text
 from bayeslmm.design.variances import SdLabel, variance_labels
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.reml import FitStatus
+from bayeslmm.results import residual_tables
 from bayeslmm.results.accessors import correlation as correlation_of
 from bayeslmm.results.figures import df_text, estimate_places, figures, p_text, to_places
 from bayeslmm.results.fit import Fit
@@ -26,10 +27,12 @@ from bayeslmm.types import FloatArray
 # A residual sd below this share of what the fixed effects leave is zero.
 _NO_RESIDUAL = 1e-4
 _DEFAULT_ENDS = "by t with Satterthwaite's degrees of freedom"
-_INTERVALS = (
-    "low, high: 95 % intervals; of fixed effects {}, of standard deviations and correlations from the profile "
-    "likelihood, two-sided. fit.boundary() (bayeslmm boundary) has one-sided limits of standard deviations."
+_INTERVALS = "low, high: 95 % intervals; of fixed effects {}, {}"
+_PROFILE = (
+    "of standard deviations and correlations from the profile likelihood, two-sided. fit.boundary() "
+    "(bayeslmm boundary) has one-sided limits of standard deviations."
 )
+_WALD = "of the others by Wald's method: standard deviations and ratios as logarithms, correlations by atanh."
 
 
 def fit_summary(
@@ -51,10 +54,13 @@ def fit_summary(
         The tidy table, whose 95 % intervals are then a table of their own.
     """
     digits = whole("digits", digits, 1, 15, DesignError)
-    tables = [
-        ("Scaled residuals", scaled_residuals(fit)),
-        ("Random effects", variance_table(fit, digits + 1)),
-    ]
+    own, terms = has_structure(fit), bool(fit.design.terms)
+    tables = [("Scaled residuals", scaled_residuals(fit))]
+    tables += [("Random effects", variance_table(fit, digits + 1))] if terms or not own else []
+    tables += [(f"Residuals: {residual_tables.expression(fit)}", residual_tables.residual_lines(fit))] if own else []
+    if tidy is not None:
+        whose = "the random effects' parameters" if not own else "the variance parameters"
+        tables.append((f"95 % intervals of {whose}", _intervals(fit, tidy)))
     remarks: list[str] = []
     if fit.design.p:
         heading, fixed, remarks = _fixed(fit, ddf, digits)
@@ -63,12 +69,18 @@ def fit_summary(
     if flag("correlation", correlation, DesignError) and fit.design.p > 1:
         tables.append(("Correlation of fixed effects", correlation_texts(correlation_of(fit))))
     if tidy is not None:
-        tables.insert(2, ("95 % intervals of the random effects' parameters", _intervals(fit, tidy)))
         method = default_ddf(fit)[0] if ddf is None else ddf
         of_fixed = _DEFAULT_ENDS if ddf is None and method == "satterthwaite" else f"from {TESTS[method]}"
-        remarks.append(_INTERVALS.format(of_fixed))
+        remarks.append(_INTERVALS.format(of_fixed, _WALD if own else _PROFILE))
     name = "restricted maximum likelihood (REML)" if fit.reml else "maximum likelihood (ML)"
-    return Summary(f"Linear mixed model fitted by {name}", tuple(_notes(fit)), tuple(tables), tuple(remarks))
+    correlated = ", correlated residuals" if fit.design.residual.clusters is not None else ""
+    kind = "mixed model" if terms or not own else f"model{correlated}"
+    return Summary(f"Linear {kind} fitted by {name}", tuple(_notes(fit)), tuple(tables), tuple(remarks))
+
+
+def has_structure(fit: Fit) -> bool:
+    """Whether residuals have parameters, or are all that there is."""
+    return bool(fit.design.residual.names) or not fit.design.terms
 
 
 def _notes(fit: Fit) -> list[str]:

@@ -356,7 +356,7 @@ CALLS: dict[str, list[dict[str, Any]]] = {
         {"formulas": "~ x + (1 | g)", "data": data, "responses": ["y"], "progressbar": False},
         {"formulas": {"a": "y ~ x + (1 | g)"}, "data": data, "posterior": 20, "progressbar": False},
     ],
-    "lint": [{"formula": "y ~ x + (1 | g)", "data": data}],
+    "lint": [{"formula": "y ~ x + (1 | g)", "data": data, "residual": "by(g)"}],
     "LmList.predict": [{"newdata": data}],
     "lm_list": [{"formula": "y ~ x | g", "data": data}],
     "LintReport.about": [{"package": "lme4"}],

@@ -189,8 +189,8 @@ def test_a_report_has_every_figure(tmp_path):
     both = bl.compare(model.fit(), model.sample(60, random_seed=1))
     paths = write([("+", both)], tmp_path)
     pictures = [path for path in paths if path.suffix == ".png"]
-    # variances, two standard deviations, shrinkage of two factors
-    assert len(set(pictures)) == 5
+    # variances, two standard deviations, shrinkage of two factors, residuals
+    assert len(set(pictures)) == 6
     assert sorted(os.listdir(tmp_path)) == sorted(path.name for path in paths)
     page = (tmp_path / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 5
+    assert page.count("data:image/png;base64,") == 6

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -72,26 +73,27 @@ def test_a_comparison_has_both_engines_and_all_figures(model: bl.Model, tmp_path
 
 
 def test_a_fit_a_posterior_and_several(model: bl.Model, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("bayeslmm.one_page.drawings", lambda design: [("variance",)])
+    few = [("variance",), ("residuals",)]
+    monkeypatch.setattr("bayeslmm.report_figures.drawings", lambda _, fitted: few[: 1 + fitted])
     fit, post = model.fit(reml=False), model.sample(300, random_seed=1)
     page = bl.report({"by <ML>": fit, "of the posterior": post}, str(tmp_path / "two.htm"))
     text = page.read_text()
     assert re.findall("<h2>(.*?)</h2>", text) == ["by &lt;ML&gt;", "of the posterior", "The words"]
-    assert "Maximum-likelihood fit" in text and "<h3>REML fit" not in text and len(captions(page)) == 5
+    assert "Maximum-likelihood fit" in text and "<h3>REML fit" not in text and len(captions(page)) == 3
     read(page)
 
 
 def test_contents_lead_to_every_part_and_calls_repeat_the_fit(
     model: bl.Model, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("bayeslmm.one_page.drawings", lambda design: [("variance",)])
+    monkeypatch.setattr("bayeslmm.report_figures.drawings", lambda *_: [("variance",)])
     fit = model.fit()
     text = bl.report(fit, tmp_path / "a.html", question="Does <sleep> matter?").read_text()
     places = re.findall(r'href="#([\w-]+)"', text)
     assert len(places) == len(set(places)) == text.count("<h3>") + text.count("<h2>") - 1
     assert all(text.count(f'id="{place}"') == 1 for place in places)
     assert "Does &lt;sleep&gt; matter?" in text and "prefers-color-scheme: dark" in text and "@media print" in text
-    calls = [html.unescape(one) for one in re.findall(r"<pre>(.*?)</pre>", text, re.DOTALL)]
+    calls = [html.unescape(one) for one in re.findall(r"<pre[^>]*>(.*?)</pre>", text, re.DOTALL)]
     run = next(call for call in calls if call.startswith("import bayeslmm"))
     # What the page says gives the fit that it shows.
     known: dict[str, Any] = {"data": bl.load_dataset("sleepstudy").iloc[:60].rename(columns={"Subject": "a <b> & c"})}
@@ -99,6 +101,23 @@ def test_contents_lead_to_every_part_and_calls_repeat_the_fit(
     assert known["fit"].criterion == fit.criterion
     assert any("lmer(" in call for call in calls) and any("lme(" in call for call in calls)
     assert f"bayeslmm {bl.__version__}" in text
+
+
+def test_names_levels_and_headings_from_outside_are_text(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    group, x, factor = '<b>g</b> & "h"', "x &amp; <script>alert(1)</script>", "f & k"
+    levels = [f"<script>alert({k})</script>" for k in range(6)]
+    data = pd.DataFrame({group: np.repeat(levels, 8), x: rng.normal(size=48), factor: ["a & b", "<img src=x>"] * 24})
+    data["y<br>"] = data[x] + np.repeat(rng.normal(size=6), 8) + rng.normal(size=48)
+    fit = bl.Model(f"`y<br>` ~ `{x}` + `{factor}` + (`{x}` | `{group}`)", data).fit()
+    page = bl.report({"<h1>data & co": fit}, tmp_path / "a.html", question="<script>alert(2)</script>?", means=factor)
+    reader = read(page)
+    assert not re.search(r"<(script|b>g|img src=x|br|h1>data)|&amp; <", page.read_text())
+    assert not any(image.get("src") == "x" for image in reader.images)
+    words = "".join(reader.text)
+    assert all(name in words for name in (group, x, "<img src=x>", "<h1>data & co", "<script>alert(2)</script>?"))
+    # Lines run along the number whose name holds signs.
+    assert any(f"Every level of {group}" in one for one in captions(page))
 
 
 def test_markdown_and_latex(tmp_path: Path) -> None:

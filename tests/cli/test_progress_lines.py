@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 import bayeslmm as bl
-from bayeslmm import output
+from bayeslmm import output, report_figures
 from bayeslmm.bayes import progress
 
 # The package has a function of the module's name.
@@ -63,11 +63,11 @@ def test_tables_of_a_comparison_say_what_takes_long(monkeypatch, screen, both, n
 
 
 def test_figures_of_a_report_say_what_takes_long(monkeypatch, screen, both, tmp_path):
-    monkeypatch.setattr(output, "plot_variance", slow(output.plot_variance))
+    monkeypatch.setattr(report_figures, "plot_variance", slow(report_figures.plot_variance))
     written = screen(terminal=True)
     output.write([("Dyestuff2", bl.compare(*both))], tmp_path, detail="brief")
     plt.close("all")
-    assert "figure 1 of 3, variance" in written.getvalue()
+    assert "figure 1 of 5, variance" in written.getvalue()
 
 
 def test_nothing_goes_into_redirected_output(monkeypatch, screen, both, capfd):

@@ -26,8 +26,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_every_figure_has_a_caption_that_names_what_it_is_of(page: str) -> None:
     captions = [html.unescape(text) for text in re.findall(r"<figcaption>(.*?)</figcaption>", page)]
     assert captions == [html.unescape(text) for text in re.findall(r'<img alt="(.*?)"', page)]
-    assert len(captions) == page.count("<figure>") == 3
-    assert [NAME in text for text in captions] == [False, True, True]
+    assert len(captions) == page.count("<figure>") == 4
+    assert [NAME in text for text in captions] == [False, True, True, False]
     assert "<i>" not in page
 
 

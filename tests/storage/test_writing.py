@@ -23,7 +23,7 @@ from bayeslmm import StorageError
 from bayeslmm.files import writing
 from bayeslmm.files.exchange import exchange
 from bayeslmm.files.writing import check_folder, clear, destination, replacing, write_bytes
-from bayeslmm.output import write, write_boundary, write_estimates
+from bayeslmm.output import write, write_boundary, write_fit
 
 SMALL = "Yield ~ 1 + (1 | Batch)"
 MODEL = bl.Model(SMALL, bl.load_dataset("Dyestuff"))
@@ -355,7 +355,7 @@ def test_stores_where_names_cannot_be_exchanged(
 LIMITED = """
 import os, resource, sys
 import bayeslmm as bl
-from bayeslmm.output import write, write_boundary, write_estimates
+from bayeslmm.output import write, write_boundary, write_fit
 from pathlib import Path
 os.chdir(sys.argv[1])
 model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
@@ -366,7 +366,7 @@ calls = [
     lambda: model.save("model"), lambda: fit.save("fit"), lambda: fit.save("old", overwrite=True),
     lambda: post.save("p.nc"), lambda: post.save("p.zarr"), lambda: study.to_csv("t.csv"),
     lambda: write([("a", both)], Path("report/deep")), lambda: write_boundary(boundary, Path("boundary")),
-    lambda: write_estimates(fit.tidy(), Path("estimates")),
+    lambda: write_fit("a", fit, Path("estimates"), fit.tidy()),
     lambda: bl.coverage_study([bl.Cell("balanced", groups=6, size=5, icc=0.1)], 20, random_seed=1, store="store"),
 ]
 for k, call in enumerate(calls):
@@ -526,7 +526,7 @@ def test_reports_replace_files_and_nothing_else(tmp_path: Path, post: bl.Posteri
     for call, file in (
         (lambda: write([("a", both)], tmp_path), "comparison.json"),
         (lambda: write_boundary(FIT.boundary(random_seed=1), tmp_path), "boundary.json"),
-        (lambda: write_estimates(FIT.tidy(), tmp_path), "fit.csv"),
+        (lambda: write_fit("a", FIT, tmp_path, FIT.tidy()), "fit.csv"),
         (lambda: bl.coverage_atlas().to_csv(tmp_path / "atlas.csv"), "atlas.csv"),
     ):
         (tmp_path / file).unlink(missing_ok=True)

@@ -16,6 +16,8 @@ from typing import Any
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
 )
+# The explorer counts the moves that it has answered.
+_ANSWERED = "document.body?.dataset?.moves !== undefined"
 _ARGUMENTS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe")
 
 
@@ -60,11 +62,13 @@ class Browser:
             raise RuntimeError(json.dumps(answer["exceptionDetails"]))
         return answer["result"].get("value")
 
-    def open(self, page: Path, width: int = 1280, height: int = 1200) -> None:
+    def open(self, page: Path, width: int = 1280, height: int = 1200, ready: str = _ANSWERED) -> None:
+        """A page, until it is ready or has failed."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        self.run("window.leaving = true")
         self.call("Page.navigate", url=page.as_uri())
         for _ in range(500):
-            if self.run("document.body?.dataset?.moves ?? null") is not None or self.errors:
+            if self.run(f"!window.leaving && ({ready})") or self.errors:
                 break
             time.sleep(0.02)
 
