@@ -26,8 +26,8 @@ from bayeslmm.results.profiles import check_minimum, find_derived
 from bayeslmm.results.random_parts import Random
 from bayeslmm.results.refits import Refits, optima_of, refit_design
 from bayeslmm.results.sampling import generator
-from bayeslmm.results.updates import of_response
 from bayeslmm.results.simulations import Conditions, held_effects, law_of, simulated_values
+from bayeslmm.results.updates import of_response
 from bayeslmm.types import FloatArray, IntArray
 
 type Statistic = Callable[[Any], Any]

@@ -13,7 +13,7 @@ from bayeslmm.design.lookup import parts, positions, term_positions
 from bayeslmm.design.readable import headed, readable
 from bayeslmm.errors import DesignError
 from bayeslmm.results.dropped_columns import with_dropped
-from bayeslmm.results.explained import icc_columns, r2_columns
+from bayeslmm.results.explained import icc_columns, r2_columns, uncounted_words
 from bayeslmm.results.figures import df_text, estimate_places, p_text, to_places
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.hypothesis_text import equations, known_coefficients, right_side
@@ -209,7 +209,13 @@ def icc(fit: Fit) -> pd.Series:
     Returns
     -------
     pandas.Series
-        ``icc_<group>`` for every grouping factor, ``icc`` for all together.
+        ``icc_<group>`` for every grouping factor, ``icc`` for all together. A residual correlation that all pairs of
+        rows of a group share, ``cs(g)``, counts; of others the name of the Series says that they do not.
+
+    Raises
+    ------
+    DesignError
+        Rows are correlated by residuals alone, and by no one correlation.
 
     Examples
     --------
@@ -218,7 +224,8 @@ def icc(fit: Fit) -> pd.Series:
     >>> fit.icc().round(4).to_dict()
     {'icc_batch': 0.1539, 'icc_batch:cask': 0.7831, 'icc': 0.937}
     """
-    return icc_columns(fit._explained).iloc[0].rename("icc")
+    words = uncounted_words(fit._explained)
+    return icc_columns(fit._explained).iloc[0].rename(f"icc, {words}" if words else "icc")
 
 
 def _rows(fit: Fit, L: ArrayLike | str | Sequence[str]) -> tuple[FloatArray, str | None]:
