@@ -110,7 +110,11 @@ def _texts(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def test_fixed(
-    fit: Fit, L: ArrayLike | str | Sequence[str], ddf: DDF = "satterthwaite", *, rhs: ArrayLike | None = None
+    fit: Fit,
+    L: ArrayLike | str | Sequence[str] | None = None,
+    ddf: DDF = "satterthwaite",
+    *,
+    rhs: ArrayLike | None = None,
 ) -> pd.Series:
     """F test that linear combinations of the fixed effects are all zero, or have given values.
 
@@ -157,6 +161,12 @@ def test_fixed(
     >>> fit.test_fixed("Machine[C] = 14", ddf="residual").round(3).tolist()
     [0.006, 1.0, 51.0, 0.937]
     """
+    if L is None:
+        raise DesignError(
+            "test_fixed() is not told what to test: give the name of a term or coefficient "
+            f"({', '.join(map(repr, fit.design.fixed_names[-1:]))}), an equation or a matrix. fit.anova() tests every "
+            "term, fit.coefficients() every coefficient."
+        )
     check_ddf(fit, ddf)
     L, stated = equations(L, fit.design.fixed_names)
     rows, words = _rows(fit, L)
