@@ -402,10 +402,8 @@ def _asked(
 
 def _at_new_levels(design: Design, rows: Rows) -> BoolArray:
     """Which of the complete rows (k,) have a level that the data did not have."""
-    new = np.zeros(rows.n, dtype=bool)
-    for name, levels in rows.levels.items():
-        new |= levels.codes >= design.groupings[name].n_levels
-    return new
+    new = [levels.codes >= design.groupings[name].n_levels for name, levels in rows.levels.items()]
+    return np.asarray(np.logical_or.reduce([np.zeros(rows.n, dtype=bool), *new]))
 
 
 def _with_groups(design: Design, newdata: Any) -> Any:
