@@ -83,10 +83,10 @@ $(STAMP): pyproject.toml
 	@python="$$(sh tools/find-python.sh)" || exit 1; \
 	test -x $(BIN)/python || "$$python" -m venv $(VENV)
 	@echo "Installing bayeslmm and its tools into $(VENV) (a few minutes the first time) ..."
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -e ".[dev,sampling]" \
-	  || $(BIN)/python -m pip install -q --disable-pip-version-check -e ".[dev,sampling]"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e ".[dev,sampling]" \
+	  || $(BIN)/python -m pip install -qq --disable-pip-version-check -e ".[dev,sampling]"
 	@touch $@
 
 $(DOCS_STAMP): pyproject.toml $(STAMP)
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -e ".[docs]"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e ".[docs]"
 	@touch $@

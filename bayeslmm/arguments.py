@@ -183,8 +183,8 @@ def level(name: str, value: Any, error: Failure = ArgumentError) -> float:
     return float(number)
 
 
-def flag(name: str, value: Any, error: Failure = ArgumentError) -> bool:
-    """True or False, and nothing that merely counts as one of them.
+def flag(name: str, value: Any, error: Failure = ArgumentError, *, meaning: str = "") -> bool:
+    """True or False, and nothing that merely counts as one of them; `meaning` is a sentence on what they stand for.
 
     Examples
     --------
@@ -193,7 +193,7 @@ def flag(name: str, value: Any, error: Failure = ArgumentError) -> bool:
     """
     if isinstance(value, bool | np.bool_):
         return bool(value)
-    raise error(f"{name}={shown(value)} is neither True nor False.")
+    raise error(f"{name}={shown(value)} is neither True nor False.{f' {meaning}' if meaning else ''}")
 
 
 def choice[T](name: str, value: Any, options: Sequence[T], error: Failure = ArgumentError, *, others: str = "") -> T:

@@ -345,7 +345,7 @@ def demo(out: Out = Path("demo-output"), seed: Seed = 1) -> None:
     from rich.text import Text
 
     from bayeslmm.comparison import compare
-    from bayeslmm.console import say, show_comparison, terminal
+    from bayeslmm.console import as_called, say, show_comparison, terminal
     from bayeslmm.datasets import describe_dataset, load_dataset
     from bayeslmm.model import Model
 
@@ -363,8 +363,9 @@ def demo(out: Out = Path("demo-output"), seed: Seed = 1) -> None:
         comparisons.append((name, both))
     _list(_write(comparisons, folder), folder)
     say(console, f"\nNext: open {folder / 'report.html'}, which says all of this in words and figures.")
-    say(console, 'Your own data: bayeslmm compare "y ~ x + (x | group)" --data your.csv --out results')
-    say(console, 'In Python: import bayeslmm as bl; bl.Model("y ~ x + (x | group)", frame).fit().explain()')
+    program, python = as_called()
+    say(console, f"Your own data: {program} compare 'y ~ x + (x | group)' --data your.csv --out results")
+    say(console, f"In {python}: import bayeslmm as bl; bl.Model('y ~ x + (x | group)', frame).fit().explain()")
 
 
 def _check(models: list[tuple[str, Model]], folder: Path) -> None:
@@ -397,6 +398,8 @@ def main() -> None:
 def _complain(text: str) -> None:
     from bayeslmm.console import show, terminal
 
+    if "written in backquotes" in text:
+        text += "\n\nPut the formula in single quotes: within double ones a shell takes backquotes for commands."
     # On one line: what reads errors reads lines, and a terminal folds them itself.
     show(terminal(stderr=True), in_options(text), style="red")
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +31,16 @@ def terminal(stderr: bool = False) -> Console:
     """A console as wide as the screen."""
     # Labels such as sd_g[x] are not markup, terms such as a:b:c no emoji.
     return _Plain(stderr=stderr, width=screen_width(), markup=False, emoji=False)
+
+
+def as_called() -> tuple[str, str]:
+    """The program and its Python, as they can be typed here: by name if they are on the search path."""
+    name = "bayeslmm"
+    if shutil.which(name):
+        return name, "Python"
+    started, python = (os.path.relpath(path) for path in (sys.argv[0], sys.executable))
+    python = min(python, sys.executable, key=len)
+    return (shlex.quote(started) if started.endswith(name) else f"{shlex.quote(python)} -m {name}"), shlex.quote(python)
 
 
 def show_comparison(both: Comparison, console: Console) -> None:

@@ -101,6 +101,7 @@ FIT: Mapping[str, str] = {
     "loo": "fit.cv(), or model.sample().loo()",
     "pp_check": "fit.simulate()",
     "to": "model.to(package); model is what the fit was made from",
+    **dict.fromkeys(("report", "to_html"), "bl.report(fit, 'out.html'), one page that needs no network"),
 }
 # Of a posterior: what ArviZ, bambi, brms and rstanarm call it.
 POSTERIOR: Mapping[str, str] = {
@@ -149,6 +150,7 @@ POSTERIOR: Mapping[str, str] = {
     "loo_compare": "bl.compare(model1, model2)",
     **dict.fromkeys(("emmeans", "marginal_means"), 'post.means("factor")'),
     "compute_log_likelihood": 'post.add_groups("log_likelihood"); post.loo() does not need it',
+    **dict.fromkeys(("report", "to_html"), "bl.report(post, 'out.html'), one page that needs no network"),
 }
 # Of a model that is not fitted yet.
 MODEL: Mapping[str, str] = {
@@ -176,7 +178,8 @@ MODEL: Mapping[str, str] = {
 # Of a comparison of a fit and a posterior.
 COMPARISON: Mapping[str, str] = {
     "summary": "print(both), or both.table",
-    "to_html": "both.to_markdown() and both.to_latex(); notebooks show both itself",
+    "to_html": "bl.report(both, 'out.html'), both.to_markdown() and both.to_latex(); notebooks show both itself",
+    "report": "bl.report(both, 'out.html'), one page that needs no network",
     "save": "fit.save and post.save; bl.compare of what bl.load reads is the same again",
     "to_frame": "both.table, both.long, both.fixed and both.groups",
     "to_csv": "both.table.to_csv(path)",
@@ -264,6 +267,46 @@ SAMPLE_ARGUMENTS: Mapping[str, str] = {
     "reml": "model.fit(reml=...)",
     "REML": "model.fit(reml=...)",
     "family": "nothing: the response is normal",
+}
+_DRAWN = {"seed": "random_seed", **dict.fromkeys(("nsim", "n_sim", "simulations", "nboot", "R"), "n")}
+_WITHOUT_EFFECTS = "random=None (the typical group), 'all' (the default), 'new' (any new group) or names of factors"
+PREDICT_ARGUMENTS: Mapping[str, str] = {
+    "interval": "kind='observation', with which conf_low and conf_high are those of a new observation, not of its mean",
+    **dict.fromkeys(("re_form", "re_formula", "include_group_specific"), _WITHOUT_EFFECTS),
+    **dict.fromkeys(("allow_new_levels", "sample_new_groups", "allow_new_groups"), "new_levels='sample'"),
+    **dict.fromkeys(("se_fit", "se", "return_std"), "the column std_error, which is always there"),
+    **dict.fromkeys(("data", "new_data", "exog", "X"), "newdata"),
+    **dict.fromkeys(("conf_level", "ci", "alpha"), "level, 0.95 by default"),
+    "type": "kind",
+    "seed": "random_seed",
+}
+RANEF_ARGUMENTS: Mapping[str, str] = {
+    **dict.fromkeys(("condVar", "postVar", "cond_var", "se"), "sd=True; fit.ranef_variances() has the covariances"),
+    **dict.fromkeys(("which", "whichel", "group"), "fit.ranef()['group']"),
+}
+SIMULATE_ARGUMENTS: Mapping[str, str] = {
+    **_DRAWN,
+    **dict.fromkeys(("effects", "fixed", "fixef"), "beta, e.g. beta={'x': 3}"),
+    **dict.fromkeys(("newparams", "params"), "beta, sd, corr and sigma"),
+    **dict.fromkeys(
+        ("re_form", "re_formula", "use_u"), "random='all' keeps the effects of the fit; by default all are new"
+    ),
+}
+POWER_ARGUMENTS: Mapping[str, str] = {
+    **_DRAWN,
+    "beta": "effects, e.g. effects={'x': 3}",
+    "sd": "sds, e.g. sds={'g': 2}",
+    "n_groups": "groups",
+    "along": "groups, e.g. groups=[10, 20, 40]",
+    "within": "replicates",
+    "test": "parameters",
+}
+CONFINT_ARGUMENTS: Mapping[str, str] = {
+    **_DRAWN,
+    **dict.fromkeys(("parm", "par", "parameter", "names"), "parameters"),
+    **dict.fromkeys(("alpha", "conf_level", "prob"), "level, 0.95 by default"),
+    **dict.fromkeys(("boot_type", "boot.type", "type"), "kind, with method='bootstrap'"),
+    "ddf": "fit.coefficients(ddf=...)",
 }
 MODEL_ARGUMENTS: Mapping[str, str] = {
     "REML": "bl.Model(...).fit(reml=...)",

@@ -237,7 +237,7 @@ class Model(Specification):
         True
         """
         no_argument("model.fit", Model.fit, unknown, FIT_ARGUMENTS, FitError)
-        reml = flag("reml", reml, FitError)
+        reml = flag("reml", reml, FitError, meaning="True is REML, False is ML.")
         on_failure = choice("on_failure", on_failure, ("warn", "raise", "ignore"), FitError)
         fixed = resolve_fixed(self._design, fix)
         limit = whole("max_evaluations", max_evaluations, 1, MOST_REFITS, FitError)

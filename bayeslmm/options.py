@@ -122,7 +122,7 @@ def worded(check: Callable[[], str]) -> str:
         raise typer.BadParameter(str(error)) from error
 
 
-Formula = Annotated[str, typer.Argument(help='lme4-style formula in quotes, e.g. "y ~ x + (x | g)".')]
+Formula = Annotated[str, typer.Argument(help="lme4-style formula in quotes, e.g. 'y ~ x + (x | g)'.")]
 Formulas = Annotated[
     list[str],
     typer.Argument(

@@ -126,7 +126,10 @@ def read_table(name: str, options: Options | None = None) -> Reading:
     if suffix == ".parquet":
         return Reading(_parquet(name, path))
     if suffix not in _SUFFIXES:
-        raise DatasetError(f"{name!r} is neither CSV (.csv, .tsv, .txt) nor parquet (.parquet).")
+        raise DatasetError(
+            f"{name!r} is neither CSV (.csv, .tsv, .txt) nor parquet (.parquet). A sheet can be saved as CSV where it "
+            "was made."
+        )
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -19,6 +19,7 @@ from bayeslmm.design.residual_text import residual_columns
 from bayeslmm.design.tables import open_table, to_pandas
 from bayeslmm.errors import DesignError
 from bayeslmm.faces import REMLResult, fit_result
+from bayeslmm.habits import SIMULATE_ARGUMENTS, no_argument
 from bayeslmm.results.labels import parameters
 from bayeslmm.results.predictions import NewLevels
 from bayeslmm.results.random_parts import Random
@@ -46,6 +47,7 @@ def simulate(
     residual: Values = None,
     weights: Any = None,
     offset: Any = None,
+    **unknown: Any,
 ) -> pd.DataFrame:
     """Simulated responses of a model at given parameters, also for other numbers of groups and rows.
 
@@ -87,6 +89,7 @@ def simulate(
     >>> list(study.columns), study["Subject"].nunique(), len(study)
     (['Days', 'Subject', 'Reaction'], 40, 400)
     """
+    no_argument("model.simulate", simulate, unknown, SIMULATE_ARGUMENTS, DesignError)
     design = model.design
     stated = stated_values(design, beta=beta, sd=sd, corr=corr, sigma=sigma, theta=theta, residual=residual)
     law = _law(model, stated)

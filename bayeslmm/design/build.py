@@ -165,9 +165,14 @@ def _read(
     parts = () if residual is None or is_independent(residual) else parse_residual(residual)
     if residual_sd is not None and residual is not None and (parts or not parsed.bars):
         raise DesignError(
-            "The model got residual_sd= and residual=: known standard deviations of residuals, and a structure whose "
-            "parameters are estimated, or nothing to estimate at all. They cannot stand together yet; take one of them "
-            "away."
+            f"residual_sd= says that the residuals' standard deviations are known, residual={residual!r} that they are "
+            "estimated. Of one residual both cannot be; take one of them away. Known errors of measurement and, beside "
+            "them, true values that are correlated: residual_sd= and a random term for these, "
+            "ar1(0 + C(visit) | id)."
+            if parts
+            else f"residual_sd= says that the residuals' standard deviations are known. Without random effects, which "
+            f"residual={residual!r} is for, there is no variance left to estimate: add a term such as (1 | study), or "
+            "take residual_sd= away; weights='1 / se**2' has standard deviations that are known up to one factor."
         )
     if residual is None:
         check_random(parsed)

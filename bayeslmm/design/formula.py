@@ -10,6 +10,7 @@ from itertools import pairwise
 from bayeslmm.design import elsewhere
 from bayeslmm.design.algebra import check_terms
 from bayeslmm.design.expressions import read_expression
+from bayeslmm.design.residual_translation import translated
 from bayeslmm.design.tokens import STRUCTURES, Token, spelled, tokenize
 from bayeslmm.errors import FormulaError
 
@@ -18,6 +19,7 @@ _NO_RANDOM = (
     "example (1 | group), a residual structure (residual='ar1(time | group)'), or residual='independent' for the "
     "regression that such models are compared with."
 )
+CALL = "A call of another package stands in the place of a formula."
 _OF_CONDITIONS = ("I", "{", "factor", "as.factor", "C", "ifelse", "where", "np.where")
 _CONDITIONS = ("<", ">", "<=", ">=", "==", "!=", "&", "!", "~", "%in%", "and", "or", "not", "in")
 _NO_GROUP = (
@@ -191,9 +193,11 @@ def offsets_outside(text: str) -> str:
 def _tilde(text: str, tokens: Sequence[Token]) -> int:
     places = [i for i, token in enumerate(tokens) if token.text == "~" and not token.inside]
     if not places:
-        raise FormulaError(
-            "The formula has no ~. Write response ~ predictors + (1 | group).", text, 0, max(len(text), 1)
-        )
+        found = translated(text)
+        problem = "The formula has no ~. Write response ~ predictors + (1 | group)."
+        if found is not None and found.whole_model:
+            problem = f"{CALL} {found.words}"
+        raise FormulaError(problem, text, 0, max(len(text), 1))
     if len(places) > 1:
         raise FormulaError("The formula has a second ~.", text, tokens[places[1]].start)
     if places[0] == 0:

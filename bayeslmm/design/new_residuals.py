@@ -138,12 +138,11 @@ def _spread(spread: Spread, part: ResidualPart, columns: Mapping[str, pd.Series]
     raise TypeError(f"{type(spread).__name__} is made from no part of a text")
 
 
-def _unknown(
-    part: ResidualPart, name: str, new: Sequence[str], known: Sequence[str], what: str, instead: str = ""
-) -> DesignError:
+def _unknown(part: ResidualPart, name: str, new: Sequence[str], known: Sequence[str], what: str) -> DesignError:
     return DesignError(
         f"{name} has {len(new)} level(s) that the data of the model did not have: {_listed(new)}.{twins(new, known)} "
-        f"{part.text} has {what} for them, but for {_listed(known)}. Leave these rows out, or predict means{instead}."
+        f"{part.text} has {what} for them, only for {_listed(known)}. Leave these rows out, or ask for the mean alone, "
+        "which no residual is part of: predict(..., random=None)."
     )
 
 
@@ -174,7 +173,7 @@ def _positions(
         codes, new = level_codes(group_by(named, (part.left[0],)), visits)
         # One correlation of all pairs is that of any visit.
         if new and family != "cs":
-            raise _unknown(part, part.left[0], new, visits, "no correlation", ", random=None")
+            raise _unknown(part, part.left[0], new, visits, "no correlation")
         return codes[:, None].astype(float)
     places = [numbers(part, text, columns) for text in part.left]
     if family in ("ar1", "arma"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -84,9 +85,26 @@ def parse_residual(text: object) -> tuple[ResidualPart, ...]:
         return _parsed(text)
     except DesignError as error:
         found = translated(text)
-        if found is None:
-            raise
-        raise DesignError(f"residual={text!r} cannot be read. {found.words}") from error
+        if found is not None:
+            raise DesignError(f"residual={text!r} cannot be read. {found.words}") from error
+        here = _of_formulas(text)
+        if here is not None:
+            raise DesignError(f"residual={text!r} is written like a formula of nlme. Here it is {here}.") from error
+        raise
+
+
+def _of_formulas(text: str) -> str | None:
+    """What ``~ x | g`` and ``by(1 | g)`` are here; None for other texts, an error where they cannot be read either."""
+    bare = re.sub(r"\bby\(\s*1\s*\|\s*", "by(", text.replace("~", ""))
+    bare = re.sub(r"\s+", " ", bare).replace("( ", "(").strip()
+    if "(" not in bare and "|" in bare and "~" in text:
+        left, group = (side.strip() for side in bare.split("|", 1))
+        time = "time" if left in ("", "1") else left
+        return f"residual='ar1({time} | {group})', or another word for the correlation: car1, us, toep; or cs({group})"
+    if bare == text.strip():
+        return None
+    _parsed(bare)
+    return f"residual={bare!r}"
 
 
 def _parsed(text: str) -> tuple[ResidualPart, ...]:
@@ -94,6 +112,8 @@ def _parsed(text: str) -> tuple[ResidualPart, ...]:
         tokens = tokenize(text)
     except FormulaError as error:
         raise DesignError(f"residual={text!r} cannot be read: {error}") from None
+    if any(token.text == "~" for token in tokens):
+        raise DesignError(f"residual={text!r} has a ~, which formulas have; here columns stand alone: ar1(time | id).")
     parts = tuple(_part(text, piece) for piece in _split(tokens, ("+", "*"), 0))
     correlated = [part for part in parts if part.correlated]
     if len(correlated) > 1:
@@ -158,6 +178,12 @@ def _part(text: str, tokens: Sequence[Token]) -> ResidualPart:
     written = spelled(tokens)
     if len(sides) == 1 and keyword in VARIANCES:
         return _variance(text, keyword, written, [first, *others])
+    if len(sides) == 2 and keyword not in CORRELATIONS:
+        alone = "by(g), or by(g:h) for every combination of two" if keyword == "by" else f"{keyword}(x)"
+        raise DesignError(
+            f"residual={text!r}: {written} has a bar, within whose right side residuals would be correlated; {keyword} "
+            f"says on what standard deviations depend, {alone}."
+        )
     by = _by(text, written, others)
     if len(sides) == 1 and keyword == "cs":
         return ResidualPart(keyword, written, (), _columns(text, written, first), by)

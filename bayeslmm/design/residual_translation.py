@@ -55,6 +55,8 @@ _SAS = {
     "SP(GAU)": "gaussian",
     "VC": "by",
 }
+# Functions whose first arguments are a formula and data.
+_PACKAGES = {"gls": "nlme", "lme": "nlme", "lmer": "lme4", "blmer": "blme", "stan_lmer": "rstanarm", "brm": "brms"}
 # metafor's struct= of ~ inner | outer.
 METAFOR_STRUCTS = {"CS": "cs", "HCS": "csh", "UN": "us", "AR": "ar1", "HAR": "ar1h", "ID": "id", "DIAG": "diag"}
 
@@ -77,6 +79,11 @@ class Translated:
     note: str = ""
 
     @property
+    def whole_model(self) -> bool:
+        """Whether the text was the call that makes the model, not a part of it."""
+        return self.line.startswith("bl.Model(")
+
+    @property
     def words(self) -> str:
         """A sentence for an error or a finding."""
         return f"What {self.package} writes so is {self.line} here." + (f" {self.note}" if self.note else "")
@@ -94,7 +101,8 @@ def translated(text: str) -> Translated | None:
     >>> translated("rma(yi, sei = se, mods = ~ x, data = d)").line
     "bl.Model('yi ~ x + (1 | study)', d, residual_sd='se')"
     """
-    readers: tuple[Callable[[str], Translated | None], ...] = (_metafor, _nlme, _dispersion, _glmmtmb, _mmrm, _sas)
+    others: tuple[Callable[[str], Translated | None], ...] = (_nlme, _dispersion, _glmmtmb, _mmrm, _sas)
+    readers = (_metafor, _whole_call, *others)
     return next((found for read in readers if (found := read(text)) is not None), None)
 
 
@@ -232,15 +240,46 @@ def _sas(text: str) -> Translated | None:
     return _residual("SAS", f"{here}({inside}{f', by={arm[1]}' if arm else ''})", note)
 
 
+def _arguments(text: str, name: str) -> tuple[list[str], dict[str, str]]:
+    """What a call of a function has between its brackets: without and with names; the first is at least empty."""
+    pieces = [piece.strip() for piece in re.split(r",(?![^()]*\))", _calls(text, {name: ""})[0][1])]
+    pairs = (piece.partition("=") for piece in pieces)
+    named = {key.strip(): value.strip() for key, _, value in pairs if value and "~" not in key and "(" not in key}
+    return [piece for piece in pieces if piece.partition("=")[0].strip() not in named] or [""], named
+
+
+def _whole_call(text: str) -> Translated | None:
+    """A call of gls, lme or lmer in place of a formula."""
+    match = re.match(rf"\s*(?:\w+::)?({'|'.join(_PACKAGES)})\s*\(", text)
+    if match is None:
+        return None
+    name, (plain, named) = match[1], _arguments(text[match.start(1) :], match[1])
+    # By name, or in their order.
+    unnamed = iter(plain)
+    keys = (("formula", "model", "fixed"), ("data",), ("random",))
+    given = [next((named[key] for key in own if key in named), None) or next(unnamed, "") for own in keys]
+    formula, data, random = given
+    if not formula:
+        return None
+    if name == "lme":
+        bar = re.fullmatch(r"~\s*([^|]+?)\s*\|\s*(.+)", random)
+        formula += f" + ({bar[1]} | {bar[2]})" if bar else " + (1 | g)"
+    residual = _nlme(text)
+    structure = residual.line if residual else "residual='independent'" if name == "gls" else ""
+    notes = [residual.note] if residual and residual.note else []
+    if "ML" in (named.get("method", "").strip("\"'"), {"FALSE": "ML", "F": "ML"}.get(named.get("REML", ""))):
+        notes.append("ML: fit(reml=False).")
+    line = ", ".join([f"bl.Model({formula!r}", data or "data", *([structure] if structure else [])])
+    return Translated(_PACKAGES[name], f"{line})", " ".join(notes))
+
+
 def _metafor(text: str) -> Translated | None:
     match = re.search(r"(?<![\w.])rma(\.mv|\.uni)?\s*\(", text)
     if match is None:
         return None
-    inside = _calls(text[match.start() :], {f"rma{match[1] or ''}": ""})[0][1]
-    first, *rest = [piece.strip() for piece in re.split(r",(?![^()]*\))", inside)]
-    named = {key.strip(): value.strip() for key, _, value in (piece.partition("=") for piece in rest) if value}
-    plain = [piece for piece in rest if "=" not in piece]
-    effect = re.sub(r"^yi\s*=\s*", "", first).split("~")
+    plain, named = _arguments(text[match.start() :], f"rma{match[1] or ''}")
+    first = named.pop("yi", None) or plain.pop(0)
+    effect = first.split("~")
     formula = named.get("mods", "~" + (effect[1] if len(effect) > 1 else "1")).lstrip("~ ").strip()
     groups = re.findall(r"~\s*([^|~,()]+?)\s*\|\s*([\w./: ]+)", named.get("random", ""))
     word = METAFOR_STRUCTS.get(named.get("struct", "CS").strip("\"'").upper(), "us")

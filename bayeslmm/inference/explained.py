@@ -7,13 +7,16 @@ them of ``z'Sigma z`` for every random-effects term, and the mean residual varia
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from bayeslmm.design.design import Design
+from bayeslmm.design.residual_groups import residual_grouping
 from bayeslmm.equality import by_value
 from bayeslmm.residual import NO_PARAMETERS
+from bayeslmm.residual.correlation import EqualCorrelation
+from bayeslmm.residual.structured import CorrelatedRows
 from bayeslmm.types import FloatArray
 
 
@@ -32,12 +35,21 @@ class Explained:
         Mean residual variance over the observations: sigma^2, with precision weights ``mean(sigma^2 / w)``.
     groups : tuple of str
         Grouping factor of every term.
+    shared : FloatArray, shape (S,), or None
+        Covariance of the residuals of any two rows of a group, where all pairs have one correlation (``cs``).
+    shared_group : str
+        The factor of these groups.
+    uncounted : str
+        A structure whose correlations differ between pairs, so that no share is theirs; empty if there is none.
     """
 
     fixed: FloatArray
     random: tuple[FloatArray, ...]
     residual: FloatArray
     groups: tuple[str, ...]
+    shared: FloatArray | None = None
+    shared_group: str = ""
+    uncounted: str = ""
 
     @property
     def _random(self) -> FloatArray:
@@ -65,6 +77,8 @@ class Explained:
         over the observations where there are random slopes.
         """
         own = [v for v, name in zip(self.random, self.groups, strict=True) if group is None or name == group]
+        if self.shared is not None and group in (None, self.shared_group):
+            own.append(self.shared)
         return _share(np.asarray(sum(own, np.zeros_like(self.residual))), self.unexplained)
 
 
@@ -113,7 +127,21 @@ def explained(
         root = _root(term.Z, rows) / np.sqrt(n)
         random.append(((root @ T) ** 2).sum((-2, -1)) * variance)
     noise = np.average(design.residual.variance(lam), axis=-1, weights=rows)
-    return Explained(fixed, tuple(random), noise * variance, tuple(term.group for term in design.terms))
+    residual = noise * variance
+    parts = Explained(fixed, tuple(random), residual, tuple(term.group for term in design.terms))
+    return _with_shared(parts, design, lam)
+
+
+def _with_shared(parts: Explained, design: Design, lam: FloatArray) -> Explained:
+    own = design.residual
+    if not isinstance(own, CorrelatedRows):
+        return parts
+    if not isinstance(own.correlation, EqualCorrelation):
+        return replace(parts, uncounted=own.expression)
+    grouping = residual_grouping(design)
+    assert grouping is not None
+    rho = own.correlation.natural(lam[..., -1:])[..., 0]
+    return replace(parts, shared=rho * parts.residual, shared_group=grouping.name)
 
 
 def _root(columns: FloatArray, rows: FloatArray) -> FloatArray:

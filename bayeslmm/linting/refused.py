@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from bayeslmm.design.formula import CALL
 from bayeslmm.design.tokens import Token
 from bayeslmm.errors import FormulaError
 from bayeslmm.linting.of_formula import FormulaReading, formulae_reads, raised
@@ -16,7 +17,8 @@ _AGREED: Others = ({}, "")
 def refused(reading: FormulaReading) -> Iterator[Finding]:
     """The reason why bayeslmm refuses, and what others do there as far as it is known."""
     error = reading.error
-    if error is None:
+    # A call of another package is a finding of its own.
+    if error is None or error.problem.startswith(CALL):
         return
     position = error.position or 0
     token = next((t for t in reading.tokens if t.start == position), None)

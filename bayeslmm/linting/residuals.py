@@ -13,7 +13,7 @@ from bayeslmm.linting.of_formula import FormulaReading
 from bayeslmm.linting.report import Finding, Severity
 
 _WORDS = re.compile(
-    r"(?i)cor[A-Z][A-Za-z1]+|var[A-Z][A-Za-z]+|rma(\.mv|\.uni)?|dispformula|type\s*=|[a-z0-9_]+\s*\([^()]*\|"
+    r"(?i)\b(gls|lme|lmer|blmer|stan_lmer|brm)(?=\s*\()|cor[A-Z][A-Za-z1]+|var[A-Z][A-Za-z]+|rma(\.mv|\.uni)?|dispformula|type\s*=|[a-z0-9_]+\s*\([^()]*\|"
 )
 
 
@@ -25,7 +25,8 @@ def elsewhere(reading: FormulaReading) -> Iterator[Finding]:
     place = _WORDS.search(reading.text)
     start, text = (place.start(), place[0]) if place else (0, reading.text)
     severity: Severity = "note" if reading.error is None else "error here"
-    yield Finding("residual structure", start, text, severity, found.words, {}, found.line)
+    rule = "call of another package" if found.whole_model else "residual structure"
+    yield Finding(rule, start, text, severity, found.words, {}, found.line)
 
 
 def visits(reading: FormulaReading) -> Iterator[Finding]:

@@ -21,6 +21,7 @@ from bayeslmm.design.design import Design
 from bayeslmm.design.lookup import positions, term_positions
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.faces.fit import REMLResult
+from bayeslmm.habits import POWER_ARGUMENTS, no_argument
 from bayeslmm.inference.null_model import Removal
 from bayeslmm.inference.simulation import check_rows
 from bayeslmm.likelihood import SummedDesign, cross_products
@@ -63,6 +64,7 @@ def power(
     client: Any = None,
     store: str | os.PathLike[str] | None = None,
     progressbar: bool | None = None,
+    **unknown: Any,
 ) -> PowerStudy:
     """How often a study would find its effects and its variances, by simulation.
 
@@ -162,6 +164,7 @@ def power(
     0      10   100   0.53      0.10
     1      20   200   0.90      0.02
     """
+    no_argument("bl.power", power, unknown, POWER_ARGUMENTS, FitError)
     began = time.perf_counter()
     design, reml = _subject(study, reml)
     n, seed = whole("n", n, 1, MOST_REFITS, FitError), whole("random_seed", random_seed, 0, error=FitError)

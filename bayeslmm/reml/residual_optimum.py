@@ -19,6 +19,7 @@ from bayeslmm.likelihood.whitened import RowsAtPoints, whitened_products
 from bayeslmm.numerics.newton import Ending, NewtonResult, minimise
 from bayeslmm.reml.optimum import Optimum, fit_status, optimise
 from bayeslmm.reml.residual_criterion import JointCriterion
+from bayeslmm.reml.residual_estimable import check_estimable
 from bayeslmm.reml.status import FitStatus
 from bayeslmm.residual import NO_PARAMETERS, Estimable, estimable, make_residual
 from bayeslmm.residual.bounded import too_few_groups
@@ -33,8 +34,6 @@ _SHARE = 0.1
 # A minimum in the random effects alone that is lower than the joint one by this was not seen.
 _LOWER = 1e-6
 _ROUNDS = 3
-# A column of ones differs by less from what is in the span of X.
-_CONSTANT = 1e-8
 # Steps by expected curvatures at the end, and the predicted fall at which there is no more to be had.
 _CLOSER, _NOTHING = 4, 1e-12
 
@@ -106,7 +105,7 @@ def optimise_residual(
     >>> round(found.criterion, 3), found.lam.round(3)
     (1739.206, array([1.098]))
     """
-    _check_bounded(design)
+    check_estimable(design)
     try:
         if near is not None:
             close = _lowest(_started_near(design, near), reml, max_evaluations)
@@ -125,28 +124,6 @@ def optimise_residual(
             "criterion. Look at the response and the residual structure; leave parts of it out."
         )
     return optimum
-
-
-def _check_bounded(design: Design) -> None:
-    """Refuse covariances that a few groups determine, which have no estimate.
-
-    Raises
-    ------
-    FitError
-    """
-    ones = np.ones(design.n)
-    free = design.p > 0 and bool(np.abs(ones - design.X @ np.linalg.lstsq(design.X, ones)[0]).max() < _CONSTANT)
-    few = too_few_groups(design.residual, free)
-    if few is None:
-        return
-    s, arm = len(few.visits), f" of {few.arm}" if few.arm else ""
-    raise FitError(
-        f"{estimable(design.residual).expression} has no estimate: {few.groups} groups{arm} have all of the {s} visits "
-        f"{', '.join(few.visits[:3])}{', ...' if s > 3 else ''}, and the residuals of {few.groups} groups leave some "
-        f"combination of {s} visits no variance, so that the likelihood grows without bound. More than {s} such groups "
-        "have a maximum. Take a structure with fewer parameters (toeph, adh, ar1h, csh), join arms or visits, or use "
-        "model.sample(), whose priors keep correlations from 1."
-    )
 
 
 type _Start = tuple[RowsAtPoints, FloatArray]
@@ -267,7 +244,9 @@ def _at_lam(criterion: JointCriterion, result: NewtonResult, max_evaluations: in
         found = without_effects(whitened, reml)
     ridges = (*found.ridges, *_ridges(criterion, result))
     status = _status(found.status, result.ending, bool(ridges))
-    if result.ending is not Ending.converged and criterion.stopped_by_size(result.x):
+    # With as many groups as visits some mean nearly always leaves a combination no variance, also without a constant.
+    without_end = criterion.stopped_by_size(result.x) or too_few_groups(design.residual, True) is not None
+    if result.ending is not Ending.converged and without_end:
         status = FitStatus.unbounded
     used = result.evaluations + found.evaluations
     return known_residuals(

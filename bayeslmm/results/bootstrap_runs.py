@@ -27,6 +27,7 @@ from bayeslmm.results.random_parts import Random
 from bayeslmm.results.refits import Refits, optima_of, refit_design
 from bayeslmm.results.sampling import generator
 from bayeslmm.results.simulations import Conditions, held_effects, law_of, simulated_values
+from bayeslmm.results.updates import of_response
 from bayeslmm.types import FloatArray, IntArray
 
 type Statistic = Callable[[Any], Any]
@@ -183,7 +184,7 @@ def _of_statistic(fit: Fit, asked: _Asked, parts: Iterator[FloatArray]) -> Boots
     rows, outcome, ok, singular = [], list[str](), list[bool](), list[bool]()
     for y in (y for Y in parts for y in Y.T):
         try:
-            own = refit_design(fit, replace(fit.design, y=y))
+            own = replace(refit_design(fit, replace(fit.design, y=y)), origin=of_response(fit.origin, y))
         except (FitError, np.linalg.LinAlgError):
             own = None
         if own is None:
@@ -218,7 +219,9 @@ def without_groups(fit: Fit, function: Callable[[Fit], pd.Series]) -> pd.DataFra
     rows = []
     for level in range(int(codes.max()) + 1):
         try:
-            rows.append(function(refit_design(fit, part_of(fit.design, np.flatnonzero(codes != level)))))
+            left = np.flatnonzero(codes != level)
+            refit = refit_design(fit, part_of(fit.design, left))
+            rows.append(function(replace(refit, origin=of_response(fit.origin, fit.design.y[left], left))))
         except (BayesLMMError, np.linalg.LinAlgError):
             rows.append(pd.Series(np.nan, index=function(fit).index))
     return pd.DataFrame(rows).reset_index(drop=True)

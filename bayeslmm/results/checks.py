@@ -90,6 +90,14 @@ def loo(
     ConvergenceWarning
         A Pareto k is too large, and ``refit=False``.
 
+    Notes
+    -----
+    ``p`` is how much better new values of what is left out would be predicted with it than without. Where groups with
+    random effects are left out it counts their effects, too: with its data a group is known, without them it is a new
+    one. Residual correlations have no effects, and ``p`` is about the number of parameters, more if some groups are
+    unlike the others: two models that say the same of new groups, ``(1 | g)`` and ``residual="cs(g)"``, have the same
+    elpd and not the same ``p``.
+
     Examples
     --------
     >>> import bayeslmm as bl

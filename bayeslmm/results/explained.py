@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from bayeslmm.design.readable import readable
+from bayeslmm.design.readable import headed, readable
+from bayeslmm.errors import DesignError
 from bayeslmm.inference.explained import Explained, explained
 from bayeslmm.results.digits import in_digits
 from bayeslmm.results.draws import Draws
@@ -22,8 +23,26 @@ def r2_columns(parts: Explained) -> pd.DataFrame:
 
 def icc_columns(parts: Explained) -> pd.DataFrame:
     """Columns ``icc_<group>`` in the order of the formula, and ``icc`` for all groups together."""
-    columns = {f"icc_{group}": parts.icc(group) for group in dict.fromkeys(parts.groups)}
+    shared = () if parts.shared is None else (parts.shared_group,)
+    columns = {f"icc_{group}": parts.icc(group) for group in dict.fromkeys((*parts.groups, *shared))}
     return readable(pd.DataFrame({**columns, "icc": parts.icc()}))
+
+
+def uncounted_words(parts: Explained) -> str:
+    """What an intraclass correlation leaves out; empty if nothing.
+
+    Raises
+    ------
+    DesignError
+        Nothing else is there.
+    """
+    if parts.uncounted and not parts.groups:
+        raise DesignError(
+            f"Rows are correlated by {parts.uncounted} alone, which has other correlations for other pairs of rows: "
+            "there is no one intraclass correlation. residual_covariance(correlation=True) of the fit has them all; "
+            "cs(g) has one, (1 | g) is a random effect that has one."
+        )
+    return f"of random effects, without the correlations by {parts.uncounted}" if parts.uncounted else ""
 
 
 def posterior_r2(post: Draws) -> pd.DataFrame:
@@ -89,7 +108,13 @@ def icc_table(post: Draws, level: float = 0.95) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Rows ``icc_<group>`` for every grouping factor and ``icc`` for all together; columns as in `r2_table`.
+        Rows ``icc_<group>`` for every grouping factor and ``icc`` for all together; columns as in `r2_table`. Residual
+        correlations as in `icc` of a fit.
+
+    Raises
+    ------
+    DesignError
+        Rows are correlated by residuals alone, and by no one correlation.
 
     Examples
     --------
@@ -98,10 +123,11 @@ def icc_table(post: Draws, level: float = 0.95) -> pd.DataFrame:
     >>> list(model.sample(400, random_seed=1).icc().index)
     ['icc_Subject', 'icc']
     """
-    return _summarised(post, posterior_icc(post), level)
+    words = uncounted_words(explained_draws(post))
+    return _summarised(post, posterior_icc(post), level, f"Intraclass correlations {words}" if words else "")
 
 
-def _summarised(post: Draws, draws: pd.DataFrame, level: float) -> pd.DataFrame:
+def _summarised(post: Draws, draws: pd.DataFrame, level: float, heading: str = "") -> pd.DataFrame:
     """Moments and intervals of shares, shown as far as their Monte Carlo error."""
     level = check_level(level)
     rows, errors = {}, {}
@@ -113,7 +139,11 @@ def _summarised(post: Draws, draws: pd.DataFrame, level: float) -> pd.DataFrame:
         errors[name] = [own[column] for column in _COLUMNS]
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=_COLUMNS)
     shown = pd.DataFrame.from_dict(errors, orient="index", columns=_COLUMNS)
-    return readable(frame, lambda: in_digits(frame, shown))
+
+    def texts() -> pd.DataFrame:
+        return in_digits(frame, shown)
+
+    return headed(frame, heading, texts=texts) if heading else readable(frame, texts)
 
 
 def explained_draws(post: Draws) -> Explained:

@@ -13,7 +13,7 @@ from bayeslmm.design.lookup import parts, positions, term_positions
 from bayeslmm.design.readable import headed, readable
 from bayeslmm.errors import DesignError
 from bayeslmm.results.dropped_columns import with_dropped
-from bayeslmm.results.explained import icc_columns, r2_columns
+from bayeslmm.results.explained import icc_columns, r2_columns, uncounted_words
 from bayeslmm.results.figures import df_text, estimate_places, p_text, to_places
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.hypothesis_text import equations, known_coefficients, right_side
@@ -110,7 +110,11 @@ def _texts(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def test_fixed(
-    fit: Fit, L: ArrayLike | str | Sequence[str], ddf: DDF = "satterthwaite", *, rhs: ArrayLike | None = None
+    fit: Fit,
+    L: ArrayLike | str | Sequence[str] | None = None,
+    ddf: DDF = "satterthwaite",
+    *,
+    rhs: ArrayLike | None = None,
 ) -> pd.Series:
     """F test that linear combinations of the fixed effects are all zero, or have given values.
 
@@ -157,6 +161,12 @@ def test_fixed(
     >>> fit.test_fixed("Machine[C] = 14", ddf="residual").round(3).tolist()
     [0.006, 1.0, 51.0, 0.937]
     """
+    if L is None:
+        raise DesignError(
+            "test_fixed() is not told what to test: give the name of a term or coefficient "
+            f"({', '.join(map(repr, fit.design.fixed_names[-1:]))}), an equation or a matrix. fit.anova() tests every "
+            "term, fit.coefficients() every coefficient."
+        )
     check_ddf(fit, ddf)
     L, stated = equations(L, fit.design.fixed_names)
     rows, words = _rows(fit, L)
@@ -209,7 +219,13 @@ def icc(fit: Fit) -> pd.Series:
     Returns
     -------
     pandas.Series
-        ``icc_<group>`` for every grouping factor, ``icc`` for all together.
+        ``icc_<group>`` for every grouping factor, ``icc`` for all together. A residual correlation that all pairs of
+        rows of a group share, ``cs(g)``, counts; of others the name of the Series says that they do not.
+
+    Raises
+    ------
+    DesignError
+        Rows are correlated by residuals alone, and by no one correlation.
 
     Examples
     --------
@@ -218,7 +234,8 @@ def icc(fit: Fit) -> pd.Series:
     >>> fit.icc().round(4).to_dict()
     {'icc_batch': 0.1539, 'icc_batch:cask': 0.7831, 'icc': 0.937}
     """
-    return icc_columns(fit._explained).iloc[0].rename("icc")
+    words = uncounted_words(fit._explained)
+    return icc_columns(fit._explained).iloc[0].rename(f"icc, {words}" if words else "icc")
 
 
 def _rows(fit: Fit, L: ArrayLike | str | Sequence[str]) -> tuple[FloatArray, str | None]:

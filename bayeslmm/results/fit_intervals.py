@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from bayeslmm.arguments import choice
 from bayeslmm.design.readable import headed, readable
 from bayeslmm.errors import DesignError
+from bayeslmm.habits import CONFINT_ARGUMENTS, no_argument
 from bayeslmm.reml.residual_optimum import ResidualOptimum
 from bayeslmm.results import interval_methods as methods
 from bayeslmm.results.bootstrap_kinds import check_kind
@@ -100,6 +101,7 @@ def confint(
     kind: Literal["percentile", "basic", "norm", "bca", "shortest"] = "percentile",
     n: int = 1000,
     random_seed: int | np.random.Generator | None = None,
+    **unknown: Any,
 ) -> pd.DataFrame:
     """Intervals of the parameters, those of the residuals among them.
 
@@ -168,6 +170,7 @@ def confint(
     Intercept       231.51     276.17
     Days              7.12      13.81
     """
+    no_argument("fit.confint", confint, unknown, CONFINT_ARGUMENTS, DesignError)
     level = check_level(level)
     optimum = fit._by_criterion(criterion)
     pivot = () if isinstance(optimum, ResidualOptimum) else ("pivot",)

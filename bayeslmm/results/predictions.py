@@ -19,6 +19,7 @@ from bayeslmm.design.newdata import RowLevels, Rows, new_rows, own_rows
 from bayeslmm.design.readable import readable
 from bayeslmm.design.tables import open_table, to_pandas
 from bayeslmm.errors import BayesLMMWarning, DesignError
+from bayeslmm.habits import PREDICT_ARGUMENTS, no_argument
 from bayeslmm.residual import KnownVariances
 from bayeslmm.results.checks import group_log_likelihood
 from bayeslmm.results.draws import Draws
@@ -58,6 +59,7 @@ def predict_fit(
     residuals: KnownResiduals = None,
     ddf: DDF = "satterthwaite",
     random_seed: int | np.random.Generator | None = None,
+    **unknown: Any,
 ) -> pd.DataFrame:
     """Predictions with standard errors and intervals.
 
@@ -133,6 +135,7 @@ def predict_fit(
     0     450.3       15.9     419.0      481.7
     1     356.1       67.6     212.0      500.2
     """
+    no_argument("fit.predict", predict_fit, unknown, PREDICT_ARGUMENTS, DesignError)
     check_level(level)
     choice("ddf", ddf, get_args(DDF), DesignError)
     generator(random_seed, error=DesignError)
@@ -182,6 +185,7 @@ def predict_posterior(
     residuals: KnownResiduals = None,
     ddf: DDF = "satterthwaite",
     random_seed: int | np.random.Generator | None = None,
+    **unknown: Any,
 ) -> pd.DataFrame:
     """Predictions with posterior standard deviations and intervals; arguments as for a fit.
 
@@ -241,6 +245,7 @@ def predict_posterior(
     >>> table["estimate"].round(-1).tolist()
     [1510.0, 1530.0]
     """
+    no_argument("post.predict", predict_posterior, unknown, PREDICT_ARGUMENTS, DesignError)
     check_level(level)
     choice("ddf", ddf, get_args(DDF), DesignError)
     own = weights_or_sd(post.design, weights, residual_sd)
@@ -397,10 +402,8 @@ def _asked(
 
 def _at_new_levels(design: Design, rows: Rows) -> BoolArray:
     """Which of the complete rows (k,) have a level that the data did not have."""
-    new = np.zeros(rows.n, dtype=bool)
-    for name, levels in rows.levels.items():
-        new |= levels.codes >= design.groupings[name].n_levels
-    return new
+    new = [levels.codes >= design.groupings[name].n_levels for name, levels in rows.levels.items()]
+    return np.asarray(np.logical_or.reduce([np.zeros(rows.n, dtype=bool), *new]))
 
 
 def _with_groups(design: Design, newdata: Any) -> Any:

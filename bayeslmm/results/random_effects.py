@@ -11,13 +11,14 @@ from bayeslmm.arguments import flag
 from bayeslmm.design.labels import group_labels
 from bayeslmm.design.readable import Tables, readable
 from bayeslmm.errors import DesignError
+from bayeslmm.habits import RANEF_ARGUMENTS, no_argument
 from bayeslmm.inference.components import principal_components
 from bayeslmm.results.draws import Draws
 from bayeslmm.results.figures import column_texts
 from bayeslmm.results.fit import Fit
 
 
-def ranef(fit: Fit, *, sd: bool = False) -> dict[str, pd.DataFrame]:
+def ranef(fit: Fit, *, sd: bool = False, **unknown: Any) -> dict[str, pd.DataFrame]:
     """Conditional means of the random effects (BLUPs): group to frame of levels x effects.
 
     Parameters
@@ -33,6 +34,7 @@ def ranef(fit: Fit, *, sd: bool = False) -> dict[str, pd.DataFrame]:
     >>> fit.ranef(sd=True)["Batch"].round(2).loc["A"].to_dict()
     {'Intercept': -17.61, 'sd[Intercept]': 19.59}
     """
+    no_argument("fit.ranef", ranef, unknown, RANEF_ARGUMENTS, DesignError)
     flag("sd", sd, DesignError)
     means = Fit.ranef(fit)
     if not sd:

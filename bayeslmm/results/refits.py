@@ -28,6 +28,7 @@ from bayeslmm.reml.residual_optimum import ResidualOptimum, optimum_of
 from bayeslmm.residual import natural_parameters
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.labels import Parameter, parameters
+from bayeslmm.results.updates import of_response
 from bayeslmm.types import BoolArray, FloatArray
 
 
@@ -240,7 +241,7 @@ def refit[F: Fit](fit: F, y: ArrayLike) -> F:
         Wrong shape, missing or infinite values.
     """
     design = with_response(fit.design, check_responses(fit.design, y, 1))
-    found = replace(refit_design(fit, design), origin=None)
+    found = replace(refit_design(fit, design), origin=of_response(fit.origin, design.y))
     if not found.status.ok:
         warnings.warn(f"{fit.formula}: {found.optimum.verdict}", ConvergenceWarning, stacklevel=2)
     return found

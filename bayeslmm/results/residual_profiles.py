@@ -91,8 +91,10 @@ def found_parameter(fit: Fit, label: str) -> Parameter:
     if isinstance(label, str) and label.startswith(("ratio_", "icc_")):
         raise DesignError(
             f"{label!r} would be a ratio to sigma^2, and residuals with parameters are correlated, or their variance "
-            "differs between rows: a ratio has no one meaning. The standard deviations have intervals: "
-            f"{', '.join(p.label for p in fit._parameters if p.kind == 'sd') or 'sigma'}."
+            "differs between rows, so that a ratio has no one profile. The standard deviations have: "
+            f"{', '.join(p.label for p in fit._parameters if p.kind == 'sd') or 'sigma'}. method='bootstrap' computes "
+            "the ratio to sigma^2, the residual variance where all factors of it are one, from every refit; "
+            "bootstrap(statistic='icc') the share in the mean variance, as fit.icc()."
         )
     return find(fit.design, label)
 

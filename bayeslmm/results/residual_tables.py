@@ -9,6 +9,7 @@ import pandas as pd
 
 from bayeslmm.arguments import flag, shown
 from bayeslmm.design.readable import readable
+from bayeslmm.design.residual_groups import residual_grouping
 from bayeslmm.design.residual_text import INDEPENDENT
 from bayeslmm.errors import DesignError
 from bayeslmm.residual import Estimable, natural_parameters
@@ -57,8 +58,9 @@ def residual_covariance(fit: Fit, group: Any = None, *, correlation: bool = Fals
 
     Parameters
     ----------
-    group : label, optional
-        Index label of a row of the group; by default the group with most rows, the first of these.
+    group : str, optional
+        Level of the factor within which residuals are correlated; by default the one with most rows, the first of
+        these.
     correlation : bool
         Correlations in place of covariances.
 
@@ -70,7 +72,7 @@ def residual_covariance(fit: Fit, group: Any = None, *, correlation: bool = Fals
     Raises
     ------
     DesignError
-        No row has the label; residuals are not correlated.
+        There is no such level; residuals are not correlated.
 
     Examples
     --------
@@ -79,6 +81,8 @@ def residual_covariance(fit: Fit, group: Any = None, *, correlation: bool = Fals
     >>> fit = bl.Model("Reaction ~ Days", data, residual="ar1(Days | Subject)").fit()
     >>> fit.residual_covariance(correlation=True).iloc[:2, :3].round(3).values.tolist()
     [[1.0, 0.8, 0.64], [0.8, 1.0, 0.8]]
+    >>> fit.residual_covariance("308").shape
+    (10, 10)
     """
     residual, lam = fit.design.residual, fit.optimum.lam
     flag("correlation", correlation, DesignError)
@@ -94,16 +98,19 @@ def residual_covariance(fit: Fit, group: Any = None, *, correlation: bool = Fals
 
 
 def _rows_of(fit: Fit, residual: CorrelatedRows, group: Any) -> IntArray:
-    clusters = residual.clusters
+    grouping = residual_grouping(fit.design)
+    assert grouping is not None
     if group is None:
-        chosen = int(np.argmax(np.bincount(clusters)))
+        chosen = int(np.argmax(np.bincount(grouping.codes)))
+    elif str(group) in grouping.levels:
+        chosen = grouping.levels.index(str(group))
     else:
-        known = fit.design.index.tolist()
-        places = [known.index(group)] if np.ndim(group) == 0 and group in known else []
-        if not places:
-            raise DesignError(f"group={shown(group)} is the label of no row that was used.")
-        chosen = int(clusters[places[0]])
-    rows = np.flatnonzero(clusters == chosen)
+        more = ", ..." if grouping.n_levels > _MOST_SHOWN else ""
+        raise DesignError(
+            f"group={shown(group)} is no level of {grouping.name}, within which residuals are correlated. Levels are: "
+            f"{', '.join(grouping.levels[:_MOST_SHOWN])}{more}."
+        )
+    rows = np.flatnonzero(grouping.codes == chosen)
     return rows[np.lexsort(residual.at[rows].T[::-1])]
 
 

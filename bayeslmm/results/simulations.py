@@ -18,6 +18,7 @@ from bayeslmm.design.known import refuse_known
 from bayeslmm.design.newdata import Rows, new_rows, own_rows
 from bayeslmm.design.padding import rows_of_design
 from bayeslmm.errors import BayesLMMWarning, DesignError
+from bayeslmm.habits import SIMULATE_ARGUMENTS, no_argument
 from bayeslmm.inference.simulation import check_rows, simulate_rows
 from bayeslmm.residual import KnownVariances, make_residual
 from bayeslmm.results.fit import Fit
@@ -87,6 +88,7 @@ def simulate(
     residual: Values = None,
     weights: Any = None,
     offset: Any = None,
+    **unknown: Any,
 ) -> pd.DataFrame:
     """Simulated responses: from the estimates or at any parameters, with new or given random effects, on any rows.
 
@@ -147,6 +149,7 @@ def simulate(
     >>> round(float(y.to_numpy().std()), 1)
     5.0
     """
+    no_argument("fit.simulate", simulate, unknown, SIMULATE_ARGUMENTS, DesignError)
     stated = stated_values(fit.design, beta=beta, sd=sd, corr=corr, sigma=sigma, theta=theta, residual=residual)
     where = Conditions(newdata, random, new_levels, weights, offset)
     return simulated(fit.design, law_of(fit, stated), where, lambda: fit, n, random_seed)

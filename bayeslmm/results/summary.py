@@ -165,9 +165,10 @@ def left_out(design: Design) -> list[str]:
 
 
 def design_notes(design: Design) -> list[str]:
-    """Formula, sizes, and what was left out of the design, a line each."""
+    """Formula, sizes, what was left out of the design and what looks odd in its data, a line each."""
     said = dominant.note(design)
-    return [f"Formula: {design.formula}", _sizes(design), *left_out(design), *([f"Note: {said}."] if said else [])]
+    odd = [*([f"{said}."] if said else []), *design.notes.lines]
+    return [f"Formula: {design.formula}", _sizes(design), *left_out(design), *(f"Note: {line}" for line in odd)]
 
 
 def crowded_note(design: Design) -> list[str]:

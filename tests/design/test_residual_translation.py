@@ -10,7 +10,7 @@ import pytest
 
 import bayeslmm as bl
 from bayeslmm.design.residual_translation import translated
-from bayeslmm.errors import DesignError
+from bayeslmm.errors import DesignError, FormulaError
 
 # Text of another package, and the structure here by the documentation of both.
 SAME = {
@@ -109,3 +109,51 @@ def test_the_linter_has_the_line() -> None:
     report = bl.lint("y ~ x + us(visit | id)")
     assert "residual='us(visit | id)'" in str(report).replace("\n          ", " ")
     assert "rma" not in str(bl.lint("y ~ x + (1 | g)"))
+
+
+# Formulas within our own words, and the structure that is meant.
+FORMULAS = {
+    "ar1(~ time | id)": "residual='ar1(time | id)'",
+    "by(~ 1 | sex)": "residual='by(sex)'",
+    "by(1 | arm) + car1(~ time | id)": "residual='by(arm) + car1(time | id)'",
+    "power(~ x)": "residual='power(x)'",
+    "~ time | id": "residual='ar1(time | id)'",
+    "~ 1 | id": "residual='ar1(time | id)'",
+    "ar1(~ 1 | id)": "name the column that has the times, ar1(time | id)",
+    "by(time | sex)": "by(g), or by(g:h)",
+    "power(x | id)": "power(x)",
+}
+
+
+@pytest.mark.parametrize(("text", "here"), FORMULAS.items())
+def test_formulas_of_nlme_in_the_text(text: str, here: str) -> None:
+    with pytest.raises(DesignError, match=re.escape(here)):
+        bl.Model("y ~ x", _data(), residual=text)
+
+
+CALLS = {
+    "gls(y ~ x:z, d, correlation = corAR1(form = ~ time | id))": "bl.Model('y ~ x:z', d, residual='ar1(time | id)')",
+    "nlme::gls(model = y ~ poly(x, 2), data = d, weights = varIdent(form = ~ 1 | sex))": (
+        "bl.Model('y ~ poly(x, 2)', d, residual='by(sex)')"
+    ),
+    "gls(y ~ x, data = d)": "bl.Model('y ~ x', d, residual='independent')",
+    "lme(y ~ x, random = ~ time | id, data = d)": "bl.Model('y ~ x + (time | id)', d)",
+    "lme(y ~ x, d, ~ 1 | id)": "bl.Model('y ~ x + (1 | id)', d)",
+    "lmer(y ~ x + (1 | id), data = d)": "bl.Model('y ~ x + (1 | id)', d)",
+    "rma(yi = y, vi = v, data = d)": "bl.Model('y ~ 1 + (1 | study)', d, residual_sd='sqrt(v)')",
+}
+
+
+@pytest.mark.parametrize(("text", "here"), CALLS.items())
+def test_a_whole_call_in_the_place_of_a_formula(text: str, here: str) -> None:
+    with pytest.raises(FormulaError, match=re.escape(here)):
+        bl.Model(text, _data())
+    found = {finding.rule: finding for finding in bl.lint(text).findings}
+    assert "not read by bayeslmm" not in found
+    assert found["call of another package"].remedy == here
+
+
+def test_ml_is_an_argument_of_fit() -> None:
+    for text in ("gls(y ~ x, d, method = 'ML')", "lmer(y ~ x + (1 | g), d, REML = FALSE)"):
+        found = translated(text)
+        assert found is not None and "fit(reml=False)" in found.note

@@ -105,8 +105,34 @@ def test_misspelt_arguments() -> None:
         model().sample(drws=10)
 
 
+VERBS: list[tuple[str, Any, Any, Mapping[str, str]]] = [
+    ("fit.predict", fit, bl.REMLResult.predict, habits.PREDICT_ARGUMENTS),
+    ("post.predict", post, bl.Posterior.predict, habits.PREDICT_ARGUMENTS),
+    ("fit.ranef", fit, bl.REMLResult.ranef, habits.RANEF_ARGUMENTS),
+    ("fit.simulate", fit, bl.REMLResult.simulate, habits.SIMULATE_ARGUMENTS),
+    ("model.simulate", model, bl.Model.simulate, habits.SIMULATE_ARGUMENTS),
+    ("fit.confint", fit, bl.REMLResult.confint, habits.CONFINT_ARGUMENTS),
+    ("bl.power", model, bl.power, habits.POWER_ARGUMENTS),
+]
+
+
+@pytest.mark.parametrize(("shown", "make", "verb", "table"), VERBS)
+def test_arguments_of_other_packages(shown: str, make: Any, verb: Any, table: Mapping[str, str]) -> None:
+    own = set(inspect.signature(verb).parameters)
+    for name, meant in table.items():
+        with pytest.raises(
+            (bl.DesignError, bl.FitError), match=re.escape(f"{name}= of {shown}() is not there.")
+        ) as caught:
+            verb(make(), **{name: 1})
+        assert meant in str(caught.value)
+        # The argument that is named first is one.
+        word = re.match(r"[a-z_]+(?==|,|$)", meant)
+        assert word is None or word[0] in own, (name, meant)
+
+
 def test_no_argument_of_the_package_is_refused() -> None:
-    for function, table in ((bl.Model.fit, habits.FIT_ARGUMENTS), (bl.Model.sample, habits.SAMPLE_ARGUMENTS)):
+    others = [(verb, table) for _, _, verb, table in VERBS]
+    for function, table in ((bl.Model.fit, habits.FIT_ARGUMENTS), (bl.Model.sample, habits.SAMPLE_ARGUMENTS), *others):
         assert not set(inspect.signature(function).parameters) & set(table)
     assert not set(inspect.signature(bl.Model).parameters) & set(habits.MODEL_ARGUMENTS)
 

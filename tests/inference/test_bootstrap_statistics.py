@@ -167,3 +167,47 @@ def test_refusals(dyestuff: bl.REMLResult, arguments: dict[str, object], says: s
         dyestuff.bootstrap(5, 1, **arguments)
     with pytest.raises(bl.DesignError, match="kind="):
         dyestuff.bootstrap(5, 1).confint(kind="student")
+
+
+def gained(fit: bl.REMLResult) -> float:
+    return float(2 * (fit.loglik - fit.update("~ . - Days").loglik))
+
+
+@pytest.mark.parametrize("residual", [None, "ar1(Days | Subject)"])
+@pytest.mark.parametrize("na_action", ["drop", "exclude"])
+def test_update_within_a_statistic_keeps_the_simulated_response(residual: str | None, na_action: str) -> None:
+    data = bl.load_dataset("sleepstudy")
+    data = data[data["Subject"].isin(data["Subject"].unique()[:6])].reset_index(drop=True)
+    data.loc[[3, 17], "Days"] = np.nan
+    data.loc[5, "Reaction"] = np.nan
+    kept = data.dropna().index
+    formula = "log(Reaction) ~ Days" + ("" if residual else " + (1 | Subject)")
+    fit = bl.Model(formula, data, residual=residual, na_action=na_action).fit(reml=False)
+    found = fit.bootstrap(3, random_seed=1, statistic=gained).all_draws["statistic"]
+    right = formula.partition("~")[2]
+    explicit = []
+    for y in np.asarray(fit.simulate(3, random_seed=1).loc[kept]).T:
+        frame = data.loc[kept].assign(z=y)
+        models = [bl.Model(f"z ~ {part}", frame, residual=residual) for part in (right, right.replace("Days", "1", 1))]
+        explicit.append(2 * (models[0].fit(reml=False).loglik - models[1].fit(reml=False).loglik))
+    np.testing.assert_allclose(found, explicit, rtol=1e-6)
+    assert not np.isclose(found, gained(fit)).any()
+
+
+def test_update_within_a_jackknife_leaves_out_the_level() -> None:
+    data = bl.load_dataset("sleepstudy")
+    fit = bl.Model("Reaction ~ Days + (1 | Subject)", data).fit(reml=False)
+    left = fit.bootstrap(2, random_seed=1, statistic=gained).without()["statistic"]
+    first = bl.Model("Reaction ~ Days + (1 | Subject)", data[data["Subject"] != data["Subject"].iloc[0]])
+    assert left.size == 18
+    assert left[0] == pytest.approx(gained(first.fit(reml=False)), rel=1e-9)
+
+
+def test_a_refit_is_updated_with_its_own_response() -> None:
+    data = bl.load_dataset("sleepstudy")
+    fit = bl.Model("Reaction ~ Days + (1 | Subject)", data).fit()
+    y = data["Reaction"].to_numpy()[::-1].copy()
+    again = fit.refit(y).update("sqrt(.) ~ . - Days")
+    assert again.loglik == bl.Model("sqrt(y) ~ 1 + (1 | Subject)", data.assign(y=y)).fit().loglik
+    other = data.assign(Reaction=y**2)
+    assert fit.refit(y).update(data=other).loglik == bl.Model(fit.formula, other).fit().loglik

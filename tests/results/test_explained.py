@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 import bayeslmm as bl
+from bayeslmm.errors import DesignError
 from bayeslmm.inference.explained import explained
 from bayeslmm.results.explained import posterior_icc, posterior_r2
 
@@ -132,3 +133,36 @@ def test_points_are_independent() -> None:
     np.testing.assert_allclose(parts.icc(fit.design.terms[0].group), [0.8, 0.0], rtol=1e-14)
     np.testing.assert_allclose(parts.residual, [1.0, 16.0], rtol=1e-14)
     np.testing.assert_allclose(parts.fixed, 0.0, atol=1e-20)
+
+
+def test_a_correlation_of_all_pairs_is_that_of_the_random_intercept() -> None:
+    data = bl.load_dataset("Orthodont")
+    formula = "distance ~ age * Sex"
+    effect, residual = bl.Model(f"{formula} + (1 | Subject)", data), bl.Model(formula, data, residual="cs(Subject)")
+    np.testing.assert_allclose(residual.fit().icc(), effect.fit().icc(), rtol=1e-6)
+    assert list(residual.fit().icc().index) == ["icc_Subject", "icc"]
+    post = residual.sample(400, random_seed=1)
+    np.testing.assert_allclose(posterior_icc(post)["icc_Subject"], post.draws("residual_rho"), rtol=1e-12)
+
+
+def test_shares_beside_a_residual_covariance_are_those_of_its_matrix() -> None:
+    data = bl.load_dataset("Orthodont").assign(half=lambda d: d.groupby("Subject", observed=True).cumcount() // 2)
+    fit = bl.Model("distance ~ age + (1 | half)", data, residual="by(Sex) + cs(Subject)").fit()
+    R = np.asarray(fit.design.residual.covariance(fit.optimum.lam).todense()) * fit.sigma**2
+    first = fit.estimates()["sd_half[Intercept]"] ** 2
+    rho = fit.estimates()["residual_rho"]
+    total = first + np.diagonal(R).mean()
+    np.testing.assert_allclose(R[0, 1] / np.sqrt(R[0, 0] * R[1, 1]), rho, rtol=1e-10)
+    expected = {"icc_half": first / total, "icc_Subject": rho * np.diagonal(R).mean() / total}
+    assert fit.icc().to_dict() == pytest.approx({**expected, "icc": sum(expected.values())}, rel=1e-9)
+
+
+def test_other_correlations_are_said_to_be_left_out() -> None:
+    data = bl.load_dataset("sleepstudy")
+    fit = bl.Model("Reaction ~ Days + (1 | Subject)", data, residual="ar1(Days | Subject)").fit()
+    assert fit.icc().name == "icc, of random effects, without the correlations by ar1(Days | Subject)"
+    post = bl.Model("Reaction ~ Days + (1 | Subject)", data, residual="ar1(Days | Subject)").sample(200, random_seed=1)
+    assert "without the correlations by ar1(Days" in repr(post.icc())
+    alone = bl.Model("Reaction ~ Days", data, residual="ar1(Days | Subject)").fit()
+    with pytest.raises(DesignError, match="no one intraclass correlation"):
+        alone.icc()

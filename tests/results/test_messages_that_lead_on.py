@@ -95,3 +95,61 @@ def test_coefficients_are_found_with_and_without_backquotes(name: str) -> None:
     assert list(fit.confint(parameters="sd_g[`x z`]").index) == ["sd_g[x z]"]
     if ":" not in name and "[" not in name and "f" not in name:
         assert model.priors({"beta[`x z`]": bl.Normal(0, 1)}).equals(model.priors({"beta[x z]": bl.Normal(0, 1)}))
+
+
+def test_a_chained_fit_says_what_looks_odd_in_the_data() -> None:
+    data = bl.load_dataset("sleepstudy").assign(arm=lambda d: ["a", "a ", "b"] * (len(d) // 3), day="03.02.2024")
+    data.loc[::2, "day"] = "01.03.2024"
+    shown = repr(bl.Model("Reaction ~ arm + day + (1 | Subject)", data).fit())
+    assert "Note: arm has levels that differ only by spaces: 'a' (60 rows), 'a ' (60 rows)." in shown
+    assert "Note: day holds text that looks like dates" in shown
+    plain = repr(bl.Model("Reaction ~ Days + (1 | Subject)", data).fit())
+    assert "Note:" not in plain
+
+
+@pytest.mark.parametrize("residual", ["us(age | Subject)", "csh(age | Subject)", "by(age)"])
+def test_at_a_visit_that_the_fit_never_saw_there_is_the_mean(residual: str) -> None:
+    data = bl.load_dataset("Orthodont")
+    fit = bl.Model("distance ~ age", data, residual=residual).fit()
+    new = pd.DataFrame({"age": [11], "Subject": ["M01"]})
+    with pytest.raises(DesignError, match=r"'11'.* only for '8', '10', .*predict\(\.\.\., random=None\)"):
+        fit.predict(new, kind="observation")
+    beta = fit.fixef()
+    assert fit.predict(new, random=None)["estimate"][0] == pytest.approx(beta["Intercept"] + 11 * beta["age"])
+
+
+def test_the_covariance_of_a_group_is_asked_for_by_its_level() -> None:
+    data = bl.load_dataset("Orthodont").query("Subject != 'M02' or age > 8")
+    fit = bl.Model("distance ~ age", data, residual="us(age | Subject)").fit()
+    whole = fit.residual_covariance("M01")
+    assert list(fit.residual_covariance("M02").index) == list(whole.index)[1:]
+    np.testing.assert_array_equal(fit.residual_covariance("M02"), whole.iloc[1:, 1:])
+    with pytest.raises(DesignError, match=r"group='M99' is no level of Subject.*Levels are: "):
+        fit.residual_covariance("M99")
+    with pytest.raises(DesignError, match="group=0 is no level of Subject"):
+        fit.residual_covariance(0)
+
+
+def test_known_and_estimated_standard_deviations_of_one_residual() -> None:
+    data = bl.load_dataset("sleepstudy").assign(se=20.0)
+    with pytest.raises(DesignError, match=r"Of one residual both cannot be.*ar1\(0 \+ C\(visit\) \| id\)"):
+        bl.Model("Reaction ~ Days", data, residual="ar1(Days | Subject)", residual_sd="se")
+    # What the message names instead is a model.
+    assert bl.Model("Reaction ~ Days + ar1(0 + C(Days) | Subject)", data, residual_sd="se").fit().status.ok
+    with pytest.raises(DesignError, match="no variance left to estimate"):
+        bl.Model("Reaction ~ Days", data, residual="independent", residual_sd="se")
+
+
+def test_a_share_without_a_profile_has_a_bootstrap() -> None:
+    data = bl.load_dataset("Orthodont")
+    fit = bl.Model("distance ~ age + (1 | Subject)", data, residual="by(Sex)").fit()
+    with pytest.raises(DesignError, match=r"no one profile.*method='bootstrap'.*bootstrap\(statistic='icc'\)"):
+        fit.confint(parameters="icc_Subject")
+    assert fit.confint(parameters="icc_Subject", method="bootstrap", n=3, random_seed=1).shape == (1, 2)
+    assert "icc" in fit.bootstrap(3, random_seed=1, statistic="icc").draws
+
+
+def test_a_test_without_a_hypothesis() -> None:
+    fit = bl.Model("Reaction ~ Days + (1 | Subject)", bl.load_dataset("sleepstudy")).fit()
+    with pytest.raises(DesignError, match=r"'Days'.*fit.anova\(\)"):
+        fit.test_fixed()
