@@ -21,6 +21,7 @@ from bayeslmm.many.batches import Batches, model_of, of_formulas, of_responses
 from bayeslmm.many.chunk import VERSION, ManyChunk, ManySettings, check_chunk, make_tasks, run_task
 from bayeslmm.many.result import FittedBatch, ManyFits, join_chunks
 from bayeslmm.model import Model
+from bayeslmm.results.sampling import FEWEST_DRAWS
 
 type ManyDDF = Literal["satterthwaite", "kenward-roger", "z"]
 
@@ -125,6 +126,10 @@ def fit_many(
     )
     if settings.ddf == "kenward-roger" and not settings.reml:
         raise FitError("ddf='kenward-roger' adjusts REML estimates, and reml=False asks for maximum likelihood.")
+    if 0 < settings.draws < FEWEST_DRAWS:
+        raise FitError(
+            f"posterior={settings.draws}: the diagnostics of a sample need at least {FEWEST_DRAWS} draws. 0 is none."
+        )
     n_jobs = check_workers(n_jobs, client)
     show = interactive() if progressbar is None else flag("progressbar", progressbar, FitError)
     source = _Formulas(formulas, data, options) if responses is None else _Responses(formulas, data, responses, options)

@@ -33,7 +33,7 @@ from bayeslmm.results.diagnostics import nuts_diagnostics
 from bayeslmm.results.draws import Draws
 
 # Below this the tail of the importance weights has no shape to be judged by.
-_FEWEST = 30
+FEWEST_DRAWS = 30
 # Means beyond so many sds are far from zero.
 _FAR = 5.0
 # Numbers of the pointwise log likelihood (n times draws) that are stored without being asked for.
@@ -242,8 +242,8 @@ def _check(settings: Settings) -> None:
     if settings.log_likelihood is not None:
         flag("log_likelihood", settings.log_likelihood, FitError)
     method = choice("method", settings.method, _METHODS, FitError)
-    if method != "nuts" and draws < _FEWEST:
-        raise FitError(f"draws={draws}: the diagnostics of the sample need at least {_FEWEST} draws.")
+    if method != "nuts" and draws < FEWEST_DRAWS:
+        raise FitError(f"draws={draws}: the diagnostics of the sample need at least {FEWEST_DRAWS} draws.")
     if chains < 1 or draws < chains:
         raise FitError(f"draws={draws}, chains={chains}: there must be at least one draw in each chain.")
     seed("random_seed", settings.random_seed, FitError)

@@ -354,7 +354,7 @@ CALLS: dict[str, list[dict[str, Any]]] = {
     "error_contrasts": [{"model": model}],
     "fit_many": [
         {"formulas": "~ x + (1 | g)", "data": data, "responses": ["y"], "progressbar": False},
-        {"formulas": {"a": "y ~ x + (1 | g)"}, "data": data, "posterior": 20, "progressbar": False},
+        {"formulas": {"a": "y ~ x + (1 | g)"}, "data": data, "posterior": 30, "progressbar": False},
     ],
     "lint": [{"formula": "y ~ x + (1 | g)", "data": data, "residual": "by(g)"}],
     "LmList.predict": [{"newdata": data}],
