@@ -234,7 +234,10 @@ def _aligned(responses: Any, table: Any) -> pd.DataFrame:
     """
     n = table.shape[0]
     if isinstance(responses, np.ndarray) or not hasattr(responses, "columns"):
-        array = np.asarray(responses)
+        try:
+            array = np.asarray(responses)
+        except Exception as error:
+            raise DesignError(f"responses={shown(responses)} makes no table of {n} rows: {error}.") from error
         if array.ndim != 2:
             raise DesignError(f"responses has shape {array.shape}. It needs ({n}, K): one response per column.")
         frame = pd.DataFrame(array)
