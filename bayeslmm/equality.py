@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
 
 
 def by_value[T](cls: type[T]) -> type[T]:
@@ -58,7 +57,7 @@ def _same_leaves(a: Any, b: Any) -> bool:
     if isinstance(a, np.ndarray):
         # Only numbers can be nan.
         return bool(np.array_equal(a, b, equal_nan=a.dtype.kind in "fc" and b.dtype.kind in "fc"))
-    if sparse.issparse(a):
+    if hasattr(a, "nnz"):
         return _same_sparse(a, b)
     if isinstance(a, pd.DataFrame | pd.Series | pd.Index):
         return bool(a.equals(b))
@@ -69,6 +68,8 @@ def _same_leaves(a: Any, b: Any) -> bool:
 
 
 def _same_sparse(a: Any, b: Any) -> bool:
+    from scipy import sparse
+
     return bool(a.shape == b.shape) and same_values(sparse.find(a), sparse.find(b))
 
 

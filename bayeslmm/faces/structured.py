@@ -9,12 +9,13 @@ import pandas as pd
 
 from bayeslmm.equality import by_value
 from bayeslmm.faces.fit import REMLResult
-from bayeslmm.results import Summary, residual_tables
+from bayeslmm.results import residual_tables
 from bayeslmm.results.fit_intervals import fixed_intervals
 from bayeslmm.results.fit_summary import fit_summary
 from bayeslmm.results.intervals import check_level
 from bayeslmm.results.linear import DDF
 from bayeslmm.results.residual_intervals import wald_residual
+from bayeslmm.results.summary import Summary
 from bayeslmm.results.tables import tidy_table
 
 
