@@ -12,7 +12,6 @@ import pandas as pd
 from bayeslmm.arguments import choice, flag
 from bayeslmm.design.design import Design
 from bayeslmm.design.padding import by_row
-from bayeslmm.design.readable import Tables, readable
 from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
 from bayeslmm.imports import later
@@ -23,6 +22,7 @@ from bayeslmm.types import FloatArray
 # A fit is made without what may be asked of it.
 if TYPE_CHECKING:
     from bayeslmm.bayes.priors import Priors
+    from bayeslmm.design import readable
     from bayeslmm.inference import explained, kenward_roger, residual_kenward_roger
     from bayeslmm.inference.explained import Explained
     from bayeslmm.inference.kenward_roger import KenwardRoger
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from bayeslmm.results import dropped_columns, effects, labels, prior_table, tables
     from bayeslmm.results.labels import Parameter
 else:
+    (readable,) = later("bayeslmm.design", "readable")
     explained, kenward_roger, residual_kenward_roger = later(
         "bayeslmm.inference", "explained", "kenward_roger", "residual_kenward_roger"
     )
@@ -142,7 +143,7 @@ class Fit:
     @cached_property
     def trace(self) -> pd.DataFrame:
         """Trial steps of the optimiser: value, predicted fall, length, accepted."""
-        return readable(pd.DataFrame([vars(step) for step in self.optimum.trace]))
+        return readable.readable(pd.DataFrame([vars(step) for step in self.optimum.trace]))
 
     @cached_property
     def _parameters(self) -> tuple[Parameter, ...]:
@@ -170,7 +171,7 @@ class Fit:
     def vcov(self) -> pd.DataFrame:
         """Covariance of the fixed effects, theta taken as known."""
         values = conditional.beta_covariance(self.cp, self.optimum.factor)[0] * self.sigma**2
-        return readable(pd.DataFrame(values, index=self._coefficients, columns=self._coefficients))
+        return readable.readable(pd.DataFrame(values, index=self._coefficients, columns=self._coefficients))
 
     def std_error(self) -> pd.Series:
         """Standard errors of the fixed effects, theta taken as known."""
@@ -179,7 +180,7 @@ class Fit:
 
     def ranef(self) -> dict[str, pd.DataFrame]:
         """Conditional means of the random effects (BLUPs): group to frame of levels x effects."""
-        return Tables(effects.by_group(self.design, self.cp, [b[0] for b in self._conditional.b]))
+        return readable.Tables(effects.by_group(self.design, self.cp, [b[0] for b in self._conditional.b]))
 
     def ranef_variances(self, *, fixed_known: bool = True) -> dict[str, FloatArray]:
         """Conditional covariances of the random effects: group to array (levels, c, c).
