@@ -14,14 +14,14 @@ import pandas as pd
 def by_value[T](cls: type[T]) -> type[T]:
     """Class decorator: two instances are equal if all fields are (arrays element by element, nan equal to nan).
 
-    To stand above ``@dataclass(frozen=True)``, whose own ``==`` compares tuples of fields and fails for arrays of two
-    elements and more.
+    To stand above ``@dataclass(frozen=True, eq=False)``, whose own ``==`` would compare tuples of fields and fail for
+    arrays of two elements and more.
 
     Examples
     --------
     >>> from dataclasses import dataclass
     >>> @by_value
-    ... @dataclass(frozen=True)
+    ... @dataclass(frozen=True, eq=False)
     ... class Point:
     ...     x: np.ndarray
     >>> Point(np.arange(2)) == Point(np.arange(2)), Point(np.arange(2)) == Point(np.arange(3))

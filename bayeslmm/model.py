@@ -254,11 +254,17 @@ class Model(Specification):
         optimum: Optimum
         if self._design.residual.names or not self._design.terms:
             self._refuse_beside_residual(priors=priors, penalty=penalty, fix=fix)
-            optimum = self._optimum(reml) if limit == MAX_EVALUATIONS else residual_optimum.optimise_residual(self._design, reml, limit)
+            optimum = (
+                self._optimum(reml)
+                if limit == MAX_EVALUATIONS
+                else residual_optimum.optimise_residual(self._design, reml, limit)
+            )
         elif priors is not None:
             optimum = self._mode(priors, reml, chosen, limit, fixed)
         elif chosen is not None:
-            optimum = penalised.optimise_penalised(self.cross_products, reml, chosen, max_evaluations=limit, fixed=fixed)
+            optimum = penalised.optimise_penalised(
+                self.cross_products, reml, chosen, max_evaluations=limit, fixed=fixed
+            )
         elif fixed or limit != MAX_EVALUATIONS:
             optimum = optimise(self.cross_products, reml, max_evaluations=limit, fixed=fixed)
         else:

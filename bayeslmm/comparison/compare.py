@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 
 @by_value
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Comparison(Compared):
     """REML, ML and posterior of one model.
 

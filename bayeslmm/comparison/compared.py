@@ -26,7 +26,7 @@ Scale = Literal["sd", "variance"]
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Compared:
     """Fits and posteriors of one model; see `Comparison`, which has the tables made of them."""
 

@@ -75,7 +75,7 @@ else:
 
 
 @by_value
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class REMLResult(Fit):
     """Estimates of a linear mixed model by restricted or full maximum likelihood.
 
@@ -269,7 +269,7 @@ def _refused(name: str, reason: str) -> Callable[..., NoReturn]:
 
 
 @by_value
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class PenalisedResult(REMLResult):
     """Estimates under a penalty (``model.fit(penalty=...)``).
 
@@ -335,7 +335,7 @@ class PenalisedResult(REMLResult):
 
 
 @by_value
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class ModeResult(PenalisedResult):
     """The posterior mode: estimates under priors (``model.fit(priors=...)``).
 
@@ -362,4 +362,6 @@ class ModeResult(PenalisedResult):
         plain = fit_summary.fit_summary(self, ddf, digits, correlation)
         # The report on the boundary is about the likelihood.
         notes = [note.replace("fit.boundary()", "model.fit().boundary()") for note in plain.notes]
-        return replace(plain, title="Posterior mode of a linear mixed model", notes=(*notes, *mode_words.mode_notes(self)))
+        return replace(
+            plain, title="Posterior mode of a linear mixed model", notes=(*notes, *mode_words.mode_notes(self))
+        )

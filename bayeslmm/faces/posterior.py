@@ -35,7 +35,7 @@ from bayeslmm.words.of_posterior import explain_posterior
 
 
 @by_value
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Posterior(Draws):
     """Posterior of a linear mixed model.
 

@@ -127,7 +127,7 @@ class Homoscedastic(IndependentRows):
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PrecisionWeights(IndependentRows):
     """The residual variance of row i is ``sigma^2 / weights[i]``.
 

@@ -45,7 +45,7 @@ else:
 
 
 @by_value
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Fit:
     """What an optimisation found; the functions of `results` and `boundary` take it.
 
@@ -192,9 +192,7 @@ class Fit:
         """
         optimum = self.optimum
         flag("fixed_known", fixed_known, DesignError)
-        blocks = conditional.conditional_variances(
-            self.cp, optimum.factors, optimum.factor, fixed_known=fixed_known
-        )
+        blocks = conditional.conditional_variances(self.cp, optimum.factors, optimum.factor, fixed_known=fixed_known)
         return effects.variances_by_group(self.design, self.cp, [v * self.sigma**2 for v in blocks])
 
     def varcorr(self) -> pd.DataFrame:
@@ -211,7 +209,9 @@ class Fit:
     @property
     def _fitted(self) -> FloatArray:
         """Fitted values (n,) of the rows of the design."""
-        return effects.fitted_values(self.design, self.cp, self._conditional.beta[0], [b[0] for b in self._conditional.b])
+        return effects.fitted_values(
+            self.design, self.cp, self._conditional.beta[0], [b[0] for b in self._conditional.b]
+        )
 
     def estimates(self) -> pd.Series:
         """Estimates of all parameters under their labels."""
