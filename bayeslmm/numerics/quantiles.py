@@ -7,10 +7,11 @@ from scipy.special import ndtri
 
 from bayeslmm.types import BoolArray, FloatArray
 
-# Share of the draws beyond the quantile, and at least how many, that a tail is meant to have.
+# Of the draws beyond the quantile so many times as many, and at least so many more, are meant to be in a tail.
 _MORE, _FEWEST = 1.5, 30
 # Values looked at together: they and a few arrays of their size stay in a cache.
 _CHUNK = 250_000
+# Draws of a row that its limits are found from.
 _ENOUGH = 500
 
 
@@ -23,7 +24,7 @@ def two_quantiles(draws: FloatArray, probability: float) -> FloatArray:
     Examples
     --------
     >>> draws = np.random.default_rng(0).standard_normal((3, 1000))
-    >>> bool((two_quantiles(draws, 0.025) == np.quantile(draws, [0.025, 0.975], axis=1).T).all())
+    >>> np.allclose(two_quantiles(draws, 0.025), np.quantile(draws, [0.025, 0.975], axis=1).T)
     True
     """
     n, S = draws.shape
@@ -34,7 +35,6 @@ def two_quantiles(draws: FloatArray, probability: float) -> FloatArray:
         out[:] = np.quantile(draws, [probability, 1.0 - probability], axis=1).T
         return out
     reach = -float(ndtri(wanted / S))
-    # A limit needs no more than some of the draws.
     every = max(1, S // _ENOUGH)
     step = max(1, _CHUNK // S)
     for start in range(0, n, step):
