@@ -1,13 +1,12 @@
 """The command line: fit, compare, anova, means, power, explore, to, boundary, lint, demo."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from bayeslmm import __version__, command_means, commands
 from bayeslmm.command_data import WORK, model_of, name_of, read, sample
@@ -58,12 +57,26 @@ _HOMES = {
     "show_summary": "bayeslmm.console",
 }
 
+
+class _Commands(TyperGroup):
+    """The commands with their first sentences, of which a list without frames would show what fits in one line."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, self.commands[name].get_short_help_str(500)) for name in self.list_commands(ctx)]
+            )
+
+
+# Frames around the help would take twice the time to load that the command line takes itself.
 app = typer.Typer(
+    cls=_Commands,
     help="Linear mixed models: one lme4-style formula, REML and posterior compared.\n\n"
     'Example: bayeslmm compare "Reaction ~ Days + (Days | Subject)" --data sleepstudy --out results',
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 DEMO = ("sleepstudy", "Dyestuff2")
 
@@ -138,7 +151,7 @@ def fit(
     result = model.fit(reml=not ml)
     tidy = result.tidy(ddf=ddf)  # type: ignore[arg-type]
 
-    def show(console: Console) -> None:
+    def show(console: "Console") -> None:
         summary = fit_summary(result, ddf, tidy=tidy)  # type: ignore[arg-type]
         show_summary(replace(summary, remarks=tuple(map(in_options, summary.remarks))), console)
 
@@ -201,7 +214,7 @@ def compare_command(
 
 
 def _compare_models(
-    models: list[Model], out: Path | None, draws: int | None, method: str | None, priors: str | None, seed: int
+    models: list["Model"], out: Path | None, draws: int | None, method: str | None, priors: str | None, seed: int
 ) -> None:
     """One row per model, on the screen and in a folder."""
     from bayeslmm.comparison import compare
@@ -368,13 +381,13 @@ def demo(out: Out = Path("demo-output"), seed: Seed = 1) -> None:
     say(console, f"In {python}: import bayeslmm as bl; bl.Model('y ~ x + (x | group)', frame).fit().explain()")
 
 
-def _check(models: list[tuple[str, Model]], folder: Path) -> None:
+def _check(models: list[tuple[str, "Model"]], folder: Path) -> None:
     from bayeslmm.output import check_report
 
     check_report([(name, model.design) for name, model in models], folder)
 
 
-def _write(comparisons: list[tuple[str, Comparison]], folder: Path, **boundary: Any) -> list[Path]:
+def _write(comparisons: list[tuple[str, "Comparison"]], folder: Path, **boundary: Any) -> list[Path]:
     from bayeslmm.output import write
 
     use_files()

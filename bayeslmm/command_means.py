@@ -1,7 +1,5 @@
 """The command means: marginal means, slopes, contrasts and letters of a fit, of its posterior, or of both."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -126,7 +124,7 @@ def means(
 
 def _shown(
     found: Any, what: str, contrasts: Any, adjust: str | None, reference: str | None, letters: bool
-) -> tuple[list[str], dict[str, pd.DataFrame]]:
+) -> "tuple[list[str], dict[str, pd.DataFrame]]":
     """Texts for the screen and tables for files: means or slopes, and what compares them."""
     texts, tables = [repr(found)], {what: found.frame}
     if contrasts is not None:
@@ -173,7 +171,7 @@ def _check_engine(
             raise typer.BadParameter(f"{given} {why}")
 
 
-def _subject(model: Model, reml: bool, posterior: bool, both: bool, level: float, sampling: tuple[Any, ...]) -> Any:
+def _subject(model: "Model", reml: bool, posterior: bool, both: bool, level: float, sampling: tuple[Any, ...]) -> Any:
     """What has means: a fit, a posterior or a comparison."""
     if posterior:
         return sample(model, *sampling)

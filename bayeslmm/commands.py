@@ -1,7 +1,5 @@
 """Commands for the tests of a fit, for what comes before a study, and for the classroom: anova, power, explore."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 

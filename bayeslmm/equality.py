@@ -9,20 +9,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
 
 
 def by_value[T](cls: type[T]) -> type[T]:
     """Class decorator: two instances are equal if all fields are (arrays element by element, nan equal to nan).
 
-    To stand above ``@dataclass(frozen=True)``, whose own ``==`` compares tuples of fields and fails for arrays of two
-    elements and more.
+    To stand above ``@dataclass(frozen=True, eq=False)``, whose own ``==`` would compare tuples of fields and fail for
+    arrays of two elements and more.
 
     Examples
     --------
     >>> from dataclasses import dataclass
     >>> @by_value
-    ... @dataclass(frozen=True)
+    ... @dataclass(frozen=True, eq=False)
     ... class Point:
     ...     x: np.ndarray
     >>> Point(np.arange(2)) == Point(np.arange(2)), Point(np.arange(2)) == Point(np.arange(3))
@@ -58,7 +57,7 @@ def _same_leaves(a: Any, b: Any) -> bool:
     if isinstance(a, np.ndarray):
         # Only numbers can be nan.
         return bool(np.array_equal(a, b, equal_nan=a.dtype.kind in "fc" and b.dtype.kind in "fc"))
-    if sparse.issparse(a):
+    if hasattr(a, "nnz"):
         return _same_sparse(a, b)
     if isinstance(a, pd.DataFrame | pd.Series | pd.Index):
         return bool(a.equals(b))
@@ -69,6 +68,8 @@ def _same_leaves(a: Any, b: Any) -> bool:
 
 
 def _same_sparse(a: Any, b: Any) -> bool:
+    from scipy import sparse
+
     return bool(a.shape == b.shape) and same_values(sparse.find(a), sparse.find(b))
 
 

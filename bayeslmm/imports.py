@@ -1,4 +1,4 @@
-"""Large libraries imported whole: an interrupt in the middle would leave them half there for good."""
+"""Imports that wait until they are needed, and large ones that are whole: an interrupt would leave them half there."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from types import FrameType
+from typing import Any
 
 from bayeslmm.errors import FitError
 
@@ -36,6 +37,55 @@ def load(*names: str) -> None:
         for name in names:
             if name not in sys.modules and find_spec(name) is not None:
                 import_module(name)
+
+
+class Later:
+    """A function, or the module that has it, by its name: imported when it is called or looked up as a method.
+
+    Classes have functions of many modules as methods, and a program that fits a model calls few of them.
+    """
+
+    def __init__(self, module: str, name: str = "") -> None:
+        self._module, self._name = module, name
+        self._bound = list[tuple[type, str]]()
+
+    def __getattr__(self, name: str) -> Later:
+        if self._name or name.startswith("__"):
+            raise AttributeError(name)
+        return Later(self._module, name)
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._bound.append((owner, name))
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        function = self._found()
+        for place in self._bound:
+            setattr(*place, function)
+        return function.__get__(instance, owner)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._found()(*args, **kwargs)
+
+    def _found(self) -> Any:
+        load(self._module)
+        return getattr(sys.modules[self._module], self._name)
+
+
+def later(package: str, *modules: str) -> list[Any]:
+    """Modules of a package, imported when a function of theirs is called or looked up as a method.
+
+    Parameters
+    ----------
+    package : str
+    modules : str
+
+    Examples
+    --------
+    >>> (path,) = later("os", "path")
+    >>> path.basename("here/there")
+    'there'
+    """
+    return [Later(f"{package}.{module}") for module in modules]
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import os
 import warnings
 from collections.abc import Mapping
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from numpy.typing import ArrayLike
 
-from bayeslmm import bayesian, simulating, views
 from bayeslmm.arguments import MOST_REFITS, Seed, choice, flag, instance, whole
 from bayeslmm.design import CovarianceStructure, Design, build_design
 from bayeslmm.design.design import Store
@@ -22,23 +20,29 @@ from bayeslmm.design.screen import fill
 from bayeslmm.design.tables import kept_table
 from bayeslmm.design.updating import updated_formula
 from bayeslmm.errors import ConvergenceWarning, DesignError, FitError, StorageError
-from bayeslmm.faces import Posterior, REMLResult, fit_result
-from bayeslmm.files.writing import FilePath
+from bayeslmm.faces import REMLResult, fit_result
 from bayeslmm.habits import FIT_ARGUMENTS, MODEL_ARGUMENTS, no_argument
+from bayeslmm.imports import later
 from bayeslmm.reml import Optimum, optimise
 from bayeslmm.reml.fixed import resolve_fixed
-from bayeslmm.reml.penalised import optimise_penalised
 from bayeslmm.reml.penalty import Penalty, resolve_penalty
-from bayeslmm.reml.residual_optimum import optimise_residual
 from bayeslmm.residual import estimable, refuse_parameters, residual_labels
 from bayeslmm.specification import Specification
-from bayeslmm.storage.fits import load_parts, save_parts
-from bayeslmm.storage.posteriors import load_posterior
 from bayeslmm.types import FloatArray
 
+# A model is made and fitted without what else may be asked of it.
 if TYPE_CHECKING:
+    from bayeslmm import bayesian, simulating, views
     from bayeslmm.bayes.default_priors import PriorSpec
+    from bayeslmm.faces import Posterior
+    from bayeslmm.files.writing import FilePath
+    from bayeslmm.reml import penalised, residual_optimum
     from bayeslmm.results.cross_validation import CrossValidation
+    from bayeslmm.storage import fits, posteriors
+else:
+    bayesian, simulating, views = later("bayeslmm", "bayesian", "simulating", "views")
+    penalised, residual_optimum = later("bayeslmm.reml", "penalised", "residual_optimum")
+    fits, posteriors = later("bayeslmm.storage", "fits", "posteriors")
 
 
 # Newton's method needs about ten; a fit that is not done after so many has another trouble.
@@ -250,11 +254,17 @@ class Model(Specification):
         optimum: Optimum
         if self._design.residual.names or not self._design.terms:
             self._refuse_beside_residual(priors=priors, penalty=penalty, fix=fix)
-            optimum = self._optimum(reml) if limit == MAX_EVALUATIONS else optimise_residual(self._design, reml, limit)
+            optimum = (
+                self._optimum(reml)
+                if limit == MAX_EVALUATIONS
+                else residual_optimum.optimise_residual(self._design, reml, limit)
+            )
         elif priors is not None:
             optimum = self._mode(priors, reml, chosen, limit, fixed)
         elif chosen is not None:
-            optimum = optimise_penalised(self.cross_products, reml, chosen, max_evaluations=limit, fixed=fixed)
+            optimum = penalised.optimise_penalised(
+                self.cross_products, reml, chosen, max_evaluations=limit, fixed=fixed
+            )
         elif fixed or limit != MAX_EVALUATIONS:
             optimum = optimise(self.cross_products, reml, max_evaluations=limit, fixed=fixed)
         else:
@@ -353,7 +363,7 @@ class Model(Specification):
         StorageError
             The path exists, nothing can be written there, or a row label cannot be kept.
         """
-        save_parts(path, self._design, overwrite=overwrite)
+        fits.save_parts(path, self._design, overwrite=overwrite)
 
     @classmethod
     def _from_design(cls, design: Design) -> Model:
@@ -386,9 +396,11 @@ class Model(Specification):
         return fill("\n  ".join([f"Model: {self.formula}", *self._lines()]), indent="  ")
 
     def _repr_html_(self) -> str:
+        from html import escape
+
         # Spaces are what some levels differ by.
-        items = "".join(f"<li style='white-space:pre-wrap'>{html.escape(line)}</li>" for line in self._lines())
-        return f"<div><b>Model:</b> <code>{html.escape(self.formula)}</code><ul>{items}</ul></div>"
+        items = "".join(f"<li style='white-space:pre-wrap'>{escape(line)}</li>" for line in self._lines())
+        return f"<div><b>Model:</b> <code>{escape(self.formula)}</code><ul>{items}</ul></div>"
 
 
 def load(path: FilePath) -> Model | REMLResult | Posterior:
@@ -423,8 +435,10 @@ def load(path: FilePath) -> Model | REMLResult | Posterior:
     """
     instance("path", path, str | os.PathLike, "the path of a file that was saved", StorageError)  # type: ignore[arg-type]
     if Path(path).suffix in (".nc", ".zarr"):
-        return load_posterior(path, Posterior)
-    design, cp, optimum = load_parts(path)
+        from bayeslmm.faces import Posterior
+
+        return posteriors.load_posterior(path, Posterior)
+    design, cp, optimum = fits.load_parts(path)
     if cp is None or optimum is None:
         return Model._from_design(design)
     return fit_result(design, cp, optimum)

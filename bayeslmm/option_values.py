@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 from typing import Any
 
 import typer
@@ -106,6 +105,8 @@ def _weighted(option: str, text: str) -> dict[str, Any]:
     name, sign, value = (part.strip() for part in text.rpartition("="))
     _check_named(option, text, name, sign, value, "'C - A=-1,0,1'")
     pairs = [tuple(part.strip() for part in own.rpartition(":")) for own in value.split(",")]
+    from fractions import Fraction
+
     weights = [_number(option, weight, lambda given: float(Fraction(given))) for _, _, weight in pairs]
     levels = [level for level, colon, _ in pairs if colon]
     if not levels:

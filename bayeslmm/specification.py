@@ -13,7 +13,6 @@ from bayeslmm.habits import MODEL, no_attribute
 from bayeslmm.likelihood import SummedDesign, cross_products
 from bayeslmm.likelihood.reduction import at_sigma
 from bayeslmm.reml import Optimum, optimise
-from bayeslmm.reml.residual_optimum import optimum_of
 from bayeslmm.residual import refuse_parameters
 
 
@@ -84,7 +83,12 @@ class Specification:
 
     def _optimum(self, reml: bool) -> Optimum:
         if reml not in self._optima:
-            plain = self._design.terms and not self._design.residual.names
-            found = optimise(self.cross_products, reml) if plain else optimum_of(self._design, reml)
-            self._optima[reml] = found
+            self._optima[reml] = self._found(reml)
         return self._optima[reml]
+
+    def _found(self, reml: bool) -> Optimum:
+        if self._design.terms and not self._design.residual.names:
+            return optimise(self.cross_products, reml)
+        from bayeslmm.reml.residual_optimum import optimum_of
+
+        return optimum_of(self._design, reml)

@@ -19,7 +19,7 @@ from bayeslmm.types import BoolArray, FloatArray
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ExactMoments:
     """Posterior means and standard deviations from quadrature.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import sparse
 
 from bayeslmm.arguments import MOST_DRAWS, affordable, generator, shown, whole
 from bayeslmm.bayes.datatree import at_mean_variables, groups_tree, with_group
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from xarray import DataTree
 
 # Doubles of draws held at once.
-_CHUNK = 4_000_000
+_CHUNK = 250_000
 _NOISE, _LEVELS = 0, 1
 
 
@@ -85,14 +86,17 @@ def predictive_draws(
     groups = [group for group in make_layout(design).groups if group.labels.group in request.groups]
     entropy = int(rng.integers(2**63))
     noise = np.random.default_rng(np.random.SeedSequence(entropy, spawn_key=(_NOISE,)))
+    columns, effects = _known_effects(design, posterior, rows, groups)
     for part in _together(rows, request, max(1, _CHUNK // draws.sigma.size)):
         own = rows.part(part)
-        mean = draws.beta @ own.X.T
+        # Row by row in memory, so that the draws of an effect are added to those of its rows as they lie.
+        mean = (own.X @ draws.beta.T).T
         if own.offset is not None:
             mean += own.offset
-        for position, group in enumerate(groups):
-            _add_known(mean, design, own, group, posterior)
-            if request.sample_new:
+        if columns.shape[1]:
+            mean += (columns[part] @ effects).T
+        if request.sample_new:
+            for position, group in enumerate(groups):
                 _add_new(mean, design, own, group, draws, (entropy, position))
         # Row after row, so that the draws do not depend on how many rows are taken at once.
         z = noise.standard_normal((own.n, draws.sigma.size)).T if request.observation else None
@@ -126,18 +130,24 @@ def _columns(rows: Rows, group: GroupLayout) -> FloatArray:
     return np.concatenate([rows.Z[k] for k in group.labels.terms], axis=1)
 
 
-def _add_known(
-    mean: FloatArray, design: Design, rows: Rows, group: GroupLayout, posterior: Mapping[str, AnyArray]
-) -> None:
-    codes = rows.levels[group.labels.group].codes
-    known = np.flatnonzero(codes < design.groupings[group.labels.group].n_levels)
-    if not known.size:
-        return
-    Z, b = _columns(rows, group)[known], flat_effects(posterior, group)
-    total = np.zeros((mean.shape[0], known.size))
-    for k in range(Z.shape[1]):
-        total += Z[:, k] * b[:, codes[known], k]
-    mean[:, known] += total
+def _known_effects(
+    design: Design, posterior: Mapping[str, AnyArray], rows: Rows, groups: Sequence[GroupLayout]
+) -> tuple[sparse.csr_array, FloatArray]:
+    """Columns (n, q) of the effects of levels that the design has, and draws (q, S) of these."""
+    columns, effects = [sparse.csr_array((rows.n, 0))], list[FloatArray]()
+    for group in groups:
+        codes, Z = rows.levels[group.labels.group].codes, _columns(rows, group)
+        n_levels, c = design.groupings[group.labels.group].n_levels, Z.shape[1]
+        known = np.flatnonzero(codes < n_levels)
+        if known.size:
+            places = codes[known, None] * c + np.arange(c)
+            entries = Z[known].ravel(), (np.repeat(known, c), places.ravel())
+            columns.append(sparse.csr_array(entries, shape=(rows.n, n_levels * c)))
+            b = flat_effects(posterior, group)
+            effects.append(b.reshape(b.shape[0], -1).T)
+    if not effects:
+        return columns[0], np.empty((0, 1))
+    return sparse.csr_array(sparse.hstack(columns, format="csr")), np.ascontiguousarray(np.concatenate(effects))
 
 
 def _add_new(

@@ -19,7 +19,7 @@ from bayeslmm.results.summary import STYLE
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Section:
     """One table of the report.
 
@@ -51,7 +51,7 @@ class Section:
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BoundaryReport:
     """What the boundary means for a fit.
 

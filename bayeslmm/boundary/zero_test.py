@@ -16,7 +16,7 @@ _SMALL, _LARGE = 0.05, 0.2
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ZeroTest:
     """Test that some random effects have no variance.
 
@@ -97,7 +97,7 @@ class ZeroTest:
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ZeroTests:
     """Tests of every random term of a fit, and of every effect of correlated terms.
 

@@ -21,7 +21,7 @@ CELL_COLUMNS = ["design", "groups", "size", "icc", "slope_sd", "rho"]
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CoverageStudy:
     """How often intervals held the truth, by cell, parameter and method.
 

@@ -41,7 +41,7 @@ _SHARES = ["coverage", "below", "above", "none", "zero"]
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Coverage:
     """How often the intervals of a design held the truth they were simulated from.
 

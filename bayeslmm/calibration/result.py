@@ -30,7 +30,7 @@ _FEW = 60
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Calibration:
     """Ranks of true values among posterior draws, over replicates simulated from the prior.
 

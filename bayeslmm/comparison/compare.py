@@ -34,7 +34,7 @@ from bayeslmm.results.intervals import check_level
 from bayeslmm.results.negligible import check_delta
 from bayeslmm.results.summary import left_out
 from bayeslmm.specification import Specification
-from bayeslmm.words import Explanation
+from bayeslmm.words.explanation import Explanation
 
 if TYPE_CHECKING:
     from xarray import DataTree
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 
 @by_value
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Comparison(Compared):
     """REML, ML and posterior of one model side by side: what ``bl.compare(fit, post)`` returns.
 

@@ -18,16 +18,15 @@ from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.faces import Posterior, REMLResult, fit_result
 from bayeslmm.reml import optimise_penalised
-from bayeslmm.results import parameters
 from bayeslmm.results.interval_methods import or_nan
-from bayeslmm.results.labels import Parameter
+from bayeslmm.results.labels import Parameter, parameters
 from bayeslmm.results.sampling import generator
 
 Scale = Literal["sd", "variance"]
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Compared:
     """Fits and posteriors of one model; see `Comparison`, which has the tables made of them."""
 

@@ -6,8 +6,8 @@ import pandas as pd
 
 from bayeslmm.comparison.compared import Compared
 from bayeslmm.results.labels import Parameter
-from bayeslmm.words import Explanation
 from bayeslmm.words.coefficients import meanings
+from bayeslmm.words.explanation import Explanation
 from bayeslmm.words.numbers import Measured
 from bayeslmm.words.of_posterior import measured, near_zero
 from bayeslmm.words.parts import model_paragraph

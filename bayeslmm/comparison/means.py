@@ -28,7 +28,7 @@ _OF_DRAWS = ("mean", "hdi_low", "hdi_high", "p_positive")
 
 
 @by_value
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class ComparedMeans(PrintedMeans):
     """Means, slopes or contrasts by REML and by posteriors, with one row for each: what ``both.means()`` returns.
 

@@ -24,7 +24,7 @@ type Store = Literal["auto", "levels", "hierarchy"]
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RandomTerm:
     """One bar term: a block of effects with one covariance matrix, repeated for every level.
 
@@ -69,7 +69,7 @@ class Notes:
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Design:
     """A formula evaluated on data: what every later layer works from.
 

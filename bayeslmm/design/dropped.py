@@ -45,7 +45,7 @@ class DroppedRows:
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AllRows:
     """The rows of the data, of which some are in the design.
 

@@ -18,7 +18,7 @@ from bayeslmm.types import BoolArray, FloatArray
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FixedFunctions:
     """Linear functions of the coefficients of the fixed part, those of columns left out of X beside the others.
 

@@ -13,7 +13,7 @@ from bayeslmm.types import IntArray
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Grouping:
     """One grouping factor, coded over the cells that occur.
 

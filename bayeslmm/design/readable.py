@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -149,10 +148,12 @@ class HeadedTable(Table):
     def _repr_html_(self) -> str | None:
         texts = self._laid_out()
         body = super()._repr_html_() if texts is None else html_table(texts)
+        from html import escape
+
         first, _, more = self.heading.partition("\n")
-        parts = [f"<p><b>{html.escape(first)}</b></p>"] if first else []
-        parts += [f"<div>{html.escape(line)}</div>" for line in more.split("\n") if line]
-        parts += [body or "", *(f"<div>{html.escape(note)}</div>" for note in self.notes)]
+        parts = [f"<p><b>{escape(first)}</b></p>"] if first else []
+        parts += [f"<div>{escape(line)}</div>" for line in more.split("\n") if line]
+        parts += [body or "", *(f"<div>{escape(note)}</div>" for note in self.notes)]
         return "\n".join(parts)
 
 
@@ -164,7 +165,9 @@ class Tables(dict[str, pd.DataFrame]):
         return "\n\n".join(f"{name}\n{_table(frame).rename_axis(index=None)!r}" for name, frame in self.items())
 
     def _repr_html_(self) -> str:
-        parts = (f"<p><b>{html.escape(name)}</b></p>{_table(frame)._repr_html_()}" for name, frame in self.items())
+        from html import escape
+
+        parts = (f"<p><b>{escape(name)}</b></p>{_table(frame)._repr_html_()}" for name, frame in self.items())
         return "".join(parts)
 
 

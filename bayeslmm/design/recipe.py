@@ -37,7 +37,7 @@ _SAME = 1e-8
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Column:
     """A column of the data, or some rows of it that have all its levels.
 
@@ -86,7 +86,7 @@ class TrainingColumns(Deferred[dict[str, Column]]):
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Recipe:
     """How the columns of a design come from a data frame.
 
@@ -172,7 +172,7 @@ def _picklable(value: Any) -> bool:
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NamedContrasts:
     """A contrast matrix with the levels of its rows and the names of its columns."""
 

@@ -18,7 +18,7 @@ _MOST_VALUES = 64
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Covariate:
     """A numeric column: its centre, its range, and its values where they are few.
 
@@ -37,7 +37,7 @@ class Covariate:
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ReferenceData:
     """Summary of the columns that the fixed part uses.
 

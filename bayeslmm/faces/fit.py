@@ -9,47 +9,73 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 import pandas as pd
 
-from bayeslmm.boundary import build, zero_tests
 from bayeslmm.equality import by_value
 from bayeslmm.errors import FitError
-from bayeslmm.figures import residual_plots
-from bayeslmm.files.writing import FilePath
 from bayeslmm.habits import FIT, no_attribute
-from bayeslmm.means import estimable, joint, of_fit
-from bayeslmm.results import (
-    Summary,
-    accessors,
-    bootstrap_runs,
-    collinearity,
-    cross_validation,
-    fit_coefficients,
-    fit_intervals,
-    heterogeneity,
-    influence,
-    predictions,
-    random_effects,
-    refits,
-    residual_kinds,
-    residual_tables,
-    serial,
-    simulations,
-    textbook,
-    updates,
-    variance_errors,
-)
+from bayeslmm.imports import later
 from bayeslmm.results.fit import Fit
-from bayeslmm.results.fit_summary import fit_summary
-from bayeslmm.results.intervals import check_level
-from bayeslmm.results.linear import DDF
-from bayeslmm.results.mode_words import mode_notes
-from bayeslmm.results.tables import tidy_table
-from bayeslmm.storage.fits import save_parts
-from bayeslmm.testing import dropping, residual_tests, term_table
-from bayeslmm.words import Explanation, explain_fit
+
+# A fit is made without what may be asked of it.
+if TYPE_CHECKING:
+    from bayeslmm.boundary import build, zero_tests
+    from bayeslmm.figures import residual_plots
+    from bayeslmm.files.writing import FilePath
+    from bayeslmm.means import estimable, joint, of_fit
+    from bayeslmm.results import (
+        accessors,
+        bootstrap_runs,
+        collinearity,
+        cross_validation,
+        fit_coefficients,
+        fit_intervals,
+        fit_summary,
+        heterogeneity,
+        influence,
+        intervals,
+        mode_words,
+        predictions,
+        random_effects,
+        refits,
+        residual_kinds,
+        residual_tables,
+        serial,
+        simulations,
+        tables,
+        textbook,
+        updates,
+        variance_errors,
+    )
+    from bayeslmm.results.linear import DDF
+    from bayeslmm.results.summary import Summary
+    from bayeslmm.storage import fits
+    from bayeslmm.testing import dropping, residual_tests, term_table
+    from bayeslmm.words import of_fit as words
+    from bayeslmm.words.explanation import Explanation
+else:
+    build, zero_tests = later("bayeslmm.boundary", "build", "zero_tests")
+    (residual_plots,) = later("bayeslmm.figures", "residual_plots")
+    estimable, joint, of_fit = later("bayeslmm.means", "estimable", "joint", "of_fit")
+    accessors, bootstrap_runs, collinearity, cross_validation, fit_coefficients, fit_intervals = later(
+        "bayeslmm.results",
+        *("accessors", "bootstrap_runs", "collinearity", "cross_validation", "fit_coefficients", "fit_intervals"),
+    )
+    fit_summary, heterogeneity, influence, intervals, mode_words, predictions, random_effects, refits = later(
+        "bayeslmm.results",
+        *("fit_summary", "heterogeneity", "influence", "intervals"),
+        *("mode_words", "predictions", "random_effects", "refits"),
+    )
+    residual_kinds, residual_tables, serial, simulations, tables, textbook, updates, variance_errors = later(
+        "bayeslmm.results",
+        *("residual_kinds", "residual_tables", "serial", "simulations"),
+        *("tables", "textbook", "updates", "variance_errors"),
+    )
+    (fits,) = later("bayeslmm.storage", "fits")
+    dropping, residual_tests, term_table = later("bayeslmm.testing", "dropping", "residual_tests", "term_table")
+    (words,) = later("bayeslmm.words", "of_fit")
 
 
 @by_value
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class REMLResult(Fit):
     """A linear mixed model fitted by REML or ML: what ``model.fit()`` returns.
 
@@ -107,7 +133,6 @@ class REMLResult(Fit):
     cv = cross_validation.cv
     correlation = accessors.correlation
     weights = accessors.weights
-    df_residual = property(accessors.df_residual)
     variances = variance_errors.variances
     vcov_variances = variance_errors.vcov_variances
     r2 = fit_coefficients.r2
@@ -184,7 +209,7 @@ class REMLResult(Fit):
         Intercept   251.405       6.825  17   36.838  < 2.2e-16
         Days         10.467       1.546  17    6.771   3.26e-06
         """
-        return fit_summary(self, ddf, digits, correlation)
+        return fit_summary.fit_summary(self, ddf, digits, correlation)
 
     def explain(self, level: float = 0.95) -> Explanation:
         """What the fit says, in plain words.
@@ -211,7 +236,7 @@ class REMLResult(Fit):
         >>> print(fit.explain().paragraphs[1])
         On average over the levels of the groups: The average Yield is 5.7 (95 % interval 4.3 to 7.1).
         """
-        return explain_fit(self, self.tidy(check_level(level)), level)
+        return words.explain_fit(self, self.tidy(intervals.check_level(level)), level)
 
     def save(self, path: FilePath, *, overwrite: bool = False) -> None:
         """Write the fit to one file, to be read by `bayeslmm.load`; no pickle.
@@ -228,7 +253,7 @@ class REMLResult(Fit):
         StorageError
             The path exists, nothing can be written there, or a row label cannot be kept.
         """
-        save_parts(path, self.design, self.optimum, overwrite=overwrite)
+        fits.save_parts(path, self.design, self.optimum, overwrite=overwrite)
 
     def __repr__(self) -> str:
         return self.summary().text()
@@ -256,7 +281,7 @@ def _refused(name: str, reason: str) -> Callable[..., NoReturn]:
 
 
 @by_value
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class PenalisedResult(REMLResult):
     """Estimates under a penalty (``model.fit(penalty=...)``).
 
@@ -306,10 +331,10 @@ class PenalisedResult(REMLResult):
 
     def tidy(self, level: float = 0.95, ddf: DDF | None = None) -> pd.DataFrame:
         """One row per parameter with broom.mixed's columns; intervals (t, as `coefficients`) for fixed effects only."""
-        errors, interval = fit_intervals.fixed_intervals(self, check_level(level), ddf, say=True)
+        errors, interval = fit_intervals.fixed_intervals(self, intervals.check_level(level), ddf, say=True)
         std_error = [errors.get(p.label, np.nan) if p.kind == "fixed" else np.nan for p in self._parameters]
         interval = interval.reindex([p.label for p in self._parameters])
-        return tidy_table(self._parameters, self.estimates().to_numpy(), np.array(std_error), interval)
+        return tables.tidy_table(self._parameters, self.estimates().to_numpy(), np.array(std_error), interval)
 
     def summary(self, ddf: DDF | None = None, digits: int = 4, *, correlation: bool = False) -> Summary:
         """As of an ordinary fit, with a note on the penalty."""
@@ -322,7 +347,7 @@ class PenalisedResult(REMLResult):
 
 
 @by_value
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class ModeResult(PenalisedResult):
     """The posterior mode: estimates under priors (``model.fit(priors=...)``).
 
@@ -346,7 +371,9 @@ class ModeResult(PenalisedResult):
 
     def summary(self, ddf: DDF | None = None, digits: int = 4, *, correlation: bool = False) -> Summary:
         """As of an ordinary fit, with notes on the priors."""
-        plain = fit_summary(self, ddf, digits, correlation)
+        plain = fit_summary.fit_summary(self, ddf, digits, correlation)
         # The report on the boundary is about the likelihood.
         notes = [note.replace("fit.boundary()", "model.fit().boundary()") for note in plain.notes]
-        return replace(plain, title="Posterior mode of a linear mixed model", notes=(*notes, *mode_notes(self)))
+        return replace(
+            plain, title="Posterior mode of a linear mixed model", notes=(*notes, *mode_words.mode_notes(self))
+        )

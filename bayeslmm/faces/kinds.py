@@ -7,21 +7,25 @@ from typing import Any
 
 from bayeslmm.design.design import Design
 from bayeslmm.faces.fit import ModeResult, PenalisedResult, REMLResult
-from bayeslmm.faces.structured import StructuredResult
 from bayeslmm.likelihood import SummedDesign
-from bayeslmm.mode import PosteriorMode
 from bayeslmm.reml import Optimum, optimise
-from bayeslmm.reml.residual_optimum import ResidualOptimum, optimum_of
 
 
 def fit_result(design: Design, cp: SummedDesign, optimum: Optimum, origin: Any = None) -> REMLResult:
     """The result of an optimisation: plain, penalised, under priors, or with residual parameters."""
+    return _kind(optimum)(design, cp, optimum, origin)
+
+
+def _kind(optimum: Optimum) -> type[REMLResult]:
+    if type(optimum) is Optimum:
+        return REMLResult if optimum.penalty is None else PenalisedResult
+    from bayeslmm.mode import PosteriorMode
+
     if isinstance(optimum, PosteriorMode):
-        return ModeResult(design, cp, optimum, origin)
-    if isinstance(optimum, ResidualOptimum):
-        return StructuredResult(design, cp, optimum, origin)
-    kind = REMLResult if optimum.penalty is None else PenalisedResult
-    return kind(design, cp, optimum, origin)
+        return ModeResult
+    from bayeslmm.faces.structured import StructuredResult
+
+    return StructuredResult
 
 
 def fit_by(design: Design, sums: Callable[[], SummedDesign], reml: bool) -> REMLResult:
@@ -35,6 +39,8 @@ def fit_by(design: Design, sums: Callable[[], SummedDesign], reml: bool) -> REML
     reml : bool
     """
     if design.residual.names or not design.terms:
+        from bayeslmm.reml.residual_optimum import optimum_of
+
         found = optimum_of(design, reml)
         return fit_result(design, found.cp, found)
     cp = sums()

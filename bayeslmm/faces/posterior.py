@@ -15,7 +15,6 @@ from bayeslmm.files.writing import FilePath
 from bayeslmm.habits import POSTERIOR, no_attribute
 from bayeslmm.means import estimable, joint_draws, of_draws
 from bayeslmm.results import (
-    Summary,
     accessors,
     checks,
     explained,
@@ -29,13 +28,14 @@ from bayeslmm.results.draws import Draws
 from bayeslmm.results.intervals import check_level
 from bayeslmm.results.linear import DDF, known_ddf
 from bayeslmm.results.prior_table import prior_table
-from bayeslmm.results.summary import posterior_summary
+from bayeslmm.results.summary import Summary, posterior_summary
 from bayeslmm.storage.posteriors import save_posterior
-from bayeslmm.words import Explanation, explain_posterior
+from bayeslmm.words.explanation import Explanation
+from bayeslmm.words.of_posterior import explain_posterior
 
 
 @by_value
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Posterior(Draws):
     """The posterior of a linear mixed model: what ``model.sample()`` returns.
 

@@ -17,7 +17,7 @@ from bayeslmm.results.tables import tidy_table
 
 
 @by_value
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class StructuredResult(REMLResult):
     """Estimates of a model whose residuals have parameters (``Model(..., residual="ar1(time | g)")``).
 

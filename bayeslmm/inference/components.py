@@ -16,7 +16,7 @@ _NONE = 1e-6
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Components:
     """Principal components of one term, effects scaled to their contribution to the sd of the response.
 

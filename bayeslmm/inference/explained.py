@@ -21,7 +21,7 @@ from bayeslmm.types import FloatArray
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Explained:
     """Parts of the variance of an observation at S points (an estimate, or draws), units of y squared.
 

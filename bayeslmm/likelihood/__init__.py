@@ -20,7 +20,6 @@ from bayeslmm.likelihood.crossproducts import CrossProducts, SummedDesign
 from bayeslmm.likelihood.derivatives import Derivatives
 from bayeslmm.likelihood.factor import Factor
 from bayeslmm.likelihood.frame import Block
-from bayeslmm.likelihood.layout import Structure, describe_structure
 from bayeslmm.likelihood.normal_prior import NormalPrior, minus_two_log_density_normal
 from bayeslmm.likelihood.reduction import cross_products
 
@@ -31,7 +30,6 @@ __all__ = [
     "Derivatives",
     "Factor",
     "NormalPrior",
-    "Structure",
     "SummedDesign",
     "beta_covariance",
     "conditional_draws",
@@ -40,7 +38,6 @@ __all__ = [
     "cross_products",
     "degrees_of_freedom",
     "derivatives",
-    "describe_structure",
     "evaluate",
     "minus_two_log_density",
     "minus_two_log_density_normal",

@@ -16,7 +16,7 @@ from bayeslmm.likelihood.sums import Sums
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CrossProducts:
     """Sufficient statistics for the linear mixed model with Gaussian residuals.
 
@@ -88,7 +88,7 @@ class CrossProducts:
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SummedDesign(CrossProducts):
     """A design and its cross-products.
 

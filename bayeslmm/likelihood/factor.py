@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.linalg import lapack
 
 from bayeslmm.likelihood import small
-from bayeslmm.likelihood.elimination import Eliminated
 from bayeslmm.likelihood.frame import Frame
-from bayeslmm.likelihood.large import Dense
 from bayeslmm.likelihood.level_sums import LevelSums, Moments
 from bayeslmm.types import BoolArray, FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from bayeslmm.likelihood.elimination import Eliminated
+    from bayeslmm.likelihood.large import Dense
 
 # Doubles held at once by the widest temporary of a batched evaluation (about 64 MB).
 _CHUNK = 8_000_000

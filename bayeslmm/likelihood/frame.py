@@ -83,7 +83,7 @@ class TermPlace(NamedTuple):
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Frame:
     """Coordinates on which sums are additive.
 

@@ -17,7 +17,7 @@ from bayeslmm.types import BoolArray, FloatArray
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NormalPrior:
     """Independent normal priors on the fixed effects, or on combinations of them.
 

@@ -16,7 +16,6 @@ from bayeslmm.likelihood.conditional import conditional_means
 from bayeslmm.likelihood.criteria import degrees_of_freedom, over_sigma
 from bayeslmm.likelihood.crossproducts import CrossProducts, SummedDesign
 from bayeslmm.likelihood.factor import Factor
-from bayeslmm.likelihood.recheck_heavy import HeavyRows, constrained
 from bayeslmm.types import BoolArray, FloatArray
 
 _UNIT = float(np.finfo(float).eps)
@@ -82,6 +81,8 @@ def _with_heavy(
     cp: SummedDesign, columns: FloatArray, y: FloatArray, heavy: BoolArray, reml: bool
 ) -> tuple[float, float]:
     """The same where few rows outweigh the others."""
+    from bayeslmm.likelihood.recheck_heavy import HeavyRows, constrained
+
     weights = cp.design.row_weights
     assert weights is not None
     q, light, nu = columns.shape[1] - cp.p, ~heavy, degrees_of_freedom(cp, reml)

@@ -24,7 +24,6 @@ from bayeslmm.likelihood.factor import Factor, apply_lambda
 from bayeslmm.likelihood.frame import Block, Frame, choose_blocks, mean_weights
 from bayeslmm.likelihood.frame_rows import FrameRows
 from bayeslmm.likelihood.heavy import fixed_part
-from bayeslmm.likelihood.hierarchy import Hierarchy
 from bayeslmm.likelihood.level_sums import LevelSums
 from bayeslmm.likelihood.levels import Levels
 from bayeslmm.likelihood.sums import Sums
@@ -90,7 +89,11 @@ def sum_up(
 
 
 def _sums(frame: Frame, rows: FrameRows) -> Sums:
-    return Hierarchy.of(frame, rows) if frame.plan.store == "hierarchy" else Levels.of(frame, rows)
+    if frame.plan.store != "hierarchy":
+        return Levels.of(frame, rows)
+    from bayeslmm.likelihood.hierarchy import Hierarchy
+
+    return Hierarchy.of(frame, rows)
 
 
 def _settled(cp: SummedDesign, columns: list[FloatArray]) -> SummedDesign:

@@ -26,7 +26,7 @@ _LARGE = 1e6
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ResidualProducts(SummedDesign):
     """Cross-products at one point lam of the residual parameters, of a design that is not whitened.
 

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bayeslmm.design.covariance import smallest_bound
-from bayeslmm.likelihood import elimination as el
 from bayeslmm.likelihood import small
-from bayeslmm.likelihood.chain_sums import ChainSums
 from bayeslmm.likelihood.factor import Replicates, evaluate_levels
 from bayeslmm.likelihood.level_sums import LevelSums
 from bayeslmm.types import FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from bayeslmm.likelihood.chain_sums import ChainSums
 
 # Relative sds of a start stay between these: a start at zero would be a saddle, one far out slow.
 _SMALLEST, _LARGEST = 0.1, 1e6
@@ -158,6 +160,8 @@ def _level_moments(s: LevelSums) -> tuple[list[FloatArray], list[FloatArray], fl
 
 
 def _chain_moments(h: ChainSums) -> tuple[list[FloatArray], list[FloatArray], float]:
+    from bayeslmm.likelihood import elimination as el
+
     zeros = [np.zeros((block.n_levels, block.size, 1)) for block in h.frame.blocks[: h.plan.chain]]
     all_sums = el.scores(h, el.response(h), zeros, np.zeros((h.D.shape[0] - 1, 1)))
     sums = [s[..., 0] for s in all_sums[:-1]]

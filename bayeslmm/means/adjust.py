@@ -34,7 +34,7 @@ _DIGITS = 10
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Family:
     """Functions that are judged together, all of which can be estimated.
 

@@ -19,7 +19,7 @@ WEIGHTS = ("equal", "proportional", "cells", "outer", "flat")
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RowLabels:
     """What the rows of a table of functions are about.
 
@@ -56,7 +56,7 @@ class RowLabels:
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Averages:
     """Means over a grid as weights of its points.
 

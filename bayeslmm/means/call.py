@@ -48,7 +48,7 @@ def method_words(ddf: str) -> str:
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Asked:
     """What a call of `means` or `trends` is about: functions, their labels, how to show them."""
 

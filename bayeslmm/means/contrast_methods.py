@@ -45,7 +45,7 @@ _MOST = 10**9
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ContrastSet:
     """Contrasts of k means.
 

@@ -22,7 +22,7 @@ _RANDOM_KEY = "'Subject[308]', 'Subject[308, Days]' or ('Subject', '308', 'Days'
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EffectFunctions:
     """Coefficients of functions of the effects.
 

@@ -31,7 +31,7 @@ _MOST_POINTS = 200_000
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GridVariable:
     """A column of the fixed part and the values that it takes in a grid.
 
@@ -61,7 +61,7 @@ class GridVariable:
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ReferenceGrid:
     """Points at which the fixed part of a model is evaluated.
 

@@ -91,7 +91,7 @@ def farther_table(post: Draws, by: Names, at: Mapping[str, Any] | None) -> tuple
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Farther:
     """Where zero is among the draws of some combinations of the fixed effects.
 

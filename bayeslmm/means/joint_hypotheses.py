@@ -28,7 +28,7 @@ _MOST_AROUND = 10
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class JointHypothesis:
     """That some combinations of the fixed effects are all zero.
 

@@ -27,7 +27,7 @@ from bayeslmm.types import FloatArray, IntArray
 
 
 @by_value
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class MarginalMeans(PrintedMeans, LabelledFunctions):
     """Means over a reference grid of a fit, slopes, or contrasts of these: what ``fit.means()`` returns.
 

@@ -41,7 +41,7 @@ _BINS, _DEGREE = 32, 8
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Directions:
     """Nodes of the integral over directions.
 

@@ -34,7 +34,7 @@ _SUMMARIES = ("mean", "sd", "median", "hdi_low", "hdi_high")
 
 
 @by_value
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class PosteriorMeans(PrintedMeans, LabelledFunctions):
     """Means over a reference grid of a posterior, slopes, or contrasts of these: what ``post.means()`` returns.
 

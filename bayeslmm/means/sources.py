@@ -18,7 +18,7 @@ from bayeslmm.types import BoolArray, FloatArray
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Estimated(Combinations):
     """Estimates of m functions, nan where the data say nothing about one."""
 
@@ -41,7 +41,7 @@ class FunctionSource(Protocol):
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FitSource:
     """Linear functions of the fixed effects of a fit."""
 
@@ -66,7 +66,7 @@ class FitSource:
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NumberSource:
     """Functions of which no more is known than estimates and their covariance, such as means on another scale."""
 
@@ -85,7 +85,7 @@ class NumberSource:
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DrawSource:
     """Functions of a posterior's fixed effects, draw by draw.
 

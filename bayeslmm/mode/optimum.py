@@ -13,7 +13,7 @@ from bayeslmm.types import FloatArray
 
 
 @by_value
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class PosteriorMode(Optimum):
     """The highest point of the posterior density of the variance parameters.
 

@@ -26,7 +26,7 @@ _SHORT = {"mc_error": "+-"}
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PowerStudy:
     """Power of a study, by sizes and true values.
 

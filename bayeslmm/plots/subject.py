@@ -16,8 +16,7 @@ from bayeslmm.design.labels import GroupLabels, group_labels
 from bayeslmm.errors import DesignError, FitError
 from bayeslmm.faces import Posterior, REMLResult
 from bayeslmm.figures.axes import found
-from bayeslmm.results import parameters
-from bayeslmm.results.labels import Parameter
+from bayeslmm.results.labels import Parameter, parameters
 from bayeslmm.results.negligible import negligible_sd
 from bayeslmm.types import FloatArray
 

@@ -11,16 +11,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bayeslmm.imports import later
 from bayeslmm.likelihood import Factor, SummedDesign, evaluate, profiled
-from bayeslmm.likelihood import accurate as acc
 from bayeslmm.likelihood.recheck import dense_size, recheck, recheck_residual
 from bayeslmm.numerics.newton import Ending, NewtonResult
 from bayeslmm.reml.criterion import Criterion
-from bayeslmm.reml.precise import Precise, confirmed, lowest
 from bayeslmm.types import FloatArray
+
+# Few fits need all digits.
+if TYPE_CHECKING:
+    from bayeslmm.likelihood import accurate as acc
+    from bayeslmm.reml import precise as digits
+    from bayeslmm.reml.precise import Precise
+else:
+    (acc,) = later("bayeslmm.likelihood", "accurate")
+    (digits,) = later("bayeslmm.reml", "precise")
 
 # Relative sd beyond which the elimination loses digits of the criterion's curvature beside that of other parameters.
 WIDE = 1e3
@@ -78,9 +87,9 @@ def confirm(criterion: Criterion, result: NewtonResult, starts: FloatArray, max_
     allowed = BUDGET // acc.size_of(criterion.cp)
     if allowed < 2 or not criterion.cp.sums.batched:
         return Confirmed(result, doubt=max(gap, _bound(criterion, result)))
-    precise = Precise(criterion)
+    precise = digits.Precise(criterion)
     wild = float(np.abs(result.x).max(initial=0.0)) > _WILD
-    if result.ending is Ending.converged and not wild and confirmed(precise, result):
+    if result.ending is Ending.converged and not wild and digits.confirmed(precise, result):
         return Confirmed(result, _factor(precise, result))
     return _search(precise, result, starts, allowed, max_evaluations)
 
@@ -161,7 +170,7 @@ def _search(
 ) -> Confirmed:
     zero = result.x == 0.0
     filled = [np.where(zero, one, result.x) for one in starts] if zero.any() else []
-    found = lowest(precise, np.array([result.x, *filled, *starts]), allowed, max_evaluations)
+    found = digits.lowest(precise, np.array([result.x, *filled, *starts]), allowed, max_evaluations)
     if found is None:
         return Confirmed(result, doubt=float("inf") if result.ending is Ending.converged else 0.0)
     steps, total = result.steps + found.steps, result.evaluations + found.evaluations

@@ -68,7 +68,7 @@ class Vanished:
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Optimum:
     """Minimum of a profiled criterion.
 

@@ -39,7 +39,7 @@ _CLOSER, _NOTHING = 4, 1e-12
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ResidualOptimum(Optimum):
     """The minimum over relative covariances and residual parameters; `cp` is that of the whitened rows.
 

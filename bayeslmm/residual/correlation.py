@@ -295,7 +295,7 @@ class EqualCorrelation(DenseCorrelation):
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MovingAverageCorrelation(DenseCorrelation, AtanhParameters):
     """ARMA(1, 1) at whole times; lam has atanh of phi and theta.
 
@@ -332,7 +332,7 @@ class MovingAverageCorrelation(DenseCorrelation, AtanhParameters):
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CorrelationByArm(DenseCorrelation):
     """One family whose parameters differ between the arms of a trial; the last coordinate is the arm.
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 import numpy as np
 
 from bayeslmm.errors import DesignError
-from bayeslmm.residual.laws import Law
 from bayeslmm.residual.residual import Residual
 from bayeslmm.types import FloatArray
+
+if TYPE_CHECKING:
+    from bayeslmm.residual.laws import Law
 
 
 @runtime_checkable

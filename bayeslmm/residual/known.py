@@ -16,7 +16,7 @@ from bayeslmm.types import FloatArray, IntArray
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class KnownVariances(IndependentRows):
     """The residual variance of row i is ``(sigma sd[i])^2``, with sigma known, too: 1 unless someone says otherwise.
 

@@ -11,12 +11,14 @@ determinant, simulation for the inverse of whitening, predictions for variances,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
-from scipy import sparse
 
 from bayeslmm.types import FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 # Rows of a structure: all (None), a range or a list of different rows.
 type Chosen = slice | IntArray | None

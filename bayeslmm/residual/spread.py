@@ -92,7 +92,7 @@ def _check_shape(name: str, values: Any, n: int) -> None:
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SpreadByLevel:
     """A standard deviation for every level of a factor; sigma is that of the first.
 
@@ -231,7 +231,7 @@ class _OfSize:
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PowerSpread(_Loglinear, _OfSize):
     """The standard deviation is sigma times a power of a covariate: ``sigma |x|^power``.
 
@@ -263,7 +263,7 @@ class PowerSpread(_Loglinear, _OfSize):
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ExponentialSpread(_Loglinear):
     """The standard deviation is ``sigma exp(rate x)``.
 
@@ -315,7 +315,7 @@ class ExponentialSpread(_Loglinear):
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ConstantPlusPower(_OfSize):
     """The standard deviation is ``sigma (const + |x|^power)``; lam has the log of const and the power.
 

@@ -28,7 +28,7 @@ MOST_DENSE = 4000
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Spreads:
     """Known weights and the product of some standard deviations: the diagonal of a covariance.
 
@@ -181,7 +181,7 @@ class _OfSpreads:
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class UnequalVariances(IndependentRows, _OfSpreads):
     """Independent residuals whose standard deviations have parameters.
 
@@ -232,7 +232,7 @@ class UnequalVariances(IndependentRows, _OfSpreads):
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CorrelatedRows(_OfSpreads):
     """Residuals correlated within groups: ``R = D C D``, D of standard deviations, C of correlations.
 

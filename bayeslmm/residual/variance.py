@@ -6,14 +6,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-from scipy import sparse
 
 from bayeslmm.equality import by_value
 from bayeslmm.residual.residual import Chosen, Residual
 from bayeslmm.types import FloatArray, IntArray
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 
 class IndependentRows(ABC):
@@ -68,10 +70,10 @@ class IndependentRows(ABC):
         return np.asarray(1.0 / self.precision(lam, rows))
 
     def covariance(self, lam: FloatArray, rows: Chosen = None) -> sparse.csc_array:
-        return sparse.csc_array(sparse.diags_array(self.variance(lam, rows)))
+        return _diagonal(self.variance(lam, rows))
 
     def whitening(self, lam: FloatArray, rows: Chosen = None) -> sparse.csc_array:
-        return sparse.csc_array(sparse.diags_array(self.root(lam, rows)))
+        return _diagonal(self.root(lam, rows))
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ class Homoscedastic(IndependentRows):
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PrecisionWeights(IndependentRows):
     """The residual variance of row i is ``sigma^2 / weights[i]``.
 
@@ -192,6 +194,12 @@ class PrecisionWeights(IndependentRows):
 def make_residual(n: int, weights: FloatArray | None = None) -> Residual:
     """The residual structure of n rows with the precision weights they have, if any."""
     return Homoscedastic(n) if weights is None else PrecisionWeights(weights)
+
+
+def _diagonal(values: FloatArray) -> sparse.csc_array:
+    from scipy import sparse
+
+    return sparse.csc_array(sparse.diags_array(values))
 
 
 def size_of(n: int, rows: Chosen) -> int:

@@ -74,7 +74,7 @@ class _OfVisits(ABC):
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FreeCorrelation(DenseCorrelation, _OfVisits):
     """Any correlation matrix of K visits.
 
@@ -161,7 +161,7 @@ class FreeCorrelation(DenseCorrelation, _OfVisits):
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BandedCorrelation(DenseCorrelation, _OfVisits):
     """One correlation for every lag between K visits (Toeplitz); lam has atanh of the partial correlations.
 
@@ -250,7 +250,7 @@ def _partial(r: FloatArray) -> FloatArray:
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AntedependentCorrelation(AtanhParameters, _OfVisits):
     """Ante-dependence of order one: a correlation for every pair of neighbouring visits, their products beyond.
 

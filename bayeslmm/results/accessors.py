@@ -1,4 +1,4 @@
-"""What other packages have accessors for: weights, residual degrees of freedom, correlations of the fixed effects."""
+"""What other packages have accessors for: weights, correlations of the fixed effects."""
 
 from __future__ import annotations
 
@@ -24,14 +24,6 @@ def weights(result: Fit | Draws) -> pd.Series:
     """
     known = result.design.weights
     return by_row(result.design, np.ones(result.design.n) if known is None else known.copy(), "weights")
-
-
-def df_residual(fit: Fit) -> int:
-    """Residual degrees of freedom: observations less all estimated parameters, `n` - `df` (as in lme4).
-
-    Those of ``ddf="residual"`` in tests of the fixed effects are n - p.
-    """
-    return fit.n - fit.df
 
 
 def correlation(fit: Fit) -> pd.DataFrame:

@@ -27,7 +27,7 @@ _RANGES = {"sd": (0.0, np.inf), "sigma": (0.0, np.inf), "ratio": (0.0, np.inf), 
 
 
 @by_value
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Bootstrap:
     """Estimates of a model from responses that were simulated from a fit of it.
 

@@ -34,7 +34,7 @@ _NOTE = "Rows left out are predicted from all others, those that their residuals
 
 
 @by_value
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class CrossValidation:
     """Predictions of rows by fits that have not seen their fold.
 

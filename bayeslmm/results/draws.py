@@ -44,7 +44,7 @@ _ENDS = {"hdi_low": "conf_low", "hdi_high": "conf_high"}
 
 
 @by_value
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Draws:
     """Draws from a posterior, and the numbers that are read off them.
 

@@ -4,44 +4,48 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from bayeslmm.arguments import choice, flag
-from bayeslmm.bayes.priors import Priors
 from bayeslmm.design.design import Design
 from bayeslmm.design.padding import by_row
-from bayeslmm.design.readable import Tables, readable
 from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
-from bayeslmm.inference.explained import Explained, explained
-from bayeslmm.inference.kenward_roger import KenwardRoger, kenward_roger
-from bayeslmm.inference.residual_kenward_roger import residual_kenward_roger
-from bayeslmm.likelihood import (
-    Conditional,
-    Structure,
-    SummedDesign,
-    beta_covariance,
-    conditional_means,
-    conditional_variances,
-    describe_structure,
-)
-from bayeslmm.mode import PosteriorMode
+from bayeslmm.imports import later
+from bayeslmm.likelihood import SummedDesign
 from bayeslmm.reml import FitStatus, Optimum, optimise
-from bayeslmm.reml.penalty import Penalty
-from bayeslmm.reml.residual_optimum import ResidualOptimum, optimum_of
-from bayeslmm.results.dropped_columns import with_dropped
-from bayeslmm.results.effects import by_group, fitted_values, variances_by_group
-from bayeslmm.results.labels import Parameter, estimates, parameters
-from bayeslmm.results.prior_table import prior_line
-from bayeslmm.results.tables import varcorr_table
 from bayeslmm.types import FloatArray
+
+# A fit is made without what may be asked of it.
+if TYPE_CHECKING:
+    from bayeslmm.bayes.priors import Priors
+    from bayeslmm.design import readable
+    from bayeslmm.inference import explained, kenward_roger, residual_kenward_roger
+    from bayeslmm.inference.explained import Explained
+    from bayeslmm.inference.kenward_roger import KenwardRoger
+    from bayeslmm.likelihood import conditional, layout
+    from bayeslmm.likelihood.conditional import Conditional
+    from bayeslmm.likelihood.layout import Structure
+    from bayeslmm.reml.penalty import Penalty
+    from bayeslmm.reml.residual_optimum import ResidualOptimum
+    from bayeslmm.results import dropped_columns, effects, labels, prior_table, tables
+    from bayeslmm.results.labels import Parameter
+else:
+    (readable,) = later("bayeslmm.design", "readable")
+    explained, kenward_roger, residual_kenward_roger = later(
+        "bayeslmm.inference", "explained", "kenward_roger", "residual_kenward_roger"
+    )
+    conditional, layout = later("bayeslmm.likelihood", "conditional", "layout")
+    dropped_columns, effects, labels, prior_table, tables = later(
+        "bayeslmm.results", "dropped_columns", "effects", "labels", "prior_table", "tables"
+    )
 
 
 @by_value
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Fit:
     """What an optimisation found; the functions of `results` and `boundary` take it.
 
@@ -102,6 +106,14 @@ class Fit:
         return self.design.p + varied
 
     @property
+    def df_residual(self) -> int:
+        """Residual degrees of freedom: observations less all estimated parameters, `n` - `df` (as in lme4).
+
+        Those of ``ddf="residual"`` in tests of the fixed effects are n - p.
+        """
+        return self.n - self.df
+
+    @property
     def aic(self) -> float:
         return self.criterion + 2.0 * self.df
 
@@ -126,20 +138,20 @@ class Fit:
     @property
     def structure(self) -> Structure:
         """How the random effects were eliminated: sizes, fill and work of one evaluation."""
-        return describe_structure(self.cp)
+        return layout.describe_structure(self.cp)
 
     @cached_property
     def trace(self) -> pd.DataFrame:
         """Trial steps of the optimiser: value, predicted fall, length, accepted."""
-        return readable(pd.DataFrame([vars(step) for step in self.optimum.trace]))
+        return readable.readable(pd.DataFrame([vars(step) for step in self.optimum.trace]))
 
     @cached_property
     def _parameters(self) -> tuple[Parameter, ...]:
-        return parameters(self.design)
+        return labels.parameters(self.design)
 
     @cached_property
     def _conditional(self) -> Conditional:
-        return conditional_means(self.cp, self.optimum.factors, self.optimum.factor)
+        return conditional.conditional_means(self.cp, self.optimum.factors, self.optimum.factor)
 
     @cached_property
     def _memo(self) -> dict[str, Any]:
@@ -154,12 +166,12 @@ class Fit:
     def fixef(self, *, dropped: bool = False) -> pd.Series:
         """Fixed effects, indexed by coefficient; those that were left out as nan if `dropped`."""
         estimates = pd.Series(self._conditional.beta[0], index=self._coefficients, name="estimate")
-        return with_dropped(self.design, estimates, dropped)
+        return dropped_columns.with_dropped(self.design, estimates, dropped)
 
     def vcov(self) -> pd.DataFrame:
         """Covariance of the fixed effects, theta taken as known."""
-        values = beta_covariance(self.cp, self.optimum.factor)[0] * self.sigma**2
-        return readable(pd.DataFrame(values, index=self._coefficients, columns=self._coefficients))
+        values = conditional.beta_covariance(self.cp, self.optimum.factor)[0] * self.sigma**2
+        return readable.readable(pd.DataFrame(values, index=self._coefficients, columns=self._coefficients))
 
     def std_error(self) -> pd.Series:
         """Standard errors of the fixed effects, theta taken as known."""
@@ -168,7 +180,7 @@ class Fit:
 
     def ranef(self) -> dict[str, pd.DataFrame]:
         """Conditional means of the random effects (BLUPs): group to frame of levels x effects."""
-        return Tables(by_group(self.design, self.cp, [b[0] for b in self._conditional.b]))
+        return readable.Tables(effects.by_group(self.design, self.cp, [b[0] for b in self._conditional.b]))
 
     def ranef_variances(self, *, fixed_known: bool = True) -> dict[str, FloatArray]:
         """Conditional covariances of the random effects: group to array (levels, c, c).
@@ -180,12 +192,12 @@ class Fit:
         """
         optimum = self.optimum
         flag("fixed_known", fixed_known, DesignError)
-        blocks = conditional_variances(self.cp, optimum.factors, optimum.factor, fixed_known=fixed_known)
-        return variances_by_group(self.design, self.cp, [v * self.sigma**2 for v in blocks])
+        blocks = conditional.conditional_variances(self.cp, optimum.factors, optimum.factor, fixed_known=fixed_known)
+        return effects.variances_by_group(self.design, self.cp, [v * self.sigma**2 for v in blocks])
 
     def varcorr(self) -> pd.DataFrame:
         """Variances, standard deviations and correlations: group, effect1, effect2, vcov, sdcor."""
-        return varcorr_table(self.design, self.optimum.terms, self.sigma)
+        return tables.varcorr_table(self.design, self.optimum.terms, self.sigma)
 
     def fitted(self) -> pd.Series:
         """Fitted values including random effects and offset, indexed as the rows kept.
@@ -197,11 +209,13 @@ class Fit:
     @property
     def _fitted(self) -> FloatArray:
         """Fitted values (n,) of the rows of the design."""
-        return fitted_values(self.design, self.cp, self._conditional.beta[0], [b[0] for b in self._conditional.b])
+        return effects.fitted_values(
+            self.design, self.cp, self._conditional.beta[0], [b[0] for b in self._conditional.b]
+        )
 
     def estimates(self) -> pd.Series:
         """Estimates of all parameters under their labels."""
-        values = estimates(
+        values = labels.estimates(
             self.design, self._parameters, self.optimum.terms, self.sigma, self._conditional.beta[0], self.optimum.lam
         )
         return pd.Series(values, index=[p.label for p in self._parameters], name="estimate")
@@ -214,13 +228,15 @@ class Fit:
     @property
     def priors(self) -> Priors | None:
         """The priors of which this is the posterior mode; None for an ordinary fit."""
+        from bayeslmm.mode import PosteriorMode
+
         return self.optimum.priors if isinstance(self.optimum, PosteriorMode) else None
 
     @property
     def restraint(self) -> str | None:
         """What keeps the estimates from the top of the likelihood, in words; None for an ordinary fit."""
-        if isinstance(self.optimum, PosteriorMode):
-            return f"priors ({prior_line(self.design, self.optimum.priors)})"
+        if self.priors is not None:
+            return f"priors ({prior_table.prior_line(self.design, self.priors)})"
         return None if self.penalty is None else f"a penalty ({self.penalty})"
 
     @property
@@ -237,10 +253,19 @@ class Fit:
         """Names of the grouping factors."""
         return tuple(self.design.groupings)
 
+    @property
+    def _joint(self) -> ResidualOptimum | None:
+        """The optimum, if residuals have parameters that were found with the others."""
+        from bayeslmm.reml.residual_optimum import ResidualOptimum
+
+        return self.optimum if isinstance(self.optimum, ResidualOptimum) else None
+
     @cached_property
     def _other_optimum(self) -> Optimum:
         """The minimum of the other criterion, ML after REML and the reverse."""
-        if isinstance(self.optimum, ResidualOptimum):
+        if self._joint is not None:
+            from bayeslmm.reml.residual_optimum import optimum_of
+
             return optimum_of(self.design, not self.optimum.reml)
         return optimise(self.cp, not self.optimum.reml, fixed=self._fixed)
 
@@ -256,29 +281,29 @@ class Fit:
         if optimum is self.optimum:
             return self.estimates()
         known = self._parameters
-        values = estimates(self.design, known, optimum.terms, optimum.sigma, self._beta_of(optimum), optimum.lam)
+        values = labels.estimates(self.design, known, optimum.terms, optimum.sigma, self._beta_of(optimum), optimum.lam)
         return pd.Series(values, index=[p.label for p in known], name="estimate")
 
     def _beta_of(self, optimum: Optimum) -> FloatArray:
         if optimum is self.optimum:
             return np.asarray(self._conditional.beta[0])
-        return np.asarray(conditional_means(optimum.cp, optimum.factors, optimum.factor).beta[0])
+        return np.asarray(conditional.conditional_means(optimum.cp, optimum.factors, optimum.factor).beta[0])
 
     @cached_property
     def _explained(self) -> Explained:
         optimum = self.optimum
         terms = [T[None] for T in optimum.terms]
-        return explained(self.design, self._conditional.beta, terms, np.array([optimum.sigma]), optimum.lam)
+        return explained.explained(self.design, self._conditional.beta, terms, np.array([optimum.sigma]), optimum.lam)
 
     @cached_property
     def _kenward_roger(self) -> KenwardRoger:
-        if isinstance(self.optimum, ResidualOptimum):
-            return residual_kenward_roger(self.optimum)
-        return kenward_roger(self.cp, self.optimum)
+        if self._joint is not None:
+            return residual_kenward_roger.residual_kenward_roger(self._joint)
+        return kenward_roger.kenward_roger(self.cp, self.optimum)
 
     @cached_property
     def _kenward_roger_linear(self) -> KenwardRoger:
         """Without second derivatives; variances and covariances of random effects have none."""
-        if isinstance(self.optimum, ResidualOptimum):
-            return residual_kenward_roger(self.optimum, linear=True)
+        if self._joint is not None:
+            return residual_kenward_roger.residual_kenward_roger(self._joint, linear=True)
         return self._kenward_roger

@@ -29,7 +29,7 @@ _TOP = 10
 
 
 @by_value
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Influence:
     """Estimates without each of some cases (rows, or groups of rows), and what they say of the case.
 

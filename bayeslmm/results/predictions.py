@@ -20,6 +20,7 @@ from bayeslmm.design.readable import readable
 from bayeslmm.design.tables import open_table, to_pandas
 from bayeslmm.errors import BayesLMMWarning, DesignError
 from bayeslmm.habits import PREDICT_ARGUMENTS, no_argument
+from bayeslmm.numerics.quantiles import two_quantiles
 from bayeslmm.residual import KnownVariances
 from bayeslmm.results.checks import group_log_likelihood
 from bayeslmm.results.draws import Draws
@@ -250,13 +251,14 @@ def predict_posterior(
     choice("ddf", ddf, get_args(DDF), DesignError)
     own = weights_or_sd(post.design, weights, residual_sd)
     rows, request = _asked(post.design, newdata, kind, random, new_levels, own, new_fixed_levels, fixed, residuals)
-    ends = [0.5 - level / 2, 0.5 + level / 2]
     out = np.empty((rows.n, 4))
     posterior = post.data["posterior"].to_dataset()
     rng = generator(random_seed, error=DesignError)
     for part, mean, drawn in predictive_draws(post.design, posterior, rows, request, rng):
-        out[part, 0], out[part, 1] = mean.mean(0), drawn.std(0, ddof=1)
-        out[part, 2:] = np.quantile(drawn, ends, axis=0).T
+        out[part, 0] = mean.mean(0)
+        about = drawn - (out[part, 0] if drawn is mean else drawn.mean(0))
+        out[part, 1] = np.sqrt(np.einsum("sk,sk->k", about, about) / (len(about) - 1.0))
+        out[part, 2:] = two_quantiles(drawn.T, 0.5 - level / 2)
     return _frame(rows, out)
 
 

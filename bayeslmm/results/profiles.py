@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 from bayeslmm.arguments import numbers_of, shown
 from bayeslmm.design.design import Design
 from bayeslmm.errors import ArgumentError, BayesLMMWarning, ConvergenceWarning, DesignError, FitError
-from bayeslmm.inference import Profile, ProfileTarget, profile_curve, profile_ends
+from bayeslmm.inference.profile import Profile, profile_curve, profile_ends
+from bayeslmm.inference.profile_coordinates import ProfileTarget
 from bayeslmm.likelihood import SummedDesign
 from bayeslmm.reml import Optimum
 from bayeslmm.reml.status import FitStatus

@@ -17,7 +17,8 @@ import pandas as pd
 
 import bayeslmm as bl
 from bayeslmm.bayes.evidence import BayesFactor
-from bayeslmm.inference import ProfileTarget, profile_ends_many
+from bayeslmm.inference.profile import profile_ends_many
+from bayeslmm.inference.profile_coordinates import ProfileTarget
 from bayeslmm.inference.rlrt import DRAWS, profile, simulate
 from bayeslmm.inference.spectral import spectrum
 from bayeslmm.reml.many import optimise_many

@@ -16,7 +16,8 @@ from scipy.stats import chi2
 
 import bayeslmm as bl
 from bayeslmm.errors import DesignError
-from bayeslmm.inference import ProfileTarget, profile_ends_many
+from bayeslmm.inference.profile import profile_ends_many
+from bayeslmm.inference.profile_coordinates import ProfileTarget
 from bayeslmm.likelihood.hierarchy import Hierarchy
 from bayeslmm.reml.many import optimise_many
 
