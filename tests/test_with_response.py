@@ -112,3 +112,18 @@ def test_update_needs_a_frame_with_the_response() -> None:
     assert updated.fit().criterion == pytest.approx(
         bl.Model("Reaction ~ Days + I(Days**2) + (1 | Subject)", changed, weights="w").fit().criterion
     )
+
+
+def test_notes_that_ask_the_response_ask_the_new_one() -> None:
+    rng = np.random.default_rng(7)
+    batch, cask = np.repeat(np.arange(12), 12), np.tile(np.repeat(np.arange(4), 3), 12)
+    effects = rng.normal(size=(12, 4))
+    nested = effects[batch, cask] + 0.1 * rng.normal(size=144)
+    crossed = effects[0, cask] + effects[batch, 0] + 0.1 * rng.normal(size=144)
+    data, formula = pd.DataFrame({"y": nested, "batch": batch, "cask": cask}), "y ~ 1 + (1 | batch) + (1 | cask)"
+    asked = {
+        name: bl.Model(formula, data.assign(y=y)).design.notes.lines for name, y in (("n", nested), ("c", crossed))
+    }
+    assert asked["n"] != asked["c"]
+    assert bl.Model(formula, data).with_response(crossed).design.notes.lines == asked["c"]
+    assert bl.Model(formula, data.assign(y=crossed)).with_response(nested).design.notes.lines == asked["n"]

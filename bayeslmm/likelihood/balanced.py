@@ -50,7 +50,7 @@ def _one_factor(s: LevelSums, reml: bool) -> list[FloatArray] | None:
     products, within = effects.T @ effects, float(s.D[-1, -1])
     if not within > _RESIDUAL * (within + float(np.trace(products))):
         return None
-    values, vectors = np.linalg.eigh(products)
+    values, vectors = direct.eigenvectors(products)
     ratios = _ratios(values, np.full(c, k), within, f)
     return [direct.solve(s.R[0], vectors * np.sqrt(ratios))]
 

@@ -20,6 +20,19 @@ def eigenvalues(a: FloatArray) -> FloatArray:
     return _found(values, failed)
 
 
+def eigenvectors(a: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Eigenvalues (c,) of a finite symmetric matrix, ascending, and eigenvectors in the columns of a matrix (c, c).
+
+    Examples
+    --------
+    >>> values, vectors = eigenvectors(np.array([[2.0, 1.0], [1.0, 2.0]]))
+    >>> values.round(12).tolist(), np.abs(vectors).round(4).tolist()
+    ([1.0, 3.0], [[0.7071, 0.7071], [0.7071, 0.7071]])
+    """
+    values, vectors, failed = lapack.dsyevd(a)
+    return _found(values, failed), vectors
+
+
 def solve(a: FloatArray, b: FloatArray) -> FloatArray:
     """``a^-1 b``, shape of b, by LU factorisation with pivoting.
 

@@ -36,7 +36,7 @@ class Entries(CovarianceStructure):
     def sd_effects(self) -> tuple[tuple[int, ...], ...]:
         return tuple((k,) for k in range(self.size))
 
-    @property
+    @cached_property
     def pairs(self) -> tuple[tuple[int, int], ...]:
         return tuple((int(j), int(i)) for i, j in zip(self.rows, self.cols, strict=True) if i != j)
 
@@ -199,7 +199,7 @@ class Unstructured(Entries):
     basis_free: ClassVar[bool] = True
 
     def resized(self, size: int) -> Unstructured:
-        return replace(self, size=size)
+        return _unstructured(size)
 
     @cached_property
     def rows(self) -> IntArray:
@@ -275,6 +275,11 @@ class Unstructured(Entries):
     def symbol(self, a: int, b: int, rho: str, first: int) -> str:
         low, high = sorted((a, b))
         return f"{rho[:-1]}{first + low}{first + high}}}"
+
+
+@lru_cache
+def _unstructured(size: int) -> Unstructured:
+    return Unstructured(size)
 
 
 @dataclass(frozen=True)
