@@ -7,10 +7,13 @@ have besides varies alike within every level. With ``M = sigma^2 (I + R Sigma R'
 
 S being the sum of squares and products of the levels about their mean, W what is left within them, k and f degrees of
 freedom. It is convex in ``(M^-1, sigma^-2)``, as is the set that these may come from: there is one minimum. Eigenvalues
-of ``S / k`` below sigma^2 are pooled with the residual, the smallest first (Amemiya 1985, Am. Stat. 39, 112-117).
+of ``S / k`` below sigma^2 are pooled with the residual (Amemiya 1985, Am. Stat. 39, 112-117).
 
-*Crossed intercepts.* All cells of any two factors hold as many rows, and so does each level of the fixed effects' sums.
-By REML every factor has a term ``k log m + S / m`` like these, with ``m = sigma^2 + (rows of a level) variance``.
+*Intercepts of crossed or nested factors*, by REML. All cells of crossed factors hold as many rows, all levels of a
+nested one as many inner levels, and the fixed effects' sums are the same in all levels. Every factor then has a mean
+square of its own, with expectation ``m = sigma^2 + (rows of a level) variance`` (of a factor with others nested in it
+their m in the place of sigma^2), and the criterion a term ``k log m + S / m``, convex in 1 / m. Mean squares below the
+one that they cannot be below are pooled with it, the smallest first (Thompson 1962, Ann. Math. Stat. 33, 273-289).
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import numpy as np
 
 from bayeslmm.likelihood.level_sums import LevelSums
 from bayeslmm.numerics import direct
-from bayeslmm.types import FloatArray, IntArray
+from bayeslmm.types import FloatArray
 
 # Share of themselves by which sums of different levels differ, and by which fixed effects vary within them, by
 # rounding.
@@ -36,7 +39,7 @@ def closed_form(s: LevelSums, reml: bool) -> list[FloatArray] | None:
     if s.reference is not None or not s.alike or s.unlike:
         return None
     if len(s.blocks) > 1:
-        return _crossed(s) if reml else None
+        return _intercepts(s) if reml else None
     return _one_factor(s, reml)
 
 
@@ -51,7 +54,7 @@ def _one_factor(s: LevelSums, reml: bool) -> list[FloatArray] | None:
     if not within > _RESIDUAL * (within + float(np.trace(products))):
         return None
     values, vectors = direct.eigenvectors(products)
-    ratios = _ratios(values, np.full(c, k), within, f)
+    ratios = _ratios([within, *values.tolist()], [f, *[k] * c], [0] * (c + 1))
     return [direct.solve(s.R[0], vectors * np.sqrt(ratios))]
 
 
@@ -69,31 +72,47 @@ def _spanned(s: LevelSums) -> bool:
     return bool(rest.max() <= _NOTHING * total and left <= _SAME * np.sqrt(total * max(float(s.D[-1, -1]), 0.0)))
 
 
-def _crossed(s: LevelSums) -> list[FloatArray] | None:
+def _intercepts(s: LevelSums) -> list[FloatArray] | None:
     q2, flat = s.q_trailing, s.E.reshape(-1, s.E.shape[-1])
     if any(block.size != 1 for block in s.blocks) or s.frame.fixed.constant is None:
         return None
-    # Cross-products with the first factor, and of all others with one another.
-    first, rest = s.R[0, 0, 0] * flat, s.D + flat.T @ flat
-    rows, others = float(s.R[0, 0, 0] ** 2), np.diagonal(rest)[:q2]
-    square = float(rest[-1, -1])
+    # Cross-products of every factor with all columns.
+    own, rest = s.R[0, 0, 0], s.D + flat.T @ flat
     spans = [span for _, span in s.frame.trailing_spans]
-    fixed = slice(q2, -1)
-    tables = [first[:, fixed], *(rest[span, fixed] for span in spans)]
-    tables += [first[:, span].reshape(-1, 1) for span in spans]
-    tables += [rest[a, b].reshape(-1, 1) for i, a in enumerate(spans) for b in spans[:i]]
-    tables += [others[span, None] for span in spans]
+    products = [own * flat, *(rest[span] for span in spans)]
+    rows = np.array([float(own**2), *(rest[span.start, span.start] for span in spans)])
+    square, fixed = float(rest[-1, -1]), slice(q2, -1)
     unexplained = np.abs(rest[fixed, -1]).max() <= _SAME * np.sqrt(np.diagonal(rest)[fixed].max() * square)
-    if not unexplained or not all(_same(table, s.n) for table in tables):
+    alike = [np.diagonal(rest)[span, None] for span in spans] + [table[:, fixed] for table in products]
+    if not unexplained or not all(_same(table, s.n) for table in alike):
         return None
-    sizes = np.array([rows, *(others[span.start] for span in spans)])
-    scores = [first[:, -1], *(rest[span, -1] for span in spans)]
-    squares = np.array([float(score @ score) for score in scores]) / sizes
-    k = np.array([score.size - 1 for score in scores])
+    before = _before(s, products, rows, spans)
+    if before is None:
+        return None
+    total = np.array([float(table[:, -1] @ table[:, -1]) for table in products]) / rows
+    levels = np.array([len(table) for table in products])
+    nested = before[-1] > 0
+    squares = total - np.append(total[1:], 0.0) if nested else total
+    k = levels - (np.append(levels[1:], 1) if nested else 1)
     within, f = square - float(squares.sum()), s.n - s.p - int(k.sum())
     if k.min() < 1 or f < 1 or not within > _RESIDUAL * square:
         return None
-    return [np.full((1, 1), root) for root in np.sqrt(_ratios(squares, k, within, f) / sizes)]
+    ratios = _ratios([within, *squares.tolist()], [f, *k.tolist()], before)
+    return [np.full((1, 1), root) for root in np.sqrt(ratios / rows)]
+
+
+def _before(s: LevelSums, products: list[FloatArray], rows: FloatArray, spans: list[slice]) -> list[int] | None:
+    """The mean square that each cannot be below, 0 being the residual's: of crossed factors that, in a chain the last.
+
+    None for factors that are neither all crossed in equal cells nor each nested in the next.
+    """
+    factors = range(len(products))
+    tables = {(i, j): products[i][:, spans[j - 1]] for i in factors for j in factors[i + 1 :]}
+    if all(_same(table.reshape(-1, 1), s.n) for table in tables.values()):
+        return [0] * (len(products) + 1)
+    # A level that lies in one level of another factor has all its rows there.
+    nested = all(np.abs(table.max(axis=1) - rows[i]).max() <= _SAME * s.n for (i, _), table in tables.items())
+    return [0, *factors] if nested else None
 
 
 def _same(rows: FloatArray, size: float) -> bool:
@@ -101,11 +120,16 @@ def _same(rows: FloatArray, size: float) -> bool:
     return bool(np.abs(rows - rows[0]).max(initial=0.0) <= _SAME * size)
 
 
-def _ratios(squares: FloatArray, k: IntArray, within: float, f: int) -> FloatArray:
-    """``m / sigma^2 - 1`` of sums of squares with k degrees of freedom; those below sigma^2 are pooled."""
-    pooled = np.zeros(squares.size, dtype=bool)
-    for i in np.argsort(squares / k):
-        if squares[i] > k[i] * (within / f):
-            break
-        within, f, pooled[i] = within + float(squares[i]), f + int(k[i]), True
-    return np.where(pooled, 0.0, squares / k / (within / f) - 1.0)
+def _ratios(squares: list[float], k: list[int], before: list[int]) -> FloatArray:
+    """By how much mean squares exceed the ones before them, in units of the first, after pooling: (S - 1,)."""
+    owner = list(range(len(squares)))
+
+    def mean(i: int) -> float:
+        return squares[owner[i]] / k[owner[i]]
+
+    while violators := [i for i in range(1, len(owner)) if owner[i] == i and mean(i) <= mean(before[i])]:
+        lowest = min(violators, key=mean)
+        pool = owner[before[lowest]]
+        squares[pool], k[pool] = squares[pool] + squares[lowest], k[pool] + k[lowest]
+        owner = [pool if own == lowest else own for own in owner]
+    return np.array([(mean(i) - mean(before[i])) / mean(0) for i in range(1, len(owner))])
