@@ -86,6 +86,7 @@ def test_figures_of_groups() -> None:
     for figure in (bl.plot_groups, bl.plot_shrinkage):
         with pytest.raises(DesignError, match="has no random effects"):
             figure(none)
-    across = bl.Model("Reaction ~ Days + (1 | Subject)", SLEEP, residual="cs(late)").fit()
+    # Its correlation goes to the end of its range, where rounding decides how the iteration ends.
+    across = bl.Model("Reaction ~ Days + (1 | Subject)", SLEEP, residual="cs(late)").fit(on_failure="ignore")
     with pytest.raises(DesignError, match="across levels of Subject"):
         across.shrinkage()
