@@ -94,17 +94,16 @@ def whole(
     4000
     """
     number = _scalar(value)
-    asked = f"a whole number{_range(least, most)}"
     if number is None or not isinstance(number, numbers.Integral):
         hint = (
             f" Write {name}={int(number)}."
             if number is not None and abs(number) < 2**53 and number == int(number)
             else ""
         )
-        raise error(f"{name}={shown(value)} is not {asked}.{hint}")
+        raise error(f"{name}={shown(value)} is not a whole number{_range(least, most)}.{hint}")
     number = int(number)
     if (least is not None and number < least) or (most is not None and number > most):
-        raise _refusal(name, value, asked, error)
+        raise _refusal(name, value, f"a whole number{_range(least, most)}", error)
     return number
 
 

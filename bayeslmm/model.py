@@ -163,6 +163,7 @@ class Model(Specification):
     simulate = simulating.simulate
     matrices = views.matrices
     criterion_at = views.criterion_at
+    with_response = views.with_response
     latex = views.latex
     to = views.to
     priors = bayesian.priors
@@ -316,13 +317,13 @@ class Model(Specification):
         """
         unknown = {name: value for name, value in options.items() if name not in _ARGUMENTS}
         no_argument("model.update", Model.__init__, unknown, MODEL_ARGUMENTS, DesignError)
-        if self._table is None or not self._arguments:
+        table = self._table if data is None else data
+        if table is None or not self._arguments:
             raise DesignError(
-                "This model was read from a file, or sent by another process, without its data frame and arguments. "
-                f"Make it again: bl.Model({self.formula!r}, data)."
+                "This model was read from a file, sent by another process, or has the response of with_response: there "
+                f"is no data frame with its columns and arguments. Make it again: bl.Model({self.formula!r}, data)."
             )
         text = self.formula if formula is None else updated_formula(self.formula, formula)
-        table = self._table if data is None else data
         given = {name: _ARGUMENTS[name] if value is None else value for name, value in options.items()}
         return Model(text, table, **{**self._arguments, **given})
 

@@ -75,10 +75,17 @@ class Specification:
     def _with_sigma(self, sigma: Any) -> Self:
         """The same with a residual standard deviation that is known."""
         design = with_sigma(self._design, sigma)
+        own = self._with_design(design, at_sigma(self.cross_products, design))
+        own._table = self._table
+        return own
+
+    def _with_design(self, design: Design, sums: SummedDesign | None) -> Self:
+        """The same with another design, and its cross-products where they are at hand; without the user's table."""
         own = copy.copy(self)
-        own._design, own._optima = design, {}
-        own._table, own._arguments = self._table, self._arguments
-        own.__dict__["cross_products"] = at_sigma(self.cross_products, design)
+        own._design, own._optima, own._arguments = design, {}, self._arguments
+        vars(own).pop("cross_products", None)
+        if sums is not None:
+            vars(own)["cross_products"] = sums
         return own
 
     def _optimum(self, reml: bool) -> Optimum:

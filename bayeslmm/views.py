@@ -1,4 +1,4 @@
-"""What a model shows of itself: matrices, its criterion at any parameters, equations, the call of another package."""
+"""What a model shows of itself, and the same model of another response."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from bayeslmm.arguments import flag
 from bayeslmm.design.theta import check_lam
 from bayeslmm.errors import DesignError
 from bayeslmm.faces import fit_result
+from bayeslmm.likelihood.reduction import for_response
 from bayeslmm.reml.at_theta import criterion_at as value_at
 from bayeslmm.reml.at_theta import criterion_at_residual
+from bayeslmm.results.refits import check_responses
+from bayeslmm.results.refits import with_response as design_with
 from bayeslmm.specification import Specification
 from bayeslmm.types import FloatArray
 
@@ -59,6 +62,42 @@ def to(model: Specification, package: str, *, reml: bool = True, data: str = "df
     from bayeslmm.exporting import export
 
     return export(model.design, package, reml=reml, data=data)
+
+
+def with_response[S: Specification](model: S, y: ArrayLike) -> S:
+    """The same model of another response: rows, columns and settings stay, nothing is read or checked again but y.
+
+    For loops over many responses (genes, voxels, simulated data), in a fraction of the time of `Model`. Estimates are
+    those of ``Model(formula, data)`` with y in the place of the left side of the formula.
+
+    Parameters
+    ----------
+    y : array-like, shape (n,)
+        Values of the left side of the formula (of ``log(y) ~ x``: logarithms), in the order of the rows kept; with
+        ``na_action="exclude"`` of all rows. Of a Series the index says which rows are meant, so that it may have others
+        too. Without missing values: a model of fewer rows has another design. Offset and weights stay.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    DesignError
+        Wrong shape, an index without the rows of the model, no numbers, missing or infinite values, a constant.
+
+    Examples
+    --------
+    >>> import bayeslmm as bl
+    >>> sleep = bl.load_dataset("sleepstudy")
+    >>> model = bl.Model("Reaction ~ Days + (Days | Subject)", sleep)
+    >>> seconds = model.with_response(sleep["Reaction"] / 1000)
+    >>> round(model.fit().sigma, 2), round(seconds.fit().sigma, 5)
+    (25.59, 0.02559)
+    """
+    design = design_with(model._design, check_responses(model._design, y, 1))
+    known = vars(model).get("cross_products")
+    return model._with_design(design, None if known is None else for_response(known, design))
 
 
 def matrices(

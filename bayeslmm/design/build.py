@@ -273,8 +273,10 @@ def _independent(
 ) -> tuple[FloatArray, tuple[str, ...], tuple[str, ...], FloatArray]:
     """Columns (n, p) that no earlier ones span and their names; names of the others, which are combinations (p, a)."""
     kept = independent_columns(X)
+    if kept.size == X.shape[1]:
+        return X, tuple(names), (), np.empty((kept.size, 0))
     left_out = np.setdiff1d(np.arange(X.shape[1]), kept)
-    own = X[:, kept] if left_out.size else X
+    own = X[:, kept]
     combined = combinations(own, X[:, left_out])
     return own, tuple(names[j] for j in kept.tolist()), tuple(names[j] for j in left_out.tolist()), combined
 
@@ -321,7 +323,7 @@ def _groupings(formula: Formula, columns: Mapping[str, pd.Series]) -> dict[str, 
     groupings: dict[str, Grouping] = {}
     for bar in formula.bars:
         if bar.group not in groupings:
-            groupings[bar.group] = replace(group_by(columns, bar.factors), name=bar.group)
+            groupings[bar.group] = group_by(columns, bar.factors, bar.group)
     return groupings
 
 

@@ -205,9 +205,10 @@ def check_finite_columns(columns: Mapping[str, pd.Series]) -> None:
     """
     check_real(columns)
     for name, series in columns.items():
-        if not pd.api.types.is_numeric_dtype(series.dtype) or series.dtype == bool:
+        plain = isinstance(series.dtype, np.dtype)
+        if plain and (series.dtype.kind in "iub" or _surely_finite(series.to_numpy())):
             continue
-        if isinstance(series.dtype, np.dtype) and (series.dtype.kind in "iu" or _surely_finite(series.to_numpy())):
+        if not pd.api.types.is_numeric_dtype(series.dtype):
             continue
         values = series.to_numpy(dtype=float, na_value=np.nan)
         bad = np.isinf(values)
@@ -226,7 +227,7 @@ def check_real(columns: Mapping[str, pd.Series]) -> None:
     DesignError
     """
     for name, series in columns.items():
-        if pd.api.types.is_complex_dtype(series.dtype):
+        if series.dtype.kind == "c":
             raise DesignError(f"Column {name!r} holds complex numbers. Use the real part, the modulus or the angle.")
 
 

@@ -429,8 +429,11 @@ def _side_by_side(columns: Sequence[FloatArray], n: int) -> FloatArray:
 
 
 def _is_categorical(series: pd.Series) -> bool:
-    boolean = not isinstance(series.dtype, pd.CategoricalDtype) and pd.api.types.is_bool_dtype(series.dtype)
-    return boolean or not pd.api.types.is_numeric_dtype(series.dtype)
+    dtype = series.dtype
+    if isinstance(dtype, np.dtype):
+        return dtype.kind not in "iufc"
+    boolean = not isinstance(dtype, pd.CategoricalDtype) and pd.api.types.is_bool_dtype(dtype)
+    return boolean or not pd.api.types.is_numeric_dtype(dtype)
 
 
 def _column_factor(series: pd.Series) -> CodedFactor:

@@ -80,7 +80,7 @@ def column_values(series: pd.Series, keep_levels: bool = False) -> Column:
     if kinds.time_kind(series) is not None:
         return Times(kinds.plain_times(series).reset_index(drop=True))
     if isinstance(dtype, pd.CategoricalDtype):
-        return _categories(series.array if keep_levels else series.array.remove_unused_categories())
+        return _categories(series.array if keep_levels else _with_rows(series.array))
     if pd.api.types.is_bool_dtype(dtype):
         return series.to_numpy(dtype=bool)
     if pd.api.types.is_numeric_dtype(dtype):
@@ -90,6 +90,13 @@ def column_values(series: pd.Series, keep_levels: bool = False) -> Column:
         )
     levels = sorted(pd.unique(series).tolist(), key=lambda v: (str(type(v)), v))
     return _categories(pd.Categorical(series, categories=pd.Index(levels, tupleize_cols=False)))
+
+
+def _with_rows(values: pd.Categorical) -> pd.Categorical:
+    """The factor without levels that do not occur, which pandas takes long to find where there are none."""
+    codes = np.asarray(values.codes)
+    every = codes.size and codes.min() >= 0 and np.bincount(codes, minlength=len(values.categories)).all()
+    return values if every else values.remove_unused_categories()
 
 
 def _categories(values: Any) -> CodedFactor:

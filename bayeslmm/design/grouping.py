@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -31,7 +32,7 @@ class Grouping:
     codes: IntArray
     levels: Lazy[tuple[str, ...]] = Lazy()  # noqa: RUF009
 
-    @property
+    @cached_property
     def n_levels(self) -> int:
         return len(vars(self)["levels"])
 

@@ -56,7 +56,7 @@ def _occurring(values: IntArray, size: int) -> tuple[IntArray, IntArray]:
     return position[values], present
 
 
-def group_by(columns: Mapping[str, pd.Series], factors: Sequence[str]) -> Grouping:
+def group_by(columns: Mapping[str, pd.Series], factors: Sequence[str], name: str = "") -> Grouping:
     """Grouping factor of one column or of the combinations of several that occur.
 
     Parameters
@@ -64,6 +64,8 @@ def group_by(columns: Mapping[str, pd.Series], factors: Sequence[str]) -> Groupi
     columns : mapping of str to pandas.Series
     factors : sequence of str
         Columns; levels are ordered by the first, then the second, and so on.
+    name : str
+        What the factor is called; the columns joined by colons by default.
 
     Raises
     ------
@@ -73,17 +75,17 @@ def group_by(columns: Mapping[str, pd.Series], factors: Sequence[str]) -> Groupi
     codes, first = factorize(columns[factors[0]])
     names: LevelNames | CellNames = first
     distinct = _distinct_names(first.values, colons=len(factors) > 1)
-    for name in factors[1:]:
-        inner, inner_names = factorize(columns[name])
+    for factor in factors[1:]:
+        inner, inner_names = factorize(columns[factor])
         cell = codes * len(inner_names) + inner
         codes, occurring = _cells(cell, len(names) * len(inner_names))
         i, j = np.divmod(occurring, len(inner_names))
         names = CellNames(names, inner_names, i, j)
         distinct = distinct and _distinct_names(inner_names.values, colons=True)
-    name = ":".join(factors)
+    columns_named = ":".join(factors)
     if not distinct:
-        _check_distinct(name, names.resolve())
-    return Grouping(name, codes, names)
+        _check_distinct(columns_named, names.resolve())
+    return Grouping(name or columns_named, codes, names)
 
 
 def _cells(cell: IntArray, size: int) -> tuple[IntArray, IntArray]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bayeslmm.design.design import Design
+from bayeslmm.design.grouping import Grouping
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,7 @@ class GroupLabels:
 
     Attributes
     ----------
-    group : str
-    levels : tuple of str
+    grouping : Grouping
     terms : tuple of int
         Positions of its terms in ``design.terms``.
     effects : tuple of str
@@ -29,12 +29,21 @@ class GroupLabels:
         (term position, row, column, label) of every free correlation, e.g. ``(0, 0, 1, "Intercept.Days")``.
     """
 
-    group: str
-    levels: tuple[str, ...]
+    grouping: Grouping
     terms: tuple[int, ...]
     effects: tuple[str, ...]
     slices: tuple[slice, ...]
     pairs: tuple[tuple[int, int, int, str], ...]
+
+    @property
+    def group(self) -> str:
+        """Name of the factor."""
+        return self.grouping.name
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """Names of its levels."""
+        return self.grouping.levels
 
     def term_effects(self, position: int) -> tuple[str, ...]:
         """Unique labels of one term's effects."""
@@ -60,8 +69,7 @@ def _labels(design: Design, name: str) -> GroupLabels:
         if term.structure.basis_free:
             own = effects[start:]
             pairs += [(i, a, b, f"{own[a]}.{own[b]}") for a in range(len(own)) for b in range(a + 1, len(own))]
-    levels = design.groupings[name].levels
-    return GroupLabels(name, levels, members, tuple(effects), tuple(slices), tuple(pairs))
+    return GroupLabels(design.groupings[name], members, tuple(effects), tuple(slices), tuple(pairs))
 
 
 def _unique(effect: str, taken: list[str]) -> str:

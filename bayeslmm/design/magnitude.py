@@ -37,6 +37,10 @@ def check_magnitudes(what: str, names: Sequence[str], columns: FloatArray) -> No
 squares of numbers beyond 1e+140 or all below 1e-140 are no numbers that a computer holds. Change the unit: divide it \
 by 1e+200.
     """
+    # Two rows show of most columns that they are not all small.
+    some = np.abs(columns[[0, -1]]) if len(columns) else columns
+    if some.size and some.max(axis=0).min() >= SMALLEST and columns.min() >= -LARGEST and columns.max() <= LARGEST:
+        return
     largest = np.maximum(columns.max(axis=0, initial=0.0), -columns.min(axis=0, initial=0.0))
     bad = np.flatnonzero((largest > LARGEST) | ((largest < SMALLEST) & (largest > 0)))
     if bad.size:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bayeslmm.design import implicit
-from bayeslmm.design.design import Design
+from bayeslmm.design.design import Design, Notes
 from bayeslmm.design.formula import Formula, parse_formula
 from bayeslmm.design.groups import factorize
 from bayeslmm.design.lazy import Deferred, level_name
@@ -71,6 +71,12 @@ class PendingNotes(Deferred[tuple[str, ...]]):
     def resolve(self) -> tuple[str, ...]:
         found = [*column_notes(self.formula, self.columns), *design_notes(self.design, self.formula, self.columns)]
         return tuple(str(note) for note in found if not note.minor)
+
+
+def notes_for(design: Design) -> Notes:
+    """Notes of a design whose response was replaced: those that were not yet looked for will be of the new one."""
+    pending = vars(design.notes)["lines"]
+    return Notes(replace(pending, design=design)) if isinstance(pending, PendingNotes) else design.notes
 
 
 def column_notes(formula: Formula, columns: Mapping[str, pd.Series]) -> Iterator[Note]:

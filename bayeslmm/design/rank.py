@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
+from bayeslmm.numerics import direct
 from bayeslmm.types import FloatArray, IntArray
 
 # A column is dependent if less than this share of its length about its mean is left outside the earlier ones,
@@ -18,6 +21,7 @@ _SAMPLE = 2000
 _CLEAR = 1e-5
 # Lengths whose squares are numbers with all digits.
 _SQUARES = (1e-140, 1e140)
+_UNIT = float(np.finfo(float).eps)
 # Rows whose columns are read together, from the cache.
 _BLOCK = 4096
 
@@ -35,8 +39,8 @@ def independent_columns(X: FloatArray) -> IntArray:
     >>> independent_columns(np.column_stack([np.ones(5), x, 2 * x, x**2])).tolist()
     [0, 1, 3]
     """
-    p = X.shape[1]
-    if X.shape[0] > 2 * _SAMPLE > 2 * p and _clearly_independent(X):
+    n, p = X.shape
+    if _clearly_independent(X) if n > 2 * _SAMPLE > 2 * p else _well_conditioned(X):
         return np.arange(p)
     scaled, stored = _centre_and_scale(X)
     usable = (scaled**2).sum(0) > 0
@@ -55,6 +59,27 @@ def independent_columns(X: FloatArray) -> IntArray:
             keep.append(int(j))
             basis = np.column_stack([basis, rest / length])
     return np.array(keep, dtype=np.int64)
+
+
+def _well_conditioned(X: FloatArray) -> bool:
+    """Whether the columns, about their means beside a constant first, are clearly independent whatever rounds."""
+    n, p = X.shape
+    columns = np.array(X.T, order="C")
+    size = float(np.abs(columns).max(initial=0.0))
+    if not 0 < p < n or not _SQUARES[0] < size < _SQUARES[1]:
+        return False
+    first = columns[0]
+    if (first == first[0]).all():
+        columns[1:] -= columns[1:].mean(axis=1, keepdims=True)
+    gram = columns @ columns.T
+    length = np.sqrt(gram.diagonal())
+    shortest = float(length.min())
+    # Numbers as they are stored are off by less than half a unit of the last digit of the largest.
+    stored = _STORED * _UNIT * size * math.sqrt(n)
+    if p == 1 or not shortest > _SQUARES[0]:
+        return bool(p == 1 and shortest > 0)
+    smallest = float(direct.eigenvalues(gram / (length * length[:, None]))[0])
+    return smallest > max(_GRAM_CLEAR, (stored / shortest) ** 2)
 
 
 def _clearly_independent(X: FloatArray) -> bool:

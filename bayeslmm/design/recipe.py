@@ -22,7 +22,7 @@ from bayeslmm.design.frequency import check_copies
 from bayeslmm.design.groups import level_name
 from bayeslmm.design.lazy import Deferred, Lazy
 from bayeslmm.design.reference import PendingReference, ReferenceData
-from bayeslmm.design.tables import SHARED
+from bayeslmm.design.tables import kept_column
 from bayeslmm.design.tokens import tokenize
 from bayeslmm.equality import by_value
 from bayeslmm.errors import DesignError
@@ -73,16 +73,19 @@ class TrainingColumns(Deferred[dict[str, Column]]):
 
     Attributes
     ----------
-    series : dict of str to pandas.Series
+    series : dict of str to pandas.Series or Column
     whole : bool
         Whether all rows are kept, or of a factor its levels only.
     """
 
-    series: Mapping[str, pd.Series]
+    series: Mapping[str, pd.Series | Column]
     whole: bool
 
     def resolve(self) -> dict[str, Column]:
-        return {name: _column(series, self.whole) for name, series in self.series.items()}
+        return {
+            name: column if isinstance(column, Column) else _column(column, self.whole)
+            for name, column in self.series.items()
+        }
 
 
 @by_value
@@ -219,12 +222,7 @@ def make_recipe(
     names = columns_in(pieces, columns)
     extra = extra or {}
     whole = not all(_value_by_value(text, extra) for text in pieces)
-    kept = {}
-    for name in names:
-        series = columns[name]
-        if not whole and pd.api.types.is_numeric_dtype(series.dtype):
-            series = series.iloc[:_SAMPLE].copy()
-        kept[name] = series.copy(deep=SHARED)
+    kept = {name: kept_column(columns[name]) if whole else _sample(columns[name]) for name in names}
     texts = [*pieces, weights] if isinstance(weights, str) else pieces
     used = {token.text.strip("`") for text in texts for token in tokenize(text)}
     return Recipe(
@@ -252,7 +250,15 @@ def _fixed_columns(
         for node in expanded(formula.fixed)[2].values():
             if "factor" in kinds_of_calls(node, namespace):
                 coded |= {part.name: None for part in walk(node) if isinstance(part, Name) and part.name in names}
-    return {name: columns[name].copy(deep=SHARED) for name in names}, tuple(coded)
+    return {name: kept_column(columns[name]) for name in names}, tuple(coded)
+
+
+def _sample(series: pd.Series) -> pd.Series | Column:
+    """Of numbers the first rows, without the rest of the user's data; of factors all, for their levels."""
+    dtype = series.dtype
+    if isinstance(dtype, np.dtype) and dtype.kind in "iuf":
+        return Column("number", series.to_numpy()[:_SAMPLE].astype(float))
+    return series.iloc[:_SAMPLE].copy() if pd.api.types.is_numeric_dtype(dtype) else kept_column(series)
 
 
 def columns_in(pieces: Sequence[str], columns: Mapping[str, Any]) -> list[str]:

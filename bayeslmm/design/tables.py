@@ -55,8 +55,9 @@ def open_table(data: Any) -> tuple[Table, list[str]]:
     """
     table: Table
     if isinstance(data, pd.DataFrame):
-        names = [str(name) for name in data.columns]
-        table = data if all(isinstance(name, str) for name in data.columns) else _renamed(data, names)
+        given = data.columns.tolist()
+        names = [str(name) for name in given]
+        table = data if all(isinstance(name, str) for name in given) else _renamed(data, names)
     else:
         import narwhals.stable.v2 as nw
         from narwhals.exceptions import DuplicateError
@@ -73,6 +74,11 @@ def open_table(data: Any) -> tuple[Table, list[str]]:
             f"The data frame has no rows ({table.shape[1]} columns). Check the filter or the file it came from."
         )
     return table, names
+
+
+def kept_column(series: pd.Series) -> pd.Series:
+    """A column of a frame to be kept, in which nothing changes when the frame is changed."""
+    return series.copy() if SHARED else series
 
 
 def kept_table(data: Any) -> Any:

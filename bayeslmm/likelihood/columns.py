@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bayeslmm.numerics import direct
 from bayeslmm.types import FloatArray
 
 # Below this smallest eigenvalue of a correlation-like Gram matrix its Cholesky factor has lost half its
@@ -35,21 +36,30 @@ class Basis:
         Centred, scaled and (where allowed) orthogonal.
     transform : FloatArray, shape (c, c)
         Invertible; coefficients map back as ``old_coef = transform @ new_coef``.
-    one : FloatArray or None, shape (c,)
-        Coefficients of the new columns that give the constant 1, where an old column is constant.
+    constant : tuple of int and float, or None
+        An old column that is constant, and its value.
     good : bool
         Whether the new columns are well conditioned.
     """
 
     columns: FloatArray
     transform: FloatArray
-    one: FloatArray | None = None
+    constant: tuple[int, float] | None = None
     good: bool = False
+
+    @property
+    def one(self) -> FloatArray | None:
+        """Coefficients (c,) of the new columns that give the constant 1, where an old column is constant."""
+        if self.constant is None:
+            return None
+        right = np.zeros(len(self.transform))
+        right[self.constant[0]] = 1.0 / self.constant[1]
+        return direct.solve(self.transform, right)
 
     @property
     def log_abs_det(self) -> float:
         """``log |det transform|``."""
-        return float(np.linalg.slogdet(self.transform)[1])
+        return direct.log_abs_det(self.transform)
 
 
 def rescale(columns: FloatArray, weights: FloatArray | None) -> Basis:
@@ -87,17 +97,15 @@ def orthogonalise(columns: FloatArray, weights: FloatArray | None, rotate: bool 
     rows /= scale[:, None]
     transform = transform / scale
     gram = (rows @ rows.T if weights is None else (rows * weights) @ rows.T) / n
-    smallest = float(gram[0, 0] if c == 1 else np.linalg.eigvalsh(gram)[0])
+    smallest = float(gram[0, 0] if c == 1 else direct.eigenvalues(gram)[0])
     if smallest < _GRAM_GOOD or (rotate and c > 1):
         upper = _triangular_factor(rows, gram, smallest, weights)
         if upper is None:
             return rescale(columns, weights)
-        inverse = np.linalg.inv(upper)
+        inverse = direct.triangular_inverse(upper)
         rows, transform = inverse.T @ rows, transform @ inverse
-    one = None
-    if constant is not None:
-        one = np.linalg.solve(transform, np.eye(c)[constant] / columns[0, constant])
-    return Basis(rows.T, transform, one, smallest > _GRAM_GOOD or rotate)
+    known = None if constant is None else (constant, float(columns[0, constant]))
+    return Basis(rows.T, transform, known, smallest > _GRAM_GOOD or rotate)
 
 
 def _is_constant(row: FloatArray) -> bool:
@@ -123,6 +131,8 @@ def _root_mean_square(rows: FloatArray, weights: FloatArray | None) -> FloatArra
     """Per row; 1 where it is zero."""
     with np.errstate(over="ignore", under="ignore"):
         squares = np.array([row @ (row if weights is None else row * weights) for row in rows]) / rows.shape[1]
+    if _SQUARES[0] < squares.min(initial=1.0) and squares.max(initial=1.0) < _SQUARES[1]:
+        return np.asarray(np.sqrt(squares))
     out_of_range = ~((squares > _SQUARES[0]) & (squares < _SQUARES[1]))
     if out_of_range.any():
         size = np.abs(rows).max(axis=1, initial=0.0)
@@ -192,7 +202,7 @@ def residualise(y: FloatArray, basis: Basis, weights: FloatArray | None) -> Resp
     gram = weighted.T @ X
     one = basis.one
     if one is None:
-        one = np.linalg.solve(gram, weighted.sum(axis=0))
+        one = direct.solve(gram, weighted.sum(axis=0))
         one = one if np.abs(X @ one - 1.0).max() < 1e-8 else None
     level = 0.0 if one is None else float(y[0])
     residual = y - level
@@ -201,10 +211,10 @@ def residualise(y: FloatArray, basis: Basis, weights: FloatArray | None) -> Resp
         drift = float(residual.mean()) if weights is None else float(np.average(residual, weights=weights))
         residual -= drift
     size = float(residual @ residual)
-    coef = np.linalg.solve(gram, weighted.T @ residual)
+    coef = direct.solve(gram, weighted.T @ residual)
     residual -= X @ coef
     if not basis.good or float(residual @ residual) < _REFINE**2 * size:
-        step = np.linalg.solve(gram, weighted.T @ residual)
+        step = direct.solve(gram, weighted.T @ residual)
         residual, coef = residual - X @ step, coef + step
     return Response(residual, coef, level + drift, zero if one is None else one, _spread(residual, weights))
 

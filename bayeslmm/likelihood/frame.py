@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -172,7 +172,7 @@ class Frame:
 
 
 def _side_by_side(sizes: Sequence[int]) -> tuple[slice, ...]:
-    ends = np.cumsum([0, *sizes]).tolist()
+    ends = accumulate(sizes, initial=0)
     return tuple(slice(a, b) for a, b in pairwise(ends))
 
 

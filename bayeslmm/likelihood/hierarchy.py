@@ -146,6 +146,9 @@ class Hierarchy(ChainSums):
     def start(self) -> list[FloatArray]:
         return chain_start(self)
 
+    def closed_form(self, reml: bool) -> None:
+        return None
+
     def squares(self) -> list[FloatArray]:
         return chain_squares(self)
 

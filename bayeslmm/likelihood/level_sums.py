@@ -19,6 +19,8 @@ from bayeslmm.types import FloatArray, IntArray
 # Levels are taken together by their R up to this many kinds; beyond `_MANY` levels that has to save something.
 _KINDS = 256
 _MANY = 256
+# Share of their size by which equal columns of two levels differ.
+_ROUNDING = 1e-13
 # Levels whose columns differ more in size cannot be compared by one measure.
 _ALIKE = 1e5
 
@@ -92,22 +94,35 @@ class LevelSums:
         return unlike(self.R)
 
     @cached_property
+    def alike(self) -> bool:
+        """Whether all levels have the same columns of the first block, but for rounding."""
+        first = self.R[0]
+        if np.abs(self.R[-1] - first).max(initial=0.0) > _ROUNDING * (size := np.abs(first).max(initial=0.0)):
+            return False
+        return bool(np.abs(self.R - first).max(initial=0.0) <= _ROUNDING * size)
+
+    @cached_property
     def moments(self) -> Moments | None:
         """Between parts summed over levels that share R; None where few do."""
         J, c, m = self.E.shape
-        if self.unlike or not c:
+        if not c or self.unlike:
             return None
+        if self.alike:
+            which, first = np.zeros(J, dtype=np.int64), np.zeros(1, dtype=np.int64)
         # Half the levels are enough to see that there are too many kinds.
-        if J > _MANY and _distinct(self.R[: J // 2].reshape(J // 2, -1))[1].size > _KINDS:
+        elif J > _MANY and _distinct(self.R[: J // 2].reshape(J // 2, -1))[1].size > _KINDS:
             return None
-        which, first = _distinct(self.R.reshape(J, -1))
+        else:
+            which, first = _distinct(self.R.reshape(J, -1))
         kinds = first.size
         if kinds > _KINDS or kinds * c * m > max(8 * J, 64) or (J > _MANY and kinds > J / 4):
             return None
-        order = np.argsort(which, kind="stable")
         counts = np.bincount(which)
         sums = np.zeros((kinds, c, c, m, m))
-        for u, part in enumerate(np.split(self.E[order], np.cumsum(counts)[:-1])):
+        parts = [self.E]
+        if kinds > 1:
+            parts = np.split(self.E[np.argsort(which, kind="stable")], np.cumsum(counts)[:-1])
+        for u, part in enumerate(parts):
             flat = part.reshape(part.shape[0], c * m)
             sums[u] = (flat.T @ flat).reshape(c, m, c, m).transpose(0, 2, 1, 3)
         return Moments(self.R[first], counts.astype(float), sums)

@@ -9,6 +9,7 @@ from typing import Self
 import numpy as np
 
 from bayeslmm.likelihood import level_conditional as lc
+from bayeslmm.likelihood.balanced import closed_form
 from bayeslmm.likelihood.derivatives import Derivatives, LevelPieces, level_derivatives
 from bayeslmm.likelihood.factor import Factor, Replicates, apply_lambda, evaluate_levels
 from bayeslmm.likelihood.frame import Frame
@@ -81,6 +82,9 @@ class Levels(LevelSums):
 
     def start(self) -> list[FloatArray]:
         return level_start(self)
+
+    def closed_form(self, reml: bool) -> list[FloatArray] | None:
+        return closed_form(self, reml)
 
     def squares(self) -> list[FloatArray]:
         q2 = self.q_trailing

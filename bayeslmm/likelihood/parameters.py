@@ -51,6 +51,17 @@ def starts(cp: CrossProducts) -> FloatArray:
     return np.array(candidates)
 
 
+def only_minimum(cp: CrossProducts, reml: bool) -> FloatArray | None:
+    """Internal vector (k,) of the only minimum, where a formula has it (`balanced.closed_form`)."""
+    order = cp.frame.terms
+    if cp.sigma is not None or len(order) != len(cp.blocks) or not all(s.basis_free or s.size == 1 for *_, s in order):
+        return None
+    roots = cp.sums.closed_form(reml)
+    if roots is None:
+        return None
+    return np.concatenate([s.coordinates(s.theta(canonical(T))) for T, (*_, s) in zip(roots, order, strict=True)])
+
+
 def ratio_grid(cp: CrossProducts) -> FloatArray:
     """The ratios among the starts of a model with a single parameter, from zero up; they come last. Else none."""
     if not cp.sums.batched or sum(len(s.rows) for *_, s in cp.frame.terms) != 1:

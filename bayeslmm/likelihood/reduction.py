@@ -70,6 +70,13 @@ def at_sigma(cp: SummedDesign, design: Design) -> SummedDesign:
     return replace(cp, design=design, sigma=design.sigma)
 
 
+def for_response(cp: SummedDesign, design: Design) -> SummedDesign:
+    """The cross-products of a design that differs from that of others in the response alone; coordinates are theirs."""
+    if cp.rows != "own" or heavy_rows(design) is not None:
+        return cross_products(design)
+    return sum_up(design, cp.frame, frame_columns(cp), _response(design, cp.fixed), cp.log_weights)
+
+
 def sum_up(
     design: Design, frame: Frame, columns: list[FloatArray], response: Response, log_weight: float
 ) -> SummedDesign:
@@ -118,14 +125,21 @@ def _weigh(rows: FloatArray, root: FloatArray | None) -> FloatArray:
 
 def _fixed_part(design: Design, blocks: tuple[Block, ...], columns: list[FloatArray]) -> tuple[Basis, Response]:
     """Coordinates of X, and the response less a fit on it; its spread in the units of sigma."""
-    y = design.y_less_offset
     heavy, measure, weights = heavy_rows(design), mean_weights(design), design.row_weights
     if heavy is None or measure is None or weights is None:
         fixed = orthogonalise(design.X, measure, rotate=False)
-        response = residualise(y, fixed, weights)
-    else:
-        fixed, response = fixed_part(design.X, y, columns[0], blocks[0].grouping.codes, heavy, weights, measure)
-    return fixed, replace(response, spread=response.spread * sigma_unit(design))
+        return fixed, _response(design, fixed)
+    y, codes = design.y_less_offset, blocks[0].grouping.codes
+    fixed, response = fixed_part(design.X, y, columns[0], codes, heavy, weights, measure)
+    return fixed, _in_sigma(design, response)
+
+
+def _response(design: Design, fixed: Basis) -> Response:
+    return _in_sigma(design, residualise(design.y_less_offset, fixed, design.row_weights))
+
+
+def _in_sigma(design: Design, response: Response) -> Response:
+    return replace(response, spread=response.spread * sigma_unit(design))
 
 
 def sigma_unit(design: Design) -> float:

@@ -108,6 +108,9 @@ class Sums(Protocol):
     def start(self) -> list[FloatArray]:
         """Relative factors (c, c) of every block from moments: lower triangular and regular."""
 
+    def closed_form(self, reml: bool) -> list[FloatArray] | None:
+        """Square roots (c, c) of the relative covariances at the only minimum, for balanced rows."""
+
     def squares(self) -> list[FloatArray]:
         """Sums of squares (J, c) of the columns of every level of every block."""
 

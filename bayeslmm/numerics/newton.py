@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 import numpy as np
-from scipy.linalg import lapack
 
+from bayeslmm.numerics import direct
 from bayeslmm.types import FloatArray
 
 # Newton decrement (predicted fall of the criterion, in -2 log likelihood units) below which the next step
@@ -225,15 +225,14 @@ class _Secants:
 
 def _direction(gradient: FloatArray, hessian: FloatArray, radius: float) -> tuple[FloatArray, float, bool]:
     """Step, predicted fall, and whether the point is a saddle."""
-    # NumPy's wrapper costs more than the work; the Hessian is finite here.
-    curvature, vectors, _ = lapack.dsyevd(hessian)
+    curvature, vectors = direct.eigenvectors(hessian)
     slope = vectors.T @ gradient
     largest = float(np.abs(curvature).max(initial=0.0))
     steep = np.maximum(np.abs(curvature), FLAT * max(largest, 1e-300))
     with np.errstate(over="ignore"):
         decrement = float((slope**2 / steep).sum())
         # Along a perfect ridge curvature is rounding of any smallness; the length of the step must still be a number.
-        step = np.clip(-slope / steep, -LONGEST, LONGEST)
+        step = np.minimum(np.maximum(-slope / steep, -LONGEST), LONGEST)
     down = curvature < -1e-7 * max(largest, 1e-300)
     saddle = bool(down.any())
     if saddle:

@@ -43,17 +43,24 @@ class Starts:
         Criterion there.
     others : FloatArray, shape (M, k)
         Further points worth a search of their own.
+    only : bool
+        Whether `best` is the only minimum there is, but for rounding.
     """
 
     best: FloatArray
     ratios: FloatArray = field(default_factory=lambda: np.zeros(0))
     values: FloatArray = field(default_factory=lambda: np.zeros(0))
     others: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))
+    only: bool = False
 
 
 def choose_start(criterion: Criterion) -> Starts:
     """Compare the criterion at the candidates, all at once."""
     cp, held = criterion.cp, criterion.held
+    if criterion.penalty is None and not held.terms:
+        only = par.only_minimum(cp, criterion.reml)
+        if only is not None:
+            return Starts(only, only=True)
     with np.errstate(invalid="ignore" if cp.sigma is not None else "warn"):
         candidates, ratios = par.starts(cp), par.ratio_grid(cp)
     if cp.sigma is not None:
@@ -100,7 +107,7 @@ def find_lower(
     solve : callable
         A minimum from the free entries of a start.
     """
-    if criterion.penalty is not None:
+    if criterion.penalty is not None or starts.only:
         return result
     if starts.ratios.size:
         found = np.abs(result.x[None])

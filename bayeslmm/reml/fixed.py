@@ -98,6 +98,8 @@ class Held:
 
     def full(self, x: FloatArray) -> FloatArray:
         """Internal vectors (..., k) with the free entries (..., f) filled in."""
+        if not self.terms:
+            return x.copy()
         out = np.broadcast_to(self.values, (*x.shape[:-1], self.values.size)).copy()
         out[..., self.free] = x
         return out

@@ -16,6 +16,7 @@ from bayeslmm.equality import by_value
 from bayeslmm.likelihood import Factor, SummedDesign, derivatives, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.criteria import residual_variance
+from bayeslmm.numerics import direct
 from bayeslmm.numerics.newton import Ending, NewtonResult, Step, minimise
 from bayeslmm.reml.confirm import Confirmed, confirm
 from bayeslmm.reml.criterion import Criterion, has_value
@@ -315,7 +316,7 @@ def _is_curved(hessian: FloatArray) -> bool:
     if not (diagonal > _FLAT_ENOUGH).all():
         return False
     scale = np.sqrt(diagonal)
-    return bool(np.linalg.eigvalsh(hessian / (scale * scale[:, None]))[0] > _FLAT_ENOUGH)
+    return bool(direct.eigenvalues(hessian / (scale * scale[:, None]))[0] > _FLAT_ENOUGH)
 
 
 def fit_status(

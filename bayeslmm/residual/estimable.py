@@ -103,10 +103,11 @@ def refuse_regression(residual: Residual, what: str) -> None:
     ------
     DesignError
     """
-    if not residual.names and isinstance(residual, Estimable):
+    if not residual.names and _has_all(type(residual)):
+        written = estimable(residual).expression
         raise DesignError(
-            f"{what} is not there for a model without random effects (residual={residual.expression!r}), which is a "
-            "regression that models with correlated or unequal residuals are compared with. There are model.fit() and "
+            f"{what} is not there for a model without random effects (residual={written!r}), which is a regression "
+            "that models with correlated or unequal residuals are compared with. There are model.fit() and "
             "model.sample() with their tables, means, intervals and predictions."
         )
 

@@ -15,6 +15,7 @@ from bayeslmm.arguments import MOST_WORKERS, whole
 from bayeslmm.design.data import no_numbers
 from bayeslmm.design.design import Design
 from bayeslmm.design.magnitude import check_magnitudes
+from bayeslmm.design.notes import notes_for
 from bayeslmm.design.padding import rows_of_design
 from bayeslmm.design.readable import readable
 from bayeslmm.design.screen import fill
@@ -219,7 +220,8 @@ def with_response(design: Design, y: FloatArray) -> Design:
     """The design with another response."""
     if y.size > 1 and (y == y[0]).all():
         raise DesignError(f"The new response is constant: all {y.size} values are {y[0]:g}.")
-    return replace(design, y=y)
+    design = replace(design, y=y)
+    return replace(design, notes=notes_for(design))
 
 
 def refit[F: Fit](fit: F, y: ArrayLike) -> F:

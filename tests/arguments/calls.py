@@ -278,6 +278,7 @@ CALLS: dict[str, list[dict[str, Any]]] = {
     "Model.prior_predictive": [{"draws": 5}],
     "Model.matrices": [{}],
     "Model.criterion_at": [{"theta": lambda: fit().theta}],
+    "Model.with_response": [{"y": lambda: fit().design.y}],
     "REMLResult.criterion_at": [{"theta": lambda: fit().theta}],
     "REMLResult.save": [{"path": _new_path}],
     "REMLResult.bootstrap": [{"n": 3, "random_seed": 1}, {"n": 3, "statistic": "icc", "method": "semiparametric"}],

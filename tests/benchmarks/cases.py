@@ -164,6 +164,7 @@ ALL = (
         nested=True,
         plain="strength ~ 1 + (1 | batch) + (1 | sample)",
     ),
+    Case("Machines", "score ~ Machine + (Machine | Worker)", stored("Machines"), "Machine", ("Worker",), "Machine"),
     Case(
         "InstEval",
         "y ~ service + (1 | s) + (1 | d) + (1 | dept:service)",

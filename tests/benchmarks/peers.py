@@ -26,7 +26,7 @@ from cases import ALL, Case, responses
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
-PEERS = ("mixedlm", "lme_python", "interlace-lme", "mixedlm-rs", "statsmodels", "gpboost")
+PEERS = ("glmm", "polars-ds", "mixedlm", "lme_python", "interlace-lme", "mixedlm-rs", "statsmodels", "gpboost")
 PACKAGES = ("bayeslmm", "lme4", *PEERS)
 NUMBERS = ["seconds", "wall", "runs", "mb", "peak_mb", "sigma", "sd", "criterion"]
 COLUMNS = ["case", "package", "version", "status", *NUMBERS, "note"]
@@ -35,6 +35,7 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_
 ENVIRONMENT = {**os.environ, **dict.fromkeys(THREADS, "1"), "POLARS_MAX_THREADS": "1"}
 FRESH = {
     "bayeslmm": "import bayeslmm as m; m.Model({f!r}, d).fit()",
+    "glmm": "import glmm as m; m.fit(d, {f!r})",
     "mixedlm": "import mixedlm as m; m.lmer({f!r}, d)",
     "lme_python": "import lme_python as m; m.lmer({f!r}, d)",
     "interlace-lme": "import interlace as m; m.fit('Reaction ~ Days', d, random=['(1 + Days | Subject)'])",

@@ -56,6 +56,50 @@ class Bayeslmm:
         return lambda: fit.refit_many(y).optima.sigma
 
 
+class Glmm:
+    """glmm: fit, with Satterthwaite's degrees of freedom, which are its default."""
+
+    distribution, module = "glmm", "glmm"
+
+    def fit(self, case: Case, data: pd.DataFrame) -> Any:
+        import glmm
+
+        return glmm.fit(data, case.formula)
+
+    def read(self, fit: Any, case: Case) -> tuple[float, float, float]:
+        inner = {"sample": ("batch:cask", "cask:batch"), "dept_service": ("dept:service",)}.get(case.groups[0], ())
+        names = [name for name, _ in fit.re_groups]
+        place = next(i for i, name in enumerate(names) if name == case.groups[0] or name in inner)
+        return fit.dispersion**0.5, float(fit.stddev_corr(place)[0][0]), -2 * fit.loglik
+
+    refit = None
+
+
+class PolarsDs:
+    """polars-ds: MixedModel, random intercepts of one factor and numbers as fixed effects."""
+
+    distribution, module = "polars-ds", "polars_ds"
+
+    def table(self, data: pd.DataFrame) -> Any:
+        import polars
+
+        return polars.from_pandas(data)
+
+    def fit(self, case: Case, data: Any) -> Any:
+        from polars_ds.linear_models import MixedModel
+
+        if len(case.groups) > 1 or case.slopes:
+            raise NoModelError("random intercepts of one grouping factor only")
+        features = [] if case.fixed == "1" else [name.strip() for name in case.fixed.split("+")]
+        return MixedModel().fit_df(data, features=features, target=case.response, group=case.groups[0])
+
+    def read(self, fit: Any, case: Case) -> tuple[float, float, float]:
+        sigma = float(fit.resid_variance_) ** 0.5
+        return sigma, sigma * float(fit.gamma_) ** 0.5, NAN
+
+    refit = None
+
+
 class Mixedlm:
     """mixedlm: lmer."""
 
@@ -194,6 +238,8 @@ class Gpboost:
 
 PACKAGES: dict[str, Any] = {
     "bayeslmm": Bayeslmm(),
+    "glmm": Glmm(),
+    "polars-ds": PolarsDs(),
     "mixedlm": Mixedlm(),
     "lme_python": LmePython(),
     "interlace-lme": Interlace(),
@@ -262,7 +308,12 @@ def warm_up(package: Any) -> None:
     g = np.repeat(np.arange(30), 5)
     data = pd.DataFrame({"x": rng.normal(size=150), "g": g})
     data["y"] = data["x"] + rng.normal(size=30)[g] + rng.normal(size=150)
-    package.fit(CASES["intercepts 1e4"], data)
+    package.fit(CASES["intercepts 1e4"], own_table(package, data))
+
+
+def own_table(package: Any, data: pd.DataFrame) -> Any:
+    """The data frame, or the table of the library that the package works on."""
+    return package.table(data) if hasattr(package, "table") else data
 
 
 def main(name: str, case: Case, directory: Path) -> int:
@@ -282,7 +333,8 @@ def main(name: str, case: Case, directory: Path) -> int:
             results, *numbers = measure(refits(package, case, data, y), quick=True)
             sigma = float(np.mean(results))
         else:
-            fit, *numbers = measure(lambda: package.fit(case, data), quick=False)
+            table = own_table(package, data)
+            fit, *numbers = measure(lambda: package.fit(case, table), quick=False)
             sigma, sd, criterion = package.read(fit, case)
     except NoModelError as error:
         print(f"NOTE\t{error}")

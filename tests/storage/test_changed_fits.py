@@ -71,7 +71,7 @@ KINDS: dict[str, Callable[[], Any]] = {
     "hierarchy": lambda: bl.Model("score ~ Machine + (1 | Worker/Machine)", bl.load_dataset("Machines")).fit(),
     "known theta": lambda: bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff")).fit(fix={"Batch": 0.7}),
     "stopped": lambda: _quietly(
-        lambda: bl.Model("Reaction ~ Days + (Days | Subject)", bl.load_dataset("sleepstudy")).fit(max_evaluations=2)
+        lambda: bl.Model("Reaction ~ Days + (Days | Subject)", bl.load_dataset("sleepstudy")[1:]).fit(max_evaluations=2)
     ),
 }
 

@@ -33,7 +33,8 @@ def test_the_criterion_at_any_parameters_is_the_dense_one(residual: str, reml: b
             ends = [whole + sign * 1e-4 * np.eye(whole.size)[k] for sign in (1, -1)]
             up, down = (model.criterion_at(x[: len(theta)], sigma, reml=reml, lam=x[len(theta) :]) for x in ends)
             assert slope == pytest.approx((up - down) / 2e-4, rel=1e-5, abs=1e-4)
-    fit = model.fit(reml)
+    # The correlation of cs(late) goes to the end of its range, where rounding decides how the iteration ends.
+    fit = model.fit(reml, on_failure="ignore")
     assert fit.criterion_at(fit.theta) == pytest.approx(fit.criterion, rel=1e-11)
 
 
@@ -86,6 +87,7 @@ def test_figures_of_groups() -> None:
     for figure in (bl.plot_groups, bl.plot_shrinkage):
         with pytest.raises(DesignError, match="has no random effects"):
             figure(none)
-    across = bl.Model("Reaction ~ Days + (1 | Subject)", SLEEP, residual="cs(late)").fit()
+    # Its correlation goes to the end of its range, where rounding decides how the iteration ends.
+    across = bl.Model("Reaction ~ Days + (1 | Subject)", SLEEP, residual="cs(late)").fit(on_failure="ignore")
     with pytest.raises(DesignError, match="across levels of Subject"):
         across.shrinkage()

@@ -356,12 +356,26 @@ def canonical(T: FloatArray) -> FloatArray:
 
     Works at singular T: an orthogonal reduction needs no pivot to be positive.
     """
-    if T.shape[-1] == 1:
+    c = T.shape[-1]
+    if c == 1:
         return np.abs(T)
+    if c == 2:
+        return _canonical_pair(T)
     upper = np.linalg.qr(np.swapaxes(T, -1, -2), mode="r")
     signs = np.where(np.diagonal(upper, axis1=-2, axis2=-1) < 0, -1.0, 1.0)
     lower: FloatArray = np.swapaxes(upper * signs[..., :, None], -1, -2)
     return np.tril(lower)
+
+
+def _canonical_pair(T: FloatArray) -> FloatArray:
+    """The same of 2 x 2 matrices, by one rotation."""
+    a, b, c, d = T[..., 0, 0], T[..., 0, 1], T[..., 1, 0], T[..., 1, 1]
+    first = np.hypot(a, b)
+    unit = np.where(first > 0, first, 1.0)
+    cos, sin = np.where(first > 0, a / unit, 1.0), b / unit
+    lower = np.zeros(T.shape)
+    lower[..., 0, 0], lower[..., 1, 0], lower[..., 1, 1] = first, c * cos + d * sin, np.abs(d * cos - c * sin)
+    return lower
 
 
 def square_root(G: FloatArray) -> FloatArray:

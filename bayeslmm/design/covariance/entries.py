@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import ClassVar
 
 import numpy as np
 
-from bayeslmm.design.covariance.contract import NO_RANK, CovarianceStructure, canonical, square_root
+from bayeslmm.design.covariance.contract import NO_RANK, CovarianceStructure, canonical, smallest_bound, square_root
 from bayeslmm.types import BoolArray, FloatArray, IntArray
 
 # Singular values relative to the largest of a start that is nearly of lower rank.
@@ -36,7 +36,7 @@ class Entries(CovarianceStructure):
     def sd_effects(self) -> tuple[tuple[int, ...], ...]:
         return tuple((k,) for k in range(self.size))
 
-    @property
+    @cached_property
     def pairs(self) -> tuple[tuple[int, int], ...]:
         return tuple((int(j), int(i)) for i, j in zip(self.rows, self.cols, strict=True) if i != j)
 
@@ -55,20 +55,28 @@ class Entries(CovarianceStructure):
         return each if self.size == 1 else np.concatenate([np.ones_like(each[:1]), each])
 
     def factor(self, x: FloatArray) -> FloatArray:
+        if self.size == 1:
+            return x[..., None].copy()
         factor = np.zeros((*x.shape[:-1], self.size, self.size))
         factor[..., self.rows, self.cols] = x
         return factor
 
     def gradient(self, x: FloatArray, slopes: FloatArray) -> FloatArray:
+        if self.size == 1:
+            return np.asarray(2.0 * slopes[..., 0] * x)
         full = 2.0 * (slopes @ self.factor(x))
         return np.asarray(full[..., self.rows, self.cols])
 
     def directions(self, x: FloatArray) -> FloatArray:
+        if self.size == 1:
+            return 2.0 * x[..., None, None]
         half = np.zeros((*x.shape, self.size, self.size))
         half[..., np.arange(self.rows.size), self.rows, :] = self.factor(x).mT[..., self.cols, :]
         return half + half.mT
 
     def curvature(self, x: FloatArray, slopes: FloatArray) -> FloatArray:
+        if self.size == 1:
+            return 2.0 * slopes
         same = 2.0 * (self.cols[:, None] == self.cols)
         return np.asarray(slopes[..., self.rows[:, None], self.rows] * same)
 
@@ -87,6 +95,10 @@ class Entries(CovarianceStructure):
         )
 
     def cleaned(self, x: FloatArray, limit: float) -> FloatArray:
+        if x.ndim == 1 or len(x) == 1:
+            one = self.factor(x.reshape(-1))
+            if smallest_bound(one) > limit:
+                return x
         T = self.factor(np.atleast_2d(x))
         suspect = np.flatnonzero(~(_smallest_bounds(T) > limit))
         if suspect.size == 0:
@@ -160,6 +172,14 @@ class Entries(CovarianceStructure):
         return f"LKJ({eta:g})"
 
 
+@lru_cache
+def _lower_triangle(size: int) -> tuple[IntArray, IntArray]:
+    """Rows and columns of the entries of a lower triangle, column by column."""
+    cols, rows = np.triu_indices(size)
+    rows.flags.writeable = cols.flags.writeable = False
+    return rows, cols
+
+
 @dataclass(frozen=True)
 class Unstructured(Entries):
     """Every variance and covariance free: ``(f | g)``, ``us(f | g)``. c (c + 1) / 2 parameters.
@@ -179,15 +199,15 @@ class Unstructured(Entries):
     basis_free: ClassVar[bool] = True
 
     def resized(self, size: int) -> Unstructured:
-        return replace(self, size=size)
+        return _unstructured(size)
 
     @cached_property
     def rows(self) -> IntArray:
-        return np.concatenate([np.arange(j, self.size) for j in range(self.size)])
+        return _lower_triangle(self.size)[0]
 
     @cached_property
     def cols(self) -> IntArray:
-        return np.concatenate([np.full(self.size - j, j) for j in range(self.size)])
+        return _lower_triangle(self.size)[1]
 
     def nearest(self, G: FloatArray) -> FloatArray:
         return np.asarray(np.linalg.cholesky(G)[..., self.rows, self.cols])
@@ -255,6 +275,11 @@ class Unstructured(Entries):
     def symbol(self, a: int, b: int, rho: str, first: int) -> str:
         low, high = sorted((a, b))
         return f"{rho[:-1]}{first + low}{first + high}}}"
+
+
+@lru_cache
+def _unstructured(size: int) -> Unstructured:
+    return Unstructured(size)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,76 @@
+"""LAPACK for one small matrix, without NumPy's wrappers, which take longer than the work."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.linalg import lapack
+
+from bayeslmm.types import FloatArray
+
+
+def eigenvalues(a: FloatArray) -> FloatArray:
+    """Eigenvalues (c,) of a finite symmetric matrix, ascending.
+
+    Examples
+    --------
+    >>> eigenvalues(np.array([[2.0, 1.0], [1.0, 2.0]])).round(12).tolist()
+    [1.0, 3.0]
+    """
+    values, _, failed = lapack.dsyevd(a, compute_v=0)
+    return _found(values, failed)
+
+
+def eigenvectors(a: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Eigenvalues (c,) of a finite symmetric matrix, ascending, and eigenvectors in the columns of a matrix (c, c).
+
+    Examples
+    --------
+    >>> values, vectors = eigenvectors(np.array([[2.0, 1.0], [1.0, 2.0]]))
+    >>> values.round(12).tolist(), np.abs(vectors).round(4).tolist()
+    ([1.0, 3.0], [[0.7071, 0.7071], [0.7071, 0.7071]])
+    """
+    values, vectors, failed = lapack.dsyevd(a)
+    return _found(values, failed), vectors
+
+
+def solve(a: FloatArray, b: FloatArray) -> FloatArray:
+    """``a^-1 b``, shape of b, by LU factorisation with pivoting.
+
+    Examples
+    --------
+    >>> solve(np.array([[0.0, 2.0], [1.0, 0.0]]), np.array([4.0, 3.0])).tolist()
+    [3.0, 2.0]
+    """
+    *_, x, failed = lapack.dgesv(a, b)
+    return _found(x, failed)
+
+
+def triangular_inverse(upper: FloatArray) -> FloatArray:
+    """Inverse of an upper triangular matrix.
+
+    Examples
+    --------
+    >>> triangular_inverse(np.array([[1.0, 2.0], [0.0, 1.0]])).tolist()
+    [[1.0, -2.0], [0.0, 1.0]]
+    """
+    return _found(*lapack.dtrtri(upper))
+
+
+def log_abs_det(a: FloatArray) -> float:
+    """``log |det a|`` of a matrix that may have no rows.
+
+    Examples
+    --------
+    >>> log_abs_det(np.eye(2)), log_abs_det(np.eye(0))
+    (0.0, 0.0)
+    """
+    if not a.size:
+        return 0.0
+    factor, *_ = lapack.dgetrf(a)
+    return float(np.log(np.abs(factor.diagonal())).sum())
+
+
+def _found(result: FloatArray, failed: int) -> FloatArray:
+    if failed:
+        raise np.linalg.LinAlgError("the matrix is singular, or its eigenvalues do not converge")
+    return np.asarray(result)
