@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from bayeslmm.likelihood.frame import Block, Frame
+from bayeslmm.likelihood.packed_pairs import PackedPairs
 from bayeslmm.types import FloatArray, IntArray
 
 # Levels are taken together by their R up to this many kinds; beyond `_MANY` levels that has to save something.
@@ -21,6 +22,9 @@ _KINDS = 256
 _MANY = 256
 # Levels whose columns differ more in size cannot be compared by one measure.
 _ALIKE = 1e5
+# Products of columns that are kept level by level (their packed triangles: a quarter), and the ratio of the sums of
+# squares of the response between and within levels from which on a fit is tight.
+_MOST_PRODUCTS, _TIGHT = 16_000_000, 1e6
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,29 @@ class LevelSums:
             flat = part.reshape(part.shape[0], c * m)
             sums[u] = (flat.T @ flat).reshape(c, m, c, m).transpose(0, 2, 1, 3)
         return Moments(self.R[first], counts.astype(float), sums)
+
+    @cached_property
+    def pairs(self) -> PackedPairs | None:
+        """Products of columns for evaluations at many points; None where they are too many or would lose digits."""
+        (J, c, m), moments = self.E.shape, self.moments
+        if moments is not None:
+            sums = moments.sums
+            return PackedPairs.of(moments.R, moments.counts, self.D, self._by_effect, lambda a, b: sums[:, a, b])
+        # Inverses do not keep the last digits, which tight fits need.
+        tight = (self.E[..., -1] ** 2).sum() > _TIGHT * self.D[-1, -1]
+        if not c or self.unlike or tight or J * c * c * m * m > _MOST_PRODUCTS:
+            return None
+        E = self.E
+        return PackedPairs.of(
+            self.R, np.ones(J), self.D, self._by_effect, lambda a, b: E[:, a, :, None] * E[:, b, None, :]
+        )
+
+    @property
+    def _by_effect(self) -> IntArray:
+        """Trailing columns with the same effect of all levels of a block together."""
+        spans = self.frame.trailing_spans
+        parts = [np.arange(span.start, span.stop).reshape(-1, block.size).T.ravel() for block, span in spans]
+        return np.concatenate([*parts, np.arange(self.q_trailing, self.D.shape[0])])
 
 
 def unlike(R: FloatArray) -> bool:

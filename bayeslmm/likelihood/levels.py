@@ -14,6 +14,7 @@ from bayeslmm.likelihood.factor import Factor, Replicates, apply_lambda, evaluat
 from bayeslmm.likelihood.frame import Frame
 from bayeslmm.likelihood.frame_rows import FrameRows
 from bayeslmm.likelihood.level_sums import LevelSums
+from bayeslmm.likelihood.many_points import draw_many, evaluate_many
 from bayeslmm.likelihood.rotation import InternalPrior, draw_trailing
 from bayeslmm.likelihood.splitting import split_rows
 from bayeslmm.likelihood.starts import level_start
@@ -47,6 +48,11 @@ class Levels(LevelSums):
 
     def evaluate(self, factors: Factors, replicates: Replicates | None = None, keep: bool = False) -> Factor:
         return evaluate_levels(self, factors, replicates, keep)
+
+    def evaluate_many(self, factors: Factors) -> Factor:
+        if factors[0].shape[0] == 1 or self.pairs is None:
+            return evaluate_levels(self, factors)
+        return evaluate_many(self, self.pairs, factors)
 
     def derivatives(self, factors: Factors, factor: Factor, nu: int, reml: bool) -> Derivatives:
         return level_derivatives(self, factors, factor, nu, reml)
@@ -109,9 +115,12 @@ class Levels(LevelSums):
         prior: InternalPrior | None = None,
         report: Callable[[int], None] | None = None,
     ) -> tuple[FloatArray, list[FloatArray]]:
-        factor = self.evaluate(factors) if factor is None else factor
-        drawn = draw_trailing(factor, self.q_trailing, sigma, rng, prior)
-        return drawn[:, self.q_trailing :], self.complete(factors, factor, drawn, sigma, rng)
+        if factor is None and self.pairs is not None:
+            drawn = draw_many(self, self.pairs, factors, sigma, rng, prior)
+        else:
+            factor = self.evaluate(factors) if factor is None else factor
+            drawn = draw_trailing(factor, self.q_trailing, sigma, rng, prior)
+        return drawn[:, self.q_trailing :], lc.complete_levels(self, factors, drawn, sigma, rng)
 
     def variances(self, factors: Factors, factor: Factor, fixed_known: bool) -> list[FloatArray]:
         return lc.level_variances(self, factors, factor, fixed_known)
