@@ -8,6 +8,7 @@ from typing import Self
 
 import numpy as np
 
+from bayeslmm.design.covariance import canonical
 from bayeslmm.likelihood import level_conditional as lc
 from bayeslmm.likelihood.derivatives import Derivatives, LevelPieces, level_derivatives
 from bayeslmm.likelihood.factor import Factor, Replicates, apply_lambda, evaluate_levels
@@ -52,7 +53,7 @@ class Levels(LevelSums):
     def evaluate_many(self, factors: Factors) -> Factor:
         if factors[0].shape[0] == 1 or self.pairs is None:
             return evaluate_levels(self, factors)
-        return evaluate_many(self, self.pairs, factors)
+        return evaluate_many(self, self.pairs, [canonical(T) for T in factors])
 
     def derivatives(self, factors: Factors, factor: Factor, nu: int, reml: bool) -> Derivatives:
         return level_derivatives(self, factors, factor, nu, reml)
@@ -116,6 +117,7 @@ class Levels(LevelSums):
         report: Callable[[int], None] | None = None,
     ) -> tuple[FloatArray, list[FloatArray]]:
         if factor is None and self.pairs is not None:
+            factors = [canonical(T) for T in factors]
             drawn = draw_many(self, self.pairs, factors, sigma, rng, prior)
         else:
             factor = self.evaluate(factors) if factor is None else factor

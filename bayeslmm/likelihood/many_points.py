@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -52,6 +53,7 @@ def evaluate_many(s: LevelSums, pairs: PackedPairs, factors: Sequence[FloatArray
     pairs : PackedPairs
         Its own.
     factors : sequence of FloatArray, each (K, c, c)
+        Lower triangular.
     """
     step = _together(s, pairs)
     starts = range(0, factors[0].shape[0], step)
@@ -66,18 +68,27 @@ def draw_many(
     rng: np.random.Generator,
     prior: InternalPrior | None,
 ) -> FloatArray:
-    """Exact draws (K, t) of the trailing random effects, in their own order, and of the fixed effects."""
+    """Exact draws (K, t) of trailing random effects, in their own order, and fixed effects; lower triangular factors.
+
+    Points that come up again, as resampled ones do, are evaluated once.
+    """
     q2, step = s.q_trailing, _together(s, pairs)
     out = np.empty((sigma.size, q2 + s.p))
-    for k in range(0, sigma.size, step):
-        part = slice(k, k + step)
-        at = _solve(s, pairs, [T[part] for T in factors])
-        beta = draw_fixed(at.factor, 0, sigma[part], rng, prior)
-        right = at.chol[:, -1, :q2] + sigma[part, None] * rng.standard_normal((beta.shape[0], q2))
-        right -= (beta[:, None] @ at.chol[:, q2:-1, :q2])[:, 0]
-        u = np.linalg.solve(small.transpose(at.chol[:, :q2, :q2]), right[..., None])[..., 0]
-        out[part, pairs.order[:q2]] = u if at.moved is None else u + at.moved
-        out[part, q2:] = beta
+    rows = np.concatenate([T.reshape(sigma.size, -1) for T in factors], axis=1)
+    _, first, which = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    by_point = np.argsort(which, kind="stable")
+    ends = np.searchsorted(which[by_point], np.arange(0, first.size + step, step))
+    for k, (begin, end) in enumerate(pairwise(ends)):
+        at = _solve(s, pairs, [T[first[k * step : (k + 1) * step]] for T in factors])
+        draws = by_point[begin:end]
+        own = which[draws] - k * step
+        beta = draw_fixed(at.factor.take(own), 0, sigma[draws], rng, prior)
+        chol = at.chol[own]
+        right = chol[:, -1, :q2] + sigma[draws, None] * rng.standard_normal((draws.size, q2))
+        right -= (beta[:, None] @ chol[:, q2:-1, :q2])[:, 0]
+        u = np.linalg.solve(small.transpose(chol[:, :q2, :q2]), right[..., None])[..., 0]
+        out[draws[:, None], pairs.order[:q2]] = u if at.moved is None else u + at.moved[own]
+        out[draws, q2:] = beta
     return out
 
 
@@ -115,14 +126,18 @@ def _solve(s: LevelSums, pairs: PackedPairs, factors: Sequence[FloatArray]) -> _
 
 
 def _multiply_lambda(frame: Frame, factors: Sequence[FloatArray], joint: FloatArray) -> None:
-    """``Lambda' S Lambda`` in place, the lower triangle of it."""
-    for rows in (joint, small.transpose(joint)):
-        for (block, span), T in zip(frame.trailing_spans, factors, strict=True):
-            effects = [
-                slice(span.start + a * block.n_levels, span.start + (a + 1) * block.n_levels) for a in range(block.size)
-            ]
-            old = [rows[:, effect].copy() for effect in effects] if block.size > 1 else [rows[:, effects[0]]]
-            for b, effect in enumerate(effects):
-                new = np.multiply(old[0], T[:, 0, b, None, None], out=rows[:, effect])
-                for a in range(1, block.size):
-                    new += old[a] * T[:, a, b, None, None]
+    """The lower triangle of ``Lambda' S Lambda`` in place; lower triangular factors."""
+    for (block, span), T in zip(frame.trailing_spans, factors, strict=True):
+        effects = [slice(first, first + block.n_levels) for first in range(span.start, span.stop, block.n_levels)]
+        weights = T[:, :, :, None, None]
+        # What an effect is made of are itself and later ones, which are still the old ones.
+        for b, own in enumerate(effects):
+            rows = joint[:, own, : span.stop]
+            rows *= weights[:, b, b]
+            for a in range(b + 1, block.size):
+                rows += weights[:, a, b] * joint[:, effects[a], : span.stop]
+        for b, own in enumerate(effects):
+            columns = joint[:, own.start :, own]
+            columns *= weights[:, b, b]
+            for a in range(b + 1, block.size):
+                columns += weights[:, a, b] * joint[:, own.start :, effects[a]]
