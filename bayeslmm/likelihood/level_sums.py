@@ -22,8 +22,8 @@ _KINDS = 256
 _MANY = 256
 # Levels whose columns differ more in size cannot be compared by one measure.
 _ALIKE = 1e5
-# Products of columns that are kept level by level (their packed triangles: a quarter), and the ratio of the sums of
-# squares of the response between and within levels from which on a fit is tight.
+# Products of columns that are kept level by level (their packed triangles: a quarter), and the ratio of the sum of
+# squares of the response to what no effects could explain from which on a fit is tight.
 _MOST_PRODUCTS, _TIGHT = 16_000_000, 1e6
 
 
@@ -120,12 +120,15 @@ class LevelSums:
     def pairs(self) -> PackedPairs | None:
         """Products of columns for evaluations at many points; None where they are too many or would lose digits."""
         (J, c, m), moments = self.E.shape, self.moments
+        # Inverses do not keep the last digits, which tight fits need: the tightest is with effects as they like.
+        rest = self.D[-1, -1] - self.D[-1, :-1] @ np.linalg.lstsq(self.D[:-1, :-1], self.D[:-1, -1], rcond=1e-12)[0]
+        tight = (self.E[..., -1] ** 2).sum() + self.D[-1, -1] > _TIGHT * rest
+        if not c or self.unlike or tight:
+            return None
         if moments is not None:
             sums = moments.sums
             return PackedPairs.of(moments.R, moments.counts, self.D, self._by_effect, lambda a, b: sums[:, a, b])
-        # Inverses do not keep the last digits, which tight fits need.
-        tight = (self.E[..., -1] ** 2).sum() > _TIGHT * self.D[-1, -1]
-        if not c or self.unlike or tight or J * c * c * m * m > _MOST_PRODUCTS:
+        if J * c * c * m * m > _MOST_PRODUCTS:
             return None
         E = self.E
         return PackedPairs.of(
