@@ -19,6 +19,9 @@ from bayeslmm.types import FloatArray, IntArray
 # Of erf(w / sqrt(2)): the factor of w, and the logarithm of its slope at zero.
 _ROOT_HALF, _LOG_SLOPE = float(np.sqrt(0.5)), float(0.5 * np.log(2.0 / np.pi))
 
+# Beyond that 1 - z^2 is from the tails.
+_FAR = 3.0
+
 
 @dataclass(frozen=True)
 class TermCoordinates:
@@ -85,10 +88,11 @@ class TermCoordinates:
         from scipy.special import erf
 
         w = x[:, self.size :]
-        log_one_minus, log_density = _log_one_minus_squared(w), -0.5 * (w**2).sum(1)
+        z = erf(w * _ROOT_HALF)
+        log_one_minus, log_density = _log_one_minus_squared(w, z), -0.5 * (w**2).sum(1)
         for k, shape in enumerate(self.shapes.tolist()):
             log_density += (shape - 1.0) * log_one_minus[:, k] + _LOG_SLOPE - log_beta_constant(shape)
-        return self.structure.partial_root(erf(w * _ROOT_HALF), np.exp(log_one_minus)), log_density
+        return self.structure.partial_root(z, np.exp(log_one_minus)), log_density
 
     def inverse(self, T: FloatArray) -> FloatArray:
         """Coordinates (d,) of a relative factor (c, c); zero sds and perfect correlations are moved inside."""
@@ -114,12 +118,14 @@ def _from_relative_sds(sd: FloatArray, even: tuple[bool, ...], scale: FloatArray
     return np.where(even, np.arcsinh(safe / scale), np.log(np.maximum(safe, 1e-300)))
 
 
-def _log_one_minus_squared(w: FloatArray) -> FloatArray:
-    """``log(1 - erf(w / sqrt(2))^2)``; near zero it keeps its digits, which a large LKJ shape multiplies."""
-    from scipy.special import erf, log_ndtr
+def _log_one_minus_squared(w: FloatArray, z: FloatArray) -> FloatArray:
+    """``log(1 - z^2)`` of ``z = erf(w / sqrt(2))``, with its digits near zero, which a large LKJ shape multiplies."""
+    from scipy.special import log_ndtr
 
-    near = np.log1p(-(erf(np.clip(w, -1.0, 1.0) * _ROOT_HALF) ** 2))
-    return np.where(np.abs(w) < 1.0, near, 2.0 * np.log(2.0) + log_ndtr(w) + log_ndtr(-w))
+    far = np.abs(w) > _FAR
+    found = np.log1p(-(np.where(far, 0.0, z) ** 2))
+    found[far] = 2.0 * np.log(2.0) + log_ndtr(w[far]) + log_ndtr(-w[far])
+    return np.asarray(found)
 
 
 def log_beta_constant(shape: float) -> float:

@@ -53,7 +53,7 @@ class Levels(LevelSums):
     def evaluate_many(self, factors: Factors) -> Factor:
         if factors[0].shape[0] == 1 or self.pairs is None:
             return evaluate_levels(self, factors)
-        return evaluate_many(self, self.pairs, [canonical(T) for T in factors])
+        return evaluate_many(self, self.pairs, _lower(factors))
 
     def derivatives(self, factors: Factors, factor: Factor, nu: int, reml: bool) -> Derivatives:
         return level_derivatives(self, factors, factor, nu, reml)
@@ -117,7 +117,7 @@ class Levels(LevelSums):
         report: Callable[[int], None] | None = None,
     ) -> tuple[FloatArray, list[FloatArray]]:
         if factor is None and self.pairs is not None:
-            factors = [canonical(T) for T in factors]
+            factors = _lower(factors)
             drawn = draw_many(self, self.pairs, factors, sigma, rng, prior)
         else:
             factor = self.evaluate(factors) if factor is None else factor
@@ -183,3 +183,8 @@ class Levels(LevelSums):
         E = np.concatenate([self.E, other.E]).reshape(2 * J * c, m)
         rest, between = split_columns(Q, E, np.tile(codes, 2), J)
         return replace(self, n=self.n + other.n, R=R, E=between, D=self.D + other.D + rest.T @ rest)
+
+
+def _lower(factors: Factors) -> Factors:
+    """Lower triangular square roots of the covariances of the trailing blocks."""
+    return [factors[0], *(canonical(T) for T in factors[1:])]

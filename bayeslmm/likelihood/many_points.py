@@ -53,7 +53,7 @@ def evaluate_many(s: LevelSums, pairs: PackedPairs, factors: Sequence[FloatArray
     pairs : PackedPairs
         Its own.
     factors : sequence of FloatArray, each (K, c, c)
-        Lower triangular.
+        Those of trailing blocks lower triangular.
     """
     step = _together(s, pairs)
     starts = range(0, factors[0].shape[0], step)
@@ -68,7 +68,7 @@ def draw_many(
     rng: np.random.Generator,
     prior: InternalPrior | None,
 ) -> FloatArray:
-    """Exact draws (K, t) of trailing random effects, in their own order, and fixed effects; lower triangular factors.
+    """Exact draws (K, t) of trailing random effects, in their own order, and fixed effects.
 
     Points that come up again, as resampled ones do, are evaluated once.
     """
