@@ -29,8 +29,9 @@ from bayeslmm.numerics.resample import trustworthy
 from bayeslmm.residual import NO_PARAMETERS
 from bayeslmm.types import FloatArray
 
-# Doubles that an evaluation touches from which on a polynomial takes its place.
-_DEAR = 2000.0
+# Doubles that an evaluation touches from which on a polynomial takes its place, on a grid. For weighted points so many
+# times as many for each square of their dimension: a polynomial has the more terms, and needs the more nodes.
+_DEAR, _BY_DIMENSION = 2000.0, 0.6
 # Exact evaluations that its error is measured at, and the error that is too much.
 _CHECKS = {False: 100, True: 24}
 _BAD_ERROR = 0.1
@@ -274,7 +275,7 @@ def _drawn(
     target: Target, start: FloatArray, method: str, draws: int, rng: np.random.Generator, progress: Progress
 ) -> _Points:
     """Points by one method, from a polynomial, a better one or the likelihood itself."""
-    drawn = _points(_cheap(target, start, progress), start, method, draws, rng, progress)
+    drawn = _points(_cheap(target, start, method, progress), start, method, draws, rng, progress)
     for most in _further_terms(target, drawn.diagnostics):
         # The polynomial has not met the likelihood: more terms, then the likelihood itself.
         again = sur.build_surrogate(target, start, progress, most) if most else target
@@ -286,9 +287,10 @@ def _drawn(
     return drawn
 
 
-def _cheap(target: Target, start: FloatArray, progress: Progress) -> Target:
+def _cheap(target: Target, start: FloatArray, method: str, progress: Progress) -> Target:
     """A polynomial where evaluations are dear."""
-    if sur.available(target) and sur.cost(target.cp) > _DEAR:
+    dear = _DEAR * (1.0 if method == "quadrature" else _BY_DIMENSION * target.dimension**2)
+    if sur.available(target) and sur.cost(target.cp) > dear:
         return sur.build_surrogate(target, start, progress)
     return target
 

@@ -2,8 +2,9 @@
 
 A relative sd t = sd / sigma whose prior is even and smooth at zero becomes ``t = c sinh(x)`` with x on the whole
 line: linear near zero, so that the boundary disappears and the density is even in x, logarithmic far out.
-Other priors use ``t = exp(x)``. Correlations use ``tanh`` of canonical partial correlations, for which the LKJ
-density factorises.
+Other priors use ``t = exp(x)``. Correlations are canonical partial correlations, for which the LKJ density factorises,
+as ``z = erf(x / sqrt(2))``: uniform ones are standard normal x, so that a correlation about which little is known, and
+one that is about 1, has no longer tail than a normal density.
 """
 
 from __future__ import annotations
@@ -13,14 +14,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayeslmm.design.covariance import CovarianceStructure
-from bayeslmm.types import FloatArray
+from bayeslmm.types import FloatArray, IntArray
+
+# Of erf(w / sqrt(2)): the factor of w, and the logarithm of its slope at zero.
+_ROOT_HALF, _LOG_SLOPE = float(np.sqrt(0.5)), float(0.5 * np.log(2.0 / np.pi))
+
+# Beyond that 1 - z^2 is from the tails.
+_FAR = 3.0
 
 
 @dataclass(frozen=True)
 class TermCoordinates:
     """Coordinates of one term: of its standard deviations, then of its correlations.
 
-    A structure makes its correlations of independent places z = tanh(w) between -1 and 1: canonical partial
+    A structure makes its correlations of independent places z = erf(w / sqrt(2)) between -1 and 1: canonical partial
     correlations, the place of a shared correlation on its range, partial autocorrelations.
 
     Attributes
@@ -60,6 +67,13 @@ class TermCoordinates:
         """Which coordinates the density is even in."""
         return (*self.even, *([False] * self.n_correlations))
 
+    def freed_by(self, k: int) -> IntArray:
+        """Which correlations nothing but their prior determines where sd k is zero."""
+        pairs, effects = self.structure.pairs, self.structure.size
+        if self.structure.shared or len(pairs) < effects * (effects - 1) // 2:
+            return np.empty(0, dtype=np.int64)
+        return np.array([j for j, pair in enumerate(pairs) if k in pair], dtype=np.int64)
+
     def sds(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Relative sds (K, sds) and the log Jacobian of the map (K,)."""
         return _relative_sds(x[:, : self.size], self.even, self.scale)
@@ -71,18 +85,24 @@ class TermCoordinates:
         ----------
         Lewandowski, Kurowicka & Joe (2009), J. Multivariate Analysis 100, 1989-2001.
         """
+        from scipy.special import erf
+
         w = x[:, self.size :]
-        log_one_minus, log_density = _log_one_minus_squared(w), np.zeros(x.shape[0])
+        z = erf(w * _ROOT_HALF)
+        log_one_minus, log_density = _log_one_minus_squared(w, z), -0.5 * (w**2).sum(1)
         for k, shape in enumerate(self.shapes.tolist()):
-            log_density += shape * log_one_minus[:, k] - log_beta_constant(shape)
-        return self.structure.partial_root(np.tanh(w), np.exp(log_one_minus)), log_density
+            log_density += (shape - 1.0) * log_one_minus[:, k] + _LOG_SLOPE - log_beta_constant(shape)
+        return self.structure.partial_root(z, np.exp(log_one_minus)), log_density
 
     def inverse(self, T: FloatArray) -> FloatArray:
         """Coordinates (d,) of a relative factor (c, c); zero sds and perfect correlations are moved inside."""
+        from scipy.special import erfinv
+
         sd = np.sqrt((T**2).sum(-1))
         z = self.structure.factor_places(T)
         own = sd[[effects[0] for effects in self.structure.sd_effects]]
-        return np.concatenate([_from_relative_sds(own, self.even, self.scale), np.arctanh(np.clip(z, -0.95, 0.95))])
+        w = erfinv(np.clip(z, -0.95, 0.95)) / _ROOT_HALF
+        return np.concatenate([_from_relative_sds(own, self.even, self.scale), w])
 
 
 def _relative_sds(x: FloatArray, even: tuple[bool, ...], scale: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -98,9 +118,14 @@ def _from_relative_sds(sd: FloatArray, even: tuple[bool, ...], scale: FloatArray
     return np.where(even, np.arcsinh(safe / scale), np.log(np.maximum(safe, 1e-300)))
 
 
-def _log_one_minus_squared(w: FloatArray) -> FloatArray:
-    """``log(1 - tanh(w)^2)``; near zero it keeps its digits, which a large LKJ shape multiplies."""
-    return np.asarray(-2.0 * np.log1p(2.0 * np.sinh(0.5 * np.clip(w, -300, 300)) ** 2))
+def _log_one_minus_squared(w: FloatArray, z: FloatArray) -> FloatArray:
+    """``log(1 - z^2)`` of ``z = erf(w / sqrt(2))``, with its digits near zero, which a large LKJ shape multiplies."""
+    from scipy.special import log_ndtr
+
+    far = np.abs(w) > _FAR
+    found = np.log1p(-(np.where(far, 0.0, z) ** 2))
+    found[far] = 2.0 * np.log(2.0) + log_ndtr(w[far]) + log_ndtr(-w[far])
+    return np.asarray(found)
 
 
 def log_beta_constant(shape: float) -> float:

@@ -12,6 +12,7 @@ from scipy.special import logsumexp
 from bayeslmm.bayes.default_priors import default_priors
 from bayeslmm.bayes.prior_families import HalfNormal, SdPrior
 from bayeslmm.bayes.proposals import MixtureT, blend, fit_mixture, single
+from bayeslmm.bayes.ridges import with_ridges
 from bayeslmm.bayes.signed_density import SignedDensity, climb
 from bayeslmm.bayes.target import Points, Target, away_from_zero
 from bayeslmm.bayes.term_priors import Relative
@@ -27,7 +28,7 @@ _FEW = 4
 _DEFENSIVE = 0.1
 # Rounds of adaptation, and the efficiency that makes a further one pointless.
 _ROUNDS = 6
-_GOOD = 0.8
+_GOOD, _BEST = 0.8, 0.85
 _FAIR = 0.5
 _COMPONENTS = 3
 # Dimensions beyond which a mixture has more entries than points can tell; degrees of freedom of what is tried there,
@@ -116,7 +117,7 @@ def two_samples(target: Target, start: FloatArray, size: int, rng: np.random.Gen
     & Robert (2008), Statistics and Computing 18, for adaptive mixtures; Cornuet, Marin, Mira & Robert (2012),
     Scandinavian J. of Statistics 39, for weights over all rounds.
     """
-    rounds = _few(target, start, rng) if target.dimension <= _MANY else _many(target, start, rng)
+    rounds = _few(target, start, size, rng) if target.dimension <= _MANY else _many(target, start, rng)
     best = max(rounds, key=lambda r: r.sample.efficiency)
     # Some spare points, so that resampling repeats few of them.
     final = int(np.ceil(size * min(max(1.0 / best.sample.efficiency, 1.0) * 1.1, 6.0)))
@@ -131,14 +132,19 @@ class Round:
     sample: Weighted
 
 
-def _few(target: Target, start: FloatArray, rng: np.random.Generator) -> list[Round]:
-    """Rounds of mixtures that adapt to all that was seen before."""
-    pilot = laplace(target, start)
+def _few(target: Target, start: FloatArray, size: int, rng: np.random.Generator) -> list[Round]:
+    """Rounds of mixtures that adapt to all that was seen before, as long as one pays for its points.
+
+    A further one pays if the best to be hoped for would save more points of the final sample.
+    """
+    pilot = with_ridges(target, laplace(target, start))
     count = _PILOT[target.dimension <= _FEW]
     rounds = [Round(pilot, draw(target, pilot, count, rng))]
     table = np.zeros((0, 0))
     for _ in range(_ROUNDS):
-        if rounds[-1].sample.efficiency > _GOOD or _settled(rounds):
+        efficiency = rounds[-1].sample.efficiency
+        pays = len(rounds) == 1 or size * (1.0 / efficiency - 1.0 / _BEST) > count
+        if efficiency > _GOOD or not pays or _settled(rounds):
             break
         table = _extend(table, rounds)
         proposal = blend(_adapt(target, rounds, table, rng), pilot, _DEFENSIVE)

@@ -206,7 +206,7 @@ class Target:
         """Eliminate at K points x with relative factors (K, c, c) on the user's columns."""
         if self.sums is not None:
             return self.sums.evaluate(factors, self.lam(x), self.cp.log_weights)
-        return evaluate(self.cp, par.block_factors(self.cp, factors))
+        return self.cp.sums.evaluate_many(par.block_factors(self.cp, factors))
 
     def log_joint(
         self,

@@ -244,13 +244,18 @@ def _solve(joint: FloatArray, right: FloatArray) -> tuple[FloatArray, FloatArray
 
 def solve_points(joint: FloatArray, right: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Cholesky factors L (K, t, t), ``L^-1 right`` and the solution (K, t); nan where there is none."""
-    try:
-        chol = np.linalg.cholesky(joint)
-    except np.linalg.LinAlgError:
-        # Ratios of 1e9 leave no digits at one point; the others must not suffer.
-        chol = np.stack([_cholesky_or_nan(matrix) for matrix in joint])
+    chol = cholesky_points(joint)
     half = np.linalg.solve(chol, right[..., None])
     return chol, half[..., 0], np.linalg.solve(small.transpose(chol), half)[..., 0]
+
+
+def cholesky_points(joint: FloatArray) -> FloatArray:
+    """Cholesky factors (K, t, t); nan where there is none."""
+    try:
+        return np.linalg.cholesky(joint)
+    except np.linalg.LinAlgError:
+        # Ratios of 1e9 leave no digits at one point; the others must not suffer.
+        return np.stack([_cholesky_or_nan(matrix) for matrix in joint])
 
 
 def _cholesky_or_nan(matrix: FloatArray) -> FloatArray:

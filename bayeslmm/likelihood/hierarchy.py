@@ -72,6 +72,9 @@ class Hierarchy(ChainSums):
             raise TypeError("a hierarchy has one response")
         return stacked([self._evaluate([T[k] for T in factors]) for k in range(factors[0].shape[0])])
 
+    def evaluate_many(self, factors: Factors) -> Factor:
+        return self.evaluate(factors)
+
     def _evaluate(self, factors: Factors) -> Factor:
         q, chain = self.q_dense, self.plan.chain
         eliminated = el.eliminate(self, factors[:chain])

@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from bayeslmm.likelihood.frame import Block, Frame
+from bayeslmm.likelihood.packed_pairs import PackedPairs
 from bayeslmm.types import FloatArray, IntArray
 
 # Levels are taken together by their R up to this many kinds; beyond `_MANY` levels that has to save something.
@@ -23,6 +24,9 @@ _MANY = 256
 _ROUNDING = 1e-13
 # Levels whose columns differ more in size cannot be compared by one measure.
 _ALIKE = 1e5
+# Products of columns that are kept level by level (their packed triangles: a quarter), and the ratio of the sum of
+# squares of the response to what no effects could explain from which on a fit is tight.
+_MOST_PRODUCTS, _TIGHT = 16_000_000, 1e6
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,32 @@ class LevelSums:
             flat = part.reshape(part.shape[0], c * m)
             sums[u] = (flat.T @ flat).reshape(c, m, c, m).transpose(0, 2, 1, 3)
         return Moments(self.R[first], counts.astype(float), sums)
+
+    @cached_property
+    def pairs(self) -> PackedPairs | None:
+        """Products of columns for evaluations at many points; None where they are too many or would lose digits."""
+        (J, c, m), moments = self.E.shape, self.moments
+        # Inverses do not keep the last digits, which tight fits need: the tightest is with effects as they like.
+        rest = self.D[-1, -1] - self.D[-1, :-1] @ np.linalg.lstsq(self.D[:-1, :-1], self.D[:-1, -1], rcond=1e-12)[0]
+        tight = (self.E[..., -1] ** 2).sum() + self.D[-1, -1] > _TIGHT * rest
+        if not c or self.unlike or tight:
+            return None
+        if moments is not None:
+            sums = moments.sums
+            return PackedPairs.of(moments.R, moments.counts, self.D, self._by_effect, lambda a, b: sums[:, a, b])
+        if J * c * c * m * m > _MOST_PRODUCTS:
+            return None
+        E = self.E
+        return PackedPairs.of(
+            self.R, np.ones(J), self.D, self._by_effect, lambda a, b: E[:, a, :, None] * E[:, b, None, :]
+        )
+
+    @property
+    def _by_effect(self) -> IntArray:
+        """Trailing columns with the same effect of all levels of a block together."""
+        spans = self.frame.trailing_spans
+        parts = [np.arange(span.start, span.stop).reshape(-1, block.size).T.ravel() for block, span in spans]
+        return np.concatenate([*parts, np.arange(self.q_trailing, self.D.shape[0])])
 
 
 def unlike(R: FloatArray) -> bool:

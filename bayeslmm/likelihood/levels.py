@@ -8,6 +8,7 @@ from typing import Self
 
 import numpy as np
 
+from bayeslmm.design.covariance import canonical
 from bayeslmm.likelihood import level_conditional as lc
 from bayeslmm.likelihood.balanced import closed_form
 from bayeslmm.likelihood.derivatives import Derivatives, LevelPieces, level_derivatives
@@ -15,6 +16,7 @@ from bayeslmm.likelihood.factor import Factor, Replicates, apply_lambda, evaluat
 from bayeslmm.likelihood.frame import Frame
 from bayeslmm.likelihood.frame_rows import FrameRows
 from bayeslmm.likelihood.level_sums import LevelSums
+from bayeslmm.likelihood.many_points import draw_many, evaluate_many
 from bayeslmm.likelihood.rotation import InternalPrior, draw_trailing
 from bayeslmm.likelihood.splitting import split_rows
 from bayeslmm.likelihood.starts import level_start
@@ -48,6 +50,11 @@ class Levels(LevelSums):
 
     def evaluate(self, factors: Factors, replicates: Replicates | None = None, keep: bool = False) -> Factor:
         return evaluate_levels(self, factors, replicates, keep)
+
+    def evaluate_many(self, factors: Factors) -> Factor:
+        if factors[0].shape[0] == 1 or self.pairs is None:
+            return evaluate_levels(self, factors)
+        return evaluate_many(self, self.pairs, _lower(factors))
 
     def derivatives(self, factors: Factors, factor: Factor, nu: int, reml: bool) -> Derivatives:
         return level_derivatives(self, factors, factor, nu, reml)
@@ -113,9 +120,13 @@ class Levels(LevelSums):
         prior: InternalPrior | None = None,
         report: Callable[[int], None] | None = None,
     ) -> tuple[FloatArray, list[FloatArray]]:
-        factor = self.evaluate(factors) if factor is None else factor
-        drawn = draw_trailing(factor, self.q_trailing, sigma, rng, prior)
-        return drawn[:, self.q_trailing :], self.complete(factors, factor, drawn, sigma, rng)
+        if factor is None and self.pairs is not None:
+            factors = _lower(factors)
+            drawn = draw_many(self, self.pairs, factors, sigma, rng, prior)
+        else:
+            factor = self.evaluate(factors) if factor is None else factor
+            drawn = draw_trailing(factor, self.q_trailing, sigma, rng, prior)
+        return drawn[:, self.q_trailing :], lc.complete_levels(self, factors, drawn, sigma, rng)
 
     def variances(self, factors: Factors, factor: Factor, fixed_known: bool) -> list[FloatArray]:
         return lc.level_variances(self, factors, factor, fixed_known)
@@ -176,3 +187,8 @@ class Levels(LevelSums):
         E = np.concatenate([self.E, other.E]).reshape(2 * J * c, m)
         rest, between = split_columns(Q, E, np.tile(codes, 2), J)
         return replace(self, n=self.n + other.n, R=R, E=between, D=self.D + other.D + rest.T @ rest)
+
+
+def _lower(factors: Factors) -> Factors:
+    """Lower triangular square roots of the covariances of the trailing blocks."""
+    return [factors[0], *(canonical(T) for T in factors[1:])]

@@ -74,8 +74,7 @@ def draw_trailing(
     prior : InternalPrior or None
         Flat if None.
     """
-    L_X = factor.chol[:, q2:, q2:]
-    beta = _draw_beta(factor, q2, L_X, sigma, rng, prior)
+    beta = draw_fixed(factor, q2, sigma, rng, prior)
     draw = np.empty_like(factor.solution)
     draw[:, q2:] = beta
     if q2:
@@ -88,15 +87,11 @@ def draw_trailing(
     return draw
 
 
-def _draw_beta(
-    factor: Factor,
-    q2: int,
-    L_X: FloatArray,
-    sigma: FloatArray,
-    rng: np.random.Generator,
-    prior: InternalPrior | None,
+def draw_fixed(
+    factor: Factor, q2: int, sigma: FloatArray, rng: np.random.Generator, prior: InternalPrior | None
 ) -> FloatArray:
-    estimate = factor.solution[:, q2:]
+    """Exact draws (K, p) of beta, one at each point; see `draw_trailing`."""
+    L_X, estimate = factor.chol[:, q2:, q2:], factor.solution[:, q2:]
     z = rng.standard_normal((sigma.shape[0], estimate.shape[1]))
     if prior is None:
         step = sigma[:, None] * z

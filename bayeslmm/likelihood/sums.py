@@ -83,6 +83,9 @@ class Sums(Protocol):
     def evaluate(self, factors: Factors, replicates: Replicates | None = None, keep: bool = False) -> Factor:
         """Eliminate the random effects at K points."""
 
+    def evaluate_many(self, factors: Factors) -> Factor:
+        """What densities need at many points: of the factor and the estimates, maybe, those of beta alone."""
+
     def derivatives(self, factors: Factors, factor: Factor, nu: int, reml: bool) -> Derivatives:
         """Gradient of the profiled criterion with nu degrees of freedom in the covariance of every block."""
 

@@ -209,7 +209,7 @@ def test_three_by_three_block_has_sound_weights() -> None:
 
 
 def test_lkj_density_integrates_to_one() -> None:
-    # c = 2: one coordinate; trapezoidal rule on the atanh line
+    # c = 2: one coordinate; trapezoidal rule
     coordinates = TermCoordinates(Unstructured(2), (True, True), np.ones(2), np.array([2.5]))
     w = np.linspace(-40, 40, 4001)
     x = np.column_stack([np.zeros((w.size, 2)), w])

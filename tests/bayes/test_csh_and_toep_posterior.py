@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import pytest
 from scipy.linalg import toeplitz
-from scipy.stats import beta
+from scipy.stats import beta, norm
 
 import bayeslmm as bl
 from bayeslmm.bayes.default_priors import default_priors
@@ -61,13 +61,13 @@ def test_target_is_the_dense_density(keyword: str) -> None:
     for k in range(x.shape[0]):
         column = points.log_sigma.shape[1] // 2
         sigma = float(np.exp(points.log_sigma[k, column]))
-        # relative sds are exponentials of their coordinates, places hyperbolic tangents
-        natural = np.append(np.exp(x[k, :n_sds]), np.tanh(x[k, n_sds:]))
+        # relative sds are exponentials of their coordinates, places 2 Phi - 1
+        natural = np.append(np.exp(x[k, :n_sds]), 2.0 * norm.cdf(x[k, n_sds:]) - 1.0)
         sds, places = natural[:n_sds] * sigma, natural[n_sds:]
         expected = dense_reml(design, sigma**2 * covariance(keyword, natural), sigma)
         expected += float(priors.sigma.log_density(np.array(sigma)) + np.log(sigma))
         expected += float(prior.log_density(sds).sum() + np.log(sds).sum())
-        expected += float((beta.logpdf((1 + places) / 2, ETA, ETA) - np.log(2) + np.log1p(-(places**2))).sum())
+        expected += float((beta.logpdf((1 + places) / 2, ETA, ETA) + norm.logpdf(x[k, n_sds:])).sum())
         # the target's is a density of the place on the line, from 0 to 1
         on_line = points.log_joint[k, column] - np.log(points.log_sigma[k, -1] - points.log_sigma[k, 0])
         assert on_line == pytest.approx(expected, rel=1e-9)
