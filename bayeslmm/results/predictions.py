@@ -13,11 +13,8 @@ from scipy.special import stdtrit
 from bayeslmm.arguments import choice, flag, generator, shown
 from bayeslmm.bayes.predictive import Request, check_prior_draws, posterior_predictive, predictive_draws, prior_tree
 from bayeslmm.design.design import Design
-from bayeslmm.design.formula import parse_formula
-from bayeslmm.design.looks import twins
-from bayeslmm.design.newdata import RowLevels, Rows, new_rows, own_rows
+from bayeslmm.design.newdata import Rows, new_rows, own_rows
 from bayeslmm.design.readable import readable
-from bayeslmm.design.tables import open_table, to_pandas
 from bayeslmm.errors import BayesLMMWarning, DesignError
 from bayeslmm.habits import PREDICT_ARGUMENTS, no_argument
 from bayeslmm.numerics.quantiles import two_quantiles
@@ -28,9 +25,10 @@ from bayeslmm.results.fit import Fit
 from bayeslmm.results.intervals import check_level
 from bayeslmm.results.known_residuals import KnownResiduals, predicted_residuals, uses_known, weights_or_sd
 from bayeslmm.results.linear import DDF
+from bayeslmm.results.new_levels import all_new, at_new_levels, refuse_new_levels, with_groups
 from bayeslmm.results.prediction_errors import errors_and_df
 from bayeslmm.results.random_parts import Random, random_part
-from bayeslmm.types import AnyArray, BoolArray, FloatArray
+from bayeslmm.types import AnyArray, FloatArray
 
 if TYPE_CHECKING:
     from xarray import DataArray
@@ -42,7 +40,6 @@ type NewFixedLevels = Literal["error", "zero"]
 _KINDS = ("mean", "observation")
 _NEW_LEVELS = ("error", "sample", "zero", "population", "missing")
 _GROUPS = ("posterior_predictive", "log_likelihood", "integrated_log_likelihood", "prior", "prior_predictive")
-_SHOWN = 8
 
 
 def predict_fit(
@@ -376,7 +373,7 @@ def _asked(
     zero = choice("new_fixed_levels", new_fixed_levels, ("error", "zero"), DesignError) == "zero"
     part, observation = random_part(design, random), kind == "observation"
     if part.every_level_new and newdata is not None:
-        newdata = _with_groups(design, newdata)
+        newdata = with_groups(design, newdata)
     if weights is not None and (newdata is None or not observation):
         name = "residual_sd" if isinstance(design.residual, KnownVariances) else "weights"
         raise DesignError(f"{name}= are those of new observations: give newdata and kind='observation' with them.")
@@ -393,50 +390,13 @@ def _asked(
         warnings.warn(f"Missing values in the new data: {text}.", BayesLMMWarning, stacklevel=3)
     rows = part.of(rows if fixed else rows.without_fixed())
     if part.every_level_new:
-        rows = replace(rows, levels={name: _all_new(design, name, own) for name, own in rows.levels.items()})
+        rows = replace(rows, levels={name: all_new(design, name, own) for name, own in rows.levels.items()})
         return rows, Request(part.groups, observation, True)
     if new_levels == "error":
         refuse_new_levels(design, rows)
     if new_levels == "missing":
-        rows = rows.without(_at_new_levels(design, rows))
+        rows = rows.without(at_new_levels(design, rows))
     return rows, Request(part.groups, observation, new_levels == "sample", known)
-
-
-def _at_new_levels(design: Design, rows: Rows) -> BoolArray:
-    """Which of the complete rows (k,) have a level that the data did not have."""
-    new = [levels.codes >= design.groupings[name].n_levels for name, levels in rows.levels.items()]
-    return np.asarray(np.logical_or.reduce([np.zeros(rows.n, dtype=bool), *new]))
-
-
-def _with_groups(design: Design, newdata: Any) -> Any:
-    """The new data; where they have no column of a grouping factor, each row is one of a group of its own."""
-    bars = parse_formula(design.formula).bars
-    table, available = open_table(newdata)
-    missing = [name for name in dict.fromkeys(f for bar in bars for f in bar.factors) if name not in available]
-    used = {name for name in missing if design.recipe is not None and name not in design.recipe.columns}
-    if not used:
-        return newdata
-    frame = to_pandas(table, available)
-    index = frame.index if isinstance(table, pd.DataFrame) else pd.RangeIndex(len(frame))
-    return frame.assign(**{name: pd.Series([f"new {i}" for i in range(len(frame))], index) for name in used})
-
-
-def _all_new(design: Design, name: str, levels: RowLevels) -> RowLevels:
-    known = design.groupings[name]
-    return RowLevels(levels.codes + known.n_levels, (*known.levels, *levels.new))
-
-
-def refuse_new_levels(design: Design, rows: Rows) -> None:
-    """Refuse levels of grouping factors that the data of the model did not have."""
-    for name, levels in rows.levels.items():
-        if levels.new:
-            shown = ", ".join(map(repr, levels.new[:_SHOWN])) + (", ..." if len(levels.new) > _SHOWN else "")
-            alike = twins(levels.new, design.groupings[name].levels)
-            raise DesignError(
-                f"{name} has {len(levels.new)} level(s) that the data of the model did not have: {shown}.{alike} Say "
-                "what they stand for: new_levels='sample' for groups drawn from the same population, its variance in "
-                "the interval; new_levels='zero' for the typical group; new_levels='missing' for nan."
-            )
 
 
 def _frame(rows: Rows, values: FloatArray) -> pd.DataFrame:

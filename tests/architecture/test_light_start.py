@@ -31,14 +31,15 @@ print(*set(sys.modules) - before)
 _NEEDED = {
     "": "arguments equality errors faces habits home imports memory model results specification types",
     "design": "algebra arithmetic build choice coding contrasts covariance data design distinct dominant dot dropped "
-    "elsewhere estimable evaluate expressions factors formula frequency functions grouping groups implicit kinds known labels "
-    "lazy looks lookup magnitude names notes padding per_row quoting rank recipe reference remedies residual_text "
-    "residual_translation residual_words saturated screen size tables terms theta tokens transforms updating variances",
+    "elsewhere estimable evaluate expressions factors formula frequency functions grouping groups implicit "
+    "kinds known labels lazy looks lookup magnitude names notes padding per_row quoting rank recipe "
+    "reference remedies residual_text residual_translation residual_words saturated screen size tables terms "
+    "theta tokens transforms updating variances",
     "design.covariance": "autoregressive compound contract entries products toeplitz",
     "faces": "fit kinds",
     "likelihood": "balanced columns conditional criteria crossproducts derivatives factor frame frame_rows heavy "
-    "level_conditional level_sums levels many_points normal_prior packed_pairs parameters recheck reduction rotation small splitting starts "
-    "structure sums tiles within",
+    "level_conditional level_sums levels many_points normal_prior packed_pairs parameters recheck reduction rotation "
+    "small splitting starts structure sums tiles within",
     "numerics": "differences direct newton newton_many",
     "reml": "confirm criterion elsewhere fixed identified multistart optimum penalised penalty scale status zeros",
     "residual": "estimable known residual variance",
