@@ -22,7 +22,8 @@ from bayeslmm.habits import SIMULATE_ARGUMENTS, no_argument
 from bayeslmm.inference.simulation import check_rows, simulate_rows
 from bayeslmm.residual import KnownVariances, make_residual
 from bayeslmm.results.fit import Fit
-from bayeslmm.results.predictions import NewLevels, refuse_new_levels
+from bayeslmm.results.new_levels import refuse_new_levels
+from bayeslmm.results.predictions import NewLevels
 from bayeslmm.results.random_parts import Random, random_part
 from bayeslmm.results.sampling import generator
 from bayeslmm.results.stated import stated_values
