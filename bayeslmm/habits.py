@@ -249,6 +249,18 @@ FIT_ARGUMENTS: Mapping[str, str] = {
     "residual_sd": "bl.Model(formula, data, residual_sd=...), before fit()",
     "test": "fit().coefficients(ddf='z') or ddf='knapp-hartung'",
 }
+FIT_MANY_ARGUMENTS: Mapping[str, str] = {
+    "REML": "reml=True or reml=False",
+    "method": "reml=True (REML, the default) or reml=False (ML)",
+    **dict.fromkeys(("draws", "n_draws"), "posterior=, the draws of every posterior"),
+    **dict.fromkeys(("alpha", "level", "conf_level"), "confidence=, the level of intervals"),
+    **dict.fromkeys(("cores", "workers", "n_workers", "ncores"), "n_jobs="),
+    "adjust": "fits.tidy(adjust=...)",
+    "chains": "nothing: draws are independent",
+    "fix": "nothing: covariance parameters are estimated; bl.Model(...).fit(fix=...) holds them in one fit",
+    "penalty": "nothing: fits are by REML or ML; bl.Model(...).fit(penalty=...) is for one",
+    "checkpoint": "store=",
+}
 _NO_SETTING = "nothing: the samplers here need no such setting; for PyMC's own take model.to_pymc()"
 SAMPLE_ARGUMENTS: Mapping[str, str] = {
     **dict.fromkeys(("target_accept", "adapt_delta", "max_treedepth", "control", "init", "thin"), _NO_SETTING),

@@ -21,6 +21,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 matplotlib.use("Agg")
+# Examples in docstrings leave their figures open.
+matplotlib.rcParams["figure.max_open_warning"] = 0
 settings.register_profile("fast", max_examples=25, deadline=None, derandomize=True)
 settings.register_profile("long", max_examples=500, deadline=None)
 settings.load_profile("fast")

@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayeslmm.design.data import no_numbers
 from bayeslmm.design.design import Design
 from bayeslmm.design.magnitude import LARGEST, SMALLEST
-from bayeslmm.errors import BayesLMMError, DesignError
+from bayeslmm.design.tokens import dots, quoted, tokenize
+from bayeslmm.errors import BayesLMMError
 from bayeslmm.model import Model
 from bayeslmm.types import FloatArray
+
+# Arguments of a model that may be expressions of columns.
+_EXPRESSIONS = ("weights", "residual_sd", "frequency", "residual")
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ def of_formulas(formulas: Mapping[str, str], data: Any, options: Mapping[str, An
             models[name] = Model(formula, data, **options)
         except BayesLMMError as error:
             errors.append(error)
-            out.refused[name] = str(error)
+            out.refused[name] = str(error).rstrip(".")
     if not models:
         raise errors[0]
     shared: dict[tuple[str, tuple[Any, ...]], list[str]] = {}
@@ -116,47 +119,64 @@ def of_responses(right: str, frame: pd.DataFrame, responses: pd.DataFrame, optio
         No response can be used; what is wrong with the first.
     """
     out, errors = Batches(), list[BayesLMMError]()
-    values = _numbers(responses, out)
-    for names in _by_missing(values):
-        Y = values[names].to_numpy(dtype=float)
-        first = next((k for k in range(len(names)) if not _unusable(Y[~np.isnan(Y[:, k]), k])), 0)
+    used = names_used(right, options)
+    out.refused |= {
+        name: "the formula or an argument uses this column, too, which leaves nothing to explain"
+        for name in map(str, responses.columns)
+        if name in used
+    }
+    free = responses[[name for name in responses.columns if name not in used]]
+    values = _numbers(free)
+    for names in [*_by_missing(values), *([name] for name in free.columns if name not in values)]:
+        Y = values[names].to_numpy(dtype=float) if names[0] in values else None
+        first = 0 if Y is None else _first_usable(Y)
         try:
-            model = model_of(right, frame, values[names[first]], options)
+            model = model_of(right, frame, free[names[first]], options)
         except BayesLMMError as error:
             errors.append(error)
-            out.refused |= dict.fromkeys(names, str(error))
+            out.refused |= dict.fromkeys(names, str(error).rstrip("."))
             continue
-        out.add(model.design, names, Y[np.asarray(model.design.index, dtype=np.int64)])
+        rows = np.asarray(model.design.index, dtype=np.int64)
+        out.add(model.design, names, model.design.y[:, None] if Y is None else Y[rows])
     if not out.ready and errors:
         raise errors[0]
     return out
+
+
+def names_used(right: str, options: Mapping[str, Any]) -> set[str]:
+    """Names in the right side of a formula and in arguments that are expressions."""
+    texts = [right, *(options[name] for name in _EXPRESSIONS if isinstance(options.get(name), str))]
+    tokens = [token for text in texts for token in tokenize(_without_dots(text))]
+    return {token.text.strip("`") for token in tokens if token.kind in ("name", "quoted")}
+
+
+def _without_dots(text: str) -> str:
+    """A formula in which the name of all other columns is a 1."""
+    alone = set(dots(text))
+    return "".join("1" if k in alone else letter for k, letter in enumerate(text))
+
+
+def _first_usable(Y: FloatArray) -> int:
+    """The first response (n, K) that a model can be fitted to, if there is one."""
+    return next((k for k, y in enumerate(Y.T) if not _unusable(y[~np.isnan(y)])), 0)
 
 
 def model_of(right: str, frame: pd.DataFrame, response: pd.Series, options: Mapping[str, Any]) -> Model:
     """The model of one response; its rows are called by their positions."""
     name = str(response.name)
     table = frame.reset_index(drop=True)
-    table[name] = response.to_numpy()
+    table[name] = response.array
     return Model(f"{quoted(name)} {right}", table, **options)
 
 
-def quoted(name: str) -> str:
-    """A column's name as a formula has it."""
-    return name if name.isidentifier() else f"`{name}`"
-
-
-def _numbers(responses: pd.DataFrame, out: Batches) -> pd.DataFrame:
-    """The columns that are numbers, as floats; what the others are is said."""
-    columns: dict[str, FloatArray] = {}
-    for name, column in responses.items():
-        odd = no_numbers(column)
-        if odd:
-            out.refused[str(name)] = f"its values are {odd}, not numbers"
-            continue
-        columns[str(name)] = column.to_numpy(dtype=float, na_value=np.nan)
-    if not columns and out.refused:
-        first, why = next(iter(out.refused.items()))
-        raise DesignError(f"No response is numeric. The first, {first!r}: {why}.")
+def _numbers(responses: pd.DataFrame) -> pd.DataFrame:
+    """The columns that are numbers by their type, as floats."""
+    types = pd.api.types
+    columns = {
+        name: column.to_numpy(dtype=float, na_value=np.nan)
+        for name, column in responses.items()
+        if types.is_any_real_numeric_dtype(column.dtype)
+    }
     return pd.DataFrame(columns)
 
 

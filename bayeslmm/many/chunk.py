@@ -25,7 +25,8 @@ from bayeslmm.inference.zero_many import ManyZeroTests, many_zero_tests
 from bayeslmm.likelihood import SummedDesign, cross_products
 from bayeslmm.likelihood.residual_products import residual_products
 from bayeslmm.many.batches import Batch
-from bayeslmm.reml.many import Optima, fitted_together, optimise_many
+from bayeslmm.reml import optimise
+from bayeslmm.reml.many import Optima, fitted_together, not_identified, optimise_many
 from bayeslmm.reml.status import FitStatus
 from bayeslmm.results.intervals import hdi
 from bayeslmm.results.labels import Parameter, parameters
@@ -147,7 +148,7 @@ class ManyChunk:
     ----------
     estimates : FloatArray, shape (P, K)
     std_error, df : FloatArray, shape (p, K)
-        Of the coefficients; nan where there are none.
+        Of the coefficients; nan where there are none, and of fits without a usable result.
     criterion : FloatArray, shape (K,)
     singular : BoolArray, shape (K,)
     status : IntArray, shape (K,)
@@ -206,12 +207,16 @@ def run_task(task: ManyTask) -> ManyChunk:
             fits = structured_fits(plan.design, Y, plan.settings.reml)
             optima, own = fits.optima, _one_by_one(plan, fits)
         else:
-            cp = _prepared(plan)[0]
-            optima = optimise_many(cp, Y, plan.settings.reml)
-            own = _together(plan, cp, Y, optima)
+            ready = _prepared(plan)
+            optima = optimise_many(ready.cp, Y, plan.settings.reml)
+            optima = not_identified(optima) if ready.ridge else optima
+            own = _together(plan, ready.cp, Y, optima)
         posterior, reliable = _posteriors(task, optima)
     estimates = Refits(plan.design, plan.settings.reml, optima).estimates().to_numpy(dtype=float).T
     status = np.array([STATUSES.index(status) for status in optima.status], dtype=np.int64)
+    usable = np.array([status.ok for status in optima.status])
+    for array in own:
+        array[:, ~usable] = np.nan
     return ManyChunk(
         np.ascontiguousarray(estimates),
         *own[:2],
@@ -224,16 +229,37 @@ def run_task(task: ManyTask) -> ManyChunk:
     )
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """What the tasks of a plan share.
+
+    Attributes
+    ----------
+    cp : SummedDesign
+    tests : list of ManyZeroTests or None
+        None for a variance whose test has no null distribution.
+    ridge : bool
+        Whether the design cannot tell the variances apart, whatever the response is.
+    """
+
+    cp: SummedDesign
+    tests: list[ManyZeroTests | None]
+    ridge: bool
+
+
 # Of the plan that this process was last at work on.
-_ready: dict[str, tuple[SummedDesign, list[ManyZeroTests | None]]] = {}
+_ready: dict[str, _Prepared] = {}
 
 
-def _prepared(plan: ManyPlan) -> tuple[SummedDesign, list[ManyZeroTests | None]]:
-    """The sums of a design and the tests of its variances; None for one without a null distribution."""
+def _prepared(plan: ManyPlan) -> _Prepared:
     if plan.key not in _ready:
         _ready.clear()
         cp = cross_products(plan.design)
-        _ready[plan.key] = cp, [_zero_test(plan, cp, removal) for _, removal in plan.removals]
+        tests = [_zero_test(plan, cp, removal) for _, removal in plan.removals]
+        first = optimise(
+            cross_products(replace(plan.design, y=np.ascontiguousarray(plan.first[:, 0]))), plan.settings.reml
+        )
+        _ready[plan.key] = _Prepared(cp, tests, bool(first.ridges))
     return _ready[plan.key]
 
 
@@ -250,7 +276,7 @@ def _together(
     """Standard errors (p, K), degrees of freedom (p, K) and p values of zero variances (T, K)."""
     error, df = errors_and_df(plan.settings.ddf, cp, Y, optima, plan.settings.reml)
     none = np.full(Y.shape[1], np.nan)
-    p_zero = [none if test is None else test.p_values(Y, optima) for test in _prepared(plan)[1]]
+    p_zero = [none if test is None else test.p_values(Y, optima) for test in _prepared(plan).tests]
     return error.T.copy(), df.T.copy(), np.array(p_zero).reshape(-1, Y.shape[1])
 
 

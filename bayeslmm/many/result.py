@@ -86,8 +86,8 @@ class ManyFits:
     >>> fits = bl.fit_many({"casks": "strength ~ 1 + (1 | sample)", "batches": "strength ~ 1 + (1 | batch)"}, pastes)
     >>> fits.table[["status", "criterion", "sigma"]].round(3)
                 status  criterion  sigma
-    casks    converged    247.704  0.823
-    batches  converged    302.306  2.846
+    casks    converged    247.648  0.823
+    batches  converged    301.595  2.725
     """
 
     names: tuple[str, ...]
@@ -105,10 +105,15 @@ class ManyFits:
         return iter(self.names)
 
     def __contains__(self, name: object) -> bool:
-        return name in self.names
+        return str(name) in self.names
 
-    def __getitem__(self, name: str) -> REMLResult:
+    def __getitem__(self, name: str | int) -> REMLResult:
         """One fit with all that can be asked of it; it is fitted anew, by itself.
+
+        Parameters
+        ----------
+        name : str or int
+            Columns without names are called by their numbers.
 
         Raises
         ------
@@ -116,6 +121,7 @@ class ManyFits:
         FitError
             It was refused.
         """
+        name = str(name)
         if name in self.refused:
             raise FitError(f"{name!r} was not fitted: {self.refused[name]}.")
         if name not in self.names:
@@ -162,7 +168,8 @@ class ManyFits:
             ``name``, ``parameter``, ``estimate``. Coefficients: ``std_error``, ``df``, ``statistic`` (t),
             ``p_value`` (two-sided), ``conf_low``, ``conf_high``. Standard deviations of random effects: the p value of
             the likelihood-ratio test that the variance is zero, with its ``test``. With posteriors ``mean``, ``sd``,
-            ``hdi_low``, ``hdi_high``, and ``reliable``, whether their checks passed.
+            ``hdi_low``, ``hdi_high``, and ``reliable``, whether their checks passed. Fits without a usable result
+            (``failed``) have no tests.
 
         Raises
         ------
@@ -259,13 +266,16 @@ class ManyFits:
         criterion = "REML" if self.settings.reml else "ML"
         of = f" of {self._formula}" if self._formula else ""
         singular = int((self.table["singular"].fillna(False) & good).sum())
+        fits = "fit" if len(self) == 1 else "fits"
         lines = [
-            f"{len(self):,} {criterion} fits{of}: {int(good.sum()):,} converged, {singular:,} of them with a variance "
-            "of zero (singular)"
+            f"{len(self):,} {criterion} {fits}{of}: {int(good.sum()):,} converged, {singular:,} of them with a "
+            "variance of zero (singular)"
         ]
         for kind, count in status.items():
             if kind == "refused":
-                why = [f"{name}: {self.refused[name]}" for name in self.names if name in self.refused][:_NAMED]
+                why = [
+                    f"{name}: {self.refused[name].partition('. ')[0]}" for name in self.names if name in self.refused
+                ][:_NAMED]
                 lines.append(f"{count:,} not fitted ({'; '.join(why)}{'; ...' if count > _NAMED else ''})")
             elif kind not in _USABLE:
                 lines.append(f"{count:,} {kind}")

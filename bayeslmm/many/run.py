@@ -17,7 +17,8 @@ from bayeslmm.calibration.kept_tasks import open_store, run_tasks
 from bayeslmm.calibration.workers import check_workers
 from bayeslmm.design.tables import kept_table, open_table, to_pandas
 from bayeslmm.errors import DesignError, FitError, FormulaError
-from bayeslmm.many.batches import Batches, model_of, of_formulas, of_responses
+from bayeslmm.habits import FIT_MANY_ARGUMENTS, no_argument
+from bayeslmm.many.batches import Batches, model_of, names_used, of_formulas, of_responses
 from bayeslmm.many.chunk import VERSION, ManyChunk, ManySettings, check_chunk, make_tasks, run_task
 from bayeslmm.many.result import FittedBatch, ManyFits, join_chunks
 from bayeslmm.model import Model
@@ -115,6 +116,8 @@ def fit_many(
     {'converged': 198, 'converged_at_boundary': 2}
     """
     began = time.perf_counter()
+    habits = {name: value for name, value in options.items() if name in FIT_MANY_ARGUMENTS}
+    no_argument("bl.fit_many", fit_many, habits, FIT_MANY_ARGUMENTS, FitError)
     settings = ManySettings(
         flag("reml", reml, FitError),
         choice("ddf", ddf, ("satterthwaite", "kenward-roger", "z"), FitError),
@@ -191,7 +194,9 @@ class _Responses:
         if len(set(self.names)) < len(self.names):
             twice = next(name for name in self.names if self.names.count(name) > 1)
             raise DesignError(f"Two responses are called {twice!r}. Give them different names.")
-        others = [name for name in available if name not in self.names]
+        # A dot stands for no response.
+        used = names_used(formula, options)
+        others = [name for name in available if name not in self.names or name in used]
         self._frame, self._options = to_pandas(table, others)[others], dict(options)
         self.formula = formula.strip()
 
@@ -212,7 +217,8 @@ def _column_names(responses: Any, available: Sequence[str]) -> list[str] | None:
     """
     if isinstance(responses, str):
         responses = [responses]
-    if not isinstance(responses, list | tuple | pd.Index) or not all(isinstance(name, str) for name in responses):
+    flat = isinstance(responses, list | tuple | pd.Index | pd.Series) or np.ndim(responses) == 1
+    if not flat or not all(isinstance(name, str) for name in responses):
         return None
     if not len(responses):
         raise DesignError("responses= names no column. Give at least one.")
@@ -233,6 +239,8 @@ def _aligned(responses: Any, table: Any) -> pd.DataFrame:
     DesignError
     """
     n = table.shape[0]
+    if isinstance(responses, Mapping):
+        responses = pd.DataFrame(dict(responses))
     if isinstance(responses, np.ndarray) or not hasattr(responses, "columns"):
         try:
             array = np.asarray(responses)

@@ -179,6 +179,12 @@ def _with_all_digits(cp: SummedDesign, Y: FloatArray, reml: bool, max_evaluation
     return join_optima(rows)
 
 
+def not_identified(optima: Optima) -> Optima:
+    """The same where the design cannot tell the variances apart: no response has estimates of each."""
+    status = tuple(FitStatus.not_identified if status.ok else status for status in optima.status)
+    return replace(optima, status=status)
+
+
 def loses_digits(cp: SummedDesign, optima: Optima) -> BoolArray:
     """As for a single response (`confirm`), by the size of the relative sds alone."""
     if optima.theta.shape[1] == 1 and len(cp.blocks) == 1:

@@ -23,7 +23,7 @@ from bayeslmm.errors import ConvergenceWarning, DesignError
 from bayeslmm.likelihood import cross_products
 from bayeslmm.mode import PosteriorMode, find_mode
 from bayeslmm.reml import Optimum, optimise
-from bayeslmm.reml.many import Optima, optimise_many
+from bayeslmm.reml.many import Optima, not_identified, optimise_many
 from bayeslmm.reml.residual_many import optimise_residual_many
 from bayeslmm.reml.residual_optimum import ResidualOptimum, optimum_of
 from bayeslmm.residual import natural_parameters
@@ -284,7 +284,8 @@ def optima_of(fit: Fit, Y: FloatArray, workers: int = 1) -> Optima:
     """Estimates of the model of a fit for responses (n, K)."""
     if isinstance(fit.optimum, ResidualOptimum):
         return optimise_residual_many(fit.design, Y, fit.reml, workers=workers)
-    return optimise_many(fit.cp, Y, fit.reml, fixed=fit._fixed, workers=workers)
+    optima = optimise_many(fit.cp, Y, fit.reml, fixed=fit._fixed, workers=workers)
+    return not_identified(optima) if fit.optimum.ridges else optima
 
 
 def refit_design[F: Fit](fit: F, design: Design) -> F:

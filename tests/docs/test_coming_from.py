@@ -108,8 +108,10 @@ def test_numbers_are_those_of_both(page: Page) -> None:
         for label, theirs, ours, call, *_ in rows:
             name, _, why = label.partition("<br>")
             value = float(_value(_code(call)[0], names))
-            assert ours == _shown(value, ours), name
             number, _, error = theirs.partition(" ± ")
+            # The last digit of a mean of draws is that of a processor.
+            last = 10.0 ** -len(ours.partition(".")[2])
+            assert ours == _shown(value, ours) or (error and abs(float(ours) - value) < last), name
             assert number == _shown(known[name]["value"], number), name
             if error:
                 _agree_as_draws(value, known[name])

@@ -115,7 +115,7 @@ def test_what_cannot_be_fitted_is_named_and_stops_nothing_else(sleep, simulated)
     assert fits.table["status"].tolist() == ["converged", *["refused"] * 4, "converged"]
     note = fits.table["note"]
     assert "constant: all 180 values are 5" in note["gene 1"]
-    assert "text (e.g. 'text')" in note["gene 2"]
+    assert "not numeric: it has type str" in note["gene 2"]
     assert "1 infinite value" in note["gene 3"]
     assert note["gene 4"]
     assert "4 not fitted" in repr(fits)
@@ -238,3 +238,69 @@ def test_names_that_are_no_identifiers_and_weights(sleep, simulated):
     fits = bl.fit_many(SLOPES, sleep, Y, weights=w)
     own = bl.Model(f"y {SLOPES}", sleep.assign(y=Y["gene 0"]), weights=w).fit()
     assert fits.table.loc["gene 0", "criterion"] == pytest.approx(own.criterion, abs=1e-7)
+
+
+def test_variances_that_cannot_be_told_apart_are_no_estimates(sleep, simulated):
+    twice = sleep.assign(again=sleep["Subject"].astype(str) + "x")
+    fits = bl.fit_many("~ Days + (1 | Subject) + (1 | again)", twice, simulated.iloc[:, :3])
+    assert fits.table["status"].tolist() == ["not_identified"] * 3
+    assert fits.failed == tuple(simulated.columns[:3])
+    assert fits.tidy()["p_value"].isna().all()
+    single = bl.Model("Reaction ~ Days + (1 | Subject) + (1 | again)", twice).fit(on_failure="ignore")
+    assert not single.refit_many(simulated.to_numpy()[:, :2]).ok.any()
+
+
+def test_responses_are_what_a_model_takes_for_responses(sleep):
+    numbers = sleep["Reaction"].round()
+    data = sleep.assign(
+        long=numbers > 300,
+        levels=pd.Categorical(numbers),
+        words=pd.Categorical(["u", "v"] * 90),
+        whole=numbers.astype("Int64"),
+    )
+    fits = bl.fit_many("~ Days + (1 | Subject)", data, ["Reaction", "long", "levels", "words", "whole", "Days"])
+    assert fits.table["status"].tolist() == ["converged", *["refused"] * 3, "converged", "refused"]
+    assert "boolean" in fits.refused["long"]
+    assert "categorical" in fits.refused["levels"]
+    assert "the formula or an argument uses this column" in fits.refused["Days"]
+    own = bl.Model("y ~ Days + (1 | Subject)", sleep.assign(y=numbers)).fit()
+    assert fits.table.loc["whole", "criterion"] == pytest.approx(own.criterion, abs=1e-8)
+
+
+def test_a_dot_leaves_out_the_responses(sleep):
+    rng = np.random.default_rng(1)
+    data = sleep.assign(twice=2 * sleep["Reaction"], x=rng.normal(size=180))
+    fits = bl.fit_many("~ . + (1 | Subject)", data, ["Reaction", "twice"])
+    assert [column for column in fits.table if column in ("Days", "x", "twice")] == ["Days", "x"]
+    assert fits.table.loc["twice", "x"] == pytest.approx(2 * fits.table.loc["Reaction", "x"], rel=1e-8)
+
+
+def test_a_fit_without_a_usable_result_has_no_tests(sleep):
+    exact = pd.DataFrame({"line": 3.0 + 2.0 * sleep["Days"], "Reaction 2": sleep["Reaction"]})
+    tidy = bl.fit_many("~ Days + (1 | Subject)", sleep, exact).tidy().set_index(["name", "parameter"])
+    assert tidy.loc["line", "p_value"].isna().all()
+    assert tidy.loc[("line", "Days"), "estimate"] == pytest.approx(2.0, rel=1e-9)
+    assert tidy.loc[("Reaction 2", "Days"), "p_value"] < 1e-20
+
+
+@pytest.mark.parametrize(
+    ("argument", "text"),
+    [
+        ({"REML": False}, "reml=True or reml=False"),
+        ({"draws": 100}, "posterior="),
+        ({"cores": 2}, "n_jobs="),
+        ({"posterior": 3}, "at least 30 draws"),
+        ({"weihgts": "Days"}, "Did you mean weights"),
+    ],
+)
+def test_arguments_from_elsewhere_are_translated(sleep, argument, text):
+    with pytest.raises(bl.BayesLMMError, match=text):
+        bl.fit_many("~ Days + (1 | Subject)", sleep, ["Reaction"], **argument)
+
+
+def test_columns_without_names_are_called_by_their_numbers(sleep):
+    fits = bl.fit_many("~ Days + (1 | Subject)", sleep, np.column_stack([sleep["Reaction"], 2 * sleep["Reaction"]]))
+    assert 1 in fits
+    assert fits[1].sigma == pytest.approx(2 * fits[0].sigma, rel=1e-9)
+    by_name = bl.fit_many("~ Days + (1 | Subject)", sleep, {"a": sleep["Reaction"]})
+    assert by_name["a"].sigma == pytest.approx(fits[0].sigma, rel=1e-12)

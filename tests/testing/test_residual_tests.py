@@ -61,7 +61,7 @@ def test_independent_residuals_refuse_what_they_have_not() -> None:
             call()
     with pytest.raises(DesignError, match="no parameters, so that there is nothing to test"):
         model.fit().test_residual()
-    with pytest.raises(DesignError, match="nothing to estimate at all"):
+    with pytest.raises(DesignError, match="no variance left to estimate"):
         bl.Model("Reaction ~ Days", SLEEP, residual="independent", residual_sd="Reaction")
     # Beside random effects the word says what is so without it.
     one = bl.Model("Reaction ~ Days + (1 | Subject)", SLEEP, residual="independent").fit()
