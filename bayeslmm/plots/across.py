@@ -14,9 +14,10 @@ from bayeslmm.design.names import in_plot
 from bayeslmm.means.averages import text_of
 from bayeslmm.plots.style import widest, wrapped
 
-_FONT = 10
-# Inches between two labels, of a line of them, and of an upright label at most.
-_APART, _LINE, _UPRIGHT = 0.1, 0.17, 1.8
+# Font sizes, the second of upright labels.
+_FONT, _SMALL = 10, 8
+# Inches between two labels, of a line of upright ones, and of such a line at most.
+_APART, _LINE, _UPRIGHT = 0.1, 0.135, 1.8
 # Margins of Matplotlib at both ends together, as a share of the data.
 _MARGINS = 1.1
 
@@ -84,8 +85,8 @@ def _named(ax: Any, names: list[str], inches: float) -> str:
     if max(widest(words, _FONT), 8 * widest(["x"], _FONT)) <= room or widest(names, _FONT) <= room:
         ax.set_xticks(range(len(names)), [wrapped(name, room, _FONT) for name in names])
         return ""
-    texts = [wrapped(name, _UPRIGHT, _FONT) for name in names]
+    texts = [wrapped(name, _UPRIGHT, _SMALL) for name in names]
     thick = _LINE * (1 + max(text.count("\n") for text in texts))
     every = int(np.ceil(_MARGINS * (len(names) - 1) * thick / inches)) or 1
-    ax.set_xticks(range(0, len(names), every), texts[::every], rotation=90)
+    ax.set_xticks(range(0, len(names), every), texts[::every], rotation=90, fontsize=_SMALL)
     return f"one level in {every} is labelled" if every > 1 else ""
