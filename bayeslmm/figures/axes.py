@@ -53,6 +53,11 @@ def check_axes(axes: Any, function: str) -> None:
             f"{function}() got {found(axes)} as the axes to draw into. Give one matplotlib.axes.Axes, e.g. that of "
             "figure, axes = plt.subplots(); with several, one of them: axes[0]."
         )
+    if axes.name != "rectilinear":
+        raise DesignError(
+            f"{function}() got {axes.name} axes to draw into, whose scales and spines are others than those of its "
+            "figure. Give axes without projection=, e.g. that of figure, axes = plt.subplots()."
+        )
 
 
 def panels_or_new(ax: Any, function: str, count: int, inches: tuple[float, float], across: int = 3) -> list[Any]:

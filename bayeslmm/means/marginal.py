@@ -251,10 +251,9 @@ def fit_notes(means: MarginalMeans) -> list[str]:
     """What a reader has to know of a table."""
     display, found = means.display, means._estimated
     notes = list(display.notes)
-    family = max((own for _, own in means._families), key=lambda own: own.size, default=None)
-    if family is not None and family.method(display.adjust) != "none":
-        fewest = min(own.means for _, own in means._families)
-        notes.append(_adjusted(family, display.adjust, fewest))
+    how = adjustment(means)
+    if how:
+        notes.append(f"Adjusted: {how}.")
     if not found.known.all():
         lost = [means.labels.name(int(i)) for i in np.flatnonzero(~found.known)]
         notes.append(
@@ -264,12 +263,16 @@ def fit_notes(means: MarginalMeans) -> list[str]:
     return notes
 
 
-def _adjusted(family: Family, adjust: str, fewest: int) -> str:
-    """Words for the adjustment of the largest family; the smallest is of so few means."""
-    method, m = family.method(adjust), family.size
-    means = f"{fewest} to {family.means}" if fewest < family.means else f"{family.means}"
+def adjustment(means: MarginalMeans) -> str:
+    """Words for the adjustment of tests and intervals, that of the largest family; empty if each stands alone."""
+    families, adjust = [own for _, own in means._families], means.display.adjust
+    family = max(families, key=lambda own: own.size, default=None)
+    if family is None or family.method(adjust) == "none":
+        return ""
+    method, m, fewest = family.method(adjust), family.size, min(own.means for own in families)
+    compared = f"{fewest} to {family.means}" if fewest < family.means else f"{family.means}"
     words = {
-        "tukey": f"Tukey's method for comparing {means} means",
+        "tukey": f"Tukey's method for comparing {compared} means",
         "mvt": f"the multivariate t distribution of {m} functions",
         "scheffe": f"Scheffe's method of rank {family.rank}",
         "fdr": f"the false discovery rate of {m} tests",
@@ -285,4 +288,4 @@ def _adjusted(family: Family, adjust: str, fewest: int) -> str:
             for t, df in zip(family.estimate / family.std_error, family.df, strict=True)
         )
         text += f", p values to {worst:.0e} (standard error)" if worst > 0 else ""
-    return f"Adjusted: {text}."
+    return text

@@ -14,7 +14,7 @@ from bayeslmm.errors import DesignError
 from bayeslmm.figures.axes import axes_or_new
 from bayeslmm.means.adjust import ADJUSTMENTS
 from bayeslmm.means.averages import text_of
-from bayeslmm.means.marginal import MarginalMeans
+from bayeslmm.means.marginal import MarginalMeans, adjustment
 from bayeslmm.means.of_draws import PosteriorMeans
 from bayeslmm.plots.style import REML, posterior_style, widest, wrapped
 from bayeslmm.types import FloatArray
@@ -27,6 +27,10 @@ _GAP, _APART = 1.2, 0.26
 
 def plot_means(means: MarginalMeans | PosteriorMeans | ComparedMeans, *, adjust: str = "tukey", ax: Any = None) -> Any:
     """Means, slopes or contrasts with their intervals; means that share a letter do not differ.
+
+    The label says how the intervals of a fit are adjusted for their number, as those of ``pairs()`` are by Tukey's
+    method unless asked for otherwise. Those of a posterior are not: beside each other, ``pairs("none")`` compares like
+    with like.
 
     Parameters
     ----------
@@ -71,7 +75,7 @@ def plot_means(means: MarginalMeans | PosteriorMeans | ComparedMeans, *, adjust:
         if lettered:
             _letters(ax, own, places, adjust, k, len(engines))
     _dress(ax, first, places, names, heads)
-    notes = [means._heading]
+    notes = [means._heading, *_adjusted(means)]
     if lettered:
         tests, differences = f"adjust={adjust!r}", "HDI of the difference"
         how = {MarginalMeans: tests, PosteriorMeans: differences}.get(
@@ -82,6 +86,17 @@ def plot_means(means: MarginalMeans | PosteriorMeans | ComparedMeans, *, adjust:
     if len(engines) > 1:
         ax.legend(frameon=False, fontsize=_FONT, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=len(engines))
     return ax
+
+
+def _adjusted(means: AnyMeans | ComparedMeans) -> list[str]:
+    """How the intervals of a fit are widened for their number; those of a posterior never are."""
+    fit = means.reml if isinstance(means, ComparedMeans) else means
+    how = "" if isinstance(fit, PosteriorMeans) else adjustment(fit)
+    if not how:
+        return []
+    if isinstance(means, ComparedMeans):
+        return [f"REML intervals adjusted: {how}", "HDI not adjusted: each for itself"]
+    return [f"Intervals adjusted: {how}"]
 
 
 def _engines(means: AnyMeans | ComparedMeans) -> list[tuple[str, AnyMeans]]:

@@ -81,6 +81,7 @@ def plot_profile(
         axis.set_title(wrapped(label, _WIDTH - 0.4, _TITLE), fontsize=_TITLE)
         axis.set_xlabel(wrapped(_unit(fit, label), _WIDTH - 0.4, _TEXT), fontsize=_TEXT)
         axis.set_ylabel("zeta", fontsize=_TEXT)
+        _below_offset(axis)
     if ax is None:
         heading = f"{fit.formula.replace('`', '')}   ({fit.design.observations})\ndashed: {100 * level:g} % interval"
         text = "\n".join(wrapped(line, axes[0].figure.get_figwidth() - 0.2, 8.5) for line in heading.split("\n"))
@@ -104,6 +105,14 @@ def _panel(axis: Any, curve: pd.DataFrame, ends: tuple[float, float], cut: float
     axis.locator_params(axis="x", nbins=5)
     axis.tick_params(labelsize=_TEXT)
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def _below_offset(axis: Any) -> None:
+    """Room for what the ticks leave out (``+1e9``), which Matplotlib writes where the label stands."""
+    formatter = axis.xaxis.get_major_formatter()
+    formatter.set_locs(axis.get_xticks())
+    if formatter.get_offset():
+        axis.xaxis.labelpad += 1.3 * _TEXT
 
 
 def _unit(fit: REMLResult, label: str) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bayeslmm.arguments import choice
-from bayeslmm.design.names import in_plot
 from bayeslmm.errors import DesignError
 from bayeslmm.faces import Posterior
 from bayeslmm.figures.axes import axes_or_new, found
@@ -56,14 +56,25 @@ def plot_prior_sweep(sweep: pd.DataFrame | Posterior, parameter: str | None = No
     parameter = known[0] if parameter is None else choice("parameter", parameter, known, DesignError)
     rows = pd.DataFrame(table[table.index.get_level_values("parameter") == parameter]).droplevel("parameter")
     names = [wrapped(str(name), 2.6, _FONT) for name in rows.index]
-    ax = axes_or_new(ax, "plot_prior_sweep", (_WIDTH + min(widest(names, _FONT), 2.6), 1.1 + _ROW * len(rows)))
+    ax = axes_or_new(ax, "plot_prior_sweep", (_WIDTH + min(widest(names, _FONT), 2.6), 1.3 + _ROW * len(rows)))
     _intervals(ax, rows)
     ax.set_yticks(range(len(rows)), names, fontsize=_FONT)
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0)
     ax.spines[["top", "right", "left"]].set_visible(False)
-    ax.set_xlabel(in_plot(f"{parameter}: posterior mean and interval"), fontsize=_FONT)
+    ax.set_xlabel(
+        "\n".join(wrapped(line, _WIDTH, _FONT) for line in _words(parameter, rows, table.attrs)), fontsize=_FONT
+    )
     return ax
+
+
+def _words(parameter: str, rows: pd.DataFrame, attrs: Mapping[Any, Any]) -> list[str]:
+    """What is drawn; a table that somebody put together does not say the level of its intervals."""
+    level = f"{100 * attrs['level']:g} % " if "level" in attrs else ""
+    words = [f"{parameter}: posterior mean and {level}HDI"]
+    if rows["p_below"].notna().all():
+        words.append(f"grey, and P at the right: below delta = {rows['delta'].iloc[0]:.3g}, a negligible sd")
+    return words
 
 
 def _intervals(ax: Any, rows: pd.DataFrame) -> None:
@@ -83,7 +94,7 @@ def _intervals(ax: Any, rows: pd.DataFrame) -> None:
         ax.axvspan(0.0, float(rows["delta"].iloc[0]), color="0.9", zorder=0, linewidth=0)
         for place, share in enumerate(rows["p_below"]):
             ax.text(1.03, place, _share(share), transform=across, fontsize=_FONT, va="center")
-        ax.text(1.03, 1.0, f"P(< {rows['delta'].iloc[0]:.3g})", transform=ax.transAxes, fontsize=_FONT, va="bottom")
+        ax.text(1.03, 1.0, f"P(sd < {rows['delta'].iloc[0]:.3g})", transform=ax.transAxes, fontsize=_FONT, va="bottom")
         ax.set_xlim(left=0.0)
 
 

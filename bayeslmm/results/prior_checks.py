@@ -156,7 +156,7 @@ def prior_sweep(
     DataFrame
         One row per prior and parameter: mean, sd, interval, P(sd < delta); log of the evidence relative to that
         of this posterior's priors; Pareto k, effective number of draws, and whether these say that the row can
-        be relied on.
+        be relied on. ``.attrs["level"]`` is that of the intervals.
 
     Raises
     ------
@@ -185,6 +185,7 @@ def prior_sweep(
         weighed = reweight(post.design, post.priors, changed, post._variance_draws)
         rows += [_swept_row(post, name, p, weighed, delta, level) for p in post._parameters]
     frame = pd.DataFrame(rows).set_index(["prior", "parameter"])
+    frame.attrs["level"] = level
     bad = list(dict.fromkeys(frame.index[~frame["reliable"]].get_level_values(0)))
     if bad:
         warnings.warn(
