@@ -155,10 +155,10 @@ class Model(Specification):
             "residual_sd": residual_sd,
             "residual": residual,
         }
-        self._design = build_design(formula, data, **arguments)
+        self._table = kept_table(data)
+        self._design = build_design(formula, self._table, **arguments)
         self._arguments = arguments
         self._optima: dict[bool, Optimum] = {}
-        self._table = kept_table(data)
 
     simulate = simulating.simulate
     matrices = views.matrices

@@ -23,7 +23,7 @@ from bayeslmm.design.formula import Bar, Formula, check_random
 from bayeslmm.design.frequency import evaluator_on_copies, formula_pieces
 from bayeslmm.design.grouping import Grouping
 from bayeslmm.design.groups import group_by
-from bayeslmm.design.magnitude import check_magnitudes
+from bayeslmm.design.magnitude import check_magnitudes, surely_ordinary
 from bayeslmm.design.notes import PendingNotes
 from bayeslmm.design.padding import NaAction, all_rows, check_na_action
 from bayeslmm.design.per_row import PerRow, PerRowArguments, with_precisions
@@ -308,15 +308,20 @@ def _check_values(
     offset: FloatArray | None,
     index: pd.Index,
 ) -> None:
-    checks.check_finite_result(f"The response {formula.response}", y, index)
+    _check_numbers("The response", (formula.response,), y[:, None], index)
     checks.check_response_values(formula.response, y, offset)
-    if not np.isfinite(X).all():
-        for name, column in zip(names, X.T, strict=True):
-            checks.check_finite_result(f"The fixed-effects column {name}", column, index)
-    check_magnitudes("The response", (formula.response,), y[:, None])
     if offset is not None:
         check_magnitudes("The sum of", ("the offsets",), offset[:, None])
-    check_magnitudes("The fixed-effects column", names, X)
+    _check_numbers("The fixed-effects column", names, X, index)
+
+
+def _check_numbers(what: str, names: Sequence[str], columns: FloatArray, index: pd.Index) -> None:
+    """Refuse columns (n, c) that are infinite or undefined somewhere, or whose squares are no numbers."""
+    if surely_ordinary(columns):
+        return
+    for name, column in zip(names, columns.T, strict=True):
+        checks.check_finite_result(f"{what} {name}", column, index)
+    check_magnitudes(what, names, columns)
 
 
 def _groupings(formula: Formula, columns: Mapping[str, pd.Series]) -> dict[str, Grouping]:
@@ -352,10 +357,7 @@ def _term(
     if Z.shape[1] == 0:
         raise DesignError(f"The random term {bar.label} has no columns: its left side removes everything.")
     check_structure(bar.label, structure.keyword, Z.shape[1])
-    if not np.isfinite(Z).all():
-        for name, column in zip(effects, Z.T, strict=True):
-            checks.check_finite_result(f"The column {name} of {bar.label}", column, index)
-    check_magnitudes("The column", [f"{name} of {bar.label}" for name in effects], Z)
+    _check_numbers("The column", [f"{name} of {bar.label}" for name in effects], Z, index)
     return RandomTerm(bar.label, groupings[bar.group].name, effects, Z, term_structure(bar, structure, effects, Z))
 
 

@@ -11,6 +11,21 @@ from bayeslmm.types import FloatArray
 
 # Squares of numbers between these, and of coefficients of columns between these, are numbers with all their digits.
 SMALLEST, LARGEST = 1e-140, 1e140
+# A sum of squares between these is one of finite numbers of which the largest is well within these bounds.
+_SURELY = 1e-200, 1e200
+
+
+def surely_ordinary(columns: FloatArray) -> bool:
+    """Whether every column (n, c) is finite and has squares; False where one sum of squares does not show it.
+
+    Examples
+    --------
+    >>> surely_ordinary(np.array([[1.0, -2.0], [3.0, 0.0]])), surely_ordinary(np.array([[1.0, np.nan]]))
+    (True, False)
+    """
+    with np.errstate(all="ignore"):
+        squares = np.vecdot(columns.T, columns.T)
+    return all(_SURELY[0] < square < _SURELY[1] for square in squares.tolist())
 
 
 def check_magnitudes(what: str, names: Sequence[str], columns: FloatArray) -> None:

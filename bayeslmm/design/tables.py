@@ -83,7 +83,8 @@ def kept_column(series: pd.Series) -> pd.Series:
 
 def kept_table(data: Any) -> Any:
     """A table to be kept, in which nothing changes when the user's own is changed."""
-    return data.copy(deep=SHARED) if isinstance(data, pd.DataFrame) else data
+    # Without attrs, which pandas would copy along with every column.
+    return pd.DataFrame(data, copy=SHARED) if isinstance(data, pd.DataFrame) else data
 
 
 def _renamed(data: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:

@@ -131,7 +131,7 @@ def _root_mean_square(rows: FloatArray, weights: FloatArray | None) -> FloatArra
     """Per row; 1 where it is zero."""
     with np.errstate(over="ignore", under="ignore"):
         squares = np.array([row @ (row if weights is None else row * weights) for row in rows]) / rows.shape[1]
-    if _SQUARES[0] < squares.min(initial=1.0) and squares.max(initial=1.0) < _SQUARES[1]:
+    if all(_SQUARES[0] < square < _SQUARES[1] for square in squares.tolist()):
         return np.asarray(np.sqrt(squares))
     out_of_range = ~((squares > _SQUARES[0]) & (squares < _SQUARES[1]))
     if out_of_range.any():

@@ -343,6 +343,9 @@ def apply_lambda(frame: Frame, factors: Sequence[FloatArray], rows: FloatArray, 
     """
     out = rows.copy()
     for (block, span), T in zip(frame.trailing_spans, factors, strict=True):
+        if block.size == 1:
+            out[:, span] *= T
+            continue
         tiles = rows[:, span].reshape(rows.shape[0], block.n_levels, block.size, -1)
         T = small.transpose(T) if transposed else T
         out[:, span] = (T[:, None] @ tiles).reshape(rows.shape[0], block.q, -1)

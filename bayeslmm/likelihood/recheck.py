@@ -55,7 +55,7 @@ def recheck(cp: SummedDesign, factors: Sequence[FloatArray], reml: bool) -> tupl
     columns, y = _weighted(cp, columns, y)
     q = columns.shape[1] - cp.p
     A = columns.T @ columns
-    A.flat[: q * (len(A) + 1) : len(A) + 1] += 1.0
+    A.reshape(-1)[: q * (len(A) + 1) : len(A) + 1] += 1.0
     L, failed = lapack.dpotrf(A, lower=1, clean=0)
     if failed:
         return float("nan"), float("inf")
@@ -101,12 +101,13 @@ def _rows(cp: SummedDesign, factors: Sequence[FloatArray]) -> tuple[FloatArray, 
     design, n = cp.design, cp.design.y.size
     q = sum(block.q for block in cp.blocks)
     columns = np.zeros((n, q + cp.p))
+    flat, rows = columns.reshape(-1), np.arange(n) * (q + cp.p)
     for block, span, T in zip(cp.blocks, cp.frame.spans, factors, strict=True):
         terms = [design.terms[i].Z for i in block.terms]
         Z = (terms[0] if len(terms) == 1 else np.concatenate(terms, axis=1)) @ (block.basis @ T)
-        place = span.start + block.grouping.codes * block.size
+        place = rows + span.start + block.grouping.codes * block.size
         for k in range(block.size):
-            columns[np.arange(n), place + k] = Z[:, k]
+            flat[place + k] = Z[:, k]
     columns[:, q:] = cp.fixed.columns
     y = design.y - cp.response.constant
     return columns, y if design.offset is None else y - design.offset

@@ -29,11 +29,16 @@ def trailing_tiles(
         if regular.any():
             middle = block.n_levels * np.eye(block.size) - _gram_tiles(inverse[:, :, span], block.size)
             safe = np.where(regular[:, None, None], T, np.eye(block.size))
-            left = np.linalg.solve(small.transpose(safe), middle)
-            exact = np.linalg.solve(small.transpose(safe), small.transpose(left))
+            left = _solve_transposed(safe, middle)
+            exact = _solve_transposed(safe, small.transpose(left))
             direct = np.where(regular[:, None, None], exact, direct)
         out.append(direct)
     return tuple(out)
+
+
+def _solve_transposed(T: FloatArray, b: FloatArray) -> FloatArray:
+    """``T'^-1 b`` of stacks (K, c, c)."""
+    return np.asarray(b / T if T.shape[-1] == 1 else np.linalg.solve(small.transpose(T), b))
 
 
 def _smallest(T: FloatArray) -> FloatArray:
