@@ -17,7 +17,7 @@ from bayeslmm.likelihood.leave_out import GroupsLeftOut
 from bayeslmm.numerics.polynomial import basis, exponents_of, scaled
 from bayeslmm.types import FloatArray, IntArray
 
-# Degree at most, terms of two attempts (or those of a quadratic, where these are more), and draws that check.
+# Degree at most, terms of two attempts (or those of a quadratic, where more), and draws that check.
 _DEGREE, _TERMS, _CHECKS = 14, (18, 28), 4
 # Draws for each that is computed, below which they may as well be computed themselves.
 _WORTH = 3
@@ -51,8 +51,7 @@ def smooth_densities(
     logs = sizes * np.log(sigma)
     rng, nodes, known = np.random.default_rng(0), np.empty(0, dtype=np.int64), np.empty((0, 4 * sizes.size))
     for most in _TERMS:
-        most = max(most, (x.shape[1] + 1) * (x.shape[1] + 2) // 2)
-        columns = basis(scaled(x, lower, upper), exponents_of(upper - lower, _DEGREE, most))
+        columns = basis(scaled(x, lower, upper), _exponents(upper - lower, most))
         if _WORTH * (columns.shape[1] + _CHECKS) > sigma.size:
             return None
         chosen = _determining(columns, nodes)
@@ -77,6 +76,16 @@ def smooth_densities(
         if all(_negligible(a - b, every) for a, b, every in zip(checked, right, smooth, strict=True)):
             return smooth[0], smooth[1]
     return None
+
+
+def _exponents(width: FloatArray, most: int) -> IntArray:
+    """Exponents (C, d) of about that many terms, and the third power of every coordinate.
+
+    Sums of many densities are known well where parameters are: their third powers count along the shortest coordinates.
+    """
+    d = width.size
+    found = exponents_of(width, _DEGREE, max(most, (d + 1) * (d + 2) // 2))
+    return np.unique(np.concatenate([found, 3 * np.eye(d, dtype=found.dtype)]), axis=0)
 
 
 def _coordinates(values: VarianceDraws, given_sigma: bool) -> FloatArray:

@@ -22,14 +22,14 @@ from bayeslmm.types import FloatArray, IntArray
 
 # Multiplications of dense rows that take as long as the calls for one group here.
 _CALLS = 1_000_000
-# Doubles of the covariances of the first block with the trailing effects that are held.
-_MOST = 100_000_000
+# Doubles of the covariance of all effects, which is held.
+_MOST = 50_000_000
 
 
 def pays(cp: SummedDesign, codes: IntArray) -> bool:
     """Whether this is quicker than dense rows of the eliminated system."""
-    first, t = cp.blocks[0].q, sum(block.q for block in cp.blocks[1:]) + cp.p
-    return bool(codes.size * t**2 > _CALLS * (codes.max() + 1) and first * t < _MOST)
+    t = sum(block.q for block in cp.blocks[1:]) + cp.p
+    return bool(codes.size * t**2 > _CALLS * (codes.max() + 1) and (cp.blocks[0].q + t) ** 2 < _MOST)
 
 
 @dataclass(frozen=True)
@@ -37,27 +37,20 @@ class GroupRows:
     """The rows of one group, and the effects that they have."""
 
     rows: IntArray  # (r,)
-    levels: IntArray  # (a,) of the first block
-    others: IntArray  # (b,) columns of the trailing system
-    F: sparse.csr_array  # (r, a c + b)
+    effects: IntArray  # (a,) those of the first block before all others
+    F: sparse.csr_array  # (r, a)
 
 
 def group_rows(system: RowSystem, codes: IntArray) -> list[GroupRows]:
     """All groups, codes 0 .. G - 1."""
-    t, c, first = system.width - 1, system.Q.shape[1], system.cp.blocks[0].grouping.codes
+    columns = sparse.csr_array(sparse.hstack([system.spread, system.columns[:, : system.width - 1]]))
     order, ends = np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))
-    columns, found = system.columns[:, :t], []
+    found = []
     for start, stop in pairwise([0, *ends]):
-        rows = order[start:stop]
-        levels, at = np.unique(first[rows], return_inverse=True)
-        own = columns[rows]
-        others, place = np.unique(own.indices, return_inverse=True)
-        W = sparse.csr_array((own.data, place, own.indptr), shape=(rows.size, others.size))
-        places = (at[:, None] * c + np.arange(c)).ravel()
-        Q = sparse.csr_array(
-            (system.Q[rows].ravel(), places, c * np.arange(rows.size + 1)), shape=(rows.size, levels.size * c)
-        )
-        found.append(GroupRows(rows, levels, others.astype(np.int64), sparse.csr_array(sparse.hstack([Q, W]))))
+        own = columns[order[start:stop]]
+        effects, place = np.unique(own.indices, return_inverse=True)
+        F = sparse.csr_array((own.data, place, own.indptr), shape=(stop - start, effects.size))
+        found.append(GroupRows(order[start:stop], effects.astype(np.int64), F))
     return found
 
 
@@ -69,26 +62,27 @@ def wide_blocks(
     prior: NormalPrior | None,
 ) -> Iterator[tuple[int, int, FloatArray, FloatArray]]:
     """Draw, group, block (r, r) of P, and P (y - X m) of its rows (r,)."""
-    t, c = system.width - 1, system.Q.shape[1]
-    within = np.arange(c)
     for k in range(sigma.size):
         solved = solve_rows(system, [T[k : k + 1] for T in factors], sigma[k : k + 1], prior)
-        shrink, gain = solved.shrink[0], solved.gain[0]
-        trailing = gain @ gain.T
-        move = sparse.csr_array(block_diagonal(shrink) @ system.between)
+        move = sparse.csr_array(block_diagonal(solved.shrink[0]) @ system.between)
         combination = np.append(-solved.effects[0], 1.0)
         residual = system.columns @ combination - system.spread @ (move @ combination)
-        move = move[:, :t]
-        across = move @ trailing
+        C = _covariance(solved.gain[0], solved.shrink[0], move[:, : system.width - 1])
         for j, group in enumerate(groups):
-            first = (group.levels[:, None] * c + within).ravel()
-            a = first.size
-            C, rows = np.empty((a + group.others.size,) * 2), across[first]
-            C[:a, :a] = move[first] @ rows.T
-            own = np.arange(a).reshape(-1, c)
-            C[own[:, :, None], own[:, None, :]] += shrink[group.levels]
-            C[:a, a:] = -rows[:, group.others]
-            C[a:, :a] = C[:a, a:].T
-            C[a:, a:] = trailing[group.others[:, None], group.others]
-            P = np.eye(group.rows.size) - group.F @ (group.F @ C).T
+            own = C[group.effects[:, None], group.effects]
+            P = -(group.F @ (group.F @ own).T)
+            P.flat[:: group.rows.size + 1] += 1.0
             yield k, j, P, residual[group.rows]
+
+
+def _covariance(gain: FloatArray, shrink: FloatArray, move: sparse.csr_array) -> FloatArray:
+    """Covariance over sigma^2 of all effects on the coordinates of the system, those of the first block first."""
+    first, t = move.shape
+    C = np.empty((first + t, first + t))
+    C[first:, first:] = gain @ gain.T
+    across = move @ C[first:, first:]
+    C[:first, first:], C[first:, :first] = -across, -across.T
+    C[:first, :first] = move @ np.ascontiguousarray(across.T)
+    own = np.arange(first).reshape(shrink.shape[:2])
+    C[own[:, :, None], own[:, None, :]] += shrink
+    return C

@@ -99,6 +99,9 @@ def loo(
     unlike the others: two models that say the same of new groups, ``(1 | g)`` and ``residual="cs(g)"``, have the same
     elpd and not the same ``p``.
 
+    Groups of large crossed models have densities interpolated between some two dozen draws, where others drawn at
+    random say that averages are off by less than their Monte Carlo error; else they are computed at every draw used.
+
     Examples
     --------
     >>> import bayeslmm as bl
