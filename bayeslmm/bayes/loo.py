@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import ceil
 from typing import TYPE_CHECKING, Any
 from warnings import catch_warnings, simplefilter, warn
@@ -23,12 +24,15 @@ from bayeslmm.bayes.layout import Layout, level_names, make_layout
 from bayeslmm.bayes.log_likelihood import variance_draws
 from bayeslmm.bayes.mixed_normals import by_prior, mixed_normals
 from bayeslmm.bayes.priors import Priors
+from bayeslmm.bayes.smooth_groups import smooth_densities
+from bayeslmm.bayes.variance_draws import VarianceDraws
 from bayeslmm.design.design import Design
 from bayeslmm.design.residual_groups import all_groupings
 from bayeslmm.design.without import without_rows
 from bayeslmm.errors import ArgumentError, ConvergenceWarning, DesignError, FitError
 from bayeslmm.likelihood import CrossProducts, NormalPrior, SummedDesign
-from bayeslmm.likelihood.leave_out import leave_group_out, leave_one_out, lost_without
+from bayeslmm.likelihood.leave_out import GroupsLeftOut, leave_group_out, leave_one_out, lost_without
+from bayeslmm.likelihood.wide_groups import pays
 from bayeslmm.residual import NO_PARAMETERS
 from bayeslmm.types import AnyArray, FloatArray, IntArray
 
@@ -121,16 +125,38 @@ def leave_out(
             "(data.loc[data.index.repeat(frequency)]), or leave out groups: loo(kind='group')."
         )
     posterior = tree["posterior"].to_dataset()
-    step = _step(int(posterior["sigma"].size), default_draws(design) if draws is None else draws)
-    thinned = posterior.isel(draw=slice(None, None, step))
-    values = variance_draws(design, {str(k): v.to_numpy() for k, v in thinned.items()}, priors.changes)
+    plans = [(default_draws(design) if draws is None else draws, False)]
+    if codes is not None and not priors.heavy and pays(cp, codes):
+        # Between draws that are interpolated more of them cost nothing.
+        plans.insert(0, (DRAWS if draws is None else draws, True))
+    for wanted, smooth in plans:
+        step = _step(int(posterior["sigma"].size), wanted)
+        thinned = posterior.isel(draw=slice(None, None, step))
+        values = variance_draws(design, {str(k): v.to_numpy() for k, v in thinned.items()}, priors.changes)
+        found = _densities(cp, values, priors, units, kind, smooth)
+        if found is not None:
+            break
+    assert found is not None
+    shape = (thinned.sizes["chain"], thinned.sizes["draw"], -1)
+    left, kept = (one.reshape(shape) for one in found)
+    return LeftOutDraws(left, kept, units.labels, units.dim, units.name, codes, step)
+
+
+def _densities(
+    cp: SummedDesign, values: VarianceDraws, priors: Priors, units: _Units, kind: str, smooth: bool
+) -> tuple[FloatArray, FloatArray] | None:
+    """Log densities (K, units) at all draws, without each unit and with it; None if they cannot be interpolated."""
+    design, codes = cp.design, units.codes
     own = mixed_normals(priors.beta, priors.heavy, values.beta)
     _check_estimable(cp, own[0], lost_without(cp, codes, own[0]), units.labels, kind)
     factors = values.block_factors(cp)
 
-    def left_out(part: slice, prior: NormalPrior | None) -> tuple[FloatArray, FloatArray]:
-        chosen, sigma = [F[part] for F in factors], values.sigma[part]
+    def at(part: slice | IntArray) -> tuple[list[FloatArray], FloatArray, FloatArray]:
         lam = values.lam[part] if design.residual.names else NO_PARAMETERS
+        return [F[part] for F in factors], values.sigma[part], lam
+
+    def left_out(part: slice, prior: NormalPrior | None) -> tuple[FloatArray, FloatArray]:
+        chosen, sigma, lam = at(part)
         found = (
             leave_one_out(cp, chosen, sigma, prior, lam)
             if codes is None
@@ -138,10 +164,15 @@ def leave_out(
         )
         return found.log_density, found.log_density_kept
 
-    shape = (thinned.sizes["chain"], thinned.sizes["draw"], -1)
-    found = by_prior(own, left_out)
-    left, kept = (np.concatenate(parts).reshape(shape) for parts in zip(*found, strict=True))
-    return LeftOutDraws(left, kept, units.labels, units.dim, units.name, codes, step)
+    def groups(part: IntArray, known: IntArray) -> GroupsLeftOut:
+        chosen, sigma, lam = at(part)
+        return leave_group_out(cp, chosen, sigma, known, own[0], lam)
+
+    if smooth and codes is not None:
+        sizes = np.bincount(codes, weights=design.frequency).astype(float)
+        return smooth_densities(partial(groups, known=codes), values, sizes, own[0] is not None)
+    without, kept = (np.concatenate(parts) for parts in zip(*by_prior(own, left_out), strict=True))
+    return without, kept
 
 
 def _step(total: int, wanted: int) -> int:

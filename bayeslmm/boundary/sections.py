@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from bayeslmm.inference.rlrt import DRAWS
 from bayeslmm.inference.spectral import spectrum
 from bayeslmm.inference.zero_fraction import zero_probability
 from bayeslmm.inference.zero_rate import singular_rate
-from bayeslmm.results.checks import bayes_factor
+from bayeslmm.results.checks import bayes_factor_against, whole_evidence
 from bayeslmm.results.draws import Draws
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.fit_intervals import confint, profile
@@ -154,11 +154,13 @@ class Material:
     @cached_property
     def bayes_factors(self) -> dict[str, BayesFactor]:
         """Bayes factors of zero, where the prior has a density there."""
-        found = {}
-        for p in self.sds if self.posterior is not None else ():
-            assert self.posterior is not None
+        found = dict[str, BayesFactor]()
+        if self.posterior is None:
+            return found
+        whole = cache(partial(whole_evidence, self.posterior))
+        for p in self.sds:
             try:
-                found[p.label] = bayes_factor(self.posterior, p.label, scales=(0.5, 1.0, 2.0))
+                found[p.label] = bayes_factor_against(self.posterior, p.label, (0.5, 1.0, 2.0), whole)
             except PriorError:
                 continue
         return found

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from scipy.linalg import lapack
 
 from bayeslmm.errors import FitError
 from bayeslmm.likelihood import small
@@ -20,7 +21,8 @@ from bayeslmm.likelihood.criteria import LOG_2PI
 from bayeslmm.likelihood.crossproducts import SummedDesign
 from bayeslmm.likelihood.dependent import connected
 from bayeslmm.likelihood.normal_prior import NormalPrior
-from bayeslmm.likelihood.row_system import EliminatedRows, RowSystem, by_size, precision_blocks, row_blocks
+from bayeslmm.likelihood.row_system import RowSystem, by_size, precision_blocks, row_blocks
+from bayeslmm.likelihood.wide_groups import group_rows, pays, wide_blocks
 from bayeslmm.likelihood.within import level_products
 from bayeslmm.residual import NO_PARAMETERS, cluster_blocks, crosses, each_point
 from bayeslmm.types import BoolArray, FloatArray, IntArray
@@ -66,10 +68,14 @@ class GroupsLeftOut:
     log_density_kept : FloatArray, shape (K, G)
         Of new rows with the same columns and values and the same effects, given all rows; their residuals are those of
         rows beside the others of their clusters.
+    square, square_kept : FloatArray, shape (K, G)
+        Squared distances of the rows from their means in these, over sigma^2.
     """
 
     log_density: FloatArray
     log_density_kept: FloatArray
+    square: FloatArray
+    square_kept: FloatArray
 
 
 def leave_one_out(
@@ -169,18 +175,16 @@ def _group_out(
 ) -> GroupsLeftOut:
     """The same at one lam, groups that a flat coefficient rests on known."""
     design, system, clusters = cp.design, RowSystem.of(cp, lam), cp.design.residual.clusters
+    observations = np.bincount(codes, weights=design.frequency)
+    constant = -0.5 * observations * (LOG_2PI + 2.0 * np.log(sigma)[:, None])
     if clusters is not None and crosses(clusters, codes):
-        without, kept = _groups_of_clusters(system, factors, sigma, prior, codes)
-        return GroupsLeftOut(np.where(lost, -np.inf, without), kept)
-    observations, jacobian = np.bincount(codes, weights=design.frequency), -0.5 * design.log_dets(codes, lam)
-    without, kept = (np.empty((sigma.size, lost.size)) for _ in range(2))
-    for part, rows, block in row_blocks(system, factors, sigma, prior, codes):
-        for members in by_size(codes[rows]):
-            groups = codes[rows[members[:, 0]]]
-            constant = jacobian[groups] - 0.5 * observations[groups] * (LOG_2PI + 2.0 * np.log(sigma[part])[:, None])
-            first, second = _block_terms(system, block, rows, members, sigma[part])
-            without[part, groups], kept[part, groups] = constant + first, constant + second
-    return GroupsLeftOut(np.where(lost, -np.inf, without), kept)
+        terms = _groups_of_clusters(system, factors, sigma, prior, codes)
+    else:
+        constant = constant - 0.5 * design.log_dets(codes, lam)
+        terms = (_wide_groups if pays(cp, codes) else _dense_groups)(system, factors, sigma, prior, codes)
+    without, square, kept, square_kept = terms
+    density = np.where(lost, -np.inf, constant + without - 0.5 * square)
+    return GroupsLeftOut(density, constant + kept - 0.5 * square_kept, square, square_kept)
 
 
 def _at_each[Found: (LeftOut, GroupsLeftOut)](
@@ -229,24 +233,58 @@ def rest_on_groups(columns: FloatArray, codes: IntArray) -> BoolArray:
     return np.asarray(np.linalg.eigvalsh(share)[:, -1] > _LOST)
 
 
-def _block_terms(
-    system: RowSystem, block: EliminatedRows, rows: IntArray, members: IntArray, sigma: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Log densities (K, G') of groups of one size but for their constants: without the group, and with it."""
-    codes = system.cp.blocks[0].grouping.codes[rows[members]]
-    Q = system.Q[rows[members]]
-    without, kept = (np.empty((sigma.size, members.shape[0])) for _ in range(2))
-    for k, scale in enumerate(sigma):
-        e = block.residual[k][members] / scale
-        P = precision_blocks(block, k, members, Q, codes)
-        values, vectors = np.linalg.eigh(0.5 * (P + small.transpose(P)))
-        # Groups that some coefficient rests on alone are singular here and answered elsewhere.
-        values = np.maximum(values, 1e-300)
-        squares = (small.transpose(vectors) @ e[..., None])[..., 0] ** 2
-        without[k] = 0.5 * (np.log(values) - squares / values).sum(-1)
-        # Covariance I + H_gg = 2 I - P_gg of what is predicted, residual e.
-        kept[k] = -0.5 * (np.log(2.0 - values) + squares / (2.0 - values)).sum(-1)
-    return without, kept
+def _dense_groups(
+    system: RowSystem, factors: Sequence[FloatArray], sigma: FloatArray, prior: NormalPrior | None, codes: IntArray
+) -> FloatArray:
+    """Terms (4, K, G) of the densities without each group, and with it: half log determinants of precisions, squares.
+
+    In this order, one after the other.
+    """
+    terms, first = np.empty((4, sigma.size, int(codes.max()) + 1)), system.cp.blocks[0].grouping.codes
+    for part, rows, block in row_blocks(system, factors, sigma, prior, codes):
+        for members in by_size(codes[rows]):
+            own = rows[members]
+            for k, scale in enumerate(sigma[part]):
+                P = precision_blocks(block, k, members, system.Q[own], first[own])
+                terms[:, part.start + k, codes[own[:, 0]]] = _spectral(P, block.residual[k][members] / scale)
+    return terms
+
+
+def _wide_groups(
+    system: RowSystem, factors: Sequence[FloatArray], sigma: FloatArray, prior: NormalPrior | None, codes: IntArray
+) -> FloatArray:
+    """The same, one group at a time."""
+    terms = np.empty((4, sigma.size, int(codes.max()) + 1))
+    for k, group, P, e in wide_blocks(system, group_rows(system, codes), factors, sigma, prior):
+        e = e / sigma[k]
+        try:
+            without, kept = _triangular(P, e), _triangular(2.0 * np.eye(e.size) - P, e)
+            terms[:, k, group] = *without, -kept[0], kept[1]
+        except np.linalg.LinAlgError:
+            # Singular to rounding.
+            terms[:, k, group] = _spectral(P, e)
+    return terms
+
+
+def _spectral(P: FloatArray, e: FloatArray) -> FloatArray:
+    """Terms (4, ...) of groups of one size with blocks P (..., r, r) of the precision, singular ones included."""
+    values, vectors = np.linalg.eigh(0.5 * (P + small.transpose(P)))
+    # Groups that some coefficient rests on alone are singular here and answered elsewhere.
+    values = np.maximum(values, 1e-300)
+    squares = (small.transpose(vectors) @ e[..., None])[..., 0] ** 2
+    # Covariance I + H_gg = 2 I - P_gg of what is predicted, residual e.
+    new = 2.0 - values
+    terms = 0.5 * np.log(values), squares / values, -0.5 * np.log(new), squares / new
+    return np.stack([term.sum(-1) for term in terms])
+
+
+def _triangular(A: FloatArray, e: FloatArray) -> tuple[float, float]:
+    """Half the log determinant of A, and ``e'A^-1 e``; the lower triangle is read."""
+    chol, failed = lapack.dpotrf(A, lower=1)
+    if failed:
+        raise np.linalg.LinAlgError("not positive definite")
+    half = lapack.dtrtrs(chol, e, lower=1)[0]
+    return float(np.log(np.diagonal(chol)).sum()), float(half @ half)
 
 
 @dataclass(frozen=True)
@@ -289,24 +327,22 @@ def _of_clusters(
 
 def _groups_of_clusters(
     system: RowSystem, factors: Sequence[FloatArray], sigma: FloatArray, prior: NormalPrior | None, codes: IntArray
-) -> tuple[FloatArray, FloatArray]:
-    """Log densities (K, G) without the group, and with it, where groups have parts of clusters."""
-    without, kept = (np.empty((sigma.size, int(codes.max()) + 1)) for _ in range(2))
+) -> FloatArray:
+    """The same where groups have parts of clusters."""
+    terms = np.empty((4, sigma.size, int(codes.max()) + 1))
     for part, rows, own in _together(system, factors, sigma, prior, codes):
         scale = sigma[part, None]
         for j, members in enumerate(rows):
             for group in np.unique(codes[members]):
                 at = np.flatnonzero(codes[members] == group)
-                constant = -0.5 * at.size * (LOG_2PI + 2.0 * np.log(sigma[part]))
-                log_det, square = _quadratic(own.precision[j][:, at[:, None], at], own.weighted[j][:, at] / scale)
-                without[part, group] = constant + 0.5 * (log_det - square)
+                P, e = own.precision[j][:, at[:, None], at], own.weighted[j][:, at] / scale
+                log_det, square = _quadratic(P, e)
                 # New rows have covariance Q^-1 (2 Q - P) Q^-1 about the others, and are off by Q^-1 P y.
                 Q = own.own[j][at[:, None], at]
-                log_det, square = _quadratic(
-                    2.0 * Q - own.precision[j][:, at[:, None], at], own.weighted[j][:, at] / scale
-                )
-                kept[part, group] = constant - 0.5 * (log_det - 2.0 * np.linalg.slogdet(Q)[1] + square)
-    return without, kept
+                log_det_new, square_new = _quadratic(2.0 * Q - P, e)
+                new = np.linalg.slogdet(Q)[1] - 0.5 * log_det_new
+                terms[:, part, group] = 0.5 * log_det, square, new, square_new
+    return terms
 
 
 def _quadratic(A: FloatArray, a: FloatArray) -> tuple[FloatArray, FloatArray]:

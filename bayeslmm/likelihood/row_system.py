@@ -49,7 +49,8 @@ class RowSystem:
     Q: FloatArray  # (n, c) orthonormal within levels
     R: FloatArray  # (J, c, c)
     spread: sparse.csr_array  # (n, J c): Q in the columns of its level
-    within: sparse.csr_array  # (n, m): the other effects, X and y
+    columns: sparse.csr_array  # (n, m): the other effects, X and y
+    within: sparse.csr_array  # (n, m): what is left of them within levels
     between: sparse.csr_array  # (J c, m)
     D: FloatArray  # (m, m)
 
@@ -80,7 +81,7 @@ class RowSystem:
         spread = effect_columns([FactorColumns(first.codes, first.n_levels, Q)], cp.design.n)
         between = sparse.csr_array(spread.T @ W)
         within = sparse.csr_array(W - spread @ between)
-        return cls(cp, lam, Q, R, spread, within, between, (within.T @ within).toarray())
+        return cls(cp, lam, Q, R, spread, W, within, between, (within.T @ within).toarray())
 
     @property
     def width(self) -> int:
@@ -132,7 +133,7 @@ def solve_rows(
     M = F @ small.transpose(F)
     shrink = np.linalg.solve(small.add_identity(M.copy()), M)
     inverse = np.linalg.inv(small.add_identity(M))
-    S = np.stack([system.D + (system.between.T @ (_spread(K) @ system.between)).toarray() for K in inverse])
+    S = np.stack([system.D + (system.between.T @ (block_diagonal(K) @ system.between)).toarray() for K in inverse])
     joint, right = _scaled(cp, factors, S[:, :-1, :-1]), S[:, :-1, -1:]
     joint = small.transpose(_scaled(cp, factors, small.transpose(joint)))
     right = _scaled(cp, factors, right)[..., 0]
@@ -155,7 +156,7 @@ def _scaled(cp: SummedDesign, factors: Sequence[FloatArray], rows: FloatArray) -
     return apply_lambda(cp.frame, factors[1:], rows) if len(cp.blocks) > 1 else rows.copy()
 
 
-def _spread(blocks: FloatArray) -> sparse.bsr_array | sparse.csr_array:
+def block_diagonal(blocks: FloatArray) -> sparse.bsr_array | sparse.csr_array:
     """Block-diagonal matrix of (J, c, c) blocks; without rows where a model has no random effects."""
     J, c = blocks.shape[:2]
     if not c:
@@ -168,7 +169,7 @@ def _rows(system: RowSystem, solved: SolvedRows, rows: IntArray) -> EliminatedRo
     within, spread = system.within[rows], system.spread[rows]
     half, residual = np.empty((len(solved.gain), rows.size, t)), np.empty((len(solved.gain), rows.size))
     for k, inverse in enumerate(solved.inverse):
-        full = within + spread @ (_spread(inverse) @ system.between)
+        full = within + spread @ (block_diagonal(inverse) @ system.between)
         left = full[:, :t] if full.nnz < _SPARSE * rows.size * t else full[:, :t].toarray()
         half[k] = left @ solved.gain[k]
         residual[k] = full @ np.append(-solved.effects[k], 1.0)

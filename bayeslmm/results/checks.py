@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -97,6 +98,9 @@ def loo(
     one. Residual correlations have no effects, and ``p`` is about the number of parameters, more if some groups are
     unlike the others: two models that say the same of new groups, ``(1 | g)`` and ``residual="cs(g)"``, have the same
     elpd and not the same ``p``.
+
+    Groups of large crossed models have densities interpolated between some two dozen draws, where others drawn at
+    random say that averages are off by less than their Monte Carlo error; else they are computed at every draw used.
 
     Examples
     --------
@@ -234,6 +238,18 @@ def bayes_factor(post: Draws, label: str, *, scales: Sequence[float] = SCALES) -
       scale x 1     BF01 = 3.41
       scale x 2     BF01 = 6.39
     """
+    return bayes_factor_against(post, label, scales, partial(whole_evidence, post))
+
+
+def whole_evidence(post: Draws) -> Evidence:
+    """Evidence of all parameters, up to the constants of improper priors."""
+    return integrated(post._integrated, post.priors, post._typical, np.random.default_rng(0))
+
+
+def bayes_factor_against(
+    post: Draws, label: str, scales: Sequence[float], whole: Callable[[], Evidence]
+) -> BayesFactor:
+    """The same; several Bayes factors of one posterior can share its `whole_evidence`."""
     p, scales = find(post.design, label, post.priors), listed("scales", scales)
     if p.kind not in ("sd", "residual"):
         raise DesignError(
@@ -243,7 +259,7 @@ def bayes_factor(post: Draws, label: str, *, scales: Sequence[float] = SCALES) -
     instead = "Compare post.log_evidence of both models, or use bl.Normal(mean, sd)."
     check_integrable(post.design.fixed_names, post.priors.heavy, f"The Bayes factor of {p.label}", instead)
     if p.kind == "residual":
-        return _of_residual(post, p, scales)
+        return _of_residual(post, p, scales, whole)
     position, effect = p.position, p.effects[0]
     at_zero = check_density_at_zero(post.design, post.priors, position, effect)
     swept = [scaled_priors(post.design, post.priors, s, [(position, effect)], False) for s in scales]
@@ -253,10 +269,11 @@ def bayes_factor(post: Draws, label: str, *, scales: Sequence[float] = SCALES) -
         return log_evidence_at_zero(post._integrated, post.priors, post._typical, position, effect, rng)
 
     prior = str(post.priors.sds[position][effect])
-    return _bayes_factor(post, BayesFactor(_prior_label(post, p), 0.0, prior, at_zero, 0.0, scales, ()), without, swept)
+    asked = BayesFactor(_prior_label(post, p), 0.0, prior, at_zero, 0.0, scales, ())
+    return _bayes_factor(post, asked, whole, without, swept)
 
 
-def _of_residual(post: Draws, p: Parameter, scales: tuple[float, ...]) -> BayesFactor:
+def _of_residual(post: Draws, p: Parameter, scales: tuple[float, ...], whole: Callable[[], Evidence]) -> BayesFactor:
     """Bayes factor of a residual parameter where it means independence."""
     cp, priors, k = post._integrated, post.priors, p.position
     assert isinstance(cp, ResidualProducts)
@@ -265,28 +282,33 @@ def _of_residual(post: Draws, p: Parameter, scales: tuple[float, ...]) -> BayesF
     swept = [scaled_priors(post.design, priors, s, (), False, [k]) for s in scales]
     prior, log_prior = prior_text(post.design, priors, p), at.log_prior - at.log_slope
     asked = BayesFactor(p.label, 0.0, prior, log_prior, 0.0, scales, (), at.value)
-    return _bayes_factor(post, asked, lambda: log_evidence_at_independence(cp, priors, post._typical, k, at), swept)
+    return _bayes_factor(
+        post, asked, whole, lambda: log_evidence_at_independence(cp, priors, post._typical, k, at), swept
+    )
 
 
 def _bayes_factor(
-    post: Draws, asked: BayesFactor, without: Callable[[], Evidence], swept: Sequence[Priors]
+    post: Draws,
+    asked: BayesFactor,
+    whole: Callable[[], Evidence],
+    without: Callable[[], Evidence],
+    swept: Sequence[Priors],
 ) -> BayesFactor:
-    """The Bayes factor that is asked for from the evidence `without`, and under priors of other scales."""
+    """The Bayes factor that is asked for from both evidences, and under priors of other scales."""
     with Progress(interactive()) as progress:
         progress.announce(
             f"Bayes factor of {asked.label}: evidences under {len(swept) + 1} priors (scales=(1,): fewer)"
         )
-        whole = integrated(post._integrated, post.priors, post._typical, np.random.default_rng(0))
-        held = without()
-        log_bf = held.value - whole.value
+        free, held = whole(), without()
+        log_bf = held.value - free.value
         ratios = [
-            0.0 if scale == 1 else _evidence_ratio(post, changed, whole.value)
+            0.0 if scale == 1 else _evidence_ratio(post, changed, free.value)
             for scale, changed in zip(asked.scales, swept, strict=True)
         ]
     return replace(
         asked,
         log_bf01=log_bf,
-        error=float(np.hypot(whole.error, held.error)),
+        error=float(np.hypot(free.error, held.error)),
         scales=tuple(map(float, asked.scales)),
         log_bf01_at_scales=tuple(log_bf - ratio for ratio in ratios),
     )

@@ -101,6 +101,53 @@ def test_dense_conditional(formula: str, extra: Mapping[str, Any], kind: str) ->
                 np.testing.assert_allclose(got[level], expected, **TIGHT)
 
 
+@pytest.mark.parametrize("formula", [*FORMULAS, "y ~ x + (x | g) + (x | h)"])
+@pytest.mark.parametrize("extra", [{}, {"weights": "w"}, {"frequency": "f"}], ids=["plain", "weights", "frequency"])
+@pytest.mark.parametrize("kind", ["flat", "normal"])
+def test_groups_of_wide_systems(
+    formula: str, extra: Mapping[str, Any], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    design = bl.Model(formula, _data(), **extra).design
+    prior = None if kind == "flat" else NormalPrior(np.full(design.p, 0.7), np.full(design.p, 2.0))
+    cp, (terms, sigma) = cross_products(design), _draws(design)
+    factors = par.block_factors(cp, terms)
+    for grouping in design.groupings.values():
+        dense = leave_group_out(cp, factors, sigma, grouping.codes, prior)
+        with monkeypatch.context() as change:
+            change.setattr(leave_out, "pays", lambda cp, codes: True)
+            wide = leave_group_out(cp, factors, sigma, grouping.codes, prior)
+        # These are compared with dense conditional Gaussians above.
+        np.testing.assert_allclose(wide.log_density_kept, dense.log_density_kept, **TIGHT)
+        np.testing.assert_allclose(wide.square, dense.square, **TIGHT)
+        np.testing.assert_allclose(wide.square_kept, dense.square_kept, **TIGHT)
+        if extra.get("frequency"):
+            np.testing.assert_allclose(wide.log_density, dense.log_density, **TIGHT)
+            continue
+        for k in range(3):
+            V = _covariance(design, terms, k, sigma[k])
+            for level in range(grouping.n_levels):
+                rows = np.flatnonzero(grouping.codes == level)
+                mean, covariance = _conditional(design, V, prior, rows, np.ones(design.n, dtype=int))
+                expected = multivariate_normal(mean, covariance).logpdf(design.y[rows])
+                np.testing.assert_allclose(wide.log_density[k, level], expected, **TIGHT)
+                square = (design.y[rows] - mean) @ np.linalg.solve(covariance, design.y[rows] - mean)
+                np.testing.assert_allclose(wide.square[k, level], square, **TIGHT)
+
+
+def test_a_wide_group_that_a_coefficient_rests_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = _data()
+    frame["alone"] = (frame.g == "g2").astype(float)
+    design = bl.Model("y ~ alone + (1 | g) + (1 | h)", frame).design
+    cp, (terms, sigma) = cross_products(design), _draws(design)
+    factors, codes = par.block_factors(cp, terms), design.groupings["g"].codes
+    dense = leave_group_out(cp, factors, sigma, codes)
+    monkeypatch.setattr(leave_out, "pays", lambda cp, codes: True)
+    wide = leave_group_out(cp, factors, sigma, codes)
+    assert (wide.log_density[:, 2] == -np.inf).all()
+    np.testing.assert_allclose(wide.log_density, dense.log_density, **TIGHT)
+    np.testing.assert_allclose(wide.log_density_kept, dense.log_density_kept, **TIGHT)
+
+
 def test_kept_rows_are_predicted_with_the_posterior_given_all() -> None:
     design = bl.Model("y ~ x + (x | g)", _data(), weights="w").design
     cp, (terms, sigma) = cross_products(design), _draws(design)
