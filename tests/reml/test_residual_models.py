@@ -206,7 +206,7 @@ BAD = {
     "us(Days | Subject, by=late)": ("arm", lambda d: d.assign(late=d["Days"] > 5), "rows of several levels"),
     "by(Subject": ("bracket", lambda d: d, "never closed"),
     "": ("empty", lambda d: d, "no structure with its columns"),
-    7: ("type", lambda d: d, "is a int, not a text"),
+    7: ("type", lambda d: d, "is an int, not a text"),
 }
 
 
