@@ -35,13 +35,7 @@ _repr.maxstring = _repr.maxother = _repr.maxlong = 200
 
 
 def with_article(noun: str) -> str:
-    """A noun, mostly the name of a class, with its article.
-
-    Examples
-    --------
-    >>> with_article("int"), with_article("ndarray"), with_article("list"), with_article("UserDict")
-    ('an int', 'an ndarray', 'a list', 'a UserDict')
-    """
+    """A noun, mostly the name of a class, with its article: ``"an int"``, ``"an ndarray"``, ``"a UserDict"``."""
     return f"{'an' if noun[:1].lower() in 'aeio' or noun == 'ndarray' else 'a'} {noun}"
 
 
