@@ -34,6 +34,16 @@ _repr.maxdict, _repr.maxlevel = 10, 3
 _repr.maxstring = _repr.maxother = _repr.maxlong = 200
 
 
+def with_article(noun: str) -> str:
+    """A noun, mostly the name of a class, with its article: ``"an int"``, ``"an ndarray"``, ``"a UserDict"``."""
+    return f"{'an' if noun[:1].lower() in 'aeio' or noun == 'ndarray' else 'a'} {noun}"
+
+
+def kind_of(value: Any) -> str:
+    """The class of a value, for messages: ``"an int"``."""
+    return with_article(type(value).__name__)
+
+
 def shown(value: Any) -> str:
     """A value in a message: its repr on one line, shortened, whatever it is and however large.
 
@@ -46,7 +56,7 @@ def shown(value: Any) -> str:
         if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 256:
             return f"a whole number of {value.bit_length()} bits"
         if _is_table(value):
-            return f"a {type(value).__name__} of shape {tuple(value.shape)}"
+            return f"{kind_of(value)} of shape {tuple(value.shape)}"
         if isinstance(value, np.ndarray) and value.ndim and value.size > 12:
             return f"an array of shape {value.shape} of {value.dtype}"
         text = " ".join(_repr.repr(value).split())
@@ -54,7 +64,7 @@ def shown(value: Any) -> str:
     except Exception:
         return f"an object of {type(value).__name__}"
     text = "".join(sign if sign.isprintable() else "?" for sign in text)
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}... (a {type(value).__name__}{size})"
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}... ({kind_of(value)}{size})"
 
 
 def _is_table(value: Any) -> bool:

@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from bayeslmm import __version__, command_means, commands
 from bayeslmm.command_data import WORK, model_of, name_of, read, sample
-from bayeslmm.command_results import check_files, check_tables, finish, use_files
+from bayeslmm.command_results import check_files, finish, use_files
 from bayeslmm.imports import load
 from bayeslmm.option_values import in_options
 from bayeslmm.options import (
@@ -219,20 +219,20 @@ def _compare_models(
     """One row per model, on the screen and in a folder."""
     from bayeslmm.comparison import compare
     from bayeslmm.console import show
-    from bayeslmm.output import write_tables
+    from bayeslmm.output import check_models, write_models
 
-    check_tables(out, ["models"])
+    check_models(out)
     if method is None:
         draws = 4000 if draws is None else draws
         both = compare(*models, draws=draws, priors=priors or "default", random_seed=seed)
     else:
         both = compare(*(sample(model, draws, method, priors, seed) for model in models))
-    tables = {"models": both.table.rename_axis("model").reset_index()}
-    finish(
-        out,
-        lambda folder: write_tables(tables, folder),
-        lambda console: show(console, both.text(console.width)),
-    )
+
+    def write(folder: Path) -> list[Path]:
+        use_files()
+        return write_models(both, folder)
+
+    finish(out, write, lambda console: show(console, both.text(console.width)))
 
 
 app.command(name="anova")(commands.anova)

@@ -21,6 +21,7 @@ from bayeslmm.report_figures import Drawing, figures, fit_of
 from bayeslmm.report_parts import (
     Reported,
     ReportPart,
+    escaped,
     how_to_repeat,
     in_words,
     latex_tables,
@@ -153,10 +154,10 @@ def _links(parts: Sequence[ReportPart], k: int) -> str:
 
 def _markdown(sections: Sequence[Section], asked: ReportRequest) -> str:
     """Words and tables, without figures."""
-    lines = [f"# {_title(sections)}", *([asked.question] if asked.question else [])]
+    lines = [f"# {_title(sections)}", *([escaped(asked.question)] if asked.question else [])]
     for name, one in sections:
-        lines.append(f"## {_heading(name, one)}")
-        lines += [f"### {part.heading}\n\n{part.text}" for part in _parts(one, asked)]
+        lines.append(f"## {escaped(_heading(name, one))}")
+        lines += [f"### {escaped(part.heading)}\n\n{part.text}" for part in _parts(one, asked)]
     return "\n\n".join(lines) + "\n"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -10,11 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bayeslmm.boundary.report import BoundaryReport
 from bayeslmm.comparison import Comparison
+from bayeslmm.comparison.models import ModelComparison
 from bayeslmm.design.design import Design
+from bayeslmm.errors import DesignError
 from bayeslmm.files.file_names import file_names
 from bayeslmm.files.writing import check_folder, destination, made, replacing, write_bytes
 from bayeslmm.one_page import ReportRequest, Section, boundary_of, page_of
-from bayeslmm.page import html_page
+from bayeslmm.page import embedded, explained_words, html_page, pictures
+from bayeslmm.plots import plot_models
 from bayeslmm.report_figures import Drawing, drawings
 from bayeslmm.results.linear import DDF
 
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
 
 BOUNDARY_FILES = ("boundary.html", "boundary.json")
 _ESTIMATES, _NUMBERS, _PAGE = ("fit.csv", "fit.json"), ("comparison.json",), "report.html"
+_MODELS = "models.png"
 
 type Detail = Literal["auto", "full", "brief"]
 
@@ -97,6 +102,29 @@ def write_fit(name: str, fit: REMLResult, folder: Path, tidy: pd.DataFrame, ddf:
     """Write the table of a fit as ``fit.csv`` and ``fit.json``, figures (PNG), and ``report.html``."""
     texts = tidy.to_csv(index=False), tidy.to_json(orient="records", indent=2)
     return _write_report([(name, fit)], folder, dict(zip(_ESTIMATES, texts, strict=True)), ReportRequest(ddf=ddf))
+
+
+def check_models(folder: Path | None) -> None:
+    """The same of `write_models`."""
+    if folder is not None:
+        check_folder(folder, [*table_files(["models"]), _MODELS, _PAGE])
+
+
+def write_models(models: ModelComparison, folder: Path) -> list[Path]:
+    """Write a comparison of models: its table as CSV and JSON, ``models.png`` and ``report.html`` with both."""
+    check_models(folder)
+    written = write_tables({"models": models.table.rename_axis("model").reset_index()}, folder)
+    try:
+        figure = plot_models(models)[0].figure
+    except DesignError as error:
+        drawn = f"<p>Not drawn: {html.escape(str(error))}</p>"
+    else:
+        written.append(write_figure(figure, folder / _MODELS))
+        drawn = pictures([("Parameters that two models or more have: by ML and of the posterior", embedded(figure))])
+        drawn = drawn.replace("<figure>", '<figure style="max-width: 100%">')
+    table = f'<div class="bayeslmm">{models._repr_html_()}</div>'
+    page = html_page("Models compared", ["<h2>Models</h2>", table, "<h2>Parameters</h2>", drawn, explained_words()])
+    return [*written, *_write_texts(folder, {_PAGE: page})]
 
 
 def _write_report(

@@ -13,6 +13,7 @@ import pandas as pd
 from bayeslmm.comparison import Comparison
 from bayeslmm.comparison.export import latex, markdown
 from bayeslmm.design.design import Design
+from bayeslmm.design.names import in_markdown
 from bayeslmm.design.readable import html_table
 from bayeslmm.errors import BayesLMMError
 from bayeslmm.exporting import export
@@ -50,11 +51,20 @@ class ReportPart:
     tables: tuple[pd.DataFrame, ...] = ()
 
 
+def escaped(text: str) -> str:
+    """A sentence or heading as Markdown that is shown as it is."""
+    return in_markdown(" ".join(text.split()))
+
+
+def _with_heading(heading: str, table: pd.DataFrame) -> str:
+    return f"**{escaped(heading)}**\n\n{markdown(table)}"
+
+
 def in_words(of: Reported) -> ReportPart:
     """What the result says, in plain words."""
     said = of.explain()
-    tables = "\n\n".join(f"**{heading}**\n\n{markdown(table.reset_index())}" for heading, table in said.tables)
-    return ReportPart("In words", said._repr_html_(), "\n\n".join([*said.paragraphs, tables]).strip())
+    tables = "\n\n".join(_with_heading(heading, table.reset_index()) for heading, table in said.tables)
+    return ReportPart("In words", said._repr_html_(), "\n\n".join([*map(escaped, said.paragraphs), tables]).strip())
 
 
 def the_model(design: Design) -> ReportPart:
@@ -77,9 +87,10 @@ def of_summary(heading: str, summary: Summary) -> ReportPart:
     tables = [
         (name, table.rename_axis(index=str(table.index.name or "")).reset_index()) for name, table in summary._shown()
     ]
-    text = [summary.title, *summary.notes, *(f"**{name}**\n\n{markdown(table)}" for name, table in tables)]
+    lead = [escaped(line) for line in (summary.title, *summary.notes)]
+    text = [*lead, *(_with_heading(name, table) for name, table in tables), *map(escaped, summary.remarks)]
     page = f'<div class="bayeslmm">{summary._repr_html_()}</div>'
-    return ReportPart(heading, page, "\n\n".join([*text, *summary.remarks]), tuple(table for _, table in tables))
+    return ReportPart(heading, page, "\n\n".join(text), tuple(table for _, table in tables))
 
 
 def the_draws(post: Posterior, label: str) -> ReportPart:
@@ -87,7 +98,7 @@ def the_draws(post: Posterior, label: str) -> ReportPart:
     priors = prior_table(post.design, post.priors)["in words"]
     certificate = f"{post.n_draws:,} draws by {post.method}: {post.certificate()}."
     page = f"<p>{html.escape(certificate)}</p><ul>{''.join(f'<li>{html.escape(str(one))}</li>' for one in priors)}</ul>"
-    text = "\n".join([certificate, "", *(f"* {one}" for one in priors)])
+    text = "\n".join([escaped(certificate), "", *(f"* {escaped(str(one))}" for one in priors)])
     return ReportPart(f"Draws and priors{label}", page, text)
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 import pandas as pd
 
-from bayeslmm.arguments import MOST_REFITS, seed, whole
+from bayeslmm.arguments import MOST_REFITS, kind_of, seed, whole
 from bayeslmm.bayes.progress import announced
 from bayeslmm.comparison.draws import FitBootstrap, draw_bootstrap, replicates
 from bayeslmm.comparison.naming import different, method_names, prior_name
@@ -131,7 +131,7 @@ def check_same(reml: REMLResult, posterior: Posterior) -> None:
     """Refuse what is not a fit and a posterior of one model and data."""
     if not isinstance(reml, REMLResult) or not isinstance(posterior, Posterior):
         raise DesignError(
-            f"compare() got a {type(reml).__name__} and a {type(posterior).__name__}. It takes the result of "
+            f"compare() got {kind_of(reml)} and {kind_of(posterior)}. It takes the result of "
             "model.fit() first and that of model.sample() second."
         )
     if not same_design(reml.design, posterior.design):

@@ -6,11 +6,10 @@ import pandas as pd
 
 from bayeslmm.comparison.compared import Compared
 from bayeslmm.results.labels import Parameter
-from bayeslmm.words.coefficients import meanings
 from bayeslmm.words.explanation import Explanation
 from bayeslmm.words.numbers import Measured
 from bayeslmm.words.of_posterior import measured, near_zero
-from bayeslmm.words.parts import model_paragraph
+from bayeslmm.words.parts import fixed_sentences, model_paragraph
 from bayeslmm.words.spreads import subject
 
 # Intervals whose widths differ by less than this share are alike.
@@ -75,6 +74,11 @@ def _cell(number: Measured) -> str:
     return f"{number.text} ({number.ends})" if number.ends else number.text
 
 
+def _in_brackets(reml: Measured, post: Measured) -> str:
+    own = f"REML {reml.ends}; " if reml.ends else ""
+    return f" ({own}posterior {post.text}{f', {post.ends}' if post.ends else ''})"
+
+
 def _varying(both: Compared, p: Parameter, reml: Measured, post: Measured) -> str:
     what = f"The standard deviation of {subject(both.design, p)}"
     if reml.value == 0:
@@ -91,19 +95,15 @@ def _varying(both: Compared, p: Parameter, reml: Measured, post: Measured) -> st
 
 
 def _fixed(both: Compared, reml: dict[Parameter, Measured], draws: dict[Parameter, Measured]) -> str:
-    known, said = meanings(both.design), []
-    wider = []
-    for p in both.parameters:
-        if p.kind != "fixed":
-            continue
-        a, b = reml[p], draws[p]
-        if a.ends and b.ends and a.high > a.low:
-            wider.append((b.high - b.low) / (a.high - a.low) - 1.0)
-        what = {"average": "the average", "slope": f"the slope of {p.label}"}.get(known[p.position].kind, p.label)
-        said.append(f"{what} {_cell(a)} and {_cell(b)}")
+    said = fixed_sentences(both.design, reml, lambda p: _in_brackets(reml[p], draws[p]))
     if not said:
         return ""
-    shown = f"Fixed effects by REML and by the posterior: {'; '.join(said[:6])}{'; ...' if len(said) > 6 else ''}."
+    shown = f"Fixed effects by REML, and in brackets by the posterior. {said}"
+    wider = [
+        (draws[p].high - draws[p].low) / (a.high - a.low) - 1.0
+        for p, a in reml.items()
+        if p.kind == "fixed" and a.ends and draws[p].ends and a.high > a.low
+    ]
     if not wider:
         return shown
     most = max(wider, key=abs)
@@ -115,7 +115,7 @@ def _fixed(both: Compared, reml: dict[Parameter, Measured], draws: dict[Paramete
         if most > 0
         else ", to which the prior contributes"
     )
-    return f"{shown} The posterior's are up to {100 * abs(most):.0f} % {more}{why}."
+    return f"{shown} Intervals of the posterior are up to {100 * abs(most):.0f} % {more}{why}."
 
 
 def _reading(level: float) -> str:

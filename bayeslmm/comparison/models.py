@@ -77,10 +77,22 @@ class ModelComparison:
             Columns of the screen that it has to fit; by default those of the terminal, or 80.
         """
         width = screen_width() if width is None else whole("width", width, 1, error=DesignError)
-        shown_table = table_text(self._texts(), width, index_names=False)
-        return "\n".join([shown_table, "", *(fill(note, width, "  ") for note in self.notes)])
+        names, shown_table = self._numbered(width)
+        lines = [*names, table_text(shown_table, width, index_names=False)]
+        return "\n".join([*lines, "", *(fill(note, width, "  ") for note in self.notes)])
 
     __repr__ = __str__
+
+    def _numbered(self, width: int) -> tuple[list[str], pd.DataFrame]:
+        """The table, and where names are long a list of them, whose numbers stand in the table."""
+        table, names = self._texts(), [str(name) for name in self.table.index]
+        if max(map(len, names)) <= width // 3:
+            return [], table
+        numbers = {name: str(i) for i, name in enumerate(names, 1)}
+        if "against" in table:
+            table = table.assign(against=[numbers.get(name, "") for name in self.table["against"]])
+        listed = [fill(f"{number}: {name}", width, "   ") for name, number in numbers.items()]
+        return [*listed, ""], table.set_axis(list(numbers.values()), axis=0)
 
     def _texts(self) -> pd.DataFrame:
         """What is known; weights are the solution of an optimiser, whose last digits are its own."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bayeslmm.arguments import shown
+from bayeslmm.arguments import kind_of, shown
 from bayeslmm.bayes.presets import PRESETS
 from bayeslmm.bayes.priors import Priors, normal_coefficients
 from bayeslmm.design.design import Design
@@ -114,7 +114,7 @@ def given_names(names: Any, n: int) -> tuple[str, ...]:
         return ()
     if isinstance(names, str | bytes | Mapping) or not isinstance(names, Sequence):
         raise DesignError(
-            f"names={shown(names)} is a {type(names).__name__}. Give a list with a name for each of the {n} "
+            f"names={shown(names)} is {kind_of(names)}. Give a list with a name for each of the {n} "
             "posteriors, e.g. names=['flat', 'brms']."
         )
     if len(names) > 1000:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from bayeslmm.arguments import choice, mapping
+from bayeslmm.arguments import choice, kind_of, mapping
 from bayeslmm.design import data as checks
 from bayeslmm.design import dominant
 from bayeslmm.design.choice import chosen_structures, term_structure
@@ -112,7 +112,7 @@ def build_design(
     (4, 1, 2)
     """
     if not isinstance(formula, str):
-        raise FormulaError(f"The formula is a {type(formula).__name__}, not a string such as 'y ~ x + (x | g)'.")
+        raise FormulaError(f"The formula is {kind_of(formula)}, not a string such as 'y ~ x + (x | g)'.")
     table, available = open_table(data)
     parsed, parts, of_residual = _read(formula, residual, residual_sd, available, (weights, frequency, residual_sd))
     namespace = _namespace(extra_namespace)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bayeslmm.arguments import whole
+from bayeslmm.arguments import kind_of, whole
 from bayeslmm.design.covariance import KNOWN, CovarianceStructure
 from bayeslmm.design.formula import Bar
 from bayeslmm.design.terms import term_position
@@ -36,7 +36,7 @@ def chosen_structures(
     ['cs', 'diag', 'id']
     """
     if cov is not None and not isinstance(cov, Mapping):
-        raise DesignError(f"cov is a {type(cov).__name__}, not a mapping such as {{'g': bl.CompoundSymmetry()}}.")
+        raise DesignError(f"cov is {kind_of(cov)}, not a mapping such as {{'g': bl.CompoundSymmetry()}}.")
     chosen = [KNOWN[bar.structure] for bar in bars]
     given: dict[int, object] = {}
     for key, structure in (cov or {}).items():

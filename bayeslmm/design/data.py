@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayeslmm.arguments import shown
+from bayeslmm.arguments import kind_of, shown
 from bayeslmm.design import kinds
 from bayeslmm.design.dropped import DroppedRows
 from bayeslmm.design.expressions import CONSTANTS
@@ -268,7 +268,7 @@ def check_usable(name: str, series: pd.Series) -> None:
         )
     if series.dtype == object and (odd := kinds.unhashable(series)) is not None:
         raise DesignError(
-            f"Column {name!r} holds a {type(odd).__name__} in each cell, e.g. {str(odd)[:60]}, which is neither a "
+            f"Column {name!r} holds {kind_of(odd)} in each cell, e.g. {str(odd)[:60]}, which is neither a "
             "number nor a level. Take what is meant out of it into a column of its own."
         )
 

@@ -31,6 +31,8 @@ _AT_AN_END = 1e-6
 # Parts of one term that are named one by one, at most.
 _SHOWN = 6
 RESIDUAL = "residual variance"
+# Before the label of a parameter of the residuals.
+OF_RESIDUALS = "residual "
 
 
 @dataclass(frozen=True)
@@ -55,16 +57,30 @@ class Ridge:
         """The parts, those of a term with many of them taken together."""
         by_term: dict[str, list[str]] = {}
         for part in self.parts:
-            by_term.setdefault(part.partition(" in ")[2], []).append(part)
+            by_term.setdefault(_owner(part), []).append(part)
         return tuple(
             text for parts in by_term.values() for text in (parts if len(parts) <= _SHOWN else [_together(parts)])
         )
 
 
+def residual_part(label: str) -> str:
+    """What a parameter of the residuals is called in a ridge."""
+    return OF_RESIDUALS + label.removeprefix("residual_")
+
+
+def _owner(part: str) -> str:
+    """The term of a part; what stands for the residuals if it is theirs."""
+    if part == RESIDUAL:
+        return RESIDUAL
+    return OF_RESIDUALS if part.startswith(OF_RESIDUALS) else part.partition(" in ")[2]
+
+
 def _together(parts: Sequence[str]) -> str:
-    """Many variances and covariances of one term in few words."""
-    counts = [(sum(part.startswith(what) for part in parts), what) for what in ("variance", "covariance")]
-    return f"{' and '.join(f'{n} {what}s' for n, what in counts if n)} of {parts[0].partition(' in ')[2]}"
+    """Many parameters of one term, or of the residuals, in few words."""
+    if _owner(parts[0]) == OF_RESIDUALS:
+        return f"{len(parts)} parameters of the residuals"
+    counts = [(sum(part.startswith(what) for part in parts), what) for what in ("variance", "covariance", "parameter")]
+    return f"{' and '.join(f'{n} {what}s' for n, what in counts if n)} of {_owner(parts[0])}"
 
 
 @dataclass(frozen=True)

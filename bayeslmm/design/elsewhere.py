@@ -23,6 +23,7 @@ FUNCTIONS: Mapping[str, str] = (
     | dict.fromkeys(("cbind", "mvbind"), _SEVERAL)
     | dict.fromkeys(("ar", "ma", "arma", "cosy", "unstr"), _CORRELATED)
     | {
+        "Error": "Strata are random effects: (1 | Block) for Error(Block), (1 | a/b) for Error(a/b).",
         "me": "Errors in predictors are not there; brms has me().",
         "mi": "Rows with missing values are left out; impute beforehand, or take brms, which has mi().",
         "mo": "Monotonic effects are not there; ordered(x) has polynomial trends, brms has mo().",

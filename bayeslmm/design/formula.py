@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 
+from bayeslmm.arguments import kind_of
 from bayeslmm.design import elsewhere
 from bayeslmm.design.algebra import check_terms
 from bayeslmm.design.expressions import read_expression
@@ -122,7 +123,7 @@ def parse_formula(text: str) -> Formula:
     ['ar1', 'us']
     """
     if not isinstance(text, str):
-        raise FormulaError(f"The formula is a {type(text).__name__}, not a string such as 'y ~ x + (x | g)'.")
+        raise FormulaError(f"The formula is {kind_of(text)}, not a string such as 'y ~ x + (x | g)'.")
     return _parsed(text)
 
 
@@ -161,7 +162,27 @@ def check_random(formula: Formula) -> None:
         With a caret under its end.
     """
     if not formula.bars:
-        raise FormulaError(_NO_RANDOM, formula.text, tokenize(formula.text)[-1].end - 1)
+        tokens = tokenize(formula.text)
+        raise _without_bar(formula.text, tokens) or FormulaError(_NO_RANDOM, formula.text, tokens[-1].end - 1)
+
+
+def _without_bar(text: str, tokens: Sequence[Token]) -> FormulaError | None:
+    """What to say of groups that are written as for R's ``aov``; None if there are none."""
+    for i, token in enumerate(tokens):
+        if token.text == "Error" and tokens[i + 1 : i + 2] and tokens[i + 1].text == "(":
+            close = next(other for other in tokens[i + 2 :] if other.depth <= token.depth)
+            groups = text[tokens[i + 1].end : close.start].strip()
+            instead = f"Error({groups}) has the strata of R's aov(). As random effects they are (1 | {groups})."
+        elif token.text == "%in%":
+            groups = tokens[i + 1].text
+            instead = (
+                f"%in% {groups} is an interaction of fixed effects, as : is, and no random effect. An effect of every "
+                f"level of {groups} is (1 | {groups})."
+            )
+        else:
+            continue
+        return FormulaError(f"The formula has no random-effects term. {instead}", text, token.start, len(token.text))
+    return None
 
 
 def offsets_outside(text: str) -> str:

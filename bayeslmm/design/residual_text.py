@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bayeslmm.arguments import kind_of
 from bayeslmm.design.residual_translation import translated
 from bayeslmm.design.residual_words import CORRELATIONS, VARIANCES, word_here
 from bayeslmm.design.tokens import Token, spelled, tokenize
@@ -79,7 +80,7 @@ def parse_residual(text: object) -> tuple[ResidualPart, ...]:
     """
     if not isinstance(text, str):
         raise DesignError(
-            f"residual= is a {type(text).__name__}, not a text such as 'ar1(time | id)' or 'by(sex) + ar1(time | id)'."
+            f"residual= is {kind_of(text)}, not a text such as 'ar1(time | id)' or 'by(sex) + ar1(time | id)'."
         )
     try:
         return _parsed(text)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from bayeslmm.arguments import kind_of
 from bayeslmm.design.contrasts import Treatment
 from bayeslmm.design.design import Design
 from bayeslmm.design.dropped import AllRows
@@ -130,12 +131,10 @@ def _check_recipe(recipe: Recipe, n: int) -> None:
         _check_column(name, column, n)
     for name, kind in recipe.contrasts.items():
         if not _is_contrast(kind):
-            raise ValueError(f"the contrasts of {name} are a {type(kind).__name__}")
+            raise ValueError(f"the contrasts of {name} are {kind_of(kind)}")
     for name, value in recipe.namespace.items():
         if not isinstance(name, str) or not _is_plain(value):
-            raise ValueError(
-                f"{name!r} of extra_namespace is a {type(value).__name__}, which is neither number nor text"
-            )
+            raise ValueError(f"{name!r} of extra_namespace is {kind_of(value)}, which is neither number nor text")
     _shape("aliased", recipe.aliased, recipe.aliased.shape[:2])
     if recipe.frequency is not None:
         _shape("the frequency of the recipe", recipe.frequency, (n,))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from bayeslmm.arguments import with_article
 from bayeslmm.errors import DesignError
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def _table_from(data: Any) -> tuple[str, str]:
     if isinstance(data, str | PurePath):
         return f"the text {str(data)!r}" if isinstance(data, str) else f"the path {str(data)!r}", _of_text(data)
     if isinstance(data, Mapping) and not hasattr(data, "to_dataframe"):
-        return f"a {kind}", "Make it one: pandas.DataFrame(data), with a list of values for each column."
+        return with_article(kind), "Make it one: pandas.DataFrame(data), with a list of values for each column."
     if isinstance(data, np.ndarray):
         if data.dtype.names or data.ndim != 2:
             how = "pandas.DataFrame(data)" if data.dtype.names else "pandas.DataFrame({'y': ..., 'x': ..., 'g': ...})"
@@ -168,8 +169,8 @@ def _table_from(data: Any) -> tuple[str, str]:
     if isinstance(data, list | tuple):
         rows = bool(data) and isinstance(data[0], Mapping)
         how = "pandas.DataFrame(data)" if rows else "pandas.DataFrame(data, columns=[...]) with a name for each column"
-        return f"a {kind}{' of rows' if rows else ''}", f"Make it one: {how}."
-    return f"{'an' if kind[:1] in 'aeiou' else 'a'} {kind}", _of_object(data, kind)
+        return f"{with_article(kind)}{' of rows' if rows else ''}", f"Make it one: {how}."
+    return with_article(kind), _of_object(data, kind)
 
 
 def _of_text(data: str | PurePath) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bayeslmm.arguments import kind_of
 from bayeslmm.design.algebra import expanded, operand_node, operand_places
 from bayeslmm.design.formula import Bar, Formula, parse_formula, summands
 from bayeslmm.design.tokens import STRUCTURES, Token, dots, quoted, spelled, tokenize
@@ -41,7 +42,7 @@ def updated_formula(old: str, new: str) -> str:
     'y ~ x + (1 | h) + (1 | g)'
     """
     if not isinstance(new, str):
-        raise FormulaError(f"The change is a {type(new).__name__}, not a formula such as '. ~ . - x'.")
+        raise FormulaError(f"The change is {kind_of(new)}, not a formula such as '. ~ . - x'.")
     was, letter = parse_formula(old), next(letter for letter in _LETTERS if letter not in new)
     text = "".join(letter if i in dots(new) else c for i, c in enumerate(new))
     tokens = tokenize(text)

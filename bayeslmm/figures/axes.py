@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from bayeslmm.arguments import kind_of
 from bayeslmm.arguments import shown as shown_value
 from bayeslmm.errors import DesignError
 
@@ -14,13 +15,12 @@ def found(given: object) -> str:
     """What somebody gave, for messages."""
     if given is None:
         return "None"
-    name = type(given).__name__
-    article = "an" if name[:1].lower() in "aeiou" else "a"
+    kind = kind_of(given)
     if isinstance(given, str | bool | int | float):
-        return f"{shown_value(given)}, {article} {name}"
+        return f"{shown_value(given)}, {kind}"
     if isinstance(given, list | tuple | dict | set):
-        return f"{article} {name} of length {len(given)}"
-    return f"{article} {name}"
+        return f"{kind} of length {len(given)}"
+    return kind
 
 
 def axes_or_new(axes: Any, function: str, inches: tuple[float, float]) -> Any:

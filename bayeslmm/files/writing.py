@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bayeslmm.arguments import flag, shown
+from bayeslmm.arguments import flag, kind_of, shown
 from bayeslmm.errors import ArgumentError, StorageError
 from bayeslmm.files.exchange import exchange
 from bayeslmm.files.system_errors import os_errors
@@ -69,7 +69,7 @@ def as_path(path: FilePath) -> Path:
         No path.
     """
     if not _is_path(path):
-        raise StorageError(f"{shown(path)} is a {type(path).__name__} and no path. Give the name of a file as a text.")
+        raise StorageError(f"{shown(path)} is {kind_of(path)} and no path. Give the name of a file as a text.")
     return Path(path)
 
 

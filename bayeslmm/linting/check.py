@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from bayeslmm.arguments import text
+from bayeslmm.arguments import kind_of, text
 from bayeslmm.design.dot import without_dot
 from bayeslmm.design.formula import Formula, check_random, parse_formula
 from bayeslmm.design.quoting import explained
@@ -58,7 +58,7 @@ def lint(formula: str, data: Any = None, *, residual: str | None = None) -> Lint
     [('independent effects', 'different model')]
     """
     if not isinstance(formula, str):
-        raise FormulaError(f"The formula is a {type(formula).__name__}, not a string such as 'y ~ x + (x | g)'.")
+        raise FormulaError(f"The formula is {kind_of(formula)}, not a string such as 'y ~ x + (x | g)'.")
     if residual is not None:
         text("residual", residual, "a text such as 'ar1(time | g)'", DesignError)
     parsed: Formula | None = None

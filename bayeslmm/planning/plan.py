@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from bayeslmm import simulating
+from bayeslmm.arguments import kind_of
 from bayeslmm.design import CovarianceStructure, build_design
 from bayeslmm.design.extended_residuals import all_factors
 from bayeslmm.design.formula import parse_formula
@@ -68,7 +69,7 @@ class Plan(Specification):
         residual: str | None = None,
     ) -> None:
         if not isinstance(formula, str):
-            raise FormulaError(f"The formula is a {type(formula).__name__}, not a string such as 'y ~ x + (x | g)'.")
+            raise FormulaError(f"The formula is {kind_of(formula)}, not a string such as 'y ~ x + (x | g)'.")
         formula = f"y {formula.lstrip()}" if formula.lstrip().startswith("~") else formula
         response = parse_formula(formula).response.strip("`")
         table, available = open_table(data)

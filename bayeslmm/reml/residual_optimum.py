@@ -9,12 +9,12 @@ from functools import cached_property
 import numpy as np
 
 from bayeslmm.design.design import Design
-from bayeslmm.design.distinct import Ridge
+from bayeslmm.design.distinct import RESIDUAL, Ridge, residual_part
 from bayeslmm.equality import by_value
 from bayeslmm.errors import FitError
 from bayeslmm.likelihood import SummedDesign, conditional_means, cross_products, evaluate, profiled
 from bayeslmm.likelihood import parameters as par
-from bayeslmm.likelihood.criteria import residual_variance
+from bayeslmm.likelihood.criteria import degrees_of_freedom, residual_variance
 from bayeslmm.likelihood.whitened import RowsAtPoints, whitened_products
 from bayeslmm.numerics.newton import Ending, NewtonResult, minimise
 from bayeslmm.reml.optimum import Optimum, fit_status, optimise
@@ -31,6 +31,8 @@ _RIDGE = 1e-7
 _SUSPECT = 1e-4
 # A combination has a part of a parameter from this share of its largest on.
 _SHARE = 0.1
+# The same of a parameter as the user knows it, and the step that shows how sigma changes.
+_SHARE_OF_USER, _SIGMA_STEP = 0.01, 1e-4
 # A minimum in the random effects alone that is lower than the joint one by this was not seen.
 _LOWER = 1e-6
 _ROUNDS = 3
@@ -294,19 +296,46 @@ def _ridges(criterion: JointCriterion, result: NewtonResult) -> tuple[Ridge, ...
     if curvature.min(initial=1.0) > _SUSPECT:
         return ()
     # Differences, and curvatures that are expected under the model, leave some where there is none.
-    curvature, vectors = _curvatures(criterion.hessian(result.x, sharp=True))
-    labels = [*_theta_labels(criterion), *estimable(criterion.rows.design.residual).labels]
+    hessian = criterion.hessian(result.x, sharp=True)
+    curvature, vectors = _curvatures(hessian)
+    labels = [*_theta_labels(criterion), *map(residual_part, estimable(criterion.rows.design.residual).labels)]
     found = []
     for value, v in zip(curvature, vectors.T, strict=True):
         own = np.abs(v) > _SHARE * np.abs(v).max()
         if value < _RIDGE and own[t:].any() and own.sum() > 1:
-            found.append(Ridge(tuple(dict.fromkeys(label for label, in_it in zip(labels, own, strict=True) if in_it))))
+            moved = _moved(criterion, result.x, hessian, v)
+            parts = [label for label, part in zip([*labels, RESIDUAL], moved, strict=True) if part > _SHARE_OF_USER]
+            found.append(Ridge(tuple(dict.fromkeys(parts))))
     return tuple(found)
+
+
+def _moved(criterion: JointCriterion, x: FloatArray, hessian: FloatArray, v: FloatArray) -> FloatArray:
+    """Shares of the largest by which theta, the residual parameters in the user's units and sigma change along v.
+
+    Each is measured in standard errors given the others.
+    """
+    t, scale = criterion.n_theta, _scale(hessian)
+    step = v / scale
+    _, J = estimable(criterion.rows.design.residual).natural(x[t:])
+    back = np.linalg.pinv(J)
+    changes = np.abs(J @ step[t:]) * _scale(back.T @ hessian[t:, t:] @ back)
+    cp, sigma = criterion.rows.base, 0.0
+    if cp.sigma is None:
+        h = _SIGMA_STEP / np.abs(step).max()
+        more, less = (float(criterion.at(x + sign * h * step)[2].r2[0]) for sign in (1.0, -1.0))
+        sigma = abs(np.log(more / less)) / (2.0 * h) * np.sqrt(0.5 * degrees_of_freedom(cp, criterion.reml))
+    moved = np.concatenate([np.abs(v[:t]), changes, [sigma]])
+    return np.asarray(moved / moved.max())
+
+
+def _scale(hessian: FloatArray) -> FloatArray:
+    """Roots of the diagonal."""
+    return np.asarray(np.sqrt(np.maximum(np.diagonal(hessian), 1e-300)))
 
 
 def _curvatures(hessian: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Curvatures (k,), rows of the Hessian brought to one scale, and their directions (k, k)."""
-    scale = np.sqrt(np.maximum(np.diagonal(hessian), 1e-300))
+    scale = _scale(hessian)
     curvature, vectors = np.linalg.eigh(hessian / (scale * scale[:, None]))
     return curvature, vectors
 

@@ -21,6 +21,7 @@ from bayeslmm.results.fit import Fit
 from bayeslmm.results.labels import Parameter
 from bayeslmm.results.linear import DDF, TESTS, Combinations, check_ddf, combinations, default_ddf
 from bayeslmm.results.outliers import outlier_notes
+from bayeslmm.results.profiles import on_a_ridge
 from bayeslmm.results.summary import Summary, correlation_texts, crowded_note, describe_vanished, design_notes
 from bayeslmm.types import FloatArray
 
@@ -248,12 +249,14 @@ def _fixed_intervals(fit: Fit, tidy: pd.DataFrame, digits: int) -> pd.DataFrame:
 def _intervals(fit: Fit, tidy: pd.DataFrame) -> pd.DataFrame:
     known = [p for p in fit._parameters if p.kind != "fixed"]
     ends = tidy.loc[tidy["effect"] != "fixed", ["conf_low", "conf_high"]].to_numpy(dtype=float)
-    notes = [_reach(p, float(low), float(high)) for p, (low, high) in zip(known, ends, strict=True)]
+    notes = [_reach(fit, p, float(low), float(high)) for p, (low, high) in zip(known, ends, strict=True)]
     frame = pd.DataFrame(ends, index=[p.label for p in known], columns=["low", "high"])
     return frame.assign(note=notes) if any(notes) else frame
 
 
-def _reach(p: Parameter, low: float, high: float) -> str:
+def _reach(fit: Fit, p: Parameter, low: float, high: float) -> str:
+    if on_a_ridge(fit.optimum, p):
+        return "not identified"
     if p.kind == "sd" and low == 0:
         return "reaches 0: high is an upper bound"
     if p.kind == "corr" and (low == -1.0 or high == 1.0):

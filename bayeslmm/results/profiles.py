@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from bayeslmm.arguments import numbers_of, shown
 from bayeslmm.design.design import Design
+from bayeslmm.design.distinct import residual_part
 from bayeslmm.errors import ArgumentError, BayesLMMWarning, ConvergenceWarning, DesignError, FitError
 from bayeslmm.inference.profile import Profile, profile_curve, profile_ends
 from bayeslmm.inference.profile_coordinates import ProfileTarget
@@ -83,8 +84,7 @@ def on_a_ridge(optimum: Optimum, p: Parameter) -> bool:
     if p.kind == "fixed":
         return False
     if p.kind == "residual":
-        own = p.label.removeprefix("residual_")
-        return any(own in ridge.parts for ridge in optimum.ridges)
+        return any(residual_part(p.label) in ridge.parts for ridge in optimum.ridges)
     names = {"residual variance"} if p.kind in ("sigma", *_DERIVED) else set[str]()
     parts = {part for ridge in optimum.ridges for part in ridge.parts}
     if p.kind == "sigma" or p.position in optimum.fixed:

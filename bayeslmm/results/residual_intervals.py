@@ -15,6 +15,7 @@ from bayeslmm.reml.residual_optimum import ResidualOptimum
 from bayeslmm.residual import estimable
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.labels import Parameter, estimates
+from bayeslmm.results.profiles import on_a_ridge
 from bayeslmm.results.residual_profiles import chosen_parameters
 from bayeslmm.types import FloatArray
 
@@ -29,7 +30,7 @@ def wald_residual(fit: Fit, labels: str | Sequence[str] | None, level: float) ->
     fit : Fit
         With a `ResidualOptimum`.
     labels : str or sequence of str, optional
-        All parameters by default; nan for those at the boundary.
+        All parameters by default; nan for those at the boundary, and for those on a ridge.
     level : float
 
     Returns
@@ -48,6 +49,14 @@ def wald_residual(fit: Fit, labels: str | Sequence[str] | None, level: float) ->
         one = float(values[p.label])
         if p.kind == "fixed":
             rows.append((one - z * beta[p.label], one + z * beta[p.label]))
+            continue
+        if on_a_ridge(fit.optimum, p):
+            if labels is not None:
+                raise DesignError(
+                    f"{p.label} has no Wald interval: {'; '.join(map(str, fit.optimum.ridges))}, so that its estimate "
+                    "is one of many with the same criterion. Leave one of these parts out of the model."
+                )
+            rows.append((np.nan, np.nan))
             continue
         there, back = SCALES[_range(fit, p)]
         with np.errstate(all="ignore"):

@@ -16,7 +16,7 @@ from bayeslmm.inference.residual_profile import ResidualProfile
 from bayeslmm.reml.residual_optimum import ResidualOptimum
 from bayeslmm.results.fit import Fit
 from bayeslmm.results.labels import Parameter, find
-from bayeslmm.results.profiles import OPEN, POINTS, WIDE, check_minimum, grid_of, profile_table, target_of
+from bayeslmm.results.profiles import OPEN, POINTS, WIDE, check_minimum, grid_of, on_a_ridge, profile_table, target_of
 from bayeslmm.types import FloatArray
 
 
@@ -55,12 +55,18 @@ def _check_values(grid: FloatArray, profile: ResidualProfile, parameter: Paramet
 
 
 def profile_ends_residual(fit: Fit, labels: str | Sequence[str] | None, level: float) -> pd.DataFrame:
-    """Profile intervals: columns ``conf_low``, ``conf_high``, all parameters by default."""
+    """Profile intervals: columns ``conf_low``, ``conf_high``.
+
+    All parameters by default; those on a ridge, whose profiles are flat, then have nan.
+    """
     chosen = chosen_parameters(fit, labels)
     optimum = _residual(fit.optimum)
     check_minimum(optimum, chosen)
-    profiles = [ResidualProfile(optimum, target_of(p)) for p in chosen]
-    rows = [residual_profile_ends(own, level) for own in profiles]
+    flat = [labels is None and on_a_ridge(optimum, p) for p in chosen]
+    rows = [
+        (np.nan, np.nan) if loose else residual_profile_ends(ResidualProfile(optimum, target_of(p)), level)
+        for p, loose in zip(chosen, flat, strict=True)
+    ]
     return pd.DataFrame(rows, index=[p.label for p in chosen], columns=["conf_low", "conf_high"], dtype=float)
 
 

@@ -100,7 +100,7 @@ def sample_posterior(
     cp, optimum = fitted()
     # The sums of a fit are those of rows whitened at its estimates; a posterior needs others, too.
     cp = residual_products(design, optimum.lam) if design.residual.names else cp
-    _warn_exact(optimum)
+    _warn_before(optimum)
     keep = [kept.get(block.grouping.name, False) for block in cp.blocks]
     rng = generator(settings.random_seed)
     with Progress(settings.progressbar) as progress:
@@ -210,13 +210,21 @@ def _chains(
     return Draws(cp.design, tree, priors, "collapsed_nuts", certificate, None, cp)
 
 
-def _warn_exact(optimum: Optimum) -> None:
-    """Say so if nothing is left of the response."""
+def _warn_before(optimum: Optimum) -> None:
+    """Say, before draws are made, that nothing is left of the response, or that parameters cannot be told apart."""
     if optimum.status is FitStatus.non_finite:
         warnings.warn(
             "The model reproduces the response exactly: the residual variance is zero but for rounding, and so "
             "are the numbers that depend on it. Remove a random term or check for duplicated responses.",
             ConvergenceWarning,
+            stacklevel=4,
+        )
+    if optimum.ridges:
+        warnings.warn(
+            f"Not identified: {'; '.join(map(str, optimum.ridges))}. Along it the posterior is as wide as its prior, "
+            "and sampling it may take many minutes. Leave one of these parts out of the model; with "
+            "method='collapsed_nuts' fewer draws and a shorter tune= are quicker.",
+            BayesLMMWarning,
             stacklevel=4,
         )
 

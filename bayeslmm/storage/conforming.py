@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAliasType, Union, get_args, get_origin, get
 
 import numpy as np
 
+from bayeslmm.arguments import kind_of, with_article
 from bayeslmm.design.lazy import Lazy
 
 _NUMBERS: dict[Any, tuple[type, ...]] = {
@@ -42,13 +43,14 @@ def check_fields(kind: type, content: Mapping[str, Any]) -> None:
     >>> check_fields(Column, {"kind": "number", "values": np.zeros(2), "ordered": False})
     >>> check_fields(Column, {"kind": 3})
     Traceback (most recent call last):
-    ValueError: the field kind of a Column is a int, not a str
+    ValueError: the field kind of a Column is an int, not a str
     """
     hints = _hints(kind)
     for name, value in content.items():
         if not conforms(value, hints[name]):
             raise ValueError(
-                f"the field {name} of a {kind.__name__} is a {_described(value)}, not a {_named(hints[name])}"
+                f"the field {name} of {with_article(kind.__name__)} is {_described(value)}, not "
+                f"{with_article(_named(hints[name]))}"
             )
 
 
@@ -62,7 +64,7 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def _described(value: Any) -> str:
-    return f"{type(value).__name__} of {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
+    return f"{kind_of(value)} of {value.dtype}" if isinstance(value, np.ndarray) else kind_of(value)
 
 
 def _named(hint: Any) -> str:

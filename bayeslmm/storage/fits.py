@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+from bayeslmm.arguments import kind_of
 from bayeslmm.design.design import Design
 from bayeslmm.design.stored import check_stored
 from bayeslmm.errors import StorageError
@@ -157,7 +158,7 @@ def load_parts(path: FilePath) -> tuple[Design, SummedDesign | None, Optimum | N
         content = header["content"]
         design = decoder.decode(content["design"])
         if not isinstance(design, Design):
-            raise ValueError(f"in place of a design it holds a {type(design).__name__}")
+            raise ValueError(f"in place of a design it holds {kind_of(design)}")
         check_stored(design)
         if header["kind"] == "model":
             return design, None, None

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from bayeslmm.arguments import kind_of
 from bayeslmm.bayes.collapsed import ChainDiagnostics, Diagnostics
 from bayeslmm.bayes.moments import ExactMoments
 from bayeslmm.bayes.priors import Priors
@@ -144,7 +145,7 @@ def _check_parts(content: Mapping[str, Any]) -> None:
     """
     for name, hint in _FIELDS.items():
         if not conforms(content[name], hint):
-            raise ValueError(f"its {name} is a {type(content[name]).__name__}")
+            raise ValueError(f"its {name} is {kind_of(content[name])}")
     if not conforms(content.get(_SUMS, {}), dict[str, str]):
         raise ValueError("its checksums are no texts")
 

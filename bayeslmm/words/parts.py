@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from bayeslmm.design.design import Design
 from bayeslmm.design.screen import enumerated
@@ -28,20 +28,28 @@ def model_paragraph(design: Design) -> str:
 
 
 def fixed_paragraph(design: Design, numbers: Mapping[Parameter, Measured], level: float) -> str:
-    """The fixed effects, a sentence each."""
+    """The fixed effects, a sentence each, and which of their directions are open."""
+    said = fixed_sentences(design, numbers, lambda p: in_brackets(numbers[p], level))
+    open_ = [
+        p.label
+        for p, number in numbers.items()
+        if p.kind == "fixed" and p.label != "Intercept" and number.ends and number.holds_zero
+    ]
+    if open_:
+        own_intervals = "its interval holds" if len(open_) == 1 else "their intervals hold"
+        said += f" The direction of {enumerated(open_)} is not settled: {own_intervals} zero."
+    return said
+
+
+def fixed_sentences(design: Design, numbers: Mapping[Parameter, Measured], brackets: Callable[[Parameter], str]) -> str:
+    """The fixed effects, a sentence each with something in brackets; empty if there are none."""
     own = [(p, number) for p, number in numbers.items() if p.kind == "fixed"]
     if not own:
         return ""
     known = meanings(design)
-    said = [
-        known[p.position].sentence(design.response, number, in_brackets(number, level)) for p, number in own[:_MOST]
-    ]
+    said = [known[p.position].sentence(design.response, number, brackets(p)) for p, number in own[:_MOST]]
     if len(own) > _MOST:
         said.append(f"{len(own) - _MOST} more coefficients are in the table.")
-    open_ = [p.label for p, number in own if p.label != "Intercept" and number.ends and number.holds_zero]
-    if open_:
-        own_intervals = "its interval holds" if len(open_) == 1 else "their intervals hold"
-        said.append(f"The direction of {enumerated(open_)} is not settled: {own_intervals} zero.")
     return " ".join(["On average over the levels of the groups:" if design.terms else "", *said]).strip()
 
 

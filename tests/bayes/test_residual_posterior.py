@@ -148,3 +148,20 @@ def test_what_would_leave_the_parameters_out_is_refused_in_words() -> None:
     table = model.priors({"residual_rho": bl.Normal(0.5, 0.2)})
     assert table.loc["residual_rho", "prior"] == "atanh_rho normal(0.5, sd 0.2)"
     assert model.priors().loc["residual_rho", "prior"] == "uniform on its range"
+
+
+def test_what_is_not_identified_is_said_before_anything_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A random intercept beside cs(): here sampling is made to fail, and the warning comes all the same."""
+    data = bl.load_dataset("sleepstudy")
+    model = bl.Model("Reaction ~ Days + (1 | Subject)", data, residual="cs(Subject)")
+
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bayeslmm.results.sampling.sample_collapsed", stopped)
+    said = r"Not identified: only a combination .* the variance in \(1 \| Subject\), the residual rho"
+    with pytest.warns(bl.BayesLMMWarning, match=said), pytest.raises(KeyboardInterrupt):
+        model.sample(300, random_seed=1)
+    with pytest.warns() as caught, pytest.raises(KeyboardInterrupt):
+        bl.compare(model, bl.Model("Reaction ~ Days + (1 | Subject)", data))
+    assert any(str(one.message).startswith("Not identified") for one in caught)

@@ -28,8 +28,28 @@ def test_two_formulas_are_two_rows(tmp_path: Path) -> None:
     assert all(len(line) <= 80 for line in text.splitlines() if str(tmp_path) not in line)
     written = pd.read_csv(tmp_path / "new" / "models.csv", index_col="model")
     assert written.loc["Days + (1 | Subject)", "chisq"] == pytest.approx(116.46241507, rel=1e-7)
+    page = (tmp_path / "new" / "report.html").read_text()
+    assert "116.46" in page and page.count("<img ") == 1 and "Not drawn" not in page
+    assert (tmp_path / "new" / "models.png").read_bytes().startswith(b"\x89PNG")
     rows = json.loads((tmp_path / "new" / "models.json").read_text())
     assert [row["df"] for row in rows] == [3, 4]
+
+
+def test_models_of_long_formulas_are_numbered_in_their_table() -> None:
+    """No row of the table is empty, every model is named once before it, and the test is against a number."""
+    rights = [
+        "nitro + Variety + (1 | Block) + (1 | Block:Variety)",
+        "nitro * Variety + (1 | Block) + (1 | Block:Variety)",
+    ]
+    text = ran("compare", *(f"yield ~ {right}" for right in rights), "--data", "oats", "--draws", "200")
+    table = text.partition("Response yield")[0]
+    assert all(table.count(f"{i}: {right}\n") == 1 for i, right in enumerate(rights, 1))
+    blocks = [block.splitlines() for block in table.partition("\n\n")[2].strip("\n").split("\n\n")]
+    assert all([line.split()[0] for line in block[1:]] == ["1", "2"] for block in blocks)
+    assert all(len(line.split()) > 1 and len(line) <= 80 for block in blocks for line in block[1:])
+    (against,) = (block for block in blocks if "against" in block[0])
+    end = against[0].index("against") + len("against")
+    assert against[2][:end].endswith(" 1")
 
 
 def test_two_formulas_of_one_response_only() -> None:

@@ -140,6 +140,30 @@ def test_markdown_and_latex(tmp_path: Path) -> None:
         bl.report(fit, tmp_path / "b.html", means="variety")
 
 
+@pytest.mark.parametrize("engine", ["fit", "posterior", "both"])
+def test_markdown_shows_names_as_they_are(engine: str, tmp_path: Path) -> None:
+    """By a reader of Markdown that is not ours: no name becomes emphasis, HTML or a link, wherever it stands."""
+    commonmark = pytest.importorskip("markdown_it").MarkdownIt("commonmark").enable("table")
+    rng = np.random.default_rng(1)
+    arm, group, response = "a_b*c_d*e", "[g](x) _h_", "y*1* <i>"
+    data = pd.DataFrame({arm: np.tile(["A <b>", "B &amp; *C*"], 30), group: np.repeat(list("uvwxyz"), 10)})
+    data[response] = rng.normal(size=60) + np.repeat(rng.normal(size=6), 10)
+    model = bl.Model(f"`{response}` ~ `{arm}` + (1 | `{group}`)", data)
+    fit = model.fit()
+    post = model.sample(500, random_seed=1)
+    of = {"fit": fit, "posterior": post, "both": bl.compare(fit, post)}[engine]
+    text = bl.report({"A *b* <u>": of}, tmp_path / "a.md", question="Is *it* <so>?", means=arm).read_text()
+    # Equations are no Markdown.
+    text = re.sub(r"\$\$.*?\$\$", "", text, flags=re.DOTALL)
+    tokens = [child for token in commonmark.parse(text) for child in (token, *(token.children or []))]
+    markup = {"em_open", "html_inline", "html_block", "link_open", "code_inline"}
+    assert not markup & {token.type for token in tokens}
+    plain = ["".join(c.content for c in t.children or []) for t in tokens if t.type == "inline"]
+    assert "A *b* <u>" in plain and "Is *it* <so>?" in plain and f"Means of {arm}" in plain
+    assert any(response in one and "was observed 60 times" in one for one in plain)
+    assert engine == "posterior" or any("B &amp; *C*" in one and "A <b>" in one for one in plain)
+
+
 def test_a_figure_that_cannot_be_drawn_says_why(tmp_path: Path) -> None:
     fit = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff2")).fit()
     page = bl.report(fit, tmp_path / "a.html")

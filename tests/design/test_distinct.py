@@ -12,7 +12,7 @@ import pytest
 import bayeslmm as bl
 from bayeslmm.design.build import build_design
 from bayeslmm.design.design import Design
-from bayeslmm.design.distinct import find_ridges
+from bayeslmm.design.distinct import Ridge, find_ridges
 from bayeslmm.teaching import build_matrices, dense_criterion
 
 # Ranks of integer matrices are counted modulo this prime.
@@ -233,3 +233,10 @@ def test_residuals_that_vanish_are_said() -> None:
     fit = bl.Model("y ~ t + (T || id)", pairs()).fit()
     assert fit.sigma < 1e-5
     assert "residual standard deviation is estimated at zero" in str(fit.summary())
+
+
+def test_many_parts_of_one_term_are_taken_together_under_its_name() -> None:
+    effects = Ridge(tuple(f"parameter p{i} in toep(0 + f | g)" for i in range(7)))
+    assert str(effects) == "only a combination is determined of the 7 parameters of toep(0 + f | g)"
+    mixed = Ridge((*(f"residual rho in {arm}" for arm in "abcdefg"), "residual variance"))
+    assert str(mixed).endswith("of the 7 parameters of the residuals, the residual variance")

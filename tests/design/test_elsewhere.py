@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 import bayeslmm as bl
@@ -68,3 +69,24 @@ def test_stacked_responses_are_a_multivariate_model() -> None:
     ours, theirs = fit.residual_covariance().to_numpy(), wide.cov().to_numpy()
     assert sorted(ours.diagonal()) == pytest.approx(sorted(theirs.diagonal()), rel=1e-6)
     assert ours[0, 1] == pytest.approx(theirs[0, 1], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "instead"),
+    [
+        ("Error(Subject)", "(1 | Subject)"),
+        ("Error(Subject/Days)", "(1 | Subject/Days)"),
+        ("Days %in% Subject", "(1 | Subject)"),
+    ],
+)
+def test_groups_of_aov_are_random_effects(wrong: str, instead: str) -> None:
+    said = refusal(f"Reaction ~ {wrong}")
+    assert f"{instead}." in said and "no random-effects term" in said
+    assert bl.Model(f"Reaction ~ {instead}", SLEEP, saturated="allow").design.terms
+
+
+def test_classes_have_their_article() -> None:
+    """Before the sound of a vowel stands an."""
+    for value, said in ((3, "is an int,"), (3.0, "is a float,"), (np.zeros(3), "is an ndarray,")):
+        with pytest.raises(BayesLMMError, match=said):
+            bl.Model(value, SLEEP)  # type: ignore[arg-type]

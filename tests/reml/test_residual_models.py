@@ -107,13 +107,37 @@ def test_normalized_residuals_are_independent_under_the_model() -> None:
 def test_a_correlation_that_is_a_random_intercept_is_named_as_a_ridge() -> None:
     with pytest.warns(bl.ConvergenceWarning, match="not identified"):
         fit = bl.Model("Reaction ~ Days + (1 | Subject)", SLEEP, residual="cs(Subject)").fit()
-    assert fit.optimum.ridges[0].parts == ("variance in (1 | Subject)", "rho")
+    assert fit.optimum.ridges[0].parts == ("variance in (1 | Subject)", "residual rho", "residual variance")
+    assert str(fit.optimum.ridges[0]).endswith("(1 | Subject), the residual rho, the residual variance")
+    # tau^2 + sigma^2 rho and sigma^2 (1 - rho) are what is determined: of none of the three is there an interval.
+    ends = fit.tidy()[["conf_low", "conf_high"]].to_numpy()
+    np.testing.assert_array_equal(np.isnan(ends).all(axis=1), [True, True, True, False, False])
+    with pytest.warns(bl.BayesLMMWarning, match="Not identified"):
+        np.testing.assert_array_equal(np.isnan(fit.confint()).all(axis=1), [True, True, True, False, False])
+    with pytest.raises(bl.DesignError, match="no Wald interval"):
+        fit.confint(method="wald", parameters="residual_rho")
     # Either alone has the likelihood of both.
     for alone in (
         bl.Model("Reaction ~ Days + (1 | Subject)", SLEEP).fit(),
         bl.Model("Reaction ~ Days", SLEEP, residual="cs(Subject)").fit(),
     ):
         assert alone.criterion == pytest.approx(fit.criterion, abs=1e-6)
+
+
+def test_a_free_covariance_takes_up_a_random_intercept_with_all_of_its_entries() -> None:
+    """Every variance and correlation of tau^2 J + Sigma changes with tau^2; the message names them in few words."""
+    rng = np.random.default_rng(5)
+    y = rng.normal(size=(40, 1)) + np.cumsum(rng.normal(size=(40, 5)), axis=1)
+    data = pd.DataFrame({"y": y.ravel(), "g": np.repeat(np.arange(40), 5), "t": np.tile(np.arange(5), 40)})
+    model = bl.Model("y ~ 1 + (1 | g)", data, residual="us(t | g)")
+    with pytest.warns(bl.ConvergenceWarning, match="not identified"):
+        fit = model.fit()
+    (ridge,) = fit.optimum.ridges
+    whole = "the variance in (1 | g), the 14 parameters of the residuals, the residual variance"
+    assert str(ridge) == f"only a combination is determined of {whole}"
+    assert whole in " ".join(str(fit.summary()).split())
+    ends = fit.tidy().set_index("effect")[["conf_low", "conf_high"]]
+    assert ends.loc["ran_pars"].isna().all(axis=None) and ends.loc["fixed"].notna().all(axis=None)
 
 
 def test_equal_ratios_and_no_correlation_are_the_plain_model() -> None:
@@ -182,7 +206,7 @@ BAD = {
     "us(Days | Subject, by=late)": ("arm", lambda d: d.assign(late=d["Days"] > 5), "rows of several levels"),
     "by(Subject": ("bracket", lambda d: d, "never closed"),
     "": ("empty", lambda d: d, "no structure with its columns"),
-    7: ("type", lambda d: d, "is a int, not a text"),
+    7: ("type", lambda d: d, "is an int, not a text"),
 }
 
 

@@ -128,3 +128,21 @@ def test_no_number_is_written_finer_than_its_interval() -> None:
 )
 def test_draws_that_are_not_good_are_not_praised(found: dict[str, float], said: str) -> None:
     assert said in in_words(found, 4000)
+
+
+def test_a_comparison_says_under_which_conditions_a_coefficient_holds() -> None:
+    """With an interaction a slope is that of the first level; the sentences are those of the fit."""
+    model = bl.Model("yield ~ nitro * Variety + (1 | Block)", oats())
+    fit = model.fit()
+    said = bl.compare(fit, model.sample(1000, random_seed=1)).explain().text(10_000)
+    first = oats()["Variety"].cat.categories[0]
+    levels = oats()["Variety"].cat.categories
+    rows = pd.DataFrame({"nitro": [0.0, 1.0], "Variety": pd.Categorical([first] * 2, levels), "Block": "I"})
+    at_zero, at_one = fit.predict(rows, random=None).iloc[:, 0]
+    average = re.search(rf"At nitro = 0 and Variety = {first}, the average yield is (\d+) \(REML .*; posterior", said)
+    assert average and float(average[1]) == pytest.approx(at_zero, abs=0.5)
+    slope = re.search(rf"One more unit of nitro goes with (\d+) more yield at Variety = {first} \(REML", said)
+    assert slope and float(slope[1]) == pytest.approx(at_one - at_zero, abs=0.5)
+    alone = re.sub(r" \([^()]*\)", "", fit.explain().text(10_000))
+    sentences = re.findall(r"[^.:]* (?:goes with|higher with|lower with)[^()]*", said.partition("Fixed effects by")[2])
+    assert len(sentences) == 3 and all(sentence.strip() in alone for sentence in sentences)
