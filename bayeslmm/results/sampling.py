@@ -221,8 +221,8 @@ def _warn_before(optimum: Optimum) -> None:
         )
     if optimum.ridges:
         warnings.warn(
-            f"Not identified: {'; '.join(map(str, optimum.ridges))}. Along it the posterior is as wide as its prior, "
-            "and sampling it may take many minutes. Leave one of these parts out of the model; with "
+            f"Not identified: {'; '.join(map(str, optimum.ridges))}. There the posterior is as wide as its prior, "
+            "and sampling may take long. Leave one of these parts out of the model; with "
             "method='collapsed_nuts' fewer draws and a shorter tune= are quicker.",
             BayesLMMWarning,
             stacklevel=4,
