@@ -3,8 +3,8 @@
 A relative sd t = sd / sigma whose prior is even and smooth at zero becomes ``t = c sinh(x)`` with x on the whole
 line: linear near zero, so that the boundary disappears and the density is even in x, logarithmic far out.
 Other priors use ``t = exp(x)``. Correlations are canonical partial correlations, for which the LKJ density factorises,
-as ``z = erf(x / sqrt(2))``: uniform ones are standard normal x, so that a correlation about which little is known, and
-one that is about 1, has no longer tail than a normal density.
+mostly as ``z = erf(x / sqrt(2))``: uniform ones are standard normal x, so that a correlation about which little is
+known, and one that is about 1, has no longer tail than a normal density.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _FAR = 3.0
 class TermCoordinates:
     """Coordinates of one term: of its standard deviations, then of its correlations.
 
-    A structure makes its correlations of independent places z = erf(w / sqrt(2)) between -1 and 1: canonical partial
-    correlations, the place of a shared correlation on its range, partial autocorrelations.
+    A structure makes its correlations of independent places, z = erf(w / sqrt(2)) or tanh(w) (see `normal`): canonical
+    partial correlations, the place of a shared correlation on its range, partial autocorrelations.
 
     Attributes
     ----------
@@ -53,6 +53,15 @@ class TermCoordinates:
     def size(self) -> int:
         """Number of sds."""
         return len(self.structure.sd_effects)
+
+    @property
+    def normal(self) -> bool:
+        """Whether a uniform correlation is a normal coordinate.
+
+        One that all pairs share is known better and on a grid, where tanh takes fewer nodes; densities that are
+        infinite at 1 have mass where erf has no digits left.
+        """
+        return not self.structure.shared and bool((self.shapes >= 1.0).all())
 
     @property
     def n_correlations(self) -> int:
@@ -88,21 +97,30 @@ class TermCoordinates:
         from scipy.special import erf
 
         w = x[:, self.size :]
-        z = erf(w * _ROOT_HALF)
-        log_one_minus, log_density = _log_one_minus_squared(w, z), -0.5 * (w**2).sum(1)
+        if self.normal:
+            z = erf(w * _ROOT_HALF)
+            log_one_minus = _log_one_minus_squared(w, z)
+            log_slopes = _LOG_SLOPE - 0.5 * w**2
+        else:
+            z, log_one_minus = np.tanh(w), _log_one_minus_tanh_squared(w)
+            log_slopes = log_one_minus
+        log_density = log_slopes.sum(1)
         for k, shape in enumerate(self.shapes.tolist()):
-            log_density += (shape - 1.0) * log_one_minus[:, k] + _LOG_SLOPE - log_beta_constant(shape)
+            log_density += (shape - 1.0) * log_one_minus[:, k] - log_beta_constant(shape)
         return self.structure.partial_root(z, np.exp(log_one_minus)), log_density
 
     def inverse(self, T: FloatArray) -> FloatArray:
         """Coordinates (d,) of a relative factor (c, c); zero sds and perfect correlations are moved inside."""
-        from scipy.special import erfinv
-
         sd = np.sqrt((T**2).sum(-1))
         z = self.structure.factor_places(T)
         own = sd[[effects[0] for effects in self.structure.sd_effects]]
-        w = erfinv(np.clip(z, -0.95, 0.95)) / _ROOT_HALF
-        return np.concatenate([_from_relative_sds(own, self.even, self.scale), w])
+        return np.concatenate([_from_relative_sds(own, self.even, self.scale), self._from_places(z)])
+
+    def _from_places(self, z: FloatArray) -> FloatArray:
+        from scipy.special import erfinv
+
+        inside = np.clip(z, -0.95, 0.95)
+        return np.asarray(erfinv(inside) / _ROOT_HALF if self.normal else np.arctanh(inside))
 
 
 def _relative_sds(x: FloatArray, even: tuple[bool, ...], scale: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -126,6 +144,11 @@ def _log_one_minus_squared(w: FloatArray, z: FloatArray) -> FloatArray:
     found = np.log1p(-(np.where(far, 0.0, z) ** 2))
     found[far] = 2.0 * np.log(2.0) + log_ndtr(w[far]) + log_ndtr(-w[far])
     return np.asarray(found)
+
+
+def _log_one_minus_tanh_squared(w: FloatArray) -> FloatArray:
+    """``log(1 - tanh(w)^2)``; near zero it keeps its digits, which a large LKJ shape multiplies."""
+    return np.asarray(-2.0 * np.log1p(2.0 * np.sinh(0.5 * np.clip(w, -300, 300)) ** 2))
 
 
 def log_beta_constant(shape: float) -> float:

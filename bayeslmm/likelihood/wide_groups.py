@@ -33,7 +33,7 @@ def pays(cp: SummedDesign, codes: IntArray) -> bool:
 
 
 @dataclass(frozen=True)
-class GroupRows:
+class RowsOfGroup:
     """The rows of one group, and the effects that they have."""
 
     rows: IntArray  # (r,)
@@ -41,7 +41,7 @@ class GroupRows:
     F: sparse.csr_array  # (r, a)
 
 
-def group_rows(system: RowSystem, codes: IntArray) -> list[GroupRows]:
+def group_rows(system: RowSystem, codes: IntArray) -> list[RowsOfGroup]:
     """All groups, codes 0 .. G - 1."""
     columns = sparse.csr_array(sparse.hstack([system.spread, system.columns[:, : system.width - 1]]))
     order, ends = np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))
@@ -50,13 +50,13 @@ def group_rows(system: RowSystem, codes: IntArray) -> list[GroupRows]:
         own = columns[order[start:stop]]
         effects, place = np.unique(own.indices, return_inverse=True)
         F = sparse.csr_array((own.data, place, own.indptr), shape=(stop - start, effects.size))
-        found.append(GroupRows(order[start:stop], effects.astype(np.int64), F))
+        found.append(RowsOfGroup(order[start:stop], effects.astype(np.int64), F))
     return found
 
 
 def wide_blocks(
     system: RowSystem,
-    groups: Sequence[GroupRows],
+    groups: Sequence[RowsOfGroup],
     factors: Sequence[FloatArray],
     sigma: FloatArray,
     prior: NormalPrior | None,

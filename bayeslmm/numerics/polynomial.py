@@ -9,9 +9,8 @@ from numpy.polynomial import chebyshev
 
 from bayeslmm.types import FloatArray, IntArray
 
-# Shortest side that counts as such; a side of one unit or more has the full degree. What is as smooth along every
-# coordinate needs of degree 14 no more than 5 where it is a third as long.
-_SHORT = 0.36
+# Shortest side that counts as such; a side of one unit or more has the full degree.
+_SHORT = 0.5
 
 
 @dataclass(frozen=True)

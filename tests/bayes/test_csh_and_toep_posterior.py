@@ -61,13 +61,15 @@ def test_target_is_the_dense_density(keyword: str) -> None:
     for k in range(x.shape[0]):
         column = points.log_sigma.shape[1] // 2
         sigma = float(np.exp(points.log_sigma[k, column]))
-        # relative sds are exponentials of their coordinates, places 2 Phi - 1
-        natural = np.append(np.exp(x[k, :n_sds]), 2.0 * norm.cdf(x[k, n_sds:]) - 1.0)
+        # relative sds are exponentials of their coordinates, places 2 Phi - 1 or hyperbolic tangents
+        w, normal = x[k, n_sds:], target.coordinates[0].normal
+        natural = np.append(np.exp(x[k, :n_sds]), 2.0 * norm.cdf(w) - 1.0 if normal else np.tanh(w))
         sds, places = natural[:n_sds] * sigma, natural[n_sds:]
         expected = dense_reml(design, sigma**2 * covariance(keyword, natural), sigma)
         expected += float(priors.sigma.log_density(np.array(sigma)) + np.log(sigma))
         expected += float(prior.log_density(sds).sum() + np.log(sds).sum())
-        expected += float((beta.logpdf((1 + places) / 2, ETA, ETA) + norm.logpdf(x[k, n_sds:])).sum())
+        log_slopes = norm.logpdf(w) if normal else np.log1p(-(places**2)) - np.log(2)
+        expected += float((beta.logpdf((1 + places) / 2, ETA, ETA) + log_slopes).sum())
         # the target's is a density of the place on the line, from 0 to 1
         on_line = points.log_joint[k, column] - np.log(points.log_sigma[k, -1] - points.log_sigma[k, 0])
         assert on_line == pytest.approx(expected, rel=1e-9)

@@ -33,7 +33,7 @@ GROUPS = {"posterior", "sample_stats", "observed_data", "constant_data"}
 
 def _collapsed(design: Design, draws: int = 200) -> tuple[SummedDesign, CollapsedDraws]:
     cp = cross_products(design)
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(8)
     priors = default_priors(design)
     return cp, sample_collapsed(cp, priors, optimise(cp).terms, draws=draws, rng=rng)
 
