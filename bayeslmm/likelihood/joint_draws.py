@@ -9,8 +9,7 @@ diagonal and nonnegative. If w0 is a draw at G0 (of the same sigma), then
 
 is a draw at G: this is perturbation-optimisation sampling with the perturbation of K0 never formed. The system is
 solved by conjugate gradients preconditioned with K0, whose products with K0 follow from a recurrence, so that an
-iteration costs one solution with the factor, for hundreds of draws at once. A factor of few levels, whose sd varies
-most from draw to draw, is taken into the preconditioner: D on its m effects is a change of rank m.
+iteration costs one solution with the factor, for hundreds of draws at once.
 
 References
 ----------
@@ -35,10 +34,9 @@ from bayeslmm.likelihood.rotation import InternalPrior
 from bayeslmm.types import FloatArray, IntArray
 
 # Draws solved for at once: enough for matrix products, few enough for the memory of some copies.
-_WIDTH = 250
-# Logarithm of the range of a relative sd among draws solved for together: the wider, the more iterations. The same of
-# a dense block of at most so many effects, which costs none.
-_RANGE, _FREE_RANGE, _FEW = 0.5, 3.0, 60
+_WIDTH = 400
+# Logarithm of the range of a relative sd among draws solved for together: the wider, the more iterations.
+_RANGE = 0.5
 # Error of all effects of a draw together, in the metric of the posterior (units of conditional standard deviations).
 _TOLERANCE = 1e-6
 _ITERATIONS = 150
@@ -94,50 +92,6 @@ class _Reference:
         return [*chain, dense[start:]]
 
 
-@dataclass(frozen=True)
-class _Preconditioner:
-    """``K0 + D`` with the D of one small block, for every draw.
-
-    Attributes
-    ----------
-    block : int or None
-        Which of the parts; none for K0 itself.
-    columns : list of FloatArray, each (J, c, m)
-        Columns of ``K0^-1`` of the effects of that block.
-    gain : FloatArray, shape (S, m, m)
-        ``(I + D H)^-1 D`` with H their rows of these columns.
-    """
-
-    reference: _Reference
-    block: int | None = None
-    columns: Sequence[FloatArray] = ()
-    gain: FloatArray | None = None
-
-    @classmethod
-    def of(cls, reference: _Reference, D: Parts) -> _Preconditioner:
-        """With the dense block of few effects whose D is largest."""
-        h, few = reference.h, _blocks_of_few(reference.h)
-        blocks = [(block.n_levels, block.size) for block in h.frame.blocks]
-        if not few:
-            return cls(reference)
-        own = max(few, key=lambda k: float(D[k].max()))
-        (J, c), m = blocks[own], blocks[own][0] * blocks[own][1]
-        right = [np.zeros((*shape, m)) for shape in blocks] + [np.zeros((h.frame.p, m))]
-        right[own] = np.eye(m).reshape(J, c, m)
-        columns = reference.solve(right)
-        whole = np.einsum("ij,sab->siajb", np.eye(J), D[own]).reshape(-1, m, m)
-        gain = np.linalg.solve(np.eye(m) + whole @ columns[own].reshape(m, m), whole)
-        return cls(reference, own, columns, gain)
-
-    def solve(self, right: Parts) -> Parts:
-        z = self.reference.solve(right)
-        if self.block is None or self.gain is None:
-            return z
-        m, S = self.gain.shape[1], right[0].shape[-1]
-        change = np.einsum("sab,bs->as", self.gain, z[self.block].reshape(m, S))
-        return [x - (Y.reshape(-1, m) @ change).reshape(x.shape) for x, Y in zip(z, self.columns, strict=True)]
-
-
 type Evaluate = Callable[[Sequence[FloatArray]], Factor]
 # One draw of (beta, b) of every block at each of some points, from an evaluation there.
 type DrawEach = Callable[[Sequence[FloatArray], FloatArray], tuple[FloatArray, list[FloatArray]]]
@@ -179,7 +133,7 @@ def draws_by_reference(
     beta = np.empty((K, h.frame.p))
     b = [np.empty((K, block.n_levels, block.size)) for block in h.frame.blocks]
     done = 0
-    for chosen in _batches(h, factors):
+    for chosen in _batches(factors):
         own = [T[chosen] for T in factors]
         drawn, parts, lost = _draw_together(h, evaluate, own, sigma[chosen], rng, prior)
         for k in lost:
@@ -196,43 +150,18 @@ def draws_by_reference(
     return beta, b
 
 
-def _batches(h: ChainSums, factors: Sequence[FloatArray]) -> Iterator[IntArray]:
-    """Draws in parts that differ little, but in the block that the preconditioner takes in."""
+def _batches(factors: Sequence[FloatArray]) -> Iterator[IntArray]:
+    """Draws in the order of the block whose scale varies most, in parts that differ little."""
     logs = [0.5 * np.log(np.maximum((T**2).sum((1, 2)), 1e-300)) for T in factors]
-    few = max(_blocks_of_few(h), key=lambda k: float(np.std(logs[k])), default=None)
-    others = [x for k, x in enumerate(logs) if k != few] or logs
-    widest = max(others, key=lambda x: float(np.std(x)))
-    everything = np.arange(widest.size)
-    for part in [everything] if few is None else _split(logs[few], everything, _FREE_RANGE):
-        for narrow in _split(widest, part, _RANGE):
-            yield from _halved(others, narrow)
-
-
-def _blocks_of_few(h: ChainSums) -> list[int]:
-    """Dense blocks of few effects."""
-    blocks = h.frame.blocks
-    return [k for k in range(h.plan.chain, len(blocks)) if blocks[k].n_levels * blocks[k].size <= _FEW]
-
-
-def _split(values: FloatArray, members: IntArray, width: float) -> Iterator[IntArray]:
-    """Members in the order of their values, in parts whose values differ by no more than a width."""
-    order = members[np.argsort(values[members])]
-    ordered, start = values[order], 0
+    widest = max(logs, key=lambda x: float(np.std(x)))
+    order = np.argsort(widest)
+    values = widest[order]
+    start = 0
     while start < order.size:
-        stop = int(np.searchsorted(ordered, ordered[start] + width, side="right"))
+        stop = int(np.searchsorted(values, values[start] + _RANGE, side="right"))
+        stop = min(stop, start + _WIDTH)
         yield order[start:stop]
         start = stop
-
-
-def _halved(logs: Sequence[FloatArray], members: IntArray) -> Iterator[IntArray]:
-    """Parts of at most `_WIDTH` members, halved in the direction in which they differ most."""
-    if members.size <= _WIDTH:
-        yield members
-        return
-    widest = max(logs, key=lambda x: float(np.std(x[members])))
-    order, middle = members[np.argsort(widest[members])], members.size // 2
-    yield from _halved(logs, order[:middle])
-    yield from _halved(logs, order[middle:])
 
 
 def _draw_together(
@@ -263,9 +192,7 @@ def _draw_together(
         for d, root, x in zip(D, roots, w, strict=True)
     ]
     right[-1] += _times(D[-1], np.broadcast_to(mean[:, None], w[-1].shape))
-    preconditioner = _Preconditioner.of(reference, D)
-    left = [0.0 * d if k == preconditioner.block else d for k, d in enumerate(D)]
-    moved, converged = _conjugate_gradients(preconditioner, left, right, sigma)
+    moved, converged = _conjugate_gradients(reference, D, right, sigma)
     parts = [x + y for x, y in zip(w, moved, strict=True)]
     internal = [np.moveaxis(small.dot(T, x), -1, 0) for T, x in zip(reference.T, parts[:-1], strict=True)]
     return parts[-1].T.copy(), [x.copy() for x in internal], np.flatnonzero(~converged)
@@ -316,11 +243,11 @@ def _inner(a: Parts, b: Parts) -> FloatArray:
 
 
 def _conjugate_gradients(
-    preconditioner: _Preconditioner, D: Parts, right: Parts, sigma: FloatArray
+    reference: _Reference, D: Parts, right: Parts, sigma: FloatArray
 ) -> tuple[Parts, np.ndarray[tuple[int, ...], np.dtype[np.bool_]]]:
-    """Solve for all draws, D what the preconditioner has not; which of them converged."""
+    """Solve ``(K0 + D) x = right`` for all draws; which of them converged."""
     r = right
-    z = preconditioner.solve(r)
+    z = reference.solve(r)
     x = [np.zeros_like(part) for part in r]
     p, q = z, r
     rz = _inner(r, z)
@@ -332,7 +259,7 @@ def _conjugate_gradients(
         step = rz / np.maximum(_inner(p, product), 1e-300)
         x = [a + step * b for a, b in zip(x, p, strict=True)]
         r = [a - step * b for a, b in zip(r, product, strict=True)]
-        z = preconditioner.solve(r)
+        z = reference.solve(r)
         new = _inner(r, z)
         share = new / np.maximum(rz, 1e-300)
         p = [a + share * b for a, b in zip(z, p, strict=True)]
