@@ -122,7 +122,10 @@ def sample(
         optimum = own._optimum(True)
         return (optimum.cp if own._design.residual.names else own.cross_products), optimum
 
-    return Posterior._of(sample_posterior(own._design, priors, settings, fitted))
+    drawn = sample_posterior(own._design, priors, settings, fitted)
+    if isinstance(random_seed, int | np.integer):
+        drawn.data.attrs["random_seed"] = int(random_seed)
+    return Posterior._of(drawn)
 
 
 def to_pymc(

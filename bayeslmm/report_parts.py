@@ -10,11 +10,13 @@ from typing import Any
 
 import pandas as pd
 
+from bayeslmm.bayes.default_priors import resolve_priors
 from bayeslmm.comparison import Comparison
 from bayeslmm.comparison.export import latex, markdown
 from bayeslmm.design.design import Design
 from bayeslmm.design.names import in_markdown
 from bayeslmm.design.readable import html_table
+from bayeslmm.equality import same_values
 from bayeslmm.errors import BayesLMMError
 from bayeslmm.exporting import export
 from bayeslmm.faces import Posterior, REMLResult
@@ -130,7 +132,10 @@ def how_to_repeat(of: Reported) -> ReportPart:
     post = of if isinstance(of, Posterior) else of.posterior if isinstance(of, Comparison) else None
     fit = of if isinstance(of, REMLResult) else of.reml if isinstance(of, Comparison) else None
     lines += [] if fit is None else [f"fit = model.fit({'' if fit.reml else 'reml=False'})"]
-    lines += [] if post is None else [f"post = model.sample({post.n_draws}, method={post.method!r}, random_seed=...)"]
+    if post is not None:
+        seed = post.data.attrs.get("random_seed", "...")
+        priors = "" if same_values(post.priors, resolve_priors(design, None)) else ", priors=..."
+        lines += [f"post = model.sample({post.n_draws}, method={post.method!r}, random_seed={seed}{priors})"]
     lines += ["bl.compare(fit, post)"] if isinstance(of, Comparison) else []
     blocks = [("Python (bayeslmm)", "\n".join(lines)), *_calls(design, fit is None or fit.reml)]
     versions = ", ".join(f"{name} {_version(name)}" for name in _LIBRARIES)

@@ -218,3 +218,13 @@ def test_calls_have_what_is_known_of_the_residuals(formula: str, options: dict[s
     known: dict[str, Any] = {"data": data}
     exec(how_to_repeat(fit).text.split("```")[1], known)
     assert known["fit"].criterion == fit.criterion
+
+
+def test_calls_have_the_seed_of_the_draws_and_say_that_priors_were_given() -> None:
+    model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
+    post = model.sample(400, random_seed=7)
+    known: dict[str, Any] = {"data": bl.load_dataset("Dyestuff")}
+    exec(how_to_repeat(post).text.split("```")[1].strip().removeprefix("python"), known)
+    np.testing.assert_array_equal(known["post"].data["posterior"]["sigma"], post.data["posterior"]["sigma"])
+    others = model.sample(400, random_seed=np.random.default_rng(7), priors={"sigma": bl.HalfCauchy(30)})
+    assert "random_seed=..., priors=...)" in how_to_repeat(others).text

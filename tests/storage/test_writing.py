@@ -361,6 +361,8 @@ os.chdir(sys.argv[1])
 model = bl.Model("Yield ~ 1 + (1 | Batch)", bl.load_dataset("Dyestuff"))
 fit, post = model.fit(), model.sample(400, random_seed=1)
 both, boundary, study = bl.compare(fit, post), fit.boundary(random_seed=1), bl.coverage_atlas()
+# Bytecode of what is imported later would be cut off after 200 bytes, too, and stay so.
+sys.dont_write_bytecode = True
 resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))
 calls = [
     lambda: model.save("model"), lambda: fit.save("fit"), lambda: fit.save("old", overwrite=True),
