@@ -210,50 +210,56 @@ class Marginal:
     modules = ("numpyro",)
     compiles = True
 
-    def model(self, case: PosteriorCase, data: pd.DataFrame) -> Callable[[], None]:
+    def arrays(self, case: PosteriorCase, data: pd.DataFrame) -> dict[str, Any]:
+        """The arguments of the model."""
+        rows = {term.group: pd.factorize(data[term.group])[0] for term in case.terms}
+        effects = {t.group: np.column_stack([column(data, effect) for effect in t.effects]) for t in case.terms}
+        gone = max(rows, key=lambda name: (rows[name].max() + 1) * effects[name].shape[1])
+        Z = effects[gone]
+        squares = np.zeros((rows[gone].max() + 1, Z.shape[1], Z.shape[1]))
+        np.add.at(squares, rows[gone], Z[:, :, None] * Z[:, None, :])
+        X = np.column_stack([column(data, name) for name in ("1", *case.fixed)])
+        y = data[case.response].to_numpy(dtype=float)
+        return {"y": y, "X": X, "rows": rows, "effects": effects, "squares": squares}
+
+    def model(self, case: PosteriorCase, data: pd.DataFrame) -> Callable[..., None]:
+        """Log density, less what is constant."""
         import jax
         import jax.numpy as jnp
         import numpyro
         import numpyro.distributions as dist
 
-        y = data[case.response].to_numpy(dtype=float)
-        X = np.column_stack([column(data, name) for name in ("1", *case.fixed)])
-        wide = 10 * y.std() / np.where(X.std(0) > 0, X.std(0), 1.0)
-        blocks = {}
-        for term in case.terms:
-            codes, levels = pd.factorize(data[term.group])
-            Z = np.column_stack([column(data, effect) for effect in term.effects])
-            scales = np.array([scale(case, data, effect) for effect in term.effects])
-            blocks[term.group] = (codes, len(levels), Z, scales)
-        gone = max(blocks, key=lambda name: blocks[name][1] * len(blocks[name][3]))
-        codes, count, Z, _ = blocks[gone]
-        squares = np.zeros((count, Z.shape[1], Z.shape[1]))
-        np.add.at(squares, codes, Z[:, :, None] * Z[:, None, :])
+        response, spread = data[case.response], [np.std(column(data, name)) or 1.0 for name in ("1", *case.fixed)]
+        wide = 10 * np.std(response) / np.array(spread)
+        centre = np.r_[np.mean(response), np.zeros(len(case.fixed))]
+        scales = {t.group: np.array([scale(case, data, effect) for effect in t.effects]) for t in case.terms}
+        counts = {t.group: data[t.group].nunique() for t in case.terms}
+        gone = max(counts, key=lambda name: counts[name] * len(scales[name]))
 
         def half_t(name: str, scales: np.ndarray) -> Any:
             return numpyro.sample(name, dist.FoldedDistribution(dist.StudentT(DEGREES_OF_FREEDOM, 0.0, scales)))
 
-        def factor(name: str, scales: np.ndarray) -> Any:
-            with numpyro.plate(f"{name} effects", len(scales)):
-                sd = half_t(f"sd_{name}", scales)
-            if len(scales) == 1:
+        def factor(name: str) -> Any:
+            size = len(scales[name])
+            with numpyro.plate(f"{name} effects", size):
+                sd = half_t(f"sd_{name}", scales[name])
+            if size == 1:
                 return sd[:, None]
-            chol = numpyro.sample(f"chol_{name}", dist.LKJCholesky(len(scales), 1.0))
-            numpyro.deterministic(f"corr_{name}", (chol @ chol.T)[np.triu_indices(len(scales), 1)])
+            chol = numpyro.sample(f"chol_{name}", dist.LKJCholesky(size, 1.0))
+            numpyro.deterministic(f"corr_{name}", (chol @ chol.T)[np.triu_indices(size, 1)])
             return sd[:, None] * chol
 
-        def joint() -> None:
-            beta = numpyro.sample("beta", dist.Normal(np.r_[y.mean(), np.zeros(X.shape[1] - 1)], wide).to_event(1))
+        def joint(y: Any, X: Any, rows: dict[str, Any], effects: dict[str, Any], squares: Any) -> None:
+            beta = numpyro.sample("beta", dist.Normal(centre, wide).to_event(1))
             sigma = half_t("sigma", np.array(scale(case, data)))
-            factors = {name: factor(name, block[3]) for name, block in blocks.items()}
+            factors = {name: factor(name) for name in scales}
             rest = y - X @ beta
-            for name, (rows, levels, effects, scales) in blocks.items():
-                if name != gone:
-                    z = numpyro.sample(f"z_{name}", dist.Normal().expand([levels, len(scales)]).to_event(2))
-                    rest = rest - (effects * (z @ factors[name].T)[rows]).sum(1)
+            for name in (name for name in scales if name != gone):
+                z = numpyro.sample(f"z_{name}", dist.Normal().expand([counts[name], len(scales[name])]).to_event(2))
+                rest = rest - (effects[name] * (z @ factors[name].T)[rows[name]]).sum(1)
             L = factors[gone] / sigma
             inner = jnp.linalg.cholesky(jnp.eye(len(L)) + L.T @ squares @ L)
-            sums = jax.ops.segment_sum(Z * (rest / sigma)[:, None], codes, count, indices_are_sorted=False) @ L
+            sums = jax.ops.segment_sum(effects[gone] * (rest / sigma)[:, None], rows[gone], counts[gone]) @ L
             explained = jax.scipy.linalg.solve_triangular(inner, sums[:, :, None], lower=True)
             logs = jnp.log(jnp.diagonal(inner, axis1=1, axis2=2)).sum() + len(y) * jnp.log(sigma)
             numpyro.factor("y", -0.5 * ((rest**2).sum() / sigma**2 - (explained**2).sum()) - logs)
@@ -265,16 +271,16 @@ class Marginal:
         import numpyro
 
         numpyro.enable_x64()
-        kernel = numpyro.infer.NUTS(self.model(case, data))
         chains = numpyro.infer.MCMC(
-            kernel,
+            numpyro.infer.NUTS(self.model(case, data)),
             num_warmup=tune,
             num_samples=draws,
             num_chains=case.chains,
-            chain_method="sequential",
+            # One after another they would be compiled anew for each.
+            chain_method="vectorized",
             progress_bar=False,
         )
-        chains.run(jax.random.PRNGKey(seed))
+        chains.run(jax.random.PRNGKey(seed), **self.arrays(case, data))
         values = chains.get_samples(group_by_chain=True)
         parts = [values[f"sd_{term.group}"] for term in case.terms]
         parts += [values[f"corr_{term.group}"] for term in case.terms if term.pairs]
