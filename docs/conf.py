@@ -68,7 +68,7 @@ def thumbnails(app: Any, docname: str, source: list[str]) -> None:
 
 
 def accessible(app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
-    """Tables of notebooks scroll by the keyboard, too; headings without words are none; arrows in sidebars have names."""
+    """Tables of notebooks scroll by the keyboard; headings without words are none; arrows in sidebars have names."""
     if "body" in context:
         body = re.sub(
             r'(<table(?: border="\d")?) class="dataframe"', r'\1 tabindex="0" class="dataframe"', context["body"]

@@ -8,6 +8,7 @@ results/peers.csv as soon as it is known, so that ``--only`` and ``--cases`` ren
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 import resource
@@ -31,6 +32,8 @@ PACKAGES = ("bayeslmm", "lme4", *PEERS)
 NUMBERS = ["seconds", "wall", "runs", "mb", "peak_mb", "sigma", "sd", "criterion"]
 COLUMNS = ["case", "package", "version", "status", *NUMBERS, "note"]
 ABSENT, NO_MODEL = 3, 4
+# Wall seconds for each CPU second of the limit, on a machine that others use.
+WAIT = 5
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS")
 ENVIRONMENT = {**os.environ, **dict.fromkeys(THREADS, "1"), "POLARS_MAX_THREADS": "1"}
 FRESH = {
@@ -49,7 +52,7 @@ FRESH = {
 
 @dataclass(frozen=True)
 class Settings:
-    """Interpreter of the peers and limits of one measurement."""
+    """Interpreter of the peers and limits of one measurement: CPU seconds, and gigabytes of address space."""
 
     python: str
     seconds: float
@@ -79,7 +82,12 @@ def write_data(case: Case, directory: Path) -> None:
 
 def run(command: list[str], settings: Settings) -> tuple[int | None, str, str]:
     """Exit code (None: over the time limit), output and errors of a process under the limits."""
-    cap = int(settings.gigabytes * 2**30)
+    cap, seconds = int(settings.gigabytes * 2**30), math.ceil(settings.seconds)
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (cap, cap))
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
+
     process = subprocess.Popen(
         command,
         env=ENVIRONMENT,
@@ -88,15 +96,15 @@ def run(command: list[str], settings: Settings) -> tuple[int | None, str, str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (cap, cap)),
+        preexec_fn=limited,
     )
     try:
-        out, err = process.communicate(timeout=settings.seconds)
+        out, err = process.communicate(timeout=WAIT * settings.seconds)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         out, err = process.communicate()
         return None, out, err
-    return process.returncode, out, err
+    return None if process.returncode == -signal.SIGXCPU else process.returncode, out, err
 
 
 def status_of(code: int | None, out: str, err: str, settings: Settings) -> tuple[str, str]:
@@ -210,7 +218,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=PACKAGES, default=PACKAGES, help="packages to measure")
     parser.add_argument("--cases", nargs="+", choices=[case.name for case in ALL], help="cases to measure")
     parser.add_argument("--repeats", type=int, default=1, help="processes per package and case; the median is kept")
-    parser.add_argument("--limit", type=float, default=150, help="seconds per package and case")
+    parser.add_argument("--limit", type=float, default=150, help="CPU seconds per package and case")
     parser.add_argument("--memory", type=float, default=8, help="GB of address space per process")
     parser.add_argument("--table", action="store_true", help="only write the table from the stored results")
     return parser.parse_args()

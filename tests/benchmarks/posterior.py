@@ -113,7 +113,7 @@ def measure(package: str, case: PosteriorCase, directory: Path, settings: Settin
         if result["min_ess"] >= ENOUGH:
             break
         factor = 1.25 * ENOUGH / result["min_ess"]
-        if 2 * cold + factor * result["wall"] > 0.8 * settings.seconds:
+        if 2 * cold + factor * result["seconds"] > 0.8 * settings.seconds:
             result |= {"note": "1,000 is out of reach within the limit"}
             break
         longer = attempt(package, case, directory, math.ceil(factor * result["draws"]), settings)
@@ -169,7 +169,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", type=names(PACKAGES), default=PACKAGES, help="packages to measure: a,b")
     parser.add_argument("--cases", type=names(cases), default=cases, help="cases to measure: a,b")
     parser.add_argument("--experiments", type=Path, help="folder of the experiments; without it they are left out")
-    parser.add_argument("--limit", type=float, default=600, help="seconds per process")
+    parser.add_argument("--limit", type=float, default=600, help="CPU seconds per process")
     parser.add_argument("--memory", type=float, default=12, help="GB of address space per process")
     parser.add_argument("--missing", action="store_true", help="only what has no numbers yet")
     parser.add_argument("--table", action="store_true", help="only write the table from the stored results")

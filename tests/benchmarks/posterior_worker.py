@@ -201,7 +201,7 @@ class HandWritten:
 
 
 class Marginal:
-    """The model in NumPyro with one block of effects integrated out, as Lai, Domke & Sheldon (2024) do; NUTS for the rest.
+    """The model in NumPyro, one block of effects integrated out as by Lai, Domke & Sheldon (2024); NUTS for the rest.
 
     It is the block with most effects. Given all others, rows of different levels are independent, and the matrix
     inversion lemma leaves a small matrix for each level: a gradient costs as many operations as there are rows.
