@@ -33,7 +33,7 @@ NUMBERS = ["seconds", "wall", "runs", "mb", "peak_mb", "sigma", "sd", "criterion
 COLUMNS = ["case", "package", "version", "status", *NUMBERS, "note"]
 ABSENT, NO_MODEL = 3, 4
 # Wall seconds for each CPU second of the limit, on a machine that others use.
-WAIT = 5
+WAIT = 10
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS")
 ENVIRONMENT = {**os.environ, **dict.fromkeys(THREADS, "1"), "POLARS_MAX_THREADS": "1"}
 FRESH = {
