@@ -116,7 +116,7 @@ def status_of(code: int | None, out: str, err: str, settings: Settings) -> tuple
         return "absent", ""
     if code == NO_MODEL:
         return "no such model", note
-    if re.search(r"MemoryError|cannot allocate|memory allocation|bad_alloc|out of memory|Unable to allocate", err):
+    if re.search(r"MemoryError|cannot allocate|memory allocation|bad_alloc|AllocError|out of memory|Unable to allocate", err):
         return f"over {settings.gigabytes:g} GB", ""
     lines = [line.strip() for line in err.splitlines() if line.strip()]
     return "failed", (lines[-1] if lines else f"exit code {code}").replace("\t", " ")[:200]
