@@ -68,14 +68,22 @@ def thumbnails(app: Any, docname: str, source: list[str]) -> None:
 
 
 def accessible(app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
-    """Tables of notebooks scroll by the keyboard, too; a heading without words is no heading."""
+    """Tables of notebooks scroll by the keyboard; headings without words are none; arrows in sidebars have names."""
     if "body" in context:
         body = re.sub(
             r'(<table(?: border="\d")?) class="dataframe"', r'\1 tabindex="0" class="dataframe"', context["body"]
         )
         context["body"] = re.sub(r"<th(?: [^>]*)?>(?:\s|<p></p>)*</th>", "<td></td>", body)
+    if "generate_toctree_html" in context:
+        sidebar = context["generate_toctree_html"]
+
+        def named(*args: Any, **options: Any) -> str:
+            return str(sidebar(*args, **options)).replace("<summary>", '<summary aria-label="Pages within">')
+
+        context["generate_toctree_html"] = named
 
 
 def setup(app: Any) -> None:
     app.connect("source-read", thumbnails)
-    app.connect("html-page-context", accessible)
+    # After the theme, whose sidebar it takes.
+    app.connect("html-page-context", accessible, priority=900)

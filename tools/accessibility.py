@@ -24,6 +24,7 @@ WIDTHS, SCHEMES = (1280, 390), ("light", "dark")
 WHEEL = "axe-playwright-python"
 DOCS = [
     *("index", "start", "overview", "posterior", "boundary", "explorer", "residual-structures", "api"),
+    *("gallery", "faq", "coming-from/lme4", "limitations", "benchmarks", "guides"),
     *("generated/bayeslmm.Posterior", "notebooks/02_a_variance_of_zero", "notebooks/06_shrinkage", "search"),
 ]
 _LOADED = "document.readyState === 'complete'"

@@ -1,9 +1,10 @@
-"""Time from data frame to a posterior with 1,000 effective draws: bayeslmm, bambi, PyMC and rstanarm, one thread.
+"""Time from data frame to a posterior with 1,000 effective draws: bayeslmm, NumPyro, bambi, PyMC, rstanarm, one thread.
 
 Run with ``make bench-posterior``; PEERS_PYTHON (or ``--peers-python``) names the interpreter in which bambi, PyMC,
 nutpie and NumPyro are installed, Rscript is looked up on the PATH. Every (case, package) is measured in a process of
 its own with a time limit and a memory limit and stored in results/posterior_peers.csv as soon as it is known, so that
-``--only`` and ``--cases`` renew parts of the table.
+``--only`` and ``--cases`` renew parts of the table. The experiments of Lai, Domke & Sheldon (2024) are not shipped:
+``--experiments`` names the folder that has their files.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from peers import RESULTS, Settings, run, status_of, write_data
-from posterior_cases import ALL, PosteriorCase
+from posterior_cases import ALL, EXPERIMENTS, PosteriorCase
 
-PACKAGES = ("bayeslmm", "bambi pymc", "bambi nutpie", "bambi numpyro", "pymc nutpie", "rstanarm")
+PACKAGES = ("bayeslmm", "numpyro marginal", "pymc nutpie", "bambi nutpie", "bambi pymc", "bambi numpyro", "rstanarm")
 ENOUGH = 1_000
 TIMES = ["seconds", "wall", "runs", "compile_cold", "compile_warm", "sampling"]
 NUMBERS = [*TIMES, "chains", "draws", "tune", "divergences", "mb", "peak_mb", "kish", "min_ess", "max_rhat"]
@@ -112,7 +113,7 @@ def measure(package: str, case: PosteriorCase, directory: Path, settings: Settin
         if result["min_ess"] >= ENOUGH:
             break
         factor = 1.25 * ENOUGH / result["min_ess"]
-        if 2 * cold + factor * result["wall"] > 0.8 * settings.seconds:
+        if 2 * cold + factor * result["seconds"] > 0.8 * settings.seconds:
             result |= {"note": "1,000 is out of reach within the limit"}
             break
         longer = attempt(package, case, directory, math.ceil(factor * result["draws"]), settings)
@@ -167,7 +168,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--peers-python", default=default, help="interpreter that has the peers (or PEERS_PYTHON)")
     parser.add_argument("--only", type=names(PACKAGES), default=PACKAGES, help="packages to measure: a,b")
     parser.add_argument("--cases", type=names(cases), default=cases, help="cases to measure: a,b")
-    parser.add_argument("--limit", type=float, default=600, help="seconds per process")
+    parser.add_argument("--experiments", type=Path, help="folder of the experiments; without it they are left out")
+    parser.add_argument("--limit", type=float, default=600, help="CPU seconds per process")
     parser.add_argument("--memory", type=float, default=12, help="GB of address space per process")
     parser.add_argument("--missing", action="store_true", help="only what has no numbers yet")
     parser.add_argument("--table", action="store_true", help="only write the table from the stored results")
@@ -180,8 +182,10 @@ def main() -> None:
 
     options = arguments()
     settings = Settings(options.peers_python, options.limit, options.memory)
+    if options.experiments:
+        os.environ[EXPERIMENTS] = str(options.experiments.resolve())
     for case in ALL:
-        if options.table or case.name not in options.cases:
+        if options.table or case.name not in options.cases or not (case.shipped or options.experiments):
             continue
         done = measured(case) if options.missing else set()
         for package in (name for name in PACKAGES if name in options.only and name not in done):

@@ -1,9 +1,11 @@
-"""Models and data of the benchmark of posteriors: stored data sets and simulated ones of fixed seed."""
+"""Models and data of the benchmark of posteriors: stored data sets, simulated ones of fixed seed, and experiments."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -53,6 +55,8 @@ class PosteriorCase:
         Effective draws per second that bayeslmm is meant to reach; nan where none is set.
     draws, tune, chains : int
         What the NUTS samplers are asked for, per chain.
+    shipped : bool
+        Whether the data come with the package, or from the folder of experiments.
     """
 
     name: str
@@ -64,6 +68,7 @@ class PosteriorCase:
     draws: int = 1_000
     tune: int = 1_000
     chains: int = 4
+    shipped: bool = True
 
     @property
     def response(self) -> str:
@@ -138,6 +143,48 @@ def block() -> pd.DataFrame:
     return data
 
 
+# The folder of experiments, which `--experiments` gives.
+EXPERIMENTS = "BENCHMARK_EXPERIMENTS"
+
+
+def experiment(file: str, y: str, x: str, subject: str, item: str = "") -> Callable[[], pd.DataFrame]:
+    """Loader of one experiment: a condition of two values is -0.5 and 0.5."""
+
+    def make() -> pd.DataFrame:
+        raw = pd.read_csv(Path(os.environ[EXPERIMENTS]) / f"{file}.csv")
+        values = np.unique(raw[x])
+        coded = raw[x].map(dict(zip(values, (-0.5, 0.5), strict=True))) if len(values) == 2 else raw[x]
+        data = pd.DataFrame({"y": raw[y].astype(float), "x": coded.astype(float)})
+        for name, column in {"subject": subject, "item": item}.items():
+            if column:
+                data[name] = pd.factorize(raw[column])[0]
+        return data
+
+    return make
+
+
+def experiments() -> tuple[PosteriorCase, ...]:
+    """The eight experiments of psycholinguistics that Lai, Domke & Sheldon (2024, AISTATS) compiled."""
+    columns = {
+        "english": ("df_english", "NP1", "condition", "subject", "item"),
+        "mandarin": ("df_gibsonwu", "rt", "type", "subj", "item"),
+        "mandarin 2": ("df_gibsonwu2", "rt", "condition", "subj", "item"),
+        "gg05": ("df_gg05_rc", "RT", "condition", "subj", "item"),
+        "dutch": ("df_dutch", "NP1", "condition", "subject", "item"),
+        "eeg": ("df_eeg", "n400", "cloze", "subj", "item"),
+        "dillonE1": ("df_dillonE1", "rt", "int", "subj", "item"),
+        "pupil": ("df_pupil_complete", "p_size", "load", "subj"),
+    }
+    cases = []
+    for name, (file, *names) in columns.items():
+        groups = ("subject", "item")[: len(names) - 2]
+        formula = "y ~ 1 + x + " + " + ".join(f"(1 + x | {group})" for group in groups)
+        terms = tuple(Term(group, ("1", "x")) for group in groups)
+        make = experiment(file, *names)
+        cases.append(PosteriorCase(name, formula, make, terms, ("x",), aim=float("nan"), shipped=False))
+    return tuple(cases)
+
+
 BATCH = (Term("Batch"),)
 CELLS = ("MachineA", "MachineB", "MachineC")
 LARGE = {"draws": 250, "tune": 250, "chains": 2}
@@ -196,5 +243,6 @@ ALL = (
         aim=100,
         **LARGE,
     ),
+    *experiments(),
 )
 CASES = {case.name: case for case in ALL}
