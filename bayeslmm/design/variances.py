@@ -78,7 +78,7 @@ def _labels(design: Design, group: GroupLabels) -> tuple[GroupLabels, tuple[SdLa
         sds += [SdLabel(term, own, keyword if len(own) > 1 else names[own[0]]) for own in structure.sd_effects]
         named = zip(structure.pairs, structure.pair_names(names, keyword), strict=True)
         pairs += [(term, a, b, name) for (a, b), name in named]
-    return replace(group, pairs=tuple(pairs)), tuple(sds)
+    return group if tuple(pairs) == group.pairs else replace(group, pairs=tuple(pairs)), tuple(sds)
 
 
 def _unique(name: str, taken: list[str]) -> str:

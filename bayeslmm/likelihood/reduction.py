@@ -139,7 +139,8 @@ def _response(design: Design, fixed: Basis) -> Response:
 
 
 def _in_sigma(design: Design, response: Response) -> Response:
-    return replace(response, spread=response.spread * sigma_unit(design))
+    unit = sigma_unit(design)
+    return response if unit == 1.0 else replace(response, spread=response.spread * unit)
 
 
 def sigma_unit(design: Design) -> float:

@@ -59,7 +59,7 @@ class Confirmed:
     ----------
     result : NewtonResult
     factor : Factor or None
-        The evaluation there if it was made with all digits.
+        The evaluation there where it is at hand; with all digits if it was made so.
     doubt : float
         By how much the criterion at the estimate may be wrong, or too high, where that is more than rounding.
     told_apart : bool
@@ -123,7 +123,7 @@ def confirm_only(criterion: Criterion, x: FloatArray) -> Confirmed | None:
         return None
     again, bound, slope = recheck_minimum(cp, [T[0] for T in factors], criterion.reml)
     confirmed = abs(again - value) <= bound and slope <= _STATIONARY
-    return Confirmed(result, told_apart=True) if confirmed else None
+    return Confirmed(result, factor, told_apart=True) if confirmed else None
 
 
 def _loses_digits(criterion: Criterion, result: NewtonResult, starts: FloatArray) -> bool:
