@@ -202,8 +202,7 @@ class Evaluator:
         """Columns of a sum of numeric columns, 1 and 0, which needs no parser; None for anything else."""
         if (summands := _summands(right)) is None:
             return None
-        columns: dict[str, FloatArray] = {}
-        intercept = True
+        columns, intercept = dict[str, FloatArray](), True
         for sign, word in summands:
             if word in ("0", "1"):
                 intercept = (word == "1") != (sign == "-")
@@ -214,8 +213,7 @@ class Evaluator:
                 return None
             _refuse_constant(name, right)
             columns[column_label(name)] = values
-        if intercept:
-            columns = {_CONSTANT: np.ones(self.n), **columns}
+        columns = {_CONSTANT: np.ones(self.n), **columns} if intercept else columns
         return _side_by_side(list(columns.values()), self.n), tuple(columns)
 
     def _model_columns(self, right: str, observations: int | None) -> Columns:

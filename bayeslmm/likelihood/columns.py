@@ -92,6 +92,8 @@ def orthogonalise(columns: FloatArray, weights: FloatArray | None, rotate: bool 
     # One row per column: every pass over the data then runs through memory in order.
     rows = np.array(columns.T, order="C")
     constant = next((k for k, row in enumerate(rows) if _is_constant(row)), None)
+    if c == 1 and weights is None and constant is not None and rows[0, 0] == 1.0:
+        return Basis(rows.T, np.eye(1), (0, 1.0), good=True)
     transform = _centre(rows, constant, weights)
     scale = _root_mean_square(rows, weights)
     rows /= scale[:, None]

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
+from scipy.linalg import lapack
 
 from bayeslmm.design.design import Design
 from bayeslmm.design.dominant import heavy_rows
@@ -186,6 +187,8 @@ def _again(cp: SummedDesign, columns: list[FloatArray], response: Response) -> F
 
 def _take_out_reference(cp: SummedDesign, columns: list[FloatArray]) -> SummedDesign:
     """Take a fit at large variances out of the response where much would cancel."""
+    if _surely_keeps(level_sums_of(cp)):
+        return cp
     factors = [_RATIO * np.eye(block.size)[None] for block in cp.blocks]
     for _ in range(PASSES):
         try:
@@ -196,6 +199,26 @@ def _take_out_reference(cp: SummedDesign, columns: list[FloatArray]) -> SummedDe
             break
         cp = _take_out(cp, columns, factors, factor)
     return cp
+
+
+def _surely_keeps(sums: LevelSums) -> bool:
+    """Whether little cancels at large variances, by what is left where effects of the first block cost nothing.
+
+    That is no more than what is left at any of its variances, and the sum of squares as it is no less than what is
+    subtracted from.
+    """
+    total = sums.D.diagonal() + (sums.E * sums.E).sum(axis=(0, 1))
+    # Columns of X that do not vary within levels leave rounding only.
+    chosen = np.flatnonzero(sums.D.diagonal()[:-1] > _ROUNDING * total[:-1])
+    A = sums.D[np.ix_(chosen, chosen)]
+    A.reshape(-1)[:: chosen.size + 1] += (chosen < sums.q_trailing) / _RATIO**2
+    if not chosen.size:
+        return False
+    L, failed = lapack.dpotrf(A, lower=1)
+    if failed:
+        return False
+    half = lapack.dtrtrs(L, sums.D[chosen, -1], lower=1)[0]
+    return bool(total[-1] <= CANCELS * (float(sums.D[-1, -1]) - float(half @ half)))
 
 
 def _take_out_within(cp: SummedDesign, columns: list[FloatArray]) -> SummedDesign:
