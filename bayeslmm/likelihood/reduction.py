@@ -40,6 +40,8 @@ PASSES = 4
 # beyond its fit.
 _ROUNDING = 1e-20
 EXACT = 1e-27
+# Doubles of columns that are kept for further responses.
+_KEPT = 100_000
 # Columns this close to others within levels are left to them.
 _COLLINEAR = 1e-10
 
@@ -75,7 +77,13 @@ def for_response(cp: SummedDesign, design: Design) -> SummedDesign:
     """The cross-products of a design that differs from that of others in the response alone; coordinates are theirs."""
     if cp.rows != "own" or heavy_rows(design) is not None:
         return cross_products(design)
-    return sum_up(design, cp.frame, frame_columns(cp), _response(design, cp.fixed), cp.log_weights)
+    columns = cp.columns if cp.columns is not None else frame_columns(cp)
+    sums = sum_up(design, cp.frame, columns, _response(design, cp.fixed), cp.log_weights)
+    if sum(z.size for z in columns) <= _KEPT:
+        # In a loop over responses the next one finds them.
+        for own in (cp, sums):
+            vars(own)["columns"] = columns
+    return sums
 
 
 def sum_up(
