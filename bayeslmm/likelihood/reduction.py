@@ -215,13 +215,14 @@ def _surely_keeps(sums: LevelSums) -> bool:
     That is no more than what is left at any of its variances, and the sum of squares as it is no less than what is
     subtracted from.
     """
-    total = sums.D.diagonal() + (sums.E * sums.E).sum(axis=(0, 1))
+    within, flat = sums.D.diagonal(), sums.E.reshape(-1, sums.D.shape[0])
+    total = within + (flat * flat).sum(axis=0)
     # Columns of X that do not vary within levels leave rounding only.
-    chosen = np.flatnonzero(sums.D.diagonal()[:-1] > _ROUNDING * total[:-1])
-    A = sums.D[np.ix_(chosen, chosen)]
-    A.reshape(-1)[:: chosen.size + 1] += (chosen < sums.q_trailing) / _RATIO**2
+    chosen = (within > _ROUNDING * total)[:-1].nonzero()[0]
     if not chosen.size:
         return False
+    A = sums.D[chosen[:, None], chosen]
+    A.reshape(-1)[:: chosen.size + 1] += (chosen < sums.q_trailing) / _RATIO**2
     L, failed = lapack.dpotrf(A, lower=1)
     if failed:
         return False

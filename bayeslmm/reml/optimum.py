@@ -333,9 +333,10 @@ def fit_status(
     """The status of an estimate from how the iteration ended and what was found there; `variance` is sigma^2."""
     y = cp.design.y_less_offset
     converged = np.array(ending is Ending.converged)
-    perfect = cp.sigma is None and is_perfect(
-        np.array(variance), np.array(cp.response.spread), np.abs(y).max() * cp.sigma_unit, converged
-    )
+    spread, largest = cp.response.spread, float(np.abs(y).max()) * cp.sigma_unit
+    # One comparison tells nearly all fits.
+    perfect = cp.sigma is None and not variance > (_STUCK * spread + _EPSILONS * largest) ** 2
+    perfect = perfect and bool(is_perfect(np.array(variance), np.array(spread), np.array(largest), converged))
     if perfect and ending is Ending.converged and reproduces_any_response(cp.design):
         # Every response is reproduced, so that no residual is an estimate like any other, with a finite criterion.
         return FitStatus.converged_at_boundary if vanished else FitStatus.converged
