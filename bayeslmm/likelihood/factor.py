@@ -269,7 +269,8 @@ def eliminate_first(
     """Eliminate the first block: log determinant (K,), trailing cross-products (K, m, m), and its factors."""
     # A single point of a vector-valued block is evaluated without forming inverses, for the last digits.
     points, c = T.shape[0], T.shape[-1]
-    if points == 1 and c > 1 and replicates is None and s.alike and not s.unlike:
+    # Sums with levels of their own at every point have one more axis.
+    if points == 1 and c > 1 and replicates is None and s.R.ndim == 3 and s.alike and not s.unlike:
         return _eliminate_alike(s, T[0])
     if s.moments is not None and replicates is None and (c == 1 or points > 1):
         return *_eliminate_moments(s.moments, s.D, T), None
