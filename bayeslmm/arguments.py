@@ -103,7 +103,7 @@ def whole(
     >>> whole("draws", 4000, least=1)
     4000
     """
-    number = _scalar(value)
+    number = value if type(value) is int else _scalar(value)
     if number is None or not isinstance(number, numbers.Integral):
         hint = (
             f" Write {name}={int(number)}."

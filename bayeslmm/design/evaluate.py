@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -199,11 +200,10 @@ class Evaluator:
 
     def _sum_of_columns(self, right: str) -> Columns | None:
         """Columns of a sum of numeric columns, 1 and 0, which needs no parser; None for anything else."""
-        if not _SUM.fullmatch(right):
+        if (summands := _summands(right)) is None:
             return None
-        columns: dict[str, FloatArray] = {}
-        intercept = True
-        for sign, word in _SUMMAND.findall(right):
+        columns, intercept = dict[str, FloatArray](), True
+        for sign, word in summands:
             if word in ("0", "1"):
                 intercept = (word == "1") != (sign == "-")
                 continue
@@ -213,8 +213,7 @@ class Evaluator:
                 return None
             _refuse_constant(name, right)
             columns[column_label(name)] = values
-        if intercept:
-            columns = {_CONSTANT: np.ones(self.n), **columns}
+        columns = {_CONSTANT: np.ones(self.n), **columns} if intercept else columns
         return _side_by_side(list(columns.values()), self.n), tuple(columns)
 
     def _model_columns(self, right: str, observations: int | None) -> Columns:
@@ -345,6 +344,12 @@ class Evaluator:
                 names = component.names or range(1, value.shape[1] + 1)
                 self._blocks[node, full] = value, tuple(f"{label}[{name}]" for name in names)
         return self._blocks[node, full]
+
+
+@lru_cache(maxsize=256)
+def _summands(right: str) -> tuple[tuple[str, str], ...] | None:
+    """A sum of names, 0 and 1, as signs and words."""
+    return tuple(_SUMMAND.findall(right)) if _SUM.fullmatch(right) else None
 
 
 def called(text: str, namespace: Mapping[str, Any]) -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 
 from bayeslmm.arguments import kind_of
@@ -58,7 +58,7 @@ class Bar:
     keyword: str = ""
     quoted: bool = False
 
-    @property
+    @cached_property
     def group(self) -> str:
         return ":".join(f"`{name}`" if self.quoted and ":" in name else name for name in self.factors)
 
@@ -67,7 +67,7 @@ class Bar:
         """Keyword of the covariance structure."""
         return self.keyword or ("us" if self.correlated else "diag")
 
-    @property
+    @cached_property
     def label(self) -> str:
         return f"{self.keyword}({self.left} {'|' if self.correlated else '||'} {self.group})"
 

@@ -68,6 +68,8 @@ def _well_conditioned(X: FloatArray) -> bool:
     size = float(np.abs(columns).max(initial=0.0))
     if not 0 < p < n or not _SQUARES[0] < size < _SQUARES[1]:
         return False
+    if p == 1:
+        return True
     first = columns[0]
     if (first == first[0]).all():
         columns[1:] -= columns[1:].mean(axis=1, keepdims=True)
@@ -76,8 +78,8 @@ def _well_conditioned(X: FloatArray) -> bool:
     shortest = float(length.min())
     # Numbers as they are stored are off by less than half a unit of the last digit of the largest.
     stored = _STORED * _UNIT * size * math.sqrt(n)
-    if p == 1 or not shortest > _SQUARES[0]:
-        return bool(p == 1 and shortest > 0)
+    if not shortest > _SQUARES[0]:
+        return False
     smallest = float(direct.eigenvalues(gram / (length * length[:, None]))[0])
     return smallest > max(_GRAM_CLEAR, (stored / shortest) ** 2)
 

@@ -36,6 +36,9 @@ _READERS = {
     ".sas7bdat": "read_sas",
     ".json": "read_json",
 }
+# An index does not change, and views of it are known as such. No more than so many labels are remembered.
+_last: tuple[pd.Index | None, list[Any]] = (None, [])
+_REMEMBERED = 1_000
 _TABLES = "a pandas, polars or pyarrow table"
 
 
@@ -56,7 +59,7 @@ def open_table(data: Any) -> tuple[Table, list[str]]:
     """
     table: Table
     if isinstance(data, pd.DataFrame):
-        given = data.columns.tolist()
+        given = _labels(data.columns)
         names = [str(name) for name in given]
         table = data if all(isinstance(name, str) for name in given) else _renamed(data, names)
     else:
@@ -75,6 +78,17 @@ def open_table(data: Any) -> tuple[Table, list[str]]:
             f"The data frame has no rows ({table.shape[1]} columns). Check the filter or the file it came from."
         )
     return table, names
+
+
+def _labels(columns: pd.Index) -> list[Any]:
+    """Labels of columns, which take their time where Arrow has them; those of the last table are remembered."""
+    global _last
+    known, labels = _last
+    if SHARED or not columns.is_(known):
+        labels = columns.tolist()
+        if len(labels) <= _REMEMBERED:
+            _last = columns, labels
+    return labels
 
 
 def kept_column(series: pd.Series) -> pd.Series:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 
 from bayeslmm.design.design import Design
 from bayeslmm.design.labels import GroupLabels, group_labels
 from bayeslmm.errors import DesignError
+
+# Names whose labels were found to be distinct: coefficients, and of the terms all that labels are made from.
+_DISTINCT: set[Hashable] = set()
+_REMEMBERED = 256
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,10 @@ def check_labels(design: Design) -> None:
         A coefficient is called like the residual sd or like an sd or correlation of the model, or two of these share
         their label.
     """
+    terms = tuple((term.group, term.effects, term.structure) for term in design.terms)
+    key = design.fixed_names, design.aliased, terms, tuple(design.groupings)
+    if key in _DISTINCT:
+        return
     whose = {"sigma": "the residual standard deviation"}
     for group, sds in variance_labels(design):
         own = [(f"sd_{group.group}[{sd.name}]", "a standard deviation") for sd in sds]
@@ -54,6 +63,9 @@ def check_labels(design: Design) -> None:
             whose[label] = f"{kind} of the effects of {group.group!r}"
     for name in (*design.fixed_names, *design.aliased):
         _refuse_label(name, "a coefficient", whose)
+    if len(_DISTINCT) >= _REMEMBERED:
+        _DISTINCT.clear()
+    _DISTINCT.add(key)
 
 
 def _refuse_label(label: str, kind: str, whose: dict[str, str]) -> None:
@@ -78,7 +90,7 @@ def _labels(design: Design, group: GroupLabels) -> tuple[GroupLabels, tuple[SdLa
         sds += [SdLabel(term, own, keyword if len(own) > 1 else names[own[0]]) for own in structure.sd_effects]
         named = zip(structure.pairs, structure.pair_names(names, keyword), strict=True)
         pairs += [(term, a, b, name) for (a, b), name in named]
-    return replace(group, pairs=tuple(pairs)), tuple(sds)
+    return group if tuple(pairs) == group.pairs else replace(group, pairs=tuple(pairs)), tuple(sds)
 
 
 def _unique(name: str, taken: list[str]) -> str:

@@ -49,7 +49,7 @@ def _one_factor(s: LevelSums, reml: bool) -> list[FloatArray] | None:
     f = s.n - (s.p if reml else 0) - c * k
     if c == 0 or k < 1 or f < 1 or not _spanned(s):
         return None
-    effects = s.E[..., -1] - s.E[..., -1].mean(axis=0)
+    effects = s.E[..., -1] - s.E[..., -1].sum(axis=0) / J
     products, within = effects.T @ effects, float(s.D[-1, -1])
     if not within > _RESIDUAL * (within + float(np.trace(products))):
         return None

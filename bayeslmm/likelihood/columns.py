@@ -92,6 +92,8 @@ def orthogonalise(columns: FloatArray, weights: FloatArray | None, rotate: bool 
     # One row per column: every pass over the data then runs through memory in order.
     rows = np.array(columns.T, order="C")
     constant = next((k for k, row in enumerate(rows) if _is_constant(row)), None)
+    if c == 1 and weights is None and constant is not None and rows[0, 0] == 1.0:
+        return Basis(rows.T, np.eye(1), (0, 1.0), good=True)
     transform = _centre(rows, constant, weights)
     scale = _root_mean_square(rows, weights)
     rows /= scale[:, None]
@@ -121,7 +123,9 @@ def _centre(rows: FloatArray, constant: int | None, weights: FloatArray | None) 
         return shift
     for k in range(c):
         if k != constant:
-            mean = float(rows[k].mean()) if weights is None else float(np.average(rows[k], weights=weights))
+            mean = (
+                float(rows[k].sum()) / rows.shape[1] if weights is None else float(np.average(rows[k], weights=weights))
+            )
             rows[k] -= mean
             shift[constant, k] = -mean / rows[constant, 0]
     return shift
@@ -147,7 +151,7 @@ def _triangular_factor(
 ) -> FloatArray | None:
     """Upper R with ``R'R = gram``, or None if the columns are dependent."""
     if smallest > _GRAM_OK:
-        return np.asarray(np.linalg.cholesky(gram).T)
+        return direct.cholesky(gram).T
     c, n = rows.shape
     weighted = rows.T if weights is None else (rows * np.sqrt(weights)).T
     upper = np.linalg.qr(weighted / np.sqrt(n), mode="r")
@@ -208,7 +212,9 @@ def residualise(y: FloatArray, basis: Basis, weights: FloatArray | None) -> Resp
     residual = y - level
     drift = 0.0
     if one is not None:
-        drift = float(residual.mean()) if weights is None else float(np.average(residual, weights=weights))
+        drift = (
+            float(residual.sum()) / residual.size if weights is None else float(np.average(residual, weights=weights))
+        )
         residual -= drift
     size = float(residual @ residual)
     coef = direct.solve(gram, weighted.T @ residual)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from bayeslmm.design.design import Design
 from bayeslmm.design.screen import fill
@@ -13,6 +13,7 @@ from bayeslmm.likelihood.columns import Basis, Response
 from bayeslmm.likelihood.frame import Block, Frame
 from bayeslmm.likelihood.structure import Elimination
 from bayeslmm.likelihood.sums import Sums
+from bayeslmm.types import FloatArray
 
 
 @by_value
@@ -102,6 +103,14 @@ class SummedDesign(CrossProducts):
 
     design: Design
     rows: Literal["own", "whitened", "mixed"] = "own"
+
+    @property
+    def columns(self) -> list[FloatArray] | None:
+        """Columns (n, c) of the blocks, where those of another response were kept."""
+        return vars(self).get("columns")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "columns"}
 
     def __repr__(self) -> str:
         return fill(f"<Cross-products of {self.design.formula!r}: {self.design.observations}>", indent="  ")

@@ -122,8 +122,8 @@ def evaluate_levels(
     """Eliminate the random effects at K points; see `criteria.evaluate`."""
     if keep or replicates is not None:
         return _evaluate(s, factors, replicates, True)
-    points, step = factors[0].shape[0], _together(s)
-    if points <= step:
+    points = factors[0].shape[0]
+    if points == 1 or points <= (step := _together(s)):
         return _evaluate(s, factors)
     return stacked([_evaluate(s, [f[k : k + step] for f in factors]) for k in range(0, points, step)])
 
@@ -269,6 +269,9 @@ def eliminate_first(
     """Eliminate the first block: log determinant (K,), trailing cross-products (K, m, m), and its factors."""
     # A single point of a vector-valued block is evaluated without forming inverses, for the last digits.
     points, c = T.shape[0], T.shape[-1]
+    # Sums with levels of their own at every point have one more axis.
+    if points == 1 and c > 1 and replicates is None and s.R.ndim == 3 and s.alike and not s.unlike:
+        return _eliminate_alike(s, T[0])
     if s.moments is not None and replicates is None and (c == 1 or points > 1):
         return *_eliminate_moments(s.moments, s.D, T), None
     E, D = s.by_point[1], s.D
@@ -282,6 +285,21 @@ def eliminate_first(
     flat = half.reshape(points, -1, half.shape[-1])
     kept = (lower, half) if keep or points == 1 else None
     return log_det, D + small.transpose(flat) @ flat, kept
+
+
+def _eliminate_alike(s: LevelSums, T: FloatArray) -> tuple[FloatArray, FloatArray, tuple[FloatArray, FloatArray]]:
+    """Levels with the same columns have one factor (c, c)."""
+    J, c, m = s.E.shape
+    F = s.R[0] @ T
+    M = F @ F.T
+    M.reshape(-1)[:: c + 1] += 1.0
+    lower, failed = lapack.dpotrf(M, lower=1)
+    if failed:
+        raise np.linalg.LinAlgError("the matrix of a level is not positive definite")
+    half = small.solve_lower(lower[None], s.E)
+    flat = half.reshape(J * c, m)
+    log_det = np.array([J * 2.0 * float(np.log(lower.diagonal()).sum())])
+    return log_det, (s.D + flat.T @ flat)[None], (np.broadcast_to(lower, (1, J, c, c)), half[None])
 
 
 def _eliminate_moments(moments: Moments, D: FloatArray, T: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -112,7 +112,7 @@ class LevelSums:
         if not c or self.unlike:
             return None
         if self.alike:
-            which, first = np.zeros(J, dtype=np.int64), np.zeros(1, dtype=np.int64)
+            which, first = None, np.zeros(1, dtype=np.int64)
         # Half the levels are enough to see that there are too many kinds.
         elif J > _MANY and _distinct(self.R[: J // 2].reshape(J // 2, -1))[1].size > _KINDS:
             return None
@@ -121,10 +121,10 @@ class LevelSums:
         kinds = first.size
         if kinds > _KINDS or kinds * c * m > max(8 * J, 64) or (J > _MANY and kinds > J / 4):
             return None
-        counts = np.bincount(which)
+        counts = np.array([J]) if which is None else np.bincount(which)
         sums = np.zeros((kinds, c, c, m, m))
         parts = [self.E]
-        if kinds > 1:
+        if which is not None and kinds > 1:
             parts = np.split(self.E[np.argsort(which, kind="stable")], np.cumsum(counts)[:-1])
         for u, part in enumerate(parts):
             flat = part.reshape(part.shape[0], c * m)

@@ -6,7 +6,9 @@ squares. It costs about as much as an evaluation of a small model.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import lapack
@@ -52,13 +54,64 @@ def recheck(cp: SummedDesign, factors: Sequence[FloatArray], reml: bool) -> tupl
     heavy = heavy_rows(cp.design)
     if heavy is not None:
         return _with_heavy(cp, columns, y, heavy, reml)
+    dense = _solved(cp, columns, y, reml)
+    return (float("nan"), float("inf")) if dense is None else (dense.value, dense.bound)
+
+
+def recheck_minimum(cp: SummedDesign, factors: Sequence[FloatArray], reml: bool) -> tuple[float, float, float]:
+    """The same, and how far regular factors are from stationary, from the rows and the dense factorisation alone.
+
+    Along ``G = T (I + H) T'`` a block's criterion changes by ``tr((J I - sum C_ll - sum u_l u_l' nu / r2) H)``, C being
+    the covariance of its standardised effects u given y over sigma^2 (by ML, the fixed effects known).
+
+    Returns
+    -------
+    value, bound : float
+        As of `recheck`.
+    slope : float
+        The largest entry of these matrices, each over its J; inf where nothing can be said.
+    """
+    unknown = float("nan"), float("inf"), float("inf")
+    if heavy_rows(cp.design) is not None:
+        return unknown
+    columns, y = _rows(cp, factors)
+    dense = _solved(cp, columns, y, reml)
+    if dense is None:
+        return unknown
+    inverse, failed = lapack.dtrtri(dense.L, lower=1)
+    if failed or not dense.r2 > 0:
+        return unknown
+    if not reml:
+        inverse = inverse[: dense.u.size]
+    slopes, scale = [0.0], degrees_of_freedom(cp, reml) / dense.r2
+    for block, span in zip(cp.blocks, cp.frame.spans, strict=True):
+        J, c = block.n_levels, block.size
+        half, u = inverse[:, span].reshape(-1, c), dense.u[span].reshape(J, c)
+        rest = J * np.eye(c) - half.T @ half - scale * (u.T @ u)
+        slopes.append(float(np.abs(rest).max()) / J)
+    return dense.value, dense.bound, max(slopes) if math.isfinite(sum(slopes)) else float("inf")
+
+
+@dataclass(frozen=True)
+class _Dense:
+    """The mixed-model equations of the rows, solved."""
+
+    L: FloatArray  # (q + p, q + p)
+    u: FloatArray  # (q,)   standardised effects
+    r2: float
+    value: float
+    bound: float
+
+
+def _solved(cp: SummedDesign, columns: FloatArray, y: FloatArray, reml: bool) -> _Dense | None:
+    """None if the matrix is not positive definite in binary64."""
     columns, y = _weighted(cp, columns, y)
     q = columns.shape[1] - cp.p
     A = columns.T @ columns
     A.reshape(-1)[: q * (len(A) + 1) : len(A) + 1] += 1.0
-    L, failed = lapack.dpotrf(A, lower=1, clean=0)
+    L, failed = lapack.dpotrf(A, lower=1)
     if failed:
-        return float("nan"), float("inf")
+        return None
     residual, solution = y, np.zeros(len(A))
     for _ in range(1 + _REFINEMENTS):
         score = residual @ columns
@@ -67,9 +120,9 @@ def recheck(cp: SummedDesign, factors: Sequence[FloatArray], reml: bool) -> tupl
         residual = y - columns @ solution
     u, nu = solution[:q], degrees_of_freedom(cp, reml)
     r2 = float(residual @ residual + u @ u)
-    logs = 2.0 * np.log(np.diagonal(L))
+    logs = 2.0 * np.log(L.diagonal())
     value = _criterion(cp, logs[:q].sum() + (logs[q:].sum() if reml else 0.0), r2, reml)
-    return value, _bound(A, L, y, columns, solution, r2, nu, value)
+    return _Dense(L, u, r2, value, _bound(A, L, y, columns, solution, r2, nu, value))
 
 
 def _criterion(cp: CrossProducts, log_det: float, r2: float, reml: bool) -> float:

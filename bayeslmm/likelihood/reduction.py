@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
+from scipy.linalg import lapack
 
 from bayeslmm.design.design import Design
 from bayeslmm.design.dominant import heavy_rows
@@ -39,6 +40,8 @@ PASSES = 4
 # beyond its fit.
 _ROUNDING = 1e-20
 EXACT = 1e-27
+# Doubles of columns that are kept for further responses.
+_KEPT = 100_000
 # Columns this close to others within levels are left to them.
 _COLLINEAR = 1e-10
 
@@ -74,7 +77,13 @@ def for_response(cp: SummedDesign, design: Design) -> SummedDesign:
     """The cross-products of a design that differs from that of others in the response alone; coordinates are theirs."""
     if cp.rows != "own" or heavy_rows(design) is not None:
         return cross_products(design)
-    return sum_up(design, cp.frame, frame_columns(cp), _response(design, cp.fixed), cp.log_weights)
+    columns = cp.columns if cp.columns is not None else frame_columns(cp)
+    sums = sum_up(design, cp.frame, columns, _response(design, cp.fixed), cp.log_weights)
+    if sum(z.size for z in columns) <= _KEPT:
+        # In a loop over responses the next one finds them.
+        for own in (cp, sums):
+            vars(own)["columns"] = columns
+    return sums
 
 
 def sum_up(
@@ -139,7 +148,8 @@ def _response(design: Design, fixed: Basis) -> Response:
 
 
 def _in_sigma(design: Design, response: Response) -> Response:
-    return replace(response, spread=response.spread * sigma_unit(design))
+    unit = sigma_unit(design)
+    return response if unit == 1.0 else replace(response, spread=response.spread * unit)
 
 
 def sigma_unit(design: Design) -> float:
@@ -185,6 +195,8 @@ def _again(cp: SummedDesign, columns: list[FloatArray], response: Response) -> F
 
 def _take_out_reference(cp: SummedDesign, columns: list[FloatArray]) -> SummedDesign:
     """Take a fit at large variances out of the response where much would cancel."""
+    if _surely_keeps(level_sums_of(cp)):
+        return cp
     factors = [_RATIO * np.eye(block.size)[None] for block in cp.blocks]
     for _ in range(PASSES):
         try:
@@ -195,6 +207,27 @@ def _take_out_reference(cp: SummedDesign, columns: list[FloatArray]) -> SummedDe
             break
         cp = _take_out(cp, columns, factors, factor)
     return cp
+
+
+def _surely_keeps(sums: LevelSums) -> bool:
+    """Whether little cancels at large variances, by what is left where effects of the first block cost nothing.
+
+    That is no more than what is left at any of its variances, and the sum of squares as it is no less than what is
+    subtracted from.
+    """
+    within, flat = sums.D.diagonal(), sums.E.reshape(-1, sums.D.shape[0])
+    total = within + (flat * flat).sum(axis=0)
+    # Columns of X that do not vary within levels leave rounding only.
+    chosen = (within > _ROUNDING * total)[:-1].nonzero()[0]
+    if not chosen.size:
+        return False
+    A = sums.D[chosen[:, None], chosen]
+    A.reshape(-1)[:: chosen.size + 1] += (chosen < sums.q_trailing) / _RATIO**2
+    L, failed = lapack.dpotrf(A, lower=1)
+    if failed:
+        return False
+    half = lapack.dtrtrs(L, sums.D[chosen, -1], lower=1)[0]
+    return bool(total[-1] <= CANCELS * (float(sums.D[-1, -1]) - float(half @ half)))
 
 
 def _take_out_within(cp: SummedDesign, columns: list[FloatArray]) -> SummedDesign:

@@ -33,6 +33,17 @@ def eigenvectors(a: FloatArray) -> tuple[FloatArray, FloatArray]:
     return _found(values, failed), vectors
 
 
+def cholesky(a: FloatArray) -> FloatArray:
+    """Lower Cholesky factor of a symmetric matrix; an error if it is not positive definite in binary64.
+
+    Examples
+    --------
+    >>> cholesky(np.array([[4.0, 2.0], [2.0, 2.0]])).tolist()
+    [[2.0, 0.0], [1.0, 1.0]]
+    """
+    return _found(*lapack.dpotrf(a, lower=1))
+
+
 def solve(a: FloatArray, b: FloatArray) -> FloatArray:
     """``a^-1 b``, shape of b, by LU factorisation with pivoting.
 
@@ -72,5 +83,5 @@ def log_abs_det(a: FloatArray) -> float:
 
 def _found(result: FloatArray, failed: int) -> FloatArray:
     if failed:
-        raise np.linalg.LinAlgError("the matrix is singular, or its eigenvalues do not converge")
+        raise np.linalg.LinAlgError("the matrix is singular or indefinite, or its eigenvalues do not converge")
     return np.asarray(result)

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bayeslmm.design.covariance import smallest_bound
 from bayeslmm.imports import later
 from bayeslmm.likelihood import Factor, SummedDesign, evaluate, profiled
-from bayeslmm.likelihood.recheck import dense_size, recheck, recheck_residual
+from bayeslmm.likelihood.recheck import dense_size, recheck, recheck_minimum, recheck_residual
 from bayeslmm.numerics.newton import Ending, NewtonResult
-from bayeslmm.reml.criterion import Criterion
+from bayeslmm.reml.criterion import Criterion, has_value
+from bayeslmm.reml.zeros import TRY_ZERO
 from bayeslmm.types import FloatArray
 
 # Few fits need all digits.
@@ -45,6 +47,8 @@ _DENSE = 60_000
 BUDGET = 5_000_000
 # Share of itself by which a criterion differs that was computed in another order.
 _KEPT = 1e-12
+# Slope per level and log sd that the rounding of a minimum in closed form explains: so much of an sd it may be off.
+_STATIONARY = 1e-12
 
 
 @dataclass(frozen=True)
@@ -55,14 +59,17 @@ class Confirmed:
     ----------
     result : NewtonResult
     factor : Factor or None
-        The evaluation there if it was made with all digits.
+        The evaluation there where it is at hand; with all digits if it was made so.
     doubt : float
         By how much the criterion at the estimate may be wrong, or too high, where that is more than rounding.
+    told_apart : bool
+        Whether the variances are known to be told apart, so that no curvature needs to show it.
     """
 
     result: NewtonResult
     factor: Factor | None = None
     doubt: float = 0.0
+    told_apart: bool = False
 
 
 def confirm(criterion: Criterion, result: NewtonResult, starts: FloatArray, max_evaluations: int) -> Confirmed:
@@ -94,13 +101,37 @@ def confirm(criterion: Criterion, result: NewtonResult, starts: FloatArray, max_
     return _search(precise, result, starts, allowed, max_evaluations)
 
 
+def confirm_only(criterion: Criterion, x: FloatArray) -> Confirmed | None:
+    """Check the only minimum, which a formula has (k,): the rows must give the same criterion there, and no slope.
+
+    Both from one dense factorisation, so that neither derivatives nor an iteration is needed. None where that does not
+    show a minimum, or cannot: variances at zero or near it, large data, digits lost. The formula exists where the
+    mean squares determine the variances, and each has its degrees of freedom.
+    """
+    cp, factors = criterion.cp, criterion.factors(x)
+    if cp.rows == "mixed" or dense_size(cp) > _DENSE or any(smallest_bound(T[0]) <= TRY_ZERO[0] for T in factors):
+        return None
+    try:
+        factor = criterion.factor(x, factors)
+    except np.linalg.LinAlgError:
+        return None
+    if not has_value(cp, factor):
+        return None
+    value = float(profiled(cp, factor, criterion.reml)[0])
+    result = NewtonResult(x, value, Ending.converged, 1, (), np.full((x.size, x.size), np.nan))
+    if _loses_digits(criterion, result, x[:0, None]):
+        return None
+    again, bound, slope = recheck_minimum(cp, [T[0] for T in factors], criterion.reml)
+    confirmed = abs(again - value) <= bound and slope <= _STATIONARY
+    return Confirmed(result, factor, told_apart=True) if confirmed else None
+
+
 def _loses_digits(criterion: Criterion, result: NewtonResult, starts: FloatArray) -> bool:
     several = result.x.size > 1 or bool(criterion.held.terms) or len(criterion.cp.blocks) > 1
     if result.ending is Ending.converged and not several:
         return False
     full = criterion.held.full(result.x)
-    points = np.concatenate([full[None], criterion.held.full(starts)])
-    wide = bool(np.abs(points).max(initial=0.0) > WIDE) and several
+    wide = several and any(np.abs(x).max(initial=0.0) > WIDE for x in (full, criterion.held.full(starts)))
     # An iteration that had the derivatives it needed and still did not end is no matter of digits.
     return wide or result.ending is Ending.non_finite or criterion.rounding(full) > _FELT
 

@@ -18,7 +18,7 @@ from bayeslmm.likelihood import parameters as par
 from bayeslmm.likelihood.criteria import residual_variance
 from bayeslmm.numerics import direct
 from bayeslmm.numerics.newton import Ending, NewtonResult, Step, minimise
-from bayeslmm.reml.confirm import Confirmed, confirm
+from bayeslmm.reml.confirm import Confirmed, confirm, confirm_only
 from bayeslmm.reml.criterion import Criterion, has_value
 from bayeslmm.reml.elsewhere import Starts, choose_start, find_lower
 from bayeslmm.reml.fixed import Held, free_entries, hold
@@ -203,6 +203,9 @@ def optimise(
     held = hold(cp, fixed)
     criterion = Criterion(cp, reml, held, penalty)
     starts = choose_start(criterion) if start is None else Starts(start)
+    only = confirm_only(criterion, starts.best) if starts.only else None
+    if only is not None:
+        return _finish(criterion, only, {})
 
     def solve(x: FloatArray) -> NewtonResult:
         result = minimise(criterion, x, min(PATIENCE, max_evaluations))
@@ -267,7 +270,7 @@ def _finish(criterion: Criterion, confirmed: Confirmed, fixed: Mapping[int, Floa
         # As given, without the rounding of the way to internal coordinates and back.
         terms[i] = canonical(factor_from_theta(cp.frame.structures[i], theta)[None])
     vanished = vanished_directions(criterion, internal, factors, factor) if np.isfinite(result.value) else ()
-    ridges = _ridges(criterion, factors, factor, result, vanished)
+    ridges = () if confirmed.told_apart else _ridges(criterion, factors, factor, result, vanished)
     variance = float(residual_variance(cp, factor.r2, criterion.reml)[0])
     penalised = criterion.penalty is not None and np.isfinite(result.value)
     return Optimum(
@@ -330,9 +333,10 @@ def fit_status(
     """The status of an estimate from how the iteration ended and what was found there; `variance` is sigma^2."""
     y = cp.design.y_less_offset
     converged = np.array(ending is Ending.converged)
-    perfect = cp.sigma is None and is_perfect(
-        np.array(variance), np.array(cp.response.spread), np.abs(y).max() * cp.sigma_unit, converged
-    )
+    spread, largest = cp.response.spread, float(np.abs(y).max()) * cp.sigma_unit
+    # One comparison tells nearly all fits.
+    perfect = cp.sigma is None and not variance > (_STUCK * spread + _EPSILONS * largest) ** 2
+    perfect = perfect and bool(is_perfect(np.array(variance), np.array(spread), np.array(largest), converged))
     if perfect and ending is Ending.converged and reproduces_any_response(cp.design):
         # Every response is reproduced, so that no residual is an estimate like any other, with a finite criterion.
         return FitStatus.converged_at_boundary if vanished else FitStatus.converged
