@@ -26,21 +26,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scipy.linalg import blas
-
 from bayeslmm.likelihood import small
 from bayeslmm.likelihood.chain_conditional import at_one_point
 from bayeslmm.likelihood.chain_sums import ChainSums
 from bayeslmm.likelihood.elimination import ChainColumn, Eliminated, backward, forward
 from bayeslmm.likelihood.factor import Factor
 from bayeslmm.likelihood.large import Dense
+from bayeslmm.likelihood.last_blocks import LeadingDense, first_of_few, solve_upper
 from bayeslmm.likelihood.rotation import InternalPrior
 from bayeslmm.types import FloatArray, IntArray
 
 # Draws solved for at once: enough for matrix products, few enough for the memory of some copies.
 _WIDTH = 250
-# Effects of dense blocks that have the covariances of every draw in the system that is factored.
-_FEW = 60
 # Logarithm of the range of a relative sd among draws solved for together: the wider, the more iterations.
 _RANGE = 0.5
 # Error of all effects of a draw together, in the metric of the posterior (units of conditional standard deviations).
@@ -48,83 +45,77 @@ _TOLERANCE = 1e-6
 _ITERATIONS = 150
 
 type Parts = list[FloatArray]
+type Evaluate = Callable[[Sequence[FloatArray]], Factor]
+# One draw of (beta, b) of every block at each of some points, from an evaluation there.
+type DrawEach = Callable[[Sequence[FloatArray], FloatArray], tuple[FloatArray, list[FloatArray]]]
 
 
 @dataclass(frozen=True)
 class _Reference:
-    """The factored system at G0; the dense block is in two parts, the second one of few effects, with X.
+    """The factored system at G0; the last blocks, of few effects, are in it with the covariances of every draw.
 
     Attributes
     ----------
     T, inverse : tuple of FloatArray
-        Relative factors of all blocks.
-    lead, tail : Dense
-        The first part with its Cholesky factor, and the blocks of the second.
-    across : FloatArray, shape (m, r)
-        Their part of the factor.
-    left : FloatArray, shape (r, r)
-        What the elimination leaves of the cross-products of the second part, with the covariances G0.
-    half : FloatArray, shape (m, 1)
-        The response after it.
-    score : FloatArray, shape (r,)
-        The right-hand side that it leaves to the second part.
+        Relative factors of the chain and the leading dense blocks.
+    shell : Dense
+        The leading dense blocks, to multiply by their factors.
+    leading : LeadingDense
+    root : FloatArray, shape (S, r, r)
+        ``L^-1 T'`` with T the factors of the last blocks and X at every draw, ``L L'`` what is left of their system.
     """
 
     h: ChainSums
     eliminated: Eliminated
     T: tuple[FloatArray, ...]
     inverse: tuple[FloatArray, ...]
-    lead: Dense
-    tail: Dense
-    across: FloatArray
-    left: FloatArray
-    half: FloatArray
-    score: FloatArray
+    shell: Dense
+    leading: LeadingDense
+    root: FloatArray
 
     @classmethod
-    def of(cls, h: ChainSums, factor: Factor, T: Sequence[FloatArray]) -> _Reference:
-        """From an evaluation at these factors."""
-        eliminated, dense = at_one_point(factor)
-        few = _first_of_few(h)
-        count, own = few - h.plan.chain, h.frame.blocks[few:]
-        m = sum(block.q for block in h.frame.blocks[h.plan.chain : few])
-        lead = Dense(np.asfortranarray(dense.upper[:m, :m]), dense.lam[:count], dense.levels[:count])
-        tail = Dense(dense.upper[:0, :0], dense.lam[count:], dense.levels[count:])
-        half, corner = dense.upper @ factor.solution.T, dense.upper[m:, m:]
-        left = corner.T @ corner
-        effects = np.arange(sum(block.q for block in own))
-        left[effects, effects] -= 1.0
-        across = np.ascontiguousarray(dense.upper[:m, m:])
-        inverse = tuple(np.linalg.inv(t) for t in T)
-        return cls(
-            h, eliminated, tuple(T), inverse, lead, tail, across, left, half[:m], corner.T @ half[m:, 0]
-        )
+    def of(
+        cls,
+        h: ChainSums,
+        evaluate: Evaluate,
+        factors: Sequence[FloatArray],
+        sigma: FloatArray,
+        prior: InternalPrior | None,
+    ) -> _Reference:
+        """At covariances that exceed all of the draws'."""
+        T, few, chain = [_upper_bound(own) for own in factors], first_of_few(h), h.plan.chain
+        factor = evaluate([t[None] for t in T])
+        leading = LeadingDense.of(h, factor)
+        shell = Dense(leading.upper, tuple(T[chain:few]), leading.levels)
+        added = None if prior is None else (sigma**2)[:, None, None] * prior.precision
+        L, own = leading.last.roots(factors[few:], sigma.size, added)
+        root = np.linalg.solve(L, small.transpose(own))
+        inverse = tuple(np.linalg.inv(t) for t in T[:few])
+        return cls(h, at_one_point(factor)[0], tuple(T[:few]), inverse, shell, leading, root)
 
-    def solve(self, chain: Parts, lead: FloatArray, root: FloatArray) -> tuple[Parts, FloatArray, FloatArray]:
-        """``K0^-1 right`` with the covariances of the second part of every draw's own, where `right` is zero.
+    def solve(self, chain: Parts, lead: FloatArray) -> tuple[Parts, FloatArray, FloatArray]:
+        """``K0^-1 right``, where `right` is zero for the last blocks and X: the chain's, the leading part, the last.
 
         Parameters
         ----------
         chain : list of FloatArray, each (J, c, S)
         lead : FloatArray, shape (m, S)
-        root : FloatArray, shape (S, r, r)
-            From `_roots`.
         """
-        h, m, first = self.h, self.across.shape[0], chain[0]
+        h, first, upper, across = self.h, chain[0], self.leading.upper, self.leading.across
+        m = upper.shape[0]
         turned = [small.dot(inv.T, r) for inv, r in zip(self.inverse[1:], chain[1:], strict=False)]
         between = small.dot(-small.dot(h.R, self.T[0]), first)
         zeros = np.zeros((h.D.shape[0] - 1, first.shape[-1]))
         halves, dense = forward(h, self.eliminated, ChainColumn(between, tuple(turned), zeros))
-        half = self.lead.scale(dense[:m], True)
+        half = self.shell.scale(dense[:m], True)
         half += lead
-        self._triangular(half, False)
-        y = self.tail.scale(dense[m:], True) - self.across.T @ half
-        y = _times_root(root, _times_root(root, y, False), True)
-        half -= self.across @ y
-        x = self._triangular(half, True).copy()
+        solve_upper(upper, half, transposed=True)
+        y = dense[m:] - across.T @ half
+        y = _times_root(self.root, _times_root(self.root, y, False), True)
+        half -= across @ y
+        x = solve_upper(upper, half, transposed=False).copy()
         dense[m:] = y
-        self.lead.scale(dense[:m], False)
-        self.tail.scale(dense[m:], False)
+        self.shell.scale(half, False)
         b = backward(h, self.eliminated, halves, dense)
         # What the first member's own right-hand side adds beyond its projection on the data.
         w = [small.dot(inv, x) for inv, x in zip(self.inverse, b, strict=False)]
@@ -132,73 +123,28 @@ class _Reference:
         return w, x, y
 
     def draw(
-        self, root: FloatArray, added: FloatArray, sigma: FloatArray, rng: np.random.Generator
+        self, added: FloatArray, sigma: FloatArray, rng: np.random.Generator
     ) -> tuple[Parts, FloatArray, FloatArray]:
         """Draws at G0, one for each sigma (S,); `added` (r, S) is the right-hand side of the prior."""
-        h, (m, r), S = self.h, self.across.shape, sigma.size
-        y = _times_root(root, self.score[:, None] + added, False) + sigma * rng.standard_normal((r, S))
-        y = _times_root(root, y, True)
+        h, (m, r), S, leading = self.h, self.leading.across.shape, sigma.size, self.leading
+        y = _times_root(self.root, leading.last.score[:, None] + added, False) + sigma * rng.standard_normal((r, S))
+        y = _times_root(self.root, y, True)
         half = sigma * rng.standard_normal((m, S))
-        half += self.half
-        half -= self.across @ y
-        x = self._triangular(half, True)
+        half += leading.half
+        half -= leading.across @ y
+        x = solve_upper(leading.upper, half, transposed=False)
         dense = np.concatenate([x, y])
-        self.lead.scale(dense[:m], False)
-        self.tail.scale(dense[m:], False)
+        self.shell.scale(dense[:m], False)
         members = zip(self.eliminated.members, self.T, strict=False)
         own = [sigma * rng.standard_normal((M.lower.shape[0], T.shape[0], S)) for M, T in members]
         halves = [member.half.fixed[..., -1:] for member in self.eliminated.members]
         b = backward(h, self.eliminated, halves, dense, own)
         return [small.dot(inv, x) for inv, x in zip(self.inverse, b, strict=False)], x, y
 
-    def _triangular(self, right: FloatArray, back: bool) -> FloatArray:
-        """Solve with the factor of the first part (or its transpose), in place of rows (m, S) that are contiguous."""
-        if right.size:
-            # From the right, because the rows of `right` are the columns of what LAPACK sees.
-            blas.dtrsm(1.0, self.lead.upper, right.T, side=1, lower=0, trans_a=int(back), overwrite_b=1)
-        return right
-
-
-def _first_of_few(h: ChainSums) -> int:
-    """The block from which on the dense blocks have few effects together."""
-    blocks = h.frame.blocks
-    few = len(blocks)
-    while few > h.plan.chain and sum(block.q for block in blocks[few - 1 :]) <= _FEW:
-        few -= 1
-    return few
-
-
-def _roots(
-    reference: _Reference, factors: Sequence[FloatArray], sigma: FloatArray, prior: InternalPrior | None
-) -> FloatArray:
-    """``L^-1 C'`` (S, r, r), with ``T0 C`` the second part's own factors, and ``L L' = C' left C + I``.
-
-    No inverse of a covariance: effects that vanish do, and the prior of beta stands where the identity stands.
-    """
-    few, r = _first_of_few(reference.h), reference.left.shape[0]
-    C = np.zeros((sigma.size, r, r))
-    start = 0
-    for k, J in enumerate(reference.tail.levels, start=few):
-        own = reference.inverse[k] @ factors[k]
-        for _ in range(J):
-            span = slice(start, start + own.shape[-1])
-            C[:, span, span] = own
-            start = span.stop
-    C[:, np.arange(start, r), np.arange(start, r)] = 1.0
-    K = small.add_identity(small.transpose(C) @ reference.left @ C, start)
-    if prior is not None:
-        K[:, start:, start:] += (sigma**2)[:, None, None] * prior.precision
-    return np.asarray(np.linalg.solve(np.linalg.cholesky(K), small.transpose(C)))
-
 
 def _times_root(root: FloatArray, rows: FloatArray, transposed: bool) -> FloatArray:
     """Matrices (S, r, r) of every draw, or their transposes, times rows (r, S)."""
     return np.asarray(np.einsum("sba,bs->as" if transposed else "sab,bs->as", root, rows))
-
-
-type Evaluate = Callable[[Sequence[FloatArray]], Factor]
-# One draw of (beta, b) of every block at each of some points, from an evaluation there.
-type DrawEach = Callable[[Sequence[FloatArray], FloatArray], tuple[FloatArray, list[FloatArray]]]
 
 
 def draws_by_reference(
@@ -256,7 +202,7 @@ def draws_by_reference(
 
 def _batches(h: ChainSums, factors: Sequence[FloatArray]) -> Iterator[IntArray]:
     """Draws in parts that differ little, but in the blocks of few effects, whose covariances are each draw's own."""
-    logs = [0.5 * np.log(np.maximum((T**2).sum((1, 2)), 1e-300)) for T in factors[: _first_of_few(h)]]
+    logs = [0.5 * np.log(np.maximum((T**2).sum((1, 2)), 1e-300)) for T in factors[: first_of_few(h)]]
     widest = max(logs, key=lambda x: float(np.std(x)))
     order = np.argsort(widest)
     values = widest[order]
@@ -287,28 +233,26 @@ def _draw_together(
     prior: InternalPrior | None,
 ) -> tuple[FloatArray, list[FloatArray], IntArray]:
     """Draws of beta and of the effects, and where they did not converge."""
-    T = [_upper_bound(own) for own in factors]
-    reference = _Reference.of(h, evaluate([t[None] for t in T]), T)
-    few, p, r = _first_of_few(h), h.frame.p, reference.left.shape[0]
-    root = _roots(reference, factors, sigma, prior)
+    reference = _Reference.of(h, evaluate, factors, sigma, prior)
+    few, p, r = first_of_few(h), h.frame.p, reference.root.shape[1]
     added = np.zeros((r, sigma.size))
     if prior is not None:
         added[r - p :] = (prior.precision @ prior.mean)[:, None] * sigma**2
     D, roots = _differences(reference, factors[:few])
-    w, x, y = reference.draw(root, added, sigma, rng)
+    w, x, y = reference.draw(added, sigma, rng)
     shapes = [(block.n_levels, block.size, sigma.size) for block in h.frame.blocks]
     parts = [*w, *_by_block(x, shapes[h.plan.chain : few])]
     right = [
         sigma * _times(change, rng.standard_normal(part.shape)) - _times(d, part)
         for d, change, part in zip(D, roots, parts, strict=True)
     ]
-    system = _System(reference, D, root, tuple(shapes[h.plan.chain : few]))
+    system = _System(reference, D, tuple(shapes[h.plan.chain : few]))
     moved, tail, converged = _conjugate_gradients(system, right, sigma)
     for part, change in zip(parts, moved, strict=True):
         part += change
     y = y + tail
-    parts += _by_block(y[: r - p], shapes[few:])
-    internal = [np.moveaxis(small.dot(t, part), -1, 0) for t, part in zip(T, parts, strict=True)]
+    b = [small.dot(t, part) for t, part in zip(reference.T, parts, strict=True)]
+    internal = [np.moveaxis(part, -1, 0) for part in [*b, *_by_block(y[: r - p], shapes[few:])]]
     return y[r - p :].T, internal, np.flatnonzero(~converged)
 
 
@@ -362,7 +306,6 @@ class _System:
 
     reference: _Reference
     D: Parts
-    root: FloatArray
     shapes: tuple[tuple[int, int, int], ...]
 
     def precondition(self, right: Parts) -> tuple[Parts, FloatArray]:
@@ -370,7 +313,7 @@ class _System:
         chain = self.reference.h.plan.chain
         flat = [part.reshape(-1, part.shape[-1]) for part in right[chain:]]
         lead = flat[0] if len(flat) == 1 else np.concatenate([np.empty((0, right[0].shape[-1])), *flat])
-        w, x, y = self.reference.solve(right[:chain], lead, self.root)
+        w, x, y = self.reference.solve(right[:chain], lead)
         return [*w, *_by_block(x, self.shapes)], y
 
     def add_product(self, parts: Parts, out: Parts) -> Parts:

@@ -39,9 +39,9 @@ SIGMA = 1.3
 def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Small designs have few effects in every block: half of the runs treat them as blocks of many."""
     if request.param == "no effects in it":
-        from bayeslmm.likelihood import joint_draws
+        from bayeslmm.likelihood import last_blocks
 
-        monkeypatch.setattr(joint_draws, "_FEW", 0)
+        monkeypatch.setattr(last_blocks, "_FEW", 0)
 
 
 class Silent:
